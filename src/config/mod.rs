@@ -1,0 +1,451 @@
+//! What the operator wrote: defaults, then the file, then the environment, laid on each other and checked as one.
+//!
+//! Reading never stops at the first mistake. [`Config::load`] gives everything that is wrong, and a `Config` only
+//! when nothing is. The stages compile their own sections (`source`, `mapping`, …) with the same list of problems, so
+//! `sluicegate check` is the same path as starting.
+
+pub mod node;
+pub mod problem;
+pub mod provider;
+pub mod secret;
+pub mod section;
+pub mod source;
+pub mod unit;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use node::{Node, Table, Value};
+pub use problem::{Located, Place, Problem, Problems, Weight};
+pub use provider::{Ack, Provider};
+pub use secret::Secret;
+pub use section::Section;
+pub use source::{EventJson, OnUnknown, RunFields, SourceConfig, TaskIdForm};
+pub use unit::Rate;
+
+/// Every setting with its default; the base layer, and the reference in the documentation.
+pub const DEFAULTS: &str = include_str!("../../config/default.toml");
+
+/// A configuration, as used.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The public listener.
+    pub server: Server,
+    /// The operator's listener.
+    pub admin: Admin,
+    /// The agent platform's API.
+    pub upstream: Upstream,
+    /// Where events are kept.
+    pub inbox: Inbox,
+    /// Getting them there.
+    pub dispatch: Dispatch,
+    /// How much, how fast.
+    pub limits: Limits,
+    /// What the program says of itself.
+    pub log: Log,
+    /// The providers that are known: compiled in, and those of the operator's folder over them.
+    pub providers: BTreeMap<String, Provider>,
+    /// The configured ways in.
+    pub sources: Vec<SourceConfig>,
+    /// The folder that relative paths start from: the configuration file's.
+    pub base: PathBuf,
+}
+
+/// `[server]`
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Where third parties call.
+    pub listen: SocketAddr,
+    /// The address by which they know it, without a slash at the end.
+    pub public_url: String,
+    /// The largest body where neither the source nor its provider says.
+    pub max_body: u64,
+    /// The largest request head.
+    pub max_head: usize,
+    /// How long a head may take.
+    pub head_timeout: Duration,
+    /// How long a connection may stand idle.
+    pub idle_timeout: Duration,
+    /// How long a body may stand still.
+    pub body_stall: Duration,
+    /// How long a body may take in all.
+    pub body_timeout: Duration,
+    /// How many connections at once.
+    pub max_connections: usize,
+    /// How long a stop may take.
+    pub drain_timeout: Duration,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Where operators call.
+    pub listen: SocketAddr,
+    /// What they must show; without one the program makes one beside the inbox.
+    pub token: Option<Secret>,
+}
+
+/// `[upstream]`
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Where the API is; a path in it stands before every call's own.
+    pub base_url: http::Uri,
+    /// The key it wants.
+    pub api_key: Option<Secret>,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+    /// How long a blocking run may take.
+    pub run_timeout: Duration,
+    /// The largest answer.
+    pub max_answer: u64,
+    /// A file with certificates to trust besides the usual ones.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `[inbox]`
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    /// The database file.
+    pub path: PathBuf,
+    /// How many events share a commit at most.
+    pub batch: usize,
+    /// How many may wait for the writer.
+    pub queue: usize,
+    /// How long finished events are kept.
+    pub keep: Duration,
+}
+
+/// `[dispatch]`
+#[derive(Clone, Debug)]
+pub struct Dispatch {
+    /// How many deliveries at once.
+    pub concurrency: usize,
+    /// How often a delivery is tried.
+    pub max_attempts: u32,
+    /// The wait before the second try; doubled for each one after.
+    pub backoff: Duration,
+    /// The longest wait between two tries.
+    pub backoff_max: Duration,
+    /// How long to follow a run that has not ended.
+    pub follow_timeout: Duration,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Each caller's address.
+    pub caller: Option<Rate>,
+    /// The whole gateway.
+    pub whole: Option<Rate>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// `text` or `json`.
+    pub json: bool,
+    /// What is logged, as `tracing` writes it: `info`, `sluicegate=debug`.
+    pub filter: String,
+}
+
+impl Config {
+    /// Reads a configuration. Everything that is wrong is noted in `problems`; when an error is among it, nothing
+    /// should start, whatever is returned.
+    pub fn load(file: &Path, problems: &Problems) -> Option<Self> {
+        let name = file.display().to_string();
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) => {
+                problems.error_hint(
+                    &Place { file: name.into(), line: 0 },
+                    format!("cannot be read: {error}"),
+                    "name the file with --config; config/example.toml shows one",
+                );
+                return None;
+            }
+        };
+        let base = match file.parent() {
+            Some(parent) if parent != Path::new("") => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        Self::parse(&name, &text, &base, std::env::vars(), problems)
+    }
+
+    /// Reads a configuration from text. `base` is the folder that relative paths start from; `environment` may
+    /// overrule single settings: `SLUICEGATE__SERVER__LISTEN` is `server.listen`.
+    pub fn parse(
+        name: &str,
+        text: &str,
+        base: &Path,
+        environment: impl Iterator<Item = (String, String)>,
+        problems: &Problems,
+    ) -> Option<Self> {
+        let mut table = Table::parse("default settings", DEFAULTS, problems);
+        table.lay(Table::parse(name, text, problems));
+        for (key, value) in environment {
+            overrule(&mut table, &key, &value);
+        }
+        lay_source_defaults(&mut table);
+
+        let root = Section::new(&table, "", problems);
+        let providers = providers(&root, base, problems);
+        let mut sources = Vec::new();
+        if let Some(section) = root.section("sources") {
+            for (key, place) in section.keys() {
+                if !is_name(key) {
+                    problems.error_hint(
+                        place,
+                        format!("\"{}\" cannot be the name of a source", key.escape_debug()),
+                        "use letters, digits, '-' and '_'; it becomes the last part of /hooks/{name}",
+                    );
+                }
+                if let Some(source) = section.section(key) {
+                    sources.push(SourceConfig::read(key, &source, base));
+                }
+            }
+        }
+        // Read by `lay_source_defaults`; wrong keys in it are reported where they land.
+        root.has("source_defaults");
+        Some(Self {
+            server: Server::read(&root.section("server")?)?,
+            admin: Admin::read(&root.section("admin")?, base)?,
+            upstream: Upstream::read(&root.section("upstream")?, base)?,
+            inbox: Inbox::read(&root.section("inbox")?, base)?,
+            dispatch: Dispatch::read(&root.section("dispatch")?)?,
+            limits: Limits::read(&root.section("limits")?),
+            log: Log::read(&root.section("log")?)?,
+            providers,
+            sources,
+            base: base.to_owned(),
+        })
+    }
+}
+
+impl Server {
+    fn read(section: &Section<'_>) -> Option<Self> {
+        let listen = section.parsed("listen", "an address and port like \"127.0.0.1:8080\"");
+        let public_url = public_url(section);
+        Some(Self {
+            public_url: public_url.unwrap_or_default(),
+            max_body: section.bytes("max_body")?.value,
+            max_head: usize::try_from(section.bytes("max_head")?.value).unwrap_or(usize::MAX),
+            head_timeout: section.duration("head_timeout")?.value,
+            idle_timeout: section.duration("idle_timeout")?.value,
+            body_stall: section.duration("body_stall")?.value,
+            body_timeout: section.duration("body_timeout")?.value,
+            max_connections: size(section, "max_connections")?,
+            drain_timeout: section.duration("drain_timeout")?.value,
+            listen: listen?.value,
+        })
+    }
+}
+
+fn public_url(section: &Section<'_>) -> Option<String> {
+    let written = section.text("public_url")?;
+    let text = written.value.trim_end_matches('/');
+    if text.is_empty() {
+        return None;
+    }
+    let good = text.parse::<http::Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some() && uri.query().is_none()
+    });
+    if !good {
+        section.problems().error_hint(
+            &written.place,
+            "server.public_url is no address",
+            "write what third parties call, for example \"https://hooks.example.com\"",
+        );
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+impl Admin {
+    fn read(section: &Section<'_>, base: &Path) -> Option<Self> {
+        let token = section.secret("token", base);
+        if let (Some(token), Some(written)) = (&token, section.text("token"))
+            && token.expose().len() < 8
+        {
+            section.problems().error_hint(
+                &written.place,
+                "admin.token is shorter than 8 characters",
+                "make a long one, for example with: openssl rand -hex 24",
+            );
+        }
+        Some(Self { listen: section.parsed("listen", "an address and port like \"127.0.0.1:8081\"")?.value, token })
+    }
+}
+
+impl Upstream {
+    fn read(section: &Section<'_>, base: &Path) -> Option<Self> {
+        let api_key = section.secret("api_key", base);
+        if let Some(key) = &api_key
+            && http::HeaderValue::from_bytes(key.expose()).is_err()
+        {
+            section.problems().error_hint(
+                section.place(),
+                "upstream.api_key cannot stand in a header",
+                "it has a line break or a control character in it; copy it again",
+            );
+        }
+        let base_url = section.text("base_url").and_then(|text| {
+            let uri = text.parse::<http::Uri>().ok().filter(|uri| {
+                matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some() && uri.query().is_none()
+            });
+            if uri.is_none() {
+                section.problems().error_hint(
+                    &text.place,
+                    "upstream.base_url is no address",
+                    "write for example \"https://api.xpander.ai\"; a path after the host is kept",
+                );
+            }
+            uri
+        });
+        Some(Self {
+            connect_timeout: section.duration("connect_timeout")?.value,
+            run_timeout: section.duration("run_timeout")?.value,
+            max_answer: section.bytes("max_answer")?.value,
+            ca_file: section.text("ca_file").filter(|file| !file.is_empty()).map(|file| base.join(&file.value)),
+            api_key,
+            base_url: base_url?,
+        })
+    }
+}
+
+impl Inbox {
+    fn read(section: &Section<'_>, base: &Path) -> Option<Self> {
+        let path = section.text("url").and_then(|url| match url.strip_prefix("sqlite:") {
+            Some(path) if !path.is_empty() && path != ":memory:" => Some(base.join(path)),
+            _ => {
+                section.problems().error_hint(
+                    &url.place,
+                    "inbox.url names no inbox",
+                    "write \"sqlite:\" and a file on a local disk, for example \"sqlite:data/inbox.db\"",
+                );
+                None
+            }
+        });
+        Some(Self {
+            batch: size(section, "batch")?,
+            queue: size(section, "queue")?,
+            keep: section.duration("keep")?.value,
+            path: path?,
+        })
+    }
+}
+
+impl Dispatch {
+    fn read(section: &Section<'_>) -> Option<Self> {
+        Some(Self {
+            concurrency: size(section, "concurrency")?,
+            max_attempts: u32::try_from(size(section, "max_attempts")?).unwrap_or(u32::MAX),
+            backoff: section.duration("backoff")?.value,
+            backoff_max: section.duration("backoff_max")?.value,
+            follow_timeout: section.duration("follow_timeout")?.value,
+        })
+    }
+}
+
+impl Limits {
+    fn read(section: &Section<'_>) -> Self {
+        Self { caller: section.rate("caller").map(|r| r.value), whole: section.rate("whole").map(|r| r.value) }
+    }
+}
+
+impl Log {
+    fn read(section: &Section<'_>) -> Option<Self> {
+        Some(Self {
+            json: section.one_of("format", &[("text", false), ("json", true)])?.value,
+            filter: section.text("filter")?.value,
+        })
+    }
+}
+
+/// A whole number that is at least one.
+fn size(section: &Section<'_>, key: &str) -> Option<usize> {
+    let number = section.integer(key)?;
+    if number.value == 0 {
+        section.problems().error(&number.place, format!("{} must be at least 1", section.path(key)));
+    }
+    Some(usize::try_from(number.value).unwrap_or(usize::MAX).max(1))
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// One environment variable over the file: `SLUICEGATE__A__B` sets `a.b`. Truth values and whole numbers are read as
+/// such, everything else is text.
+fn overrule(table: &mut Table, key: &str, value: &str) {
+    let Some(path) = key.strip_prefix("SLUICEGATE__") else { return };
+    let path = path.to_ascii_lowercase();
+    let path: Vec<&str> = path.split("__").collect();
+    let place = Place { file: Arc::from(format!("environment variable {key}")), line: 0 };
+    let value = match (value, value.parse::<i64>()) {
+        ("true", _) => Value::Bool(true),
+        ("false", _) => Value::Bool(false),
+        (_, Ok(number)) => Value::Integer(number),
+        _ => Value::Text(value.to_owned()),
+    };
+    table.set(&path, Node { place, value });
+}
+
+/// Puts `[source_defaults]` under every source.
+fn lay_source_defaults(table: &mut Table) {
+    let Some(Node { value: Value::Table(defaults), .. }) = table.get("source_defaults").cloned() else { return };
+    for (key, _, node) in &mut table.entries {
+        if let ("sources", Value::Table(sources)) = (key.as_str(), &mut node.value) {
+            for (.., source) in &mut sources.entries {
+                if let Value::Table(own) = &mut source.value {
+                    let over = std::mem::replace(own, defaults.clone());
+                    own.lay(over);
+                }
+            }
+        }
+    }
+}
+
+/// The providers compiled in, and those of `[providers] folder` over them.
+fn providers(root: &Section<'_>, base: &Path, problems: &Problems) -> BTreeMap<String, Provider> {
+    let mut all = BTreeMap::new();
+    for (name, text) in shipped_providers() {
+        let table = Table::parse(&format!("config/providers/{name}.toml"), text, problems);
+        all.insert((*name).to_owned(), Provider::read(name, &table, problems));
+    }
+    let Some(folder) = root.section("providers").and_then(|section| section.text("folder")) else { return all };
+    if folder.is_empty() {
+        return all;
+    }
+    let files = match std::fs::read_dir(base.join(&folder.value)) {
+        Ok(files) => files,
+        Err(error) => {
+            problems.error_hint(
+                &folder.place,
+                format!("the provider folder {} cannot be read: {error}", folder.value),
+                "make it, or leave providers.folder out",
+            );
+            return all;
+        }
+    };
+    let mut paths: Vec<PathBuf> = files.filter_map(|file| file.ok().map(|file| file.path())).collect();
+    paths.sort();
+    for path in paths.into_iter().filter(|path| path.extension().is_some_and(|end| end == "toml")) {
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let table = Table::parse(&path.display().to_string(), &text, problems);
+                all.insert(name.clone(), Provider::read(&name, &table, problems));
+            }
+            Err(error) => {
+                let place = Place { file: path.display().to_string().into(), line: 0 };
+                problems.error(&place, format!("cannot be read: {error}"));
+            }
+        }
+    }
+    all
+}
+
+include!(concat!(env!("OUT_DIR"), "/shipped_providers.rs"));

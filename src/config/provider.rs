@@ -1,0 +1,134 @@
+//! A provider file as written: how one kind of third party signs, what its events mean, what answer it wants.
+//!
+//! This module knows the shape of the file. `source` compiles `[verify]` and `[[challenge]]`, `mapping` compiles
+//! `[map]`; each reports what it cannot compile.
+
+use std::time::Duration;
+
+use super::node::Table;
+use super::problem::{Located, Place, Problems};
+use super::section::Section;
+
+/// One provider.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// The name sources call it by: the file's name without `.toml`.
+    pub name: String,
+    /// What people call it.
+    pub title: String,
+    /// The name of the document that describes the scheme.
+    pub docs: String,
+    /// How the scheme is known: `sdk`, `doc`, `catalogue` or `recall`.
+    pub evidence: String,
+    /// The `[verify]` section, for `source::Scheme`.
+    pub verify: Option<Table>,
+    /// The `[[challenge]]` tables, for `source`.
+    pub challenges: Vec<Table>,
+    /// The `[map]` section: mappings that hold unless the source has its own.
+    pub map: Map,
+    /// The answer to an accepted event.
+    pub ack: Ack,
+    /// How long the sender waits for an answer.
+    pub deadline: Option<Duration>,
+    /// Whether the sender tries again: `never`, `hours` or `days`.
+    pub retries: Option<String>,
+    /// The largest body the sender makes.
+    pub max_body: Option<u64>,
+    /// Where the file begins, for problems that have no better place.
+    pub place: Place,
+}
+
+/// Mappings of a provider or a source.
+#[derive(Clone, Debug, Default)]
+pub struct Map {
+    /// Parameter to path.
+    pub params_mapping: Vec<(Located<String>, Located<String>)>,
+    /// Where the conversation stands.
+    pub thread: Option<Located<String>>,
+    /// The prompt template.
+    pub prompt: Option<Located<String>>,
+}
+
+/// What the sender wants to hear.
+#[derive(Clone, Debug, Default)]
+pub struct Ack {
+    /// The status; 202 where nothing is said.
+    pub status: Option<u16>,
+    /// A plain text instead of our JSON.
+    pub text: Option<String>,
+    /// Extra headers.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Provider {
+    /// Reads a provider file.
+    pub fn read(name: &str, table: &Table, problems: &Problems) -> Self {
+        let file = Section::new(table, "", problems);
+        let table_of = |key: &str| file.section(key).map(|section| section.into_table());
+        let verify = table_of("verify");
+        if verify.is_none() {
+            problems.error_hint(
+                &table.place,
+                format!("provider {name} has no [verify] section"),
+                "say how its requests are proved; scheme = \"none\" if they are not",
+            );
+        }
+        let ack = file.section("ack").map(|ack| Ack::read(&ack)).unwrap_or_default();
+        Self {
+            name: name.to_owned(),
+            title: file.required_text("title", "the name people know it by").map_or_else(String::new, |t| t.value),
+            docs: file.text("docs").map_or_else(String::new, |t| t.value),
+            evidence: file
+                .one_of("evidence", &[("sdk", "sdk"), ("doc", "doc"), ("catalogue", "catalogue"), ("recall", "recall")])
+                .map_or("recall", |e| e.value)
+                .to_owned(),
+            verify,
+            challenges: file.sections("challenge").into_iter().map(Section::into_table).collect(),
+            map: file.section("map").map(|map| Map::read(&map)).unwrap_or_default(),
+            ack,
+            deadline: file.duration("deadline").map(|d| d.value),
+            retries: file
+                .one_of("retries", &[("never", "never"), ("hours", "hours"), ("days", "days")])
+                .map(|r| r.value.to_owned()),
+            max_body: file.bytes("max_body").map(|b| b.value),
+            place: table.place.clone(),
+        }
+    }
+}
+
+impl Map {
+    /// Reads `params_mapping`, `thread` and `prompt`, wherever they stand.
+    pub fn read(section: &Section<'_>) -> Self {
+        Self {
+            params_mapping: section.text_table("params_mapping").unwrap_or_default(),
+            thread: section.text("thread"),
+            prompt: section.text("prompt"),
+        }
+    }
+}
+
+impl Ack {
+    fn read(section: &Section<'_>) -> Self {
+        let status = section.integer("status").and_then(|status| {
+            let value = u16::try_from(status.value).ok().filter(|code| (200..300).contains(code));
+            if value.is_none() {
+                section.problems().error_hint(
+                    &status.place,
+                    "ack.status must be from 200 to 299",
+                    "every other answer counts as a failure with the sender",
+                );
+            }
+            value
+        });
+        Self {
+            status,
+            text: section.text("text").map(|t| t.value),
+            headers: section
+                .text_table("headers")
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(name, value)| (name.value, value.value))
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Reading a table key by key. What is wrong is noted with its place and reading goes on, so that one run of
+//! `sluicegate check` names everything.
+//!
+//! A key that nobody asked for is a problem too; it is noted when the section is dropped.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::Duration;
+
+use super::node::{Node, Table, Value};
+use super::problem::{Located, Place, Problems};
+use super::secret::Secret;
+use super::unit::{self, Rate};
+
+/// One table, being read.
+pub struct Section<'a> {
+    table: &'a Table,
+    name: String,
+    asked: RefCell<HashSet<String>>,
+    problems: &'a Problems,
+}
+
+impl<'a> Section<'a> {
+    /// Begins to read a table; `name` is its dotted path in the document, empty for the whole.
+    pub fn new(table: &'a Table, name: impl Into<String>, problems: &'a Problems) -> Self {
+        Self { table, name: name.into(), asked: RefCell::default(), problems }
+    }
+
+    /// Where the table begins.
+    pub const fn place(&self) -> &'a Place {
+        &self.table.place
+    }
+
+    /// Where problems go.
+    pub const fn problems(&self) -> &'a Problems {
+        self.problems
+    }
+
+    /// Its dotted path in the document.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The keys that stand in it, in the order of the file.
+    pub fn keys(&self) -> impl Iterator<Item = (&'a str, &'a Place)> + use<'a> {
+        self.table.entries.iter().map(|(key, place, _)| (key.as_str(), place))
+    }
+
+    /// Whether a key stands in it. Asking counts as knowing it.
+    pub fn has(&self, key: &str) -> bool {
+        self.node(key).is_some()
+    }
+
+    /// A value as it stands, for readers of their own.
+    pub fn node(&self, key: &str) -> Option<&'a Node> {
+        self.asked.borrow_mut().insert(key.to_owned());
+        self.table.get(key)
+    }
+
+    /// A text.
+    pub fn text(&self, key: &str) -> Option<Located<String>> {
+        self.read(key, "a text", |value| match value {
+            Value::Text(text) => Some(text.clone()),
+            _ => None,
+        })
+    }
+
+    /// A text that must be there and not be empty.
+    pub fn required_text(&self, key: &str, hint: &str) -> Option<Located<String>> {
+        match self.text(key) {
+            Some(text) if text.is_empty() => {
+                self.problems.error_hint(&text.place, format!("{} is empty", self.path(key)), hint);
+                None
+            }
+            Some(text) => Some(text),
+            None => {
+                if !self.has(key) {
+                    self.problems.error_hint(self.place(), format!("{} is missing", self.path(key)), hint);
+                }
+                None
+            }
+        }
+    }
+
+    /// A whole number that is not negative.
+    pub fn integer(&self, key: &str) -> Option<Located<u64>> {
+        self.read(key, "a whole number that is not negative", |value| match value {
+            Value::Integer(number) => u64::try_from(*number).ok(),
+            _ => None,
+        })
+    }
+
+    /// True or false.
+    pub fn bool(&self, key: &str) -> Option<Located<bool>> {
+        self.read(key, "true or false", |value| match value {
+            Value::Bool(yes) => Some(*yes),
+            _ => None,
+        })
+    }
+
+    /// A span of time.
+    pub fn duration(&self, key: &str) -> Option<Located<Duration>> {
+        self.read(key, "a time like \"30s\", \"5min\" or \"2h\"", |value| match value {
+            Value::Text(text) => unit::duration(text),
+            _ => None,
+        })
+    }
+
+    /// A size in bytes.
+    pub fn bytes(&self, key: &str) -> Option<Located<u64>> {
+        self.read(key, "a size like \"1MiB\" or \"512KiB\"", |value| match value {
+            Value::Text(text) => unit::bytes(text),
+            Value::Integer(number) => u64::try_from(*number).ok(),
+            _ => None,
+        })
+    }
+
+    /// A rate.
+    pub fn rate(&self, key: &str) -> Option<Located<Rate>> {
+        self.read(key, "a rate like \"100/s\" or \"600/min\"", |value| match value {
+            Value::Text(text) => unit::rate(text),
+            _ => None,
+        })
+    }
+
+    /// Anything that reads itself from text, such as a socket address.
+    pub fn parsed<T: std::str::FromStr>(&self, key: &str, what: &str) -> Option<Located<T>> {
+        self.read(key, what, |value| match value {
+            Value::Text(text) => text.parse().ok(),
+            _ => None,
+        })
+    }
+
+    /// One of a few words.
+    pub fn one_of<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Option<Located<T>> {
+        let listed = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+        self.read(key, &format!("one of {listed}"), |value| match value {
+            Value::Text(text) => words.iter().find(|(word, _)| word == text).map(|(_, meaning)| *meaning),
+            _ => None,
+        })
+    }
+
+    /// A list of texts; one text alone is a list of one.
+    pub fn texts(&self, key: &str) -> Option<Vec<Located<String>>> {
+        let node = self.node(key)?;
+        let items = match &node.value {
+            Value::Text(_) => std::slice::from_ref(node),
+            Value::List(items) => items.as_slice(),
+            other => {
+                self.wrong(key, &node.place, "a list of texts", other);
+                return None;
+            }
+        };
+        let mut texts = Vec::with_capacity(items.len());
+        for item in items {
+            match &item.value {
+                Value::Text(text) => texts.push(Located { value: text.clone(), place: item.place.clone() }),
+                other => self.wrong(key, &item.place, "a list of texts", other),
+            }
+        }
+        Some(texts)
+    }
+
+    /// A table of texts, in the order of the file. Numbers and truth values are taken as their text.
+    pub fn text_table(&self, key: &str) -> Option<Vec<(Located<String>, Located<String>)>> {
+        let section = self.section(key)?;
+        let mut pairs = Vec::new();
+        for (name, place, node) in &section.table.entries {
+            section.asked.borrow_mut().insert(name.clone());
+            let text = match &node.value {
+                Value::Text(text) => text.clone(),
+                Value::Integer(number) => number.to_string(),
+                Value::Float(number) => number.to_string(),
+                Value::Bool(yes) => yes.to_string(),
+                other => {
+                    section.wrong(name, &node.place, "a text", other);
+                    continue;
+                }
+            };
+            pairs.push((
+                Located { value: name.clone(), place: place.clone() },
+                Located { value: text, place: node.place.clone() },
+            ));
+        }
+        Some(pairs)
+    }
+
+    /// A secret; `base` is the folder that `file:` paths start from.
+    pub fn secret(&self, key: &str, base: &Path) -> Option<Secret> {
+        let written = self.text(key)?;
+        Secret::resolve(&written, 0, base, self.problems)
+    }
+
+    /// A list of secrets.
+    pub fn secrets(&self, key: &str, base: &Path) -> Option<Vec<Located<Secret>>> {
+        let written = self.texts(key)?;
+        Some(
+            written
+                .iter()
+                .enumerate()
+                .filter_map(|(number, text)| {
+                    let value = Secret::resolve(text, number, base, self.problems)?;
+                    Some(Located { value, place: text.place.clone() })
+                })
+                .collect(),
+        )
+    }
+
+    /// A table inside this one.
+    pub fn section(&self, key: &str) -> Option<Section<'a>> {
+        let node = self.node(key)?;
+        match &node.value {
+            Value::Table(table) => Some(Section::new(table, self.path(key), self.problems)),
+            other => {
+                self.wrong(key, &node.place, "a table", other);
+                None
+            }
+        }
+    }
+
+    /// A list of tables inside this one (`[[key]]`); one table alone is a list of one.
+    pub fn sections(&self, key: &str) -> Vec<Section<'a>> {
+        let Some(node) = self.node(key) else { return Vec::new() };
+        let items = match &node.value {
+            Value::Table(_) => std::slice::from_ref(node),
+            Value::List(items) => items.as_slice(),
+            other => {
+                self.wrong(key, &node.place, "a list of tables", other);
+                return Vec::new();
+            }
+        };
+        let mut sections = Vec::with_capacity(items.len());
+        for (at, item) in items.iter().enumerate() {
+            match &item.value {
+                Value::Table(table) => {
+                    sections.push(Section::new(table, format!("{}[{at}]", self.path(key)), self.problems));
+                }
+                other => self.wrong(key, &item.place, "a list of tables", other),
+            }
+        }
+        sections
+    }
+
+    /// The table itself, for another module that will read it as a section of its own.
+    pub fn into_table(self) -> Table {
+        self.asked.borrow_mut().extend(self.table.entries.iter().map(|(key, ..)| key.clone()));
+        self.table.clone()
+    }
+
+    /// The dotted path of a key.
+    pub fn path(&self, key: &str) -> String {
+        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+    }
+
+    fn read<T>(&self, key: &str, expected: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<Located<T>> {
+        let node = self.node(key)?;
+        match read(&node.value) {
+            Some(value) => Some(Located { value, place: node.place.clone() }),
+            None => {
+                self.wrong(key, &node.place, expected, &node.value);
+                None
+            }
+        }
+    }
+
+    fn wrong(&self, key: &str, place: &Place, expected: &str, found: &Value) {
+        let found = match found {
+            // Long texts and whatever may be a secret stay out of the message.
+            Value::Text(text) if text.len() <= 40 && !key.contains("secret") && !key.contains("key") => {
+                format!("\"{}\"", text.escape_debug())
+            }
+            Value::Integer(number) => number.to_string(),
+            other => other.kind().to_owned(),
+        };
+        self.problems.error(place, format!("{} must be {expected}, not {found}", self.path(key)));
+    }
+}
+
+impl Drop for Section<'_> {
+    fn drop(&mut self) {
+        let asked = self.asked.borrow();
+        for (key, place, _) in &self.table.entries {
+            if asked.contains(key) {
+                continue;
+            }
+            let what = format!("nothing is called {}", self.path(key));
+            match nearest(key, asked.iter().map(String::as_str)) {
+                Some(near) => self.problems.error_hint(place, what, format!("did you mean {near}?")),
+                None => {
+                    let mut known: Vec<&str> = asked.iter().map(String::as_str).collect();
+                    known.sort_unstable();
+                    self.problems.error_hint(place, what, format!("known here: {}", known.join(", ")));
+                }
+            }
+        }
+    }
+}
+
+/// The known word that is at most two slips away from a written one.
+pub fn nearest<'w>(written: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    known
+        .map(|word| (slips(written, word), word))
+        .filter(|(slips, word)| *slips <= 2 && *slips < word.len().max(2))
+        .min()
+        .map(|(_, word)| word)
+}
+
+/// How many letters must be put in, taken out or exchanged to make one word of the other (Levenshtein).
+fn slips(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut before = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let change = before + usize::from(ca != *cb);
+            before = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(before + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_everything_that_is_wrong_at_once() {
+        let problems = Problems::default();
+        let table =
+            Table::parse("t.toml", "listen = 5\nlisten_adress = 'x'\nwait = 'soon'\nmode = 'fast'\n", &problems);
+        let section = Section::new(&table, "server", &problems);
+        assert!(section.text("listen").is_none());
+        assert!(section.duration("wait").is_none());
+        assert!(section.one_of("mode", &[("slow", 1)]).is_none());
+        assert!(section.text("listen_address").is_none());
+        assert!(section.required_text("name", "give it one").is_none());
+        drop(section);
+        let list = problems.into_sorted();
+        let texts: Vec<String> = list.iter().map(ToString::to_string).collect();
+        assert_eq!(texts.len(), 5, "{texts:#?}");
+        assert!(
+            texts.iter().any(|t| t.contains("t.toml:2") && t.contains("did you mean listen_address?")),
+            "{texts:#?}"
+        );
+    }
+
+    #[test]
+    fn near_words_are_found_and_far_ones_are_not() {
+        assert_eq!(nearest("secrts", ["secrets", "sources"].into_iter()), Some("secrets"));
+        assert_eq!(nearest("banana", ["secrets", "sources"].into_iter()), None);
+    }
+}

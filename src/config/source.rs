@@ -1,0 +1,261 @@
+//! A `[sources.NAME]` table as written.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::node::{Node, Table, Value};
+use super::problem::{Located, Place};
+use super::provider::Map;
+use super::secret::Secret;
+use super::section::Section;
+use super::unit::Rate;
+use crate::model::{Destination, DestinationKind};
+
+/// One configured way in.
+#[derive(Clone, Debug)]
+pub struct SourceConfig {
+    /// Its name, and the last part of its path `/hooks/{name}`.
+    pub name: String,
+    /// Where its table begins.
+    pub place: Place,
+    /// The provider, or `custom`.
+    pub provider: Located<String>,
+    /// The secrets, all live at once.
+    pub secrets: Vec<Located<Secret>>,
+    /// An inline `verify` table, which takes the place of the provider's.
+    pub verify: Option<Table>,
+    /// The operator's values for `{config:name}`.
+    pub values: Vec<(Located<String>, Located<String>)>,
+    /// Where its events go.
+    pub destination: Option<Destination>,
+    /// Which event types are kept; empty keeps all.
+    pub events: Vec<Located<String>>,
+    /// An expression that must hold for an event to be kept.
+    pub when: Option<Located<String>>,
+    /// `params_mapping`, `thread` and `prompt`.
+    pub map: Map,
+    /// Values for parameters that nothing else gives.
+    pub defaults: Vec<(Located<String>, Located<String>)>,
+    /// Where the event's JSON goes beside a prompt.
+    pub event_json: EventJson,
+    /// Whether missing values in a template are refused or print nothing.
+    pub strict_template: bool,
+    /// Whether conversations keep the id they were given or get a UUID.
+    pub task_id_form: TaskIdForm,
+    /// The address made for a user who has only an id; `{id}` stands for it.
+    pub user_email_template: String,
+    /// Fields of the invoke body that the operator sets for every run, in order.
+    pub run: RunFields,
+    /// What to do with a delivery nobody can tell the end of.
+    pub on_unknown: OnUnknown,
+    /// Whether a run that ended in failure is run again.
+    pub retry_failed_runs: bool,
+    /// The largest body.
+    pub max_body: Option<u64>,
+    /// How often it may be called.
+    pub rate: Option<Rate>,
+}
+
+/// Where the event's JSON goes beside a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventJson {
+    /// Below a prompt that says nothing of the event (from the query, the body's own field or a default), fenced.
+    Auto,
+    /// Below every prompt, fenced.
+    Text,
+    /// Into `additional_context`, which weighs as much as the operator's own words.
+    Context,
+    /// Nowhere.
+    None,
+}
+
+/// What becomes of a conversation's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskIdForm {
+    /// A UUIDv5 over source, destination and conversation.
+    Uuid,
+    /// As it was given.
+    AsGiven,
+}
+
+/// What to do with a delivery nobody can tell the end of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnUnknown {
+    /// Keep it for an operator.
+    Hold,
+    /// Run it again.
+    Retry,
+}
+
+/// What the operator sets for every run of a source.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RunFields {
+    /// `?version=`
+    pub version: Option<String>,
+    /// Fields of the body, by their upstream names, in the order of the upstream's documentation.
+    pub fields: Vec<(&'static str, serde_json::Value)>,
+    /// How long one blocking call may take.
+    pub timeout: Option<Duration>,
+}
+
+impl SourceConfig {
+    /// Reads one source. `base` is the folder that relative paths start from.
+    pub fn read(name: &str, section: &Section<'_>, base: &Path) -> Self {
+        let problems = section.problems();
+        let provider = section
+            .required_text("provider", "name one of `sluicegate provider list`, or \"custom\" with a verify table")
+            .unwrap_or_else(|| Located { value: String::new(), place: section.place().clone() });
+        Self {
+            name: name.to_owned(),
+            place: section.place().clone(),
+            provider,
+            secrets: section.secrets("secrets", base).unwrap_or_default(),
+            verify: section.section("verify").map(Section::into_table),
+            values: section.text_table("values").unwrap_or_default(),
+            destination: destination(section),
+            events: section.texts("events").unwrap_or_default(),
+            when: section.text("when"),
+            map: Map::read(section),
+            defaults: section.text_table("defaults").unwrap_or_default(),
+            event_json: section
+                .one_of(
+                    "event_json",
+                    &[
+                        ("auto", EventJson::Auto),
+                        ("text", EventJson::Text),
+                        ("context", EventJson::Context),
+                        ("none", EventJson::None),
+                    ],
+                )
+                .map_or(EventJson::Auto, |e| e.value),
+            strict_template: section.bool("strict_template").is_none_or(|b| b.value),
+            task_id_form: section
+                .one_of("task_id_form", &[("uuid", TaskIdForm::Uuid), ("as-given", TaskIdForm::AsGiven)])
+                .map_or(TaskIdForm::Uuid, |t| t.value),
+            user_email_template: section
+                .text("user_email_template")
+                .map(|text| {
+                    if !text.contains("{id}") {
+                        problems.error_hint(
+                            &text.place,
+                            "user_email_template has no {id}",
+                            "write for example \"{id}@webhook.invalid\"",
+                        );
+                    }
+                    text.value
+                })
+                .unwrap_or_else(|| "{id}@webhook.invalid".to_owned()),
+            run: RunFields::read(section),
+            on_unknown: section
+                .one_of("on_unknown", &[("hold", OnUnknown::Hold), ("retry", OnUnknown::Retry)])
+                .map_or(OnUnknown::Hold, |o| o.value),
+            retry_failed_runs: section.bool("retry_failed_runs").is_some_and(|b| b.value),
+            max_body: section.bytes("max_body").map(|b| b.value),
+            rate: section.rate("rate").map(|r| r.value),
+        }
+    }
+}
+
+fn destination(section: &Section<'_>) -> Option<Destination> {
+    let written = [(DestinationKind::Agent, "agent"), (DestinationKind::Workflow, "workflow")]
+        .map(|(kind, key)| section.text(key).map(|id| (kind, id)));
+    match written {
+        [Some((kind, id)), None] | [None, Some((kind, id))] => {
+            if id.value.is_empty() || id.value.chars().any(|c| c.is_control() || c.is_whitespace()) {
+                section.problems().error_hint(
+                    &id.place,
+                    "this is no id of an agent or workflow",
+                    "copy the id from the platform's address bar; it has no blanks",
+                );
+                return None;
+            }
+            Some(Destination { kind, id: id.value })
+        }
+        [Some(_), Some((_, workflow))] => {
+            section.problems().error_hint(
+                &workflow.place,
+                format!("{} names an agent and a workflow", section.name()),
+                "a source has one destination: remove one of the two",
+            );
+            None
+        }
+        [None, None] => {
+            if !section.has("agent") && !section.has("workflow") {
+                section.problems().error_hint(
+                    section.place(),
+                    format!("{} has no destination", section.name()),
+                    "set agent = \"…\" or workflow = \"…\"",
+                );
+            }
+            None
+        }
+    }
+}
+
+impl RunFields {
+    fn read(section: &Section<'_>) -> Self {
+        let mut fields = Vec::new();
+        for key in ["title", "instructions_override", "expected_output"] {
+            if let Some(text) = section.text(key) {
+                fields.push((key, text.value.into()));
+            }
+        }
+        let words = |key: &'static str, words: &[(&str, &'static str)], fields: &mut Vec<_>| {
+            if let Some(word) = section.one_of(key, words) {
+                fields.push((key, serde_json::Value::from(word.value)));
+            }
+        };
+        words(
+            "output_format",
+            &[("text", "text"), ("markdown", "markdown"), ("json", "json"), ("voice", "voice")],
+            &mut fields,
+        );
+        if let Some(node) = section.node("output_schema") {
+            match json(node) {
+                Some(schema @ serde_json::Value::Object(_)) => fields.push(("output_schema", schema)),
+                _ => section.problems().error_hint(
+                    &node.place,
+                    "output_schema must be a table or a text that holds a JSON object",
+                    "it is a JSON Schema, for example { type = \"object\" }",
+                ),
+            }
+        }
+        words("think_mode", &[("default", "default"), ("harder", "harder")], &mut fields);
+        if let Some(yes) = section.bool("disable_attachment_injection") {
+            fields.push(("disable_attachment_injection", yes.value.into()));
+        }
+        for key in ["llm_model_provider", "llm_model_name"] {
+            if let Some(text) = section.text(key) {
+                fields.push((key, text.value.into()));
+            }
+        }
+        words(
+            "llm_reasoning_effort",
+            &[("low", "low"), ("medium", "medium"), ("high", "high"), ("xhigh", "xhigh")],
+            &mut fields,
+        );
+        Self {
+            version: section.text("version").map(|v| v.value),
+            fields,
+            timeout: section.duration("run_timeout").map(|d| d.value),
+        }
+    }
+}
+
+/// A TOML value as JSON; a text is read as JSON where it is an object.
+fn json(node: &Node) -> Option<serde_json::Value> {
+    Some(match &node.value {
+        Value::Text(text) => serde_json::from_str(text).unwrap_or_else(|_| text.clone().into()),
+        Value::Integer(number) => (*number).into(),
+        Value::Float(number) => serde_json::Number::from_f64(*number)?.into(),
+        Value::Bool(yes) => (*yes).into(),
+        Value::Time(text) => text.clone().into(),
+        Value::List(items) => items.iter().map(json).collect::<Option<Vec<_>>>()?.into(),
+        Value::Table(table) => table
+            .entries
+            .iter()
+            .map(|(key, _, node)| Some((key.clone(), json(node)?)))
+            .collect::<Option<serde_json::Map<_, _>>>()?
+            .into(),
+    })
+}

@@ -1,0 +1,304 @@
+//! What must not be lost.
+//!
+//! What is promised:
+//! * An event that [`Inbox::accept`] said yes to is on disk: it survives a crash and a power cut.
+//! * A source and a dedup key are one event, however often and however many at once they come.
+//! * Delivery is at least once; a delivery that may have been sent before says so when it is claimed
+//!   ([`Claimed::doubt`]), so that whoever sends it can ask the upstream first.
+//! * In a lane, deliveries go out one at a time, in the order of arrival. Between lanes nothing is promised.
+//! * A settlement under a lease that has passed to somebody else changes nothing.
+//!
+//! What is not: the inbox reads no clock (every verb is given `now`) and decides no policy; when to try again is said
+//! by whoever settles.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::model::{Accepted, Attempt, DeliveryId, Destination, EventId, NewEvent, Params, State, Timestamp};
+
+/// A place where events are kept until they are delivered. Every engine passes the same contract
+/// (`tests/it/inbox.rs`).
+#[async_trait]
+pub trait Inbox: Send + Sync + std::fmt::Debug {
+    /// Keeps an event and what it owes, in one transaction. Returns when that is on disk.
+    async fn accept(&self, event: NewEvent) -> Result<Accepted, InboxError>;
+
+    /// Leases due deliveries, oldest lane first, one a lane. The try is counted and the doubt noted on disk before
+    /// this returns, so that a delivery which kills the process does not loop for ever.
+    async fn claim(&self, limit: usize, now: Timestamp) -> Result<Vec<Claimed>, InboxError>;
+
+    /// Ends a lease: the attempt and the delivery's new state, in one transaction.
+    async fn settle(&self, settlement: Settlement) -> Result<Settled, InboxError>;
+
+    /// When the next lane that is not leased becomes due; none when nothing waits.
+    async fn next_due(&self) -> Result<Option<Timestamp>, InboxError>;
+
+    /// The last delivery of the same upstream id before this event that reached the upstream, if any is still known.
+    async fn earlier_turn(&self, claimed: &Claimed) -> Result<Option<Turn>, InboxError>;
+
+    /// A page of events, newest first.
+    async fn events(&self, filter: &EventFilter) -> Result<Page<EventSummary>, InboxError>;
+
+    /// One event with everything known of it.
+    async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError>;
+
+    /// Owes the event again: a new delivery for each destination in `to`, with the lane and upstream id given.
+    /// Returns the new deliveries' ids; none when the event is not known.
+    async fn replay(
+        &self,
+        id: EventId,
+        to: Vec<crate::model::NewDelivery>,
+        now: Timestamp,
+    ) -> Result<Option<Vec<DeliveryId>>, InboxError>;
+
+    /// Calls a delivery off. False when it is not there or not pending any more.
+    async fn cancel(&self, id: DeliveryId, now: Timestamp) -> Result<bool, InboxError>;
+
+    /// How many deliveries stand in each state that is not final, and the totals of the final ones, by source.
+    async fn counts(&self) -> Result<Vec<Count>, InboxError>;
+
+    /// Removes up to `limit` events received before `before` whose deliveries are all final. Returns how many went.
+    async fn sweep(&self, before: Timestamp, limit: usize) -> Result<usize, InboxError>;
+
+    /// Whether it can keep events now; for the readiness probe.
+    async fn ready(&self) -> Result<(), InboxError>;
+
+    /// Finishes what was handed in and closes. Leases that are left are free at the next start.
+    async fn close(&self);
+}
+
+/// A delivery under lease.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// Its name.
+    pub id: DeliveryId,
+    /// The engine's own number for it.
+    pub key: i64,
+    /// Its lane.
+    pub lane: Uuid,
+    /// The lease: a settlement that carries another number changes nothing.
+    pub fence: i64,
+    /// To whom.
+    pub destination: Destination,
+    /// The upstream `id` that was chosen for it.
+    pub upstream_id: String,
+    /// The number of this try, from 1.
+    pub attempt: u32,
+    /// Since when it may have been sent without anybody knowing the end. None: it surely has not run.
+    pub doubt: Option<Timestamp>,
+    /// The source it came by.
+    pub source: String,
+    /// The provider's word for what happened.
+    pub event_type: Option<String>,
+    /// The conversation at the source.
+    pub thread: Option<String>,
+    /// When its request came.
+    pub received_at: Timestamp,
+    /// What the mapping took from it.
+    pub params: Params,
+    /// The headers that were kept.
+    pub headers: Vec<(String, String)>,
+    /// The body, as it came.
+    pub body: Bytes,
+}
+
+/// The end of a lease.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// [`Claimed::key`]
+    pub key: i64,
+    /// [`Claimed::lane`]
+    pub lane: Uuid,
+    /// [`Claimed::fence`]
+    pub fence: i64,
+    /// What was tried.
+    pub attempt: Attempt,
+    /// What becomes of the delivery.
+    pub next: Next,
+}
+
+/// What becomes of a delivery when its lease ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Done. The upstream's last word is kept with it.
+    Delivered(Answer),
+    /// Tried again at a time. `doubt` as in [`Claimed::doubt`]. The lane waits with it.
+    Retry {
+        /// When.
+        at: Timestamp,
+        /// Since when nobody knows whether it ran.
+        doubt: Option<Timestamp>,
+    },
+    /// Will not be tried again by itself.
+    Dead(Option<Answer>),
+    /// Nobody can tell whether it ran; held for an operator.
+    Unknown,
+    /// Given back unsent: due at once, this try is not counted, doubt as it was before the claim.
+    Released {
+        /// [`Claimed::doubt`]
+        doubt: Option<Timestamp>,
+    },
+}
+
+/// The upstream's last word on a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The run's status in the upstream's words.
+    pub status: String,
+    /// The agent's answer, cut at the inbox's bound.
+    pub result: Option<String>,
+    /// When the run ended, in the upstream's words.
+    pub finished_at: Option<String>,
+}
+
+/// What became of a settlement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It is on disk.
+    Done,
+    /// The lease had passed to somebody else; nothing was changed.
+    Stale,
+}
+
+/// A turn of a conversation that went before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// What the upstream said of its end.
+    pub answer: Option<Answer>,
+    /// What the mapping took from its event.
+    pub params: Params,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// Which events to list.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// Only of this source.
+    pub source: Option<String>,
+    /// Only with a delivery in this state.
+    pub state: Option<State>,
+    /// Only filtered (true) or only passed on (false).
+    pub filtered: Option<bool>,
+    /// Only received at or after.
+    pub since: Option<Timestamp>,
+    /// Only received before.
+    pub until: Option<Timestamp>,
+    /// Where the page before ended: [`Page::next`].
+    pub cursor: Option<i64>,
+    /// How many, at most 200.
+    pub limit: usize,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// The entries.
+    pub items: Vec<T>,
+    /// Where the next page begins; none on the last one.
+    pub next: Option<i64>,
+}
+
+/// An event in a list.
+#[derive(Clone, Debug)]
+pub struct EventSummary {
+    /// Its name.
+    pub id: EventId,
+    /// The source it came by.
+    pub source: String,
+    /// The provider's word for what happened.
+    pub event_type: Option<String>,
+    /// The provider's own name for it.
+    pub dedup: Option<String>,
+    /// The conversation at the source.
+    pub thread: Option<String>,
+    /// When its request came.
+    pub received_at: Timestamp,
+    /// The rule that kept it from going further.
+    pub filtered: Option<String>,
+    /// Its deliveries' states, in order.
+    pub states: Vec<State>,
+}
+
+/// An event with everything known of it.
+#[derive(Clone, Debug)]
+pub struct EventDetail {
+    /// As in a list.
+    pub summary: EventSummary,
+    /// How much its check proved: [`crate::model::Strength::as_str`].
+    pub strength: String,
+    /// The name of the secret that matched.
+    pub secret: Option<String>,
+    /// The method and the target.
+    pub request_line: String,
+    /// What the mapping took from it.
+    pub params: Params,
+    /// The headers that were kept.
+    pub headers: Vec<(String, String)>,
+    /// The body, as it came.
+    pub body: Bytes,
+    /// What it owes and owed, in order of number.
+    pub deliveries: Vec<DeliveryDetail>,
+}
+
+/// A delivery with its tries.
+#[derive(Clone, Debug)]
+pub struct DeliveryDetail {
+    /// Its name.
+    pub id: DeliveryId,
+    /// To whom.
+    pub destination: Destination,
+    /// Where it stands.
+    pub state: State,
+    /// The upstream `id` that was chosen for it.
+    pub upstream_id: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it is due, while it is pending.
+    pub due: Option<Timestamp>,
+    /// Since when nobody knows whether it ran.
+    pub doubt: Option<Timestamp>,
+    /// The upstream's last word.
+    pub answer: Option<Answer>,
+    /// Its tries, oldest first.
+    pub tries: Vec<Attempt>,
+}
+
+/// How many deliveries of a source stand in a state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// The source.
+    pub source: String,
+    /// The state.
+    pub state: State,
+    /// How many.
+    pub count: u64,
+}
+
+/// Why the inbox could not do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum InboxError {
+    /// Too much waits for the writer; try again after this long.
+    #[error("the inbox writer's queue is full")]
+    Full(Duration),
+    /// The disk is full, or the engine's store cannot grow.
+    #[error("the inbox has no space left")]
+    NoSpace,
+    /// The inbox is closed, or its writer has stopped after a failed sync.
+    #[error("the inbox is closed")]
+    Closed,
+    /// This one record cannot be kept; others can.
+    #[error("the inbox refuses this record: {0}")]
+    Record(String),
+    /// The engine failed.
+    #[error("the inbox failed to {doing}: {cause}")]
+    Engine {
+        /// The operation.
+        doing: &'static str,
+        /// What the engine says.
+        cause: String,
+    },
+}

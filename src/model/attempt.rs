@@ -1,0 +1,92 @@
+//! One try of a delivery, and what came of it.
+
+use std::time::Duration;
+
+use super::Timestamp;
+
+/// What the upstream says of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Where it stands.
+    pub status: RunStatus,
+    /// The upstream's word for that, kept for statuses we do not know.
+    pub status_text: String,
+    /// The agent's answer, always text.
+    pub result: Option<String>,
+    /// When it ended, as the upstream wrote it.
+    pub finished_at: Option<String>,
+    /// When it began or was made, as the upstream wrote it.
+    pub started_at: Option<String>,
+    /// What it was told, where the answer says so.
+    pub input_text: Option<String>,
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunStatus {
+    /// Queued or running.
+    Running,
+    /// Waits for a person or a sign-in; may stay so for days.
+    Paused,
+    /// Done; the result is the answer.
+    Completed,
+    /// Ended in failure. An outcome, not a transport error.
+    Failed,
+    /// Cancelled.
+    Stopped,
+}
+
+impl RunStatus {
+    /// Reads the upstream's word. Words that are not known count as running.
+    pub fn parse(text: &str) -> Self {
+        match text {
+            "completed" => Self::Completed,
+            "failed" | "error" => Self::Failed,
+            "stopped" | "cancelled" | "canceled" => Self::Stopped,
+            "paused" => Self::Paused,
+            _ => Self::Running,
+        }
+    }
+
+    /// Whether the run is over.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Stopped)
+    }
+}
+
+/// What one call of the upstream came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttemptResult {
+    /// The upstream ran it, or is running it.
+    Ran(Run),
+    /// Nothing of the request was written: it surely did not run.
+    NotSent(String),
+    /// The upstream refused it before running anything.
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// What it said, cut, without secrets.
+        detail: String,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// It was sent and then something broke: it may have run.
+    Ambiguous(String),
+}
+
+/// One finished attempt, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The number of the try, from 1.
+    pub number: u32,
+    /// When it was claimed.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// One stable word for what came of it: `completed`, `failed`, `not_sent`, `refused`, `ambiguous`, `released`, …
+    pub result: String,
+    /// The HTTP status, where there was one.
+    pub status: Option<u16>,
+    /// A sentence for the operator.
+    pub detail: String,
+}

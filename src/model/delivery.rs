@@ -1,0 +1,124 @@
+//! One event owed to one destination.
+
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+/// Where a delivery stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Owed, waiting for its turn or its time.
+    Pending,
+    /// Claimed by a dispatcher, in flight.
+    Leased,
+    /// Done: the upstream took it and its run ended.
+    Delivered,
+    /// Will not be tried again by itself.
+    Dead,
+    /// Sent, but nobody can tell whether it ran; held for an operator.
+    Unknown,
+    /// Called off by an operator.
+    Cancelled,
+}
+
+impl State {
+    /// Every state, in the order of a delivery's life.
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Leased, Self::Delivered, Self::Dead, Self::Unknown, Self::Cancelled];
+
+    /// A stable word for storage and display.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Leased => "leased",
+            Self::Delivered => "delivered",
+            Self::Dead => "dead",
+            Self::Unknown => "unknown",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state of this word, if it is one.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+
+    /// Whether nothing more will happen to it by itself.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Delivered | Self::Dead | Self::Unknown | Self::Cancelled)
+    }
+}
+
+/// A configured target in the upstream's API.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Destination {
+    /// What it is.
+    pub kind: DestinationKind,
+    /// Its id, as the operator wrote it.
+    pub id: String,
+}
+
+/// What a destination is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DestinationKind {
+    /// `/v1/agents/{id}/…`
+    Agent,
+    /// `/v1/workflows/{id}/…`
+    Workflow,
+}
+
+impl Destination {
+    /// The upstream `id` of a conversation between `source` and this destination: always the same UUIDv5.
+    pub fn thread_id(&self, source: &str, thread: &str) -> Uuid {
+        let mut name = Vec::with_capacity(64 + thread.len());
+        for part in [source, &self.to_string(), thread] {
+            name.extend_from_slice(part.as_bytes());
+            name.push(0);
+        }
+        Uuid::new_v5(&THREADS, &name)
+    }
+}
+
+/// The namespace of thread names; its value has no meaning but must never change.
+const THREADS: Uuid = Uuid::from_u128(0x1e64_9f0b_7c1d_5a53_8b1e_52a0_93d7_c4f2);
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            DestinationKind::Agent => "agent",
+            DestinationKind::Workflow => "workflow",
+        };
+        write!(f, "{kind}/{}", self.id)
+    }
+}
+
+impl FromStr for Destination {
+    type Err = super::id::NotAnId;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (kind, id) = text.split_once('/').ok_or(super::id::NotAnId)?;
+        let kind = match kind {
+            "agent" => DestinationKind::Agent,
+            "workflow" => DestinationKind::Workflow,
+            _ => return Err(super::id::NotAnId),
+        };
+        Ok(Self { kind, id: id.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thread_ids_differ_by_source_destination_and_thread() {
+        let a = Destination { kind: DestinationKind::Agent, id: "a".into() };
+        let w = Destination { kind: DestinationKind::Workflow, id: "a".into() };
+        let ids = [a.thread_id("s", "1"), a.thread_id("s", "2"), a.thread_id("t", "1"), w.thread_id("s", "1")];
+        for (i, id) in ids.iter().enumerate() {
+            assert!(!ids[..i].contains(id));
+        }
+        assert_eq!(a.thread_id("s", "1"), ids[0]);
+        assert_eq!("agent/a".parse(), Ok(a));
+    }
+}

@@ -1,0 +1,60 @@
+//! An accepted fact: stored once, never changed.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::{Destination, EventId, Params, Strength, Timestamp};
+
+/// An event about to be kept, with the deliveries it owes.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// Its name.
+    pub id: EventId,
+    /// The source it came by.
+    pub source: String,
+    /// The provider's own name for it; the same source and key is the same event. None: it has no double.
+    pub dedup: Option<String>,
+    /// The provider's word for what happened.
+    pub event_type: Option<String>,
+    /// When its request came.
+    pub received_at: Timestamp,
+    /// How much its check proved.
+    pub strength: Strength,
+    /// The name of the secret that matched.
+    pub secret: Option<String>,
+    /// The rule that kept it from going further; such an event owes nothing.
+    pub filtered: Option<String>,
+    /// The conversation at the source, as the provider names it.
+    pub thread: Option<String>,
+    /// What the mapping took from it.
+    pub params: Params,
+    /// The method and the target.
+    pub request_line: String,
+    /// The headers that are kept, in order.
+    pub headers: Vec<(String, String)>,
+    /// The body, as it came.
+    pub body: Bytes,
+    /// What it owes.
+    pub deliveries: Vec<NewDelivery>,
+}
+
+/// A delivery about to be kept.
+#[derive(Clone, Debug)]
+pub struct NewDelivery {
+    /// To whom.
+    pub destination: Destination,
+    /// The lane: deliveries of one lane go out one at a time, in order of arrival. A delivery without a thread is
+    /// its own lane.
+    pub lane: Uuid,
+    /// The upstream `id`, chosen before the first call.
+    pub upstream_id: String,
+}
+
+/// What the inbox says to a new event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is kept, on disk.
+    New,
+    /// It was kept before, under this id.
+    Duplicate(EventId),
+}

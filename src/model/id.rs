@@ -1,0 +1,147 @@
+//! Names for what comes in and goes out. Made before the commit, so that a log line written before it can carry them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+/// An accepted event: `evt_` and 32 hex digits, in order of creation (UUIDv7, RFC 9562).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(Uuid);
+
+impl EventId {
+    /// A new id.
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// The 16 bytes an inbox keeps.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// From the bytes an inbox kept.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+}
+
+impl Default for EventId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "evt_{}", self.0.simple())
+    }
+}
+
+impl FromStr for EventId {
+    type Err = NotAnId;
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        let hex = text.strip_prefix("evt_").filter(|hex| hex.len() == 32).ok_or(NotAnId)?;
+        Uuid::try_parse(hex).map(Self).map_err(|_| NotAnId)
+    }
+}
+
+impl serde::Serialize for EventId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// One delivery of an event: `dlv_`, the event's 32 hex digits, `_`, and its number within the event.
+/// The first is 0; each replay counts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryId {
+    /// The event that is owed.
+    pub event: EventId,
+    /// Its number within the event.
+    pub number: u32,
+}
+
+impl DeliveryId {
+    /// The name of this delivery as a UUIDv5, for an upstream that wants an id chosen beforehand.
+    pub fn as_uuid(&self) -> Uuid {
+        Uuid::new_v5(&DELIVERIES, self.to_string().as_bytes())
+    }
+}
+
+/// The namespace of delivery names; its value has no meaning but must never change.
+const DELIVERIES: Uuid = Uuid::from_u128(0x6b0c_4f6e_0d2b_5b8e_9a55_7d3f_1c64_a7e1);
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "dlv_{}_{}", self.event.0.simple(), self.number)
+    }
+}
+
+impl FromStr for DeliveryId {
+    type Err = NotAnId;
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        let (event, number) = text.strip_prefix("dlv_").and_then(|rest| rest.split_once('_')).ok_or(NotAnId)?;
+        let event = format!("evt_{event}").parse()?;
+        Ok(Self { event, number: number.parse().map_err(|_| NotAnId)? })
+    }
+}
+
+impl serde::Serialize for DeliveryId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// One request at a listener: `req_` and 16 hex digits; for finding its log line, not for safekeeping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(u64);
+
+impl RequestId {
+    /// A new id.
+    pub fn new() -> Self {
+        Self(fastrand::u64(..))
+    }
+}
+
+impl Default for RequestId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "req_{:016x}", self.0)
+    }
+}
+
+/// The text is no id of the kind asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an id of this kind")]
+pub struct NotAnId;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_read_back_as_printed() {
+        let event = EventId::new();
+        assert_eq!(event.to_string().parse(), Ok(event));
+        let delivery = DeliveryId { event, number: 3 };
+        assert_eq!(delivery.to_string().parse(), Ok(delivery));
+        for wrong in ["", "evt_", "evt_zz", "dlv_1", "evt_0193-", "dlv__1"] {
+            assert_eq!(wrong.parse::<EventId>(), Err(NotAnId), "{wrong}");
+            assert_eq!(wrong.parse::<DeliveryId>(), Err(NotAnId), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_delivery_keeps_one_uuid() {
+        let event = EventId::from_bytes([7; 16]);
+        let first = DeliveryId { event, number: 0 };
+        assert_eq!(first.as_uuid(), first.as_uuid());
+        assert_ne!(first.as_uuid(), DeliveryId { event, number: 1 }.as_uuid());
+    }
+}

@@ -1,0 +1,21 @@
+//! The nouns: what every other module talks about. Imports nothing of ours.
+
+pub mod attempt;
+pub mod clock;
+pub mod delivery;
+pub mod event;
+pub mod id;
+pub mod outcome;
+pub mod params;
+pub mod refusal;
+pub mod request;
+
+pub use attempt::{Attempt, AttemptResult, Run, RunStatus};
+pub use clock::{Clock, Timestamp};
+pub use delivery::{Destination, DestinationKind, State};
+pub use event::{Accepted, NewDelivery, NewEvent};
+pub use id::{DeliveryId, EventId, RequestId};
+pub use outcome::Outcome;
+pub use params::{Name, Origin, Param, Params};
+pub use refusal::{OriginFault, Refusal};
+pub use request::{Proof, Received, Strength, Verified, Verify};

@@ -1,0 +1,29 @@
+//! What became of something that came in. Every request ends in exactly one.
+
+/// What became of a request at a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Kept, and owed to its destinations.
+    Accepted,
+    /// Known already; answered with the first one's id.
+    Duplicate,
+    /// Kept, but not passed on: a filter said so.
+    Filtered,
+    /// A provider's challenge, answered at the edge.
+    Challenged,
+    /// Not accepted.
+    Refused,
+}
+
+impl Outcome {
+    /// A stable word for counters and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Duplicate => "duplicate",
+            Self::Filtered => "filtered",
+            Self::Challenged => "challenged",
+            Self::Refused => "refused",
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Why a request was not accepted.
+//!
+//! A refusal has a code the caller may see, a finer reason for the operator's counters, and a sentence for the log.
+//! The statuses are chosen in `ingress/refuse.rs`, nowhere else.
+
+use std::time::Duration;
+
+/// Why a request was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Nothing answers at this path.
+    NotFound,
+    /// The path answers, but not to this method; the methods it answers to.
+    Method(&'static str),
+    /// The caller is over its own limit.
+    Limited(Duration),
+    /// We are full.
+    Overloaded(Duration),
+    /// The `Host` header is missing, doubled or no host.
+    BadHost,
+    /// The body is larger than this many bytes.
+    TooLarge(u64),
+    /// The body came too slowly.
+    SlowBody,
+    /// The caller went away before the body was whole.
+    Aborted,
+    /// The origin is not proved.
+    Origin(OriginFault, String),
+    /// A challenge was answered wrongly.
+    Challenge(String),
+    /// The body is not what its type or the source says.
+    Malformed(String),
+    /// The body is of a kind this source does not take.
+    Unsupported(String),
+    /// The request is well formed but cannot be made into a call.
+    Unmappable(String),
+    /// The inbox could not keep the event.
+    Inbox(String),
+    /// A fault of our own.
+    Internal(String),
+}
+
+/// Why an origin is not proved. Told to the operator only: every caller gets one text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OriginFault {
+    /// No signature, or an empty one.
+    MissingSignature,
+    /// A signature that does not have the form the provider's have.
+    MalformedSignature,
+    /// A well-formed signature that no secret makes: the secret is another, or the body was changed.
+    WrongSignature,
+    /// The time stamp is missing or no time.
+    BadTimestamp,
+    /// The time stamp is too old.
+    Stale,
+    /// The time stamp lies ahead.
+    Future,
+    /// Something the signature covers is missing from the request.
+    MissingPart,
+    /// A value that has to equal another does not.
+    ClaimMismatch,
+    /// The source has no secret to check against.
+    NotAttempted,
+}
+
+impl OriginFault {
+    /// A stable word for counters and the admin view.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MissingSignature => "missing_signature",
+            Self::MalformedSignature => "malformed_signature",
+            Self::WrongSignature => "wrong_signature",
+            Self::BadTimestamp => "bad_timestamp",
+            Self::Stale => "stale",
+            Self::Future => "future",
+            Self::MissingPart => "missing_part",
+            Self::ClaimMismatch => "claim_mismatch",
+            Self::NotAttempted => "not_attempted",
+        }
+    }
+}
+
+impl Refusal {
+    /// The code that the caller sees. Stable.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::Method(_) => "method_not_allowed",
+            Self::Limited(_) => "rate_limited",
+            Self::Overloaded(_) => "overloaded",
+            Self::BadHost => "bad_host",
+            Self::TooLarge(_) => "too_large",
+            Self::SlowBody => "slow_body",
+            Self::Aborted => "aborted",
+            Self::Origin(..) => "bad_signature",
+            Self::Challenge(_) => "bad_challenge",
+            Self::Malformed(_) => "malformed_body",
+            Self::Unsupported(_) => "unsupported_body",
+            Self::Unmappable(_) => "unmappable",
+            Self::Inbox(_) => "inbox_unavailable",
+            Self::Internal(_) => "internal",
+        }
+    }
+
+    /// The finer word for counters and the admin view. Stable, and never part of an answer.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Origin(fault, _) => fault.as_str(),
+            other => other.code(),
+        }
+    }
+
+    /// What the operator should know, where there is more to say than the code.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::NotFound => "no source at this path".into(),
+            Self::Method(allowed) => format!("this path answers {allowed}"),
+            Self::Limited(wait) => format!("over its limit for {} ms more", wait.as_millis()),
+            Self::Overloaded(_) => "the inbox writer's queue or the connection table is full".into(),
+            Self::BadHost => "the Host header is missing, doubled or no host".into(),
+            Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
+            Self::SlowBody => "the body came too slowly".into(),
+            Self::Aborted => "the caller went away before the body was whole".into(),
+            Self::Origin(_, cause)
+            | Self::Challenge(cause)
+            | Self::Malformed(cause)
+            | Self::Unsupported(cause)
+            | Self::Unmappable(cause)
+            | Self::Inbox(cause)
+            | Self::Internal(cause) => cause.clone(),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! A request before and after its origin is proved.
+//!
+//! The one way from [`Received`] to [`Verified`] is [`Received::verify`], which asks something that implements
+//! [`Verify`]. What stands behind the check takes a `Verified`, so a request nobody checked cannot reach it.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+
+use super::{Refusal, RequestId, Timestamp};
+
+/// A request as it came: the bytes are the ones that were signed.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// Its name in logs and in the answer to a refusal.
+    pub id: RequestId,
+    /// When its head was read.
+    pub at: Timestamp,
+    /// The method.
+    pub method: Method,
+    /// Path and query, as they stood in the request line.
+    pub target: String,
+    /// The address the sender knows: the configured public URL and the target. Never built from `Host`.
+    pub url: String,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+    /// Who called, behind proxies that are trusted.
+    pub peer: IpAddr,
+}
+
+impl Received {
+    /// The path, without the query.
+    pub fn path(&self) -> &str {
+        self.target.split_once('?').map_or(self.target.as_str(), |(path, _)| path)
+    }
+
+    /// The query, without its question mark; empty when there is none.
+    pub fn query(&self) -> &str {
+        self.target.split_once('?').map_or("", |(_, query)| query)
+    }
+
+    /// A header's value as text; absent when it is missing or not visible ASCII.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Proves the origin, or says why not. `now` is the time that time stamps are judged by.
+    pub fn verify(self, scheme: &dyn Verify, now: Timestamp) -> Result<Verified, Box<(Self, Refusal)>> {
+        match scheme.judge(&self, now) {
+            Ok(proof) => Ok(Verified { received: self, proof }),
+            Err(refusal) => Err(Box::new((self, refusal))),
+        }
+    }
+}
+
+/// Something that can prove where a request came from.
+pub trait Verify {
+    /// Judges a request by its raw bytes.
+    fn judge(&self, received: &Received, now: Timestamp) -> Result<Proof, Refusal>;
+}
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// How much is proved.
+    pub strength: Strength,
+    /// The name of the secret that matched, never its value; none where the scheme has none.
+    pub secret: Option<String>,
+}
+
+/// How much a check proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strength {
+    /// The sender and every byte of the body.
+    Signed,
+    /// The sender, by a signature that does not cover the whole body.
+    Origin,
+    /// The sender, by a shared value that says nothing about the body.
+    Token,
+    /// Nothing: the source checks nobody.
+    None,
+}
+
+impl Strength {
+    /// A stable word for storage and display.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Signed => "signed",
+            Self::Origin => "origin",
+            Self::Token => "token",
+            Self::None => "none",
+        }
+    }
+}
+
+/// A request whose origin is proved.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    received: Received,
+    proof: Proof,
+}
+
+impl Verified {
+    /// The request.
+    pub const fn request(&self) -> &Received {
+        &self.received
+    }
+
+    /// What the check found.
+    pub const fn proof(&self) -> &Proof {
+        &self.proof
+    }
+
+    /// Takes the request back out.
+    pub fn into_parts(self) -> (Received, Proof) {
+        (self.received, self.proof)
+    }
+}
