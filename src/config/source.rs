@@ -9,7 +9,7 @@ use super::provider::Map;
 use super::secret::Secret;
 use super::section::Section;
 use super::unit::Rate;
-use crate::model::{Destination, DestinationKind};
+use crate::model::{DeliveryId, Destination, DestinationKind, NewDelivery};
 
 /// One configured way in.
 #[derive(Clone, Debug)]
@@ -153,6 +153,21 @@ impl SourceConfig {
             max_body: section.bytes("max_body").map(|b| b.value),
             rate: section.rate("rate").map(|r| r.value),
         }
+    }
+}
+
+impl SourceConfig {
+    /// What an event of this source owes: its destination, with the lane and the upstream `id` that its conversation
+    /// has there. None where the source has no destination, which a checked configuration does not allow.
+    pub fn owed(&self, id: DeliveryId, thread: Option<&str>) -> Option<NewDelivery> {
+        let destination = self.destination.clone()?;
+        let upstream_id = match (thread, self.task_id_form) {
+            (None, _) => id.as_uuid().to_string(),
+            (Some(thread), TaskIdForm::Uuid) => destination.thread_id(&self.name, thread).to_string(),
+            (Some(thread), TaskIdForm::AsGiven) => thread.to_owned(),
+        };
+        let lane = destination.lane(&upstream_id);
+        Some(NewDelivery { destination, lane, upstream_id })
     }
 }
 

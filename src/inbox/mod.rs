@@ -11,6 +11,8 @@
 //! What is not: the inbox reads no clock (every verb is given `now`) and decides no policy; when to try again is said
 //! by whoever settles.
 
+pub mod sqlite;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -32,6 +34,10 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
 
     /// Ends a lease: the attempt and the delivery's new state, in one transaction.
     async fn settle(&self, settlement: Settlement) -> Result<Settled, InboxError>;
+
+    /// Waits until something may have become due that was not before: an event was accepted, a lane was freed, a
+    /// delivery replayed. May return without cause. News that comes while nobody waits is told to the next who does.
+    async fn news(&self);
 
     /// When the next lane that is not leased becomes due; none when nothing waits.
     async fn next_due(&self) -> Result<Option<Timestamp>, InboxError>;

@@ -78,7 +78,16 @@ impl Destination {
         }
         Uuid::new_v5(&THREADS, &name)
     }
+
+    /// The lane of an upstream `id` at this destination, whatever source or door it came by: the upstream takes one
+    /// turn of it at a time.
+    pub fn lane(&self, upstream_id: &str) -> Uuid {
+        Uuid::new_v5(&LANES, format!("{self}\0{upstream_id}").as_bytes())
+    }
 }
+
+/// The namespace of lanes; its value has no meaning but must never change.
+const LANES: Uuid = Uuid::from_u128(0x9a41_06c5_3f0e_5d17_8c62_1d4b_7be0_5f38);
 
 /// The namespace of thread names; its value has no meaning but must never change.
 const THREADS: Uuid = Uuid::from_u128(0x1e64_9f0b_7c1d_5a53_8b1e_52a0_93d7_c4f2);

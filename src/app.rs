@@ -1,0 +1,1 @@
+//! The parts, built from a `Config`, started and drained.

@@ -1,0 +1,8 @@
+//! What the program says about itself: log lines, metrics, and samples of what was refused.
+
+pub mod log;
+pub mod metric;
+pub mod sample;
+
+pub use metric::Metrics;
+pub use sample::{RefusedSample, RefusedSamples};
