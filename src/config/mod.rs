@@ -65,10 +65,8 @@ pub struct Server {
     pub max_body: u64,
     /// The largest request head.
     pub max_head: usize,
-    /// How long a head may take.
+    /// How long a head may take; an idle connection is closed after as long.
     pub head_timeout: Duration,
-    /// How long a connection may stand idle.
-    pub idle_timeout: Duration,
     /// How long a body may stand still.
     pub body_stall: Duration,
     /// How long a body may take in all.
@@ -123,12 +121,14 @@ pub struct Inbox {
 pub struct Dispatch {
     /// How many deliveries at once.
     pub concurrency: usize,
-    /// How often a delivery is tried.
+    /// How often a delivery is tried that reaches the upstream.
     pub max_attempts: u32,
     /// The wait before the second try; doubled for each one after.
     pub backoff: Duration,
     /// The longest wait between two tries.
     pub backoff_max: Duration,
+    /// How long an upstream that takes nothing is tried before a delivery is dead.
+    pub give_up_after: Duration,
     /// How long to follow a run that has not ended.
     pub follow_timeout: Duration,
 }
@@ -233,7 +233,6 @@ impl Server {
             max_body: section.bytes("max_body")?.value,
             max_head: usize::try_from(section.bytes("max_head")?.value).unwrap_or(usize::MAX),
             head_timeout: section.duration("head_timeout")?.value,
-            idle_timeout: section.duration("idle_timeout")?.value,
             body_stall: section.duration("body_stall")?.value,
             body_timeout: section.duration("body_timeout")?.value,
             max_connections: size(section, "max_connections")?,
@@ -344,6 +343,7 @@ impl Dispatch {
             max_attempts: u32::try_from(size(section, "max_attempts")?).unwrap_or(u32::MAX),
             backoff: section.duration("backoff")?.value,
             backoff_max: section.duration("backoff_max")?.value,
+            give_up_after: section.duration("give_up_after")?.value,
             follow_timeout: section.duration("follow_timeout")?.value,
         })
     }

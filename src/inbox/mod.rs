@@ -93,6 +93,8 @@ pub struct Claimed {
     pub upstream_id: String,
     /// The number of this try, from 1.
     pub attempt: u32,
+    /// The tries that count against it, this one among them: those that reached the upstream or ended the process.
+    pub strikes: u32,
     /// Since when it may have been sent without anybody knowing the end. None: it surely has not run.
     pub doubt: Option<Timestamp>,
     /// The source it came by.
@@ -137,6 +139,8 @@ pub enum Next {
         at: Timestamp,
         /// Since when nobody knows whether it ran.
         doubt: Option<Timestamp>,
+        /// Whether this try counts against the delivery ([`Claimed::strikes`]).
+        counted: bool,
     },
     /// Will not be tried again by itself.
     Dead(Option<Answer>),

@@ -1,1 +1,101 @@
-//! How much, how fast.
+//! How much, how fast: the whole gateway, each caller's address, each source. Asked before anything of the body is
+//! read. Everything is bounded, whoever calls.
+
+pub mod keyed;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+
+use crate::config::{Config, Rate};
+use crate::model::Refusal;
+
+use keyed::Keyed;
+
+/// The limits of one gateway.
+#[derive(Debug)]
+pub struct Limits {
+    whole: Option<DefaultDirectRateLimiter>,
+    callers: Option<Keyed<IpAddr>>,
+    sources: HashMap<String, DefaultDirectRateLimiter>,
+}
+
+impl Limits {
+    /// The limits of a configuration.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            whole: config.limits.whole.map(|rate| RateLimiter::direct(quota(rate))),
+            callers: config.limits.caller.map(|rate| Keyed::new(quota(rate))),
+            sources: config
+                .sources
+                .iter()
+                .filter_map(|source| Some((source.name.clone(), RateLimiter::direct(quota(source.rate?)))))
+                .collect(),
+        }
+    }
+
+    /// Counts one request of a caller, before it is known what it wants.
+    pub fn caller(&self, peer: IpAddr) -> Result<(), Refusal> {
+        if let Some(callers) = &self.callers {
+            callers.check(&bucket(peer)).map_err(Refusal::Limited)?;
+        }
+        match &self.whole {
+            // The whole gateway's limit is our own trouble, not this caller's doing.
+            Some(whole) => check(whole).map_err(Refusal::Overloaded),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts one request at a source.
+    pub fn source(&self, name: &str) -> Result<(), Refusal> {
+        self.sources.get(name).map_or(Ok(()), |limiter| check(limiter).map_err(Refusal::Limited))
+    }
+}
+
+fn check(limiter: &DefaultDirectRateLimiter) -> Result<(), Duration> {
+    limiter.check().map_err(|until| until.wait_time_from(DefaultClock::default().now()))
+}
+
+/// A rate as a quota: the whole count may come at once, and comes back evenly.
+fn quota(rate: Rate) -> Quota {
+    let count = NonZeroU32::new(rate.count).unwrap_or(NonZeroU32::MIN);
+    Quota::new(count, rate.per).unwrap_or_else(|| Quota::per_second(count))
+}
+
+/// The key of a caller: an IPv4 address, or the /64 that an IPv6 caller can choose addresses in.
+fn bucket(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_caller_has_one_bucket_for_its_64() {
+        let bucket_of = |text: &str| bucket(text.parse().expect("an address"));
+        assert_eq!(bucket_of("2001:db8::1"), bucket_of("2001:db8::ffff:1"));
+        assert_ne!(bucket_of("2001:db8:0:1::1"), bucket_of("2001:db8::1"));
+        assert_eq!(bucket_of("::ffff:192.0.2.1"), bucket_of("192.0.2.1"));
+    }
+
+    #[test]
+    fn a_rate_lets_its_count_through_and_says_when_to_come_back() {
+        let limiter = RateLimiter::direct(quota(Rate { count: 3, per: Duration::from_secs(60) }));
+        for _ in 0..3 {
+            assert_eq!(check(&limiter), Ok(()));
+        }
+        let wait = check(&limiter).expect_err("the fourth is over");
+        assert!(wait > Duration::from_secs(15) && wait <= Duration::from_secs(20), "{wait:?}");
+    }
+}

@@ -1,5 +1,7 @@
-//! Sockets: the listeners' accept loop, and the one outgoing HTTP client.
+//! Sockets: the accept loop of the listeners, and the one outgoing HTTP client.
 
 pub mod client;
+pub mod listen;
 
 pub use client::{Client, ClientError, SendError};
+pub use listen::{Door, ListenOptions, Peer};

@@ -1,0 +1,133 @@
+//! Whose run is it? After an ambiguous end the upstream shows one record under the id we chose. Without a
+//! conversation that record is ours. In a conversation it may still show the turn before ours, so the two are told
+//! apart by what was said and when. Pure.
+
+use crate::inbox::Turn;
+use crate::model::{Run, Timestamp};
+
+/// What a record under our id shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shows {
+    /// Our run.
+    Ours,
+    /// A turn before ours: ours has not run.
+    Earlier,
+    /// Nobody can tell.
+    CannotTell,
+}
+
+/// What is known of our turn of a conversation.
+#[derive(Clone, Copy, Debug)]
+pub struct OurTurn<'a> {
+    /// What we said.
+    pub text: &'a str,
+    /// The moment before which we have surely not sent it.
+    pub not_before: Timestamp,
+    /// The turn before ours and what it said, where one is known.
+    pub earlier: Option<(&'a Turn, &'a str)>,
+}
+
+/// Tells what a record shows.
+pub fn shows(run: &Run, ours: OurTurn<'_>) -> Shows {
+    let known_end = ours.earlier.and_then(|(turn, _)| turn.answer.as_ref()?.finished_at.as_deref());
+    if run.status.is_final() && known_end.is_some() && known_end == run.finished_at.as_deref() {
+        return Shows::Earlier;
+    }
+    let began = time(run.started_at.as_deref());
+    let ended = time(run.finished_at.as_deref());
+    match run.input_text.as_deref() {
+        Some(said) if said == ours.text => match ours.earlier {
+            // The turn before said the same. It had ended when ours was sent, so a run that goes on is ours.
+            Some((turn, text)) if text == ours.text => match turn.answer {
+                Some(_) if !run.status.is_final() => Shows::Ours,
+                Some(_) if known_end.is_some() => Shows::Ours,
+                _ => by_time(began, ended, ours.not_before),
+            },
+            // Another door may have said the same long ago.
+            _ if ended.is_some_and(|at| at < ours.not_before - SKEW) => Shows::Earlier,
+            _ => Shows::Ours,
+        },
+        // Nothing of ours follows our own turn, so a record that shows other words shows a turn before it, unless
+        // another door has spoken since.
+        Some(_) if began.or(ended).is_some_and(|at| at > ours.not_before + SKEW) => Shows::CannotTell,
+        Some(_) => Shows::Earlier,
+        None => by_time(began, ended, ours.not_before),
+    }
+}
+
+/// How far two clocks may differ before a comparison of their times means nothing.
+const SKEW: std::time::Duration = std::time::Duration::from_secs(60);
+
+fn by_time(began: Option<Timestamp>, ended: Option<Timestamp>, not_before: Timestamp) -> Shows {
+    match (began, ended) {
+        (_, Some(at)) if at < not_before - SKEW => Shows::Earlier,
+        (Some(at), _) | (None, Some(at)) if at > not_before + SKEW => Shows::Ours,
+        _ => Shows::CannotTell,
+    }
+}
+
+fn time(text: Option<&str>) -> Option<Timestamp> {
+    text.and_then(Timestamp::parse)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inbox::Answer;
+    use crate::model::{Params, RunStatus};
+
+    const SENT: Timestamp = Timestamp::from_millis(1_767_225_600_000); // 2026-01-01T00:00:00Z
+
+    fn run(status: RunStatus, text: Option<&str>, finished_at: Option<&str>) -> Run {
+        Run {
+            status,
+            status_text: String::new(),
+            result: None,
+            finished_at: finished_at.map(str::to_owned),
+            started_at: None,
+            input_text: text.map(str::to_owned),
+        }
+    }
+
+    fn turn(finished_at: Option<&str>) -> Turn {
+        let answer = Answer { status: "completed".into(), result: None, finished_at: finished_at.map(str::to_owned) };
+        Turn { answer: Some(answer), params: Params::default(), body: bytes::Bytes::new() }
+    }
+
+    #[test]
+    fn a_record_that_has_not_changed_since_the_turn_before_shows_that_turn() {
+        let before = turn(Some("2025-12-31T23:00:00Z"));
+        let ours = OurTurn { text: "hi", not_before: SENT, earlier: Some((&before, "hi")) };
+        let record = run(RunStatus::Completed, Some("hi"), Some("2025-12-31T23:00:00Z"));
+        assert_eq!(shows(&record, ours), Shows::Earlier);
+        let record = run(RunStatus::Completed, Some("hi"), Some("2026-01-01T00:00:05Z"));
+        assert_eq!(shows(&record, ours), Shows::Ours);
+        assert_eq!(shows(&run(RunStatus::Running, Some("hi"), None), ours), Shows::Ours);
+    }
+
+    #[test]
+    fn other_words_are_an_earlier_turn_unless_they_came_later() {
+        let before = turn(None);
+        let ours = OurTurn { text: "two", not_before: SENT, earlier: Some((&before, "one")) };
+        assert_eq!(shows(&run(RunStatus::Completed, Some("one"), None), ours), Shows::Earlier);
+        assert_eq!(shows(&run(RunStatus::Completed, Some("two"), None), ours), Shows::Ours);
+        let later = run(RunStatus::Completed, Some("three"), Some("2026-01-01T01:00:00Z"));
+        assert_eq!(shows(&later, ours), Shows::CannotTell);
+    }
+
+    #[test]
+    fn the_same_words_of_a_first_turn_are_ours_unless_they_are_old() {
+        let ours = OurTurn { text: "hi", not_before: SENT, earlier: None };
+        assert_eq!(shows(&run(RunStatus::Completed, Some("hi"), Some("2026-01-01T00:00:01Z")), ours), Shows::Ours);
+        assert_eq!(shows(&run(RunStatus::Completed, Some("hi"), Some("2025-12-30T00:00:00Z")), ours), Shows::Earlier);
+    }
+
+    #[test]
+    fn without_words_only_clear_times_tell() {
+        let ours = OurTurn { text: "hi", not_before: SENT, earlier: None };
+        assert_eq!(shows(&run(RunStatus::Completed, None, None), ours), Shows::CannotTell);
+        assert_eq!(shows(&run(RunStatus::Completed, None, Some("2026-01-01T00:00:30Z")), ours), Shows::CannotTell);
+        assert_eq!(shows(&run(RunStatus::Completed, None, Some("2026-01-01T01:00:00Z")), ours), Shows::Ours);
+        assert_eq!(shows(&run(RunStatus::Completed, None, Some("2025-12-01T00:00:00Z")), ours), Shows::Earlier);
+    }
+}
