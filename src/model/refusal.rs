@@ -18,6 +18,10 @@ pub enum Refusal {
     Overloaded(Duration),
     /// The `Host` header is missing, doubled or no host.
     BadHost,
+    /// How the body is framed is in doubt.
+    BadFraming,
+    /// The request target is longer than anybody needs.
+    TargetTooLong,
     /// The body is larger than this many bytes.
     TooLarge(u64),
     /// The body came too slowly.
@@ -36,6 +40,8 @@ pub enum Refusal {
     Unmappable(String),
     /// The inbox could not keep the event.
     Inbox(String),
+    /// There is no room left to keep it.
+    NoSpace,
     /// A fault of our own.
     Internal(String),
 }
@@ -89,6 +95,8 @@ impl Refusal {
             Self::Limited(_) => "rate_limited",
             Self::Overloaded(_) => "overloaded",
             Self::BadHost => "bad_host",
+            Self::BadFraming => "bad_framing",
+            Self::TargetTooLong => "target_too_long",
             Self::TooLarge(_) => "too_large",
             Self::SlowBody => "slow_body",
             Self::Aborted => "aborted",
@@ -98,6 +106,7 @@ impl Refusal {
             Self::Unsupported(_) => "unsupported_body",
             Self::Unmappable(_) => "unmappable",
             Self::Inbox(_) => "inbox_unavailable",
+            Self::NoSpace => "no_space",
             Self::Internal(_) => "internal",
         }
     }
@@ -118,6 +127,9 @@ impl Refusal {
             Self::Limited(wait) => format!("over its limit for {} ms more", wait.as_millis()),
             Self::Overloaded(_) => "the inbox writer's queue or the connection table is full".into(),
             Self::BadHost => "the Host header is missing, doubled or no host".into(),
+            Self::BadFraming => "Transfer-Encoding is not exactly chunked".into(),
+            Self::TargetTooLong => "the request target is too long".into(),
+            Self::NoSpace => "the disk of the inbox is full".into(),
             Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
             Self::SlowBody => "the body came too slowly".into(),
             Self::Aborted => "the caller went away before the body was whole".into(),

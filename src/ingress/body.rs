@@ -1,0 +1,122 @@
+//! Reading a body under its bounds. The bytes are kept as they came: they are what was signed.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::{HeaderMap, Version};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use tokio::time::Instant;
+
+use super::Bounds;
+use crate::model::Refusal;
+
+/// The slowest body after its first ten seconds, in bytes a second.
+const SLOWEST: u64 = 1024;
+
+/// When slowness begins to count.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What a refused caller may still send before it is answered, and for how long.
+const DRAIN_BYTES: u64 = 64 * 1024;
+const DRAIN_TIME: Duration = Duration::from_millis(250);
+
+/// Whether the head says in one plain way how the body is framed (RFC 9112, 6.1). The HTTP library takes more forms of
+/// `Transfer-Encoding` as chunked than any two programs agree on.
+pub(super) fn is_well_framed(head: &http::request::Parts) -> bool {
+    let mut lines = head.headers.get_all(TRANSFER_ENCODING).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => true,
+        (Some(coding), None) => {
+            head.version == Version::HTTP_11 && coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+        }
+        _ => false,
+    }
+}
+
+/// Says at once what the head alone shows: too long, or compressed. Asked before the body is touched, since touching
+/// it tells the caller to go on (`100-continue`).
+pub(super) fn judge_head(headers: &HeaderMap, bounds: Bounds) -> Result<(), Refusal> {
+    let said = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    if said.is_some_and(|length| length > bounds.size) {
+        return Err(Refusal::TooLarge(bounds.size));
+    }
+    match headers.get(CONTENT_ENCODING) {
+        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") && !coding.is_empty() => {
+            Err(Refusal::Unsupported("the body is compressed".to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads the whole body.
+pub(super) async fn read(mut body: axum::body::Body, bounds: Bounds) -> Result<Bytes, Refusal> {
+    let begun = Instant::now();
+    let expected = usize::try_from(body.size_hint().lower().min(bounds.size)).unwrap_or(0);
+    let mut first: Option<Bytes> = None;
+    let mut rest = BytesMut::new();
+    let mut length = 0_u64;
+    loop {
+        let deadline = (Instant::now() + bounds.stall).min(begun + bounds.whole);
+        let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
+            Err(_) => return Err(Refusal::SlowBody),
+            Ok(None) => break,
+            Ok(Some(Err(error))) => return Err(broken(&error)),
+            Ok(Some(Ok(frame))) => frame,
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len() as u64;
+        if length > bounds.size {
+            return Err(Refusal::TooLarge(bounds.size));
+        }
+        let took = begun.elapsed();
+        if took > GRACE && length < SLOWEST * (took - GRACE).as_secs() {
+            return Err(Refusal::SlowBody);
+        }
+        // Most bodies come in one piece and need no copy.
+        match first.take() {
+            None if rest.is_empty() => first = Some(data),
+            None => rest.extend_from_slice(&data),
+            Some(piece) => {
+                rest.reserve(expected.max(piece.len() + data.len()));
+                rest.extend_from_slice(&piece);
+                rest.extend_from_slice(&data);
+            }
+        }
+    }
+    Ok(first.unwrap_or_else(|| rest.freeze()))
+}
+
+/// Lets a refused caller finish what it is sending, within narrow bounds, so that it can read the answer. One that
+/// waits to be told to go on is not told.
+pub(super) async fn drain(headers: &HeaderMap, mut body: axum::body::Body) {
+    if headers.contains_key(EXPECT) {
+        return;
+    }
+    let read = async {
+        let mut length = 0_u64;
+        while let Some(Ok(frame)) = body.frame().await {
+            length += frame.data_ref().map_or(0, |data| data.len() as u64);
+            if length > DRAIN_BYTES {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN_TIME, read).await;
+}
+
+/// A body that ended before it was whole. What was badly framed is the caller's mistake, the rest is its going away.
+fn broken(error: &axum::Error) -> Refusal {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(hyper) = inner.downcast_ref::<hyper::Error>() {
+            if hyper.is_parse() || hyper.is_body_write_aborted() {
+                return Refusal::Malformed("the body is badly framed".to_owned());
+            }
+            break;
+        }
+        source = inner.source();
+    }
+    Refusal::Aborted
+}

@@ -1,0 +1,116 @@
+//! A refusal as an answer: status, headers, body. The only place where these are chosen, and the one that decides
+//! what a caller may learn: a code, a plain sentence, an id to quote.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::model::{Refusal, RequestId};
+
+/// What the caller sees of a refusal.
+pub(super) fn answer(refusal: &Refusal, id: RequestId) -> Response<Body> {
+    let (status, sentence) = status_and_sentence(refusal);
+    let body = serde_json::json!({
+        "detail": sentence,
+        "code": refusal.code(),
+        "request_id": id.to_string(),
+    });
+    let mut answer = Response::new(Body::from(body.to_string()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    match refusal {
+        Refusal::Limited(wait) | Refusal::Overloaded(wait) => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds(*wait)));
+        }
+        Refusal::Inbox(_) => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds(Duration::from_secs(5))));
+        }
+        Refusal::Method(allowed) => {
+            headers.insert(ALLOW, HeaderValue::from_static(allowed));
+        }
+        _ => {}
+    }
+    if ends_connection(refusal) {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+/// One match: which status, which sentence. 4xx will never be accepted, 429 and 503 will later.
+fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
+    match refusal {
+        Refusal::NotFound => (StatusCode::NOT_FOUND, "Nothing answers at this path."),
+        Refusal::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "This path does not answer to this method."),
+        Refusal::Limited(_) => (StatusCode::TOO_MANY_REQUESTS, "Too many requests. Try again later."),
+        Refusal::Overloaded(_) => (StatusCode::SERVICE_UNAVAILABLE, "The gateway is busy. Try again later."),
+        Refusal::BadHost => (StatusCode::BAD_REQUEST, "The Host header is missing or wrong."),
+        Refusal::BadFraming => (StatusCode::BAD_REQUEST, "The body is badly framed."),
+        Refusal::TargetTooLong => (StatusCode::URI_TOO_LONG, "The request target is too long."),
+        Refusal::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "The body is too large."),
+        Refusal::SlowBody => (StatusCode::REQUEST_TIMEOUT, "The body came too slowly."),
+        Refusal::Aborted => (StatusCode::BAD_REQUEST, "The body is not whole."),
+        Refusal::Origin(..) => (StatusCode::UNAUTHORIZED, "The signature does not match."),
+        Refusal::Challenge(_) => (StatusCode::FORBIDDEN, "The challenge is not answered."),
+        Refusal::Malformed(_) => (StatusCode::BAD_REQUEST, "The body is malformed."),
+        Refusal::Unsupported(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "This kind of body is not taken here."),
+        Refusal::Unmappable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "The body has not what this source needs of it."),
+        Refusal::Inbox(_) => (StatusCode::SERVICE_UNAVAILABLE, "The event cannot be kept now. Try again later."),
+        Refusal::NoSpace => (StatusCode::SERVICE_UNAVAILABLE, "The event cannot be kept now. Try again later."),
+        Refusal::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong on our side."),
+    }
+}
+
+/// Whether bytes of the request may still be on the wire, or its framing is in doubt.
+fn ends_connection(refusal: &Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::BadHost
+            | Refusal::BadFraming
+            | Refusal::TargetTooLong
+            | Refusal::TooLarge(_)
+            | Refusal::SlowBody
+            | Refusal::Aborted
+            | Refusal::NotFound
+            | Refusal::Method(_)
+            | Refusal::Limited(_)
+            | Refusal::Overloaded(_)
+            | Refusal::Internal(_)
+    )
+}
+
+/// Whole seconds, at least one, with up to a quarter more so that callers do not come back all at once.
+fn seconds(wait: Duration) -> u64 {
+    let whole = wait.as_secs().max(1) + u64::from(wait.subsec_nanos() > 0 && wait.as_secs() > 0);
+    whole + fastrand::u64(0..=whole / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_is_short_json_that_says_nothing_of_the_cause() {
+        let secret = "whatever the cause says".to_owned();
+        for refusal in [
+            Refusal::Origin(crate::model::OriginFault::Stale, secret.clone()),
+            Refusal::Malformed(secret.clone()),
+            Refusal::Inbox(secret.clone()),
+            Refusal::Internal(secret.clone()),
+        ] {
+            let (_, sentence) = status_and_sentence(&refusal);
+            assert!(!sentence.contains(&secret));
+            let answer = answer(&refusal, RequestId::new());
+            assert!(!answer.status().is_redirection());
+        }
+    }
+
+    #[test]
+    fn retry_after_is_at_least_one_whole_second() {
+        assert!(seconds(Duration::ZERO) >= 1);
+        let wait = seconds(Duration::from_millis(19_500));
+        assert!((20..=25).contains(&wait), "{wait}");
+    }
+}
