@@ -1,8 +1,139 @@
-//! What an operator types.
+//! What an operator types: one variant, one file. Answers go to standard output, talk to standard error.
 
+mod check;
+mod demo;
+mod event;
+mod provider;
+mod serve;
+mod stub;
+
+use std::future::Future;
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{Problem, Weight};
+
+/// What a command that ran to its end says to the shell.
+type Ended = anyhow::Result<ExitCode>;
+
+/// A webhook gateway for AI agents: proves who calls, keeps every event, runs the agent once.
+#[derive(Debug, Parser)]
+#[command(name = "sluicegate", version, arg_required_else_help = true, after_help = FIRST_STEPS)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const FIRST_STEPS: &str = "\
+First steps:
+  sluicegate demo                               see it work: no account, no network
+  sluicegate check --config sluicegate.toml     every mistake of a configuration at once
+  sluicegate serve --config sluicegate.toml     run the gateway
+  sluicegate event list --config sluicegate.toml   what came in, and what became of it";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM or Ctrl-C
+    Serve(ConfigFile),
+    /// Read a configuration, report every problem with its place, start nothing
+    Check(check::Check),
+    /// Show the whole way of events with a stand-in for the upstream: no account, no network
+    Demo(demo::Demo),
+    /// Run the stand-in for the upstream's API alone
+    Stub(stub::StubArgs),
+    /// List, show and replay events through the admin API
+    #[command(subcommand)]
+    Event(event::EventCommand),
+    /// List the providers that are known
+    #[command(subcommand)]
+    Provider(provider::ProviderCommand),
+}
+
+/// Which configuration.
+#[derive(Debug, Clone, Args)]
+struct ConfigFile {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", default_value = "sluicegate.toml")]
+    config: PathBuf,
+}
 
 /// Parses the command line and runs it.
 pub fn run() -> ExitCode {
-    ExitCode::SUCCESS
+    let command = Cli::parse().command;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error).context("cannot start")),
+    };
+    let ended = runtime.block_on(async {
+        match command {
+            Command::Serve(file) => serve::run(&file).await,
+            Command::Check(check) => check::run(&check),
+            Command::Demo(demo) => demo::run(&demo).await,
+            Command::Stub(stub) => stub::run(stub).await,
+            Command::Event(event) => event::run(event).await,
+            Command::Provider(command) => provider::run(&command),
+        }
+    });
+    // What still runs is cut: every command has drained what it must.
+    runtime.shutdown_background();
+    match ended {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+/// One line for what failed, and one for each cause.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    let mut lines = format!("error: {error}");
+    for cause in error.chain().skip(1) {
+        lines.push_str(&format!("\n  because: {cause}"));
+    }
+    say(&lines);
+    ExitCode::FAILURE
+}
+
+/// Whoever read our output has seen enough.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Talk: a line on standard error. A terminal that is gone is no reason to stop.
+fn say(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// An answer: lines on standard output.
+fn answer(text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
+}
+
+/// Resolves at SIGTERM or Ctrl-C. Listens from the call on, so that no signal is missed before the first wait.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// How many errors and warnings a list has, as words.
+fn tally(problems: &[Problem]) -> String {
+    let errors = problems.iter().filter(|problem| problem.weight == Weight::Error).count();
+    let warnings = problems.len() - errors;
+    let count = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
+    format!("{}, {}", count(errors, "error"), count(warnings, "warning"))
 }

@@ -1,0 +1,404 @@
+//! See it work: a gateway and a stand-in for the upstream on free ports, a scratch inbox, really signed events. The
+//! gateway is the one that `serve` runs; nothing of it knows that this is a demo.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use clap::Args;
+use http::{HeaderName, HeaderValue, Method, Request};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::{Ended, answer, stop_signal};
+use crate::app::{App, Listeners};
+use crate::config::{Config, Problems, Secret};
+use crate::model::{Clock, Timestamp};
+use crate::net::Client;
+use crate::source::{Sources, Unsigned};
+use crate::stub::{self, Stub, StubOptions};
+use crate::telemetry::log;
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Stay up afterwards, and say what to try with curl
+    #[arg(long)]
+    serve: bool,
+}
+
+const ADMIN_TOKEN: &str = "demo-admin-token";
+
+/// The demo's sources. The secrets are for show and for this machine only.
+const SOURCES: &str = r#"
+[sources.triage]
+provider = "github"
+secrets = ["literal:demo-github-secret"]
+agent = "triage-agent"
+events = ["issues.opened", "pull_request.*"]
+prompt = "Triage {{ body.issue.title }} ({{ body.issue.html_url }})"
+
+[sources.billing]
+provider = "stripe"
+secrets = ["literal:whsec_demo_stripe_secret_0123456789"]
+workflow = "billing-workflow"
+defaults = { prompt = "A billing event arrived." }
+
+[sources.support-bot]
+provider = "telegram"
+secrets = ["literal:demo-telegram-token"]
+agent = "support-agent"
+params_mapping = { task_id = "message.chat.id", prompt = "message.text", user_id = "message.from.id" }
+
+[sources.team-chat]
+provider = "slack"
+secrets = ["literal:demo-slack-signing-secret"]
+agent = "helper-agent"
+params_mapping = { task_id = "event.channel", prompt = "event.text", user_id = "event.user" }
+
+[sources.orders]
+provider = "standard-webhooks"
+secrets = ["literal:whsec_ZGVtby1zdGFuZGFyZC13ZWJob29rcy1zZWNyZXQ="]
+agent = "order-agent"
+prompt = "Look at order {{ body.data.order }} of {{ body.data.customer }}."
+"#;
+
+/// What is wrong with a request on purpose.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flaw {
+    None,
+    Forged,
+    Repeated,
+}
+
+/// A request of the demo.
+struct Sample {
+    title: &'static str,
+    source: &'static str,
+    headers: &'static [(&'static str, &'static str)],
+    body: &'static str,
+    flaw: Flaw,
+}
+
+const SAMPLES: [Sample; 9] = [
+    Sample {
+        title: "GitHub: an issue was opened",
+        source: "triage",
+        headers: GITHUB_ISSUE,
+        body: ISSUE,
+        flaw: Flaw::None,
+    },
+    Sample {
+        title: "GitHub: a star (not wanted)",
+        source: "triage",
+        headers: &[("X-GitHub-Event", "star"), ("X-GitHub-Delivery", "0b989ba4-242f-11e5-81e1-c7b6966d2516")],
+        body: r#"{"action":"created","repository":{"full_name":"acme/shop"}}"#,
+        flaw: Flaw::None,
+    },
+    Sample {
+        title: "Stripe: a payment failed",
+        source: "billing",
+        headers: &[],
+        body: r#"{"id":"evt_1Demo","type":"invoice.payment_failed","data":{"object":{"customer":"cus_9","amount_due":4200}}}"#,
+        flaw: Flaw::None,
+    },
+    Sample {
+        title: "Telegram: Dana writes",
+        source: "support-bot",
+        headers: &[],
+        body: r#"{"update_id":871,"message":{"chat":{"id":-1001234567890},"from":{"id":5550001},"text":"My parcel is late."}}"#,
+        flaw: Flaw::None,
+    },
+    Sample {
+        title: "Telegram: Dana writes again",
+        source: "support-bot",
+        headers: &[],
+        body: r#"{"update_id":872,"message":{"chat":{"id":-1001234567890},"from":{"id":5550001},"text":"It was order 77."}}"#,
+        flaw: Flaw::None,
+    },
+    Sample {
+        title: "Slack: a message in a channel",
+        source: "team-chat",
+        headers: &[],
+        body: r#"{"type":"event_callback","event_id":"Ev0Demo","event":{"type":"message","channel":"C024BE91L","user":"U2147483697","text":"Who is on call?"}}"#,
+        flaw: Flaw::None,
+    },
+    Sample {
+        title: "Standard Webhooks: an order",
+        source: "orders",
+        headers: &[("webhook-id", "msg_2Demo")],
+        body: r#"{"type":"order.created","data":{"order":12345678901234567890,"customer":"Acme"}}"#,
+        flaw: Flaw::None,
+    },
+    Sample {
+        title: "GitHub, but forged",
+        source: "triage",
+        headers: &[("X-GitHub-Event", "issues"), ("X-GitHub-Delivery", "forged")],
+        body: ISSUE,
+        flaw: Flaw::Forged,
+    },
+    Sample {
+        title: "GitHub: the first one again",
+        source: "triage",
+        headers: GITHUB_ISSUE,
+        body: ISSUE,
+        flaw: Flaw::Repeated,
+    },
+];
+
+const GITHUB_ISSUE: &[(&str, &str)] =
+    &[("X-GitHub-Event", "issues"), ("X-GitHub-Delivery", "72d3162e-cc78-11e3-81ab-4c9367dc0958")];
+
+const ISSUE: &str = r#"{"action":"opened","issue":{"number":7,"title":"Checkout fails on Fridays","html_url":"https://github.com/acme/shop/issues/7"}}"#;
+
+/// How long the deliveries of the demo may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(super) async fn run(demo: &Demo) -> Ended {
+    let folder = Scratch::new()?;
+    let stub_listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen on 127.0.0.1")?;
+    let upstream = stub_listener.local_addr()?;
+    let (config, sources) = configure(upstream, &folder.0)?;
+    log::start(&config.log);
+    let listeners = Listeners::bind(&config).await?;
+    let (public, admin) = (listeners.public.local_addr()?, listeners.admin.local_addr()?);
+    let (stop_all, stopping) = watch::channel(false);
+    let stopped = |mut stopping: watch::Receiver<bool>| async move {
+        let _ = stopping.wait_for(|stop| *stop).await;
+    };
+    let stub = Stub::new(StubOptions { delay: Duration::from_millis(150), ..StubOptions::default() })?;
+    let stub = tokio::spawn(stub::serve(stub_listener, stub, stopped(stopping.clone())));
+    let signers = sources.clone();
+    let app = App::build(config, sources, Clock::system()).await?;
+    let gateway = tokio::spawn(app.serve(listeners, stopped(stopping)));
+
+    answer(&format!(
+        "A gateway at http://{public}, its admin API at http://{admin}, a stand-in for the agent platform at http://{upstream}.\n"
+    ))?;
+    let visitor = Visitor { client: Client::new(Duration::from_secs(5), None)?, public, admin };
+    let good = show(&visitor, &signers).await?;
+    if demo.serve {
+        answer(&what_to_try(public, admin))?;
+        stop_signal()?.await;
+    }
+    let _ = stop_all.send(true);
+    gateway.await.context("the gateway panicked")??;
+    stub.await.context("the stand-in panicked")?;
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn configure(upstream: SocketAddr, folder: &Path) -> anyhow::Result<(Config, Sources)> {
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\npublic_url = \"https://hooks.example.com\"\n\
+         [admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"literal:{ADMIN_TOKEN}\"\n\
+         [upstream]\nbase_url = \"http://{upstream}\"\napi_key = \"literal:demo-upstream-key\"\n\
+         [inbox]\nurl = \"sqlite:inbox.db\"\n[log]\nfilter = \"error\"\n{SOURCES}"
+    );
+    let problems = Problems::default();
+    let config = Config::parse("the demo's configuration", &text, folder, std::iter::empty(), &problems);
+    let sources = config.as_ref().map(|config| Sources::compile(config, &problems));
+    match (config, sources) {
+        (Some(config), Some(sources)) if !problems.any_error() => Ok((config, sources)),
+        _ => bail!("{}", problems.into_sorted().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+    }
+}
+
+/// Whoever sends the demo's events and looks at what became of them.
+struct Visitor {
+    client: Client,
+    public: SocketAddr,
+    admin: SocketAddr,
+}
+
+/// A row of the table.
+struct Row {
+    title: &'static str,
+    verdict: String,
+    thread: String,
+    invoke: String,
+    result: String,
+}
+
+/// Sends the samples one by one and prints what became of them. False when something did not go as it must.
+async fn show(visitor: &Visitor, sources: &Sources) -> anyhow::Result<bool> {
+    let mut rows = Vec::new();
+    let mut good = true;
+    let mut answers = Vec::new();
+    for sample in &SAMPLES {
+        answers.push(visitor.send(sample, sources).await?);
+    }
+    for (sample, (status, body)) in SAMPLES.iter().zip(answers) {
+        let said = body["status"].as_str().unwrap_or_default();
+        good &= match sample.flaw {
+            Flaw::None => status == 202 && matches!(said, "accepted" | "filtered"),
+            Flaw::Repeated => status == 202 && said == "duplicate",
+            Flaw::Forged => status == 401,
+        };
+        let mut row = Row {
+            title: sample.title,
+            verdict: format!("{status} {}", if said.is_empty() { body["code"].as_str().unwrap_or_default() } else { said }),
+            thread: String::new(),
+            invoke: String::new(),
+            result: String::new(),
+        };
+        if said == "accepted" || said == "filtered" {
+            let event = visitor.settled(body["event_id"].as_str().unwrap_or_default()).await?;
+            good &= row.tell(&event, said);
+        }
+        rows.push(row);
+    }
+    print(&rows)?;
+    let runs = rows.iter().filter(|row| row.result.starts_with("completed")).count();
+    answer(&format!(
+        "{} requests: {runs} runs, one for each wanted event; the forged one was refused, the repeated one ran nothing.",
+        rows.len()
+    ))?;
+    Ok(good)
+}
+
+impl Row {
+    /// Fills in what the admin API says of an event. False when its run did not end well.
+    fn tell(&mut self, event: &Value, said: &str) -> bool {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        self.verdict = format!("{said}, {}", text(&event["verification"]["strength"]));
+        self.thread = text(&event["thread"]);
+        if said == "filtered" {
+            self.invoke = format!("none: {}", text(&event["filtered"]));
+            return true;
+        }
+        let delivery = &event["deliveries"][0];
+        let prompt = event["params"].as_array().and_then(|list| list.iter().find(|param| param["name"] == "prompt"));
+        self.invoke = format!("{}: {}", text(&delivery["destination"]), text(&prompt.unwrap_or(&Value::Null)["value"]));
+        self.result = format!("{}: {}", text(&delivery["answer"]["status"]), text(&delivery["answer"]["result"]));
+        delivery["state"] == "delivered" && delivery["answer"]["status"] == "completed"
+    }
+}
+
+impl Visitor {
+    /// Signs a sample as its provider would, and posts it.
+    async fn send(&self, sample: &Sample, sources: &Sources) -> anyhow::Result<(u16, Value)> {
+        let source = sources.get(sample.source).context("the demo knows its sources")?;
+        let wrong = Secret::new("wrong", "somebody-elses-secret");
+        let secret = match sample.flaw {
+            Flaw::Forged => &wrong,
+            _ => &source.config.secrets.first().context("the demo's sources have secrets")?.value,
+        };
+        let target = format!("/hooks/{}", sample.source);
+        let mut headers = http::HeaderMap::new();
+        headers.insert("content-type", HeaderValue::from_static("application/json"));
+        for (name, value) in sample.headers {
+            headers.insert(HeaderName::try_from(*name)?, HeaderValue::from_static(value));
+        }
+        let unsigned = Unsigned {
+            method: Method::POST,
+            url: format!("https://hooks.example.com{target}"),
+            target: target.clone(),
+            headers,
+            body: Bytes::from_static(sample.body.as_bytes()),
+        };
+        let signed = source.scheme.sign(secret, &unsigned, now())?;
+        let mut request = Request::post(format!("http://{}{target}", self.public)).body(unsigned.body)?;
+        *request.headers_mut() = unsigned.headers;
+        for (name, value) in signed {
+            request.headers_mut().insert(name, value);
+        }
+        let answer = self.client.send(request, PATIENCE, 1 << 20).await?;
+        Ok((answer.status().as_u16(), serde_json::from_slice(answer.body()).unwrap_or(Value::Null)))
+    }
+
+    /// An event, once all its deliveries have ended.
+    async fn settled(&self, id: &str) -> anyhow::Result<Value> {
+        let look = async {
+            loop {
+                let request = Request::get(format!("http://{}/api/v1/events/{id}", self.admin))
+                    .header("authorization", format!("Bearer {ADMIN_TOKEN}"))
+                    .body(Bytes::new())?;
+                let answer = self.client.send(request, PATIENCE, 1 << 20).await?;
+                let event: Value = serde_json::from_slice(answer.body()).context("the admin API answers JSON")?;
+                let ended = event["deliveries"].as_array().is_some_and(|list| {
+                    list.iter().all(|delivery| delivery["state"] != "pending" && delivery["state"] != "leased")
+                });
+                if ended {
+                    return anyhow::Ok(event);
+                }
+                tokio::time::sleep(Duration::from_millis(30)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, look).await.with_context(|| format!("the delivery of {id} did not end"))?
+    }
+}
+
+fn now() -> Timestamp {
+    Clock::system().now()
+}
+
+/// Prints an aligned table.
+fn print(rows: &[Row]) -> std::io::Result<()> {
+    let cells = |row: &Row| {
+        let most = [30, 24, 16, 58, 44];
+        let texts = [row.title, &row.verdict, &row.thread, &row.invoke, &row.result];
+        let mut cells = [const { String::new() }; 5];
+        for ((cell, text), most) in cells.iter_mut().zip(texts).zip(most) {
+            *cell = cut(text, most);
+        }
+        cells
+    };
+    let head = ["what came in", "verdict", "thread", "the invoke that went out", "its result"].map(str::to_owned);
+    let table: Vec<[String; 5]> = std::iter::once(head).chain(rows.iter().map(cells)).collect();
+    let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 5] = std::array::from_fn(width);
+    for (number, row) in table.iter().enumerate() {
+        let line: Vec<String> =
+            row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        answer(line.join("  ").trim_end())?;
+        if number == 0 {
+            answer(&widths.map(|width| "-".repeat(width)).join("  "))?;
+        }
+    }
+    answer("")
+}
+
+/// One line, cut with a mark.
+fn cut(text: &str, most: usize) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(most).collect();
+    if text.chars().count() > most { line.chars().take(most - 1).chain(['…']).collect() } else { line }
+}
+
+fn what_to_try(public: SocketAddr, admin: SocketAddr) -> String {
+    let issue = json!({"action": "opened", "issue": {"title": "Try me", "html_url": "https://example.com/1"}});
+    format!(
+        "\nIt stays up until Ctrl-C. In another terminal:\n\n\
+         # a signed GitHub event\n\
+         body='{issue}'\n\
+         curl -i http://{public}/hooks/triage -H 'Content-Type: application/json' \\\n  \
+         -H 'X-GitHub-Event: issues' -H \"X-GitHub-Delivery: try-$RANDOM\" \\\n  \
+         -H \"X-Hub-Signature-256: sha256=$(printf %s \"$body\" | openssl dgst -sha256 -hmac demo-github-secret -r | cut -d' ' -f1)\" \\\n  \
+         -d \"$body\"\n\n\
+         # a Telegram message; the secret token is a header\n\
+         curl -i http://{public}/hooks/support-bot -H 'X-Telegram-Bot-Api-Secret-Token: demo-telegram-token' \\\n  \
+         -d '{{\"update_id\":1,\"message\":{{\"chat\":{{\"id\":1}},\"from\":{{\"id\":2}},\"text\":\"Hello\"}}}}'\n\n\
+         # what came in, and why something was refused\n\
+         curl -H 'Authorization: Bearer {ADMIN_TOKEN}' http://{admin}/api/v1/events\n\
+         curl -H 'Authorization: Bearer {ADMIN_TOKEN}' http://{admin}/api/v1/refused\n"
+    )
+}
+
+/// A folder that goes away with the demo.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> anyhow::Result<Self> {
+        let folder = std::env::temp_dir().join(format!("sluicegate-demo-{}", uuid::Uuid::new_v4().simple()));
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

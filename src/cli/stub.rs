@@ -1,0 +1,63 @@
+//! Run the stand-in for the upstream's API alone.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::net::TcpListener;
+
+use super::{Ended, answer, stop_signal};
+use crate::config::{Secret, unit};
+use crate::stub::{self, FailRule, Stub, StubOptions};
+
+#[derive(Debug, Args)]
+pub(super) struct StubArgs {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9900")]
+    listen: SocketAddr,
+    /// The key that callers must show; without one any key will do
+    #[arg(long, value_name = "KEY")]
+    api_key: Option<String>,
+    /// How long a run takes, such as 200ms or 5s
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time)]
+    delay: Duration,
+    /// What every run answers, instead of repeating what it was told
+    #[arg(long, value_name = "TEXT")]
+    result: Option<String>,
+    /// What goes wrong and how often: 429=0.1 is a tenth of the calls, drop-after=1/7 every seventh. Faults: a status,
+    /// unavailable, gateway, drop-before, drop-after, slow, failed, malformed. May be given several times
+    #[arg(long, value_name = "FAULT=HOW_OFTEN")]
+    fail: Vec<FailRule>,
+    /// Where the order of chance begins
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
+    /// A file to which a line of JSON is added for every run that begins or ends
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
+}
+
+fn time(text: &str) -> Result<Duration, &'static str> {
+    unit::duration(text).ok_or("a time is a number and ms, s, min or h")
+}
+
+pub(super) async fn run(stub: StubArgs) -> Ended {
+    let listener = TcpListener::bind(stub.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", stub.listen))?;
+    let address = listener.local_addr()?;
+    let options = StubOptions {
+        api_key: stub.api_key.map(|key| Secret::new("--api-key", key)),
+        delay: stub.delay,
+        result: stub.result,
+        fail: stub.fail,
+        seed: stub.seed,
+        journal: stub.journal,
+    };
+    let stub = Stub::new(options).context("cannot open the journal")?;
+    answer(&format!("the stand-in for the upstream is at http://{address}"))?;
+    stub::serve(listener, stub, stop_signal()?).await;
+    Ok(ExitCode::SUCCESS)
+}
