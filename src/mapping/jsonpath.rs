@@ -139,9 +139,7 @@ fn check_argument(argument: &FnArg) -> Result<(), String> {
 }
 
 fn singular(segments: &[Segment]) -> bool {
-    segments
-        .iter()
-        .all(|segment| matches!(segment, Segment::Selector(Selector::Name(_) | Selector::Index(_))))
+    segments.iter().all(|segment| matches!(segment, Segment::Selector(Selector::Name(_) | Selector::Index(_))))
 }
 
 /// A query on its way through a document.

@@ -239,7 +239,9 @@ impl Mapping {
     fn thread(&self, scope: &Lazy<'_, '_>) -> Result<Option<String>, Refusal> {
         let found = match &self.thread {
             None => None,
-            Some(Thread::Template(template)) => Some(template.render(scope.get()?)?).filter(|text| !text.is_empty()),
+            Some(Thread::Template(template)) => {
+                Some(template.render(scope.get()?)?).filter(|text| !text.trim().is_empty())
+            }
             Some(Thread::Path(path)) => match scope.view.find(path)?.as_deref().map(value::text) {
                 Some(Text::One(text)) => Some(text.into_owned()),
                 Some(Text::Many) => {
@@ -253,7 +255,12 @@ impl Mapping {
 }
 
 /// The rule of a parameter that the operator names; a name that is none is a problem.
-fn rule<'r>(params: &'r mut [Rule], target: &Located<String>, table: &str, problems: &Problems) -> Option<&'r mut Rule> {
+fn rule<'r>(
+    params: &'r mut [Rule],
+    target: &Located<String>,
+    table: &str,
+    problems: &Problems,
+) -> Option<&'r mut Rule> {
     let found = params.iter_mut().find(|rule| rule.name.as_str() == target.value);
     if found.is_none() {
         problems.error_hint(

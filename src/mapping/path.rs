@@ -151,6 +151,14 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_path_is_followed_to_the_deepest_place() {
+        let text = format!("{}1{}", "{\"a\":".repeat(127), "}".repeat(127));
+        let path = vec!["a"; 127].join(".");
+        assert_eq!(at(&text, &path).as_deref(), Some("1"));
+        assert!(Dotted::parse(&format!("{path}.a")).is_err());
+    }
+
+    #[test]
     fn empty_parts_are_no_path() {
         for wrong in ["", ".", "a.", ".a", "a..b"] {
             assert!(Dotted::parse(wrong).is_err(), "{wrong}");
@@ -167,7 +175,8 @@ mod tests {
         leaf.prop_recursive(4, 40, 4, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                prop::collection::vec(("[abc.01]{1,3}", inner), 0..4).prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+                prop::collection::vec(("[abc.01]{1,3}", inner), 0..4)
+                    .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
             ]
         })
     }
@@ -178,9 +187,9 @@ mod tests {
             return Some(value);
         }
         match value {
-            Value::Object(map) => (1..=segments.len())
-                .rev()
-                .find_map(|n| follow(map.get(&segments[..n].join("."))?, &segments[n..])),
+            Value::Object(map) => {
+                (1..=segments.len()).rev().find_map(|n| follow(map.get(&segments[..n].join("."))?, &segments[n..]))
+            }
             Value::Array(list) => {
                 let index: usize = segments[0].parse().ok()?;
                 (index.to_string() == segments[0]).then_some(())?;

@@ -262,10 +262,7 @@ impl<'a> Scan<'a> {
         self.at += 1;
     }
 
-    fn members(
-        &mut self,
-        mut each: impl FnMut(&mut Self, Quoted<'a>) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+    fn members(&mut self, mut each: impl FnMut(&mut Self, Quoted<'a>) -> Result<(), Fault>) -> Result<(), Fault> {
         self.enter()?;
         self.blanks();
         if self.next() == Some(b'}') {

@@ -16,6 +16,7 @@ use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
 use sha2::{Digest, Sha256};
 
+use super::value::head;
 use super::view::View;
 use crate::config::{Located, Problems};
 use crate::model::{Param, Refusal};
@@ -93,8 +94,7 @@ impl Template {
             // a template.
             environment
                 .compile_expression(&written.value)
-                .map(|_| ())
-                .and_then(|()| Ok(format!("{{% if ({}) %}}+{{% endif %}}", written.value)))
+                .map(|_| format!("{{% if ({}) %}}+{{% endif %}}", written.value))
         } else {
             Ok(written.value.clone())
         };
@@ -381,7 +381,7 @@ impl io::Write for Bounded {
         }
         self.full = true;
         let end = piece.trim_end_matches('\n').rfind('\n').filter(|_| piece.starts_with("\n<<<data "));
-        self.text.push_str(&piece[..piece.floor_char_boundary(room.min(end.unwrap_or(room)))]);
+        self.text.push_str(head(piece, room.min(end.unwrap_or(room))));
         self.text.push_str(CUT);
         if let Some(end) = end {
             self.text.push_str(&piece[end..]);

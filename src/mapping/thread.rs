@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::path::{Dotted, Path, Paths};
 use super::template::{Kind, Template};
-use super::value::{Text, text, without_nul};
+use super::value::{Text, head, text, without_nul};
 use super::view::View;
 use crate::config::{Located, Problems};
 use crate::model::Refusal;
@@ -110,7 +110,7 @@ pub(super) enum Thread {
     /// At a path.
     Path(Path),
     /// By a template.
-    Template(Template),
+    Template(Box<Template>),
 }
 
 impl Thread {
@@ -122,7 +122,8 @@ impl Thread {
         problems: &Problems,
     ) -> Option<Self> {
         if written.contains("{{") {
-            Template::compile(Kind::Thread, written, strict, problems).map(Self::Template)
+            Template::compile(Kind::Thread, written, strict, problems)
+                .map(|template| Self::Template(Box::new(template)))
         } else {
             Path::compile(written, paths, problems).map(Self::Path)
         }
@@ -144,6 +145,6 @@ pub(super) fn bounded(value: String) -> String {
 
 /// A type of any length, cut to 512 bytes.
 pub(super) fn cut(mut value: String) -> String {
-    value.truncate(value.floor_char_boundary(LONGEST));
+    value.truncate(head(&value, LONGEST).len());
     value
 }

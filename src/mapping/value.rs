@@ -45,6 +45,12 @@ pub(super) fn compact(raw: &str) -> Result<String, Refusal> {
     Ok(tree.to_string())
 }
 
+/// The first bytes of a text, at most so many, up to the end of a character.
+pub(super) fn head(text: &str, bytes: usize) -> &str {
+    let end = (0..=bytes.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    &text[..end]
+}
+
 fn has_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
