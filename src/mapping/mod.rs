@@ -1,11 +1,59 @@
 //! What an event says: compiled when the configuration is read, applied once per event.
+//!
+//! An event's body is read once. What the dotted paths of a mapping ask for is noted on the way; a tree is built only
+//! where a template, a condition or a JSONPath needs one. Promises: the same event is always mapped to the same
+//! params; ids are compared as bytes and numbers keep their digits; each value knows where it came from and what it
+//! was preferred to; whatever a body holds, mapping it ends soon and in a value or a refusal.
+
+#[cfg(test)]
+mod corpus;
+mod filter;
+mod jsonpath;
+mod path;
+mod scan;
+mod template;
+#[cfg(test)]
+mod tests;
+mod thread;
+mod value;
+mod view;
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use crate::config::{Located, Problems, Provider, SourceConfig};
-use crate::model::{Params, Refusal, Verified};
+use crate::model::{Name, Origin, Param, Params, Refusal, Verified};
+
+use filter::Events;
+use path::{Dotted, Path, Paths};
+use template::{Kind, Scope, Template};
+use thread::{Parts, Thread};
+use value::{Text, says_something, without_nul};
+use view::View;
 
 /// A source's mapping, compiled.
 #[derive(Debug)]
-pub struct Mapping {}
+pub struct Mapping {
+    paths: Paths,
+    params: Vec<Rule>,
+    prompt: Option<Template>,
+    thread: Option<Thread>,
+    event_id: Parts,
+    event_type: Parts,
+    events: Events,
+    when: Option<Template>,
+}
+
+/// Where one parameter may come from, beside the query.
+#[derive(Debug)]
+struct Rule {
+    name: Name,
+    /// `params_mapping`, as written and compiled.
+    mapped: Option<(String, Path)>,
+    /// The document's own key of this name, by its path's number.
+    own: usize,
+    default: Option<String>,
+}
 
 /// What the mapping found in an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,17 +74,221 @@ impl Mapping {
     /// Compiles a source's mapping over its provider's. `event_id` and `event_type` are the sources named by the
     /// `[verify]` section. What cannot be compiled is a problem.
     pub fn compile(
-        _source: &SourceConfig,
-        _provider: Option<&Provider>,
-        _event_id: &[Located<String>],
-        _event_type: &[Located<String>],
-        _problems: &Problems,
+        source: &SourceConfig,
+        provider: Option<&Provider>,
+        event_id: &[Located<String>],
+        event_type: &[Located<String>],
+        problems: &Problems,
     ) -> Option<Self> {
-        unimplemented!()
+        let below = provider.map(|provider| &provider.map);
+        let strict = source.strict_template;
+        let mut sound = true;
+        let mut paths = Paths::default();
+        let mut params: Vec<Rule> = Name::ALL
+            .into_iter()
+            .map(|name| Rule { name, mapped: None, own: paths.add(Dotted::of_key(name.as_str())), default: None })
+            .collect();
+
+        // The provider's first: the source's are laid over them.
+        let provided = below.map_or(&[][..], |map| &map.params_mapping);
+        for (target, path) in provided.iter().chain(&source.map.params_mapping) {
+            let rule = rule(&mut params, target, "params_mapping", problems);
+            let compiled = Path::compile(path, &mut paths, problems);
+            sound &= rule.is_some() && compiled.is_some();
+            if let (Some(rule), Some(compiled)) = (rule, compiled) {
+                rule.mapped = Some((path.value.clone(), compiled));
+            }
+        }
+        for (target, value) in &source.defaults {
+            match rule(&mut params, target, "defaults", problems) {
+                Some(rule) => rule.default = Some(value.value.clone()).filter(|value| !value.is_empty()),
+                None => sound = false,
+            }
+        }
+        if let Some(template) = &source.map.prompt {
+            let own = source.map.params_mapping.iter().any(|(target, _)| target.value == Name::Prompt.as_str());
+            if own {
+                problems.warn(
+                    &template.place,
+                    "params_mapping maps prompt as well, and goes before this template",
+                    "remove one of the two unless the template is meant for events without the mapped value",
+                );
+            } else if let Some(rule) = params.iter_mut().find(|rule| rule.name == Name::Prompt) {
+                // An operator's template takes the place of whatever the provider says of the prompt.
+                rule.mapped = None;
+            }
+        }
+
+        let prompt = source.map.prompt.as_ref().or(below.and_then(|map| map.prompt.as_ref()));
+        let prompt = prompt.map(|written| Template::compile(Kind::Prompt, written, strict, problems));
+        let thread = source.map.thread.as_ref().or(below.and_then(|map| map.thread.as_ref()));
+        let thread = thread.map(|written| Thread::compile(written, strict, &mut paths, problems));
+        let when = source.when.as_ref().map(|written| Template::compile(Kind::When, written, strict, problems));
+        let mapping = Self {
+            params,
+            event_id: Parts::compile(event_id, &mut paths, problems),
+            event_type: Parts::compile(event_type, &mut paths, problems),
+            events: Events::compile(&source.events, problems),
+            paths,
+            // A part that was written but not compiled is a problem already; there is no mapping without it.
+            prompt: prompt.map_or(Some(None), |compiled| compiled.map(Some))?,
+            thread: thread.map_or(Some(None), |compiled| compiled.map(Some))?,
+            when: when.map_or(Some(None), |compiled| compiled.map(Some))?,
+        };
+        sound.then_some(mapping)
     }
 
     /// Reads an event.
-    pub fn apply(&self, _verified: &Verified) -> Result<Mapped, Refusal> {
-        unimplemented!()
+    pub fn apply(&self, verified: &Verified) -> Result<Mapped, Refusal> {
+        let view = View::read(verified.request(), self.paths.list())?;
+        let event_type = self.event_type.joined(&view, '.', "the event's type")?.map(thread::cut);
+        let dedup = self.event_id.joined(&view, '/', "the event's id")?.map(thread::bounded);
+        let scope = Lazy { view: &view, event_type: event_type.as_deref(), scope: OnceCell::new() };
+
+        if let Some(rule) = self.filtered(&scope)? {
+            return Ok(Mapped { dedup, event_type, filtered: Some(rule), ..Mapped::default() });
+        }
+        let mut others = Vec::new();
+        for rule in self.params.iter().filter(|rule| rule.name != Name::Prompt) {
+            others.extend(self.param(rule, &scope, &[])?);
+        }
+        let prompt = match self.params.iter().find(|rule| rule.name == Name::Prompt) {
+            Some(rule) => self.param(rule, &scope, &others)?,
+            None => None,
+        };
+        let prompt = match prompt {
+            Some(prompt) if prompt.value.trim().is_empty() => return Err(empty()),
+            Some(prompt) => prompt,
+            None if view.is_blank() => return Err(empty()),
+            None => Param { name: Name::Prompt, value: String::new(), origin: Origin::Event, over: Vec::new() },
+        };
+        let thread = match self.thread(&scope)? {
+            Some(thread) => Some(thread),
+            None => others.iter().find(|param| param.name == Name::TaskId).map(|param| param.value.clone()),
+        };
+        let thread = thread.map(thread::bounded);
+
+        let params = Params::new(std::iter::once(prompt).chain(others).collect());
+        drop(scope);
+        Ok(Mapped { dedup, event_type, thread, filtered: None, params })
+    }
+
+    /// The rule that keeps an event from going further.
+    fn filtered(&self, scope: &Lazy<'_, '_>) -> Result<Option<String>, Refusal> {
+        if let Some(reason) = self.events.unwanted(scope.event_type) {
+            return Ok(Some(reason));
+        }
+        let Some(when) = &self.when else { return Ok(None) };
+        Ok(match when.holds(scope.get()?) {
+            Ok(true) => None,
+            Ok(false) => Some("when".into()),
+            Err(reason) => Some(format!("when: {reason}")),
+        })
+    }
+
+    /// The strongest value of a parameter, and the origins of those it was preferred to.
+    fn param(&self, rule: &Rule, scope: &Lazy<'_, '_>, others: &[Param]) -> Result<Option<Param>, Refusal> {
+        enum Candidate<'c> {
+            Json(Cow<'c, str>),
+            Text(&'c str),
+            Template(&'c Template),
+        }
+        let view = scope.view;
+        let mut strongest: Option<(Origin, Candidate<'_>)> = None;
+        let mut over = Vec::new();
+        let mut offer = |origin: Origin, candidate| match strongest {
+            None => strongest = Some((origin, candidate)),
+            Some(_) => over.push(origin),
+        };
+        if let Some((written, path)) = &rule.mapped
+            && let Some(raw) = view.find(path)?.filter(|raw| says_something(raw))
+        {
+            offer(Origin::Mapping(written.clone()), Candidate::Json(raw));
+        }
+        if let Some(template) = self.prompt.as_ref().filter(|_| rule.name == Name::Prompt) {
+            offer(Origin::Template, Candidate::Template(template));
+        }
+        if let Some(text) = view.in_query(rule.name.as_str()).filter(|text| !text.is_empty()) {
+            offer(Origin::Query, Candidate::Text(text));
+        }
+        if let Some(raw) = view.piece(rule.own).filter(|raw| says_something(raw)) {
+            offer(Origin::Body, Candidate::Json(Cow::Borrowed(raw)));
+        }
+        if let Some(text) = &rule.default {
+            offer(Origin::Default, Candidate::Text(text));
+        }
+
+        let Some((origin, candidate)) = strongest else { return Ok(None) };
+        let value = match candidate {
+            Candidate::Text(text) => text.to_owned(),
+            Candidate::Template(template) => template.render(&scope.get()?.with(others))?,
+            Candidate::Json(raw) => match value::text(&raw) {
+                Text::One(text) => text.into_owned(),
+                Text::Many if rule.name == Name::Prompt => value::compact(&raw)?,
+                Text::Many => {
+                    return Err(Refusal::Unmappable(format!("{} is a list or an object", rule.name.as_str())));
+                }
+                Text::Absent => return Ok(None),
+            },
+        };
+        let value = without_nul(value, rule.name.as_str())?;
+        Ok(Some(Param { name: rule.name, value, origin, over }))
+    }
+
+    /// The conversation, where the configuration says where it stands.
+    fn thread(&self, scope: &Lazy<'_, '_>) -> Result<Option<String>, Refusal> {
+        let found = match &self.thread {
+            None => None,
+            Some(Thread::Template(template)) => {
+                Some(template.render(scope.get()?)?).filter(|text| !text.trim().is_empty())
+            }
+            Some(Thread::Path(path)) => match scope.view.find(path)?.as_deref().map(value::text) {
+                Some(Text::One(text)) => Some(text.into_owned()),
+                Some(Text::Many) => {
+                    return Err(Refusal::Unmappable("the thread is a list or an object".into()));
+                }
+                Some(Text::Absent) | None => None,
+            },
+        };
+        found.map(|text| without_nul(text, "the thread")).transpose()
+    }
+}
+
+/// The rule of a parameter that the operator names; a name that is none is a problem.
+fn rule<'r>(
+    params: &'r mut [Rule],
+    target: &Located<String>,
+    table: &str,
+    problems: &Problems,
+) -> Option<&'r mut Rule> {
+    let found = params.iter_mut().find(|rule| rule.name.as_str() == target.value);
+    if found.is_none() {
+        problems.error_hint(
+            &target.place,
+            format!("{table}: there is no parameter {:?}", target.value),
+            format!("the parameters are {}", Name::ALL.map(Name::as_str).join(", ")),
+        );
+    }
+    found
+}
+
+fn empty() -> Refusal {
+    Refusal::Unmappable("the prompt is empty".into())
+}
+
+/// What templates speak of, made when the first of them asks.
+struct Lazy<'l, 'v> {
+    view: &'l View<'v>,
+    event_type: Option<&'l str>,
+    scope: OnceCell<Scope>,
+}
+
+impl Lazy<'_, '_> {
+    fn get(&self) -> Result<&Scope, Refusal> {
+        if let Some(scope) = self.scope.get() {
+            return Ok(scope);
+        }
+        let scope = Scope::new(self.view, self.event_type)?;
+        Ok(self.scope.get_or_init(|| scope))
     }
 }

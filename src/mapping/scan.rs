@@ -1,0 +1,463 @@
+//! JSON read in one pass over the body: what the dotted paths ask for is noted, the rest is only checked.
+//!
+//! Promises: nothing is allocated for what no path asks for; depth and number of values are bounded; strings are
+//! checked down to their escapes, so a lone surrogate is refused wherever it stands; a number keeps its spelling. Of a
+//! key that stands twice in an object the last one counts. Taken is exactly what RFC 8259 allows, nested less than
+//! [`DEPTH`] deep.
+//!
+//! This is a reader of its own because a general one gives no spans, rewrites exponents, skips without looking into
+//! strings, and takes some keys of an object for orders to itself.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use serde_json::{Map, Number, Value};
+
+use super::path::Dotted;
+
+/// How deep arrays and objects may not nest.
+pub(super) const DEPTH: u32 = 128;
+
+/// How many values a body may have.
+pub(super) const NODES: u32 = 100_000;
+
+/// Why a text was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It is not JSON from this byte on.
+    Syntax(usize),
+    /// It nests too deep.
+    Depth,
+    /// It has too many values.
+    Nodes,
+}
+
+/// A text's pieces, one per path, where the path leads somewhere.
+pub(super) type Found = Vec<Option<Range<usize>>>;
+
+/// Checks a text and notes where each path leads.
+pub(super) fn extract(text: &str, paths: &[Dotted]) -> Result<Found, Fault> {
+    let mut scan = Scan::new(text);
+    let wants: Vec<Want> = (0..paths.len()).map(|path| Want { path, at: 0 }).collect();
+    let mut found = vec![None; paths.len()];
+    scan.walk(paths, &wants, &mut found)?;
+    scan.end()?;
+    Ok(found)
+}
+
+/// Reads a text as a tree.
+pub(super) fn tree(text: &str) -> Result<Value, Fault> {
+    let mut scan = Scan::new(text);
+    let value = scan.tree()?;
+    scan.end()?;
+    Ok(value)
+}
+
+/// Reads a JSON string, quotes included. None if it is something else.
+pub(super) fn string(raw: &str) -> Option<Cow<'_, str>> {
+    let mut scan = Scan::new(raw);
+    if scan.next() != Some(b'"') {
+        return None;
+    }
+    scan.at += 1;
+    let quoted = scan.string().ok()?;
+    (scan.at == raw.len()).then(|| quoted.text())
+}
+
+/// A path, and how many of its segments lie behind.
+#[derive(Clone, Copy)]
+struct Want {
+    path: usize,
+    at: usize,
+}
+
+/// A place where a want may go on inside an object: of several, the one with the longest key wins.
+struct Slot {
+    want: usize,
+    to: usize,
+    found: Option<Range<usize>>,
+}
+
+struct Scan<'a> {
+    text: &'a str,
+    at: usize,
+    depth: u32,
+    nodes: u32,
+}
+
+/// What stands between two quotes.
+struct Quoted<'a> {
+    inner: &'a str,
+    escaped: bool,
+}
+
+impl<'a> Scan<'a> {
+    const fn new(text: &'a str) -> Self {
+        Self { text, at: 0, depth: 0, nodes: 0 }
+    }
+
+    /// Follows the wants into the value that comes next. `found` has a place for each.
+    fn walk(&mut self, paths: &[Dotted], wants: &[Want], found: &mut [Option<Range<usize>>]) -> Result<(), Fault> {
+        if wants.is_empty() {
+            return self.skip();
+        }
+        let first = self.begin()?;
+        let start = self.at;
+        let mut next = Vec::new();
+        match first {
+            b'{' => {
+                let mut slots: Vec<Slot> = Vec::new();
+                self.members(|scan, key| {
+                    next.clear();
+                    let key = key.text();
+                    // The slots this key fills, one for each want that it takes further.
+                    let mut into = Vec::new();
+                    for (index, want) in wants.iter().enumerate() {
+                        if let Some(to) = paths[want.path].key(want.at, &key) {
+                            next.push(Want { path: want.path, at: to });
+                            let known = slots.iter().position(|slot| (slot.want, slot.to) == (index, to));
+                            into.push(known.unwrap_or_else(|| {
+                                slots.push(Slot { want: index, to, found: None });
+                                slots.len() - 1
+                            }));
+                        }
+                    }
+                    if next.is_empty() {
+                        return scan.skip();
+                    }
+                    let mut inner = vec![None; next.len()];
+                    scan.walk(paths, &next, &mut inner)?;
+                    for (slot, found) in into.into_iter().zip(inner) {
+                        slots[slot].found = found;
+                    }
+                    Ok(())
+                })?;
+                slots.sort_by_key(|slot| slot.to);
+                for slot in slots {
+                    if slot.found.is_some() {
+                        found[slot.want] = slot.found;
+                    }
+                }
+            }
+            b'[' => self.items(|scan, position| {
+                next.clear();
+                let mut into = Vec::new();
+                for (index, want) in wants.iter().enumerate() {
+                    if paths[want.path].index(want.at) == Some(position) {
+                        next.push(Want { path: want.path, at: want.at + 1 });
+                        into.push(index);
+                    }
+                }
+                if next.is_empty() {
+                    return scan.skip();
+                }
+                let mut inner = vec![None; next.len()];
+                scan.walk(paths, &next, &mut inner)?;
+                for (index, piece) in into.into_iter().zip(inner) {
+                    found[index] = piece;
+                }
+                Ok(())
+            })?,
+            other => self.scalar(other)?,
+        }
+        for (want, found) in wants.iter().zip(found) {
+            if want.at == paths[want.path].len() {
+                *found = Some(start..self.at);
+            }
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self) -> Result<(), Fault> {
+        match self.begin()? {
+            b'{' => self.members(|scan, _| scan.skip()),
+            b'[' => self.items(|scan, _| scan.skip()),
+            other => self.scalar(other),
+        }
+    }
+
+    fn tree(&mut self) -> Result<Value, Fault> {
+        let first = self.begin()?;
+        let start = self.at;
+        Ok(match first {
+            b'{' => {
+                let mut map = Map::new();
+                self.members(|scan, key| {
+                    let value = scan.tree()?;
+                    map.insert(key.text().into_owned(), value);
+                    Ok(())
+                })?;
+                Value::Object(map)
+            }
+            b'[' => {
+                let mut list = Vec::new();
+                self.items(|scan, _| {
+                    list.push(scan.tree()?);
+                    Ok(())
+                })?;
+                Value::Array(list)
+            }
+            b'"' => {
+                self.at += 1;
+                Value::String(self.string()?.text().into_owned())
+            }
+            other => {
+                self.scalar(other)?;
+                match other {
+                    b't' => Value::Bool(true),
+                    b'f' => Value::Bool(false),
+                    b'n' => Value::Null,
+                    _ => Value::Number(Number::from_string_unchecked(self.text[start..self.at].to_owned())),
+                }
+            }
+        })
+    }
+
+    /// Goes to the first byte of the next value and counts it.
+    fn begin(&mut self) -> Result<u8, Fault> {
+        self.nodes += 1;
+        if self.nodes > NODES {
+            return Err(Fault::Nodes);
+        }
+        self.blanks();
+        self.next().ok_or(Fault::Syntax(self.at))
+    }
+
+    fn end(&mut self) -> Result<(), Fault> {
+        self.blanks();
+        if self.at == self.text.len() { Ok(()) } else { self.fault() }
+    }
+
+    fn next(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn blanks(&mut self) {
+        while matches!(self.next(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    const fn fault<T>(&self) -> Result<T, Fault> {
+        Err(Fault::Syntax(self.at))
+    }
+
+    fn take(&mut self, byte: u8) -> Result<(), Fault> {
+        if self.next() == Some(byte) {
+            self.at += 1;
+            Ok(())
+        } else {
+            self.fault()
+        }
+    }
+
+    const fn enter(&mut self) -> Result<(), Fault> {
+        self.depth += 1;
+        self.at += 1;
+        if self.depth >= DEPTH { Err(Fault::Depth) } else { Ok(()) }
+    }
+
+    const fn leave(&mut self) {
+        self.depth -= 1;
+        self.at += 1;
+    }
+
+    fn members(&mut self, mut each: impl FnMut(&mut Self, Quoted<'a>) -> Result<(), Fault>) -> Result<(), Fault> {
+        self.enter()?;
+        self.blanks();
+        if self.next() == Some(b'}') {
+            self.leave();
+            return Ok(());
+        }
+        loop {
+            self.blanks();
+            self.take(b'"')?;
+            let key = self.string()?;
+            self.blanks();
+            self.take(b':')?;
+            each(self, key)?;
+            self.blanks();
+            match self.next() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.leave();
+                    return Ok(());
+                }
+                _ => return self.fault(),
+            }
+        }
+    }
+
+    fn items(&mut self, mut each: impl FnMut(&mut Self, usize) -> Result<(), Fault>) -> Result<(), Fault> {
+        self.enter()?;
+        self.blanks();
+        if self.next() == Some(b']') {
+            self.leave();
+            return Ok(());
+        }
+        for position in 0.. {
+            each(self, position)?;
+            self.blanks();
+            match self.next() {
+                Some(b',') => self.at += 1,
+                Some(b']') => break,
+                _ => return self.fault(),
+            }
+        }
+        self.leave();
+        Ok(())
+    }
+
+    fn scalar(&mut self, first: u8) -> Result<(), Fault> {
+        match first {
+            b'"' => {
+                self.at += 1;
+                self.string().map(|_| ())
+            }
+            b't' => self.word("true"),
+            b'f' => self.word("false"),
+            b'n' => self.word("null"),
+            _ => self.number(),
+        }
+    }
+
+    fn word(&mut self, word: &str) -> Result<(), Fault> {
+        if self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
+            self.at += word.len();
+            Ok(())
+        } else {
+            self.fault()
+        }
+    }
+
+    fn number(&mut self) -> Result<(), Fault> {
+        if self.next() == Some(b'-') {
+            self.at += 1;
+        }
+        if self.next() == Some(b'0') {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.next() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.next(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.next(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), Fault> {
+        let start = self.at;
+        while matches!(self.next(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        if self.at == start { self.fault() } else { Ok(()) }
+    }
+
+    /// Reads on behind an opening quote.
+    fn string(&mut self) -> Result<Quoted<'a>, Fault> {
+        let start = self.at;
+        let mut escaped = false;
+        loop {
+            match self.next() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(Quoted { inner: &self.text[start..self.at - 1], escaped });
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    self.at += 1;
+                    self.escape()?;
+                }
+                None | Some(0..=0x1f) => return self.fault(),
+                Some(_) => self.at += 1,
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), Fault> {
+        match self.next() {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
+            Some(b'u') => {
+                self.at += 1;
+                match self.hex()? {
+                    0xd800..=0xdbff => {
+                        self.take(b'\\')?;
+                        self.take(b'u')?;
+                        if !matches!(self.hex()?, 0xdc00..=0xdfff) {
+                            return self.fault();
+                        }
+                    }
+                    0xdc00..=0xdfff => return self.fault(),
+                    _ => {}
+                }
+            }
+            _ => return self.fault(),
+        }
+        Ok(())
+    }
+
+    fn hex(&mut self) -> Result<u32, Fault> {
+        let mut value = 0;
+        for _ in 0..4 {
+            let digit = self.next().and_then(|byte| char::from(byte).to_digit(16));
+            let Some(digit) = digit else { return self.fault() };
+            value = value * 16 + digit;
+            self.at += 1;
+        }
+        Ok(value)
+    }
+}
+
+impl<'a> Quoted<'a> {
+    /// The text that is meant.
+    fn text(&self) -> Cow<'a, str> {
+        if !self.escaped {
+            return Cow::Borrowed(self.inner);
+        }
+        let mut text = String::with_capacity(self.inner.len());
+        let mut rest = self.inner;
+        while let Some((plain, escape)) = rest.split_once('\\') {
+            text.push_str(plain);
+            let mut chars = escape.chars();
+            match chars.next() {
+                Some('b') => text.push('\u{8}'),
+                Some('f') => text.push('\u{c}'),
+                Some('n') => text.push('\n'),
+                Some('r') => text.push('\r'),
+                Some('t') => text.push('\t'),
+                Some('u') => {
+                    let (character, after) = unicode(escape);
+                    text.push(character);
+                    rest = after;
+                    continue;
+                }
+                Some(other) => text.push(other),
+                None => {}
+            }
+            rest = chars.as_str();
+        }
+        text.push_str(rest);
+        Cow::Owned(text)
+    }
+}
+
+/// Reads `uXXXX`, or two of them that make one character. The scan has checked the digits and the pairs.
+fn unicode(escape: &str) -> (char, &str) {
+    let unit = |from: usize| escape.get(from..from + 4).and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0);
+    let (code, length) = match unit(1) {
+        high @ 0xd800..=0xdbff => {
+            let low = unit(7);
+            (0x1_0000 + ((high - 0xd800) << 10) + (low.saturating_sub(0xdc00) & 0x3ff), 11)
+        }
+        code => (code, 5),
+    };
+    (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), escape.get(length..).unwrap_or(""))
+}

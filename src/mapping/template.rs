@@ -1,0 +1,395 @@
+//! Text with values of the event in it, and conditions over them (minijinja).
+//!
+//! A template is the operator's word, the values in it are a stranger's. So in a prompt every value is fenced unless
+//! the template says `| safe`: a value of one line stands where it was put, without control characters; anything
+//! longer gets a block of its own, between markers it cannot contain, and is cut. The markers come from a digest of
+//! the value: the same event makes the same prompt.
+//!
+//! Promises: a template is compiled once; rendering it ends (fuel) and stays small; it reads no file and no other
+//! template. Headers that prove who somebody is by being known are not in its reach.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io;
+
+use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
+use sha2::{Digest, Sha256};
+
+use super::value::head;
+use super::view::View;
+use crate::config::{Located, Problems};
+use crate::model::{Param, Refusal};
+
+/// What one rendering may spend: about an instruction or 64 bytes each.
+const FUEL: u64 = 200_000;
+
+/// The longest prompt, in bytes.
+const LONGEST: usize = 64 * 1024;
+
+/// The longest value that may stand within a line, in characters.
+const LINE: usize = 1_000;
+
+/// The longest value in a block, in characters.
+const BLOCK: usize = 8_000;
+
+/// Stands where something was left out.
+const CUT: &str = "…[cut]";
+
+/// What a template is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The prompt: values are fenced.
+    Prompt,
+    /// The thread: values are data.
+    Thread,
+    /// The condition `when`: nothing is printed, what is missing counts as false.
+    When,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Prompt => "prompt",
+            Self::Thread => "thread",
+            Self::When => "when",
+        }
+    }
+
+    const fn variables(self) -> &'static [&'static str] {
+        match self {
+            Self::Prompt => &["body", "query", "headers", "event_type", "params"],
+            Self::Thread | Self::When => &["body", "query", "headers", "event_type"],
+        }
+    }
+}
+
+/// A template, compiled.
+#[derive(Debug)]
+pub(super) struct Template {
+    kind: Kind,
+    environment: Environment<'static>,
+}
+
+impl Template {
+    /// Compiles what the operator wrote; what is wrong with it is a problem.
+    pub(super) fn compile(kind: Kind, written: &Located<String>, strict: bool, problems: &Problems) -> Option<Self> {
+        let mut environment = Environment::new();
+        environment.set_debug(true);
+        environment.set_fuel(Some(FUEL));
+        environment.set_undefined_behavior(match kind {
+            Kind::When => UndefinedBehavior::Chainable,
+            _ if strict => UndefinedBehavior::SemiStrict,
+            _ => UndefinedBehavior::Chainable,
+        });
+        environment.set_auto_escape_callback(|name| {
+            if name == Kind::Prompt.name() { AutoEscape::Custom("fence".into()) } else { AutoEscape::None }
+        });
+        environment.set_formatter(format);
+        environment.add_filter("tojson", tojson);
+        environment.remove_global("debug");
+
+        let compiled = if kind == Kind::When {
+            // The engine keeps templates but not expressions, so the expression, once it is known to be one, becomes
+            // a template.
+            environment
+                .compile_expression(&written.value)
+                .map(|_| format!("{{% if ({}) %}}+{{% endif %}}", written.value))
+        } else {
+            Ok(written.value.clone())
+        };
+        let compiled = compiled.and_then(|text| environment.add_template_owned(kind.name(), text));
+        if let Err(error) = compiled {
+            problems.error_hint(
+                &written.place,
+                format!("{}: {}", kind.name(), said(&error)),
+                if kind == Kind::When {
+                    "write an expression, for example body.action == \"opened\""
+                } else {
+                    "values stand in {{ }}, for example {{ body.issue.title }}"
+                },
+            );
+            return None;
+        }
+        let template = Self { kind, environment };
+        template.check_variables(written, problems);
+        Some(template)
+    }
+
+    fn check_variables(&self, written: &Located<String>, problems: &Problems) {
+        let Ok(compiled) = self.environment.get_template(self.kind.name()) else { return };
+        let mut unknown: Vec<String> = compiled.undeclared_variables(false).into_iter().collect();
+        unknown.retain(|name| {
+            !self.kind.variables().contains(&name.as_str())
+                && !self.environment.globals().any(|(global, _)| global == name)
+        });
+        unknown.sort();
+        for name in unknown {
+            problems.error_hint(
+                &written.place,
+                format!("{}: there is no {name}", self.kind.name()),
+                format!("there are {}", self.kind.variables().join(", ")),
+            );
+        }
+    }
+
+    /// Renders it.
+    pub(super) fn render(&self, scope: &Scope) -> Result<String, Refusal> {
+        let mut text = Bounded::default();
+        let rendered = self
+            .environment
+            .get_template(self.kind.name())
+            .and_then(|template| template.render_captured_to(scope.value(), &mut text).map(|_| ()));
+        match rendered {
+            Ok(()) => {}
+            // The text is as long as it may get, and rendering ended there.
+            Err(_) if text.full => {}
+            Err(error) => return Err(Refusal::Unmappable(format!("{}: {}", self.kind.name(), said(&error)))),
+        }
+        Ok(text.text)
+    }
+
+    /// Whether the condition holds; why nobody can tell otherwise.
+    pub(super) fn holds(&self, scope: &Scope) -> Result<bool, String> {
+        self.environment
+            .get_template(self.kind.name())
+            .and_then(|template| template.render(scope.value()))
+            .map(|text| !text.is_empty())
+            .map_err(|error| said(&error))
+    }
+}
+
+/// An error in one line, without the name we gave the template.
+fn said(error: &Error) -> String {
+    let mut said = error.kind().to_string();
+    if let Some(detail) = error.detail() {
+        let _ = write!(said, ": {}", detail.chars().take(200).filter(|c| !c.is_control()).collect::<String>());
+    }
+    if let Some(line) = error.line().filter(|line| *line > 1) {
+        let _ = write!(said, " (line {line})");
+    }
+    said
+}
+
+/// What a template may speak of.
+#[derive(Clone, Debug)]
+pub(super) struct Scope(Vec<(&'static str, Value)>);
+
+impl Scope {
+    /// The scope of a request.
+    pub(super) fn new(view: &View<'_>, event_type: Option<&str>) -> Result<Self, Refusal> {
+        let query = Value::from_pairs(view.query.iter().map(|(key, value)| (&**key, &**value)));
+        let mut scope = vec![("body", value(view.tree()?)), ("query", query), ("headers", headers(view))];
+        scope.extend(event_type.map(|name| ("event_type", Value::from(name))));
+        Ok(Self(scope))
+    }
+
+    /// The same, with the other parameters.
+    pub(super) fn with(&self, params: &[Param]) -> Self {
+        let params = Value::from_pairs(params.iter().map(|param| (param.name.as_str(), param.value.as_str())));
+        let mut scope = self.0.clone();
+        scope.push(("params", params));
+        Self(scope)
+    }
+
+    fn value(&self) -> Value {
+        Value::from_pairs(self.0.iter().cloned())
+    }
+}
+
+/// The headers by lower-case name, several of one name in one line; those that are secrets or made with one left out.
+fn headers(view: &View<'_>) -> Value {
+    const SECRET: [&str; 7] = ["authorization", "cookie", "token", "secret", "api-key", "signature", "password"];
+    let mut list: Vec<(&str, Cow<'_, str>)> = Vec::new();
+    for (name, value) in &view.request.headers {
+        let name = name.as_str();
+        let Ok(value) = value.to_str() else { continue };
+        if SECRET.iter().any(|secret| name.contains(secret)) {
+            continue;
+        }
+        match list.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, line)) => *line = Cow::Owned(format!("{line}, {value}")),
+            None => list.push((name, Cow::Borrowed(value))),
+        }
+    }
+    Value::from_pairs(list)
+}
+
+/// A value of the document for the engine. Whole numbers keep all digits. Other numbers are doubles where a double
+/// holds them, and text where it would change them.
+fn value(of: &serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    match of {
+        Json::Null => Value::from(()),
+        Json::Bool(yes) => Value::from(*yes),
+        Json::String(text) => Value::from(text),
+        Json::Array(list) => Value::from(list.iter().map(value).collect::<Vec<_>>()),
+        Json::Object(map) => Value::from_pairs(map.iter().map(|(key, of)| (key.as_str(), value(of)))),
+        Json::Number(number) => {
+            let spelled = number.as_str();
+            if let Ok(whole) = spelled.parse::<i64>() {
+                return Value::from(whole);
+            }
+            if let Ok(whole) = spelled.parse::<i128>() {
+                return Value::from(whole);
+            }
+            let digits = spelled.bytes().take_while(|b| !matches!(b, b'e' | b'E')).filter(u8::is_ascii_digit).count();
+            match spelled.parse::<f64>() {
+                Ok(double) if double.is_finite() && digits <= 15 && (double != 0.0 || !nonzero(spelled)) => {
+                    Value::from(double)
+                }
+                _ => Value::from(spelled),
+            }
+        }
+    }
+}
+
+fn nonzero(spelled: &str) -> bool {
+    spelled.bytes().take_while(|b| !matches!(b, b'e' | b'E')).any(|b| matches!(b, b'1'..=b'9'))
+}
+
+/// Prints a value into a template.
+fn format(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    let text = match value.as_str() {
+        Some(text) => Cow::Borrowed(text),
+        None => Cow::Owned(spelled(state, value)?),
+    };
+    if value.is_safe() || matches!(state.auto_escape(), AutoEscape::None) {
+        return Ok(out.write_str(&text)?);
+    }
+    state.consume_fuel(u64::try_from(text.len() / 64).unwrap_or(u64::MAX))?;
+    Ok(out.write_str(&fenced(&text))?)
+}
+
+/// A value as text: as JSON says it, but nothing for null and strings without quotes.
+fn spelled(state: &State<'_, '_>, value: &Value) -> Result<String, Error> {
+    let mut text = String::new();
+    match value.kind() {
+        ValueKind::Undefined | ValueKind::None => {}
+        _ => json(state, value, &mut text, 0)?,
+    }
+    Ok(text)
+}
+
+/// Writes a value as compact JSON, up to what a block can show.
+fn json(state: &State<'_, '_>, value: &Value, out: &mut String, depth: u32) -> Result<(), Error> {
+    state.consume_fuel(1)?;
+    if depth > super::scan::DEPTH {
+        return Err(Error::new(ErrorKind::InvalidOperation, "the value nests too deep"));
+    }
+    match value.kind() {
+        ValueKind::Undefined | ValueKind::None => out.push_str("null"),
+        ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
+        ValueKind::Number => {
+            let _ = write!(out, "{value}");
+        }
+        ValueKind::Seq | ValueKind::Iterable => {
+            out.push('[');
+            for (position, item) in value.try_iter()?.enumerate() {
+                if position > 0 {
+                    out.push(',');
+                }
+                json(state, &item, out, depth + 1)?;
+            }
+            out.push(']');
+        }
+        ValueKind::Map => {
+            out.push('{');
+            for (position, key) in value.try_iter()?.enumerate() {
+                if position > 0 {
+                    out.push(',');
+                }
+                out.push_str(&quoted(&key.to_string()));
+                out.push(':');
+                json(state, &value.get_item(&key)?, out, depth + 1)?;
+            }
+            out.push('}');
+        }
+        _ => {
+            let text = value.to_string();
+            state.consume_fuel(u64::try_from(text.len() / 64).unwrap_or(u64::MAX))?;
+            out.push_str(&quoted(&text));
+        }
+    }
+    Ok(())
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// The filter `tojson`. Unlike the engine's own, what it makes is still a stranger's word.
+fn tojson(state: &State<'_, '_>, value: &Value, rest: Kwargs) -> Result<Value, Error> {
+    rest.assert_all_used()?;
+    let mut text = String::new();
+    json(state, value, &mut text, 0)?;
+    Ok(Value::from(text))
+}
+
+/// A value made harmless: within the line if it is one short line, in a block of its own otherwise.
+fn fenced(text: &str) -> Cow<'_, str> {
+    let breaks = |c: char| matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    let long = text.len() > LINE && text.chars().nth(LINE).is_some();
+    if !long && !text.contains(breaks) {
+        return if text.contains(char::is_control) {
+            Cow::Owned(text.chars().filter(|c| !c.is_control()).collect())
+        } else {
+            Cow::Borrowed(text)
+        };
+    }
+    let marker = marker(text);
+    let mut block = format!("\n<<<data {marker}\n");
+    let mut chars = text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t'));
+    block.extend(chars.by_ref().take(BLOCK));
+    if chars.next().is_some() {
+        block.push_str(CUT);
+    }
+    let _ = write!(block, "\ndata {marker}>>>\n");
+    Cow::Owned(block)
+}
+
+/// Sixteen digits that do not stand in the text, always the same for the same text.
+fn marker(text: &str) -> String {
+    let mut digest = Sha256::digest(text.as_bytes());
+    loop {
+        let marker: String = digest.iter().take(8).fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
+        if !text.contains(&marker) {
+            return marker;
+        }
+        digest = Sha256::digest(digest);
+    }
+}
+
+/// Text that takes no more than [`LONGEST`] bytes, and then says that it was cut. A block that does not fit is cut
+/// inside its fence.
+#[derive(Debug, Default)]
+struct Bounded {
+    text: String,
+    full: bool,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let piece = std::str::from_utf8(bytes).map_err(io::Error::other)?;
+        let room = LONGEST.saturating_sub(self.text.len());
+        if piece.len() <= room {
+            self.text.push_str(piece);
+            return Ok(bytes.len());
+        }
+        self.full = true;
+        let end = piece.trim_end_matches('\n').rfind('\n').filter(|_| piece.starts_with("\n<<<data "));
+        self.text.push_str(head(piece, room.min(end.unwrap_or(room))));
+        self.text.push_str(CUT);
+        if let Some(end) = end {
+            self.text.push_str(&piece[end..]);
+        }
+        Err(io::Error::other("the text is full"))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

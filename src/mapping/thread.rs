@@ -1,0 +1,150 @@
+//! Which event this is: its dedup key, its type, and the conversation it belongs to.
+//!
+//! All three end up in indexes and lanes, so they are bounded: a longer key or thread is kept as its digest, a longer
+//! type is cut.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+use super::path::{Dotted, Path, Paths};
+use super::template::{Kind, Template};
+use super::value::{Text, head, text, without_nul};
+use super::view::View;
+use crate::config::{Located, Problems};
+use crate::model::Refusal;
+
+/// The longest key, thread and type, in bytes.
+const LONGEST: usize = 512;
+
+/// One source of a key or a type.
+#[derive(Clone, Debug)]
+enum Part {
+    /// `header:Name`
+    Header(http::HeaderName),
+    /// `query:name`
+    Query(String),
+    /// `form:name`
+    Form(String),
+    /// `json:path`; whether it may be missing, as in `json?:path`.
+    Json(Path, bool),
+    /// `json-key:a|b`: the first of these keys that the document has.
+    Key(Vec<(String, usize)>),
+}
+
+/// The sources of a key or a type, in order. Without any there is none.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Parts(Vec<Part>);
+
+impl Parts {
+    /// Compiles the sources; what is none is a problem.
+    pub(super) fn compile(written: &[Located<String>], paths: &mut Paths, problems: &Problems) -> Self {
+        Self(written.iter().filter_map(|part| Part::compile(part, paths, problems)).collect())
+    }
+
+    /// The values, joined; none if one that has to be there is missing.
+    pub(super) fn joined(&self, view: &View<'_>, between: char, what: &str) -> Result<Option<String>, Refusal> {
+        let mut joined = String::new();
+        for part in &self.0 {
+            let value = part.read(view)?;
+            match value {
+                Some(value) => {
+                    if !joined.is_empty() {
+                        joined.push(between);
+                    }
+                    joined.push_str(&value);
+                }
+                None if matches!(part, Part::Json(_, true)) => {}
+                None => return Ok(None),
+            }
+        }
+        if joined.is_empty() { Ok(None) } else { without_nul(joined, what).map(Some) }
+    }
+}
+
+impl Part {
+    fn compile(written: &Located<String>, paths: &mut Paths, problems: &Problems) -> Option<Self> {
+        let (kind, name) = written.split_once(':').unwrap_or(("", ""));
+        let part = match kind {
+            _ if name.is_empty() => None,
+            "header" => name.parse().ok().map(Self::Header),
+            "query" => Some(Self::Query(name.to_owned())),
+            "form" => Some(Self::Form(name.to_owned())),
+            "json" | "json?" => {
+                let path = Located { value: name.to_owned(), place: written.place.clone() };
+                return Path::compile(&path, paths, problems).map(|path| Self::Json(path, kind == "json?"));
+            }
+            "json-key" => {
+                Some(Self::Key(name.split('|').map(|key| (key.to_owned(), paths.add(Dotted::of_key(key)))).collect()))
+            }
+            _ => None,
+        };
+        if part.is_none() {
+            problems.error_hint(
+                &written.place,
+                format!("{:?} is no source of a value", written.value),
+                "write header:Name, query:name, form:name, json:path, json?:path or json-key:a|b",
+            );
+        }
+        part
+    }
+
+    fn read(&self, view: &View<'_>) -> Result<Option<String>, Refusal> {
+        let plain = |value: Option<&str>| value.filter(|value| !value.is_empty()).map(str::to_owned);
+        Ok(match self {
+            Self::Header(name) => plain(view.request.header(name.as_str())),
+            Self::Query(name) => plain(view.in_query(name)),
+            Self::Form(name) => plain(view.in_form(name)),
+            Self::Json(path, _) => match view.find(path)?.as_deref().map(text) {
+                Some(Text::One(value)) => Some(value.into_owned()),
+                _ => None,
+            },
+            Self::Key(keys) => keys.iter().find(|(_, path)| view.piece(*path).is_some()).map(|(key, _)| key.clone()),
+        })
+    }
+}
+
+/// Where the conversation is found.
+#[derive(Debug)]
+pub(super) enum Thread {
+    /// At a path.
+    Path(Path),
+    /// By a template.
+    Template(Box<Template>),
+}
+
+impl Thread {
+    /// Compiles what the operator wrote: a template if it has `{{` in it, a path otherwise.
+    pub(super) fn compile(
+        written: &Located<String>,
+        strict: bool,
+        paths: &mut Paths,
+        problems: &Problems,
+    ) -> Option<Self> {
+        if written.contains("{{") {
+            Template::compile(Kind::Thread, written, strict, problems)
+                .map(|template| Self::Template(Box::new(template)))
+        } else {
+            Path::compile(written, paths, problems).map(Self::Path)
+        }
+    }
+}
+
+/// A key or thread of any length as one of at most 512 bytes; different ones stay different.
+pub(super) fn bounded(value: String) -> String {
+    if value.len() <= LONGEST {
+        return value;
+    }
+    let mut short = String::from("sha256:");
+    for byte in Sha256::digest(value.as_bytes()) {
+        // Writing to a String cannot fail.
+        let _ = write!(short, "{byte:02x}");
+    }
+    short
+}
+
+/// A type of any length, cut to 512 bytes.
+pub(super) fn cut(mut value: String) -> String {
+    value.truncate(head(&value, LONGEST).len());
+    value
+}
