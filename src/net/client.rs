@@ -307,12 +307,12 @@ mod tests {
         let half = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
         for (answer, hold) in [("", false), ("", true), (half, false), (half, true), ("BOO 200\r\n\r\n", true)] {
             let to = server(answer, hold).await;
-            let error = client().send(request(to), Duration::from_millis(200), 100).await.unwrap_err();
+            let error = client().send(request(to), Duration::from_millis(500), 100).await.unwrap_err();
             assert!(matches!(error, SendError::Ambiguous(_)), "{answer:?} {hold}: {error}");
         }
         let to = server("", true).await;
-        let error = client().send(request(to), Duration::from_millis(200), 100).await.unwrap_err();
-        assert_eq!(error, SendError::Ambiguous("no answer within 200 ms".into()));
+        let error = client().send(request(to), Duration::from_millis(500), 100).await.unwrap_err();
+        assert_eq!(error, SendError::Ambiguous("no answer within 500 ms".into()));
     }
 
     #[tokio::test]

@@ -423,3 +423,47 @@ impl Task {
         view
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(id: &str, body: &Bytes) -> Told {
+        Told {
+            destination: "agents/a".into(),
+            agent_id: "a".into(),
+            id: Some(id.into()),
+            input: Map::new(),
+            fields: Map::new(),
+            request: RequestRecord { query: String::new(), headers: vec![], body: body.clone() },
+        }
+    }
+
+    #[test]
+    fn only_the_last_requests_are_remembered_whole() {
+        let mut ledger = Ledger::default();
+        for n in 0..MAX_REQUESTS + 2 {
+            ledger.begin(told(&n.to_string(), &Bytes::from_static(b"{}")), "executing", Timestamp::default());
+        }
+        let runs = ledger.runs(None, usize::MAX, false);
+        assert_eq!(runs.len(), MAX_REQUESTS + 2);
+        let whole: Vec<bool> = runs.iter().map(|run| run.get("body").is_some()).collect();
+        assert!(!whole[1] && whole[2] && whole[MAX_REQUESTS + 1]);
+        assert_eq!(ledger.runs(Some(999), 2, true).len(), 2);
+    }
+
+    #[test]
+    fn the_oldest_tasks_that_rest_are_forgotten_first() {
+        let mut ledger = Ledger::default();
+        let large = Bytes::from(vec![b' '; 1024 * 1024]);
+        let running = ledger.begin(told("running", &large), "executing", Timestamp::default());
+        for n in 0..300 {
+            let run = ledger.begin(told(&n.to_string(), &large), "executing", Timestamp::default());
+            ledger.end(&run, "completed", None, Timestamp::default());
+        }
+        assert!(ledger.task_bytes <= MAX_TASK_BYTES && ledger.request_bytes <= MAX_REQUEST_BYTES);
+        assert!(ledger.task("running").is_some() && ledger.task("0").is_none() && ledger.task("299").is_some());
+        ledger.end(&running, "completed", None, Timestamp::default());
+        assert_eq!((ledger.stats.running, ledger.stats.ended), (0, 301));
+    }
+}

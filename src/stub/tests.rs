@@ -153,12 +153,12 @@ async fn a_message_may_fail_so_many_times_and_then_run() {
 #[tokio::test]
 async fn a_run_goes_on_when_its_caller_is_gone() {
     let world = World::new("{}").await;
-    let mut call = call("t", "[[stub delay=300ms result=late]]");
-    call.timeout = Some(Duration::from_millis(100));
-    assert_eq!(world.upstream.invoke(&call).await, AttemptResult::Ambiguous("no answer within 100 ms".into()));
+    let mut call = call("t", "[[stub delay=1s result=late]]");
+    call.timeout = Some(Duration::from_millis(400));
+    assert_eq!(world.upstream.invoke(&call).await, AttemptResult::Ambiguous("no answer within 400 ms".into()));
     let Lookup::Found(now) = world.upstream.task("t").await else { panic!("it runs") };
     assert_eq!(now.status, RunStatus::Running);
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    tokio::time::sleep(Duration::from_millis(900)).await;
     let Lookup::Found(then) = world.upstream.task("t").await else { panic!("it ran") };
     assert_eq!((then.status, then.result.as_deref()), (RunStatus::Completed, Some("late")));
 }

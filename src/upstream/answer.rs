@@ -22,6 +22,9 @@ pub const UNREADABLE: &str = "unreadable";
 /// How much of the upstream's words is kept, in characters.
 const MAX_DETAIL: usize = 500;
 
+/// How much of an error is looked at, in bytes.
+const MAX_ERROR: usize = 64 * 1024;
+
 /// How deep in an error the innermost text is looked for.
 const MAX_DEPTH: usize = 16;
 
@@ -88,7 +91,7 @@ pub(super) fn unreadable() -> Run {
 /// Whether a refusal speaks of the plan or the bill rather than of pace: waiting does not help then.
 pub fn speaks_of_plan(detail: &str) -> bool {
     let detail = detail.to_ascii_lowercase();
-    ["billing", "your plan", "plan limit", "plan's", "quota", "upgrade", "payment", "credits"]
+    ["billing", "your plan", "plan limit", "plan's", "upgrade", "payment", "credits"]
         .iter()
         .any(|word| detail.contains(word))
 }
@@ -118,7 +121,8 @@ fn detail(answer: &Response<Bytes>, key: Option<&Secret>) -> String {
     if answer.status().is_redirection() {
         return "a redirect, which is not followed".into();
     }
-    let body = String::from_utf8_lossy(answer.body());
+    let body = answer.body();
+    let body = String::from_utf8_lossy(&body[..body.len().min(MAX_ERROR)]);
     let found = match serde_json::from_str::<Value>(&body) {
         Ok(json) => innermost(&json, 0).unwrap_or_else(|| json.to_string()),
         Err(_) if is_html(answer) => "an HTML page".to_owned(),
@@ -228,8 +232,8 @@ fn limit_reset(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 }
 
 fn within_bounds(seconds: f64) -> Duration {
-    // A number that is none has lost every comparison by now and becomes the lower bound.
-    Duration::from_secs_f64(seconds.max(1.0).min(3_600.0))
+    // What is no number is not larger either.
+    Duration::from_secs_f64(if seconds > 1.0 { seconds.min(3_600.0) } else { 1.0 })
 }
 
 /// A date as HTTP writes it.

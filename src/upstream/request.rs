@@ -262,6 +262,7 @@ fn cut(mut text: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -366,7 +367,8 @@ mod tests {
     #[test]
     fn a_user_has_an_id_and_an_address_or_is_not_sent() {
         use Name::{UserEmail as Email, UserFirstName as First, UserId as Id, UserLastName as Last};
-        let cases: [(&[(Name, &str)], Value, Value); 7] = [
+        type Given = &'static [(Name, &'static str)];
+        let cases: [(Given, Value, Value); 7] = [
             (&[], Value::Null, Value::Null),
             (&[(Id, ""), (Email, "")], Value::Null, Value::Null),
             (
@@ -452,6 +454,32 @@ mod tests {
         for no_json in ["", "{", "{} x", "\"a", "nan", "'a'"] {
             assert_eq!(compact(no_json), None, "{no_json}");
         }
+    }
+
+    proptest! {
+        #[test]
+        fn compacting_undoes_every_layout(value in any_json()) {
+            let pretty = serde_json::to_string_pretty(&value).unwrap();
+            prop_assert_eq!(compact(&pretty), Some(value.to_string()));
+        }
+
+        #[test]
+        fn any_bytes_make_a_text(body in proptest::collection::vec(any::<u8>(), 0..200), form: bool) {
+            let kind = if form { "application/x-www-form-urlencoded" } else { "text/plain" };
+            event_text(&Bytes::from(body), &[("content-type".to_owned(), kind.to_owned())]);
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf =
+            prop_oneof![any::<String>().prop_map(Value::from), any::<i64>().prop_map(Value::from), Just(Value::Null)];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::hash_map(any::<String>(), inner, 0..4)
+                    .prop_map(|map| Value::from(map.into_iter().collect::<Map<_, _>>())),
+            ]
+        })
     }
 
     #[test]
