@@ -1,14 +1,45 @@
 //! The one outgoing HTTP client: pool, time-outs, TLS, bounds on what is read.
+//!
+//! What is promised: [`SendError::NotSent`] is said only when surely no byte of the request was written, so that
+//! trying again can do no harm. Every wait and everything that is read is bounded. An answer that was cut off is an
+//! error, never a short answer. Redirects are answers like any other; nothing is inflated; the environment names no
+//! proxy.
 
+use std::error::Error;
+use std::future::Future;
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
+use bytes::{Bytes, BytesMut};
+use http::header::ACCEPT_ENCODING;
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http_body::Body;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+use tower::Service;
+
+/// How long a connection is kept for the next request. Shorter than most servers keep theirs, so that a request seldom
+/// meets a connection which the other side is just closing.
+const POOL_IDLE: Duration = Duration::from_secs(30);
+
+/// How many connections are kept for one host.
+const POOL_IDLE_PER_HOST: usize = 256;
 
 /// The client. Cheap to clone; clones share the pool.
 #[derive(Clone, Debug)]
-pub struct Client {}
+pub struct Client {
+    pool: legacy::Client<Connector, Full<Bytes>>,
+}
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -24,22 +55,301 @@ pub enum SendError {
     /// It may have been received.
     #[error("sent, but {0}")]
     Ambiguous(String),
+    /// It was received and answered, but the answer is larger than was allowed; it was not read to its end.
+    #[error("answered with {status}, but with more than {limit} bytes")]
+    TooLarge {
+        /// The answer's status.
+        status: StatusCode,
+        /// What was allowed.
+        limit: u64,
+    },
 }
 
 impl Client {
-    /// A client that trusts the usual certificates, and those in `ca_file`.
-    pub fn new(_connect_timeout: Duration, _ca_file: Option<&Path>) -> Result<Self, ClientError> {
-        unimplemented!()
+    /// A client that trusts the usual certificates, and those in `ca_file`. `connect_timeout` covers finding the
+    /// address, connecting and the TLS handshake.
+    pub fn new(connect_timeout: Duration, ca_file: Option<&Path>) -> Result<Self, ClientError> {
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(connect_timeout));
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls(ca_file)?)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(http);
+        let pool = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(POOL_IDLE_PER_HOST)
+            .build(Connector { https, timeout: connect_timeout });
+        Ok(Self { pool })
     }
 
-    /// Sends a request and reads the whole answer: within `timeout` from the first byte to the last, and at most
+    /// Sends a request and reads the whole answer: within `timeout` from now to the last byte, and at most
     /// `max_answer` bytes. Follows no redirect.
     pub async fn send(
         &self,
-        _request: Request<Bytes>,
-        _timeout: Duration,
-        _max_answer: u64,
+        mut request: Request<Bytes>,
+        timeout: Duration,
+        max_answer: u64,
     ) -> Result<Response<Bytes>, SendError> {
-        unimplemented!()
+        request.headers_mut().entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
+        let end = tokio::time::Instant::now() + timeout;
+        let answer = self.open(request, timeout).await?;
+        match tokio::time::timeout_at(end, read(answer, max_answer)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(SendError::Ambiguous(format!("its answer was not whole within {}", seconds(timeout)))),
+        }
+    }
+
+    /// Sends a request and waits, at most `timeout`, for the head of the answer. The body is the caller's to read and
+    /// to bound; dropping it before its end closes the connection.
+    pub async fn open(&self, request: Request<Bytes>, timeout: Duration) -> Result<Response<Incoming>, SendError> {
+        if request.uri().scheme().is_none() || request.uri().authority().is_none() {
+            return Err(SendError::NotSent("the address names no host".into()));
+        }
+        let mut request = request.map(Full::new);
+        let connection = capture_connection(&mut request);
+        match tokio::time::timeout(timeout, self.pool.request(request)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) if error.is_connect() => Err(SendError::NotSent(causes(&error))),
+            Ok(Err(error)) => Err(SendError::Ambiguous(format!("the connection broke: {}", causes(&error)))),
+            // Nothing is written before there is a connection to write to.
+            Err(_) if connection.connection_metadata().is_none() => {
+                Err(SendError::NotSent(format!("no connection within {}", seconds(timeout))))
+            }
+            Err(_) => Err(SendError::Ambiguous(format!("no answer within {}", seconds(timeout)))),
+        }
+    }
+}
+
+/// Reads a body to its end, or to the bound.
+async fn read(answer: Response<Incoming>, limit: u64) -> Result<Response<Bytes>, SendError> {
+    let (head, mut body) = answer.into_parts();
+    let too_large = SendError::TooLarge { status: head.status, limit };
+    let said = body.size_hint().lower();
+    if said > limit {
+        return Err(too_large);
+    }
+    // What the sender says of the length is believed only so far: memory follows what arrives.
+    let mut whole = BytesMut::with_capacity(usize::try_from(said.min(64 * 1024)).unwrap_or(0));
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|error| SendError::Ambiguous(format!("its answer was cut off: {}", causes(&error))))?;
+        if let Some(piece) = frame.data_ref() {
+            if (whole.len() + piece.len()) as u64 > limit {
+                return Err(too_large);
+            }
+            whole.extend_from_slice(piece);
+        }
+    }
+    Ok(Response::from_parts(head, whole.freeze()))
+}
+
+fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, ClientError> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    if let Some(file) = ca_file {
+        let wrong = |what: String| ClientError(format!("{}: {what}", file.display()));
+        let certificates = CertificateDer::pem_file_iter(file).map_err(|error| wrong(error.to_string()))?;
+        let mut found = 0;
+        for certificate in certificates {
+            let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+            roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+            found += 1;
+        }
+        if found == 0 {
+            return Err(wrong("there is no certificate in it".into()));
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ClientError(error.to_string()))?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Connects within a time that covers everything which happens before the first byte of a request. The connector
+/// inside bounds only the TCP part by itself.
+#[derive(Clone, Debug)]
+struct Connector {
+    https: HttpsConnector<HttpConnector>,
+    timeout: Duration,
+}
+
+impl Service<Uri> for Connector {
+    type Response = <HttpsConnector<HttpConnector> as Service<Uri>>::Response;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.https.poll_ready(cx)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let connecting = self.https.call(to);
+        let timeout = self.timeout;
+        Box::pin(async move {
+            match tokio::time::timeout(timeout, connecting).await {
+                Ok(connected) => connected,
+                Err(_) => Err(format!("no connection within {}", seconds(timeout)).into()),
+            }
+        })
+    }
+}
+
+/// What lies under an error, outermost first. The client's own outermost text says nothing and is left out.
+fn causes(error: &dyn Error) -> String {
+    let mut text = String::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let part = cause.to_string();
+        // Some layers repeat the text of the one below them.
+        if !text.ends_with(&part) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&part);
+        }
+        next = cause.source();
+    }
+    if text.is_empty() { error.to_string() } else { text }
+}
+
+fn seconds(time: Duration) -> String {
+    if time < Duration::from_secs(1) { format!("{} ms", time.as_millis()) } else { format!("{} s", time.as_secs_f64()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn client() -> Client {
+        Client::new(Duration::from_millis(300), None).unwrap()
+    }
+
+    fn request(to: SocketAddr) -> Request<Bytes> {
+        Request::post(format!("http://{to}/x")).body(Bytes::from_static(b"{}")).unwrap()
+    }
+
+    async fn read_head(stream: &mut TcpStream) -> String {
+        let mut head = Vec::new();
+        while !head.windows(4).any(|w| w == b"\r\n\r\n") {
+            let mut piece = [0; 1024];
+            let n = stream.read(&mut piece).await.unwrap();
+            assert!(n > 0, "the client closed early");
+            head.extend_from_slice(&piece[..n]);
+        }
+        String::from_utf8(head).unwrap()
+    }
+
+    /// Answers every connection's first request with `answer`, then closes, or holds the connection open.
+    async fn server(answer: impl Into<Vec<u8>>, hold: bool) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = answer.into();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let answer = answer.clone();
+                tokio::spawn(async move {
+                    read_head(&mut stream).await;
+                    let _ = stream.write_all(&answer).await;
+                    if hold {
+                        tokio::time::sleep(Duration::from_secs(30)).await;
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_and_an_unknown_host_are_not_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let closed = listener.local_addr().unwrap();
+        drop(listener);
+        let error = client().send(request(closed), SECOND, 100).await.unwrap_err();
+        assert!(matches!(&error, SendError::NotSent(text) if text.contains("refused")), "{error}");
+        let nowhere = Request::get("http://no-such-host.invalid/").body(Bytes::new()).unwrap();
+        let error = client().send(nowhere, SECOND, 100).await.unwrap_err();
+        assert!(matches!(error, SendError::NotSent(_)), "{error}");
+        let relative = Request::get("/x").body(Bytes::new()).unwrap();
+        assert!(matches!(client().send(relative, SECOND, 100).await, Err(SendError::NotSent(_))));
+    }
+
+    #[tokio::test]
+    async fn a_tls_handshake_that_fails_or_hangs_is_not_sent() {
+        for hold in [false, true] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let to = listener.local_addr().unwrap();
+            tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                if hold {
+                    tokio::time::sleep(Duration::from_secs(30)).await;
+                }
+                let _ = stream.write_all(b"no TLS here\r\n\r\n").await;
+            });
+            let request = Request::get(format!("https://{to}/")).body(Bytes::new()).unwrap();
+            let error = client().send(request, 3 * SECOND, 100).await.unwrap_err();
+            assert!(matches!(error, SendError::NotSent(_)), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn whatever_breaks_after_writing_is_ambiguous() {
+        let half = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
+        for (answer, hold) in [("", false), ("", true), (half, false), (half, true), ("BOO 200\r\n\r\n", true)] {
+            let to = server(answer, hold).await;
+            let error = client().send(request(to), Duration::from_millis(500), 100).await.unwrap_err();
+            assert!(matches!(error, SendError::Ambiguous(_)), "{answer:?} {hold}: {error}");
+        }
+        let to = server("", true).await;
+        let error = client().send(request(to), Duration::from_millis(500), 100).await.unwrap_err();
+        assert_eq!(error, SendError::Ambiguous("no answer within 500 ms".into()));
+    }
+
+    #[tokio::test]
+    async fn an_answer_may_be_as_large_as_allowed_and_no_larger() {
+        let head = "HTTP/1.1 200 OK\r\n";
+        let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
+        for answer in [format!("{head}content-length: 5\r\n\r\nhello"), chunked] {
+            let to = server(answer, true).await;
+            let whole = client().send(request(to), SECOND, 5).await.unwrap();
+            assert_eq!(whole.body(), "hello");
+            let error = client().send(request(to), SECOND, 4).await.unwrap_err();
+            assert_eq!(error, SendError::TooLarge { status: StatusCode::OK, limit: 4 });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer_and_nothing_is_inflated() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = listener.local_addr().unwrap();
+        let seen = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let head = read_head(&mut stream).await;
+            let answer = b"HTTP/1.1 302 Found\r\nlocation: http://elsewhere.invalid/\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            head
+        });
+        let answer = client().send(request(to), SECOND, 100).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::FOUND);
+        let head = seen.await.unwrap();
+        assert!(head.starts_with("POST /x HTTP/1.1\r\n") && head.contains("accept-encoding: identity\r\n"), "{head}");
+    }
+
+    #[test]
+    fn a_file_without_certificates_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = Client::new(SECOND, Some(file.path())).unwrap_err().to_string();
+        assert!(error.contains(&file.path().display().to_string()), "{error}");
+        assert!(Client::new(SECOND, Some(Path::new("/no/such/file"))).is_err());
     }
 }

@@ -1,1 +1,326 @@
 //! A stand-in for the upstream's API, for trying out and for tests.
+//!
+//! It keeps the contract: keys, schemas, task records that later calls continue, runs that go on when the caller
+//! hangs up, the stream. It runs nothing; a run waits and repeats what it was told. It fails on request, by rules
+//! ([`FailRule`]) or because a message asks for it ([`options::Wish`]), and under `/_stub/` it tells what it saw:
+//!
+//! * `GET /_stub/runs` every run that began, in order: `{"runs": […]}`; `?after=NUMBER`, `?limit=N`, `?brief=true`
+//! * `GET /_stub/stats` counts, `overlaps` and `duplicates` among them
+//! * `POST /_stub/options` changes [`StubOptions`] at run time
+//! * `DELETE /_stub/runs` forgets runs and counts, but no task
+//!
+//! It is no server for strangers: `/_stub/` asks for no key.
+
+mod invoke;
+mod ledger;
+pub mod options;
+mod told;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use self::invoke::Manner;
+use self::ledger::{Ledger, RequestRecord};
+pub use self::options::{FailRule, Fault, StubOptions, When};
+use crate::model::Clock;
+
+/// The largest body that is read.
+const MAX_BODY: usize = 16 * 1024 * 1024;
+/// How long a connection may rest between two requests; longer than any client keeps one.
+const IDLE: Duration = Duration::from_secs(120);
+/// How long a stop waits for answers that are on their way.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// The stand-in. One may serve several listeners.
+#[derive(Debug)]
+pub struct Stub {
+    options: Mutex<StubOptions>,
+    chance: Mutex<Chance>,
+    ledger: Mutex<Ledger>,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+struct Chance {
+    rng: fastrand::Rng,
+    calls: u64,
+}
+
+/// The connection is to be closed without an answer.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the stub hangs up on request")]
+struct Hangup;
+
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+impl Stub {
+    /// A stand-in that remembers nothing yet. Fails only when its journal cannot be opened.
+    pub fn new(options: StubOptions) -> std::io::Result<Self> {
+        let journal = match &options.journal {
+            Some(file) => Some(std::fs::OpenOptions::new().create(true).append(true).open(file)?),
+            None => None,
+        };
+        Ok(Self {
+            chance: Mutex::new(Chance { rng: fastrand::Rng::with_seed(options.seed), calls: 0 }),
+            options: Mutex::new(options),
+            ledger: Mutex::new(Ledger::new(journal)),
+            clock: Clock::system(),
+        })
+    }
+
+    // What one panic left behind is still good enough to test with; so are the guards that it poisoned.
+    fn options(&self) -> MutexGuard<'_, StubOptions> {
+        self.options.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn chance(&self) -> MutexGuard<'_, Chance> {
+        self.chance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, fault: Fault) {
+        *self.ledger().stats.faults.entry(fault.word()).or_default() += 1;
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Answer, Hangup> {
+        let path = request.uri().path().to_owned();
+        let parts: Result<Vec<_>, _> =
+            path.split('/').skip(1).map(|part| percent_decode_str(part).decode_utf8()).collect();
+        let Ok(parts) = parts else { return Ok(detail(StatusCode::NOT_FOUND, "Not Found")) };
+        let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
+        let query: Vec<(String, String)> =
+            form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).into_owned().collect();
+        match parts.as_slice() {
+            ["health"] => Ok(json_answer(StatusCode::OK, &json!({"status": "healthy"}))),
+            ["_stub", what] => Ok(self.inspect(what, &query, request).await),
+            ["v1", rest @ ..] => {
+                self.ledger().stats.requests += 1;
+                let answer = self.api(rest, &query, request).await;
+                if let Ok(answer) = &answer {
+                    *self.ledger().stats.answers.entry(answer.status().as_u16()).or_default() += 1;
+                }
+                answer
+            }
+            _ => Ok(detail(StatusCode::NOT_FOUND, "Not Found")),
+        }
+    }
+
+    async fn api(
+        self: &Arc<Self>,
+        parts: &[&str],
+        query: &[(String, String)],
+        request: Request<Incoming>,
+    ) -> Result<Answer, Hangup> {
+        let (kind, agent_id, manner) = match (request.method(), parts) {
+            (&Method::POST, [kind @ ("agents" | "workflows"), id, "invoke", manner @ ..]) if !id.is_empty() => {
+                match manner {
+                    [] => (*kind, *id, Manner::Wait),
+                    ["async"] => (*kind, *id, Manner::Start),
+                    ["stream"] => (*kind, *id, Manner::Stream),
+                    _ => return Ok(detail(StatusCode::NOT_FOUND, "Not Found")),
+                }
+            }
+            (_, ["agents" | "workflows", _, "invoke", ..]) => {
+                return Ok(detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"));
+            }
+            (method, ["tasks", rest @ ..]) => {
+                let method = method.clone();
+                return Ok(if self.admits(request.headers()) { self.tasks(&method, rest, query) } else { no_key() });
+            }
+            _ => return Ok(detail(StatusCode::NOT_FOUND, "Not Found")),
+        };
+        if !self.admits(request.headers()) {
+            return Ok(no_key());
+        }
+        let fate = self.fate();
+        if fate == Some(Fault::DropBefore) {
+            self.count(Fault::DropBefore);
+            return Err(Hangup);
+        }
+        let (head, body) = request.into_parts();
+        // Too large, or broken off by the caller, who then hears nothing of it.
+        let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
+            return Ok(detail(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large"));
+        };
+        let record = RequestRecord {
+            query: head.uri.query().unwrap_or_default().to_owned(),
+            headers: head.headers.keys().map(|name| name.as_str().to_owned()).collect(),
+            body: body.to_bytes(),
+        };
+        self.invoke((kind, agent_id), manner, &head.headers, record, fate).await
+    }
+
+    fn admits(&self, headers: &HeaderMap) -> bool {
+        let Some(shown) = headers.get("x-api-key") else { return false };
+        !shown.is_empty() && self.options().api_key.as_ref().is_none_or(|key| key.expose() == shown.as_bytes())
+    }
+
+    fn tasks(&self, method: &Method, parts: &[&str], query: &[(String, String)]) -> Answer {
+        let mut ledger = self.ledger();
+        match (method, parts) {
+            (&Method::GET, []) => {
+                let page = number(query, "page").unwrap_or(1).max(1);
+                let per_page = number(query, "per_page").unwrap_or(20);
+                if !(1..=50).contains(&per_page) {
+                    let problem = json!({
+                        "type": "less_than_equal", "loc": ["query", "per_page"],
+                        "msg": "Input should be between 1 and 50",
+                    });
+                    return json_answer(StatusCode::UNPROCESSABLE_ENTITY, &json!({"detail": [problem]}));
+                }
+                let (agent_id, user_id, status) =
+                    (value(query, "agent_id"), value(query, "user_id"), value(query, "status"));
+                let (items, total) = ledger.list(
+                    |task| {
+                        agent_id.is_none_or(|id| id == task.agent_id)
+                            && user_id.is_none_or(|id| Some(id) == task.user_id)
+                            && status.is_none_or(|status| status == task.status)
+                    },
+                    (page - 1).saturating_mul(per_page),
+                    per_page,
+                );
+                json_answer(
+                    StatusCode::OK,
+                    &json!({
+                        "items": items, "total": total, "page": page, "per_page": per_page,
+                        "total_pages": total.div_ceil(per_page),
+                    }),
+                )
+            }
+            (&Method::GET, [id]) => found(ledger.task(id)),
+            (&Method::POST, [id, "stop"]) => {
+                ledger.stop(id, self.clock.now());
+                found(ledger.task(id))
+            }
+            (_, [] | [_] | [_, "stop"]) => detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
+            _ => detail(StatusCode::NOT_FOUND, "Not Found"),
+        }
+    }
+
+    async fn inspect(&self, what: &str, query: &[(String, String)], request: Request<Incoming>) -> Answer {
+        match (request.method(), what) {
+            (&Method::GET, "runs") => {
+                let after = number(query, "after").and_then(|after| u64::try_from(after).ok());
+                let limit = number(query, "limit").unwrap_or(usize::MAX);
+                let runs = self.ledger().runs(after, limit, value(query, "brief") == Some("true"));
+                json_answer(StatusCode::OK, &json!({"runs": runs}))
+            }
+            (&Method::DELETE, "runs") => {
+                self.ledger().clear_runs();
+                json_answer(StatusCode::OK, &json!({}))
+            }
+            (&Method::GET, "stats") => {
+                let stats = self.ledger().stats.clone();
+                json_answer(StatusCode::OK, &json!(stats))
+            }
+            (&Method::POST, "options") => {
+                let Ok(body) = Limited::new(request.into_body(), MAX_BODY).collect().await else {
+                    return detail(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
+                };
+                match serde_json::from_slice(&body.to_bytes()) {
+                    Ok(change) => {
+                        self.options().apply(change);
+                        json_answer(StatusCode::OK, &json!({}))
+                    }
+                    Err(error) => detail(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
+                }
+            }
+            _ => detail(StatusCode::NOT_FOUND, "Not Found"),
+        }
+    }
+}
+
+/// Serves until `shutdown` is done, then gives answers on their way a moment to leave. Runs go on by themselves. When
+/// this future is dropped, every connection breaks at once.
+pub async fn serve(listener: TcpListener, stub: Arc<Stub>, shutdown: impl Future<Output = ()>) {
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(IDLE);
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, mostly; asking again at once would only spin.
+                tracing::warn!(%error, "the stub cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let stub = Arc::clone(&stub);
+        let connection =
+            http.serve_connection(TokioIo::new(stream), service_fn(move |request| Arc::clone(&stub).answer(request)));
+        let connection = graceful.watch(connection);
+        connections.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to the stub ended early");
+            }
+        });
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()).boxed_unsync());
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+fn json_answer(status: StatusCode, body: &Value) -> Answer {
+    answer(status, "application/json", body.to_string())
+}
+
+fn detail(status: StatusCode, text: &str) -> Answer {
+    json_answer(status, &json!({"detail": text}))
+}
+
+fn no_key() -> Answer {
+    detail(StatusCode::UNAUTHORIZED, "Invalid or missing API key")
+}
+
+fn found(task: Option<Value>) -> Answer {
+    match task {
+        Some(task) => json_answer(StatusCode::OK, &task),
+        None => detail(StatusCode::NOT_FOUND, "Task not found"),
+    }
+}
+
+fn value<'a>(query: &'a [(String, String)], key: &str) -> Option<&'a str> {
+    query.iter().rfind(|(name, _)| name == key).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+}
+
+fn number(query: &[(String, String)], key: &str) -> Option<usize> {
+    value(query, key)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

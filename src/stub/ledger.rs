@@ -1,0 +1,469 @@
+//! What the stand-in remembers: every task as it stands, every run that began, and how many ran at once.
+//!
+//! A task is a record that later calls with the same id continue, each as a new turn; only the latest turn shows. A
+//! run is one turn that began: runs are what a test counts. Memory is bounded: the oldest runs and the oldest tasks
+//! that rest are forgotten first.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fs::File;
+use std::hash::{Hash as _, Hasher as _};
+use std::io::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::model::{RunStatus, Timestamp};
+
+/// How many runs are remembered.
+const MAX_RUNS: usize = 200_000;
+/// How many of the last runs are remembered with their whole request, and how large all of those may be.
+const MAX_REQUESTS: usize = 1_000;
+const MAX_REQUEST_BYTES: usize = 64 * 1024 * 1024;
+/// How many tasks are remembered, and how large all of them may be.
+const MAX_TASKS: usize = 200_000;
+const MAX_TASK_BYTES: usize = 256 * 1024 * 1024;
+/// How much of a run's text is remembered with it, in characters.
+const MAX_RUN_TEXT: usize = 200;
+
+/// The memory of a stand-in.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    tasks: HashMap<Arc<str>, Task>,
+    /// Task ids by age, with the turn that put them there.
+    by_age: VecDeque<(Arc<str>, u32)>,
+    task_bytes: usize,
+    runs: VecDeque<RunRecord>,
+    requests: VecDeque<(u64, RequestRecord)>,
+    request_bytes: usize,
+    /// How often each id and text has run, by their digest.
+    said: HashMap<u64, u32>,
+    /// How often each id and text was asked for, for messages that want to fail so many times.
+    asked: HashMap<u64, u32>,
+    next_run: u64,
+    pub(super) stats: Stats,
+    journal: Option<File>,
+}
+
+/// What is counted, since the start or since `DELETE /_stub/runs`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Stats {
+    /// Requests to the API, whatever became of them.
+    pub(super) requests: u64,
+    /// Runs begun.
+    pub(super) runs: u64,
+    /// Runs that have ended.
+    pub(super) ended: u64,
+    /// Runs going on now.
+    pub(super) running: u64,
+    /// The most that went on at once.
+    pub(super) max_running: u64,
+    /// Runs begun while another of the same id went on. A well-behaved caller has none.
+    pub(super) overlaps: u64,
+    /// Runs of an id and a text that had run before.
+    pub(super) duplicates: u64,
+    /// Faults, by their word.
+    pub(super) faults: BTreeMap<String, u64>,
+    /// Answers, by status.
+    pub(super) answers: BTreeMap<u16, u64>,
+}
+
+/// A call that is well formed.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// `agents` or `workflows`, and the id.
+    pub(super) destination: String,
+    /// The agent's or workflow's id.
+    pub(super) agent_id: String,
+    /// The record to continue.
+    pub(super) id: Option<String>,
+    /// `input`, with the fields that are known.
+    pub(super) input: Map<String, Value>,
+    /// The other fields that a task shows.
+    pub(super) fields: Map<String, Value>,
+    /// The request as it came.
+    pub(super) request: RequestRecord,
+}
+
+impl Told {
+    /// `input.text`
+    pub(super) fn text(&self) -> &str {
+        self.input.get("text").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn digest(&self) -> u64 {
+        let mut digest = DefaultHasher::new();
+        (&self.destination, &self.id, self.text()).hash(&mut digest);
+        digest.finish()
+    }
+}
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub(super) struct RequestRecord {
+    /// The query.
+    pub(super) query: String,
+    /// The headers' names; their values may be secrets.
+    pub(super) headers: Vec<String>,
+    /// The body.
+    pub(super) body: Bytes,
+}
+
+impl RequestRecord {
+    fn size(&self) -> usize {
+        self.body.len() + self.query.len() + self.headers.iter().map(String::len).sum::<usize>()
+    }
+}
+
+#[derive(Debug)]
+struct Task {
+    agent_id: String,
+    turn: u32,
+    /// Runs of this id that go on now.
+    running: u32,
+    status: String,
+    result: Option<String>,
+    created_at: Timestamp,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    stopped: bool,
+    input: Map<String, Value>,
+    fields: Map<String, Value>,
+    stop: Arc<Notify>,
+    bytes: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct RunRecord {
+    number: u64,
+    task_id: String,
+    destination: String,
+    turn: u32,
+    /// The beginning of `input.text`.
+    text: String,
+    /// The whole text's length.
+    text_bytes: usize,
+    started_at: Timestamp,
+    finished_at: Option<Timestamp>,
+    status: String,
+    /// How many runs of this id went on when it began, itself included.
+    concurrent: u32,
+    /// Whether this id and text had run before.
+    duplicate: bool,
+    #[serde(skip)]
+    digest: u64,
+}
+
+/// A run that has begun.
+#[derive(Debug)]
+pub(super) struct Started {
+    number: u64,
+    pub(super) id: Arc<str>,
+    turn: u32,
+    /// Told when somebody stops it.
+    pub(super) stop: Arc<Notify>,
+}
+
+impl Ledger {
+    /// An empty memory, and the file that every beginning and end is written to.
+    pub(super) fn new(journal: Option<File>) -> Self {
+        Self { journal, ..Self::default() }
+    }
+
+    /// How often this call was asked for, itself included.
+    pub(super) fn ask(&mut self, told: &Told) -> u32 {
+        if self.asked.len() >= MAX_RUNS {
+            self.asked.clear();
+        }
+        let asked = self.asked.entry(told.digest()).or_default();
+        *asked = asked.saturating_add(1);
+        *asked
+    }
+
+    /// A run begins: a new task, or the next turn of one.
+    pub(super) fn begin(&mut self, told: Told, status: &str, now: Timestamp) -> Started {
+        let digest = told.digest();
+        let text = told.text();
+        let (short, text_bytes) = (text.chars().take(MAX_RUN_TEXT).collect::<String>(), text.len());
+        let id: Arc<str> = told.id.clone().unwrap_or_else(|| Uuid::new_v4().to_string()).into();
+
+        let before = self.tasks.remove(&id);
+        let stop = Arc::new(Notify::new());
+        let bytes = 512 + 2 * id.len() + told.request.body.len();
+        let task = Task {
+            turn: before.as_ref().map_or(1, |task| task.turn.saturating_add(1)),
+            running: before.as_ref().map_or(0, |task| task.running) + 1,
+            created_at: before.as_ref().map_or(now, |task| task.created_at),
+            agent_id: told.agent_id,
+            status: status.to_owned(),
+            result: None,
+            started_at: (status != "pending").then_some(now),
+            finished_at: None,
+            stopped: false,
+            input: told.input,
+            fields: told.fields,
+            stop: Arc::clone(&stop),
+            bytes,
+        };
+        let (turn, concurrent) = (task.turn, task.running);
+        self.task_bytes = self.task_bytes + bytes - before.map_or(0, |task| task.bytes);
+        self.tasks.insert(Arc::clone(&id), task);
+        self.by_age.push_back((Arc::clone(&id), turn));
+
+        let times = self.said.entry(digest).or_default();
+        *times = times.saturating_add(1);
+        let duplicate = *times > 1;
+        let number = self.next_run;
+        self.next_run += 1;
+        let stats = &mut self.stats;
+        stats.runs += 1;
+        stats.running += 1;
+        stats.max_running = stats.max_running.max(stats.running);
+        stats.overlaps += u64::from(concurrent > 1);
+        stats.duplicates += u64::from(duplicate);
+        self.request_bytes += told.request.size();
+        self.requests.push_back((number, told.request));
+        let record = RunRecord {
+            number,
+            task_id: id.as_ref().to_owned(),
+            destination: told.destination,
+            turn,
+            text: short,
+            text_bytes,
+            started_at: now,
+            finished_at: None,
+            status: status.to_owned(),
+            concurrent,
+            duplicate,
+            digest,
+        };
+        note(&mut self.journal, "begin", &record, now);
+        self.runs.push_back(record);
+        self.forget();
+        Started { number, id, turn, stop }
+    }
+
+    /// A run that was queued goes on.
+    pub(super) fn execute(&mut self, run: &Started, now: Timestamp) {
+        if let Some(task) = self.tasks.get_mut(&run.id).filter(|task| task.turn == run.turn && !task.stopped) {
+            task.status = "executing".into();
+            task.started_at = Some(now);
+        }
+    }
+
+    /// A run ends, unless it was stopped before.
+    pub(super) fn end(&mut self, run: &Started, status: &str, result: Option<String>, now: Timestamp) {
+        self.stats.running = self.stats.running.saturating_sub(1);
+        self.stats.ended += 1;
+        let mut ended_as = status;
+        if let Some(task) = self.tasks.get_mut(&run.id) {
+            task.running = task.running.saturating_sub(1);
+            if task.turn == run.turn && task.stopped {
+                ended_as = "stopped";
+            } else if task.turn == run.turn {
+                task.status = status.to_owned();
+                task.result = result;
+                task.finished_at = RunStatus::parse(status).is_final().then_some(now);
+            }
+        }
+        // Runs stand in order of their numbers, without gaps.
+        let first = self.runs.front().map_or(0, |first| first.number);
+        let place = run.number.checked_sub(first).and_then(|place| usize::try_from(place).ok());
+        if let Some(record) = place.and_then(|place| self.runs.get_mut(place)) {
+            record.status = ended_as.to_owned();
+            record.finished_at = Some(now);
+            note(&mut self.journal, "end", record, now);
+        }
+    }
+
+    /// Stops a task; one that has ended stays as it is. False when it is not there.
+    pub(super) fn stop(&mut self, id: &str, now: Timestamp) -> bool {
+        let Some(task) = self.tasks.get_mut(id) else { return false };
+        if !RunStatus::parse(&task.status).is_final() {
+            task.stopped = true;
+            task.status = "stopped".into();
+            task.result = None;
+            task.finished_at = Some(now);
+            task.stop.notify_one();
+        }
+        true
+    }
+
+    /// A task as the API shows it.
+    pub(super) fn task(&self, id: &str) -> Option<Value> {
+        self.tasks.get(id).map(|task| task.view(id))
+    }
+
+    /// A page of tasks, newest first, and how many there are in all.
+    pub(super) fn list(&self, keep: impl Fn(&TaskFacts<'_>) -> bool, skip: usize, limit: usize) -> (Vec<Value>, usize) {
+        let mut found = 0;
+        let mut items = Vec::new();
+        for (id, turn) in self.by_age.iter().rev() {
+            let Some(task) = self.tasks.get(id).filter(|task| task.turn == *turn) else { continue };
+            let user_id = task.input.get("user").and_then(|user| user.get("id")).and_then(Value::as_str);
+            if keep(&TaskFacts { agent_id: &task.agent_id, user_id, status: &task.status }) {
+                if found >= skip && items.len() < limit {
+                    items.push(task.view(id));
+                }
+                found += 1;
+            }
+        }
+        (items, found)
+    }
+
+    /// Every run that is remembered, in order of beginning; the last ones with their requests, unless `brief`.
+    pub(super) fn runs(&self, after: Option<u64>, limit: usize, brief: bool) -> Vec<Value> {
+        let mut requests = self.requests.iter().peekable();
+        self.runs
+            .iter()
+            .filter(|run| after.is_none_or(|after| run.number > after))
+            .take(limit)
+            .map(|run| {
+                let mut view = json!(run);
+                while requests.next_if(|(number, _)| *number < run.number).is_some() {}
+                if !brief && let Some((_, request)) = requests.next_if(|(number, _)| *number == run.number) {
+                    view["query"] = request.query.as_str().into();
+                    view["headers"] = json!(request.headers);
+                    view["body"] = serde_json::from_slice(&request.body).unwrap_or_default();
+                }
+                view
+            })
+            .collect()
+    }
+
+    /// Forgets runs and counts, but no task: what ran has run.
+    pub(super) fn clear_runs(&mut self) {
+        self.runs.clear();
+        self.requests.clear();
+        self.request_bytes = 0;
+        self.said.clear();
+        self.asked.clear();
+        let running = self.stats.running;
+        self.stats = Stats { running, max_running: running, ..Stats::default() };
+    }
+
+    fn forget(&mut self) {
+        while self.runs.len() > MAX_RUNS {
+            let Some(run) = self.runs.pop_front() else { break };
+            if let Some(times) = self.said.get_mut(&run.digest) {
+                *times -= 1;
+                if *times == 0 {
+                    self.said.remove(&run.digest);
+                }
+            }
+        }
+        while self.requests.len() > MAX_REQUESTS || self.request_bytes > MAX_REQUEST_BYTES {
+            let Some((_, request)) = self.requests.pop_front() else { break };
+            self.request_bytes = self.request_bytes.saturating_sub(request.size());
+        }
+        // At most once around: what is still running stays.
+        for _ in 0..self.by_age.len() {
+            if self.by_age.len() <= MAX_TASKS && self.task_bytes <= MAX_TASK_BYTES {
+                break;
+            }
+            let Some((id, turn)) = self.by_age.pop_front() else { break };
+            match self.tasks.get(&id) {
+                Some(task) if task.turn == turn && task.running > 0 => self.by_age.push_back((id, turn)),
+                Some(task) if task.turn == turn => {
+                    self.task_bytes = self.task_bytes.saturating_sub(task.bytes);
+                    self.tasks.remove(&id);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// One line in the journal. A journal that cannot be written must not stop the API it stands in for.
+fn note(journal: &mut Option<File>, event: &str, run: &RunRecord, now: Timestamp) {
+    let Some(file) = journal else { return };
+    let mut line = json!({"event": event, "at": now});
+    if let (Value::Object(line), Value::Object(run)) = (&mut line, json!(run)) {
+        line.extend(run);
+    }
+    if let Err(error) = file.write_all(format!("{line}\n").as_bytes()) {
+        tracing::warn!(%error, "the stub's journal cannot be written, it ends here");
+        *journal = None;
+    }
+}
+
+/// What a list of tasks may be narrowed by.
+#[derive(Debug)]
+pub(super) struct TaskFacts<'a> {
+    pub(super) agent_id: &'a str,
+    pub(super) user_id: Option<&'a str>,
+    pub(super) status: &'a str,
+}
+
+impl Task {
+    fn view(&self, id: &str) -> Value {
+        let mut view = json!({
+            "id": id,
+            "agent_id": self.agent_id,
+            "organization_id": "00000000-0000-4000-8000-000000000000",
+            "input": self.input,
+            "status": self.status,
+            "result": self.result,
+            "created_at": self.created_at,
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
+            "execution_attempts": 1,
+            "is_manually_stopped": self.stopped,
+            "source": "api",
+            "source_node_type": "sdk",
+            "title": null,
+        });
+        for (key, value) in &self.fields {
+            view[key.as_str()] = value.clone();
+        }
+        view
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(id: &str, body: &Bytes) -> Told {
+        Told {
+            destination: "agents/a".into(),
+            agent_id: "a".into(),
+            id: Some(id.into()),
+            input: Map::new(),
+            fields: Map::new(),
+            request: RequestRecord { query: String::new(), headers: vec![], body: body.clone() },
+        }
+    }
+
+    #[test]
+    fn only_the_last_requests_are_remembered_whole() {
+        let mut ledger = Ledger::default();
+        for n in 0..MAX_REQUESTS + 2 {
+            ledger.begin(told(&n.to_string(), &Bytes::from_static(b"{}")), "executing", Timestamp::default());
+        }
+        let runs = ledger.runs(None, usize::MAX, false);
+        assert_eq!(runs.len(), MAX_REQUESTS + 2);
+        let whole: Vec<bool> = runs.iter().map(|run| run.get("body").is_some()).collect();
+        assert!(!whole[1] && whole[2] && whole[MAX_REQUESTS + 1]);
+        assert_eq!(ledger.runs(Some(999), 2, true).len(), 2);
+    }
+
+    #[test]
+    fn the_oldest_tasks_that_rest_are_forgotten_first() {
+        let mut ledger = Ledger::default();
+        let large = Bytes::from(vec![b' '; 1024 * 1024]);
+        let running = ledger.begin(told("running", &large), "executing", Timestamp::default());
+        for n in 0..300 {
+            let run = ledger.begin(told(&n.to_string(), &large), "executing", Timestamp::default());
+            ledger.end(&run, "completed", None, Timestamp::default());
+        }
+        assert!(ledger.task_bytes <= MAX_TASK_BYTES && ledger.request_bytes <= MAX_REQUEST_BYTES);
+        assert!(ledger.task("running").is_some() && ledger.task("0").is_none() && ledger.task("299").is_some());
+        ledger.end(&running, "completed", None, Timestamp::default());
+        assert_eq!((ledger.stats.running, ledger.stats.ended), (0, 301));
+    }
+}
