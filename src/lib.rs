@@ -6,47 +6,47 @@
 //!
 //! The modules stand in order: each uses only what is listed below it.
 
-#[doc = "what an operator types"]
+// what an operator types
 pub mod cli;
 
-#[doc = "the parts, built from a `Config`, started and drained"]
+// the parts, built from a `Config`, started and drained
 pub mod app;
 
-#[doc = "a stand-in for the upstream's API, for trying out and for tests"]
+// a stand-in for the upstream's API, for trying out and for tests
 pub mod stub;
 
-#[doc = "the operator's listener"]
+// the operator's listener
 pub mod admin;
 
-#[doc = "the public listener"]
+// the public listener
 pub mod ingress;
 
-#[doc = "how much, how fast"]
+// how much, how fast
 pub mod limit;
 
-#[doc = "who is calling"]
+// who is calling
 pub mod source;
 
-#[doc = "what it says"]
+// what it says
 pub mod mapping;
 
-#[doc = "getting it there"]
+// getting it there
 pub mod dispatch;
 
-#[doc = "the agent platform's API"]
+// the agent platform's API
 pub mod upstream;
 
-#[doc = "what must not be lost"]
+// what must not be lost
 pub mod inbox;
 
-#[doc = "sockets"]
+// sockets
 pub mod net;
 
-#[doc = "what the program says about itself"]
+// what the program says about itself
 pub mod telemetry;
 
-#[doc = "what the operator wrote"]
+// what the operator wrote
 pub mod config;
 
-#[doc = "the nouns; imports nothing of ours"]
+// the nouns; imports nothing of ours
 pub mod model;

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -19,7 +20,7 @@ use crate::app::{App, Listeners};
 use crate::config::{Config, Problems, Secret};
 use crate::model::{Clock, Timestamp};
 use crate::net::Client;
-use crate::source::{Sources, Unsigned};
+use crate::source::{Source, Sources, Unsigned};
 use crate::stub::{self, Stub, StubOptions};
 use crate::telemetry::log;
 
@@ -170,8 +171,8 @@ pub(super) async fn run(demo: &Demo) -> Ended {
         let _ = stopping.wait_for(|stop| *stop).await;
     };
     let stub = Stub::new(StubOptions { delay: Duration::from_millis(150), ..StubOptions::default() })?;
-    let stub = tokio::spawn(stub::serve(stub_listener, stub, stopped(stopping.clone())));
-    let signers = sources.clone();
+    let stub = tokio::spawn(stub::serve(stub_listener, Arc::new(stub), stopped(stopping.clone())));
+    let signers: Vec<_> = sources.iter().cloned().collect();
     let app = App::build(config, sources, Clock::system()).await?;
     let gateway = tokio::spawn(app.serve(listeners, stopped(stopping)));
 
@@ -223,7 +224,7 @@ struct Row {
 }
 
 /// Sends the samples one by one and prints what became of them. False when something did not go as it must.
-async fn show(visitor: &Visitor, sources: &Sources) -> anyhow::Result<bool> {
+async fn show(visitor: &Visitor, sources: &[Arc<Source>]) -> anyhow::Result<bool> {
     let mut rows = Vec::new();
     let mut good = true;
     let mut answers = Vec::new();
@@ -279,8 +280,8 @@ impl Row {
 
 impl Visitor {
     /// Signs a sample as its provider would, and posts it.
-    async fn send(&self, sample: &Sample, sources: &Sources) -> anyhow::Result<(u16, Value)> {
-        let source = sources.get(sample.source).context("the demo knows its sources")?;
+    async fn send(&self, sample: &Sample, sources: &[Arc<Source>]) -> anyhow::Result<(u16, Value)> {
+        let source = sources.iter().find(|source| source.config.name == sample.source).context("the demo knows its sources")?;
         let wrong = Secret::new("wrong", "somebody-elses-secret");
         let secret = match sample.flaw {
             Flaw::Forged => &wrong,

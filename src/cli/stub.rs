@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -58,6 +59,6 @@ pub(super) async fn run(stub: StubArgs) -> Ended {
     };
     let stub = Stub::new(options).context("cannot open the journal")?;
     answer(&format!("the stand-in for the upstream is at http://{address}"))?;
-    stub::serve(listener, stub, stop_signal()?).await;
+    stub::serve(listener, Arc::new(stub), stop_signal()?).await;
     Ok(ExitCode::SUCCESS)
 }

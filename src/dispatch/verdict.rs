@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::backoff::Backoff;
 use crate::inbox::{Answer, Next};
 use crate::model::{AttemptResult, Run, RunStatus, Timestamp};
+use crate::upstream::answer::speaks_of_plan;
 
 /// What is known when an attempt has ended.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +74,7 @@ pub fn judge(result: AttemptResult, facts: Facts, policy: &Policy) -> Verdict {
         AttemptResult::Refused { status, detail, retry_after } => {
             let next = match status {
                 // A plan that is used up does not come back by waiting.
-                429 if speaks_of_billing(&detail) => Next::Dead(None),
+                429 if speaks_of_plan(&detail) => Next::Dead(None),
                 429 | 503 if !patience_is_over => again(retry_after, None, false),
                 409 if !last_try => again(retry_after, None, true),
                 _ => Next::Dead(None),
@@ -118,11 +119,6 @@ fn ran(run: Run, facts: Facts, policy: &Policy, last_try: bool) -> Verdict {
         Next::Unknown
     };
     Verdict { next, result, status: Some(200), detail: super::attempt::cut(&detail, 500) }
-}
-
-fn speaks_of_billing(detail: &str) -> bool {
-    let detail = detail.to_ascii_lowercase();
-    ["billing", "plan limit", "your plan", "quota exceeded", "upgrade your"].iter().any(|word| detail.contains(word))
 }
 
 #[cfg(test)]
