@@ -1,0 +1,498 @@
+//! The exact bytes a provider signs: a template, compiled once, fed part by part to whatever takes the bytes.
+//!
+//! The body is never copied on its way: `{body}` hands on the slice that came in. A part that is absent refuses the
+//! request, unless the template says otherwise (`{json?:x}`, `[…]`).
+
+use std::borrow::Cow;
+
+use super::document::Json;
+use super::field::{Field, Request};
+use super::mac::{Algorithm, Key, Running, crc32};
+use crate::config::section::nearest;
+use crate::config::{Located, Place, Problems};
+
+/// What a template may refer to besides the request: the operator's values.
+pub(super) struct Setup<'s> {
+    /// The names that the file declares with `config = […]`.
+    pub(super) declared: Vec<String>,
+    /// The source's values by name.
+    pub(super) values: &'s [(Located<String>, Located<String>)],
+    /// Whether `server.public_url` is set.
+    pub(super) has_public_url: bool,
+    /// Where the source begins, for what its operator has to add.
+    pub(super) source: &'s Place,
+    /// Where problems go.
+    pub(super) problems: &'s Problems,
+}
+
+impl Setup<'_> {
+    /// The value of `{config:name}`.
+    fn value(&self, name: &str, place: &Place) -> Option<String> {
+        if !self.declared.iter().any(|known| known == name) {
+            let what = format!("{{config:{name}}} is not declared");
+            self.problems.error_hint(place, what, format!("add it: config = [\"{name}\"]"));
+            return None;
+        }
+        // A declared value that the source does not give is reported where the declaration is read.
+        self.values.iter().find(|(key, _)| key.value == name).map(|(_, value)| value.value.clone())
+    }
+}
+
+/// A compiled template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Template(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(Vec<u8>),
+    Value(Value),
+    /// A value, or several one after the other, through filters.
+    Filtered(Vec<Part>, Vec<Filter>),
+    /// Left out when something in it is absent or empty.
+    Section(Vec<Part>),
+}
+
+/// What a placeholder stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    Field(Field),
+    /// The same, but empty where it is absent.
+    FieldOrEmpty(Field),
+    Ts,
+    Secret,
+    Method,
+    Path,
+    Url,
+    UrlBase,
+    UrlWithPort,
+    FormSorted,
+    QuerySorted,
+    HeaderListed(http::HeaderName),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Filter {
+    Digest(Algorithm),
+    Hmac(Algorithm),
+    Crc32,
+    Hex,
+    Base64,
+}
+
+const FILTERS: [(&str, Filter); 10] = [
+    ("sha256", Filter::Digest(Algorithm::Sha256)),
+    ("sha1", Filter::Digest(Algorithm::Sha1)),
+    ("sha384", Filter::Digest(Algorithm::Sha384)),
+    ("sha512", Filter::Digest(Algorithm::Sha512)),
+    ("md5", Filter::Digest(Algorithm::Md5)),
+    ("hmac-sha256", Filter::Hmac(Algorithm::Sha256)),
+    ("hmac-sha1", Filter::Hmac(Algorithm::Sha1)),
+    ("crc32", Filter::Crc32),
+    ("hex", Filter::Hex),
+    ("base64", Filter::Base64),
+];
+
+/// What a template is filled from.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'c, 'r> {
+    pub(super) request: &'c Request<'r>,
+    /// The item of an `each` list.
+    pub(super) item: Option<&'c Json>,
+    /// The other keys of the signature list.
+    pub(super) fields: &'c [(String, Vec<u8>)],
+    /// The time stamp, as received.
+    pub(super) ts: Option<&'c [u8]>,
+    /// The key being tried.
+    pub(super) key: Option<&'c Key>,
+}
+
+impl<'c> Context<'c, '_> {
+    /// The text at a place, signature keys included.
+    pub(super) fn text(&self, field: &Field) -> Result<Option<Cow<'c, [u8]>>, String> {
+        match field {
+            Field::Signature(key) => {
+                let mut found = self.fields.iter().filter(|(name, _)| name == key);
+                let first = found.next();
+                // A key that stands there twice has no one value.
+                Ok(first.filter(|_| found.next().is_none()).map(|(_, value)| Cow::Borrowed(value.as_slice())))
+            }
+            field => self.request.text(field, self.item),
+        }
+    }
+
+    fn value(&self, value: &Value) -> Result<Option<Cow<'c, [u8]>>, String> {
+        let received = self.request.received;
+        Ok(match value {
+            Value::Field(field) => self.text(field)?,
+            Value::FieldOrEmpty(field) => Some(self.text(field)?.unwrap_or_default()),
+            Value::Ts => self.ts.map(Cow::Borrowed),
+            Value::Secret => self.key.map(|key| Cow::Borrowed(key.expose())),
+            Value::Method => Some(Cow::Borrowed(received.method.as_str().as_bytes())),
+            Value::Path => Some(Cow::Borrowed(received.target.as_bytes())),
+            Value::Url => Some(Cow::Borrowed(received.url.as_bytes())),
+            Value::UrlBase => {
+                let base = received.url.split_once('?').map_or(received.url.as_str(), |(base, _)| base);
+                Some(Cow::Borrowed(base.as_bytes()))
+            }
+            Value::UrlWithPort => Some(Cow::Owned(with_port(&received.url).into_bytes())),
+            Value::FormSorted => {
+                let mut pairs: Vec<&(String, String)> = self.request.form()?.iter().collect();
+                pairs.sort_unstable();
+                pairs.dedup();
+                Some(Cow::Owned(pairs.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]).fold(
+                    Vec::new(),
+                    |mut all, bytes| {
+                        all.extend_from_slice(bytes);
+                        all
+                    },
+                )))
+            }
+            Value::QuerySorted => {
+                let mut pairs: Vec<&str> = received.query().split('&').filter(|pair| !pair.is_empty()).collect();
+                pairs.sort_unstable_by_key(|pair| pair.split_once('=').unwrap_or((pair, "")));
+                Some(Cow::Owned(pairs.join("&").into_bytes()))
+            }
+            Value::HeaderListed(name) => self.listed(name),
+        })
+    }
+
+    /// `name:value` of the headers that a header lists, sorted, joined by `;`.
+    fn listed(&self, name: &http::HeaderName) -> Option<Cow<'c, [u8]>> {
+        let mut lines = self.request.header_lines(name);
+        let list = std::str::from_utf8(lines.next()?).ok()?;
+        if lines.next().is_some() || list.split(',').count() > 64 {
+            return None;
+        }
+        let mut pairs = Vec::new();
+        for name in list.split(',') {
+            let name = http::HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
+            let value = self.request.text(&Field::Header(name.clone()), None).ok()??;
+            pairs.push([name.as_str().as_bytes(), b":", &value].concat());
+        }
+        pairs.sort_unstable();
+        Some(Cow::Owned(pairs.join(&b";"[..])))
+    }
+}
+
+/// An address with the port that its scheme implies written out.
+fn with_port(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+    match (has_port, scheme) {
+        (false, "https") => format!("{scheme}://{authority}:443{path}"),
+        (false, "http") => format!("{scheme}://{authority}:80{path}"),
+        _ => url.to_owned(),
+    }
+}
+
+impl Template {
+    /// Compiles a text. What cannot be compiled is a problem.
+    pub(super) fn compile(written: &Located<String>, setup: &Setup<'_>) -> Option<Self> {
+        let reader = Reader { setup, place: &written.place };
+        match reader.template(&written.value) {
+            Ok(parts) => {
+                let template = Self(parts);
+                if !setup.has_public_url && template.any(&|v| matches!(v, Value::Url | Value::UrlBase | Value::UrlWithPort))
+                {
+                    setup.problems.error_hint(
+                        setup.source,
+                        "its provider signs the public address, and server.public_url is empty",
+                        "set it to what the provider was given, for example public_url = \"https://hooks.example.com\"",
+                    );
+                    return None;
+                }
+                Some(template)
+            }
+            Err(Some(what)) => {
+                setup.problems.error(&written.place, what);
+                None
+            }
+            // Reported where it was found.
+            Err(None) => None,
+        }
+    }
+
+    /// Feeds the bytes, part by part. An error names what is absent or unreadable.
+    pub(super) fn feed(&self, context: &Context<'_, '_>, take: &mut dyn FnMut(&[u8])) -> Result<(), String> {
+        feed(&self.0, context, take)
+    }
+
+    /// The bytes in one piece.
+    pub(super) fn bytes(&self, context: &Context<'_, '_>) -> Result<Vec<u8>, String> {
+        let mut all = Vec::new();
+        self.feed(context, &mut |bytes| all.extend_from_slice(bytes))?;
+        Ok(all)
+    }
+
+    /// The text, when it depends on nothing in the request.
+    pub(super) fn fixed(&self) -> Option<String> {
+        let mut all = Vec::new();
+        for part in &self.0 {
+            let Part::Text(text) = part else { return None };
+            all.extend_from_slice(text);
+        }
+        String::from_utf8(all).ok()
+    }
+
+    /// Whether some value in it is asked for by `is`.
+    pub(super) fn any(&self, is: &dyn Fn(&Value) -> bool) -> bool {
+        any(&self.0, is)
+    }
+
+    /// Whether it always holds the whole body, as it is or by a digest.
+    pub(super) fn holds_body(&self) -> bool {
+        self.0.iter().any(|part| match part {
+            Part::Value(Value::Field(Field::Body)) => true,
+            Part::Filtered(of, filters) => {
+                !filters.contains(&Filter::Crc32)
+                    && of.iter().any(|part| matches!(part, Part::Value(Value::Field(Field::Body))))
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether it always holds this very value, as it is.
+    pub(super) fn holds(&self, value: &Value) -> bool {
+        self.0.iter().any(|part| matches!(part, Part::Value(held) if held == value))
+    }
+
+    /// The one value it is made of, when it is that and nothing more.
+    pub(super) fn as_value(&self) -> Option<&Value> {
+        match self.0.as_slice() {
+            [Part::Value(value)] => Some(value),
+            _ => None,
+        }
+    }
+}
+
+fn any(parts: &[Part], is: &dyn Fn(&Value) -> bool) -> bool {
+    parts.iter().any(|part| match part {
+        Part::Text(_) => false,
+        Part::Value(value) => is(value),
+        Part::Filtered(of, filters) => {
+            (filters.iter().any(|f| matches!(f, Filter::Hmac(_))) && is(&Value::Secret)) || any(of, is)
+        }
+        Part::Section(of) => any(of, is),
+    })
+}
+
+fn feed(parts: &[Part], context: &Context<'_, '_>, take: &mut dyn FnMut(&[u8])) -> Result<(), String> {
+    for part in parts {
+        match part {
+            Part::Text(text) => take(text),
+            Part::Value(Value::Field(Field::Body)) => take(&context.request.received.body),
+            Part::Value(value) => match context.value(value)? {
+                Some(bytes) => take(&bytes),
+                None => return Err(format!("{} is missing", name(value))),
+            },
+            Part::Filtered(of, filters) => take(&filtered(of, filters, context)?),
+            Part::Section(of) => {
+                if filled(of, context)? {
+                    feed(of, context, take)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether everything in a section is there and not empty.
+fn filled(parts: &[Part], context: &Context<'_, '_>) -> Result<bool, String> {
+    for part in parts {
+        let full = match part {
+            Part::Text(_) => true,
+            Part::Value(value) => context.value(value)?.is_some_and(|bytes| !bytes.is_empty()),
+            Part::Filtered(of, _) | Part::Section(of) => filled(of, context)?,
+        };
+        if !full {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn filtered(of: &[Part], filters: &[Filter], context: &Context<'_, '_>) -> Result<Vec<u8>, String> {
+    let begin = |filter: &Filter| match filter {
+        Filter::Digest(algorithm) => Ok(Some(Running::plain(*algorithm))),
+        Filter::Hmac(algorithm) => match context.key {
+            Some(key) => Ok(Some(key.hmac(*algorithm))),
+            None => Err("a secret is missing".to_owned()),
+        },
+        _ => Ok(None),
+    };
+    let mut rest = filters.iter();
+    // A digest that comes first is fed part by part, so that a body under it is not copied.
+    let mut bytes = match filters.first().map(begin).transpose()?.flatten() {
+        Some(mut digest) => {
+            rest.next();
+            feed(of, context, &mut |bytes| digest.take(bytes))?;
+            digest.finish().as_bytes().to_vec()
+        }
+        None => {
+            let mut all = Vec::new();
+            feed(of, context, &mut |bytes| all.extend_from_slice(bytes))?;
+            all
+        }
+    };
+    for filter in rest {
+        bytes = match filter {
+            Filter::Crc32 => crc32(&bytes).to_string().into_bytes(),
+            Filter::Hex => hex::encode(&bytes).into_bytes(),
+            Filter::Base64 => base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &bytes).into_bytes(),
+            digest => match begin(digest)? {
+                Some(mut running) => {
+                    running.take(&bytes);
+                    running.finish().as_bytes().to_vec()
+                }
+                None => bytes,
+            },
+        };
+    }
+    Ok(bytes)
+}
+
+/// A value's name in sentences.
+fn name(value: &Value) -> String {
+    match value {
+        Value::Field(field) | Value::FieldOrEmpty(field) => field.to_string(),
+        Value::HeaderListed(name) => format!("a header that {name} lists"),
+        Value::Ts => "the time stamp".into(),
+        _ => "a part of the signed text".into(),
+    }
+}
+
+/// Reads the notation. An error is a sentence, or nothing where it was reported already.
+struct Reader<'r> {
+    setup: &'r Setup<'r>,
+    place: &'r Place,
+}
+
+type Read<T> = Result<T, Option<String>>;
+
+impl Reader<'_> {
+    fn template(&self, text: &str) -> Read<Vec<Part>> {
+        let mut parts = Vec::new();
+        let mut section: Option<Vec<Part>> = None;
+        let mut rest = text;
+        while let Some(at) = rest.find(['{', '}', '[', ']']) {
+            let into = section.as_mut().unwrap_or(&mut parts);
+            push_text(into, &rest[..at]);
+            let (mark, after) = rest[at..].split_at(1);
+            // A doubled mark is the mark itself.
+            if after.starts_with(mark) {
+                push_text(into, mark);
+                rest = &after[1..];
+                continue;
+            }
+            rest = after;
+            match mark {
+                "{" => {
+                    let end = rest.find('}').ok_or_else(|| Some(format!("\"{}\" has a {{ without }}", show(text))))?;
+                    into.push(self.placeholder(&rest[..end])?);
+                    rest = &rest[end + 1..];
+                }
+                "[" if section.is_none() => section = Some(Vec::new()),
+                "]" if section.is_some() => {
+                    let of = section.take().unwrap_or_default();
+                    if !any(&of, &|_| true) {
+                        return Err(Some(format!("\"{}\" has a [section] with nothing that could be absent", show(text))));
+                    }
+                    parts.push(Part::Section(of));
+                }
+                mark => return Err(Some(format!("\"{}\" has a {mark} too many; write it twice to mean it", show(text)))),
+            }
+        }
+        if section.is_some() {
+            return Err(Some(format!("\"{}\" has a [ without ]", show(text))));
+        }
+        push_text(&mut parts, rest);
+        Ok(parts)
+    }
+
+    fn placeholder(&self, text: &str) -> Read<Part> {
+        let (of, filters) = if text.starts_with('(') {
+            let end = text.rfind(')').ok_or_else(|| Some(format!("{{{}}} has a ( without )", show(text))))?;
+            let mut of = Vec::new();
+            for value in text[1..end].split(")(") {
+                of.push(self.value(value)?);
+            }
+            (of, &text[end + 1..])
+        } else {
+            let end = text.find('|').unwrap_or(text.len());
+            (vec![self.value(&text[..end])?], &text[end..])
+        };
+        let mut chain = Vec::new();
+        if !filters.is_empty() {
+            let words = filters.strip_prefix('|').ok_or_else(|| Some(format!("{{{}}} cannot be read", show(text))))?;
+            for word in words.split('|') {
+                match FILTERS.iter().find(|(known, _)| *known == word) {
+                    Some((_, filter)) => chain.push(*filter),
+                    None => {
+                        let near = nearest(word, FILTERS.iter().map(|(known, _)| *known));
+                        let hint = near.map_or_else(
+                            || format!("known are {}", FILTERS.map(|(known, _)| known).join(", ")),
+                            |near| format!("did you mean {near}?"),
+                        );
+                        self.setup.problems.error_hint(self.place, format!("no filter is called \"{}\"", show(word)), hint);
+                        return Err(None);
+                    }
+                }
+            }
+        }
+        let mut of = of;
+        match (chain.is_empty(), of.len()) {
+            (true, 1) => Ok(of.remove(0)),
+            _ => Ok(Part::Filtered(of, chain)),
+        }
+    }
+
+    fn value(&self, text: &str) -> Read<Part> {
+        let value = match text {
+            "ts" => Value::Ts,
+            "secret" => Value::Secret,
+            "method" => Value::Method,
+            "path" => Value::Path,
+            "url" => Value::Url,
+            "url.base" => Value::UrlBase,
+            "url.with-port" => Value::UrlWithPort,
+            "form.sorted" => Value::FormSorted,
+            "query.sorted" => Value::QuerySorted,
+            _ => match text.split_once(':') {
+                Some(("config", name)) => {
+                    return self.setup.value(name, self.place).map(|v| Part::Text(v.into_bytes())).ok_or(None);
+                }
+                Some(("header.listed", name)) => Value::HeaderListed(
+                    http::HeaderName::from_bytes(name.as_bytes())
+                        .map_err(|_| Some(format!("\"{}\" is no name of a header", show(name))))?,
+                ),
+                Some((kind, name)) if kind.ends_with('?') => {
+                    let field = Field::read(&format!("{}:{name}", &kind[..kind.len() - 1]));
+                    Value::FieldOrEmpty(field.ok_or_else(|| Some(unknown(text)))?)
+                }
+                _ => Value::Field(Field::read(text).ok_or_else(|| Some(unknown(text)))?),
+            },
+        };
+        Ok(Part::Value(value))
+    }
+}
+
+fn push_text(parts: &mut Vec<Part>, text: &str) {
+    if text.is_empty() {
+        return;
+    }
+    match parts.last_mut() {
+        Some(Part::Text(before)) => before.extend_from_slice(text.as_bytes()),
+        _ => parts.push(Part::Text(text.as_bytes().to_vec())),
+    }
+}
+
+fn unknown(text: &str) -> String {
+    format!("nothing is called {{{}}} in a template", show(text))
+}
+
+fn show(text: &str) -> String {
+    text.chars().take(80).flat_map(char::escape_debug).collect()
+}

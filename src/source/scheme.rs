@@ -1,0 +1,508 @@
+//! A `[verify]` section, compiled: one way to prove origin, as data.
+//!
+//! No provider's name stands here. What a section says wrongly is noted with its place, all of it, and then there is
+//! no scheme: half a check is none. Running one is `verify.rs`, running it backwards is `sign.rs`.
+
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+use super::content::{Setup, Template, Value};
+use super::field::{Document, Field, steps};
+use super::mac::{Algorithm, Key, Running};
+use super::signature::{Grammar, Places};
+use super::token::{Basic, Token};
+use super::window::Window;
+use crate::config::{Located, Place, Problems, Secret, Section, Table};
+use crate::model::Strength;
+
+/// One way to prove origin, with the secrets of one source.
+#[derive(Debug)]
+pub struct Scheme {
+    /// Where the provider's own name for an event stands, as written.
+    pub event_id: Vec<Located<String>>,
+    /// Where its word for what happened stands, as written.
+    pub event_type: Vec<Located<String>>,
+    pub(super) document: Document,
+    pub(super) base: Way,
+    /// The first whose field is there takes the place of the base.
+    pub(super) variants: Vec<(Field, Way)>,
+}
+
+/// A code path, and what it needs.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// A digest over a text of the request.
+    Digest(Box<Signed>),
+    /// A shared token; once per item where there is a list.
+    Token(Token, Option<Each>),
+    /// HTTP basic auth.
+    Basic(Basic),
+    /// Nothing is checked.
+    Open,
+}
+
+/// A digest over a text of the request, and what has to hold besides.
+#[derive(Debug)]
+pub(super) struct Signed {
+    /// HMAC; else a plain digest of a text that holds the secret.
+    pub(super) keyed: bool,
+    pub(super) algorithm: Choice,
+    pub(super) grammar: Grammar,
+    pub(super) contents: Vec<Template>,
+    pub(super) stamp: Option<Stamp>,
+    pub(super) equal: Vec<(Template, Template)>,
+    pub(super) each: Option<Each>,
+    pub(super) keys: Vec<Key>,
+    pub(super) strength: Strength,
+}
+
+/// Which digest.
+#[derive(Debug)]
+pub(super) enum Choice {
+    One(Algorithm),
+    /// The request names one of those that the file allows.
+    Listed(Field, Vec<(String, Algorithm)>),
+}
+
+/// Where the time stands, and what times are let in.
+#[derive(Debug)]
+pub(super) struct Stamp {
+    pub(super) from: Field,
+    pub(super) window: Window,
+}
+
+/// A list whose items are proved one by one.
+#[derive(Clone, Debug)]
+pub(super) struct Each {
+    pub(super) list: Vec<String>,
+    pub(super) rest: Vec<String>,
+}
+
+/// What a section is compiled with.
+pub(super) struct Given<'g> {
+    pub(super) secrets: &'g [Located<Secret>],
+    pub(super) values: &'g [(Located<String>, Located<String>)],
+    pub(super) has_public_url: bool,
+    /// The source's name, and where it begins.
+    pub(super) source: (&'g str, &'g Place),
+    pub(super) problems: &'g Problems,
+}
+
+/// Keys that belong to the whole file, not to a way.
+const WHOLE: [&str; 5] = ["variant", "config", "event_id", "event_type", "document"];
+
+impl Scheme {
+    /// Compiles a section. `name` is its dotted path.
+    pub(super) fn compile(table: &Table, name: &str, given: &Given<'_>) -> Option<Self> {
+        let section = Section::new(table, name, given.problems);
+        let setup = given.setup(given.declared(&section));
+        let document = document(&section);
+        let event_id = section.texts("event_id").unwrap_or_default();
+        let event_type = section.texts("event_type").unwrap_or_default();
+        let base = Way::read(&section, &setup, given);
+        let mut variants = Some(Vec::new());
+        for variant in section.sections("variant") {
+            let when = variant
+                .required_text("when", "name the field whose presence chooses it, for example \"query:bodySHA256\"")
+                .and_then(|text| Field::parse(&text, given.problems));
+            // Read as a section of its own, so that what is wrong in it is reported as it would be in the base.
+            let mut merged = table.clone();
+            let mut over = variant.into_table();
+            over.entries.retain(|(key, ..)| key != "when");
+            merged.lay(over);
+            let merged = Section::new(&merged, name, given.problems);
+            for key in WHOLE {
+                merged.has(key);
+            }
+            let way = Way::read(&merged, &setup, given);
+            variants = variants.zip(when.zip(way)).map(|(mut all, variant)| {
+                all.push(variant);
+                all
+            });
+        }
+        Some(Self { event_id, event_type, document: document?, base: base?, variants: variants? })
+    }
+
+    /// The keys, in the order of the configuration.
+    pub(super) fn keys(&self) -> &[Key] {
+        self.base.keys()
+    }
+
+    /// Where its proof stands when it is the secret itself.
+    pub(super) fn shown(&self) -> impl Iterator<Item = &super::signature::Spot> {
+        let ways = std::iter::once(&self.base).chain(self.variants.iter().map(|(_, way)| way));
+        ways.flat_map(|way| match way {
+            Way::Token(token, _) => token.places.list.as_slice(),
+            _ => &[],
+        })
+    }
+}
+
+impl<'g> Given<'g> {
+    /// What templates may refer to.
+    pub(super) fn setup(&self, declared: Vec<String>) -> Setup<'g> {
+        Setup {
+            declared,
+            values: self.values,
+            has_public_url: self.has_public_url,
+            source: self.source.1,
+            problems: self.problems,
+        }
+    }
+
+    /// Reads `config`. A value that is declared and not given is a problem of the source.
+    fn declared(&self, section: &Section<'_>) -> Vec<String> {
+        let declared: Vec<String> =
+            section.texts("config").unwrap_or_default().into_iter().map(|name| name.value).collect();
+        for name in &declared {
+            if !self.values.iter().any(|(key, value)| key.value == *name && !value.is_empty()) {
+                self.problems.error_hint(
+                    self.source.1,
+                    format!("the provider of source {} needs the value {name}", self.source.0),
+                    format!("add it: values = {{ {name} = \"…\" }}"),
+                );
+            }
+        }
+        for (key, _) in self.values {
+            if !declared.contains(&key.value) {
+                let what = format!("nothing asks for the value {}", key.value.escape_debug());
+                self.problems.warn(&key.place, what, "the provider file names its values with config = […]");
+            }
+        }
+        declared
+    }
+}
+
+fn document(section: &Section<'_>) -> Option<Document> {
+    let Some(written) = section.text("document") else { return Some(Document::Body) };
+    let field = written.strip_prefix("multipart:").filter(|field| !field.is_empty());
+    if field.is_none() && written.value != "body" {
+        section.problems().error(
+            &written.place,
+            format!("{} must be \"body\" or \"multipart:\" and the name of a form part", section.path("document")),
+        );
+        return None;
+    }
+    Some(field.map_or(Document::Body, |field| Document::Multipart(field.to_owned())))
+}
+
+impl Way {
+    fn read(section: &Section<'_>, setup: &Setup<'_>, given: &Given<'_>) -> Option<Self> {
+        let written = section.text("scheme");
+        match written.as_ref().map_or("hmac", |word| word.value.as_str()) {
+            "hmac" => Some(Self::Digest(Box::new(Signed::read(true, section, setup, given)?))),
+            "hash" => Some(Self::Digest(Box::new(Signed::read(false, section, setup, given)?))),
+            "token" => {
+                let places = Places::read(section, setup);
+                let each = Each::read(section);
+                let keys = given.keys(section, &[]);
+                Some(Self::Token(Token { places: places?, keys: keys? }, each?))
+            }
+            "basic" => {
+                let keys = given.keys(section, &[])?;
+                let mut whole = true;
+                for (key, secret) in keys.iter().zip(given.secrets) {
+                    if !key.expose().contains(&b':') {
+                        whole = false;
+                        given.problems.error_hint(
+                            &secret.place,
+                            "a secret for basic auth must hold name and password",
+                            "write both with a colon between them: \"name:password\"",
+                        );
+                    }
+                }
+                whole.then_some(Self::Basic(Basic { keys }))
+            }
+            "none" => Some(Self::Open),
+            word => {
+                // What else stands here belongs to a scheme that this version does not know.
+                for (key, _) in section.keys() {
+                    section.has(key);
+                }
+                let place = written.as_ref().map_or(section.place(), |word| &word.place);
+                let what = match word {
+                    "ed25519" | "ecdsa-p256" | "rsa-pkcs1" | "rsa-pss" | "jwt" => {
+                        format!("the scheme {word} is not supported yet by this version")
+                    }
+                    _ => format!("no scheme is called \"{}\"", word.escape_debug()),
+                };
+                given.problems.error_hint(place, what, "this version has hmac, hash, token, basic and none");
+                None
+            }
+        }
+    }
+
+    pub(super) fn keys(&self) -> &[Key] {
+        match self {
+            Self::Digest(signed) => &signed.keys,
+            Self::Token(token, _) => &token.keys,
+            Self::Basic(basic) => &basic.keys,
+            Self::Open => &[],
+        }
+    }
+}
+
+impl Signed {
+    fn read(keyed: bool, section: &Section<'_>, setup: &Setup<'_>, given: &Given<'_>) -> Option<Self> {
+        let problems = section.problems();
+        let algorithm = Choice::read(section);
+        let grammar = Grammar::read(section, setup);
+        let stamp = section.section("timestamp").map(|stamp| {
+            let from = stamp
+                .required_text("from", "name the field that holds the time, for example \"signature:t\"")
+                .and_then(|text| Field::parse(&text, problems));
+            let window = Window::read(&stamp);
+            from.map(|from| Stamp { from, window })
+        });
+        let default = || vec![Located { value: "{body}".into(), place: section.place().clone() }];
+        let written = section.texts("signed_content").unwrap_or_else(default);
+        if written.is_empty() {
+            problems.error(section.place(), format!("{} is empty", section.path("signed_content")));
+        }
+        if let Some(word) = section.one_of("body", &[("as-received", true), ("decompressed", false)])
+            && !word.value
+        {
+            problems.error_hint(
+                &word.place,
+                "signatures over decompressed bodies are not supported yet by this version",
+                "let the sender send without compression, or sign what it sends",
+            );
+        }
+        let contents: Option<Vec<Template>> = written.iter().map(|text| Template::compile(text, setup)).collect();
+        let equal = equalities(section, setup);
+        let each = Each::read(section);
+        let algorithms: Vec<Algorithm> = match (&algorithm, keyed) {
+            (Some(algorithm), true) => algorithm.all().collect(),
+            _ => Vec::new(),
+        };
+        let keys = given.keys(section, &algorithms);
+        let (stamp, contents, equal) = (stamp.map_or(Some(None), |s| s.map(Some))?, contents?, equal?);
+        let grammar = grammar?;
+        let mut sound = !written.is_empty();
+        let mut fault = |place: &Place, what: &str| {
+            sound = false;
+            problems.error(place, what);
+        };
+        for (template, text) in contents.iter().zip(&written) {
+            if !keyed && !template.any(&|value| *value == Value::Secret) {
+                fault(&text.place, "a plain digest without {secret} in its text can be made by anybody");
+            }
+            if stamp.is_none() && template.any(&|value| *value == Value::Ts) {
+                fault(&text.place, "{ts} stands here, and no timestamp says where it comes from");
+            }
+            let listed = |value: &Value| matches!(value, Value::Field(Field::Signature(_)));
+            if !grammar.has_fields() && template.any(&listed) {
+                fault(&text.place, "{signature:…} stands here, and neither pair nor positional names other keys");
+            }
+        }
+        if let Some(Stamp { from: Field::Signature(_), .. }) = &stamp
+            && !grammar.has_fields()
+        {
+            fault(section.place(), "the time comes from signature:…, and neither pair nor positional names other keys");
+        }
+        let strength = if binds_body(&contents, &equal) { Strength::Signed } else { Strength::Origin };
+        let (algorithm, each, keys) = (algorithm?, each?, keys?);
+        sound.then_some(Self { keyed, algorithm, grammar, contents, stamp, equal, each, keys, strength })
+    }
+}
+
+/// Whether every byte of the body is proved: each signed text holds it, or an equality holds a digest of it against
+/// something that each signed text holds.
+fn binds_body(contents: &[Template], equal: &[(Template, Template)]) -> bool {
+    if contents.iter().all(Template::holds_body) {
+        return true;
+    }
+    let signed = |template: &Template| {
+        template.as_value().is_some_and(|value| {
+            contents.iter().all(|content| {
+                content.holds(value)
+                    || matches!(value, Value::Field(Field::Query(_)))
+                        && [Value::Url, Value::UrlWithPort, Value::Path, Value::QuerySorted]
+                            .iter()
+                            .any(|whole| content.holds(whole))
+            })
+        })
+    };
+    equal.iter().any(|(a, b)| (a.holds_body() && signed(b)) || (b.holds_body() && signed(a)))
+}
+
+/// Reads `equal`, a list of pairs of templates.
+fn equalities(section: &Section<'_>, setup: &Setup<'_>) -> Option<Vec<(Template, Template)>> {
+    use crate::config::Value as Toml;
+    let Some(node) = section.node("equal") else { return Some(Vec::new()) };
+    let wrong = |place: &Place| {
+        section.problems().error_hint(
+            place,
+            format!("{} must be a list of pairs of texts", section.path("equal")),
+            "for example equal = [[\"{query:digest}\", \"{body|sha256|hex}\"]]",
+        );
+    };
+    let Toml::List(pairs) = &node.value else {
+        wrong(&node.place);
+        return None;
+    };
+    let mut all = Vec::with_capacity(pairs.len());
+    for pair in pairs {
+        let texts: Vec<Located<String>> = match &pair.value {
+            Toml::List(sides) => sides
+                .iter()
+                .filter_map(|side| match &side.value {
+                    Toml::Text(text) => Some(Located { value: text.clone(), place: side.place.clone() }),
+                    _ => None,
+                })
+                .collect(),
+            _ => Vec::new(),
+        };
+        let [a, b] = texts.as_slice() else {
+            wrong(&pair.place);
+            return None;
+        };
+        all.push((Template::compile(a, setup)?, Template::compile(b, setup)?));
+    }
+    Some(all)
+}
+
+impl Choice {
+    fn read(section: &Section<'_>) -> Option<Self> {
+        use crate::config::Value as Toml;
+        match section.node("algorithm").map(|node| &node.value) {
+            None => Some(Self::One(Algorithm::Sha256)),
+            Some(Toml::Table(_)) => {
+                let table = section.section("algorithm")?;
+                let from = table
+                    .required_text("from", "name the field that names the algorithm")
+                    .and_then(|text| Field::parse(&text, table.problems()));
+                let mut map = Vec::new();
+                for (text, word) in table.text_table("map").unwrap_or_default() {
+                    match Algorithm::parse(&word) {
+                        Some(algorithm) => map.push((text.value, algorithm)),
+                        None => table.problems().error(&word.place, "no algorithm is called so"),
+                    }
+                }
+                if map.is_empty() {
+                    let what = format!("{} allows no algorithm", table.path("map"));
+                    table.problems().error_hint(table.place(), what, "for example map = { v2 = \"sha256\" }");
+                    return None;
+                }
+                Some(Self::Listed(from?, map))
+            }
+            Some(_) => section.one_of("algorithm", &Algorithm::WORDS).map(|word| Self::One(word.value)),
+        }
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = Algorithm> {
+        let (one, listed) = match self {
+            Self::One(algorithm) => (Some(*algorithm), &[][..]),
+            Self::Listed(_, map) => (None, map.as_slice()),
+        };
+        one.into_iter().chain(listed.iter().map(|(_, algorithm)| *algorithm))
+    }
+}
+
+impl Each {
+    /// Reads `each`; the outer option is whether it could be read.
+    fn read(section: &Section<'_>) -> Option<Option<Self>> {
+        let Some(written) = section.text("each") else { return Some(None) };
+        let path = |text: &str| if text.is_empty() { Vec::new() } else { steps(text) };
+        match written.split_once("[*]") {
+            Some((list, rest)) if !rest.contains("[*]") && (rest.is_empty() || rest.starts_with('.')) => {
+                Some(Some(Self { list: path(list), rest: path(rest.trim_start_matches('.')) }))
+            }
+            _ => {
+                section.problems().error_hint(
+                    &written.place,
+                    format!("{} must be a path with one [*] in it", section.path("each")),
+                    "for example \"items[*].request\"",
+                );
+                None
+            }
+        }
+    }
+}
+
+/// How the operator's text becomes a key.
+#[derive(Clone, Copy)]
+enum Notation {
+    Utf8,
+    Base64,
+    Hex,
+    Whsec,
+}
+
+/// Base64 as operators paste it: with and without padding.
+const PASTED: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+impl Notation {
+    fn decode(self, text: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::Utf8 => Some(text.to_vec()),
+            Self::Base64 => PASTED.decode(text).ok(),
+            Self::Hex => hex::decode(text).ok(),
+            Self::Whsec => {
+                let mark = b"whsec_";
+                let start = text.windows(mark.len()).position(|w| w == mark).map_or(0, |at| at + mark.len());
+                PASTED.decode(&text[start..]).ok()
+            }
+        }
+    }
+
+    const fn what(self) -> &'static str {
+        match self {
+            Self::Utf8 => "text",
+            Self::Base64 => "base64",
+            Self::Hex => "hexadecimal digits",
+            Self::Whsec => "whsec_ and base64",
+        }
+    }
+}
+
+impl Given<'_> {
+    /// Makes the keys; a scheme that needs one and has none is a problem.
+    fn keys(&self, section: &Section<'_>, algorithms: &[Algorithm]) -> Option<Vec<Key>> {
+        let notation = section
+            .one_of(
+                "secret_encoding",
+                &[
+                    ("utf8", Notation::Utf8),
+                    ("base64", Notation::Base64),
+                    ("hex", Notation::Hex),
+                    ("whsec", Notation::Whsec),
+                ],
+            )
+            .map_or(Notation::Utf8, |word| word.value);
+        let derive = section.one_of("secret_derive", &Algorithm::WORDS).map(|word| word.value);
+        if self.secrets.is_empty() {
+            self.problems.error_hint(
+                self.source.1,
+                format!("source {} has no secret to check its callers with", self.source.0),
+                "set secrets = [\"env:NAME\"] to what the provider was given; without one nothing is let in",
+            );
+            return None;
+        }
+        let mut keys = Some(Vec::with_capacity(self.secrets.len()));
+        for secret in self.secrets {
+            let bytes = notation.decode(secret.expose()).filter(|bytes| !bytes.is_empty());
+            if bytes.is_none() {
+                self.problems.error_hint(
+                    &secret.place,
+                    format!("the secret {} is not {}", secret.name(), notation.what()),
+                    "copy it whole from the provider's page",
+                );
+            }
+            keys = keys.zip(bytes).map(|(mut keys, mut bytes)| {
+                if let Some(algorithm) = derive {
+                    let mut digest = Running::plain(algorithm);
+                    digest.take(&bytes);
+                    bytes = digest.finish().as_bytes().to_vec();
+                }
+                keys.push(Key::new(secret.name(), bytes, algorithms));
+                keys
+            });
+        }
+        keys
+    }
+}

@@ -1,0 +1,332 @@
+//! Finding signatures: where they stand, how they are listed, how they are written.
+//!
+//! What does not decode is not a candidate, and unknown keys of a list are skipped, never fallen back on. At most
+//! [`MOST`] candidates are looked at: a request with more is refused before the first comparison.
+
+use base64::Engine;
+use base64::alphabet::URL_SAFE;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::prelude::BASE64_STANDARD;
+
+use super::content::{Setup, Template};
+use super::document::Json;
+use super::field::{Field, Request, steps};
+use crate::config::Section;
+use crate::model::OriginFault;
+
+/// Why something is not proved, and a sentence for the operator.
+pub(super) type Fault = (OriginFault, String);
+
+/// How many signatures a request may carry.
+pub(super) const MOST: usize = 16;
+
+/// How many entries a list of signatures may have, the ones that are skipped included.
+const MOST_ENTRIES: usize = 64;
+
+/// Where signatures or tokens stand.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    pub(super) list: Vec<Spot>,
+    pub(super) prefix: String,
+    repeated: bool,
+    unwrap: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Spot {
+    Field(Field),
+    /// Headers of this name with a number behind it.
+    Numbered(String),
+}
+
+impl Places {
+    /// Reads `signature`, `prefix`, `repeated` and `unwrap`.
+    pub(super) fn read(section: &Section<'_>, setup: &Setup<'_>) -> Option<Self> {
+        let problems = section.problems();
+        let written = section.texts("signature").unwrap_or_default();
+        if written.is_empty() {
+            problems.error_hint(
+                section.place(),
+                format!("{} is missing", section.path("signature")),
+                "say where the signature stands, for example \"header:X-Signature\"",
+            );
+        }
+        let mut list = Vec::with_capacity(written.len());
+        for text in &written {
+            match text.strip_prefix("header:").and_then(|name| name.strip_suffix('*')) {
+                Some(name) if !name.is_empty() => list.push(Spot::Numbered(name.to_ascii_lowercase())),
+                _ => list.push(Spot::Field(Field::parse(text, problems)?)),
+            }
+        }
+        let prefix = match section.text("prefix") {
+            Some(text) => fixed(&text, setup)?,
+            None => String::new(),
+        };
+        let unwrap = match section.text("unwrap") {
+            Some(text) => match text.strip_prefix("base64-json:") {
+                Some(member) if !member.is_empty() => Some(steps(member)),
+                _ => {
+                    problems.error_hint(
+                        &text.place,
+                        format!("{} has one form", section.path("unwrap")),
+                        "write \"base64-json:\" and the member of the object that is the signature",
+                    );
+                    None
+                }
+            },
+            None => None,
+        };
+        let repeated = section.bool("repeated").is_some_and(|yes| yes.value);
+        (!list.is_empty()).then_some(Self { list, prefix, repeated, unwrap })
+    }
+
+    /// The texts that stand there, without the prefix, unwrapped.
+    pub(super) fn texts(&self, request: &Request<'_>, item: Option<&Json>) -> Result<Vec<Vec<u8>>, Fault> {
+        let mut raw: Vec<Vec<u8>> = Vec::new();
+        let mut header = |name: &http::HeaderName| {
+            let lines: Vec<&[u8]> = request.header_lines(name).take(MOST + 1).collect();
+            if lines.len() > 1 && !self.repeated {
+                return Err(malformed(format!("the header {name} stands there twice")));
+            }
+            raw.extend(lines.into_iter().filter(|line| !line.is_empty()).map(<[u8]>::to_vec));
+            Ok(())
+        };
+        let mut others = Vec::new();
+        for spot in &self.list {
+            match spot {
+                Spot::Field(Field::Header(name)) => header(name)?,
+                Spot::Field(field) => {
+                    let text = request.text(field, item).map_err(|cause| (OriginFault::MissingPart, cause))?;
+                    others.extend(text.filter(|text| !text.is_empty()).map(std::borrow::Cow::into_owned));
+                }
+                Spot::Numbered(start) => {
+                    for name in request.received.headers.keys() {
+                        let number = name.as_str().strip_prefix(start.as_str());
+                        if number.is_some_and(|n| (1..=4).contains(&n.len()) && n.bytes().all(|b| b.is_ascii_digit())) {
+                            header(name)?;
+                        }
+                    }
+                }
+            }
+        }
+        raw.append(&mut others);
+        if raw.is_empty() {
+            return Err((OriginFault::MissingSignature, "there is no signature".into()));
+        }
+        if raw.len() > MOST {
+            return Err(too_many());
+        }
+        let texts: Vec<Vec<u8>> = raw.iter().filter_map(|text| self.peel(text)).collect();
+        if texts.is_empty() {
+            return Err(malformed("the signature does not begin the way this provider's do".into()));
+        }
+        Ok(texts)
+    }
+
+    fn peel(&self, text: &[u8]) -> Option<Vec<u8>> {
+        let text = text.strip_prefix(self.prefix.as_bytes())?;
+        match &self.unwrap {
+            None => Some(text.to_vec()),
+            Some(member) => {
+                let json = Json::parse(&BASE64_STANDARD.decode(text).ok()?).ok()?;
+                json.at(member)?.as_text().map(|text| text.as_bytes().to_vec())
+            }
+        }
+    }
+
+    /// Whether signatures are members of wrapped objects.
+    pub(super) const fn wraps(&self) -> bool {
+        self.unwrap.is_some()
+    }
+}
+
+/// A text of the file that may hold `{config:name}`, and nothing of the request.
+fn fixed(text: &crate::config::Located<String>, setup: &Setup<'_>) -> Option<String> {
+    let template = Template::compile(text, setup)?;
+    let fixed = template.fixed();
+    if fixed.is_none() {
+        setup.problems.error(&text.place, "only {config:name} may stand in this text");
+    }
+    fixed
+}
+
+/// How a digest is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Hex,
+    HexLower,
+    Base64,
+    Base64Url,
+    Base64Hex,
+}
+
+/// Base64 for addresses, which senders write with and without padding.
+const BASE64_URL: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new().with_encode_padding(false).with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+impl Encoding {
+    const WORDS: [(&'static str, Self); 5] = [
+        ("hex", Self::Hex),
+        ("hex-lower", Self::HexLower),
+        ("base64", Self::Base64),
+        ("base64url", Self::Base64Url),
+        ("base64-hex", Self::Base64Hex),
+    ];
+
+    /// The bytes, when the text is written exactly so.
+    pub(super) fn decode(self, text: &str) -> Option<Vec<u8>> {
+        match self {
+            Self::Hex => hex::decode(text).ok(),
+            Self::HexLower if text.bytes().any(|b| b.is_ascii_uppercase()) => None,
+            Self::HexLower => hex::decode(text).ok(),
+            Self::Base64 => BASE64_STANDARD.decode(text).ok(),
+            Self::Base64Url => BASE64_URL.decode(text).ok(),
+            Self::Base64Hex => hex::decode(BASE64_STANDARD.decode(text).ok()?).ok(),
+        }
+    }
+
+    /// The text the sender would write.
+    pub(super) fn encode(self, bytes: &[u8]) -> String {
+        match self {
+            Self::Hex | Self::HexLower => hex::encode(bytes),
+            Self::Base64 => BASE64_STANDARD.encode(bytes),
+            Self::Base64Url => BASE64_URL.encode(bytes),
+            Self::Base64Hex => BASE64_STANDARD.encode(hex::encode(bytes)),
+        }
+    }
+}
+
+/// How signatures are listed in a text.
+#[derive(Clone, Debug)]
+pub(super) struct Grammar {
+    pub(super) places: Places,
+    pub(super) encoding: Encoding,
+    pub(super) split: Option<String>,
+    pub(super) pair: Option<String>,
+    pub(super) select: Vec<String>,
+    pub(super) positional: Vec<String>,
+    group: Option<String>,
+}
+
+/// The signatures of one text or group, and the other keys that stood with them.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) fields: Vec<(String, Vec<u8>)>,
+    pub(super) candidates: Vec<Vec<u8>>,
+}
+
+impl Grammar {
+    /// Reads the keys of `[verify]` that say how signatures are found and written.
+    pub(super) fn read(section: &Section<'_>, setup: &Setup<'_>) -> Option<Self> {
+        let separator = |key: &str| section.text(key).map(|text| text.value).filter(|text| !text.is_empty());
+        let places = Places::read(section, setup);
+        let encoding = section.one_of("encoding", &Encoding::WORDS).map_or(Encoding::Hex, |word| word.value);
+        let (group, split, pair) = (separator("group"), separator("split"), separator("pair"));
+        let written = section.texts("select").unwrap_or_default();
+        let select: Option<Vec<String>> = written.iter().map(|text| fixed(text, setup)).collect();
+        let positional = section.texts("positional").unwrap_or_default().into_iter().map(|text| text.value).collect();
+        if pair.is_some() != !written.is_empty() {
+            section.problems().error_hint(
+                section.place(),
+                format!("{} has only one of pair and select", section.name()),
+                "pair parts the key of an entry from its value, select names the key of the signatures",
+            );
+        }
+        Some(Self { places: places?, encoding, split, pair, select: select?, positional, group })
+    }
+
+    /// Whether other keys can stand beside the signatures.
+    pub(super) fn has_fields(&self) -> bool {
+        self.pair.is_some() || !self.positional.is_empty()
+    }
+
+    /// Finds the candidates. There is at least one when this succeeds.
+    pub(super) fn find(&self, request: &Request<'_>, item: Option<&Json>) -> Result<Vec<Found>, Fault> {
+        let mut all = Vec::new();
+        let (mut seen, mut decoded, mut entries) = (0, 0, 0);
+        for text in self.places.texts(request, item)? {
+            let text = std::str::from_utf8(&text).map_err(|_| malformed("the signature is no text".into()))?;
+            for group in parted(text, self.group.as_deref()) {
+                let mut found = Found::default();
+                for (number, entry) in parted(group, self.split.as_deref()).enumerate() {
+                    entries += 1;
+                    if entries > MOST_ENTRIES {
+                        return Err(too_many());
+                    }
+                    if let Some(name) = self.positional.get(number) {
+                        found.fields.push((name.clone(), entry.as_bytes().to_vec()));
+                        continue;
+                    }
+                    let signature = match self.pair.as_deref().map(|pair| entry.split_once(pair)) {
+                        None => entry,
+                        Some(Some((key, value))) if self.select.iter().any(|wanted| wanted == key) => value,
+                        Some(Some((key, value))) => {
+                            found.fields.push((key.to_owned(), value.as_bytes().to_vec()));
+                            continue;
+                        }
+                        Some(None) => continue,
+                    };
+                    if signature.is_empty() {
+                        continue;
+                    }
+                    seen += 1;
+                    if seen > MOST {
+                        return Err(too_many());
+                    }
+                    if let Some(bytes) = self.encoding.decode(signature).filter(|bytes| !bytes.is_empty()) {
+                        decoded += 1;
+                        found.candidates.push(bytes);
+                    }
+                }
+                all.push(found);
+            }
+        }
+        match (seen, decoded) {
+            (0, _) => Err((OriginFault::MissingSignature, "there is no signature of a kind that counts".into())),
+            (_, 0) => Err(malformed("the signature is not written the way this provider writes them".into())),
+            _ => Ok(all),
+        }
+    }
+}
+
+/// The pieces between separators, or the whole where there is none.
+fn parted<'t>(text: &'t str, separator: Option<&'t str>) -> impl Iterator<Item = &'t str> {
+    let mut pieces = separator.map(|separator| text.split(separator));
+    let mut whole = Some(text);
+    std::iter::from_fn(move || match &mut pieces {
+        Some(pieces) => pieces.next(),
+        None => whole.take(),
+    })
+}
+
+fn malformed(cause: String) -> Fault {
+    (OriginFault::MalformedSignature, cause)
+}
+
+fn too_many() -> Fault {
+    malformed(format!("more than {MOST} signatures"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encodings_are_strict() {
+        let bytes = [0xfb, 0xff, 0x01, 0x02];
+        for (_, encoding) in Encoding::WORDS {
+            assert_eq!(encoding.decode(&encoding.encode(&bytes)).as_deref(), Some(&bytes[..]), "{encoding:?}");
+            for wrong in ["z", " ", "ab\n", "ä"] {
+                assert_eq!(encoding.decode(wrong), None, "{encoding:?} {wrong:?}");
+            }
+        }
+        assert!(Encoding::Hex.decode("FBff").is_some());
+        assert!(Encoding::HexLower.decode("FBff").is_none());
+        assert!(Encoding::Base64.decode("+/8BAg").is_none(), "no padding");
+        assert!(Encoding::Base64.decode("-_8BAg==").is_none(), "other alphabet");
+        assert!(Encoding::Base64.decode("+/8BAh==").is_none(), "bits left over");
+        assert!(Encoding::Base64Url.decode("-_8BAg==").is_some());
+    }
+}

@@ -1,0 +1,506 @@
+//! Requests kept as files, judged by the schemes of the shipped providers; and signing, which must agree with judging.
+
+use std::path::{Path, PathBuf};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde_json::Value;
+
+use super::challenge::Challenge;
+use super::scheme::Scheme;
+use super::{Answer, kept, prove};
+use crate::config::{Config, Located, Place, Problem, Problems, Provider, Secret, SourceConfig, Table};
+use crate::model::{OriginFault, Proof, Received, Refusal, RequestId, Strength, Timestamp, Verify};
+
+const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
+
+/// A shipped provider.
+fn shipped(name: &str) -> Provider {
+    let problems = Problems::default();
+    let (_, text) = crate::config::shipped_providers().iter().find(|(known, _)| *known == name).unwrap();
+    let provider = Provider::read(name, &Table::parse(name, text, &problems), &problems);
+    assert_eq!(problems.into_sorted(), []);
+    provider
+}
+
+/// A source with these secrets and, where it is not empty, this verify table.
+fn source(secrets: &[&str], values: &[(&str, &str)], verify: &str) -> SourceConfig {
+    let problems = Problems::default();
+    let config = "[sources.s]\nprovider = 'custom'\nagent = 'a'\n";
+    let config = Config::parse("t", config, Path::new("."), std::iter::empty(), &problems).unwrap();
+    let mut source = config.sources[0].clone();
+    let place = Place { file: "t".into(), line: 1 };
+    let located = |text: &str| Located { value: text.to_owned(), place: place.clone() };
+    source.secrets = secrets
+        .iter()
+        .enumerate()
+        .map(|(n, s)| Located { value: Secret::new(format!("literal {}", n + 1), *s), place: place.clone() })
+        .collect();
+    source.values = values.iter().map(|(k, v)| (located(k), located(v))).collect();
+    if !verify.is_empty() {
+        source.verify = Some(Table::parse("verify.toml", verify, &Problems::default()));
+    }
+    source
+}
+
+fn compile(source: &SourceConfig, provider: Option<&Provider>) -> Result<(Scheme, Vec<Challenge>), Vec<Problem>> {
+    let problems = Problems::default();
+    match prove(source, provider, true, &problems) {
+        (Some(scheme), Some(challenges)) if !problems.any_error() => Ok((scheme, challenges)),
+        (scheme, challenges) => {
+            assert!(problems.any_error(), "nothing is left out in silence");
+            drop((scheme, challenges));
+            Err(problems.into_sorted())
+        }
+    }
+}
+
+/// The scheme of an inline table, with one secret.
+fn scheme(verify: &str) -> Scheme {
+    compile(&source(&["a-long-secret"], &[], verify), None).map(|(scheme, _)| scheme).unwrap()
+}
+
+fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Received {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        map.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+    }
+    Received {
+        id: RequestId::new(),
+        at: NOW,
+        method: Method::from_bytes(method.as_bytes()).unwrap(),
+        target: target.to_owned(),
+        url: format!("https://hooks.example.com{target}"),
+        headers: map,
+        body: body.to_vec().into(),
+        peer: [127, 0, 0, 1].into(),
+    }
+}
+
+fn post(headers: &[(&str, &str)], body: &str) -> Received {
+    request("POST", "/hooks/s", headers, body.as_bytes())
+}
+
+fn fault(result: Result<Proof, Refusal>) -> Option<OriginFault> {
+    match result {
+        Ok(_) => None,
+        Err(Refusal::Origin(fault, _)) => Some(fault),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+fn signed(scheme: &Scheme, mut request: Received) -> Received {
+    for (name, value) in scheme.sign(0, &request, NOW).unwrap() {
+        request.headers.insert(name, value);
+    }
+    request
+}
+
+fn vectors() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors")
+}
+
+fn json(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn every_kept_request_is_judged_as_its_file_says() {
+    let mut seen = 0;
+    for (name, _) in crate::config::shipped_providers() {
+        let provider = shipped(name);
+        let folder = vectors().join(name);
+        let files = std::fs::read_dir(&folder).unwrap_or_else(|_| panic!("{} has no cases", folder.display()));
+        let mut verdicts = [0, 0];
+        for file in files {
+            let path = file.unwrap().path();
+            let case = json(&path);
+            let text = |key: &str| case[key].as_str().map(str::to_owned);
+            let body = match (text("body"), text("body_base64")) {
+                (Some(body), None) => body.into_bytes(),
+                (None, Some(body)) => base64::Engine::decode(&base64::prelude::BASE64_STANDARD, body).unwrap(),
+                _ => panic!("{}: one of body and body_base64", path.display()),
+            };
+            let headers: Vec<(&str, &str)> = case["headers"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|pair| (pair[0].as_str().unwrap(), pair[1].as_str().unwrap()))
+                .collect();
+            let mut received = request(&text("method").unwrap(), &text("target").unwrap(), &headers, &body);
+            if let Some(url) = text("url") {
+                received.url = url;
+            }
+            let secrets: Vec<&str> = case["secrets"].as_array().unwrap().iter().map(|s| s.as_str().unwrap()).collect();
+            let (scheme, _) = compile(&source(&secrets, &[], ""), Some(&provider)).unwrap();
+            let verdict = scheme.judge(&received, Timestamp::parse(&text("now").unwrap()).unwrap());
+            let expect = &case["expect"];
+            match (&verdict, expect["verdict"].as_str()) {
+                (Ok(proof), Some("accept")) => {
+                    assert_eq!(proof.secret, Some(format!("literal {}", expect["secret"])), "{}", path.display());
+                    verdicts[0] += 1;
+                }
+                (Err(refusal), Some("refuse")) => {
+                    assert_eq!(Some(refusal.reason()), expect["fault"].as_str(), "{}", path.display());
+                    for secret in secrets {
+                        assert!(!refusal.cause().contains(secret), "{}", path.display());
+                    }
+                    verdicts[1] += 1;
+                }
+                (verdict, expected) => panic!("{}: {verdict:?} instead of {expected:?}", path.display()),
+            }
+            seen += 1;
+        }
+        assert!(verdicts[0] > 0 && verdicts[1] > 4, "{name}: {verdicts:?}");
+    }
+    assert!(seen >= 120, "only {seen} files seen");
+}
+
+#[test]
+fn the_table_of_signature_headers_holds() {
+    use base64::Engine;
+    use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
+    // A body whose signatures differ in the two base64 alphabets.
+    let mut seen = 0;
+    for row in json(&vectors().join("signature-headers.json")).as_array().unwrap() {
+        let kind = row["scheme"].as_str().unwrap();
+        let (provider, header, time) = match kind {
+            "github" => ("github", "x-hub-signature-256", ""),
+            "stripe" => ("stripe", "stripe-signature", ""),
+            "slack" => ("slack", "x-slack-signature", "x-slack-request-timestamp"),
+            "standard" => ("standard-webhooks", "webhook-signature", "webhook-timestamp"),
+            "token" => ("gitlab", "x-gitlab-token", ""),
+            other => panic!("no scheme {other}"),
+        };
+        let secret = if kind == "standard" { "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" } else { "a-long-secret" };
+        let (scheme, _) = compile(&source(&[secret], &[], ""), Some(&shipped(provider))).unwrap();
+        let lines: Vec<&str> = match &row["value"] {
+            Value::String(line) => vec![line.as_str()],
+            Value::Array(lines) => lines.iter().map(|line| line.as_str().unwrap()).collect(),
+            _ => vec![],
+        };
+        let seconds = NOW.seconds();
+        let timed = |text: &str| {
+            text.replace("{now}", &seconds.to_string())
+                .replace("{now-301}", &(seconds - 301).to_string())
+                .replace("{now+61}", &(seconds + 61).to_string())
+        };
+        let mut received = post(&[("webhook-id", "msg_1")], "the body");
+        for line in &lines {
+            let (line, ts) = match line.split_once('|') {
+                Some((line, ts)) => (line, Some(timed(ts))),
+                None => (*line, None),
+            };
+            let line = timed(line);
+            // The signature is right for the time as it is written, wherever it is written.
+            let written = match kind {
+                "stripe" => line.split([',', ';']).find_map(|e| e.strip_prefix("t=")).unwrap_or_default().to_owned(),
+                _ => ts.clone().unwrap_or_default(),
+            };
+            let content = match kind {
+                "stripe" => format!("{written}.the body"),
+                "slack" => format!("v0:{written}:the body"),
+                "standard" => format!("msg_1.{written}.the body"),
+                _ => "the body".to_owned(),
+            };
+            let key = match kind {
+                "standard" => BASE64_STANDARD.decode(&secret[6..]).unwrap(),
+                _ => secret.as_bytes().to_vec(),
+            };
+            let mut mac = super::mac::Running::keyed(super::mac::Algorithm::Sha256, &key);
+            mac.take(content.as_bytes());
+            let digest = mac.finish();
+            let (hex, b64) = (hex::encode(digest.as_bytes()), BASE64_STANDARD.encode(digest.as_bytes()));
+            let url = BASE64_URL_SAFE.encode(digest.as_bytes());
+            assert!(kind != "standard" || url != b64, "the alphabets must differ for the row to say something");
+            let value = line
+                .replace("{hex}", &hex)
+                .replace("{HEX}", &hex.to_uppercase())
+                .replace("{hex-2}", &hex[..62])
+                .replace("{b64}", &b64)
+                .replace("{b64url}", &url)
+                .replace("{b64nopad}", b64.trim_end_matches('='))
+                .replace("{zero}", &"0".repeat(64))
+                .replace("{b64zero}", &BASE64_STANDARD.encode([0; 32]))
+                .replace("{secret}", secret)
+                .replace("{secret-1}", &secret[1..]);
+            assert!(!value.contains('{'), "{value}");
+            received.headers.append(HeaderName::from_static(header), HeaderValue::from_str(&value).unwrap());
+            if let Some(ts) = ts {
+                let value = HeaderValue::from_bytes(ts.as_bytes()).unwrap();
+                received.headers.append(HeaderName::from_static(time), value);
+            }
+        }
+        let accepted = scheme.judge(&received, NOW).is_ok();
+        assert_eq!(accepted, row["expect"] == "accept", "{kind}: {}", row["why"]);
+        seen += 1;
+    }
+    assert!(seen >= 34, "only {seen} rows seen");
+}
+
+#[test]
+fn what_is_signed_like_the_provider_is_accepted_for_every_provider() {
+    for (name, _) in crate::config::shipped_providers() {
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let (scheme, _) = compile(&source(&[secret], &[], ""), Some(&shipped(name))).unwrap();
+        let request = post(&[("webhook-id", "msg_1"), ("svix-id", "msg_1")], "{\"a\":1}");
+        let mut request = signed(&scheme, request);
+        let proof = scheme.judge(&request, NOW).unwrap_or_else(|refusal| panic!("{name}: {refusal:?}"));
+        let token = proof.strength == Strength::Token;
+        assert!(token || proof.strength == Strength::Signed, "{name}");
+        request.body = "{\"a\":2}".into();
+        assert_eq!(scheme.judge(&request, NOW).is_ok(), token, "{name}");
+    }
+}
+
+#[test]
+fn signed_parts_other_than_the_body_are_the_sender_only() {
+    let way = "signature = 'header:x-sig'\nsigned_content = '{url}{form.sorted}'\nalgorithm = 'sha1'\nencoding = 'base64'\n\
+               [[variant]]\nwhen = 'query:digest'\nsigned_content = '{url}'\nequal = [['{query:digest}', '{body|sha256|hex}']]";
+    let scheme = scheme(way);
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let plain = signed(&scheme, request("POST", "/hooks/s?a=1", &form, b"b=2&a=1"));
+    assert_eq!(scheme.judge(&plain, NOW).map(|proof| proof.strength), Ok(Strength::Origin));
+    let digest = "230d8358dc8e8890b4c58deeb62912ee2f20357ae92a5cc861b98e68fe31acb5";
+    let bound = signed(&scheme, request("POST", &format!("/hooks/s?digest={digest}"), &[], b"body"));
+    assert_eq!(scheme.judge(&bound, NOW).map(|proof| proof.strength), Ok(Strength::Signed));
+    let mut changed = bound;
+    changed.body = "Body".into();
+    assert_eq!(fault(scheme.judge(&changed, NOW)), Some(OriginFault::ClaimMismatch));
+}
+
+#[test]
+fn published_vectors_with_harder_grammars_hold() {
+    let twilio = "signature = 'header:X-Twilio-Signature'\nalgorithm = 'sha1'\nencoding = 'base64'\n\
+                  signed_content = ['{url.with-port}{form.sorted}', '{url}{form.sorted}']";
+    let (scheme, _) = compile(&source(&["12345"], &[], twilio), None).unwrap();
+    let mut received = post(
+        &[
+            ("content-type", "application/x-www-form-urlencoded"),
+            ("x-twilio-signature", "L/OH5YylLD5NRKLltdqwSvS0BnU="),
+        ],
+        "Digits=1234&CallSid=CA1234567890ABCDE&To=%2B18005551212&Caller=%2B14158675310&From=%2B14158675310",
+    );
+    received.url = "https://example.com/myapp.php?foo=1&bar=2".into();
+    assert!(scheme.judge(&received, NOW).is_ok());
+
+    let boxed = "signature = ['header:box-signature-secondary', 'header:box-signature-primary']\nencoding = 'base64'\n\
+                 signed_content = '{body}{header:box-delivery-timestamp}'\n\
+                 timestamp = { from = 'header:box-delivery-timestamp', unit = 'rfc3339', tolerance = 600 }";
+    let (scheme, _) = compile(&source(&["another-key", "SamplePrimaryKey"], &[], boxed), None).unwrap();
+    let received = post(
+        &[
+            ("box-delivery-timestamp", "2020-01-01T00:00:00-07:00"),
+            ("box-signature-primary", "6TfeAW3A1PASkgboxxA5yqHNKOwFyMWuEXny/FPD5hI="),
+        ],
+        r#"{"type":"webhook_event","webhook":{"id":"1234567890"},"trigger":"FILE.UPLOADED","source":{"id":"1234567890","type":"file","name":"Test.txt"}}"#,
+    );
+    let at = Timestamp::parse("2020-01-01T07:01:00Z").unwrap();
+    assert_eq!(scheme.judge(&received, at).unwrap().secret.as_deref(), Some("literal 2"));
+    assert_eq!(fault(scheme.judge(&received, NOW)), Some(OriginFault::Stale));
+}
+
+#[test]
+fn a_list_proves_each_item_and_an_empty_one_nothing() {
+    let way = "signature = 'json:sig'\neach = 'items[*].item'\nsigned_content = '{json:ref}:{json?:other}:{json:amount.value}'";
+    let scheme = scheme(way);
+    let item = |reference: &str, value: u32| {
+        let mut mac = super::mac::Running::keyed(super::mac::Algorithm::Sha256, b"a-long-secret");
+        mac.take(format!("{reference}::{value}").as_bytes());
+        let sig = hex::encode(mac.finish().as_bytes());
+        format!(r#"{{"item":{{"ref":"{reference}","amount":{{"value":{value}}},"sig":"{sig}"}}}}"#)
+    };
+    let judge = |body: &str| scheme.judge(&post(&[], body), NOW);
+    let good = format!(r#"{{"items":[{},{}]}}"#, item("a", 1), item("b", 2));
+    assert!(judge(&good).is_ok());
+    assert_eq!(fault(judge(&good.replace("\"value\":2", "\"value\":3"))), Some(OriginFault::WrongSignature));
+    assert_eq!(fault(judge(r#"{"items":[]}"#)), Some(OriginFault::MissingSignature));
+    assert_eq!(fault(judge(r#"{"items":[],"items":[]}"#)), Some(OriginFault::MissingPart));
+    assert_eq!(fault(judge("not json")), Some(OriginFault::MissingPart));
+}
+
+#[test]
+fn groups_sections_wrapping_and_derived_keys_work() {
+    let headers = |value: &str| request("POST", "/h?data.id=7", &[("x-sig", value)], b"b");
+    let mac = |algorithm, key: &[u8], text: &str| {
+        let mut mac = super::mac::Running::keyed(algorithm, key);
+        mac.take(text.as_bytes());
+        mac.finish().as_bytes().to_vec()
+    };
+    use super::mac::Algorithm::{Sha1, Sha256};
+
+    let groups = scheme("signature = 'header:x-sig'\ngroup = ' '\nsplit = ','\npair = '='\nselect = 'v1'\nsigned_content = '{ts}.{body}'\ntimestamp = { from = 'signature:t' }");
+    let good = hex::encode(mac(Sha256, b"a-long-secret", "2.b"));
+    assert!(groups.judge(&headers(&format!("t=1,v1={good} t=2,v1={good}")), NOW).is_ok());
+    assert!(groups.judge(&headers(&format!("t=2,v1=00 t=1,v1={good}")), NOW).is_err(), "a time counts in its group");
+
+    let sections = scheme("signature = 'header:x-sig'\nsigned_content = '[id:{query:data.id};][rid:{header:x-rid};]end'");
+    let good = hex::encode(mac(Sha256, b"a-long-secret", "id:7;end"));
+    assert!(sections.judge(&headers(&good), NOW).is_ok());
+
+    let wrapped = scheme("signature = 'header:x-sig'\nunwrap = 'base64-json:signature'\nalgorithm = 'sha1'\nsecret_derive = 'sha1'");
+    let mut key = super::mac::Running::plain(Sha1);
+    key.take(b"a-long-secret");
+    let inner = format!(r#"{{"signature":"{}"}}"#, hex::encode(mac(Sha1, key.finish().as_bytes(), "b")));
+    let outer = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, inner);
+    assert!(wrapped.judge(&headers(&outer), NOW).is_ok());
+
+    let plain = scheme("scheme = 'hash'\nsignature = 'header:x-sig-*'\nsigned_content = '{(secret)(body)|sha256|hex}{secret}'\nalgorithm = { from = 'query:data.id', map = { 7 = 'sha512' } }");
+    let mut request = signed(&plain, headers(""));
+    assert!(plain.judge(&request, NOW).is_ok());
+    request.target = "/h?data.id=8".into();
+    assert_eq!(fault(plain.judge(&request, NOW)), Some(OriginFault::MalformedSignature));
+}
+
+#[test]
+fn basic_auth_takes_one_well_formed_line() {
+    let (scheme, _) = compile(&source(&["user:pass:word"], &[], "scheme = 'basic'"), None).unwrap();
+    let judge = |value: &str| fault(scheme.judge(&post(&[("authorization", value)], ""), NOW));
+    assert_eq!(judge("basic dXNlcjpwYXNzOndvcmQ="), None);
+    assert_eq!(judge("Basic dXNlcjpwYXNz"), Some(OriginFault::WrongSignature));
+    assert_eq!(judge("Bearer dXNlcjpwYXNzOndvcmQ="), Some(OriginFault::MalformedSignature));
+    assert_eq!(judge("Basic %%%"), Some(OriginFault::MalformedSignature));
+    assert_eq!(judge(""), Some(OriginFault::MissingSignature));
+    assert_eq!(fault(scheme.judge(&post(&[], ""), NOW)), Some(OriginFault::MissingSignature));
+}
+
+fn answered(challenges: &[Challenge], scheme: &Scheme, request: &Received) -> Option<Result<Answer, Refusal>> {
+    challenges.iter().find_map(|challenge| challenge.answer(request, scheme, NOW))
+}
+
+#[test]
+fn a_signed_challenge_is_answered_only_when_it_is_signed() {
+    let (scheme, challenges) = compile(&source(&["a-long-secret"], &[], ""), Some(&shipped("slack"))).unwrap();
+    let ask = post(&[], r#"{"type":"url_verification","challenge":"<script>3eZbrw1a"}"#);
+    assert!(matches!(answered(&challenges, &scheme, &ask), Some(Err(Refusal::Origin(..)))));
+    let answer = answered(&challenges, &scheme, &signed(&scheme, ask)).unwrap().unwrap();
+    assert_eq!((answer.status, &answer.body[..]), (200, &b"<script>3eZbrw1a"[..]));
+    assert_eq!(answer.content_type, "text/plain; charset=utf-8");
+    assert!(answer.headers.contains(&("x-content-type-options".into(), "nosniff".into())));
+    let long = format!(r#"{{"type":"url_verification","challenge":"{}"}}"#, "x".repeat(1025));
+    assert!(matches!(
+        answered(&challenges, &scheme, &signed(&scheme, post(&[], &long))),
+        Some(Err(Refusal::Challenge(_)))
+    ));
+    assert!(answered(&challenges, &scheme, &post(&[], r#"{"type":"event_callback"}"#)).is_none());
+}
+
+#[test]
+fn a_token_is_compared_before_anything_is_echoed() {
+    let text = "title = 'X'\n[verify]\nsignature = 'header:x-sig'\nconfig = ['verify_token']\n\
+        [[challenge]]\nmethod = 'GET'\nwhen = { 'query:hub.mode' = 'subscribe' }\n\
+        require = { 'query:hub.verify_token' = '{config:verify_token}' }\nreply = { text = '{query:hub.challenge}' }\n\
+        [[challenge]]\nmethod = 'GET'\nwhen = { 'query:crc_token' = '*' }\n\
+        reply = { json = { response_token = 'sha256={query:crc_token|hmac-sha256|base64}', n = 1 } }\n";
+    let problems = Problems::default();
+    let provider = Provider::read("x", &Table::parse("x", text, &problems), &problems);
+    let with = source(&["a-long-secret"], &[("verify_token", "t0ken")], "");
+    let (scheme, challenges) = compile(&with, Some(&provider)).unwrap();
+    let get = |target: &str| answered(&challenges, &scheme, &request("GET", target, &[], b""));
+    let good = get("/h?hub.mode=subscribe&hub.verify_token=t0ken&hub.challenge=123").unwrap().unwrap();
+    assert_eq!(&good.body[..], b"123");
+    for wrong in ["/h?hub.mode=subscribe&hub.verify_token=x&hub.challenge=1", "/h?hub.mode=subscribe&hub.challenge=1"] {
+        assert!(matches!(get(wrong), Some(Err(Refusal::Challenge(_)))), "{wrong}");
+    }
+    let crc = get("/h?crc_token=abc").unwrap().unwrap();
+    let json: Value = serde_json::from_slice(&crc.body).unwrap();
+    assert!(json["response_token"].as_str().unwrap().starts_with("sha256=") && json["n"] == 1);
+    assert_eq!(crc.content_type, "application/json");
+    assert!(get("/h").is_none());
+    assert_eq!(super::allow(&challenges), "GET, POST");
+
+    let problems = compile(&source(&["a-long-secret"], &[], ""), Some(&provider)).unwrap_err();
+    assert!(problems.iter().any(|p| p.what.contains("needs the value verify_token")), "{problems:#?}");
+}
+
+#[test]
+fn everything_that_is_wrong_with_a_section_comes_at_once() {
+    let all = |secrets: &[&str], verify: &str| -> String {
+        let problems = compile(&source(secrets, &[], verify), None).err().unwrap_or_default();
+        problems.iter().map(|problem| format!("{problem}\n")).collect()
+    };
+    let text = all(&[], "signature = 'hedder:x'\nsigned_content = ['{ts}.{boddy}', '{body|sha265}', '[x]']\nencoding = 'hax'\nsplitt = ','");
+    for expected in ["hedder:x", "{boddy}", "did you mean sha256?", "[section]", "hax", "did you mean split?", "no secret"] {
+        assert!(text.contains(expected), "{expected} is not in\n{text}");
+    }
+    for (verify, expected) in [
+        ("scheme = 'ed25519'\nkey_encoding = 'hex'", "not supported yet"),
+        ("scheme = 'hmack'", "no scheme is called"),
+        ("scheme = 'hash'\nsignature = 'header:x'", "without {secret}"),
+        ("signature = 'header:x'\nsigned_content = '{ts}'", "no timestamp"),
+        ("signature = 'header:x'\nsigned_content = []", "is empty"),
+        ("signature = 'header:x'\nbody = 'decompressed'", "not supported yet"),
+        ("signature = 'header:x'\npair = '='", "only one of pair and select"),
+        ("signature = 'header:x'\ntimestamp = { from = 'signature:t' }", "neither pair nor positional"),
+        ("signature = 'header:x'\nsecret_encoding = 'base64'", "is not base64"),
+        ("signature = 'header:x'\nsigned_content = '{config:x}'", "not declared"),
+        ("scheme = 'basic'", "name and password"),
+        ("scheme = 'token'", "signature is missing"),
+        ("signature = 'header:x'\nsigned_content = '{body'", "without }"),
+    ] {
+        let text = all(&["a-long-secret!"], verify);
+        assert!(text.contains(expected) && text.contains("verify.toml:"), "{verify}: {expected} is not in\n{text}");
+        assert!(!text.contains("a-long-secret!"), "{text}");
+    }
+}
+
+#[test]
+fn the_public_address_is_asked_for_where_it_is_signed() {
+    let problems = Problems::default();
+    let source = source(&["a-long-secret"], &[], "signature = 'header:x'\nsigned_content = '{url}{body}'");
+    assert!(prove(&source, None, false, &problems).0.is_none());
+    assert!(problems.into_sorted()[0].what.contains("server.public_url is empty"));
+}
+
+#[test]
+fn weak_secrets_stop_the_start_unless_they_are_for_trying_out() {
+    let place = Place { file: "t".into(), line: 1 };
+    let weigh = |name: &str, value: &str| {
+        let problems = Problems::default();
+        super::weigh(&Located { value: Secret::new(name, value), place: place.clone() }, &problems);
+        (problems.any_error(), problems.into_sorted().len())
+    };
+    assert_eq!(weigh("env:S", "short12"), (true, 1));
+    assert_eq!(weigh("file:s", "Your-Secret"), (true, 1));
+    assert_eq!(weigh("literal 1", "try-me"), (false, 1));
+    assert_eq!(weigh("env:S", "long-enough"), (false, 0));
+}
+
+#[test]
+fn what_is_kept_shows_no_secret() {
+    let token = scheme("scheme = 'token'\nsignature = ['header:x-token', 'query:pass']");
+    let received = request(
+        "POST",
+        "/hooks/s?pass=tops3cret&a=1&API%5FKEY=tops3cret&token=tops3cret&bare",
+        &[
+            ("Authorization", "Bearer tops3cret"),
+            ("Cookie", "tops3cret"),
+            ("X-API-Key", "tops3cret"),
+            ("X-Token", "tops3cret"),
+            ("X-Other", "caf\u{e9}"),
+        ],
+        b"",
+    );
+    let kept = kept::kept(&token, &received);
+    assert_eq!(kept.request_line, "POST /hooks/s?pass=***&a=1&API%5FKEY=***&token=***&bare");
+    let expected = [("x-token", "***"), ("x-other", "caf\\xc3\\xa9")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    assert_eq!(kept.headers, expected);
+    assert!(!format!("{token:?}").contains("a-long-secret"));
+}
+
+#[test]
+fn no_header_value_makes_it_panic() {
+    let grammar = "split = ','\npair = '='\nselect = 'v1'\nsigned_content = '{ts}.{body}'\ntimestamp = { from = 'signature:t', tolerance = 300 }";
+    let list = scheme(&format!("signature = 'header:x'\n{grammar}"));
+    let wrapped = scheme(&format!("signature = 'header:x'\nunwrap = 'base64-json:s'\n{grammar}"));
+    let any_bytes = proptest::collection::vec(0x20_u8..=0xff, 0..200);
+    proptest::proptest!(|(bytes in any_bytes)| {
+        let mut received = post(&[], "body");
+        if let Ok(value) = HeaderValue::from_bytes(&bytes) {
+            received.headers.insert("x", value);
+            proptest::prop_assert!(list.judge(&received, NOW).is_err());
+            proptest::prop_assert!(wrapped.judge(&received, NOW).is_err());
+        }
+    });
+}
