@@ -12,6 +12,7 @@
 //! by whoever settles.
 
 pub mod sqlite;
+pub mod sweep;
 
 use std::time::Duration;
 
@@ -28,7 +29,8 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
     /// Keeps an event and what it owes, in one transaction. Returns when that is on disk.
     async fn accept(&self, event: NewEvent) -> Result<Accepted, InboxError>;
 
-    /// Leases due deliveries, oldest lane first, one a lane. The try is counted and the doubt noted on disk before
+    /// Leases due deliveries, oldest lane first, one a lane; fewer than `limit` does not say that no more is due. The
+    /// leases of a call that is given up before it returns are given back. The try is counted and the doubt noted on disk before
     /// this returns, so that a delivery which kills the process does not loop for ever.
     async fn claim(&self, limit: usize, now: Timestamp) -> Result<Vec<Claimed>, InboxError>;
 
@@ -71,6 +73,10 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
 
     /// Whether it can keep events now; for the readiness probe.
     async fn ready(&self) -> Result<(), InboxError>;
+
+    /// Waits until the inbox has stopped for good (a sync failed, and nothing can be promised after that), and says
+    /// why. Then the program should end and be started anew. Does not return otherwise.
+    async fn failed(&self) -> String;
 
     /// Finishes what was handed in and closes. Leases that are left are free at the next start.
     async fn close(&self);

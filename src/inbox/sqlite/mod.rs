@@ -1,12 +1,54 @@
 //! The inbox on SQLite: one writer thread that commits in groups, readers beside it.
+//!
+//! One process has the file; a lock beside it (`<file>.lock`) says so. Everything that changes goes through the
+//! writer's queue and shares commits; everything that only asks goes to a reader. The file has to lie on a local disk.
 
-use std::path::Path;
+mod accept;
+mod checkpoint;
+mod claim;
+mod query;
+mod reader;
+mod schema;
+mod settle;
+mod shared;
+mod sweep;
+mod writer;
 
-use super::InboxError;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension};
+use tokio::sync::mpsc;
+
+use self::checkpoint::Pace;
+use self::claim::{Leases, Returned};
+use self::reader::Readers;
+use self::shared::Shared;
+use self::writer::{Job, Message, Turn, Weight, Writer};
+use super::{
+    Claimed, Count, EventDetail, EventFilter, EventSummary, Inbox, InboxError, Page, Settled, Settlement,
+    Turn as Before,
+};
+use crate::model::{Accepted, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp};
+
+/// How many bytes of records may wait for the writer.
+const QUEUE_BYTES: usize = 128 << 20;
 
 /// An inbox in one SQLite file.
 #[derive(Debug)]
-pub struct SqliteInbox {}
+pub struct SqliteInbox {
+    queue: Option<mpsc::Sender<Message>>,
+    waiting: Arc<AtomicUsize>,
+    returned: Returned,
+    readers: Readers,
+    shared: Arc<Shared>,
+    threads: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
+}
 
 /// How it is run.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +61,304 @@ pub struct SqliteOptions {
 
 impl SqliteInbox {
     /// Opens the file, makes it where it is missing, brings its schema up to date, frees leases that a crash left.
-    pub async fn open(_path: &Path, _options: SqliteOptions) -> Result<Self, InboxError> {
-        unimplemented!()
+    /// Refused when another process has it open.
+    pub async fn open(path: &Path, options: SqliteOptions) -> Result<Self, InboxError> {
+        let path = path.to_owned();
+        let opened = tokio::task::spawn_blocking(move || Self::open_blocking(&path, options));
+        let failed = |cause: String| InboxError::Engine { doing: "open", cause };
+        opened.await.map_err(|error| failed(error.to_string()))?.map_err(failed)
     }
+
+    fn open_blocking(path: &Path, options: SqliteOptions) -> Result<Self, String> {
+        let lock = prepare_files(path)?;
+        let conn = schema::writer(path)?;
+        free_leases(&conn).map_err(|error| format!("leases of the last run cannot be freed: {error}"))?;
+        // The file itself is on disk before anything is promised about what it holds.
+        conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(|error| error.to_string())?;
+        sync_folder(path)?;
+        let checkpointer = schema::checkpointer(path)?;
+        let readers = Readers::open(path)?;
+
+        let (sender, queue) = mpsc::channel(options.queue.clamp(1, 1 << 20));
+        let returned = Returned::new(sender.downgrade());
+        let shared = Arc::new(Shared::new());
+        let pace = Arc::new(Pace::new());
+        let writer = Writer {
+            conn,
+            queue,
+            batch: options.batch.clamp(1, 1 << 16),
+            returned: returned.clone(),
+            shared: Arc::clone(&shared),
+            pace: Arc::clone(&pace),
+            lock,
+        };
+        let threads = vec![
+            thread("inbox-log", {
+                let shared = Arc::clone(&shared);
+                move || checkpoint::run(&checkpointer, &pace, &shared)
+            })?,
+            thread("inbox-writer", move || writer.run())?,
+        ];
+        Ok(Self {
+            queue: Some(sender),
+            waiting: Arc::default(),
+            returned,
+            readers,
+            shared,
+            threads: tokio::sync::Mutex::new(threads),
+        })
+    }
+
+    /// Has something done by the writer, waiting for a place in its queue.
+    async fn write<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl FnMut(&mut Turn<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, InboxError> {
+        self.write_and_wrap(doing, work, |found| found).await
+    }
+
+    async fn write_and_wrap<T: Send + 'static, U: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl FnMut(&mut Turn<'_>) -> rusqlite::Result<T> + Send + 'static,
+        wrap: impl FnOnce(T) -> U + Send + 'static,
+    ) -> Result<U, InboxError> {
+        let weight = Weight::of(0, &self.waiting, usize::MAX).ok_or(InboxError::Closed)?;
+        let (job, end) = Job::new(doing, weight, work, wrap);
+        self.queue()?.send(Message::Work(Box::new(job))).await.map_err(|_| InboxError::Closed)?;
+        end.await.unwrap_or(Err(InboxError::Closed))
+    }
+
+    fn queue(&self) -> Result<&mpsc::Sender<Message>, InboxError> {
+        self.queue.as_ref().ok_or(InboxError::Closed)
+    }
+}
+
+#[async_trait]
+impl Inbox for SqliteInbox {
+    async fn accept(&self, event: NewEvent) -> Result<Accepted, InboxError> {
+        let record = accept::Record::new(event)?;
+        let weight = Weight::of(record.bytes(), &self.waiting, QUEUE_BYTES).ok_or_else(full)?;
+        let (job, end) = Job::new("accept", weight, move |turn| accept::keep(turn, &record), |accepted| accepted);
+        // Whoever calls from outside is told at once that we are full; everybody else waits for a place.
+        self.queue()?.try_send(Message::Work(Box::new(job))).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => full(),
+            mpsc::error::TrySendError::Closed(_) => InboxError::Closed,
+        })?;
+        end.await.unwrap_or(Err(InboxError::Closed))
+    }
+
+    async fn claim(&self, limit: usize, now: Timestamp) -> Result<Vec<Claimed>, InboxError> {
+        let limit = limit.min(claim::MOST);
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let returned = self.returned.clone();
+        let leases = self
+            .write_and_wrap(
+                "claim",
+                move |turn| claim::lease(turn, limit, now),
+                move |open| Leases::new(open, returned),
+            )
+            .await?;
+        if leases.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (claimed, dealt, mut leases) = self
+            .readers
+            .ask("read what was claimed", move |conn| {
+                claim::fill(conn, &leases).map(|(claimed, dealt)| (claimed, dealt, leases))
+            })
+            .await?;
+        leases.hand_over(dealt);
+        Ok(claimed)
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<Settled, InboxError> {
+        self.write("settle", move |turn| settle::settle(turn, &settlement)).await
+    }
+
+    async fn news(&self) {
+        self.shared.news.notified().await;
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, InboxError> {
+        self.readers.ask("find what is due", query::next_due).await
+    }
+
+    async fn earlier_turn(&self, claimed: &Claimed) -> Result<Option<Before>, InboxError> {
+        let key = claimed.clone();
+        self.readers.ask("find the turn before", move |conn| query::earlier_turn(conn, &key)).await
+    }
+
+    async fn events(&self, filter: &EventFilter) -> Result<Page<EventSummary>, InboxError> {
+        let filter = filter.clone();
+        self.readers.ask("list events", move |conn| query::events(conn, &filter)).await
+    }
+
+    async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError> {
+        self.readers.ask("read an event", move |conn| query::event(conn, id)).await
+    }
+
+    async fn replay(
+        &self,
+        id: EventId,
+        to: Vec<NewDelivery>,
+        now: Timestamp,
+    ) -> Result<Option<Vec<DeliveryId>>, InboxError> {
+        self.write("replay", move |turn| accept::replay(turn, id, &to, now)).await
+    }
+
+    async fn cancel(&self, id: DeliveryId, now: Timestamp) -> Result<bool, InboxError> {
+        self.write("cancel", move |turn| settle::cancel(turn, id, now)).await
+    }
+
+    async fn counts(&self) -> Result<Vec<Count>, InboxError> {
+        self.readers.ask("count", query::counts).await
+    }
+
+    async fn sweep(&self, before: Timestamp, limit: usize) -> Result<usize, InboxError> {
+        let mut gone = 0;
+        let mut from = Some((i64::MIN, i64::MIN));
+        while let Some(place) = from.filter(|_| gone < limit) {
+            let most = sweep::CHUNK.min(limit - gone);
+            let found = self.readers.ask("find old events", move |conn| sweep::look(conn, before, place, most)).await?;
+            if !found.events.is_empty() {
+                gone += self.write("sweep", move |turn| sweep::remove(turn, &found.events)).await?;
+            }
+            from = found.next;
+        }
+        Ok(gone)
+    }
+
+    async fn ready(&self) -> Result<(), InboxError> {
+        if self.shared.is_closed() || self.shared.failure().is_some() {
+            return Err(InboxError::Closed);
+        }
+        if self.shared.troubled().is_none() {
+            return Ok(());
+        }
+        self.write("write", |turn| {
+            turn.conn
+                .prepare_cached("INSERT INTO probe VALUES (1, 0) ON CONFLICT (id) DO UPDATE SET beat = beat + 1")?
+                .execute([])
+                .map(|_| ())
+        })
+        .await
+    }
+
+    async fn failed(&self) -> String {
+        self.shared.failed().await
+    }
+
+    async fn close(&self) {
+        let mut threads = self.threads.lock().await;
+        if let Ok(queue) = self.queue() {
+            // Refused when the writer has ended, which is what was wanted.
+            let _ = queue.send(Message::Close).await;
+        }
+        self.readers.close().await;
+        let ending = std::mem::take(&mut *threads);
+        if let Err(error) = tokio::task::spawn_blocking(move || join(ending)).await {
+            tracing::error!(cause = %error, "inbox threads not joined");
+        }
+    }
+}
+
+/// Without [`Inbox::close`]: what was handed in is finished all the same, and the file is free afterwards.
+impl Drop for SqliteInbox {
+    fn drop(&mut self) {
+        self.queue = None;
+        join(std::mem::take(self.threads.get_mut()));
+    }
+}
+
+fn join(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("an inbox thread panicked");
+        }
+    }
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, String> {
+    std::thread::Builder::new().name(name.into()).spawn(work).map_err(|error| format!("no thread: {error}"))
+}
+
+/// Full, with a time to come back that is not everybody's.
+fn full() -> InboxError {
+    InboxError::Full(Duration::from_millis(fastrand::u64(1000..3000)))
+}
+
+/// Makes the folder and the file, for their owner only, and takes the lock.
+fn prepare_files(path: &Path) -> Result<File, String> {
+    let at = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder).map_err(|error| at(folder, error))?;
+    }
+    let beside = beside(path);
+    let lock = own_file(&beside).map_err(|error| at(&beside, error))?;
+    lock.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => format!("{} is open in another process", path.display()),
+        TryLockError::Error(error) => at(&beside, error),
+    })?;
+    own_file(path).map_err(|error| at(path, error))?;
+    Ok(lock)
+}
+
+fn own_file(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
+}
+
+/// Makes the file's name as durable as what is in it, and its folder's too.
+fn sync_folder(path: &Path) -> Result<(), String> {
+    let path = path.canonicalize().map_err(|error| format!("{}: {error}", path.display()))?;
+    for folder in path.ancestors().skip(1).take(2) {
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        // A parent that may not be read is not ours and was there before.
+        match synced {
+            Err(error) if error.kind() != std::io::ErrorKind::PermissionDenied => {
+                return Err(format!("{}: {error}", folder.display()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Makes what the last run had in flight claimable again. Its doubt stays: nobody knows whether it ran.
+fn free_leases(conn: &Connection) -> rusqlite::Result<()> {
+    conn.execute_batch("BEGIN IMMEDIATE")?;
+    let mut shared = std::collections::BTreeMap::<String, i64>::new();
+    let next = "SELECT d.key, d.lane, e.source FROM delivery AS d INDEXED BY delivery_state
+                JOIN event AS e ON e.seq = d.event WHERE d.state <> 'delivered' AND d.state = 'leased' LIMIT 1";
+    while let Some((key, lane, source)) = conn
+        .prepare_cached(next)?
+        .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 16]>(1)?, row.get::<_, String>(2)?)))
+        .optional()?
+    {
+        conn.prepare_cached("UPDATE delivery SET state = 'pending' WHERE key = ?1")?.execute([key])?;
+        conn.prepare_cached("UPDATE lane SET delivery = NULL, fence = fence + 1 WHERE lane = ?1")?.execute([lane])?;
+        *shared.entry(source).or_default() += 1;
+    }
+    for (source, count) in shared {
+        for (state, by) in [(State::Leased, -count), (State::Pending, count)] {
+            conn.execute(
+                "UPDATE counter SET count = count + ?3 WHERE source = ?1 AND state = ?2",
+                (&source, state.as_str(), by),
+            )?;
+        }
+    }
+    conn.execute_batch("COMMIT")
 }

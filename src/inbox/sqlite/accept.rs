@@ -1,0 +1,147 @@
+//! Keeping an event and what it owes; owing it again.
+
+use bytes::Bytes;
+use rusqlite::OptionalExtension;
+
+use super::writer::Turn;
+use crate::inbox::InboxError;
+use crate::model::{Accepted, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp};
+
+/// An event with its lists written out, which is done before the writer has it.
+#[derive(Debug)]
+pub(super) struct Record {
+    event: NewEvent,
+    params: String,
+    headers: String,
+}
+
+impl Record {
+    /// Writes the lists out.
+    pub(super) fn new(event: NewEvent) -> Result<Self, InboxError> {
+        let unwritable = |error: serde_json::Error| InboxError::Record(error.to_string());
+        let params = serde_json::to_string(&event.params).map_err(unwritable)?;
+        let headers = serde_json::to_string(&event.headers).map_err(unwritable)?;
+        Ok(Self { event, params, headers })
+    }
+
+    /// About how much of the disk it needs.
+    pub(super) fn bytes(&self) -> usize {
+        self.event.body.len() + self.params.len() + self.headers.len() + self.event.request_line.len() + 512
+    }
+}
+
+/// Keeps it, unless it is known.
+pub(super) fn keep(turn: &mut Turn<'_>, record: &Record) -> rusqlite::Result<Accepted> {
+    let event = &record.event;
+    if !insert_event(turn, event)? {
+        return known(turn, event);
+    }
+    let seq = turn.conn.last_insert_rowid();
+    insert_body(turn, seq, record, &event.body)?;
+    for (number, delivery) in (0..).zip(&event.deliveries) {
+        let id = DeliveryId { event: event.id, number };
+        owe(turn, seq, id, delivery, &event.source, event.received_at)?;
+    }
+    Ok(Accepted::New)
+}
+
+/// Owes an event again, after whatever its lanes hold already.
+pub(super) fn replay(
+    turn: &mut Turn<'_>,
+    id: EventId,
+    to: &[NewDelivery],
+    now: Timestamp,
+) -> rusqlite::Result<Option<Vec<DeliveryId>>> {
+    let Some((seq, source)) = turn
+        .conn
+        .prepare_cached("SELECT seq, source FROM event WHERE id = ?1")?
+        .query_row([id.as_bytes()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
+        .optional()?
+    else {
+        return Ok(None);
+    };
+    let first: u32 = turn
+        .conn
+        .prepare_cached("SELECT coalesce(max(number) + 1, 0) FROM delivery WHERE event = ?1")?
+        .query_row([seq], |row| row.get(0))?;
+    let mut made = Vec::with_capacity(to.len());
+    for (number, delivery) in (first..).zip(to) {
+        let id = DeliveryId { event: id, number };
+        owe(turn, seq, id, delivery, &source, now)?;
+        made.push(id);
+    }
+    Ok(Some(made))
+}
+
+/// False: the id, or the source and dedup key, stand there already.
+fn insert_event(turn: &Turn<'_>, event: &NewEvent) -> rusqlite::Result<bool> {
+    let rows = turn
+        .conn
+        .prepare_cached(
+            "INSERT INTO event (id, source, dedup, event_type, thread, received_at, strength, secret, filtered)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
+        )?
+        .execute((
+            event.id.as_bytes(),
+            &event.source,
+            &event.dedup,
+            &event.event_type,
+            &event.thread,
+            event.received_at.millis(),
+            event.strength.as_str(),
+            &event.secret,
+            &event.filtered,
+        ))?;
+    Ok(rows == 1)
+}
+
+fn insert_body(turn: &Turn<'_>, seq: i64, record: &Record, body: &Bytes) -> rusqlite::Result<()> {
+    turn.conn
+        .prepare_cached("INSERT INTO body (seq, request_line, params, headers, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute((seq, &record.event.request_line, &record.params, &record.headers, body.as_ref()))?;
+    Ok(())
+}
+
+/// The first one's id. An id that is there itself is a commit whose answer was lost.
+fn known(turn: &Turn<'_>, event: &NewEvent) -> rusqlite::Result<Accepted> {
+    let first: [u8; 16] = turn
+        .conn
+        .prepare_cached(
+            "SELECT id FROM event WHERE source = ?1 AND dedup = ?2 AND dedup IS NOT NULL
+             UNION ALL SELECT id FROM event WHERE id = ?3 LIMIT 1",
+        )?
+        .query_row((&event.source, &event.dedup, event.id.as_bytes()), |row| row.get(0))?;
+    Ok(Accepted::Duplicate(EventId::from_bytes(first)))
+}
+
+/// One delivery, and its lane where that has no work yet. A lane that waits for a later try goes on waiting.
+fn owe(
+    turn: &mut Turn<'_>,
+    seq: i64,
+    id: DeliveryId,
+    delivery: &NewDelivery,
+    source: &str,
+    ready_at: Timestamp,
+) -> rusqlite::Result<()> {
+    // An upstream id made from the delivery itself belongs to no other: it needs no place in the index of turns.
+    let turns = id.as_uuid().to_string() != delivery.upstream_id;
+    turn.conn
+        .prepare_cached(
+            "INSERT INTO delivery (event, number, destination, lane, upstream_id, turns, state)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'pending')",
+        )?
+        .execute((
+            seq,
+            id.number,
+            delivery.destination.to_string(),
+            delivery.lane.as_bytes(),
+            &delivery.upstream_id,
+            turns,
+        ))?;
+    turn.conn
+        .prepare_cached("INSERT INTO lane (lane, ready_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+        .execute((delivery.lane.as_bytes(), ready_at.millis()))?;
+    turn.count(source, State::Pending, 1);
+    turn.news();
+    Ok(())
+}

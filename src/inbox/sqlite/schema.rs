@@ -1,0 +1,142 @@
+//! How a connection is set up, and how the file's schema is brought up to date.
+//!
+//! A migration runs whole or not at all, and is never changed once it has shipped: `user_version` says how many ran.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+/// The oldest SQLite that may be used: before it, a checkpoint racing a commit could damage the file.
+const OLDEST: i32 = 3_051_003;
+
+/// Says that the file is one of ours ("slui"), so that another program's database is not taken for an inbox.
+const APPLICATION_ID: i32 = 0x736c_7569;
+
+/// The page size. Set before the first table, fixed afterwards.
+pub(super) const PAGE: i64 = 8192;
+
+/// What the write-ahead log may grow to before the writer itself sees to it.
+pub(super) const WAL_LIMIT: i64 = 64 << 20;
+
+/// Every migration, in order.
+const MIGRATIONS: &[&str] = &[include_str!("../migrations/sqlite/0001_inbox.sql")];
+
+/// How long a connection waits for a lock that somebody outside holds.
+pub(super) const BUSY: Duration = Duration::from_secs(5);
+
+/// Opens the connection that writes, and brings the schema up to date.
+pub(super) fn writer(path: &Path) -> Result<Connection, String> {
+    let found = rusqlite::version_number();
+    if found < OLDEST {
+        return Err(format!("SQLite {} is too old: 3.51.3 or newer is needed", rusqlite::version()));
+    }
+    let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(text)?;
+    tune(&conn, 16).map_err(text)?;
+    migrate(&conn)?;
+    Ok(conn)
+}
+
+/// Opens the connection that only moves the log into the file.
+pub(super) fn checkpointer(path: &Path) -> Result<Connection, String> {
+    let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(text)?;
+    tune(&conn, 1).map_err(text)?;
+    Ok(conn)
+}
+
+/// Opens a connection that only reads.
+pub(super) fn reader(path: &Path) -> Result<Connection, String> {
+    let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(text)?;
+    conn.execute_batch("PRAGMA cache_size = -2048; PRAGMA query_only = 1;").map_err(text)?;
+    Ok(conn)
+}
+
+fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
+    // No URI flag: a file name is a name, whatever characters it has. Each connection stays with one thread at a time.
+    let conn = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    conn.busy_timeout(BUSY)?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(conn)
+}
+
+/// Sets what a connection that writes needs; a cache of `cache` MiB.
+fn tune(conn: &Connection, cache: i64) -> rusqlite::Result<()> {
+    conn.pragma_update(None, "page_size", PAGE)?;
+    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR),
+            Some("the file system cannot keep a write-ahead log: a local disk is needed".into()),
+        ));
+    }
+    // FULL: NORMAL loses acknowledged events in a power cut. Checkpoints are run by us, never inside a commit.
+    conn.execute_batch(&format!(
+        "PRAGMA synchronous = FULL; PRAGMA fullfsync = 1; PRAGMA checkpoint_fullfsync = 1; PRAGMA foreign_keys = 1;
+         PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = {WAL_LIMIT}; PRAGMA temp_store = MEMORY;
+         PRAGMA cache_size = {};",
+        -1024 * cache
+    ))
+}
+
+fn migrate(conn: &Connection) -> Result<(), String> {
+    let number = |name| conn.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(text);
+    let (id, done) = (number("application_id")?, number("user_version")?);
+    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(text)?;
+    if id != APPLICATION_ID && (id != 0 || done != 0 || tables != 0) {
+        return Err("the file is a database, but no inbox of ours".into());
+    }
+    let done = usize::try_from(done).unwrap_or(usize::MAX);
+    if done > MIGRATIONS.len() {
+        return Err(format!("the file was made by a newer version (schema {done}, known {})", MIGRATIONS.len()));
+    }
+    for (at, sql) in MIGRATIONS.iter().enumerate().skip(done) {
+        conn.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {sql}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {}; COMMIT;",
+            at + 1
+        ))
+        .map_err(|error| format!("migration {} failed: {error}", at + 1))?;
+    }
+    Ok(())
+}
+
+fn text(error: rusqlite::Error) -> String {
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("inbox.db");
+        std::fs::File::create(&path).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn settings_that_durability_rests_on_are_in_force() {
+        let (_folder, path) = file();
+        let conn = writer(&path).unwrap();
+        for (name, want) in [("synchronous", 2), ("page_size", PAGE), ("foreign_keys", 1), ("wal_autocheckpoint", 0)] {
+            let found: i64 = conn.pragma_query_value(None, name, |row| row.get(0)).unwrap();
+            assert_eq!(found, want, "{name}");
+        }
+        assert_eq!(conn.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0)).unwrap(), "wal");
+        let reader = reader(&path).unwrap();
+        assert!(reader.execute("DELETE FROM event", []).is_err());
+    }
+
+    #[test]
+    fn a_strange_or_newer_file_is_left_alone() {
+        let (_folder, path) = file();
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("CREATE TABLE theirs (x)").unwrap();
+        assert!(writer(&path).unwrap_err().contains("no inbox of ours"));
+        drop(other);
+
+        let (_folder, path) = file();
+        writer(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        assert!(writer(&path).unwrap_err().contains("newer version"));
+    }
+}

@@ -1,0 +1,197 @@
+//! Ending a lease; calling a delivery off.
+
+use rusqlite::OptionalExtension;
+use uuid::Uuid;
+
+use super::writer::Turn;
+use crate::inbox::{Answer, Next, Settled, Settlement};
+use crate::model::{Attempt, DeliveryId, State, Timestamp};
+
+/// How many tries of a delivery are kept.
+const TRIES: u32 = 50;
+
+/// How much of an answer is kept.
+const MAX_RESULT: usize = 256 << 10;
+
+/// How much of a shorter text is kept.
+const MAX_TEXT: usize = 4 << 10;
+
+/// Ends a lease, if it still is one: the attempt, the delivery's state, the lane.
+pub(super) fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> rusqlite::Result<Settled> {
+    let Settlement { key, lane, fence, attempt, next } = settlement;
+    let Some(source) = leased(turn, *lane, *fence, *key)? else { return Ok(Settled::Stale) };
+    let (state, ready_at) = match next {
+        Next::Delivered(answer) => (finish(turn, *key, State::Delivered, Some(answer))?, None),
+        Next::Dead(answer) => (finish(turn, *key, State::Dead, answer.as_ref())?, None),
+        Next::Unknown => {
+            hold(turn, *key)?;
+            (State::Unknown, None)
+        }
+        Next::Retry { at, doubt } => {
+            retry(turn, *key, 0, *doubt)?;
+            (State::Pending, Some(*at))
+        }
+        Next::Released { doubt } => {
+            retry(turn, *key, 1, *doubt)?;
+            (State::Pending, None)
+        }
+    };
+    insert_attempt(turn, *key, attempt, matches!(next, Next::Released { .. }))?;
+    free_lane(turn, *lane, Some(ready_at.unwrap_or(attempt.ended_at)))?;
+    turn.count(&source, State::Leased, -1);
+    turn.count(&source, state, 1);
+    Ok(Settled::Done)
+}
+
+/// Undoes a claim that nobody saw. The lane keeps its place.
+pub(super) fn give_back(
+    turn: &mut Turn<'_>,
+    lane: Uuid,
+    fence: i64,
+    key: i64,
+    doubt: Option<Timestamp>,
+) -> rusqlite::Result<()> {
+    let Some(source) = leased(turn, lane, fence, key)? else { return Ok(()) };
+    retry(turn, key, 1, doubt)?;
+    free_lane(turn, lane, None)?;
+    turn.count(&source, State::Leased, -1);
+    turn.count(&source, State::Pending, 1);
+    Ok(())
+}
+
+/// Calls a pending delivery off. When it was its lane's head, what waited behind it waits no longer.
+pub(super) fn cancel(turn: &mut Turn<'_>, id: DeliveryId, now: Timestamp) -> rusqlite::Result<bool> {
+    let found = turn
+        .conn
+        .prepare_cached(
+            "SELECT d.key, d.lane, d.state, e.source FROM event AS e JOIN delivery AS d ON d.event = e.seq
+             WHERE e.id = ?1 AND d.number = ?2",
+        )?
+        .query_row((id.event.as_bytes(), id.number), |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 16]>(1)?, row.get::<_, String>(2)?, row.get::<_, String>(3)?))
+        })
+        .optional()?;
+    let Some((key, lane, state, source)) = found else { return Ok(false) };
+    if state != State::Pending.as_str() {
+        return Ok(false);
+    }
+    let head = next_pending(turn, &lane)? == Some(key);
+    turn.conn.prepare_cached("UPDATE delivery SET state = 'cancelled' WHERE key = ?1")?.execute([key])?;
+    if head {
+        // Under lease the lane's own settlement sees to it.
+        if next_pending(turn, &lane)?.is_some() {
+            turn.conn
+                .prepare_cached("UPDATE lane SET ready_at = min(ready_at, ?2) WHERE lane = ?1 AND delivery IS NULL")?
+                .execute((lane, now.millis()))?;
+        } else {
+            turn.conn.prepare_cached("DELETE FROM lane WHERE lane = ?1 AND delivery IS NULL")?.execute([lane])?;
+        }
+    }
+    turn.count(&source, State::Pending, -1);
+    turn.count(&source, State::Cancelled, 1);
+    turn.news();
+    Ok(true)
+}
+
+/// The source of a delivery, if this lease of it still holds.
+fn leased(turn: &Turn<'_>, lane: Uuid, fence: i64, key: i64) -> rusqlite::Result<Option<String>> {
+    turn.conn
+        .prepare_cached(
+            "SELECT e.source FROM lane AS l JOIN delivery AS d ON d.key = l.delivery JOIN event AS e ON e.seq = d.event
+             WHERE l.lane = ?1 AND l.fence = ?2 AND l.delivery = ?3",
+        )?
+        .query_row((lane.as_bytes(), fence, key), |row| row.get(0))
+        .optional()
+}
+
+fn finish(turn: &Turn<'_>, key: i64, state: State, answer: Option<&Answer>) -> rusqlite::Result<State> {
+    turn.conn
+        .prepare_cached(
+            "UPDATE delivery SET state = ?2, doubt = NULL, answer_status = ?3, answer_finished_at = ?4,
+                    answer_result = ?5 WHERE key = ?1",
+        )?
+        .execute((
+            key,
+            state.as_str(),
+            answer.map(|answer| cut(&answer.status, MAX_TEXT)),
+            answer.and_then(|answer| answer.finished_at.as_deref()).map(|text| cut(text, MAX_TEXT)),
+            answer.and_then(|answer| answer.result.as_deref()).map(|text| cut(text, MAX_RESULT)),
+        ))?;
+    Ok(state)
+}
+
+fn hold(turn: &Turn<'_>, key: i64) -> rusqlite::Result<()> {
+    turn.conn.prepare_cached("UPDATE delivery SET state = 'unknown' WHERE key = ?1")?.execute([key])?;
+    Ok(())
+}
+
+fn retry(turn: &Turn<'_>, key: i64, uncounted: u32, doubt: Option<Timestamp>) -> rusqlite::Result<()> {
+    turn.conn
+        .prepare_cached(
+            "UPDATE delivery SET state = 'pending', attempts = max(attempts - ?2, 0), doubt = ?3 WHERE key = ?1",
+        )?
+        .execute((key, uncounted, doubt.map(Timestamp::millis)))?;
+    Ok(())
+}
+
+/// Lets the lane's next delivery come, from `ready_at` on or from when it was due before; without one the lane goes.
+/// Its number moves on either way: with the lane its number goes too, but so does the only delivery it was for.
+fn free_lane(turn: &mut Turn<'_>, lane: Uuid, ready_at: Option<Timestamp>) -> rusqlite::Result<()> {
+    if next_pending(turn, lane.as_bytes())?.is_some() {
+        turn.conn
+            .prepare_cached(
+                "UPDATE lane SET delivery = NULL, fence = fence + 1, ready_at = coalesce(?2, ready_at) WHERE lane = ?1",
+            )?
+            .execute((lane.as_bytes(), ready_at.map(Timestamp::millis)))?;
+    } else {
+        turn.conn.prepare_cached("DELETE FROM lane WHERE lane = ?1")?.execute([lane.as_bytes()])?;
+    }
+    turn.news();
+    Ok(())
+}
+
+fn next_pending(turn: &Turn<'_>, lane: &[u8; 16]) -> rusqlite::Result<Option<i64>> {
+    turn.conn
+        .prepare_cached(
+            "SELECT key FROM delivery INDEXED BY delivery_lane WHERE lane = ?1 AND state = 'pending'
+             ORDER BY key LIMIT 1",
+        )?
+        .query_row([lane], |row| row.get(0))
+        .optional()
+}
+
+/// Keeps a try, and lets the oldest go when there are too many. Tries that are not counted could be endless too.
+fn insert_attempt(turn: &Turn<'_>, key: i64, attempt: &Attempt, uncounted: bool) -> rusqlite::Result<()> {
+    turn.conn
+        .prepare_cached(
+            "INSERT INTO attempt (delivery, number, started_at, ended_at, result, status, detail)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute((
+            key,
+            attempt.number,
+            attempt.started_at.millis(),
+            attempt.ended_at.millis(),
+            cut(&attempt.result, MAX_TEXT),
+            attempt.status,
+            cut(&attempt.detail, MAX_TEXT),
+        ))?;
+    if uncounted || attempt.number > TRIES {
+        turn.conn
+            .prepare_cached(
+                "DELETE FROM attempt WHERE delivery = ?1 AND id <=
+                    (SELECT id FROM attempt WHERE delivery = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+            )?
+            .execute((key, TRIES))?;
+    }
+    Ok(())
+}
+
+/// The text up to a bound, cut between characters.
+fn cut(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}

@@ -1,0 +1,413 @@
+//! The one thread that writes.
+//!
+//! It takes what waits, up to a bound, does it in one transaction, commits, and only then answers; there is no timer:
+//! while one commit syncs, the next group gathers. A group that fails is done again record by record, so that a record
+//! which cannot be kept refuses only itself. A full disk refuses the group and the thread goes on. A failed sync is
+//! the end: what a second sync would say is not to be believed, so nothing is written after it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, ErrorCode, ffi};
+use tokio::sync::{mpsc, oneshot};
+
+use super::checkpoint::{self, Pace};
+use super::claim::Returned;
+use super::shared::Shared;
+use crate::inbox::InboxError;
+use crate::model::State;
+
+/// How many bytes of records share a commit at most, the one that passes the bound included.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// Something to be done in a shared transaction.
+pub(super) trait Work: Send {
+    /// Does it. May be called again after a rollback.
+    fn apply(&mut self, turn: &mut Turn<'_>) -> rusqlite::Result<()>;
+    /// How large its record is.
+    fn bytes(&self) -> usize;
+    /// Names the operation.
+    fn doing(&self) -> &'static str;
+    /// Tells who waits, after the commit or its failure.
+    fn answer(self: Box<Self>, end: Result<(), InboxError>);
+}
+
+/// One turn of the writer, as the work in it sees it.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    /// The connection, in a transaction.
+    pub(super) conn: &'a Connection,
+    counts: BTreeMap<(String, &'static str), i64>,
+    news: bool,
+}
+
+impl Turn<'_> {
+    /// Notes that deliveries of a source came into a state (or left it: negative).
+    pub(super) fn count(&mut self, source: &str, state: State, by: i64) {
+        *self.counts.entry((source.to_owned(), state.as_str())).or_default() += by;
+    }
+
+    /// Notes that something may have become due.
+    pub(super) fn news(&mut self) {
+        self.news = true;
+    }
+
+    fn write_counts(&mut self) -> rusqlite::Result<()> {
+        let mut add = self.conn.prepare_cached(
+            "INSERT INTO counter (source, state, count) VALUES (?1, ?2, ?3)
+             ON CONFLICT (source, state) DO UPDATE SET count = count + excluded.count",
+        )?;
+        for ((source, state), by) in &self.counts {
+            if *by != 0 {
+                add.execute((source, state, by))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A closure as [`Work`], with who waits for its end. What it found is wrapped only after the commit.
+pub(super) struct Job<T, U, F, W> {
+    doing: &'static str,
+    work: F,
+    wrap: W,
+    found: Option<T>,
+    reply: oneshot::Sender<Result<U, InboxError>>,
+    weight: Weight,
+}
+
+impl<T, U, F: FnMut(&mut Turn<'_>) -> rusqlite::Result<T>, W> Job<T, U, F, W> {
+    /// A job and where its end will be told.
+    pub(super) fn new(
+        doing: &'static str,
+        weight: Weight,
+        work: F,
+        wrap: W,
+    ) -> (Self, oneshot::Receiver<Result<U, InboxError>>) {
+        let (reply, end) = oneshot::channel();
+        (Self { doing, work, wrap, found: None, reply, weight }, end)
+    }
+}
+
+impl<T, U, F, W> Work for Job<T, U, F, W>
+where
+    T: Send,
+    U: Send,
+    F: FnMut(&mut Turn<'_>) -> rusqlite::Result<T> + Send,
+    W: FnOnce(T) -> U + Send,
+{
+    fn apply(&mut self, turn: &mut Turn<'_>) -> rusqlite::Result<()> {
+        self.found = Some((self.work)(turn)?);
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.weight.bytes
+    }
+
+    fn doing(&self) -> &'static str {
+        self.doing
+    }
+
+    fn answer(self: Box<Self>, end: Result<(), InboxError>) {
+        let Self { wrap, found, reply, weight, .. } = *self;
+        drop(weight);
+        let end = end.and_then(|()| found.ok_or(InboxError::Closed)).map(wrap);
+        // Whoever asked may have gone; what was done stays done.
+        let _ = reply.send(end);
+    }
+}
+
+/// What a record weighs while it waits for the writer; so that a queue of large bodies is bounded too.
+#[derive(Debug)]
+pub(super) struct Weight {
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Weight {
+    /// Puts a record on the scales; none when too much lies there already. One record may always wait alone.
+    pub(super) fn of(bytes: usize, all: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
+        let before = all.fetch_add(bytes, Ordering::Relaxed);
+        let weight = Self { bytes, all: Arc::clone(all) };
+        (before == 0 || before.saturating_add(bytes) <= limit).then_some(weight)
+    }
+}
+
+impl Drop for Weight {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The writer, ready to run on its own thread.
+pub(super) struct Writer {
+    /// Its connection.
+    pub(super) conn: Connection,
+    /// What waits.
+    pub(super) queue: mpsc::Receiver<Message>,
+    /// How many records share a commit at most.
+    pub(super) batch: usize,
+    /// Leases that nobody took.
+    pub(super) returned: Returned,
+    /// What others may know of it.
+    pub(super) shared: Arc<Shared>,
+    /// What the checkpointer is told.
+    pub(super) pace: Arc<Pace>,
+    /// The lock on the file; free when the writer has ended.
+    pub(super) lock: File,
+}
+
+/// What the writer is sent.
+pub(super) enum Message {
+    /// Do this.
+    Work(Box<dyn Work>),
+    /// Look for returned leases.
+    Look,
+    /// Finish what was handed in, and end.
+    Close,
+}
+
+/// Why a group or a record failed.
+#[derive(Debug, PartialEq)]
+enum Fault {
+    NoSpace,
+    Record(String),
+    Engine(String),
+    /// Nothing can be trusted any more.
+    Fatal(String),
+}
+
+impl Fault {
+    fn of(error: &rusqlite::Error, committing: bool) -> Self {
+        let cause = error.to_string();
+        let rusqlite::Error::SqliteFailure(code, _) = error else {
+            return match error {
+                rusqlite::Error::ToSqlConversionFailure(_) | rusqlite::Error::NulError(_) => Self::Record(cause),
+                _ => Self::Engine(cause),
+            };
+        };
+        match (code.code, code.extended_code) {
+            // The shared index of the log lives on the same disk.
+            (ErrorCode::DiskFull, _) | (_, ffi::SQLITE_IOERR_SHMSIZE) => Self::NoSpace,
+            (_, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) => Self::Fatal(cause),
+            (ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _) if committing => {
+                Self::Fatal(cause)
+            }
+            (ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch, _) => Self::Record(cause),
+            _ => Self::Engine(cause),
+        }
+    }
+
+    fn told(&self, doing: &'static str) -> InboxError {
+        match self {
+            Self::NoSpace => InboxError::NoSpace,
+            Self::Record(cause) => InboxError::Record(cause.clone()),
+            Self::Engine(cause) => InboxError::Engine { doing, cause: cause.clone() },
+            Self::Fatal(_) => InboxError::Closed,
+        }
+    }
+
+    /// The same fault for each of a group that failed as one; none of them is to blame, so no `Record` among them.
+    fn for_all(&self) -> Self {
+        match self {
+            Self::NoSpace => Self::NoSpace,
+            Self::Record(cause) | Self::Engine(cause) => Self::Engine(cause.clone()),
+            Self::Fatal(cause) => Self::Fatal(cause.clone()),
+        }
+    }
+}
+
+impl Writer {
+    /// Works until it is told to close, everybody who could send is gone, or a sync failed.
+    pub(super) fn run(mut self) {
+        let _end = End { shared: Arc::clone(&self.shared), pace: Arc::clone(&self.pace) };
+        let mut group: Vec<Box<dyn Work>> = Vec::with_capacity(self.batch);
+        while let Some(first) = self.queue.blocking_recv() {
+            let mut bytes = self.take(first, &mut group);
+            while group.len() < self.batch && bytes < BATCH_BYTES {
+                let Ok(next) = self.queue.try_recv() else { break };
+                bytes = bytes.saturating_add(self.take(next, &mut group));
+            }
+            group.extend(self.returned.work());
+            if self.shared.failure().is_some() {
+                break;
+            }
+            if !group.is_empty() {
+                self.turn(&mut group);
+            }
+            if self.shared.failure().is_some() {
+                break;
+            }
+            checkpoint::restart_when_large(&self.conn, &self.pace);
+        }
+        self.queue.close();
+        while let Ok(message) = self.queue.try_recv() {
+            if let Message::Work(work) = message {
+                group.push(work);
+            }
+        }
+        for work in group.drain(..) {
+            work.answer(Err(InboxError::Closed));
+        }
+        if self.shared.failure().is_none() {
+            // Nothing hangs on it: what is left in the log is read at the next start.
+            let _ = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        }
+        drop(self.conn);
+        drop(self.lock);
+    }
+
+    fn take(&mut self, message: Message, group: &mut Vec<Box<dyn Work>>) -> usize {
+        match message {
+            Message::Work(work) => {
+                let bytes = work.bytes();
+                group.push(work);
+                bytes
+            }
+            Message::Look => 0,
+            Message::Close => {
+                // What was handed in before still comes out of the queue; then it ends by itself.
+                self.queue.close();
+                0
+            }
+        }
+    }
+
+    /// Does a group in one transaction, and tells everybody in it how it ended.
+    fn turn(&mut self, group: &mut Vec<Box<dyn Work>>) {
+        let before = self.conn.total_changes();
+        let (ends, news) = match self.together(group) {
+            Ok(news) => (None, news),
+            Err(Fault::Record(_) | Fault::Engine(_)) => {
+                let (ends, news) = self.one_by_one(group);
+                (Some(ends), news)
+            }
+            Err(fault) => (Some(group.iter().map(|_| Err(fault.for_all())).collect()), false),
+        };
+        let wrote = self.conn.total_changes() != before;
+        self.take_note(ends.as_deref(), wrote);
+        match ends {
+            None => group.drain(..).for_each(|work| work.answer(Ok(()))),
+            Some(ends) => {
+                for (work, end) in group.drain(..).zip(ends) {
+                    let doing = work.doing();
+                    work.answer(end.map_err(|fault| fault.told(doing)));
+                }
+            }
+        }
+        if news {
+            self.shared.news.notify_one();
+        }
+        // After a failure too: a checkpoint may be what makes room in the log.
+        if wrote || self.shared.troubled().is_some() {
+            self.pace.written();
+        }
+    }
+
+    /// Everything or nothing. Ok: committed, and whether there is news.
+    fn together(&self, group: &mut [Box<dyn Work>]) -> Result<bool, Fault> {
+        let mut turn = self.begin().map_err(|error| Fault::of(&error, false))?;
+        let done = group.iter_mut().try_for_each(|work| work.apply(&mut turn)).and_then(|()| turn.write_counts());
+        if let Err(error) = done {
+            self.roll_back();
+            return Err(Fault::of(&error, false));
+        }
+        self.commit()?;
+        Ok(turn.news)
+    }
+
+    /// Each for itself, still in one transaction.
+    fn one_by_one(&self, group: &mut [Box<dyn Work>]) -> (Vec<Result<(), Fault>>, bool) {
+        let mut turn = match self.begin() {
+            Ok(turn) => turn,
+            Err(error) => {
+                let fault = Fault::of(&error, false);
+                return (group.iter().map(|_| Err(fault.for_all())).collect(), false);
+            }
+        };
+        let mut ends = Vec::with_capacity(group.len());
+        for work in group.iter_mut() {
+            let counts = turn.counts.clone();
+            let end = self.conn.execute_batch("SAVEPOINT one").and_then(|()| work.apply(&mut turn));
+            let undo = if end.is_ok() { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
+            let undone = self.conn.execute_batch(undo);
+            if end.is_err() {
+                turn.counts = counts;
+            }
+            // Some faults take the whole transaction with them, and the savepoint too.
+            if let Err(error) = undone {
+                let fault = Fault::of(end.as_ref().err().unwrap_or(&error), false);
+                self.roll_back();
+                return (group.iter().map(|_| Err(fault.for_all())).collect(), false);
+            }
+            ends.push(end.map_err(|error| Fault::of(&error, false)));
+        }
+        let done = turn.write_counts().map_err(|error| Fault::of(&error, false)).and_then(|()| self.commit());
+        match done {
+            Ok(()) => (ends, turn.news),
+            Err(fault) => {
+                self.roll_back();
+                (group.iter().map(|_| Err(fault.for_all())).collect(), false)
+            }
+        }
+    }
+
+    fn begin(&self) -> rusqlite::Result<Turn<'_>> {
+        self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(Turn { conn: &self.conn, counts: BTreeMap::new(), news: false })
+    }
+
+    fn commit(&self) -> Result<(), Fault> {
+        let done = self.conn.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
+        done.map(|_| ()).map_err(|error| {
+            self.roll_back();
+            Fault::of(&error, true)
+        })
+    }
+
+    fn roll_back(&self) {
+        if !self.conn.is_autocommit()
+            && let Err(error) = self.conn.execute_batch("ROLLBACK")
+        {
+            self.shared.fail(format!("a failed transaction could not be undone: {error}"));
+        }
+    }
+
+    /// Remembers whether it can write, for the readiness probe; says it once in the log.
+    fn take_note(&self, ends: Option<&[Result<(), Fault>]>, wrote: bool) {
+        let fault = ends.into_iter().flatten().find_map(|end| match end {
+            Err(Fault::Record(_)) | Ok(()) => None,
+            Err(fault) => Some(fault),
+        });
+        match fault {
+            Some(Fault::Fatal(cause)) => self.shared.fail(cause.clone()),
+            Some(fault) => self.shared.trouble(fault.told("write")),
+            None if wrote => self.shared.recovered(),
+            None => {}
+        }
+    }
+}
+
+/// Says how the thread ended, however it ended.
+struct End {
+    shared: Arc<Shared>,
+    pace: Arc<Pace>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.fail("the writer panicked".into());
+        }
+        self.pace.stop();
+        self.shared.closed();
+    }
+}
+
+/// A lock whose holder cannot have left it half changed.
+pub(super) fn held<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
