@@ -10,17 +10,17 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clap::Args;
-use http::{HeaderName, HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::{Ended, answer, stop_signal};
 use crate::app::{App, Listeners};
-use crate::config::{Config, Problems, Secret};
-use crate::model::{Clock, Timestamp};
+use crate::config::{Config, Problems};
+use crate::model::{Clock, Received, RequestId, Timestamp};
 use crate::net::Client;
-use crate::source::{Source, Sources, Unsigned};
+use crate::source::{Source, Sources};
 use crate::stub::{self, Stub, StubOptions};
 use crate::telemetry::log;
 
@@ -282,27 +282,25 @@ impl Visitor {
     /// Signs a sample as its provider would, and posts it.
     async fn send(&self, sample: &Sample, sources: &[Arc<Source>]) -> anyhow::Result<(u16, Value)> {
         let source = sources.iter().find(|source| source.config.name == sample.source).context("the demo knows its sources")?;
-        let wrong = Secret::new("wrong", "somebody-elses-secret");
-        let secret = match sample.flaw {
-            Flaw::Forged => &wrong,
-            _ => &source.config.secrets.first().context("the demo's sources have secrets")?.value,
-        };
         let target = format!("/hooks/{}", sample.source);
-        let mut headers = http::HeaderMap::new();
-        headers.insert("content-type", HeaderValue::from_static("application/json"));
-        for (name, value) in sample.headers {
-            headers.insert(HeaderName::try_from(*name)?, HeaderValue::from_static(value));
-        }
-        let unsigned = Unsigned {
+        let body = Bytes::from_static(sample.body.as_bytes());
+        let mut received = Received {
+            id: RequestId::new(),
+            at: now(),
             method: Method::POST,
             url: format!("https://hooks.example.com{target}"),
             target: target.clone(),
-            headers,
-            body: Bytes::from_static(sample.body.as_bytes()),
+            headers: HeaderMap::new(),
+            body: if sample.flaw == Flaw::Forged { Bytes::from_static(b"something else") } else { body.clone() },
+            peer: self.public.ip(),
         };
-        let signed = source.scheme.sign(secret, &unsigned, now())?;
-        let mut request = Request::post(format!("http://{}{target}", self.public)).body(unsigned.body)?;
-        *request.headers_mut() = unsigned.headers;
+        received.headers.insert("content-type", HeaderValue::from_static("application/json"));
+        for (name, value) in sample.headers {
+            received.headers.insert(HeaderName::try_from(*name)?, HeaderValue::from_static(value));
+        }
+        let signed = source.scheme.sign(0, &received, now()).map_err(anyhow::Error::msg)?;
+        let mut request = Request::post(format!("http://{}{target}", self.public)).body(body)?;
+        *request.headers_mut() = received.headers;
         for (name, value) in signed {
             request.headers_mut().insert(name, value);
         }

@@ -30,6 +30,7 @@ pub(super) struct Lease {
     lane: Uuid,
     fence: i64,
     attempt: u32,
+    strikes: u32,
     doubt: Option<Timestamp>,
     at: Timestamp,
 }
@@ -38,24 +39,25 @@ pub(super) struct Lease {
 pub(super) fn lease(turn: &mut Turn<'_>, limit: usize, now: Timestamp) -> rusqlite::Result<Vec<Lease>> {
     let mut leases = Vec::new();
     for lane in due_lanes(turn, limit, now)? {
-        let Some((key, event, attempts, doubt, source)) = head(turn, lane)? else {
+        let Some(Head { key, event, attempts, strikes, doubt, source }) = head(turn, lane)? else {
             // A lane without work; it should not be there, and does no harm when it is gone.
             turn.conn.prepare_cached("DELETE FROM lane WHERE lane = ?1")?.execute([lane.as_bytes()])?;
             continue;
         };
-        let attempt = attempts.saturating_add(1);
+        let (attempt, strikes) = (attempts.saturating_add(1), strikes.saturating_add(1));
         turn.conn
             .prepare_cached(
-                "UPDATE delivery SET state = 'leased', attempts = ?2, doubt = coalesce(doubt, ?3) WHERE key = ?1",
+                "UPDATE delivery SET state = 'leased', attempts = ?2, strikes = ?3, doubt = coalesce(doubt, ?4)
+                 WHERE key = ?1",
             )?
-            .execute((key, attempt, now.millis()))?;
+            .execute((key, attempt, strikes, now.millis()))?;
         let fence = turn
             .conn
             .prepare_cached("UPDATE lane SET delivery = ?2, fence = fence + 1 WHERE lane = ?1 RETURNING fence")?
             .query_row((lane.as_bytes(), key), |row| row.get(0))?;
         turn.count(&source, State::Pending, -1);
         turn.count(&source, State::Leased, 1);
-        leases.push(Lease { key, event, lane, fence, attempt, doubt, at: now });
+        leases.push(Lease { key, event, lane, fence, attempt, strikes, doubt, at: now });
     }
     Ok(leases)
 }
@@ -70,18 +72,32 @@ fn due_lanes(turn: &Turn<'_>, limit: usize, now: Timestamp) -> rusqlite::Result<
         .collect()
 }
 
-type Head = (i64, i64, u32, Option<Timestamp>, String);
+/// A lane's first pending delivery.
+struct Head {
+    key: i64,
+    event: i64,
+    attempts: u32,
+    strikes: u32,
+    doubt: Option<Timestamp>,
+    source: String,
+}
 
 fn head(turn: &Turn<'_>, lane: Uuid) -> rusqlite::Result<Option<Head>> {
     turn.conn
         .prepare_cached(
-            "SELECT d.key, d.event, d.attempts, d.doubt, e.source
+            "SELECT d.key, d.event, d.attempts, d.strikes, d.doubt, e.source
              FROM delivery AS d INDEXED BY delivery_lane JOIN event AS e ON e.seq = d.event
              WHERE d.lane = ?1 AND d.state = 'pending' ORDER BY d.key LIMIT 1",
         )?
         .query_row([lane.as_bytes()], |row| {
-            let doubt: Option<i64> = row.get(3)?;
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, doubt.map(Timestamp::from_millis), row.get(4)?))
+            Ok(Head {
+                key: row.get(0)?,
+                event: row.get(1)?,
+                attempts: row.get(2)?,
+                strikes: row.get(3)?,
+                doubt: row.get::<_, Option<i64>>(4)?.map(Timestamp::from_millis),
+                source: row.get(5)?,
+            })
         })
         .optional()
 }
@@ -170,6 +186,7 @@ fn read(conn: &Connection, lease: &Lease) -> rusqlite::Result<Result<Claimed, St
                 destination,
                 upstream_id: row.get(2)?,
                 attempt: lease.attempt,
+                strikes: lease.strikes,
                 doubt: lease.doubt,
                 source: row.get(4)?,
                 event_type: row.get(5)?,

@@ -27,12 +27,12 @@ pub(super) fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> rusqlite::
             hold(turn, *key)?;
             (State::Unknown, None)
         }
-        Next::Retry { at, doubt } => {
-            retry(turn, *key, 0, *doubt)?;
+        Next::Retry { at, doubt, counted } => {
+            retry(turn, *key, if *counted { Back::Nothing } else { Back::Strike }, *doubt)?;
             (State::Pending, Some(*at))
         }
         Next::Released { doubt } => {
-            retry(turn, *key, 1, *doubt)?;
+            retry(turn, *key, Back::Try, *doubt)?;
             (State::Pending, None)
         }
     };
@@ -52,7 +52,7 @@ pub(super) fn give_back(
     doubt: Option<Timestamp>,
 ) -> rusqlite::Result<()> {
     let Some(source) = leased(turn, lane, fence, key)? else { return Ok(()) };
-    retry(turn, key, 1, doubt)?;
+    retry(turn, key, Back::Try, doubt)?;
     free_lane(turn, lane, None)?;
     turn.count(&source, State::Leased, -1);
     turn.count(&source, State::Pending, 1);
@@ -125,12 +125,28 @@ fn hold(turn: &Turn<'_>, key: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn retry(turn: &Turn<'_>, key: i64, uncounted: u32, doubt: Option<Timestamp>) -> rusqlite::Result<()> {
+/// What a delivery that goes back to its lane gets back.
+#[derive(Clone, Copy)]
+enum Back {
+    Nothing,
+    /// The try does not count against it.
+    Strike,
+    /// There was no try.
+    Try,
+}
+
+fn retry(turn: &Turn<'_>, key: i64, back: Back, doubt: Option<Timestamp>) -> rusqlite::Result<()> {
+    let (attempts, strikes) = match back {
+        Back::Nothing => (0, 0),
+        Back::Strike => (0, 1),
+        Back::Try => (1, 1),
+    };
     turn.conn
         .prepare_cached(
-            "UPDATE delivery SET state = 'pending', attempts = max(attempts - ?2, 0), doubt = ?3 WHERE key = ?1",
+            "UPDATE delivery SET state = 'pending', attempts = max(attempts - ?2, 0),
+                    strikes = max(strikes - ?3, 0), doubt = ?4 WHERE key = ?1",
         )?
-        .execute((key, uncounted, doubt.map(Timestamp::millis)))?;
+        .execute((key, attempts, strikes, doubt.map(Timestamp::millis)))?;
     Ok(())
 }
 

@@ -43,6 +43,7 @@ CREATE TABLE delivery (
     turns              INTEGER NOT NULL,
     state              TEXT    NOT NULL,
     attempts           INTEGER NOT NULL DEFAULT 0,
+    strikes            INTEGER NOT NULL DEFAULT 0,
     doubt              INTEGER,
     answer_status      TEXT,
     answer_finished_at TEXT,
