@@ -269,7 +269,7 @@ impl Signed {
                 "let the sender send without compression, or sign what it sends",
             );
         }
-        let contents: Option<Vec<Template>> = written.iter().map(|text| Template::compile(text, setup)).collect();
+        let contents = Template::compile_all(&written, setup);
         let equal = equalities(section, setup);
         let each = Each::read(section);
         let algorithms: Vec<Algorithm> = match (&algorithm, keyed) {
@@ -342,7 +342,7 @@ fn equalities(section: &Section<'_>, setup: &Setup<'_>) -> Option<Vec<(Template,
         wrong(&node.place);
         return None;
     };
-    let mut all = Vec::with_capacity(pairs.len());
+    let mut all = Some(Vec::with_capacity(pairs.len()));
     for pair in pairs {
         let texts: Vec<Located<String>> = match &pair.value {
             Toml::List(sides) => sides
@@ -356,11 +356,16 @@ fn equalities(section: &Section<'_>, setup: &Setup<'_>) -> Option<Vec<(Template,
         };
         let [a, b] = texts.as_slice() else {
             wrong(&pair.place);
-            return None;
+            all = None;
+            continue;
         };
-        all.push((Template::compile(a, setup)?, Template::compile(b, setup)?));
+        let sides = Template::compile(a, setup).zip(Template::compile(b, setup));
+        all = all.zip(sides).map(|(mut all, sides)| {
+            all.push(sides);
+            all
+        });
     }
-    Some(all)
+    all
 }
 
 impl Choice {

@@ -51,20 +51,17 @@ impl Places {
                 "say where the signature stands, for example \"header:X-Signature\"",
             );
         }
-        let mut list = Vec::with_capacity(written.len());
-        for text in &written {
-            match text.strip_prefix("header:").and_then(|name| name.strip_suffix('*')) {
-                Some(name) if !name.is_empty() => list.push(Spot::Numbered(name.to_ascii_lowercase())),
-                _ => list.push(Spot::Field(Field::parse(text, problems)?)),
-            }
-        }
-        let prefix = match section.text("prefix") {
-            Some(text) => fixed(&text, setup)?,
-            None => String::new(),
-        };
+        let spots: Vec<Option<Spot>> = written
+            .iter()
+            .map(|text| match text.strip_prefix("header:").and_then(|name| name.strip_suffix('*')) {
+                Some(name) if !name.is_empty() => Some(Spot::Numbered(name.to_ascii_lowercase())),
+                _ => Field::parse(text, problems).map(Spot::Field),
+            })
+            .collect();
+        let prefix = section.text("prefix").map_or_else(|| Some(String::new()), |text| fixed(&text, setup));
         let unwrap = match section.text("unwrap") {
             Some(text) => match text.strip_prefix("base64-json:") {
-                Some(member) if !member.is_empty() => Some(steps(member)),
+                Some(member) if !member.is_empty() => Some(Some(steps(member))),
                 _ => {
                     problems.error_hint(
                         &text.place,
@@ -74,9 +71,11 @@ impl Places {
                     None
                 }
             },
-            None => None,
+            None => Some(None),
         };
         let repeated = section.bool("repeated").is_some_and(|yes| yes.value);
+        let list: Vec<Spot> = spots.into_iter().collect::<Option<_>>()?;
+        let (prefix, unwrap) = (prefix?, unwrap?);
         (!list.is_empty()).then_some(Self { list, prefix, repeated, unwrap })
     }
 
@@ -225,16 +224,17 @@ impl Grammar {
         let encoding = section.one_of("encoding", &Encoding::WORDS).map_or(Encoding::Hex, |word| word.value);
         let (group, split, pair) = (separator("group"), separator("split"), separator("pair"));
         let written = section.texts("select").unwrap_or_default();
-        let select: Option<Vec<String>> = written.iter().map(|text| fixed(text, setup)).collect();
+        let select: Vec<Option<String>> = written.iter().map(|text| fixed(text, setup)).collect();
         let positional = section.texts("positional").unwrap_or_default().into_iter().map(|text| text.value).collect();
-        if pair.is_some() != !written.is_empty() {
+        if pair.is_some() == written.is_empty() {
             section.problems().error_hint(
                 section.place(),
                 format!("{} has only one of pair and select", section.name()),
                 "pair parts the key of an entry from its value, select names the key of the signatures",
             );
         }
-        Some(Self { places: places?, encoding, split, pair, select: select?, positional, group })
+        let select = select.into_iter().collect::<Option<_>>()?;
+        Some(Self { places: places?, encoding, split, pair, select, positional, group })
     }
 
     /// Whether other keys can stand beside the signatures.

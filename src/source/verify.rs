@@ -182,9 +182,10 @@ impl Choice {
             Self::Listed(from, map) => (from, map),
         };
         let word = context.text(from).map_err(missing)?.ok_or_else(|| missing(format!("{from} is missing")))?;
-        map.iter().find(|(text, _)| text.as_bytes() == &*word).map(|(_, algorithm)| *algorithm).ok_or_else(|| {
-            (OriginFault::MalformedSignature, format!("{from} names an algorithm that is not allowed"))
-        })
+        map.iter()
+            .find(|(text, _)| text.as_bytes() == &*word)
+            .map(|(_, algorithm)| *algorithm)
+            .ok_or_else(|| (OriginFault::MalformedSignature, format!("{from} names an algorithm that is not allowed")))
     }
 }
 
