@@ -252,6 +252,12 @@ impl Template {
         any(&self.0, is)
     }
 
+    /// Whether the secret is always part of it.
+    pub(super) fn holds_secret(&self) -> bool {
+        let is = |value: &Value| *value == Value::Secret;
+        self.0.iter().any(|part| !matches!(part, Part::Section(_)) && any(std::slice::from_ref(part), &is))
+    }
+
     /// Whether it always holds the whole body, as it is or by a digest.
     pub(super) fn holds_body(&self) -> bool {
         self.0.iter().any(|part| match part {

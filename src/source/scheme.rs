@@ -116,6 +116,11 @@ impl Scheme {
                 merged.has(key);
             }
             let way = Way::read(&merged, &setup, given);
+            if let (Some(Way::Open), false) = (&way, matches!(base, Some(Way::Open))) {
+                let what = "a variant that checks nothing would let in whoever chooses it";
+                given.problems.error(merged.place(), what);
+                variants = None;
+            }
             variants = variants.zip(when.zip(way)).map(|(mut all, variant)| {
                 all.push(variant);
                 all
@@ -285,7 +290,7 @@ impl Signed {
             problems.error(place, what);
         };
         for (template, text) in contents.iter().zip(&written) {
-            if !keyed && !template.any(&|value| *value == Value::Secret) {
+            if !keyed && !template.holds_secret() {
                 fault(&text.place, "a plain digest without {secret} in its text can be made by anybody");
             }
             if stamp.is_none() && template.any(&|value| *value == Value::Ts) {

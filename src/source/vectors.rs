@@ -446,6 +446,8 @@ fn everything_that_is_wrong_with_a_section_comes_at_once() {
         ("signature = 'header:x'\ntimestamp = { from = 'signature:t' }", "neither pair nor positional"),
         ("signature = 'header:x'\nsecret_encoding = 'base64'", "is not base64"),
         ("signature = 'header:x'\nsigned_content = '{config:x}'", "not declared"),
+        ("scheme = 'hash'\nsignature = 'header:x'\nsigned_content = '[{secret}{header:y}]{body}'", "without {secret}"),
+        ("signature = 'header:x'\n[[variant]]\nwhen = 'query:open'\nscheme = 'none'", "whoever chooses it"),
         ("scheme = 'basic'", "name and password"),
         ("scheme = 'token'", "signature is missing"),
         ("signature = 'header:x'\nsigned_content = '{body'", "without }"),

@@ -84,7 +84,7 @@ impl Signed {
     ) -> Result<&'s Key, Fault> {
         let groups = self.grammar.find(request, item)?;
         let mut fault = None;
-        for group in &groups {
+        for group in groups.iter().filter(|group| !group.candidates.is_empty()) {
             let mut context = Context { request, item, fields: &group.fields, ts: None, key: None };
             let ts = match &self.stamp {
                 Some(stamp) => match context.text(&stamp.from).map_err(missing)?.filter(|ts| !ts.is_empty()) {
