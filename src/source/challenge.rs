@@ -65,7 +65,9 @@ impl Challenge {
     pub(super) fn compile(table: &Table, name: &str, setup: &Setup<'_>, given: &Given<'_>) -> Option<Self> {
         let problems = given.problems;
         let section = Section::new(table, name, problems);
+        let mut whole = true;
         if let Some(node) = section.node("store_secret") {
+            whole = false;
             problems.error_hint(
                 &node.place,
                 "a handshake that delivers the secret is not supported yet by this version",
@@ -86,10 +88,10 @@ impl Challenge {
                     let what = format!("{} must be GET, HEAD, OPTIONS or POST", section.path("method"));
                     problems.error(&word.place, what);
                 }
-                Some(method?)
+                whole &= method.is_some();
+                method
             }
         };
-        let mut whole = true;
         let mut when = Vec::new();
         for (field, text) in section.text_table("when").unwrap_or_default() {
             let want = match text.value.as_str() {
@@ -102,10 +104,10 @@ impl Challenge {
                 None => whole = false,
             }
         }
-        if when.is_empty() && method.as_ref().is_none_or(|method| method == Method::POST) {
+        if whole && when.is_empty() && method.as_ref().is_none_or(|method| method == Method::POST) {
             let what = format!("{} would answer every request", section.name());
             problems.error_hint(section.place(), what, "say which with when = { … } or a method");
-            return None;
+            whole = false;
         }
         let mut require = Vec::new();
         for (field, text) in section.text_table("require").unwrap_or_default() {

@@ -195,7 +195,8 @@ impl Template {
         match reader.template(&written.value) {
             Ok(parts) => {
                 let template = Self(parts);
-                if !setup.has_public_url && template.any(&|v| matches!(v, Value::Url | Value::UrlBase | Value::UrlWithPort))
+                if !setup.has_public_url
+                    && template.any(&|v| matches!(v, Value::Url | Value::UrlBase | Value::UrlWithPort))
                 {
                     setup.problems.error_hint(
                         setup.source,
@@ -213,6 +214,15 @@ impl Template {
             // Reported where it was found.
             Err(None) => None,
         }
+    }
+
+    /// Compiles a list; every one of them is looked at, so that all problems come at once.
+    pub(super) fn compile_all<'t>(
+        written: impl IntoIterator<Item = &'t Located<String>>,
+        setup: &Setup<'_>,
+    ) -> Option<Vec<Self>> {
+        let all: Vec<Option<Self>> = written.into_iter().map(|text| Self::compile(text, setup)).collect();
+        all.into_iter().collect()
     }
 
     /// Feeds the bytes, part by part. An error names what is absent or unreadable.
@@ -240,6 +250,12 @@ impl Template {
     /// Whether some value in it is asked for by `is`.
     pub(super) fn any(&self, is: &dyn Fn(&Value) -> bool) -> bool {
         any(&self.0, is)
+    }
+
+    /// Whether the secret is always part of it.
+    pub(super) fn holds_secret(&self) -> bool {
+        let is = |value: &Value| *value == Value::Secret;
+        self.0.iter().any(|part| !matches!(part, Part::Section(_)) && any(std::slice::from_ref(part), &is))
     }
 
     /// Whether it always holds the whole body, as it is or by a digest.
@@ -398,11 +414,16 @@ impl Reader<'_> {
                 "]" if section.is_some() => {
                     let of = section.take().unwrap_or_default();
                     if !any(&of, &|_| true) {
-                        return Err(Some(format!("\"{}\" has a [section] with nothing that could be absent", show(text))));
+                        return Err(Some(format!(
+                            "\"{}\" has a [section] with nothing that could be absent",
+                            show(text)
+                        )));
                     }
                     parts.push(Part::Section(of));
                 }
-                mark => return Err(Some(format!("\"{}\" has a {mark} too many; write it twice to mean it", show(text)))),
+                mark => {
+                    return Err(Some(format!("\"{}\" has a {mark} too many; write it twice to mean it", show(text))));
+                }
             }
         }
         if section.is_some() {
@@ -436,7 +457,11 @@ impl Reader<'_> {
                             || format!("known are {}", FILTERS.map(|(known, _)| known).join(", ")),
                             |near| format!("did you mean {near}?"),
                         );
-                        self.setup.problems.error_hint(self.place, format!("no filter is called \"{}\"", show(word)), hint);
+                        self.setup.problems.error_hint(
+                            self.place,
+                            format!("no filter is called \"{}\"", show(word)),
+                            hint,
+                        );
                         return Err(None);
                     }
                 }

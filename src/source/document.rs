@@ -53,6 +53,11 @@ impl Json {
 /// By this key the parser hands over a number with its digits.
 const NUMBER: &str = "$serde_json::private::Number";
 
+fn is_number(text: &str) -> bool {
+    text.starts_with(|c: char| c == '-' || c.is_ascii_digit())
+        && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'+' | b'.' | b'e' | b'E'))
+}
+
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Reader;
@@ -97,7 +102,9 @@ impl<'de> Deserialize<'de> for Json {
                     }
                 }
                 match entries.get(NUMBER) {
-                    Some(Json::Text(digits)) if entries.len() == 1 => Ok(Json::Number(digits.clone())),
+                    Some(Json::Text(digits)) if entries.len() == 1 && is_number(digits) => {
+                        Ok(Json::Number(digits.clone()))
+                    }
                     _ => Ok(Json::Object(entries)),
                 }
             }

@@ -13,8 +13,7 @@ use crate::model::Received;
 const MASK: &str = "***";
 
 /// Names in queries behind which people put keys.
-const SECRETIVE: [&str; 8] =
-    ["x-api-key", "api_key", "apikey", "token", "access_token", "key", "secret", "signature"];
+const SECRETIVE: [&str; 8] = ["x-api-key", "api_key", "apikey", "token", "access_token", "key", "secret", "signature"];
 
 /// Headers that are not kept at all.
 const DROPPED: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "x-api-key"];

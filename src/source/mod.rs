@@ -213,8 +213,20 @@ fn compile_challenges(tables: &[Table], verify: &Table, given: &Given<'_>) -> Op
 
 /// Secrets that stand in documentation, and so in everybody's hands.
 const WELL_KNOWN: [&str; 14] = [
-    "secret", "changeme", "change-me", "password", "your-secret", "your_secret", "yoursecret", "your-webhook-secret",
-    "my-secret", "mysecret", "webhook-secret", "webhooksecret", "supersecret", "test-secret",
+    "secret",
+    "changeme",
+    "change-me",
+    "password",
+    "your-secret",
+    "your_secret",
+    "yoursecret",
+    "your-webhook-secret",
+    "my-secret",
+    "mysecret",
+    "webhook-secret",
+    "webhooksecret",
+    "supersecret",
+    "test-secret",
 ];
 
 /// A secret that can be guessed is a problem; one that was written for trying out is only pointed at.

@@ -116,6 +116,11 @@ impl Scheme {
                 merged.has(key);
             }
             let way = Way::read(&merged, &setup, given);
+            if let (Some(Way::Open), false) = (&way, matches!(base, Some(Way::Open))) {
+                let what = "a variant that checks nothing would let in whoever chooses it";
+                given.problems.error(merged.place(), what);
+                variants = None;
+            }
             variants = variants.zip(when.zip(way)).map(|(mut all, variant)| {
                 all.push(variant);
                 all
@@ -269,7 +274,7 @@ impl Signed {
                 "let the sender send without compression, or sign what it sends",
             );
         }
-        let contents: Option<Vec<Template>> = written.iter().map(|text| Template::compile(text, setup)).collect();
+        let contents = Template::compile_all(&written, setup);
         let equal = equalities(section, setup);
         let each = Each::read(section);
         let algorithms: Vec<Algorithm> = match (&algorithm, keyed) {
@@ -285,7 +290,7 @@ impl Signed {
             problems.error(place, what);
         };
         for (template, text) in contents.iter().zip(&written) {
-            if !keyed && !template.any(&|value| *value == Value::Secret) {
+            if !keyed && !template.holds_secret() {
                 fault(&text.place, "a plain digest without {secret} in its text can be made by anybody");
             }
             if stamp.is_none() && template.any(&|value| *value == Value::Ts) {
@@ -342,7 +347,7 @@ fn equalities(section: &Section<'_>, setup: &Setup<'_>) -> Option<Vec<(Template,
         wrong(&node.place);
         return None;
     };
-    let mut all = Vec::with_capacity(pairs.len());
+    let mut all = Some(Vec::with_capacity(pairs.len()));
     for pair in pairs {
         let texts: Vec<Located<String>> = match &pair.value {
             Toml::List(sides) => sides
@@ -356,11 +361,16 @@ fn equalities(section: &Section<'_>, setup: &Setup<'_>) -> Option<Vec<(Template,
         };
         let [a, b] = texts.as_slice() else {
             wrong(&pair.place);
-            return None;
+            all = None;
+            continue;
         };
-        all.push((Template::compile(a, setup)?, Template::compile(b, setup)?));
+        let sides = Template::compile(a, setup).zip(Template::compile(b, setup));
+        all = all.zip(sides).map(|(mut all, sides)| {
+            all.push(sides);
+            all
+        });
     }
-    Some(all)
+    all
 }
 
 impl Choice {

@@ -3,6 +3,8 @@
 //! What does not decode is not a candidate, and unknown keys of a list are skipped, never fallen back on. At most
 //! [`MOST`] candidates are looked at: a request with more is refused before the first comparison.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -51,20 +53,17 @@ impl Places {
                 "say where the signature stands, for example \"header:X-Signature\"",
             );
         }
-        let mut list = Vec::with_capacity(written.len());
-        for text in &written {
-            match text.strip_prefix("header:").and_then(|name| name.strip_suffix('*')) {
-                Some(name) if !name.is_empty() => list.push(Spot::Numbered(name.to_ascii_lowercase())),
-                _ => list.push(Spot::Field(Field::parse(text, problems)?)),
-            }
-        }
-        let prefix = match section.text("prefix") {
-            Some(text) => fixed(&text, setup)?,
-            None => String::new(),
-        };
+        let spots: Vec<Option<Spot>> = written
+            .iter()
+            .map(|text| match text.strip_prefix("header:").and_then(|name| name.strip_suffix('*')) {
+                Some(name) if !name.is_empty() => Some(Spot::Numbered(name.to_ascii_lowercase())),
+                _ => Field::parse(text, problems).map(Spot::Field),
+            })
+            .collect();
+        let prefix = section.text("prefix").map_or_else(|| Some(String::new()), |text| fixed(&text, setup));
         let unwrap = match section.text("unwrap") {
             Some(text) => match text.strip_prefix("base64-json:") {
-                Some(member) if !member.is_empty() => Some(steps(member)),
+                Some(member) if !member.is_empty() => Some(Some(steps(member))),
                 _ => {
                     problems.error_hint(
                         &text.place,
@@ -74,21 +73,27 @@ impl Places {
                     None
                 }
             },
-            None => None,
+            None => Some(None),
         };
         let repeated = section.bool("repeated").is_some_and(|yes| yes.value);
+        let list: Vec<Spot> = spots.into_iter().collect::<Option<_>>()?;
+        let (prefix, unwrap) = (prefix?, unwrap?);
         (!list.is_empty()).then_some(Self { list, prefix, repeated, unwrap })
     }
 
     /// The texts that stand there, without the prefix, unwrapped.
-    pub(super) fn texts(&self, request: &Request<'_>, item: Option<&Json>) -> Result<Vec<Vec<u8>>, Fault> {
-        let mut raw: Vec<Vec<u8>> = Vec::new();
+    pub(super) fn texts<'q>(
+        &self,
+        request: &'q Request<'_>,
+        item: Option<&'q Json>,
+    ) -> Result<Vec<Cow<'q, [u8]>>, Fault> {
+        let mut raw: Vec<Cow<'q, [u8]>> = Vec::new();
         let mut header = |name: &http::HeaderName| {
             let lines: Vec<&[u8]> = request.header_lines(name).take(MOST + 1).collect();
             if lines.len() > 1 && !self.repeated {
                 return Err(malformed(format!("the header {name} stands there twice")));
             }
-            raw.extend(lines.into_iter().filter(|line| !line.is_empty()).map(<[u8]>::to_vec));
+            raw.extend(lines.into_iter().filter(|line| !line.is_empty()).map(Cow::Borrowed));
             Ok(())
         };
         let mut others = Vec::new();
@@ -97,7 +102,7 @@ impl Places {
                 Spot::Field(Field::Header(name)) => header(name)?,
                 Spot::Field(field) => {
                     let text = request.text(field, item).map_err(|cause| (OriginFault::MissingPart, cause))?;
-                    others.extend(text.filter(|text| !text.is_empty()).map(std::borrow::Cow::into_owned));
+                    others.extend(text.filter(|text| !text.is_empty()));
                 }
                 Spot::Numbered(start) => {
                     for name in request.received.headers.keys() {
@@ -116,20 +121,24 @@ impl Places {
         if raw.len() > MOST {
             return Err(too_many());
         }
-        let texts: Vec<Vec<u8>> = raw.iter().filter_map(|text| self.peel(text)).collect();
+        let texts: Vec<Cow<'q, [u8]>> = raw.into_iter().filter_map(|text| self.peel(text)).collect();
         if texts.is_empty() {
             return Err(malformed("the signature does not begin the way this provider's do".into()));
         }
         Ok(texts)
     }
 
-    fn peel(&self, text: &[u8]) -> Option<Vec<u8>> {
-        let text = text.strip_prefix(self.prefix.as_bytes())?;
+    fn peel<'t>(&self, text: Cow<'t, [u8]>) -> Option<Cow<'t, [u8]>> {
+        let prefix = self.prefix.as_bytes();
+        let text = match text {
+            Cow::Borrowed(text) => Cow::Borrowed(text.strip_prefix(prefix)?),
+            Cow::Owned(text) => Cow::Owned(text.strip_prefix(prefix)?.to_vec()),
+        };
         match &self.unwrap {
-            None => Some(text.to_vec()),
+            None => Some(text),
             Some(member) => {
-                let json = Json::parse(&BASE64_STANDARD.decode(text).ok()?).ok()?;
-                json.at(member)?.as_text().map(|text| text.as_bytes().to_vec())
+                let json = Json::parse(&BASE64_STANDARD.decode(&text).ok()?).ok()?;
+                json.at(member)?.as_text().map(|text| Cow::Owned(text.as_bytes().to_vec()))
             }
         }
     }
@@ -225,16 +234,17 @@ impl Grammar {
         let encoding = section.one_of("encoding", &Encoding::WORDS).map_or(Encoding::Hex, |word| word.value);
         let (group, split, pair) = (separator("group"), separator("split"), separator("pair"));
         let written = section.texts("select").unwrap_or_default();
-        let select: Option<Vec<String>> = written.iter().map(|text| fixed(text, setup)).collect();
+        let select: Vec<Option<String>> = written.iter().map(|text| fixed(text, setup)).collect();
         let positional = section.texts("positional").unwrap_or_default().into_iter().map(|text| text.value).collect();
-        if pair.is_some() != !written.is_empty() {
+        if pair.is_some() == written.is_empty() {
             section.problems().error_hint(
                 section.place(),
                 format!("{} has only one of pair and select", section.name()),
                 "pair parts the key of an entry from its value, select names the key of the signatures",
             );
         }
-        Some(Self { places: places?, encoding, split, pair, select: select?, positional, group })
+        let select = select.into_iter().collect::<Option<_>>()?;
+        Some(Self { places: places?, encoding, split, pair, select, positional, group })
     }
 
     /// Whether other keys can stand beside the signatures.
@@ -280,7 +290,14 @@ impl Grammar {
                         found.candidates.push(bytes);
                     }
                 }
-                all.push(found);
+                match all.last_mut() {
+                    // Without keys of their own they are signatures over the same text, which is digested once.
+                    Some(before) if !self.has_fields() => {
+                        let before: &mut Found = before;
+                        before.candidates.append(&mut found.candidates);
+                    }
+                    _ => all.push(found),
+                }
             }
         }
         match (seen, decoded) {

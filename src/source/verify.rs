@@ -84,7 +84,7 @@ impl Signed {
     ) -> Result<&'s Key, Fault> {
         let groups = self.grammar.find(request, item)?;
         let mut fault = None;
-        for group in &groups {
+        for group in groups.iter().filter(|group| !group.candidates.is_empty()) {
             let mut context = Context { request, item, fields: &group.fields, ts: None, key: None };
             let ts = match &self.stamp {
                 Some(stamp) => match context.text(&stamp.from).map_err(missing)?.filter(|ts| !ts.is_empty()) {
@@ -182,9 +182,10 @@ impl Choice {
             Self::Listed(from, map) => (from, map),
         };
         let word = context.text(from).map_err(missing)?.ok_or_else(|| missing(format!("{from} is missing")))?;
-        map.iter().find(|(text, _)| text.as_bytes() == &*word).map(|(_, algorithm)| *algorithm).ok_or_else(|| {
-            (OriginFault::MalformedSignature, format!("{from} names an algorithm that is not allowed"))
-        })
+        map.iter()
+            .find(|(text, _)| text.as_bytes() == &*word)
+            .map(|(_, algorithm)| *algorithm)
+            .ok_or_else(|| (OriginFault::MalformedSignature, format!("{from} names an algorithm that is not allowed")))
     }
 }
 
