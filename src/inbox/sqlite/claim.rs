@@ -281,11 +281,10 @@ impl Work for GiveBack {
     }
 
     fn answer(self: Box<Self>, end: Result<(), InboxError>) {
-        match end {
-            // Nobody else will free the lane, so it is tried until it goes. Without the bell: the next turn is soon
-            // enough, and a full disk is no reason to spin.
-            Err(InboxError::NoSpace | InboxError::Engine { .. }) => held(&self.returned.list).push(self.what),
-            Ok(()) | Err(_) => {}
+        // Nobody else will free the lane, so it is tried until it goes. Without the bell: the next turn is soon enough,
+        // and a full disk is no reason to spin.
+        if let Err(InboxError::NoSpace | InboxError::Engine { .. }) = end {
+            held(&self.returned.list).push(self.what);
         }
     }
 }

@@ -362,3 +362,145 @@ fn free_leases(conn: &Connection) -> rusqlite::Result<()> {
     }
     conn.execute_batch("COMMIT")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use futures_util::future::join_all;
+    use rusqlite::{Error, ffi};
+
+    use super::*;
+    use crate::model::{Params, Strength};
+
+    async fn opened() -> (tempfile::TempDir, SqliteInbox) {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteOptions { batch: 512, queue: 512 };
+        let inbox = SqliteInbox::open(&folder.path().join("inbox.db"), options).await.unwrap();
+        (folder, inbox)
+    }
+
+    fn event(bytes: usize) -> NewEvent {
+        NewEvent {
+            id: EventId::new(),
+            source: "s".into(),
+            dedup: None,
+            event_type: None,
+            received_at: Timestamp::from_millis(1),
+            strength: Strength::None,
+            secret: None,
+            filtered: None,
+            thread: None,
+            params: Params::default(),
+            request_line: "POST /hooks/s".into(),
+            headers: vec![],
+            body: vec![b'x'; bytes].into(),
+            deliveries: vec![],
+        }
+    }
+
+    fn failure(code: i32) -> Error {
+        Error::SqliteFailure(ffi::Error::new(code), None)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_record_that_cannot_be_kept_refuses_only_itself() {
+        let (_folder, inbox) = opened().await;
+        let poison = inbox.write("poison", |turn| {
+            turn.conn.execute("INSERT INTO probe VALUES (1, 1)", [])?;
+            turn.count("s", State::Dead, 1);
+            turn.conn.execute("INSERT INTO probe VALUES (2, 1)", [])
+        });
+        let good = join_all((0..50).map(|_| inbox.accept(event(10))));
+        let (poison, good) = tokio::join!(poison, good);
+        assert!(matches!(poison, Err(InboxError::Record(_))), "{poison:?}");
+        assert!(good.iter().all(|kept| matches!(kept, Ok(Accepted::New))));
+        assert!(inbox.counts().await.unwrap().is_empty(), "nothing of it stays");
+        let probes =
+            inbox.write("look", |turn| turn.conn.query_row("SELECT count(*) FROM probe", [], |r| r.get::<_, i64>(0)));
+        assert_eq!(probes.await.unwrap(), 0);
+        assert!(inbox.ready().await.is_ok());
+    }
+
+    /// F5
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_full_disk_refuses_and_is_forgotten_when_there_is_room() {
+        let (_folder, inbox) = opened().await;
+        let room = |pages: i64| {
+            inbox.write("make room", move |turn| {
+                turn.conn.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0)).and_then(|now| {
+                    turn.conn.query_row(&format!("PRAGMA max_page_count = {}", now + pages), [], |_| Ok(()))
+                })
+            })
+        };
+        room(2).await.unwrap();
+        assert!(matches!(inbox.accept(event(100_000)).await, Err(InboxError::NoSpace)));
+        assert!(inbox.shared.troubled().is_some());
+        room(1000).await.unwrap();
+        assert_eq!(inbox.accept(event(100_000)).await.unwrap(), Accepted::New);
+        assert!(inbox.shared.troubled().is_none());
+        assert_eq!(inbox.events(&EventFilter { limit: 9, ..EventFilter::default() }).await.unwrap().items.len(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_probe_tells_whether_it_can_write_again() {
+        let (_folder, inbox) = opened().await;
+        let refused = inbox.write("write", |_| Err::<(), _>(failure(ffi::SQLITE_READONLY))).await;
+        assert!(matches!(refused, Err(InboxError::Engine { doing: "write", .. })));
+        assert!(inbox.shared.troubled().is_some());
+        inbox.ready().await.unwrap();
+        assert!(inbox.shared.troubled().is_none());
+    }
+
+    /// F4
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_failed_sync_stops_it_for_good() {
+        let (folder, inbox) = opened().await;
+        inbox.accept(event(1)).await.unwrap();
+        let sync = inbox.write("sync", |_| Err::<(), _>(failure(ffi::SQLITE_IOERR_FSYNC))).await;
+        assert!(matches!(sync, Err(InboxError::Closed)), "{sync:?}");
+        let cause = inbox.failed().await;
+        assert!(cause.contains("I/O"), "{cause}");
+        assert!(matches!(inbox.ready().await, Err(InboxError::Closed)));
+        assert!(matches!(inbox.accept(event(1)).await, Err(InboxError::Closed)));
+        drop(inbox);
+        let options = SqliteOptions { batch: 1, queue: 1 };
+        let again = SqliteInbox::open(&folder.path().join("inbox.db"), options).await.unwrap();
+        assert_eq!(again.events(&EventFilter { limit: 9, ..EventFilter::default() }).await.unwrap().items.len(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_panic_in_the_writer_is_told_and_nobody_waits_for_ever() {
+        let (_folder, inbox) = opened().await;
+        let gone = inbox.write::<()>("panic", |_| panic!("on purpose")).await;
+        assert!(matches!(gone, Err(InboxError::Closed)));
+        assert!(inbox.failed().await.contains("panicked"));
+        assert!(matches!(inbox.accept(event(1)).await, Err(InboxError::Closed)));
+        inbox.close().await;
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn its_files_are_for_their_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let (folder, inbox) = opened().await;
+        inbox.accept(event(1)).await.unwrap();
+        let modes = fs::read_dir(folder.path()).unwrap().map(|file| {
+            let file = file.unwrap();
+            (file.file_name(), file.metadata().unwrap().permissions().mode() & 0o777)
+        });
+        for (name, mode) in modes {
+            assert_eq!(mode, 0o600, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_queue_of_large_bodies_is_bounded() {
+        let all = Arc::new(AtomicUsize::new(0));
+        let alone = Weight::of(QUEUE_BYTES * 2, &all, QUEUE_BYTES).unwrap();
+        assert!(Weight::of(1, &all, QUEUE_BYTES).is_none());
+        drop(alone);
+        assert!(Weight::of(1, &all, QUEUE_BYTES).is_some());
+        assert_eq!(all.load(Ordering::Relaxed), 0);
+    }
+}

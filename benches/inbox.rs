@@ -1,0 +1,164 @@
+//! How many events the inbox keeps a second on this disk, and what sharing commits is worth.
+//!
+//! `cargo bench --bench inbox`. Every figure comes from one run on one disk: the ratios say more than the figures.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program for a terminal")]
+
+use std::io::{Seek, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
+use sluicegate::inbox::{Answer, Inbox, Next, Settlement};
+use sluicegate::model::{
+    Attempt, Destination, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, Strength, Timestamp,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long each figure is measured.
+const SPAN: Duration = Duration::from_secs(3);
+
+fn main() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    println!("write 8 KiB + fdatasync   {:>8.0} /s", syncs(folder.path()));
+    println!();
+    println!("{:<26}{:>10}{:>10}{:>10}", "1 KB events", "acks/s", "p50 ms", "p99 ms");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let run = |senders, batch| {
+        let (rate, p50, p99) = runtime.block_on(accepts(folder.path(), senders, batch));
+        let shared = if batch == 1 { "one commit each" } else { "shared commits" };
+        println!("{:<26}{rate:>10.0}{p50:>10.2}{p99:>10.2}", format!("{senders:>3} senders, {shared}"));
+        rate
+    };
+    run(1, 512);
+    run(64, 512);
+    let shared = run(512, 512);
+    let single = run(512, 1);
+    println!();
+    println!("shared / one commit each  {:>8.1}", shared / single);
+    println!("claim + settle            {:>8.0} /s", runtime.block_on(deliveries(folder.path())));
+}
+
+fn syncs(folder: &Path) -> f64 {
+    let mut file = std::fs::File::create(folder.join("raw")).unwrap();
+    let page = [7_u8; 8192];
+    let (begun, mut count) = (Instant::now(), 0_u32);
+    while begun.elapsed() < Duration::from_secs(2) {
+        // Over the same megabyte again and again, as a log does once it has its length.
+        if count % 128 == 0 {
+            file.rewind().unwrap();
+        }
+        file.write_all(&page).unwrap();
+        file.sync_data().unwrap();
+        count += 1;
+    }
+    f64::from(count) / begun.elapsed().as_secs_f64()
+}
+
+async fn accepts(folder: &Path, senders: usize, batch: usize) -> (f64, f64, f64) {
+    let inbox = open(&folder.join(format!("{senders}-{batch}.db")), batch).await;
+    let begun = Instant::now();
+    let tasks: Vec<_> = (0..senders)
+        .map(|_| {
+            let inbox = Arc::clone(&inbox);
+            tokio::spawn(async move {
+                let mut times = Vec::new();
+                while begun.elapsed() < SPAN {
+                    let event = event();
+                    let sent = Instant::now();
+                    inbox.accept(event).await.unwrap();
+                    times.push(sent.elapsed());
+                }
+                times
+            })
+        })
+        .collect();
+    let mut times = Vec::new();
+    for task in tasks {
+        times.extend(task.await.unwrap());
+    }
+    let took = begun.elapsed();
+    inbox.close().await;
+    times.sort_unstable();
+    let share = |percent: usize| times[(times.len() - 1) * percent / 100].as_secs_f64() * 1000.0;
+    (times.len() as f64 / took.as_secs_f64(), share(50), share(99))
+}
+
+/// Goes through what the run at 512 senders left.
+async fn deliveries(folder: &Path) -> f64 {
+    let inbox = open(&folder.join("512-512.db"), 512).await;
+    let now = Timestamp::from_millis(2);
+    let (begun, mut count) = (Instant::now(), 0_u32);
+    while begun.elapsed() < SPAN {
+        let claimed = inbox.claim(256, now).await.unwrap();
+        if claimed.is_empty() {
+            break;
+        }
+        let settled = claimed.into_iter().map(|claimed| {
+            let inbox = Arc::clone(&inbox);
+            tokio::spawn(async move {
+                let attempt = Attempt {
+                    number: claimed.attempt,
+                    started_at: now,
+                    ended_at: now,
+                    result: "completed".into(),
+                    status: Some(200),
+                    detail: String::new(),
+                };
+                let next = Next::Delivered(Answer {
+                    status: "completed".into(),
+                    result: Some("done".into()),
+                    finished_at: None,
+                });
+                let (key, lane, fence) = (claimed.key, claimed.lane, claimed.fence);
+                inbox.settle(Settlement { key, lane, fence, attempt, next }).await.unwrap()
+            })
+        });
+        for task in settled.collect::<Vec<_>>() {
+            task.await.unwrap();
+            count += 1;
+        }
+    }
+    let rate = f64::from(count) / begun.elapsed().as_secs_f64();
+    inbox.close().await;
+    rate
+}
+
+async fn open(path: &Path, batch: usize) -> Arc<dyn Inbox> {
+    Arc::new(SqliteInbox::open(path, SqliteOptions { batch, queue: 4096 }).await.unwrap())
+}
+
+/// One of a kind: its own key, its own thread, 1 KB of body.
+fn event() -> NewEvent {
+    let destination: Destination = "agent/bench".parse().unwrap();
+    let id = EventId::new();
+    let upstream_id = destination.thread_id("bench", &id.to_string()).to_string();
+    NewEvent {
+        id,
+        source: "bench".into(),
+        dedup: Some(format!("{:032x}", fastrand::u128(..))),
+        event_type: Some("issues.opened".into()),
+        received_at: Timestamp::from_millis(1),
+        strength: Strength::Signed,
+        secret: Some("current".into()),
+        filtered: None,
+        thread: Some(id.to_string()),
+        params: Params::new(vec![Param {
+            name: Name::Prompt,
+            value: "triage this".into(),
+            origin: Origin::Template,
+            over: vec![],
+        }]),
+        request_line: "POST /hooks/bench".into(),
+        headers: vec![("x-event".into(), "issues".into()), ("content-type".into(), "application/json".into())],
+        body: vec![b'x'; 1024].into(),
+        deliveries: vec![NewDelivery {
+            destination: destination.clone(),
+            lane: destination.lane(&upstream_id),
+            upstream_id,
+        }],
+    }
+}
