@@ -125,6 +125,10 @@ impl Inbox for Memory {
         Err(InboxError::Closed)
     }
 
+    async fn failed(&self) -> String {
+        std::future::pending().await
+    }
+
     async fn close(&self) {}
 }
 

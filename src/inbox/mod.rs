@@ -72,6 +72,10 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
     /// Whether it can keep events now; for the readiness probe.
     async fn ready(&self) -> Result<(), InboxError>;
 
+    /// Waits until the inbox has stopped for good (a sync failed, and nothing can be promised after that), and says
+    /// why. Then the program should end and be started anew. Does not return otherwise.
+    async fn failed(&self) -> String;
+
     /// Finishes what was handed in and closes. Leases that are left are free at the next start.
     async fn close(&self);
 }
