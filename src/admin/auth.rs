@@ -1,0 +1,188 @@
+//! Who may call the operator's listener.
+//!
+//! Three guards, each a layer: the request names this listener as its host (or a page that rebinds its own name to
+//! our address could read answers), it does not come from another site's page, and it carries the token. Wrong tokens
+//! are counted; after ten a minute they are answered 429, while the right one still passes.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName};
+use axum::middleware::Next;
+use axum::response::Response;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use super::AdminState;
+use super::error::AdminError;
+use crate::model::Timestamp;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// So many in so long; the times of the last ones are all that is kept.
+#[derive(Debug)]
+pub(super) struct Tally {
+    most: usize,
+    span: Duration,
+    times: Mutex<VecDeque<Timestamp>>,
+}
+
+impl Tally {
+    /// At most `most` in `span`.
+    pub(super) const fn new(most: usize, span: Duration) -> Self {
+        Self { most, span, times: Mutex::new(VecDeque::new()) }
+    }
+
+    /// Counts one, or says when there is room again.
+    pub(super) fn take(&self, now: Timestamp) -> Result<(), Duration> {
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        // A clock that was set back must not shut the door for good.
+        times.retain(|at| *at <= now && now.since(*at) < self.span);
+        match times.front() {
+            Some(first) if times.len() >= self.most => Err(self.span.saturating_sub(now.since(*first))),
+            _ => {
+                times.push_back(now);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Layer: the request names this listener.
+pub(super) async fn host(
+    State(state): State<Arc<AdminState>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, AdminError> {
+    let named = only(request.headers(), &HOST).ok_or(AdminError::Host)?;
+    let in_target = request.uri().authority().map(Authority::as_str);
+    if std::iter::once(named).chain(in_target).all(|host| is_ours(host, &state.hosts)) {
+        Ok(next.run(request).await)
+    } else {
+        Err(AdminError::Host)
+    }
+}
+
+/// Layer: the request comes from no other site's page. Programs send neither header.
+pub(super) async fn origin(request: Request, next: Next) -> Result<Response, AdminError> {
+    let headers = request.headers();
+    let site_is_ours = match headers.get(SEC_FETCH_SITE) {
+        None => true,
+        // "same-site" is another port of the same host: somebody else's program.
+        Some(site) => site == "same-origin" || site == "none",
+    };
+    let origin_is_ours = match (headers.contains_key(ORIGIN), only(headers, &ORIGIN), only(headers, &HOST)) {
+        (false, ..) => true,
+        (true, Some(origin), Some(host)) => origin
+            .strip_prefix("http://")
+            .or_else(|| origin.strip_prefix("https://"))
+            .is_some_and(|authority| authority.eq_ignore_ascii_case(host)),
+        _ => false,
+    };
+    if site_is_ours && origin_is_ours { Ok(next.run(request).await) } else { Err(AdminError::CrossSite) }
+}
+
+/// Layer: the request carries the token.
+pub(super) async fn token(
+    State(state): State<Arc<AdminState>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, AdminError> {
+    // An empty token would be one that everybody knows.
+    let good = !state.token.expose().is_empty()
+        && bearer(request.headers()).is_some_and(|shown| same(shown, state.token.expose()));
+    if good {
+        return Ok(next.run(request).await);
+    }
+    match state.guesses.take(state.clock.now()) {
+        Ok(()) => Err(AdminError::Token),
+        Err(wait) => Err(AdminError::Guesses(wait)),
+    }
+}
+
+/// What an `Authorization: Bearer` header shows.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else { return None };
+    let (scheme, shown) = line.as_bytes().split_at_checked(b"bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| shown.trim_ascii())
+}
+
+/// Whether two secrets are the same. Their digests are compared in constant time, so that neither the first byte that
+/// differs nor the length shows in how long it takes.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    Sha256::digest(a).as_slice().ct_eq(Sha256::digest(b).as_slice()).into()
+}
+
+/// A header that stands there once, as visible text.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut lines = headers.get_all(name).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else { return None };
+    line.to_str().ok()
+}
+
+/// Whether a host (with or without a port) is one that this listener goes by: an address, `localhost`, or a name the
+/// operator gave. An address cannot be rebound, so any will do.
+fn is_ours(host: &str, names: &[String]) -> bool {
+    if host.contains('@') {
+        return false;
+    }
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host();
+    let bracketed = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if bracketed.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()) || name.parse::<Ipv4Addr>().is_ok() {
+        return true;
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || names.iter().any(|ours| ours.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t98_only_addresses_and_our_own_names_are_hosts_of_ours() {
+        let names = ["gateway.internal".to_owned()];
+        for good in ["127.0.0.1:8081", "10.1.2.3", "[::1]:8081", "localhost", "LOCALHOST.:1", "Gateway.Internal:8081"] {
+            assert!(is_ours(good, &names), "{good}");
+        }
+        for bad in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "evil@localhost",
+            "::1",
+            "localhost/a",
+            "127.1",
+            "[::1",
+        ] {
+            assert!(!is_ours(bad, &names), "{bad}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_the_same_only_whole() {
+        assert!(same(b"a-token", b"a-token"));
+        for other in [&b"a-toke"[..], b"a-token ", b"A-token", b""] {
+            assert!(!same(other, b"a-token"));
+        }
+    }
+
+    #[test]
+    fn a_tally_says_when_there_is_room_and_survives_a_clock_set_back() {
+        let tally = Tally::new(2, Duration::from_secs(60));
+        let at = Timestamp::from_seconds;
+        assert_eq!(tally.take(at(100)), Ok(()));
+        assert_eq!(tally.take(at(110)), Ok(()));
+        assert_eq!(tally.take(at(130)), Err(Duration::from_secs(30)));
+        assert_eq!(tally.take(at(160)), Ok(()));
+        assert_eq!(tally.take(at(50)), Ok(()));
+    }
+}

@@ -1,0 +1,67 @@
+//! Events: list, show, replay.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+
+use super::error::AdminError;
+use super::page::{Asked, EventQuery, PageView};
+use super::view::{EventPage, EventView};
+use super::{AdminState, Named};
+use crate::model::{DeliveryId, EventId};
+
+/// `GET /events`
+pub(super) async fn list(
+    State(state): State<Arc<AdminState>>,
+    Asked(query): Asked<EventQuery>,
+) -> Result<Json<PageView<EventView>>, AdminError> {
+    let page = state.inbox.events(&query.filter()?).await?;
+    Ok(Json(PageView::new(page, EventView::from)))
+}
+
+/// `GET /events/{id}`
+pub(super) async fn show(
+    State(state): State<Arc<AdminState>>,
+    Named(id): Named<EventId>,
+) -> Result<Json<EventPage>, AdminError> {
+    let event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
+    Ok(Json(event.into()))
+}
+
+/// What a replay has made.
+#[derive(Debug, Serialize)]
+pub(super) struct Replayed {
+    event: EventId,
+    deliveries: Vec<DeliveryId>,
+}
+
+/// `POST /events/{id}/replay`: owes the event again, to where its source sends events now.
+pub(super) async fn replay(
+    State(state): State<Arc<AdminState>>,
+    Named(id): Named<EventId>,
+) -> Result<(StatusCode, Json<Replayed>), AdminError> {
+    let now = state.clock.now();
+    state.replays.take(now).map_err(AdminError::Replays)?;
+    let _one_at_a_time = state.replaying.lock().await;
+    let event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
+    let name = &event.summary.source;
+    let source = state.sources.iter().find(|source| source.config.name == *name).ok_or_else(|| {
+        AdminError::Conflict(
+            "source_gone",
+            format!("The source {name} of this event is not configured any more. Configure it again to replay."),
+        )
+    })?;
+    let number = event.deliveries.iter().map(|delivery| delivery.id.number.saturating_add(1)).max().unwrap_or(0);
+    let owed =
+        source.config.owed(DeliveryId { event: id, number }, event.summary.thread.as_deref()).ok_or_else(|| {
+            AdminError::Conflict("no_destination", format!("The source {name} has no destination to replay to."))
+        })?;
+    let deliveries = state.inbox.replay(id, vec![owed], now).await?.ok_or(AdminError::NotFound("event"))?;
+    for delivery in &deliveries {
+        tracing::info!(event = %id, %delivery, source = name, "replayed by an operator");
+    }
+    Ok((StatusCode::ACCEPTED, Json(Replayed { event: id, deliveries })))
+}

@@ -1,0 +1,80 @@
+//! Live, ready, metrics. A probe learns one word and nothing of the inside.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use serde_json::{Value, json};
+
+use super::AdminState;
+use crate::inbox::InboxError;
+use crate::model;
+
+/// The Prometheus text form, version 0.0.4.
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// How long the inbox may take to say that it is ready.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// `GET /api/v1`: which gateway this is, and since when it runs.
+pub(super) async fn gateway(State(state): State<Arc<AdminState>>) -> Json<Value> {
+    Json(json!({ "name": "sluicegate", "version": env!("CARGO_PKG_VERSION"), "started_at": state.started_at }))
+}
+
+/// `GET /health/live`: the process answers.
+pub(super) async fn live() -> Json<Value> {
+    Json(json!({ "status": "live" }))
+}
+
+/// `GET /health/ready`: events are taken and can be kept.
+pub(super) async fn ready(State(state): State<Arc<AdminState>>) -> (StatusCode, Json<Value>) {
+    match unready(&state).await {
+        None => (StatusCode::OK, Json(json!({ "status": "ready" }))),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "unready", "reason": reason }))),
+    }
+}
+
+/// Why not, in a word.
+async fn unready(state: &AdminState) -> Option<&'static str> {
+    if !state.serving.load(Ordering::Acquire) {
+        return Some("draining");
+    }
+    match tokio::time::timeout(PATIENCE, state.inbox.ready()).await {
+        Ok(Ok(())) => None,
+        Ok(Err(InboxError::Full(_))) => Some("busy"),
+        Ok(Err(InboxError::NoSpace)) => Some("no_space"),
+        Ok(Err(InboxError::Closed)) => Some("closed"),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "not ready");
+            Some("inbox")
+        }
+        Err(_) => Some("slow"),
+    }
+}
+
+/// `GET /metrics`: the counters, and what the inbox holds at this moment.
+pub(super) async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
+    match state.inbox.counts().await {
+        Ok(counts) => {
+            // A state that nothing is in any more is not counted; its gauge must fall to zero.
+            let mut kept = BTreeMap::new();
+            let names = state.sources.iter().map(|source| source.config.name.as_str());
+            for name in names.chain(counts.iter().map(|count| count.source.as_str())) {
+                kept.extend(model::State::ALL.map(|state| ((name, state.as_str()), 0)));
+            }
+            kept.extend(counts.iter().map(|count| ((count.source.as_str(), count.state.as_str()), count.count)));
+            for ((source, state_word), count) in kept {
+                state.metrics.kept(source, state_word, count);
+            }
+        }
+        // The counters are as good as ever, and a silent scrape would hide that the inbox is ill.
+        Err(error) => tracing::error!(%error, "cannot count what the inbox holds"),
+    }
+    ([(CONTENT_TYPE, PROMETHEUS)], state.metrics.text())
+}

@@ -1,0 +1,177 @@
+//! Cursor paging, and queries in general: everything in them is read strictly and bounded. What cannot be read is
+//! said, never passed over, so that a misspelt filter does not show everything.
+
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::error::AdminError;
+use crate::inbox::{EventFilter, Page};
+use crate::model::{State, Timestamp};
+
+/// How many where nobody says, and at most.
+const DEFAULT_LIMIT: usize = 50;
+const MAX_LIMIT: usize = 200;
+
+/// The longest name of a source.
+const MAX_NAME: usize = 64;
+
+/// The longest complaint about a query.
+const MAX_COMPLAINT: usize = 300;
+
+/// A query, read into `T`.
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = AdminError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AdminError> {
+        match Query::try_from_uri(&parts.uri) {
+            Ok(Query(query)) => Ok(Self(query)),
+            Err(error) => Err(AdminError::Query(error.body_text().chars().take(MAX_COMPLAINT).collect())),
+        }
+    }
+}
+
+/// Which events to list, as asked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EventQuery {
+    source: Option<String>,
+    state: Option<String>,
+    filtered: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+    cursor: Option<String>,
+    limit: Option<String>,
+}
+
+/// Which refused requests to list, as asked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RefusedQuery {
+    source: Option<String>,
+}
+
+impl EventQuery {
+    /// As the inbox wants it.
+    pub(super) fn filter(&self) -> Result<EventFilter, AdminError> {
+        let state = read(self.state.as_deref(), State::parse, || {
+            format!("state must be one of {}.", State::ALL.map(State::as_str).join(", "))
+        })?;
+        let time = |key: &str, text: &Option<String>| {
+            read(text.as_deref(), Timestamp::parse, || {
+                format!("{key} must be a time like 2026-01-31T12:00:00Z (write + as %2B).")
+            })
+        };
+        let limit = read(
+            self.limit.as_deref(),
+            |text| text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)),
+            || format!("limit must be a number from 1 to {MAX_LIMIT}."),
+        )?;
+        Ok(EventFilter {
+            source: source(self.source.as_deref())?,
+            state,
+            filtered: read(
+                self.filtered.as_deref(),
+                |text| text.parse().ok(),
+                || "filtered must be true or false.".into(),
+            )?,
+            since: time("since", &self.since)?,
+            until: time("until", &self.until)?,
+            cursor: read(self.cursor.as_deref(), read_cursor, || "cursor must be a next_cursor of this list.".into())?,
+            limit: limit.unwrap_or(DEFAULT_LIMIT),
+        })
+    }
+}
+
+impl RefusedQuery {
+    /// Of which source.
+    pub(super) fn source(&self) -> Result<Option<String>, AdminError> {
+        source(self.source.as_deref())
+    }
+}
+
+fn source(text: Option<&str>) -> Result<Option<String>, AdminError> {
+    let name = |text: &str| (!text.is_empty() && text.len() <= MAX_NAME).then(|| text.to_owned());
+    read(text, name, || "source must be the name of a source.".into())
+}
+
+fn read<T>(
+    text: Option<&str>,
+    parse: impl FnOnce(&str) -> Option<T>,
+    complaint: impl FnOnce() -> String,
+) -> Result<Option<T>, AdminError> {
+    match text {
+        None => Ok(None),
+        Some(text) => parse(text).map(Some).ok_or_else(|| AdminError::Query(complaint())),
+    }
+}
+
+/// A page as JSON.
+#[derive(Debug, Serialize)]
+pub(super) struct PageView<T> {
+    items: Vec<T>,
+    next_cursor: Option<String>,
+}
+
+impl<T> PageView<T> {
+    /// A page of the inbox, each entry made into its view.
+    pub(super) fn new<U>(page: Page<U>, view: impl FnMut(U) -> T) -> Self {
+        Self { items: page.items.into_iter().map(view).collect(), next_cursor: page.next.map(write_cursor) }
+    }
+
+    /// A list that is whole.
+    pub(super) const fn whole(items: Vec<T>) -> Self {
+        Self { items, next_cursor: None }
+    }
+}
+
+/// A cursor says nothing to its reader, and its first byte lets its form change.
+fn write_cursor(next: i64) -> String {
+    let mut bytes = vec![1];
+    bytes.extend_from_slice(&next.to_be_bytes());
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn read_cursor(text: &str) -> Option<i64> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    let (1, next) = bytes.split_first().map(|(form, next)| (*form, next))? else { return None };
+    next.try_into().ok().map(i64::from_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_read_back_and_nothing_else_does() {
+        for next in [0, 1, 987_654_321, i64::MAX, i64::MIN] {
+            assert_eq!(read_cursor(&write_cursor(next)), Some(next));
+        }
+        let too_long = "A".repeat(10_000);
+        for wrong in ["", "1", "AA", "%%%", "AQAAAAAAAAAAAA", "AgAAAAAAAAAB", &too_long] {
+            assert_eq!(read_cursor(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn t102_what_a_query_says_wrongly_is_said() {
+        let wrong = [
+            EventQuery { state: Some("accepted".into()), ..EventQuery::default() },
+            EventQuery { filtered: Some("1".into()), ..EventQuery::default() },
+            EventQuery { since: Some("yesterday".into()), ..EventQuery::default() },
+            EventQuery { cursor: Some("' OR 1=1".into()), ..EventQuery::default() },
+            EventQuery { limit: Some("0".into()), ..EventQuery::default() },
+            EventQuery { limit: Some("201".into()), ..EventQuery::default() },
+            EventQuery { source: Some("a".repeat(65)), ..EventQuery::default() },
+        ];
+        for query in wrong {
+            assert!(matches!(query.filter(), Err(AdminError::Query(_))), "{query:?}");
+        }
+        assert_eq!(EventQuery::default().filter().expect("a filter").limit, DEFAULT_LIMIT);
+    }
+}

@@ -1,0 +1,267 @@
+//! The JSON shapes of the admin API. They are made from the model and never derived on it, so that neither can change
+//! the other. Whatever a third party sent is text in here, bounded, and no secret has a place.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+
+use super::ConfiguredSource;
+use crate::inbox::{Answer, Count, DeliveryDetail, EventDetail, EventSummary};
+use crate::model::{Attempt, DeliveryId, EventId, Origin, Param, State, Timestamp};
+
+/// The most that is shown of a body or of one parameter.
+const SHOWN: usize = 256 * 1024;
+
+/// An event in a list.
+#[derive(Debug, Serialize)]
+pub(super) struct EventView {
+    id: EventId,
+    source: String,
+    event_type: Option<String>,
+    dedup: Option<String>,
+    thread: Option<String>,
+    received_at: Timestamp,
+    filtered: Option<String>,
+    states: Vec<&'static str>,
+}
+
+/// An event with everything known of it.
+#[derive(Debug, Serialize)]
+pub(super) struct EventPage {
+    #[serde(flatten)]
+    event: EventView,
+    verification: VerificationView,
+    request_line: String,
+    params: Vec<ParamView>,
+    headers: Vec<(String, String)>,
+    body: Option<String>,
+    body_base64: Option<String>,
+    body_bytes: usize,
+    body_cut: bool,
+    deliveries: Vec<DeliveryView>,
+}
+
+#[derive(Debug, Serialize)]
+struct VerificationView {
+    strength: String,
+    secret: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ParamView {
+    name: &'static str,
+    value: String,
+    value_cut: bool,
+    origin: OriginView,
+    over: Vec<OriginView>,
+}
+
+#[derive(Debug, Serialize)]
+struct OriginView {
+    from: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct DeliveryView {
+    id: DeliveryId,
+    destination: String,
+    state: &'static str,
+    upstream_id: String,
+    tried: u32,
+    due: Option<Timestamp>,
+    doubt: Option<Timestamp>,
+    answer: Option<AnswerView>,
+    attempts: Vec<AttemptView>,
+}
+
+#[derive(Debug, Serialize)]
+struct AnswerView {
+    status: String,
+    result: Option<String>,
+    finished_at: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct AttemptView {
+    number: u32,
+    started_at: Timestamp,
+    ended_at: Timestamp,
+    result: String,
+    status: Option<u16>,
+    detail: String,
+}
+
+/// A source and how its deliveries fare.
+#[derive(Debug, Serialize)]
+pub(super) struct SourceView {
+    name: String,
+    /// False for one that events are kept of but that the configuration no longer names.
+    configured: bool,
+    path: Option<String>,
+    provider: Option<String>,
+    provider_title: Option<String>,
+    destination: Option<String>,
+    /// What the secrets go by, never what they are.
+    secrets: Vec<String>,
+    counts: BTreeMap<&'static str, u64>,
+}
+
+impl From<EventSummary> for EventView {
+    fn from(event: EventSummary) -> Self {
+        Self {
+            id: event.id,
+            source: event.source,
+            event_type: event.event_type,
+            dedup: event.dedup,
+            thread: event.thread,
+            received_at: event.received_at,
+            filtered: event.filtered,
+            states: event.states.into_iter().map(State::as_str).collect(),
+        }
+    }
+}
+
+impl From<EventDetail> for EventPage {
+    fn from(event: EventDetail) -> Self {
+        let (body, body_base64) = match std::str::from_utf8(&event.body) {
+            Ok(text) => (Some(cut(text).to_owned()), None),
+            Err(_) => (None, Some(STANDARD.encode(&event.body[..event.body.len().min(SHOWN)]))),
+        };
+        Self {
+            event: event.summary.into(),
+            verification: VerificationView { strength: event.strength, secret: event.secret },
+            request_line: event.request_line,
+            params: event.params.iter().map(ParamView::from).collect(),
+            headers: event.headers,
+            body,
+            body_base64,
+            body_bytes: event.body.len(),
+            body_cut: event.body.len() > SHOWN,
+            deliveries: event.deliveries.into_iter().map(DeliveryView::from).collect(),
+        }
+    }
+}
+
+impl From<&Param> for ParamView {
+    fn from(param: &Param) -> Self {
+        Self {
+            name: param.name.as_str(),
+            value: cut(&param.value).to_owned(),
+            value_cut: param.value.len() > SHOWN,
+            origin: (&param.origin).into(),
+            over: param.over.iter().map(OriginView::from).collect(),
+        }
+    }
+}
+
+impl From<&Origin> for OriginView {
+    fn from(origin: &Origin) -> Self {
+        let (from, path) = match origin {
+            Origin::Mapping(path) => ("mapping", Some(path.clone())),
+            Origin::Template => ("template", None),
+            Origin::Query => ("query", None),
+            Origin::Body => ("body", None),
+            Origin::Default => ("default", None),
+            Origin::Event => ("event", None),
+        };
+        Self { from, path }
+    }
+}
+
+impl From<DeliveryDetail> for DeliveryView {
+    fn from(delivery: DeliveryDetail) -> Self {
+        Self {
+            id: delivery.id,
+            destination: delivery.destination.to_string(),
+            state: delivery.state.as_str(),
+            upstream_id: delivery.upstream_id,
+            tried: delivery.attempts,
+            due: delivery.due,
+            doubt: delivery.doubt,
+            answer: delivery.answer.map(AnswerView::from),
+            attempts: delivery.tries.into_iter().map(AttemptView::from).collect(),
+        }
+    }
+}
+
+impl From<Answer> for AnswerView {
+    fn from(answer: Answer) -> Self {
+        Self { status: answer.status, result: answer.result, finished_at: answer.finished_at }
+    }
+}
+
+impl From<Attempt> for AttemptView {
+    fn from(attempt: Attempt) -> Self {
+        Self {
+            number: attempt.number,
+            started_at: attempt.started_at,
+            ended_at: attempt.ended_at,
+            result: attempt.result,
+            status: attempt.status,
+            detail: attempt.detail,
+        }
+    }
+}
+
+impl SourceView {
+    /// The configured sources in their order, then those that only the inbox still knows.
+    pub(super) fn list(sources: &[ConfiguredSource], counts: &[Count]) -> Vec<Self> {
+        let of = |name: &str| {
+            let mut states: BTreeMap<_, _> = State::ALL.into_iter().map(|state| (state.as_str(), 0)).collect();
+            for count in counts.iter().filter(|count| count.source == name) {
+                states.insert(count.state.as_str(), count.count);
+            }
+            states
+        };
+        let mut views: Vec<Self> = sources
+            .iter()
+            .map(|source| Self {
+                name: source.config.name.clone(),
+                configured: true,
+                path: Some(format!("/hooks/{}", source.config.name)),
+                provider: Some(source.config.provider.value.clone()),
+                provider_title: source.provider_title.clone(),
+                destination: source.config.destination.as_ref().map(ToString::to_string),
+                secrets: source.config.secrets.iter().map(|secret| secret.name().to_owned()).collect(),
+                counts: of(&source.config.name),
+            })
+            .collect();
+        for count in counts {
+            if !views.iter().any(|view| view.name == count.source) {
+                views.push(Self {
+                    name: count.source.clone(),
+                    configured: false,
+                    path: None,
+                    provider: None,
+                    provider_title: None,
+                    destination: None,
+                    secrets: Vec::new(),
+                    counts: of(&count.source),
+                });
+            }
+        }
+        views
+    }
+}
+
+/// As much of a text as is shown, whole characters.
+fn cut(text: &str) -> &str {
+    let end = (0..=SHOWN.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let text = format!("{}é", "a".repeat(SHOWN - 1));
+        assert_eq!(cut(&text).len(), SHOWN - 1);
+        assert_eq!(cut("é"), "é");
+    }
+}

@@ -1,0 +1,223 @@
+//! The gateway that a command speaks to: where its admin API is, what it wants to be shown, and its answers.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use bytes::Bytes;
+use clap::Args;
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use serde_json::Value;
+
+use super::print;
+use crate::config::{Config, Problems, Secret, Weight};
+use crate::net::Client;
+
+/// The environment variable with the token where nobody names another.
+const TOKEN_ENV: &str = "SLUICEGATE_ADMIN_TOKEN";
+
+const CONNECT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// The largest answer: one event, with everything the API shows of it.
+const MAX_ANSWER: u64 = 64 << 20;
+
+/// Which gateway.
+#[derive(Debug, Args)]
+pub(super) struct GatewayArgs {
+    /// The gateway's configuration file, for the address and the token of its admin API
+    #[arg(short, long, value_name = "FILE", default_value = "sluicegate.toml")]
+    config: PathBuf,
+    /// The address of the admin API, instead of a configuration file
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
+    admin: Option<String>,
+    /// The environment variable that holds the admin token
+    #[arg(long, value_name = "NAME")]
+    token_env: Option<String>,
+}
+
+/// A gateway that can be asked.
+pub(super) struct Gateway {
+    client: Client,
+    base: String,
+    token: Secret,
+}
+
+/// What it said.
+#[derive(Debug, PartialEq)]
+pub(super) enum Asked {
+    /// This.
+    Answered(Value),
+    /// There is no such thing, in its words.
+    NotFound(String),
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("base", &self.base).field("token", &self.token).finish_non_exhaustive()
+    }
+}
+
+impl GatewayArgs {
+    /// Finds the address and the token.
+    pub(super) fn find(&self) -> anyhow::Result<Gateway> {
+        let (base, token) = match &self.admin {
+            Some(url) => (base(url)?, from_env(self.token_env.as_deref().unwrap_or(TOKEN_ENV))?),
+            None => {
+                let problems = Problems::default();
+                let config = Config::load(&self.config, &problems);
+                // What is wrong with secrets of sources does not matter here: the file may be read where only an
+                // operator works.
+                let Some(config) = config else {
+                    let problems = problems.into_sorted();
+                    let error = problems.iter().find(|problem| problem.weight == Weight::Error);
+                    let why = error.map_or_else(|| "the configuration cannot be read".into(), ToString::to_string);
+                    bail!("{why}\n  or name the admin API: --admin URL --token-env NAME");
+                };
+                let token = match &self.token_env {
+                    Some(name) => from_env(name)?,
+                    None => configured(&config)?,
+                };
+                (format!("http://{}", reachable(config.admin.listen)), token)
+            }
+        };
+        let client = Client::new(CONNECT, None).context("cannot make a client")?;
+        Ok(Gateway { client, base, token })
+    }
+}
+
+impl Gateway {
+    /// Asks; the path is below `/api/v1`.
+    pub(super) async fn ask(&self, method: Method, path: &str) -> anyhow::Result<Asked> {
+        let mut bearer = HeaderValue::from_bytes(&[b"Bearer ", self.token.expose()].concat())
+            .map_err(|_| anyhow!("the admin token ({}) cannot stand in a header", self.token))?;
+        bearer.set_sensitive(true);
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}/api/v1{path}", self.base))
+            .header(AUTHORIZATION, bearer)
+            .body(Bytes::new())
+            .context("cannot make a request")?;
+        let answer = self
+            .client
+            .send(request, ANSWER, MAX_ANSWER)
+            .await
+            .with_context(|| format!("the admin API at {} does not answer; does the gateway run?", self.base))?;
+        judge(answer.status(), answer.body(), &self.base, &self.token)
+    }
+}
+
+/// What an answer means. Its words are somebody else's until they are escaped.
+fn judge(status: StatusCode, body: &[u8], base: &str, token: &Secret) -> anyhow::Result<Asked> {
+    let body: Value = match serde_json::from_slice(body) {
+        Ok(body) => body,
+        Err(_) => bail!("{base} answered {status} and no JSON; is it the admin API of a gateway?"),
+    };
+    if status.is_success() {
+        return Ok(Asked::Answered(body));
+    }
+    let (Some(detail), Some(code)) = (body["detail"].as_str(), body["code"].as_str()) else {
+        bail!("{base} answered {status}; is it the admin API of a gateway?");
+    };
+    let detail = print::line(detail);
+    match (status, code) {
+        (StatusCode::NOT_FOUND, "not_found") => Ok(Asked::NotFound(detail)),
+        (StatusCode::UNAUTHORIZED, _) => bail!("the gateway at {base} does not know the admin token ({token})"),
+        _ => bail!("{detail} ({} {})", status.as_u16(), print::line(code)),
+    }
+}
+
+/// An address as typed, without a slash at the end.
+fn base(url: &str) -> anyhow::Result<String> {
+    let url = url.trim_end_matches('/');
+    let good = url.parse::<Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some() && uri.query().is_none()
+    });
+    if !good {
+        bail!("--admin cannot be \"{}\"; write for example http://127.0.0.1:8081", print::line(url));
+    }
+    Ok(url.to_owned())
+}
+
+fn from_env(name: &str) -> anyhow::Result<Secret> {
+    match std::env::var(name) {
+        Ok(token) if !token.is_empty() => Ok(Secret::new(format!("env:{name}"), token)),
+        _ => {
+            bail!("the environment variable {name} does not hold the admin token; set it, or name another: --token-env")
+        }
+    }
+}
+
+/// The token of a configuration, or the one that the gateway made beside its inbox.
+fn configured(config: &Config) -> anyhow::Result<Secret> {
+    if let Some(token) = &config.admin.token {
+        return Ok(token.clone());
+    }
+    let file = config.inbox.path.with_file_name("admin.token");
+    let text = std::fs::read_to_string(&file).with_context(|| {
+        format!("cannot read the admin token from {}; or name the variable that holds it: --token-env", file.display())
+    })?;
+    Ok(Secret::new(format!("file:{}", file.display()), text.trim()))
+}
+
+/// Where to call a listener: one that listens on every address is at home on the loopback.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(status: u16, body: &str) -> Result<Asked, String> {
+        let token = Secret::new("env:T", "the-token-itself");
+        let status = StatusCode::from_u16(status).expect("a status");
+        judge(status, body.as_bytes(), "http://x", &token).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn a_missing_event_differs_from_a_wrong_address() {
+        let missing = r#"{"detail":"There is no such event.","code":"not_found"}"#;
+        assert_eq!(judged(404, missing), Ok(Asked::NotFound("There is no such event.".into())));
+        for (status, body) in [
+            (404, "not here"),
+            (404, r#"{"detail":"Nothing answers at this path.","code":"no_such_path"}"#),
+            (200, "<html>"),
+            (302, "{}"),
+        ] {
+            assert!(judged(status, body).is_err(), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn what_a_gateway_says_is_escaped_and_the_token_never_told() {
+        let said = judged(409, r#"{"detail":"\u001b[2Jgone","code":"source_gone"}"#).expect_err("a conflict");
+        assert_eq!(said, "\\u{1b}[2Jgone (409 source_gone)");
+        let said = judged(401, r#"{"detail":"x","code":"unauthorized"}"#).expect_err("a refusal");
+        assert!(said.contains("env:T") && !said.contains("the-token-itself"), "{said}");
+    }
+
+    #[test]
+    fn a_listener_on_every_address_is_called_on_the_loopback() {
+        let reachable = |text: &str| reachable(text.parse().expect("an address")).to_string();
+        assert_eq!(reachable("0.0.0.0:8081"), "127.0.0.1:8081");
+        assert_eq!(reachable("[::]:8081"), "[::1]:8081");
+        assert_eq!(reachable("10.0.0.1:1"), "10.0.0.1:1");
+    }
+
+    #[test]
+    fn an_address_is_http_and_has_no_slash_at_the_end() {
+        assert_eq!(base("http://127.0.0.1:8081/").expect("an address"), "http://127.0.0.1:8081");
+        for wrong in ["", "127.0.0.1:8081", "ftp://a", "http://", "http://a?b", "/a"] {
+            assert!(base(wrong).is_err(), "{wrong}");
+        }
+    }
+}
