@@ -95,15 +95,8 @@ impl App {
             bounds: Bounds::new(&config),
         });
         let dispatcher = Dispatcher::new(&config, inbox.clone(), upstream, metrics.clone(), clock.clone());
-        let admin = Arc::new(AdminState::new(
-            &config,
-            inbox.clone(),
-            metrics,
-            samples,
-            token,
-            clock.clone(),
-            serving.clone(),
-        ));
+        let admin =
+            Arc::new(AdminState::new(&config, inbox.clone(), metrics, samples, token, clock.clone(), serving.clone()));
         Ok(Self { config, inbox, ingress, dispatcher, admin, serving, clock })
     }
 

@@ -240,7 +240,10 @@ async fn show(visitor: &Visitor, sources: &[Arc<Source>]) -> anyhow::Result<bool
         };
         let mut row = Row {
             title: sample.title,
-            verdict: format!("{status} {}", if said.is_empty() { body["code"].as_str().unwrap_or_default() } else { said }),
+            verdict: format!(
+                "{status} {}",
+                if said.is_empty() { body["code"].as_str().unwrap_or_default() } else { said }
+            ),
             thread: String::new(),
             invoke: String::new(),
             result: String::new(),
@@ -281,7 +284,8 @@ impl Row {
 impl Visitor {
     /// Signs a sample as its provider would, and posts it.
     async fn send(&self, sample: &Sample, sources: &[Arc<Source>]) -> anyhow::Result<(u16, Value)> {
-        let source = sources.iter().find(|source| source.config.name == sample.source).context("the demo knows its sources")?;
+        let source =
+            sources.iter().find(|source| source.config.name == sample.source).context("the demo knows its sources")?;
         let target = format!("/hooks/{}", sample.source);
         let body = Bytes::from_static(sample.body.as_bytes());
         let mut received = Received {
@@ -350,8 +354,7 @@ fn print(rows: &[Row]) -> std::io::Result<()> {
     let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; 5] = std::array::from_fn(width);
     for (number, row) in table.iter().enumerate() {
-        let line: Vec<String> =
-            row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let line: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         answer(line.join("  ").trim_end())?;
         if number == 0 {
             answer(&widths.map(|width| "-".repeat(width)).join("  "))?;

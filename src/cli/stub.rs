@@ -45,9 +45,7 @@ fn time(text: &str) -> Result<Duration, &'static str> {
 }
 
 pub(super) async fn run(stub: StubArgs) -> Ended {
-    let listener = TcpListener::bind(stub.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", stub.listen))?;
+    let listener = TcpListener::bind(stub.listen).await.with_context(|| format!("cannot listen on {}", stub.listen))?;
     let address = listener.local_addr()?;
     let options = StubOptions {
         api_key: stub.api_key.map(|key| Secret::new("--api-key", key)),

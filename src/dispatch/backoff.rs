@@ -4,17 +4,17 @@ use std::time::Duration;
 
 /// How waits grow.
 #[derive(Clone, Copy, Debug)]
-pub struct Backoff {
+pub(super) struct Backoff {
     /// The longest wait before the second try.
-    pub first: Duration,
+    pub(super) first: Duration,
     /// The longest wait ever.
-    pub longest: Duration,
+    pub(super) longest: Duration,
 }
 
 impl Backoff {
     /// The wait after try number `attempt` (from 1), with full jitter: anything from nothing to the doubled bound.
     /// `chance` is from 0 to 1. What the upstream asked for is waited in full, with a tenth more at most.
-    pub fn wait(&self, attempt: u32, retry_after: Option<Duration>, chance: f64) -> Duration {
+    pub(super) fn wait(&self, attempt: u32, retry_after: Option<Duration>, chance: f64) -> Duration {
         let chance = chance.clamp(0.0, 1.0);
         match retry_after {
             Some(asked) => asked + asked.mul_f64(chance / 10.0),

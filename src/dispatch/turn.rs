@@ -7,7 +7,7 @@ use crate::model::{Run, Timestamp};
 
 /// What a record under our id shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shows {
+pub(super) enum Shows {
     /// Our run.
     Ours,
     /// A turn before ours: ours has not run.
@@ -18,17 +18,17 @@ pub enum Shows {
 
 /// What is known of our turn of a conversation.
 #[derive(Clone, Copy, Debug)]
-pub struct OurTurn<'a> {
+pub(super) struct OurTurn<'a> {
     /// What we said.
-    pub text: &'a str,
+    pub(super) text: &'a str,
     /// The moment before which we have surely not sent it.
-    pub not_before: Timestamp,
+    pub(super) not_before: Timestamp,
     /// The turn before ours and what it said, where one is known.
-    pub earlier: Option<(&'a Turn, &'a str)>,
+    pub(super) earlier: Option<(&'a Turn, &'a str)>,
 }
 
 /// Tells what a record shows.
-pub fn shows(run: &Run, ours: OurTurn<'_>) -> Shows {
+pub(super) fn shows(run: &Run, ours: OurTurn<'_>) -> Shows {
     let known_end = ours.earlier.and_then(|(turn, _)| turn.answer.as_ref()?.finished_at.as_deref());
     if run.status.is_final() && known_end.is_some() && known_end == run.finished_at.as_deref() {
         return Shows::Earlier;

@@ -9,49 +9,49 @@ use crate::upstream::answer::speaks_of_plan;
 
 /// What is known when an attempt has ended.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts {
+pub(super) struct Facts {
     /// The tries that count so far, this one among them.
-    pub strikes: u32,
+    pub(super) strikes: u32,
     /// When the event came.
-    pub received_at: Timestamp,
+    pub(super) received_at: Timestamp,
     /// The time now.
-    pub now: Timestamp,
+    pub(super) now: Timestamp,
     /// Since when it may have run without anybody knowing the end, apart from what this attempt says.
-    pub doubt: Option<Timestamp>,
+    pub(super) doubt: Option<Timestamp>,
     /// When this attempt sent it.
-    pub sent_at: Timestamp,
+    pub(super) sent_at: Timestamp,
     /// From 0 to 1.
-    pub chance: f64,
+    pub(super) chance: f64,
 }
 
 /// What the operator decided.
 #[derive(Clone, Copy, Debug)]
-pub struct Policy {
+pub(super) struct Policy {
     /// How waits grow.
-    pub backoff: Backoff,
+    pub(super) backoff: Backoff,
     /// Tries that reached the upstream before a delivery is dead.
-    pub max_attempts: u32,
+    pub(super) max_attempts: u32,
     /// How long an upstream that takes nothing is tried.
-    pub give_up_after: Duration,
+    pub(super) give_up_after: Duration,
     /// Whether a run that ended in failure is run again.
-    pub retry_failed_runs: bool,
+    pub(super) retry_failed_runs: bool,
 }
 
 /// What becomes of the delivery, and what to write down of the attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub(super) struct Verdict {
     /// What becomes of it.
-    pub next: Next,
+    pub(super) next: Next,
     /// A stable word for what came of the attempt.
-    pub result: &'static str,
+    pub(super) result: &'static str,
     /// The HTTP status, where there was one.
-    pub status: Option<u16>,
+    pub(super) status: Option<u16>,
     /// A sentence for the operator.
-    pub detail: String,
+    pub(super) detail: String,
 }
 
 /// Judges the end of an attempt.
-pub fn judge(result: AttemptResult, facts: Facts, policy: &Policy) -> Verdict {
+pub(super) fn judge(result: AttemptResult, facts: Facts, policy: &Policy) -> Verdict {
     let again = |retry_after, doubt, counted| Next::Retry {
         at: facts.now + policy.backoff.wait(facts.strikes.max(1), retry_after, facts.chance),
         doubt,

@@ -28,9 +28,7 @@ pub(super) fn is_well_framed(head: &http::request::Parts) -> bool {
     let mut lines = head.headers.get_all(TRANSFER_ENCODING).iter();
     match (lines.next(), lines.next()) {
         (None, _) => true,
-        (Some(coding), None) => {
-            head.version == Version::HTTP_11 && coding.as_bytes().eq_ignore_ascii_case(b"chunked")
-        }
+        (Some(coding), None) => head.version == Version::HTTP_11 && coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
         _ => false,
     }
 }

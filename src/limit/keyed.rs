@@ -3,11 +3,11 @@
 
 use std::fmt;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Keys that a table holds at most.
 const MAX_KEYS: usize = 100_000;
@@ -31,7 +31,7 @@ impl<K: Hash + Eq + Clone> Keyed<K> {
     /// Counts one; over the limit, says how long to wait.
     pub fn check(&self, key: &K) -> Result<(), Duration> {
         let limiter = self.limiter.load();
-        if self.checks.fetch_add(1, Ordering::Relaxed) % LOOK_EVERY == 0 && limiter.len() > MAX_KEYS {
+        if self.checks.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_EVERY) && limiter.len() > MAX_KEYS {
             limiter.retain_recent();
             if limiter.len() > MAX_KEYS {
                 self.limiter.store(RateLimiter::keyed(self.quota).into());

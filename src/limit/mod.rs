@@ -63,7 +63,8 @@ fn check(limiter: &DefaultDirectRateLimiter) -> Result<(), Duration> {
 /// A rate as a quota: the whole count may come at once, and comes back evenly.
 fn quota(rate: Rate) -> Quota {
     let count = NonZeroU32::new(rate.count).unwrap_or(NonZeroU32::MIN);
-    Quota::new(count, rate.per).unwrap_or_else(|| Quota::per_second(count))
+    let each = rate.per / count.get();
+    Quota::with_period(each).map_or_else(|| Quota::per_second(count), |quota| quota.allow_burst(count))
 }
 
 /// The key of a caller: an IPv4 address, or the /64 that an IPv6 caller can choose addresses in.

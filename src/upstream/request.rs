@@ -303,6 +303,7 @@ mod tests {
             destination: Destination { kind: DestinationKind::Agent, id: "a".into() },
             upstream_id: "u".into(),
             attempt: 1,
+            strikes: 1,
             doubt: None,
             source: "s".into(),
             event_type: None,

@@ -94,7 +94,7 @@ async fn f1_kill_9_loses_nothing_doubles_nothing_and_keeps_order() {
 /// Sends numbered messages of one thread, each until it is acknowledged. Returns how many were.
 async fn sender(public: std::net::SocketAddr, thread: usize, stop: Arc<AtomicBool>) -> usize {
     let client = Client::new(Duration::from_secs(1), None).expect("a client");
-    let source = if thread % 2 == 0 { "chat" } else { "loose" };
+    let source = if thread.is_multiple_of(2) { "chat" } else { "loose" };
     let mut number = 0;
     loop {
         let text = format!("{thread}-{number}");

@@ -192,7 +192,7 @@ fn done() -> Next {
 }
 
 fn retry(millis: i64) -> Next {
-    Next::Retry { at: at(millis), doubt: None }
+    Next::Retry { at: at(millis), doubt: None, counted: true }
 }
 
 fn everything() -> EventFilter {
@@ -334,7 +334,7 @@ async fn a_released_delivery_gets_its_try_back(world: World<impl Engine>) {
     world.settle(&claimed, 1, Next::Released { doubt: claimed.doubt }).await;
     let again = world.claim_one(1).await;
     assert_eq!((again.attempt, again.doubt), (1, None));
-    world.settle(&again, 2, Next::Retry { at: at(3), doubt: Some(at(1)) }).await;
+    world.settle(&again, 2, Next::Retry { at: at(3), doubt: Some(at(1)), counted: true }).await;
     assert_eq!(world.claim_one(3).await.doubt, Some(at(1)));
 }
 
@@ -681,7 +681,7 @@ async fn random_walks_agree_with_a_plain_model(mut world: World<impl Engine>) {
                 let (next, state) = match random.u32(..5) {
                     0 | 1 => (done(), State::Delivered),
                     2 => (Next::Dead(None), State::Dead),
-                    3 => (Next::Retry { at: at(later), doubt: Some(at(now)) }, State::Pending),
+                    3 => (Next::Retry { at: at(later), doubt: Some(at(now)), counted: true }, State::Pending),
                     _ => (Next::Released { doubt: claimed.doubt }, State::Pending),
                 };
                 let lane = lanes.get_mut(&claimed.lane).unwrap();

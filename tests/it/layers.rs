@@ -7,11 +7,8 @@ use std::path::{Path, PathBuf};
 fn a_module_uses_only_what_is_listed_below_it() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let map = fs::read_to_string(src.join("lib.rs")).expect("lib.rs is there");
-    let order: Vec<String> = map
-        .lines()
-        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
-        .map(str::to_owned)
-        .collect();
+    let order: Vec<String> =
+        map.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).map(str::to_owned).collect();
     assert!(order.len() >= 12, "lib.rs lists the modules: {order:?}");
     let mut seen = 0;
     let mut wrong = Vec::new();

@@ -1,5 +1,15 @@
 //! The real parts together; one binary, a file for each thing that is promised.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::print_stderr, reason = "a test that fails says what the gateway said")]
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
 
+mod config;
+mod crash;
+mod deliver;
 mod inbox;
+mod layers;
+mod order;
+mod receive;
+mod refuse;
+mod world;

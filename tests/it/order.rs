@@ -40,7 +40,14 @@ async fn the_second_event_of_a_thread_waits_for_the_first_run_to_end() {
 #[tokio::test]
 async fn order_in_a_thread_survives_an_upstream_that_fails() {
     let upstream = Upstream::start(&[
-        "--fail", "503=0.1", "--fail", "drop-before=0.1", "--fail", "drop-after=0.1", "--fail", "gateway=0.1",
+        "--fail",
+        "503=0.1",
+        "--fail",
+        "drop-before=0.1",
+        "--fail",
+        "drop-after=0.1",
+        "--fail",
+        "gateway=0.1",
     ])
     .await;
     let gateway = Gateway::start(upstream.address, CHAT).await;

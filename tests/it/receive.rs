@@ -123,10 +123,7 @@ params_mapping = { task_id = "message.chat.id", prompt = "message.text", user_id
     let runs = upstream.wait_for_runs(1).await;
     let sent = &runs[0]["body"];
     assert_eq!(sent["input"]["text"], "Hello \"you\" é");
-    assert_eq!(
-        sent["input"]["user"],
-        json!({"id": "9007199254740995", "email": "9007199254740995@webhook.invalid"})
-    );
+    assert_eq!(sent["input"]["user"], json!({"id": "9007199254740995", "email": "9007199254740995@webhook.invalid"}));
     let id = sent["id"].as_str().expect("a text");
     assert!(uuid::Uuid::parse_str(id).is_ok_and(|id| id.get_version_num() == 5), "{id}");
     let page = gateway.admin_json("/events").await;
@@ -134,7 +131,14 @@ params_mapping = { task_id = "message.chat.id", prompt = "message.text", user_id
     assert_eq!(page["items"][0]["dedup"], "9007199254740993");
     let page = page.to_string() + &gateway.log();
     assert!(!page.contains("telegram-secret-token"));
-    let event = gateway.settled(serde_json::from_str::<serde_json::Value>(&gateway.admin_json("/events").await.to_string()).expect("JSON")["items"][0]["id"].as_str().expect("an id")).await;
+    let event = gateway
+        .settled(
+            serde_json::from_str::<serde_json::Value>(&gateway.admin_json("/events").await.to_string()).expect("JSON")
+                ["items"][0]["id"]
+                .as_str()
+                .expect("an id"),
+        )
+        .await;
     assert!(!event.to_string().contains("telegram-secret-token"), "{event:#}");
 }
 

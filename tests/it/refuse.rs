@@ -93,7 +93,9 @@ async fn t59_to_t68_bodies_that_are_no_json_are_refused_with_their_code() {
 #[tokio::test]
 async fn paths_methods_and_sizes_are_refused_with_their_code() {
     let (_upstream, gateway) = gateway().await;
-    for path in ["/hooks/nobody", "/", "/api/v1/health/live", "/metrics", "/hooks/hook/x", "/hooks/%2e%2e/api/v1/events"] {
+    for path in
+        ["/hooks/nobody", "/", "/api/v1/health/live", "/metrics", "/hooks/hook/x", "/hooks/%2e%2e/api/v1/events"]
+    {
         let answer = gateway.post(path, &[], "{}").await;
         assert_refusal(&answer, 404, "not_found");
     }
@@ -125,7 +127,8 @@ async fn t39_a_source_over_its_limit_says_when_to_come_back() {
 async fn t31_a_body_that_stands_still_is_ended() {
     let upstream = Upstream::start(&[]).await;
     let sources = format!("{HOOK}\n");
-    let gateway = Gateway::start_with(upstream.address, &sources, "body_stall = \"300ms\"\nhead_timeout = \"500ms\"").await;
+    let gateway =
+        Gateway::start_with(upstream.address, &sources, "body_stall = \"300ms\"\nhead_timeout = \"500ms\"").await;
     let public = gateway.public;
     let answer = tokio::task::spawn_blocking(move || {
         raw(public, &[b"POST /hooks/hook HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{"], Duration::from_secs(5))
@@ -148,7 +151,9 @@ async fn t8_a_body_that_is_cut_leaves_nothing() {
     let public = gateway.public;
     tokio::task::spawn_blocking(move || {
         let mut stream = TcpStream::connect(public).expect("it listens");
-        stream.write_all(b"POST /hooks/open HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{\"a\":1}").expect("sent");
+        stream
+            .write_all(b"POST /hooks/open HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{\"a\":1}")
+            .expect("sent");
     })
     .await
     .expect("no panic");
@@ -165,7 +170,9 @@ async fn json_test_suite_bodies_are_taken_or_refused_and_never_an_error_of_ours(
     let (_upstream, gateway) = gateway().await;
     let folder = shared().join("corpora/json-parsing/test_parsing");
     let files: Vec<_> = std::fs::read_dir(&folder)
-        .unwrap_or_else(|error| panic!("{}: {error}; the shared corpora must stand beside the project", folder.display()))
+        .unwrap_or_else(|error| {
+            panic!("{}: {error}; the shared corpora must stand beside the project", folder.display())
+        })
         .map(|entry| entry.expect("an entry").path())
         .collect();
     assert!(files.len() > 100, "saw {} files", files.len());
@@ -207,15 +214,17 @@ pub fn raw(address: SocketAddr, pieces: &[&[u8]], patience: Duration) -> String 
 async fn the_raw_requests_of_the_corpus_never_get_two_answers_or_an_error_of_ours() {
     let (_upstream, gateway) = gateway().await;
     let file = shared().join("corpora/http1-raw/cases.json");
-    let text = std::fs::read_to_string(&file)
-        .unwrap_or_else(|error| panic!("{}: {error}; the shared corpora must stand beside the project", file.display()));
+    let text = std::fs::read_to_string(&file).unwrap_or_else(|error| {
+        panic!("{}: {error}; the shared corpora must stand beside the project", file.display())
+    });
     let cases: Value = serde_json::from_str(&text).expect("JSON");
     let cases = cases.as_array().or_else(|| cases["cases"].as_array()).expect("a list").clone();
     assert!(cases.len() > 50, "saw {} cases", cases.len());
     let public = gateway.public;
     let mut wrong = Vec::new();
     for case in &cases {
-        let latin1 = |text: &str| text.chars().map(|c| u8::try_from(u32::from(c)).expect("latin-1")).collect::<Vec<u8>>();
+        let latin1 =
+            |text: &str| text.chars().map(|c| u8::try_from(u32::from(c)).expect("latin-1")).collect::<Vec<u8>>();
         let pieces: Vec<Vec<u8>> = case["send"]
             .as_array()
             .expect("pieces")
@@ -230,7 +239,8 @@ async fn the_raw_requests_of_the_corpus_never_get_two_answers_or_an_error_of_our
         .await
         .expect("no panic");
         let answers = answer.matches("HTTP/1.1 ").count();
-        if answer.contains("__smuggled") || answer.contains("HTTP/1.1 500") || (answers > 1 && case["expect"] != "two") {
+        if answer.contains("__smuggled") || answer.contains("HTTP/1.1 500") || (answers > 1 && case["expect"] != "two")
+        {
             wrong.push(format!("{}: {}", case["name"], answer.escape_debug()));
         }
     }

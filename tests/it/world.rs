@@ -241,19 +241,12 @@ format = "json"
     pub async fn metric(&self, name: &str) -> f64 {
         let text = self.admin(Method::GET, "/metrics").await;
         let text = String::from_utf8_lossy(text.body()).into_owned();
-        text.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
-            .unwrap_or(0.0)
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok()).unwrap_or(0.0)
     }
 
     /// Everything it has logged so far.
     pub fn log(&self) -> String {
         self.log.lock().expect("no test thread panics in between").clone()
-    }
-
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     /// SIGKILL, as a crash.
