@@ -135,7 +135,7 @@ impl App {
             cause = self.inbox.failed() => Some(cause),
         };
         self.serving.store(false, Ordering::Release);
-        tracing::info!(drain_ms = drain.as_millis(), "stopping");
+        tracing::info!(drain_s = drain.as_secs_f64(), "stopping");
         sweep.abort();
         let _ = stop_all.send(true);
         let finish = async {

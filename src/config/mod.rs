@@ -209,14 +209,22 @@ impl Config {
         }
         // Read by `lay_source_defaults`; wrong keys in it are reported where they land.
         root.has("source_defaults");
+        // All sections are read before the first that is missing ends it: every problem comes at once.
+        let server = root.section("server").and_then(|section| Server::read(&section));
+        let admin = root.section("admin").and_then(|section| Admin::read(&section, base));
+        let upstream = root.section("upstream").and_then(|section| Upstream::read(&section, base));
+        let inbox = root.section("inbox").and_then(|section| Inbox::read(&section, base));
+        let dispatch = root.section("dispatch").and_then(|section| Dispatch::read(&section));
+        let limits = root.section("limits").map(|section| Limits::read(&section));
+        let log = root.section("log").and_then(|section| Log::read(&section));
         Some(Self {
-            server: Server::read(&root.section("server")?)?,
-            admin: Admin::read(&root.section("admin")?, base)?,
-            upstream: Upstream::read(&root.section("upstream")?, base)?,
-            inbox: Inbox::read(&root.section("inbox")?, base)?,
-            dispatch: Dispatch::read(&root.section("dispatch")?)?,
-            limits: Limits::read(&root.section("limits")?),
-            log: Log::read(&root.section("log")?)?,
+            server: server?,
+            admin: admin?,
+            upstream: upstream?,
+            inbox: inbox?,
+            dispatch: dispatch?,
+            limits: limits?,
+            log: log?,
             providers,
             sources,
             base: base.to_owned(),
@@ -228,16 +236,21 @@ impl Server {
     fn read(section: &Section<'_>) -> Option<Self> {
         let listen = section.parsed("listen", "an address and port like \"127.0.0.1:8080\"");
         let public_url = public_url(section);
+        let (max_body, max_head) = (section.bytes("max_body"), section.bytes("max_head"));
+        let head_timeout = section.duration("head_timeout");
+        let (body_stall, body_timeout) = (section.duration("body_stall"), section.duration("body_timeout"));
+        let max_connections = size(section, "max_connections");
+        let drain_timeout = section.duration("drain_timeout");
         Some(Self {
-            public_url: public_url.unwrap_or_default(),
-            max_body: section.bytes("max_body")?.value,
-            max_head: usize::try_from(section.bytes("max_head")?.value).unwrap_or(usize::MAX),
-            head_timeout: section.duration("head_timeout")?.value,
-            body_stall: section.duration("body_stall")?.value,
-            body_timeout: section.duration("body_timeout")?.value,
-            max_connections: size(section, "max_connections")?,
-            drain_timeout: section.duration("drain_timeout")?.value,
             listen: listen?.value,
+            public_url: public_url.unwrap_or_default(),
+            max_body: max_body?.value,
+            max_head: usize::try_from(max_head?.value).unwrap_or(usize::MAX),
+            head_timeout: head_timeout?.value,
+            body_stall: body_stall?.value,
+            body_timeout: body_timeout?.value,
+            max_connections: max_connections?,
+            drain_timeout: drain_timeout?.value,
         })
     }
 }
@@ -303,13 +316,16 @@ impl Upstream {
             }
             uri
         });
+        let (connect_timeout, run_timeout) = (section.duration("connect_timeout"), section.duration("run_timeout"));
+        let max_answer = section.bytes("max_answer");
+        let ca_file = section.text("ca_file").filter(|file| !file.is_empty()).map(|file| base.join(&file.value));
         Some(Self {
-            connect_timeout: section.duration("connect_timeout")?.value,
-            run_timeout: section.duration("run_timeout")?.value,
-            max_answer: section.bytes("max_answer")?.value,
-            ca_file: section.text("ca_file").filter(|file| !file.is_empty()).map(|file| base.join(&file.value)),
-            api_key,
             base_url: base_url?,
+            api_key,
+            connect_timeout: connect_timeout?.value,
+            run_timeout: run_timeout?.value,
+            max_answer: max_answer?.value,
+            ca_file,
         })
     }
 }
@@ -327,24 +343,25 @@ impl Inbox {
                 None
             }
         });
-        Some(Self {
-            batch: size(section, "batch")?,
-            queue: size(section, "queue")?,
-            keep: section.duration("keep")?.value,
-            path: path?,
-        })
+        let (batch, queue) = (size(section, "batch"), size(section, "queue"));
+        let keep = section.duration("keep");
+        Some(Self { path: path?, batch: batch?, queue: queue?, keep: keep?.value })
     }
 }
 
 impl Dispatch {
     fn read(section: &Section<'_>) -> Option<Self> {
+        let (concurrency, max_attempts) = (size(section, "concurrency"), size(section, "max_attempts"));
+        let (backoff, backoff_max) = (section.duration("backoff"), section.duration("backoff_max"));
+        let give_up_after = section.duration("give_up_after");
+        let follow_timeout = section.duration("follow_timeout");
         Some(Self {
-            concurrency: size(section, "concurrency")?,
-            max_attempts: u32::try_from(size(section, "max_attempts")?).unwrap_or(u32::MAX),
-            backoff: section.duration("backoff")?.value,
-            backoff_max: section.duration("backoff_max")?.value,
-            give_up_after: section.duration("give_up_after")?.value,
-            follow_timeout: section.duration("follow_timeout")?.value,
+            concurrency: concurrency?,
+            max_attempts: u32::try_from(max_attempts?).unwrap_or(u32::MAX),
+            backoff: backoff?.value,
+            backoff_max: backoff_max?.value,
+            give_up_after: give_up_after?.value,
+            follow_timeout: follow_timeout?.value,
         })
     }
 }
@@ -357,10 +374,9 @@ impl Limits {
 
 impl Log {
     fn read(section: &Section<'_>) -> Option<Self> {
-        Some(Self {
-            json: section.one_of("format", &[("text", false), ("json", true)])?.value,
-            filter: section.text("filter")?.value,
-        })
+        let json = section.one_of("format", &[("text", false), ("json", true)]);
+        let filter = section.text("filter");
+        Some(Self { json: json?.value, filter: filter?.value })
     }
 }
 

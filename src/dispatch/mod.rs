@@ -208,11 +208,15 @@ impl Dispatcher {
     }
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn log(claimed: &Claimed, verdict: &Verdict, took: Duration) {
     let (delivery, event) = (claimed.id, claimed.id.event);
     let (source, destination, attempt) = (&claimed.source, &claimed.destination, claimed.attempt);
     let (result, status, detail) = (verdict.result, verdict.status, &verdict.detail);
-    let took_ms = took.as_millis();
+    let took_ms = millis(took);
     match &verdict.next {
         Next::Delivered(_) => {
             tracing::info!(%delivery, %event, source, %destination, attempt, result, took_ms, "delivered");

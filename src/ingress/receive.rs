@@ -250,7 +250,7 @@ fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, Refusal>) ->
     let took = trace.begun.elapsed();
     let source = trace.source.as_deref().unwrap_or("");
     let (request, peer, method, path) = (trace.id, trace.peer.0, &trace.method, &trace.path);
-    let took_us = took.as_micros();
+    let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     let mut answer = match ended {
         Ok(Answered { outcome, event, answer }) => {
             ingress.metrics.request(source, outcome, took);

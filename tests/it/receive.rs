@@ -42,7 +42,7 @@ async fn a_signed_event_becomes_one_proper_invoke() {
     let runs = upstream.wait_for_runs(1).await;
     assert_eq!(runs.len(), 1);
     let run = &runs[0];
-    assert_eq!(run["agent_id"], "47c3b020-9a6b-4699-8d94-d92d71929b53");
+    assert_eq!(run["destination"], "agents/47c3b020-9a6b-4699-8d94-d92d71929b53");
     assert_eq!(
         run["body"],
         json!({
@@ -164,7 +164,7 @@ verify = { scheme = "hmac", algorithm = "sha256", signature = "header:X-Signatur
     assert_eq!(answer.status(), 202, "{:?}", answer.body());
     let runs = upstream.wait_for_runs(1).await;
     let sent = &runs[0]["body"];
-    assert_eq!(runs[0]["agent_id"], "flow/1");
+    assert_eq!(runs[0]["destination"], "workflows/flow/1");
     let text = sent["input"]["text"].as_str().expect("a text");
     assert!(text.starts_with("A build ended.\n\n"), "{text}");
     assert!(text.contains("12345678901234567890"), "{text}");

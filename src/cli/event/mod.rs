@@ -101,15 +101,7 @@ pub(super) async fn run(command: EventCommand) -> anyhow::Result<ExitCode> {
             replay.run(&gateway, &mut out, &mut talk).await
         }
     };
-    match done {
-        // Whoever read our output has seen enough.
-        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
-        done => done.map(ExitCode::from),
-    }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    done.map(ExitCode::from)
 }
 
 impl List {
