@@ -1,6 +1,6 @@
 //! How many events the inbox keeps a second on this disk, and what sharing commits is worth.
 //!
-//! `cargo bench --bench inbox`. Every figure comes from one run on one disk: the ratios say more than the figures.
+//! `cargo bench --bench inbox`, or with `BENCH_FOLDER` set to a folder on the disk in question. Every figure comes from one run on one disk: the ratios say more than the figures.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program for a terminal")]
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::inbox::{Answer, Inbox, Next, Settlement};
 use sluicegate::model::{
-    Attempt, Destination, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, Strength, Timestamp,
+    Attempt, Clock, Destination, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, Strength, Timestamp,
 };
 
 #[global_allocator]
@@ -22,7 +22,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SPAN: Duration = Duration::from_secs(3);
 
 fn main() {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let disk = std::env::var_os("BENCH_FOLDER").unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
+    let folder = tempfile::tempdir_in(disk).unwrap();
     println!("write 8 KiB + fdatasync   {:>8.0} /s", syncs(folder.path()));
     println!();
     println!("{:<26}{:>10}{:>10}{:>10}", "1 KB events", "acks/s", "p50 ms", "p99 ms");
@@ -67,7 +68,7 @@ async fn accepts(folder: &Path, senders: usize, batch: usize) -> (f64, f64, f64)
             tokio::spawn(async move {
                 let mut times = Vec::new();
                 while begun.elapsed() < SPAN {
-                    let event = event();
+                    let event = event(Clock::system().now());
                     let sent = Instant::now();
                     inbox.accept(event).await.unwrap();
                     times.push(sent.elapsed());
@@ -90,7 +91,7 @@ async fn accepts(folder: &Path, senders: usize, batch: usize) -> (f64, f64, f64)
 /// Goes through what the run at 512 senders left.
 async fn deliveries(folder: &Path) -> f64 {
     let inbox = open(&folder.join("512-512.db"), 512).await;
-    let now = Timestamp::from_millis(2);
+    let now = Clock::system().now();
     let (begun, mut count) = (Instant::now(), 0_u32);
     while begun.elapsed() < SPAN {
         let claimed = inbox.claim(256, now).await.unwrap();
@@ -132,7 +133,7 @@ async fn open(path: &Path, batch: usize) -> Arc<dyn Inbox> {
 }
 
 /// One of a kind: its own key, its own thread, 1 KB of body.
-fn event() -> NewEvent {
+fn event(at: Timestamp) -> NewEvent {
     let destination: Destination = "agent/bench".parse().unwrap();
     let id = EventId::new();
     let upstream_id = destination.thread_id("bench", &id.to_string()).to_string();
@@ -141,7 +142,7 @@ fn event() -> NewEvent {
         source: "bench".into(),
         dedup: Some(format!("{:032x}", fastrand::u128(..))),
         event_type: Some("issues.opened".into()),
-        received_at: Timestamp::from_millis(1),
+        received_at: at,
         strength: Strength::Signed,
         secret: Some("current".into()),
         filtered: None,

@@ -173,7 +173,7 @@ fn deliveries(conn: &Connection, seq: i64, event: EventId) -> rusqlite::Result<V
     let mut statement = conn.prepare_cached(
         "SELECT d.key, d.number, d.destination, d.state, d.upstream_id, d.attempts, d.doubt,
                 d.answer_status, d.answer_finished_at, d.answer_result,
-                (SELECT ready_at FROM lane AS l WHERE l.lane = d.lane AND l.delivery IS NULL)
+                (SELECT ready_at FROM lane AS l WHERE l.id = d.lane AND l.delivery IS NULL)
          FROM delivery AS d WHERE d.event = ?1 ORDER BY d.number LIMIT ?2",
     )?;
     let mut rows = statement.query((seq, DELIVERIES))?;
