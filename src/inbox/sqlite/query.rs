@@ -61,9 +61,8 @@ pub(super) fn events(conn: &Connection, filter: &EventFilter) -> rusqlite::Resul
     let (sql, key): (String, &dyn ToSql) = match (&listed, &filter.source) {
         (Some(state), _) => (
             format!(
-                "SELECT {columns} FROM (SELECT DISTINCT event FROM delivery INDEXED BY delivery_state
-                    WHERE state <> 'delivered' AND state = ?2 AND event < ?1 ORDER BY event DESC) AS d
-                 CROSS JOIN event AS e ON e.seq = d.event ORDER BY d.event DESC"
+                "SELECT {columns} FROM delivery AS d INDEXED BY delivery_state CROSS JOIN event AS e ON e.seq = d.event
+                 WHERE d.state <> 'delivered' AND d.state = ?2 AND d.event < ?1 ORDER BY d.event DESC"
             ),
             &state.as_str() as &dyn ToSql,
         ),
@@ -89,7 +88,10 @@ pub(super) fn events(conn: &Connection, filter: &EventFilter) -> rusqlite::Resul
         }
         looked += 1;
         let seq = row.get(0)?;
-        last = Some(seq);
+        if last.replace(seq) == Some(seq) {
+            // An event with two such deliveries.
+            continue;
+        }
         let event = summary(row)?;
         if filter.since.is_some_and(|since| event.received_at < since - DISORDER) {
             break;

@@ -28,11 +28,11 @@ pub(super) fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> rusqlite::
             (State::Unknown, None)
         }
         Next::Retry { at, doubt } => {
-            retry(turn, *key, 0, *doubt)?;
+            put_back(turn, *key, 0, *doubt)?;
             (State::Pending, Some(*at))
         }
         Next::Released { doubt } => {
-            retry(turn, *key, 1, *doubt)?;
+            put_back(turn, *key, 1, *doubt)?;
             (State::Pending, None)
         }
     };
@@ -52,7 +52,7 @@ pub(super) fn give_back(
     doubt: Option<Timestamp>,
 ) -> rusqlite::Result<()> {
     let Some((number, source)) = leased(turn, lane, fence, key)? else { return Ok(()) };
-    retry(turn, key, 1, doubt)?;
+    put_back(turn, key, 1, doubt)?;
     free_lane(turn, number, None)?;
     turn.count(&source, State::Leased, -1);
     turn.count(&source, State::Pending, 1);
@@ -126,7 +126,8 @@ fn hold(turn: &Turn<'_>, key: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn retry(turn: &Turn<'_>, key: i64, uncounted: u32, doubt: Option<Timestamp>) -> rusqlite::Result<()> {
+/// Pending again, for a later try or as if this one had not been.
+fn put_back(turn: &Turn<'_>, key: i64, uncounted: u32, doubt: Option<Timestamp>) -> rusqlite::Result<()> {
     turn.conn
         .prepare_cached(
             "UPDATE delivery SET state = 'pending', attempts = max(attempts - ?2, 0), doubt = ?3 WHERE key = ?1",
