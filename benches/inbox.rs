@@ -1,6 +1,6 @@
 //! How many events the inbox keeps a second on this disk, and what sharing commits is worth.
 //!
-//! `cargo bench --bench inbox`. Every figure comes from one run on one disk: the ratios say more than the figures.
+//! `cargo bench --bench inbox`, or with `BENCH_FOLDER` set to a folder on the disk in question. Every figure comes from one run on one disk: the ratios say more than the figures.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program for a terminal")]
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::inbox::{Answer, Inbox, Next, Settlement};
 use sluicegate::model::{
-    Attempt, Destination, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, Strength, Timestamp,
+    Attempt, Clock, Destination, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, Strength, Timestamp,
 };
 
 #[global_allocator]
@@ -22,15 +22,18 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SPAN: Duration = Duration::from_secs(3);
 
 fn main() {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    println!("write 8 KiB + fdatasync   {:>8.0} /s", syncs(folder.path()));
+    let disk = std::env::var_os("BENCH_FOLDER").unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
+    let folder = tempfile::tempdir_in(disk).unwrap();
+    println!("{:<30}{:>8.0}", "write 8 KiB + fdatasync /s", syncs(folder.path()));
     println!();
-    println!("{:<26}{:>10}{:>10}{:>10}", "1 KB events", "acks/s", "p50 ms", "p99 ms");
+    println!("{:<30}{:>8}{:>10}{:>10}{:>10}", "1 KB events", "acks/s", "p50 ms", "p99 ms", "CPU us");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let run = |senders, batch| {
+        let before = cpu();
         let (rate, p50, p99) = runtime.block_on(accepts(folder.path(), senders, batch));
+        let cpu = (cpu() - before) / (rate * SPAN.as_secs_f64()) * 1e6;
         let shared = if batch == 1 { "one commit each" } else { "shared commits" };
-        println!("{:<26}{rate:>10.0}{p50:>10.2}{p99:>10.2}", format!("{senders:>3} senders, {shared}"));
+        println!("{:<30}{rate:>8.0}{p50:>10.2}{p99:>10.2}{cpu:>10.0}", format!("{senders:>3} senders, {shared}"));
         rate
     };
     run(1, 512);
@@ -38,8 +41,10 @@ fn main() {
     let shared = run(512, 512);
     let single = run(512, 1);
     println!();
-    println!("shared / one commit each  {:>8.1}", shared / single);
-    println!("claim + settle            {:>8.0} /s", runtime.block_on(deliveries(folder.path())));
+    println!("{:<30}{:>8.1}", "shared / one commit each", shared / single);
+    let before = cpu();
+    let (count, rate) = runtime.block_on(deliveries(folder.path()));
+    println!("{:<30}{rate:>8.0}{:>30.0}", "claim + settle /s", (cpu() - before) / f64::from(count) * 1e6);
 }
 
 fn syncs(folder: &Path) -> f64 {
@@ -67,7 +72,7 @@ async fn accepts(folder: &Path, senders: usize, batch: usize) -> (f64, f64, f64)
             tokio::spawn(async move {
                 let mut times = Vec::new();
                 while begun.elapsed() < SPAN {
-                    let event = event();
+                    let event = event(Clock::system().now());
                     let sent = Instant::now();
                     inbox.accept(event).await.unwrap();
                     times.push(sent.elapsed());
@@ -88,9 +93,9 @@ async fn accepts(folder: &Path, senders: usize, batch: usize) -> (f64, f64, f64)
 }
 
 /// Goes through what the run at 512 senders left.
-async fn deliveries(folder: &Path) -> f64 {
+async fn deliveries(folder: &Path) -> (u32, f64) {
     let inbox = open(&folder.join("512-512.db"), 512).await;
-    let now = Timestamp::from_millis(2);
+    let now = Clock::system().now();
     let (begun, mut count) = (Instant::now(), 0_u32);
     while begun.elapsed() < SPAN {
         let claimed = inbox.claim(256, now).await.unwrap();
@@ -124,7 +129,15 @@ async fn deliveries(folder: &Path) -> f64 {
     }
     let rate = f64::from(count) / begun.elapsed().as_secs_f64();
     inbox.close().await;
-    rate
+    (count, rate)
+}
+
+/// The CPU time this process has used, in seconds, senders and all; on Linux, elsewhere 0.
+fn cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: f64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
+    ticks / 100.0
 }
 
 async fn open(path: &Path, batch: usize) -> Arc<dyn Inbox> {
@@ -132,7 +145,7 @@ async fn open(path: &Path, batch: usize) -> Arc<dyn Inbox> {
 }
 
 /// One of a kind: its own key, its own thread, 1 KB of body.
-fn event() -> NewEvent {
+fn event(at: Timestamp) -> NewEvent {
     let destination: Destination = "agent/bench".parse().unwrap();
     let id = EventId::new();
     let upstream_id = destination.thread_id("bench", &id.to_string()).to_string();
@@ -141,7 +154,7 @@ fn event() -> NewEvent {
         source: "bench".into(),
         dedup: Some(format!("{:032x}", fastrand::u128(..))),
         event_type: Some("issues.opened".into()),
-        received_at: Timestamp::from_millis(1),
+        received_at: at,
         strength: Strength::Signed,
         secret: Some("current".into()),
         filtered: None,

@@ -18,6 +18,7 @@ use crate::config::{Config, Problems, Secret};
 use crate::dispatch::Dispatcher;
 use crate::inbox::Inbox;
 use crate::inbox::sqlite::{SqliteInbox, SqliteOptions};
+use crate::inbox::sweep::sweep;
 use crate::ingress::{self, Bounds, Ingress};
 use crate::limit::Limits;
 use crate::model::Clock;
@@ -47,9 +48,8 @@ pub struct App {
     clock: Clock,
 }
 
-/// How often what is too old is looked for, and how much goes in one go.
+/// How often what is too old is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-const SWEEP: usize = 5_000;
 
 /// What a stop may take beyond the drain time, for the last settlements and the last commit.
 const LAST_WORDS: Duration = Duration::from_millis(1_500);
@@ -127,7 +127,7 @@ impl App {
             told(admin_closing),
         ));
         let dispatch = tokio::spawn(self.dispatcher.clone().run(stopping.clone(), hurry));
-        let sweep = tokio::spawn(sweep(self.inbox.clone(), self.config.inbox.keep, self.clock.clone()));
+        let sweep = tokio::spawn(sweep_often(self.inbox.clone(), self.config.inbox.keep, self.clock.clone()));
         self.serving.store(true, Ordering::Release);
 
         let failed = tokio::select! {
@@ -188,10 +188,10 @@ impl Door for Unwatched {
     fn full(&self) {}
 }
 
-async fn sweep(inbox: Arc<dyn Inbox>, keep: Duration, clock: Clock) {
+async fn sweep_often(inbox: Arc<dyn Inbox>, keep: Duration, clock: Clock) {
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
-        match inbox.sweep(clock.now() - keep, SWEEP).await {
+        match sweep(&*inbox, keep, clock.now()).await {
             Ok(0) => {}
             Ok(events) => tracing::info!(events, "old events removed"),
             Err(error) => tracing::error!(%error, "cannot remove old events"),

@@ -498,6 +498,10 @@ async fn pages_walk_every_event_once_newest_first(world: World<impl Engine>) {
     assert_eq!(walk(EventFilter { state: Some(State::Unknown), ..page.clone() }).await, [1]);
     let pending = EventFilter { state: Some(State::Pending), source: Some("rare".into()), ..page.clone() };
     assert_eq!(walk(pending).await, [20, 15, 10, 5]);
+    world.inbox().replay(all[1], event("1", 1).deliveries, at(1)).await.unwrap();
+    world.inbox().replay(all[1], event("1", 1).deliveries, at(1)).await.unwrap();
+    let twice = EventFilter { state: Some(State::Pending), until: Some(at(2000)), limit: 1, ..page.clone() };
+    assert_eq!(walk(twice).await, [1], "once, though it is owed twice");
     let between = EventFilter { since: Some(at(7000)), until: Some(at(9000)), ..page.clone() };
     assert_eq!(walk(between).await, [8, 7]);
     for odd in [i64::MIN, -1, 0] {

@@ -13,6 +13,7 @@ use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use serde_json::Value;
 
 use super::print;
+use crate::app;
 use crate::config::{Config, Problems, Secret, Weight};
 use crate::net::Client;
 
@@ -156,7 +157,7 @@ fn configured(config: &Config) -> anyhow::Result<Secret> {
     if let Some(token) = &config.admin.token {
         return Ok(token.clone());
     }
-    let file = config.inbox.path.with_file_name("admin.token");
+    let file = app::admin_token_file(config);
     let text = std::fs::read_to_string(&file).with_context(|| {
         format!("cannot read the admin token from {}; or name the variable that holds it: --token-env", file.display())
     })?;

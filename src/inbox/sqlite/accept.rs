@@ -125,23 +125,27 @@ fn owe(
 ) -> rusqlite::Result<()> {
     // An upstream id made from the delivery itself belongs to no other: it needs no place in the index of turns.
     let turns = id.as_uuid().to_string() != delivery.upstream_id;
+    let lane = lane(turn, delivery, ready_at)?;
     turn.conn
         .prepare_cached(
             "INSERT INTO delivery (event, number, destination, lane, upstream_id, turns, state)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'pending')",
         )?
-        .execute((
-            seq,
-            id.number,
-            delivery.destination.to_string(),
-            delivery.lane.as_bytes(),
-            &delivery.upstream_id,
-            turns,
-        ))?;
-    turn.conn
-        .prepare_cached("INSERT INTO lane (lane, ready_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
-        .execute((delivery.lane.as_bytes(), ready_at.millis()))?;
+        .execute((seq, id.number, delivery.destination.to_string(), lane, &delivery.upstream_id, turns))?;
     turn.count(source, State::Pending, 1);
     turn.news();
     Ok(())
+}
+
+/// The number of a delivery's lane.
+fn lane(turn: &Turn<'_>, delivery: &NewDelivery, ready_at: Timestamp) -> rusqlite::Result<i64> {
+    let name = delivery.lane.as_bytes();
+    let made = turn
+        .conn
+        .prepare_cached("INSERT INTO lane (lane, ready_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+        .execute((name, ready_at.millis()))?;
+    if made == 1 {
+        return Ok(turn.conn.last_insert_rowid());
+    }
+    turn.conn.prepare_cached("SELECT id FROM lane WHERE lane = ?1")?.query_row([name], |row| row.get(0))
 }

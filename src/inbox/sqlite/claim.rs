@@ -38,10 +38,10 @@ pub(super) struct Lease {
 /// Leases up to `limit` due deliveries, oldest lane first, one a lane.
 pub(super) fn lease(turn: &mut Turn<'_>, limit: usize, now: Timestamp) -> rusqlite::Result<Vec<Lease>> {
     let mut leases = Vec::new();
-    for lane in due_lanes(turn, limit, now)? {
-        let Some(Head { key, event, attempts, strikes, doubt, source }) = head(turn, lane)? else {
+    for (number, lane) in due_lanes(turn, limit, now)? {
+        let Some(Head { key, event, attempts, strikes, doubt, source }) = head(turn, number)? else {
             // A lane without work; it should not be there, and does no harm when it is gone.
-            turn.conn.prepare_cached("DELETE FROM lane WHERE lane = ?1")?.execute([lane.as_bytes()])?;
+            turn.conn.prepare_cached("DELETE FROM lane WHERE id = ?1")?.execute([number])?;
             continue;
         };
         let (attempt, strikes) = (attempts.saturating_add(1), strikes.saturating_add(1));
@@ -53,8 +53,8 @@ pub(super) fn lease(turn: &mut Turn<'_>, limit: usize, now: Timestamp) -> rusqli
             .execute((key, attempt, strikes, now.millis()))?;
         let fence = turn
             .conn
-            .prepare_cached("UPDATE lane SET delivery = ?2, fence = fence + 1 WHERE lane = ?1 RETURNING fence")?
-            .query_row((lane.as_bytes(), key), |row| row.get(0))?;
+            .prepare_cached("UPDATE lane SET delivery = ?2, fence = fence + 1 WHERE id = ?1 RETURNING fence")?
+            .query_row((number, key), |row| row.get(0))?;
         turn.count(&source, State::Pending, -1);
         turn.count(&source, State::Leased, 1);
         leases.push(Lease { key, event, lane, fence, attempt, strikes, doubt, at: now });
@@ -62,13 +62,15 @@ pub(super) fn lease(turn: &mut Turn<'_>, limit: usize, now: Timestamp) -> rusqli
     Ok(leases)
 }
 
-fn due_lanes(turn: &Turn<'_>, limit: usize, now: Timestamp) -> rusqlite::Result<Vec<Uuid>> {
+fn due_lanes(turn: &Turn<'_>, limit: usize, now: Timestamp) -> rusqlite::Result<Vec<(i64, Uuid)>> {
     turn.conn
         .prepare_cached(
-            "SELECT lane FROM lane INDEXED BY lane_ready WHERE delivery IS NULL AND ready_at <= ?1
-             ORDER BY ready_at LIMIT ?2",
+            "SELECT id, lane FROM lane INDEXED BY lane_ready WHERE delivery IS NULL AND ready_at <= ?1
+             ORDER BY ready_at, id LIMIT ?2",
         )?
-        .query_map((now.millis(), i64::try_from(limit).unwrap_or(i64::MAX)), |row| uuid(row.get(0)?))?
+        .query_map((now.millis(), i64::try_from(limit).unwrap_or(i64::MAX)), |row| {
+            Ok((row.get(0)?, Uuid::from_bytes(row.get(1)?)))
+        })?
         .collect()
 }
 
@@ -82,14 +84,14 @@ struct Head {
     source: String,
 }
 
-fn head(turn: &Turn<'_>, lane: Uuid) -> rusqlite::Result<Option<Head>> {
+fn head(turn: &Turn<'_>, lane: i64) -> rusqlite::Result<Option<Head>> {
     turn.conn
         .prepare_cached(
             "SELECT d.key, d.event, d.attempts, d.strikes, d.doubt, e.source
              FROM delivery AS d INDEXED BY delivery_lane JOIN event AS e ON e.seq = d.event
              WHERE d.lane = ?1 AND d.state = 'pending' ORDER BY d.key LIMIT 1",
         )?
-        .query_row([lane.as_bytes()], |row| {
+        .query_row([lane], |row| {
             Ok(Head {
                 key: row.get(0)?,
                 event: row.get(1)?,
@@ -100,10 +102,6 @@ fn head(turn: &Turn<'_>, lane: Uuid) -> rusqlite::Result<Option<Head>> {
             })
         })
         .optional()
-}
-
-fn uuid(bytes: [u8; 16]) -> rusqlite::Result<Uuid> {
-    Ok(Uuid::from_bytes(bytes))
 }
 
 /// Leases on their way to whoever claimed. Those still in it when it is dropped go back.

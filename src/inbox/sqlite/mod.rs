@@ -340,19 +340,19 @@ fn sync_folder(path: &Path) -> Result<(), String> {
 /// Makes what the last run had in flight claimable again. Its doubt stays: nobody knows whether it ran.
 fn free_leases(conn: &Connection) -> rusqlite::Result<()> {
     conn.execute_batch("BEGIN IMMEDIATE")?;
-    let mut shared = std::collections::BTreeMap::<String, i64>::new();
+    let mut freed = std::collections::BTreeMap::<String, i64>::new();
     let next = "SELECT d.key, d.lane, e.source FROM delivery AS d INDEXED BY delivery_state
                 JOIN event AS e ON e.seq = d.event WHERE d.state <> 'delivered' AND d.state = 'leased' LIMIT 1";
     while let Some((key, lane, source)) = conn
         .prepare_cached(next)?
-        .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 16]>(1)?, row.get::<_, String>(2)?)))
+        .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?)))
         .optional()?
     {
         conn.prepare_cached("UPDATE delivery SET state = 'pending' WHERE key = ?1")?.execute([key])?;
-        conn.prepare_cached("UPDATE lane SET delivery = NULL, fence = fence + 1 WHERE lane = ?1")?.execute([lane])?;
-        *shared.entry(source).or_default() += 1;
+        conn.prepare_cached("UPDATE lane SET delivery = NULL, fence = fence + 1 WHERE id = ?1")?.execute([lane])?;
+        *freed.entry(source).or_default() += 1;
     }
-    for (source, count) in shared {
+    for (source, count) in freed {
         for (state, by) in [(State::Leased, -count), (State::Pending, count)] {
             conn.execute(
                 "UPDATE counter SET count = count + ?3 WHERE source = ?1 AND state = ?2",

@@ -61,9 +61,8 @@ pub(super) fn events(conn: &Connection, filter: &EventFilter) -> rusqlite::Resul
     let (sql, key): (String, &dyn ToSql) = match (&listed, &filter.source) {
         (Some(state), _) => (
             format!(
-                "SELECT {columns} FROM (SELECT DISTINCT event FROM delivery INDEXED BY delivery_state
-                    WHERE state <> 'delivered' AND state = ?2 AND event < ?1 ORDER BY event DESC) AS d
-                 CROSS JOIN event AS e ON e.seq = d.event ORDER BY d.event DESC"
+                "SELECT {columns} FROM delivery AS d INDEXED BY delivery_state CROSS JOIN event AS e ON e.seq = d.event
+                 WHERE d.state <> 'delivered' AND d.state = ?2 AND d.event < ?1 ORDER BY d.event DESC"
             ),
             &state.as_str() as &dyn ToSql,
         ),
@@ -89,7 +88,10 @@ pub(super) fn events(conn: &Connection, filter: &EventFilter) -> rusqlite::Resul
         }
         looked += 1;
         let seq = row.get(0)?;
-        last = Some(seq);
+        if last.replace(seq) == Some(seq) {
+            // An event with two such deliveries.
+            continue;
+        }
         let event = summary(row)?;
         if filter.since.is_some_and(|since| event.received_at < since - DISORDER) {
             break;
@@ -173,7 +175,7 @@ fn deliveries(conn: &Connection, seq: i64, event: EventId) -> rusqlite::Result<V
     let mut statement = conn.prepare_cached(
         "SELECT d.key, d.number, d.destination, d.state, d.upstream_id, d.attempts, d.doubt,
                 d.answer_status, d.answer_finished_at, d.answer_result,
-                (SELECT ready_at FROM lane AS l WHERE l.lane = d.lane AND l.delivery IS NULL)
+                (SELECT ready_at FROM lane AS l WHERE l.id = d.lane AND l.delivery IS NULL)
          FROM delivery AS d WHERE d.event = ?1 ORDER BY d.number LIMIT ?2",
     )?;
     let mut rows = statement.query((seq, DELIVERIES))?;

@@ -19,7 +19,7 @@ const MAX_TEXT: usize = 4 << 10;
 /// Ends a lease, if it still is one: the attempt, the delivery's state, the lane.
 pub(super) fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> rusqlite::Result<Settled> {
     let Settlement { key, lane, fence, attempt, next } = settlement;
-    let Some(source) = leased(turn, *lane, *fence, *key)? else { return Ok(Settled::Stale) };
+    let Some((number, source)) = leased(turn, *lane, *fence, *key)? else { return Ok(Settled::Stale) };
     let (state, ready_at) = match next {
         Next::Delivered(answer) => (finish(turn, *key, State::Delivered, Some(answer))?, None),
         Next::Dead(answer) => (finish(turn, *key, State::Dead, answer.as_ref())?, None),
@@ -28,16 +28,16 @@ pub(super) fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> rusqlite::
             (State::Unknown, None)
         }
         Next::Retry { at, doubt, counted } => {
-            retry(turn, *key, if *counted { Back::Nothing } else { Back::Strike }, *doubt)?;
+            put_back(turn, *key, if *counted { Back::Nothing } else { Back::Strike }, *doubt)?;
             (State::Pending, Some(*at))
         }
         Next::Released { doubt } => {
-            retry(turn, *key, Back::Try, *doubt)?;
+            put_back(turn, *key, Back::Try, *doubt)?;
             (State::Pending, None)
         }
     };
     insert_attempt(turn, *key, attempt, matches!(next, Next::Released { .. }))?;
-    free_lane(turn, *lane, Some(ready_at.unwrap_or(attempt.ended_at)))?;
+    free_lane(turn, number, Some(ready_at.unwrap_or(attempt.ended_at)))?;
     turn.count(&source, State::Leased, -1);
     turn.count(&source, state, 1);
     Ok(Settled::Done)
@@ -51,9 +51,9 @@ pub(super) fn give_back(
     key: i64,
     doubt: Option<Timestamp>,
 ) -> rusqlite::Result<()> {
-    let Some(source) = leased(turn, lane, fence, key)? else { return Ok(()) };
-    retry(turn, key, Back::Try, doubt)?;
-    free_lane(turn, lane, None)?;
+    let Some((number, source)) = leased(turn, lane, fence, key)? else { return Ok(()) };
+    put_back(turn, key, Back::Try, doubt)?;
+    free_lane(turn, number, None)?;
     turn.count(&source, State::Leased, -1);
     turn.count(&source, State::Pending, 1);
     Ok(())
@@ -68,23 +68,23 @@ pub(super) fn cancel(turn: &mut Turn<'_>, id: DeliveryId, now: Timestamp) -> rus
              WHERE e.id = ?1 AND d.number = ?2",
         )?
         .query_row((id.event.as_bytes(), id.number), |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 16]>(1)?, row.get::<_, String>(2)?, row.get::<_, String>(3)?))
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?, row.get::<_, String>(3)?))
         })
         .optional()?;
     let Some((key, lane, state, source)) = found else { return Ok(false) };
     if state != State::Pending.as_str() {
         return Ok(false);
     }
-    let head = next_pending(turn, &lane)? == Some(key);
+    let head = next_pending(turn, lane)? == Some(key);
     turn.conn.prepare_cached("UPDATE delivery SET state = 'cancelled' WHERE key = ?1")?.execute([key])?;
     if head {
         // Under lease the lane's own settlement sees to it.
-        if next_pending(turn, &lane)?.is_some() {
+        if next_pending(turn, lane)?.is_some() {
             turn.conn
-                .prepare_cached("UPDATE lane SET ready_at = min(ready_at, ?2) WHERE lane = ?1 AND delivery IS NULL")?
+                .prepare_cached("UPDATE lane SET ready_at = min(ready_at, ?2) WHERE id = ?1 AND delivery IS NULL")?
                 .execute((lane, now.millis()))?;
         } else {
-            turn.conn.prepare_cached("DELETE FROM lane WHERE lane = ?1 AND delivery IS NULL")?.execute([lane])?;
+            turn.conn.prepare_cached("DELETE FROM lane WHERE id = ?1 AND delivery IS NULL")?.execute([lane])?;
         }
     }
     turn.count(&source, State::Pending, -1);
@@ -93,14 +93,15 @@ pub(super) fn cancel(turn: &mut Turn<'_>, id: DeliveryId, now: Timestamp) -> rus
     Ok(true)
 }
 
-/// The source of a delivery, if this lease of it still holds.
-fn leased(turn: &Turn<'_>, lane: Uuid, fence: i64, key: i64) -> rusqlite::Result<Option<String>> {
+/// The lane's number and the source of a delivery, if this lease of it still holds.
+fn leased(turn: &Turn<'_>, lane: Uuid, fence: i64, key: i64) -> rusqlite::Result<Option<(i64, String)>> {
     turn.conn
         .prepare_cached(
-            "SELECT e.source FROM lane AS l JOIN delivery AS d ON d.key = l.delivery JOIN event AS e ON e.seq = d.event
-             WHERE l.lane = ?1 AND l.fence = ?2 AND l.delivery = ?3",
+            "SELECT l.id, e.source FROM delivery AS d CROSS JOIN lane AS l ON l.id = d.lane
+                JOIN event AS e ON e.seq = d.event
+             WHERE d.key = ?3 AND l.delivery = ?3 AND l.fence = ?2 AND l.lane = ?1",
         )?
-        .query_row((lane.as_bytes(), fence, key), |row| row.get(0))
+        .query_row((lane.as_bytes(), fence, key), |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()
 }
 
@@ -135,7 +136,8 @@ enum Back {
     Try,
 }
 
-fn retry(turn: &Turn<'_>, key: i64, back: Back, doubt: Option<Timestamp>) -> rusqlite::Result<()> {
+/// Pending again, for a later try or as if this one had not been.
+fn put_back(turn: &Turn<'_>, key: i64, back: Back, doubt: Option<Timestamp>) -> rusqlite::Result<()> {
     let (attempts, strikes) = match back {
         Back::Nothing => (0, 0),
         Back::Strike => (0, 1),
@@ -152,21 +154,21 @@ fn retry(turn: &Turn<'_>, key: i64, back: Back, doubt: Option<Timestamp>) -> rus
 
 /// Lets the lane's next delivery come, from `ready_at` on or from when it was due before; without one the lane goes.
 /// Its number moves on either way: with the lane its number goes too, but so does the only delivery it was for.
-fn free_lane(turn: &mut Turn<'_>, lane: Uuid, ready_at: Option<Timestamp>) -> rusqlite::Result<()> {
-    if next_pending(turn, lane.as_bytes())?.is_some() {
+fn free_lane(turn: &mut Turn<'_>, lane: i64, ready_at: Option<Timestamp>) -> rusqlite::Result<()> {
+    if next_pending(turn, lane)?.is_some() {
         turn.conn
             .prepare_cached(
-                "UPDATE lane SET delivery = NULL, fence = fence + 1, ready_at = coalesce(?2, ready_at) WHERE lane = ?1",
+                "UPDATE lane SET delivery = NULL, fence = fence + 1, ready_at = coalesce(?2, ready_at) WHERE id = ?1",
             )?
-            .execute((lane.as_bytes(), ready_at.map(Timestamp::millis)))?;
+            .execute((lane, ready_at.map(Timestamp::millis)))?;
     } else {
-        turn.conn.prepare_cached("DELETE FROM lane WHERE lane = ?1")?.execute([lane.as_bytes()])?;
+        turn.conn.prepare_cached("DELETE FROM lane WHERE id = ?1")?.execute([lane])?;
     }
     turn.news();
     Ok(())
 }
 
-fn next_pending(turn: &Turn<'_>, lane: &[u8; 16]) -> rusqlite::Result<Option<i64>> {
+fn next_pending(turn: &Turn<'_>, lane: i64) -> rusqlite::Result<Option<i64>> {
     turn.conn
         .prepare_cached(
             "SELECT key FROM delivery INDEXED BY delivery_lane WHERE lane = ?1 AND state = 'pending'

@@ -32,13 +32,14 @@ CREATE TABLE body (
     body         BLOB NOT NULL
 ) STRICT;
 
--- `key` is the order within a lane. `turns` says that the upstream id may be shared with other deliveries.
+-- `key` is the order within a lane. `lane` is the number of a row below, and means nothing once this one is no longer
+-- pending or leased. `turns` says that the upstream id may be shared with other deliveries.
 CREATE TABLE delivery (
     key                INTEGER PRIMARY KEY AUTOINCREMENT,
     event              INTEGER NOT NULL REFERENCES event (seq) ON DELETE CASCADE,
     number             INTEGER NOT NULL,
     destination        TEXT    NOT NULL,
-    lane               BLOB    NOT NULL,
+    lane               INTEGER NOT NULL,
     upstream_id        TEXT    NOT NULL,
     turns              INTEGER NOT NULL,
     state              TEXT    NOT NULL,
@@ -55,13 +56,16 @@ CREATE INDEX delivery_state ON delivery (state, event) WHERE state <> 'delivered
 CREATE INDEX delivery_turn ON delivery (upstream_id, key) WHERE turns = 1;
 
 -- One row for each lane that has work. `delivery` is the one under lease; none: the lane is ready from `ready_at` on.
+-- Lanes' names are random, so what touches them touches pages all over the file; numbers in order of arrival stand in
+-- for them everywhere but at a lane's beginning and end.
 CREATE TABLE lane (
-    lane     BLOB    PRIMARY KEY,
+    id       INTEGER PRIMARY KEY,
+    lane     BLOB    NOT NULL UNIQUE,
     ready_at INTEGER NOT NULL,
     fence    INTEGER NOT NULL DEFAULT 0,
     delivery INTEGER
-) STRICT, WITHOUT ROWID;
-CREATE INDEX lane_ready ON lane (ready_at) WHERE delivery IS NULL;
+) STRICT;
+CREATE INDEX lane_ready ON lane (ready_at, id) WHERE delivery IS NULL;
 
 -- The last tries of each delivery.
 CREATE TABLE attempt (
