@@ -4,6 +4,7 @@
 //! when nothing is. The stages compile their own sections (`source`, `mapping`, …) with the same list of problems, so
 //! `sluicegate check` is the same path as starting.
 
+pub mod door;
 pub mod node;
 pub mod problem;
 pub mod provider;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use door::{DropIn, ExtraFields, GatewayKey, ProxyConfig};
 pub use node::{Node, Table, Value};
 pub use problem::{Located, Place, Problem, Problems, Weight};
 pub use provider::{Ack, Provider};
@@ -50,6 +52,12 @@ pub struct Config {
     pub providers: BTreeMap<String, Provider>,
     /// The configured ways in.
     pub sources: Vec<SourceConfig>,
+    /// The stand-in for the platform's hosted webhook.
+    pub dropin: DropIn,
+    /// The keys that callers may present instead of the upstream's.
+    pub keys: Vec<GatewayKey>,
+    /// What is passed through to an upstream, by prefix of the path.
+    pub proxies: Vec<ProxyConfig>,
     /// The folder that relative paths start from: the configuration file's.
     pub base: PathBuf,
 }
@@ -217,6 +225,9 @@ impl Config {
         let dispatch = root.section("dispatch").and_then(|section| Dispatch::read(&section));
         let limits = root.section("limits").map(|section| Limits::read(&section));
         let log = root.section("log").and_then(|section| Log::read(&section));
+        let dropin = root.section("dropin").and_then(|section| DropIn::read(&section));
+        let keys = GatewayKey::read_all(&root, base);
+        let proxies = ProxyConfig::read_all(&root);
         Some(Self {
             server: server?,
             admin: admin?,
@@ -225,6 +236,9 @@ impl Config {
             dispatch: dispatch?,
             limits: limits?,
             log: log?,
+            dropin: dropin?,
+            keys,
+            proxies,
             providers,
             sources,
             base: base.to_owned(),
@@ -389,7 +403,8 @@ fn size(section: &Section<'_>, key: &str) -> Option<usize> {
     Some(usize::try_from(number.value).unwrap_or(usize::MAX).max(1))
 }
 
-fn is_name(text: &str) -> bool {
+/// A name that may stand in paths, labels and headers.
+pub(super) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 

@@ -9,6 +9,7 @@ mod content;
 mod document;
 mod field;
 mod kept;
+mod keyring;
 mod mac;
 mod scheme;
 mod sign;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 use http::Method;
 
 use self::challenge::Challenge;
+pub use self::keyring::Keyring;
 use self::scheme::Given;
 pub use self::scheme::Scheme;
 use crate::config::section::nearest;

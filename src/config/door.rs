@@ -1,0 +1,232 @@
+//! The doors beside `/hooks/…` as written: the stand-in for the hosted webhook, the keys callers present, and the
+//! prefixes that are passed through.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::problem::{Located, Place};
+use super::secret::Secret;
+use super::section::Section;
+use super::unit::Rate;
+
+/// `[dropin]`: `POST /` and `POST /{agent_id}` as the platform's hosted webhook answers them.
+#[derive(Clone, Debug)]
+pub struct DropIn {
+    /// Whether it answers at all.
+    pub enabled: bool,
+    /// Where fields go that are no parameters.
+    pub extra_fields: ExtraFields,
+    /// The address made for a user who has only an id; `{id}` stands for it.
+    pub user_email_template: String,
+    /// Whether a second turn of a running conversation waits or is answered 409.
+    pub waits_for_its_turn: bool,
+    /// The largest body.
+    pub max_body: Option<u64>,
+    /// How often it may be called.
+    pub rate: Option<Rate>,
+}
+
+/// Where fields of a drop-in call go that are no parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExtraFields {
+    /// `additional_context`, as the hosted webhook does.
+    Context,
+    /// Below the prompt, fenced.
+    Text,
+}
+
+/// `[keys.NAME]`: a key of the gateway's own, for callers who must not have the upstream's.
+#[derive(Clone, Debug)]
+pub struct GatewayKey {
+    /// What it goes by in logs.
+    pub name: String,
+    /// Where its table begins.
+    pub place: Place,
+    /// What callers present.
+    pub key: Secret,
+    /// What goes upstream instead; `upstream.api_key` where there is none.
+    pub upstream_key: Option<Secret>,
+    /// The agents and workflows it is good for; empty: all.
+    pub agents: Vec<String>,
+    /// The prefixes of `[[proxy]]` it is good for; empty: all.
+    pub prefixes: Vec<String>,
+    /// How often it may be used.
+    pub rate: Option<Rate>,
+}
+
+/// `[[proxy]]`: a prefix of the path that is passed through.
+#[derive(Clone, Debug)]
+pub struct ProxyConfig {
+    /// The prefix, with a slash before it and none behind.
+    pub prefix: Located<String>,
+    /// Where it goes.
+    pub upstream: http::Uri,
+    /// Whether the prefix is cut before the rest is put behind the upstream's own path.
+    pub strip_prefix: bool,
+    /// Whether gateway keys are exchanged; a caller's other key passes through either way.
+    pub exchange_keys: bool,
+    /// Whether callers without a gateway key are turned away.
+    pub require_key: bool,
+    /// The largest request body; none: unbounded.
+    pub max_body: Option<u64>,
+    /// How often it may be called.
+    pub rate: Option<Rate>,
+    /// How long the upstream may take to begin its answer.
+    pub timeout: Duration,
+}
+
+impl DropIn {
+    pub(super) fn read(section: &Section<'_>) -> Option<Self> {
+        let enabled = section.bool("enabled");
+        let extra_fields =
+            section.one_of("extra_fields", &[("context", ExtraFields::Context), ("text", ExtraFields::Text)]);
+        let template = section.text("user_email_template");
+        if let Some(template) = &template
+            && !template.contains("{id}")
+        {
+            section.problems().error_hint(
+                &template.place,
+                "user_email_template has no {id}",
+                "write for example \"{id}@webhook.invalid\"",
+            );
+        }
+        let waits = section.one_of("overlap", &[("queue", true), ("reject", false)]);
+        let (max_body, rate) = (section.bytes("max_body"), section.rate("rate"));
+        Some(Self {
+            enabled: enabled?.value,
+            extra_fields: extra_fields?.value,
+            user_email_template: template?.value,
+            waits_for_its_turn: waits?.value,
+            max_body: max_body.map(|bytes| bytes.value),
+            rate: rate.map(|rate| rate.value),
+        })
+    }
+}
+
+impl GatewayKey {
+    pub(super) fn read_all(root: &Section<'_>, base: &Path) -> Vec<Self> {
+        let Some(all) = root.section("keys") else { return Vec::new() };
+        let mut keys: Vec<Self> = Vec::new();
+        for (name, place) in all.keys() {
+            if !super::is_name(name) {
+                all.problems().error_hint(
+                    place,
+                    format!("\"{}\" cannot be the name of a key", name.escape_debug()),
+                    "use letters, digits, '-' and '_'; it is what logs call the key",
+                );
+            }
+            let Some(section) = all.section(name) else { continue };
+            let Some(key) = Self::read(name, &section, base) else { continue };
+            if let Some(twin) = keys.iter().find(|other| other.key.expose() == key.key.expose()) {
+                section.problems().error_hint(
+                    place,
+                    format!("keys.{name} and keys.{} are the same key", twin.name),
+                    "a key stands for one caller: make another, for example with: openssl rand -hex 24",
+                );
+            }
+            keys.push(key);
+        }
+        keys
+    }
+
+    fn read(name: &str, section: &Section<'_>, base: &Path) -> Option<Self> {
+        if !section.has("key") {
+            section.problems().error_hint(
+                section.place(),
+                format!("keys.{name} has no key"),
+                "key = \"env:NAME\" is what the caller presents as x-api-key",
+            );
+        }
+        let key = section.secret("key", base);
+        if let (Some(key), Some(written)) = (&key, section.text("key"))
+            && key.expose().len() < 16
+        {
+            section.problems().error_hint(
+                &written.place,
+                format!("keys.{name}.key is shorter than 16 characters"),
+                "make a long one, for example with: openssl rand -hex 24",
+            );
+        }
+        let upstream_key = section.secret("upstream_key", base);
+        let texts = |key: &str| section.texts(key).unwrap_or_default().into_iter().map(|text| text.value).collect();
+        let (agents, prefixes) = (texts("agents"), texts("prefixes"));
+        let rate = section.rate("rate").map(|rate| rate.value);
+        Some(Self {
+            name: name.to_owned(),
+            place: section.place().clone(),
+            key: key?,
+            upstream_key,
+            agents,
+            prefixes,
+            rate,
+        })
+    }
+}
+
+/// How long an upstream behind a prefix may take to begin its answer, where nobody says: as long as a run may.
+const PROXY_TIMEOUT: Duration = Duration::from_secs(1_500);
+
+impl ProxyConfig {
+    pub(super) fn read_all(root: &Section<'_>) -> Vec<Self> {
+        let mut proxies: Vec<Self> = Vec::new();
+        for section in root.sections("proxy") {
+            let Some(proxy) = Self::read(&section) else { continue };
+            if proxies.iter().any(|other| *other.prefix == *proxy.prefix) {
+                section.problems().error(
+                    &proxy.prefix.place,
+                    format!("the prefix \"{}\" stands in two [[proxy]] tables", proxy.prefix.value.escape_debug()),
+                );
+            }
+            proxies.push(proxy);
+        }
+        proxies
+    }
+
+    fn read(section: &Section<'_>) -> Option<Self> {
+        let problems = section.problems();
+        let prefix = section.required_text("prefix", "for example \"/v1\"").and_then(|text| {
+            let cut = text.value.trim_end_matches('/').to_owned();
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
+            let good = cut.starts_with('/') && !cut.contains("//") && !cut.contains("/.") && cut.bytes().all(plain);
+            let taken =
+                ["/hooks", "/files", "/events"].iter().any(|own| cut == *own || cut.starts_with(&format!("{own}/")));
+            if good && !taken {
+                return Some(Located { value: cut, place: text.place });
+            }
+            problems.error_hint(
+                &text.place,
+                format!("\"{}\" cannot be the prefix of a proxy", text.value.escape_debug()),
+                "write a path like \"/v1\"; /hooks, /files and /events are the gateway's own",
+            );
+            None
+        });
+        let upstream = section.required_text("upstream", "for example \"https://api.xpander.ai\"").and_then(|text| {
+            let uri = text.value.parse::<http::Uri>().ok().filter(|uri| {
+                matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some() && uri.query().is_none()
+            });
+            if uri.is_none() {
+                problems.error_hint(
+                    &text.place,
+                    format!("{} is no address", section.path("upstream")),
+                    "write for example \"https://api.xpander.ai\"; a path after the host is kept",
+                );
+            }
+            uri
+        });
+        let flag = |key: &str, default: bool| section.bool(key).map_or(default, |flag| flag.value);
+        let (strip_prefix, exchange_keys, require_key) =
+            (flag("strip_prefix", false), flag("exchange_keys", true), flag("require_key", false));
+        let (max_body, rate) = (section.bytes("max_body"), section.rate("rate"));
+        let timeout = section.duration("timeout");
+        Some(Self {
+            prefix: prefix?,
+            upstream: upstream?,
+            strip_prefix,
+            exchange_keys,
+            require_key,
+            max_body: max_body.map(|bytes| bytes.value),
+            rate: rate.map(|rate| rate.value),
+            timeout: timeout.map_or(PROXY_TIMEOUT, |timeout| timeout.value),
+        })
+    }
+}
