@@ -85,6 +85,24 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
+fn the_tree_in_the_architecture_page_names_every_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/ARCHITECTURE.md")).expect("the page is there");
+    let named: Vec<&str> = page.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    for file in [files(&root.join("src")), files(&root.join("tests/it"))].concat() {
+        let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+        let shown = named.contains(&name.as_str()) || matches!(name.as_str(), "mod.rs" | "main.rs");
+        assert!(shown, "{} is not in docs/ARCHITECTURE.md, section 2", file.display());
+    }
+    let gone: Vec<&&str> = named.iter().filter(|name| name.ends_with(".rs") && !exists(root, name)).collect();
+    assert!(gone.is_empty(), "docs/ARCHITECTURE.md names files that are not there: {gone:?}");
+}
+
+fn exists(root: &Path, name: &str) -> bool {
+    [files(&root.join("src")), files(&root.join("tests/it"))].concat().iter().any(|file| file.ends_with(name))
+}
+
+#[test]
 fn the_search_for_imports_sees_lists() {
     assert_eq!(crate_paths("use crate::{config::{self, Config}, model};"), ["config", "model"]);
     assert_eq!(crate_paths("let x = crate::net::Client::new(crate::config::y);"), ["net", "config"]);

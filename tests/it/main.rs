@@ -4,12 +4,15 @@
 #![allow(clippy::print_stderr, reason = "a test that fails says what the gateway said")]
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
+mod admin;
+mod cli;
 mod config;
 mod crash;
 mod deliver;
 mod inbox;
 mod layers;
 mod order;
+mod readme;
 mod receive;
 mod refuse;
 mod world;

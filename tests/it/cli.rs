@@ -1,0 +1,120 @@
+//! What an operator types, against a gateway that runs.
+
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use crate::world::{Gateway, TOKEN, Upstream, binary, json as body_of};
+
+const OPEN: &str = r#"
+[sources.open]
+provider = "custom"
+agent = "a"
+verify = { scheme = "none", event_id = "json:id" }
+params_mapping = { prompt = "text" }
+"#;
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(binary()).args(arguments).env("SLUICEGATE_ADMIN_TOKEN", TOKEN).output().expect("it runs")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn help_teaches_and_version_is_one_line() {
+    let help = run(&["--help"]);
+    assert!(help.status.success());
+    for word in ["serve", "check", "demo", "stub", "event", "First steps"] {
+        assert!(out(&help).contains(word), "{word}");
+    }
+    assert_eq!(out(&run(&["--version"])), format!("sluicegate {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(run(&["serv"]).status.code(), Some(2));
+}
+
+#[test]
+fn providers_are_listed() {
+    let list: Value = serde_json::from_slice(&run(&["provider", "list", "--json"]).stdout).expect("JSON");
+    let names: Vec<&str> = list.as_array().expect("a list").iter().filter_map(|p| p["name"].as_str()).collect();
+    for name in [
+        "clerk",
+        "github",
+        "gitlab",
+        "openai",
+        "resend",
+        "shopify",
+        "slack",
+        "standard-webhooks",
+        "stripe",
+        "svix",
+        "telegram",
+    ] {
+        assert!(names.contains(&name), "{name} of {names:?}");
+    }
+}
+
+#[test]
+fn serving_with_a_wrong_configuration_starts_nothing_and_says_why() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("x.toml");
+    std::fs::write(&file, "[server]\nlisten = 5\n").expect("a file");
+    let output = run(&["serve", "--config", &file.display().to_string()]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("x.toml:2: error: server.listen"), "{said}");
+    assert!(!folder.path().join("data").exists());
+    let output = run(&["check", "--config", "/no/such/file.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(out(&output).contains("cannot be read"), "{}", out(&output));
+}
+
+#[tokio::test]
+async fn events_are_listed_shown_and_replayed() {
+    let upstream = Upstream::start(&[]).await;
+    let gateway = Gateway::start(upstream.address, OPEN).await;
+    let text = "bell \u{7} and \u{1b}[31mred";
+    let answer = gateway.post("/hooks/open", &[], json!({"id": 1, "text": text}).to_string()).await;
+    let id = body_of(&answer)["event_id"].as_str().expect("an id").to_owned();
+    gateway.settled(&id).await;
+    let admin = format!("http://{}", gateway.admin);
+    let asked = |words: &[&str]| {
+        let mut all = vec!["event"];
+        all.extend(words);
+        all.extend(["--admin", &admin]);
+        run(&all)
+    };
+    let list = asked(&["list"]);
+    assert!(out(&list).contains(&id) && out(&list).contains("delivered"), "{}", out(&list));
+    let shown = asked(&["show", &id]);
+    assert!(out(&shown).contains("completed"), "{}", out(&shown));
+    assert!(!out(&shown).contains('\u{1b}') && !out(&shown).contains('\u{7}'), "control characters reach the terminal");
+    let whole: Value = serde_json::from_slice(&asked(&["show", &id, "--json"]).stdout).expect("JSON");
+    assert_eq!(whole["params"][0]["origin"], json!({"from": "mapping", "path": "text"}), "{whole:#}");
+    let replayed = asked(&["replay", &id]);
+    assert!(replayed.status.success(), "{}", String::from_utf8_lossy(&replayed.stderr));
+    let event = gateway.settled(&id).await;
+    assert_eq!(event["deliveries"].as_array().map(Vec::len), Some(2));
+    assert_eq!(upstream.runs().await.len(), 2);
+    let missing = asked(&["show", &format!("evt_{}", "0".repeat(32))]);
+    assert_eq!(missing.status.code(), Some(3), "{}", String::from_utf8_lossy(&missing.stderr));
+}
+
+#[test]
+fn the_demo_shows_what_it_promises_and_ends_well() {
+    let output = run(&["demo"]);
+    let said = out(&output);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    for words in [
+        "GitHub",
+        "Stripe",
+        "Telegram",
+        "Slack",
+        "Standard Webhooks",
+        "401 bad_signature",
+        "202 duplicate",
+        "completed: echo",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}

@@ -1,0 +1,150 @@
+//! Every command and every configuration of the README and of `docs/` does what the text says.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::world::binary;
+
+fn text(file: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("it is there")
+}
+
+/// The fenced blocks of a language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open: Option<String> = None;
+    for line in text.lines() {
+        match (&mut open, line.strip_prefix("```")) {
+            (None, Some(word)) if word == language => open = Some(String::new()),
+            (None, Some(_)) => open = Some("\u{0}".to_owned()),
+            (Some(_), Some(_)) => found.extend(open.take().filter(|block| !block.starts_with('\u{0}'))),
+            (Some(block), None) => {
+                block.push_str(line);
+                block.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn every_configuration_of_the_readme_passes_the_check() {
+    let readme = text("README.md");
+    let blocks = blocks(&readme, "toml");
+    assert!(blocks.len() >= 4, "saw {} configurations", blocks.len());
+    let head = "[upstream]\nbase_url = \"https://api.xpander.ai\"\n";
+    for block in blocks {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("sluicegate.toml");
+        let whole = if block.contains("[upstream]") { block.clone() } else { format!("{head}{block}") };
+        std::fs::write(&file, whole).expect("a file");
+        let output = Command::new(binary())
+            .args(["check", "--config"])
+            .arg(&file)
+            .envs([
+                ("XPANDER_API_KEY", "upstream-key-of-the-readme"),
+                ("GITHUB_WEBHOOK_SECRET", "0123456789abcdef0123456789abcdef"),
+                ("TELEGRAM_SECRET_TOKEN", "0123456789abcdef"),
+                ("STRIPE_WEBHOOK_SECRET", "whsec_0123456789abcdef0123456789abcdef"),
+                ("CI_WEBHOOK_SECRET", "0123456789abcdef"),
+                ("CI_GATEWAY_KEY", "0123456789abcdef0123456789abcdef"),
+            ])
+            .output()
+            .expect("check runs");
+        assert!(output.status.success(), "{block}\n{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+#[test]
+fn every_verify_table_and_provider_file_of_the_provider_page_passes_the_check() {
+    let page = text("docs/providers.md");
+    let folder = tempfile::tempdir().expect("a folder");
+    let providers = folder.path().join("providers");
+    std::fs::create_dir(&providers).expect("a folder");
+    let mut config =
+        "[providers]\nfolder = \"providers\"\n[upstream]\nbase_url = \"https://api.xpander.ai\"\n".to_owned();
+    let mut seen = (0, 0);
+    for block in blocks(&page, "toml") {
+        if block.starts_with("verify = ") {
+            seen.0 += 1;
+            let head = format!("[sources.s{}]\nprovider = \"custom\"\nagent = \"a\"", seen.0);
+            config.push_str(&format!("{head}\nsecrets = [\"literal:0123456789abcdef\"]\n{block}"));
+        } else if block.contains("[verify]") {
+            seen.1 += 1;
+            std::fs::write(providers.join("example.toml"), &block).expect("a file");
+            let head = "[sources.example]\nprovider = \"example\"\nagent = \"a\"";
+            config.push_str(&format!("{head}\nsecrets = [\"literal:0123456789abcdef\"]\n"));
+        }
+    }
+    assert!(seen.0 >= 3 && seen.1 >= 1, "saw {seen:?}");
+    let file = folder.path().join("sluicegate.toml");
+    std::fs::write(&file, config).expect("a file");
+    let output = Command::new(binary()).args(["check", "--config"]).arg(&file).output().expect("check runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn every_command_of_the_readme_exists() {
+    let mut commands = 0;
+    for file in ["README.md", "docs/delivery.md", "docs/mapping.md"] {
+        for block in blocks(&text(file), "sh") {
+            for line in block.lines().filter_map(|line| line.strip_prefix("sluicegate ")) {
+                let words: Vec<&str> =
+                    line.split_whitespace().take_while(|word| *word != "#" && !word.starts_with("evt_")).collect();
+                let output = Command::new(binary()).args(&words).arg("--help").output().expect("it runs");
+                assert!(output.status.success(), "sluicegate {line}");
+                commands += 1;
+            }
+        }
+    }
+    assert!(commands >= 5, "saw {commands} commands");
+    // The first run, as it is pasted; the binary is built by then.
+    assert!(text("README.md").contains("cargo run --release -- demo"));
+    assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/run").exists());
+}
+
+#[test]
+fn every_page_that_is_linked_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for file in ["README.md", "docs/delivery.md", "docs/mapping.md", "docs/providers.md", "docs/ARCHITECTURE.md"] {
+        let text = text(file);
+        let folder = root.join(file).parent().expect("a folder").to_owned();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if !link.contains("://") && !link.starts_with('#') {
+                assert!(folder.join(link).exists(), "{file} links {link}");
+            }
+        }
+    }
+}
+
+#[test]
+fn default_toml_names_every_setting_it_documents() {
+    // The defaults are the base layer of every configuration, so a key that is not known fails every check; what is
+    // commented out must be known as well.
+    let defaults = text("config/default.toml");
+    let uncommented: String = defaults
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if rest.contains(" = ") && !rest.contains("Times are") || rest.starts_with('[') => rest,
+            _ => line,
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("all.toml");
+    let text: String = uncommented.replace("ca_file = \"\"", "").replace("folder = \"\"", "");
+    std::fs::write(&file, text).expect("a file");
+    let output = Command::new(binary())
+        .args(["check", "--config"])
+        .arg(&file)
+        .envs([
+            ("SLUICEGATE_ADMIN_TOKEN", "0123456789abcdef"),
+            ("XPANDER_API_KEY", "upstream-key"),
+            ("CI_GATEWAY_KEY", "0123456789abcdef0123456789abcdef"),
+        ])
+        .output()
+        .expect("check runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+}
