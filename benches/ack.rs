@@ -1,0 +1,154 @@
+//! Durable acknowledgements through the whole gateway: signed 1 KB events over kept-alive connections, each answered
+//! after the commit that holds it is synced. Printed beside the raw sync rate of the same disk and beside a gateway
+//! that commits every event alone.
+//!
+//! `cargo bench --bench ack`. `BENCH_FOLDER` picks another disk. The load runs on the same machine and is part of the
+//! figures; ratios within one run mean more than the figures themselves.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot go on ends")]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const SECRET: &str = "a-secret-for-the-benchmark";
+const TIME: Duration = Duration::from_secs(4);
+
+fn main() {
+    let disk = std::env::var_os("BENCH_FOLDER").unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
+    let folder = tempfile::tempdir_in(disk).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    println!("raw 8 KiB + fdatasync      {:>8.0} /s", raw_sync(folder.path()));
+    println!("{:<26} {:>8}   {:>8} {:>8}", "durable acks over HTTP", "acks/s", "p50 ms", "p99 ms");
+    let mut at_most = [0.0; 2];
+    for (row, (batch, name)) in [(512, "grouped"), (1, "one commit an event")].into_iter().enumerate() {
+        for connections in [1, 64, 512] {
+            let gateway = Gateway::start(&folder.path().join(format!("{batch}-{connections}")), batch);
+            let figures = runtime.block_on(load(gateway.public, connections));
+            println!(
+                "{:<26} {:>8.0}   {:>8.2} {:>8.2}",
+                format!("{name}, {connections}"),
+                figures.rate,
+                figures.p50,
+                figures.p99
+            );
+            at_most[row] = figures.rate;
+        }
+    }
+    println!("grouped to one commit an event at 512 connections: {:.1} times", at_most[0] / at_most[1]);
+}
+
+struct Figures {
+    rate: f64,
+    p50: f64,
+    p99: f64,
+}
+
+/// Sends events over so many connections for a while.
+async fn load(address: SocketAddr, connections: usize) -> Figures {
+    let begun = Instant::now();
+    let senders: Vec<_> = (0..connections).map(|number| tokio::spawn(sender(address, number, begun + TIME))).collect();
+    let mut waits: Vec<f64> = Vec::new();
+    for sender in senders {
+        waits.extend(sender.await.unwrap());
+    }
+    let took = begun.elapsed().as_secs_f64();
+    waits.sort_by(f64::total_cmp);
+    let part = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize] * 1e3;
+    Figures { rate: waits.len() as f64 / took, p50: part(0.5), p99: part(0.99) }
+}
+
+async fn sender(address: SocketAddr, number: usize, until: Instant) -> Vec<f64> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let body = format!("{{\"action\":\"opened\",\"pad\":\"{}\"}}", "x".repeat(990));
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    mac.update(body.as_bytes());
+    let signature = hex::encode(mac.finalize().into_bytes());
+    let mut waits = Vec::new();
+    let mut buffer = vec![0_u8; 4096];
+    let mut sent = 0_u64;
+    while Instant::now() < until {
+        sent += 1;
+        let request = format!(
+            "POST /hooks/bench HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nX-GitHub-Event: issues\r\n\
+             X-GitHub-Delivery: {number}-{sent}\r\nX-Hub-Signature-256: sha256={signature}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let begun = Instant::now();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut filled = 0;
+        // An answer is short and comes whole or in two pieces; it ends with our JSON.
+        while filled == 0 || buffer[filled - 1] != b'}' {
+            let read = stream.read(&mut buffer[filled..]).await.unwrap();
+            assert!(read > 0, "the gateway closed the connection");
+            filled += read;
+        }
+        assert!(buffer.starts_with(b"HTTP/1.1 202"), "{}", String::from_utf8_lossy(&buffer[..filled]));
+        waits.push(begun.elapsed().as_secs_f64());
+    }
+    waits
+}
+
+/// How often this disk syncs a page that was appended.
+fn raw_sync(folder: &Path) -> f64 {
+    let mut file = std::fs::File::create(folder.join("raw")).unwrap();
+    let page = [7_u8; 8192];
+    let begun = Instant::now();
+    let mut syncs = 0_u32;
+    while begun.elapsed() < Duration::from_secs(2) {
+        file.write_all(&page).unwrap();
+        file.sync_data().unwrap();
+        syncs += 1;
+    }
+    f64::from(syncs) / begun.elapsed().as_secs_f64()
+}
+
+struct Gateway {
+    child: Child,
+    public: SocketAddr,
+}
+
+impl Gateway {
+    /// A gateway whose upstream takes nothing, so that only the way in is measured.
+    fn start(folder: &Path, batch: usize) -> Self {
+        std::fs::create_dir_all(folder).unwrap();
+        let config = folder.join("sluicegate.toml");
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"literal:bench-token\"\n\
+             [upstream]\nbase_url = \"http://127.0.0.1:9\"\napi_key = \"literal:bench\"\n\
+             [inbox]\nurl = \"sqlite:inbox.db\"\nbatch = {batch}\n\
+             [dispatch]\nconcurrency = 1\nbackoff = \"1h\"\nbackoff_max = \"1h\"\n[log]\nformat = \"json\"\n\
+             [sources.bench]\nprovider = \"github\"\nsecrets = [\"literal:{SECRET}\"]\nagent = \"a\"\n\
+             prompt = \"{{{{ body.action }}}}\"\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
+            .args(["serve", "--config"])
+            .arg(&config)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        log.read_line(&mut line).unwrap();
+        let serving: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let public = serving["public"].as_str().unwrap().parse().unwrap();
+        // A log that nobody reads would stop the gateway.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Self { child, public }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
