@@ -17,7 +17,7 @@ import stripe
 import svix
 
 BINARY = pathlib.Path(sys.argv[1]).resolve()
-HERE = pathlib.Path(__file__).parent
+LIBRARIES = pathlib.Path("target/sdk").resolve()
 GITHUB = "a-github-secret-for-tests"
 SLACK = "8f742231b10e8888abcd99yyyzzz85a5"
 STRIPE = "whsec_5WbX5kEWLlfzsGNjH64I8lOOqUB6e8FH"
@@ -33,7 +33,7 @@ BODIES = [
 
 
 def github(secret, body, ident):
-    signed = subprocess.run(["node", HERE / "github.mjs", secret], input=body, capture_output=True, check=True)
+    signed = subprocess.run(["node", LIBRARIES / "github.mjs", secret], input=body, capture_output=True, check=True)
     return {"X-Hub-Signature-256": signed.stdout.decode(), "X-GitHub-Event": "push", "X-GitHub-Delivery": ident}
 
 
@@ -132,8 +132,8 @@ def main():
                         print(f"{'ok  ' if good else 'FAIL'} {name} body {number} {what}: {got}", flush=True)
                         if not good:
                             print("     ", answer[:300])
-                    wanted.setdefault(f"agent-{name}", 0)
-                    wanted[f"agent-{name}"] += 1
+                    wanted.setdefault(f"agents/agent-{name}", 0)
+                    wanted[f"agents/agent-{name}"] += 1
             deadline = time.time() + 30
             while time.time() < deadline:
                 with urllib.request.urlopen(f"{upstream}/_stub/runs") as answer:
@@ -144,7 +144,7 @@ def main():
                 time.sleep(0.1)
             got = {}
             for run in runs:
-                got[run["agent_id"]] = got.get(run["agent_id"], 0) + 1
+                got[run["destination"]] = got.get(run["destination"], 0) + 1
             good = got == wanted
             passed, failed = passed + good, failed + (not good)
             print(f"{'ok  ' if good else 'FAIL'} every kept event made one run: {got}")
