@@ -98,7 +98,7 @@ impl AdminState {
         Self {
             sources: config.sources.iter().map(configured).collect(),
             started_at: clock.now(),
-            hosts: Vec::new(),
+            hosts: config.admin.hosts.clone(),
             guesses: Tally::new(GUESSES, MINUTE),
             replays: Tally::new(REPLAYS, MINUTE),
             replaying: tokio::sync::Mutex::new(()),

@@ -92,6 +92,8 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// What they must show; without one the program makes one beside the inbox.
     pub token: Option<Secret>,
+    /// Host names it goes by, besides addresses and `localhost`.
+    pub hosts: Vec<String>,
 }
 
 /// `[upstream]`
@@ -301,7 +303,9 @@ impl Admin {
                 "make a long one, for example with: openssl rand -hex 24",
             );
         }
-        Some(Self { listen: section.parsed("listen", "an address and port like \"127.0.0.1:8081\"")?.value, token })
+        let listen = section.parsed("listen", "an address and port like \"127.0.0.1:8081\"");
+        let hosts = section.texts("hosts").unwrap_or_default().into_iter().map(|host| host.value).collect();
+        Some(Self { listen: listen?.value, token, hosts })
     }
 }
 

@@ -118,3 +118,24 @@ fn the_demo_shows_what_it_promises_and_ends_well() {
         assert!(said.contains(words), "{words}: {said}");
     }
 }
+
+#[tokio::test]
+async fn an_idle_gateway_is_small_and_leans_on_the_c_library_only() {
+    let upstream = Upstream::start(&[]).await;
+    let gateway = Gateway::start(upstream.address, OPEN).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).expect("Linux");
+    let kib: u64 = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse().ok())
+        .expect("a figure");
+    // What is built for finding bugs is larger.
+    let most = if binary().components().any(|part| part.as_os_str() == "release") { 20 * 1024 } else { 80 * 1024 };
+    assert!(kib < most, "{kib} KiB");
+    let needs = Command::new("ldd").arg(binary()).output().expect("ldd is there");
+    for line in out(&needs).lines() {
+        let name = line.split_whitespace().next().unwrap_or_default();
+        let known = ["linux-vdso.so", "libgcc_s.so", "libm.so", "libc.so", "/lib64/ld-linux", "/lib/ld-linux"];
+        assert!(known.iter().any(|known| name.starts_with(known)), "{line}");
+    }
+}

@@ -249,6 +249,11 @@ format = "json"
         self.log.lock().expect("no test thread panics in between").clone()
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGKILL, as a crash.
     pub fn kill(mut self) -> Arc<tempfile::TempDir> {
         self.child.kill().expect("it can be killed");
