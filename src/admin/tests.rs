@@ -14,7 +14,7 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::config::Problems;
 use crate::inbox::{
-    Answer, Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, InboxError, Page, Settled,
+    Answer, Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, InboxError, Page, SealedCall, Settled,
     Settlement, Turn,
 };
 use crate::model::{Accepted, Attempt, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, State};
@@ -74,6 +74,7 @@ impl Inbox for Memory {
                 due: Some(now),
                 doubt: None,
                 answer: None,
+                sealed: SealedCall::None,
                 tries: Vec::new(),
             });
         }
@@ -85,6 +86,12 @@ impl Inbox for Memory {
         let mut deliveries = events.iter_mut().flat_map(|event| &mut event.deliveries);
         let found = deliveries.find(|delivery| delivery.id == id && delivery.state == State::Pending);
         Ok(found.map(|delivery| delivery.state = State::Cancelled).is_some())
+    }
+
+    async fn ended(&self, id: DeliveryId) -> Result<Option<DeliveryDetail>, InboxError> {
+        let events = self.events.lock().unwrap();
+        let mut deliveries = events.iter().flat_map(|event| &event.deliveries);
+        Ok(deliveries.find(|delivery| delivery.id == id).cloned())
     }
 
     async fn counts(&self) -> Result<Vec<Count>, InboxError> {
@@ -165,7 +172,8 @@ fn event(number: u8, source: &str, filtered: bool) -> EventDetail {
         attempts: 2,
         due: None,
         doubt: None,
-        answer: Some(Answer { status: "completed".into(), result: Some("done".into()), finished_at: None }),
+        answer: Some(Answer { status: "completed".into(), result: Some("done".into()), finished_at: None, task: None }),
+        sealed: SealedCall::None,
         tries: vec![attempt(1, "refused", Some(503)), attempt(2, "completed", Some(200))],
     };
     EventDetail {

@@ -166,7 +166,8 @@ fn event(thread: &str, now: i64) -> NewEvent {
         request_line: "POST /hooks/triage".into(),
         headers: vec![("x-event".into(), "issues".into())],
         body: format!("{{\"n\":{now}}}").into(),
-        deliveries: vec![NewDelivery { destination: agent(), lane: agent().lane(&upstream_id), upstream_id }],
+        reject_if_busy: false,
+        deliveries: vec![NewDelivery { destination: agent(), lane: agent().lane(&upstream_id), upstream_id, sealed: None }],
     }
 }
 
@@ -188,7 +189,7 @@ fn settlement(claimed: &Claimed, now: i64, next: Next) -> Settlement {
 }
 
 fn done() -> Next {
-    Next::Delivered(Answer { status: "completed".into(), result: Some("ok".into()), finished_at: None })
+    Next::Delivered(Answer { status: "completed".into(), result: Some("ok".into()), finished_at: None, task: None })
 }
 
 fn retry(millis: i64) -> Next {
@@ -398,7 +399,7 @@ async fn tries_are_bounded_and_answers_are_kept(world: World<impl Engine>) {
     for now in 1..=60 {
         world.settle(&world.claim_one(now).await, now, retry(now)).await;
     }
-    let answer = Answer { status: "failed".into(), result: Some("é".repeat(200_000)), finished_at: Some("x".into()) };
+    let answer = Answer { status: "failed".into(), result: Some("é".repeat(200_000)), finished_at: Some("x".into()), task: None };
     world.settle(&world.claim_one(61).await, 61, Next::Dead(Some(answer))).await;
     let detail = world.inbox().event(event.id).await.unwrap().unwrap();
     let delivery = &detail.deliveries[0];
@@ -428,7 +429,7 @@ async fn the_turn_before_is_found_with_its_answer(world: World<impl Engine>) {
 
     let mut alone = event("b", 4);
     let id = DeliveryId { event: alone.id, number: 0 }.as_uuid().to_string();
-    alone.deliveries[0] = NewDelivery { destination: agent(), lane: agent().lane(&id), upstream_id: id };
+    alone.deliveries[0] = NewDelivery { destination: agent(), lane: agent().lane(&id), upstream_id: id, sealed: None };
     world.accept(&alone).await;
     assert_eq!(world.inbox().earlier_turn(&world.claim_one(4).await).await.unwrap(), None);
 }
