@@ -14,8 +14,8 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::config::Problems;
 use crate::inbox::{
-    Answer, Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, InboxError, Page, SealedCall, Settled,
-    Settlement, Turn,
+    Answer, Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, InboxError, Page, SealedCall,
+    Settled, Settlement, Turn,
 };
 use crate::model::{Accepted, Attempt, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, State};
 use crate::telemetry::RefusedSample;

@@ -26,7 +26,12 @@ impl Record {
 
     /// About how much of the disk it needs.
     pub(super) fn bytes(&self) -> usize {
-        self.event.body.len() + self.params.len() + self.headers.len() + self.event.request_line.len() + self.sealed() + 512
+        self.event.body.len()
+            + self.params.len()
+            + self.headers.len()
+            + self.event.request_line.len()
+            + self.sealed()
+            + 512
     }
 }
 

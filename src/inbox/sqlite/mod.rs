@@ -31,8 +31,8 @@ use self::reader::Readers;
 use self::shared::Shared;
 use self::writer::{Job, Message, Turn, Weight, Writer};
 use super::{
-    Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Inbox, InboxError, Page, Settled, Settlement,
-    Turn as Before,
+    Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Inbox, InboxError, Page, Settled,
+    Settlement, Turn as Before,
 };
 use crate::model::{Accepted, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp};
 

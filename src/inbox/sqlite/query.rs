@@ -189,9 +189,7 @@ pub(super) fn ended(conn: &Connection, id: DeliveryId) -> rusqlite::Result<Optio
         None => Ok(None),
         Some((_, state)) if !state.is_final() => Ok(Some(None)),
         // It cannot go back, so that it is still final where the rest is read.
-        Some((seq, _)) => {
-            Ok(Some(deliveries(conn, seq, id.event)?.into_iter().find(|delivery| delivery.id == id)))
-        }
+        Some((seq, _)) => Ok(Some(deliveries(conn, seq, id.event)?.into_iter().find(|delivery| delivery.id == id))),
     }
 }
 
