@@ -12,4 +12,5 @@ mod layers;
 mod order;
 mod receive;
 mod refuse;
+mod wait;
 mod world;
