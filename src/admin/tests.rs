@@ -409,6 +409,20 @@ async fn an_event_shows_where_each_value_came_from_and_what_became_of_it() {
 }
 
 #[tokio::test]
+async fn a_callers_own_call_is_replayed_as_it_was_made_while_it_is_there() {
+    let world = world();
+    let replay = format!("/events/{}/replay", id(1));
+    let first = |change: &dyn Fn(&mut DeliveryDetail)| change(&mut world.inbox.events.lock().unwrap()[3].deliveries[0]);
+    first(&|delivery| delivery.sealed = SealedCall::Erased);
+    let (status, answer) = world.ask(Method::POST, &replay).await;
+    assert_eq!((status, answer["code"].as_str()), (409, Some("call_erased")));
+    first(&|delivery| (delivery.sealed, delivery.state) = (SealedCall::Kept, State::Unknown));
+    assert_eq!(world.ask(Method::POST, &replay).await.0, 202);
+    let deliveries = world.inbox.events.lock().unwrap()[3].deliveries.clone();
+    assert_eq!(deliveries[1].upstream_id, deliveries[0].upstream_id, "the id is part of the call");
+}
+
+#[tokio::test]
 async fn a_replay_owes_a_new_delivery_and_leaves_the_old_one() {
     let world = world();
     let replay = async |number| world.ask(Method::POST, &format!("/events/{}/replay", id(number))).await;

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::turn::{OurTurn, Shows, shows};
 use super::verdict::{Facts, Verdict, judge};
 use super::{Dispatcher, Policy};
-use crate::config::{OnUnknown, RunMode, Secret, SourceConfig};
+use crate::config::{OnUnknown, Respond, RunMode, Secret, SourceConfig};
 use crate::inbox::seal::SealError;
 use crate::inbox::{Claimed, InboxError, Next, Turn};
 use crate::model::{AttemptResult, Name, Run, Timestamp};
@@ -73,7 +73,17 @@ pub(super) async fn attempt(dispatcher: &Dispatcher, claimed: &Claimed, hurry: w
         }
         result => result,
     };
+    let result = match result {
+        // Where nobody will be shown it, the inbox need not hold it.
+        AttemptResult::Ran(run) if !is_shown(claimed, source) => AttemptResult::Ran(Run { task: None, ..run }),
+        result => result,
+    };
     judge(result, facts(dispatcher, claimed, doubt, sent_at), &policy(dispatcher, source))
+}
+
+/// Whether a caller may ask for the run's end.
+fn is_shown(claimed: &Claimed, source: Option<&SourceConfig>) -> bool {
+    claimed.sealed.is_some() || source.is_none_or(|source| source.respond != Respond::Ack)
 }
 
 fn source_gone(name: &str) -> Verdict {

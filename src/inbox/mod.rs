@@ -51,7 +51,7 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
     /// A page of events, newest first.
     async fn events(&self, filter: &EventFilter) -> Result<Page<EventSummary>, InboxError>;
 
-    /// One event with everything known of it.
+    /// One event with everything known of it; of its deliveries' task objects only the last one's.
     async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError>;
 
     /// Owes the event again: a new delivery for each destination in `to`, with the lane and upstream id given.

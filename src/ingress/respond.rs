@@ -7,6 +7,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
+use tokio::time::Instant;
 
 use super::Ingress;
 use super::receive::{acknowledge, keep, name_event};
@@ -27,12 +28,13 @@ pub(super) async fn wait(
     if outcome == Outcome::Filtered {
         return Ok((outcome, id, acknowledge(source, outcome, id)));
     }
+    let left = Left::guard(ingress, source, outcome, Some(id));
     let mut stopping = ingress.stopping.clone();
     let ended = tokio::select! {
         ended = ingress.inbox.ended(DeliveryId { event: id, number: 0 }) => ended,
-        () = tokio::time::sleep(source.wait) => return Ok((outcome, id, later(ingress, source, id))),
+        () = tokio::time::sleep(source.wait) => return Ok((outcome, id, left.not(later(ingress, source, id)))),
         // Whoever waits longest would hold the stop up.
-        _ = stopping.wait_for(|stop| *stop) => return Ok((outcome, id, later(ingress, source, id))),
+        _ = stopping.wait_for(|stop| *stop) => return Ok((outcome, id, left.not(later(ingress, source, id)))),
     };
     let answer = match ended {
         // A double of one that was filtered: nothing is owed.
@@ -51,7 +53,7 @@ pub(super) async fn wait(
             later(ingress, source, id)
         }
     };
-    Ok((outcome, id, name_event(answer, id)))
+    Ok((outcome, id, left.not(name_event(answer, id))))
 }
 
 /// Calls the upstream at once and passes its answer on.
@@ -66,11 +68,12 @@ pub(super) async fn proxy(
     let owed = event.deliveries.first().ok_or_else(|| Refusal::Internal("the source has no destination".into()))?;
     let streams = source.config.respond == Respond::Stream;
     let call = Call::of_event(event, owed, &source.config, if streams { RunMode::Stream } else { RunMode::Call });
+    let left = Left::guard(ingress, source, Outcome::Proxied, None);
     if !streams {
-        let result = ingress.upstream.invoke(&call).await;
+        let result = left.not(ingress.upstream.invoke(&call).await);
         return Ok((Outcome::Proxied, passed_on(source, result)?));
     }
-    let answer = match ingress.upstream.open(&call).await {
+    let answer = match left.not(ingress.upstream.open(&call).await) {
         Ok(answer) => answer,
         Err(error) => return Err(Refusal::NoAnswer(error.to_string())),
     };
@@ -85,6 +88,40 @@ pub(super) async fn proxy(
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok((Outcome::Proxied, answer))
+}
+
+/// Counts a request whose caller goes away while something is waited for; then nothing else counts it.
+struct Left<'a> {
+    ingress: &'a Ingress,
+    source: &'a str,
+    outcome: Outcome,
+    event: Option<EventId>,
+    begun: Instant,
+    stayed: bool,
+}
+
+impl<'a> Left<'a> {
+    fn guard(ingress: &'a Ingress, source: &'a Source, outcome: Outcome, event: Option<EventId>) -> Self {
+        Self { ingress, source: &source.config.name, outcome, event, begun: Instant::now(), stayed: false }
+    }
+
+    /// The caller has not gone away.
+    fn not<T>(mut self, found: T) -> T {
+        self.stayed = true;
+        found
+    }
+}
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        if self.stayed {
+            return;
+        }
+        let (source, outcome, took) = (self.source, self.outcome.as_str(), self.begun.elapsed());
+        self.ingress.metrics.request(source, self.outcome, took);
+        let event = self.event.map(|id| id.to_string());
+        tracing::info!(source, event, outcome, waited_ms = took.as_millis() as u64, "caller went away while it waited");
+    }
 }
 
 /// The task object of a delivery that has ended: the upstream's own, or what is kept of one that was too large.

@@ -173,6 +173,22 @@ async fn a_crash_in_the_middle_of_a_wait_loses_nothing_and_runs_nothing_twice() 
 }
 
 #[tokio::test]
+async fn a_caller_that_goes_away_while_it_waits_is_counted_once_and_its_event_is_delivered() {
+    let upstream = Upstream::start(&["--delay", "800ms"]).await;
+    let gateway = Gateway::start(upstream.address, &source("respond = \"wait\"")).await;
+    let client = sluicegate::net::Client::new(Duration::from_secs(1), None).expect("a client");
+    let request = http::Request::post(format!("http://{}/hooks/s", gateway.public)).body(body("1", "hello").into());
+    let gone = client.send(request.expect("a request"), Duration::from_millis(300), 1 << 20).await;
+    assert!(gone.is_err());
+    let accepted = r#"sluicegate_requests_total{outcome="accepted",source="s"}"#;
+    wait_for("the request to be counted", async || (gateway.metric(accepted).await > 0.0).then_some(())).await;
+    let id = gateway.admin_json("/events").await["items"][0]["id"].as_str().expect("an event").to_owned();
+    assert_eq!(gateway.settled(&id).await["deliveries"][0]["state"], "delivered");
+    assert_eq!(gateway.metric(accepted).await, 1.0);
+    assert_eq!(upstream.runs().await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_stop_sends_those_who_wait_away_with_a_link() {
     let upstream = Upstream::start(&["--delay", "5s"]).await;
     let sources = source("respond = \"wait\"\nwait_timeout = \"30s\"");

@@ -171,7 +171,7 @@ pub(super) fn event(conn: &Connection, id: EventId) -> rusqlite::Result<Option<E
         })
         .optional()?;
     let Some((seq, mut detail)) = found else { return Ok(None) };
-    detail.deliveries = deliveries(conn, seq, id)?;
+    detail.deliveries = deliveries(conn, seq, id, None)?;
     detail.summary.states = detail.deliveries.iter().map(|delivery| delivery.state).collect();
     Ok(Some(detail))
 }
@@ -189,19 +189,30 @@ pub(super) fn ended(conn: &Connection, id: DeliveryId) -> rusqlite::Result<Optio
         None => Ok(None),
         Some((_, state)) if !state.is_final() => Ok(Some(None)),
         // It cannot go back, so that it is still final where the rest is read.
-        Some((seq, _)) => Ok(Some(deliveries(conn, seq, id.event)?.into_iter().find(|delivery| delivery.id == id))),
+        Some((seq, _)) => Ok(Some(deliveries(conn, seq, id.event, Some(id.number))?.pop())),
     }
 }
 
-fn deliveries(conn: &Connection, seq: i64, event: EventId) -> rusqlite::Result<Vec<DeliveryDetail>> {
+/// The deliveries of an event, or the one of a number. Their task objects may be large: only of the last, or of the
+/// one, it is read.
+fn deliveries(
+    conn: &Connection,
+    seq: i64,
+    event: EventId,
+    number: Option<u32>,
+) -> rusqlite::Result<Vec<DeliveryDetail>> {
     let mut statement = conn.prepare_cached(
         "SELECT d.key, d.number, d.destination, d.state, d.upstream_id, d.attempts, d.doubt,
                 d.answer_status, d.answer_finished_at, d.answer_result,
                 (SELECT ready_at FROM lane AS l WHERE l.id = d.lane AND l.delivery IS NULL),
                 d.sealed, EXISTS (SELECT 1 FROM sealed AS s WHERE s.delivery = d.key), t.task
-         FROM delivery AS d LEFT JOIN task AS t ON t.delivery = d.key WHERE d.event = ?1 ORDER BY d.number LIMIT ?2",
+         FROM delivery AS d INDEXED BY delivery_event LEFT JOIN task AS t ON t.delivery =
+                (SELECT key FROM delivery AS n INDEXED BY delivery_event
+                 WHERE n.event = ?1 AND n.number = coalesce(?3, n.number) ORDER BY n.number DESC LIMIT 1)
+                AND t.delivery = d.key
+         WHERE d.event = ?1 AND d.number = coalesce(?3, d.number) ORDER BY d.number LIMIT ?2",
     )?;
-    let mut rows = statement.query((seq, DELIVERIES))?;
+    let mut rows = statement.query((seq, DELIVERIES, number))?;
     let mut list = Vec::new();
     while let Some(row) = rows.next()? {
         let state = state(row, 3)?;

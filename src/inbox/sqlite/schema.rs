@@ -136,6 +136,30 @@ mod tests {
     }
 
     #[test]
+    fn an_inbox_of_the_first_version_is_brought_up_to_date_with_what_is_in_it() {
+        let (_folder, path) = file();
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(&format!(
+            "{} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;
+             INSERT INTO event (id, source, received_at, strength) VALUES (x'00', 's', 1, 'none');
+             INSERT INTO delivery (event, number, destination, lane, upstream_id, turns, state)
+                VALUES (1, 0, 'agent/a', 1, 'u', 0, 'delivered');",
+            MIGRATIONS[0]
+        ))
+        .unwrap();
+        drop(old);
+        let conn = writer(&path).unwrap();
+        let found = conn.query_row("SELECT upstream_id, sealed FROM delivery", [], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?))
+        });
+        assert_eq!(found.unwrap(), ("u".into(), false));
+        conn.execute("INSERT INTO sealed VALUES (1, x'00')", []).unwrap();
+        conn.execute("DELETE FROM event", []).unwrap();
+        let left: i64 = conn.query_row("SELECT count(*) FROM sealed", [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 0, "it goes with its event");
+    }
+
+    #[test]
     fn a_strange_or_newer_file_is_left_alone() {
         let (_folder, path) = file();
         let other = Connection::open(&path).unwrap();
