@@ -17,6 +17,7 @@ use crate::admin::{self, AdminState};
 use crate::config::{Config, Problems, Secret};
 use crate::dispatch::Dispatcher;
 use crate::inbox::Inbox;
+use crate::inbox::seal::Sealer;
 use crate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use crate::inbox::sweep::sweep;
 use crate::ingress::{self, Bounds, Ingress};
@@ -44,6 +45,7 @@ pub struct App {
     ingress: Arc<Ingress>,
     dispatcher: Arc<Dispatcher>,
     admin: Arc<AdminState>,
+    stop_all: watch::Sender<bool>,
     serving: Arc<AtomicBool>,
     clock: Clock,
 }
@@ -83,28 +85,34 @@ impl App {
                 .await
                 .with_context(|| format!("cannot open the inbox {}", config.inbox.path.display()))?,
         );
+        // After the inbox, whose lock keeps a second process from making a key of its own.
+        let sealer = Arc::new(sealer(&config)?);
+        let (stop_all, stopping) = watch::channel(false);
         let serving = Arc::new(AtomicBool::new(false));
         let ingress = Arc::new(Ingress {
             sources,
             limits: Limits::new(&config),
             inbox: inbox.clone(),
+            upstream: upstream.clone(),
+            sealer: sealer.clone(),
+            stopping,
             metrics: metrics.clone(),
             samples: samples.clone(),
             clock: clock.clone(),
             public_url: config.server.public_url.clone(),
             bounds: Bounds::new(&config),
         });
-        let dispatcher = Dispatcher::new(&config, inbox.clone(), upstream, metrics.clone(), clock.clone());
+        let dispatcher = Dispatcher::new(&config, inbox.clone(), upstream, sealer, metrics.clone(), clock.clone());
         let admin =
             Arc::new(AdminState::new(&config, inbox.clone(), metrics, samples, token, clock.clone(), serving.clone()));
-        Ok(Self { config, inbox, ingress, dispatcher, admin, serving, clock })
+        Ok(Self { config, inbox, ingress, dispatcher, admin, stop_all, serving, clock })
     }
 
     /// Serves until `stop` resolves, then drains: no new connection, no new claim; requests in flight are answered,
     /// leases given back, the inbox closed. An error when the inbox stopped by itself.
     pub async fn serve(self, listeners: Listeners, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let drain = self.config.server.drain_timeout;
-        let (stop_all, stopping) = watch::channel(false);
+        let stopping = self.stop_all.subscribe();
         let (hurry_all, hurry) = watch::channel(false);
         let told = |mut stopping: watch::Receiver<bool>| async move {
             // A sender that is gone has stopped as well.
@@ -137,7 +145,7 @@ impl App {
         self.serving.store(false, Ordering::Release);
         tracing::info!(drain_s = drain.as_secs_f64(), "stopping");
         sweep.abort();
-        let _ = stop_all.send(true);
+        let _ = self.stop_all.send(true);
         let finish = async {
             let _ = public.await;
             let _ = dispatch.await;
@@ -219,6 +227,34 @@ fn admin_token(config: &Config) -> anyhow::Result<Secret> {
     write_private(&file, &token).with_context(|| format!("cannot write {}", file.display()))?;
     tracing::warn!(file = %file.display(), "admin.token is not set, made one and kept it here");
     Ok(Secret::new("admin.token", token))
+}
+
+/// Where the key is kept when nobody configured one: beside the inbox.
+pub fn seal_key_file(config: &Config) -> PathBuf {
+    config.inbox.path.with_file_name("sluicegate.key")
+}
+
+/// A sealer with the configured key, or with one made beside the inbox.
+fn sealer(config: &Config) -> anyhow::Result<Sealer> {
+    if let Some(key) = &config.inbox.key {
+        return Ok(Sealer::new(key)?);
+    }
+    let file = seal_key_file(config);
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let key = Sealer::fresh_key()?;
+            // A key that is half there would be worse than none.
+            let new = file.with_extension("key.new");
+            write_private(&new, &key).with_context(|| format!("cannot write {}", new.display()))?;
+            std::fs::rename(&new, &file).with_context(|| format!("cannot write {}", file.display()))?;
+            tracing::warn!(file = %file.display(), "inbox.key is not set, made one and kept it here");
+            key
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+    };
+    Sealer::new(&Secret::new(file.display().to_string(), text.trim()))
+        .context("mend the file, or remove it: then calls and status links made with the old key are lost")
 }
 
 fn write_private(file: &Path, text: &str) -> std::io::Result<()> {

@@ -11,7 +11,8 @@ use super::error::AdminError;
 use super::page::{Asked, EventQuery, PageView};
 use super::view::{EventPage, EventView};
 use super::{AdminState, Named};
-use crate::model::{DeliveryId, EventId};
+use crate::inbox::{DeliveryDetail, SealedCall};
+use crate::model::{DeliveryId, EventId, NewDelivery, Timestamp};
 
 /// `GET /events`
 pub(super) async fn list(
@@ -48,6 +49,10 @@ pub(super) async fn replay(
     let _one_at_a_time = state.replaying.lock().await;
     let event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
     let name = &event.summary.source;
+    if let Some(last) = event.deliveries.last().filter(|last| last.sealed != SealedCall::None) {
+        let deliveries = replay_sealed(&state, last, now).await?;
+        return Ok((StatusCode::ACCEPTED, Json(Replayed { event: id, deliveries })));
+    }
     let source = state.sources.iter().find(|source| source.config.name == *name).ok_or_else(|| {
         AdminError::Conflict(
             "source_gone",
@@ -64,4 +69,33 @@ pub(super) async fn replay(
         tracing::info!(event = %id, %delivery, source = name, "replayed by an operator");
     }
     Ok((StatusCode::ACCEPTED, Json(Replayed { event: id, deliveries })))
+}
+
+/// Owes a caller's own call again, as it was made, while it is still there.
+async fn replay_sealed(
+    state: &AdminState,
+    last: &DeliveryDetail,
+    now: Timestamp,
+) -> Result<Vec<DeliveryId>, AdminError> {
+    let event = last.id.event;
+    if last.sealed == SealedCall::Erased {
+        return Err(AdminError::Conflict(
+            "call_erased",
+            "This event was sent with its caller's own key, which was erased when its delivery ended. Ask the caller \
+             to send it again."
+                .to_owned(),
+        ));
+    }
+    let owed = NewDelivery {
+        destination: last.destination.clone(),
+        lane: last.destination.lane(&last.upstream_id),
+        upstream_id: last.upstream_id.clone(),
+        // The inbox takes it over from the last delivery.
+        sealed: None,
+    };
+    let deliveries = state.inbox.replay(event, vec![owed], now).await?.ok_or(AdminError::NotFound("event"))?;
+    for delivery in &deliveries {
+        tracing::info!(%event, %delivery, "replayed by an operator, as its caller made it");
+    }
+    Ok(deliveries)
 }

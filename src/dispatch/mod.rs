@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::config::{self, Config, SourceConfig};
+use crate::inbox::seal::Sealer;
 use crate::inbox::{Claimed, Inbox, Next, Settled, Settlement};
 use crate::model::{Attempt, Clock, State, Timestamp};
 use crate::telemetry::Metrics;
@@ -32,6 +33,7 @@ use verdict::{Policy, Verdict};
 pub struct Dispatcher {
     inbox: Arc<dyn Inbox>,
     upstream: Upstream,
+    sealer: Arc<Sealer>,
     sources: HashMap<String, SourceConfig>,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -56,6 +58,7 @@ impl Dispatcher {
         config: &Config,
         inbox: Arc<dyn Inbox>,
         upstream: Upstream,
+        sealer: Arc<Sealer>,
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> Arc<Self> {
@@ -68,6 +71,7 @@ impl Dispatcher {
         Arc::new(Self {
             inbox,
             upstream,
+            sealer,
             sources: config.sources.iter().map(|source| (source.name.clone(), source.clone())).collect(),
             metrics,
             clock,

@@ -4,20 +4,25 @@ mod body;
 mod host;
 mod receive;
 mod refuse;
+mod respond;
+mod status;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::any;
+use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::inbox::Inbox;
+use crate::inbox::seal::Sealer;
 use crate::limit::Limits;
 use crate::model::Clock;
 use crate::net::Door;
 use crate::source::Sources;
 use crate::telemetry::{Metrics, RefusedSamples};
+use crate::upstream::Upstream;
 
 /// What the public listener shares.
 #[derive(Debug)]
@@ -28,6 +33,12 @@ pub struct Ingress {
     pub limits: Limits,
     /// Where events are kept.
     pub inbox: Arc<dyn Inbox>,
+    /// For calls that are passed on at once.
+    pub upstream: Upstream,
+    /// Signs status links.
+    pub sealer: Arc<Sealer>,
+    /// True when the gateway stops: nobody waits any longer then.
+    pub stopping: watch::Receiver<bool>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The last refused requests.
@@ -84,5 +95,9 @@ impl Door for Doorkeeper {
 
 /// The public routes. There are no layers: what every request must pass, `receive` names in order.
 pub fn router(ingress: Arc<Ingress>) -> Router {
-    Router::new().route("/hooks/{source}", any(receive::at_source)).fallback(receive::elsewhere).with_state(ingress)
+    Router::new()
+        .route("/hooks/{source}", any(receive::at_source))
+        .route("/events/{event}", any(receive::at_event))
+        .fallback(receive::elsewhere)
+        .with_state(ingress)
 }

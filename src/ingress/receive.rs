@@ -10,7 +10,8 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 
-use super::{Bounds, Ingress, body, host, refuse};
+use super::{Bounds, Ingress, body, host, refuse, respond, status};
+use crate::config::{Overlap, Respond};
 use crate::inbox::InboxError;
 use crate::mapping::Mapped;
 use crate::model::{
@@ -71,6 +72,23 @@ pub(super) async fn elsewhere(State(ingress): State<Arc<Ingress>>, request: Requ
     finish(&ingress, &trace, Err(refusal))
 }
 
+/// A request for what became of an event.
+pub(super) async fn at_event(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response<Body> {
+    let trace = Trace::new(&ingress, &request);
+    let (head, body) = request.into_parts();
+    let ended = match judge_head(&head).and_then(|()| ingress.limits.caller(trace.peer.0)) {
+        Ok(()) => AssertUnwindSafe(status::answer(&ingress, &head))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned()))),
+        Err(refusal) => Err(refusal),
+    };
+    if ended.is_err() {
+        body::drain(&head.headers, body).await;
+    }
+    finish(&ingress, &trace, ended.map(|answer| Answered { outcome: Outcome::Shown, event: None, answer }))
+}
+
 /// The way of a request, from its head to its answer.
 async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -> Result<Answered, Refusal> {
     let (head, incoming) = request.into_parts();
@@ -93,7 +111,27 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
     let verified = source.verify(received, ingress.clock.now()).map_err(|refused| refused.1)?;
     let mapped = source.mapping.apply(&verified)?;
     let event = event(source, &verified, mapped);
-    accept(ingress, source, event).await
+    answer(ingress, source, event).await
+}
+
+/// What the source's callers get: see [`Respond`].
+async fn answer(ingress: &Ingress, source: &Source, event: NewEvent) -> Result<Answered, Refusal> {
+    let thread = event.thread.clone();
+    let (outcome, id, answer) = match source.config.respond {
+        Respond::Ack => {
+            let (outcome, id) = keep(ingress, event).await?;
+            (outcome, Some(id), acknowledge(source, outcome, id))
+        }
+        Respond::Wait => {
+            let (outcome, id, answer) = respond::wait(ingress, source, event).await?;
+            (outcome, Some(id), answer)
+        }
+        Respond::Proxy | Respond::Stream => {
+            let (outcome, answer) = respond::proxy(ingress, source, &event).await?;
+            (outcome, None, answer)
+        }
+    };
+    Ok(Answered { outcome, event: id.map(|id| (id, thread)), answer })
 }
 
 /// What can be said of a head before anything is looked up.
@@ -170,27 +208,28 @@ fn event(source: &Source, verified: &Verified, mapped: Mapped) -> NewEvent {
         request_line: kept.request_line,
         headers: kept.headers,
         body: request.body.clone(),
+        reject_if_busy: source.config.overlap == Overlap::Reject,
         deliveries: owed.into_iter().collect(),
     }
 }
 
-/// Keeps the event. The answer is made after the commit, never before.
-async fn accept(ingress: &Ingress, source: &Source, event: NewEvent) -> Result<Answered, Refusal> {
-    let (id, filtered, thread) = (event.id, event.filtered.is_some(), event.thread.clone());
-    let (outcome, id) = match ingress.inbox.accept(event).await {
-        Ok(Accepted::New) if filtered => (Outcome::Filtered, id),
-        Ok(Accepted::New) => (Outcome::Accepted, id),
-        Ok(Accepted::Duplicate(first)) => (Outcome::Duplicate, first),
-        Err(InboxError::Full(wait)) => return Err(Refusal::Overloaded(wait)),
-        Err(InboxError::NoSpace) => return Err(Refusal::NoSpace),
-        Err(error @ InboxError::Record(_)) => return Err(Refusal::Unmappable(error.to_string())),
-        Err(error) => return Err(Refusal::Inbox(error.to_string())),
-    };
-    Ok(Answered { outcome, event: Some((id, thread)), answer: acknowledge(source, outcome, id) })
+/// Keeps the event. Answers are made after the commit, never before.
+pub(super) async fn keep(ingress: &Ingress, event: NewEvent) -> Result<(Outcome, EventId), Refusal> {
+    let (id, filtered) = (event.id, event.filtered.is_some());
+    match ingress.inbox.accept(event).await {
+        Ok(Accepted::New) if filtered => Ok((Outcome::Filtered, id)),
+        Ok(Accepted::New) => Ok((Outcome::Accepted, id)),
+        Ok(Accepted::Duplicate(first)) => Ok((Outcome::Duplicate, first)),
+        Ok(Accepted::Busy) => Err(Refusal::Busy),
+        Err(InboxError::Full(wait)) => Err(Refusal::Overloaded(wait)),
+        Err(InboxError::NoSpace) => Err(Refusal::NoSpace),
+        Err(error @ InboxError::Record(_)) => Err(Refusal::Unmappable(error.to_string())),
+        Err(error) => Err(Refusal::Inbox(error.to_string())),
+    }
 }
 
 /// What the sender of a kept event hears: what its provider wants, or our JSON.
-fn acknowledge(source: &Source, outcome: Outcome, id: EventId) -> Response<Body> {
+pub(super) fn acknowledge(source: &Source, outcome: Outcome, id: EventId) -> Response<Body> {
     let (kind, body) = match &source.ack.text {
         Some(text) => ("text/plain; charset=utf-8", text.clone()),
         None => (
@@ -207,6 +246,11 @@ fn acknowledge(source: &Source, outcome: Outcome, id: EventId) -> Response<Body>
             answer.headers_mut().insert(name, value);
         }
     }
+    name_event(answer, id)
+}
+
+/// Puts the event's id on the answer to whoever brought it.
+pub(super) fn name_event(mut answer: Response<Body>, id: EventId) -> Response<Body> {
     if let Ok(id) = HeaderValue::try_from(id.to_string()) {
         answer.headers_mut().insert(EVENT_ID, id);
     }

@@ -22,7 +22,7 @@ pub(super) fn answer(refusal: &Refusal, id: RequestId) -> Response<Body> {
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     match refusal {
-        Refusal::Limited(wait) | Refusal::Overloaded(wait) => {
+        Refusal::Limited(wait) | Refusal::Overloaded(wait) | Refusal::UpstreamBusy(wait) => {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds(*wait)));
         }
         Refusal::Inbox(_) => {
@@ -59,6 +59,9 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::Unmappable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "The body has not what this source needs of it."),
         Refusal::Inbox(_) => (StatusCode::SERVICE_UNAVAILABLE, "The event cannot be kept now. Try again later."),
         Refusal::NoSpace => (StatusCode::SERVICE_UNAVAILABLE, "The event cannot be kept now. Try again later."),
+        Refusal::Busy => (StatusCode::CONFLICT, "This conversation has a turn that has not ended."),
+        Refusal::UpstreamBusy(_) => (StatusCode::SERVICE_UNAVAILABLE, "The agent is busy. Try again later."),
+        Refusal::NoAnswer(_) => (StatusCode::BAD_GATEWAY, "The agent could not be run with this event."),
         Refusal::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong on our side."),
     }
 }
@@ -98,6 +101,7 @@ mod tests {
             Refusal::Origin(crate::model::OriginFault::Stale, secret.clone()),
             Refusal::Malformed(secret.clone()),
             Refusal::Inbox(secret.clone()),
+            Refusal::NoAnswer(secret.clone()),
             Refusal::Internal(secret.clone()),
         ] {
             let (_, sentence) = status_and_sentence(&refusal);

@@ -11,6 +11,7 @@ mod filter;
 mod jsonpath;
 mod path;
 mod scan;
+pub mod shape;
 mod template;
 #[cfg(test)]
 mod tests;

@@ -40,6 +40,12 @@ pub enum Refusal {
     Unmappable(String),
     /// The inbox could not keep the event.
     Inbox(String),
+    /// Its conversation has a turn that waits or runs, and it was not to wait behind it.
+    Busy,
+    /// The upstream, called at once, takes nothing now.
+    UpstreamBusy(Duration),
+    /// The upstream, called at once, gave no answer that can be passed on.
+    NoAnswer(String),
     /// There is no room left to keep it.
     NoSpace,
     /// A fault of our own.
@@ -106,6 +112,9 @@ impl Refusal {
             Self::Unsupported(_) => "unsupported_body",
             Self::Unmappable(_) => "unmappable",
             Self::Inbox(_) => "inbox_unavailable",
+            Self::Busy => "busy",
+            Self::UpstreamBusy(_) => "upstream_busy",
+            Self::NoAnswer(_) => "upstream_failed",
             Self::NoSpace => "no_space",
             Self::Internal(_) => "internal",
         }
@@ -129,6 +138,8 @@ impl Refusal {
             Self::BadHost => "the Host header is missing, doubled or no host".into(),
             Self::BadFraming => "Transfer-Encoding is not exactly chunked".into(),
             Self::TargetTooLong => "the request target is too long".into(),
+            Self::Busy => "a delivery of its conversation waits or is in flight".into(),
+            Self::UpstreamBusy(wait) => format!("the upstream takes nothing for {} ms", wait.as_millis()),
             Self::NoSpace => "the disk of the inbox is full".into(),
             Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
             Self::SlowBody => "the body came too slowly".into(),
@@ -139,6 +150,7 @@ impl Refusal {
             | Self::Unsupported(cause)
             | Self::Unmappable(cause)
             | Self::Inbox(cause)
+            | Self::NoAnswer(cause)
             | Self::Internal(cause) => cause.clone(),
         }
     }

@@ -22,6 +22,7 @@ mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
@@ -33,6 +34,7 @@ pub use self::scheme::Scheme;
 use crate::config::section::nearest;
 use crate::config::{Ack, Config, Located, Problems, Provider, Secret, Section, SourceConfig, Table};
 use crate::mapping::Mapping;
+use crate::mapping::shape::Getter;
 use crate::model::{Received, Refusal, Timestamp, Verified};
 
 /// The configured sources, by name.
@@ -52,8 +54,18 @@ pub struct Source {
     pub ack: Ack,
     /// The largest body, where the source or its provider says.
     pub max_body: Option<u64>,
+    /// The part of a run's task object that its callers get.
+    pub getter: Option<Getter>,
+    /// How long a caller waits for a run's end, where the source answers with it.
+    pub wait: Duration,
     challenges: Vec<Challenge>,
 }
+
+/// How long a caller waits where nobody says how long it would.
+const WAIT: Duration = Duration::from_secs(9);
+
+/// What is left of a sender's own deadline for the way back.
+const WAY_BACK: Duration = Duration::from_secs(1);
 
 /// An answer given at the edge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,12 +122,15 @@ impl Source {
             None => Default::default(),
         };
         let mapping = Mapping::compile(source, provider, event_id, event_type, problems);
+        let getter = getter(source, problems);
         Some(Self {
             config: source.clone(),
             scheme: scheme?,
             mapping: mapping?,
             ack: provider.map(|provider| provider.ack.clone()).unwrap_or_default(),
             max_body: source.max_body.or(provider.and_then(|provider| provider.max_body)),
+            getter: getter?,
+            wait: source.wait_timeout.unwrap_or_else(|| within(provider.and_then(|provider| provider.deadline))),
             challenges: challenges?,
         })
     }
@@ -137,6 +152,27 @@ impl Source {
     /// Proves the origin, or says why not.
     pub fn verify(&self, received: Received, now: Timestamp) -> Result<Verified, Box<(Received, Refusal)>> {
         received.verify(&self.scheme, now)
+    }
+}
+
+/// How long a caller waits whose sender gives up after `deadline`.
+fn within(deadline: Option<Duration>) -> Duration {
+    deadline.map_or(WAIT, |deadline| deadline.saturating_sub(WAY_BACK).max(deadline / 2))
+}
+
+/// The compiled getter of a source; the outer none when it cannot be compiled.
+fn getter(source: &SourceConfig, problems: &Problems) -> Option<Option<Getter>> {
+    let Some(written) = &source.getter else { return Some(None) };
+    match Getter::parse(written) {
+        Ok(getter) => Some(Some(getter)),
+        Err(what) => {
+            problems.error_hint(
+                &written.place,
+                format!("getter {:?} is no path: {what}", written.value),
+                "write a dotted path into the task object, like \"result\" or \"result.summary\"",
+            );
+            None
+        }
     }
 }
 

@@ -15,4 +15,5 @@ mod order;
 mod readme;
 mod receive;
 mod refuse;
+mod wait;
 mod world;

@@ -59,7 +59,12 @@ impl Upstream {
 
     /// Every run that was begun, in order.
     pub async fn runs(&self) -> Vec<Value> {
-        let answer = self.call(Method::GET, "/_stub/runs", Value::Null).await;
+        self.runs_with_key(API_KEY).await
+    }
+
+    /// The same, of an upstream that wants another key.
+    pub async fn runs_with_key(&self, key: &str) -> Vec<Value> {
+        let answer = self.call_with_key(Method::GET, "/_stub/runs", Value::Null, key).await;
         match answer {
             Value::Array(runs) => runs,
             Value::Object(mut page) => match page.remove("runs").or_else(|| page.remove("items")) {
@@ -90,12 +95,16 @@ impl Upstream {
     }
 
     async fn call(&self, method: Method, path: &str, body: Value) -> Value {
+        self.call_with_key(method, path, body, API_KEY).await
+    }
+
+    async fn call_with_key(&self, method: Method, path: &str, body: Value, key: &str) -> Value {
         let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
         let request = Request::builder()
             .method(method)
             .uri(format!("http://{}{path}", self.address))
             .header("content-type", "application/json")
-            .header("x-api-key", API_KEY)
+            .header("x-api-key", key)
             .body(body)
             .expect("a request");
         let answer = self.client.send(request, Duration::from_secs(30), 1 << 30).await.expect("the stub answers");
@@ -132,6 +141,11 @@ impl Gateway {
     pub async fn start_with(upstream: SocketAddr, sources: &str, server: &str) -> Self {
         let folder = Arc::new(tempfile::tempdir().expect("a folder"));
         Self::run(folder, &Self::config(upstream, sources, server), None).await
+    }
+
+    /// Starts one in a fresh folder with a configuration of the test's own.
+    pub async fn start_config(config: &str) -> Self {
+        Self::run(Arc::new(tempfile::tempdir().expect("a folder")), config, None).await
     }
 
     /// Starts one in a folder that may hold an inbox already.
@@ -242,6 +256,11 @@ format = "json"
         let text = self.admin(Method::GET, "/metrics").await;
         let text = String::from_utf8_lossy(text.body()).into_owned();
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok()).unwrap_or(0.0)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Everything it has logged so far.
