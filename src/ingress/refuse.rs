@@ -59,6 +59,11 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::Unmappable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "The body has not what this source needs of it."),
         Refusal::Inbox(_) => (StatusCode::SERVICE_UNAVAILABLE, "The event cannot be kept now. Try again later."),
         Refusal::NoSpace => (StatusCode::SERVICE_UNAVAILABLE, "The event cannot be kept now. Try again later."),
+        Refusal::NoKey => (StatusCode::UNAUTHORIZED, "API key not specified"),
+        Refusal::BadKey(_) => (StatusCode::FORBIDDEN, "Invalid API key"),
+        Refusal::BadPath => (StatusCode::BAD_REQUEST, "The path is not one that is passed on."),
+        Refusal::BadGateway(_) => (StatusCode::BAD_GATEWAY, "Bad Gateway"),
+        Refusal::GatewayTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "Gateway Timeout"),
         Refusal::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong on our side."),
     }
 }
