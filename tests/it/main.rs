@@ -10,6 +10,7 @@ mod deliver;
 mod inbox;
 mod layers;
 mod order;
+mod proxy;
 mod receive;
 mod refuse;
 mod world;
