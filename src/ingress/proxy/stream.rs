@@ -168,7 +168,8 @@ impl Body for Downward {
                 }
                 // The caller's connection breaks as the upstream's did: nothing that is cut off may look whole.
                 Some(Err(error)) => {
-                    this.passage.end("upstream broke");
+                    let by_caller = this.passage.tally.fault().is_some();
+                    this.passage.end(if by_caller { "caller broke" } else { "upstream broke" });
                     return Poll::Ready(Some(Err(error)));
                 }
                 Some(Ok(frame)) => {
