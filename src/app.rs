@@ -20,7 +20,7 @@ use crate::inbox::Inbox;
 use crate::inbox::seal::Sealer;
 use crate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use crate::inbox::sweep::sweep;
-use crate::ingress::{self, Bounds, Ingress};
+use crate::ingress::{self, Bounds, Ingress, Proxies};
 use crate::limit::Limits;
 use crate::model::Clock;
 use crate::net::{Client, Door, ListenOptions, listen};
@@ -78,7 +78,7 @@ impl App {
         let samples = Arc::new(RefusedSamples::default());
         let token = admin_token(&config)?;
         let client = Client::new(config.upstream.connect_timeout, config.upstream.ca_file.as_deref())?;
-        let upstream = Upstream::new(&config.upstream, client);
+        let upstream = Upstream::new(&config.upstream, client.clone());
         let options = SqliteOptions { batch: config.inbox.batch, queue: config.inbox.queue };
         let inbox: Arc<dyn Inbox> = Arc::new(
             SqliteInbox::open(&config.inbox.path, options)
@@ -101,6 +101,7 @@ impl App {
             clock: clock.clone(),
             public_url: config.server.public_url.clone(),
             bounds: Bounds::new(&config),
+            proxies: Proxies::new(&config, client),
         });
         let dispatcher = Dispatcher::new(&config, inbox.clone(), upstream, sealer, metrics.clone(), clock.clone());
         let admin =
@@ -120,7 +121,7 @@ impl App {
         };
         let public = tokio::spawn(listen::serve(
             listeners.public,
-            ingress::router(self.ingress.clone()),
+            ingress::front(self.ingress.clone()),
             self.listen_options(),
             self.ingress.door(),
             told(stopping.clone()),

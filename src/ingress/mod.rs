@@ -2,6 +2,7 @@
 
 mod body;
 mod host;
+mod proxy;
 mod receive;
 mod refuse;
 mod respond;
@@ -23,6 +24,8 @@ use crate::net::Door;
 use crate::source::Sources;
 use crate::telemetry::{Metrics, RefusedSamples};
 use crate::upstream::Upstream;
+
+pub use proxy::{Front, Proxies};
 
 /// What the public listener shares.
 #[derive(Debug)]
@@ -49,6 +52,8 @@ pub struct Ingress {
     pub public_url: String,
     /// The bounds of a body.
     pub bounds: Bounds,
+    /// The prefixes that are passed through.
+    pub proxies: Proxies,
 }
 
 /// The bounds of a body.
@@ -91,6 +96,11 @@ impl Door for Doorkeeper {
     fn full(&self) {
         self.0.connections_refused.inc();
     }
+}
+
+/// The public listener whole: what is passed through does not come near the routes, since it must stay as it is.
+pub fn front(ingress: Arc<Ingress>) -> Front {
+    Front::new(router(ingress.clone()), ingress)
 }
 
 /// The public routes. There are no layers: what every request must pass, `receive` names in order.

@@ -22,7 +22,7 @@ use crate::source::{self, Source};
 use crate::telemetry::RefusedSample;
 
 /// The id of a request, on every answer.
-const REQUEST_ID: HeaderName = HeaderName::from_static("sluicegate-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("sluicegate-request-id");
 
 /// The id of an event, on the answer to whoever brought it.
 const EVENT_ID: HeaderName = HeaderName::from_static("sluicegate-event-id");
@@ -34,23 +34,23 @@ const MAX_NAMES: usize = 50;
 const MAX_TARGET: usize = 16 * 1024;
 
 /// A request that was not refused.
-struct Answered {
+pub(super) struct Answered {
     outcome: Outcome,
     event: Option<(EventId, Option<String>)>,
     answer: Response<Body>,
 }
 
 /// What is known of a request for its log line, its counters and its sample.
-struct Trace {
-    id: RequestId,
-    at: Timestamp,
-    begun: Instant,
-    peer: Peer,
-    method: String,
-    path: String,
-    headers: Vec<HeaderName>,
-    source: Option<String>,
-    body_bytes: u64,
+pub(super) struct Trace {
+    pub(super) id: RequestId,
+    pub(super) at: Timestamp,
+    pub(super) begun: Instant,
+    pub(super) peer: Peer,
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) headers: Vec<HeaderName>,
+    pub(super) source: Option<String>,
+    pub(super) body_bytes: u64,
 }
 
 /// A request at `/hooks/{source}`.
@@ -135,7 +135,7 @@ async fn answer(ingress: &Ingress, source: &Source, event: NewEvent) -> Result<A
 }
 
 /// What can be said of a head before anything is looked up.
-fn judge_head(head: &http::request::Parts) -> Result<(), Refusal> {
+pub(super) fn judge_head(head: &http::request::Parts) -> Result<(), Refusal> {
     if !host::is_good(&head.headers) {
         return Err(Refusal::BadHost);
     }
@@ -274,7 +274,7 @@ impl Answered {
 }
 
 impl Trace {
-    fn new(ingress: &Ingress, request: &Request<Body>) -> Self {
+    pub(super) fn new<B>(ingress: &Ingress, request: &Request<B>) -> Self {
         Self {
             id: RequestId::new(),
             at: ingress.clock.now(),
@@ -290,7 +290,7 @@ impl Trace {
 }
 
 /// One outcome, one log line, one answer.
-fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, Refusal>) -> Response<Body> {
+pub(super) fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, Refusal>) -> Response<Body> {
     let took = trace.begun.elapsed();
     let source = trace.source.as_deref().unwrap_or("");
     let (request, peer, method, path) = (trace.id, trace.peer.0, &trace.method, &trace.path);

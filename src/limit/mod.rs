@@ -30,10 +30,8 @@ impl Limits {
         Self {
             whole: config.limits.whole.map(|rate| RateLimiter::direct(quota(rate))),
             callers: config.limits.caller.map(|rate| Keyed::new(quota(rate))),
-            sources: config
-                .sources
-                .iter()
-                .filter_map(|source| Some((source.name.clone(), RateLimiter::direct(quota(source.rate?)))))
+            sources: named_rates(config)
+                .filter_map(|(name, rate)| Some((name, RateLimiter::direct(quota(rate?)))))
                 .collect(),
         }
     }
@@ -50,10 +48,18 @@ impl Limits {
         }
     }
 
-    /// Counts one request at a source.
+    /// Counts one request at a source, a proxied prefix (`proxy:/v1`) or with a gateway key (`key:NAME`).
     pub fn source(&self, name: &str) -> Result<(), Refusal> {
         self.sources.get(name).map_or(Ok(()), |limiter| check(limiter).map_err(Refusal::Limited))
     }
+}
+
+/// Everything with a name that may have a rate. No source is called so that it could be taken for another kind.
+fn named_rates(config: &Config) -> impl Iterator<Item = (String, Option<Rate>)> {
+    let sources = config.sources.iter().map(|source| (source.name.clone(), source.rate));
+    let proxies = config.proxies.iter().map(|proxy| (proxy.label(), proxy.rate));
+    let keys = config.keys.iter().map(|key| (key.label(), key.rate));
+    sources.chain(proxies).chain(keys)
 }
 
 fn check(limiter: &DefaultDirectRateLimiter) -> Result<(), Duration> {

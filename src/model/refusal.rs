@@ -48,6 +48,16 @@ pub enum Refusal {
     NoAnswer(String),
     /// There is no room left to keep it.
     NoSpace,
+    /// The door wants a key and the caller brought none.
+    NoKey,
+    /// The key is none of ours, or not good for what was asked.
+    BadKey(String),
+    /// The path would lead out of what is open to callers.
+    BadPath,
+    /// The upstream cannot be reached, or broke off before it answered.
+    BadGateway(String),
+    /// The upstream did not begin its answer in time.
+    GatewayTimeout(Duration),
     /// A fault of our own.
     Internal(String),
 }
@@ -116,6 +126,11 @@ impl Refusal {
             Self::UpstreamBusy(_) => "upstream_busy",
             Self::NoAnswer(_) => "upstream_failed",
             Self::NoSpace => "no_space",
+            Self::NoKey => "key_missing",
+            Self::BadKey(_) => "key_invalid",
+            Self::BadPath => "bad_path",
+            Self::BadGateway(_) => "bad_gateway",
+            Self::GatewayTimeout(_) => "gateway_timeout",
             Self::Internal(_) => "internal",
         }
     }
@@ -144,7 +159,12 @@ impl Refusal {
             Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
             Self::SlowBody => "the body came too slowly".into(),
             Self::Aborted => "the caller went away before the body was whole".into(),
+            Self::NoKey => "no x-api-key".into(),
+            Self::BadPath => "the path has a \"..\" in it".into(),
+            Self::GatewayTimeout(waited) => format!("the upstream began no answer within {} ms", waited.as_millis()),
             Self::Origin(_, cause)
+            | Self::BadKey(cause)
+            | Self::BadGateway(cause)
             | Self::Challenge(cause)
             | Self::Malformed(cause)
             | Self::Unsupported(cause)

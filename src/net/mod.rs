@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod listen;
+mod stall;
 
 pub use client::{Client, ClientError, SendError};
 pub use listen::{Door, ListenOptions, Peer};
