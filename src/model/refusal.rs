@@ -42,10 +42,10 @@ pub enum Refusal {
     Inbox(String),
     /// There is no room left to keep it.
     NoSpace,
-    /// The door wants a key and the caller brought none.
+    /// No key came along.
     NoKey,
-    /// The key is none of ours, or not good for what was asked.
-    BadKey(String),
+    /// The key is not good for this.
+    KeyRefused(String),
     /// The path would lead out of what is open to callers.
     BadPath,
     /// The upstream cannot be reached, or broke off before it answered.
@@ -117,8 +117,8 @@ impl Refusal {
             Self::Unmappable(_) => "unmappable",
             Self::Inbox(_) => "inbox_unavailable",
             Self::NoSpace => "no_space",
-            Self::NoKey => "key_missing",
-            Self::BadKey(_) => "key_invalid",
+            Self::NoKey => "no_key",
+            Self::KeyRefused(_) => "key_refused",
             Self::BadPath => "bad_path",
             Self::BadGateway(_) => "bad_gateway",
             Self::GatewayTimeout(_) => "gateway_timeout",
@@ -152,7 +152,7 @@ impl Refusal {
             Self::BadPath => "the path has a \"..\" in it".into(),
             Self::GatewayTimeout(waited) => format!("the upstream began no answer within {} ms", waited.as_millis()),
             Self::Origin(_, cause)
-            | Self::BadKey(cause)
+            | Self::KeyRefused(cause)
             | Self::BadGateway(cause)
             | Self::Challenge(cause)
             | Self::Malformed(cause)
