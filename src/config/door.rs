@@ -109,11 +109,6 @@ impl DropIn {
 }
 
 impl GatewayKey {
-    /// What its limit is called.
-    pub fn label(&self) -> String {
-        format!("key:{}", self.name)
-    }
-
     pub(super) fn read_all(root: &Section<'_>, base: &Path) -> Vec<Self> {
         let Some(all) = root.section("keys") else { return Vec::new() };
         let mut keys: Vec<Self> = Vec::new();

@@ -63,7 +63,7 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::UpstreamBusy(_) => (StatusCode::SERVICE_UNAVAILABLE, "The agent is busy. Try again later."),
         Refusal::NoAnswer(_) => (StatusCode::BAD_GATEWAY, "The agent could not be run with this event."),
         Refusal::NoKey => (StatusCode::UNAUTHORIZED, "API key not specified"),
-        Refusal::BadKey(_) => (StatusCode::FORBIDDEN, "Invalid API key"),
+        Refusal::KeyRefused(_) => (StatusCode::FORBIDDEN, "Invalid API key"),
         Refusal::BadPath => (StatusCode::BAD_REQUEST, "The path is not one that is passed on."),
         Refusal::BadGateway(_) => (StatusCode::BAD_GATEWAY, "Bad Gateway"),
         Refusal::GatewayTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "Gateway Timeout"),

@@ -22,6 +22,7 @@ pub struct Limits {
     whole: Option<DefaultDirectRateLimiter>,
     callers: Option<Keyed<IpAddr>>,
     sources: HashMap<String, DefaultDirectRateLimiter>,
+    keys: HashMap<String, DefaultDirectRateLimiter>,
 }
 
 impl Limits {
@@ -32,6 +33,11 @@ impl Limits {
             callers: config.limits.caller.map(|rate| Keyed::new(quota(rate))),
             sources: named_rates(config)
                 .filter_map(|(name, rate)| Some((name, RateLimiter::direct(quota(rate?)))))
+                .collect(),
+            keys: config
+                .keys
+                .iter()
+                .filter_map(|key| Some((key.name.clone(), RateLimiter::direct(quota(key.rate?)))))
                 .collect(),
         }
     }
@@ -48,18 +54,22 @@ impl Limits {
         }
     }
 
-    /// Counts one request at a source, a proxied prefix (`proxy:/v1`) or with a gateway key (`key:NAME`).
+    /// Counts one use of a gateway key, by the key's name.
+    pub fn key(&self, name: &str) -> Result<(), Refusal> {
+        self.keys.get(name).map_or(Ok(()), |limiter| check(limiter).map_err(Refusal::Limited))
+    }
+
+    /// Counts one request at a source or at a proxied prefix (`proxy:/v1`).
     pub fn source(&self, name: &str) -> Result<(), Refusal> {
         self.sources.get(name).map_or(Ok(()), |limiter| check(limiter).map_err(Refusal::Limited))
     }
 }
 
-/// Everything with a name that may have a rate. No source is called so that it could be taken for another kind.
+/// Sources and proxied prefixes. No source is called so that it could be taken for a prefix.
 fn named_rates(config: &Config) -> impl Iterator<Item = (String, Option<Rate>)> {
     let sources = config.sources.iter().map(|source| (source.name.clone(), source.rate));
     let proxies = config.proxies.iter().map(|proxy| (proxy.label(), proxy.rate));
-    let keys = config.keys.iter().map(|key| (key.label(), key.rate));
-    sources.chain(proxies).chain(keys)
+    sources.chain(proxies)
 }
 
 fn check(limiter: &DefaultDirectRateLimiter) -> Result<(), Duration> {

@@ -48,10 +48,10 @@ pub enum Refusal {
     NoAnswer(String),
     /// There is no room left to keep it.
     NoSpace,
-    /// The door wants a key and the caller brought none.
+    /// No key came along.
     NoKey,
-    /// The key is none of ours, or not good for what was asked.
-    BadKey(String),
+    /// The key is not good for this.
+    KeyRefused(String),
     /// The path would lead out of what is open to callers.
     BadPath,
     /// The upstream cannot be reached, or broke off before it answered.
@@ -126,8 +126,8 @@ impl Refusal {
             Self::UpstreamBusy(_) => "upstream_busy",
             Self::NoAnswer(_) => "upstream_failed",
             Self::NoSpace => "no_space",
-            Self::NoKey => "key_missing",
-            Self::BadKey(_) => "key_invalid",
+            Self::NoKey => "no_key",
+            Self::KeyRefused(_) => "key_refused",
             Self::BadPath => "bad_path",
             Self::BadGateway(_) => "bad_gateway",
             Self::GatewayTimeout(_) => "gateway_timeout",
@@ -163,7 +163,7 @@ impl Refusal {
             Self::BadPath => "the path has a \"..\" in it".into(),
             Self::GatewayTimeout(waited) => format!("the upstream began no answer within {} ms", waited.as_millis()),
             Self::Origin(_, cause)
-            | Self::BadKey(cause)
+            | Self::KeyRefused(cause)
             | Self::BadGateway(cause)
             | Self::Challenge(cause)
             | Self::Malformed(cause)

@@ -25,20 +25,18 @@ pub(super) fn judge(
     };
     // Two keys are two callers, and whoever reads only one may read the other.
     if lines.next().is_some() {
-        return Err(Refusal::BadKey("more than one x-api-key".to_owned()));
+        return Err(Refusal::KeyRefused("more than one x-api-key".to_owned()));
     }
     let Some(key) = proxies.keyring.find(presented.as_bytes()) else {
         if proxy.require_key {
-            return Err(Refusal::BadKey("it is no gateway key".to_owned()));
+            return Err(Refusal::KeyRefused("it is no gateway key".to_owned()));
         }
         return Ok((Some(presented.clone()), None));
     };
     if let Err(why) = is_good_for(key, &proxy.prefix, &head.method, head.uri.path()) {
-        return Err(Refusal::BadKey(format!("key {} {why}", key.name)));
+        return Err(Refusal::KeyRefused(format!("key {} {why}", key.name)));
     }
-    if key.rate.is_some() {
-        limits.source(&key.label())?;
-    }
+    limits.key(&key.name)?;
     let upstream_key = if proxy.exchange_keys {
         key.upstream_key.as_ref().and_then(|key| header(key.expose())).or_else(|| proxies.upstream_key.clone())
     } else {
