@@ -19,7 +19,7 @@ use crate::dispatch::Dispatcher;
 use crate::inbox::Inbox;
 use crate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use crate::inbox::sweep::sweep;
-use crate::ingress::{self, Bounds, Ingress};
+use crate::ingress::{self, Bounds, Dropin, Ingress};
 use crate::limit::Limits;
 use crate::model::Clock;
 use crate::net::{Client, Door, ListenOptions, listen};
@@ -93,6 +93,7 @@ impl App {
             clock: clock.clone(),
             public_url: config.server.public_url.clone(),
             bounds: Bounds::new(&config),
+            dropin: Dropin::new(&config, upstream.clone()),
         });
         let dispatcher = Dispatcher::new(&config, inbox.clone(), upstream, metrics.clone(), clock.clone());
         let admin =

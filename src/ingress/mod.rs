@@ -1,9 +1,13 @@
 //! The public listener: third parties POST here, and nothing of the operator's side answers.
 
 mod body;
+mod dropin;
+pub mod form;
 mod host;
 mod receive;
 mod refuse;
+mod stream;
+mod trace;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +22,8 @@ use crate::model::Clock;
 use crate::net::Door;
 use crate::source::Sources;
 use crate::telemetry::{Metrics, RefusedSamples};
+
+pub use dropin::Dropin;
 
 /// What the public listener shares.
 #[derive(Debug)]
@@ -38,6 +44,8 @@ pub struct Ingress {
     pub public_url: String,
     /// The bounds of a body.
     pub bounds: Bounds,
+    /// The stand-in for the hosted webhook; none where it is shut.
+    pub dropin: Option<Dropin>,
 }
 
 /// The bounds of a body.
@@ -84,5 +92,9 @@ impl Door for Doorkeeper {
 
 /// The public routes. There are no layers: what every request must pass, `receive` names in order.
 pub fn router(ingress: Arc<Ingress>) -> Router {
-    Router::new().route("/hooks/{source}", any(receive::at_source)).fallback(receive::elsewhere).with_state(ingress)
+    let mut router = Router::new().route("/hooks/{source}", any(receive::at_source));
+    if ingress.dropin.is_some() {
+        router = router.route("/", any(dropin::at_door)).route("/{agent_id}", any(dropin::at_door));
+    }
+    router.fallback(receive::elsewhere).with_state(ingress)
 }

@@ -22,6 +22,8 @@ pub struct Limits {
     whole: Option<DefaultDirectRateLimiter>,
     callers: Option<Keyed<IpAddr>>,
     sources: HashMap<String, DefaultDirectRateLimiter>,
+    dropin: Option<DefaultDirectRateLimiter>,
+    keys: HashMap<String, DefaultDirectRateLimiter>,
 }
 
 impl Limits {
@@ -35,7 +37,23 @@ impl Limits {
                 .iter()
                 .filter_map(|source| Some((source.name.clone(), RateLimiter::direct(quota(source.rate?)))))
                 .collect(),
+            dropin: config.dropin.rate.map(|rate| RateLimiter::direct(quota(rate))),
+            keys: config
+                .keys
+                .iter()
+                .filter_map(|key| Some((key.name.clone(), RateLimiter::direct(quota(key.rate?)))))
+                .collect(),
         }
+    }
+
+    /// Counts one request at the drop-in.
+    pub fn dropin(&self) -> Result<(), Refusal> {
+        self.dropin.as_ref().map_or(Ok(()), |limiter| check(limiter).map_err(Refusal::Limited))
+    }
+
+    /// Counts one use of a gateway key, by the key's name.
+    pub fn key(&self, name: &str) -> Result<(), Refusal> {
+        self.keys.get(name).map_or(Ok(()), |limiter| check(limiter).map_err(Refusal::Limited))
     }
 
     /// Counts one request of a caller, before it is known what it wants.

@@ -11,6 +11,8 @@ pub enum Outcome {
     Filtered,
     /// A provider's challenge, answered at the edge.
     Challenged,
+    /// Answered by the upstream itself; nothing was kept.
+    Proxied,
     /// Not accepted.
     Refused,
 }
@@ -23,6 +25,7 @@ impl Outcome {
             Self::Duplicate => "duplicate",
             Self::Filtered => "filtered",
             Self::Challenged => "challenged",
+            Self::Proxied => "proxied",
             Self::Refused => "refused",
         }
     }

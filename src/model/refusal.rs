@@ -42,6 +42,29 @@ pub enum Refusal {
     Inbox(String),
     /// There is no room left to keep it.
     NoSpace,
+    /// No key came along.
+    NoKey,
+    /// The call names no agent.
+    NoAgent,
+    /// The key is not good for this.
+    KeyRefused(String),
+    /// Parameters have values that they cannot have: a JSON list of what is wrong where.
+    Invalid(String),
+    /// Something that is not taken yet.
+    NotYet(&'static str),
+    /// The upstream refused the call.
+    Upstream {
+        /// With this status.
+        status: u16,
+        /// What it said of it, as JSON that may be shown.
+        detail: String,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// The upstream failed, or could not be reached.
+    UpstreamFailed(String),
+    /// The upstream did not answer in time.
+    UpstreamSilent(String),
     /// A fault of our own.
     Internal(String),
 }
@@ -107,6 +130,14 @@ impl Refusal {
             Self::Unmappable(_) => "unmappable",
             Self::Inbox(_) => "inbox_unavailable",
             Self::NoSpace => "no_space",
+            Self::NoKey => "no_key",
+            Self::NoAgent => "no_agent",
+            Self::KeyRefused(_) => "key_refused",
+            Self::Invalid(_) => "invalid_parameter",
+            Self::NotYet(_) => "not_taken_yet",
+            Self::Upstream { .. } => "upstream_refused",
+            Self::UpstreamFailed(_) => "upstream_failed",
+            Self::UpstreamSilent(_) => "upstream_silent",
             Self::Internal(_) => "internal",
         }
     }
@@ -133,7 +164,15 @@ impl Refusal {
             Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
             Self::SlowBody => "the body came too slowly".into(),
             Self::Aborted => "the caller went away before the body was whole".into(),
-            Self::Origin(_, cause)
+            Self::NoKey => "x-api-key is neither among the headers nor in the query".into(),
+            Self::NoAgent => "agent_id is neither in the path nor in the query nor in the body".into(),
+            Self::NotYet(what) => (*what).into(),
+            Self::Upstream { status, .. } => format!("the upstream answered {status}"),
+            Self::KeyRefused(cause)
+            | Self::Invalid(cause)
+            | Self::UpstreamFailed(cause)
+            | Self::UpstreamSilent(cause)
+            | Self::Origin(_, cause)
             | Self::Challenge(cause)
             | Self::Malformed(cause)
             | Self::Unsupported(cause)

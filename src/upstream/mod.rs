@@ -4,6 +4,7 @@
 //! (`answer.rs`). The key leaves by the `x-api-key` header and by no other way.
 
 pub mod answer;
+pub mod hosted;
 pub mod request;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{Method, Request, Response};
+use hyper::body::Incoming;
 
 use crate::config::{self, Secret};
 use crate::model::{AttemptResult, Clock, Run};
@@ -22,7 +24,7 @@ pub use request::Call;
 const TASK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The upstream, ready to be called.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Upstream {
     client: Client,
     /// Scheme, host and the path that stands before every call's own, without a slash at the end.
@@ -89,6 +91,31 @@ impl Upstream {
         }
     }
 
+    /// Makes a call with a caller's key and gives the answer as it is. `timeout` covers it to its last byte; none takes
+    /// as long as a run may.
+    pub async fn call_raw(
+        &self,
+        path: &str,
+        body: Bytes,
+        key: &Secret,
+        timeout: Option<Duration>,
+    ) -> Result<Response<Bytes>, SendError> {
+        let request = self.request(Method::POST, path, body, Some(key), "application/json")?;
+        self.client.send(request, timeout.unwrap_or(self.run_timeout), self.max_answer).await
+    }
+
+    /// Makes a call whose answer is a stream, and waits for its head. The body is the caller's to read; dropping it ends
+    /// the call.
+    pub async fn open_raw(&self, path: &str, body: Bytes, key: &Secret) -> Result<Response<Incoming>, SendError> {
+        let request = self.request(Method::POST, path, body, Some(key), "text/event-stream")?;
+        self.client.open(request, self.run_timeout).await
+    }
+
+    /// How long a blocking run may take.
+    pub const fn run_timeout(&self) -> Duration {
+        self.run_timeout
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -96,23 +123,34 @@ impl Upstream {
         body: Bytes,
         timeout: Duration,
     ) -> Result<Response<Bytes>, SendError> {
+        let request = self.request(method, path, body, self.key.as_ref(), "application/json")?;
+        self.client.send(request, timeout, self.max_answer).await
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        key: Option<&Secret>,
+        accept: &'static str,
+    ) -> Result<Request<Bytes>, SendError> {
         let mut request = Request::builder()
             .uri(format!("{}{path}", self.base))
-            .header(ACCEPT, "application/json")
+            .header(ACCEPT, accept)
             .header(USER_AGENT, concat!("sluicegate/", env!("CARGO_PKG_VERSION")));
         if method == Method::POST {
             request = request.header(CONTENT_TYPE, "application/json");
         }
-        if let Some(key) = &self.key {
+        if let Some(key) = key {
             let mut key = HeaderValue::from_bytes(key.expose())
-                .map_err(|_| SendError::NotSent("upstream.api_key cannot stand in a header".into()))?;
+                .map_err(|_| SendError::NotSent(format!("the key {} cannot stand in a header", key.name())))?;
             key.set_sensitive(true);
             request = request.header("x-api-key", key);
         }
-        let request = request
+        request
             .method(method)
             .body(body)
-            .map_err(|error| SendError::NotSent(format!("no request can be made of this call: {error}")))?;
-        self.client.send(request, timeout, self.max_answer).await
+            .map_err(|error| SendError::NotSent(format!("no request can be made of this call: {error}")))
     }
 }
