@@ -5,10 +5,13 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod config;
+mod contradictions;
 mod crash;
 mod deliver;
+mod dropin;
 mod inbox;
 mod layers;
+mod map;
 mod order;
 mod receive;
 mod refuse;

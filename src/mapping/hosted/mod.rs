@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 pub use shape::{Unusable, shape};
 
+use super::explain::{Miss, Note};
 use super::path::Dotted;
 use super::scan::{self, Fault};
 use super::value::{self, Text, says_something};
@@ -77,6 +78,16 @@ const SILENT: [&str; 2] = ["x-api-key", "params_mapping"];
 
 /// Reads a request.
 pub fn read(asked: &Asked<'_>) -> Result<HostedCall, Refusal> {
+    follow(asked, &mut Vec::new())
+}
+
+/// The same, with what the caller's own mapping looked for in vain.
+pub fn explain(asked: &Asked<'_>) -> (Result<HostedCall, Refusal>, Vec<Note>) {
+    let mut notes = Vec::new();
+    (follow(asked, &mut notes), notes)
+}
+
+fn follow(asked: &Asked<'_>, notes: &mut Vec<Note>) -> Result<HostedCall, Refusal> {
     let query = view::fields(asked.query, "query")?;
     let read = body(asked)?;
     let nothing = Map::new();
@@ -87,7 +98,7 @@ pub fn read(asked: &Asked<'_>) -> Result<HostedCall, Refusal> {
     let mut ask = Ask { query: &query, fields, wrong: Vec::new(), settings: Vec::new() };
 
     let agent_id = ask.agent(asked.path_agent)?;
-    let mapped = ask.mapped(&read)?;
+    let mapped = ask.mapped(&read, notes)?;
     let mut params = Vec::new();
     for (name, mapped) in Name::ALL.into_iter().zip(mapped) {
         params.extend(ask.param(name, mapped)?);
@@ -246,7 +257,11 @@ impl Ask<'_> {
     }
 
     /// What the caller's mapping finds, for each name in order.
-    fn mapped(&mut self, read: &Read<'_>) -> Result<[Option<(String, String)>; Name::ALL.len()], Refusal> {
+    fn mapped(
+        &mut self,
+        read: &Read<'_>,
+        notes: &mut Vec<Note>,
+    ) -> Result<[Option<(String, String)>; Name::ALL.len()], Refusal> {
         let mut found = [const { None }; Name::ALL.len()];
         let Some(written) = self.in_query("params_mapping") else { return Ok(found) };
         let Ok(Value::Object(mapping)) = scan::tree(written) else {
@@ -284,7 +299,11 @@ impl Ask<'_> {
         // What is no JSON has no places for a path to lead to.
         let Ok(pieces) = scan::extract(text, &paths) else { return Ok(found) };
         for ((name, path), piece) in targets.into_iter().zip(pieces) {
-            let Some(raw) = piece.and_then(|range| text.get(range)).filter(|raw| says_something(raw)) else { continue };
+            let raw = piece.and_then(|range| text.get(range));
+            if let Some(miss) = Miss::of(raw, name) {
+                notes.push(Note { of: name.as_str(), path: path.clone(), miss });
+            }
+            let Some(raw) = raw.filter(|raw| says_something(raw)) else { continue };
             let value = match value::text(raw) {
                 Text::One(text) => text.into_owned(),
                 Text::Many if name == Name::Prompt => value::compact(raw)?,
