@@ -43,15 +43,23 @@ pub async fn read(content_type: &str, body: Bytes) -> Result<Parts, Refusal> {
     let pieces = stream::iter([Ok::<_, Infallible>(body)]);
     let mut form = Multipart::with_constraints(pieces, boundary, Constraints::new().size_limit(size));
     let mut parts = Parts::new();
+    let mut seen = 0;
     while let Some(part) = form.next_field().await.map_err(|error| refusal(&error))? {
-        if parts.len() == PARTS {
+        seen += 1;
+        if seen > PARTS {
             return Err(Refusal::Malformed(format!("the body has more than {PARTS} parts")));
         }
         let head: usize = part.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         if part.headers().len() > PART_HEADERS || head > PART_HEAD {
             return Err(Refusal::Malformed("the head of a part is too large".into()));
         }
-        if part.file_name().is_some() {
+        if let Some(file) = part.file_name() {
+            let is_named = !file.is_empty();
+            let bytes = part.bytes().await.map_err(|error| refusal(&error))?;
+            // What browsers send for a file that nobody chose.
+            if !is_named && bytes.is_empty() {
+                continue;
+            }
             return Err(Refusal::NotYet("Files are not taken here yet. Send their addresses as fields."));
         }
         let name = match part.name() {
@@ -99,6 +107,8 @@ mod tests {
     async fn a_file_is_told_that_it_is_not_taken() {
         let body = format!("{}--x--", part("name=\"f\"; filename=\"a.pdf\"", "%PDF"));
         assert!(matches!(parse(&body).await, Err(Refusal::NotYet(_))));
+        let none = format!("{}--x--", part("name=\"f\"; filename=\"\"", ""));
+        assert_eq!(parse(&none).await, Ok(Parts::new()));
     }
 
     #[tokio::test]

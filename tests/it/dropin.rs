@@ -423,6 +423,11 @@ async fn methods_paths_and_sizes_are_refused_in_the_doors_own_words() {
     let answer = post(&gateway, "/A", JSON, vec![b' '; 2048]).await;
     assert_detail(&answer, 413, "The body is too large.");
     assert!(upstream.runs().await.is_empty());
+    let busy = Gateway::start(upstream.address, "[limits]\nwhole = \"1/min\"").await;
+    assert_eq!(post(&busy, "/A", JSON, "{}").await.status(), 200);
+    let answer = post(&busy, "/A", JSON, "{}").await;
+    assert_detail(&answer, 503, "The gateway is busy. Try again later.");
+    assert!(answer.headers().contains_key("retry-after"));
     let shut = Gateway::start(upstream.address, "[dropin]\nenabled = false").await;
     assert_eq!(post(&shut, "/", JSON, "{}").await.status(), 404);
 }

@@ -327,13 +327,11 @@ impl Ask<'_> {
         all.extend(mapped.map(|(path, value)| (Origin::Mapping(path), value)));
         all.extend(self.in_query(name.as_str()).map(|value| (Origin::Query, value.to_owned())));
         match self.in_body(name.as_str()) {
-            Some(Value::Object(_) | Value::Array(_)) if name != Name::Prompt => {
-                // A value that something stronger takes the place of is not looked at.
-                if all.is_empty() {
-                    let msg = "Input should be a valid string";
-                    self.wrong(&["body", name.as_str()], "string_type", msg);
-                }
+            Some(Value::Object(_) | Value::Array(_)) if name != Name::Prompt && all.is_empty() => {
+                self.wrong(&["body", name.as_str()], "string_type", "Input should be a valid string");
             }
+            // Something stronger takes its place, and it is not looked at.
+            Some(Value::Object(_) | Value::Array(_)) if name != Name::Prompt => {}
             Some(value) => all.push((Origin::Body, text_of(value))),
             None => {}
         }
