@@ -20,7 +20,7 @@ use crate::inbox::Inbox;
 use crate::inbox::seal::Sealer;
 use crate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use crate::inbox::sweep::sweep;
-use crate::ingress::{self, Bounds, Ingress, Proxies};
+use crate::ingress::{self, Bounds, Dropin, Ingress, Proxies};
 use crate::limit::Limits;
 use crate::model::Clock;
 use crate::net::{Client, Door, ListenOptions, listen};
@@ -102,6 +102,7 @@ impl App {
             public_url: config.server.public_url.clone(),
             bounds: Bounds::new(&config),
             proxies: Proxies::new(&config, client),
+            dropin: Dropin::new(&config, upstream.clone()),
         });
         let dispatcher = Dispatcher::new(&config, inbox.clone(), upstream, sealer, metrics.clone(), clock.clone());
         let admin =

@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod event;
+mod map;
 mod provider;
 mod serve;
 mod stub;
@@ -48,6 +49,9 @@ enum Command {
     /// List, show and replay events through the admin API
     #[command(subcommand)]
     Event(event::EventCommand),
+    /// Show what a captured request is mapped to, and why
+    #[command(subcommand)]
+    Map(map::MapCommand),
     /// List the providers that are known
     #[command(subcommand)]
     Provider(provider::ProviderCommand),
@@ -75,6 +79,7 @@ pub fn run() -> ExitCode {
             Command::Demo(demo) => demo::run(&demo).await,
             Command::Stub(stub) => stub::run(stub).await,
             Command::Event(event) => event::run(event).await,
+            Command::Map(command) => map::run(command).await,
             Command::Provider(command) => provider::run(&command),
         }
     });

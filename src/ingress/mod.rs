@@ -1,12 +1,16 @@
 //! The public listener: third parties POST here, and nothing of the operator's side answers.
 
 mod body;
+mod dropin;
+pub mod form;
 mod host;
 mod proxy;
 mod receive;
 mod refuse;
 mod respond;
 mod status;
+mod stream;
+mod trace;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +30,8 @@ use crate::telemetry::{Metrics, RefusedSamples};
 use crate::upstream::Upstream;
 
 pub use proxy::{Front, Proxies};
+
+pub use dropin::Dropin;
 
 /// What the public listener shares.
 #[derive(Debug)]
@@ -54,6 +60,8 @@ pub struct Ingress {
     pub bounds: Bounds,
     /// The prefixes that are passed through.
     pub proxies: Proxies,
+    /// The stand-in for the hosted webhook; none where it is shut.
+    pub dropin: Option<Dropin>,
 }
 
 /// The bounds of a body.
@@ -105,9 +113,11 @@ pub fn front(ingress: Arc<Ingress>) -> Front {
 
 /// The public routes. There are no layers: what every request must pass, `receive` names in order.
 pub fn router(ingress: Arc<Ingress>) -> Router {
-    Router::new()
+    let mut router = Router::new()
         .route("/hooks/{source}", any(receive::at_source))
-        .route("/events/{event}", any(receive::at_event))
-        .fallback(receive::elsewhere)
-        .with_state(ingress)
+        .route("/events/{event}", any(receive::at_event));
+    if ingress.dropin.is_some() {
+        router = router.route("/", any(dropin::at_door)).route("/{agent_id}", any(dropin::at_door));
+    }
+    router.fallback(receive::elsewhere).with_state(ingress)
 }

@@ -8,50 +8,20 @@ use axum::extract::State;
 use futures_util::FutureExt as _;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
-use tokio::time::Instant;
 
-use super::{Bounds, Ingress, body, host, refuse, respond, status};
+use super::trace::{self, Answered, Refused, Trace};
+use super::{Bounds, Ingress, body, host, respond, status};
 use crate::config::{Overlap, Respond};
 use crate::inbox::InboxError;
 use crate::mapping::Mapped;
-use crate::model::{
-    Accepted, DeliveryId, EventId, NewEvent, Outcome, Received, Refusal, RequestId, Timestamp, Verified,
-};
-use crate::net::Peer;
+use crate::model::{Accepted, DeliveryId, EventId, NewEvent, Outcome, Received, Refusal, Verified};
 use crate::source::{self, Source};
-use crate::telemetry::RefusedSample;
-
-/// The id of a request, on every answer.
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("sluicegate-request-id");
 
 /// The id of an event, on the answer to whoever brought it.
-const EVENT_ID: HeaderName = HeaderName::from_static("sluicegate-event-id");
-
-/// Header names that a sample of a refused request shows.
-const MAX_NAMES: usize = 50;
+pub(super) const EVENT_ID: HeaderName = HeaderName::from_static("sluicegate-event-id");
 
 /// The longest request target.
 const MAX_TARGET: usize = 16 * 1024;
-
-/// A request that was not refused.
-pub(super) struct Answered {
-    outcome: Outcome,
-    event: Option<(EventId, Option<String>)>,
-    answer: Response<Body>,
-}
-
-/// What is known of a request for its log line, its counters and its sample.
-pub(super) struct Trace {
-    pub(super) id: RequestId,
-    pub(super) at: Timestamp,
-    pub(super) begun: Instant,
-    pub(super) peer: Peer,
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) headers: Vec<HeaderName>,
-    pub(super) source: Option<String>,
-    pub(super) body_bytes: u64,
-}
 
 /// A request at `/hooks/{source}`.
 pub(super) async fn at_source(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response<Body> {
@@ -59,7 +29,7 @@ pub(super) async fn at_source(State(ingress): State<Arc<Ingress>>, request: Requ
     // A bug that one request finds is that request's alone.
     let ended = AssertUnwindSafe(receive(&ingress, request, &mut trace)).catch_unwind().await;
     let ended = ended.unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned())));
-    finish(&ingress, &trace, ended)
+    trace::finish(&ingress, &trace, ended.map_err(|refusal| Refused::at_source(refusal, &trace)))
 }
 
 /// A request at any other path.
@@ -69,7 +39,7 @@ pub(super) async fn elsewhere(State(ingress): State<Arc<Ingress>>, request: Requ
     let refusal =
         judge_head(&head).and_then(|()| ingress.limits.caller(trace.peer.0)).err().unwrap_or(Refusal::NotFound);
     body::drain(&head.headers, body).await;
-    finish(&ingress, &trace, Err(refusal))
+    trace::finish(&ingress, &trace, Err(Refused::at_source(refusal, &trace)))
 }
 
 /// A request for what became of an event.
@@ -86,7 +56,10 @@ pub(super) async fn at_event(State(ingress): State<Arc<Ingress>>, request: Reque
     if ended.is_err() {
         body::drain(&head.headers, body).await;
     }
-    finish(&ingress, &trace, ended.map(|answer| Answered { outcome: Outcome::Shown, event: None, answer }))
+    let ended = ended
+        .map(|answer| Answered { outcome: Outcome::Shown, event: None, answer })
+        .map_err(|refusal| Refused::at_source(refusal, &trace));
+    trace::finish(&ingress, &trace, ended)
 }
 
 /// The way of a request, from its head to its answer.
@@ -271,68 +244,4 @@ impl Answered {
         }
         Self { outcome: Outcome::Challenged, event: None, answer }
     }
-}
-
-impl Trace {
-    pub(super) fn new<B>(ingress: &Ingress, request: &Request<B>) -> Self {
-        Self {
-            id: RequestId::new(),
-            at: ingress.clock.now(),
-            begun: Instant::now(),
-            peer: request.extensions().get::<Peer>().copied().unwrap_or(Peer([0, 0, 0, 0].into())),
-            method: request.method().as_str().chars().take(16).collect(),
-            path: request.uri().path().chars().take(200).collect(),
-            headers: request.headers().keys().take(MAX_NAMES).cloned().collect(),
-            source: None,
-            body_bytes: 0,
-        }
-    }
-}
-
-/// One outcome, one log line, one answer.
-pub(super) fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, Refusal>) -> Response<Body> {
-    let took = trace.begun.elapsed();
-    let source = trace.source.as_deref().unwrap_or("");
-    let (request, peer, method, path) = (trace.id, trace.peer.0, &trace.method, &trace.path);
-    let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-    let mut answer = match ended {
-        Ok(Answered { outcome, event, answer }) => {
-            ingress.metrics.request(source, outcome, took);
-            let (event, thread) = event.map_or((None, None), |(id, thread)| (Some(id.to_string()), thread));
-            let outcome = outcome.as_str();
-            tracing::info!(%request, source, event, thread, %peer, outcome, took_us, "request");
-            answer
-        }
-        Err(refusal) => {
-            ingress.metrics.request(source, Outcome::Refused, took);
-            ingress.metrics.refused(source, refusal.reason());
-            let (code, reason, cause) = (refusal.code(), refusal.reason(), refusal.cause());
-            ingress.samples.keep(RefusedSample {
-                at: trace.at,
-                request_id: trace.id.to_string(),
-                source: trace.source.clone(),
-                method: method.clone(),
-                path: path.clone(),
-                peer,
-                headers: trace.headers.iter().map(ToString::to_string).collect(),
-                body_bytes: trace.body_bytes,
-                code,
-                reason,
-                cause: cause.clone(),
-            });
-            match refusal {
-                Refusal::Internal(_) | Refusal::Inbox(_) | Refusal::NoSpace => {
-                    tracing::error!(%request, source, %peer, method, path, outcome = "refused", reason, cause, took_us, "request");
-                }
-                _ => {
-                    tracing::info!(%request, source, %peer, method, path, outcome = "refused", reason, cause, took_us, "request");
-                }
-            }
-            refuse::answer(&refusal, trace.id)
-        }
-    };
-    if let Ok(id) = HeaderValue::try_from(trace.id.to_string()) {
-        answer.headers_mut().insert(REQUEST_ID, id);
-    }
-    answer
 }

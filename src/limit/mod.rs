@@ -22,6 +22,7 @@ pub struct Limits {
     whole: Option<DefaultDirectRateLimiter>,
     callers: Option<Keyed<IpAddr>>,
     sources: HashMap<String, DefaultDirectRateLimiter>,
+    dropin: Option<DefaultDirectRateLimiter>,
     keys: HashMap<String, DefaultDirectRateLimiter>,
 }
 
@@ -34,12 +35,18 @@ impl Limits {
             sources: named_rates(config)
                 .filter_map(|(name, rate)| Some((name, RateLimiter::direct(quota(rate?)))))
                 .collect(),
+            dropin: config.dropin.rate.map(|rate| RateLimiter::direct(quota(rate))),
             keys: config
                 .keys
                 .iter()
                 .filter_map(|key| Some((key.name.clone(), RateLimiter::direct(quota(key.rate?)))))
                 .collect(),
         }
+    }
+
+    /// Counts one request at the drop-in.
+    pub fn dropin(&self) -> Result<(), Refusal> {
+        self.dropin.as_ref().map_or(Ok(()), |limiter| check(limiter).map_err(Refusal::Limited))
     }
 
     /// Counts one request of a caller, before it is known what it wants.

@@ -58,6 +58,25 @@ pub enum Refusal {
     BadGateway(String),
     /// The upstream did not begin its answer in time.
     GatewayTimeout(Duration),
+    /// The call names no agent.
+    NoAgent,
+    /// Parameters have values that they cannot have: a JSON list of what is wrong where.
+    Invalid(String),
+    /// Something that is not taken yet.
+    NotYet(&'static str),
+    /// The upstream refused the call.
+    Upstream {
+        /// With this status.
+        status: u16,
+        /// What it said of it, as JSON that may be shown.
+        detail: String,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// The upstream failed, or could not be reached.
+    UpstreamFailed(String),
+    /// The upstream did not answer in time.
+    UpstreamSilent(String),
     /// A fault of our own.
     Internal(String),
 }
@@ -131,6 +150,12 @@ impl Refusal {
             Self::BadPath => "bad_path",
             Self::BadGateway(_) => "bad_gateway",
             Self::GatewayTimeout(_) => "gateway_timeout",
+            Self::NoAgent => "no_agent",
+            Self::Invalid(_) => "invalid_parameter",
+            Self::NotYet(_) => "not_taken_yet",
+            Self::Upstream { .. } => "upstream_refused",
+            Self::UpstreamFailed(_) => "upstream_failed",
+            Self::UpstreamSilent(_) => "upstream_silent",
             Self::Internal(_) => "internal",
         }
     }
@@ -159,12 +184,18 @@ impl Refusal {
             Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
             Self::SlowBody => "the body came too slowly".into(),
             Self::Aborted => "the caller went away before the body was whole".into(),
-            Self::NoKey => "no x-api-key".into(),
+            Self::NoKey => "x-api-key is neither among the headers nor in the query".into(),
+            Self::NoAgent => "agent_id is neither in the path nor in the query nor in the body".into(),
+            Self::NotYet(what) => (*what).into(),
+            Self::Upstream { status, .. } => format!("the upstream answered {status}"),
             Self::BadPath => "the path has a \"..\" in it".into(),
             Self::GatewayTimeout(waited) => format!("the upstream began no answer within {} ms", waited.as_millis()),
-            Self::Origin(_, cause)
-            | Self::KeyRefused(cause)
+            Self::KeyRefused(cause)
             | Self::BadGateway(cause)
+            | Self::Invalid(cause)
+            | Self::UpstreamFailed(cause)
+            | Self::UpstreamSilent(cause)
+            | Self::Origin(_, cause)
             | Self::Challenge(cause)
             | Self::Malformed(cause)
             | Self::Unsupported(cause)

@@ -213,7 +213,7 @@ fn clean(text: &str, key: Option<&Secret>) -> String {
 }
 
 /// `Retry-After`, in seconds or as a date, between a second and an hour. None where it says nothing sensible.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let digits = text.strip_prefix('-').unwrap_or(text);
     if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
@@ -226,7 +226,7 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 }
 
 /// `X-RateLimit-Reset`: seconds to go, or a point in time in seconds or milliseconds since 1970.
-fn limit_reset(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+pub(super) fn limit_reset(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let number: f64 = headers.get("x-ratelimit-reset")?.to_str().ok()?.trim().parse().ok()?;
     let now = now.millis() as f64 / 1e3;
     Some(within_bounds(match number {

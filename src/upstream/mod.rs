@@ -6,6 +6,7 @@
 
 pub mod answer;
 mod budget;
+pub mod hosted;
 pub mod request;
 mod stream;
 
@@ -153,6 +154,31 @@ impl Upstream {
 
     async fn post(&self, call: &Call, timeout: Duration) -> Result<Response<Bytes>, SendError> {
         self.send(Method::POST, &call.path, call.body.clone(), self.key_of(call), timeout).await
+    }
+
+    /// Makes a call with a caller's key and gives the answer as it is. `timeout` covers it to its last byte; none takes
+    /// as long as a run may.
+    pub async fn call_raw(
+        &self,
+        path: &str,
+        body: Bytes,
+        key: &Secret,
+        timeout: Option<Duration>,
+    ) -> Result<Response<Bytes>, SendError> {
+        let request = self.request(Method::POST, path, body, Some(key), "application/json")?;
+        self.client.send(request, timeout.unwrap_or(self.run_timeout), self.max_answer).await
+    }
+
+    /// Makes a call whose answer is a stream, and waits for its head. The body is the caller's to read; dropping it ends
+    /// the call.
+    pub async fn open_raw(&self, path: &str, body: Bytes, key: &Secret) -> Result<Response<Incoming>, SendError> {
+        let request = self.request(Method::POST, path, body, Some(key), "text/event-stream")?;
+        self.client.open(request, self.run_timeout).await
+    }
+
+    /// How long a blocking run may take.
+    pub const fn run_timeout(&self) -> Duration {
+        self.run_timeout
     }
 
     async fn send(

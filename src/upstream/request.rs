@@ -204,7 +204,7 @@ pub(super) fn segment(text: &str) -> Cow<'_, str> {
 }
 
 /// What is known of the user.
-enum User {
+pub(super) enum User {
     /// Enough for the upstream, which wants an id and an address.
     Known(Map<String, Value>),
     /// Only a name.
@@ -213,7 +213,8 @@ enum User {
     Unknown,
 }
 
-fn user(params: &Params, email_template: &str) -> User {
+/// The user as the upstream wants one.
+pub(super) fn user(params: &Params, email_template: &str) -> User {
     let known = |name| params.get(name).filter(|value| !value.is_empty());
     let names = [("first_name", known(Name::UserFirstName)), ("last_name", known(Name::UserLastName))];
     let (id, email) = match (known(Name::UserId), known(Name::UserEmail)) {
@@ -257,7 +258,7 @@ pub fn text(params: &Params, body: &Bytes, headers: &[(String, String)], source:
 }
 
 /// The prompt, unless the event itself is to be the text.
-fn prompt(params: &Params) -> Option<(&str, &Origin)> {
+pub(super) fn prompt(params: &Params) -> Option<(&str, &Origin)> {
     params
         .iter()
         .find(|param| param.name == Name::Prompt && param.origin != Origin::Event && !param.value.is_empty())
@@ -266,7 +267,7 @@ fn prompt(params: &Params) -> Option<(&str, &Origin)> {
 
 /// A prompt, and below it the event between two lines with a mark that stands in neither. The mark is made of the
 /// event, so that a retry makes the same one.
-fn fenced(prompt: &str, event: &str) -> String {
+pub(super) fn fenced(prompt: &str, event: &str) -> String {
     let mut seed = event.as_bytes().to_vec();
     let mark = loop {
         let mark = Uuid::new_v5(&FENCES, &seed).simple().to_string();

@@ -7,10 +7,13 @@
 mod admin;
 mod cli;
 mod config;
+mod contradictions;
 mod crash;
 mod deliver;
+mod dropin;
 mod inbox;
 mod layers;
+mod map;
 mod order;
 mod proxy;
 mod readme;

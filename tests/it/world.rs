@@ -163,6 +163,11 @@ impl Gateway {
         Self::run(folder, &Self::config(upstream, sources, ""), Some(public)).await
     }
 
+    /// Starts one in a fresh folder with this configuration.
+    pub async fn start_as(config: &str) -> Self {
+        Self::run(Arc::new(tempfile::tempdir().expect("a folder")), config, None).await
+    }
+
     async fn run(folder: Arc<tempfile::TempDir>, config: &str, public: Option<SocketAddr>) -> Self {
         let file = folder.path().join("sluicegate.toml");
         std::fs::write(&file, config).expect("the folder takes files");

@@ -28,7 +28,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use tower::Service;
 
-use super::receive::{REQUEST_ID, Trace, finish, judge_head};
+use super::receive::judge_head;
+use super::trace::{REQUEST_ID, Refused, Trace, finish};
 use super::{Ingress, body};
 use crate::config::{Config, ProxyConfig};
 use crate::model::{Outcome, Refusal};
@@ -257,7 +258,7 @@ impl Passage {
     fn refuse(mut self, refusal: Refusal) -> Response<Body> {
         self.ended = Ended::Refused;
         self.trace.body_bytes = self.tally.bytes();
-        finish(&self.ingress, &self.trace, Err(refusal))
+        finish(&self.ingress, &self.trace, Err(Refused::at_source(refusal, &self.trace)))
     }
 
     /// Bytes of the answer have gone down.
@@ -282,7 +283,7 @@ impl Drop for Passage {
             // The handler is dropped only when the caller's connection is.
             Ended::Waiting => {
                 self.trace.body_bytes = self.tally.bytes();
-                drop(finish(&self.ingress, &self.trace, Err(Refusal::Aborted)));
+                drop(finish(&self.ingress, &self.trace, Err(Refused::at_source(Refusal::Aborted, &self.trace))));
             }
             Ended::Answered { status, first, bytes, end } => {
                 let source = self.trace.source.as_deref().unwrap_or("");
