@@ -19,14 +19,18 @@ use http_body_util::{BodyExt as _, Limited};
 use tokio::time::Instant;
 
 use super::trace::{self, Answered, Refused, Trace};
-use super::{Bounds, Ingress, body, form, receive, stream};
-use crate::config::{Config, DropIn, Secret};
+use super::{Bounds, Ingress, body, form, receive, respond, stream};
+use crate::config::{Config, DropIn, RunMode, Secret};
 use crate::mapping::hosted as reading;
-use crate::model::{EventId, HostedCall, Name, Outcome, Refusal};
+use crate::mapping::shape::{Getter, is_task, shape};
+use crate::model::{
+    DeliveryId, Destination, DestinationKind, EventId, HostedCall, Name, NewDelivery, NewEvent, Outcome, Refusal,
+    State as DeliveryState, Strength,
+};
 use crate::net::SendError;
 use crate::source::Keyring;
-use crate::upstream::Upstream;
 use crate::upstream::hosted::{self, Manner};
+use crate::upstream::{Call, Upstream};
 
 /// What the door is called in logs and counters.
 const NAME: &str = "dropin";
@@ -69,8 +73,8 @@ pub struct Dropin {
 
 /// What became of a call that went by way of the inbox.
 struct DurableEnd {
-    /// The event that was kept, where one was.
-    event: Option<EventId>,
+    /// The event that was kept.
+    event: EventId,
     /// The finished task; none for a caller that does not wait.
     task: Option<Bytes>,
 }
@@ -139,21 +143,33 @@ async fn answer(
     let call = read(&head, bytes).await?;
     let key = dropin.exchange(ingress, &presented, &call.agent_id)?;
     if call.asynchronous {
-        let end = durable(ingress, dropin, &call, &key, false).await?;
-        return Ok(answered(end.event, r#"{"status":"Started"}"#.to_owned()));
+        let end = durable(ingress, dropin, &call, key, trace, false).await?;
+        return Ok(answered(Some(end.event), r#"{"status":"Started"}"#.to_owned()));
     }
     if wants_events(&head.headers) {
         return events(ingress, dropin, &call, &key).await;
     }
-    let end = match call.params.get(Name::TaskId) {
+    let (event, task) = match call.params.get(Name::TaskId) {
         // A turn of a conversation waits for the one before it, whichever door that came by.
-        Some(_) => durable(ingress, dropin, &call, &key, true).await?,
-        None => DurableEnd { event: None, task: Some(run(ingress, dropin, &call, &key, Manner::Wait).await?) },
+        Some(_) => {
+            let end = durable(ingress, dropin, &call, key, trace, true).await?;
+            (Some(end.event), end.task.unwrap_or_default())
+        }
+        None => (None, run(ingress, dropin, &call, &key).await?),
     };
-    let task = end.task.unwrap_or_default();
-    let shaped = reading::shape(&task, call.json, call.getter.as_deref())
-        .map_err(|error| Refusal::UpstreamFailed(error.to_string()))?;
-    Ok(answered(end.event, shaped))
+    if !is_task(&task) {
+        return Err(Refusal::UpstreamFailed("the answer is no JSON object".into()));
+    }
+    Ok(answered(event, shaped(&call, &task)))
+}
+
+/// The task as the caller wants to see it. A `getter` that is no path leads nowhere.
+fn shaped(call: &HostedCall, task: &[u8]) -> Bytes {
+    match call.getter.as_deref().map(Getter::parse) {
+        Some(Err(_)) => Bytes::from_static(b"null"),
+        Some(Ok(getter)) => shape(task, Some(&getter), call.json).into(),
+        None => shape(task, None, call.json).into(),
+    }
 }
 
 /// What the head shows: limits, method, key, size. The key is looked for before the body is touched.
@@ -197,15 +213,9 @@ async fn read(head: &Parts, bytes: Bytes) -> Result<HostedCall, Refusal> {
 }
 
 /// Calls the upstream and waits for the whole of its answer.
-async fn run(
-    ingress: &Ingress,
-    dropin: &Dropin,
-    call: &HostedCall,
-    key: &Secret,
-    manner: Manner,
-) -> Result<Bytes, Refusal> {
+async fn run(ingress: &Ingress, dropin: &Dropin, call: &HostedCall, key: &Secret) -> Result<Bytes, Refusal> {
     let begun = Instant::now();
-    let (path, body) = (hosted::path(call, manner), hosted::body(call, &dropin.config));
+    let (path, body) = (hosted::path(call, Manner::Wait), hosted::body(call, &dropin.config, None));
     match dropin.upstream.call_raw(&path, body, key, None).await {
         Ok(answer) if answer.status().is_success() => Ok(answer.into_body()),
         Ok(answer) => Err(hosted::refusal(&answer, ingress.clock.now())),
@@ -213,24 +223,94 @@ async fn run(
     }
 }
 
-/// A call that must not be lost, or must wait for its turn.
-// Joined with the inbox when deliveries carry a caller's key: until then the upstream is called at once.
+/// A call that must not be lost, or must wait for its turn: a delivery like any other, which carries the caller's call,
+/// sealed. `wait` waits for its end, within the time that a run may take.
 async fn durable(
     ingress: &Ingress,
     dropin: &Dropin,
     call: &HostedCall,
-    key: &Secret,
+    key: Secret,
+    trace: &Trace,
     wait: bool,
 ) -> Result<DurableEnd, Refusal> {
-    let manner = if wait { Manner::Wait } else { Manner::Start };
-    let task = run(ingress, dropin, call, key, manner).await?;
-    Ok(DurableEnd { event: None, task: wait.then_some(task) })
+    let delivery = DeliveryId { event: EventId::new(), number: 0 };
+    let owed = owed(ingress, dropin, call, key, delivery, wait)?;
+    let event = NewEvent {
+        id: delivery.event,
+        source: NAME.to_owned(),
+        dedup: None,
+        event_type: None,
+        received_at: trace.at,
+        strength: Strength::Token,
+        secret: None,
+        filtered: None,
+        thread: call.params.get(Name::TaskId).map(str::to_owned),
+        params: call.params.clone(),
+        // What is kept in clear has neither the key nor the user's tokens in it.
+        request_line: format!("{} {}", trace.method, trace.path),
+        headers: Vec::new(),
+        body: call.extra.clone().unwrap_or_default().into(),
+        deliveries: vec![owed],
+        reject_if_busy: !dropin.config.waits_for_its_turn,
+    };
+    receive::keep(ingress, event).await?;
+    let task = if wait { Some(end(ingress, dropin, delivery).await?) } else { None };
+    Ok(DurableEnd { event: delivery.event, task })
+}
+
+/// The delivery that a call is, with the upstream `id` chosen before it is made.
+fn owed(
+    ingress: &Ingress,
+    dropin: &Dropin,
+    call: &HostedCall,
+    key: Secret,
+    delivery: DeliveryId,
+    wait: bool,
+) -> Result<NewDelivery, Refusal> {
+    let destination = Destination { kind: DestinationKind::Agent, id: call.agent_id.clone() };
+    let upstream_id = match call.params.get(Name::TaskId) {
+        Some(thread) => thread.to_owned(),
+        None => delivery.as_uuid().to_string(),
+    };
+    let (manner, run) = if wait { (Manner::Wait, RunMode::Call) } else { (Manner::Start, RunMode::Async) };
+    let text = hosted::text(call, &dropin.config);
+    let body = hosted::body(call, &dropin.config, Some(&upstream_id));
+    let made = Call { path: hosted::path(call, manner), body, text, timeout: None, key: Some(key), run };
+    let sealed = made.to_sealed(&ingress.sealer, delivery.event);
+    let sealed = sealed.map_err(|error| Refusal::Internal(format!("cannot seal the call: {error}")))?;
+    Ok(NewDelivery { lane: destination.lane(&upstream_id), destination, upstream_id, sealed: Some(sealed) })
+}
+
+/// The task that a delivery ends with, or what its caller must hear instead.
+async fn end(ingress: &Ingress, dropin: &Dropin, delivery: DeliveryId) -> Result<Bytes, Refusal> {
+    let mut stopping = ingress.stopping.clone();
+    let ended = tokio::select! {
+        ended = ingress.inbox.ended(delivery) => ended.map_err(|error| Refusal::Inbox(error.to_string()))?,
+        () = tokio::time::sleep(dropin.upstream.run_timeout()) => {
+            return Err(Refusal::UpstreamSilent("the run has not ended; it is followed all the same".into()));
+        }
+        _ = stopping.wait_for(|stop| *stop) => {
+            return Err(Refusal::UpstreamSilent("the gateway stops; the run goes on".into()));
+        }
+    };
+    let Some(ended) = ended else { return Err(Refusal::Internal("a delivery is gone".into())) };
+    if ended.state == DeliveryState::Delivered {
+        return Ok(respond::task(&ended));
+    }
+    let (status, detail) = ended.tries.last().map_or((None, ""), |attempt| (attempt.status, attempt.detail.as_str()));
+    Err(match status {
+        Some(401 | 403) => Refusal::KeyRefused(detail.to_owned()),
+        Some(status @ 400..=499) => {
+            Refusal::Upstream { status, detail: serde_json::Value::from(detail).to_string(), retry_after: None }
+        }
+        _ => Refusal::UpstreamFailed(format!("the delivery is {}: {detail}", ended.state.as_str())),
+    })
 }
 
 /// Calls the upstream and passes on what it tells, as it comes.
 async fn events(ingress: &Ingress, dropin: &Dropin, call: &HostedCall, key: &Secret) -> Result<Answered, Refusal> {
     let begun = Instant::now();
-    let (path, body) = (hosted::path(call, Manner::Stream), hosted::body(call, &dropin.config));
+    let (path, body) = (hosted::path(call, Manner::Stream), hosted::body(call, &dropin.config, None));
     let upstream = dropin.upstream.open_raw(&path, body, key).await;
     let upstream = upstream.map_err(|error| unanswered(dropin, begun, &error))?;
     if !upstream.status().is_success() {
@@ -253,8 +333,8 @@ fn unanswered(dropin: &Dropin, begun: Instant, error: &SendError) -> Refusal {
     }
 }
 
-fn answered(event: Option<EventId>, json: String) -> Answered {
-    let mut answer = Response::new(Body::from(json));
+fn answered(event: Option<EventId>, json: impl Into<Body>) -> Answered {
+    let mut answer = Response::new(json.into());
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(id) = event.and_then(|id| HeaderValue::try_from(id.to_string()).ok()) {
         answer.headers_mut().insert(receive::EVENT_ID, id);

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::Ingress;
 use super::receive::{acknowledge, keep, name_event};
+use super::stream;
 use crate::config::{Respond, RunMode};
 use crate::inbox::{Answer, DeliveryDetail};
 use crate::mapping::shape::shape;
@@ -82,12 +83,7 @@ pub(super) async fn proxy(
         return Ok((Outcome::Proxied, passed_on(source, result)?));
     }
     // Dropped with the caller's connection, and the upstream's goes with it.
-    let mut answer = Response::new(Body::new(answer.into_body()));
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    Ok((Outcome::Proxied, answer))
+    Ok((Outcome::Proxied, stream::relay(answer)))
 }
 
 /// Counts a request whose caller goes away while something is waited for; then nothing else counts it.

@@ -29,6 +29,12 @@ impl Getter {
     }
 }
 
+/// Whether an upstream's answer is a task object at all.
+pub fn is_task(answer: &[u8]) -> bool {
+    let text = std::str::from_utf8(answer).unwrap_or_default();
+    text.trim_ascii_start().starts_with('{') && scan::extract(text, &[]).is_ok()
+}
+
 /// The task object with its result parsed in place (`json`), or the value at a path of it (`getter`); null where the
 /// path leads nowhere. A path into a result that is JSON as text leads into that JSON, `json` or not. What is no JSON
 /// object is given back as it is.
@@ -121,6 +127,15 @@ mod tests {
         for plain in [r#"{"result":"plain"}"#, r#"{"result":null}"#, r#"{"result":""}"#, r#"{"id":1}"#] {
             assert_eq!(shaped(plain, None, true), plain);
         }
+    }
+
+    #[test]
+    fn only_a_json_object_is_a_task() {
+        assert!(is_task(TASK.as_bytes()) && is_task(b" {}"));
+        for wrong in ["", "[]", "\"x\"", "{\"id\":", "<html>", "null"] {
+            assert!(!is_task(wrong.as_bytes()), "{wrong}");
+        }
+        assert!(!is_task(b"\xff"));
     }
 
     #[test]

@@ -39,30 +39,21 @@ pub fn path(call: &HostedCall, manner: Manner) -> String {
     format!("/v1/agents/{}/invoke{rest}", segment(&call.agent_id))
 }
 
-/// The body of a call. The order of its keys is always the same.
-pub fn body(call: &HostedCall, dropin: &DropIn) -> Bytes {
-    let prompt = prompt(&call.params).map(|(prompt, _)| prompt);
-    let mut context = Vec::new();
+/// The body of a call. The order of its keys is always the same. `id` is the upstream's name for the run; without one
+/// the caller's `task_id` is, where there is one.
+pub fn body(call: &HostedCall, dropin: &DropIn, id: Option<&str>) -> Bytes {
+    let (text, mut context) = said(call, dropin);
     let mut input = Map::new();
-    input.insert("text".into(), Value::Null);
+    input.insert("text".into(), text.into());
     match user(&call.params, &dropin.user_email_template) {
         User::Known(user) => drop(input.insert("user".into(), user.into())),
-        User::Named(name) => context.push(format!("user: {name}")),
+        User::Named(name) => context.insert(0, format!("user: {name}")),
         User::Unknown => {}
     }
-    let text = match (prompt, &call.extra) {
-        (Some(prompt), Some(extra)) if dropin.extra_fields == ExtraFields::Text => fenced(prompt, extra),
-        (Some(prompt), extra) => {
-            context.extend(extra.clone());
-            prompt.to_owned()
-        }
-        (None, extra) => extra.clone().unwrap_or_default(),
-    };
-    input.insert("text".into(), text.into());
 
     let mut body = Map::new();
     body.insert("input".into(), input.into());
-    if let Some(id) = call.params.get(Name::TaskId) {
+    if let Some(id) = id.or_else(|| call.params.get(Name::TaskId)) {
         body.insert("id".into(), id.into());
     }
     body.insert("source".into(), "webhook".into());
@@ -88,6 +79,21 @@ pub fn body(call: &HostedCall, dropin: &DropIn) -> Bytes {
         text.push_str(&Value::from(more).to_string()[1..]);
     }
     text.into()
+}
+
+/// `input.text` of a call, for telling this turn of a conversation from another.
+pub fn text(call: &HostedCall, dropin: &DropIn) -> String {
+    said(call, dropin).0
+}
+
+/// What the agent is told, and what goes into its context beside it.
+fn said(call: &HostedCall, dropin: &DropIn) -> (String, Vec<String>) {
+    let prompt = prompt(&call.params).map(|(prompt, _)| prompt);
+    match (prompt, &call.extra) {
+        (Some(prompt), Some(extra)) if dropin.extra_fields == ExtraFields::Text => (fenced(prompt, extra), Vec::new()),
+        (Some(prompt), extra) => (prompt.to_owned(), extra.iter().cloned().collect()),
+        (None, extra) => (extra.clone().unwrap_or_default(), Vec::new()),
+    }
 }
 
 /// What an answer that is no success means for the caller. Of a failure nothing is passed on: neither the upstream's
@@ -166,7 +172,7 @@ mod tests {
     }
 
     fn sent(call: &HostedCall, settings: &str) -> String {
-        String::from_utf8(body(call, &dropin(settings)).to_vec()).unwrap()
+        String::from_utf8(body(call, &dropin(settings), None).to_vec()).unwrap()
     }
 
     const ENDS: &str = r#","source":"webhook","source_node_type":"webhook"}"#;

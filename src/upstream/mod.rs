@@ -86,31 +86,34 @@ impl Upstream {
                 result => result,
             },
             RunMode::Stream => {
-                let until = tokio::time::Instant::now() + timeout;
-                match self.open(call).await {
-                    Ok(answer) if is_stream(&answer) => {
-                        match tokio::time::timeout_at(until, stream::read(answer.into_body(), self.max_answer)).await {
-                            Ok(result) => result,
-                            Err(_) => AttemptResult::Ambiguous(format!("no end within {} s", timeout.as_secs_f64())),
-                        }
-                    }
-                    Ok(answer) => match tokio::time::timeout_at(until, self.read(answer)).await {
-                        Ok(answer) => self.judged(answer, key),
-                        Err(_) => AttemptResult::Ambiguous("its answer was not whole in time".into()),
-                    },
-                    Err(error) => self.judged(Err(error), key),
+                self.budget.turn().await;
+                match tokio::time::timeout(timeout, self.follow_stream(call, timeout)).await {
+                    Ok(result) => result,
+                    Err(_) => AttemptResult::Ambiguous(format!("no end within {} s", timeout.as_secs_f64())),
                 }
             }
+        }
+    }
+
+    async fn follow_stream(&self, call: &Call, timeout: Duration) -> AttemptResult {
+        match self.open_now(call, timeout).await {
+            Ok(answer) if is_stream(&answer) => stream::read(answer.into_body(), self.max_answer).await,
+            Ok(answer) => self.judged(self.read(answer).await, self.key_of(call)),
+            Err(error) => self.judged(Err(error), self.key_of(call)),
         }
     }
 
     /// Makes a call and waits for the head of its answer. The body is the caller's to read and to bound; dropping it
     /// closes the connection.
     pub async fn open(&self, call: &Call) -> Result<Response<Incoming>, SendError> {
+        self.budget.turn().await;
+        self.open_now(call, call.timeout.unwrap_or(self.run_timeout)).await
+    }
+
+    async fn open_now(&self, call: &Call, timeout: Duration) -> Result<Response<Incoming>, SendError> {
         let accept = if call.run == RunMode::Stream { "text/event-stream" } else { "application/json" };
         let request = self.request(Method::POST, &call.path, call.body.clone(), self.key_of(call), accept)?;
-        self.budget.turn().await;
-        self.client.open(request, call.timeout.unwrap_or(self.run_timeout)).await
+        self.client.open(request, timeout).await
     }
 
     /// What an answer that is no stream says.

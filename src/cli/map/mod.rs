@@ -148,7 +148,7 @@ async fn at_dropin(config: &Config, capture: &Capture) -> Value {
         }
     };
     let manner = if call.asynchronous { hosted::Manner::Start } else { hosted::Manner::Wait };
-    let mut sent = body(&hosted::body(&call, &config.dropin));
+    let mut sent = body(&hosted::body(&call, &config.dropin, None));
     if let Some(tokens) = sent.get_mut("user_tokens") {
         *tokens = "***".into();
     }

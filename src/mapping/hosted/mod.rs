@@ -4,7 +4,6 @@
 //! Promises: pure and bounded; numbers keep their digits and spelling, keys their order; a caller's paths are dotted
 //! ones and nothing more; what is a parameter is not told to the agent a second time.
 
-mod shape;
 #[cfg(test)]
 mod tests;
 
@@ -12,8 +11,6 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
-
-pub use shape::{Unusable, shape};
 
 use super::explain::{Miss, Note};
 use super::path::Dotted;
