@@ -13,6 +13,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -81,19 +82,23 @@ impl Dispatcher {
         })
     }
 
-    /// Works until `stop` is true, then gives what is in flight until `hurry` is true.
-    pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>, hurry: watch::Receiver<bool>) {
-        let places = Arc::new(Semaphore::new(self.config.concurrency));
+    /// Works until `stop` is true, then gives what is in flight until `hurry` is true. Every delivery is sent by the
+    /// dispatcher of the moment, so that a new configuration holds from the next one on; only how many are in flight
+    /// at once is settled at the start.
+    pub async fn run(current: Arc<ArcSwap<Self>>, mut stop: watch::Receiver<bool>, hurry: watch::Receiver<bool>) {
+        let places = Arc::new(Semaphore::new(current.load().config.concurrency));
         let mut attempts = JoinSet::new();
         loop {
+            let waiting = current.load_full();
             let claimed = tokio::select! {
-                claimed = self.claim(&places) => claimed,
+                claimed = waiting.claim(&places) => claimed,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
+            let dispatcher = current.load_full();
             for claimed in claimed {
                 // `claim` asked for no more than there are places.
                 let Ok(place) = places.clone().acquire_owned().await else { break };
-                let (dispatcher, hurry) = (self.clone(), hurry.clone());
+                let (dispatcher, hurry) = (dispatcher.clone(), hurry.clone());
                 attempts.spawn(async move {
                     dispatcher.deliver(claimed, hurry).await;
                     drop(place);

@@ -19,5 +19,6 @@ mod proxy;
 mod readme;
 mod receive;
 mod refuse;
+mod reload;
 mod wait;
 mod world;

@@ -235,7 +235,7 @@ async fn keys_are_exchanged_and_open_only_what_they_are_good_for() {
         ("/closed/x", "x-other: 1", "401 ", "\"detail\":\"API key not specified\""),
         ("/closed/../x", any, "400 ", "\"detail\":"),
         ("/closed/%2e%2E/x", any, "400 ", "\"detail\":"),
-        ("/closedx", any, "404 ", "\"detail\":"),
+        ("/closedx/y", any, "404 ", "\"detail\":"),
     ] {
         let answer = pair.refused(&get(path, key)).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(detail), "{path} {key}: {answer}");

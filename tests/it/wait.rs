@@ -103,7 +103,7 @@ async fn a_wait_that_runs_out_gives_a_link_that_shows_the_end_of_the_one_run() {
 
     // Nobody else sees it, or learns that there is something to see.
     let id = later["event_id"].as_str().expect("an id");
-    let nothing = json(&gateway.send(Method::GET, "/nothing-here", &[], "").await);
+    let nothing = json(&gateway.send(Method::GET, "/nothing/here", &[], "").await);
     let other = EventId::new();
     let token = link.split_once("token=").expect("a token").1;
     for wrong in [
