@@ -203,8 +203,9 @@ impl Parts {
     fn new(config: &Config, sources: Sources, kept: &Kept) -> anyhow::Result<Self> {
         let client = Client::new(config.upstream.connect_timeout, config.upstream.ca_file.as_deref())?;
         let upstream = Upstream::new(&config.upstream, client.clone());
+        let sources = Arc::new(sources);
         let ingress = Arc::new(Ingress {
-            sources,
+            sources: sources.clone(),
             limits: Limits::new(config),
             inbox: kept.inbox.clone(),
             upstream: upstream.clone(),
@@ -228,6 +229,7 @@ impl Parts {
         );
         let admin = Arc::new(AdminState::new(
             config,
+            sources,
             kept.inbox.clone(),
             kept.metrics.clone(),
             kept.samples.clone(),

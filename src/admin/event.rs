@@ -1,18 +1,20 @@
 //! Events: list, show, replay.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use serde::Serialize;
 
 use super::error::AdminError;
 use super::page::{Asked, EventQuery, PageView};
 use super::view::{EventPage, EventView};
 use super::{AdminState, Named};
-use crate::inbox::{DeliveryDetail, SealedCall};
-use crate::model::{DeliveryId, EventId, NewDelivery, Timestamp};
+use crate::inbox::{DeliveryDetail, EventDetail, SealedCall};
+use crate::mapping::Note;
+use crate::model::{DeliveryId, EventId, NewDelivery, Received, RequestId, Timestamp};
 
 /// `GET /events`
 pub(super) async fn list(
@@ -29,7 +31,26 @@ pub(super) async fn show(
     Named(id): Named<EventId>,
 ) -> Result<Json<EventPage>, AdminError> {
     let event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
-    Ok(Json(event.into()))
+    let notes = notes(&state, &event);
+    Ok(Json(EventPage::new(event, &notes)))
+}
+
+/// Why configured paths found nothing in an event: its source reads it once more, as it is configured now.
+fn notes(state: &AdminState, event: &EventDetail) -> Vec<Note> {
+    let Some(source) = state.compiled.get(&event.summary.source) else { return Vec::new() };
+    let (method, target) = event.request_line.split_once(' ').unwrap_or(("POST", event.request_line.as_str()));
+    let headers = event.headers.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)));
+    let request = Received {
+        id: RequestId::new(),
+        at: event.summary.received_at,
+        method: method.parse().unwrap_or(Method::POST),
+        target: target.to_owned(),
+        url: String::new(),
+        headers: headers.collect(),
+        body: event.body.clone(),
+        peer: Ipv4Addr::UNSPECIFIED.into(),
+    };
+    source.mapping.explain(&request).notes
 }
 
 /// What a replay has made.

@@ -223,8 +223,10 @@ fn world() -> World {
         reason: "stale",
         cause: "too old".into(),
     });
+    let compiled = Arc::new(Sources::compile(&config, &Problems::default()));
     let state = AdminState::new(
         &config,
+        compiled,
         inbox.clone(),
         Arc::new(Metrics::new()),
         samples,

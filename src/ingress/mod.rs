@@ -37,7 +37,7 @@ pub use dropin::Dropin;
 #[derive(Debug)]
 pub struct Ingress {
     /// The configured ways in.
-    pub sources: Sources,
+    pub sources: Arc<Sources>,
     /// How much, how fast.
     pub limits: Limits,
     /// Where events are kept.
