@@ -159,8 +159,8 @@ defaults = { prompt = "hello" }
     assert_eq!(
         event["misses"],
         json!([
-            {"of": "prompt", "path": "message.text", "why": "leads to an empty text"},
             {"of": "user_email", "path": "mail", "why": "leads nowhere"},
+            {"of": "prompt", "path": "message.text", "why": "leads to an empty text"},
         ])
     );
 }
