@@ -87,12 +87,9 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::NoSpace => (StatusCode::SERVICE_UNAVAILABLE, "The event cannot be kept now. Try again later."),
         Refusal::Busy => (StatusCode::CONFLICT, "This conversation has a turn that has not ended."),
         Refusal::UpstreamBusy(_) => (StatusCode::SERVICE_UNAVAILABLE, "The agent is busy. Try again later."),
-        Refusal::NoAnswer(_) => (StatusCode::BAD_GATEWAY, "The agent could not be run with this event."),
         Refusal::NoKey => (StatusCode::UNAUTHORIZED, "API key not specified"),
         Refusal::KeyRefused(_) => (StatusCode::FORBIDDEN, "Invalid API key"),
         Refusal::BadPath => (StatusCode::BAD_REQUEST, "The path is not one that is passed on."),
-        Refusal::BadGateway(_) => (StatusCode::BAD_GATEWAY, "Bad Gateway"),
-        Refusal::GatewayTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "Gateway Timeout"),
         Refusal::NoAgent => (StatusCode::BAD_REQUEST, "agent_id is required"),
         Refusal::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "A parameter has a value that it cannot have."),
         Refusal::NotYet(_) => (StatusCode::NOT_IMPLEMENTED, "Files are not taken here yet. Send their addresses."),
@@ -141,7 +138,7 @@ mod tests {
             Refusal::Origin(crate::model::OriginFault::Stale, secret.clone()),
             Refusal::Malformed(secret.clone()),
             Refusal::Inbox(secret.clone()),
-            Refusal::NoAnswer(secret.clone()),
+            Refusal::UpstreamFailed(secret.clone()),
             Refusal::Internal(secret.clone()),
         ] {
             let (_, sentence) = status_and_sentence(&refusal);

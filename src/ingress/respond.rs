@@ -76,7 +76,7 @@ pub(super) async fn proxy(
     }
     let answer = match left.not(ingress.upstream.open(&call).await) {
         Ok(answer) => answer,
-        Err(error) => return Err(Refusal::NoAnswer(error.to_string())),
+        Err(error) => return Err(Refusal::UpstreamFailed(error.to_string())),
     };
     if !is_stream(&answer) {
         let result = ingress.upstream.refusal(&call, answer).await;
@@ -164,14 +164,14 @@ fn passed_on(source: &Source, result: AttemptResult) -> Result<Response<Body>, R
     match result {
         AttemptResult::Ran(run) => match run.task {
             Some(task) => Ok(json(StatusCode::OK, shape(&task, source.getter.as_ref(), source.config.json))),
-            None => Err(Refusal::NoAnswer("its answer is no task, or larger than can be passed on".into())),
+            None => Err(Refusal::UpstreamFailed("its answer is no task, or larger than can be passed on".into())),
         },
         AttemptResult::Refused { status: 429 | 503, retry_after, .. } => {
             Err(Refusal::UpstreamBusy(retry_after.unwrap_or_default()))
         }
         AttemptResult::Refused { status, detail, .. } => {
-            Err(Refusal::NoAnswer(format!("it refused ({status}): {detail}")))
+            Err(Refusal::UpstreamFailed(format!("it refused ({status}): {detail}")))
         }
-        AttemptResult::NotSent(why) | AttemptResult::Ambiguous(why) => Err(Refusal::NoAnswer(why)),
+        AttemptResult::NotSent(why) | AttemptResult::Ambiguous(why) => Err(Refusal::UpstreamFailed(why)),
     }
 }

@@ -44,8 +44,6 @@ pub enum Refusal {
     Busy,
     /// The upstream, called at once, takes nothing now.
     UpstreamBusy(Duration),
-    /// The upstream, called at once, gave no answer that can be passed on.
-    NoAnswer(String),
     /// There is no room left to keep it.
     NoSpace,
     /// No key came along.
@@ -54,10 +52,6 @@ pub enum Refusal {
     KeyRefused(String),
     /// The path would lead out of what is open to callers.
     BadPath,
-    /// The upstream cannot be reached, or broke off before it answered.
-    BadGateway(String),
-    /// The upstream did not begin its answer in time.
-    GatewayTimeout(Duration),
     /// The call names no agent.
     NoAgent,
     /// Parameters have values that they cannot have: a JSON list of what is wrong where.
@@ -143,13 +137,10 @@ impl Refusal {
             Self::Inbox(_) => "inbox_unavailable",
             Self::Busy => "busy",
             Self::UpstreamBusy(_) => "upstream_busy",
-            Self::NoAnswer(_) => "upstream_failed",
             Self::NoSpace => "no_space",
             Self::NoKey => "no_key",
             Self::KeyRefused(_) => "key_refused",
             Self::BadPath => "bad_path",
-            Self::BadGateway(_) => "bad_gateway",
-            Self::GatewayTimeout(_) => "gateway_timeout",
             Self::NoAgent => "no_agent",
             Self::Invalid(_) => "invalid_parameter",
             Self::NotYet(_) => "not_taken_yet",
@@ -189,9 +180,7 @@ impl Refusal {
             Self::NotYet(what) => (*what).into(),
             Self::Upstream { status, .. } => format!("the upstream answered {status}"),
             Self::BadPath => "the path has a \"..\" in it".into(),
-            Self::GatewayTimeout(waited) => format!("the upstream began no answer within {} ms", waited.as_millis()),
             Self::KeyRefused(cause)
-            | Self::BadGateway(cause)
             | Self::Invalid(cause)
             | Self::UpstreamFailed(cause)
             | Self::UpstreamSilent(cause)
@@ -201,7 +190,6 @@ impl Refusal {
             | Self::Unsupported(cause)
             | Self::Unmappable(cause)
             | Self::Inbox(cause)
-            | Self::NoAnswer(cause)
             | Self::Internal(cause) => cause.clone(),
         }
     }

@@ -200,11 +200,13 @@ async fn wait(
                     Some(Fault::TooLarge(limit)) => Refusal::TooLarge(limit),
                     Some(Fault::Slow) => Refusal::SlowBody,
                     Some(Fault::Broken) => Refusal::Aborted,
-                    None => Refusal::BadGateway(error.to_string()),
+                    None => Refusal::UpstreamFailed(error.to_string()),
                 });
             }
             Err(_) if tally.last() > last => {}
-            Err(_) => return Err(Refusal::GatewayTimeout(timeout)),
+            Err(_) => {
+                return Err(Refusal::UpstreamSilent(format!("no answer was begun within {} ms", timeout.as_millis())));
+            }
         }
     }
 }
