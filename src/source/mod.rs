@@ -4,13 +4,20 @@
 //! provider's name stands in this module. Everything that is wrong comes out at once, and a source that could let
 //! anybody in by accident, without a secret or with one that everybody knows, is not made.
 
+mod certificate;
 mod challenge;
 mod content;
+mod der;
 mod document;
 mod field;
+mod jwt;
 mod kept;
+mod key;
+mod keypair;
 mod keyring;
 mod mac;
+#[cfg(test)]
+mod proofs;
 mod scheme;
 mod sign;
 mod signature;
@@ -26,10 +33,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Method;
 
+pub use self::certificate::Fetch;
 use self::challenge::Challenge;
+pub use self::keypair::KeyPair;
 pub use self::keyring::Keyring;
 use self::scheme::Given;
 pub use self::scheme::Scheme;
+pub use self::sign::Signer;
 use crate::config::section::nearest;
 use crate::config::{Ack, Config, Located, Problems, Provider, Secret, Section, SourceConfig, Table};
 use crate::mapping::Mapping;
@@ -188,6 +198,7 @@ fn prove(
         secrets: &source.secrets,
         values: &source.values,
         has_public_url,
+        enrols: false,
         source: (&source.name, &source.place),
         problems,
     };

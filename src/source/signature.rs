@@ -31,7 +31,7 @@ pub(super) struct Places {
     pub(super) list: Vec<Spot>,
     pub(super) prefix: String,
     repeated: bool,
-    unwrap: Option<Vec<String>>,
+    pub(super) unwrap: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug)]
@@ -141,11 +141,6 @@ impl Places {
                 json.at(member)?.as_text().map(|text| Cow::Owned(text.as_bytes().to_vec()))
             }
         }
-    }
-
-    /// Whether signatures are members of wrapped objects.
-    pub(super) const fn wraps(&self) -> bool {
-        self.unwrap.is_some()
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Answer, kept, prove};
 use crate::config::{Config, Located, Place, Problem, Problems, Provider, Secret, SourceConfig, Table};
 use crate::model::{OriginFault, Proof, Received, Refusal, RequestId, Strength, Timestamp, Verify};
 
-const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
+pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
 
 /// A shipped provider.
 fn shipped(name: &str) -> Provider {
@@ -23,7 +23,7 @@ fn shipped(name: &str) -> Provider {
 }
 
 /// A source with these secrets and, where it is not empty, this verify table.
-fn source(secrets: &[&str], values: &[(&str, &str)], verify: &str) -> SourceConfig {
+pub(super) fn source(secrets: &[&str], values: &[(&str, &str)], verify: &str) -> SourceConfig {
     let problems = Problems::default();
     let config = "[sources.s]\nprovider = 'custom'\nagent = 'a'\n";
     let config = Config::parse("t", config, Path::new("."), std::iter::empty(), &problems).unwrap();
@@ -42,7 +42,10 @@ fn source(secrets: &[&str], values: &[(&str, &str)], verify: &str) -> SourceConf
     source
 }
 
-fn compile(source: &SourceConfig, provider: Option<&Provider>) -> Result<(Scheme, Vec<Challenge>), Vec<Problem>> {
+pub(super) fn compile(
+    source: &SourceConfig,
+    provider: Option<&Provider>,
+) -> Result<(Scheme, Vec<Challenge>), Vec<Problem>> {
     let problems = Problems::default();
     match prove(source, provider, true, &problems) {
         (Some(scheme), Some(challenges)) if !problems.any_error() => Ok((scheme, challenges)),
@@ -55,11 +58,11 @@ fn compile(source: &SourceConfig, provider: Option<&Provider>) -> Result<(Scheme
 }
 
 /// The scheme of an inline table, with one secret.
-fn scheme(verify: &str) -> Scheme {
+pub(super) fn scheme(verify: &str) -> Scheme {
     compile(&source(&["a-long-secret"], &[], verify), None).map(|(scheme, _)| scheme).unwrap()
 }
 
-fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Received {
+pub(super) fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Received {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
@@ -77,11 +80,11 @@ fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) ->
     }
 }
 
-fn post(headers: &[(&str, &str)], body: &str) -> Received {
+pub(super) fn post(headers: &[(&str, &str)], body: &str) -> Received {
     request("POST", "/hooks/s", headers, body.as_bytes())
 }
 
-fn fault(result: Result<Proof, Refusal>) -> Option<OriginFault> {
+pub(super) fn fault(result: Result<Proof, Refusal>) -> Option<OriginFault> {
     match result {
         Ok(_) => None,
         Err(Refusal::Origin(fault, _)) => Some(fault),
@@ -103,6 +106,15 @@ fn vectors() -> PathBuf {
 fn json(path: &Path) -> Value {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Whether a fault is the one a case expects, or tells more exactly what the case leaves open.
+fn says(reason: &str, expected: Option<&str>) -> bool {
+    expected == Some(reason)
+        || matches!(
+            (expected, reason),
+            (Some("wrong_signature"), "wrong_secret" | "body_changed") | (Some("claim_mismatch"), "body_changed")
+        )
 }
 
 #[test]
@@ -142,7 +154,7 @@ fn every_kept_request_is_judged_as_its_file_says() {
                     verdicts[0] += 1;
                 }
                 (Err(refusal), Some("refuse")) => {
-                    assert_eq!(Some(refusal.reason()), expect["fault"].as_str(), "{}", path.display());
+                    assert!(says(refusal.reason(), expect["fault"].as_str()), "{}: {refusal:?}", path.display());
                     for secret in secrets {
                         assert!(!refusal.cause().contains(secret), "{}", path.display());
                     }
@@ -266,7 +278,7 @@ fn signed_parts_other_than_the_body_are_the_sender_only() {
     assert_eq!(scheme.judge(&bound, NOW).map(|proof| proof.strength), Ok(Strength::Signed));
     let mut changed = bound;
     changed.body = "Body".into();
-    assert_eq!(fault(scheme.judge(&changed, NOW)), Some(OriginFault::ClaimMismatch));
+    assert_eq!(fault(scheme.judge(&changed, NOW)), Some(OriginFault::BodyChanged));
 }
 
 #[test]
@@ -364,7 +376,7 @@ fn basic_auth_takes_one_well_formed_line() {
     let (scheme, _) = compile(&source(&["user:pass:word"], &[], "scheme = 'basic'"), None).unwrap();
     let judge = |value: &str| fault(scheme.judge(&post(&[("authorization", value)], ""), NOW));
     assert_eq!(judge("basic dXNlcjpwYXNzOndvcmQ="), None);
-    assert_eq!(judge("Basic dXNlcjpwYXNz"), Some(OriginFault::WrongSignature));
+    assert_eq!(judge("Basic dXNlcjpwYXNz"), Some(OriginFault::WrongSecret));
     assert_eq!(judge("Bearer dXNlcjpwYXNzOndvcmQ="), Some(OriginFault::MalformedSignature));
     assert_eq!(judge("Basic %%%"), Some(OriginFault::MalformedSignature));
     assert_eq!(judge(""), Some(OriginFault::MissingSignature));
@@ -436,12 +448,12 @@ fn everything_that_is_wrong_with_a_section_comes_at_once() {
         assert!(text.contains(expected), "{expected} is not in\n{text}");
     }
     for (verify, expected) in [
-        ("scheme = 'ed25519'\nkey_encoding = 'hex'", "not supported yet"),
+        ("scheme = 'ed25519'\nsignature = 'header:x'\nkey_encoding = 'hex'", "is no Ed25519 key"),
+        ("scheme = 'jwt'\nsignature = 'header:x'\nalgorithms = ['none']", "none is not one"),
         ("scheme = 'hmack'", "no scheme is called"),
         ("scheme = 'hash'\nsignature = 'header:x'", "without {secret}"),
         ("signature = 'header:x'\nsigned_content = '{ts}'", "no timestamp"),
         ("signature = 'header:x'\nsigned_content = []", "is empty"),
-        ("signature = 'header:x'\nbody = 'decompressed'", "not supported yet"),
         ("signature = 'header:x'\npair = '='", "only one of pair and select"),
         ("signature = 'header:x'\ntimestamp = { from = 'signature:t' }", "neither pair nor positional"),
         ("signature = 'header:x'\nsecret_encoding = 'base64'", "is not base64"),
