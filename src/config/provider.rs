@@ -151,10 +151,6 @@ impl Ack {
             }
             value
         });
-        Self {
-            status,
-            text: section.text("text").map(|t| t.value),
-            headers: pairs(section, "headers"),
-        }
+        Self { status, text: section.text("text").map(|t| t.value), headers: pairs(section, "headers") }
     }
 }

@@ -241,8 +241,13 @@ fn every_sample_is_an_event_that_the_mapping_understands() {
             let problems = Problems::default();
             let open = source(&[], &[], "scheme = 'none'");
             let (anybody, _) = compile(&open, None).unwrap();
-            let mapping =
-                crate::mapping::Mapping::compile(&open, Some(&provider), &scheme.event_id, &scheme.event_type, &problems);
+            let mapping = crate::mapping::Mapping::compile(
+                &open,
+                Some(&provider),
+                &scheme.event_id,
+                &scheme.event_type,
+                &problems,
+            );
             let found = problems.into_sorted();
             assert!(found.is_empty(), "{name}: {found:#?}");
             let mapped = mapping.unwrap().apply(&received.verify(&anybody, NOW).unwrap());
