@@ -21,7 +21,7 @@ pub(super) fn answer(refusal: &Refusal, id: RequestId) -> Response<Body> {
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    match refusal {
+    match refusal.plain() {
         Refusal::Limited(wait) | Refusal::Overloaded(wait) => {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds(*wait)));
         }
@@ -70,7 +70,7 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
 /// Whether bytes of the request may still be on the wire, or its framing is in doubt.
 fn ends_connection(refusal: &Refusal) -> bool {
     matches!(
-        refusal,
+        refusal.plain(),
         Refusal::BadHost
             | Refusal::BadFraming
             | Refusal::TargetTooLong

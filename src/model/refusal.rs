@@ -98,6 +98,26 @@ impl OriginFault {
     }
 }
 
+impl OriginFault {
+    /// The same word, for a request that was let in nevertheless.
+    pub const fn observed(self) -> &'static str {
+        match self {
+            Self::MissingSignature => "observed:missing_signature",
+            Self::MalformedSignature => "observed:malformed_signature",
+            Self::WrongSignature => "observed:wrong_signature",
+            Self::WrongSecret => "observed:wrong_secret",
+            Self::BodyChanged => "observed:body_changed",
+            Self::UnknownKey => "observed:unknown_key",
+            Self::BadTimestamp => "observed:bad_timestamp",
+            Self::Stale => "observed:stale",
+            Self::Future => "observed:future",
+            Self::MissingPart => "observed:missing_part",
+            Self::ClaimMismatch => "observed:claim_mismatch",
+            Self::NotAttempted => "observed:not_attempted",
+        }
+    }
+}
+
 impl Refusal {
     /// The same, answered with this status.
     pub fn answered(self, status: u16) -> Self {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::{Refusal, RequestId, Timestamp};
+use super::{OriginFault, Refusal, RequestId, Timestamp};
 
 /// A request as it came: the bytes are the ones that were signed.
 #[derive(Clone, Debug)]
@@ -109,9 +109,20 @@ pub enum Strength {
     Token,
     /// Nothing: the source checks nobody.
     None,
+    /// Nothing: the check failed, and the source lets such requests pass to see what it would refuse.
+    Observed(OriginFault),
 }
 
 impl Strength {
+    /// Which of the verdicts it is: `verified`, `authenticated` (who, but not what), `observed` (nobody was refused).
+    pub const fn verdict(self) -> &'static str {
+        match self {
+            Self::Signed => "verified",
+            Self::Origin | Self::Token => "authenticated",
+            Self::None | Self::Observed(_) => "observed",
+        }
+    }
+
     /// A stable word for storage and display.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -119,6 +130,7 @@ impl Strength {
             Self::Origin => "origin",
             Self::Token => "token",
             Self::None => "none",
+            Self::Observed(fault) => fault.observed(),
         }
     }
 }

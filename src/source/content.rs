@@ -299,6 +299,27 @@ impl Template {
         all
     }
 
+    /// The places whose text goes under a digest with the secret.
+    pub(super) fn keyed_fields(&self) -> Vec<&Field> {
+        fn collect<'p>(parts: &'p [Part], keyed: bool, into: &mut Vec<&'p Field>) {
+            for part in parts {
+                match part {
+                    Part::Value(Value::Field(field) | Value::FieldOrEmpty(field)) if keyed => into.push(field),
+                    Part::Filtered(of, filters) => {
+                        let secret = |part: &Part| matches!(part, Part::Value(Value::Secret));
+                        let keyed = filters.iter().any(|filter| matches!(filter, Filter::Hmac(_)));
+                        collect(of, keyed || of.iter().any(secret), into);
+                    }
+                    Part::Section(of) => collect(of, keyed, into),
+                    _ => {}
+                }
+            }
+        }
+        let mut all = Vec::new();
+        collect(&self.0, false, &mut all);
+        all
+    }
+
     /// The one place whose text it is.
     pub(super) fn as_field(&self) -> Option<&Field> {
         match self.as_value() {

@@ -8,8 +8,10 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::certificate::Certificates;
+use super::challenge::Confirm;
 use super::content::{Setup, Template, Value};
 use super::field::{Document, Field, steps};
+use super::inflate::Compressed;
 use super::jwt::Jwt;
 use super::key::{self, Kind, PublicKey};
 use super::mac::{Algorithm, Key, Running};
@@ -28,6 +30,11 @@ pub struct Scheme {
     /// Where its word for what happened stands, as written.
     pub event_type: Vec<Located<String>>,
     pub(super) document: Document,
+    /// Whether compressed bodies are taken, and over which bytes of them the signature is.
+    pub(super) compressed: Option<Compressed>,
+    /// The status for a request that is not proved, where the provider wants another than ours.
+    pub(super) reject_status: Option<u16>,
+    pub(super) confirm: Option<Confirm>,
     pub(super) base: Way,
     /// The first whose field is there takes the place of the base.
     pub(super) variants: Vec<(Field, Way)>,
@@ -140,6 +147,22 @@ impl Scheme {
         let document = document(&section);
         let event_id = section.texts("event_id").unwrap_or_default();
         let event_type = section.texts("event_type").unwrap_or_default();
+        let compressed = section
+            .one_of("body", &[("as-received", Compressed::AsReceived), ("decompressed", Compressed::Inflated)])
+            .map(|word| word.value);
+        let reject_status = section.integer("reject_status").and_then(|status| {
+            let good = u16::try_from(status.value).ok().filter(|code| (400..500).contains(code));
+            if good.is_none() {
+                given
+                    .problems
+                    .error(&status.place, format!("{} must be from 400 to 499", section.path("reject_status")));
+            }
+            good
+        });
+        let confirm = match section.section("confirm") {
+            Some(table) => Some(Confirm::read(&table)?),
+            None => None,
+        };
         let base = Way::read(&section, &setup, given);
         let mut variants = Some(Vec::new());
         for variant in section.sections("variant") {
@@ -166,7 +189,16 @@ impl Scheme {
                 all
             });
         }
-        Some(Self { event_id, event_type, document: document?, base: base?, variants: variants? })
+        Some(Self {
+            event_id,
+            event_type,
+            document: document?,
+            compressed,
+            reject_status,
+            confirm,
+            base: base?,
+            variants: variants?,
+        })
     }
 
     /// The keys, in the order of the configuration.
@@ -536,7 +568,7 @@ impl Given<'_> {
             self.problems.error_hint(
                 self.source.1,
                 format!("source {} has no secret to check its callers with", self.source.0),
-                "set secrets = [\"env:NAME\"] to what the provider was given; without one nothing is let in",
+                "set secrets = [\"env:NAME\"] to what the provider was given, or enrol_file where its handshake brings the secret",
             );
             return None;
         }

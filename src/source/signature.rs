@@ -41,6 +41,15 @@ pub(super) enum Spot {
     Numbered(String),
 }
 
+impl std::fmt::Display for Spot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Field(field) => field.fmt(f),
+            Self::Numbered(start) => write!(f, "header:{start}*"),
+        }
+    }
+}
+
 impl Places {
     /// Reads `signature`, `prefix`, `repeated` and `unwrap`.
     pub(super) fn read(section: &Section<'_>, setup: &Setup<'_>) -> Option<Self> {
@@ -178,6 +187,11 @@ impl Encoding {
         ("base64url", Self::Base64Url),
         ("base64-hex", Self::Base64Hex),
     ];
+
+    /// Its word.
+    pub(super) fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, known)| *known == self).map_or("", |(word, _)| word)
+    }
 
     /// The bytes, when the text is written exactly so.
     pub(super) fn decode(self, text: &str) -> Option<Vec<u8>> {

@@ -502,7 +502,8 @@ fn basic_auth_takes_one_well_formed_line() {
 }
 
 fn answered(challenges: &[Challenge], scheme: &Scheme, request: &Received) -> Option<Result<Answer, Refusal>> {
-    challenges.iter().find_map(|challenge| challenge.answer(request, scheme, NOW))
+    let met = challenges.iter().find_map(|challenge| challenge.answer(request, scheme, NOW))?;
+    Some(met.map(|met| met.answer))
 }
 
 #[test]
