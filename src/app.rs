@@ -246,7 +246,8 @@ fn admin_token(config: &Config) -> anyhow::Result<Secret> {
     Ok(Secret::new("admin.token", token))
 }
 
-fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
+/// Writes a file that only its owner reads.
+pub(crate) fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder)?;

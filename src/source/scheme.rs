@@ -76,7 +76,7 @@ pub(super) enum Prove {
     /// A plain digest of a text that holds the secret.
     Plain(Vec<Key>),
     /// A private key; the public ones are at hand, or in certificates that requests name.
-    Public { kind: Kind, notation: key::Notation, keys: Vec<PublicKey>, certificates: Option<Certificates> },
+    Public { kind: Kind, notation: key::Notation, keys: Vec<PublicKey>, certificates: Option<Box<Certificates>> },
 }
 
 impl Prove {
@@ -605,7 +605,7 @@ impl Given<'_> {
         }
         let certificates = match section.section("cert_url") {
             Some(table) => {
-                let read = Certificates::read(&table);
+                let read = Certificates::read(&table).map(Box::new);
                 sound &= read.is_some();
                 read
             }
