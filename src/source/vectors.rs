@@ -15,7 +15,7 @@ use crate::model::{OriginFault, Proof, Received, Refusal, RequestId, Strength, T
 pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
 
 /// A shipped provider.
-fn shipped(name: &str) -> Provider {
+pub(super) fn shipped(name: &str) -> Provider {
     let problems = Problems::default();
     let (_, text) = crate::config::shipped_providers().iter().find(|(known, _)| *known == name).unwrap();
     let provider = Provider::read(name, &Table::parse(name, text, &problems), &problems);
@@ -122,9 +122,9 @@ fn says(reason: &str, expected: Option<&str>) -> bool {
 }
 
 /// A kept request, and what its file says of it.
-struct Case {
+pub(super) struct Case {
     place: String,
-    received: Received,
+    pub(super) received: Received,
     secrets: Vec<String>,
     values: Vec<(String, String)>,
     now: Timestamp,
@@ -155,24 +155,24 @@ impl Case {
         Self { place, received, secrets, values, now, expect: case["expect"].clone() }
     }
 
-    fn source(&self) -> SourceConfig {
+    pub(super) fn source(&self) -> SourceConfig {
         let secrets: Vec<&str> = self.secrets.iter().map(String::as_str).collect();
         let values: Vec<(&str, &str)> = self.values.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         source(&secrets, &values, "")
     }
 
-    fn scheme(&self, provider: &Provider) -> Scheme {
+    pub(super) fn scheme(&self, provider: &Provider) -> Scheme {
         let compiled = compile(&self.source(), Some(provider));
         compiled.unwrap_or_else(|problems| panic!("{}: {problems:#?}", self.place)).0
     }
 
-    fn is_good(&self) -> bool {
+    pub(super) fn is_good(&self) -> bool {
         self.expect["verdict"] == "accept"
     }
 }
 
 /// The cases of a provider: a file is one of them, or a list.
-fn cases(provider: &str) -> Vec<Case> {
+pub(super) fn cases(provider: &str) -> Vec<Case> {
     let folder = vectors().join(provider);
     let files = std::fs::read_dir(&folder).unwrap_or_else(|_| panic!("{} has no cases", folder.display()));
     let mut all = Vec::new();
@@ -197,7 +197,9 @@ fn every_kept_request_is_judged_as_its_file_says() {
         let provider = shipped(name);
         let (mut accepted, mut refused, mut proves) = (0, 0, true);
         for case in cases(name) {
-            let verdict = case.scheme(&provider).judge(&case.received, case.now);
+            let scheme = case.scheme(&provider);
+            let received = super::opened(&scheme, case.received.clone());
+            let verdict = received.and_then(|received| scheme.judge(&received, case.now));
             match (&verdict, case.is_good()) {
                 (Ok(proof), true) => {
                     let secret = case.expect["secret"].as_u64().map(|number| format!("literal {number}"));
