@@ -12,6 +12,8 @@ mod document;
 mod enrol;
 mod explain;
 mod field;
+#[cfg(test)]
+mod handshakes;
 mod inflate;
 mod jwt;
 mod kept;

@@ -284,3 +284,43 @@ fn no_token_makes_it_panic() {
         }
     });
 }
+
+#[test]
+fn every_sample_of_every_provider_is_sent_as_the_provider_would() {
+    use crate::config::Secret;
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for (name, _) in crate::config::shipped_providers() {
+        let provider = super::vectors::shipped(name);
+        let good = super::vectors::cases(name).into_iter().find(super::vectors::Case::is_good).unwrap();
+        let scheme = good.scheme(&provider);
+        let pair = scheme.has_key_pair().then(|| scheme.make_pair().unwrap());
+        // A pair's public key takes the place of the real one.
+        let scheme = match &pair {
+            Some(pair) => {
+                let mut source = good.source();
+                let public = scheme.public_key(pair, NOW).unwrap();
+                source.secrets[0].value = Secret::new("made", public);
+                source.secrets.truncate(1);
+                compile(&source, Some(&provider)).unwrap_or_else(|problems| panic!("{name}: {problems:#?}")).0
+            }
+            None => scheme,
+        };
+        let by = pair.as_ref().map_or(Signer::Secret(0), Signer::Pair);
+        for sample in &provider.samples {
+            let mut request = post(&[("content-type", "application/json")], &sample.body);
+            for (name, value) in &sample.headers {
+                request
+                    .headers
+                    .insert(http::HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
+            }
+            let signed = scheme.signed(by, &request, NOW);
+            let judged = signed.and_then(|signed| scheme.judge(&signed, NOW).map_err(|refusal| refusal.cause()));
+            match judged {
+                Ok(_) => seen += 1,
+                Err(what) => wrong.push(format!("{name}: {}: {what}", sample.name)),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(seen >= 260, "only {seen} samples seen");
+}

@@ -64,7 +64,8 @@ impl Scheme {
                 request.headers.insert(AUTHORIZATION, header_value(value.as_bytes())?);
             }
             Way::Token(token, each) => {
-                let value = token.places.wrapped(&key(&token.keys)?);
+                let shown = [token.places.prefix.as_bytes(), &key(&token.keys)?].concat();
+                let value = token.places.wrapped(&shown);
                 for item in items(each.as_ref(), &request, &self.document)? {
                     put_first(&mut request, &self.document, &token.places, &item, &value)?;
                 }
