@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -25,7 +26,7 @@ use crate::ingress::{self, Bounds, Dropin, Ingress, Proxies};
 use crate::limit::Limits;
 use crate::model::Clock;
 use crate::net::{Client, Door, ListenOptions, Swap, listen};
-use crate::source::Sources;
+use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
 use crate::upstream::Upstream;
 
@@ -70,6 +71,10 @@ struct Parts {
 
 /// How often what is too old is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// How long a source may wait for a certificate, and how large it may be.
+const FETCH_TIME: Duration = Duration::from_secs(5);
+const FETCH_BYTES: u64 = 64 * 1024;
 
 /// What a stop may take beyond the drain time, for the last settlements and the last commit.
 const LAST_WORDS: Duration = Duration::from_millis(1_500);
@@ -204,7 +209,9 @@ impl Parts {
         let client = Client::new(config.upstream.connect_timeout, config.upstream.ca_file.as_deref())?;
         let upstream = Upstream::new(&config.upstream, client.clone());
         let sources = Arc::new(sources);
+        let enrolments = sources.enrolments();
         let ingress = Arc::new(Ingress {
+            fetch: Arc::new(Web(client.clone())),
             sources: sources.clone(),
             limits: Limits::new(config),
             inbox: kept.inbox.clone(),
@@ -227,7 +234,7 @@ impl Parts {
             kept.metrics.clone(),
             kept.clock.clone(),
         );
-        let admin = Arc::new(AdminState::new(
+        let admin = AdminState::new(
             config,
             sources,
             kept.inbox.clone(),
@@ -236,7 +243,8 @@ impl Parts {
             config.admin.token.clone().unwrap_or_else(|| kept.token.clone()),
             kept.clock.clone(),
             kept.serving.clone(),
-        ));
+        );
+        let admin = Arc::new(admin.with_enrolments(enrolments));
         Ok(Self { ingress, dispatcher, admin })
     }
 }
@@ -270,6 +278,23 @@ pub fn compile(file: &Path, problems: &Problems) -> Option<(Config, Sources)> {
     let config = Config::load(file, problems)?;
     let sources = Sources::compile(&config, problems);
     (!problems.any_error()).then_some((config, sources))
+}
+
+/// The web, as far as sources may ask it.
+#[derive(Debug)]
+struct Web(Client);
+
+#[async_trait::async_trait]
+impl Fetch for Web {
+    async fn get(&self, address: &str) -> Result<Bytes, String> {
+        let request = http::Request::get(address).body(Bytes::new()).map_err(|error| error.to_string())?;
+        let answer = self.0.send(request, FETCH_TIME, FETCH_BYTES).await.map_err(|error| error.to_string())?;
+        if answer.status() == http::StatusCode::OK {
+            Ok(answer.into_body())
+        } else {
+            Err(format!("it answered {}", answer.status()))
+        }
+    }
 }
 
 /// Connections at the admin listener are few and not counted.
@@ -342,7 +367,8 @@ fn sealer(config: &Config) -> anyhow::Result<Sealer> {
         .context("mend the file, or remove it: then calls and status links made with the old key are lost")
 }
 
-fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
+/// Writes a file that only its owner reads.
+pub(crate) fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder)?;

@@ -5,8 +5,10 @@ mod demo;
 mod event;
 mod map;
 mod provider;
+mod send;
 mod serve;
 mod stub;
+mod verify;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -52,9 +54,14 @@ enum Command {
     /// Show what a captured request is mapped to, and why
     #[command(subcommand)]
     Map(map::MapCommand),
-    /// List the providers that are known
+    /// List the providers that are known, show one, judge requests by one, check a new one
     #[command(subcommand)]
     Provider(provider::ProviderCommand),
+    /// Send an event to a running gateway, signed as its provider would
+    Send(send::Send),
+    /// Explain what becomes of a captured request
+    #[command(subcommand)]
+    Verify(verify::VerifyCommand),
 }
 
 /// Which configuration.
@@ -81,6 +88,8 @@ pub fn run() -> ExitCode {
             Command::Event(event) => event::run(event).await,
             Command::Map(command) => map::run(command).await,
             Command::Provider(command) => provider::run(&command),
+            Command::Send(send) => send::run(&send).await,
+            Command::Verify(command) => verify::run(&command),
         }
     });
     // What still runs is cut: every command has drained what it must.

@@ -22,7 +22,7 @@ use std::time::Duration;
 pub use door::{DropIn, ExtraFields, GatewayKey, ProxyConfig};
 pub use node::{Node, Table, Value};
 pub use problem::{Located, Place, Problem, Problems, Weight};
-pub use provider::{Ack, Provider};
+pub use provider::{Ack, Provider, Sample};
 pub use secret::Secret;
 pub use section::Section;
 pub use source::{EventJson, OnUnknown, Overlap, Respond, RunFields, RunMode, SourceConfig, TaskIdForm};

@@ -34,6 +34,8 @@ pub struct Provider {
     pub retries: Option<String>,
     /// The largest body the sender makes.
     pub max_body: Option<u64>,
+    /// Events as the sender makes them, to try a source with.
+    pub samples: Vec<Sample>,
     /// Where the file begins, for problems that have no better place.
     pub place: Place,
 }
@@ -60,12 +62,29 @@ pub struct Ack {
     pub headers: Vec<(String, String)>,
 }
 
+/// An event as the provider sends it, before it is signed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// What the provider calls such an event.
+    pub name: String,
+    /// Headers that come with it, beside the ones that prove it.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: String,
+}
+
 impl Provider {
     /// Reads a provider file.
     pub fn read(name: &str, table: &Table, problems: &Problems) -> Self {
         let file = Section::new(table, "", problems);
         let table_of = |key: &str| file.section(key).map(|section| section.into_table());
-        let verify = table_of("verify");
+        let mut verify = table_of("verify");
+        // These two may stand beside the section as well.
+        for key in ["reject_status", "confirm"] {
+            if let (Some(node), Some(verify)) = (file.node(key), &mut verify) {
+                verify.entries.push((key.to_owned(), node.place.clone(), node.clone()));
+            }
+        }
         if verify.is_none() {
             problems.error_hint(
                 &table.place,
@@ -91,6 +110,7 @@ impl Provider {
                 .one_of("retries", &[("never", "never"), ("hours", "hours"), ("days", "days")])
                 .map(|r| r.value.to_owned()),
             max_body: file.bytes("max_body").map(|b| b.value),
+            samples: file.sections("sample").iter().map(Sample::read).collect(),
             place: table.place.clone(),
         }
     }
@@ -107,6 +127,23 @@ impl Map {
     }
 }
 
+impl Sample {
+    fn read(section: &Section<'_>) -> Self {
+        let text = |key: &str, hint: &str| section.required_text(key, hint).map_or_else(String::new, |t| t.value);
+        Self {
+            name: text("name", "what the provider calls such an event"),
+            headers: pairs(section, "headers"),
+            body: text("body", "the event as the provider sends it"),
+        }
+    }
+}
+
+/// A table of texts, without places.
+fn pairs(section: &Section<'_>, key: &str) -> Vec<(String, String)> {
+    let table = section.text_table(key).unwrap_or_default();
+    table.into_iter().map(|(name, value)| (name.value, value.value)).collect()
+}
+
 impl Ack {
     fn read(section: &Section<'_>) -> Self {
         let status = section.integer("status").and_then(|status| {
@@ -120,15 +157,6 @@ impl Ack {
             }
             value
         });
-        Self {
-            status,
-            text: section.text("text").map(|t| t.value),
-            headers: section
-                .text_table("headers")
-                .unwrap_or_default()
-                .into_iter()
-                .map(|(name, value)| (name.value, value.value))
-                .collect(),
-        }
+        Self { status, text: section.text("text").map(|t| t.value), headers: pairs(section, "headers") }
     }
 }

@@ -25,7 +25,7 @@ use crate::inbox::seal::Sealer;
 use crate::limit::Limits;
 use crate::model::Clock;
 use crate::net::Door;
-use crate::source::Sources;
+use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
 use crate::upstream::Upstream;
 
@@ -48,6 +48,8 @@ pub struct Ingress {
     pub sealer: Arc<Sealer>,
     /// True when the gateway stops: nobody waits any longer then.
     pub stopping: watch::Receiver<bool>,
+    /// What fetches certificates and confirmations.
+    pub fetch: Arc<dyn Fetch>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The last refused requests.
@@ -73,12 +75,19 @@ pub struct Bounds {
     pub stall: Duration,
     /// How long it may take in all.
     pub whole: Duration,
+    /// Whether it may be compressed.
+    pub compressed: bool,
 }
 
 impl Bounds {
     /// The bounds of a configuration.
     pub fn new(config: &Config) -> Self {
-        Self { size: config.server.max_body, stall: config.server.body_stall, whole: config.server.body_timeout }
+        Self {
+            size: config.server.max_body,
+            stall: config.server.body_stall,
+            whole: config.server.body_timeout,
+            compressed: false,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::{Bounds, Ingress, body, host, respond, status};
 use crate::config::{Overlap, Respond};
 use crate::inbox::InboxError;
 use crate::mapping::Mapped;
-use crate::model::{Accepted, DeliveryId, EventId, NewEvent, Outcome, Received, Refusal, Verified};
+use crate::model::{Accepted, DeliveryId, EventId, NewEvent, Outcome, Received, Refusal, Timestamp, Verified};
 use crate::source::{self, Source};
 
 /// The id of an event, on the answer to whoever brought it.
@@ -77,11 +77,16 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
     };
     let bytes = body::read(incoming, bounds).await?;
     trace.body_bytes = bytes.len() as u64;
-    let received = received(ingress, head, bytes, trace);
+    let received = source.opened(received(ingress, head, bytes, trace))?;
+    source.prepare(&received, &*ingress.fetch, ingress.clock.now()).await?;
     if let Some(challenge) = source.handshake(&received, trace.at) {
         return challenge.map(|answer| Answered::challenged(&answer));
     }
-    let verified = source.verify(received, ingress.clock.now()).map_err(|refused| refused.1)?;
+    let now = ingress.clock.now();
+    let verified = source.verify(received, now).map_err(|refused| explained(source, *refused, now))?;
+    if let Some(address) = source.confirms(&verified)? {
+        return confirm(ingress, &address).await;
+    }
     let mapped = source.mapping.apply(&verified)?;
     let event = event(source, &verified, mapped);
     answer(ingress, source, event).await
@@ -105,6 +110,33 @@ async fn answer(ingress: &Ingress, source: &Source, event: NewEvent) -> Result<A
         }
     };
     Ok(Answered { outcome, event: id.map(|id| (id, thread)), answer })
+}
+
+/// A refusal with what probably went wrong, for the operator.
+fn explained(source: &Source, (received, mut refusal): (Received, Refusal), now: Timestamp) -> Refusal {
+    let inner = match &mut refusal {
+        Refusal::Answered(inner, _) => &mut **inner,
+        plain => plain,
+    };
+    if let Refusal::Origin(_, cause) = inner
+        && let Some(hint) = source.hint(&received, now)
+    {
+        cause.push_str("; probably ");
+        cause.push_str(&hint);
+    }
+    refusal
+}
+
+/// Confirms what a proved request asks to be confirmed.
+async fn confirm(ingress: &Ingress, address: &str) -> Result<Answered, Refusal> {
+    match ingress.fetch.get(address).await {
+        Ok(_) => {
+            tracing::info!(address, "confirmed a subscription");
+            Ok(Answered { outcome: Outcome::Challenged, event: None, answer: Response::new(Body::empty()) })
+        }
+        // The sender tries again.
+        Err(what) => Err(Refusal::Challenge(format!("cannot confirm at {address}: {what}")).answered(503)),
+    }
 }
 
 /// What can be said of a head before anything is looked up.
@@ -138,7 +170,11 @@ fn admit(
     if !allow.split(", ").any(|method| method == head.method.as_str()) {
         return Err(Refusal::Method(allow));
     }
-    let bounds = Bounds { size: source.max_body.unwrap_or(ingress.bounds.size), ..ingress.bounds };
+    let bounds = Bounds {
+        size: source.max_body.unwrap_or(ingress.bounds.size),
+        compressed: source.takes_compressed(),
+        ..ingress.bounds
+    };
     body::judge_head(&head.headers, bounds)?;
     Ok(bounds)
 }

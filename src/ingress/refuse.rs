@@ -42,7 +42,7 @@ fn made(refusal: &Refusal, status: StatusCode, body: serde_json::Value) -> Respo
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    match refusal {
+    match refusal.plain() {
         Refusal::Limited(wait) | Refusal::Overloaded(wait) | Refusal::UpstreamBusy(wait) => {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds(*wait)));
         }
@@ -98,6 +98,10 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         }
         Refusal::UpstreamFailed(_) => (StatusCode::BAD_GATEWAY, "The agent platform failed to answer."),
         Refusal::UpstreamSilent(_) => (StatusCode::GATEWAY_TIMEOUT, "The agent platform did not answer in time."),
+        Refusal::Answered(refusal, status) => {
+            let (usual, sentence) = status_and_sentence(refusal);
+            (StatusCode::from_u16(*status).unwrap_or(usual), sentence)
+        }
         Refusal::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong on our side."),
     }
 }
@@ -105,7 +109,7 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
 /// Whether bytes of the request may still be on the wire, or its framing is in doubt.
 fn ends_connection(refusal: &Refusal) -> bool {
     matches!(
-        refusal,
+        refusal.plain(),
         Refusal::BadHost
             | Refusal::BadFraming
             | Refusal::TargetTooLong

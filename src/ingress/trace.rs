@@ -106,7 +106,7 @@ pub(super) fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, R
                 reason,
                 cause: cause.clone(),
             });
-            match refusal {
+            match refusal.plain() {
                 Refusal::Internal(_) | Refusal::Inbox(_) | Refusal::NoSpace => {
                     tracing::error!(%request, source, %peer, method, path, outcome = "refused", reason, cause, took_us, "request");
                 }

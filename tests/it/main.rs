@@ -15,6 +15,7 @@ mod inbox;
 mod layers;
 mod map;
 mod order;
+mod providers;
 mod proxy;
 mod readme;
 mod receive;
