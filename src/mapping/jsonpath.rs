@@ -2,7 +2,7 @@
 //!
 //! Queries are read by `jsonpath-rust` when the configuration is, and followed here, because following has to have an
 //! end: each value looked at is a step, and a query that takes more than [`STEPS`] gives up (`..` below filters can
-//! take the square of the document). Patterns of `match` and `search` must stand in the query; a document never
+//! take quadratically many). Patterns of `match` and `search` must stand in the query; a document never
 //! brings its own.
 
 use std::cmp::Ordering;
