@@ -140,7 +140,8 @@ impl Mapping {
 
     /// Reads an event.
     pub fn apply(&self, verified: &Verified) -> Result<Mapped, Refusal> {
-        let view = View::read(verified.request(), self.paths.list())?;
+        let mut view = View::read(verified.request(), self.paths.list())?;
+        view.claims = verified.claims().map(|claims| &claims[..]);
         let event_type = self.event_type.joined(&view, '.', "the event's type")?.map(thread::cut);
         let dedup = self.event_id.joined(&view, '/', "the event's id")?.map(thread::bounded);
         let scope = Lazy { view: &view, event_type: event_type.as_deref(), scope: OnceCell::new() };
