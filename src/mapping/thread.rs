@@ -111,8 +111,8 @@ impl Part {
 /// Where the conversation is found.
 #[derive(Debug)]
 pub(super) enum Thread {
-    /// At a path.
-    Path(Path),
+    /// At a path, as written and compiled.
+    Path(String, Path),
     /// By a template.
     Template(Box<Template>),
 }
@@ -129,7 +129,7 @@ impl Thread {
             Template::compile(Kind::Thread, written, strict, problems)
                 .map(|template| Self::Template(Box::new(template)))
         } else {
-            Path::compile(written, paths, problems).map(Self::Path)
+            Path::compile(written, paths, problems).map(|path| Self::Path(written.value.clone(), path))
         }
     }
 }

@@ -176,7 +176,7 @@ fn made<'a>(value: &Value, paths: &[Dotted]) -> Result<(Cow<'a, str>, Found), Re
 }
 
 /// Fields as an object of texts; a repeated one becomes a list.
-fn object(fields: &Fields<'_>) -> Value {
+pub(super) fn object(fields: &Fields<'_>) -> Value {
     let mut map = Map::new();
     for (key, value) in fields {
         match map.get_mut(&**key) {
@@ -192,7 +192,7 @@ fn object(fields: &Fields<'_>) -> Value {
 
 /// Splits an urlencoded text. Unlike a browser's reading, what does not decode to UTF-8 is refused, so that no two
 /// ids fall together.
-fn fields<'a>(text: &'a str, what: &str) -> Result<Fields<'a>, Refusal> {
+pub(super) fn fields<'a>(text: &'a str, what: &str) -> Result<Fields<'a>, Refusal> {
     let mut list = Vec::new();
     for pair in text.split('&').filter(|pair| !pair.is_empty()) {
         if list.len() == FIELDS {
@@ -215,7 +215,7 @@ fn decoded(text: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(&blanks).decode_utf8().ok().map(|text| Cow::Owned(text.into_owned()))
 }
 
-fn refusal(fault: Fault) -> Refusal {
+pub(super) fn refusal(fault: Fault) -> Refusal {
     match fault {
         Fault::Syntax(at) => Refusal::Malformed(format!("the body is not JSON from byte {at} on")),
         Fault::Depth => Refusal::Malformed(format!("the body nests {DEPTH} deep or deeper")),
