@@ -145,19 +145,26 @@ impl Mapping {
 
     /// Reads an event.
     pub fn apply(&self, verified: &Verified) -> Result<Mapped, Refusal> {
-        self.follow(verified.request(), &mut None)
+        let claims = verified.claims().map(|claims| &claims[..]);
+        self.follow(verified.request(), claims, &mut None)
     }
 
     /// Reads an event and says why what was configured found nothing. For whoever writes a mapping: the request need
     /// not be proved, and so nothing may be done with it.
     pub fn explain(&self, request: &Received) -> Explained {
         let mut notes = Some(Vec::new());
-        let mapped = self.follow(request, &mut notes);
+        let mapped = self.follow(request, None, &mut notes);
         Explained { mapped, notes: notes.unwrap_or_default() }
     }
 
-    fn follow(&self, request: &Received, notes: &mut Option<Vec<Note>>) -> Result<Mapped, Refusal> {
-        let view = View::read(request, self.paths.list())?;
+    fn follow(
+        &self,
+        request: &Received,
+        claims: Option<&[u8]>,
+        notes: &mut Option<Vec<Note>>,
+    ) -> Result<Mapped, Refusal> {
+        let mut view = View::read(request, self.paths.list())?;
+        view.claims = claims;
         let event_type = self.event_type.joined(&view, '.', "the event's type")?.map(thread::cut);
         let dedup = self.event_id.joined(&view, '/', "the event's id")?.map(thread::bounded);
         let scope = Lazy { view: &view, event_type: event_type.as_deref(), scope: OnceCell::new() };

@@ -30,6 +30,8 @@ pub(super) struct View<'a> {
     pub(super) query: Fields<'a>,
     /// The form's fields, where the body is one.
     pub(super) form: Fields<'a>,
+    /// What the signed token said, as JSON.
+    pub(super) claims: Option<&'a [u8]>,
     json: Cow<'a, str>,
     found: Found,
     tree: OnceCell<Value>,
@@ -41,7 +43,7 @@ impl<'a> View<'a> {
         let query = fields(request.query(), "query")?;
         let mut form = Vec::new();
         let (json, found) = document(request, paths, &mut form)?;
-        Ok(Self { request, query, form, json, found, tree: OnceCell::new() })
+        Ok(Self { request, query, form, claims: None, json, found, tree: OnceCell::new() })
     }
 
     /// The piece of the document at a dotted path, by the path's number, as it stands.
@@ -72,6 +74,16 @@ impl<'a> View<'a> {
     /// Whether there is no body at all.
     pub(super) fn is_blank(&self) -> bool {
         self.request.body.trim_ascii().is_empty()
+    }
+
+    /// A claim of the signed token, where it is a text or a number.
+    pub(super) fn claim(&self, name: &str) -> Option<String> {
+        let claims: Map<String, Value> = serde_json::from_slice(self.claims?).ok()?;
+        match claims.get(name)? {
+            Value::String(text) if !text.is_empty() => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        }
     }
 
     /// A field of the query; of several the last.
