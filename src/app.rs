@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -23,7 +24,7 @@ use crate::ingress::{self, Bounds, Ingress};
 use crate::limit::Limits;
 use crate::model::Clock;
 use crate::net::{Client, Door, ListenOptions, listen};
-use crate::source::Sources;
+use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
 use crate::upstream::Upstream;
 
@@ -51,6 +52,10 @@ pub struct App {
 /// How often what is too old is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
+/// How long a source may wait for a certificate, and how large it may be.
+const FETCH_TIME: Duration = Duration::from_secs(5);
+const FETCH_BYTES: u64 = 64 * 1024;
+
 /// What a stop may take beyond the drain time, for the last settlements and the last commit.
 const LAST_WORDS: Duration = Duration::from_millis(1_500);
 
@@ -76,6 +81,7 @@ impl App {
         let samples = Arc::new(RefusedSamples::default());
         let token = admin_token(&config)?;
         let client = Client::new(config.upstream.connect_timeout, config.upstream.ca_file.as_deref())?;
+        let fetch = Arc::new(Web(client.clone()));
         let upstream = Upstream::new(&config.upstream, client);
         let options = SqliteOptions { batch: config.inbox.batch, queue: config.inbox.queue };
         let inbox: Arc<dyn Inbox> = Arc::new(
@@ -84,10 +90,12 @@ impl App {
                 .with_context(|| format!("cannot open the inbox {}", config.inbox.path.display()))?,
         );
         let serving = Arc::new(AtomicBool::new(false));
+        let enrolments = sources.enrolments();
         let ingress = Arc::new(Ingress {
             sources,
             limits: Limits::new(&config),
             inbox: inbox.clone(),
+            fetch,
             metrics: metrics.clone(),
             samples: samples.clone(),
             clock: clock.clone(),
@@ -95,8 +103,8 @@ impl App {
             bounds: Bounds::new(&config),
         });
         let dispatcher = Dispatcher::new(&config, inbox.clone(), upstream, metrics.clone(), clock.clone());
-        let admin =
-            Arc::new(AdminState::new(&config, inbox.clone(), metrics, samples, token, clock.clone(), serving.clone()));
+        let admin = AdminState::new(&config, inbox.clone(), metrics, samples, token, clock.clone(), serving.clone());
+        let admin = Arc::new(admin.with_enrolments(enrolments));
         Ok(Self { config, inbox, ingress, dispatcher, admin, serving, clock })
     }
 
@@ -179,6 +187,23 @@ pub fn compile(file: &Path, problems: &Problems) -> Option<(Config, Sources)> {
     (!problems.any_error()).then_some((config, sources))
 }
 
+/// The web, as far as sources may ask it.
+#[derive(Debug)]
+struct Web(Client);
+
+#[async_trait::async_trait]
+impl Fetch for Web {
+    async fn get(&self, address: &str) -> Result<Bytes, String> {
+        let request = http::Request::get(address).body(Bytes::new()).map_err(|error| error.to_string())?;
+        let answer = self.0.send(request, FETCH_TIME, FETCH_BYTES).await.map_err(|error| error.to_string())?;
+        if answer.status() == http::StatusCode::OK {
+            Ok(answer.into_body())
+        } else {
+            Err(format!("it answered {}", answer.status()))
+        }
+    }
+}
+
 /// Connections at the admin listener are few and not counted.
 struct Unwatched;
 
@@ -221,7 +246,8 @@ fn admin_token(config: &Config) -> anyhow::Result<Secret> {
     Ok(Secret::new("admin.token", token))
 }
 
-fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
+/// Writes a file that only its owner reads.
+pub(crate) fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder)?;

@@ -34,6 +34,7 @@ use self::error::AdminError;
 use crate::config::{Config, Secret, SourceConfig};
 use crate::inbox::Inbox;
 use crate::model::{Clock, Timestamp};
+use crate::source::Enrolments;
 use crate::telemetry::{Metrics, RefusedSamples};
 
 /// Requests without the right token, a minute, before they are told to wait.
@@ -65,6 +66,8 @@ pub struct AdminState {
     pub hosts: Vec<String>,
     /// True while the public listener takes requests; false before and while draining.
     pub serving: Arc<AtomicBool>,
+    /// The windows in which handshakes may bring secrets.
+    enrolments: Enrolments,
     guesses: Tally,
     replays: Tally,
     /// Held from reading an event's deliveries to owing the next one: the next one's number names its run.
@@ -99,6 +102,7 @@ impl AdminState {
             sources: config.sources.iter().map(configured).collect(),
             started_at: clock.now(),
             hosts: config.admin.hosts.clone(),
+            enrolments: Enrolments::default(),
             guesses: Tally::new(GUESSES, MINUTE),
             replays: Tally::new(REPLAYS, MINUTE),
             replaying: tokio::sync::Mutex::new(()),
@@ -112,6 +116,14 @@ impl AdminState {
     }
 }
 
+impl AdminState {
+    /// The same, with the windows that operators may open.
+    pub fn with_enrolments(mut self, enrolments: Enrolments) -> Self {
+        self.enrolments = enrolments;
+        self
+    }
+}
+
 /// The operator's routes and layers.
 pub fn router(state: Arc<AdminState>) -> Router {
     let behind_the_token = Router::new()
@@ -121,6 +133,7 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/events/{id}/replay", post(event::replay))
         .route("/api/v1/deliveries/{id}/cancel", post(delivery::cancel))
         .route("/api/v1/sources", get(source::list))
+        .route("/api/v1/sources/{name}/enrol", post(source::enrol))
         .route("/api/v1/refused", get(source::refused))
         .route("/api/v1/metrics", get(health::metrics))
         .method_not_allowed_fallback(async || AdminError::Method)

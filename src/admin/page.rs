@@ -1,6 +1,8 @@
 //! Cursor paging, and queries in general: everything in them is read strictly and bounded. What cannot be read is
 //! said, never passed over, so that a misspelt filter does not show everything.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use base64::Engine as _;
@@ -9,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::AdminError;
+use crate::config::unit;
 use crate::inbox::{EventFilter, Page};
 use crate::model::{State, Timestamp};
 
@@ -54,6 +57,26 @@ pub(super) struct EventQuery {
 #[serde(deny_unknown_fields)]
 pub(super) struct RefusedQuery {
     source: Option<String>,
+}
+
+/// How long a window is open, as asked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EnrolQuery {
+    r#for: Option<String>,
+}
+
+/// How long a window is open where nobody says, and at most.
+const DEFAULT_WINDOW: Duration = Duration::from_secs(600);
+const MAX_WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+impl EnrolQuery {
+    /// How long.
+    pub(super) fn span(&self) -> Result<Duration, AdminError> {
+        let span = |text: &str| unit::duration(text).filter(|span| !span.is_zero() && *span <= MAX_WINDOW);
+        let complaint = || "for must be a time like 10min, at most 24h.".into();
+        Ok(read(self.r#for.as_deref(), span, complaint)?.unwrap_or(DEFAULT_WINDOW))
+    }
 }
 
 impl EventQuery {

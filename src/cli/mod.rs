@@ -4,8 +4,10 @@ mod check;
 mod demo;
 mod event;
 mod provider;
+mod send;
 mod serve;
 mod stub;
+mod verify;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -48,9 +50,14 @@ enum Command {
     /// List, show and replay events through the admin API
     #[command(subcommand)]
     Event(event::EventCommand),
-    /// List the providers that are known
+    /// List the providers that are known, show one, judge requests by one, check a new one
     #[command(subcommand)]
     Provider(provider::ProviderCommand),
+    /// Send an event to a running gateway, signed as its provider would
+    Send(send::Send),
+    /// Explain what becomes of a captured request
+    #[command(subcommand)]
+    Verify(verify::VerifyCommand),
 }
 
 /// Which configuration.
@@ -76,6 +83,8 @@ pub fn run() -> ExitCode {
             Command::Stub(stub) => stub::run(stub).await,
             Command::Event(event) => event::run(event).await,
             Command::Provider(command) => provider::run(&command),
+            Command::Send(send) => send::run(&send).await,
+            Command::Verify(command) => verify::run(&command),
         }
     });
     // What still runs is cut: every command has drained what it must.

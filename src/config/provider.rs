@@ -78,7 +78,13 @@ impl Provider {
     pub fn read(name: &str, table: &Table, problems: &Problems) -> Self {
         let file = Section::new(table, "", problems);
         let table_of = |key: &str| file.section(key).map(|section| section.into_table());
-        let verify = table_of("verify");
+        let mut verify = table_of("verify");
+        // These two may stand beside the section as well.
+        for key in ["reject_status", "confirm"] {
+            if let (Some(node), Some(verify)) = (file.node(key), &mut verify) {
+                verify.entries.push((key.to_owned(), node.place.clone(), node.clone()));
+            }
+        }
         if verify.is_none() {
             problems.error_hint(
                 &table.place,

@@ -1,10 +1,10 @@
 //! A `[sources.NAME]` table as written.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::node::{Node, Table, Value};
-use super::problem::{Located, Place};
+use super::problem::{Located, Place, Problems};
 use super::provider::Map;
 use super::secret::Secret;
 use super::section::Section;
@@ -22,6 +22,10 @@ pub struct SourceConfig {
     pub provider: Located<String>,
     /// The secrets, all live at once.
     pub secrets: Vec<Located<Secret>>,
+    /// Where secrets are kept that the provider's handshake brings, one in a line; those of it are in `secrets`.
+    pub enrol_file: Option<PathBuf>,
+    /// Whether a request whose origin is not proved is refused; else it passes, and what was wrong is recorded.
+    pub enforce: bool,
     /// An inline `verify` table, which takes the place of the provider's.
     pub verify: Option<Table>,
     /// The operator's values for `{config:name}`.
@@ -105,11 +109,26 @@ impl SourceConfig {
         let provider = section
             .required_text("provider", "name one of `sluicegate provider list`, or \"custom\" with a verify table")
             .unwrap_or_else(|| Located { value: String::new(), place: section.place().clone() });
+        let enrol_file = section.text("enrol_file").map(|file| file.map(|file| base.join(file)));
+        let mut secrets = section.secrets("secrets", base).unwrap_or_default();
+        if let Some(file) = &enrol_file {
+            secrets.extend(enrolled(file, problems));
+        }
+        let enforce = section.bool("enforce");
+        if let Some(enforce) = enforce.as_ref().filter(|enforce| !enforce.value) {
+            problems.warn(
+                &enforce.place,
+                format!("source {name} lets in whoever calls: enforce is false"),
+                "only to see what would be refused before a provider's setup is complete",
+            );
+        }
         Self {
             name: name.to_owned(),
             place: section.place().clone(),
             provider,
-            secrets: section.secrets("secrets", base).unwrap_or_default(),
+            secrets,
+            enrol_file: enrol_file.map(|file| file.value),
+            enforce: enforce.is_none_or(|enforce| enforce.value),
             verify: section.section("verify").map(Section::into_table),
             values: section.text_table("values").unwrap_or_default(),
             destination: destination(section),
@@ -154,6 +173,29 @@ impl SourceConfig {
             rate: section.rate("rate").map(|r| r.value),
         }
     }
+}
+
+/// The secrets that a handshake has brought. A file that is not there yet has none.
+fn enrolled(file: &Located<PathBuf>, problems: &Problems) -> Vec<Located<Secret>> {
+    let text = match std::fs::read_to_string(&file.value) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            problems.error_hint(
+                &file.place,
+                format!("the file {} cannot be read: {error}", file.value.display()),
+                "it keeps the secrets that the provider's handshake brought; the gateway has to read and write it",
+            );
+            return Vec::new();
+        }
+    };
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).enumerate();
+    lines
+        .map(|(number, line)| Located {
+            value: Secret::new(format!("enrolled {}", number + 1), line),
+            place: file.place.clone(),
+        })
+        .collect()
 }
 
 impl SourceConfig {

@@ -41,7 +41,9 @@ pub(super) fn judge_head(headers: &HeaderMap, bounds: Bounds) -> Result<(), Refu
         return Err(Refusal::TooLarge(bounds.size));
     }
     match headers.get(CONTENT_ENCODING) {
-        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") && !coding.is_empty() => {
+        Some(coding)
+            if !bounds.compressed && !coding.as_bytes().eq_ignore_ascii_case(b"identity") && !coding.is_empty() =>
+        {
             Err(Refusal::Unsupported("the body is compressed".to_owned()))
         }
         _ => Ok(()),

@@ -16,7 +16,7 @@ use crate::inbox::Inbox;
 use crate::limit::Limits;
 use crate::model::Clock;
 use crate::net::Door;
-use crate::source::Sources;
+use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
 
 /// What the public listener shares.
@@ -28,6 +28,8 @@ pub struct Ingress {
     pub limits: Limits,
     /// Where events are kept.
     pub inbox: Arc<dyn Inbox>,
+    /// What fetches certificates and confirmations.
+    pub fetch: Arc<dyn Fetch>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The last refused requests.
@@ -49,12 +51,19 @@ pub struct Bounds {
     pub stall: Duration,
     /// How long it may take in all.
     pub whole: Duration,
+    /// Whether it may be compressed.
+    pub compressed: bool,
 }
 
 impl Bounds {
     /// The bounds of a configuration.
     pub fn new(config: &Config) -> Self {
-        Self { size: config.server.max_body, stall: config.server.body_stall, whole: config.server.body_timeout }
+        Self {
+            size: config.server.max_body,
+            stall: config.server.body_stall,
+            whole: config.server.body_timeout,
+            compressed: false,
+        }
     }
 }
 

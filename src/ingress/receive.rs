@@ -86,14 +86,46 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
     };
     let bytes = body::read(incoming, bounds).await?;
     trace.body_bytes = bytes.len() as u64;
-    let received = received(ingress, head, bytes, trace);
+    let received = source.opened(received(ingress, head, bytes, trace))?;
+    source.prepare(&received, &*ingress.fetch, ingress.clock.now()).await?;
     if let Some(challenge) = source.handshake(&received, trace.at) {
         return challenge.map(|answer| Answered::challenged(&answer));
     }
-    let verified = source.verify(received, ingress.clock.now()).map_err(|refused| refused.1)?;
+    let now = ingress.clock.now();
+    let verified = source.verify(received, now).map_err(|refused| explained(source, *refused, now))?;
+    if let Some(address) = source.confirms(&verified)? {
+        return confirm(ingress, &address).await;
+    }
     let mapped = source.mapping.apply(&verified)?;
     let event = event(source, &verified, mapped);
     accept(ingress, source, event).await
+}
+
+/// A refusal with what probably went wrong, for the operator.
+fn explained(source: &Source, (received, mut refusal): (Received, Refusal), now: Timestamp) -> Refusal {
+    let inner = match &mut refusal {
+        Refusal::Answered(inner, _) => &mut **inner,
+        plain => plain,
+    };
+    if let Refusal::Origin(_, cause) = inner
+        && let Some(hint) = source.hint(&received, now)
+    {
+        cause.push_str("; probably ");
+        cause.push_str(&hint);
+    }
+    refusal
+}
+
+/// Confirms what a proved request asks to be confirmed.
+async fn confirm(ingress: &Ingress, address: &str) -> Result<Answered, Refusal> {
+    match ingress.fetch.get(address).await {
+        Ok(_) => {
+            tracing::info!(address, "confirmed a subscription");
+            Ok(Answered { outcome: Outcome::Challenged, event: None, answer: Response::new(Body::empty()) })
+        }
+        // The sender tries again.
+        Err(what) => Err(Refusal::Challenge(format!("cannot confirm at {address}: {what}")).answered(503)),
+    }
 }
 
 /// What can be said of a head before anything is looked up.
@@ -127,7 +159,11 @@ fn admit(
     if !allow.split(", ").any(|method| method == head.method.as_str()) {
         return Err(Refusal::Method(allow));
     }
-    let bounds = Bounds { size: source.max_body.unwrap_or(ingress.bounds.size), ..ingress.bounds };
+    let bounds = Bounds {
+        size: source.max_body.unwrap_or(ingress.bounds.size),
+        compressed: source.takes_compressed(),
+        ..ingress.bounds
+    };
     body::judge_head(&head.headers, bounds)?;
     Ok(bounds)
 }
@@ -276,7 +312,7 @@ fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, Refusal>) ->
                 reason,
                 cause: cause.clone(),
             });
-            match refusal {
+            match refusal.plain() {
                 Refusal::Internal(_) | Refusal::Inbox(_) | Refusal::NoSpace => {
                     tracing::error!(%request, source, %peer, method, path, outcome = "refused", reason, cause, took_us, "request");
                 }

@@ -21,7 +21,7 @@ pub(super) fn answer(refusal: &Refusal, id: RequestId) -> Response<Body> {
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    match refusal {
+    match refusal.plain() {
         Refusal::Limited(wait) | Refusal::Overloaded(wait) => {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds(*wait)));
         }
@@ -59,6 +59,10 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::Unmappable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "The body has not what this source needs of it."),
         Refusal::Inbox(_) => (StatusCode::SERVICE_UNAVAILABLE, "The event cannot be kept now. Try again later."),
         Refusal::NoSpace => (StatusCode::SERVICE_UNAVAILABLE, "The event cannot be kept now. Try again later."),
+        Refusal::Answered(refusal, status) => {
+            let (usual, sentence) = status_and_sentence(refusal);
+            (StatusCode::from_u16(*status).unwrap_or(usual), sentence)
+        }
         Refusal::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong on our side."),
     }
 }
@@ -66,7 +70,7 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
 /// Whether bytes of the request may still be on the wire, or its framing is in doubt.
 fn ends_connection(refusal: &Refusal) -> bool {
     matches!(
-        refusal,
+        refusal.plain(),
         Refusal::BadHost
             | Refusal::BadFraming
             | Refusal::TargetTooLong

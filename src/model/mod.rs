@@ -18,4 +18,4 @@ pub use id::{DeliveryId, EventId, RequestId};
 pub use outcome::Outcome;
 pub use params::{Name, Origin, Param, Params};
 pub use refusal::{OriginFault, Refusal};
-pub use request::{Proof, Received, Strength, Verified, Verify};
+pub use request::{Claims, Proof, Received, Strength, Verified, Verify};

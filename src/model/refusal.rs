@@ -44,6 +44,8 @@ pub enum Refusal {
     NoSpace,
     /// A fault of our own.
     Internal(String),
+    /// One of these, answered with a status that the provider or the source says.
+    Answered(Box<Refusal>, u16),
 }
 
 /// Why an origin is not proved. Told to the operator only: every caller gets one text.
@@ -53,8 +55,15 @@ pub enum OriginFault {
     MissingSignature,
     /// A signature that does not have the form the provider's have.
     MalformedSignature,
-    /// A well-formed signature that no secret makes: the secret is another, or the body was changed.
+    /// A well-formed signature that no secret makes: the secret is another, or the body was changed. From one
+    /// signature nobody can tell which.
     WrongSignature,
+    /// A shown token or password that is none of the source's.
+    WrongSecret,
+    /// The signature is right, and the body is not the one whose digest it covers.
+    BodyChanged,
+    /// The key that the request names is none that is known, or cannot be had.
+    UnknownKey,
     /// The time stamp is missing or no time.
     BadTimestamp,
     /// The time stamp is too old.
@@ -76,6 +85,9 @@ impl OriginFault {
             Self::MissingSignature => "missing_signature",
             Self::MalformedSignature => "malformed_signature",
             Self::WrongSignature => "wrong_signature",
+            Self::WrongSecret => "wrong_secret",
+            Self::BodyChanged => "body_changed",
+            Self::UnknownKey => "unknown_key",
             Self::BadTimestamp => "bad_timestamp",
             Self::Stale => "stale",
             Self::Future => "future",
@@ -86,9 +98,45 @@ impl OriginFault {
     }
 }
 
+impl OriginFault {
+    /// The same word, for a request that was let in nevertheless.
+    pub const fn observed(self) -> &'static str {
+        match self {
+            Self::MissingSignature => "observed:missing_signature",
+            Self::MalformedSignature => "observed:malformed_signature",
+            Self::WrongSignature => "observed:wrong_signature",
+            Self::WrongSecret => "observed:wrong_secret",
+            Self::BodyChanged => "observed:body_changed",
+            Self::UnknownKey => "observed:unknown_key",
+            Self::BadTimestamp => "observed:bad_timestamp",
+            Self::Stale => "observed:stale",
+            Self::Future => "observed:future",
+            Self::MissingPart => "observed:missing_part",
+            Self::ClaimMismatch => "observed:claim_mismatch",
+            Self::NotAttempted => "observed:not_attempted",
+        }
+    }
+}
+
 impl Refusal {
+    /// The same, answered with this status.
+    pub fn answered(self, status: u16) -> Self {
+        match self {
+            Self::Answered(refusal, _) => Self::Answered(refusal, status),
+            other => Self::Answered(Box::new(other), status),
+        }
+    }
+
+    /// The refusal itself, whatever status it is answered with.
+    pub fn plain(&self) -> &Self {
+        match self {
+            Self::Answered(refusal, _) => refusal,
+            other => other,
+        }
+    }
+
     /// The code that the caller sees. Stable.
-    pub const fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self {
             Self::NotFound => "not_found",
             Self::Method(_) => "method_not_allowed",
@@ -108,13 +156,15 @@ impl Refusal {
             Self::Inbox(_) => "inbox_unavailable",
             Self::NoSpace => "no_space",
             Self::Internal(_) => "internal",
+            Self::Answered(refusal, _) => refusal.code(),
         }
     }
 
     /// The finer word for counters and the admin view. Stable, and never part of an answer.
-    pub const fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> &'static str {
         match self {
             Self::Origin(fault, _) => fault.as_str(),
+            Self::Answered(refusal, _) => refusal.reason(),
             other => other.code(),
         }
     }
@@ -140,6 +190,7 @@ impl Refusal {
             | Self::Unmappable(cause)
             | Self::Inbox(cause)
             | Self::Internal(cause) => cause.clone(),
+            Self::Answered(refusal, _) => refusal.cause(),
         }
     }
 }

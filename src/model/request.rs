@@ -6,9 +6,10 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method};
 
-use super::{Refusal, RequestId, Timestamp};
+use super::{OriginFault, Refusal, RequestId, Timestamp};
 
 /// A request as it came: the bytes are the ones that were signed.
 #[derive(Clone, Debug)]
@@ -50,7 +51,19 @@ impl Received {
     /// Proves the origin, or says why not. `now` is the time that time stamps are judged by.
     pub fn verify(self, scheme: &dyn Verify, now: Timestamp) -> Result<Verified, Box<(Self, Refusal)>> {
         match scheme.judge(&self, now) {
-            Ok(proof) => Ok(Verified { received: self, proof }),
+            Ok(proof) => {
+                let claims = scheme.claims(&self);
+                let mut verified = Verified { received: self, proof, claims: None };
+                if let Some(claims) = claims {
+                    if claims.is_body {
+                        verified.received.body = claims.json.clone();
+                        let json = HeaderValue::from_static("application/json");
+                        verified.received.headers.insert(CONTENT_TYPE, json);
+                    }
+                    verified.claims = Some(claims.json);
+                }
+                Ok(verified)
+            }
             Err(refusal) => Err(Box::new((self, refusal))),
         }
     }
@@ -60,6 +73,20 @@ impl Received {
 pub trait Verify {
     /// Judges a request by its raw bytes.
     fn judge(&self, received: &Received, now: Timestamp) -> Result<Proof, Refusal>;
+
+    /// What a signed token of a request that was found good says; none where there is no token.
+    fn claims(&self, _: &Received) -> Option<Claims> {
+        None
+    }
+}
+
+/// What a signed token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// The claims, as they were signed.
+    pub json: Bytes,
+    /// Whether the token is the whole body, so that its claims stand in the body's place.
+    pub is_body: bool,
 }
 
 /// What a check found.
@@ -82,9 +109,20 @@ pub enum Strength {
     Token,
     /// Nothing: the source checks nobody.
     None,
+    /// Nothing: the check failed, and the source lets such requests pass to see what it would refuse.
+    Observed(OriginFault),
 }
 
 impl Strength {
+    /// Which of the verdicts it is: `verified`, `authenticated` (who, but not what), `observed` (nobody was refused).
+    pub const fn verdict(self) -> &'static str {
+        match self {
+            Self::Signed => "verified",
+            Self::Origin | Self::Token => "authenticated",
+            Self::None | Self::Observed(_) => "observed",
+        }
+    }
+
     /// A stable word for storage and display.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -92,6 +130,7 @@ impl Strength {
             Self::Origin => "origin",
             Self::Token => "token",
             Self::None => "none",
+            Self::Observed(fault) => fault.observed(),
         }
     }
 }
@@ -101,9 +140,22 @@ impl Strength {
 pub struct Verified {
     received: Received,
     proof: Proof,
+    claims: Option<Bytes>,
 }
 
 impl Verified {
+    /// What the signed token said, as JSON, where the scheme has one.
+    pub const fn claims(&self) -> Option<&Bytes> {
+        self.claims.as_ref()
+    }
+
+    /// The same request with another form of its body: the one it had before it was compressed.
+    pub fn with_body(mut self, body: Bytes) -> Self {
+        self.received.body = body;
+        self.received.headers.remove(CONTENT_ENCODING);
+        self
+    }
+
     /// The request.
     pub const fn request(&self) -> &Received {
         &self.received

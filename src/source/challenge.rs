@@ -2,17 +2,21 @@
 //!
 //! An answer reflects what a stranger sent, so it is small, plain text or JSON, and marked as not to be guessed at.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 use serde_json::{Map, Value as Answered};
 
 use super::Answer;
+use super::certificate::Pinned;
 use super::content::{Context, Setup, Template};
-use super::field::{Field, Request};
+use super::enrol::is_secret;
+use super::field::{Document, Field, Request};
 use super::mac::{Key, same};
 use super::scheme::{Given, Scheme};
 use crate::config::{Located, Node, Section, Table, Value as Toml};
-use crate::model::{Received, Refusal, Timestamp};
+use crate::model::{Proof, Received, Refusal, Strength, Timestamp};
 
 /// The largest answer.
 const MOST_BYTES: usize = 1024;
@@ -24,7 +28,63 @@ pub(super) struct Challenge {
     when: Vec<(Field, Want)>,
     signed: bool,
     require: Vec<(Field, Template)>,
+    /// Where the secret stands that it brings.
+    store: Option<Field>,
+    /// The status for one that is not as required.
+    otherwise: Option<u16>,
     reply: Reply,
+}
+
+/// What a challenge was answered with, and what it brought.
+#[derive(Debug)]
+pub(super) struct Met {
+    pub(super) answer: Answer,
+    /// The secret that it brings, which is not kept yet.
+    pub(super) secret: Option<Vec<u8>>,
+    /// How much is known of who asked.
+    pub(super) proof: Proof,
+}
+
+/// An address that has to be asked for before a provider sends events, named by a request that is proved.
+#[derive(Debug)]
+pub(super) struct Confirm {
+    pinned: Pinned,
+    when: Vec<(Field, Want)>,
+}
+
+impl Confirm {
+    /// Reads `confirm`: `from`, `host`, `suffix` and `when`.
+    pub(super) fn read(section: &Section<'_>) -> Option<Self> {
+        let (pinned, when) = (Pinned::read(section), wants(section));
+        Some(Self { pinned: pinned?, when: when? })
+    }
+
+    /// The address that this request asks to be fetched. None: it is no such request.
+    pub(super) fn address(&self, received: &Received, document: &Document) -> Result<Option<String>, Refusal> {
+        let request = Request::new(received, document);
+        if !self.when.iter().all(|(field, want)| want.met(field, &request)) {
+            return Ok(None);
+        }
+        let context = Context { request: &request, item: None, fields: &[], ts: None, key: None };
+        self.pinned.address(&context).map(Some).map_err(|(_, cause)| Refusal::Challenge(cause))
+    }
+}
+
+/// Reads `when`.
+fn wants(section: &Section<'_>) -> Option<Vec<(Field, Want)>> {
+    let mut all = Some(Vec::new());
+    for (field, text) in section.text_table("when").unwrap_or_default() {
+        let want = match text.value.as_str() {
+            "*" => Want::Present,
+            "!" => Want::Absent,
+            _ => Want::Is(text.value),
+        };
+        all = all.zip(Field::parse(&field, section.problems())).map(|(mut all, field)| {
+            all.push((field, want));
+            all
+        });
+    }
+    all
 }
 
 #[derive(Debug)]
@@ -66,19 +126,22 @@ impl Challenge {
         let problems = given.problems;
         let section = Section::new(table, name, problems);
         let mut whole = true;
-        if let Some(node) = section.node("store_secret") {
-            whole = false;
-            problems.error_hint(
-                &node.place,
-                "a handshake that delivers the secret is not supported yet by this version",
-                "give the secret as configuration",
-            );
-        }
-        if let Some(status) = section.integer("otherwise")
-            && status.value != 403
-        {
-            problems.error(&status.place, format!("{} can only be 403 in this version", section.path("otherwise")));
-        }
+        let store = match section.text("store_secret") {
+            Some(text) => {
+                let field = Field::parse(&text, problems);
+                whole &= field.is_some();
+                field
+            }
+            None => None,
+        };
+        let otherwise = section.integer("otherwise").and_then(|status| {
+            let good = u16::try_from(status.value).ok().filter(|code| (400..500).contains(code));
+            if good.is_none() {
+                problems.error(&status.place, format!("{} must be from 400 to 499", section.path("otherwise")));
+                whole = false;
+            }
+            good
+        });
         let method = match section.text("method") {
             None => None,
             Some(word) => {
@@ -92,18 +155,9 @@ impl Challenge {
                 method
             }
         };
-        let mut when = Vec::new();
-        for (field, text) in section.text_table("when").unwrap_or_default() {
-            let want = match text.value.as_str() {
-                "*" => Want::Present,
-                "!" => Want::Absent,
-                _ => Want::Is(text.value),
-            };
-            match Field::parse(&field, problems) {
-                Some(field) => when.push((field, want)),
-                None => whole = false,
-            }
-        }
+        let when = wants(&section);
+        whole &= when.is_some();
+        let when = when.unwrap_or_default();
         if whole && when.is_empty() && method.as_ref().is_none_or(|method| method == Method::POST) {
             let what = format!("{} would answer every request", section.name());
             problems.error_hint(section.place(), what, "say which with when = { … } or a method");
@@ -124,41 +178,79 @@ impl Challenge {
                 None
             }
         };
-        whole.then_some(Self { method, when, signed, require, reply: reply? })
+        whole.then_some(Self { method, when, signed, require, store, otherwise, reply: reply? })
+    }
+
+    /// Whether it brings the secret.
+    pub(super) const fn brings_secret(&self) -> bool {
+        self.store.is_some()
     }
 
     /// Answers a request that is this challenge. None: it is another, or none.
-    pub(super) fn answer(
-        &self,
-        received: &Received,
-        scheme: &Scheme,
-        now: Timestamp,
-    ) -> Option<Result<Answer, Refusal>> {
+    pub(super) fn answer(&self, received: &Received, scheme: &Scheme, now: Timestamp) -> Option<Result<Met, Refusal>> {
         if self.method.as_ref().is_some_and(|method| *method != received.method) {
             return None;
         }
         let request = Request::new(received, &scheme.document);
         self.when.iter().all(|(field, want)| want.met(field, &request)).then(|| {
             let mut key = scheme.keys().first();
+            let mut proof = Proof { strength: Strength::None, secret: None };
             if self.signed {
-                let proof = crate::model::Verify::judge(scheme, received, now)?;
+                proof = crate::model::Verify::judge(scheme, received, now)?;
                 key = scheme.keys().iter().find(|key| Some(key.name()) == proof.secret.as_deref()).or(key);
+            } else if !self.require.is_empty() {
+                proof.strength = Strength::Token;
             }
-            self.reply(&request, key)
+            let answer = self.reply(&request, key)?;
+            let secret = match &self.store {
+                Some(field) => request.text(field, None).map_err(Refusal::Challenge)?.map(Cow::into_owned),
+                None => None,
+            };
+            if self.store.is_some() && !secret.as_deref().is_some_and(is_secret) {
+                return Err(self.otherwise(Refusal::Challenge("what it brings is no secret".into())));
+            }
+            Ok(Met { answer, secret, proof })
         })
     }
 
     fn reply(&self, request: &Request<'_>, key: Option<&Key>) -> Result<Answer, Refusal> {
         let context = Context { request, item: None, fields: &[], ts: None, key };
+        let refuse = |cause| self.otherwise(Refusal::Challenge(cause));
         for (field, template) in &self.require {
-            let given = context.text(field).map_err(Refusal::Challenge)?.unwrap_or_default();
-            let expected = template.bytes(&context).map_err(Refusal::Challenge)?;
+            let given = context.text(field).map_err(refuse)?.unwrap_or_default();
+            let expected = template.bytes(&context).map_err(refuse)?;
             if !same(&expected, &given) {
-                return Err(Refusal::Challenge(format!("{field} is not what the configuration says")));
+                return Err(refuse(format!("{field} is not what the configuration says")));
             }
         }
-        self.reply.render(&context).map_err(Refusal::Challenge)
+        for field in self.reply.templates().into_iter().flat_map(Template::keyed_fields) {
+            let text = context.text(field).map_err(refuse)?.unwrap_or_default();
+            if !is_token(&text) {
+                return Err(refuse(format!("{field} is no plain token; nothing else is signed for a stranger")));
+            }
+        }
+        let answer = self.reply.render(&context).map_err(refuse)?;
+        if !self.signed && answer.content_type == PLAIN && answer.body.iter().any(|byte| matches!(byte, b'<' | b'>')) {
+            return Err(refuse("the answer to the challenge would be markup".into()));
+        }
+        Ok(answer)
     }
+
+    fn otherwise(&self, refusal: Refusal) -> Refusal {
+        match self.otherwise {
+            Some(status) => refusal.answered(status),
+            None => refusal,
+        }
+    }
+}
+
+/// Whether a text may be signed because a stranger asks. An event's text never has this form: it has braces, blanks,
+/// or an equals sign that is not at its end.
+fn is_token(text: &[u8]) -> bool {
+    let bare = text.iter().rposition(|byte| *byte != b'=').map_or(&[][..], |at| &text[..=at]);
+    (1..=256).contains(&text.len())
+        && !bare.is_empty()
+        && bare.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+' | b'/'))
 }
 
 impl Want {
@@ -227,6 +319,17 @@ impl Reply {
         })
     }
 
+    /// All its templates.
+    fn templates(&self) -> Vec<&Template> {
+        let mut all: Vec<&Template> = self.headers.iter().map(|(_, template)| template).collect();
+        match &self.body {
+            Body::Empty => {}
+            Body::Text(template) => all.push(template),
+            Body::Json(shape) => shape.collect(&mut all),
+        }
+        all
+    }
+
     fn render(&self, context: &Context<'_, '_>) -> Result<Answer, String> {
         let body = match &self.body {
             Body::Empty => Vec::new(),
@@ -268,6 +371,15 @@ impl Shape {
                     .collect::<Option<_>>()?,
             ),
         })
+    }
+
+    fn collect<'s>(&'s self, into: &mut Vec<&'s Template>) {
+        match self {
+            Self::Text(template) => into.push(template),
+            Self::Other(_) => {}
+            Self::List(items) => items.iter().for_each(|item| item.collect(into)),
+            Self::Object(entries) => entries.iter().for_each(|(_, item)| item.collect(into)),
+        }
     }
 
     fn render(&self, context: &Context<'_, '_>) -> Result<Answered, String> {

@@ -237,6 +237,14 @@ impl Template {
         Ok(all)
     }
 
+    /// The same; a text that is the body and nothing else is not copied.
+    pub(super) fn message<'c>(&self, context: &Context<'c, '_>) -> Result<Cow<'c, [u8]>, String> {
+        match self.as_value() {
+            Some(Value::Field(Field::Body)) => Ok(Cow::Borrowed(&context.request.received.body)),
+            _ => self.bytes(context).map(Cow::Owned),
+        }
+    }
+
     /// The text, when it depends on nothing in the request.
     pub(super) fn fixed(&self) -> Option<String> {
         let mut all = Vec::new();
@@ -273,6 +281,51 @@ impl Template {
     /// Whether it always holds this very value, as it is.
     pub(super) fn holds(&self, value: &Value) -> bool {
         self.0.iter().any(|part| matches!(part, Part::Value(held) if held == value))
+    }
+
+    /// The places whose text it always holds.
+    pub(super) fn fields(&self) -> Vec<&Field> {
+        fn collect<'p>(parts: &'p [Part], into: &mut Vec<&'p Field>) {
+            for part in parts {
+                match part {
+                    Part::Value(Value::Field(field)) => into.push(field),
+                    Part::Filtered(of, _) => collect(of, into),
+                    _ => {}
+                }
+            }
+        }
+        let mut all = Vec::new();
+        collect(&self.0, &mut all);
+        all
+    }
+
+    /// The places whose text goes under a digest with the secret.
+    pub(super) fn keyed_fields(&self) -> Vec<&Field> {
+        fn collect<'p>(parts: &'p [Part], keyed: bool, into: &mut Vec<&'p Field>) {
+            for part in parts {
+                match part {
+                    Part::Value(Value::Field(field) | Value::FieldOrEmpty(field)) if keyed => into.push(field),
+                    Part::Filtered(of, filters) => {
+                        let secret = |part: &Part| matches!(part, Part::Value(Value::Secret));
+                        let keyed = filters.iter().any(|filter| matches!(filter, Filter::Hmac(_)));
+                        collect(of, keyed || of.iter().any(secret), into);
+                    }
+                    Part::Section(of) => collect(of, keyed, into),
+                    _ => {}
+                }
+            }
+        }
+        let mut all = Vec::new();
+        collect(&self.0, false, &mut all);
+        all
+    }
+
+    /// The one place whose text it is.
+    pub(super) fn as_field(&self) -> Option<&Field> {
+        match self.as_value() {
+            Some(Value::Field(field)) => Some(field),
+            _ => None,
+        }
     }
 
     /// The one value it is made of, when it is that and nothing more.
@@ -438,7 +491,10 @@ impl Reader<'_> {
             let end = text.rfind(')').ok_or_else(|| Some(format!("{{{}}} has a ( without )", show(text))))?;
             let mut of = Vec::new();
             for value in text[1..end].split(")(") {
-                of.push(self.value(value)?);
+                of.push(match value.strip_prefix('\'').and_then(|text| text.strip_suffix('\'')) {
+                    Some(text) => Part::Text(text.as_bytes().to_vec()),
+                    None => self.value(value)?,
+                });
             }
             (of, &text[end + 1..])
         } else {

@@ -31,6 +31,11 @@ impl Algorithm {
         ("md5", Self::Md5),
     ];
 
+    /// Its word.
+    pub(super) fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, known)| *known == self).map_or("", |(word, _)| word)
+    }
+
     /// The algorithm of this word.
     pub(super) fn parse(word: &str) -> Option<Self> {
         Self::WORDS.iter().find(|(known, _)| *known == word).map(|(_, algorithm)| *algorithm)

@@ -4,36 +4,59 @@
 //! provider's name stands in this module. Everything that is wrong comes out at once, and a source that could let
 //! anybody in by accident, without a secret or with one that everybody knows, is not made.
 
+mod certificate;
 mod challenge;
 mod content;
+mod der;
 mod document;
+mod enrol;
+mod explain;
 mod field;
+#[cfg(test)]
+mod handshakes;
+mod inflate;
+mod jwt;
 mod kept;
+mod key;
+mod keypair;
 mod keyring;
 mod mac;
+#[cfg(test)]
+mod proofs;
 mod scheme;
 mod sign;
 mod signature;
 mod token;
+mod trial;
 #[cfg(test)]
 mod vectors;
 mod verify;
 mod window;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::Method;
+use http::header::CONTENT_ENCODING;
 
+pub use self::certificate::Fetch;
 use self::challenge::Challenge;
+pub use self::enrol::Enrolments;
+use self::enrol::Window;
+use self::inflate::Compressed;
+pub use self::keypair::KeyPair;
 pub use self::keyring::Keyring;
 use self::scheme::Given;
 pub use self::scheme::Scheme;
+pub use self::sign::Signer;
+pub use self::trial::{Judged, Trial, Written};
 use crate::config::section::nearest;
 use crate::config::{Ack, Config, Located, Problems, Provider, Secret, Section, SourceConfig, Table};
 use crate::mapping::Mapping;
-use crate::model::{Received, Refusal, Timestamp, Verified};
+use crate::model::{Claims, Proof, Received, Refusal, Strength, Timestamp, Verified, Verify};
 
 /// The configured sources, by name.
 #[derive(Debug, Default)]
@@ -53,6 +76,25 @@ pub struct Source {
     /// The largest body, where the source or its provider says.
     pub max_body: Option<u64>,
     challenges: Vec<Challenge>,
+    enrolment: Option<Enrolment>,
+    /// To explain refusals with, and when that was last done.
+    written: Option<Written>,
+    explained: Mutex<Option<Timestamp>>,
+}
+
+/// How often refusals of a source are explained, and of which size: it takes as long as judging some dozens of them.
+const EXPLAIN_EVERY: Duration = Duration::from_secs(5);
+const EXPLAIN_BYTES: usize = 64 * 1024;
+
+/// What it takes to have a secret brought by a handshake.
+#[derive(Debug)]
+struct Enrolment {
+    window: Arc<Window>,
+    /// The provider, and whether the public address is known: to compile the scheme again.
+    provider: Provider,
+    has_public_url: bool,
+    /// The scheme with the secrets that were brought since the start, and those secrets.
+    now: ArcSwapOption<(Scheme, SourceConfig)>,
 }
 
 /// An answer given at the edge.
@@ -94,6 +136,15 @@ impl Sources {
         self.0.get(name)
     }
 
+    /// The windows in which handshakes may bring secrets.
+    pub fn enrolments(&self) -> Enrolments {
+        let windows = self.0.values().filter_map(|source| {
+            let window = source.enrolment.as_ref()?.window.clone();
+            Some((source.config.name.clone(), window))
+        });
+        Enrolments(windows.collect())
+    }
+
     /// All of them, in order of name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Source>> {
         self.0.values()
@@ -110,6 +161,16 @@ impl Source {
             None => Default::default(),
         };
         let mapping = Mapping::compile(source, provider, event_id, event_type, problems);
+        let brought = challenges.as_ref().is_some_and(|all| all.iter().any(Challenge::brings_secret));
+        let enrolment = match (&source.enrol_file, provider) {
+            (Some(file), Some(provider)) if brought => Some(Enrolment {
+                window: Arc::new(Window::new(file.clone())),
+                provider: provider.clone(),
+                has_public_url,
+                now: ArcSwapOption::empty(),
+            }),
+            _ => None,
+        };
         Some(Self {
             config: source.clone(),
             scheme: scheme?,
@@ -117,6 +178,9 @@ impl Source {
             ack: provider.map(|provider| provider.ack.clone()).unwrap_or_default(),
             max_body: source.max_body.or(provider.and_then(|provider| provider.max_body)),
             challenges: challenges?,
+            enrolment,
+            written: Written::of_source(source, provider),
+            explained: Mutex::new(None),
         })
     }
 
@@ -125,18 +189,151 @@ impl Source {
         allow(&self.challenges)
     }
 
-    /// Answers a provider's challenge. None: it is none, and the request goes its way; only a POST has one to go.
-    pub fn handshake(&self, received: &Received, now: Timestamp) -> Option<Result<Answer, Refusal>> {
-        let answer = self.challenges.iter().find_map(|challenge| challenge.answer(received, &self.scheme, now));
-        match answer {
-            None if received.method != Method::POST => Some(Err(Refusal::Method(self.allow()))),
-            answer => answer,
+    /// Whether compressed bodies are taken.
+    pub const fn takes_compressed(&self) -> bool {
+        self.scheme.compressed.is_some()
+    }
+
+    /// The request with the body that is signed: of a compressed one perhaps what it was before.
+    pub fn opened(&self, received: Received) -> Result<Received, Refusal> {
+        opened(&self.scheme, received)
+    }
+
+    /// Has at hand what judging a request takes; see [`Scheme::prepare`].
+    pub async fn prepare(&self, received: &Received, fetch: &dyn Fetch, now: Timestamp) -> Result<(), Refusal> {
+        match self.scheme.prepare(received, fetch, now).await {
+            Err(refusal) if self.config.enforce => Err(self.rejected(refusal)),
+            _ => Ok(()),
         }
     }
 
-    /// Proves the origin, or says why not.
+    /// Answers a provider's challenge. None: it is none, and the request goes its way; only a POST has one to go.
+    pub fn handshake(&self, received: &Received, now: Timestamp) -> Option<Result<Answer, Refusal>> {
+        let brought = self.enrolment.as_ref().map(|enrolment| enrolment.now.load());
+        let scheme = brought.as_ref().and_then(|now| now.as_deref()).map_or(&self.scheme, |(scheme, _)| scheme);
+        let met = self.challenges.iter().find_map(|challenge| challenge.answer(received, scheme, now));
+        match met {
+            None if received.method != Method::POST => Some(Err(Refusal::Method(self.allow()))),
+            None => None,
+            Some(Err(refusal)) => Some(Err(self.rejected(refusal))),
+            Some(Ok(met)) => Some(match met.secret {
+                None => Ok(met.answer),
+                Some(secret) => self.enrol(scheme, &secret, now).map(|()| met.answer),
+            }),
+        }
+    }
+
+    /// Takes a secret that a handshake brought, if the operator has opened the window.
+    fn enrol(&self, scheme: &Scheme, secret: &[u8], now: Timestamp) -> Result<(), Refusal> {
+        // Brought again, because the answer was lost: whoever brings it knows it.
+        if scheme.keys().iter().any(|key| mac::same(key.expose(), secret)) {
+            return Ok(());
+        }
+        let closed = || Refusal::Challenge("a handshake brought a secret, and no operator has opened a window".into());
+        let enrolment = self.enrolment.as_ref().ok_or_else(closed)?;
+        let until = enrolment.window.close(now).ok_or_else(closed)?;
+        let failed = |what: String| {
+            enrolment.window.reopen(until);
+            Refusal::Inbox(what)
+        };
+        let text = std::str::from_utf8(secret).map_err(|_| closed())?;
+        let mut config =
+            enrolment.now.load().as_deref().map_or_else(|| self.config.clone(), |(_, config)| config.clone());
+        let name = format!("enrolled at {now}");
+        config.secrets.push(Located { value: Secret::new(name, secret), place: self.config.place.clone() });
+        let problems = Problems::default();
+        let (Some(scheme), _) = prove(&config, Some(&enrolment.provider), enrolment.has_public_url, &problems) else {
+            return Err(failed("the secret that was brought is none for this scheme".into()));
+        };
+        enrolment.window.keep(text).map_err(|error| failed(format!("cannot keep the secret: {error}")))?;
+        enrolment.now.store(Some(Arc::new((scheme, config))));
+        Ok(())
+    }
+
+    /// Proves the origin, or says why not. A source that does not enforce lets everything pass, and says what was
+    /// wrong.
     pub fn verify(&self, received: Received, now: Timestamp) -> Result<Verified, Box<(Received, Refusal)>> {
-        received.verify(&self.scheme, now)
+        let brought = self.enrolment.as_ref().map(|enrolment| enrolment.now.load());
+        let scheme = brought.as_ref().and_then(|now| now.as_deref()).map_or(&self.scheme, |(scheme, _)| scheme);
+        let verified =
+            if self.config.enforce { received.verify(scheme, now) } else { received.verify(&Observing(scheme), now) };
+        match verified {
+            Ok(verified) => inflated(scheme, verified),
+            Err(mut refused) => {
+                refused.1 = self.rejected(refused.1);
+                Err(refused)
+            }
+        }
+    }
+
+    /// What probably went wrong with a request that was refused, now and then and for small ones.
+    pub fn hint(&self, received: &Received, now: Timestamp) -> Option<String> {
+        if received.body.len() > EXPLAIN_BYTES {
+            return None;
+        }
+        {
+            let mut explained = self.explained.lock().unwrap_or_else(PoisonError::into_inner);
+            if explained.is_some_and(|at| at <= now && now.since(at) < EXPLAIN_EVERY) {
+                return None;
+            }
+            *explained = Some(now);
+        }
+        Trial::compile(self.written.clone()?).ok()?.hint(received, now)
+    }
+
+    /// The address that a proved request asks to be fetched before the provider sends events. None: it is an event.
+    pub fn confirms(&self, verified: &Verified) -> Result<Option<String>, Refusal> {
+        match &self.scheme.confirm {
+            Some(confirm) => confirm.address(verified.request(), &self.scheme.document),
+            None => Ok(None),
+        }
+    }
+
+    /// A refusal with the status that the provider wants.
+    fn rejected(&self, refusal: Refusal) -> Refusal {
+        match (self.scheme.reject_status, &refusal) {
+            (Some(status), Refusal::Origin(..)) => refusal.answered(status),
+            _ => refusal,
+        }
+    }
+}
+
+/// Lets everything pass, and says what was wrong.
+struct Observing<'s>(&'s Scheme);
+
+impl Verify for Observing<'_> {
+    fn judge(&self, received: &Received, now: Timestamp) -> Result<Proof, Refusal> {
+        match self.0.judge(received, now) {
+            Err(Refusal::Origin(fault, _)) => Ok(Proof { strength: Strength::Observed(fault), secret: None }),
+            judged => judged,
+        }
+    }
+
+    fn claims(&self, received: &Received) -> Option<Claims> {
+        self.0.claims(received)
+    }
+}
+
+/// The request with the body that is signed.
+fn opened(scheme: &Scheme, mut received: Received) -> Result<Received, Refusal> {
+    if scheme.compressed == Some(Compressed::Inflated)
+        && let Some(body) = inflate::inflated(&received.headers, &received.body)?
+    {
+        received.body = body;
+        received.headers.remove(CONTENT_ENCODING);
+    }
+    Ok(received)
+}
+
+/// What is proved, with the body as it was before it was compressed.
+fn inflated(scheme: &Scheme, verified: Verified) -> Result<Verified, Box<(Received, Refusal)>> {
+    if scheme.compressed.is_none() {
+        return Ok(verified);
+    }
+    match inflate::inflated(&verified.request().headers, &verified.request().body) {
+        Ok(Some(body)) => Ok(verified.with_body(body)),
+        Ok(None) => Ok(verified),
+        Err(refusal) => Err(Box::new((verified.into_parts().0, refusal))),
     }
 }
 
@@ -188,6 +385,7 @@ fn prove(
         secrets: &source.secrets,
         values: &source.values,
         has_public_url,
+        enrols: source.enrol_file.is_some(),
         source: (&source.name, &source.place),
         problems,
     };

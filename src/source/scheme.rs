@@ -7,12 +7,18 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use super::certificate::Certificates;
+use super::challenge::Confirm;
 use super::content::{Setup, Template, Value};
 use super::field::{Document, Field, steps};
+use super::inflate::Compressed;
+use super::jwt::Jwt;
+use super::key::{self, Kind, PublicKey};
 use super::mac::{Algorithm, Key, Running};
 use super::signature::{Grammar, Places};
 use super::token::{Basic, Token};
 use super::window::Window;
+use crate::config::section::nearest;
 use crate::config::{Located, Place, Problems, Secret, Section, Table};
 use crate::model::Strength;
 
@@ -24,6 +30,11 @@ pub struct Scheme {
     /// Where its word for what happened stands, as written.
     pub event_type: Vec<Located<String>>,
     pub(super) document: Document,
+    /// Whether compressed bodies are taken, and over which bytes of them the signature is.
+    pub(super) compressed: Option<Compressed>,
+    /// The status for a request that is not proved, where the provider wants another than ours.
+    pub(super) reject_status: Option<u16>,
+    pub(super) confirm: Option<Confirm>,
     pub(super) base: Way,
     /// The first whose field is there takes the place of the base.
     pub(super) variants: Vec<(Field, Way)>,
@@ -32,8 +43,10 @@ pub struct Scheme {
 /// A code path, and what it needs.
 #[derive(Debug)]
 pub(super) enum Way {
-    /// A digest over a text of the request.
-    Digest(Box<Signed>),
+    /// A digest or a signature over a text of the request.
+    Signed(Box<Signed>),
+    /// A signed token, whose claims say what is proved.
+    Jwt(Box<Jwt>),
     /// A shared token; once per item where there is a list.
     Token(Token, Option<Each>),
     /// HTTP basic auth.
@@ -42,19 +55,38 @@ pub(super) enum Way {
     Open,
 }
 
-/// A digest over a text of the request, and what has to hold besides.
+/// A signature over a text of the request, and what has to hold besides.
 #[derive(Debug)]
 pub(super) struct Signed {
-    /// HMAC; else a plain digest of a text that holds the secret.
-    pub(super) keyed: bool,
+    pub(super) prove: Prove,
     pub(super) algorithm: Choice,
     pub(super) grammar: Grammar,
     pub(super) contents: Vec<Template>,
     pub(super) stamp: Option<Stamp>,
     pub(super) equal: Vec<(Template, Template)>,
     pub(super) each: Option<Each>,
-    pub(super) keys: Vec<Key>,
     pub(super) strength: Strength,
+}
+
+/// With what a signature is made.
+#[derive(Debug)]
+pub(super) enum Prove {
+    /// HMAC with a shared secret.
+    Hmac(Vec<Key>),
+    /// A plain digest of a text that holds the secret.
+    Plain(Vec<Key>),
+    /// A private key; the public ones are at hand, or in certificates that requests name.
+    Public { kind: Kind, notation: key::Notation, keys: Vec<PublicKey>, certificates: Option<Box<Certificates>> },
+}
+
+impl Prove {
+    /// The shared secrets; a key pair has none.
+    pub(super) fn secrets(&self) -> &[Key] {
+        match self {
+            Self::Hmac(keys) | Self::Plain(keys) => keys,
+            Self::Public { .. } => &[],
+        }
+    }
 }
 
 /// Which digest.
@@ -84,13 +116,28 @@ pub(super) struct Given<'g> {
     pub(super) secrets: &'g [Located<Secret>],
     pub(super) values: &'g [(Located<String>, Located<String>)],
     pub(super) has_public_url: bool,
+    /// Whether a handshake may bring the secret later.
+    pub(super) enrols: bool,
     /// The source's name, and where it begins.
     pub(super) source: (&'g str, &'g Place),
     pub(super) problems: &'g Problems,
 }
 
+/// The words of `scheme`.
+const SCHEMES: [&str; 10] =
+    ["hmac", "hash", "ed25519", "ecdsa-p256", "rsa-pkcs1", "rsa-pss", "jwt", "token", "basic", "none"];
+
+/// How a signature is made, before its keys are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Made {
+    Hmac,
+    Plain,
+    Pair(Kind),
+}
+
 /// Keys that belong to the whole file, not to a way.
-const WHOLE: [&str; 5] = ["variant", "config", "event_id", "event_type", "document"];
+const WHOLE: [&str; 8] =
+    ["variant", "config", "event_id", "event_type", "document", "body", "reject_status", "confirm"];
 
 impl Scheme {
     /// Compiles a section. `name` is its dotted path.
@@ -100,6 +147,22 @@ impl Scheme {
         let document = document(&section);
         let event_id = section.texts("event_id").unwrap_or_default();
         let event_type = section.texts("event_type").unwrap_or_default();
+        let compressed = section
+            .one_of("body", &[("as-received", Compressed::AsReceived), ("decompressed", Compressed::Inflated)])
+            .map(|word| word.value);
+        let reject_status = section.integer("reject_status").and_then(|status| {
+            let good = u16::try_from(status.value).ok().filter(|code| (400..500).contains(code));
+            if good.is_none() {
+                given
+                    .problems
+                    .error(&status.place, format!("{} must be from 400 to 499", section.path("reject_status")));
+            }
+            good
+        });
+        let confirm = match section.section("confirm") {
+            Some(table) => Some(Confirm::read(&table)?),
+            None => None,
+        };
         let base = Way::read(&section, &setup, given);
         let mut variants = Some(Vec::new());
         for variant in section.sections("variant") {
@@ -126,7 +189,16 @@ impl Scheme {
                 all
             });
         }
-        Some(Self { event_id, event_type, document: document?, base: base?, variants: variants? })
+        Some(Self {
+            event_id,
+            event_type,
+            document: document?,
+            compressed,
+            reject_status,
+            confirm,
+            base: base?,
+            variants: variants?,
+        })
     }
 
     /// The keys, in the order of the configuration.
@@ -139,6 +211,7 @@ impl Scheme {
         let ways = std::iter::once(&self.base).chain(self.variants.iter().map(|(_, way)| way));
         ways.flat_map(|way| match way {
             Way::Token(token, _) => token.places.list.as_slice(),
+            Way::Jwt(jwt) => jwt.places.list.as_slice(),
             _ => &[],
         })
     }
@@ -196,8 +269,19 @@ impl Way {
     fn read(section: &Section<'_>, setup: &Setup<'_>, given: &Given<'_>) -> Option<Self> {
         let written = section.text("scheme");
         match written.as_ref().map_or("hmac", |word| word.value.as_str()) {
-            "hmac" => Some(Self::Digest(Box::new(Signed::read(true, section, setup, given)?))),
-            "hash" => Some(Self::Digest(Box::new(Signed::read(false, section, setup, given)?))),
+            "hmac" => Some(Self::Signed(Box::new(Signed::read(Made::Hmac, section, setup, given)?))),
+            "hash" => Some(Self::Signed(Box::new(Signed::read(Made::Plain, section, setup, given)?))),
+            "ed25519" => Some(Self::Signed(Box::new(Signed::read(Made::Pair(Kind::Ed25519), section, setup, given)?))),
+            "ecdsa-p256" => {
+                let raw = section.one_of("form", &[("der", false), ("raw", true)]).is_some_and(|form| form.value);
+                let made = Made::Pair(Kind::EcdsaP256 { raw });
+                Some(Self::Signed(Box::new(Signed::read(made, section, setup, given)?)))
+            }
+            "rsa-pkcs1" => {
+                Some(Self::Signed(Box::new(Signed::read(Made::Pair(Kind::RsaPkcs1), section, setup, given)?)))
+            }
+            "rsa-pss" => Some(Self::Signed(Box::new(Signed::read(Made::Pair(Kind::RsaPss), section, setup, given)?))),
+            "jwt" => Some(Self::Jwt(Box::new(Jwt::read(section, setup, given)?))),
             "token" => {
                 let places = Places::read(section, setup);
                 let each = Each::read(section);
@@ -221,26 +305,26 @@ impl Way {
             }
             "none" => Some(Self::Open),
             word => {
-                // What else stands here belongs to a scheme that this version does not know.
+                // What else stands here belongs to a scheme that nobody knows.
                 for (key, _) in section.keys() {
                     section.has(key);
                 }
                 let place = written.as_ref().map_or(section.place(), |word| &word.place);
-                let what = match word {
-                    "ed25519" | "ecdsa-p256" | "rsa-pkcs1" | "rsa-pss" | "jwt" => {
-                        format!("the scheme {word} is not supported yet by this version")
-                    }
-                    _ => format!("no scheme is called \"{}\"", word.escape_debug()),
+                let hint = match nearest(word, SCHEMES.into_iter()) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => format!("known are {}", SCHEMES.join(", ")),
                 };
-                given.problems.error_hint(place, what, "this version has hmac, hash, token, basic and none");
+                given.problems.error_hint(place, format!("no scheme is called \"{}\"", word.escape_debug()), hint);
                 None
             }
         }
     }
 
+    /// The shared secrets.
     pub(super) fn keys(&self) -> &[Key] {
         match self {
-            Self::Digest(signed) => &signed.keys,
+            Self::Signed(signed) => signed.prove.secrets(),
+            Self::Jwt(jwt) => &jwt.keys,
             Self::Token(token, _) => &token.keys,
             Self::Basic(basic) => &basic.keys,
             Self::Open => &[],
@@ -249,7 +333,7 @@ impl Way {
 }
 
 impl Signed {
-    fn read(keyed: bool, section: &Section<'_>, setup: &Setup<'_>, given: &Given<'_>) -> Option<Self> {
+    fn read(made: Made, section: &Section<'_>, setup: &Setup<'_>, given: &Given<'_>) -> Option<Self> {
         let problems = section.problems();
         let algorithm = Choice::read(section);
         let grammar = Grammar::read(section, setup);
@@ -265,23 +349,15 @@ impl Signed {
         if written.is_empty() {
             problems.error(section.place(), format!("{} is empty", section.path("signed_content")));
         }
-        if let Some(word) = section.one_of("body", &[("as-received", true), ("decompressed", false)])
-            && !word.value
-        {
-            problems.error_hint(
-                &word.place,
-                "signatures over decompressed bodies are not supported yet by this version",
-                "let the sender send without compression, or sign what it sends",
-            );
-        }
         let contents = Template::compile_all(&written, setup);
         let equal = equalities(section, setup);
         let each = Each::read(section);
-        let algorithms: Vec<Algorithm> = match (&algorithm, keyed) {
-            (Some(algorithm), true) => algorithm.all().collect(),
-            _ => Vec::new(),
+        let algorithms: Vec<Algorithm> = algorithm.as_ref().map(|choice| choice.all().collect()).unwrap_or_default();
+        let prove = match made {
+            Made::Hmac => given.keys(section, &algorithms).map(Prove::Hmac),
+            Made::Plain => given.keys(section, &[]).map(Prove::Plain),
+            Made::Pair(kind) => given.pairs(kind, &algorithms, section, setup),
         };
-        let keys = given.keys(section, &algorithms);
         let (stamp, contents, equal) = (stamp.map_or(Some(None), |s| s.map(Some))?, contents?, equal?);
         let grammar = grammar?;
         let mut sound = !written.is_empty();
@@ -290,8 +366,11 @@ impl Signed {
             problems.error(place, what);
         };
         for (template, text) in contents.iter().zip(&written) {
-            if !keyed && !template.holds_secret() {
+            if made == Made::Plain && !template.holds_secret() {
                 fault(&text.place, "a plain digest without {secret} in its text can be made by anybody");
+            }
+            if matches!(made, Made::Pair(_)) && template.any(&|value| *value == Value::Secret) {
+                fault(&text.place, "a secret stands here, and a scheme with a key pair has none");
             }
             if stamp.is_none() && template.any(&|value| *value == Value::Ts) {
                 fault(&text.place, "{ts} stands here, and no timestamp says where it comes from");
@@ -307,8 +386,8 @@ impl Signed {
             fault(section.place(), "the time comes from signature:…, and neither pair nor positional names other keys");
         }
         let strength = if binds_body(&contents, &equal) { Strength::Signed } else { Strength::Origin };
-        let (algorithm, each, keys) = (algorithm?, each?, keys?);
-        sound.then_some(Self { keyed, algorithm, grammar, contents, stamp, equal, each, keys, strength })
+        let (algorithm, each, prove) = (algorithm?, each?, prove?);
+        sound.then_some(Self { prove, algorithm, grammar, contents, stamp, equal, each, strength })
     }
 }
 
@@ -441,7 +520,7 @@ enum Notation {
 }
 
 /// Base64 as operators paste it: with and without padding.
-const PASTED: GeneralPurpose = GeneralPurpose::new(
+pub(super) const PASTED: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
@@ -472,7 +551,7 @@ impl Notation {
 
 impl Given<'_> {
     /// Makes the keys; a scheme that needs one and has none is a problem.
-    fn keys(&self, section: &Section<'_>, algorithms: &[Algorithm]) -> Option<Vec<Key>> {
+    pub(super) fn keys(&self, section: &Section<'_>, algorithms: &[Algorithm]) -> Option<Vec<Key>> {
         let notation = section
             .one_of(
                 "secret_encoding",
@@ -485,11 +564,11 @@ impl Given<'_> {
             )
             .map_or(Notation::Utf8, |word| word.value);
         let derive = section.one_of("secret_derive", &Algorithm::WORDS).map(|word| word.value);
-        if self.secrets.is_empty() {
+        if self.secrets.is_empty() && !self.enrols {
             self.problems.error_hint(
                 self.source.1,
                 format!("source {} has no secret to check its callers with", self.source.0),
-                "set secrets = [\"env:NAME\"] to what the provider was given; without one nothing is let in",
+                "set secrets = [\"env:NAME\"] to what the provider was given, or enrol_file where its handshake brings the secret",
             );
             return None;
         }
@@ -514,5 +593,77 @@ impl Given<'_> {
             });
         }
         keys
+    }
+
+    /// Makes the public keys of a scheme with a key pair, and what may fetch more of them.
+    fn pairs(&self, kind: Kind, algorithms: &[Algorithm], section: &Section<'_>, setup: &Setup<'_>) -> Option<Prove> {
+        let mut sound = true;
+        if let Some(wrong) = algorithms.iter().find(|algorithm| !kind.takes(**algorithm)) {
+            sound = false;
+            let what = format!("{} keys do not sign with {}", kind.what(), wrong.word());
+            self.problems.error(section.place(), what);
+        }
+        let certificates = match section.section("cert_url") {
+            Some(table) => {
+                let read = Certificates::read(&table).map(Box::new);
+                sound &= read.is_some();
+                read
+            }
+            None => None,
+        };
+        let keys = self.public_keys(section, setup, certificates.is_some(), &|key| key.is(kind), kind.what())?;
+        let notation = key::Notation::read(section);
+        sound.then_some(Prove::Public { kind, notation, keys, certificates })
+    }
+
+    /// Reads the public keys: those of the source, or without any those that stand in the file.
+    pub(super) fn public_keys(
+        &self,
+        section: &Section<'_>,
+        setup: &Setup<'_>,
+        may_be_none: bool,
+        fits: &dyn Fn(&PublicKey) -> bool,
+        what: &str,
+    ) -> Option<Vec<PublicKey>> {
+        let notation = key::Notation::read(section);
+        let mut sound = true;
+        let read = |name: &str, place: &Place, text: &[u8]| {
+            let mut keys = PublicKey::read(name, notation, text).unwrap_or_default();
+            keys.retain(fits);
+            if keys.is_empty() {
+                self.problems.error_hint(
+                    place,
+                    format!("the key {name} is no {what} key written as {}", notation.what()),
+                    "copy the public key whole; RSA keys need at least 2048 bits",
+                );
+            }
+            keys
+        };
+        let mut keys = Vec::new();
+        for secret in self.secrets {
+            let read = read(secret.name(), &secret.place, secret.expose());
+            sound &= !read.is_empty();
+            keys.extend(read);
+        }
+        for (number, text) in section.texts("public_key").unwrap_or_default().iter().enumerate() {
+            let Some(fixed) = Template::compile(text, setup).and_then(|template| template.fixed()) else {
+                sound = false;
+                continue;
+            };
+            let shipped = read(&format!("public_key {}", number + 1), &text.place, fixed.as_bytes());
+            sound &= !shipped.is_empty();
+            if self.secrets.is_empty() {
+                keys.extend(shipped);
+            }
+        }
+        if sound && keys.is_empty() && !may_be_none && !self.enrols {
+            self.problems.error_hint(
+                self.source.1,
+                format!("source {} has no public key to check its callers with", self.source.0),
+                "set secrets = [\"file:provider.pem\"] to the public key that the provider shows",
+            );
+            return None;
+        }
+        sound.then_some(keys)
     }
 }

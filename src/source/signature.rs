@@ -31,7 +31,7 @@ pub(super) struct Places {
     pub(super) list: Vec<Spot>,
     pub(super) prefix: String,
     repeated: bool,
-    unwrap: Option<Vec<String>>,
+    pub(super) unwrap: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug)]
@@ -39,6 +39,15 @@ pub(super) enum Spot {
     Field(Field),
     /// Headers of this name with a number behind it.
     Numbered(String),
+}
+
+impl std::fmt::Display for Spot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Field(field) => field.fmt(f),
+            Self::Numbered(start) => write!(f, "header:{start}*"),
+        }
+    }
 }
 
 impl Places {
@@ -142,11 +151,6 @@ impl Places {
             }
         }
     }
-
-    /// Whether signatures are members of wrapped objects.
-    pub(super) const fn wraps(&self) -> bool {
-        self.unwrap.is_some()
-    }
 }
 
 /// A text of the file that may hold `{config:name}`, and nothing of the request.
@@ -183,6 +187,11 @@ impl Encoding {
         ("base64url", Self::Base64Url),
         ("base64-hex", Self::Base64Hex),
     ];
+
+    /// Its word.
+    pub(super) fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, known)| *known == self).map_or("", |(word, _)| word)
+    }
 
     /// The bytes, when the text is written exactly so.
     pub(super) fn decode(self, text: &str) -> Option<Vec<u8>> {

@@ -24,7 +24,7 @@ impl Token {
         shown
             .iter()
             .find_map(|shown| shown_key(&self.keys, shown))
-            .ok_or_else(|| (OriginFault::WrongSignature, "the token is none of this source's".into()))
+            .ok_or_else(|| (OriginFault::WrongSecret, "the token is none of this source's".into()))
     }
 }
 
@@ -53,7 +53,7 @@ impl Basic {
             .decode(encoded.trim())
             .map_err(|_| malformed("the credentials are not written as base64"))?;
         shown_key(&self.keys, &shown)
-            .ok_or_else(|| (OriginFault::WrongSignature, "name and password are none of this source's".into()))
+            .ok_or_else(|| (OriginFault::WrongSecret, "name and password are none of this source's".into()))
     }
 }
 

@@ -12,10 +12,10 @@ use super::{Answer, kept, prove};
 use crate::config::{Config, Located, Place, Problem, Problems, Provider, Secret, SourceConfig, Table};
 use crate::model::{OriginFault, Proof, Received, Refusal, RequestId, Strength, Timestamp, Verify};
 
-const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
+pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
 
 /// A shipped provider.
-fn shipped(name: &str) -> Provider {
+pub(super) fn shipped(name: &str) -> Provider {
     let problems = Problems::default();
     let (_, text) = crate::config::shipped_providers().iter().find(|(known, _)| *known == name).unwrap();
     let provider = Provider::read(name, &Table::parse(name, text, &problems), &problems);
@@ -24,7 +24,7 @@ fn shipped(name: &str) -> Provider {
 }
 
 /// A source with these secrets and, where it is not empty, this verify table.
-fn source(secrets: &[&str], values: &[(&str, &str)], verify: &str) -> SourceConfig {
+pub(super) fn source(secrets: &[&str], values: &[(&str, &str)], verify: &str) -> SourceConfig {
     // Reading a configuration reads every provider, so it is read once.
     static BARE: LazyLock<SourceConfig> = LazyLock::new(|| {
         let config = "[sources.s]\nprovider = 'custom'\nagent = 'a'\n";
@@ -46,7 +46,10 @@ fn source(secrets: &[&str], values: &[(&str, &str)], verify: &str) -> SourceConf
     source
 }
 
-fn compile(source: &SourceConfig, provider: Option<&Provider>) -> Result<(Scheme, Vec<Challenge>), Vec<Problem>> {
+pub(super) fn compile(
+    source: &SourceConfig,
+    provider: Option<&Provider>,
+) -> Result<(Scheme, Vec<Challenge>), Vec<Problem>> {
     let problems = Problems::default();
     match prove(source, provider, true, &problems) {
         (Some(scheme), Some(challenges)) if !problems.any_error() => Ok((scheme, challenges)),
@@ -59,11 +62,11 @@ fn compile(source: &SourceConfig, provider: Option<&Provider>) -> Result<(Scheme
 }
 
 /// The scheme of an inline table, with one secret.
-fn scheme(verify: &str) -> Scheme {
+pub(super) fn scheme(verify: &str) -> Scheme {
     compile(&source(&["a-long-secret"], &[], verify), None).map(|(scheme, _)| scheme).unwrap()
 }
 
-fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Received {
+pub(super) fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Received {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
@@ -81,11 +84,11 @@ fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) ->
     }
 }
 
-fn post(headers: &[(&str, &str)], body: &str) -> Received {
+pub(super) fn post(headers: &[(&str, &str)], body: &str) -> Received {
     request("POST", "/hooks/s", headers, body.as_bytes())
 }
 
-fn fault(result: Result<Proof, Refusal>) -> Option<OriginFault> {
+pub(super) fn fault(result: Result<Proof, Refusal>) -> Option<OriginFault> {
     match result {
         Ok(_) => None,
         Err(Refusal::Origin(fault, _)) => Some(fault),
@@ -109,10 +112,19 @@ fn json(path: &Path) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// Whether a fault is the one a case expects, or tells more exactly what the case leaves open.
+fn says(reason: &str, expected: Option<&str>) -> bool {
+    expected == Some(reason)
+        || matches!(
+            (expected, reason),
+            (Some("wrong_signature"), "wrong_secret" | "body_changed") | (Some("claim_mismatch"), "body_changed")
+        )
+}
+
 /// A kept request, and what its file says of it.
-struct Case {
+pub(super) struct Case {
     place: String,
-    received: Received,
+    pub(super) received: Received,
     secrets: Vec<String>,
     values: Vec<(String, String)>,
     now: Timestamp,
@@ -143,24 +155,24 @@ impl Case {
         Self { place, received, secrets, values, now, expect: case["expect"].clone() }
     }
 
-    fn source(&self) -> SourceConfig {
+    pub(super) fn source(&self) -> SourceConfig {
         let secrets: Vec<&str> = self.secrets.iter().map(String::as_str).collect();
         let values: Vec<(&str, &str)> = self.values.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         source(&secrets, &values, "")
     }
 
-    fn scheme(&self, provider: &Provider) -> Scheme {
+    pub(super) fn scheme(&self, provider: &Provider) -> Scheme {
         let compiled = compile(&self.source(), Some(provider));
         compiled.unwrap_or_else(|problems| panic!("{}: {problems:#?}", self.place)).0
     }
 
-    fn is_good(&self) -> bool {
+    pub(super) fn is_good(&self) -> bool {
         self.expect["verdict"] == "accept"
     }
 }
 
 /// The cases of a provider: a file is one of them, or a list.
-fn cases(provider: &str) -> Vec<Case> {
+pub(super) fn cases(provider: &str) -> Vec<Case> {
     let folder = vectors().join(provider);
     let files = std::fs::read_dir(&folder).unwrap_or_else(|_| panic!("{} has no cases", folder.display()));
     let mut all = Vec::new();
@@ -185,7 +197,9 @@ fn every_kept_request_is_judged_as_its_file_says() {
         let provider = shipped(name);
         let (mut accepted, mut refused, mut proves) = (0, 0, true);
         for case in cases(name) {
-            let verdict = case.scheme(&provider).judge(&case.received, case.now);
+            let scheme = case.scheme(&provider);
+            let received = super::opened(&scheme, case.received.clone());
+            let verdict = received.and_then(|received| scheme.judge(&received, case.now));
             match (&verdict, case.is_good()) {
                 (Ok(proof), true) => {
                     let secret = case.expect["secret"].as_u64().map(|number| format!("literal {number}"));
@@ -196,7 +210,7 @@ fn every_kept_request_is_judged_as_its_file_says() {
                     accepted += 1;
                 }
                 (Err(refusal), false) => {
-                    if Some(refusal.reason()) != case.expect["fault"].as_str() {
+                    if !says(refusal.reason(), case.expect["fault"].as_str()) {
                         wrong.push(format!("{}: {}: {}", case.place, refusal.reason(), refusal.cause()));
                     }
                     for secret in &case.secrets {
@@ -384,7 +398,7 @@ fn signed_parts_other_than_the_body_are_the_sender_only() {
     assert_eq!(scheme.judge(&bound, NOW).map(|proof| proof.strength), Ok(Strength::Signed));
     let mut changed = bound;
     changed.body = "Body".into();
-    assert_eq!(fault(scheme.judge(&changed, NOW)), Some(OriginFault::ClaimMismatch));
+    assert_eq!(fault(scheme.judge(&changed, NOW)), Some(OriginFault::BodyChanged));
 }
 
 #[test]
@@ -482,7 +496,7 @@ fn basic_auth_takes_one_well_formed_line() {
     let (scheme, _) = compile(&source(&["user:pass:word"], &[], "scheme = 'basic'"), None).unwrap();
     let judge = |value: &str| fault(scheme.judge(&post(&[("authorization", value)], ""), NOW));
     assert_eq!(judge("basic dXNlcjpwYXNzOndvcmQ="), None);
-    assert_eq!(judge("Basic dXNlcjpwYXNz"), Some(OriginFault::WrongSignature));
+    assert_eq!(judge("Basic dXNlcjpwYXNz"), Some(OriginFault::WrongSecret));
     assert_eq!(judge("Bearer dXNlcjpwYXNzOndvcmQ="), Some(OriginFault::MalformedSignature));
     assert_eq!(judge("Basic %%%"), Some(OriginFault::MalformedSignature));
     assert_eq!(judge(""), Some(OriginFault::MissingSignature));
@@ -490,7 +504,8 @@ fn basic_auth_takes_one_well_formed_line() {
 }
 
 fn answered(challenges: &[Challenge], scheme: &Scheme, request: &Received) -> Option<Result<Answer, Refusal>> {
-    challenges.iter().find_map(|challenge| challenge.answer(request, scheme, NOW))
+    let met = challenges.iter().find_map(|challenge| challenge.answer(request, scheme, NOW))?;
+    Some(met.map(|met| met.answer))
 }
 
 #[test]
@@ -554,12 +569,12 @@ fn everything_that_is_wrong_with_a_section_comes_at_once() {
         assert!(text.contains(expected), "{expected} is not in\n{text}");
     }
     for (verify, expected) in [
-        ("scheme = 'ed25519'\nkey_encoding = 'hex'", "not supported yet"),
+        ("scheme = 'ed25519'\nsignature = 'header:x'\nkey_encoding = 'hex'", "is no Ed25519 key"),
+        ("scheme = 'jwt'\nsignature = 'header:x'\nalgorithms = ['none']", "none is not one"),
         ("scheme = 'hmack'", "no scheme is called"),
         ("scheme = 'hash'\nsignature = 'header:x'", "without {secret}"),
         ("signature = 'header:x'\nsigned_content = '{ts}'", "no timestamp"),
         ("signature = 'header:x'\nsigned_content = []", "is empty"),
-        ("signature = 'header:x'\nbody = 'decompressed'", "not supported yet"),
         ("signature = 'header:x'\npair = '='", "only one of pair and select"),
         ("signature = 'header:x'\ntimestamp = { from = 'signature:t' }", "neither pair nor positional"),
         ("signature = 'header:x'\nsecret_encoding = 'base64'", "is not base64"),

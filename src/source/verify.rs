@@ -3,18 +3,28 @@
 //! The order is fixed: the signature first, over the bytes as they came; then what has to equal; then the time. An
 //! error says what was wrong, never what would have been right.
 
+use std::borrow::Cow;
+
+use super::certificate::{Certificates, Fetch};
 use super::content::Context;
 use super::document::Json;
 use super::field::Request;
 use super::mac::{Algorithm, Key, Running, Tag, same};
-use super::scheme::{Choice, Each, Scheme, Signed, Way};
+use super::scheme::{Choice, Each, Prove, Scheme, Signed, Way};
 use super::signature::Fault;
-use crate::model::{OriginFault, Proof, Received, Refusal, Strength, Timestamp, Verify};
+use crate::model::{Claims, OriginFault, Proof, Received, Refusal, Strength, Timestamp, Verify};
 
 /// How many items of a list are proved one by one.
 const MOST_ITEMS: usize = 1000;
 
 impl Verify for Scheme {
+    fn claims(&self, received: &Received) -> Option<Claims> {
+        match self.way(&Request::new(received, &self.document)) {
+            Ok(Way::Jwt(jwt)) => jwt.claims(received),
+            _ => None,
+        }
+    }
+
     fn judge(&self, received: &Received, now: Timestamp) -> Result<Proof, Refusal> {
         let request = Request::new(received, &self.document);
         self.way(&request)
@@ -24,6 +34,36 @@ impl Verify for Scheme {
 }
 
 impl Scheme {
+    /// Has at hand what judging a request takes: fetches the certificate that it names, where its scheme wants one and
+    /// the request is right in everything that can be told without. An error is a refusal.
+    pub async fn prepare(&self, received: &Received, fetch: &dyn Fetch, now: Timestamp) -> Result<(), Refusal> {
+        if !self.fetches() {
+            return Ok(());
+        }
+        let wanted = {
+            let request = Request::new(received, &self.document);
+            let way = self.way(&request).map_err(|(fault, cause)| Refusal::Origin(fault, cause))?;
+            way.wants(&request, now).map_err(|(fault, cause)| Refusal::Origin(fault, cause))?
+        };
+        let Some((certificates, address)) = wanted else { return Ok(()) };
+        certificates.fetch(&address, fetch, now).await.map_err(|what| {
+            let cause = format!("the certificate at {address} cannot be had: {what}");
+            // No fault of the sender's; it may try again.
+            Refusal::Origin(OriginFault::UnknownKey, cause).answered(503)
+        })
+    }
+
+    /// Whether requests may name certificates that have to be fetched.
+    fn fetches(&self) -> bool {
+        let ways = std::iter::once(&self.base).chain(self.variants.iter().map(|(_, way)| way));
+        ways.into_iter().any(|way| match way {
+            Way::Signed(signed) => {
+                matches!(&signed.prove, Prove::Public { certificates: Some(_), keys, .. } if keys.is_empty())
+            }
+            _ => false,
+        })
+    }
+
     /// The variant that this request chooses, or the base.
     pub(super) fn way(&self, request: &Request<'_>) -> Result<&Way, Fault> {
         for (when, way) in &self.variants {
@@ -37,26 +77,42 @@ impl Scheme {
 
 impl Way {
     fn judge(&self, request: &Request<'_>, now: Timestamp) -> Result<Proof, Fault> {
-        let (key, strength) = match self {
+        let (secret, strength) = match self {
             Self::Open => return Ok(Proof { strength: Strength::None, secret: None }),
-            Self::Basic(basic) => (basic.judge(request)?, Strength::Token),
+            Self::Basic(basic) => (basic.judge(request)?.name().to_owned(), Strength::Token),
             Self::Token(token, each) => {
-                (each_item(each.as_ref(), request, |item| token.judge(request, item))?, Strength::Token)
+                let judge = |item| token.judge(request, item).map(|key| key.name().to_owned());
+                (each_item(each.as_ref(), request, judge)?, Strength::Token)
             }
-            Self::Digest(signed) => {
+            Self::Signed(signed) => {
                 (each_item(signed.each.as_ref(), request, |item| signed.judge(request, item, now))?, signed.strength)
             }
+            Self::Jwt(jwt) => (jwt.judge(request, now)?.0, jwt.strength),
         };
-        Ok(Proof { strength, secret: Some(key.name().to_owned()) })
+        Ok(Proof { strength, secret: Some(secret) })
+    }
+
+    /// The certificate that has to be at hand before a request can be judged; none where it is, or none is needed. An
+    /// error when the request would be refused whatever the certificate.
+    pub(super) fn wants(
+        &self,
+        request: &Request<'_>,
+        now: Timestamp,
+    ) -> Result<Option<(&Certificates, String)>, Fault> {
+        match self {
+            Self::Signed(signed) => signed.wants(request, now),
+            _ => Ok(None),
+        }
     }
 }
 
-/// Proves every item of a list, or the request itself where there is none. A list without items proves nothing.
-fn each_item<'k, 'q>(
+/// Proves every item of a list, or the request itself where there is none, and says what the first one's key goes by.
+/// A list without items proves nothing.
+fn each_item<'q>(
     each: Option<&Each>,
     request: &'q Request<'_>,
-    mut judge: impl FnMut(Option<&'q Json>) -> Result<&'k Key, Fault>,
-) -> Result<&'k Key, Fault> {
+    mut judge: impl FnMut(Option<&'q Json>) -> Result<String, Fault>,
+) -> Result<String, Fault> {
     let Some(each) = each else { return judge(None) };
     let items = match request.json().map_err(missing)?.at(&each.list) {
         Some(Json::List(items)) if items.len() > MOST_ITEMS => {
@@ -74,28 +130,26 @@ fn each_item<'k, 'q>(
     proved.ok_or_else(|| (OriginFault::MissingSignature, "there is no item to prove".into()))
 }
 
+/// The key that made a signature.
+struct Matched<'s> {
+    name: Cow<'s, str>,
+    /// Itself, where it is a shared secret.
+    secret: Option<&'s Key>,
+}
+
 impl Signed {
-    /// The key that made one of the signatures.
-    fn judge<'s, 'q>(
-        &'s self,
-        request: &'q Request<'_>,
-        item: Option<&'q Json>,
-        now: Timestamp,
-    ) -> Result<&'s Key, Fault> {
+    /// What the key goes by that made one of the signatures.
+    fn judge<'q>(&self, request: &'q Request<'_>, item: Option<&'q Json>, now: Timestamp) -> Result<String, Fault> {
         let groups = self.grammar.find(request, item)?;
         let mut fault = None;
         for group in groups.iter().filter(|group| !group.candidates.is_empty()) {
             let mut context = Context { request, item, fields: &group.fields, ts: None, key: None };
-            let ts = match &self.stamp {
-                Some(stamp) => match context.text(&stamp.from).map_err(missing)?.filter(|ts| !ts.is_empty()) {
-                    Some(ts) => Some(ts),
-                    None => {
-                        let cause = format!("there is no one time stamp in {}", stamp.from);
-                        fault.get_or_insert((OriginFault::BadTimestamp, cause));
-                        continue;
-                    }
-                },
-                None => None,
+            let ts = match self.time(&context) {
+                Ok(ts) => ts,
+                Err(wrong) => {
+                    fault.get_or_insert(wrong);
+                    continue;
+                }
             };
             context.ts = ts.as_deref();
             let algorithm = match self.algorithm.of(&context) {
@@ -105,14 +159,14 @@ impl Signed {
                     continue;
                 }
             };
-            match self.matching(context, algorithm, &group.candidates) {
+            match self.matching(context, algorithm, &group.candidates, now) {
                 Ok(key) => {
-                    context.key = Some(key);
+                    context.key = key.secret;
                     self.hold(&context)?;
                     if let (Some(stamp), Some(ts)) = (&self.stamp, context.ts) {
                         stamp.window.judge(ts, now)?;
                     }
-                    return Ok(key);
+                    return Ok(key.name.into_owned());
                 }
                 Err(wrong) => {
                     fault.get_or_insert(wrong);
@@ -122,23 +176,115 @@ impl Signed {
         Err(fault.unwrap_or_else(|| (OriginFault::MissingSignature, "there is no signature".into())))
     }
 
+    /// The time as it was sent, where there is one.
+    pub(super) fn time<'c>(&self, context: &Context<'c, '_>) -> Result<Option<Cow<'c, [u8]>>, Fault> {
+        let Some(stamp) = &self.stamp else { return Ok(None) };
+        match context.text(&stamp.from).map_err(missing)?.filter(|ts| !ts.is_empty()) {
+            Some(ts) => Ok(Some(ts)),
+            None => Err((OriginFault::BadTimestamp, format!("there is no one time stamp in {}", stamp.from))),
+        }
+    }
+
+    /// What has to be fetched. Everything that can be judged without it is, so that a request which is refused anyway
+    /// makes nothing happen.
+    fn wants(&self, request: &Request<'_>, now: Timestamp) -> Result<Option<(&Certificates, String)>, Fault> {
+        let Prove::Public { certificates: Some(certificates), keys, .. } = &self.prove else { return Ok(None) };
+        // With a certificate from the operator nothing is fetched.
+        if !keys.is_empty() {
+            return Ok(None);
+        }
+        let groups = self.grammar.find(request, None)?;
+        let fields = groups.iter().find(|group| !group.candidates.is_empty()).map_or(&[][..], |group| &group.fields);
+        let mut context = Context { request, item: None, fields, ts: None, key: None };
+        let ts = self.time(&context)?;
+        context.ts = ts.as_deref();
+        self.algorithm.of(&context)?;
+        self.hold(&context)?;
+        if let (Some(stamp), Some(ts)) = (&self.stamp, context.ts) {
+            stamp.window.judge(ts, now)?;
+        }
+        let address = certificates.address(&context)?;
+        Ok(certificates.at_hand(&address, now).is_none().then_some((certificates, address)))
+    }
+
     /// Tries every text with every key against every candidate.
     fn matching<'s>(
         &'s self,
         context: Context<'_, '_>,
         algorithm: Algorithm,
         candidates: &[Vec<u8>],
-    ) -> Result<&'s Key, Fault> {
+        now: Timestamp,
+    ) -> Result<Matched<'s>, Fault> {
+        match &self.prove {
+            Prove::Hmac(keys) | Prove::Plain(keys) => {
+                let keyed = matches!(self.prove, Prove::Hmac(_));
+                self.digested(context, keys, keyed, algorithm, candidates)
+            }
+            Prove::Public { kind, keys, certificates, .. } => {
+                let fetched;
+                let keys = match certificates {
+                    Some(certificates) if keys.is_empty() => {
+                        let address = certificates.address(&context)?;
+                        fetched = certificates.at_hand(&address, now).ok_or_else(|| {
+                            (OriginFault::UnknownKey, "the certificate it names is not at hand".to_owned())
+                        })?;
+                        std::slice::from_ref(&*fetched)
+                    }
+                    _ => keys.as_slice(),
+                };
+                let held: Vec<_> = keys.iter().filter(|key| key.holds_at(now)).collect();
+                if held.is_empty() {
+                    let fault = if keys.is_empty() {
+                        (OriginFault::NotAttempted, "this source has no public key yet".to_owned())
+                    } else {
+                        (OriginFault::UnknownKey, "the certificate does not hold now".to_owned())
+                    };
+                    return Err(fault);
+                }
+                let mut absent = None;
+                let mut compared = false;
+                for content in &self.contents {
+                    match content.message(&context) {
+                        Ok(message) => {
+                            compared = true;
+                            let made = |key: &&&super::key::PublicKey| {
+                                candidates.iter().any(|signature| key.proves(*kind, algorithm, &message, signature))
+                            };
+                            if let Some(key) = held.iter().find(made) {
+                                return Ok(Matched { name: Cow::Owned(key.name.clone()), secret: None });
+                            }
+                        }
+                        Err(what) => {
+                            absent.get_or_insert(what);
+                        }
+                    }
+                }
+                Err(unmatched(absent, compared))
+            }
+        }
+    }
+
+    fn digested<'s>(
+        &'s self,
+        context: Context<'_, '_>,
+        keys: &'s [Key],
+        keyed: bool,
+        algorithm: Algorithm,
+        candidates: &[Vec<u8>],
+    ) -> Result<Matched<'s>, Fault> {
+        if keys.is_empty() {
+            return Err((OriginFault::NotAttempted, "this source has no secret yet".into()));
+        }
         let (mut absent, mut compared) = (None, false);
         for content in &self.contents {
-            for key in &self.keys {
-                let mut digest = if self.keyed { key.hmac(algorithm) } else { Running::plain(algorithm) };
+            for key in keys {
+                let mut digest = if keyed { key.hmac(algorithm) } else { Running::plain(algorithm) };
                 let tried = Context { key: Some(key), ..context };
                 match content.feed(&tried, &mut |bytes| digest.take(bytes)) {
                     Ok(()) => {
                         compared = true;
                         if is_one_of(&digest.finish(), candidates) {
-                            return Ok(key);
+                            return Ok(Matched { name: Cow::Borrowed(key.name()), secret: Some(key) });
                         }
                     }
                     Err(what) => {
@@ -148,25 +294,34 @@ impl Signed {
                 }
             }
         }
-        match absent {
-            Some(what) if !compared => Err(missing(what)),
-            _ => Err((
-                OriginFault::WrongSignature,
-                "no secret of this source makes this signature: the secret is another, or what was signed was changed"
-                    .into(),
-            )),
-        }
+        Err(unmatched(absent, compared))
     }
 
     /// Checks what has to equal.
     fn hold(&self, context: &Context<'_, '_>) -> Result<(), Fault> {
         for (a, b) in &self.equal {
-            let (a, b) = (a.bytes(context).map_err(missing)?, b.bytes(context).map_err(missing)?);
-            if !same(&a, &b) {
-                return Err((OriginFault::ClaimMismatch, "a signed value is not the one it has to equal".into()));
+            let bytes = (a.bytes(context).map_err(missing)?, b.bytes(context).map_err(missing)?);
+            if !same(&bytes.0, &bytes.1) {
+                return Err(if a.holds_body() || b.holds_body() {
+                    (OriginFault::BodyChanged, "the body is not the one whose digest is signed".into())
+                } else {
+                    (OriginFault::ClaimMismatch, "a signed value is not the one it has to equal".into())
+                });
             }
         }
         Ok(())
+    }
+}
+
+/// Why nothing matched.
+fn unmatched(absent: Option<String>, compared: bool) -> Fault {
+    match absent {
+        Some(what) if !compared => missing(what),
+        _ => (
+            OriginFault::WrongSignature,
+            "no secret of this source makes this signature: the secret is another, or what was signed was changed"
+                .into(),
+        ),
     }
 }
 
@@ -189,6 +344,6 @@ impl Choice {
     }
 }
 
-fn missing(what: String) -> Fault {
+pub(super) fn missing(what: String) -> Fault {
     (OriginFault::MissingPart, what)
 }

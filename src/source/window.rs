@@ -71,7 +71,7 @@ impl Window {
     }
 
     /// Digits only, without a sign, a fraction, a blank or a leading zero: no sender writes those.
-    fn parse(&self, written: &[u8]) -> Option<Timestamp> {
+    pub(super) fn parse(&self, written: &[u8]) -> Option<Timestamp> {
         let text = std::str::from_utf8(written).ok()?;
         if self.unit == Unit::Rfc3339 {
             return Timestamp::parse(text);

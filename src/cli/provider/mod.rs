@@ -1,5 +1,12 @@
-//! The providers that are known: compiled in, and those of the operator's folder.
+//! The providers that are known: compiled in, and those of the operator's folder. List them, show one, judge requests
+//! by one, check the file of a new one.
 
+pub(super) mod case;
+mod check;
+mod show;
+mod trying;
+
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -12,6 +19,12 @@ use crate::config::{Config, Problems};
 pub(super) enum ProviderCommand {
     /// List them
     List(List),
+    /// Show one: what to set up there, which secret goes where
+    Show(show::Show),
+    /// Judge requests by a provider's scheme: JSON lines in, JSON lines out
+    Try(trying::Try),
+    /// Check the file of a new provider with its kept requests
+    Check(check::Check),
 }
 
 #[derive(Debug, Args)]
@@ -25,18 +38,31 @@ pub(super) struct List {
 }
 
 pub(super) fn run(command: &ProviderCommand) -> Ended {
-    let ProviderCommand::List(list) = command;
+    match command {
+        ProviderCommand::List(list) => run_list(list),
+        ProviderCommand::Show(show) => show::run(show),
+        ProviderCommand::Try(trying) => trying::run(trying),
+        ProviderCommand::Check(check) => check::run(check),
+    }
+}
+
+/// A configuration with the providers that are known; what is wrong with it is said.
+pub(super) fn known(file: Option<&Path>) -> Option<Config> {
     let problems = Problems::default();
-    let config = match &list.config {
+    let config = match file {
         Some(file) => Config::load(file, &problems),
-        None => Config::parse("", "", std::path::Path::new("."), std::iter::empty(), &problems),
+        None => Config::parse("", "", Path::new("."), std::iter::empty(), &problems),
     };
-    let Some(config) = config else {
+    if config.is_none() {
         for problem in problems.into_sorted() {
             say(&problem.to_string());
         }
-        return Ok(ExitCode::FAILURE);
-    };
+    }
+    config
+}
+
+fn run_list(list: &List) -> Ended {
+    let Some(config) = known(list.config.as_deref()) else { return Ok(ExitCode::FAILURE) };
     if list.json {
         let providers: Vec<_> = config
             .providers

@@ -1,0 +1,170 @@
+//! What an operator has to know of a provider: what to click there, which secret goes where, what comes in.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use super::super::{Ended, answer, say};
+use super::known;
+use crate::config::section::nearest;
+use crate::config::{Provider, Table, Value};
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Show {
+    /// Its name
+    name: String,
+    /// A configuration file, for the providers of its folder
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(show: &Show) -> Ended {
+    let Some(config) = known(show.config.as_deref()) else { return Ok(ExitCode::FAILURE) };
+    let Some(provider) = config.providers.get(&show.name) else {
+        let near = nearest(&show.name, config.providers.keys().map(String::as_str));
+        let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        say(&format!("no provider is called {:?}{hint}", show.name));
+        return Ok(ExitCode::FAILURE);
+    };
+    let shown = Shown::new(provider);
+    if show.json {
+        answer(&shown.json(provider).to_string())?;
+    } else {
+        answer(&shown.text(provider))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is read of a `[verify]` section to be shown.
+struct Shown {
+    scheme: String,
+    places: Vec<String>,
+    secret: &'static str,
+    values: Vec<String>,
+    brings_secret: bool,
+}
+
+impl Shown {
+    fn new(provider: &Provider) -> Self {
+        let empty = Table::empty(provider.place.clone());
+        let verify = provider.verify.as_ref().unwrap_or(&empty);
+        let text = |key: &str| texts(verify, key).into_iter().next();
+        let scheme = text("scheme").unwrap_or_else(|| "hmac".into());
+        let secret = match (scheme.as_str(), text("secret_encoding").as_deref()) {
+            ("none", _) => "none: nobody is checked, so keep the address to yourself",
+            ("ed25519" | "ecdsa-p256" | "rsa-pkcs1" | "rsa-pss", _) if verify.get("cert_url").is_some() => {
+                "none: the certificate is fetched from the provider's own host"
+            }
+            ("ed25519" | "ecdsa-p256" | "rsa-pkcs1" | "rsa-pss", _) if verify.get("public_key").is_some() => {
+                "none: the provider's published key is in the file; set secrets to use another"
+            }
+            ("ed25519" | "ecdsa-p256" | "rsa-pkcs1" | "rsa-pss", _) => "the public key that the provider shows",
+            ("jwt", _) if texts(verify, "algorithms").iter().all(|word| !word.starts_with("HS")) => {
+                "the public key that the provider shows"
+            }
+            ("basic", _) => "name and password with a colon between them, as you gave them to the provider",
+            ("token", _) => "the token that you gave to the provider, or that it shows",
+            (_, Some("base64" | "whsec" | "hex")) => {
+                "the signing secret exactly as the provider shows it; it is decoded here"
+            }
+            _ => "the signing secret exactly as the provider shows it",
+        };
+        Self {
+            places: texts(verify, "signature"),
+            secret,
+            values: texts(verify, "config"),
+            brings_secret: provider.challenges.iter().any(|challenge| challenge.get("store_secret").is_some()),
+            scheme,
+        }
+    }
+
+    fn text(&self, provider: &Provider) -> String {
+        let name = &provider.name;
+        let mut lines = vec![provider.title.clone()];
+        let mut line = |what: &str, text: &str| lines.push(format!("  {what:<12} {text}"));
+        line("document", &provider.docs);
+        line("known by", &provider.evidence);
+        line("scheme", &self.scheme);
+        if !self.places.is_empty() {
+            line("signature", &self.places.join(", "));
+        }
+        line("secret", self.secret);
+        if let Some(deadline) = provider.deadline {
+            line("waits", &format!("{} s for an answer", deadline.as_secs_f64()));
+        }
+        if let Some(retries) = &provider.retries {
+            line(
+                "tries again",
+                match retries.as_str() {
+                    "never" => "never",
+                    "hours" => "for hours",
+                    _ => "for days",
+                },
+            );
+        }
+        if !provider.challenges.is_empty() {
+            let count = provider.challenges.len();
+            line("handshakes", &format!("{count}, answered by the gateway while it runs"));
+        }
+        let events: Vec<&str> = provider.samples.iter().map(|sample| sample.name.as_str()).collect();
+        if !events.is_empty() {
+            line("samples", &events.join(", "));
+        }
+        lines.push("\nAt the provider, set the address to https://YOUR-HOST/hooks/NAME and the type to JSON where it asks. Then:\n".into());
+        lines.push(format!("[sources.{name}]\nprovider = \"{name}\"\nagent    = \"AGENT-ID\""));
+        let variable = name.to_ascii_uppercase().replace('-', "_");
+        if self.brings_secret {
+            lines.push(format!("enrol_file = \"{name}.secrets\""));
+        } else if !self.secret.starts_with("none") {
+            lines.push(format!("secrets  = [\"env:{variable}_SECRET\"]"));
+        }
+        if !self.values.is_empty() {
+            let values: Vec<String> = self.values.iter().map(|value| format!("{value} = \"…\"")).collect();
+            lines.push(format!("values   = {{ {} }}", values.join(", ")));
+        }
+        if self.brings_secret {
+            lines.push(format!(
+                "\nThe provider's first request brings the secret. Just before you set it up there, let it in:\n  \
+                 curl -X POST -H \"Authorization: Bearer $TOKEN\" 'http://127.0.0.1:8081/api/v1/sources/{name}/enrol?for=10min'"
+            ));
+        }
+        lines.push(format!("\nTry it with a signed sample: sluicegate send {name} --config FILE"));
+        lines.join("\n")
+    }
+
+    fn json(&self, provider: &Provider) -> serde_json::Value {
+        json!({
+            "name": provider.name,
+            "title": provider.title,
+            "docs": provider.docs,
+            "evidence": provider.evidence,
+            "scheme": self.scheme,
+            "signature": self.places,
+            "secret": self.secret,
+            "values": self.values,
+            "brings_secret": self.brings_secret,
+            "deadline_seconds": provider.deadline.map(|deadline| deadline.as_secs_f64()),
+            "retries": provider.retries,
+            "max_body_bytes": provider.max_body,
+            "challenges": provider.challenges.len(),
+            "samples": provider.samples.iter().map(|sample| &sample.name).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn texts(table: &Table, key: &str) -> Vec<String> {
+    let text = |value: &Value| match value {
+        Value::Text(text) => Some(text.clone()),
+        _ => None,
+    };
+    match table.get(key).map(|node| &node.value) {
+        Some(Value::List(items)) => items.iter().filter_map(|item| text(&item.value)).collect(),
+        Some(value) => text(value).into_iter().collect(),
+        None => Vec::new(),
+    }
+}

@@ -1,0 +1,193 @@
+//! Send an event to a running gateway, signed as the source's provider would sign it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use bytes::Bytes;
+use clap::Args;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+
+use super::{ConfigFile, Ended, answer, say, tally};
+use crate::app;
+use crate::config::{Config, Problems, Sample};
+use crate::model::{Clock, Received, RequestId, Timestamp};
+use crate::net::Client;
+use crate::source::{KeyPair, Signer, Source};
+
+const CONNECT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(60);
+const MAX_ANSWER: u64 = 1 << 20;
+
+#[derive(Debug, Args)]
+pub(super) struct Send {
+    /// The source
+    source: String,
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Which of the provider's sample events [default: the first]
+    #[arg(long, value_name = "NAME")]
+    event: Option<String>,
+    /// The body, instead of a sample's
+    #[arg(long, value_name = "FILE")]
+    body: Option<PathBuf>,
+    /// A further header
+    #[arg(long, value_name = "NAME: VALUE")]
+    header: Vec<String>,
+    /// Where to send it [default: this gateway's own listener]
+    #[arg(long, value_name = "URL")]
+    to: Option<String>,
+    /// For providers with a key pair: the private key, made and kept here when the file is not there
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Print the signed request instead of sending it
+    #[arg(long)]
+    print: bool,
+}
+
+pub(super) async fn run(send: &Send) -> Ended {
+    let problems = Problems::default();
+    let Some((config, sources)) = app::compile(&send.file.config, &problems) else {
+        let problems = problems.into_sorted();
+        problems.iter().for_each(|problem| say(&problem.to_string()));
+        say(&format!("{}: {}", send.file.config.display(), tally(&problems)));
+        return Ok(ExitCode::FAILURE);
+    };
+    let source = sources.get(&send.source).ok_or_else(|| {
+        let names: Vec<&str> = sources.iter().map(|source| source.config.name.as_str()).collect();
+        anyhow!("no source is called {:?}; there are {}", send.source, names.join(", "))
+    })?;
+    let now = Clock::system().now();
+    let request = request(send, &config, source, now)?;
+    let pair = if source.scheme.has_key_pair() { Some(pair(send, source, now)?) } else { None };
+    let by = pair.as_ref().map_or(Signer::Secret(0), Signer::Pair);
+    let signed = source.scheme.signed(by, &request, now).map_err(|what| anyhow!("cannot sign it: {what}"))?;
+    if send.print {
+        print(&signed)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    post(send, &config, signed).await
+}
+
+/// The event, before it is signed.
+fn request(send: &Send, config: &Config, source: &Source, now: Timestamp) -> anyhow::Result<Received> {
+    let provider = config.providers.get(&source.config.provider.value);
+    let samples = provider.map_or(&[][..], |provider| &provider.samples);
+    let sample = match &send.event {
+        Some(name) => Some(samples.iter().find(|sample| sample.name == *name).ok_or_else(|| {
+            let names: Vec<&str> = samples.iter().map(|sample| sample.name.as_str()).collect();
+            anyhow!("the provider has no sample {name:?}; there are: {}", names.join(", "))
+        })?),
+        None => samples.first(),
+    };
+    let body: Bytes = match (&send.body, sample) {
+        (Some(file), _) => std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?.into(),
+        (None, Some(sample)) => sample.body.clone().into(),
+        (None, None) => bail!("the provider of this source has no sample event; give a body: --body FILE"),
+    };
+    let mut headers = HeaderMap::new();
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(CONTENT_TYPE, json);
+    for (name, value) in sample.map_or(&[][..], |sample: &Sample| &sample.headers) {
+        headers.insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
+    }
+    // A header that names the event names another one each time, or the gateway would know it already.
+    for id in &source.scheme.event_id {
+        if let Some(name) = id.strip_prefix("header:") {
+            headers.insert(HeaderName::try_from(name)?, HeaderValue::try_from(uuid::Uuid::new_v4().to_string())?);
+        }
+    }
+    for line in &send.header {
+        let (name, value) = line.split_once(':').ok_or_else(|| anyhow!("--header is NAME: VALUE"))?;
+        headers.insert(HeaderName::try_from(name.trim())?, HeaderValue::try_from(value.trim())?);
+    }
+    let target = format!("/hooks/{}", source.config.name);
+    Ok(Received {
+        id: RequestId::new(),
+        at: now,
+        method: Method::POST,
+        url: format!("{}{target}", config.server.public_url),
+        target,
+        headers,
+        body,
+        peer: Ipv4Addr::LOCALHOST.into(),
+    })
+}
+
+/// The key pair to sign with: the one that is kept, or one made for the occasion.
+fn pair(send: &Send, source: &Source, now: Timestamp) -> anyhow::Result<KeyPair> {
+    if let Some(file) = send.key.as_ref().filter(|file| file.exists()) {
+        let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        return KeyPair::from_pem(&text).ok_or_else(|| anyhow!("{} holds no key pair of ours", file.display()));
+    }
+    let pair = source.scheme.make_pair().map_err(|what| anyhow!("cannot make a key pair: {what}"))?;
+    let public = source.scheme.public_key(&pair, now).map_err(|what| anyhow!("cannot make a key pair: {what}"))?;
+    match &send.key {
+        Some(file) => {
+            app::write_private(file, pair.to_pem().trim_end())
+                .with_context(|| format!("cannot write {}", file.display()))?;
+            let beside = public_file(file);
+            std::fs::write(&beside, &public).with_context(|| format!("cannot write {}", beside.display()))?;
+            say(&format!(
+                "made a key pair; let the source know its public key: secrets = [\"file:{}\"], then restart the gateway",
+                beside.display()
+            ));
+        }
+        None => {
+            say("made a key pair for this one event; the gateway accepts it only if the source knows its public key:");
+            say(public.trim_end());
+            say("keep one over several events with --key FILE");
+        }
+    }
+    Ok(pair)
+}
+
+fn public_file(file: &Path) -> PathBuf {
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(".pub");
+    file.with_file_name(name)
+}
+
+async fn post(send: &Send, config: &Config, signed: Received) -> Ended {
+    let base = match &send.to {
+        Some(url) => url.trim_end_matches('/').to_owned(),
+        None => format!("http://{}", reachable(config.server.listen)),
+    };
+    let uri: Uri =
+        format!("{base}{}", signed.target).parse().context("--to is no address like http://127.0.0.1:8080")?;
+    let mut request = Request::post(uri).body(signed.body)?;
+    *request.headers_mut() = signed.headers;
+    request.headers_mut().remove(HOST);
+    let client = Client::new(CONNECT, config.upstream.ca_file.as_deref()).context("cannot make a client")?;
+    let heard = client
+        .send(request, ANSWER, MAX_ANSWER)
+        .await
+        .with_context(|| format!("{base} does not answer; does the gateway run?"))?;
+    say(&format!("{base}{} answered {}", signed.target, heard.status()));
+    answer(&String::from_utf8_lossy(heard.body()))?;
+    Ok(if heard.status().is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The request as it would stand on the wire. Headers that show a secret are part of it.
+fn print(request: &Received) -> std::io::Result<()> {
+    let mut text = format!("POST {} HTTP/1.1\n", request.target);
+    for (name, value) in &request.headers {
+        text.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
+    }
+    text.push('\n');
+    text.push_str(&String::from_utf8_lossy(&request.body));
+    answer(&text)
+}
+
+/// Where a listener is reached from the same machine.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}

@@ -1,0 +1,139 @@
+//! Say in words what becomes of a captured request, and why.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::{Args, Subcommand};
+
+use super::provider::case::Case;
+use super::provider::known;
+use super::{Ended, answer, say};
+use crate::config::{Located, Place, Problems, Secret};
+use crate::model::{Clock, Timestamp};
+use crate::source::{Trial, Written};
+
+/// The largest request.
+const LARGEST: u64 = 64 * 1024 * 1024;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum VerifyCommand {
+    /// Explain one captured request: what is signed, how old it is, what probably went wrong
+    Explain(Explain),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// The request, as it stood on the wire or as JSON (see `provider try`); - is standard input
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    request: PathBuf,
+    /// The source of the configuration that it was sent to
+    #[arg(long, value_name = "NAME", conflicts_with = "provider")]
+    source: Option<String>,
+    /// The provider that it comes from
+    #[arg(long, value_name = "NAME")]
+    provider: Option<String>,
+    /// A secret or public key, as env:NAME, file:PATH or literal:TEXT
+    #[arg(long, value_name = "SECRET")]
+    secret: Vec<String>,
+    /// Another value that the provider asks for
+    #[arg(long, value_name = "NAME=VALUE")]
+    value: Vec<String>,
+    /// The public address that the provider was given, with the path
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// The time to judge by, such as 2026-01-31T12:00:00Z [default: now]
+    #[arg(long, value_name = "TIME")]
+    now: Option<String>,
+    /// The configuration file [default: sluicegate.toml where --source is given]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+pub(super) fn run(command: &VerifyCommand) -> Ended {
+    let VerifyCommand::Explain(explain) = command;
+    let now = match &explain.now {
+        Some(text) => Timestamp::parse(text).ok_or_else(|| anyhow!("--now is no time like 2026-01-31T12:00:00Z"))?,
+        None => Clock::system().now(),
+    };
+    let mut case = read(explain, now)?;
+    let file = match (&explain.config, &explain.source) {
+        (None, Some(_)) => Some(PathBuf::from("sluicegate.toml")),
+        (file, _) => file.clone(),
+    };
+    let Some(config) = known(file.as_deref()) else { return Ok(ExitCode::FAILURE) };
+    let mut written = match (&explain.source, explain.provider.as_ref().or(case.provider.as_ref())) {
+        (Some(name), _) => {
+            let source = config.sources.iter().find(|source| source.name == *name);
+            let source = source.ok_or_else(|| anyhow!("no source is called {name:?}"))?;
+            if case.received.url.is_empty() {
+                case.received.url = format!("{}{}", config.server.public_url, case.received.target);
+            }
+            Written::of_source(source, config.providers.get(&source.provider.value))
+        }
+        (None, Some(name)) => {
+            let provider = config.providers.get(name).ok_or_else(|| anyhow!("no provider is called {name:?}"))?;
+            case.written(provider)
+        }
+        (None, None) => bail!("name the source or the provider: --source NAME --config FILE, or --provider NAME"),
+    }
+    .context("nothing says how its callers are known")?;
+    written.secrets.extend(secrets(&explain.secret)?);
+    for pair in &explain.value {
+        let (name, value) = pair.split_once('=').ok_or_else(|| anyhow!("--value is NAME=VALUE"))?;
+        written.values.push((name.to_owned(), value.to_owned()));
+    }
+    let trial = match Trial::compile(written) {
+        Ok(trial) => trial,
+        Err(problems) => {
+            problems.iter().for_each(|problem| say(&problem.to_string()));
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    for line in trial.explain(&case.received, case.now) {
+        answer(&line)?;
+    }
+    let good = trial.judge(&case.received, case.now).verdict != "refused";
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn read(explain: &Explain, now: Timestamp) -> anyhow::Result<Case> {
+    let mut bytes = Vec::new();
+    let from = explain.request.display();
+    if explain.request.as_os_str() == "-" {
+        std::io::stdin().take(LARGEST + 1).read_to_end(&mut bytes).context("cannot read the request")?;
+    } else {
+        let file = std::fs::File::open(&explain.request).with_context(|| format!("cannot read {from}"))?;
+        file.take(LARGEST + 1).read_to_end(&mut bytes).with_context(|| format!("cannot read {from}"))?;
+    }
+    if bytes.len() as u64 > LARGEST {
+        bail!("the request is larger than {LARGEST} bytes");
+    }
+    let mut case = if bytes.trim_ascii_start().starts_with(b"{") {
+        Case::read(&serde_json::from_slice(&bytes).context("the request is no JSON")?, now)?
+    } else {
+        Case::raw(&bytes, now)?
+    };
+    if let Some(url) = &explain.url {
+        case.received.url.clone_from(url);
+    }
+    Ok(case)
+}
+
+fn secrets(written: &[String]) -> anyhow::Result<Vec<Secret>> {
+    let problems = Problems::default();
+    let place = Place { file: "--secret".into(), line: 0 };
+    let found: Vec<Option<Secret>> = written
+        .iter()
+        .enumerate()
+        .map(|(number, text)| {
+            let text = Located { value: text.clone(), place: place.clone() };
+            Secret::resolve(&text, number, std::path::Path::new("."), &problems)
+        })
+        .collect();
+    match problems.into_sorted().first() {
+        Some(problem) => bail!("{problem}"),
+        None => Ok(found.into_iter().flatten().collect()),
+    }
+}

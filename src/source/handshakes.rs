@@ -1,0 +1,189 @@
+//! Handshakes that bring a secret or ask for a signature, compressed bodies, and sources that refuse nobody.
+
+use std::path::Path;
+
+use super::sign::Signer;
+use super::vectors::{NOW, post, request, shipped};
+use super::{Source, Sources};
+use crate::config::{Config, Problems, Provider, Table};
+use crate::model::{Received, Refusal, Strength, Timestamp};
+
+/// The one source of a configuration, with a provider of its own.
+fn configured(provider: &str, source: &str) -> Sources {
+    let problems = Problems::default();
+    let text = format!("[sources.s]\nprovider = 'p'\nagent = 'a'\n{source}");
+    let mut config = Config::parse("t", &text, Path::new("."), std::iter::empty(), &problems).unwrap();
+    let read = Provider::read("p", &Table::parse("p", provider, &problems), &problems);
+    config.providers.insert("p".into(), read);
+    let sources = Sources::compile(&config, &problems);
+    assert!(!problems.any_error(), "{:#?}", problems.into_sorted());
+    sources
+}
+
+const BRINGS: &str = "title = 'P'\n[verify]\nsignature = 'header:x-sig'\n\
+    [[challenge]]\nmethod = 'POST'\nwhen = { 'header:x-secret' = '*' }\nstore_secret = 'header:x-secret'\n\
+    reply = { status = 200, headers = { x-secret = '{header:x-secret}' } }\n";
+
+fn brings(secret: &str) -> Received {
+    post(&[("x-secret", secret)], "")
+}
+
+/// A request signed with a secret of somebody else's making.
+fn signed_with(secret: &str, body: &str) -> Received {
+    let mut mac = super::mac::Running::keyed(super::mac::Algorithm::Sha256, secret.as_bytes());
+    mac.take(body.as_bytes());
+    post(&[("x-sig", &hex::encode(mac.finish().as_bytes()))], body)
+}
+
+fn reason(result: Result<crate::model::Verified, Box<(Received, Refusal)>>) -> Option<&'static str> {
+    result.err().map(|refused| refused.1.reason())
+}
+
+#[test]
+fn a_secret_is_brought_once_in_an_open_window_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys/s.secrets");
+    let enrol = format!("enrol_file = '{}'\n", file.display());
+    let (first, second) = ("first-secret-0123456789", "other-secret-0123456789");
+    let sources = configured(BRINGS, &enrol);
+    let source = sources.get("s").unwrap();
+    assert_eq!(reason(source.verify(signed_with(first, "b"), NOW)), Some("not_attempted"));
+    assert!(matches!(source.handshake(&brings(first), NOW), Some(Err(Refusal::Challenge(_)))), "no window is open");
+    assert!(!sources.enrolments().open("nobody", NOW));
+
+    let minute = std::time::Duration::from_secs(60);
+    assert!(sources.enrolments().open("s", NOW + minute));
+    for weak in ["", "short", "with a blank in the middle of it"] {
+        assert!(!matches!(source.handshake(&brings(weak), NOW), Some(Ok(_))), "{weak}");
+    }
+    let late = NOW + minute + minute;
+    assert!(matches!(source.handshake(&brings(first), late), Some(Err(_))), "the window is over");
+    assert!(sources.enrolments().open("s", NOW + minute));
+    let answer = source.handshake(&brings(first), NOW).unwrap().unwrap();
+    assert!(answer.headers.contains(&("x-secret".into(), first.into())));
+    assert_eq!(reason(source.verify(signed_with(first, "b"), NOW)), None);
+    assert!(matches!(source.handshake(&brings(second), NOW), Some(Err(Refusal::Challenge(_)))), "one for each window");
+    assert!(matches!(source.handshake(&brings(first), NOW), Some(Ok(_))), "the same again: the answer was lost");
+    assert_eq!(reason(source.verify(signed_with(second, "b"), NOW)), Some("wrong_signature"));
+    assert!(!format!("{source:?}").contains(first));
+
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    let again = configured(BRINGS, &enrol);
+    assert_eq!(reason(again.get("s").unwrap().verify(signed_with(first, "b"), NOW)), None, "kept over a restart");
+
+    let without = configured(BRINGS, "secrets = ['literal:a-long-secret']\n");
+    assert!(!without.enrolments().open("s", NOW), "there is no file to keep it in");
+    assert!(matches!(without.get("s").unwrap().handshake(&brings(first), NOW), Some(Err(_))));
+}
+
+#[test]
+fn nothing_but_a_plain_token_is_signed_for_a_stranger_and_no_markup_is_reflected() {
+    let provider = "title = 'P'\n[verify]\nsignature = 'header:x-sig'\nreject_status = 418\n\
+        [[challenge]]\nmethod = 'GET'\nwhen = { 'query:crc' = '*' }\notherwise = 404\n\
+        reply = { json = { token = '{query:crc|hmac-sha256|hex}' } }\n\
+        [[challenge]]\nmethod = 'GET'\nwhen = { 'query:echo' = '*' }\nreply = { text = '{query:echo}' }\n";
+    let sources = configured(provider, "secrets = ['literal:a-long-secret']\n");
+    let source = sources.get("s").unwrap();
+    let get = |query: &str| source.handshake(&request("GET", &format!("/hooks/s?{query}"), &[], b""), NOW).unwrap();
+    for good in ["crc=abc-DEF_123", "crc=aGVsbG8%3D", "echo=hello%20there"] {
+        assert!(get(good).is_ok(), "{good}");
+    }
+    let event = format!("crc={}", "%7B%22type%22:%22payment%22%7D");
+    for wrong in [
+        event.as_str(),
+        "crc=a=b%26c=d",
+        "crc=a%0Ab",
+        "crc=1700000000.%7B%7D",
+        "crc=",
+        &format!("crc={}", "a".repeat(300)),
+    ] {
+        assert!(matches!(get(wrong), Err(Refusal::Answered(_, 404)) | Err(Refusal::Method(_))), "{wrong}");
+    }
+    assert!(matches!(get("echo=%3Cscript%3E"), Err(Refusal::Challenge(_))));
+    let refused = source.verify(post(&[("x-sig", "00")], ""), NOW).unwrap_err();
+    assert!(matches!(&refused.1, Refusal::Answered(_, 418)) && refused.1.code() == "bad_signature");
+}
+
+#[test]
+fn a_source_that_does_not_enforce_lets_pass_and_says_what_was_wrong() {
+    let provider = "title = 'P'\n[verify]\nsignature = 'header:x-sig'\n";
+    let sources = configured(provider, "secrets = ['literal:a-long-secret']\nenforce = false\n");
+    let source: &Source = sources.get("s").unwrap();
+    for (request, strength) in [
+        (signed_with("a-long-secret", "b"), "signed"),
+        (signed_with("another-secret", "b"), "observed:wrong_signature"),
+        (post(&[], "b"), "observed:missing_signature"),
+    ] {
+        let proof = source.verify(request, NOW).unwrap().proof().clone();
+        assert_eq!(proof.strength.as_str(), strength);
+        assert_eq!(proof.secret.is_some(), proof.strength == Strength::Signed);
+    }
+}
+
+#[test]
+fn a_compressed_body_is_judged_by_the_bytes_that_the_file_says_and_read_as_it_was() {
+    use std::io::Write as _;
+    let gzip = |text: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    for way in ["as-received", "decompressed"] {
+        let provider = format!("title = 'P'\n[verify]\nsignature = 'header:x-sig'\nbody = '{way}'\n");
+        let sources = configured(&provider, "secrets = ['literal:a-long-secret']\n");
+        let source = sources.get("s").unwrap();
+        assert!(source.takes_compressed());
+        let mut sent = post(&[], "{\"a\":1}");
+        let packed = gzip("{\"a\":1}");
+        if way == "as-received" {
+            sent.body = packed.clone().into();
+        }
+        let mut sent = source.scheme.signed(Signer::Secret(0), &sent, NOW).unwrap();
+        sent.body = packed.into();
+        sent.headers.insert("content-encoding", http::HeaderValue::from_static("gzip"));
+        let opened = source.opened(sent.clone()).unwrap();
+        let verified = source.verify(opened, NOW).unwrap_or_else(|refused| panic!("{way}: {:?}", refused.1));
+        assert_eq!(&verified.request().body[..], b"{\"a\":1}", "{way}");
+        assert!(!verified.request().headers.contains_key("content-encoding"));
+        sent.body = gzip("{\"a\":2}").into();
+        let opened = source.opened(sent).unwrap();
+        assert_eq!(reason(source.verify(opened, NOW)), Some("wrong_signature"), "{way}");
+    }
+}
+
+#[test]
+fn a_subscription_is_confirmed_only_at_the_pinned_host() {
+    let scheme = "title = 'P'\n[verify]\nsignature = 'header:x-sig'\n[confirm]\nfrom = 'json:Url'\nhost = 'ok\\.example\\.com'\nwhen = { 'json:Type' = 'Confirm' }\n";
+    let sources = configured(scheme, "secrets = ['literal:a-long-secret']\n");
+    let source = sources.get("s").unwrap();
+    let confirms = |body: &str| source.confirms(&source.verify(signed_with("a-long-secret", body), NOW).unwrap());
+    assert_eq!(confirms(r#"{"Type":"Event","Url":"https://ok.example.com/x"}"#), Ok(None));
+    let address = "https://ok.example.com/x?a=1";
+    assert_eq!(confirms(&format!(r#"{{"Type":"Confirm","Url":"{address}"}}"#)), Ok(Some(address.into())));
+    for wrong in ["http://ok.example.com/", "https://ok.example.com.evil.org/", "https://10.0.0.1/"] {
+        assert!(confirms(&format!(r#"{{"Type":"Confirm","Url":"{wrong}"}}"#)).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn the_shipped_handshakes_that_bring_a_secret_take_one() {
+    let mut seen = 0;
+    for (name, _) in crate::config::shipped_providers() {
+        let provider = shipped(name);
+        if !provider.challenges.iter().any(|challenge| challenge.get("store_secret").is_some()) {
+            continue;
+        }
+        let written = super::Written::of_provider(&provider, Vec::new(), Vec::new()).unwrap();
+        let trial = super::Trial::compile(written).unwrap_or_else(|problems| panic!("{name}: {problems:#?}"));
+        let secret = "brought-secret-0123456789";
+        let body = format!("{{\"verification_token\":\"{secret}\"}}");
+        let judged = trial.judge(&post(&[("x-hook-secret", secret)], &body), Timestamp::default());
+        assert_eq!(judged.reply.map(|reply| reply.status), Some(200), "{name}");
+        seen += 1;
+    }
+    assert!(seen >= 3, "only {seen} seen");
+}
