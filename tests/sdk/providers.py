@@ -19,7 +19,6 @@ import cloudinary.utils
 import coinbase_commerce.webhook
 import dodopayments
 import elevenlabs.client
-import fintoc.webhook
 import gocardless_pro.webhooks
 import hubspot.utils.signature
 import increase
@@ -324,12 +323,6 @@ entry(
         r.text, r.headers["ElevenLabs-Signature"], r.secret
     ),
     window=1800,
-)
-entry(
-    "fintoc",
-    listed("Fintoc-Signature"),
-    lambda r: fintoc.webhook.WebhookSignature.verify_header(r.text, r.headers["Fintoc-Signature"], r.secret),
-    window=300,
 )
 entry("cloudinary", cloudinary_, cloudinary_says, window=7200)
 entry("paddle", listed("Paddle-Signature", "h1", ":", "ts", ";"), paddle_says, window=60)
