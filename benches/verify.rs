@@ -48,7 +48,11 @@ fn main() -> ExitCode {
     };
     let [bare, whole] = medians([&bare, &whole]);
     let ratio = whole.as_secs_f64() / bare.as_secs_f64();
-    println!("8 KB event: {} ns, bare HMAC: {} ns, ratio {ratio:.3} (at most {COST})", whole.as_nanos(), bare.as_nanos());
+    println!(
+        "8 KB event: {} ns, bare HMAC: {} ns, ratio {ratio:.3} (at most {COST})",
+        whole.as_nanos(),
+        bare.as_nanos()
+    );
 
     let (first, last) = (wrong(&request, 0), wrong(&request, 63));
     let judge = |request: &Received| {
