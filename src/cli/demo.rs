@@ -11,13 +11,13 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::{Ended, answer, stop_signal};
 use crate::app::{App, Listeners};
-use crate::config::{Config, Problems};
+use crate::config::{Config, Problems, Section, Table};
 use crate::model::{Clock, Received, RequestId, Timestamp};
 use crate::net::Client;
 use crate::source::{Source, Sources};
@@ -33,39 +33,14 @@ pub(super) struct Demo {
 
 const ADMIN_TOKEN: &str = "demo-admin-token";
 
-/// The demo's sources. The secrets are for show and for this machine only.
-const SOURCES: &str = r#"
-[sources.triage]
-provider = "github"
-secrets = ["literal:demo-github-secret"]
-agent = "triage-agent"
-events = ["issues.opened", "pull_request.*"]
-prompt = "Triage {{ body.issue.title }} ({{ body.issue.html_url }})"
+/// The demo's sources.
+const SOURCES: &str = include_str!("../../config/demo/sources.toml");
 
-[sources.billing]
-provider = "stripe"
-secrets = ["literal:whsec_demo_stripe_secret_0123456789"]
-workflow = "billing-workflow"
-defaults = { prompt = "A billing event arrived." }
+/// What is sent to them.
+const EVENTS: &str = include_str!("../../config/demo/events.toml");
 
-[sources.support-bot]
-provider = "telegram"
-secrets = ["literal:demo-telegram-token"]
-agent = "support-agent"
-params_mapping = { task_id = "message.chat.id", prompt = "message.text", user_id = "message.from.id" }
-
-[sources.team-chat]
-provider = "slack"
-secrets = ["literal:demo-slack-signing-secret"]
-agent = "helper-agent"
-params_mapping = { task_id = "event.channel", prompt = "event.text", user_id = "event.user" }
-
-[sources.orders]
-provider = "standard-webhooks"
-secrets = ["literal:whsec_ZGVtby1zdGFuZGFyZC13ZWJob29rcy1zZWNyZXQ="]
-agent = "order-agent"
-prompt = "Look at order {{ body.data.order }} of {{ body.data.customer }}."
-"#;
+/// What to try while it stays up; the addresses and the token stand for themselves in braces.
+const TO_TRY: &str = include_str!("../../config/demo/try.txt");
 
 /// What is wrong with a request on purpose.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,83 +52,42 @@ enum Flaw {
 
 /// A request of the demo.
 struct Sample {
-    title: &'static str,
-    source: &'static str,
-    headers: &'static [(&'static str, &'static str)],
-    body: &'static str,
+    title: String,
+    source: String,
+    headers: Vec<(String, String)>,
+    body: String,
     flaw: Flaw,
 }
 
-const SAMPLES: [Sample; 9] = [
-    Sample {
-        title: "GitHub: an issue was opened",
-        source: "triage",
-        headers: GITHUB_ISSUE,
-        body: ISSUE,
-        flaw: Flaw::None,
-    },
-    Sample {
-        title: "GitHub: a star (not wanted)",
-        source: "triage",
-        headers: &[("X-GitHub-Event", "star"), ("X-GitHub-Delivery", "0b989ba4-242f-11e5-81e1-c7b6966d2516")],
-        body: r#"{"action":"created","repository":{"full_name":"acme/shop"}}"#,
-        flaw: Flaw::None,
-    },
-    Sample {
-        title: "Stripe: a payment failed",
-        source: "billing",
-        headers: &[],
-        body: r#"{"id":"evt_1Demo","type":"invoice.payment_failed","data":{"object":{"customer":"cus_9","amount_due":4200}}}"#,
-        flaw: Flaw::None,
-    },
-    Sample {
-        title: "Telegram: Dana writes",
-        source: "support-bot",
-        headers: &[],
-        body: r#"{"update_id":871,"message":{"chat":{"id":-1001234567890},"from":{"id":5550001},"text":"My parcel is late."}}"#,
-        flaw: Flaw::None,
-    },
-    Sample {
-        title: "Telegram: Dana writes again",
-        source: "support-bot",
-        headers: &[],
-        body: r#"{"update_id":872,"message":{"chat":{"id":-1001234567890},"from":{"id":5550001},"text":"It was order 77."}}"#,
-        flaw: Flaw::None,
-    },
-    Sample {
-        title: "Slack: a message in a channel",
-        source: "team-chat",
-        headers: &[],
-        body: r#"{"type":"event_callback","event_id":"Ev0Demo","event":{"type":"message","channel":"C024BE91L","user":"U2147483697","text":"Who is on call?"}}"#,
-        flaw: Flaw::None,
-    },
-    Sample {
-        title: "Standard Webhooks: an order",
-        source: "orders",
-        headers: &[("webhook-id", "msg_2Demo")],
-        body: r#"{"type":"order.created","data":{"order":12345678901234567890,"customer":"Acme"}}"#,
-        flaw: Flaw::None,
-    },
-    Sample {
-        title: "GitHub, but forged",
-        source: "triage",
-        headers: &[("X-GitHub-Event", "issues"), ("X-GitHub-Delivery", "forged")],
-        body: ISSUE,
-        flaw: Flaw::Forged,
-    },
-    Sample {
-        title: "GitHub: the first one again",
-        source: "triage",
-        headers: GITHUB_ISSUE,
-        body: ISSUE,
-        flaw: Flaw::Repeated,
-    },
-];
-
-const GITHUB_ISSUE: &[(&str, &str)] =
-    &[("X-GitHub-Event", "issues"), ("X-GitHub-Delivery", "72d3162e-cc78-11e3-81ab-4c9367dc0958")];
-
-const ISSUE: &str = r#"{"action":"opened","issue":{"number":7,"title":"Checkout fails on Fridays","html_url":"https://github.com/acme/shop/issues/7"}}"#;
+impl Sample {
+    /// Reads them all.
+    fn all() -> anyhow::Result<Vec<Self>> {
+        let problems = Problems::default();
+        let table = Table::parse("config/demo/events.toml", EVENTS, &problems);
+        let file = Section::new(&table, "", &problems);
+        let text = |event: &Section<'_>, key: &str| event.text(key).map_or_else(String::new, |text| text.value);
+        let all = file.sections("event").into_iter().map(|event| Self {
+            title: text(&event, "title"),
+            source: text(&event, "source"),
+            headers: event
+                .text_table("headers")
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(name, value)| (name.value, value.value))
+                .collect(),
+            body: text(&event, "body"),
+            flaw: event
+                .one_of("flaw", &[("forged", Flaw::Forged), ("repeated", Flaw::Repeated)])
+                .map_or(Flaw::None, |flaw| flaw.value),
+        });
+        let all = all.collect();
+        drop(file);
+        match problems.into_sorted().first() {
+            Some(problem) => bail!("{problem}"),
+            None => Ok(all),
+        }
+    }
+}
 
 /// How long the deliveries of the demo may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -216,7 +150,7 @@ struct Visitor {
 
 /// A row of the table.
 struct Row {
-    title: &'static str,
+    title: String,
     verdict: String,
     thread: String,
     invoke: String,
@@ -228,10 +162,11 @@ async fn show(visitor: &Visitor, sources: &[Arc<Source>]) -> anyhow::Result<bool
     let mut rows = Vec::new();
     let mut good = true;
     let mut answers = Vec::new();
-    for sample in &SAMPLES {
+    let samples = Sample::all()?;
+    for sample in &samples {
         answers.push(visitor.send(sample, sources).await?);
     }
-    for (sample, (status, body)) in SAMPLES.iter().zip(answers) {
+    for (sample, (status, body)) in samples.iter().zip(answers) {
         let said = body["status"].as_str().unwrap_or_default();
         good &= match sample.flaw {
             Flaw::None => status == 202 && matches!(said, "accepted" | "filtered"),
@@ -239,7 +174,7 @@ async fn show(visitor: &Visitor, sources: &[Arc<Source>]) -> anyhow::Result<bool
             Flaw::Forged => status == 401,
         };
         let mut row = Row {
-            title: sample.title,
+            title: sample.title.clone(),
             verdict: format!(
                 "{status} {}",
                 if said.is_empty() { body["code"].as_str().unwrap_or_default() } else { said }
@@ -287,7 +222,7 @@ impl Visitor {
         let source =
             sources.iter().find(|source| source.config.name == sample.source).context("the demo knows its sources")?;
         let target = format!("/hooks/{}", sample.source);
-        let body = Bytes::from_static(sample.body.as_bytes());
+        let body = Bytes::from(sample.body.clone());
         let mut received = Received {
             id: RequestId::new(),
             at: now(),
@@ -299,8 +234,8 @@ impl Visitor {
             peer: self.public.ip(),
         };
         received.headers.insert("content-type", HeaderValue::from_static("application/json"));
-        for (name, value) in sample.headers {
-            received.headers.insert(HeaderName::try_from(*name)?, HeaderValue::from_static(value));
+        for (name, value) in &sample.headers {
+            received.headers.insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
         }
         let signed = source.scheme.sign(0, &received, now()).map_err(anyhow::Error::msg)?;
         let mut request = Request::post(format!("http://{}{target}", self.public)).body(body)?;
@@ -342,7 +277,7 @@ fn now() -> Timestamp {
 fn print(rows: &[Row]) -> std::io::Result<()> {
     let cells = |row: &Row| {
         let most = [30, 24, 16, 58, 44];
-        let texts = [row.title, &row.verdict, &row.thread, &row.invoke, &row.result];
+        let texts = [&row.title, &row.verdict, &row.thread, &row.invoke, &row.result];
         let mut cells = [const { String::new() }; 5];
         for ((cell, text), most) in cells.iter_mut().zip(texts).zip(most) {
             *cell = cut(text, most);
@@ -370,22 +305,10 @@ fn cut(text: &str, most: usize) -> String {
 }
 
 fn what_to_try(public: SocketAddr, admin: SocketAddr) -> String {
-    let issue = json!({"action": "opened", "issue": {"title": "Try me", "html_url": "https://example.com/1"}});
-    format!(
-        "\nIt stays up until Ctrl-C. In another terminal:\n\n\
-         # a signed GitHub event\n\
-         body='{issue}'\n\
-         curl -i http://{public}/hooks/triage -H 'Content-Type: application/json' \\\n  \
-         -H 'X-GitHub-Event: issues' -H \"X-GitHub-Delivery: try-$RANDOM\" \\\n  \
-         -H \"X-Hub-Signature-256: sha256=$(printf %s \"$body\" | openssl dgst -sha256 -hmac demo-github-secret -r | cut -d' ' -f1)\" \\\n  \
-         -d \"$body\"\n\n\
-         # a Telegram message; the secret token is a header\n\
-         curl -i http://{public}/hooks/support-bot -H 'X-Telegram-Bot-Api-Secret-Token: demo-telegram-token' \\\n  \
-         -d '{{\"update_id\":1,\"message\":{{\"chat\":{{\"id\":1}},\"from\":{{\"id\":2}},\"text\":\"Hello\"}}}}'\n\n\
-         # what came in, and why something was refused\n\
-         curl -H 'Authorization: Bearer {ADMIN_TOKEN}' http://{admin}/api/v1/events\n\
-         curl -H 'Authorization: Bearer {ADMIN_TOKEN}' http://{admin}/api/v1/refused\n"
-    )
+    TO_TRY
+        .replace("{public}", &public.to_string())
+        .replace("{admin}", &admin.to_string())
+        .replace("{token}", ADMIN_TOKEN)
 }
 
 /// A folder that goes away with the demo.

@@ -12,6 +12,7 @@ mod deliver;
 mod inbox;
 mod layers;
 mod order;
+mod providers;
 mod readme;
 mod receive;
 mod refuse;
