@@ -6,6 +6,7 @@ import { signRequest, verifyRequest } from "@contentful/node-apps-toolkit";
 import { LinearWebhookClient } from "@linear/sdk/webhooks";
 import { Mux } from "@mux/mux-node";
 import * as github from "@octokit/webhooks-methods";
+import { signWebhookPayload, verifyWebhookSignature } from "@notionhq/client";
 import { encodeSignatureHeader, isValidSignature } from "@sanity/webhook";
 import { shopifyApi, ApiVersion } from "@shopify/shopify-api";
 import "@shopify/shopify-api/adapters/node";
@@ -16,6 +17,7 @@ const canonical = (q) => ({ method: q.method, path: q.path, headers: q.headers, 
 const sign = {
   github: async (q) => ({ text: await github.sign(q.secret, q.body) }),
   sanity: async (q) => ({ text: await encodeSignatureHeader(q.body, q.now * 1000, q.secret) }),
+  notion: async (q) => ({ text: await signWebhookPayload({ body: q.body, verificationToken: q.secret }) }),
   contentful: async (q) => ({ headers: signRequest(q.secret, canonical(q), q.now * 1000) }),
 };
 
@@ -23,6 +25,7 @@ const verify = {
   github: (q) => github.verify(q.secret, q.body, q.headers["x-hub-signature-256"]),
   sanity: (q) => isValidSignature(q.body, q.headers["sanity-webhook-signature"], q.secret),
   contentful: (q) => verifyRequest(q.secret, canonical(q)),
+  notion: (q) => verifyWebhookSignature({ body: q.body, signature: q.headers["x-notion-signature"], verificationToken: q.secret }),
   clerk: async (q) => {
     const request = new Request("https://hooks.example.com/", { method: "POST", headers: q.headers, body: q.body });
     return Boolean(await verifyWebhook(request, { signingSecret: q.secret }));

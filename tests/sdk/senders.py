@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 
+import pairs  # noqa: F401  its entries add themselves
 import providers
 
 BINARY = pathlib.Path(sys.argv[1]).resolve()
@@ -26,12 +27,22 @@ class Node:
     """The libraries that are there for Node only."""
 
     def __init__(self):
-        self.process = subprocess.Popen(["node", LIBRARIES / "libraries.mjs"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            ["node", LIBRARIES / "libraries.mjs"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def ask(self, op, request):
         headers = {name.lower(): value for name, value in request.headers.items()}
-        question = {"op": op, "provider": request.entry.name, "secret": request.secret, "method": "POST", "path": request.path,
-                    "headers": headers, "body": request.text, "now": request.now}
+        question = {
+            "op": op,
+            "provider": request.entry.name,
+            "secret": request.secret,
+            "method": "POST",
+            "path": request.path,
+            "headers": headers,
+            "body": request.text,
+            "now": request.now,
+        }
         self.process.stdin.write(json.dumps(question) + "\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
@@ -73,7 +84,7 @@ def cases(node, entry):
         yield f"body {number} as signed", good, True
         if entry.change:
             changed = copy.copy(good)
-            changed.body = good.body.replace(*entry.change)
+            changed.body = entry.change(good.body) if callable(entry.change) else good.body.replace(*entry.change, 1)
             assert changed.body != good.body, entry.name
         else:
             # The body is not signed: the part beside it is changed.
@@ -114,7 +125,9 @@ def configuration(upstream):
     sources = ""
     for name, entry in providers.ALL.items():
         values = ", ".join(f'{key} = "{value}"' for key, value in entry.values.items())
-        sources += f'[sources.{name}]\nprovider = "{name}"\nsecrets = ["literal:{entry.secret}"]\nagent = "agent-{name}"\n'
+        sources += (
+            f'[sources.{name}]\nprovider = "{name}"\nsecrets = ["literal:{entry.secret}"]\nagent = "agent-{name}"\n'
+        )
         sources += f"values = {{ {values} }}\n" if values else ""
     return (
         f'[server]\nlisten = "127.0.0.1:0"\npublic_url = "{providers.PUBLIC}"\n'
@@ -170,7 +183,10 @@ def main():
             got = runs(upstream, sum(wanted.values()))
             count(got == wanted, f"every kept event made one run: {sum(got.values())} of {sum(wanted.values())}")
             if got != wanted:
-                print("     ", {name: (number, got.get(name)) for name, number in wanted.items() if got.get(name) != number})
+                print(
+                    "     ",
+                    {name: (number, got.get(name)) for name, number in wanted.items() if got.get(name) != number},
+                )
             count(len(providers.ALL) >= 25, f"{len(providers.ALL)} providers")
         finally:
             gateway.terminate()
