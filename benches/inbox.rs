@@ -117,6 +117,7 @@ async fn deliveries(folder: &Path) -> (u32, f64) {
                     status: "completed".into(),
                     result: Some("done".into()),
                     finished_at: None,
+                    task: None,
                 });
                 let (key, lane, fence) = (claimed.key, claimed.lane, claimed.fence);
                 inbox.settle(Settlement { key, lane, fence, attempt, next }).await.unwrap()
@@ -168,10 +169,12 @@ fn event(at: Timestamp) -> NewEvent {
         request_line: "POST /hooks/bench".into(),
         headers: vec![("x-event".into(), "issues".into()), ("content-type".into(), "application/json".into())],
         body: vec![b'x'; 1024].into(),
+        reject_if_busy: false,
         deliveries: vec![NewDelivery {
             destination: destination.clone(),
             lane: destination.lane(&upstream_id),
             upstream_id,
+            sealed: None,
         }],
     }
 }

@@ -10,20 +10,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, AdminState};
 use crate::config::{Config, Problems, Secret};
 use crate::dispatch::Dispatcher;
 use crate::inbox::Inbox;
+use crate::inbox::seal::Sealer;
 use crate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use crate::inbox::sweep::sweep;
-use crate::ingress::{self, Bounds, Ingress};
+use crate::ingress::{self, Bounds, Dropin, Ingress, Proxies};
 use crate::limit::Limits;
 use crate::model::Clock;
-use crate::net::{Client, Door, ListenOptions, listen};
+use crate::net::{Client, Door, ListenOptions, Swap, listen};
 use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
 use crate::upstream::Upstream;
@@ -41,12 +43,30 @@ pub struct Listeners {
 #[derive(Debug)]
 pub struct App {
     config: Config,
+    kept: Kept,
+    parts: Parts,
+    stop_all: watch::Sender<bool>,
+}
+
+/// What a new configuration leaves as it is.
+#[derive(Debug)]
+struct Kept {
     inbox: Arc<dyn Inbox>,
+    metrics: Arc<Metrics>,
+    samples: Arc<RefusedSamples>,
+    sealer: Arc<Sealer>,
+    token: Secret,
+    stopping: watch::Receiver<bool>,
+    serving: Arc<AtomicBool>,
+    clock: Clock,
+}
+
+/// What a configuration is made into.
+#[derive(Debug)]
+struct Parts {
     ingress: Arc<Ingress>,
     dispatcher: Arc<Dispatcher>,
     admin: Arc<AdminState>,
-    serving: Arc<AtomicBool>,
-    clock: Clock,
 }
 
 /// How often what is too old is looked for.
@@ -75,74 +95,88 @@ impl Listeners {
 }
 
 impl App {
-    /// Builds the parts. What the sources' sections say wrongly goes to `problems`; see [`compile`].
+    /// Opens the inbox and builds the parts.
     pub async fn build(config: Config, sources: Sources, clock: Clock) -> anyhow::Result<Self> {
-        let metrics = Arc::new(Metrics::new());
-        let samples = Arc::new(RefusedSamples::default());
         let token = admin_token(&config)?;
-        let client = Client::new(config.upstream.connect_timeout, config.upstream.ca_file.as_deref())?;
-        let fetch = Arc::new(Web(client.clone()));
-        let upstream = Upstream::new(&config.upstream, client);
         let options = SqliteOptions { batch: config.inbox.batch, queue: config.inbox.queue };
         let inbox: Arc<dyn Inbox> = Arc::new(
             SqliteInbox::open(&config.inbox.path, options)
                 .await
                 .with_context(|| format!("cannot open the inbox {}", config.inbox.path.display()))?,
         );
-        let serving = Arc::new(AtomicBool::new(false));
-        let enrolments = sources.enrolments();
-        let ingress = Arc::new(Ingress {
-            sources,
-            limits: Limits::new(&config),
-            inbox: inbox.clone(),
-            fetch,
-            metrics: metrics.clone(),
-            samples: samples.clone(),
-            clock: clock.clone(),
-            public_url: config.server.public_url.clone(),
-            bounds: Bounds::new(&config),
-        });
-        let dispatcher = Dispatcher::new(&config, inbox.clone(), upstream, metrics.clone(), clock.clone());
-        let admin = AdminState::new(&config, inbox.clone(), metrics, samples, token, clock.clone(), serving.clone());
-        let admin = Arc::new(admin.with_enrolments(enrolments));
-        Ok(Self { config, inbox, ingress, dispatcher, admin, serving, clock })
+        // After the inbox, whose lock keeps a second process from making a key of its own.
+        let sealer = Arc::new(sealer(&config)?);
+        let (stop_all, stopping) = watch::channel(false);
+        let kept = Kept {
+            inbox,
+            metrics: Arc::new(Metrics::new()),
+            samples: Arc::new(RefusedSamples::default()),
+            sealer,
+            token,
+            stopping,
+            serving: Arc::new(AtomicBool::new(false)),
+            clock,
+        };
+        let parts = Parts::new(&config, sources, &kept)?;
+        Ok(Self { config, kept, parts, stop_all })
     }
 
     /// Serves until `stop` resolves, then drains: no new connection, no new claim; requests in flight are answered,
-    /// leases given back, the inbox closed. An error when the inbox stopped by itself.
-    pub async fn serve(self, listeners: Listeners, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let drain = self.config.server.drain_timeout;
-        let (stop_all, stopping) = watch::channel(false);
+    /// leases given back, the inbox closed. An error when the inbox stopped by itself. A configuration that comes by
+    /// `reloads` takes the place of the one before, whole.
+    pub async fn serve(
+        self,
+        listeners: Listeners,
+        mut reloads: mpsc::Receiver<(Config, Sources)>,
+        stop: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        let Self { mut config, kept, parts, stop_all } = self;
+        let drain = config.server.drain_timeout;
+        let options = listen_options(&config);
         let (hurry_all, hurry) = watch::channel(false);
         let told = |mut stopping: watch::Receiver<bool>| async move {
             // A sender that is gone has stopped as well.
             let _ = stopping.wait_for(|stop| *stop).await;
         };
-        let public = tokio::spawn(listen::serve(
-            listeners.public,
-            ingress::router(self.ingress.clone()),
-            self.listen_options(),
-            self.ingress.door(),
-            told(stopping.clone()),
-        ));
+        let door = parts.ingress.door();
+        let front = Swap::new(ingress::front(parts.ingress));
+        let routes = Swap::new(admin::router(parts.admin));
+        let dispatcher = Arc::new(ArcSwap::new(parts.dispatcher));
+        let public =
+            tokio::spawn(listen::serve(listeners.public, front.clone(), options, door, told(kept.stopping.clone())));
         // The admin listener stays until the end, so that a stop can be watched.
         let (close_admin, admin_closing) = watch::channel(false);
+        let admin_options = ListenOptions { drain: Duration::from_millis(500), ..options };
         let admin = tokio::spawn(listen::serve(
             listeners.admin,
-            admin::router(self.admin.clone()),
-            ListenOptions { drain: Duration::from_millis(500), ..self.listen_options() },
+            routes.clone(),
+            admin_options,
             Arc::new(Unwatched),
             told(admin_closing),
         ));
-        let dispatch = tokio::spawn(self.dispatcher.clone().run(stopping.clone(), hurry));
-        let sweep = tokio::spawn(sweep_often(self.inbox.clone(), self.config.inbox.keep, self.clock.clone()));
-        self.serving.store(true, Ordering::Release);
+        let dispatch = tokio::spawn(Dispatcher::run(dispatcher.clone(), kept.stopping.clone(), hurry));
+        let sweep = tokio::spawn(sweep_often(kept.inbox.clone(), config.inbox.keep, kept.clock.clone()));
+        kept.serving.store(true, Ordering::Release);
 
-        let failed = tokio::select! {
-            () = stop => None,
-            cause = self.inbox.failed() => Some(cause),
+        let mut stop = std::pin::pin!(stop);
+        let failed = loop {
+            tokio::select! {
+                () = stop.as_mut() => break None,
+                cause = kept.inbox.failed() => break Some(cause),
+                Some((next, sources)) = reloads.recv() => match Parts::new(&next, sources, &kept) {
+                    Ok(parts) => {
+                        front.exchange(ingress::front(parts.ingress));
+                        routes.exchange(admin::router(parts.admin));
+                        dispatcher.store(parts.dispatcher);
+                        warn_of_what_stays(&config, &next);
+                        config = next;
+                        tracing::info!(sources = config.sources.len(), "configuration reloaded");
+                    }
+                    Err(error) => tracing::error!(%error, "configuration not reloaded, the old one stays"),
+                },
+            }
         };
-        self.serving.store(false, Ordering::Release);
+        kept.serving.store(false, Ordering::Release);
         tracing::info!(drain_s = drain.as_secs_f64(), "stopping");
         sweep.abort();
         let _ = stop_all.send(true);
@@ -159,7 +193,7 @@ impl App {
         }
         let _ = close_admin.send(true);
         let _ = admin.await;
-        self.inbox.close().await;
+        kept.inbox.close().await;
         match failed {
             None => {
                 tracing::info!("stopped");
@@ -168,14 +202,73 @@ impl App {
             Some(cause) => Err(anyhow::anyhow!("the inbox stopped: {cause}")),
         }
     }
+}
 
-    fn listen_options(&self) -> ListenOptions {
-        ListenOptions {
-            max_connections: self.config.server.max_connections,
-            max_head: self.config.server.max_head,
-            head_timeout: self.config.server.head_timeout,
-            drain: self.config.server.drain_timeout,
-        }
+impl Parts {
+    fn new(config: &Config, sources: Sources, kept: &Kept) -> anyhow::Result<Self> {
+        let client = Client::new(config.upstream.connect_timeout, config.upstream.ca_file.as_deref())?;
+        let upstream = Upstream::new(&config.upstream, client.clone());
+        let sources = Arc::new(sources);
+        let enrolments = sources.enrolments();
+        let ingress = Arc::new(Ingress {
+            fetch: Arc::new(Web(client.clone())),
+            sources: sources.clone(),
+            limits: Limits::new(config),
+            inbox: kept.inbox.clone(),
+            upstream: upstream.clone(),
+            sealer: kept.sealer.clone(),
+            stopping: kept.stopping.clone(),
+            metrics: kept.metrics.clone(),
+            samples: kept.samples.clone(),
+            clock: kept.clock.clone(),
+            public_url: config.server.public_url.clone(),
+            bounds: Bounds::new(config),
+            proxies: Proxies::new(config, client),
+            dropin: Dropin::new(config, upstream.clone()),
+        });
+        let dispatcher = Dispatcher::new(
+            config,
+            kept.inbox.clone(),
+            upstream,
+            kept.sealer.clone(),
+            kept.metrics.clone(),
+            kept.clock.clone(),
+        );
+        let admin = AdminState::new(
+            config,
+            sources,
+            kept.inbox.clone(),
+            kept.metrics.clone(),
+            kept.samples.clone(),
+            config.admin.token.clone().unwrap_or_else(|| kept.token.clone()),
+            kept.clock.clone(),
+            kept.serving.clone(),
+        );
+        let admin = Arc::new(admin.with_enrolments(enrolments));
+        Ok(Self { ingress, dispatcher, admin })
+    }
+}
+
+/// What is read at the start only, and has changed all the same.
+fn warn_of_what_stays(old: &Config, new: &Config) {
+    let changed = [
+        ("server.listen", old.server.listen != new.server.listen),
+        ("admin.listen", old.admin.listen != new.admin.listen),
+        ("inbox", format!("{:?}", old.inbox) != format!("{:?}", new.inbox)),
+        ("dispatch.concurrency", old.dispatch.concurrency != new.dispatch.concurrency),
+        ("log", format!("{:?}", old.log) != format!("{:?}", new.log)),
+    ];
+    for (setting, _) in changed.iter().filter(|(_, changed)| *changed) {
+        tracing::warn!(setting, "this has changed and holds after a restart only");
+    }
+}
+
+fn listen_options(config: &Config) -> ListenOptions {
+    ListenOptions {
+        max_connections: config.server.max_connections,
+        max_head: config.server.max_head,
+        head_timeout: config.server.head_timeout,
+        drain: config.server.drain_timeout,
     }
 }
 
@@ -244,6 +337,34 @@ fn admin_token(config: &Config) -> anyhow::Result<Secret> {
     write_private(&file, &token).with_context(|| format!("cannot write {}", file.display()))?;
     tracing::warn!(file = %file.display(), "admin.token is not set, made one and kept it here");
     Ok(Secret::new("admin.token", token))
+}
+
+/// Where the key is kept when nobody configured one: beside the inbox.
+pub fn seal_key_file(config: &Config) -> PathBuf {
+    config.inbox.path.with_file_name("sluicegate.key")
+}
+
+/// A sealer with the configured key, or with one made beside the inbox.
+fn sealer(config: &Config) -> anyhow::Result<Sealer> {
+    if let Some(key) = &config.inbox.key {
+        return Ok(Sealer::new(key)?);
+    }
+    let file = seal_key_file(config);
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let key = Sealer::fresh_key()?;
+            // A key that is half there would be worse than none.
+            let new = file.with_extension("key.new");
+            write_private(&new, &key).with_context(|| format!("cannot write {}", new.display()))?;
+            std::fs::rename(&new, &file).with_context(|| format!("cannot write {}", file.display()))?;
+            tracing::warn!(file = %file.display(), "inbox.key is not set, made one and kept it here");
+            key
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+    };
+    Sealer::new(&Secret::new(file.display().to_string(), text.trim()))
+        .context("mend the file, or remove it: then calls and status links made with the old key are lost")
 }
 
 /// Writes a file that only its owner reads.

@@ -1,17 +1,20 @@
 //! Events: list, show, replay.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use serde::Serialize;
 
 use super::error::AdminError;
 use super::page::{Asked, EventQuery, PageView};
 use super::view::{EventPage, EventView};
 use super::{AdminState, Named};
-use crate::model::{DeliveryId, EventId};
+use crate::inbox::{DeliveryDetail, EventDetail, SealedCall};
+use crate::mapping::Note;
+use crate::model::{DeliveryId, EventId, NewDelivery, Received, RequestId, Timestamp};
 
 /// `GET /events`
 pub(super) async fn list(
@@ -28,7 +31,26 @@ pub(super) async fn show(
     Named(id): Named<EventId>,
 ) -> Result<Json<EventPage>, AdminError> {
     let event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
-    Ok(Json(event.into()))
+    let notes = notes(&state, &event);
+    Ok(Json(EventPage::new(event, &notes)))
+}
+
+/// Why configured paths found nothing in an event: its source reads it once more, as it is configured now.
+fn notes(state: &AdminState, event: &EventDetail) -> Vec<Note> {
+    let Some(source) = state.compiled.get(&event.summary.source) else { return Vec::new() };
+    let (method, target) = event.request_line.split_once(' ').unwrap_or(("POST", event.request_line.as_str()));
+    let headers = event.headers.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)));
+    let request = Received {
+        id: RequestId::new(),
+        at: event.summary.received_at,
+        method: method.parse().unwrap_or(Method::POST),
+        target: target.to_owned(),
+        url: String::new(),
+        headers: headers.collect(),
+        body: event.body.clone(),
+        peer: Ipv4Addr::UNSPECIFIED.into(),
+    };
+    source.mapping.explain(&request).notes
 }
 
 /// What a replay has made.
@@ -48,6 +70,10 @@ pub(super) async fn replay(
     let _one_at_a_time = state.replaying.lock().await;
     let event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
     let name = &event.summary.source;
+    if let Some(last) = event.deliveries.last().filter(|last| last.sealed != SealedCall::None) {
+        let deliveries = replay_sealed(&state, last, now).await?;
+        return Ok((StatusCode::ACCEPTED, Json(Replayed { event: id, deliveries })));
+    }
     let source = state.sources.iter().find(|source| source.config.name == *name).ok_or_else(|| {
         AdminError::Conflict(
             "source_gone",
@@ -64,4 +90,33 @@ pub(super) async fn replay(
         tracing::info!(event = %id, %delivery, source = name, "replayed by an operator");
     }
     Ok((StatusCode::ACCEPTED, Json(Replayed { event: id, deliveries })))
+}
+
+/// Owes a caller's own call again, as it was made, while it is still there.
+async fn replay_sealed(
+    state: &AdminState,
+    last: &DeliveryDetail,
+    now: Timestamp,
+) -> Result<Vec<DeliveryId>, AdminError> {
+    let event = last.id.event;
+    if last.sealed == SealedCall::Erased {
+        return Err(AdminError::Conflict(
+            "call_erased",
+            "This event was sent with its caller's own key, which was erased when its delivery ended. Ask the caller \
+             to send it again."
+                .to_owned(),
+        ));
+    }
+    let owed = NewDelivery {
+        destination: last.destination.clone(),
+        lane: last.destination.lane(&last.upstream_id),
+        upstream_id: last.upstream_id.clone(),
+        // The inbox takes it over from the last delivery.
+        sealed: None,
+    };
+    let deliveries = state.inbox.replay(event, vec![owed], now).await?.ok_or(AdminError::NotFound("event"))?;
+    for delivery in &deliveries {
+        tracing::info!(%event, %delivery, "replayed by an operator, as its caller made it");
+    }
+    Ok(deliveries)
 }

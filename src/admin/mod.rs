@@ -34,7 +34,7 @@ use self::error::AdminError;
 use crate::config::{Config, Secret, SourceConfig};
 use crate::inbox::Inbox;
 use crate::model::{Clock, Timestamp};
-use crate::source::Enrolments;
+use crate::source::{Enrolments, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
 
 /// Requests without the right token, a minute, before they are told to wait.
@@ -56,6 +56,8 @@ pub struct AdminState {
     pub samples: Arc<RefusedSamples>,
     /// The configured ways in.
     pub sources: Vec<ConfiguredSource>,
+    /// The same, compiled.
+    pub compiled: Arc<Sources>,
     /// What an operator must show.
     pub token: Secret,
     /// Where `now` comes from.
@@ -84,9 +86,11 @@ pub struct ConfiguredSource {
 }
 
 impl AdminState {
-    /// The state for a configuration. `serving` is set by whoever runs the public listener.
+    /// The state for a configuration and its sources, compiled. `serving` is set by whoever runs the public listener.
+    #[expect(clippy::too_many_arguments, reason = "one of each thing that is shared, built in one place")]
     pub fn new(
         config: &Config,
+        compiled: Arc<Sources>,
         inbox: Arc<dyn Inbox>,
         metrics: Arc<Metrics>,
         samples: Arc<RefusedSamples>,
@@ -100,6 +104,7 @@ impl AdminState {
         };
         Self {
             sources: config.sources.iter().map(configured).collect(),
+            compiled,
             started_at: clock.now(),
             hosts: config.admin.hosts.clone(),
             enrolments: Enrolments::default(),

@@ -14,8 +14,8 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::config::Problems;
 use crate::inbox::{
-    Answer, Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, InboxError, Page, Settled,
-    Settlement, Turn,
+    Answer, Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, InboxError, Page, SealedCall,
+    Settled, Settlement, Turn,
 };
 use crate::model::{Accepted, Attempt, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, State};
 use crate::telemetry::RefusedSample;
@@ -74,6 +74,7 @@ impl Inbox for Memory {
                 due: Some(now),
                 doubt: None,
                 answer: None,
+                sealed: SealedCall::None,
                 tries: Vec::new(),
             });
         }
@@ -85,6 +86,12 @@ impl Inbox for Memory {
         let mut deliveries = events.iter_mut().flat_map(|event| &mut event.deliveries);
         let found = deliveries.find(|delivery| delivery.id == id && delivery.state == State::Pending);
         Ok(found.map(|delivery| delivery.state = State::Cancelled).is_some())
+    }
+
+    async fn ended(&self, id: DeliveryId) -> Result<Option<DeliveryDetail>, InboxError> {
+        let events = self.events.lock().unwrap();
+        let mut deliveries = events.iter().flat_map(|event| &event.deliveries);
+        Ok(deliveries.find(|delivery| delivery.id == id).cloned())
     }
 
     async fn counts(&self) -> Result<Vec<Count>, InboxError> {
@@ -165,7 +172,8 @@ fn event(number: u8, source: &str, filtered: bool) -> EventDetail {
         attempts: 2,
         due: None,
         doubt: None,
-        answer: Some(Answer { status: "completed".into(), result: Some("done".into()), finished_at: None }),
+        answer: Some(Answer { status: "completed".into(), result: Some("done".into()), finished_at: None, task: None }),
+        sealed: SealedCall::None,
         tries: vec![attempt(1, "refused", Some(503)), attempt(2, "completed", Some(200))],
     };
     EventDetail {
@@ -215,8 +223,10 @@ fn world() -> World {
         reason: "stale",
         cause: "too old".into(),
     });
+    let compiled = Arc::new(Sources::compile(&config, &Problems::default()));
     let state = AdminState::new(
         &config,
+        compiled,
         inbox.clone(),
         Arc::new(Metrics::new()),
         samples,
@@ -398,6 +408,20 @@ async fn an_event_shows_where_each_value_came_from_and_what_became_of_it() {
         let (status, answer) = world.get(&path).await;
         assert_eq!((status, answer["code"].as_str()), (404, Some("not_found")), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_callers_own_call_is_replayed_as_it_was_made_while_it_is_there() {
+    let world = world();
+    let replay = format!("/events/{}/replay", id(1));
+    let first = |change: &dyn Fn(&mut DeliveryDetail)| change(&mut world.inbox.events.lock().unwrap()[3].deliveries[0]);
+    first(&|delivery| delivery.sealed = SealedCall::Erased);
+    let (status, answer) = world.ask(Method::POST, &replay).await;
+    assert_eq!((status, answer["code"].as_str()), (409, Some("call_erased")));
+    first(&|delivery| (delivery.sealed, delivery.state) = (SealedCall::Kept, State::Unknown));
+    assert_eq!(world.ask(Method::POST, &replay).await.0, 202);
+    let deliveries = world.inbox.events.lock().unwrap()[3].deliveries.clone();
+    assert_eq!(deliveries[1].upstream_id, deliveries[0].upstream_id, "the id is part of the call");
 }
 
 #[tokio::test]

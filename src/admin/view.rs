@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::ConfiguredSource;
 use crate::inbox::{Answer, Count, DeliveryDetail, EventDetail, EventSummary};
+use crate::mapping::Note;
 use crate::model::{Attempt, DeliveryId, EventId, Origin, Param, State, Timestamp};
 
 /// The most that is shown of a body or of one parameter.
@@ -35,6 +36,8 @@ pub(super) struct EventPage {
     verification: VerificationView,
     request_line: String,
     params: Vec<ParamView>,
+    /// Configured paths that found nothing in this event, as the source is configured now.
+    misses: Vec<MissView>,
     headers: Vec<(String, String)>,
     body: Option<String>,
     body_base64: Option<String>,
@@ -56,6 +59,21 @@ struct ParamView {
     value_cut: bool,
     origin: OriginView,
     over: Vec<OriginView>,
+}
+
+#[derive(Debug, Serialize)]
+struct MissView {
+    of: &'static str,
+    path: String,
+    why: &'static str,
+}
+
+impl EventPage {
+    /// The page of an event whose source reads it with `notes`.
+    pub(super) fn new(event: EventDetail, notes: &[Note]) -> Self {
+        let miss = |note: &Note| MissView { of: note.of, path: note.path.clone(), why: note.miss.as_str() };
+        Self { misses: notes.iter().map(miss).collect(), ..event.into() }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -136,6 +154,7 @@ impl From<EventDetail> for EventPage {
             verification: VerificationView { strength: event.strength, secret: event.secret },
             request_line: event.request_line,
             params: event.params.iter().map(ParamView::from).collect(),
+            misses: Vec::new(),
             headers: event.headers,
             body,
             body_base64,

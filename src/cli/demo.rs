@@ -13,7 +13,7 @@ use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::{Ended, answer, stop_signal};
 use crate::app::{App, Listeners};
@@ -108,7 +108,8 @@ pub(super) async fn run(demo: &Demo) -> Ended {
     let stub = tokio::spawn(stub::serve(stub_listener, Arc::new(stub), stopped(stopping.clone())));
     let signers: Vec<_> = sources.iter().cloned().collect();
     let app = App::build(config, sources, Clock::system()).await?;
-    let gateway = tokio::spawn(app.serve(listeners, stopped(stopping)));
+    let (_, no_reloads) = mpsc::channel(1);
+    let gateway = tokio::spawn(app.serve(listeners, no_reloads, stopped(stopping)));
 
     answer(&format!(
         "A gateway at http://{public}, its admin API at http://{admin}, a stand-in for the agent platform at http://{upstream}.\n"

@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod event;
+mod map;
 mod provider;
 mod send;
 mod serve;
@@ -50,6 +51,9 @@ enum Command {
     /// List, show and replay events through the admin API
     #[command(subcommand)]
     Event(event::EventCommand),
+    /// Show what a captured request is mapped to, and why
+    #[command(subcommand)]
+    Map(map::MapCommand),
     /// List the providers that are known, show one, judge requests by one, check a new one
     #[command(subcommand)]
     Provider(provider::ProviderCommand),
@@ -82,6 +86,7 @@ pub fn run() -> ExitCode {
             Command::Demo(demo) => demo::run(&demo).await,
             Command::Stub(stub) => stub::run(stub).await,
             Command::Event(event) => event::run(event).await,
+            Command::Map(command) => map::run(command).await,
             Command::Provider(command) => provider::run(&command),
             Command::Send(send) => send::run(&send).await,
             Command::Verify(command) => verify::run(&command),

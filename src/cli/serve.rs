@@ -1,11 +1,17 @@
 //! Run the gateway.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 use super::{ConfigFile, Ended, say, stop_signal, tally};
 use crate::app::{self, App, Listeners};
-use crate::config::Problems;
+use crate::config::{Config, Problem, Problems, Weight};
 use crate::model::Clock;
+use crate::source::Sources;
 use crate::telemetry::log;
 
 pub(super) async fn run(file: &ConfigFile) -> Ended {
@@ -28,6 +34,50 @@ pub(super) async fn run(file: &ConfigFile) -> Ended {
     let upstream = config.upstream.base_url.to_string();
     let app = App::build(config, sources, Clock::system()).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %public, %admin, sources = count, inbox, upstream, "serving");
-    app.serve(listeners, stop).await?;
+    let (send, reloads) = mpsc::channel(1);
+    let watch = tokio::spawn(watch(file.config.clone(), signal(SignalKind::hangup())?, send));
+    let served = app.serve(listeners, reloads, stop).await;
+    watch.abort();
+    served?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// How often the file is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Reads the configuration again at SIGHUP and when its file has changed. What is wrong with it is logged with its
+/// place, and the one before stays.
+async fn watch(file: PathBuf, mut hangup: Signal, reloads: mpsc::Sender<(Config, Sources)>) {
+    let written = || std::fs::metadata(&file).and_then(|data| data.modified()).ok();
+    let mut seen = written();
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {}
+            () = tokio::time::sleep(LOOK) => {
+                let now = written();
+                // A file that is gone is being replaced.
+                if now.is_none() || now == seen {
+                    continue;
+                }
+            }
+        }
+        seen = written();
+        let problems = Problems::default();
+        let compiled = app::compile(&file, &problems);
+        let problems = problems.into_sorted();
+        for Problem { weight, place, what, hint } in &problems {
+            match weight {
+                Weight::Error => tracing::error!(%place, hint, "{what}"),
+                Weight::Warning => tracing::warn!(%place, hint, "{what}"),
+            }
+        }
+        match compiled {
+            Some(compiled) => {
+                if reloads.send(compiled).await.is_err() {
+                    return;
+                }
+            }
+            None => tracing::error!(problems = tally(&problems), "configuration not reloaded, the old one stays"),
+        }
+    }
 }

@@ -67,6 +67,11 @@ pub struct ProxyConfig {
     pub exchange_keys: bool,
     /// Whether callers without a gateway key are turned away.
     pub require_key: bool,
+    /// Whether a caller's `Authorization` goes upstream. It is the caller's word at another door, so it does not by
+    /// itself.
+    pub forward_authorization: bool,
+    /// How long an event stream may be silent before a comment line keeps it open; zero: no matter how long.
+    pub heartbeat: Duration,
     /// The largest request body; none: unbounded.
     pub max_body: Option<u64>,
     /// How often it may be called.
@@ -166,7 +171,15 @@ impl GatewayKey {
 /// How long an upstream behind a prefix may take to begin its answer, where nobody says: as long as a run may.
 const PROXY_TIMEOUT: Duration = Duration::from_secs(1_500);
 
+/// How long an event stream may be silent, where nobody says: shorter than most middle boxes keep an idle connection.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
 impl ProxyConfig {
+    /// What it is called in counters and logs.
+    pub fn label(&self) -> String {
+        format!("proxy:{}", *self.prefix)
+    }
+
     pub(super) fn read_all(root: &Section<'_>) -> Vec<Self> {
         let mut proxies: Vec<Self> = Vec::new();
         for section in root.sections("proxy") {
@@ -216,14 +229,17 @@ impl ProxyConfig {
         let flag = |key: &str, default: bool| section.bool(key).map_or(default, |flag| flag.value);
         let (strip_prefix, exchange_keys, require_key) =
             (flag("strip_prefix", false), flag("exchange_keys", true), flag("require_key", false));
+        let forward_authorization = flag("forward_authorization", false);
         let (max_body, rate) = (section.bytes("max_body"), section.rate("rate"));
-        let timeout = section.duration("timeout");
+        let (timeout, heartbeat) = (section.duration("timeout"), section.duration("heartbeat"));
         Some(Self {
             prefix: prefix?,
             upstream: upstream?,
             strip_prefix,
             exchange_keys,
             require_key,
+            forward_authorization,
+            heartbeat: heartbeat.map_or(HEARTBEAT, |heartbeat| heartbeat.value),
             max_body: max_body.map(|bytes| bytes.value),
             rate: rate.map(|rate| rate.value),
             timeout: timeout.map_or(PROXY_TIMEOUT, |timeout| timeout.value),

@@ -25,7 +25,7 @@ pub use problem::{Located, Place, Problem, Problems, Weight};
 pub use provider::{Ack, Provider, Sample};
 pub use secret::Secret;
 pub use section::Section;
-pub use source::{EventJson, OnUnknown, RunFields, SourceConfig, TaskIdForm};
+pub use source::{EventJson, OnUnknown, Overlap, Respond, RunFields, RunMode, SourceConfig, TaskIdForm};
 pub use unit::Rate;
 
 /// Every setting with its default; the base layer, and the reference in the documentation.
@@ -109,6 +109,8 @@ pub struct Upstream {
     pub run_timeout: Duration,
     /// The largest answer.
     pub max_answer: u64,
+    /// How many requests it may get, runs and questions for runs together.
+    pub budget: Option<Rate>,
     /// A file with certificates to trust besides the usual ones.
     pub ca_file: Option<PathBuf>,
 }
@@ -124,6 +126,9 @@ pub struct Inbox {
     pub queue: usize,
     /// How long finished events are kept.
     pub keep: Duration,
+    /// What callers' own calls are sealed with and status links are signed with; without one the program makes one
+    /// beside the inbox.
+    pub key: Option<Secret>,
 }
 
 /// `[dispatch]`
@@ -336,6 +341,7 @@ impl Upstream {
         });
         let (connect_timeout, run_timeout) = (section.duration("connect_timeout"), section.duration("run_timeout"));
         let max_answer = section.bytes("max_answer");
+        let budget = section.rate("budget");
         let ca_file = section.text("ca_file").filter(|file| !file.is_empty()).map(|file| base.join(&file.value));
         Some(Self {
             base_url: base_url?,
@@ -343,6 +349,7 @@ impl Upstream {
             connect_timeout: connect_timeout?.value,
             run_timeout: run_timeout?.value,
             max_answer: max_answer?.value,
+            budget: budget.map(|rate| rate.value),
             ca_file,
         })
     }
@@ -363,7 +370,17 @@ impl Inbox {
         });
         let (batch, queue) = (size(section, "batch"), size(section, "queue"));
         let keep = section.duration("keep");
-        Some(Self { path: path?, batch: batch?, queue: queue?, keep: keep?.value })
+        let key = section.secret("key", base);
+        if let (Some(key), Some(written)) = (&key, section.text("key"))
+            && key.expose().len() < 32
+        {
+            section.problems().error_hint(
+                &written.place,
+                "inbox.key is shorter than 32 characters",
+                "make one, for example with: openssl rand -hex 32",
+            );
+        }
+        Some(Self { path: path?, batch: batch?, queue: queue?, keep: keep?.value, key })
     }
 }
 

@@ -18,7 +18,7 @@ impl Secret {
         Self { name: name.into(), value: value.into() }
     }
 
-    /// What it goes by: `env:GITHUB_WEBHOOK_SECRET`, `file:/run/secrets/old`, `literal 1`.
+    /// What it goes by: `env:HOOK_SECRET`, `file:/run/secrets/old`, `literal 1`.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -50,6 +50,18 @@ pub struct SourceConfig {
     pub user_email_template: String,
     /// Fields of the invoke body that the operator sets for every run, in order.
     pub run: RunFields,
+    /// How a run is made.
+    pub run_mode: RunMode,
+    /// What a caller gets.
+    pub respond: Respond,
+    /// How long a caller waits with [`Respond::Wait`], where the source says.
+    pub wait_timeout: Option<Duration>,
+    /// The path of the task object that a caller gets; the whole object where nothing is said.
+    pub getter: Option<Located<String>>,
+    /// Whether the run's result is parsed as JSON in what a caller gets.
+    pub json: bool,
+    /// What becomes of an event whose conversation has a turn that waits or runs.
+    pub overlap: Overlap,
     /// What to do with a delivery nobody can tell the end of.
     pub on_unknown: OnUnknown,
     /// Whether a run that ended in failure is run again.
@@ -80,6 +92,41 @@ pub enum TaskIdForm {
     Uuid,
     /// As it was given.
     AsGiven,
+}
+
+/// How a run is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunMode {
+    /// One request that ends when the run does.
+    #[default]
+    Call,
+    /// Started, then asked for at growing intervals.
+    Async,
+    /// One request whose answer tells of the run as it goes.
+    Stream,
+}
+
+/// What a caller of a source gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Respond {
+    /// An acknowledgement, once the event is kept.
+    Ack,
+    /// The run's end, if it comes in time; the event is kept before the wait begins.
+    Wait,
+    /// The upstream's answer; nothing is kept.
+    Proxy,
+    /// The upstream's stream; nothing is kept.
+    Stream,
+}
+
+/// What becomes of an event whose conversation has a turn that waits or runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overlap {
+    /// It waits behind it.
+    Queue,
+    /// It is turned away.
+    Reject,
 }
 
 /// What to do with a delivery nobody can tell the end of.
@@ -165,6 +212,16 @@ impl SourceConfig {
                 })
                 .unwrap_or_else(|| "{id}@webhook.invalid".to_owned()),
             run: RunFields::read(section),
+            run_mode: section
+                .one_of("run", &[("call", RunMode::Call), ("async", RunMode::Async), ("stream", RunMode::Stream)])
+                .map_or(RunMode::Call, |r| r.value),
+            respond: respond(section),
+            wait_timeout: section.duration("wait_timeout").map(|d| d.value),
+            getter: section.text("getter").filter(|getter| !getter.is_empty()),
+            json: section.bool("json").is_some_and(|b| b.value),
+            overlap: section
+                .one_of("overlap", &[("queue", Overlap::Queue), ("reject", Overlap::Reject)])
+                .map_or(Overlap::Queue, |o| o.value),
             on_unknown: section
                 .one_of("on_unknown", &[("hold", OnUnknown::Hold), ("retry", OnUnknown::Retry)])
                 .map_or(OnUnknown::Hold, |o| o.value),
@@ -209,8 +266,25 @@ impl SourceConfig {
             (Some(thread), TaskIdForm::AsGiven) => thread.to_owned(),
         };
         let lane = destination.lane(&upstream_id);
-        Some(NewDelivery { destination, lane, upstream_id })
+        Some(NewDelivery { destination, lane, upstream_id, sealed: None })
     }
+}
+
+fn respond(section: &Section<'_>) -> Respond {
+    let words =
+        [("ack", Respond::Ack), ("wait", Respond::Wait), ("proxy", Respond::Proxy), ("stream", Respond::Stream)];
+    let Some(respond) = section.one_of("respond", &words) else { return Respond::Ack };
+    if matches!(respond.value, Respond::Proxy | Respond::Stream) {
+        section.problems().warn(
+            &respond.place,
+            format!(
+                "{} keeps no events: an event that is sent twice runs twice, and none is tried again",
+                section.name()
+            ),
+            "respond = \"wait\" keeps each event and still answers with the run's end",
+        );
+    }
+    respond.value
 }
 
 fn destination(section: &Section<'_>) -> Option<Destination> {

@@ -7,9 +7,10 @@ use tokio::sync::watch;
 use super::turn::{OurTurn, Shows, shows};
 use super::verdict::{Facts, Verdict, judge};
 use super::{Dispatcher, Policy};
-use crate::config::{OnUnknown, SourceConfig};
-use crate::inbox::{Claimed, InboxError, Next};
-use crate::model::{AttemptResult, Run, Timestamp};
+use crate::config::{OnUnknown, Respond, RunMode, Secret, SourceConfig};
+use crate::inbox::seal::SealError;
+use crate::inbox::{Claimed, InboxError, Next, Turn};
+use crate::model::{AttemptResult, Name, Run, Timestamp};
 use crate::upstream::{Call, Lookup, request};
 
 /// How soon after a doubtful send a "never heard of it" of the upstream is believed: what we wrote may still be on
@@ -19,6 +20,9 @@ const HEARSAY: Duration = Duration::from_secs(2);
 /// Waits between two looks at a run that goes on.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 const LONGEST_LOOK: Duration = Duration::from_secs(15);
+
+/// How often an upstream may have never heard of a run that it has taken, before it is believed.
+const MOST_UNHEARD: u32 = 3;
 
 /// What an upstream knows of a delivery that may have been sent before.
 enum Before {
@@ -36,15 +40,16 @@ enum Before {
 
 /// Tries a delivery once.
 pub(super) async fn attempt(dispatcher: &Dispatcher, claimed: &Claimed, hurry: watch::Receiver<bool>) -> Verdict {
-    let Some(source) = dispatcher.sources.get(&claimed.source) else {
-        return Verdict {
-            next: Next::Dead(None),
-            result: "source_gone",
-            status: None,
-            detail: format!("no source is called {} any more; configure it and replay the event", claimed.source),
-        };
+    // A caller's own call needs no source: what is to be sent is all in it.
+    let source = dispatcher.sources.get(&claimed.source);
+    let call = match (&claimed.sealed, source) {
+        (Some(sealed), _) => match Call::from_sealed(sealed, &dispatcher.sealer, claimed.id.event) {
+            Ok(call) => call,
+            Err(error) => return closed(dispatcher, &error),
+        },
+        (None, Some(source)) => Call::new(claimed, source),
+        (None, None) => return source_gone(&claimed.source),
     };
-    let call = Call::new(claimed, source);
     let (doubt, run) = match settle_doubt(dispatcher, claimed, source, &call, hurry.clone()).await {
         Ok(Some(run)) => (claimed.doubt, Some(run)),
         Ok(None) => (None, None),
@@ -61,21 +66,53 @@ pub(super) async fn attempt(dispatcher: &Dispatcher, claimed: &Claimed, hurry: w
     let result = match result {
         AttemptResult::Ran(run) if !run.status.is_final() => {
             let since = doubt.unwrap_or(sent_at);
-            match follow(dispatcher, &claimed.upstream_id, run, since, hurry).await {
+            match follow(dispatcher, claimed, source, &call, run, since, hurry).await {
                 Some(run) => AttemptResult::Ran(run),
                 None => return interrupted(dispatcher, Some(since)),
             }
         }
         result => result,
     };
+    let result = match result {
+        // Where nobody will be shown it, the inbox need not hold it.
+        AttemptResult::Ran(run) if !is_shown(claimed, source) => AttemptResult::Ran(Run { task: None, ..run }),
+        result => result,
+    };
     judge(result, facts(dispatcher, claimed, doubt, sent_at), &policy(dispatcher, source))
+}
+
+/// Whether a caller may ask for the run's end.
+fn is_shown(claimed: &Claimed, source: Option<&SourceConfig>) -> bool {
+    claimed.sealed.is_some() || source.is_none_or(|source| source.respond != Respond::Ack)
+}
+
+fn source_gone(name: &str) -> Verdict {
+    Verdict {
+        next: Next::Dead(None),
+        result: "source_gone",
+        status: None,
+        detail: format!("no source is called {name} any more; configure it and replay the event"),
+    }
+}
+
+/// A sealed call that does not open.
+fn closed(dispatcher: &Dispatcher, error: &SealError) -> Verdict {
+    Verdict {
+        next: Next::Dead(None),
+        result: "cannot_open",
+        status: None,
+        detail: format!(
+            "the caller's call cannot be opened with the key {}: {error}; the caller has to send it again",
+            dispatcher.sealer.name()
+        ),
+    }
 }
 
 /// Finds out what became of an earlier try that may have been received. A run is adopted, nothing is run twice.
 async fn settle_doubt(
     dispatcher: &Dispatcher,
     claimed: &Claimed,
-    source: &SourceConfig,
+    source: Option<&SourceConfig>,
     call: &Call,
     hurry: watch::Receiver<bool>,
 ) -> Result<Option<Run>, Verdict> {
@@ -86,7 +123,7 @@ async fn settle_doubt(
     match ask(dispatcher, claimed, source, call, since, hurry).await {
         Before::Ran(run) => Ok(Some(run)),
         Before::Never => Ok(None),
-        Before::CannotTell(detail) => match source.on_unknown {
+        Before::CannotTell(detail) => match source.map_or(OnUnknown::Hold, |source| source.on_unknown) {
             OnUnknown::Retry => Ok(None),
             OnUnknown::Hold => Err(Verdict { next: Next::Unknown, result: "cannot_tell", status: None, detail }),
         },
@@ -105,7 +142,7 @@ async fn settle_doubt(
 async fn ask(
     dispatcher: &Dispatcher,
     claimed: &Claimed,
-    source: &SourceConfig,
+    source: Option<&SourceConfig>,
     call: &Call,
     since: Timestamp,
     hurry: watch::Receiver<bool>,
@@ -116,7 +153,7 @@ async fn ask(
         () = told(hurry.clone()) => return Before::Interrupted,
     }
     let lookup = tokio::select! {
-        lookup = dispatcher.upstream.task(&claimed.upstream_id) => lookup,
+        lookup = dispatcher.upstream.task(&claimed.upstream_id, call.key.as_ref()) => lookup,
         () = told(hurry) => return Before::Interrupted,
     };
     let run = match lookup {
@@ -124,21 +161,46 @@ async fn ask(
         Lookup::NotFound => return Before::Never,
         Lookup::Failed { detail, retry_after } => return Before::NotAnswered(detail, retry_after),
     };
-    if claimed.thread.is_none() && !source.retry_failed_runs {
+    if claimed.thread.is_none() && !source.is_some_and(|source| source.retry_failed_runs) {
         return Before::Ran(run);
     }
-    let earlier = match dispatcher.inbox.earlier_turn(claimed).await {
+    let earlier = match EarlierTurn::find(dispatcher, claimed, source).await {
         Ok(earlier) => earlier,
         Err(error) => return Before::NotAnswered(unread(&error), None),
     };
-    let said = earlier.as_ref().map(|turn| request::text(&turn.params, &turn.body, &[], source));
-    let ours = OurTurn { text: &call.text, not_before: since, earlier: earlier.as_ref().zip(said.as_deref()) };
-    match shows(&run, ours) {
+    match shows(&run, earlier.beside(call, since)) {
         Shows::Ours => Before::Ran(run),
         Shows::Earlier => Before::Never,
         Shows::CannotTell => Before::CannotTell(
             "the upstream's record of this conversation does not show whether this turn has run".to_owned(),
         ),
+    }
+}
+
+/// The turn of the conversation before this one, and what it said.
+struct EarlierTurn {
+    turn: Option<Turn>,
+    said: String,
+}
+
+impl EarlierTurn {
+    async fn find(
+        dispatcher: &Dispatcher,
+        claimed: &Claimed,
+        source: Option<&SourceConfig>,
+    ) -> Result<Self, InboxError> {
+        let turn = dispatcher.inbox.earlier_turn(claimed).await?;
+        let said = turn.as_ref().map(|turn| match source {
+            Some(source) => request::text(&turn.params, &turn.body, &turn.headers, source),
+            // A caller's own call is erased by now; of what it said its prompt is known.
+            None => turn.params.get(Name::Prompt).unwrap_or_default().to_owned(),
+        });
+        Ok(Self { turn, said: said.unwrap_or_default() })
+    }
+
+    fn beside<'a>(&'a self, call: &'a Call, not_before: Timestamp) -> OurTurn<'a> {
+        let earlier = self.turn.as_ref().map(|turn| (turn, self.said.as_str()));
+        OurTurn { text: &call.text, not_before, earlier }
     }
 }
 
@@ -149,12 +211,21 @@ fn unread(error: &InboxError) -> String {
 /// Watches a run until it ends or may be watched no longer. None: the program stops.
 async fn follow(
     dispatcher: &Dispatcher,
-    upstream_id: &str,
+    claimed: &Claimed,
+    source: Option<&SourceConfig>,
+    call: &Call,
     mut run: Run,
     since: Timestamp,
     hurry: watch::Receiver<bool>,
 ) -> Option<Run> {
+    let key: Option<&Secret> = call.key.as_ref();
     let mut wait = FIRST_LOOK;
+    let mut unheard = 0_u32;
+    // One that was only started may not show yet in a conversation's record.
+    let earlier = match (call.run, &claimed.thread) {
+        (RunMode::Async, Some(_)) => EarlierTurn::find(dispatcher, claimed, source).await.ok(),
+        _ => None,
+    };
     while !run.status.is_final() && dispatcher.clock.now().since(since) < dispatcher.config.follow_timeout {
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -162,12 +233,22 @@ async fn follow(
         }
         wait = (wait * 3 / 2).min(LONGEST_LOOK);
         let lookup = tokio::select! {
-            lookup = dispatcher.upstream.task(upstream_id) => lookup,
+            lookup = dispatcher.upstream.task(&claimed.upstream_id, key) => lookup,
             () = told(hurry.clone()) => return None,
         };
         match lookup {
-            Lookup::Found(now) => run = now,
-            Lookup::NotFound => break,
+            Lookup::Found(now) => {
+                let ours = earlier.as_ref().map(|earlier| shows(&now, earlier.beside(call, since)));
+                if ours != Some(Shows::Earlier) {
+                    run = now;
+                }
+            }
+            Lookup::NotFound => {
+                unheard += 1;
+                if unheard >= MOST_UNHEARD {
+                    break;
+                }
+            }
             Lookup::Failed { retry_after, .. } => wait = wait.max(retry_after.unwrap_or_default()),
         }
     }
@@ -203,8 +284,8 @@ fn facts(dispatcher: &Dispatcher, claimed: &Claimed, doubt: Option<Timestamp>, s
     }
 }
 
-fn policy(dispatcher: &Dispatcher, source: &SourceConfig) -> Policy {
-    Policy { retry_failed_runs: source.retry_failed_runs, ..dispatcher.policy }
+fn policy(dispatcher: &Dispatcher, source: Option<&SourceConfig>) -> Policy {
+    Policy { retry_failed_runs: source.is_some_and(|source| source.retry_failed_runs), ..dispatcher.policy }
 }
 
 /// A text cut at a character's edge.

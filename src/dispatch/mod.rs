@@ -13,12 +13,14 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::config::{self, Config, SourceConfig};
+use crate::inbox::seal::Sealer;
 use crate::inbox::{Claimed, Inbox, Next, Settled, Settlement};
 use crate::model::{Attempt, Clock, State, Timestamp};
 use crate::telemetry::Metrics;
@@ -32,6 +34,7 @@ use verdict::{Policy, Verdict};
 pub struct Dispatcher {
     inbox: Arc<dyn Inbox>,
     upstream: Upstream,
+    sealer: Arc<Sealer>,
     sources: HashMap<String, SourceConfig>,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -56,6 +59,7 @@ impl Dispatcher {
         config: &Config,
         inbox: Arc<dyn Inbox>,
         upstream: Upstream,
+        sealer: Arc<Sealer>,
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> Arc<Self> {
@@ -68,6 +72,7 @@ impl Dispatcher {
         Arc::new(Self {
             inbox,
             upstream,
+            sealer,
             sources: config.sources.iter().map(|source| (source.name.clone(), source.clone())).collect(),
             metrics,
             clock,
@@ -77,19 +82,23 @@ impl Dispatcher {
         })
     }
 
-    /// Works until `stop` is true, then gives what is in flight until `hurry` is true.
-    pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>, hurry: watch::Receiver<bool>) {
-        let places = Arc::new(Semaphore::new(self.config.concurrency));
+    /// Works until `stop` is true, then gives what is in flight until `hurry` is true. Every delivery is sent by the
+    /// dispatcher of the moment, so that a new configuration holds from the next one on; only how many are in flight
+    /// at once is settled at the start.
+    pub async fn run(current: Arc<ArcSwap<Self>>, mut stop: watch::Receiver<bool>, hurry: watch::Receiver<bool>) {
+        let places = Arc::new(Semaphore::new(current.load().config.concurrency));
         let mut attempts = JoinSet::new();
         loop {
+            let waiting = current.load_full();
             let claimed = tokio::select! {
-                claimed = self.claim(&places) => claimed,
+                claimed = waiting.claim(&places) => claimed,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
+            let dispatcher = current.load_full();
             for claimed in claimed {
                 // `claim` asked for no more than there are places.
                 let Ok(place) = places.clone().acquire_owned().await else { break };
-                let (dispatcher, hurry) = (self.clone(), hurry.clone());
+                let (dispatcher, hurry) = (dispatcher.clone(), hurry.clone());
                 attempts.spawn(async move {
                     dispatcher.deliver(claimed, hurry).await;
                     drop(place);

@@ -86,12 +86,14 @@ mod tests {
             finished_at: finished_at.map(str::to_owned),
             started_at: None,
             input_text: text.map(str::to_owned),
+            task: None,
         }
     }
 
     fn turn(finished_at: Option<&str>) -> Turn {
-        let answer = Answer { status: "completed".into(), result: None, finished_at: finished_at.map(str::to_owned) };
-        Turn { answer: Some(answer), params: Params::default(), body: bytes::Bytes::new() }
+        let finished_at = finished_at.map(str::to_owned);
+        let answer = Answer { status: "completed".into(), result: None, finished_at, task: None };
+        Turn { answer: Some(answer), params: Params::default(), headers: Vec::new(), body: bytes::Bytes::new() }
     }
 
     #[test]

@@ -104,7 +104,7 @@ fn ran(run: Run, facts: Facts, policy: &Policy, last_try: bool) -> Verdict {
     };
     let failed = run.status == RunStatus::Failed;
     let is_final = run.status.is_final();
-    let answer = Answer { status: run.status_text, result: run.result, finished_at: run.finished_at };
+    let answer = Answer { status: run.status_text, result: run.result, finished_at: run.finished_at, task: run.task };
     let next = if failed && policy.retry_failed_runs {
         if last_try {
             Next::Dead(Some(answer))
@@ -152,6 +152,7 @@ mod tests {
             finished_at: None,
             started_at: None,
             input_text: None,
+            task: None,
         })
     }
 

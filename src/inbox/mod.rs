@@ -11,6 +11,7 @@
 //! What is not: the inbox reads no clock (every verb is given `now`) and decides no policy; when to try again is said
 //! by whoever settles.
 
+pub mod seal;
 pub mod sqlite;
 pub mod sweep;
 
@@ -50,11 +51,12 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
     /// A page of events, newest first.
     async fn events(&self, filter: &EventFilter) -> Result<Page<EventSummary>, InboxError>;
 
-    /// One event with everything known of it.
+    /// One event with everything known of it; of its deliveries' task objects only the last one's.
     async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError>;
 
     /// Owes the event again: a new delivery for each destination in `to`, with the lane and upstream id given.
-    /// Returns the new deliveries' ids; none when the event is not known.
+    /// Returns the new deliveries' ids; none when the event is not known. A sealed call that the event's last delivery
+    /// still has goes along.
     async fn replay(
         &self,
         id: EventId,
@@ -64,6 +66,9 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
 
     /// Calls a delivery off. False when it is not there or not pending any more.
     async fn cancel(&self, id: DeliveryId, now: Timestamp) -> Result<bool, InboxError>;
+
+    /// Waits until a delivery has ended and tells how. None: there is no such delivery. Whoever waits bounds the wait.
+    async fn ended(&self, id: DeliveryId) -> Result<Option<DeliveryDetail>, InboxError>;
 
     /// How many deliveries stand in each state that is not final, and the totals of the final ones, by source.
     async fn counts(&self) -> Result<Vec<Count>, InboxError>;
@@ -117,6 +122,8 @@ pub struct Claimed {
     pub headers: Vec<(String, String)>,
     /// The body, as it came.
     pub body: Bytes,
+    /// [`crate::model::NewDelivery::sealed`]
+    pub sealed: Option<Bytes>,
 }
 
 /// The end of a lease.
@@ -168,6 +175,8 @@ pub struct Answer {
     pub result: Option<String>,
     /// When the run ended, in the upstream's words.
     pub finished_at: Option<String>,
+    /// The whole task object as the upstream wrote it, where it is within the inbox's bound.
+    pub task: Option<Bytes>,
 }
 
 /// What became of a settlement.
@@ -186,6 +195,8 @@ pub struct Turn {
     pub answer: Option<Answer>,
     /// What the mapping took from its event.
     pub params: Params,
+    /// The headers that were kept.
+    pub headers: Vec<(String, String)>,
     /// Its body.
     pub body: Bytes,
 }
@@ -279,8 +290,21 @@ pub struct DeliveryDetail {
     pub doubt: Option<Timestamp>,
     /// The upstream's last word.
     pub answer: Option<Answer>,
+    /// Whether it is sent as a caller made it, and whether that call is still there.
+    pub sealed: SealedCall,
     /// Its tries, oldest first.
     pub tries: Vec<Attempt>,
+}
+
+/// What is there of a call that a caller made ([`crate::model::NewDelivery::sealed`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SealedCall {
+    /// The delivery's call is made from its event.
+    None,
+    /// The call is kept, closed.
+    Kept,
+    /// The call was erased when the delivery ended.
+    Erased,
 }
 
 /// How many deliveries of a source stand in a state.

@@ -1,33 +1,53 @@
 //! The public listener: third parties POST here, and nothing of the operator's side answers.
 
 mod body;
+mod dropin;
+pub mod form;
 mod host;
+mod proxy;
 mod receive;
 mod refuse;
+mod respond;
+mod status;
+mod stream;
+mod trace;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::any;
+use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::inbox::Inbox;
+use crate::inbox::seal::Sealer;
 use crate::limit::Limits;
 use crate::model::Clock;
 use crate::net::Door;
 use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
+use crate::upstream::Upstream;
+
+pub use proxy::{Front, Proxies};
+
+pub use dropin::Dropin;
 
 /// What the public listener shares.
 #[derive(Debug)]
 pub struct Ingress {
     /// The configured ways in.
-    pub sources: Sources,
+    pub sources: Arc<Sources>,
     /// How much, how fast.
     pub limits: Limits,
     /// Where events are kept.
     pub inbox: Arc<dyn Inbox>,
+    /// For calls that are passed on at once.
+    pub upstream: Upstream,
+    /// Signs status links.
+    pub sealer: Arc<Sealer>,
+    /// True when the gateway stops: nobody waits any longer then.
+    pub stopping: watch::Receiver<bool>,
     /// What fetches certificates and confirmations.
     pub fetch: Arc<dyn Fetch>,
     /// Counters.
@@ -40,6 +60,10 @@ pub struct Ingress {
     pub public_url: String,
     /// The bounds of a body.
     pub bounds: Bounds,
+    /// The prefixes that are passed through.
+    pub proxies: Proxies,
+    /// The stand-in for the hosted webhook; none where it is shut.
+    pub dropin: Option<Dropin>,
 }
 
 /// The bounds of a body.
@@ -91,7 +115,18 @@ impl Door for Doorkeeper {
     }
 }
 
+/// The public listener whole: what is passed through does not come near the routes, since it must stay as it is.
+pub fn front(ingress: Arc<Ingress>) -> Front {
+    Front::new(router(ingress.clone()), ingress)
+}
+
 /// The public routes. There are no layers: what every request must pass, `receive` names in order.
 pub fn router(ingress: Arc<Ingress>) -> Router {
-    Router::new().route("/hooks/{source}", any(receive::at_source)).fallback(receive::elsewhere).with_state(ingress)
+    let mut router = Router::new()
+        .route("/hooks/{source}", any(receive::at_source))
+        .route("/events/{event}", any(receive::at_event));
+    if ingress.dropin.is_some() {
+        router = router.route("/", any(dropin::at_door)).route("/{agent_id}", any(dropin::at_door));
+    }
+    router.fallback(receive::elsewhere).with_state(ingress)
 }

@@ -8,49 +8,20 @@ use axum::extract::State;
 use futures_util::FutureExt as _;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
-use tokio::time::Instant;
 
-use super::{Bounds, Ingress, body, host, refuse};
+use super::trace::{self, Answered, Refused, Trace};
+use super::{Bounds, Ingress, body, host, respond, status};
+use crate::config::{Overlap, Respond};
 use crate::inbox::InboxError;
 use crate::mapping::Mapped;
-use crate::model::{
-    Accepted, DeliveryId, EventId, NewEvent, Outcome, Received, Refusal, RequestId, Timestamp, Verified,
-};
-use crate::net::Peer;
+use crate::model::{Accepted, DeliveryId, EventId, NewEvent, Outcome, Received, Refusal, Timestamp, Verified};
 use crate::source::{self, Source};
-use crate::telemetry::RefusedSample;
-
-/// The id of a request, on every answer.
-const REQUEST_ID: HeaderName = HeaderName::from_static("sluicegate-request-id");
 
 /// The id of an event, on the answer to whoever brought it.
-const EVENT_ID: HeaderName = HeaderName::from_static("sluicegate-event-id");
-
-/// Header names that a sample of a refused request shows.
-const MAX_NAMES: usize = 50;
+pub(super) const EVENT_ID: HeaderName = HeaderName::from_static("sluicegate-event-id");
 
 /// The longest request target.
 const MAX_TARGET: usize = 16 * 1024;
-
-/// A request that was not refused.
-struct Answered {
-    outcome: Outcome,
-    event: Option<(EventId, Option<String>)>,
-    answer: Response<Body>,
-}
-
-/// What is known of a request for its log line, its counters and its sample.
-struct Trace {
-    id: RequestId,
-    at: Timestamp,
-    begun: Instant,
-    peer: Peer,
-    method: String,
-    path: String,
-    headers: Vec<HeaderName>,
-    source: Option<String>,
-    body_bytes: u64,
-}
 
 /// A request at `/hooks/{source}`.
 pub(super) async fn at_source(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response<Body> {
@@ -58,7 +29,7 @@ pub(super) async fn at_source(State(ingress): State<Arc<Ingress>>, request: Requ
     // A bug that one request finds is that request's alone.
     let ended = AssertUnwindSafe(receive(&ingress, request, &mut trace)).catch_unwind().await;
     let ended = ended.unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned())));
-    finish(&ingress, &trace, ended)
+    trace::finish(&ingress, &trace, ended.map_err(|refusal| Refused::at_source(refusal, &trace)))
 }
 
 /// A request at any other path.
@@ -68,7 +39,27 @@ pub(super) async fn elsewhere(State(ingress): State<Arc<Ingress>>, request: Requ
     let refusal =
         judge_head(&head).and_then(|()| ingress.limits.caller(trace.peer.0)).err().unwrap_or(Refusal::NotFound);
     body::drain(&head.headers, body).await;
-    finish(&ingress, &trace, Err(refusal))
+    trace::finish(&ingress, &trace, Err(Refused::at_source(refusal, &trace)))
+}
+
+/// A request for what became of an event.
+pub(super) async fn at_event(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response<Body> {
+    let trace = Trace::new(&ingress, &request);
+    let (head, body) = request.into_parts();
+    let ended = match judge_head(&head).and_then(|()| ingress.limits.caller(trace.peer.0)) {
+        Ok(()) => AssertUnwindSafe(status::answer(&ingress, &head))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned()))),
+        Err(refusal) => Err(refusal),
+    };
+    if ended.is_err() {
+        body::drain(&head.headers, body).await;
+    }
+    let ended = ended
+        .map(|answer| Answered { outcome: Outcome::Shown, event: None, answer })
+        .map_err(|refusal| Refused::at_source(refusal, &trace));
+    trace::finish(&ingress, &trace, ended)
 }
 
 /// The way of a request, from its head to its answer.
@@ -98,7 +89,27 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
     }
     let mapped = source.mapping.apply(&verified)?;
     let event = event(source, &verified, mapped);
-    accept(ingress, source, event).await
+    answer(ingress, source, event).await
+}
+
+/// What the source's callers get: see [`Respond`].
+async fn answer(ingress: &Ingress, source: &Source, event: NewEvent) -> Result<Answered, Refusal> {
+    let thread = event.thread.clone();
+    let (outcome, id, answer) = match source.config.respond {
+        Respond::Ack => {
+            let (outcome, id) = keep(ingress, event).await?;
+            (outcome, Some(id), acknowledge(source, outcome, id))
+        }
+        Respond::Wait => {
+            let (outcome, id, answer) = respond::wait(ingress, source, event).await?;
+            (outcome, Some(id), answer)
+        }
+        Respond::Proxy | Respond::Stream => {
+            let (outcome, answer) = respond::proxy(ingress, source, &event).await?;
+            (outcome, None, answer)
+        }
+    };
+    Ok(Answered { outcome, event: id.map(|id| (id, thread)), answer })
 }
 
 /// A refusal with what probably went wrong, for the operator.
@@ -129,7 +140,7 @@ async fn confirm(ingress: &Ingress, address: &str) -> Result<Answered, Refusal> 
 }
 
 /// What can be said of a head before anything is looked up.
-fn judge_head(head: &http::request::Parts) -> Result<(), Refusal> {
+pub(super) fn judge_head(head: &http::request::Parts) -> Result<(), Refusal> {
     if !host::is_good(&head.headers) {
         return Err(Refusal::BadHost);
     }
@@ -206,27 +217,28 @@ fn event(source: &Source, verified: &Verified, mapped: Mapped) -> NewEvent {
         request_line: kept.request_line,
         headers: kept.headers,
         body: request.body.clone(),
+        reject_if_busy: source.config.overlap == Overlap::Reject,
         deliveries: owed.into_iter().collect(),
     }
 }
 
-/// Keeps the event. The answer is made after the commit, never before.
-async fn accept(ingress: &Ingress, source: &Source, event: NewEvent) -> Result<Answered, Refusal> {
-    let (id, filtered, thread) = (event.id, event.filtered.is_some(), event.thread.clone());
-    let (outcome, id) = match ingress.inbox.accept(event).await {
-        Ok(Accepted::New) if filtered => (Outcome::Filtered, id),
-        Ok(Accepted::New) => (Outcome::Accepted, id),
-        Ok(Accepted::Duplicate(first)) => (Outcome::Duplicate, first),
-        Err(InboxError::Full(wait)) => return Err(Refusal::Overloaded(wait)),
-        Err(InboxError::NoSpace) => return Err(Refusal::NoSpace),
-        Err(error @ InboxError::Record(_)) => return Err(Refusal::Unmappable(error.to_string())),
-        Err(error) => return Err(Refusal::Inbox(error.to_string())),
-    };
-    Ok(Answered { outcome, event: Some((id, thread)), answer: acknowledge(source, outcome, id) })
+/// Keeps the event. Answers are made after the commit, never before.
+pub(super) async fn keep(ingress: &Ingress, event: NewEvent) -> Result<(Outcome, EventId), Refusal> {
+    let (id, filtered) = (event.id, event.filtered.is_some());
+    match ingress.inbox.accept(event).await {
+        Ok(Accepted::New) if filtered => Ok((Outcome::Filtered, id)),
+        Ok(Accepted::New) => Ok((Outcome::Accepted, id)),
+        Ok(Accepted::Duplicate(first)) => Ok((Outcome::Duplicate, first)),
+        Ok(Accepted::Busy) => Err(Refusal::Busy),
+        Err(InboxError::Full(wait)) => Err(Refusal::Overloaded(wait)),
+        Err(InboxError::NoSpace) => Err(Refusal::NoSpace),
+        Err(error @ InboxError::Record(_)) => Err(Refusal::Unmappable(error.to_string())),
+        Err(error) => Err(Refusal::Inbox(error.to_string())),
+    }
 }
 
 /// What the sender of a kept event hears: what its provider wants, or our JSON.
-fn acknowledge(source: &Source, outcome: Outcome, id: EventId) -> Response<Body> {
+pub(super) fn acknowledge(source: &Source, outcome: Outcome, id: EventId) -> Response<Body> {
     let (kind, body) = match &source.ack.text {
         Some(text) => ("text/plain; charset=utf-8", text.clone()),
         None => (
@@ -243,6 +255,11 @@ fn acknowledge(source: &Source, outcome: Outcome, id: EventId) -> Response<Body>
             answer.headers_mut().insert(name, value);
         }
     }
+    name_event(answer, id)
+}
+
+/// Puts the event's id on the answer to whoever brought it.
+pub(super) fn name_event(mut answer: Response<Body>, id: EventId) -> Response<Body> {
     if let Ok(id) = HeaderValue::try_from(id.to_string()) {
         answer.headers_mut().insert(EVENT_ID, id);
     }
@@ -263,68 +280,4 @@ impl Answered {
         }
         Self { outcome: Outcome::Challenged, event: None, answer }
     }
-}
-
-impl Trace {
-    fn new(ingress: &Ingress, request: &Request<Body>) -> Self {
-        Self {
-            id: RequestId::new(),
-            at: ingress.clock.now(),
-            begun: Instant::now(),
-            peer: request.extensions().get::<Peer>().copied().unwrap_or(Peer([0, 0, 0, 0].into())),
-            method: request.method().as_str().chars().take(16).collect(),
-            path: request.uri().path().chars().take(200).collect(),
-            headers: request.headers().keys().take(MAX_NAMES).cloned().collect(),
-            source: None,
-            body_bytes: 0,
-        }
-    }
-}
-
-/// One outcome, one log line, one answer.
-fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, Refusal>) -> Response<Body> {
-    let took = trace.begun.elapsed();
-    let source = trace.source.as_deref().unwrap_or("");
-    let (request, peer, method, path) = (trace.id, trace.peer.0, &trace.method, &trace.path);
-    let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-    let mut answer = match ended {
-        Ok(Answered { outcome, event, answer }) => {
-            ingress.metrics.request(source, outcome, took);
-            let (event, thread) = event.map_or((None, None), |(id, thread)| (Some(id.to_string()), thread));
-            let outcome = outcome.as_str();
-            tracing::info!(%request, source, event, thread, %peer, outcome, took_us, "request");
-            answer
-        }
-        Err(refusal) => {
-            ingress.metrics.request(source, Outcome::Refused, took);
-            ingress.metrics.refused(source, refusal.reason());
-            let (code, reason, cause) = (refusal.code(), refusal.reason(), refusal.cause());
-            ingress.samples.keep(RefusedSample {
-                at: trace.at,
-                request_id: trace.id.to_string(),
-                source: trace.source.clone(),
-                method: method.clone(),
-                path: path.clone(),
-                peer,
-                headers: trace.headers.iter().map(ToString::to_string).collect(),
-                body_bytes: trace.body_bytes,
-                code,
-                reason,
-                cause: cause.clone(),
-            });
-            match refusal.plain() {
-                Refusal::Internal(_) | Refusal::Inbox(_) | Refusal::NoSpace => {
-                    tracing::error!(%request, source, %peer, method, path, outcome = "refused", reason, cause, took_us, "request");
-                }
-                _ => {
-                    tracing::info!(%request, source, %peer, method, path, outcome = "refused", reason, cause, took_us, "request");
-                }
-            }
-            refuse::answer(&refusal, trace.id)
-        }
-    };
-    if let Ok(id) = HeaderValue::try_from(trace.id.to_string()) {
-        answer.headers_mut().insert(REQUEST_ID, id);
-    }
-    answer
 }

@@ -9,7 +9,7 @@ use http::{HeaderValue, Response, StatusCode};
 
 use crate::model::{Refusal, RequestId};
 
-/// What the caller sees of a refusal.
+/// What the caller of a source sees of a refusal.
 pub(super) fn answer(refusal: &Refusal, id: RequestId) -> Response<Body> {
     let (status, sentence) = status_and_sentence(refusal);
     let body = serde_json::json!({
@@ -17,13 +17,38 @@ pub(super) fn answer(refusal: &Refusal, id: RequestId) -> Response<Body> {
         "code": refusal.code(),
         "request_id": id.to_string(),
     });
+    made(refusal, status, body)
+}
+
+/// What the caller of the drop-in sees of a refusal: `{"detail": …}` and nothing else, as the hosted webhook answers.
+pub(super) fn hosted(refusal: &Refusal) -> Response<Body> {
+    let (status, sentence) = status_and_sentence(refusal);
+    let detail = match refusal {
+        Refusal::Method(_) => "Method Not Allowed".into(),
+        // What these say is about the caller's own request.
+        Refusal::Malformed(cause) | Refusal::Unsupported(cause) => cause.as_str().into(),
+        Refusal::Unmappable(cause) => cause.as_str().into(),
+        Refusal::NotYet(what) => (*what).into(),
+        Refusal::Invalid(list) | Refusal::Upstream { detail: list, .. } => {
+            serde_json::from_str(list).unwrap_or_else(|_| serde_json::Value::from(sentence))
+        }
+        _ => serde_json::Value::from(sentence),
+    };
+    made(refusal, status, serde_json::json!({ "detail": detail }))
+}
+
+fn made(refusal: &Refusal, status: StatusCode, body: serde_json::Value) -> Response<Body> {
     let mut answer = Response::new(Body::from(body.to_string()));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     match refusal.plain() {
-        Refusal::Limited(wait) | Refusal::Overloaded(wait) => {
+        Refusal::Limited(wait) | Refusal::Overloaded(wait) | Refusal::UpstreamBusy(wait) => {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds(*wait)));
+        }
+        // The upstream's own word, which its callers would have had from it.
+        Refusal::Upstream { retry_after: Some(wait), .. } => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
         }
         Refusal::Inbox(_) => {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds(Duration::from_secs(5))));
@@ -42,7 +67,8 @@ pub(super) fn answer(refusal: &Refusal, id: RequestId) -> Response<Body> {
 /// One match: which status, which sentence. 4xx will never be accepted, 429 and 503 will later.
 fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
     match refusal {
-        Refusal::NotFound => (StatusCode::NOT_FOUND, "Nothing answers at this path."),
+        // Word for word what the hosted webhook says, since its callers may be at the wrong path of this gateway.
+        Refusal::NotFound => (StatusCode::NOT_FOUND, "Not Found"),
         Refusal::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "This path does not answer to this method."),
         Refusal::Limited(_) => (StatusCode::TOO_MANY_REQUESTS, "Too many requests. Try again later."),
         Refusal::Overloaded(_) => (StatusCode::SERVICE_UNAVAILABLE, "The gateway is busy. Try again later."),
@@ -59,6 +85,19 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::Unmappable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "The body has not what this source needs of it."),
         Refusal::Inbox(_) => (StatusCode::SERVICE_UNAVAILABLE, "The event cannot be kept now. Try again later."),
         Refusal::NoSpace => (StatusCode::SERVICE_UNAVAILABLE, "The event cannot be kept now. Try again later."),
+        Refusal::Busy => (StatusCode::CONFLICT, "This conversation has a turn that has not ended."),
+        Refusal::UpstreamBusy(_) => (StatusCode::SERVICE_UNAVAILABLE, "The agent is busy. Try again later."),
+        Refusal::NoKey => (StatusCode::UNAUTHORIZED, "API key not specified"),
+        Refusal::KeyRefused(_) => (StatusCode::FORBIDDEN, "Invalid API key"),
+        Refusal::BadPath => (StatusCode::BAD_REQUEST, "The path is not one that is passed on."),
+        Refusal::NoAgent => (StatusCode::BAD_REQUEST, "agent_id is required"),
+        Refusal::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "A parameter has a value that it cannot have."),
+        Refusal::NotYet(_) => (StatusCode::NOT_IMPLEMENTED, "Files are not taken here yet. Send their addresses."),
+        Refusal::Upstream { status, .. } => {
+            (StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY), "The agent platform refused the call.")
+        }
+        Refusal::UpstreamFailed(_) => (StatusCode::BAD_GATEWAY, "The agent platform failed to answer."),
+        Refusal::UpstreamSilent(_) => (StatusCode::GATEWAY_TIMEOUT, "The agent platform did not answer in time."),
         Refusal::Answered(refusal, status) => {
             let (usual, sentence) = status_and_sentence(refusal);
             (StatusCode::from_u16(*status).unwrap_or(usual), sentence)
@@ -81,6 +120,7 @@ fn ends_connection(refusal: &Refusal) -> bool {
             | Refusal::Method(_)
             | Refusal::Limited(_)
             | Refusal::Overloaded(_)
+            | Refusal::NoKey
             | Refusal::Internal(_)
     )
 }
@@ -102,6 +142,7 @@ mod tests {
             Refusal::Origin(crate::model::OriginFault::Stale, secret.clone()),
             Refusal::Malformed(secret.clone()),
             Refusal::Inbox(secret.clone()),
+            Refusal::UpstreamFailed(secret.clone()),
             Refusal::Internal(secret.clone()),
         ] {
             let (_, sentence) = status_and_sentence(&refusal);

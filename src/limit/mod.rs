@@ -22,6 +22,8 @@ pub struct Limits {
     whole: Option<DefaultDirectRateLimiter>,
     callers: Option<Keyed<IpAddr>>,
     sources: HashMap<String, DefaultDirectRateLimiter>,
+    dropin: Option<DefaultDirectRateLimiter>,
+    keys: HashMap<String, DefaultDirectRateLimiter>,
 }
 
 impl Limits {
@@ -30,12 +32,21 @@ impl Limits {
         Self {
             whole: config.limits.whole.map(|rate| RateLimiter::direct(quota(rate))),
             callers: config.limits.caller.map(|rate| Keyed::new(quota(rate))),
-            sources: config
-                .sources
+            sources: named_rates(config)
+                .filter_map(|(name, rate)| Some((name, RateLimiter::direct(quota(rate?)))))
+                .collect(),
+            dropin: config.dropin.rate.map(|rate| RateLimiter::direct(quota(rate))),
+            keys: config
+                .keys
                 .iter()
-                .filter_map(|source| Some((source.name.clone(), RateLimiter::direct(quota(source.rate?)))))
+                .filter_map(|key| Some((key.name.clone(), RateLimiter::direct(quota(key.rate?)))))
                 .collect(),
         }
+    }
+
+    /// Counts one request at the drop-in.
+    pub fn dropin(&self) -> Result<(), Refusal> {
+        self.dropin.as_ref().map_or(Ok(()), |limiter| check(limiter).map_err(Refusal::Limited))
     }
 
     /// Counts one request of a caller, before it is known what it wants.
@@ -50,10 +61,22 @@ impl Limits {
         }
     }
 
-    /// Counts one request at a source.
+    /// Counts one use of a gateway key, by the key's name.
+    pub fn key(&self, name: &str) -> Result<(), Refusal> {
+        self.keys.get(name).map_or(Ok(()), |limiter| check(limiter).map_err(Refusal::Limited))
+    }
+
+    /// Counts one request at a source or at a proxied prefix (`proxy:/v1`).
     pub fn source(&self, name: &str) -> Result<(), Refusal> {
         self.sources.get(name).map_or(Ok(()), |limiter| check(limiter).map_err(Refusal::Limited))
     }
+}
+
+/// Sources and proxied prefixes. No source is called so that it could be taken for a prefix.
+fn named_rates(config: &Config) -> impl Iterator<Item = (String, Option<Rate>)> {
+    let sources = config.sources.iter().map(|source| (source.name.clone(), source.rate));
+    let proxies = config.proxies.iter().map(|proxy| (proxy.label(), proxy.rate));
+    sources.chain(proxies)
 }
 
 fn check(limiter: &DefaultDirectRateLimiter) -> Result<(), Duration> {

@@ -7,10 +7,13 @@
 
 #[cfg(test)]
 mod corpus;
+mod explain;
 mod filter;
+pub mod hosted;
 mod jsonpath;
 mod path;
 mod scan;
+pub mod shape;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -18,11 +21,13 @@ mod thread;
 mod value;
 mod view;
 
+pub use explain::{Explained, Miss, Note};
+
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use crate::config::{Located, Problems, Provider, SourceConfig};
-use crate::model::{Name, Origin, Param, Params, Refusal, Verified};
+use crate::model::{Name, Origin, Param, Params, Received, Refusal, Verified};
 
 use filter::Events;
 use path::{Dotted, Path, Paths};
@@ -140,7 +145,26 @@ impl Mapping {
 
     /// Reads an event.
     pub fn apply(&self, verified: &Verified) -> Result<Mapped, Refusal> {
-        let view = View::read(verified.request(), self.paths.list())?;
+        let claims = verified.claims().map(|claims| &claims[..]);
+        self.follow(verified.request(), claims, &mut None)
+    }
+
+    /// Reads an event and says why what was configured found nothing. For whoever writes a mapping: the request need
+    /// not be proved, and so nothing may be done with it.
+    pub fn explain(&self, request: &Received) -> Explained {
+        let mut notes = Some(Vec::new());
+        let mapped = self.follow(request, None, &mut notes);
+        Explained { mapped, notes: notes.unwrap_or_default() }
+    }
+
+    fn follow(
+        &self,
+        request: &Received,
+        claims: Option<&[u8]>,
+        notes: &mut Option<Vec<Note>>,
+    ) -> Result<Mapped, Refusal> {
+        let mut view = View::read(request, self.paths.list())?;
+        view.claims = claims;
         let event_type = self.event_type.joined(&view, '.', "the event's type")?.map(thread::cut);
         let dedup = self.event_id.joined(&view, '/', "the event's id")?.map(thread::bounded);
         let scope = Lazy { view: &view, event_type: event_type.as_deref(), scope: OnceCell::new() };
@@ -150,10 +174,10 @@ impl Mapping {
         }
         let mut others = Vec::new();
         for rule in self.params.iter().filter(|rule| rule.name != Name::Prompt) {
-            others.extend(self.param(rule, &scope, &[])?);
+            others.extend(self.param(rule, &scope, &[], notes)?);
         }
         let prompt = match self.params.iter().find(|rule| rule.name == Name::Prompt) {
-            Some(rule) => self.param(rule, &scope, &others)?,
+            Some(rule) => self.param(rule, &scope, &others, notes)?,
             None => None,
         };
         let prompt = match prompt {
@@ -162,7 +186,7 @@ impl Mapping {
             None if view.is_blank() => return Err(empty()),
             None => Param { name: Name::Prompt, value: String::new(), origin: Origin::Event, over: Vec::new() },
         };
-        let thread = match self.thread(&scope)? {
+        let thread = match self.thread(&scope, notes)? {
             Some(thread) => Some(thread),
             None => others.iter().find(|param| param.name == Name::TaskId).map(|param| param.value.clone()),
         };
@@ -187,7 +211,13 @@ impl Mapping {
     }
 
     /// The strongest value of a parameter, and the origins of those it was preferred to.
-    fn param(&self, rule: &Rule, scope: &Lazy<'_, '_>, others: &[Param]) -> Result<Option<Param>, Refusal> {
+    fn param(
+        &self,
+        rule: &Rule,
+        scope: &Lazy<'_, '_>,
+        others: &[Param],
+        notes: &mut Option<Vec<Note>>,
+    ) -> Result<Option<Param>, Refusal> {
         enum Candidate<'c> {
             Json(Cow<'c, str>),
             Text(&'c str),
@@ -200,10 +230,16 @@ impl Mapping {
             None => strongest = Some((origin, candidate)),
             Some(_) => over.push(origin),
         };
-        if let Some((written, path)) = &rule.mapped
-            && let Some(raw) = view.find(path)?.filter(|raw| says_something(raw))
-        {
-            offer(Origin::Mapping(written.clone()), Candidate::Json(raw));
+        if let Some((written, path)) = &rule.mapped {
+            let found = view.find(path)?;
+            if let Some(notes) = notes
+                && let Some(miss) = Miss::of(found.as_deref(), rule.name)
+            {
+                notes.push(Note { of: rule.name.as_str(), path: written.clone(), miss });
+            }
+            if let Some(raw) = found.filter(|raw| says_something(raw)) {
+                offer(Origin::Mapping(written.clone()), Candidate::Json(raw));
+            }
         }
         if let Some(template) = self.prompt.as_ref().filter(|_| rule.name == Name::Prompt) {
             offer(Origin::Template, Candidate::Template(template));
@@ -236,19 +272,27 @@ impl Mapping {
     }
 
     /// The conversation, where the configuration says where it stands.
-    fn thread(&self, scope: &Lazy<'_, '_>) -> Result<Option<String>, Refusal> {
+    fn thread(&self, scope: &Lazy<'_, '_>, notes: &mut Option<Vec<Note>>) -> Result<Option<String>, Refusal> {
         let found = match &self.thread {
             None => None,
             Some(Thread::Template(template)) => {
                 Some(template.render(scope.get()?)?).filter(|text| !text.trim().is_empty())
             }
-            Some(Thread::Path(path)) => match scope.view.find(path)?.as_deref().map(value::text) {
-                Some(Text::One(text)) => Some(text.into_owned()),
-                Some(Text::Many) => {
-                    return Err(Refusal::Unmappable("the thread is a list or an object".into()));
+            Some(Thread::Path(written, path)) => {
+                let raw = scope.view.find(path)?;
+                if let Some(notes) = notes
+                    && let Some(miss) = Miss::of(raw.as_deref(), Name::TaskId)
+                {
+                    notes.push(Note { of: "thread", path: written.clone(), miss });
                 }
-                Some(Text::Absent) | None => None,
-            },
+                match raw.as_deref().map(value::text) {
+                    Some(Text::One(text)) => Some(text.into_owned()),
+                    Some(Text::Many) => {
+                        return Err(Refusal::Unmappable("the thread is a list or an object".into()));
+                    }
+                    Some(Text::Absent) | None => None,
+                }
+            }
         };
         found.map(|text| without_nul(text, "the thread")).transpose()
     }

@@ -28,6 +28,8 @@ enum Part {
     Form(String),
     /// `json:path`; whether it may be missing, as in `json?:path`.
     Json(Path, bool),
+    /// `claim:name`: what a signed token says.
+    Claim(String),
     /// `json-key:a|b`: the first of these keys that the document has.
     Key(Vec<(String, usize)>),
 }
@@ -74,6 +76,7 @@ impl Part {
                 let path = Located { value: name.to_owned(), place: written.place.clone() };
                 return Path::compile(&path, paths, problems).map(|path| Self::Json(path, kind == "json?"));
             }
+            "claim" => Some(Self::Claim(name.to_owned())),
             "json-key" => {
                 Some(Self::Key(name.split('|').map(|key| (key.to_owned(), paths.add(Dotted::of_key(key)))).collect()))
             }
@@ -83,7 +86,7 @@ impl Part {
             problems.error_hint(
                 &written.place,
                 format!("{:?} is no source of a value", written.value),
-                "write header:Name, query:name, form:name, json:path, json?:path or json-key:a|b",
+                "write header:Name, query:name, form:name, json:path, json?:path, claim:name or json-key:a|b",
             );
         }
         part
@@ -95,6 +98,7 @@ impl Part {
             Self::Header(name) => plain(view.request.header(name.as_str())),
             Self::Query(name) => plain(view.in_query(name)),
             Self::Form(name) => plain(view.in_form(name)),
+            Self::Claim(name) => view.claim(name),
             Self::Json(path, _) => match view.find(path)?.as_deref().map(text) {
                 Some(Text::One(value)) => Some(value.into_owned()),
                 _ => None,
@@ -107,8 +111,8 @@ impl Part {
 /// Where the conversation is found.
 #[derive(Debug)]
 pub(super) enum Thread {
-    /// At a path.
-    Path(Path),
+    /// At a path, as written and compiled.
+    Path(String, Path),
     /// By a template.
     Template(Box<Template>),
 }
@@ -125,7 +129,7 @@ impl Thread {
             Template::compile(Kind::Thread, written, strict, problems)
                 .map(|template| Self::Template(Box::new(template)))
         } else {
-            Path::compile(written, paths, problems).map(Self::Path)
+            Path::compile(written, paths, problems).map(|path| Self::Path(written.value.clone(), path))
         }
     }
 }

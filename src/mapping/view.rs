@@ -30,6 +30,8 @@ pub(super) struct View<'a> {
     pub(super) query: Fields<'a>,
     /// The form's fields, where the body is one.
     pub(super) form: Fields<'a>,
+    /// What the signed token said, as JSON.
+    pub(super) claims: Option<&'a [u8]>,
     json: Cow<'a, str>,
     found: Found,
     tree: OnceCell<Value>,
@@ -41,7 +43,7 @@ impl<'a> View<'a> {
         let query = fields(request.query(), "query")?;
         let mut form = Vec::new();
         let (json, found) = document(request, paths, &mut form)?;
-        Ok(Self { request, query, form, json, found, tree: OnceCell::new() })
+        Ok(Self { request, query, form, claims: None, json, found, tree: OnceCell::new() })
     }
 
     /// The piece of the document at a dotted path, by the path's number, as it stands.
@@ -72,6 +74,16 @@ impl<'a> View<'a> {
     /// Whether there is no body at all.
     pub(super) fn is_blank(&self) -> bool {
         self.request.body.trim_ascii().is_empty()
+    }
+
+    /// A claim of the signed token, where it is a text or a number.
+    pub(super) fn claim(&self, name: &str) -> Option<String> {
+        let claims: Map<String, Value> = serde_json::from_slice(self.claims?).ok()?;
+        match claims.get(name)? {
+            Value::String(text) if !text.is_empty() => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        }
     }
 
     /// A field of the query; of several the last.
@@ -164,7 +176,7 @@ fn made<'a>(value: &Value, paths: &[Dotted]) -> Result<(Cow<'a, str>, Found), Re
 }
 
 /// Fields as an object of texts; a repeated one becomes a list.
-fn object(fields: &Fields<'_>) -> Value {
+pub(super) fn object(fields: &Fields<'_>) -> Value {
     let mut map = Map::new();
     for (key, value) in fields {
         match map.get_mut(&**key) {
@@ -180,7 +192,7 @@ fn object(fields: &Fields<'_>) -> Value {
 
 /// Splits an urlencoded text. Unlike a browser's reading, what does not decode to UTF-8 is refused, so that no two
 /// ids fall together.
-fn fields<'a>(text: &'a str, what: &str) -> Result<Fields<'a>, Refusal> {
+pub(super) fn fields<'a>(text: &'a str, what: &str) -> Result<Fields<'a>, Refusal> {
     let mut list = Vec::new();
     for pair in text.split('&').filter(|pair| !pair.is_empty()) {
         if list.len() == FIELDS {
@@ -203,7 +215,7 @@ fn decoded(text: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(&blanks).decode_utf8().ok().map(|text| Cow::Owned(text.into_owned()))
 }
 
-fn refusal(fault: Fault) -> Refusal {
+pub(super) fn refusal(fault: Fault) -> Refusal {
     match fault {
         Fault::Syntax(at) => Refusal::Malformed(format!("the body is not JSON from byte {at} on")),
         Fault::Depth => Refusal::Malformed(format!("the body nests {DEPTH} deep or deeper")),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::Timestamp;
 
 /// What the upstream says of a run.
@@ -19,6 +21,8 @@ pub struct Run {
     pub started_at: Option<String>,
     /// What it was told, where the answer says so.
     pub input_text: Option<String>,
+    /// The whole task object as the upstream wrote it, within the inbox's bound.
+    pub task: Option<Bytes>,
 }
 
 /// Where a run stands.

@@ -34,6 +34,8 @@ pub struct NewEvent {
     pub headers: Vec<(String, String)>,
     /// The body, as it came.
     pub body: Bytes,
+    /// Whether it is turned away when one of its lanes has work already.
+    pub reject_if_busy: bool,
     /// What it owes.
     pub deliveries: Vec<NewDelivery>,
 }
@@ -48,6 +50,8 @@ pub struct NewDelivery {
     pub lane: Uuid,
     /// The upstream `id`, chosen before the first call.
     pub upstream_id: String,
+    /// A call that was made by a caller and not by a source: kept closed, erased when the delivery ends.
+    pub sealed: Option<Bytes>,
 }
 
 /// What the inbox says to a new event.
@@ -57,4 +61,6 @@ pub enum Accepted {
     New,
     /// It was kept before, under this id.
     Duplicate(EventId),
+    /// It is not kept: a delivery of its lane waits or is in flight, and it was not to wait behind it.
+    Busy,
 }

@@ -11,6 +11,10 @@ pub enum Outcome {
     Filtered,
     /// A provider's challenge, answered at the edge.
     Challenged,
+    /// Passed on to the upstream at once; not kept.
+    Proxied,
+    /// A caller was shown what became of its event.
+    Shown,
     /// Not accepted.
     Refused,
 }
@@ -23,6 +27,8 @@ impl Outcome {
             Self::Duplicate => "duplicate",
             Self::Filtered => "filtered",
             Self::Challenged => "challenged",
+            Self::Proxied => "proxied",
+            Self::Shown => "shown",
             Self::Refused => "refused",
         }
     }

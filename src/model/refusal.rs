@@ -40,8 +40,37 @@ pub enum Refusal {
     Unmappable(String),
     /// The inbox could not keep the event.
     Inbox(String),
+    /// Its conversation has a turn that waits or runs, and it was not to wait behind it.
+    Busy,
+    /// The upstream, called at once, takes nothing now.
+    UpstreamBusy(Duration),
     /// There is no room left to keep it.
     NoSpace,
+    /// No key came along.
+    NoKey,
+    /// The key is not good for this.
+    KeyRefused(String),
+    /// The path would lead out of what is open to callers.
+    BadPath,
+    /// The call names no agent.
+    NoAgent,
+    /// Parameters have values that they cannot have: a JSON list of what is wrong where.
+    Invalid(String),
+    /// Something that is not taken yet.
+    NotYet(&'static str),
+    /// The upstream refused the call.
+    Upstream {
+        /// With this status.
+        status: u16,
+        /// What it said of it, as JSON that may be shown.
+        detail: String,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// The upstream failed, or could not be reached.
+    UpstreamFailed(String),
+    /// The upstream did not answer in time.
+    UpstreamSilent(String),
     /// A fault of our own.
     Internal(String),
     /// One of these, answered with a status that the provider or the source says.
@@ -154,7 +183,18 @@ impl Refusal {
             Self::Unsupported(_) => "unsupported_body",
             Self::Unmappable(_) => "unmappable",
             Self::Inbox(_) => "inbox_unavailable",
+            Self::Busy => "busy",
+            Self::UpstreamBusy(_) => "upstream_busy",
             Self::NoSpace => "no_space",
+            Self::NoKey => "no_key",
+            Self::KeyRefused(_) => "key_refused",
+            Self::BadPath => "bad_path",
+            Self::NoAgent => "no_agent",
+            Self::Invalid(_) => "invalid_parameter",
+            Self::NotYet(_) => "not_taken_yet",
+            Self::Upstream { .. } => "upstream_refused",
+            Self::UpstreamFailed(_) => "upstream_failed",
+            Self::UpstreamSilent(_) => "upstream_silent",
             Self::Internal(_) => "internal",
             Self::Answered(refusal, _) => refusal.code(),
         }
@@ -179,11 +219,22 @@ impl Refusal {
             Self::BadHost => "the Host header is missing, doubled or no host".into(),
             Self::BadFraming => "Transfer-Encoding is not exactly chunked".into(),
             Self::TargetTooLong => "the request target is too long".into(),
+            Self::Busy => "a delivery of its conversation waits or is in flight".into(),
+            Self::UpstreamBusy(wait) => format!("the upstream takes nothing for {} ms", wait.as_millis()),
             Self::NoSpace => "the disk of the inbox is full".into(),
             Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
             Self::SlowBody => "the body came too slowly".into(),
             Self::Aborted => "the caller went away before the body was whole".into(),
-            Self::Origin(_, cause)
+            Self::NoKey => "x-api-key is neither among the headers nor in the query".into(),
+            Self::NoAgent => "agent_id is neither in the path nor in the query nor in the body".into(),
+            Self::NotYet(what) => (*what).into(),
+            Self::Upstream { status, .. } => format!("the upstream answered {status}"),
+            Self::BadPath => "the path has a \"..\" in it".into(),
+            Self::KeyRefused(cause)
+            | Self::Invalid(cause)
+            | Self::UpstreamFailed(cause)
+            | Self::UpstreamSilent(cause)
+            | Self::Origin(_, cause)
             | Self::Challenge(cause)
             | Self::Malformed(cause)
             | Self::Unsupported(cause)

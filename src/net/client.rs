@@ -17,7 +17,8 @@ use bytes::{Bytes, BytesMut};
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body::Body;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
@@ -35,10 +36,16 @@ const POOL_IDLE: Duration = Duration::from_secs(30);
 /// How many connections are kept for one host.
 const POOL_IDLE_PER_HOST: usize = 256;
 
+/// How far a connection reads ahead of whoever takes the answer. It bounds the head of an answer too.
+const READ_AHEAD: usize = 64 * 1024;
+
+/// A request's body: at hand, or coming in while it goes out.
+type Outgoing = Either<Full<Bytes>, UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>>;
+
 /// The client. Cheap to clone; clones share the pool.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pool: legacy::Client<Connector, Full<Bytes>>,
+    pool: legacy::Client<Connector, Outgoing>,
 }
 
 /// Why there is no client.
@@ -82,6 +89,7 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(POOL_IDLE_PER_HOST)
+            .http1_max_buf_size(READ_AHEAD)
             .build(Connector { https, timeout: connect_timeout });
         Ok(Self { pool })
     }
@@ -109,7 +117,7 @@ impl Client {
         if request.uri().scheme().is_none() || request.uri().authority().is_none() {
             return Err(SendError::NotSent("the address names no host".into()));
         }
-        let mut request = request.map(Full::new);
+        let mut request = request.map(|body| Either::Left(Full::new(body)));
         let connection = capture_connection(&mut request);
         match tokio::time::timeout(timeout, self.pool.request(request)).await {
             Ok(Ok(answer)) => Ok(answer),
@@ -120,6 +128,29 @@ impl Client {
                 Err(SendError::NotSent(format!("no connection within {}", seconds(timeout))))
             }
             Err(_) => Err(SendError::Ambiguous(format!("no answer within {}", seconds(timeout)))),
+        }
+    }
+
+    /// Sends a request whose body comes in while it goes out, and gives the head of the answer. Only connecting is
+    /// bounded here: how long to wait is the caller's to say, and dropping the future, or the answer's body before its
+    /// end, closes the connection. A body that fails is an error here as long as no answer has begun.
+    pub async fn relay<B>(&self, request: Request<B>) -> Result<Response<Incoming>, SendError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let request = request.map(|body| {
+            // A body that is none must not become one of unknown length.
+            if body.is_end_stream() {
+                Either::Left(Full::default())
+            } else {
+                Either::Right(body.map_err(Into::into).boxed_unsync())
+            }
+        });
+        match self.pool.request(request).await {
+            Ok(answer) => Ok(answer),
+            Err(error) if error.is_connect() => Err(SendError::NotSent(causes(&error))),
+            Err(error) => Err(SendError::Ambiguous(format!("the connection broke: {}", causes(&error)))),
         }
     }
 }

@@ -18,6 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::stall::Stalling;
+
 /// The address of who is at the other end of the connection. Every request carries it as an extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
@@ -44,6 +46,9 @@ pub trait Door: Send + Sync + 'static {
     /// One was turned away.
     fn full(&self);
 }
+
+/// How long the other end may take nothing of what is being written to it.
+const WRITE_STALL: Duration = Duration::from_secs(60);
 
 /// Headers of one request at most.
 const MAX_HEADERS: usize = 100;
@@ -102,7 +107,7 @@ pub async fn serve<S, B>(
                     service.call(request).await
                 }
             });
-            let mut connection = pin!(http.serve_connection(TokioIo::new(stream), serve));
+            let mut connection = pin!(http.serve_connection(Stalling::new(TokioIo::new(stream), WRITE_STALL), serve));
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
                 _ = drain.changed() => {

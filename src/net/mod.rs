@@ -2,6 +2,9 @@
 
 pub mod client;
 pub mod listen;
+mod stall;
+pub mod swap;
 
 pub use client::{Client, ClientError, SendError};
 pub use listen::{Door, ListenOptions, Peer};
+pub use swap::Swap;

@@ -56,6 +56,7 @@ pub use self::trial::{Judged, Trial, Written};
 use crate::config::section::nearest;
 use crate::config::{Ack, Config, Located, Problems, Provider, Secret, Section, SourceConfig, Table};
 use crate::mapping::Mapping;
+use crate::mapping::shape::Getter;
 use crate::model::{Claims, Proof, Received, Refusal, Strength, Timestamp, Verified, Verify};
 
 /// The configured sources, by name.
@@ -75,6 +76,10 @@ pub struct Source {
     pub ack: Ack,
     /// The largest body, where the source or its provider says.
     pub max_body: Option<u64>,
+    /// The part of a run's task object that its callers get.
+    pub getter: Option<Getter>,
+    /// How long a caller waits for a run's end, where the source answers with it.
+    pub wait: Duration,
     challenges: Vec<Challenge>,
     enrolment: Option<Enrolment>,
     /// To explain refusals with, and when that was last done.
@@ -96,6 +101,12 @@ struct Enrolment {
     /// The scheme with the secrets that were brought since the start, and those secrets.
     now: ArcSwapOption<(Scheme, SourceConfig)>,
 }
+
+/// How long a caller waits where nobody says how long it would.
+const WAIT: Duration = Duration::from_secs(9);
+
+/// What is left of a sender's own deadline for the way back.
+const WAY_BACK: Duration = Duration::from_secs(1);
 
 /// An answer given at the edge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +172,7 @@ impl Source {
             None => Default::default(),
         };
         let mapping = Mapping::compile(source, provider, event_id, event_type, problems);
+        let getter = getter(source, problems);
         let brought = challenges.as_ref().is_some_and(|all| all.iter().any(Challenge::brings_secret));
         let enrolment = match (&source.enrol_file, provider) {
             (Some(file), Some(provider)) if brought => Some(Enrolment {
@@ -177,6 +189,8 @@ impl Source {
             mapping: mapping?,
             ack: provider.map(|provider| provider.ack.clone()).unwrap_or_default(),
             max_body: source.max_body.or(provider.and_then(|provider| provider.max_body)),
+            getter: getter?,
+            wait: source.wait_timeout.unwrap_or_else(|| within(provider.and_then(|provider| provider.deadline))),
             challenges: challenges?,
             enrolment,
             written: Written::of_source(source, provider),
@@ -334,6 +348,27 @@ fn inflated(scheme: &Scheme, verified: Verified) -> Result<Verified, Box<(Receiv
         Ok(Some(body)) => Ok(verified.with_body(body)),
         Ok(None) => Ok(verified),
         Err(refusal) => Err(Box::new((verified.into_parts().0, refusal))),
+    }
+}
+
+/// How long a caller waits whose sender gives up after `deadline`.
+fn within(deadline: Option<Duration>) -> Duration {
+    deadline.map_or(WAIT, |deadline| deadline.saturating_sub(WAY_BACK).max(deadline / 2))
+}
+
+/// The compiled getter of a source; the outer none when it cannot be compiled.
+fn getter(source: &SourceConfig, problems: &Problems) -> Option<Option<Getter>> {
+    let Some(written) = &source.getter else { return Some(None) };
+    match Getter::parse(written) {
+        Ok(getter) => Some(Some(getter)),
+        Err(what) => {
+            problems.error_hint(
+                &written.place,
+                format!("getter {:?} is no path: {what}", written.value),
+                "write a dotted path into the task object, like \"result\" or \"result.summary\"",
+            );
+            None
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::config;
+use crate::config::{self, RunMode};
 use crate::model::{AttemptResult, Run, RunStatus};
 use crate::net::Client;
 use crate::upstream::{Call, Lookup, Upstream};
@@ -34,6 +34,7 @@ impl World {
                 connect_timeout: SECOND,
                 run_timeout: 5 * SECOND,
                 max_answer: 1024 * 1024,
+                budget: None,
                 ca_file: None,
             },
             client.clone(),
@@ -68,6 +69,8 @@ fn call(id: &str, text: &str) -> Call {
         body: json!({"input": {"text": text}, "id": id, "source": "webhook"}).to_string().into(),
         text: text.into(),
         timeout: None,
+        key: None,
+        run: RunMode::Call,
     }
 }
 
@@ -81,12 +84,12 @@ fn ran(result: AttemptResult) -> Run {
 #[tokio::test]
 async fn a_call_runs_and_its_task_can_be_asked_for() {
     let world = World::new(r#"{"api_key":"sk-right"}"#).await;
-    assert_eq!(world.upstream.task("t/1").await, Lookup::NotFound);
+    assert_eq!(world.upstream.task("t/1", None).await, Lookup::NotFound);
     let run = ran(world.say("t/1", "hello").await);
     assert_eq!((run.status, run.result.as_deref()), (RunStatus::Completed, Some("echo: hello")));
     assert_eq!(run.input_text.as_deref(), Some("hello"));
     assert!(run.started_at.is_some() && run.finished_at.is_some());
-    assert_eq!(world.upstream.task("t/1").await, Lookup::Found(run));
+    assert_eq!(world.upstream.task("t/1", None).await, Lookup::Found(run));
     let json = ran(world.say("t/1", "{\"a\":1}").await);
     assert_eq!(json.result.as_deref(), Some("echo of JSON: {\"a\":1}"));
 
@@ -156,10 +159,10 @@ async fn a_run_goes_on_when_its_caller_is_gone() {
     let mut call = call("t", "[[stub delay=1s result=late]]");
     call.timeout = Some(Duration::from_millis(400));
     assert_eq!(world.upstream.invoke(&call).await, AttemptResult::Ambiguous("no answer within 400 ms".into()));
-    let Lookup::Found(now) = world.upstream.task("t").await else { panic!("it runs") };
+    let Lookup::Found(now) = world.upstream.task("t", None).await else { panic!("it runs") };
     assert_eq!(now.status, RunStatus::Running);
     tokio::time::sleep(Duration::from_millis(900)).await;
-    let Lookup::Found(then) = world.upstream.task("t").await else { panic!("it ran") };
+    let Lookup::Found(then) = world.upstream.task("t", None).await else { panic!("it ran") };
     assert_eq!((then.status, then.result.as_deref()), (RunStatus::Completed, Some("late")));
 }
 
@@ -178,7 +181,7 @@ async fn two_runs_of_one_id_at_once_are_an_overlap_and_one_text_twice_a_duplicat
     world.ask("DELETE", "/_stub/runs", "").await;
     assert_eq!(world.ask("GET", "/_stub/runs", "").await.1, json!({"runs": []}));
     assert_eq!(world.stats().await["overlaps"], 0);
-    assert!(matches!(world.upstream.task("t").await, Lookup::Found(_)));
+    assert!(matches!(world.upstream.task("t", None).await, Lookup::Found(_)));
 }
 
 #[tokio::test]

@@ -25,6 +25,9 @@ const MAX_DETAIL: usize = 500;
 /// How much of an error is looked at, in bytes.
 const MAX_ERROR: usize = 64 * 1024;
 
+/// The largest task object that is kept whole.
+const MAX_TASK: usize = 1 << 20;
+
 /// How deep in an error the innermost text is looked for.
 const MAX_DEPTH: usize = 16;
 
@@ -85,6 +88,7 @@ pub(super) fn unreadable() -> Run {
         finished_at: None,
         started_at: None,
         input_text: None,
+        task: None,
     }
 }
 
@@ -97,7 +101,7 @@ pub fn speaks_of_plan(detail: &str) -> bool {
 }
 
 /// A task object, read tolerantly: only a status must be there.
-fn run(body: &[u8]) -> Option<Run> {
+pub(super) fn run(body: &[u8]) -> Option<Run> {
     let task: Value = serde_json::from_slice(body).ok()?;
     let text = |value: &Value| match value {
         Value::Null => None,
@@ -113,6 +117,7 @@ fn run(body: &[u8]) -> Option<Run> {
         finished_at: at("finished_at"),
         started_at: at("started_at").or_else(|| at("created_at")),
         input_text: task.get("input").and_then(|input| input.get("text")).and_then(text),
+        task: (body.len() <= MAX_TASK).then(|| Bytes::copy_from_slice(body)),
     })
 }
 
@@ -208,7 +213,7 @@ fn clean(text: &str, key: Option<&Secret>) -> String {
 }
 
 /// `Retry-After`, in seconds or as a date, between a second and an hour. None where it says nothing sensible.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let digits = text.strip_prefix('-').unwrap_or(text);
     if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
@@ -221,7 +226,7 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 }
 
 /// `X-RateLimit-Reset`: seconds to go, or a point in time in seconds or milliseconds since 1970.
-fn limit_reset(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+pub(super) fn limit_reset(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let number: f64 = headers.get("x-ratelimit-reset")?.to_str().ok()?.trim().parse().ok()?;
     let now = now.millis() as f64 / 1e3;
     Some(within_bounds(match number {
@@ -270,6 +275,7 @@ mod tests {
             finished_at: Some("f".into()),
             started_at: Some("s".into()),
             input_text: Some("hi".into()),
+            task: Some(whole.into()),
         };
         assert_eq!(invoke(&answer(200, &[], whole), None, NOW), AttemptResult::Ran(wanted));
         for (body, status, result, started) in [

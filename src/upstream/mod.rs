@@ -1,28 +1,36 @@
 //! The agent platform's API: one call per attempt, and the question what became of a run.
 //!
 //! What is promised: a call is one request, never repeated here; what it came to says whether anything may have run
-//! (`answer.rs`). The key leaves by the `x-api-key` header and by no other way.
+//! (`answer.rs`). The key leaves by the `x-api-key` header and by no other way. All requests wait for their turn within
+//! `upstream.budget`.
 
 pub mod answer;
+mod budget;
+pub mod hosted;
 pub mod request;
+mod stream;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{Method, Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 
-use crate::config::{self, Secret};
-use crate::model::{AttemptResult, Clock, Run};
+use crate::config::{self, RunMode, Secret};
+use crate::model::{AttemptResult, Clock, Run, RunStatus};
 use crate::net::{Client, SendError};
 
+use budget::Budget;
 pub use request::Call;
 
-/// How long the question for a run may take.
+/// How long the question for a run, or the order to start one, may take.
 const TASK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The upstream, ready to be called.
-#[derive(Debug)]
+/// The upstream, ready to be called. Cheap to clone; clones share the connections and the budget.
+#[derive(Clone, Debug)]
 pub struct Upstream {
     client: Client,
     /// Scheme, host and the path that stands before every call's own, without a slash at the end.
@@ -30,6 +38,7 @@ pub struct Upstream {
     key: Option<Secret>,
     run_timeout: Duration,
     max_answer: u64,
+    budget: Arc<Budget>,
     clock: Clock,
 }
 
@@ -58,35 +67,121 @@ impl Upstream {
             key: config.api_key.clone(),
             run_timeout: config.run_timeout,
             max_answer: config.max_answer,
+            budget: Arc::new(Budget::new(config.budget)),
             clock: Clock::system(),
         }
     }
 
-    /// Runs an agent and waits for the end: `POST …/invoke`.
+    /// Runs an agent in the call's manner: to its end, or for [`RunMode::Async`] to the word that it was started.
     pub async fn invoke(&self, call: &Call) -> AttemptResult {
+        let key = self.key_of(call);
         let timeout = call.timeout.unwrap_or(self.run_timeout);
-        match self.send(Method::POST, &call.path, call.body.clone(), timeout).await {
-            Ok(answer) => answer::invoke(&answer, self.key.as_ref(), self.clock.now()),
+        match call.run {
+            RunMode::Call => self.judged(self.post(call, timeout).await, key),
+            RunMode::Async => match self.judged(self.post(call, timeout.min(TASK_TIMEOUT)).await, key) {
+                // It was taken; what came of it is yet to be asked.
+                AttemptResult::Ran(run) if run.status_text == answer::UNREADABLE => {
+                    AttemptResult::Ran(Run { status: RunStatus::Running, ..run })
+                }
+                result => result,
+            },
+            RunMode::Stream => {
+                self.budget.turn().await;
+                match tokio::time::timeout(timeout, self.follow_stream(call, timeout)).await {
+                    Ok(result) => result,
+                    Err(_) => AttemptResult::Ambiguous(format!("no end within {} s", timeout.as_secs_f64())),
+                }
+            }
+        }
+    }
+
+    async fn follow_stream(&self, call: &Call, timeout: Duration) -> AttemptResult {
+        match self.open_now(call, timeout).await {
+            Ok(answer) if is_stream(&answer) => stream::read(answer.into_body(), self.max_answer).await,
+            Ok(answer) => self.judged(self.read(answer).await, self.key_of(call)),
+            Err(error) => self.judged(Err(error), self.key_of(call)),
+        }
+    }
+
+    /// Makes a call and waits for the head of its answer. The body is the caller's to read and to bound; dropping it
+    /// closes the connection.
+    pub async fn open(&self, call: &Call) -> Result<Response<Incoming>, SendError> {
+        self.budget.turn().await;
+        self.open_now(call, call.timeout.unwrap_or(self.run_timeout)).await
+    }
+
+    async fn open_now(&self, call: &Call, timeout: Duration) -> Result<Response<Incoming>, SendError> {
+        let accept = if call.run == RunMode::Stream { "text/event-stream" } else { "application/json" };
+        let request = self.request(Method::POST, &call.path, call.body.clone(), self.key_of(call), accept)?;
+        self.client.open(request, timeout).await
+    }
+
+    /// What an answer that is no stream says.
+    pub async fn refusal(&self, call: &Call, answer: Response<Incoming>) -> AttemptResult {
+        match tokio::time::timeout(TASK_TIMEOUT, self.read(answer)).await {
+            Ok(answer) => self.judged(answer, self.key_of(call)),
+            Err(_) => AttemptResult::Ambiguous("its answer was not whole in time".into()),
+        }
+    }
+
+    /// Asks for a run: `GET /v1/tasks/{id}`, with the key of the call it belongs to where that had its own. Costs one
+    /// request of the upstream's budget.
+    pub async fn task(&self, id: &str, key: Option<&Secret>) -> Lookup {
+        let path = format!("/v1/tasks/{}", request::segment(id));
+        let key = key.or(self.key.as_ref());
+        match self.send(Method::GET, &path, Bytes::new(), key, TASK_TIMEOUT).await {
+            Ok(answer) => answer::lookup(&answer, key, self.clock.now()),
+            Err(error) => Lookup::Failed { detail: error.to_string(), retry_after: None },
+        }
+    }
+
+    fn key_of<'a>(&'a self, call: &'a Call) -> Option<&'a Secret> {
+        call.key.as_ref().or(self.key.as_ref())
+    }
+
+    fn judged(&self, answer: Result<Response<Bytes>, SendError>, key: Option<&Secret>) -> AttemptResult {
+        match answer {
+            Ok(answer) => answer::invoke(&answer, key, self.clock.now()),
             Err(SendError::NotSent(why)) => AttemptResult::NotSent(why),
             Err(SendError::Ambiguous(why)) => AttemptResult::Ambiguous(why),
             // The status alone decides; what was said cannot be kept.
             Err(error @ SendError::TooLarge { status, .. }) => {
                 let empty = Response::builder().status(status).body(Bytes::from(error.to_string()));
                 match empty {
-                    Ok(answer) => answer::invoke(&answer, self.key.as_ref(), self.clock.now()),
+                    Ok(answer) => answer::invoke(&answer, key, self.clock.now()),
                     Err(_) => AttemptResult::Ambiguous(error.to_string()),
                 }
             }
         }
     }
 
-    /// Asks for a run: `GET /v1/tasks/{id}`. Costs one request of the upstream's budget.
-    pub async fn task(&self, id: &str) -> Lookup {
-        let path = format!("/v1/tasks/{}", request::segment(id));
-        match self.send(Method::GET, &path, Bytes::new(), TASK_TIMEOUT).await {
-            Ok(answer) => answer::lookup(&answer, self.key.as_ref(), self.clock.now()),
-            Err(error) => Lookup::Failed { detail: error.to_string(), retry_after: None },
-        }
+    async fn post(&self, call: &Call, timeout: Duration) -> Result<Response<Bytes>, SendError> {
+        self.send(Method::POST, &call.path, call.body.clone(), self.key_of(call), timeout).await
+    }
+
+    /// Makes a call with a caller's key and gives the answer as it is. `timeout` covers it to its last byte; none takes
+    /// as long as a run may.
+    pub async fn call_raw(
+        &self,
+        path: &str,
+        body: Bytes,
+        key: &Secret,
+        timeout: Option<Duration>,
+    ) -> Result<Response<Bytes>, SendError> {
+        let request = self.request(Method::POST, path, body, Some(key), "application/json")?;
+        self.client.send(request, timeout.unwrap_or(self.run_timeout), self.max_answer).await
+    }
+
+    /// Makes a call whose answer is a stream, and waits for its head. The body is the caller's to read; dropping it ends
+    /// the call.
+    pub async fn open_raw(&self, path: &str, body: Bytes, key: &Secret) -> Result<Response<Incoming>, SendError> {
+        let request = self.request(Method::POST, path, body, Some(key), "text/event-stream")?;
+        self.client.open(request, self.run_timeout).await
+    }
+
+    /// How long a blocking run may take.
+    pub const fn run_timeout(&self) -> Duration {
+        self.run_timeout
     }
 
     async fn send(
@@ -94,25 +189,62 @@ impl Upstream {
         method: Method,
         path: &str,
         body: Bytes,
+        key: Option<&Secret>,
         timeout: Duration,
     ) -> Result<Response<Bytes>, SendError> {
+        let request = self.request(method, path, body, key, "application/json")?;
+        self.budget.turn().await;
+        self.client.send(request, timeout, self.max_answer).await
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        key: Option<&Secret>,
+        accept: &'static str,
+    ) -> Result<Request<Bytes>, SendError> {
         let mut request = Request::builder()
             .uri(format!("{}{path}", self.base))
-            .header(ACCEPT, "application/json")
+            .header(ACCEPT, accept)
+            .header(ACCEPT_ENCODING, "identity")
             .header(USER_AGENT, concat!("sluicegate/", env!("CARGO_PKG_VERSION")));
         if method == Method::POST {
             request = request.header(CONTENT_TYPE, "application/json");
         }
-        if let Some(key) = &self.key {
+        if let Some(key) = key {
             let mut key = HeaderValue::from_bytes(key.expose())
-                .map_err(|_| SendError::NotSent("upstream.api_key cannot stand in a header".into()))?;
+                .map_err(|_| SendError::NotSent("the upstream's key cannot stand in a header".into()))?;
             key.set_sensitive(true);
             request = request.header("x-api-key", key);
         }
-        let request = request
+        request
             .method(method)
             .body(body)
-            .map_err(|error| SendError::NotSent(format!("no request can be made of this call: {error}")))?;
-        self.client.send(request, timeout, self.max_answer).await
+            .map_err(|error| SendError::NotSent(format!("no request can be made of this call: {error}")))
     }
+
+    /// Reads an answer whole, within the bound on its size.
+    async fn read(&self, answer: Response<Incoming>) -> Result<Response<Bytes>, SendError> {
+        let (head, mut body) = answer.into_parts();
+        let mut whole = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| SendError::Ambiguous(format!("its answer was cut off: {error}")))?;
+            if let Some(piece) = frame.data_ref() {
+                if (whole.len() + piece.len()) as u64 > self.max_answer {
+                    return Err(SendError::TooLarge { status: head.status, limit: self.max_answer });
+                }
+                whole.extend_from_slice(piece);
+            }
+        }
+        Ok(Response::from_parts(head, whole.freeze()))
+    }
+}
+
+/// Whether an answer tells of a run as it goes.
+pub fn is_stream(answer: &Response<Incoming>) -> bool {
+    let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    answer.status().is_success() && kind.eq_ignore_ascii_case("text/event-stream")
 }

@@ -13,9 +13,10 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::config::{EventJson, SourceConfig};
+use crate::config::{EventJson, RunMode, Secret, SourceConfig};
 use crate::inbox::Claimed;
-use crate::model::{DestinationKind, Name, Origin, Params};
+use crate::inbox::seal::{SealError, Sealer};
+use crate::model::{Destination, DestinationKind, EventId, Name, NewDelivery, NewEvent, Origin, Params};
 
 /// How much of an event's JSON goes into a call.
 pub const MAX_EVENT_TEXT: usize = 256 * 1024;
@@ -40,22 +41,59 @@ pub struct Call {
     pub text: String,
     /// How long it may take, where the source says.
     pub timeout: Option<Duration>,
+    /// The key it goes with; the configured one where it has none of its own.
+    pub key: Option<Secret>,
+    /// How its run is made. The path says the same.
+    pub run: RunMode,
+}
+
+/// What a call is made of, whether its event is kept or not.
+#[derive(Clone, Copy, Debug)]
+struct Said<'a> {
+    destination: &'a Destination,
+    upstream_id: &'a str,
+    params: &'a Params,
+    headers: &'a [(String, String)],
+    body: &'a Bytes,
 }
 
 impl Call {
     /// The call that a delivery makes.
     pub fn new(claimed: &Claimed, source: &SourceConfig) -> Self {
-        let text = text(&claimed.params, &claimed.body, &claimed.headers, source);
+        let said = Said {
+            destination: &claimed.destination,
+            upstream_id: &claimed.upstream_id,
+            params: &claimed.params,
+            headers: &claimed.headers,
+            body: &claimed.body,
+        };
+        Self::make(said, source, source.run_mode)
+    }
+
+    /// The call that an event makes which is not kept.
+    pub fn of_event(event: &NewEvent, owed: &NewDelivery, source: &SourceConfig, run: RunMode) -> Self {
+        let said = Said {
+            destination: &owed.destination,
+            upstream_id: &owed.upstream_id,
+            params: &event.params,
+            headers: &event.headers,
+            body: &event.body,
+        };
+        Self::make(said, source, run)
+    }
+
+    fn make(claimed: Said<'_>, source: &SourceConfig, run: RunMode) -> Self {
+        let text = text(claimed.params, claimed.body, claimed.headers, source);
         let mut input = Map::new();
         input.insert("text".into(), text.as_str().into());
         let mut context = Vec::new();
-        match user(&claimed.params, &source.user_email_template) {
+        match user(claimed.params, &source.user_email_template) {
             User::Known(user) => drop(input.insert("user".into(), user.into())),
             User::Named(name) => context.push(format!("user: {name}")),
             User::Unknown => {}
         }
-        if source.event_json == EventJson::Context && prompt(&claimed.params).is_some() {
-            let event = event_text(&claimed.body, &claimed.headers);
+        if source.event_json == EventJson::Context && prompt(claimed.params).is_some() {
+            let event = event_text(claimed.body, claimed.headers);
             if !event.is_empty() {
                 context.push(event);
             }
@@ -64,7 +102,7 @@ impl Call {
         let mut body = Map::new();
         body.insert("input".into(), input.into());
         if !claimed.upstream_id.is_empty() {
-            body.insert("id".into(), claimed.upstream_id.as_str().into());
+            body.insert("id".into(), claimed.upstream_id.into());
         }
         body.insert("source".into(), "webhook".into());
         body.insert("source_node_type".into(), "webhook".into());
@@ -75,21 +113,80 @@ impl Call {
             body.insert("additional_context".into(), context.join("\n").into());
         }
         Self {
-            path: path(claimed, source),
+            path: path(claimed.destination, source, run),
             // Printing a JSON value as text has no way to fail: its keys are text, and so is everything printed to.
             body: Value::from(body).to_string().into(),
             text,
             timeout: source.run.timeout,
+            key: None,
+            run,
         }
+    }
+
+    /// The call closed for the inbox. Only with the event's id it opens again.
+    pub fn to_sealed(&self, sealer: &Sealer, event: EventId) -> Result<Bytes, SealError> {
+        let head = Head {
+            path: Cow::Borrowed(&self.path),
+            text: Cow::Borrowed(&self.text),
+            timeout_ms: self.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            key_name: self.key.as_ref().map(|key| Cow::Borrowed(key.name())),
+            key: self.key.as_ref().map(|key| hex::encode(key.expose())),
+            run: self.run,
+        };
+        // Text, numbers and words only: there is nothing in it that could not be written.
+        let head = serde_json::to_vec(&head).map_err(|_| SealError::Damaged)?;
+        let length = u32::try_from(head.len()).map_err(|_| SealError::Damaged)?;
+        let text = [&length.to_be_bytes()[..], &head, &self.body].concat();
+        sealer.seal(&text, event.as_bytes())
+    }
+
+    /// A call that was closed for this event.
+    pub fn from_sealed(sealed: &[u8], sealer: &Sealer, event: EventId) -> Result<Self, SealError> {
+        let text = sealer.open(sealed, event.as_bytes())?;
+        let (length, rest) = text.split_first_chunk::<4>().ok_or(SealError::Damaged)?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| SealError::Damaged)?;
+        let (head, body) = rest.split_at_checked(length).ok_or(SealError::Damaged)?;
+        let head: Head<'_> = serde_json::from_slice(head).map_err(|_| SealError::Damaged)?;
+        let key = match (head.key, head.key_name) {
+            (Some(key), name) => {
+                let name = name.unwrap_or(Cow::Borrowed("the caller's key"));
+                Some(Secret::new(name, hex::decode(key).map_err(|_| SealError::Damaged)?))
+            }
+            (None, _) => None,
+        };
+        Ok(Self {
+            path: head.path.into_owned(),
+            body: Bytes::copy_from_slice(body),
+            text: head.text.into_owned(),
+            timeout: head.timeout_ms.map(Duration::from_millis),
+            key,
+            run: head.run,
+        })
     }
 }
 
-fn path(claimed: &Claimed, source: &SourceConfig) -> String {
-    let kind = match claimed.destination.kind {
+/// What stands before the body of a sealed call.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Head<'a> {
+    path: Cow<'a, str>,
+    text: Cow<'a, str>,
+    timeout_ms: Option<u64>,
+    key_name: Option<Cow<'a, str>>,
+    key: Option<String>,
+    run: RunMode,
+}
+
+fn path(destination: &Destination, source: &SourceConfig, run: RunMode) -> String {
+    let kind = match destination.kind {
         DestinationKind::Agent => "agents",
         DestinationKind::Workflow => "workflows",
     };
-    let mut path = format!("/v1/{kind}/{}/invoke", segment(&claimed.destination.id));
+    let manner = match run {
+        RunMode::Call => "",
+        RunMode::Async => "/async",
+        RunMode::Stream => "/stream",
+    };
+    let mut path = format!("/v1/{kind}/{}/invoke{manner}", segment(&destination.id));
     if let Some(version) = source.run.version.as_deref().filter(|version| !version.is_empty()) {
         path.push_str("?version=");
         path.extend(utf8_percent_encode(version, ESCAPED));
@@ -107,7 +204,7 @@ pub(super) fn segment(text: &str) -> Cow<'_, str> {
 }
 
 /// What is known of the user.
-enum User {
+pub(super) enum User {
     /// Enough for the upstream, which wants an id and an address.
     Known(Map<String, Value>),
     /// Only a name.
@@ -116,7 +213,8 @@ enum User {
     Unknown,
 }
 
-fn user(params: &Params, email_template: &str) -> User {
+/// The user as the upstream wants one.
+pub(super) fn user(params: &Params, email_template: &str) -> User {
     let known = |name| params.get(name).filter(|value| !value.is_empty());
     let names = [("first_name", known(Name::UserFirstName)), ("last_name", known(Name::UserLastName))];
     let (id, email) = match (known(Name::UserId), known(Name::UserEmail)) {
@@ -160,7 +258,7 @@ pub fn text(params: &Params, body: &Bytes, headers: &[(String, String)], source:
 }
 
 /// The prompt, unless the event itself is to be the text.
-fn prompt(params: &Params) -> Option<(&str, &Origin)> {
+pub(super) fn prompt(params: &Params) -> Option<(&str, &Origin)> {
     params
         .iter()
         .find(|param| param.name == Name::Prompt && param.origin != Origin::Event && !param.value.is_empty())
@@ -169,7 +267,7 @@ fn prompt(params: &Params) -> Option<(&str, &Origin)> {
 
 /// A prompt, and below it the event between two lines with a mark that stands in neither. The mark is made of the
 /// event, so that a retry makes the same one.
-fn fenced(prompt: &str, event: &str) -> String {
+pub(super) fn fenced(prompt: &str, event: &str) -> String {
     let mut seed = event.as_bytes().to_vec();
     let mark = loop {
         let mark = Uuid::new_v5(&FENCES, &seed).simple().to_string();
@@ -312,7 +410,24 @@ mod tests {
             params,
             headers: vec![],
             body: Bytes::copy_from_slice(body.as_bytes()),
+            sealed: None,
         }
+    }
+
+    #[test]
+    fn a_sealed_call_is_sent_as_it_was_made_and_opens_for_its_event_only() {
+        let sealer = Sealer::new(&Secret::new("file:k", "0123456789abcdef0123456789abcdef")).unwrap();
+        let plain = Call::new(&claimed(say(Origin::Template), EVENT), &source("run = \"async\"\nrun_timeout = \"9s\""));
+        assert_eq!(plain.path, "/v1/agents/a/invoke/async");
+        let mine = Call { key: Some(Secret::new("header", "sk-of-the-caller")), ..plain.clone() };
+        let (one, two) = (EventId::from_bytes([1; 16]), EventId::from_bytes([2; 16]));
+        for call in [plain, mine] {
+            let sealed = call.to_sealed(&sealer, one).unwrap();
+            assert!(!sealed.windows(5).any(|part| part == b"sk-of" || part == b"input"));
+            assert_eq!(Call::from_sealed(&sealed, &sealer, one).unwrap(), call);
+            assert_eq!(Call::from_sealed(&sealed, &sealer, two), Err(SealError::Damaged));
+        }
+        assert!(Call::from_sealed(&sealer.seal(b"\xff\xff\xff\xff{}", one.as_bytes()).unwrap(), &sealer, one).is_err());
     }
 
     fn body(params: Params, settings: &str) -> Value {

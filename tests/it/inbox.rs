@@ -7,7 +7,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
-use sluicegate::inbox::{Answer, Claimed, EventFilter, Inbox, InboxError, Next, Settled, Settlement, sweep::sweep};
+use sluicegate::inbox::{
+    Answer, Claimed, EventFilter, Inbox, InboxError, Next, SealedCall, Settled, Settlement, sweep::sweep,
+};
 use sluicegate::model::{
     Accepted, Attempt, DeliveryId, Destination, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, State,
     Strength, Timestamp,
@@ -49,6 +51,10 @@ contract!(
     [
         an_event_reads_back_as_it_was_given,
         sixty_four_copies_at_once_are_one_event,
+        an_event_that_will_not_wait_is_turned_away_while_its_lane_is_busy,
+        whoever_waits_for_an_end_is_told_at_once,
+        a_sealed_call_lasts_as_long_as_its_delivery,
+        a_task_object_is_kept_whole_or_not_at_all,
         copies_from_different_sources_or_without_a_key_are_different_events,
         a_filtered_event_is_kept_and_owes_nothing,
         one_delivery_of_a_lane_is_in_flight,
@@ -166,7 +172,13 @@ fn event(thread: &str, now: i64) -> NewEvent {
         request_line: "POST /hooks/triage".into(),
         headers: vec![("x-event".into(), "issues".into())],
         body: format!("{{\"n\":{now}}}").into(),
-        deliveries: vec![NewDelivery { destination: agent(), lane: agent().lane(&upstream_id), upstream_id }],
+        reject_if_busy: false,
+        deliveries: vec![NewDelivery {
+            destination: agent(),
+            lane: agent().lane(&upstream_id),
+            upstream_id,
+            sealed: None,
+        }],
     }
 }
 
@@ -188,7 +200,7 @@ fn settlement(claimed: &Claimed, now: i64, next: Next) -> Settlement {
 }
 
 fn done() -> Next {
-    Next::Delivered(Answer { status: "completed".into(), result: Some("ok".into()), finished_at: None })
+    Next::Delivered(Answer { status: "completed".into(), result: Some("ok".into()), finished_at: None, task: None })
 }
 
 fn retry(millis: i64) -> Next {
@@ -237,12 +249,111 @@ async fn sixty_four_copies_at_once_are_one_event(world: World<impl Engine>) {
         match copy.await.unwrap() {
             (id, Accepted::New) => first.insert(id),
             (_, Accepted::Duplicate(id)) => duplicates.insert(id),
+            (_, Accepted::Busy) => panic!("nobody asked for that"),
         };
     }
     assert_eq!(first.len(), 1);
     assert_eq!(first, duplicates, "a duplicate is told the first one's id");
     assert_eq!(world.inbox().events(&everything()).await.unwrap().items.len(), 1);
     assert_eq!(world.counts().await.into_values().sum::<u64>(), 1);
+}
+
+async fn an_event_that_will_not_wait_is_turned_away_while_its_lane_is_busy(world: World<impl Engine>) {
+    let hasty = |now| NewEvent { reject_if_busy: true, dedup: Some(format!("d{now}")), ..event("a", now) };
+    let first = hasty(1);
+    world.accept(&first).await;
+    assert_eq!(world.inbox().accept(hasty(2)).await.unwrap(), Accepted::Busy, "one waits");
+    let claimed = world.claim_one(2).await;
+    assert_eq!(world.inbox().accept(hasty(3)).await.unwrap(), Accepted::Busy, "one is in flight");
+    let again = NewEvent { id: EventId::new(), ..first.clone() };
+    assert_eq!(world.inbox().accept(again).await.unwrap(), Accepted::Duplicate(first.id), "a double first of all");
+    assert_eq!(world.inbox().accept(NewEvent { reject_if_busy: true, ..event("b", 3) }).await.unwrap(), Accepted::New);
+    world.settle(&claimed, 4, done()).await;
+    assert_eq!(world.inbox().accept(hasty(3)).await.unwrap(), Accepted::New, "what was turned away was not kept");
+    assert_eq!(world.inbox().events(&everything()).await.unwrap().items.len(), 3);
+}
+
+async fn whoever_waits_for_an_end_is_told_at_once(world: World<impl Engine>) {
+    let inbox = world.inbox.clone().unwrap();
+    let wait = |id: DeliveryId| {
+        let inbox = Arc::clone(&inbox);
+        tokio::spawn(async move { inbox.ended(id).await.unwrap().map(|delivery| delivery.state) })
+    };
+    let nobody = DeliveryId { event: EventId::new(), number: 0 };
+    assert_eq!(wait(nobody).await.unwrap(), None);
+    for next in [done(), Next::Dead(None), Next::Unknown] {
+        let event = event("a", 1);
+        world.accept(&event).await;
+        let id = DeliveryId { event: event.id, number: 0 };
+        let (first, second) = (wait(id), wait(id));
+        let claimed = world.claim_one(1).await;
+        world.settle(&claimed, 1, retry(1)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!first.is_finished(), "a retry is no end");
+        let begun = Instant::now();
+        world.settle(&world.claim_one(1).await, 2, next).await;
+        let ends = (first.await.unwrap(), second.await.unwrap());
+        assert!(begun.elapsed() < Duration::from_millis(500), "told, and not found by looking");
+        let state = world.state(id).await;
+        assert_eq!(ends, (Some(state), Some(state)));
+        assert_eq!(wait(id).await.unwrap(), Some(state), "afterwards too");
+    }
+    let called_off = event("b", 1);
+    world.accept(&called_off).await;
+    let id = DeliveryId { event: called_off.id, number: 0 };
+    let waiting = wait(id);
+    world.inbox().cancel(id, at(2)).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), Some(State::Cancelled));
+}
+
+async fn a_sealed_call_lasts_as_long_as_its_delivery(world: World<impl Engine>) {
+    let sealed = |thread: &str| {
+        let mut event = event(thread, 1);
+        event.deliveries[0].sealed = Some("closed".into());
+        event
+    };
+    let kept = async |id: EventId| {
+        let detail = world.inbox().event(id).await.unwrap().unwrap();
+        detail.deliveries.iter().map(|delivery| delivery.sealed).collect::<Vec<_>>()
+    };
+    let plain = event("p", 1);
+    world.accept(&plain).await;
+    assert_eq!(kept(plain.id).await, [SealedCall::None]);
+    world.settle(&world.claim_one(1).await, 1, done()).await;
+    for (next, wanted) in
+        [(done(), SealedCall::Erased), (Next::Dead(None), SealedCall::Erased), (Next::Unknown, SealedCall::Kept)]
+    {
+        let event = sealed("a");
+        world.accept(&event).await;
+        let claimed = world.claim_one(1).await;
+        assert_eq!(claimed.sealed.as_deref(), Some(&b"closed"[..]));
+        world.settle(&claimed, 1, retry(1)).await;
+        assert_eq!(kept(event.id).await, [SealedCall::Kept]);
+        world.settle(&world.claim_one(1).await, 1, next).await;
+        assert_eq!(kept(event.id).await, [wanted]);
+        if wanted == SealedCall::Kept {
+            let to = vec![NewDelivery { sealed: None, ..event.deliveries[0].clone() }];
+            world.inbox().replay(event.id, to, at(2)).await.unwrap().unwrap();
+            assert_eq!(kept(event.id).await, [SealedCall::Erased, SealedCall::Kept], "it goes along");
+            assert_eq!(world.claim_one(2).await.sealed.as_deref(), Some(&b"closed"[..]));
+        }
+    }
+    let called_off = sealed("c");
+    world.accept(&called_off).await;
+    world.inbox().cancel(DeliveryId { event: called_off.id, number: 0 }, at(2)).await.unwrap();
+    assert_eq!(kept(called_off.id).await, [SealedCall::Erased]);
+}
+
+async fn a_task_object_is_kept_whole_or_not_at_all(world: World<impl Engine>) {
+    for (size, whole) in [(1 << 20, true), ((1 << 20) + 1, false)] {
+        let event = event("a", 1);
+        world.accept(&event).await;
+        let task = bytes::Bytes::from(vec![b'7'; size]);
+        let answer = Answer { status: "completed".into(), result: None, finished_at: None, task: Some(task.clone()) };
+        world.settle(&world.claim_one(1).await, 1, Next::Delivered(answer)).await;
+        let ended = world.inbox().ended(DeliveryId { event: event.id, number: 0 }).await.unwrap().unwrap();
+        assert_eq!(ended.answer.unwrap().task, whole.then_some(task));
+    }
 }
 
 async fn copies_from_different_sources_or_without_a_key_are_different_events(world: World<impl Engine>) {
@@ -398,7 +509,12 @@ async fn tries_are_bounded_and_answers_are_kept(world: World<impl Engine>) {
     for now in 1..=60 {
         world.settle(&world.claim_one(now).await, now, retry(now)).await;
     }
-    let answer = Answer { status: "failed".into(), result: Some("é".repeat(200_000)), finished_at: Some("x".into()) };
+    let answer = Answer {
+        status: "failed".into(),
+        result: Some("é".repeat(200_000)),
+        finished_at: Some("x".into()),
+        task: None,
+    };
     world.settle(&world.claim_one(61).await, 61, Next::Dead(Some(answer))).await;
     let detail = world.inbox().event(event.id).await.unwrap().unwrap();
     let delivery = &detail.deliveries[0];
@@ -423,12 +539,12 @@ async fn the_turn_before_is_found_with_its_answer(world: World<impl Engine>) {
     world.inbox().cancel(DeliveryId { event: called_off.id, number: 0 }, at(2)).await.unwrap();
     world.accept(&event("a", 3)).await;
     let turn = world.inbox().earlier_turn(&world.claim_one(3).await).await.unwrap().unwrap();
-    assert_eq!((turn.params, turn.body), (first.params, first.body));
+    assert_eq!((turn.params, turn.headers, turn.body), (first.params, first.headers, first.body));
     assert_eq!(turn.answer.unwrap().result.as_deref(), Some("ok"));
 
     let mut alone = event("b", 4);
     let id = DeliveryId { event: alone.id, number: 0 }.as_uuid().to_string();
-    alone.deliveries[0] = NewDelivery { destination: agent(), lane: agent().lane(&id), upstream_id: id };
+    alone.deliveries[0] = NewDelivery { destination: agent(), lane: agent().lane(&id), upstream_id: id, sealed: None };
     world.accept(&alone).await;
     assert_eq!(world.inbox().earlier_turn(&world.claim_one(4).await).await.unwrap(), None);
 }

@@ -13,7 +13,7 @@ use crate::layers::files;
 use crate::world::{Gateway, Upstream, binary};
 
 /// Names of providers that are words of every program as well.
-const WORDS: [&str; 9] = ["box", "cursor", "front", "line", "make", "render", "segment", "tally", "x"];
+const WORDS: [&str; 10] = ["box", "cursor", "front", "line", "make", "render", "segment", "square", "tally", "x"];
 
 #[test]
 fn no_provider_is_named_in_the_source_outside_tests() {

@@ -143,6 +143,29 @@ params_mapping = { task_id = "message.chat.id", prompt = "message.text", user_id
 }
 
 #[tokio::test]
+async fn the_operator_sees_which_paths_found_nothing_in_an_event() {
+    let upstream = Upstream::start(&[]).await;
+    let sources = r#"
+[sources.open]
+provider = "custom"
+agent = "a"
+verify = { scheme = "none" }
+params_mapping = { prompt = "message.text", user_id = "message.from.id", user_email = "mail" }
+defaults = { prompt = "hello" }
+"#;
+    let gateway = Gateway::start(upstream.address, sources).await;
+    let answer = gateway.post("/hooks/open", &[], r#"{"message":{"text":"","from":{"id":7}}}"#).await;
+    let event = gateway.settled(json(&answer)["event_id"].as_str().expect("an id")).await;
+    assert_eq!(
+        event["misses"],
+        json!([
+            {"of": "user_email", "path": "mail", "why": "leads nowhere"},
+            {"of": "prompt", "path": "message.text", "why": "leads to an empty text"},
+        ])
+    );
+}
+
+#[tokio::test]
 async fn a_custom_scheme_and_a_workflow_work_inline() {
     let upstream = Upstream::start(&[]).await;
     let sources = r#"

@@ -59,7 +59,12 @@ impl Upstream {
 
     /// Every run that was begun, in order.
     pub async fn runs(&self) -> Vec<Value> {
-        let answer = self.call(Method::GET, "/_stub/runs", Value::Null).await;
+        self.runs_with_key(API_KEY).await
+    }
+
+    /// The same, of an upstream that wants another key.
+    pub async fn runs_with_key(&self, key: &str) -> Vec<Value> {
+        let answer = self.call_with_key(Method::GET, "/_stub/runs", Value::Null, key).await;
         match answer {
             Value::Array(runs) => runs,
             Value::Object(mut page) => match page.remove("runs").or_else(|| page.remove("items")) {
@@ -90,12 +95,16 @@ impl Upstream {
     }
 
     async fn call(&self, method: Method, path: &str, body: Value) -> Value {
+        self.call_with_key(method, path, body, API_KEY).await
+    }
+
+    async fn call_with_key(&self, method: Method, path: &str, body: Value, key: &str) -> Value {
         let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
         let request = Request::builder()
             .method(method)
             .uri(format!("http://{}{path}", self.address))
             .header("content-type", "application/json")
-            .header("x-api-key", API_KEY)
+            .header("x-api-key", key)
             .body(body)
             .expect("a request");
         let answer = self.client.send(request, Duration::from_secs(30), 1 << 30).await.expect("the stub answers");
@@ -134,6 +143,11 @@ impl Gateway {
         Self::run(folder, &Self::config(upstream, sources, server), None).await
     }
 
+    /// Starts one in a fresh folder with a configuration of the test's own.
+    pub async fn start_config(config: &str) -> Self {
+        Self::run(Arc::new(tempfile::tempdir().expect("a folder")), config, None).await
+    }
+
     /// Starts one in a folder that may hold an inbox already.
     pub async fn start_in(folder: Arc<tempfile::TempDir>, upstream: SocketAddr, sources: &str) -> Self {
         Self::run(folder, &Self::config(upstream, sources, ""), None).await
@@ -147,6 +161,11 @@ impl Gateway {
         sources: &str,
     ) -> Self {
         Self::run(folder, &Self::config(upstream, sources, ""), Some(public)).await
+    }
+
+    /// Starts one in a fresh folder with this configuration.
+    pub async fn start_as(config: &str) -> Self {
+        Self::run(Arc::new(tempfile::tempdir().expect("a folder")), config, None).await
     }
 
     async fn run(folder: Arc<tempfile::TempDir>, config: &str, public: Option<SocketAddr>) -> Self {
@@ -244,14 +263,21 @@ format = "json"
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok()).unwrap_or(0.0)
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The memory it has, in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says so");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
     /// Everything it has logged so far.
     pub fn log(&self) -> String {
         self.log.lock().expect("no test thread panics in between").clone()
-    }
-
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     /// SIGKILL, as a crash.

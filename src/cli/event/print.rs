@@ -108,6 +108,10 @@ pub(super) fn page(out: &mut impl Write, event: &Value) -> io::Result<()> {
         writeln!(out, "    {}", text(&param["value"]))?;
     }
 
+    for miss in each(&event["misses"]) {
+        writeln!(out, "  {:<16} {} {}", text(&miss["of"]), text(&miss["path"]), text(&miss["why"]))?;
+    }
+
     writeln!(out, "\ndeliveries")?;
     none_where_empty(out, &event["deliveries"])?;
     for each_of in each(&event["deliveries"]) {

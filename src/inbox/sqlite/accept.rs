@@ -26,15 +26,30 @@ impl Record {
 
     /// About how much of the disk it needs.
     pub(super) fn bytes(&self) -> usize {
-        self.event.body.len() + self.params.len() + self.headers.len() + self.event.request_line.len() + 512
+        self.event.body.len()
+            + self.params.len()
+            + self.headers.len()
+            + self.event.request_line.len()
+            + self.sealed()
+            + 512
     }
 }
 
-/// Keeps it, unless it is known.
+impl Record {
+    fn sealed(&self) -> usize {
+        self.event.deliveries.iter().filter_map(|delivery| delivery.sealed.as_ref().map(Bytes::len)).sum()
+    }
+}
+
+/// Keeps it, unless it is known or comes while its lane is busy and is not to wait.
 pub(super) fn keep(turn: &mut Turn<'_>, record: &Record) -> rusqlite::Result<Accepted> {
     let event = &record.event;
+    if event.reject_if_busy && is_busy(turn, event)? {
+        // A double of the one that keeps the lane busy is a double first.
+        return Ok(known(turn, event)?.map_or(Accepted::Busy, Accepted::Duplicate));
+    }
     if !insert_event(turn, event)? {
-        return known(turn, event);
+        return known(turn, event)?.map(Accepted::Duplicate).ok_or(rusqlite::Error::QueryReturnedNoRows);
     }
     let seq = turn.conn.last_insert_rowid();
     insert_body(turn, seq, record, &event.body)?;
@@ -64,13 +79,35 @@ pub(super) fn replay(
         .conn
         .prepare_cached("SELECT coalesce(max(number) + 1, 0) FROM delivery WHERE event = ?1")?
         .query_row([seq], |row| row.get(0))?;
+    let kept = kept_call(turn, seq)?;
     let mut made = Vec::with_capacity(to.len());
     for (number, delivery) in (first..).zip(to) {
         let id = DeliveryId { event: id, number };
-        owe(turn, seq, id, delivery, &source, now)?;
+        let sealed = delivery.sealed.clone().or_else(|| kept.clone());
+        owe(turn, seq, id, &NewDelivery { sealed, ..delivery.clone() }, &source, now)?;
         made.push(id);
     }
+    if !made.is_empty() {
+        // One that is held may hold its call no longer: whoever looks after it now has it.
+        turn.conn
+            .prepare_cached(
+                "DELETE FROM sealed WHERE delivery IN
+                    (SELECT key FROM delivery WHERE event = ?1 AND number < ?2 AND state = 'unknown')",
+            )?
+            .execute((seq, first))?;
+    }
     Ok(Some(made))
+}
+
+/// The sealed call of an event's last delivery, while it is there.
+fn kept_call(turn: &Turn<'_>, seq: i64) -> rusqlite::Result<Option<Bytes>> {
+    turn.conn
+        .prepare_cached(
+            "SELECT s.call FROM (SELECT key FROM delivery WHERE event = ?1 ORDER BY number DESC LIMIT 1) AS d
+                JOIN sealed AS s ON s.delivery = d.key",
+        )?
+        .query_row([seq], |row| row.get::<_, Vec<u8>>(0).map(Bytes::from))
+        .optional()
 }
 
 /// False: the id, or the source and dedup key, stand there already.
@@ -102,16 +139,26 @@ fn insert_body(turn: &Turn<'_>, seq: i64, record: &Record, body: &Bytes) -> rusq
     Ok(())
 }
 
+/// Whether one of its lanes has work: a lane's row is there exactly as long.
+fn is_busy(turn: &Turn<'_>, event: &NewEvent) -> rusqlite::Result<bool> {
+    let mut statement = turn.conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM lane WHERE lane = ?1)")?;
+    for delivery in &event.deliveries {
+        if statement.query_row([delivery.lane.as_bytes()], |row| row.get(0))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The first one's id. An id that is there itself is a commit whose answer was lost.
-fn known(turn: &Turn<'_>, event: &NewEvent) -> rusqlite::Result<Accepted> {
-    let first: [u8; 16] = turn
-        .conn
+fn known(turn: &Turn<'_>, event: &NewEvent) -> rusqlite::Result<Option<EventId>> {
+    turn.conn
         .prepare_cached(
             "SELECT id FROM event WHERE source = ?1 AND dedup = ?2 AND dedup IS NOT NULL
              UNION ALL SELECT id FROM event WHERE id = ?3 LIMIT 1",
         )?
-        .query_row((&event.source, &event.dedup, event.id.as_bytes()), |row| row.get(0))?;
-    Ok(Accepted::Duplicate(EventId::from_bytes(first)))
+        .query_row((&event.source, &event.dedup, event.id.as_bytes()), |row| row.get(0).map(EventId::from_bytes))
+        .optional()
 }
 
 /// One delivery, and its lane where that has no work yet. A lane that waits for a later try goes on waiting.
@@ -128,10 +175,24 @@ fn owe(
     let lane = lane(turn, delivery, ready_at)?;
     turn.conn
         .prepare_cached(
-            "INSERT INTO delivery (event, number, destination, lane, upstream_id, turns, state)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'pending')",
+            "INSERT INTO delivery (event, number, destination, lane, upstream_id, turns, sealed, state)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'pending')",
         )?
-        .execute((seq, id.number, delivery.destination.to_string(), lane, &delivery.upstream_id, turns))?;
+        .execute((
+            seq,
+            id.number,
+            delivery.destination.to_string(),
+            lane,
+            &delivery.upstream_id,
+            turns,
+            delivery.sealed.is_some(),
+        ))?;
+    if let Some(call) = &delivery.sealed {
+        let key = turn.conn.last_insert_rowid();
+        turn.conn
+            .prepare_cached("INSERT INTO sealed (delivery, call) VALUES (?1, ?2)")?
+            .execute((key, call.as_ref()))?;
+    }
     turn.count(source, State::Pending, 1);
     turn.news();
     Ok(())

@@ -146,7 +146,7 @@ pub(super) fn fill(conn: &Connection, leases: &Leases) -> rusqlite::Result<(Vec<
         dealt += 1;
         match read(conn, lease)? {
             Ok(one) => {
-                bytes = bytes.saturating_add(one.body.len());
+                bytes = bytes.saturating_add(one.body.len() + one.sealed.as_ref().map_or(0, Bytes::len));
                 claimed.push(one);
             }
             Err(cause) => leases.returned.put([Return::Unreadable(lease.clone(), cause)]),
@@ -160,8 +160,9 @@ fn read(conn: &Connection, lease: &Lease) -> rusqlite::Result<Result<Claimed, St
     let row = conn
         .prepare_cached(
             "SELECT d.number, d.destination, d.upstream_id, e.id, e.source, e.event_type, e.thread, e.received_at,
-                    b.params, b.headers, b.body
+                    b.params, b.headers, b.body, d.sealed, s.call
              FROM delivery AS d JOIN event AS e ON e.seq = d.event JOIN body AS b ON b.seq = d.event
+                LEFT JOIN sealed AS s ON s.delivery = d.key
              WHERE d.key = ?1 AND d.event = ?2",
         )?
         .query_row((lease.key, lease.event), |row| {
@@ -176,6 +177,10 @@ fn read(conn: &Connection, lease: &Lease) -> rusqlite::Result<Result<Claimed, St
                 Ok(rest) => rest,
                 Err(cause) => return Ok(Err(cause)),
             };
+            let sealed = row.get::<_, Option<Vec<u8>>>(12)?.map(Bytes::from);
+            if sealed.is_none() && row.get(11)? {
+                return Ok(Err("the caller's own call is gone".into()));
+            }
             Ok(Ok(Claimed {
                 id: DeliveryId { event: EventId::from_bytes(row.get(3)?), number: row.get(0)? },
                 key: lease.key,
@@ -193,6 +198,7 @@ fn read(conn: &Connection, lease: &Lease) -> rusqlite::Result<Result<Claimed, St
                 params,
                 headers,
                 body: Bytes::from(row.get::<_, Vec<u8>>(10)?),
+                sealed,
             }))
         });
     match row {

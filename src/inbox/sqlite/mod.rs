@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use self::checkpoint::Pace;
 use self::claim::{Leases, Returned};
@@ -31,13 +31,16 @@ use self::reader::Readers;
 use self::shared::Shared;
 use self::writer::{Job, Message, Turn, Weight, Writer};
 use super::{
-    Claimed, Count, EventDetail, EventFilter, EventSummary, Inbox, InboxError, Page, Settled, Settlement,
-    Turn as Before,
+    Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Inbox, InboxError, Page, Settled,
+    Settlement, Turn as Before,
 };
 use crate::model::{Accepted, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp};
 
 /// How many bytes of records may wait for the writer.
 const QUEUE_BYTES: usize = 128 << 20;
+
+/// How often somebody who waits for a delivery's end looks for it without having been told.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// An inbox in one SQLite file.
 #[derive(Debug)]
@@ -212,6 +215,27 @@ impl Inbox for SqliteInbox {
 
     async fn cancel(&self, id: DeliveryId, now: Timestamp) -> Result<bool, InboxError> {
         self.write("cancel", move |turn| settle::cancel(turn, id, now)).await
+    }
+
+    async fn ended(&self, id: DeliveryId) -> Result<Option<DeliveryDetail>, InboxError> {
+        let waiter = self.shared.wait_for_end(id);
+        loop {
+            // Made before the look: an end that comes after it is told.
+            let told = waiter.told().map(Notify::notified);
+            match self.readers.ask("look for an end", move |conn| query::ended(conn, id)).await? {
+                None => return Ok(None),
+                Some(Some(detail)) => return Ok(Some(detail)),
+                Some(None) => {}
+            }
+            let told = async {
+                match told {
+                    Some(told) => told.await,
+                    None => std::future::pending().await,
+                }
+            };
+            // Whatever went wrong with the telling, nobody waits much longer than is needed.
+            let _ = tokio::time::timeout(LOOK, told).await;
+        }
     }
 
     async fn counts(&self) -> Result<Vec<Count>, InboxError> {
@@ -395,6 +419,7 @@ mod tests {
             request_line: "POST /hooks/s".into(),
             headers: vec![],
             body: vec![b'x'; bytes].into(),
+            reject_if_busy: false,
             deliveries: vec![],
         }
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, types::Type};
 
 use crate::inbox::{
-    Answer, Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Page, Turn as Before,
+    Answer, Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Page, SealedCall, Turn as Before,
 };
 use crate::model::{Attempt, DeliveryId, Destination, EventId, State, Timestamp};
 
@@ -35,14 +35,19 @@ pub(super) fn next_due(conn: &Connection) -> rusqlite::Result<Option<Timestamp>>
 /// The last delivery before this one that reached the upstream under the same id.
 pub(super) fn earlier_turn(conn: &Connection, claimed: &Claimed) -> rusqlite::Result<Option<Before>> {
     conn.prepare_cached(
-        "SELECT b.params, b.body, d.answer_status, d.answer_finished_at, d.answer_result
+        "SELECT b.params, b.headers, b.body, d.answer_status, d.answer_finished_at, d.answer_result
          FROM delivery AS d INDEXED BY delivery_turn JOIN body AS b ON b.seq = d.event
          WHERE d.turns = 1 AND d.upstream_id = ?1 AND d.key < ?2 AND d.destination = ?3 AND d.attempts > 0
            AND d.state IN ('delivered', 'dead', 'unknown')
          ORDER BY d.key DESC LIMIT 1",
     )?
     .query_row((&claimed.upstream_id, claimed.key, claimed.destination.to_string()), |row| {
-        Ok(Before { params: json(row, 0)?, body: Bytes::from(row.get::<_, Vec<u8>>(1)?), answer: answer(row, 2)? })
+        Ok(Before {
+            params: json(row, 0)?,
+            headers: json(row, 1)?,
+            body: Bytes::from(row.get::<_, Vec<u8>>(2)?),
+            answer: answer(row, 3, None)?,
+        })
     })
     .optional()
 }
@@ -166,19 +171,48 @@ pub(super) fn event(conn: &Connection, id: EventId) -> rusqlite::Result<Option<E
         })
         .optional()?;
     let Some((seq, mut detail)) = found else { return Ok(None) };
-    detail.deliveries = deliveries(conn, seq, id)?;
+    detail.deliveries = deliveries(conn, seq, id, None)?;
     detail.summary.states = detail.deliveries.iter().map(|delivery| delivery.state).collect();
     Ok(Some(detail))
 }
 
-fn deliveries(conn: &Connection, seq: i64, event: EventId) -> rusqlite::Result<Vec<DeliveryDetail>> {
+/// One delivery where it has ended; the outer none when there is none of that name, the inner one while it goes on.
+pub(super) fn ended(conn: &Connection, id: DeliveryId) -> rusqlite::Result<Option<Option<DeliveryDetail>>> {
+    let found = conn
+        .prepare_cached(
+            "SELECT d.event, d.state FROM event AS e JOIN delivery AS d ON d.event = e.seq
+             WHERE e.id = ?1 AND d.number = ?2",
+        )?
+        .query_row((id.event.as_bytes(), id.number), |row| Ok((row.get::<_, i64>(0)?, state(row, 1)?)))
+        .optional()?;
+    match found {
+        None => Ok(None),
+        Some((_, state)) if !state.is_final() => Ok(Some(None)),
+        // It cannot go back, so that it is still final where the rest is read.
+        Some((seq, _)) => Ok(Some(deliveries(conn, seq, id.event, Some(id.number))?.pop())),
+    }
+}
+
+/// The deliveries of an event, or the one of a number. Their task objects may be large: only of the last, or of the
+/// one, it is read.
+fn deliveries(
+    conn: &Connection,
+    seq: i64,
+    event: EventId,
+    number: Option<u32>,
+) -> rusqlite::Result<Vec<DeliveryDetail>> {
     let mut statement = conn.prepare_cached(
         "SELECT d.key, d.number, d.destination, d.state, d.upstream_id, d.attempts, d.doubt,
                 d.answer_status, d.answer_finished_at, d.answer_result,
-                (SELECT ready_at FROM lane AS l WHERE l.id = d.lane AND l.delivery IS NULL)
-         FROM delivery AS d WHERE d.event = ?1 ORDER BY d.number LIMIT ?2",
+                (SELECT ready_at FROM lane AS l WHERE l.id = d.lane AND l.delivery IS NULL),
+                d.sealed, EXISTS (SELECT 1 FROM sealed AS s WHERE s.delivery = d.key), t.task
+         FROM delivery AS d INDEXED BY delivery_event LEFT JOIN task AS t ON t.delivery =
+                (SELECT key FROM delivery AS n INDEXED BY delivery_event
+                 WHERE n.event = ?1 AND n.number = coalesce(?3, n.number) ORDER BY n.number DESC LIMIT 1)
+                AND t.delivery = d.key
+         WHERE d.event = ?1 AND d.number = coalesce(?3, d.number) ORDER BY d.number LIMIT ?2",
     )?;
-    let mut rows = statement.query((seq, DELIVERIES))?;
+    let mut rows = statement.query((seq, DELIVERIES, number))?;
     let mut list = Vec::new();
     while let Some(row) = rows.next()? {
         let state = state(row, 3)?;
@@ -190,7 +224,12 @@ fn deliveries(conn: &Connection, seq: i64, event: EventId) -> rusqlite::Result<V
             attempts: row.get(5)?,
             due: time(row, 10)?.filter(|_| state == State::Pending),
             doubt: time(row, 6)?,
-            answer: answer(row, 7)?,
+            answer: answer(row, 7, Some(13))?,
+            sealed: match (row.get(11)?, row.get(12)?) {
+                (false, _) => SealedCall::None,
+                (true, true) => SealedCall::Kept,
+                (true, false) => SealedCall::Erased,
+            },
             tries: tries(conn, row.get(0)?)?,
         });
     }
@@ -232,10 +271,14 @@ fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
     Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
 }
 
-/// An answer from three columns: status, end, result.
-fn answer(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Answer>> {
+/// An answer from three columns: status, end, result; the task object, where it was asked for, from one of its own.
+fn answer(row: &Row<'_>, column: usize, task: Option<usize>) -> rusqlite::Result<Option<Answer>> {
     let Some(status) = row.get(column)? else { return Ok(None) };
-    Ok(Some(Answer { status, finished_at: row.get(column + 1)?, result: row.get(column + 2)? }))
+    let task = match task {
+        Some(task) => row.get::<_, Option<Vec<u8>>>(task)?.map(Bytes::from),
+        None => None,
+    };
+    Ok(Some(Answer { status, finished_at: row.get(column + 1)?, result: row.get(column + 2)?, task }))
 }
 
 fn state(row: &Row<'_>, column: usize) -> rusqlite::Result<State> {

@@ -21,7 +21,8 @@ pub(super) const PAGE: i64 = 8192;
 pub(super) const WAL_LIMIT: i64 = 64 << 20;
 
 /// Every migration, in order.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/sqlite/0001_inbox.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../migrations/sqlite/0001_inbox.sql"), include_str!("../migrations/sqlite/0002_sealed_calls.sql")];
 
 /// How long a connection waits for a lock that somebody outside holds.
 pub(super) const BUSY: Duration = Duration::from_secs(5);
@@ -132,6 +133,30 @@ mod tests {
             assert!(conn.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG).unwrap(), "plans hold");
         }
         assert!(reader.execute("DELETE FROM event", []).is_err());
+    }
+
+    #[test]
+    fn an_inbox_of_the_first_version_is_brought_up_to_date_with_what_is_in_it() {
+        let (_folder, path) = file();
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(&format!(
+            "{} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;
+             INSERT INTO event (id, source, received_at, strength) VALUES (x'00', 's', 1, 'none');
+             INSERT INTO delivery (event, number, destination, lane, upstream_id, turns, state)
+                VALUES (1, 0, 'agent/a', 1, 'u', 0, 'delivered');",
+            MIGRATIONS[0]
+        ))
+        .unwrap();
+        drop(old);
+        let conn = writer(&path).unwrap();
+        let found = conn.query_row("SELECT upstream_id, sealed FROM delivery", [], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?))
+        });
+        assert_eq!(found.unwrap(), ("u".into(), false));
+        conn.execute("INSERT INTO sealed VALUES (1, x'00')", []).unwrap();
+        conn.execute("DELETE FROM event", []).unwrap();
+        let left: i64 = conn.query_row("SELECT count(*) FROM sealed", [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 0, "it goes with its event");
     }
 
     #[test]

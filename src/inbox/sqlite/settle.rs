@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::writer::Turn;
 use crate::inbox::{Answer, Next, Settled, Settlement};
-use crate::model::{Attempt, DeliveryId, State, Timestamp};
+use crate::model::{Attempt, DeliveryId, EventId, State, Timestamp};
 
 /// How many tries of a delivery are kept.
 const TRIES: u32 = 50;
@@ -13,13 +13,18 @@ const TRIES: u32 = 50;
 /// How much of an answer is kept.
 const MAX_RESULT: usize = 256 << 10;
 
+/// The largest task object that is kept; a larger one is not kept at all, as half of it would be no JSON.
+const MAX_TASK: usize = 1 << 20;
+
 /// How much of a shorter text is kept.
 const MAX_TEXT: usize = 4 << 10;
 
 /// Ends a lease, if it still is one: the attempt, the delivery's state, the lane.
 pub(super) fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> rusqlite::Result<Settled> {
     let Settlement { key, lane, fence, attempt, next } = settlement;
-    let Some((number, source)) = leased(turn, *lane, *fence, *key)? else { return Ok(Settled::Stale) };
+    let Some(Held { lane: number, source, id }) = leased(turn, *lane, *fence, *key)? else {
+        return Ok(Settled::Stale);
+    };
     let (state, ready_at) = match next {
         Next::Delivered(answer) => (finish(turn, *key, State::Delivered, Some(answer))?, None),
         Next::Dead(answer) => (finish(turn, *key, State::Dead, answer.as_ref())?, None),
@@ -40,6 +45,9 @@ pub(super) fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> rusqlite::
     free_lane(turn, number, Some(ready_at.unwrap_or(attempt.ended_at)))?;
     turn.count(&source, State::Leased, -1);
     turn.count(&source, state, 1);
+    if state.is_final() {
+        turn.ended(id);
+    }
     Ok(Settled::Done)
 }
 
@@ -51,7 +59,7 @@ pub(super) fn give_back(
     key: i64,
     doubt: Option<Timestamp>,
 ) -> rusqlite::Result<()> {
-    let Some((number, source)) = leased(turn, lane, fence, key)? else { return Ok(()) };
+    let Some(Held { lane: number, source, .. }) = leased(turn, lane, fence, key)? else { return Ok(()) };
     put_back(turn, key, Back::Try, doubt)?;
     free_lane(turn, number, None)?;
     turn.count(&source, State::Leased, -1);
@@ -77,6 +85,7 @@ pub(super) fn cancel(turn: &mut Turn<'_>, id: DeliveryId, now: Timestamp) -> rus
     }
     let head = next_pending(turn, lane)? == Some(key);
     turn.conn.prepare_cached("UPDATE delivery SET state = 'cancelled' WHERE key = ?1")?.execute([key])?;
+    erase_call(turn, key)?;
     if head {
         // Under lease the lane's own settlement sees to it.
         if next_pending(turn, lane)?.is_some() {
@@ -90,18 +99,30 @@ pub(super) fn cancel(turn: &mut Turn<'_>, id: DeliveryId, now: Timestamp) -> rus
     turn.count(&source, State::Pending, -1);
     turn.count(&source, State::Cancelled, 1);
     turn.news();
+    turn.ended(id);
     Ok(true)
 }
 
-/// The lane's number and the source of a delivery, if this lease of it still holds.
-fn leased(turn: &Turn<'_>, lane: Uuid, fence: i64, key: i64) -> rusqlite::Result<Option<(i64, String)>> {
+/// What a lease that holds is of.
+struct Held {
+    /// The lane's number.
+    lane: i64,
+    source: String,
+    id: DeliveryId,
+}
+
+/// What is leased, if this lease of it still holds.
+fn leased(turn: &Turn<'_>, lane: Uuid, fence: i64, key: i64) -> rusqlite::Result<Option<Held>> {
     turn.conn
         .prepare_cached(
-            "SELECT l.id, e.source FROM delivery AS d CROSS JOIN lane AS l ON l.id = d.lane
+            "SELECT l.id, e.source, e.id, d.number FROM delivery AS d CROSS JOIN lane AS l ON l.id = d.lane
                 JOIN event AS e ON e.seq = d.event
              WHERE d.key = ?3 AND l.delivery = ?3 AND l.fence = ?2 AND l.lane = ?1",
         )?
-        .query_row((lane.as_bytes(), fence, key), |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row((lane.as_bytes(), fence, key), |row| {
+            let id = DeliveryId { event: EventId::from_bytes(row.get(2)?), number: row.get(3)? };
+            Ok(Held { lane: row.get(0)?, source: row.get(1)?, id })
+        })
         .optional()
 }
 
@@ -118,7 +139,19 @@ fn finish(turn: &Turn<'_>, key: i64, state: State, answer: Option<&Answer>) -> r
             answer.and_then(|answer| answer.finished_at.as_deref()).map(|text| cut(text, MAX_TEXT)),
             answer.and_then(|answer| answer.result.as_deref()).map(|text| cut(text, MAX_RESULT)),
         ))?;
+    if let Some(task) = answer.and_then(|answer| answer.task.as_ref()).filter(|task| task.len() <= MAX_TASK) {
+        turn.conn
+            .prepare_cached("INSERT OR REPLACE INTO task (delivery, task) VALUES (?1, ?2)")?
+            .execute((key, task.as_ref()))?;
+    }
+    erase_call(turn, key)?;
     Ok(state)
+}
+
+/// Nobody needs a caller's own call, with its keys, any longer than its delivery lasts.
+fn erase_call(turn: &Turn<'_>, key: i64) -> rusqlite::Result<()> {
+    turn.conn.prepare_cached("DELETE FROM sealed WHERE delivery = ?1")?.execute([key])?;
+    Ok(())
 }
 
 fn hold(turn: &Turn<'_>, key: i64) -> rusqlite::Result<()> {

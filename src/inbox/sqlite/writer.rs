@@ -17,7 +17,7 @@ use super::checkpoint::{self, Pace};
 use super::claim::Returned;
 use super::shared::Shared;
 use crate::inbox::InboxError;
-use crate::model::State;
+use crate::model::{DeliveryId, State};
 
 /// How many bytes of records share a commit at most, the one that passes the bound included.
 const BATCH_BYTES: usize = 4 << 20;
@@ -40,7 +40,14 @@ pub(super) struct Turn<'a> {
     /// The connection, in a transaction.
     pub(super) conn: &'a Connection,
     counts: BTreeMap<(String, &'static str), i64>,
+    told: Told,
+}
+
+/// What is told to others once a turn is on disk.
+#[derive(Debug, Default)]
+struct Told {
     news: bool,
+    ended: Vec<DeliveryId>,
 }
 
 impl Turn<'_> {
@@ -51,7 +58,12 @@ impl Turn<'_> {
 
     /// Notes that something may have become due.
     pub(super) fn news(&mut self) {
-        self.news = true;
+        self.told.news = true;
+    }
+
+    /// Notes that a delivery has come to its end.
+    pub(super) fn ended(&mut self, id: DeliveryId) {
+        self.told.ended.push(id);
     }
 
     fn write_counts(&mut self) -> rusqlite::Result<()> {
@@ -279,13 +291,13 @@ impl Writer {
     /// Does a group in one transaction, and tells everybody in it how it ended.
     fn turn(&mut self, group: &mut Vec<Box<dyn Work>>) {
         let before = self.conn.total_changes();
-        let (ends, news) = match self.together(group) {
-            Ok(news) => (None, news),
+        let (ends, told) = match self.together(group) {
+            Ok(told) => (None, told),
             Err(Fault::Record(_) | Fault::Engine(_)) => {
-                let (ends, news) = self.one_by_one(group);
-                (Some(ends), news)
+                let (ends, told) = self.one_by_one(group);
+                (Some(ends), told)
             }
-            Err(fault) => (Some(group.iter().map(|_| Err(fault.for_all())).collect()), false),
+            Err(fault) => (Some(group.iter().map(|_| Err(fault.for_all())).collect()), Told::default()),
         };
         let wrote = self.conn.total_changes() != before;
         self.take_note(ends.as_deref(), wrote);
@@ -298,17 +310,18 @@ impl Writer {
                 }
             }
         }
-        if news {
+        if told.news {
             self.shared.news.notify_one();
         }
+        self.shared.ended(&told.ended);
         // After a failure too: a checkpoint may be what makes room in the log.
         if wrote || self.shared.troubled().is_some() {
             self.pace.written();
         }
     }
 
-    /// Everything or nothing. Ok: committed, and whether there is news.
-    fn together(&self, group: &mut [Box<dyn Work>]) -> Result<bool, Fault> {
+    /// Everything or nothing. Ok: committed, and what is to be told.
+    fn together(&self, group: &mut [Box<dyn Work>]) -> Result<Told, Fault> {
         let mut turn = self.begin().map_err(|error| Fault::of(&error, false))?;
         let done = group.iter_mut().try_for_each(|work| work.apply(&mut turn)).and_then(|()| turn.write_counts());
         if let Err(error) = done {
@@ -316,16 +329,16 @@ impl Writer {
             return Err(Fault::of(&error, false));
         }
         self.commit()?;
-        Ok(turn.news)
+        Ok(turn.told)
     }
 
     /// Each for itself, still in one transaction.
-    fn one_by_one(&self, group: &mut [Box<dyn Work>]) -> (Vec<Result<(), Fault>>, bool) {
+    fn one_by_one(&self, group: &mut [Box<dyn Work>]) -> (Vec<Result<(), Fault>>, Told) {
         let mut turn = match self.begin() {
             Ok(turn) => turn,
             Err(error) => {
                 let fault = Fault::of(&error, false);
-                return (group.iter().map(|_| Err(fault.for_all())).collect(), false);
+                return (group.iter().map(|_| Err(fault.for_all())).collect(), Told::default());
             }
         };
         let mut ends = Vec::with_capacity(group.len());
@@ -341,23 +354,23 @@ impl Writer {
             if let Err(error) = undone {
                 let fault = Fault::of(end.as_ref().err().unwrap_or(&error), false);
                 self.roll_back();
-                return (group.iter().map(|_| Err(fault.for_all())).collect(), false);
+                return (group.iter().map(|_| Err(fault.for_all())).collect(), Told::default());
             }
             ends.push(end.map_err(|error| Fault::of(&error, false)));
         }
         let done = turn.write_counts().map_err(|error| Fault::of(&error, false)).and_then(|()| self.commit());
         match done {
-            Ok(()) => (ends, turn.news),
+            Ok(()) => (ends, turn.told),
             Err(fault) => {
                 self.roll_back();
-                (group.iter().map(|_| Err(fault.for_all())).collect(), false)
+                (group.iter().map(|_| Err(fault.for_all())).collect(), Told::default())
             }
         }
     }
 
     fn begin(&self) -> rusqlite::Result<Turn<'_>> {
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        Ok(Turn { conn: &self.conn, counts: BTreeMap::new(), news: false })
+        Ok(Turn { conn: &self.conn, counts: BTreeMap::new(), told: Told::default() })
     }
 
     fn commit(&self) -> Result<(), Fault> {

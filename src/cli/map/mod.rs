@@ -1,0 +1,261 @@
+//! Why a request is mapped to what it is mapped to: every parameter with where it came from, and the call that would be
+//! made. Nothing is sent, and nothing of a key is printed.
+
+mod capture;
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, anyhow};
+use clap::{Args, Subcommand};
+use http::header::CONTENT_TYPE;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use self::capture::Capture;
+use super::{ConfigFile, Ended, answer, say, tally};
+use crate::app;
+use crate::config::{Config, Problems};
+use crate::inbox::Claimed;
+use crate::ingress::form;
+use crate::mapping::{Explained, Note, hosted as reading};
+use crate::model::{DeliveryId, EventId, HostedCall, Name, Origin, Param, Received, Refusal, Timestamp};
+use crate::source::{Source, Sources};
+use crate::upstream::{Call, hosted};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum MapCommand {
+    /// Show what a captured request would be mapped to, and why
+    Explain(Explain),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// The source whose mapping is followed
+    #[arg(long, value_name = "NAME", required_unless_present = "dropin", conflicts_with = "dropin")]
+    source: Option<String>,
+    /// Read the request as the drop-in door does, instead of a source
+    #[arg(long)]
+    dropin: bool,
+    /// The request: request line, headers, an empty line, body; or JSON with method, url, headers and body
+    #[arg(long, value_name = "FILE")]
+    request: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(command: MapCommand) -> Ended {
+    let MapCommand::Explain(explain) = command;
+    let problems = Problems::default();
+    let Some((config, sources)) = app::compile(&explain.file.config, &problems) else {
+        let problems = problems.into_sorted();
+        for problem in &problems {
+            say(&problem.to_string());
+        }
+        say(&format!("{}: {}", explain.file.config.display(), tally(&problems)));
+        return Ok(ExitCode::FAILURE);
+    };
+    let file = explain.request.display();
+    let bytes = std::fs::read(&explain.request).with_context(|| format!("cannot read {file}"))?;
+    let capture = Capture::parse(&bytes).map_err(|what| anyhow!("{file} is no request: {what}"))?;
+    let view = match &explain.source {
+        Some(name) => at_source(find(&sources, name)?, &capture.received(&config.server.public_url)),
+        None => at_dropin(&config, &capture).await,
+    };
+    if explain.json {
+        answer(&view.to_string())?;
+    } else {
+        answer(printed(&view).trim_end())?;
+    }
+    Ok(if view["refused"].is_null() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn find<'s>(sources: &'s Sources, name: &str) -> anyhow::Result<&'s Source> {
+    sources.get(name).map(|source| &**source).ok_or_else(|| {
+        let names: Vec<&str> = sources.iter().map(|source| source.config.name.as_str()).collect();
+        anyhow!("there is no source {name:?}; there are: {}", names.join(", "))
+    })
+}
+
+fn at_source(source: &Source, request: &Received) -> Value {
+    let Explained { mapped, notes } = source.mapping.explain(request);
+    let notes = misses(&notes);
+    let mapped = match mapped {
+        Ok(mapped) => mapped,
+        Err(refusal) => return json!({ "source": source.config.name, "misses": notes, "refused": refused(&refusal) }),
+    };
+    let id = DeliveryId { event: EventId::new(), number: 0 };
+    let call = mapped.filtered.is_none().then(|| source.config.owed(id, mapped.thread.as_deref())).flatten();
+    let call = call.map(|owed| {
+        let claimed = Claimed {
+            id,
+            key: 0,
+            lane: Uuid::nil(),
+            fence: 0,
+            destination: owed.destination,
+            upstream_id: owed.upstream_id,
+            attempt: 1,
+            strikes: 1,
+            doubt: None,
+            source: source.config.name.clone(),
+            event_type: mapped.event_type.clone(),
+            thread: mapped.thread.clone(),
+            received_at: Timestamp::default(),
+            params: mapped.params.clone(),
+            headers: source.kept(request).headers,
+            body: request.body.clone(),
+            sealed: None,
+        };
+        let call = Call::new(&claimed, &source.config);
+        json!({ "path": call.path, "body": body(&call.body) })
+    });
+    json!({
+        "source": source.config.name,
+        "event_type": mapped.event_type,
+        "dedup": mapped.dedup,
+        "thread": mapped.thread,
+        "filtered": mapped.filtered,
+        "params": mapped.params.iter().map(param).collect::<Vec<_>>(),
+        "misses": notes,
+        "call": call,
+    })
+}
+
+async fn at_dropin(config: &Config, capture: &Capture) -> Value {
+    let kind = capture.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let parts = match form::is_multipart(kind) {
+        true => match form::read(kind, capture.body.clone()).await {
+            Ok(parts) => Some(parts),
+            Err(refusal) => return json!({ "source": "dropin", "refused": refused(&refusal) }),
+        },
+        false => None,
+    };
+    let (path, query) = capture.target.split_once('?').unwrap_or((&capture.target, ""));
+    let (read, notes) = reading::explain(&reading::Asked {
+        path_agent: path.trim_matches('/'),
+        query,
+        content_type: kind,
+        body: parts.as_deref().map_or(reading::Body::Whole(&capture.body), reading::Body::Parts),
+    });
+    let call = match read {
+        Ok(call) => call,
+        Err(refusal) => {
+            return json!({ "source": "dropin", "misses": misses(&notes), "refused": refused(&refusal) });
+        }
+    };
+    let manner = if call.asynchronous { hosted::Manner::Start } else { hosted::Manner::Wait };
+    let mut sent = body(&hosted::body(&call, &config.dropin, None));
+    if let Some(tokens) = sent.get_mut("user_tokens") {
+        *tokens = "***".into();
+    }
+    json!({
+        "source": "dropin",
+        "agent_id": call.agent_id,
+        "params": call.params.iter().map(param).collect::<Vec<_>>(),
+        "settings": settings(&call),
+        "misses": misses(&notes),
+        "call": { "path": hosted::path(&call, manner), "body": sent },
+    })
+}
+
+fn misses(notes: &[Note]) -> Vec<Value> {
+    notes.iter().map(|note| json!({ "of": note.of, "path": note.path, "why": note.miss.as_str() })).collect()
+}
+
+fn settings(call: &HostedCall) -> Vec<Value> {
+    call.settings
+        .iter()
+        .map(|setting| json!({ "name": setting.name, "from": setting.from, "over": setting.over }))
+        .collect()
+}
+
+fn param(param: &Param) -> Value {
+    json!({
+        "name": param.name.as_str(),
+        "value": param.value,
+        "from": origin(&param.origin, param.name),
+        "over": param.over.iter().map(|over| origin(over, param.name)).collect::<Vec<_>>(),
+    })
+}
+
+fn origin(origin: &Origin, name: Name) -> String {
+    match origin {
+        Origin::Mapping(path) => format!("params_mapping {path}"),
+        Origin::Template => "the source's prompt template".into(),
+        Origin::Query => format!("the query's {}", name.as_str()),
+        Origin::Body => format!("the body's {}", name.as_str()),
+        Origin::Default => "the default".into(),
+        Origin::Event => "nothing gave one: the event itself".into(),
+    }
+}
+
+fn refused(refusal: &Refusal) -> Value {
+    json!({ "code": refusal.code(), "cause": refusal.cause() })
+}
+
+/// A body that we have made ourselves.
+fn body(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap_or_default()
+}
+
+/// The same for people.
+fn printed(view: &Value) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let mut line = |label: &str, text: &str| {
+        let _ = writeln!(out, "{label:<18} {text}");
+    };
+    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    line("source", &plain(&view["source"]));
+    for (label, key) in
+        [("agent", "agent_id"), ("event type", "event_type"), ("dedup key", "dedup"), ("thread", "thread")]
+    {
+        match view.get(key) {
+            Some(Value::Null) => line(label, "none"),
+            Some(value) => line(label, &shown(&plain(value))),
+            None => {}
+        }
+    }
+    match view.get("filtered") {
+        Some(Value::Null) => line("filter", "passes"),
+        Some(rule) => line("filter", &format!("goes no further: {}", plain(rule))),
+        None => {}
+    }
+    let list = |key: &str| view.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    for param in list("params") {
+        line(&plain(&param["name"]), &format!("{:?}", shown(&plain(&param["value"]))));
+        line("", &format!("from {}", plain(&param["from"])));
+        for over in param["over"].as_array().into_iter().flatten() {
+            line("", &format!("over {}", plain(over)));
+        }
+    }
+    for setting in list("settings") {
+        let over: Vec<String> = setting["over"].as_array().into_iter().flatten().map(plain).collect();
+        let over = if over.is_empty() { String::new() } else { format!(", over the {}", over.join(", the ")) };
+        line(&plain(&setting["name"]), &format!("from the {}{over}", plain(&setting["from"])));
+    }
+    for miss in list("misses") {
+        line("found nothing", &format!("{}: {} {}", plain(&miss["of"]), plain(&miss["path"]), plain(&miss["why"])));
+    }
+    if let Some(refused) = view.get("refused") {
+        line("refused", &format!("{}: {}", plain(&refused["code"]), plain(&refused["cause"])));
+    }
+    if let Some(call) = view.get("call").filter(|call| !call.is_null()) {
+        line("call", &format!("POST {}", plain(&call["path"])));
+        let _ = write!(out, "{:#}", call["body"]);
+    }
+    out
+}
+
+/// A value on one line of the terminal.
+fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(200).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

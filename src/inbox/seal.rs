@@ -1,0 +1,216 @@
+//! What callers entrust to a delivery, closed: their keys and tokens lie in the inbox, in its log and in every backup
+//! of it only as a text that nobody reads without the gateway's key.
+//!
+//! What is promised: a sealed text opens with the same key and context or not at all, and a wrong key is told apart
+//! from a damaged text. Two seals of one text differ. The key itself is in neither. From the same key, by another
+//! derivation, come the tokens of status links.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use ring::{digest, hkdf, hmac};
+use subtle::ConstantTimeEq as _;
+
+use crate::config::Secret;
+use crate::model::EventId;
+
+/// How long a key must at least be, as text.
+pub const MIN_KEY: usize = 32;
+
+/// The form of a sealed text: form, key id, nonce, and the closed text with its tag.
+const FORM: u8 = 1;
+
+/// What stands before the closed text.
+const HEAD: usize = 2 + NONCE_LEN;
+
+/// Keeps keys for unlike uses unlike; its value has no meaning but must never change.
+const SALT: &[u8] = b"sluicegate inbox key";
+
+/// Closes and opens.
+pub struct Sealer {
+    name: String,
+    key: LessSafeKey,
+    key_id: u8,
+    links: hmac::Key,
+    random: SystemRandom,
+}
+
+/// Why something was not sealed or opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// The key is too short, or none can be made of it.
+    #[error("the key {0} is no key: 32 bytes as hex or base64, or a text of 32 or more characters, is needed")]
+    NoKey(String),
+    /// It was closed with another key.
+    #[error("it was sealed with another key than {0}")]
+    OtherKey(String),
+    /// It is not what was closed, or was closed for something else.
+    #[error("it was changed, or sealed for something else")]
+    Damaged,
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers")]
+    NoRandom,
+}
+
+impl Sealer {
+    /// A sealer for a key: 32 bytes as hex or base64, or any text of 32 or more characters.
+    pub fn new(key: &Secret) -> Result<Self, SealError> {
+        let no_key = || SealError::NoKey(key.name().to_owned());
+        let secret = bytes_of(key).ok_or_else(no_key)?;
+        let root = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT).extract(&secret);
+        let derive = |use_: &'static [u8]| {
+            let mut out = [0_u8; 32];
+            root.expand(&[use_], hkdf::HKDF_SHA256).and_then(|made| made.fill(&mut out)).map(|()| out)
+        };
+        let sealing = derive(b"seal").map_err(|_| no_key())?;
+        let links = derive(b"link").map_err(|_| no_key())?;
+        Ok(Self {
+            name: key.name().to_owned(),
+            key_id: digest::digest(&digest::SHA256, &sealing).as_ref().first().copied().unwrap_or_default(),
+            key: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &sealing).map_err(|_| no_key())?),
+            links: hmac::Key::new(hmac::HMAC_SHA256, &links),
+            random: SystemRandom::new(),
+        })
+    }
+
+    /// A new key, as the text that is kept in a file.
+    pub fn fresh_key() -> Result<String, SealError> {
+        let mut key = [0_u8; 32];
+        SystemRandom::new().fill(&mut key).map_err(|_| SealError::NoRandom)?;
+        Ok(hex::encode(key))
+    }
+
+    /// What the key goes by: the setting or the file.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Closes a text for a context; only with the same context it opens again.
+    pub fn seal(&self, text: &[u8], context: &[u8]) -> Result<Bytes, SealError> {
+        let mut nonce = [0_u8; NONCE_LEN];
+        self.random.fill(&mut nonce).map_err(|_| SealError::NoRandom)?;
+        let mut closed = text.to_vec();
+        self.key
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(context), &mut closed)
+            .map_err(|_| SealError::Damaged)?;
+        let mut sealed = Vec::with_capacity(HEAD + closed.len());
+        sealed.extend_from_slice(&[FORM, self.key_id]);
+        sealed.extend_from_slice(&nonce);
+        sealed.append(&mut closed);
+        Ok(sealed.into())
+    }
+
+    /// Opens what was closed for this context.
+    pub fn open(&self, sealed: &[u8], context: &[u8]) -> Result<Vec<u8>, SealError> {
+        let Some((&[form, key_id], rest)) = sealed.split_first_chunk::<2>() else { return Err(SealError::Damaged) };
+        let Some((nonce, closed)) = rest.split_first_chunk::<NONCE_LEN>() else { return Err(SealError::Damaged) };
+        if form != FORM {
+            return Err(SealError::Damaged);
+        }
+        if key_id != self.key_id {
+            return Err(SealError::OtherKey(self.name.clone()));
+        }
+        let mut text = closed.to_vec();
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let length =
+            self.key.open_in_place(nonce, Aad::from(context), &mut text).map_err(|_| SealError::Damaged)?.len();
+        text.truncate(length);
+        Ok(text)
+    }
+
+    /// The token of an event's status link.
+    pub fn link_token(&self, event: EventId) -> String {
+        URL_SAFE_NO_PAD.encode(hmac::sign(&self.links, event.to_string().as_bytes()))
+    }
+
+    /// Whether a token is that of an event's status link.
+    pub fn is_link_token(&self, event: EventId, token: &str) -> bool {
+        self.link_token(event).as_bytes().ct_eq(token.as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sealer({})", self.name)
+    }
+}
+
+/// The bytes that a key's text stands for.
+fn bytes_of(key: &Secret) -> Option<Vec<u8>> {
+    let text = key.expose().trim_ascii();
+    if let Some(bytes) = hex::decode(text).ok().filter(|bytes| bytes.len() == 32) {
+        return Some(bytes);
+    }
+    for engine in [&STANDARD, &URL_SAFE_NO_PAD] {
+        if let Some(bytes) = engine.decode(text).ok().filter(|bytes| bytes.len() == 32) {
+            return Some(bytes);
+        }
+    }
+    (text.len() >= MIN_KEY).then(|| text.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealer(key: &str) -> Sealer {
+        Sealer::new(&Secret::new("file:k", key)).unwrap()
+    }
+
+    #[test]
+    fn what_is_sealed_opens_with_the_same_key_and_context_only() {
+        let ours = sealer("a text that is long enough for a key");
+        let sealed = ours.seal(b"the caller's key", b"evt_1").unwrap();
+        assert_eq!(ours.open(&sealed, b"evt_1").unwrap(), b"the caller's key");
+        assert!(!sealed.windows(6).any(|part| part == b"caller"));
+        assert_ne!(sealed, ours.seal(b"the caller's key", b"evt_1").unwrap(), "no two seals are alike");
+        assert_eq!(ours.open(&sealed, b"evt_2"), Err(SealError::Damaged));
+        let again = sealer("a text that is long enough for a key");
+        assert_eq!(again.open(&sealed, b"evt_1").unwrap(), b"the caller's key", "the key outlives the process");
+        let other = (0..64).map(|n| sealer(&format!("another text that is a key, number {n}")));
+        let other = other.map(|other| other.open(&sealed, b"evt_1").unwrap_err()).collect::<Vec<_>>();
+        assert!(other.contains(&SealError::OtherKey("file:k".into())), "{other:?}");
+    }
+
+    #[test]
+    fn no_byte_of_a_sealed_text_can_be_changed_or_left_out() {
+        let ours = sealer(&"ab".repeat(32));
+        let sealed = ours.seal(b"text", b"").unwrap();
+        for at in 0..sealed.len() {
+            let mut changed = sealed.to_vec();
+            changed[at] ^= 1;
+            assert!(ours.open(&changed, b"").is_err(), "byte {at}");
+            assert!(ours.open(&sealed[..at], b"").is_err(), "cut at {at}");
+        }
+        assert_eq!(ours.open(&ours.seal(b"", b"").unwrap(), b"").unwrap(), b"");
+    }
+
+    #[test]
+    fn a_key_is_32_bytes_or_a_long_text_and_is_never_printed() {
+        let fresh = Sealer::fresh_key().unwrap();
+        for good in [fresh.as_str(), &STANDARD.encode([7; 32]), "thirty-two characters, or more!!"] {
+            assert!(Sealer::new(&Secret::new("k", good)).is_ok(), "{good}");
+        }
+        let sealed = sealer(&hex::encode([7; 32])).seal(b"x", b"").unwrap();
+        assert!(sealer(&STANDARD.encode([7; 32])).open(&sealed, b"").is_ok(), "two spellings of one key");
+        for bad in ["", "short", &hex::encode([7; 15])] {
+            assert!(Sealer::new(&Secret::new("k", bad)).is_err(), "{bad}");
+        }
+        assert_eq!(format!("{:?}", sealer(&fresh)), "Sealer(file:k)");
+    }
+
+    #[test]
+    fn a_link_token_is_good_for_its_event_only() {
+        let ours = sealer(&"ab".repeat(32));
+        let (one, two) = (EventId::from_bytes([1; 16]), EventId::from_bytes([2; 16]));
+        let token = ours.link_token(one);
+        assert!(ours.is_link_token(one, &token));
+        for wrong in ["", &token[1..], &ours.link_token(two), &sealer(&"cd".repeat(32)).link_token(one)] {
+            assert!(!ours.is_link_token(one, wrong), "{wrong}");
+        }
+    }
+}

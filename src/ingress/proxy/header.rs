@@ -1,0 +1,166 @@
+//! Which headers are passed on. What belongs to one connection is not (RFC 9110, 7.6.1): first what `Connection`
+//! names, then the known ones. Nor is what claims to know where a request came from or what it really is, in any
+//! spelling that an upstream may take for it.
+
+use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::{HeaderMap, header};
+
+use super::key::X_API_KEY;
+
+/// What goes up. `key` is set last, so that no `Connection` line can take it away again.
+pub(super) fn upward(mut headers: HeaderMap, authorization: bool, key: Option<HeaderValue>) -> HeaderMap {
+    // Checked at the door to be exactly this. Without it a body of unknown length would be dropped where methods
+    // seldom have one.
+    let is_chunked = headers.contains_key(TRANSFER_ENCODING);
+    remove(&mut headers, |name| {
+        is_of_one_connection(name)
+            || is_a_claim(name)
+            || *name == HOST
+            || *name == header::EXPECT
+            || *name == X_API_KEY
+            || (*name == header::AUTHORIZATION && !authorization)
+            || is_a_twin(name)
+    });
+    if is_chunked {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    if let Some(key) = key {
+        headers.insert(X_API_KEY, key);
+    }
+    headers
+}
+
+/// What comes down.
+pub(super) fn downward(headers: &mut HeaderMap) {
+    remove(headers, is_of_one_connection);
+}
+
+fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    let named = headers.get_all(CONNECTION).iter().flat_map(|line| line.as_bytes().split(|b| *b == b','));
+    let named = named.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+    // How long a body is was agreed on by everybody who read it; it is not for this header to take away.
+    let mut gone: Vec<HeaderName> = named.filter(|name| *name != header::CONTENT_LENGTH).collect();
+    gone.extend(headers.keys().filter(|name| unwanted(name)).cloned());
+    for name in gone {
+        headers.remove(name);
+    }
+}
+
+/// Headers of one connection, which the next one has of its own.
+fn is_of_one_connection(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "connection" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade")
+        || name.as_str().starts_with("proxy-")
+}
+
+/// Headers by which a caller would say where it is or what it really asks for.
+fn is_a_claim(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name == "forwarded"
+        || name.starts_with("x-forwarded-")
+        || matches!(
+            name,
+            "x-real-ip"
+                | "x-original-url"
+                | "x-rewrite-url"
+                | "x-http-method-override"
+                | "x-http-method"
+                | "x-method-override"
+        )
+}
+
+/// Names that differ from one that matters only in underscores: gateways of scripts make the same variable of both.
+fn is_a_twin(name: &HeaderName) -> bool {
+    if !name.as_str().contains('_') {
+        return false;
+    }
+    let Ok(plain) = HeaderName::try_from(name.as_str().replace('_', "-")) else { return true };
+    let matters = [X_API_KEY, HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::EXPECT];
+    is_of_one_connection(&plain) || is_a_claim(&plain) || matters.contains(&plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
+        }
+        headers
+    }
+
+    fn passed(lines: &[(&str, &str)], authorization: bool, key: Option<&'static str>) -> Vec<String> {
+        let passed = upward(headers(lines), authorization, key.map(HeaderValue::from_static));
+        let mut lines: Vec<_> =
+            passed.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn t20_the_key_is_set_after_what_connection_names_is_gone() {
+        let lines =
+            [("connection", "x-api-key, X-Mine ,close"), ("x-api-key", "theirs"), ("x-mine", "1"), ("x-b", "2")];
+        assert_eq!(passed(&lines, false, Some("ours")), ["x-api-key: ours", "x-b: 2"]);
+        assert_eq!(passed(&lines, false, None), ["x-b: 2"]);
+    }
+
+    #[test]
+    fn t21_claims_and_headers_of_one_connection_stay_behind_in_every_spelling() {
+        let gone = [
+            "host",
+            "expect",
+            "keep-alive",
+            "te",
+            "trailer",
+            "upgrade",
+            "proxy-authorization",
+            "proxy-connection",
+            "forwarded",
+            "x-forwarded-for",
+            "x-forwarded-anything",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-http-method-override",
+            "x_forwarded_for",
+            "x-forwarded_host",
+            "x_api_key",
+            "x_original_url",
+            "transfer_encoding",
+            "content_length",
+            "authorization",
+        ];
+        for name in gone {
+            assert_eq!(passed(&[(name, "1")], false, None), Vec::<String>::new(), "{name}");
+        }
+        let kept = [("cookie", "a=b"), ("accept-encoding", "br"), ("x_custom", "1"), ("content-length", "3")];
+        assert_eq!(passed(&kept, false, None).len(), kept.len());
+        assert_eq!(passed(&[("authorization", "Bearer t")], true, None), ["authorization: Bearer t"]);
+    }
+
+    #[test]
+    fn a_chunked_body_stays_announced_and_a_length_cannot_be_taken_away() {
+        assert_eq!(passed(&[("transfer-encoding", "Chunked")], false, None), ["transfer-encoding: chunked"]);
+        let lines = [("connection", "content-length, transfer-encoding"), ("content-length", "3")];
+        assert_eq!(passed(&lines, false, None), ["content-length: 3"]);
+    }
+
+    #[test]
+    fn an_answer_loses_only_what_is_of_its_connection() {
+        let mut answer = headers(&[
+            ("connection", "x-hop"),
+            ("x-hop", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-authenticate", "x"),
+            ("set-cookie", "a"),
+            ("set-cookie", "b"),
+            ("retry-after", "7"),
+            ("location", "/x"),
+            ("content-length", "9"),
+        ]);
+        downward(&mut answer);
+        assert_eq!(answer.len(), 5);
+        assert_eq!(answer.get_all("set-cookie").iter().count(), 2);
+    }
+}

@@ -1,0 +1,314 @@
+//! The prefixes that are passed through to an upstream.
+//!
+//! What is promised: method, path, query, body and answer stay as they are, byte for byte, and flow both ways as they
+//! come, nothing kept whole. What concerns one connection only, or claims where a request came from, is taken out
+//! (`header`). A gateway key never goes upstream, unless `exchange_keys` is off; every other key does, unless
+//! `require_key` is on. An answer that the upstream does not finish is not finished here either. Whoever leaves takes
+//! the call upstream along. Every request ends in one log line and one counted outcome.
+
+mod header;
+mod key;
+mod stream;
+mod target;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use futures_util::FutureExt as _;
+use http::header::CONTENT_LENGTH;
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use tower::Service;
+
+use super::receive::judge_head;
+use super::trace::{REQUEST_ID, Refused, Trace, finish};
+use super::{Ingress, body};
+use crate::config::{Config, ProxyConfig};
+use crate::model::{Outcome, Refusal};
+use crate::net::{Client, SendError};
+use crate::source::Keyring;
+
+use stream::{Downward, Fault, Tally, Upward};
+
+/// Methods that a prefix takes, for those that it does not take.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// What is passed through, and with what.
+#[derive(Debug)]
+pub struct Proxies {
+    /// The longest prefix first.
+    all: Vec<Arc<Proxy>>,
+    keyring: Keyring,
+    /// What stands in for a gateway key that has no other.
+    upstream_key: Option<HeaderValue>,
+    client: Client,
+}
+
+/// One prefix.
+#[derive(Debug)]
+struct Proxy {
+    config: ProxyConfig,
+    /// What counters and logs call it.
+    label: String,
+    scheme: Scheme,
+    authority: Authority,
+}
+
+impl Proxies {
+    /// The prefixes of a configuration.
+    pub fn new(config: &Config, client: Client) -> Self {
+        let mut all: Vec<_> = config.proxies.iter().filter_map(Proxy::new).map(Arc::new).collect();
+        all.sort_by_key(|proxy| std::cmp::Reverse(proxy.config.prefix.len()));
+        let upstream_key = config.upstream.api_key.as_ref().and_then(|key| key::header(key.expose()));
+        Self { all, keyring: Keyring::new(config), upstream_key, client }
+    }
+
+    /// The one that a path belongs to.
+    fn find(&self, path: &str) -> Option<&Arc<Proxy>> {
+        self.all.iter().find(|proxy| target::below(&proxy.config.prefix, path).is_some())
+    }
+}
+
+impl Proxy {
+    /// None for an address without a host, which the configuration does not let through.
+    fn new(config: &ProxyConfig) -> Option<Self> {
+        Some(Self {
+            label: config.label(),
+            scheme: config.upstream.scheme()?.clone(),
+            authority: config.upstream.authority()?.clone(),
+            config: config.clone(),
+        })
+    }
+}
+
+/// The public listener whole: prefixes that are passed through before the routes, since routing would touch them.
+#[derive(Clone, Debug)]
+pub struct Front {
+    router: Router,
+    ingress: Arc<Ingress>,
+}
+
+impl Front {
+    pub(super) const fn new(router: Router, ingress: Arc<Ingress>) -> Self {
+        Self { router, ingress }
+    }
+}
+
+impl Service<Request<Incoming>> for Front {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Neither side ever waits to be ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        match self.ingress.proxies.find(request.uri().path()) {
+            Some(proxy) => Box::pin(through(self.ingress.clone(), proxy.clone(), request).map(Ok)),
+            None => Box::pin(self.router.call(request)),
+        }
+    }
+}
+
+/// A request below a prefix.
+async fn through(ingress: Arc<Ingress>, proxy: Arc<Proxy>, request: Request<Incoming>) -> Response<Body> {
+    let mut passage = Passage::new(ingress, &proxy, &request);
+    // A bug that one request finds is that request's alone.
+    let ended = AssertUnwindSafe(pass(&mut passage, &proxy, request)).catch_unwind().await;
+    match ended.unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned()))) {
+        Ok(answer) => passage.on(&proxy, answer),
+        Err(refusal) => passage.refuse(refusal),
+    }
+}
+
+/// The way of a request to the head of its answer.
+async fn pass(passage: &mut Passage, proxy: &Proxy, request: Request<Incoming>) -> Result<Response<Incoming>, Refusal> {
+    let (mut head, incoming) = request.into_parts();
+    let admitted = judge_head(&head).and_then(|()| admit(passage, proxy, &head));
+    let (uri, key) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            body::drain(&head.headers, Body::new(incoming)).await;
+            return Err(refusal);
+        }
+    };
+    let headers = header::upward(std::mem::take(&mut head.headers), proxy.config.forward_authorization, key);
+    let stall = passage.ingress.bounds.stall;
+    let upward = Upward::new(incoming, passage.tally.clone(), proxy.config.max_body, stall);
+    let mut request = Request::new(upward);
+    (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (head.method, uri, headers);
+    let ingress = passage.ingress.clone();
+    let answer = ingress.proxies.client.relay(request);
+    let mut answer = wait(answer, &passage.tally, proxy.config.timeout).await?;
+    *answer.version_mut() = Version::HTTP_11;
+    header::downward(answer.headers_mut());
+    Ok(answer)
+}
+
+/// The limits, the method, the length, the path and the key: all of it before the body is touched, since touching it
+/// tells the caller to go on (`100-continue`). Gives where the request goes and the key that goes along.
+fn admit(
+    passage: &mut Passage,
+    proxy: &Proxy,
+    head: &http::request::Parts,
+) -> Result<(Uri, Option<HeaderValue>), Refusal> {
+    let ingress = &passage.ingress;
+    ingress.limits.caller(passage.trace.peer.0)?;
+    ingress.limits.source(&proxy.label)?;
+    if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        return Err(Refusal::Method(METHODS));
+    }
+    if let (Some(limit), Some(length)) = (proxy.config.max_body, said_length(&head.headers))
+        && length > limit
+    {
+        return Err(Refusal::TooLarge(limit));
+    }
+    let target = target::target(&proxy.config, &head.uri)?;
+    let (key, name) = key::judge(&ingress.proxies, &ingress.limits, &proxy.config, head)?;
+    passage.key = name;
+    let uri = Uri::builder().scheme(proxy.scheme.clone()).authority(proxy.authority.clone()).path_and_query(target);
+    Ok((uri.build().map_err(|error| Refusal::Internal(error.to_string()))?, key))
+}
+
+fn said_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Waits for the head of the answer: `timeout` from the last piece of the body that went up.
+async fn wait(
+    answer: impl Future<Output = Result<Response<Incoming>, SendError>>,
+    tally: &Tally,
+    timeout: Duration,
+) -> Result<Response<Incoming>, Refusal> {
+    let mut answer = pin!(answer);
+    loop {
+        let last = tally.last();
+        match tokio::time::timeout_at(last + timeout, answer.as_mut()).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => {
+                return Err(match tally.fault() {
+                    Some(Fault::TooLarge(limit)) => Refusal::TooLarge(limit),
+                    Some(Fault::Slow) => Refusal::SlowBody,
+                    Some(Fault::Broken) => Refusal::Aborted,
+                    None => Refusal::UpstreamFailed(error.to_string()),
+                });
+            }
+            Err(_) if tally.last() > last => {}
+            Err(_) => {
+                return Err(Refusal::UpstreamSilent(format!("no answer was begun within {} ms", timeout.as_millis())));
+            }
+        }
+    }
+}
+
+/// One request on its way, until the last byte of its answer has gone or somebody has left. Being dropped is its end:
+/// then it is logged and counted.
+struct Passage {
+    ingress: Arc<Ingress>,
+    trace: Trace,
+    /// The name of the gateway key that was presented.
+    key: Option<String>,
+    tally: Arc<Tally>,
+    ended: Ended,
+}
+
+/// How far a passage has come.
+enum Ended {
+    /// No answer yet.
+    Waiting,
+    /// Refused, and counted.
+    Refused,
+    /// An answer is on its way down.
+    Answered { status: u16, first: Duration, bytes: u64, end: &'static str },
+}
+
+impl Passage {
+    fn new(ingress: Arc<Ingress>, proxy: &Proxy, request: &Request<Incoming>) -> Self {
+        let mut trace = Trace::new(&ingress, request);
+        trace.source = Some(proxy.label.clone());
+        let tally = Arc::new(Tally::new(trace.begun));
+        Self { ingress, trace, key: None, tally, ended: Ended::Waiting }
+    }
+
+    /// The answer, on its way down.
+    fn on(mut self, proxy: &Proxy, answer: Response<Incoming>) -> Response<Body> {
+        let (mut head, incoming) = answer.into_parts();
+        self.ended = Ended::Answered {
+            status: head.status.as_u16(),
+            first: self.trace.begun.elapsed(),
+            bytes: 0,
+            end: "caller left",
+        };
+        if let Ok(id) = HeaderValue::try_from(self.trace.id.to_string()) {
+            head.headers.insert(REQUEST_ID, id);
+        }
+        let to_head = self.trace.method == "HEAD";
+        let body = Downward::new(incoming, self, &head.headers, to_head, proxy.config.heartbeat);
+        Response::from_parts(head, Body::new(body))
+    }
+
+    fn refuse(mut self, refusal: Refusal) -> Response<Body> {
+        self.ended = Ended::Refused;
+        self.trace.body_bytes = self.tally.bytes();
+        finish(&self.ingress, &self.trace, Err(Refused::at_source(refusal, &self.trace)))
+    }
+
+    /// Bytes of the answer have gone down.
+    const fn moved(&mut self, count: u64) {
+        if let Ended::Answered { bytes, .. } = &mut self.ended {
+            *bytes += count;
+        }
+    }
+
+    /// The answer has come to an end, in this way.
+    const fn end(&mut self, how: &'static str) {
+        if let Ended::Answered { end, .. } = &mut self.ended {
+            *end = how;
+        }
+    }
+}
+
+impl Drop for Passage {
+    fn drop(&mut self) {
+        match self.ended {
+            Ended::Refused => {}
+            // The handler is dropped only when the caller's connection is.
+            Ended::Waiting => {
+                self.trace.body_bytes = self.tally.bytes();
+                drop(finish(&self.ingress, &self.trace, Err(Refused::at_source(Refusal::Aborted, &self.trace))));
+            }
+            Ended::Answered { status, first, bytes, end } => {
+                let source = self.trace.source.as_deref().unwrap_or("");
+                let took = self.trace.begun.elapsed();
+                self.ingress.metrics.request(source, Outcome::Proxied, took);
+                let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+                tracing::info!(
+                    request = %self.trace.id,
+                    source,
+                    key = self.key,
+                    peer = %self.trace.peer.0,
+                    method = self.trace.method,
+                    path = self.trace.path,
+                    outcome = Outcome::Proxied.as_str(),
+                    status,
+                    end,
+                    bytes_up = self.tally.bytes(),
+                    bytes_down = bytes,
+                    first_us = micros(first),
+                    took_us = micros(took),
+                    "request"
+                );
+            }
+        }
+    }
+}

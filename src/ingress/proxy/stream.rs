@@ -1,0 +1,288 @@
+//! The bodies, piece by piece as they come. Neither way holds more than the piece at hand; what waits, waits with the
+//! sender. Trailers are dropped.
+
+use std::error::Error;
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::Passage;
+
+/// What is known of a request's body while it goes up.
+#[derive(Debug)]
+pub(super) struct Tally {
+    begun: Instant,
+    /// Milliseconds after `begun` at which the last piece went up.
+    last: AtomicU64,
+    bytes: AtomicU64,
+    fault: OnceLock<Fault>,
+}
+
+/// Why a request's body did not go up whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Larger than this.
+    TooLarge(u64),
+    /// It stood still.
+    Slow,
+    /// It broke off.
+    Broken,
+}
+
+impl Tally {
+    pub(super) const fn new(begun: Instant) -> Self {
+        Self { begun, last: AtomicU64::new(0), bytes: AtomicU64::new(0), fault: OnceLock::new() }
+    }
+
+    /// When the last piece went up, or the request began.
+    pub(super) fn last(&self) -> Instant {
+        self.begun + Duration::from_millis(self.last.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.fault.get().copied()
+    }
+
+    fn moved(&self, count: u64) -> u64 {
+        let since = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(since, Ordering::Relaxed);
+        self.bytes.fetch_add(count, Ordering::Relaxed) + count
+    }
+
+    /// The first fault is the one that counts.
+    fn fail(&self, fault: Fault) -> Box<dyn Error + Send + Sync> {
+        let _ = self.fault.set(fault);
+        match fault {
+            Fault::TooLarge(_) => "the body is too large",
+            Fault::Slow => "the body stood still",
+            Fault::Broken => "the body broke off",
+        }
+        .into()
+    }
+}
+
+/// A request's body on its way up.
+pub(super) struct Upward {
+    incoming: Incoming,
+    tally: Arc<Tally>,
+    limit: u64,
+    stall: Duration,
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl Upward {
+    pub(super) fn new(incoming: Incoming, tally: Arc<Tally>, limit: Option<u64>, stall: Duration) -> Self {
+        Self { incoming, tally, limit: limit.unwrap_or(u64::MAX), stall, waiting: None }
+    }
+}
+
+impl Body for Upward {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        loop {
+            let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) else {
+                let stall = this.stall;
+                let waiting = this.waiting.get_or_insert_with(|| Box::pin(sleep(stall)));
+                ready!(waiting.as_mut().poll(cx));
+                return Poll::Ready(Some(Err(this.tally.fail(Fault::Slow))));
+            };
+            this.waiting = None;
+            let frame = match frame {
+                None => return Poll::Ready(None),
+                Some(Err(_)) => return Poll::Ready(Some(Err(this.tally.fail(Fault::Broken)))),
+                Some(Ok(frame)) => frame,
+            };
+            let Ok(piece) = frame.into_data() else { continue };
+            if this.tally.moved(piece.len() as u64) > this.limit {
+                return Poll::Ready(Some(Err(this.tally.fail(Fault::TooLarge(this.limit)))));
+            }
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// An answer's body on its way down.
+pub(super) struct Downward {
+    incoming: Incoming,
+    passage: Passage,
+    pulse: Option<Pulse>,
+    /// The answer to a HEAD without a length: there is no body, and none may be said to be empty.
+    hides_length: bool,
+}
+
+impl Downward {
+    pub(super) fn new(
+        incoming: Incoming,
+        passage: Passage,
+        headers: &HeaderMap,
+        to_head: bool,
+        heartbeat: Duration,
+    ) -> Self {
+        let has_length = headers.contains_key(CONTENT_LENGTH);
+        let pulses = !heartbeat.is_zero() && !has_length && !to_head && is_event_stream(headers);
+        Self { incoming, passage, pulse: pulses.then(|| Pulse::new(heartbeat)), hides_length: to_head && !has_length }
+    }
+}
+
+impl Body for Downward {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = &mut *self;
+        loop {
+            let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) else {
+                let Some(pulse) = &mut this.pulse else { return Poll::Pending };
+                let beat = ready!(pulse.poll_beat(cx));
+                return Poll::Ready(Some(Ok(Frame::data(beat))));
+            };
+            match frame {
+                None => {
+                    this.passage.end("whole");
+                    return Poll::Ready(None);
+                }
+                // The caller's connection breaks as the upstream's did: nothing that is cut off may look whole.
+                Some(Err(error)) => {
+                    let by_caller = this.passage.tally.fault().is_some();
+                    this.passage.end(if by_caller { "caller broke" } else { "upstream broke" });
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Some(Ok(frame)) => {
+                    let Ok(piece) = frame.into_data() else { continue };
+                    this.passage.moved(piece.len() as u64);
+                    if let Some(pulse) = &mut this.pulse {
+                        pulse.saw(&piece);
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(piece))));
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        !self.hides_length && self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.hides_length { SizeHint::default() } else { self.incoming.size_hint() }
+    }
+}
+
+impl Drop for Downward {
+    fn drop(&mut self) {
+        // A body of known length is dropped as soon as it has that length, without being asked for its end.
+        if self.incoming.is_end_stream() {
+            self.passage.end("whole");
+        }
+    }
+}
+
+/// Whether an answer is an event stream that a line can be put into: a compressed one is not.
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    let kind = kind.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    kind.eq_ignore_ascii_case(b"text/event-stream") && !headers.contains_key(CONTENT_ENCODING)
+}
+
+/// The comment line that keeps an event stream open.
+const BEAT: Bytes = Bytes::from_static(b": ping\n\n");
+
+/// Keeps a silent event stream open, and stays silent itself while an event is only half there.
+struct Pulse {
+    every: Duration,
+    next: Pin<Box<Sleep>>,
+    tail: Tail,
+}
+
+impl Pulse {
+    fn new(every: Duration) -> Self {
+        Self { every, next: Box::pin(sleep(every)), tail: Tail::default() }
+    }
+
+    fn saw(&mut self, piece: &[u8]) {
+        self.tail.saw(piece);
+        self.next.as_mut().reset(Instant::now() + self.every);
+    }
+
+    fn poll_beat(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        loop {
+            ready!(self.next.as_mut().poll(cx));
+            self.next.as_mut().reset(Instant::now() + self.every);
+            if self.tail.is_between_events() {
+                return Poll::Ready(BEAT);
+            }
+        }
+    }
+}
+
+/// The last bytes of an event stream, enough to tell whether an event has just ended.
+#[derive(Debug, Default)]
+struct Tail(Vec<u8>);
+
+impl Tail {
+    fn saw(&mut self, piece: &[u8]) {
+        self.0.extend_from_slice(&piece[piece.len().saturating_sub(4)..]);
+        self.0.drain(..self.0.len().saturating_sub(4));
+    }
+
+    fn is_between_events(&self) -> bool {
+        let tail = &self.0;
+        tail.is_empty() || tail.ends_with(b"\n\n") || tail.ends_with(b"\n\r\n") || tail.ends_with(b"\r\r")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beat_never_splits_an_event() {
+        let after = |pieces: &str| {
+            let mut tail = Tail::default();
+            pieces.split('|').filter(|piece| !piece.is_empty()).for_each(|piece| tail.saw(piece.as_bytes()));
+            tail.is_between_events()
+        };
+        for whole in ["", "data: 1\n\n", "data: 1\r\n\r\n", "data: 1\n|\n", "a\r\r", ": c\n|\n", "a\r|\n\r|\n"] {
+            assert!(after(whole), "{whole:?}");
+        }
+        for half in ["d", "data: 1", "data: 1\n", "data: 1\r\n", "x\n\n|data"] {
+            assert!(!after(half), "{half:?}");
+        }
+    }
+
+    #[test]
+    fn only_plain_event_streams_have_a_pulse() {
+        let headers = |lines: &[(&'static str, &'static str)]| {
+            lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect::<HeaderMap>()
+        };
+        assert!(is_event_stream(&headers(&[("content-type", "Text/Event-Stream; charset=utf-8")])));
+        assert!(!is_event_stream(&headers(&[("content-type", "text/event-stream"), ("content-encoding", "gzip")])));
+        assert!(!is_event_stream(&headers(&[("content-type", "text/event-stream-x")])));
+        assert!(!is_event_stream(&headers(&[])));
+    }
+}

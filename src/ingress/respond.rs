@@ -1,0 +1,177 @@
+//! What a caller of a source gets beside an acknowledgement: the run's end, waited for or passed on.
+//!
+//! A wait begins when the event is kept, so whatever becomes of the connection, the delivery goes on and a link shows
+//! its end. What is passed on is not kept: nothing is promised of it but one call.
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode};
+use tokio::time::Instant;
+
+use super::Ingress;
+use super::receive::{acknowledge, keep, name_event};
+use super::stream;
+use crate::config::{Respond, RunMode};
+use crate::inbox::{Answer, DeliveryDetail};
+use crate::mapping::shape::shape;
+use crate::model::{AttemptResult, DeliveryId, EventId, NewEvent, Outcome, Refusal, State};
+use crate::source::Source;
+use crate::upstream::{Call, is_stream};
+
+/// Keeps the event, and waits for the end of its delivery. A double waits for the delivery of the first one.
+pub(super) async fn wait(
+    ingress: &Ingress,
+    source: &Source,
+    event: NewEvent,
+) -> Result<(Outcome, EventId, Response<Body>), Refusal> {
+    let (outcome, id) = keep(ingress, event).await?;
+    if outcome == Outcome::Filtered {
+        return Ok((outcome, id, acknowledge(source, outcome, id)));
+    }
+    let left = Left::guard(ingress, source, outcome, Some(id));
+    let mut stopping = ingress.stopping.clone();
+    let ended = tokio::select! {
+        ended = ingress.inbox.ended(DeliveryId { event: id, number: 0 }) => ended,
+        () = tokio::time::sleep(source.wait) => return Ok((outcome, id, left.not(later(ingress, source, id)))),
+        // Whoever waits longest would hold the stop up.
+        _ = stopping.wait_for(|stop| *stop) => return Ok((outcome, id, left.not(later(ingress, source, id)))),
+    };
+    let answer = match ended {
+        // A double of one that was filtered: nothing is owed.
+        Ok(None) => acknowledge(source, outcome, id),
+        Ok(Some(delivery)) => match delivery.state {
+            State::Delivered => {
+                json(StatusCode::OK, shape(&task(&delivery), source.getter.as_ref(), source.config.json))
+            }
+            State::Dead => not_delivered(id, "dead", "The agent could not be run with this event."),
+            State::Cancelled => not_delivered(id, "cancelled", "An operator has called this event off."),
+            State::Unknown | State::Pending | State::Leased => later(ingress, source, id),
+        },
+        Err(error) => {
+            // It is kept all the same.
+            tracing::error!(event = %id, %error, "cannot wait for a delivery's end");
+            later(ingress, source, id)
+        }
+    };
+    Ok((outcome, id, left.not(name_event(answer, id))))
+}
+
+/// Calls the upstream at once and passes its answer on.
+pub(super) async fn proxy(
+    ingress: &Ingress,
+    source: &Source,
+    event: &NewEvent,
+) -> Result<(Outcome, Response<Body>), Refusal> {
+    if event.filtered.is_some() {
+        return Ok((Outcome::Filtered, json(StatusCode::ACCEPTED, r#"{"status":"filtered"}"#)));
+    }
+    let owed = event.deliveries.first().ok_or_else(|| Refusal::Internal("the source has no destination".into()))?;
+    let streams = source.config.respond == Respond::Stream;
+    let call = Call::of_event(event, owed, &source.config, if streams { RunMode::Stream } else { RunMode::Call });
+    let left = Left::guard(ingress, source, Outcome::Proxied, None);
+    if !streams {
+        let result = left.not(ingress.upstream.invoke(&call).await);
+        return Ok((Outcome::Proxied, passed_on(source, result)?));
+    }
+    let answer = match left.not(ingress.upstream.open(&call).await) {
+        Ok(answer) => answer,
+        Err(error) => return Err(Refusal::UpstreamFailed(error.to_string())),
+    };
+    if !is_stream(&answer) {
+        let result = ingress.upstream.refusal(&call, answer).await;
+        return Ok((Outcome::Proxied, passed_on(source, result)?));
+    }
+    // Dropped with the caller's connection, and the upstream's goes with it.
+    Ok((Outcome::Proxied, stream::relay(answer)))
+}
+
+/// Counts a request whose caller goes away while something is waited for; then nothing else counts it.
+struct Left<'a> {
+    ingress: &'a Ingress,
+    source: &'a str,
+    outcome: Outcome,
+    event: Option<EventId>,
+    begun: Instant,
+    stayed: bool,
+}
+
+impl<'a> Left<'a> {
+    fn guard(ingress: &'a Ingress, source: &'a Source, outcome: Outcome, event: Option<EventId>) -> Self {
+        Self { ingress, source: &source.config.name, outcome, event, begun: Instant::now(), stayed: false }
+    }
+
+    /// The caller has not gone away.
+    fn not<T>(mut self, found: T) -> T {
+        self.stayed = true;
+        found
+    }
+}
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        if self.stayed {
+            return;
+        }
+        let (source, outcome, took) = (self.source, self.outcome.as_str(), self.begun.elapsed());
+        self.ingress.metrics.request(source, self.outcome, took);
+        let event = self.event.map(|id| id.to_string());
+        tracing::info!(source, event, outcome, waited_ms = took.as_millis() as u64, "caller went away while it waited");
+    }
+}
+
+/// The task object of a delivery that has ended: the upstream's own, or what is kept of one that was too large.
+pub(super) fn task(delivery: &DeliveryDetail) -> Bytes {
+    match &delivery.answer {
+        Some(Answer { task: Some(task), .. }) => task.clone(),
+        answer => {
+            let (status, result, finished_at) = match answer {
+                Some(answer) => (Some(&answer.status), answer.result.as_ref(), answer.finished_at.as_ref()),
+                None => (None, None, None),
+            };
+            let task = serde_json::json!({
+                "id": delivery.upstream_id, "status": status, "result": result, "finished_at": finished_at,
+            });
+            task.to_string().into()
+        }
+    }
+}
+
+/// JSON for one caller alone.
+pub(super) fn json(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
+    let mut answer = Response::new(body.into());
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// It is kept, and its end will stand at a link.
+fn later(ingress: &Ingress, source: &Source, id: EventId) -> Response<Body> {
+    let url = format!("{}/events/{id}?token={}", ingress.public_url, ingress.sealer.link_token(id));
+    let body = serde_json::json!({ "status": "accepted", "event_id": id.to_string(), "status_url": url });
+    let status = source.ack.status.and_then(|status| StatusCode::from_u16(status).ok());
+    name_event(json(status.unwrap_or(StatusCode::ACCEPTED), body.to_string()), id)
+}
+
+fn not_delivered(id: EventId, code: &str, detail: &str) -> Response<Body> {
+    let body = serde_json::json!({ "detail": detail, "code": code, "event_id": id.to_string() });
+    json(StatusCode::BAD_GATEWAY, body.to_string())
+}
+
+/// What the upstream said, as the caller hears it. Its refusals speak to us and not to the caller.
+fn passed_on(source: &Source, result: AttemptResult) -> Result<Response<Body>, Refusal> {
+    match result {
+        AttemptResult::Ran(run) => match run.task {
+            Some(task) => Ok(json(StatusCode::OK, shape(&task, source.getter.as_ref(), source.config.json))),
+            None => Err(Refusal::UpstreamFailed("its answer is no task, or larger than can be passed on".into())),
+        },
+        AttemptResult::Refused { status: 429 | 503, retry_after, .. } => {
+            Err(Refusal::UpstreamBusy(retry_after.unwrap_or_default()))
+        }
+        AttemptResult::Refused { status, detail, .. } => {
+            Err(Refusal::UpstreamFailed(format!("it refused ({status}): {detail}")))
+        }
+        AttemptResult::NotSent(why) | AttemptResult::Ambiguous(why) => Err(Refusal::UpstreamFailed(why)),
+    }
+}

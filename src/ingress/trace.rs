@@ -1,0 +1,124 @@
+//! What is known of a request on its way, and its end: one outcome, one log line, one answer.
+//!
+//! Promises: no query and no header value is logged or kept, since either may hold a key.
+
+use axum::body::Body;
+use http::header::{HeaderName, HeaderValue};
+use http::{Request, Response};
+use tokio::time::Instant;
+
+use super::{Ingress, refuse};
+use crate::model::{EventId, Outcome, Refusal, RequestId, Timestamp};
+use crate::net::Peer;
+use crate::telemetry::RefusedSample;
+
+/// The id of a request, on every answer.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("sluicegate-request-id");
+
+/// Header names that a sample of a refused request shows.
+const MAX_NAMES: usize = 50;
+
+/// A request that was not refused.
+pub(super) struct Answered {
+    pub(super) outcome: Outcome,
+    pub(super) event: Option<(EventId, Option<String>)>,
+    pub(super) answer: Response<Body>,
+}
+
+/// What is known of a request for its log line, its counters and its sample.
+pub(super) struct Trace {
+    pub(super) id: RequestId,
+    pub(super) at: Timestamp,
+    pub(super) begun: Instant,
+    pub(super) peer: Peer,
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) headers: Vec<HeaderName>,
+    pub(super) source: Option<String>,
+    pub(super) body_bytes: u64,
+}
+
+/// A request that was refused, and what its caller hears of it: doors differ in their words.
+pub(super) struct Refused {
+    refusal: Refusal,
+    answer: Response<Body>,
+}
+
+impl Refused {
+    /// In the words of a source.
+    pub(super) fn at_source(refusal: Refusal, trace: &Trace) -> Self {
+        let answer = refuse::answer(&refusal, trace.id);
+        Self { refusal, answer }
+    }
+
+    /// In the words of the hosted webhook.
+    pub(super) fn at_dropin(refusal: Refusal) -> Self {
+        let answer = refuse::hosted(&refusal);
+        Self { refusal, answer }
+    }
+}
+
+impl Trace {
+    /// What a head shows.
+    pub(super) fn new<B>(ingress: &Ingress, request: &Request<B>) -> Self {
+        Self {
+            id: RequestId::new(),
+            at: ingress.clock.now(),
+            begun: Instant::now(),
+            peer: request.extensions().get::<Peer>().copied().unwrap_or(Peer([0, 0, 0, 0].into())),
+            method: request.method().as_str().chars().take(16).collect(),
+            path: request.uri().path().chars().take(200).collect(),
+            headers: request.headers().keys().take(MAX_NAMES).cloned().collect(),
+            source: None,
+            body_bytes: 0,
+        }
+    }
+}
+
+/// One outcome, one log line, one answer.
+pub(super) fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, Refused>) -> Response<Body> {
+    let took = trace.begun.elapsed();
+    let source = trace.source.as_deref().unwrap_or("");
+    let (request, peer, method, path) = (trace.id, trace.peer.0, &trace.method, &trace.path);
+    let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    let mut answer = match ended {
+        Ok(Answered { outcome, event, answer }) => {
+            ingress.metrics.request(source, outcome, took);
+            let (event, thread) = event.map_or((None, None), |(id, thread)| (Some(id.to_string()), thread));
+            let outcome = outcome.as_str();
+            tracing::info!(%request, source, event, thread, %peer, outcome, took_us, "request");
+            answer
+        }
+        Err(Refused { refusal, answer }) => {
+            ingress.metrics.request(source, Outcome::Refused, took);
+            ingress.metrics.refused(source, refusal.reason());
+            let (code, reason, cause) = (refusal.code(), refusal.reason(), refusal.cause());
+            ingress.samples.keep(RefusedSample {
+                at: trace.at,
+                request_id: trace.id.to_string(),
+                source: trace.source.clone(),
+                method: method.clone(),
+                path: path.clone(),
+                peer,
+                headers: trace.headers.iter().map(ToString::to_string).collect(),
+                body_bytes: trace.body_bytes,
+                code,
+                reason,
+                cause: cause.clone(),
+            });
+            match refusal.plain() {
+                Refusal::Internal(_) | Refusal::Inbox(_) | Refusal::NoSpace => {
+                    tracing::error!(%request, source, %peer, method, path, outcome = "refused", reason, cause, took_us, "request");
+                }
+                _ => {
+                    tracing::info!(%request, source, %peer, method, path, outcome = "refused", reason, cause, took_us, "request");
+                }
+            }
+            answer
+        }
+    };
+    if let Ok(id) = HeaderValue::try_from(trace.id.to_string()) {
+        answer.headers_mut().insert(REQUEST_ID, id);
+    }
+    answer
+}

@@ -1,0 +1,60 @@
+//! Why a mapping found what it found: told to whoever writes one, from the same steps that map events.
+
+use super::Mapped;
+use crate::model::{Name, Refusal};
+
+/// What a mapping made of a request, and what it looked for in vain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// What came of it.
+    pub mapped: Result<Mapped, Refusal>,
+    /// Configured paths that gave no value, in the order in which they were followed.
+    pub notes: Vec<Note>,
+}
+
+/// A configured path that gave no value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The parameter, or `thread`.
+    pub of: &'static str,
+    /// The path as written.
+    pub path: String,
+    /// What stands at its end.
+    pub miss: Miss,
+}
+
+/// What stands at the end of a path that gave no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// Nothing.
+    Nowhere,
+    /// Null.
+    Null,
+    /// A text of no length.
+    Empty,
+    /// A list or an object, where a text is wanted.
+    Many,
+}
+
+impl Miss {
+    /// Judges what a path leads to; none if it is a value.
+    pub(super) fn of(raw: Option<&str>, name: Name) -> Option<Self> {
+        match raw {
+            None => Some(Self::Nowhere),
+            Some("null") => Some(Self::Null),
+            Some("\"\"") => Some(Self::Empty),
+            Some(raw) if raw.starts_with(['{', '[']) && name != Name::Prompt => Some(Self::Many),
+            Some(_) => None,
+        }
+    }
+
+    /// In words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Nowhere => "leads nowhere",
+            Self::Null => "leads to null",
+            Self::Empty => "leads to an empty text",
+            Self::Many => "leads to a list or an object where a text is wanted",
+        }
+    }
+}

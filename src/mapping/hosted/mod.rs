@@ -1,0 +1,405 @@
+//! A request as the platform's hosted webhook reads it: parameters from the query and the body, a mapping that the
+//! caller brings, and the rest of the body as the agent's context.
+//!
+//! Promises: pure and bounded; numbers keep their digits and spelling, keys their order; a caller's paths are dotted
+//! ones and nothing more; what is a parameter is not told to the agent a second time.
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value, json};
+
+use super::explain::{Miss, Note};
+use super::path::Dotted;
+use super::scan::{self, Fault};
+use super::value::{self, Text, says_something};
+use super::view::{self, Fields};
+use crate::model::{HostedCall, Name, Origin, Param, Params, Refusal, Setting, Tokens};
+
+/// A request at the drop-in door.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The last segment of the path as it stands there; empty at `/`.
+    pub path_agent: &'a str,
+    /// The query, without its question mark.
+    pub query: &'a str,
+    /// The type that the body says it has.
+    pub content_type: &'a str,
+    /// The body.
+    pub body: Body<'a>,
+}
+
+/// A body, as it came or taken apart already.
+#[derive(Clone, Copy, Debug)]
+pub enum Body<'a> {
+    /// Its bytes.
+    Whole(&'a [u8]),
+    /// The text parts of a multipart body, in order.
+    Parts(&'a [(String, String)]),
+}
+
+/// Where a parameter's value stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Spot {
+    Query,
+    Body,
+}
+
+impl Spot {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Body => "body",
+        }
+    }
+}
+
+/// What the body is.
+enum Read<'a> {
+    Empty,
+    /// Named fields; the JSON text is there for paths, and as the message where no field is taken out of it.
+    Fields(Map<String, Value>, Cow<'a, str>),
+    /// A list, or a text that is no JSON.
+    Text(&'a str),
+}
+
+/// The parameters that every part of a request may hold, beside those of [`Name`].
+const SETTINGS: [&str; 6] =
+    ["agent_id", "asynchronous", "getter", "json", "user_tokens", "disable_attachment_injection"];
+
+/// Fields of a body that mean nothing there and are still not the agent's business.
+const SILENT: [&str; 2] = ["x-api-key", "params_mapping"];
+
+/// Reads a request.
+pub fn read(asked: &Asked<'_>) -> Result<HostedCall, Refusal> {
+    follow(asked, &mut Vec::new())
+}
+
+/// The same, with what the caller's own mapping looked for in vain.
+pub fn explain(asked: &Asked<'_>) -> (Result<HostedCall, Refusal>, Vec<Note>) {
+    let mut notes = Vec::new();
+    (follow(asked, &mut notes), notes)
+}
+
+fn follow(asked: &Asked<'_>, notes: &mut Vec<Note>) -> Result<HostedCall, Refusal> {
+    let query = view::fields(asked.query, "query")?;
+    let read = body(asked)?;
+    let nothing = Map::new();
+    let fields = match &read {
+        Read::Fields(fields, _) => fields,
+        _ => &nothing,
+    };
+    let mut ask = Ask { query: &query, fields, wrong: Vec::new(), settings: Vec::new() };
+
+    let agent_id = ask.agent(asked.path_agent)?;
+    let mapped = ask.mapped(&read, notes)?;
+    let mut params = Vec::new();
+    for (name, mapped) in Name::ALL.into_iter().zip(mapped) {
+        params.extend(ask.param(name, mapped)?);
+    }
+    let asynchronous = ask.flag("asynchronous");
+    let json = ask.flag("json");
+    let disable_attachment_injection = ask.flag("disable_attachment_injection");
+    let user_tokens = ask.tokens();
+    let getter = ask.getter()?;
+
+    let has_prompt = params.first().is_some_and(|param| param.name == Name::Prompt);
+    let extra = match &read {
+        Read::Empty => None,
+        Read::Text(text) if has_prompt => Some(value::without_nul(*text, "the body")?.to_owned()),
+        // A list is machine input and told as it came; so is a text, which is the message itself.
+        Read::Text(text) => {
+            let prompt = value::without_nul(*text, "the body")?.to_owned();
+            let prompt = Param { name: Name::Prompt, value: prompt, origin: Origin::Body, over: Vec::new() };
+            params.insert(0, prompt);
+            None
+        }
+        Read::Fields(fields, text) => rest(fields, text, has_prompt),
+    };
+    if params.first().is_none_or(|param| param.name != Name::Prompt) {
+        let none = Param { name: Name::Prompt, value: String::new(), origin: Origin::Event, over: Vec::new() };
+        params.insert(0, none);
+    }
+    if !ask.wrong.is_empty() {
+        return Err(Refusal::Invalid(Value::from(ask.wrong).to_string()));
+    }
+    Ok(HostedCall {
+        agent_id,
+        params: Params::new(params),
+        extra,
+        asynchronous,
+        getter,
+        json,
+        user_tokens,
+        disable_attachment_injection,
+        settings: ask.settings,
+    })
+}
+
+/// The fields that are no parameters.
+fn rest(fields: &Map<String, Value>, text: &str, has_prompt: bool) -> Option<String> {
+    let is_taken = |key: &str| {
+        Name::parse(key).is_some()
+            || SETTINGS.contains(&key)
+            || SILENT.iter().any(|silent| silent.eq_ignore_ascii_case(key))
+    };
+    let left: Map<String, Value> =
+        fields.iter().filter(|(key, _)| !is_taken(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
+    match left.len() {
+        0 => None,
+        // Nothing was taken out: the body reaches the agent byte for byte.
+        all if all == fields.len() && !has_prompt => Some(text.to_owned()),
+        _ => Some(Value::from(left).to_string()),
+    }
+}
+
+/// Reads the body by what it is rather than by what it calls itself.
+fn body<'a>(asked: &Asked<'a>) -> Result<Read<'a>, Refusal> {
+    let bytes = match asked.body {
+        Body::Parts(parts) => {
+            let fields: Fields<'_> =
+                parts.iter().map(|(key, value)| (Cow::Borrowed(key.as_str()), Cow::Borrowed(value.as_str()))).collect();
+            return Ok(made(&fields));
+        }
+        Body::Whole(bytes) => bytes,
+    };
+    let essence = asked.content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    let is_json = matches!(essence.as_str(), "application/json" | "text/json") || essence.ends_with("+json");
+    let first = bytes.iter().copied().find(|byte| !byte.is_ascii_whitespace());
+    let Some(first) = first else { return Ok(Read::Empty) };
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) if is_json => {
+            return Err(Refusal::Malformed(format!("the body is not UTF-8 from byte {} on", error.valid_up_to())));
+        }
+        Err(_) => return Err(Refusal::Unsupported("the body is neither JSON nor a form nor UTF-8 text".into())),
+    };
+    if is_json || matches!(first, b'{' | b'[') {
+        match scan::tree(text) {
+            Ok(Value::Object(fields)) => return Ok(Read::Fields(fields, Cow::Borrowed(text))),
+            Ok(_) => return Ok(Read::Text(text)),
+            Err(Fault::Syntax(_)) if !is_json => {}
+            Err(fault) => return Err(view::refusal(fault)),
+        }
+    }
+    if essence == "application/x-www-form-urlencoded" {
+        return Ok(made(&view::fields(text, "form")?));
+    }
+    Ok(Read::Text(text))
+}
+
+/// Fields of a form as JSON.
+fn made<'a>(fields: &Fields<'_>) -> Read<'a> {
+    match view::object(fields) {
+        Value::Object(map) if !map.is_empty() => {
+            let text = Value::from(map.clone()).to_string();
+            Read::Fields(map, Cow::Owned(text))
+        }
+        _ => Read::Empty,
+    }
+}
+
+/// A request on its way to a call: what it says, and what is wrong with it.
+struct Ask<'a> {
+    query: &'a Fields<'a>,
+    fields: &'a Map<String, Value>,
+    wrong: Vec<Value>,
+    settings: Vec<Setting>,
+}
+
+impl Ask<'_> {
+    /// The last value of a name in the query, unless it is empty.
+    fn in_query(&self, name: &str) -> Option<&str> {
+        let found = self.query.iter().rev().find(|(key, _)| key == name).map(|(_, value)| &**value);
+        found.filter(|value| !value.is_empty())
+    }
+
+    /// A field of the body, unless it is null or empty.
+    fn in_body(&self, name: &str) -> Option<&Value> {
+        self.fields.get(name).filter(|value| !value.is_null() && value.as_str() != Some(""))
+    }
+
+    /// Notes what is wrong, in the form that callers of such an API know. What they wrote is not repeated: it may be
+    /// a secret.
+    fn wrong(&mut self, loc: &[&str], kind: &str, msg: &str) {
+        self.wrong.push(json!({ "type": kind, "loc": loc, "msg": msg }));
+    }
+
+    /// The agent: the path, then the query, then the body.
+    fn agent(&mut self, path: &str) -> Result<String, Refusal> {
+        let in_path = percent_decode_str(path)
+            .decode_utf8()
+            .map_err(|_| Refusal::Malformed("the path does not decode to UTF-8".into()))?;
+        let in_query = self.in_query("agent_id").map(str::to_owned);
+        let in_body = self.in_body("agent_id").map(|value| (!value.is_object() && !value.is_array(), text_of(value)));
+        let is_wrong = matches!(in_body, Some((false, _)));
+        let in_body = in_body.filter(|(plain, _)| *plain).map(|(_, text)| text);
+        let in_path = Some(in_path.into_owned()).filter(|id| !id.is_empty());
+        let mut found = [("path", in_path), ("query", in_query), ("body", in_body)]
+            .into_iter()
+            .filter_map(|(from, id)| id.map(|id| (from, id)));
+        let Some((from, id)) = found.next() else {
+            if is_wrong {
+                self.wrong(&["body", "agent_id"], "string_type", "Input should be a valid string");
+                return Err(Refusal::Invalid(Value::from(std::mem::take(&mut self.wrong)).to_string()));
+            }
+            return Err(Refusal::NoAgent);
+        };
+        let over = found.map(|(from, _)| from).collect();
+        self.settings.push(Setting { name: "agent_id", from, over });
+        value::without_nul(id, "agent_id")
+    }
+
+    /// What the caller's mapping finds, for each name in order.
+    fn mapped(
+        &mut self,
+        read: &Read<'_>,
+        notes: &mut Vec<Note>,
+    ) -> Result<[Option<(String, String)>; Name::ALL.len()], Refusal> {
+        let mut found = [const { None }; Name::ALL.len()];
+        let Some(written) = self.in_query("params_mapping") else { return Ok(found) };
+        let Ok(Value::Object(mapping)) = scan::tree(written) else {
+            return Err(Refusal::Malformed("params_mapping is not a JSON object".into()));
+        };
+        let (mut paths, mut targets) = (Vec::new(), Vec::new());
+        for (target, path) in &mapping {
+            let Some(name) = Name::parse(target) else {
+                let shown: String = target.chars().take(64).collect();
+                let names = Name::ALL.map(Name::as_str).join(", ");
+                let msg = format!("there is no parameter {shown:?} to map to; there are {names}");
+                self.wrong(&["query", "params_mapping"], "value_error", &msg);
+                continue;
+            };
+            let parsed = match path {
+                Value::String(path) => Dotted::parse(path),
+                _ => Err("it is not a text"),
+            };
+            match parsed {
+                Ok(dotted) => {
+                    paths.push(dotted);
+                    targets.push((name, text_of(path)));
+                }
+                Err(why) => {
+                    let msg = format!("the path for {} is no dotted path: {why}", name.as_str());
+                    self.wrong(&["query", "params_mapping", name.as_str()], "value_error", &msg);
+                }
+            }
+        }
+        let text = match read {
+            Read::Fields(_, text) => &**text,
+            Read::Text(text) => text,
+            Read::Empty => "null",
+        };
+        // What is no JSON has no places for a path to lead to.
+        let Ok(pieces) = scan::extract(text, &paths) else { return Ok(found) };
+        for ((name, path), piece) in targets.into_iter().zip(pieces) {
+            let raw = piece.and_then(|range| text.get(range));
+            if let Some(miss) = Miss::of(raw, name) {
+                notes.push(Note { of: name.as_str(), path: path.clone(), miss });
+            }
+            let Some(raw) = raw.filter(|raw| says_something(raw)) else { continue };
+            let value = match value::text(raw) {
+                Text::One(text) => text.into_owned(),
+                Text::Many if name == Name::Prompt => value::compact(raw)?,
+                Text::Many => {
+                    let msg = format!("the path for {} leads to a list or an object", name.as_str());
+                    self.wrong(&["query", "params_mapping", name.as_str()], "string_type", &msg);
+                    continue;
+                }
+                Text::Absent => continue,
+            };
+            if let Some(slot) = Name::ALL.iter().position(|other| *other == name) {
+                found[slot] = Some((path, value));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The strongest value of a parameter.
+    fn param(&mut self, name: Name, mapped: Option<(String, String)>) -> Result<Option<Param>, Refusal> {
+        let mut all: Vec<(Origin, String)> = Vec::new();
+        all.extend(mapped.map(|(path, value)| (Origin::Mapping(path), value)));
+        all.extend(self.in_query(name.as_str()).map(|value| (Origin::Query, value.to_owned())));
+        match self.in_body(name.as_str()) {
+            Some(Value::Object(_) | Value::Array(_)) if name != Name::Prompt && all.is_empty() => {
+                self.wrong(&["body", name.as_str()], "string_type", "Input should be a valid string");
+            }
+            // Something stronger takes its place, and it is not looked at.
+            Some(Value::Object(_) | Value::Array(_)) if name != Name::Prompt => {}
+            Some(value) => all.push((Origin::Body, text_of(value))),
+            None => {}
+        }
+        let mut all = all.into_iter();
+        let Some((origin, value)) = all.next() else { return Ok(None) };
+        let value = value::without_nul(value, name.as_str())?;
+        Ok(Some(Param { name, value, origin, over: all.map(|(origin, _)| origin).collect() }))
+    }
+
+    /// The stronger of the two places a setting may stand in.
+    fn setting(&mut self, name: &'static str) -> Option<(Spot, Value)> {
+        let query = self.in_query(name).map(Value::from);
+        let body = self.in_body(name).cloned();
+        let over = if query.is_some() && body.is_some() { vec![Spot::Body.as_str()] } else { Vec::new() };
+        let found = query.map(|value| (Spot::Query, value)).or(body.map(|value| (Spot::Body, value)))?;
+        self.settings.push(Setting { name, from: found.0.as_str(), over });
+        Some(found)
+    }
+
+    fn flag(&mut self, name: &'static str) -> bool {
+        let Some((spot, value)) = self.setting(name) else { return false };
+        let read = match &value {
+            Value::Bool(yes) => Some(*yes),
+            Value::Number(number) if number.as_str() == "0" => Some(false),
+            Value::Number(number) if number.as_str() == "1" => Some(true),
+            Value::String(text) => match text.to_ascii_lowercase().as_str() {
+                "true" | "1" | "yes" | "on" | "t" | "y" => Some(true),
+                "false" | "0" | "no" | "off" | "f" | "n" => Some(false),
+                _ => None,
+            },
+            _ => None,
+        };
+        if read.is_none() {
+            let msg = "Input should be a valid boolean, unable to interpret input";
+            self.wrong(&[spot.as_str(), name], "bool_parsing", msg);
+        }
+        read.unwrap_or(false)
+    }
+
+    fn tokens(&mut self) -> Option<Tokens> {
+        let (spot, value) = self.setting("user_tokens")?;
+        let object = match value {
+            Value::Object(_) => Some(value),
+            Value::String(text) => scan::tree(&text).ok().filter(Value::is_object),
+            _ => None,
+        };
+        if object.is_none() {
+            self.wrong(&[spot.as_str(), "user_tokens"], "dict_type", "Input should be a valid dictionary");
+        }
+        object.map(|object| Tokens::new(object.to_string()))
+    }
+
+    fn getter(&mut self) -> Result<Option<String>, Refusal> {
+        let Some((spot, value)) = self.setting("getter") else { return Ok(None) };
+        if value.is_object() || value.is_array() {
+            self.wrong(&[spot.as_str(), "getter"], "string_type", "Input should be a valid string");
+            return Ok(None);
+        }
+        let path = text_of(&value);
+        if let Err(why) = Dotted::parse(&path) {
+            let msg = format!("Input should be a dotted path: {why}");
+            self.wrong(&[spot.as_str(), "getter"], "value_error", &msg);
+        }
+        value::without_nul(path, "getter").map(Some)
+    }
+}
+
+/// A value as text: strings as they are, anything else as compact JSON.
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,261 @@
+//! A hosted call as a request, and what an answer to it that is no success means. Pure.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::answer;
+use super::request::{User, fenced, prompt, segment, user};
+use crate::config::{DropIn, ExtraFields};
+use crate::model::{HostedCall, Name, Refusal, Timestamp};
+
+/// The longest text of the upstream's that is passed on, in characters.
+const MAX_DETAIL: usize = 2_000;
+
+/// The largest list of the upstream's that is passed on, in bytes.
+const MAX_LIST: usize = 64 * 1024;
+
+/// How a caller wants to hear of its run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// At the end.
+    Wait,
+    /// That it has begun.
+    Start,
+    /// As it goes.
+    Stream,
+}
+
+/// Where a call goes, under the base URL.
+pub fn path(call: &HostedCall, manner: Manner) -> String {
+    let rest = match manner {
+        Manner::Wait => "",
+        Manner::Start => "/async",
+        Manner::Stream => "/stream",
+    };
+    format!("/v1/agents/{}/invoke{rest}", segment(&call.agent_id))
+}
+
+/// The body of a call. The order of its keys is always the same. `id` is the upstream's name for the run; without one
+/// the caller's `task_id` is, where there is one.
+pub fn body(call: &HostedCall, dropin: &DropIn, id: Option<&str>) -> Bytes {
+    let (text, mut context) = said(call, dropin);
+    let mut input = Map::new();
+    input.insert("text".into(), text.into());
+    match user(&call.params, &dropin.user_email_template) {
+        User::Known(user) => drop(input.insert("user".into(), user.into())),
+        User::Named(name) => context.insert(0, format!("user: {name}")),
+        User::Unknown => {}
+    }
+
+    let mut body = Map::new();
+    body.insert("input".into(), input.into());
+    if let Some(id) = id.or_else(|| call.params.get(Name::TaskId)) {
+        body.insert("id".into(), id.into());
+    }
+    body.insert("source".into(), "webhook".into());
+    body.insert("source_node_type".into(), "webhook".into());
+    let mut text = Value::from(body).to_string();
+    // Put in as they are written: numbers in them keep their digits.
+    if let Some(tokens) = &call.user_tokens {
+        text.pop();
+        text.push_str(",\"user_tokens\":");
+        text.push_str(tokens.expose());
+        text.push('}');
+    }
+    let mut more = Map::new();
+    if call.disable_attachment_injection {
+        more.insert("disable_attachment_injection".into(), true.into());
+    }
+    if !context.is_empty() {
+        more.insert("additional_context".into(), context.join("\n").into());
+    }
+    if !more.is_empty() {
+        text.pop();
+        text.push(',');
+        text.push_str(&Value::from(more).to_string()[1..]);
+    }
+    text.into()
+}
+
+/// `input.text` of a call, for telling this turn of a conversation from another.
+pub fn text(call: &HostedCall, dropin: &DropIn) -> String {
+    said(call, dropin).0
+}
+
+/// What the agent is told, and what goes into its context beside it.
+fn said(call: &HostedCall, dropin: &DropIn) -> (String, Vec<String>) {
+    let prompt = prompt(&call.params).map(|(prompt, _)| prompt);
+    match (prompt, &call.extra) {
+        (Some(prompt), Some(extra)) if dropin.extra_fields == ExtraFields::Text => (fenced(prompt, extra), Vec::new()),
+        (Some(prompt), extra) => (prompt.to_owned(), extra.iter().cloned().collect()),
+        (None, extra) => (extra.clone().unwrap_or_default(), Vec::new()),
+    }
+}
+
+/// What an answer that is no success means for the caller. Of a failure nothing is passed on: neither the upstream's
+/// words nor its headers.
+pub fn refusal(answer: &Response<Bytes>, now: Timestamp) -> Refusal {
+    let status = answer.status();
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            Refusal::KeyRefused(format!("the upstream answered {}", status.as_u16()))
+        }
+        StatusCode::REQUEST_TIMEOUT => Refusal::UpstreamSilent("the upstream answered 408".into()),
+        status if status.is_client_error() => Refusal::Upstream {
+            status: status.as_u16(),
+            detail: detail(answer),
+            retry_after: if status == StatusCode::TOO_MANY_REQUESTS { wait(answer, now) } else { None },
+        },
+        status => Refusal::UpstreamFailed(format!("the upstream answered {}", status.as_u16())),
+    }
+}
+
+fn wait(answer: &Response<Bytes>, now: Timestamp) -> Option<Duration> {
+    answer::retry_after(answer.headers(), now).or_else(|| answer::limit_reset(answer.headers(), now))
+}
+
+/// The `detail` of an answer where it has one that can be shown, or the status in words.
+fn detail(answer: &Response<Bytes>) -> String {
+    #[derive(serde::Deserialize)]
+    struct Said<'a> {
+        #[serde(borrow)]
+        detail: &'a RawValue,
+    }
+    let plain = || Value::from(answer.status().canonical_reason().unwrap_or("Refused")).to_string();
+    let Ok(Said { detail }) = serde_json::from_slice::<Said<'_>>(answer.body()) else { return plain() };
+    let detail = detail.get();
+    match serde_json::from_str::<Value>(detail) {
+        Ok(Value::String(text)) => {
+            let text: String = text.chars().take(MAX_DETAIL).collect();
+            Value::from(text).to_string()
+        }
+        Ok(Value::Array(_) | Value::Object(_)) if detail.len() <= MAX_LIST => detail.to_owned(),
+        _ => plain(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Problems};
+    use crate::model::{Origin, Param, Params, Tokens};
+
+    fn dropin(settings: &str) -> DropIn {
+        let problems = Problems::default();
+        let file = format!("[dropin]\n{settings}");
+        let config = Config::parse("t", &file, std::path::Path::new("."), std::iter::empty(), &problems);
+        config.unwrap_or_else(|| panic!("{:?}", problems.into_sorted())).dropin
+    }
+
+    fn call(params: &[(Name, &str)], extra: Option<&str>) -> HostedCall {
+        let param = |(name, value): &(Name, &str)| Param {
+            name: *name,
+            value: (*value).to_owned(),
+            origin: if value.is_empty() { Origin::Event } else { Origin::Query },
+            over: vec![],
+        };
+        HostedCall {
+            agent_id: "A/..".into(),
+            params: Params::new(params.iter().map(param).collect()),
+            extra: extra.map(str::to_owned),
+            asynchronous: false,
+            getter: None,
+            json: false,
+            user_tokens: None,
+            disable_attachment_injection: false,
+            settings: vec![],
+        }
+    }
+
+    fn sent(call: &HostedCall, settings: &str) -> String {
+        String::from_utf8(body(call, &dropin(settings), None).to_vec()).unwrap()
+    }
+
+    const ENDS: &str = r#","source":"webhook","source_node_type":"webhook"}"#;
+
+    #[test]
+    fn prompt_and_extra_fields_go_where_the_table_says() {
+        let ends = ENDS.strip_suffix('}').unwrap();
+        for (params, extra, wanted) in [
+            (&[(Name::Prompt, "Hi")][..], None, format!(r#"{{"input":{{"text":"Hi"}}{ENDS}"#)),
+            (&[(Name::Prompt, "")], Some("{\"a\":1.50}"), format!(r#"{{"input":{{"text":"{{\"a\":1.50}}"}}{ENDS}"#)),
+            (
+                &[(Name::Prompt, "Hi"), (Name::TaskId, "7")],
+                Some("{\"a\":1}"),
+                format!(r#"{{"input":{{"text":"Hi"}},"id":"7"{ends},"additional_context":"{{\"a\":1}}"}}"#),
+            ),
+            (&[(Name::Prompt, "")], None, format!(r#"{{"input":{{"text":""}}{ENDS}"#)),
+        ] {
+            assert_eq!(sent(&call(params, extra), ""), wanted);
+        }
+        let fenced: Value =
+            serde_json::from_str(&sent(&call(&[(Name::Prompt, "Hi")], Some("{\"a\":1}")), "extra_fields = \"text\""))
+                .unwrap();
+        let text = fenced["input"]["text"].as_str().unwrap();
+        assert!(text.starts_with("Hi\n\n") && text.contains("\n{\"a\":1}\n[/event "), "{text}");
+        assert_eq!(fenced.get("additional_context"), None);
+    }
+
+    #[test]
+    fn a_user_has_an_id_and_an_address_or_is_none() {
+        let user = |params: &[(Name, &str)]| {
+            let body: Value = serde_json::from_str(&sent(&call(params, None), "")).unwrap();
+            (body["input"]["user"].to_string(), body["additional_context"].to_string())
+        };
+        let email = [(Name::Prompt, "p"), (Name::UserEmail, "a@b.c"), (Name::UserFirstName, "Ann")];
+        assert_eq!(user(&email).0, r#"{"id":"a@b.c","email":"a@b.c","first_name":"Ann"}"#);
+        let id = [(Name::Prompt, "p"), (Name::UserId, "d na@x")];
+        assert_eq!(user(&id).0, r#"{"id":"d na@x","email":"d%20na%40x@webhook.invalid"}"#);
+        let names = [(Name::Prompt, "p"), (Name::UserFirstName, "Ann"), (Name::UserLastName, "Lee")];
+        assert_eq!(user(&names), ("null".into(), r#""user: Ann Lee""#.into()));
+    }
+
+    #[test]
+    fn tokens_keep_their_spelling_and_the_agent_is_one_segment() {
+        let mut call = call(&[(Name::Prompt, "Cal")], Some("{\"b\":1}"));
+        call.user_tokens = Some(Tokens::new(r#"{"item-1":"tok","n":1e400}"#.into()));
+        call.disable_attachment_injection = true;
+        let ends = ENDS.strip_suffix('}').unwrap();
+        let wanted = format!(
+            r#"{{"input":{{"text":"Cal"}}{ends},"user_tokens":{{"item-1":"tok","n":1e400}},"disable_attachment_injection":true,"additional_context":"{{\"b\":1}}"}}"#
+        );
+        assert_eq!(sent(&call, ""), wanted);
+        assert_eq!(path(&call, Manner::Wait), "/v1/agents/A%2F../invoke");
+        assert_eq!(path(&call, Manner::Start), "/v1/agents/A%2F../invoke/async");
+        assert_eq!(path(&call, Manner::Stream), "/v1/agents/A%2F../invoke/stream");
+    }
+
+    #[test]
+    fn t80_of_a_failure_nothing_is_passed_on() {
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let answer = |status: u16, headers: &[(&str, &str)], body: &str| {
+            let mut answer = Response::builder().status(status);
+            for (name, value) in headers {
+                answer = answer.header(*name, *value);
+            }
+            refusal(&answer.body(Bytes::copy_from_slice(body.as_bytes())).unwrap(), now)
+        };
+        for status in [500, 502, 503, 504, 302, 304] {
+            let found = answer(status, &[("retry-after", "7"), ("set-cookie", "a=b")], "secrets of db-7.internal");
+            assert_eq!(found, Refusal::UpstreamFailed(format!("the upstream answered {status}")));
+        }
+        assert!(matches!(answer(401, &[], ""), Refusal::KeyRefused(_)));
+        assert!(matches!(answer(403, &[], ""), Refusal::KeyRefused(_)));
+        assert!(matches!(answer(408, &[], ""), Refusal::UpstreamSilent(_)));
+        let refused = |status, detail: &str, wait: Option<u64>| Refusal::Upstream {
+            status,
+            detail: detail.into(),
+            retry_after: wait.map(Duration::from_secs),
+        };
+        let list = r#"[{"loc":["body","input"],"msg":"Field required","type":"missing"}]"#;
+        assert_eq!(answer(422, &[], &format!("{{\"detail\":{list}}}")), refused(422, list, None));
+        assert_eq!(answer(404, &[], r#"{"detail":"Agent not found"}"#), refused(404, "\"Agent not found\"", None));
+        assert_eq!(answer(404, &[], "<html>internal</html>"), refused(404, "\"Not Found\"", None));
+        let limited = answer(429, &[("retry-after", "7")], r#"{"detail":"slow"}"#);
+        assert_eq!(limited, refused(429, "\"slow\"", Some(7)));
+    }
+}
