@@ -133,6 +133,7 @@ impl App {
         let Self { mut config, kept, parts, stop_all } = self;
         let drain = config.server.drain_timeout;
         let options = listen_options(&config);
+        let (public_address, admin_address) = (listeners.public.local_addr()?, listeners.admin.local_addr()?);
         let (hurry_all, hurry) = watch::channel(false);
         let told = |mut stopping: watch::Receiver<bool>| async move {
             // A sender that is gone has stopped as well.
@@ -157,6 +158,15 @@ impl App {
         let dispatch = tokio::spawn(Dispatcher::run(dispatcher.clone(), kept.stopping.clone(), hurry));
         let sweep = tokio::spawn(sweep_often(kept.inbox.clone(), config.inbox.keep, kept.clock.clone()));
         kept.serving.store(true, Ordering::Release);
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            public = %public_address,
+            admin = %admin_address,
+            sources = config.sources.len(),
+            inbox = %config.inbox.path.display(),
+            upstream = %config.upstream.base_url,
+            "serving"
+        );
 
         let mut stop = std::pin::pin!(stop);
         let failed = loop {

@@ -29,11 +29,7 @@ pub(super) async fn run(file: &ConfigFile) -> Ended {
     // Told to stop while starting counts as told to stop.
     let stop = stop_signal()?;
     let listeners = Listeners::bind(&config).await?;
-    let (public, admin) = (listeners.public.local_addr()?, listeners.admin.local_addr()?);
-    let (count, inbox) = (config.sources.len(), config.inbox.path.display().to_string());
-    let upstream = config.upstream.base_url.to_string();
     let app = App::build(config, sources, Clock::system()).await?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), %public, %admin, sources = count, inbox, upstream, "serving");
     let (send, reloads) = mpsc::channel(1);
     let watch = tokio::spawn(watch(file.config.clone(), signal(SignalKind::hangup())?, send));
     let served = app.serve(listeners, reloads, stop).await;
