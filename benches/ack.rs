@@ -136,9 +136,14 @@ impl Gateway {
             .spawn()
             .unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        log.read_line(&mut line).unwrap();
-        let serving: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let serving = loop {
+            let mut line = String::new();
+            assert!(log.read_line(&mut line).unwrap() > 0, "the gateway ended before it served");
+            let said: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if said["message"] == "serving" {
+                break said;
+            }
+        };
         let public = serving["public"].as_str().unwrap().parse().unwrap();
         // A log that nobody reads would stop the gateway.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
