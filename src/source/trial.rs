@@ -89,7 +89,7 @@ impl Trial {
         }
     }
 
-    /// Judges a request the way a source does: its handshakes first, answered as in an open window.
+    /// Judges a request the way a source does, whatever its method: its handshakes first, answered as in an open window.
     pub fn judge(&self, received: &Received, now: Timestamp) -> Judged {
         let received = match opened(&self.scheme, received.clone()) {
             Ok(received) => received,
@@ -101,9 +101,6 @@ impl Trial {
             }
             Some(Err(refusal)) => return refused(&refusal),
             None => {}
-        }
-        if received.method != http::Method::POST {
-            return refused(&Refusal::Method(super::allow(&self.challenges)));
         }
         let judged = self.scheme.judge(&received, now);
         let judged = judged.and_then(|proof| match self.scheme.compressed {
