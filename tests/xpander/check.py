@@ -262,7 +262,7 @@ api_key = "literal:stub-key"
 url = "sqlite:inbox.db"
 [log]
 format = "json"
-filter = "info,sluicegate=warn,sluicegate::cli=info"
+filter = "info,sluicegate=warn,sluicegate::app=info"
 [[proxy]]
 prefix = "/v1"
 upstream = "{upstream}"
