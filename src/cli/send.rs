@@ -1,6 +1,6 @@
 //! Send an event to a running gateway, signed as the source's provider would sign it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use clap::Args;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
-use super::{ConfigFile, Ended, answer, say, tally};
+use super::{ConfigFile, Ended, answer, reachable, say, tally};
 use crate::app;
 use crate::config::{Config, Problems, Sample};
 use crate::model::{Clock, Received, RequestId, Timestamp};
@@ -180,14 +180,4 @@ fn print(request: &Received) -> std::io::Result<()> {
     text.push('\n');
     text.push_str(&String::from_utf8_lossy(&request.body));
     answer(&text)
-}
-
-/// Where a listener is reached from the same machine.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
 }

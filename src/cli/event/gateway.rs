@@ -1,7 +1,6 @@
 //! The gateway that a command speaks to: where its admin API is, what it wants to be shown, and its answers.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use serde_json::Value;
 
+use super::super::reachable;
 use super::print;
 use crate::app;
 use crate::config::{Config, Problems, Secret, Weight};
@@ -162,16 +162,6 @@ fn configured(config: &Config) -> anyhow::Result<Secret> {
         format!("cannot read the admin token from {}; or name the variable that holds it: --token-env", file.display())
     })?;
     Ok(Secret::new(format!("file:{}", file.display()), text.trim()))
-}
-
-/// Where to call a listener: one that listens on every address is at home on the loopback.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
 }
 
 #[cfg(test)]
