@@ -97,7 +97,7 @@ pub(super) async fn run(demo: &Demo) -> Ended {
     let stub_listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen on 127.0.0.1")?;
     let upstream = stub_listener.local_addr()?;
     let (config, sources) = configure(upstream, &folder.0)?;
-    log::start(&config.log);
+    log::start(&config.log)?;
     let listeners = Listeners::bind(&config).await?;
     let (public, admin) = (listeners.public.local_addr()?, listeners.admin.local_addr()?);
     let (stop_all, stopping) = watch::channel(false);

@@ -20,6 +20,7 @@ use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Problem, Weight};
+use crate::telemetry::log;
 
 /// What a command that ran to its end says to the shell.
 type Ended = anyhow::Result<ExitCode>;
@@ -95,6 +96,7 @@ pub fn run() -> ExitCode {
     });
     // What still runs is cut: every command has drained what it must.
     runtime.shutdown_background();
+    log::flush();
     match ended {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,

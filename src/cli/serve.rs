@@ -25,7 +25,7 @@ pub(super) async fn run(file: &ConfigFile) -> Ended {
         say(&format!("{}: {}; nothing was started", file.config.display(), tally(&problems)));
         return Ok(ExitCode::FAILURE);
     };
-    log::start(&config.log);
+    log::start(&config.log)?;
     // Told to stop while starting counts as told to stop.
     let stop = stop_signal()?;
     let listeners = Listeners::bind(&config).await?;

@@ -18,6 +18,9 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("sluicegate-re
 /// Header names that a sample of a refused request shows.
 const MAX_NAMES: usize = 50;
 
+/// How much of a path is logged.
+const MAX_PATH: usize = 200;
+
 /// A request that was not refused.
 pub(super) struct Answered {
     pub(super) outcome: Outcome,
@@ -67,12 +70,18 @@ impl Trace {
             begun: Instant::now(),
             peer: request.extensions().get::<Peer>().copied().unwrap_or(Peer([0, 0, 0, 0].into())),
             method: request.method().as_str().chars().take(16).collect(),
-            path: request.uri().path().chars().take(200).collect(),
+            path: start(request.uri().path(), MAX_PATH).to_owned(),
             headers: request.headers().keys().take(MAX_NAMES).cloned().collect(),
             source: None,
             body_bytes: 0,
         }
     }
+}
+
+/// A text's start, up to a character's end.
+fn start(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
 }
 
 /// One outcome, one log line, one answer.

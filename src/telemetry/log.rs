@@ -1,22 +1,29 @@
 //! The log: one line per request and per attempt on standard error, ids as fields, no secret ever.
 
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::line::Lines;
 use crate::config::Log;
 
+/// The process has one standard error, and so one way to it.
+static LINES: OnceLock<Lines> = OnceLock::new();
+
 /// Starts logging. A filter that cannot be read is said on the way and replaced by `info`.
-pub fn start(config: &Log) {
+pub fn start(config: &Log) -> std::io::Result<()> {
     let (filter, wrong) = match EnvFilter::try_new(&config.filter) {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new("info"), Some(error)),
     };
+    let lines = Lines::start(std::io::stderr())?;
+    let lines = LINES.get_or_init(|| lines).clone();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
-        .with_writer(std::io::stderr)
+        .with_writer(lines)
         .with_ansi(std::io::stderr().is_terminal());
     // A program that embeds the gateway twice, as tests do, keeps its first subscriber.
     let _ =
@@ -24,4 +31,17 @@ pub fn start(config: &Log) {
     if let Some(error) = wrong {
         tracing::warn!(%error, "log.filter cannot be read, using info");
     }
+    Ok(())
+}
+
+/// Waits until what was logged is written, unless nobody reads it.
+pub fn flush() {
+    if let Some(lines) = LINES.get() {
+        lines.flush();
+    }
+}
+
+/// How many lines were dropped because nobody read them.
+pub fn dropped() -> u64 {
+    LINES.get().map_or(0, Lines::dropped)
 }

@@ -8,6 +8,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use super::log;
 use crate::model::Outcome;
 
 /// The counters of one gateway.
@@ -27,6 +28,7 @@ pub struct Metrics {
     /// Public connections turned away at the door.
     pub connections_refused: IntCounter,
     kept: IntGaugeVec,
+    log_dropped: IntCounter,
 }
 
 /// A metric's definition is fixed at compile time; one that cannot be registered is a bug that the first test shows.
@@ -91,7 +93,14 @@ impl Metrics {
         )
         .expect(DEFINED);
         registry.register(Box::new(connections_refused.clone())).expect(DEFINED);
+        let log_dropped = IntCounter::new(
+            "sluicegate_log_lines_dropped_total",
+            "Log lines dropped because standard error was not read",
+        )
+        .expect(DEFINED);
+        registry.register(Box::new(log_dropped.clone())).expect(DEFINED);
         Self {
+            log_dropped,
             in_flight: gauge("sluicegate_deliveries_in_flight", "Deliveries that are being sent now"),
             connections: gauge("sluicegate_connections", "Public connections open now"),
             connections_refused,
@@ -137,6 +146,7 @@ impl Metrics {
 
     /// The Prometheus text form.
     pub fn text(&self) -> String {
+        self.log_dropped.inc_by(log::dropped().saturating_sub(self.log_dropped.get()));
         let mut out = Vec::new();
         match TextEncoder::new().encode(&self.registry.gather(), &mut out) {
             Ok(()) => String::from_utf8(out).unwrap_or_default(),
