@@ -25,7 +25,7 @@ use crate::inbox::sweep::sweep;
 use crate::ingress::{self, Bounds, Dropin, Ingress, Proxies};
 use crate::limit::Limits;
 use crate::model::Clock;
-use crate::net::{Client, Door, ListenOptions, Swap, listen};
+use crate::net::{Client, Cores, Door, ListenOptions, Swap, listen};
 use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
 use crate::upstream::Upstream;
@@ -143,8 +143,14 @@ impl App {
         let front = Swap::new(ingress::front(parts.ingress));
         let routes = Swap::new(admin::router(parts.admin));
         let dispatcher = Arc::new(ArcSwap::new(parts.dispatcher));
-        let public =
-            tokio::spawn(listen::serve(listeners.public, front.clone(), options, door, told(kept.stopping.clone())));
+        let public = tokio::spawn(listen::serve(
+            listeners.public,
+            front.clone(),
+            options,
+            Some(Cores::start()?),
+            door,
+            told(kept.stopping.clone()),
+        ));
         // The admin listener stays until the end, so that a stop can be watched.
         let (close_admin, admin_closing) = watch::channel(false);
         let admin_options = ListenOptions { drain: Duration::from_millis(500), ..options };
@@ -152,6 +158,7 @@ impl App {
             listeners.admin,
             routes.clone(),
             admin_options,
+            None,
             Arc::new(Unwatched),
             told(admin_closing),
         ));

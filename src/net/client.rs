@@ -29,6 +29,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use tower::Service;
 
+use super::cores;
+
 /// How long a connection is kept for the next request. Shorter than most servers keep theirs, so that a request seldom
 /// meets a connection which the other side is just closing.
 const POOL_IDLE: Duration = Duration::from_secs(30);
@@ -42,10 +44,11 @@ const READ_AHEAD: usize = 64 * 1024;
 /// A request's body: at hand, or coming in while it goes out.
 type Outgoing = Either<Full<Bytes>, UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>>;
 
-/// The client. Cheap to clone; clones share the pool.
+/// The client. Cheap to clone; clones share the pools, of which each core has its own: an answer is read by the thread
+/// that asked.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pool: legacy::Client<Connector, Outgoing>,
+    pools: Arc<[legacy::Client<Connector, Outgoing>]>,
 }
 
 /// Why there is no client.
@@ -85,13 +88,20 @@ impl Client {
             .https_or_http()
             .enable_http1()
             .wrap_connector(http);
-        let pool = legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(POOL_IDLE_PER_HOST)
-            .http1_max_buf_size(READ_AHEAD)
-            .build(Connector { https, timeout: connect_timeout });
-        Ok(Self { pool })
+        let connector = Connector { https, timeout: connect_timeout };
+        let pool = || {
+            legacy::Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(POOL_IDLE)
+                .pool_max_idle_per_host(POOL_IDLE_PER_HOST)
+                .http1_max_buf_size(READ_AHEAD)
+                .build(connector.clone())
+        };
+        Ok(Self { pools: (0..cores::places()).map(|_| pool()).collect() })
+    }
+
+    fn pool(&self) -> &legacy::Client<Connector, Outgoing> {
+        self.pools.get(cores::here()).unwrap_or(&self.pools[0])
     }
 
     /// Sends a request and reads the whole answer: within `timeout` from now to the last byte, and at most
@@ -119,7 +129,7 @@ impl Client {
         }
         let mut request = request.map(|body| Either::Left(Full::new(body)));
         let connection = capture_connection(&mut request);
-        match tokio::time::timeout(timeout, self.pool.request(request)).await {
+        match tokio::time::timeout(timeout, self.pool().request(request)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) if error.is_connect() => Err(SendError::NotSent(causes(&error))),
             Ok(Err(error)) => Err(SendError::Ambiguous(format!("the connection broke: {}", causes(&error)))),
@@ -147,7 +157,7 @@ impl Client {
                 Either::Right(body.map_err(Into::into).boxed_unsync())
             }
         });
-        match self.pool.request(request).await {
+        match self.pool().request(request).await {
             Ok(answer) => Ok(answer),
             Err(error) if error.is_connect() => Err(SendError::NotSent(causes(&error))),
             Err(error) => Err(SendError::Ambiguous(format!("the connection broke: {}", causes(&error)))),

@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::cores::Cores;
 use super::stall::Stalling;
 
 /// The address of who is at the other end of the connection. Every request carries it as an extension.
@@ -56,11 +57,12 @@ const MAX_HEADERS: usize = 100;
 /// The smallest buffer that hyper takes.
 const LEAST_BUFFER: usize = 8 * 1024;
 
-/// Accepts and serves until `stop` resolves, then drains.
+/// Accepts and serves until `stop` resolves, then drains. Connections live on `cores`, or where this runs.
 pub async fn serve<S, B>(
     listener: TcpListener,
     service: S,
     options: ListenOptions,
+    cores: Option<Cores>,
     door: Arc<dyn Door>,
     stop: impl Future<Output = ()>,
 ) where
@@ -98,7 +100,14 @@ pub async fn serve<S, B>(
         };
         door.opened();
         let (service, http, door, mut drain) = (service.clone(), http.clone(), door.clone(), drain.clone());
-        connections.spawn(async move {
+        let connection = async move {
+            let stream = match TcpStream::from_std(stream) {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::error!(%error, "cannot serve a connection");
+                    return door.closed();
+                }
+            };
             let serve = hyper::service::service_fn(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(Peer(peer));
                 let mut service = service.clone();
@@ -120,7 +129,11 @@ pub async fn serve<S, B>(
             }
             drop(place);
             door.closed();
-        });
+        };
+        match &cores {
+            Some(cores) => cores.put(&mut connections, connection),
+            None => drop(connections.spawn(connection)),
+        }
     }
     drop(listener);
     // Nobody is waiting when no connection is open.
@@ -132,14 +145,18 @@ pub async fn serve<S, B>(
 }
 
 /// The next connection. Errors that say "no more descriptors" or the like are waited out.
-async fn accept(listener: &TcpListener) -> (TcpStream, IpAddr) {
+async fn accept(listener: &TcpListener) -> (std::net::TcpStream, IpAddr) {
     let mut wait = Duration::from_millis(10);
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 // Answers are one write; waiting to fill a segment only delays them.
                 let _ = stream.set_nodelay(true);
-                return (stream, peer.ip().to_canonical());
+                // Whoever serves it has a thread of its own, and that has its own list of sockets.
+                match stream.into_std() {
+                    Ok(stream) => return (stream, peer.ip().to_canonical()),
+                    Err(error) => tracing::debug!(%error, "connection ended early"),
+                }
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
