@@ -70,7 +70,7 @@ pub(super) fn run(command: &VerifyCommand) -> Ended {
             if case.received.url.is_empty() {
                 case.received.url = format!("{}{}", config.server.public_url, case.received.target);
             }
-            Written::of_source(source, config.providers.get(&source.provider.value))
+            Written::of_source(source, config.providers.get(&source.provider.value).map(|provider| &**provider))
         }
         (None, Some(name)) => {
             let provider = config.providers.get(name).ok_or_else(|| anyhow!("no provider is called {name:?}"))?;

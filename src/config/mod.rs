@@ -16,7 +16,7 @@ pub mod unit;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub use door::{DropIn, ExtraFields, GatewayKey, ProxyConfig};
@@ -49,7 +49,7 @@ pub struct Config {
     /// What the program says of itself.
     pub log: Log,
     /// The providers that are known: compiled in, and those of the operator's folder over them.
-    pub providers: BTreeMap<String, Provider>,
+    pub providers: BTreeMap<String, Arc<Provider>>,
     /// The configured ways in.
     pub sources: Vec<SourceConfig>,
     /// The stand-in for the platform's hosted webhook.
@@ -460,13 +460,24 @@ fn lay_source_defaults(table: &mut Table) {
     }
 }
 
+/// The providers compiled in. They are read once, however often a configuration is.
+fn shipped(problems: &Problems) -> BTreeMap<String, Arc<Provider>> {
+    static SHIPPED: OnceLock<(BTreeMap<String, Arc<Provider>>, Vec<Problem>)> = OnceLock::new();
+    let (all, wrong) = SHIPPED.get_or_init(|| {
+        let problems = Problems::default();
+        let read = |(name, text): &(&str, &str)| {
+            let table = Table::parse(&format!("config/providers/{name}.toml"), text, &problems);
+            ((*name).to_owned(), Arc::new(Provider::read(name, &table, &problems)))
+        };
+        (shipped_providers().iter().map(read).collect(), problems.into_sorted())
+    });
+    problems.add(wrong);
+    all.clone()
+}
+
 /// The providers compiled in, and those of `[providers] folder` over them.
-fn providers(root: &Section<'_>, base: &Path, problems: &Problems) -> BTreeMap<String, Provider> {
-    let mut all = BTreeMap::new();
-    for (name, text) in shipped_providers() {
-        let table = Table::parse(&format!("config/providers/{name}.toml"), text, problems);
-        all.insert((*name).to_owned(), Provider::read(name, &table, problems));
-    }
+fn providers(root: &Section<'_>, base: &Path, problems: &Problems) -> BTreeMap<String, Arc<Provider>> {
+    let mut all = shipped(problems);
     let Some(folder) = root.section("providers").and_then(|section| section.text("folder")) else { return all };
     if folder.is_empty() {
         return all;
@@ -489,7 +500,7 @@ fn providers(root: &Section<'_>, base: &Path, problems: &Problems) -> BTreeMap<S
         match std::fs::read_to_string(&path) {
             Ok(text) => {
                 let table = Table::parse(&path.display().to_string(), &text, problems);
-                all.insert(name.clone(), Provider::read(&name, &table, problems));
+                all.insert(name.clone(), Arc::new(Provider::read(&name, &table, problems)));
             }
             Err(error) => {
                 let place = Place { file: path.display().to_string().into(), line: 0 };

@@ -102,6 +102,11 @@ impl Problems {
         self.0.borrow_mut().push(Problem { weight, place: place.clone(), what, hint });
     }
 
+    /// Notes what was found elsewhere.
+    pub(super) fn add(&self, found: &[Problem]) {
+        self.0.borrow_mut().extend_from_slice(found);
+    }
+
     /// Whether anything stands in the way of starting.
     pub fn any_error(&self) -> bool {
         self.0.borrow().iter().any(|p| p.weight == Weight::Error)

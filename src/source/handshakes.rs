@@ -14,7 +14,7 @@ fn configured(provider: &str, source: &str) -> Sources {
     let text = format!("[sources.s]\nprovider = 'p'\nagent = 'a'\n{source}");
     let mut config = Config::parse("t", &text, Path::new("."), std::iter::empty(), &problems).unwrap();
     let read = Provider::read("p", &Table::parse("p", provider, &problems), &problems);
-    config.providers.insert("p".into(), read);
+    config.providers.insert("p".into(), std::sync::Arc::new(read));
     let sources = Sources::compile(&config, &problems);
     assert!(!problems.any_error(), "{:#?}", problems.into_sorted());
     sources

@@ -8,7 +8,7 @@ pub mod answer;
 mod budget;
 pub mod hosted;
 pub mod request;
-mod stream;
+pub mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;

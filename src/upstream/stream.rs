@@ -19,11 +19,11 @@ const FINISHED: &str = "task_finished";
 
 /// What is longer than was allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooLong;
+pub struct TooLong;
 
 /// Reads events from pieces of a stream.
 #[derive(Debug)]
-pub(super) struct Events {
+pub struct Events {
     /// How long a line, and the data of an event, may be.
     limit: usize,
     /// The line that is not whole yet.
@@ -38,12 +38,12 @@ pub(super) struct Events {
 
 impl Events {
     /// A parser that holds so many bytes at most, twice.
-    pub(super) fn new(limit: usize) -> Self {
+    pub fn new(limit: usize) -> Self {
         Self { limit, line: Vec::new(), data: None, after_cr: false, first: true }
     }
 
     /// Takes the next piece; gives the data of every event that is whole with it.
-    pub(super) fn feed(&mut self, mut piece: &[u8]) -> Result<Vec<Vec<u8>>, TooLong> {
+    pub fn feed(&mut self, mut piece: &[u8]) -> Result<Vec<Vec<u8>>, TooLong> {
         let mut whole = Vec::new();
         if std::mem::take(&mut self.after_cr) && piece.first() == Some(&b'\n') {
             piece = &piece[1..];

@@ -11,6 +11,7 @@ mod contradictions;
 mod crash;
 mod deliver;
 mod dropin;
+mod fuzz;
 mod inbox;
 mod layers;
 mod map;
