@@ -31,7 +31,7 @@ use crate::model::{Name, Origin, Param, Params, Received, Refusal, Verified};
 
 use filter::Events;
 use path::{Dotted, Path, Paths};
-use template::{Kind, Scope, Template};
+use template::{Kind, Reach, Scope, Template};
 use thread::{Parts, Thread};
 use value::{Text, says_something, without_nul};
 use view::View;
@@ -47,6 +47,8 @@ pub struct Mapping {
     event_type: Parts,
     events: Events,
     when: Option<Template>,
+    /// What the templates speak of.
+    reach: Reach,
 }
 
 /// Where one parameter may come from, beside the query.
@@ -129,7 +131,8 @@ impl Mapping {
         let thread = source.map.thread.as_ref().or(below.and_then(|map| map.thread.as_ref()));
         let thread = thread.map(|written| Thread::compile(written, strict, &mut paths, problems));
         let when = source.when.as_ref().map(|written| Template::compile(Kind::When, written, strict, problems));
-        let mapping = Self {
+        let mut mapping = Self {
+            reach: Reach::NOTHING,
             params,
             event_id: Parts::compile(event_id, &mut paths, problems),
             event_type: Parts::compile(event_type, &mut paths, problems),
@@ -140,6 +143,14 @@ impl Mapping {
             thread: thread.map_or(Some(None), |compiled| compiled.map(Some))?,
             when: when.map_or(Some(None), |compiled| compiled.map(Some))?,
         };
+        let thread = match &mapping.thread {
+            Some(Thread::Template(template)) => Some(&**template),
+            _ => None,
+        };
+        for template in [mapping.prompt.as_ref(), thread, mapping.when.as_ref()].into_iter().flatten() {
+            template.reach(&mut mapping.reach);
+        }
+        mapping.reach.find(&mut mapping.paths);
         sound.then_some(mapping)
     }
 
@@ -167,7 +178,7 @@ impl Mapping {
         view.claims = claims;
         let event_type = self.event_type.joined(&view, '.', "the event's type")?.map(thread::cut);
         let dedup = self.event_id.joined(&view, '/', "the event's id")?.map(thread::bounded);
-        let scope = Lazy { view: &view, event_type: event_type.as_deref(), scope: OnceCell::new() };
+        let scope = Lazy { view: &view, event_type: event_type.as_deref(), reach: &self.reach, scope: OnceCell::new() };
 
         if let Some(rule) = self.filtered(&scope)? {
             return Ok(Mapped { dedup, event_type, filtered: Some(rule), ..Mapped::default() });
@@ -324,6 +335,7 @@ fn empty() -> Refusal {
 struct Lazy<'l, 'v> {
     view: &'l View<'v>,
     event_type: Option<&'l str>,
+    reach: &'l Reach,
     scope: OnceCell<Scope>,
 }
 
@@ -332,7 +344,7 @@ impl Lazy<'_, '_> {
         if let Some(scope) = self.scope.get() {
             return Ok(scope);
         }
-        let scope = Scope::new(self.view, self.event_type)?;
+        let scope = Scope::new(self.view, self.event_type, self.reach)?;
         Ok(self.scope.get_or_init(|| scope))
     }
 }

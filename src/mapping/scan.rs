@@ -53,6 +53,45 @@ pub(super) fn tree(text: &str) -> Result<Value, Fault> {
     Ok(value)
 }
 
+/// What is wanted of a tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Everything.
+    All,
+    /// Of an object these members, each as far as it is wanted; of a list nothing but that it is one.
+    Members(Vec<(String, Wanted)>),
+}
+
+impl Wanted {
+    /// Nothing yet.
+    pub(super) const NOTHING: Self = Self::Members(Vec::new());
+
+    /// Wants what these keys lead to as well, one below the other.
+    pub(super) fn add(&mut self, mut keys: std::str::Split<'_, char>) {
+        let Self::Members(members) = self else { return };
+        let Some(key) = keys.next() else {
+            *self = Self::All;
+            return;
+        };
+        match members.iter_mut().find(|(known, _)| known == key) {
+            Some((_, below)) => below.add(keys),
+            None => {
+                let mut below = Self::NOTHING;
+                below.add(keys);
+                members.push((key.to_owned(), below));
+            }
+        }
+    }
+}
+
+/// Reads of a text, as a tree, what is wanted. The rest is checked all the same.
+pub(super) fn part(text: &str, wanted: &Wanted) -> Result<Value, Fault> {
+    let mut scan = Scan::new(text);
+    let value = scan.part(wanted)?;
+    scan.end()?;
+    Ok(value)
+}
+
 /// Reads a JSON string, quotes included. None if it is something else.
 pub(super) fn string(raw: &str) -> Option<Cow<'_, str>> {
     let mut scan = Scan::new(raw);
@@ -211,6 +250,31 @@ impl<'a> Scan<'a> {
                 }
             }
         })
+    }
+
+    fn part(&mut self, wanted: &Wanted) -> Result<Value, Fault> {
+        let Wanted::Members(members) = wanted else { return self.tree() };
+        self.blanks();
+        match self.next() {
+            Some(b'{') => {
+                self.begin()?;
+                let mut map = Map::new();
+                self.members(|scan, key| {
+                    let key = key.text();
+                    match members.iter().find(|(name, _)| *name == key) {
+                        Some((name, below)) => drop(map.insert(name.clone(), scan.part(below)?)),
+                        None => scan.skip()?,
+                    }
+                    Ok(())
+                })?;
+                Ok(Value::Object(map))
+            }
+            Some(b'[') => {
+                self.skip()?;
+                Ok(Value::Array(Vec::new()))
+            }
+            _ => self.tree(),
+        }
     }
 
     /// Goes to the first byte of the next value and counts it.

@@ -16,6 +16,8 @@ use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
 use sha2::{Digest, Sha256};
 
+use super::path::{Dotted, Paths};
+use super::scan::Wanted;
 use super::value::head;
 use super::view::View;
 use crate::config::{Located, Problems};
@@ -133,6 +135,28 @@ impl Template {
         }
     }
 
+    /// Adds what it speaks of.
+    pub(super) fn reach(&self, reach: &mut Reach) {
+        let names = self.environment.get_template(self.kind.name()).ok().map(|template| {
+            // Where a name is given anew, the engine's list does not tell the old from the new.
+            let renames = template.source().split("{%").skip(1).any(|tag| {
+                let word = tag.trim_start_matches(['-', '+']).trim_start();
+                ["set", "with", "macro", "call", "import", "from"].iter().any(|name| word.starts_with(name))
+            });
+            if renames { None } else { Some(template.undeclared_variables(true)) }
+        });
+        let Some(Some(names)) = names else { return *reach = Reach::ALL };
+        for name in names {
+            let mut keys = name.split('.');
+            match keys.next() {
+                Some("body") => reach.body.add(keys),
+                Some("headers") => reach.headers = true,
+                Some("query") => reach.query = true,
+                _ => {}
+            }
+        }
+    }
+
     /// Renders it.
     pub(super) fn render(&self, scope: &Scope) -> Result<String, Refusal> {
         let mut text = Bounded::default();
@@ -171,15 +195,44 @@ fn said(error: &Error) -> String {
     said
 }
 
+/// What the templates of a mapping speak of; nothing else is made for them.
+#[derive(Clone, Debug)]
+pub(super) struct Reach {
+    body: Wanted,
+    /// The paths of what the body's first members are, as far as they are spoken of.
+    members: Vec<usize>,
+    headers: bool,
+    query: bool,
+}
+
+impl Reach {
+    /// Nothing.
+    pub(super) const NOTHING: Self = Self { body: Wanted::NOTHING, members: Vec::new(), headers: false, query: false };
+    /// Everything.
+    const ALL: Self = Self { body: Wanted::All, members: Vec::new(), headers: true, query: true };
+
+    /// Has them found on the way through the body.
+    pub(super) fn find(&mut self, paths: &mut Paths) {
+        if let Wanted::Members(members) = &self.body {
+            self.members = members.iter().map(|(name, _)| paths.add(Dotted::of_key(name))).collect();
+        }
+    }
+}
+
 /// What a template may speak of.
 #[derive(Clone, Debug)]
 pub(super) struct Scope(Vec<(&'static str, Value)>);
 
 impl Scope {
-    /// The scope of a request.
-    pub(super) fn new(view: &View<'_>, event_type: Option<&str>) -> Result<Self, Refusal> {
-        let query = Value::from_pairs(view.query.iter().map(|(key, value)| (&**key, &**value)));
-        let mut scope = vec![("body", value(view.tree()?)), ("query", query), ("headers", headers(view))];
+    /// The scope of a request, as far as it is in reach.
+    pub(super) fn new(view: &View<'_>, event_type: Option<&str>, reach: &Reach) -> Result<Self, Refusal> {
+        let mut scope = vec![("body", value(view.part(&reach.body, &reach.members)?.as_ref()))];
+        if reach.query {
+            scope.push(("query", Value::from_pairs(view.query.iter().map(|(key, value)| (&**key, &**value)))));
+        }
+        if reach.headers {
+            scope.push(("headers", headers(view)));
+        }
         scope.extend(event_type.map(|name| ("event_type", Value::from(name))));
         Ok(Self(scope))
     }

@@ -300,3 +300,28 @@ fn what_cannot_be_compiled_is_a_problem_with_its_place() {
         assert!(compile("", "", &[part], &[]).is_err(), "{part}");
     }
 }
+
+#[test]
+fn templates_see_the_same_whether_the_whole_body_is_made_for_them_or_what_they_speak_of() {
+    let body = r#"{"a":{"b":{"c":1},"s":"text","l":[1,{"x":2}],"n":null},"b":2,"a.b":3,"a":{"b":{"c":5,"d":6},"s":"t","l":[7],"n":null}}"#;
+    let all = "{% set everything = body %}";
+    for template in [
+        "{{ body.a.b.c }}{{ body.b }}",
+        "{{ body.a.b }}{{ body.a.b.d }}",
+        "{{ body.a.s.x | default('none') }}{{ body.a.n.x | default('none') }}",
+        "{{ body.a.l.x | default('none') }}",
+        "{{ body.a.l[0] }}{% for x in body.a.l %}{{ x }}{% endfor %}",
+        "{{ body['a.b'] }}{{ body.zz | default('none') }}",
+        "{% if body.a.missing %}yes{% else %}no{% endif %}{{ body.a | length }}",
+        "{{ query.q }}{{ headers['content-type'] }}",
+        "plain",
+    ] {
+        let rendered = |template: &str| {
+            let lines = format!("strict_template = false\nprompt = {}", serde_json::Value::from(template));
+            let mapped = apply(&source(&lines), "/?q=1", &[("content-type", "application/json")], body)?;
+            Ok::<_, Refusal>(mapped.params.get(Name::Prompt).map(str::to_owned))
+        };
+        let said = |template: &str| rendered(template).map_err(|refusal| refusal.cause());
+        assert_eq!(said(template), said(&format!("{all}{template}")), "{template}");
+    }
+}

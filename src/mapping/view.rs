@@ -12,7 +12,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 use super::path::{Dotted, Path};
-use super::scan::{self, DEPTH, Fault, Found, NODES};
+use super::scan::{self, DEPTH, Fault, Found, NODES, Wanted};
 use crate::model::{Received, Refusal};
 
 /// The most fields of a form or a query.
@@ -69,6 +69,25 @@ impl<'a> View<'a> {
         }
         let tree = scan::tree(&self.json).map_err(refusal)?;
         Ok(self.tree.get_or_init(|| tree))
+    }
+
+    /// The document as a tree, as far as it is wanted. `members` are the paths of what is wanted of it at its top.
+    pub(super) fn part(&self, wanted: &Wanted, members: &[usize]) -> Result<Cow<'_, Value>, Refusal> {
+        let list = match wanted {
+            Wanted::All => return self.tree().map(Cow::Borrowed),
+            Wanted::Members(list) => list,
+        };
+        if !self.json.trim_ascii_start().starts_with('{') {
+            return scan::part(&self.json, wanted).map(Cow::Owned).map_err(refusal);
+        }
+        // The one pass over the document has found where they stand.
+        let mut map = Map::new();
+        for ((name, below), path) in list.iter().zip(members) {
+            if let Some(piece) = self.piece(*path) {
+                map.insert(name.clone(), scan::part(piece, below).map_err(refusal)?);
+            }
+        }
+        Ok(Cow::Owned(map.into()))
     }
 
     /// Whether there is no body at all.

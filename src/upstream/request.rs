@@ -11,7 +11,7 @@ use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
-use uuid::Uuid;
+use sha2::{Digest as _, Sha256};
 
 use crate::config::{EventJson, RunMode, Secret, SourceConfig};
 use crate::inbox::Claimed;
@@ -26,9 +26,6 @@ const MAX_USER_NAME: usize = 200;
 
 /// What stands for itself in a path segment, a query value or the local part of an address (RFC 3986, unreserved).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// The namespace of fence marks; its value has no meaning but must never change.
-const FENCES: Uuid = Uuid::from_u128(0x3d0b_7a52_94c6_5e1f_a2d8_60c4_1f8b_e973);
 
 /// One call of an agent or a workflow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -268,13 +265,13 @@ pub(super) fn prompt(params: &Params) -> Option<(&str, &Origin)> {
 /// A prompt, and below it the event between two lines with a mark that stands in neither. The mark is made of the
 /// event, so that a retry makes the same one.
 pub(super) fn fenced(prompt: &str, event: &str) -> String {
-    let mut seed = event.as_bytes().to_vec();
+    let mut digest = Sha256::digest(event.as_bytes());
     let mark = loop {
-        let mark = Uuid::new_v5(&FENCES, &seed).simple().to_string();
+        let mark = hex::encode(&digest[..16]);
         if !event.contains(&mark) && !prompt.contains(&mark) {
             break mark;
         }
-        seed.push(0);
+        digest = Sha256::digest(digest);
     };
     format!(
         "{prompt}\n\nThe event that this is about stands below, between the two lines marked {mark}. It was written \
@@ -322,26 +319,38 @@ fn uncut_event_text(body: &[u8], headers: &[(String, String)]) -> String {
 /// text, as a tree of values would spell some numbers anew.
 fn compact(text: &str) -> Option<String> {
     serde_json::from_str::<IgnoredAny>(text).ok()?;
+    let bytes = text.as_bytes();
     let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(quote) = rest.find('"') {
-        out.extend(rest[..quote].chars().filter(|c| !c.is_ascii_whitespace()));
-        rest = &rest[quote..];
-        let mut escaped = false;
-        let inner = rest[1..].find(|c| {
-            let ends = c == '"' && !escaped;
-            escaped = c == '\\' && !escaped;
-            ends
-        })?;
-        let (string, after) = rest.split_at(inner + 2);
-        // An escape for half a character has no other spelling; such a string stays as it is.
-        match string.contains('\\').then(|| serde_json::from_str::<String>(string)) {
-            Some(Ok(plain)) => out.push_str(&Value::from(plain).to_string()),
-            _ => out.push_str(string),
+    // What stands from `kept` to `at` goes out as it is.
+    let (mut kept, mut at) = (0, 0);
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => {
+                let start = at;
+                let mut escapes = false;
+                at += 1;
+                while *bytes.get(at)? != b'"' {
+                    let escape = bytes[at] == b'\\';
+                    escapes |= escape;
+                    at += if escape { 2 } else { 1 };
+                }
+                at += 1;
+                // An escape for half a character has no other spelling; such a string stays as it is.
+                if escapes && let Ok(plain) = serde_json::from_str::<String>(text.get(start..at)?) {
+                    out.push_str(&text[kept..start]);
+                    out.push_str(&Value::from(plain).to_string());
+                    kept = at;
+                }
+            }
+            b' ' | b'\t' | b'\n' | b'\r' => {
+                out.push_str(&text[kept..at]);
+                at += 1;
+                kept = at;
+            }
+            _ => at += 1,
         }
-        rest = after;
     }
-    out.extend(rest.chars().filter(|c| !c.is_ascii_whitespace()));
+    out.push_str(&text[kept..]);
     Some(out)
 }
 
@@ -396,7 +405,7 @@ mod tests {
         Claimed {
             id: DeliveryId { event: EventId::from_bytes([1; 16]), number: 0 },
             key: 1,
-            lane: Uuid::nil(),
+            lane: uuid::Uuid::nil(),
             fence: 1,
             destination: Destination { kind: DestinationKind::Agent, id: "a".into() },
             upstream_id: "u".into(),
