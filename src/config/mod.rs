@@ -460,9 +460,12 @@ fn lay_source_defaults(table: &mut Table) {
     }
 }
 
+/// Provider files by name.
+type Shipped = BTreeMap<String, Arc<Provider>>;
+
 /// The providers compiled in. They are read once, however often a configuration is.
-fn shipped(problems: &Problems) -> BTreeMap<String, Arc<Provider>> {
-    static SHIPPED: OnceLock<(BTreeMap<String, Arc<Provider>>, Vec<Problem>)> = OnceLock::new();
+fn shipped(problems: &Problems) -> Shipped {
+    static SHIPPED: OnceLock<(Shipped, Vec<Problem>)> = OnceLock::new();
     let (all, wrong) = SHIPPED.get_or_init(|| {
         let problems = Problems::default();
         let read = |(name, text): &(&str, &str)| {

@@ -111,8 +111,7 @@ impl Call {
         }
         Self {
             path: path(claimed.destination, source, run),
-            // Printing a JSON value as text has no way to fail: its keys are text, and so is everything printed to.
-            body: Value::from(body).to_string().into(),
+            body: written(&body, text.len()),
             text,
             timeout: source.run.timeout,
             key: None,
@@ -160,6 +159,13 @@ impl Call {
             run: head.run,
         })
     }
+}
+
+/// An object as JSON that is a little longer than this.
+fn written(object: &Map<String, Value>, about: usize) -> Bytes {
+    let mut out = Vec::with_capacity(about + about / 8 + 512);
+    serde_json::to_writer(&mut out, object).expect("keys are text, and memory takes whatever is written");
+    out.into()
 }
 
 /// What stands before the body of a sealed call.
