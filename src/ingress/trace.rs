@@ -75,6 +75,13 @@ impl Trace {
     }
 }
 
+impl Trace {
+    /// What is known of what came in a request's place: nothing that it said is repeated.
+    pub(super) fn of_none<B>(ingress: &Ingress, stand_in: &Request<B>) -> Self {
+        Self { method: String::new(), path: String::new(), headers: Vec::new(), ..Self::new(ingress, stand_in) }
+    }
+}
+
 /// One outcome, one log line, one answer.
 pub(super) fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, Refused>) -> Response<Body> {
     let took = trace.begun.elapsed();

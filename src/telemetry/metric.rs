@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::model::Outcome;
@@ -24,8 +24,7 @@ pub struct Metrics {
     pub in_flight: IntGauge,
     /// Public connections open now.
     pub connections: IntGauge,
-    /// Public connections turned away at the door.
-    pub connections_refused: IntCounter,
+    connections_refused: IntCounterVec,
     kept: IntGaugeVec,
 }
 
@@ -85,12 +84,11 @@ impl Metrics {
         )
         .expect(DEFINED);
         registry.register(Box::new(kept.clone())).expect(DEFINED);
-        let connections_refused = IntCounter::new(
+        let connections_refused = counters(
             "sluicegate_connections_refused_total",
-            "Public connections turned away because server.max_connections were open",
-        )
-        .expect(DEFINED);
-        registry.register(Box::new(connections_refused.clone())).expect(DEFINED);
+            "Public connections turned away: full, address (its share is taken), proxy_header, handshake",
+            &["reason"],
+        );
         Self {
             in_flight: gauge("sluicegate_deliveries_in_flight", "Deliveries that are being sent now"),
             connections: gauge("sluicegate_connections", "Public connections open now"),
@@ -117,6 +115,11 @@ impl Metrics {
     /// One request was refused; counted beside [`Self::request`].
     pub fn refused(&self, source: &str, reason: &str) {
         self.refused.with_label_values(&[source, reason]).inc();
+    }
+
+    /// One connection was turned away at the door.
+    pub fn turned_away(&self, reason: &str) {
+        self.connections_refused.with_label_values(&[reason]).inc();
     }
 
     /// One try of a delivery has ended.
