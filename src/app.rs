@@ -25,7 +25,7 @@ use crate::inbox::sweep::sweep;
 use crate::ingress::{self, Bounds, Dropin, Ingress, Load, Proxies};
 use crate::limit::Limits;
 use crate::model::Clock;
-use crate::net::{Client, Door, ListenOptions, Swap, Tls, TurnedAway, descriptors, listen};
+use crate::net::{Client, Door, DownloadError, ListenOptions, Swap, Tls, TurnedAway, descriptors, download, listen};
 use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
 use crate::upstream::Upstream;
@@ -239,7 +239,8 @@ impl App {
 
 impl Parts {
     fn new(config: &Config, sources: Sources, kept: &Kept) -> anyhow::Result<Self> {
-        let client = Client::new(config.upstream.connect_timeout, config.upstream.ca_file.as_deref())?;
+        let client = Client::new(config.upstream.connect_timeout, config.upstream.ca_file.as_deref())?
+            .allowing(&config.fetch.allow);
         let upstream = Upstream::new(&config.upstream, client.clone());
         let sources = Arc::new(sources);
         let enrolments = sources.enrolments();
@@ -357,13 +358,9 @@ struct Web(Client);
 #[async_trait::async_trait]
 impl Fetch for Web {
     async fn get(&self, address: &str) -> Result<Bytes, String> {
-        let request = http::Request::get(address).body(Bytes::new()).map_err(|error| error.to_string())?;
-        let answer = self.0.send(request, FETCH_TIME, FETCH_BYTES).await.map_err(|error| error.to_string())?;
-        if answer.status() == http::StatusCode::OK {
-            Ok(answer.into_body())
-        } else {
-            Err(format!("it answered {}", answer.status()))
-        }
+        let bounds = download::Bounds { time: FETCH_TIME, stall: FETCH_TIME, bytes: FETCH_BYTES };
+        let fetched = async { self.0.download(address, http::HeaderMap::new(), bounds).await?.whole().await };
+        fetched.await.map_err(|error: DownloadError| error.to_string())
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Config {
     pub admin: Admin,
     /// The agent platform's API.
     pub upstream: Upstream,
+    /// What requests name and the gateway fetches.
+    pub fetch: Fetch,
     /// Where events are kept.
     pub inbox: Inbox,
     /// Getting them there.
@@ -140,6 +142,13 @@ pub struct Upstream {
     pub budget: Option<Rate>,
     /// A file with certificates to trust besides the usual ones.
     pub ca_file: Option<PathBuf>,
+}
+
+/// `[fetch]`
+#[derive(Clone, Debug, Default)]
+pub struct Fetch {
+    /// What is reached although it is not of the public internet.
+    pub allow: Vec<Block>,
 }
 
 /// `[inbox]`
@@ -255,6 +264,7 @@ impl Config {
         let server = root.section("server").and_then(|section| Server::read(&section, base));
         let admin = root.section("admin").and_then(|section| Admin::read(&section, base));
         let upstream = root.section("upstream").and_then(|section| Upstream::read(&section, base));
+        let fetch = root.section("fetch").map(|section| Fetch { allow: section.blocks("allow").unwrap_or_default() });
         let inbox = root.section("inbox").and_then(|section| Inbox::read(&section, base));
         let dispatch = root.section("dispatch").and_then(|section| Dispatch::read(&section));
         let limits = root.section("limits").map(|section| Limits::read(&section));
@@ -266,6 +276,7 @@ impl Config {
             server: server?,
             admin: admin?,
             upstream: upstream?,
+            fetch: fetch.unwrap_or_default(),
             inbox: inbox?,
             dispatch: dispatch?,
             limits: limits?,

@@ -166,7 +166,10 @@ pub(super) fn judge_head(head: &http::request::Parts) -> Result<(), Refusal> {
 
 /// The source at a path.
 fn find<'a>(ingress: &'a Ingress, path: &str) -> Result<&'a Arc<Source>, Refusal> {
-    path.strip_prefix("/hooks/").and_then(|name| ingress.sources.get(name)).ok_or(Refusal::NotFound)
+    match path.strip_prefix("/hooks/").and_then(|name| ingress.sources.get(name)) {
+        Some(source) => Ok(source),
+        None => Err(ingress.load.enter(Rank::Unknown).err().unwrap_or(Refusal::NotFound)),
+    }
 }
 
 /// The limits, the method, and what the head says of the body. All of it before the body is touched.

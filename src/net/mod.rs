@@ -4,7 +4,9 @@ mod chunk;
 pub mod client;
 mod connection;
 pub mod descriptors;
+pub mod download;
 mod frames;
+pub mod guard;
 mod head;
 pub mod listen;
 mod peer;
@@ -17,6 +19,7 @@ pub mod swap;
 pub mod tls;
 
 pub use client::{Client, ClientError, SendError};
+pub use download::{Bounds, Download, DownloadError};
 pub use head::Fault;
 pub use listen::{Door, ListenOptions, TurnedAway};
 pub use peer::Peer;

@@ -12,6 +12,7 @@ mod crash;
 mod deliver;
 mod dropin;
 mod framing;
+mod http2;
 mod inbox;
 mod layers;
 mod listener;
