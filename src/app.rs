@@ -73,6 +73,9 @@ struct Parts {
 /// How often what is too old is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
+/// Connections at the admin listener at once. They take of what is kept back from the public one.
+const ADMIN_CONNECTIONS: usize = 32;
+
 /// How often another certificate is looked for.
 const LOOK_FOR_CERTIFICATE: Duration = Duration::from_secs(5);
 
@@ -159,6 +162,8 @@ impl App {
         // The admin listener stays until the end, so that a stop can be watched.
         let (close_admin, admin_closing) = watch::channel(false);
         let admin_options = ListenOptions {
+            max_connections: ADMIN_CONNECTIONS,
+            max_connections_per_address: ADMIN_CONNECTIONS,
             drain: Duration::from_millis(500),
             trusted: Arc::default(),
             proxy_protocol: false,

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::frames::{Frames, PREFACE, Patience, Pulse, Verdict, Watched};
-use super::head::{Fault, MAX_HEADERS};
+use super::head::Fault;
 use super::listen::{Door, ListenOptions, TurnedAway};
 use super::peer::{self, Peer};
 use super::places::Place;
@@ -80,7 +80,6 @@ impl<S> Shared<S> {
         one.timer(TokioTimer::new())
             // A head that has begun has a bound of its own, in `screen`.
             .header_read_timeout(options.idle_timeout)
-            .max_headers(MAX_HEADERS)
             .max_buf_size((options.max_head + 1024).max(LEAST_BUFFER))
             .keep_alive(true);
         let mut two = http2::Builder::new(TokioExecutor::new());
@@ -245,7 +244,7 @@ where
     let patience = Patience { head: head_timeout, idle: idle_timeout, stall: write_stall };
     let pulse = Arc::new(Pulse::new());
     let io = Stalling::new(TokioIo::new(Frames::new(stream, pulse.clone())), write_stall);
-    let builder = shared.two.clone();
+    let (builder, door) = (shared.two.clone(), shared.door.clone());
     let watched = pulse.clone();
     let serve = service_fn(move |mut request: Request<Incoming>| {
         shared.prepare(&mut request, peer, None);
@@ -280,10 +279,14 @@ where
             _ = judge.tick() => match (pulse.verdict(Instant::now(), patience), end) {
                 (Verdict::Good, _) => {}
                 (Verdict::Cut(why), _) => {
+                    door.turned_away(TurnedAway::Misuse);
                     tracing::debug!(%peer, why, "connection cut");
                     return;
                 }
                 (Verdict::WindDown(why), None) => {
+                    if pulse.is_flooded() {
+                        door.turned_away(TurnedAway::Misuse);
+                    }
                     tracing::debug!(%peer, why, "connection is to end");
                     end = Some(Instant::now() + WIND_DOWN);
                     connection.as_mut().graceful_shutdown();

@@ -22,7 +22,7 @@ const MAX_IDLE_FRAMES: u32 = 1000;
 const IDLE_FRAMES_TIME: Duration = Duration::from_secs(10);
 
 /// Streams that may be reset before it matters how many were not.
-const FREE_RESETS: u32 = 100;
+const FREE_RESETS: u64 = 100;
 
 /// What a connection's frames show.
 #[derive(Debug)]
@@ -32,9 +32,9 @@ pub(super) struct Pulse(Mutex<Seen>);
 struct Seen {
     since: Instant,
     /// Header blocks that were whole.
-    requests: u32,
-    resets: u32,
-    resets_of_ours: u32,
+    requests: u64,
+    resets: u64,
+    resets_of_ours: u64,
     idle_frames: u32,
     idle_frames_since: Instant,
     /// Whether anything went out since the other end last opened a window.
@@ -111,6 +111,11 @@ impl Pulse {
             return Verdict::WindDown("idle");
         }
         Verdict::Good
+    }
+
+    /// Whether nothing more is read because too much came.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.seen().flood
     }
 
     /// A request has come; dropping what is returned says that its answer begins, or never will.
@@ -405,7 +410,7 @@ mod tests {
     #[tokio::test]
     async fn t22_t23_resets_and_frames_that_ask_nothing_are_a_flood() {
         let pulse = Pulse::new();
-        for stream in 0..FREE_RESETS {
+        for stream in 0..100 {
             pulse.seen().came(frame(9, kind::HEADERS, 5, stream));
             pulse.seen().came(frame(4, kind::RST_STREAM, 0, stream));
         }

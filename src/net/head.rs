@@ -8,8 +8,8 @@ use std::mem::MaybeUninit;
 
 use http::Uri;
 
-/// Headers of one request at most.
-pub(super) const MAX_HEADERS: usize = 100;
+/// Headers of one request at most; the library's own bound, too, as long as it is not told another.
+const MAX_HEADERS: usize = 100;
 
 /// What is wrong with a request before it is one. The texts are for the operator and say nothing of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -53,7 +53,7 @@ pub struct ListenOptions {
     pub drain: Duration,
 }
 
-/// Why a connection was turned away.
+/// Why a connection was turned away, or ended by us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TurnedAway {
     /// All places are taken.
@@ -64,6 +64,8 @@ pub enum TurnedAway {
     ProxyHeader,
     /// There was no TLS handshake.
     Handshake,
+    /// It spoke HTTP/2 in a way that only costs, or did not read its answers.
+    Misuse,
 }
 
 impl TurnedAway {
@@ -74,6 +76,7 @@ impl TurnedAway {
             Self::Share => "address",
             Self::ProxyHeader => "proxy_header",
             Self::Handshake => "handshake",
+            Self::Misuse => "misuse",
         }
     }
 }

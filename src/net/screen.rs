@@ -128,7 +128,7 @@ impl<T> Screen<T> {
                     Ok(None) => break,
                     Ok(Some((length, framing))) => {
                         at += length;
-                        self.heads += 1;
+                        self.heads = self.heads.wrapping_add(1);
                         self.searched = 0;
                         self.timer = None;
                         self.state = match framing {

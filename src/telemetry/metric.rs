@@ -86,7 +86,7 @@ impl Metrics {
         registry.register(Box::new(kept.clone())).expect(DEFINED);
         let connections_refused = counters(
             "sluicegate_connections_refused_total",
-            "Public connections turned away: full, address (its share is taken), proxy_header, handshake",
+            "Public connections turned away or ended: full, address (its share is taken), proxy_header, handshake, misuse",
             &["reason"],
         );
         Self {

@@ -199,6 +199,7 @@ async fn t22_rapid_reset_ends_within_a_thousand_streams() {
     assert!(took < Duration::from_secs(5), "{took:?}");
     let aborted = gateway.metric(r#"sluicegate_refused_total{reason="aborted",source="open"}"#).await;
     assert!(aborted < 1_000.0, "{aborted} streams were taken");
+    assert_eq!(gateway.metric(r#"sluicegate_connections_refused_total{reason="misuse"}"#).await, 1.0);
     assert!(gateway.resident().saturating_sub(before) < 16 * 1024 * 1024);
     still_good(&gateway).await;
 }
@@ -253,6 +254,34 @@ async fn t24_t29_what_is_left_open_or_unread_ends_at_its_bound() {
         client.send_request(post("http://a/hooks/open").body(()).expect("a request"), false).expect("sent");
     assert_eq!(answer.await.expect("an answer").status(), 408);
     still_good(&gateway).await;
+}
+
+/// An upstream whose stream of events is silent for a while in between.
+async fn silent(silence: Duration) -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let _ = stream.read(&mut [0; 4096]).await;
+        let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\ndata: 1\n\n";
+        stream.write_all(head).await.expect("sent");
+        tokio::time::sleep(silence).await;
+        stream.write_all(b"data: 2\n\n").await.expect("sent");
+    });
+    address
+}
+
+#[tokio::test]
+async fn t29_a_stream_that_is_silent_for_long_is_not_one_that_nobody_reads() {
+    let from = silent(Duration::from_secs(4)).await;
+    let proxy = "[[proxy]]\nprefix = \"/v1\"\nexchange_keys = false\nheartbeat = \"0s\"";
+    let sources = format!("{proxy}\nupstream = \"http://{from}\"\n");
+    let server = "http2_cleartext = true\nwrite_stall = \"1s\"\nidle_timeout = \"1s\"";
+    let gateway = Gateway::start_with(from, &sources, server).await;
+    let mut client = prior(&gateway).await;
+    let request = Request::get("http://a/v1/x").body(()).expect("a request");
+    let answer = ask(&mut client, request, b"").await.expect("the whole answer");
+    assert_eq!(answer.body(), "data: 1\n\ndata: 2\n\n");
 }
 
 /// A certificate for `gateway.test` in a folder; gives it for clients to trust.

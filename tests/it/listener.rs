@@ -198,6 +198,27 @@ async fn t35_an_address_past_its_share_is_refused_at_accept() {
 }
 
 #[tokio::test]
+async fn the_operators_listener_takes_no_more_than_the_public_one() {
+    let (_upstream, gateway) = gateway("head_timeout = \"500ms\"").await;
+    let admin = gateway.admin;
+    for (bytes, status) in [
+        (
+            &b"GET /api/v1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"[..],
+            400,
+        ),
+        (b"\x16\x03\x01", 400),
+        (b"GET /api/v1 HTTP/3.0\r\n\r\n", 505),
+        (b"GET /api", 408),
+        (&[b"GET /", &[b'x'; 40_000][..]].concat(), 414),
+        (b"GET /api/v1/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 200),
+    ] {
+        let bytes = bytes.to_vec();
+        let heard = spawn_blocking(move || raw(admin, &[&bytes])).await.expect("no panic");
+        assert!(heard.statuses() == [status] && heard.ended, "{status}: {}", heard.text);
+    }
+}
+
+#[tokio::test]
 async fn t42_whoever_finds_all_places_taken_is_told_so_at_once() {
     let (_upstream, gateway) = gateway("max_connections = 2").await;
     let public = gateway.public;
