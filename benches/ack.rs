@@ -121,7 +121,7 @@ impl Gateway {
         std::fs::create_dir_all(folder).unwrap();
         let config = folder.join("sluicegate.toml");
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"literal:bench-token\"\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\nmax_connections_per_address = 1024\n[admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"literal:bench-token\"\n\
              [upstream]\nbase_url = \"http://127.0.0.1:9\"\napi_key = \"literal:bench\"\n\
              [inbox]\nurl = \"sqlite:inbox.db\"\nbatch = {batch}\n\
              [dispatch]\nconcurrency = 1\nbackoff = \"1h\"\nbackoff_max = \"1h\"\n[log]\nformat = \"json\"\n\

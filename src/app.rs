@@ -16,16 +16,18 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, AdminState};
-use crate::config::{Config, Problems, Secret};
+use crate::config::{Config, Problems, Secret, Server};
 use crate::dispatch::Dispatcher;
 use crate::inbox::Inbox;
 use crate::inbox::seal::Sealer;
 use crate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use crate::inbox::sweep::sweep;
-use crate::ingress::{self, Bounds, Dropin, Ingress, Proxies};
+use crate::ingress::{self, Bounds, Dropin, Ingress, Load, Proxies};
 use crate::limit::Limits;
 use crate::model::Clock;
-use crate::net::{Client, Cores, Door, ListenOptions, Swap, listen};
+use crate::net::{
+    Client, Cores, Door, DownloadError, ListenOptions, Swap, Tls, TurnedAway, descriptors, download, listen,
+};
 use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
 use crate::upstream::Upstream;
@@ -55,6 +57,7 @@ struct Kept {
     metrics: Arc<Metrics>,
     samples: Arc<RefusedSamples>,
     sealer: Arc<Sealer>,
+    load: Arc<Load>,
     token: Secret,
     stopping: watch::Receiver<bool>,
     serving: Arc<AtomicBool>,
@@ -71,6 +74,12 @@ struct Parts {
 
 /// How often what is too old is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// Connections at the admin listener at once. They take of what is kept back from the public one.
+const ADMIN_CONNECTIONS: usize = 32;
+
+/// How often another certificate is looked for.
+const LOOK_FOR_CERTIFICATE: Duration = Duration::from_secs(5);
 
 /// How long a source may wait for a certificate, and how large it may be.
 const FETCH_TIME: Duration = Duration::from_secs(5);
@@ -112,6 +121,7 @@ impl App {
             metrics: Arc::new(Metrics::new()),
             samples: Arc::new(RefusedSamples::default()),
             sealer,
+            load: Load::new(config.server.max_requests),
             token,
             stopping,
             serving: Arc::new(AtomicBool::new(false)),
@@ -132,7 +142,8 @@ impl App {
     ) -> anyhow::Result<()> {
         let Self { mut config, kept, parts, stop_all } = self;
         let drain = config.server.drain_timeout;
-        let options = listen_options(&config);
+        let tls = config.server.tls.as_ref().map(|files| Tls::load(&files.cert.value, &files.key.value)).transpose()?;
+        let options = listen_options(&config, tls.clone());
         let (public_address, admin_address) = (listeners.public.local_addr()?, listeners.admin.local_addr()?);
         let (hurry_all, hurry) = watch::channel(false);
         let told = |mut stopping: watch::Receiver<bool>| async move {
@@ -146,14 +157,23 @@ impl App {
         let public = tokio::spawn(listen::serve(
             listeners.public,
             front.clone(),
-            options,
+            options.clone(),
             Some(Cores::start()?),
             door,
             told(kept.stopping.clone()),
         ));
         // The admin listener stays until the end, so that a stop can be watched.
         let (close_admin, admin_closing) = watch::channel(false);
-        let admin_options = ListenOptions { drain: Duration::from_millis(500), ..options };
+        let admin_options = ListenOptions {
+            max_connections: ADMIN_CONNECTIONS,
+            max_connections_per_address: ADMIN_CONNECTIONS,
+            drain: Duration::from_millis(500),
+            trusted: Arc::default(),
+            proxy_protocol: false,
+            tls: None,
+            http2_cleartext: false,
+            ..options
+        };
         let admin = tokio::spawn(listen::serve(
             listeners.admin,
             routes.clone(),
@@ -164,6 +184,8 @@ impl App {
         ));
         let dispatch = tokio::spawn(Dispatcher::run(dispatcher.clone(), kept.stopping.clone(), hurry));
         let sweep = tokio::spawn(sweep_often(kept.inbox.clone(), config.inbox.keep, kept.clock.clone()));
+        let (look, told_to_look) = mpsc::channel(1);
+        let renewal = tokio::spawn(renew(tls, told_to_look));
         kept.serving.store(true, Ordering::Release);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -187,6 +209,8 @@ impl App {
                         dispatcher.store(parts.dispatcher);
                         warn_of_what_stays(&config, &next);
                         config = next;
+                        // One that is looking already looks for us as well.
+                        let _ = look.try_send(());
                         tracing::info!(sources = config.sources.len(), "configuration reloaded");
                     }
                     Err(error) => tracing::error!(%error, "configuration not reloaded, the old one stays"),
@@ -196,6 +220,7 @@ impl App {
         kept.serving.store(false, Ordering::Release);
         tracing::info!(drain_s = drain.as_secs_f64(), "stopping");
         sweep.abort();
+        renewal.abort();
         let _ = stop_all.send(true);
         let finish = async {
             let _ = public.await;
@@ -223,7 +248,8 @@ impl App {
 
 impl Parts {
     fn new(config: &Config, sources: Sources, kept: &Kept) -> anyhow::Result<Self> {
-        let client = Client::new(config.upstream.connect_timeout, config.upstream.ca_file.as_deref())?;
+        let client = Client::new(config.upstream.connect_timeout, config.upstream.ca_file.as_deref())?
+            .allowing(&config.fetch.allow);
         let upstream = Upstream::new(&config.upstream, client.clone());
         let sources = Arc::new(sources);
         let enrolments = sources.enrolments();
@@ -239,6 +265,7 @@ impl Parts {
             samples: kept.samples.clone(),
             clock: kept.clock.clone(),
             public_url: config.server.public_url.clone(),
+            load: kept.load.clone(),
             bounds: Bounds::new(config),
             proxies: Proxies::new(config, client),
             dropin: Dropin::new(config, upstream.clone()),
@@ -270,6 +297,7 @@ impl Parts {
 fn warn_of_what_stays(old: &Config, new: &Config) {
     let changed = [
         ("server.listen", old.server.listen != new.server.listen),
+        ("server (connections, proxies, TLS files)", listening(&old.server) != listening(&new.server)),
         ("admin.listen", old.admin.listen != new.admin.listen),
         ("inbox", format!("{:?}", old.inbox) != format!("{:?}", new.inbox)),
         ("dispatch.concurrency", old.dispatch.concurrency != new.dispatch.concurrency),
@@ -280,12 +308,41 @@ fn warn_of_what_stays(old: &Config, new: &Config) {
     }
 }
 
-fn listen_options(config: &Config) -> ListenOptions {
+/// What of `[server]` the listener was started with.
+fn listening(server: &Server) -> impl PartialEq + use<> {
+    let connections = (server.max_connections, server.max_connections_per_address, server.max_requests);
+    let times = (server.head_timeout, server.idle_timeout, server.write_stall, server.max_head);
+    let proxies = (server.trusted_proxies.clone(), server.proxy_protocol, server.http2_cleartext);
+    (connections, times, proxies, server.tls.clone())
+}
+
+fn listen_options(config: &Config, tls: Option<Tls>) -> ListenOptions {
+    let server = &config.server;
     ListenOptions {
-        max_connections: config.server.max_connections,
-        max_head: config.server.max_head,
-        head_timeout: config.server.head_timeout,
-        drain: config.server.drain_timeout,
+        max_connections: descriptors::room_for_connections(server.max_connections),
+        max_connections_per_address: server.max_connections_per_address,
+        max_head: server.max_head,
+        head_timeout: server.head_timeout,
+        idle_timeout: server.idle_timeout,
+        write_stall: server.write_stall,
+        trusted: server.trusted_proxies.as_slice().into(),
+        proxy_protocol: server.proxy_protocol,
+        tls,
+        http2_cleartext: server.http2_cleartext,
+        drain: server.drain_timeout,
+    }
+}
+
+/// Looks for another certificate in the place of the one that is shown; at once when told to, and else now and then.
+async fn renew(tls: Option<Tls>, mut told: mpsc::Receiver<()>) {
+    let Some(tls) = tls else { return };
+    while let Ok(Some(())) | Err(_) = tokio::time::timeout(LOOK_FOR_CERTIFICATE, told.recv()).await {
+        let (cert, key) = tls.files();
+        match tls.reload() {
+            Ok(false) => {}
+            Ok(true) => tracing::info!(cert = %cert.display(), "another certificate is shown from now on"),
+            Err(error) => tracing::error!(%error, key = %key.display(), "certificate not taken, the one before stays"),
+        }
     }
 }
 
@@ -294,6 +351,12 @@ fn listen_options(config: &Config) -> ListenOptions {
 pub fn compile(file: &Path, problems: &Problems) -> Option<(Config, Sources)> {
     let config = Config::load(file, problems)?;
     let sources = Sources::compile(&config, problems);
+    if let Some(files) = &config.server.tls
+        && let Err(error) = Tls::load(&files.cert.value, &files.key.value)
+    {
+        let place = if error.file == files.key.value { &files.key.place } else { &files.cert.place };
+        problems.error_hint(place, error.to_string(), "write the certificate with its chain, and its key, as PEM");
+    }
     (!problems.any_error()).then_some((config, sources))
 }
 
@@ -304,13 +367,9 @@ struct Web(Client);
 #[async_trait::async_trait]
 impl Fetch for Web {
     async fn get(&self, address: &str) -> Result<Bytes, String> {
-        let request = http::Request::get(address).body(Bytes::new()).map_err(|error| error.to_string())?;
-        let answer = self.0.send(request, FETCH_TIME, FETCH_BYTES).await.map_err(|error| error.to_string())?;
-        if answer.status() == http::StatusCode::OK {
-            Ok(answer.into_body())
-        } else {
-            Err(format!("it answered {}", answer.status()))
-        }
+        let bounds = download::Bounds { time: FETCH_TIME, stall: FETCH_TIME, bytes: FETCH_BYTES };
+        let fetched = async { self.0.download(address, http::HeaderMap::new(), bounds).await?.whole().await };
+        fetched.await.map_err(|error: DownloadError| error.to_string())
     }
 }
 
@@ -320,7 +379,10 @@ struct Unwatched;
 impl Door for Unwatched {
     fn opened(&self) {}
     fn closed(&self) {}
-    fn full(&self) {}
+    fn turned_away(&self, _: TurnedAway) {}
+    fn full_answer(&self) -> Option<Bytes> {
+        None
+    }
 }
 
 async fn sweep_often(inbox: Arc<dyn Inbox>, keep: Duration, clock: Clock) {

@@ -10,10 +10,14 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::inbox::InboxError;
+use crate::net::Fault;
 
 /// Why an admin request was not done.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum AdminError {
+    /// What came is no request.
+    #[error("what came is no request: {0:?}")]
+    NoRequest(Fault),
     /// `Host` is missing, doubled, or a name that nobody gave this listener.
     #[error("the Host header is not one of this listener's names")]
     Host,
@@ -53,6 +57,21 @@ impl AdminError {
     /// One match: which status, which code, which sentence.
     fn parts(&self) -> (StatusCode, &'static str, String) {
         let (status, code, sentence) = match self {
+            Self::NoRequest(Fault::Slow) => {
+                (StatusCode::REQUEST_TIMEOUT, "slow_head", "The head of the request came too slowly.")
+            }
+            Self::NoRequest(Fault::TargetTooLong) => {
+                (StatusCode::URI_TOO_LONG, "target_too_long", "The request target is too long.")
+            }
+            Self::NoRequest(Fault::TooLarge) => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "The head of the request is too large.")
+            }
+            Self::NoRequest(Fault::Version) => (
+                StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                "unsupported_version",
+                "This version of HTTP is not spoken here.",
+            ),
+            Self::NoRequest(_) => (StatusCode::BAD_REQUEST, "bad_head", "The request is malformed."),
             Self::Host => (StatusCode::FORBIDDEN, "bad_host", "This listener does not go by that host name."),
             Self::CrossSite => (StatusCode::FORBIDDEN, "cross_site", "Requests from other sites' pages are refused."),
             Self::Token => {

@@ -34,6 +34,7 @@ use self::error::AdminError;
 use crate::config::{Config, Secret, SourceConfig};
 use crate::inbox::Inbox;
 use crate::model::{Clock, Timestamp};
+use crate::net::Fault;
 use crate::source::{Enrolments, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
 
@@ -151,6 +152,8 @@ pub fn router(state: Arc<AdminState>) -> Router {
     let layers = tower::ServiceBuilder::new()
         // Outermost, so that what the guards answer has these headers as well.
         .layer(from_fn(answer_headers))
+        // What is no request has neither host nor token.
+        .layer(from_fn(whole))
         // Before the origin, which is compared with the host.
         .layer(from_fn_with_state(state.clone(), auth::host))
         // Before the token, so that another site's page cannot use up the guesses.
@@ -165,6 +168,14 @@ async fn answer_headers(request: Request, next: Next) -> Response {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
+}
+
+/// Layer: what came is a request.
+async fn whole(request: Request, next: Next) -> Result<Response, AdminError> {
+    match request.extensions().get::<Fault>() {
+        Some(fault) => Err(AdminError::NoRequest(*fault)),
+        None => Ok(next.run(request).await),
+    }
 }
 
 /// The id in a path. What is no id of its kind names nothing.

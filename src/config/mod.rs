@@ -28,6 +28,8 @@ pub use section::Section;
 pub use source::{EventJson, OnUnknown, Overlap, Respond, RunFields, RunMode, SourceConfig, TaskIdForm};
 pub use unit::Rate;
 
+use crate::model::Block;
+
 /// Every setting with its default; the base layer, and the reference in the documentation.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
@@ -40,6 +42,8 @@ pub struct Config {
     pub admin: Admin,
     /// The agent platform's API.
     pub upstream: Upstream,
+    /// What requests name and the gateway fetches.
+    pub fetch: Fetch,
     /// Where events are kept.
     pub inbox: Inbox,
     /// Getting them there.
@@ -73,16 +77,41 @@ pub struct Server {
     pub max_body: u64,
     /// The largest request head.
     pub max_head: usize,
-    /// How long a head may take; an idle connection is closed after as long.
+    /// How long a head may take, and a TLS handshake.
     pub head_timeout: Duration,
+    /// How long a connection may be idle between two requests.
+    pub idle_timeout: Duration,
+    /// How long a caller may take nothing of its answer.
+    pub write_stall: Duration,
     /// How long a body may stand still.
     pub body_stall: Duration,
     /// How long a body may take in all.
     pub body_timeout: Duration,
     /// How many connections at once.
     pub max_connections: usize,
+    /// How many of those from one address.
+    pub max_connections_per_address: usize,
+    /// How many requests in work at once.
+    pub max_requests: usize,
+    /// Who is believed when it names its callers.
+    pub trusted_proxies: Vec<Block>,
+    /// Whether those begin connections with a PROXY header.
+    pub proxy_protocol: bool,
+    /// Whether HTTP/2 is spoken without TLS.
+    pub http2_cleartext: bool,
+    /// The certificate, where TLS is spoken.
+    pub tls: Option<TlsFiles>,
     /// How long a stop may take.
     pub drain_timeout: Duration,
+}
+
+/// `[server.tls]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate and those it hangs on.
+    pub cert: Located<PathBuf>,
+    /// Its key.
+    pub key: Located<PathBuf>,
 }
 
 /// `[admin]`
@@ -113,6 +142,13 @@ pub struct Upstream {
     pub budget: Option<Rate>,
     /// A file with certificates to trust besides the usual ones.
     pub ca_file: Option<PathBuf>,
+}
+
+/// `[fetch]`
+#[derive(Clone, Debug, Default)]
+pub struct Fetch {
+    /// What is reached although it is not of the public internet.
+    pub allow: Vec<Block>,
 }
 
 /// `[inbox]`
@@ -225,9 +261,10 @@ impl Config {
         // Read by `lay_source_defaults`; wrong keys in it are reported where they land.
         root.has("source_defaults");
         // All sections are read before the first that is missing ends it: every problem comes at once.
-        let server = root.section("server").and_then(|section| Server::read(&section));
+        let server = root.section("server").and_then(|section| Server::read(&section, base));
         let admin = root.section("admin").and_then(|section| Admin::read(&section, base));
         let upstream = root.section("upstream").and_then(|section| Upstream::read(&section, base));
+        let fetch = root.section("fetch").map(|section| Fetch { allow: section.blocks("allow").unwrap_or_default() });
         let inbox = root.section("inbox").and_then(|section| Inbox::read(&section, base));
         let dispatch = root.section("dispatch").and_then(|section| Dispatch::read(&section));
         let limits = root.section("limits").map(|section| Limits::read(&section));
@@ -239,6 +276,7 @@ impl Config {
             server: server?,
             admin: admin?,
             upstream: upstream?,
+            fetch: fetch.unwrap_or_default(),
             inbox: inbox?,
             dispatch: dispatch?,
             limits: limits?,
@@ -254,13 +292,28 @@ impl Config {
 }
 
 impl Server {
-    fn read(section: &Section<'_>) -> Option<Self> {
+    fn read(section: &Section<'_>, base: &Path) -> Option<Self> {
         let listen = section.parsed("listen", "an address and port like \"127.0.0.1:8080\"");
         let public_url = public_url(section);
         let (max_body, max_head) = (section.bytes("max_body"), section.bytes("max_head"));
         let head_timeout = section.duration("head_timeout");
+        let (idle_timeout, write_stall) = (section.duration("idle_timeout"), section.duration("write_stall"));
         let (body_stall, body_timeout) = (section.duration("body_stall"), section.duration("body_timeout"));
         let max_connections = size(section, "max_connections");
+        let max_connections_per_address = size(section, "max_connections_per_address");
+        let max_requests = size(section, "max_requests");
+        let trusted_proxies = section.blocks("trusted_proxies").unwrap_or_default();
+        let (proxy_protocol, http2_cleartext) = (section.bool("proxy_protocol"), section.bool("http2_cleartext"));
+        if let Some(on) = proxy_protocol.as_ref().filter(|on| on.value)
+            && trusted_proxies.is_empty()
+        {
+            section.problems().error_hint(
+                &on.place,
+                "server.proxy_protocol has nobody to believe",
+                "name the proxies in server.trusted_proxies, for example [\"10.0.0.0/8\"]",
+            );
+        }
+        let tls = section.section("tls").map(|section| TlsFiles::read(&section, base));
         let drain_timeout = section.duration("drain_timeout");
         Some(Self {
             listen: listen?.value,
@@ -268,11 +321,30 @@ impl Server {
             max_body: max_body?.value,
             max_head: usize::try_from(max_head?.value).unwrap_or(usize::MAX),
             head_timeout: head_timeout?.value,
+            idle_timeout: idle_timeout?.value,
+            write_stall: write_stall?.value,
             body_stall: body_stall?.value,
             body_timeout: body_timeout?.value,
             max_connections: max_connections?,
+            max_connections_per_address: max_connections_per_address?,
+            max_requests: max_requests?,
+            trusted_proxies,
+            proxy_protocol: proxy_protocol?.value,
+            http2_cleartext: http2_cleartext?.value,
+            tls: match tls {
+                Some(files) => Some(files?),
+                None => None,
+            },
             drain_timeout: drain_timeout?.value,
         })
+    }
+}
+
+impl TlsFiles {
+    fn read(section: &Section<'_>, base: &Path) -> Option<Self> {
+        let cert = section.required_text("cert", "name the file of the certificate, as PEM");
+        let key = section.required_text("key", "name the file of the certificate's key, as PEM");
+        Some(Self { cert: cert?.map(|file| base.join(file)), key: key?.map(|file| base.join(file)) })
     }
 }
 

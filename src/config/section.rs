@@ -12,6 +12,8 @@ use super::node::{Node, Table, Value};
 use super::problem::{Located, Place, Problems};
 use super::secret::Secret;
 use super::unit::{self, Rate};
+use crate::model::Block;
+use crate::model::block::NoBlock;
 
 /// One table, being read.
 pub struct Section<'a> {
@@ -160,6 +162,22 @@ impl<'a> Section<'a> {
             }
         }
         Some(texts)
+    }
+
+    /// A list of addresses and blocks of them.
+    pub fn blocks(&self, key: &str) -> Option<Vec<Block>> {
+        let mut blocks = Vec::new();
+        for text in self.texts(key)? {
+            match text.parse() {
+                Ok(block) => blocks.push(block),
+                Err(NoBlock) => self.problems.error_hint(
+                    &text.place,
+                    format!("{} has \"{}\" in it, which is no address", self.path(key), text.escape_debug()),
+                    "write addresses (\"192.0.2.7\") or blocks of them (\"10.0.0.0/8\", \"2001:db8::/32\")",
+                ),
+            }
+        }
+        Some(blocks)
     }
 
     /// A table of texts, in the order of the file. Numbers and truth values are taken as their text.

@@ -9,7 +9,7 @@ use super::provider::Map;
 use super::secret::Secret;
 use super::section::Section;
 use super::unit::Rate;
-use crate::model::{DeliveryId, Destination, DestinationKind, NewDelivery};
+use crate::model::{Block, DeliveryId, Destination, DestinationKind, NewDelivery};
 
 /// One configured way in.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct SourceConfig {
     pub place: Place,
     /// The provider, or `custom`.
     pub provider: Located<String>,
+    /// The addresses it may be called from; empty lets all call.
+    pub allow: Vec<Block>,
     /// The secrets, all live at once.
     pub secrets: Vec<Located<Secret>>,
     /// Where secrets are kept that the provider's handshake brings, one in a line; those of it are in `secrets`.
@@ -173,6 +175,7 @@ impl SourceConfig {
             name: name.to_owned(),
             place: section.place().clone(),
             provider,
+            allow: section.blocks("allow").unwrap_or_default(),
             secrets,
             enrol_file: enrol_file.map(|file| file.value),
             enforce: enforce.is_none_or(|enforce| enforce.value),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
-use http::{HeaderMap, Version};
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
@@ -17,21 +17,6 @@ const SLOWEST: u64 = 1024;
 
 /// When slowness begins to count.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// What a refused caller may still send before it is answered, and for how long.
-const DRAIN_BYTES: u64 = 64 * 1024;
-const DRAIN_TIME: Duration = Duration::from_millis(250);
-
-/// Whether the head says in one plain way how the body is framed (RFC 9112, 6.1). The HTTP library takes more forms of
-/// `Transfer-Encoding` as chunked than any two programs agree on.
-pub(super) fn is_well_framed(head: &http::request::Parts) -> bool {
-    let mut lines = head.headers.get_all(TRANSFER_ENCODING).iter();
-    match (lines.next(), lines.next()) {
-        (None, _) => true,
-        (Some(coding), None) => head.version == Version::HTTP_11 && coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
-        _ => false,
-    }
-}
 
 /// Says at once what the head alone shows: too long, or compressed. Asked before the body is touched, since touching
 /// it tells the caller to go on (`100-continue`).
@@ -88,33 +73,14 @@ pub(super) async fn read(mut body: axum::body::Body, bounds: Bounds) -> Result<B
     Ok(first.unwrap_or_else(|| rest.freeze()))
 }
 
-/// Lets a refused caller finish what it is sending, within narrow bounds, so that it can read the answer. One that
-/// waits to be told to go on is not told.
-pub(super) async fn drain(headers: &HeaderMap, mut body: axum::body::Body) {
-    if headers.contains_key(EXPECT) {
-        return;
-    }
-    let read = async {
-        let mut length = 0_u64;
-        while let Some(Ok(frame)) = body.frame().await {
-            length += frame.data_ref().map_or(0, |data| data.len() as u64);
-            if length > DRAIN_BYTES {
-                break;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(DRAIN_TIME, read).await;
-}
-
 /// A body that ended before it was whole. What was badly framed is the caller's mistake, the rest is its going away.
 fn broken(error: &axum::Error) -> Refusal {
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
-        if let Some(hyper) = inner.downcast_ref::<hyper::Error>() {
-            if hyper.is_parse() || hyper.is_body_write_aborted() {
-                return Refusal::Malformed("the body is badly framed".to_owned());
-            }
-            break;
+        if let Some(io) = inner.downcast_ref::<std::io::Error>()
+            && matches!(io.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput)
+        {
+            return Refusal::BadFraming("the body is not framed as its head says");
         }
         source = inner.source();
     }

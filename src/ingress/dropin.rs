@@ -18,6 +18,7 @@ use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Limited};
 use tokio::time::Instant;
 
+use super::load::{Rank, Slot};
 use super::trace::{self, Answered, Refused, Trace};
 use super::{Bounds, Ingress, body, form, receive, respond, stream};
 use crate::config::{Config, DropIn, RunMode, Secret};
@@ -131,13 +132,7 @@ async fn answer(
     trace: &mut Trace,
 ) -> Result<Answered, Refusal> {
     let (head, incoming) = request.into_parts();
-    let (presented, bounds) = match admit(ingress, dropin, &head, trace) {
-        Ok(admitted) => admitted,
-        Err(refusal) => {
-            body::drain(&head.headers, incoming).await;
-            return Err(refusal);
-        }
-    };
+    let (presented, bounds, _slot) = admit(ingress, dropin, &head, trace)?;
     let bytes = body::read(incoming, bounds).await?;
     trace.body_bytes = bytes.len() as u64;
     let call = read(&head, bytes).await?;
@@ -173,8 +168,9 @@ fn shaped(call: &HostedCall, task: &[u8]) -> Bytes {
 }
 
 /// What the head shows: limits, method, key, size. The key is looked for before the body is touched.
-fn admit(ingress: &Ingress, dropin: &Dropin, head: &Parts, trace: &Trace) -> Result<(Vec<u8>, Bounds), Refusal> {
+fn admit(ingress: &Ingress, dropin: &Dropin, head: &Parts, trace: &Trace) -> Result<(Vec<u8>, Bounds, Slot), Refusal> {
     receive::judge_head(head)?;
+    let slot = ingress.load.enter(Rank::Retrying)?;
     ingress.limits.caller(trace.peer.0)?;
     ingress.limits.dropin()?;
     if head.method != Method::POST {
@@ -183,7 +179,7 @@ fn admit(ingress: &Ingress, dropin: &Dropin, head: &Parts, trace: &Trace) -> Res
     let presented = presented(head).ok_or(Refusal::NoKey)?;
     let bounds = Bounds { size: dropin.config.max_body.unwrap_or(ingress.bounds.size), ..ingress.bounds };
     body::judge_head(&head.headers, bounds)?;
-    Ok((presented, bounds))
+    Ok((presented, bounds, slot))
 }
 
 /// The key: the header's, or else the query's.

@@ -4,6 +4,7 @@ mod body;
 mod dropin;
 pub mod form;
 mod host;
+mod load;
 mod proxy;
 mod receive;
 mod refuse;
@@ -17,18 +18,20 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::any;
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::inbox::Inbox;
 use crate::inbox::seal::Sealer;
 use crate::limit::Limits;
-use crate::model::Clock;
-use crate::net::Door;
+use crate::model::{Clock, Outcome, Refusal, RequestId};
+use crate::net::{Door, TurnedAway};
 use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
 use crate::upstream::Upstream;
 
+pub use load::Load;
 pub use proxy::{Front, Proxies};
 
 pub use dropin::Dropin;
@@ -58,6 +61,8 @@ pub struct Ingress {
     pub clock: Clock,
     /// The address third parties know, without a slash at the end; empty where nobody said.
     pub public_url: String,
+    /// How many requests are in work.
+    pub load: Arc<Load>,
     /// The bounds of a body.
     pub bounds: Bounds,
     /// The prefixes that are passed through.
@@ -110,8 +115,15 @@ impl Door for Doorkeeper {
         self.0.connections.dec();
     }
 
-    fn full(&self) {
-        self.0.connections_refused.inc();
+    fn turned_away(&self, why: TurnedAway) {
+        self.0.turned_away(why.as_str());
+    }
+
+    fn full_answer(&self) -> Option<Bytes> {
+        let refusal = Refusal::Overloaded(refuse::retry_soon());
+        self.0.request("", Outcome::Refused, Duration::ZERO);
+        self.0.refused("", refusal.reason());
+        Some(refuse::at_the_door(&refusal, RequestId::new()))
     }
 }
 

@@ -7,14 +7,17 @@ use axum::body::Body;
 use axum::extract::State;
 use futures_util::FutureExt as _;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
 
+use super::load::Rank;
 use super::trace::{self, Answered, Refused, Trace};
 use super::{Bounds, Ingress, body, host, respond, status};
 use crate::config::{Overlap, Respond};
 use crate::inbox::InboxError;
 use crate::mapping::Mapped;
 use crate::model::{Accepted, DeliveryId, EventId, NewEvent, Outcome, Received, Refusal, Timestamp, Verified};
+use crate::net::Fault;
 use crate::source::{self, Source};
 
 /// The id of an event, on the answer to whoever brought it.
@@ -35,17 +38,33 @@ pub(super) async fn at_source(State(ingress): State<Arc<Ingress>>, request: Requ
 /// A request at any other path.
 pub(super) async fn elsewhere(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response<Body> {
     let trace = Trace::new(&ingress, &request);
-    let (head, body) = request.into_parts();
-    let refusal =
-        judge_head(&head).and_then(|()| ingress.limits.caller(trace.peer.0)).err().unwrap_or(Refusal::NotFound);
-    body::drain(&head.headers, body).await;
+    let (head, _) = request.into_parts();
+    let judged = judge_head(&head)
+        .and_then(|()| ingress.load.enter(Rank::Unknown))
+        .and_then(|_| ingress.limits.caller(trace.peer.0));
+    let refusal = judged.err().unwrap_or(Refusal::NotFound);
     trace::finish(&ingress, &trace, Err(Refused::at_source(refusal, &trace)))
+}
+
+/// A request that is none: what came in its place says only what was wrong with it.
+pub(super) fn misframed(ingress: &Ingress, fault: Fault, request: &Request<Incoming>) -> Response<Body> {
+    let trace = Trace::of_none(ingress, request);
+    let refusal = match fault {
+        Fault::Head(what) => Refusal::BadHead(what),
+        Fault::Framing(what) => Refusal::BadFraming(what),
+        Fault::Target(what) => Refusal::BadTarget(what),
+        Fault::TargetTooLong => Refusal::TargetTooLong,
+        Fault::TooLarge => Refusal::HeadTooLarge,
+        Fault::Version => Refusal::BadVersion,
+        Fault::Slow => Refusal::SlowHead,
+    };
+    trace::finish(ingress, &trace, Err(Refused::at_source(refusal, &trace)))
 }
 
 /// A request for what became of an event.
 pub(super) async fn at_event(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response<Body> {
     let trace = Trace::new(&ingress, &request);
-    let (head, body) = request.into_parts();
+    let (head, _) = request.into_parts();
     let ended = match judge_head(&head).and_then(|()| ingress.limits.caller(trace.peer.0)) {
         Ok(()) => AssertUnwindSafe(status::answer(&ingress, &head))
             .catch_unwind()
@@ -53,9 +72,6 @@ pub(super) async fn at_event(State(ingress): State<Arc<Ingress>>, request: Reque
             .unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned()))),
         Err(refusal) => Err(refusal),
     };
-    if ended.is_err() {
-        body::drain(&head.headers, body).await;
-    }
     let ended = ended
         .map(|answer| Answered { outcome: Outcome::Shown, event: None, answer })
         .map_err(|refusal| Refused::at_source(refusal, &trace));
@@ -67,14 +83,10 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
     let (head, incoming) = request.into_parts();
     let early = judge_head(&head)
         .and_then(|()| find(ingress, head.uri.path()))
-        .and_then(|source| admit(ingress, source, &head, trace).map(|bounds| (source, bounds)));
-    let (source, bounds) = match early {
-        Ok(found) => found,
-        Err(refusal) => {
-            body::drain(&head.headers, incoming).await;
-            return Err(refusal);
-        }
-    };
+        .and_then(|source| ingress.load.enter(Rank::of(source)).map(|slot| (source, slot)))
+        .and_then(|(source, slot)| admit(ingress, source, &head, trace).map(|bounds| (source, bounds, slot)));
+    // What is refused here leaves its body unread: the connection ends behind the answer.
+    let (source, bounds, _slot) = early?;
     let bytes = body::read(incoming, bounds).await?;
     trace.body_bytes = bytes.len() as u64;
     let received = source.opened(received(ingress, head, bytes, trace))?;
@@ -139,13 +151,14 @@ async fn confirm(ingress: &Ingress, address: &str) -> Result<Answered, Refusal> 
     }
 }
 
-/// What can be said of a head before anything is looked up.
+/// What can be said of a head before anything is looked up. That it is one, and how its body is framed, was seen to
+/// where it came in.
 pub(super) fn judge_head(head: &http::request::Parts) -> Result<(), Refusal> {
-    if !host::is_good(&head.headers) {
+    if !host::is_good(head) {
         return Err(Refusal::BadHost);
     }
-    if !body::is_well_framed(head) {
-        return Err(Refusal::BadFraming);
+    if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        return Err(Refusal::Method("GET, POST"));
     }
     let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > MAX_TARGET { Err(Refusal::TargetTooLong) } else { Ok(()) }
@@ -153,7 +166,10 @@ pub(super) fn judge_head(head: &http::request::Parts) -> Result<(), Refusal> {
 
 /// The source at a path.
 fn find<'a>(ingress: &'a Ingress, path: &str) -> Result<&'a Arc<Source>, Refusal> {
-    path.strip_prefix("/hooks/").and_then(|name| ingress.sources.get(name)).ok_or(Refusal::NotFound)
+    match path.strip_prefix("/hooks/").and_then(|name| ingress.sources.get(name)) {
+        Some(source) => Ok(source),
+        None => Err(ingress.load.enter(Rank::Unknown).err().unwrap_or(Refusal::NotFound)),
+    }
 }
 
 /// The limits, the method, and what the head says of the body. All of it before the body is touched.
@@ -165,6 +181,10 @@ fn admit(
 ) -> Result<Bounds, Refusal> {
     trace.source = Some(source.config.name.clone());
     ingress.limits.caller(trace.peer.0)?;
+    // Before the source's own limit, which strangers must not use up.
+    if !source.config.allow.is_empty() && !source.config.allow.iter().any(|block| block.holds(trace.peer.0)) {
+        return Err(Refusal::AddressNotAllowed);
+    }
     ingress.limits.source(&source.config.name)?;
     let allow = source.allow();
     if !allow.split(", ").any(|method| method == head.method.as_str()) {

@@ -37,6 +37,26 @@ pub(super) fn hosted(refusal: &Refusal) -> Response<Body> {
     made(refusal, status, serde_json::json!({ "detail": detail }))
 }
 
+/// What whoever finds no place for its connection is told, as it stands on the wire.
+pub(super) fn at_the_door(refusal: &Refusal, id: RequestId) -> bytes::Bytes {
+    let (status, sentence) = status_and_sentence(refusal);
+    let body = serde_json::json!({ "detail": sentence, "code": refusal.code(), "request_id": id.to_string() });
+    let (body, wait) = (body.to_string(), seconds(retry_soon()));
+    let reason = status.canonical_reason().unwrap_or_default();
+    format!(
+        "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\nretry-after: {wait}\r\nconnection: close\r\n\
+         content-length: {}\r\n\r\n{body}",
+        status.as_u16(),
+        body.len()
+    )
+    .into()
+}
+
+/// When whoever found us full should come back: not all at once.
+pub(super) fn retry_soon() -> Duration {
+    Duration::from_secs(fastrand::u64(1..=24))
+}
+
 fn made(refusal: &Refusal, status: StatusCode, body: serde_json::Value) -> Response<Body> {
     let mut answer = Response::new(Body::from(body.to_string()));
     *answer.status_mut() = status;
@@ -73,7 +93,13 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::Limited(_) => (StatusCode::TOO_MANY_REQUESTS, "Too many requests. Try again later."),
         Refusal::Overloaded(_) => (StatusCode::SERVICE_UNAVAILABLE, "The gateway is busy. Try again later."),
         Refusal::BadHost => (StatusCode::BAD_REQUEST, "The Host header is missing or wrong."),
-        Refusal::BadFraming => (StatusCode::BAD_REQUEST, "The body is badly framed."),
+        Refusal::BadHead(_) => (StatusCode::BAD_REQUEST, "The request is malformed."),
+        Refusal::BadTarget(_) => (StatusCode::BAD_REQUEST, "The request target is wrong."),
+        Refusal::BadVersion => (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "This version of HTTP is not spoken here."),
+        Refusal::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large."),
+        Refusal::SlowHead => (StatusCode::REQUEST_TIMEOUT, "The head of the request came too slowly."),
+        Refusal::BadFraming(_) => (StatusCode::BAD_REQUEST, "The body is badly framed."),
+        Refusal::AddressNotAllowed => (StatusCode::FORBIDDEN, "This address may not call here."),
         Refusal::TargetTooLong => (StatusCode::URI_TOO_LONG, "The request target is too long."),
         Refusal::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "The body is too large."),
         Refusal::SlowBody => (StatusCode::REQUEST_TIMEOUT, "The body came too slowly."),
@@ -111,8 +137,17 @@ fn ends_connection(refusal: &Refusal) -> bool {
     matches!(
         refusal.plain(),
         Refusal::BadHost
-            | Refusal::BadFraming
+            | Refusal::BadHead(_)
+            | Refusal::BadTarget(_)
+            | Refusal::BadVersion
+            | Refusal::HeadTooLarge
+            | Refusal::SlowHead
+            | Refusal::BadFraming(_)
             | Refusal::TargetTooLong
+            | Refusal::AddressNotAllowed
+            | Refusal::Unsupported(_)
+            | Refusal::KeyRefused(_)
+            | Refusal::BadPath
             | Refusal::TooLarge(_)
             | Refusal::SlowBody
             | Refusal::Aborted

@@ -78,6 +78,13 @@ impl Trace {
     }
 }
 
+impl Trace {
+    /// What is known of what came in a request's place: nothing that it said is repeated.
+    pub(super) fn of_none<B>(ingress: &Ingress, stand_in: &Request<B>) -> Self {
+        Self { method: String::new(), path: String::new(), headers: Vec::new(), ..Self::new(ingress, stand_in) }
+    }
+}
+
 /// A text's start, up to a character's end.
 fn start(text: &str, most: usize) -> &str {
     let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end));

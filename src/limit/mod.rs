@@ -4,7 +4,7 @@
 pub mod keyed;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 use crate::config::{Config, Rate};
-use crate::model::Refusal;
+use crate::model::{Refusal, bucket};
 
 use keyed::Keyed;
 
@@ -90,28 +90,9 @@ fn quota(rate: Rate) -> Quota {
     Quota::with_period(each).map_or_else(|| Quota::per_second(count), |quota| quota.allow_burst(count))
 }
 
-/// The key of a caller: an IPv4 address, or the /64 that an IPv6 caller can choose addresses in.
-fn bucket(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        v4 => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_ipv6_caller_has_one_bucket_for_its_64() {
-        let bucket_of = |text: &str| bucket(text.parse().expect("an address"));
-        assert_eq!(bucket_of("2001:db8::1"), bucket_of("2001:db8::ffff:1"));
-        assert_ne!(bucket_of("2001:db8:0:1::1"), bucket_of("2001:db8::1"));
-        assert_eq!(bucket_of("::ffff:192.0.2.1"), bucket_of("192.0.2.1"));
-    }
 
     #[test]
     fn a_rate_lets_its_count_through_and_says_when_to_come_back() {

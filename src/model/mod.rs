@@ -1,6 +1,7 @@
 //! The nouns: what every other module talks about. Imports nothing of ours.
 
 pub mod attempt;
+pub mod block;
 pub mod clock;
 pub mod delivery;
 pub mod event;
@@ -12,6 +13,7 @@ pub mod refusal;
 pub mod request;
 
 pub use attempt::{Attempt, AttemptResult, Run, RunStatus};
+pub use block::{Block, bucket};
 pub use clock::{Clock, Timestamp};
 pub use delivery::{Destination, DestinationKind, State};
 pub use event::{Accepted, NewDelivery, NewEvent};

@@ -18,8 +18,20 @@ pub enum Refusal {
     Overloaded(Duration),
     /// The `Host` header is missing, doubled or no host.
     BadHost,
-    /// How the body is framed is in doubt.
-    BadFraming,
+    /// The head is none, and why.
+    BadHead(&'static str),
+    /// The target is neither a path nor an address, and why.
+    BadTarget(&'static str),
+    /// A version of HTTP that is not spoken here.
+    BadVersion,
+    /// The head is longer than it may be, or has more headers.
+    HeadTooLarge,
+    /// The head came too slowly.
+    SlowHead,
+    /// How the body is framed is in doubt, and why.
+    BadFraming(&'static str),
+    /// The source is not to be called from this address.
+    AddressNotAllowed,
     /// The request target is longer than anybody needs.
     TargetTooLong,
     /// The body is larger than this many bytes.
@@ -172,7 +184,13 @@ impl Refusal {
             Self::Limited(_) => "rate_limited",
             Self::Overloaded(_) => "overloaded",
             Self::BadHost => "bad_host",
-            Self::BadFraming => "bad_framing",
+            Self::BadHead(_) => "bad_head",
+            Self::BadTarget(_) => "bad_target",
+            Self::BadVersion => "unsupported_version",
+            Self::HeadTooLarge => "head_too_large",
+            Self::SlowHead => "slow_head",
+            Self::BadFraming(_) => "bad_framing",
+            Self::AddressNotAllowed => "address_not_allowed",
             Self::TargetTooLong => "target_too_long",
             Self::TooLarge(_) => "too_large",
             Self::SlowBody => "slow_body",
@@ -215,9 +233,15 @@ impl Refusal {
             Self::NotFound => "no source at this path".into(),
             Self::Method(allowed) => format!("this path answers {allowed}"),
             Self::Limited(wait) => format!("over its limit for {} ms more", wait.as_millis()),
-            Self::Overloaded(_) => "the inbox writer's queue or the connection table is full".into(),
+            Self::Overloaded(_) => {
+                "server.max_requests are in work, or the inbox writer's queue or the connection table is full".into()
+            }
             Self::BadHost => "the Host header is missing, doubled or no host".into(),
-            Self::BadFraming => "Transfer-Encoding is not exactly chunked".into(),
+            Self::BadHead(what) | Self::BadTarget(what) | Self::BadFraming(what) => (*what).into(),
+            Self::BadVersion => "a version of HTTP that is not spoken here".into(),
+            Self::HeadTooLarge => "the head is longer than server.max_head, or has more than 100 headers".into(),
+            Self::SlowHead => "the head was not whole within server.head_timeout".into(),
+            Self::AddressNotAllowed => "the source's allow list does not have the caller's address".into(),
             Self::TargetTooLong => "the request target is too long".into(),
             Self::Busy => "a delivery of its conversation waits or is in flight".into(),
             Self::UpstreamBusy(wait) => format!("the upstream takes nothing for {} ms", wait.as_millis()),

@@ -30,6 +30,8 @@ use rustls::{ClientConfig, RootCertStore};
 use tower::Service;
 
 use super::cores;
+use super::guard::{Guard, Resolver, System};
+use crate::model::Block;
 
 /// How long a connection is kept for the next request. Shorter than most servers keep theirs, so that a request seldom
 /// meets a connection which the other side is just closing.
@@ -48,7 +50,30 @@ type Outgoing = Either<Full<Bytes>, UnsyncBoxBody<Bytes, Box<dyn Error + Send + 
 /// that asked.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pools: Arc<[legacy::Client<Connector, Outgoing>]>,
+    pools: Pools,
+    /// For addresses that the operator did not write.
+    guarded: Pools,
+    guard: Guard,
+    made: Arc<Made>,
+}
+
+type Pool = legacy::Client<Connector, Outgoing>;
+
+/// A pool for each core.
+#[derive(Clone, Debug)]
+struct Pools(Arc<[Pool]>);
+
+impl Pools {
+    fn here(&self) -> &Pool {
+        self.0.get(cores::here()).unwrap_or(&self.0[0])
+    }
+}
+
+/// What pools are made of.
+#[derive(Debug)]
+struct Made {
+    connect_timeout: Duration,
+    tls: ClientConfig,
 }
 
 /// Why there is no client.
@@ -79,29 +104,21 @@ impl Client {
     /// A client that trusts the usual certificates, and those in `ca_file`. `connect_timeout` covers finding the
     /// address, connecting and the TLS handshake.
     pub fn new(connect_timeout: Duration, ca_file: Option<&Path>) -> Result<Self, ClientError> {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(connect_timeout));
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(ca_file)?)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
-        let connector = Connector { https, timeout: connect_timeout };
-        let pool = || {
-            legacy::Client::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(POOL_IDLE)
-                .pool_max_idle_per_host(POOL_IDLE_PER_HOST)
-                .http1_max_buf_size(READ_AHEAD)
-                .build(connector.clone())
-        };
-        Ok(Self { pools: (0..cores::places()).map(|_| pool()).collect() })
+        let made = Arc::new(Made { connect_timeout, tls: tls(ca_file)? });
+        let guard = Guard::default();
+        Ok(Self { pools: made.pools(None), guarded: made.pools(Some(&guard)), guard, made })
     }
 
-    fn pool(&self) -> &legacy::Client<Connector, Outgoing> {
-        self.pools.get(cores::here()).unwrap_or(&self.pools[0])
+    /// The same client, which reaches these blocks by [`Client::download`] although they are not public.
+    #[must_use]
+    pub fn allowing(mut self, blocks: &[Block]) -> Self {
+        self.guard = Guard::new(blocks);
+        self.guarded = self.made.pools(Some(&self.guard));
+        self
+    }
+
+    pub(super) const fn guard(&self) -> &Guard {
+        &self.guard
     }
 
     /// Sends a request and reads the whole answer: within `timeout` from now to the last byte, and at most
@@ -124,21 +141,16 @@ impl Client {
     /// Sends a request and waits, at most `timeout`, for the head of the answer. The body is the caller's to read and
     /// to bound; dropping it before its end closes the connection.
     pub async fn open(&self, request: Request<Bytes>, timeout: Duration) -> Result<Response<Incoming>, SendError> {
-        if request.uri().scheme().is_none() || request.uri().authority().is_none() {
-            return Err(SendError::NotSent("the address names no host".into()));
-        }
-        let mut request = request.map(|body| Either::Left(Full::new(body)));
-        let connection = capture_connection(&mut request);
-        match tokio::time::timeout(timeout, self.pool().request(request)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) if error.is_connect() => Err(SendError::NotSent(causes(&error))),
-            Ok(Err(error)) => Err(SendError::Ambiguous(format!("the connection broke: {}", causes(&error)))),
-            // Nothing is written before there is a connection to write to.
-            Err(_) if connection.connection_metadata().is_none() => {
-                Err(SendError::NotSent(format!("no connection within {}", seconds(timeout))))
-            }
-            Err(_) => Err(SendError::Ambiguous(format!("no answer within {}", seconds(timeout)))),
-        }
+        open(self.pools.here(), request, timeout).await
+    }
+
+    /// The same, for an address that was judged.
+    pub(super) async fn open_guarded(
+        &self,
+        request: Request<Bytes>,
+        timeout: Duration,
+    ) -> Result<Response<Incoming>, SendError> {
+        open(self.guarded.here(), request, timeout).await
     }
 
     /// Sends a request whose body comes in while it goes out, and gives the head of the answer. Only connecting is
@@ -157,11 +169,29 @@ impl Client {
                 Either::Right(body.map_err(Into::into).boxed_unsync())
             }
         });
-        match self.pool().request(request).await {
+        match self.pools.here().request(request).await {
             Ok(answer) => Ok(answer),
             Err(error) if error.is_connect() => Err(SendError::NotSent(causes(&error))),
             Err(error) => Err(SendError::Ambiguous(format!("the connection broke: {}", causes(&error)))),
         }
+    }
+}
+
+async fn open(pool: &Pool, request: Request<Bytes>, timeout: Duration) -> Result<Response<Incoming>, SendError> {
+    if request.uri().scheme().is_none() || request.uri().authority().is_none() {
+        return Err(SendError::NotSent("the address names no host".into()));
+    }
+    let mut request = request.map(|body| Either::Left(Full::new(body)));
+    let connection = capture_connection(&mut request);
+    match tokio::time::timeout(timeout, pool.request(request)).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) if error.is_connect() => Err(SendError::NotSent(causes(&error))),
+        Ok(Err(error)) => Err(SendError::Ambiguous(format!("the connection broke: {}", causes(&error)))),
+        // Nothing is written before there is a connection to write to.
+        Err(_) if connection.connection_metadata().is_none() => {
+            Err(SendError::NotSent(format!("no connection within {}", seconds(timeout))))
+        }
+        Err(_) => Err(SendError::Ambiguous(format!("no answer within {}", seconds(timeout)))),
     }
 }
 
@@ -210,16 +240,40 @@ fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, ClientError> {
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
+impl Made {
+    fn pools(&self, guard: Option<&Guard>) -> Pools {
+        Pools((0..cores::places()).map(|_| self.pool(guard.cloned())).collect())
+    }
+
+    fn pool(&self, guard: Option<Guard>) -> Pool {
+        let mut http = HttpConnector::new_with_resolver(Resolver::new(Arc::new(System), guard));
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(self.connect_timeout));
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(self.tls.clone())
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(http);
+        legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(POOL_IDLE_PER_HOST)
+            .http1_max_buf_size(READ_AHEAD)
+            .build(Connector { https, timeout: self.connect_timeout })
+    }
+}
+
 /// Connects within a time that covers everything which happens before the first byte of a request. The connector
 /// inside bounds only the TCP part by itself.
 #[derive(Clone, Debug)]
 struct Connector {
-    https: HttpsConnector<HttpConnector>,
+    https: HttpsConnector<HttpConnector<Resolver>>,
     timeout: Duration,
 }
 
 impl Service<Uri> for Connector {
-    type Response = <HttpsConnector<HttpConnector> as Service<Uri>>::Response;
+    type Response = <HttpsConnector<HttpConnector<Resolver>> as Service<Uri>>::Response;
     type Error = Box<dyn Error + Send + Sync>;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 

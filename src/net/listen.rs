@@ -1,8 +1,9 @@
 //! The accept loop of both listeners.
 //!
 //! It never ends because of a connection: a failed accept backs off and goes on. It is bounded: above
-//! `max_connections` a connection is closed at the door. It stops when told: accepting ends at once, connections
-//! finish the request they are in, and what is still open after `drain` is cut.
+//! `max_connections`, and above an address's share of them, a connection is turned away at the door. It stops when
+//! told: accepting ends at once, connections finish the requests they are in, and what is still open after `drain` is
+//! cut.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -11,31 +12,74 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Request;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::connection::{self, Shared};
 use super::cores::Cores;
-use super::stall::Stalling;
-
-/// The address of who is at the other end of the connection. Every request carries it as an extension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer(pub IpAddr);
+use super::peer::is_trusted;
+use super::places::Places;
+use super::tls::Tls;
+use crate::model::Block;
 
 /// How a listener runs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ListenOptions {
     /// Connections at once.
     pub max_connections: usize,
+    /// Connections at once from one address (IPv6: one /64), trusted proxies apart.
+    pub max_connections_per_address: usize,
     /// The largest request head.
     pub max_head: usize,
-    /// How long a head may take; an idle connection is closed after as long.
+    /// How long a head may take, and a handshake.
     pub head_timeout: Duration,
+    /// How long a connection may be idle between two requests.
+    pub idle_timeout: Duration,
+    /// How long the other end may take nothing of what is being written to it.
+    pub write_stall: Duration,
+    /// Proxies that are believed when they name their callers.
+    pub trusted: Arc<[Block]>,
+    /// Whether those proxies begin every connection with a PROXY header.
+    pub proxy_protocol: bool,
+    /// The certificate, where the listener speaks TLS.
+    pub tls: Option<Tls>,
+    /// Whether HTTP/2 is spoken without TLS to whoever begins with it.
+    pub http2_cleartext: bool,
     /// How long open connections may take to end after a stop.
     pub drain: Duration,
+}
+
+/// Why a connection was turned away, or ended by us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// All places are taken.
+    Full,
+    /// Its address has its share of them.
+    Share,
+    /// A trusted proxy did not say who is calling.
+    ProxyHeader,
+    /// There was no TLS handshake.
+    Handshake,
+    /// It spoke HTTP/2 in a way that only costs, or did not read its answers.
+    Misuse,
+}
+
+impl TurnedAway {
+    /// A stable word for counters.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Share => "address",
+            Self::ProxyHeader => "proxy_header",
+            Self::Handshake => "handshake",
+            Self::Misuse => "misuse",
+        }
+    }
 }
 
 /// Told of every connection, for the counters.
@@ -45,17 +89,16 @@ pub trait Door: Send + Sync + 'static {
     /// One has gone.
     fn closed(&self);
     /// One was turned away.
-    fn full(&self);
+    fn turned_away(&self, why: TurnedAway);
+    /// What whoever finds all places taken is told, as it stands on the wire.
+    fn full_answer(&self) -> Option<Bytes>;
 }
 
-/// How long the other end may take nothing of what is being written to it.
-const WRITE_STALL: Duration = Duration::from_secs(60);
+/// Connections that are told that there is no place, at once; more are just closed.
+const TOLD: usize = 32;
 
-/// Headers of one request at most.
-const MAX_HEADERS: usize = 100;
-
-/// The smallest buffer that hyper takes.
-const LEAST_BUFFER: usize = 8 * 1024;
+/// How long whoever is told may take to hear it.
+const TELL_TIME: Duration = Duration::from_secs(1);
 
 /// Accepts and serves until `stop` resolves, then drains. Connections live on `cores`, or where this runs.
 pub async fn serve<S, B>(
@@ -72,91 +115,93 @@ pub async fn serve<S, B>(
         + Sync
         + 'static,
     S::Future: Send,
-    B: http_body::Body + Send + 'static,
+    B: http_body::Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(options.head_timeout)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(options.max_head.max(LEAST_BUFFER))
-        .keep_alive(true);
-    let places = Arc::new(Semaphore::new(options.max_connections));
+    let drain_time = options.drain;
+    let places = Arc::new(Places::new(options.max_connections, options.max_connections_per_address));
+    let told = Arc::new(Semaphore::new(TOLD));
+    let shared = Arc::new(Shared::new(service, options, door));
     let (drain_begins, drain) = tokio::sync::watch::channel(false);
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
     loop {
-        let accepted = tokio::select! {
+        let (socket, peer) = tokio::select! {
             accepted = accept(&listener) => accepted,
             () = &mut stop => break,
             Some(_) = connections.join_next() => continue,
         };
-        let (stream, peer) = accepted;
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            door.full();
-            drop(stream);
+        let Some(mut place) = places.take() else {
+            shared.door.turned_away(TurnedAway::Full);
+            // Whoever begins with a handshake could not read it.
+            if shared.options.tls.is_none()
+                && let Some(answer) = shared.door.full_answer()
+                && let Ok(permit) = told.clone().try_acquire_owned()
+            {
+                tokio::spawn(async move {
+                    let _ = tokio::time::timeout(TELL_TIME, tell(socket, answer)).await;
+                    drop(permit);
+                });
+            }
             continue;
         };
-        door.opened();
-        let (service, http, door, mut drain) = (service.clone(), http.clone(), door.clone(), drain.clone());
-        let connection = async move {
-            let stream = match TcpStream::from_std(stream) {
-                Ok(stream) => stream,
-                Err(error) => {
-                    tracing::error!(%error, "cannot serve a connection");
-                    return door.closed();
-                }
-            };
-            let serve = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(Peer(peer));
-                let mut service = service.clone();
-                async move {
-                    std::future::poll_fn(|cx| service.poll_ready(cx)).await?;
-                    service.call(request).await
-                }
-            });
-            let mut connection = pin!(http.serve_connection(Stalling::new(TokioIo::new(stream), WRITE_STALL), serve));
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                _ = drain.changed() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.as_mut().await
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%peer, %error, "connection ended early");
-            }
-            drop(place);
-            door.closed();
-        };
+        // A proxy has many callers, and with a PROXY header each of them counts for itself.
+        if !is_trusted(peer, &shared.options.trusted) && place.share(peer).is_err() {
+            shared.door.turned_away(TurnedAway::Share);
+            continue;
+        }
+        shared.door.opened();
+        let (shared, drain) = (shared.clone(), drain.clone());
+        let door = shared.door.clone();
+        let run = move |socket| connection::run(shared, socket, peer, place, drain);
         match &cores {
-            Some(cores) => cores.put(&mut connections, connection),
-            None => drop(connections.spawn(connection)),
+            None => drop(connections.spawn(async move {
+                run(socket).await;
+                door.closed();
+            })),
+            Some(cores) => cores.put(&mut connections, async move {
+                // The thread it lives on has a list of sockets of its own.
+                match socket.into_std().and_then(TcpStream::from_std) {
+                    Ok(socket) => run(socket).await,
+                    Err(error) => tracing::error!(%error, "cannot serve a connection"),
+                }
+                door.closed();
+            }),
         }
     }
     drop(listener);
     // Nobody is waiting when no connection is open.
     let _ = drain_begins.send(true);
     let all = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(options.drain, all).await.is_err() {
+    if tokio::time::timeout(drain_time, all).await.is_err() {
         tracing::warn!(open = connections.len(), "connections cut at the end of the drain time");
     }
 }
 
+/// Tells whoever finds no place, and lets it finish what it is sending so that it can hear it.
+async fn tell(mut socket: TcpStream, answer: Bytes) {
+    if socket.write_all(&answer).await.is_ok() && socket.shutdown().await.is_ok() {
+        let mut dropped = [0; 4096];
+        let mut left = 64 * 1024_usize;
+        while let Ok(read) = socket.read(&mut dropped).await
+            && read > 0
+            && read < left
+        {
+            left -= read;
+        }
+    }
+}
+
 /// The next connection. Errors that say "no more descriptors" or the like are waited out.
-async fn accept(listener: &TcpListener) -> (std::net::TcpStream, IpAddr) {
+async fn accept(listener: &TcpListener) -> (TcpStream, IpAddr) {
     let mut wait = Duration::from_millis(10);
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 // Answers are one write; waiting to fill a segment only delays them.
                 let _ = stream.set_nodelay(true);
-                // Whoever serves it has a thread of its own, and that has its own list of sockets.
-                match stream.into_std() {
-                    Ok(stream) => return (stream, peer.ip().to_canonical()),
-                    Err(error) => tracing::debug!(%error, "connection ended early"),
-                }
+                return (stream, peer.ip().to_canonical());
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {

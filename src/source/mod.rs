@@ -76,6 +76,8 @@ pub struct Source {
     pub ack: Ack,
     /// The largest body, where the source or its provider says.
     pub max_body: Option<u64>,
+    /// Whether its sender tries again when it is turned away.
+    pub sender_retries: bool,
     /// The part of a run's task object that its callers get.
     pub getter: Option<Getter>,
     /// How long a caller waits for a run's end, where the source answers with it.
@@ -189,6 +191,7 @@ impl Source {
             mapping: mapping?,
             ack: provider.map(|provider| provider.ack.clone()).unwrap_or_default(),
             max_body: source.max_body.or(provider.and_then(|provider| provider.max_body)),
+            sender_retries: provider.and_then(|provider| provider.retries.as_deref()) != Some("never"),
             getter: getter?,
             wait: source.wait_timeout.unwrap_or_else(|| within(provider.and_then(|provider| provider.deadline))),
             challenges: challenges?,

@@ -25,8 +25,7 @@ pub struct Metrics {
     pub in_flight: IntGauge,
     /// Public connections open now.
     pub connections: IntGauge,
-    /// Public connections turned away at the door.
-    pub connections_refused: IntCounter,
+    connections_refused: IntCounterVec,
     kept: IntGaugeVec,
     log_dropped: IntCounter,
 }
@@ -87,12 +86,11 @@ impl Metrics {
         )
         .expect(DEFINED);
         registry.register(Box::new(kept.clone())).expect(DEFINED);
-        let connections_refused = IntCounter::new(
+        let connections_refused = counters(
             "sluicegate_connections_refused_total",
-            "Public connections turned away because server.max_connections were open",
-        )
-        .expect(DEFINED);
-        registry.register(Box::new(connections_refused.clone())).expect(DEFINED);
+            "Public connections turned away or ended: full, address (its share is taken), proxy_header, handshake, misuse",
+            &["reason"],
+        );
         let log_dropped = IntCounter::new(
             "sluicegate_log_lines_dropped_total",
             "Log lines dropped because standard error was not read",
@@ -126,6 +124,11 @@ impl Metrics {
     /// One request was refused; counted beside [`Self::request`].
     pub fn refused(&self, source: &str, reason: &str) {
         self.refused.with_label_values(&[source, reason]).inc();
+    }
+
+    /// One connection was turned away at the door.
+    pub fn turned_away(&self, reason: &str) {
+        self.connections_refused.with_label_values(&[reason]).inc();
     }
 
     /// One try of a delivery has ended.

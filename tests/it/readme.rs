@@ -135,6 +135,10 @@ fn default_toml_names_every_setting_it_documents() {
     let file = folder.path().join("all.toml");
     let text: String = uncommented.replace("ca_file = \"\"", "").replace("folder = \"\"", "");
     std::fs::write(&file, text).expect("a file");
+    let made = rcgen::generate_simple_self_signed(vec!["gateway.test".into()]).expect("a certificate");
+    std::fs::create_dir(folder.path().join("tls")).expect("a folder");
+    std::fs::write(folder.path().join("tls/fullchain.pem"), made.cert.pem()).expect("a file");
+    std::fs::write(folder.path().join("tls/privkey.pem"), made.signing_key.serialize_pem()).expect("a file");
     let output = Command::new(binary())
         .args(["check", "--config"])
         .arg(&file)

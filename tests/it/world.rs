@@ -148,6 +148,14 @@ impl Gateway {
         Self::run(Arc::new(tempfile::tempdir().expect("a folder")), config, None).await
     }
 
+    /// Starts one in a fresh folder that may have so many descriptors.
+    pub async fn start_limited(upstream: SocketAddr, sources: &str, descriptors: u32) -> Self {
+        let folder = Arc::new(tempfile::tempdir().expect("a folder"));
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={descriptors}:{descriptors}")).arg(binary());
+        Self::run_as(command, folder, &Self::config(upstream, sources, ""), None).await
+    }
+
     /// Starts one in a folder that may hold an inbox already.
     pub async fn start_in(folder: Arc<tempfile::TempDir>, upstream: SocketAddr, sources: &str) -> Self {
         Self::run(folder, &Self::config(upstream, sources, ""), None).await
@@ -169,9 +177,18 @@ impl Gateway {
     }
 
     async fn run(folder: Arc<tempfile::TempDir>, config: &str, public: Option<SocketAddr>) -> Self {
+        Self::run_as(Command::new(binary()), folder, config, public).await
+    }
+
+    /// Runs it by a command that ends in the binary's name.
+    async fn run_as(
+        mut command: Command,
+        folder: Arc<tempfile::TempDir>,
+        config: &str,
+        public: Option<SocketAddr>,
+    ) -> Self {
         let file = folder.path().join("sluicegate.toml");
         std::fs::write(&file, config).expect("the folder takes files");
-        let mut command = Command::new(binary());
         command.args(["serve", "--config"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::piped());
         if let Some(public) = public {
             command.env("SLUICEGATE__SERVER__LISTEN", public.to_string());

@@ -28,12 +28,13 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use tower::Service;
 
-use super::receive::judge_head;
+use super::Ingress;
+use super::load::{Rank, Slot};
+use super::receive::{judge_head, misframed};
 use super::trace::{REQUEST_ID, Refused, Trace, finish};
-use super::{Ingress, body};
 use crate::config::{Config, ProxyConfig};
 use crate::model::{Outcome, Refusal};
-use crate::net::{Client, SendError};
+use crate::net::{self, Client, SendError};
 use crate::source::Keyring;
 
 use stream::{Downward, Fault, Tally, Upward};
@@ -113,6 +114,10 @@ impl Service<Request<Incoming>> for Front {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        if let Some(fault) = request.extensions().get::<net::Fault>().copied() {
+            let answer = misframed(&self.ingress, fault, &request);
+            return Box::pin(std::future::ready(Ok(answer)));
+        }
         match self.ingress.proxies.find(request.uri().path()) {
             Some(proxy) => Box::pin(through(self.ingress.clone(), proxy.clone(), request).map(Ok)),
             None => Box::pin(self.router.call(request)),
@@ -135,13 +140,8 @@ async fn through(ingress: Arc<Ingress>, proxy: Arc<Proxy>, request: Request<Inco
 async fn pass(passage: &mut Passage, proxy: &Proxy, request: Request<Incoming>) -> Result<Response<Incoming>, Refusal> {
     let (mut head, incoming) = request.into_parts();
     let admitted = judge_head(&head).and_then(|()| admit(passage, proxy, &head));
-    let (uri, key) = match admitted {
-        Ok(admitted) => admitted,
-        Err(refusal) => {
-            body::drain(&head.headers, Body::new(incoming)).await;
-            return Err(refusal);
-        }
-    };
+    // What is refused here leaves its body unread: the connection ends behind the answer.
+    let (uri, key) = admitted?;
     let headers = header::upward(std::mem::take(&mut head.headers), proxy.config.forward_authorization, key);
     let stall = passage.ingress.bounds.stall;
     let upward = Upward::new(incoming, passage.tally.clone(), proxy.config.max_body, stall);
@@ -163,6 +163,7 @@ fn admit(
     head: &http::request::Parts,
 ) -> Result<(Uri, Option<HeaderValue>), Refusal> {
     let ingress = &passage.ingress;
+    passage.slot = Some(ingress.load.enter(Rank::Retrying)?);
     ingress.limits.caller(passage.trace.peer.0)?;
     ingress.limits.source(&proxy.label)?;
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
@@ -220,6 +221,8 @@ struct Passage {
     key: Option<String>,
     tally: Arc<Tally>,
     ended: Ended,
+    /// Its place among the requests in work.
+    slot: Option<Slot>,
 }
 
 /// How far a passage has come.
@@ -237,7 +240,7 @@ impl Passage {
         let mut trace = Trace::new(&ingress, request);
         trace.source = Some(proxy.label.clone());
         let tally = Arc::new(Tally::new(trace.begun));
-        Self { ingress, trace, key: None, tally, ended: Ended::Waiting }
+        Self { ingress, trace, key: None, tally, ended: Ended::Waiting, slot: None }
     }
 
     /// The answer, on its way down.

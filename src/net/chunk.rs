@@ -1,0 +1,173 @@
+//! A chunked body, followed byte by byte (RFC 9112, 7.1): where it ends, and whether every line of it is as it must be.
+//! Nothing of it is kept.
+
+/// Extensions and trailers of one body at most, in bytes.
+const MAX_EXTRA: u32 = 16 * 1024;
+
+/// How far a body has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chunks {
+    at: At,
+    /// What is left of the chunk, or the size read so far.
+    size: u64,
+    digits: u8,
+    extra: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Size,
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    TrailerStart,
+    Trailer,
+    TrailerLf,
+    LastLf,
+    End,
+}
+
+impl Chunks {
+    pub(super) const fn new() -> Self {
+        Self { at: At::Size, size: 0, digits: 0, extra: 0 }
+    }
+
+    /// Whether the body is whole.
+    pub(super) fn ended(&self) -> bool {
+        self.at == At::End
+    }
+
+    /// Follows further bytes, at most to the body's end; says how many of them belong to it. In the case of an error,
+    /// says how many were good, and what is wrong with the next.
+    pub(super) fn follow(&mut self, bytes: &[u8]) -> Result<usize, (usize, &'static str)> {
+        let mut at = 0;
+        while at < bytes.len() && self.at != At::End {
+            if self.at == At::Data {
+                let here = usize::try_from(self.size).unwrap_or(usize::MAX).min(bytes.len() - at);
+                at += here;
+                self.size -= here as u64;
+                if self.size == 0 {
+                    self.at = At::DataCr;
+                }
+                continue;
+            }
+            self.step(bytes[at]).map_err(|what| (at, what))?;
+            at += 1;
+        }
+        Ok(at)
+    }
+
+    fn step(&mut self, byte: u8) -> Result<(), &'static str> {
+        self.at = match (self.at, byte) {
+            (At::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                if self.digits == 16 {
+                    return Err("a chunk's size has more than 16 digits");
+                }
+                let digit = char::from(byte).to_digit(16).unwrap_or(0);
+                self.size = (self.size << 4) | u64::from(digit);
+                self.digits += 1;
+                At::Size
+            }
+            (At::Size, _) if self.digits == 0 => return Err("a chunk has no size"),
+            (At::Size, b';') => At::Extension,
+            (At::Size | At::Extension, b'\r') => At::SizeLf,
+            (At::Size, _) => return Err("a chunk's size is no number"),
+            (At::SizeLf, b'\n') => {
+                self.digits = 0;
+                if self.size == 0 { At::TrailerStart } else { At::Data }
+            }
+            (At::DataCr, b'\r') => At::DataLf,
+            (At::DataLf, b'\n') => At::Size,
+            (At::DataCr | At::DataLf, _) => return Err("a chunk is longer than its size"),
+            (At::TrailerStart, b'\r') => At::LastLf,
+            (At::TrailerStart, b' ' | b'\t') => return Err("a trailer is folded"),
+            (At::Trailer, b'\r') => At::TrailerLf,
+            (At::TrailerLf, b'\n') => At::TrailerStart,
+            (At::LastLf, b'\n') => At::End,
+            (At::SizeLf | At::TrailerLf | At::LastLf, _) => return Err("a line of the chunks is ended by CR alone"),
+            (At::Extension | At::TrailerStart | At::Trailer, b'\n') => {
+                return Err("a line of the chunks is ended by LF alone");
+            }
+            (At::Extension | At::TrailerStart | At::Trailer, 0..=8 | 11..=31 | 127) => {
+                return Err("there is a control byte among the chunks");
+            }
+            (At::Extension, _) => self.extra(At::Extension)?,
+            (At::TrailerStart | At::Trailer, _) => self.extra(At::Trailer)?,
+            (At::Data | At::End, _) => self.at,
+        };
+        Ok(())
+    }
+
+    const fn extra(&mut self, at: At) -> Result<At, &'static str> {
+        self.extra += 1;
+        if self.extra > MAX_EXTRA { Err("the chunks' extensions or trailers are too long") } else { Ok(at) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many bytes are the body's, fed whole and byte by byte alike; none where it is not whole.
+    fn body(text: &[u8]) -> Result<Option<usize>, &'static str> {
+        let mut whole = Chunks::new();
+        let at_once = whole.follow(text).map_err(|(_, what)| what).map(|length| whole.ended().then_some(length));
+        let mut single = Chunks::new();
+        let mut length = 0;
+        let mut result = Ok(None);
+        for byte in text {
+            match single.follow(std::slice::from_ref(byte)) {
+                Ok(taken) => length += taken,
+                Err((_, what)) => {
+                    result = Err(what);
+                    break;
+                }
+            }
+        }
+        if result.is_ok() {
+            result = Ok(single.ended().then_some(length));
+        }
+        assert_eq!(at_once, result);
+        at_once
+    }
+
+    #[test]
+    fn t6_chunks_are_exact() {
+        assert_eq!(body(b"7\r\n{\"a\":1}\r\n0\r\n\r\nGET"), Ok(Some(17)));
+        assert_eq!(body(b"007;a=b;c\r\n{\"a\":1}\r\n000\r\nX-A: 1\r\n\r\nGET"), Ok(Some(35)));
+        assert_eq!(body(b"7\r\n{\"a"), Ok(None));
+        for wrong in [
+            &b"+7\r\n{\"a\":1}\r\n0\r\n\r\n"[..],
+            b"7z\r\n",
+            b"\r\n\r\n",
+            b" 7\r\n",
+            b"7 \r\n",
+            b"10000000000000007\r\n",
+            b"7\r\n{\"a\":1}XX0\r\n\r\n",
+            b"3\r\n{\"a\":1}\r\n0\r\n\r\n",
+            b"7;a\r;b\r\n",
+            b"7;a=\0\r\n",
+            b"7\n{\"a\":1}\n0\n\n",
+            b"7\r\n{\"a\":1}\n0\r\n\r\n",
+            b"0\r\n\n",
+            b"0\r\nX: 1\n\r\n",
+            b"0\r\n X: 1\r\n\r\n",
+            b"-1\r\n",
+            b"0x1\r\n",
+        ] {
+            assert!(body(wrong).is_err(), "{:?}", String::from_utf8_lossy(wrong));
+        }
+    }
+
+    #[test]
+    fn t7_extensions_and_trailers_are_bounded() {
+        let long = "x".repeat(17 * 1024);
+        assert!(body(format!("1;{long}\r\n").as_bytes()).is_err());
+        assert!(body(format!("0\r\nx:{long}\r\n\r\n").as_bytes()).is_err());
+        let many = "1;xxxxxxxxxx\r\na\r\n".repeat(2_000);
+        assert!(body(many.as_bytes()).is_err());
+        assert!(body(b"1;xxxxxxxxxx\r\na\r\n0\r\n\r\n").is_ok());
+    }
+}

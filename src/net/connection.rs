@@ -1,0 +1,313 @@
+//! One connection of a listener: who is calling, in which protocol, and its requests, one by one or side by side.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use http::header::CONNECTION;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::frames::{Frames, PREFACE, Patience, Pulse, Verdict, Watched};
+use super::head::Fault;
+use super::listen::{Door, ListenOptions, TurnedAway};
+use super::peer::{self, Peer};
+use super::places::Place;
+use super::preface;
+use super::screen::{Notice, Screen};
+use super::stall::Stalling;
+use super::stream::Stream;
+
+/// The smallest buffer that the HTTP library takes.
+const LEAST_BUFFER: usize = 8 * 1024;
+
+/// How long a proxy may take to say who is calling.
+const PROXY_HEADER_TIME: Duration = Duration::from_secs(5);
+
+/// Streams of one HTTP/2 connection at once.
+const MAX_STREAMS: u32 = 100;
+
+/// What one stream, and one connection, may have sent that was not read yet.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// What is kept of an answer that cannot go out yet.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Streams reset before they were looked at, and streams that their own mistakes end.
+const MAX_PENDING_RESETS: usize = 20;
+const MAX_LOCAL_ERRORS: usize = 100;
+
+/// How often an HTTP/2 connection is pinged, and how long an answer to that may take.
+const PING_EVERY: Duration = Duration::from_secs(20);
+
+/// How often what an HTTP/2 connection does is judged.
+const JUDGE_EVERY: Duration = Duration::from_millis(250);
+
+/// How long one that is to end may take to.
+const WIND_DOWN: Duration = Duration::from_secs(1);
+
+/// What all connections of a listener share.
+pub(super) struct Shared<S> {
+    pub(super) service: S,
+    pub(super) options: ListenOptions,
+    pub(super) door: Arc<dyn Door>,
+    one: http1::Builder,
+    two: http2::Builder<TokioExecutor>,
+}
+
+/// A connection whose caller and protocol are known.
+struct Opened {
+    stream: Stream,
+    peer: IpAddr,
+    speaks_2: bool,
+}
+
+impl<S> Shared<S> {
+    pub(super) fn new(service: S, options: ListenOptions, door: Arc<dyn Door>) -> Self {
+        let mut one = http1::Builder::new();
+        one.timer(TokioTimer::new())
+            // A head that has begun has a bound of its own, in `screen`.
+            .header_read_timeout(options.idle_timeout)
+            .max_buf_size((options.max_head + 1024).max(LEAST_BUFFER))
+            .keep_alive(true);
+        let mut two = http2::Builder::new(TokioExecutor::new());
+        two.timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(u32::try_from(options.max_head).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+            .max_local_error_reset_streams(MAX_LOCAL_ERRORS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_EVERY);
+        Self { service, options, door, one, two }
+    }
+
+    /// Puts down what is known of a request beside what it says: who is calling, and that it is none.
+    fn prepare(&self, request: &mut Request<Incoming>, peer: IpAddr, fault: Option<Fault>) {
+        let client = match fault {
+            None => peer::client(peer, &self.options.trusted, request.headers()),
+            Some(fault) => {
+                request.extensions_mut().insert(fault);
+                peer
+            }
+        };
+        request.extensions_mut().insert(Peer(client));
+    }
+}
+
+/// Serves a connection to its end.
+pub(super) async fn run<S, B>(
+    shared: Arc<Shared<S>>,
+    socket: TcpStream,
+    peer: IpAddr,
+    mut place: Place,
+    mut drain: watch::Receiver<bool>,
+) where
+    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    B: http_body::Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let plain = shared.options.tls.is_none() && !shared.options.proxy_protocol && !shared.options.http2_cleartext;
+    let opened = if plain {
+        Opened { stream: Stream::Plain(socket), peer, speaks_2: false }
+    } else {
+        let opened = tokio::select! {
+            opened = Box::pin(open(&shared.options, socket, peer, &mut place)) => opened,
+            () = told(&mut drain) => return,
+        };
+        match opened {
+            Ok(opened) => opened,
+            Err((why, what)) => {
+                shared.door.turned_away(why);
+                tracing::debug!(%peer, why = why.as_str(), what, "connection ended early");
+                return;
+            }
+        }
+    };
+    // One protocol's state must not be the size of the other's.
+    if opened.speaks_2 {
+        Box::pin(serve_2(shared, opened.stream, opened.peer, drain)).await;
+    } else {
+        serve_1(shared, opened.stream, opened.peer, drain).await;
+    }
+    drop(place);
+}
+
+/// Finds out who is calling, does the handshake, and sees which protocol it is.
+async fn open(
+    options: &ListenOptions,
+    mut socket: TcpStream,
+    mut peer: IpAddr,
+    place: &mut Place,
+) -> Result<Opened, (TurnedAway, String)> {
+    if options.proxy_protocol && peer::is_trusted(peer, &options.trusted) {
+        let said = within(PROXY_HEADER_TIME, preface::read(&mut socket)).await;
+        if let Some(said) = said.map_err(|what| (TurnedAway::ProxyHeader, what))? {
+            peer = said;
+            if !peer::is_trusted(peer, &options.trusted) && place.share(peer).is_err() {
+                return Err((TurnedAway::Share, String::new()));
+            }
+        }
+    }
+    if let Some(tls) = &options.tls {
+        let shaken = within(options.head_timeout, tls.accept(socket)).await;
+        let (stream, speaks_2) = shaken.map_err(|what| (TurnedAway::Handshake, what))?;
+        return Ok(Opened { stream: Stream::Tls(Box::new(stream)), peer, speaks_2 });
+    }
+    if !options.http2_cleartext {
+        return Ok(Opened { stream: Stream::Plain(socket), peer, speaks_2: false });
+    }
+    let mut first = Vec::with_capacity(PREFACE.len());
+    let begun = within(options.head_timeout, begin(&mut socket, &mut first)).await;
+    // What is slow or gone shows that again to whoever reads on.
+    let speaks_2 = begun.unwrap_or(false);
+    Ok(Opened { stream: Stream::Begun { first, given: 0, rest: socket }, peer, speaks_2 })
+}
+
+/// Reads as much as HTTP/2 begins with, or less where it is something else.
+async fn begin(socket: &mut TcpStream, first: &mut Vec<u8>) -> std::io::Result<bool> {
+    while first.len() < PREFACE.len() && PREFACE.starts_with(first) {
+        let mut space = [0; PREFACE.len()];
+        let read = socket.read(&mut space[..PREFACE.len() - first.len()]).await?;
+        if read == 0 {
+            return Ok(false);
+        }
+        first.extend_from_slice(&space[..read]);
+    }
+    Ok(first == PREFACE)
+}
+
+async fn within<T>(time: Duration, what: impl Future<Output = std::io::Result<T>>) -> Result<T, String> {
+    match timeout(time, what).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("not within {} s", time.as_secs_f64())),
+    }
+}
+
+async fn serve_1<S, B>(shared: Arc<Shared<S>>, stream: Stream, peer: IpAddr, mut drain: watch::Receiver<bool>)
+where
+    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let ListenOptions { max_head, head_timeout, write_stall, .. } = shared.options;
+    let notice = Arc::new(Notice::default());
+    let io = Screen::new(stream, max_head, head_timeout, notice.clone());
+    let io = Stalling::new(TokioIo::new(io), write_stall);
+    let number = AtomicU32::new(0);
+    let builder = shared.one.clone();
+    let serve = service_fn(move |mut request: Request<Incoming>| {
+        shared.prepare(&mut request, peer, notice.of(number.fetch_add(1, Ordering::Relaxed)));
+        call(shared.service.clone(), request)
+    });
+    let mut connection = pin!(builder.serve_connection(io, serve));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = told(&mut drain) => {
+            connection.as_mut().graceful_shutdown();
+            connection.as_mut().await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "connection ended early");
+    }
+}
+
+async fn serve_2<S, B>(shared: Arc<Shared<S>>, stream: Stream, peer: IpAddr, mut drain: watch::Receiver<bool>)
+where
+    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    B: http_body::Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let ListenOptions { head_timeout, idle_timeout, write_stall, .. } = shared.options;
+    let patience = Patience { head: head_timeout, idle: idle_timeout, stall: write_stall };
+    let pulse = Arc::new(Pulse::new());
+    let io = Stalling::new(TokioIo::new(Frames::new(stream, pulse.clone())), write_stall);
+    let (builder, door) = (shared.two.clone(), shared.door.clone());
+    let watched = pulse.clone();
+    let serve = service_fn(move |mut request: Request<Incoming>| {
+        shared.prepare(&mut request, peer, None);
+        let busy = watched.busy();
+        let pulse = watched.clone();
+        let answer = call(shared.service.clone(), request);
+        async move {
+            let mut answer = answer.await?;
+            // HTTP/2 ends streams, not connections.
+            answer.headers_mut().remove(CONNECTION);
+            drop(busy);
+            Ok::<_, Infallible>(answer.map(|body| Watched::new(body, pulse)))
+        }
+    });
+    let mut connection = pin!(builder.serve_connection(io, serve));
+    let mut judge = tokio::time::interval(JUDGE_EVERY);
+    judge.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut draining = false;
+    let mut end = None;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%peer, %error, "connection ended early");
+                }
+                return;
+            }
+            () = told(&mut drain), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            _ = judge.tick() => match (pulse.verdict(Instant::now(), patience), end) {
+                (Verdict::Good, _) => {}
+                (Verdict::Cut(why), _) => {
+                    door.turned_away(TurnedAway::Misuse);
+                    tracing::debug!(%peer, why, "connection cut");
+                    return;
+                }
+                (Verdict::WindDown(why), None) => {
+                    if pulse.is_flooded() {
+                        door.turned_away(TurnedAway::Misuse);
+                    }
+                    tracing::debug!(%peer, why, "connection is to end");
+                    end = Some(Instant::now() + WIND_DOWN);
+                    connection.as_mut().graceful_shutdown();
+                }
+                (Verdict::WindDown(_), Some(end)) if Instant::now() < end => {}
+                (Verdict::WindDown(_), Some(_)) => return,
+            },
+        }
+    }
+}
+
+/// The order to end.
+async fn told(drain: &mut watch::Receiver<bool>) {
+    // A sender that is gone has said so as well.
+    let _ = drain.wait_for(|drain| *drain).await;
+}
+
+async fn call<S: tower::Service<Request<Incoming>>>(
+    mut service: S,
+    request: Request<Incoming>,
+) -> Result<S::Response, S::Error> {
+    std::future::poll_fn(|cx| service.poll_ready(cx)).await?;
+    service.call(request).await
+}
