@@ -26,6 +26,7 @@ use crate::ingress::{self, Bounds, Dropin, Ingress, Proxies};
 use crate::limit::Limits;
 use crate::model::Clock;
 use crate::net::{Client, Door, ListenOptions, Swap, listen};
+use crate::reconcile::{self, Reconciler, Running};
 use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
 use crate::upstream::Upstream;
@@ -58,6 +59,7 @@ struct Kept {
     token: Secret,
     stopping: watch::Receiver<bool>,
     serving: Arc<AtomicBool>,
+    reconciling: Running,
     clock: Clock,
 }
 
@@ -115,6 +117,7 @@ impl App {
             token,
             stopping,
             serving: Arc::new(AtomicBool::new(false)),
+            reconciling: Running::default(),
             clock,
         };
         let parts = Parts::new(&config, sources, &kept)?;
@@ -220,6 +223,16 @@ impl Parts {
         let upstream = Upstream::new(&config.upstream, client.clone());
         let sources = Arc::new(sources);
         let enrolments = sources.enrolments();
+        let reconciler = Reconciler::new(
+            config,
+            sources.clone(),
+            kept.inbox.clone(),
+            kept.metrics.clone(),
+            &client,
+            kept.clock.clone(),
+            kept.stopping.clone(),
+            kept.reconciling.clone(),
+        );
         let ingress = Arc::new(Ingress {
             fetch: Arc::new(Web(client.clone())),
             sources: sources.clone(),
@@ -254,7 +267,7 @@ impl Parts {
             kept.clock.clone(),
             kept.serving.clone(),
         );
-        let admin = Arc::new(admin.with_enrolments(enrolments));
+        let admin = Arc::new(admin.with_enrolments(enrolments).with_reconciler(reconciler));
         Ok(Self { ingress, dispatcher, admin })
     }
 }
@@ -287,6 +300,7 @@ fn listen_options(config: &Config) -> ListenOptions {
 pub fn compile(file: &Path, problems: &Problems) -> Option<(Config, Sources)> {
     let config = Config::load(file, problems)?;
     let sources = Sources::compile(&config, problems);
+    reconcile::check(&config, &sources, problems);
     (!problems.any_error()).then_some((config, sources))
 }
 

@@ -20,6 +20,7 @@ pub struct Metrics {
     attempts: IntCounterVec,
     attempt: HistogramVec,
     deliveries: IntCounterVec,
+    reconciled: IntCounterVec,
     /// Deliveries that are being sent now.
     pub in_flight: IntGauge,
     /// Public connections open now.
@@ -63,6 +64,11 @@ impl Metrics {
             "Deliveries that reached a state which they do not leave by themselves",
             &["source", "state"],
         );
+        let reconciled = counters(
+            "sluicegate_reconciled_total",
+            "Events read in providers' own logs, by what became of them",
+            &["source", "became"],
+        );
         let accept = Histogram::with_opts(
             HistogramOpts::new("sluicegate_accept_seconds", "From a request's head to its answer, for accepted events")
                 .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0]),
@@ -101,6 +107,7 @@ impl Metrics {
             attempts,
             attempt,
             deliveries,
+            reconciled,
             kept,
             registry,
         }
@@ -128,6 +135,11 @@ impl Metrics {
     /// A delivery has reached a state which it does not leave by itself.
     pub fn delivery(&self, source: &str, state: &str) {
         self.deliveries.with_label_values(&[source, state]).inc();
+    }
+
+    /// An event was read in a provider's own log.
+    pub fn reconciled(&self, source: &str, became: &str) {
+        self.reconciled.with_label_values(&[source, became]).inc();
     }
 
     /// How many deliveries of a source the inbox holds in a state; set when metrics are asked for.

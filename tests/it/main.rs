@@ -19,6 +19,7 @@ mod providers;
 mod proxy;
 mod readme;
 mod receive;
+mod reconcile;
 mod refuse;
 mod reload;
 mod wait;
