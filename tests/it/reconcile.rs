@@ -18,7 +18,6 @@ use crate::world::{Gateway, TOKEN, Upstream, binary, borrowed, github, json as b
 
 const SECRET: &str = "a-github-secret-for-tests";
 const API_TOKEN: &str = "planted-api-token-4711";
-const HOUR: Duration = Duration::from_secs(3_600);
 
 /// What the API was asked.
 #[derive(Clone, Debug)]
@@ -174,7 +173,8 @@ fn hook_log(deliveries: Vec<Delivery>) -> impl Fn(SocketAddr, &Seen) -> Said + S
         said.headers.push(("x-ratelimit-remaining", "4999".into()));
         said.headers.push(("x-ratelimit-reset", "4102444800".into()));
         if start + 2 < deliveries.len() {
-            let next = format!("<http://{address}/api/v3/repositories/1/x?per_page=2&cursor=v1_{}>; rel=\"next\"", start + 2);
+            let next =
+                format!("<http://{address}/api/v3/repositories/1/x?per_page=2&cursor=v1_{}>; rel=\"next\"", start + 2);
             said.headers.push(("link", format!("<http://{address}/first>; rel=\"first\", {next}")));
         }
         said
@@ -243,7 +243,10 @@ async fn what_never_arrived_is_pulled_in_oldest_first_and_only_once() {
         delivery("105", "g-1", 20, issue(7, "one")),
         delivery("104", "g-3", 30, EXACT),
         delivery("103", "g-2", 40, issue(7, "two")),
-        Delivery { action: "closed", ..delivery("102", "g-5", 45, r#"{"action":"closed","issue":{"number":7,"title":"five"}}"#) },
+        Delivery {
+            action: "closed",
+            ..delivery("102", "g-5", 45, r#"{"action":"closed","issue":{"number":7,"title":"five"}}"#)
+        },
         delivery("101", "g-1", 50, issue(7, "one")),
         delivery("100", "g-0", 200, issue(7, "too old")),
         delivery("99", "g-00", 300, issue(7, "far too old")),
@@ -274,7 +277,8 @@ async fn what_never_arrived_is_pulled_in_oldest_first_and_only_once() {
     // In their thread, in the order of the log, and as they were sent.
     let runs = upstream.wait_for_runs(4).await;
     let texts: Vec<&str> = runs.iter().filter_map(|run| run["body"]["input"]["text"].as_str()).collect();
-    let place = |title: &str| texts.iter().position(|text| *text == title).unwrap_or_else(|| panic!("{title}: {texts:?}"));
+    let place =
+        |title: &str| texts.iter().position(|text| *text == title).unwrap_or_else(|| panic!("{title}: {texts:?}"));
     assert!(place("Triage one") < place("Triage Exact é"), "{texts:?}");
     let id = report["lines"][3]["event"].as_str().expect("an event").to_owned();
     let event = gateway.settled(&id).await;
@@ -331,9 +335,11 @@ async fn a_form_hook_is_pulled_in_as_a_form_and_what_cannot_be_had_holds_up_noth
     let form = Delivery { kind: "application/x-www-form-urlencoded", ..delivery("3", "g-3", 10, issue(7, "a & b")) };
     let log = vec![form, delivery("2", "g-2", 20, "null"), delivery("1", "g-1", 30, "{}")];
     let script = hook_log(log);
-    let api = Api::start(move |address, seen, _| {
-        if seen.target.ends_with("/1") { said(404, "{}") } else { script(address, seen) }
-    })
+    let api = Api::start(
+        move |address, seen, _| {
+            if seen.target.ends_with("/1") { said(404, "{}") } else { script(address, seen) }
+        },
+    )
     .await;
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, &triage(api.address)).await;
@@ -424,23 +430,32 @@ async fn the_token_goes_to_the_apis_own_host_only() {
         4 => said(403, r#"{"message":"Resource not accessible"}"#),
         5 => said(404, "{}"),
         6 => said(200, "<html>"),
-        _ => said(200, r#"[{"id":"../../x","guid":"g","delivered_at":"2026-01-01T00:00:00Z","event":"e","action":null}]"#),
+        _ => {
+            let at = now() - Duration::from_secs(60);
+            said(200, format!(r#"[{{"id":"../../x","guid":"g","delivered_at":"{at}","event":"e","action":null}}]"#))
+        }
     })
     .await;
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, &triage(api.address)).await;
     let mut told = String::new();
-    for code in ["strange_link", "redirected", "token_refused", "token_refused", "not_found", "strange_answer"] {
+    for code in [
+        "strange_link",
+        "redirected",
+        "token_refused",
+        "token_refused",
+        "not_found",
+        "strange_answer",
+        "strange_answer",
+    ] {
         let report = reconcile(&gateway, "triage", json!({"since": "2h"})).await;
         assert_eq!(report["stopped"]["code"], code, "{report:#}");
         assert_eq!(sums(&report), [0; 6], "{report:#}");
         assert_eq!(report["reached"], Value::Null, "{report:#}");
         told.push_str(&report.to_string());
     }
-    let report = reconcile(&gateway, "triage", json!({"since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z"}));
     let (status, refused) = post(&gateway, "triage", r#"{"since":"2020-01-01T00:00:00Z"}"#).await;
     assert_eq!((status, refused["code"].as_str()), (409, Some("forgotten")), "{refused:#}");
-    drop(report);
     assert!(other.seen().is_empty(), "asked {:?}", other.seen());
     told.push_str(&gateway.log());
     assert!(told.contains("literal 1") && !told.contains(API_TOKEN));
@@ -463,8 +478,6 @@ async fn what_is_asked_wrongly_is_said() {
         assert_eq!((got, answer["code"].as_str()), (status, Some(code)), "{source} {body}: {answer}");
         assert!(answer["detail"].as_str().is_some_and(|detail| detail.len() > 20), "{answer}");
     }
-    let long = format!(r#"{{"since":"{}"}}"#, "1".repeat(3 << 20));
-    assert_eq!(post(&gateway, "triage", &long).await.0, 400);
     assert_eq!(gateway.admin(Method::GET, "/sources/triage/reconcile").await.status(), 405);
 }
 
@@ -548,7 +561,10 @@ async fn an_accounts_events_are_read_page_by_page() {
 
     let seen = api.seen();
     let list = &seen[0];
-    assert_eq!((list.header("authorization"), list.header("stripe-account")), ("Bearer planted-api-token-4711", "acct_1"));
+    assert_eq!(
+        (list.header("authorization"), list.header("stripe-account")),
+        ("Bearer planted-api-token-4711", "acct_1")
+    );
     assert_eq!(list.header("stripe-version"), "", "the account's own");
     let types: Vec<String> = form_urlencoded::parse(list.target.split_once('?').expect("a query").1.as_bytes())
         .filter(|(key, _)| key == "types[]")
@@ -571,9 +587,11 @@ fn run(arguments: &[&str]) -> Output {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_types_it() {
     let script = hook_log(vec![delivery("2", "g-2", 10, issue(7, "two")), delivery("1", "g-1", 20, "{}")]);
-    let api = Api::start(move |address, seen, _| {
-        if seen.target.ends_with("/1") { said(404, "{}") } else { script(address, seen) }
-    })
+    let api = Api::start(
+        move |address, seen, _| {
+            if seen.target.ends_with("/1") { said(404, "{}") } else { script(address, seen) }
+        },
+    )
     .await;
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, &triage(api.address)).await;
@@ -585,7 +603,10 @@ async fn an_operator_types_it() {
     assert_eq!((dry.status.code(), sums(&report)), (Some(1), [1, 0, 0, 0, 0, 1]), "{report:#}");
     let done = typed(&["triage", "--since", "15min"]);
     let said = text(&done.stdout);
-    assert!(done.status.success() && said.ends_with("1 listed: 0 already here, 1 pulled in, 0 filtered, 0 failed\n"), "{said}");
+    assert!(
+        done.status.success() && said.ends_with("1 listed: 0 already here, 1 pulled in, 0 filtered, 0 failed\n"),
+        "{said}"
+    );
     assert!(said.contains("g-2") && said.contains("issues.opened") && said.contains("evt_"), "{said}");
     let missing = typed(&["nobody", "--since", "2h"]);
     assert_eq!(missing.status.code(), Some(3), "{}", text(&missing.stderr));
@@ -593,5 +614,4 @@ async fn an_operator_types_it() {
     assert!(wrong.status.code() == Some(1) && text(&wrong.stderr).contains("how long ago"), "{}", text(&wrong.stderr));
     let far = typed(&["triage", "--since", "60d"]);
     assert!(text(&far.stderr).contains("647h"), "{}", text(&far.stderr));
-    assert!(HOUR * 647 < Duration::from_secs(27 * 86_400));
 }
