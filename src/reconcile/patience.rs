@@ -51,3 +51,25 @@ impl Patience {
         wait <= LONGEST && wait < self.end.saturating_duration_since(Instant::now())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_waited_for_beyond_the_end_or_the_order_to_stop() {
+        let (stop, stopping) = watch::channel(false);
+        let patience = Patience::new(Duration::from_millis(50), stopping.clone());
+        assert_eq!(patience.within(async { 7 }).await, Ok(7));
+        let slow = patience.within(std::future::pending::<()>()).await;
+        assert_eq!(slow.expect_err("the time is over").code, "time");
+        assert!(!patience.bears(Duration::from_millis(1)));
+
+        let patience = Patience::new(Duration::from_secs(300), stopping);
+        assert!(patience.bears(Duration::from_secs(60)) && !patience.bears(Duration::from_secs(61)));
+        assert_eq!(patience.pause(Duration::from_secs(61)).await.expect_err("too long").code, "time");
+        assert_eq!(patience.pause(Duration::from_millis(1)).await, Ok(()));
+        stop.send(true).expect("somebody listens");
+        assert_eq!(patience.pause(Duration::from_secs(60)).await.expect_err("it stops").code, "stopping");
+    }
+}
