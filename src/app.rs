@@ -28,6 +28,7 @@ use crate::model::Clock;
 use crate::net::{
     Client, Cores, Door, DownloadError, ListenOptions, Swap, Tls, TurnedAway, descriptors, download, listen,
 };
+use crate::reconcile::{self, Reconciler, Running};
 use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
 use crate::upstream::Upstream;
@@ -61,6 +62,7 @@ struct Kept {
     token: Secret,
     stopping: watch::Receiver<bool>,
     serving: Arc<AtomicBool>,
+    reconciling: Running,
     clock: Clock,
 }
 
@@ -125,6 +127,7 @@ impl App {
             token,
             stopping,
             serving: Arc::new(AtomicBool::new(false)),
+            reconciling: Running::default(),
             clock,
         };
         let parts = Parts::new(&config, sources, &kept)?;
@@ -253,6 +256,16 @@ impl Parts {
         let upstream = Upstream::new(&config.upstream, client.clone());
         let sources = Arc::new(sources);
         let enrolments = sources.enrolments();
+        let reconciler = Reconciler::new(
+            config,
+            sources.clone(),
+            kept.inbox.clone(),
+            kept.metrics.clone(),
+            &client,
+            kept.clock.clone(),
+            kept.stopping.clone(),
+            kept.reconciling.clone(),
+        );
         let ingress = Arc::new(Ingress {
             fetch: Arc::new(Web(client.clone())),
             sources: sources.clone(),
@@ -288,7 +301,7 @@ impl Parts {
             kept.clock.clone(),
             kept.serving.clone(),
         );
-        let admin = Arc::new(admin.with_enrolments(enrolments));
+        let admin = Arc::new(admin.with_enrolments(enrolments).with_reconciler(reconciler));
         Ok(Self { ingress, dispatcher, admin })
     }
 }
@@ -357,6 +370,7 @@ pub fn compile(file: &Path, problems: &Problems) -> Option<(Config, Sources)> {
         let place = if error.file == files.key.value { &files.key.place } else { &files.cert.place };
         problems.error_hint(place, error.to_string(), "write the certificate with its chain, and its key, as PEM");
     }
+    reconcile::check(&config, &sources, problems);
     (!problems.any_error()).then_some((config, sources))
 }
 

@@ -18,6 +18,9 @@ pub mod stub;
 // the operator's listener
 pub mod admin;
 
+// what never arrived, from the provider's own log
+pub mod reconcile;
+
 // the public listener
 pub mod ingress;
 

@@ -39,6 +39,9 @@ pub(super) enum AdminError {
     /// The query cannot be read.
     #[error("the query cannot be read: {0}")]
     Query(String),
+    /// The body cannot be read.
+    #[error("the body cannot be read: {0}")]
+    Body(String),
     /// No event or delivery of this id.
     #[error("there is no such {0}")]
     NotFound(&'static str),
@@ -87,6 +90,7 @@ impl AdminError {
                 (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not answer to this method.")
             }
             Self::Query(why) => return (StatusCode::BAD_REQUEST, "bad_query", why.clone()),
+            Self::Body(why) => return (StatusCode::BAD_REQUEST, "bad_body", why.clone()),
             Self::NotFound(what) => return (StatusCode::NOT_FOUND, "not_found", format!("There is no such {what}.")),
             Self::Conflict(code, why) => return (StatusCode::CONFLICT, code, why.clone()),
             Self::Replays(_) => {

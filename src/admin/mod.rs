@@ -10,6 +10,7 @@ mod error;
 mod event;
 mod health;
 mod page;
+mod reconcile;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use crate::config::{Config, Secret, SourceConfig};
 use crate::inbox::Inbox;
 use crate::model::{Clock, Timestamp};
 use crate::net::Fault;
+use crate::reconcile::Reconciler;
 use crate::source::{Enrolments, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
 
@@ -71,6 +73,8 @@ pub struct AdminState {
     pub serving: Arc<AtomicBool>,
     /// The windows in which handshakes may bring secrets.
     enrolments: Enrolments,
+    /// Reads providers' own logs; none where nobody gave one.
+    reconciler: Option<Reconciler>,
     guesses: Tally,
     replays: Tally,
     /// Held from reading an event's deliveries to owing the next one: the next one's number names its run.
@@ -109,6 +113,7 @@ impl AdminState {
             started_at: clock.now(),
             hosts: config.admin.hosts.clone(),
             enrolments: Enrolments::default(),
+            reconciler: None,
             guesses: Tally::new(GUESSES, MINUTE),
             replays: Tally::new(REPLAYS, MINUTE),
             replaying: tokio::sync::Mutex::new(()),
@@ -128,6 +133,12 @@ impl AdminState {
         self.enrolments = enrolments;
         self
     }
+
+    /// The same, with what reads providers' own logs.
+    pub fn with_reconciler(mut self, reconciler: Reconciler) -> Self {
+        self.reconciler = Some(reconciler);
+        self
+    }
 }
 
 /// The operator's routes and layers.
@@ -140,6 +151,7 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/deliveries/{id}/cancel", post(delivery::cancel))
         .route("/api/v1/sources", get(source::list))
         .route("/api/v1/sources/{name}/enrol", post(source::enrol))
+        .route("/api/v1/sources/{name}/reconcile", post(reconcile::reconcile))
         .route("/api/v1/refused", get(source::refused))
         .route("/api/v1/metrics", get(health::metrics))
         .method_not_allowed_fallback(async || AdminError::Method)

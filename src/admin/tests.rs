@@ -53,6 +53,11 @@ impl Inbox for Memory {
         Ok(self.events.lock().unwrap().iter().find(|event| event.summary.id == id).cloned())
     }
 
+    async fn known(&self, source: &str, dedup: &str) -> Result<Option<EventId>, InboxError> {
+        let is = |event: &&EventDetail| event.summary.source == source && event.summary.dedup.as_deref() == Some(dedup);
+        Ok(self.events.lock().unwrap().iter().find(is).map(|event| event.summary.id))
+    }
+
     async fn replay(
         &self,
         id: EventId,

@@ -5,6 +5,7 @@ mod demo;
 mod event;
 mod map;
 mod provider;
+mod reconcile;
 mod send;
 mod serve;
 mod stub;
@@ -59,6 +60,8 @@ enum Command {
     /// List the providers that are known, show one, judge requests by one, check a new one
     #[command(subcommand)]
     Provider(provider::ProviderCommand),
+    /// Find what a provider sent and what never arrived, and pull it in
+    Reconcile(reconcile::Reconcile),
     /// Send an event to a running gateway, signed as its provider would
     Send(send::Send),
     /// Explain what becomes of a captured request
@@ -90,6 +93,7 @@ pub fn run() -> ExitCode {
             Command::Event(event) => event::run(event).await,
             Command::Map(command) => map::run(command).await,
             Command::Provider(command) => provider::run(&command),
+            Command::Reconcile(reconcile) => reconcile::run(&reconcile).await,
             Command::Send(send) => send::run(&send).await,
             Command::Verify(command) => verify::run(&command),
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::node::Table;
 use super::problem::{Located, Place, Problems};
+use super::reconcile::ProviderLog;
 use super::section::Section;
 
 /// One provider.
@@ -34,6 +35,8 @@ pub struct Provider {
     pub retries: Option<String>,
     /// The largest body the sender makes.
     pub max_body: Option<u64>,
+    /// The sender's own log of what it sent, where it keeps one that can be read.
+    pub reconcile: Option<ProviderLog>,
     /// Events as the sender makes them, to try a source with.
     pub samples: Vec<Sample>,
     /// Where the file begins, for problems that have no better place.
@@ -110,6 +113,7 @@ impl Provider {
                 .one_of("retries", &[("never", "never"), ("hours", "hours"), ("days", "days")])
                 .map(|r| r.value.to_owned()),
             max_body: file.bytes("max_body").map(|b| b.value),
+            reconcile: file.section("reconcile").and_then(|log| ProviderLog::read(&log)),
             samples: file.sections("sample").iter().map(Sample::read).collect(),
             place: table.place.clone(),
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::node::{Node, Table, Value};
 use super::problem::{Located, Place, Problems};
 use super::provider::Map;
+use super::reconcile::ReconcileConfig;
 use super::secret::Secret;
 use super::section::Section;
 use super::unit::Rate;
@@ -72,6 +73,8 @@ pub struct SourceConfig {
     pub max_body: Option<u64>,
     /// How often it may be called.
     pub rate: Option<Rate>,
+    /// Where the provider's own log is read for what never arrived.
+    pub reconcile: Option<ReconcileConfig>,
 }
 
 /// Where the event's JSON goes beside a prompt.
@@ -231,6 +234,7 @@ impl SourceConfig {
             retry_failed_runs: section.bool("retry_failed_runs").is_some_and(|b| b.value),
             max_body: section.bytes("max_body").map(|b| b.value),
             rate: section.rate("rate").map(|r| r.value),
+            reconcile: section.section("reconcile").map(|log| ReconcileConfig::read(&log, base)),
         }
     }
 }

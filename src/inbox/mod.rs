@@ -54,6 +54,9 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
     /// One event with everything known of it; of its deliveries' task objects only the last one's.
     async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError>;
 
+    /// The event of a source that has this dedup key, where there is one.
+    async fn known(&self, source: &str, dedup: &str) -> Result<Option<EventId>, InboxError>;
+
     /// Owes the event again: a new delivery for each destination in `to`, with the lane and upstream id given.
     /// Returns the new deliveries' ids; none when the event is not known. A sealed call that the event's last delivery
     /// still has goes along.

@@ -249,7 +249,7 @@ async fn durable(
         deliveries: vec![owed],
         reject_if_busy: !dropin.config.waits_for_its_turn,
     };
-    receive::keep(ingress, event).await?;
+    super::keep::keep(&*ingress.inbox, event).await?;
     let task = if wait { Some(end(ingress, dropin, delivery).await?) } else { None };
     Ok(DurableEnd { event: delivery.event, task })
 }

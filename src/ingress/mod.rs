@@ -4,6 +4,7 @@ mod body;
 mod dropin;
 pub mod form;
 mod host;
+mod keep;
 mod load;
 mod proxy;
 mod receive;
@@ -31,6 +32,7 @@ use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
 use crate::upstream::Upstream;
 
+pub use keep::{event, keep};
 pub use load::Load;
 pub use proxy::{Front, Proxies};
 

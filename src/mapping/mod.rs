@@ -160,6 +160,17 @@ impl Mapping {
         self.follow(verified.request(), claims, &mut None)
     }
 
+    /// The provider's own name for an event, and nothing else of it.
+    pub fn dedup(&self, request: &Received) -> Result<Option<String>, Refusal> {
+        let view = View::read(request, self.paths.list())?;
+        Ok(self.event_id.joined(&view, '/', "the event's id")?.map(thread::bounded))
+    }
+
+    /// Whether that name is made of headers alone, so that no body is needed for it.
+    pub fn is_named_by_headers(&self) -> bool {
+        self.event_id.are_headers()
+    }
+
     /// Reads an event and says why what was configured found nothing. For whoever writes a mapping: the request need
     /// not be proved, and so nothing may be done with it.
     pub fn explain(&self, request: &Received) -> Explained {

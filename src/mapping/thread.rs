@@ -44,6 +44,11 @@ impl Parts {
         Self(written.iter().filter_map(|part| Part::compile(part, paths, problems)).collect())
     }
 
+    /// Whether all of them are headers.
+    pub(super) fn are_headers(&self) -> bool {
+        self.0.iter().all(|part| matches!(part, Part::Header(_)))
+    }
+
     /// The values, joined; none if one that has to be there is missing.
     pub(super) fn joined(&self, view: &View<'_>, between: char, what: &str) -> Result<Option<String>, Refusal> {
         let mut joined = String::new();

@@ -107,6 +107,9 @@ pub enum Strength {
     Origin,
     /// The sender, by a shared value that says nothing about the body.
     Token,
+    /// The sender and every byte of the body: nobody sent it, it was read from the provider's own API, over TLS and
+    /// under the operator's token.
+    Fetched,
     /// Nothing: the source checks nobody.
     None,
     /// Nothing: the check failed, and the source lets such requests pass to see what it would refuse.
@@ -117,7 +120,7 @@ impl Strength {
     /// Which of the verdicts it is: `verified`, `authenticated` (who, but not what), `observed` (nobody was refused).
     pub const fn verdict(self) -> &'static str {
         match self {
-            Self::Signed => "verified",
+            Self::Signed | Self::Fetched => "verified",
             Self::Origin | Self::Token => "authenticated",
             Self::None | Self::Observed(_) => "observed",
         }
@@ -129,6 +132,7 @@ impl Strength {
             Self::Signed => "signed",
             Self::Origin => "origin",
             Self::Token => "token",
+            Self::Fetched => "fetched",
             Self::None => "none",
             Self::Observed(fault) => fault.observed(),
         }

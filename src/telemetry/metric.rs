@@ -21,6 +21,7 @@ pub struct Metrics {
     attempts: IntCounterVec,
     attempt: HistogramVec,
     deliveries: IntCounterVec,
+    reconciled: IntCounterVec,
     /// Deliveries that are being sent now.
     pub in_flight: IntGauge,
     /// Public connections open now.
@@ -63,6 +64,11 @@ impl Metrics {
             "sluicegate_deliveries_total",
             "Deliveries that reached a state which they do not leave by themselves",
             &["source", "state"],
+        );
+        let reconciled = counters(
+            "sluicegate_reconciled_total",
+            "Events read in providers' own logs, by what became of them",
+            &["source", "became"],
         );
         let accept = Histogram::with_opts(
             HistogramOpts::new("sluicegate_accept_seconds", "From a request's head to its answer, for accepted events")
@@ -108,6 +114,7 @@ impl Metrics {
             attempts,
             attempt,
             deliveries,
+            reconciled,
             kept,
             registry,
         }
@@ -140,6 +147,11 @@ impl Metrics {
     /// A delivery has reached a state which it does not leave by itself.
     pub fn delivery(&self, source: &str, state: &str) {
         self.deliveries.with_label_values(&[source, state]).inc();
+    }
+
+    /// An event was read in a provider's own log.
+    pub fn reconciled(&self, source: &str, became: &str) {
+        self.reconciled.with_label_values(&[source, became]).inc();
     }
 
     /// How many deliveries of a source the inbox holds in a state; set when metrics are asked for.

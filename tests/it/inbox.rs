@@ -227,6 +227,9 @@ async fn an_event_reads_back_as_it_was_given(world: World<impl Engine>) {
     assert_eq!((detail.request_line, detail.body), (event.request_line, event.body.clone()));
     assert_eq!(detail.deliveries[0].due, Some(at(5)));
     assert!(world.inbox().event(EventId::new()).await.unwrap().is_none());
+    for (source, dedup, known) in [("triage", "d1", Some(event.id)), ("triage", "d", None), ("other", "d1", None)] {
+        assert_eq!(world.inbox().known(source, dedup).await.unwrap(), known, "{source} {dedup}");
+    }
 
     let claimed = world.claim_one(5).await;
     assert_eq!(claimed.id, DeliveryId { event: event.id, number: 0 });

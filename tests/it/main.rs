@@ -23,6 +23,7 @@ mod providers;
 mod proxy;
 mod readme;
 mod receive;
+mod reconcile;
 mod refuse;
 mod reload;
 mod wait;

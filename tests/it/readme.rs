@@ -30,9 +30,8 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
 
 #[test]
 fn every_configuration_of_the_readme_passes_the_check() {
-    let readme = text("README.md");
-    let blocks = blocks(&readme, "toml");
-    assert!(blocks.len() >= 4, "saw {} configurations", blocks.len());
+    let blocks = [blocks(&text("README.md"), "toml"), blocks(&text("docs/reconcile.md"), "toml")].concat();
+    assert!(blocks.len() >= 6, "saw {} configurations", blocks.len());
     let head = "[upstream]\nbase_url = \"https://api.xpander.ai\"\n";
     for block in blocks {
         let folder = tempfile::tempdir().expect("a folder");
@@ -47,6 +46,8 @@ fn every_configuration_of_the_readme_passes_the_check() {
                 ("GITHUB_WEBHOOK_SECRET", "0123456789abcdef0123456789abcdef"),
                 ("TELEGRAM_SECRET_TOKEN", "0123456789abcdef"),
                 ("STRIPE_WEBHOOK_SECRET", "whsec_0123456789abcdef0123456789abcdef"),
+                ("GITHUB_TOKEN", "token-of-the-readme"),
+                ("STRIPE_API_KEY", "rk_token-of-the-readme"),
                 ("CI_WEBHOOK_SECRET", "0123456789abcdef"),
                 ("CI_GATEWAY_KEY", "0123456789abcdef0123456789abcdef"),
             ])
@@ -87,7 +88,7 @@ fn every_verify_table_and_provider_file_of_the_provider_page_passes_the_check() 
 #[test]
 fn every_command_of_the_readme_exists() {
     let mut commands = 0;
-    for file in ["README.md", "docs/delivery.md", "docs/mapping.md"] {
+    for file in ["README.md", "docs/delivery.md", "docs/mapping.md", "docs/reconcile.md"] {
         for block in blocks(&text(file), "sh") {
             for line in block.lines().filter_map(|line| line.strip_prefix("sluicegate ")) {
                 let words: Vec<&str> =
@@ -107,7 +108,8 @@ fn every_command_of_the_readme_exists() {
 #[test]
 fn every_page_that_is_linked_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for file in ["README.md", "docs/delivery.md", "docs/mapping.md", "docs/providers.md", "docs/ARCHITECTURE.md"] {
+    let docs = ["delivery", "mapping", "providers", "reconcile", "ARCHITECTURE"].map(|page| format!("docs/{page}.md"));
+    for file in ["README.md"].into_iter().chain(docs.iter().map(String::as_str)) {
         let text = text(file);
         let folder = root.join(file).parent().expect("a folder").to_owned();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
@@ -147,6 +149,10 @@ fn default_toml_names_every_setting_it_documents() {
             ("SLUICEGATE_KEY", "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"),
             ("XPANDER_API_KEY", "upstream-key"),
             ("CI_GATEWAY_KEY", "0123456789abcdef0123456789abcdef"),
+            ("GITHUB_WEBHOOK_SECRET", "0123456789abcdef0123456789abcdef"),
+            ("GITHUB_TOKEN", "token-of-the-defaults"),
+            ("STRIPE_WEBHOOK_SECRET", "whsec_0123456789abcdef0123456789abcdef"),
+            ("STRIPE_API_KEY", "rk_token-of-the-defaults"),
         ])
         .output()
         .expect("check runs");

@@ -28,7 +28,7 @@ const MAX_ANSWER: u64 = 64 << 20;
 
 /// Which gateway.
 #[derive(Debug, Args)]
-pub(super) struct GatewayArgs {
+pub(in crate::cli) struct GatewayArgs {
     /// The gateway's configuration file, for the address and the token of its admin API
     #[arg(short, long, value_name = "FILE", default_value = "sluicegate.toml")]
     config: PathBuf,
@@ -41,7 +41,7 @@ pub(super) struct GatewayArgs {
 }
 
 /// A gateway that can be asked.
-pub(super) struct Gateway {
+pub(in crate::cli) struct Gateway {
     client: Client,
     base: String,
     token: Secret,
@@ -49,7 +49,7 @@ pub(super) struct Gateway {
 
 /// What it said.
 #[derive(Debug, PartialEq)]
-pub(super) enum Asked {
+pub(in crate::cli) enum Asked {
     /// This.
     Answered(Value),
     /// There is no such thing, in its words.
@@ -64,7 +64,7 @@ impl fmt::Debug for Gateway {
 
 impl GatewayArgs {
     /// Finds the address and the token.
-    pub(super) fn find(&self) -> anyhow::Result<Gateway> {
+    pub(in crate::cli) fn find(&self) -> anyhow::Result<Gateway> {
         let (base, token) = match &self.admin {
             Some(url) => (base(url)?, from_env(self.token_env.as_deref().unwrap_or(TOKEN_ENV))?),
             None => {
@@ -92,7 +92,18 @@ impl GatewayArgs {
 
 impl Gateway {
     /// Asks; the path is below `/api/v1`.
-    pub(super) async fn ask(&self, method: Method, path: &str) -> anyhow::Result<Asked> {
+    pub(in crate::cli) async fn ask(&self, method: Method, path: &str) -> anyhow::Result<Asked> {
+        self.ask_with(method, path, Bytes::new(), ANSWER).await
+    }
+
+    /// The same with a body, and with another time for the answer.
+    pub(in crate::cli) async fn ask_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        time: Duration,
+    ) -> anyhow::Result<Asked> {
         let mut bearer = HeaderValue::from_bytes(&[b"Bearer ", self.token.expose()].concat())
             .map_err(|_| anyhow!("the admin token ({}) cannot stand in a header", self.token))?;
         bearer.set_sensitive(true);
@@ -100,11 +111,11 @@ impl Gateway {
             .method(method)
             .uri(format!("{}/api/v1{path}", self.base))
             .header(AUTHORIZATION, bearer)
-            .body(Bytes::new())
+            .body(body)
             .context("cannot make a request")?;
         let answer = self
             .client
-            .send(request, ANSWER, MAX_ANSWER)
+            .send(request, time, MAX_ANSWER)
             .await
             .with_context(|| format!("the admin API at {} does not answer; does the gateway run?", self.base))?;
         judge(answer.status(), answer.body(), &self.base, &self.token)

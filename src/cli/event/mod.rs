@@ -3,8 +3,8 @@
 //! What third parties sent is printed as text: control characters are escaped, long values cut. With `--json` it is
 //! the API's own answer, whole.
 
-mod gateway;
-mod print;
+pub(super) mod gateway;
+pub(super) mod print;
 
 use std::io::Write;
 use std::process::ExitCode;

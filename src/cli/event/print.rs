@@ -18,13 +18,13 @@ const SHORT: usize = 40;
 const MANY: usize = 200;
 
 /// A text on one line.
-pub(super) fn line(text: &str) -> String {
+pub(in crate::cli) fn line(text: &str) -> String {
     escaped(text, LONG)
 }
 
 /// The API's answer as it is. Characters that a terminal would act on are written as JSON escapes, which mean the
 /// same: outside of texts JSON has none of them.
-pub(super) fn json(out: &mut impl Write, answer: &Value) -> io::Result<()> {
+pub(in crate::cli) fn json(out: &mut impl Write, answer: &Value) -> io::Result<()> {
     let mut text = String::new();
     for c in answer.to_string().chars() {
         if acts(c) {
@@ -45,7 +45,7 @@ pub(super) fn table(out: &mut impl Write, page: &Value) -> io::Result<bool> {
     let Some(items) = page["items"].as_array().filter(|items| !items.is_empty()) else { return Ok(false) };
     let mut rows = vec![["TIME", "ID", "SOURCE", "TYPE", "STATE", "THREAD"].map(str::to_owned)];
     rows.extend(items.iter().map(|event| {
-        let column = |key: &str| escaped(event[key].as_str().filter(|text| !text.is_empty()).unwrap_or("-"), SHORT);
+        let column = |key: &str| column(&event[key]);
         [
             short_time(&event["received_at"]),
             column("id"),
@@ -55,20 +55,31 @@ pub(super) fn table(out: &mut impl Write, page: &Value) -> io::Result<bool> {
             column("thread"),
         ]
     }));
-    let mut widths = [0; 6];
-    for row in &rows {
+    aligned(out, &rows)?;
+    Ok(true)
+}
+
+/// Rows whose columns stand under each other.
+pub(in crate::cli) fn aligned<const N: usize>(out: &mut impl Write, rows: &[[String; N]]) -> io::Result<()> {
+    let mut widths = [0; N];
+    for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
     for row in rows {
         let mut line = String::new();
-        for (width, cell) in widths.into_iter().zip(&row) {
+        for (width, cell) in widths.into_iter().zip(row) {
             let _ = write!(line, "{cell:width$}  ");
         }
         writeln!(out, "{}", line.trim_end())?;
     }
-    Ok(true)
+    Ok(())
+}
+
+/// A text in a column; a dash where there is none.
+pub(in crate::cli) fn column(text: &Value) -> String {
+    escaped(text.as_str().filter(|text| !text.is_empty()).unwrap_or("-"), SHORT)
 }
 
 /// What a replay has made: the event and its new deliveries.

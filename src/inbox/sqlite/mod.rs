@@ -204,6 +204,11 @@ impl Inbox for SqliteInbox {
         self.readers.ask("read an event", move |conn| query::event(conn, id)).await
     }
 
+    async fn known(&self, source: &str, dedup: &str) -> Result<Option<EventId>, InboxError> {
+        let (source, dedup) = (source.to_owned(), dedup.to_owned());
+        self.readers.ask("look a dedup key up", move |conn| query::known(conn, &source, &dedup)).await
+    }
+
     async fn replay(
         &self,
         id: EventId,

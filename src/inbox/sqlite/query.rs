@@ -176,6 +176,13 @@ pub(super) fn event(conn: &Connection, id: EventId) -> rusqlite::Result<Option<E
     Ok(Some(detail))
 }
 
+/// The event of a source that has this dedup key.
+pub(super) fn known(conn: &Connection, source: &str, dedup: &str) -> rusqlite::Result<Option<EventId>> {
+    conn.prepare_cached("SELECT id FROM event WHERE source = ?1 AND dedup = ?2 AND dedup IS NOT NULL")?
+        .query_row((source, dedup), |row| row.get(0).map(EventId::from_bytes))
+        .optional()
+}
+
 /// One delivery where it has ended; the outer none when there is none of that name, the inner one while it goes on.
 pub(super) fn ended(conn: &Connection, id: DeliveryId) -> rusqlite::Result<Option<Option<DeliveryDetail>>> {
     let found = conn

@@ -1,0 +1,185 @@
+//! Where the provider's own log of what it sent is read, as written: `[reconcile]` in a provider file says that there
+//! is one and of which kind, `[sources.NAME.reconcile]` says which and with what token.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use http::{HeaderValue, Uri};
+
+use super::problem::{Located, Place};
+use super::secret::Secret;
+use super::section::Section;
+
+/// How a provider's log is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogKind {
+    /// A hook has a log of its deliveries; each is fetched for itself.
+    Deliveries,
+    /// An account has a list of its events.
+    Events,
+}
+
+/// The `[reconcile]` section of a provider file.
+#[derive(Clone, Debug)]
+pub struct ProviderLog {
+    /// How it is read.
+    pub kind: LogKind,
+    /// Where the provider's API is.
+    pub api: Uri,
+}
+
+/// The `reconcile` table of a source.
+#[derive(Clone, Debug)]
+pub struct ReconcileConfig {
+    /// Where it begins.
+    pub place: Place,
+    /// Where the API is, when not where the provider file says; a path in it stands before every call's own.
+    pub api: Option<Uri>,
+    /// What the API wants to be shown. None only where that is a problem already.
+    pub token: Option<Secret>,
+    /// The hook, by its path in the API.
+    pub hook: Option<Located<String>>,
+    /// The types of events that are read; empty: all.
+    pub types: Vec<Located<String>>,
+    /// The account whose log it is, where that is not the token's own.
+    pub account: Option<Located<String>>,
+}
+
+/// The most types that can be named.
+const TYPES: usize = 20;
+
+impl ProviderLog {
+    pub(super) fn read(section: &Section<'_>) -> Option<Self> {
+        let kinds = [("github-deliveries", LogKind::Deliveries), ("stripe-events", LogKind::Events)];
+        let kind = section.one_of("kind", &kinds);
+        let missing = |key: &str, hint: &str| {
+            if !section.has(key) {
+                section.problems().error_hint(
+                    section.place(),
+                    format!("{} is missing", section.path(key)),
+                    hint.to_owned(),
+                );
+            }
+        };
+        missing("kind", "one of \"github-deliveries\", \"stripe-events\"");
+        missing("api", "where the provider's API is, for example \"https://api.example.com\"");
+        let api = api(section);
+        Some(Self { kind: kind?.value, api: api? })
+    }
+}
+
+impl ReconcileConfig {
+    pub(super) fn read(section: &Section<'_>, base: &Path) -> Self {
+        let types = section.texts("types").unwrap_or_default();
+        if let Some(over) = types.get(TYPES) {
+            section.problems().error_hint(
+                &over.place,
+                format!("{} names more than {TYPES} types", section.path("types")),
+                "leave some out here, and name all of them as events of the source",
+            );
+        }
+        if types.len() > 1
+            && let Some(star) = types.iter().find(|word| word.contains('*'))
+        {
+            section.problems().error_hint(
+                &star.place,
+                format!("in {} a star stands only alone", section.path("types")),
+                "name each type, or one group alone, like types = [\"invoice.*\"]",
+            );
+        }
+        for wrong in types.iter().filter(|word| !is_word(word, "._*-")) {
+            section.problems().error_hint(
+                &wrong.place,
+                format!("\"{}\" is no type of event", wrong.value.escape_debug()),
+                "write it as the provider names it, without blanks",
+            );
+        }
+        let account = section.text("account");
+        if let Some(account) = account.as_ref().filter(|account| !is_word(account, "_-")) {
+            section.problems().error_hint(
+                &account.place,
+                format!("{} is no id of an account", section.path("account")),
+                "copy it from the provider's own pages; it has no blanks",
+            );
+        }
+        Self {
+            place: section.place().clone(),
+            api: api(section),
+            token: token(section, base),
+            hook: hook(section),
+            types,
+            account,
+        }
+    }
+}
+
+/// An address that a token may be shown to.
+fn api(section: &Section<'_>) -> Option<Uri> {
+    let written = section.text("api")?;
+    let wrong = |what: &str, hint: &str| {
+        section.problems().error_hint(&written.place, format!("{} {what}", section.path("api")), hint);
+        None
+    };
+    let whole = |uri: &Uri| uri.authority().is_some_and(|host| !host.as_str().contains('@')) && uri.query().is_none();
+    let Some(uri) = written.value.parse::<Uri>().ok().filter(whole) else {
+        return wrong("is no address", "write for example \"https://api.example.com\"; a path after the host is kept");
+    };
+    let local = uri.host().is_some_and(|host| {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    });
+    match uri.scheme_str() {
+        Some("https") => Some(uri),
+        Some("http") if local => Some(uri),
+        Some("http") => wrong("would show the token to everybody on the way", "write https://"),
+        _ => wrong("is no address", "write for example \"https://api.example.com\""),
+    }
+}
+
+fn token(section: &Section<'_>, base: &Path) -> Option<Secret> {
+    if !section.has("token") {
+        section.problems().error_hint(
+            section.place(),
+            format!("{} is missing", section.path("token")),
+            "token = \"env:NAME\" is what the provider's API wants to be shown",
+        );
+    }
+    let token = section.secret("token", base)?;
+    let fits = |secret: &Secret| HeaderValue::from_bytes(secret.expose()).is_ok() && secret.expose_text().is_some();
+    if !fits(&token) {
+        section.problems().error_hint(
+            section.place(),
+            format!("{} cannot stand in a header", section.path("token")),
+            "it has a line break or a control character in it; copy it again",
+        );
+        return None;
+    }
+    Some(token)
+}
+
+/// A hook's path: nothing that leads anywhere else.
+fn hook(section: &Section<'_>) -> Option<Located<String>> {
+    let hook = section.text("hook")?;
+    let parts: Vec<&str> = hook.split('/').collect();
+    let named = |part: &str| is_word(part, "._-") && !part.starts_with('.');
+    let numbered = |part: &str| !part.is_empty() && part.len() <= 20 && part.bytes().all(|b| b.is_ascii_digit());
+    let good = match parts.as_slice() {
+        ["repos", owner, repository, "hooks", id] => named(owner) && named(repository) && numbered(id),
+        ["orgs", name, "hooks", id] => named(name) && numbered(id),
+        ["app", "hook"] => true,
+        _ => false,
+    };
+    if !good {
+        section.problems().error_hint(
+            &hook.place,
+            format!("{} is no hook", section.path("hook")),
+            "write repos/OWNER/REPO/hooks/ID, orgs/ORG/hooks/ID or app/hook, without a slash at the ends",
+        );
+    }
+    Some(hook)
+}
+
+/// Letters, digits and a few signs.
+fn is_word(text: &str, signs: &str) -> bool {
+    !text.is_empty() && text.len() <= 128 && text.chars().all(|c| c.is_ascii_alphanumeric() || signs.contains(c))
+}

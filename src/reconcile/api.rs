@@ -1,0 +1,295 @@
+//! A provider's API: one host, pinned by the configuration, asked with the operator's token.
+//!
+//! Promises: the token is sent to that host and to no other, and a redirect is followed nowhere. Everything that is
+//! read is bounded. A provider that wants to be left alone is, for a while or for good. What an answer holds is proved
+//! by where it came from: only [`Api::get`] makes a [`Fetched`].
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, HeaderName, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
+use serde::Deserialize;
+
+use super::log::Miss;
+use super::patience::Patience;
+use super::report::Stop;
+use crate::config::Secret;
+use crate::model::{Clock, Proof, Received, Refusal, Strength, Timestamp, Verify};
+use crate::net::{Client, SendError};
+
+/// How long one answer may take.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// How often one thing is asked for, pauses that the API wanted included.
+const TRIES: u32 = 5;
+
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+
+/// What can be asked of a provider.
+#[derive(Debug)]
+pub(super) struct Api {
+    client: Client,
+    /// The address before every path, without a slash at the end.
+    base: String,
+    at: Uri,
+    token: Secret,
+    headers: HeaderMap,
+    clock: Clock,
+}
+
+/// What the API answered.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    headers: HeaderMap,
+    body: Bytes,
+    /// What the token goes by.
+    by: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// There is no such thing, or none that the token may see.
+    NotThere,
+    /// It is larger than this.
+    TooLarge(u64),
+    /// Nothing more can be asked.
+    Stop(Stop),
+}
+
+impl Api {
+    pub(super) fn new(client: Client, at: &Uri, token: Secret, clock: Clock) -> Self {
+        let base = at.to_string().trim_end_matches('/').to_owned();
+        let mut headers = HeaderMap::new();
+        let agent = HeaderValue::from_static(concat!("sluicegate/", env!("CARGO_PKG_VERSION")));
+        headers.insert(USER_AGENT, agent);
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        Self { client, base, at: at.clone(), token, headers, clock }
+    }
+
+    /// The same, with a header on every request.
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Whether an address is at this API's host.
+    pub(super) fn owns(&self, address: &Uri) -> bool {
+        let port = |uri: &Uri| uri.port_u16().or(if uri.scheme_str() == Some("https") { Some(443) } else { Some(80) });
+        let host = |uri: &Uri| uri.host().map(str::to_ascii_lowercase);
+        let plain = address.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+        plain
+            && address.scheme() == self.at.scheme()
+            && host(address) == host(&self.at)
+            && port(address) == port(&self.at)
+    }
+
+    /// Asks for what is at a path, at most `most` bytes of it. Asking changes nothing, so it is done again where an
+    /// answer did not come.
+    pub(super) async fn get(&self, path: &str, most: u64, patience: &Patience) -> Result<Fetched, Unread> {
+        let mut tried = 0;
+        loop {
+            let sent = self.client.send(self.request(path)?, ANSWER, most);
+            let answer = patience.within(sent).await.map_err(Unread::Stop)?;
+            tried += 1;
+            let pause = match answer {
+                Ok(answer) if answer.status() == StatusCode::OK => {
+                    let (head, body) = answer.into_parts();
+                    return Ok(Fetched { headers: head.headers, body, by: self.token.name().to_owned() });
+                }
+                Ok(answer) => self.judge(answer.status(), answer.headers(), tried, patience)?,
+                Err(SendError::TooLarge { limit, .. }) => return Err(Unread::TooLarge(limit)),
+                Err(error) if tried < TRIES => {
+                    tracing::debug!(%error, "a provider's API did not answer");
+                    growing(tried)
+                }
+                Err(error) => {
+                    return Err(stop("unreachable", format!("The provider's API does not answer: {error}.")));
+                }
+            };
+            patience.pause(pause).await.map_err(Unread::Stop)?;
+        }
+    }
+
+    fn request(&self, path: &str) -> Result<Request<Bytes>, Unread> {
+        let unfit = |what: &str| stop("internal", format!("The request cannot be made: {what}."));
+        let mut bearer = HeaderValue::from_bytes(&[b"Bearer ", self.token.expose()].concat())
+            .map_err(|_| unfit("the token cannot stand in a header"))?;
+        bearer.set_sensitive(true);
+        let mut request = Request::get(format!("{}{path}", self.base))
+            .body(Bytes::new())
+            .map_err(|_| unfit("its address is none"))?;
+        request.headers_mut().extend(self.headers.clone());
+        request.headers_mut().insert(AUTHORIZATION, bearer);
+        Ok(request)
+    }
+
+    /// What an answer means that is no success: how long to wait before asking again, or why not to.
+    fn judge(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        tried: u32,
+        patience: &Patience,
+    ) -> Result<Duration, Unread> {
+        let code = status.as_u16();
+        if let Some(wait) = pause(status, headers, self.clock.now(), tried) {
+            if tried < TRIES && patience.bears(wait) {
+                tracing::info!(status = code, wait_s = wait.as_secs(), "a provider's API wants a pause");
+                return Ok(wait);
+            }
+            let at = self.clock.now() + wait;
+            let detail = format!("The provider's API takes no more requests for {} s, until {at}.", wait.as_secs());
+            return Err(stop("rate_limited", detail));
+        }
+        match code {
+            404 | 410 => Err(Unread::NotThere),
+            401 | 403 => {
+                let detail = format!(
+                    "The provider's API refuses the token {} ({code}): is it good, and may it read the log?",
+                    self.token.name()
+                );
+                Err(stop("token_refused", detail))
+            }
+            300..=399 => {
+                let to = headers.get(LOCATION).and_then(|to| to.to_str().ok()?.parse::<Uri>().ok());
+                let to = to.as_ref().and_then(Uri::host).map_or_else(String::new, |host| format!(" to {host}"));
+                let detail =
+                    format!("The provider's API redirects{to}; the token goes nowhere else. Set api to where it is.");
+                Err(stop("redirected", detail))
+            }
+            500..=599 if tried < TRIES => Ok(growing(tried)),
+            500..=599 => Err(stop("unreachable", format!("The provider's API fails: it answers {code}."))),
+            _ => Err(stop("strange_answer", format!("The provider's API answers {code}, which is not understood."))),
+        }
+    }
+}
+
+/// How long an API wants to be left alone; none when it does not say so. The time of the next reset stands on every
+/// answer and says something only where nothing is left until then.
+fn pause(status: StatusCode, headers: &HeaderMap, now: Timestamp, tried: u32) -> Option<Duration> {
+    let number = |name: &HeaderName| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
+    let after = number(&RETRY_AFTER).map(|seconds| Duration::from_secs(seconds.max(1).into()));
+    let reset = number(&RESET).filter(|_| number(&REMAINING) == Some(0)).map(|at| {
+        // Their second may be over a little later than ours.
+        Timestamp::from_seconds(at.into()).since(now) + Duration::from_secs(1)
+    });
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => after.or(reset).or(Some(growing(tried))),
+        StatusCode::FORBIDDEN => after.or(reset),
+        StatusCode::SERVICE_UNAVAILABLE => after,
+        _ => None,
+    }
+}
+
+fn growing(tried: u32) -> Duration {
+    Duration::from_millis(500 << tried.min(5))
+}
+
+fn stop(code: &'static str, detail: String) -> Unread {
+    Unread::Stop(Stop::new(code, detail))
+}
+
+impl Fetched {
+    /// The answer's headers.
+    pub(super) const fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The answer's body.
+    pub(super) const fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The answer as JSON of a shape.
+    pub(super) fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Stop> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| strange(&format!("it is not the JSON it should be ({error})")))
+    }
+}
+
+/// An answer that is none of this API's.
+pub(super) fn strange(what: &str) -> Stop {
+    Stop::new("strange_answer", format!("The provider's API answers something that is not understood: {what}."))
+}
+
+/// Whoever built a request of what was fetched has it proved by that.
+impl Verify for Fetched {
+    fn judge(&self, _: &Received, _: Timestamp) -> Result<Proof, Refusal> {
+        Ok(Proof { strength: Strength::Fetched, secret: Some(self.by.clone()) })
+    }
+}
+
+impl Unread {
+    /// Why a list cannot be read.
+    pub(super) fn stop(self, what: &str) -> Stop {
+        match self {
+            Self::NotThere => {
+                Stop::new("not_found", format!("The provider's API knows no {what}, or the token may not see it."))
+            }
+            Self::TooLarge(most) => strange(&format!("a page of the list is larger than {most} bytes")),
+            Self::Stop(stop) => stop,
+        }
+    }
+}
+
+impl From<Unread> for Miss {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::NotThere => Self::One("gone: the provider's log does not have it any more".into()),
+            Unread::TooLarge(most) => Self::One(format!("too_large: it is larger than {most} bytes")),
+            Unread::Stop(stop) => Self::Stop(stop),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+
+    fn wait(status: u16, headers: &[(&'static str, &str)]) -> Option<u64> {
+        let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
+        pause(StatusCode::from_u16(status).unwrap(), &headers.collect(), NOW, 1).map(|wait| wait.as_secs())
+    }
+
+    #[test]
+    fn a_pause_is_taken_from_what_the_api_says() {
+        assert_eq!(wait(429, &[("retry-after", "7")]), Some(7));
+        assert_eq!(wait(429, &[("retry-after", "0")]), Some(1));
+        assert_eq!(wait(429, &[]), Some(1));
+        assert_eq!(wait(403, &[("retry-after", "7")]), Some(7));
+        let reset = ("x-ratelimit-reset", "1800000029");
+        assert_eq!(wait(403, &[reset, ("x-ratelimit-remaining", "0")]), Some(30));
+        // The reset stands on every answer; here requests are left, and the token is not good for this.
+        assert_eq!(wait(403, &[reset, ("x-ratelimit-remaining", "4999")]), None);
+        assert_eq!(wait(401, &[("retry-after", "7")]), None);
+        assert_eq!(wait(403, &[("x-ratelimit-reset", "12"), ("x-ratelimit-remaining", "0")]), Some(1));
+        assert_eq!(wait(403, &[("retry-after", "-1")]), None);
+    }
+
+    #[test]
+    fn only_the_same_host_scheme_and_port_are_its_own() {
+        let api = |at: &str| {
+            let client = Client::new(Duration::from_secs(1), None).unwrap();
+            Api::new(client, &at.parse().unwrap(), Secret::new("t", "t"), Clock::stopped(NOW))
+        };
+        let public = api("https://api.example.com/v3");
+        for (address, own) in [
+            ("https://api.example.com/v3/x?cursor=1", true),
+            ("https://API.example.com:443/other", true),
+            ("http://api.example.com/v3", false),
+            ("https://api.example.com:8443/v3", false),
+            ("https://api.example.com.evil.example/v3", false),
+            ("https://api.example.com@evil.example/v3", false),
+            ("https://evil.example/v3", false),
+            ("/v3/x", false),
+        ] {
+            assert_eq!(public.owns(&address.parse().unwrap()), own, "{address}");
+        }
+        assert!(api("http://127.0.0.1:9").owns(&"http://127.0.0.1:9/x".parse().unwrap()));
+    }
+}
