@@ -16,12 +16,12 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, AdminState};
-use crate::config::{Config, Problems, Secret};
+use crate::config::{Config, Engine, Problems, Secret};
 use crate::dispatch::Dispatcher;
-use crate::inbox::Inbox;
 use crate::inbox::seal::Sealer;
 use crate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use crate::inbox::sweep::sweep;
+use crate::inbox::{Inbox, Keep};
 use crate::ingress::{self, Bounds, Dropin, Ingress, Proxies};
 use crate::limit::Limits;
 use crate::model::Clock;
@@ -99,11 +99,14 @@ impl App {
     pub async fn build(config: Config, sources: Sources, clock: Clock) -> anyhow::Result<Self> {
         let token = admin_token(&config)?;
         let options = SqliteOptions { batch: config.inbox.batch, queue: config.inbox.queue };
-        let inbox: Arc<dyn Inbox> = Arc::new(
-            SqliteInbox::open(&config.inbox.path, options)
-                .await
-                .with_context(|| format!("cannot open the inbox {}", config.inbox.path.display()))?,
-        );
+        let inbox: Arc<dyn Inbox> = match &config.inbox.engine {
+            Engine::Sqlite(path) => Arc::new(
+                SqliteInbox::open(path, options)
+                    .await
+                    .with_context(|| format!("cannot open the inbox {}", path.display()))?,
+            ),
+            Engine::Postgres(_) => anyhow::bail!("not built yet"),
+        };
         // After the inbox, whose lock keeps a second process from making a key of its own.
         let sealer = Arc::new(sealer(&config)?);
         let (stop_all, stopping) = watch::channel(false);
@@ -156,14 +159,14 @@ impl App {
             told(admin_closing),
         ));
         let dispatch = tokio::spawn(Dispatcher::run(dispatcher.clone(), kept.stopping.clone(), hurry));
-        let sweep = tokio::spawn(sweep_often(kept.inbox.clone(), config.inbox.keep, kept.clock.clone()));
+        let sweep = tokio::spawn(sweep_often(kept.inbox.clone(), Keep::new(&config), kept.clock.clone()));
         kept.serving.store(true, Ordering::Release);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             public = %public_address,
             admin = %admin_address,
             sources = config.sources.len(),
-            inbox = %config.inbox.path.display(),
+            inbox = %config.inbox.engine.title(),
             upstream = %config.upstream.base_url,
             "serving"
         );
@@ -316,10 +319,10 @@ impl Door for Unwatched {
     fn full(&self) {}
 }
 
-async fn sweep_often(inbox: Arc<dyn Inbox>, keep: Duration, clock: Clock) {
+async fn sweep_often(inbox: Arc<dyn Inbox>, keep: Keep, clock: Clock) {
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
-        match sweep(&*inbox, keep, clock.now()).await {
+        match sweep(&*inbox, &keep, clock.now()).await {
             Ok(0) => {}
             Ok(events) => tracing::info!(events, "old events removed"),
             Err(error) => tracing::error!(%error, "cannot remove old events"),
@@ -329,7 +332,7 @@ async fn sweep_often(inbox: Arc<dyn Inbox>, keep: Duration, clock: Clock) {
 
 /// Where the token is kept when nobody configured one: beside the inbox.
 pub fn admin_token_file(config: &Config) -> PathBuf {
-    config.inbox.path.with_file_name("admin.token")
+    config.inbox.beside("admin.token")
 }
 
 /// The configured token, or one made beside the inbox.
@@ -351,7 +354,7 @@ fn admin_token(config: &Config) -> anyhow::Result<Secret> {
 
 /// Where the key is kept when nobody configured one: beside the inbox.
 pub fn seal_key_file(config: &Config) -> PathBuf {
-    config.inbox.path.with_file_name("sluicegate.key")
+    config.inbox.beside("sluicegate.key")
 }
 
 /// A sealer with the configured key, or with one made beside the inbox.

@@ -12,7 +12,7 @@ use super::error::AdminError;
 use super::page::{Asked, EventQuery, PageView};
 use super::view::{EventPage, EventView};
 use super::{AdminState, Named};
-use crate::inbox::{DeliveryDetail, EventDetail, SealedCall};
+use crate::inbox::{DeliveryDetail, EventDetail, Replayed, SealedCall};
 use crate::mapping::Note;
 use crate::model::{DeliveryId, EventId, NewDelivery, Received, RequestId, Timestamp};
 
@@ -55,7 +55,7 @@ fn notes(state: &AdminState, event: &EventDetail) -> Vec<Note> {
 
 /// What a replay has made.
 #[derive(Debug, Serialize)]
-pub(super) struct Replayed {
+pub(super) struct ReplayView {
     event: EventId,
     deliveries: Vec<DeliveryId>,
 }
@@ -64,7 +64,7 @@ pub(super) struct Replayed {
 pub(super) async fn replay(
     State(state): State<Arc<AdminState>>,
     Named(id): Named<EventId>,
-) -> Result<(StatusCode, Json<Replayed>), AdminError> {
+) -> Result<(StatusCode, Json<ReplayView>), AdminError> {
     let now = state.clock.now();
     state.replays.take(now).map_err(AdminError::Replays)?;
     let _one_at_a_time = state.replaying.lock().await;
@@ -72,7 +72,7 @@ pub(super) async fn replay(
     let name = &event.summary.source;
     if let Some(last) = event.deliveries.last().filter(|last| last.sealed != SealedCall::None) {
         let deliveries = replay_sealed(&state, last, now).await?;
-        return Ok((StatusCode::ACCEPTED, Json(Replayed { event: id, deliveries })));
+        return Ok((StatusCode::ACCEPTED, Json(ReplayView { event: id, deliveries })));
     }
     let source = state.sources.iter().find(|source| source.config.name == *name).ok_or_else(|| {
         AdminError::Conflict(
@@ -85,11 +85,30 @@ pub(super) async fn replay(
         source.config.owed(DeliveryId { event: id, number }, event.summary.thread.as_deref()).ok_or_else(|| {
             AdminError::Conflict("no_destination", format!("The source {name} has no destination to replay to."))
         })?;
-    let deliveries = state.inbox.replay(id, vec![owed], now).await?.ok_or(AdminError::NotFound("event"))?;
+    let deliveries = owe_again(&state, id, number, owed, now).await?;
     for delivery in &deliveries {
         tracing::info!(event = %id, %delivery, source = name, "replayed by an operator");
     }
-    Ok((StatusCode::ACCEPTED, Json(Replayed { event: id, deliveries })))
+    Ok((StatusCode::ACCEPTED, Json(ReplayView { event: id, deliveries })))
+}
+
+/// Owes the event once more. Two operators at once are not to owe it under one number.
+async fn owe_again(
+    state: &AdminState,
+    id: EventId,
+    number: u32,
+    owed: NewDelivery,
+    now: Timestamp,
+) -> Result<Vec<DeliveryId>, AdminError> {
+    match state.inbox.replay(id, number, vec![owed], now).await? {
+        Replayed::Made(deliveries) => Ok(deliveries),
+        Replayed::NoEvent => Err(AdminError::NotFound("event")),
+        Replayed::Moved => Err(AdminError::Conflict(
+            "replayed_meanwhile",
+            "Somebody else has replayed this event just now. Look at it, and replay it again if it is still to be."
+                .to_owned(),
+        )),
+    }
 }
 
 /// Owes a caller's own call again, as it was made, while it is still there.
@@ -114,7 +133,7 @@ async fn replay_sealed(
         // The inbox takes it over from the last delivery.
         sealed: None,
     };
-    let deliveries = state.inbox.replay(event, vec![owed], now).await?.ok_or(AdminError::NotFound("event"))?;
+    let deliveries = owe_again(state, event, last.id.number.saturating_add(1), owed, now).await?;
     for delivery in &deliveries {
         tracing::info!(%event, %delivery, "replayed by an operator, as its caller made it");
     }

@@ -107,6 +107,7 @@ impl EventQuery {
             until: time("until", &self.until)?,
             cursor: read(self.cursor.as_deref(), read_cursor, || "cursor must be a next_cursor of this list.".into())?,
             limit: limit.unwrap_or(DEFAULT_LIMIT),
+            ..EventFilter::default()
         })
     }
 }

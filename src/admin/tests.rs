@@ -14,8 +14,8 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::config::Problems;
 use crate::inbox::{
-    Answer, Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, InboxError, Page, SealedCall,
-    Settled, Settlement, Turn,
+    Answer, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, InboxError, Keep, Page,
+    Replayed, SealedCall, Settled, Settlement, Standing, Terms, Turn,
 };
 use crate::model::{Accepted, Attempt, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, State};
 use crate::telemetry::RefusedSample;
@@ -53,14 +53,9 @@ impl Inbox for Memory {
         Ok(self.events.lock().unwrap().iter().find(|event| event.summary.id == id).cloned())
     }
 
-    async fn replay(
-        &self,
-        id: EventId,
-        to: Vec<NewDelivery>,
-        now: Timestamp,
-    ) -> Result<Option<Vec<DeliveryId>>, InboxError> {
+    async fn replay(&self, id: EventId, _: u32, to: Vec<NewDelivery>, now: Timestamp) -> Result<Replayed, InboxError> {
         let mut events = self.events.lock().unwrap();
-        let Some(event) = events.iter_mut().find(|event| event.summary.id == id) else { return Ok(None) };
+        let Some(event) = events.iter_mut().find(|event| event.summary.id == id) else { return Ok(Replayed::NoEvent) };
         let mut made = Vec::new();
         for owed in to {
             let number = u32::try_from(event.deliveries.len()).unwrap();
@@ -78,7 +73,7 @@ impl Inbox for Memory {
                 tries: Vec::new(),
             });
         }
-        Ok(Some(made))
+        Ok(Replayed::Made(made))
     }
 
     async fn cancel(&self, id: DeliveryId, _: Timestamp) -> Result<bool, InboxError> {
@@ -110,7 +105,7 @@ impl Inbox for Memory {
         Err(InboxError::Closed)
     }
 
-    async fn claim(&self, _: usize, _: Timestamp) -> Result<Vec<Claimed>, InboxError> {
+    async fn claim(&self, _: Box<dyn Terms>, _: Timestamp) -> Result<Claims, InboxError> {
         Err(InboxError::Closed)
     }
 
@@ -120,15 +115,19 @@ impl Inbox for Memory {
 
     async fn news(&self) {}
 
-    async fn next_due(&self) -> Result<Option<Timestamp>, InboxError> {
-        Err(InboxError::Closed)
-    }
-
     async fn earlier_turn(&self, _: &Claimed) -> Result<Option<Turn>, InboxError> {
         Err(InboxError::Closed)
     }
 
-    async fn sweep(&self, _: Timestamp, _: usize) -> Result<usize, InboxError> {
+    fn standing(&self) -> Standing {
+        Standing { good: true, replicas: 1 }
+    }
+
+    async fn standing_changed(&self) {
+        std::future::pending().await
+    }
+
+    async fn sweep(&self, _: &Keep, _: Timestamp, _: usize) -> Result<usize, InboxError> {
         Err(InboxError::Closed)
     }
 

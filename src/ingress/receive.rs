@@ -11,7 +11,7 @@ use http::{Request, Response, StatusCode};
 
 use super::trace::{self, Answered, Refused, Trace};
 use super::{Bounds, Ingress, body, host, respond, status};
-use crate::config::{Overlap, Respond};
+use crate::config::Respond;
 use crate::inbox::InboxError;
 use crate::mapping::Mapped;
 use crate::model::{Accepted, DeliveryId, EventId, NewEvent, Outcome, Received, Refusal, Timestamp, Verified};
@@ -217,7 +217,7 @@ fn event(source: &Source, verified: &Verified, mapped: Mapped) -> NewEvent {
         request_line: kept.request_line,
         headers: kept.headers,
         body: request.body.clone(),
-        reject_if_busy: source.config.overlap == Overlap::Reject,
+        most_ahead: source.config.overlap.most_ahead(),
         deliveries: owed.into_iter().collect(),
     }
 }

@@ -13,7 +13,7 @@ pub mod request;
 
 pub use attempt::{Attempt, AttemptResult, Run, RunStatus};
 pub use clock::{Clock, Timestamp};
-pub use delivery::{Destination, DestinationKind, State};
+pub use delivery::{Destination, DestinationKind, Overlap, OverlapMode, Route, State};
 pub use event::{Accepted, NewDelivery, NewEvent};
 pub use hosted::{HostedCall, Setting, Tokens};
 pub use id::{DeliveryId, EventId, RequestId};

@@ -411,6 +411,8 @@ mod tests {
             headers: vec![],
             body: Bytes::copy_from_slice(body.as_bytes()),
             sealed: None,
+            merged: Vec::new(),
+            dropped: 0,
         }
     }
 

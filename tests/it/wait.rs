@@ -340,7 +340,7 @@ async fn put(folder: &std::path::Path, key: &str, text: &str) -> EventId {
         request_line: "POST /a".into(),
         headers: vec![],
         body: "{}".into(),
-        reject_if_busy: false,
+        most_ahead: None,
         deliveries: vec![NewDelivery {
             lane: destination.lane(&upstream_id),
             destination,

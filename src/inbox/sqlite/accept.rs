@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rusqlite::OptionalExtension;
 
 use super::writer::Turn;
-use crate::inbox::InboxError;
+use crate::inbox::{InboxError, Replayed};
 use crate::model::{Accepted, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp};
 
 /// An event with its lists written out, which is done before the writer has it.
@@ -44,7 +44,7 @@ impl Record {
 /// Keeps it, unless it is known or comes while its lane is busy and is not to wait.
 pub(super) fn keep(turn: &mut Turn<'_>, record: &Record) -> rusqlite::Result<Accepted> {
     let event = &record.event;
-    if event.reject_if_busy && is_busy(turn, event)? {
+    if event.most_ahead.is_some() && is_busy(turn, event)? {
         // A double of the one that keeps the lane busy is a double first.
         return Ok(known(turn, event)?.map_or(Accepted::Busy, Accepted::Duplicate));
     }
@@ -64,21 +64,25 @@ pub(super) fn keep(turn: &mut Turn<'_>, record: &Record) -> rusqlite::Result<Acc
 pub(super) fn replay(
     turn: &mut Turn<'_>,
     id: EventId,
+    first: u32,
     to: &[NewDelivery],
     now: Timestamp,
-) -> rusqlite::Result<Option<Vec<DeliveryId>>> {
+) -> rusqlite::Result<Replayed> {
     let Some((seq, source)) = turn
         .conn
         .prepare_cached("SELECT seq, source FROM event WHERE id = ?1")?
         .query_row([id.as_bytes()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
         .optional()?
     else {
-        return Ok(None);
+        return Ok(Replayed::NoEvent);
     };
-    let first: u32 = turn
+    let next: u32 = turn
         .conn
         .prepare_cached("SELECT coalesce(max(number) + 1, 0) FROM delivery WHERE event = ?1")?
         .query_row([seq], |row| row.get(0))?;
+    if next != first {
+        return Ok(Replayed::Moved);
+    }
     let kept = kept_call(turn, seq)?;
     let mut made = Vec::with_capacity(to.len());
     for (number, delivery) in (first..).zip(to) {
@@ -96,7 +100,7 @@ pub(super) fn replay(
             )?
             .execute((seq, first))?;
     }
-    Ok(Some(made))
+    Ok(Replayed::Made(made))
 }
 
 /// The sealed call of an event's last delivery, while it is there.

@@ -199,6 +199,8 @@ fn read(conn: &Connection, lease: &Lease) -> rusqlite::Result<Result<Claimed, St
                 headers,
                 body: Bytes::from(row.get::<_, Vec<u8>>(10)?),
                 sealed,
+                merged: Vec::new(),
+                dropped: 0,
             }))
         });
     match row {

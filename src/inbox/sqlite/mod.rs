@@ -31,8 +31,8 @@ use self::reader::Readers;
 use self::shared::Shared;
 use self::writer::{Job, Message, Turn, Weight, Writer};
 use super::{
-    Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Inbox, InboxError, Page, Settled,
-    Settlement, Turn as Before,
+    Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Inbox, InboxError, Keep, Page,
+    Replayed, Settled, Settlement, Standing, Terms, Turn as Before,
 };
 use crate::model::{Accepted, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp};
 
@@ -152,10 +152,10 @@ impl Inbox for SqliteInbox {
         end.await.unwrap_or(Err(InboxError::Closed))
     }
 
-    async fn claim(&self, limit: usize, now: Timestamp) -> Result<Vec<Claimed>, InboxError> {
-        let limit = limit.min(claim::MOST);
+    async fn claim(&self, terms: Box<dyn Terms>, now: Timestamp) -> Result<Claims, InboxError> {
+        let limit = terms.room().min(claim::MOST);
         if limit == 0 {
-            return Ok(Vec::new());
+            return Ok(Claims::default());
         }
         let returned = self.returned.clone();
         let leases = self
@@ -166,7 +166,8 @@ impl Inbox for SqliteInbox {
             )
             .await?;
         if leases.is_empty() {
-            return Ok(Vec::new());
+            let next_due = self.readers.ask("find what is due", query::next_due).await?;
+            return Ok(Claims { next_due, ..Claims::default() });
         }
         let (claimed, dealt, mut leases) = self
             .readers
@@ -175,7 +176,7 @@ impl Inbox for SqliteInbox {
             })
             .await?;
         leases.hand_over(dealt);
-        Ok(claimed)
+        Ok(Claims { claimed, ..Claims::default() })
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<Settled, InboxError> {
@@ -184,10 +185,6 @@ impl Inbox for SqliteInbox {
 
     async fn news(&self) {
         self.shared.news.notified().await;
-    }
-
-    async fn next_due(&self) -> Result<Option<Timestamp>, InboxError> {
-        self.readers.ask("find what is due", query::next_due).await
     }
 
     async fn earlier_turn(&self, claimed: &Claimed) -> Result<Option<Before>, InboxError> {
@@ -207,10 +204,11 @@ impl Inbox for SqliteInbox {
     async fn replay(
         &self,
         id: EventId,
+        first: u32,
         to: Vec<NewDelivery>,
         now: Timestamp,
-    ) -> Result<Option<Vec<DeliveryId>>, InboxError> {
-        self.write("replay", move |turn| accept::replay(turn, id, &to, now)).await
+    ) -> Result<Replayed, InboxError> {
+        self.write("replay", move |turn| accept::replay(turn, id, first, &to, now)).await
     }
 
     async fn cancel(&self, id: DeliveryId, now: Timestamp) -> Result<bool, InboxError> {
@@ -242,7 +240,8 @@ impl Inbox for SqliteInbox {
         self.readers.ask("count", query::counts).await
     }
 
-    async fn sweep(&self, before: Timestamp, limit: usize) -> Result<usize, InboxError> {
+    async fn sweep(&self, keep: &Keep, now: Timestamp, limit: usize) -> Result<usize, InboxError> {
+        let before = now - keep.usual.delivered;
         let mut gone = 0;
         let mut from = Some((i64::MIN, i64::MIN));
         while let Some(place) = from.filter(|_| gone < limit) {
@@ -254,6 +253,15 @@ impl Inbox for SqliteInbox {
             from = found.next;
         }
         Ok(gone)
+    }
+
+    fn standing(&self) -> Standing {
+        Standing { good: true, replicas: 1 }
+    }
+
+    async fn standing_changed(&self) {
+        // The file is this process's alone.
+        std::future::pending().await
     }
 
     async fn ready(&self) -> Result<(), InboxError> {
@@ -419,7 +427,7 @@ mod tests {
             request_line: "POST /hooks/s".into(),
             headers: vec![],
             body: vec![b'x'; bytes].into(),
-            reject_if_busy: false,
+            most_ahead: None,
             deliveries: vec![],
         }
     }
