@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::{self, AdminState};
 use crate::config::{Config, Engine, Problems, Secret};
 use crate::dispatch::Dispatcher;
+use crate::dispatch::replay::Replayer;
 use crate::inbox::seal::Sealer;
 use crate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use crate::inbox::sweep::sweep;
@@ -66,6 +67,7 @@ struct Kept {
 struct Parts {
     ingress: Arc<Ingress>,
     dispatcher: Arc<Dispatcher>,
+    replayer: Arc<Replayer>,
     admin: Arc<AdminState>,
 }
 
@@ -146,6 +148,7 @@ impl App {
         let front = Swap::new(ingress::front(parts.ingress));
         let routes = Swap::new(admin::router(parts.admin));
         let dispatcher = Arc::new(ArcSwap::new(parts.dispatcher));
+        let replayer = Arc::new(ArcSwap::new(parts.replayer));
         let public =
             tokio::spawn(listen::serve(listeners.public, front.clone(), options, door, told(kept.stopping.clone())));
         // The admin listener stays until the end, so that a stop can be watched.
@@ -159,6 +162,7 @@ impl App {
             told(admin_closing),
         ));
         let dispatch = tokio::spawn(Dispatcher::run(dispatcher.clone(), kept.stopping.clone(), hurry));
+        let replay = tokio::spawn(Replayer::run(replayer.clone(), kept.stopping.clone()));
         let sweep = tokio::spawn(sweep_often(kept.inbox.clone(), Keep::new(&config), kept.clock.clone()));
         kept.serving.store(true, Ordering::Release);
         tracing::info!(
@@ -181,6 +185,7 @@ impl App {
                         front.exchange(ingress::front(parts.ingress));
                         routes.exchange(admin::router(parts.admin));
                         dispatcher.store(parts.dispatcher);
+                        replayer.store(parts.replayer);
                         warn_of_what_stays(&config, &next);
                         config = next;
                         tracing::info!(sources = config.sources.len(), "configuration reloaded");
@@ -196,6 +201,7 @@ impl App {
         let finish = async {
             let _ = public.await;
             let _ = dispatch.await;
+            let _ = replay.await;
         };
         let mut finish = std::pin::pin!(finish);
         if tokio::time::timeout(drain, finish.as_mut()).await.is_err() {
@@ -242,15 +248,17 @@ impl Parts {
         let dispatcher = Dispatcher::new(
             config,
             kept.inbox.clone(),
-            upstream,
+            upstream.clone(),
             kept.sealer.clone(),
             kept.metrics.clone(),
             kept.clock.clone(),
         );
+        let replayer = Replayer::new(config, kept.inbox.clone(), kept.clock.clone());
         let admin = AdminState::new(
             config,
             sources,
             kept.inbox.clone(),
+            upstream,
             kept.metrics.clone(),
             kept.samples.clone(),
             config.admin.token.clone().unwrap_or_else(|| kept.token.clone()),
@@ -258,7 +266,7 @@ impl Parts {
             kept.serving.clone(),
         );
         let admin = Arc::new(admin.with_enrolments(enrolments));
-        Ok(Self { ingress, dispatcher, admin })
+        Ok(Self { ingress, dispatcher, replayer, admin })
     }
 }
 

@@ -2,14 +2,19 @@
 //!
 //! What is promised: nothing but health answers without the token; no answer holds a secret, a header that proved
 //! somebody, or the engine's words; asking (GET) changes nothing; everything that is listed is bounded. A replay makes
-//! new deliveries and leaves the old ones as they are.
+//! new deliveries and leaves the old ones as they are. Whatever an operator changes is one line of the log, with the
+//! field `audit`.
 
 mod auth;
 mod delivery;
+mod destination;
 mod error;
 mod event;
 mod health;
+mod job;
 mod page;
+mod replay;
+mod said;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -32,18 +37,22 @@ use axum::routing::{get, post};
 use self::auth::Tally;
 use self::error::AdminError;
 use crate::config::{Config, Secret, SourceConfig};
-use crate::inbox::Inbox;
+use crate::inbox::{EventFilter, Inbox, InboxError};
 use crate::model::{Clock, Timestamp};
 use crate::source::{Enrolments, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
+use crate::upstream::Upstream;
 
 /// Requests without the right token, a minute, before they are told to wait.
 const GUESSES: usize = 10;
 
-/// Replays a minute: a script gone wild must not owe everything again at once.
+/// Replays by hand a minute, previews and jobs among them: a script gone wild must not owe everything again at once.
 const REPLAYS: usize = 600;
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// How long a look into the inbox may take. What it has not found by then is not waited for.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// What the operator's listener shares.
 #[derive(Debug)]
@@ -58,6 +67,12 @@ pub struct AdminState {
     pub sources: Vec<ConfiguredSource>,
     /// The same, compiled.
     pub compiled: Arc<Sources>,
+    /// The upstream, to show requests as it would get them.
+    pub upstream: Upstream,
+    /// The largest body of an event, where its source does not say.
+    pub max_body: u64,
+    /// Whether bodies can be searched for words.
+    pub search: bool,
     /// What an operator must show.
     pub token: Secret,
     /// Where `now` comes from.
@@ -92,6 +107,7 @@ impl AdminState {
         config: &Config,
         compiled: Arc<Sources>,
         inbox: Arc<dyn Inbox>,
+        upstream: Upstream,
         metrics: Arc<Metrics>,
         samples: Arc<RefusedSamples>,
         token: Secret,
@@ -107,6 +123,9 @@ impl AdminState {
             compiled,
             started_at: clock.now(),
             hosts: config.admin.hosts.clone(),
+            max_body: config.server.max_body,
+            search: config.inbox.search,
+            upstream,
             enrolments: Enrolments::default(),
             guesses: Tally::new(GUESSES, MINUTE),
             replays: Tally::new(REPLAYS, MINUTE),
@@ -127,6 +146,27 @@ impl AdminState {
         self.enrolments = enrolments;
         self
     }
+
+    /// A configured source.
+    fn source(&self, name: &str) -> Option<&ConfiguredSource> {
+        self.sources.iter().find(|source| source.config.name == name)
+    }
+
+    /// Whether this filter can be answered.
+    fn can_search(&self, filter: &EventFilter) -> Result<(), AdminError> {
+        if filter.text.is_some() && !self.search {
+            return Err(AdminError::Query("text cannot be searched for: inbox.search is off.".into()));
+        }
+        Ok(())
+    }
+
+    /// What the inbox answers, or that it takes too long.
+    async fn in_time<T>(&self, look: impl Future<Output = Result<T, InboxError>>) -> Result<T, AdminError> {
+        match tokio::time::timeout(LOOK, look).await {
+            Ok(found) => Ok(found?),
+            Err(_) => Err(AdminError::Slow),
+        }
+    }
 }
 
 /// The operator's routes and layers.
@@ -135,10 +175,21 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1", get(health::gateway))
         .route("/api/v1/events", get(event::list))
         .route("/api/v1/events/{id}", get(event::show))
-        .route("/api/v1/events/{id}/replay", post(event::replay))
+        .route("/api/v1/events/{id}/body", get(event::body))
+        .route("/api/v1/events/{id}/replay", post(replay::replay))
+        .route("/api/v1/events/{id}/resend", post(replay::resend))
+        .route("/api/v1/replays", get(job::list).post(job::begin))
+        .route("/api/v1/replays/plan", post(job::plan))
+        .route("/api/v1/replays/{id}", get(job::show).post(job::steer))
         .route("/api/v1/deliveries/{id}/cancel", post(delivery::cancel))
+        .route("/api/v1/deliveries/{id}/settle", post(delivery::settle))
         .route("/api/v1/sources", get(source::list))
         .route("/api/v1/sources/{name}/enrol", post(source::enrol))
+        .route("/api/v1/sources/{name}/pause", post(source::pause))
+        .route("/api/v1/sources/{name}/resume", post(source::resume))
+        .route("/api/v1/destinations", get(destination::list))
+        .route("/api/v1/destinations/{kind}/{id}/pause", post(destination::pause))
+        .route("/api/v1/destinations/{kind}/{id}/resume", post(destination::resume))
         .route("/api/v1/refused", get(source::refused))
         .route("/api/v1/metrics", get(health::metrics))
         .method_not_allowed_fallback(async || AdminError::Method)
@@ -189,6 +240,22 @@ trait Kind {
 
 impl Kind for crate::model::EventId {
     const WORD: &'static str = "event";
+}
+
+/// The number of a replay in bulk.
+#[derive(Clone, Copy, Debug)]
+struct JobId(i64);
+
+impl FromStr for JobId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+impl Kind for JobId {
+    const WORD: &'static str = "replay";
 }
 
 impl Kind for crate::model::DeliveryId {

@@ -18,6 +18,7 @@ use crate::inbox::{
     Replayed, SealedCall, Settled, Settlement, Standing, Terms, Turn,
 };
 use crate::model::{Accepted, Attempt, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, State};
+use crate::net::Client;
 use crate::telemetry::RefusedSample;
 
 const TOKEN: &str = "the-admin-token";
@@ -227,6 +228,7 @@ fn world() -> World {
         &config,
         compiled,
         inbox.clone(),
+        Upstream::new(&config.upstream, Client::new(Duration::from_secs(1), None).unwrap()),
         Arc::new(Metrics::new()),
         samples,
         Secret::new("admin.token", TOKEN),

@@ -5,6 +5,7 @@
 
 mod attempt;
 mod backoff;
+pub mod replay;
 mod turn;
 mod verdict;
 

@@ -15,6 +15,7 @@ pub mod job;
 pub mod seal;
 pub mod sqlite;
 pub mod sweep;
+pub mod words;
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -13,8 +13,7 @@ use super::trace::{self, Answered, Refused, Trace};
 use super::{Bounds, Ingress, body, host, respond, status};
 use crate::config::Respond;
 use crate::inbox::InboxError;
-use crate::mapping::Mapped;
-use crate::model::{Accepted, DeliveryId, EventId, NewEvent, Outcome, Received, Refusal, Timestamp, Verified};
+use crate::model::{Accepted, EventId, NewEvent, Outcome, Received, Refusal, Timestamp};
 use crate::source::{self, Source};
 
 /// The id of an event, on the answer to whoever brought it.
@@ -88,7 +87,7 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
         return confirm(ingress, &address).await;
     }
     let mapped = source.mapping.apply(&verified)?;
-    let event = event(source, &verified, mapped);
+    let event = source.event(&verified, mapped);
     answer(ingress, source, event).await
 }
 
@@ -191,34 +190,6 @@ fn received(ingress: &Ingress, head: http::request::Parts, body: bytes::Bytes, t
         headers: head.headers,
         body,
         peer: trace.peer.0,
-    }
-}
-
-/// The event that a verified and mapped request is.
-fn event(source: &Source, verified: &Verified, mapped: Mapped) -> NewEvent {
-    let (request, proof) = (verified.request(), verified.proof());
-    let id = EventId::new();
-    let owed = match mapped.filtered {
-        Some(_) => None,
-        None => source.config.owed(DeliveryId { event: id, number: 0 }, mapped.thread.as_deref()),
-    };
-    let kept = source.kept(request);
-    NewEvent {
-        id,
-        source: source.config.name.clone(),
-        dedup: mapped.dedup,
-        event_type: mapped.event_type,
-        received_at: request.at,
-        strength: proof.strength,
-        secret: proof.secret.clone(),
-        filtered: mapped.filtered,
-        thread: mapped.thread,
-        params: mapped.params,
-        request_line: kept.request_line,
-        headers: kept.headers,
-        body: request.body.clone(),
-        most_ahead: source.config.overlap.most_ahead(),
-        deliveries: owed.into_iter().collect(),
     }
 }
 

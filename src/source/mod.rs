@@ -10,6 +10,7 @@ mod content;
 mod der;
 mod document;
 mod enrol;
+mod event;
 mod explain;
 mod field;
 #[cfg(test)]
