@@ -125,7 +125,7 @@ impl Replayer {
     }
 
     /// Takes every step that is due, and says how long to wait for the next.
-    async fn work(&self) -> Duration {
+    pub async fn work(&self) -> Duration {
         // Whoever has lost its place among the replicas leaves the work to them.
         if !self.inbox.standing().good {
             return LOOK;
