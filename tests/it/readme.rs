@@ -90,8 +90,7 @@ fn every_command_of_the_readme_exists() {
     for file in ["README.md", "docs/delivery.md", "docs/mapping.md", "docs/operating.md"] {
         for block in blocks(&text(file), "sh") {
             for line in block.lines().filter_map(|line| line.strip_prefix("sluicegate ")) {
-                let words: Vec<&str> =
-                    line.split_whitespace().take_while(|word| !names_something(word)).collect();
+                let words: Vec<&str> = line.split_whitespace().take_while(|word| !names_something(word)).collect();
                 let output = Command::new(binary()).args(&words).arg("--help").output().expect("it runs");
                 assert!(output.status.success(), "sluicegate {line}");
                 commands += 1;
@@ -112,7 +111,14 @@ fn names_something(word: &str) -> bool {
 #[test]
 fn every_page_that_is_linked_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for file in ["README.md", "docs/delivery.md", "docs/mapping.md", "docs/operating.md", "docs/providers.md", "docs/ARCHITECTURE.md"] {
+    for file in [
+        "README.md",
+        "docs/delivery.md",
+        "docs/mapping.md",
+        "docs/operating.md",
+        "docs/providers.md",
+        "docs/ARCHITECTURE.md",
+    ] {
         let text = text(file);
         let folder = root.join(file).parent().expect("a folder").to_owned();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

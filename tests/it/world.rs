@@ -237,6 +237,18 @@ format = "json"
         self.client.send(request, Duration::from_secs(60), 1 << 26).await.expect("the admin API answers")
     }
 
+    /// Has the admin API do something: the status and its JSON.
+    pub async fn tell(&self, path: &str, what: Value) -> (u16, Value) {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("http://{}/api/v1{path}", self.admin))
+            .header("authorization", format!("Bearer {TOKEN}"))
+            .body(what.to_string().into())
+            .expect("a request");
+        let answer = self.client.send(request, Duration::from_secs(60), 1 << 26).await.expect("the admin API answers");
+        (answer.status().as_u16(), json(&answer))
+    }
+
     /// The JSON at a path of the admin API.
     pub async fn admin_json(&self, path: &str) -> Value {
         let answer = self.admin(Method::GET, path).await;
