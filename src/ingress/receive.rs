@@ -9,11 +9,11 @@ use futures_util::FutureExt as _;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
 
+use super::keep::{event, keep};
 use super::trace::{self, Answered, Refused, Trace};
 use super::{Bounds, Ingress, body, host, respond, status};
 use crate::config::Respond;
-use crate::inbox::InboxError;
-use crate::model::{Accepted, EventId, NewEvent, Outcome, Received, Refusal, Timestamp};
+use crate::model::{EventId, NewEvent, Outcome, Received, Refusal, Timestamp};
 use crate::source::{self, Source};
 
 /// The id of an event, on the answer to whoever brought it.
@@ -87,7 +87,7 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
         return confirm(ingress, &address).await;
     }
     let mapped = source.mapping.apply(&verified)?;
-    let event = source.event(&verified, mapped);
+    let event = event(source, &verified, mapped);
     answer(ingress, source, event).await
 }
 
@@ -96,7 +96,7 @@ async fn answer(ingress: &Ingress, source: &Source, event: NewEvent) -> Result<A
     let thread = event.thread.clone();
     let (outcome, id, answer) = match source.config.respond {
         Respond::Ack => {
-            let (outcome, id) = keep(ingress, event).await?;
+            let (outcome, id) = keep(&*ingress.inbox, event).await?;
             (outcome, Some(id), acknowledge(source, outcome, id))
         }
         Respond::Wait => {
@@ -190,21 +190,6 @@ fn received(ingress: &Ingress, head: http::request::Parts, body: bytes::Bytes, t
         headers: head.headers,
         body,
         peer: trace.peer.0,
-    }
-}
-
-/// Keeps the event. Answers are made after the commit, never before.
-pub(super) async fn keep(ingress: &Ingress, event: NewEvent) -> Result<(Outcome, EventId), Refusal> {
-    let (id, filtered) = (event.id, event.filtered.is_some());
-    match ingress.inbox.accept(event).await {
-        Ok(Accepted::New) if filtered => Ok((Outcome::Filtered, id)),
-        Ok(Accepted::New) => Ok((Outcome::Accepted, id)),
-        Ok(Accepted::Duplicate(first)) => Ok((Outcome::Duplicate, first)),
-        Ok(Accepted::Busy) => Err(Refusal::Busy),
-        Err(InboxError::Full(wait)) => Err(Refusal::Overloaded(wait)),
-        Err(InboxError::NoSpace) => Err(Refusal::NoSpace),
-        Err(error @ InboxError::Record(_)) => Err(Refusal::Unmappable(error.to_string())),
-        Err(error) => Err(Refusal::Inbox(error.to_string())),
     }
 }
 

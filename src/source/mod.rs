@@ -10,7 +10,6 @@ mod content;
 mod der;
 mod document;
 mod enrol;
-mod event;
 mod explain;
 mod field;
 #[cfg(test)]
