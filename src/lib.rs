@@ -21,9 +21,6 @@ pub mod admin;
 // the public listener
 pub mod ingress;
 
-// how much, how fast
-pub mod limit;
-
 // who is calling
 pub mod source;
 
@@ -35,6 +32,9 @@ pub mod dispatch;
 
 // the agent platform's API
 pub mod upstream;
+
+// how much, how fast
+pub mod limit;
 
 // what must not be lost
 pub mod inbox;

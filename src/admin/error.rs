@@ -29,6 +29,9 @@ pub(super) enum AdminError {
     /// Nothing is routed there.
     #[error("nothing answers at this path")]
     NoSuchPath,
+    /// This process does not have the admin role.
+    #[error("this process does not have the admin role")]
+    NoAdminRole,
     /// Not this method.
     #[error("this path does not answer to this method")]
     Method,
@@ -76,6 +79,11 @@ impl AdminError {
                 "Too many requests without the admin token. Try again later.",
             ),
             Self::NoSuchPath => (StatusCode::NOT_FOUND, "no_such_path", "Nothing answers at this path."),
+            Self::NoAdminRole => (
+                StatusCode::NOT_FOUND,
+                "no_admin_role",
+                "This process answers health and metrics only. Ask one that has the admin role.",
+            ),
             Self::Method => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not answer to this method.")
             }

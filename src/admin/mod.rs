@@ -38,7 +38,7 @@ use self::auth::Tally;
 use self::error::AdminError;
 use crate::config::{Config, Secret, SourceConfig};
 use crate::inbox::{EventFilter, Inbox, InboxError};
-use crate::model::{Clock, Timestamp};
+use crate::model::{Clock, Roles, Timestamp};
 use crate::source::{Enrolments, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
 use crate::upstream::Upstream;
@@ -83,6 +83,8 @@ pub struct AdminState {
     pub hosts: Vec<String>,
     /// True while the public listener takes requests; false before and while draining.
     pub serving: Arc<AtomicBool>,
+    /// What this process does of the whole.
+    roles: Roles,
     /// The windows in which handshakes may bring secrets.
     enrolments: Enrolments,
     guesses: Tally,
@@ -126,6 +128,7 @@ impl AdminState {
             max_body: config.server.max_body,
             search: config.inbox.search,
             upstream,
+            roles: Roles::ALL,
             enrolments: Enrolments::default(),
             guesses: Tally::new(GUESSES, MINUTE),
             replays: Tally::new(REPLAYS, MINUTE),
@@ -144,6 +147,12 @@ impl AdminState {
     /// The same, with the windows that operators may open.
     pub fn with_enrolments(mut self, enrolments: Enrolments) -> Self {
         self.enrolments = enrolments;
+        self
+    }
+
+    /// The same, in a process that has these roles only.
+    pub fn with_roles(mut self, roles: Roles) -> Self {
+        self.roles = roles;
         self
     }
 
@@ -191,14 +200,32 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/destinations/{kind}/{id}/pause", post(destination::pause))
         .route("/api/v1/destinations/{kind}/{id}/resume", post(destination::resume))
         .route("/api/v1/refused", get(source::refused))
+        .method_not_allowed_fallback(async || AdminError::Method)
+        .route_layer(from_fn_with_state(state.clone(), auth::token));
+    guarded(behind_the_token.merge(health(&state)).fallback(async || AdminError::NoSuchPath), state)
+}
+
+/// What the listener answers in a process without the admin role: health and metrics.
+pub fn probes(state: Arc<AdminState>) -> Router {
+    guarded(health(&state).fallback(async || AdminError::NoAdminRole), state)
+}
+
+/// Health, and the metrics behind the token.
+fn health(state: &Arc<AdminState>) -> Router<Arc<AdminState>> {
+    let metrics = Router::new()
         .route("/api/v1/metrics", get(health::metrics))
         .method_not_allowed_fallback(async || AdminError::Method)
         .route_layer(from_fn_with_state(state.clone(), auth::token));
     // Probes carry no token; what they learn is one word.
-    let open = Router::new()
+    Router::new()
         .route("/api/v1/health/live", get(health::live))
         .route("/api/v1/health/ready", get(health::ready))
-        .method_not_allowed_fallback(async || AdminError::Method);
+        .method_not_allowed_fallback(async || AdminError::Method)
+        .merge(metrics)
+}
+
+/// Puts the layers around the routes.
+fn guarded(routes: Router<Arc<AdminState>>, state: Arc<AdminState>) -> Router {
     let layers = tower::ServiceBuilder::new()
         // Outermost, so that what the guards answer has these headers as well.
         .layer(from_fn(answer_headers))
@@ -206,7 +233,7 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .layer(from_fn_with_state(state.clone(), auth::host))
         // Before the token, so that another site's page cannot use up the guesses.
         .layer(from_fn(auth::origin));
-    behind_the_token.merge(open).fallback(async || AdminError::NoSuchPath).layer(layers).with_state(state)
+    routes.layer(layers).with_state(state)
 }
 
 /// Layer: no answer is kept by a cache or taken for a type it does not name.

@@ -47,6 +47,10 @@ pub(super) async fn enrol(
     if state.source(&name).is_none() {
         return Err(AdminError::NotFound("source"));
     }
+    if !state.roles.ingress {
+        let why = "This process takes no requests. Ask one that has the ingress role as well as the admin role.";
+        return Err(AdminError::Conflict("no_ingress_role", why.into()));
+    }
     if !state.enrolments.open(&name, until) {
         let why = format!(
             "The provider of {name} brings no secret by a handshake, or the source has no enrol_file to keep it in."

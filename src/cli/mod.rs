@@ -6,6 +6,7 @@ mod destination;
 mod event;
 mod gateway;
 mod map;
+mod migrate;
 mod print;
 mod provider;
 mod replay;
@@ -47,7 +48,9 @@ First steps:
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway until SIGTERM or Ctrl-C
-    Serve(ConfigFile),
+    Serve(serve::Serve),
+    /// Bring the inbox's schema up to date and stop
+    Migrate(ConfigFile),
     /// Read a configuration, report every problem with its place, start nothing
     Check(check::Check),
     /// Show the whole way of events with a stand-in for the upstream: no account, no network
@@ -96,7 +99,8 @@ pub fn run() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         match command {
-            Command::Serve(file) => serve::run(&file).await,
+            Command::Serve(serve) => serve::run(&serve).await,
+            Command::Migrate(file) => migrate::run(&file).await,
             Command::Check(check) => check::run(&check),
             Command::Demo(demo) => demo::run(&demo).await,
             Command::Stub(stub) => stub::run(stub).await,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::config::{self, RunMode};
+use crate::limit::Share;
 use crate::model::{AttemptResult, Run, RunStatus};
 use crate::net::Client;
 use crate::upstream::{Call, Lookup, Upstream};
@@ -38,6 +39,7 @@ impl World {
                 ca_file: None,
             },
             client.clone(),
+            Share::default(),
         );
         Self { address, upstream, client }
     }
