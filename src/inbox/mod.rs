@@ -12,6 +12,7 @@
 //! by whoever settles.
 
 pub mod job;
+pub mod postgres;
 pub mod seal;
 pub mod sqlite;
 pub mod sweep;
