@@ -28,8 +28,8 @@ use uuid::Uuid;
 pub use job::{Job, JobState, JobStep, NewJob};
 
 use crate::model::{
-    Accepted, Attempt, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Overlap, Params, Route, State,
-    Timestamp,
+    Accepted, Attempt, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Overlap, Params, Role, Route,
+    State, Timestamp,
 };
 
 /// A place where events are kept until they are delivered. Every engine passes the same contract
@@ -147,6 +147,12 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
     /// How this process stands among those that share the inbox. Asked before every call upstream, so it does not
     /// wait.
     fn standing(&self) -> Standing;
+
+    /// How many of the processes that share the inbox have a role, this one counted where it has; at least one. All of
+    /// them, where an engine does not know.
+    fn replicas_with(&self, role: Role) -> u32 {
+        self.standing().replicas
+    }
 
     /// Waits until [`Inbox::standing`] may have changed.
     async fn standing_changed(&self);
