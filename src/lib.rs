@@ -21,6 +21,9 @@ pub mod admin;
 // the public listener
 pub mod ingress;
 
+// how much, how fast
+pub mod limit;
+
 // who is calling
 pub mod source;
 
@@ -32,9 +35,6 @@ pub mod dispatch;
 
 // the agent platform's API
 pub mod upstream;
-
-// how much, how fast
-pub mod limit;
 
 // what must not be lost
 pub mod inbox;

@@ -19,7 +19,6 @@ use crate::inbox::{
     Job, JobState, JobStep, Keep, NewJob, Page, Replayed, SealedCall, Settled, Settlement, Standing, Terms, Turn,
     Usage,
 };
-use crate::limit::Share;
 use crate::model::{Accepted, Attempt, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, State};
 use crate::net::Client;
 use crate::telemetry::RefusedSample;
@@ -364,7 +363,7 @@ fn world() -> World {
         &config,
         compiled,
         inbox.clone(),
-        Upstream::new(&config.upstream, Client::new(Duration::from_secs(1), None).unwrap(), Share::default()),
+        Upstream::new(&config.upstream, Client::new(Duration::from_secs(1), None).unwrap()),
         Arc::new(Metrics::new()),
         samples,
         Secret::new("admin.token", TOKEN),

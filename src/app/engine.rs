@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::config::{Config, Engine, Secret};
+use crate::config::{Config, Engine};
 use crate::inbox::Inbox;
+use crate::inbox::postgres::{PostgresInbox, PostgresOptions};
 use crate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use crate::model::Roles;
 
@@ -21,7 +22,18 @@ pub(super) async fn open(config: &Config, roles: Roles) -> anyhow::Result<Arc<dy
             );
             Ok(Arc::new(file(config, path).await?))
         }
-        Engine::Postgres(address) => database(config, address).await,
+        Engine::Postgres(address) => {
+            let options = PostgresOptions {
+                batch: config.inbox.batch,
+                queue: config.inbox.queue,
+                lease: config.inbox.lease,
+                connections: config.inbox.connections,
+                search: config.inbox.search,
+                max_disk: config.inbox.max_disk,
+            };
+            let opened = PostgresInbox::open_as(address, options, roles).await;
+            Ok(Arc::new(opened.context("cannot open the inbox on Postgres")?))
+        }
     }
 }
 
@@ -33,15 +45,13 @@ pub async fn migrate(config: &Config) -> anyhow::Result<()> {
             inbox.close().await;
             Ok(())
         }
-        Engine::Postgres(_) => anyhow::bail!("not built yet"),
+        Engine::Postgres(address) => {
+            PostgresInbox::migrate(address).await.context("cannot bring the inbox on Postgres up to date")
+        }
     }
 }
 
 async fn file(config: &Config, path: &Path) -> anyhow::Result<SqliteInbox> {
     let options = SqliteOptions { batch: config.inbox.batch, queue: config.inbox.queue };
     SqliteInbox::open(path, options).await.with_context(|| format!("cannot open the inbox {}", path.display()))
-}
-
-async fn database(_: &Config, _: &Secret) -> anyhow::Result<Arc<dyn Inbox>> {
-    anyhow::bail!("not built yet")
 }

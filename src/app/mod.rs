@@ -7,6 +7,7 @@
 
 pub mod engine;
 pub mod secret;
+mod share;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -38,8 +39,8 @@ use crate::telemetry::{Metrics, RefusedSamples};
 use crate::upstream::Upstream;
 
 pub(crate) use secret::write_private;
-pub use secret::{admin_token_file, seal_key_file};
 use secret::{admin_token, sealer};
+pub use secret::{admin_token_file, seal_key_file};
 
 /// The sockets of a gateway.
 #[derive(Debug)]
@@ -86,9 +87,6 @@ struct Parts {
 /// How often what is too old is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
-/// How often the number of processes is looked at without having been told that it changed.
-const LOOK: Duration = Duration::from_secs(2);
-
 /// How long a source may wait for a certificate, and how large it may be.
 const FETCH_TIME: Duration = Duration::from_secs(5);
 const FETCH_BYTES: u64 = 64 * 1024;
@@ -121,7 +119,8 @@ impl App {
         let inbox = engine::open(&config, roles).await?;
         // After the inbox, whose lock keeps a second process from making a key of its own.
         let sealer = Arc::new(sealer(&config)?);
-        let processes = inbox.standing().replicas;
+        let share = Share::default();
+        share::take(&share, &*inbox);
         let (stop_all, stopping) = watch::channel(false);
         let kept = Kept {
             inbox,
@@ -129,7 +128,7 @@ impl App {
             samples: Arc::new(RefusedSamples::default()),
             sealer,
             roles,
-            share: Share::among(processes),
+            share,
             token,
             stopping,
             serving: Arc::new(AtomicBool::new(false)),
@@ -185,7 +184,7 @@ impl App {
             .roles
             .dispatch
             .then(|| tokio::spawn(sweep_often(inbox.clone(), Keep::new(&config), kept.clock.clone())));
-        let follow = tokio::spawn(follow(inbox, kept.share.clone()));
+        let follow = tokio::spawn(share::follow(kept.share.clone(), inbox));
         kept.serving.store(true, Ordering::Release);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -263,7 +262,7 @@ impl Kept {
 impl Parts {
     fn new(config: &Config, sources: Sources, kept: &Kept) -> anyhow::Result<Self> {
         let client = Client::new(config.upstream.connect_timeout, config.upstream.ca_file.as_deref())?;
-        let upstream = Upstream::new(&config.upstream, client.clone(), kept.share.clone());
+        let upstream = Upstream::new(&config.upstream, client.clone());
         let sources = Arc::new(sources);
         let enrolments = sources.enrolments();
         let ingress = Arc::new(Ingress {
@@ -362,19 +361,6 @@ impl Door for Unwatched {
     fn opened(&self) {}
     fn closed(&self) {}
     fn full(&self) {}
-}
-
-/// Keeps the shares of limits as the number of processes says.
-async fn follow(inbox: Arc<dyn Inbox>, share: Share) {
-    loop {
-        let processes = inbox.standing().replicas;
-        if share.processes().get() != processes.max(1) {
-            tracing::info!(processes, "limits are divided among the processes that share the inbox");
-            share.set(processes);
-        }
-        // A change between asking and waiting is found by the next look.
-        let _ = tokio::time::timeout(LOOK, inbox.standing_changed()).await;
-    }
 }
 
 async fn sweep_often(inbox: Arc<dyn Inbox>, keep: Keep, clock: Clock) {

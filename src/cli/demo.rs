@@ -99,7 +99,8 @@ pub(super) async fn run(demo: &Demo) -> Ended {
     let (config, sources) = configure(upstream, &folder.0)?;
     log::start(&config.log);
     let listeners = Listeners::bind(&config, Roles::ALL).await?;
-    let (public, admin) = (listeners.public.local_addr()?, listeners.admin.local_addr()?);
+    let public = listeners.public.as_ref().context("a gateway with all roles has a public listener")?.local_addr()?;
+    let admin = listeners.admin.local_addr()?;
     let (stop_all, stopping) = watch::channel(false);
     let stopped = |mut stopping: watch::Receiver<bool>| async move {
         let _ = stopping.wait_for(|stop| *stop).await;

@@ -28,8 +28,8 @@ use uuid::Uuid;
 pub use job::{Job, JobState, JobStep, NewJob};
 
 use crate::model::{
-    Accepted, Attempt, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Overlap, Params, Role, Route,
-    State, Timestamp,
+    Accepted, Attempt, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Overlap, Params, Role, Route, State,
+    Timestamp,
 };
 
 /// A place where events are kept until they are delivered. Every engine passes the same contract

@@ -14,12 +14,12 @@ pub struct Share(Arc<AtomicU32>);
 impl Share {
     /// So many processes; 0 is 1.
     pub fn among(processes: u32) -> Self {
-        Self(Arc::new(AtomicU32::new(processes)))
+        Self(Arc::new(AtomicU32::new(processes.max(1))))
     }
 
-    /// So many from now on.
-    pub fn set(&self, processes: u32) {
-        self.0.store(processes, Ordering::Relaxed);
+    /// So many from now on; 0 is 1. True when it is another number than before.
+    pub fn set(&self, processes: u32) -> bool {
+        self.0.swap(processes.max(1), Ordering::Relaxed) != processes.max(1)
     }
 
     /// How many.

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::config::{self, RunMode};
-use crate::limit::Share;
 use crate::model::{AttemptResult, Run, RunStatus};
 use crate::net::Client;
 use crate::upstream::{Call, Lookup, Upstream};
@@ -39,7 +38,6 @@ impl World {
                 ca_file: None,
             },
             client.clone(),
-            Share::default(),
         );
         Self { address, upstream, client }
     }

@@ -20,7 +20,6 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use crate::config::{self, RunMode, Secret};
-use crate::limit::Share;
 use crate::model::{AttemptResult, Clock, Run, RunStatus};
 use crate::net::{Client, SendError};
 
@@ -60,15 +59,15 @@ pub enum Lookup {
 }
 
 impl Upstream {
-    /// The upstream of a configuration, with this process's share of its budget.
-    pub fn new(config: &config::Upstream, client: Client, share: Share) -> Self {
+    /// The upstream of a configuration.
+    pub fn new(config: &config::Upstream, client: Client) -> Self {
         Self {
             client,
             base: config.base_url.to_string().trim_end_matches('/').to_owned(),
             key: config.api_key.clone(),
             run_timeout: config.run_timeout,
             max_answer: config.max_answer,
-            budget: Arc::new(Budget::new(config.budget, share)),
+            budget: Arc::new(Budget::new(config.budget)),
             clock: Clock::system(),
         }
     }

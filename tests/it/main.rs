@@ -6,6 +6,7 @@
 
 mod admin;
 mod cli;
+mod cluster;
 mod config;
 mod contradictions;
 mod crash;
@@ -13,6 +14,7 @@ mod deliver;
 mod dropin;
 // while its contract changes: mod inbox;
 mod layers;
+mod load;
 mod map;
 mod order;
 mod providers;
@@ -21,5 +23,6 @@ mod readme;
 mod receive;
 mod refuse;
 mod reload;
+mod replicas;
 mod wait;
 mod world;

@@ -53,7 +53,7 @@ use super::{
     Job, JobState, JobStep, Keep, NewJob, Next, Page, Replayed, Settled, Settlement, Standing, Terms, Turn, Usage,
 };
 use crate::config::Secret;
-use crate::model::{Accepted, Attempt, DeliveryId, EventId, NewDelivery, NewEvent, Timestamp};
+use crate::model::{Accepted, Attempt, DeliveryId, EventId, NewDelivery, NewEvent, Role, Roles, Timestamp};
 
 /// How many bytes of records may wait for the writers.
 const QUEUE_BYTES: usize = 128 << 20;
@@ -121,9 +121,14 @@ impl std::fmt::Debug for PostgresInbox {
 }
 
 impl PostgresInbox {
-    /// Connects, and becomes one of the replicas. Refused when the schema is not the one that is known here, or when
-    /// the server does not keep what it says yes to.
+    /// Connects, and becomes one of the replicas, with every role. Refused when the schema is not the one that is known
+    /// here, or when the server does not keep what it says yes to.
     pub async fn open(url: &Secret, options: PostgresOptions) -> Result<Self, InboxError> {
+        Self::open_as(url, options, Roles::ALL).await
+    }
+
+    /// The same, with some roles only.
+    pub async fn open_as(url: &Secret, options: PostgresOptions, roles: Roles) -> Result<Self, InboxError> {
         let failed = |cause: String| InboxError::Engine { doing: "open", cause };
         let address = Address::read(url).map_err(failed)?;
         let client = schema::connect(&address).await.map_err(|fault| fault.told("open"))?;
@@ -134,7 +139,7 @@ impl PostgresInbox {
         let reads = (left / 3).max(1);
         let database = Arc::new(Database::new(address, left - reads, reads).map_err(failed)?);
         let shared = Arc::new(Shared::default());
-        let replica = Arc::new(Replica::new(options.lease.max(Duration::from_millis(100))));
+        let replica = Arc::new(Replica::new(options.lease.max(Duration::from_millis(100)), roles));
         replica::first(&replica, &database).await.map_err(|fault| fault.told("open"))?;
         tracing::info!(replica = replica.id(), replicas = replica.standing().replicas, "inbox open");
 
@@ -646,6 +651,10 @@ impl Inbox for PostgresInbox {
 
     fn standing(&self) -> Standing {
         self.replica.standing()
+    }
+
+    fn replicas_with(&self, role: Role) -> u32 {
+        self.replica.with(role)
     }
 
     async fn standing_changed(&self) {

@@ -19,7 +19,7 @@ use super::fault::Fault;
 use super::settle::free_lanes;
 use super::shared::Shared;
 use crate::inbox::Standing;
-use crate::model::State;
+use crate::model::{Role, Roles, State};
 
 /// How many leases are freed in one transaction.
 const CHUNK: i64 = 200;
@@ -30,8 +30,11 @@ pub(super) struct Replica {
     lease: Duration,
     /// The number of its row; 0: none.
     id: AtomicI64,
+    roles: Roles,
     /// How many there were when last counted.
     count: AtomicU32,
+    /// And how many of those with each role.
+    with_role: [AtomicU32; Role::ALL.len()],
     /// When the row was last surely good, and under which number.
     renewed: watch::Sender<Option<Instant>>,
     changed: watch::Sender<Standing>,
@@ -39,11 +42,13 @@ pub(super) struct Replica {
 
 impl Replica {
     /// Not registered yet.
-    pub(super) fn new(lease: Duration) -> Self {
+    pub(super) fn new(lease: Duration, roles: Roles) -> Self {
         Self {
             lease,
             id: AtomicI64::new(0),
+            roles,
             count: AtomicU32::new(1),
+            with_role: Default::default(),
             renewed: watch::Sender::new(None),
             changed: watch::Sender::new(Standing { good: false, replicas: 1 }),
         }
@@ -58,6 +63,11 @@ impl Replica {
     pub(super) fn standing(&self) -> Standing {
         let good = self.renewed.borrow().is_some_and(|at| at.elapsed() < self.patience());
         Standing { good, replicas: self.count.load(Ordering::Acquire).max(1) }
+    }
+
+    /// [`crate::inbox::Inbox::replicas_with`]
+    pub(super) fn with(&self, role: Role) -> u32 {
+        self.with_role[role as usize].load(Ordering::Acquire).max(1)
     }
 
     /// [`crate::inbox::Inbox::standing_changed`]
@@ -98,26 +108,29 @@ impl Replica {
     pub(super) async fn renew(&self, database: &Database) -> Result<(), Fault> {
         // Counted from before it is asked for: however long the answer takes, the server's time begins later.
         let asked = Instant::now();
-        let (id, lease) = (self.id(), self.lease.as_secs_f64());
+        let (id, lease, roles) = (self.id(), self.lease.as_secs_f64(), self.roles);
         let renewed = database
             .renew(move |conn| {
                 Box::pin(async move {
                     let turn = conn.transaction().await?;
                     let kept = renew_row(&turn, id, lease).await?;
-                    let id = if kept { id } else { register(&turn, lease).await? };
-                    let count = count(&turn).await?;
+                    let id = if kept { id } else { register(&turn, lease, roles).await? };
+                    let counts = count(&turn).await?;
                     turn.commit().await?;
-                    Ok((id, count))
+                    Ok((id, counts))
                 })
             })
             .await;
         match renewed {
-            Ok((found, count)) => {
+            Ok((found, (count, with_role))) => {
                 if found != id {
                     if id != 0 {
                         tracing::warn!(replica = found, before = id, "this replica's leases had run out");
                     }
                     self.id.store(found, Ordering::Release);
+                }
+                for (known, count) in self.with_role.iter().zip(with_role) {
+                    known.store(count, Ordering::Release);
                 }
                 self.count.store(count, Ordering::Release);
                 self.renewed.send_replace(Some(asked));
@@ -182,21 +195,29 @@ async fn renew_row(turn: &Transaction<'_>, id: i64, lease: f64) -> Result<bool, 
     Ok(change(turn, sql, &[&id, &lease]).await? == 1)
 }
 
-async fn register(turn: &Transaction<'_>, lease: f64) -> Result<i64, Fault> {
+async fn register(turn: &Transaction<'_>, lease: f64, roles: Roles) -> Result<i64, Fault> {
     let made = rows(
         turn,
-        "INSERT INTO replica (token, started_at, expires_at)
-         VALUES ($1, now(), now() + make_interval(secs => $2)) RETURNING id",
-        &[&Uuid::new_v4(), &lease],
+        "INSERT INTO replica (token, started_at, expires_at, roles)
+         VALUES ($1, now(), now() + make_interval(secs => $2), $3) RETURNING id",
+        &[&Uuid::new_v4(), &lease, &roles.to_string()],
     )
     .await?;
     made.first().map_or(Err(Fault::Engine("no row".into())), |row| Ok(row.try_get(0)?))
 }
 
-async fn count(turn: &Transaction<'_>) -> Result<u32, Fault> {
-    let found = rows(turn, "SELECT count(*) FROM replica WHERE expires_at > now()", &[]).await?;
-    let count: i64 = found.first().map_or(Ok(1), |row| row.try_get(0))?;
-    Ok(u32::try_from(count).unwrap_or(u32::MAX))
+/// How many there are, and how many with each role.
+async fn count(turn: &Transaction<'_>) -> Result<(u32, [u32; Role::ALL.len()]), Fault> {
+    let mut with_role = [0; Role::ALL.len()];
+    let found = rows(turn, "SELECT roles FROM replica WHERE expires_at > now()", &[]).await?;
+    for row in &found {
+        let roles: &str = row.try_get(0)?;
+        // A word that is not known here is of a newer version.
+        for role in roles.split(',').filter_map(|word| word.parse::<Role>().ok()) {
+            with_role[role as usize] += 1;
+        }
+    }
+    Ok((u32::try_from(found.len()).unwrap_or(u32::MAX), with_role))
 }
 
 /// Frees the leases of replicas that have run out, or of the one named, and removes their rows. Returns how many leases

@@ -137,12 +137,14 @@ CREATE TABLE counter (
 ) WITH (fillfactor = 30, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
 
--- The processes that share the inbox. One that does not renew in time has gone, and its leases with it.
+-- The processes that share the inbox. One that does not renew in time has gone, and its leases with it. `roles` is what
+-- it does, as words with commas between.
 CREATE TABLE replica (
     id         bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     token      uuid        NOT NULL,
     started_at timestamptz NOT NULL,
-    expires_at timestamptz NOT NULL
+    expires_at timestamptz NOT NULL,
+    roles      text        COLLATE "C" NOT NULL
 ) WITH (fillfactor = 30);
 
 -- What is held, as `source/NAME` or `destination/KIND/ID`.
