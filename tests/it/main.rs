@@ -6,6 +6,7 @@
 
 mod admin;
 mod cli;
+mod cluster;
 mod config;
 mod contradictions;
 mod crash;
@@ -15,6 +16,7 @@ mod dropin;
 mod layers;
 mod map;
 mod order;
+mod postgres;
 mod providers;
 mod proxy;
 mod readme;
