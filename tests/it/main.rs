@@ -17,6 +17,7 @@ mod layers;
 mod load;
 mod map;
 mod order;
+mod postgres;
 mod providers;
 mod proxy;
 mod readme;

@@ -74,9 +74,22 @@ impl Replica {
     pub(super) async fn changed(&self) {
         let before = self.standing();
         let mut changed = self.changed.subscribe();
-        // Only when the inbox goes does the sender, and then nothing changes any more.
-        if changed.wait_for(|standing| *standing != before).await.is_err() {
-            std::future::pending().await
+        while self.standing() == before {
+            // Too late is told by the clock alone, whatever has become of who renews.
+            let renewed = *self.renewed.borrow();
+            let late = async {
+                match renewed.filter(|_| before.good) {
+                    Some(at) => tokio::time::sleep_until(at + self.patience()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                told = changed.changed() => if told.is_err() {
+                    // Only when the inbox goes does the sender, and then nothing changes any more.
+                    std::future::pending::<()>().await;
+                },
+                () = late => {}
+            }
         }
     }
 

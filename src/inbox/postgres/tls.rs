@@ -57,10 +57,11 @@ fn supported(provider: &CryptoProvider) -> WebPkiSupportedAlgorithms {
 impl MakeTlsConnect<Socket> for Tls {
     type Stream = Stream;
     type TlsConnect = Connect;
-    type Error = rustls::pki_types::InvalidDnsNameError;
+    type Error = io::Error;
 
-    fn make_tls_connect(&mut self, domain: &str) -> Result<Connect, Self::Error> {
-        let name = ServerName::try_from(domain)?.to_owned();
+    fn make_tls_connect(&mut self, domain: &str) -> io::Result<Connect> {
+        // The path of a socket is no name, and nothing is encrypted over it.
+        let name = ServerName::try_from(domain).ok().map(|name| name.to_owned());
         Ok(Connect { connector: TlsConnector::from(Arc::clone(&self.config)), name })
     }
 }
@@ -68,7 +69,7 @@ impl MakeTlsConnect<Socket> for Tls {
 /// One connection to be made.
 pub(super) struct Connect {
     connector: TlsConnector,
-    name: ServerName<'static>,
+    name: Option<ServerName<'static>>,
 }
 
 impl TlsConnect<Socket> for Connect {
@@ -77,7 +78,11 @@ impl TlsConnect<Socket> for Connect {
     type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
 
     fn connect(self, socket: Socket) -> Self::Future {
-        Box::pin(async move { self.connector.connect(self.name, socket).await.map(|stream| Stream(Box::new(stream))) })
+        Box::pin(async move {
+            let no_name = || io::Error::new(io::ErrorKind::InvalidInput, "the server's host is no name to be proved");
+            let name = self.name.ok_or_else(no_name)?;
+            self.connector.connect(name, socket).await.map(|stream| Stream(Box::new(stream)))
+        })
     }
 }
 
