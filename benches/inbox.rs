@@ -169,7 +169,7 @@ fn event(at: Timestamp) -> NewEvent {
         request_line: "POST /hooks/bench".into(),
         headers: vec![("x-event".into(), "issues".into()), ("content-type".into(), "application/json".into())],
         body: vec![b'x'; 1024].into(),
-        reject_if_busy: false,
+        most_ahead: None,
         deliveries: vec![NewDelivery {
             destination: destination.clone(),
             lane: destination.lane(&upstream_id),

@@ -6,11 +6,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use http::Method;
 use serde_json::{Value, json};
 
-use super::event::gateway::{Asked, GatewayArgs};
-use super::event::print::{aligned, column, json as print_json, line};
+use super::gateway::{Asked, GatewayArgs};
+use super::print::{column, json as print_json, line, list};
 use super::{Ended, say};
 
 /// Longer than the gateway takes.
@@ -46,7 +45,7 @@ pub(super) async fn run(reconcile: &Reconcile) -> Ended {
     let name: String = form_urlencoded::byte_serialize(reconcile.source.as_bytes()).collect();
     let body = json!({ "since": reconcile.since, "until": reconcile.until, "dry_run": reconcile.dry_run });
     let path = format!("/sources/{name}/reconcile");
-    let report = match gateway.ask_with(Method::POST, &path, body.to_string().into(), ANSWER).await? {
+    let report = match gateway.tell_within(&path, &body, ANSWER).await? {
         Asked::Answered(report) => report,
         Asked::NotFound(why) => {
             say(&format!("error: {}: {why}", line(&reconcile.source)));
@@ -74,15 +73,18 @@ pub(super) async fn run(reconcile: &Reconcile) -> Ended {
 /// What was not here already, as a table, and the sums.
 fn print(out: &mut impl Write, report: &Value) -> std::io::Result<()> {
     let lines = report["lines"].as_array().map_or(&[][..], Vec::as_slice);
-    let mut rows = vec![["TIME", "BECAME", "TYPE", "DEDUP KEY", "PROVIDER ID", "EVENT OR WHY"].map(str::to_owned)];
-    rows.extend(lines.iter().filter(|line| line["became"] != "already_here").map(|shown| {
-        let why = shown["why"].as_str().or(shown["event"].as_str()).unwrap_or("-");
-        let column = |key: &str| column(&shown[key]);
-        [column("at"), column("became"), column("event_type"), column("dedup"), column("id"), line(why)]
-    }));
-    if rows.len() > 1 {
-        aligned(out, &rows)?;
-    }
+    let shown: Vec<&Value> = lines.iter().filter(|line| line["became"] != "already_here").collect();
+    list(
+        out,
+        &json!({ "items": shown }),
+        &["TIME", "BECAME", "TYPE", "DEDUP KEY", "PROVIDER ID", "EVENT OR WHY"],
+        |shown| {
+            let why = shown["why"].as_str().or(shown["event"].as_str()).unwrap_or("-");
+            let mut row = ["at", "became", "event_type", "dedup", "id"].map(|key| column(shown, key)).to_vec();
+            row.push(line(why));
+            row
+        },
+    )?;
     let count = |key: &str| report[key].as_u64().unwrap_or(0);
     let missing = if report["dry_run"] == true { ("missing", "missing") } else { ("pulled_in", "pulled in") };
     writeln!(

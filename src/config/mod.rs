@@ -14,7 +14,7 @@ pub mod section;
 pub mod source;
 pub mod unit;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -27,10 +27,10 @@ pub use provider::{Ack, Provider, Sample};
 pub use reconcile::{LogKind, ProviderLog, ReconcileConfig};
 pub use secret::Secret;
 pub use section::Section;
-pub use source::{EventJson, OnUnknown, Overlap, Respond, RunFields, RunMode, SourceConfig, TaskIdForm};
+pub use source::{EventJson, OnUnknown, Respond, RunFields, RunMode, SourceConfig, TaskIdForm};
 pub use unit::Rate;
 
-use crate::model::Block;
+use crate::model::{Block, Destination};
 
 /// Every setting with its default; the base layer, and the reference in the documentation.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -156,17 +156,89 @@ pub struct Fetch {
 /// `[inbox]`
 #[derive(Clone, Debug)]
 pub struct Inbox {
-    /// The database file.
-    pub path: PathBuf,
+    /// The engine, and where it keeps them.
+    pub engine: Engine,
+    /// Where this process keeps what is its own, when the events are elsewhere.
+    pub folder: PathBuf,
     /// How many events share a commit at most.
     pub batch: usize,
     /// How many may wait for the writer.
     pub queue: usize,
-    /// How long finished events are kept.
-    pub keep: Duration,
+    /// How long finished events are kept, where a source does not say.
+    pub keep: KeepConfig,
+    /// Whether operators can search for words in bodies.
+    pub search: bool,
+    /// How large it may become.
+    pub max_disk: Option<u64>,
+    /// How much of the disk it leaves free.
+    pub min_free: u64,
+    /// How long the leases of a process that is heard of no more hold (Postgres).
+    pub lease: Duration,
+    /// How many connections there are to the database (Postgres).
+    pub connections: usize,
     /// What callers' own calls are sealed with and status links are signed with; without one the program makes one
     /// beside the inbox.
     pub key: Option<Secret>,
+}
+
+/// What keeps events.
+#[derive(Clone, Debug)]
+pub enum Engine {
+    /// A file on a local disk.
+    Sqlite(PathBuf),
+    /// A database server, by the address with everything in it.
+    Postgres(Secret),
+}
+
+impl Engine {
+    /// What it is, for people; without secrets.
+    pub fn title(&self) -> String {
+        match self {
+            Self::Sqlite(path) => path.display().to_string(),
+            Self::Postgres(_) => "postgres".to_owned(),
+        }
+    }
+}
+
+impl Inbox {
+    /// A file that is kept beside the events where they are in a file, and in the folder `data` where not.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        match &self.engine {
+            Engine::Sqlite(path) => path.with_file_name(name),
+            Engine::Postgres(_) => self.folder.join(name),
+        }
+    }
+}
+
+/// How long finished events are kept, as far as it is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeepConfig {
+    /// Those whose deliveries are delivered; all, where nothing else is said.
+    pub all: Option<Duration>,
+    /// Those with a delivery that is dead or unknown.
+    pub dead: Option<Duration>,
+    /// Those that were filtered, cancelled or dropped.
+    pub filtered: Option<Duration>,
+}
+
+/// How much at once and how fast to a destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caps {
+    /// How many deliveries in flight.
+    pub concurrency: Option<usize>,
+    /// How often.
+    pub rate: Option<Rate>,
+}
+
+/// When a destination that fails is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    /// Of how many of the last calls.
+    pub calls: usize,
+    /// How many of a hundred have to fail; 0: it is never left alone.
+    pub percent: usize,
+    /// How long until it is tried again, with one call.
+    pub rest: Duration,
 }
 
 /// `[dispatch]`
@@ -174,6 +246,14 @@ pub struct Inbox {
 pub struct Dispatch {
     /// How many deliveries at once.
     pub concurrency: usize,
+    /// How often, in all.
+    pub rate: Option<Rate>,
+    /// What holds for each destination that is not among `destinations`.
+    pub each_destination: Caps,
+    /// What holds for single destinations (`[destinations."agent/ID"]`).
+    pub destinations: HashMap<Destination, Caps>,
+    /// When a destination that fails is left alone.
+    pub breaker: Breaker,
     /// How often a delivery is tried that reaches the upstream.
     pub max_attempts: u32,
     /// The wait before the second try; doubled for each one after.
@@ -264,11 +344,15 @@ impl Config {
         root.has("source_defaults");
         // All sections are read before the first that is missing ends it: every problem comes at once.
         let server = root.section("server").and_then(|section| Server::read(&section, base));
-        let admin = root.section("admin").and_then(|section| Admin::read(&section, base));
+        let mut token = false;
+        let admin = root.section("admin").and_then(|section| {
+            token = section.has("token");
+            Admin::read(&section, base)
+        });
         let upstream = root.section("upstream").and_then(|section| Upstream::read(&section, base));
         let fetch = root.section("fetch").map(|section| Fetch { allow: section.blocks("allow").unwrap_or_default() });
-        let inbox = root.section("inbox").and_then(|section| Inbox::read(&section, base));
-        let dispatch = root.section("dispatch").and_then(|section| Dispatch::read(&section));
+        let inbox = root.section("inbox").and_then(|section| Inbox::read(&section, base, token));
+        let dispatch = root.section("dispatch").and_then(|section| Dispatch::read(&section, Caps::read_all(&root)));
         let limits = root.section("limits").map(|section| Limits::read(&section));
         let log = root.section("log").and_then(|section| Log::read(&section));
         let dropin = root.section("dropin").and_then(|section| DropIn::read(&section));
@@ -430,20 +514,39 @@ impl Upstream {
 }
 
 impl Inbox {
-    fn read(section: &Section<'_>, base: &Path) -> Option<Self> {
-        let path = section.text("url").and_then(|url| match url.strip_prefix("sqlite:") {
-            Some(path) if !path.is_empty() && path != ":memory:" => Some(base.join(path)),
-            _ => {
-                section.problems().error_hint(
-                    &url.place,
-                    "inbox.url names no inbox",
-                    "write \"sqlite:\" and a file on a local disk, for example \"sqlite:data/inbox.db\"",
-                );
-                None
+    /// `token`: whether there is an admin token.
+    fn read(section: &Section<'_>, base: &Path, token: bool) -> Option<Self> {
+        let engine = engine(section, base);
+        if let (Some(Engine::Postgres(_)), Some(url)) = (&engine, section.text("url")) {
+            // What one process made beside itself, the others could not read.
+            for (there, what, size) in [(section.has("key"), "inbox.key", 32), (token, "admin.token", 24)] {
+                if !there {
+                    section.problems().error_hint(
+                        &url.place,
+                        format!("{what} is not set, which an inbox on Postgres needs"),
+                        format!(
+                            "give all processes that share the inbox the same one, for example \"file:…\", made with: \
+                             openssl rand -hex {size}"
+                        ),
+                    );
+                }
             }
-        });
+        }
         let (batch, queue) = (size(section, "batch"), size(section, "queue"));
-        let keep = section.duration("keep");
+        let keep = KeepConfig::read(section);
+        let search = section.bool("search");
+        let (max_disk, min_free) = (section.bytes("max_disk"), section.bytes("min_free"));
+        let lease = section.duration("lease");
+        if let Some(lease) = &lease
+            && lease.value < Duration::from_secs(2)
+        {
+            section.problems().error_hint(
+                &lease.place,
+                "inbox.lease is shorter than 2 seconds",
+                "a process that is only slow for a moment would lose its work to another; 15s is usual",
+            );
+        }
+        let connections = size(section, "connections");
         let key = section.secret("key", base);
         if let (Some(key), Some(written)) = (&key, section.text("key"))
             && key.expose().len() < 32
@@ -454,18 +557,115 @@ impl Inbox {
                 "make one, for example with: openssl rand -hex 32",
             );
         }
-        Some(Self { path: path?, batch: batch?, queue: queue?, keep: keep?.value, key })
+        Some(Self {
+            engine: engine?,
+            folder: base.join("data"),
+            batch: batch?,
+            queue: queue?,
+            keep,
+            search: search?.value,
+            max_disk: max_disk.map(|bytes| bytes.value),
+            min_free: min_free?.value,
+            lease: lease?.value,
+            connections: connections?,
+            key,
+        })
+    }
+}
+
+/// The inbox's address. One with a password may stand in the environment or in a file.
+fn engine(section: &Section<'_>, base: &Path) -> Option<Engine> {
+    let url = section.text("url")?;
+    if let Some(path) = url.strip_prefix("sqlite:").filter(|path| !path.is_empty() && *path != ":memory:") {
+        return Some(Engine::Sqlite(base.join(path)));
+    }
+    let is_postgres = |url: &str| url.starts_with("postgres://") || url.starts_with("postgresql://");
+    let secret = if is_postgres(&url.value) {
+        Some(Secret::new("inbox.url", url.value.clone()))
+    } else if url.starts_with("env:") || url.starts_with("file:") {
+        section.secret("url", base)
+    } else {
+        None
+    };
+    match secret {
+        Some(secret) if std::str::from_utf8(secret.expose()).is_ok_and(is_postgres) => Some(Engine::Postgres(secret)),
+        _ => {
+            section.problems().error_hint(
+                &url.place,
+                "inbox.url names no inbox",
+                "write \"sqlite:\" and a file on a local disk, for example \"sqlite:data/inbox.db\", or the address of a \
+                 database, \"postgres://user@host/name\"; \"env:NAME\" or \"file:PATH\" for one with a password",
+            );
+            None
+        }
+    }
+}
+
+impl KeepConfig {
+    fn read(section: &Section<'_>) -> Self {
+        let time = |key| section.duration(key).map(|time| time.value);
+        Self { all: time("keep"), dead: time("keep_dead"), filtered: time("keep_filtered") }
+    }
+}
+
+impl Caps {
+    fn read(section: &Section<'_>, concurrency: &str, rate: &str) -> Self {
+        Self { concurrency: size(section, concurrency), rate: section.rate(rate).map(|rate| rate.value) }
+    }
+
+    /// `[destinations."agent/ID"]`
+    fn read_all(root: &Section<'_>) -> HashMap<Destination, Self> {
+        let Some(all) = root.section("destinations") else { return HashMap::new() };
+        let mut destinations = HashMap::new();
+        for (name, place) in all.keys() {
+            let caps = all.section(name).map(|section| Self::read(&section, "concurrency", "rate"));
+            match name.parse() {
+                Ok(destination) => destinations.extend(caps.map(|caps| (destination, caps))),
+                Err(_) => all.problems().error_hint(
+                    place,
+                    format!("\"{}\" is no destination", name.escape_debug()),
+                    "write [destinations.\"agent/ID\"] or [destinations.\"workflow/ID\"]",
+                ),
+            }
+        }
+        destinations
+    }
+}
+
+impl Breaker {
+    fn read(section: &Section<'_>) -> Option<Self> {
+        let calls = size(section, "breaker_calls");
+        let percent = section.integer("breaker_percent");
+        let rest = section.duration("breaker_rest");
+        let percent = percent.and_then(|percent| match usize::try_from(percent.value) {
+            Ok(whole) if whole <= 100 => Some(whole),
+            _ => {
+                section.problems().error_hint(
+                    &percent.place,
+                    "dispatch.breaker_percent is no share of a hundred",
+                    "50 leaves a destination alone when half of its calls fail, 0 never does",
+                );
+                None
+            }
+        });
+        Some(Self { calls: calls?, percent: percent?, rest: rest?.value })
     }
 }
 
 impl Dispatch {
-    fn read(section: &Section<'_>) -> Option<Self> {
+    fn read(section: &Section<'_>, destinations: HashMap<Destination, Caps>) -> Option<Self> {
         let (concurrency, max_attempts) = (size(section, "concurrency"), size(section, "max_attempts"));
         let (backoff, backoff_max) = (section.duration("backoff"), section.duration("backoff_max"));
         let give_up_after = section.duration("give_up_after");
         let follow_timeout = section.duration("follow_timeout");
+        let each_destination = Caps::read(section, "destination_concurrency", "destination_rate");
+        let (rate, breaker) = (section.rate("rate"), Breaker::read(section));
         Some(Self {
             concurrency: concurrency?,
+            rate: rate.map(|rate| rate.value),
+            each_destination,
+            destinations,
+            breaker: breaker?,
             max_attempts: u32::try_from(max_attempts?).unwrap_or(u32::MAX),
             backoff: backoff?.value,
             backoff_max: backoff_max?.value,

@@ -10,7 +10,8 @@ use super::reconcile::ReconcileConfig;
 use super::secret::Secret;
 use super::section::Section;
 use super::unit::Rate;
-use crate::model::{Block, DeliveryId, Destination, DestinationKind, NewDelivery};
+use super::{KeepConfig, size};
+use crate::model::{Block, DeliveryId, Destination, DestinationKind, NewDelivery, Overlap, OverlapMode};
 
 /// One configured way in.
 #[derive(Clone, Debug)]
@@ -65,6 +66,10 @@ pub struct SourceConfig {
     pub json: bool,
     /// What becomes of an event whose conversation has a turn that waits or runs.
     pub overlap: Overlap,
+    /// How many of its deliveries are in flight at once.
+    pub concurrency: Option<usize>,
+    /// How long its finished events are kept, where it says.
+    pub keep: KeepConfig,
     /// What to do with a delivery nobody can tell the end of.
     pub on_unknown: OnUnknown,
     /// Whether a run that ended in failure is run again.
@@ -123,15 +128,6 @@ pub enum Respond {
     Proxy,
     /// The upstream's stream; nothing is kept.
     Stream,
-}
-
-/// What becomes of an event whose conversation has a turn that waits or runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Overlap {
-    /// It waits behind it.
-    Queue,
-    /// It is turned away.
-    Reject,
 }
 
 /// What to do with a delivery nobody can tell the end of.
@@ -225,9 +221,9 @@ impl SourceConfig {
             wait_timeout: section.duration("wait_timeout").map(|d| d.value),
             getter: section.text("getter").filter(|getter| !getter.is_empty()),
             json: section.bool("json").is_some_and(|b| b.value),
-            overlap: section
-                .one_of("overlap", &[("queue", Overlap::Queue), ("reject", Overlap::Reject)])
-                .map_or(Overlap::Queue, |o| o.value),
+            overlap: overlap(section),
+            concurrency: size(section, "concurrency"),
+            keep: KeepConfig::read(section),
             on_unknown: section
                 .one_of("on_unknown", &[("hold", OnUnknown::Hold), ("retry", OnUnknown::Retry)])
                 .map_or(OnUnknown::Hold, |o| o.value),
@@ -275,6 +271,28 @@ impl SourceConfig {
         let lane = destination.lane(&upstream_id);
         Some(NewDelivery { destination, lane, upstream_id, sealed: None })
     }
+}
+
+fn overlap(section: &Section<'_>) -> Overlap {
+    let modes = [
+        ("queue", OverlapMode::Queue),
+        ("collect", OverlapMode::Collect),
+        ("latest", OverlapMode::Latest),
+        ("reject", OverlapMode::Reject),
+    ];
+    let mode = section.one_of("overlap", &modes).map_or(OverlapMode::Queue, |mode| mode.value);
+    let depth = size(section, "overlap_depth");
+    let age = section.duration("overlap_age");
+    if matches!(mode, OverlapMode::Latest | OverlapMode::Reject)
+        && let Some(depth) = section.node("overlap_depth")
+    {
+        section.problems().error_hint(
+            &depth.place,
+            "overlap_depth says nothing here: with this overlap none or one event waits",
+            "it is for overlap = \"queue\" and \"collect\"",
+        );
+    }
+    Overlap { mode, depth: depth.map(|depth| u32::try_from(depth).unwrap_or(u32::MAX)), age: age.map(|age| age.value) }
 }
 
 fn respond(section: &Section<'_>) -> Respond {

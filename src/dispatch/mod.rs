@@ -5,6 +5,7 @@
 
 mod attempt;
 mod backoff;
+pub mod replay;
 mod turn;
 mod verdict;
 
@@ -120,15 +121,10 @@ impl Dispatcher {
                 tokio::time::sleep_until(until).await;
                 continue;
             }
-            let wait = match self.inbox.claim(places.available_permits().min(CLAIM), self.clock.now()).await {
-                Ok(claimed) if !claimed.is_empty() => return claimed,
-                Ok(_) => match self.inbox.next_due().await {
-                    Ok(due) => due.map_or(LOOK, |due| due.since(self.clock.now())).min(LOOK),
-                    Err(error) => {
-                        tracing::error!(%error, "cannot ask the inbox what is due");
-                        Duration::from_secs(1)
-                    }
-                },
+            let terms = Box::new(AnyRoute { left: places.available_permits().min(CLAIM) });
+            let wait = match self.inbox.claim(terms, self.clock.now()).await {
+                Ok(claims) if !claims.claimed.is_empty() => return claims.claimed,
+                Ok(claims) => claims.next_due.map_or(LOOK, |due| due.since(self.clock.now())).min(LOOK),
                 Err(error) => {
                     tracing::error!(%error, "cannot claim deliveries");
                     Duration::from_secs(1)
@@ -214,6 +210,31 @@ impl Dispatcher {
             let mut rest = self.rest.lock().await;
             *rest = Some(rest.map_or(until, |before| before.max(until)));
         }
+    }
+}
+
+/// PLACEHOLDER
+struct AnyRoute {
+    left: usize,
+}
+
+impl crate::inbox::Terms for AnyRoute {
+    fn begin(&mut self) {}
+
+    fn room(&self) -> usize {
+        self.left
+    }
+
+    fn open(&mut self, _: &crate::model::Route) -> usize {
+        self.left
+    }
+
+    fn took(&mut self, _: &crate::model::Route, count: usize) {
+        self.left = self.left.saturating_sub(count);
+    }
+
+    fn overlap(&self, _: &str) -> crate::model::Overlap {
+        crate::model::Overlap::QUEUE
     }
 }
 

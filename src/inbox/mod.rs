@@ -11,17 +11,26 @@
 //! What is not: the inbox reads no clock (every verb is given `now`) and decides no policy; when to try again is said
 //! by whoever settles.
 
+pub mod job;
+pub mod postgres;
 pub mod seal;
 pub mod sqlite;
 pub mod sweep;
+pub mod words;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::model::{Accepted, Attempt, DeliveryId, Destination, EventId, NewEvent, Params, State, Timestamp};
+pub use job::{Job, JobState, JobStep, NewJob};
+
+use crate::model::{
+    Accepted, Attempt, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Overlap, Params, Role, Route, State,
+    Timestamp,
+};
 
 /// A place where events are kept until they are delivered. Every engine passes the same contract
 /// (`tests/it/inbox.rs`).
@@ -30,10 +39,14 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
     /// Keeps an event and what it owes, in one transaction. Returns when that is on disk.
     async fn accept(&self, event: NewEvent) -> Result<Accepted, InboxError>;
 
-    /// Leases due deliveries, oldest lane first, one a lane; fewer than `limit` does not say that no more is due. The
-    /// leases of a call that is given up before it returns are given back. The try is counted and the doubt noted on disk before
-    /// this returns, so that a delivery which kills the process does not loop for ever.
-    async fn claim(&self, limit: usize, now: Timestamp) -> Result<Vec<Claimed>, InboxError>;
+    /// Leases due deliveries on the terms given: one a lane, in each route the lanes that are due longest first, and
+    /// the routes in turn, so that none keeps another waiting. Fewer than there is room for does not say that no more
+    /// is due. The leases of a call that is given up before it returns are given back. The try is counted and the
+    /// doubt noted on disk before this returns, so that a delivery which kills the process does not loop for ever.
+    ///
+    /// Here too is decided what becomes of turns that waited ([`Overlap`]), when the first of them is tried for the
+    /// first time: those that go with it are `merged`, those that go nowhere `dropped`, both for good.
+    async fn claim(&self, terms: Box<dyn Terms>, now: Timestamp) -> Result<Claims, InboxError>;
 
     /// Ends a lease: the attempt and the delivery's new state, in one transaction.
     async fn settle(&self, settlement: Settlement) -> Result<Settled, InboxError>;
@@ -42,14 +55,14 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
     /// delivery replayed. May return without cause. News that comes while nobody waits is told to the next who does.
     async fn news(&self);
 
-    /// When the next lane that is not leased becomes due; none when nothing waits.
-    async fn next_due(&self) -> Result<Option<Timestamp>, InboxError>;
-
     /// The last delivery of the same upstream id before this event that reached the upstream, if any is still known.
     async fn earlier_turn(&self, claimed: &Claimed) -> Result<Option<Turn>, InboxError>;
 
-    /// A page of events, newest first.
+    /// A page of events, newest first unless the filter says otherwise.
     async fn events(&self, filter: &EventFilter) -> Result<Page<EventSummary>, InboxError>;
+
+    /// How many events fit a filter; counted up to `most`.
+    async fn count(&self, filter: &EventFilter, most: u64) -> Result<u64, InboxError>;
 
     /// One event with everything known of it; of its deliveries' task objects only the last one's.
     async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError>;
@@ -57,27 +70,74 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
     /// The event of a source that has this dedup key, where there is one.
     async fn known(&self, source: &str, dedup: &str) -> Result<Option<EventId>, InboxError>;
 
-    /// Owes the event again: a new delivery for each destination in `to`, with the lane and upstream id given.
-    /// Returns the new deliveries' ids; none when the event is not known. A sealed call that the event's last delivery
-    /// still has goes along.
+    /// Owes the event again: a new delivery for each of `to`, numbered from `first` on, with the lane and upstream id
+    /// given. When the event has other numbers by now, nothing is done: ids are made from numbers. A sealed call that
+    /// the event's last delivery still has goes along.
     async fn replay(
         &self,
         id: EventId,
-        to: Vec<crate::model::NewDelivery>,
+        first: u32,
+        to: Vec<NewDelivery>,
         now: Timestamp,
-    ) -> Result<Option<Vec<DeliveryId>>, InboxError>;
+    ) -> Result<Replayed, InboxError>;
 
     /// Calls a delivery off. False when it is not there or not pending any more.
     async fn cancel(&self, id: DeliveryId, now: Timestamp) -> Result<bool, InboxError>;
 
-    /// Waits until a delivery has ended and tells how. None: there is no such delivery. Whoever waits bounds the wait.
+    /// Settles by hand what nobody could tell. False when it is not there or not `unknown` (any more). The note is
+    /// kept among the delivery's tries.
+    async fn resolve(&self, id: DeliveryId, how: ByHand, note: &str, now: Timestamp) -> Result<bool, InboxError>;
+
+    /// Holds what a source or a destination has waiting, or lets it go. What comes in is still kept. False when it
+    /// was so already.
+    async fn hold(&self, what: &Hold, on: bool, now: Timestamp) -> Result<bool, InboxError>;
+
+    /// What is held, and since when.
+    async fn holds(&self) -> Result<Vec<(Hold, Timestamp)>, InboxError>;
+
+    /// Keeps a job, running.
+    async fn begin_job(&self, job: NewJob, now: Timestamp) -> Result<Job, InboxError>;
+
+    /// The last 100 jobs, newest first.
+    async fn jobs(&self) -> Result<Vec<Job>, InboxError>;
+
+    /// Changes a job's state and pace, where given. None when there is no such job; one that has ended stays as it is.
+    async fn steer_job(
+        &self,
+        id: i64,
+        state: Option<JobState>,
+        pace: Option<u32>,
+        now: Timestamp,
+    ) -> Result<Option<Job>, InboxError>;
+
+    /// Takes a job one step on, in one transaction with what the step owes. None, and nothing done: the job is not
+    /// running, or has moved since, or one of the events has other deliveries than were known.
+    async fn step_job(&self, step: JobStep, now: Timestamp) -> Result<Option<Job>, InboxError>;
+
+    /// Waits until a delivery has ended and tells how; one that was merged ends with the one it went with. None: there
+    /// is no such delivery. Whoever waits bounds the wait.
     async fn ended(&self, id: DeliveryId) -> Result<Option<DeliveryDetail>, InboxError>;
 
     /// How many deliveries stand in each state that is not final, and the totals of the final ones, by source.
     async fn counts(&self) -> Result<Vec<Count>, InboxError>;
 
-    /// Removes up to `limit` events received before `before` whose deliveries are all final. Returns how many went.
-    async fn sweep(&self, before: Timestamp, limit: usize) -> Result<usize, InboxError>;
+    /// Removes up to `limit` events that are kept long enough and whose deliveries are all final. Returns how many
+    /// went.
+    async fn sweep(&self, keep: &Keep, now: Timestamp, limit: usize) -> Result<usize, InboxError>;
+
+    /// How much of the disk it has.
+    async fn usage(&self) -> Result<Usage, InboxError>;
+
+    /// How this process stands among those that share the inbox. Asked before every call upstream, so it does not
+    /// wait.
+    fn standing(&self) -> Standing;
+
+    /// How many of the processes that share the inbox have a role, this one counted where it has; at least one. All of
+    /// them, where an engine does not know.
+    fn replicas_with(&self, role: Role) -> u32;
+
+    /// Waits until [`Inbox::standing`] may have changed.
+    async fn standing_changed(&self);
 
     /// Whether it can keep events now; for the readiness probe.
     async fn ready(&self) -> Result<(), InboxError>;
@@ -88,6 +148,35 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
 
     /// Finishes what was handed in and closes. Leases that are left are free at the next start.
     async fn close(&self);
+}
+
+/// On what terms deliveries may be claimed. The engine asks within a claim, so answers are quick and wait for nothing.
+pub trait Terms: Send {
+    /// A claim begins, maybe not for the first time: what was taken before is forgotten.
+    fn begin(&mut self);
+
+    /// How many more deliveries may be leased in all.
+    fn room(&self) -> usize;
+
+    /// How many more of a route may be leased. 0: it is held, at its cap or resting, and its lanes stay as they are.
+    fn open(&mut self, route: &Route) -> usize;
+
+    /// So many of a route are leased.
+    fn took(&mut self, route: &Route, count: usize);
+
+    /// What becomes of the turns that wait in a source's conversations.
+    fn overlap(&self, source: &str) -> Overlap;
+}
+
+/// What a claim brought.
+#[derive(Clone, Debug, Default)]
+pub struct Claims {
+    /// The leases.
+    pub claimed: Vec<Claimed>,
+    /// When, in a route that was open, the next lane that is not leased is due. Only said when nothing was claimed.
+    pub next_due: Option<Timestamp>,
+    /// What was dropped on the way, by source.
+    pub dropped: Vec<(String, u64)>,
 }
 
 /// A delivery under lease.
@@ -127,6 +216,27 @@ pub struct Claimed {
     pub body: Bytes,
     /// [`crate::model::NewDelivery::sealed`]
     pub sealed: Option<Bytes>,
+    /// What goes with it as one turn, in order of arrival.
+    pub merged: Vec<Merged>,
+    /// How many turns of the conversation were dropped in its favour.
+    pub dropped: u32,
+}
+
+/// An event that goes out within the turn of another.
+#[derive(Clone, Debug)]
+pub struct Merged {
+    /// Its delivery's name.
+    pub id: DeliveryId,
+    /// The provider's word for what happened.
+    pub event_type: Option<String>,
+    /// When its request came.
+    pub received_at: Timestamp,
+    /// What the mapping took from it.
+    pub params: Params,
+    /// The headers that were kept.
+    pub headers: Vec<(String, String)>,
+    /// The body, as it came.
+    pub body: Bytes,
 }
 
 /// The end of a lease.
@@ -209,6 +319,16 @@ pub struct Turn {
 pub struct EventFilter {
     /// Only of this source.
     pub source: Option<String>,
+    /// Only of this type.
+    pub event_type: Option<String>,
+    /// Only of this conversation.
+    pub thread: Option<String>,
+    /// Only with this key.
+    pub dedup: Option<String>,
+    /// Only with a delivery to this destination.
+    pub destination: Option<Destination>,
+    /// Only with these words in the body, in any order and case.
+    pub text: Option<String>,
     /// Only with a delivery in this state.
     pub state: Option<State>,
     /// Only filtered (true) or only passed on (false).
@@ -219,8 +339,82 @@ pub struct EventFilter {
     pub until: Option<Timestamp>,
     /// Where the page before ended: [`Page::next`].
     pub cursor: Option<i64>,
+    /// Oldest first.
+    pub oldest_first: bool,
     /// How many, at most 200.
     pub limit: usize,
+}
+
+/// What became of a replay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replayed {
+    /// The new deliveries.
+    Made(Vec<DeliveryId>),
+    /// The event has more deliveries than was thought.
+    Moved,
+    /// There is no such event.
+    NoEvent,
+}
+
+/// How an operator settles what nobody could tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByHand {
+    /// It ran.
+    Delivered,
+    /// It did not, and is not to.
+    Dead,
+    /// It did not, and is sent again.
+    Again,
+}
+
+/// What can be held.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Hold {
+    /// Everything of a source.
+    Source(String),
+    /// Everything to a destination.
+    Destination(Destination),
+}
+
+/// How long finished events are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Where a source does not say.
+    pub usual: KeepTimes,
+    /// Sources that say.
+    pub sources: HashMap<String, KeepTimes>,
+}
+
+/// How long a finished event is kept, from when it came. The longest that fits one of its deliveries holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepTimes {
+    /// All is delivered (or merged).
+    pub delivered: Duration,
+    /// A delivery is dead or unknown.
+    pub dead: Duration,
+    /// It was filtered, or a delivery was cancelled or dropped.
+    pub filtered: Duration,
+}
+
+/// How much of the disk an inbox has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Those of them that will be used again before it grows.
+    pub reusable: u64,
+    /// Above how many it keeps nothing more; none: until the disk is full.
+    pub ceiling: Option<u64>,
+}
+
+/// How a process stands among those that share the inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its leases are good, so it may call upstream. False: others may have taken its work over; calls in flight are
+    /// to be broken off.
+    pub good: bool,
+    /// How many processes there are, this one among them.
+    pub replicas: u32,
 }
 
 /// A page of a list.

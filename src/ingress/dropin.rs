@@ -247,7 +247,7 @@ async fn durable(
         headers: Vec::new(),
         body: call.extra.clone().unwrap_or_default().into(),
         deliveries: vec![owed],
-        reject_if_busy: !dropin.config.waits_for_its_turn,
+        most_ahead: (!dropin.config.waits_for_its_turn).then_some(0),
     };
     super::keep::keep(&*ingress.inbox, event).await?;
     let task = if wait { Some(end(ingress, dropin, delivery).await?) } else { None };

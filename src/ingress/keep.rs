@@ -1,7 +1,6 @@
-//! From a proved and mapped request to an event on disk. Whatever brings an event in, the public listener or the
-//! provider's own log, it is made and kept here.
+//! From a proved and mapped request to an event on disk. Whatever brings an event in, the public listener, the
+//! provider's own log or an operator, it is made and kept here.
 
-use crate::config::Overlap;
 use crate::inbox::{Inbox, InboxError};
 use crate::mapping::Mapped;
 use crate::model::{Accepted, DeliveryId, EventId, NewEvent, Outcome, Refusal, Verified};
@@ -30,7 +29,7 @@ pub fn event(source: &Source, verified: &Verified, mapped: Mapped) -> NewEvent {
         request_line: kept.request_line,
         headers: kept.headers,
         body: request.body.clone(),
-        reject_if_busy: source.config.overlap == Overlap::Reject,
+        most_ahead: source.config.overlap.most_ahead(),
         deliveries: owed.into_iter().collect(),
     }
 }

@@ -47,6 +47,9 @@ pub(super) async fn wait(
             }
             State::Dead => not_delivered(id, "dead", "The agent could not be run with this event."),
             State::Cancelled => not_delivered(id, "cancelled", "An operator has called this event off."),
+            State::Dropped => not_delivered(id, "dropped", "A later event of the conversation took this one's place."),
+            // One that was merged ends with the one it went with.
+            State::Merged => later(ingress, source, id),
             State::Unknown | State::Pending | State::Leased => later(ingress, source, id),
         },
         Err(error) => {

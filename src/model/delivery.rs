@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -20,12 +21,24 @@ pub enum State {
     Unknown,
     /// Called off by an operator.
     Cancelled,
+    /// Went out within the turn of another delivery of its conversation.
+    Merged,
+    /// Not sent, because of what its source says of turns that wait (see [`Overlap`]).
+    Dropped,
 }
 
 impl State {
     /// Every state, in the order of a delivery's life.
-    pub const ALL: [Self; 6] =
-        [Self::Pending, Self::Leased, Self::Delivered, Self::Dead, Self::Unknown, Self::Cancelled];
+    pub const ALL: [Self; 8] = [
+        Self::Pending,
+        Self::Leased,
+        Self::Delivered,
+        Self::Dead,
+        Self::Unknown,
+        Self::Cancelled,
+        Self::Merged,
+        Self::Dropped,
+    ];
 
     /// A stable word for storage and display.
     pub const fn as_str(self) -> &'static str {
@@ -36,6 +49,8 @@ impl State {
             Self::Dead => "dead",
             Self::Unknown => "unknown",
             Self::Cancelled => "cancelled",
+            Self::Merged => "merged",
+            Self::Dropped => "dropped",
         }
     }
 
@@ -46,7 +61,7 @@ impl State {
 
     /// Whether nothing more will happen to it by itself.
     pub const fn is_final(self) -> bool {
-        matches!(self, Self::Delivered | Self::Dead | Self::Unknown | Self::Cancelled)
+        !matches!(self, Self::Pending | Self::Leased)
     }
 }
 
@@ -83,6 +98,53 @@ impl Destination {
     /// turn of it at a time.
     pub fn lane(&self, upstream_id: &str) -> Uuid {
         Uuid::new_v5(&LANES, format!("{self}\0{upstream_id}").as_bytes())
+    }
+}
+
+/// What ties a source to a destination.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Route {
+    /// The source's name.
+    pub source: String,
+    /// To whom.
+    pub destination: Destination,
+}
+
+/// What becomes of the turns of a conversation that come while one waits or runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    /// How.
+    pub mode: OverlapMode,
+    /// How many may wait; none: any number. One more is turned away (queue), or the oldest is dropped (collect).
+    pub depth: Option<u32>,
+    /// How long one may wait; one that waited longer is dropped and not sent.
+    pub age: Option<Duration>,
+}
+
+/// How the turns of a conversation that come while one waits or runs are dealt with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverlapMode {
+    /// They wait, and go out one by one.
+    Queue,
+    /// They wait, and go out together as one turn.
+    Collect,
+    /// Only the last one goes out, the others are dropped.
+    Latest,
+    /// They are turned away.
+    Reject,
+}
+
+impl Overlap {
+    /// Waits, in any number and for any time.
+    pub const QUEUE: Self = Self { mode: OverlapMode::Queue, depth: None, age: None };
+
+    /// How many deliveries may be ahead of a new one in its lane; with more it is turned away.
+    pub const fn most_ahead(&self) -> Option<u32> {
+        match (self.mode, self.depth) {
+            (OverlapMode::Reject, _) => Some(0),
+            (OverlapMode::Queue, depth) => depth,
+            (OverlapMode::Collect | OverlapMode::Latest, _) => None,
+        }
     }
 }
 

@@ -34,8 +34,8 @@ pub struct NewEvent {
     pub headers: Vec<(String, String)>,
     /// The body, as it came.
     pub body: Bytes,
-    /// Whether it is turned away when one of its lanes has work already.
-    pub reject_if_busy: bool,
+    /// How many deliveries, waiting or in flight, may be ahead of its own in their lanes; with more it is turned away.
+    pub most_ahead: Option<u32>,
     /// What it owes.
     pub deliveries: Vec<NewDelivery>,
 }
@@ -61,6 +61,6 @@ pub enum Accepted {
     New,
     /// It was kept before, under this id.
     Duplicate(EventId),
-    /// It is not kept: a delivery of its lane waits or is in flight, and it was not to wait behind it.
+    /// It is not kept: more deliveries of its lane wait or are in flight than it was to wait behind.
     Busy,
 }

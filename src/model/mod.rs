@@ -11,11 +11,12 @@ pub mod outcome;
 pub mod params;
 pub mod refusal;
 pub mod request;
+pub mod role;
 
 pub use attempt::{Attempt, AttemptResult, Run, RunStatus};
 pub use block::{Block, bucket};
 pub use clock::{Clock, Timestamp};
-pub use delivery::{Destination, DestinationKind, State};
+pub use delivery::{Destination, DestinationKind, Overlap, OverlapMode, Route, State};
 pub use event::{Accepted, NewDelivery, NewEvent};
 pub use hosted::{HostedCall, Setting, Tokens};
 pub use id::{DeliveryId, EventId, RequestId};
@@ -23,3 +24,4 @@ pub use outcome::Outcome;
 pub use params::{Name, Origin, Param, Params};
 pub use refusal::{OriginFault, Refusal};
 pub use request::{Claims, Proof, Received, Strength, Verified, Verify};
+pub use role::{NoRole, Role, Roles};

@@ -110,6 +110,8 @@ pub enum Strength {
     /// The sender and every byte of the body: nobody sent it, it was read from the provider's own API, over TLS and
     /// under the operator's token.
     Fetched,
+    /// An operator, who sent it by hand.
+    Operator,
     /// Nothing: the source checks nobody.
     None,
     /// Nothing: the check failed, and the source lets such requests pass to see what it would refuse.
@@ -121,7 +123,7 @@ impl Strength {
     pub const fn verdict(self) -> &'static str {
         match self {
             Self::Signed | Self::Fetched => "verified",
-            Self::Origin | Self::Token => "authenticated",
+            Self::Origin | Self::Token | Self::Operator => "authenticated",
             Self::None | Self::Observed(_) => "observed",
         }
     }
@@ -133,6 +135,7 @@ impl Strength {
             Self::Origin => "origin",
             Self::Token => "token",
             Self::Fetched => "fetched",
+            Self::Operator => "operator",
             Self::None => "none",
             Self::Observed(fault) => fault.observed(),
         }

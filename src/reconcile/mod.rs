@@ -30,7 +30,7 @@ pub use self::report::{Became, Line, Report, Stop};
 use self::setup::Way;
 pub use self::setup::{Setup, check};
 use crate::config::{Config, Problems};
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Keep};
 use crate::ingress::{event, keep};
 use crate::model::{Clock, EventId, NewEvent, Outcome, Refusal, Timestamp};
 use crate::net::Client;
@@ -61,7 +61,7 @@ pub struct Reconciler {
     /// The largest body where the source does not say.
     max_body: u64,
     /// How long the inbox knows what has ended.
-    keep: Duration,
+    keep: Keep,
 }
 
 /// What is asked for.
@@ -126,14 +126,14 @@ impl Reconciler {
             running,
             public_url: config.server.public_url.clone(),
             max_body: config.server.max_body,
-            keep: config.inbox.keep,
+            keep: Keep::new(config),
         }
     }
 
     /// Reads a source's log, and pulls in what never arrived.
     pub async fn reconcile(&self, name: &str, asked: Asked) -> Result<Report, Refused> {
         let (source, log) = self.find(name)?;
-        self.remembers(log, asked.since)?;
+        self.remembers(&source.config.name, log, asked.since)?;
         let _alone = self.running.enter(name)?;
         let patience = Patience::new(TIME, self.stopping.clone());
         let (clock, public_url) = (&self.clock, self.public_url.as_str());
@@ -240,8 +240,8 @@ impl Reconciler {
     }
 
     /// Whether the inbox still knows everything that arrived since a time. What it has forgotten would run twice.
-    fn remembers(&self, log: &dyn Log, since: Timestamp) -> Result<(), Refused> {
-        let reach = self.keep.saturating_sub(TIME + SKEW + log.again());
+    fn remembers(&self, source: &str, log: &dyn Log, since: Timestamp) -> Result<(), Refused> {
+        let reach = self.keep.shortest(source).saturating_sub(TIME + SKEW + log.again());
         if self.clock.now().since(since) > reach { Err(Refused::Forgotten(reach)) } else { Ok(()) }
     }
 }

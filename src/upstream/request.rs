@@ -14,8 +14,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{EventJson, RunMode, Secret, SourceConfig};
-use crate::inbox::Claimed;
 use crate::inbox::seal::{SealError, Sealer};
+use crate::inbox::{Claimed, EventDetail};
 use crate::model::{Destination, DestinationKind, EventId, Name, NewDelivery, NewEvent, Origin, Params};
 
 /// How much of an event's JSON goes into a call.
@@ -63,6 +63,18 @@ impl Call {
             params: &claimed.params,
             headers: &claimed.headers,
             body: &claimed.body,
+        };
+        Self::make(said, source, source.run_mode)
+    }
+
+    /// The call that a kept event would make for a delivery that it does not owe yet.
+    pub fn of_kept(event: &EventDetail, owed: &NewDelivery, source: &SourceConfig) -> Self {
+        let said = Said {
+            destination: &owed.destination,
+            upstream_id: &owed.upstream_id,
+            params: &event.params,
+            headers: &event.headers,
+            body: &event.body,
         };
         Self::make(said, source, source.run_mode)
     }
@@ -426,6 +438,8 @@ mod tests {
             headers: vec![],
             body: Bytes::copy_from_slice(body.as_bytes()),
             sealed: None,
+            merged: Vec::new(),
+            dropped: 0,
         }
     }
 

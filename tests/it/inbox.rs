@@ -172,7 +172,7 @@ fn event(thread: &str, now: i64) -> NewEvent {
         request_line: "POST /hooks/triage".into(),
         headers: vec![("x-event".into(), "issues".into())],
         body: format!("{{\"n\":{now}}}").into(),
-        reject_if_busy: false,
+        most_ahead: None,
         deliveries: vec![NewDelivery {
             destination: agent(),
             lane: agent().lane(&upstream_id),
@@ -262,7 +262,7 @@ async fn sixty_four_copies_at_once_are_one_event(world: World<impl Engine>) {
 }
 
 async fn an_event_that_will_not_wait_is_turned_away_while_its_lane_is_busy(world: World<impl Engine>) {
-    let hasty = |now| NewEvent { reject_if_busy: true, dedup: Some(format!("d{now}")), ..event("a", now) };
+    let hasty = |now| NewEvent { most_ahead: Some(0), dedup: Some(format!("d{now}")), ..event("a", now) };
     let first = hasty(1);
     world.accept(&first).await;
     assert_eq!(world.inbox().accept(hasty(2)).await.unwrap(), Accepted::Busy, "one waits");
@@ -270,7 +270,7 @@ async fn an_event_that_will_not_wait_is_turned_away_while_its_lane_is_busy(world
     assert_eq!(world.inbox().accept(hasty(3)).await.unwrap(), Accepted::Busy, "one is in flight");
     let again = NewEvent { id: EventId::new(), ..first.clone() };
     assert_eq!(world.inbox().accept(again).await.unwrap(), Accepted::Duplicate(first.id), "a double first of all");
-    assert_eq!(world.inbox().accept(NewEvent { reject_if_busy: true, ..event("b", 3) }).await.unwrap(), Accepted::New);
+    assert_eq!(world.inbox().accept(NewEvent { most_ahead: Some(0), ..event("b", 3) }).await.unwrap(), Accepted::New);
     world.settle(&claimed, 4, done()).await;
     assert_eq!(world.inbox().accept(hasty(3)).await.unwrap(), Accepted::New, "what was turned away was not kept");
     assert_eq!(world.inbox().events(&everything()).await.unwrap().items.len(), 3);

@@ -109,6 +109,8 @@ fn at_source(source: &Source, request: &Received) -> Value {
             headers: source.kept(request).headers,
             body: request.body.clone(),
             sealed: None,
+            merged: Vec::new(),
+            dropped: 0,
         };
         let call = Call::new(&claimed, &source.config);
         json!({ "path": call.path, "body": body(&call.body) })
