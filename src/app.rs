@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, AdminState};
 use crate::config::{Config, Engine, Problems, Secret};
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, Pace};
 use crate::inbox::seal::Sealer;
 use crate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use crate::inbox::sweep::sweep;
@@ -28,7 +28,7 @@ use crate::model::Clock;
 use crate::net::{Client, Door, ListenOptions, Swap, listen};
 use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
-use crate::upstream::Upstream;
+use crate::upstream::{Budget, Upstream};
 
 /// The sockets of a gateway.
 #[derive(Debug)]
@@ -55,6 +55,8 @@ struct Kept {
     metrics: Arc<Metrics>,
     samples: Arc<RefusedSamples>,
     sealer: Arc<Sealer>,
+    budget: Budget,
+    pace: Arc<Pace>,
     token: Secret,
     stopping: watch::Receiver<bool>,
     serving: Arc<AtomicBool>,
@@ -110,9 +112,12 @@ impl App {
         // After the inbox, whose lock keeps a second process from making a key of its own.
         let sealer = Arc::new(sealer(&config)?);
         let (stop_all, stopping) = watch::channel(false);
+        let (budget, metrics) = (Budget::default(), Arc::new(Metrics::new()));
         let kept = Kept {
             inbox,
-            metrics: Arc::new(Metrics::new()),
+            pace: Pace::new(budget.clone(), metrics.clone()),
+            budget,
+            metrics,
             samples: Arc::new(RefusedSamples::default()),
             sealer,
             token,
@@ -220,7 +225,7 @@ impl App {
 impl Parts {
     fn new(config: &Config, sources: Sources, kept: &Kept) -> anyhow::Result<Self> {
         let client = Client::new(config.upstream.connect_timeout, config.upstream.ca_file.as_deref())?;
-        let upstream = Upstream::new(&config.upstream, client.clone());
+        let upstream = Upstream::new(&config.upstream, client.clone(), kept.budget.clone());
         let sources = Arc::new(sources);
         let enrolments = sources.enrolments();
         let ingress = Arc::new(Ingress {
@@ -244,6 +249,7 @@ impl Parts {
             kept.inbox.clone(),
             upstream,
             kept.sealer.clone(),
+            kept.pace.clone(),
             kept.metrics.clone(),
             kept.clock.clone(),
         );
@@ -268,7 +274,6 @@ fn warn_of_what_stays(old: &Config, new: &Config) {
         ("server.listen", old.server.listen != new.server.listen),
         ("admin.listen", old.admin.listen != new.admin.listen),
         ("inbox", format!("{:?}", old.inbox) != format!("{:?}", new.inbox)),
-        ("dispatch.concurrency", old.dispatch.concurrency != new.dispatch.concurrency),
         ("log", format!("{:?}", old.log) != format!("{:?}", new.log)),
     ];
     for (setting, _) in changed.iter().filter(|(_, changed)| *changed) {
