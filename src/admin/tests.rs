@@ -22,6 +22,7 @@ use crate::inbox::{
 use crate::model::{Accepted, Attempt, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, State};
 use crate::net::Client;
 use crate::telemetry::RefusedSample;
+use crate::upstream::Budget;
 
 const TOKEN: &str = "the-admin-token";
 const SECRET: &str = "a-secret-of-the-source";
@@ -363,7 +364,7 @@ fn world() -> World {
         &config,
         compiled,
         inbox.clone(),
-        Upstream::new(&config.upstream, Client::new(Duration::from_secs(1), None).unwrap()),
+        Upstream::new(&config.upstream, Client::new(Duration::from_secs(1), None).unwrap(), Budget::default()),
         Arc::new(Metrics::new()),
         samples,
         Secret::new("admin.token", TOKEN),
