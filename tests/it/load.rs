@@ -118,12 +118,7 @@ impl Sent {
 }
 
 /// Sends numbered messages of one thread, each until it is acknowledged. Returns how many were.
-async fn sender(
-    doors: Arc<[SocketAddr]>,
-    thread: usize,
-    stop: Arc<AtomicBool>,
-    refused: Arc<AtomicUsize>,
-) -> usize {
+async fn sender(doors: Arc<[SocketAddr]>, thread: usize, stop: Arc<AtomicBool>, refused: Arc<AtomicUsize>) -> usize {
     let client = Client::new(Duration::from_secs(1), None).expect("a client");
     let source = if thread.is_multiple_of(2) { "chat" } else { "loose" };
     let mut number = 0;

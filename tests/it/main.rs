@@ -16,6 +16,7 @@ mod dropin;
 mod layers;
 mod load;
 mod map;
+mod operate;
 mod order;
 mod postgres;
 mod providers;

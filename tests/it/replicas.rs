@@ -199,10 +199,8 @@ defaults = { prompt = "hello" }
     assert_eq!(admin.admin_json("").await["replicas"], 4);
 
     // Two take requests, so each has half of a limit, however many processes there are.
-    wait_for("the first to know of the second", async || {
-        first.log().contains("limits are divided").then_some(())
-    })
-    .await;
+    wait_for("the first to know of the second", async || first.log().contains("limits are divided").then_some(()))
+        .await;
     for gateway in [&first, &second] {
         let mut taken = 0;
         for _ in 0..6 {
