@@ -6,6 +6,7 @@
 
 pub mod answer;
 mod budget;
+mod collected;
 pub mod hosted;
 pub mod request;
 mod stream;

@@ -16,6 +16,7 @@ mod inbox;
 mod layers;
 mod load;
 mod map;
+mod operate;
 mod order;
 mod postgres;
 mod providers;
