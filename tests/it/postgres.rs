@@ -201,7 +201,7 @@ async fn many_replicas_never_have_one_lane_at_once_and_lose_nothing() {
     for worker in workers {
         worker.await.unwrap();
     }
-    let order = order.lock().unwrap();
+    let order = order.lock().unwrap().clone();
     for thread in 0..8 {
         let of = |list: &[(String, DeliveryId)]| {
             list.iter().filter(|(t, _)| *t == format!("t{thread}")).map(|(_, id)| *id).collect::<Vec<_>>()

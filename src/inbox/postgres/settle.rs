@@ -402,5 +402,5 @@ pub(super) fn cut(text: &str, most: usize) -> &[u8] {
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text[..end].as_bytes()
+    &text.as_bytes()[..end]
 }
