@@ -15,6 +15,7 @@ mod dropin;
 mod layers;
 mod map;
 mod order;
+mod pace;
 mod providers;
 mod proxy;
 mod readme;
