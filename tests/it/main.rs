@@ -18,6 +18,7 @@ mod load;
 mod map;
 mod operate;
 mod order;
+mod pace;
 mod postgres;
 mod providers;
 mod proxy;
