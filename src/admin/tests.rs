@@ -446,6 +446,7 @@ fn routes() -> Vec<(Method, String)> {
         "sources/triage/resume",
         "destinations/agent/a1/pause",
         "destinations/agent/a1/resume",
+        "destinations/agent/a1/reset",
     ] {
         all.push((Method::POST, format!("/api/v1/{path}")));
     }
@@ -851,6 +852,7 @@ async fn sources_and_destinations_are_held_and_let_go() {
     );
     assert_eq!(list["items"][1]["paused_since"], "2027-01-15T08:00:00.000Z");
     assert_eq!(post("/destinations/workflow/w%2F1/resume").await.1["changed"], true);
+    assert_eq!(post("/destinations/agent/a1/reset").await.1["code"], "not_dispatching");
     assert_eq!(world.get("/destinations").await.1["items"].as_array().unwrap().len(), 1);
 }
 

@@ -307,7 +307,8 @@ impl Parts {
             kept.clock.clone(),
             kept.serving.clone(),
         );
-        let admin = Arc::new(admin.with_enrolments(enrolments).with_roles(kept.roles));
+        let admin = admin.with_enrolments(enrolments).with_roles(kept.roles);
+        let admin = Arc::new(if kept.roles.dispatch { admin.with_dispatcher(dispatcher.clone()) } else { admin });
         Ok(Self { ingress, dispatcher, replayer, admin })
     }
 }

@@ -223,3 +223,26 @@ async fn shown_and_resent(config: impl AsyncFn(&Upstream) -> String) {
     assert_eq!(texts(&upstream.runs().await).last().map(String::as_str), Some("mended"));
     assert!(gateway.log().contains(r#""audit":"event.resend""#));
 }
+
+#[tokio::test]
+async fn a_destination_that_fails_is_seen_to_rest_and_called_again_by_an_operator() {
+    let upstream = Upstream::start(&["--fail", "drop-before=1/1"]).await;
+    let sources = TALKS.replace("max_attempts = 1", "breaker_calls = 2\nbreaker_rest = \"10min\"");
+    let config = on_postgres(&upstream).await.replace(TALKS, &sources);
+    let gateway = Gateway::start_config(&config).await;
+    let mut ids = Vec::new();
+    for number in 0..4 {
+        ids.push(say(&gateway, number, &number.to_string(), "x").await);
+    }
+    let fare = async || gateway.admin_json("/destinations").await["items"][0]["fare"].clone();
+    wait_for("its breaker to open", async || (fare().await["breaker"] == "open").then_some(())).await;
+    let shown = fare().await;
+    assert!(shown["next_probe"].is_string() && shown["failures"].as_u64() >= Some(1), "{shown:#}");
+    upstream.set(json!({ "fail": [] })).await;
+    let (status, reset) = gateway.tell("/destinations/agent/a/reset", json!({})).await;
+    assert_eq!((status, &reset["changed"]), (200, &json!(true)));
+    for id in &ids {
+        assert_eq!(gateway.settled(id).await["deliveries"][0]["state"], "delivered");
+    }
+    assert!(gateway.log().contains(r#""audit":"destination.reset""#));
+}
