@@ -52,6 +52,12 @@ pub async fn migrate(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn file(config: &Config, path: &Path) -> anyhow::Result<SqliteInbox> {
-    let options = SqliteOptions { batch: config.inbox.batch, queue: config.inbox.queue };
+    let options = SqliteOptions {
+        batch: config.inbox.batch,
+        queue: config.inbox.queue,
+        search: config.inbox.search,
+        max_bytes: config.inbox.max_disk,
+        min_free: config.inbox.min_free,
+    };
     SqliteInbox::open(path, options).await.with_context(|| format!("cannot open the inbox {}", path.display()))
 }
