@@ -25,8 +25,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, AdminState};
 use crate::config::{Config, Problems, Secret, Server};
-use crate::dispatch::Dispatcher;
 use crate::dispatch::replay::Replayer;
+use crate::dispatch::{Dispatcher, Pace};
 use crate::inbox::seal::Sealer;
 use crate::inbox::sweep::sweep;
 use crate::inbox::{Inbox, Keep};
@@ -39,7 +39,7 @@ use crate::net::{
 use crate::reconcile::{self, Reconciler, Running};
 use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
-use crate::upstream::Upstream;
+use crate::upstream::{Budget, Upstream};
 
 pub(crate) use secret::write_private;
 use secret::{admin_token, sealer};
@@ -73,6 +73,8 @@ struct Kept {
     load: Arc<Load>,
     roles: Roles,
     share: Share,
+    budget: Budget,
+    pace: Arc<Pace>,
     token: Secret,
     stopping: watch::Receiver<bool>,
     serving: Arc<AtomicBool>,
@@ -131,11 +133,14 @@ impl App {
         // After the inbox, whose lock keeps a second process from making a key of its own.
         let sealer = Arc::new(sealer(&config)?);
         let share = Share::default();
-        share::take(&share, &*inbox);
+        let (budget, metrics) = (Budget::default(), Arc::new(Metrics::new()));
+        share::take(&share, &budget, &*inbox);
         let (stop_all, stopping) = watch::channel(false);
         let kept = Kept {
             inbox,
-            metrics: Arc::new(Metrics::new()),
+            pace: Pace::new(budget.clone(), metrics.clone()),
+            budget,
+            metrics,
             samples: Arc::new(RefusedSamples::default()),
             sealer,
             load: Load::new(config.server.max_requests),
@@ -210,7 +215,7 @@ impl App {
             .roles
             .dispatch
             .then(|| tokio::spawn(sweep_often(inbox.clone(), Keep::new(&config), kept.clock.clone())));
-        let follow = tokio::spawn(share::follow(kept.share.clone(), inbox));
+        let follow = tokio::spawn(share::follow(kept.share.clone(), kept.budget.clone(), inbox));
         let (look, told_to_look) = mpsc::channel(1);
         let renewal = tokio::spawn(renew(tls, told_to_look));
         kept.serving.store(true, Ordering::Release);
@@ -294,7 +299,7 @@ impl Parts {
     fn new(config: &Config, sources: Sources, kept: &Kept) -> anyhow::Result<Self> {
         let client = Client::new(config.upstream.connect_timeout, config.upstream.ca_file.as_deref())?
             .allowing(&config.fetch.allow);
-        let upstream = Upstream::new(&config.upstream, client.clone());
+        let upstream = Upstream::new(&config.upstream, client.clone(), kept.budget.clone());
         let sources = Arc::new(sources);
         let enrolments = sources.enrolments();
         let reconciler = Reconciler::new(
@@ -329,6 +334,7 @@ impl Parts {
             kept.inbox.clone(),
             upstream.clone(),
             kept.sealer.clone(),
+            kept.pace.clone(),
             kept.metrics.clone(),
             kept.clock.clone(),
         );
@@ -344,7 +350,8 @@ impl Parts {
             kept.clock.clone(),
             kept.serving.clone(),
         );
-        let admin = Arc::new(admin.with_enrolments(enrolments).with_reconciler(reconciler).with_roles(kept.roles));
+        let admin = admin.with_enrolments(enrolments).with_reconciler(reconciler).with_roles(kept.roles);
+        let admin = Arc::new(if kept.roles.dispatch { admin.with_dispatcher(dispatcher.clone()) } else { admin });
         Ok(Self { ingress, dispatcher, replayer, admin })
     }
 }
@@ -356,7 +363,6 @@ fn warn_of_what_stays(old: &Config, new: &Config) {
         ("server (connections, proxies, TLS files)", listening(&old.server) != listening(&new.server)),
         ("admin.listen", old.admin.listen != new.admin.listen),
         ("inbox", format!("{:?}", old.inbox) != format!("{:?}", new.inbox)),
-        ("dispatch.concurrency", old.dispatch.concurrency != new.dispatch.concurrency),
         ("log", format!("{:?}", old.log) != format!("{:?}", new.log)),
     ];
     for (setting, _) in changed.iter().filter(|(_, changed)| *changed) {

@@ -111,19 +111,29 @@ pub(super) fn sources(out: &mut impl Write, page: &Value) -> io::Result<bool> {
 pub(super) fn destinations(out: &mut impl Write, page: &Value) -> io::Result<bool> {
     let row = |destination: &Value| {
         let sources = each(&destination["sources"]).map(text).collect::<Vec<_>>().join(",");
+        let fare = &destination["fare"];
         vec![
             column(destination, "destination"),
             short_time(&destination["paused_since"]),
+            text(&fare["in_flight"]),
+            column(fare, "breaker"),
+            column(fare, "waits_for"),
+            short_time(&fare["waits_until"]),
             if sources.is_empty() { "-".into() } else { escaped(&sources, SHORT) },
         ]
     };
-    list(out, page, &["DESTINATION", "PAUSED SINCE", "SOURCES"], row)
+    let head = ["DESTINATION", "PAUSED SINCE", "IN FLIGHT", "BREAKER", "WAITS FOR", "UNTIL", "SOURCES"];
+    list(out, page, &head, row)
 }
 
 /// What is held or let go.
 pub(super) fn held(out: &mut impl Write, answer: &Value) -> io::Result<()> {
     let what = if answer["source"].is_string() { &answer["source"] } else { &answer["destination"] };
-    let word = if answer["paused"] == true { "paused" } else { "running" };
+    let word = match &answer["paused"] {
+        Value::Bool(true) => "paused",
+        Value::Bool(false) => "running",
+        _ => "called again",
+    };
     let already = if answer["changed"] == false { " (it was so already)" } else { "" };
     writeln!(out, "{} {word}{already}", text(what))
 }

@@ -88,7 +88,14 @@ fn every_verify_table_and_provider_file_of_the_provider_page_passes_the_check() 
 #[test]
 fn every_command_of_the_readme_exists() {
     let mut commands = 0;
-    for file in ["README.md", "docs/delivery.md", "docs/mapping.md", "docs/operating.md", "docs/reconcile.md"] {
+    for file in [
+        "README.md",
+        "docs/delivery.md",
+        "docs/mapping.md",
+        "docs/operating.md",
+        "docs/reconcile.md",
+        "docs/scaling.md",
+    ] {
         for block in blocks(&text(file), "sh") {
             for line in block.lines().filter_map(|line| line.strip_prefix("sluicegate ")) {
                 let words: Vec<&str> = line.split_whitespace().take_while(|word| !names_something(word)).collect();
@@ -112,7 +119,7 @@ fn names_something(word: &str) -> bool {
 #[test]
 fn every_page_that_is_linked_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let docs = ["delivery", "mapping", "operating", "providers", "reconcile", "ARCHITECTURE"]
+    let docs = ["delivery", "mapping", "operating", "providers", "reconcile", "scaling", "ARCHITECTURE"]
         .map(|page| format!("docs/{page}.md"));
     for file in ["README.md"].into_iter().chain(docs.iter().map(String::as_str)) {
         let text = text(file);
