@@ -122,9 +122,9 @@ impl App {
         // After the inbox, whose lock keeps a second process from making a key of its own.
         let sealer = Arc::new(sealer(&config)?);
         let share = Share::default();
-        share::take(&share, &*inbox);
-        let (stop_all, stopping) = watch::channel(false);
         let (budget, metrics) = (Budget::default(), Arc::new(Metrics::new()));
+        share::take(&share, &budget, &*inbox);
+        let (stop_all, stopping) = watch::channel(false);
         let kept = Kept {
             inbox,
             pace: Pace::new(budget.clone(), metrics.clone()),
@@ -189,7 +189,7 @@ impl App {
             .roles
             .dispatch
             .then(|| tokio::spawn(sweep_often(inbox.clone(), Keep::new(&config), kept.clock.clone())));
-        let follow = tokio::spawn(share::follow(kept.share.clone(), inbox));
+        let follow = tokio::spawn(share::follow(kept.share.clone(), kept.budget.clone(), inbox));
         kept.serving.store(true, Ordering::Release);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
