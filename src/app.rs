@@ -186,6 +186,7 @@ impl App {
                         front.exchange(ingress::front(parts.ingress));
                         routes.exchange(admin::router(parts.admin));
                         dispatcher.store(parts.dispatcher);
+                        kept.pace.changed();
                         warn_of_what_stays(&config, &next);
                         config = next;
                         tracing::info!(sources = config.sources.len(), "configuration reloaded");

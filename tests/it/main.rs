@@ -22,5 +22,6 @@ mod readme;
 mod receive;
 mod refuse;
 mod reload;
+mod standing;
 mod wait;
 mod world;
