@@ -27,5 +27,6 @@ mod receive;
 mod refuse;
 mod reload;
 mod replicas;
+mod standing;
 mod wait;
 mod world;
