@@ -25,8 +25,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, AdminState};
 use crate::config::{Config, Problems, Secret};
-use crate::dispatch::Dispatcher;
 use crate::dispatch::replay::Replayer;
+use crate::dispatch::{Dispatcher, Pace};
 use crate::inbox::seal::Sealer;
 use crate::inbox::sweep::sweep;
 use crate::inbox::{Inbox, Keep};
@@ -36,7 +36,7 @@ use crate::model::{Clock, Roles};
 use crate::net::{Client, Door, ListenOptions, Swap, listen};
 use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
-use crate::upstream::Upstream;
+use crate::upstream::{Budget, Upstream};
 
 pub(crate) use secret::write_private;
 use secret::{admin_token, sealer};
@@ -69,6 +69,8 @@ struct Kept {
     sealer: Arc<Sealer>,
     roles: Roles,
     share: Share,
+    budget: Budget,
+    pace: Arc<Pace>,
     token: Secret,
     stopping: watch::Receiver<bool>,
     serving: Arc<AtomicBool>,
@@ -120,11 +122,14 @@ impl App {
         // After the inbox, whose lock keeps a second process from making a key of its own.
         let sealer = Arc::new(sealer(&config)?);
         let share = Share::default();
-        share::take(&share, &*inbox);
+        let (budget, metrics) = (Budget::default(), Arc::new(Metrics::new()));
+        share::take(&share, &budget, &*inbox);
         let (stop_all, stopping) = watch::channel(false);
         let kept = Kept {
             inbox,
-            metrics: Arc::new(Metrics::new()),
+            pace: Pace::new(budget.clone(), metrics.clone()),
+            budget,
+            metrics,
             samples: Arc::new(RefusedSamples::default()),
             sealer,
             roles,
@@ -184,7 +189,7 @@ impl App {
             .roles
             .dispatch
             .then(|| tokio::spawn(sweep_often(inbox.clone(), Keep::new(&config), kept.clock.clone())));
-        let follow = tokio::spawn(share::follow(kept.share.clone(), inbox));
+        let follow = tokio::spawn(share::follow(kept.share.clone(), kept.budget.clone(), inbox));
         kept.serving.store(true, Ordering::Release);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -208,6 +213,7 @@ impl App {
                         routes.exchange(kept.admin_routes(parts.admin));
                         dispatcher.store(parts.dispatcher);
                         replayer.store(parts.replayer);
+                        kept.pace.changed();
                         warn_of_what_stays(&config, &next);
                         config = next;
                         tracing::info!(sources = config.sources.len(), "configuration reloaded");
@@ -262,7 +268,7 @@ impl Kept {
 impl Parts {
     fn new(config: &Config, sources: Sources, kept: &Kept) -> anyhow::Result<Self> {
         let client = Client::new(config.upstream.connect_timeout, config.upstream.ca_file.as_deref())?;
-        let upstream = Upstream::new(&config.upstream, client.clone());
+        let upstream = Upstream::new(&config.upstream, client.clone(), kept.budget.clone());
         let sources = Arc::new(sources);
         let enrolments = sources.enrolments();
         let ingress = Arc::new(Ingress {
@@ -286,6 +292,7 @@ impl Parts {
             kept.inbox.clone(),
             upstream.clone(),
             kept.sealer.clone(),
+            kept.pace.clone(),
             kept.metrics.clone(),
             kept.clock.clone(),
         );
@@ -301,7 +308,8 @@ impl Parts {
             kept.clock.clone(),
             kept.serving.clone(),
         );
-        let admin = Arc::new(admin.with_enrolments(enrolments).with_roles(kept.roles));
+        let admin = admin.with_enrolments(enrolments).with_roles(kept.roles);
+        let admin = Arc::new(if kept.roles.dispatch { admin.with_dispatcher(dispatcher.clone()) } else { admin });
         Ok(Self { ingress, dispatcher, replayer, admin })
     }
 }
@@ -312,7 +320,6 @@ fn warn_of_what_stays(old: &Config, new: &Config) {
         ("server.listen", old.server.listen != new.server.listen),
         ("admin.listen", old.admin.listen != new.admin.listen),
         ("inbox", format!("{:?}", old.inbox) != format!("{:?}", new.inbox)),
-        ("dispatch.concurrency", old.dispatch.concurrency != new.dispatch.concurrency),
         ("log", format!("{:?}", old.log) != format!("{:?}", new.log)),
     ];
     for (setting, _) in changed.iter().filter(|(_, changed)| *changed) {

@@ -194,6 +194,9 @@ pub struct Caps {
     pub rate: Option<Rate>,
 }
 
+/// How many calls of a destination are remembered at most.
+const MAX_BREAKER_CALLS: usize = 1_000;
+
 /// When a destination that fails is left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Breaker {
@@ -563,6 +566,12 @@ impl Caps {
 impl Breaker {
     fn read(section: &Section<'_>) -> Option<Self> {
         let calls = size(section, "breaker_calls");
+        if calls.is_some_and(|calls| calls > MAX_BREAKER_CALLS)
+            && let Some(node) = section.node("breaker_calls")
+        {
+            let most = format!("{} must be at most {MAX_BREAKER_CALLS}", section.path("breaker_calls"));
+            section.problems().error(&node.place, most);
+        }
         let percent = section.integer("breaker_percent");
         let rest = section.duration("breaker_rest");
         let percent = percent.and_then(|percent| match usize::try_from(percent.value) {

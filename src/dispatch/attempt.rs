@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use super::breaker::Sign;
 use super::turn::{OurTurn, Shows, shows};
-use super::verdict::{Facts, Verdict, judge};
+use super::verdict::{Asked, Facts, Verdict, judge};
 use super::{Dispatcher, Policy};
 use crate::config::{OnUnknown, Respond, RunMode, Secret, SourceConfig};
 use crate::inbox::seal::SealError;
 use crate::inbox::{Claimed, InboxError, Next, Turn};
 use crate::model::{AttemptResult, Name, Run, Timestamp};
-use crate::upstream::{Call, Lookup, request};
+use crate::upstream::{Call, Expected, Lookup, request};
 
 /// How soon after a doubtful send a "never heard of it" of the upstream is believed: what we wrote may still be on
 /// its way through proxies.
@@ -32,14 +34,26 @@ enum Before {
     Never,
     /// Nobody can tell; a sentence.
     CannotTell(String),
-    /// The upstream could not be asked; a sentence.
-    NotAnswered(String, Option<Duration>),
+    /// The upstream did not say.
+    NotAnswered {
+        /// A sentence.
+        detail: String,
+        /// How it stands with the upstream.
+        sign: Sign,
+        /// For how long it asked to be left alone.
+        asked: Option<Asked>,
+    },
     /// The program stops.
     Interrupted,
 }
 
-/// Tries a delivery once.
-pub(super) async fn attempt(dispatcher: &Dispatcher, claimed: &Claimed, hurry: watch::Receiver<bool>) -> Verdict {
+/// Tries a delivery once. `expected` is the request that was promised to the upstream's budget.
+pub(super) async fn attempt(
+    dispatcher: &Dispatcher,
+    claimed: &Claimed,
+    expected: Expected,
+    hurry: watch::Receiver<bool>,
+) -> Verdict {
     // A caller's own call needs no source: what is to be sent is all in it.
     let source = dispatcher.sources.get(&claimed.source);
     let call = match (&claimed.sealed, source) {
@@ -50,12 +64,18 @@ pub(super) async fn attempt(dispatcher: &Dispatcher, claimed: &Claimed, hurry: w
         (None, Some(source)) => Call::new(claimed, source),
         (None, None) => return source_gone(&claimed.source),
     };
+    let own_key = call.key.is_some();
     let (doubt, run) = match settle_doubt(dispatcher, claimed, source, &call, hurry.clone()).await {
         Ok(Some(run)) => (claimed.doubt, Some(run)),
         Ok(None) => (None, None),
-        Err(verdict) => return verdict,
+        Err(verdict) => return of_account(verdict, own_key),
     };
+    if !dispatcher.inbox.standing().good {
+        return broken_off(dispatcher, claimed.doubt);
+    }
+    drop(expected);
     let sent_at = dispatcher.clock.now();
+    let begun = Instant::now();
     let result = match run {
         Some(run) => AttemptResult::Ran(run),
         None => tokio::select! {
@@ -63,6 +83,10 @@ pub(super) async fn attempt(dispatcher: &Dispatcher, claimed: &Claimed, hurry: w
             () = told(hurry.clone()) => return interrupted(dispatcher, Some(sent_at)),
         },
     };
+    // A run that takes longer than a call may is no sign that nobody is there: the question for it tells.
+    let is_long = call.run != RunMode::Async
+        && begun.elapsed() >= call.timeout.unwrap_or_else(|| dispatcher.upstream.run_timeout())
+        && matches!(result, AttemptResult::Ambiguous(_));
     let result = match result {
         AttemptResult::Ran(run) if !run.status.is_final() => {
             let since = doubt.unwrap_or(sent_at);
@@ -78,7 +102,14 @@ pub(super) async fn attempt(dispatcher: &Dispatcher, claimed: &Claimed, hurry: w
         AttemptResult::Ran(run) if !is_shown(claimed, source) => AttemptResult::Ran(Run { task: None, ..run }),
         result => result,
     };
-    judge(result, facts(dispatcher, claimed, doubt, sent_at), &policy(dispatcher, source))
+    let verdict = judge(result, facts(dispatcher, claimed, doubt, sent_at), &policy(dispatcher, source));
+    let sign = if is_long { Sign::Nothing } else { verdict.sign };
+    of_account(Verdict { sign, ..verdict }, own_key)
+}
+
+/// What is asked of a caller's own account is not asked of ours.
+fn of_account(verdict: Verdict, own_key: bool) -> Verdict {
+    Verdict { asked: verdict.asked.map(|asked| Asked { whole: asked.whole && !own_key, ..asked }), ..verdict }
 }
 
 /// Whether a caller may ask for the run's end.
@@ -92,6 +123,8 @@ fn source_gone(name: &str) -> Verdict {
         result: "source_gone",
         status: None,
         detail: format!("no source is called {name} any more; configure it and replay the event"),
+        sign: Sign::Nothing,
+        asked: None,
     }
 }
 
@@ -105,6 +138,8 @@ fn closed(dispatcher: &Dispatcher, error: &SealError) -> Verdict {
             "the caller's call cannot be opened with the key {}: {error}; the caller has to send it again",
             dispatcher.sealer.name()
         ),
+        sign: Sign::Nothing,
+        asked: None,
     }
 }
 
@@ -125,15 +160,21 @@ async fn settle_doubt(
         Before::Never => Ok(None),
         Before::CannotTell(detail) => match source.map_or(OnUnknown::Hold, |source| source.on_unknown) {
             OnUnknown::Retry => Ok(None),
-            OnUnknown::Hold => Err(Verdict { next: Next::Unknown, result: "cannot_tell", status: None, detail }),
+            OnUnknown::Hold => Err(Verdict {
+                next: Next::Unknown,
+                result: "cannot_tell",
+                status: None,
+                detail,
+                sign: Sign::Alive,
+                asked: None,
+            }),
         },
-        Before::NotAnswered(detail, retry_after) => {
+        Before::NotAnswered { detail, sign, asked } => {
             let mut verdict = judge(AttemptResult::NotSent(detail), facts(Some(since)), &policy);
-            if let (Next::Retry { at, .. }, Some(asked)) = (&mut verdict.next, retry_after) {
-                *at = (*at).max(now + asked);
+            if let (Next::Retry { at, .. }, Some(asked)) = (&mut verdict.next, asked) {
+                *at = (*at).max(now + asked.wait);
             }
-            verdict.result = "not_answered";
-            Err(verdict)
+            Err(Verdict { result: "not_answered", sign, asked, ..verdict })
         }
         Before::Interrupted => Err(interrupted(dispatcher, Some(since))),
     }
@@ -152,6 +193,9 @@ async fn ask(
         () = tokio::time::sleep(heard) => {}
         () = told(hurry.clone()) => return Before::Interrupted,
     }
+    if !dispatcher.inbox.standing().good {
+        return Before::Interrupted;
+    }
     let lookup = tokio::select! {
         lookup = dispatcher.upstream.task(&claimed.upstream_id, call.key.as_ref()) => lookup,
         () = told(hurry) => return Before::Interrupted,
@@ -159,14 +203,19 @@ async fn ask(
     let run = match lookup {
         Lookup::Found(run) => run,
         Lookup::NotFound => return Before::Never,
-        Lookup::Failed { detail, retry_after } => return Before::NotAnswered(detail, retry_after),
+        Lookup::Failed { status, detail, retry_after } => {
+            let sign = if retry_after.is_some() { Sign::Nothing } else { Sign::Failing };
+            return Before::NotAnswered { detail, sign, asked: Asked::by(status, retry_after) };
+        }
     };
     if claimed.thread.is_none() && !source.is_some_and(|source| source.retry_failed_runs) {
         return Before::Ran(run);
     }
     let earlier = match EarlierTurn::find(dispatcher, claimed, source).await {
         Ok(earlier) => earlier,
-        Err(error) => return Before::NotAnswered(unread(&error), None),
+        Err(error) => {
+            return Before::NotAnswered { detail: unread(&error), sign: Sign::Nothing, asked: None };
+        }
     };
     match shows(&run, earlier.beside(call, since)) {
         Shows::Ours => Before::Ran(run),
@@ -232,6 +281,9 @@ async fn follow(
             () = told(hurry.clone()) => return None,
         }
         wait = (wait * 3 / 2).min(LONGEST_LOOK);
+        if !dispatcher.inbox.standing().good {
+            return None;
+        }
         let lookup = tokio::select! {
             lookup = dispatcher.upstream.task(&claimed.upstream_id, key) => lookup,
             () = told(hurry.clone()) => return None,
@@ -249,7 +301,12 @@ async fn follow(
                     break;
                 }
             }
-            Lookup::Failed { retry_after, .. } => wait = wait.max(retry_after.unwrap_or_default()),
+            Lookup::Failed { status, retry_after, .. } => {
+                wait = wait.max(retry_after.unwrap_or_default());
+                if let Some(asked) = Asked::by(status, retry_after) {
+                    dispatcher.rest(&claimed.destination, Asked { whole: asked.whole && key.is_none(), ..asked });
+                }
+            }
         }
     }
     Some(run)
@@ -262,6 +319,21 @@ fn interrupted(dispatcher: &Dispatcher, sent_at: Option<Timestamp>) -> Verdict {
         result: "interrupted",
         status: None,
         detail: "the gateway stopped while the run went on".to_owned(),
+        sign: Sign::Nothing,
+        asked: None,
+    }
+}
+
+/// The lease may have passed to another process: whatever was sent is not waited for here. Settled all the same, since
+/// a lease that is still ours would be nobody else's to take; one that has passed on is not changed by it.
+pub(super) fn broken_off(dispatcher: &Dispatcher, doubt: Option<Timestamp>) -> Verdict {
+    Verdict {
+        next: Next::Retry { at: dispatcher.clock.now(), doubt, counted: false },
+        result: "broken_off",
+        status: None,
+        detail: "this process could not keep its leases; another may have taken the delivery over".to_owned(),
+        sign: Sign::Nothing,
+        asked: None,
     }
 }
 

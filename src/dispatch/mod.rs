@@ -1,11 +1,16 @@
 //! Getting it there: claim, send, judge, settle. How many at once, and how to stop.
 //!
-//! What is promised: nothing is called twice while the upstream can tell that it ran; a panic of one attempt is that
-//! delivery's alone; a stop gives every lease back within the time it is allowed.
+//! What is promised: nothing is called twice while the upstream can tell that it ran; no cap is passed, and what is
+//! closed (`pace.rs`) is not claimed; a panic of one attempt is that delivery's alone; a process that lost its standing
+//! breaks its calls off at once; a stop gives every lease back within the time it is allowed.
 
 mod attempt;
 mod backoff;
+mod breaker;
+mod fare;
+mod pace;
 pub mod replay;
+mod terms;
 mod turn;
 mod verdict;
 
@@ -16,19 +21,26 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::config::{self, Config, SourceConfig};
 use crate::inbox::seal::Sealer;
-use crate::inbox::{Claimed, Inbox, Next, Settled, Settlement};
-use crate::model::{Attempt, Clock, State, Timestamp};
+use crate::inbox::{Claimed, Inbox, InboxError, Next, Settled, Settlement, Terms as _};
+use crate::model::{Attempt, Clock, Destination, Role, Route, State, Timestamp};
 use crate::telemetry::Metrics;
-use crate::upstream::Upstream;
+use crate::upstream::{Expected, Upstream};
 
 use backoff::Backoff;
-use verdict::{Policy, Verdict};
+use breaker::{Change, Sign};
+use pace::{Place, Rules};
+use terms::Offer;
+use verdict::{Asked, Policy, Verdict};
+
+pub use breaker::BreakerState;
+pub use fare::DestinationFare;
+pub use pace::{Closed, Pace};
 
 /// Sends what is owed.
 #[derive(Debug)]
@@ -37,35 +49,58 @@ pub struct Dispatcher {
     upstream: Upstream,
     sealer: Arc<Sealer>,
     sources: HashMap<String, SourceConfig>,
+    pace: Arc<Pace>,
+    rules: Arc<Rules>,
     metrics: Arc<Metrics>,
     clock: Clock,
     config: config::Dispatch,
     policy: Policy,
-    /// Until when the upstream asked to be left alone.
-    rest: Mutex<Option<Instant>>,
 }
-
-/// Deliveries claimed in one go at most.
-const CLAIM: usize = 128;
 
 /// The longest time without a look at the inbox, whatever it says is due.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// The longest rest after a "come back later"; the delivery itself waits as long as it was told.
-const LONGEST_REST: Duration = Duration::from_secs(60);
+/// The same while something is held, or may be: how late an order to let it go may be heard.
+const LOOK_AT_HOLDS: Duration = Duration::from_secs(1);
+
+/// The shortest time between two looks: what is due by now and yet not given has its reasons, and asking again and
+/// again would change none of them.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// How often the standing is looked at without being told that it changed.
+const LOOK_AT_STANDING: Duration = Duration::from_millis(250);
+
+/// What the loop remembers from one look to the next.
+#[derive(Debug, Default)]
+struct Looked {
+    /// When the holds were read.
+    holds: Option<Instant>,
+    /// Something has become of the inbox since.
+    news: bool,
+}
+
+/// A delivery with what it was let through by.
+struct Admitted {
+    claimed: Claimed,
+    place: Place,
+    expected: Expected,
+}
 
 impl Dispatcher {
-    /// The dispatcher of a configuration.
+    /// The dispatcher of a configuration. `pace` outlives it.
     pub fn new(
         config: &Config,
         inbox: Arc<dyn Inbox>,
         upstream: Upstream,
         sealer: Arc<Sealer>,
+        pace: Arc<Pace>,
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> Arc<Self> {
+        let longest = config.dispatch.backoff_max;
         let policy = Policy {
-            backoff: Backoff { first: config.dispatch.backoff, longest: config.dispatch.backoff_max },
+            backoff: Backoff { first: config.dispatch.backoff, longest },
+            longest_unsent: if config.dispatch.breaker.percent > 0 { config.dispatch.breaker.rest } else { longest },
             max_attempts: config.dispatch.max_attempts,
             give_up_after: config.dispatch.give_up_after,
             retry_failed_runs: false,
@@ -75,86 +110,161 @@ impl Dispatcher {
             upstream,
             sealer,
             sources: config.sources.iter().map(|source| (source.name.clone(), source.clone())).collect(),
+            pace,
+            rules: Arc::new(Rules::new(config)),
             metrics,
             clock,
             config: config.dispatch.clone(),
             policy,
-            rest: Mutex::new(None),
         })
     }
 
-    /// Works until `stop` is true, then gives what is in flight until `hurry` is true. Every delivery is sent by the
-    /// dispatcher of the moment, so that a new configuration holds from the next one on; only how many are in flight
-    /// at once is settled at the start.
+    /// Works until `stop` is true, then gives what is in flight until `hurry` is true. Everything goes by the
+    /// dispatcher of the moment, so that a new configuration holds from the next claim on.
     pub async fn run(current: Arc<ArcSwap<Self>>, mut stop: watch::Receiver<bool>, hurry: watch::Receiver<bool>) {
-        let places = Arc::new(Semaphore::new(current.load().config.concurrency));
+        let (tell, good) = watch::channel(true);
+        let standing = tokio::spawn(watch_standing(current.load().inbox.clone(), tell));
         let mut attempts = JoinSet::new();
+        let mut looked = Looked::default();
         loop {
-            let waiting = current.load_full();
+            let dispatcher = current.load_full();
             let claimed = tokio::select! {
-                claimed = waiting.claim(&places) => claimed,
+                claimed = dispatcher.claim_or_wait(&mut looked, good.clone()) => claimed,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
             let dispatcher = current.load_full();
-            for claimed in claimed {
-                // `claim` asked for no more than there are places.
-                let Ok(place) = places.clone().acquire_owned().await else { break };
-                let (dispatcher, hurry) = (dispatcher.clone(), hurry.clone());
-                attempts.spawn(async move {
-                    dispatcher.deliver(claimed, hurry).await;
-                    drop(place);
-                });
+            // All have their places before the first is sent, and so before anything is claimed again.
+            let admitted: Vec<Admitted> = claimed.into_iter().map(|claimed| dispatcher.admit(claimed)).collect();
+            for admitted in admitted {
+                let (dispatcher, good, hurry) = (dispatcher.clone(), good.clone(), hurry.clone());
+                attempts.spawn(async move { dispatcher.deliver(admitted, good, hurry).await });
             }
             while attempts.try_join_next().is_some() {}
         }
         while attempts.join_next().await.is_some() {}
+        standing.abort();
     }
 
-    /// The next deliveries, as many as there are places for. Waits until there is a place and something is due.
-    async fn claim(&self, places: &Semaphore) -> Vec<Claimed> {
-        loop {
-            if let Ok(place) = places.acquire().await {
-                drop(place);
-            }
-            let rest = *self.rest.lock().await;
-            if let Some(until) = rest.filter(|until| *until > Instant::now()) {
-                tokio::time::sleep_until(until).await;
-                continue;
-            }
-            let terms = Box::new(AnyRoute { left: places.available_permits().min(CLAIM) });
-            let wait = match self.inbox.claim(terms, self.clock.now()).await {
-                Ok(claims) if !claims.claimed.is_empty() => return claims.claimed,
-                Ok(claims) => claims.next_due.map_or(LOOK, |due| due.since(self.clock.now())).min(LOOK),
-                Err(error) => {
-                    tracing::error!(%error, "cannot claim deliveries");
-                    Duration::from_secs(1)
-                }
-            };
+    /// The next deliveries, as many as there is room for. None: it has waited until there may be some.
+    async fn claim_or_wait(&self, looked: &mut Looked, mut good: watch::Receiver<bool>) -> Vec<Claimed> {
+        if !self.inbox.standing().good || !*good.borrow() {
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.inbox.news() => {}
+                _ = good.wait_for(|good| *good) => {}
+                () = tokio::time::sleep(LOOK) => {}
             }
+            // Told just now, or never: then the standing itself decides.
+            tokio::time::sleep(PAUSE).await;
+            return Vec::new();
         }
+        let replicas = self.replicas();
+        let wait = match self.claim(looked, replicas).await {
+            Ok((claimed, _)) if !claimed.is_empty() => return claimed,
+            Ok((_, due)) => due,
+            Err(error) => {
+                tracing::error!(%error, "cannot claim deliveries");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                return Vec::new();
+            }
+        };
+        let opens_at = self.pace.opens_at(&self.rules, replicas, Instant::now().into_std());
+        let opens = opens_at.map_or(LOOK, |at| at.saturating_duration_since(Instant::now().into_std()));
+        let longest = if self.pace.holds_any() { LOOK_AT_HOLDS } else { LOOK };
+        let wait = wait.min(opens).min(longest).max(PAUSE);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = self.inbox.news() => looked.news = true,
+            () = self.pace.opened() => {}
+        }
+        Vec::new()
+    }
+
+    /// What is due and open, and how long until there is more by the inbox's word.
+    async fn claim(&self, looked: &mut Looked, replicas: u32) -> Result<(Vec<Claimed>, Duration), InboxError> {
+        if looked.news || looked.holds.is_none_or(|last| last.elapsed() >= LOOK_AT_HOLDS) {
+            self.pace.hold(self.inbox.holds().await?.into_iter().map(|(hold, _)| hold));
+            *looked = Looked { holds: Some(Instant::now()), news: false };
+        }
+        let offer = Offer::new(self.pace.clone(), self.rules.clone(), replicas, Instant::now().into_std());
+        if offer.room() == 0 {
+            return Ok((Vec::new(), LOOK));
+        }
+        let claims = self.inbox.claim(Box::new(offer), self.clock.now()).await?;
+        for (source, count) in &claims.dropped {
+            self.metrics.deliveries(source, State::Dropped.as_str(), *count);
+            tracing::info!(source, count, "turns that waited were dropped");
+        }
+        let due = claims.next_due.map_or(LOOK, |due| due.since(self.clock.now()));
+        Ok((claims.claimed, due))
+    }
+
+    /// How many processes share the caps and rates, this one among them.
+    fn replicas(&self) -> u32 {
+        self.inbox.replicas_with(Role::Dispatch)
+    }
+
+    /// Gives a delivery its place.
+    fn admit(&self, claimed: Claimed) -> Admitted {
+        if claimed.attempt == 1 {
+            let merged = u64::try_from(claimed.merged.len()).unwrap_or(u64::MAX);
+            self.metrics.deliveries(&claimed.source, State::Merged.as_str(), merged);
+        }
+        let route = Route { source: claimed.source.clone(), destination: claimed.destination.clone() };
+        let place = self.pace.enter(route, &self.rules, self.replicas(), Instant::now().into_std());
+        Admitted { claimed, place, expected: self.pace.budget.expect() }
     }
 
     /// One delivery: tried, judged, settled, counted, logged.
-    async fn deliver(&self, claimed: Claimed, hurry: watch::Receiver<bool>) {
+    async fn deliver(&self, admitted: Admitted, good: watch::Receiver<bool>, hurry: watch::Receiver<bool>) {
+        let Admitted { claimed, mut place, expected } = admitted;
         let started_at = self.clock.now();
         let begun = Instant::now();
-        self.metrics.in_flight.inc();
-        let tried = AssertUnwindSafe(attempt::attempt(self, &claimed, hurry)).catch_unwind().await;
-        self.metrics.in_flight.dec();
-        let verdict = tried.unwrap_or_else(|_| {
+        let doubt = claimed.doubt.or(Some(started_at));
+        let tried = AssertUnwindSafe(async {
+            tokio::select! {
+                verdict = attempt::attempt(self, &claimed, expected, hurry) => verdict,
+                () = turns_bad(good) => attempt::broken_off(self, doubt),
+            }
+        });
+        let verdict = tried.catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(delivery = %claimed.id, "a bug: the attempt panicked");
             let at = started_at + self.policy.backoff.wait(claimed.strikes, None, 1.0);
-            let result = "panicked";
-            let next = Next::Retry { at, doubt: claimed.doubt.or(Some(started_at)), counted: true };
-            Verdict { next, result, status: None, detail: "a bug in the gateway; see its log".to_owned() }
+            Verdict {
+                next: Next::Retry { at, doubt, counted: true },
+                result: "panicked",
+                status: None,
+                detail: "a bug in the gateway; see its log".to_owned(),
+                sign: Sign::Nothing,
+                asked: None,
+            }
         });
-        self.rest_if_asked(&verdict).await;
+        if let Some(asked) = verdict.asked {
+            self.rest(&claimed.destination, asked);
+        }
+        self.tell(&mut place, &claimed.destination, verdict.sign, &verdict.detail);
         self.metrics.attempt(&claimed.source, verdict.result, begun.elapsed());
         log(&claimed, &verdict, begun.elapsed());
         self.settle(&claimed, verdict, started_at).await;
+        drop(place);
+    }
+
+    /// Tells the breaker what came of a call.
+    fn tell(&self, place: &mut Place, destination: &Destination, sign: Sign, detail: &str) {
+        let now = Instant::now().into_std();
+        match place.tell(sign, &self.rules, self.replicas(), now, fastrand::f64()) {
+            Change::Opened => {
+                let rest_s = self.rules.breaker.rest.as_secs_f64();
+                tracing::error!(%destination, rest_s, detail, "its calls fail, it is left alone and tried now and then");
+            }
+            Change::Closed => tracing::info!(%destination, "it answers again"),
+            Change::Reopened => tracing::debug!(%destination, detail, "it still fails"),
+            Change::None => {}
+        }
+    }
+
+    /// Leaves a destination, or the upstream altogether, alone for as long as was asked.
+    fn rest(&self, destination: &Destination, asked: Asked) {
+        let until = Instant::now() + asked.wait;
+        self.pace.rest(destination, asked.whole, until.into_std());
     }
 
     /// Ends the lease. The inbox is ours alone or says who took the lease, so a failure is tried again until it ends.
@@ -184,7 +294,7 @@ impl Dispatcher {
             match self.inbox.settle(settlement.clone()).await {
                 Ok(Settled::Done) => {
                     if let Some(state) = state {
-                        self.metrics.delivery(&claimed.source, state.as_str());
+                        self.metrics.deliveries(&claimed.source, state.as_str(), 1);
                     }
                     return;
                 }
@@ -193,7 +303,7 @@ impl Dispatcher {
                     return;
                 }
                 // Closed for good: the next start finds the lease and the doubt.
-                Err(crate::inbox::InboxError::Closed) => return,
+                Err(InboxError::Closed) => return,
                 Err(error) => {
                     tracing::error!(delivery = %claimed.id, %error, "cannot settle, trying again");
                     tokio::time::sleep(wait).await;
@@ -202,39 +312,29 @@ impl Dispatcher {
             }
         }
     }
+}
 
-    /// Leaves the upstream alone for as long as it asked.
-    async fn rest_if_asked(&self, verdict: &Verdict) {
-        if let (Some(429 | 503), Next::Retry { at, .. }) = (verdict.status, &verdict.next) {
-            let until = Instant::now() + at.since(self.clock.now()).min(LONGEST_REST);
-            let mut rest = self.rest.lock().await;
-            *rest = Some(rest.map_or(until, |before| before.max(until)));
+/// Says whether this process's leases are good, whenever that changes.
+async fn watch_standing(inbox: Arc<dyn Inbox>, tell: watch::Sender<bool>) {
+    loop {
+        let good = inbox.standing().good;
+        tell.send_if_modified(|before| {
+            let changed = *before != good;
+            *before = good;
+            changed
+        });
+        tokio::select! {
+            () = inbox.standing_changed() => {}
+            () = tokio::time::sleep(LOOK_AT_STANDING) => {}
         }
     }
 }
 
-/// PLACEHOLDER
-struct AnyRoute {
-    left: usize,
-}
-
-impl crate::inbox::Terms for AnyRoute {
-    fn begin(&mut self) {}
-
-    fn room(&self) -> usize {
-        self.left
-    }
-
-    fn open(&mut self, _: &crate::model::Route) -> usize {
-        self.left
-    }
-
-    fn took(&mut self, _: &crate::model::Route, count: usize) {
-        self.left = self.left.saturating_sub(count);
-    }
-
-    fn overlap(&self, _: &str) -> crate::model::Overlap {
-        crate::model::Overlap::QUEUE
+/// Resolves when this process's leases are good no longer.
+async fn turns_bad(mut good: watch::Receiver<bool>) {
+    // A sender that is gone says nothing more.
+    if good.wait_for(|good| !*good).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

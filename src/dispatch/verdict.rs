@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::backoff::Backoff;
+use super::breaker::Sign;
 use crate::inbox::{Answer, Next};
 use crate::model::{AttemptResult, Run, RunStatus, Timestamp};
 use crate::upstream::answer::speaks_of_plan;
@@ -31,6 +32,9 @@ pub(super) struct Policy {
     pub(super) backoff: Backoff,
     /// Tries that reached the upstream before a delivery is dead.
     pub(super) max_attempts: u32,
+    /// The longest wait after a call that surely did not arrive: the destination's breaker keeps it from being called
+    /// too often, and whatever waits for it is to go out soon after its return.
+    pub(super) longest_unsent: Duration,
     /// How long an upstream that takes nothing is tried.
     pub(super) give_up_after: Duration,
     /// Whether a run that ended in failure is run again.
@@ -48,6 +52,29 @@ pub(super) struct Verdict {
     pub(super) status: Option<u16>,
     /// A sentence for the operator.
     pub(super) detail: String,
+    /// What it says of the destination.
+    pub(super) sign: Sign,
+    /// For how long the upstream asked to be left alone.
+    pub(super) asked: Option<Asked>,
+}
+
+/// A time for which the upstream asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// By all of ours, and not only where it was said: its rates are an account's.
+    pub(super) whole: bool,
+    /// How long.
+    pub(super) wait: Duration,
+}
+
+impl Asked {
+    /// What an answer of this status asks for. One that is over a rate and does not say for how long is left alone for
+    /// a second.
+    pub(super) fn by(status: Option<u16>, retry_after: Option<Duration>) -> Option<Self> {
+        let whole = status == Some(429);
+        let wait = retry_after.or_else(|| whole.then_some(Duration::from_secs(1)))?;
+        Some(Self { whole, wait })
+    }
 }
 
 /// Judges the end of an attempt.
@@ -63,13 +90,18 @@ pub(super) fn judge(result: AttemptResult, facts: Facts, policy: &Policy) -> Ver
         AttemptResult::Ran(run) => ran(run, facts, policy, last_try),
         AttemptResult::NotSent(detail) => Verdict {
             next: match (patience_is_over, facts.doubt) {
-                (false, doubt) => again(None, doubt, false),
+                (false, doubt) => {
+                    let wait = policy.backoff.wait(facts.strikes.max(1), None, facts.chance);
+                    Next::Retry { at: facts.now + wait.min(policy.longest_unsent), doubt, counted: false }
+                }
                 (true, None) => Next::Dead(None),
                 (true, Some(_)) => Next::Unknown,
             },
             result: "not_sent",
             status: None,
             detail,
+            sign: Sign::Failing,
+            asked: None,
         },
         AttemptResult::Refused { status, detail, retry_after } => {
             let next = match status {
@@ -79,13 +111,23 @@ pub(super) fn judge(result: AttemptResult, facts: Facts, policy: &Policy) -> Ver
                 409 if !last_try => again(retry_after, None, true),
                 _ => Next::Dead(None),
             };
-            Verdict { next, result: "refused", status: Some(status), detail }
+            let (sign, asked) = match status {
+                429 if speaks_of_plan(&detail) => (Sign::Alive, None),
+                429 | 503 => {
+                    let sign = if retry_after.is_some() { Sign::Nothing } else { Sign::Failing };
+                    (sign, Asked::by(Some(status), retry_after))
+                }
+                _ => (Sign::Alive, None),
+            };
+            Verdict { next, result: "refused", status: Some(status), detail, sign, asked }
         }
         AttemptResult::Ambiguous(detail) => Verdict {
             next: if last_try { Next::Unknown } else { again(None, Some(facts.doubt.unwrap_or(facts.sent_at)), true) },
             result: "ambiguous",
             status: None,
             detail,
+            sign: Sign::Failing,
+            asked: None,
         },
     }
 }
@@ -118,7 +160,8 @@ fn ran(run: Run, facts: Facts, policy: &Policy, last_try: bool) -> Verdict {
         // It was followed for as long as the operator allows and has not ended.
         Next::Unknown
     };
-    Verdict { next, result, status: Some(200), detail: super::attempt::cut(&detail, 500) }
+    let detail = super::attempt::cut(&detail, 500);
+    Verdict { next, result, status: Some(200), detail, sign: Sign::Alive, asked: None }
 }
 
 #[cfg(test)]
@@ -135,6 +178,7 @@ mod tests {
         Policy {
             backoff: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) },
             max_attempts: 3,
+            longest_unsent: Duration::from_secs(10),
             give_up_after: Duration::from_secs(3_600),
             retry_failed_runs: false,
         }
@@ -164,6 +208,35 @@ mod tests {
             let verdict = judge(result, Facts { strikes: 9, ..facts() }, &policy());
             assert!(matches!(verdict.next, Next::Retry { doubt: None, counted: false, .. }), "{verdict:?}");
         }
+    }
+
+    #[test]
+    fn an_end_says_how_the_destination_fares() {
+        let sign = |result| {
+            let verdict = judge(result, facts(), &policy());
+            (verdict.sign, verdict.asked)
+        };
+        let asked = |whole, seconds| Some(Asked { whole, wait: Duration::from_secs(seconds) });
+        assert_eq!(sign(AttemptResult::NotSent(String::new())), (Sign::Failing, None));
+        assert_eq!(sign(AttemptResult::Ambiguous(String::new())), (Sign::Failing, None));
+        assert_eq!(sign(refused(429, "slow", None)), (Sign::Failing, asked(true, 1)));
+        assert_eq!(sign(refused(429, "slow", Some(7))), (Sign::Nothing, asked(true, 7)));
+        assert_eq!(sign(refused(503, "", Some(9))), (Sign::Nothing, asked(false, 9)));
+        for alive in [ended(RunStatus::Failed), refused(404, "no", None), refused(409, "busy", None)] {
+            assert_eq!(sign(alive), (Sign::Alive, None));
+        }
+        assert_eq!(sign(refused(429, "Your plan limit is reached", None)), (Sign::Alive, None));
+    }
+
+    #[test]
+    fn what_was_not_sent_does_not_wait_longer_than_a_destination_rests() {
+        let late = Facts { strikes: 7, ..facts() };
+        let at = |result| match judge(result, late, &policy()).next {
+            Next::Retry { at, .. } => at.since(NOW).as_secs(),
+            next => panic!("{next:?}"),
+        };
+        assert_eq!(at(AttemptResult::NotSent(String::new())), 10);
+        assert_eq!(at(refused(503, "", Some(900))), 990);
     }
 
     #[test]

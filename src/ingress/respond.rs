@@ -3,6 +3,8 @@
 //! A wait begins when the event is kept, so whatever becomes of the connection, the delivery goes on and a link shows
 //! its end. What is passed on is not kept: nothing is promised of it but one call.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -19,6 +21,9 @@ use crate::mapping::shape::shape;
 use crate::model::{AttemptResult, DeliveryId, EventId, NewEvent, Outcome, Refusal, State};
 use crate::source::Source;
 use crate::upstream::{Call, is_stream};
+
+/// How long a call that is passed on may wait for its turn within the upstream's budget.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Keeps the event, and waits for the end of its delivery. A double waits for the delivery of the first one.
 pub(super) async fn wait(
@@ -73,6 +78,9 @@ pub(super) async fn proxy(
     let owed = event.deliveries.first().ok_or_else(|| Refusal::Internal("the source has no destination".into()))?;
     let streams = source.config.respond == Respond::Stream;
     let call = Call::of_event(event, owed, &source.config, if streams { RunMode::Stream } else { RunMode::Call });
+    if let Some(wait) = ingress.upstream.is_busy(PATIENCE) {
+        return Err(Refusal::UpstreamBusy(wait));
+    }
     let left = Left::guard(ingress, source, Outcome::Proxied, None);
     if !streams {
         let result = left.not(ingress.upstream.invoke(&call).await);

@@ -29,6 +29,8 @@ const MAX_TASKS: usize = 200_000;
 const MAX_TASK_BYTES: usize = 256 * 1024 * 1024;
 /// How much of a run's text is remembered with it, in characters.
 const MAX_RUN_TEXT: usize = 200;
+/// How many agents and workflows are counted one by one.
+const MAX_COUNTED: usize = 1_000;
 
 /// The memory of a stand-in.
 #[derive(Debug, Default)]
@@ -62,6 +64,10 @@ pub(super) struct Stats {
     pub(super) running: u64,
     /// The most that went on at once.
     pub(super) max_running: u64,
+    /// The same, by agent or workflow; of the first thousand that were called.
+    pub(super) max_running_by: BTreeMap<String, u64>,
+    #[serde(skip)]
+    running_by: BTreeMap<String, u64>,
     /// Runs begun while another of the same id went on. A well-behaved caller has none.
     pub(super) overlaps: u64,
     /// Runs of an id and a text that had run before.
@@ -70,6 +76,28 @@ pub(super) struct Stats {
     pub(super) faults: BTreeMap<String, u64>,
     /// Answers, by status.
     pub(super) answers: BTreeMap<u16, u64>,
+}
+
+impl Stats {
+    fn begin(&mut self, destination: &str) {
+        self.runs += 1;
+        self.running += 1;
+        self.max_running = self.max_running.max(self.running);
+        if self.max_running_by.len() < MAX_COUNTED || self.max_running_by.contains_key(destination) {
+            let running = self.running_by.entry(destination.to_owned()).or_default();
+            *running += 1;
+            let most = self.max_running_by.entry(destination.to_owned()).or_default();
+            *most = (*most).max(*running);
+        }
+    }
+
+    fn end(&mut self, destination: &str) {
+        self.running = self.running.saturating_sub(1);
+        self.ended += 1;
+        if let Some(running) = self.running_by.get_mut(destination) {
+            *running = running.saturating_sub(1);
+        }
+    }
 }
 
 /// A call that is well formed.
@@ -162,6 +190,7 @@ struct RunRecord {
 #[derive(Debug)]
 pub(super) struct Started {
     number: u64,
+    destination: Arc<str>,
     pub(super) id: Arc<str>,
     turn: u32,
     /// Told when somebody stops it.
@@ -220,13 +249,12 @@ impl Ledger {
         let number = self.next_run;
         self.next_run += 1;
         let stats = &mut self.stats;
-        stats.runs += 1;
-        stats.running += 1;
-        stats.max_running = stats.max_running.max(stats.running);
+        stats.begin(&told.destination);
         stats.overlaps += u64::from(concurrent > 1);
         stats.duplicates += u64::from(duplicate);
         self.request_bytes += told.request.size();
         self.requests.push_back((number, told.request));
+        let destination = Arc::from(told.destination.as_str());
         let record = RunRecord {
             number,
             task_id: id.as_ref().to_owned(),
@@ -244,7 +272,7 @@ impl Ledger {
         note(&mut self.journal, "begin", &record, now);
         self.runs.push_back(record);
         self.forget();
-        Started { number, id, turn, stop }
+        Started { number, destination, id, turn, stop }
     }
 
     /// A run that was queued goes on.
@@ -257,8 +285,7 @@ impl Ledger {
 
     /// A run ends, unless it was stopped before.
     pub(super) fn end(&mut self, run: &Started, status: &str, result: Option<String>, now: Timestamp) {
-        self.stats.running = self.stats.running.saturating_sub(1);
-        self.stats.ended += 1;
+        self.stats.end(&run.destination);
         let mut ended_as = status;
         if let Some(task) = self.tasks.get_mut(&run.id) {
             task.running = task.running.saturating_sub(1);
@@ -342,8 +369,9 @@ impl Ledger {
         self.request_bytes = 0;
         self.said.clear();
         self.asked.clear();
-        let running = self.stats.running;
-        self.stats = Stats { running, max_running: running, ..Stats::default() };
+        let (running, running_by) = (self.stats.running, std::mem::take(&mut self.stats.running_by));
+        let max_running_by = running_by.clone();
+        self.stats = Stats { running, max_running: running, running_by, max_running_by, ..Stats::default() };
     }
 
     fn forget(&mut self) {

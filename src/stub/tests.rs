@@ -6,7 +6,7 @@ use super::*;
 use crate::config::{self, RunMode};
 use crate::model::{AttemptResult, Run, RunStatus};
 use crate::net::Client;
-use crate::upstream::{Call, Lookup, Upstream};
+use crate::upstream::{Budget, Call, Lookup, Upstream};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -38,6 +38,7 @@ impl World {
                 ca_file: None,
             },
             client.clone(),
+            Budget::default(),
         );
         Self { address, upstream, client }
     }

@@ -1,5 +1,10 @@
 //! Every metric's name, labels and meaning. Labels come from configuration and from our own words only, so that no
 //! caller can make a new series.
+//!
+//! What adds up (`tests/it/pace.rs`): every accepted event and every replay is one delivery in
+//! `sluicegate_inbox_deliveries`, whatever its state: accepted + replayed = pending + leased + delivered + dead +
+//! unknown + cancelled + merged + dropped. Of these, `sluicegate_deliveries_total` counts what this process brought to
+//! a state that it does not leave by itself (what operators settle or call off is counted in the inbox alone).
 
 use std::time::Duration;
 
@@ -20,8 +25,11 @@ pub struct Metrics {
     attempts: IntCounterVec,
     attempt: HistogramVec,
     deliveries: IntCounterVec,
-    /// Deliveries that are being sent now.
-    pub in_flight: IntGauge,
+    in_flight: IntGaugeVec,
+    breakers: IntGaugeVec,
+    /// How often a destination was left alone because it failed.
+    pub breaker_opened: IntCounter,
+    held: IntGaugeVec,
     /// Public connections open now.
     pub connections: IntGauge,
     /// Public connections turned away at the door.
@@ -46,6 +54,11 @@ impl Metrics {
         };
         let gauge = |name: &str, help: &str| {
             let metric = IntGauge::new(name, help).expect(DEFINED);
+            registry.register(Box::new(metric.clone())).expect(DEFINED);
+            metric
+        };
+        let gauges = |name: &str, help: &str, label: &str| {
+            let metric = IntGaugeVec::new(Opts::new(name, help), &[label]).expect(DEFINED);
             registry.register(Box::new(metric.clone())).expect(DEFINED);
             metric
         };
@@ -103,8 +116,25 @@ impl Metrics {
         )
         .expect(DEFINED);
         registry.register(Box::new(connections_refused.clone())).expect(DEFINED);
+        let breaker_opened = IntCounter::new(
+            "sluicegate_breaker_opened_total",
+            "How often a destination was left alone because its calls failed",
+        )
+        .expect(DEFINED);
+        registry.register(Box::new(breaker_opened.clone())).expect(DEFINED);
         Self {
-            in_flight: gauge("sluicegate_deliveries_in_flight", "Deliveries that are being sent now"),
+            in_flight: gauges(
+                "sluicegate_deliveries_in_flight",
+                "Deliveries that are being sent now, by kind of destination",
+                "kind",
+            ),
+            breakers: gauges(
+                "sluicegate_breaker_destinations",
+                "Destinations that are left alone (open) or tried with one call (half_open)",
+                "state",
+            ),
+            breaker_opened,
+            held: gauges("sluicegate_held", "Sources and destinations that an operator holds", "kind"),
             connections: gauge("sluicegate_connections", "Public connections open now"),
             connections_refused,
             requests,
@@ -143,9 +173,28 @@ impl Metrics {
         self.attempt.with_label_values(&[source]).observe(took.as_secs_f64());
     }
 
-    /// A delivery has reached a state which it does not leave by itself.
-    pub fn delivery(&self, source: &str, state: &str) {
-        self.deliveries.with_label_values(&[source, state]).inc();
+    /// So many deliveries have reached a state which they do not leave by themselves.
+    pub fn deliveries(&self, source: &str, state: &str, count: u64) {
+        if count > 0 {
+            self.deliveries.with_label_values(&[source, state]).inc_by(count);
+        }
+    }
+
+    /// So many more deliveries (or less) are being sent to destinations of a kind.
+    pub fn in_flight(&self, kind: &str, more: i64) {
+        self.in_flight.with_label_values(&[kind]).add(more);
+    }
+
+    /// How many destinations are left alone, and how many of those are being tried.
+    pub fn breakers(&self, open: usize, half_open: usize) {
+        for (state, count) in [("open", open), ("half_open", half_open)] {
+            self.breakers.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// How many sources or destinations are held.
+    pub fn held(&self, kind: &str, count: usize) {
+        self.held.with_label_values(&[kind]).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// How many deliveries of a source the inbox holds in a state; set when metrics are asked for.
@@ -203,9 +252,15 @@ mod tests {
         metrics.kept("triage", "pending", 7);
         metrics.disk(4096, 1024, None);
         metrics.standing(true, 3);
+        metrics.deliveries("triage", "dropped", 2);
+        metrics.deliveries("triage", "merged", 0);
+        metrics.breakers(3, 1);
         let text = metrics.text();
         assert!(text.contains(r#"sluicegate_requests_total{outcome="refused",source="triage"} 1"#), "{text}");
         assert!(text.contains(r#"sluicegate_refused_total{reason="stale",source="triage"} 1"#), "{text}");
+        assert!(text.contains(r#"sluicegate_deliveries_total{source="triage",state="dropped"} 2"#), "{text}");
+        assert!(!text.contains("merged"), "{text}");
+        assert!(text.contains(r#"sluicegate_breaker_destinations{state="open"} 3"#), "{text}");
         assert!(text.contains(r#"sluicegate_inbox_deliveries{source="triage",state="pending"} 7"#), "{text}");
         assert!(text.contains(r#"sluicegate_inbox_bytes{of="used"} 4096"#), "{text}");
         assert!(!text.contains(r#"of="ceiling""#), "{text}");

@@ -65,7 +65,11 @@ pub fn lookup(answer: &Response<Bytes>, key: Option<&Secret>, now: Timestamp) ->
     if status.is_success() {
         return match run(answer.body()) {
             Some(run) => Lookup::Found(run),
-            None => Lookup::Failed { detail: "the answer is no task".into(), retry_after: None },
+            None => Lookup::Failed {
+                status: Some(status.as_u16()),
+                detail: "the answer is no task".into(),
+                retry_after: None,
+            },
         };
     }
     // A page that says 404 comes from something in between, which knows nothing of runs.
@@ -76,7 +80,8 @@ pub fn lookup(answer: &Response<Bytes>, key: Option<&Secret>, now: Timestamp) ->
         StatusCode::TOO_MANY_REQUESTS => limit_reset(answer.headers(), now),
         _ => None,
     });
-    Lookup::Failed { detail: format!("it answered {}: {}", status.as_u16(), detail(answer, key)), retry_after }
+    let detail = format!("it answered {}: {}", status.as_u16(), detail(answer, key));
+    Lookup::Failed { status: Some(status.as_u16()), detail, retry_after }
 }
 
 /// The run of a 2xx whose answer could not be read.
@@ -332,7 +337,11 @@ mod tests {
         }
         assert_eq!(
             lookup(&answer(429, &[("x-ratelimit-reset", "30")], r#"{"detail":"slow"}"#), None, NOW),
-            Lookup::Failed { detail: "it answered 429: slow".into(), retry_after: Some(Duration::from_secs(30)) }
+            Lookup::Failed {
+                status: Some(429),
+                detail: "it answered 429: slow".into(),
+                retry_after: Some(Duration::from_secs(30))
+            }
         );
     }
 

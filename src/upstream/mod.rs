@@ -6,12 +6,12 @@
 
 pub mod answer;
 mod budget;
+mod collected;
 pub mod hosted;
 pub mod request;
 mod stream;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT};
@@ -23,7 +23,7 @@ use crate::config::{self, RunMode, Secret};
 use crate::model::{AttemptResult, Clock, Run, RunStatus};
 use crate::net::{Client, SendError};
 
-use budget::Budget;
+pub use budget::{Bucket, Budget, Expected, Flow};
 pub use request::Call;
 
 /// How long the question for a run, or the order to start one, may take.
@@ -38,7 +38,7 @@ pub struct Upstream {
     key: Option<Secret>,
     run_timeout: Duration,
     max_answer: u64,
-    budget: Arc<Budget>,
+    budget: Budget,
     clock: Clock,
 }
 
@@ -51,6 +51,8 @@ pub enum Lookup {
     NotFound,
     /// It could not say.
     Failed {
+        /// The HTTP status, where it answered.
+        status: Option<u16>,
         /// A sentence for the operator.
         detail: String,
         /// When it wants to be asked again.
@@ -59,15 +61,17 @@ pub enum Lookup {
 }
 
 impl Upstream {
-    /// The upstream of a configuration.
-    pub fn new(config: &config::Upstream, client: Client) -> Self {
+    /// The upstream of a configuration. Its requests draw on `budget`, which outlives it and keeps to the rate that
+    /// is configured now.
+    pub fn new(config: &config::Upstream, client: Client, budget: Budget) -> Self {
+        budget.set(config.budget);
         Self {
             client,
             base: config.base_url.to_string().trim_end_matches('/').to_owned(),
             key: config.api_key.clone(),
             run_timeout: config.run_timeout,
             max_answer: config.max_answer,
-            budget: Arc::new(Budget::new(config.budget)),
+            budget,
             clock: Clock::system(),
         }
     }
@@ -135,8 +139,13 @@ impl Upstream {
         let key = key.or(self.key.as_ref());
         match self.send(Method::GET, &path, Bytes::new(), key, TASK_TIMEOUT).await {
             Ok(answer) => answer::lookup(&answer, key, self.clock.now()),
-            Err(error) => Lookup::Failed { detail: error.to_string(), retry_after: None },
+            Err(error) => Lookup::Failed { status: None, detail: error.to_string(), retry_after: None },
         }
+    }
+
+    /// How long a request would wait for its turn within the budget, where that is longer than `most`.
+    pub fn is_busy(&self, most: Duration) -> Option<Duration> {
+        Some(self.budget.wait(Instant::now())).filter(|wait| *wait > most)
     }
 
     fn key_of<'a>(&'a self, call: &'a Call) -> Option<&'a Secret> {

@@ -13,6 +13,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::collected::{self, Message};
 use crate::config::{EventJson, RunMode, Secret, SourceConfig};
 use crate::inbox::seal::{SealError, Sealer};
 use crate::inbox::{Claimed, EventDetail};
@@ -58,7 +59,8 @@ struct Said<'a> {
 }
 
 impl Call {
-    /// The call that a delivery makes.
+    /// The call that a delivery makes. What goes with it is of the same turn: its text tells of all of it, everything
+    /// else is as of the delivery's own event.
     pub fn new(claimed: &Claimed, source: &SourceConfig) -> Self {
         let said = Said {
             destination: &claimed.destination,
@@ -67,7 +69,24 @@ impl Call {
             headers: &claimed.headers,
             body: &claimed.body,
         };
-        Self::make(said, source, source.run_mode)
+        if claimed.merged.is_empty() && claimed.dropped == 0 {
+            return Self::make(said, source, source.run_mode);
+        }
+        let own = [(claimed.received_at, &claimed.event_type, &claimed.params, &claimed.headers, &claimed.body)];
+        let theirs = claimed.merged.iter();
+        let theirs = theirs.map(|one| (one.received_at, &one.event_type, &one.params, &one.headers, &one.body));
+        let mut context = Vec::new();
+        let messages: Vec<Message<'_>> = own
+            .into_iter()
+            .chain(theirs)
+            .map(|(at, event_type, params, headers, body)| {
+                context.extend(event_context(params, body, headers, source));
+                let text = text(params, body, headers, source);
+                Message { at, event_type: event_type.as_deref(), user: user(params, &source.user_email_template), text }
+            })
+            .collect();
+        let text = collected::text(&messages, claimed.dropped);
+        Self::say(said, text, collected::user(&messages), context, source, source.run_mode)
     }
 
     /// The call that a kept event would make for a delivery that it does not owe yet.
@@ -96,20 +115,28 @@ impl Call {
 
     fn make(claimed: Said<'_>, source: &SourceConfig, run: RunMode) -> Self {
         let text = text(claimed.params, claimed.body, claimed.headers, source);
+        let context = event_context(claimed.params, claimed.body, claimed.headers, source);
+        let user = user(claimed.params, &source.user_email_template);
+        Self::say(claimed, text, user, context.into_iter().collect(), source, run)
+    }
+
+    fn say(
+        claimed: Said<'_>,
+        text: String,
+        user: User,
+        events: Vec<String>,
+        source: &SourceConfig,
+        run: RunMode,
+    ) -> Self {
         let mut input = Map::new();
         input.insert("text".into(), text.as_str().into());
         let mut context = Vec::new();
-        match user(claimed.params, &source.user_email_template) {
+        match user {
             User::Known(user) => drop(input.insert("user".into(), user.into())),
             User::Named(name) => context.push(format!("user: {name}")),
             User::Unknown => {}
         }
-        if source.event_json == EventJson::Context && prompt(claimed.params).is_some() {
-            let event = event_text(claimed.body, claimed.headers);
-            if !event.is_empty() {
-                context.push(event);
-            }
-        }
+        context.extend(events);
 
         let mut body = Map::new();
         body.insert("input".into(), input.into());
@@ -215,7 +242,14 @@ pub(super) fn segment(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// What of an event goes into the context of its run.
+fn event_context(params: &Params, body: &Bytes, headers: &[(String, String)], source: &SourceConfig) -> Option<String> {
+    let wanted = source.event_json == EventJson::Context && prompt(params).is_some();
+    wanted.then(|| event_text(body, headers)).filter(|event| !event.is_empty())
+}
+
 /// What is known of the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum User {
     /// Enough for the upstream, which wants an id and an address.
     Known(Map<String, Value>),
@@ -377,6 +411,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Config, Problems};
+    use crate::inbox::Merged;
     use crate::model::{DeliveryId, Destination, EventId, Param, Timestamp};
 
     const EVENT: &str =
@@ -522,6 +557,44 @@ mod tests {
             assert_eq!(body["input"].get("user").unwrap_or(&Value::Null), &user, "{given:?}");
             assert_eq!(body.get("additional_context").unwrap_or(&Value::Null), &context, "{given:?}");
         }
+    }
+
+    #[test]
+    fn a_collected_turn_tells_all_of_it_and_keeps_the_first_ones_call() {
+        let merged = |text: &str, user: &str| Merged {
+            id: DeliveryId { event: EventId::from_bytes([2; 16]), number: 0 },
+            event_type: Some("message".into()),
+            received_at: Timestamp::default(),
+            params: params(&[
+                (Name::Prompt, text, Origin::Template),
+                (Name::UserId, user, Origin::Body),
+                (Name::TaskId, "other", Origin::Body),
+            ]),
+            headers: vec![],
+            body: Bytes::from_static(b"{\"n\":2}"),
+        };
+        let first = params(&[(Name::Prompt, "Look", Origin::Template), (Name::UserId, "dana", Origin::Body)]);
+        let turn = |user| Claimed {
+            merged: vec![merged("And there", user)],
+            dropped: 3,
+            ..claimed(first.clone(), r#"{"n":1}"#)
+        };
+        let source = source("event_json = \"context\"");
+        let call = Call::new(&turn("dana"), &source);
+        assert_eq!(
+            call,
+            Call::new(&Claimed { attempt: 2, doubt: Some(Timestamp::default()), ..turn("dana") }, &source)
+        );
+        let body: Value = serde_json::from_slice(&call.body).unwrap();
+        let text = body["input"]["text"].as_str().unwrap();
+        assert_eq!(call.text, text);
+        let place = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part} is not in {text}"));
+        assert!(place("3 earlier messages") < place("\nLook\n\n[message 2 of 2 "), "{text}");
+        assert!(place("1970-01-01T00:00:00.000Z, message, from dana\nAnd there") > place("Look"), "{text}");
+        assert_eq!((&body["input"]["user"]["id"], &body["id"]), (&json!("dana"), &json!("u")));
+        assert_eq!(body["additional_context"], "{\"n\":1}\n{\"n\":2}");
+        let mixed: Value = serde_json::from_slice(&Call::new(&turn("eve"), &source).body).unwrap();
+        assert_eq!(mixed["input"].get("user"), None, "nobody speaks in another's name");
     }
 
     #[test]

@@ -11,6 +11,7 @@ const OPEN: &str = r#"
 [dispatch]
 backoff = "50ms"
 backoff_max = "200ms"
+breaker_rest = "300ms"
 [sources.open]
 provider = "custom"
 agent = "a"

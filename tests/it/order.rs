@@ -10,6 +10,7 @@ const CHAT: &str = r#"
 [dispatch]
 backoff = "50ms"
 backoff_max = "200ms"
+breaker_rest = "300ms"
 [sources.chat]
 provider = "custom"
 agent = "a"

@@ -1,0 +1,58 @@
+//! How destinations fare, for operators.
+
+use super::Dispatcher;
+use super::breaker::BreakerState;
+use super::pace::Closed;
+use crate::model::{Destination, Timestamp};
+
+/// How a destination fares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationFare {
+    /// Which.
+    pub destination: Destination,
+    /// How it stands with its breaker.
+    pub breaker: BreakerState,
+    /// Since when it is called or left alone.
+    pub since: Timestamp,
+    /// How many of its last calls failed.
+    pub failures: usize,
+    /// How many calls are in flight.
+    pub in_flight: usize,
+    /// Why nothing is sent to it now.
+    pub closed: Option<Closed>,
+    /// Until when, where that is known.
+    pub closed_until: Option<Timestamp>,
+    /// When a call tries it again, while it is left alone.
+    pub next_probe: Option<Timestamp>,
+}
+
+impl Dispatcher {
+    /// How the destinations fare of which this process knows anything, by name. Of one that is not among them nothing
+    /// is known: it may be called.
+    pub fn destinations(&self) -> Vec<DestinationFare> {
+        let (wall, now) = (self.clock.now(), tokio::time::Instant::now().into_std());
+        let at = |instant: std::time::Instant| match instant.checked_duration_since(now) {
+            Some(ahead) => wall + ahead,
+            None => wall - now.saturating_duration_since(instant),
+        };
+        let fares = self.pace.fares(&self.rules, self.replicas(), now);
+        fares
+            .into_iter()
+            .map(|fare| DestinationFare {
+                destination: fare.destination,
+                breaker: fare.breaker,
+                since: at(fare.since),
+                failures: fare.failures,
+                in_flight: fare.in_flight,
+                closed: fare.closed.map(|(why, _)| why),
+                closed_until: fare.closed.and_then(|(_, until)| until).map(at),
+                next_probe: fare.next_probe.map(at),
+            })
+            .collect()
+    }
+
+    /// Calls a destination again at once, whatever it did or asked for. False: nothing kept it from being called.
+    pub fn reset(&self, destination: &Destination) -> bool {
+        self.pace.reset(destination, tokio::time::Instant::now().into_std())
+    }
+}

@@ -1,0 +1,539 @@
+//! How much at once and how fast: caps and rates, whole, per destination and per source; what is held; who rests. Pure:
+//! time and chance come in.
+//!
+//! What is promised: no cap is passed, whatever waits; a destination that is closed keeps no other waiting; the tables
+//! are bounded, however many destinations callers name. It outlives a configuration: what is in flight, resting or
+//! used up is so under the next one too.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::breaker::{Begun, Breaker, BreakerState, Change, Sign};
+use crate::config::{self, Caps, Config};
+use crate::inbox::Hold;
+use crate::model::{Destination, DestinationKind, Overlap, Route};
+use crate::telemetry::Metrics;
+use crate::upstream::{Bucket, Budget, Flow};
+
+/// How many destinations that were left alone are tried at once, while none of those tried answers.
+const PROBES: usize = 8;
+
+/// How long a destination is remembered that nothing is to be remembered of.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// How many destinations are remembered at most, apart from those with calls in flight.
+const MAX_DESTINATIONS: usize = 10_000;
+
+/// How often the table is looked through for idle ones.
+const TIDY: Duration = Duration::from_secs(60);
+
+/// What the operator decided. A new configuration brings new ones.
+#[derive(Debug)]
+pub(super) struct Rules {
+    concurrency: usize,
+    rate: Option<config::Rate>,
+    each: Caps,
+    destinations: HashMap<Destination, Caps>,
+    pub(super) breaker: config::Breaker,
+    sources: HashMap<String, (Overlap, Option<usize>)>,
+}
+
+impl Rules {
+    /// Those of a configuration.
+    pub(super) fn new(config: &Config) -> Self {
+        let dispatch = &config.dispatch;
+        let sources = config.sources.iter();
+        Self {
+            concurrency: dispatch.concurrency,
+            rate: dispatch.rate,
+            each: dispatch.each_destination,
+            destinations: dispatch.destinations.clone(),
+            breaker: dispatch.breaker,
+            sources: sources.map(|source| (source.name.clone(), (source.overlap, source.concurrency))).collect(),
+        }
+    }
+
+    /// What becomes of turns that wait. A source that is gone, and a caller's own door, let them wait.
+    pub(super) fn overlap(&self, source: &str) -> Overlap {
+        self.sources.get(source).map_or(Overlap::QUEUE, |(overlap, _)| *overlap)
+    }
+
+    fn caps(&self, destination: &Destination) -> Caps {
+        self.destinations.get(destination).copied().unwrap_or(self.each)
+    }
+
+    /// How many calls of a destination may be in flight.
+    fn most(&self, destination: &Destination, replicas: u32) -> usize {
+        self.caps(destination).concurrency.map_or(usize::MAX, |most| share(most, replicas))
+    }
+
+    fn most_of_source(&self, source: &str, replicas: u32) -> usize {
+        self.sources.get(source).and_then(|(_, most)| *most).map_or(usize::MAX, |most| share(most, replicas))
+    }
+}
+
+/// The share of a cap that one of several processes has: rounded down, but never nothing.
+fn share(most: usize, replicas: u32) -> usize {
+    let replicas = usize::try_from(replicas.max(1)).unwrap_or(usize::MAX);
+    (most / replicas).max(1)
+}
+
+/// What is in flight, resting and used up.
+#[derive(Debug)]
+pub struct Pace {
+    table: Mutex<Table>,
+    /// Told when something that was closed may have opened otherwise than by time.
+    opened: Notify,
+    pub(super) budget: Budget,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug)]
+struct Table {
+    destinations: HashMap<Destination, Entry>,
+    /// Calls in flight, by source.
+    sources: HashMap<String, usize>,
+    in_flight: usize,
+    bucket: Bucket,
+    /// Until when the upstream asked to be left alone altogether.
+    rest: Option<Instant>,
+    held: HashSet<Hold>,
+    /// Calls in flight that try a destination, and how many there may be.
+    probing: usize,
+    most_probing: usize,
+    /// Destinations whose breaker is not closed.
+    broken: usize,
+    /// Whether the last claim found something closed.
+    closed: bool,
+    tidied: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    in_flight: usize,
+    breaker: Breaker,
+    bucket: Bucket,
+    /// Until when it asked to be left alone.
+    rest: Option<Instant>,
+    touched: Instant,
+}
+
+impl Entry {
+    fn new(now: Instant) -> Self {
+        Self { in_flight: 0, breaker: Breaker::new(now), bucket: Bucket::default(), rest: None, touched: now }
+    }
+
+    /// Nothing would be lost with it.
+    fn is_idle(&self, now: Instant) -> bool {
+        self.in_flight == 0
+            && self.rest.is_none_or(|until| until <= now)
+            && self.bucket.is_full(now)
+            && self.breaker.state(now) == BreakerState::Closed
+            && now.saturating_duration_since(self.touched) >= IDLE
+    }
+}
+
+/// Why nothing is sent to a destination now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// An operator holds it.
+    Held,
+    /// It asked to be left alone for a while.
+    AskedToWait,
+    /// It failed, and is left alone for a while.
+    Breaker,
+    /// It failed, and a call that tries it is in flight, or those to others are.
+    Probing,
+    /// Its cap on calls in flight is reached.
+    Concurrency,
+    /// Its rate is used up.
+    Rate,
+    /// The upstream asked to be left alone altogether.
+    AllAskedToWait,
+    /// `dispatch.concurrency` is reached.
+    AllConcurrency,
+    /// `dispatch.rate` is used up.
+    AllRate,
+    /// `upstream.budget` is used up.
+    Budget,
+}
+
+impl Closed {
+    /// A stable word for display.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::AskedToWait => "asked_to_wait",
+            Self::Breaker => "breaker",
+            Self::Probing => "probing",
+            Self::Concurrency => "concurrency",
+            Self::Rate => "rate",
+            Self::AllAskedToWait => "all_asked_to_wait",
+            Self::AllConcurrency => "all_concurrency",
+            Self::AllRate => "all_rate",
+            Self::Budget => "budget",
+        }
+    }
+}
+
+/// How a destination fares.
+#[derive(Clone, Debug)]
+pub(super) struct Fare {
+    pub(super) destination: Destination,
+    pub(super) breaker: BreakerState,
+    pub(super) since: Instant,
+    pub(super) failures: usize,
+    pub(super) in_flight: usize,
+    /// Why nothing is sent to it now, and until when where that is known.
+    pub(super) closed: Option<(Closed, Option<Instant>)>,
+    pub(super) next_probe: Option<Instant>,
+}
+
+impl Pace {
+    /// With nothing in flight. Requests that it lets through draw on `budget`.
+    pub fn new(budget: Budget, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            table: Mutex::new(Table {
+                destinations: HashMap::new(),
+                sources: HashMap::new(),
+                in_flight: 0,
+                bucket: Bucket::default(),
+                rest: None,
+                held: HashSet::new(),
+                probing: 0,
+                most_probing: PROBES,
+                broken: 0,
+                closed: false,
+                tidied: None,
+            }),
+            opened: Notify::new(),
+            budget,
+            metrics,
+        })
+    }
+
+    /// Waits until something that the last claim found closed may have opened, otherwise than by time.
+    pub(super) async fn opened(&self) {
+        self.opened.notified().await;
+    }
+
+    /// Has the loop look again at once: what it goes by has changed.
+    pub fn changed(&self) {
+        self.opened.notify_one();
+    }
+
+    /// What is held from now on.
+    pub(super) fn hold(&self, held: impl IntoIterator<Item = Hold>) {
+        let held: HashSet<Hold> = held.into_iter().collect();
+        let count = |is: fn(&Hold) -> bool| held.iter().filter(|hold| is(hold)).count();
+        self.metrics.held("source", count(|hold| matches!(hold, Hold::Source(_))));
+        self.metrics.held("destination", count(|hold| matches!(hold, Hold::Destination(_))));
+        self.table().held = held;
+    }
+
+    /// Whether anything is held.
+    pub(super) fn holds_any(&self) -> bool {
+        !self.table().held.is_empty()
+    }
+
+    /// How many more deliveries may be in flight in all.
+    pub(super) fn room(&self, rules: &Rules, replicas: u32, now: Instant) -> usize {
+        let mut table = self.table();
+        table.closed = false;
+        let room = table.closed_whole(rules, replicas, &self.budget, now).unwrap_or(0);
+        table.closed = room == 0;
+        room
+    }
+
+    /// How many more of a route may be in flight, beside `taken` to its destination and of its source, and `probes`.
+    pub(super) fn open(&self, route: &Route, rules: &Rules, replicas: u32, taken: Taken, now: Instant) -> usize {
+        let mut table = self.table();
+        let room = table.room_of(route, rules, replicas, taken, now);
+        table.closed |= room == 0;
+        room
+    }
+
+    /// Whether a call to this destination would try one that was left alone.
+    pub(super) fn is_probe(&self, destination: &Destination, now: Instant) -> bool {
+        let table = self.table();
+        table.destinations.get(destination).is_some_and(|entry| entry.breaker.state(now) == BreakerState::HalfOpen)
+    }
+
+    /// When the next of what is closed opens by time alone.
+    pub(super) fn opens_at(&self, rules: &Rules, replicas: u32, now: Instant) -> Option<Instant> {
+        let table = self.table();
+        let ahead = |until: Option<Instant>| until.filter(|until| *until > now);
+        let whole = rules.rate.and_then(|rate| table.bucket.opens_at(Flow::new(rate, replicas), now));
+        let each = table.destinations.iter().flat_map(|(destination, entry)| {
+            let rate = rules.caps(destination).rate;
+            let rate = rate.and_then(|rate| entry.bucket.opens_at(Flow::new(rate, replicas), now));
+            [ahead(entry.rest), entry.breaker.opens_at(now), rate].into_iter().flatten()
+        });
+        [ahead(table.rest), whole, self.budget.opens_at(now)].into_iter().flatten().chain(each).min()
+    }
+
+    /// A delivery of this route is in flight from now on, until what is given is dropped.
+    pub(super) fn enter(self: &Arc<Self>, route: Route, rules: &Rules, replicas: u32, now: Instant) -> Place {
+        let mut table = self.table();
+        table.tidy(now);
+        table.in_flight += 1;
+        *table.sources.entry(route.source.clone()).or_default() += 1;
+        if let Some(rate) = rules.rate {
+            table.bucket.take(Flow::new(rate, replicas), 1, now);
+        }
+        let rate = rules.caps(&route.destination).rate;
+        let entry = table.destinations.entry(route.destination.clone()).or_insert_with(|| Entry::new(now));
+        entry.in_flight += 1;
+        entry.touched = now;
+        if let Some(rate) = rate {
+            entry.bucket.take(Flow::new(rate, replicas), 1, now);
+        }
+        let begun = entry.breaker.begin(now);
+        table.probing += usize::from(begun.probe);
+        self.show(&table);
+        self.metrics.in_flight(kind(&route.destination), 1);
+        Place { pace: self.clone(), route, begun: Some(begun) }
+    }
+
+    /// Until when a destination, or the upstream altogether, asked to be left alone.
+    pub(super) fn rest(&self, destination: &Destination, whole: bool, until: Instant) {
+        let mut table = self.table();
+        let rest = if whole {
+            &mut table.rest
+        } else {
+            match table.destinations.get_mut(destination) {
+                Some(entry) => &mut entry.rest,
+                None => return,
+            }
+        };
+        *rest = Some(rest.map_or(until, |before| before.max(until)));
+    }
+
+    /// Calls a destination as before, whatever it did or asked for. False: nothing kept it from being called.
+    pub(super) fn reset(&self, destination: &Destination, now: Instant) -> bool {
+        let mut table = self.table();
+        let rested = table.rest.take().is_some_and(|until| until > now);
+        let Some(entry) = table.destinations.get_mut(destination) else { return rested };
+        let probing = matches!((entry.breaker.room(0, now), entry.breaker.state(now)), (0, BreakerState::HalfOpen));
+        let was_open = entry.breaker.reset(now);
+        let asked = entry.rest.take().is_some_and(|until| until > now);
+        table.probing = table.probing.saturating_sub(usize::from(probing));
+        table.broken = table.broken.saturating_sub(usize::from(was_open));
+        self.show(&table);
+        self.opened.notify_one();
+        rested || was_open || asked
+    }
+
+    /// How every destination fares of which anything is known, by name.
+    pub(super) fn fares(&self, rules: &Rules, replicas: u32, now: Instant) -> Vec<Fare> {
+        let table = self.table();
+        let whole = table.closed_whole(rules, replicas, &self.budget, now).err();
+        let mut fares: Vec<Fare> = table
+            .destinations
+            .iter()
+            .map(|(destination, entry)| Fare {
+                destination: destination.clone(),
+                breaker: entry.breaker.state(now),
+                since: entry.breaker.since,
+                failures: entry.breaker.failures(),
+                in_flight: entry.in_flight,
+                closed: table.closed_to(destination, rules, replicas, Taken::default(), now).err().or(whole),
+                next_probe: entry.breaker.opens_at(now),
+            })
+            .collect();
+        fares.sort_by(|a, b| a.destination.cmp(&b.destination));
+        fares
+    }
+
+    fn show(&self, table: &Table) {
+        self.metrics.breakers(table.broken.saturating_sub(table.probing), table.probing);
+    }
+
+    // Counts only, changed in one go each: a panic leaves nothing half done.
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a claim has taken already.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Taken {
+    pub(super) destination: usize,
+    pub(super) source: usize,
+    pub(super) probes: usize,
+}
+
+impl Table {
+    /// How many more in all, or why none.
+    fn closed_whole(
+        &self,
+        rules: &Rules,
+        replicas: u32,
+        budget: &Budget,
+        now: Instant,
+    ) -> Result<usize, (Closed, Option<Instant>)> {
+        if let Some(until) = self.rest.filter(|until| *until > now) {
+            return Err((Closed::AllAskedToWait, Some(until)));
+        }
+        let places = share(rules.concurrency, replicas).saturating_sub(self.in_flight);
+        let flow = rules.rate.map(|rate| Flow::new(rate, replicas));
+        let rate = flow.map_or(usize::MAX, |flow| self.bucket.room(flow, now));
+        let budgeted = budget.room(now);
+        match (places, rate, budgeted) {
+            (0, ..) => Err((Closed::AllConcurrency, None)),
+            (_, 0, _) => Err((Closed::AllRate, flow.and_then(|flow| self.bucket.opens_at(flow, now)))),
+            (.., 0) => Err((Closed::Budget, budget.opens_at(now))),
+            _ => Ok(places.min(rate).min(budgeted)),
+        }
+    }
+
+    /// How many more to a destination, or why none.
+    fn closed_to(
+        &self,
+        destination: &Destination,
+        rules: &Rules,
+        replicas: u32,
+        taken: Taken,
+        now: Instant,
+    ) -> Result<usize, (Closed, Option<Instant>)> {
+        if self.held.contains(&Hold::Destination(destination.clone())) {
+            return Err((Closed::Held, None));
+        }
+        let most = rules.most(destination, replicas);
+        let flow = rules.caps(destination).rate.map(|rate| Flow::new(rate, replicas));
+        let Some(entry) = self.destinations.get(destination) else {
+            let rate = flow.map_or(usize::MAX, |flow| Bucket::default().room(flow, now));
+            let room = most.min(rate).saturating_sub(taken.destination);
+            return if room == 0 { Err((Closed::Concurrency, None)) } else { Ok(room) };
+        };
+        if let Some(until) = entry.rest.filter(|until| *until > now) {
+            return Err((Closed::AskedToWait, Some(until)));
+        }
+        let places = most.saturating_sub(entry.in_flight + taken.destination);
+        let rate = flow.map_or(usize::MAX, |flow| entry.bucket.room(flow, now)).saturating_sub(taken.destination);
+        let breaker = if rules.breaker.percent == 0 {
+            usize::MAX
+        } else {
+            let room = entry.breaker.room(entry.in_flight, now).saturating_sub(taken.destination);
+            match entry.breaker.state(now) {
+                BreakerState::Open => return Err((Closed::Breaker, entry.breaker.opens_at(now))),
+                BreakerState::HalfOpen => room.min(self.most_probing.saturating_sub(self.probing + taken.probes)),
+                BreakerState::Closed => room,
+            }
+        };
+        match (breaker, places, rate) {
+            (0, ..) => Err((Closed::Probing, None)),
+            (_, 0, _) => Err((Closed::Concurrency, None)),
+            (.., 0) => Err((Closed::Rate, flow.and_then(|flow| entry.bucket.opens_at(flow, now)))),
+            _ => Ok(breaker.min(places).min(rate)),
+        }
+    }
+
+    fn room_of(&self, route: &Route, rules: &Rules, replicas: u32, taken: Taken, now: Instant) -> usize {
+        if self.held.contains(&Hold::Source(route.source.clone())) {
+            return 0;
+        }
+        let in_flight = self.sources.get(&route.source).copied().unwrap_or_default();
+        let of_source = rules.most_of_source(&route.source, replicas).saturating_sub(in_flight + taken.source);
+        self.closed_to(&route.destination, rules, replicas, taken, now).unwrap_or(0).min(of_source)
+    }
+
+    /// Forgets destinations that nothing is known of; with too many, those that were called longest ago.
+    fn tidy(&mut self, now: Instant) {
+        let due = self.tidied.is_none_or(|last| now.saturating_duration_since(last) >= TIDY);
+        if !due && self.destinations.len() < MAX_DESTINATIONS {
+            return;
+        }
+        self.tidied = Some(now);
+        self.destinations.retain(|_, entry| !entry.is_idle(now));
+        if self.destinations.len() >= MAX_DESTINATIONS {
+            let resting = self.destinations.values().filter(|entry| entry.in_flight == 0);
+            let mut ages: Vec<Instant> = resting.map(|entry| entry.touched).collect();
+            ages.sort_unstable();
+            let edge = ages.get(ages.len() / 2).copied();
+            self.destinations.retain(|_, entry| entry.in_flight > 0 || edge.is_some_and(|edge| entry.touched > edge));
+            let broken = |entry: &&Entry| entry.breaker.state(now) != BreakerState::Closed;
+            self.broken = self.destinations.values().filter(broken).count();
+        }
+    }
+}
+
+/// A delivery in flight.
+#[derive(Debug)]
+pub(super) struct Place {
+    pace: Arc<Pace>,
+    route: Route,
+    /// None: what it says of its destination is said.
+    begun: Option<Begun>,
+}
+
+impl Place {
+    /// What the attempt says of the destination. The place stays taken. Returns what that changed.
+    pub(super) fn tell(&mut self, sign: Sign, rules: &Rules, replicas: u32, now: Instant, chance: f64) -> Change {
+        let Some(begun) = self.begun.take() else { return Change::None };
+        let mut table = self.pace.table();
+        let most = rules.most(&self.route.destination, replicas).min(share(rules.concurrency, replicas));
+        let Some(entry) = table.destinations.get_mut(&self.route.destination) else { return Change::None };
+        let was_probing = begun.probe && entry.breaker.is_probed_by(begun);
+        let change = entry.breaker.end(begun, sign, &rules.breaker, most, now, chance);
+        if was_probing {
+            table.probing = table.probing.saturating_sub(1);
+        }
+        match change {
+            Change::None => {}
+            Change::Opened => {
+                table.broken += 1;
+                self.pace.metrics.breaker_opened.inc();
+            }
+            Change::Reopened => table.most_probing = PROBES,
+            Change::Closed => {
+                table.broken = table.broken.saturating_sub(1);
+                // The upstream is back: the others need not wait for long.
+                table.most_probing =
+                    table.most_probing.saturating_mul(2).min(share(rules.concurrency, replicas).max(PROBES));
+            }
+        }
+        self.pace.show(&table);
+        if std::mem::take(&mut table.closed) {
+            self.pace.opened.notify_one();
+        }
+        change
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut table = self.pace.table();
+        table.in_flight = table.in_flight.saturating_sub(1);
+        if let Some(count) = table.sources.get_mut(&self.route.source) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                table.sources.remove(&self.route.source);
+            }
+        }
+        let mut probing = false;
+        if let Some(entry) = table.destinations.get_mut(&self.route.destination) {
+            entry.in_flight = entry.in_flight.saturating_sub(1);
+            if let Some(begun) = self.begun.take().filter(|begun| entry.breaker.is_probed_by(*begun)) {
+                entry.breaker.abandon(begun);
+                probing = true;
+            }
+        }
+        table.probing = table.probing.saturating_sub(usize::from(probing));
+        self.pace.show(&table);
+        self.pace.metrics.in_flight(kind(&self.route.destination), -1);
+        if std::mem::take(&mut table.closed) {
+            self.pace.opened.notify_one();
+        }
+    }
+}
+
+const fn kind(destination: &Destination) -> &'static str {
+    match destination.kind {
+        DestinationKind::Agent => "agent",
+        DestinationKind::Workflow => "workflow",
+    }
+}

@@ -1,0 +1,318 @@
+//! On what terms one claim is made: what the pace allows, less what the claim has taken already.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::pace::{Pace, Rules, Taken};
+use crate::inbox::Terms;
+use crate::model::{Destination, Overlap, Route};
+
+/// Deliveries claimed in one go at most.
+const CLAIM: usize = 128;
+
+/// The terms of one claim.
+pub(super) struct Offer {
+    pace: Arc<Pace>,
+    rules: Arc<Rules>,
+    replicas: u32,
+    now: Instant,
+    room: usize,
+    probes: usize,
+    destinations: HashMap<Destination, usize>,
+    sources: HashMap<String, usize>,
+}
+
+impl Offer {
+    /// What may be claimed now.
+    pub(super) fn new(pace: Arc<Pace>, rules: Arc<Rules>, replicas: u32, now: Instant) -> Self {
+        let (destinations, sources) = (HashMap::new(), HashMap::new());
+        let mut offer = Self { pace, rules, replicas, now, room: 0, probes: 0, destinations, sources };
+        offer.begin();
+        offer
+    }
+}
+
+impl Terms for Offer {
+    fn begin(&mut self) {
+        self.room = self.pace.room(&self.rules, self.replicas, self.now).min(CLAIM);
+        self.probes = 0;
+        self.destinations.clear();
+        self.sources.clear();
+    }
+
+    fn room(&self) -> usize {
+        self.room
+    }
+
+    fn open(&mut self, route: &Route) -> usize {
+        if self.room == 0 {
+            return 0;
+        }
+        let taken = Taken {
+            destination: self.destinations.get(&route.destination).copied().unwrap_or_default(),
+            source: self.sources.get(&route.source).copied().unwrap_or_default(),
+            probes: self.probes,
+        };
+        self.pace.open(route, &self.rules, self.replicas, taken, self.now).min(self.room)
+    }
+
+    fn took(&mut self, route: &Route, count: usize) {
+        self.room = self.room.saturating_sub(count);
+        if self.pace.is_probe(&route.destination, self.now) {
+            self.probes += count;
+        }
+        *self.destinations.entry(route.destination.clone()).or_default() += count;
+        *self.sources.entry(route.source.clone()).or_default() += count;
+    }
+
+    fn overlap(&self, source: &str) -> Overlap {
+        self.rules.overlap(source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::breaker::{BreakerState, Sign};
+    use super::super::pace::{Closed, Place};
+    use super::*;
+    use crate::config::{Config, Problems};
+    use crate::inbox::Hold;
+    use crate::telemetry::Metrics;
+    use crate::upstream::Budget;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    struct World {
+        pace: Arc<Pace>,
+        rules: Arc<Rules>,
+        replicas: u32,
+        now: Instant,
+        places: Vec<Place>,
+    }
+
+    impl World {
+        fn new(dispatch: &str) -> Self {
+            let file = format!(
+                "[dispatch]\nbreaker_calls = 2\n{dispatch}\n[sources.small]\nprovider = \"custom\"\nagent = \"a\"\n\
+                 verify = {{ scheme = \"none\" }}\nconcurrency = 2\noverlap = \"latest\""
+            );
+            let problems = Problems::default();
+            let config = Config::parse("t", &file, std::path::Path::new("."), std::iter::empty(), &problems);
+            assert!(!problems.any_error(), "{:?}", problems.into_sorted());
+            let pace = Pace::new(Budget::default(), Arc::new(Metrics::new()));
+            let rules = Arc::new(Rules::new(&config.unwrap()));
+            Self { pace, rules, replicas: 1, now: Instant::now(), places: Vec::new() }
+        }
+
+        fn offer(&self) -> Offer {
+            Offer::new(self.pace.clone(), self.rules.clone(), self.replicas, self.now)
+        }
+
+        /// How many a claim would get of each of these routes, in turn.
+        fn would_take(&self, routes: &[Route]) -> Vec<usize> {
+            let mut offer = self.offer();
+            let take = |route| {
+                let open = offer.open(route);
+                offer.took(route, open);
+                open
+            };
+            routes.iter().map(take).collect()
+        }
+
+        /// How many of this route alone.
+        fn room(&self, route: &Route) -> usize {
+            self.offer().open(route)
+        }
+
+        fn enter(&mut self, route: &Route, count: usize) {
+            for _ in 0..count {
+                self.places.push(self.pace.enter(route.clone(), &self.rules, self.replicas, self.now));
+            }
+        }
+
+        /// Calls, one after the other, that all end so.
+        fn calls(&self, route: &Route, sign: Sign, count: usize) {
+            for _ in 0..count {
+                let mut place = self.pace.enter(route.clone(), &self.rules, self.replicas, self.now);
+                place.tell(sign, &self.rules, self.replicas, self.now, 0.0);
+            }
+        }
+
+        fn opens_in(&self) -> Option<Duration> {
+            Some(self.pace.opens_at(&self.rules, self.replicas, self.now)? - self.now)
+        }
+
+        fn closed(&self, destination: &str) -> Option<Closed> {
+            let fares = self.pace.fares(&self.rules, self.replicas, self.now);
+            fares.into_iter().find(|fare| fare.destination.to_string() == destination)?.closed.map(|(why, _)| why)
+        }
+    }
+
+    fn route(source: &str, agent: &str) -> Route {
+        Route { source: source.into(), destination: format!("agent/{agent}").parse().unwrap() }
+    }
+
+    #[test]
+    fn caps_hold_whole_per_destination_and_per_source() {
+        let mut world = World::new(
+            "concurrency = 10\ndestination_concurrency = 4\n[destinations.\"agent/b\"]\nconcurrency = 5\nrate = \"9/h\"",
+        );
+        let (a, b, c, small) = (route("s", "a"), route("s", "b"), route("s", "c"), route("small", "c"));
+        assert_eq!(world.would_take(&[a.clone(), small.clone(), c.clone(), b.clone()]), [4, 2, 2, 1]);
+        assert_eq!(world.would_take(&[a.clone(), c.clone(), route("s", "d")]), [4, 4, 2]);
+        world.enter(&a, 3);
+        world.enter(&small, 1);
+        assert_eq!(world.would_take(&[a.clone(), small.clone(), c.clone(), b.clone()]), [1, 1, 2, 1]);
+        world.enter(&a, 1);
+        assert_eq!((world.room(&a), world.closed("agent/a")), (0, Some(Closed::Concurrency)));
+        assert_eq!(world.opens_in(), None, "a place that is freed is no matter of time");
+        world.enter(&c, 5);
+        assert_eq!((world.offer().room(), world.closed("agent/c")), (0, Some(Closed::Concurrency)));
+        world.places.clear();
+        assert_eq!(world.would_take(&[a, small]), [4, 2]);
+        assert_eq!(
+            world.offer().overlap("small"),
+            Overlap { mode: crate::model::OverlapMode::Latest, ..Overlap::QUEUE }
+        );
+        assert_eq!(world.offer().overlap("gone"), Overlap::QUEUE);
+    }
+
+    #[test]
+    fn a_claim_that_begins_anew_has_taken_nothing() {
+        let world = World::new("concurrency = 3");
+        let mut offer = world.offer();
+        let a = route("s", "a");
+        offer.took(&a, offer.room());
+        assert_eq!((offer.room(), offer.open(&a)), (0, 0));
+        offer.begin();
+        assert_eq!((offer.room(), offer.open(&a)), (3, 3));
+    }
+
+    #[test]
+    fn rates_close_and_open_by_time() {
+        let mut world = World::new("rate = \"200/s\"\n[destinations.\"agent/a\"]\nrate = \"20/s\"");
+        let (a, b) = (route("s", "a"), route("s", "b"));
+        assert_eq!(world.would_take(&[a.clone(), b.clone()]), [2, 18]);
+        world.enter(&a, 2);
+        world.places.clear();
+        assert_eq!((world.would_take(&[a.clone(), b.clone()]), world.opens_in()), (vec![0, 18], Some(SECOND / 20)));
+        assert_eq!(world.closed("agent/a"), Some(Closed::Rate));
+        world.enter(&b, 18);
+        assert_eq!((world.offer().room(), world.opens_in()), (0, Some(SECOND / 200)));
+        assert_eq!(world.closed("agent/b"), Some(Closed::AllRate));
+        world.now += SECOND / 20;
+        assert_eq!((world.would_take(&[a, b]), world.opens_in()), (vec![1, 9], None));
+    }
+
+    #[test]
+    fn replicas_share_every_cap_and_rate_and_each_has_something() {
+        let mut world = World::new("concurrency = 8\ndestination_concurrency = 4\ndestination_rate = \"80/s\"");
+        world.replicas = 3;
+        assert_eq!(world.would_take(&[route("s", "a"), route("small", "b"), route("s", "c")]), [1, 1, 0]);
+        world.replicas = 100;
+        assert_eq!(world.would_take(&[route("s", "a")]), [1]);
+    }
+
+    #[test]
+    fn the_budget_bounds_what_is_claimed() {
+        let world = World::new("");
+        world.pace.budget.set(Some(crate::config::Rate { count: 30, per: SECOND }));
+        let _expected = world.pace.budget.expect();
+        assert_eq!(world.would_take(&[route("s", "a"), route("s", "b")]), [2, 0]);
+        let _more = [world.pace.budget.expect(), world.pace.budget.expect()];
+        assert_eq!((world.offer().room(), world.opens_in()), (0, Some(SECOND / 30)));
+    }
+
+    #[test]
+    fn what_is_held_is_closed_and_keeps_nothing_else_waiting() {
+        let world = World::new("");
+        let (a, b) = (route("s", "a"), route("small", "b"));
+        world.pace.hold([Hold::Destination(a.destination.clone())]);
+        assert_eq!(world.would_take(&[a.clone(), b.clone()]), [0, 2]);
+        world.pace.hold([Hold::Source("small".into())]);
+        assert_eq!(world.would_take(&[a, b]), [128, 0]);
+        assert!(world.pace.holds_any());
+    }
+
+    #[test]
+    fn f11_a_destination_that_fails_is_left_alone_tried_and_ramped_up() {
+        let mut world = World::new("destination_concurrency = 7");
+        let (a, b) = (route("s", "a"), route("s", "b"));
+        world.calls(&a, Sign::Failing, 1);
+        assert_eq!((world.would_take(&[a.clone(), b.clone()]), world.opens_in()), (vec![0, 7], Some(10 * SECOND)));
+        assert_eq!(world.closed("agent/a"), Some(Closed::Breaker));
+        world.now += 10 * SECOND;
+        assert_eq!((world.would_take(&[a.clone(), a.clone()]), world.opens_in()), (vec![1, 0], None));
+        world.enter(&a, 1);
+        assert_eq!((world.room(&a), world.opens_in()), (0, None));
+        assert_eq!(world.closed("agent/a"), Some(Closed::Probing));
+        // Given up without a word, as by a panic: the next may try.
+        world.places.clear();
+        assert_eq!(world.room(&a), 1);
+        let rooms: Vec<usize> = (0..4)
+            .map(|_| {
+                world.calls(&a, Sign::Alive, 1);
+                world.room(&a)
+            })
+            .collect();
+        assert_eq!(rooms, [2, 4, 7, 7]);
+    }
+
+    #[test]
+    fn a_reset_opens_what_rests() {
+        let mut world = World::new("");
+        let a = route("s", "a");
+        assert!(!world.pace.reset(&a.destination, world.now));
+        world.calls(&a, Sign::Failing, 1);
+        assert!(world.pace.reset(&a.destination, world.now));
+        world.enter(&a, 1);
+        world.pace.rest(&a.destination, true, world.now + SECOND);
+        assert_eq!((world.room(&a), world.opens_in()), (0, Some(SECOND)));
+        world.pace.rest(&a.destination, false, world.now + 2 * SECOND);
+        world.now += SECOND;
+        assert_eq!((world.would_take(&[a.clone(), route("s", "b")]), world.opens_in()), (vec![0, 128], Some(SECOND)));
+        assert!(world.pace.reset(&a.destination, world.now));
+        assert_eq!(world.room(&a), 128);
+    }
+
+    #[test]
+    fn a_thousand_destinations_that_failed_are_tried_a_few_at_once() {
+        let mut world = World::new("concurrency = 20");
+        let routes: Vec<Route> = (0..1000).map(|n| route("s", &n.to_string())).collect();
+        routes.iter().for_each(|route| world.calls(route, Sign::Failing, 1));
+        world.now += 10 * SECOND;
+        assert_eq!(world.would_take(&routes).iter().sum::<usize>(), 8);
+        routes.iter().take(8).for_each(|route| world.enter(route, 1));
+        assert_eq!((world.would_take(&routes).iter().sum::<usize>(), world.opens_in()), (0, None));
+        // One answers: the upstream is back, and the others may be tried sooner.
+        let mut places = std::mem::take(&mut world.places);
+        places.remove(0).tell(Sign::Alive, &world.rules, 1, world.now, 0.0);
+        let (closed, tried) = (world.would_take(&routes[..1])[0], world.would_take(&routes[8..]).iter().sum::<usize>());
+        assert_eq!((closed, tried), (2, 9));
+        places.remove(0).tell(Sign::Failing, &world.rules, 1, world.now, 0.0);
+        assert_eq!(world.would_take(&routes[8..]).iter().sum::<usize>(), 2);
+    }
+
+    #[test]
+    fn destinations_that_callers_name_do_not_fill_the_memory() {
+        let mut world = World::new("");
+        world.enter(&route("s", "kept"), 1);
+        for n in 0..50_000 {
+            world.now += SECOND / 1000;
+            world.calls(&route("s", &n.to_string()), Sign::Failing, 1);
+        }
+        let fares = world.pace.fares(&world.rules, 1, world.now);
+        assert!(fares.len() <= 10_001, "{}", fares.len());
+        assert!(fares.iter().any(|fare| fare.in_flight == 1));
+        assert!(fares.iter().all(|fare| fare.breaker != BreakerState::Closed || fare.in_flight == 1));
+        // What was called long ago and is called as before is forgotten.
+        world.places.clear();
+        world.now += 1000 * SECOND;
+        world.enter(&route("s", "new"), 1);
+        let fares = world.pace.fares(&world.rules, 1, world.now);
+        assert!(!fares.iter().any(|fare| fare.destination.id == "kept"));
+    }
+}
