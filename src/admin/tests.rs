@@ -541,6 +541,17 @@ async fn pages_follow_each_other_and_filters_hold() {
     let (_, page) = world.get(&format!("/events?limit=3&cursor={cursor}")).await;
     assert_eq!((page["items"][0]["id"].clone(), page["next_cursor"].clone()), (json!(id(1).to_string()), Value::Null));
 
+    {
+        let event = &mut world.inbox.events.lock().unwrap()[3];
+        (event.summary.states, event.deliveries[0].state) = (vec![State::Dead], State::Dead);
+    }
+    let (_, page) = world.get("/events?state=dead").await;
+    assert_eq!(page["items"][0]["reason"]["result"], "completed");
+    {
+        let event = &mut world.inbox.events.lock().unwrap()[3];
+        (event.summary.states, event.deliveries[0].state) = (vec![State::Delivered], State::Delivered);
+    }
+
     for (query, expected) in [
         ("source=triage", 3),
         ("source=nobody", 0),

@@ -241,6 +241,7 @@ impl App {
                         routes.exchange(kept.admin_routes(parts.admin));
                         dispatcher.store(parts.dispatcher);
                         replayer.store(parts.replayer);
+                        kept.pace.changed();
                         warn_of_what_stays(&config, &next);
                         config = next;
                         // One that is looking already looks for us as well.

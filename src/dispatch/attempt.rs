@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::breaker::Sign;
 use super::turn::{OurTurn, Shows, shows};
@@ -74,6 +75,7 @@ pub(super) async fn attempt(
     }
     drop(expected);
     let sent_at = dispatcher.clock.now();
+    let begun = Instant::now();
     let result = match run {
         Some(run) => AttemptResult::Ran(run),
         None => tokio::select! {
@@ -81,6 +83,10 @@ pub(super) async fn attempt(
             () = told(hurry.clone()) => return interrupted(dispatcher, Some(sent_at)),
         },
     };
+    // A run that takes longer than a call may is no sign that nobody is there: the question for it tells.
+    let is_long = call.run != RunMode::Async
+        && begun.elapsed() >= call.timeout.unwrap_or_else(|| dispatcher.upstream.run_timeout())
+        && matches!(result, AttemptResult::Ambiguous(_));
     let result = match result {
         AttemptResult::Ran(run) if !run.status.is_final() => {
             let since = doubt.unwrap_or(sent_at);
@@ -96,7 +102,9 @@ pub(super) async fn attempt(
         AttemptResult::Ran(run) if !is_shown(claimed, source) => AttemptResult::Ran(Run { task: None, ..run }),
         result => result,
     };
-    of_account(judge(result, facts(dispatcher, claimed, doubt, sent_at), &policy(dispatcher, source)), own_key)
+    let verdict = judge(result, facts(dispatcher, claimed, doubt, sent_at), &policy(dispatcher, source));
+    let sign = if is_long { Sign::Nothing } else { verdict.sign };
+    of_account(Verdict { sign, ..verdict }, own_key)
 }
 
 /// What is asked of a caller's own account is not asked of ours.

@@ -220,6 +220,11 @@ impl Pace {
         self.opened.notified().await;
     }
 
+    /// Has the loop look again at once: what it goes by has changed.
+    pub fn changed(&self) {
+        self.opened.notify_one();
+    }
+
     /// What is held from now on.
     pub(super) fn hold(&self, held: impl IntoIterator<Item = Hold>) {
         let held: HashSet<Hold> = held.into_iter().collect();

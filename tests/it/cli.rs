@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
+use crate::operate::with_postgres;
 use crate::world::{Gateway, TOKEN, Upstream, binary, free_address, json as body_of};
 
 const OPEN: &str = r#"
@@ -102,9 +103,20 @@ async fn events_are_listed_shown_and_replayed() {
 }
 
 #[tokio::test]
-async fn events_are_replayed_in_bulk_changed_and_sources_held() {
+async fn events_are_replayed_in_bulk_changed_and_sources_held_on_sqlite() {
     let upstream = Upstream::start(&["--fail", "422=1/1"]).await;
     let gateway = Gateway::start(upstream.address, OPEN).await;
+    operate(upstream, gateway).await;
+}
+
+#[tokio::test]
+async fn events_are_replayed_in_bulk_changed_and_sources_held_on_postgres() {
+    let upstream = Upstream::start(&["--fail", "422=1/1"]).await;
+    let config = with_postgres(&Gateway::config(upstream.address, OPEN, "")).await;
+    operate(upstream, Gateway::start_config(&config).await).await;
+}
+
+async fn operate(upstream: Upstream, gateway: Gateway) {
     let mut ids = Vec::new();
     for number in 0..3 {
         let answer = gateway.post("/hooks/open", &[], json!({"id": number, "text": "hi"}).to_string()).await;

@@ -32,5 +32,6 @@ mod reconcile;
 mod refuse;
 mod reload;
 mod replicas;
+mod standing;
 mod wait;
 mod world;

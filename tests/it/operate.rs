@@ -16,12 +16,15 @@ async fn on_sqlite(upstream: &Upstream) -> String {
 
 /// The same on a database of its own.
 async fn on_postgres(upstream: &Upstream) -> String {
+    with_postgres(&on_sqlite(upstream).await).await
+}
+
+/// A configuration, moved to a database of its own.
+pub async fn with_postgres(config: &str) -> String {
     let url = cluster::shared().migrated().await;
-    let url = format!(
-        "url = \"{}\"\nlease = \"2s\"\nkey = \"literal:a-key-that-all-processes-have-0001\"",
-        url.expose_text().expect("an address is text")
-    );
-    on_sqlite(upstream).await.replace("url = \"sqlite:data/inbox.db\"", &url)
+    let url = url.expose_text().expect("an address is text");
+    let key = "literal:a-key-that-all-processes-have-0001";
+    config.replace("url = \"sqlite:data/inbox.db\"", &format!("url = \"{url}\"\nlease = \"2s\"\nkey = \"{key}\""))
 }
 
 /// Conversations, one try each.
@@ -76,6 +79,8 @@ async fn replayed_in_bulk(config: impl AsyncFn(&Upstream) -> String) {
     for id in &ids {
         assert_eq!(gateway.settled(id).await["deliveries"][0]["state"], "dead");
     }
+    let list = gateway.admin_json("/events?state=dead&limit=1").await;
+    assert_eq!(list["items"][0]["reason"]["status"], 422, "{list:#}");
     upstream.set(json!({ "fail": [] })).await;
     let fine = say(&gateway, 30, "c", "fine").await;
     gateway.settled(&fine).await;
@@ -213,7 +218,7 @@ async fn shown_and_resent(config: impl AsyncFn(&Upstream) -> String) {
     gateway.tell(&format!("/events/{id}/replay"), json!({})).await;
     gateway.settled(&id).await;
     let runs = upstream.runs().await;
-    assert_eq!(runs[1]["id"], shown["request"]["body"]["id"], "{runs:#?}");
+    assert_eq!(runs[1]["task_id"], shown["request"]["body"]["id"], "{runs:#?}");
 
     let (status, made) =
         gateway.tell(&format!("/events/{id}/resend"), json!({ "body": "{\"text\":\"mended\"}" })).await;
@@ -245,4 +250,33 @@ async fn a_destination_that_fails_is_seen_to_rest_and_called_again_by_an_operato
         assert_eq!(gateway.settled(id).await["deliveries"][0]["state"], "delivered");
     }
     assert!(gateway.log().contains(r#""audit":"destination.reset""#));
+}
+
+#[tokio::test]
+async fn several_processes_take_the_steps_of_a_replay_once_and_keep_its_pace() {
+    let upstream = Upstream::start(&["--fail", "422=1/1"]).await;
+    let config = on_postgres(&upstream).await;
+    let gateways = [
+        Gateway::start_config(&config).await,
+        Gateway::start_config(&config).await,
+        Gateway::start_config(&config).await,
+    ];
+    let mut ids = Vec::new();
+    for number in 0..12 {
+        ids.push(say(&gateways[number as usize % 3], number, &number.to_string(), "x").await);
+    }
+    for id in &ids {
+        gateways[0].settled(id).await;
+    }
+    upstream.set(json!({ "fail": [] })).await;
+    let begun = std::time::Instant::now();
+    let (_, job) = gateways[0].tell("/replays", json!({ "filter": { "state": "dead" }, "pace": 120 })).await;
+    let job = ended(&gateways[1], &job).await;
+    assert_eq!((&job["done"], &job["skipped"]), (&json!(12), &json!(0)), "{job:#}");
+    assert!(begun.elapsed() >= Duration::from_secs(5), "two a second, whoever takes them: {:?}", begun.elapsed());
+    for id in &ids {
+        let event = gateways[2].settled(id).await;
+        assert_eq!(event["deliveries"].as_array().map(Vec::len), Some(2), "{event:#}");
+    }
+    assert_eq!(upstream.runs().await.len(), 12);
 }

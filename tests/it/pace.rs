@@ -230,7 +230,7 @@ fn chat(overlap: &str) -> String {
     PAIR.replace("agent = \"wide\"\nverify", &format!("agent = \"wide\"\n{overlap}\nverify"))
 }
 
-fn said<'a>(runs: &'a [Value], number: usize) -> &'a str {
+fn said(runs: &[Value], number: usize) -> &str {
     runs[number]["body"]["input"]["text"].as_str().unwrap_or_else(|| panic!("{:#}", runs[number]))
 }
 

@@ -682,7 +682,8 @@ impl Inbox for PostgresInbox {
         if self.shared.is_full() {
             return Err(InboxError::NoSpace);
         }
-        if self.shared.troubled().is_none() {
+        // One that could not renew its row may be cut off without having been told so by any failure yet.
+        if self.shared.troubled().is_none() && self.standing().good {
             return Ok(());
         }
         self.write("write", |conn| Box::pin(query::probe(conn))).await?;

@@ -1,0 +1,177 @@
+//! A process that lost its standing among those that share an inbox: it calls nobody and claims nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use sluicegate::config::{Config, Problems, Secret};
+use sluicegate::dispatch::{Dispatcher, Pace};
+use sluicegate::inbox::seal::Sealer;
+use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
+use sluicegate::inbox::*;
+use sluicegate::model::{
+    Accepted, Clock, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, State, Strength,
+    Timestamp,
+};
+use sluicegate::net::Client;
+use sluicegate::telemetry::Metrics;
+use sluicegate::upstream::{Budget, Upstream};
+use tokio::sync::{Notify, watch};
+
+use crate::world::{self, wait_for};
+
+/// An inbox whose standing a test decides.
+#[derive(Debug)]
+struct Shaky {
+    inner: SqliteInbox,
+    good: AtomicBool,
+    changed: Notify,
+    claims: AtomicUsize,
+}
+
+impl Shaky {
+    fn stand(&self, good: bool) {
+        self.good.store(good, Ordering::SeqCst);
+        self.changed.notify_one();
+    }
+}
+
+macro_rules! passed_on {
+    ($($name:ident($($arg:ident: $kind:ty),*) -> $answer:ty;)*) => {
+        #[async_trait]
+        impl Inbox for Shaky {
+            fn standing(&self) -> Standing {
+                Standing { good: self.good.load(Ordering::SeqCst), ..self.inner.standing() }
+            }
+
+            async fn standing_changed(&self) {
+                self.changed.notified().await;
+            }
+
+            async fn claim(&self, terms: Box<dyn Terms>, now: Timestamp) -> Result<Claims, InboxError> {
+                self.claims.fetch_add(1, Ordering::SeqCst);
+                self.inner.claim(terms, now).await
+            }
+
+            $(async fn $name(&self, $($arg: $kind),*) -> $answer {
+                self.inner.$name($($arg),*).await
+            })*
+        }
+    };
+}
+
+passed_on! {
+    accept(event: NewEvent) -> Result<Accepted, InboxError>;
+    settle(settlement: Settlement) -> Result<Settled, InboxError>;
+    news() -> ();
+    earlier_turn(claimed: &Claimed) -> Result<Option<Turn>, InboxError>;
+    events(filter: &EventFilter) -> Result<Page<EventSummary>, InboxError>;
+    count(filter: &EventFilter, most: u64) -> Result<u64, InboxError>;
+    event(id: EventId) -> Result<Option<EventDetail>, InboxError>;
+    replay(id: EventId, first: u32, to: Vec<NewDelivery>, now: Timestamp) -> Result<Replayed, InboxError>;
+    cancel(id: DeliveryId, now: Timestamp) -> Result<bool, InboxError>;
+    resolve(id: DeliveryId, how: ByHand, note: &str, now: Timestamp) -> Result<bool, InboxError>;
+    hold(what: &Hold, on: bool, now: Timestamp) -> Result<bool, InboxError>;
+    holds() -> Result<Vec<(Hold, Timestamp)>, InboxError>;
+    begin_job(job: NewJob, now: Timestamp) -> Result<Job, InboxError>;
+    jobs() -> Result<Vec<Job>, InboxError>;
+    steer_job(id: i64, state: Option<JobState>, pace: Option<u32>, now: Timestamp) -> Result<Option<Job>, InboxError>;
+    step_job(step: JobStep, now: Timestamp) -> Result<Option<Job>, InboxError>;
+    ended(id: DeliveryId) -> Result<Option<DeliveryDetail>, InboxError>;
+    counts() -> Result<Vec<Count>, InboxError>;
+    sweep(keep: &Keep, now: Timestamp, limit: usize) -> Result<usize, InboxError>;
+    usage() -> Result<Usage, InboxError>;
+    ready() -> Result<(), InboxError>;
+    failed() -> String;
+    close() -> ();
+}
+
+const SOURCE: &str = r#"
+[sources.s]
+provider = "custom"
+agent = "a"
+verify = { scheme = "none" }
+"#;
+
+fn event(config: &Config, text: &str) -> NewEvent {
+    let id = EventId::new();
+    let delivery = DeliveryId { event: id, number: 0 };
+    let prompt = Param { name: Name::Prompt, value: text.into(), origin: Origin::Template, over: vec![] };
+    NewEvent {
+        id,
+        source: "s".into(),
+        dedup: None,
+        event_type: None,
+        received_at: Clock::system().now(),
+        strength: Strength::None,
+        secret: None,
+        filtered: None,
+        thread: None,
+        params: Params::new(vec![prompt]),
+        request_line: "POST /hooks/s".into(),
+        headers: Vec::new(),
+        body: bytes::Bytes::from_static(b"{}"),
+        deliveries: config.sources[0].owed(delivery, None).into_iter().collect(),
+        most_ahead: None,
+    }
+}
+
+#[tokio::test]
+async fn f21_a_process_that_lost_its_standing_breaks_its_calls_off_and_claims_nothing() {
+    let upstream = world::Upstream::start(&["--delay", "20s"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = world::Gateway::config(upstream.address, SOURCE, "");
+    let problems = Problems::default();
+    let config = Config::parse("t", &file, folder.path(), std::iter::empty(), &problems).expect("it is valid");
+    let options = SqliteOptions { batch: 64, queue: 64 };
+    let inner = SqliteInbox::open(&folder.path().join("inbox.db"), options).await.unwrap();
+    let (good, changed) = (AtomicBool::new(true), Notify::new());
+    let inbox = Arc::new(Shaky { inner, good, changed, claims: AtomicUsize::new(0) });
+    let (budget, metrics) = (Budget::default(), Arc::new(Metrics::new()));
+    let client = Client::new(Duration::from_secs(5), None).unwrap();
+    let dispatcher = Dispatcher::new(
+        &config,
+        inbox.clone(),
+        Upstream::new(&config.upstream, client, budget.clone()),
+        Arc::new(Sealer::new(&Secret::new("k", "0123456789abcdef0123456789abcdef")).unwrap()),
+        Pace::new(budget, metrics.clone()),
+        metrics.clone(),
+        Clock::system(),
+    );
+    let ((stop, stopping), (_hurry, hurry)) = (watch::channel(false), watch::channel(false));
+    let dispatch = tokio::spawn(Dispatcher::run(Arc::new(ArcSwap::new(dispatcher.clone())), stopping, hurry));
+    let first = event(&config, "one [[stub delay=4s]]");
+    let id = DeliveryId { event: first.id, number: 0 };
+    inbox.accept(first).await.unwrap();
+    upstream.wait_for_runs(1).await;
+    assert_eq!(dispatcher.destinations()[0].in_flight, 1);
+
+    inbox.stand(false);
+    wait_for("the call to be broken off", async || {
+        let fares = dispatcher.destinations();
+        fares.iter().all(|fare| fare.in_flight == 0).then_some(())
+    })
+    .await;
+    let detail = inbox.event(id.event).await.unwrap().expect("it is kept").deliveries.remove(0);
+    assert_eq!((detail.state, detail.doubt.is_some()), (State::Pending, true), "{detail:?}");
+    assert_eq!(detail.tries[0].result, "broken_off");
+    let (claims, requests) = (inbox.claims.load(Ordering::SeqCst), upstream.stats().await["requests"].clone());
+    inbox.accept(event(&config, "two [[stub delay=10ms]]")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(inbox.claims.load(Ordering::SeqCst), claims, "nothing is claimed");
+    assert_eq!(upstream.stats().await["requests"], requests, "nobody is called");
+
+    // Good again: the first is asked for and not run twice, the second runs.
+    inbox.stand(true);
+    wait_for("both to end", async || {
+        let counts = inbox.counts().await.unwrap();
+        counts.iter().any(|count| count.state == State::Delivered && count.count == 2).then_some(())
+    })
+    .await;
+    assert_eq!(upstream.runs().await.len(), 2);
+    stop.send(true).unwrap();
+    dispatch.await.unwrap();
+    inbox.close().await;
+}
