@@ -1,14 +1,20 @@
-//! Deliveries: cancel. They are listed with their event.
+//! Deliveries: cancel, settle by hand. They are listed with their event.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::AdminError;
+use super::said::Said;
 use super::{AdminState, Named};
+use crate::inbox::ByHand;
 use crate::model::{self, DeliveryId};
+
+/// The longest note of an operator, in bytes.
+const MAX_NOTE: usize = 1000;
 
 /// `POST /deliveries/{id}/cancel`: only what is still pending can be called off.
 pub(super) async fn cancel(
@@ -16,14 +22,55 @@ pub(super) async fn cancel(
     Named(id): Named<DeliveryId>,
 ) -> Result<Json<Value>, AdminError> {
     if state.inbox.cancel(id, state.clock.now()).await? {
-        tracing::info!(event = %id.event, delivery = %id, "cancelled by an operator");
+        tracing::info!(audit = "delivery.cancel", event = %id.event, delivery = %id, "cancelled by an operator");
         return Ok(Json(json!({ "id": id, "state": model::State::Cancelled.as_str() })));
     }
+    let now = stands(&state, id).await?;
+    let sentence = format!("The delivery is {}; only a pending one can be cancelled.", now.as_str());
+    Err(AdminError::Conflict("not_pending", sentence))
+}
+
+/// How an operator settles a delivery.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Settling {
+    r#as: String,
+    #[serde(default)]
+    note: String,
+}
+
+/// `POST /deliveries/{id}/settle`: ends what nobody could tell, by an operator's word.
+pub(super) async fn settle(
+    State(state): State<Arc<AdminState>>,
+    Named(id): Named<DeliveryId>,
+    Said(settling): Said<Settling>,
+) -> Result<Json<Value>, AdminError> {
+    let (how, becomes) = match settling.r#as.as_str() {
+        "delivered" => (ByHand::Delivered, model::State::Delivered),
+        "dead" => (ByHand::Dead, model::State::Dead),
+        "again" => (ByHand::Again, model::State::Pending),
+        _ => return Err(AdminError::Body("as must be delivered, dead or again.".into())),
+    };
+    let note = settling.note.trim();
+    if note.len() > MAX_NOTE || note.contains('\0') {
+        return Err(AdminError::Body(format!("note must be a text of at most {MAX_NOTE} bytes.")));
+    }
+    if state.inbox.resolve(id, how, note, state.clock.now()).await? {
+        tracing::info!(
+            audit = "delivery.settle", event = %id.event, delivery = %id, r#as = settling.r#as, note,
+            "settled by an operator"
+        );
+        return Ok(Json(json!({ "id": id, "state": becomes.as_str() })));
+    }
+    let now = stands(&state, id).await?;
+    let sentence =
+        format!("The delivery is {}; only an unknown one is settled by hand. A replay sends it again.", now.as_str());
+    Err(AdminError::Conflict("not_unknown", sentence))
+}
+
+/// Where a delivery stands that could not be changed.
+async fn stands(state: &AdminState, id: DeliveryId) -> Result<model::State, AdminError> {
     let event = state.inbox.event(id.event).await?;
     let delivery = event.and_then(|event| event.deliveries.into_iter().find(|delivery| delivery.id == id));
-    let delivery = delivery.ok_or(AdminError::NotFound("delivery"))?;
-    Err(AdminError::Conflict(
-        "not_pending",
-        format!("The delivery is {}; only a pending one can be cancelled.", delivery.state.as_str()),
-    ))
+    Ok(delivery.ok_or(AdminError::NotFound("delivery"))?.state)
 }

@@ -29,12 +29,27 @@ pub(super) enum AdminError {
     /// Nothing is routed there.
     #[error("nothing answers at this path")]
     NoSuchPath,
+    /// This process does not have the admin role.
+    #[error("this process does not have the admin role")]
+    NoAdminRole,
     /// Not this method.
     #[error("this path does not answer to this method")]
     Method,
     /// The query cannot be read.
     #[error("the query cannot be read: {0}")]
     Query(String),
+    /// The body cannot be read.
+    #[error("the body cannot be read: {0}")]
+    Body(String),
+    /// The body is larger than so many bytes.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(u64),
+    /// The source cannot read what an operator sends.
+    #[error("the source cannot read it: {0}")]
+    Unmappable(String),
+    /// The inbox took too long to look.
+    #[error("the inbox took too long to look")]
+    Slow,
     /// No event or delivery of this id.
     #[error("there is no such {0}")]
     NotFound(&'static str),
@@ -64,10 +79,31 @@ impl AdminError {
                 "Too many requests without the admin token. Try again later.",
             ),
             Self::NoSuchPath => (StatusCode::NOT_FOUND, "no_such_path", "Nothing answers at this path."),
+            Self::NoAdminRole => (
+                StatusCode::NOT_FOUND,
+                "no_admin_role",
+                "This process answers health and metrics only. Ask one that has the admin role.",
+            ),
             Self::Method => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not answer to this method.")
             }
             Self::Query(why) => return (StatusCode::BAD_REQUEST, "bad_query", why.clone()),
+            Self::Body(why) => {
+                return (StatusCode::BAD_REQUEST, "bad_body", format!("The body cannot be read: {why}"));
+            }
+            Self::TooLarge(most) => {
+                let sentence = format!("The body is larger than {most} bytes.");
+                return (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", sentence);
+            }
+            Self::Unmappable(why) => {
+                let sentence = format!("Its source cannot read it: {why}.");
+                return (StatusCode::UNPROCESSABLE_ENTITY, "unmappable", sentence);
+            }
+            Self::Slow => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too_slow",
+                "Looking takes too long. Name a source, a state or a time to look at less.",
+            ),
             Self::NotFound(what) => return (StatusCode::NOT_FOUND, "not_found", format!("There is no such {what}.")),
             Self::Conflict(code, why) => return (StatusCode::CONFLICT, code, why.clone()),
             Self::Replays(_) => {

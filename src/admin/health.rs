@@ -22,9 +22,41 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// How long the inbox may take to say that it is ready.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// `GET /api/v1`: which gateway this is, and since when it runs.
+/// `GET /api/v1`: which gateway this is, since when it runs, and what its inbox holds. What the inbox cannot say is
+/// null.
 pub(super) async fn gateway(State(state): State<Arc<AdminState>>) -> Json<Value> {
-    Json(json!({ "name": "sluicegate", "version": env!("CARGO_PKG_VERSION"), "started_at": state.started_at }))
+    let standing = state.inbox.standing();
+    let usage = match state.inbox.usage().await {
+        Ok(usage) => {
+            json!({ "bytes": usage.bytes, "reusable_bytes": usage.reusable, "ceiling_bytes": usage.ceiling })
+        }
+        Err(error) => {
+            tracing::error!(%error, "cannot tell how much of the disk the inbox has");
+            Value::Null
+        }
+    };
+    let deliveries = match state.inbox.counts().await {
+        Ok(counts) => {
+            let mut states: BTreeMap<_, _> = model::State::ALL.into_iter().map(|state| (state.as_str(), 0)).collect();
+            for count in counts {
+                *states.entry(count.state.as_str()).or_default() += count.count;
+            }
+            json!(states)
+        }
+        Err(error) => {
+            tracing::error!(%error, "cannot count what the inbox holds");
+            Value::Null
+        }
+    };
+    Json(json!({
+        "name": "sluicegate",
+        "version": env!("CARGO_PKG_VERSION"),
+        "started_at": state.started_at,
+        "replicas": standing.replicas,
+        "standing": if standing.good { "good" } else { "lost" },
+        "disk": usage,
+        "deliveries": deliveries,
+    }))
 }
 
 /// `GET /health/live`: the process answers.
@@ -75,6 +107,12 @@ pub(super) async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoRe
         }
         // The counters are as good as ever, and a silent scrape would hide that the inbox is ill.
         Err(error) => tracing::error!(%error, "cannot count what the inbox holds"),
+    }
+    let standing = state.inbox.standing();
+    state.metrics.standing(standing.good, standing.replicas);
+    match state.inbox.usage().await {
+        Ok(usage) => state.metrics.disk(usage.bytes, usage.reusable, usage.ceiling),
+        Err(error) => tracing::error!(%error, "cannot tell how much of the disk the inbox has"),
     }
     ([(CONTENT_TYPE, PROMETHEUS)], state.metrics.text())
 }

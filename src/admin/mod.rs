@@ -2,14 +2,19 @@
 //!
 //! What is promised: nothing but health answers without the token; no answer holds a secret, a header that proved
 //! somebody, or the engine's words; asking (GET) changes nothing; everything that is listed is bounded. A replay makes
-//! new deliveries and leaves the old ones as they are.
+//! new deliveries and leaves the old ones as they are. Whatever an operator changes is one line of the log, with the
+//! field `audit`.
 
 mod auth;
 mod delivery;
+mod destination;
 mod error;
 mod event;
 mod health;
+mod job;
 mod page;
+mod replay;
+mod said;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -32,18 +37,22 @@ use axum::routing::{get, post};
 use self::auth::Tally;
 use self::error::AdminError;
 use crate::config::{Config, Secret, SourceConfig};
-use crate::inbox::Inbox;
-use crate::model::{Clock, Timestamp};
+use crate::inbox::{EventFilter, Inbox, InboxError};
+use crate::model::{Clock, Roles, Timestamp};
 use crate::source::{Enrolments, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
+use crate::upstream::Upstream;
 
 /// Requests without the right token, a minute, before they are told to wait.
 const GUESSES: usize = 10;
 
-/// Replays a minute: a script gone wild must not owe everything again at once.
+/// Replays by hand a minute, previews and jobs among them: a script gone wild must not owe everything again at once.
 const REPLAYS: usize = 600;
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// How long a look into the inbox may take. What it has not found by then is not waited for.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// What the operator's listener shares.
 #[derive(Debug)]
@@ -58,6 +67,12 @@ pub struct AdminState {
     pub sources: Vec<ConfiguredSource>,
     /// The same, compiled.
     pub compiled: Arc<Sources>,
+    /// The upstream, to show requests as it would get them.
+    pub upstream: Upstream,
+    /// The largest body of an event, where its source does not say.
+    pub max_body: u64,
+    /// Whether bodies can be searched for words.
+    pub search: bool,
     /// What an operator must show.
     pub token: Secret,
     /// Where `now` comes from.
@@ -68,6 +83,8 @@ pub struct AdminState {
     pub hosts: Vec<String>,
     /// True while the public listener takes requests; false before and while draining.
     pub serving: Arc<AtomicBool>,
+    /// What this process does of the whole.
+    roles: Roles,
     /// The windows in which handshakes may bring secrets.
     enrolments: Enrolments,
     guesses: Tally,
@@ -92,6 +109,7 @@ impl AdminState {
         config: &Config,
         compiled: Arc<Sources>,
         inbox: Arc<dyn Inbox>,
+        upstream: Upstream,
         metrics: Arc<Metrics>,
         samples: Arc<RefusedSamples>,
         token: Secret,
@@ -107,6 +125,10 @@ impl AdminState {
             compiled,
             started_at: clock.now(),
             hosts: config.admin.hosts.clone(),
+            max_body: config.server.max_body,
+            search: config.inbox.search,
+            upstream,
+            roles: Roles::ALL,
             enrolments: Enrolments::default(),
             guesses: Tally::new(GUESSES, MINUTE),
             replays: Tally::new(REPLAYS, MINUTE),
@@ -127,6 +149,33 @@ impl AdminState {
         self.enrolments = enrolments;
         self
     }
+
+    /// The same, in a process that has these roles only.
+    pub fn with_roles(mut self, roles: Roles) -> Self {
+        self.roles = roles;
+        self
+    }
+
+    /// A configured source.
+    fn source(&self, name: &str) -> Option<&ConfiguredSource> {
+        self.sources.iter().find(|source| source.config.name == name)
+    }
+
+    /// Whether this filter can be answered.
+    fn can_search(&self, filter: &EventFilter) -> Result<(), AdminError> {
+        if filter.text.is_some() && !self.search {
+            return Err(AdminError::Query("text cannot be searched for: inbox.search is off.".into()));
+        }
+        Ok(())
+    }
+
+    /// What the inbox answers, or that it takes too long.
+    async fn in_time<T>(&self, look: impl Future<Output = Result<T, InboxError>>) -> Result<T, AdminError> {
+        match tokio::time::timeout(LOOK, look).await {
+            Ok(found) => Ok(found?),
+            Err(_) => Err(AdminError::Slow),
+        }
+    }
 }
 
 /// The operator's routes and layers.
@@ -135,19 +184,48 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1", get(health::gateway))
         .route("/api/v1/events", get(event::list))
         .route("/api/v1/events/{id}", get(event::show))
-        .route("/api/v1/events/{id}/replay", post(event::replay))
+        .route("/api/v1/events/{id}/body", get(event::body))
+        .route("/api/v1/events/{id}/replay", post(replay::replay))
+        .route("/api/v1/events/{id}/resend", post(replay::resend))
+        .route("/api/v1/replays", get(job::list).post(job::begin))
+        .route("/api/v1/replays/plan", post(job::plan))
+        .route("/api/v1/replays/{id}", get(job::show).post(job::steer))
         .route("/api/v1/deliveries/{id}/cancel", post(delivery::cancel))
+        .route("/api/v1/deliveries/{id}/settle", post(delivery::settle))
         .route("/api/v1/sources", get(source::list))
         .route("/api/v1/sources/{name}/enrol", post(source::enrol))
+        .route("/api/v1/sources/{name}/pause", post(source::pause))
+        .route("/api/v1/sources/{name}/resume", post(source::resume))
+        .route("/api/v1/destinations", get(destination::list))
+        .route("/api/v1/destinations/{kind}/{id}/pause", post(destination::pause))
+        .route("/api/v1/destinations/{kind}/{id}/resume", post(destination::resume))
         .route("/api/v1/refused", get(source::refused))
+        .method_not_allowed_fallback(async || AdminError::Method)
+        .route_layer(from_fn_with_state(state.clone(), auth::token));
+    guarded(behind_the_token.merge(health(&state)).fallback(async || AdminError::NoSuchPath), state)
+}
+
+/// What the listener answers in a process without the admin role: health and metrics.
+pub fn probes(state: Arc<AdminState>) -> Router {
+    guarded(health(&state).fallback(async || AdminError::NoAdminRole), state)
+}
+
+/// Health, and the metrics behind the token.
+fn health(state: &Arc<AdminState>) -> Router<Arc<AdminState>> {
+    let metrics = Router::new()
         .route("/api/v1/metrics", get(health::metrics))
         .method_not_allowed_fallback(async || AdminError::Method)
         .route_layer(from_fn_with_state(state.clone(), auth::token));
     // Probes carry no token; what they learn is one word.
-    let open = Router::new()
+    Router::new()
         .route("/api/v1/health/live", get(health::live))
         .route("/api/v1/health/ready", get(health::ready))
-        .method_not_allowed_fallback(async || AdminError::Method);
+        .method_not_allowed_fallback(async || AdminError::Method)
+        .merge(metrics)
+}
+
+/// Puts the layers around the routes.
+fn guarded(routes: Router<Arc<AdminState>>, state: Arc<AdminState>) -> Router {
     let layers = tower::ServiceBuilder::new()
         // Outermost, so that what the guards answer has these headers as well.
         .layer(from_fn(answer_headers))
@@ -155,7 +233,7 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .layer(from_fn_with_state(state.clone(), auth::host))
         // Before the token, so that another site's page cannot use up the guesses.
         .layer(from_fn(auth::origin));
-    behind_the_token.merge(open).fallback(async || AdminError::NoSuchPath).layer(layers).with_state(state)
+    routes.layer(layers).with_state(state)
 }
 
 /// Layer: no answer is kept by a cache or taken for a type it does not name.
@@ -189,6 +267,22 @@ trait Kind {
 
 impl Kind for crate::model::EventId {
     const WORD: &'static str = "event";
+}
+
+/// The number of a replay in bulk.
+#[derive(Clone, Copy, Debug)]
+struct JobId(i64);
+
+impl FromStr for JobId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+impl Kind for JobId {
+    const WORD: &'static str = "replay";
 }
 
 impl Kind for crate::model::DeliveryId {

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::AdminError;
 use crate::config::unit;
+use crate::inbox::words::FilterWords;
 use crate::inbox::{EventFilter, Page};
-use crate::model::{State, Timestamp};
 
 /// How many where nobody says, and at most.
 const DEFAULT_LIMIT: usize = 50;
@@ -45,11 +45,31 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
 pub(super) struct EventQuery {
     source: Option<String>,
     state: Option<String>,
+    r#type: Option<String>,
+    thread: Option<String>,
+    dedup: Option<String>,
+    destination: Option<String>,
+    text: Option<String>,
     filtered: Option<String>,
     since: Option<String>,
     until: Option<String>,
+    order: Option<String>,
     cursor: Option<String>,
     limit: Option<String>,
+}
+
+/// Whether only to say what would be done, as asked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DryRunQuery {
+    dry_run: Option<String>,
+}
+
+impl DryRunQuery {
+    /// Whether.
+    pub(super) fn dry_run(&self) -> Result<bool, AdminError> {
+        Ok(truth("dry_run", self.dry_run.as_deref())?.unwrap_or(false))
+    }
 }
 
 /// Which refused requests to list, as asked.
@@ -81,33 +101,36 @@ impl EnrolQuery {
 
 impl EventQuery {
     /// As the inbox wants it.
-    pub(super) fn filter(&self) -> Result<EventFilter, AdminError> {
-        let state = read(self.state.as_deref(), State::parse, || {
-            format!("state must be one of {}.", State::ALL.map(State::as_str).join(", "))
-        })?;
-        let time = |key: &str, text: &Option<String>| {
-            read(text.as_deref(), Timestamp::parse, || {
-                format!("{key} must be a time like 2026-01-31T12:00:00Z (write + as %2B).")
-            })
-        };
+    pub(super) fn filter(self) -> Result<EventFilter, AdminError> {
         let limit = read(
             self.limit.as_deref(),
             |text| text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)),
             || format!("limit must be a number from 1 to {MAX_LIMIT}."),
         )?;
+        let order = |text: &str| match text {
+            "newest" => Some(false),
+            "oldest" => Some(true),
+            _ => None,
+        };
+        let oldest_first = read(self.order.as_deref(), order, || "order must be newest or oldest.".into())?;
+        let cursor = read(self.cursor.as_deref(), read_cursor, || "cursor must be a next_cursor of this list.".into())?;
+        let words = FilterWords {
+            source: self.source,
+            state: self.state,
+            event_type: self.r#type,
+            thread: self.thread,
+            dedup: self.dedup,
+            destination: self.destination,
+            text: self.text,
+            since: self.since,
+            until: self.until,
+            filtered: truth("filtered", self.filtered.as_deref())?,
+        };
         Ok(EventFilter {
-            source: source(self.source.as_deref())?,
-            state,
-            filtered: read(
-                self.filtered.as_deref(),
-                |text| text.parse().ok(),
-                || "filtered must be true or false.".into(),
-            )?,
-            since: time("since", &self.since)?,
-            until: time("until", &self.until)?,
-            cursor: read(self.cursor.as_deref(), read_cursor, || "cursor must be a next_cursor of this list.".into())?,
+            cursor,
+            oldest_first: oldest_first.unwrap_or(false),
             limit: limit.unwrap_or(DEFAULT_LIMIT),
-            ..EventFilter::default()
+            ..words.filter().map_err(AdminError::Query)?
         })
     }
 }
@@ -117,6 +140,10 @@ impl RefusedQuery {
     pub(super) fn source(&self) -> Result<Option<String>, AdminError> {
         source(self.source.as_deref())
     }
+}
+
+fn truth(key: &str, text: Option<&str>) -> Result<Option<bool>, AdminError> {
+    read(text, |text| text.parse().ok(), || format!("{key} must be true or false."))
 }
 
 fn source(text: Option<&str>) -> Result<Option<String>, AdminError> {
@@ -192,9 +219,13 @@ mod tests {
             EventQuery { limit: Some("0".into()), ..EventQuery::default() },
             EventQuery { limit: Some("201".into()), ..EventQuery::default() },
             EventQuery { source: Some("a".repeat(65)), ..EventQuery::default() },
+            EventQuery { order: Some("best".into()), ..EventQuery::default() },
+            EventQuery { text: Some("'--".into()), ..EventQuery::default() },
+            EventQuery { destination: Some("a1".into()), ..EventQuery::default() },
         ];
         for query in wrong {
-            assert!(matches!(query.filter(), Err(AdminError::Query(_))), "{query:?}");
+            let asked = format!("{query:?}");
+            assert!(matches!(query.filter(), Err(AdminError::Query(_))), "{asked}");
         }
         assert_eq!(EventQuery::default().filter().expect("a filter").limit, DEFAULT_LIMIT);
     }

@@ -11,13 +11,15 @@ use super::AdminState;
 use super::error::AdminError;
 use super::page::{Asked, EnrolQuery, PageView, RefusedQuery};
 use super::view::SourceView;
+use crate::inbox::Hold;
 use crate::model::Timestamp;
 use crate::telemetry::RefusedSample;
 
 /// `GET /sources`
 pub(super) async fn list(State(state): State<Arc<AdminState>>) -> Result<Json<PageView<SourceView>>, AdminError> {
     let counts = state.inbox.counts().await?;
-    Ok(Json(PageView::whole(SourceView::list(&state.sources, &counts))))
+    let holds = state.inbox.holds().await?;
+    Ok(Json(PageView::whole(SourceView::list(&state.sources, &counts, &holds))))
 }
 
 /// `GET /refused`: the last refused requests, newest first.
@@ -42,8 +44,12 @@ pub(super) async fn enrol(
     Asked(query): Asked<EnrolQuery>,
 ) -> Result<(StatusCode, Json<Opened>), AdminError> {
     let until = state.clock.now() + query.span()?;
-    if !state.sources.iter().any(|source| source.config.name == name) {
+    if state.source(&name).is_none() {
         return Err(AdminError::NotFound("source"));
+    }
+    if !state.roles.ingress {
+        let why = "This process takes no requests. Ask one that has the ingress role as well as the admin role.";
+        return Err(AdminError::Conflict("no_ingress_role", why.into()));
     }
     if !state.enrolments.open(&name, until) {
         let why = format!(
@@ -51,6 +57,56 @@ pub(super) async fn enrol(
         );
         return Err(AdminError::Conflict("no_enrolment", why));
     }
-    tracing::info!(source = name, %until, "an operator lets a handshake bring a secret");
+    tracing::info!(audit = "source.enrol", source = name, %until, "an operator lets a handshake bring a secret");
     Ok((StatusCode::ACCEPTED, Json(Opened { source: name, until })))
+}
+
+/// `POST /sources/{name}/pause`: what the source has waiting is held. What comes in is still kept.
+pub(super) async fn pause(
+    State(state): State<Arc<AdminState>>,
+    Path(name): Path<String>,
+) -> Result<Json<HeldView>, AdminError> {
+    if state.source(&name).is_none() {
+        return Err(AdminError::NotFound("source"));
+    }
+    hold(&state, Hold::Source(name), true).await.map(Json)
+}
+
+/// `POST /sources/{name}/resume`
+pub(super) async fn resume(
+    State(state): State<Arc<AdminState>>,
+    Path(name): Path<String>,
+) -> Result<Json<HeldView>, AdminError> {
+    // One that is not configured any more may still be held.
+    let held = Hold::Source(name.clone());
+    if state.source(&name).is_none() && !state.inbox.holds().await?.iter().any(|(hold, _)| *hold == held) {
+        return Err(AdminError::NotFound("source"));
+    }
+    hold(&state, held, false).await.map(Json)
+}
+
+/// What an operator held or let go.
+#[derive(Debug, Serialize)]
+pub(super) struct HeldView {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    destination: Option<String>,
+    paused: bool,
+    /// False: it was so already.
+    changed: bool,
+}
+
+/// Holds something or lets it go.
+pub(super) async fn hold(state: &AdminState, what: Hold, on: bool) -> Result<HeldView, AdminError> {
+    let changed = state.inbox.hold(&what, on, state.clock.now()).await?;
+    let (source, destination) = match what {
+        Hold::Source(name) => (Some(name), None),
+        Hold::Destination(destination) => (None, Some(destination.to_string())),
+    };
+    if changed {
+        let audit = if on { "pause" } else { "resume" };
+        tracing::info!(audit, source, destination, "an operator holds this or lets it go");
+    }
+    Ok(HeldView { source, destination, paused: on, changed })
 }

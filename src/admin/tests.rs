@@ -13,11 +13,16 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::config::Problems;
+use crate::dispatch::replay::Replayer;
 use crate::inbox::{
-    Answer, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, InboxError, Keep, Page,
-    Replayed, SealedCall, Settled, Settlement, Standing, Terms, Turn,
+    Answer, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, InboxError,
+    Job, JobState, JobStep, Keep, NewJob, Page, Replayed, SealedCall, Settled, Settlement, Standing, Terms, Turn,
+    Usage,
 };
-use crate::model::{Accepted, Attempt, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, State};
+use crate::model::{
+    Accepted, Attempt, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, Role, State,
+};
+use crate::net::Client;
 use crate::telemetry::RefusedSample;
 
 const TOKEN: &str = "the-admin-token";
@@ -28,6 +33,8 @@ const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 #[derive(Debug, Default)]
 struct Memory {
     events: Mutex<Vec<EventDetail>>,
+    holds: Mutex<Vec<(Hold, Timestamp)>>,
+    jobs: Mutex<Vec<Job>>,
     ill: AtomicBool,
 }
 
@@ -35,13 +42,20 @@ struct Memory {
 impl Inbox for Memory {
     async fn events(&self, filter: &EventFilter) -> Result<Page<EventSummary>, InboxError> {
         let start = usize::try_from(filter.cursor.unwrap_or(0)).unwrap_or(0);
-        let events = self.events.lock().unwrap();
+        let mut events = self.events.lock().unwrap().clone();
+        if filter.oldest_first {
+            events.reverse();
+        }
         let all = events.iter().map(|event| &event.summary).filter(|event| {
-            filter.source.as_ref().is_none_or(|source| *source == event.source)
+            filter.event_type.as_ref().is_none_or(|wanted| Some(wanted) == event.event_type.as_ref())
+                && filter.dedup.as_ref().is_none_or(|wanted| Some(wanted) == event.dedup.as_ref())
+                && filter.source.as_ref().is_none_or(|source| *source == event.source)
                 && filter.state.is_none_or(|state| event.states.contains(&state))
                 && filter.filtered.is_none_or(|filtered| filtered == event.filtered.is_some())
                 && filter.since.is_none_or(|since| event.received_at >= since)
                 && filter.until.is_none_or(|until| event.received_at < until)
+                && filter.text.is_none()
+                && filter.thread.is_none()
         });
         let mut items: Vec<_> = all.skip(start).take(filter.limit + 1).cloned().collect();
         let next = (items.len() > filter.limit).then(|| i64::try_from(start + filter.limit).unwrap());
@@ -72,8 +86,113 @@ impl Inbox for Memory {
                 sealed: SealedCall::None,
                 tries: Vec::new(),
             });
+            event.summary.states.push(State::Pending);
         }
         Ok(Replayed::Made(made))
+    }
+
+    async fn count(&self, filter: &EventFilter, most: u64) -> Result<u64, InboxError> {
+        let all = EventFilter { limit: 1000, ..filter.clone() };
+        Ok(most.min(self.events(&all).await?.items.len() as u64))
+    }
+
+    async fn resolve(&self, id: DeliveryId, how: ByHand, note: &str, now: Timestamp) -> Result<bool, InboxError> {
+        let mut events = self.events.lock().unwrap();
+        let mut deliveries = events.iter_mut().flat_map(|event| &mut event.deliveries);
+        let found = deliveries.find(|delivery| delivery.id == id && delivery.state == State::Unknown);
+        let Some(delivery) = found else { return Ok(false) };
+        delivery.state = match how {
+            ByHand::Delivered => State::Delivered,
+            ByHand::Dead => State::Dead,
+            ByHand::Again => State::Pending,
+        };
+        delivery.tries.push(Attempt {
+            number: delivery.attempts,
+            started_at: now,
+            ended_at: now,
+            result: "settled".into(),
+            status: None,
+            detail: note.into(),
+        });
+        Ok(true)
+    }
+
+    async fn hold(&self, what: &Hold, on: bool, now: Timestamp) -> Result<bool, InboxError> {
+        let mut holds = self.holds.lock().unwrap();
+        let was = holds.iter().any(|(held, _)| held == what);
+        holds.retain(|(held, _)| on || held != what);
+        if on && !was {
+            holds.push((what.clone(), now));
+        }
+        Ok(on != was)
+    }
+
+    async fn holds(&self) -> Result<Vec<(Hold, Timestamp)>, InboxError> {
+        Ok(self.holds.lock().unwrap().clone())
+    }
+
+    async fn begin_job(&self, job: NewJob, now: Timestamp) -> Result<Job, InboxError> {
+        let mut jobs = self.jobs.lock().unwrap();
+        let job = Job {
+            id: i64::try_from(jobs.len()).unwrap() + 1,
+            filter: job.filter,
+            state: JobState::Running,
+            total: job.total,
+            done: 0,
+            skipped: 0,
+            pace: job.pace,
+            cursor: None,
+            started_at: now,
+            changed_at: now,
+        };
+        jobs.insert(0, job.clone());
+        Ok(job)
+    }
+
+    async fn jobs(&self) -> Result<Vec<Job>, InboxError> {
+        Ok(self.jobs.lock().unwrap().clone())
+    }
+
+    async fn steer_job(
+        &self,
+        id: i64,
+        state: Option<JobState>,
+        pace: Option<u32>,
+        now: Timestamp,
+    ) -> Result<Option<Job>, InboxError> {
+        let mut jobs = self.jobs.lock().unwrap();
+        let Some(job) = jobs.iter_mut().find(|job| job.id == id) else { return Ok(None) };
+        if !job.state.is_final() {
+            (job.state, job.pace, job.changed_at) = (state.unwrap_or(job.state), pace.unwrap_or(job.pace), now);
+        }
+        Ok(Some(job.clone()))
+    }
+
+    async fn step_job(&self, step: JobStep, now: Timestamp) -> Result<Option<Job>, InboxError> {
+        let as_planned =
+            |job: &&mut Job| job.id == step.id && job.state == JobState::Running && job.cursor == step.from;
+        if self.jobs.lock().unwrap().iter_mut().find(as_planned).is_none() {
+            return Ok(None);
+        }
+        let count = step.owed.len() as u64;
+        for (id, first, to) in step.owed.clone() {
+            self.replay(id, first, to, now).await?;
+        }
+        let mut jobs = self.jobs.lock().unwrap();
+        let job = jobs.iter_mut().find(as_planned).unwrap();
+        (job.done, job.skipped, job.cursor) = (job.done + count, job.skipped + step.skipped, step.to);
+        job.changed_at = now;
+        if step.ended {
+            job.state = JobState::Done;
+        }
+        Ok(Some(job.clone()))
+    }
+
+    async fn usage(&self) -> Result<Usage, InboxError> {
+        if self.ill.load(Ordering::Relaxed) {
+            return Err(InboxError::Engine { doing: "measure", cause: "/var/lib/inbox.db is torn".into() });
+        }
+        Ok(Usage { bytes: 4096, reusable: 1024, ceiling: Some(1 << 30) })
     }
 
     async fn cancel(&self, id: DeliveryId, _: Timestamp) -> Result<bool, InboxError> {
@@ -101,8 +220,24 @@ impl Inbox for Memory {
         if self.ill.load(Ordering::Relaxed) { Err(InboxError::NoSpace) } else { Ok(()) }
     }
 
-    async fn accept(&self, _: NewEvent) -> Result<Accepted, InboxError> {
-        Err(InboxError::Closed)
+    async fn accept(&self, event: NewEvent) -> Result<Accepted, InboxError> {
+        let mut kept = self::event(0, &event.source, event.filtered.is_some());
+        kept.summary = EventSummary {
+            id: event.id,
+            source: event.source,
+            event_type: event.event_type,
+            dedup: event.dedup,
+            thread: event.thread,
+            received_at: event.received_at,
+            filtered: event.filtered,
+            states: Vec::new(),
+        };
+        kept.strength = event.strength.as_str().into();
+        (kept.params, kept.headers, kept.body) = (event.params, event.headers, event.body);
+        kept.deliveries.clear();
+        self.events.lock().unwrap().insert(0, kept);
+        self.replay(event.id, 0, event.deliveries, event.received_at).await?;
+        Ok(Accepted::New)
     }
 
     async fn claim(&self, _: Box<dyn Terms>, _: Timestamp) -> Result<Claims, InboxError> {
@@ -117,6 +252,10 @@ impl Inbox for Memory {
 
     async fn earlier_turn(&self, _: &Claimed) -> Result<Option<Turn>, InboxError> {
         Err(InboxError::Closed)
+    }
+
+    fn replicas_with(&self, _: Role) -> u32 {
+        1
     }
 
     fn standing(&self) -> Standing {
@@ -142,6 +281,7 @@ impl Inbox for Memory {
 struct World {
     inbox: Arc<Memory>,
     state: Arc<AdminState>,
+    config: Config,
 }
 
 fn id(number: u8) -> EventId {
@@ -203,7 +343,9 @@ fn event(number: u8, source: &str, filtered: bool) -> EventDetail {
 
 fn world() -> World {
     let problems = Problems::default();
-    let text = format!("[sources.triage]\nprovider = \"github\"\nsecrets = [\"literal:{SECRET}\"]\nagent = \"a1\"\n");
+    let text = format!(
+        "[sources.triage]\nprovider = \"github\"\nsecrets = [\"literal:{SECRET}\"]\nagent = \"a1\"\nmax_body = \"1MiB\"\n[upstream]\napi_key = \"literal:the-upstream-key\"\n"
+    );
     let config = Config::parse("t", &text, std::path::Path::new("."), std::iter::empty(), &problems).unwrap();
     let inbox = Arc::new(Memory::default());
     *inbox.events.lock().unwrap() =
@@ -227,26 +369,42 @@ fn world() -> World {
         &config,
         compiled,
         inbox.clone(),
+        Upstream::new(
+            &config.upstream,
+            Client::new(Duration::from_secs(1), None).unwrap(),
+            crate::upstream::Budget::default(),
+        ),
         Arc::new(Metrics::new()),
         samples,
         Secret::new("admin.token", TOKEN),
         Clock::stopped(NOW),
         Arc::new(AtomicBool::new(true)),
     );
-    World { inbox, state: Arc::new(state) }
+    World { inbox, state: Arc::new(state), config }
 }
 
 impl World {
     /// Sends a request with these headers and nothing else.
     async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> (StatusCode, HeaderMap, String) {
+        self.send_with(method, path, headers, String::new()).await
+    }
+
+    /// The same, with a body.
+    async fn send_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> (StatusCode, HeaderMap, String) {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let answer = router(self.state.clone()).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let answer = router(self.state.clone()).oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
         let (head, body) = answer.into_parts();
         let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-        for secret in [TOKEN, SECRET, "inbox.db"] {
+        for secret in [TOKEN, SECRET, "the-upstream-key", "inbox.db"] {
             assert!(!body.contains(secret) && !format!("{:?}", head.headers).contains(secret), "{path}: {body}");
         }
         assert_eq!(head.headers["cache-control"], "no-store", "{path}");
@@ -263,6 +421,15 @@ impl World {
         (status.as_u16(), serde_json::from_str(&body).unwrap_or(Value::String(body)))
     }
 
+    /// The same with a body.
+    async fn tell(&self, path: &str, body: Value) -> (u16, Value) {
+        let token = format!("Bearer {TOKEN}");
+        let headers = [("host", "127.0.0.1:8081"), ("authorization", token.as_str())];
+        let (status, _, body) =
+            self.send_with(Method::POST, &format!("/api/v1{path}"), &headers, body.to_string()).await;
+        (status.as_u16(), serde_json::from_str(&body).unwrap_or(Value::String(body)))
+    }
+
     async fn get(&self, path: &str) -> (u16, Value) {
         self.ask(Method::GET, path).await
     }
@@ -270,11 +437,27 @@ impl World {
 
 /// Every route, with its method.
 fn routes() -> Vec<(Method, String)> {
-    let get = ["", "/events", "/sources", "/refused", "/metrics"].map(|path| (Method::GET, format!("/api/v1{path}")));
+    let get = ["", "/events", "/sources", "/destinations", "/replays", "/replays/1", "/refused", "/metrics"];
+    let get = get.map(|path| (Method::GET, format!("/api/v1{path}")));
     let mut all = Vec::from(get);
     all.push((Method::GET, format!("/api/v1/events/{}", id(1))));
     all.push((Method::POST, format!("/api/v1/events/{}/replay", id(1))));
-    all.push((Method::POST, format!("/api/v1/deliveries/{}/cancel", first_of(1))));
+    all.push((Method::GET, format!("/api/v1/events/{}/body", id(1))));
+    all.push((Method::POST, format!("/api/v1/events/{}/resend", id(1))));
+    for verb in ["cancel", "settle"] {
+        all.push((Method::POST, format!("/api/v1/deliveries/{}/{verb}", first_of(1))));
+    }
+    for path in [
+        "replays",
+        "replays/plan",
+        "replays/1",
+        "sources/triage/pause",
+        "sources/triage/resume",
+        "destinations/agent/a1/pause",
+        "destinations/agent/a1/resume",
+    ] {
+        all.push((Method::POST, format!("/api/v1/{path}")));
+    }
     all
 }
 
@@ -295,6 +478,8 @@ async fn t97_nothing_but_health_answers_without_the_token() {
             assert!(body.contains("\"code\":\"unauthorized\""), "{body}");
         }
         assert_eq!(world.inbox.events.lock().unwrap()[3].deliveries.len(), 1, "{path} changed something");
+        assert_eq!(world.inbox.events.lock().unwrap().len(), 4, "{path} changed something");
+        assert!(world.inbox.holds.lock().unwrap().is_empty() && world.inbox.jobs.lock().unwrap().is_empty(), "{path}");
     }
     let (status, ..) = world().send(Method::GET, "/api/v1/health/live", &[host]).await;
     assert_eq!(status, 200);
@@ -362,13 +547,32 @@ async fn pages_follow_each_other_and_filters_hold() {
         ("filtered=true", 1),
         ("since=2027-01-15T08:00:03Z", 2),
         ("until=2027-01-15T08:00:03Z", 2),
+        ("type=issues.opened&dedup=d-2", 1),
+        ("thread=t", 0),
     ] {
         let (status, page) = world.get(&format!("/events?{query}")).await;
         assert_eq!((status, page["items"].as_array().unwrap().len()), (200, expected), "{query}");
     }
-    for query in
-        ["cursor=1", "cursor=", "limit=0", "limit=-1", "limit=201", "state=accepted", "sate=dead", "limit=1&limit=2"]
-    {
+    let (_, page) = world.get("/events?order=oldest&limit=1").await;
+    assert_eq!(page["items"][0]["id"], id(1).to_string());
+    for query in [
+        "cursor=1",
+        "cursor=",
+        "limit=0",
+        "limit=-1",
+        "limit=201",
+        "state=accepted",
+        "sate=dead",
+        "limit=1&limit=2",
+        "order=best",
+        "type=",
+        "dedup=%00",
+        "destination=a1",
+        "text=%22",
+        "text=word",
+        "since=2027-01-15T08:00:03Z&until=2027-01-15T08:00:03Z",
+        "until=9e99",
+    ] {
         let (status, answer) = world.get(&format!("/events?{query}")).await;
         assert_eq!((status, answer["code"].as_str()), (400, Some("bad_query")), "{query}");
     }
@@ -444,6 +648,236 @@ async fn a_replay_owes_a_new_delivery_and_leaves_the_old_one() {
         assert_eq!(world.ask(Method::POST, &replay).await.0, 404);
     }
     assert_eq!(world.ask(Method::POST, &replay).await.1["code"], "too_many_replays");
+}
+
+#[tokio::test]
+async fn t103_a_replay_in_bulk_is_planned_begun_and_kept_to_its_pace() {
+    let world = world();
+    world.state.clock.advance(Duration::from_secs(10));
+    let wanted = json!({ "filter": { "type": "issues.opened" }, "pace": 60 });
+    let (status, plan) = world.tell("/replays/plan", wanted.clone()).await;
+    assert_eq!((status, &plan["count"], &plan["more"], &plan["takes_s"]), (200, &json!(3), &json!(false), &json!(3)));
+    assert_eq!(plan["left_out"], json!([{ "source": "gone", "why": "source_gone", "count": 1 }]));
+    assert_eq!((&plan["oldest"]["id"], &plan["newest"]["id"]), (&json!(id(1)), &json!(id(4))));
+    assert!(world.inbox.jobs.lock().unwrap().is_empty(), "a plan begins nothing");
+
+    let (status, job) = world.tell("/replays", wanted).await;
+    assert_eq!((status, &job["state"], &job["total"]), (202, &json!("running"), &json!(3)));
+    assert_eq!(job["filter"]["until"], json!("2027-01-15T08:00:10.000Z"), "what comes later is not old");
+    assert_eq!(job["filter"]["filtered"], json!(false), "what a filter held back stays there");
+    assert_eq!(job["eta"], "2027-01-15T08:00:13.000Z");
+
+    // Two processes at once: a step is taken once, and the next one a second later.
+    let replayer = || Replayer::new(&world.config, world.inbox.clone(), world.state.clock.clone());
+    let (one, other) = (replayer(), replayer());
+    let done = async || world.get("/replays/1").await.1["done"].as_u64().unwrap();
+    one.work().await;
+    other.work().await;
+    assert_eq!(done().await, 1);
+    assert_eq!(world.inbox.events.lock().unwrap()[3].deliveries.len(), 2, "the oldest goes first");
+    assert_eq!(world.inbox.events.lock().unwrap()[3].deliveries[0].state, State::Delivered, "the old one stays");
+    world.state.clock.advance(Duration::from_secs(1));
+    other.work().await;
+    assert_eq!(done().await, 2);
+
+    let (status, job) = world.tell("/replays/1", json!({ "state": "paused", "pace": 6000 })).await;
+    assert_eq!((status, &job["state"], &job["pace"], &job["eta"]), (200, &json!("paused"), &json!(6000), &Value::Null));
+    world.state.clock.advance(MINUTE);
+    one.work().await;
+    assert_eq!(done().await, 2);
+    world.tell("/replays/1", json!({ "state": "running" })).await;
+    world.state.clock.advance(MINUTE);
+    one.work().await;
+    let (_, job) = world.get("/replays/1").await;
+    assert_eq!((&job["state"], &job["done"], &job["skipped"]), (&json!("done"), &json!(2), &json!(1)));
+    assert_eq!(world.get("/replays").await.1["items"][0], job);
+    let (status, answer) = world.tell("/replays/1", json!({ "state": "cancelled" })).await;
+    assert_eq!((status, &answer["code"]), (409, &json!("replay_ended")));
+
+    // What it made is on its way; the same once more leaves it out.
+    world.tell("/replays", json!({ "filter": { "source": "triage" } })).await;
+    one.work().await;
+    let (_, job) = world.get("/replays/2").await;
+    assert_eq!((&job["state"], &job["done"], &job["skipped"]), (&json!("done"), &json!(0), &json!(2)));
+}
+
+#[tokio::test]
+async fn t102_a_replay_that_cannot_be_meant_is_refused() {
+    let world = world();
+    world.state.clock.advance(Duration::from_secs(10));
+    for wrong in [
+        json!({}),
+        json!({ "filter": {} }),
+        json!({ "filter": { "filtered": false } }),
+        json!({ "filter": { "sate": "dead" } }),
+        json!({ "filter": { "state": "accepted" } }),
+        json!({ "filter": { "text": "word" } }),
+        json!({ "filter": { "source": "triage" }, "pace": 0 }),
+        json!({ "filter": { "source": "triage" }, "pace": 6001 }),
+        json!({ "filter": { "source": "triage" }, "pase": 1 }),
+        json!([]),
+        json!("x"),
+    ] {
+        for path in ["/replays/plan", "/replays"] {
+            let (status, answer) = world.tell(path, wrong.clone()).await;
+            assert_eq!(status, 400, "{wrong} {answer}");
+        }
+    }
+    let (status, answer) = world.tell("/replays", json!({ "filter": { "source": "nobody" } })).await;
+    assert_eq!((status, &answer["code"]), (409, &json!("nothing_fits")));
+    assert_eq!(
+        world.tell("/replays", json!({ "all": true, "filter": { "until": "2027-01-16T00:00:00Z" } })).await.0,
+        202
+    );
+    for wrong in [json!({}), json!({ "state": "done" }), json!({ "state": "x" }), json!({ "pace": 0 })] {
+        assert_eq!(world.tell("/replays/1", wrong.clone()).await.0, 400, "{wrong}");
+    }
+    for number in ["2", "0", "-1", "x", "99999999999999999999"] {
+        assert_eq!(world.tell(&format!("/replays/{number}"), json!({ "pace": 1 })).await.0, 404, "{number}");
+        assert_eq!(world.get(&format!("/replays/{number}")).await.0, 404, "{number}");
+    }
+    for _ in 1..10 {
+        assert_eq!(world.tell("/replays", json!({ "all": true })).await.0, 202);
+    }
+    assert_eq!(world.tell("/replays", json!({ "all": true })).await.1["code"], "replays_under_way");
+    let large = json!({ "filter": { "thread": "a".repeat(70_000) } });
+    assert_eq!(world.tell("/replays/plan", large).await.1["code"], "body_too_large");
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_the_request_that_would_go_out_and_makes_nothing() {
+    let world = world();
+    let (status, shown) = world.ask(Method::POST, &format!("/events/{}/replay?dry_run=true", id(1))).await;
+    let request = &shown["request"];
+    assert_eq!((status, &request["method"], &request["path"]), (200, &json!("POST"), &json!("/v1/agents/a1/invoke")));
+    assert!(request["headers"].as_array().unwrap().contains(&json!(["x-api-key", "***"])), "{request}");
+    assert_eq!(request["body"]["id"], DeliveryId { event: id(1), number: 1 }.as_uuid().to_string());
+    assert!(request["body"]["input"]["text"].as_str().unwrap().contains("9007199254740993"), "{request}");
+    assert_eq!(world.inbox.events.lock().unwrap()[3].deliveries.len(), 1);
+    assert_eq!(world.ask(Method::POST, &format!("/events/{}/replay?dry_run=maybe", id(1))).await.0, 400);
+    world.inbox.events.lock().unwrap()[3].deliveries[0].sealed = SealedCall::Kept;
+    let (_, answer) = world.ask(Method::POST, &format!("/events/{}/replay?dry_run=true", id(1))).await;
+    assert_eq!(answer["code"], "call_sealed");
+}
+
+#[tokio::test]
+async fn a_resend_is_a_new_event_by_an_operators_word() {
+    let world = world();
+    let path = format!("/events/{}/resend", id(1));
+    let changes = json!({ "body": "{\"n\":1}", "headers": { "X-Mark": "m", "Content-Type": null } });
+    let (status, shown) = world.tell(&format!("{path}?dry_run=true"), changes.clone()).await;
+    assert_eq!((status, &shown["request"]["body"]["input"]["text"]), (200, &json!("{\"n\":1}")));
+    assert_eq!(world.inbox.events.lock().unwrap().len(), 4);
+
+    let (status, made) = world.tell(&path, changes).await;
+    assert_eq!((status, &made["resent_from"], &made["filtered"]), (202, &json!(id(1)), &Value::Null));
+    let (_, event) = world.get(&format!("/events/{}", made["event"].as_str().unwrap())).await;
+    assert_eq!(event["verification"], json!({ "strength": "operator", "secret": "literal 1" }));
+    assert_eq!(
+        (&event["resent_from"], &event["dedup"], &event["source"]),
+        (&json!(id(1)), &Value::Null, &json!("triage"))
+    );
+    assert_eq!((&event["body"], &event["deliveries"][0]["state"]), (&json!("{\"n\":1}"), &json!("pending")));
+    assert_eq!(event["headers"], json!([["x-mark", "m"], ["sluicegate-resent-from", id(1)]]));
+    let (_, old) = world.get(&format!("/events/{}", id(1))).await;
+    assert_eq!((&old["body"], &old["deliveries"].as_array().unwrap().len()), (&json!("{\"n\":9007199254740993}"), &1));
+
+    for (wrong, expected) in [
+        (json!({ "body": "{}", "body_base64": "e30=" }), 400),
+        (json!({ "body_base64": "%" }), 400),
+        (json!({ "headers": { "a b": "c" } }), 400),
+        (json!({ "headers": { "a": "b\r\nc: d" } }), 400),
+        (json!({ "headers": { "a": 1 } }), 400),
+        (json!({ "bodie": "" }), 400),
+        (json!({ "body": "" }), 422),
+        (json!({ "body": "a".repeat((1 << 20) + 1) }), 413),
+        (json!({ "body": "a".repeat(7 << 20) }), 413),
+    ] {
+        assert_eq!(world.tell(&path, wrong.clone()).await.0, expected, "{:.80}", wrong.to_string());
+    }
+    assert_eq!(world.tell(&format!("/events/{}/resend", id(4)), json!({})).await.1["code"], "source_gone");
+    assert_eq!(world.tell(&format!("/events/{}/resend", id(9)), json!({})).await.0, 404);
+    assert_eq!(world.inbox.events.lock().unwrap().len(), 5);
+
+    // Anybody may send the header; it says nothing then.
+    world.inbox.events.lock().unwrap()[4].headers.push(("sluicegate-resent-from".into(), "evt_x".into()));
+    assert_eq!(world.get(&format!("/events/{}", id(1))).await.1["resent_from"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_body_is_given_byte_for_byte_and_as_nothing_a_browser_shows() {
+    let world = world();
+    world.inbox.events.lock().unwrap()[3].body = Bytes::from_static(b"<script>1</script>\r\n");
+    let token = format!("Bearer {TOKEN}");
+    let headers = [("host", "localhost"), ("authorization", token.as_str())];
+    let (status, headers, body) = world.send(Method::GET, &format!("/api/v1/events/{}/body", id(1)), &headers).await;
+    assert_eq!((status.as_u16(), body.as_str()), (200, "<script>1</script>\r\n"));
+    assert_eq!(headers["content-type"], "application/octet-stream");
+    assert_eq!(headers["content-disposition"], "attachment");
+}
+
+#[tokio::test]
+async fn only_what_nobody_could_tell_is_settled_by_hand() {
+    let world = world();
+    let path = format!("/deliveries/{}/settle", first_of(1));
+    let how = json!({ "as": "delivered", "note": " seen in the agent's log " });
+    let (status, answer) = world.tell(&path, how.clone()).await;
+    assert_eq!((status, &answer["code"]), (409, &json!("not_unknown")));
+    world.inbox.events.lock().unwrap()[3].deliveries[0].state = State::Unknown;
+    for wrong in [json!({}), json!({ "as": "gone" }), json!({ "as": "dead", "note": "a".repeat(1001) }), json!("dead")]
+    {
+        assert_eq!(world.tell(&path, wrong.clone()).await.0, 400, "{:.80}", wrong.to_string());
+    }
+    assert_eq!(world.tell(&path, how).await, (200, json!({ "id": first_of(1), "state": "delivered" })));
+    let deliveries = world.inbox.events.lock().unwrap()[3].deliveries.clone();
+    assert_eq!(deliveries[0].tries.last().unwrap().detail, "seen in the agent's log");
+    assert_eq!(world.tell(&format!("/deliveries/{}/settle", first_of(9)), json!({ "as": "dead" })).await.0, 404);
+}
+
+#[tokio::test]
+async fn sources_and_destinations_are_held_and_let_go() {
+    let world = world();
+    let post = async |path: &str| world.ask(Method::POST, path).await;
+    let held = |changed| json!({ "source": "triage", "paused": true, "changed": changed });
+    assert_eq!(post("/sources/triage/pause").await, (200, held(true)));
+    assert_eq!(post("/sources/triage/pause").await, (200, held(false)));
+    assert_eq!(world.get("/sources").await.1["items"][0]["paused_since"], "2027-01-15T08:00:00.000Z");
+    assert_eq!(post("/sources/triage/resume").await.1["paused"], false);
+    assert_eq!(world.get("/sources").await.1["items"][0]["paused_since"], Value::Null);
+    for path in ["/sources/nobody/pause", "/sources/nobody/resume", "/destinations/robot/1/pause"] {
+        assert_eq!(post(path).await.0, 404, "{path}");
+    }
+    // One that was held while it was configured is let go all the same.
+    world.inbox.hold(&Hold::Source("gone".into()), true, NOW).await.unwrap();
+    assert_eq!(world.get("/sources").await.1["items"][2]["name"], "gone");
+    assert_eq!(post("/sources/gone/resume").await.0, 200);
+
+    assert_eq!(post("/destinations/workflow/w%2F1/pause").await.1["destination"], "workflow/w/1");
+    let (_, list) = world.get("/destinations").await;
+    assert_eq!(
+        (&list["items"][0]["destination"], &list["items"][0]["sources"]),
+        (&json!("agent/a1"), &json!(["triage"]))
+    );
+    assert_eq!(list["items"][1]["paused_since"], "2027-01-15T08:00:00.000Z");
+    assert_eq!(post("/destinations/workflow/w%2F1/resume").await.1["changed"], true);
+    assert_eq!(world.get("/destinations").await.1["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_gateway_says_how_it_stands_and_what_its_inbox_holds() {
+    let world = world();
+    let (_, shown) = world.get("").await;
+    assert_eq!((&shown["replicas"], &shown["standing"]), (&json!(1), &json!("good")));
+    assert_eq!(shown["disk"], json!({ "bytes": 4096, "reusable_bytes": 1024, "ceiling_bytes": 1 << 30 }));
+    assert_eq!((&shown["deliveries"]["pending"], &shown["deliveries"]["merged"]), (&json!(8), &json!(0)));
+    let (_, text) = world.get("/metrics").await;
+    for line in [r#"sluicegate_inbox_bytes{of="ceiling"} 1073741824"#, "sluicegate_standing 1", "sluicegate_replicas 1"]
+    {
+        assert!(text.as_str().unwrap().contains(line), "{line}");
+    }
+    world.inbox.ill.store(true, Ordering::Relaxed);
+    let (status, shown) = world.get("").await;
+    assert_eq!((status, &shown["disk"], &shown["deliveries"]), (200, &Value::Null, &Value::Null));
 }
 
 #[tokio::test]

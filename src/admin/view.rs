@@ -8,9 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use super::ConfiguredSource;
-use crate::inbox::{Answer, Count, DeliveryDetail, EventDetail, EventSummary};
+use super::replay::RESENT_FROM;
+use crate::inbox::{Answer, Count, DeliveryDetail, EventDetail, EventSummary, Hold};
 use crate::mapping::Note;
-use crate::model::{Attempt, DeliveryId, EventId, Origin, Param, State, Timestamp};
+use crate::model::{Attempt, DeliveryId, EventId, Origin, Param, State, Strength, Timestamp};
 
 /// The most that is shown of a body or of one parameter.
 const SHOWN: usize = 256 * 1024;
@@ -34,6 +35,8 @@ pub(super) struct EventPage {
     #[serde(flatten)]
     event: EventView,
     verification: VerificationView,
+    /// The event that an operator made this one of.
+    resent_from: Option<String>,
     request_line: String,
     params: Vec<ParamView>,
     /// Configured paths that found nothing in this event, as the source is configured now.
@@ -125,6 +128,8 @@ pub(super) struct SourceView {
     destination: Option<String>,
     /// What the secrets go by, never what they are.
     secrets: Vec<String>,
+    /// Since when what it has waiting is held by an operator.
+    paused_since: Option<Timestamp>,
     counts: BTreeMap<&'static str, u64>,
 }
 
@@ -149,7 +154,11 @@ impl From<EventDetail> for EventPage {
             Ok(text) => (Some(cut(text).to_owned()), None),
             Err(_) => (None, Some(STANDARD.encode(&event.body[..event.body.len().min(SHOWN)]))),
         };
+        // Anybody may send the header; only an operator's own is true.
+        let by_hand = event.strength == Strength::Operator.as_str();
+        let from = event.headers.iter().find(|(name, _)| by_hand && name == RESENT_FROM);
         Self {
+            resent_from: from.map(|(_, id)| id.clone()),
             event: event.summary.into(),
             verification: VerificationView { strength: event.strength, secret: event.secret },
             request_line: event.request_line,
@@ -228,7 +237,10 @@ impl From<Attempt> for AttemptView {
 
 impl SourceView {
     /// The configured sources in their order, then those that only the inbox still knows.
-    pub(super) fn list(sources: &[ConfiguredSource], counts: &[Count]) -> Vec<Self> {
+    pub(super) fn list(sources: &[ConfiguredSource], counts: &[Count], holds: &[(Hold, Timestamp)]) -> Vec<Self> {
+        let paused = |name: &str| {
+            holds.iter().find(|(hold, _)| matches!(hold, Hold::Source(held) if held == name)).map(|(_, since)| *since)
+        };
         let of = |name: &str| {
             let mut states: BTreeMap<_, _> = State::ALL.into_iter().map(|state| (state.as_str(), 0)).collect();
             for count in counts.iter().filter(|count| count.source == name) {
@@ -246,20 +258,26 @@ impl SourceView {
                 provider_title: source.provider_title.clone(),
                 destination: source.config.destination.as_ref().map(ToString::to_string),
                 secrets: source.config.secrets.iter().map(|secret| secret.name().to_owned()).collect(),
+                paused_since: paused(&source.config.name),
                 counts: of(&source.config.name),
             })
             .collect();
-        for count in counts {
-            if !views.iter().any(|view| view.name == count.source) {
+        let held = holds.iter().filter_map(|(hold, _)| match hold {
+            Hold::Source(name) => Some(name),
+            Hold::Destination(_) => None,
+        });
+        for name in counts.iter().map(|count| &count.source).chain(held) {
+            if !views.iter().any(|view| view.name == *name) {
                 views.push(Self {
-                    name: count.source.clone(),
+                    name: name.clone(),
                     configured: false,
                     path: None,
                     provider: None,
                     provider_title: None,
                     destination: None,
                     secrets: Vec::new(),
-                    counts: of(&count.source),
+                    paused_since: paused(name),
+                    counts: of(name),
                 });
             }
         }

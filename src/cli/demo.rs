@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use super::{Ended, answer, stop_signal};
 use crate::app::{App, Listeners};
 use crate::config::{Config, Problems, Section, Table};
-use crate::model::{Clock, Received, RequestId, Timestamp};
+use crate::model::{Clock, Received, RequestId, Roles, Timestamp};
 use crate::net::Client;
 use crate::source::{Source, Sources};
 use crate::stub::{self, Stub, StubOptions};
@@ -98,8 +98,9 @@ pub(super) async fn run(demo: &Demo) -> Ended {
     let upstream = stub_listener.local_addr()?;
     let (config, sources) = configure(upstream, &folder.0)?;
     log::start(&config.log);
-    let listeners = Listeners::bind(&config).await?;
-    let (public, admin) = (listeners.public.local_addr()?, listeners.admin.local_addr()?);
+    let listeners = Listeners::bind(&config, Roles::ALL).await?;
+    let public = listeners.public.as_ref().context("a gateway with all roles has a public listener")?.local_addr()?;
+    let admin = listeners.admin.local_addr()?;
     let (stop_all, stopping) = watch::channel(false);
     let stopped = |mut stopping: watch::Receiver<bool>| async move {
         let _ = stopping.wait_for(|stop| *stop).await;
@@ -107,7 +108,7 @@ pub(super) async fn run(demo: &Demo) -> Ended {
     let stub = Stub::new(StubOptions { delay: Duration::from_millis(150), ..StubOptions::default() })?;
     let stub = tokio::spawn(stub::serve(stub_listener, Arc::new(stub), stopped(stopping.clone())));
     let signers: Vec<_> = sources.iter().cloned().collect();
-    let app = App::build(config, sources, Clock::system()).await?;
+    let app = App::build(config, sources, Roles::ALL, Clock::system()).await?;
     let (_, no_reloads) = mpsc::channel(1);
     let gateway = tokio::spawn(app.serve(listeners, no_reloads, stopped(stopping)));
 

@@ -2,11 +2,17 @@
 
 mod check;
 mod demo;
+mod destination;
 mod event;
+mod gateway;
 mod map;
+mod migrate;
+mod print;
 mod provider;
+mod replay;
 mod send;
 mod serve;
+mod source;
 mod stub;
 mod verify;
 
@@ -19,7 +25,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{Problem, Weight};
+use crate::config::{Problem, Weight, unit};
 
 /// What a command that ran to its end says to the shell.
 type Ended = anyhow::Result<ExitCode>;
@@ -42,16 +48,27 @@ First steps:
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway until SIGTERM or Ctrl-C
-    Serve(ConfigFile),
+    Serve(serve::Serve),
+    /// Bring the inbox's schema up to date and stop
+    Migrate(ConfigFile),
     /// Read a configuration, report every problem with its place, start nothing
     Check(check::Check),
     /// Show the whole way of events with a stand-in for the upstream: no account, no network
     Demo(demo::Demo),
     /// Run the stand-in for the upstream's API alone
     Stub(stub::StubArgs),
-    /// List, show and replay events through the admin API
+    /// List, show, replay and resend events, settle deliveries, through the admin API
     #[command(subcommand)]
     Event(event::EventCommand),
+    /// Look at replays in bulk and steer them
+    #[command(subcommand)]
+    Replay(replay::ReplayCommand),
+    /// List sources, pause and resume them
+    #[command(subcommand)]
+    Source(source::SourceCommand),
+    /// List destinations, pause, resume and reset them
+    #[command(subcommand)]
+    Destination(destination::DestinationCommand),
     /// Show what a captured request is mapped to, and why
     #[command(subcommand)]
     Map(map::MapCommand),
@@ -82,11 +99,15 @@ pub fn run() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         match command {
-            Command::Serve(file) => serve::run(&file).await,
+            Command::Serve(serve) => serve::run(&serve).await,
+            Command::Migrate(file) => migrate::run(&file).await,
             Command::Check(check) => check::run(&check),
             Command::Demo(demo) => demo::run(&demo).await,
             Command::Stub(stub) => stub::run(stub).await,
             Command::Event(event) => event::run(event).await,
+            Command::Replay(command) => replay::run(command).await,
+            Command::Source(command) => source::run(command).await,
+            Command::Destination(command) => destination::run(command).await,
             Command::Map(command) => map::run(command).await,
             Command::Provider(command) => provider::run(&command),
             Command::Send(send) => send::run(&send).await,
@@ -151,6 +172,16 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, listen.port())
+}
+
+/// The most events a minute that are replayed.
+const MAX_PACE: u32 = 6000;
+
+/// How many events a minute, as typed.
+fn pace(text: &str) -> Result<u32, String> {
+    let pace = unit::rate(text).map(|rate| u64::from(rate.count) * 60 / rate.per.as_secs().max(1));
+    let pace = pace.and_then(|pace| u32::try_from(pace).ok()).filter(|pace| (1..=MAX_PACE).contains(pace));
+    pace.ok_or_else(|| format!("write for example 60/min; from 1/min to {MAX_PACE}/min"))
 }
 
 /// How many errors and warnings a list has, as words.

@@ -1,20 +1,34 @@
-//! Run the gateway.
+//! Run the gateway, or one part of it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::{ConfigFile, Ended, say, stop_signal, tally};
-use crate::app::{self, App, Listeners};
+use crate::app::{self, App, Listeners, engine};
 use crate::config::{Config, Problem, Problems, Weight};
-use crate::model::Clock;
+use crate::model::{Clock, Role};
 use crate::source::Sources;
 use crate::telemetry::log;
 
-pub(super) async fn run(file: &ConfigFile) -> Ended {
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// What this process does: ingress, dispatch, admin. Less than all needs an inbox on Postgres
+    #[arg(long, value_name = "ROLES", value_delimiter = ',', default_value = "ingress,dispatch,admin")]
+    roles: Vec<Role>,
+    /// Bring the inbox's schema up to date first, also on Postgres
+    #[arg(long)]
+    migrate: bool,
+}
+
+pub(super) async fn run(serve: &Serve) -> Ended {
+    let file = &serve.file;
     let problems = Problems::default();
     let compiled = app::compile(&file.config, &problems);
     let problems = problems.into_sorted();
@@ -28,8 +42,12 @@ pub(super) async fn run(file: &ConfigFile) -> Ended {
     log::start(&config.log);
     // Told to stop while starting counts as told to stop.
     let stop = stop_signal()?;
-    let listeners = Listeners::bind(&config).await?;
-    let app = App::build(config, sources, Clock::system()).await?;
+    let roles = serve.roles.iter().copied().collect();
+    let listeners = Listeners::bind(&config, roles).await?;
+    if serve.migrate {
+        engine::migrate(&config).await?;
+    }
+    let app = App::build(config, sources, roles, Clock::system()).await?;
     let (send, reloads) = mpsc::channel(1);
     let watch = tokio::spawn(watch(file.config.clone(), signal(SignalKind::hangup())?, send));
     let served = app.serve(listeners, reloads, stop).await;

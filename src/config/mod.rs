@@ -311,9 +311,13 @@ impl Config {
         root.has("source_defaults");
         // All sections are read before the first that is missing ends it: every problem comes at once.
         let server = root.section("server").and_then(|section| Server::read(&section));
-        let admin = root.section("admin").and_then(|section| Admin::read(&section, base));
+        let mut token = false;
+        let admin = root.section("admin").and_then(|section| {
+            token = section.has("token");
+            Admin::read(&section, base)
+        });
         let upstream = root.section("upstream").and_then(|section| Upstream::read(&section, base));
-        let inbox = root.section("inbox").and_then(|section| Inbox::read(&section, base));
+        let inbox = root.section("inbox").and_then(|section| Inbox::read(&section, base, token));
         let dispatch = root.section("dispatch").and_then(|section| Dispatch::read(&section, Caps::read_all(&root)));
         let limits = root.section("limits").map(|section| Limits::read(&section));
         let log = root.section("log").and_then(|section| Log::read(&section));
@@ -441,8 +445,24 @@ impl Upstream {
 }
 
 impl Inbox {
-    fn read(section: &Section<'_>, base: &Path) -> Option<Self> {
+    /// `token`: whether there is an admin token.
+    fn read(section: &Section<'_>, base: &Path, token: bool) -> Option<Self> {
         let engine = engine(section, base);
+        if let (Some(Engine::Postgres(_)), Some(url)) = (&engine, section.text("url")) {
+            // What one process made beside itself, the others could not read.
+            for (there, what, size) in [(section.has("key"), "inbox.key", 32), (token, "admin.token", 24)] {
+                if !there {
+                    section.problems().error_hint(
+                        &url.place,
+                        format!("{what} is not set, which an inbox on Postgres needs"),
+                        format!(
+                            "give all processes that share the inbox the same one, for example \"file:…\", made with: \
+                             openssl rand -hex {size}"
+                        ),
+                    );
+                }
+            }
+        }
         let (batch, queue) = (size(section, "batch"), size(section, "queue"));
         let keep = KeepConfig::read(section);
         let search = section.bool("search");

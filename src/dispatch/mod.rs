@@ -9,6 +9,7 @@ mod backoff;
 mod breaker;
 mod fare;
 mod pace;
+pub mod replay;
 mod terms;
 mod turn;
 mod verdict;
@@ -27,7 +28,7 @@ use tokio::time::Instant;
 use crate::config::{self, Config, SourceConfig};
 use crate::inbox::seal::Sealer;
 use crate::inbox::{Claimed, Inbox, InboxError, Next, Settled, Settlement, Terms as _};
-use crate::model::{Attempt, Clock, Destination, Route, State, Timestamp};
+use crate::model::{Attempt, Clock, Destination, Role, Route, State, Timestamp};
 use crate::telemetry::Metrics;
 use crate::upstream::{Expected, Upstream};
 
@@ -199,7 +200,7 @@ impl Dispatcher {
 
     /// How many processes share the caps and rates, this one among them.
     fn replicas(&self) -> u32 {
-        self.inbox.standing().replicas
+        self.inbox.replicas_with(Role::Dispatch)
     }
 
     /// Gives a delivery its place.

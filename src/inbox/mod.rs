@@ -12,9 +12,11 @@
 //! by whoever settles.
 
 pub mod job;
+pub mod postgres;
 pub mod seal;
 pub mod sqlite;
 pub mod sweep;
+pub mod words;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -26,13 +28,12 @@ use uuid::Uuid;
 pub use job::{Job, JobState, JobStep, NewJob};
 
 use crate::model::{
-    Accepted, Attempt, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Overlap, Params, Route, State,
+    Accepted, Attempt, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Overlap, Params, Role, Route, State,
     Timestamp,
 };
 
 /// A place where events are kept until they are delivered. Every engine passes the same contract
 /// (`tests/it/inbox.rs`).
-#[allow(unused_variables)] // while it is being built
 #[async_trait]
 pub trait Inbox: Send + Sync + std::fmt::Debug {
     /// Keeps an event and what it owes, in one transaction. Returns when that is on disk.
@@ -61,9 +62,7 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
     async fn events(&self, filter: &EventFilter) -> Result<Page<EventSummary>, InboxError>;
 
     /// How many events fit a filter; counted up to `most`.
-    async fn count(&self, filter: &EventFilter, most: u64) -> Result<u64, InboxError> {
-        Err(InboxError::Engine { doing: "count", cause: "NOT BUILT YET".into() })
-    }
+    async fn count(&self, filter: &EventFilter, most: u64) -> Result<u64, InboxError>;
 
     /// One event with everything known of it; of its deliveries' task objects only the last one's.
     async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError>;
@@ -84,30 +83,20 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
 
     /// Settles by hand what nobody could tell. False when it is not there or not `unknown` (any more). The note is
     /// kept among the delivery's tries.
-    async fn resolve(&self, id: DeliveryId, how: ByHand, note: &str, now: Timestamp) -> Result<bool, InboxError> {
-        Err(InboxError::Engine { doing: "resolve", cause: "NOT BUILT YET".into() })
-    }
+    async fn resolve(&self, id: DeliveryId, how: ByHand, note: &str, now: Timestamp) -> Result<bool, InboxError>;
 
     /// Holds what a source or a destination has waiting, or lets it go. What comes in is still kept. False when it
     /// was so already.
-    async fn hold(&self, what: &Hold, on: bool, now: Timestamp) -> Result<bool, InboxError> {
-        Err(InboxError::Engine { doing: "hold", cause: "NOT BUILT YET".into() })
-    }
+    async fn hold(&self, what: &Hold, on: bool, now: Timestamp) -> Result<bool, InboxError>;
 
     /// What is held, and since when.
-    async fn holds(&self) -> Result<Vec<(Hold, Timestamp)>, InboxError> {
-        Err(InboxError::Engine { doing: "holds", cause: "NOT BUILT YET".into() })
-    }
+    async fn holds(&self) -> Result<Vec<(Hold, Timestamp)>, InboxError>;
 
     /// Keeps a job, running.
-    async fn begin_job(&self, job: NewJob, now: Timestamp) -> Result<Job, InboxError> {
-        Err(InboxError::Engine { doing: "begin_job", cause: "NOT BUILT YET".into() })
-    }
+    async fn begin_job(&self, job: NewJob, now: Timestamp) -> Result<Job, InboxError>;
 
     /// The last 100 jobs, newest first.
-    async fn jobs(&self) -> Result<Vec<Job>, InboxError> {
-        Err(InboxError::Engine { doing: "jobs", cause: "NOT BUILT YET".into() })
-    }
+    async fn jobs(&self) -> Result<Vec<Job>, InboxError>;
 
     /// Changes a job's state and pace, where given. None when there is no such job; one that has ended stays as it is.
     async fn steer_job(
@@ -116,15 +105,11 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
         state: Option<JobState>,
         pace: Option<u32>,
         now: Timestamp,
-    ) -> Result<Option<Job>, InboxError> {
-        Err(InboxError::Engine { doing: "steer_job", cause: "NOT BUILT YET".into() })
-    }
+    ) -> Result<Option<Job>, InboxError>;
 
     /// Takes a job one step on, in one transaction with what the step owes. None, and nothing done: the job is not
     /// running, or has moved since, or one of the events has other deliveries than were known.
-    async fn step_job(&self, step: JobStep, now: Timestamp) -> Result<Option<Job>, InboxError> {
-        Err(InboxError::Engine { doing: "step_job", cause: "NOT BUILT YET".into() })
-    }
+    async fn step_job(&self, step: JobStep, now: Timestamp) -> Result<Option<Job>, InboxError>;
 
     /// Waits until a delivery has ended and tells how; one that was merged ends with the one it went with. None: there
     /// is no such delivery. Whoever waits bounds the wait.
@@ -138,13 +123,15 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
     async fn sweep(&self, keep: &Keep, now: Timestamp, limit: usize) -> Result<usize, InboxError>;
 
     /// How much of the disk it has.
-    async fn usage(&self) -> Result<Usage, InboxError> {
-        Err(InboxError::Engine { doing: "usage", cause: "NOT BUILT YET".into() })
-    }
+    async fn usage(&self) -> Result<Usage, InboxError>;
 
     /// How this process stands among those that share the inbox. Asked before every call upstream, so it does not
     /// wait.
     fn standing(&self) -> Standing;
+
+    /// How many of the processes that share the inbox have a role, this one counted where it has; at least one. All of
+    /// them, where an engine does not know.
+    fn replicas_with(&self, role: Role) -> u32;
 
     /// Waits until [`Inbox::standing`] may have changed.
     async fn standing_changed(&self);

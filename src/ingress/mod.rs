@@ -4,6 +4,7 @@ mod body;
 mod dropin;
 pub mod form;
 mod host;
+mod keep;
 mod proxy;
 mod receive;
 mod refuse;
@@ -29,6 +30,7 @@ use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
 use crate::upstream::Upstream;
 
+pub use keep::{event, keep};
 pub use proxy::{Front, Proxies};
 
 pub use dropin::Dropin;

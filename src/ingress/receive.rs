@@ -9,12 +9,11 @@ use futures_util::FutureExt as _;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
 
+use super::keep::{event, keep};
 use super::trace::{self, Answered, Refused, Trace};
 use super::{Bounds, Ingress, body, host, respond, status};
 use crate::config::Respond;
-use crate::inbox::InboxError;
-use crate::mapping::Mapped;
-use crate::model::{Accepted, DeliveryId, EventId, NewEvent, Outcome, Received, Refusal, Timestamp, Verified};
+use crate::model::{EventId, NewEvent, Outcome, Received, Refusal, Timestamp};
 use crate::source::{self, Source};
 
 /// The id of an event, on the answer to whoever brought it.
@@ -97,7 +96,7 @@ async fn answer(ingress: &Ingress, source: &Source, event: NewEvent) -> Result<A
     let thread = event.thread.clone();
     let (outcome, id, answer) = match source.config.respond {
         Respond::Ack => {
-            let (outcome, id) = keep(ingress, event).await?;
+            let (outcome, id) = keep(&*ingress.inbox, event).await?;
             (outcome, Some(id), acknowledge(source, outcome, id))
         }
         Respond::Wait => {
@@ -191,49 +190,6 @@ fn received(ingress: &Ingress, head: http::request::Parts, body: bytes::Bytes, t
         headers: head.headers,
         body,
         peer: trace.peer.0,
-    }
-}
-
-/// The event that a verified and mapped request is.
-fn event(source: &Source, verified: &Verified, mapped: Mapped) -> NewEvent {
-    let (request, proof) = (verified.request(), verified.proof());
-    let id = EventId::new();
-    let owed = match mapped.filtered {
-        Some(_) => None,
-        None => source.config.owed(DeliveryId { event: id, number: 0 }, mapped.thread.as_deref()),
-    };
-    let kept = source.kept(request);
-    NewEvent {
-        id,
-        source: source.config.name.clone(),
-        dedup: mapped.dedup,
-        event_type: mapped.event_type,
-        received_at: request.at,
-        strength: proof.strength,
-        secret: proof.secret.clone(),
-        filtered: mapped.filtered,
-        thread: mapped.thread,
-        params: mapped.params,
-        request_line: kept.request_line,
-        headers: kept.headers,
-        body: request.body.clone(),
-        most_ahead: source.config.overlap.most_ahead(),
-        deliveries: owed.into_iter().collect(),
-    }
-}
-
-/// Keeps the event. Answers are made after the commit, never before.
-pub(super) async fn keep(ingress: &Ingress, event: NewEvent) -> Result<(Outcome, EventId), Refusal> {
-    let (id, filtered) = (event.id, event.filtered.is_some());
-    match ingress.inbox.accept(event).await {
-        Ok(Accepted::New) if filtered => Ok((Outcome::Filtered, id)),
-        Ok(Accepted::New) => Ok((Outcome::Accepted, id)),
-        Ok(Accepted::Duplicate(first)) => Ok((Outcome::Duplicate, first)),
-        Ok(Accepted::Busy) => Err(Refusal::Busy),
-        Err(InboxError::Full(wait)) => Err(Refusal::Overloaded(wait)),
-        Err(InboxError::NoSpace) => Err(Refusal::NoSpace),
-        Err(error @ InboxError::Record(_)) => Err(Refusal::Unmappable(error.to_string())),
-        Err(error) => Err(Refusal::Inbox(error.to_string())),
     }
 }
 

@@ -12,7 +12,8 @@ use http::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::Ingress;
-use super::receive::{acknowledge, keep, name_event};
+use super::keep::keep;
+use super::receive::{acknowledge, name_event};
 use super::stream;
 use crate::config::{Respond, RunMode};
 use crate::inbox::{Answer, DeliveryDetail};
@@ -30,7 +31,7 @@ pub(super) async fn wait(
     source: &Source,
     event: NewEvent,
 ) -> Result<(Outcome, EventId, Response<Body>), Refusal> {
-    let (outcome, id) = keep(ingress, event).await?;
+    let (outcome, id) = keep(&*ingress.inbox, event).await?;
     if outcome == Outcome::Filtered {
         return Ok((outcome, id, acknowledge(source, outcome, id)));
     }

@@ -6,8 +6,13 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::{DefaultKeyedRateLimiter, RateLimiter};
+
+use super::limiter::Built;
+use super::share::Share;
+use crate::config::Rate;
 
 /// Keys that a table holds at most.
 const MAX_KEYS: usize = 100_000;
@@ -17,51 +22,67 @@ const LOOK_EVERY: usize = 1024;
 
 /// A limiter per key.
 pub struct Keyed<K: Hash + Eq + Clone> {
-    quota: Quota,
-    limiter: arc_swap::ArcSwap<DefaultKeyedRateLimiter<K>>,
+    rate: Rate,
+    share: Share,
+    built: ArcSwap<Built<DefaultKeyedRateLimiter<K>>>,
     checks: AtomicUsize,
 }
 
 impl<K: Hash + Eq + Clone> Keyed<K> {
-    /// The same quota for every key.
-    pub fn new(quota: Quota) -> Self {
-        Self { quota, limiter: arc_swap::ArcSwap::from_pointee(RateLimiter::keyed(quota)), checks: AtomicUsize::new(0) }
+    /// A share of the same rate for every key.
+    pub fn new(rate: Rate, share: Share) -> Self {
+        let built = Built::new(rate, share.processes(), RateLimiter::keyed);
+        Self { rate, share, built: ArcSwap::from_pointee(built), checks: AtomicUsize::new(0) }
     }
 
     /// Counts one; over the limit, says how long to wait.
     pub fn check(&self, key: &K) -> Result<(), Duration> {
-        let limiter = self.limiter.load();
-        if self.checks.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_EVERY) && limiter.len() > MAX_KEYS {
-            limiter.retain_recent();
-            if limiter.len() > MAX_KEYS {
-                self.limiter.store(RateLimiter::keyed(self.quota).into());
-            }
+        let processes = self.share.processes();
+        let mut built = self.built.load();
+        let look = self.checks.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_EVERY);
+        if look && built.limiter.len() > MAX_KEYS {
+            built.limiter.retain_recent();
         }
-        limiter.check_key(key).map_err(|until| until.wait_time_from(DefaultClock::default().now()))
+        if !built.fits(self.rate, processes) || look && built.limiter.len() > MAX_KEYS {
+            self.built.store(Built::new(self.rate, processes, RateLimiter::keyed).into());
+            built = self.built.load();
+        }
+        match built.limiter.check_key_n(key, processes) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(until)) => Err(until.wait_time_from(DefaultClock::default().now())),
+            // It is built so that one request always fits.
+            Err(_) => Err(self.rate.per),
+        }
     }
 }
 
 impl<K: Hash + Eq + Clone> fmt::Debug for Keyed<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keyed").field("quota", &self.quota).field("keys", &self.limiter.load().len()).finish()
+        f.debug_struct("Keyed").field("rate", &self.rate).field("keys", &self.built.load().limiter.len()).finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use super::*;
 
     #[test]
     fn keys_do_not_share_and_the_table_is_bounded() {
-        let keyed = Keyed::new(Quota::per_hour(NonZeroU32::MIN));
+        let keyed = Keyed::new(Rate { count: 1, per: Duration::from_secs(3600) }, Share::default());
         assert!(keyed.check(&1_u64).is_ok());
         assert!(keyed.check(&1).is_err());
         assert!(keyed.check(&2).is_ok());
         for key in 10..250_000 {
             let _ = keyed.check(&key);
         }
-        assert!(keyed.limiter.load().len() <= MAX_KEYS + LOOK_EVERY);
+        assert!(keyed.built.load().limiter.len() <= MAX_KEYS + LOOK_EVERY);
+    }
+
+    #[test]
+    fn each_key_has_this_process_s_share() {
+        let keyed = Keyed::new(Rate { count: 6, per: Duration::from_secs(3600) }, Share::among(3));
+        for key in [1_u64, 2] {
+            assert!(keyed.check(&key).is_ok() && keyed.check(&key).is_ok() && keyed.check(&key).is_err());
+        }
     }
 }

@@ -10,6 +10,7 @@ pub mod outcome;
 pub mod params;
 pub mod refusal;
 pub mod request;
+pub mod role;
 
 pub use attempt::{Attempt, AttemptResult, Run, RunStatus};
 pub use clock::{Clock, Timestamp};
@@ -21,3 +22,4 @@ pub use outcome::Outcome;
 pub use params::{Name, Origin, Param, Params};
 pub use refusal::{OriginFault, Refusal};
 pub use request::{Claims, Proof, Received, Strength, Verified, Verify};
+pub use role::{NoRole, Role, Roles};

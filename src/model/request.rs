@@ -107,6 +107,8 @@ pub enum Strength {
     Origin,
     /// The sender, by a shared value that says nothing about the body.
     Token,
+    /// An operator, who sent it by hand.
+    Operator,
     /// Nothing: the source checks nobody.
     None,
     /// Nothing: the check failed, and the source lets such requests pass to see what it would refuse.
@@ -118,7 +120,7 @@ impl Strength {
     pub const fn verdict(self) -> &'static str {
         match self {
             Self::Signed => "verified",
-            Self::Origin | Self::Token => "authenticated",
+            Self::Origin | Self::Token | Self::Operator => "authenticated",
             Self::None | Self::Observed(_) => "observed",
         }
     }
@@ -129,6 +131,7 @@ impl Strength {
             Self::Signed => "signed",
             Self::Origin => "origin",
             Self::Token => "token",
+            Self::Operator => "operator",
             Self::None => "none",
             Self::Observed(fault) => fault.observed(),
         }

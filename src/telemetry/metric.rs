@@ -35,6 +35,9 @@ pub struct Metrics {
     /// Public connections turned away at the door.
     pub connections_refused: IntCounter,
     kept: IntGaugeVec,
+    disk: IntGaugeVec,
+    standing: IntGauge,
+    replicas: IntGauge,
 }
 
 /// A metric's definition is fixed at compile time; one that cannot be registered is a bug that the first test shows.
@@ -98,6 +101,15 @@ impl Metrics {
         )
         .expect(DEFINED);
         registry.register(Box::new(kept.clone())).expect(DEFINED);
+        let disk = IntGaugeVec::new(
+            Opts::new(
+                "sluicegate_inbox_bytes",
+                "Bytes of the inbox: used on disk, reusable within them, ceiling (none where it is not there)",
+            ),
+            &["of"],
+        )
+        .expect(DEFINED);
+        registry.register(Box::new(disk.clone())).expect(DEFINED);
         let connections_refused = IntCounter::new(
             "sluicegate_connections_refused_total",
             "Public connections turned away because server.max_connections were open",
@@ -132,6 +144,12 @@ impl Metrics {
             attempt,
             deliveries,
             kept,
+            disk,
+            standing: gauge(
+                "sluicegate_standing",
+                "1 while this process may call upstream, 0 while others do its work",
+            ),
+            replicas: gauge("sluicegate_replicas", "Processes that share the inbox, this one among them"),
             registry,
         }
     }
@@ -184,6 +202,25 @@ impl Metrics {
         self.kept.with_label_values(&[source, state]).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
+    /// How much of the disk the inbox has; set when metrics are asked for.
+    pub fn disk(&self, bytes: u64, reusable: u64, ceiling: Option<u64>) {
+        for (of, bytes) in [("used", Some(bytes)), ("reusable", Some(reusable)), ("ceiling", ceiling)] {
+            match bytes {
+                Some(bytes) => {
+                    self.disk.with_label_values(&[of]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+                }
+                // It may have been there before the configuration changed.
+                None => drop(self.disk.remove_label_values(&[of])),
+            }
+        }
+    }
+
+    /// How this process stands among those that share the inbox; set when metrics are asked for.
+    pub fn standing(&self, good: bool, replicas: u32) {
+        self.standing.set(good.into());
+        self.replicas.set(replicas.into());
+    }
+
     /// The Prometheus text form.
     pub fn text(&self) -> String {
         let mut out = Vec::new();
@@ -216,6 +253,8 @@ mod tests {
         metrics.deliveries("triage", "dropped", 2);
         metrics.deliveries("triage", "merged", 0);
         metrics.breakers(3, 1);
+        metrics.disk(4096, 1024, None);
+        metrics.standing(true, 3);
         let text = metrics.text();
         assert!(text.contains(r#"sluicegate_requests_total{outcome="refused",source="triage"} 1"#), "{text}");
         assert!(text.contains(r#"sluicegate_refused_total{reason="stale",source="triage"} 1"#), "{text}");
@@ -223,5 +262,8 @@ mod tests {
         assert!(!text.contains("merged"), "{text}");
         assert!(text.contains(r#"sluicegate_breaker_destinations{state="open"} 3"#), "{text}");
         assert!(text.contains(r#"sluicegate_inbox_deliveries{source="triage",state="pending"} 7"#), "{text}");
+        assert!(text.contains(r#"sluicegate_inbox_bytes{of="used"} 4096"#), "{text}");
+        assert!(!text.contains(r#"of="ceiling""#), "{text}");
+        assert!(text.contains("sluicegate_standing 1") && text.contains("sluicegate_replicas 3"), "{text}");
     }
 }

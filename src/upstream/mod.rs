@@ -115,9 +115,13 @@ impl Upstream {
     }
 
     async fn open_now(&self, call: &Call, timeout: Duration) -> Result<Response<Incoming>, SendError> {
+        self.client.open(self.request_of(call)?, timeout).await
+    }
+
+    /// The request that a call is, as it is sent. Headers with a key in them are marked sensitive.
+    pub fn request_of(&self, call: &Call) -> Result<Request<Bytes>, SendError> {
         let accept = if call.run == RunMode::Stream { "text/event-stream" } else { "application/json" };
-        let request = self.request(Method::POST, &call.path, call.body.clone(), self.key_of(call), accept)?;
-        self.client.open(request, timeout).await
+        self.request(Method::POST, &call.path, call.body.clone(), self.key_of(call), accept)
     }
 
     /// What an answer that is no stream says.
@@ -165,7 +169,9 @@ impl Upstream {
     }
 
     async fn post(&self, call: &Call, timeout: Duration) -> Result<Response<Bytes>, SendError> {
-        self.send(Method::POST, &call.path, call.body.clone(), self.key_of(call), timeout).await
+        let request = self.request_of(call)?;
+        self.budget.turn().await;
+        self.client.send(request, timeout, self.max_answer).await
     }
 
     /// Makes a call with a caller's key and gives the answer as it is. `timeout` covers it to its last byte; none takes

@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use super::collected::{self, Message};
 use crate::config::{EventJson, RunMode, Secret, SourceConfig};
-use crate::inbox::Claimed;
 use crate::inbox::seal::{SealError, Sealer};
+use crate::inbox::{Claimed, EventDetail};
 use crate::model::{Destination, DestinationKind, EventId, Name, NewDelivery, NewEvent, Origin, Params};
 
 /// How much of an event's JSON goes into a call.
@@ -87,6 +87,18 @@ impl Call {
             .collect();
         let text = collected::text(&messages, claimed.dropped);
         Self::say(said, text, collected::user(&messages), context, source, source.run_mode)
+    }
+
+    /// The call that a kept event would make for a delivery that it does not owe yet.
+    pub fn of_kept(event: &EventDetail, owed: &NewDelivery, source: &SourceConfig) -> Self {
+        let said = Said {
+            destination: &owed.destination,
+            upstream_id: &owed.upstream_id,
+            params: &event.params,
+            headers: &event.headers,
+            body: &event.body,
+        };
+        Self::make(said, source, source.run_mode)
     }
 
     /// The call that an event makes which is not kept.

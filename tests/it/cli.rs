@@ -100,6 +100,85 @@ async fn events_are_listed_shown_and_replayed() {
     assert_eq!(missing.status.code(), Some(3), "{}", String::from_utf8_lossy(&missing.stderr));
 }
 
+#[tokio::test]
+async fn events_are_replayed_in_bulk_changed_and_sources_held() {
+    let upstream = Upstream::start(&["--fail", "422=1/1"]).await;
+    let gateway = Gateway::start(upstream.address, OPEN).await;
+    let mut ids = Vec::new();
+    for number in 0..3 {
+        let answer = gateway.post("/hooks/open", &[], json!({"id": number, "text": "hi"}).to_string()).await;
+        ids.push(body_of(&answer)["event_id"].as_str().expect("an id").to_owned());
+    }
+    for id in &ids {
+        gateway.settled(id).await;
+    }
+    upstream.set(json!({ "fail": [] })).await;
+    let admin = format!("http://{}", gateway.admin);
+    let asked = |words: &[&str]| {
+        let mut all = words.to_vec();
+        all.extend(["--admin", &admin]);
+        run(&all)
+    };
+    let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+
+    let dead = ["event", "replay", "--source", "open", "--state", "dead", "--since", "1h"];
+    let plan = asked(&[&dead[..], &["--dry-run"]].concat());
+    assert!(plan.status.success() && out(&plan).contains("events     3"), "{}{}", out(&plan), said(&plan));
+    let unasked = asked(&dead);
+    assert_eq!(unasked.status.code(), Some(1));
+    assert!(said(&unasked).contains("--yes") && out(&unasked).is_empty(), "{}", said(&unasked));
+    let begun = asked(&[&dead[..], &["--yes", "--pace", "100/s", "--json"]].concat());
+    let job: Value = serde_json::from_slice(&begun.stdout).expect("JSON alone on standard output");
+    assert_eq!((&job["total"], &job["pace"]), (&json!(3), &json!(6000)), "{job:#}");
+    let number = job["id"].to_string();
+    crate::world::wait_for("the replay to end", async || {
+        out(&asked(&["replay", "show", &number])).contains("done       3 of 3").then_some(())
+    })
+    .await;
+    assert!(out(&asked(&["replay", "list"])).contains("state=dead"));
+    assert_eq!(asked(&["replay", "pause", &number]).status.code(), Some(1), "it has ended");
+    assert_eq!(asked(&["replay", "show", "4711"]).status.code(), Some(3));
+    for id in &ids {
+        gateway.settled(id).await;
+    }
+    assert_eq!(upstream.runs().await.len(), 3);
+
+    let list = asked(&["event", "list", "--oldest", "--limit", "1"]);
+    assert!(out(&list).contains(&ids[0]), "{}", out(&list));
+    let dry = asked(&["event", "replay", "--dry-run", &ids[0]]);
+    assert!(
+        out(&dry).starts_with("POST /v1/agents/a/invoke\n") && out(&dry).contains("x-api-key: ***"),
+        "{}",
+        out(&dry)
+    );
+    let body = asked(&["event", "show", &ids[0], "--body"]);
+    assert_eq!(out(&body), json!({"id": 0, "text": "hi"}).to_string());
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("body.json");
+    std::fs::write(&file, r#"{"text":"mended"}"#).expect("a file");
+    let resent = asked(&["event", "resend", &ids[0], "--body", &file.display().to_string(), "--header", "X-Why: test"]);
+    let new = out(&resent).split_whitespace().next().expect("an id").to_owned();
+    let event = gateway.settled(&new).await;
+    assert_eq!(event["params"][0]["value"], "mended");
+    let shown = out(&asked(&["event", "show", &new]));
+    assert!(shown.contains(&format!("verified   operator, who made it of {}", ids[0])), "{shown}");
+
+    let delivery = event["deliveries"][0]["id"].as_str().expect("an id");
+    for words in [&["event", "settle", delivery, "--as", "dead"][..], &["event", "cancel", delivery]] {
+        let output = asked(words);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).contains("delivered"), "{}", said(&output));
+    }
+    assert_eq!(out(&asked(&["source", "pause", "open"])), "open paused\n");
+    assert!(out(&asked(&["source", "list"])).lines().nth(1).is_some_and(|line| line.contains('Z')));
+    assert_eq!(out(&asked(&["source", "resume", "open"])), "open running\n");
+    assert_eq!(out(&asked(&["source", "resume", "open"])), "open running (it was so already)\n");
+    assert_eq!(out(&asked(&["destination", "pause", "agent/a"])), "agent/a paused\n");
+    assert!(out(&asked(&["destination", "list"])).contains("agent/a"));
+    assert_eq!(out(&asked(&["destination", "resume", "agent/a"])), "agent/a running\n");
+    assert_eq!(asked(&["source", "pause", "nobody"]).status.code(), Some(3));
+}
+
 #[test]
 fn the_demo_shows_what_it_promises_and_ends_well() {
     let output = run(&["demo"]);

@@ -6,6 +6,7 @@
 
 mod admin;
 mod cli;
+mod cluster;
 mod config;
 mod contradictions;
 mod crash;
@@ -13,15 +14,18 @@ mod deliver;
 mod dropin;
 // while its contract changes: mod inbox;
 mod layers;
+mod load;
 mod map;
 mod order;
 mod pace;
+mod postgres;
 mod providers;
 mod proxy;
 mod readme;
 mod receive;
 mod refuse;
 mod reload;
+mod replicas;
 mod standing;
 mod wait;
 mod world;

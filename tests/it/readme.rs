@@ -87,11 +87,10 @@ fn every_verify_table_and_provider_file_of_the_provider_page_passes_the_check() 
 #[test]
 fn every_command_of_the_readme_exists() {
     let mut commands = 0;
-    for file in ["README.md", "docs/delivery.md", "docs/mapping.md"] {
+    for file in ["README.md", "docs/delivery.md", "docs/mapping.md", "docs/operating.md"] {
         for block in blocks(&text(file), "sh") {
             for line in block.lines().filter_map(|line| line.strip_prefix("sluicegate ")) {
-                let words: Vec<&str> =
-                    line.split_whitespace().take_while(|word| *word != "#" && !word.starts_with("evt_")).collect();
+                let words: Vec<&str> = line.split_whitespace().take_while(|word| !names_something(word)).collect();
                 let output = Command::new(binary()).args(&words).arg("--help").output().expect("it runs");
                 assert!(output.status.success(), "sluicegate {line}");
                 commands += 1;
@@ -104,10 +103,22 @@ fn every_command_of_the_readme_exists() {
     assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/run").exists());
 }
 
+/// A comment, an id that stands for any, or the end of what the program is given.
+fn names_something(word: &str) -> bool {
+    ["#", ">", "'", "\"", "evt_", "dlv_"].iter().any(|start| word.starts_with(start))
+}
+
 #[test]
 fn every_page_that_is_linked_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for file in ["README.md", "docs/delivery.md", "docs/mapping.md", "docs/providers.md", "docs/ARCHITECTURE.md"] {
+    for file in [
+        "README.md",
+        "docs/delivery.md",
+        "docs/mapping.md",
+        "docs/operating.md",
+        "docs/providers.md",
+        "docs/ARCHITECTURE.md",
+    ] {
         let text = text(file);
         let folder = root.join(file).parent().expect("a folder").to_owned();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

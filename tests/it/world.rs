@@ -168,11 +168,26 @@ impl Gateway {
         Self::run(Arc::new(tempfile::tempdir().expect("a folder")), config, None).await
     }
 
+    /// Starts one in a fresh folder with this configuration, some more arguments, and where it is known before, at
+    /// this address.
+    pub async fn start_role(config: &str, public: Option<SocketAddr>, arguments: &[&str]) -> Self {
+        Self::run_with(Arc::new(tempfile::tempdir().expect("a folder")), config, public, arguments).await
+    }
+
     async fn run(folder: Arc<tempfile::TempDir>, config: &str, public: Option<SocketAddr>) -> Self {
+        Self::run_with(folder, config, public, &[]).await
+    }
+
+    async fn run_with(
+        folder: Arc<tempfile::TempDir>,
+        config: &str,
+        public: Option<SocketAddr>,
+        arguments: &[&str],
+    ) -> Self {
         let file = folder.path().join("sluicegate.toml");
         std::fs::write(&file, config).expect("the folder takes files");
         let mut command = Command::new(binary());
-        command.args(["serve", "--config"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.args(["serve", "--config"]).arg(&file).args(arguments).stdout(Stdio::null()).stderr(Stdio::piped());
         if let Some(public) = public {
             command.env("SLUICEGATE__SERVER__LISTEN", public.to_string());
         }
@@ -235,6 +250,18 @@ format = "json"
             .body(Bytes::new())
             .expect("a request");
         self.client.send(request, Duration::from_secs(60), 1 << 26).await.expect("the admin API answers")
+    }
+
+    /// Has the admin API do something: the status and its JSON.
+    pub async fn tell(&self, path: &str, what: Value) -> (u16, Value) {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("http://{}/api/v1{path}", self.admin))
+            .header("authorization", format!("Bearer {TOKEN}"))
+            .body(what.to_string().into())
+            .expect("a request");
+        let answer = self.client.send(request, Duration::from_secs(60), 1 << 26).await.expect("the admin API answers");
+        (answer.status().as_u16(), json(&answer))
     }
 
     /// The JSON at a path of the admin API.
@@ -408,8 +435,10 @@ async fn read_log(child: &mut Child, log: Arc<Mutex<String>>) -> (SocketAddr, So
                 && value["message"] == "serving"
                 && let Some(said) = said.take()
             {
-                let address = |key: &str| value[key].as_str().and_then(|text| text.parse().ok()).expect("an address");
-                let _ = said.send((address("public"), address("admin")));
+                // One that takes no requests has no public address.
+                let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+                let address = |key: &str| value[key].as_str().map(|text| text.parse().expect("an address"));
+                let _ = said.send((address("public").unwrap_or(nowhere), address("admin").expect("it has one")));
             }
             log.lock().expect("no test thread panics in between").push_str(&line);
             line.clear();

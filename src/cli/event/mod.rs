@@ -1,23 +1,24 @@
-//! Events by hand: list, show and replay them through the admin API of a running gateway.
+//! Events by hand, through the admin API of a running gateway: list and show them, owe them again, send them again with
+//! changes; settle and call off their deliveries.
 //!
 //! What third parties sent is printed as text: control characters are escaped, long values cut. With `--json` it is
 //! the API's own answer, whole.
 
-mod gateway;
-mod print;
+mod filter;
+mod replay;
+mod resend;
+mod settle;
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use form_urlencoded::Serializer;
-use http::Method;
 
-use self::gateway::{Asked, Gateway, GatewayArgs};
-use crate::config::unit;
-use crate::model::{Clock, EventId, State, Timestamp};
+use self::filter::FilterArgs;
+use super::gateway::{Gateway, GatewayArgs, NOT_FOUND};
+use super::print;
+use crate::model::{Clock, EventId, Timestamp};
 
 /// What to do with events.
 #[derive(Debug, Subcommand)]
@@ -26,22 +27,24 @@ pub(super) enum EventCommand {
     List(List),
     /// Show one event: proof, values and where each came from, every attempt
     Show(Show),
-    /// Owe events again, each as a new delivery
-    Replay(Replay),
+    /// Owe events again, each as a new delivery: named ones, or those of a filter
+    Replay(replay::Replay),
+    /// Send an event again with changes, as a new one that its source reads once more
+    Resend(resend::Resend),
+    /// Settle by hand a delivery of which nobody could tell whether it ran
+    Settle(settle::Settle),
+    /// Call off a delivery that waits
+    Cancel(settle::Cancel),
 }
 
 /// Which events to list.
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Only of this source
-    #[arg(long, value_name = "NAME")]
-    source: Option<String>,
-    /// Only with a delivery in this state
-    #[arg(long, value_parser = PossibleValuesParser::new(State::ALL.map(State::as_str)))]
-    state: Option<String>,
-    /// Only received since: a time like 2026-01-31T12:00:00Z, or how long ago, like 2h or 30min
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Oldest first
+    #[arg(long)]
+    oldest: bool,
     /// How many, at most 200
     #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=200))]
     limit: u16,
@@ -61,6 +64,9 @@ pub(super) struct Show {
     /// The event, like evt_0193…
     #[arg(value_name = "ID")]
     id: EventId,
+    /// Print the body alone, byte for byte
+    #[arg(long, conflicts_with = "json")]
+    body: bool,
     /// Print the API's JSON
     #[arg(long)]
     json: bool,
@@ -68,38 +74,18 @@ pub(super) struct Show {
     gateway: GatewayArgs,
 }
 
-/// Which events to replay.
-#[derive(Debug, Args)]
-pub(super) struct Replay {
-    /// The events, like evt_0193…
-    #[arg(value_name = "ID", required = true)]
-    ids: Vec<EventId>,
-    /// Print the API's JSON, one line an event
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    gateway: GatewayArgs,
-}
-
-/// There is no such event.
-const NOT_FOUND: u8 = 3;
-
-/// Runs a command. The exit code is 0 when all went well, 3 when an event was not found, 1 for every other problem.
+/// Runs a command. The exit code is 0 when all went well, 3 when something was not found, 1 for every other problem.
 pub(super) async fn run(command: EventCommand) -> anyhow::Result<ExitCode> {
     let (mut out, mut talk) = (std::io::stdout().lock(), std::io::stderr().lock());
+    let now = Clock::system().now();
+    let (out, talk) = (&mut out, &mut talk);
     let done = match command {
-        EventCommand::List(list) => {
-            let gateway = list.gateway.find()?;
-            list.run(&gateway, Clock::system().now(), &mut out, &mut talk).await
-        }
-        EventCommand::Show(show) => {
-            let gateway = show.gateway.find()?;
-            show.run(&gateway, &mut out, &mut talk).await
-        }
-        EventCommand::Replay(replay) => {
-            let gateway = replay.gateway.find()?;
-            replay.run(&gateway, &mut out, &mut talk).await
-        }
+        EventCommand::List(list) => list.run(&list.gateway.find()?, now, out, talk).await,
+        EventCommand::Show(show) => show.run(&show.gateway.find()?, out, talk).await,
+        EventCommand::Replay(replay) => replay.run(&replay.gateway.find()?, now, out, talk).await,
+        EventCommand::Resend(resend) => resend.run(&resend.gateway.find()?, out, talk).await,
+        EventCommand::Settle(settle) => settle.run(&settle.gateway.find()?, out, talk).await,
+        EventCommand::Cancel(cancel) => cancel.run(&cancel.gateway.find()?, out, talk).await,
     };
     done.map(ExitCode::from)
 }
@@ -112,17 +98,15 @@ impl List {
         out: &mut impl Write,
         talk: &mut impl Write,
     ) -> anyhow::Result<u8> {
-        let page = match gateway.ask(Method::GET, &format!("/events?{}", self.query(now)?)).await? {
-            Asked::Answered(page) => page,
-            Asked::NotFound(why) => anyhow::bail!(why),
-        };
+        let asked = gateway.ask(&format!("/events?{}", self.query(now)?)).await?;
+        let Some(page) = asked.or_say(talk, "events") else { return Ok(NOT_FOUND) };
         if self.json {
             print::json(out, &page)?;
         } else if !print::table(out, &page)? {
-            say(talk, "no events");
+            print::say(talk, "no events");
         }
         if let (false, Some(cursor)) = (self.json, page["next_cursor"].as_str()) {
-            say(talk, &format!("there are more: add --cursor {}", print::line(cursor)));
+            print::say(talk, &format!("there are more: add --cursor {}", print::line(cursor)));
         }
         out.flush()?;
         Ok(0)
@@ -131,16 +115,12 @@ impl List {
     fn query(&self, now: Timestamp) -> anyhow::Result<String> {
         let mut query = Serializer::new(String::new());
         query.append_pair("limit", &self.limit.to_string());
-        for (key, value) in [("source", &self.source), ("state", &self.state), ("cursor", &self.cursor)] {
-            if let Some(value) = value {
-                query.append_pair(key, value);
-            }
+        filter::append(&mut query, &self.filter.words(now)?)?;
+        if self.oldest {
+            query.append_pair("order", "oldest");
         }
-        if let Some(text) = &self.since {
-            let since = since(text, now).with_context(|| {
-                format!("--since cannot be \"{}\"; write 2026-01-31T12:00:00Z, 2h or 30min", print::line(text))
-            })?;
-            query.append_pair("since", &since.to_string());
+        if let Some(cursor) = &self.cursor {
+            query.append_pair("cursor", cursor);
         }
         Ok(query.finish())
     }
@@ -148,56 +128,24 @@ impl List {
 
 impl Show {
     async fn run(&self, gateway: &Gateway, out: &mut impl Write, talk: &mut impl Write) -> anyhow::Result<u8> {
-        let event = match gateway.ask(Method::GET, &format!("/events/{}", self.id)).await? {
-            Asked::Answered(event) => event,
-            Asked::NotFound(why) => {
-                say(talk, &format!("error: {}: {why}", self.id));
-                return Ok(NOT_FOUND);
+        let path = format!("/events/{}", self.id);
+        if self.body {
+            match gateway.fetch(&format!("{path}/body")).await? {
+                Ok(body) => out.write_all(&body)?,
+                Err(why) => {
+                    print::say(talk, &format!("error: {}: {why}", self.id));
+                    return Ok(NOT_FOUND);
+                }
             }
-        };
-        if self.json {
-            print::json(out, &event)?
         } else {
-            print::page(out, &event)?
+            let Some(event) = gateway.ask(&path).await?.or_say(talk, &self.id.to_string()) else {
+                return Ok(NOT_FOUND);
+            };
+            if self.json { print::json(out, &event)? } else { print::page(out, &event)? }
         }
         out.flush()?;
         Ok(0)
     }
-}
-
-impl Replay {
-    /// Every event is tried, whatever became of the one before.
-    async fn run(&self, gateway: &Gateway, out: &mut impl Write, talk: &mut impl Write) -> anyhow::Result<u8> {
-        let mut code = 0;
-        for id in &self.ids {
-            match gateway.ask(Method::POST, &format!("/events/{id}/replay")).await {
-                Ok(Asked::Answered(answer)) if self.json => print::json(out, &answer)?,
-                Ok(Asked::Answered(answer)) => print::replayed(out, &answer)?,
-                Ok(Asked::NotFound(why)) => {
-                    say(talk, &format!("error: {id}: {why}"));
-                    if code == 0 {
-                        code = NOT_FOUND;
-                    }
-                }
-                Err(error) => {
-                    say(talk, &format!("error: {id}: {error:#}"));
-                    code = 1;
-                }
-            }
-            out.flush()?;
-        }
-        Ok(code)
-    }
-}
-
-/// Talk: a line beside the answer. A terminal that is gone is no reason to stop.
-fn say(talk: &mut impl Write, text: &str) {
-    let _ = writeln!(talk, "{text}");
-}
-
-/// A time as written, or that long before now.
-fn since(text: &str, now: Timestamp) -> Option<Timestamp> {
-    Timestamp::parse(text).or_else(|| unit::duration(text).map(|ago| now - ago))
 }
 
 #[cfg(test)]
@@ -217,21 +165,20 @@ mod tests {
     }
 
     #[test]
-    fn since_is_a_time_or_how_long_ago() {
-        let now = Timestamp::from_seconds(1_800_000_000);
-        assert_eq!(since("2h", now), Some(Timestamp::from_seconds(1_800_000_000 - 7_200)));
-        assert_eq!(since("30min", now), Some(Timestamp::from_seconds(1_800_000_000 - 1_800)));
-        assert_eq!(since("2026-01-31T14:00:00+02:00", now), Timestamp::parse("2026-01-31T12:00:00Z"));
-        assert_eq!(since("yesterday", now), None);
-    }
-
-    #[test]
     fn a_list_becomes_a_query_that_nothing_breaks_out_of() {
         let Ok(EventCommand::List(list)) = parsed("list --source a&b=c --state dead --since 1s --limit 7") else {
             panic!("a list")
         };
         let query = list.query(Timestamp::from_seconds(1)).expect("a query");
         assert_eq!(query, "limit=7&source=a%26b%3Dc&state=dead&since=1970-01-01T00%3A00%3A00.000Z");
+        let Ok(EventCommand::List(list)) = parsed("list --type a --text b&c --filtered false --oldest --cursor d")
+        else {
+            panic!("a list")
+        };
+        let query = list.query(Timestamp::from_seconds(1)).expect("a query");
+        assert_eq!(query, "limit=50&type=a&text=b%26c&filtered=false&order=oldest&cursor=d");
+        let Ok(EventCommand::List(list)) = parsed("list --destination robot/1") else { panic!("a list") };
+        assert!(list.query(Timestamp::from_seconds(1)).is_err());
     }
 
     #[test]
@@ -243,6 +190,14 @@ mod tests {
             "show ../sources",
             "replay",
             "replay evt_1",
+            "replay --yes",
+            "replay --source a --pace 0/min",
+            "replay --source a --pace 101/s",
+            "replay --all evt_00000000000000000000000000000000",
+            "show evt_00000000000000000000000000000000 --body --json",
+            "settle dlv_1 --as delivered",
+            "settle dlv_00000000000000000000000000000000_0",
+            "settle dlv_00000000000000000000000000000000_0 --as maybe",
             "list --admin http://localhost:1 --config a.toml",
         ] {
             assert!(parsed(wrong).is_err(), "{wrong}");

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use rusqlite::OptionalExtension;
+use uuid::Uuid;
 
 use super::writer::Turn;
 use crate::inbox::{InboxError, Replayed};
@@ -44,7 +45,9 @@ impl Record {
 /// Keeps it, unless it is known or comes while its lane is busy and is not to wait.
 pub(super) fn keep(turn: &mut Turn<'_>, record: &Record) -> rusqlite::Result<Accepted> {
     let event = &record.event;
-    if event.most_ahead.is_some() && is_busy(turn, event)? {
+    if let Some(most) = event.most_ahead
+        && is_busy(turn, event, most)?
+    {
         // A double of the one that keeps the lane busy is a double first.
         return Ok(known(turn, event)?.map_or(Accepted::Busy, Accepted::Duplicate));
     }
@@ -68,21 +71,12 @@ pub(super) fn replay(
     to: &[NewDelivery],
     now: Timestamp,
 ) -> rusqlite::Result<Replayed> {
-    let Some((seq, source)) = turn
-        .conn
-        .prepare_cached("SELECT seq, source FROM event WHERE id = ?1")?
-        .query_row([id.as_bytes()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
-        .optional()?
-    else {
-        return Ok(Replayed::NoEvent);
-    };
-    let next: u32 = turn
-        .conn
-        .prepare_cached("SELECT coalesce(max(number) + 1, 0) FROM delivery WHERE event = ?1")?
-        .query_row([seq], |row| row.get(0))?;
+    let Some((seq, next)) = next_number(turn, id)? else { return Ok(Replayed::NoEvent) };
     if next != first {
         return Ok(Replayed::Moved);
     }
+    let source: String =
+        turn.conn.prepare_cached("SELECT source FROM event WHERE seq = ?1")?.query_row([seq], |row| row.get(0))?;
     let kept = kept_call(turn, seq)?;
     let mut made = Vec::with_capacity(to.len());
     for (number, delivery) in (first..).zip(to) {
@@ -101,6 +95,17 @@ pub(super) fn replay(
             .execute((seq, first))?;
     }
     Ok(Replayed::Made(made))
+}
+
+/// An event's place, and the number that its next delivery will have.
+pub(super) fn next_number(turn: &Turn<'_>, id: EventId) -> rusqlite::Result<Option<(i64, u32)>> {
+    turn.conn
+        .prepare_cached(
+            "SELECT e.seq, coalesce((SELECT max(number) + 1 FROM delivery WHERE event = e.seq), 0)
+             FROM event AS e WHERE e.id = ?1",
+        )?
+        .query_row([id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
 }
 
 /// The sealed call of an event's last delivery, while it is there.
@@ -143,11 +148,22 @@ fn insert_body(turn: &Turn<'_>, seq: i64, record: &Record, body: &Bytes) -> rusq
     Ok(())
 }
 
-/// Whether one of its lanes has work: a lane's row is there exactly as long.
-fn is_busy(turn: &Turn<'_>, event: &NewEvent) -> rusqlite::Result<bool> {
-    let mut statement = turn.conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM lane WHERE lane = ?1)")?;
+/// Whether one of its lanes has more than so many deliveries that wait or are in flight. A lane's row is there exactly
+/// as long as it has any.
+fn is_busy(turn: &Turn<'_>, event: &NewEvent, most: u32) -> rusqlite::Result<bool> {
+    let mut lane = turn.conn.prepare_cached("SELECT id, delivery IS NOT NULL FROM lane WHERE lane = ?1")?;
+    let mut waiting = turn.conn.prepare_cached(
+        "SELECT count(*) FROM (SELECT 1 FROM delivery INDEXED BY delivery_lane WHERE lane = ?1 AND state = 'pending'
+         LIMIT ?2)",
+    )?;
     for delivery in &event.deliveries {
-        if statement.query_row([delivery.lane.as_bytes()], |row| row.get(0))? {
+        let found = lane
+            .query_row([delivery.lane.as_bytes()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))
+            .optional()?;
+        let Some((id, leased)) = found else { continue };
+        let ahead =
+            if most == 0 { 1 } else { leased + waiting.query_row((id, most + 1), |row| row.get::<_, i64>(0))? };
+        if ahead > i64::from(most) {
             return Ok(true);
         }
     }
@@ -176,16 +192,19 @@ fn owe(
 ) -> rusqlite::Result<()> {
     // An upstream id made from the delivery itself belongs to no other: it needs no place in the index of turns.
     let turns = id.as_uuid().to_string() != delivery.upstream_id;
-    let lane = lane(turn, delivery, ready_at)?;
+    let destination = delivery.destination.to_string();
+    let route = route(turn, source, &destination)?;
+    let lane = lane(turn, delivery.lane, route, ready_at)?;
     turn.conn
         .prepare_cached(
-            "INSERT INTO delivery (event, number, destination, lane, upstream_id, turns, sealed, state)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'pending')",
+            "INSERT INTO delivery (event, number, destination, route, lane, upstream_id, turns, sealed, state)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'pending')",
         )?
         .execute((
             seq,
             id.number,
-            delivery.destination.to_string(),
+            &destination,
+            route,
             lane,
             &delivery.upstream_id,
             turns,
@@ -202,13 +221,28 @@ fn owe(
     Ok(())
 }
 
-/// The number of a delivery's lane.
-fn lane(turn: &Turn<'_>, delivery: &NewDelivery, ready_at: Timestamp) -> rusqlite::Result<i64> {
-    let name = delivery.lane.as_bytes();
+/// The number of a route.
+fn route(turn: &Turn<'_>, source: &str, destination: &str) -> rusqlite::Result<i64> {
+    let known = turn
+        .conn
+        .prepare_cached("SELECT id FROM route WHERE source = ?1 AND destination = ?2")?
+        .query_row((source, destination), |row| row.get(0))
+        .optional()?;
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    turn.conn
+        .prepare_cached("INSERT INTO route (source, destination) VALUES (?1, ?2) RETURNING id")?
+        .query_row((source, destination), |row| row.get(0))
+}
+
+/// The number of a lane, which is made where it has no work yet. `route` is that of the delivery it is asked for.
+pub(super) fn lane(turn: &Turn<'_>, name: Uuid, route: i64, ready_at: Timestamp) -> rusqlite::Result<i64> {
+    let name = name.as_bytes();
     let made = turn
         .conn
-        .prepare_cached("INSERT INTO lane (lane, ready_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
-        .execute((name, ready_at.millis()))?;
+        .prepare_cached("INSERT INTO lane (lane, ready_at, route) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+        .execute((name, ready_at.millis(), route))?;
     if made == 1 {
         return Ok(turn.conn.last_insert_rowid());
     }

@@ -1,9 +1,13 @@
 //! Leasing what is due.
 //!
-//! The writer leases: narrow rows, a few statements a lane, the same cost however much waits. What goes with a lease,
-//! body and all, is read after the commit by a reader. On the way between the two nothing may get lost: a lease that
-//! nobody took, because the caller gave up waiting or the reading failed, goes back to the writer by itself.
+//! The writer leases: narrow rows, a few statements a lane, the same cost however much waits. It goes through the routes
+//! in turn, beginning behind the one where the last claim ended, and in each through the lanes that are due longest; a
+//! route that is closed costs one look. What goes with a lease, body and all, is read after the commit by a reader. On
+//! the way between the two nothing may get lost: a lease that nobody took, because the caller gave up waiting or the
+//! reading failed, goes back to the writer by itself.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -11,16 +15,25 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::settle;
 use super::writer::{Message, Turn, Work, held};
-use crate::inbox::{Claimed, InboxError, Next, Settlement};
-use crate::model::{Attempt, DeliveryId, EventId, Params, State, Timestamp};
+use super::{gather, query, settle};
+use crate::inbox::{Claimed, InboxError, Merged, Next, Settlement, Terms};
+use crate::model::{Attempt, DeliveryId, EventId, Params, Route, State, Timestamp};
 
 /// How many leases one claim gives at most.
 pub(super) const MOST: usize = 1024;
 
 /// How many bytes of bodies one claim gives at most, the one that passes the bound included.
 const BODY_BYTES: usize = 32 << 20;
+
+/// How many routes one claim takes from at most.
+const ROUTES: usize = 256;
+
+/// How many it looks at for that.
+const LOOKS: usize = 16_384;
+
+/// How often a lane's first delivery may turn out to be none in one claim.
+const HEADS: usize = 16;
 
 /// What the writer knows of a lease.
 #[derive(Clone, Debug)]
@@ -35,59 +48,213 @@ pub(super) struct Lease {
     at: Timestamp,
 }
 
-/// Leases up to `limit` due deliveries, oldest lane first, one a lane.
-pub(super) fn lease(turn: &mut Turn<'_>, limit: usize, now: Timestamp) -> rusqlite::Result<Vec<Lease>> {
-    let mut leases = Vec::new();
-    for (number, lane) in due_lanes(turn, limit, now)? {
-        let Some(Head { key, event, attempts, strikes, doubt, source }) = head(turn, number)? else {
-            // A lane without work; it should not be there, and does no harm when it is gone.
-            turn.conn.prepare_cached("DELETE FROM lane WHERE id = ?1")?.execute([number])?;
+/// What a claim came to.
+#[derive(Debug, Default)]
+pub(super) struct Leased {
+    /// The leases.
+    pub(super) leases: Vec<Lease>,
+    /// When the next lane of an open route is due; said when there is no lease.
+    pub(super) next_due: Option<Timestamp>,
+    /// What was dropped, by source.
+    pub(super) dropped: BTreeMap<String, u64>,
+}
+
+/// A route with something due.
+struct Open {
+    id: i64,
+    route: Route,
+}
+
+/// Leases what is due, on these terms. `last` is the route where the claim before ended.
+pub(super) fn lease(
+    turn: &mut Turn<'_>,
+    terms: &mut dyn Terms,
+    last: &AtomicI64,
+    now: Timestamp,
+) -> rusqlite::Result<Leased> {
+    terms.begin();
+    let mut claim = Leased::default();
+    let mut room = terms.room().min(MOST);
+    if room == 0 {
+        return Ok(claim);
+    }
+    let (open, next_due) = open_routes(turn, terms, last.load(Ordering::Relaxed), now)?;
+    let share = room.div_ceil(open.len().max(1)).max(1);
+    // An equal share for each first, then what is left.
+    for most in [share, usize::MAX] {
+        for Open { id, route } in &open {
+            if room == 0 {
+                break;
+            }
+            let wanted = terms.open(route).min(most).min(room);
+            let before = claim.leases.len();
+            lease_of(turn, *id, wanted, terms, now, &mut claim)?;
+            let taken = claim.leases.len() - before;
+            if taken > 0 {
+                terms.took(route, taken);
+                room -= taken;
+                last.store(*id, Ordering::Relaxed);
+            }
+        }
+    }
+    if claim.leases.is_empty() {
+        claim.next_due = next_due;
+        if !claim.dropped.is_empty() || !open.is_empty() {
+            // What was dropped may have had something behind it.
+            claim.next_due = Some(now);
+        }
+    }
+    Ok(claim)
+}
+
+/// The routes that have something due and are open, in turn; and, where there are none, when the first of an open one
+/// is due.
+fn open_routes(
+    turn: &Turn<'_>,
+    terms: &mut dyn Terms,
+    last: i64,
+    now: Timestamp,
+) -> rusqlite::Result<(Vec<Open>, Option<Timestamp>)> {
+    let mut next = turn.conn.prepare_cached(
+        "SELECT l.route, l.ready_at, r.source, r.destination FROM lane AS l INDEXED BY lane_ready
+            LEFT JOIN route AS r ON r.id = l.route
+         WHERE l.delivery IS NULL AND l.route > ?1 ORDER BY l.route, l.ready_at LIMIT 1",
+    )?;
+    let mut open = Vec::new();
+    let mut next_due: Option<Timestamp> = None;
+    let (mut at, mut wrapped) = (last, false);
+    for _ in 0..LOOKS {
+        let found = next
+            .query_row([at], |row| {
+                let names = (row.get::<_, Option<String>>(2)?, row.get::<_, Option<String>>(3)?);
+                Ok((row.get::<_, i64>(0)?, Timestamp::from_millis(row.get(1)?), names))
+            })
+            .optional()?;
+        let Some((id, ready_at, names)) = found.filter(|(id, ..)| !wrapped || *id <= last) else {
+            if wrapped {
+                break;
+            }
+            (at, wrapped) = (i64::MIN, true);
             continue;
         };
-        let (attempt, strikes) = (attempts.saturating_add(1), strikes.saturating_add(1));
+        at = id;
+        let (Some(source), Some(destination)) = names else { continue };
+        let Ok(destination) = destination.parse() else { continue };
+        let route = Route { source, destination };
+        if terms.open(&route) == 0 {
+            continue;
+        }
+        if ready_at <= now {
+            open.push(Open { id, route });
+            if open.len() == ROUTES {
+                break;
+            }
+        } else {
+            next_due = Some(next_due.map_or(ready_at, |due| due.min(ready_at)));
+        }
+    }
+    Ok((open, next_due))
+}
+
+/// Leases up to `wanted` of a route's lanes.
+fn lease_of(
+    turn: &mut Turn<'_>,
+    route: i64,
+    wanted: usize,
+    terms: &dyn Terms,
+    now: Timestamp,
+    claim: &mut Leased,
+) -> rusqlite::Result<()> {
+    if wanted == 0 {
+        return Ok(());
+    }
+    let due: Vec<(i64, Uuid)> = turn
+        .conn
+        .prepare_cached(
+            "SELECT id, lane FROM lane INDEXED BY lane_ready WHERE delivery IS NULL AND route = ?1 AND ready_at <= ?2
+             ORDER BY ready_at, id LIMIT ?3",
+        )?
+        .query_map((route, now.millis(), i64::try_from(wanted).unwrap_or(i64::MAX)), |row| {
+            Ok((row.get(0)?, Uuid::from_bytes(row.get(1)?)))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    for (number, lane) in due {
+        let Some(head) = first(turn, number, route, terms, now, claim)? else { continue };
+        let (attempt, strikes) = (head.attempts.saturating_add(1), head.strikes.saturating_add(1));
         turn.conn
             .prepare_cached(
                 "UPDATE delivery SET state = 'leased', attempts = ?2, strikes = ?3, doubt = coalesce(doubt, ?4)
                  WHERE key = ?1",
             )?
-            .execute((key, attempt, strikes, now.millis()))?;
+            .execute((head.key, attempt, strikes, now.millis()))?;
         let fence = turn
             .conn
             .prepare_cached("UPDATE lane SET delivery = ?2, fence = fence + 1 WHERE id = ?1 RETURNING fence")?
-            .query_row((number, key), |row| row.get(0))?;
-        turn.count(&source, State::Pending, -1);
-        turn.count(&source, State::Leased, 1);
-        leases.push(Lease { key, event, lane, fence, attempt, strikes, doubt, at: now });
+            .query_row((number, head.key), |row| row.get(0))?;
+        turn.count(&head.source, State::Pending, -1);
+        turn.count(&head.source, State::Leased, 1);
+        let Head { key, event, doubt, .. } = head;
+        claim.leases.push(Lease { key, event, lane, fence, attempt, strikes, doubt, at: now });
     }
-    Ok(leases)
+    Ok(())
 }
 
-fn due_lanes(turn: &Turn<'_>, limit: usize, now: Timestamp) -> rusqlite::Result<Vec<(i64, Uuid)>> {
-    turn.conn
-        .prepare_cached(
-            "SELECT id, lane FROM lane INDEXED BY lane_ready WHERE delivery IS NULL AND ready_at <= ?1
-             ORDER BY ready_at, id LIMIT ?2",
-        )?
-        .query_map((now.millis(), i64::try_from(limit).unwrap_or(i64::MAX)), |row| {
-            Ok((row.get(0)?, Uuid::from_bytes(row.get(1)?)))
-        })?
-        .collect()
+/// The delivery that a lane is to send next, after what became of those that waited before it. None: it has none now,
+/// or one of another route.
+fn first(
+    turn: &mut Turn<'_>,
+    lane: i64,
+    route: i64,
+    terms: &dyn Terms,
+    now: Timestamp,
+    claim: &mut Leased,
+) -> rusqlite::Result<Option<Head>> {
+    for _ in 0..HEADS {
+        let Some(head) = head(turn, lane)? else {
+            // A lane whose last delivery was dropped, or one without work, which does no harm when it is gone.
+            turn.conn.prepare_cached("DELETE FROM lane WHERE id = ?1")?.execute([lane])?;
+            return Ok(None);
+        };
+        if head.route != route {
+            turn.conn.prepare_cached("UPDATE lane SET route = ?2 WHERE id = ?1")?.execute((lane, head.route))?;
+            turn.news();
+            return Ok(None);
+        }
+        // What may have been sent is finished first, as it is.
+        if head.attempts > 0 || head.sealed {
+            return Ok(Some(head));
+        }
+        let overlap = terms.overlap(&head.source);
+        let source = head.source.clone();
+        let (first, dropped) = gather::gather(turn, lane, head, overlap, now)?;
+        if dropped > 0 {
+            *claim.dropped.entry(source).or_default() += dropped;
+        }
+        if first.is_some() {
+            return Ok(first);
+        }
+    }
+    Ok(None)
 }
 
 /// A lane's first pending delivery.
-struct Head {
-    key: i64,
-    event: i64,
-    attempts: u32,
-    strikes: u32,
-    doubt: Option<Timestamp>,
-    source: String,
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) key: i64,
+    pub(super) event: i64,
+    pub(super) attempts: u32,
+    pub(super) strikes: u32,
+    pub(super) doubt: Option<Timestamp>,
+    pub(super) source: String,
+    pub(super) route: i64,
+    pub(super) sealed: bool,
+    pub(super) received_at: Timestamp,
 }
 
 fn head(turn: &Turn<'_>, lane: i64) -> rusqlite::Result<Option<Head>> {
     turn.conn
         .prepare_cached(
-            "SELECT d.key, d.event, d.attempts, d.strikes, d.doubt, e.source
+            "SELECT d.key, d.event, d.attempts, d.strikes, d.doubt, e.source, d.route, d.sealed, e.received_at
              FROM delivery AS d INDEXED BY delivery_lane JOIN event AS e ON e.seq = d.event
              WHERE d.lane = ?1 AND d.state = 'pending' ORDER BY d.key LIMIT 1",
         )?
@@ -99,6 +266,9 @@ fn head(turn: &Turn<'_>, lane: i64) -> rusqlite::Result<Option<Head>> {
                 strikes: row.get(3)?,
                 doubt: row.get::<_, Option<i64>>(4)?.map(Timestamp::from_millis),
                 source: row.get(5)?,
+                route: row.get(6)?,
+                sealed: row.get(7)?,
+                received_at: Timestamp::from_millis(row.get(8)?),
             })
         })
         .optional()
@@ -146,7 +316,8 @@ pub(super) fn fill(conn: &Connection, leases: &Leases) -> rusqlite::Result<(Vec<
         dealt += 1;
         match read(conn, lease)? {
             Ok(one) => {
-                bytes = bytes.saturating_add(one.body.len() + one.sealed.as_ref().map_or(0, Bytes::len));
+                let merged: usize = one.merged.iter().map(|merged| merged.body.len()).sum();
+                bytes = bytes.saturating_add(one.body.len() + one.sealed.as_ref().map_or(0, Bytes::len) + merged);
                 claimed.push(one);
             }
             Err(cause) => leases.returned.put([Return::Unreadable(lease.clone(), cause)]),
@@ -160,7 +331,7 @@ fn read(conn: &Connection, lease: &Lease) -> rusqlite::Result<Result<Claimed, St
     let row = conn
         .prepare_cached(
             "SELECT d.number, d.destination, d.upstream_id, e.id, e.source, e.event_type, e.thread, e.received_at,
-                    b.params, b.headers, b.body, d.sealed, s.call
+                    b.params, b.headers, b.body, d.sealed, s.call, d.dropped
              FROM delivery AS d JOIN event AS e ON e.seq = d.event JOIN body AS b ON b.seq = d.event
                 LEFT JOIN sealed AS s ON s.delivery = d.key
              WHERE d.key = ?1 AND d.event = ?2",
@@ -200,9 +371,13 @@ fn read(conn: &Connection, lease: &Lease) -> rusqlite::Result<Result<Claimed, St
                 body: Bytes::from(row.get::<_, Vec<u8>>(10)?),
                 sealed,
                 merged: Vec::new(),
-                dropped: 0,
+                dropped: row.get(13)?,
             }))
         });
+    let row = match row {
+        Ok(Ok(claimed)) => merged(conn, lease.key).map(|merged| Ok(Claimed { merged, ..claimed })),
+        other => other,
+    };
     match row {
         Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Err("its event is gone".into())),
         Err(error @ (rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..))) => {
@@ -210,6 +385,26 @@ fn read(conn: &Connection, lease: &Lease) -> rusqlite::Result<Result<Claimed, St
         }
         other => other,
     }
+}
+
+/// What goes with a delivery as one turn.
+fn merged(conn: &Connection, leader: i64) -> rusqlite::Result<Vec<Merged>> {
+    conn.prepare_cached(
+        "SELECT e.id, d.number, e.event_type, e.received_at, b.params, b.headers, b.body
+         FROM delivery AS d INDEXED BY delivery_leader JOIN event AS e ON e.seq = d.event JOIN body AS b ON b.seq = d.event
+         WHERE d.leader = ?1 AND d.leader IS NOT NULL AND d.state = 'merged' ORDER BY d.key",
+    )?
+    .query_map([leader], |row| {
+        Ok(Merged {
+            id: DeliveryId { event: EventId::from_bytes(row.get(0)?), number: row.get(1)? },
+            event_type: row.get(2)?,
+            received_at: Timestamp::from_millis(row.get(3)?),
+            params: query::json(row, 4)?,
+            headers: query::json(row, 5)?,
+            body: Bytes::from(row.get::<_, Vec<u8>>(6)?),
+        })
+    })?
+    .collect()
 }
 
 /// A lease that its claimer never had.

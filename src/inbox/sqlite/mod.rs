@@ -6,35 +6,44 @@
 mod accept;
 mod checkpoint;
 mod claim;
+mod gather;
+mod hand;
+mod list;
 mod query;
 mod reader;
 mod schema;
 mod settle;
 mod shared;
+mod space;
 mod sweep;
+mod words;
 mod writer;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicI64, AtomicUsize};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::{Notify, mpsc};
+use tokio::task::AbortHandle;
 
 use self::checkpoint::Pace;
 use self::claim::{Leases, Returned};
 use self::reader::Readers;
 use self::shared::Shared;
+use self::space::Space;
+use self::sweep::Walks;
 use self::writer::{Job, Message, Turn, Weight, Writer};
 use super::{
-    Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Inbox, InboxError, Keep, Page,
-    Replayed, Settled, Settlement, Standing, Terms, Turn as Before,
+    self as inbox, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox,
+    InboxError, JobState, JobStep, Keep, NewJob, Page, Replayed, Settled, Settlement, Standing, Terms, Turn as Before,
+    Usage,
 };
-use crate::model::{Accepted, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp};
+use crate::model::{Accepted, DeliveryId, EventId, NewDelivery, NewEvent, Role, State, Timestamp};
 
 /// How many bytes of records may wait for the writer.
 const QUEUE_BYTES: usize = 128 << 20;
@@ -48,8 +57,14 @@ pub struct SqliteInbox {
     queue: Option<mpsc::Sender<Message>>,
     waiting: Arc<AtomicUsize>,
     returned: Returned,
-    readers: Readers,
+    readers: Arc<Readers>,
     shared: Arc<Shared>,
+    space: Arc<Space>,
+    /// The route where the last claim ended.
+    last_route: Arc<AtomicI64>,
+    walks: Mutex<Walks>,
+    /// Whether words of bodies are found by an index, and what fills it.
+    search: Option<AbortHandle>,
     threads: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -60,6 +75,18 @@ pub struct SqliteOptions {
     pub batch: usize,
     /// How many may wait for the writer.
     pub queue: usize,
+    /// Whether the words of bodies are put into an index.
+    pub search: bool,
+    /// How large it may become.
+    pub max_bytes: Option<u64>,
+    /// How much of the disk it leaves free.
+    pub min_free: u64,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self { batch: 512, queue: 4096, search: false, max_bytes: None, min_free: 0 }
+    }
 }
 
 impl SqliteInbox {
@@ -69,7 +96,13 @@ impl SqliteInbox {
         let path = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || Self::open_blocking(&path, options));
         let failed = |cause: String| InboxError::Engine { doing: "open", cause };
-        opened.await.map_err(|error| failed(error.to_string()))?.map_err(failed)
+        let mut inbox = opened.await.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
+        if options.search {
+            let queue = inbox.queue()?.downgrade();
+            let filling = tokio::spawn(words::fill(Arc::downgrade(&inbox.readers), queue));
+            inbox.search = Some(filling.abort_handle());
+        }
+        Ok(inbox)
     }
 
     fn open_blocking(path: &Path, options: SqliteOptions) -> Result<Self, String> {
@@ -80,7 +113,9 @@ impl SqliteInbox {
         conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(|error| error.to_string())?;
         sync_folder(path)?;
         let checkpointer = schema::checkpointer(path)?;
-        let readers = Readers::open(path)?;
+        let readers = Arc::new(Readers::open(path)?);
+        let space = Arc::new(Space::new(path, options.max_bytes, options.min_free));
+        space.note(&conn);
 
         let (sender, queue) = mpsc::channel(options.queue.clamp(1, 1 << 20));
         let returned = Returned::new(sender.downgrade());
@@ -92,6 +127,7 @@ impl SqliteInbox {
             batch: options.batch.clamp(1, 1 << 16),
             returned: returned.clone(),
             shared: Arc::clone(&shared),
+            space: Arc::clone(&space),
             pace: Arc::clone(&pace),
             lock,
         };
@@ -108,6 +144,10 @@ impl SqliteInbox {
             returned,
             readers,
             shared,
+            space,
+            last_route: Arc::new(AtomicI64::new(i64::MIN)),
+            walks: Mutex::default(),
+            search: None,
             threads: tokio::sync::Mutex::new(threads),
         })
     }
@@ -141,6 +181,9 @@ impl SqliteInbox {
 #[async_trait]
 impl Inbox for SqliteInbox {
     async fn accept(&self, event: NewEvent) -> Result<Accepted, InboxError> {
+        if self.space.is_full() {
+            return Err(InboxError::NoSpace);
+        }
         let record = accept::Record::new(event)?;
         let weight = Weight::of(record.bytes(), &self.waiting, QUEUE_BYTES).ok_or_else(full)?;
         let (job, end) = Job::new("accept", weight, move |turn| accept::keep(turn, &record), |accepted| accepted);
@@ -153,21 +196,19 @@ impl Inbox for SqliteInbox {
     }
 
     async fn claim(&self, terms: Box<dyn Terms>, now: Timestamp) -> Result<Claims, InboxError> {
-        let limit = terms.room().min(claim::MOST);
-        if limit == 0 {
-            return Ok(Claims::default());
-        }
         let returned = self.returned.clone();
-        let leases = self
+        let last = Arc::clone(&self.last_route);
+        let mut terms = terms;
+        let (leases, next_due, dropped) = self
             .write_and_wrap(
                 "claim",
-                move |turn| claim::lease(turn, limit, now),
-                move |open| Leases::new(open, returned),
+                move |turn| claim::lease(turn, &mut *terms, &last, now),
+                move |found| (Leases::new(found.leases, returned), found.next_due, found.dropped),
             )
             .await?;
+        let claims = Claims { claimed: Vec::new(), next_due, dropped: dropped.into_iter().collect() };
         if leases.is_empty() {
-            let next_due = self.readers.ask("find what is due", query::next_due).await?;
-            return Ok(Claims { next_due, ..Claims::default() });
+            return Ok(claims);
         }
         let (claimed, dealt, mut leases) = self
             .readers
@@ -176,7 +217,7 @@ impl Inbox for SqliteInbox {
             })
             .await?;
         leases.hand_over(dealt);
-        Ok(Claims { claimed, ..Claims::default() })
+        Ok(Claims { claimed, ..claims })
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<Settled, InboxError> {
@@ -193,8 +234,13 @@ impl Inbox for SqliteInbox {
     }
 
     async fn events(&self, filter: &EventFilter) -> Result<Page<EventSummary>, InboxError> {
-        let filter = filter.clone();
-        self.readers.ask("list events", move |conn| query::events(conn, &filter)).await
+        let (filter, indexed) = (filter.clone(), self.search.is_some());
+        self.readers.ask("list events", move |conn| list::events(conn, &filter, indexed)).await
+    }
+
+    async fn count(&self, filter: &EventFilter, most: u64) -> Result<u64, InboxError> {
+        let (filter, indexed) = (filter.clone(), self.search.is_some());
+        self.readers.ask("count events", move |conn| list::count(conn, &filter, indexed, most)).await
     }
 
     async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError> {
@@ -213,6 +259,42 @@ impl Inbox for SqliteInbox {
 
     async fn cancel(&self, id: DeliveryId, now: Timestamp) -> Result<bool, InboxError> {
         self.write("cancel", move |turn| settle::cancel(turn, id, now)).await
+    }
+
+    async fn resolve(&self, id: DeliveryId, how: ByHand, note: &str, now: Timestamp) -> Result<bool, InboxError> {
+        let note = note.to_owned();
+        self.write("settle by hand", move |turn| hand::resolve(turn, id, how, &note, now)).await
+    }
+
+    async fn hold(&self, what: &Hold, on: bool, now: Timestamp) -> Result<bool, InboxError> {
+        let what = what.clone();
+        self.write("hold", move |turn| hand::hold(turn, &what, on, now)).await
+    }
+
+    async fn holds(&self) -> Result<Vec<(Hold, Timestamp)>, InboxError> {
+        self.readers.ask("read what is held", hand::holds).await
+    }
+
+    async fn begin_job(&self, job: NewJob, now: Timestamp) -> Result<inbox::Job, InboxError> {
+        self.write("begin a job", move |turn| hand::begin_job(turn, &job, now)).await
+    }
+
+    async fn jobs(&self) -> Result<Vec<inbox::Job>, InboxError> {
+        self.readers.ask("list jobs", hand::jobs).await
+    }
+
+    async fn steer_job(
+        &self,
+        id: i64,
+        state: Option<JobState>,
+        pace: Option<u32>,
+        now: Timestamp,
+    ) -> Result<Option<inbox::Job>, InboxError> {
+        self.write("steer a job", move |turn| hand::steer_job(turn, id, state, pace, now)).await
+    }
+
+    async fn step_job(&self, step: JobStep, now: Timestamp) -> Result<Option<inbox::Job>, InboxError> {
+        self.write("step a job", move |turn| hand::step_job(turn, &step, now)).await
     }
 
     async fn ended(&self, id: DeliveryId) -> Result<Option<DeliveryDetail>, InboxError> {
@@ -241,22 +323,44 @@ impl Inbox for SqliteInbox {
     }
 
     async fn sweep(&self, keep: &Keep, now: Timestamp, limit: usize) -> Result<usize, InboxError> {
-        let before = now - keep.usual.delivered;
         let mut gone = 0;
-        let mut from = Some((i64::MIN, i64::MIN));
-        while let Some(place) = from.filter(|_| gone < limit) {
-            let most = sweep::CHUNK.min(limit - gone);
-            let found = self.readers.ask("find old events", move |conn| sweep::look(conn, before, place, most)).await?;
-            if !found.events.is_empty() {
-                gone += self.write("sweep", move |turn| sweep::remove(turn, &found.events)).await?;
+        let walks = writer::held(&self.walks).begin(keep, now);
+        for (time, begin) in walks {
+            let (mut from, mut place, mut steady) = (Some(begin), begin, true);
+            while let Some(at) = from.filter(|_| gone < limit) {
+                let (keep, most) = (keep.clone(), sweep::CHUNK.min(limit - gone));
+                let found = self
+                    .readers
+                    .ask("find old events", move |conn| sweep::look(conn, &keep, (time, at), now, most))
+                    .await?;
+                if !found.events.is_empty() {
+                    gone += self.write("sweep", move |turn| sweep::remove(turn, &found.events)).await?;
+                }
+                // As far as nothing that is still owed was passed.
+                if steady {
+                    steady = found.next.is_none() || found.next == Some(found.place);
+                    place = found.place;
+                }
+                from = found.next;
             }
-            from = found.next;
+            writer::held(&self.walks).end(time, place);
         }
+        while gone < limit && self.write("give pages back", |turn| space::give_back(turn.conn)).await? {}
         Ok(gone)
+    }
+
+    async fn usage(&self) -> Result<Usage, InboxError> {
+        let space = Arc::clone(&self.space);
+        let asked = tokio::task::spawn_blocking(move || space.usage());
+        asked.await.map_err(|error| InboxError::Engine { doing: "measure", cause: error.to_string() })
     }
 
     fn standing(&self) -> Standing {
         Standing { good: true, replicas: 1 }
+    }
+
+    fn replicas_with(&self, _: Role) -> u32 {
+        1
     }
 
     async fn standing_changed(&self) {
@@ -285,6 +389,9 @@ impl Inbox for SqliteInbox {
     }
 
     async fn close(&self) {
+        if let Some(filling) = &self.search {
+            filling.abort();
+        }
         let mut threads = self.threads.lock().await;
         if let Ok(queue) = self.queue() {
             // Refused when the writer has ended, which is what was wanted.
@@ -301,6 +408,9 @@ impl Inbox for SqliteInbox {
 /// Without [`Inbox::close`]: what was handed in is finished all the same, and the file is free afterwards.
 impl Drop for SqliteInbox {
     fn drop(&mut self) {
+        if let Some(filling) = &self.search {
+            filling.abort();
+        }
         self.queue = None;
         join(std::mem::take(self.threads.get_mut()));
     }
@@ -407,7 +517,7 @@ mod tests {
 
     async fn opened() -> (tempfile::TempDir, SqliteInbox) {
         let folder = tempfile::tempdir().unwrap();
-        let options = SqliteOptions { batch: 512, queue: 512 };
+        let options = SqliteOptions { queue: 512, ..SqliteOptions::default() };
         let inbox = SqliteInbox::open(&folder.path().join("inbox.db"), options).await.unwrap();
         (folder, inbox)
     }
@@ -497,7 +607,7 @@ mod tests {
         assert!(matches!(inbox.ready().await, Err(InboxError::Closed)));
         assert!(matches!(inbox.accept(event(1)).await, Err(InboxError::Closed)));
         drop(inbox);
-        let options = SqliteOptions { batch: 1, queue: 1 };
+        let options = SqliteOptions { batch: 1, queue: 1, ..SqliteOptions::default() };
         let again = SqliteInbox::open(&folder.path().join("inbox.db"), options).await.unwrap();
         assert_eq!(again.events(&EventFilter { limit: 9, ..EventFilter::default() }).await.unwrap().items.len(), 1);
     }

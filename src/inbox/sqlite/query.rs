@@ -1,36 +1,12 @@
 //! What can be asked of the inbox. Every question goes by an index and looks at a bounded number of rows.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, Row, ToSql, types::Type};
+use rusqlite::{Connection, OptionalExtension, Row, types::Type};
 
-use crate::inbox::{
-    Answer, Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Page, SealedCall, Turn as Before,
-};
+use super::list::{DELIVERIES, summary};
+
+use crate::inbox::{Answer, Claimed, Count, DeliveryDetail, EventDetail, SealedCall, Turn as Before};
 use crate::model::{Attempt, DeliveryId, Destination, EventId, State, Timestamp};
-
-/// How many events a page has at most.
-const PAGE: usize = 200;
-
-/// How many events are looked at for one page. A page may so come out short, or empty, and still have a next.
-const WINDOW: usize = 10_000;
-
-/// How many deliveries of one event are shown.
-const DELIVERIES: i64 = 1000;
-
-/// How far arrival and receipt may be apart: a body may take its time after its head was read. Where a list is cut by
-/// time, an event further out of order is not looked for.
-const DISORDER: Duration = Duration::from_secs(3600);
-
-/// When the next lane that is not leased becomes due.
-pub(super) fn next_due(conn: &Connection) -> rusqlite::Result<Option<Timestamp>> {
-    conn.prepare_cached(
-        "SELECT ready_at FROM lane INDEXED BY lane_ready WHERE delivery IS NULL ORDER BY ready_at LIMIT 1",
-    )?
-    .query_row([], |row| row.get(0).map(Timestamp::from_millis))
-    .optional()
-}
 
 /// The last delivery before this one that reached the upstream under the same id.
 pub(super) fn earlier_turn(conn: &Connection, claimed: &Claimed) -> rusqlite::Result<Option<Before>> {
@@ -50,102 +26,6 @@ pub(super) fn earlier_turn(conn: &Connection, claimed: &Claimed) -> rusqlite::Re
         })
     })
     .optional()
-}
-
-/// A page of events, newest first.
-pub(super) fn events(conn: &Connection, filter: &EventFilter) -> rusqlite::Result<Page<EventSummary>> {
-    let limit = filter.limit.clamp(1, PAGE);
-    let mut below = filter.cursor.unwrap_or(i64::MAX);
-    if let Some(until) = filter.until {
-        let Some(last) = last_before(conn, until + DISORDER)? else { return Ok(Page { items: vec![], next: None }) };
-        below = below.min(last.saturating_add(1));
-    }
-    // Few deliveries are not delivered, so they have an index of their own; the others are found soon by looking.
-    let listed = filter.state.filter(|state| *state != State::Delivered);
-    let columns = "e.seq, e.id, e.source, e.event_type, e.dedup, e.thread, e.received_at, e.filtered";
-    let (sql, key): (String, &dyn ToSql) = match (&listed, &filter.source) {
-        (Some(state), _) => (
-            format!(
-                "SELECT {columns} FROM delivery AS d INDEXED BY delivery_state CROSS JOIN event AS e ON e.seq = d.event
-                 WHERE d.state <> 'delivered' AND d.state = ?2 AND d.event < ?1 ORDER BY d.event DESC"
-            ),
-            &state.as_str() as &dyn ToSql,
-        ),
-        (None, Some(source)) => (
-            format!(
-                "SELECT {columns} FROM event AS e INDEXED BY event_source WHERE e.source = ?2 AND e.seq < ?1
-                 ORDER BY e.seq DESC"
-            ),
-            source,
-        ),
-        (None, None) => {
-            (format!("SELECT {columns} FROM event AS e WHERE e.seq < ?1 AND ?2 ORDER BY e.seq DESC"), &true)
-        }
-    };
-    let mut statement = conn.prepare_cached(&sql)?;
-    let mut rows = statement.query((below, key))?;
-    let mut items = Vec::new();
-    let mut looked = 0;
-    let mut last = None;
-    while let Some(row) = rows.next()? {
-        if items.len() == limit || looked == WINDOW {
-            return Ok(Page { items, next: last });
-        }
-        looked += 1;
-        let seq = row.get(0)?;
-        if last.replace(seq) == Some(seq) {
-            // An event with two such deliveries.
-            continue;
-        }
-        let event = summary(row)?;
-        if filter.since.is_some_and(|since| event.received_at < since - DISORDER) {
-            break;
-        }
-        if fits(filter, &event) {
-            let states = states(conn, seq)?;
-            if filter.state.is_none_or(|state| states.contains(&state)) {
-                items.push(EventSummary { states, ..event });
-            }
-        }
-    }
-    Ok(Page { items, next: None })
-}
-
-fn fits(filter: &EventFilter, event: &EventSummary) -> bool {
-    filter.source.as_ref().is_none_or(|source| *source == event.source)
-        && filter.filtered.is_none_or(|filtered| filtered == event.filtered.is_some())
-        && filter.since.is_none_or(|since| event.received_at >= since)
-        && filter.until.is_none_or(|until| event.received_at < until)
-}
-
-/// The number of the last event received before a time.
-fn last_before(conn: &Connection, time: Timestamp) -> rusqlite::Result<Option<i64>> {
-    conn.prepare_cached(
-        "SELECT seq FROM event INDEXED BY event_received WHERE received_at < ?1
-         ORDER BY received_at DESC, seq DESC LIMIT 1",
-    )?
-    .query_row([time.millis()], |row| row.get(0))
-    .optional()
-}
-
-/// Columns 1 to 7 of a list, its states still missing.
-fn summary(row: &Row<'_>) -> rusqlite::Result<EventSummary> {
-    Ok(EventSummary {
-        id: EventId::from_bytes(row.get(1)?),
-        source: row.get(2)?,
-        event_type: row.get(3)?,
-        dedup: row.get(4)?,
-        thread: row.get(5)?,
-        received_at: Timestamp::from_millis(row.get(6)?),
-        filtered: row.get(7)?,
-        states: Vec::new(),
-    })
-}
-
-fn states(conn: &Connection, seq: i64) -> rusqlite::Result<Vec<State>> {
-    conn.prepare_cached("SELECT state FROM delivery WHERE event = ?1 ORDER BY number LIMIT ?2")?
-        .query_map((seq, DELIVERIES), |row| state(row, 0))?
-        .collect()
 }
 
 /// One event with everything known of it.
@@ -180,12 +60,25 @@ pub(super) fn event(conn: &Connection, id: EventId) -> rusqlite::Result<Option<E
 pub(super) fn ended(conn: &Connection, id: DeliveryId) -> rusqlite::Result<Option<Option<DeliveryDetail>>> {
     let found = conn
         .prepare_cached(
-            "SELECT d.event, d.state FROM event AS e JOIN delivery AS d ON d.event = e.seq
+            "SELECT d.event, d.state, d.leader FROM event AS e JOIN delivery AS d ON d.event = e.seq
              WHERE e.id = ?1 AND d.number = ?2",
         )?
-        .query_row((id.event.as_bytes(), id.number), |row| Ok((row.get::<_, i64>(0)?, state(row, 1)?)))
+        .query_row((id.event.as_bytes(), id.number), |row| {
+            Ok((row.get::<_, i64>(0)?, state(row, 1)?, row.get::<_, Option<i64>>(2)?))
+        })
         .optional()?;
-    match found {
+    if let Some((_, State::Merged, Some(leader))) = found {
+        let leader = conn
+            .prepare_cached(
+                "SELECT e.id, d.number FROM delivery AS d JOIN event AS e ON e.seq = d.event WHERE d.key = ?1",
+            )?
+            .query_row([leader], |row| Ok(DeliveryId { event: EventId::from_bytes(row.get(0)?), number: row.get(1)? }))
+            .optional()?;
+        if let Some(leader) = leader {
+            return ended(conn, leader);
+        }
+    }
+    match found.map(|(seq, state, _)| (seq, state)) {
         None => Ok(None),
         Some((_, state)) if !state.is_final() => Ok(Some(None)),
         // It cannot go back, so that it is still final where the rest is read.
@@ -281,7 +174,7 @@ fn answer(row: &Row<'_>, column: usize, task: Option<usize>) -> rusqlite::Result
     Ok(Some(Answer { status, finished_at: row.get(column + 1)?, result: row.get(column + 2)?, task }))
 }
 
-fn state(row: &Row<'_>, column: usize) -> rusqlite::Result<State> {
+pub(super) fn state(row: &Row<'_>, column: usize) -> rusqlite::Result<State> {
     let word: String = row.get(column)?;
     State::parse(&word).ok_or_else(|| strange(column, format!("{word:?} is no state")))
 }
@@ -290,7 +183,7 @@ fn destination(row: &Row<'_>, column: usize) -> rusqlite::Result<Destination> {
     row.get::<_, String>(column)?.parse().map_err(|error| strange(column, format!("{error}")))
 }
 
-fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     serde_json::from_str(&row.get::<_, String>(column)?).map_err(|error| strange(column, error.to_string()))
 }
 

@@ -21,8 +21,11 @@ pub(super) const PAGE: i64 = 8192;
 pub(super) const WAL_LIMIT: i64 = 64 << 20;
 
 /// Every migration, in order.
-const MIGRATIONS: &[&str] =
-    &[include_str!("../migrations/sqlite/0001_inbox.sql"), include_str!("../migrations/sqlite/0002_sealed_calls.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/sqlite/0001_inbox.sql"),
+    include_str!("../migrations/sqlite/0002_sealed_calls.sql"),
+    include_str!("../migrations/sqlite/0003_routes.sql"),
+];
 
 /// How long a connection waits for a lock that somebody outside holds.
 pub(super) const BUSY: Duration = Duration::from_secs(5);
@@ -67,6 +70,8 @@ fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
 /// Sets what a connection that writes needs; a cache of `cache` MiB.
 fn tune(conn: &Connection, cache: i64) -> rusqlite::Result<()> {
     conn.pragma_update(None, "page_size", PAGE)?;
+    // Pages can be given back; which, and when, is said in `space`. Takes effect in a file that is still empty.
+    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
         return Err(rusqlite::Error::SqliteFailure(

@@ -47,8 +47,22 @@ pub(super) fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> rusqlite::
     turn.count(&source, state, 1);
     if state.is_final() {
         turn.ended(id);
+        for merged in merged(turn, *key)? {
+            turn.ended(merged);
+        }
     }
     Ok(Settled::Done)
+}
+
+/// Those that end with a delivery because they went with it.
+pub(super) fn merged(turn: &Turn<'_>, leader: i64) -> rusqlite::Result<Vec<DeliveryId>> {
+    turn.conn
+        .prepare_cached(
+            "SELECT e.id, d.number FROM delivery AS d INDEXED BY delivery_leader JOIN event AS e ON e.seq = d.event
+             WHERE d.leader = ?1 AND d.leader IS NOT NULL AND d.state = 'merged'",
+        )?
+        .query_map([leader], |row| Ok(DeliveryId { event: EventId::from_bytes(row.get(0)?), number: row.get(1)? }))?
+        .collect()
 }
 
 /// Undoes a claim that nobody saw. The lane keeps its place.
@@ -83,15 +97,17 @@ pub(super) fn cancel(turn: &mut Turn<'_>, id: DeliveryId, now: Timestamp) -> rus
     if state != State::Pending.as_str() {
         return Ok(false);
     }
-    let head = next_pending(turn, lane)? == Some(key);
+    let head = next_pending(turn, lane)?.is_some_and(|(head, _)| head == key);
     turn.conn.prepare_cached("UPDATE delivery SET state = 'cancelled' WHERE key = ?1")?.execute([key])?;
     erase_call(turn, key)?;
     if head {
         // Under lease the lane's own settlement sees to it.
-        if next_pending(turn, lane)?.is_some() {
+        if let Some((_, route)) = next_pending(turn, lane)? {
             turn.conn
-                .prepare_cached("UPDATE lane SET ready_at = min(ready_at, ?2) WHERE id = ?1 AND delivery IS NULL")?
-                .execute((lane, now.millis()))?;
+                .prepare_cached(
+                    "UPDATE lane SET ready_at = min(ready_at, ?2), route = ?3 WHERE id = ?1 AND delivery IS NULL",
+                )?
+                .execute((lane, now.millis(), route))?;
         } else {
             turn.conn.prepare_cached("DELETE FROM lane WHERE id = ?1 AND delivery IS NULL")?.execute([lane])?;
         }
@@ -149,7 +165,7 @@ fn finish(turn: &Turn<'_>, key: i64, state: State, answer: Option<&Answer>) -> r
 }
 
 /// Nobody needs a caller's own call, with its keys, any longer than its delivery lasts.
-fn erase_call(turn: &Turn<'_>, key: i64) -> rusqlite::Result<()> {
+pub(super) fn erase_call(turn: &Turn<'_>, key: i64) -> rusqlite::Result<()> {
     turn.conn.prepare_cached("DELETE FROM sealed WHERE delivery = ?1")?.execute([key])?;
     Ok(())
 }
@@ -188,12 +204,13 @@ fn put_back(turn: &Turn<'_>, key: i64, back: Back, doubt: Option<Timestamp>) -> 
 /// Lets the lane's next delivery come, from `ready_at` on or from when it was due before; without one the lane goes.
 /// Its number moves on either way: with the lane its number goes too, but so does the only delivery it was for.
 fn free_lane(turn: &mut Turn<'_>, lane: i64, ready_at: Option<Timestamp>) -> rusqlite::Result<()> {
-    if next_pending(turn, lane)?.is_some() {
+    if let Some((_, route)) = next_pending(turn, lane)? {
         turn.conn
             .prepare_cached(
-                "UPDATE lane SET delivery = NULL, fence = fence + 1, ready_at = coalesce(?2, ready_at) WHERE id = ?1",
+                "UPDATE lane SET delivery = NULL, fence = fence + 1, ready_at = coalesce(?2, ready_at), route = ?3
+                 WHERE id = ?1",
             )?
-            .execute((lane, ready_at.map(Timestamp::millis)))?;
+            .execute((lane, ready_at.map(Timestamp::millis), route))?;
     } else {
         turn.conn.prepare_cached("DELETE FROM lane WHERE id = ?1")?.execute([lane])?;
     }
@@ -201,18 +218,19 @@ fn free_lane(turn: &mut Turn<'_>, lane: i64, ready_at: Option<Timestamp>) -> rus
     Ok(())
 }
 
-fn next_pending(turn: &Turn<'_>, lane: i64) -> rusqlite::Result<Option<i64>> {
+/// A lane's first pending delivery, and its route.
+pub(super) fn next_pending(turn: &Turn<'_>, lane: i64) -> rusqlite::Result<Option<(i64, i64)>> {
     turn.conn
         .prepare_cached(
-            "SELECT key FROM delivery INDEXED BY delivery_lane WHERE lane = ?1 AND state = 'pending'
+            "SELECT key, route FROM delivery INDEXED BY delivery_lane WHERE lane = ?1 AND state = 'pending'
              ORDER BY key LIMIT 1",
         )?
-        .query_row([lane], |row| row.get(0))
+        .query_row([lane], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()
 }
 
 /// Keeps a try, and lets the oldest go when there are too many. Tries that are not counted could be endless too.
-fn insert_attempt(turn: &Turn<'_>, key: i64, attempt: &Attempt, uncounted: bool) -> rusqlite::Result<()> {
+pub(super) fn insert_attempt(turn: &Turn<'_>, key: i64, attempt: &Attempt, uncounted: bool) -> rusqlite::Result<()> {
     turn.conn
         .prepare_cached(
             "INSERT INTO attempt (delivery, number, started_at, ended_at, result, status, detail)

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::checkpoint::{self, Pace};
 use super::claim::Returned;
 use super::shared::Shared;
+use super::space::Space;
 use crate::inbox::InboxError;
 use crate::model::{DeliveryId, State};
 
@@ -166,6 +167,8 @@ pub(super) struct Writer {
     pub(super) returned: Returned,
     /// What others may know of it.
     pub(super) shared: Arc<Shared>,
+    /// How much room there is.
+    pub(super) space: Arc<Space>,
     /// What the checkpointer is told.
     pub(super) pace: Arc<Pace>,
     /// The lock on the file; free when the writer has ended.
@@ -301,6 +304,9 @@ impl Writer {
         };
         let wrote = self.conn.total_changes() != before;
         self.take_note(ends.as_deref(), wrote);
+        if wrote {
+            self.space.note(&self.conn);
+        }
         match ends {
             None => group.drain(..).for_each(|work| work.answer(Ok(()))),
             Some(ends) => {

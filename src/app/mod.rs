@@ -1,40 +1,52 @@
 //! The parts, built from a `Config`, started and drained.
 //!
 //! The sockets and the order to stop come from outside, so that a test or the demo runs the same gateway as `serve`.
+//! A process has some of the roles or all of them; what its roles do not ask for is not started. The admin listener is
+//! there in every process, since whoever watches over processes must be able to ask how each fares: without the admin
+//! role it answers health and metrics and nothing else.
+
+pub mod engine;
+pub mod secret;
+mod share;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use axum::Router;
 use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, AdminState};
-use crate::config::{Config, Engine, Problems, Secret};
+use crate::config::{Config, Problems, Secret};
+use crate::dispatch::replay::Replayer;
 use crate::dispatch::{Dispatcher, Pace};
 use crate::inbox::seal::Sealer;
-use crate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use crate::inbox::sweep::sweep;
 use crate::inbox::{Inbox, Keep};
 use crate::ingress::{self, Bounds, Dropin, Ingress, Proxies};
-use crate::limit::Limits;
-use crate::model::Clock;
+use crate::limit::{Limits, Share};
+use crate::model::{Clock, Roles};
 use crate::net::{Client, Door, ListenOptions, Swap, listen};
 use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
 use crate::upstream::{Budget, Upstream};
 
+pub(crate) use secret::write_private;
+use secret::{admin_token, sealer};
+pub use secret::{admin_token_file, seal_key_file};
+
 /// The sockets of a gateway.
 #[derive(Debug)]
 pub struct Listeners {
-    /// Where third parties call.
-    pub public: TcpListener,
+    /// Where third parties call; none without the ingress role.
+    pub public: Option<TcpListener>,
     /// Where operators call.
     pub admin: TcpListener,
 }
@@ -57,6 +69,8 @@ struct Kept {
     sealer: Arc<Sealer>,
     budget: Budget,
     pace: Arc<Pace>,
+    roles: Roles,
+    share: Share,
     token: Secret,
     stopping: watch::Receiver<bool>,
     serving: Arc<AtomicBool>,
@@ -68,6 +82,7 @@ struct Kept {
 struct Parts {
     ingress: Arc<Ingress>,
     dispatcher: Arc<Dispatcher>,
+    replayer: Arc<Replayer>,
     admin: Arc<AdminState>,
 }
 
@@ -82,15 +97,18 @@ const FETCH_BYTES: u64 = 64 * 1024;
 const LAST_WORDS: Duration = Duration::from_millis(1_500);
 
 impl Listeners {
-    /// Binds both.
-    pub async fn bind(config: &Config) -> anyhow::Result<Self> {
+    /// Binds what these roles need.
+    pub async fn bind(config: &Config, roles: Roles) -> anyhow::Result<Self> {
         let bind = async |address: SocketAddr, key: &str| {
             TcpListener::bind(address).await.with_context(|| {
                 format!("cannot listen on {address} ({key}); is another program there, or another sluicegate?")
             })
         };
         Ok(Self {
-            public: bind(config.server.listen, "server.listen").await?,
+            public: match roles.ingress {
+                true => Some(bind(config.server.listen, "server.listen").await?),
+                false => None,
+            },
             admin: bind(config.admin.listen, "admin.listen").await?,
         })
     }
@@ -98,19 +116,13 @@ impl Listeners {
 
 impl App {
     /// Opens the inbox and builds the parts.
-    pub async fn build(config: Config, sources: Sources, clock: Clock) -> anyhow::Result<Self> {
+    pub async fn build(config: Config, sources: Sources, roles: Roles, clock: Clock) -> anyhow::Result<Self> {
         let token = admin_token(&config)?;
-        let options = SqliteOptions { batch: config.inbox.batch, queue: config.inbox.queue };
-        let inbox: Arc<dyn Inbox> = match &config.inbox.engine {
-            Engine::Sqlite(path) => Arc::new(
-                SqliteInbox::open(path, options)
-                    .await
-                    .with_context(|| format!("cannot open the inbox {}", path.display()))?,
-            ),
-            Engine::Postgres(_) => anyhow::bail!("not built yet"),
-        };
+        let inbox = engine::open(&config, roles).await?;
         // After the inbox, whose lock keeps a second process from making a key of its own.
         let sealer = Arc::new(sealer(&config)?);
+        let share = Share::default();
+        share::take(&share, &*inbox);
         let (stop_all, stopping) = watch::channel(false);
         let (budget, metrics) = (Budget::default(), Arc::new(Metrics::new()));
         let kept = Kept {
@@ -120,6 +132,8 @@ impl App {
             metrics,
             samples: Arc::new(RefusedSamples::default()),
             sealer,
+            roles,
+            share,
             token,
             stopping,
             serving: Arc::new(AtomicBool::new(false)),
@@ -141,7 +155,8 @@ impl App {
         let Self { mut config, kept, parts, stop_all } = self;
         let drain = config.server.drain_timeout;
         let options = listen_options(&config);
-        let (public_address, admin_address) = (listeners.public.local_addr()?, listeners.admin.local_addr()?);
+        let public_address = listeners.public.as_ref().map(TcpListener::local_addr).transpose()?;
+        let admin_address = listeners.admin.local_addr()?;
         let (hurry_all, hurry) = watch::channel(false);
         let told = |mut stopping: watch::Receiver<bool>| async move {
             // A sender that is gone has stopped as well.
@@ -149,10 +164,12 @@ impl App {
         };
         let door = parts.ingress.door();
         let front = Swap::new(ingress::front(parts.ingress));
-        let routes = Swap::new(admin::router(parts.admin));
+        let routes = Swap::new(kept.admin_routes(parts.admin));
         let dispatcher = Arc::new(ArcSwap::new(parts.dispatcher));
-        let public =
-            tokio::spawn(listen::serve(listeners.public, front.clone(), options, door, told(kept.stopping.clone())));
+        let replayer = Arc::new(ArcSwap::new(parts.replayer));
+        let public = listeners.public.map(|listener| {
+            tokio::spawn(listen::serve(listener, front.clone(), options, door, told(kept.stopping.clone())))
+        });
         // The admin listener stays until the end, so that a stop can be watched.
         let (close_admin, admin_closing) = watch::channel(false);
         let admin_options = ListenOptions { drain: Duration::from_millis(500), ..options };
@@ -163,12 +180,21 @@ impl App {
             Arc::new(Unwatched),
             told(admin_closing),
         ));
-        let dispatch = tokio::spawn(Dispatcher::run(dispatcher.clone(), kept.stopping.clone(), hurry));
-        let sweep = tokio::spawn(sweep_often(kept.inbox.clone(), Keep::new(&config), kept.clock.clone()));
+        let (inbox, stopping) = (kept.inbox.clone(), kept.stopping.clone());
+        let dispatch = kept.roles.dispatch.then(|| {
+            let dispatch = tokio::spawn(Dispatcher::run(dispatcher.clone(), stopping.clone(), hurry));
+            (dispatch, tokio::spawn(Replayer::run(replayer.clone(), stopping)))
+        });
+        let sweep = kept
+            .roles
+            .dispatch
+            .then(|| tokio::spawn(sweep_often(inbox.clone(), Keep::new(&config), kept.clock.clone())));
+        let follow = tokio::spawn(share::follow(kept.share.clone(), inbox));
         kept.serving.store(true, Ordering::Release);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
-            public = %public_address,
+            roles = %kept.roles,
+            public = public_address.map(tracing::field::display),
             admin = %admin_address,
             sources = config.sources.len(),
             inbox = %config.inbox.engine.title(),
@@ -184,9 +210,10 @@ impl App {
                 Some((next, sources)) = reloads.recv() => match Parts::new(&next, sources, &kept) {
                     Ok(parts) => {
                         front.exchange(ingress::front(parts.ingress));
-                        routes.exchange(admin::router(parts.admin));
+                        routes.exchange(kept.admin_routes(parts.admin));
                         dispatcher.store(parts.dispatcher);
                         kept.pace.changed();
+                        replayer.store(parts.replayer);
                         warn_of_what_stays(&config, &next);
                         config = next;
                         tracing::info!(sources = config.sources.len(), "configuration reloaded");
@@ -197,11 +224,19 @@ impl App {
         };
         kept.serving.store(false, Ordering::Release);
         tracing::info!(drain_s = drain.as_secs_f64(), "stopping");
-        sweep.abort();
+        if let Some(sweep) = sweep {
+            sweep.abort();
+        }
+        follow.abort();
         let _ = stop_all.send(true);
         let finish = async {
-            let _ = public.await;
-            let _ = dispatch.await;
+            if let Some(public) = public {
+                let _ = public.await;
+            }
+            if let Some((dispatch, replay)) = dispatch {
+                let _ = dispatch.await;
+                let _ = replay.await;
+            }
         };
         let mut finish = std::pin::pin!(finish);
         if tokio::time::timeout(drain, finish.as_mut()).await.is_err() {
@@ -223,6 +258,13 @@ impl App {
     }
 }
 
+impl Kept {
+    /// What the admin listener answers in this process.
+    fn admin_routes(&self, state: Arc<AdminState>) -> Router {
+        if self.roles.admin { admin::router(state) } else { admin::probes(state) }
+    }
+}
+
 impl Parts {
     fn new(config: &Config, sources: Sources, kept: &Kept) -> anyhow::Result<Self> {
         let client = Client::new(config.upstream.connect_timeout, config.upstream.ca_file.as_deref())?;
@@ -232,7 +274,7 @@ impl Parts {
         let ingress = Arc::new(Ingress {
             fetch: Arc::new(Web(client.clone())),
             sources: sources.clone(),
-            limits: Limits::new(config),
+            limits: Limits::new(config, &kept.share),
             inbox: kept.inbox.clone(),
             upstream: upstream.clone(),
             sealer: kept.sealer.clone(),
@@ -248,24 +290,26 @@ impl Parts {
         let dispatcher = Dispatcher::new(
             config,
             kept.inbox.clone(),
-            upstream,
+            upstream.clone(),
             kept.sealer.clone(),
             kept.pace.clone(),
             kept.metrics.clone(),
             kept.clock.clone(),
         );
+        let replayer = Replayer::new(config, kept.inbox.clone(), kept.clock.clone());
         let admin = AdminState::new(
             config,
             sources,
             kept.inbox.clone(),
+            upstream,
             kept.metrics.clone(),
             kept.samples.clone(),
             config.admin.token.clone().unwrap_or_else(|| kept.token.clone()),
             kept.clock.clone(),
             kept.serving.clone(),
         );
-        let admin = Arc::new(admin.with_enrolments(enrolments));
-        Ok(Self { ingress, dispatcher, admin })
+        let admin = Arc::new(admin.with_enrolments(enrolments).with_roles(kept.roles));
+        Ok(Self { ingress, dispatcher, replayer, admin })
     }
 }
 
@@ -334,69 +378,4 @@ async fn sweep_often(inbox: Arc<dyn Inbox>, keep: Keep, clock: Clock) {
             Err(error) => tracing::error!(%error, "cannot remove old events"),
         }
     }
-}
-
-/// Where the token is kept when nobody configured one: beside the inbox.
-pub fn admin_token_file(config: &Config) -> PathBuf {
-    config.inbox.beside("admin.token")
-}
-
-/// The configured token, or one made beside the inbox.
-fn admin_token(config: &Config) -> anyhow::Result<Secret> {
-    if let Some(token) = &config.admin.token {
-        return Ok(token.clone());
-    }
-    let file = admin_token_file(config);
-    if let Ok(text) = std::fs::read_to_string(&file)
-        && text.trim().len() >= 32
-    {
-        return Ok(Secret::new("admin.token", text.trim()));
-    }
-    let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-    write_private(&file, &token).with_context(|| format!("cannot write {}", file.display()))?;
-    tracing::warn!(file = %file.display(), "admin.token is not set, made one and kept it here");
-    Ok(Secret::new("admin.token", token))
-}
-
-/// Where the key is kept when nobody configured one: beside the inbox.
-pub fn seal_key_file(config: &Config) -> PathBuf {
-    config.inbox.beside("sluicegate.key")
-}
-
-/// A sealer with the configured key, or with one made beside the inbox.
-fn sealer(config: &Config) -> anyhow::Result<Sealer> {
-    if let Some(key) = &config.inbox.key {
-        return Ok(Sealer::new(key)?);
-    }
-    let file = seal_key_file(config);
-    let text = match std::fs::read_to_string(&file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let key = Sealer::fresh_key()?;
-            // A key that is half there would be worse than none.
-            let new = file.with_extension("key.new");
-            write_private(&new, &key).with_context(|| format!("cannot write {}", new.display()))?;
-            std::fs::rename(&new, &file).with_context(|| format!("cannot write {}", file.display()))?;
-            tracing::warn!(file = %file.display(), "inbox.key is not set, made one and kept it here");
-            key
-        }
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
-    };
-    Sealer::new(&Secret::new(file.display().to_string(), text.trim()))
-        .context("mend the file, or remove it: then calls and status links made with the old key are lost")
-}
-
-/// Writes a file that only its owner reads.
-pub(crate) fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write as _;
-    if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(file)?;
-    writeln!(file, "{text}")?;
-    file.sync_all()
 }

@@ -25,8 +25,12 @@ pub(super) fn line(text: &str) -> String {
 /// The API's answer as it is. Characters that a terminal would act on are written as JSON escapes, which mean the
 /// same: outside of texts JSON has none of them.
 pub(super) fn json(out: &mut impl Write, answer: &Value) -> io::Result<()> {
+    writeln!(out, "{}", harmless(&answer.to_string()))
+}
+
+fn harmless(json: &str) -> String {
     let mut text = String::new();
-    for c in answer.to_string().chars() {
+    for c in json.chars() {
         if acts(c) {
             let mut units = [0; 2];
             for unit in c.encode_utf16(&mut units) {
@@ -37,25 +41,104 @@ pub(super) fn json(out: &mut impl Write, answer: &Value) -> io::Result<()> {
             text.push(c);
         }
     }
-    writeln!(out, "{text}")
+    text
+}
+
+/// The same over several lines, for reading.
+pub(super) fn pretty(out: &mut impl Write, answer: &Value) -> io::Result<()> {
+    for line in serde_json::to_string_pretty(answer).unwrap_or_default().lines() {
+        writeln!(out, "{}", harmless(line))?;
+    }
+    Ok(())
+}
+
+/// Talk: a line beside the answer. A terminal that is gone is no reason to stop.
+pub(super) fn say(talk: &mut impl Write, text: &str) {
+    let _ = writeln!(talk, "{text}");
 }
 
 /// Events as an aligned table. False when there are none.
 pub(super) fn table(out: &mut impl Write, page: &Value) -> io::Result<bool> {
-    let Some(items) = page["items"].as_array().filter(|items| !items.is_empty()) else { return Ok(false) };
-    let mut rows = vec![["TIME", "ID", "SOURCE", "TYPE", "STATE", "THREAD"].map(str::to_owned)];
-    rows.extend(items.iter().map(|event| {
-        let column = |key: &str| escaped(event[key].as_str().filter(|text| !text.is_empty()).unwrap_or("-"), SHORT);
-        [
+    let row = |event: &Value| {
+        vec![
             short_time(&event["received_at"]),
-            column("id"),
-            column("source"),
-            column("event_type"),
+            column(event, "id"),
+            column(event, "source"),
+            column(event, "event_type"),
             states(event),
-            column("thread"),
+            column(event, "thread"),
         ]
-    }));
-    let mut widths = [0; 6];
+    };
+    list(out, page, &["TIME", "ID", "SOURCE", "TYPE", "STATE", "THREAD"], row)
+}
+
+/// Replays as a table. False when there are none.
+pub(super) fn jobs(out: &mut impl Write, page: &Value) -> io::Result<bool> {
+    let row = |job: &Value| {
+        vec![
+            text(&job["id"]),
+            column(job, "state"),
+            format!("{} of {}", text(&job["done"]), text(&job["total"])),
+            text(&job["skipped"]),
+            format!("{}/min", text(&job["pace"])),
+            short_time(&job["started_at"]),
+            short_time(&job["eta"]),
+            escaped(&words(&job["filter"]), LONG),
+        ]
+    };
+    list(out, page, &["NUMBER", "STATE", "DONE", "LEFT OUT", "PACE", "BEGAN", "ENDS", "FILTER"], row)
+}
+
+/// Sources as a table. False when there are none.
+pub(super) fn sources(out: &mut impl Write, page: &Value) -> io::Result<bool> {
+    let row = |source: &Value| {
+        let counts = &source["counts"];
+        let mut row = vec![
+            column(source, "name"),
+            if source["configured"] == true { column(source, "provider") } else { "(not configured)".into() },
+            column(source, "destination"),
+            short_time(&source["paused_since"]),
+        ];
+        row.extend(["pending", "leased", "delivered", "dead", "unknown"].map(|state| text(&counts[state])));
+        row
+    };
+    let head =
+        ["SOURCE", "PROVIDER", "DESTINATION", "PAUSED SINCE", "PENDING", "LEASED", "DELIVERED", "DEAD", "UNKNOWN"];
+    list(out, page, &head, row)
+}
+
+/// Destinations as a table. False when there are none.
+pub(super) fn destinations(out: &mut impl Write, page: &Value) -> io::Result<bool> {
+    let row = |destination: &Value| {
+        let sources = each(&destination["sources"]).map(text).collect::<Vec<_>>().join(",");
+        vec![
+            column(destination, "destination"),
+            short_time(&destination["paused_since"]),
+            if sources.is_empty() { "-".into() } else { escaped(&sources, SHORT) },
+        ]
+    };
+    list(out, page, &["DESTINATION", "PAUSED SINCE", "SOURCES"], row)
+}
+
+/// What is held or let go.
+pub(super) fn held(out: &mut impl Write, answer: &Value) -> io::Result<()> {
+    let what = if answer["source"].is_string() { &answer["source"] } else { &answer["destination"] };
+    let word = if answer["paused"] == true { "paused" } else { "running" };
+    let already = if answer["changed"] == false { " (it was so already)" } else { "" };
+    writeln!(out, "{} {word}{already}", text(what))
+}
+
+/// Where a delivery stands now.
+pub(super) fn stands(out: &mut impl Write, answer: &Value) -> io::Result<()> {
+    writeln!(out, "{} {}", text(&answer["id"]), text(&answer["state"]))
+}
+
+/// A list as an aligned table. False when there is nothing in it.
+fn list(out: &mut impl Write, page: &Value, head: &[&str], row: impl Fn(&Value) -> Vec<String>) -> io::Result<bool> {
+    let Some(items) = page["items"].as_array().filter(|items| !items.is_empty()) else { return Ok(false) };
+    let mut rows = vec![head.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()];
+    rows.extend(items.iter().map(row));
+    let mut widths = vec![0; head.len()];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -63,12 +146,101 @@ pub(super) fn table(out: &mut impl Write, page: &Value) -> io::Result<bool> {
     }
     for row in rows {
         let mut line = String::new();
-        for (width, cell) in widths.into_iter().zip(&row) {
+        for (width, cell) in widths.iter().zip(&row) {
             let _ = write!(line, "{cell:width$}  ");
         }
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(true)
+}
+
+fn column(of: &Value, key: &str) -> String {
+    escaped(of[key].as_str().filter(|text| !text.is_empty()).unwrap_or("-"), SHORT)
+}
+
+/// What a replay in bulk would be.
+pub(super) fn plan(out: &mut impl Write, plan: &Value) -> io::Result<()> {
+    let edge = |edge: &Value| match edge["id"].as_str() {
+        Some(id) => format!("{}  {}", short_time(&edge["received_at"]), line(id)),
+        None => "-".into(),
+    };
+    let more = if plan["more"] == true { "more than " } else { "" };
+    let takes = plan["takes_s"].as_u64().map_or_else(|| "-".into(), span);
+    for (label, value) in [
+        ("filter", escaped(&words(&plan["filter"]), LONG)),
+        ("events", format!("{more}{}", text(&plan["count"]))),
+        ("pace", format!("{} a minute", text(&plan["pace"]))),
+        ("takes", format!("about {takes}")),
+        ("oldest", edge(&plan["oldest"])),
+        ("newest", edge(&plan["newest"])),
+    ] {
+        writeln!(out, "{label:<10} {value}")?;
+    }
+    for left_out in each(&plan["left_out"]) {
+        writeln!(
+            out,
+            "left out   {} of the oldest {} looked at: source {}, {}",
+            text(&left_out["count"]),
+            text(&plan["looked_at"]),
+            text(&left_out["source"]),
+            text(&left_out["why"]),
+        )?;
+    }
+    Ok(())
+}
+
+/// One replay in bulk.
+pub(super) fn job(out: &mut impl Write, job: &Value) -> io::Result<()> {
+    for (label, value) in [
+        ("replay", text(&job["id"])),
+        ("state", text(&job["state"])),
+        ("filter", escaped(&words(&job["filter"]), LONG)),
+        ("done", format!("{} of {}", text(&job["done"]), text(&job["total"]))),
+        ("left out", text(&job["skipped"])),
+        ("pace", format!("{} a minute", text(&job["pace"]))),
+        ("began", text(&job["started_at"])),
+        ("changed", text(&job["changed_at"])),
+        ("ends", text(&job["eta"])),
+    ] {
+        writeln!(out, "{label:<10} {value}")?;
+    }
+    Ok(())
+}
+
+/// The request that a dry run shows.
+pub(super) fn dry_run(out: &mut impl Write, answer: &Value) -> io::Result<()> {
+    let request = &answer["request"];
+    if !request.is_object() {
+        return writeln!(out, "nothing would go out");
+    }
+    writeln!(out, "{} {}", text(&request["method"]), text(&request["path"]))?;
+    for header in each(&request["headers"]) {
+        writeln!(out, "{}: {}", text(&header[0]), text(&header[1]))?;
+    }
+    writeln!(out)?;
+    pretty(out, &request["body"])
+}
+
+/// A filter as one reads it.
+fn words(filter: &Value) -> String {
+    let words = filter.as_object().into_iter().flatten();
+    let words: Vec<String> = words
+        .map(|(key, value)| match value {
+            Value::String(text) => format!("{key}={text}"),
+            other => format!("{key}={other}"),
+        })
+        .collect();
+    if words.is_empty() { "-".into() } else { words.join(" ") }
+}
+
+/// Seconds as one says them.
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} days", seconds / 86_400),
+    }
 }
 
 /// What a replay has made: the event and its new deliveries.
@@ -83,6 +255,10 @@ pub(super) fn page(out: &mut impl Write, event: &Value) -> io::Result<()> {
     let proof = match verification["secret"].as_str() {
         Some(secret) => format!("{}, by the secret {}", text(&verification["strength"]), line(secret)),
         None => text(&verification["strength"]),
+    };
+    let proof = match event["resent_from"].as_str() {
+        Some(from) => format!("{proof}, who made it of {}", line(from)),
+        None => proof,
     };
     let filtered = event["filtered"].as_str().map_or_else(|| "no".to_owned(), |rule| format!("yes, by {}", line(rule)));
     for (label, value) in [
@@ -294,6 +470,17 @@ mod tests {
             printed(|out| table(out, &list).map(|_| ())),
             printed(|out| json(out, &event)),
             printed(|out| replayed(out, &json!({ "event": HOSTILE, "deliveries": [HOSTILE] }))),
+            printed(|out| job(out, &json!({ "id": HOSTILE, "filter": { HOSTILE: HOSTILE } }))),
+            printed(|out| {
+                let left_out = json!([{ "source": HOSTILE, "why": HOSTILE }]);
+                plan(out, &json!({ "filter": { "text": HOSTILE }, "oldest": { "id": HOSTILE }, "left_out": left_out }))
+            }),
+            printed(|out| {
+                dry_run(
+                    out,
+                    &json!({ "request": { "path": HOSTILE, "headers": [[HOSTILE, HOSTILE]], "body": HOSTILE } }),
+                )
+            }),
         ];
         for text in &texts {
             assert!(!text.chars().any(|c| c != '\n' && acts(c)), "{text:?}");
@@ -338,6 +525,12 @@ mod tests {
             printed(|out| page(out, &odd));
             printed(|out| table(out, &odd).map(|_| ()));
             printed(|out| replayed(out, &odd));
+            printed(|out| plan(out, &odd));
+            printed(|out| job(out, &odd));
+            printed(|out| jobs(out, &odd).map(|_| ()));
+            printed(|out| sources(out, &odd).map(|_| ()));
+            printed(|out| destinations(out, &odd).map(|_| ()));
+            printed(|out| dry_run(out, &odd));
         }
     }
 }

@@ -1,18 +1,18 @@
 //! The gateway that a command speaks to: where its admin API is, what it wants to be shown, and its answers.
 
 use std::fmt;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use clap::Args;
-use http::header::AUTHORIZATION;
-use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use serde_json::Value;
 
-use super::super::reachable;
-use super::print;
+use super::{print, reachable};
 use crate::app;
 use crate::config::{Config, Problems, Secret, Weight};
 use crate::net::Client;
@@ -25,6 +25,9 @@ const ANSWER: Duration = Duration::from_secs(60);
 
 /// The largest answer: one event, with everything the API shows of it.
 const MAX_ANSWER: u64 = 64 << 20;
+
+/// The exit code when there is no such thing.
+pub(super) const NOT_FOUND: u8 = 3;
 
 /// Which gateway.
 #[derive(Debug, Args)]
@@ -92,22 +95,59 @@ impl GatewayArgs {
 
 impl Gateway {
     /// Asks; the path is below `/api/v1`.
-    pub(super) async fn ask(&self, method: Method, path: &str) -> anyhow::Result<Asked> {
+    pub(super) async fn ask(&self, path: &str) -> anyhow::Result<Asked> {
+        let answer = self.send(Method::GET, path, Bytes::new()).await?;
+        judge(answer.status(), answer.body(), &self.base, &self.token)
+    }
+
+    /// Has something done.
+    pub(super) async fn tell(&self, path: &str, what: &Value) -> anyhow::Result<Asked> {
+        let body = if what.is_null() { Bytes::new() } else { what.to_string().into() };
+        let answer = self.send(Method::POST, path, body).await?;
+        judge(answer.status(), answer.body(), &self.base, &self.token)
+    }
+
+    /// Asks for bytes as they are. The other side: what there is instead, as it says it.
+    pub(super) async fn fetch(&self, path: &str) -> anyhow::Result<Result<Bytes, String>> {
+        let answer = self.send(Method::GET, path, Bytes::new()).await?;
+        if answer.status() == StatusCode::OK {
+            return Ok(Ok(answer.into_body()));
+        }
+        match judge(answer.status(), answer.body(), &self.base, &self.token)? {
+            Asked::NotFound(why) => Ok(Err(why)),
+            Asked::Answered(_) => {
+                bail!("{} answered {}; is it the admin API of a gateway?", self.base, answer.status())
+            }
+        }
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Response<Bytes>> {
         let mut bearer = HeaderValue::from_bytes(&[b"Bearer ", self.token.expose()].concat())
             .map_err(|_| anyhow!("the admin token ({}) cannot stand in a header", self.token))?;
         bearer.set_sensitive(true);
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{}/api/v1{path}", self.base))
-            .header(AUTHORIZATION, bearer)
-            .body(Bytes::new())
-            .context("cannot make a request")?;
-        let answer = self
-            .client
+        let mut request =
+            Request::builder().method(method).uri(format!("{}/api/v1{path}", self.base)).header(AUTHORIZATION, bearer);
+        if !body.is_empty() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let request = request.body(body).context("cannot make a request")?;
+        self.client
             .send(request, ANSWER, MAX_ANSWER)
             .await
-            .with_context(|| format!("the admin API at {} does not answer; does the gateway run?", self.base))?;
-        judge(answer.status(), answer.body(), &self.base, &self.token)
+            .with_context(|| format!("the admin API at {} does not answer; does the gateway run?", self.base))
+    }
+}
+
+impl Asked {
+    /// What was answered; what is not there is said, with what was asked for.
+    pub(super) fn or_say(self, talk: &mut impl Write, what: &str) -> Option<Value> {
+        match self {
+            Self::Answered(answer) => Some(answer),
+            Self::NotFound(why) => {
+                print::say(talk, &format!("error: {what}: {why}"));
+                None
+            }
+        }
     }
 }
 

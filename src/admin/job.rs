@@ -1,0 +1,302 @@
+//! Replays in bulk: a plan, a job, and how it goes. The work is done by [`crate::dispatch::replay`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::error::AdminError;
+use super::page::PageView;
+use super::said::Said;
+use super::{AdminState, JobId, Named};
+use crate::dispatch::replay::{NotAgain, left_out, owed_again, takes};
+use crate::inbox::words::FilterWords;
+use crate::inbox::{EventFilter, EventSummary, Job, JobState, NewJob};
+use crate::model::{EventId, Timestamp};
+
+/// Events a minute where nobody says, and at most.
+const DEFAULT_PACE: u32 = 60;
+const MAX_PACE: u32 = 6000;
+
+/// How far events are counted.
+const MOST: u64 = 1_000_000;
+
+/// How many of the oldest are looked at for what cannot be replayed, and how many at once.
+const SAMPLE: usize = 1000;
+const PAGE: usize = 200;
+
+/// How many replays may be under way.
+const UNDER_WAY: usize = 10;
+
+/// Which events to replay, and how fast.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Wanted {
+    filter: FilterWords,
+    /// Every event, where the filter leaves nothing out.
+    all: bool,
+    pace: Option<u32>,
+}
+
+/// What a replay would be.
+#[derive(Debug, Serialize)]
+pub(super) struct PlanView {
+    filter: FilterWords,
+    count: u64,
+    /// There are more than were counted.
+    more: bool,
+    pace: u32,
+    takes_s: u64,
+    oldest: Option<EdgeView>,
+    newest: Option<EdgeView>,
+    /// How many of the oldest were looked at.
+    looked_at: usize,
+    /// Those of them that would be left out.
+    left_out: Vec<LeftOutView>,
+}
+
+#[derive(Debug, Serialize)]
+struct EdgeView {
+    id: EventId,
+    received_at: Timestamp,
+}
+
+#[derive(Debug, Serialize)]
+struct LeftOutView {
+    source: String,
+    why: &'static str,
+    count: u64,
+}
+
+/// A replay and how it goes.
+#[derive(Debug, Serialize)]
+pub(super) struct JobView {
+    id: i64,
+    state: &'static str,
+    filter: Box<RawValue>,
+    pace: u32,
+    total: u64,
+    done: u64,
+    skipped: u64,
+    started_at: Timestamp,
+    changed_at: Timestamp,
+    /// When it will come to its end at this pace; none unless it goes on.
+    eta: Option<Timestamp>,
+}
+
+/// `POST /replays/plan`: what would be done. Changes nothing.
+pub(super) async fn plan(
+    State(state): State<Arc<AdminState>>,
+    Said(wanted): Said<Wanted>,
+) -> Result<Json<PlanView>, AdminError> {
+    state.replays.take(state.clock.now()).map_err(AdminError::Replays)?;
+    let (words, filter, pace) = wanted.read(&state)?;
+    let count = state.in_time(state.inbox.count(&filter, MOST + 1)).await?;
+    let newest = state.in_time(state.inbox.events(&EventFilter { limit: 1, ..filter.clone() })).await?;
+    let mut sample = state.in_time(sample(&state, &filter)).await?;
+    let oldest = sample.first().map(EdgeView::new);
+    let looked_at = sample.len();
+    let mut counts: BTreeMap<(String, NotAgain), u64> = BTreeMap::new();
+    for event in sample.drain(..) {
+        if let Some(why) = why_not(&state, &filter, &event).await? {
+            *counts.entry((event.source, why)).or_default() += 1;
+        }
+    }
+    Ok(Json(PlanView {
+        filter: words,
+        count: count.min(MOST),
+        more: count > MOST,
+        pace,
+        takes_s: takes(count.min(MOST), pace).as_secs(),
+        oldest,
+        // A page may be short although there is more.
+        newest: newest.items.first().map(EdgeView::new),
+        looked_at,
+        left_out: counts
+            .into_iter()
+            .map(|((source, why), count)| LeftOutView { source, why: why.as_str(), count })
+            .collect(),
+    }))
+}
+
+/// The oldest events of a filter.
+async fn sample(state: &AdminState, filter: &EventFilter) -> Result<Vec<EventSummary>, crate::inbox::InboxError> {
+    let mut filter = EventFilter { oldest_first: true, limit: PAGE, ..filter.clone() };
+    let mut sample = Vec::new();
+    while sample.len() < SAMPLE {
+        let page = state.inbox.events(&filter).await?;
+        sample.extend(page.items);
+        match page.next {
+            Some(next) => filter.cursor = Some(next),
+            None => break,
+        }
+    }
+    sample.truncate(SAMPLE);
+    Ok(sample)
+}
+
+/// Why an event would be left out. Only what no configured source has is read whole.
+async fn why_not(
+    state: &AdminState,
+    filter: &EventFilter,
+    event: &EventSummary,
+) -> Result<Option<NotAgain>, AdminError> {
+    if let Some(why) = left_out(filter.state, event) {
+        return Ok(Some(why));
+    }
+    match state.source(&event.source) {
+        Some(source) => Ok(source.config.destination.is_none().then_some(NotAgain::NoDestination)),
+        None => {
+            let detail = state.inbox.event(event.id).await?;
+            Ok(detail.and_then(|detail| owed_again(None, &detail).err()))
+        }
+    }
+}
+
+/// `POST /replays`
+pub(super) async fn begin(
+    State(state): State<Arc<AdminState>>,
+    Said(wanted): Said<Wanted>,
+) -> Result<(StatusCode, Json<JobView>), AdminError> {
+    let now = state.clock.now();
+    state.replays.take(now).map_err(AdminError::Replays)?;
+    let (words, filter, pace) = wanted.read(&state)?;
+    let _one_at_a_time = state.replaying.lock().await;
+    let under_way = state.inbox.jobs().await?.iter().filter(|job| !job.state.is_final()).count();
+    if under_way >= UNDER_WAY {
+        let sentence = format!("{under_way} replays are under way. Cancel one, or wait for one to end.");
+        return Err(AdminError::Conflict("replays_under_way", sentence));
+    }
+    let total = state.in_time(state.inbox.count(&filter, MOST)).await?;
+    if total == 0 {
+        return Err(AdminError::Conflict("nothing_fits", "No event fits the filter.".to_owned()));
+    }
+    let filter = serde_json::to_string(&words).map_err(|error| AdminError::Body(error.to_string()))?;
+    let job = state.inbox.begin_job(NewJob { filter, total, pace }, now).await?;
+    tracing::info!(
+        audit = "replay.begin",
+        replay = job.id,
+        filter = job.filter,
+        total,
+        pace,
+        "an operator began a replay"
+    );
+    Ok((StatusCode::ACCEPTED, Json(JobView::new(job, now))))
+}
+
+impl Wanted {
+    /// The words as they are kept, what they mean, and the pace.
+    fn read(self, state: &AdminState) -> Result<(FilterWords, EventFilter, u32), AdminError> {
+        if !self.all && !self.filter.restricts() {
+            let sentence = "The filter leaves nothing out. Name a source, a state or a time, or say \"all\": true.";
+            return Err(AdminError::Body(sentence.into()));
+        }
+        let pace = self.pace.unwrap_or(DEFAULT_PACE);
+        judge_pace(pace)?;
+        let mut words = self.filter;
+        // What comes in from now on is not old, and what the job makes is not to be replayed by it.
+        words.until.get_or_insert_with(|| state.clock.now().to_string());
+        // What a filter of the source held back stays there unless an operator says otherwise.
+        words.filtered.get_or_insert(false);
+        let filter = words.filter().map_err(AdminError::Body)?;
+        state.can_search(&filter)?;
+        Ok((words, filter, pace))
+    }
+}
+
+fn judge_pace(pace: u32) -> Result<(), AdminError> {
+    if (1..=MAX_PACE).contains(&pace) {
+        Ok(())
+    } else {
+        Err(AdminError::Body(format!("pace must be a number of events a minute from 1 to {MAX_PACE}.")))
+    }
+}
+
+/// `GET /replays`: the last ones, newest first.
+pub(super) async fn list(State(state): State<Arc<AdminState>>) -> Result<Json<PageView<JobView>>, AdminError> {
+    let now = state.clock.now();
+    let jobs = state.inbox.jobs().await?;
+    Ok(Json(PageView::whole(jobs.into_iter().map(|job| JobView::new(job, now)).collect())))
+}
+
+/// `GET /replays/{id}`
+pub(super) async fn show(
+    State(state): State<Arc<AdminState>>,
+    Named(JobId(id)): Named<JobId>,
+) -> Result<Json<JobView>, AdminError> {
+    let job = state.inbox.jobs().await?.into_iter().find(|job| job.id == id);
+    Ok(Json(JobView::new(job.ok_or(AdminError::NotFound("replay"))?, state.clock.now())))
+}
+
+/// What an operator changes of a replay.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Steering {
+    state: Option<String>,
+    pace: Option<u32>,
+}
+
+/// `POST /replays/{id}`
+pub(super) async fn steer(
+    State(state): State<Arc<AdminState>>,
+    Named(JobId(id)): Named<JobId>,
+    Said(steering): Said<Steering>,
+) -> Result<Json<JobView>, AdminError> {
+    let to = match &steering.state {
+        None => None,
+        Some(word) => match JobState::parse(word).filter(|state| *state != JobState::Done) {
+            Some(to) => Some(to),
+            None => return Err(AdminError::Body("state must be running, paused or cancelled.".into())),
+        },
+    };
+    if to.is_none() && steering.pace.is_none() {
+        return Err(AdminError::Body("give a state, a pace or both.".into()));
+    }
+    steering.pace.map_or(Ok(()), judge_pace)?;
+    let now = state.clock.now();
+    let job = state.inbox.steer_job(id, to, steering.pace, now).await?.ok_or(AdminError::NotFound("replay"))?;
+    let stands = to.is_none_or(|to| to == job.state) && steering.pace.is_none_or(|pace| pace == job.pace);
+    if !stands || (job.state.is_final() && to != Some(job.state)) {
+        let sentence = format!("The replay is {}; it stays as it is.", job.state.as_str());
+        return Err(AdminError::Conflict("replay_ended", sentence));
+    }
+    tracing::info!(
+        audit = "replay.steer",
+        replay = id,
+        state = steering.state,
+        pace = steering.pace,
+        "an operator changed a replay"
+    );
+    Ok(Json(JobView::new(job, now)))
+}
+
+impl EdgeView {
+    const fn new(event: &EventSummary) -> Self {
+        Self { id: event.id, received_at: event.received_at }
+    }
+}
+
+impl JobView {
+    fn new(job: Job, now: Timestamp) -> Self {
+        let left = job.total.saturating_sub(job.done.saturating_add(job.skipped));
+        let eta = (job.state == JobState::Running).then(|| now + takes(left, job.pace));
+        // What is kept was written here; what is no JSON all the same is shown as a text.
+        let filter = RawValue::from_string(job.filter).unwrap_or_else(|_| RawValue::NULL.to_owned());
+        Self {
+            id: job.id,
+            state: job.state.as_str(),
+            filter,
+            pace: job.pace,
+            total: job.total,
+            done: job.done,
+            skipped: job.skipped,
+            started_at: job.started_at,
+            changed_at: job.changed_at,
+            eta,
+        }
+    }
+}

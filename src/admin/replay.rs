@@ -1,0 +1,308 @@
+//! One event, owed again or sent again with changes. The event that was there stays as it is.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::error::AdminError;
+use super::page::{Asked, DryRunQuery};
+use super::{AdminState, Named, said};
+use crate::dispatch::replay::{NotAgain, owed_again};
+use crate::inbox::{EventDetail, Replayed, SealedCall};
+use crate::ingress;
+use crate::model::{
+    Accepted, DeliveryId, EventId, NewDelivery, NewEvent, Proof, Received, Refusal, RequestId, Strength, Timestamp,
+    Verify,
+};
+use crate::source::Source;
+use crate::upstream::Call;
+
+/// The header of a resent event that names the event it came from.
+pub(super) const RESENT_FROM: &str = "sluicegate-resent-from";
+
+/// What stands for a key.
+const MASK: &str = "***";
+
+/// What a replay has made.
+#[derive(Debug, Serialize)]
+struct ReplayView {
+    event: EventId,
+    deliveries: Vec<DeliveryId>,
+}
+
+/// What a resend has made.
+#[derive(Debug, Serialize)]
+struct ResendView {
+    event: EventId,
+    resent_from: EventId,
+    filtered: Option<String>,
+    deliveries: Vec<DeliveryId>,
+}
+
+/// What a dry run would do.
+#[derive(Debug, Serialize)]
+struct DryRunView {
+    dry_run: bool,
+    event: EventId,
+    filtered: Option<String>,
+    thread: Option<String>,
+    /// None: nothing would go out.
+    request: Option<RequestView>,
+}
+
+/// A request as it would go out.
+#[derive(Debug, Serialize)]
+struct RequestView {
+    destination: String,
+    method: String,
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Box<RawValue>,
+}
+
+/// `POST /events/{id}/replay`: owes the event again, to where its source sends events now. With `dry_run=true` it
+/// only shows the request that would go out.
+pub(super) async fn replay(
+    State(state): State<Arc<AdminState>>,
+    Named(id): Named<EventId>,
+    Asked(query): Asked<DryRunQuery>,
+) -> Result<Response, AdminError> {
+    let now = state.clock.now();
+    state.replays.take(now).map_err(AdminError::Replays)?;
+    if query.dry_run()? {
+        let event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
+        return Ok(Json(preview(&state, &event)?).into_response());
+    }
+    let _one_at_a_time = state.replaying.lock().await;
+    let event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
+    let name = &event.summary.source;
+    let source = state.source(name).map(|source| &source.config);
+    let (number, owed) = owed_again(source, &event).map_err(|why| cannot(why, name))?;
+    let deliveries = owe_again(&state, id, number, owed, now).await?;
+    for delivery in &deliveries {
+        tracing::info!(audit = "event.replay", event = %id, %delivery, source = name, "replayed by an operator");
+    }
+    Ok((StatusCode::ACCEPTED, Json(ReplayView { event: id, deliveries })).into_response())
+}
+
+/// Owes the event once more. Two operators at once are not to owe it under one number.
+async fn owe_again(
+    state: &AdminState,
+    id: EventId,
+    number: u32,
+    owed: NewDelivery,
+    now: Timestamp,
+) -> Result<Vec<DeliveryId>, AdminError> {
+    match state.inbox.replay(id, number, vec![owed], now).await? {
+        Replayed::Made(deliveries) => Ok(deliveries),
+        Replayed::NoEvent => Err(AdminError::NotFound("event")),
+        Replayed::Moved => Err(AdminError::Conflict(
+            "replayed_meanwhile",
+            "Somebody else has replayed this event just now. Look at it, and replay it again if it is still to be."
+                .to_owned(),
+        )),
+    }
+}
+
+/// Why one event cannot be owed again, for people.
+fn cannot(why: NotAgain, source: &str) -> AdminError {
+    let sentence = match why {
+        NotAgain::SourceGone => {
+            format!("The source {source} of this event is not configured any more. Configure it again to replay.")
+        }
+        NotAgain::NoDestination => format!("The source {source} has no destination to replay to."),
+        NotAgain::CallErased => "This event was sent with its caller's own key, which was erased when its delivery \
+                                 ended. Ask the caller to send it again."
+            .to_owned(),
+        NotAgain::OnItsWay => "The event's last delivery has not ended.".to_owned(),
+        NotAgain::ReplayedSince => "The event was replayed since.".to_owned(),
+    };
+    AdminError::Conflict(why.as_str(), sentence)
+}
+
+/// The request that a replay would send.
+fn preview(state: &AdminState, event: &EventDetail) -> Result<DryRunView, AdminError> {
+    let name = &event.summary.source;
+    let source = state.source(name).map(|source| &source.config);
+    let (_, owed) = owed_again(source, event).map_err(|why| cannot(why, name))?;
+    let Some(source) = source.filter(|_| event.deliveries.last().is_none_or(|last| last.sealed == SealedCall::None))
+    else {
+        return Err(AdminError::Conflict(
+            "call_sealed",
+            "This event was sent with its caller's own key. Its call is kept closed and is shown to nobody.".to_owned(),
+        ));
+    };
+    let request = rendered(state, &owed, &Call::of_kept(event, &owed, source))?;
+    Ok(DryRunView {
+        dry_run: true,
+        event: event.summary.id,
+        filtered: None,
+        thread: event.summary.thread.clone(),
+        request: Some(request),
+    })
+}
+
+/// A call as the upstream would get it, with what is secret masked.
+fn rendered(state: &AdminState, owed: &NewDelivery, call: &Call) -> Result<RequestView, AdminError> {
+    let cannot = |why: String| AdminError::Conflict("no_request", format!("No request can be made of it: {why}"));
+    let request = state.upstream.request_of(call).map_err(|error| cannot(error.to_string()))?;
+    let headers = request.headers().iter().map(|(name, value)| {
+        let value = if value.is_sensitive() { MASK.into() } else { String::from_utf8_lossy(value.as_bytes()) };
+        (name.as_str().to_owned(), value.into_owned())
+    });
+    Ok(RequestView {
+        destination: owed.destination.to_string(),
+        method: request.method().to_string(),
+        path: request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string),
+        headers: headers.collect(),
+        body: serde_json::from_slice(request.body()).map_err(|error| cannot(error.to_string()))?,
+    })
+}
+
+/// What an operator changes of an event.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Changes {
+    /// In place of the body.
+    body: Option<String>,
+    /// The same, for what is no text.
+    body_base64: Option<String>,
+    /// In place of headers of these names; null takes one away.
+    headers: serde_json::Map<String, Value>,
+}
+
+/// `POST /events/{id}/resend`: a new event of the same source, made of this one and what is changed.
+pub(super) async fn resend(
+    State(state): State<Arc<AdminState>>,
+    Named(id): Named<EventId>,
+    Asked(query): Asked<DryRunQuery>,
+    request: Request,
+) -> Result<Response, AdminError> {
+    let now = state.clock.now();
+    state.replays.take(now).map_err(AdminError::Replays)?;
+    let dry_run = query.dry_run()?;
+    let event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
+    let name = event.summary.source.clone();
+    let source = state.compiled.get(&name).ok_or_else(|| cannot(NotAgain::SourceGone, &name))?;
+    let most = source.max_body.unwrap_or(state.max_body);
+    // Written as JSON, a text takes up to six times its room.
+    let changes = said::read(request.into_body(), most.saturating_mul(6).saturating_add(64 * 1024)).await?;
+    let received = changed(event, changes, most, now)?;
+    let resent = by_hand(source, received).map_err(|refusal| AdminError::Unmappable(refusal.cause()))?;
+    if dry_run {
+        let owed = resent.deliveries.first();
+        let request = owed
+            .map(|owed| rendered(&state, owed, &Call::of_event(&resent, owed, &source.config, source.config.run_mode)))
+            .transpose()?;
+        let view = DryRunView { dry_run, event: id, filtered: resent.filtered, thread: resent.thread, request };
+        return Ok(Json(view).into_response());
+    }
+    no_destination(source, resent.filtered.is_some())?;
+    let view = ResendView {
+        event: resent.id,
+        resent_from: id,
+        filtered: resent.filtered.clone(),
+        deliveries: (0..).zip(&resent.deliveries).map(|(number, _)| DeliveryId { event: resent.id, number }).collect(),
+    };
+    match state.inbox.accept(resent).await? {
+        Accepted::New => {}
+        Accepted::Duplicate(_) | Accepted::Busy => {
+            return Err(AdminError::Conflict("not_kept", "The inbox did not keep it as a new event.".to_owned()));
+        }
+    }
+    tracing::info!(
+        audit = "event.resend", event = %view.event, resent_from = %id, source = name, filtered = view.filtered,
+        "sent again by an operator"
+    );
+    Ok((StatusCode::ACCEPTED, Json(view)).into_response())
+}
+
+/// A source that sends nowhere keeps what comes in; an operator who sends wants it to arrive.
+fn no_destination(source: &Source, filtered: bool) -> Result<(), AdminError> {
+    if source.config.destination.is_none() && !filtered {
+        return Err(cannot(NotAgain::NoDestination, &source.config.name));
+    }
+    Ok(())
+}
+
+/// The request that an event came by, with the changes.
+fn changed(event: EventDetail, changes: Changes, most: u64, now: Timestamp) -> Result<Received, AdminError> {
+    let id = event.summary.id;
+    let mut headers: HeaderMap =
+        event.headers.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?))).collect();
+    let body = match (changes.body, changes.body_base64) {
+        (Some(_), Some(_)) => {
+            return Err(AdminError::Body("body and body_base64 cannot both be given.".into()));
+        }
+        (Some(text), None) => Some(Bytes::from(text)),
+        (None, Some(text)) => match STANDARD.decode(text) {
+            Ok(bytes) => Some(bytes.into()),
+            Err(_) => return Err(AdminError::Body("body_base64 is no base64.".into())),
+        },
+        (None, None) => None,
+    };
+    if body.is_some() {
+        // They speak of the bytes that were there.
+        for name in [CONTENT_LENGTH, CONTENT_ENCODING, TRANSFER_ENCODING] {
+            headers.remove(name);
+        }
+    }
+    for (name, value) in changes.headers {
+        let wrong = |why: &str| AdminError::Body(format!("headers: {} {why}", name.escape_debug()));
+        let key = HeaderName::try_from(&name).map_err(|_| wrong("is no name of a header."))?;
+        match value {
+            Value::Null => drop(headers.remove(key)),
+            Value::String(text) => {
+                let value = HeaderValue::try_from(text).map_err(|_| wrong("has a value that no header can have."))?;
+                headers.insert(key, value);
+            }
+            _ => return Err(wrong("must be a text, or null to take it away.")),
+        }
+    }
+    let from = HeaderValue::try_from(id.to_string()).map_err(|_| AdminError::NotFound("event"))?;
+    headers.insert(HeaderName::from_static(RESENT_FROM), from);
+    let body = body.unwrap_or(event.body);
+    if body.len() as u64 > most {
+        return Err(AdminError::TooLarge(most));
+    }
+    let (method, target) = event.request_line.split_once(' ').unwrap_or(("POST", event.request_line.as_str()));
+    Ok(Received {
+        id: RequestId::new(),
+        at: now,
+        method: method.parse().unwrap_or(Method::POST),
+        target: target.to_owned(),
+        url: String::new(),
+        headers,
+        body,
+        peer: Ipv4Addr::UNSPECIFIED.into(),
+    })
+}
+
+/// The event that an operator sends by hand, as its source reads it. It has no double, and waits behind any number of
+/// turns: an operator is not turned away.
+fn by_hand(source: &Source, request: Received) -> Result<NewEvent, Refusal> {
+    let now = request.at;
+    let verified = request.verify(&ByHand, now).map_err(|refused| refused.1)?;
+    let mapped = source.mapping.apply(&verified)?;
+    Ok(NewEvent { dedup: None, most_ahead: None, ..ingress::event(source, &verified, mapped) })
+}
+
+/// An operator's word, who was let in by the admin token.
+struct ByHand;
+
+impl Verify for ByHand {
+    fn judge(&self, _: &Received, _: Timestamp) -> Result<Proof, Refusal> {
+        Ok(Proof { strength: Strength::Operator, secret: None })
+    }
+}

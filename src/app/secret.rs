@@ -1,0 +1,73 @@
+//! The token and the key where nobody configured them: made once, and kept beside the inbox.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use crate::config::{Config, Secret};
+use crate::inbox::seal::Sealer;
+
+/// Where the token is kept when nobody configured one: beside the inbox.
+pub fn admin_token_file(config: &Config) -> PathBuf {
+    config.inbox.beside("admin.token")
+}
+
+/// The configured token, or one made beside the inbox.
+pub(super) fn admin_token(config: &Config) -> anyhow::Result<Secret> {
+    if let Some(token) = &config.admin.token {
+        return Ok(token.clone());
+    }
+    let file = admin_token_file(config);
+    if let Ok(text) = std::fs::read_to_string(&file)
+        && text.trim().len() >= 32
+    {
+        return Ok(Secret::new("admin.token", text.trim()));
+    }
+    let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+    write_private(&file, &token).with_context(|| format!("cannot write {}", file.display()))?;
+    tracing::warn!(file = %file.display(), "admin.token is not set, made one and kept it here");
+    Ok(Secret::new("admin.token", token))
+}
+
+/// Where the key is kept when nobody configured one: beside the inbox.
+pub fn seal_key_file(config: &Config) -> PathBuf {
+    config.inbox.beside("sluicegate.key")
+}
+
+/// A sealer with the configured key, or with one made beside the inbox.
+pub(super) fn sealer(config: &Config) -> anyhow::Result<Sealer> {
+    if let Some(key) = &config.inbox.key {
+        return Ok(Sealer::new(key)?);
+    }
+    let file = seal_key_file(config);
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let key = Sealer::fresh_key()?;
+            // A key that is half there would be worse than none.
+            let new = file.with_extension("key.new");
+            write_private(&new, &key).with_context(|| format!("cannot write {}", new.display()))?;
+            std::fs::rename(&new, &file).with_context(|| format!("cannot write {}", file.display()))?;
+            tracing::warn!(file = %file.display(), "inbox.key is not set, made one and kept it here");
+            key
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+    };
+    Sealer::new(&Secret::new(file.display().to_string(), text.trim()))
+        .context("mend the file, or remove it: then calls and status links made with the old key are lost")
+}
+
+/// Writes a file that only its owner reads.
+pub(crate) fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(file)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()
+}

@@ -1,0 +1,81 @@
+//! The destinations of a running gateway: how they fare, held and let go, and their breakers reset.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use super::gateway::{GatewayArgs, NOT_FOUND};
+use super::print;
+use crate::inbox::words::destination;
+use crate::model::Destination;
+
+/// What to do with destinations.
+#[derive(Debug, Subcommand)]
+pub(super) enum DestinationCommand {
+    /// List them and how they fare
+    List(List),
+    /// Hold what waits for one
+    Pause(Named),
+    /// Let it go on
+    Resume(Named),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Print the API's JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Named {
+    /// The destination, like agent/ID or workflow/ID
+    #[arg(value_name = "DESTINATION", value_parser = named)]
+    destination: Destination,
+    /// Print the API's JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+}
+
+fn named(text: &str) -> Result<Destination, &'static str> {
+    destination(text).ok_or("write agent/ID or workflow/ID")
+}
+
+/// Runs a command. The exit code is 0 when all went well, 3 when there is no such thing, 1 for every other problem.
+pub(super) async fn run(command: DestinationCommand) -> anyhow::Result<ExitCode> {
+    let (mut out, mut talk) = (std::io::stdout().lock(), std::io::stderr().lock());
+    let (named, verb) = match command {
+        DestinationCommand::List(list) => {
+            let asked = list.gateway.find()?.ask("/destinations").await?;
+            let Some(page) = asked.or_say(&mut talk, "destinations") else { return Ok(NOT_FOUND.into()) };
+            if list.json {
+                print::json(&mut out, &page)?;
+            } else if !print::destinations(&mut out, &page)? {
+                print::say(&mut talk, "no destinations");
+            }
+            out.flush()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        DestinationCommand::Pause(named) => (named, "pause"),
+        DestinationCommand::Resume(named) => (named, "resume"),
+    };
+    let written = named.destination.to_string();
+    let (kind, id) = written.split_once('/').unwrap_or((&written, ""));
+    let path = format!("/destinations/{kind}/{}/{verb}", utf8_percent_encode(id, NON_ALPHANUMERIC));
+    let asked = named.gateway.find()?.tell(&path, &Value::Null).await?;
+    let Some(answer) = asked.or_say(&mut talk, &print::line(&written)) else { return Ok(NOT_FOUND.into()) };
+    if named.json {
+        print::json(&mut out, &answer)?
+    } else {
+        print::held(&mut out, &answer)?
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,91 @@
+//! Replays in bulk: how they go, and steering them. They are begun by `event replay` with a filter.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::gateway::{GatewayArgs, NOT_FOUND};
+use super::{pace, print};
+
+/// What to do with replays.
+#[derive(Debug, Subcommand)]
+pub(super) enum ReplayCommand {
+    /// List the last ones, newest first
+    List(List),
+    /// Show how one goes
+    Show(One),
+    /// Stop one until it is resumed
+    Pause(One),
+    /// Let a paused one go on
+    Resume(One),
+    /// Change how many events a minute one owes again
+    Pace(Pace),
+    /// Call one off; what it has owed already stays owed
+    Cancel(One),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Print the API's JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct One {
+    /// Its number
+    #[arg(value_name = "NUMBER")]
+    id: i64,
+    /// Print the API's JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Pace {
+    #[command(flatten)]
+    one: One,
+    /// How many events a minute, like 60/min
+    #[arg(value_name = "RATE", value_parser = pace)]
+    pace: u32,
+}
+
+/// Runs a command. The exit code is 0 when all went well, 3 when there is no such replay, 1 for every other problem.
+pub(super) async fn run(command: ReplayCommand) -> anyhow::Result<ExitCode> {
+    let (mut out, mut talk) = (std::io::stdout().lock(), std::io::stderr().lock());
+    let (one, change) = match command {
+        ReplayCommand::List(list) => {
+            let asked = list.gateway.find()?.ask("/replays").await?;
+            let Some(page) = asked.or_say(&mut talk, "replays") else { return Ok(NOT_FOUND.into()) };
+            if list.json {
+                print::json(&mut out, &page)?;
+            } else if !print::jobs(&mut out, &page)? {
+                print::say(&mut talk, "no replays");
+            }
+            out.flush()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        ReplayCommand::Show(one) => (one, Value::Null),
+        ReplayCommand::Pause(one) => (one, json!({ "state": "paused" })),
+        ReplayCommand::Resume(one) => (one, json!({ "state": "running" })),
+        ReplayCommand::Pace(Pace { one, pace }) => (one, json!({ "pace": pace })),
+        ReplayCommand::Cancel(one) => (one, json!({ "state": "cancelled" })),
+    };
+    let gateway = one.gateway.find()?;
+    let path = format!("/replays/{}", one.id);
+    let asked = if change.is_null() { gateway.ask(&path).await? } else { gateway.tell(&path, &change).await? };
+    let Some(job) = asked.or_say(&mut talk, &one.id.to_string()) else { return Ok(NOT_FOUND.into()) };
+    if one.json {
+        print::json(&mut out, &job)?
+    } else {
+        print::job(&mut out, &job)?
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}

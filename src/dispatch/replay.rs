@@ -1,0 +1,312 @@
+//! Owing events again, in bulk: whichever process finds a job's next step due takes it.
+//!
+//! What is promised: a job goes on after any end of any process; its events are owed again oldest first, each once,
+//! and no faster than its pace however many processes there are; deliveries that were there stay as they are. An
+//! event that is still on its way, or that somebody has replayed since, is left out: nothing runs twice by accident.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::config::{Config, SourceConfig};
+use crate::inbox::words::FilterWords;
+use crate::inbox::{EventDetail, EventFilter, EventSummary, Inbox, InboxError, Job, JobState, JobStep, SealedCall};
+use crate::model::{Clock, DeliveryId, NewDelivery, State, Timestamp};
+
+/// How often jobs are looked for, and how long one rests after a failure.
+const LOOK: Duration = Duration::from_secs(2);
+const REST: Duration = Duration::from_secs(5);
+
+/// How many events are looked at for one step at most.
+const LOOKED_AT: u64 = 1000;
+
+/// How many are listed at once.
+const PAGE: usize = 200;
+
+/// Takes jobs on.
+#[derive(Debug)]
+pub struct Replayer {
+    inbox: Arc<dyn Inbox>,
+    sources: HashMap<String, SourceConfig>,
+    clock: Clock,
+}
+
+/// Why an event is not owed again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NotAgain {
+    /// Its source is not configured any more.
+    SourceGone,
+    /// Its source sends nowhere.
+    NoDestination,
+    /// It was a caller's own call, which was erased when its delivery ended.
+    CallErased,
+    /// Its last delivery has not ended.
+    OnItsWay,
+    /// It was replayed since it came to the state that is looked for.
+    ReplayedSince,
+}
+
+impl NotAgain {
+    /// A stable word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SourceGone => "source_gone",
+            Self::NoDestination => "no_destination",
+            Self::CallErased => "call_erased",
+            Self::OnItsWay => "on_its_way",
+            Self::ReplayedSince => "replayed_since",
+        }
+    }
+}
+
+/// What an event owes when it is replayed: the first new delivery's number, and the delivery. It goes to where its
+/// source sends events now; a caller's own call goes as it was made.
+pub fn owed_again(source: Option<&SourceConfig>, event: &EventDetail) -> Result<(u32, NewDelivery), NotAgain> {
+    let number = event.deliveries.iter().map(|delivery| delivery.id.number.saturating_add(1)).max().unwrap_or(0);
+    match event.deliveries.last() {
+        Some(last) if last.sealed == SealedCall::Erased => Err(NotAgain::CallErased),
+        Some(last) if last.sealed == SealedCall::Kept => {
+            let owed = NewDelivery {
+                destination: last.destination.clone(),
+                lane: last.destination.lane(&last.upstream_id),
+                upstream_id: last.upstream_id.clone(),
+                // The inbox takes it over from the last delivery.
+                sealed: None,
+            };
+            Ok((number, owed))
+        }
+        _ => {
+            let source = source.ok_or(NotAgain::SourceGone)?;
+            let id = DeliveryId { event: event.summary.id, number };
+            let owed = source.owed(id, event.summary.thread.as_deref()).ok_or(NotAgain::NoDestination)?;
+            Ok((number, owed))
+        }
+    }
+}
+
+/// Whether an event of a job's list is left out whatever it owes: the states of its deliveries decide.
+pub fn left_out(wanted: Option<State>, event: &EventSummary) -> Option<NotAgain> {
+    let last = event.states.last()?;
+    if !last.is_final() {
+        return Some(NotAgain::OnItsWay);
+    }
+    wanted.is_some_and(|wanted| wanted != *last).then_some(NotAgain::ReplayedSince)
+}
+
+/// How long a number of events takes at a pace.
+pub fn takes(events: u64, pace: u32) -> Duration {
+    Duration::from_millis(events.saturating_mul(60_000) / u64::from(pace.max(1)))
+}
+
+impl Replayer {
+    /// For a configuration.
+    pub fn new(config: &Config, inbox: Arc<dyn Inbox>, clock: Clock) -> Arc<Self> {
+        let sources = config.sources.iter().map(|source| (source.name.clone(), source.clone())).collect();
+        Arc::new(Self { inbox, sources, clock })
+    }
+
+    /// Works until `stop` is true. Every step is taken by the replayer of the moment, so that a new configuration
+    /// holds from the next one on.
+    pub async fn run(current: Arc<ArcSwap<Self>>, mut stop: watch::Receiver<bool>) {
+        loop {
+            let replayer = current.load_full();
+            let wait = tokio::select! {
+                wait = replayer.work() => wait,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    /// Takes every step that is due, and says how long to wait for the next.
+    pub async fn work(&self) -> Duration {
+        // Whoever has lost its place among the replicas leaves the work to them.
+        if !self.inbox.standing().good {
+            return LOOK;
+        }
+        let jobs = match self.inbox.jobs().await {
+            Ok(jobs) => jobs,
+            Err(InboxError::Closed) => return REST,
+            Err(error) => {
+                tracing::error!(%error, "cannot look for replays");
+                return REST;
+            }
+        };
+        let mut wait = LOOK;
+        for job in jobs.iter().filter(|job| job.state == JobState::Running).rev() {
+            let now = self.clock.now();
+            let due = due(job);
+            if due > now {
+                wait = wait.min(due.since(now));
+                continue;
+            }
+            match self.step(job).await {
+                Ok(Some(job)) if job.state == JobState::Running => {
+                    wait = wait.min(self::due(&job).since(self.clock.now()));
+                }
+                Ok(Some(job)) => {
+                    tracing::info!(
+                        replay = job.id,
+                        done = job.done,
+                        skipped = job.skipped,
+                        "a replay has come to its end"
+                    );
+                }
+                // Another process was first, or an operator.
+                Ok(None) => wait = wait.min(Duration::from_millis(100)),
+                Err(InboxError::Closed) => return REST,
+                Err(error) => {
+                    tracing::error!(replay = job.id, %error, "cannot take a replay on, trying again");
+                    wait = REST;
+                }
+            }
+        }
+        wait
+    }
+
+    /// One step of a job.
+    async fn step(&self, job: &Job) -> Result<Option<Job>, InboxError> {
+        let filter = serde_json::from_str(&job.filter)
+            .map_err(|error| error.to_string())
+            .and_then(|words: FilterWords| words.filter());
+        match filter {
+            Ok(filter) => {
+                let step = self.plan(job, filter).await?;
+                self.inbox.step_job(step, self.clock.now()).await
+            }
+            Err(error) => {
+                tracing::error!(replay = job.id, %error, "a replay's filter cannot be read, the replay is paused");
+                self.inbox.steer_job(job.id, Some(JobState::Paused), None, self.clock.now()).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The next events, as many as go at once.
+    async fn plan(&self, job: &Job, mut filter: EventFilter) -> Result<JobStep, InboxError> {
+        let most = at_once(job.pace);
+        let mut step =
+            JobStep { id: job.id, from: job.cursor, to: job.cursor, ended: false, owed: Vec::new(), skipped: 0 };
+        filter.oldest_first = true;
+        while step.owed.len() < most && step.owed.len() as u64 + step.skipped < LOOKED_AT {
+            filter.cursor = step.to;
+            // No more than still go along, as a page is taken whole.
+            filter.limit = (most - step.owed.len()).min(PAGE);
+            let page = self.inbox.events(&filter).await?;
+            for event in page.items {
+                match self.judge(filter.state, &event).await? {
+                    Some((number, owed)) => step.owed.push((event.id, number, vec![owed])),
+                    None => step.skipped += 1,
+                }
+            }
+            match page.next {
+                Some(next) => step.to = Some(next),
+                None => {
+                    step.ended = true;
+                    break;
+                }
+            }
+        }
+        Ok(step)
+    }
+
+    /// What an event of the list owes; none: it is left out.
+    async fn judge(
+        &self,
+        wanted: Option<State>,
+        event: &EventSummary,
+    ) -> Result<Option<(u32, NewDelivery)>, InboxError> {
+        if let Some(why) = left_out(wanted, event) {
+            tracing::debug!(event = %event.id, why = why.as_str(), "not replayed");
+            return Ok(None);
+        }
+        // Old events may be swept while the job goes on.
+        let Some(detail) = self.inbox.event(event.id).await? else { return Ok(None) };
+        // It may have been replayed since it was listed.
+        let again = match left_out(wanted, &detail.summary) {
+            Some(why) => Err(why),
+            None => owed_again(self.sources.get(&event.source), &detail),
+        };
+        match again {
+            Ok(owed) => Ok(Some(owed)),
+            Err(why) => {
+                tracing::debug!(event = %event.id, why = why.as_str(), "not replayed");
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// How many events a step owes at most: about a second's worth.
+fn at_once(pace: u32) -> usize {
+    pace.div_ceil(60).max(1) as usize
+}
+
+/// When a job's next step is due. Counted from what last became of the job, which every process sees, so that
+/// several together keep its pace.
+fn due(job: &Job) -> Timestamp {
+    if job.done == 0 && job.skipped == 0 {
+        return job.changed_at;
+    }
+    job.changed_at + takes(at_once(job.pace) as u64, job.pace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(pace: u32, done: u64) -> Job {
+        Job {
+            id: 1,
+            filter: "{}".into(),
+            state: JobState::Running,
+            total: 10,
+            done,
+            skipped: 0,
+            pace,
+            cursor: None,
+            started_at: Timestamp::from_seconds(100),
+            changed_at: Timestamp::from_seconds(100),
+        }
+    }
+
+    #[test]
+    fn steps_keep_to_the_pace() {
+        assert_eq!(due(&job(60, 0)), Timestamp::from_seconds(100));
+        assert_eq!(due(&job(60, 1)), Timestamp::from_seconds(101));
+        assert_eq!(due(&job(1, 1)), Timestamp::from_seconds(160));
+        assert_eq!((at_once(1), at_once(60), at_once(61), at_once(6000)), (1, 1, 2, 100));
+        for pace in [1, 59, 60, 61, 599, 6000] {
+            let a_minute = 60_000.0 / takes(at_once(pace) as u64, pace).as_millis() as f64 * at_once(pace) as f64;
+            assert!((a_minute - f64::from(pace)).abs() < 1.0 + f64::from(pace) / 100.0, "{pace}: {a_minute}");
+        }
+        assert_eq!(takes(120, 60), Duration::from_secs(120));
+    }
+
+    #[test]
+    fn what_is_on_its_way_or_was_replayed_since_is_left_out() {
+        let event = |states: &[State]| EventSummary {
+            id: crate::model::EventId::new(),
+            source: "a".into(),
+            event_type: None,
+            dedup: None,
+            thread: None,
+            received_at: Timestamp::default(),
+            filtered: None,
+            states: states.to_vec(),
+        };
+        let dead = Some(State::Dead);
+        assert_eq!(left_out(dead, &event(&[State::Dead])), None);
+        assert_eq!(left_out(None, &event(&[State::Delivered])), None);
+        assert_eq!(left_out(None, &event(&[])), None);
+        assert_eq!(left_out(dead, &event(&[State::Dead, State::Delivered])), Some(NotAgain::ReplayedSince));
+        assert_eq!(left_out(None, &event(&[State::Dead, State::Pending])), Some(NotAgain::OnItsWay));
+        assert_eq!(left_out(Some(State::Pending), &event(&[State::Pending])), Some(NotAgain::OnItsWay));
+    }
+}

@@ -1,0 +1,526 @@
+//! Keeping events and what they owe, in batches; owing an event again.
+//!
+//! A batch is one transaction, in an order that lets several writers work side by side: first the lanes are locked, in
+//! order of name; then come the events, in order of key; then all that hangs on them; the counters last. The numbers of
+//! deliveries are drawn while their lanes are locked, so that in a lane their order is that of the commits.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use deadpool_postgres::{Client, Transaction};
+use futures_util::future::try_join_all;
+use futures_util::{FutureExt as _, TryFutureExt as _};
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::database::{Counts, change, rows};
+use super::fault::Fault;
+use super::routes;
+use crate::inbox::{InboxError, Replayed};
+use crate::model::{Accepted, DeliveryId, EventId, NewDelivery, NewEvent, Route, State, Timestamp};
+
+/// What rows and their places in indexes need beside what is in them, about.
+const OVERHEAD: usize = 1024;
+
+/// An event with its lists written out, which is done before a writer has it.
+#[derive(Debug)]
+pub(super) struct Record {
+    event: NewEvent,
+    params: Vec<u8>,
+    headers: Vec<u8>,
+}
+
+impl Record {
+    /// Writes the lists out.
+    pub(super) fn new(event: NewEvent) -> Result<Self, InboxError> {
+        let unwritable = |error: serde_json::Error| InboxError::Record(error.to_string());
+        let params = serde_json::to_vec(&event.params).map_err(unwritable)?;
+        let headers = serde_json::to_vec(&event.headers).map_err(unwritable)?;
+        Ok(Self { event, params, headers })
+    }
+
+    /// About how much of the disk it needs.
+    pub(super) fn bytes(&self) -> usize {
+        let sealed = self.event.deliveries.iter().filter_map(|delivery| delivery.sealed.as_ref().map(Bytes::len));
+        self.event.body.len()
+            + self.params.len()
+            + self.headers.len()
+            + self.event.request_line.len()
+            + sealed.sum::<usize>()
+            + OVERHEAD
+    }
+
+    /// Its name.
+    pub(super) fn id(&self) -> EventId {
+        self.event.id
+    }
+}
+
+/// Keeps what can be kept of a batch, in one transaction, and says of each what became of it.
+pub(super) async fn keep(conn: &mut Client, slot: i32, batch: &[&Record]) -> Result<Vec<Accepted>, Fault> {
+    let events: Vec<&NewEvent> = batch.iter().map(|record| &record.event).collect();
+    let turn = conn.transaction().await?;
+    let routes = routes::numbers(&turn, events.iter().flat_map(|event| event_routes(event))).await?;
+    let lanes = lock_lanes(&turn, &events, &routes).await?;
+    let verdicts = judge(&turn, &events, &lanes).await?;
+    let chosen: Vec<usize> = (0..events.len()).filter(|place| verdicts[*place].is_none()).collect();
+    let seqs = draw(&turn, "SELECT nextval('event_seq') FROM generate_series(1, $1)", chosen.len()).await?;
+    let fresh = insert_events(&turn, batch, &chosen, &seqs).await?;
+
+    let mut answers = verdicts;
+    let mut kept = Vec::new();
+    let mut known_ones = Vec::new();
+    for (place, seq) in chosen.into_iter().zip(seqs) {
+        if fresh.contains_key(&seq) {
+            answers[place] = Some(Accepted::New);
+            kept.push((batch[place], seq));
+        } else {
+            known_ones.push(place);
+        }
+    }
+    let found = known(&turn, known_ones.iter().map(|place| events[*place])).await?;
+    for (place, id) in known_ones.into_iter().zip(found) {
+        // Gone again since: a sweep was quicker.
+        let id = id.ok_or_else(|| Fault::Again("an event was removed while a copy of it came in".into()))?;
+        answers[place] = Some(Accepted::Duplicate(id));
+    }
+
+    let owed: usize = kept.iter().map(|(record, _)| record.event.deliveries.len()).sum();
+    let keys = draw(&turn, "SELECT nextval('delivery_key') FROM generate_series(1, $1)", owed).await?;
+    let mut counts = Counts::default();
+    let mut owing = Owing::default();
+    let mut keys = keys.into_iter();
+    for (record, seq) in &kept {
+        let event = &record.event;
+        counts.add_bytes(i64::try_from(record.bytes()).unwrap_or(i64::MAX));
+        for ((number, delivery), key) in (0..).zip(&event.deliveries).zip(&mut keys) {
+            let id = DeliveryId { event: event.id, number };
+            let route = routes::number(&routes, &event.source, delivery)?;
+            let lane = lanes.get(&delivery.lane).ok_or_else(|| Fault::Engine("a lane is missing".into()))?;
+            owing.push(key, *seq, id, lane.id, route, delivery, event.received_at);
+            counts.add(&event.source, State::Pending, 1);
+        }
+    }
+    let (made, first) = (lanes.values().filter(|lane| lane.made), owing.first());
+    // A lane made for an event that is a double after all.
+    let idle: Vec<i64> = made.clone().map(|lane| lane.id).filter(|id| !first.contains_key(id)).collect();
+    let moved: Vec<(i64, i32, i64)> = made
+        .filter_map(|lane| {
+            let (route, ready_at) = first.get(&lane.id)?;
+            ((lane.route, lane.ready_at) != (*route, *ready_at)).then_some((lane.id, *route, *ready_at))
+        })
+        .collect();
+    try_join_all([
+        insert_bodies(&turn, &kept).boxed(),
+        owing.insert(&turn).boxed(),
+        remove_lanes(&turn, &idle).boxed(),
+        move_lanes(&turn, &moved).boxed(),
+    ])
+    .await?;
+    counts.write(&turn, slot).await?;
+    turn.commit().await?;
+    answers.into_iter().map(|answer| answer.ok_or_else(|| Fault::Engine("an event has no answer".into()))).collect()
+}
+
+fn event_routes(event: &NewEvent) -> impl Iterator<Item = Route> + '_ {
+    event
+        .deliveries
+        .iter()
+        .map(|delivery| Route { source: event.source.clone(), destination: delivery.destination.clone() })
+}
+
+/// A lane that is locked.
+#[derive(Clone, Copy, Debug)]
+struct Locked {
+    id: i64,
+    /// Whether it had no work before.
+    made: bool,
+    route: i32,
+    ready_at: i64,
+}
+
+/// Locks the lanes of a batch, in order, and makes those that have no work yet. A lane that waits for a later try goes
+/// on waiting.
+async fn lock_lanes(
+    turn: &Transaction<'_>,
+    events: &[&NewEvent],
+    routes: &HashMap<Route, i32>,
+) -> Result<HashMap<Uuid, Locked>, Fault> {
+    let mut wanted = BTreeMap::new();
+    for event in events {
+        for delivery in &event.deliveries {
+            let route = routes::number(routes, &event.source, delivery)?;
+            wanted.entry(delivery.lane).or_insert((route, event.received_at.millis()));
+        }
+    }
+    lock(turn, &wanted).await
+}
+
+async fn lock(turn: &Transaction<'_>, wanted: &BTreeMap<Uuid, (i32, i64)>) -> Result<HashMap<Uuid, Locked>, Fault> {
+    if wanted.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let names: Vec<Uuid> = wanted.keys().copied().collect();
+    let routes: Vec<i32> = wanted.values().map(|(route, _)| *route).collect();
+    let times: Vec<i64> = wanted.values().map(|(_, ready_at)| *ready_at).collect();
+    let found = rows(
+        turn,
+        "INSERT INTO lane AS l (lane, route, ready_at)
+         SELECT n.lane, n.route, n.ready_at FROM unnest($1::uuid[], $2::integer[], $3::bigint[])
+            AS n (lane, route, ready_at) ORDER BY n.lane
+         ON CONFLICT (lane) DO UPDATE SET lane = excluded.lane
+         RETURNING l.lane, l.id, l.xmax = 0, l.route, l.ready_at",
+        &[&names, &routes, &times],
+    )
+    .await?;
+    let lane = |row: &tokio_postgres::Row| -> Result<(Uuid, Locked), Fault> {
+        let locked =
+            Locked { id: row.try_get(1)?, made: row.try_get(2)?, route: row.try_get(3)?, ready_at: row.try_get(4)? };
+        Ok((row.try_get(0)?, locked))
+    };
+    found.iter().map(lane).collect()
+}
+
+/// Says which events are turned away, being known or having too much ahead of them. Only asked where one of the batch
+/// minds what is ahead of it.
+async fn judge(
+    turn: &Transaction<'_>,
+    events: &[&NewEvent],
+    lanes: &HashMap<Uuid, Locked>,
+) -> Result<Vec<Option<Accepted>>, Fault> {
+    let mut verdicts = vec![None; events.len()];
+    if events.iter().all(|event| event.most_ahead.is_none()) {
+        return Ok(verdicts);
+    }
+    let mut limits: HashMap<i64, i64> = HashMap::new();
+    for event in events {
+        let Some(most) = event.most_ahead else { continue };
+        for lane in event.deliveries.iter().filter_map(|delivery| lanes.get(&delivery.lane)) {
+            let limit = limits.entry(lane.id).or_default();
+            *limit = (*limit).max(i64::from(most) + 1);
+        }
+    }
+    let (known, mut ahead) = tokio::try_join!(known(turn, events.iter().copied()), ahead(turn, &limits))?;
+    let mut first: HashMap<(&str, &str), EventId> = HashMap::new();
+    for ((event, known), verdict) in events.iter().zip(known).zip(&mut verdicts) {
+        let key = event.dedup.as_deref().map(|dedup| (event.source.as_str(), dedup));
+        // A double of the one that keeps the lane busy is a double first.
+        if let Some(id) = known.or_else(|| first.get(&key?).copied()) {
+            *verdict = Some(Accepted::Duplicate(id));
+            continue;
+        }
+        let of_event = || event.deliveries.iter().filter_map(|delivery| lanes.get(&delivery.lane));
+        let busy = |most: u32| of_event().any(|lane| ahead.get(&lane.id).copied().unwrap_or(0) > i64::from(most));
+        if event.most_ahead.is_some_and(busy) {
+            *verdict = Some(Accepted::Busy);
+            continue;
+        }
+        if let Some(key) = key {
+            first.insert(key, event.id);
+        }
+        for lane in of_event() {
+            *ahead.entry(lane.id).or_default() += 1;
+        }
+    }
+    Ok(verdicts)
+}
+
+/// How many deliveries wait or are in flight in each lane, counted up to a limit.
+async fn ahead(turn: &Transaction<'_>, limits: &HashMap<i64, i64>) -> Result<HashMap<i64, i64>, Fault> {
+    let (lanes, limits): (Vec<i64>, Vec<i64>) = limits.iter().unzip();
+    let found = rows(
+        turn,
+        "SELECT n.lane, (SELECT count(*) FROM (SELECT FROM delivery AS d
+                            WHERE d.lane = n.lane AND d.state IN ('pending', 'leased') LIMIT n.most) AS w)
+         FROM unnest($1::bigint[], $2::bigint[]) AS n (lane, most)",
+        &[&lanes, &limits],
+    )
+    .await?;
+    found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// The first one's id, of each. An id that is there itself is a commit whose answer was lost.
+async fn known<'a>(
+    turn: &Transaction<'_>,
+    events: impl Iterator<Item = &'a NewEvent>,
+) -> Result<Vec<Option<EventId>>, Fault> {
+    let (mut sources, mut keys, mut ids) = (vec![], vec![], vec![]);
+    for event in events {
+        sources.push(event.source.as_str());
+        keys.push(event.dedup.as_deref().map(str::as_bytes));
+        ids.push(Uuid::from_bytes(*event.id.as_bytes()));
+    }
+    if ids.is_empty() {
+        return Ok(vec![]);
+    }
+    let found = rows(
+        turn,
+        "SELECT coalesce(
+            (SELECT e.id FROM event AS e WHERE e.source = n.source AND e.dedup = n.dedup AND e.dedup IS NOT NULL),
+            (SELECT e.id FROM event AS e WHERE e.id = n.id))
+         FROM unnest($1::text[], $2::bytea[], $3::uuid[]) WITH ORDINALITY AS n (source, dedup, id, place)
+         ORDER BY n.place",
+        &[&sources, &keys, &ids],
+    )
+    .await?;
+    let id = |row: &tokio_postgres::Row| -> Result<Option<EventId>, Fault> {
+        Ok(row.try_get::<_, Option<Uuid>>(0)?.map(|id| EventId::from_bytes(id.into_bytes())))
+    };
+    found.iter().map(id).collect()
+}
+
+/// So many new numbers, rising.
+async fn draw(turn: &Transaction<'_>, sql: &str, count: usize) -> Result<Vec<i64>, Fault> {
+    if count == 0 {
+        return Ok(vec![]);
+    }
+    let count = i32::try_from(count).unwrap_or(i32::MAX);
+    let mut numbers: Vec<i64> =
+        rows(turn, sql, &[&count]).await?.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Inserts those events of a batch that stand there neither by id nor by source and key. In order of key, so that two
+/// batches with the same keys do not wait for each other. Returns the numbers that were inserted.
+async fn insert_events(
+    turn: &Transaction<'_>,
+    batch: &[&Record],
+    chosen: &[usize],
+    seqs: &[i64],
+) -> Result<HashMap<i64, ()>, Fault> {
+    if chosen.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let of = || chosen.iter().map(|place| &batch[*place].event);
+    let ids: Vec<Uuid> = of().map(|event| Uuid::from_bytes(*event.id.as_bytes())).collect();
+    let times: Vec<i64> = of().map(|event| event.received_at.millis()).collect();
+    let bytes: Vec<i64> = chosen.iter().map(|place| i64::try_from(batch[*place].bytes()).unwrap_or(i64::MAX)).collect();
+    let sources: Vec<&str> = of().map(|event| event.source.as_str()).collect();
+    let keys: Vec<Option<&[u8]>> = of().map(|event| event.dedup.as_deref().map(str::as_bytes)).collect();
+    let types: Vec<Option<&[u8]>> = of().map(|event| event.event_type.as_deref().map(str::as_bytes)).collect();
+    let threads: Vec<Option<&[u8]>> = of().map(|event| event.thread.as_deref().map(str::as_bytes)).collect();
+    let strengths: Vec<&str> = of().map(|event| event.strength.as_str()).collect();
+    let secrets: Vec<Option<&str>> = of().map(|event| event.secret.as_deref()).collect();
+    let filtered: Vec<Option<&str>> = of().map(|event| event.filtered.as_deref()).collect();
+    let found = rows(
+        turn,
+        "INSERT INTO event (seq, id, received_at, bytes, source, dedup, event_type, thread, strength, secret, filtered)
+         SELECT n.* FROM unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[], $6::bytea[],
+                                $7::bytea[], $8::bytea[], $9::text[], $10::text[], $11::text[])
+            AS n (seq, id, received_at, bytes, source, dedup, event_type, thread, strength, secret, filtered)
+         ORDER BY n.source COLLATE \"C\", n.dedup, n.seq
+         ON CONFLICT DO NOTHING RETURNING seq",
+        &[&seqs, &ids, &times, &bytes, &sources, &keys, &types, &threads, &strengths, &secrets, &filtered],
+    )
+    .await?;
+    found.iter().map(|row| Ok((row.try_get(0)?, ()))).collect()
+}
+
+async fn insert_bodies(turn: &Transaction<'_>, kept: &[(&Record, i64)]) -> Result<(), Fault> {
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let seqs: Vec<i64> = kept.iter().map(|(_, seq)| *seq).collect();
+    let lines: Vec<&[u8]> = kept.iter().map(|(record, _)| record.event.request_line.as_bytes()).collect();
+    let params: Vec<&[u8]> = kept.iter().map(|(record, _)| record.params.as_slice()).collect();
+    let headers: Vec<&[u8]> = kept.iter().map(|(record, _)| record.headers.as_slice()).collect();
+    let bodies: Vec<&[u8]> = kept.iter().map(|(record, _)| record.event.body.as_ref()).collect();
+    let params: [&(dyn ToSql + Sync); 5] = [&seqs, &lines, &params, &headers, &bodies];
+    change(
+        turn,
+        "INSERT INTO body (seq, request_line, params, headers, body)
+         SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[])",
+        &params,
+    )
+    .map_ok(|_| ())
+    .await
+}
+
+async fn remove_lanes(turn: &Transaction<'_>, idle: &[i64]) -> Result<(), Fault> {
+    if idle.is_empty() {
+        return Ok(());
+    }
+    change(turn, "DELETE FROM lane WHERE id = ANY ($1)", &[&idle]).await.map(|_| ())
+}
+
+async fn move_lanes(turn: &Transaction<'_>, moved: &[(i64, i32, i64)]) -> Result<(), Fault> {
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<i64> = moved.iter().map(|(id, ..)| *id).collect();
+    let routes: Vec<i32> = moved.iter().map(|(_, route, _)| *route).collect();
+    let times: Vec<i64> = moved.iter().map(|(.., ready_at)| *ready_at).collect();
+    change(
+        turn,
+        "UPDATE lane AS l SET route = n.route, ready_at = n.ready_at
+         FROM unnest($1::bigint[], $2::integer[], $3::bigint[]) AS n (id, route, ready_at) WHERE l.id = n.id",
+        &[&ids, &routes, &times],
+    )
+    .await
+    .map(|_| ())
+}
+
+/// Deliveries about to be kept, column by column.
+#[derive(Debug, Default)]
+struct Owing<'a> {
+    keys: Vec<i64>,
+    events: Vec<i64>,
+    numbers: Vec<i32>,
+    routes: Vec<i32>,
+    lanes: Vec<i64>,
+    upstream_ids: Vec<&'a [u8]>,
+    turns: Vec<bool>,
+    times: Vec<i64>,
+    calls: Vec<Option<&'a [u8]>>,
+}
+
+impl<'a> Owing<'a> {
+    #[expect(clippy::too_many_arguments, reason = "a row")]
+    fn push(
+        &mut self,
+        key: i64,
+        seq: i64,
+        id: DeliveryId,
+        lane: i64,
+        route: i32,
+        delivery: &'a NewDelivery,
+        ready_at: Timestamp,
+    ) {
+        self.keys.push(key);
+        self.events.push(seq);
+        self.numbers.push(i32::try_from(id.number).unwrap_or(i32::MAX));
+        self.routes.push(route);
+        self.lanes.push(lane);
+        self.upstream_ids.push(delivery.upstream_id.as_bytes());
+        // An upstream id made from the delivery itself belongs to no other: it needs no place in the index of turns.
+        self.turns.push(id.as_uuid().to_string() != delivery.upstream_id);
+        self.times.push(ready_at.millis());
+        self.calls.push(delivery.sealed.as_deref());
+    }
+
+    /// Route and time of the first delivery in each lane.
+    fn first(&self) -> HashMap<i64, (i32, i64)> {
+        let mut first = HashMap::new();
+        for ((lane, route), time) in self.lanes.iter().zip(&self.routes).zip(&self.times) {
+            first.entry(*lane).or_insert((*route, *time));
+        }
+        first
+    }
+
+    async fn insert(&self, turn: &Transaction<'_>) -> Result<(), Fault> {
+        if self.keys.is_empty() {
+            return Ok(());
+        }
+        let sealed: Vec<bool> = self.calls.iter().map(Option::is_some).collect();
+        change(
+            turn,
+            "INSERT INTO delivery (key, event, number, route, lane, upstream_id, turns, sealed, state)
+             SELECT n.*, 'pending' FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::integer[], $5::bigint[],
+                                               $6::bytea[], $7::boolean[], $8::boolean[]) AS n",
+            &[
+                &self.keys,
+                &self.events,
+                &self.numbers,
+                &self.routes,
+                &self.lanes,
+                &self.upstream_ids,
+                &self.turns,
+                &sealed,
+            ],
+        )
+        .await?;
+        let (keys, calls): (Vec<i64>, Vec<&[u8]>) =
+            self.keys.iter().zip(&self.calls).filter_map(|(key, call)| Some((*key, (*call)?))).unzip();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let sql = "INSERT INTO sealed (delivery, call) SELECT * FROM unnest($1::bigint[], $2::bytea[])";
+        change(turn, sql, &[&keys, &calls]).await.map(|_| ())
+    }
+}
+
+/// Owes an event again, after whatever its lanes hold already.
+pub(super) async fn replay(
+    conn: &mut Client,
+    slot: i32,
+    id: EventId,
+    first: u32,
+    to: &[NewDelivery],
+    now: Timestamp,
+) -> Result<Replayed, Fault> {
+    let turn = conn.transaction().await?;
+    let mut counts = Counts::default();
+    let replayed = owe_again(&turn, &mut counts, id, first, to, now).await?;
+    counts.write(&turn, slot).await?;
+    turn.commit().await?;
+    Ok(replayed)
+}
+
+/// [`replay`] within a transaction.
+pub(super) async fn owe_again(
+    turn: &Transaction<'_>,
+    counts: &mut Counts,
+    id: EventId,
+    first: u32,
+    to: &[NewDelivery],
+    now: Timestamp,
+) -> Result<Replayed, Fault> {
+    // Its row is locked: nobody else replays or removes it meanwhile.
+    let name = Uuid::from_bytes(*id.as_bytes());
+    let event = rows(turn, "SELECT seq, source FROM event WHERE id = $1 FOR UPDATE", &[&name]).await?;
+    let Some(event) = event.first() else { return Ok(Replayed::NoEvent) };
+    let (seq, source): (i64, String) = (event.try_get(0)?, event.try_get(1)?);
+    let next = rows(turn, "SELECT coalesce(max(number) + 1, 0) FROM delivery WHERE event = $1", &[&seq]).await?;
+    let next: i32 = next.first().map_or(Ok(0), |row| row.try_get(0))?;
+    if i64::from(next) != i64::from(first) {
+        return Ok(Replayed::Moved);
+    }
+    let kept = kept_call(turn, seq).await?;
+    let to: Vec<NewDelivery> = to
+        .iter()
+        .map(|delivery| NewDelivery { sealed: delivery.sealed.clone().or_else(|| kept.clone()), ..delivery.clone() })
+        .collect();
+    let wanted_routes =
+        to.iter().map(|delivery| Route { source: source.clone(), destination: delivery.destination.clone() });
+    let routes = routes::numbers(turn, wanted_routes).await?;
+    let mut wanted = BTreeMap::new();
+    for delivery in &to {
+        wanted.entry(delivery.lane).or_insert((routes::number(&routes, &source, delivery)?, now.millis()));
+    }
+    let lanes = lock(turn, &wanted).await?;
+    let keys = draw(turn, "SELECT nextval('delivery_key') FROM generate_series(1, $1)", to.len()).await?;
+    let mut owing = Owing::default();
+    let mut made = Vec::with_capacity(to.len());
+    for ((number, delivery), key) in (first..).zip(&to).zip(keys) {
+        let id = DeliveryId { event: id, number };
+        let lane = lanes.get(&delivery.lane).ok_or_else(|| Fault::Engine("a lane is missing".into()))?;
+        owing.push(key, seq, id, lane.id, routes::number(&routes, &source, delivery)?, delivery, now);
+        counts.add(&source, State::Pending, 1);
+        made.push(id);
+    }
+    owing.insert(turn).await?;
+    if !made.is_empty() {
+        // One that is held may hold its call no longer: whoever looks after it now has it.
+        change(
+            turn,
+            "DELETE FROM sealed AS s USING delivery AS d
+             WHERE d.event = $1 AND d.number < $2 AND d.state = 'unknown' AND s.delivery = d.key",
+            &[&seq, &next],
+        )
+        .await?;
+    }
+    Ok(Replayed::Made(made))
+}
+
+/// The sealed call of an event's last delivery, while it is there.
+async fn kept_call(turn: &Transaction<'_>, seq: i64) -> Result<Option<Bytes>, Fault> {
+    let found = rows(
+        turn,
+        "SELECT s.call FROM (SELECT d.key FROM delivery AS d WHERE d.event = $1 ORDER BY d.number DESC LIMIT 1) AS d
+            JOIN sealed AS s ON s.delivery = d.key",
+        &[&seq],
+    )
+    .await?;
+    Ok(found.first().map(|row| row.try_get::<_, Vec<u8>>(0)).transpose()?.map(Bytes::from))
+}

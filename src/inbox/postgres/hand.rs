@@ -1,0 +1,214 @@
+//! What operators do by hand: calling a delivery off, settling what nobody could tell, holding.
+
+use std::str::FromStr as _;
+
+use deadpool_postgres::{Client, Transaction};
+use uuid::Uuid;
+
+use super::claim::text;
+use super::database::{Counts, change, rows};
+use super::fault::Fault;
+use super::settle::{MAX_TEXT, cut, erase_calls, prune_attempts};
+use crate::inbox::{ByHand, Hold};
+use crate::model::{DeliveryId, Destination, State, Timestamp};
+
+/// A delivery whose lane is locked.
+struct Found {
+    key: i64,
+    route: i32,
+    source: String,
+    state: State,
+    attempts: i32,
+    /// The lane, where it has work.
+    lane: Option<Lane>,
+    name: Uuid,
+}
+
+struct Lane {
+    id: i64,
+    leased: bool,
+}
+
+/// Finds a delivery and locks its lane, and the event where the lane has no work: nobody else changes it meanwhile.
+async fn find(turn: &Transaction<'_>, id: DeliveryId) -> Result<Option<Found>, Fault> {
+    let event = Uuid::from_bytes(*id.event.as_bytes());
+    let number = i32::try_from(id.number).unwrap_or(i32::MAX);
+    let row = rows(
+        turn,
+        "SELECT r.destination, d.upstream_id FROM event AS e JOIN delivery AS d ON d.event = e.seq
+            JOIN route AS r ON r.id = d.route WHERE e.id = $1 AND d.number = $2 FOR UPDATE OF e",
+        &[&event, &number],
+    )
+    .await?;
+    let Some(row) = row.first() else { return Ok(None) };
+    let destination = Destination::from_str(row.try_get(0)?)
+        .map_err(|_| Fault::Engine("a route's destination cannot be read".into()))?;
+    let name = destination.lane(&text(row, 1)?.unwrap_or_default());
+    let sql = "SELECT id, delivery IS NOT NULL FROM lane WHERE lane = $1 FOR UPDATE";
+    let lane = match rows(turn, sql, &[&name]).await?.first() {
+        Some(row) => Some(Lane { id: row.try_get(0)?, leased: row.try_get(1)? }),
+        None => None,
+    };
+    // Read after the lock.
+    let row = rows(
+        turn,
+        "SELECT d.key, d.route, e.source, d.state, d.attempts FROM event AS e JOIN delivery AS d ON d.event = e.seq
+         WHERE e.id = $1 AND d.number = $2",
+        &[&event, &number],
+    )
+    .await?;
+    let Some(row) = row.first() else { return Ok(None) };
+    let word: &str = row.try_get(3)?;
+    Ok(Some(Found {
+        key: row.try_get(0)?,
+        route: row.try_get(1)?,
+        source: row.try_get(2)?,
+        state: State::parse(word).ok_or_else(|| Fault::Engine(format!("{word:?} is no state")))?,
+        attempts: row.try_get(4)?,
+        lane,
+        name,
+    }))
+}
+
+/// Calls a pending delivery off. When it was its lane's first, what waited behind it waits no longer.
+pub(super) async fn cancel(conn: &mut Client, slot: i32, id: DeliveryId, now: Timestamp) -> Result<bool, Fault> {
+    let turn = conn.transaction().await?;
+    let Some(found) = find(&turn, id).await? else { return Ok(false) };
+    let (State::Pending, Some(lane)) = (found.state, &found.lane) else { return Ok(false) };
+    let first = first_pending(&turn, lane.id).await? == Some(found.key);
+    change(
+        &turn,
+        "UPDATE delivery SET state = 'cancelled' WHERE lane = $1 AND key = $2 AND state IN ('pending', 'leased')",
+        &[&lane.id, &found.key],
+    )
+    .await?;
+    erase_calls(&turn, &[found.key]).await?;
+    if first && !lane.leased {
+        // Under lease the lane's own settlement sees to it.
+        stir(&turn, lane.id, now).await?;
+    }
+    let mut counts = Counts::default();
+    counts.add(&found.source, State::Pending, -1);
+    counts.add(&found.source, State::Cancelled, 1);
+    counts.write(&turn, slot).await?;
+    turn.commit().await?;
+    Ok(true)
+}
+
+/// Settles by hand what nobody could tell.
+pub(super) async fn resolve(
+    conn: &mut Client,
+    slot: i32,
+    id: DeliveryId,
+    how: ByHand,
+    note: &str,
+    now: Timestamp,
+) -> Result<bool, Fault> {
+    let turn = conn.transaction().await?;
+    let Some(found) = find(&turn, id).await? else { return Ok(false) };
+    if found.state != State::Unknown {
+        return Ok(false);
+    }
+    let state = match how {
+        ByHand::Delivered => State::Delivered,
+        ByHand::Dead => State::Dead,
+        ByHand::Again => State::Pending,
+    };
+    if how == ByHand::Again {
+        let lane = match &found.lane {
+            Some(lane) => lane.id,
+            None => make_lane(&turn, found.name, found.route, now).await?,
+        };
+        change(
+            &turn,
+            "UPDATE delivery SET state = 'pending', lane = $2, doubt = NULL, strikes = 0 WHERE key + 0 = $1",
+            &[&found.key, &lane],
+        )
+        .await?;
+        if found.lane.as_ref().is_none_or(|lane| !lane.leased) && first_pending(&turn, lane).await? == Some(found.key) {
+            stir(&turn, lane, now).await?;
+        }
+    } else {
+        change(
+            &turn,
+            "UPDATE delivery SET state = $2, doubt = NULL WHERE key + 0 = $1",
+            &[&found.key, &state.as_str()],
+        )
+        .await?;
+        erase_calls(&turn, &[found.key]).await?;
+    }
+    change(
+        &turn,
+        "INSERT INTO attempt (delivery, fence, number, started_at, ended_at, result, detail)
+         VALUES ($1, 0, $2, $3, $3, $4, $5)",
+        &[&found.key, &found.attempts, &now.millis(), &&b"by_hand"[..], &cut(note, MAX_TEXT)],
+    )
+    .await?;
+    prune_attempts(&turn, &[found.key]).await?;
+    let mut counts = Counts::default();
+    counts.add(&found.source, State::Unknown, -1);
+    counts.add(&found.source, state, 1);
+    counts.write(&turn, slot).await?;
+    turn.commit().await?;
+    Ok(true)
+}
+
+/// A lane that has no work yet; another may have made it meanwhile.
+async fn make_lane(turn: &Transaction<'_>, name: Uuid, route: i32, now: Timestamp) -> Result<i64, Fault> {
+    let made = rows(
+        turn,
+        "INSERT INTO lane (lane, route, ready_at) VALUES ($1, $2, $3)
+         ON CONFLICT (lane) DO UPDATE SET lane = excluded.lane RETURNING id",
+        &[&name, &route, &now.millis()],
+    )
+    .await?;
+    made.first().map_or(Err(Fault::Engine("no row".into())), |row| Ok(row.try_get(0)?))
+}
+
+async fn first_pending(turn: &Transaction<'_>, lane: i64) -> Result<Option<i64>, Fault> {
+    let sql = "SELECT key FROM delivery WHERE lane = $1 AND state = 'pending' ORDER BY key LIMIT 1";
+    Ok(rows(turn, sql, &[&lane]).await?.first().map(|row| row.try_get(0)).transpose()?)
+}
+
+/// Has a lane that is not leased and has another first delivery than before go by that, now at the latest; one without
+/// goes.
+async fn stir(turn: &Transaction<'_>, lane: i64, now: Timestamp) -> Result<(), Fault> {
+    change(turn, "UPDATE lane SET ready_at = least(ready_at, $2) WHERE id = $1", &[&lane, &now.millis()]).await?;
+    super::settle::free_lanes(turn, &[lane], &[None]).await
+}
+
+/// Holds or lets go. False when it was so already.
+pub(super) async fn hold(conn: &mut Client, what: &Hold, on: bool, now: Timestamp) -> Result<bool, Fault> {
+    let what = match what {
+        Hold::Source(name) => format!("source/{name}"),
+        Hold::Destination(destination) => format!("destination/{destination}"),
+    };
+    let turn = conn.transaction().await?;
+    let changed = if on {
+        let sql = "INSERT INTO hold (what, held_at) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        change(&turn, sql, &[&what, &now.millis()]).await?
+    } else {
+        change(&turn, "DELETE FROM hold WHERE what = $1", &[&what]).await?
+    };
+    turn.commit().await?;
+    Ok(changed == 1)
+}
+
+/// What is held, and since when.
+pub(super) async fn holds(conn: &mut Client) -> Result<Vec<(Hold, Timestamp)>, Fault> {
+    let turn = conn.transaction().await?;
+    let mut holds = Vec::new();
+    for row in rows(&turn, "SELECT what, held_at FROM hold ORDER BY what", &[]).await? {
+        let what: &str = row.try_get(0)?;
+        let hold = match what.split_once('/') {
+            Some(("source", name)) => Hold::Source(name.to_owned()),
+            Some(("destination", rest)) => match rest.parse() {
+                Ok(destination) => Hold::Destination(destination),
+                Err(_) => continue,
+            },
+            _ => continue,
+        };
+        holds.push((hold, Timestamp::from_millis(row.try_get(1)?)));
+    }
+    Ok(holds)
+}

@@ -1,0 +1,133 @@
+//! Work in bulk: a step and what it owes are one transaction, under the lock of the job's row.
+
+use deadpool_postgres::{Client, Transaction};
+use tokio_postgres::Row;
+
+use super::accept::owe_again;
+use super::claim::text;
+use super::database::{Counts, change, rows};
+use super::fault::Fault;
+use crate::inbox::{Job, JobState, JobStep, NewJob, Replayed};
+use crate::model::Timestamp;
+
+/// How many jobs are listed.
+const LISTED: i64 = 100;
+
+/// How many are kept; the oldest that have ended go.
+const KEPT: i64 = 1000;
+
+const COLUMNS: &str = "id, filter, state, total, done, skipped, pace, cursor, started_at, changed_at";
+
+/// Keeps a job, running.
+pub(super) async fn begin(conn: &mut Client, job: &NewJob, now: Timestamp) -> Result<Job, Fault> {
+    let turn = conn.transaction().await?;
+    let made = rows(
+        &turn,
+        &format!(
+            "INSERT INTO job (filter, state, total, pace, started_at, changed_at) VALUES ($1, 'running', $2, $3, $4, $4)
+             RETURNING {COLUMNS}"
+        ),
+        &[&job.filter.as_bytes(), &i64::try_from(job.total).unwrap_or(i64::MAX), &i64::from(job.pace), &now.millis()],
+    )
+    .await?;
+    change(
+        &turn,
+        "DELETE FROM job WHERE state IN ('done', 'cancelled')
+            AND id <= (SELECT o.id FROM job AS o ORDER BY o.id DESC LIMIT 1 OFFSET $1)",
+        &[&KEPT],
+    )
+    .await?;
+    let job = made.first().map_or_else(|| Err(Fault::Engine("no row".into())), read)?;
+    turn.commit().await?;
+    Ok(job)
+}
+
+/// The last jobs, newest first.
+pub(super) async fn list(conn: &mut Client) -> Result<Vec<Job>, Fault> {
+    let turn = conn.transaction().await?;
+    let sql = format!("SELECT {COLUMNS} FROM job ORDER BY id DESC LIMIT $1");
+    rows(&turn, &sql, &[&LISTED]).await?.iter().map(read).collect()
+}
+
+/// Changes a job's state and pace.
+pub(super) async fn steer(
+    conn: &mut Client,
+    id: i64,
+    state: Option<JobState>,
+    pace: Option<u32>,
+    now: Timestamp,
+) -> Result<Option<Job>, Fault> {
+    let turn = conn.transaction().await?;
+    let Some(job) = locked(&turn, id).await? else { return Ok(None) };
+    if job.state.is_final() {
+        return Ok(Some(job));
+    }
+    let changed = rows(
+        &turn,
+        &format!("UPDATE job SET state = $2, pace = $3, changed_at = $4 WHERE id = $1 RETURNING {COLUMNS}"),
+        &[&id, &state.unwrap_or(job.state).as_str(), &i64::from(pace.unwrap_or(job.pace)), &now.millis()],
+    )
+    .await?;
+    let job = changed.first().map(read).transpose()?;
+    turn.commit().await?;
+    Ok(job)
+}
+
+/// Takes a job one step on.
+pub(super) async fn step(conn: &mut Client, slot: i32, step: &JobStep, now: Timestamp) -> Result<Option<Job>, Fault> {
+    let turn = conn.transaction().await?;
+    let Some(job) = locked(&turn, step.id).await? else { return Ok(None) };
+    if job.state != JobState::Running || job.cursor != step.from {
+        return Ok(None);
+    }
+    let mut counts = Counts::default();
+    for (event, first, to) in &step.owed {
+        match owe_again(&turn, &mut counts, *event, *first, to, now).await? {
+            Replayed::Made(_) => {}
+            Replayed::Moved | Replayed::NoEvent => return Ok(None),
+        }
+    }
+    let state = if step.ended { JobState::Done } else { JobState::Running };
+    let changed = rows(
+        &turn,
+        &format!(
+            "UPDATE job SET state = $2, cursor = $3, done = done + $4, skipped = skipped + $5, changed_at = $6
+             WHERE id = $1 RETURNING {COLUMNS}"
+        ),
+        &[
+            &step.id,
+            &state.as_str(),
+            &step.to,
+            &i64::try_from(step.owed.len()).unwrap_or(i64::MAX),
+            &i64::try_from(step.skipped).unwrap_or(i64::MAX),
+            &now.millis(),
+        ],
+    )
+    .await?;
+    let job = changed.first().map(read).transpose()?;
+    counts.write(&turn, slot).await?;
+    turn.commit().await?;
+    Ok(job)
+}
+
+async fn locked(turn: &Transaction<'_>, id: i64) -> Result<Option<Job>, Fault> {
+    let sql = format!("SELECT {COLUMNS} FROM job WHERE id = $1 FOR UPDATE");
+    rows(turn, &sql, &[&id]).await?.first().map(read).transpose()
+}
+
+fn read(row: &Row) -> Result<Job, Fault> {
+    let number = |column| Ok::<_, Fault>(u64::try_from(row.try_get::<_, i64>(column)?).unwrap_or(0));
+    let word: &str = row.try_get(2)?;
+    Ok(Job {
+        id: row.try_get(0)?,
+        filter: text(row, 1)?.unwrap_or_default(),
+        state: JobState::parse(word).ok_or_else(|| Fault::Engine(format!("{word:?} is no state of a job")))?,
+        total: number(3)?,
+        done: number(4)?,
+        skipped: number(5)?,
+        pace: u32::try_from(number(6)?).unwrap_or(u32::MAX),
+        cursor: row.try_get(7)?,
+        started_at: Timestamp::from_millis(row.try_get(8)?),
+        changed_at: Timestamp::from_millis(row.try_get(9)?),
+    })
+}

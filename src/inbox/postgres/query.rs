@@ -1,0 +1,231 @@
+//! What can be asked of the inbox, lists of events apart.
+
+use bytes::Bytes;
+use deadpool_postgres::{Client, Transaction};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::claim::text;
+use super::database::rows;
+use super::fault::Fault;
+use super::list::{DELIVERIES, state, summary};
+use super::settle::delivery_id;
+use crate::inbox::{Answer, Claimed, Count, DeliveryDetail, EventDetail, SealedCall, Turn as Before, Usage};
+use crate::model::{Attempt, DeliveryId, EventId, State, Timestamp};
+
+/// The last delivery before this one that reached the upstream under the same id.
+pub(super) async fn earlier_turn(conn: &mut Client, claimed: &Claimed) -> Result<Option<Before>, Fault> {
+    let turn = conn.transaction().await?;
+    let found = rows(
+        &turn,
+        "SELECT b.params, b.headers, b.body, d.answer_status, d.answer_finished_at, d.answer_result
+         FROM delivery AS d JOIN route AS r ON r.id = d.route JOIN body AS b ON b.seq = d.event
+         WHERE d.turns AND d.upstream_id = $1 AND (d.key + 0) < $2 AND r.destination = $3 AND d.attempts > 0
+            AND d.state || '' IN ('delivered', 'dead', 'unknown')
+         ORDER BY (d.key + 0) DESC LIMIT 1",
+        &[&claimed.upstream_id.as_bytes(), &claimed.key, &claimed.destination.to_string()],
+    )
+    .await?;
+    let Some(row) = found.first() else { return Ok(None) };
+    Ok(Some(Before {
+        params: json(row, 0)?,
+        headers: json(row, 1)?,
+        body: Bytes::from(row.try_get::<_, Vec<u8>>(2)?),
+        answer: answer(row, 3, None)?,
+    }))
+}
+
+/// One event with everything known of it.
+pub(super) async fn event(conn: &mut Client, id: EventId) -> Result<Option<EventDetail>, Fault> {
+    let turn = conn.transaction().await?;
+    let found = rows(
+        &turn,
+        "SELECT e.seq, e.id, e.source, e.event_type, e.dedup, e.thread, e.received_at, e.filtered,
+                e.strength, e.secret, b.request_line, b.params, b.headers, b.body
+         FROM event AS e JOIN body AS b ON b.seq = e.seq WHERE e.id = $1",
+        &[&Uuid::from_bytes(*id.as_bytes())],
+    )
+    .await?;
+    let Some(row) = found.first() else { return Ok(None) };
+    let mut detail = EventDetail {
+        summary: summary(row)?,
+        strength: row.try_get(8)?,
+        secret: row.try_get(9)?,
+        request_line: text(row, 10)?.unwrap_or_default(),
+        params: json(row, 11)?,
+        headers: json(row, 12)?,
+        body: Bytes::from(row.try_get::<_, Vec<u8>>(13)?),
+        deliveries: deliveries(&turn, row.try_get(0)?, id, None).await?,
+    };
+    detail.summary.states = detail.deliveries.iter().map(|delivery| delivery.state).collect();
+    Ok(Some(detail))
+}
+
+/// How a delivery stands whose end is waited for.
+#[derive(Debug)]
+pub(super) enum End {
+    /// There is none of that name.
+    Nothing,
+    /// It goes on.
+    NotYet,
+    /// It went with another, which goes on.
+    With(DeliveryId),
+    /// It has ended.
+    Is(Box<DeliveryDetail>),
+}
+
+/// Whether a delivery has ended, and the one it went with.
+pub(super) async fn ended(conn: &mut Client, id: DeliveryId) -> Result<End, Fault> {
+    let turn = conn.transaction().await?;
+    let number = i32::try_from(id.number).unwrap_or(i32::MAX);
+    let found = rows(
+        &turn,
+        "SELECT d.event, d.state, l.state, le.id, l.number FROM event AS e JOIN delivery AS d ON d.event = e.seq
+            LEFT JOIN delivery AS l ON d.state = 'merged' AND (l.key + 0) = d.leader
+            LEFT JOIN event AS le ON le.seq = l.event
+         WHERE e.id = $1 AND d.number = $2",
+        &[&Uuid::from_bytes(*id.event.as_bytes()), &number],
+    )
+    .await?;
+    let Some(row) = found.first() else { return Ok(End::Nothing) };
+    if !state(row, 1)?.is_final() {
+        return Ok(End::NotYet);
+    }
+    if row.try_get::<_, Option<&str>>(2)?.is_some() && !state(row, 2)?.is_final() {
+        return Ok(End::With(delivery_id(row, 3, 4)?));
+    }
+    // It cannot go back, so that it is still final where the rest is read.
+    let detail = deliveries(&turn, row.try_get(0)?, id.event, Some(number)).await?.pop();
+    Ok(detail.map_or(End::Nothing, |detail| End::Is(Box::new(detail))))
+}
+
+/// The deliveries of an event, or the one of a number. Their task objects may be large: only of the last, or of the
+/// one, it is read.
+async fn deliveries(
+    turn: &Transaction<'_>,
+    seq: i64,
+    event: EventId,
+    number: Option<i32>,
+) -> Result<Vec<DeliveryDetail>, Fault> {
+    let found = rows(
+        turn,
+        "SELECT d.key, d.number, r.destination, d.state, d.upstream_id, d.attempts, d.doubt,
+                d.answer_status, d.answer_finished_at, d.answer_result,
+                (SELECT l.ready_at FROM lane AS l WHERE l.id = d.lane AND l.delivery IS NULL),
+                d.sealed, EXISTS (SELECT FROM sealed AS s WHERE s.delivery = d.key),
+                (SELECT t.task FROM task AS t WHERE t.delivery = d.key AND d.number =
+                    (SELECT max(n.number) FROM delivery AS n
+                     WHERE n.event = $1 AND ($3::integer IS NULL OR n.number = $3)))
+         FROM delivery AS d JOIN route AS r ON r.id = d.route
+         WHERE d.event = $1 AND ($3::integer IS NULL OR d.number = $3) ORDER BY d.number LIMIT $2",
+        &[&seq, &DELIVERIES, &number],
+    )
+    .await?;
+    let mut list = Vec::with_capacity(found.len());
+    for row in &found {
+        let state = state(row, 3)?;
+        let number: i32 = row.try_get(1)?;
+        let destination: &str = row.try_get(2)?;
+        list.push(DeliveryDetail {
+            id: DeliveryId { event, number: u32::try_from(number).unwrap_or_default() },
+            destination: destination.parse().map_err(|error| Fault::Engine(format!("{error}")))?,
+            state,
+            upstream_id: text(row, 4)?.unwrap_or_default(),
+            attempts: u32::try_from(row.try_get::<_, i32>(5)?).unwrap_or_default(),
+            due: time(row, 10)?.filter(|_| state == State::Pending),
+            doubt: time(row, 6)?,
+            answer: answer(row, 7, Some(13))?,
+            sealed: match (row.try_get(11)?, row.try_get(12)?) {
+                (false, _) => SealedCall::None,
+                (true, true) => SealedCall::Kept,
+                (true, false) => SealedCall::Erased,
+            },
+            tries: tries(turn, row.try_get(0)?).await?,
+        });
+    }
+    Ok(list)
+}
+
+async fn tries(turn: &Transaction<'_>, delivery: i64) -> Result<Vec<Attempt>, Fault> {
+    let found = rows(
+        turn,
+        "SELECT number, started_at, ended_at, result, status, detail FROM attempt WHERE delivery = $1
+         ORDER BY id + 0",
+        &[&delivery],
+    )
+    .await?;
+    let attempt = |row: &Row| -> Result<Attempt, Fault> {
+        Ok(Attempt {
+            number: u32::try_from(row.try_get::<_, i32>(0)?).unwrap_or_default(),
+            started_at: Timestamp::from_millis(row.try_get(1)?),
+            ended_at: Timestamp::from_millis(row.try_get(2)?),
+            result: text(row, 3)?.unwrap_or_default(),
+            status: row.try_get::<_, Option<i32>>(4)?.and_then(|status| u16::try_from(status).ok()),
+            detail: text(row, 5)?.unwrap_or_default(),
+        })
+    };
+    found.iter().map(attempt).collect()
+}
+
+/// The kept counts, by source and in the order of a delivery's life.
+pub(super) async fn counts(conn: &mut Client) -> Result<Vec<Count>, Fault> {
+    let turn = conn.transaction().await?;
+    let found = rows(
+        &turn,
+        "SELECT source, state, sum(count)::bigint FROM counter WHERE source <> '' GROUP BY source, state",
+        &[],
+    )
+    .await?;
+    let mut list = Vec::with_capacity(found.len());
+    for row in &found {
+        let count = u64::try_from(row.try_get::<_, i64>(2)?).unwrap_or(0);
+        list.push(Count { source: row.try_get(0)?, state: state(row, 1)?, count });
+    }
+    let place = |count: &Count| State::ALL.iter().position(|state| *state == count.state);
+    list.sort_by(|a, b| (&a.source, place(a)).cmp(&(&b.source, place(b))));
+    Ok(list)
+}
+
+/// How much of the disk the inbox has. What removed events leave behind is used again; how much that is, is reckoned
+/// from what the others need.
+pub(super) async fn usage(conn: &mut Client, ceiling: Option<u64>) -> Result<Usage, Fault> {
+    let turn = conn.transaction().await?;
+    let found = rows(
+        &turn,
+        "SELECT (SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class AS c
+                 WHERE c.relnamespace = 'sluicegate'::regnamespace AND c.relkind = 'r'),
+                (SELECT coalesce(sum(count), 0)::bigint FROM counter WHERE source = '')",
+        &[],
+    )
+    .await?;
+    let row = found.first().ok_or_else(|| Fault::Engine("no row".into()))?;
+    let size = |column| Ok::<_, Fault>(u64::try_from(row.try_get::<_, i64>(column)?).unwrap_or(0));
+    let (bytes, needed) = (size(0)?, size(1)?);
+    Ok(Usage { bytes, reusable: bytes.saturating_sub(needed.max(1 << 20).saturating_mul(2)), ceiling })
+}
+
+/// Whether the database takes something.
+pub(super) async fn probe(conn: &mut Client) -> Result<(), Fault> {
+    let turn = conn.transaction().await?;
+    super::database::change(&turn, "UPDATE words_until SET seq = seq WHERE id = 1", &[]).await?;
+    turn.commit().await?;
+    Ok(())
+}
+
+fn time(row: &Row, column: usize) -> Result<Option<Timestamp>, Fault> {
+    Ok(row.try_get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
+}
+
+/// An answer from three columns: status, end, result; the task object, where it was asked for, from one of its own.
+fn answer(row: &Row, column: usize, task: Option<usize>) -> Result<Option<Answer>, Fault> {
+    let Some(status) = text(row, column)? else { return Ok(None) };
+    let task = match task {
+        Some(task) => row.try_get::<_, Option<Vec<u8>>>(task)?.map(Bytes::from),
+        None => None,
+    };
+    Ok(Some(Answer { status, finished_at: text(row, column + 1)?, result: text(row, column + 2)?, task }))
+}
+
+fn json<T: serde::de::DeserializeOwned>(row: &Row, column: usize) -> Result<T, Fault> {
+    serde_json::from_slice(row.try_get(column)?).map_err(|error| Fault::Engine(error.to_string()))
+}

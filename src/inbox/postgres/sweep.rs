@@ -1,0 +1,155 @@
+//! Removing what is finished and old, a little at a time. Any number of replicas may do it at once: each passes over
+//! what another has locked.
+
+use std::time::Duration;
+
+use deadpool_postgres::Client;
+use tokio_postgres::Row;
+
+use super::database::{Counts, change, rows, slot};
+use super::fault::Fault;
+use crate::inbox::{Keep, KeepTimes};
+use crate::model::{State, Timestamp};
+
+/// How many events go in one transaction; more would hold up others.
+pub(super) const CHUNK: usize = 200;
+
+/// How many events are looked at together.
+const WINDOW: i64 = 1000;
+
+/// How far arrival and receipt may be apart.
+const DISORDER: Duration = Duration::from_secs(3600);
+
+/// Where a look has come to: receipt and number of the last event it saw.
+pub(super) type Place = (i64, i64);
+
+/// Whose events are looked at.
+#[derive(Clone, Debug)]
+pub(super) enum Whose {
+    /// Of this source, which says itself how long.
+    Source(String),
+    /// Of all sources but these.
+    Others(Vec<String>),
+}
+
+/// What a look found.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// The events that can go.
+    pub(super) events: Vec<i64>,
+    /// Where to look on; none when everything that is old enough was seen.
+    pub(super) next: Option<Place>,
+}
+
+/// Every list of events that is kept in a way of its own.
+pub(super) fn lists(keep: &Keep) -> Vec<(Whose, KeepTimes)> {
+    let mut lists: Vec<(Whose, KeepTimes)> =
+        keep.sources.iter().map(|(source, times)| (Whose::Source(source.clone()), *times)).collect();
+    lists.push((Whose::Others(keep.sources.keys().cloned().collect()), keep.usual));
+    lists
+}
+
+/// Looks through some events from a place on, for those that are finished and kept long enough.
+pub(super) async fn look(
+    conn: &mut Client,
+    whose: &Whose,
+    times: &KeepTimes,
+    now: Timestamp,
+    from: Place,
+) -> Result<Found, Fault> {
+    let turn = conn.transaction().await?;
+    let before = now - times.delivered.min(times.dead).min(times.filtered);
+    let columns = "e.received_at, e.seq, ARRAY (SELECT d.state FROM delivery AS d WHERE d.event = e.seq),
+                   EXISTS (SELECT FROM delivery AS d JOIN delivery AS l ON (l.key + 0) = d.leader
+                           WHERE d.event = e.seq AND d.state || '' = 'merged'
+                            AND l.state || '' IN ('pending', 'leased'))";
+    let found = match whose {
+        Whose::Others(named) => {
+            let sql = format!(
+                "SELECT {columns} FROM event AS e WHERE (e.received_at, e.seq) > ($1, $2) AND e.received_at < $3
+                    AND e.source <> ALL ($4) ORDER BY e.received_at, e.seq LIMIT $5"
+            );
+            rows(&turn, &sql, &[&from.0, &from.1, &before.millis(), &named, &WINDOW]).await?
+        }
+        // In order of arrival, as far as receipt can be out of it.
+        Whose::Source(source) => {
+            let sql = format!(
+                "SELECT {columns} FROM event AS e WHERE e.source = $1 AND (e.seq + 0) > $2
+                 ORDER BY (e.seq + 0) LIMIT $3"
+            );
+            rows(&turn, &sql, &[&source, &from.1, &WINDOW]).await?
+        }
+    };
+    let mut events = Vec::new();
+    let mut place = None;
+    for row in &found {
+        let (received_at, seq): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        if Timestamp::from_millis(received_at) >= before + DISORDER {
+            place = None;
+            break;
+        }
+        place = Some((received_at, seq));
+        if !row.try_get::<_, bool>(3)? && is_over(row, times, now)? {
+            events.push(seq);
+        }
+    }
+    let whole = i64::try_from(found.len()).is_ok_and(|count| count < WINDOW);
+    Ok(Found { events, next: place.filter(|_| !whole) })
+}
+
+/// Whether an event is finished and kept long enough: the longest that fits one of its deliveries.
+fn is_over(row: &Row, times: &KeepTimes, now: Timestamp) -> Result<bool, Fault> {
+    let words: Vec<&str> = row.try_get(2)?;
+    let mut longest = if words.is_empty() { times.filtered } else { Duration::ZERO };
+    for word in words {
+        longest = longest.max(match State::parse(word) {
+            Some(State::Delivered | State::Merged) => times.delivered,
+            Some(State::Dead | State::Unknown) => times.dead,
+            Some(State::Cancelled | State::Dropped) => times.filtered,
+            Some(State::Pending | State::Leased) | None => return Ok(false),
+        });
+    }
+    Ok(Timestamp::from_millis(row.try_get(0)?) < now - longest)
+}
+
+/// Removes events with all that hangs on them, except those that were replayed since they were found and those that
+/// somebody has locked.
+pub(super) async fn remove(conn: &mut Client, events: &[i64]) -> Result<usize, Fault> {
+    let turn = conn.transaction().await?;
+    let sql = "SELECT seq FROM event WHERE seq = ANY ($1) FOR UPDATE SKIP LOCKED";
+    let locked: Vec<i64> =
+        rows(&turn, sql, &[&events]).await?.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    if locked.is_empty() {
+        return Ok(0);
+    }
+    // Read after the lock.
+    let removed = rows(
+        &turn,
+        "DELETE FROM event AS e USING unnest($1::bigint[]) AS n (seq)
+         WHERE e.seq = n.seq AND NOT EXISTS (SELECT FROM delivery AS d
+                                             WHERE d.event = e.seq AND d.state || '' IN ('pending', 'leased'))
+         RETURNING e.seq, e.bytes",
+        &[&locked],
+    )
+    .await?;
+    let gone: Vec<i64> = removed.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let deliveries = rows(&turn, "DELETE FROM delivery WHERE event = ANY ($1) RETURNING key", &[&gone]).await?;
+    let keys: Vec<i64> = deliveries.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    for sql in ["DELETE FROM body WHERE seq = ANY ($1)", "DELETE FROM words WHERE seq = ANY ($1)"] {
+        change(&turn, sql, &[&gone]).await?;
+    }
+    for sql in [
+        "DELETE FROM sealed WHERE delivery = ANY ($1)",
+        "DELETE FROM task WHERE delivery = ANY ($1)",
+        "DELETE FROM attempt WHERE delivery = ANY ($1)",
+    ] {
+        change(&turn, sql, &[&keys]).await?;
+    }
+    let mut counts = Counts::default();
+    for row in &removed {
+        counts.add_bytes(-row.try_get::<_, i64>(1)?);
+    }
+    counts.write(&turn, slot()).await?;
+    turn.commit().await?;
+    Ok(gone.len())
+}

@@ -1,0 +1,242 @@
+//! Those who write: each takes what waits in a queue, up to a bound, does it in one transaction, and only then answers.
+//!
+//! A batch whose connection broke may be on disk or not. It is handed in again as it is, on another connection: events
+//! are known by their ids and settlements by their leases, so doing it twice is doing it once. That is tried for a
+//! while; then whoever waits is told that the inbox cannot be had. A batch that is refused is done again one by one, so
+//! that a record which cannot be kept refuses only itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use deadpool_postgres::Client;
+use futures_util::future::BoxFuture;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::accept::{self, Record};
+use super::database::{Database, give_back, pause, slot, within};
+use super::fault::Fault;
+use super::settle::{self, Ending};
+use super::shared::Shared;
+use crate::inbox::{InboxError, Settled};
+use crate::model::{Accepted, DeliveryId};
+
+/// How many bytes share a commit at most, the one that passes the bound included.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// How long a batch that may be on disk is handed in again.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long it is tried to hand a batch in at all.
+const TRYING: Duration = Duration::from_secs(1);
+
+/// How often a batch is tried when others stand in its way.
+const TRIES: u32 = 8;
+
+/// Something that waits to be written.
+pub(super) struct Item<W: Work> {
+    work: W,
+    since: Instant,
+    reply: oneshot::Sender<Result<W::Answer, InboxError>>,
+    weight: Weight,
+}
+
+impl<W: Work> Item<W> {
+    /// Something, and where its end will be told.
+    pub(super) fn new(work: W, weight: Weight) -> (Self, oneshot::Receiver<Result<W::Answer, InboxError>>) {
+        let (reply, end) = oneshot::channel();
+        (Self { work, since: Instant::now(), reply, weight }, end)
+    }
+
+    fn answer(self, end: Result<W::Answer, InboxError>) {
+        // Whoever asked may have gone; what was done stays done.
+        let _ = self.reply.send(end);
+    }
+}
+
+/// A kind of thing that is written.
+pub(super) trait Work: Send + Sync + Sized + 'static {
+    /// What is said of each.
+    type Answer: Send;
+
+    /// Names the operation.
+    const DOING: &'static str;
+
+    /// Does a batch in one transaction. Returns the answers in order, what has ended, and whether there are news.
+    fn write<'a>(conn: &'a mut Client, slot: i32, batch: &'a [&'a Self]) -> BoxFuture<'a, Result<Wrote<Self>, Fault>>;
+
+    /// The answer to a batch that was handed in before and may have been on disk then.
+    fn again(&self, answer: Self::Answer) -> Self::Answer;
+}
+
+/// What a batch came to.
+pub(super) struct Wrote<W: Work> {
+    answers: Vec<W::Answer>,
+    ended: Vec<DeliveryId>,
+    news: bool,
+}
+
+impl Work for Record {
+    type Answer = Accepted;
+
+    const DOING: &'static str = "accept";
+
+    fn write<'a>(conn: &'a mut Client, slot: i32, batch: &'a [&'a Self]) -> BoxFuture<'a, Result<Wrote<Self>, Fault>> {
+        Box::pin(async move {
+            let answers = accept::keep(conn, slot, batch).await?;
+            let news = answers.contains(&Accepted::New);
+            Ok(Wrote { answers, ended: vec![], news })
+        })
+    }
+
+    fn again(&self, answer: Accepted) -> Accepted {
+        // It is the first itself.
+        if answer == Accepted::Duplicate(self.id()) { Accepted::New } else { answer }
+    }
+}
+
+impl Work for Ending {
+    type Answer = Settled;
+
+    const DOING: &'static str = "settle";
+
+    fn write<'a>(conn: &'a mut Client, slot: i32, batch: &'a [&'a Self]) -> BoxFuture<'a, Result<Wrote<Self>, Fault>> {
+        Box::pin(async move {
+            let endings: Vec<Self> = batch.iter().map(|ending| (*ending).clone()).collect();
+            let (answers, ended) = settle::settle(conn, slot, &endings).await?;
+            let news = answers.contains(&Settled::Done);
+            Ok(Wrote { answers, ended, news })
+        })
+    }
+
+    fn again(&self, answer: Settled) -> Settled {
+        answer
+    }
+}
+
+/// One of those who write.
+pub(super) struct Writer<W: Work> {
+    /// What waits, for all writers of a kind.
+    pub(super) queue: Arc<Mutex<mpsc::Receiver<Item<W>>>>,
+    /// How many share a commit at most.
+    pub(super) batch: usize,
+    /// Where it is written to.
+    pub(super) database: Arc<Database>,
+    /// What others may know of it.
+    pub(super) shared: Arc<Shared>,
+}
+
+impl<W: Work> Writer<W> {
+    /// Works until nobody can hand anything in any more.
+    pub(super) async fn run(self) {
+        let slot = slot();
+        loop {
+            let batch = self.take().await;
+            if batch.is_empty() {
+                return;
+            }
+            self.write(slot, batch).await;
+        }
+    }
+
+    async fn take(&self) -> Vec<Item<W>> {
+        let mut queue = self.queue.lock().await;
+        let mut batch = Vec::new();
+        let Some(first) = queue.recv().await else { return batch };
+        let mut bytes = first.weight.bytes;
+        batch.push(first);
+        while batch.len() < self.batch && bytes < BATCH_BYTES {
+            let Ok(next) = queue.try_recv() else { break };
+            bytes = bytes.saturating_add(next.weight.bytes);
+            batch.push(next);
+        }
+        batch
+    }
+
+    async fn write(&self, slot: i32, mut batch: Vec<Item<W>>) {
+        let mut sent = false;
+        let mut tries = 0;
+        loop {
+            let end = self.attempt(slot, &batch, &mut sent).await;
+            tries += 1;
+            match end {
+                Ok(wrote) => return self.answer(batch, wrote, sent),
+                Err(fault @ Fault::Lost(_)) => {
+                    self.shared.trouble(fault.clone().told(W::DOING));
+                    let bound = if sent { PATIENCE } else { TRYING };
+                    let (late, rest) = batch.into_iter().partition(|item| item.since.elapsed() >= bound);
+                    refuse(late, &fault);
+                    batch = rest;
+                    if batch.is_empty() {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(fastrand::u64(50..150))).await;
+                }
+                Err(Fault::Again(_)) if tries < TRIES => pause(tries).await,
+                Err(fault @ Fault::NoSpace) => {
+                    self.shared.trouble(fault.clone().told(W::DOING));
+                    return refuse(batch, &fault);
+                }
+                Err(fault) if batch.len() == 1 => {
+                    if !matches!(fault, Fault::Record(_)) {
+                        self.shared.trouble(fault.clone().told(W::DOING));
+                    }
+                    return refuse(batch, &fault);
+                }
+                Err(_) => {
+                    for item in batch {
+                        Box::pin(self.write(slot, vec![item])).await;
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self, slot: i32, batch: &[Item<W>], sent: &mut bool) -> Result<Wrote<W>, Fault> {
+        let mut conn = self.database.writer().await?;
+        let works: Vec<&W> = batch.iter().map(|item| &item.work).collect();
+        let end = within(W::write(&mut conn, slot, &works)).await;
+        *sent |= matches!(end, Err(Fault::Lost(_)));
+        give_back(conn, &end);
+        end
+    }
+
+    fn answer(&self, batch: Vec<Item<W>>, wrote: Wrote<W>, sent: bool) {
+        self.shared.recovered();
+        for (item, answer) in batch.into_iter().zip(wrote.answers) {
+            let answer = if sent { item.work.again(answer) } else { answer };
+            item.answer(Ok(answer));
+        }
+        self.shared.tell(wrote.news, &wrote.ended);
+    }
+}
+
+fn refuse<W: Work>(batch: Vec<Item<W>>, fault: &Fault) {
+    for item in batch {
+        item.answer(Err(fault.clone().told(W::DOING)));
+    }
+}
+
+/// What something weighs while it waits; so that a queue of large bodies is bounded too.
+#[derive(Debug)]
+pub(super) struct Weight {
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Weight {
+    /// Puts something on the scales; none when too much lies there already. One may always wait alone.
+    pub(super) fn of(bytes: usize, all: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
+        let before = all.fetch_add(bytes, Ordering::Relaxed);
+        let weight = Self { bytes, all: Arc::clone(all) };
+        (before == 0 || before.saturating_add(bytes) <= limit).then_some(weight)
+    }
+}
+
+impl Drop for Weight {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}

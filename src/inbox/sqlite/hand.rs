@@ -1,0 +1,195 @@
+//! What operators do: settling by hand, holding, and jobs in bulk.
+
+use rusqlite::{OptionalExtension, Row};
+
+use super::accept;
+use super::settle;
+use super::writer::Turn;
+use crate::inbox::{ByHand, Hold, Job, JobState, JobStep, NewJob, Replayed};
+use crate::model::{Attempt, DeliveryId, Destination, State, Timestamp};
+
+/// How many jobs are told of.
+const JOBS: i64 = 100;
+
+const JOB: &str = "id, filter, state, total, done, skipped, pace, cursor, started_at, changed_at";
+
+/// Settles what nobody could tell. False: it is not there, or is settled.
+pub(super) fn resolve(
+    turn: &mut Turn<'_>,
+    id: DeliveryId,
+    how: ByHand,
+    note: &str,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    let found = turn
+        .conn
+        .prepare_cached(
+            "SELECT d.key, d.destination, d.upstream_id, d.route, d.attempts, e.source
+             FROM event AS e JOIN delivery AS d ON d.event = e.seq
+             WHERE e.id = ?1 AND d.number = ?2 AND d.state = 'unknown'",
+        )?
+        .query_row((id.event.as_bytes(), id.number), |row| {
+            let names = (row.get::<_, String>(1)?, row.get::<_, String>(2)?);
+            Ok((row.get::<_, i64>(0)?, names, row.get::<_, i64>(3)?, row.get::<_, u32>(4)?, row.get::<_, String>(5)?))
+        })
+        .optional()?;
+    let Some((key, (destination, upstream_id), route, attempts, source)) = found else { return Ok(false) };
+    let state = match how {
+        ByHand::Delivered => State::Delivered,
+        ByHand::Dead => State::Dead,
+        ByHand::Again => State::Pending,
+    };
+    if how == ByHand::Again {
+        let Ok(to) = destination.parse::<Destination>() else { return Ok(false) };
+        let lane = accept::lane(turn, to.lane(&upstream_id), route, now)?;
+        turn.conn
+            .prepare_cached(
+                "UPDATE delivery SET state = 'pending', doubt = NULL, strikes = 0, lane = ?2 WHERE key = ?1",
+            )?
+            .execute((key, lane))?;
+        // Its number is an old one, so it may be its lane's first now.
+        if let Some((_, route)) = settle::next_pending(turn, lane)? {
+            turn.conn.prepare_cached("UPDATE lane SET route = ?2 WHERE id = ?1")?.execute((lane, route))?;
+        }
+        turn.news();
+    } else {
+        turn.conn
+            .prepare_cached("UPDATE delivery SET state = ?2, doubt = NULL WHERE key = ?1")?
+            .execute((key, state.as_str()))?;
+        settle::erase_call(turn, key)?;
+        turn.ended(id);
+        for merged in settle::merged(turn, key)? {
+            turn.ended(merged);
+        }
+    }
+    let attempt = Attempt {
+        number: attempts,
+        started_at: now,
+        ended_at: now,
+        result: "settled_by_hand".into(),
+        status: None,
+        detail: note.to_owned(),
+    };
+    settle::insert_attempt(turn, key, &attempt, true)?;
+    turn.count(&source, State::Unknown, -1);
+    turn.count(&source, state, 1);
+    Ok(true)
+}
+
+/// Holds, or lets go. False: it was so already.
+pub(super) fn hold(turn: &mut Turn<'_>, what: &Hold, on: bool, now: Timestamp) -> rusqlite::Result<bool> {
+    let (kind, name) = match what {
+        Hold::Source(name) => ("source", name.clone()),
+        Hold::Destination(destination) => ("destination", destination.to_string()),
+    };
+    let rows = if on {
+        turn.conn
+            .prepare_cached("INSERT INTO hold (kind, name, since) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+            .execute((kind, name, now.millis()))?
+    } else {
+        turn.conn.prepare_cached("DELETE FROM hold WHERE kind = ?1 AND name = ?2")?.execute((kind, name))?
+    };
+    turn.news();
+    Ok(rows == 1)
+}
+
+/// What is held, and since when.
+pub(super) fn holds(conn: &rusqlite::Connection) -> rusqlite::Result<Vec<(Hold, Timestamp)>> {
+    let mut statement = conn.prepare_cached("SELECT kind, name, since FROM hold ORDER BY kind, name")?;
+    let mut rows = statement.query([])?;
+    let mut holds = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (kind, name) = (row.get::<_, String>(0)?, row.get::<_, String>(1)?);
+        let what = match kind.as_str() {
+            "source" => Some(Hold::Source(name)),
+            _ => name.parse().ok().map(Hold::Destination),
+        };
+        holds.extend(what.map(|what| (what, Timestamp::from_millis(row.get(2).unwrap_or_default()))));
+    }
+    Ok(holds)
+}
+
+/// Keeps a job.
+pub(super) fn begin_job(turn: &Turn<'_>, job: &NewJob, now: Timestamp) -> rusqlite::Result<Job> {
+    turn.conn
+        .prepare_cached(&format!(
+            "INSERT INTO job (filter, state, total, pace, started_at, changed_at)
+             VALUES (?1, 'running', ?2, ?3, ?4, ?4) RETURNING {JOB}"
+        ))?
+        .query_row((&job.filter, i64::try_from(job.total).unwrap_or(i64::MAX), job.pace, now.millis()), read_job)
+}
+
+/// The last jobs, newest first.
+pub(super) fn jobs(conn: &rusqlite::Connection) -> rusqlite::Result<Vec<Job>> {
+    conn.prepare_cached(&format!("SELECT {JOB} FROM job ORDER BY id DESC LIMIT {JOBS}"))?
+        .query_map([], read_job)?
+        .collect()
+}
+
+/// Changes a job's state and pace. None: there is no such job.
+pub(super) fn steer_job(
+    turn: &mut Turn<'_>,
+    id: i64,
+    state: Option<JobState>,
+    pace: Option<u32>,
+    now: Timestamp,
+) -> rusqlite::Result<Option<Job>> {
+    turn.conn
+        .prepare_cached(
+            "UPDATE job SET state = coalesce(?2, state), pace = coalesce(?3, pace), changed_at = ?4
+             WHERE id = ?1 AND state NOT IN ('done', 'cancelled')",
+        )?
+        .execute((id, state.map(JobState::as_str), pace, now.millis()))?;
+    turn.news();
+    turn.conn.prepare_cached(&format!("SELECT {JOB} FROM job WHERE id = ?1"))?.query_row([id], read_job).optional()
+}
+
+/// One step, with what it owes, or nothing at all.
+pub(super) fn step_job(turn: &mut Turn<'_>, step: &JobStep, now: Timestamp) -> rusqlite::Result<Option<Job>> {
+    let stands = turn
+        .conn
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM job WHERE id = ?1 AND state = 'running' AND cursor IS ?2)")?
+        .query_row((step.id, step.from), |row| row.get::<_, bool>(0))?;
+    if !stands {
+        return Ok(None);
+    }
+    // All of them first: a step is done whole or not at all.
+    let mut done = 0_i64;
+    for (event, first, _) in &step.owed {
+        if accept::next_number(turn, *event)?.is_some_and(|(_, next)| next != *first) {
+            return Ok(None);
+        }
+    }
+    let mut skipped = i64::try_from(step.skipped).unwrap_or(i64::MAX);
+    for (event, first, to) in &step.owed {
+        match accept::replay(turn, *event, *first, to, now)? {
+            Replayed::Made(_) => done += 1,
+            // Swept since it was listed.
+            Replayed::NoEvent | Replayed::Moved => skipped += 1,
+        }
+    }
+    let state = if step.ended { JobState::Done } else { JobState::Running };
+    turn.conn
+        .prepare_cached(&format!(
+            "UPDATE job SET cursor = ?2, done = done + ?3, skipped = skipped + ?4, state = ?5, changed_at = ?6
+             WHERE id = ?1 RETURNING {JOB}"
+        ))?
+        .query_row((step.id, step.to, done, skipped, state.as_str(), now.millis()), read_job)
+        .optional()
+}
+
+fn read_job(row: &Row<'_>) -> rusqlite::Result<Job> {
+    let state: String = row.get(2)?;
+    Ok(Job {
+        id: row.get(0)?,
+        filter: row.get(1)?,
+        state: JobState::parse(&state).unwrap_or(JobState::Paused),
+        total: row.get::<_, i64>(3)?.unsigned_abs(),
+        done: row.get::<_, i64>(4)?.unsigned_abs(),
+        skipped: row.get::<_, i64>(5)?.unsigned_abs(),
+        pace: row.get(6)?,
+        cursor: row.get(7)?,
+        started_at: Timestamp::from_millis(row.get(8)?),
+        changed_at: Timestamp::from_millis(row.get(9)?),
+    })
+}

@@ -1,0 +1,255 @@
+//! Lists of events. Every list goes by an index and looks at a bounded number of rows for a page.
+
+use std::time::Duration;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, ToSql};
+
+use super::query::state;
+use super::words;
+use crate::inbox::{EventFilter, EventSummary, Page};
+use crate::model::{EventId, State, Timestamp};
+
+/// How many events a page has at most.
+const PAGE: usize = 200;
+
+/// How many events are looked at for one page. A page may so come out short, or empty, and still have a next.
+const WINDOW: usize = 10_000;
+
+/// How many where their bodies have to be read for it.
+const BODIES: usize = 2_000;
+
+/// How many deliveries of one event are shown.
+pub(super) const DELIVERIES: i64 = 1000;
+
+/// How far arrival and receipt may be apart: a body may take its time after its head was read. Where a list is cut by
+/// time, an event further out of order is not looked for.
+const DISORDER: Duration = Duration::from_secs(3600);
+
+/// A page of events. `indexed`: words are found by their index.
+pub(super) fn events(conn: &Connection, filter: &EventFilter, indexed: bool) -> rusqlite::Result<Page<EventSummary>> {
+    let limit = filter.limit.clamp(1, PAGE);
+    let walk = Walk::new(conn, filter, indexed)?;
+    let window = if walk.words.is_empty() { WINDOW } else { BODIES };
+    let mut items = Vec::new();
+    let next = walk.go(window, |event| {
+        items.push(event);
+        items.len() < limit
+    })?;
+    Ok(Page { items, next })
+}
+
+/// How many events fit, up to a number.
+pub(super) fn count(conn: &Connection, filter: &EventFilter, indexed: bool, most: u64) -> rusqlite::Result<u64> {
+    let mut count = 0;
+    if most > 0 {
+        Walk::new(conn, filter, indexed)?.go(usize::MAX, |_| {
+            count += 1;
+            count < most
+        })?;
+    }
+    Ok(count)
+}
+
+/// The index a list goes by, and what it is looked up with.
+enum Way<'a> {
+    Words(String),
+    Dedup(&'a str),
+    Thread(&'a str),
+    State(State),
+    Source(&'a str),
+    All,
+}
+
+/// A walk over the events that may fit.
+struct Walk<'a> {
+    conn: &'a Connection,
+    filter: &'a EventFilter,
+    way: Way<'a>,
+    /// Words that the bodies have to be searched for.
+    words: Vec<String>,
+    above: i64,
+    below: i64,
+}
+
+impl<'a> Walk<'a> {
+    fn new(conn: &'a Connection, filter: &'a EventFilter, indexed: bool) -> rusqlite::Result<Self> {
+        let (mut above, mut below) = (i64::MIN, i64::MAX);
+        if let Some(until) = filter.until {
+            below = last_before(conn, until + DISORDER)?.map_or(i64::MIN, |last| last.saturating_add(1));
+        }
+        if let Some(since) = filter.since {
+            above = last_before(conn, since - DISORDER)?.unwrap_or(i64::MIN);
+        }
+        match filter.cursor {
+            Some(cursor) if filter.oldest_first => above = above.max(cursor),
+            Some(cursor) => below = below.min(cursor),
+            None => {}
+        }
+        let words = filter.text.as_deref().map(words::of).unwrap_or_default();
+        // Few deliveries are not delivered, so they have an index of their own; the others are found soon by looking.
+        let listed = filter.state.filter(|state| *state != State::Delivered);
+        let way = match (&filter.dedup, &filter.thread, listed, &filter.source) {
+            _ if indexed && !words.is_empty() => Way::Words(words::query(&words)),
+            (Some(dedup), ..) => Way::Dedup(dedup),
+            (_, Some(thread), ..) => Way::Thread(thread),
+            (_, _, Some(state), _) => Way::State(state),
+            (_, _, _, Some(source)) => Way::Source(source),
+            _ => Way::All,
+        };
+        let words = if matches!(way, Way::Words(_)) { Vec::new() } else { words };
+        Ok(Self { conn, filter, way, words, above, below })
+    }
+
+    /// Hands on what fits until it is told to stop or has looked at so many. Gives where it stopped before its end.
+    fn go(&self, window: usize, mut found: impl FnMut(EventSummary) -> bool) -> rusqlite::Result<Option<i64>> {
+        let (sql, key) = self.sql();
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        let mut rows = match &key {
+            Some(key) => statement.query([&self.above as &dyn ToSql, &self.below, key])?,
+            None => statement.query([&self.above as &dyn ToSql, &self.below])?,
+        };
+        let (mut looked, mut last, mut full) = (0, None, false);
+        while let Some(row) = rows.next()? {
+            if full || looked == window {
+                return Ok(last);
+            }
+            looked += 1;
+            let seq = row.get(0)?;
+            if last.replace(seq) == Some(seq) {
+                // An event with two such deliveries.
+                continue;
+            }
+            let event = summary(row)?;
+            if self.fits(&event)
+                && let Some(states) = self.states(seq)?
+                && self.says(seq)?
+            {
+                full = !found(EventSummary { states, ..event });
+            }
+        }
+        Ok(None)
+    }
+
+    fn sql(&self) -> (String, Option<Value>) {
+        let columns = "e.seq, e.id, e.source, e.event_type, e.dedup, e.thread, e.received_at, e.filtered";
+        let order = if self.filter.oldest_first { "ASC" } else { "DESC" };
+        let of_event = |by: &str, condition: &str| {
+            format!(
+                "SELECT {columns} FROM event AS e {by} WHERE {condition} e.seq > ?1 AND e.seq < ?2 ORDER BY e.seq {order}"
+            )
+        };
+        let text = |text: &str| Some(Value::Text(text.to_owned()));
+        match &self.way {
+            Way::Words(words) => (
+                format!(
+                    "SELECT {columns} FROM words AS w CROSS JOIN event AS e ON e.seq = w.rowid
+                     WHERE w.words MATCH ?3 AND w.rowid > ?1 AND w.rowid < ?2 ORDER BY w.rowid {order}"
+                ),
+                text(words),
+            ),
+            // One of each source at most, so there is little to put in order.
+            Way::Dedup(dedup) => {
+                let by = "event AS e INDEXED BY event_dedup";
+                let sql = format!(
+                    "SELECT {columns} FROM (SELECT DISTINCT source FROM event INDEXED BY event_source) AS s
+                     CROSS JOIN {by} ON e.source = s.source
+                     WHERE e.dedup = ?3 AND e.dedup IS NOT NULL AND e.seq > ?1 AND e.seq < ?2 ORDER BY e.seq {order}"
+                );
+                match &self.filter.source {
+                    Some(source) => (
+                        format!(
+                            "SELECT {columns} FROM {by} WHERE e.source = '{}' AND e.dedup = ?3 AND e.dedup IS NOT NULL
+                             AND e.seq > ?1 AND e.seq < ?2",
+                            source.replace('\'', "''")
+                        ),
+                        text(dedup),
+                    ),
+                    None => (sql, text(dedup)),
+                }
+            }
+            Way::Thread(thread) => {
+                (of_event("INDEXED BY event_thread", "e.thread = ?3 AND e.thread IS NOT NULL AND"), text(thread))
+            }
+            Way::State(state) => (
+                format!(
+                    "SELECT {columns} FROM delivery AS d INDEXED BY delivery_state CROSS JOIN event AS e ON e.seq = d.event
+                     WHERE d.state <> 'delivered' AND d.state = ?3 AND d.event > ?1 AND d.event < ?2
+                     ORDER BY d.event {order}"
+                ),
+                text(state.as_str()),
+            ),
+            Way::Source(source) => (of_event("INDEXED BY event_source", "e.source = ?3 AND"), text(source)),
+            Way::All => (of_event("", ""), None),
+        }
+    }
+
+    fn fits(&self, event: &EventSummary) -> bool {
+        let filter = self.filter;
+        let same = |wanted: &Option<String>, found: Option<&String>| wanted.is_none() || wanted.as_ref() == found;
+        same(&filter.source, Some(&event.source))
+            && same(&filter.event_type, event.event_type.as_ref())
+            && same(&filter.thread, event.thread.as_ref())
+            && same(&filter.dedup, event.dedup.as_ref())
+            && filter.filtered.is_none_or(|filtered| filtered == event.filtered.is_some())
+            && filter.since.is_none_or(|since| event.received_at >= since)
+            && filter.until.is_none_or(|until| event.received_at < until)
+    }
+
+    /// The states of an event's deliveries; none when there is none as wanted.
+    fn states(&self, seq: i64) -> rusqlite::Result<Option<Vec<State>>> {
+        let wanted = self.filter.destination.as_ref().map(ToString::to_string);
+        let mut statement = self
+            .conn
+            .prepare_cached("SELECT state, destination FROM delivery WHERE event = ?1 ORDER BY number LIMIT ?2")?;
+        let mut rows = statement.query((seq, DELIVERIES))?;
+        let mut states = Vec::new();
+        let mut fits = self.filter.state.is_none() && wanted.is_none();
+        while let Some(row) = rows.next()? {
+            let state = state(row, 0)?;
+            let there = match &wanted {
+                Some(wanted) => row.get_ref(1)?.as_str()? == wanted,
+                None => true,
+            };
+            fits |= there && self.filter.state.is_none_or(|wanted| wanted == state);
+            states.push(state);
+        }
+        Ok(fits.then_some(states))
+    }
+
+    /// Whether the body has the words that are looked for in it.
+    fn says(&self, seq: i64) -> rusqlite::Result<bool> {
+        if self.words.is_empty() {
+            return Ok(true);
+        }
+        let body: Vec<u8> =
+            self.conn.prepare_cached("SELECT body FROM body WHERE seq = ?1")?.query_row([seq], |row| row.get(0))?;
+        let Some(text) = words::text(&body) else { return Ok(false) };
+        let text = text.to_lowercase();
+        Ok(self.words.iter().all(|word| text.contains(word)))
+    }
+}
+
+/// The number of the last event received before a time.
+fn last_before(conn: &Connection, time: Timestamp) -> rusqlite::Result<Option<i64>> {
+    conn.prepare_cached(
+        "SELECT seq FROM event INDEXED BY event_received WHERE received_at < ?1
+         ORDER BY received_at DESC, seq DESC LIMIT 1",
+    )?
+    .query_row([time.millis()], |row| row.get(0))
+    .optional()
+}
+
+/// Columns 1 to 7 of a list, its states still missing.
+pub(super) fn summary(row: &Row<'_>) -> rusqlite::Result<EventSummary> {
+    Ok(EventSummary {
+        id: EventId::from_bytes(row.get(1)?),
+        source: row.get(2)?,
+        event_type: row.get(3)?,
+        dedup: row.get(4)?,
+        thread: row.get(5)?,
+        received_at: Timestamp::from_millis(row.get(6)?),
+        filtered: row.get(7)?,
+        states: Vec::new(),
+    })
+}

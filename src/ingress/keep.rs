@@ -1,0 +1,49 @@
+//! From a proved and mapped request to an event on disk. Whatever brings an event in, it is made and kept here.
+
+use crate::inbox::{Inbox, InboxError};
+use crate::mapping::Mapped;
+use crate::model::{Accepted, DeliveryId, EventId, NewEvent, Outcome, Refusal, Verified};
+use crate::source::Source;
+
+/// The event that a verified and mapped request is.
+pub fn event(source: &Source, verified: &Verified, mapped: Mapped) -> NewEvent {
+    let (request, proof) = (verified.request(), verified.proof());
+    let id = EventId::new();
+    let owed = match mapped.filtered {
+        Some(_) => None,
+        None => source.config.owed(DeliveryId { event: id, number: 0 }, mapped.thread.as_deref()),
+    };
+    let kept = source.kept(request);
+    NewEvent {
+        id,
+        source: source.config.name.clone(),
+        dedup: mapped.dedup,
+        event_type: mapped.event_type,
+        received_at: request.at,
+        strength: proof.strength,
+        secret: proof.secret.clone(),
+        filtered: mapped.filtered,
+        thread: mapped.thread,
+        params: mapped.params,
+        request_line: kept.request_line,
+        headers: kept.headers,
+        body: request.body.clone(),
+        most_ahead: source.config.overlap.most_ahead(),
+        deliveries: owed.into_iter().collect(),
+    }
+}
+
+/// Keeps the event. Answers are made after the commit, never before.
+pub async fn keep(inbox: &dyn Inbox, event: NewEvent) -> Result<(Outcome, EventId), Refusal> {
+    let (id, filtered) = (event.id, event.filtered.is_some());
+    match inbox.accept(event).await {
+        Ok(Accepted::New) if filtered => Ok((Outcome::Filtered, id)),
+        Ok(Accepted::New) => Ok((Outcome::Accepted, id)),
+        Ok(Accepted::Duplicate(first)) => Ok((Outcome::Duplicate, first)),
+        Ok(Accepted::Busy) => Err(Refusal::Busy),
+        Err(InboxError::Full(wait)) => Err(Refusal::Overloaded(wait)),
+        Err(InboxError::NoSpace) => Err(Refusal::NoSpace),
+        Err(error @ InboxError::Record(_)) => Err(Refusal::Unmappable(error.to_string())),
+        Err(error) => Err(Refusal::Inbox(error.to_string())),
+    }
+}

@@ -1,0 +1,126 @@
+//! A limit on one thing: this process's share of a configured rate.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+
+use super::share::Share;
+use crate::config::Rate;
+
+/// A limiter.
+pub struct Limiter {
+    rate: Rate,
+    share: Share,
+    built: ArcSwap<Built<DefaultDirectRateLimiter>>,
+}
+
+/// A limiter with the burst it was built for.
+pub(super) struct Built<L> {
+    burst: NonZeroU32,
+    pub(super) limiter: L,
+}
+
+impl<L> Built<L> {
+    /// A limiter for so many processes.
+    pub(super) fn new(rate: Rate, processes: NonZeroU32, build: impl FnOnce(Quota) -> L) -> Self {
+        let burst = burst(rate, processes);
+        Self { burst, limiter: build(quota(rate, burst)) }
+    }
+
+    /// Whether it is as it has to be for so many processes.
+    pub(super) fn fits(&self, rate: Rate, processes: NonZeroU32) -> bool {
+        self.burst == burst(rate, processes)
+    }
+}
+
+impl Limiter {
+    /// A share of a rate.
+    pub fn new(rate: Rate, share: Share) -> Self {
+        let built = Built::new(rate, share.processes(), RateLimiter::direct);
+        Self { rate, share, built: ArcSwap::from_pointee(built) }
+    }
+
+    /// Counts one; over the limit, says how long to wait.
+    pub fn check(&self) -> Result<(), Duration> {
+        let processes = self.share.processes();
+        match self.built(processes).limiter.check_n(processes) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(until)) => Err(until.wait_time_from(DefaultClock::default().now())),
+            // It is built so that one request always fits.
+            Err(_) => Err(self.rate.per),
+        }
+    }
+
+    fn built(&self, processes: NonZeroU32) -> Guard<std::sync::Arc<Built<DefaultDirectRateLimiter>>> {
+        let built = self.built.load();
+        if built.fits(self.rate, processes) {
+            return built;
+        }
+        self.built.store(Built::new(self.rate, processes, RateLimiter::direct).into());
+        self.built.load()
+    }
+}
+
+impl fmt::Debug for Limiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limiter").field("rate", &self.rate).field("share", &self.share).finish_non_exhaustive()
+    }
+}
+
+/// The whole count may come at once. Where there are more processes than that, each may let one through at a time.
+fn burst(rate: Rate, processes: NonZeroU32) -> NonZeroU32 {
+    NonZeroU32::new(rate.count).unwrap_or(NonZeroU32::MIN).max(processes)
+}
+
+/// A rate as a quota: what came at once comes back evenly.
+fn quota(rate: Rate, burst: NonZeroU32) -> Quota {
+    let count = NonZeroU32::new(rate.count).unwrap_or(NonZeroU32::MIN);
+    let each = rate.per / count.get();
+    Quota::with_period(each).unwrap_or_else(|| Quota::per_second(count)).allow_burst(burst)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passes(limiter: &Limiter) -> usize {
+        (0..1000).take_while(|_| limiter.check().is_ok()).count()
+    }
+
+    #[test]
+    fn a_rate_lets_its_count_through_and_says_when_to_come_back() {
+        let limiter = Limiter::new(Rate { count: 3, per: Duration::from_secs(60) }, Share::default());
+        assert_eq!(passes(&limiter), 3);
+        let wait = limiter.check().expect_err("the fourth is over");
+        assert!(wait > Duration::from_secs(15) && wait <= Duration::from_secs(20), "{wait:?}");
+    }
+
+    #[test]
+    fn three_processes_have_a_third_each_and_what_is_used_stays_used() {
+        let share = Share::among(3);
+        let limiter = Limiter::new(Rate { count: 60, per: Duration::from_secs(3600) }, share.clone());
+        assert_eq!(passes(&limiter), 20);
+        let wait = limiter.check().expect_err("over its share");
+        assert!(wait > Duration::from_secs(170) && wait <= Duration::from_secs(180), "{wait:?}");
+        share.set(1);
+        assert_eq!(passes(&limiter), 0, "a process that leaves gives no second helping");
+        share.set(4);
+        let more = limiter.check().expect_err("a smaller share");
+        assert!(more > wait, "{more:?}");
+    }
+
+    #[test]
+    fn a_limit_smaller_than_the_number_of_processes_still_lets_some_through() {
+        let share = Share::among(5);
+        let limiter = Limiter::new(Rate { count: 2, per: Duration::from_secs(60) }, share.clone());
+        assert_eq!(passes(&limiter), 1);
+        let wait = limiter.check().expect_err("over its share");
+        assert!(wait > Duration::from_secs(140) && wait <= Duration::from_secs(150), "{wait:?}");
+        share.set(0);
+        assert_eq!(passes(&limiter), 2, "alone again");
+    }
+}

@@ -1,0 +1,417 @@
+//! What the contract does not say, because only an engine with several processes has it: replicas that freeze or die,
+//! connections that break, a server that goes away, schemas that are old.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use sluicegate::config::Secret;
+use sluicegate::inbox::postgres::{PostgresInbox, PostgresOptions};
+use sluicegate::inbox::{Answer, Claimed, Claims, EventFilter, Inbox, InboxError, Next, Settled, Settlement, Terms};
+use sluicegate::model::{
+    Accepted, Attempt, Clock, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Overlap, Params, Route, State,
+    Strength,
+};
+
+use crate::cluster::{self, Cluster, beside, options, within};
+
+const LEASE: Duration = Duration::from_millis(1000);
+
+#[derive(Debug)]
+struct Any(usize);
+
+impl Terms for Any {
+    fn begin(&mut self) {}
+    fn room(&self) -> usize {
+        self.0
+    }
+    fn open(&mut self, _: &Route) -> usize {
+        usize::MAX
+    }
+    fn took(&mut self, _: &Route, count: usize) {
+        self.0 = self.0.saturating_sub(count);
+    }
+    fn overlap(&self, _: &str) -> Overlap {
+        Overlap::QUEUE
+    }
+}
+
+async fn open(url: &Secret) -> PostgresInbox {
+    PostgresInbox::open(url, options(LEASE)).await.unwrap()
+}
+
+async fn claim(inbox: &PostgresInbox) -> Claims {
+    inbox.claim(Box::new(Any(100)), Clock::system().now()).await.unwrap()
+}
+
+async fn claim_one(inbox: &PostgresInbox) -> Claimed {
+    within(Duration::from_secs(10), async || claim(inbox).await.claimed.pop()).await
+}
+
+fn event(thread: &str) -> NewEvent {
+    let destination: Destination = "agent/a1".parse().unwrap();
+    let upstream_id = destination.thread_id("triage", thread).to_string();
+    NewEvent {
+        id: EventId::new(),
+        source: "triage".into(),
+        dedup: None,
+        event_type: None,
+        received_at: Clock::system().now(),
+        strength: Strength::Signed,
+        secret: None,
+        filtered: None,
+        thread: Some(thread.into()),
+        params: Params::default(),
+        request_line: "POST /hooks/triage".into(),
+        headers: vec![],
+        body: "{}".into(),
+        most_ahead: None,
+        deliveries: vec![NewDelivery { lane: destination.lane(&upstream_id), destination, upstream_id, sealed: None }],
+    }
+}
+
+fn settlement(claimed: &Claimed, next: Next) -> Settlement {
+    let now = Clock::system().now();
+    let attempt = Attempt {
+        number: claimed.attempt,
+        started_at: now,
+        ended_at: now,
+        result: "completed".into(),
+        status: Some(200),
+        detail: String::new(),
+    };
+    Settlement { key: claimed.key, lane: claimed.lane, fence: claimed.fence, attempt, next }
+}
+
+fn done() -> Next {
+    Next::Delivered(Answer { status: "completed".into(), result: None, finished_at: None, task: None })
+}
+
+async fn state(inbox: &PostgresInbox, id: DeliveryId) -> State {
+    inbox.event(id.event).await.unwrap().unwrap().deliveries[0].state
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_replica_loses_its_leases_once_and_is_told_so() {
+    let url = cluster::shared().migrated().await;
+    let (frozen, other) = (open(&url).await, open(&url).await);
+    frozen.accept(event("a")).await.unwrap();
+    frozen.accept(event("a")).await.unwrap();
+    let held = claim_one(&frozen).await;
+    assert!(claim(&other).await.claimed.is_empty(), "the lane is taken");
+    within(LEASE * 3, async || (other.standing().replicas == 2).then_some(())).await;
+
+    frozen.freeze();
+    let begun = Instant::now();
+    within(LEASE, async || {
+        frozen.standing_changed().await;
+        (!frozen.standing().good).then_some(())
+    })
+    .await;
+    assert!(begun.elapsed() < LEASE, "it stops before its lease has ended");
+    assert!(claim(&frozen).await.claimed.is_empty(), "it claims nothing more");
+
+    let taken = claim_one(&other).await;
+    assert!(begun.elapsed() >= LEASE.mul_f64(0.7), "not before the lease has ended");
+    assert_eq!((taken.id, taken.attempt, taken.strikes), (held.id, 2, 2), "the try stays counted");
+    assert!(taken.doubt.is_some(), "nobody knows whether it ran");
+    assert_ne!(taken.fence, held.fence);
+    assert_eq!(frozen.settle(settlement(&held, done())).await.unwrap(), Settled::Stale);
+    assert_eq!(state(&other, held.id).await, State::Leased, "it changed nothing");
+    assert_eq!(other.settle(settlement(&taken, done())).await.unwrap(), Settled::Done);
+    within(LEASE * 2, async || (other.standing().replicas == 1).then_some(())).await;
+    assert_ne!(claim_one(&other).await.id, taken.id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_comes_back_is_a_new_one_and_its_old_leases_are_free() {
+    let url = cluster::shared().migrated().await;
+    let inbox = open(&url).await;
+    inbox.accept(event("a")).await.unwrap();
+    let held = claim_one(&inbox).await;
+    // As when the server's clock is past the end before the renewal comes.
+    let beside = beside(&url).await;
+    beside.execute("UPDATE replica SET expires_at = now()", &[]).await.unwrap();
+    let taken = claim_one(&inbox).await;
+    assert_eq!((taken.id, taken.attempt), (held.id, 2));
+    assert_eq!(inbox.settle(settlement(&held, done())).await.unwrap(), Settled::Stale);
+    assert_eq!(inbox.settle(settlement(&taken, done())).await.unwrap(), Settled::Done);
+    assert!(inbox.standing().good);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_gives_everything_back_at_once() {
+    let url = cluster::shared().migrated().await;
+    let long = PostgresInbox::open(&url, options(Duration::from_secs(600))).await.unwrap();
+    let other = open(&url).await;
+    long.accept(event("a")).await.unwrap();
+    let held = claim_one(&long).await;
+    long.close().await;
+    assert!(matches!(long.accept(event("a")).await, Err(InboxError::Closed)));
+    assert_eq!(claim_one(&other).await.id, held.id);
+    within(LEASE * 2, async || (other.standing().replicas == 1).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_replicas_never_have_one_lane_at_once_and_lose_nothing() {
+    let url = cluster::shared().migrated().await;
+    let inboxes: Vec<Arc<PostgresInbox>> =
+        futures_util::future::join_all((0..3).map(|_| open(&url))).await.into_iter().map(Arc::new).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let in_flight = Arc::new(std::sync::Mutex::new(BTreeSet::new()));
+    let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let workers: Vec<_> = inboxes
+        .iter()
+        .map(|inbox| {
+            let (inbox, stop) = (Arc::clone(inbox), Arc::clone(&stop));
+            let (in_flight, order) = (Arc::clone(&in_flight), Arc::clone(&order));
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let claimed = inbox.claim(Box::new(Any(10)), Clock::system().now()).await.unwrap().claimed;
+                    if claimed.is_empty() {
+                        tokio::time::sleep(Duration::from_millis(2)).await;
+                    }
+                    for one in &claimed {
+                        assert!(in_flight.lock().unwrap().insert(one.lane), "two at once in a lane");
+                    }
+                    for one in claimed {
+                        order.lock().unwrap().push((one.thread.clone().unwrap(), one.id));
+                        in_flight.lock().unwrap().remove(&one.lane);
+                        assert_eq!(inbox.settle(settlement(&one, done())).await.unwrap(), Settled::Done);
+                    }
+                }
+            })
+        })
+        .collect();
+    let mut sent: Vec<(String, DeliveryId)> = Vec::new();
+    for n in 0..40 {
+        for thread in 0..8 {
+            let event = event(&format!("t{thread}"));
+            let id = DeliveryId { event: event.id, number: 0 };
+            assert_eq!(inboxes[n % 3].accept(event).await.unwrap(), Accepted::New);
+            sent.push((format!("t{thread}"), id));
+        }
+    }
+    within(Duration::from_secs(20), async || (order.lock().unwrap().len() >= sent.len()).then_some(())).await;
+    stop.store(true, Ordering::Relaxed);
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    let order = order.lock().unwrap();
+    for thread in 0..8 {
+        let of = |list: &[(String, DeliveryId)]| {
+            list.iter().filter(|(t, _)| *t == format!("t{thread}")).map(|(_, id)| *id).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&order), of(&sent), "in order, each once");
+    }
+    let counts = inboxes[0].counts().await.unwrap();
+    let nonzero: Vec<_> = counts.iter().filter(|count| count.count > 0).collect();
+    assert_eq!((nonzero.len(), nonzero[0].state, nonzero[0].count), (1, State::Delivered, 320));
+}
+
+/// F9
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_that_goes_and_comes_back_has_everything_that_was_accepted() {
+    let cluster = Cluster::start();
+    let url = cluster.migrated().await;
+    let inbox = Arc::new(open(&url).await);
+    let kept = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let stop = Arc::new(AtomicBool::new(false));
+    let longest = Arc::new(std::sync::Mutex::new(Duration::ZERO));
+    let senders: Vec<_> = (0..16)
+        .map(|n| {
+            let (inbox, kept, stop) = (Arc::clone(&inbox), Arc::clone(&kept), Arc::clone(&stop));
+            let longest = Arc::clone(&longest);
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let event =
+                        NewEvent { dedup: Some(format!("{:032x}", fastrand::u128(..))), ..event(&format!("t{n}")) };
+                    let id = event.id;
+                    let begun = Instant::now();
+                    match inbox.accept(event).await {
+                        Ok(Accepted::New) => kept.lock().unwrap().push(id),
+                        Ok(other) => panic!("{other:?}"),
+                        Err(InboxError::Engine { .. }) => tokio::time::sleep(Duration::from_millis(50)).await,
+                        Err(other) => panic!("{other:?}"),
+                    }
+                    let mut longest = longest.lock().unwrap();
+                    *longest = longest.max(begun.elapsed());
+                }
+            })
+        })
+        .collect();
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::task::block_in_place(|| cluster.stop());
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert!(inbox.accept(event("down")).await.is_err());
+        assert!(inbox.ready().await.is_err());
+        tokio::task::block_in_place(|| cluster.run());
+        let before = kept.lock().unwrap().len();
+        within(Duration::from_secs(5), async || (kept.lock().unwrap().len() > before).then_some(())).await;
+        within(Duration::from_secs(5), async || inbox.standing().good.then_some(())).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    assert!(*longest.lock().unwrap() < Duration::from_secs(8), "nobody waits for long: {longest:?}");
+    let kept = kept.lock().unwrap().clone();
+    let beside = beside(&url).await;
+    for id in &kept {
+        let id = uuid::Uuid::from_bytes(*id.as_bytes());
+        let found: i64 = beside.query_one("SELECT count(*) FROM event WHERE id = $1", &[&id]).await.unwrap().get(0);
+        assert_eq!(found, 1, "accepted and there");
+    }
+    assert!(kept.len() > 100);
+    let claimed = claim(&inbox).await.claimed;
+    assert!(!claimed.is_empty(), "and it goes on");
+}
+
+/// F10
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_connection_that_is_killed_costs_nobody_a_wrong_answer() {
+    let url = cluster::shared().migrated().await;
+    let inbox = Arc::new(open(&url).await);
+    let stop = Arc::new(AtomicBool::new(false));
+    let killer = {
+        let (stop, beside) = (Arc::clone(&stop), beside(&url).await);
+        tokio::spawn(async move {
+            let mut killed = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                           WHERE datname = current_database() AND pid <> pg_backend_pid()";
+                killed += beside.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            killed
+        })
+    };
+    let senders: Vec<_> = (0..8)
+        .map(|n| {
+            let inbox = Arc::clone(&inbox);
+            tokio::spawn(async move {
+                for _ in 0..100 {
+                    let event = event(&format!("t{n}"));
+                    assert_eq!(inbox.accept(event).await.unwrap(), Accepted::New);
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    let mut settled = 0;
+    let begun = Instant::now();
+    while settled < 800 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{settled} so far");
+        for one in claim(&inbox).await.claimed {
+            assert_eq!(one.attempt, 1, "no claim was lost");
+            assert_eq!(inbox.settle(settlement(&one, done())).await.unwrap(), Settled::Done);
+            settled += 1;
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    assert!(killer.await.unwrap() > 5);
+    let counts = inbox.counts().await.unwrap();
+    assert!(
+        counts.iter().all(|count| count.count == if count.state == State::Delivered { 800 } else { 0 }),
+        "{counts:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schema_is_made_once_however_many_begin_and_whoever_is_killed() {
+    let url = cluster::shared().database().await;
+    let none = PostgresInbox::open(&url, options(LEASE)).await.unwrap_err().to_string();
+    assert!(none.contains("sluicegate migrate"), "{none}");
+    // Killed on the way.
+    for _ in 0..5 {
+        let begun = tokio::spawn({
+            let url = url.clone();
+            async move { PostgresInbox::migrate(&url).await }
+        });
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(0..40))).await;
+        begun.abort();
+    }
+    let all = futures_util::future::join_all((0..6).map(|_| PostgresInbox::migrate(&url))).await;
+    assert!(all.iter().all(Result::is_ok), "{all:?}");
+    let opened = futures_util::future::join_all((0..4).map(|_| open(&url))).await;
+    assert_eq!(opened[0].accept(event("a")).await.unwrap(), Accepted::New);
+    within(LEASE * 2, async || (opened[0].standing().replicas == 4).then_some(())).await;
+
+    let beside = beside(&url).await;
+    beside.execute("INSERT INTO schema_version (version) VALUES (99)", &[]).await.unwrap();
+    let newer = PostgresInbox::open(&url, options(LEASE)).await.unwrap_err().to_string();
+    assert!(newer.contains("newer version"), "{newer}");
+    PostgresInbox::migrate(&url).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_does_not_wait_for_its_disk_is_refused() {
+    let url = cluster::shared().migrated().await;
+    let beside = beside(&url).await;
+    let name: String = beside.query_one("SELECT current_database()", &[]).await.unwrap().get(0);
+    beside.batch_execute(&format!("ALTER DATABASE {name} SET synchronous_commit TO off")).await.unwrap();
+    let refused = PostgresInbox::open(&url, options(LEASE)).await.unwrap_err().to_string();
+    assert!(refused.contains("synchronous_commit = off"), "{refused}");
+    let anyway = Secret::new("env:X", format!("{}?sluicegate_unsafe=1", url.expose_text().unwrap()));
+    let inbox = open(&anyway).await;
+    assert_eq!(inbox.accept(event("a")).await.unwrap(), Accepted::New);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_is_told_across_replicas() {
+    let url = cluster::shared().migrated().await;
+    let (waits, works) = (Arc::new(open(&url).await), open(&url).await);
+    within(LEASE * 2, async || (works.standing().replicas == 2).then_some(())).await;
+    let event = event("a");
+    let id = DeliveryId { event: event.id, number: 0 };
+    waits.accept(event).await.unwrap();
+    let waiting = tokio::spawn({
+        let waits = Arc::clone(&waits);
+        async move { waits.ended(id).await.unwrap().unwrap().state }
+    });
+    let claimed = claim_one(&works).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!waiting.is_finished());
+    let begun = Instant::now();
+    works.settle(settlement(&claimed, done())).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), State::Delivered);
+    assert!(begun.elapsed() < Duration::from_millis(500), "told, and not found by looking: {:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn words_in_bodies_are_found_with_and_without_an_index() {
+    for search in [false, true] {
+        let url = cluster::shared().migrated().await;
+        let inbox = PostgresInbox::open(&url, PostgresOptions { search, ..options(LEASE) }).await.unwrap();
+        let mut wanted = event("a");
+        wanted.body = b"\xff\0 The Gate is OPEN, says {\"who\": \"Ada\"}"[..].into();
+        inbox.accept(wanted.clone()).await.unwrap();
+        inbox.accept(event("b")).await.unwrap();
+        let filter = |text: &str| EventFilter { text: Some(text.into()), limit: 10, ..EventFilter::default() };
+        let found = within(Duration::from_secs(5), async || {
+            let found = inbox.events(&filter("ada gate open")).await.unwrap().items;
+            (!found.is_empty()).then_some(found)
+        })
+        .await;
+        assert_eq!(found.iter().map(|event| event.id).collect::<Vec<_>>(), [wanted.id]);
+        assert!(inbox.events(&filter("ada window")).await.unwrap().items.is_empty());
+        assert_eq!(inbox.count(&filter("gate"), 10).await.unwrap(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_inbox_refuses_and_says_how_full_it_is() {
+    let url = cluster::shared().migrated().await;
+    let inbox = PostgresInbox::open(&url, PostgresOptions { max_disk: Some(1), ..options(LEASE) }).await.unwrap();
+    within(Duration::from_secs(5), async || {
+        matches!(inbox.accept(event("a")).await, Err(InboxError::NoSpace)).then_some(())
+    })
+    .await;
+    assert!(matches!(inbox.ready().await, Err(InboxError::NoSpace)));
+    let usage = inbox.usage().await.unwrap();
+    assert!(usage.bytes > 0 && usage.ceiling == Some(1));
+}
