@@ -1,4 +1,5 @@
-//! Destinations: which there are and how they fare, held and let go by an operator.
+//! Destinations: which there are and how they fare, held and let go by an operator, and called again after a
+//! rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,11 +8,13 @@ use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::AdminState;
 use super::error::AdminError;
 use super::page::PageView;
 use super::source::{HeldView, hold};
+use crate::dispatch::{Closed, DestinationFare};
 use crate::inbox::Hold;
 use crate::inbox::words::destination;
 use crate::model::{Destination, Timestamp};
@@ -24,6 +27,40 @@ pub(super) struct DestinationView {
     sources: BTreeSet<String>,
     /// Since when what waits for it is held by an operator.
     paused_since: Option<Timestamp>,
+    /// How this process fares with it; none where it sends nothing, or has sent nothing there lately.
+    fare: Option<FareView>,
+}
+
+/// How a process fares with a destination.
+#[derive(Debug, Serialize)]
+struct FareView {
+    in_flight: usize,
+    /// `closed` (it is called), `open` (it is left alone) or `half_open` (one call tries it).
+    breaker: &'static str,
+    /// Since when the breaker stands so.
+    since: Timestamp,
+    /// How many of its last calls failed.
+    failures: usize,
+    /// When a call tries it again, while it is left alone.
+    next_probe: Option<Timestamp>,
+    /// Why nothing is sent to it now, in a word.
+    waits_for: Option<&'static str>,
+    /// Until when, where that is known.
+    waits_until: Option<Timestamp>,
+}
+
+impl From<&DestinationFare> for FareView {
+    fn from(fare: &DestinationFare) -> Self {
+        Self {
+            in_flight: fare.in_flight,
+            breaker: fare.breaker.as_str(),
+            since: fare.since,
+            failures: fare.failures,
+            next_probe: fare.next_probe,
+            waits_for: fare.closed.map(Closed::as_str),
+            waits_until: fare.closed_until,
+        }
+    }
 }
 
 /// The destination that a path names.
@@ -54,6 +91,9 @@ pub(super) async fn list(State(state): State<Arc<AdminState>>) -> Result<Json<Pa
             views.entry(destination).or_default().paused_since = Some(since);
         }
     }
+    for fare in state.dispatcher.iter().flat_map(|dispatcher| dispatcher.destinations()) {
+        views.entry(fare.destination.clone()).or_default().fare = Some(FareView::from(&fare));
+    }
     let items = views.into_iter().map(|(destination, view)| view.named(&destination)).collect();
     Ok(Json(PageView::whole(items)))
 }
@@ -79,4 +119,21 @@ pub(super) async fn resume(
     Target(destination): Target,
 ) -> Result<Json<HeldView>, AdminError> {
     hold(&state, Hold::Destination(destination), false).await.map(Json)
+}
+
+/// `POST /destinations/{kind}/{id}/reset`: it is called again at once, whatever it did or asked for. Every process
+/// judges for itself; this is for the one that is asked.
+pub(super) async fn reset(
+    State(state): State<Arc<AdminState>>,
+    Target(destination): Target,
+) -> Result<Json<Value>, AdminError> {
+    let dispatcher = state.dispatcher.as_ref().ok_or_else(|| {
+        let sentence = "This process sends nothing; ask one that has the role dispatch.";
+        AdminError::Conflict("not_dispatching", sentence.to_owned())
+    })?;
+    let changed = dispatcher.reset(&destination);
+    if changed {
+        tracing::info!(audit = "destination.reset", %destination, "an operator has it called again");
+    }
+    Ok(Json(json!({ "destination": destination.to_string(), "changed": changed })))
 }

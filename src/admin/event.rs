@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -13,9 +14,12 @@ use super::error::AdminError;
 use super::page::{Asked, EventQuery, PageView};
 use super::view::{EventPage, EventView};
 use super::{AdminState, Named};
-use crate::inbox::EventDetail;
+use crate::inbox::{EventDetail, EventSummary, Page};
 use crate::mapping::Note;
-use crate::model::{EventId, Received, RequestId};
+use crate::model::{self, Attempt, DeliveryId, EventId, Received, RequestId};
+
+/// How long a list waits for a delivery that is on its way again.
+const JUST_NOW: Duration = Duration::from_millis(100);
 
 /// `GET /events`
 pub(super) async fn list(
@@ -25,7 +29,28 @@ pub(super) async fn list(
     let filter = query.filter()?;
     state.can_search(&filter)?;
     let page = state.in_time(state.inbox.events(&filter)).await?;
-    Ok(Json(PageView::new(page, EventView::from)))
+    let mut items = Vec::with_capacity(page.items.len());
+    for event in page.items {
+        let reason = reason(&state, &event).await?;
+        items.push(EventView::new(event, reason));
+    }
+    Ok(Json(PageView::new(Page { items, next: page.next }, |event| event)))
+}
+
+/// Why the last delivery of an event ended as it did, where it did not end well: its last try.
+async fn reason(state: &AdminState, event: &EventSummary) -> Result<Option<Attempt>, AdminError> {
+    let Some(number) = event.states.len().checked_sub(1).and_then(|number| u32::try_from(number).ok()) else {
+        return Ok(None);
+    };
+    if !matches!(event.states.last(), Some(model::State::Dead | model::State::Unknown)) {
+        return Ok(None);
+    }
+    let id = DeliveryId { event: event.id, number };
+    // It has ended; only one that was sent again just now is waited for, and its reason is none any more.
+    match tokio::time::timeout(JUST_NOW, state.inbox.ended(id)).await {
+        Ok(ended) => Ok(ended?.and_then(|mut delivery| delivery.tries.pop())),
+        Err(_) => Ok(None),
+    }
 }
 
 /// `GET /events/{id}`

@@ -37,6 +37,7 @@ use axum::routing::{get, post};
 use self::auth::Tally;
 use self::error::AdminError;
 use crate::config::{Config, Secret, SourceConfig};
+use crate::dispatch::Dispatcher;
 use crate::inbox::{EventFilter, Inbox, InboxError};
 use crate::model::{Clock, Roles, Timestamp};
 use crate::source::{Enrolments, Sources};
@@ -85,6 +86,8 @@ pub struct AdminState {
     pub serving: Arc<AtomicBool>,
     /// What this process does of the whole.
     roles: Roles,
+    /// What sends here, where this process does.
+    dispatcher: Option<Arc<Dispatcher>>,
     /// The windows in which handshakes may bring secrets.
     enrolments: Enrolments,
     guesses: Tally,
@@ -129,6 +132,7 @@ impl AdminState {
             search: config.inbox.search,
             upstream,
             roles: Roles::ALL,
+            dispatcher: None,
             enrolments: Enrolments::default(),
             guesses: Tally::new(GUESSES, MINUTE),
             replays: Tally::new(REPLAYS, MINUTE),
@@ -153,6 +157,12 @@ impl AdminState {
     /// The same, in a process that has these roles only.
     pub fn with_roles(mut self, roles: Roles) -> Self {
         self.roles = roles;
+        self
+    }
+
+    /// The same, with what sends in this process.
+    pub fn with_dispatcher(mut self, dispatcher: Arc<Dispatcher>) -> Self {
+        self.dispatcher = Some(dispatcher);
         self
     }
 
@@ -199,6 +209,7 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/destinations", get(destination::list))
         .route("/api/v1/destinations/{kind}/{id}/pause", post(destination::pause))
         .route("/api/v1/destinations/{kind}/{id}/resume", post(destination::resume))
+        .route("/api/v1/destinations/{kind}/{id}/reset", post(destination::reset))
         .route("/api/v1/refused", get(source::refused))
         .method_not_allowed_fallback(async || AdminError::Method)
         .route_layer(from_fn_with_state(state.clone(), auth::token));

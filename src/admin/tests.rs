@@ -19,11 +19,10 @@ use crate::inbox::{
     Job, JobState, JobStep, Keep, NewJob, Page, Replayed, SealedCall, Settled, Settlement, Standing, Terms, Turn,
     Usage,
 };
-use crate::model::{
-    Accepted, Attempt, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, Role, State,
-};
+use crate::model::{Accepted, Attempt, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, State};
 use crate::net::Client;
 use crate::telemetry::RefusedSample;
+use crate::upstream::Budget;
 
 const TOKEN: &str = "the-admin-token";
 const SECRET: &str = "a-secret-of-the-source";
@@ -254,10 +253,6 @@ impl Inbox for Memory {
         Err(InboxError::Closed)
     }
 
-    fn replicas_with(&self, _: Role) -> u32 {
-        1
-    }
-
     fn standing(&self) -> Standing {
         Standing { good: true, replicas: 1 }
     }
@@ -369,11 +364,7 @@ fn world() -> World {
         &config,
         compiled,
         inbox.clone(),
-        Upstream::new(
-            &config.upstream,
-            Client::new(Duration::from_secs(1), None).unwrap(),
-            crate::upstream::Budget::default(),
-        ),
+        Upstream::new(&config.upstream, Client::new(Duration::from_secs(1), None).unwrap(), Budget::default()),
         Arc::new(Metrics::new()),
         samples,
         Secret::new("admin.token", TOKEN),
@@ -455,6 +446,7 @@ fn routes() -> Vec<(Method, String)> {
         "sources/triage/resume",
         "destinations/agent/a1/pause",
         "destinations/agent/a1/resume",
+        "destinations/agent/a1/reset",
     ] {
         all.push((Method::POST, format!("/api/v1/{path}")));
     }
@@ -539,6 +531,17 @@ async fn pages_follow_each_other_and_filters_hold() {
     let cursor = page["next_cursor"].as_str().unwrap();
     let (_, page) = world.get(&format!("/events?limit=3&cursor={cursor}")).await;
     assert_eq!((page["items"][0]["id"].clone(), page["next_cursor"].clone()), (json!(id(1).to_string()), Value::Null));
+
+    {
+        let event = &mut world.inbox.events.lock().unwrap()[3];
+        (event.summary.states, event.deliveries[0].state) = (vec![State::Dead], State::Dead);
+    }
+    let (_, page) = world.get("/events?state=dead").await;
+    assert_eq!(page["items"][0]["reason"]["result"], "completed");
+    {
+        let event = &mut world.inbox.events.lock().unwrap()[3];
+        (event.summary.states, event.deliveries[0].state) = (vec![State::Delivered], State::Delivered);
+    }
 
     for (query, expected) in [
         ("source=triage", 3),
@@ -860,6 +863,7 @@ async fn sources_and_destinations_are_held_and_let_go() {
     );
     assert_eq!(list["items"][1]["paused_since"], "2027-01-15T08:00:00.000Z");
     assert_eq!(post("/destinations/workflow/w%2F1/resume").await.1["changed"], true);
+    assert_eq!(post("/destinations/agent/a1/reset").await.1["code"], "not_dispatching");
     assert_eq!(world.get("/destinations").await.1["items"].as_array().unwrap().len(), 1);
 }
 

@@ -27,6 +27,16 @@ pub(super) struct EventView {
     received_at: Timestamp,
     filtered: Option<String>,
     states: Vec<&'static str>,
+    /// In a list, the last try of the last delivery where that is dead or unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<AttemptView>,
+}
+
+impl EventView {
+    /// An event in a list.
+    pub(super) fn new(event: EventSummary, reason: Option<Attempt>) -> Self {
+        Self { reason: reason.map(AttemptView::from), ..event.into() }
+    }
 }
 
 /// An event with everything known of it.
@@ -144,6 +154,7 @@ impl From<EventSummary> for EventView {
             received_at: event.received_at,
             filtered: event.filtered,
             states: event.states.into_iter().map(State::as_str).collect(),
+            reason: None,
         }
     }
 }

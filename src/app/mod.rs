@@ -67,10 +67,10 @@ struct Kept {
     metrics: Arc<Metrics>,
     samples: Arc<RefusedSamples>,
     sealer: Arc<Sealer>,
-    budget: Budget,
-    pace: Arc<Pace>,
     roles: Roles,
     share: Share,
+    budget: Budget,
+    pace: Arc<Pace>,
     token: Secret,
     stopping: watch::Receiver<bool>,
     serving: Arc<AtomicBool>,
@@ -122,9 +122,9 @@ impl App {
         // After the inbox, whose lock keeps a second process from making a key of its own.
         let sealer = Arc::new(sealer(&config)?);
         let share = Share::default();
-        share::take(&share, &*inbox);
-        let (stop_all, stopping) = watch::channel(false);
         let (budget, metrics) = (Budget::default(), Arc::new(Metrics::new()));
+        share::take(&share, &budget, &*inbox);
+        let (stop_all, stopping) = watch::channel(false);
         let kept = Kept {
             inbox,
             pace: Pace::new(budget.clone(), metrics.clone()),
@@ -189,7 +189,7 @@ impl App {
             .roles
             .dispatch
             .then(|| tokio::spawn(sweep_often(inbox.clone(), Keep::new(&config), kept.clock.clone())));
-        let follow = tokio::spawn(share::follow(kept.share.clone(), inbox));
+        let follow = tokio::spawn(share::follow(kept.share.clone(), kept.budget.clone(), inbox));
         kept.serving.store(true, Ordering::Release);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -212,8 +212,8 @@ impl App {
                         front.exchange(ingress::front(parts.ingress));
                         routes.exchange(kept.admin_routes(parts.admin));
                         dispatcher.store(parts.dispatcher);
-                        kept.pace.changed();
                         replayer.store(parts.replayer);
+                        kept.pace.changed();
                         warn_of_what_stays(&config, &next);
                         config = next;
                         tracing::info!(sources = config.sources.len(), "configuration reloaded");
@@ -308,7 +308,8 @@ impl Parts {
             kept.clock.clone(),
             kept.serving.clone(),
         );
-        let admin = Arc::new(admin.with_enrolments(enrolments).with_roles(kept.roles));
+        let admin = admin.with_enrolments(enrolments).with_roles(kept.roles);
+        let admin = Arc::new(if kept.roles.dispatch { admin.with_dispatcher(dispatcher.clone()) } else { admin });
         Ok(Self { ingress, dispatcher, replayer, admin })
     }
 }

@@ -1,4 +1,6 @@
-//! This process's share of the limits on what comes in: they are divided among the processes that take requests.
+//! This process's share of what is configured for all that share the inbox: limits on what comes in are divided among
+//! the processes that take requests, the upstream's budget among those that call it. (Caps of destinations are the
+//! dispatcher's own.)
 //!
 //! A process that has died counts until its lease has run out, so what the others have grows only when it is surely
 //! gone. One that begins counts itself at once; the others learn of it within a quarter of a lease.
@@ -9,19 +11,24 @@ use std::time::Duration;
 use crate::inbox::Inbox;
 use crate::limit::Share;
 use crate::model::Role;
+use crate::upstream::Budget;
 
 /// How often the number of processes is looked at without word that it changed.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Divides among as many as there are now. True when that is another number than before.
-pub(super) fn take(share: &Share, inbox: &dyn Inbox) -> bool {
-    share.set(inbox.replicas_with(Role::Ingress))
+/// Divides among as many as there are now. True when what comes in is divided otherwise than before.
+pub(super) fn take(share: &Share, budget: &Budget, inbox: &dyn Inbox) -> bool {
+    let ingress = inbox.replicas_with(Role::Ingress);
+    // Those that take requests call it too, for what is passed on. One that does both is counted twice, so at most all.
+    let callers = ingress.saturating_add(inbox.replicas_with(Role::Dispatch)).min(inbox.standing().replicas);
+    budget.share(callers);
+    share.set(ingress)
 }
 
 /// Follows the number of processes until it is stopped.
-pub(super) async fn follow(share: Share, inbox: Arc<dyn Inbox>) {
+pub(super) async fn follow(share: Share, budget: Budget, inbox: Arc<dyn Inbox>) {
     loop {
-        if take(&share, &*inbox) {
+        if take(&share, &budget, &*inbox) {
             tracing::info!(processes = share.processes(), "limits are divided among so many processes");
         }
         // A change between asking and waiting, and one in roles alone, is found by the next look.

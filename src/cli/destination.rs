@@ -21,6 +21,8 @@ pub(super) enum DestinationCommand {
     Pause(Named),
     /// Let it go on
     Resume(Named),
+    /// Have one that failed or asked to be left alone called again at once
+    Reset(Named),
 }
 
 #[derive(Debug, Args)]
@@ -65,6 +67,7 @@ pub(super) async fn run(command: DestinationCommand) -> anyhow::Result<ExitCode>
         }
         DestinationCommand::Pause(named) => (named, "pause"),
         DestinationCommand::Resume(named) => (named, "resume"),
+        DestinationCommand::Reset(named) => (named, "reset"),
     };
     let written = named.destination.to_string();
     let (kind, id) = written.split_once('/').unwrap_or((&written, ""));

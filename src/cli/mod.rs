@@ -5,6 +5,7 @@ mod demo;
 mod destination;
 mod event;
 mod gateway;
+mod health;
 mod map;
 mod migrate;
 mod print;
@@ -14,6 +15,8 @@ mod send;
 mod serve;
 mod source;
 mod stub;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use std::future::Future;
@@ -51,6 +54,8 @@ enum Command {
     Serve(serve::Serve),
     /// Bring the inbox's schema up to date and stop
     Migrate(ConfigFile),
+    /// Ask a running gateway whether it is ready; exits with 0 when it is
+    Health(ConfigFile),
     /// Read a configuration, report every problem with its place, start nothing
     Check(check::Check),
     /// Show the whole way of events with a stand-in for the upstream: no account, no network
@@ -101,6 +106,7 @@ pub fn run() -> ExitCode {
         match command {
             Command::Serve(serve) => serve::run(&serve).await,
             Command::Migrate(file) => migrate::run(&file).await,
+            Command::Health(file) => health::run(&file).await,
             Command::Check(check) => check::run(&check),
             Command::Demo(demo) => demo::run(&demo).await,
             Command::Stub(stub) => stub::run(stub).await,

@@ -14,6 +14,9 @@ const LONG: usize = 1024;
 /// The longest value in a column.
 const SHORT: usize = 40;
 
+/// The longest sentence in a column.
+const LINE: usize = 100;
+
 /// The longest list on a page; beyond it `--json` has everything.
 const MANY: usize = 200;
 
@@ -67,9 +70,13 @@ pub(super) fn table(out: &mut impl Write, page: &Value) -> io::Result<bool> {
             column(event, "event_type"),
             states(event),
             column(event, "thread"),
+            reason(event),
         ]
     };
-    list(out, page, &["TIME", "ID", "SOURCE", "TYPE", "STATE", "THREAD"], row)
+    let head = ["TIME", "ID", "SOURCE", "TYPE", "STATE", "THREAD", "REASON"];
+    // Where nothing went wrong there is nothing to say of it.
+    let wrong = each(&page["items"]).any(|event| event["reason"].is_object());
+    list(out, page, if wrong { &head } else { &head[..6] }, row)
 }
 
 /// Replays as a table. False when there are none.
@@ -111,19 +118,29 @@ pub(super) fn sources(out: &mut impl Write, page: &Value) -> io::Result<bool> {
 pub(super) fn destinations(out: &mut impl Write, page: &Value) -> io::Result<bool> {
     let row = |destination: &Value| {
         let sources = each(&destination["sources"]).map(text).collect::<Vec<_>>().join(",");
+        let fare = &destination["fare"];
         vec![
             column(destination, "destination"),
             short_time(&destination["paused_since"]),
+            text(&fare["in_flight"]),
+            column(fare, "breaker"),
+            column(fare, "waits_for"),
+            short_time(&fare["waits_until"]),
             if sources.is_empty() { "-".into() } else { escaped(&sources, SHORT) },
         ]
     };
-    list(out, page, &["DESTINATION", "PAUSED SINCE", "SOURCES"], row)
+    let head = ["DESTINATION", "PAUSED SINCE", "IN FLIGHT", "BREAKER", "WAITS FOR", "UNTIL", "SOURCES"];
+    list(out, page, &head, row)
 }
 
 /// What is held or let go.
 pub(super) fn held(out: &mut impl Write, answer: &Value) -> io::Result<()> {
     let what = if answer["source"].is_string() { &answer["source"] } else { &answer["destination"] };
-    let word = if answer["paused"] == true { "paused" } else { "running" };
+    let word = match &answer["paused"] {
+        Value::Bool(true) => "paused",
+        Value::Bool(false) => "running",
+        _ => "called again",
+    };
     let already = if answer["changed"] == false { " (it was so already)" } else { "" };
     writeln!(out, "{} {word}{already}", text(what))
 }
@@ -147,11 +164,26 @@ fn list(out: &mut impl Write, page: &Value, head: &[&str], row: impl Fn(&Value) 
     for row in rows {
         let mut line = String::new();
         for (width, cell) in widths.iter().zip(&row) {
+            // Writing into a text does not fail.
             let _ = write!(line, "{cell:width$}  ");
         }
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(true)
+}
+
+/// What the last try of an event's last delivery came to.
+fn reason(event: &Value) -> String {
+    let reason = &event["reason"];
+    if !reason.is_object() {
+        return "-".into();
+    }
+    let status = if reason["status"].is_null() { String::new() } else { format!(" {}", text(&reason["status"])) };
+    let detail = reason["detail"].as_str().filter(|detail| !detail.is_empty());
+    escaped(
+        &format!("{}{status}{}", text(&reason["result"]), detail.map(|d| format!(": {d}")).unwrap_or_default()),
+        LINE,
+    )
 }
 
 fn column(of: &Value, key: &str) -> String {
@@ -516,6 +548,10 @@ mod tests {
              2026-11-25T00:19:40Z  evt_1  a       -     dead,pending  t\n\
              2026-11-25T00:19:40Z  evt_1  longer  -     filtered      t\n"
         );
+        let mut dead = event("a", json!(["dead"]), Value::Null);
+        dead["reason"] = json!({ "result": "refused", "status": 422, "detail": "no\n" });
+        let text = printed(|out| table(out, &json!({ "items": [dead] })).map(|some| assert!(some)));
+        assert!(text.contains("THREAD  REASON\n") && text.ends_with("t       refused 422: no\\n\n"), "{text}");
         assert!(!table(&mut Vec::new(), &json!({ "items": [] })).expect("memory takes it"));
     }
 

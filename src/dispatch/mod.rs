@@ -157,7 +157,6 @@ impl Dispatcher {
             return Vec::new();
         }
         let replicas = self.replicas();
-        self.pace.budget.share(replicas);
         let wait = match self.claim(looked, replicas).await {
             Ok((claimed, _)) if !claimed.is_empty() => return claimed,
             Ok((_, due)) => due,

@@ -1,10 +1,12 @@
 //! What an operator types, against a gateway that runs.
 
+use std::net::SocketAddr;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use crate::world::{Gateway, TOKEN, Upstream, binary, json as body_of};
+use crate::operate::with_postgres;
+use crate::world::{Gateway, TOKEN, Upstream, binary, free_address, json as body_of};
 
 const OPEN: &str = r#"
 [sources.open]
@@ -101,9 +103,20 @@ async fn events_are_listed_shown_and_replayed() {
 }
 
 #[tokio::test]
-async fn events_are_replayed_in_bulk_changed_and_sources_held() {
+async fn events_are_replayed_in_bulk_changed_and_sources_held_on_sqlite() {
     let upstream = Upstream::start(&["--fail", "422=1/1"]).await;
     let gateway = Gateway::start(upstream.address, OPEN).await;
+    operate(upstream, gateway).await;
+}
+
+#[tokio::test]
+async fn events_are_replayed_in_bulk_changed_and_sources_held_on_postgres() {
+    let upstream = Upstream::start(&["--fail", "422=1/1"]).await;
+    let config = with_postgres(&Gateway::config(upstream.address, OPEN, "")).await;
+    operate(upstream, Gateway::start_config(&config).await).await;
+}
+
+async fn operate(upstream: Upstream, gateway: Gateway) {
     let mut ids = Vec::new();
     for number in 0..3 {
         let answer = gateway.post("/hooks/open", &[], json!({"id": number, "text": "hi"}).to_string()).await;
@@ -216,5 +229,43 @@ async fn an_idle_gateway_is_small_and_leans_on_the_c_library_only() {
         let name = line.split_whitespace().next().unwrap_or_default();
         let known = ["linux-vdso.so", "libgcc_s.so", "libm.so", "libc.so", "/lib64/ld-linux", "/lib/ld-linux"];
         assert!(known.iter().any(|known| name.starts_with(known)), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_has_one_owner_and_every_command_says_so_in_words() {
+    let upstream = Upstream::start(&[]).await;
+    let gateway = Gateway::start(upstream.address, "").await;
+    let folder = gateway.folder.clone();
+    let file = folder.path().join("sluicegate.toml");
+    let run = |arguments: &[&str], admin: SocketAddr| {
+        let output = Command::new(binary())
+            .args(arguments)
+            .arg("--config")
+            .arg(&file)
+            .env("SLUICEGATE__ADMIN__LISTEN", admin.to_string())
+            .output()
+            .expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let elsewhere = free_address();
+    let run = |arguments: &[&str], admin: SocketAddr| tokio::task::block_in_place(|| run(arguments, admin));
+    let (code, said) = run(&["migrate"], elsewhere);
+    assert!(
+        code == Some(1) && said.contains("open in another process") && said.contains("up to date already"),
+        "{said}"
+    );
+    assert_eq!(run(&["health"], gateway.admin).0, Some(0));
+
+    let admin = gateway.admin;
+    gateway.stop().await;
+    assert_eq!(run(&["health"], admin).0, Some(1));
+    let (code, said) = run(&["serve", "--roles", "ingress,admin"], elsewhere);
+    assert!(code == Some(1) && said.contains("one owner") && said.contains("postgres://"), "{said}");
+    let (code, said) = run(&["serve", "--roles", "ingres"], elsewhere);
+    assert!(code == Some(2) && said.contains("roles are ingress, dispatch and admin"), "{said}");
+    for _ in 0..2 {
+        let (code, said) = run(&["migrate"], elsewhere);
+        assert!(code == Some(0) && said.contains("is up to date"), "{said}");
     }
 }

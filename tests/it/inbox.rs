@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use sluicegate::inbox::postgres::PostgresInbox;
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::inbox::{
-    Answer, Claimed, EventFilter, Inbox, InboxError, Next, SealedCall, Settled, Settlement, sweep::sweep,
+    Answer, Claimed, Claims, EventFilter, Inbox, InboxError, Keep, KeepTimes, Next, Replayed, SealedCall, Settled,
+    Settlement, Terms, sweep::sweep,
 };
 use sluicegate::model::{
-    Accepted, Attempt, DeliveryId, Destination, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, State,
-    Strength, Timestamp,
+    Accepted, Attempt, DeliveryId, Destination, EventId, Name, NewDelivery, NewEvent, Origin, Overlap, Param, Params,
+    Route, State, Strength, Timestamp,
 };
 use uuid::Uuid;
 
@@ -20,6 +22,77 @@ use uuid::Uuid;
 #[async_trait::async_trait]
 trait Engine: Copy + Send + Sync {
     async fn open(self, path: &Path, batch: usize, queue: usize) -> Result<Arc<dyn Inbox>, InboxError>;
+
+    /// Has what a crash left become free, where that takes its time.
+    async fn forget(self, _path: &Path) {}
+}
+
+#[derive(Clone, Copy)]
+struct Postgres;
+
+impl Postgres {
+    /// The database that stands for a file.
+    async fn url(path: &Path) -> sluicegate::config::Secret {
+        let mark = path.with_extension("database");
+        if let Ok(url) = std::fs::read(&mark) {
+            return sluicegate::config::Secret::new("env:TEST", url);
+        }
+        let url = crate::cluster::shared().migrated().await;
+        std::fs::create_dir_all(mark.parent().unwrap()).unwrap();
+        std::fs::write(mark, url.expose()).unwrap();
+        url
+    }
+}
+
+#[async_trait::async_trait]
+impl Engine for Postgres {
+    async fn open(self, path: &Path, batch: usize, queue: usize) -> Result<Arc<dyn Inbox>, InboxError> {
+        let options = crate::cluster::options(Duration::from_secs(2));
+        let options = sluicegate::inbox::postgres::PostgresOptions { batch, queue, ..options };
+        Ok(Arc::new(PostgresInbox::open(&Self::url(path).await, options).await?))
+    }
+
+    async fn forget(self, path: &Path) {
+        let beside = crate::cluster::beside(&Self::url(path).await).await;
+        let gone: i64 = beside.query_one("SELECT coalesce(max(id), 0) FROM replica", &[]).await.unwrap().get(0);
+        let next = self.open(path, 1, 1).await.unwrap();
+        loop {
+            beside.execute("UPDATE replica SET expires_at = now() WHERE id <= $1", &[&gone]).await.unwrap();
+            let sql = "SELECT count(*) FROM lane WHERE delivery IS NOT NULL";
+            if beside.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        next.close().await;
+    }
+}
+
+/// Everything goes, as far as there is room.
+#[derive(Clone, Copy, Debug)]
+struct Room(usize);
+
+impl Terms for Room {
+    fn begin(&mut self) {}
+    fn room(&self) -> usize {
+        self.0
+    }
+    fn open(&mut self, _: &Route) -> usize {
+        usize::MAX
+    }
+    fn took(&mut self, _: &Route, _: usize) {}
+    fn overlap(&self, _: &str) -> Overlap {
+        Overlap::QUEUE
+    }
+}
+
+async fn claim(inbox: &dyn Inbox, room: usize, now: i64) -> Result<Vec<Claimed>, InboxError> {
+    inbox.claim(Box::new(Room(room)), at(now)).await.map(|claims| claims.claimed)
+}
+
+fn keep(time: i64) -> Keep {
+    let time = Duration::from_millis(time.try_into().unwrap());
+    Keep { usual: KeepTimes { delivered: time, dead: time, filtered: time }, sources: HashMap::new() }
 }
 
 #[derive(Clone, Copy)]
@@ -81,6 +154,41 @@ contract!(
     ]
 );
 
+contract!(
+    postgres,
+    Postgres,
+    [
+        an_event_reads_back_as_it_was_given,
+        sixty_four_copies_at_once_are_one_event,
+        an_event_that_will_not_wait_is_turned_away_while_its_lane_is_busy,
+        whoever_waits_for_an_end_is_told_at_once,
+        a_sealed_call_lasts_as_long_as_its_delivery,
+        a_task_object_is_kept_whole_or_not_at_all,
+        copies_from_different_sources_or_without_a_key_are_different_events,
+        a_filtered_event_is_kept_and_owes_nothing,
+        one_delivery_of_a_lane_is_in_flight,
+        a_lane_keeps_its_order_across_retries,
+        a_retry_holds_its_whole_lane_until_its_time,
+        a_late_settlement_changes_nothing,
+        a_settlement_of_an_earlier_life_of_the_lane_changes_nothing,
+        a_released_delivery_gets_its_try_back,
+        leases_that_nobody_took_come_back_by_themselves,
+        what_was_accepted_outlives_a_crash_and_leases_come_back_with_doubt,
+        tries_are_bounded_and_answers_are_kept,
+        the_turn_before_is_found_with_its_answer,
+        a_replay_is_a_new_delivery_behind_what_waits,
+        a_cancelled_head_lets_the_next_go_at_once,
+        pages_walk_every_event_once_newest_first,
+        counts_add_up,
+        a_sweep_leaves_what_is_owed_and_what_is_young,
+        a_full_queue_refuses_with_a_time_to_come_back,
+        after_closing_everything_answers_closed,
+        odd_text_reads_back_unchanged,
+        news_and_the_next_due_time_follow_what_happens,
+        random_walks_agree_with_a_plain_model,
+    ]
+);
+
 struct World<E> {
     engine: E,
     folder: tempfile::TempDir,
@@ -106,6 +214,7 @@ impl<E: Engine> World<E> {
     /// Ends without closing and starts again.
     async fn crash(&mut self) {
         self.inbox = None;
+        self.engine.forget(&self.folder.path().join("deep/inbox.db")).await;
         self.start().await;
     }
 
@@ -118,7 +227,14 @@ impl<E: Engine> World<E> {
     }
 
     async fn claim(&self, now: i64) -> Vec<Claimed> {
-        self.inbox().claim(100, at(now)).await.unwrap()
+        claim(self.inbox(), 100, now).await.unwrap()
+    }
+
+    /// When the next lane is due; there is none that is due now.
+    async fn next_due(&self, now: i64) -> Option<Timestamp> {
+        let Claims { claimed, next_due, .. } = self.inbox().claim(Box::new(Room(1)), at(now)).await.unwrap();
+        assert!(claimed.is_empty(), "due already");
+        next_due
     }
 
     async fn claim_one(&self, now: i64) -> Claimed {
@@ -333,7 +449,7 @@ async fn a_sealed_call_lasts_as_long_as_its_delivery(world: World<impl Engine>) 
         assert_eq!(kept(event.id).await, [wanted]);
         if wanted == SealedCall::Kept {
             let to = vec![NewDelivery { sealed: None, ..event.deliveries[0].clone() }];
-            world.inbox().replay(event.id, to, at(2)).await.unwrap().unwrap();
+            world.inbox().replay(event.id, 1, to, at(2)).await.unwrap();
             assert_eq!(kept(event.id).await, [SealedCall::Erased, SealedCall::Kept], "it goes along");
             assert_eq!(world.claim_one(2).await.sealed.as_deref(), Some(&b"closed"[..]));
         }
@@ -383,7 +499,7 @@ async fn one_delivery_of_a_lane_is_in_flight(world: World<impl Engine>) {
     }
     assert_eq!(world.claim(9).await.len(), 2, "one a lane");
     assert!(world.claim(9).await.is_empty(), "both lanes are taken");
-    assert_eq!(world.inbox().next_due().await.unwrap(), None);
+    assert_eq!(world.next_due(9).await, None);
 }
 
 async fn a_lane_keeps_its_order_across_retries(world: World<impl Engine>) {
@@ -409,7 +525,7 @@ async fn a_retry_holds_its_whole_lane_until_its_time(world: World<impl Engine>) 
     world.settle(&world.claim_one(1).await, 2, retry(500)).await;
     world.accept(&event("a", 3)).await;
     assert!(world.claim(499).await.is_empty());
-    assert_eq!(world.inbox().next_due().await.unwrap(), Some(at(500)));
+    assert_eq!(world.next_due(499).await, Some(at(500)));
     assert_eq!(world.claim_one(500).await.id.event, first.id);
 }
 
@@ -456,12 +572,12 @@ async fn leases_that_nobody_took_come_back_by_themselves(world: World<impl Engin
     let inbox = world.inbox.clone().unwrap();
     for round in 0..60_u32 {
         // Given up at another moment each time: before, during and after the commit, and while reading.
-        let mut claim = inbox.claim(100, at(50));
+        let mut claim = inbox.claim(Box::new(Room(100)), at(50));
         let mut all = Vec::new();
         for _ in 0..=round % 3 {
             let polled = std::future::poll_fn(|context| Poll::Ready(claim.as_mut().poll(context))).await;
             if let Poll::Ready(claimed) = polled {
-                all.extend(claimed.unwrap());
+                all.extend(claimed.unwrap().claimed);
                 break;
             }
             let begun = Instant::now();
@@ -554,8 +670,10 @@ async fn a_replay_is_a_new_delivery_behind_what_waits(world: World<impl Engine>)
     world.accept(&first).await;
     world.settle(&world.claim_one(1).await, 1, Next::Dead(None)).await;
     world.accept(&second).await;
-    let ids = world.inbox().replay(first.id, first.deliveries.clone(), at(3)).await.unwrap().unwrap();
-    assert_eq!(ids, [DeliveryId { event: first.id, number: 1 }]);
+    let ids = [DeliveryId { event: first.id, number: 1 }];
+    let replay = async |id, first: u32, to: Vec<NewDelivery>| world.inbox().replay(id, first, to, at(3)).await.unwrap();
+    assert_eq!(replay(first.id, 1, first.deliveries.clone()).await, Replayed::Made(ids.to_vec()));
+    assert_eq!(replay(first.id, 1, first.deliveries.clone()).await, Replayed::Moved);
     let claimed = world.claim_one(9).await;
     assert_eq!(claimed.id.event, second.id);
     world.settle(&claimed, 9, done()).await;
@@ -563,7 +681,7 @@ async fn a_replay_is_a_new_delivery_behind_what_waits(world: World<impl Engine>)
     assert_eq!((again.id, again.attempt), (ids[0], 1));
     let detail = world.inbox().event(first.id).await.unwrap().unwrap();
     assert_eq!(detail.summary.states, [State::Dead, State::Leased], "the old one stays as it was");
-    assert_eq!(world.inbox().replay(EventId::new(), vec![], at(3)).await.unwrap(), None);
+    assert_eq!(replay(EventId::new(), 0, vec![]).await, Replayed::NoEvent);
 }
 
 async fn a_cancelled_head_lets_the_next_go_at_once(world: World<impl Engine>) {
@@ -579,7 +697,7 @@ async fn a_cancelled_head_lets_the_next_go_at_once(world: World<impl Engine>) {
     assert_eq!(next.id.event, second.id);
     world.settle(&next, 3, retry(4)).await;
     assert!(world.inbox().cancel(next.id, at(4)).await.unwrap());
-    assert_eq!(world.inbox().next_due().await.unwrap(), None, "a lane without work is gone");
+    assert_eq!(world.next_due(i64::MAX).await, None, "a lane without work is gone");
     let unknown = DeliveryId { event: EventId::new(), number: 0 };
     assert!(!world.inbox().cancel(unknown, at(4)).await.unwrap());
 }
@@ -592,8 +710,13 @@ async fn pages_walk_every_event_once_newest_first(world: World<impl Engine>) {
         world.accept(&event).await;
         all.push(event.id);
     }
-    for claimed in world.inbox().claim(3, at(i64::MAX)).await.unwrap() {
-        world.settle(&claimed, 1, if claimed.received_at == at(1000) { Next::Unknown } else { done() }).await;
+    for claimed in claim(world.inbox(), 25, i64::MAX).await.unwrap() {
+        let next = match claimed.received_at.seconds() {
+            0 | 2 => done(),
+            1 => Next::Unknown,
+            _ => Next::Released { doubt: None },
+        };
+        world.settle(&claimed, 1, next).await;
     }
     let walk = async |filter: EventFilter| {
         let (mut seen, mut filter) = (Vec::new(), filter);
@@ -614,8 +737,9 @@ async fn pages_walk_every_event_once_newest_first(world: World<impl Engine>) {
     assert_eq!(walk(EventFilter { state: Some(State::Unknown), ..page.clone() }).await, [1]);
     let pending = EventFilter { state: Some(State::Pending), source: Some("rare".into()), ..page.clone() };
     assert_eq!(walk(pending).await, [20, 15, 10, 5]);
-    world.inbox().replay(all[1], event("1", 1).deliveries, at(1)).await.unwrap();
-    world.inbox().replay(all[1], event("1", 1).deliveries, at(1)).await.unwrap();
+    for number in 1..3 {
+        world.inbox().replay(all[1], number, event("1", 1).deliveries, at(1)).await.unwrap();
+    }
     let twice = EventFilter { state: Some(State::Pending), until: Some(at(2000)), limit: 1, ..page.clone() };
     assert_eq!(walk(twice).await, [1], "once, though it is owed twice");
     let between = EventFilter { since: Some(at(7000)), until: Some(at(9000)), ..page.clone() };
@@ -632,12 +756,12 @@ async fn counts_add_up(world: World<impl Engine>) {
         world.accept(&event(&n.to_string(), n)).await;
     }
     let ends = [done(), Next::Dead(None), Next::Unknown, retry(100), Next::Released { doubt: None }];
-    let claimed = world.inbox().claim(5, at(9)).await.unwrap();
+    let claimed = claim(world.inbox(), 5, 9).await.unwrap();
     for (claimed, next) in claimed.iter().zip(ends) {
         world.settle(claimed, 200, next).await;
     }
     world.inbox().cancel(claimed[4].id, at(200)).await.unwrap();
-    world.inbox().claim(1, at(150)).await.unwrap();
+    claim(world.inbox(), 1, 150).await.unwrap();
     let want = [("cancelled", 1), ("dead", 1), ("delivered", 1), ("leased", 1), ("pending", 1), ("unknown", 1)];
     let want = want.map(|(state, count)| (("triage".to_owned(), state), count));
     assert_eq!(world.counts().await, BTreeMap::from(want));
@@ -656,14 +780,14 @@ async fn a_sweep_leaves_what_is_owed_and_what_is_young(world: World<impl Engine>
     }
     let replayed = claimed.iter().find(|claimed| claimed.received_at == at(11)).unwrap();
     let to = event("11", 11).deliveries;
-    world.inbox().replay(replayed.id.event, to, at(1000)).await.unwrap();
-    assert_eq!(world.inbox().sweep(at(400), 7).await.unwrap(), 7, "no more than asked for");
-    let gone = sweep(world.inbox(), Duration::from_millis(600), at(1000)).await.unwrap();
+    world.inbox().replay(replayed.id.event, 1, to, at(1000)).await.unwrap();
+    assert_eq!(world.inbox().sweep(&keep(600), at(1000), 7).await.unwrap(), 7, "no more than asked for");
+    let gone = sweep(world.inbox(), &keep(600), at(1000)).await.unwrap();
     assert_eq!(gone + 7, 400 - 40 - 1);
     let left = world.inbox().events(&everything()).await.unwrap().items;
     assert_eq!(left.len(), 450 - 359);
     assert!(left.iter().any(|event| event.id == replayed.id.event));
-    assert_eq!(sweep(world.inbox(), Duration::from_millis(600), at(1000)).await.unwrap(), 0);
+    assert_eq!(sweep(world.inbox(), &keep(600), at(1000)).await.unwrap(), 0);
 }
 
 /// T42
@@ -709,7 +833,7 @@ async fn after_closing_everything_answers_closed(world: World<impl Engine>) {
     inbox.close().await;
     inbox.close().await;
     assert!(matches!(inbox.accept(event("a", 1)).await, Err(InboxError::Closed)));
-    assert!(matches!(inbox.claim(1, at(1)).await, Err(InboxError::Closed)));
+    assert!(matches!(claim(&*inbox, 1, 1).await, Err(InboxError::Closed)));
     assert!(matches!(inbox.counts().await, Err(InboxError::Closed)));
     assert!(matches!(inbox.ready().await, Err(InboxError::Closed)));
     let failed = tokio::time::timeout(Duration::from_millis(20), inbox.failed()).await;
@@ -738,12 +862,12 @@ async fn news_and_the_next_due_time_follow_what_happens(world: World<impl Engine
     let soon = async || tokio::time::timeout(Duration::from_secs(2), world.inbox().news()).await.is_ok();
     world.accept(&event("a", 7)).await;
     assert!(soon().await, "told although nobody was waiting");
-    assert_eq!(world.inbox().next_due().await.unwrap(), Some(at(7)));
+    assert_eq!(world.next_due(6).await, Some(at(7)));
     assert!(world.claim(6).await.is_empty(), "not before its time");
     let claimed = world.claim_one(7).await;
     world.settle(&claimed, 8, retry(20)).await;
     assert!(soon().await);
-    assert_eq!(world.inbox().next_due().await.unwrap(), Some(at(20)));
+    assert_eq!(world.next_due(19).await, Some(at(20)));
     world.inbox().ready().await.unwrap();
 }
 
@@ -779,7 +903,7 @@ async fn random_walks_agree_with_a_plain_model(mut world: World<impl Engine>) {
             }
             35..60 => {
                 let limit = random.usize(1..4);
-                let claimed = world.inbox().claim(limit, at(now)).await.unwrap();
+                let claimed = claim(world.inbox(), limit, now).await.unwrap();
                 let due = lanes.values().filter(|lane| !lane.leased && lane.ready_at <= now).count();
                 assert_eq!(claimed.len(), due.min(limit), "at {now}");
                 for claimed in claimed {
@@ -847,7 +971,10 @@ async fn random_walks_agree_with_a_plain_model(mut world: World<impl Engine>) {
             }
             95..99 if !events.is_empty() => {
                 let event = &events[random.usize(..events.len())];
-                let ids = world.inbox().replay(event.id, event.deliveries.clone(), at(now)).await.unwrap().unwrap();
+                let first = known.keys().filter(|id| id.event == event.id).count();
+                let to = event.deliveries.clone();
+                let made = world.inbox().replay(event.id, first.try_into().unwrap(), to, at(now)).await.unwrap();
+                let Replayed::Made(ids) = made else { panic!("{made:?}") };
                 owe(&mut lanes, &mut known, ids[0], event.deliveries[0].lane, now);
             }
             99 => {
@@ -861,7 +988,9 @@ async fn random_walks_agree_with_a_plain_model(mut world: World<impl Engine>) {
             _ => {}
         }
         let due = lanes.values().filter(|lane| !lane.leased).map(|lane| at(lane.ready_at)).min();
-        assert_eq!(world.inbox().next_due().await.unwrap(), due, "at {now}");
+        if due.is_none_or(|due| due > at(now)) {
+            assert_eq!(world.next_due(now).await, due, "at {now}");
+        }
     }
     for (id, state) in &known {
         assert_eq!(world.state(*id).await, *state);

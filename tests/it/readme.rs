@@ -87,7 +87,7 @@ fn every_verify_table_and_provider_file_of_the_provider_page_passes_the_check() 
 #[test]
 fn every_command_of_the_readme_exists() {
     let mut commands = 0;
-    for file in ["README.md", "docs/delivery.md", "docs/mapping.md", "docs/operating.md"] {
+    for file in ["README.md", "docs/delivery.md", "docs/mapping.md", "docs/operating.md", "docs/scaling.md"] {
         for block in blocks(&text(file), "sh") {
             for line in block.lines().filter_map(|line| line.strip_prefix("sluicegate ")) {
                 let words: Vec<&str> = line.split_whitespace().take_while(|word| !names_something(word)).collect();
@@ -116,6 +116,7 @@ fn every_page_that_is_linked_is_there() {
         "docs/delivery.md",
         "docs/mapping.md",
         "docs/operating.md",
+        "docs/scaling.md",
         "docs/providers.md",
         "docs/ARCHITECTURE.md",
     ] {

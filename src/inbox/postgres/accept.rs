@@ -22,6 +22,10 @@ use crate::model::{Accepted, DeliveryId, EventId, NewDelivery, NewEvent, Route, 
 /// What rows and their places in indexes need beside what is in them, about.
 const OVERHEAD: usize = 1024;
 
+/// New numbers for events, and for deliveries.
+const SEQS: &str = "SELECT nextval('event_seq') FROM generate_series(1, $1)";
+const KEYS: &str = "SELECT nextval('delivery_key') FROM generate_series(1, $1)";
+
 /// An event with its lists written out, which is done before a writer has it.
 #[derive(Debug)]
 pub(super) struct Record {
@@ -64,7 +68,8 @@ pub(super) async fn keep(conn: &mut Client, slot: i32, batch: &[&Record]) -> Res
     let lanes = lock_lanes(&turn, &events, &routes).await?;
     let verdicts = judge(&turn, &events, &lanes).await?;
     let chosen: Vec<usize> = (0..events.len()).filter(|place| verdicts[*place].is_none()).collect();
-    let seqs = draw(&turn, "SELECT nextval('event_seq') FROM generate_series(1, $1)", chosen.len()).await?;
+    let owed = chosen.iter().map(|place| events[*place].deliveries.len()).sum();
+    let (seqs, keys) = tokio::try_join!(draw(&turn, SEQS, chosen.len()), draw(&turn, KEYS, owed))?;
     let fresh = insert_events(&turn, batch, &chosen, &seqs).await?;
 
     let mut answers = verdicts;
@@ -85,8 +90,6 @@ pub(super) async fn keep(conn: &mut Client, slot: i32, batch: &[&Record]) -> Res
         answers[place] = Some(Accepted::Duplicate(id));
     }
 
-    let owed: usize = kept.iter().map(|(record, _)| record.event.deliveries.len()).sum();
-    let keys = draw(&turn, "SELECT nextval('delivery_key') FROM generate_series(1, $1)", owed).await?;
     let mut counts = Counts::default();
     let mut owing = Owing::default();
     let mut keys = keys.into_iter();
@@ -489,7 +492,7 @@ pub(super) async fn owe_again(
         wanted.entry(delivery.lane).or_insert((routes::number(&routes, &source, delivery)?, now.millis()));
     }
     let lanes = lock(turn, &wanted).await?;
-    let keys = draw(turn, "SELECT nextval('delivery_key') FROM generate_series(1, $1)", to.len()).await?;
+    let keys = draw(turn, KEYS, to.len()).await?;
     let mut owing = Owing::default();
     let mut made = Vec::with_capacity(to.len());
     for ((number, delivery), key) in (first..).zip(&to).zip(keys) {

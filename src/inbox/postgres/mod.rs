@@ -317,7 +317,7 @@ impl Leases {
         };
         let (key, lane, fence) = (lease.key, lease.lane, lease.fence);
         let settlement = Settlement { key, lane, fence, attempt, next: Next::Dead(None) };
-        end_all(vec![Ending::Settled(Box::new(settlement))], self.endings.clone());
+        end_all(vec![Ending::Settled(Box::new(settlement), true)], self.endings.clone());
     }
 }
 
@@ -446,12 +446,17 @@ impl Inbox for PostgresInbox {
 
     async fn settle(&self, settlement: Settlement) -> Result<Settled, InboxError> {
         let queue = self.queues()?.endings;
-        let ending = Ending::Settled(Box::new(settlement));
+        let fence = settlement.fence;
+        let ending = Ending::Settled(Box::new(settlement), self.shared.was_doubtful(fence));
         let weight = Weight::of(ending.bytes(), &self.waiting, usize::MAX).ok_or(InboxError::Closed)?;
         let (item, end) = Item::new(ending, weight);
         queue.send(item).await.map_err(|_| InboxError::Closed)?;
         drop(queue);
-        end.await.unwrap_or(Err(InboxError::Closed))
+        let settled = end.await.unwrap_or(Err(InboxError::Closed));
+        if matches!(settled, Err(InboxError::Engine { .. })) {
+            self.shared.doubt(fence);
+        }
+        settled
     }
 
     async fn news(&self) {
@@ -668,7 +673,8 @@ impl Inbox for PostgresInbox {
         if self.shared.is_full() {
             return Err(InboxError::NoSpace);
         }
-        if self.shared.troubled().is_none() {
+        // One that could not renew its row may be cut off without having been told so by any failure yet.
+        if self.shared.troubled().is_none() && self.standing().good {
             return Ok(());
         }
         self.write("write", |conn| Box::pin(query::probe(conn))).await?;

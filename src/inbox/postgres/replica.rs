@@ -196,7 +196,9 @@ impl Replica {
         if id == 0 {
             return Ok(());
         }
-        self.lost();
+        // Given up and not lost: nobody has to be alarmed.
+        self.renewed.send_replace(None);
+        self.changed.send_replace(self.standing());
         reap(database, Some(id)).await?;
         Ok(())
     }

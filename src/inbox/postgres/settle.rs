@@ -28,8 +28,8 @@ pub(super) const MAX_TEXT: usize = 4 << 10;
 /// A lease about to end.
 #[derive(Clone, Debug)]
 pub(super) enum Ending {
-    /// As whoever had it says.
-    Settled(Box<Settlement>),
+    /// As whoever had it says. True: it was handed in before, and may be on disk.
+    Settled(Box<Settlement>, bool),
     /// As if it had not been claimed: nobody saw it. Its lane keeps its place.
     Untaken {
         /// [`Settlement::key`]
@@ -46,28 +46,28 @@ pub(super) enum Ending {
 impl Ending {
     fn key(&self) -> i64 {
         match self {
-            Self::Settled(settlement) => settlement.key,
+            Self::Settled(settlement, _) => settlement.key,
             Self::Untaken { key, .. } => *key,
         }
     }
 
     fn lane(&self) -> Uuid {
         match self {
-            Self::Settled(settlement) => settlement.lane,
+            Self::Settled(settlement, _) => settlement.lane,
             Self::Untaken { lane, .. } => *lane,
         }
     }
 
     fn fence(&self) -> i64 {
         match self {
-            Self::Settled(settlement) => settlement.fence,
+            Self::Settled(settlement, _) => settlement.fence,
             Self::Untaken { fence, .. } => *fence,
         }
     }
 
     /// About how much is written for it.
     pub(super) fn bytes(&self) -> usize {
-        let Self::Settled(settlement) = self else { return 64 };
+        let Self::Settled(settlement, _) = self else { return 64 };
         let answer = match &settlement.next {
             Next::Delivered(answer) | Next::Dead(Some(answer)) => Some(answer),
             _ => None,
@@ -81,21 +81,22 @@ impl Ending {
 }
 
 /// Ends those leases of a batch that still hold, in one transaction. Returns what became of each, and the deliveries
-/// that came to their end.
+/// that came to their end. `again`: the batch was handed in before, and may be on disk.
 pub(super) async fn settle(
     conn: &mut Client,
     slot: i32,
-    endings: &[Ending],
+    endings: &[&Ending],
+    again: bool,
 ) -> Result<(Vec<Settled>, Vec<DeliveryId>), Fault> {
     let turn = conn.transaction().await?;
-    let mut names: Vec<Uuid> = endings.iter().map(Ending::lane).collect();
+    let mut names: Vec<Uuid> = endings.iter().map(|ending| ending.lane()).collect();
     names.sort_unstable();
     names.dedup();
     let mut leases = lock_lanes(&turn, &names).await?;
     let mut settled = Vec::with_capacity(endings.len());
     let mut held: Vec<(&Ending, i64)> = Vec::new();
     let mut stale = Vec::new();
-    for (place, ending) in endings.iter().enumerate() {
+    for (place, &ending) in endings.iter().enumerate() {
         let is_held = |lease: &Lease| lease.fence == ending.fence() && lease.delivery == ending.key();
         if leases.get(&ending.lane()).is_some_and(is_held) {
             let lease = leases.remove(&ending.lane());
@@ -103,7 +104,9 @@ pub(super) async fn settle(
             settled.push(Settled::Done);
         } else {
             settled.push(Settled::Stale);
-            if let Ending::Settled(settlement) = ending {
+            if let Ending::Settled(settlement, before) = ending
+                && (*before || again)
+            {
                 stale.push((place, settlement.as_ref()));
             }
         }
@@ -183,7 +186,7 @@ impl<'a> Changes<'a> {
                 (tries, strikes, doubt) = (1, 1, *before);
                 State::Pending
             }
-            Ending::Settled(settlement) => {
+            Ending::Settled(settlement, _) => {
                 time = Some(settlement.attempt.ended_at);
                 match &settlement.next {
                     Next::Delivered(last) => {
@@ -240,7 +243,7 @@ async fn end(turn: &Transaction<'_>, slot: i32, held: &[(&Ending, i64)]) -> Resu
     let attempts: Vec<&Settlement> = held
         .iter()
         .filter_map(|(ending, _)| match ending {
-            Ending::Settled(settlement) => Some(settlement.as_ref()),
+            Ending::Settled(settlement, _) => Some(settlement.as_ref()),
             Ending::Untaken { .. } => None,
         })
         .collect();
@@ -399,5 +402,5 @@ pub(super) fn cut(text: &str, most: usize) -> &[u8] {
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text[..end].as_bytes()
+    &text.as_bytes()[..end]
 }

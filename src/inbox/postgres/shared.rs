@@ -1,6 +1,6 @@
 //! What the parts of the inbox tell each other within this process.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,6 +25,7 @@ pub(super) struct Shared {
     told: Mutex<Told>,
     awaited: Arc<Mutex<HashMap<DeliveryId, Awaited>>>,
     trouble: Mutex<Option<InboxError>>,
+    doubtful: Mutex<HashSet<i64>>,
     full: AtomicBool,
     closed: AtomicBool,
 }
@@ -105,6 +106,19 @@ impl Shared {
     /// What kept it from taking the last that was handed in.
     pub(super) fn troubled(&self) -> Option<InboxError> {
         held(&self.trouble).clone()
+    }
+
+    /// Notes a lease whose settlement may be on disk or not.
+    pub(super) fn doubt(&self, fence: i64) {
+        let mut doubtful = held(&self.doubtful);
+        if doubtful.len() < MAX_AWAITED {
+            doubtful.insert(fence);
+        }
+    }
+
+    /// Whether a lease is one of those; it is forgotten.
+    pub(super) fn was_doubtful(&self, fence: i64) -> bool {
+        held(&self.doubtful).remove(&fence)
     }
 
     /// Notes whether it has reached its ceiling.

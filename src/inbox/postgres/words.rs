@@ -45,7 +45,7 @@ pub(super) async fn run(database: Arc<Database>) {
 async fn fill(conn: &mut Client) -> Result<bool, Fault> {
     let turn = conn.transaction().await?;
     let mine = rows(&turn, "SELECT pg_try_advisory_xact_lock($1)", &[&TURN]).await?;
-    if !mine.first().is_some_and(|row| row.try_get(0).ok() == Some(true)) {
+    if mine.first().is_none_or(|row| row.try_get(0).ok() != Some(true)) {
         return Ok(false);
     }
     let found = rows(

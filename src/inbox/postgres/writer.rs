@@ -63,11 +63,13 @@ pub(super) trait Work: Send + Sync + Sized + 'static {
     /// Names the operation.
     const DOING: &'static str;
 
-    /// Does a batch in one transaction. Returns the answers in order, what has ended, and whether there are news.
-    fn write<'a>(conn: &'a mut Client, slot: i32, batch: &'a [&'a Self]) -> BoxFuture<'a, Result<Wrote<Self>, Fault>>;
-
-    /// The answer to a batch that was handed in before and may have been on disk then.
-    fn again(&self, answer: Self::Answer) -> Self::Answer;
+    /// Does a batch in one transaction; `again`: it was handed in before and may be on disk. Returns the answers in order, what has ended, and whether there are news.
+    fn write<'a>(
+        conn: &'a mut Client,
+        slot: i32,
+        batch: &'a [&'a Self],
+        again: bool,
+    ) -> BoxFuture<'a, Result<Wrote<Self>, Fault>>;
 }
 
 /// What a batch came to.
@@ -82,17 +84,23 @@ impl Work for Record {
 
     const DOING: &'static str = "accept";
 
-    fn write<'a>(conn: &'a mut Client, slot: i32, batch: &'a [&'a Self]) -> BoxFuture<'a, Result<Wrote<Self>, Fault>> {
+    fn write<'a>(
+        conn: &'a mut Client,
+        slot: i32,
+        batch: &'a [&'a Self],
+        again: bool,
+    ) -> BoxFuture<'a, Result<Wrote<Self>, Fault>> {
         Box::pin(async move {
-            let answers = accept::keep(conn, slot, batch).await?;
+            let mut answers = accept::keep(conn, slot, batch).await?;
+            for (record, answer) in batch.iter().zip(&mut answers) {
+                // It is the first itself.
+                if again && *answer == Accepted::Duplicate(record.id()) {
+                    *answer = Accepted::New;
+                }
+            }
             let news = answers.contains(&Accepted::New);
             Ok(Wrote { answers, ended: vec![], news })
         })
-    }
-
-    fn again(&self, answer: Accepted) -> Accepted {
-        // It is the first itself.
-        if answer == Accepted::Duplicate(self.id()) { Accepted::New } else { answer }
     }
 }
 
@@ -101,17 +109,17 @@ impl Work for Ending {
 
     const DOING: &'static str = "settle";
 
-    fn write<'a>(conn: &'a mut Client, slot: i32, batch: &'a [&'a Self]) -> BoxFuture<'a, Result<Wrote<Self>, Fault>> {
+    fn write<'a>(
+        conn: &'a mut Client,
+        slot: i32,
+        batch: &'a [&'a Self],
+        again: bool,
+    ) -> BoxFuture<'a, Result<Wrote<Self>, Fault>> {
         Box::pin(async move {
-            let endings: Vec<Self> = batch.iter().map(|ending| (*ending).clone()).collect();
-            let (answers, ended) = settle::settle(conn, slot, &endings).await?;
+            let (answers, ended) = settle::settle(conn, slot, batch, again).await?;
             let news = answers.contains(&Settled::Done);
             Ok(Wrote { answers, ended, news })
         })
-    }
-
-    fn again(&self, answer: Settled) -> Settled {
-        answer
     }
 }
 
@@ -161,7 +169,7 @@ impl<W: Work> Writer<W> {
             let end = self.attempt(slot, &batch, &mut sent).await;
             tries += 1;
             match end {
-                Ok(wrote) => return self.answer(batch, wrote, sent),
+                Ok(wrote) => return self.answer(batch, wrote),
                 Err(fault @ Fault::Lost(_)) => {
                     self.shared.trouble(fault.clone().told(W::DOING));
                     let bound = if sent { PATIENCE } else { TRYING };
@@ -197,16 +205,15 @@ impl<W: Work> Writer<W> {
     async fn attempt(&self, slot: i32, batch: &[Item<W>], sent: &mut bool) -> Result<Wrote<W>, Fault> {
         let mut conn = self.database.writer().await?;
         let works: Vec<&W> = batch.iter().map(|item| &item.work).collect();
-        let end = within(W::write(&mut conn, slot, &works)).await;
+        let end = within(W::write(&mut conn, slot, &works, *sent)).await;
         *sent |= matches!(end, Err(Fault::Lost(_)));
         give_back(conn, &end);
         end
     }
 
-    fn answer(&self, batch: Vec<Item<W>>, wrote: Wrote<W>, sent: bool) {
+    fn answer(&self, batch: Vec<Item<W>>, wrote: Wrote<W>) {
         self.shared.recovered();
         for (item, answer) in batch.into_iter().zip(wrote.answers) {
-            let answer = if sent { item.work.again(answer) } else { answer };
             item.answer(Ok(answer));
         }
         self.shared.tell(wrote.news, &wrote.ended);

@@ -161,9 +161,10 @@ fn is_busy(turn: &Turn<'_>, event: &NewEvent, most: u32) -> rusqlite::Result<boo
             .query_row([delivery.lane.as_bytes()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))
             .optional()?;
         let Some((id, leased)) = found else { continue };
+        let most = i64::from(most);
         let ahead =
             if most == 0 { 1 } else { leased + waiting.query_row((id, most + 1), |row| row.get::<_, i64>(0))? };
-        if ahead > i64::from(most) {
+        if ahead > most {
             return Ok(true);
         }
     }

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension};
@@ -32,8 +33,14 @@ const ROUTES: usize = 256;
 /// How many it looks at for that.
 const LOOKS: usize = 16_384;
 
+/// How soon it looks on when those were not all.
+const SOON: Duration = Duration::from_secs(1);
+
 /// How often a lane's first delivery may turn out to be none in one claim.
 const HEADS: usize = 16;
+
+/// After how many deliveries that waited behind others a claim ends with what it has; it would hold up the writer.
+const WAITING: usize = 10_000;
 
 /// What the writer knows of a lease.
 #[derive(Clone, Debug)]
@@ -57,6 +64,8 @@ pub(super) struct Leased {
     pub(super) next_due: Option<Timestamp>,
     /// What was dropped, by source.
     pub(super) dropped: BTreeMap<String, u64>,
+    /// How many deliveries that waited were looked at.
+    looked: usize,
 }
 
 /// A route with something due.
@@ -78,7 +87,7 @@ pub(super) fn lease(
     if room == 0 {
         return Ok(claim);
     }
-    let (open, next_due) = open_routes(turn, terms, last.load(Ordering::Relaxed), now)?;
+    let (open, next_due) = open_routes(turn, terms, last, now)?;
     let share = room.div_ceil(open.len().max(1)).max(1);
     // An equal share for each first, then what is left.
     for most in [share, usize::MAX] {
@@ -112,9 +121,10 @@ pub(super) fn lease(
 fn open_routes(
     turn: &Turn<'_>,
     terms: &mut dyn Terms,
-    last: i64,
+    ended: &AtomicI64,
     now: Timestamp,
 ) -> rusqlite::Result<(Vec<Open>, Option<Timestamp>)> {
+    let last = ended.load(Ordering::Relaxed);
     let mut next = turn.conn.prepare_cached(
         "SELECT l.route, l.ready_at, r.source, r.destination FROM lane AS l INDEXED BY lane_ready
             LEFT JOIN route AS r ON r.id = l.route
@@ -122,8 +132,8 @@ fn open_routes(
     )?;
     let mut open = Vec::new();
     let mut next_due: Option<Timestamp> = None;
-    let (mut at, mut wrapped) = (last, false);
-    for _ in 0..LOOKS {
+    let (mut at, mut wrapped, mut looks) = (last, false, 0);
+    while looks < LOOKS {
         let found = next
             .query_row([at], |row| {
                 let names = (row.get::<_, Option<String>>(2)?, row.get::<_, Option<String>>(3)?);
@@ -138,22 +148,30 @@ fn open_routes(
             continue;
         };
         at = id;
-        let (Some(source), Some(destination)) = names else { continue };
-        let Ok(destination) = destination.parse() else { continue };
-        let route = Route { source, destination };
-        if terms.open(&route) == 0 {
-            continue;
-        }
-        if ready_at <= now {
-            open.push(Open { id, route });
-            if open.len() == ROUTES {
-                break;
+        looks += 1;
+        let route = route_of(names).filter(|route| terms.open(route) > 0);
+        if let Some(route) = route {
+            if ready_at > now {
+                next_due = Some(next_due.map_or(ready_at, |due| due.min(ready_at)));
+            } else {
+                open.push(Open { id, route });
+                if open.len() == ROUTES {
+                    break;
+                }
             }
-        } else {
-            next_due = Some(next_due.map_or(ready_at, |due| due.min(ready_at)));
+        }
+        if looks == LOOKS && open.is_empty() {
+            // More routes than that, and none of them open and due: the next claim, soon, looks at those behind.
+            ended.store(at, Ordering::Relaxed);
+            next_due = Some(next_due.map_or(now + SOON, |due| due.min(now + SOON)));
         }
     }
     Ok((open, next_due))
+}
+
+/// A route from its names in the table.
+fn route_of(names: (Option<String>, Option<String>)) -> Option<Route> {
+    Some(Route { source: names.0?, destination: names.1?.parse().ok()? })
 }
 
 /// Leases up to `wanted` of a route's lanes.
@@ -179,18 +197,19 @@ fn lease_of(
         })?
         .collect::<rusqlite::Result<_>>()?;
     for (number, lane) in due {
+        if claim.looked >= WAITING {
+            break;
+        }
         let Some(head) = first(turn, number, route, terms, now, claim)? else { continue };
         let (attempt, strikes) = (head.attempts.saturating_add(1), head.strikes.saturating_add(1));
+        let fence = head.fence + 1;
         turn.conn
             .prepare_cached(
-                "UPDATE delivery SET state = 'leased', attempts = ?2, strikes = ?3, doubt = coalesce(doubt, ?4)
-                 WHERE key = ?1",
+                "UPDATE delivery SET state = 'leased', attempts = ?2, strikes = ?3, doubt = coalesce(doubt, ?4),
+                        fence = ?5 WHERE key = ?1",
             )?
-            .execute((head.key, attempt, strikes, now.millis()))?;
-        let fence = turn
-            .conn
-            .prepare_cached("UPDATE lane SET delivery = ?2, fence = fence + 1 WHERE id = ?1 RETURNING fence")?
-            .query_row((number, head.key), |row| row.get(0))?;
+            .execute((head.key, attempt, strikes, now.millis(), fence))?;
+        turn.conn.prepare_cached("UPDATE lane SET delivery = ?2 WHERE id = ?1")?.execute((number, head.key))?;
         turn.count(&head.source, State::Pending, -1);
         turn.count(&head.source, State::Leased, 1);
         let Head { key, event, doubt, .. } = head;
@@ -226,7 +245,7 @@ fn first(
         }
         let overlap = terms.overlap(&head.source);
         let source = head.source.clone();
-        let (first, dropped) = gather::gather(turn, lane, head, overlap, now)?;
+        let (first, dropped) = gather::gather(turn, lane, head, overlap, now, &mut claim.looked)?;
         if dropped > 0 {
             *claim.dropped.entry(source).or_default() += dropped;
         }
@@ -249,12 +268,14 @@ pub(super) struct Head {
     pub(super) route: i64,
     pub(super) sealed: bool,
     pub(super) received_at: Timestamp,
+    pub(super) fence: i64,
 }
 
 fn head(turn: &Turn<'_>, lane: i64) -> rusqlite::Result<Option<Head>> {
     turn.conn
         .prepare_cached(
-            "SELECT d.key, d.event, d.attempts, d.strikes, d.doubt, e.source, d.route, d.sealed, e.received_at
+            "SELECT d.key, d.event, d.attempts, d.strikes, d.doubt, e.source, d.route, d.sealed, e.received_at,
+                    d.fence
              FROM delivery AS d INDEXED BY delivery_lane JOIN event AS e ON e.seq = d.event
              WHERE d.lane = ?1 AND d.state = 'pending' ORDER BY d.key LIMIT 1",
         )?
@@ -269,6 +290,7 @@ fn head(turn: &Turn<'_>, lane: i64) -> rusqlite::Result<Option<Head>> {
                 route: row.get(6)?,
                 sealed: row.get(7)?,
                 received_at: Timestamp::from_millis(row.get(8)?),
+                fence: row.get(9)?,
             })
         })
         .optional()
@@ -392,7 +414,7 @@ fn merged(conn: &Connection, leader: i64) -> rusqlite::Result<Vec<Merged>> {
     conn.prepare_cached(
         "SELECT e.id, d.number, e.event_type, e.received_at, b.params, b.headers, b.body
          FROM delivery AS d INDEXED BY delivery_leader JOIN event AS e ON e.seq = d.event JOIN body AS b ON b.seq = d.event
-         WHERE d.leader = ?1 AND d.leader IS NOT NULL AND d.state = 'merged' ORDER BY d.key",
+         WHERE d.leader = ?1 AND d.state = 'merged' ORDER BY d.key",
     )?
     .query_map([leader], |row| {
         Ok(Merged {

@@ -1,7 +1,8 @@
 //! What becomes of the turns of a conversation that waited behind each other, once the first of them can go.
 //!
 //! Decided on disk and for good: a retry sends the same group again. Only turns of one source to one destination that
-//! stand next to each other are put together, so that order holds whatever is between.
+//! stand next to each other are put together, so that order holds whatever is between. However many wait, little is
+//! done at a time: those that cannot be the ones to go are dropped some at a time, and the count of them is handed on.
 
 use rusqlite::Row;
 
@@ -13,68 +14,96 @@ use crate::model::{DeliveryId, EventId, Overlap, OverlapMode, State, Timestamp};
 const TOGETHER: usize = 100;
 const BYTES: u64 = 4 << 20;
 
-/// How many waiting turns are looked at in one go.
+/// How many waiting turns are dropped in one go.
 const LOOK: usize = 1000;
 
 /// A turn that waits.
 struct Waiting {
     key: i64,
+    event: i64,
     id: DeliveryId,
     received_at: Timestamp,
     bytes: u64,
+    fence: i64,
     /// How many were dropped in its favour before.
     dropped: u32,
 }
 
 /// Goes by what a source says of turns that wait. Gives the one to send, if that is known now, and how many were
-/// dropped.
+/// dropped. What was looked at is added to `looked`.
 pub(super) fn gather(
     turn: &mut Turn<'_>,
     lane: i64,
     head: Head,
     overlap: Overlap,
     now: Timestamp,
+    looked: &mut usize,
 ) -> rusqlite::Result<(Option<Head>, u64)> {
     let is_old = |at: Timestamp| overlap.age.is_some_and(|age| at + age < now);
+    let waits = matches!(overlap.mode, OverlapMode::Queue | OverlapMode::Reject);
+    // The group of one that was given back unsent is decided already.
+    if waits && !is_old(head.received_at) || has_merged(turn, head.key)? {
+        return Ok((Some(head), 0));
+    }
+    // How many of the first are certainly too many.
+    let beyond = match (overlap.mode, overlap.depth) {
+        (OverlapMode::Collect, Some(depth)) => {
+            let depth = usize::try_from(depth.max(1)).unwrap_or(usize::MAX);
+            let count = count(turn, lane, &head, depth.saturating_add(LOOK))?;
+            *looked += count / 4;
+            count.saturating_sub(depth)
+        }
+        _ => 0,
+    };
+    let most = match overlap.mode {
+        OverlapMode::Collect if overlap.age.is_none() => beyond + TOGETHER,
+        OverlapMode::Collect => LOOK + TOGETHER,
+        _ => LOOK,
+    };
+    let mut list = waiting(turn, lane, &head, most)?;
+    *looked += list.len();
+    let whole = list.len() < most;
+    let old = list.iter().take_while(|waiting| is_old(waiting.received_at)).count();
     match overlap.mode {
         OverlapMode::Queue | OverlapMode::Reject => {
-            if !is_old(head.received_at) {
-                return Ok((Some(head), 0));
-            }
-            let mut old = waiting(turn, lane, &head, LOOK)?;
-            let count = old.iter().take_while(|waiting| is_old(waiting.received_at)).count();
-            old.truncate(count);
-            lead(turn, head, None, &old, &[])
+            list.truncate(old);
+            drop_all(turn, &head, &list, None)?;
+            Ok((None, list.len() as u64))
         }
-        // It is decided already, and was given back unsent.
-        _ if has_followers(turn, head.key)? => Ok((Some(head), 0)),
         OverlapMode::Latest => {
-            let mut list = waiting(turn, lane, &head, LOOK)?;
-            // With more than that behind them, none of these is the last.
-            let last = if list.len() < LOOK { list.pop_if(|last| !is_old(last.received_at)) } else { None };
-            lead(turn, head, last, &list, &[])
+            let last = list.pop();
+            match last {
+                Some(last) if whole && !is_old(last.received_at) => lead(turn, head, &list, last, &[]),
+                Some(last) if whole => {
+                    list.push(last);
+                    drop_all(turn, &head, &list, None)?;
+                    Ok((None, list.len() as u64))
+                }
+                // None of these is known to be the last.
+                last => {
+                    drop_all(turn, &head, &list, last.as_ref())?;
+                    Ok((None, list.len() as u64))
+                }
+            }
         }
         OverlapMode::Collect => {
-            let depth = overlap.depth.and_then(|depth| usize::try_from(depth).ok());
-            let most = LOOK.saturating_add(depth.unwrap_or(0).min(LOOK));
-            let mut list = waiting(turn, lane, &head, most)?;
-            let beyond = match depth {
-                // All that could be seen is followed by as many as may wait.
-                Some(_) if list.len() == most => LOOK,
-                Some(depth) => list.len().saturating_sub(depth),
-                None => 0,
-            };
-            let old = list.iter().take_while(|waiting| is_old(waiting.received_at)).count();
             let mut rest = list.split_off(beyond.max(old).min(list.len()));
-            let mut bytes = 0_u64;
-            let fits = rest.iter().take(TOGETHER).take_while(|waiting| {
+            let more = beyond >= LOOK || rest.is_empty() && !whole;
+            if rest.is_empty() && more {
+                rest.extend(list.pop());
+            }
+            if rest.is_empty() || more {
+                drop_all(turn, &head, &list, rest.first())?;
+                return Ok((None, list.len() as u64));
+            }
+            let first = rest.remove(0);
+            let mut bytes = first.bytes;
+            let fits = rest.iter().take(TOGETHER - 1).take_while(|waiting| {
                 bytes = bytes.saturating_add(waiting.bytes);
                 bytes <= BYTES
             });
-            let together = fits.count().max(1).min(rest.len());
-            rest.truncate(together);
-            let first = if rest.is_empty() { None } else { Some(rest.remove(0)) };
-            lead(turn, head, first, &list, &rest)
+            let along = fits.count();
+            lead(turn, head, &list, first, &rest[..along])
         }
     }
 }
@@ -83,84 +112,90 @@ pub(super) fn gather(
 fn lead(
     turn: &mut Turn<'_>,
     head: Head,
-    first: Option<Waiting>,
     dropped: &[Waiting],
+    first: Waiting,
     along: &[Waiting],
 ) -> rusqlite::Result<(Option<Head>, u64)> {
-    let count = dropped.len() as u64;
-    let Some(first) = first else {
-        drop_all(turn, &head.source, dropped, None)?;
-        return Ok((None, count));
-    };
-    drop_all(turn, &head.source, dropped, Some(&first))?;
+    drop_all(turn, &head, dropped, Some(&first))?;
     for waiting in along {
         end(turn, &head.source, waiting, State::Merged, Some(first.key))?;
     }
-    if first.key == head.key {
-        return Ok((Some(head), count));
-    }
-    let event = turn
-        .conn
-        .prepare_cached("SELECT event FROM delivery WHERE key = ?1")?
-        .query_row([first.key], |row| row.get(0))?;
-    Ok((Some(Head { key: first.key, event, strikes: 0, doubt: None, received_at: first.received_at, ..head }), count))
+    let Waiting { key, event, received_at, fence, .. } = first;
+    // Never tried, like all of these.
+    Ok((Some(Head { key, event, strikes: 0, doubt: None, received_at, fence, ..head }), dropped.len() as u64))
 }
 
-/// Whether others went with it, or were dropped in its favour.
-fn has_followers(turn: &Turn<'_>, key: i64) -> rusqlite::Result<bool> {
+/// Whether others go with it.
+fn has_merged(turn: &Turn<'_>, key: i64) -> rusqlite::Result<bool> {
     turn.conn
         .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM delivery INDEXED BY delivery_leader WHERE leader = ?1 AND leader IS NOT NULL)",
+            "SELECT EXISTS (SELECT 1 FROM delivery INDEXED BY delivery_leader WHERE leader = ?1 AND state = 'merged')",
         )?
         .query_row([key], |row| row.get(0))
+}
+
+/// How many turns wait in a lane, from its head on, as far as they may be put together; up to `most`.
+fn count(turn: &Turn<'_>, lane: i64, head: &Head, most: usize) -> rusqlite::Result<usize> {
+    let mut statement = turn.conn.prepare_cached(
+        "SELECT route, sealed, attempts FROM delivery INDEXED BY delivery_lane
+         WHERE lane = ?1 AND state = 'pending' ORDER BY key",
+    )?;
+    let mut rows = statement.query([lane])?;
+    let mut count = 0;
+    while count < most
+        && let Some(row) = rows.next()?
+        && is_alike(row, head)?
+    {
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// Whether a delivery may be put together with a lane's head, by its first columns.
+fn is_alike(row: &Row<'_>, head: &Head) -> rusqlite::Result<bool> {
+    Ok(row.get::<_, i64>(0)? == head.route && !row.get::<_, bool>(1)? && row.get::<_, u32>(2)? == 0)
 }
 
 /// The turns that wait in a lane, from its head on, as far as they may be put together.
 fn waiting(turn: &Turn<'_>, lane: i64, head: &Head, most: usize) -> rusqlite::Result<Vec<Waiting>> {
     let mut statement = turn.conn.prepare_cached(
-        "SELECT d.key, e.id, d.number, e.received_at, length(b.body), d.dropped, d.route, d.sealed, d.attempts
+        "SELECT d.route, d.sealed, d.attempts, d.key, d.event, e.id, d.number, e.received_at, length(b.body), d.fence,
+                d.dropped
          FROM delivery AS d INDEXED BY delivery_lane JOIN event AS e ON e.seq = d.event JOIN body AS b ON b.seq = d.event
          WHERE d.lane = ?1 AND d.state = 'pending' ORDER BY d.key",
     )?;
     let mut rows = statement.query([lane])?;
     let mut list = Vec::new();
-    while let Some(row) = rows.next()? {
-        let alike = row.get::<_, i64>(6)? == head.route && !row.get::<_, bool>(7)? && row.get::<_, u32>(8)? == 0;
-        if !alike || list.len() == most {
-            break;
-        }
-        list.push(Waiting::read(row)?);
+    while list.len() < most
+        && let Some(row) = rows.next()?
+        && is_alike(row, head)?
+    {
+        list.push(Waiting {
+            key: row.get(3)?,
+            event: row.get(4)?,
+            id: DeliveryId { event: EventId::from_bytes(row.get(5)?), number: row.get(6)? },
+            received_at: Timestamp::from_millis(row.get(7)?),
+            bytes: row.get::<_, i64>(8)?.unsigned_abs(),
+            fence: row.get(9)?,
+            dropped: row.get(10)?,
+        });
     }
     Ok(list)
 }
 
-impl Waiting {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            key: row.get(0)?,
-            id: DeliveryId { event: EventId::from_bytes(row.get(1)?), number: row.get(2)? },
-            received_at: Timestamp::from_millis(row.get(3)?),
-            bytes: row.get::<_, i64>(4)?.unsigned_abs(),
-            dropped: row.get(5)?,
-        })
-    }
-}
-
+/// Drops some, in favour of one that then knows how many they were.
 fn drop_all(
     turn: &mut Turn<'_>,
-    source: &str,
+    head: &Head,
     list: &[Waiting],
     in_favour_of: Option<&Waiting>,
 ) -> rusqlite::Result<()> {
-    if list.is_empty() {
-        return Ok(());
-    }
     let mut count = 0_u32;
     for waiting in list {
-        end(turn, source, waiting, State::Dropped, in_favour_of.map(|leader| leader.key))?;
+        end(turn, &head.source, waiting, State::Dropped, in_favour_of.map(|leader| leader.key))?;
         count = count.saturating_add(1).saturating_add(waiting.dropped);
     }
-    if let Some(leader) = in_favour_of {
+    if let Some(leader) = in_favour_of.filter(|_| count > 0) {
         turn.conn
             .prepare_cached("UPDATE delivery SET dropped = dropped + ?2 WHERE key = ?1")?
             .execute((leader.key, count))?;

@@ -47,9 +47,12 @@ pub(super) fn resolve(
                 "UPDATE delivery SET state = 'pending', doubt = NULL, strikes = 0, lane = ?2 WHERE key = ?1",
             )?
             .execute((key, lane))?;
-        // Its number is an old one, so it may be its lane's first now.
-        if let Some((_, route)) = settle::next_pending(turn, lane)? {
-            turn.conn.prepare_cached("UPDATE lane SET route = ?2 WHERE id = ?1")?.execute((lane, route))?;
+        // Its number is an old one, so it may be its lane's first now, and does not wait for what the one behind it
+        // waits for.
+        if settle::next_pending(turn, lane)?.is_some_and(|(first, _)| first == key) {
+            turn.conn
+                .prepare_cached("UPDATE lane SET route = ?2, ready_at = min(ready_at, ?3) WHERE id = ?1")?
+                .execute((lane, route, now.millis()))?;
         }
         turn.news();
     } else {
@@ -109,8 +112,14 @@ pub(super) fn holds(conn: &rusqlite::Connection) -> rusqlite::Result<Vec<(Hold, 
     Ok(holds)
 }
 
-/// Keeps a job.
+/// Keeps a job. Those that ended long ago go.
 pub(super) fn begin_job(turn: &Turn<'_>, job: &NewJob, now: Timestamp) -> rusqlite::Result<Job> {
+    turn.conn
+        .prepare_cached(
+            "DELETE FROM job WHERE state IN ('done', 'cancelled')
+                AND id <= (SELECT id FROM job ORDER BY id DESC LIMIT 1 OFFSET ?1)",
+        )?
+        .execute([JOBS])?;
     turn.conn
         .prepare_cached(&format!(
             "INSERT INTO job (filter, state, total, pace, started_at, changed_at)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, ToSql};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use super::query::state;
 use super::words;
@@ -16,8 +16,9 @@ const PAGE: usize = 200;
 /// How many events are looked at for one page. A page may so come out short, or empty, and still have a next.
 const WINDOW: usize = 10_000;
 
-/// How many where their bodies have to be read for it.
+/// How many where their bodies have to be read for it; a large body counts for several.
 const BODIES: usize = 2_000;
+const LARGE: usize = 32 << 10;
 
 /// How many deliveries of one event are shown.
 pub(super) const DELIVERIES: i64 = 1000;
@@ -29,34 +30,36 @@ const DISORDER: Duration = Duration::from_secs(3600);
 /// A page of events. `indexed`: words are found by their index.
 pub(super) fn events(conn: &Connection, filter: &EventFilter, indexed: bool) -> rusqlite::Result<Page<EventSummary>> {
     let limit = filter.limit.clamp(1, PAGE);
-    let walk = Walk::new(conn, filter, indexed)?;
-    let window = if walk.words.is_empty() { WINDOW } else { BODIES };
     let mut items = Vec::new();
-    let next = walk.go(window, |event| {
+    let next = Walk::new(conn, filter, indexed)?.go(|event| {
         items.push(event);
         items.len() < limit
     })?;
     Ok(Page { items, next })
 }
 
-/// How many events fit, up to a number.
-pub(super) fn count(conn: &Connection, filter: &EventFilter, indexed: bool, most: u64) -> rusqlite::Result<u64> {
+/// How many events of a page's window fit, up to a number, and where to count on.
+pub(super) fn count(
+    conn: &Connection,
+    filter: &EventFilter,
+    indexed: bool,
+    most: u64,
+) -> rusqlite::Result<(u64, Option<i64>)> {
     let mut count = 0;
-    if most > 0 {
-        Walk::new(conn, filter, indexed)?.go(usize::MAX, |_| {
-            count += 1;
-            count < most
-        })?;
-    }
-    Ok(count)
+    let next = Walk::new(conn, filter, indexed)?.go(|_| {
+        count += 1;
+        count < most
+    })?;
+    Ok((count, next))
 }
 
 /// The index a list goes by, and what it is looked up with.
 enum Way<'a> {
     Words(String),
-    Dedup(&'a str),
+    Dedup(&'a str, Option<&'a str>),
     Thread(&'a str),
     State(State),
+    Kind(&'a str),
     Source(&'a str),
     All,
 }
@@ -76,7 +79,7 @@ impl<'a> Walk<'a> {
     fn new(conn: &'a Connection, filter: &'a EventFilter, indexed: bool) -> rusqlite::Result<Self> {
         let (mut above, mut below) = (i64::MIN, i64::MAX);
         if let Some(until) = filter.until {
-            below = last_before(conn, until + DISORDER)?.map_or(i64::MIN, |last| last.saturating_add(1));
+            below = first_from(conn, until + DISORDER)?.unwrap_or(i64::MAX);
         }
         if let Some(since) = filter.since {
             above = last_before(conn, since - DISORDER)?.unwrap_or(i64::MIN);
@@ -89,29 +92,29 @@ impl<'a> Walk<'a> {
         let words = filter.text.as_deref().map(words::of).unwrap_or_default();
         // Few deliveries are not delivered, so they have an index of their own; the others are found soon by looking.
         let listed = filter.state.filter(|state| *state != State::Delivered);
-        let way = match (&filter.dedup, &filter.thread, listed, &filter.source) {
+        let way = match (&filter.dedup, &filter.thread, listed, &filter.event_type, &filter.source) {
+            (Some(dedup), ..) => Way::Dedup(dedup, filter.source.as_deref()),
             _ if indexed && !words.is_empty() => Way::Words(words::query(&words)),
-            (Some(dedup), ..) => Way::Dedup(dedup),
             (_, Some(thread), ..) => Way::Thread(thread),
-            (_, _, Some(state), _) => Way::State(state),
-            (_, _, _, Some(source)) => Way::Source(source),
+            (_, _, Some(state), ..) => Way::State(state),
+            (_, _, _, Some(kind), _) => Way::Kind(kind),
+            (.., Some(source)) => Way::Source(source),
             _ => Way::All,
         };
         let words = if matches!(way, Way::Words(_)) { Vec::new() } else { words };
         Ok(Self { conn, filter, way, words, above, below })
     }
 
-    /// Hands on what fits until it is told to stop or has looked at so many. Gives where it stopped before its end.
-    fn go(&self, window: usize, mut found: impl FnMut(EventSummary) -> bool) -> rusqlite::Result<Option<i64>> {
-        let (sql, key) = self.sql();
+    /// Hands on what fits until it is told to stop or has looked at enough. Gives where it stopped before its end.
+    fn go(&self, mut found: impl FnMut(EventSummary) -> bool) -> rusqlite::Result<Option<i64>> {
+        let window = if self.words.is_empty() { WINDOW } else { BODIES };
+        let (sql, keys) = self.sql();
         let mut statement = self.conn.prepare_cached(&sql)?;
-        let mut rows = match &key {
-            Some(key) => statement.query([&self.above as &dyn ToSql, &self.below, key])?,
-            None => statement.query([&self.above as &dyn ToSql, &self.below])?,
-        };
+        let mut rows =
+            statement.query(params_from_iter([self.above, self.below].map(Value::Integer).into_iter().chain(keys)))?;
         let (mut looked, mut last, mut full) = (0, None, false);
         while let Some(row) = rows.next()? {
-            if full || looked == window {
+            if full || looked >= window {
                 return Ok(last);
             }
             looked += 1;
@@ -123,7 +126,7 @@ impl<'a> Walk<'a> {
             let event = summary(row)?;
             if self.fits(&event)
                 && let Some(states) = self.states(seq)?
-                && self.says(seq)?
+                && self.says(seq, &mut looked)?
             {
                 full = !found(EventSummary { states, ..event });
             }
@@ -131,7 +134,7 @@ impl<'a> Walk<'a> {
         Ok(None)
     }
 
-    fn sql(&self) -> (String, Option<Value>) {
+    fn sql(&self) -> (String, Vec<Value>) {
         let columns = "e.seq, e.id, e.source, e.event_type, e.dedup, e.thread, e.received_at, e.filtered";
         let order = if self.filter.oldest_first { "ASC" } else { "DESC" };
         let of_event = |by: &str, condition: &str| {
@@ -139,7 +142,7 @@ impl<'a> Walk<'a> {
                 "SELECT {columns} FROM event AS e {by} WHERE {condition} e.seq > ?1 AND e.seq < ?2 ORDER BY e.seq {order}"
             )
         };
-        let text = |text: &str| Some(Value::Text(text.to_owned()));
+        let text = |text: &str| vec![Value::Text(text.to_owned())];
         match &self.way {
             Way::Words(words) => (
                 format!(
@@ -148,25 +151,25 @@ impl<'a> Walk<'a> {
                 ),
                 text(words),
             ),
-            // One of each source at most, so there is little to put in order.
-            Way::Dedup(dedup) => {
-                let by = "event AS e INDEXED BY event_dedup";
-                let sql = format!(
-                    "SELECT {columns} FROM (SELECT DISTINCT source FROM event INDEXED BY event_source) AS s
-                     CROSS JOIN {by} ON e.source = s.source
+            // One of each source at most, so there is little to put in order. The sources are found from one to the
+            // next, however many events each has.
+            Way::Dedup(dedup, source) => (
+                format!(
+                    "WITH RECURSIVE s (source) AS (
+                        SELECT coalesce(?4, (SELECT min(source) FROM event INDEXED BY event_source))
+                        UNION ALL
+                        SELECT (SELECT min(n.source) FROM event AS n INDEXED BY event_source WHERE n.source > s.source)
+                        FROM s WHERE ?4 IS NULL AND s.source IS NOT NULL)
+                     SELECT {columns} FROM s CROSS JOIN event AS e INDEXED BY event_dedup ON e.source = s.source
                      WHERE e.dedup = ?3 AND e.dedup IS NOT NULL AND e.seq > ?1 AND e.seq < ?2 ORDER BY e.seq {order}"
-                );
-                match &self.filter.source {
-                    Some(source) => (
-                        format!(
-                            "SELECT {columns} FROM {by} WHERE e.source = '{}' AND e.dedup = ?3 AND e.dedup IS NOT NULL
-                             AND e.seq > ?1 AND e.seq < ?2",
-                            source.replace('\'', "''")
-                        ),
-                        text(dedup),
-                    ),
-                    None => (sql, text(dedup)),
-                }
+                ),
+                vec![
+                    Value::Text((*dedup).to_owned()),
+                    source.map_or(Value::Null, |source| Value::Text(source.to_owned())),
+                ],
+            ),
+            Way::Kind(kind) => {
+                (of_event("INDEXED BY event_kind", "e.event_type = ?3 AND e.event_type IS NOT NULL AND"), text(kind))
             }
             Way::Thread(thread) => {
                 (of_event("INDEXED BY event_thread", "e.thread = ?3 AND e.thread IS NOT NULL AND"), text(thread))
@@ -180,7 +183,7 @@ impl<'a> Walk<'a> {
                 text(state.as_str()),
             ),
             Way::Source(source) => (of_event("INDEXED BY event_source", "e.source = ?3 AND"), text(source)),
-            Way::All => (of_event("", ""), None),
+            Way::All => (of_event("", ""), Vec::new()),
         }
     }
 
@@ -217,17 +220,27 @@ impl<'a> Walk<'a> {
         Ok(fits.then_some(states))
     }
 
-    /// Whether the body has the words that are looked for in it.
-    fn says(&self, seq: i64) -> rusqlite::Result<bool> {
+    /// Whether the body has the words that are looked for in it. What that costs is added to `looked`.
+    fn says(&self, seq: i64, looked: &mut usize) -> rusqlite::Result<bool> {
         if self.words.is_empty() {
             return Ok(true);
         }
         let body: Vec<u8> =
             self.conn.prepare_cached("SELECT body FROM body WHERE seq = ?1")?.query_row([seq], |row| row.get(0))?;
+        *looked += body.len() / LARGE;
         let Some(text) = words::text(&body) else { return Ok(false) };
         let text = text.to_lowercase();
         Ok(self.words.iter().all(|word| text.contains(word)))
     }
+}
+
+/// The number of the first event received at a time or after.
+fn first_from(conn: &Connection, time: Timestamp) -> rusqlite::Result<Option<i64>> {
+    conn.prepare_cached(
+        "SELECT seq FROM event INDEXED BY event_received WHERE received_at >= ?1 ORDER BY received_at, seq LIMIT 1",
+    )?
+    .query_row([time.millis()], |row| row.get(0))
+    .optional()
 }
 
 /// The number of the last event received before a time.

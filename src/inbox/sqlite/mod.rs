@@ -37,7 +37,7 @@ use self::reader::Readers;
 use self::shared::Shared;
 use self::space::Space;
 use self::sweep::Walks;
-use self::writer::{Job, Message, Turn, Weight, Writer};
+use self::writer::{Job, Message, Turn, Weight, Writer, held};
 use super::{
     self as inbox, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox,
     InboxError, JobState, JobStep, Keep, NewJob, Page, Replayed, Settled, Settlement, Standing, Terms, Turn as Before,
@@ -173,6 +173,19 @@ impl SqliteInbox {
         end.await.unwrap_or(Err(InboxError::Closed))
     }
 
+    /// Removes old events, if there are any; how many went.
+    async fn remove(&self, events: Vec<i64>) -> Result<usize, InboxError> {
+        if events.is_empty() {
+            return Ok(0);
+        }
+        self.write("sweep", move |turn| sweep::remove(turn, &events)).await
+    }
+
+    /// An error when nothing more is to be kept.
+    fn has_room(&self) -> Result<(), InboxError> {
+        if self.space.is_full() { Err(InboxError::NoSpace) } else { Ok(()) }
+    }
+
     fn queue(&self) -> Result<&mpsc::Sender<Message>, InboxError> {
         self.queue.as_ref().ok_or(InboxError::Closed)
     }
@@ -181,9 +194,7 @@ impl SqliteInbox {
 #[async_trait]
 impl Inbox for SqliteInbox {
     async fn accept(&self, event: NewEvent) -> Result<Accepted, InboxError> {
-        if self.space.is_full() {
-            return Err(InboxError::NoSpace);
-        }
+        self.has_room()?;
         let record = accept::Record::new(event)?;
         let weight = Weight::of(record.bytes(), &self.waiting, QUEUE_BYTES).ok_or_else(full)?;
         let (job, end) = Job::new("accept", weight, move |turn| accept::keep(turn, &record), |accepted| accepted);
@@ -239,8 +250,20 @@ impl Inbox for SqliteInbox {
     }
 
     async fn count(&self, filter: &EventFilter, most: u64) -> Result<u64, InboxError> {
-        let (filter, indexed) = (filter.clone(), self.search.is_some());
-        self.readers.ask("count events", move |conn| list::count(conn, &filter, indexed, most)).await
+        let (mut filter, indexed) = (filter.clone(), self.search.is_some());
+        let mut count = 0;
+        // A window at a time, so that others get a reader in between and the log is not held.
+        while count < most {
+            let (asked, left) = (filter.clone(), most - count);
+            let counting = move |conn: &Connection| list::count(conn, &asked, indexed, left);
+            let (more, next) = self.readers.ask("count events", counting).await?;
+            count += more;
+            filter.cursor = next;
+            if next.is_none() {
+                break;
+            }
+        }
+        Ok(count)
     }
 
     async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError> {
@@ -254,6 +277,7 @@ impl Inbox for SqliteInbox {
         to: Vec<NewDelivery>,
         now: Timestamp,
     ) -> Result<Replayed, InboxError> {
+        self.has_room()?;
         self.write("replay", move |turn| accept::replay(turn, id, first, &to, now)).await
     }
 
@@ -294,6 +318,9 @@ impl Inbox for SqliteInbox {
     }
 
     async fn step_job(&self, step: JobStep, now: Timestamp) -> Result<Option<inbox::Job>, InboxError> {
+        if !step.owed.is_empty() {
+            self.has_room()?;
+        }
         self.write("step a job", move |turn| hand::step_job(turn, &step, now)).await
     }
 
@@ -324,28 +351,40 @@ impl Inbox for SqliteInbox {
 
     async fn sweep(&self, keep: &Keep, now: Timestamp, limit: usize) -> Result<usize, InboxError> {
         let mut gone = 0;
-        let walks = writer::held(&self.walks).begin(keep, now);
-        for (time, begin) in walks {
-            let (mut from, mut place, mut steady) = (Some(begin), begin, true);
-            while let Some(at) = from.filter(|_| gone < limit) {
+        let round = held(&self.walks).begin(keep, now);
+        for (time, begin) in round.walks {
+            let (mut from, mut whole) = (begin, false);
+            while !whole && gone < limit {
                 let (keep, most) = (keep.clone(), sweep::CHUNK.min(limit - gone));
-                let found = self
-                    .readers
-                    .ask("find old events", move |conn| sweep::look(conn, &keep, (time, at), now, most))
-                    .await?;
-                if !found.events.is_empty() {
-                    gone += self.write("sweep", move |turn| sweep::remove(turn, &found.events)).await?;
-                }
-                // As far as nothing that is still owed was passed.
-                if steady {
-                    steady = found.next.is_none() || found.next == Some(found.place);
-                    place = found.place;
-                }
-                from = found.next;
+                let look = move |conn: &Connection| sweep::look(conn, &keep, (time, from), now, most);
+                let found = self.readers.ask("find old events", look).await?;
+                (from, whole) = (found.place, found.whole);
+                gone += self.remove(found.events).await?;
+                held(&self.walks).passed(time, from, &found.owed);
             }
-            writer::held(&self.walks).end(time, place);
         }
-        while gone < limit && self.write("give pages back", |turn| space::give_back(turn.conn)).await? {}
+        let mut owed = round.owed;
+        while !owed.is_empty() && gone < limit {
+            let (keep, most) = (keep.clone(), sweep::CHUNK.min(limit - gone));
+            let look =
+                move |conn: &Connection| sweep::look_again(conn, &keep, &owed, now, most).map(|found| (found, owed));
+            let (found, looked) = self.readers.ask("find old events", look).await?;
+            gone += self.remove(found.events.clone()).await?;
+            // Those that went are not found the next time, and forgotten then.
+            held(&self.walks).forget(&found.kept, found.whole.then_some(now));
+            // What could not be looked at comes after the last that can go.
+            owed = match found.events.last() {
+                Some(last) if !found.whole => looked.into_iter().filter(|seq| seq > last).collect(),
+                _ => Vec::new(),
+            };
+        }
+        for _ in 0..space::STEPS {
+            if gone >= limit || !self.write("give pages back", |turn| space::give_back(turn.conn)).await? {
+                break;
+            }
+            // Requests that came meanwhile have the next turn.
+            tokio::time::sleep(space::PAUSE).await;
+        }
         Ok(gone)
     }
 
@@ -372,6 +411,7 @@ impl Inbox for SqliteInbox {
         if self.shared.is_closed() || self.shared.failure().is_some() {
             return Err(InboxError::Closed);
         }
+        self.has_room()?;
         if self.shared.troubled().is_none() {
             return Ok(());
         }
@@ -491,7 +531,7 @@ fn free_leases(conn: &Connection) -> rusqlite::Result<()> {
         .optional()?
     {
         conn.prepare_cached("UPDATE delivery SET state = 'pending' WHERE key = ?1")?.execute([key])?;
-        conn.prepare_cached("UPDATE lane SET delivery = NULL, fence = fence + 1 WHERE id = ?1")?.execute([lane])?;
+        conn.prepare_cached("UPDATE lane SET delivery = NULL WHERE id = ?1")?.execute([lane])?;
         *freed.entry(source).or_default() += 1;
     }
     for (source, count) in freed {

@@ -81,8 +81,11 @@ pub(super) fn ended(conn: &Connection, id: DeliveryId) -> rusqlite::Result<Optio
     match found.map(|(seq, state, _)| (seq, state)) {
         None => Ok(None),
         Some((_, state)) if !state.is_final() => Ok(Some(None)),
-        // It cannot go back, so that it is still final where the rest is read.
-        Some((seq, _)) => Ok(Some(deliveries(conn, seq, id.event, Some(id.number))?.pop())),
+        // Meanwhile an operator may have it sent again.
+        Some((seq, _)) => {
+            let detail = deliveries(conn, seq, id.event, Some(id.number))?.pop();
+            Ok(Some(detail.filter(|detail| detail.state.is_final())))
+        }
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> rusqlite::
     let Some(Held { lane: number, source, id }) = leased(turn, *lane, *fence, *key)? else {
         return Ok(Settled::Stale);
     };
-    let (state, ready_at) = match next {
+    let (state, later) = match next {
         Next::Delivered(answer) => (finish(turn, *key, State::Delivered, Some(answer))?, None),
         Next::Dead(answer) => (finish(turn, *key, State::Dead, answer.as_ref())?, None),
         Next::Unknown => {
@@ -42,7 +42,9 @@ pub(super) fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> rusqlite::
         }
     };
     insert_attempt(turn, *key, attempt, matches!(next, Next::Released { .. }))?;
-    free_lane(turn, number, Some(ready_at.unwrap_or(attempt.ended_at)))?;
+    // Its own wait does not hold back one that was put before it meanwhile.
+    let now = attempt.ended_at;
+    free_lane(turn, number, |first| Some(later.filter(|_| first == *key).unwrap_or(now)))?;
     turn.count(&source, State::Leased, -1);
     turn.count(&source, state, 1);
     if state.is_final() {
@@ -59,7 +61,7 @@ pub(super) fn merged(turn: &Turn<'_>, leader: i64) -> rusqlite::Result<Vec<Deliv
     turn.conn
         .prepare_cached(
             "SELECT e.id, d.number FROM delivery AS d INDEXED BY delivery_leader JOIN event AS e ON e.seq = d.event
-             WHERE d.leader = ?1 AND d.leader IS NOT NULL AND d.state = 'merged'",
+             WHERE d.leader = ?1 AND d.state = 'merged'",
         )?
         .query_map([leader], |row| Ok(DeliveryId { event: EventId::from_bytes(row.get(0)?), number: row.get(1)? }))?
         .collect()
@@ -75,7 +77,7 @@ pub(super) fn give_back(
 ) -> rusqlite::Result<()> {
     let Some(Held { lane: number, source, .. }) = leased(turn, lane, fence, key)? else { return Ok(()) };
     put_back(turn, key, Back::Try, doubt)?;
-    free_lane(turn, number, None)?;
+    free_lane(turn, number, |_| None)?;
     turn.count(&source, State::Leased, -1);
     turn.count(&source, State::Pending, 1);
     Ok(())
@@ -116,6 +118,9 @@ pub(super) fn cancel(turn: &mut Turn<'_>, id: DeliveryId, now: Timestamp) -> rus
     turn.count(&source, State::Cancelled, 1);
     turn.news();
     turn.ended(id);
+    for merged in merged(turn, key)? {
+        turn.ended(merged);
+    }
     Ok(true)
 }
 
@@ -133,7 +138,7 @@ fn leased(turn: &Turn<'_>, lane: Uuid, fence: i64, key: i64) -> rusqlite::Result
         .prepare_cached(
             "SELECT l.id, e.source, e.id, d.number FROM delivery AS d CROSS JOIN lane AS l ON l.id = d.lane
                 JOIN event AS e ON e.seq = d.event
-             WHERE d.key = ?3 AND l.delivery = ?3 AND l.fence = ?2 AND l.lane = ?1",
+             WHERE d.key = ?3 AND d.fence = ?2 AND l.delivery = ?3 AND l.lane = ?1",
         )?
         .query_row((lane.as_bytes(), fence, key), |row| {
             let id = DeliveryId { event: EventId::from_bytes(row.get(2)?), number: row.get(3)? };
@@ -201,16 +206,15 @@ fn put_back(turn: &Turn<'_>, key: i64, back: Back, doubt: Option<Timestamp>) -> 
     Ok(())
 }
 
-/// Lets the lane's next delivery come, from `ready_at` on or from when it was due before; without one the lane goes.
-/// Its number moves on either way: with the lane its number goes too, but so does the only delivery it was for.
-fn free_lane(turn: &mut Turn<'_>, lane: i64, ready_at: Option<Timestamp>) -> rusqlite::Result<()> {
-    if let Some((_, route)) = next_pending(turn, lane)? {
+/// Lets the lane's next delivery come, from the time that is said for it on or from when it was due before; without
+/// one the lane goes.
+fn free_lane(turn: &mut Turn<'_>, lane: i64, ready_at: impl FnOnce(i64) -> Option<Timestamp>) -> rusqlite::Result<()> {
+    if let Some((first, route)) = next_pending(turn, lane)? {
         turn.conn
             .prepare_cached(
-                "UPDATE lane SET delivery = NULL, fence = fence + 1, ready_at = coalesce(?2, ready_at), route = ?3
-                 WHERE id = ?1",
+                "UPDATE lane SET delivery = NULL, ready_at = coalesce(?2, ready_at), route = ?3 WHERE id = ?1",
             )?
-            .execute((lane, ready_at.map(Timestamp::millis), route))?;
+            .execute((lane, ready_at(first).map(Timestamp::millis), route))?;
     } else {
         turn.conn.prepare_cached("DELETE FROM lane WHERE id = ?1")?.execute([lane])?;
     }

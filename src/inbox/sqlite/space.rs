@@ -20,6 +20,10 @@ const HOLDS: Duration = Duration::from_millis(100);
 /// How many pages are given back in one turn of the writer.
 const GIVE_BACK: i64 = 200;
 
+/// How often that is done in one sweep, and the pause between two times; the next sweep goes on.
+pub(super) const STEPS: usize = 1000;
+pub(super) const PAUSE: Duration = Duration::from_millis(5);
+
 /// How many free pages are kept for what comes next, whatever their share.
 const SPARE: i64 = (64 << 20) / PAGE;
 

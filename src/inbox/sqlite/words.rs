@@ -16,7 +16,7 @@ const LONGEST: usize = 64 << 10;
 
 /// How many bodies go into the index in one turn of the writer, and how many bytes of them.
 const CHUNK: i64 = 100;
-const BYTES: usize = 1 << 20;
+const BYTES: usize = 256 << 10;
 
 /// How long to wait for new events.
 const REST: Duration = Duration::from_secs(1);
@@ -52,9 +52,23 @@ struct Behind {
 
 /// Fills the index in, until the inbox closes.
 pub(super) async fn fill(readers: Weak<Readers>, queue: mpsc::WeakSender<Message>) {
+    let mut said = false;
     loop {
         let Some(asked) = readers.upgrade() else { return };
-        let Some(more) = step(&asked, &queue).await else { return };
+        let more = match step(&asked, &queue).await {
+            Ok(more) => {
+                said = false;
+                more
+            }
+            Err(InboxError::Closed) => return,
+            Err(error) => {
+                if !said {
+                    tracing::warn!(%error, "words of new events are not found for now");
+                }
+                said = true;
+                false
+            }
+        };
         drop(asked);
         if !more {
             tokio::time::sleep(REST).await;
@@ -62,20 +76,16 @@ pub(super) async fn fill(readers: Weak<Readers>, queue: mpsc::WeakSender<Message
     }
 }
 
-/// Whether there may be more; none when the inbox is closed.
-async fn step(readers: &Readers, queue: &mpsc::WeakSender<Message>) -> Option<bool> {
-    let behind = match readers.ask("read what is to be searched", look).await {
-        Ok(Some(behind)) => behind,
-        Ok(None) | Err(InboxError::Engine { .. }) => return Some(false),
-        Err(_) => return None,
-    };
-    let weight = Weight::of(0, &Arc::default(), usize::MAX)?;
+/// Whether there may be more.
+async fn step(readers: &Readers, queue: &mpsc::WeakSender<Message>) -> Result<bool, InboxError> {
+    let Some(behind) = readers.ask("read what is to be searched", look).await? else { return Ok(false) };
+    let weight = Weight::of(0, &Arc::default(), usize::MAX).ok_or(InboxError::Closed)?;
     let (job, end) = Job::new("index words", weight, move |turn| put(turn, &behind), |()| ());
     // The sender is not held while there is anything to wait for: the writer ends when the last one has gone.
-    match queue.upgrade()?.try_send(Message::Work(Box::new(job))) {
-        Ok(()) => Some(matches!(end.await, Ok(Ok(())))),
-        Err(mpsc::error::TrySendError::Full(_)) => Some(false),
-        Err(mpsc::error::TrySendError::Closed(_)) => None,
+    match queue.upgrade().ok_or(InboxError::Closed)?.try_send(Message::Work(Box::new(job))) {
+        Ok(()) => end.await.unwrap_or(Err(InboxError::Closed)).map(|()| true),
+        Err(mpsc::error::TrySendError::Full(_)) => Ok(false),
+        Err(mpsc::error::TrySendError::Closed(_)) => Err(InboxError::Closed),
     }
 }
 
