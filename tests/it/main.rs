@@ -12,7 +12,7 @@ mod contradictions;
 mod crash;
 mod deliver;
 mod dropin;
-// while its contract changes: mod inbox;
+mod inbox;
 mod layers;
 mod load;
 mod map;
