@@ -38,13 +38,13 @@ pub(super) fn gather(
     let is_old = |at: Timestamp| overlap.age.is_some_and(|age| at + age < now);
     match overlap.mode {
         OverlapMode::Queue | OverlapMode::Reject => {
-            if !is_old(head.received_at) {
+            if !is_old(head.received_at) || has_followers(turn, head.key)? {
                 return Ok((Some(head), 0));
             }
-            let mut old = waiting(turn, lane, &head, LOOK)?;
-            let count = old.iter().take_while(|waiting| is_old(waiting.received_at)).count();
-            old.truncate(count);
-            lead(turn, head, None, &old, &[])
+            let mut list = waiting(turn, lane, &head, LOOK)?;
+            let old = list.iter().take_while(|waiting| is_old(waiting.received_at)).count();
+            let first = list.drain(old..).next();
+            lead(turn, lane, head, first, &list, &[])
         }
         // It is decided already, and was given back unsent.
         _ if has_followers(turn, head.key)? => Ok((Some(head), 0)),
@@ -52,7 +52,7 @@ pub(super) fn gather(
             let mut list = waiting(turn, lane, &head, LOOK)?;
             // With more than that behind them, none of these is the last.
             let last = if list.len() < LOOK { list.pop_if(|last| !is_old(last.received_at)) } else { None };
-            lead(turn, head, last, &list, &[])
+            lead(turn, lane, head, last, &list, &[])
         }
         OverlapMode::Collect => {
             let depth = overlap.depth.and_then(|depth| usize::try_from(depth).ok());
@@ -74,7 +74,7 @@ pub(super) fn gather(
             let together = fits.count().max(1).min(rest.len());
             rest.truncate(together);
             let first = if rest.is_empty() { None } else { Some(rest.remove(0)) };
-            lead(turn, head, first, &list, &rest)
+            lead(turn, lane, head, first, &list, &rest)
         }
     }
 }
@@ -82,6 +82,7 @@ pub(super) fn gather(
 /// Puts one at the head, with those that go along, and drops others in its favour.
 fn lead(
     turn: &mut Turn<'_>,
+    lane: i64,
     head: Head,
     first: Option<Waiting>,
     dropped: &[Waiting],
@@ -89,12 +90,26 @@ fn lead(
 ) -> rusqlite::Result<(Option<Head>, u64)> {
     let count = dropped.len() as u64;
     let Some(first) = first else {
-        drop_all(turn, &head.source, dropped, None)?;
+        let all = drop_all(turn, &head.source, dropped, None)?;
+        // Whatever comes next in the conversation speaks for them.
+        turn.conn
+            .prepare_cached(
+                "UPDATE delivery SET dropped = dropped + ?2 WHERE key =
+                    (SELECT key FROM delivery INDEXED BY delivery_lane WHERE lane = ?1 AND state = 'pending'
+                     ORDER BY key LIMIT 1)",
+            )?
+            .execute((lane, all))?;
         return Ok((None, count));
     };
-    drop_all(turn, &head.source, dropped, Some(&first))?;
+    let mut all = drop_all(turn, &head.source, dropped, Some(first.key))?;
     for waiting in along {
         end(turn, &head.source, waiting, State::Merged, Some(first.key))?;
+        all = all.saturating_add(waiting.dropped);
+    }
+    if all > 0 {
+        turn.conn
+            .prepare_cached("UPDATE delivery SET dropped = dropped + ?2 WHERE key = ?1")?
+            .execute((first.key, all))?;
     }
     if first.key == head.key {
         return Ok((Some(head), count));
@@ -106,11 +121,12 @@ fn lead(
     Ok((Some(Head { key: first.key, event, strikes: 0, doubt: None, received_at: first.received_at, ..head }), count))
 }
 
-/// Whether others went with it, or were dropped in its favour.
+/// Whether others go with it.
 fn has_followers(turn: &Turn<'_>, key: i64) -> rusqlite::Result<bool> {
     turn.conn
         .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM delivery INDEXED BY delivery_leader WHERE leader = ?1 AND leader IS NOT NULL)",
+            "SELECT EXISTS (SELECT 1 FROM delivery INDEXED BY delivery_leader WHERE leader = ?1 AND leader IS NOT NULL
+                AND state = 'merged')",
         )?
         .query_row([key], |row| row.get(0))
 }
@@ -146,26 +162,14 @@ impl Waiting {
     }
 }
 
-fn drop_all(
-    turn: &mut Turn<'_>,
-    source: &str,
-    list: &[Waiting],
-    in_favour_of: Option<&Waiting>,
-) -> rusqlite::Result<()> {
-    if list.is_empty() {
-        return Ok(());
-    }
+/// Drops them. How many that makes, with those that were dropped in their favour.
+fn drop_all(turn: &mut Turn<'_>, source: &str, list: &[Waiting], leader: Option<i64>) -> rusqlite::Result<u32> {
     let mut count = 0_u32;
     for waiting in list {
-        end(turn, source, waiting, State::Dropped, in_favour_of.map(|leader| leader.key))?;
+        end(turn, source, waiting, State::Dropped, leader)?;
         count = count.saturating_add(1).saturating_add(waiting.dropped);
     }
-    if let Some(leader) = in_favour_of {
-        turn.conn
-            .prepare_cached("UPDATE delivery SET dropped = dropped + ?2 WHERE key = ?1")?
-            .execute((leader.key, count))?;
-    }
-    Ok(())
+    Ok(count)
 }
 
 /// Ends one that waited, for good.

@@ -47,9 +47,13 @@ pub(super) fn resolve(
                 "UPDATE delivery SET state = 'pending', doubt = NULL, strikes = 0, lane = ?2 WHERE key = ?1",
             )?
             .execute((key, lane))?;
-        // Its number is an old one, so it may be its lane's first now.
-        if let Some((_, route)) = settle::next_pending(turn, lane)? {
-            turn.conn.prepare_cached("UPDATE lane SET route = ?2 WHERE id = ?1")?.execute((lane, route))?;
+        // Its number is an old one, so it may be its lane's first now, and does not wait for another's time.
+        if settle::next_pending(turn, lane)?.is_some_and(|(first, _)| first == key) {
+            turn.conn
+                .prepare_cached(
+                    "UPDATE lane SET ready_at = min(ready_at, ?2), route = ?3 WHERE id = ?1 AND delivery IS NULL",
+                )?
+                .execute((lane, now.millis(), route))?;
         }
         turn.news();
     } else {
@@ -66,7 +70,7 @@ pub(super) fn resolve(
         number: attempts,
         started_at: now,
         ended_at: now,
-        result: "settled_by_hand".into(),
+        result: "by_hand".into(),
         status: None,
         detail: note.to_owned(),
     };

@@ -116,6 +116,9 @@ pub(super) fn cancel(turn: &mut Turn<'_>, id: DeliveryId, now: Timestamp) -> rus
     turn.count(&source, State::Cancelled, 1);
     turn.news();
     turn.ended(id);
+    for merged in merged(turn, key)? {
+        turn.ended(merged);
+    }
     Ok(true)
 }
 

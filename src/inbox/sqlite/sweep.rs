@@ -22,7 +22,8 @@ const WINDOW: usize = 20_000;
 /// After how long everything is looked at again.
 const ANEW: Duration = Duration::from_secs(24 * 3600);
 
-/// What an event's deliveries are, as bits.
+/// What an event's deliveries are, as bits. One that was merged is owed as long as the one it went with may go out
+/// again, which takes it along.
 const OWED: i64 = 1;
 const DEAD: i64 = 2;
 const FILTERED: i64 = 4;
@@ -81,7 +82,10 @@ pub(super) fn look(
 ) -> rusqlite::Result<Found> {
     let mut statement = conn.prepare_cached(
         "SELECT e.received_at, e.seq, e.source, e.filtered IS NOT NULL,
-            (SELECT sum(DISTINCT CASE WHEN d.state IN ('pending', 'leased') THEN 1 WHEN d.state IN ('dead', 'unknown') THEN 2
+            (SELECT sum(DISTINCT CASE WHEN d.state IN ('pending', 'leased') THEN 1
+                                      WHEN d.state = 'merged' AND (SELECT l.state IN ('pending', 'leased', 'unknown')
+                                                                   FROM delivery AS l WHERE l.key = d.leader) THEN 1
+                                      WHEN d.state IN ('dead', 'unknown') THEN 2
                                       WHEN d.state IN ('cancelled', 'dropped') THEN 4 ELSE 8 END)
              FROM delivery AS d INDEXED BY delivery_event WHERE d.event = e.seq)
          FROM event AS e INDEXED BY event_received
