@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sluicegate::config::Secret;
 use sluicegate::inbox::postgres::{PostgresInbox, PostgresOptions};
-use sluicegate::inbox::{Answer, Claimed, Claims, EventFilter, Inbox, InboxError, Next, Settled, Settlement, Terms};
+use sluicegate::inbox::{Answer, Claimed, Claims, Inbox, InboxError, Next, Settled, Settlement, Terms};
 use sluicegate::model::{
     Accepted, Attempt, Clock, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Overlap, Params, Route, State,
     Strength,
@@ -380,27 +380,6 @@ async fn an_end_is_told_across_replicas() {
     works.settle(settlement(&claimed, done())).await.unwrap();
     assert_eq!(waiting.await.unwrap(), State::Delivered);
     assert!(begun.elapsed() < Duration::from_millis(500), "told, and not found by looking: {:?}", begun.elapsed());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn words_in_bodies_are_found_with_and_without_an_index() {
-    for search in [false, true] {
-        let url = cluster::shared().migrated().await;
-        let inbox = PostgresInbox::open(&url, PostgresOptions { search, ..options(LEASE) }).await.unwrap();
-        let mut wanted = event("a");
-        wanted.body = b"\xff\0 The Gate is OPEN, says {\"who\": \"Ada\"}"[..].into();
-        inbox.accept(wanted.clone()).await.unwrap();
-        inbox.accept(event("b")).await.unwrap();
-        let filter = |text: &str| EventFilter { text: Some(text.into()), limit: 10, ..EventFilter::default() };
-        let found = within(Duration::from_secs(5), async || {
-            let found = inbox.events(&filter("ada gate open")).await.unwrap().items;
-            (!found.is_empty()).then_some(found)
-        })
-        .await;
-        assert_eq!(found.iter().map(|event| event.id).collect::<Vec<_>>(), [wanted.id]);
-        assert!(inbox.events(&filter("ada window")).await.unwrap().items.is_empty());
-        assert_eq!(inbox.count(&filter("gate"), 10).await.unwrap(), 1);
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

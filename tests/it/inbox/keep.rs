@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use sluicegate::inbox::{EventFilter, InboxError};
-use sluicegate::model::{
-    Accepted, DeliveryId, EventId, Name, NewEvent, Origin, Param, Params, State,
-};
+use sluicegate::model::{Accepted, DeliveryId, EventId, Name, NewEvent, Origin, Param, Params, State};
 
 use super::{Options, USUAL, World, agent, at, done, event, everything, keep, retry, room_for};
 use crate::cluster::within;
@@ -204,7 +202,7 @@ async fn a_file_at_its_ceiling_takes_nothing_more_until_something_was_removed() 
     let usage = world.inbox().usage().await.unwrap();
     assert_eq!(usage.ceiling, Some(ceiling));
     assert!(usage.bytes - usage.reusable >= ceiling, "{usage:?}");
-    assert!(kept > 20, "its log is not all there is: {kept}");
+    assert!(kept > 10, "the file and its log: {kept}");
 
     let mut ended = 0;
     while ended < kept {

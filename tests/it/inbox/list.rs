@@ -80,7 +80,7 @@ pub async fn every_filter_finds_its_own_both_ways(world: World) {
         let mut event = event(&format!("t{}", n % 5), n * 1000);
         event.source = if n % 3 == 0 { "rare" } else { "triage" }.into();
         event.event_type = (n % 4 != 0).then(|| format!("type{}", n % 4));
-        event.dedup = Some(format!("d{}", n / 3));
+        event.dedup = Some(format!("d{}", if n % 3 == 0 { n / 3 } else { n - n / 3 }));
         if n % 2 == 0 {
             let delivery = &mut event.deliveries[0];
             delivery.lane = other.lane(&delivery.upstream_id);

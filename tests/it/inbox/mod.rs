@@ -18,7 +18,8 @@ use sluicegate::config::Secret;
 use sluicegate::inbox::postgres::{PostgresInbox, PostgresOptions};
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::inbox::{
-    Answer, Claimed, Claims, EventFilter, Inbox, InboxError, Keep, KeepTimes, Next, Replayed, Settled, Settlement, Terms,
+    Answer, Claimed, Claims, EventFilter, Inbox, InboxError, Keep, KeepTimes, Next, Replayed, Settled, Settlement,
+    Terms,
 };
 use sluicegate::model::{
     Accepted, Attempt, DeliveryId, Destination, EventId, Name, NewDelivery, NewEvent, Origin, Overlap, OverlapMode,

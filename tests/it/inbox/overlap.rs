@@ -100,7 +100,8 @@ pub async fn a_turn_has_its_bounds(world: World) {
         world.accept(&NewEvent { body: vec![b'x'; 1_500_000].into(), ..event("large", n) }).await;
     }
     world.accept(&NewEvent { body: vec![b'x'; 5_000_000].into(), ..event("larger", 1) }).await;
-    for wanted in [BTreeMap::from([("many", 100), ("large", 2), ("larger", 1)]), BTreeMap::from([("many", 30), ("large", 1)])]
+    for wanted in
+        [BTreeMap::from([("many", 100), ("large", 2), ("larger", 1)]), BTreeMap::from([("many", 30), ("large", 1)])]
     {
         let turns = world.claims(&collect(), 1000).await.claimed;
         let sizes = turns.iter().map(|turn| (turn.thread.as_deref().unwrap(), 1 + turn.merged.len()));

@@ -178,7 +178,7 @@ pub async fn random_walks_agree_with_a_plain_model(mut world: World) {
             }
             55..78 if !flying.is_empty() => {
                 let claimed = flying.swap_remove(random.usize(..flying.len()));
-                let later = at(now + random.i64(..30));
+                let later = at(now + random.i64(0..30));
                 let next = match random.u32(..6) {
                     0 | 1 => done(),
                     2 => Next::Dead(None),
