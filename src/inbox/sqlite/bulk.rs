@@ -203,7 +203,7 @@ async fn what_waited_too_long_goes_nowhere_however_much_it_is() {
         let overlap = Overlap { mode, depth: None, age: Some(millis(2_000)) };
         let (leader, dropped) = claim_one(&inbox, overlap, 10_000).await;
         assert_eq!((leader.received_at, dropped), (at(9_000), 2_500), "{mode:?}");
-        assert_eq!(leader.dropped, if mode == OverlapMode::Queue { 0 } else { 2_500 }, "{mode:?}");
+        assert_eq!(leader.dropped, 2_500, "{mode:?}");
         settle(&inbox, &leader, 10_000, Next::Dead(None)).await;
         let left = claim(&inbox, overlap, 10_000).await;
         assert!(left.claimed.is_empty() && left.next_due.is_none());
