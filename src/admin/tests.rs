@@ -19,11 +19,10 @@ use crate::inbox::{
     Job, JobState, JobStep, Keep, NewJob, Page, Replayed, SealedCall, Settled, Settlement, Standing, Terms, Turn,
     Usage,
 };
-use crate::model::{
-    Accepted, Attempt, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, Role, State,
-};
+use crate::model::{Accepted, Attempt, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, State};
 use crate::net::Client;
 use crate::telemetry::RefusedSample;
+use crate::upstream::Budget;
 
 const TOKEN: &str = "the-admin-token";
 const SECRET: &str = "a-secret-of-the-source";
@@ -254,10 +253,6 @@ impl Inbox for Memory {
         Err(InboxError::Closed)
     }
 
-    fn replicas_with(&self, _: Role) -> u32 {
-        1
-    }
-
     fn standing(&self) -> Standing {
         Standing { good: true, replicas: 1 }
     }
@@ -369,11 +364,7 @@ fn world() -> World {
         &config,
         compiled,
         inbox.clone(),
-        Upstream::new(
-            &config.upstream,
-            Client::new(Duration::from_secs(1), None).unwrap(),
-            crate::upstream::Budget::default(),
-        ),
+        Upstream::new(&config.upstream, Client::new(Duration::from_secs(1), None).unwrap(), Budget::default()),
         Arc::new(Metrics::new()),
         samples,
         Secret::new("admin.token", TOKEN),

@@ -67,10 +67,10 @@ struct Kept {
     metrics: Arc<Metrics>,
     samples: Arc<RefusedSamples>,
     sealer: Arc<Sealer>,
-    budget: Budget,
-    pace: Arc<Pace>,
     roles: Roles,
     share: Share,
+    budget: Budget,
+    pace: Arc<Pace>,
     token: Secret,
     stopping: watch::Receiver<bool>,
     serving: Arc<AtomicBool>,
@@ -212,8 +212,8 @@ impl App {
                         front.exchange(ingress::front(parts.ingress));
                         routes.exchange(kept.admin_routes(parts.admin));
                         dispatcher.store(parts.dispatcher);
-                        kept.pace.changed();
                         replayer.store(parts.replayer);
+                        kept.pace.changed();
                         warn_of_what_stays(&config, &next);
                         config = next;
                         tracing::info!(sources = config.sources.len(), "configuration reloaded");

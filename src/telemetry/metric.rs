@@ -250,11 +250,11 @@ mod tests {
         metrics.request("triage", Outcome::Refused, Duration::ZERO);
         metrics.refused("triage", "stale");
         metrics.kept("triage", "pending", 7);
+        metrics.disk(4096, 1024, None);
+        metrics.standing(true, 3);
         metrics.deliveries("triage", "dropped", 2);
         metrics.deliveries("triage", "merged", 0);
         metrics.breakers(3, 1);
-        metrics.disk(4096, 1024, None);
-        metrics.standing(true, 3);
         let text = metrics.text();
         assert!(text.contains(r#"sluicegate_requests_total{outcome="refused",source="triage"} 1"#), "{text}");
         assert!(text.contains(r#"sluicegate_refused_total{reason="stale",source="triage"} 1"#), "{text}");
