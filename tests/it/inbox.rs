@@ -101,7 +101,7 @@ struct Sqlite;
 #[async_trait::async_trait]
 impl Engine for Sqlite {
     async fn open(self, path: &Path, batch: usize, queue: usize) -> Result<Arc<dyn Inbox>, InboxError> {
-        Ok(Arc::new(SqliteInbox::open(path, SqliteOptions { batch, queue }).await?))
+        Ok(Arc::new(SqliteInbox::open(path, SqliteOptions { batch, queue, ..SqliteOptions::default() }).await?))
     }
 }
 

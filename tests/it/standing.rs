@@ -125,7 +125,7 @@ async fn f21_a_process_that_lost_its_standing_breaks_its_calls_off_and_claims_no
     let file = world::Gateway::config(upstream.address, SOURCE, "");
     let problems = Problems::default();
     let config = Config::parse("t", &file, folder.path(), std::iter::empty(), &problems).expect("it is valid");
-    let options = SqliteOptions { batch: 64, queue: 64 };
+    let options = SqliteOptions { batch: 64, queue: 64, ..SqliteOptions::default() };
     let inner = SqliteInbox::open(&folder.path().join("inbox.db"), options).await.unwrap();
     let (good, changed) = (AtomicBool::new(true), Notify::new());
     let inbox = Arc::new(Shaky { inner, good, changed, claims: AtomicUsize::new(0) });

@@ -314,7 +314,12 @@ const PLANTED: &str = "sk-planted-key-of-a-caller-0815";
 /// An event that a caller has sent with its own key, put into the inbox of a gateway that does not run.
 async fn put(folder: &std::path::Path, key: &str, text: &str) -> EventId {
     let sealer = Sealer::new(&Secret::new("k", key)).unwrap();
-    let inbox = SqliteInbox::open(&folder.join("data/inbox.db"), SqliteOptions { batch: 1, queue: 1 }).await.unwrap();
+    let inbox = SqliteInbox::open(
+        &folder.join("data/inbox.db"),
+        SqliteOptions { batch: 1, queue: 1, ..SqliteOptions::default() },
+    )
+    .await
+    .unwrap();
     let id = EventId::new();
     let destination: Destination = "agent/a".parse().unwrap();
     let upstream_id = DeliveryId { event: id, number: 0 }.as_uuid().to_string();
