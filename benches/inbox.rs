@@ -142,7 +142,7 @@ fn cpu() -> f64 {
 }
 
 async fn open(path: &Path, batch: usize) -> Arc<dyn Inbox> {
-    Arc::new(SqliteInbox::open(path, SqliteOptions { batch, queue: 4096 }).await.unwrap())
+    Arc::new(SqliteInbox::open(path, SqliteOptions { batch, queue: 4096, ..SqliteOptions::default() }).await.unwrap())
 }
 
 /// One of a kind: its own key, its own thread, 1 KB of body.

@@ -114,15 +114,15 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
     /// running, or has moved since, or one of the events has other deliveries than were known.
     async fn step_job(&self, step: JobStep, now: Timestamp) -> Result<Option<Job>, InboxError>;
 
-    /// Waits until a delivery has ended and tells how; one that was merged ends with the one it went with. None: there
-    /// is no such delivery. Whoever waits bounds the wait.
+    /// Waits until a delivery has ended and tells how; one that was merged ends with the one it went with, which is
+    /// then told of. None: there is no such delivery. Whoever waits bounds the wait.
     async fn ended(&self, id: DeliveryId) -> Result<Option<DeliveryDetail>, InboxError>;
 
     /// How many deliveries stand in each state that is not final, and the totals of the final ones, by source.
     async fn counts(&self) -> Result<Vec<Count>, InboxError>;
 
-    /// Removes up to `limit` events that are kept long enough and whose deliveries are all final. Returns how many
-    /// went.
+    /// Removes up to `limit` events that are kept long enough and whose deliveries are all final; one that was merged
+    /// stays as long as the one it went with is not, or is unknown. Returns how many went.
     async fn sweep(&self, keep: &Keep, now: Timestamp, limit: usize) -> Result<usize, InboxError>;
 
     /// How much of the disk it has.

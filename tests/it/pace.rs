@@ -225,6 +225,64 @@ async fn t82_one_that_is_over_its_rate_rests_all() {
     gateway.settled(&first).await;
 }
 
+async fn tell(gateway: &Gateway, path: &str) {
+    let answer = gateway.admin(Method::POST, path).await;
+    assert!(answer.status().is_success(), "{path}: {} {:?}", answer.status(), answer.body());
+}
+
+#[tokio::test]
+async fn what_is_held_waits_and_goes_out_when_it_is_let_go() {
+    let upstream = Upstream::start(&[]).await;
+    let gateway = Gateway::start(upstream.address, PAIR).await;
+    tell(&gateway, "/sources/few/pause").await;
+    tell(&gateway, "/destinations/agent/small/pause").await;
+    let held = [
+        send(&gateway, "few", json!({"id": "1", "text": "of a source"})).await,
+        send(&gateway, "small", json!({"id": "2", "text": "to a destination"})).await,
+    ];
+    let other = send(&gateway, "wide", json!({"id": "3", "text": "neither"})).await;
+    gateway.settled(&other).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let runs = upstream.runs().await;
+    assert_eq!(runs.len(), 1, "{runs:#?}");
+    assert_eq!(states(&gateway).await["pending"], 2.0);
+    assert_eq!(gateway.metric(r#"sluicegate_held{kind="source"}"#).await, 1.0);
+    for (path, id) in ["/sources/few/resume", "/destinations/agent/small/resume"].iter().zip(&held) {
+        tell(&gateway, path).await;
+        let let_go = Instant::now();
+        gateway.settled(id).await;
+        assert!(let_go.elapsed() < Duration::from_secs(1), "{:?}", let_go.elapsed());
+    }
+    assert_eq!(gateway.metric(r#"sluicegate_held{kind="destination"}"#).await, 0.0);
+}
+
+#[tokio::test]
+async fn a_destination_that_is_left_alone_is_shown_and_called_at_once_after_a_reset() {
+    let upstream = Upstream::start(&["--fail", "drop-before=1/1"]).await;
+    let config = PAIR.replace("breaker_rest = \"1s\"", "breaker_rest = \"10min\"");
+    let gateway = Gateway::start(upstream.address, &config).await;
+    let ids = send_many(&gateway, "wide", 6, "x").await;
+    wait_for("the breaker to open", async || {
+        (gateway.metric("sluicegate_breaker_opened_total").await == 1.0).then_some(())
+    })
+    .await;
+    let shown = gateway.admin_json("/destinations").await;
+    let shown = shown["items"].as_array().expect("a list").iter().find(|item| item["destination"] == "agent/wide");
+    let fare = &shown.expect("it is shown")["fare"];
+    assert_eq!(fare["breaker"], "open", "{fare:#}");
+    upstream.set(json!({"fail": []})).await;
+    tell(&gateway, "/destinations/agent/wide/reset").await;
+    for id in &ids {
+        assert_eq!(gateway.settled(id).await["deliveries"][0]["state"], "delivered");
+    }
+    // A replay is one more delivery.
+    tell(&gateway, &format!("/events/{}/replay", ids[0])).await;
+    let again = gateway.settled(&ids[0]).await;
+    assert_eq!(again["deliveries"][1]["state"], "delivered", "{again:#}");
+    let counted = gateway.metric(r#"sluicegate_inbox_deliveries{source="wide",state="delivered"}"#).await;
+    assert_eq!(counted, 7.0, "six accepted and one replayed");
+}
+
 /// Chats whose turns overlap in the way that is asked for.
 fn chat(overlap: &str) -> String {
     PAIR.replace("agent = \"wide\"\nverify", &format!("agent = \"wide\"\n{overlap}\nverify"))

@@ -12,7 +12,7 @@ use sluicegate::inbox::seal::Sealer;
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::inbox::*;
 use sluicegate::model::{
-    Accepted, Clock, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, State, Strength,
+    Accepted, Clock, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, Role, State, Strength,
     Timestamp,
 };
 use sluicegate::net::Client;
@@ -44,6 +44,10 @@ macro_rules! passed_on {
         impl Inbox for Shaky {
             fn standing(&self) -> Standing {
                 Standing { good: self.good.load(Ordering::SeqCst), ..self.inner.standing() }
+            }
+
+            fn replicas_with(&self, role: Role) -> u32 {
+                self.inner.replicas_with(role)
             }
 
             async fn standing_changed(&self) {
@@ -125,7 +129,7 @@ async fn f21_a_process_that_lost_its_standing_breaks_its_calls_off_and_claims_no
     let file = world::Gateway::config(upstream.address, SOURCE, "");
     let problems = Problems::default();
     let config = Config::parse("t", &file, folder.path(), std::iter::empty(), &problems).expect("it is valid");
-    let options = SqliteOptions { batch: 64, queue: 64 };
+    let options = SqliteOptions { batch: 64, queue: 64, ..SqliteOptions::default() };
     let inner = SqliteInbox::open(&folder.path().join("inbox.db"), options).await.unwrap();
     let (good, changed) = (AtomicBool::new(true), Notify::new());
     let inbox = Arc::new(Shaky { inner, good, changed, claims: AtomicUsize::new(0) });

@@ -57,7 +57,7 @@ pub(super) struct Leased {
     pub(super) next_due: Option<Timestamp>,
     /// [`crate::inbox::Claims::dropped`]
     pub(super) dropped: Vec<(String, u64)>,
-    /// The deliveries that came to their end on the way.
+    /// The deliveries that came to their end on the way, or whose end is that of another now.
     pub(super) ended: Vec<DeliveryId>,
     /// Whether this replica is none any more.
     pub(super) expired: bool,
@@ -512,7 +512,7 @@ async fn run(turn: &Transaction<'_>, head: &Head, overlap: Overlap) -> Result<Ru
     Ok(run)
 }
 
-/// Writes what goes nowhere or with another. Returns what so came to its end.
+/// Writes what goes nowhere or with another. Returns all of it.
 async fn pass(turn: &Transaction<'_>, passed: &[Passed]) -> Result<Vec<DeliveryId>, Fault> {
     let lanes: Vec<i64> = passed.iter().map(|one| one.lane).collect();
     let keys: Vec<i64> = passed.iter().map(|one| one.key).collect();
@@ -523,17 +523,12 @@ async fn pass(turn: &Transaction<'_>, passed: &[Passed]) -> Result<Vec<DeliveryI
         "UPDATE delivery AS d SET state = n.state, leader = n.leader
          FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]) AS n (lane, key, leader, state), event AS e
          WHERE d.lane = n.lane AND d.key = n.key AND d.state IN ('pending', 'leased') AND e.seq = d.event
-         RETURNING e.id, d.number, d.state",
+         RETURNING e.id, d.number",
         &[&lanes, &keys, &leaders, &states],
     )
     .await?;
-    let mut ended = Vec::new();
-    for row in &found {
-        if row.try_get::<_, &str>(2)? == State::Dropped.as_str() {
-            ended.push(delivery_id(row, 0, 1)?);
-        }
-    }
-    Ok(ended)
+    // Those that go with another have not ended; whoever waits for them is to wait for that one.
+    found.iter().map(|row| delivery_id(row, 0, 1)).collect()
 }
 
 /// Notes how many were dropped, with the first delivery behind a number.

@@ -81,10 +81,13 @@ pub(super) async fn step(conn: &mut Client, slot: i32, step: &JobStep, now: Time
         return Ok(None);
     }
     let mut counts = Counts::default();
+    let (mut done, mut skipped) = (0_i64, i64::try_from(step.skipped).unwrap_or(i64::MAX));
     for (event, first, to) in &step.owed {
         match owe_again(&turn, &mut counts, *event, *first, to, now).await? {
-            Replayed::Made(_) => {}
-            Replayed::Moved | Replayed::NoEvent => return Ok(None),
+            Replayed::Made(_) => done += 1,
+            Replayed::Moved => return Ok(None),
+            // Swept since it was listed.
+            Replayed::NoEvent => skipped = skipped.saturating_add(1),
         }
     }
     let state = if step.ended { JobState::Done } else { JobState::Running };
@@ -94,14 +97,7 @@ pub(super) async fn step(conn: &mut Client, slot: i32, step: &JobStep, now: Time
             "UPDATE job SET state = $2, cursor = $3, done = done + $4, skipped = skipped + $5, changed_at = $6
              WHERE id = $1 RETURNING {COLUMNS}"
         ),
-        &[
-            &step.id,
-            &state.as_str(),
-            &step.to,
-            &i64::try_from(step.owed.len()).unwrap_or(i64::MAX),
-            &i64::try_from(step.skipped).unwrap_or(i64::MAX),
-            &now.millis(),
-        ],
+        &[&step.id, &state.as_str(), &step.to, &done, &skipped, &now.millis()],
     )
     .await?;
     let job = changed.first().map(read).transpose()?;

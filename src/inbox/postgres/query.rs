@@ -93,7 +93,7 @@ pub(super) async fn ended(conn: &mut Client, id: DeliveryId) -> Result<End, Faul
     let number = i32::try_from(id.number).unwrap_or(i32::MAX);
     let found = rows(
         &turn,
-        "SELECT d.event, d.state, l.state, le.id, l.number FROM event AS e JOIN delivery AS d ON d.event = e.seq
+        "SELECT d.event, d.state, l.state, le.id, l.number, l.event FROM event AS e JOIN delivery AS d ON d.event = e.seq
             LEFT JOIN delivery AS l ON d.state = 'merged' AND (l.key + 0) = d.leader
             LEFT JOIN event AS le ON le.seq = l.event
          WHERE e.id = $1 AND d.number = $2",
@@ -107,8 +107,15 @@ pub(super) async fn ended(conn: &mut Client, id: DeliveryId) -> Result<End, Faul
     if row.try_get::<_, Option<&str>>(2)?.is_some() && !state(row, 2)?.is_final() {
         return Ok(End::With(delivery_id(row, 3, 4)?));
     }
-    // It cannot go back, so that it is still final where the rest is read.
-    let detail = deliveries(&turn, row.try_get(0)?, id.event, Some(number)).await?.pop();
+    // One that was merged ends as the one it went with did. It cannot go back, so that it is still final where the
+    // rest is read.
+    let (event, name, number) = if row.try_get::<_, Option<&str>>(2)?.is_some() {
+        let leader = delivery_id(row, 3, 4)?;
+        (row.try_get(5)?, leader.event, i32::try_from(leader.number).unwrap_or(i32::MAX))
+    } else {
+        (row.try_get(0)?, id.event, number)
+    };
+    let detail = deliveries(&turn, event, name, Some(number)).await?.pop();
     Ok(detail.map_or(End::Nothing, |detail| End::Is(Box::new(detail))))
 }
 

@@ -141,7 +141,7 @@ async fn lock_lanes(turn: &Transaction<'_>, names: &[Uuid]) -> Result<HashMap<Uu
     Ok(leases)
 }
 
-/// Settlements that are on disk already: the commit was made and its answer lost.
+/// Settlements that are on disk already, the same to the time: the commit was made and its answer lost.
 async fn answered_before(turn: &Transaction<'_>, stale: &[(usize, &Settlement)]) -> Result<Vec<usize>, Fault> {
     if stale.is_empty() {
         return Ok(vec![]);
@@ -149,11 +149,15 @@ async fn answered_before(turn: &Transaction<'_>, stale: &[(usize, &Settlement)])
     let places: Vec<i64> = stale.iter().map(|(place, _)| i64::try_from(*place).unwrap_or(0)).collect();
     let keys: Vec<i64> = stale.iter().map(|(_, settlement)| settlement.key).collect();
     let fences: Vec<i64> = stale.iter().map(|(_, settlement)| settlement.fence).collect();
+    let starts: Vec<i64> = stale.iter().map(|(_, settlement)| settlement.attempt.started_at.millis()).collect();
+    let ends: Vec<i64> = stale.iter().map(|(_, settlement)| settlement.attempt.ended_at.millis()).collect();
     let found = rows(
         turn,
-        "SELECT n.place FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS n (place, key, fence)
-         WHERE EXISTS (SELECT FROM attempt AS a WHERE a.delivery = n.key AND a.fence = n.fence)",
-        &[&places, &keys, &fences],
+        "SELECT n.place FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+            AS n (place, key, fence, started_at, ended_at)
+         WHERE EXISTS (SELECT FROM attempt AS a WHERE a.delivery = n.key AND a.fence = n.fence
+                        AND a.started_at = n.started_at AND a.ended_at = n.ended_at)",
+        &[&places, &keys, &fences, &starts, &ends],
     )
     .await?;
     found.iter().map(|row| Ok(usize::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0))).collect()

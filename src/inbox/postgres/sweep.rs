@@ -62,7 +62,7 @@ pub(super) async fn look(
     let columns = "e.received_at, e.seq, ARRAY (SELECT d.state FROM delivery AS d WHERE d.event = e.seq),
                    EXISTS (SELECT FROM delivery AS d JOIN delivery AS l ON (l.key + 0) = d.leader
                            WHERE d.event = e.seq AND d.state || '' = 'merged'
-                            AND l.state || '' IN ('pending', 'leased'))";
+                            AND l.state || '' IN ('pending', 'leased', 'unknown'))";
     let found = match whose {
         Whose::Others(named) => {
             let sql = format!(

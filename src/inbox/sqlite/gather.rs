@@ -7,6 +7,7 @@
 use rusqlite::Row;
 
 use super::claim::Head;
+use super::settle;
 use super::writer::Turn;
 use crate::model::{DeliveryId, EventId, Overlap, OverlapMode, State, Timestamp};
 
@@ -67,21 +68,21 @@ pub(super) fn gather(
     match overlap.mode {
         OverlapMode::Queue | OverlapMode::Reject => {
             list.truncate(old);
-            drop_all(turn, &head, &list, None)?;
+            drop_all(turn, lane, &head, &list, None)?;
             Ok((None, list.len() as u64))
         }
         OverlapMode::Latest => {
             let last = list.pop();
             match last {
-                Some(last) if whole && !is_old(last.received_at) => lead(turn, head, &list, last, &[]),
+                Some(last) if whole && !is_old(last.received_at) => lead(turn, lane, head, &list, last, &[]),
                 Some(last) if whole => {
                     list.push(last);
-                    drop_all(turn, &head, &list, None)?;
+                    drop_all(turn, lane, &head, &list, None)?;
                     Ok((None, list.len() as u64))
                 }
                 // None of these is known to be the last.
                 last => {
-                    drop_all(turn, &head, &list, last.as_ref())?;
+                    drop_all(turn, lane, &head, &list, last.as_ref())?;
                     Ok((None, list.len() as u64))
                 }
             }
@@ -93,7 +94,7 @@ pub(super) fn gather(
                 rest.extend(list.pop());
             }
             if rest.is_empty() || more {
-                drop_all(turn, &head, &list, rest.first())?;
+                drop_all(turn, lane, &head, &list, rest.first())?;
                 return Ok((None, list.len() as u64));
             }
             let first = rest.remove(0);
@@ -103,7 +104,7 @@ pub(super) fn gather(
                 bytes <= BYTES
             });
             let along = fits.count();
-            lead(turn, head, &list, first, &rest[..along])
+            lead(turn, lane, head, &list, first, &rest[..along])
         }
     }
 }
@@ -111,15 +112,19 @@ pub(super) fn gather(
 /// Puts one at the head, with those that go along, and drops others in its favour.
 fn lead(
     turn: &mut Turn<'_>,
+    lane: i64,
     head: Head,
     dropped: &[Waiting],
     first: Waiting,
     along: &[Waiting],
 ) -> rusqlite::Result<(Option<Head>, u64)> {
-    drop_all(turn, &head, dropped, Some(&first))?;
+    drop_all(turn, lane, &head, dropped, Some(&first))?;
+    let mut count = 0_u32;
     for waiting in along {
         end(turn, &head.source, waiting, State::Merged, Some(first.key))?;
+        count = count.saturating_add(waiting.dropped);
     }
+    speak_for(turn, first.key, count)?;
     let Waiting { key, event, received_at, fence, .. } = first;
     // Never tried, like all of these.
     Ok((Some(Head { key, event, strikes: 0, doubt: None, received_at, fence, ..head }), dropped.len() as u64))
@@ -183,9 +188,10 @@ fn waiting(turn: &Turn<'_>, lane: i64, head: &Head, most: usize) -> rusqlite::Re
     Ok(list)
 }
 
-/// Drops some, in favour of one that then knows how many they were.
+/// Drops some, in favour of one or of whatever comes next in the conversation. That then knows how many they were.
 fn drop_all(
     turn: &mut Turn<'_>,
+    lane: i64,
     head: &Head,
     list: &[Waiting],
     in_favour_of: Option<&Waiting>,
@@ -195,10 +201,16 @@ fn drop_all(
         end(turn, &head.source, waiting, State::Dropped, in_favour_of.map(|leader| leader.key))?;
         count = count.saturating_add(1).saturating_add(waiting.dropped);
     }
-    if let Some(leader) = in_favour_of.filter(|_| count > 0) {
-        turn.conn
-            .prepare_cached("UPDATE delivery SET dropped = dropped + ?2 WHERE key = ?1")?
-            .execute((leader.key, count))?;
+    match in_favour_of {
+        Some(leader) => speak_for(turn, leader.key, count),
+        None => settle::next_pending(turn, lane)?.map_or(Ok(()), |(next, _)| speak_for(turn, next, count)),
+    }
+}
+
+/// Notes with a delivery that so many more were dropped in its favour.
+fn speak_for(turn: &Turn<'_>, key: i64, count: u32) -> rusqlite::Result<()> {
+    if count > 0 {
+        turn.conn.prepare_cached("UPDATE delivery SET dropped = dropped + ?2 WHERE key = ?1")?.execute((key, count))?;
     }
     Ok(())
 }

@@ -69,7 +69,7 @@ pub(super) fn resolve(
         number: attempts,
         started_at: now,
         ended_at: now,
-        result: "settled_by_hand".into(),
+        result: "by_hand".into(),
         status: None,
         detail: note.to_owned(),
     };

@@ -4,6 +4,8 @@
 //! writer's queue and shares commits; everything that only asks goes to a reader. The file has to lie on a local disk.
 
 mod accept;
+#[cfg(test)]
+mod bulk;
 mod checkpoint;
 mod claim;
 mod gather;

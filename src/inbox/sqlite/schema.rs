@@ -109,6 +109,13 @@ fn migrate(conn: &Connection) -> Result<(), String> {
     Ok(())
 }
 
+/// What made a file of an earlier schema.
+#[cfg(test)]
+pub(super) fn up_to(count: usize) -> String {
+    let sql: String = MIGRATIONS.iter().take(count).copied().collect();
+    format!("{sql} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {count};")
+}
+
 fn text(error: rusqlite::Error) -> String {
     error.to_string()
 }
@@ -145,11 +152,11 @@ mod tests {
         let (_folder, path) = file();
         let old = Connection::open(&path).unwrap();
         old.execute_batch(&format!(
-            "{} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;
+            "{}
              INSERT INTO event (id, source, received_at, strength) VALUES (x'00', 's', 1, 'none');
              INSERT INTO delivery (event, number, destination, lane, upstream_id, turns, state)
                 VALUES (1, 0, 'agent/a', 1, 'u', 0, 'delivered');",
-            MIGRATIONS[0]
+            up_to(1)
         ))
         .unwrap();
         drop(old);

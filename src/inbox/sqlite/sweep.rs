@@ -26,7 +26,8 @@ const ANEW: Duration = Duration::from_secs(24 * 3600);
 /// How many events that were still owed are remembered.
 const REMEMBERED: usize = 10_000;
 
-/// What an event's deliveries are, as bits.
+/// What an event's deliveries are, as bits. One that was merged is owed as long as the one it went with may go out
+/// again, which takes it along.
 const OWED: i64 = 1;
 const DEAD: i64 = 2;
 const FILTERED: i64 = 4;
@@ -103,8 +104,7 @@ pub(super) struct Found {
     pub(super) whole: bool,
 }
 
-/// An event's source, whether it was filtered, and its deliveries as bits. One that went with another is owed as long
-/// as that may still be sent.
+/// An event's place and source, whether it was filtered, and its deliveries as bits.
 const COLUMNS: &str = "e.received_at, e.seq, e.source, e.filtered IS NOT NULL,
     (SELECT sum(DISTINCT CASE WHEN d.state IN ('pending', 'leased') THEN 1
                               WHEN d.state = 'merged' AND EXISTS (

@@ -1,0 +1,120 @@
+//! What operators do: replay, call off, settle by hand, hold.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use sluicegate::inbox::{ByHand, Hold, Next, Replayed};
+use sluicegate::model::{DeliveryId, EventId, State};
+
+use super::{World, agent, at, done, event, retry};
+
+pub async fn a_replay_is_a_new_delivery_behind_what_waits(world: World) {
+    let (first, second) = (event("a", 1), event("a", 2));
+    world.accept(&first).await;
+    world.settle(&world.claim_one(1).await, 1, Next::Dead(None)).await;
+    world.accept(&second).await;
+    let ids = world.replay(first.id, 1, first.deliveries.clone(), 3).await;
+    assert_eq!(ids, [DeliveryId { event: first.id, number: 1 }]);
+    let claimed = world.claim_one(9).await;
+    assert_eq!(claimed.id.event, second.id);
+    world.settle(&claimed, 9, done()).await;
+    let again = world.claim_one(9).await;
+    assert_eq!((again.id, again.attempt), (ids[0], 1));
+    let detail = world.inbox().event(first.id).await.unwrap().unwrap();
+    assert_eq!(detail.summary.states, [State::Dead, State::Leased], "the old one stays as it was");
+    assert_eq!(world.inbox().replay(EventId::new(), 0, vec![], at(3)).await.unwrap(), Replayed::NoEvent);
+}
+
+pub async fn a_cancelled_head_lets_the_next_go_at_once(world: World) {
+    let (first, second) = (event("a", 1), event("a", 2));
+    world.accept(&first).await;
+    world.accept(&second).await;
+    let claimed = world.claim_one(2).await;
+    assert!(!world.inbox().cancel(claimed.id, at(2)).await.unwrap(), "it is in flight");
+    world.settle(&claimed, 2, retry(1_000_000)).await;
+    assert!(world.inbox().cancel(claimed.id, at(3)).await.unwrap());
+    assert!(!world.inbox().cancel(claimed.id, at(3)).await.unwrap(), "only once");
+    let next = world.claim_one(3).await;
+    assert_eq!(next.id.event, second.id);
+    world.settle(&next, 3, retry(4)).await;
+    assert!(world.inbox().cancel(next.id, at(4)).await.unwrap());
+    assert_eq!(world.next_due().await, None, "a lane without work is gone");
+    let unknown = DeliveryId { event: EventId::new(), number: 0 };
+    assert!(!world.inbox().cancel(unknown, at(4)).await.unwrap());
+}
+
+pub async fn a_replay_of_a_number_is_made_once(world: World) {
+    let event = event("a", 1);
+    world.accept(&event).await;
+    assert_eq!(world.inbox().replay(event.id, 0, event.deliveries.clone(), at(2)).await.unwrap(), Replayed::Moved);
+    assert_eq!(world.inbox().replay(event.id, 2, event.deliveries.clone(), at(2)).await.unwrap(), Replayed::Moved);
+    let inbox = world.inbox.clone().unwrap();
+    let all = join_all((0..8).map(|_| {
+        let (inbox, event) = (Arc::clone(&inbox), event.clone());
+        tokio::spawn(async move { inbox.replay(event.id, 1, event.deliveries, at(2)).await.unwrap() })
+    }));
+    let made = all.await.into_iter().filter(|made| matches!(made.as_ref().unwrap(), Replayed::Made(_))).count();
+    assert_eq!(made, 1);
+    assert_eq!(world.counts().await, BTreeMap::from([(("triage".into(), "pending"), 2)]));
+}
+
+pub async fn what_nobody_could_tell_is_settled_by_hand_in_three_ways(world: World) {
+    let ways = [(ByHand::Delivered, State::Delivered), (ByHand::Dead, State::Dead), (ByHand::Again, State::Pending)];
+    for (way, state) in ways {
+        let id = world.accept(&event("a", 1)).await;
+        assert!(!world.inbox().resolve(id, way, "", at(2)).await.unwrap(), "somebody can tell");
+        let claimed = world.claim_one(2).await;
+        assert!(!world.inbox().resolve(id, way, "", at(2)).await.unwrap(), "it is in flight");
+        world.settle(&claimed, 3, Next::Unknown).await;
+        assert!(world.inbox().resolve(id, way, "seen in the log", at(4)).await.unwrap());
+        assert!(!world.inbox().resolve(id, way, "", at(4)).await.unwrap(), "only once");
+        let detail = world.inbox().event(id.event).await.unwrap().unwrap().deliveries.remove(0);
+        assert_eq!((detail.state, detail.doubt), (state, None));
+        let last = detail.tries.last().unwrap();
+        assert_eq!((last.result.as_str(), last.detail.as_str(), last.ended_at), ("by_hand", "seen in the log", at(4)));
+        if way == ByHand::Again {
+            let again = world.claim_one(4).await;
+            assert_eq!((again.id, again.attempt, again.strikes, again.doubt), (id, 2, 1, None));
+        }
+    }
+    let nobody = DeliveryId { event: EventId::new(), number: 0 };
+    assert!(!world.inbox().resolve(nobody, ByHand::Dead, "", at(4)).await.unwrap());
+    let want = [("dead", 1), ("delivered", 1), ("leased", 1)];
+    assert_eq!(world.counts().await, BTreeMap::from(want.map(|(state, count)| (("triage".to_owned(), state), count))));
+}
+
+pub async fn one_that_is_sent_again_by_hand_goes_before_what_waits(world: World) {
+    let again = async |id| world.inbox().resolve(id, ByHand::Again, "", at(5)).await.unwrap();
+    let first = world.accept(&event("a", 1)).await;
+    let second = world.accept(&event("a", 2)).await;
+    world.settle(&world.claim_one(2).await, 2, Next::Unknown).await;
+    let claimed = world.claim_one(3).await;
+    assert_eq!(claimed.id, second, "nobody waits for an operator");
+    assert!(again(first).await);
+    assert!(world.claim(5).await.is_empty(), "one of a lane is in flight");
+    world.settle(&claimed, 5, retry(6)).await;
+    let claimed = world.claim_one(6).await;
+    assert_eq!(claimed.id, first, "in order of arrival");
+    world.settle(&claimed, 6, Next::Unknown).await;
+    let claimed = world.claim_one(6).await;
+    assert_eq!(claimed.id, second);
+    world.settle(&claimed, 6, retry(1000)).await;
+    assert!(again(first).await);
+    assert_eq!(world.claim_one(6).await.id, first, "it does not wait for the other's time");
+}
+
+pub async fn what_is_held_is_still_held_after_a_crash(mut world: World) {
+    let (source, to) = (Hold::Source("triage".into()), Hold::Destination(agent()));
+    assert!(world.inbox().hold(&source, true, at(1)).await.unwrap());
+    assert!(!world.inbox().hold(&source, true, at(2)).await.unwrap(), "it is");
+    assert!(world.inbox().hold(&to, true, at(3)).await.unwrap());
+    world.crash().await;
+    let mut holds = world.inbox().holds().await.unwrap();
+    holds.sort();
+    assert_eq!(holds, [(source.clone(), at(1)), (to.clone(), at(3))]);
+    world.accept(&event("a", 1)).await;
+    assert!(world.inbox().hold(&source, false, at(4)).await.unwrap());
+    assert!(!world.inbox().hold(&source, false, at(4)).await.unwrap(), "it is not");
+    assert_eq!(world.inbox().holds().await.unwrap(), [(to, at(3))]);
+}
