@@ -68,6 +68,7 @@ macro_rules! passed_on {
 
 passed_on! {
     accept(event: NewEvent) -> Result<Accepted, InboxError>;
+    known(source: &str, dedup: &str) -> Result<Option<EventId>, InboxError>;
     settle(settlement: Settlement) -> Result<Settled, InboxError>;
     news() -> ();
     earlier_turn(claimed: &Claimed) -> Result<Option<Turn>, InboxError>;
