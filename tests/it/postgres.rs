@@ -471,7 +471,7 @@ async fn turns_that_waited_go_together_and_stay_together() {
     assert_eq!((again.id, ids(&again), again.dropped), (first.id, ids(&first), 2), "nothing new joins");
     assert!(!waiting.is_finished(), "it ends with the one it went with");
     inbox.settle(settlement(&again, done())).await.unwrap();
-    assert_eq!(waiting.await.unwrap(), State::Merged);
+    assert_eq!(waiting.await.unwrap(), State::Delivered, "as the one it went with");
     assert_eq!(told(&inbox, OverlapMode::Collect, None, None).await.claimed[0].id.event, turns[5].id);
     let mut counts: Vec<_> =
         inbox.counts().await.unwrap().into_iter().map(|count| (count.state, count.count)).collect();

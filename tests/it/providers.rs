@@ -37,7 +37,9 @@ fn no_provider_is_named_in_the_source_outside_tests() {
         for (number, line) in code.lines().enumerate() {
             let line = line.to_ascii_lowercase();
             let words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
-            if let Some(name) = words.into_iter().find(|word| names.iter().any(|name| name == word)) {
+            // One goes by a word that is an operator's verb as well.
+            let mut words = words.filter(|word| *word != "resend");
+            if let Some(name) = words.find(|word| names.iter().any(|name| name == word)) {
                 wrong.push(format!("{}:{}: {name}", file.display(), number + 1));
             }
         }

@@ -48,10 +48,13 @@ pub(super) fn resolve(
             )?
             .execute((key, lane))?;
         // Its number is an old one, so it may be its lane's first now, and does not wait for what the one behind it
-        // waits for.
+        // waits for. A lane under lease is seen to when that ends.
         if settle::next_pending(turn, lane)?.is_some_and(|(first, _)| first == key) {
             turn.conn
-                .prepare_cached("UPDATE lane SET route = ?2, ready_at = min(ready_at, ?3) WHERE id = ?1")?
+                .prepare_cached(
+                    "UPDATE lane SET route = ?2, ready_at = min(ready_at, ?3)
+                     WHERE id = ?1 AND delivery IS NULL",
+                )?
                 .execute((lane, route, now.millis()))?;
         }
         turn.news();

@@ -80,9 +80,11 @@ impl Space {
     pub(super) fn usage(&self) -> Usage {
         let length = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
         let free = self.free_pages.load(Ordering::Relaxed).max(0);
+        let log = length(&self.log);
         Usage {
-            bytes: length(&self.file).saturating_add(length(&self.log)),
-            reusable: u64::try_from(free.saturating_mul(PAGE)).unwrap_or(0),
+            bytes: length(&self.file).saturating_add(log),
+            // The log keeps its length and is written over again and again; what is in it goes into the file.
+            reusable: u64::try_from(free.saturating_mul(PAGE)).unwrap_or(0).saturating_add(log),
             ceiling: self.most,
         }
     }
