@@ -42,9 +42,7 @@ pub(super) fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> rusqlite::
         }
     };
     insert_attempt(turn, *key, attempt, matches!(next, Next::Released { .. }))?;
-    // Its own wait does not hold back one that was put before it meanwhile.
-    let now = attempt.ended_at;
-    free_lane(turn, number, |first| Some(later.filter(|_| first == *key).unwrap_or(now)))?;
+    free_lane(turn, number, Some(later.unwrap_or(attempt.ended_at)))?;
     turn.count(&source, State::Leased, -1);
     turn.count(&source, state, 1);
     if state.is_final() {
@@ -77,7 +75,7 @@ pub(super) fn give_back(
 ) -> rusqlite::Result<()> {
     let Some(Held { lane: number, source, .. }) = leased(turn, lane, fence, key)? else { return Ok(()) };
     put_back(turn, key, Back::Try, doubt)?;
-    free_lane(turn, number, |_| None)?;
+    free_lane(turn, number, None)?;
     turn.count(&source, State::Leased, -1);
     turn.count(&source, State::Pending, 1);
     Ok(())
@@ -206,15 +204,15 @@ fn put_back(turn: &Turn<'_>, key: i64, back: Back, doubt: Option<Timestamp>) -> 
     Ok(())
 }
 
-/// Lets the lane's next delivery come, from the time that is said for it on or from when it was due before; without
+/// Lets the lane's next delivery come, from the time that is said on or from when it was due before; without
 /// one the lane goes.
-fn free_lane(turn: &mut Turn<'_>, lane: i64, ready_at: impl FnOnce(i64) -> Option<Timestamp>) -> rusqlite::Result<()> {
-    if let Some((first, route)) = next_pending(turn, lane)? {
+fn free_lane(turn: &mut Turn<'_>, lane: i64, ready_at: Option<Timestamp>) -> rusqlite::Result<()> {
+    if let Some((_, route)) = next_pending(turn, lane)? {
         turn.conn
             .prepare_cached(
                 "UPDATE lane SET delivery = NULL, ready_at = coalesce(?2, ready_at), route = ?3 WHERE id = ?1",
             )?
-            .execute((lane, ready_at(first).map(Timestamp::millis), route))?;
+            .execute((lane, ready_at.map(Timestamp::millis), route))?;
     } else {
         turn.conn.prepare_cached("DELETE FROM lane WHERE id = ?1")?.execute([lane])?;
     }
