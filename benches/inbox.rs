@@ -169,6 +169,7 @@ fn event(at: Timestamp) -> NewEvent {
         request_line: "POST /hooks/bench".into(),
         headers: vec![("x-event".into(), "issues".into()), ("content-type".into(), "application/json".into())],
         body: vec![b'x'; 1024].into(),
+        attachments: vec![],
         reject_if_busy: false,
         deliveries: vec![NewDelivery {
             destination: destination.clone(),

@@ -16,15 +16,16 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, AdminState};
-use crate::config::{Config, Problems, Secret};
+use crate::attachment::{DRAWERS, Files, Folder, Links, Remote, Store};
+use crate::config::{Config, LinkKind, Problems, Secret, StorePlace};
 use crate::dispatch::Dispatcher;
 use crate::inbox::Inbox;
 use crate::inbox::seal::Sealer;
 use crate::inbox::sqlite::{SqliteInbox, SqliteOptions};
-use crate::inbox::sweep::sweep;
+use crate::inbox::sweep::{sweep, sweep_drawer, sweep_files};
 use crate::ingress::{self, Bounds, Dropin, Ingress, Proxies};
 use crate::limit::Limits;
-use crate::model::Clock;
+use crate::model::{Clock, Timestamp};
 use crate::net::{Client, Door, ListenOptions, Swap, listen};
 use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
@@ -55,6 +56,7 @@ struct Kept {
     metrics: Arc<Metrics>,
     samples: Arc<RefusedSamples>,
     sealer: Arc<Sealer>,
+    files: Option<Arc<Files>>,
     token: Secret,
     stopping: watch::Receiver<bool>,
     serving: Arc<AtomicBool>,
@@ -71,6 +73,12 @@ struct Parts {
 
 /// How often what is too old is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// How much older than an upload may take a file must be to be taken for one that nothing refers to.
+const SLACK: Duration = Duration::from_secs(3600);
+
+/// How far ahead of ours the clock of a file system may be.
+const LATER: Duration = Duration::from_secs(24 * 3600);
 
 /// How long a source may wait for a certificate, and how large it may be.
 const FETCH_TIME: Duration = Duration::from_secs(5);
@@ -106,12 +114,17 @@ impl App {
         );
         // After the inbox, whose lock keeps a second process from making a key of its own.
         let sealer = Arc::new(sealer(&config)?);
+        let files = files(&config, &sealer)?.map(Arc::new);
+        if let Some(files) = &files {
+            sweep_left(&*inbox, files, clock.now()).await;
+        }
         let (stop_all, stopping) = watch::channel(false);
         let kept = Kept {
             inbox,
             metrics: Arc::new(Metrics::new()),
             samples: Arc::new(RefusedSamples::default()),
             sealer,
+            files,
             token,
             stopping,
             serving: Arc::new(AtomicBool::new(false)),
@@ -156,7 +169,13 @@ impl App {
             told(admin_closing),
         ));
         let dispatch = tokio::spawn(Dispatcher::run(dispatcher.clone(), kept.stopping.clone(), hurry));
-        let sweep = tokio::spawn(sweep_often(kept.inbox.clone(), config.inbox.keep, kept.clock.clone()));
+        let sweep = tokio::spawn(sweep_often(
+            kept.inbox.clone(),
+            kept.files.clone(),
+            config.inbox.keep,
+            config.attachments.upload_timeout,
+            kept.clock.clone(),
+        ));
         kept.serving.store(true, Ordering::Release);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -226,6 +245,9 @@ impl Parts {
             limits: Limits::new(config),
             inbox: kept.inbox.clone(),
             upstream: upstream.clone(),
+            files: kept.files.clone(),
+            intake: config.attachments.intake.clone(),
+            keep_files: config.attachments.keep,
             sealer: kept.sealer.clone(),
             stopping: kept.stopping.clone(),
             metrics: kept.metrics.clone(),
@@ -241,6 +263,7 @@ impl Parts {
             kept.inbox.clone(),
             upstream,
             kept.sealer.clone(),
+            kept.files.clone(),
             kept.metrics.clone(),
             kept.clock.clone(),
         );
@@ -254,7 +277,7 @@ impl Parts {
             kept.clock.clone(),
             kept.serving.clone(),
         );
-        let admin = Arc::new(admin.with_enrolments(enrolments));
+        let admin = Arc::new(admin.with_enrolments(enrolments).with_files(kept.files.clone()));
         Ok(Self { ingress, dispatcher, admin })
     }
 }
@@ -265,6 +288,7 @@ fn warn_of_what_stays(old: &Config, new: &Config) {
         ("server.listen", old.server.listen != new.server.listen),
         ("admin.listen", old.admin.listen != new.admin.listen),
         ("inbox", format!("{:?}", old.inbox) != format!("{:?}", new.inbox)),
+        ("attachments", format!("{:?}", old.attachments) != format!("{:?}", new.attachments)),
         ("dispatch.concurrency", old.dispatch.concurrency != new.dispatch.concurrency),
         ("log", format!("{:?}", old.log) != format!("{:?}", new.log)),
     ];
@@ -316,9 +340,83 @@ impl Door for Unwatched {
     fn full(&self) {}
 }
 
-async fn sweep_often(inbox: Arc<dyn Inbox>, keep: Duration, clock: Clock) {
+/// Where files are kept, and how they are handed out; none where nobody takes any. A folder that nobody asked for and
+/// that cannot be used is no reason not to start.
+fn files(config: &Config, sealer: &Sealer) -> anyhow::Result<Option<Files>> {
+    let attachments = &config.attachments;
+    let store: Arc<dyn Store> = match &attachments.store.value {
+        StorePlace::None => return Ok(None),
+        StorePlace::Folder(folder) => match Folder::open(folder) {
+            Ok(store) => Arc::new(store),
+            Err(error) if config.sources.iter().all(|source| source.files.is_none()) => {
+                tracing::warn!(folder = %folder.display(), %error, "the attachment store cannot be used; files are refused");
+                return Ok(None);
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot use the attachment store {}", folder.display()));
+            }
+        },
+        StorePlace::Bucket(url) => {
+            let client = Client::new(config.upstream.connect_timeout, attachments.ca_file.as_deref())?;
+            let settings: Vec<(String, String)> = attachments
+                .settings
+                .iter()
+                .map(|(key, value)| (key.clone(), String::from_utf8_lossy(value.expose()).into_owned()))
+                .collect();
+            Arc::new(Remote::open(url, &settings, client).context("the attachment store cannot be used")?)
+        }
+    };
+    let old = attachments.old_keys.iter().map(|key| Sealer::new(&key.value).map(|sealer| sealer.file_key()));
+    let keys = std::iter::once(Ok(sealer.file_key())).chain(old).collect::<Result<Vec<_>, _>>()?;
+    let public_url = &config.server.public_url;
+    let links = (attachments.links != LinkKind::Store && !public_url.is_empty()).then(|| Links::new(public_url, keys));
+    let presigned =
+        attachments.links != LinkKind::Gateway && matches!(attachments.store.value, StorePlace::Bucket(_));
+    Ok(Some(Files::new(store, links, presigned, attachments.link_lifetime, attachments.uploads)))
+}
+
+/// Removes what a crash left in a store that is ours alone: nobody else could be at it.
+async fn sweep_left(inbox: &dyn Inbox, files: &Files, now: Timestamp) {
+    if !files.store().is_ours_alone() {
+        return;
+    }
+    let mut gone = 0;
+    for drawer in 0..DRAWERS {
+        match sweep_drawer(inbox, files, drawer, now + LATER).await {
+            Ok(removed) => gone += removed,
+            Err(error) => return tracing::error!(%error, "cannot look for files that a crash left"),
+        }
+    }
+    if gone > 0 {
+        tracing::info!(files = gone, "files removed that a crash left");
+    }
+}
+
+async fn sweep_often(
+    inbox: Arc<dyn Inbox>,
+    files: Option<Arc<Files>>,
+    keep: Duration,
+    upload: Duration,
+    clock: Clock,
+) {
+    let mut drawer = 0;
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
+        if let Some(files) = &files {
+            // One that is being kept just now must not go.
+            let before = clock.now() - upload - SLACK;
+            match sweep_drawer(&*inbox, files, drawer, before).await {
+                Ok(0) => {}
+                Ok(files) => tracing::info!(files, "files removed that nothing refers to"),
+                Err(error) => tracing::error!(%error, "cannot look for files that nothing refers to"),
+            }
+            drawer = (drawer + 1) % DRAWERS;
+            match sweep_files(&*inbox, files, clock.now()).await {
+                Ok(0) => {}
+                Ok(files) => tracing::info!(files, "old files removed"),
+                Err(error) => tracing::error!(%error, "cannot remove old files"),
+            }
+        }
         match sweep(&*inbox, keep, clock.now()).await {
             Ok(0) => {}
             Ok(events) => tracing::info!(events, "old events removed"),

@@ -4,6 +4,7 @@
 //! somebody, or the engine's words; asking (GET) changes nothing; everything that is listed is bounded. A replay makes
 //! new deliveries and leaves the old ones as they are.
 
+mod attachment;
 mod auth;
 mod delivery;
 mod error;
@@ -27,10 +28,11 @@ use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::request::Parts;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
 use self::auth::Tally;
 use self::error::AdminError;
+use crate::attachment::Files;
 use crate::config::{Config, Secret, SourceConfig};
 use crate::inbox::Inbox;
 use crate::model::{Clock, Timestamp};
@@ -70,6 +72,8 @@ pub struct AdminState {
     pub serving: Arc<AtomicBool>,
     /// The windows in which handshakes may bring secrets.
     enrolments: Enrolments,
+    /// Files that came along; none where there is no store.
+    files: Option<Arc<Files>>,
     guesses: Tally,
     replays: Tally,
     /// Held from reading an event's deliveries to owing the next one: the next one's number names its run.
@@ -108,6 +112,7 @@ impl AdminState {
             started_at: clock.now(),
             hosts: config.admin.hosts.clone(),
             enrolments: Enrolments::default(),
+            files: None,
             guesses: Tally::new(GUESSES, MINUTE),
             replays: Tally::new(REPLAYS, MINUTE),
             replaying: tokio::sync::Mutex::new(()),
@@ -129,6 +134,14 @@ impl AdminState {
     }
 }
 
+impl AdminState {
+    /// The same, with the files that came along.
+    pub fn with_files(mut self, files: Option<Arc<Files>>) -> Self {
+        self.files = files;
+        self
+    }
+}
+
 /// The operator's routes and layers.
 pub fn router(state: Arc<AdminState>) -> Router {
     let behind_the_token = Router::new()
@@ -137,6 +150,8 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/events/{id}", get(event::show))
         .route("/api/v1/events/{id}/replay", post(event::replay))
         .route("/api/v1/deliveries/{id}/cancel", post(delivery::cancel))
+        .route("/api/v1/attachments", get(attachment::list))
+        .route("/api/v1/attachments/{id}", delete(attachment::remove))
         .route("/api/v1/sources", get(source::list))
         .route("/api/v1/sources/{name}/enrol", post(source::enrol))
         .route("/api/v1/refused", get(source::refused))
@@ -189,6 +204,10 @@ trait Kind {
 
 impl Kind for crate::model::EventId {
     const WORD: &'static str = "event";
+}
+
+impl Kind for crate::model::AttachmentId {
+    const WORD: &'static str = "attachment";
 }
 
 impl Kind for crate::model::DeliveryId {

@@ -14,10 +14,10 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::config::Problems;
 use crate::inbox::{
-    Answer, Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, InboxError, Page, SealedCall,
+    Answer, Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, InboxError, KeptAttachment, Page, SealedCall,
     Settled, Settlement, Turn,
 };
-use crate::model::{Accepted, Attempt, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, State};
+use crate::model::{Accepted, Attachment, AttachmentId, Attempt, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, State};
 use crate::telemetry::RefusedSample;
 
 const TOKEN: &str = "the-admin-token";
@@ -132,6 +132,34 @@ impl Inbox for Memory {
         Err(InboxError::Closed)
     }
 
+    async fn keep_attachments(&self, _: &str, _: Vec<Attachment>) -> Result<(), InboxError> {
+        Err(InboxError::Closed)
+    }
+
+    async fn extend_attachments(&self, _: EventId, _: Timestamp) -> Result<(), InboxError> {
+        Err(InboxError::Closed)
+    }
+
+    async fn attachment(&self, _: AttachmentId) -> Result<Option<KeptAttachment>, InboxError> {
+        Ok(None)
+    }
+
+    async fn attachments(&self, _: Option<i64>, _: usize) -> Result<Page<KeptAttachment>, InboxError> {
+        Ok(Page { items: Vec::new(), next: None })
+    }
+
+    async fn attachments_gone(&self, _: Timestamp, _: usize) -> Result<Vec<Attachment>, InboxError> {
+        Err(InboxError::Closed)
+    }
+
+    async fn attachments_known(&self, _: Vec<AttachmentId>) -> Result<Vec<AttachmentId>, InboxError> {
+        Err(InboxError::Closed)
+    }
+
+    async fn forget_attachments(&self, _: Vec<AttachmentId>) -> Result<usize, InboxError> {
+        Err(InboxError::Closed)
+    }
+
     async fn failed(&self) -> String {
         std::future::pending().await
     }
@@ -198,6 +226,7 @@ fn event(number: u8, source: &str, filtered: bool) -> EventDetail {
         }]),
         headers: vec![("content-type".into(), "application/json".into())],
         body: Bytes::from_static(b"{\"n\":9007199254740993}"),
+        attachments: Vec::new(),
         deliveries: if filtered { Vec::new() } else { vec![delivery] },
     }
 }

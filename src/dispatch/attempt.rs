@@ -59,7 +59,7 @@ pub(super) async fn attempt(dispatcher: &Dispatcher, claimed: &Claimed, hurry: w
     let result = match run {
         Some(run) => AttemptResult::Ran(run),
         None => tokio::select! {
-            result = dispatcher.upstream.invoke(&call) => result,
+            result = invoke(dispatcher, claimed, &call) => result,
             () = told(hurry.clone()) => return interrupted(dispatcher, Some(sent_at)),
         },
     };
@@ -79,6 +79,27 @@ pub(super) async fn attempt(dispatcher: &Dispatcher, claimed: &Claimed, hurry: w
         result => result,
     };
     judge(result, facts(dispatcher, claimed, doubt, sent_at), &policy(dispatcher, source))
+}
+
+/// Calls the upstream; with links to the event's files, which are good from now on.
+async fn invoke(dispatcher: &Dispatcher, claimed: &Claimed, call: &Call) -> AttemptResult {
+    if claimed.attachments.is_empty() {
+        return dispatcher.upstream.invoke(call).await;
+    }
+    match links(dispatcher, claimed).await {
+        Ok(links) => dispatcher.upstream.invoke(&call.clone().with_files(&links)).await,
+        Err(why) => AttemptResult::NotSent(why),
+    }
+}
+
+/// Links to an event's files, which stay at least as long as the links are good.
+async fn links(dispatcher: &Dispatcher, claimed: &Claimed) -> Result<Vec<String>, String> {
+    let files = dispatcher.files.as_ref().ok_or("there is no attachment store that can be used")?;
+    let now = dispatcher.clock.now();
+    let links = files.links(&claimed.attachments, now).await.map_err(|error| error.to_string())?;
+    let until = now + files.lifetime();
+    let extended = dispatcher.inbox.extend_attachments(claimed.id.event, until).await;
+    extended.map(|()| links).map_err(|error| error.to_string())
 }
 
 /// Whether a caller may ask for the run's end.

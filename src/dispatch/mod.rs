@@ -19,6 +19,7 @@ use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::attachment::Files;
 use crate::config::{self, Config, SourceConfig};
 use crate::inbox::seal::Sealer;
 use crate::inbox::{Claimed, Inbox, Next, Settled, Settlement};
@@ -35,6 +36,7 @@ pub struct Dispatcher {
     inbox: Arc<dyn Inbox>,
     upstream: Upstream,
     sealer: Arc<Sealer>,
+    files: Option<Arc<Files>>,
     sources: HashMap<String, SourceConfig>,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -54,12 +56,13 @@ const LOOK: Duration = Duration::from_secs(5);
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
 impl Dispatcher {
-    /// The dispatcher of a configuration.
+    /// The dispatcher of a configuration. Without `files` an event that has some is not delivered.
     pub fn new(
         config: &Config,
         inbox: Arc<dyn Inbox>,
         upstream: Upstream,
         sealer: Arc<Sealer>,
+        files: Option<Arc<Files>>,
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> Arc<Self> {
@@ -73,6 +76,7 @@ impl Dispatcher {
             inbox,
             upstream,
             sealer,
+            files,
             sources: config.sources.iter().map(|source| (source.name.clone(), source.clone())).collect(),
             metrics,
             clock,

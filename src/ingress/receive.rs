@@ -10,7 +10,7 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
 
 use super::trace::{self, Answered, Refused, Trace};
-use super::{Bounds, Ingress, body, host, respond, status};
+use super::{Bounds, Ingress, body, host, respond, status, upload};
 use crate::config::{Overlap, Respond};
 use crate::inbox::InboxError;
 use crate::mapping::Mapped;
@@ -75,6 +75,9 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
             return Err(refusal);
         }
     };
+    if let Some(taken) = upload::wanted(source, &head.headers)? {
+        return upload::receive(ingress, source, taken, (head, incoming), trace).await;
+    }
     let bytes = body::read(incoming, bounds).await?;
     trace.body_bytes = bytes.len() as u64;
     let received = source.opened(received(ingress, head, bytes, trace))?;
@@ -87,13 +90,13 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
     if let Some(address) = source.confirms(&verified)? {
         return confirm(ingress, &address).await;
     }
-    let mapped = source.mapping.apply(&verified)?;
+    let mapped = source.mapping.apply(&verified, false)?;
     let event = event(source, &verified, mapped);
     answer(ingress, source, event).await
 }
 
 /// What the source's callers get: see [`Respond`].
-async fn answer(ingress: &Ingress, source: &Source, event: NewEvent) -> Result<Answered, Refusal> {
+pub(super) async fn answer(ingress: &Ingress, source: &Source, event: NewEvent) -> Result<Answered, Refusal> {
     let thread = event.thread.clone();
     let (outcome, id, answer) = match source.config.respond {
         Respond::Ack => {
@@ -113,7 +116,7 @@ async fn answer(ingress: &Ingress, source: &Source, event: NewEvent) -> Result<A
 }
 
 /// A refusal with what probably went wrong, for the operator.
-fn explained(source: &Source, (received, mut refusal): (Received, Refusal), now: Timestamp) -> Refusal {
+pub(super) fn explained(source: &Source, (received, mut refusal): (Received, Refusal), now: Timestamp) -> Refusal {
     let inner = match &mut refusal {
         Refusal::Answered(inner, _) => &mut **inner,
         plain => plain,
@@ -170,17 +173,19 @@ fn admit(
     if !allow.split(", ").any(|method| method == head.method.as_str()) {
         return Err(Refusal::Method(allow));
     }
-    let bounds = Bounds {
+    let bounds = match upload::wanted(source, &head.headers)? {
+        Some(taken) => upload::bounds(ingress, &ingress.intake.of(taken)),
+        None => Bounds {
         size: source.max_body.unwrap_or(ingress.bounds.size),
         compressed: source.takes_compressed(),
         ..ingress.bounds
-    };
+    } };
     body::judge_head(&head.headers, bounds)?;
     Ok(bounds)
 }
 
 /// The request as the stages behind see it.
-fn received(ingress: &Ingress, head: http::request::Parts, body: bytes::Bytes, trace: &Trace) -> Received {
+pub(super) fn received(ingress: &Ingress, head: http::request::Parts, body: bytes::Bytes, trace: &Trace) -> Received {
     let target = head.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
     Received {
         id: trace.id,
@@ -195,7 +200,7 @@ fn received(ingress: &Ingress, head: http::request::Parts, body: bytes::Bytes, t
 }
 
 /// The event that a verified and mapped request is.
-fn event(source: &Source, verified: &Verified, mapped: Mapped) -> NewEvent {
+pub(super) fn event(source: &Source, verified: &Verified, mapped: Mapped) -> NewEvent {
     let (request, proof) = (verified.request(), verified.proof());
     let id = EventId::new();
     let owed = match mapped.filtered {
@@ -217,6 +222,7 @@ fn event(source: &Source, verified: &Verified, mapped: Mapped) -> NewEvent {
         request_line: kept.request_line,
         headers: kept.headers,
         body: request.body.clone(),
+        attachments: Vec::new(),
         reject_if_busy: source.config.overlap == Overlap::Reject,
         deliveries: owed.into_iter().collect(),
     }
@@ -225,7 +231,21 @@ fn event(source: &Source, verified: &Verified, mapped: Mapped) -> NewEvent {
 /// Keeps the event. Answers are made after the commit, never before.
 pub(super) async fn keep(ingress: &Ingress, event: NewEvent) -> Result<(Outcome, EventId), Refusal> {
     let (id, filtered) = (event.id, event.filtered.is_some());
-    match ingress.inbox.accept(event).await {
+    let (source, files) = match event.attachments.as_slice() {
+        [] => (String::new(), Vec::new()),
+        files => (event.source.clone(), files.to_vec()),
+    };
+    let accepted = ingress.inbox.accept(event).await;
+    if let (Some(store), false) = (&ingress.files, files.is_empty()) {
+        match &accepted {
+            Ok(Accepted::New) => ingress.metrics.files(&source, &files),
+            // It may be kept all the same; the sweep will know.
+            Err(InboxError::Closed | InboxError::Engine { .. }) => {}
+            Ok(Accepted::Duplicate(first)) if *first == id => {}
+            _ => store.remove(&files).await,
+        }
+    }
+    match accepted {
         Ok(Accepted::New) if filtered => Ok((Outcome::Filtered, id)),
         Ok(Accepted::New) => Ok((Outcome::Accepted, id)),
         Ok(Accepted::Duplicate(first)) => Ok((Outcome::Duplicate, first)),

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::Ingress;
 use super::receive::{acknowledge, keep, name_event};
-use super::stream;
+use super::{stream, upload};
 use crate::config::{Respond, RunMode};
 use crate::inbox::{Answer, DeliveryDetail};
 use crate::mapping::shape::shape;
@@ -69,6 +69,8 @@ pub(super) async fn proxy(
     let owed = event.deliveries.first().ok_or_else(|| Refusal::Internal("the source has no destination".into()))?;
     let streams = source.config.respond == Respond::Stream;
     let call = Call::of_event(event, owed, &source.config, if streams { RunMode::Stream } else { RunMode::Call });
+    let links = upload::passed_on(ingress, &source.config.name, &event.attachments).await?;
+    let call = call.with_files(&links);
     let left = Left::guard(ingress, source, Outcome::Proxied, None);
     if !streams {
         let result = left.not(ingress.upstream.invoke(&call).await);

@@ -1,5 +1,6 @@
 //! The nouns: what every other module talks about. Imports nothing of ours.
 
+pub mod attachment;
 pub mod attempt;
 pub mod clock;
 pub mod delivery;
@@ -11,6 +12,7 @@ pub mod params;
 pub mod refusal;
 pub mod request;
 
+pub use attachment::{Attachment, AttachmentId};
 pub use attempt::{Attempt, AttemptResult, Run, RunStatus};
 pub use clock::{Clock, Timestamp};
 pub use delivery::{Destination, DestinationKind, State};

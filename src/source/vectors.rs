@@ -167,6 +167,14 @@ impl Case {
         compiled.unwrap_or_else(|problems| panic!("{}: {problems:#?}", self.place)).0
     }
 
+    pub(super) const fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
     pub(super) fn is_good(&self) -> bool {
         self.expect["verdict"] == "accept"
     }

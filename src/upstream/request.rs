@@ -123,6 +123,12 @@ impl Call {
         }
     }
 
+    /// The same call with links to files. What is said in it stays as it is, byte for byte.
+    pub fn with_files(mut self, links: &[String]) -> Self {
+        self.body = with_files(self.body, links);
+        self
+    }
+
     /// The call closed for the inbox. Only with the event's id it opens again.
     pub fn to_sealed(&self, sealer: &Sealer, event: EventId) -> Result<Bytes, SealError> {
         let head = Head {
@@ -163,6 +169,17 @@ impl Call {
             run: head.run,
         })
     }
+}
+
+/// Where `input` begins in every body that is made here.
+const INPUT: &[u8] = b"{\"input\":{";
+
+/// A call's body with links to files put in before everything else in `input`.
+pub fn with_files(body: Bytes, links: &[String]) -> Bytes {
+    let Some(rest) = body.strip_prefix(INPUT).filter(|_| !links.is_empty()) else { return body };
+    let links = Value::from(links.to_vec()).to_string();
+    let comma: &[u8] = if rest.starts_with(b"}") { b"" } else { b"," };
+    [INPUT, b"\"files\":", links.as_bytes(), comma, rest].concat().into()
 }
 
 /// What stands before the body of a sealed call.
@@ -410,8 +427,21 @@ mod tests {
             params,
             headers: vec![],
             body: Bytes::copy_from_slice(body.as_bytes()),
+            attachments: vec![],
             sealed: None,
         }
+    }
+
+    #[test]
+    fn links_to_files_stand_in_input_and_change_nothing_else() {
+        let call = Call::new(&claimed(say(Origin::Template), EVENT), &source(""));
+        let links = ["https://h/files/t/a%22.pdf".to_owned(), "https://h/b\"".to_owned()];
+        let with: Value = serde_json::from_slice(&call.clone().with_files(&links).body).unwrap();
+        let mut without: Value = serde_json::from_slice(&call.body).unwrap();
+        assert_eq!(with["input"]["files"], serde_json::json!(links));
+        without["input"]["files"] = with["input"]["files"].clone();
+        assert_eq!(with, without);
+        assert_eq!(call.clone().with_files(&[]).body, call.body);
     }
 
     #[test]

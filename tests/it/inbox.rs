@@ -172,6 +172,7 @@ fn event(thread: &str, now: i64) -> NewEvent {
         request_line: "POST /hooks/triage".into(),
         headers: vec![("x-event".into(), "issues".into())],
         body: format!("{{\"n\":{now}}}").into(),
+        attachments: vec![],
         reject_if_busy: false,
         deliveries: vec![NewDelivery {
             destination: agent(),

@@ -340,6 +340,7 @@ async fn put(folder: &std::path::Path, key: &str, text: &str) -> EventId {
         request_line: "POST /a".into(),
         headers: vec![],
         body: "{}".into(),
+        attachments: vec![],
         reject_if_busy: false,
         deliveries: vec![NewDelivery {
             lane: destination.lane(&upstream_id),

@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::attachment;
 use super::settle;
 use super::writer::{Message, Turn, Work, held};
 use crate::inbox::{Claimed, InboxError, Next, Settlement};
@@ -145,7 +146,8 @@ pub(super) fn fill(conn: &Connection, leases: &Leases) -> rusqlite::Result<(Vec<
         }
         dealt += 1;
         match read(conn, lease)? {
-            Ok(one) => {
+            Ok(mut one) => {
+                one.attachments = attachment::of_event(conn, lease.event)?;
                 bytes = bytes.saturating_add(one.body.len() + one.sealed.as_ref().map_or(0, Bytes::len));
                 claimed.push(one);
             }
@@ -198,6 +200,7 @@ fn read(conn: &Connection, lease: &Lease) -> rusqlite::Result<Result<Claimed, St
                 params,
                 headers,
                 body: Bytes::from(row.get::<_, Vec<u8>>(10)?),
+                attachments: Vec::new(),
                 sealed,
             }))
         });

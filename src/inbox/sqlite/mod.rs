@@ -4,6 +4,7 @@
 //! writer's queue and shares commits; everything that only asks goes to a reader. The file has to lie on a local disk.
 
 mod accept;
+mod attachment;
 mod checkpoint;
 mod claim;
 mod query;
@@ -31,10 +32,10 @@ use self::reader::Readers;
 use self::shared::Shared;
 use self::writer::{Job, Message, Turn, Weight, Writer};
 use super::{
-    Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Inbox, InboxError, Page, Settled,
-    Settlement, Turn as Before,
+    Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Inbox, InboxError, KeptAttachment, Page,
+    Settled, Settlement, Turn as Before,
 };
-use crate::model::{Accepted, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp};
+use crate::model::{Accepted, Attachment, AttachmentId, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp};
 
 /// How many bytes of records may wait for the writer.
 const QUEUE_BYTES: usize = 128 << 20;
@@ -256,6 +257,35 @@ impl Inbox for SqliteInbox {
         Ok(gone)
     }
 
+    async fn keep_attachments(&self, source: &str, attachments: Vec<Attachment>) -> Result<(), InboxError> {
+        let source = source.to_owned();
+        self.write("keep files", move |turn| attachment::insert(turn, None, &source, &attachments)).await
+    }
+
+    async fn extend_attachments(&self, event: EventId, until: Timestamp) -> Result<(), InboxError> {
+        self.write("keep files longer", move |turn| attachment::extend(turn, event, until)).await
+    }
+
+    async fn attachment(&self, id: AttachmentId) -> Result<Option<KeptAttachment>, InboxError> {
+        self.readers.ask("read a file's entry", move |conn| attachment::one(conn, id)).await
+    }
+
+    async fn attachments(&self, cursor: Option<i64>, limit: usize) -> Result<Page<KeptAttachment>, InboxError> {
+        self.readers.ask("list files", move |conn| attachment::page(conn, cursor, limit)).await
+    }
+
+    async fn attachments_gone(&self, now: Timestamp, limit: usize) -> Result<Vec<Attachment>, InboxError> {
+        self.readers.ask("find old files", move |conn| attachment::gone(conn, now, limit)).await
+    }
+
+    async fn attachments_known(&self, ids: Vec<AttachmentId>) -> Result<Vec<AttachmentId>, InboxError> {
+        self.readers.ask("look files up", move |conn| attachment::known(conn, &ids)).await
+    }
+
+    async fn forget_attachments(&self, ids: Vec<AttachmentId>) -> Result<usize, InboxError> {
+        self.write("forget files", move |turn| attachment::forget(turn, &ids)).await
+    }
+
     async fn ready(&self) -> Result<(), InboxError> {
         if self.shared.is_closed() || self.shared.failure().is_some() {
             return Err(InboxError::Closed);
@@ -419,6 +449,7 @@ mod tests {
             request_line: "POST /hooks/s".into(),
             headers: vec![],
             body: vec![b'x'; bytes].into(),
+            attachments: vec![],
             reject_if_busy: false,
             deliveries: vec![],
         }

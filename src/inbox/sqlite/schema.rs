@@ -21,8 +21,11 @@ pub(super) const PAGE: i64 = 8192;
 pub(super) const WAL_LIMIT: i64 = 64 << 20;
 
 /// Every migration, in order.
-const MIGRATIONS: &[&str] =
-    &[include_str!("../migrations/sqlite/0001_inbox.sql"), include_str!("../migrations/sqlite/0002_sealed_calls.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/sqlite/0001_inbox.sql"),
+    include_str!("../migrations/sqlite/0002_sealed_calls.sql"),
+    include_str!("../migrations/sqlite/0004_attachments.sql"),
+];
 
 /// How long a connection waits for a lock that somebody outside holds.
 pub(super) const BUSY: Duration = Duration::from_secs(5);
