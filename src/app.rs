@@ -370,8 +370,7 @@ fn files(config: &Config, sealer: &Sealer) -> anyhow::Result<Option<Files>> {
     let keys = std::iter::once(Ok(sealer.file_key())).chain(old).collect::<Result<Vec<_>, _>>()?;
     let public_url = &config.server.public_url;
     let links = (attachments.links != LinkKind::Store && !public_url.is_empty()).then(|| Links::new(public_url, keys));
-    let presigned =
-        attachments.links != LinkKind::Gateway && matches!(attachments.store.value, StorePlace::Bucket(_));
+    let presigned = attachments.links != LinkKind::Gateway && matches!(attachments.store.value, StorePlace::Bucket(_));
     Ok(Some(Files::new(store, links, presigned, attachments.link_lifetime, attachments.uploads)))
 }
 
@@ -392,13 +391,7 @@ async fn sweep_left(inbox: &dyn Inbox, files: &Files, now: Timestamp) {
     }
 }
 
-async fn sweep_often(
-    inbox: Arc<dyn Inbox>,
-    files: Option<Arc<Files>>,
-    keep: Duration,
-    upload: Duration,
-    clock: Clock,
-) {
+async fn sweep_often(inbox: Arc<dyn Inbox>, files: Option<Arc<Files>>, keep: Duration, upload: Duration, clock: Clock) {
     let mut drawer = 0;
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;

@@ -14,10 +14,13 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::config::Problems;
 use crate::inbox::{
-    Answer, Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, InboxError, KeptAttachment, Page, SealedCall,
-    Settled, Settlement, Turn,
+    Answer, Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, InboxError, KeptAttachment, Page,
+    SealedCall, Settled, Settlement, Turn,
 };
-use crate::model::{Accepted, Attachment, AttachmentId, Attempt, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, State};
+use crate::model::{
+    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param,
+    Params, State,
+};
 use crate::telemetry::RefusedSample;
 
 const TOKEN: &str = "the-admin-token";

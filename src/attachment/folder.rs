@@ -78,7 +78,8 @@ impl Store for Folder {
             }
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(PIECE);
             let mut piece = BytesMut::with_capacity(most);
-            let read = (&mut file).take(most as u64).read_buf(&mut piece).await.map_err(|e| failed("read a file", &e))?;
+            let read =
+                (&mut file).take(most as u64).read_buf(&mut piece).await.map_err(|e| failed("read a file", &e))?;
             if read == 0 {
                 let cause = "it is shorter than it was".to_owned();
                 return Err(StoreError::Failed { doing: "read a file", cause });
@@ -272,10 +273,7 @@ fn sync_folder(folder: &Path) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn joined<T>(
-    end: Result<std::io::Result<T>, tokio::task::JoinError>,
-    doing: &'static str,
-) -> Result<T, StoreError> {
+fn joined<T>(end: Result<std::io::Result<T>, tokio::task::JoinError>, doing: &'static str) -> Result<T, StoreError> {
     match end {
         Ok(done) => done.map_err(|error| failed(doing, &error)),
         Err(error) => Err(StoreError::Failed { doing, cause: error.to_string() }),

@@ -16,7 +16,7 @@ use subtle::ConstantTimeEq as _;
 use crate::model::{Attachment, AttachmentId, Timestamp};
 
 /// The path of files.
-pub const PATH: &str = "/files/";
+const PATH: &str = "/files/";
 
 /// What stands for itself in a path segment (RFC 3986, unreserved).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

@@ -84,10 +84,8 @@ impl Attachments {
         let store = section.text("store").and_then(|text| store(section, &text, base));
         let settings = section.section("settings").map(|table| settings(&table, base)).unwrap_or_default();
         let ca_file = section.text("ca_file").filter(|file| !file.is_empty()).map(|file| base.join(&file.value));
-        let links = section.one_of(
-            "links",
-            &[("auto", LinkKind::Auto), ("gateway", LinkKind::Gateway), ("store", LinkKind::Store)],
-        );
+        let links = section
+            .one_of("links", &[("auto", LinkKind::Auto), ("gateway", LinkKind::Gateway), ("store", LinkKind::Store)]);
         if let (Some(Located { value: StorePlace::Folder(_), .. }), Some(links)) = (&store, &links)
             && links.value == LinkKind::Store
         {
@@ -121,12 +119,7 @@ impl Attachments {
             keep: keep?.value,
             uploads: uploads?,
             upload_timeout: upload_timeout?.value,
-            intake: Intake {
-                accept,
-                max_file: max_file?.value,
-                max_files: max_files?,
-                max_upload: max_upload?.value,
-            },
+            intake: Intake { accept, max_file: max_file?.value, max_files: max_files?, max_upload: max_upload?.value },
         })
     }
 }
@@ -193,7 +186,9 @@ fn store(section: &Section<'_>, written: &Located<String>, base: &Path) -> Optio
     let place = match written.split_once(':') {
         None if written.is_empty() => StorePlace::None,
         Some(("file", folder)) if !folder.is_empty() => StorePlace::Folder(base.join(folder)),
-        Some(("s3" | "gs" | "az", rest)) if rest.strip_prefix("//").is_some_and(|rest| !rest.starts_with('/') && !rest.is_empty()) => {
+        Some(("s3" | "gs" | "az", rest))
+            if rest.strip_prefix("//").is_some_and(|rest| !rest.starts_with('/') && !rest.is_empty()) =>
+        {
             StorePlace::Bucket(written.value.clone())
         }
         _ => {

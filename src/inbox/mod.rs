@@ -21,7 +21,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::model::{Accepted, Attachment, AttachmentId, Attempt, DeliveryId, Destination, EventId, NewEvent, Params, State, Timestamp};
+use crate::model::{
+    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, Destination, EventId, NewEvent, Params, State, Timestamp,
+};
 
 /// A place where events are kept until they are delivered. Every engine passes the same contract
 /// (`tests/it/inbox.rs`).

@@ -112,7 +112,8 @@ fn named(headers: &mut HeaderMap, file: &Attachment, tag: &str) {
     let plain: String = file.name.chars().map(|c| if c.is_ascii() && !"\"\\%".contains(c) { c } else { '_' }).collect();
     let disposition =
         format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{}", utf8_percent_encode(&file.name, ESCAPED));
-    for (name, value) in [(CONTENT_DISPOSITION, disposition.as_str()), (CONTENT_TYPE, &file.content_type), (ETAG, tag)] {
+    for (name, value) in [(CONTENT_DISPOSITION, disposition.as_str()), (CONTENT_TYPE, &file.content_type), (ETAG, tag)]
+    {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
         }

@@ -91,7 +91,7 @@ async fn parts(boundary: String, flow: &mut Flow, taking: Taking<'_>) -> Result<
         if part.headers().len() > PART_HEADERS || head > PART_HEAD {
             return Err(Refusal::Malformed("the head of a part is too large".into()));
         }
-        let mut next = async |part: &mut Field<'_>| {
+        let next = async |part: &mut Field<'_>| {
             let piece = part.chunk().await.map_err(|error| refusal(&error))?;
             unread.read();
             Ok::<_, Refusal>(piece)
@@ -137,8 +137,8 @@ async fn parts(boundary: String, flow: &mut Flow, taking: Taking<'_>) -> Result<
             }
         }
         text += value.len();
-        let value = String::from_utf8(value)
-            .map_err(|_| Refusal::Malformed("a text field of the body is not UTF-8".into()))?;
+        let value =
+            String::from_utf8(value).map_err(|_| Refusal::Malformed("a text field of the body is not UTF-8".into()))?;
         form.fields.push((name, value));
     }
     Ok(form)

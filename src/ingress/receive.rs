@@ -176,10 +176,11 @@ fn admit(
     let bounds = match upload::wanted(source, &head.headers)? {
         Some(taken) => upload::bounds(ingress, &ingress.intake.of(taken)),
         None => Bounds {
-        size: source.max_body.unwrap_or(ingress.bounds.size),
-        compressed: source.takes_compressed(),
-        ..ingress.bounds
-    } };
+            size: source.max_body.unwrap_or(ingress.bounds.size),
+            compressed: source.takes_compressed(),
+            ..ingress.bounds
+        },
+    };
     body::judge_head(&head.headers, bounds)?;
     Ok(bounds)
 }

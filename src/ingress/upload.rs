@@ -129,19 +129,13 @@ impl Reading<'_> {
         let form = self.read(&head.headers, flow).await?;
         let streamed = flow.checked().ok_or_else(|| Refusal::Internal("a check was lost on its way".into()))?;
         let now = self.ingress.clock.now();
-        let verified = source
-            .verify_streamed(streamed, head)
-            .map_err(|refused| receive::explained(source, *refused, now))?;
+        let verified =
+            source.verify_streamed(streamed, head).map_err(|refused| receive::explained(source, *refused, now))?;
         Ok((self.with_fields(verified, &form), form))
     }
 
     /// Holds the body until it is authenticated, within the bounds of bodies that are held.
-    async fn when_proved(
-        &self,
-        source: &Source,
-        head: Received,
-        flow: &mut Flow,
-    ) -> Result<(Verified, Form), Refusal> {
+    async fn when_proved(&self, source: &Source, head: Received, flow: &mut Flow) -> Result<(Verified, Form), Refusal> {
         flow.shrink(source.max_body.unwrap_or(self.ingress.bounds.size));
         let mut received = Received { body: flow.whole().await?, ..head };
         received = source.opened(received)?;
@@ -273,11 +267,6 @@ impl Placed {
     /// No files.
     pub(super) const fn none() -> Self {
         Self { files: Vec::new(), store: None }
-    }
-
-    /// Them.
-    pub(super) fn files(&self) -> &[Attachment] {
-        &self.files
     }
 
     /// Them, to be referred to at once: what is not is for the sweep.

@@ -124,9 +124,8 @@ const fn turns(c: char) -> bool {
 /// A type as a sender wrote it, without its parameters; that of unknown bytes where it is none.
 pub fn cleaned_type(given: Option<&str>) -> String {
     let essence = given.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let token = |text: &str| {
-        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
-    };
+    let token =
+        |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b));
     match essence.split_once('/') {
         Some((kind, sub)) if token(kind) && token(sub) && essence.len() <= 127 => essence,
         _ => "application/octet-stream".to_owned(),

@@ -192,9 +192,9 @@ impl Signed {
                     let mut digest = if keyed { key.hmac(algorithm) } else { Running::plain(algorithm) };
                     let tried = Context { key: Some(key), ..context };
                     let mut behind = Vec::new();
-                    let fed = content
-                        .feed_before(*body, &tried, &mut |bytes| digest.take(bytes))
-                        .and_then(|()| content.feed_behind(*body, &tried, &mut |bytes| behind.extend_from_slice(bytes)));
+                    let fed = content.feed_before(*body, &tried, &mut |bytes| digest.take(bytes)).and_then(|()| {
+                        content.feed_behind(*body, &tried, &mut |bytes| behind.extend_from_slice(bytes))
+                    });
                     match fed {
                         Ok(()) => trials.push(Trial { group, key: number, digest, covers: body.is_some(), behind }),
                         Err(what) => {
@@ -316,9 +316,11 @@ mod tests {
         }
         let judge = |request: &Received| fault(streamed(&scheme, request, 2).unwrap());
         assert_eq!(judge(&request), None);
-        for (name, value, wanted) in
-            [("b", "3", OriginFault::WrongSignature), ("a", "2", OriginFault::WrongSignature), ("s", "", OriginFault::MissingSignature)]
-        {
+        for (name, value, wanted) in [
+            ("b", "3", OriginFault::WrongSignature),
+            ("a", "2", OriginFault::WrongSignature),
+            ("s", "", OriginFault::MissingSignature),
+        ] {
             let mut other = request.clone();
             other.headers.insert(name, value.parse().unwrap());
             assert_eq!(judge(&other), Some(wanted), "{name}");

@@ -277,7 +277,7 @@ fn every_sample_is_an_event_that_the_mapping_understands() {
             );
             let found = problems.into_sorted();
             assert!(found.is_empty(), "{name}: {found:#?}");
-            let mapped = mapping.unwrap().apply(&received.verify(&anybody, NOW).unwrap());
+            let mapped = mapping.unwrap().apply(&received.verify(&anybody, NOW).unwrap(), false);
             match mapped {
                 Ok(mapped) => {
                     // A sample that is not signed has no claims.

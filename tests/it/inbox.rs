@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use sluicegate::attachment::{DRAWERS, Files, Folder};
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::inbox::{
-    Answer, Claimed, EventFilter, Inbox, InboxError, Next, SealedCall, Settled, Settlement, sweep::sweep,
+    Answer, Claimed, EventFilter, Inbox, InboxError, KeptAttachment, Next, SealedCall, Settled, Settlement,
+    sweep::{sweep, sweep_drawer, sweep_files},
 };
 use sluicegate::model::{
-    Accepted, Attempt, DeliveryId, Destination, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, State,
-    Strength, Timestamp,
+    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, Destination, EventId, Name, NewDelivery, NewEvent, Origin,
+    Param, Params, State, Strength, Timestamp,
 };
 use uuid::Uuid;
 
@@ -55,6 +57,9 @@ contract!(
         whoever_waits_for_an_end_is_told_at_once,
         a_sealed_call_lasts_as_long_as_its_delivery,
         a_task_object_is_kept_whole_or_not_at_all,
+        files_stay_with_their_event_and_then_for_their_time,
+        files_without_an_event_stay_for_their_time,
+        files_that_nothing_refers_to_are_swept,
         copies_from_different_sources_or_without_a_key_are_different_events,
         a_filtered_event_is_kept_and_owes_nothing,
         one_delivery_of_a_lane_is_in_flight,
@@ -355,6 +360,90 @@ async fn a_task_object_is_kept_whole_or_not_at_all(world: World<impl Engine>) {
         let ended = world.inbox().ended(DeliveryId { event: event.id, number: 0 }).await.unwrap().unwrap();
         assert_eq!(ended.answer.unwrap().task, whole.then_some(task));
     }
+}
+
+fn file(name: &str, expires: i64) -> Attachment {
+    let id = AttachmentId::new();
+    Attachment {
+        id,
+        name: name.into(),
+        content_type: "text/plain".into(),
+        size: 1 << 40,
+        sha256: [9; 32],
+        key: id.key(name),
+        expires_at: at(expires),
+    }
+}
+
+async fn files_stay_with_their_event_and_then_for_their_time(world: World<impl Engine>) {
+    let inbox = world.inbox();
+    let attachments = vec![file("b\"é.txt", 50), file("a", 50)];
+    let event = NewEvent { attachments: attachments.clone(), ..event("t", 1) };
+    world.accept(&event).await;
+    assert_eq!(inbox.event(event.id).await.unwrap().unwrap().attachments, attachments, "in their order");
+    let claimed = world.claim_one(1).await;
+    assert_eq!(claimed.attachments, attachments);
+    let one = inbox.attachment(attachments[0].id).await.unwrap();
+    let kept = KeptAttachment { attachment: attachments[0].clone(), source: "triage".into(), event: Some(event.id) };
+    assert_eq!(one, Some(kept));
+    assert_eq!(inbox.attachment(AttachmentId::new()).await.unwrap(), None);
+    assert_eq!(inbox.attachments_gone(at(1000), 9).await.unwrap(), [], "an event refers to them");
+    inbox.extend_attachments(event.id, at(100)).await.unwrap();
+    inbox.extend_attachments(event.id, at(60)).await.unwrap();
+    world.settle(&claimed, 2, done()).await;
+    assert_eq!(sweep(inbox, Duration::ZERO, at(3)).await.unwrap(), 1);
+    assert_eq!(inbox.attachments_gone(at(100), 9).await.unwrap(), [], "somebody has a link");
+    let gone = inbox.attachments_gone(at(101), 9).await.unwrap();
+    assert_eq!(
+        gone.iter().map(|file| file.id).collect::<Vec<_>>(),
+        attachments.iter().map(|file| file.id).collect::<Vec<_>>()
+    );
+    assert_eq!(inbox.attachment(gone[0].id).await.unwrap().unwrap().event, None);
+    assert_eq!(inbox.forget_attachments(vec![gone[0].id, AttachmentId::new()]).await.unwrap(), 1);
+    let known = inbox.attachments_known(gone.iter().map(|file| file.id).collect()).await.unwrap();
+    assert_eq!(known, [gone[1].id]);
+}
+
+async fn files_without_an_event_stay_for_their_time(world: World<impl Engine>) {
+    let inbox = world.inbox();
+    let all: Vec<Attachment> = (0..5).map(|n| file(&n.to_string(), 10 + n)).collect();
+    inbox.keep_attachments("dropin", all.clone()).await.unwrap();
+    assert_eq!(inbox.attachments_gone(at(12), 9).await.unwrap(), all[..2]);
+    assert_eq!(inbox.attachments_gone(at(99), 1).await.unwrap(), all[..1]);
+    let (mut cursor, mut seen) = (None, Vec::new());
+    loop {
+        let page = inbox.attachments(cursor, 2).await.unwrap();
+        seen.extend(page.items.into_iter().map(|kept| (kept.attachment, kept.source, kept.event)));
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let wanted: Vec<_> = all.into_iter().rev().map(|file| (file, "dropin".to_owned(), None)).collect();
+    assert_eq!(seen, wanted, "newest first, each once");
+}
+
+async fn files_that_nothing_refers_to_are_swept(world: World<impl Engine>) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(Folder::open(folder.path()).unwrap());
+    let files = Files::new(store, None, false, Duration::from_secs(9), 4);
+    let mut made = Vec::new();
+    for expires in [10, 1000, 1000] {
+        let mut incoming = files.begin("a.txt", None).await.unwrap();
+        incoming.take("x".into()).await.unwrap();
+        made.push(incoming.end(at(expires)).await.unwrap().place().await.unwrap());
+    }
+    world.inbox().keep_attachments("s", made[..2].to_vec()).await.unwrap();
+    assert_eq!(sweep_files(world.inbox(), &files, at(500)).await.unwrap(), 1, "its time is over");
+    let mut orphans = 0;
+    for drawer in 0..DRAWERS {
+        assert_eq!(sweep_drawer(world.inbox(), &files, drawer, at(1)).await.unwrap(), 0, "too young");
+        let later = Timestamp::from_seconds(i64::MAX / 2000);
+        orphans += sweep_drawer(world.inbox(), &files, drawer, later).await.unwrap();
+    }
+    assert_eq!(orphans, 1, "what the inbox knows nothing of");
+    assert!(files.open(&made[0].key, 0..1).await.is_err() && files.open(&made[2].key, 0..1).await.is_err());
+    assert!(files.open(&made[1].key, 0..1).await.is_ok());
 }
 
 async fn copies_from_different_sources_or_without_a_key_are_different_events(world: World<impl Engine>) {

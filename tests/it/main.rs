@@ -21,5 +21,6 @@ mod readme;
 mod receive;
 mod refuse;
 mod reload;
+mod upload;
 mod wait;
 mod world;

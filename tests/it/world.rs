@@ -148,6 +148,11 @@ impl Gateway {
         Self::run(Arc::new(tempfile::tempdir().expect("a folder")), config, None).await
     }
 
+    /// Starts one in a folder that may hold an inbox already, with a configuration of the test's own.
+    pub async fn start_config_in(folder: Arc<tempfile::TempDir>, config: &str) -> Self {
+        Self::run(folder, config, None).await
+    }
+
     /// Starts one in a folder that may hold an inbox already.
     pub async fn start_in(folder: Arc<tempfile::TempDir>, upstream: SocketAddr, sources: &str) -> Self {
         Self::run(folder, &Self::config(upstream, sources, ""), None).await
