@@ -395,6 +395,11 @@ async fn sweep_often(inbox: Arc<dyn Inbox>, files: Option<Arc<Files>>, keep: Dur
     let mut drawer = 0;
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
+        match sweep(&*inbox, keep, clock.now()).await {
+            Ok(0) => {}
+            Ok(events) => tracing::info!(events, "old events removed"),
+            Err(error) => tracing::error!(%error, "cannot remove old events"),
+        }
         if let Some(files) = &files {
             // One that is being kept just now must not go.
             let before = clock.now() - upload - SLACK;
@@ -409,11 +414,6 @@ async fn sweep_often(inbox: Arc<dyn Inbox>, files: Option<Arc<Files>>, keep: Dur
                 Ok(files) => tracing::info!(files, "old files removed"),
                 Err(error) => tracing::error!(%error, "cannot remove old files"),
             }
-        }
-        match sweep(&*inbox, keep, clock.now()).await {
-            Ok(0) => {}
-            Ok(events) => tracing::info!(events, "old events removed"),
-            Err(error) => tracing::error!(%error, "cannot remove old events"),
         }
     }
 }

@@ -260,14 +260,14 @@ async fn a_scheme_that_needs_the_body_whole_takes_files_too_within_its_bound() {
 #[tokio::test]
 async fn what_a_source_does_not_take_is_said_plainly() {
     let (_upstream, gateway) = started("").await;
-    let small = noise(100);
+    let small: &[u8] = &noise(100);
     let cases: [(&str, Vec<u8>, u16, &str); 6] = [
-        ("/hooks/narrow", form(&[], &[("f", "a.png", "image/png", &small)]), 202, ""),
-        ("/hooks/narrow", form(&[], &[("f", "a.CSV", "text/plain", &small)]), 202, ""),
-        ("/hooks/narrow", form(&[], &[("f", "a.exe", "application/x-exe", &small)]), 415, "file_not_taken"),
+        ("/hooks/narrow", form(&[], &[("f", "a.png", "image/png", small)]), 202, ""),
+        ("/hooks/narrow", form(&[], &[("f", "a.CSV", "text/plain", small)]), 202, ""),
+        ("/hooks/narrow", form(&[], &[("f", "a.exe", "application/x-exe", small)]), 415, "file_not_taken"),
         ("/hooks/narrow", form(&[], &[("f", "a.png", "image/png", &noise(1025))]), 413, "file_too_large"),
-        ("/hooks/narrow", form(&[], &[("f", "a.png", "image/png", &small); 3]), 400, "malformed_body"),
-        ("/hooks/without", form(&[], &[("f", "a.png", "image/png", &small)]), 415, "unsupported_body"),
+        ("/hooks/narrow", form(&[], &[("f", "a.png", "image/png", small); 3]), 400, "malformed_body"),
+        ("/hooks/without", form(&[], &[("f", "a.png", "image/png", small)]), 415, "unsupported_body"),
     ];
     for (path, body, status, code) in cases {
         let answer = gateway.post(path, &borrowed(&[kind()]), body).await;
@@ -276,7 +276,7 @@ async fn what_a_source_does_not_take_is_said_plainly() {
     }
     assert_eq!(stored(&gateway).len(), 2, "what was accepted, and nothing else");
     let two = [kind(), ("content-type", "application/json".into())];
-    let answer = gateway.post("/hooks/open", &borrowed(&two), form(&[], &[("f", "a", "a/b", &small)])).await;
+    let answer = gateway.post("/hooks/open", &borrowed(&two), form(&[], &[("f", "a", "a/b", small)])).await;
     assert_eq!(answer.status(), 415);
 }
 
