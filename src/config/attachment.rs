@@ -171,7 +171,8 @@ fn accept(section: &Section<'_>) -> Option<Vec<String>> {
     let written = section.texts("accept")?;
     for text in &written {
         let whole = text.split_once('/').is_some_and(|(kind, sub)| !kind.is_empty() && !sub.is_empty());
-        if !whole && !(text.starts_with('.') && text.len() > 1) {
+        let is_end = text.starts_with('.') && text.len() > 1;
+        if !whole && !is_end {
             section.problems().error_hint(
                 &text.place,
                 format!("{} names no kind of file: \"{}\"", section.path("accept"), text.escape_debug()),

@@ -94,7 +94,12 @@ pub(super) fn is_fast_enough(length: u64, begun: Instant) -> Result<(), Refusal>
 
 /// Lets a refused caller finish what it is sending, within narrow bounds, so that it can read the answer. One that
 /// waits to be told to go on is not told.
-pub(super) async fn drain(headers: &HeaderMap, mut body: axum::body::Body) {
+pub(super) async fn drain(headers: &HeaderMap, body: axum::body::Body) {
+    drain_within(headers, body, DRAIN_BYTES, DRAIN_TIME).await;
+}
+
+/// The same, within bounds of somebody's own.
+pub(super) async fn drain_within(headers: &HeaderMap, mut body: axum::body::Body, most: u64, time: Duration) {
     if headers.contains_key(EXPECT) {
         return;
     }
@@ -102,12 +107,12 @@ pub(super) async fn drain(headers: &HeaderMap, mut body: axum::body::Body) {
         let mut length = 0_u64;
         while let Some(Ok(frame)) = body.frame().await {
             length += frame.data_ref().map_or(0, |data| data.len() as u64);
-            if length > DRAIN_BYTES {
+            if length > most {
                 break;
             }
         }
     };
-    let _ = tokio::time::timeout(DRAIN_TIME, read).await;
+    let _ = tokio::time::timeout(time, read).await;
 }
 
 /// A body that ended before it was whole. What was badly framed is the caller's mistake, the rest is its going away.

@@ -6,6 +6,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
@@ -26,6 +27,10 @@ const SMALL: usize = 4 * 1024;
 
 /// How much may be given without whoever reads having made anything of it: a part's head, and what came with it.
 const UNREAD: usize = 8 * 1024 + 2 * PIECE;
+
+/// What whoever uploads may still send after it was refused: more than others, since more of it is under way.
+const DRAIN_BYTES: u64 = 2 * 1024 * 1024;
+const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// A body, piece by piece.
 pub(super) struct Flow {
@@ -186,6 +191,6 @@ impl Flow {
 
     /// Lets a refused caller finish what it is sending, within narrow bounds.
     pub(super) async fn drain(self, headers: &HeaderMap) {
-        body::drain(headers, self.body).await;
+        body::drain_within(headers, self.body, DRAIN_BYTES, DRAIN_TIME).await;
     }
 }
