@@ -48,6 +48,7 @@ fn every_configuration_of_the_readme_passes_the_check() {
                 ("TELEGRAM_SECRET_TOKEN", "0123456789abcdef"),
                 ("STRIPE_WEBHOOK_SECRET", "whsec_0123456789abcdef0123456789abcdef"),
                 ("CI_WEBHOOK_SECRET", "0123456789abcdef"),
+                ("INVOICES_SECRET", "0123456789abcdef"),
                 ("CI_GATEWAY_KEY", "0123456789abcdef0123456789abcdef"),
             ])
             .output()

@@ -76,6 +76,7 @@ listen = "127.0.0.1:{admin}"
 token = "literal:{TOKEN}"
 [upstream]
 base_url = "{upstream}"
+api_key = "literal:a-key-of-the-upstream"
 [inbox]
 url = "sqlite:{links}/inbox.db"
 keep = "1s"

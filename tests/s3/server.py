@@ -71,7 +71,7 @@ class Checked:
 
 
 if __name__ == "__main__":
-    app = Checked(DomainDispatcherApplication(create_backend_app, service="s3"))
+    app = Checked(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, app, threaded=True)
     print(server.server_port, flush=True)
     sys.stderr = open("/dev/null", "w")
