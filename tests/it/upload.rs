@@ -396,8 +396,10 @@ async fn what_browsers_send_comes_out_whole_however_it_is_cut() {
             if let Some(fields) = event["body"].as_str().and_then(|body| serde_json::from_str::<Value>(body).ok()) {
                 for value in fields.as_object().expect("fields").values() {
                     let text = value.as_str().expect("a text");
-                    // Two were typed from a file that ends with a line break, which the browser's field has not.
-                    for text in [text.to_owned(), format!("{text}\n")] {
+                    // The texts are those of files: what was typed from them has the form's line breaks, and none at
+                    // its end.
+                    let lines = text.replace("\r\n", "\n");
+                    for text in [text.to_owned(), format!("{lines}\n"), lines] {
                         found.insert(text.clone(), (text.len().into(), digest(text.as_bytes()).into()));
                     }
                 }
