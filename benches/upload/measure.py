@@ -46,7 +46,8 @@ def sent(port, head):
         stream.sendall(head)
         for part in parts():
             stream.sendall(part)
-        stream.shutdown(socket.SHUT_WR)
+        if not head:
+            stream.shutdown(socket.SHUT_WR)
         answer = stream.recv(4096)
         return time.monotonic() - begun, answer
 
