@@ -226,6 +226,7 @@ fn event(at: Timestamp, thread: &str) -> NewEvent {
         request_line: "POST /hooks/bench".into(),
         headers: vec![("x-event".into(), "issues".into()), ("content-type".into(), "application/json".into())],
         body: vec![b'x'; 1024].into(),
+        attachments: vec![],
         most_ahead: None,
         deliveries: vec![NewDelivery {
             destination: destination.clone(),

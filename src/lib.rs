@@ -42,6 +42,9 @@ pub mod upstream;
 // what must not be lost
 pub mod inbox;
 
+// files that came along
+pub mod attachment;
+
 // sockets
 pub mod net;
 

@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use crate::attachment::StoreError;
 use crate::inbox::InboxError;
 use crate::net::Fault;
 
@@ -63,6 +64,9 @@ pub(super) enum AdminError {
     /// Too many replays.
     #[error("too many replays")]
     Replays(Duration),
+    /// The attachment store could not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The inbox could not do it.
     #[error(transparent)]
     Inbox(#[from] InboxError),
@@ -128,6 +132,9 @@ impl AdminError {
             Self::Replays(_) => {
                 (StatusCode::TOO_MANY_REQUESTS, "too_many_replays", "Too many replays at once. Try again later.")
             }
+            Self::Store(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "store_failed", "The attachment store failed; the log says why.")
+            }
             Self::Inbox(InboxError::Full(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The inbox is busy. Try again later.")
             }
@@ -150,6 +157,7 @@ impl IntoResponse for AdminError {
     fn into_response(self) -> Response {
         let (status, code, detail) = self.parts();
         match &self {
+            Self::Store(error) => tracing::error!(%error, "an admin request failed"),
             Self::Inbox(error) => tracing::error!(%error, "an admin request failed"),
             refused => tracing::debug!(status = status.as_u16(), cause = %refused, "an admin request was refused"),
         }

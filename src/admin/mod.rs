@@ -5,6 +5,7 @@
 //! new deliveries and leaves the old ones as they are. Whatever an operator changes is one line of the log, with the
 //! field `audit`.
 
+mod attachment;
 mod auth;
 mod delivery;
 mod destination;
@@ -33,10 +34,11 @@ use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::request::Parts;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
 use self::auth::Tally;
 use self::error::AdminError;
+use crate::attachment::Files;
 use crate::config::{Config, Secret, SourceConfig};
 use crate::dispatch::Dispatcher;
 use crate::inbox::{EventFilter, Inbox, InboxError};
@@ -95,6 +97,8 @@ pub struct AdminState {
     enrolments: Enrolments,
     /// Reads providers' own logs; none where nobody gave one.
     reconciler: Option<Reconciler>,
+    /// Files that came along; none where there is no store.
+    files: Option<Arc<Files>>,
     guesses: Tally,
     replays: Tally,
     /// Held from reading an event's deliveries to owing the next one: the next one's number names its run.
@@ -140,6 +144,7 @@ impl AdminState {
             dispatcher: None,
             enrolments: Enrolments::default(),
             reconciler: None,
+            files: None,
             guesses: Tally::new(GUESSES, MINUTE),
             replays: Tally::new(REPLAYS, MINUTE),
             replaying: tokio::sync::Mutex::new(()),
@@ -200,6 +205,14 @@ impl AdminState {
     }
 }
 
+impl AdminState {
+    /// The same, with the files that came along.
+    pub fn with_files(mut self, files: Option<Arc<Files>>) -> Self {
+        self.files = files;
+        self
+    }
+}
+
 /// The operator's routes and layers.
 pub fn router(state: Arc<AdminState>) -> Router {
     let behind_the_token = Router::new()
@@ -214,6 +227,8 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/replays/{id}", get(job::show).post(job::steer))
         .route("/api/v1/deliveries/{id}/cancel", post(delivery::cancel))
         .route("/api/v1/deliveries/{id}/settle", post(delivery::settle))
+        .route("/api/v1/attachments", get(attachment::list))
+        .route("/api/v1/attachments/{id}", delete(attachment::remove))
         .route("/api/v1/sources", get(source::list))
         .route("/api/v1/sources/{name}/enrol", post(source::enrol))
         .route("/api/v1/sources/{name}/reconcile", post(reconcile::reconcile))
@@ -317,6 +332,10 @@ impl FromStr for JobId {
 
 impl Kind for JobId {
     const WORD: &'static str = "replay";
+}
+
+impl Kind for crate::model::AttachmentId {
+    const WORD: &'static str = "attachment";
 }
 
 impl Kind for crate::model::DeliveryId {

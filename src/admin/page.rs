@@ -79,6 +79,23 @@ pub(super) struct RefusedQuery {
     source: Option<String>,
 }
 
+/// Which files to list, as asked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AttachmentQuery {
+    cursor: Option<String>,
+    limit: Option<String>,
+}
+
+impl AttachmentQuery {
+    /// Where to begin, and how many.
+    pub(super) fn page(&self) -> Result<(Option<i64>, usize), AdminError> {
+        let EventFilter { cursor, limit, .. } =
+            EventQuery { cursor: self.cursor.clone(), limit: self.limit.clone(), ..EventQuery::default() }.filter()?;
+        Ok((cursor, limit))
+    }
+}
+
 /// How long a window is open, as asked.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]

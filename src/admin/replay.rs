@@ -82,7 +82,7 @@ pub(super) async fn replay(
     state.replays.take(now).map_err(AdminError::Replays)?;
     if query.dry_run()? {
         let event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
-        return Ok(Json(preview(&state, &event)?).into_response());
+        return Ok(Json(preview(&state, &event).await?).into_response());
     }
     let _one_at_a_time = state.replaying.lock().await;
     let event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
@@ -132,7 +132,7 @@ fn cannot(why: NotAgain, source: &str) -> AdminError {
 }
 
 /// The request that a replay would send.
-fn preview(state: &AdminState, event: &EventDetail) -> Result<DryRunView, AdminError> {
+async fn preview(state: &AdminState, event: &EventDetail) -> Result<DryRunView, AdminError> {
     let name = &event.summary.source;
     let source = state.source(name).map(|source| &source.config);
     let (_, owed) = owed_again(source, event).map_err(|why| cannot(why, name))?;
@@ -143,7 +143,12 @@ fn preview(state: &AdminState, event: &EventDetail) -> Result<DryRunView, AdminE
             "This event was sent with its caller's own key. Its call is kept closed and is shown to nobody.".to_owned(),
         ));
     };
-    let request = rendered(state, &owed, &Call::of_kept(event, &owed, source))?;
+    let links = match &state.files {
+        Some(files) if !event.attachments.is_empty() => files.links(&event.attachments, state.clock.now()).await,
+        _ => Ok(Vec::new()),
+    };
+    let links = links.map_err(|error| AdminError::Conflict("no_request", format!("There are no links: {error}")))?;
+    let request = rendered(state, &owed, &Call::of_kept(event, &owed, source).with_files(&links))?;
     Ok(DryRunView {
         dry_run: true,
         event: event.summary.id,
@@ -193,6 +198,10 @@ pub(super) async fn resend(
     state.replays.take(now).map_err(AdminError::Replays)?;
     let dry_run = query.dry_run()?;
     let event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
+    if !event.attachments.is_empty() {
+        let why = "It brought files, which stay with it. Replay it as it is.".to_owned();
+        return Err(AdminError::Conflict("has_files", why));
+    }
     let name = event.summary.source.clone();
     let source = state.compiled.get(&name).ok_or_else(|| cannot(NotAgain::SourceGone, &name))?;
     let most = source.max_body.unwrap_or(state.max_body);
@@ -294,7 +303,7 @@ fn changed(event: EventDetail, changes: Changes, most: u64, now: Timestamp) -> R
 fn by_hand(source: &Source, request: Received) -> Result<NewEvent, Refusal> {
     let now = request.at;
     let verified = request.verify(&ByHand, now).map_err(|refused| refused.1)?;
-    let mapped = source.mapping.apply(&verified)?;
+    let mapped = source.mapping.apply(&verified, false)?;
     Ok(NewEvent { dedup: None, most_ahead: None, ..ingress::event(source, &verified, mapped) })
 }
 

@@ -16,10 +16,13 @@ use crate::config::Problems;
 use crate::dispatch::replay::Replayer;
 use crate::inbox::{
     Answer, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, InboxError,
-    Job, JobState, JobStep, Keep, NewJob, Page, Replayed, SealedCall, Settled, Settlement, Standing, Terms, Turn,
-    Usage,
+    Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Page, Replayed, SealedCall, Settled, Settlement, Standing,
+    Terms, Turn, Usage,
 };
-use crate::model::{Accepted, Attempt, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, State};
+use crate::model::{
+    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param,
+    Params, State,
+};
 use crate::net::Client;
 use crate::telemetry::RefusedSample;
 use crate::upstream::Budget;
@@ -274,6 +277,34 @@ impl Inbox for Memory {
         Err(InboxError::Closed)
     }
 
+    async fn keep_attachments(&self, _: &str, _: Vec<Attachment>) -> Result<(), InboxError> {
+        Err(InboxError::Closed)
+    }
+
+    async fn extend_attachments(&self, _: EventId, _: Timestamp) -> Result<(), InboxError> {
+        Err(InboxError::Closed)
+    }
+
+    async fn attachment(&self, _: AttachmentId) -> Result<Option<KeptAttachment>, InboxError> {
+        Ok(None)
+    }
+
+    async fn attachments(&self, _: Option<i64>, _: usize) -> Result<Page<KeptAttachment>, InboxError> {
+        Ok(Page { items: Vec::new(), next: None })
+    }
+
+    async fn attachments_gone(&self, _: Timestamp, _: usize) -> Result<Vec<Attachment>, InboxError> {
+        Err(InboxError::Closed)
+    }
+
+    async fn attachments_known(&self, _: Vec<AttachmentId>) -> Result<Vec<AttachmentId>, InboxError> {
+        Err(InboxError::Closed)
+    }
+
+    async fn forget_attachments(&self, _: Vec<AttachmentId>) -> Result<usize, InboxError> {
+        Err(InboxError::Closed)
+    }
+
     async fn failed(&self) -> String {
         std::future::pending().await
     }
@@ -341,6 +372,7 @@ fn event(number: u8, source: &str, filtered: bool) -> EventDetail {
         }]),
         headers: vec![("content-type".into(), "application/json".into())],
         body: Bytes::from_static(b"{\"n\":9007199254740993}"),
+        attachments: Vec::new(),
         deliveries: if filtered { Vec::new() } else { vec![delivery] },
     }
 }

@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::ConfiguredSource;
 use super::replay::RESENT_FROM;
-use crate::inbox::{Answer, Count, DeliveryDetail, EventDetail, EventSummary, Hold};
+use crate::inbox::{Answer, Count, DeliveryDetail, EventDetail, EventSummary, Hold, KeptAttachment};
 use crate::mapping::Note;
-use crate::model::{Attempt, DeliveryId, EventId, Origin, Param, State, Strength, Timestamp};
+use crate::model::{Attachment, AttachmentId, Attempt, DeliveryId, EventId, Origin, Param, State, Strength, Timestamp};
 
 /// The most that is shown of a body or of one parameter.
 const SHOWN: usize = 256 * 1024;
@@ -56,7 +56,48 @@ pub(super) struct EventPage {
     body_base64: Option<String>,
     body_bytes: usize,
     body_cut: bool,
+    attachments: Vec<FileView>,
     deliveries: Vec<DeliveryView>,
+}
+
+/// A file that came along.
+#[derive(Debug, Serialize)]
+struct FileView {
+    id: AttachmentId,
+    name: String,
+    content_type: String,
+    bytes: u64,
+    sha256: String,
+    /// How long it stays at least, once nothing refers to it.
+    expires_at: Timestamp,
+}
+
+/// A file in a list.
+#[derive(Debug, Serialize)]
+pub(super) struct KeptFileView {
+    #[serde(flatten)]
+    file: FileView,
+    source: String,
+    event: Option<EventId>,
+}
+
+impl From<Attachment> for FileView {
+    fn from(file: Attachment) -> Self {
+        Self {
+            id: file.id,
+            name: file.name,
+            content_type: file.content_type,
+            bytes: file.size,
+            sha256: hex::encode(file.sha256),
+            expires_at: file.expires_at,
+        }
+    }
+}
+
+impl From<KeptAttachment> for KeptFileView {
+    fn from(kept: KeptAttachment) -> Self {
+        Self { file: kept.attachment.into(), source: kept.source, event: kept.event }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -180,6 +221,7 @@ impl From<EventDetail> for EventPage {
             body_base64,
             body_bytes: event.body.len(),
             body_cut: event.body.len() > SHOWN,
+            attachments: event.attachments.into_iter().map(FileView::from).collect(),
             deliveries: event.deliveries.into_iter().map(DeliveryView::from).collect(),
         }
     }

@@ -6,6 +6,7 @@
 //! role it answers health and metrics and nothing else.
 
 pub mod engine;
+mod files;
 pub mod secret;
 mod share;
 
@@ -24,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, AdminState};
+use crate::attachment::Files;
 use crate::config::{Config, Problems, Secret, Server};
 use crate::dispatch::replay::Replayer;
 use crate::dispatch::{Dispatcher, Pace};
@@ -41,6 +43,7 @@ use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
 use crate::upstream::{Budget, Upstream};
 
+use files::FilesSweep;
 pub(crate) use secret::write_private;
 use secret::{admin_token, sealer};
 pub use secret::{admin_token_file, seal_key_file};
@@ -75,6 +78,7 @@ struct Kept {
     share: Share,
     budget: Budget,
     pace: Arc<Pace>,
+    files: Option<Arc<Files>>,
     token: Secret,
     stopping: watch::Receiver<bool>,
     serving: Arc<AtomicBool>,
@@ -135,6 +139,10 @@ impl App {
         let share = Share::default();
         let (budget, metrics) = (Budget::default(), Arc::new(Metrics::new()));
         share::take(&share, &budget, &*inbox);
+        let files = files::open(&config, &sealer)?.map(Arc::new);
+        if let Some(files) = &files {
+            files::sweep_left(&*inbox, files, clock.now()).await;
+        }
         let (stop_all, stopping) = watch::channel(false);
         let kept = Kept {
             inbox,
@@ -146,6 +154,7 @@ impl App {
             load: Load::new(config.server.max_requests),
             roles,
             share,
+            files,
             token,
             stopping,
             serving: Arc::new(AtomicBool::new(false)),
@@ -211,10 +220,10 @@ impl App {
             let dispatch = tokio::spawn(Dispatcher::run(dispatcher.clone(), stopping.clone(), hurry));
             (dispatch, tokio::spawn(Replayer::run(replayer.clone(), stopping)))
         });
-        let sweep = kept
-            .roles
-            .dispatch
-            .then(|| tokio::spawn(sweep_often(inbox.clone(), Keep::new(&config), kept.clock.clone())));
+        let sweep = kept.roles.dispatch.then(|| {
+            let files = kept.files.clone().map(|files| FilesSweep::new(files, config.attachments.upload_timeout));
+            tokio::spawn(sweep_often(inbox.clone(), Keep::new(&config), files, kept.clock.clone()))
+        });
         let follow = tokio::spawn(share::follow(kept.share.clone(), kept.budget.clone(), inbox));
         let (look, told_to_look) = mpsc::channel(1);
         let renewal = tokio::spawn(renew(tls, told_to_look));
@@ -319,6 +328,9 @@ impl Parts {
             limits: Limits::new(config, &kept.share),
             inbox: kept.inbox.clone(),
             upstream: upstream.clone(),
+            files: kept.files.clone(),
+            intake: config.attachments.intake.clone(),
+            keep_files: config.attachments.keep,
             sealer: kept.sealer.clone(),
             stopping: kept.stopping.clone(),
             metrics: kept.metrics.clone(),
@@ -339,6 +351,7 @@ impl Parts {
             kept.metrics.clone(),
             kept.clock.clone(),
         );
+        let dispatcher = Arc::new(dispatcher.with_files(kept.files.clone()));
         let replayer = Replayer::new(config, kept.inbox.clone(), kept.clock.clone());
         let admin = AdminState::new(
             config,
@@ -351,7 +364,11 @@ impl Parts {
             kept.clock.clone(),
             kept.serving.clone(),
         );
-        let admin = admin.with_enrolments(enrolments).with_reconciler(reconciler).with_roles(kept.roles);
+        let admin = admin
+            .with_enrolments(enrolments)
+            .with_files(kept.files.clone())
+            .with_reconciler(reconciler)
+            .with_roles(kept.roles);
         let admin = Arc::new(if kept.roles.dispatch { admin.with_dispatcher(dispatcher.clone()) } else { admin });
         Ok(Self { ingress, dispatcher, replayer, admin })
     }
@@ -364,6 +381,7 @@ fn warn_of_what_stays(old: &Config, new: &Config) {
         ("server (connections, proxies, TLS files)", listening(&old.server) != listening(&new.server)),
         ("admin.listen", old.admin.listen != new.admin.listen),
         ("inbox", format!("{:?}", old.inbox) != format!("{:?}", new.inbox)),
+        ("attachments", format!("{:?}", old.attachments) != format!("{:?}", new.attachments)),
         ("log", format!("{:?}", old.log) != format!("{:?}", new.log)),
     ];
     for (setting, _) in changed.iter().filter(|(_, changed)| *changed) {
@@ -449,13 +467,16 @@ impl Door for Unwatched {
     }
 }
 
-async fn sweep_often(inbox: Arc<dyn Inbox>, keep: Keep, clock: Clock) {
+async fn sweep_often(inbox: Arc<dyn Inbox>, keep: Keep, mut files: Option<FilesSweep>, clock: Clock) {
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
         match sweep(&*inbox, &keep, clock.now()).await {
             Ok(0) => {}
             Ok(events) => tracing::info!(events, "old events removed"),
             Err(error) => tracing::error!(%error, "cannot remove old events"),
+        }
+        if let Some(files) = &mut files {
+            files.step(&*inbox, clock.now()).await;
         }
     }
 }

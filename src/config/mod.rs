@@ -4,6 +4,7 @@
 //! when nothing is. The stages compile their own sections (`source`, `mapping`, …) with the same list of problems, so
 //! `sluicegate check` is the same path as starting.
 
+pub mod attachment;
 pub mod door;
 pub mod node;
 pub mod problem;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+pub use attachment::{Attachments, Intake, LinkKind, SourceFiles, StorePlace};
 pub use door::{DropIn, ExtraFields, GatewayKey, ProxyConfig};
 pub use node::{Node, Table, Value};
 pub use problem::{Located, Place, Problem, Problems, Weight};
@@ -50,6 +52,8 @@ pub struct Config {
     pub inbox: Inbox,
     /// Getting them there.
     pub dispatch: Dispatch,
+    /// Files that come along.
+    pub attachments: Attachments,
     /// How much, how fast.
     pub limits: Limits,
     /// What the program says of itself.
@@ -356,6 +360,7 @@ impl Config {
         let fetch = root.section("fetch").map(|section| Fetch { allow: section.blocks("allow").unwrap_or_default() });
         let inbox = root.section("inbox").and_then(|section| Inbox::read(&section, base, token));
         let dispatch = root.section("dispatch").and_then(|section| Dispatch::read(&section, Caps::read_all(&root)));
+        let attachments = root.section("attachments").and_then(|section| Attachments::read(&section, base));
         let limits = root.section("limits").map(|section| Limits::read(&section));
         let log = root.section("log").and_then(|section| Log::read(&section));
         let dropin = root.section("dropin").and_then(|section| DropIn::read(&section));
@@ -368,6 +373,7 @@ impl Config {
             fetch: fetch.unwrap_or_default(),
             inbox: inbox?,
             dispatch: dispatch?,
+            attachments: attachments?,
             limits: limits?,
             log: log?,
             dropin: dropin?,
@@ -699,7 +705,7 @@ impl Log {
 }
 
 /// A whole number that is at least one.
-fn size(section: &Section<'_>, key: &str) -> Option<usize> {
+pub(super) fn size(section: &Section<'_>, key: &str) -> Option<usize> {
     let number = section.integer(key)?;
     if number.value == 0 {
         section.problems().error(&number.place, format!("{} must be at least 1", section.path(key)));

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::attachment::SourceFiles;
 use super::node::{Node, Table, Value};
 use super::problem::{Located, Place, Problems};
 use super::provider::Map;
@@ -74,6 +75,8 @@ pub struct SourceConfig {
     pub on_unknown: OnUnknown,
     /// Whether a run that ended in failure is run again.
     pub retry_failed_runs: bool,
+    /// What files it takes; none where it takes none.
+    pub files: Option<SourceFiles>,
     /// The largest body.
     pub max_body: Option<u64>,
     /// How often it may be called.
@@ -228,6 +231,7 @@ impl SourceConfig {
                 .one_of("on_unknown", &[("hold", OnUnknown::Hold), ("retry", OnUnknown::Retry)])
                 .map_or(OnUnknown::Hold, |o| o.value),
             retry_failed_runs: section.bool("retry_failed_runs").is_some_and(|b| b.value),
+            files: SourceFiles::read(section),
             max_body: section.bytes("max_body").map(|b| b.value),
             rate: section.rate("rate").map(|r| r.value),
             reconcile: section.section("reconcile").map(|log| ReconcileConfig::read(&log, base)),

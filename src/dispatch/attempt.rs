@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::breaker::Sign;
 use super::turn::{OurTurn, Shows, shows};
 use super::verdict::{Asked, Facts, Verdict, judge};
-use super::{Dispatcher, Policy};
+use super::{Dispatcher, Policy, file};
 use crate::config::{OnUnknown, Respond, RunMode, Secret, SourceConfig};
 use crate::inbox::seal::SealError;
 use crate::inbox::{Claimed, InboxError, Next, Turn};
@@ -73,6 +73,13 @@ pub(super) async fn attempt(
     if !dispatcher.inbox.standing().good {
         return broken_off(dispatcher, claimed.doubt);
     }
+    let call = match run {
+        Some(_) => call,
+        None => match file::attach(dispatcher, claimed, call).await {
+            Ok(call) => call,
+            Err(why) => return without_files(dispatcher, claimed, doubt, source, why),
+        },
+    };
     drop(expected);
     let sent_at = dispatcher.clock.now();
     let begun = Instant::now();
@@ -110,6 +117,18 @@ pub(super) async fn attempt(
 /// What is asked of a caller's own account is not asked of ours.
 fn of_account(verdict: Verdict, own_key: bool) -> Verdict {
     Verdict { asked: verdict.asked.map(|asked| Asked { whole: asked.whole && !own_key, ..asked }), ..verdict }
+}
+
+/// The files are not to be had: an attempt like any other, and no fault of the upstream's.
+fn without_files(
+    dispatcher: &Dispatcher,
+    claimed: &Claimed,
+    doubt: Option<Timestamp>,
+    source: Option<&SourceConfig>,
+    why: String,
+) -> Verdict {
+    let facts = facts(dispatcher, claimed, doubt, dispatcher.clock.now());
+    Verdict { sign: Sign::Nothing, ..judge(AttemptResult::NotSent(why), facts, &policy(dispatcher, source)) }
 }
 
 /// Whether a caller may ask for the run's end.

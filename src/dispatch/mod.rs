@@ -8,6 +8,7 @@ mod attempt;
 mod backoff;
 mod breaker;
 mod fare;
+mod file;
 mod pace;
 pub mod replay;
 mod terms;
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::attachment::Files;
 use crate::config::{self, Config, SourceConfig};
 use crate::inbox::seal::Sealer;
 use crate::inbox::{Claimed, Inbox, InboxError, Next, Settled, Settlement, Terms as _};
@@ -48,6 +50,7 @@ pub struct Dispatcher {
     inbox: Arc<dyn Inbox>,
     upstream: Upstream,
     sealer: Arc<Sealer>,
+    files: Option<Arc<Files>>,
     sources: HashMap<String, SourceConfig>,
     pace: Arc<Pace>,
     rules: Arc<Rules>,
@@ -96,7 +99,7 @@ impl Dispatcher {
         pace: Arc<Pace>,
         metrics: Arc<Metrics>,
         clock: Clock,
-    ) -> Arc<Self> {
+    ) -> Self {
         let longest = config.dispatch.backoff_max;
         let policy = Policy {
             backoff: Backoff { first: config.dispatch.backoff, longest },
@@ -105,10 +108,11 @@ impl Dispatcher {
             give_up_after: config.dispatch.give_up_after,
             retry_failed_runs: false,
         };
-        Arc::new(Self {
+        Self {
             inbox,
             upstream,
             sealer,
+            files: None,
             sources: config.sources.iter().map(|source| (source.name.clone(), source.clone())).collect(),
             pace,
             rules: Arc::new(Rules::new(config)),
@@ -116,7 +120,14 @@ impl Dispatcher {
             clock,
             config: config.dispatch.clone(),
             policy,
-        })
+        }
+    }
+
+    /// The same with a store; without one, an event that brought files is not delivered.
+    #[must_use]
+    pub fn with_files(mut self, files: Option<Arc<Files>>) -> Self {
+        self.files = files;
+        self
     }
 
     /// Works until `stop` is true, then gives what is in flight until `hurry` is true. Everything goes by the

@@ -28,8 +28,8 @@ use uuid::Uuid;
 pub use job::{Job, JobState, JobStep, NewJob};
 
 use crate::model::{
-    Accepted, Attempt, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Overlap, Params, Role, Route, State,
-    Timestamp,
+    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Overlap,
+    Params, Role, Route, State, Timestamp,
 };
 
 /// A place where events are kept until they are delivered. Every engine passes the same contract
@@ -141,6 +141,27 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
     /// Waits until [`Inbox::standing`] may have changed.
     async fn standing_changed(&self);
 
+    /// Keeps files of a call that is passed on and not kept itself. Their bytes are durable already.
+    async fn keep_attachments(&self, source: &str, attachments: Vec<Attachment>) -> Result<(), InboxError>;
+
+    /// Has the files of an event stay at least until a time: somebody was given links to them.
+    async fn extend_attachments(&self, event: EventId, until: Timestamp) -> Result<(), InboxError>;
+
+    /// One file.
+    async fn attachment(&self, id: AttachmentId) -> Result<Option<KeptAttachment>, InboxError>;
+
+    /// A page of files, newest first; at most 200.
+    async fn attachments(&self, cursor: Option<i64>, limit: usize) -> Result<Page<KeptAttachment>, InboxError>;
+
+    /// Up to `limit` files that no event refers to and whose time is over. Whoever removed their bytes forgets them.
+    async fn attachments_gone(&self, now: Timestamp, limit: usize) -> Result<Vec<Attachment>, InboxError>;
+
+    /// Those of these files that the inbox knows of.
+    async fn attachments_known(&self, ids: Vec<AttachmentId>) -> Result<Vec<AttachmentId>, InboxError>;
+
+    /// Forgets files whose bytes are gone. Returns how many it knew.
+    async fn forget_attachments(&self, ids: Vec<AttachmentId>) -> Result<usize, InboxError>;
+
     /// Whether it can keep events now; for the readiness probe.
     async fn ready(&self) -> Result<(), InboxError>;
 
@@ -216,6 +237,8 @@ pub struct Claimed {
     pub headers: Vec<(String, String)>,
     /// The body, as it came.
     pub body: Bytes,
+    /// The files that came along, in their order.
+    pub attachments: Vec<Attachment>,
     /// [`crate::model::NewDelivery::sealed`]
     pub sealed: Option<Bytes>,
     /// What goes with it as one turn, in order of arrival.
@@ -239,6 +262,8 @@ pub struct Merged {
     pub headers: Vec<(String, String)>,
     /// The body, as it came.
     pub body: Bytes,
+    /// The files that came along, in their order.
+    pub attachments: Vec<Attachment>,
 }
 
 /// The end of a lease.
@@ -466,8 +491,21 @@ pub struct EventDetail {
     pub headers: Vec<(String, String)>,
     /// The body, as it came.
     pub body: Bytes,
+    /// The files that came along and are still there, in their order.
+    pub attachments: Vec<Attachment>,
     /// What it owes and owed, in order of number.
     pub deliveries: Vec<DeliveryDetail>,
+}
+
+/// A file, and what it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptAttachment {
+    /// The file.
+    pub attachment: Attachment,
+    /// The source it came by.
+    pub source: String,
+    /// Its event; none where it came with a call that was passed on, or its event has gone.
+    pub event: Option<EventId>,
 }
 
 /// A delivery with its tries.

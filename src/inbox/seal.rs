@@ -3,7 +3,7 @@
 //!
 //! What is promised: a sealed text opens with the same key and context or not at all, and a wrong key is told apart
 //! from a damaged text. Two seals of one text differ. The key itself is in neither. From the same key, by another
-//! derivation, come the tokens of status links.
+//! derivation, come the tokens of status links and the key for links to files.
 
 use std::fmt;
 
@@ -36,6 +36,7 @@ pub struct Sealer {
     key: LessSafeKey,
     key_id: u8,
     links: hmac::Key,
+    files: [u8; 32],
     random: SystemRandom,
 }
 
@@ -68,11 +69,13 @@ impl Sealer {
         };
         let sealing = derive(b"seal").map_err(|_| no_key())?;
         let links = derive(b"link").map_err(|_| no_key())?;
+        let files = derive(b"file").map_err(|_| no_key())?;
         Ok(Self {
             name: key.name().to_owned(),
             key_id: digest::digest(&digest::SHA256, &sealing).as_ref().first().copied().unwrap_or_default(),
             key: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &sealing).map_err(|_| no_key())?),
             links: hmac::Key::new(hmac::HMAC_SHA256, &links),
+            files,
             random: SystemRandom::new(),
         })
     }
@@ -125,6 +128,11 @@ impl Sealer {
     /// The token of an event's status link.
     pub fn link_token(&self, event: EventId) -> String {
         URL_SAFE_NO_PAD.encode(hmac::sign(&self.links, event.to_string().as_bytes()))
+    }
+
+    /// The key that links to files are signed with.
+    pub const fn file_key(&self) -> [u8; 32] {
+        self.files
     }
 
     /// Whether a token is that of an event's status link.

@@ -55,10 +55,7 @@ pub(super) async fn read(mut body: axum::body::Body, bounds: Bounds) -> Result<B
         if length > bounds.size {
             return Err(Refusal::TooLarge(bounds.size));
         }
-        let took = begun.elapsed();
-        if took > GRACE && length < SLOWEST * (took - GRACE).as_secs() {
-            return Err(Refusal::SlowBody);
-        }
+        is_fast_enough(length, begun)?;
         // Most bodies come in one piece and need no copy.
         match first.take() {
             None if rest.is_empty() => first = Some(data),
@@ -73,8 +70,15 @@ pub(super) async fn read(mut body: axum::body::Body, bounds: Bounds) -> Result<B
     Ok(first.unwrap_or_else(|| rest.freeze()))
 }
 
+/// Whether this much of a body is enough by now.
+pub(super) fn is_fast_enough(length: u64, begun: Instant) -> Result<(), Refusal> {
+    let took = begun.elapsed();
+    let is_slow = took > GRACE && length < SLOWEST * (took - GRACE).as_secs();
+    if is_slow { Err(Refusal::SlowBody) } else { Ok(()) }
+}
+
 /// A body that ended before it was whole. What was badly framed is the caller's mistake, the rest is its going away.
-fn broken(error: &axum::Error) -> Refusal {
+pub(super) fn broken(error: &axum::Error) -> Refusal {
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
         if let Some(io) = inner.downcast_ref::<std::io::Error>()

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::load::{Rank, Slot};
 use super::trace::{self, Answered, Refused, Trace};
+use super::upload::{self, Placed};
 use super::{Bounds, Ingress, body, form, receive, respond, stream};
 use crate::config::{Config, DropIn, RunMode, Secret};
 use crate::mapping::hosted as reading;
@@ -31,6 +32,7 @@ use crate::model::{
 use crate::net::SendError;
 use crate::source::Keyring;
 use crate::upstream::hosted::{self, Manner};
+use crate::upstream::request::with_files;
 use crate::upstream::{Call, Upstream};
 
 /// What the door is called in logs and counters.
@@ -133,24 +135,22 @@ async fn answer(
 ) -> Result<Answered, Refusal> {
     let (head, incoming) = request.into_parts();
     let (presented, bounds, _slot) = admit(ingress, dropin, &head, trace)?;
-    let bytes = body::read(incoming, bounds).await?;
-    trace.body_bytes = bytes.len() as u64;
-    let call = read(&head, bytes).await?;
+    let (call, files) = read(ingress, &head, incoming, bounds, trace).await?;
     let key = dropin.exchange(ingress, &presented, &call.agent_id)?;
     if call.asynchronous {
-        let end = durable(ingress, dropin, &call, key, trace, false).await?;
+        let end = durable(ingress, dropin, &call, files, key, trace, false).await?;
         return Ok(answered(Some(end.event), r#"{"status":"Started"}"#.to_owned()));
     }
     if wants_events(&head.headers) {
-        return events(ingress, dropin, &call, &key).await;
+        return events(ingress, dropin, &call, files, &key).await;
     }
     let (event, task) = match call.params.get(Name::TaskId) {
         // A turn of a conversation waits for the one before it, whichever door that came by.
         Some(_) => {
-            let end = durable(ingress, dropin, &call, key, trace, true).await?;
+            let end = durable(ingress, dropin, &call, files, key, trace, true).await?;
             (Some(end.event), end.task.unwrap_or_default())
         }
-        None => (None, run(ingress, dropin, &call, &key).await?),
+        None => (None, run(ingress, dropin, &call, files, &key).await?),
     };
     if !is_task(&task) {
         return Err(Refusal::UpstreamFailed("the answer is no JSON object".into()));
@@ -177,7 +177,11 @@ fn admit(ingress: &Ingress, dropin: &Dropin, head: &Parts, trace: &Trace) -> Res
         return Err(Refusal::Method("POST"));
     }
     let presented = presented(head).ok_or(Refusal::NoKey)?;
-    let bounds = Bounds { size: dropin.config.max_body.unwrap_or(ingress.bounds.size), ..ingress.bounds };
+    let uploads = if is_form(&head.headers) { upload::intake_at_door(ingress) } else { None };
+    let bounds = match uploads {
+        Some(intake) => upload::bounds(ingress, intake),
+        None => Bounds { size: dropin.config.max_body.unwrap_or(ingress.bounds.size), ..ingress.bounds },
+    };
     body::judge_head(&head.headers, bounds)?;
     Ok((presented, bounds, slot))
 }
@@ -193,29 +197,63 @@ fn presented(head: &Parts) -> Option<Vec<u8>> {
     })
 }
 
-/// The request as a call.
-async fn read(head: &Parts, bytes: Bytes) -> Result<HostedCall, Refusal> {
+/// Whether a body is a form in parts.
+fn is_form(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(form::is_multipart)
+}
+
+/// The request as a call, and the files that came with it.
+async fn read(
+    ingress: &Ingress,
+    head: &Parts,
+    incoming: Body,
+    bounds: Bounds,
+    trace: &mut Trace,
+) -> Result<(HostedCall, Placed), Refusal> {
     let content_type = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let parts = match form::is_multipart(content_type) {
-        true => Some(form::read(content_type, bytes.clone()).await?),
-        false => None,
+    let call = |body| {
+        reading::read(&reading::Asked {
+            path_agent: head.uri.path().strip_prefix('/').unwrap_or_default(),
+            query: head.uri.query().unwrap_or_default(),
+            content_type,
+            body,
+        })
     };
-    reading::read(&reading::Asked {
-        path_agent: head.uri.path().strip_prefix('/').unwrap_or_default(),
-        query: head.uri.query().unwrap_or_default(),
-        content_type,
-        body: parts.as_deref().map_or(reading::Body::Whole(&bytes), reading::Body::Parts),
-    })
+    if is_form(&head.headers) {
+        let (parts, files) = upload::at_door(ingress, head, incoming, bounds, trace).await?;
+        return Ok((call(reading::Body::Parts(&parts))?, files));
+    }
+    let bytes = body::read(incoming, bounds).await?;
+    trace.body_bytes = bytes.len() as u64;
+    Ok((call(reading::Body::Whole(&bytes))?, Placed::none()))
 }
 
 /// Calls the upstream and waits for the whole of its answer.
-async fn run(ingress: &Ingress, dropin: &Dropin, call: &HostedCall, key: &Secret) -> Result<Bytes, Refusal> {
+async fn run(
+    ingress: &Ingress,
+    dropin: &Dropin,
+    call: &HostedCall,
+    files: Placed,
+    key: &Secret,
+) -> Result<Bytes, Refusal> {
     let begun = Instant::now();
+    let files = files.into_files();
+    let links = upload::passed_on(ingress, NAME, &files).await?;
     let (path, body) = (hosted::path(call, Manner::Wait), hosted::body(call, &dropin.config, None));
-    match dropin.upstream.call_raw(&path, body, key, None).await {
+    match dropin.upstream.call_raw(&path, with_files(body, &links), key, None).await {
         Ok(answer) if answer.status().is_success() => Ok(answer.into_body()),
-        Ok(answer) => Err(hosted::refusal(&answer, ingress.clock.now())),
-        Err(error) => Err(unanswered(dropin, begun, &error)),
+        Ok(answer) => {
+            if answer.status().is_client_error() {
+                upload::take_back(ingress, &files).await;
+            }
+            Err(hosted::refusal(&answer, ingress.clock.now()))
+        }
+        Err(error) => {
+            if matches!(error, SendError::NotSent(_)) {
+                upload::take_back(ingress, &files).await;
+            }
+            Err(unanswered(dropin, begun, &error))
+        }
     }
 }
 
@@ -225,6 +263,7 @@ async fn durable(
     ingress: &Ingress,
     dropin: &Dropin,
     call: &HostedCall,
+    files: Placed,
     key: Secret,
     trace: &Trace,
     wait: bool,
@@ -246,6 +285,7 @@ async fn durable(
         request_line: format!("{} {}", trace.method, trace.path),
         headers: Vec::new(),
         body: call.extra.clone().unwrap_or_default().into(),
+        attachments: files.into_files(),
         deliveries: vec![owed],
         most_ahead: (!dropin.config.waits_for_its_turn).then_some(0),
     };
@@ -304,12 +344,23 @@ async fn end(ingress: &Ingress, dropin: &Dropin, delivery: DeliveryId) -> Result
 }
 
 /// Calls the upstream and passes on what it tells, as it comes.
-async fn events(ingress: &Ingress, dropin: &Dropin, call: &HostedCall, key: &Secret) -> Result<Answered, Refusal> {
+async fn events(
+    ingress: &Ingress,
+    dropin: &Dropin,
+    call: &HostedCall,
+    files: Placed,
+    key: &Secret,
+) -> Result<Answered, Refusal> {
     let begun = Instant::now();
+    let files = files.into_files();
+    let links = upload::passed_on(ingress, NAME, &files).await?;
     let (path, body) = (hosted::path(call, Manner::Stream), hosted::body(call, &dropin.config, None));
-    let upstream = dropin.upstream.open_raw(&path, body, key).await;
+    let upstream = dropin.upstream.open_raw(&path, with_files(body, &links), key).await;
     let upstream = upstream.map_err(|error| unanswered(dropin, begun, &error))?;
     if !upstream.status().is_success() {
+        if upstream.status().is_client_error() {
+            upload::take_back(ingress, &files).await;
+        }
         let (head, body) = upstream.into_parts();
         let body = tokio::time::timeout(ERROR_TIME, Limited::new(body, MAX_ERROR).collect()).await;
         let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();

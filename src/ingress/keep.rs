@@ -29,6 +29,7 @@ pub fn event(source: &Source, verified: &Verified, mapped: Mapped) -> NewEvent {
         request_line: kept.request_line,
         headers: kept.headers,
         body: request.body.clone(),
+        attachments: Vec::new(),
         most_ahead: source.config.overlap.most_ahead(),
         deliveries: owed.into_iter().collect(),
     }

@@ -2,6 +2,8 @@
 
 mod body;
 mod dropin;
+mod file;
+mod flow;
 pub mod form;
 mod host;
 mod keep;
@@ -13,6 +15,7 @@ mod respond;
 mod status;
 mod stream;
 mod trace;
+mod upload;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +25,8 @@ use axum::routing::any;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::config::Config;
+use crate::attachment::Files;
+use crate::config::{Config, Intake};
 use crate::inbox::Inbox;
 use crate::inbox::seal::Sealer;
 use crate::limit::Limits;
@@ -49,6 +53,12 @@ pub struct Ingress {
     pub inbox: Arc<dyn Inbox>,
     /// For calls that are passed on at once.
     pub upstream: Upstream,
+    /// Files that come along; none where there is no store that can be used.
+    pub files: Option<Arc<Files>>,
+    /// What files are taken where a source does not say.
+    pub intake: Intake,
+    /// How long a file stays that nothing refers to.
+    pub keep_files: Duration,
     /// Signs status links.
     pub sealer: Arc<Sealer>,
     /// True when the gateway stops: nobody waits any longer then.
@@ -82,6 +92,8 @@ pub struct Bounds {
     pub stall: Duration,
     /// How long it may take in all.
     pub whole: Duration,
+    /// How long one with files may take in all.
+    pub upload: Duration,
     /// Whether it may be compressed.
     pub compressed: bool,
 }
@@ -93,8 +105,15 @@ impl Bounds {
             size: config.server.max_body,
             stall: config.server.body_stall,
             whole: config.server.body_timeout,
+            upload: config.attachments.upload_timeout,
             compressed: false,
         }
+    }
+
+    /// Of a body that is held already.
+    pub(crate) const fn of_held(size: u64) -> Self {
+        let long = Duration::from_secs(600);
+        Self { size, stall: long, whole: long, upload: long, compressed: false }
     }
 }
 
@@ -138,7 +157,8 @@ pub fn front(ingress: Arc<Ingress>) -> Front {
 pub fn router(ingress: Arc<Ingress>) -> Router {
     let mut router = Router::new()
         .route("/hooks/{source}", any(receive::at_source))
-        .route("/events/{event}", any(receive::at_event));
+        .route("/events/{event}", any(receive::at_event))
+        .route("/files/{token}/{name}", any(file::at_file));
     if ingress.dropin.is_some() {
         router = router.route("/", any(dropin::at_door)).route("/{agent_id}", any(dropin::at_door));
     }

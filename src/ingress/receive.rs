@@ -10,10 +10,10 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::keep::{event, keep};
+use super::keep::event;
 use super::load::Rank;
 use super::trace::{self, Answered, Refused, Trace};
-use super::{Bounds, Ingress, body, host, respond, status};
+use super::{Bounds, Ingress, body, host, respond, status, upload};
 use crate::config::Respond;
 use crate::model::{EventId, NewEvent, Outcome, Received, Refusal, Timestamp};
 use crate::net::Fault;
@@ -86,6 +86,9 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
         .and_then(|(source, slot)| admit(ingress, source, &head, trace).map(|bounds| (source, bounds, slot)));
     // What is refused here leaves its body unread: the connection ends behind the answer.
     let (source, bounds, _slot) = early?;
+    if let Some(taken) = upload::wanted(source, &head.headers)? {
+        return upload::receive(ingress, source, taken, (head, incoming), trace).await;
+    }
     let bytes = body::read(incoming, bounds).await?;
     trace.body_bytes = bytes.len() as u64;
     let received = source.opened(received(ingress, head, bytes, trace))?;
@@ -98,17 +101,17 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
     if let Some(address) = source.confirms(&verified)? {
         return confirm(ingress, &address).await;
     }
-    let mapped = source.mapping.apply(&verified)?;
+    let mapped = source.mapping.apply(&verified, false)?;
     let event = event(source, &verified, mapped);
     answer(ingress, source, event).await
 }
 
 /// What the source's callers get: see [`Respond`].
-async fn answer(ingress: &Ingress, source: &Source, event: NewEvent) -> Result<Answered, Refusal> {
+pub(super) async fn answer(ingress: &Ingress, source: &Source, event: NewEvent) -> Result<Answered, Refusal> {
     let thread = event.thread.clone();
     let (outcome, id, answer) = match source.config.respond {
         Respond::Ack => {
-            let (outcome, id) = keep(&*ingress.inbox, event).await?;
+            let (outcome, id) = upload::keep(ingress, event).await?;
             (outcome, Some(id), acknowledge(source, outcome, id))
         }
         Respond::Wait => {
@@ -124,7 +127,7 @@ async fn answer(ingress: &Ingress, source: &Source, event: NewEvent) -> Result<A
 }
 
 /// A refusal with what probably went wrong, for the operator.
-fn explained(source: &Source, (received, mut refusal): (Received, Refusal), now: Timestamp) -> Refusal {
+pub(super) fn explained(source: &Source, (received, mut refusal): (Received, Refusal), now: Timestamp) -> Refusal {
     let inner = match &mut refusal {
         Refusal::Answered(inner, _) => &mut **inner,
         plain => plain,
@@ -189,17 +192,20 @@ fn admit(
     if !allow.split(", ").any(|method| method == head.method.as_str()) {
         return Err(Refusal::Method(allow));
     }
-    let bounds = Bounds {
-        size: source.max_body.unwrap_or(ingress.bounds.size),
-        compressed: source.takes_compressed(),
-        ..ingress.bounds
+    let bounds = match upload::wanted(source, &head.headers)? {
+        Some(taken) => upload::bounds(ingress, &ingress.intake.of(taken)),
+        None => Bounds {
+            size: source.max_body.unwrap_or(ingress.bounds.size),
+            compressed: source.takes_compressed(),
+            ..ingress.bounds
+        },
     };
     body::judge_head(&head.headers, bounds)?;
     Ok(bounds)
 }
 
 /// The request as the stages behind see it.
-fn received(ingress: &Ingress, head: http::request::Parts, body: bytes::Bytes, trace: &Trace) -> Received {
+pub(super) fn received(ingress: &Ingress, head: http::request::Parts, body: bytes::Bytes, trace: &Trace) -> Received {
     let target = head.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
     Received {
         id: trace.id,

@@ -70,7 +70,7 @@ fn made(refusal: &Refusal, status: StatusCode, body: serde_json::Value) -> Respo
         Refusal::Upstream { retry_after: Some(wait), .. } => {
             headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
         }
-        Refusal::Inbox(_) => {
+        Refusal::Inbox(_) | Refusal::Store(_) | Refusal::NoSpace => {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds(Duration::from_secs(5))));
         }
         Refusal::Method(allowed) => {
@@ -102,6 +102,9 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::AddressNotAllowed => (StatusCode::FORBIDDEN, "This address may not call here."),
         Refusal::TargetTooLong => (StatusCode::URI_TOO_LONG, "The request target is too long."),
         Refusal::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "The body is too large."),
+        Refusal::FileTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "A file is larger than is taken here."),
+        Refusal::FileKind(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "This kind of file is not taken here."),
+        Refusal::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "Files cannot be kept now. Try again later."),
         Refusal::SlowBody => (StatusCode::REQUEST_TIMEOUT, "The body came too slowly."),
         Refusal::Aborted => (StatusCode::BAD_REQUEST, "The body is not whole."),
         Refusal::Origin(..) => (StatusCode::UNAUTHORIZED, "The signature does not match."),
@@ -118,7 +121,7 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::BadPath => (StatusCode::BAD_REQUEST, "The path is not one that is passed on."),
         Refusal::NoAgent => (StatusCode::BAD_REQUEST, "agent_id is required"),
         Refusal::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "A parameter has a value that it cannot have."),
-        Refusal::NotYet(_) => (StatusCode::NOT_IMPLEMENTED, "Files are not taken here yet. Send their addresses."),
+        Refusal::NotYet(_) => (StatusCode::NOT_IMPLEMENTED, "Files are not taken here. Send their addresses."),
         Refusal::Upstream { status, .. } => {
             (StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY), "The agent platform refused the call.")
         }
@@ -149,6 +152,11 @@ fn ends_connection(refusal: &Refusal) -> bool {
             | Refusal::KeyRefused(_)
             | Refusal::BadPath
             | Refusal::TooLarge(_)
+            | Refusal::FileTooLarge(_)
+            | Refusal::FileKind(_)
+            | Refusal::Store(_)
+            | Refusal::NoSpace
+            | Refusal::Malformed(_)
             | Refusal::SlowBody
             | Refusal::Aborted
             | Refusal::NotFound

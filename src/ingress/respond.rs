@@ -12,9 +12,8 @@ use http::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::Ingress;
-use super::keep::keep;
 use super::receive::{acknowledge, name_event};
-use super::stream;
+use super::{stream, upload};
 use crate::config::{Respond, RunMode};
 use crate::inbox::{Answer, DeliveryDetail};
 use crate::mapping::shape::shape;
@@ -31,7 +30,7 @@ pub(super) async fn wait(
     source: &Source,
     event: NewEvent,
 ) -> Result<(Outcome, EventId, Response<Body>), Refusal> {
-    let (outcome, id) = keep(&*ingress.inbox, event).await?;
+    let (outcome, id) = upload::keep(ingress, event).await?;
     if outcome == Outcome::Filtered {
         return Ok((outcome, id, acknowledge(source, outcome, id)));
     }
@@ -81,6 +80,8 @@ pub(super) async fn proxy(
     if let Some(wait) = ingress.upstream.is_busy(PATIENCE) {
         return Err(Refusal::UpstreamBusy(wait));
     }
+    let links = upload::passed_on(ingress, &source.config.name, &event.attachments).await?;
+    let call = call.with_files(&links);
     let left = Left::guard(ingress, source, Outcome::Proxied, None);
     if !streams {
         let result = left.not(ingress.upstream.invoke(&call).await);

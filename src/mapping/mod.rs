@@ -154,10 +154,10 @@ impl Mapping {
         sound.then_some(mapping)
     }
 
-    /// Reads an event.
-    pub fn apply(&self, verified: &Verified) -> Result<Mapped, Refusal> {
+    /// Reads an event. One with files may say nothing else.
+    pub fn apply(&self, verified: &Verified, has_files: bool) -> Result<Mapped, Refusal> {
         let claims = verified.claims().map(|claims| &claims[..]);
-        self.follow(verified.request(), claims, &mut None)
+        self.follow(verified.request(), claims, has_files, &mut None)
     }
 
     /// The provider's own name for an event, and nothing else of it.
@@ -175,7 +175,7 @@ impl Mapping {
     /// not be proved, and so nothing may be done with it.
     pub fn explain(&self, request: &Received) -> Explained {
         let mut notes = Some(Vec::new());
-        let mapped = self.follow(request, None, &mut notes);
+        let mapped = self.follow(request, None, false, &mut notes);
         Explained { mapped, notes: notes.unwrap_or_default() }
     }
 
@@ -183,6 +183,7 @@ impl Mapping {
         &self,
         request: &Received,
         claims: Option<&[u8]>,
+        has_files: bool,
         notes: &mut Option<Vec<Note>>,
     ) -> Result<Mapped, Refusal> {
         let mut view = View::read(request, self.paths.list())?;
@@ -205,7 +206,7 @@ impl Mapping {
         let prompt = match prompt {
             Some(prompt) if prompt.value.trim().is_empty() => return Err(empty()),
             Some(prompt) => prompt,
-            None if view.is_blank() => return Err(empty()),
+            None if view.is_blank() && !has_files => return Err(empty()),
             None => Param { name: Name::Prompt, value: String::new(), origin: Origin::Event, over: Vec::new() },
         };
         let thread = match self.thread(&scope, notes)? {

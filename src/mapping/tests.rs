@@ -57,7 +57,7 @@ fn compile(source: &str, provider: &str, id: &[&str], kind: &[&str]) -> Result<M
 }
 
 fn apply(mapping: &Mapping, target: &str, headers: &[(&str, &str)], body: &str) -> Result<Mapped, Refusal> {
-    mapping.apply(&request(target, headers, body.as_bytes()).verify(&Always, Timestamp::default()).unwrap())
+    mapping.apply(&request(target, headers, body.as_bytes()).verify(&Always, Timestamp::default()).unwrap(), false)
 }
 
 fn source(lines: &str) -> Mapping {

@@ -150,7 +150,9 @@ fn document<'a>(
     let body = &request.body[..];
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     if label == Label::Multipart {
-        return Err(Refusal::Unsupported("a source takes no multipart bodies".into()));
+        return Err(Refusal::Unsupported(
+            "this source takes no multipart bodies; files = true has it take them".into(),
+        ));
     }
     let Some(first) = first else { return nothing(paths) };
     let looks = label == Label::Json || matches!(first, b'{' | b'[');

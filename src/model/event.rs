@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{Destination, EventId, Params, Strength, Timestamp};
+use super::{Attachment, Destination, EventId, Params, Strength, Timestamp};
 
 /// An event about to be kept, with the deliveries it owes.
 #[derive(Clone, Debug)]
@@ -34,6 +34,8 @@ pub struct NewEvent {
     pub headers: Vec<(String, String)>,
     /// The body, as it came.
     pub body: Bytes,
+    /// The files that came along, in their order. Their bytes are durable already.
+    pub attachments: Vec<Attachment>,
     /// How many deliveries, waiting or in flight, may be ahead of its own in their lanes; with more it is turned away.
     pub most_ahead: Option<u32>,
     /// What it owes.

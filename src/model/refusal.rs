@@ -46,6 +46,12 @@ pub enum Refusal {
     Challenge(String),
     /// The body is not what its type or the source says.
     Malformed(String),
+    /// A file is larger than this many bytes.
+    FileTooLarge(u64),
+    /// A file is of a kind that is not taken.
+    FileKind(String),
+    /// Files cannot be kept now.
+    Store(String),
     /// The body is of a kind this source does not take.
     Unsupported(String),
     /// The request is well formed but cannot be made into a call.
@@ -193,6 +199,9 @@ impl Refusal {
             Self::AddressNotAllowed => "address_not_allowed",
             Self::TargetTooLong => "target_too_long",
             Self::TooLarge(_) => "too_large",
+            Self::FileTooLarge(_) => "file_too_large",
+            Self::FileKind(_) => "file_not_taken",
+            Self::Store(_) => "files_unavailable",
             Self::SlowBody => "slow_body",
             Self::Aborted => "aborted",
             Self::Origin(..) => "bad_signature",
@@ -245,8 +254,9 @@ impl Refusal {
             Self::TargetTooLong => "the request target is too long".into(),
             Self::Busy => "a delivery of its conversation waits or is in flight".into(),
             Self::UpstreamBusy(wait) => format!("the upstream takes nothing for {} ms", wait.as_millis()),
-            Self::NoSpace => "the disk of the inbox is full".into(),
+            Self::NoSpace => "the disk of the inbox or of the attachment store is full".into(),
             Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
+            Self::FileTooLarge(limit) => format!("a file is larger than {limit} bytes"),
             Self::SlowBody => "the body came too slowly".into(),
             Self::Aborted => "the caller went away before the body was whole".into(),
             Self::NoKey => "x-api-key is neither among the headers nor in the query".into(),
@@ -263,6 +273,8 @@ impl Refusal {
             | Self::Malformed(cause)
             | Self::Unsupported(cause)
             | Self::Unmappable(cause)
+            | Self::FileKind(cause)
+            | Self::Store(cause)
             | Self::Inbox(cause)
             | Self::Internal(cause) => cause.clone(),
             Self::Answered(refusal, _) => refusal.cause(),

@@ -163,6 +163,13 @@ impl Verified {
         self
     }
 
+    /// The same request with the fields of its form, as JSON, in the place of the body that they were taken from.
+    pub fn with_fields(mut self, json: Bytes) -> Self {
+        self.received.body = json;
+        self.received.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self
+    }
+
     /// The request.
     pub const fn request(&self) -> &Received {
         &self.received

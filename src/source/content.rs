@@ -230,6 +230,36 @@ impl Template {
         feed(&self.0, context, take)
     }
 
+    /// Where the body stands, for whoever has it not at hand: the inner none where it stands nowhere; the outer one
+    /// where it stands twice, under a filter or in a section, or where something else is asked for that `is_of_body`.
+    pub(super) fn body_at(&self, is_of_body: &dyn Fn(&Value) -> bool) -> Option<Option<usize>> {
+        let is_body = |part: &Part| matches!(part, Part::Value(Value::Field(Field::Body)));
+        let at = self.0.iter().position(is_body);
+        let others = self.0.iter().enumerate().filter(|(number, _)| Some(*number) != at);
+        let asks = others.into_iter().any(|(_, part)| any(std::slice::from_ref(part), is_of_body));
+        (!asks).then_some(at)
+    }
+
+    /// Feeds what stands before the body; without one, everything.
+    pub(super) fn feed_before(
+        &self,
+        body: Option<usize>,
+        context: &Context<'_, '_>,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), String> {
+        feed(&self.0[..body.unwrap_or(self.0.len())], context, take)
+    }
+
+    /// Feeds what stands behind the body.
+    pub(super) fn feed_behind(
+        &self,
+        body: Option<usize>,
+        context: &Context<'_, '_>,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), String> {
+        feed(body.map_or(&[], |body| &self.0[body + 1..]), context, take)
+    }
+
     /// The bytes in one piece.
     pub(super) fn bytes(&self, context: &Context<'_, '_>) -> Result<Vec<u8>, String> {
         let mut all = Vec::new();

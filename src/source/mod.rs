@@ -26,6 +26,7 @@ mod proofs;
 mod scheme;
 mod sign;
 mod signature;
+mod streamed;
 mod token;
 mod trial;
 #[cfg(test)]
@@ -52,6 +53,7 @@ pub use self::keyring::Keyring;
 use self::scheme::Given;
 pub use self::scheme::Scheme;
 pub use self::sign::Signer;
+pub use self::streamed::Streamed;
 pub use self::trial::{Judged, Trial, Written};
 use crate::config::section::nearest;
 use crate::config::{Ack, Config, Located, Problems, Provider, Secret, Section, SourceConfig, Table};
@@ -316,9 +318,9 @@ impl Source {
 }
 
 /// Lets everything pass, and says what was wrong.
-struct Observing<'s>(&'s Scheme);
+struct Observing<'s, V>(&'s V);
 
-impl Verify for Observing<'_> {
+impl<V: Verify> Verify for Observing<'_, V> {
     fn judge(&self, received: &Received, now: Timestamp) -> Result<Proof, Refusal> {
         match self.0.judge(received, now) {
             Err(Refusal::Origin(fault, _)) => Ok(Proof { strength: Strength::Observed(fault), secret: None }),

@@ -167,6 +167,14 @@ impl Case {
         compiled.unwrap_or_else(|problems| panic!("{}: {problems:#?}", self.place)).0
     }
 
+    pub(super) const fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
     pub(super) fn is_good(&self) -> bool {
         self.expect["verdict"] == "accept"
     }
@@ -269,7 +277,7 @@ fn every_sample_is_an_event_that_the_mapping_understands() {
             );
             let found = problems.into_sorted();
             assert!(found.is_empty(), "{name}: {found:#?}");
-            let mapped = mapping.unwrap().apply(&received.verify(&anybody, NOW).unwrap());
+            let mapped = mapping.unwrap().apply(&received.verify(&anybody, NOW).unwrap(), false);
             match mapped {
                 Ok(mapped) => {
                     // A sample that is not signed has no claims.

@@ -298,7 +298,7 @@ impl Signed {
     }
 
     /// Checks what has to equal.
-    fn hold(&self, context: &Context<'_, '_>) -> Result<(), Fault> {
+    pub(super) fn hold(&self, context: &Context<'_, '_>) -> Result<(), Fault> {
         for (a, b) in &self.equal {
             let bytes = (a.bytes(context).map_err(missing)?, b.bytes(context).map_err(missing)?);
             if !same(&bytes.0, &bytes.1) {
@@ -314,7 +314,7 @@ impl Signed {
 }
 
 /// Why nothing matched.
-fn unmatched(absent: Option<String>, compared: bool) -> Fault {
+pub(super) fn unmatched(absent: Option<String>, compared: bool) -> Fault {
     match absent {
         Some(what) if !compared => missing(what),
         _ => (
@@ -326,7 +326,7 @@ fn unmatched(absent: Option<String>, compared: bool) -> Fault {
 }
 
 /// Whether a digest is among the candidates; all of them are compared.
-fn is_one_of(tag: &Tag, candidates: &[Vec<u8>]) -> bool {
+pub(super) fn is_one_of(tag: &Tag, candidates: &[Vec<u8>]) -> bool {
     candidates.iter().fold(false, |hit, candidate| tag.is(candidate) | hit)
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::ledger::{RequestRecord, Started, Told};
 use super::options::{Fault, When, Wish};
-use super::{Answer, Hangup, Stub, detail, json_answer, told};
+use super::{Answer, Hangup, Stub, detail, fetch, json_answer, told};
 
 /// How a caller wants to hear of its run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ struct Course {
     delay: Duration,
     status: String,
     result: Option<String>,
+    /// Files that are told of behind the result.
+    files: Vec<String>,
 }
 
 impl Stub {
@@ -125,7 +127,9 @@ impl Stub {
             "failed" | "error" => Some("it failed because it was asked to".to_owned()),
             _ => None,
         });
+        let files = if wish.result.is_none() && status == "completed" { fetch::links(&told.input) } else { Vec::new() };
         Course {
+            files,
             delay: if fault == Some(Fault::Slow) { delay * 10 + Duration::from_secs(1) } else { delay },
             status,
             result,
@@ -140,7 +144,12 @@ impl Stub {
                 () = run.stop.notified() => {}
             }
         }
-        self.ledger().end(&run, &course.status, course.result, self.clock.now());
+        let mut result = course.result;
+        if !course.files.is_empty() {
+            let lines = fetch::told(&self.client, &course.files).await;
+            result.get_or_insert_default().push_str(&lines);
+        }
+        self.ledger().end(&run, &course.status, result, self.clock.now());
     }
 }
 

@@ -1,7 +1,8 @@
 //! A stand-in for the upstream's API, for trying out and for tests.
 //!
 //! It keeps the contract: keys, schemas, task records that later calls continue, runs that go on when the caller
-//! hangs up, the stream. It runs nothing; a run waits and repeats what it was told. It fails on request, by rules
+//! hangs up, the stream. It runs nothing; a run waits and repeats what it was told, and of each file that it was given
+//! the size and digest. It fails on request, by rules
 //! ([`FailRule`]) or because a message asks for it ([`options::Wish`]), and under `/_stub/` it tells what it saw:
 //!
 //! * `GET /_stub/runs` every run that began, in order: `{"runs": […]}`; `?after=NUMBER`, `?limit=N`, `?brief=true`
@@ -11,6 +12,7 @@
 //!
 //! It is no server for strangers: `/_stub/` asks for no key.
 
+mod fetch;
 mod invoke;
 mod ledger;
 pub mod options;
@@ -40,9 +42,12 @@ use self::invoke::Manner;
 use self::ledger::{Ledger, RequestRecord};
 pub use self::options::{FailRule, Fault, StubOptions, When};
 use crate::model::Clock;
+use crate::net::Client;
 
 /// The largest body that is read.
 const MAX_BODY: usize = 16 * 1024 * 1024;
+/// How long connecting to where a file is may take.
+const CONNECT: Duration = Duration::from_secs(5);
 /// How long a connection may rest between two requests; longer than any client keeps one.
 const IDLE: Duration = Duration::from_secs(120);
 /// How long a stop waits for answers that are on their way.
@@ -55,6 +60,7 @@ pub struct Stub {
     chance: Mutex<Chance>,
     ledger: Mutex<Ledger>,
     clock: Clock,
+    client: Client,
 }
 
 #[derive(Debug)]
@@ -82,6 +88,7 @@ impl Stub {
             options: Mutex::new(options),
             ledger: Mutex::new(Ledger::new(journal)),
             clock: Clock::system(),
+            client: Client::new(CONNECT, None).map_err(std::io::Error::other)?,
         })
     }
 

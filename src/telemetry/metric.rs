@@ -14,7 +14,7 @@ use prometheus::{
 };
 
 use super::log;
-use crate::model::Outcome;
+use crate::model::{Attachment, Outcome};
 
 /// The counters of one gateway.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub struct Metrics {
     disk: IntGaugeVec,
     standing: IntGauge,
     replicas: IntGauge,
+    files: IntCounterVec,
+    file_bytes: IntCounterVec,
 }
 
 /// A metric's definition is fixed at compile time; one that cannot be registered is a bug that the first test shows.
@@ -86,6 +88,8 @@ impl Metrics {
             "Events read in providers' own logs, by what became of them",
             &["source", "became"],
         );
+        let files = counters("sluicegate_files_total", "Files that came along and were kept", &["source"]);
+        let file_bytes = counters("sluicegate_file_bytes_total", "Bytes of files that came along", &["source"]);
         let accept = Histogram::with_opts(
             HistogramOpts::new("sluicegate_accept_seconds", "From a request's head to its answer, for accepted events")
                 .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0]),
@@ -164,6 +168,8 @@ impl Metrics {
                 "1 while this process may call upstream, 0 while others do its work",
             ),
             replicas: gauge("sluicegate_replicas", "Processes that share the inbox, this one among them"),
+            files,
+            file_bytes,
             registry,
         }
     }
@@ -174,6 +180,12 @@ impl Metrics {
         if outcome == Outcome::Accepted {
             self.accept.observe(took.as_secs_f64());
         }
+    }
+
+    /// Files of one request were kept.
+    pub fn files(&self, source: &str, files: &[Attachment]) {
+        self.files.with_label_values(&[source]).inc_by(files.len() as u64);
+        self.file_bytes.with_label_values(&[source]).inc_by(files.iter().map(|file| file.size).sum());
     }
 
     /// One request was refused; counted beside [`Self::request`].

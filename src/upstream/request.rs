@@ -158,6 +158,12 @@ impl Call {
         }
     }
 
+    /// The same call with links to files. What is said in it stays as it is, byte for byte.
+    pub fn with_files(mut self, links: &[String]) -> Self {
+        self.body = with_files(self.body, links);
+        self
+    }
+
     /// The call closed for the inbox. Only with the event's id it opens again.
     pub fn to_sealed(&self, sealer: &Sealer, event: EventId) -> Result<Bytes, SealError> {
         let head = Head {
@@ -205,6 +211,17 @@ fn written(object: &Map<String, Value>, about: usize) -> Bytes {
     let mut out = Vec::with_capacity(about + about / 8 + 512);
     serde_json::to_writer(&mut out, object).expect("keys are text, and memory takes whatever is written");
     out.into()
+}
+
+/// Where `input` begins in every body that is made here.
+const INPUT: &[u8] = b"{\"input\":{";
+
+/// A call's body with links to files put in before everything else in `input`.
+pub fn with_files(body: Bytes, links: &[String]) -> Bytes {
+    let Some(rest) = body.strip_prefix(INPUT).filter(|_| !links.is_empty()) else { return body };
+    let links = Value::from(links.to_vec()).to_string();
+    let comma: &[u8] = if rest.starts_with(b"}") { b"" } else { b"," };
+    [INPUT, b"\"files\":", links.as_bytes(), comma, rest].concat().into()
 }
 
 /// What stands before the body of a sealed call.
@@ -472,10 +489,23 @@ mod tests {
             params,
             headers: vec![],
             body: Bytes::copy_from_slice(body.as_bytes()),
+            attachments: vec![],
             sealed: None,
             merged: Vec::new(),
             dropped: 0,
         }
+    }
+
+    #[test]
+    fn links_to_files_stand_in_input_and_change_nothing_else() {
+        let call = Call::new(&claimed(say(Origin::Template), EVENT), &source(""));
+        let links = ["https://h/files/t/a%22.pdf".to_owned(), "https://h/b\"".to_owned()];
+        let with: Value = serde_json::from_slice(&call.clone().with_files(&links).body).unwrap();
+        let mut without: Value = serde_json::from_slice(&call.body).unwrap();
+        assert_eq!(with["input"]["files"], serde_json::json!(links));
+        without["input"]["files"] = with["input"]["files"].clone();
+        assert_eq!(with, without);
+        assert_eq!(call.clone().with_files(&[]).body, call.body);
     }
 
     #[test]
@@ -587,6 +617,7 @@ mod tests {
             ]),
             headers: vec![],
             body: Bytes::from_static(b"{\"n\":2}"),
+            attachments: vec![],
         };
         let first = params(&[(Name::Prompt, "Look", Origin::Template), (Name::UserId, "dana", Origin::Body)]);
         let turn = |user| Claimed {

@@ -33,5 +33,6 @@ mod refuse;
 mod reload;
 mod replicas;
 mod standing;
+mod upload;
 mod wait;
 mod world;

@@ -69,6 +69,7 @@ fn event(thread: &str) -> NewEvent {
         request_line: "POST /hooks/triage".into(),
         headers: vec![],
         body: "{}".into(),
+        attachments: vec![],
         most_ahead: None,
         deliveries: vec![NewDelivery { lane: destination.lane(&upstream_id), destination, upstream_id, sealed: None }],
     }

@@ -49,6 +49,7 @@ fn every_configuration_of_the_readme_passes_the_check() {
                 ("GITHUB_TOKEN", "token-of-the-readme"),
                 ("STRIPE_API_KEY", "rk_token-of-the-readme"),
                 ("CI_WEBHOOK_SECRET", "0123456789abcdef"),
+                ("INVOICES_SECRET", "0123456789abcdef"),
                 ("CI_GATEWAY_KEY", "0123456789abcdef0123456789abcdef"),
             ])
             .output()

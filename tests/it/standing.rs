@@ -12,8 +12,8 @@ use sluicegate::inbox::seal::Sealer;
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::inbox::*;
 use sluicegate::model::{
-    Accepted, Clock, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, Role, State, Strength,
-    Timestamp,
+    Accepted, Attachment, AttachmentId, Clock, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params,
+    Role, State, Strength, Timestamp,
 };
 use sluicegate::net::Client;
 use sluicegate::telemetry::Metrics;
@@ -87,6 +87,13 @@ passed_on! {
     ended(id: DeliveryId) -> Result<Option<DeliveryDetail>, InboxError>;
     counts() -> Result<Vec<Count>, InboxError>;
     sweep(keep: &Keep, now: Timestamp, limit: usize) -> Result<usize, InboxError>;
+    keep_attachments(source: &str, attachments: Vec<Attachment>) -> Result<(), InboxError>;
+    extend_attachments(event: EventId, until: Timestamp) -> Result<(), InboxError>;
+    attachment(id: AttachmentId) -> Result<Option<KeptAttachment>, InboxError>;
+    attachments(cursor: Option<i64>, limit: usize) -> Result<Page<KeptAttachment>, InboxError>;
+    attachments_gone(now: Timestamp, limit: usize) -> Result<Vec<Attachment>, InboxError>;
+    attachments_known(ids: Vec<AttachmentId>) -> Result<Vec<AttachmentId>, InboxError>;
+    forget_attachments(ids: Vec<AttachmentId>) -> Result<usize, InboxError>;
     usage() -> Result<Usage, InboxError>;
     ready() -> Result<(), InboxError>;
     failed() -> String;
@@ -119,6 +126,7 @@ fn event(config: &Config, text: &str) -> NewEvent {
         headers: Vec::new(),
         body: bytes::Bytes::from_static(b"{}"),
         deliveries: config.sources[0].owed(delivery, None).into_iter().collect(),
+        attachments: vec![],
         most_ahead: None,
     }
 }
@@ -136,7 +144,7 @@ async fn f21_a_process_that_lost_its_standing_breaks_its_calls_off_and_claims_no
     let inbox = Arc::new(Shaky { inner, good, changed, claims: AtomicUsize::new(0) });
     let (budget, metrics) = (Budget::default(), Arc::new(Metrics::new()));
     let client = Client::new(Duration::from_secs(5), None).unwrap();
-    let dispatcher = Dispatcher::new(
+    let dispatcher = Arc::new(Dispatcher::new(
         &config,
         inbox.clone(),
         Upstream::new(&config.upstream, client, budget.clone()),
@@ -144,7 +152,7 @@ async fn f21_a_process_that_lost_its_standing_breaks_its_calls_off_and_claims_no
         Pace::new(budget, metrics.clone()),
         metrics.clone(),
         Clock::system(),
-    );
+    ));
     let ((stop, stopping), (_hurry, hurry)) = (watch::channel(false), watch::channel(false));
     let dispatch = tokio::spawn(Dispatcher::run(Arc::new(ArcSwap::new(dispatcher.clone())), stopping, hurry));
     let first = event(&config, "one [[stub delay=4s]]");

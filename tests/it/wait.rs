@@ -345,6 +345,7 @@ async fn put(folder: &std::path::Path, key: &str, text: &str) -> EventId {
         request_line: "POST /a".into(),
         headers: vec![],
         body: "{}".into(),
+        attachments: vec![],
         most_ahead: None,
         deliveries: vec![NewDelivery {
             lane: destination.lane(&upstream_id),

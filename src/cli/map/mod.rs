@@ -108,6 +108,7 @@ fn at_source(source: &Source, request: &Received) -> Value {
             params: mapped.params.clone(),
             headers: source.kept(request).headers,
             body: request.body.clone(),
+            attachments: Vec::new(),
             sealed: None,
             merged: Vec::new(),
             dropped: 0,

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::database::{Counts, change, rows};
 use super::fault::Fault;
-use super::routes;
+use super::{attachment, routes};
 use crate::inbox::{InboxError, Replayed};
 use crate::model::{Accepted, DeliveryId, EventId, NewDelivery, NewEvent, Route, State, Timestamp};
 
@@ -113,8 +113,13 @@ pub(super) async fn keep(conn: &mut Client, slot: i32, batch: &[&Record]) -> Res
             ((lane.route, lane.ready_at) != (*route, *ready_at)).then_some((lane.id, *route, *ready_at))
         })
         .collect();
+    let mut files = attachment::Rows::default();
+    for (record, seq) in &kept {
+        files.add(Some(*seq), &record.event.source, &record.event.attachments);
+    }
     try_join_all([
         insert_bodies(&turn, &kept).boxed(),
+        files.insert(&turn).boxed(),
         owing.insert(&turn).boxed(),
         remove_lanes(&turn, &idle).boxed(),
         move_lanes(&turn, &moved).boxed(),

@@ -13,12 +13,13 @@ use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::attachment;
 use super::database::{Counts, change, rows};
 use super::fault::Fault;
 use super::overlap::{self, Waiting};
 use super::settle::delivery_id;
 use crate::inbox::{Claimed, Merged, Terms};
-use crate::model::{DeliveryId, Destination, Overlap, OverlapMode, Params, Route, State, Timestamp};
+use crate::model::{Attachment, DeliveryId, Destination, Overlap, OverlapMode, Params, Route, State, Timestamp};
 
 /// How many leases one claim gives at most.
 pub(super) const MOST: usize = 1024;
@@ -607,11 +608,13 @@ pub(super) async fn fill(
         found.into_iter().map(|row| Ok((row.try_get(0)?, row))).collect::<Result<_, Fault>>()?;
     let leaders: Vec<i64> = leases.iter().filter(|lease| lease.grouped).map(|lease| lease.key).collect();
     let mut groups = groups(turn, &leaders).await?;
+    let merged = groups.values().flatten().map(|row| row.try_get::<_, i64>(8)).collect::<Result<Vec<_>, _>>()?;
+    let mut files = attachment::of_events(turn, &[events, merged].concat()).await?;
     let (mut claimed, mut unreadable) = (Vec::with_capacity(leases.len()), Vec::new());
     for lease in leases {
         let one = match found.remove(&lease.key) {
             None => Err("its event is gone".into()),
-            Some(row) => read(lease, &row, groups.remove(&lease.key).unwrap_or_default())?,
+            Some(row) => read(lease, &row, groups.remove(&lease.key).unwrap_or_default(), &mut files)?,
         };
         match one {
             Ok(one) => claimed.push(one),
@@ -622,7 +625,7 @@ pub(super) async fn fill(
 }
 
 /// The outer error is the engine's and may pass; the inner one is the record's and stays.
-fn read(lease: &Lease, row: &Row, merged: Vec<Row>) -> Result<Result<Claimed, String>, Fault> {
+fn read(lease: &Lease, row: &Row, merged: Vec<Row>, files: &mut Files) -> Result<Result<Claimed, String>, Fault> {
     let sealed = row.try_get::<_, Option<Vec<u8>>>(13)?.map(Bytes::from);
     if sealed.is_none() && row.try_get(12)? {
         return Ok(Err("the caller's own call is gone".into()));
@@ -648,6 +651,7 @@ fn read(lease: &Lease, row: &Row, merged: Vec<Row>) -> Result<Result<Claimed, St
             params,
             headers,
             body: Bytes::from(row.try_get::<_, Vec<u8>>(7)?),
+            attachments: files.remove(&row.try_get(8)?).unwrap_or_default(),
         });
     }
     Ok(Ok(Claimed {
@@ -667,11 +671,15 @@ fn read(lease: &Lease, row: &Row, merged: Vec<Row>) -> Result<Result<Claimed, St
         params,
         headers,
         body: Bytes::from(row.try_get::<_, Vec<u8>>(11)?),
+        attachments: files.remove(&lease.event).unwrap_or_default(),
         sealed,
         merged: group,
         dropped: lease.dropped,
     }))
 }
+
+/// The files of each event.
+type Files = HashMap<i64, Vec<Attachment>>;
 
 type Lists = (Params, Vec<(String, String)>);
 
@@ -696,7 +704,7 @@ async fn groups(turn: &Transaction<'_>, leaders: &[i64]) -> Result<HashMap<i64, 
     }
     let found = rows(
         turn,
-        "SELECT d.leader, e.id, d.number, e.event_type, e.received_at, b.params, b.headers, b.body
+        "SELECT d.leader, e.id, d.number, e.event_type, e.received_at, b.params, b.headers, b.body, d.event
          FROM unnest($1::bigint[]) AS n (leader)
             JOIN delivery AS d ON d.leader = n.leader AND d.leader IS NOT NULL AND d.state = 'merged'
             JOIN event AS e ON e.seq = d.event JOIN body AS b ON b.seq = d.event

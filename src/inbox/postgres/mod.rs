@@ -10,6 +10,7 @@
 
 mod accept;
 mod address;
+mod attachment;
 mod claim;
 mod database;
 mod fault;
@@ -50,10 +51,13 @@ use self::shared::Shared;
 use self::writer::{Item, Weight, Writer};
 use super::{
     ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox, InboxError,
-    Job, JobState, JobStep, Keep, NewJob, Next, Page, Replayed, Settled, Settlement, Standing, Terms, Turn, Usage,
+    Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Next, Page, Replayed, Settled, Settlement, Standing, Terms,
+    Turn, Usage,
 };
 use crate::config::Secret;
-use crate::model::{Accepted, Attempt, DeliveryId, EventId, NewDelivery, NewEvent, Role, Roles, Timestamp};
+use crate::model::{
+    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, EventId, NewDelivery, NewEvent, Role, Roles, Timestamp,
+};
 
 /// How many bytes of records may wait for the writers.
 const QUEUE_BYTES: usize = 128 << 20;
@@ -656,6 +660,49 @@ impl Inbox for PostgresInbox {
             }
         }
         Ok(gone)
+    }
+
+    async fn keep_attachments(&self, source: &str, attachments: Vec<Attachment>) -> Result<(), InboxError> {
+        let kept = Arc::new((source.to_owned(), attachments));
+        self.write("keep files", |conn| {
+            let kept = Arc::clone(&kept);
+            Box::pin(async move { attachment::keep(conn, &kept.0, &kept.1).await })
+        })
+        .await
+    }
+
+    async fn extend_attachments(&self, event: EventId, until: Timestamp) -> Result<(), InboxError> {
+        self.write("keep files longer", |conn| Box::pin(attachment::extend(conn, event, until))).await
+    }
+
+    async fn attachment(&self, id: AttachmentId) -> Result<Option<KeptAttachment>, InboxError> {
+        self.read("read a file's entry", |conn| Box::pin(attachment::one(conn, id))).await
+    }
+
+    async fn attachments(&self, cursor: Option<i64>, limit: usize) -> Result<Page<KeptAttachment>, InboxError> {
+        self.read("list files", |conn| Box::pin(attachment::page(conn, cursor, limit))).await
+    }
+
+    async fn attachments_gone(&self, now: Timestamp, limit: usize) -> Result<Vec<Attachment>, InboxError> {
+        self.read("find old files", |conn| Box::pin(attachment::gone(conn, now, limit))).await
+    }
+
+    async fn attachments_known(&self, ids: Vec<AttachmentId>) -> Result<Vec<AttachmentId>, InboxError> {
+        let ids = Arc::new(ids);
+        self.read("look files up", |conn| {
+            let ids = Arc::clone(&ids);
+            Box::pin(async move { attachment::known(conn, &ids).await })
+        })
+        .await
+    }
+
+    async fn forget_attachments(&self, ids: Vec<AttachmentId>) -> Result<usize, InboxError> {
+        let ids = Arc::new(ids);
+        self.write("forget files", |conn| {
+            let ids = Arc::clone(&ids);
+            Box::pin(async move { attachment::forget(conn, &ids).await })
+        })
+        .await
     }
 
     async fn usage(&self) -> Result<Usage, InboxError> {

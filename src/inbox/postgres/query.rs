@@ -5,6 +5,7 @@ use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::attachment;
 use super::claim::text;
 use super::database::rows;
 use super::fault::Fault;
@@ -55,6 +56,7 @@ pub(super) async fn event(conn: &mut Client, id: EventId) -> Result<Option<Event
         params: json(row, 11)?,
         headers: json(row, 12)?,
         body: Bytes::from(row.try_get::<_, Vec<u8>>(13)?),
+        attachments: attachment::of_events(&turn, &[row.try_get(0)?]).await?.into_values().flatten().collect(),
         deliveries: deliveries(&turn, row.try_get(0)?, id, None).await?,
     };
     detail.summary.states = detail.deliveries.iter().map(|delivery| delivery.state).collect();

@@ -9,7 +9,10 @@ use super::fault::Fault;
 use super::tls::Tls;
 
 /// The schema's versions, in order; the first is version 1.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/postgres/0001_inbox.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/postgres/0001_inbox.sql"),
+    include_str!("../migrations/postgres/0002_attachments.sql"),
+];
 
 /// What those who migrate take turns by; its value has no meaning but must never change.
 const TURN: i64 = 0x534c_5543_4749_5445;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use deadpool_postgres::Client;
 use tokio_postgres::Row;
 
+use super::attachment;
 use super::database::{Counts, change, rows, slot};
 use super::fault::Fault;
 use crate::inbox::{Keep, KeepTimes};
@@ -135,6 +136,7 @@ pub(super) async fn remove(conn: &mut Client, events: &[i64]) -> Result<usize, F
     let gone: Vec<i64> = removed.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let deliveries = rows(&turn, "DELETE FROM delivery WHERE event = ANY ($1) RETURNING key", &[&gone]).await?;
     let keys: Vec<i64> = deliveries.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    attachment::free(&turn, &gone).await?;
     for sql in ["DELETE FROM body WHERE seq = ANY ($1)", "DELETE FROM words WHERE seq = ANY ($1)"] {
         change(&turn, sql, &[&gone]).await?;
     }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use rusqlite::OptionalExtension;
 use uuid::Uuid;
 
+use super::attachment;
 use super::writer::Turn;
 use crate::inbox::{InboxError, Replayed};
 use crate::model::{Accepted, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp};
@@ -32,6 +33,7 @@ impl Record {
             + self.headers.len()
             + self.event.request_line.len()
             + self.sealed()
+            + self.event.attachments.len() * 512
             + 512
     }
 }
@@ -56,6 +58,9 @@ pub(super) fn keep(turn: &mut Turn<'_>, record: &Record) -> rusqlite::Result<Acc
     }
     let seq = turn.conn.last_insert_rowid();
     insert_body(turn, seq, record, &event.body)?;
+    if !event.attachments.is_empty() {
+        attachment::insert(turn, Some(seq), &event.source, &event.attachments)?;
+    }
     for (number, delivery) in (0..).zip(&event.deliveries) {
         let id = DeliveryId { event: event.id, number };
         owe(turn, seq, id, delivery, &event.source, event.received_at)?;

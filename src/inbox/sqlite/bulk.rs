@@ -57,6 +57,7 @@ fn event(source: &str, thread: &str, now: i64) -> NewEvent {
         request_line: "POST /hooks/s".into(),
         headers: vec![],
         body: format!("number {now}").into(),
+        attachments: vec![],
         most_ahead: None,
         deliveries: vec![NewDelivery { lane: destination.lane(&upstream_id), destination, upstream_id, sealed: None }],
     }

@@ -16,6 +16,7 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::attachment;
 use super::writer::{Message, Turn, Work, held};
 use super::{gather, query, settle};
 use crate::inbox::{Claimed, InboxError, Merged, Next, Settlement, Terms};
@@ -337,7 +338,8 @@ pub(super) fn fill(conn: &Connection, leases: &Leases) -> rusqlite::Result<(Vec<
         }
         dealt += 1;
         match read(conn, lease)? {
-            Ok(one) => {
+            Ok(mut one) => {
+                one.attachments = attachment::of_event(conn, lease.event)?;
                 let merged: usize = one.merged.iter().map(|merged| merged.body.len()).sum();
                 bytes = bytes.saturating_add(one.body.len() + one.sealed.as_ref().map_or(0, Bytes::len) + merged);
                 claimed.push(one);
@@ -391,6 +393,7 @@ fn read(conn: &Connection, lease: &Lease) -> rusqlite::Result<Result<Claimed, St
                 params,
                 headers,
                 body: Bytes::from(row.get::<_, Vec<u8>>(10)?),
+                attachments: Vec::new(),
                 sealed,
                 merged: Vec::new(),
                 dropped: row.get(13)?,
@@ -412,7 +415,7 @@ fn read(conn: &Connection, lease: &Lease) -> rusqlite::Result<Result<Claimed, St
 /// What goes with a delivery as one turn.
 fn merged(conn: &Connection, leader: i64) -> rusqlite::Result<Vec<Merged>> {
     conn.prepare_cached(
-        "SELECT e.id, d.number, e.event_type, e.received_at, b.params, b.headers, b.body
+        "SELECT e.id, d.number, e.event_type, e.received_at, b.params, b.headers, b.body, e.seq
          FROM delivery AS d INDEXED BY delivery_leader JOIN event AS e ON e.seq = d.event JOIN body AS b ON b.seq = d.event
          WHERE d.leader = ?1 AND d.state = 'merged' ORDER BY d.key",
     )?
@@ -424,6 +427,7 @@ fn merged(conn: &Connection, leader: i64) -> rusqlite::Result<Vec<Merged>> {
             params: query::json(row, 4)?,
             headers: query::json(row, 5)?,
             body: Bytes::from(row.get::<_, Vec<u8>>(6)?),
+            attachments: attachment::of_event(conn, row.get(7)?)?,
         })
     })?
     .collect()

@@ -4,6 +4,7 @@
 //! writer's queue and shares commits; everything that only asks goes to a reader. The file has to lie on a local disk.
 
 mod accept;
+mod attachment;
 #[cfg(test)]
 mod bulk;
 mod checkpoint;
@@ -42,10 +43,12 @@ use self::sweep::Walks;
 use self::writer::{Job, Message, Turn, Weight, Writer, held};
 use super::{
     self as inbox, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox,
-    InboxError, JobState, JobStep, Keep, NewJob, Page, Replayed, Settled, Settlement, Standing, Terms, Turn as Before,
-    Usage,
+    InboxError, JobState, JobStep, Keep, KeptAttachment, NewJob, Page, Replayed, Settled, Settlement, Standing, Terms,
+    Turn as Before, Usage,
 };
-use crate::model::{Accepted, DeliveryId, EventId, NewDelivery, NewEvent, Role, State, Timestamp};
+use crate::model::{
+    Accepted, Attachment, AttachmentId, DeliveryId, EventId, NewDelivery, NewEvent, Role, State, Timestamp,
+};
 
 /// How many bytes of records may wait for the writer.
 const QUEUE_BYTES: usize = 128 << 20;
@@ -395,6 +398,35 @@ impl Inbox for SqliteInbox {
         Ok(gone)
     }
 
+    async fn keep_attachments(&self, source: &str, attachments: Vec<Attachment>) -> Result<(), InboxError> {
+        let source = source.to_owned();
+        self.write("keep files", move |turn| attachment::insert(turn, None, &source, &attachments)).await
+    }
+
+    async fn extend_attachments(&self, event: EventId, until: Timestamp) -> Result<(), InboxError> {
+        self.write("keep files longer", move |turn| attachment::extend(turn, event, until)).await
+    }
+
+    async fn attachment(&self, id: AttachmentId) -> Result<Option<KeptAttachment>, InboxError> {
+        self.readers.ask("read a file's entry", move |conn| attachment::one(conn, id)).await
+    }
+
+    async fn attachments(&self, cursor: Option<i64>, limit: usize) -> Result<Page<KeptAttachment>, InboxError> {
+        self.readers.ask("list files", move |conn| attachment::page(conn, cursor, limit)).await
+    }
+
+    async fn attachments_gone(&self, now: Timestamp, limit: usize) -> Result<Vec<Attachment>, InboxError> {
+        self.readers.ask("find old files", move |conn| attachment::gone(conn, now, limit)).await
+    }
+
+    async fn attachments_known(&self, ids: Vec<AttachmentId>) -> Result<Vec<AttachmentId>, InboxError> {
+        self.readers.ask("look files up", move |conn| attachment::known(conn, &ids)).await
+    }
+
+    async fn forget_attachments(&self, ids: Vec<AttachmentId>) -> Result<usize, InboxError> {
+        self.write("forget files", move |turn| attachment::forget(turn, &ids)).await
+    }
+
     async fn usage(&self) -> Result<Usage, InboxError> {
         let space = Arc::clone(&self.space);
         let asked = tokio::task::spawn_blocking(move || space.usage());
@@ -584,6 +616,7 @@ mod tests {
             request_line: "POST /hooks/s".into(),
             headers: vec![],
             body: vec![b'x'; bytes].into(),
+            attachments: vec![],
             most_ahead: None,
             deliveries: vec![],
         }

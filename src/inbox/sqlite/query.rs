@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, types::Type};
 
+use super::attachment;
+
 use super::list::{DELIVERIES, summary};
 
 use crate::inbox::{Answer, Claimed, Count, DeliveryDetail, EventDetail, SealedCall, Turn as Before};
@@ -45,12 +47,14 @@ pub(super) fn event(conn: &Connection, id: EventId) -> rusqlite::Result<Option<E
                 params: json(row, 11)?,
                 headers: json(row, 12)?,
                 body: Bytes::from(row.get::<_, Vec<u8>>(13)?),
+                attachments: Vec::new(),
                 deliveries: Vec::new(),
             };
             Ok((row.get(0)?, detail))
         })
         .optional()?;
     let Some((seq, mut detail)) = found else { return Ok(None) };
+    detail.attachments = attachment::of_event(conn, seq)?;
     detail.deliveries = deliveries(conn, seq, id, None)?;
     detail.summary.states = detail.deliveries.iter().map(|delivery| delivery.state).collect();
     Ok(Some(detail))

@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/0001_inbox.sql"),
     include_str!("../migrations/sqlite/0002_sealed_calls.sql"),
     include_str!("../migrations/sqlite/0003_routes.sql"),
+    include_str!("../migrations/sqlite/0004_attachments.sql"),
 ];
 
 /// How long a connection waits for a lock that somebody outside holds.

@@ -1,5 +1,6 @@
 //! The inbox's contract, run against every engine. A file for each noun of it; the list at the end says what is run.
 
+mod attachment;
 mod end;
 mod hand;
 mod job;
@@ -252,6 +253,7 @@ fn event(thread: &str, now: i64) -> NewEvent {
         request_line: "POST /hooks/triage".into(),
         headers: vec![("x-event".into(), "issues".into())],
         body: format!("{{\"n\":{now}}}").into(),
+        attachments: vec![],
         most_ahead: None,
         deliveries: vec![NewDelivery {
             destination: agent(),
@@ -370,6 +372,12 @@ contract! {
         what_nobody_could_tell_is_settled_by_hand_in_three_ways,
         one_that_is_sent_again_by_hand_goes_before_what_waits,
         what_is_held_is_still_held_after_a_crash,
+    ]
+    attachment: [
+        files_stay_with_their_event_and_then_for_their_time,
+        files_of_what_goes_together_go_together,
+        files_without_an_event_stay_for_their_time,
+        files_that_nothing_refers_to_are_swept,
     ]
     job: [
         two_who_step_a_job_owe_each_event_once,

@@ -1,0 +1,40 @@
+//! Files that came along: list, delete. Their bytes are not shown here.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use super::error::AdminError;
+use super::page::{Asked, AttachmentQuery, PageView};
+use super::view::KeptFileView;
+use super::{AdminState, Named};
+use crate::model::AttachmentId;
+
+/// `GET /attachments`
+pub(super) async fn list(
+    State(state): State<Arc<AdminState>>,
+    Asked(query): Asked<AttachmentQuery>,
+) -> Result<Json<PageView<KeptFileView>>, AdminError> {
+    let (cursor, limit) = query.page()?;
+    let page = state.inbox.attachments(cursor, limit).await?;
+    Ok(Json(PageView::new(page, KeptFileView::from)))
+}
+
+/// `DELETE /attachments/{id}`: the bytes and the entry. Links to it lead nowhere from now on, and deliveries that are
+/// still owed go without it.
+pub(super) async fn remove(
+    State(state): State<Arc<AdminState>>,
+    Named(id): Named<AttachmentId>,
+) -> Result<Json<Value>, AdminError> {
+    let kept = state.inbox.attachment(id).await?.ok_or(AdminError::NotFound("attachment"))?;
+    let files = state.files.as_ref().ok_or_else(|| {
+        AdminError::Conflict("no_store", "There is no attachment store to delete it from; configure it again.".into())
+    })?;
+    files.store().remove(&kept.attachment.key).await?;
+    state.inbox.forget_attachments(vec![id]).await?;
+    let event = kept.event.map(|event| event.to_string());
+    tracing::info!(attachment = %id, event, "deleted by an operator");
+    Ok(Json(json!({ "id": id, "deleted": true })))
+}

@@ -1,0 +1,198 @@
+//! Files that came along: what the inbox knows of them, and which of them can go.
+
+use std::collections::HashMap;
+
+use deadpool_postgres::{Client, Transaction};
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::claim::text;
+use super::database::{change, rows};
+use super::fault::Fault;
+use crate::inbox::{KeptAttachment, Page};
+use crate::model::{Attachment, AttachmentId, EventId, Timestamp};
+
+/// How many a page has at most.
+const PAGE: usize = 200;
+
+/// Files on their way into the table, column by column.
+#[derive(Default)]
+pub(super) struct Rows<'a> {
+    events: Vec<Option<i64>>,
+    positions: Vec<i32>,
+    sources: Vec<&'a str>,
+    files: Vec<&'a Attachment>,
+}
+
+impl<'a> Rows<'a> {
+    /// Adds the files of an event, or of none, in their order.
+    pub(super) fn add(&mut self, event: Option<i64>, source: &'a str, files: &'a [Attachment]) {
+        for (position, file) in (0..).zip(files) {
+            self.events.push(event);
+            self.positions.push(position);
+            self.sources.push(source);
+            self.files.push(file);
+        }
+    }
+
+    /// Writes them. A file that stands there already came with a commit whose answer was lost.
+    pub(super) async fn insert(&self, turn: &Transaction<'_>) -> Result<(), Fault> {
+        if self.files.is_empty() {
+            return Ok(());
+        }
+        let of = || self.files.iter();
+        let ids: Vec<Uuid> = of().map(|file| Uuid::from_bytes(*file.id.as_bytes())).collect();
+        let names: Vec<&[u8]> = of().map(|file| file.name.as_bytes()).collect();
+        let types: Vec<&[u8]> = of().map(|file| file.content_type.as_bytes()).collect();
+        let sizes: Vec<i64> = of().map(|file| i64::try_from(file.size).unwrap_or(i64::MAX)).collect();
+        let digests: Vec<&[u8]> = of().map(|file| file.sha256.as_slice()).collect();
+        let keys: Vec<&str> = of().map(|file| file.key.as_str()).collect();
+        let times: Vec<i64> = of().map(|file| file.expires_at.millis()).collect();
+        let params: [&(dyn ToSql + Sync); 10] =
+            [&ids, &self.events, &self.positions, &self.sources, &names, &types, &sizes, &digests, &keys, &times];
+        change(
+            turn,
+            "INSERT INTO attachment (id, event, position, source, name, content_type, size, sha256, key, expires_at)
+             SELECT n.* FROM unnest($1::uuid[], $2::bigint[], $3::integer[], $4::text[], $5::bytea[], $6::bytea[],
+                                    $7::bigint[], $8::bytea[], $9::text[], $10::bigint[])
+                AS n (id, event, position, source, name, content_type, size, sha256, key, expires_at)
+             ON CONFLICT (id) DO NOTHING",
+            &params,
+        )
+        .await
+        .map(|_| ())
+    }
+}
+
+/// Keeps files of no event.
+pub(super) async fn keep(conn: &mut Client, source: &str, files: &[Attachment]) -> Result<(), Fault> {
+    let turn = conn.transaction().await?;
+    let mut rows = Rows::default();
+    rows.add(None, source, files);
+    rows.insert(&turn).await?;
+    Ok(turn.commit().await?)
+}
+
+/// The files of events, each event's in the order they came.
+pub(super) async fn of_events(turn: &Transaction<'_>, events: &[i64]) -> Result<HashMap<i64, Vec<Attachment>>, Fault> {
+    let found = rows(
+        turn,
+        "SELECT a.seq, a.id, a.name, a.content_type, a.size, a.sha256, a.key, a.expires_at, a.event
+         FROM unnest($1::bigint[]) AS n (event) JOIN attachment AS a ON a.event = n.event AND a.event IS NOT NULL
+         ORDER BY a.event, a.position",
+        &[&events],
+    )
+    .await?;
+    let mut files: HashMap<i64, Vec<Attachment>> = HashMap::new();
+    for row in &found {
+        files.entry(row.try_get(8)?).or_default().push(attachment(row)?);
+    }
+    Ok(files)
+}
+
+/// One file.
+pub(super) async fn one(conn: &mut Client, id: AttachmentId) -> Result<Option<KeptAttachment>, Fault> {
+    let turn = conn.transaction().await?;
+    let sql = "SELECT a.seq, a.id, a.name, a.content_type, a.size, a.sha256, a.key, a.expires_at, a.source, e.id
+               FROM attachment AS a LEFT JOIN event AS e ON e.seq = a.event WHERE a.id = $1";
+    rows(&turn, sql, &[&Uuid::from_bytes(*id.as_bytes())]).await?.first().map(kept).transpose()
+}
+
+/// A page of files, newest first.
+pub(super) async fn page(conn: &mut Client, cursor: Option<i64>, limit: usize) -> Result<Page<KeptAttachment>, Fault> {
+    let turn = conn.transaction().await?;
+    let limit = limit.clamp(1, PAGE);
+    let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+    let mut found = rows(
+        &turn,
+        "SELECT a.seq, a.id, a.name, a.content_type, a.size, a.sha256, a.key, a.expires_at, a.source, e.id
+         FROM attachment AS a LEFT JOIN event AS e ON e.seq = a.event
+         WHERE a.seq < $1 ORDER BY a.seq DESC LIMIT $2",
+        &[&cursor.unwrap_or(i64::MAX), &most],
+    )
+    .await?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = match found.last() {
+        Some(last) if more => Some(last.try_get(0)?),
+        _ => None,
+    };
+    Ok(Page { items: found.iter().map(kept).collect::<Result<_, _>>()?, next })
+}
+
+/// Files that no event refers to and nobody holds a link to.
+pub(super) async fn gone(conn: &mut Client, now: Timestamp, limit: usize) -> Result<Vec<Attachment>, Fault> {
+    let turn = conn.transaction().await?;
+    rows(
+        &turn,
+        "SELECT seq, id, name, content_type, size, sha256, key, expires_at FROM attachment
+         WHERE event IS NULL AND expires_at < $1 ORDER BY expires_at, (seq + 0) LIMIT $2",
+        &[&now.millis(), &i64::try_from(limit).unwrap_or(i64::MAX)],
+    )
+    .await?
+    .iter()
+    .map(attachment)
+    .collect()
+}
+
+/// Those of these files that are known.
+pub(super) async fn known(conn: &mut Client, ids: &[AttachmentId]) -> Result<Vec<AttachmentId>, Fault> {
+    let turn = conn.transaction().await?;
+    let found = rows(&turn, "SELECT id FROM attachment WHERE id = ANY ($1)", &[&uuids(ids)]).await?;
+    found.iter().map(|row| Ok(AttachmentId::from_bytes(row.try_get::<_, Uuid>(0)?.into_bytes()))).collect()
+}
+
+/// Has the files of an event stay at least until a time.
+pub(super) async fn extend(conn: &mut Client, event: EventId, until: Timestamp) -> Result<(), Fault> {
+    let turn = conn.transaction().await?;
+    change(
+        &turn,
+        "UPDATE attachment SET expires_at = greatest(expires_at, $2)
+         WHERE event = (SELECT seq FROM event WHERE id = $1) AND event IS NOT NULL",
+        &[&Uuid::from_bytes(*event.as_bytes()), &until.millis()],
+    )
+    .await?;
+    Ok(turn.commit().await?)
+}
+
+/// Frees the files of events that go.
+pub(super) async fn free(turn: &Transaction<'_>, events: &[i64]) -> Result<(), Fault> {
+    let sql = "UPDATE attachment SET event = NULL WHERE event = ANY ($1) AND event IS NOT NULL";
+    change(turn, sql, &[&events]).await.map(|_| ())
+}
+
+/// Forgets files, whose bytes are gone.
+pub(super) async fn forget(conn: &mut Client, ids: &[AttachmentId]) -> Result<usize, Fault> {
+    let turn = conn.transaction().await?;
+    let gone = change(&turn, "DELETE FROM attachment WHERE id = ANY ($1)", &[&uuids(ids)]).await?;
+    turn.commit().await?;
+    Ok(usize::try_from(gone).unwrap_or(usize::MAX))
+}
+
+fn uuids(ids: &[AttachmentId]) -> Vec<Uuid> {
+    ids.iter().map(|id| Uuid::from_bytes(*id.as_bytes())).collect()
+}
+
+fn kept(row: &Row) -> Result<KeptAttachment, Fault> {
+    let event: Option<Uuid> = row.try_get(9)?;
+    Ok(KeptAttachment {
+        attachment: attachment(row)?,
+        source: row.try_get(8)?,
+        event: event.map(|id| EventId::from_bytes(id.into_bytes())),
+    })
+}
+
+/// Columns 1 to 7.
+fn attachment(row: &Row) -> Result<Attachment, Fault> {
+    let digest: &[u8] = row.try_get(5)?;
+    Ok(Attachment {
+        id: AttachmentId::from_bytes(row.try_get::<_, Uuid>(1)?.into_bytes()),
+        name: text(row, 2)?.unwrap_or_default(),
+        content_type: text(row, 3)?.unwrap_or_default(),
+        size: u64::try_from(row.try_get::<_, i64>(4)?).unwrap_or(0),
+        sha256: digest.try_into().map_err(|_| Fault::Engine("a file's digest cannot be read".into()))?,
+        key: row.try_get(6)?,
+        expires_at: Timestamp::from_millis(row.try_get(7)?),
+    })
+}

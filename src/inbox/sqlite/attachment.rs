@@ -1,0 +1,136 @@
+//! Files that came along: what the inbox knows of them, and which of them can go.
+
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::writer::Turn;
+use crate::inbox::{KeptAttachment, Page};
+use crate::model::{Attachment, AttachmentId, EventId, Timestamp};
+
+/// How many a page has at most.
+const PAGE: usize = 200;
+
+/// What a list shows: seq first, then what [`kept`] reads.
+const COLUMNS: &str =
+    "a.seq, a.id, a.name, a.content_type, a.size, a.sha256, a.key, a.expires_at, a.source, e.id AS event";
+
+/// Keeps files of an event, or of none.
+pub(super) fn insert(
+    turn: &Turn<'_>,
+    event: Option<i64>,
+    source: &str,
+    attachments: &[Attachment],
+) -> rusqlite::Result<()> {
+    let mut statement = turn.conn.prepare_cached(
+        "INSERT INTO attachment (id, event, position, source, name, content_type, size, sha256, key, expires_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    )?;
+    for (position, file) in (0_i64..).zip(attachments) {
+        statement.execute((
+            file.id.as_bytes(),
+            event,
+            position,
+            source,
+            &file.name,
+            &file.content_type,
+            i64::try_from(file.size).unwrap_or(i64::MAX),
+            file.sha256,
+            &file.key,
+            file.expires_at.millis(),
+        ))?;
+    }
+    Ok(())
+}
+
+/// The files of an event, in the order they came.
+pub(super) fn of_event(conn: &Connection, event: i64) -> rusqlite::Result<Vec<Attachment>> {
+    conn.prepare_cached(
+        "SELECT seq, id, name, content_type, size, sha256, key, expires_at FROM attachment
+         INDEXED BY attachment_event WHERE event = ?1 ORDER BY position",
+    )?
+    .query_map([event], attachment)?
+    .collect()
+}
+
+/// One file.
+pub(super) fn one(conn: &Connection, id: AttachmentId) -> rusqlite::Result<Option<KeptAttachment>> {
+    let sql = format!("SELECT {COLUMNS} FROM attachment AS a LEFT JOIN event AS e ON e.seq = a.event WHERE a.id = ?1");
+    conn.prepare_cached(&sql)?.query_row([id.as_bytes()], kept).optional()
+}
+
+/// A page of files, newest first.
+pub(super) fn page(conn: &Connection, cursor: Option<i64>, limit: usize) -> rusqlite::Result<Page<KeptAttachment>> {
+    let limit = limit.clamp(1, PAGE);
+    let sql = format!(
+        "SELECT {COLUMNS} FROM attachment AS a LEFT JOIN event AS e ON e.seq = a.event
+         WHERE a.seq < ?1 ORDER BY a.seq DESC LIMIT ?2"
+    );
+    let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+    let mut list = conn
+        .prepare_cached(&sql)?
+        .query_map((cursor.unwrap_or(i64::MAX), most), |row| Ok((row.get::<_, i64>(0)?, kept(row)?)))?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let more = list.len() > limit;
+    list.truncate(limit);
+    let next = list.last().map(|(seq, _)| *seq).filter(|_| more);
+    Ok(Page { items: list.into_iter().map(|(_, file)| file).collect(), next })
+}
+
+/// Files that no event refers to and nobody holds a link to.
+pub(super) fn gone(conn: &Connection, now: Timestamp, limit: usize) -> rusqlite::Result<Vec<Attachment>> {
+    conn.prepare_cached(
+        "SELECT seq, id, name, content_type, size, sha256, key, expires_at FROM attachment
+         INDEXED BY attachment_loose WHERE event IS NULL AND expires_at < ?1 ORDER BY expires_at, seq LIMIT ?2",
+    )?
+    .query_map((now.millis(), i64::try_from(limit).unwrap_or(i64::MAX)), attachment)?
+    .collect()
+}
+
+/// Those of these files that are known.
+pub(super) fn known(conn: &Connection, ids: &[AttachmentId]) -> rusqlite::Result<Vec<AttachmentId>> {
+    let mut statement = conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM attachment WHERE id = ?1)")?;
+    let mut known = Vec::new();
+    for id in ids {
+        if statement.query_row([id.as_bytes()], |row| row.get(0))? {
+            known.push(*id);
+        }
+    }
+    Ok(known)
+}
+
+/// Has the files of an event stay at least until a time.
+pub(super) fn extend(turn: &Turn<'_>, event: EventId, until: Timestamp) -> rusqlite::Result<()> {
+    turn.conn
+        .prepare_cached(
+            "UPDATE attachment SET expires_at = max(expires_at, ?2)
+             WHERE event = (SELECT seq FROM event WHERE id = ?1) AND event IS NOT NULL",
+        )?
+        .execute((event.as_bytes(), until.millis()))
+        .map(|_| ())
+}
+
+/// Forgets files, whose bytes are gone.
+pub(super) fn forget(turn: &Turn<'_>, ids: &[AttachmentId]) -> rusqlite::Result<usize> {
+    let mut statement = turn.conn.prepare_cached("DELETE FROM attachment WHERE id = ?1")?;
+    ids.iter().try_fold(0, |gone, id| Ok(gone + statement.execute([id.as_bytes()])?))
+}
+
+fn kept(row: &Row<'_>) -> rusqlite::Result<KeptAttachment> {
+    Ok(KeptAttachment {
+        attachment: attachment(row)?,
+        source: row.get(8)?,
+        event: row.get::<_, Option<[u8; 16]>>(9)?.map(EventId::from_bytes),
+    })
+}
+
+/// Columns 1 to 7.
+fn attachment(row: &Row<'_>) -> rusqlite::Result<Attachment> {
+    Ok(Attachment {
+        id: AttachmentId::from_bytes(row.get(1)?),
+        name: row.get(2)?,
+        content_type: row.get(3)?,
+        size: u64::try_from(row.get::<_, i64>(4)?).unwrap_or(0),
+        sha256: row.get(5)?,
+        key: row.get(6)?,
+        expires_at: Timestamp::from_millis(row.get(7)?),
+    })
+}

@@ -1,0 +1,226 @@
+//! `GET /files/{token}/{name}`: a file, for whoever was given a link to it.
+//!
+//! A link that was changed, whose time is over, or whose file has gone, answers as if nothing were here. What is sent
+//! came from outside: a browser saves it and runs nothing of it. The token is a key while it is good, and is not
+//! logged.
+
+use std::ops::Range;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use futures_util::FutureExt as _;
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::trace::{self, Answered, Refused, Trace};
+use super::{Ingress, receive};
+use crate::attachment::{Files, StoreError};
+use crate::model::{Attachment, Outcome, Refusal};
+
+/// What stands for itself in an extended header value (RFC 8187).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A request below `/files/`.
+pub(super) async fn at_file(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response<Body> {
+    let mut trace = Trace::new(&ingress, &request);
+    trace.path = "/files/***".to_owned();
+    let (head, _) = request.into_parts();
+    let ended = match receive::judge_head(&head).and_then(|()| ingress.limits.caller(trace.peer.0)) {
+        Ok(()) => AssertUnwindSafe(answer(&ingress, &head))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned()))),
+        Err(refusal) => Err(refusal),
+    };
+    let ended = ended
+        .map(|answer| Answered { outcome: Outcome::Shown, event: None, answer })
+        .map_err(|refusal| Refused::at_source(refusal, &trace));
+    trace::finish(&ingress, &trace, ended)
+}
+
+async fn answer(ingress: &Ingress, head: &Parts) -> Result<Response<Body>, Refusal> {
+    let files = ingress.files.as_ref().ok_or(Refusal::NotFound)?;
+    let path = head.uri.path().strip_prefix("/files/").unwrap_or_default();
+    let token = path.split('/').next().unwrap_or_default();
+    let linked = files.linked(token, ingress.clock.now()).ok_or(Refusal::NotFound)?;
+    let kept = ingress.inbox.attachment(linked.id).await.map_err(|error| Refusal::Inbox(error.to_string()))?;
+    let file = kept.ok_or(Refusal::NotFound)?.attachment;
+    match head.method {
+        Method::GET | Method::HEAD => sent(files, &file, head).await,
+        _ => Err(Refusal::Method("GET, HEAD")),
+    }
+}
+
+async fn sent(files: &Files, file: &Attachment, head: &Parts) -> Result<Response<Body>, Refusal> {
+    let tag = format!("\"{}\"", hex::encode(file.sha256));
+    let mut answer = Response::new(Body::empty());
+    named(answer.headers_mut(), file, &tag);
+    if is_known(&head.headers, &tag) {
+        *answer.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(answer);
+    }
+    let wanted = match is_current(&head.headers, &tag) {
+        true => range(&head.headers, file.size),
+        false => Wanted::Whole,
+    };
+    let headers = answer.headers_mut();
+    let bytes = match wanted {
+        Wanted::Whole => 0..file.size,
+        Wanted::Part(part) => {
+            let said = format!("bytes {}-{}/{}", part.start, part.end - 1, file.size);
+            headers.extend(HeaderValue::try_from(said).map(|said| (CONTENT_RANGE, said)));
+            *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+            part
+        }
+        Wanted::Nothing => {
+            let said = format!("bytes */{}", file.size);
+            headers.extend(HeaderValue::try_from(said).map(|said| (CONTENT_RANGE, said)));
+            *answer.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+            return Ok(answer);
+        }
+    };
+    answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(bytes.end - bytes.start));
+    if head.method == Method::HEAD {
+        return Ok(answer);
+    }
+    match files.open(&file.key, bytes).await {
+        Ok(pieces) => {
+            *answer.body_mut() = Body::from_stream(pieces);
+            Ok(answer)
+        }
+        Err(StoreError::Missing) => {
+            tracing::error!(attachment = %file.id, "a file that is listed is not in the attachment store");
+            Err(Refusal::NotFound)
+        }
+        Err(error) => Err(Refusal::Store(error.to_string())),
+    }
+}
+
+/// What is said of a file, whatever of it is sent.
+fn named(headers: &mut HeaderMap, file: &Attachment, tag: &str) {
+    let plain: String = file.name.chars().map(|c| if c.is_ascii() && !"\"\\%".contains(c) { c } else { '_' }).collect();
+    let disposition =
+        format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{}", utf8_percent_encode(&file.name, ESCAPED));
+    for (name, value) in [(CONTENT_DISPOSITION, disposition.as_str()), (CONTENT_TYPE, &file.content_type), (ETAG, tag)]
+    {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
+    }
+    for (name, value) in [
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'"),
+        (CACHE_CONTROL, "private"),
+        (REFERRER_POLICY, "no-referrer"),
+        (ACCEPT_RANGES, "bytes"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}
+
+/// Whether the caller has this very file.
+fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    let mut lists = headers.get_all(IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
+    lists.any(|list| {
+        list.split(',').map(str::trim).any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
+    })
+}
+
+/// Whether a range is of this very file.
+fn is_current(headers: &HeaderMap, tag: &str) -> bool {
+    headers.get(IF_RANGE).is_none_or(|wanted| wanted.as_bytes() == tag.as_bytes())
+}
+
+/// How much of a file is wanted.
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    Whole,
+    Part(Range<u64>),
+    Nothing,
+}
+
+/// One range (RFC 9110, 14.1.2). Several at once, or what is none, is answered with the whole.
+fn range(headers: &HeaderMap, size: u64) -> Wanted {
+    let mut lines = headers.get_all(RANGE).iter();
+    let line = match (lines.next().map(HeaderValue::to_str), lines.next()) {
+        (Some(Ok(line)), None) => line,
+        _ => return Wanted::Whole,
+    };
+    let Some((first, last)) = line.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-')) else {
+        return Wanted::Whole;
+    };
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| text.parse::<u64>().unwrap_or(u64::MAX))
+    };
+    let (start, end) = match (number(first), number(last)) {
+        (Some(first), Some(last)) if last >= first => (first, last.saturating_add(1).min(size)),
+        (Some(first), None) if last.is_empty() => (first, size),
+        (None, Some(0)) if first.is_empty() => return Wanted::Nothing,
+        (None, Some(last)) if first.is_empty() => (size.saturating_sub(last), size),
+        _ => return Wanted::Whole,
+    };
+    if start < end { Wanted::Part(start..end) } else { Wanted::Nothing }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{AttachmentId, Timestamp};
+
+    #[test]
+    fn a_range_is_one_or_none() {
+        let of = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RANGE, HeaderValue::from_str(text).unwrap());
+            range(&headers, 10)
+        };
+        for (text, wanted) in [
+            ("bytes=0-3", Wanted::Part(0..4)),
+            ("bytes=4-", Wanted::Part(4..10)),
+            ("bytes=-3", Wanted::Part(7..10)),
+            ("bytes=-30", Wanted::Part(0..10)),
+            ("bytes=9-99999999999999999999", Wanted::Part(9..10)),
+            ("bytes=10-", Wanted::Nothing),
+            ("bytes=-0", Wanted::Nothing),
+            ("bytes=3-2", Wanted::Whole),
+            ("bytes=0-1,3-4", Wanted::Whole),
+            ("bytes=+1-2", Wanted::Whole),
+            ("lines=0-1", Wanted::Whole),
+            ("bytes=-", Wanted::Whole),
+        ] {
+            assert_eq!(of(text), wanted, "{text}");
+        }
+        assert_eq!(range(&HeaderMap::new(), 10), Wanted::Whole);
+    }
+
+    #[test]
+    fn t91_t92_a_file_is_named_safely_and_never_shown() {
+        let id = AttachmentId::new();
+        let file = Attachment {
+            id,
+            name: "a\"; x=\\é%.html".into(),
+            content_type: "text/html".into(),
+            size: 1,
+            sha256: [0; 32],
+            key: id.key("a"),
+            expires_at: Timestamp::default(),
+        };
+        let mut headers = HeaderMap::new();
+        named(&mut headers, &file, "\"t\"");
+        assert_eq!(
+            headers[CONTENT_DISPOSITION],
+            "attachment; filename=\"a_; x=___.html\"; filename*=UTF-8''a%22%3B%20x%3D%5C%C3%A9%25.html"
+        );
+        assert_eq!(headers[X_CONTENT_TYPE_OPTIONS], "nosniff");
+        assert_eq!(headers[CONTENT_SECURITY_POLICY], "sandbox; default-src 'none'");
+    }
+}

@@ -1,0 +1,210 @@
+//! A body that is read piece by piece, under the bounds of one that is held, for whoever need not hold it.
+//!
+//! Every byte passes whoever checks it, also those that nobody else wants. Pieces are neither large nor, while more is
+//! at hand, small; after each one others have their turn, since the form reader takes all that it is given at once.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use futures_util::{FutureExt as _, Stream, stream};
+use http::HeaderMap;
+use http::header::EXPECT;
+use http_body_util::BodyExt as _;
+use tokio::time::Instant;
+
+use super::{Bounds, body};
+use crate::model::Refusal;
+use crate::source::Streamed;
+
+/// The largest piece.
+pub(super) const PIECE: usize = 32 * 1024;
+
+/// Smaller ones are gathered while there is more.
+const SMALL: usize = 4 * 1024;
+
+/// How much may be given without whoever reads having made anything of it: a part's head, and what came with it.
+const UNREAD: usize = 8 * 1024 + 2 * PIECE;
+
+/// What whoever uploads may still send after it was refused: more than others, since more of it is under way.
+const DRAIN_BYTES: u64 = 2 * 1024 * 1024;
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// A body, piece by piece.
+pub(super) struct Flow {
+    body: Body,
+    bounds: Bounds,
+    begun: Instant,
+    length: u64,
+    rest: Bytes,
+    seen: Option<Streamed>,
+    unread: Unread,
+}
+
+/// How much was given that nothing has been made of.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unread(Arc<AtomicUsize>);
+
+/// A refusal on its way through a library.
+#[derive(Debug, thiserror::Error)]
+#[error("the body was refused: {}", .0.code())]
+pub(super) struct Broken(pub(super) Refusal);
+
+/// A body as a stream.
+pub(super) type FlowStream<'f> = Pin<Box<dyn Stream<Item = Result<Bytes, Broken>> + Send + 'f>>;
+
+impl Unread {
+    /// Something was made of it.
+    pub(super) fn read(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    fn given(&self, bytes: usize) -> Result<(), Refusal> {
+        match self.0.fetch_add(bytes, Ordering::Relaxed) {
+            before if before + bytes > UNREAD => Err(Refusal::Malformed("the head of a part is too large".into())),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Flow {
+    /// A body under its bounds.
+    pub(super) fn new(body: Body, bounds: Bounds) -> Self {
+        Self {
+            body,
+            bounds,
+            begun: Instant::now(),
+            length: 0,
+            rest: Bytes::new(),
+            seen: None,
+            unread: Unread::default(),
+        }
+    }
+
+    /// Has a check see every byte from now on.
+    pub(super) fn check(&mut self, streamed: Streamed) {
+        self.seen = Some(streamed);
+    }
+
+    /// The check, when the body is at its end.
+    pub(super) fn checked(&mut self) -> Option<Streamed> {
+        self.seen.take()
+    }
+
+    /// Allows no more than this much in all.
+    pub(super) fn shrink(&mut self, size: u64) {
+        self.bounds.size = self.bounds.size.min(size);
+    }
+
+    /// How much has come.
+    pub(super) const fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// To be told of what is made of the pieces.
+    pub(super) fn unread(&self) -> Unread {
+        self.unread.clone()
+    }
+
+    /// The next piece; none at the end of the body.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        if self.rest.is_empty() {
+            self.rest = self.gather().await?;
+            if self.rest.is_empty() {
+                return Ok(None);
+            }
+        }
+        let piece = self.rest.split_to(PIECE.min(self.rest.len()));
+        if let Some(streamed) = &mut self.seen {
+            streamed.take(&piece);
+        }
+        Ok(Some(piece))
+    }
+
+    /// What has come, at least a few bytes of it; empty at the end.
+    async fn gather(&mut self) -> Result<Bytes, Refusal> {
+        let mut first = Bytes::new();
+        while first.is_empty() {
+            let deadline = (Instant::now() + self.bounds.stall).min(self.begun + self.bounds.whole);
+            first = match tokio::time::timeout_at(deadline, self.body.frame()).await {
+                Err(_) => return Err(Refusal::SlowBody),
+                Ok(None) => return Ok(Bytes::new()),
+                Ok(Some(Err(error))) => return Err(body::broken(&error)),
+                Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+            };
+        }
+        let mut more = BytesMut::new();
+        while first.len() + more.len() < SMALL {
+            match self.body.frame().now_or_never() {
+                None | Some(None) => break,
+                Some(Some(Err(error))) => return Err(body::broken(&error)),
+                Some(Some(Ok(frame))) => more.extend_from_slice(&frame.into_data().unwrap_or_default()),
+            }
+        }
+        let piece = match more.is_empty() {
+            true => first,
+            false => [&first[..], &more[..]].concat().into(),
+        };
+        self.length += piece.len() as u64;
+        if self.length > self.bounds.size {
+            return Err(Refusal::TooLarge(self.bounds.size));
+        }
+        body::is_fast_enough(self.length, self.begun)?;
+        Ok(piece)
+    }
+
+    /// The body as a stream, for the form reader. What it leaves is still here.
+    pub(super) fn stream(&mut self) -> FlowStream<'_> {
+        Box::pin(stream::unfold(Some((self, true)), |state| async move {
+            let (flow, is_first) = state?;
+            if !is_first {
+                tokio::task::yield_now().await;
+            }
+            let next = match flow.next().await {
+                Ok(None) => return None,
+                Ok(Some(piece)) => flow.unread.given(piece.len()).map(|()| piece),
+                Err(refusal) => Err(refusal),
+            };
+            Some(match next {
+                Ok(piece) => (Ok(piece), Some((flow, false))),
+                Err(refusal) => (Err(Broken(refusal)), None),
+            })
+        }))
+    }
+
+    /// Reads on to the end of the body.
+    pub(super) async fn finish(&mut self) -> Result<(), Refusal> {
+        while self.next().await?.is_some() {}
+        Ok(())
+    }
+
+    /// Holds the whole body.
+    pub(super) async fn whole(&mut self) -> Result<Bytes, Refusal> {
+        let mut whole = BytesMut::new();
+        while let Some(piece) = self.next().await? {
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole.freeze())
+    }
+
+    /// Lets a refused caller finish what it is sending, within narrow bounds, so that it can read the answer. One that
+    /// waits to be told to go on is not told.
+    pub(super) async fn drain(mut self, headers: &HeaderMap) {
+        if headers.contains_key(EXPECT) {
+            return;
+        }
+        let read = async {
+            let mut length = 0_u64;
+            while let Some(Ok(frame)) = self.body.frame().await {
+                length += frame.data_ref().map_or(0, |data| data.len() as u64);
+                if length > DRAIN_BYTES {
+                    break;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(DRAIN_TIME, read).await;
+    }
+}

@@ -1,0 +1,349 @@
+//! A check of a request whose body is not held: what its scheme signs is digested while the body comes in, byte for
+//! byte as it came.
+//!
+//! Only some schemes can be run so: digests with a shared secret over a text in which the body stands as it is, and
+//! those that look at nothing of the body. The others are for [`super::verify`], over a body that is held. The order is
+//! the same: the signature first, then what has to equal, then the time, which is judged by when the head came.
+
+use std::sync::Arc;
+
+use super::content::{Context, Value};
+use super::field::{Field, Request};
+use super::mac::Running;
+use super::scheme::{Choice, Prove, Scheme, Signed, Way};
+use super::signature::{Fault, Spot};
+use super::verify::{is_one_of, missing, unmatched};
+use super::{Observing, Source};
+use crate::config::SourceConfig;
+use crate::model::{OriginFault, Proof, Received, Refusal, Timestamp, Verified, Verify};
+
+/// A check under way.
+pub struct Streamed {
+    /// The scheme that was made since the start, where a handshake brought its secret.
+    brought: Option<Arc<(Scheme, SourceConfig)>>,
+    state: State,
+}
+
+enum State {
+    /// The head alone says it all.
+    Judged(Result<Proof, Refusal>),
+    /// Digests that are being fed.
+    Fed { trials: Vec<Trial>, absent: Option<String>, fault: Option<Fault> },
+}
+
+/// One text under one key.
+struct Trial {
+    group: usize,
+    key: usize,
+    digest: Running,
+    /// Whether the body is part of the text, and what stands behind it.
+    covers: bool,
+    behind: Vec<u8>,
+}
+
+/// What a check found, as something that a request can be proved by.
+struct Ended(Result<Proof, Refusal>);
+
+impl Verify for Ended {
+    fn judge(&self, _: &Received, _: Timestamp) -> Result<Proof, Refusal> {
+        self.0.clone()
+    }
+}
+
+impl Source {
+    /// Begins to check a request by its head; its body is still empty. None: the check needs the body whole. An error
+    /// says that no body could make the request a good one.
+    pub fn streamed(&self, head: &Received) -> Option<Result<Streamed, Refusal>> {
+        let brought = self.enrolment.as_ref().and_then(|enrolment| enrolment.now.load_full());
+        let scheme = brought.as_ref().map_or(&self.scheme, |brought| &brought.0);
+        let begun = scheme.begin(head)?;
+        let hopeless = match &begun {
+            State::Judged(Err(refusal)) => Some(refusal.clone()),
+            State::Fed { trials, absent, fault } if trials.is_empty() => Some(nothing(absent.clone(), fault.clone())),
+            _ => None,
+        };
+        Some(match hopeless {
+            Some(refusal) if self.config.enforce => Err(self.rejected(refusal)),
+            _ => Ok(Streamed { brought, state: begun }),
+        })
+    }
+
+    /// Proves the origin of a request whose body has been fed, or says why not. It is the one that the check began
+    /// with, its body still empty.
+    pub fn verify_streamed(
+        &self,
+        streamed: Streamed,
+        received: Received,
+    ) -> Result<Verified, Box<(Received, Refusal)>> {
+        let scheme = streamed.brought.as_ref().map_or(&self.scheme, |brought| &brought.0);
+        let now = received.at;
+        let ended = Ended(streamed.state.end(scheme, &received));
+        let verified = match self.config.enforce {
+            true => received.verify(&ended, now),
+            false => received.verify(&Observing(&ended), now),
+        };
+        verified.map_err(|mut refused| {
+            refused.1 = self.rejected(refused.1);
+            refused
+        })
+    }
+}
+
+impl Streamed {
+    /// Takes the next bytes of the body.
+    pub fn take(&mut self, piece: &[u8]) {
+        if let State::Fed { trials, .. } = &mut self.state {
+            for trial in trials.iter_mut().filter(|trial| trial.covers) {
+                trial.digest.take(piece);
+            }
+        }
+    }
+}
+
+impl Scheme {
+    fn begin(&self, head: &Received) -> Option<State> {
+        if !self.variants.iter().all(|(when, _)| is_in_head(when)) {
+            return None;
+        }
+        let request = Request::new(head, &self.document);
+        let refused = |(fault, cause): Fault| State::Judged(Err(Refusal::Origin(fault, cause)));
+        let way = match self.way(&request) {
+            Ok(way) => way,
+            Err(fault) => return Some(refused(fault)),
+        };
+        match way {
+            Way::Signed(signed) => match signed.begin(&request)? {
+                Ok(fed) => Some(fed),
+                Err(fault) => Some(refused(fault)),
+            },
+            Way::Token(token, None) if token.places.list.iter().all(is_in_head_spot) => {
+                Some(State::Judged(self.judge(head, head.at)))
+            }
+            Way::Basic(_) | Way::Open => Some(State::Judged(self.judge(head, head.at))),
+            Way::Token(..) | Way::Jwt(_) => None,
+        }
+    }
+}
+
+impl State {
+    fn end(self, scheme: &Scheme, head: &Received) -> Result<Proof, Refusal> {
+        let (trials, absent, fault) = match self {
+            Self::Judged(judged) => return judged,
+            Self::Fed { trials, absent, fault } => (trials, absent, fault),
+        };
+        if trials.is_empty() {
+            return Err(nothing(absent, fault));
+        }
+        let request = Request::new(head, &scheme.document);
+        let signed = match scheme.way(&request) {
+            Ok(Way::Signed(signed)) => signed,
+            _ => return Err(Refusal::Internal("a check ended with another scheme than it began with".into())),
+        };
+        signed.end(&request, trials, head.at).map_err(|(fault, cause)| Refusal::Origin(fault, cause))
+    }
+}
+
+impl Signed {
+    /// None: it needs the body whole.
+    fn begin(&self, request: &Request<'_>) -> Option<Result<State, Fault>> {
+        let (keys, keyed) = match &self.prove {
+            Prove::Hmac(keys) => (keys, true),
+            Prove::Plain(keys) => (keys, false),
+            Prove::Public { .. } => return None,
+        };
+        let chosen = match &self.algorithm {
+            Choice::One(_) => true,
+            Choice::Listed(field, _) => is_in_head(field),
+        };
+        let of_head = chosen
+            && self.each.is_none()
+            && self.grammar.places.list.iter().all(is_in_head_spot)
+            && self.stamp.as_ref().is_none_or(|stamp| is_in_head(&stamp.from))
+            && !self.equal.iter().any(|(a, b)| a.any(&is_of_body) || b.any(&is_of_body));
+        let bodies: Option<Vec<_>> = self.contents.iter().map(|content| content.body_at(&is_of_body)).collect();
+        let bodies = bodies.filter(|_| of_head)?;
+        if keys.is_empty() {
+            return Some(Err((OriginFault::NotAttempted, "this source has no secret yet".into())));
+        }
+        let groups = match self.grammar.find(request, None) {
+            Ok(groups) => groups,
+            Err(fault) => return Some(Err(fault)),
+        };
+        let (mut trials, mut absent, mut fault) = (Vec::new(), None, None);
+        for (group, found) in groups.iter().enumerate().filter(|(_, found)| !found.candidates.is_empty()) {
+            let mut context = Context { request, item: None, fields: &found.fields, ts: None, key: None };
+            let ts = match self.time(&context) {
+                Ok(ts) => ts,
+                Err(wrong) => {
+                    fault.get_or_insert(wrong);
+                    continue;
+                }
+            };
+            context.ts = ts.as_deref();
+            let algorithm = match self.algorithm.of(&context) {
+                Ok(algorithm) => algorithm,
+                Err(wrong) => {
+                    fault.get_or_insert(wrong);
+                    continue;
+                }
+            };
+            for (content, body) in self.contents.iter().zip(&bodies) {
+                for (number, key) in keys.iter().enumerate() {
+                    let mut digest = if keyed { key.hmac(algorithm) } else { Running::plain(algorithm) };
+                    let tried = Context { key: Some(key), ..context };
+                    let mut behind = Vec::new();
+                    let fed = content.feed_before(*body, &tried, &mut |bytes| digest.take(bytes)).and_then(|()| {
+                        content.feed_behind(*body, &tried, &mut |bytes| behind.extend_from_slice(bytes))
+                    });
+                    match fed {
+                        Ok(()) => trials.push(Trial { group, key: number, digest, covers: body.is_some(), behind }),
+                        Err(what) => {
+                            absent.get_or_insert(what);
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        Some(Ok(State::Fed { trials, absent, fault }))
+    }
+
+    fn end(&self, request: &Request<'_>, trials: Vec<Trial>, now: Timestamp) -> Result<Proof, Fault> {
+        let groups = self.grammar.find(request, None)?;
+        let keys = self.prove.secrets();
+        for trial in trials {
+            let (Some(found), Some(key)) = (groups.get(trial.group), keys.get(trial.key)) else { continue };
+            let mut digest = trial.digest;
+            digest.take(&trial.behind);
+            if !is_one_of(&digest.finish(), &found.candidates) {
+                continue;
+            }
+            let mut context = Context { request, item: None, fields: &found.fields, ts: None, key: Some(key) };
+            let ts = self.time(&context)?;
+            context.ts = ts.as_deref();
+            self.hold(&context)?;
+            if let (Some(stamp), Some(ts)) = (&self.stamp, context.ts) {
+                stamp.window.judge(ts, now)?;
+            }
+            let strength = self.strength;
+            return Ok(Proof { strength, secret: Some(key.name().to_owned()) });
+        }
+        Err(unmatched(None, true))
+    }
+}
+
+/// Why nothing could be tried.
+fn nothing(absent: Option<String>, fault: Option<Fault>) -> Refusal {
+    let (fault, cause) = match (absent, fault) {
+        (Some(what), _) => missing(what),
+        (None, Some(fault)) => fault,
+        (None, None) => (OriginFault::MissingSignature, "there is no signature".into()),
+    };
+    Refusal::Origin(fault, cause)
+}
+
+const fn is_in_head(field: &Field) -> bool {
+    matches!(field, Field::Header(_) | Field::Query(_) | Field::Signature(_))
+}
+
+const fn is_in_head_spot(spot: &Spot) -> bool {
+    match spot {
+        Spot::Field(field) => is_in_head(field),
+        Spot::Numbered(_) => true,
+    }
+}
+
+/// Whether a value is made of the body in another way than by being it.
+const fn is_of_body(value: &Value) -> bool {
+    match value {
+        Value::Field(field) | Value::FieldOrEmpty(field) => !is_in_head(field),
+        Value::FormSorted => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::vectors::{cases, fault, post, scheme, shipped};
+    use super::*;
+
+    /// Judges a request by pieces of its body; none where that cannot be.
+    fn streamed(scheme: &Scheme, received: &Received, piece: usize) -> Option<Result<Proof, Refusal>> {
+        let head = Received { body: Bytes::new(), ..received.clone() };
+        let mut streamed = Streamed { brought: None, state: scheme.begin(&head)? };
+        for piece in received.body.chunks(piece) {
+            streamed.take(piece);
+        }
+        Some(streamed.state.end(scheme, &head))
+    }
+
+    #[test]
+    fn t52_every_kept_request_is_judged_in_pieces_as_it_is_whole() {
+        let (mut seen, mut providers) = (0, 0);
+        for (name, _) in crate::config::shipped_providers() {
+            let provider = shipped(name);
+            let before = seen;
+            for case in cases(name) {
+                let scheme = case.scheme(&provider);
+                let received = Received { at: case.now(), ..case.received.clone() };
+                let whole = scheme.judge(&received, case.now());
+                for piece in [1, 7, 4096] {
+                    let Some(pieces) = streamed(&scheme, &received, piece) else { continue };
+                    assert_eq!(pieces.is_ok(), whole.is_ok(), "{}: {pieces:?}, whole {whole:?}", case.place());
+                    if let (Ok(pieces), Ok(whole)) = (&pieces, &whole) {
+                        assert_eq!(pieces, whole, "{}", case.place());
+                    }
+                    seen += 1;
+                }
+            }
+            providers += usize::from(seen > before);
+        }
+        assert!(providers >= 200 && seen >= 6000, "{providers} providers, {seen} cases in pieces");
+    }
+
+    #[test]
+    fn what_stands_around_the_body_and_what_must_equal_count() {
+        let scheme = scheme(
+            "scheme = 'hmac'\nsignature = 'header:S'\nsigned_content = '{header:A}.{body}.{header:B}'\n\
+             equal = [['{header:A}', '{query:a}']]",
+        );
+        let mut request = post(&[("a", "1"), ("b", "2")], "hello");
+        request.target = "/hooks/s?a=1".into();
+        for (name, value) in scheme.sign(0, &request, request.at).unwrap() {
+            request.headers.insert(name, value);
+        }
+        let judge = |request: &Received| fault(streamed(&scheme, request, 2).unwrap());
+        assert_eq!(judge(&request), None);
+        for (name, value, wanted) in [
+            ("b", "3", OriginFault::WrongSignature),
+            ("a", "2", OriginFault::WrongSignature),
+            ("s", "", OriginFault::MissingSignature),
+        ] {
+            let mut other = request.clone();
+            other.headers.insert(name, value.parse().unwrap());
+            assert_eq!(judge(&other), Some(wanted), "{name}");
+        }
+        let mut other = request.clone();
+        other.target = "/hooks/s?a=2".into();
+        assert_eq!(judge(&other), Some(OriginFault::ClaimMismatch));
+        let mut flipped = request.clone();
+        flipped.body = "hellO".into();
+        assert_eq!(judge(&flipped), Some(OriginFault::WrongSignature));
+    }
+
+    #[test]
+    fn what_needs_the_body_whole_says_so() {
+        for verify in [
+            "signature = 'json:sig'",
+            "signature = 'header:S'\nsigned_content = '{json:id}.{body}'",
+            "signature = 'header:S'\nsigned_content = '{body|sha256|hex}'",
+            "signature = 'header:S'\nsigned_content = '{body}{body}'",
+            "signature = 'header:S'\nsigned_content = '{form.sorted}'",
+        ] {
+            let scheme = scheme(&format!("scheme = 'hmac'\n{verify}"));
+            assert!(streamed(&scheme, &post(&[("s", "00")], "x"), 1).is_none(), "{verify}");
+        }
+    }
+}
