@@ -1,6 +1,7 @@
 //! Durable acknowledgements through the whole gateway: signed 1 KB events over kept-alive connections, each answered
-//! after the commit that holds it is synced. Printed beside the raw sync rate of the same disk and beside a gateway
-//! that commits every event alone.
+//! after the commit that holds it is synced. Printed beside the raw sync rate of the same disk, beside a gateway that
+//! commits every event alone, and, where `redis-server` is installed, beside a Redis stream that syncs before it answers:
+//! a queue that is handed the bare body, and checks, maps and looks up nothing.
 //!
 //! `cargo bench --bench ack`. `BENCH_FOLDER` picks another disk. The load runs on the same machine and is part of the
 //! figures; ratios within one run mean more than the figures themselves.
@@ -30,7 +31,7 @@ fn main() {
     for (row, (batch, name)) in [(512, "grouped"), (1, "one commit an event")].into_iter().enumerate() {
         for connections in [1, 64, 512] {
             let gateway = Gateway::start(&folder.path().join(format!("{batch}-{connections}")), batch);
-            let figures = runtime.block_on(load(gateway.public, connections));
+            let figures = runtime.block_on(load(gateway.public, connections, Speaks::Http));
             println!(
                 "{:<26} {:>8.0}   {:>8.2} {:>8.2}",
                 format!("{name}, {connections}"),
@@ -40,6 +41,16 @@ fn main() {
             );
             at_most[row] = figures.rate;
         }
+    }
+    match Redis::start(&folder.path().join("redis")) {
+        Some(redis) => {
+            for connections in [1, 64, 512] {
+                let figures = runtime.block_on(load(redis.address, connections, Speaks::Redis));
+                let name = format!("peer: Redis stream, {connections}");
+                println!("{name:<26} {:>8.0}   {:>8.2} {:>8.2}", figures.rate, figures.p50, figures.p99);
+            }
+        }
+        None => println!("peer: Redis stream         not measured: there is no redis-server"),
     }
     println!("grouped to one commit an event at 512 connections: {:.1} times", at_most[0] / at_most[1]);
 }
@@ -51,9 +62,10 @@ struct Figures {
 }
 
 /// Sends events over so many connections for a while.
-async fn load(address: SocketAddr, connections: usize) -> Figures {
+async fn load(address: SocketAddr, connections: usize, speaks: Speaks) -> Figures {
     let begun = Instant::now();
-    let senders: Vec<_> = (0..connections).map(|number| tokio::spawn(sender(address, number, begun + TIME))).collect();
+    let senders: Vec<_> =
+        (0..connections).map(|number| tokio::spawn(sender(address, number, begun + TIME, speaks))).collect();
     let mut waits: Vec<f64> = Vec::new();
     for sender in senders {
         waits.extend(sender.await.unwrap());
@@ -64,7 +76,44 @@ async fn load(address: SocketAddr, connections: usize) -> Figures {
     Figures { rate: waits.len() as f64 / took, p50: part(0.5), p99: part(0.99) }
 }
 
-async fn sender(address: SocketAddr, number: usize, until: Instant) -> Vec<f64> {
+/// What is spoken to whoever keeps the events.
+#[derive(Clone, Copy)]
+enum Speaks {
+    Http,
+    Redis,
+}
+
+impl Speaks {
+    fn request(self, body: &str, signature: &str, number: usize, sent: u64) -> String {
+        let length = body.len();
+        match self {
+            Self::Http => format!(
+                "POST /hooks/bench HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nX-GitHub-Event: issues\r\n\
+                 X-GitHub-Delivery: {number}-{sent}\r\nX-Hub-Signature-256: sha256={signature}\r\nContent-Length: {length}\r\n\r\n{body}",
+            ),
+            Self::Redis => {
+                format!("*5\r\n$4\r\nXADD\r\n$6\r\nevents\r\n$1\r\n*\r\n$4\r\nbody\r\n${length}\r\n{body}\r\n")
+            }
+        }
+    }
+
+    /// Whether an answer is whole: ours ends with its JSON, Redis' is a length and an id.
+    fn is_whole(self, answer: &[u8]) -> bool {
+        match self {
+            Self::Http => answer.ends_with(b"}"),
+            Self::Redis => answer.windows(2).filter(|pair| pair == b"\r\n").count() == 2,
+        }
+    }
+
+    const fn good(self) -> &'static [u8] {
+        match self {
+            Self::Http => b"HTTP/1.1 202",
+            Self::Redis => b"$",
+        }
+    }
+}
+
+async fn sender(address: SocketAddr, number: usize, until: Instant, speaks: Speaks) -> Vec<f64> {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let body = format!("{{\"action\":\"opened\",\"pad\":\"{}\"}}", "x".repeat(990));
@@ -76,21 +125,16 @@ async fn sender(address: SocketAddr, number: usize, until: Instant) -> Vec<f64> 
     let mut sent = 0_u64;
     while Instant::now() < until {
         sent += 1;
-        let request = format!(
-            "POST /hooks/bench HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nX-GitHub-Event: issues\r\n\
-             X-GitHub-Delivery: {number}-{sent}\r\nX-Hub-Signature-256: sha256={signature}\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        let request = speaks.request(&body, &signature, number, sent);
         let begun = Instant::now();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut filled = 0;
-        // An answer is short and comes whole or in two pieces; it ends with our JSON.
-        while filled == 0 || buffer[filled - 1] != b'}' {
+        while !speaks.is_whole(&buffer[..filled]) {
             let read = stream.read(&mut buffer[filled..]).await.unwrap();
-            assert!(read > 0, "the gateway closed the connection");
+            assert!(read > 0, "the connection was closed");
             filled += read;
         }
-        assert!(buffer.starts_with(b"HTTP/1.1 202"), "{}", String::from_utf8_lossy(&buffer[..filled]));
+        assert!(buffer.starts_with(speaks.good()), "{}", String::from_utf8_lossy(&buffer[..filled]));
         waits.push(begun.elapsed().as_secs_f64());
     }
     waits
@@ -152,6 +196,38 @@ impl Gateway {
 }
 
 impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A Redis that appends every write to a file and syncs it before it answers; writes that come together share a sync.
+struct Redis {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Redis {
+    /// None where it is not installed.
+    fn start(folder: &Path) -> Option<Self> {
+        std::fs::create_dir_all(folder).unwrap();
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let port = address.port().to_string();
+        let child = Command::new("redis-server")
+            .args(["--port", &port, "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir"])
+            .arg(folder)
+            .stdout(Stdio::null())
+            .spawn()
+            .ok()?;
+        while std::net::TcpStream::connect(address).is_err() {
+            std::thread::yield_now();
+        }
+        Some(Self { child, address })
+    }
+}
+
+impl Drop for Redis {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -338,8 +338,7 @@ pub(super) fn fill(conn: &Connection, leases: &Leases) -> rusqlite::Result<(Vec<
         }
         dealt += 1;
         match read(conn, lease)? {
-            Ok(mut one) => {
-                one.attachments = attachment::of_event(conn, lease.event)?;
+            Ok(one) => {
                 let merged: usize = one.merged.iter().map(|merged| merged.body.len()).sum();
                 bytes = bytes.saturating_add(one.body.len() + one.sealed.as_ref().map_or(0, Bytes::len) + merged);
                 claimed.push(one);
@@ -355,7 +354,10 @@ fn read(conn: &Connection, lease: &Lease) -> rusqlite::Result<Result<Claimed, St
     let row = conn
         .prepare_cached(
             "SELECT d.number, d.destination, d.upstream_id, e.id, e.source, e.event_type, e.thread, e.received_at,
-                    b.params, b.headers, b.body, d.sealed, s.call, d.dropped
+                    b.params, b.headers, b.body, d.sealed, s.call, d.dropped,
+                    EXISTS (SELECT 1 FROM attachment AS a INDEXED BY attachment_event WHERE a.event = e.seq),
+                    EXISTS (SELECT 1 FROM delivery AS m INDEXED BY delivery_leader
+                            WHERE m.leader = d.key AND m.leader IS NOT NULL)
              FROM delivery AS d JOIN event AS e ON e.seq = d.event JOIN body AS b ON b.seq = d.event
                 LEFT JOIN sealed AS s ON s.delivery = d.key
              WHERE d.key = ?1 AND d.event = ?2",
@@ -393,16 +395,12 @@ fn read(conn: &Connection, lease: &Lease) -> rusqlite::Result<Result<Claimed, St
                 params,
                 headers,
                 body: Bytes::from(row.get::<_, Vec<u8>>(10)?),
-                attachments: Vec::new(),
+                attachments: if row.get(14)? { attachment::of_event(conn, lease.event)? } else { Vec::new() },
                 sealed,
-                merged: Vec::new(),
+                merged: if row.get(15)? { merged(conn, lease.key)? } else { Vec::new() },
                 dropped: row.get(13)?,
             }))
         });
-    let row = match row {
-        Ok(Ok(claimed)) => merged(conn, lease.key).map(|merged| Ok(Claimed { merged, ..claimed })),
-        other => other,
-    };
     match row {
         Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Err("its event is gone".into())),
         Err(error @ (rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..))) => {

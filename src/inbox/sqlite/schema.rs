@@ -61,7 +61,8 @@ fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
     // No URI flag: a file name is a name, whatever characters it has. Each connection stays with one thread at a time.
     let conn = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     conn.busy_timeout(BUSY)?;
-    conn.set_prepared_statement_cache_capacity(64);
+    // One that does not fit is parsed and planned each time; the writer has about 80.
+    conn.set_prepared_statement_cache_capacity(128);
     // Plans do not look at bound values. Else, with partial indexes about, a cached statement is parsed and planned
     // again each time its values change, which costs more than running it.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
