@@ -303,7 +303,7 @@ fn changed(event: EventDetail, changes: Changes, most: u64, now: Timestamp) -> R
 fn by_hand(source: &Source, request: Received) -> Result<NewEvent, Refusal> {
     let now = request.at;
     let verified = request.verify(&ByHand, now).map_err(|refused| refused.1)?;
-    let mapped = source.mapping.apply(&verified, false)?;
+    let mapped = source.apply(&verified, false)?;
     Ok(NewEvent { dedup: None, most_ahead: None, ..ingress::event(source, &verified, mapped) })
 }
 

@@ -281,6 +281,10 @@ impl Inbox for Memory {
         Err(InboxError::Closed)
     }
 
+    async fn add_attachments(&self, _: EventId, _: Vec<Attachment>) -> Result<bool, InboxError> {
+        Err(InboxError::Closed)
+    }
+
     async fn extend_attachments(&self, _: EventId, _: Timestamp) -> Result<(), InboxError> {
         Err(InboxError::Closed)
     }

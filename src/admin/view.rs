@@ -68,6 +68,9 @@ struct FileView {
     content_type: String,
     bytes: u64,
     sha256: String,
+    /// What its channel calls it, where it was fetched from one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<String>,
     /// How long it stays at least, once nothing refers to it.
     expires_at: Timestamp,
 }
@@ -89,6 +92,7 @@ impl From<Attachment> for FileView {
             content_type: file.content_type,
             bytes: file.size,
             sha256: hex::encode(file.sha256),
+            origin: file.origin,
             expires_at: file.expires_at,
         }
     }

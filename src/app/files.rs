@@ -14,7 +14,7 @@ use crate::model::Timestamp;
 use crate::net::Client;
 
 /// How much older than an upload may take a file must be to be taken for one that nothing refers to.
-const SLACK: Duration = Duration::from_secs(3600);
+const LEEWAY: Duration = Duration::from_secs(3600);
 
 /// How far ahead of ours the clock of a file system may be.
 const LATER: Duration = Duration::from_secs(24 * 3600);
@@ -86,7 +86,7 @@ impl FilesSweep {
     /// The next step.
     pub(super) async fn step(&mut self, inbox: &dyn Inbox, now: Timestamp) {
         // One that is being kept just now must not go.
-        let before = now - self.upload - SLACK;
+        let before = now - self.upload - LEEWAY;
         match sweep_drawer(inbox, &self.files, self.drawer, before).await {
             Ok(0) => {}
             Ok(files) => tracing::info!(files, "files removed that nothing refers to"),

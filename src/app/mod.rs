@@ -339,7 +339,7 @@ impl Parts {
             public_url: config.server.public_url.clone(),
             load: kept.load.clone(),
             bounds: Bounds::new(config),
-            proxies: Proxies::new(config, client),
+            proxies: Proxies::new(config, client.clone()),
             dropin: Dropin::new(config, upstream.clone()),
         });
         let dispatcher = Dispatcher::new(
@@ -351,7 +351,7 @@ impl Parts {
             kept.metrics.clone(),
             kept.clock.clone(),
         );
-        let dispatcher = Arc::new(dispatcher.with_files(kept.files.clone()));
+        let dispatcher = Arc::new(dispatcher.with_files(kept.files.clone(), client.clone()));
         let replayer = Replayer::new(config, kept.inbox.clone(), kept.clock.clone());
         let admin = AdminState::new(
             config,

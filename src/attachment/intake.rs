@@ -26,8 +26,16 @@ impl Incoming {
         let content_type = cleaned_type(content_type);
         let key = id.key(&name);
         let sink = store.begin(&key, &Named { name: &name, content_type: &content_type }).await?;
-        let file =
-            Attachment { id, name, content_type, size: 0, sha256: [0; 32], key, expires_at: Timestamp::default() };
+        let file = Attachment {
+            id,
+            name,
+            content_type,
+            size: 0,
+            sha256: [0; 32],
+            key,
+            origin: None,
+            expires_at: Timestamp::default(),
+        };
         Ok(Self { sink, file })
     }
 

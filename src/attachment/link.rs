@@ -95,6 +95,7 @@ mod tests {
             size: 1,
             sha256: [0; 32],
             key: id.key(name),
+            origin: None,
             expires_at: Timestamp::default(),
         }
     }

@@ -5,6 +5,7 @@
 //! sender chose stands in a path. Memory for a file does not grow with the file. What refers to a file is the inbox's
 //! to know, and when a file can go is said there.
 
+mod channel;
 mod folder;
 mod intake;
 mod link;
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub use self::channel::{Allowed, Channel, NamedFile, Unfetched};
 pub use self::folder::Folder;
 pub use self::intake::{Incoming, Whole};
 pub use self::link::{Linked, Links};

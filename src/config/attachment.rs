@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::channel::SourceFetch;
 use super::node::Value;
 use super::problem::Located;
 use super::secret::Secret;
@@ -69,10 +70,12 @@ pub struct Intake {
 }
 
 /// `[sources.NAME.files]`
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct SourceFiles {
     /// Whether a body that is no form is itself a file.
     pub body_is_file: bool,
+    /// What files that the payload only names are fetched with; none where they are not.
+    pub fetch: Option<SourceFetch>,
     accept: Option<Vec<String>>,
     max_file: Option<u64>,
     max_files: Option<usize>,
@@ -149,7 +152,7 @@ impl Intake {
 
 impl SourceFiles {
     /// Reads `files`, which is true or a table; none where the source takes no files.
-    pub(super) fn read(source: &Section<'_>) -> Option<Self> {
+    pub(super) fn read(source: &Section<'_>, base: &Path) -> Option<Self> {
         match source.node("files").map(|node| &node.value) {
             None | Some(Value::Bool(false)) => return None,
             Some(Value::Bool(true)) => return Some(Self::default()),
@@ -159,6 +162,7 @@ impl SourceFiles {
         let body = section.one_of("body", &[("form", false), ("file", true)]);
         Some(Self {
             body_is_file: body.is_some_and(|body| body.value),
+            fetch: section.section("fetch").map(|fetch| SourceFetch::read(&fetch, base)),
             accept: accept(&section),
             max_file: section.bytes("max_file").map(|size| size.value),
             max_files: super::size(&section, "max_files"),

@@ -5,6 +5,7 @@
 //! `sluicegate check` is the same path as starting.
 
 pub mod attachment;
+pub mod channel;
 pub mod door;
 pub mod node;
 pub mod problem;
@@ -22,6 +23,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub use attachment::{Attachments, Intake, LinkKind, SourceFiles, StorePlace};
+pub use channel::{ChannelFiles, Part, SourceFetch, Step, Target, Way};
 pub use door::{DropIn, ExtraFields, GatewayKey, ProxyConfig};
 pub use node::{Node, Table, Value};
 pub use problem::{Located, Place, Problem, Problems, Weight};
@@ -366,7 +368,7 @@ impl Config {
         let dropin = root.section("dropin").and_then(|section| DropIn::read(&section));
         let keys = GatewayKey::read_all(&root, base);
         let proxies = ProxyConfig::read_all(&root);
-        Some(Self {
+        let config = Self {
             server: server?,
             admin: admin?,
             upstream: upstream?,
@@ -382,7 +384,9 @@ impl Config {
             providers,
             sources,
             base: base.to_owned(),
-        })
+        };
+        channel::check(&config, problems);
+        Some(config)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::channel::ChannelFiles;
 use super::node::Table;
 use super::problem::{Located, Place, Problems};
 use super::reconcile::ProviderLog;
@@ -37,6 +38,8 @@ pub struct Provider {
     pub max_body: Option<u64>,
     /// The sender's own log of what it sent, where it keeps one that can be read.
     pub reconcile: Option<ProviderLog>,
+    /// How files are fetched that the sender keeps and only names.
+    pub files: Option<ChannelFiles>,
     /// Events as the sender makes them, to try a source with.
     pub samples: Vec<Sample>,
     /// Where the file begins, for problems that have no better place.
@@ -114,6 +117,10 @@ impl Provider {
                 .map(|r| r.value.to_owned()),
             max_body: file.bytes("max_body").map(|b| b.value),
             reconcile: file.section("reconcile").and_then(|log| ProviderLog::read(&log)),
+            files: file
+                .section("attachments")
+                .and_then(|files| files.section("fetch"))
+                .and_then(|fetch| ChannelFiles::read(&fetch)),
             samples: file.sections("sample").iter().map(Sample::read).collect(),
             place: table.place.clone(),
         }

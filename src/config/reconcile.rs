@@ -1,7 +1,6 @@
 //! Where the provider's own log of what it sent is read, as written: `[reconcile]` in a provider file says that there
 //! is one and of which kind, `[sources.NAME.reconcile]` says which and with what token.
 
-use std::net::IpAddr;
 use std::path::Path;
 
 use http::{HeaderValue, Uri};
@@ -63,7 +62,7 @@ impl ProviderLog {
         };
         missing("kind", "one of \"github-deliveries\", \"stripe-events\"");
         missing("api", "where the provider's API is, for example \"https://api.example.com\"");
-        let api = api(section);
+        let api = section.api("api");
         Some(Self { kind: kind?.value, api: api? })
     }
 }
@@ -104,35 +103,12 @@ impl ReconcileConfig {
         }
         Self {
             place: section.place().clone(),
-            api: api(section),
+            api: section.api("api"),
             token: token(section, base),
             hook: hook(section),
             types,
             account,
         }
-    }
-}
-
-/// An address that a token may be shown to.
-fn api(section: &Section<'_>) -> Option<Uri> {
-    let written = section.text("api")?;
-    let wrong = |what: &str, hint: &str| {
-        section.problems().error_hint(&written.place, format!("{} {what}", section.path("api")), hint);
-        None
-    };
-    let whole = |uri: &Uri| uri.authority().is_some_and(|host| !host.as_str().contains('@')) && uri.query().is_none();
-    let Some(uri) = written.value.parse::<Uri>().ok().filter(whole) else {
-        return wrong("is no address", "write for example \"https://api.example.com\"; a path after the host is kept");
-    };
-    let local = uri.host().is_some_and(|host| {
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    });
-    match uri.scheme_str() {
-        Some("https") => Some(uri),
-        Some("http") if local => Some(uri),
-        Some("http") => wrong("would show the token to everybody on the way", "write https://"),
-        _ => wrong("is no address", "write for example \"https://api.example.com\""),
     }
 }
 

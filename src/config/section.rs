@@ -5,8 +5,11 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
+
+use http::Uri;
 
 use super::node::{Node, Table, Value};
 use super::problem::{Located, Place, Problems};
@@ -178,6 +181,33 @@ impl<'a> Section<'a> {
             }
         }
         Some(blocks)
+    }
+
+    /// The address of a host that a token may be shown to; nothing but a path may follow it.
+    pub fn api(&self, key: &str) -> Option<Uri> {
+        let written = self.text(key)?;
+        let wrong = |what: &str, hint: &str| {
+            self.problems().error_hint(&written.place, format!("{} {what}", self.path(key)), hint);
+            None
+        };
+        let whole =
+            |uri: &Uri| uri.authority().is_some_and(|host| !host.as_str().contains('@')) && uri.query().is_none();
+        let Some(uri) = written.value.parse::<Uri>().ok().filter(whole) else {
+            return wrong(
+                "is no address",
+                "write for example \"https://api.example.com\"; a path after the host is kept",
+            );
+        };
+        let local = uri.host().is_some_and(|host| {
+            let bare = host.trim_start_matches('[').trim_end_matches(']');
+            host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        });
+        match uri.scheme_str() {
+            Some("https") => Some(uri),
+            Some("http") if local => Some(uri),
+            Some("http") => wrong("would show the token to everybody on the way", "write https://"),
+            _ => wrong("is no address", "write for example \"https://api.example.com\""),
+        }
     }
 
     /// A table of texts, in the order of the file. Numbers and truth values are taken as their text.

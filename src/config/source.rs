@@ -231,7 +231,7 @@ impl SourceConfig {
                 .one_of("on_unknown", &[("hold", OnUnknown::Hold), ("retry", OnUnknown::Retry)])
                 .map_or(OnUnknown::Hold, |o| o.value),
             retry_failed_runs: section.bool("retry_failed_runs").is_some_and(|b| b.value),
-            files: SourceFiles::read(section),
+            files: SourceFiles::read(section, base),
             max_body: section.bytes("max_body").map(|b| b.value),
             rate: section.rate("rate").map(|r| r.value),
             reconcile: section.section("reconcile").map(|log| ReconcileConfig::read(&log, base)),

@@ -56,12 +56,21 @@ pub(super) async fn attempt(
 ) -> Verdict {
     // A caller's own call needs no source: what is to be sent is all in it.
     let source = dispatcher.sources.get(&claimed.source);
+    let fetched = tokio::select! {
+        fetched = file::fetch(dispatcher, claimed) => fetched,
+        () = told(hurry.clone()) => return interrupted(dispatcher, claimed.doubt),
+    };
+    let (fetched, notes) = match fetched {
+        Ok(fetched) => fetched,
+        Err(why) => return without_files(dispatcher, claimed, claimed.doubt, source, why),
+    };
+    let claimed = fetched.as_ref();
     let call = match (&claimed.sealed, source) {
         (Some(sealed), _) => match Call::from_sealed(sealed, &dispatcher.sealer, claimed.id.event) {
             Ok(call) => call,
             Err(error) => return closed(dispatcher, &error),
         },
-        (None, Some(source)) => Call::new(claimed, source),
+        (None, Some(source)) => Call::with_notes(claimed, source, notes),
         (None, None) => return source_gone(&claimed.source),
     };
     let own_key = call.key.is_some();

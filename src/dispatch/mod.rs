@@ -31,11 +31,13 @@ use crate::config::{self, Config, SourceConfig};
 use crate::inbox::seal::Sealer;
 use crate::inbox::{Claimed, Inbox, InboxError, Next, Settled, Settlement, Terms as _};
 use crate::model::{Attempt, Clock, Destination, Role, Route, State, Timestamp};
+use crate::net::Client;
 use crate::telemetry::Metrics;
 use crate::upstream::{Expected, Upstream};
 
 use backoff::Backoff;
 use breaker::{Change, Sign};
+use file::Handing;
 use pace::{Place, Rules};
 use terms::Offer;
 use verdict::{Asked, Policy, Verdict};
@@ -50,7 +52,7 @@ pub struct Dispatcher {
     inbox: Arc<dyn Inbox>,
     upstream: Upstream,
     sealer: Arc<Sealer>,
-    files: Option<Arc<Files>>,
+    files: Handing,
     sources: HashMap<String, SourceConfig>,
     pace: Arc<Pace>,
     rules: Arc<Rules>,
@@ -112,7 +114,7 @@ impl Dispatcher {
             inbox,
             upstream,
             sealer,
-            files: None,
+            files: Handing::new(config),
             sources: config.sources.iter().map(|source| (source.name.clone(), source.clone())).collect(),
             pace,
             rules: Arc::new(Rules::new(config)),
@@ -123,10 +125,11 @@ impl Dispatcher {
         }
     }
 
-    /// The same with a store; without one, an event that brought files is not delivered.
+    /// The same with a store, and with a client for files that channels keep. Without a store, an event that brought
+    /// files is not delivered.
     #[must_use]
-    pub fn with_files(mut self, files: Option<Arc<Files>>) -> Self {
-        self.files = files;
+    pub fn with_files(mut self, files: Option<Arc<Files>>, client: Client) -> Self {
+        (self.files.store, self.files.client) = (files, Some(client));
         self
     }
 

@@ -144,6 +144,9 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
     /// Keeps files of a call that is passed on and not kept itself. Their bytes are durable already.
     async fn keep_attachments(&self, source: &str, attachments: Vec<Attachment>) -> Result<(), InboxError>;
 
+    /// Keeps more files of an event, behind those it has. False: there is no such event any more.
+    async fn add_attachments(&self, event: EventId, attachments: Vec<Attachment>) -> Result<bool, InboxError>;
+
     /// Has the files of an event stay at least until a time: somebody was given links to them.
     async fn extend_attachments(&self, event: EventId, until: Timestamp) -> Result<(), InboxError>;
 

@@ -212,6 +212,7 @@ mod tests {
             size: 1,
             sha256: [0; 32],
             key: id.key("a"),
+            origin: None,
             expires_at: Timestamp::default(),
         };
         let mut headers = HeaderMap::new();

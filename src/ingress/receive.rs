@@ -101,7 +101,7 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
     if let Some(address) = source.confirms(&verified)? {
         return confirm(ingress, &address).await;
     }
-    let mapped = source.mapping.apply(&verified, false)?;
+    let mapped = source.apply(&verified, false)?;
     let event = event(source, &verified, mapped);
     answer(ingress, source, event).await
 }

@@ -100,7 +100,7 @@ pub(super) async fn receive(
             return Err(refusal);
         }
     };
-    let mapped = source.mapping.apply(&verified, !form.files.is_empty())?;
+    let mapped = source.apply(&verified, !form.files.is_empty())?;
     let mut event = event(source, &verified, mapped);
     // What goes no further needs no files.
     if event.filtered.is_none() {

@@ -95,6 +95,8 @@ pub struct Attachment {
     pub sha256: [u8; 32],
     /// Its place in the store.
     pub key: String,
+    /// What the channel calls it that it was fetched from; none for one that came with its request.
+    pub origin: Option<String>,
     /// Until when it is kept when no event refers to it any more.
     pub expires_at: Timestamp,
 }

@@ -97,6 +97,24 @@ impl Client {
     }
 }
 
+impl Client {
+    /// The same for an address whose host the operator wrote: it may be any, and a redirect is followed nowhere.
+    pub async fn download_pinned(
+        &self,
+        mut request: Request<Bytes>,
+        bounds: Bounds,
+    ) -> Result<Download, DownloadError> {
+        let end = Instant::now() + bounds.time;
+        request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let head = bounds.time.min(bounds.stall);
+        let answer = self.open(request, head).await.map_err(|error| broken(error, end, bounds))?;
+        match answer.status() {
+            StatusCode::OK => begun(answer, bounds, end),
+            status => Err(DownloadError::Status(status)),
+        }
+    }
+}
+
 impl Download {
     /// The next piece; none when it is whole.
     pub async fn next(&mut self) -> Result<Option<Bytes>, DownloadError> {

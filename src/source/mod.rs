@@ -55,10 +55,11 @@ pub use self::scheme::Scheme;
 pub use self::sign::Signer;
 pub use self::streamed::Streamed;
 pub use self::trial::{Judged, Trial, Written};
+use crate::attachment::Channel;
 use crate::config::section::nearest;
 use crate::config::{Ack, Config, Located, Problems, Provider, Secret, Section, SourceConfig, Table};
-use crate::mapping::Mapping;
 use crate::mapping::shape::Getter;
+use crate::mapping::{Mapped, Mapping};
 use crate::model::{Claims, Proof, Received, Refusal, Strength, Timestamp, Verified, Verify};
 
 /// The configured sources, by name.
@@ -84,6 +85,8 @@ pub struct Source {
     pub getter: Option<Getter>,
     /// How long a caller waits for a run's end, where the source answers with it.
     pub wait: Duration,
+    /// The channel that keeps the files which payloads only name.
+    channel: Option<Channel>,
     challenges: Vec<Challenge>,
     enrolment: Option<Enrolment>,
     /// To explain refusals with, and when that was last done.
@@ -196,6 +199,7 @@ impl Source {
             sender_retries: provider.and_then(|provider| provider.retries.as_deref()) != Some("never"),
             getter: getter?,
             wait: source.wait_timeout.unwrap_or_else(|| within(provider.and_then(|provider| provider.deadline))),
+            channel: provider.and_then(|provider| Channel::of(source, provider)),
             challenges: challenges?,
             enrolment,
             written: Written::of_source(source, provider),
@@ -298,6 +302,13 @@ impl Source {
             *explained = Some(now);
         }
         Trial::compile(self.written.clone()?).ok()?.hint(received, now)
+    }
+
+    /// What a proved request says, as the mapping has it. One that brings files, or names some that its channel keeps,
+    /// needs no prompt.
+    pub fn apply(&self, verified: &Verified, has_files: bool) -> Result<Mapped, Refusal> {
+        let named = |channel: &Channel| !channel.named(&verified.request().body, 1).is_empty();
+        self.mapping.apply(verified, has_files || self.channel.as_ref().is_some_and(named))
     }
 
     /// The address that a proved request asks to be fetched before the provider sends events. None: it is an event.

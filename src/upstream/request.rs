@@ -59,6 +59,11 @@ impl Call {
     /// The call that a delivery makes. What goes with it is of the same turn: its text tells of all of it, everything
     /// else is as of the delivery's own event.
     pub fn new(claimed: &Claimed, source: &SourceConfig) -> Self {
+        Self::with_notes(claimed, source, Vec::new())
+    }
+
+    /// The same, with sentences of ours beside what was said.
+    pub fn with_notes(claimed: &Claimed, source: &SourceConfig, notes: Vec<String>) -> Self {
         let said = Said {
             destination: &claimed.destination,
             upstream_id: &claimed.upstream_id,
@@ -67,7 +72,7 @@ impl Call {
             body: &claimed.body,
         };
         if claimed.merged.is_empty() && claimed.dropped == 0 {
-            return Self::make(said, source, source.run_mode);
+            return Self::make(said, source, source.run_mode, notes);
         }
         let own = [(claimed.received_at, &claimed.event_type, &claimed.params, &claimed.headers, &claimed.body)];
         let theirs = claimed.merged.iter();
@@ -83,6 +88,7 @@ impl Call {
             })
             .collect();
         let text = collected::text(&messages, claimed.dropped);
+        context.extend(notes);
         Self::say(said, text, collected::user(&messages), context, source, source.run_mode)
     }
 
@@ -95,7 +101,7 @@ impl Call {
             headers: &event.headers,
             body: &event.body,
         };
-        Self::make(said, source, source.run_mode)
+        Self::make(said, source, source.run_mode, Vec::new())
     }
 
     /// The call that an event makes which is not kept.
@@ -107,14 +113,14 @@ impl Call {
             headers: &event.headers,
             body: &event.body,
         };
-        Self::make(said, source, run)
+        Self::make(said, source, run, Vec::new())
     }
 
-    fn make(claimed: Said<'_>, source: &SourceConfig, run: RunMode) -> Self {
+    fn make(claimed: Said<'_>, source: &SourceConfig, run: RunMode, notes: Vec<String>) -> Self {
         let text = text(claimed.params, claimed.body, claimed.headers, source);
         let context = event_context(claimed.params, claimed.body, claimed.headers, source);
         let user = user(claimed.params, &source.user_email_template);
-        Self::say(claimed, text, user, context.into_iter().collect(), source, run)
+        Self::say(claimed, text, user, context.into_iter().chain(notes).collect(), source, run)
     }
 
     fn say(

@@ -120,14 +120,28 @@ fn names_something(word: &str) -> bool {
 #[test]
 fn every_page_that_is_linked_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let docs = ["delivery", "mapping", "operating", "providers", "reconcile", "scaling", "ARCHITECTURE"]
-        .map(|page| format!("docs/{page}.md"));
-    for file in ["README.md"].into_iter().chain(docs.iter().map(String::as_str)) {
-        let text = text(file);
-        let folder = root.join(file).parent().expect("a folder").to_owned();
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            if !link.contains("://") && !link.starts_with('#') {
-                assert!(folder.join(link).exists(), "{file} links {link}");
+    let pages = std::fs::read_dir(root.join("docs")).expect("the folder is there");
+    let pages = pages.map(|page| format!("docs/{}", page.expect("a page").file_name().to_string_lossy()));
+    // A heading's anchor: its letters in lower case, dashes for blanks, and nothing else.
+    let anchor = |heading: &str| {
+        let kept = heading.to_lowercase().replace(' ', "-");
+        kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect::<String>()
+    };
+    for file in pages.chain(["README.md".to_owned()]) {
+        let folder = root.join(&file).parent().expect("a folder").to_owned();
+        for link in text(&file).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (page, place) = link.split_once('#').unwrap_or((link, ""));
+            if link.contains("://") {
+                continue;
+            }
+            let page = if page.is_empty() { root.join(&file) } else { folder.join(page) };
+            assert!(page.exists(), "{file} links {link}");
+            if !place.is_empty() {
+                let text = std::fs::read_to_string(&page).expect("a text");
+                let headings = text.lines().filter(|line| line.starts_with('#'));
+                let found =
+                    headings.map(|line| anchor(line.trim_start_matches('#').trim())).any(|known| known == place);
+                assert!(found, "{file} links {link}, and there is no such heading");
             }
         }
     }

@@ -88,6 +88,7 @@ passed_on! {
     counts() -> Result<Vec<Count>, InboxError>;
     sweep(keep: &Keep, now: Timestamp, limit: usize) -> Result<usize, InboxError>;
     keep_attachments(source: &str, attachments: Vec<Attachment>) -> Result<(), InboxError>;
+    add_attachments(event: EventId, attachments: Vec<Attachment>) -> Result<bool, InboxError>;
     extend_attachments(event: EventId, until: Timestamp) -> Result<(), InboxError>;
     attachment(id: AttachmentId) -> Result<Option<KeptAttachment>, InboxError>;
     attachments(cursor: Option<i64>, limit: usize) -> Result<Page<KeptAttachment>, InboxError>;

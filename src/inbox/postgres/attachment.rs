@@ -28,7 +28,11 @@ pub(super) struct Rows<'a> {
 impl<'a> Rows<'a> {
     /// Adds the files of an event, or of none, in their order.
     pub(super) fn add(&mut self, event: Option<i64>, source: &'a str, files: &'a [Attachment]) {
-        for (position, file) in (0..).zip(files) {
+        self.add_from(event, 0, source, files);
+    }
+
+    fn add_from(&mut self, event: Option<i64>, from: i32, source: &'a str, files: &'a [Attachment]) {
+        for (position, file) in (from..).zip(files) {
             self.events.push(event);
             self.positions.push(position);
             self.sources.push(source);
@@ -49,14 +53,16 @@ impl<'a> Rows<'a> {
         let digests: Vec<&[u8]> = of().map(|file| file.sha256.as_slice()).collect();
         let keys: Vec<&str> = of().map(|file| file.key.as_str()).collect();
         let times: Vec<i64> = of().map(|file| file.expires_at.millis()).collect();
-        let params: [&(dyn ToSql + Sync); 10] =
-            [&ids, &self.events, &self.positions, &self.sources, &names, &types, &sizes, &digests, &keys, &times];
+        let origins: Vec<Option<&[u8]>> = of().map(|file| file.origin.as_deref().map(str::as_bytes)).collect();
+        let (events, positions, sources) = (&self.events, &self.positions, &self.sources);
+        let params: [&(dyn ToSql + Sync); 11] =
+            [&ids, events, positions, sources, &names, &types, &sizes, &digests, &keys, &times, &origins];
         change(
             turn,
-            "INSERT INTO attachment (id, event, position, source, name, content_type, size, sha256, key, expires_at)
+            "INSERT INTO attachment (id, event, position, source, name, content_type, size, sha256, key, expires_at, origin)
              SELECT n.* FROM unnest($1::uuid[], $2::bigint[], $3::integer[], $4::text[], $5::bytea[], $6::bytea[],
-                                    $7::bigint[], $8::bytea[], $9::text[], $10::bigint[])
-                AS n (id, event, position, source, name, content_type, size, sha256, key, expires_at)
+                                    $7::bigint[], $8::bytea[], $9::text[], $10::bigint[], $11::bytea[])
+                AS n (id, event, position, source, name, content_type, size, sha256, key, expires_at, origin)
              ON CONFLICT (id) DO NOTHING",
             &params,
         )
@@ -74,11 +80,32 @@ pub(super) async fn keep(conn: &mut Client, source: &str, files: &[Attachment]) 
     Ok(turn.commit().await?)
 }
 
+/// Keeps more files of an event, behind those it has. False: there is no such event.
+pub(super) async fn add(conn: &mut Client, event: EventId, files: &[Attachment]) -> Result<bool, Fault> {
+    let turn = conn.transaction().await?;
+    // Locked, so that a sweep does not pass between.
+    let found = rows(
+        &turn,
+        "SELECT e.seq, e.source, (SELECT coalesce(max(a.position) + 1, 0) FROM attachment AS a
+                                  WHERE a.event = e.seq AND a.event IS NOT NULL)
+         FROM event AS e WHERE e.id = $1 FOR UPDATE",
+        &[&Uuid::from_bytes(*event.as_bytes())],
+    )
+    .await?;
+    let Some(row) = found.first() else { return Ok(false) };
+    let source: String = row.try_get(1)?;
+    let mut rows = Rows::default();
+    rows.add_from(Some(row.try_get(0)?), row.try_get(2)?, &source, files);
+    rows.insert(&turn).await?;
+    turn.commit().await?;
+    Ok(true)
+}
+
 /// The files of events, each event's in the order they came.
 pub(super) async fn of_events(turn: &Transaction<'_>, events: &[i64]) -> Result<HashMap<i64, Vec<Attachment>>, Fault> {
     let found = rows(
         turn,
-        "SELECT a.seq, a.id, a.name, a.content_type, a.size, a.sha256, a.key, a.expires_at, a.event
+        "SELECT a.seq, a.id, a.name, a.content_type, a.size, a.sha256, a.key, a.expires_at, a.origin, a.event
          FROM unnest($1::bigint[]) AS n (event) JOIN attachment AS a ON a.event = n.event AND a.event IS NOT NULL
          ORDER BY a.event, a.position",
         &[&events],
@@ -86,7 +113,7 @@ pub(super) async fn of_events(turn: &Transaction<'_>, events: &[i64]) -> Result<
     .await?;
     let mut files: HashMap<i64, Vec<Attachment>> = HashMap::new();
     for row in &found {
-        files.entry(row.try_get(8)?).or_default().push(attachment(row)?);
+        files.entry(row.try_get(9)?).or_default().push(attachment(row)?);
     }
     Ok(files)
 }
@@ -94,7 +121,8 @@ pub(super) async fn of_events(turn: &Transaction<'_>, events: &[i64]) -> Result<
 /// One file.
 pub(super) async fn one(conn: &mut Client, id: AttachmentId) -> Result<Option<KeptAttachment>, Fault> {
     let turn = conn.transaction().await?;
-    let sql = "SELECT a.seq, a.id, a.name, a.content_type, a.size, a.sha256, a.key, a.expires_at, a.source, e.id
+    let sql =
+        "SELECT a.seq, a.id, a.name, a.content_type, a.size, a.sha256, a.key, a.expires_at, a.origin, a.source, e.id
                FROM attachment AS a LEFT JOIN event AS e ON e.seq = a.event WHERE a.id = $1";
     rows(&turn, sql, &[&Uuid::from_bytes(*id.as_bytes())]).await?.first().map(kept).transpose()
 }
@@ -106,7 +134,7 @@ pub(super) async fn page(conn: &mut Client, cursor: Option<i64>, limit: usize) -
     let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
     let mut found = rows(
         &turn,
-        "SELECT a.seq, a.id, a.name, a.content_type, a.size, a.sha256, a.key, a.expires_at, a.source, e.id
+        "SELECT a.seq, a.id, a.name, a.content_type, a.size, a.sha256, a.key, a.expires_at, a.origin, a.source, e.id
          FROM attachment AS a LEFT JOIN event AS e ON e.seq = a.event
          WHERE a.seq < $1 ORDER BY a.seq DESC LIMIT $2",
         &[&cursor.unwrap_or(i64::MAX), &most],
@@ -126,7 +154,7 @@ pub(super) async fn gone(conn: &mut Client, now: Timestamp, limit: usize) -> Res
     let turn = conn.transaction().await?;
     rows(
         &turn,
-        "SELECT seq, id, name, content_type, size, sha256, key, expires_at FROM attachment
+        "SELECT seq, id, name, content_type, size, sha256, key, expires_at, origin FROM attachment
          WHERE event IS NULL AND expires_at < $1 ORDER BY expires_at, (seq + 0) LIMIT $2",
         &[&now.millis(), &i64::try_from(limit).unwrap_or(i64::MAX)],
     )
@@ -175,15 +203,15 @@ fn uuids(ids: &[AttachmentId]) -> Vec<Uuid> {
 }
 
 fn kept(row: &Row) -> Result<KeptAttachment, Fault> {
-    let event: Option<Uuid> = row.try_get(9)?;
+    let event: Option<Uuid> = row.try_get(10)?;
     Ok(KeptAttachment {
         attachment: attachment(row)?,
-        source: row.try_get(8)?,
+        source: row.try_get(9)?,
         event: event.map(|id| EventId::from_bytes(id.into_bytes())),
     })
 }
 
-/// Columns 1 to 7.
+/// Columns 1 to 8.
 fn attachment(row: &Row) -> Result<Attachment, Fault> {
     let digest: &[u8] = row.try_get(5)?;
     Ok(Attachment {
@@ -194,5 +222,6 @@ fn attachment(row: &Row) -> Result<Attachment, Fault> {
         sha256: digest.try_into().map_err(|_| Fault::Engine("a file's digest cannot be read".into()))?,
         key: row.try_get(6)?,
         expires_at: Timestamp::from_millis(row.try_get(7)?),
+        origin: text(row, 8)?,
     })
 }

@@ -671,6 +671,15 @@ impl Inbox for PostgresInbox {
         .await
     }
 
+    async fn add_attachments(&self, event: EventId, attachments: Vec<Attachment>) -> Result<bool, InboxError> {
+        let files = Arc::new(attachments);
+        self.write("keep files", |conn| {
+            let files = Arc::clone(&files);
+            Box::pin(async move { attachment::add(conn, event, &files).await })
+        })
+        .await
+    }
+
     async fn extend_attachments(&self, event: EventId, until: Timestamp) -> Result<(), InboxError> {
         self.write("keep files longer", |conn| Box::pin(attachment::extend(conn, event, until))).await
     }

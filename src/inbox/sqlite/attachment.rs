@@ -11,7 +11,7 @@ const PAGE: usize = 200;
 
 /// What a list shows: seq first, then what [`kept`] reads.
 const COLUMNS: &str =
-    "a.seq, a.id, a.name, a.content_type, a.size, a.sha256, a.key, a.expires_at, a.source, e.id AS event";
+    "a.seq, a.id, a.name, a.content_type, a.size, a.sha256, a.key, a.expires_at, a.origin, a.source, e.id AS event";
 
 /// Keeps files of an event, or of none.
 pub(super) fn insert(
@@ -20,11 +20,37 @@ pub(super) fn insert(
     source: &str,
     attachments: &[Attachment],
 ) -> rusqlite::Result<()> {
+    insert_from(turn, event, 0, source, attachments)
+}
+
+/// Keeps more files of an event, behind those it has. False: there is no such event.
+pub(super) fn add(turn: &Turn<'_>, event: EventId, attachments: &[Attachment]) -> rusqlite::Result<bool> {
+    let found = turn
+        .conn
+        .prepare_cached(
+            "SELECT e.seq, e.source, (SELECT coalesce(max(a.position) + 1, 0) FROM attachment AS a
+                                      INDEXED BY attachment_event WHERE a.event = e.seq AND a.event IS NOT NULL)
+             FROM event AS e WHERE e.id = ?1",
+        )?
+        .query_row([event.as_bytes()], |row| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?)))
+        .optional()?;
+    let Some((seq, source, from)) = found else { return Ok(false) };
+    insert_from(turn, Some(seq), from, &source, attachments)?;
+    Ok(true)
+}
+
+fn insert_from(
+    turn: &Turn<'_>,
+    event: Option<i64>,
+    from: i64,
+    source: &str,
+    attachments: &[Attachment],
+) -> rusqlite::Result<()> {
     let mut statement = turn.conn.prepare_cached(
-        "INSERT INTO attachment (id, event, position, source, name, content_type, size, sha256, key, expires_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT INTO attachment (id, event, position, source, name, content_type, size, sha256, key, expires_at, origin)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?;
-    for (position, file) in (0_i64..).zip(attachments) {
+    for (position, file) in (from..).zip(attachments) {
         statement.execute((
             file.id.as_bytes(),
             event,
@@ -36,6 +62,7 @@ pub(super) fn insert(
             file.sha256,
             &file.key,
             file.expires_at.millis(),
+            &file.origin,
         ))?;
     }
     Ok(())
@@ -44,7 +71,7 @@ pub(super) fn insert(
 /// The files of an event, in the order they came.
 pub(super) fn of_event(conn: &Connection, event: i64) -> rusqlite::Result<Vec<Attachment>> {
     conn.prepare_cached(
-        "SELECT seq, id, name, content_type, size, sha256, key, expires_at FROM attachment
+        "SELECT seq, id, name, content_type, size, sha256, key, expires_at, origin FROM attachment
          INDEXED BY attachment_event WHERE event = ?1 ORDER BY position",
     )?
     .query_map([event], attachment)?
@@ -78,7 +105,7 @@ pub(super) fn page(conn: &Connection, cursor: Option<i64>, limit: usize) -> rusq
 /// Files that no event refers to and nobody holds a link to.
 pub(super) fn gone(conn: &Connection, now: Timestamp, limit: usize) -> rusqlite::Result<Vec<Attachment>> {
     conn.prepare_cached(
-        "SELECT seq, id, name, content_type, size, sha256, key, expires_at FROM attachment
+        "SELECT seq, id, name, content_type, size, sha256, key, expires_at, origin FROM attachment
          INDEXED BY attachment_loose WHERE event IS NULL AND expires_at < ?1 ORDER BY expires_at, seq LIMIT ?2",
     )?
     .query_map((now.millis(), i64::try_from(limit).unwrap_or(i64::MAX)), attachment)?
@@ -117,12 +144,12 @@ pub(super) fn forget(turn: &Turn<'_>, ids: &[AttachmentId]) -> rusqlite::Result<
 fn kept(row: &Row<'_>) -> rusqlite::Result<KeptAttachment> {
     Ok(KeptAttachment {
         attachment: attachment(row)?,
-        source: row.get(8)?,
-        event: row.get::<_, Option<[u8; 16]>>(9)?.map(EventId::from_bytes),
+        source: row.get(9)?,
+        event: row.get::<_, Option<[u8; 16]>>(10)?.map(EventId::from_bytes),
     })
 }
 
-/// Columns 1 to 7.
+/// Columns 1 to 8.
 fn attachment(row: &Row<'_>) -> rusqlite::Result<Attachment> {
     Ok(Attachment {
         id: AttachmentId::from_bytes(row.get(1)?),
@@ -132,5 +159,6 @@ fn attachment(row: &Row<'_>) -> rusqlite::Result<Attachment> {
         sha256: row.get(5)?,
         key: row.get(6)?,
         expires_at: Timestamp::from_millis(row.get(7)?),
+        origin: row.get(8)?,
     })
 }

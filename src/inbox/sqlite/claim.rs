@@ -355,9 +355,10 @@ fn read(conn: &Connection, lease: &Lease) -> rusqlite::Result<Result<Claimed, St
         .prepare_cached(
             "SELECT d.number, d.destination, d.upstream_id, e.id, e.source, e.event_type, e.thread, e.received_at,
                     b.params, b.headers, b.body, d.sealed, s.call, d.dropped,
-                    EXISTS (SELECT 1 FROM attachment AS a INDEXED BY attachment_event WHERE a.event = e.seq),
+                    EXISTS (SELECT 1 FROM attachment AS a INDEXED BY attachment_event WHERE a.event = e.seq
+                            AND a.event IS NOT NULL),
                     EXISTS (SELECT 1 FROM delivery AS m INDEXED BY delivery_leader
-                            WHERE m.leader = d.key AND m.leader IS NOT NULL)
+                            WHERE m.leader = d.key AND m.state = 'merged')
              FROM delivery AS d JOIN event AS e ON e.seq = d.event JOIN body AS b ON b.seq = d.event
                 LEFT JOIN sealed AS s ON s.delivery = d.key
              WHERE d.key = ?1 AND d.event = ?2",

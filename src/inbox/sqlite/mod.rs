@@ -403,6 +403,10 @@ impl Inbox for SqliteInbox {
         self.write("keep files", move |turn| attachment::insert(turn, None, &source, &attachments)).await
     }
 
+    async fn add_attachments(&self, event: EventId, attachments: Vec<Attachment>) -> Result<bool, InboxError> {
+        self.write("keep files", move |turn| attachment::add(turn, event, &attachments)).await
+    }
+
     async fn extend_attachments(&self, event: EventId, until: Timestamp) -> Result<(), InboxError> {
         self.write("keep files longer", move |turn| attachment::extend(turn, event, until)).await
     }

@@ -19,6 +19,7 @@ fn file(name: &str, expires: i64) -> Attachment {
         size: 1 << 40,
         sha256: [9; 32],
         key: id.key(name),
+        origin: None,
         expires_at: at(expires),
     }
 }
@@ -63,6 +64,20 @@ pub async fn files_of_what_goes_together_go_together(mut world: World) {
     let merged = turn.merged.iter().map(|merged| &merged.attachments);
     let found: Vec<_> = std::iter::once(&turn.attachments).chain(merged).collect();
     assert_eq!(found, events.iter().map(|event| &event.attachments).collect::<Vec<_>>());
+}
+
+pub async fn files_that_are_fetched_for_an_event_stand_behind_those_it_has(mut world: World) {
+    let first = NewEvent { attachments: vec![file("came", 50)], ..event("t", 1) };
+    world.accept(&first).await;
+    let fetched: Vec<Attachment> =
+        (1..=3).map(|n| Attachment { origin: Some(format!("channel/{n}\u{0}")), ..file(&n.to_string(), 50) }).collect();
+    assert!(world.inbox().add_attachments(first.id, fetched[..2].to_vec()).await.unwrap());
+    assert!(world.inbox().add_attachments(first.id, fetched[2..].to_vec()).await.unwrap());
+    assert!(!world.inbox().add_attachments(event("t", 2).id, fetched.clone()).await.unwrap(), "there is no such event");
+    world.crash().await;
+    let all = [first.attachments, fetched].concat();
+    assert_eq!(world.claim_one(5).await.attachments, all);
+    assert_eq!(world.inbox().event(first.id).await.unwrap().unwrap().attachments, all);
 }
 
 pub async fn files_without_an_event_stay_for_their_time(world: World) {

@@ -376,6 +376,7 @@ contract! {
     attachment: [
         files_stay_with_their_event_and_then_for_their_time,
         files_of_what_goes_together_go_together,
+        files_that_are_fetched_for_an_event_stand_behind_those_it_has,
         files_without_an_event_stay_for_their_time,
         files_that_nothing_refers_to_are_swept,
     ]

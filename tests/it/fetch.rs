@@ -1,0 +1,287 @@
+//! Files that a channel keeps: fetched with the source's token when their event goes out, over real sockets.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::world::{API_KEY, Gateway, TOKEN, Upstream, free_address, hmac_sha256, json as body_of, wait_for};
+
+const BOT_TOKEN: &str = "4711:planted-bot-token";
+const APP_TOKEN: &str = "xoxb-planted-app-token";
+const SLACK_SECRET: &str = "a-slack-secret-for-tests";
+
+/// A channel: what it answers at a target, and what it was asked.
+#[derive(Clone, Default)]
+struct Channel(Arc<Mutex<Script>>);
+
+#[derive(Default)]
+struct Script {
+    answers: BTreeMap<String, (u16, Vec<u8>)>,
+    seen: Vec<(String, String)>,
+}
+
+impl Channel {
+    async fn start() -> (Self, SocketAddr) {
+        let channel = Self::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let asked = channel.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let asked = asked.clone();
+                let service =
+                    service_fn(move |request| std::future::ready(Ok::<_, Infallible>(asked.answer(&request))));
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+                );
+            }
+        });
+        (channel, address)
+    }
+
+    fn says(&self, target: &str, status: u16, body: impl Into<Vec<u8>>) {
+        self.0.lock().expect("no panic").answers.insert(target.to_owned(), (status, body.into()));
+    }
+
+    /// A file of the bot's, in both steps.
+    fn has(&self, id: &str, path: &str, bytes: &[u8]) {
+        let place = json!({"ok": true, "result": {"file_id": id, "file_path": path}}).to_string();
+        self.says(&format!("/bot{BOT_TOKEN}/getFile?file_id={id}"), 200, place);
+        self.says(&format!("/file/bot{BOT_TOKEN}/{path}"), 200, bytes);
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let target = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
+        let shown = request.headers().get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let mut script = self.0.lock().expect("no panic");
+        script.seen.push((target.clone(), shown.to_owned()));
+        let (status, body) = script.answers.get(&target).cloned().unwrap_or((404, b"no such thing".to_vec()));
+        Response::builder().status(status).body(Full::from(body)).expect("an answer")
+    }
+
+    fn asked(&self, start: &str) -> usize {
+        self.0.lock().expect("no panic").seen.iter().filter(|(target, _)| target.starts_with(start)).count()
+    }
+}
+
+fn config(public: SocketAddr, upstream: SocketAddr, channel: SocketAddr) -> String {
+    format!(
+        r#"
+[server]
+listen = "{public}"
+public_url = "http://{public}"
+[admin]
+listen = "127.0.0.1:0"
+token = "literal:{TOKEN}"
+[upstream]
+base_url = "http://{upstream}"
+api_key = "literal:{API_KEY}"
+[inbox]
+url = "sqlite:data/inbox.db"
+[dispatch]
+backoff = "50ms"
+backoff_max = "200ms"
+[log]
+format = "json"
+filter = "sluicegate=debug"
+[sources.bot]
+provider = "telegram"
+secrets = ["literal:a-telegram-secret"]
+agent = "a"
+overlap = "collect"
+params_mapping = {{ prompt = "message.caption" }}
+thread = "message.chat.id"
+files = {{ max_file = "100KiB", fetch = {{ token = "literal:{BOT_TOKEN}", api = "http://{channel}" }} }}
+[sources.room]
+provider = "slack"
+secrets = ["literal:{SLACK_SECRET}"]
+agent = "a"
+params_mapping = {{ prompt = "event.text" }}
+files = {{ accept = ["text/*"], fetch = {{ token = "literal:{APP_TOKEN}", api = "http://{channel}" }} }}
+"#
+    )
+}
+
+async fn started() -> (Channel, SocketAddr, Upstream, Gateway) {
+    let (channel, address) = Channel::start().await;
+    let upstream = Upstream::start(&[]).await;
+    let gateway = Gateway::start_config(&config(free_address(), upstream.address, address)).await;
+    (channel, address, upstream, gateway)
+}
+
+fn digest(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// An update of the bot's.
+async fn update(gateway: &Gateway, number: u32, message: Value) -> String {
+    let mut message = message;
+    message["chat"] = json!({"id": 7});
+    let body = json!({"update_id": number, "message": message}).to_string();
+    let headers = [("content-type", "application/json"), ("x-telegram-bot-api-secret-token", "a-telegram-secret")];
+    let answer = gateway.post("/hooks/bot", &headers, body).await;
+    assert_eq!(answer.status(), 202, "{:?}", answer.body());
+    body_of(&answer)["event_id"].as_str().expect("an id").to_owned()
+}
+
+fn result(event: &Value) -> &str {
+    event["deliveries"][0]["answer"]["result"].as_str().unwrap_or_default()
+}
+
+/// Neither token is in anything that the gateway wrote, showed or sent on.
+async fn nothing_told(gateway: &Gateway, upstream: &Upstream) {
+    let mut told = vec![gateway.log(), Value::from(upstream.runs().await).to_string()];
+    for path in ["/api/v1/events", "/api/v1/attachments", "/api/v1/metrics"] {
+        let answer = gateway.admin(http::Method::GET, path).await;
+        told.push(String::from_utf8_lossy(answer.body()).into_owned());
+    }
+    for name in ["inbox.db", "inbox.db-wal"] {
+        let kept = std::fs::read(gateway.folder.path().join("data").join(name)).unwrap_or_default();
+        told.push(String::from_utf8_lossy(&kept).into_owned());
+    }
+    for (place, text) in told.iter().enumerate() {
+        assert!(!text.contains("planted"), "a token stands in output {place}");
+    }
+}
+
+#[tokio::test]
+async fn t74_what_a_bot_is_sent_reaches_the_agent_and_the_token_nobody() {
+    let (channel, _, upstream, gateway) = started().await;
+    let (photo, pdf) = (vec![7; 50_000], b"%PDF-1.7".to_vec());
+    channel.has("large", "photos/file_1.jpg", &photo);
+    channel.has("doc", "documents/file 2.pdf", b"unused");
+    channel.says(&format!("/file/bot{BOT_TOKEN}/documents/file%202.pdf"), 200, pdf.clone());
+    let sizes = json!([{"file_id": "small", "file_size": 9}, {"file_id": "large", "file_size": 50_000}]);
+    let id = update(&gateway, 1, json!({"photo": sizes, "caption": "What is this?"})).await;
+    let event = gateway.settled(&id).await;
+    let told = format!("\nfile file_1.jpg 50000 bytes sha256 {}", digest(&photo));
+    assert!(result(&event).ends_with(&told), "{event}");
+    let document = json!({"file_id": "doc", "file_name": "Q1.pdf", "mime_type": "application/pdf"});
+    let id = update(&gateway, 2, json!({"document": document})).await;
+    let event = gateway.settled(&id).await;
+    assert!(result(&event).ends_with(&format!("\nfile Q1.pdf 8 bytes sha256 {}", digest(&pdf))), "{event}");
+    let file = &event["attachments"][0];
+    assert_eq!((&file["content_type"], &file["origin"]), (&"application/pdf".into(), &"doc".into()));
+    assert_eq!(channel.asked(&format!("/bot{BOT_TOKEN}/getFile?file_id=small")), 0);
+    nothing_told(&gateway, &upstream).await;
+}
+
+#[tokio::test]
+async fn t74_a_link_in_a_payload_is_followed_to_the_channels_own_host_only() {
+    let (channel, address, upstream, gateway) = started().await;
+    let (other, elsewhere) = Channel::start().await;
+    for channel in [&channel, &other] {
+        channel.says("/files/a.txt?x=1", 200, "hello");
+    }
+    channel.says("/moved", 302, "");
+    let event = |id: &str, links: &[String]| {
+        let file = |(number, link): (usize, &String)| json!({"id": format!("F{number}"), "name": format!("{number}.txt"), "mimetype": "text/plain", "url_private": link});
+        let files: Vec<Value> = links.iter().enumerate().map(file).collect();
+        json!({"event_id": id, "type": "event_callback", "event": {"type": "message", "text": "see", "files": files}})
+            .to_string()
+    };
+    let post = async |body: String| {
+        let at = sluicegate::model::Clock::system().now().seconds().to_string();
+        let signature = format!("v0={}", hmac_sha256(SLACK_SECRET.as_bytes(), format!("v0:{at}:{body}").as_bytes()));
+        let headers = [("x-slack-signature", signature.as_str()), ("x-slack-request-timestamp", &at)];
+        let answer = gateway.post("/hooks/room", &headers, body).await;
+        assert_eq!(answer.status(), 202, "{:?}", answer.body());
+        gateway.settled(body_of(&answer)["event_id"].as_str().expect("an id")).await
+    };
+    let good = post(event("E1", &[format!("http://{address}/files/a.txt?x=1")])).await;
+    assert!(result(&good).ends_with(&format!("\nfile 0.txt 5 bytes sha256 {}", digest(b"hello"))), "{good}");
+    assert_eq!(channel.0.lock().expect("no panic").seen[0].1, format!("Bearer {APP_TOKEN}"));
+
+    let away = [format!("http://{elsewhere}/files/a.txt?x=1"), format!("http://user@{address}/files/a.txt?x=1")];
+    let event = post(event("E2", &away)).await;
+    assert!(event["attachments"].as_array().is_some_and(Vec::is_empty), "{event}");
+    assert_eq!(other.asked("/"), 0);
+    let run = upstream.runs().await.pop().expect("it ran all the same").to_string();
+    assert!(run.contains("The file \\\"0.txt\\\" could not be attached"), "{run}");
+    nothing_told(&gateway, &upstream).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_to_be_had_now_is_tried_again_and_one_that_never_will_be_is_named() {
+    let (channel, _, upstream, gateway) = started().await;
+    let get_file = |id: &str| format!("/bot{BOT_TOKEN}/getFile?file_id={id}");
+    channel.says(&get_file("later"), 503, "");
+    let id = update(&gateway, 1, json!({"voice": {"file_id": "later"}, "caption": "listen"})).await;
+    wait_for("a few tries", async || (channel.asked(&get_file("later")) >= 3).then_some(())).await;
+    assert!(upstream.runs().await.is_empty());
+    channel.has("later", "voice/file_3.oga", b"sound");
+    let event = gateway.settled(&id).await;
+    assert_eq!(event["deliveries"][0]["state"], "delivered");
+    assert_eq!(event["attachments"].as_array().map(Vec::len), Some(1));
+    assert_eq!(upstream.runs().await.len(), 1);
+
+    channel.says(&get_file("bad"), 400, r#"{"ok":false,"error_code":400,"description":"file is too big"}"#);
+    channel.has("huge", "documents/huge.bin", &vec![0; 200 * 1024]);
+    channel.has("up", "../../etc/passwd", b"x");
+    for (number, message, why) in [
+        (2, json!({"document": {"file_id": "bad", "file_name": "b"}}), "the channel does not give it out"),
+        (
+            3,
+            json!({"document": {"file_id": "said", "file_name": "c", "file_size": 200_000}}),
+            "larger than 102400 bytes",
+        ),
+        (4, json!({"document": {"file_id": "huge", "file_name": "d"}}), "larger than 102400 bytes"),
+    ] {
+        let id = update(&gateway, number, message).await;
+        let event = gateway.settled(&id).await;
+        assert_eq!(event["deliveries"][0]["state"], "delivered", "{event}");
+        let run = upstream.runs().await.pop().expect("a run").to_string();
+        assert!(run.contains(why), "{run}");
+    }
+    assert_eq!(channel.asked(&get_file("said")), 0, "its size was said");
+    let folder = gateway.folder.path().join("data/files");
+    let kept = |folder: &std::path::Path| {
+        let drawers =
+            std::fs::read_dir(folder).expect("a folder").filter_map(|entry| std::fs::read_dir(entry.ok()?.path()).ok());
+        drawers.flatten().count()
+    };
+    assert_eq!(kept(&folder), 1, "what is cut off leaves nothing");
+    nothing_told(&gateway, &upstream).await;
+}
+
+#[tokio::test]
+async fn a_retry_fetches_nothing_again_and_messages_that_go_together_bring_all_their_files() {
+    let (channel, _, upstream, gateway) = started().await;
+    for number in 1..=4 {
+        channel.has(&format!("f{number}"), &format!("documents/{number}.txt"), format!("text {number}").as_bytes());
+    }
+    upstream.set(json!({"delay": "1s"})).await;
+    let mut ids = Vec::new();
+    for number in 1..=4_u32 {
+        let document = json!({"file_id": format!("f{number}"), "file_name": format!("{number}.txt")});
+        ids.push(update(&gateway, number, json!({"document": document, "caption": format!("m{number}")})).await);
+        if number == 1 {
+            wait_for("the first turn", async || (channel.asked("/file/") == 1).then_some(())).await;
+        }
+    }
+    for id in &ids {
+        gateway.settled(id).await;
+    }
+    let runs = upstream.runs().await;
+    let files = |run: &Value| run["body"]["input"]["files"].as_array().map_or(0, Vec::len);
+    assert_eq!(runs.iter().map(files).collect::<Vec<_>>(), [1, 3], "{runs:?}");
+
+    channel.has("again", "documents/again.txt", b"once");
+    upstream.set(json!({"delay": "0ms"})).await;
+    let caption = "[[stub http=503 times=2]] once more";
+    let id = update(&gateway, 9, json!({"document": {"file_id": "again"}, "caption": caption})).await;
+    let event = gateway.settled(&id).await;
+    assert_eq!(event["deliveries"][0]["state"], "delivered", "{event}");
+    assert_eq!(channel.asked(&format!("/file/bot{BOT_TOKEN}/documents/again")), 1);
+    assert_eq!(event["attachments"].as_array().map(Vec::len), Some(1));
+}
