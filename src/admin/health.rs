@@ -13,7 +13,7 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use super::AdminState;
-use crate::inbox::InboxError;
+use crate::inbox::{Hold, InboxError};
 use crate::model;
 
 /// The Prometheus text form, version 0.0.4.
@@ -48,11 +48,14 @@ pub(super) async fn gateway(State(state): State<Arc<AdminState>>) -> Json<Value>
             Value::Null
         }
     };
+    let holds = state.inbox.holds().await.unwrap_or_default();
+    let paused = holds.iter().find(|(hold, _)| *hold == Hold::All).map(|(_, since)| *since);
     Json(json!({
         "name": "sluicegate",
         "version": env!("CARGO_PKG_VERSION"),
         "started_at": state.started_at,
         "replicas": standing.replicas,
+        "paused_since": paused,
         "standing": if standing.good { "good" } else { "lost" },
         "disk": usage,
         "deliveries": deliveries,

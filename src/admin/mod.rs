@@ -238,6 +238,8 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/destinations/{kind}/{id}/pause", post(destination::pause))
         .route("/api/v1/destinations/{kind}/{id}/resume", post(destination::resume))
         .route("/api/v1/destinations/{kind}/{id}/reset", post(destination::reset))
+        .route("/api/v1/pause", post(source::pause_all))
+        .route("/api/v1/resume", post(source::resume_all))
         .route("/api/v1/refused", get(source::refused))
         .method_not_allowed_fallback(async || AdminError::Method)
         .route_layer(from_fn_with_state(state.clone(), auth::token));

@@ -85,6 +85,16 @@ pub(super) async fn resume(
     hold(&state, held, false).await.map(Json)
 }
 
+/// `POST /pause`: no run is begun any more, wherever it would go and whoever asks for it. What comes in is still kept.
+pub(super) async fn pause_all(State(state): State<Arc<AdminState>>) -> Result<Json<HeldView>, AdminError> {
+    hold(&state, Hold::All, true).await.map(Json)
+}
+
+/// `POST /resume`
+pub(super) async fn resume_all(State(state): State<Arc<AdminState>>) -> Result<Json<HeldView>, AdminError> {
+    hold(&state, Hold::All, false).await.map(Json)
+}
+
 /// What an operator held or let go.
 #[derive(Debug, Serialize)]
 pub(super) struct HeldView {
@@ -93,6 +103,9 @@ pub(super) struct HeldView {
     #[serde(skip_serializing_if = "Option::is_none")]
     destination: Option<String>,
     paused: bool,
+    /// Every run is held or let go, not those of one source or destination.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    all: bool,
     /// False: it was so already.
     changed: bool,
 }
@@ -100,13 +113,15 @@ pub(super) struct HeldView {
 /// Holds something or lets it go.
 pub(super) async fn hold(state: &AdminState, what: Hold, on: bool) -> Result<HeldView, AdminError> {
     let changed = state.inbox.hold(&what, on, state.clock.now()).await?;
+    let all = what == Hold::All;
     let (source, destination) = match what {
+        Hold::All => (None, None),
         Hold::Source(name) => (Some(name), None),
         Hold::Destination(destination) => (None, Some(destination.to_string())),
     };
     if changed {
         let audit = if on { "pause" } else { "resume" };
-        tracing::info!(audit, source, destination, "an operator holds this or lets it go");
+        tracing::info!(audit, all, source, destination, "an operator holds this or lets it go");
     }
-    Ok(HeldView { source, destination, paused: on, changed })
+    Ok(HeldView { source, destination, paused: on, all, changed })
 }

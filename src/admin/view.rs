@@ -321,7 +321,7 @@ impl SourceView {
             .collect();
         let held = holds.iter().filter_map(|(hold, _)| match hold {
             Hold::Source(name) => Some(name),
-            Hold::Destination(_) => None,
+            Hold::All | Hold::Destination(_) => None,
         });
         for name in counts.iter().map(|count| &count.source).chain(held) {
             if !views.iter().any(|view| view.name == *name) {

@@ -79,6 +79,8 @@ struct Kept {
     budget: Budget,
     pace: Arc<Pace>,
     files: Option<Arc<Files>>,
+    /// An operator has stopped all runs.
+    stopped: Arc<AtomicBool>,
     token: Secret,
     stopping: watch::Receiver<bool>,
     serving: Arc<AtomicBool>,
@@ -155,6 +157,7 @@ impl App {
             roles,
             share,
             files,
+            stopped: Arc::default(),
             token,
             stopping,
             serving: Arc::new(AtomicBool::new(false)),
@@ -224,7 +227,7 @@ impl App {
             let files = kept.files.clone().map(|files| FilesSweep::new(files, config.attachments.upload_timeout));
             tokio::spawn(sweep_often(inbox.clone(), Keep::new(&config), files, kept.clock.clone()))
         });
-        let follow = tokio::spawn(share::follow(kept.share.clone(), kept.budget.clone(), inbox));
+        let follow = tokio::spawn(share::follow(kept.share.clone(), kept.budget.clone(), kept.stopped.clone(), inbox));
         let (look, told_to_look) = mpsc::channel(1);
         let renewal = tokio::spawn(renew(tls, told_to_look));
         kept.serving.store(true, Ordering::Release);
@@ -333,6 +336,7 @@ impl Parts {
             keep_files: config.attachments.keep,
             sealer: kept.sealer.clone(),
             stopping: kept.stopping.clone(),
+            stopped: kept.stopped.clone(),
             metrics: kept.metrics.clone(),
             samples: kept.samples.clone(),
             clock: kept.clock.clone(),

@@ -1,20 +1,22 @@
 //! This process's share of what is configured for all that share the inbox: limits on what comes in are divided among
 //! the processes that take requests, the upstream's budget among those that call it. (Caps of destinations are the
-//! dispatcher's own.)
+//! dispatcher's own.) Whether an operator has stopped all runs is followed the same way, for calls that are passed on at
+//! once; the dispatcher looks for itself.
 //!
 //! A process that has died counts until its lease has run out, so what the others have grows only when it is surely
 //! gone. One that begins counts itself at once; the others learn of it within a quarter of a lease.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::inbox::Inbox;
+use crate::inbox::{Hold, Inbox};
 use crate::limit::Share;
 use crate::model::Role;
 use crate::upstream::Budget;
 
-/// How often the number of processes is looked at without word that it changed.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often the number of processes, and whether runs are stopped, is looked at without word that it changed.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Divides among as many as there are now. True when what comes in is divided otherwise than before.
 pub(super) fn take(share: &Share, budget: &Budget, inbox: &dyn Inbox) -> bool {
@@ -25,9 +27,13 @@ pub(super) fn take(share: &Share, budget: &Budget, inbox: &dyn Inbox) -> bool {
     share.set(ingress)
 }
 
-/// Follows the number of processes until it is stopped.
-pub(super) async fn follow(share: Share, budget: Budget, inbox: Arc<dyn Inbox>) {
+/// Follows the number of processes, and the operator's word that no run is to begin, until it is stopped itself.
+pub(super) async fn follow(share: Share, budget: Budget, stopped: Arc<AtomicBool>, inbox: Arc<dyn Inbox>) {
     loop {
+        // One that cannot be asked leaves it as it was.
+        if let Ok(holds) = inbox.holds().await {
+            stopped.store(holds.iter().any(|(hold, _)| *hold == Hold::All), Ordering::Relaxed);
+        }
         if take(&share, &budget, &*inbox) {
             tracing::info!(processes = share.processes(), "limits are divided among so many processes");
         }

@@ -8,6 +8,7 @@ mod gateway;
 mod health;
 mod map;
 mod migrate;
+mod pause;
 mod print;
 mod provider;
 mod reconcile;
@@ -76,6 +77,10 @@ enum Command {
     /// List destinations, pause, resume and reset them
     #[command(subcommand)]
     Destination(destination::DestinationCommand),
+    /// Stop every run, whoever asks for it; what comes in is still kept
+    Pause(pause::All),
+    /// Let runs go on
+    Resume(pause::All),
     /// Show what a captured request is mapped to, and why
     #[command(subcommand)]
     Map(map::MapCommand),
@@ -118,6 +123,8 @@ pub fn run() -> ExitCode {
             Command::Replay(command) => replay::run(command).await,
             Command::Source(command) => source::run(command).await,
             Command::Destination(command) => destination::run(command).await,
+            Command::Pause(all) => pause::run(all, "pause").await,
+            Command::Resume(all) => pause::run(all, "resume").await,
             Command::Map(command) => map::run(command).await,
             Command::Provider(command) => provider::run(&command),
             Command::Reconcile(reconcile) => reconcile::run(&reconcile).await,

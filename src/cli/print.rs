@@ -135,14 +135,15 @@ pub(super) fn destinations(out: &mut impl Write, page: &Value) -> io::Result<boo
 
 /// What is held or let go.
 pub(super) fn held(out: &mut impl Write, answer: &Value) -> io::Result<()> {
-    let what = if answer["source"].is_string() { &answer["source"] } else { &answer["destination"] };
+    let everything = Value::from("every run");
+    let what = [&answer["source"], &answer["destination"]].into_iter().find(|named| named.is_string());
     let word = match &answer["paused"] {
         Value::Bool(true) => "paused",
         Value::Bool(false) => "running",
         _ => "called again",
     };
     let already = if answer["changed"] == false { " (it was so already)" } else { "" };
-    writeln!(out, "{} {word}{already}", text(what))
+    writeln!(out, "{} {word}{already}", text(what.unwrap_or(&everything)))
 }
 
 /// Where a delivery stands now.

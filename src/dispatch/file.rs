@@ -1,7 +1,7 @@
 //! The files of a delivery: those that only a channel has are fetched first, and each attempt gets links of its own.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +57,9 @@ pub(super) async fn fetch<'c>(
     let own = (turn.id.event, &turn.body, &mut turn.attachments);
     let merged = turn.merged.iter_mut().map(|merged| (merged.id.event, &merged.body, &mut merged.attachments));
     for (event, body, attachments) in std::iter::once(own).chain(merged) {
+        // A process that lost its lease while it fetched may have kept a file that another one kept as well.
+        let mut seen = HashSet::new();
+        attachments.retain(|file| file.origin.as_ref().is_none_or(|origin| seen.insert(origin.clone())));
         for file in channel.named(body, intake.max_files) {
             if attachments.iter().any(|known| known.origin.as_ref() == Some(&file.id)) {
                 continue;

@@ -229,6 +229,7 @@ impl Pace {
     pub(super) fn hold(&self, held: impl IntoIterator<Item = Hold>) {
         let held: HashSet<Hold> = held.into_iter().collect();
         let count = |is: fn(&Hold) -> bool| held.iter().filter(|hold| is(hold)).count();
+        self.metrics.held("all", count(|hold| matches!(hold, Hold::All)));
         self.metrics.held("source", count(|hold| matches!(hold, Hold::Source(_))));
         self.metrics.held("destination", count(|hold| matches!(hold, Hold::Destination(_))));
         self.table().held = held;
@@ -399,7 +400,7 @@ impl Table {
         taken: Taken,
         now: Instant,
     ) -> Result<usize, (Closed, Option<Instant>)> {
-        if self.held.contains(&Hold::Destination(destination.clone())) {
+        if self.held.contains(&Hold::All) || self.held.contains(&Hold::Destination(destination.clone())) {
             return Err((Closed::Held, None));
         }
         let most = rules.most(destination, replicas);

@@ -400,6 +400,8 @@ pub enum ByHand {
 /// What can be held.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Hold {
+    /// Every run: nothing is sent at all.
+    All,
     /// Everything of a source.
     Source(String),
     /// Everything to a destination.

@@ -23,6 +23,7 @@ use super::trace::{self, Answered, Refused, Trace};
 use super::upload::{self, Placed};
 use super::{Bounds, Ingress, body, form, receive, respond, stream};
 use crate::config::{Config, DropIn, RunMode, Secret};
+use crate::limit::Told;
 use crate::mapping::hosted as reading;
 use crate::mapping::shape::{Getter, is_task, shape};
 use crate::model::{
@@ -94,7 +95,7 @@ impl Dropin {
     }
 
     /// The key that goes upstream for the one a caller presents.
-    fn exchange(&self, ingress: &Ingress, presented: &[u8], agent: &str) -> Result<Secret, Refusal> {
+    fn exchange(&self, ingress: &Ingress, presented: &[u8], agent: &str, told: &mut Told) -> Result<Secret, Refusal> {
         let Some(own) = self.keyring.find(presented) else {
             if HeaderValue::from_bytes(presented).is_err() {
                 return Err(Refusal::KeyRefused("the key cannot stand in a header".into()));
@@ -104,7 +105,7 @@ impl Dropin {
         if !own.agents.is_empty() && !own.agents.iter().any(|good| good == agent) {
             return Err(Refusal::KeyRefused(format!("the key {} is not good for this agent", own.name)));
         }
-        ingress.limits.key(&own.name)?;
+        ingress.limits.key(&own.name, told)?;
         own.upstream_key.as_ref().or(self.upstream_key.as_ref()).cloned().ok_or_else(|| {
             Refusal::Internal(format!("keys.{} has no upstream_key, and there is no upstream.api_key", own.name))
         })
@@ -136,11 +137,12 @@ async fn answer(
     let (head, incoming) = request.into_parts();
     let (presented, bounds, _slot) = admit(ingress, dropin, &head, trace)?;
     let (call, files) = read(ingress, &head, incoming, bounds, trace).await?;
-    let key = dropin.exchange(ingress, &presented, &call.agent_id)?;
+    let key = dropin.exchange(ingress, &presented, &call.agent_id, &mut trace.limits)?;
     if call.asynchronous {
         let end = durable(ingress, dropin, &call, files, key, trace, false).await?;
         return Ok(answered(Some(end.event), r#"{"status":"Started"}"#.to_owned()));
     }
+    ingress.may_run()?;
     if wants_events(&head.headers) {
         return events(ingress, dropin, &call, files, &key).await;
     }
@@ -168,11 +170,16 @@ fn shaped(call: &HostedCall, task: &[u8]) -> Bytes {
 }
 
 /// What the head shows: limits, method, key, size. The key is looked for before the body is touched.
-fn admit(ingress: &Ingress, dropin: &Dropin, head: &Parts, trace: &Trace) -> Result<(Vec<u8>, Bounds, Slot), Refusal> {
+fn admit(
+    ingress: &Ingress,
+    dropin: &Dropin,
+    head: &Parts,
+    trace: &mut Trace,
+) -> Result<(Vec<u8>, Bounds, Slot), Refusal> {
     receive::judge_head(head)?;
     let slot = ingress.load.enter(Rank::Retrying)?;
-    ingress.limits.caller(trace.peer.0)?;
-    ingress.limits.dropin()?;
+    ingress.limits.caller(trace.peer.0, &mut trace.limits)?;
+    ingress.limits.dropin(&mut trace.limits)?;
     if head.method != Method::POST {
         return Err(Refusal::Method("POST"));
     }

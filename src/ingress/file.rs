@@ -33,7 +33,7 @@ pub(super) async fn at_file(State(ingress): State<Arc<Ingress>>, request: Reques
     let mut trace = Trace::new(&ingress, &request);
     trace.path = "/files/***".to_owned();
     let (head, _) = request.into_parts();
-    let ended = match receive::judge_head(&head).and_then(|()| ingress.limits.caller(trace.peer.0)) {
+    let ended = match receive::judge_head(&head).and_then(|()| ingress.limits.caller(trace.peer.0, &mut trace.limits)) {
         Ok(()) => AssertUnwindSafe(answer(&ingress, &head))
             .catch_unwind()
             .await

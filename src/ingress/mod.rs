@@ -18,6 +18,7 @@ mod trace;
 mod upload;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -63,6 +64,8 @@ pub struct Ingress {
     pub sealer: Arc<Sealer>,
     /// True when the gateway stops: nobody waits any longer then.
     pub stopping: watch::Receiver<bool>,
+    /// True while an operator has stopped all runs.
+    pub stopped: Arc<AtomicBool>,
     /// What fetches certificates and confirmations.
     pub fetch: Arc<dyn Fetch>,
     /// Counters.
@@ -118,6 +121,11 @@ impl Bounds {
 }
 
 impl Ingress {
+    /// Whether an agent may be run at once. What is kept waits until it may.
+    fn may_run(&self) -> Result<(), Refusal> {
+        if self.stopped.load(Ordering::Relaxed) { Err(Refusal::Stopped) } else { Ok(()) }
+    }
+
     /// Counts connections for the accept loop.
     pub fn door(&self) -> Arc<dyn Door> {
         Arc::new(Doorkeeper(self.metrics.clone()))

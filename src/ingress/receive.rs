@@ -36,11 +36,11 @@ pub(super) async fn at_source(State(ingress): State<Arc<Ingress>>, request: Requ
 
 /// A request at any other path.
 pub(super) async fn elsewhere(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response<Body> {
-    let trace = Trace::new(&ingress, &request);
+    let mut trace = Trace::new(&ingress, &request);
     let (head, _) = request.into_parts();
     let judged = judge_head(&head)
         .and_then(|()| ingress.load.enter(Rank::Unknown))
-        .and_then(|_| ingress.limits.caller(trace.peer.0));
+        .and_then(|_| ingress.limits.caller(trace.peer.0, &mut trace.limits));
     let refusal = judged.err().unwrap_or(Refusal::NotFound);
     trace::finish(&ingress, &trace, Err(Refused::at_source(refusal, &trace)))
 }
@@ -62,9 +62,9 @@ pub(super) fn misframed(ingress: &Ingress, fault: Fault, request: &Request<Incom
 
 /// A request for what became of an event.
 pub(super) async fn at_event(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response<Body> {
-    let trace = Trace::new(&ingress, &request);
+    let mut trace = Trace::new(&ingress, &request);
     let (head, _) = request.into_parts();
-    let ended = match judge_head(&head).and_then(|()| ingress.limits.caller(trace.peer.0)) {
+    let ended = match judge_head(&head).and_then(|()| ingress.limits.caller(trace.peer.0, &mut trace.limits)) {
         Ok(()) => AssertUnwindSafe(status::answer(&ingress, &head))
             .catch_unwind()
             .await
@@ -182,12 +182,12 @@ fn admit(
     trace: &mut Trace,
 ) -> Result<Bounds, Refusal> {
     trace.source = Some(source.config.name.clone());
-    ingress.limits.caller(trace.peer.0)?;
+    ingress.limits.caller(trace.peer.0, &mut trace.limits)?;
     // Before the source's own limit, which strangers must not use up.
     if !source.config.allow.is_empty() && !source.config.allow.iter().any(|block| block.holds(trace.peer.0)) {
         return Err(Refusal::AddressNotAllowed);
     }
-    ingress.limits.source(&source.config.name)?;
+    ingress.limits.source(&source.config.name, &mut trace.limits)?;
     let allow = source.allow();
     if !allow.split(", ").any(|method| method == head.method.as_str()) {
         return Err(Refusal::Method(allow));

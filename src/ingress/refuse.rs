@@ -70,6 +70,9 @@ fn made(refusal: &Refusal, status: StatusCode, body: serde_json::Value) -> Respo
         Refusal::Upstream { retry_after: Some(wait), .. } => {
             headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
         }
+        Refusal::Stopped => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(fastrand::u64(30..=60)));
+        }
         Refusal::Inbox(_) | Refusal::Store(_) | Refusal::NoSpace => {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds(Duration::from_secs(5))));
         }
@@ -113,6 +116,7 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::Unsupported(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "This kind of body is not taken here."),
         Refusal::Unmappable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "The body has not what this source needs of it."),
         Refusal::Inbox(_) => (StatusCode::SERVICE_UNAVAILABLE, "The event cannot be kept now. Try again later."),
+        Refusal::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "No agent is run now. Try again later."),
         Refusal::NoSpace => (StatusCode::SERVICE_UNAVAILABLE, "The event cannot be kept now. Try again later."),
         Refusal::Busy => (StatusCode::CONFLICT, "This conversation has a turn that has not ended."),
         Refusal::UpstreamBusy(_) => (StatusCode::SERVICE_UNAVAILABLE, "The agent is busy. Try again later."),

@@ -77,6 +77,7 @@ pub(super) async fn proxy(
     let owed = event.deliveries.first().ok_or_else(|| Refusal::Internal("the source has no destination".into()))?;
     let streams = source.config.respond == Respond::Stream;
     let call = Call::of_event(event, owed, &source.config, if streams { RunMode::Stream } else { RunMode::Call });
+    ingress.may_run()?;
     if let Some(wait) = ingress.upstream.is_busy(PATIENCE) {
         return Err(Refusal::UpstreamBusy(wait));
     }

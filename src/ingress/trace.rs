@@ -8,12 +8,17 @@ use http::{Request, Response};
 use tokio::time::Instant;
 
 use super::{Ingress, refuse};
+use crate::limit::Told;
 use crate::model::{EventId, Outcome, Refusal, RequestId, Timestamp};
 use crate::net::Peer;
 use crate::telemetry::RefusedSample;
 
 /// The id of a request, on every answer.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("sluicegate-request-id");
+
+/// What is left of the limits that a request was counted by.
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// Header names that a sample of a refused request shows.
 const MAX_NAMES: usize = 50;
@@ -39,6 +44,7 @@ pub(super) struct Trace {
     pub(super) headers: Vec<HeaderName>,
     pub(super) source: Option<String>,
     pub(super) body_bytes: u64,
+    pub(super) limits: Told,
 }
 
 /// A request that was refused, and what its caller hears of it: doors differ in their words.
@@ -74,6 +80,7 @@ impl Trace {
             headers: request.headers().keys().take(MAX_NAMES).cloned().collect(),
             source: None,
             body_bytes: 0,
+            limits: Told::default(),
         }
     }
 }
@@ -133,6 +140,11 @@ pub(super) fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, R
             answer
         }
     };
+    if let Some((policy, state)) = trace.limits.fields() {
+        for (name, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
+            answer.headers_mut().extend(HeaderValue::try_from(value).ok().map(|value| (name, value)));
+        }
+    }
     if let Ok(id) = HeaderValue::try_from(trace.id.to_string()) {
         answer.headers_mut().insert(REQUEST_ID, id);
     }

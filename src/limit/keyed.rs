@@ -4,13 +4,14 @@
 use std::fmt;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, RateLimiter};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::keyed::DefaultKeyedStateStore;
+use governor::{Quota, RateLimiter};
 
-use super::limiter::Built;
+use super::limiter::{Built, Left};
 use super::share::Share;
 use crate::config::Rate;
 
@@ -20,23 +21,25 @@ const MAX_KEYS: usize = 100_000;
 /// How many checks lie between two looks at the size of the table.
 const LOOK_EVERY: usize = 1024;
 
+type PerKey<K> = RateLimiter<K, DefaultKeyedStateStore<K>, DefaultClock, StateInformationMiddleware>;
+
 /// A limiter per key.
 pub struct Keyed<K: Hash + Eq + Clone> {
     rate: Rate,
     share: Share,
-    built: ArcSwap<Built<DefaultKeyedRateLimiter<K>>>,
+    built: ArcSwap<Built<PerKey<K>>>,
     checks: AtomicUsize,
 }
 
 impl<K: Hash + Eq + Clone> Keyed<K> {
     /// A share of the same rate for every key.
     pub fn new(rate: Rate, share: Share) -> Self {
-        let built = Built::new(rate, share.processes(), RateLimiter::keyed);
+        let built = Built::new(rate, share.processes(), keyed);
         Self { rate, share, built: ArcSwap::from_pointee(built), checks: AtomicUsize::new(0) }
     }
 
-    /// Counts one; over the limit, says how long to wait.
-    pub fn check(&self, key: &K) -> Result<(), Duration> {
+    /// Counts one and says what is left; over the limit, when to come back.
+    pub fn check(&self, key: &K) -> Result<Left, Left> {
         let processes = self.share.processes();
         let mut built = self.built.load();
         let look = self.checks.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_EVERY);
@@ -44,16 +47,20 @@ impl<K: Hash + Eq + Clone> Keyed<K> {
             built.limiter.retain_recent();
         }
         if !built.fits(self.rate, processes) || look && built.limiter.len() > MAX_KEYS {
-            self.built.store(Built::new(self.rate, processes, RateLimiter::keyed).into());
+            self.built.store(Built::new(self.rate, processes, keyed).into());
             built = self.built.load();
         }
         match built.limiter.check_key_n(key, processes) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(until)) => Err(until.wait_time_from(DefaultClock::default().now())),
+            Ok(Ok(snapshot)) => Ok(Left::of(self.rate, processes, &snapshot)),
+            Ok(Err(until)) => Err(Left::none(self.rate, until.wait_time_from(DefaultClock::default().now()))),
             // It is built so that one request always fits.
-            Err(_) => Err(self.rate.per),
+            Err(_) => Err(Left::none(self.rate, self.rate.per)),
         }
     }
+}
+
+fn keyed<K: Hash + Eq + Clone>(quota: Quota) -> PerKey<K> {
+    RateLimiter::keyed(quota).with_middleware()
 }
 
 impl<K: Hash + Eq + Clone> fmt::Debug for Keyed<K> {
@@ -64,6 +71,8 @@ impl<K: Hash + Eq + Clone> fmt::Debug for Keyed<K> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

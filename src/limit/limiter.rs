@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::middleware::{StateInformationMiddleware, StateSnapshot};
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
 
 use super::share::Share;
 use crate::config::Rate;
@@ -15,7 +17,34 @@ use crate::config::Rate;
 pub struct Limiter {
     rate: Rate,
     share: Share,
-    built: ArcSwap<Built<DefaultDirectRateLimiter>>,
+    built: ArcSwap<Built<Direct>>,
+}
+
+type Direct = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
+
+/// How a limit stands for whoever was just counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// The limit.
+    pub rate: Rate,
+    /// How many more may come at once.
+    pub remaining: u32,
+    /// When all of it may be used again.
+    pub reset: Duration,
+}
+
+impl Left {
+    /// What a snapshot says, of which each request takes as many as there are processes.
+    pub(super) fn of(rate: Rate, processes: NonZeroU32, snapshot: &StateSnapshot) -> Self {
+        let remaining = snapshot.remaining_burst_capacity() / processes;
+        let used = rate.count.saturating_sub(snapshot.remaining_burst_capacity());
+        Self { rate, remaining, reset: rate.per / rate.count.max(1) * used }
+    }
+
+    /// Nothing is left for a while.
+    pub(super) const fn none(rate: Rate, wait: Duration) -> Self {
+        Self { rate, remaining: 0, reset: wait }
+    }
 }
 
 /// A limiter with the burst it was built for.
@@ -40,27 +69,27 @@ impl<L> Built<L> {
 impl Limiter {
     /// A share of a rate.
     pub fn new(rate: Rate, share: Share) -> Self {
-        let built = Built::new(rate, share.processes(), RateLimiter::direct);
+        let built = Built::new(rate, share.processes(), direct);
         Self { rate, share, built: ArcSwap::from_pointee(built) }
     }
 
-    /// Counts one; over the limit, says how long to wait.
-    pub fn check(&self) -> Result<(), Duration> {
+    /// Counts one and says what is left; over the limit, when to come back.
+    pub fn check(&self) -> Result<Left, Left> {
         let processes = self.share.processes();
         match self.built(processes).limiter.check_n(processes) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(until)) => Err(until.wait_time_from(DefaultClock::default().now())),
+            Ok(Ok(snapshot)) => Ok(Left::of(self.rate, processes, &snapshot)),
+            Ok(Err(until)) => Err(Left::none(self.rate, until.wait_time_from(DefaultClock::default().now()))),
             // It is built so that one request always fits.
-            Err(_) => Err(self.rate.per),
+            Err(_) => Err(Left::none(self.rate, self.rate.per)),
         }
     }
 
-    fn built(&self, processes: NonZeroU32) -> Guard<std::sync::Arc<Built<DefaultDirectRateLimiter>>> {
+    fn built(&self, processes: NonZeroU32) -> Guard<std::sync::Arc<Built<Direct>>> {
         let built = self.built.load();
         if built.fits(self.rate, processes) {
             return built;
         }
-        self.built.store(Built::new(self.rate, processes, RateLimiter::direct).into());
+        self.built.store(Built::new(self.rate, processes, direct).into());
         self.built.load()
     }
 }
@@ -69,6 +98,10 @@ impl fmt::Debug for Limiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Limiter").field("rate", &self.rate).field("share", &self.share).finish_non_exhaustive()
     }
+}
+
+fn direct(quota: Quota) -> Direct {
+    RateLimiter::direct(quota).with_middleware()
 }
 
 /// The whole count may come at once. Where there are more processes than that, each may let one through at a time.
@@ -95,8 +128,19 @@ mod tests {
     fn a_rate_lets_its_count_through_and_says_when_to_come_back() {
         let limiter = Limiter::new(Rate { count: 3, per: Duration::from_secs(60) }, Share::default());
         assert_eq!(passes(&limiter), 3);
-        let wait = limiter.check().expect_err("the fourth is over");
+        let wait = limiter.check().expect_err("the fourth is over").reset;
         assert!(wait > Duration::from_secs(15) && wait <= Duration::from_secs(20), "{wait:?}");
+    }
+
+    #[test]
+    fn what_is_left_and_when_it_is_whole_again_is_said() {
+        let rate = Rate { count: 6, per: Duration::from_secs(60) };
+        let limiter = Limiter::new(rate, Share::among(2));
+        let left = limiter.check().expect("the first");
+        assert_eq!((left.rate, left.remaining, left.reset), (rate, 2, Duration::from_secs(20)));
+        assert_eq!(limiter.check().map(|left| left.remaining), Ok(1));
+        assert_eq!(limiter.check().map(|left| left.remaining), Ok(0));
+        assert_eq!(limiter.check().map_err(|left| left.remaining), Err(0));
     }
 
     #[test]
@@ -104,12 +148,12 @@ mod tests {
         let share = Share::among(3);
         let limiter = Limiter::new(Rate { count: 60, per: Duration::from_secs(3600) }, share.clone());
         assert_eq!(passes(&limiter), 20);
-        let wait = limiter.check().expect_err("over its share");
+        let wait = limiter.check().expect_err("over its share").reset;
         assert!(wait > Duration::from_secs(170) && wait <= Duration::from_secs(180), "{wait:?}");
         share.set(1);
         assert_eq!(passes(&limiter), 0, "a process that leaves gives no second helping");
         share.set(4);
-        let more = limiter.check().expect_err("a smaller share");
+        let more = limiter.check().expect_err("a smaller share").reset;
         assert!(more > wait, "{more:?}");
     }
 
@@ -118,7 +162,7 @@ mod tests {
         let share = Share::among(5);
         let limiter = Limiter::new(Rate { count: 2, per: Duration::from_secs(60) }, share.clone());
         assert_eq!(passes(&limiter), 1);
-        let wait = limiter.check().expect_err("over its share");
+        let wait = limiter.check().expect_err("over its share").reset;
         assert!(wait > Duration::from_secs(140) && wait <= Duration::from_secs(150), "{wait:?}");
         share.set(0);
         assert_eq!(passes(&limiter), 2, "alone again");

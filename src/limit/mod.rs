@@ -7,12 +7,13 @@ pub mod share;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::config::{Config, Rate};
 use crate::model::{Refusal, bucket};
 
 use keyed::Keyed;
-pub use limiter::Limiter;
+pub use limiter::{Left, Limiter};
 pub use share::Share;
 
 /// The limits of one gateway.
@@ -39,31 +40,60 @@ impl Limits {
     }
 
     /// Counts one request at the drop-in.
-    pub fn dropin(&self) -> Result<(), Refusal> {
-        self.dropin.as_ref().map_or(Ok(()), |limiter| limiter.check().map_err(Refusal::Limited))
+    pub fn dropin(&self, told: &mut Told) -> Result<(), Refusal> {
+        self.dropin.as_ref().map_or(Ok(()), |limiter| told.take("dropin", limiter.check()))
     }
 
     /// Counts one request of a caller, before it is known what it wants.
-    pub fn caller(&self, peer: IpAddr) -> Result<(), Refusal> {
+    pub fn caller(&self, peer: IpAddr, told: &mut Told) -> Result<(), Refusal> {
         if let Some(callers) = &self.callers {
-            callers.check(&bucket(peer)).map_err(Refusal::Limited)?;
+            told.take("caller", callers.check(&bucket(peer)))?;
         }
         match &self.whole {
-            // The whole gateway's limit is our own trouble, not this caller's doing.
-            Some(whole) => whole.check().map_err(Refusal::Overloaded),
+            // The whole gateway's limit is our own trouble, not this caller's doing, and none of its business.
+            Some(whole) => whole.check().map(|_| ()).map_err(|left| Refusal::Overloaded(left.reset)),
             None => Ok(()),
         }
     }
 
     /// Counts one use of a gateway key, by the key's name.
-    pub fn key(&self, name: &str) -> Result<(), Refusal> {
-        self.keys.get(name).map_or(Ok(()), |limiter| limiter.check().map_err(Refusal::Limited))
+    pub fn key(&self, name: &str, told: &mut Told) -> Result<(), Refusal> {
+        self.keys.get(name).map_or(Ok(()), |limiter| told.take("key", limiter.check()))
     }
 
     /// Counts one request at a source or at a proxied prefix (`proxy:/v1`).
-    pub fn source(&self, name: &str) -> Result<(), Refusal> {
-        self.sources.get(name).map_or(Ok(()), |limiter| limiter.check().map_err(Refusal::Limited))
+    pub fn source(&self, name: &str, told: &mut Told) -> Result<(), Refusal> {
+        self.sources.get(name).map_or(Ok(()), |limiter| told.take("source", limiter.check()))
     }
+}
+
+/// What a caller may be told of the limits it was counted by, in the words of the RateLimit header fields
+/// (draft-ietf-httpapi-ratelimit-headers).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told(Vec<(&'static str, Left)>);
+
+impl Told {
+    fn take(&mut self, name: &'static str, counted: Result<Left, Left>) -> Result<(), Refusal> {
+        let (left, over) = match counted {
+            Ok(left) => (left, Ok(())),
+            Err(left) => (left, Err(Refusal::Limited(left.reset))),
+        };
+        self.0.push((name, left));
+        over
+    }
+
+    /// `RateLimit-Policy` and `RateLimit`; none where there was no limit.
+    pub fn fields(&self) -> Option<(String, String)> {
+        let list = |item: fn(&(&'static str, Left)) -> String| self.0.iter().map(item).collect::<Vec<_>>().join(", ");
+        let policy = list(|(name, left)| format!("\"{name}\";q={};w={}", left.rate.count, whole(left.rate.per)));
+        let state = list(|(name, left)| format!("\"{name}\";r={};t={}", left.remaining, whole(left.reset)));
+        (!self.0.is_empty()).then_some((policy, state))
+    }
+}
+
+/// Whole seconds, never too few.
+fn whole(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 /// Sources and proxied prefixes. No source is called so that it could be taken for a prefix.

@@ -62,6 +62,8 @@ pub enum Refusal {
     Busy,
     /// The upstream, called at once, takes nothing now.
     UpstreamBusy(Duration),
+    /// An operator has stopped all runs, and it was to be run at once.
+    Stopped,
     /// There is no room left to keep it.
     NoSpace,
     /// No key came along.
@@ -212,6 +214,7 @@ impl Refusal {
             Self::Inbox(_) => "inbox_unavailable",
             Self::Busy => "busy",
             Self::UpstreamBusy(_) => "upstream_busy",
+            Self::Stopped => "stopped",
             Self::NoSpace => "no_space",
             Self::NoKey => "no_key",
             Self::KeyRefused(_) => "key_refused",
@@ -254,6 +257,7 @@ impl Refusal {
             Self::TargetTooLong => "the request target is too long".into(),
             Self::Busy => "a delivery of its conversation waits or is in flight".into(),
             Self::UpstreamBusy(wait) => format!("the upstream takes nothing for {} ms", wait.as_millis()),
+            Self::Stopped => "an operator has stopped all runs: `sluicegate resume` lets them go on".into(),
             Self::NoSpace => "the disk of the inbox or of the attachment store is full".into(),
             Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
             Self::FileTooLarge(limit) => format!("a file is larger than {limit} bytes"),

@@ -151,7 +151,7 @@ impl Metrics {
                 "state",
             ),
             breaker_opened,
-            held: gauges("sluicegate_held", "Sources and destinations that an operator holds", "kind"),
+            held: gauges("sluicegate_held", "What an operator holds: every run, sources, destinations", "kind"),
             connections: gauge("sluicegate_connections", "Public connections open now"),
             connections_refused,
             requests,
@@ -223,7 +223,7 @@ impl Metrics {
         }
     }
 
-    /// How many sources or destinations are held.
+    /// How much of a kind is held.
     pub fn held(&self, kind: &str, count: usize) {
         self.held.with_label_values(&[kind]).set(i64::try_from(count).unwrap_or(i64::MAX));
     }

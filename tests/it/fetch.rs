@@ -141,7 +141,7 @@ fn result(event: &Value) -> &str {
 /// Neither token is in anything that the gateway wrote, showed or sent on.
 async fn nothing_told(gateway: &Gateway, upstream: &Upstream) {
     let mut told = vec![gateway.log(), Value::from(upstream.runs().await).to_string()];
-    for path in ["/api/v1/events", "/api/v1/attachments", "/api/v1/metrics"] {
+    for path in ["/events", "/attachments", "/metrics"] {
         let answer = gateway.admin(http::Method::GET, path).await;
         told.push(String::from_utf8_lossy(answer.body()).into_owned());
     }

@@ -18,6 +18,7 @@ mod fuzz;
 mod http2;
 mod inbox;
 mod layers;
+mod limits;
 mod listener;
 mod load;
 mod map;

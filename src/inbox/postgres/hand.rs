@@ -180,6 +180,7 @@ async fn stir(turn: &Transaction<'_>, lane: i64, now: Timestamp) -> Result<(), F
 /// Holds or lets go. False when it was so already.
 pub(super) async fn hold(conn: &mut Client, what: &Hold, on: bool, now: Timestamp) -> Result<bool, Fault> {
     let what = match what {
+        Hold::All => "all/".to_owned(),
         Hold::Source(name) => format!("source/{name}"),
         Hold::Destination(destination) => format!("destination/{destination}"),
     };
@@ -201,6 +202,7 @@ pub(super) async fn holds(conn: &mut Client) -> Result<Vec<(Hold, Timestamp)>, F
     for row in rows(&turn, "SELECT what, held_at FROM hold ORDER BY what", &[]).await? {
         let what: &str = row.try_get(0)?;
         let hold = match what.split_once('/') {
+            Some(("all", _)) => Hold::All,
             Some(("source", name)) => Hold::Source(name.to_owned()),
             Some(("destination", rest)) => match rest.parse() {
                 Ok(destination) => Hold::Destination(destination),

@@ -85,6 +85,7 @@ pub(super) fn resolve(
 /// Holds, or lets go. False: it was so already.
 pub(super) fn hold(turn: &mut Turn<'_>, what: &Hold, on: bool, now: Timestamp) -> rusqlite::Result<bool> {
     let (kind, name) = match what {
+        Hold::All => ("all", String::new()),
         Hold::Source(name) => ("source", name.clone()),
         Hold::Destination(destination) => ("destination", destination.to_string()),
     };
@@ -107,6 +108,7 @@ pub(super) fn holds(conn: &rusqlite::Connection) -> rusqlite::Result<Vec<(Hold, 
     while let Some(row) = rows.next()? {
         let (kind, name) = (row.get::<_, String>(0)?, row.get::<_, String>(1)?);
         let what = match kind.as_str() {
+            "all" => Some(Hold::All),
             "source" => Some(Hold::Source(name)),
             _ => name.parse().ok().map(Hold::Destination),
         };

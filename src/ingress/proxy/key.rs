@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 
 use super::Proxies;
 use crate::config::{GatewayKey, ProxyConfig};
-use crate::limit::Limits;
+use crate::limit::{Limits, Told};
 use crate::model::Refusal;
 
 /// Where a key stands.
@@ -15,7 +15,7 @@ pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// The key that goes upstream, and the name of the gateway key that it stands for.
 pub(super) fn judge(
     proxies: &Proxies,
-    limits: &Limits,
+    (limits, told): (&Limits, &mut Told),
     proxy: &ProxyConfig,
     head: &request::Parts,
 ) -> Result<(Option<HeaderValue>, Option<String>), Refusal> {
@@ -36,7 +36,7 @@ pub(super) fn judge(
     if let Err(why) = is_good_for(key, &proxy.prefix, &head.method, head.uri.path()) {
         return Err(Refusal::KeyRefused(format!("key {} {why}", key.name)));
     }
-    limits.key(&key.name)?;
+    limits.key(&key.name, told)?;
     let upstream_key = if proxy.exchange_keys {
         key.upstream_key.as_ref().and_then(|key| header(key.expose())).or_else(|| proxies.upstream_key.clone())
     } else {

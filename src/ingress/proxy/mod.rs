@@ -164,8 +164,8 @@ fn admit(
 ) -> Result<(Uri, Option<HeaderValue>), Refusal> {
     let ingress = &passage.ingress;
     passage.slot = Some(ingress.load.enter(Rank::Retrying)?);
-    ingress.limits.caller(passage.trace.peer.0)?;
-    ingress.limits.source(&proxy.label)?;
+    ingress.limits.caller(passage.trace.peer.0, &mut passage.trace.limits)?;
+    ingress.limits.source(&proxy.label, &mut passage.trace.limits)?;
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method(METHODS));
     }
@@ -175,7 +175,7 @@ fn admit(
         return Err(Refusal::TooLarge(limit));
     }
     let target = target::target(&proxy.config, &head.uri)?;
-    let (key, name) = key::judge(&ingress.proxies, &ingress.limits, &proxy.config, head)?;
+    let (key, name) = key::judge(&ingress.proxies, (&ingress.limits, &mut passage.trace.limits), &proxy.config, head)?;
     passage.key = name;
     let uri = Uri::builder().scheme(proxy.scheme.clone()).authority(proxy.authority.clone()).path_and_query(target);
     Ok((uri.build().map_err(|error| Refusal::Internal(error.to_string()))?, key))

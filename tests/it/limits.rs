@@ -1,0 +1,147 @@
+//! How much, how fast: what callers are told, who is turned away, and the switch that stops every run.
+
+use std::time::{Duration, Instant};
+
+use http::Method;
+
+use crate::world::{Gateway, Upstream, json as body_of, wait_for};
+
+const SOURCES: &str = r#"
+[sources.slow]
+provider = "custom"
+agent = "a"
+verify = { scheme = "none" }
+rate = "2/min"
+[sources.free]
+provider = "custom"
+agent = "a"
+verify = { scheme = "none" }
+[sources.signed]
+provider = "custom"
+secrets = ["literal:a-secret-for-the-limits"]
+agent = "a"
+verify = { signature = "header:X-Signature" }
+rate = "1/min"
+[sources.straight]
+provider = "custom"
+agent = "a"
+respond = "proxy"
+verify = { scheme = "none" }
+"#;
+
+const PROMPT: &str = r#"{"prompt":"hi"}"#;
+
+#[tokio::test]
+async fn t39_over_a_limit_is_429_before_anything_else_and_says_when_to_come_back() {
+    let upstream = Upstream::start(&[]).await;
+    let gateway = Gateway::start(upstream.address, SOURCES).await;
+    let first = gateway.post("/hooks/slow", &[], PROMPT).await;
+    assert_eq!(first.status(), 202);
+    let of = |answer: &http::Response<bytes::Bytes>, name: &str| {
+        answer.headers().get(name).map(|value| value.to_str().expect("a text").to_owned()).unwrap_or_default()
+    };
+    assert_eq!(of(&first, "ratelimit-policy"), r#""source";q=2;w=60"#);
+    assert_eq!(of(&first, "ratelimit"), r#""source";r=1;t=30"#);
+    let second = gateway.post("/hooks/slow", &[], PROMPT).await;
+    assert!(of(&second, "ratelimit").starts_with(r#""source";r=0;t="#), "{second:?}");
+    let mut waits = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        let over = gateway.post("/hooks/slow", &[], "no JSON").await;
+        assert_eq!((over.status().as_u16(), &body_of(&over)["code"]), (429, &"rate_limited".into()));
+        let wait: u64 = of(&over, "retry-after").parse().expect("whole seconds");
+        assert!((20..=60).contains(&wait), "{wait}");
+        waits.insert(wait);
+        assert!(of(&over, "ratelimit").starts_with(r#""source";r=0;t="#), "{over:?}");
+    }
+    assert!(waits.len() > 1, "not everybody comes back at once: {waits:?}");
+    assert_eq!(gateway.post("/hooks/free", &[], PROMPT).await.headers().get("ratelimit"), None);
+    // Before a signature is looked at.
+    let bad = [("x-signature", "00")];
+    assert_eq!(gateway.post("/hooks/signed", &bad, PROMPT).await.status(), 401);
+    assert_eq!(gateway.post("/hooks/signed", &bad, PROMPT).await.status(), 429);
+}
+
+#[tokio::test]
+async fn t40_t41_whoever_calls_with_whatever_makes_no_new_series() {
+    let upstream = Upstream::start(&[]).await;
+    let config = Gateway::config(upstream.address, SOURCES, "")
+        .replace("[upstream]", "[limits]\ncaller = \"100000/s\"\n[upstream]");
+    let gateway = Gateway::start_config(&config).await;
+    let series = async || {
+        let answer = gateway.admin(Method::GET, "/metrics").await;
+        String::from_utf8_lossy(answer.body()).lines().filter(|line| !line.starts_with('#')).count()
+    };
+    let send = async |round: usize| {
+        for number in 0..200 {
+            let kind = format!("application/x-{round}-{number}");
+            let headers = [("content-type", kind.as_str()), ("x-github-event", kind.as_str()), ("host", "h.test")];
+            gateway.post(&format!("/hooks/none-{round}-{number}"), &headers, PROMPT).await;
+            gateway.post("/hooks/free", &headers, format!(r#"{{"prompt":"{number}","type":"{kind}"}}"#)).await;
+        }
+    };
+    send(1).await;
+    let before = series().await;
+    send(2).await;
+    assert_eq!(series().await, before);
+}
+
+#[tokio::test]
+async fn t43_a_source_that_floods_does_not_keep_the_others_from_their_turn() {
+    let upstream = Upstream::start(&[]).await;
+    let gateway = Gateway::start(upstream.address, SOURCES).await;
+    let address = gateway.public;
+    let flood = tokio::spawn(async move {
+        let client = sluicegate::net::Client::new(Duration::from_secs(5), None).expect("a client");
+        loop {
+            let body = bytes::Bytes::from_static(PROMPT.as_bytes());
+            let request = http::Request::post(format!("http://{address}/hooks/slow")).body(body).expect("a request");
+            let _ = client.send(request, Duration::from_secs(5), 1 << 16).await;
+        }
+    });
+    let begun = Instant::now();
+    let mut taken = 0;
+    for _ in 0..100 {
+        taken += u32::from(gateway.post("/hooks/free", &[], PROMPT).await.status() == 202);
+    }
+    flood.abort();
+    assert!(taken >= 90, "{taken} of 100");
+    assert!(begun.elapsed() < Duration::from_secs(30));
+}
+
+#[tokio::test]
+async fn t44_one_word_stops_every_run_and_what_comes_in_is_kept() {
+    let upstream = Upstream::start(&[]).await;
+    let gateway = Gateway::start(upstream.address, SOURCES).await;
+    let stop = gateway.admin(Method::POST, "/pause").await;
+    assert_eq!((stop.status().as_u16(), &body_of(&stop)["all"]), (200, &true.into()), "{stop:?}");
+    assert_eq!(body_of(&gateway.admin(Method::POST, "/pause").await)["changed"], false);
+    let folder = gateway.folder.clone();
+    let kept = gateway.post("/hooks/free", &[], PROMPT).await;
+    assert_eq!(kept.status(), 202);
+    let turned = wait_for("what is passed on at once to be turned away", async || {
+        let answer = gateway.post("/hooks/straight", &[], PROMPT).await;
+        (answer.status() == 503).then_some(answer)
+    })
+    .await;
+    assert_eq!(body_of(&turned)["code"], "stopped");
+    assert!(turned.headers().contains_key("retry-after"));
+    let begun = upstream.runs().await.len();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(upstream.runs().await.len(), begun);
+    assert!(gateway.admin_json("").await["paused_since"].is_string());
+    assert!(gateway.metric(r#"sluicegate_held{kind="all"}"#).await == 1.0);
+    assert_eq!(gateway.admin_json("/sources").await["items"][0]["paused_since"], serde_json::Value::Null);
+
+    // Still so after it was killed.
+    gateway.kill();
+    let gateway = Gateway::start_in(folder, upstream.address, SOURCES).await;
+    let id = body_of(&kept)["event_id"].as_str().expect("an id").to_owned();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(gateway.admin_json(&format!("/events/{id}")).await["deliveries"][0]["state"], "pending");
+    assert_eq!(gateway.admin(Method::POST, "/resume").await.status(), 200);
+    assert_eq!(gateway.settled(&id).await["deliveries"][0]["state"], "delivered");
+    wait_for("what is passed on at once to be taken", async || {
+        (gateway.post("/hooks/straight", &[], PROMPT).await.status() == 200).then_some(())
+    })
+    .await;
+}
