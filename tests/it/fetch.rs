@@ -325,12 +325,14 @@ async fn f1_kill_9_around_fetches_leaves_each_event_its_one_file_and_no_other() 
     let mut sent = Vec::new();
     for round in 0..6 {
         let gateway = Gateway::start_config_in(folder.clone(), &config).await;
-        for number in (round * 8 + 1)..=(round * 8 + 8) {
+        let updates = (round * 8 + 1..=round * 8 + 8).map(|number| {
             channel.has(&format!("f{number}"), &format!("documents/{number}.txt"), &bytes(number));
             let document = json!({"file_id": format!("f{number}")});
-            sent.push((number, update(&gateway, number, json!({"document": document, "caption": "read"})).await));
-        }
-        tokio::time::sleep(Duration::from_millis(fastrand::u64(0..40))).await;
+            let sending = update(&gateway, number, json!({"document": document, "caption": "read"}));
+            async move { (number, sending.await) }
+        });
+        sent.extend(futures_util::future::join_all(updates).await);
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(0..12))).await;
         gateway.kill();
     }
     let gateway = Gateway::start_config_in(folder, &config).await;
