@@ -362,7 +362,8 @@ async fn put(folder: &std::path::Path, key: &str, text: &str) -> EventId {
 /// Everything below a folder in one.
 fn bytes_of(folder: &std::path::Path) -> Vec<u8> {
     let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
-    files.flat_map(|file| std::fs::read(file).unwrap()).collect()
+    let read = |path: std::path::PathBuf| if path.is_dir() { bytes_of(&path) } else { std::fs::read(path).unwrap() };
+    files.flat_map(read).collect()
 }
 
 fn holds(bytes: &[u8], text: &str) -> bool {
