@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -33,9 +34,14 @@ struct Script {
 impl Channel {
     async fn start() -> (Self, SocketAddr) {
         let channel = Self::default();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = channel.listen(SocketAddr::from(([127, 0, 0, 1], 0))).await;
+        (channel, address)
+    }
+
+    async fn listen(&self, at: SocketAddr) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind(at).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let asked = channel.clone();
+        let asked = self.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let asked = asked.clone();
@@ -46,7 +52,7 @@ impl Channel {
                 );
             }
         });
-        (channel, address)
+        address
     }
 
     fn says(&self, target: &str, status: u16, body: impl Into<Vec<u8>>) {
@@ -284,4 +290,63 @@ async fn a_retry_fetches_nothing_again_and_messages_that_go_together_bring_all_t
     assert_eq!(event["deliveries"][0]["state"], "delivered", "{event}");
     assert_eq!(channel.asked(&format!("/file/bot{BOT_TOKEN}/documents/again")), 1);
     assert_eq!(event["attachments"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
+async fn a_channel_that_is_down_is_asked_again_until_it_is_up() {
+    let (channel, at) = (Channel::default(), free_address());
+    channel.has("f", "documents/f.txt", b"here");
+    let upstream = Upstream::start(&[]).await;
+    let gateway = Gateway::start_config(&config(free_address(), upstream.address, at)).await;
+    let id = update(&gateway, 1, json!({"document": {"file_id": "f"}, "caption": "read"})).await;
+    let path = format!("/events/{id}");
+    wait_for("two attempts", async || {
+        let event = gateway.admin_json(&path).await;
+        event["deliveries"][0]["attempts"].as_array().is_some_and(|attempts| attempts.len() >= 2).then_some(())
+    })
+    .await;
+    assert!(upstream.runs().await.is_empty(), "nothing goes out without its file");
+    channel.listen(at).await;
+    let event = gateway.settled(&id).await;
+    assert!(result(&event).ends_with(&format!("\nfile f.txt 4 bytes sha256 {}", digest(b"here"))), "{event}");
+    assert_eq!((event["attachments"].as_array().map(Vec::len), upstream.runs().await.len()), (Some(1), 1));
+    nothing_told(&gateway, &upstream).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f1_kill_9_around_fetches_leaves_each_event_its_one_file_and_no_other() {
+    let (channel, address) = Channel::start().await;
+    let upstream = Upstream::start(&[]).await;
+    let config = config(free_address(), upstream.address, address)
+        .replace("overlap = \"collect\"", "on_unknown = \"retry\"")
+        .replace("thread = \"message.chat.id\"", "thread = \"update_id\"");
+    let folder = Arc::new(tempfile::tempdir().expect("a folder"));
+    let bytes = |number: u32| number.to_string().repeat(20_000).into_bytes();
+    let mut sent = Vec::new();
+    for round in 0..6 {
+        let gateway = Gateway::start_config_in(folder.clone(), &config).await;
+        let updates = (round * 8 + 1..=round * 8 + 8).map(|number| {
+            channel.has(&format!("f{number}"), &format!("documents/{number}.txt"), &bytes(number));
+            let document = json!({"file_id": format!("f{number}")});
+            let sending = update(&gateway, number, json!({"document": document, "caption": "read"}));
+            async move { (number, sending.await) }
+        });
+        sent.extend(futures_util::future::join_all(updates).await);
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(0..12))).await;
+        gateway.kill();
+    }
+    let gateway = Gateway::start_config_in(folder, &config).await;
+    let mut keys = 0;
+    for (number, id) in &sent {
+        let event = gateway.settled(id).await;
+        let files = event["attachments"].as_array().expect("a list");
+        assert_eq!(files.len(), 1, "{event}");
+        assert_eq!(files[0]["sha256"], digest(&bytes(*number)).as_str(), "{event}");
+        keys += files.len();
+    }
+    let kept = std::fs::read_dir(gateway.folder.path().join("data/files")).expect("a folder");
+    let kept = kept.filter_map(|drawer| std::fs::read_dir(drawer.ok()?.path()).ok()).flatten().count();
+    assert_eq!(kept, keys, "a file is left that no event has");
+    eprintln!("{keys} files, fetched {} times", channel.asked("/file/"));
+    nothing_told(&gateway, &upstream).await;
 }
