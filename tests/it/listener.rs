@@ -148,8 +148,10 @@ async fn t34_t36_thousands_that_are_stuck_or_reset_leave_good_traffic_as_it_was(
             stream.write_all(GOOD).expect("sent");
             stream
         };
-        let mut open: Vec<_> = (0..count / 4).map(open).collect();
-        open.iter_mut().for_each(|stream| drop(stream.read(&mut [0; 4096]).expect("an answer")));
+        let mut open: Vec<TcpStream> = (0..count / 4).map(open).collect();
+        for stream in &mut open {
+            assert!(stream.read(&mut [0; 4096]).expect("an answer") > 0);
+        }
     });
     warm.await.expect("no panic");
     wait_for("the first events to be delivered", idle).await;
