@@ -1,19 +1,23 @@
 //! A body that is read piece by piece, under the bounds of one that is held, for whoever need not hold it.
 //!
-//! Every byte passes whoever checks it, also those that nobody else wants. Pieces are neither large nor, while more is
-//! at hand, small; after each one others have their turn, since the form reader takes all that it is given at once.
+//! Every byte passes whoever checks it, also those that nobody else wants. Pieces are neither large nor small, and they
+//! come one by one, since the form reader takes all that it is given at once.
 
+use std::future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use futures_util::{FutureExt as _, Stream, stream};
+use futures_util::stream::{self, FuturesUnordered};
+use futures_util::{Stream, StreamExt as _};
 use http::HeaderMap;
 use http::header::EXPECT;
 use http_body_util::BodyExt as _;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Bounds, body};
@@ -23,7 +27,7 @@ use crate::source::Streamed;
 /// The largest piece.
 pub(super) const PIECE: usize = 32 * 1024;
 
-/// Smaller ones are gathered while there is more.
+/// Smaller ones are gathered, but for the last.
 const SMALL: usize = 4 * 1024;
 
 /// How much may be given without whoever reads having made anything of it: a part's head, and what came with it.
@@ -54,7 +58,7 @@ pub(super) struct Unread(Arc<AtomicUsize>);
 pub(super) struct Broken(pub(super) Refusal);
 
 /// A body as a stream.
-pub(super) type FlowStream<'f> = Pin<Box<dyn Stream<Item = Result<Bytes, Broken>> + Send + 'f>>;
+pub(super) type FlowStream = Pin<Box<dyn Stream<Item = Result<Bytes, Broken>> + Send>>;
 
 impl Unread {
     /// Something was made of it.
@@ -124,55 +128,63 @@ impl Flow {
         Ok(Some(piece))
     }
 
-    /// What has come, at least a few bytes of it; empty at the end.
+    /// The next bytes, gathered until they are worth a look: the form reader begins anew with each piece, and nobody is
+    /// waiting for the first ones. Empty at the end.
     async fn gather(&mut self) -> Result<Bytes, Refusal> {
         let mut first = Bytes::new();
-        while first.is_empty() {
+        let mut more = BytesMut::new();
+        while first.len() + more.len() < SMALL {
             let deadline = (Instant::now() + self.bounds.stall).min(self.begun + self.bounds.whole);
-            first = match tokio::time::timeout_at(deadline, self.body.frame()).await {
+            let data = match tokio::time::timeout_at(deadline, self.body.frame()).await {
                 Err(_) => return Err(Refusal::SlowBody),
-                Ok(None) => return Ok(Bytes::new()),
+                Ok(None) => break,
                 Ok(Some(Err(error))) => return Err(body::broken(&error)),
                 Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
             };
-        }
-        let mut more = BytesMut::new();
-        while first.len() + more.len() < SMALL {
-            match self.body.frame().now_or_never() {
-                None | Some(None) => break,
-                Some(Some(Err(error))) => return Err(body::broken(&error)),
-                Some(Some(Ok(frame))) => more.extend_from_slice(&frame.into_data().unwrap_or_default()),
+            self.length += data.len() as u64;
+            if self.length > self.bounds.size {
+                return Err(Refusal::TooLarge(self.bounds.size));
+            }
+            body::is_fast_enough(self.length, self.begun)?;
+            match first.is_empty() {
+                true => first = data,
+                false => more.extend_from_slice(&data),
             }
         }
-        let piece = match more.is_empty() {
-            true => first,
-            false => [&first[..], &more[..]].concat().into(),
-        };
-        self.length += piece.len() as u64;
-        if self.length > self.bounds.size {
-            return Err(Refusal::TooLarge(self.bounds.size));
+        match more.is_empty() {
+            true => Ok(first),
+            false => Ok([&first[..], &more[..]].concat().into()),
         }
-        body::is_fast_enough(self.length, self.begun)?;
-        Ok(piece)
     }
 
-    /// The body as a stream, for the form reader. What it leaves is still here.
-    pub(super) fn stream(&mut self) -> FlowStream<'_> {
-        Box::pin(stream::unfold(Some((self, true)), |state| async move {
-            let (flow, is_first) = state?;
-            if !is_first {
-                tokio::task::yield_now().await;
+    /// Lets somebody read the body as a stream. Who reads is asked only when there is a piece, and not whenever a byte
+    /// comes: a form reader looks through all that it has each time. What it leaves is still here.
+    pub(super) async fn feed<T: Send, R>(&mut self, read: impl FnOnce(FlowStream) -> R) -> T
+    where
+        R: Future<Output = T> + Send,
+    {
+        let (to, mut from) = mpsc::channel(1);
+        let unread = self.unread.clone();
+        let reading = read(Box::pin(stream::poll_fn(move |context| {
+            let next = ready!(from.poll_recv(context));
+            Poll::Ready(next.map(|next: Result<Bytes, Refusal>| {
+                let piece = next.map_err(Broken)?;
+                unread.given(piece.len()).map_err(Broken)?;
+                Ok(piece)
+            }))
+        })));
+        let giving = async {
+            while let Some(next) = self.next().await.transpose() {
+                let is_last = next.is_err();
+                if to.send(next).await.is_err() || is_last {
+                    break;
+                }
             }
-            let next = match flow.next().await {
-                Ok(None) => return None,
-                Ok(Some(piece)) => flow.unread.given(piece.len()).map(|()| piece),
-                Err(refusal) => Err(refusal),
-            };
-            Some(match next {
-                Ok(piece) => (Ok(piece), Some((flow, false))),
-                Err(refusal) => (Err(Broken(refusal)), None),
-            })
-        }))
+            drop(to);
+            future::pending().await
+        };
+        let both: [Pin<Box<dyn Future<Output = T> + Send + '_>>; 2] = [Box::pin(giving), Box::pin(reading)];
+        FuturesUnordered::from_iter(both).select_next_some().await
     }
 
     /// Reads on to the end of the body.

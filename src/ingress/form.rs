@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 use super::Bounds;
-use super::flow::{Broken, Flow};
+use super::flow::{Broken, Flow, FlowStream, Unread};
 use crate::attachment::{Files, StoreError, Whole};
 use crate::config::Intake;
 use crate::model::attachment::{MAX_NAME, cleaned_name, cleaned_type};
@@ -69,16 +69,16 @@ pub(super) async fn take(content_type: &str, flow: &mut Flow, taking: Taking<'_>
         .ok()
         .filter(|boundary| (1..=BOUNDARY).contains(&boundary.len()))
         .ok_or_else(|| Refusal::Malformed("the multipart body has no good boundary".into()))?;
-    let form = parts(boundary, flow, taking).await?;
+    let unread = flow.unread();
+    let form = flow.feed(|stream| parts(boundary, stream, unread, taking)).await?;
     flow.finish().await?;
     Ok(form)
 }
 
-async fn parts(boundary: String, flow: &mut Flow, taking: Taking<'_>) -> Result<Form, Refusal> {
-    let unread = flow.unread();
+async fn parts(boundary: String, stream: FlowStream, unread: Unread, taking: Taking<'_>) -> Result<Form, Refusal> {
     // The bounds are ours: see `Flow` and below.
     let size = SizeLimit::new().whole_stream(u64::MAX).per_field(u64::MAX);
-    let mut reader = Multipart::with_constraints(flow.stream(), boundary, Constraints::new().size_limit(size));
+    let mut reader = Multipart::with_constraints(stream, boundary, Constraints::new().size_limit(size));
     let mut form = Form { fields: Parts::new(), files: Vec::new() };
     let (mut seen, mut text) = (0, 0);
     while let Some(mut part) = reader.next_field().await.map_err(|error| refusal(&error))? {

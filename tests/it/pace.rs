@@ -51,8 +51,13 @@ async fn send_many(gateway: &Gateway, source: &str, count: usize, text: &str) ->
     ids
 }
 
-/// The inbox's deliveries by state, and that they add up to what was accepted.
+/// The inbox's deliveries by state, and that they add up to what was accepted. The two are read one after the other, so
+/// that one may be a moment ahead.
 async fn states(gateway: &Gateway) -> HashMap<String, f64> {
+    wait_for("the figures to add up", async || adding_up(gateway).await).await
+}
+
+async fn adding_up(gateway: &Gateway) -> Option<HashMap<String, f64>> {
     let text = String::from_utf8(gateway.admin(Method::GET, "/metrics").await.body().to_vec()).expect("text");
     let label = |line: &str, name: &str| {
         let (_, rest) = line.split_once(&format!("{name}=\""))?;
@@ -66,16 +71,20 @@ async fn states(gateway: &Gateway) -> HashMap<String, f64> {
     }
     let accepted: f64 =
         lines("sluicegate_requests_total").filter(|line| line.contains("\"accepted\"")).map(value).sum();
-    assert_eq!(states.values().sum::<f64>(), accepted, "every accepted event is one delivery: {text}");
+    if states.values().sum::<f64>() != accepted {
+        return None;
+    }
     for line in lines("sluicegate_deliveries_total") {
         let state = label(line, "state").expect("a state");
         let counted: f64 = lines("sluicegate_deliveries_total")
             .filter(|line| label(line, "state").as_ref() == Some(&state))
             .map(value)
             .sum();
-        assert_eq!(states.get(&state), Some(&counted), "{state}: {text}");
+        if states.get(&state) != Some(&counted) {
+            return None;
+        }
     }
-    states
+    Some(states)
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! The real gateway, as a process of its own, over real sockets; a stand-in upstream beside it; a scratch folder.
 //! On the way out it stops the gateway and fails the test that left it unable to stop cleanly.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::SocketAddr;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -128,6 +129,8 @@ pub struct Gateway {
     pub folder: Arc<tempfile::TempDir>,
     log: Arc<Mutex<String>>,
     client: Client,
+    /// How many requests were sent to the public listener and answered, those over raw sockets left out.
+    answered: AtomicU64,
     stopped: bool,
 }
 
@@ -217,7 +220,7 @@ impl Gateway {
         let mut child = command.spawn().expect("the gateway starts");
         let log = Arc::new(Mutex::new(String::new()));
         let (public, admin) = read_log(&mut child, log.clone()).await;
-        Self { child, public, admin, folder, log, client: client(), stopped: false }
+        Self { child, public, admin, folder, log, client: client(), answered: AtomicU64::new(0), stopped: false }
     }
 
     /// The whole configuration.
@@ -261,7 +264,9 @@ format = "json"
             request = request.header(*name, *value);
         }
         let request = request.body(body.into()).expect("a request");
-        self.client.send(request, Duration::from_secs(60), 1 << 24).await.expect("the gateway answers")
+        let answer = self.client.send(request, Duration::from_secs(60), 1 << 24).await.expect("the gateway answers");
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        answer
     }
 
     /// Asks the admin API; the path is below `/api/v1`.
@@ -349,6 +354,33 @@ format = "json"
     }
 }
 
+impl Gateway {
+    /// Every request that was answered has an outcome, and every refusal a reason.
+    fn adds_up(&self) {
+        let Ok(mut admin) = TcpStream::connect(self.admin) else { return };
+        let ask = format!(
+            "GET /api/v1/metrics HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n\r\n",
+            self.admin
+        );
+        let mut text = String::new();
+        if admin.write_all(ask.as_bytes()).is_err() || admin.read_to_string(&mut text).is_err() {
+            return;
+        }
+        let sum = |name: &str, with: &str| {
+            let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(with));
+            lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>()
+        };
+        let (outcomes, answered) = (sum("sluicegate_requests_total{", ""), self.answered.load(Ordering::Relaxed));
+        assert!(
+            outcomes >= answered as f64,
+            "{answered} requests were answered and {outcomes} have an outcome:\n{text}"
+        );
+        let refused = sum("sluicegate_requests_total{", "outcome=\"refused\"");
+        let reasons = sum("sluicegate_refused_total{", "");
+        assert!((refused - reasons).abs() < 0.5, "{refused} are refused and {reasons} have a reason:\n{text}");
+    }
+}
+
 impl Drop for Gateway {
     fn drop(&mut self) {
         if self.stopped {
@@ -360,6 +392,7 @@ impl Drop for Gateway {
             let _ = self.child.wait();
             return;
         }
+        self.adds_up();
         signal(self.child.id(), "TERM");
         let deadline = Instant::now() + Duration::from_secs(15);
         loop {
