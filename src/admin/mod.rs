@@ -7,6 +7,7 @@
 
 mod attachment;
 mod auth;
+mod budget;
 mod delivery;
 mod destination;
 mod error;
@@ -41,7 +42,7 @@ use self::error::AdminError;
 use crate::attachment::Files;
 use crate::config::{Config, Secret, SourceConfig};
 use crate::dispatch::Dispatcher;
-use crate::inbox::{EventFilter, Inbox, InboxError};
+use crate::inbox::{Budgets, EventFilter, Inbox, InboxError};
 use crate::model::{Clock, Roles, Timestamp};
 use crate::net::Fault;
 use crate::reconcile::Reconciler;
@@ -99,6 +100,8 @@ pub struct AdminState {
     reconciler: Option<Reconciler>,
     /// Files that came along; none where there is no store.
     files: Option<Arc<Files>>,
+    /// How many runs a day.
+    budgets: Budgets,
     guesses: Tally,
     replays: Tally,
     /// Held from reading an event's deliveries to owing the next one: the next one's number names its run.
@@ -145,6 +148,7 @@ impl AdminState {
             enrolments: Enrolments::default(),
             reconciler: None,
             files: None,
+            budgets: Budgets::new(config),
             guesses: Tally::new(GUESSES, MINUTE),
             replays: Tally::new(REPLAYS, MINUTE),
             replaying: tokio::sync::Mutex::new(()),
@@ -241,6 +245,7 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/pause", post(source::pause_all))
         .route("/api/v1/resume", post(source::resume_all))
         .route("/api/v1/refused", get(source::refused))
+        .route("/api/v1/budgets", get(budget::list))
         .method_not_allowed_fallback(async || AdminError::Method)
         .route_layer(from_fn_with_state(state.clone(), auth::token));
     guarded(behind_the_token.merge(health(&state)).fallback(async || AdminError::NoSuchPath), state)

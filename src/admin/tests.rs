@@ -16,8 +16,8 @@ use crate::config::Problems;
 use crate::dispatch::replay::Replayer;
 use crate::inbox::{
     Answer, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, InboxError,
-    Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Page, Replayed, SealedCall, Settled, Settlement, Standing,
-    Terms, Turn, Usage,
+    Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Page, Replayed, SealedCall, Settled, Settlement, Spend,
+    Standing, Terms, Turn, Usage,
 };
 use crate::model::{
     Accepted, Attachment, AttachmentId, Attempt, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param,
@@ -277,6 +277,18 @@ impl Inbox for Memory {
         Err(InboxError::Closed)
     }
 
+    async fn spend(&self, _: i64, _: Vec<Spend>) -> Result<Option<String>, InboxError> {
+        Err(InboxError::Closed)
+    }
+
+    async fn give_back(&self, _: i64, _: Vec<String>) -> Result<(), InboxError> {
+        Err(InboxError::Closed)
+    }
+
+    async fn spent(&self, _: i64) -> Result<Vec<(String, u64)>, InboxError> {
+        Ok(vec![("all".to_owned(), 7), ("agent/a".to_owned(), 3)])
+    }
+
     async fn keep_attachments(&self, _: &str, _: Vec<Attachment>) -> Result<(), InboxError> {
         Err(InboxError::Closed)
     }
@@ -473,7 +485,8 @@ impl World {
 
 /// Every route, with its method.
 fn routes() -> Vec<(Method, String)> {
-    let get = ["", "/events", "/sources", "/destinations", "/replays", "/replays/1", "/refused", "/metrics"];
+    let get =
+        ["", "/events", "/sources", "/destinations", "/replays", "/replays/1", "/refused", "/budgets", "/metrics"];
     let get = get.map(|path| (Method::GET, format!("/api/v1{path}")));
     let mut all = Vec::from(get);
     all.push((Method::GET, format!("/api/v1/events/{}", id(1))));

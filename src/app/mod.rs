@@ -31,12 +31,12 @@ use crate::dispatch::replay::Replayer;
 use crate::dispatch::{Dispatcher, Pace};
 use crate::inbox::seal::Sealer;
 use crate::inbox::sweep::sweep;
-use crate::inbox::{Inbox, Keep};
+use crate::inbox::{Budgets, Inbox, Keep};
 use crate::ingress::{self, Bounds, Dropin, Ingress, Load, Proxies};
 use crate::limit::{Limits, Share};
 use crate::model::{Clock, Roles};
 use crate::net::{
-    Client, Cores, Door, DownloadError, ListenOptions, Swap, Tls, TurnedAway, descriptors, download, listen,
+    Client, Cores, Door, DownloadError, ListenOptions, Mark, Swap, Tls, TurnedAway, descriptors, download, listen,
 };
 use crate::reconcile::{self, Reconciler, Running};
 use crate::source::{Fetch, Sources};
@@ -312,7 +312,8 @@ impl Parts {
     fn new(config: &Config, sources: Sources, kept: &Kept) -> anyhow::Result<Self> {
         let client = Client::new(config.upstream.connect_timeout, config.upstream.ca_file.as_deref())?
             .allowing(&config.fetch.allow);
-        let upstream = Upstream::new(&config.upstream, client.clone(), kept.budget.clone());
+        let mark = Mark::new(kept.sealer.mark());
+        let upstream = Upstream::new(&config.upstream, client.clone(), kept.budget.clone()).marked(mark.clone());
         let sources = Arc::new(sources);
         let enrolments = sources.enrolments();
         let reconciler = Reconciler::new(
@@ -329,6 +330,7 @@ impl Parts {
             fetch: Arc::new(Web(client.clone())),
             sources: sources.clone(),
             limits: Limits::new(config, &kept.share),
+            budgets: Budgets::new(config),
             inbox: kept.inbox.clone(),
             upstream: upstream.clone(),
             files: kept.files.clone(),
@@ -343,6 +345,7 @@ impl Parts {
             public_url: config.server.public_url.clone(),
             load: kept.load.clone(),
             bounds: Bounds::new(config),
+            mark,
             proxies: Proxies::new(config, client.clone()),
             dropin: Dropin::new(config, upstream.clone()),
         });

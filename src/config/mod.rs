@@ -282,6 +282,19 @@ pub struct Limits {
     pub caller: Option<Rate>,
     /// The whole gateway.
     pub whole: Option<Rate>,
+    /// How many runs a day there may be.
+    pub runs: RunBudgets,
+}
+
+/// `[limits.runs_per_day]`; a source's own stands with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunBudgets {
+    /// In all.
+    pub whole: Option<u64>,
+    /// Of each agent or workflow.
+    pub agent: Option<u64>,
+    /// For each user of a source.
+    pub user: Option<u64>,
 }
 
 /// `[log]`
@@ -696,7 +709,15 @@ impl Dispatch {
 
 impl Limits {
     fn read(section: &Section<'_>) -> Self {
-        Self { caller: section.rate("caller").map(|r| r.value), whole: section.rate("whole").map(|r| r.value) }
+        let runs = section.section("runs_per_day").map(|runs| {
+            let read = |key| size(&runs, key).map(|most| most as u64);
+            RunBudgets { whole: read("whole"), agent: read("agent"), user: read("user") }
+        });
+        Self {
+            caller: section.rate("caller").map(|r| r.value),
+            whole: section.rate("whole").map(|r| r.value),
+            runs: runs.unwrap_or_default(),
+        }
     }
 }
 

@@ -69,6 +69,8 @@ pub struct SourceConfig {
     pub overlap: Overlap,
     /// How many of its deliveries are in flight at once.
     pub concurrency: Option<usize>,
+    /// How many runs a day it may begin.
+    pub runs_per_day: Option<u64>,
     /// How long its finished events are kept, where it says.
     pub keep: KeepConfig,
     /// What to do with a delivery nobody can tell the end of.
@@ -226,6 +228,7 @@ impl SourceConfig {
             json: section.bool("json").is_some_and(|b| b.value),
             overlap: overlap(section),
             concurrency: size(section, "concurrency"),
+            runs_per_day: size(section, "runs_per_day").map(|most| most as u64),
             keep: KeepConfig::read(section),
             on_unknown: section
                 .one_of("on_unknown", &[("hold", OnUnknown::Hold), ("retry", OnUnknown::Retry)])

@@ -11,7 +11,7 @@ use super::verdict::{Asked, Facts, Verdict, judge};
 use super::{Dispatcher, Policy, file};
 use crate::config::{OnUnknown, Respond, RunMode, Secret, SourceConfig};
 use crate::inbox::seal::SealError;
-use crate::inbox::{Claimed, InboxError, Next, Turn};
+use crate::inbox::{Claimed, Counted, InboxError, Next, Turn, Uncounted};
 use crate::model::{AttemptResult, Name, Run, Timestamp};
 use crate::upstream::{Call, Expected, Lookup, request};
 
@@ -89,8 +89,15 @@ pub(super) async fn attempt(
             Err(why) => return without_files(dispatcher, claimed, doubt, source, why),
         },
     };
-    drop(expected);
     let sent_at = dispatcher.clock.now();
+    let counted = match run {
+        Some(_) => None,
+        None => match spend(dispatcher, claimed, sent_at).await {
+            Ok(counted) => Some(counted),
+            Err(why) => return uncounted(dispatcher, claimed, doubt, source, why),
+        },
+    };
+    drop(expected);
     let begun = Instant::now();
     let result = match run {
         Some(run) => AttemptResult::Ran(run),
@@ -99,6 +106,9 @@ pub(super) async fn attempt(
             () = told(hurry.clone()) => return interrupted(dispatcher, Some(sent_at)),
         },
     };
+    if let (Some(counted), AttemptResult::NotSent(_) | AttemptResult::Refused { .. }) = (counted, &result) {
+        counted.give_back(&*dispatcher.inbox).await;
+    }
     // A run that takes longer than a call may is no sign that nobody is there: the question for it tells.
     let is_long = call.run != RunMode::Async
         && begun.elapsed() >= call.timeout.unwrap_or_else(|| dispatcher.upstream.run_timeout())
@@ -126,6 +136,43 @@ pub(super) async fn attempt(
 /// What is asked of a caller's own account is not asked of ours.
 fn of_account(verdict: Verdict, own_key: bool) -> Verdict {
     Verdict { asked: verdict.asked.map(|asked| Asked { whole: asked.whole && !own_key, ..asked }), ..verdict }
+}
+
+/// Counts the run that is about to begin.
+async fn spend(dispatcher: &Dispatcher, claimed: &Claimed, now: Timestamp) -> Result<Counted, Uncounted> {
+    let (source, destination, params) = (&claimed.source, &claimed.destination, &claimed.params);
+    dispatcher.budgets.spend(&*dispatcher.inbox, source, destination, params, now).await
+}
+
+/// A budget is spent: what waits for it goes on tomorrow, or when a new configuration allows more. A user's budget
+/// keeps nobody else waiting.
+fn uncounted(
+    dispatcher: &Dispatcher,
+    claimed: &Claimed,
+    doubt: Option<Timestamp>,
+    source: Option<&SourceConfig>,
+    why: Uncounted,
+) -> Verdict {
+    let now = dispatcher.clock.now();
+    let budget = match why {
+        Uncounted::Spent(budget) => budget,
+        Uncounted::Inbox(error) => {
+            let result = AttemptResult::NotSent(format!("the run cannot be counted: {error}"));
+            let facts = facts(dispatcher, claimed, doubt, now);
+            return Verdict { sign: Sign::Nothing, ..judge(result, facts, &policy(dispatcher, source)) };
+        }
+    };
+    let detail = format!("the budget {budget} of runs per day is spent");
+    let next = if budget.starts_with("user/") {
+        Next::Retry { at: now.tomorrow(), doubt, counted: false }
+    } else {
+        let until = Instant::now() + now.tomorrow().since(now);
+        if dispatcher.pace.spent(budget, until.into_std()) {
+            tracing::warn!(detail, until = %now.tomorrow(), "what waits for it is held; limits.runs_per_day says how many");
+        }
+        Next::Released { doubt }
+    };
+    Verdict { next, result: "budget_spent", status: None, detail, sign: Sign::Nothing, asked: None }
 }
 
 /// The files are not to be had: an attempt like any other, and no fault of the upstream's.

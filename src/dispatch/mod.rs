@@ -29,7 +29,7 @@ use tokio::time::Instant;
 use crate::attachment::Files;
 use crate::config::{self, Config, SourceConfig};
 use crate::inbox::seal::Sealer;
-use crate::inbox::{Claimed, Inbox, InboxError, Next, Settled, Settlement, Terms as _};
+use crate::inbox::{Budgets, Claimed, Inbox, InboxError, Next, Settled, Settlement, Terms as _};
 use crate::model::{Attempt, Clock, Destination, Role, Route, State, Timestamp};
 use crate::net::Client;
 use crate::telemetry::Metrics;
@@ -56,6 +56,7 @@ pub struct Dispatcher {
     sources: HashMap<String, SourceConfig>,
     pace: Arc<Pace>,
     rules: Arc<Rules>,
+    budgets: Budgets,
     metrics: Arc<Metrics>,
     clock: Clock,
     config: config::Dispatch,
@@ -118,6 +119,7 @@ impl Dispatcher {
             sources: config.sources.iter().map(|source| (source.name.clone(), source.clone())).collect(),
             pace,
             rules: Arc::new(Rules::new(config)),
+            budgets: Budgets::new(config),
             metrics,
             clock,
             config: config.dispatch.clone(),

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::breaker::{Begun, Breaker, BreakerState, Change, Sign};
 use crate::config::{self, Caps, Config};
-use crate::inbox::Hold;
+use crate::inbox::{Hold, budget};
 use crate::model::{Destination, DestinationKind, Overlap, Route};
 use crate::telemetry::Metrics;
 use crate::upstream::{Bucket, Budget, Flow};
@@ -101,6 +101,8 @@ struct Table {
     /// Until when the upstream asked to be left alone altogether.
     rest: Option<Instant>,
     held: HashSet<Hold>,
+    /// Budgets of runs that are spent, and until when.
+    spent: HashMap<String, Instant>,
     /// Calls in flight that try a destination, and how many there may be.
     probing: usize,
     most_probing: usize,
@@ -159,6 +161,8 @@ pub enum Closed {
     AllRate,
     /// `upstream.budget` is used up.
     Budget,
+    /// A budget of runs is spent for today.
+    Spent,
 }
 
 impl Closed {
@@ -175,6 +179,7 @@ impl Closed {
             Self::AllConcurrency => "all_concurrency",
             Self::AllRate => "all_rate",
             Self::Budget => "budget",
+            Self::Spent => "runs_per_day",
         }
     }
 }
@@ -203,6 +208,7 @@ impl Pace {
                 bucket: Bucket::default(),
                 rest: None,
                 held: HashSet::new(),
+                spent: HashMap::new(),
                 probing: 0,
                 most_probing: PROBES,
                 broken: 0,
@@ -220,8 +226,14 @@ impl Pace {
         self.opened.notified().await;
     }
 
+    /// Nothing is begun that counts against a budget, until then. False: that was known.
+    pub(super) fn spent(&self, budget: String, until: Instant) -> bool {
+        self.table().spent.insert(budget, until).is_none_or(|before| until.saturating_duration_since(before) > TIDY)
+    }
+
     /// Has the loop look again at once: what it goes by has changed.
     pub fn changed(&self) {
+        self.table().spent.clear();
         self.opened.notify_one();
     }
 
@@ -373,20 +385,23 @@ impl Table {
         &self,
         rules: &Rules,
         replicas: u32,
-        budget: &Budget,
+        upstream: &Budget,
         now: Instant,
     ) -> Result<usize, (Closed, Option<Instant>)> {
         if let Some(until) = self.rest.filter(|until| *until > now) {
             return Err((Closed::AllAskedToWait, Some(until)));
         }
+        if let Some(until) = self.is_spent(|| budget::ALL.to_owned(), now) {
+            return Err((Closed::Spent, Some(until)));
+        }
         let places = share(rules.concurrency, replicas).saturating_sub(self.in_flight);
         let flow = rules.rate.map(|rate| Flow::new(rate, replicas));
         let rate = flow.map_or(usize::MAX, |flow| self.bucket.room(flow, now));
-        let budgeted = budget.room(now);
+        let budgeted = upstream.room(now);
         match (places, rate, budgeted) {
             (0, ..) => Err((Closed::AllConcurrency, None)),
             (_, 0, _) => Err((Closed::AllRate, flow.and_then(|flow| self.bucket.opens_at(flow, now)))),
-            (.., 0) => Err((Closed::Budget, budget.opens_at(now))),
+            (.., 0) => Err((Closed::Budget, upstream.opens_at(now))),
             _ => Ok(places.min(rate).min(budgeted)),
         }
     }
@@ -402,6 +417,9 @@ impl Table {
     ) -> Result<usize, (Closed, Option<Instant>)> {
         if self.held.contains(&Hold::All) || self.held.contains(&Hold::Destination(destination.clone())) {
             return Err((Closed::Held, None));
+        }
+        if let Some(until) = self.is_spent(|| destination.to_string(), now) {
+            return Err((Closed::Spent, Some(until)));
         }
         let most = rules.most(destination, replicas);
         let flow = rules.caps(destination).rate.map(|rate| Flow::new(rate, replicas));
@@ -434,12 +452,18 @@ impl Table {
     }
 
     fn room_of(&self, route: &Route, rules: &Rules, replicas: u32, taken: Taken, now: Instant) -> usize {
-        if self.held.contains(&Hold::Source(route.source.clone())) {
+        let spent = self.is_spent(|| budget::of_source(&route.source), now);
+        if spent.is_some() || self.held.contains(&Hold::Source(route.source.clone())) {
             return 0;
         }
         let in_flight = self.sources.get(&route.source).copied().unwrap_or_default();
         let of_source = rules.most_of_source(&route.source, replicas).saturating_sub(in_flight + taken.source);
         self.closed_to(&route.destination, rules, replicas, taken, now).unwrap_or(0).min(of_source)
+    }
+
+    fn is_spent(&self, budget: impl FnOnce() -> String, now: Instant) -> Option<Instant> {
+        let until = if self.spent.is_empty() { None } else { self.spent.get(&budget()).copied() };
+        until.filter(|until| *until > now)
     }
 
     /// Forgets destinations that nothing is known of; with too many, those that were called longest ago.
@@ -449,6 +473,7 @@ impl Table {
             return;
         }
         self.tidied = Some(now);
+        self.spent.retain(|_, until| *until > now);
         self.destinations.retain(|_, entry| !entry.is_idle(now));
         if self.destinations.len() >= MAX_DESTINATIONS {
             let resting = self.destinations.values().filter(|entry| entry.in_flight == 0);

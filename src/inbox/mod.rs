@@ -11,6 +11,7 @@
 //! What is not: the inbox reads no clock (every verb is given `now`) and decides no policy; when to try again is said
 //! by whoever settles.
 
+pub mod budget;
 pub mod job;
 pub mod postgres;
 pub mod seal;
@@ -25,6 +26,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use uuid::Uuid;
 
+pub use budget::{Budgets, Counted, Uncounted};
 pub use job::{Job, JobState, JobStep, NewJob};
 
 use crate::model::{
@@ -94,6 +96,16 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
 
     /// What is held, and since when.
     async fn holds(&self) -> Result<Vec<(Hold, Timestamp)>, InboxError>;
+
+    /// Counts one more run of a day against each budget, or against none when one of them is spent: that one's name is
+    /// told. Days are numbered from 1970 on.
+    async fn spend(&self, day: i64, budgets: Vec<Spend>) -> Result<Option<String>, InboxError>;
+
+    /// Takes back what was counted: the run was not begun.
+    async fn give_back(&self, day: i64, budgets: Vec<String>) -> Result<(), InboxError>;
+
+    /// What was spent on a day, by budget; the largest first, at most 1,000.
+    async fn spent(&self, day: i64) -> Result<Vec<(String, u64)>, InboxError>;
 
     /// Keeps a job, running.
     async fn begin_job(&self, job: NewJob, now: Timestamp) -> Result<Job, InboxError>;
@@ -406,6 +418,15 @@ pub enum Hold {
     Source(String),
     /// Everything to a destination.
     Destination(Destination),
+}
+
+/// A budget that one more run is counted against.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Spend {
+    /// Its name.
+    pub budget: String,
+    /// How many runs a day it allows.
+    pub most: u64,
 }
 
 /// How long finished events are kept.

@@ -37,6 +37,7 @@ pub struct Sealer {
     key_id: u8,
     links: hmac::Key,
     files: [u8; 32],
+    mark: String,
     random: SystemRandom,
 }
 
@@ -70,12 +71,14 @@ impl Sealer {
         let sealing = derive(b"seal").map_err(|_| no_key())?;
         let links = derive(b"link").map_err(|_| no_key())?;
         let files = derive(b"file").map_err(|_| no_key())?;
+        let mark = derive(b"mark").map_err(|_| no_key())?;
         Ok(Self {
             name: key.name().to_owned(),
             key_id: digest::digest(&digest::SHA256, &sealing).as_ref().first().copied().unwrap_or_default(),
             key: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &sealing).map_err(|_| no_key())?),
             links: hmac::Key::new(hmac::HMAC_SHA256, &links),
             files,
+            mark: hex::encode(mark.first_chunk::<8>().unwrap_or(&[0; 8])),
             random: SystemRandom::new(),
         })
     }
@@ -90,6 +93,11 @@ impl Sealer {
     /// What the key goes by: the setting or the file.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// A name for whoever has this key, which says nothing of the key.
+    pub fn mark(&self) -> &str {
+        &self.mark
     }
 
     /// Closes a text for a context; only with the same context it opens again.

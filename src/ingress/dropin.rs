@@ -176,7 +176,7 @@ fn admit(
     head: &Parts,
     trace: &mut Trace,
 ) -> Result<(Vec<u8>, Bounds, Slot), Refusal> {
-    receive::judge_head(head)?;
+    ingress.judge_head(head)?;
     let slot = ingress.load.enter(Rank::Retrying)?;
     ingress.limits.caller(trace.peer.0, &mut trace.limits)?;
     ingress.limits.dropin(&mut trace.limits)?;
@@ -247,17 +247,21 @@ async fn run(
     let files = files.into_files();
     let links = upload::passed_on(ingress, NAME, &files).await?;
     let (path, body) = (hosted::path(call, Manner::Wait), hosted::body(call, &dropin.config, None));
+    let destination = Destination { kind: DestinationKind::Agent, id: call.agent_id.clone() };
+    let counted = ingress.spend(NAME, &destination, &call.params).await?;
     match dropin.upstream.call_raw(&path, with_files(body, &links), key, None).await {
         Ok(answer) if answer.status().is_success() => Ok(answer.into_body()),
         Ok(answer) => {
             if answer.status().is_client_error() {
                 upload::take_back(ingress, &files).await;
+                counted.give_back(&*ingress.inbox).await;
             }
             Err(hosted::refusal(&answer, ingress.clock.now()))
         }
         Err(error) => {
             if matches!(error, SendError::NotSent(_)) {
                 upload::take_back(ingress, &files).await;
+                counted.give_back(&*ingress.inbox).await;
             }
             Err(unanswered(dropin, begun, &error))
         }

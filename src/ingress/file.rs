@@ -20,8 +20,8 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::Ingress;
 use super::trace::{self, Answered, Refused, Trace};
-use super::{Ingress, receive};
 use crate::attachment::{Files, StoreError};
 use crate::model::{Attachment, Outcome, Refusal};
 
@@ -33,7 +33,7 @@ pub(super) async fn at_file(State(ingress): State<Arc<Ingress>>, request: Reques
     let mut trace = Trace::new(&ingress, &request);
     trace.path = "/files/***".to_owned();
     let (head, _) = request.into_parts();
-    let ended = match receive::judge_head(&head).and_then(|()| ingress.limits.caller(trace.peer.0, &mut trace.limits)) {
+    let ended = match ingress.judge_head(&head).and_then(|()| ingress.limits.caller(trace.peer.0, &mut trace.limits)) {
         Ok(()) => AssertUnwindSafe(answer(&ingress, &head))
             .catch_unwind()
             .await

@@ -43,9 +43,16 @@ pub async fn keep(inbox: &dyn Inbox, event: NewEvent) -> Result<(Outcome, EventI
         Ok(Accepted::New) => Ok((Outcome::Accepted, id)),
         Ok(Accepted::Duplicate(first)) => Ok((Outcome::Duplicate, first)),
         Ok(Accepted::Busy) => Err(Refusal::Busy),
-        Err(InboxError::Full(wait)) => Err(Refusal::Overloaded(wait)),
-        Err(InboxError::NoSpace) => Err(Refusal::NoSpace),
-        Err(error @ InboxError::Record(_)) => Err(Refusal::Unmappable(error.to_string())),
-        Err(error) => Err(Refusal::Inbox(error.to_string())),
+        Err(error) => Err(unkept(error)),
+    }
+}
+
+/// Why something could not be written.
+pub(super) fn unkept(error: InboxError) -> Refusal {
+    match error {
+        InboxError::Full(wait) => Refusal::Overloaded(wait),
+        InboxError::NoSpace => Refusal::NoSpace,
+        InboxError::Record(_) => Refusal::Unmappable(error.to_string()),
+        error => Refusal::Inbox(error.to_string()),
     }
 }

@@ -28,11 +28,11 @@ use tokio::sync::watch;
 
 use crate::attachment::Files;
 use crate::config::{Config, Intake};
-use crate::inbox::Inbox;
 use crate::inbox::seal::Sealer;
+use crate::inbox::{Budgets, Counted, Inbox, Uncounted};
 use crate::limit::Limits;
-use crate::model::{Clock, Outcome, Refusal, RequestId};
-use crate::net::{Door, TurnedAway};
+use crate::model::{Clock, Destination, Outcome, Params, Refusal, RequestId};
+use crate::net::{Door, Mark, TurnedAway};
 use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
 use crate::upstream::Upstream;
@@ -50,6 +50,8 @@ pub struct Ingress {
     pub sources: Arc<Sources>,
     /// How much, how fast.
     pub limits: Limits,
+    /// How many runs a day.
+    pub budgets: Budgets,
     /// Where events are kept.
     pub inbox: Arc<dyn Inbox>,
     /// For calls that are passed on at once.
@@ -68,6 +70,8 @@ pub struct Ingress {
     pub stopped: Arc<AtomicBool>,
     /// What fetches certificates and confirmations.
     pub fetch: Arc<dyn Fetch>,
+    /// What we put on our own requests.
+    pub mark: Mark,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The last refused requests.
@@ -121,9 +125,24 @@ impl Bounds {
 }
 
 impl Ingress {
+    /// Whether a request may be looked at more closely: what is judged at every path.
+    fn judge_head(&self, head: &http::request::Parts) -> Result<(), Refusal> {
+        receive::judge_head(head)?;
+        if self.mark.is_on(&head.headers) { Err(Refusal::Loop) } else { Ok(()) }
+    }
+
     /// Whether an agent may be run at once. What is kept waits until it may.
     fn may_run(&self) -> Result<(), Refusal> {
         if self.stopped.load(Ordering::Relaxed) { Err(Refusal::Stopped) } else { Ok(()) }
+    }
+
+    /// Counts a run that begins at once.
+    async fn spend(&self, source: &str, destination: &Destination, params: &Params) -> Result<Counted, Refusal> {
+        let now = self.clock.now();
+        self.budgets.spend(&*self.inbox, source, destination, params, now).await.map_err(|why| match why {
+            Uncounted::Spent(budget) => Refusal::Spent(budget, now.tomorrow().since(now)),
+            Uncounted::Inbox(error) => keep::unkept(error),
+        })
     }
 
     /// Counts connections for the accept loop.

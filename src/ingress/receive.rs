@@ -38,7 +38,8 @@ pub(super) async fn at_source(State(ingress): State<Arc<Ingress>>, request: Requ
 pub(super) async fn elsewhere(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response<Body> {
     let mut trace = Trace::new(&ingress, &request);
     let (head, _) = request.into_parts();
-    let judged = judge_head(&head)
+    let judged = ingress
+        .judge_head(&head)
         .and_then(|()| ingress.load.enter(Rank::Unknown))
         .and_then(|_| ingress.limits.caller(trace.peer.0, &mut trace.limits));
     let refusal = judged.err().unwrap_or(Refusal::NotFound);
@@ -64,7 +65,7 @@ pub(super) fn misframed(ingress: &Ingress, fault: Fault, request: &Request<Incom
 pub(super) async fn at_event(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response<Body> {
     let mut trace = Trace::new(&ingress, &request);
     let (head, _) = request.into_parts();
-    let ended = match judge_head(&head).and_then(|()| ingress.limits.caller(trace.peer.0, &mut trace.limits)) {
+    let ended = match ingress.judge_head(&head).and_then(|()| ingress.limits.caller(trace.peer.0, &mut trace.limits)) {
         Ok(()) => AssertUnwindSafe(status::answer(&ingress, &head))
             .catch_unwind()
             .await
@@ -80,7 +81,8 @@ pub(super) async fn at_event(State(ingress): State<Arc<Ingress>>, request: Reque
 /// The way of a request, from its head to its answer.
 async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -> Result<Answered, Refusal> {
     let (head, incoming) = request.into_parts();
-    let early = judge_head(&head)
+    let early = ingress
+        .judge_head(&head)
         .and_then(|()| find(ingress, head.uri.path()))
         .and_then(|source| ingress.load.enter(Rank::of(source)).map(|slot| (source, slot)))
         .and_then(|(source, slot)| admit(ingress, source, &head, trace).map(|bounds| (source, bounds, slot)));

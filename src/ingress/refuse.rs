@@ -66,6 +66,9 @@ fn made(refusal: &Refusal, status: StatusCode, body: serde_json::Value) -> Respo
         Refusal::Limited(wait) | Refusal::Overloaded(wait) | Refusal::UpstreamBusy(wait) => {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds(*wait)));
         }
+        Refusal::Spent(_, wait) => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds(*wait)));
+        }
         // The upstream's own word, which its callers would have had from it.
         Refusal::Upstream { retry_after: Some(wait), .. } => {
             headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
@@ -96,6 +99,7 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::Limited(_) => (StatusCode::TOO_MANY_REQUESTS, "Too many requests. Try again later."),
         Refusal::Overloaded(_) => (StatusCode::SERVICE_UNAVAILABLE, "The gateway is busy. Try again later."),
         Refusal::BadHost => (StatusCode::BAD_REQUEST, "The Host header is missing or wrong."),
+        Refusal::Loop => (StatusCode::LOOP_DETECTED, "The gateway was sent its own request."),
         Refusal::BadHead(_) => (StatusCode::BAD_REQUEST, "The request is malformed."),
         Refusal::BadTarget(_) => (StatusCode::BAD_REQUEST, "The request target is wrong."),
         Refusal::BadVersion => (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "This version of HTTP is not spoken here."),
@@ -117,6 +121,7 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::Unmappable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "The body has not what this source needs of it."),
         Refusal::Inbox(_) => (StatusCode::SERVICE_UNAVAILABLE, "The event cannot be kept now. Try again later."),
         Refusal::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "No agent is run now. Try again later."),
+        Refusal::Spent(..) => (StatusCode::TOO_MANY_REQUESTS, "No more runs are begun today. Try again tomorrow."),
         Refusal::NoSpace => (StatusCode::SERVICE_UNAVAILABLE, "The event cannot be kept now. Try again later."),
         Refusal::Busy => (StatusCode::CONFLICT, "This conversation has a turn that has not ended."),
         Refusal::UpstreamBusy(_) => (StatusCode::SERVICE_UNAVAILABLE, "The agent is busy. Try again later."),
@@ -144,6 +149,7 @@ fn ends_connection(refusal: &Refusal) -> bool {
     matches!(
         refusal.plain(),
         Refusal::BadHost
+            | Refusal::Loop
             | Refusal::BadHead(_)
             | Refusal::BadTarget(_)
             | Refusal::BadVersion

@@ -83,9 +83,13 @@ pub(super) async fn proxy(
     }
     let links = upload::passed_on(ingress, &source.config.name, &event.attachments).await?;
     let call = call.with_files(&links);
+    let counted = ingress.spend(&source.config.name, &owed.destination, &event.params).await?;
     let left = Left::guard(ingress, source, Outcome::Proxied, None);
     if !streams {
         let result = left.not(ingress.upstream.invoke(&call).await);
+        if matches!(result, AttemptResult::NotSent(_) | AttemptResult::Refused { .. }) {
+            counted.give_back(&*ingress.inbox).await;
+        }
         return Ok((Outcome::Proxied, passed_on(source, result)?));
     }
     let answer = match left.not(ingress.upstream.open(&call).await) {

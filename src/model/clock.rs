@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// A day in milliseconds.
+const DAY: i64 = 24 * 3600 * 1000;
+
 /// A point in time, in milliseconds since the Unix epoch. Printed as RFC 3339 in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
@@ -28,6 +31,16 @@ impl Timestamp {
     /// Whole seconds since the Unix epoch.
     pub const fn seconds(self) -> i64 {
         self.0.div_euclid(1000)
+    }
+
+    /// The day in UTC, numbered from 1970 on.
+    pub const fn day(self) -> i64 {
+        self.0.div_euclid(DAY)
+    }
+
+    /// When the next day begins in UTC.
+    pub const fn tomorrow(self) -> Self {
+        Self(self.day().saturating_add(1).saturating_mul(DAY))
     }
 
     /// How long from `earlier` to this; zero when `earlier` is later.
@@ -115,6 +128,14 @@ mod tests {
         assert_eq!(t.to_string(), "2021-02-25T15:02:10.120Z");
         assert_eq!(Timestamp::parse("2021-02-25T17:02:10.120999+02:00"), Some(t));
         assert_eq!(Timestamp::parse("yesterday"), None);
+    }
+
+    #[test]
+    fn days_begin_at_midnight_in_utc() {
+        let t = Timestamp::from_millis(1_614_265_330_120);
+        assert_eq!((t.day(), t.tomorrow().to_string().as_str()), (18_683, "2021-02-26T00:00:00.000Z"));
+        assert_eq!((t.tomorrow().day(), t.tomorrow().tomorrow().day()), (18_684, 18_685));
+        assert_eq!(Timestamp::from_millis(-1).day(), -1);
     }
 
     #[test]

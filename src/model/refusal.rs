@@ -18,6 +18,8 @@ pub enum Refusal {
     Overloaded(Duration),
     /// The `Host` header is missing, doubled or no host.
     BadHost,
+    /// We sent it ourselves.
+    Loop,
     /// The head is none, and why.
     BadHead(&'static str),
     /// The target is neither a path nor an address, and why.
@@ -64,6 +66,8 @@ pub enum Refusal {
     UpstreamBusy(Duration),
     /// An operator has stopped all runs, and it was to be run at once.
     Stopped,
+    /// A budget of runs is spent for today (its name), and it was to be run at once; how long today lasts.
+    Spent(String, Duration),
     /// There is no room left to keep it.
     NoSpace,
     /// No key came along.
@@ -192,6 +196,7 @@ impl Refusal {
             Self::Limited(_) => "rate_limited",
             Self::Overloaded(_) => "overloaded",
             Self::BadHost => "bad_host",
+            Self::Loop => "loop_detected",
             Self::BadHead(_) => "bad_head",
             Self::BadTarget(_) => "bad_target",
             Self::BadVersion => "unsupported_version",
@@ -215,6 +220,7 @@ impl Refusal {
             Self::Busy => "busy",
             Self::UpstreamBusy(_) => "upstream_busy",
             Self::Stopped => "stopped",
+            Self::Spent(..) => "budget_spent",
             Self::NoSpace => "no_space",
             Self::NoKey => "no_key",
             Self::KeyRefused(_) => "key_refused",
@@ -249,6 +255,10 @@ impl Refusal {
                 "server.max_requests are in work, or the inbox writer's queue or the connection table is full".into()
             }
             Self::BadHost => "the Host header is missing, doubled or no host".into(),
+            Self::Loop => {
+                "we sent it ourselves: an address that we call (upstream.base_url, or of a proxy) leads back here"
+                    .into()
+            }
             Self::BadHead(what) | Self::BadTarget(what) | Self::BadFraming(what) => (*what).into(),
             Self::BadVersion => "a version of HTTP that is not spoken here".into(),
             Self::HeadTooLarge => "the head is longer than server.max_head, or has more than 100 headers".into(),
@@ -258,6 +268,7 @@ impl Refusal {
             Self::Busy => "a delivery of its conversation waits or is in flight".into(),
             Self::UpstreamBusy(wait) => format!("the upstream takes nothing for {} ms", wait.as_millis()),
             Self::Stopped => "an operator has stopped all runs: `sluicegate resume` lets them go on".into(),
+            Self::Spent(budget, _) => format!("the budget {budget} of runs per day is spent"),
             Self::NoSpace => "the disk of the inbox or of the attachment store is full".into(),
             Self::TooLarge(limit) => format!("the body is larger than {limit} bytes"),
             Self::FileTooLarge(limit) => format!("a file is larger than {limit} bytes"),

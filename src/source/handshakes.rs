@@ -81,7 +81,7 @@ fn a_secret_is_brought_once_in_an_open_window_and_kept() {
 }
 
 #[test]
-fn nothing_but_a_plain_token_is_signed_for_a_stranger_and_no_markup_is_reflected() {
+fn t56_nothing_but_a_plain_token_is_signed_for_a_stranger_and_no_markup_is_reflected() {
     let provider = "title = 'P'\n[verify]\nsignature = 'header:x-sig'\nreject_status = 418\n\
         [[challenge]]\nmethod = 'GET'\nwhen = { 'query:crc' = '*' }\notherwise = 404\n\
         reply = { json = { token = '{query:crc|hmac-sha256|hex}' } }\n\
@@ -125,7 +125,7 @@ fn a_source_that_does_not_enforce_lets_pass_and_says_what_was_wrong() {
 }
 
 #[test]
-fn a_compressed_body_is_judged_by_the_bytes_that_the_file_says_and_read_as_it_was() {
+fn t67_a_compressed_body_is_judged_by_the_bytes_that_the_file_says_and_read_as_it_was() {
     use std::io::Write as _;
     let gzip = |text: &str| {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

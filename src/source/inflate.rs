@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn bombs_and_broken_bodies_are_refused() {
+    fn t67_bombs_and_broken_bodies_are_refused() {
         for size in [SMALL + 1_000_000, 11 * 1024 * 1024, 200 * 1024 * 1024] {
             assert!(matches!(inflate("gzip", gzip(&vec![0; size])), Err(Refusal::TooLarge(_))), "{size}");
         }

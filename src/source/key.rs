@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wycheproof_vector_is_judged_as_it_says_in_every_notation() {
+    fn t53_every_wycheproof_vector_is_judged_as_it_says_in_every_notation() {
         for (file, kind, expected) in [
             ("ed25519_test.json", Kind::Ed25519, 72),
             ("ecdsa_secp256r1_sha256_test.json", Kind::EcdsaP256 { raw: false }, 216),

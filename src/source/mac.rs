@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_wycheproof_vector_is_judged_as_it_says() {
+    fn t53_every_wycheproof_vector_is_judged_as_it_says() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpora/wycheproof");
         let mut seen = 0;
         for (file, algorithm, full) in [
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_the_same_as_nothing() {
+    fn t46_nothing_is_the_same_as_nothing() {
         assert!(!same(b"", b""));
         assert!(!same(b"abc", b"abcd"));
         assert!(same(b"abc", b"abc"));

@@ -74,7 +74,7 @@ fn note(cert: &str, topic: &str) -> Received {
 }
 
 #[tokio::test]
-async fn a_certificate_is_fetched_once_from_the_pinned_host_and_only_for_a_request_that_is_right() {
+async fn t55_a_certificate_is_fetched_once_from_the_pinned_host_and_only_for_a_request_that_is_right() {
     let (scheme, _) = compile(&source(&[], &[("topic", "t")], NOTE), None).unwrap();
     let pair = scheme.make_pair().unwrap();
     let web = Web(scheme.public_key(&pair, NOW).unwrap(), Mutex::default());
@@ -136,7 +136,7 @@ fn token(secret: &str, head: &str, claims: &str) -> String {
 }
 
 #[test]
-fn a_token_is_what_the_file_says_and_never_what_it_says_of_itself() {
+fn t54_a_token_is_what_the_file_says_and_never_what_it_says_of_itself() {
     let (scheme, _) = compile(&source(&["a-long-secret"], &[("issuer", "me")], TOKEN), None).unwrap();
     let good = scheme.signed(Signer::Secret(0), &post(&[], "{\"a\":1}"), NOW).unwrap();
     assert_eq!(scheme.judge(&good, NOW).unwrap().strength, Strength::Signed);

@@ -630,7 +630,7 @@ fn the_public_address_is_asked_for_where_it_is_signed() {
 }
 
 #[test]
-fn weak_secrets_stop_the_start_unless_they_are_for_trying_out() {
+fn t58_weak_secrets_stop_the_start_unless_they_are_for_trying_out() {
     let place = Place { file: "t".into(), line: 1 };
     let weigh = |name: &str, value: &str| {
         let problems = Problems::default();

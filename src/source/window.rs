@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn both_edges_are_let_in_and_one_second_more_is_not() {
+    fn t47_both_edges_are_let_in_and_one_second_more_is_not() {
         let window = window("tolerance = 300");
         let now = Timestamp::from_seconds(1_700_000_000);
         for (seconds, expected) in [
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused_without_harm() {
+    fn t47_what_is_no_time_is_refused_without_harm() {
         let now = Timestamp::from_seconds(1_700_000_000);
         let window = window("tolerance = 300");
         for wrong in [

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_logs_never_waits_and_what_is_dropped_is_counted() {
+    fn f23_whoever_logs_never_waits_and_what_is_dropped_is_counted() {
         let (let_go, gate) = channel();
         let (out, written) = channel();
         let lines = Lines::start(Slow(gate, out)).unwrap();

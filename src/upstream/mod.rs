@@ -21,7 +21,7 @@ use hyper::body::Incoming;
 
 use crate::config::{self, RunMode, Secret};
 use crate::model::{AttemptResult, Clock, Run, RunStatus};
-use crate::net::{Client, SendError};
+use crate::net::{Client, Mark, SendError};
 
 pub use budget::{Bucket, Budget, Expected, Flow};
 pub use request::Call;
@@ -39,6 +39,7 @@ pub struct Upstream {
     run_timeout: Duration,
     max_answer: u64,
     budget: Budget,
+    mark: Option<Mark>,
     clock: Clock,
 }
 
@@ -72,8 +73,16 @@ impl Upstream {
             run_timeout: config.run_timeout,
             max_answer: config.max_answer,
             budget,
+            mark: None,
             clock: Clock::system(),
         }
+    }
+
+    /// The same, with a mark on what is sent.
+    #[must_use]
+    pub fn marked(mut self, mark: Mark) -> Self {
+        self.mark = Some(mark);
+        self
     }
 
     /// Runs an agent in the call's manner: to its end, or for [`RunMode::Async`] to the word that it was started.
@@ -234,10 +243,14 @@ impl Upstream {
             key.set_sensitive(true);
             request = request.header("x-api-key", key);
         }
-        request
+        let mut request = request
             .method(method)
             .body(body)
-            .map_err(|error| SendError::NotSent(format!("no request can be made of this call: {error}")))
+            .map_err(|error| SendError::NotSent(format!("no request can be made of this call: {error}")))?;
+        if let Some(mark) = &self.mark {
+            mark.put_on(request.headers_mut());
+        }
+        Ok(request)
     }
 
     /// Reads an answer whole, within the bound on its size.

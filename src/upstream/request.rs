@@ -663,7 +663,7 @@ mod tests {
     }
 
     #[test]
-    fn a_destination_is_one_segment_of_the_path() {
+    fn t76_a_destination_is_one_segment_of_the_path() {
         for (id, wanted) in [
             ("ab-1_2.3~", "ab-1_2.3~"),
             ("../tasks", "..%2Ftasks"),

@@ -54,8 +54,8 @@ async fn t106_health_and_metrics_tell_no_internals() {
     }
     let answer = gateway.post("/hooks/open", &[], r#"{"a":1}"#).await;
     gateway.settled(json(&answer)["event_id"].as_str().expect("an id")).await;
-    assert_eq!(gateway.metric(r#"sluicegate_inbox_deliveries{source="open",state="delivered"}"#).await, 1.0);
-    assert_eq!(gateway.metric(r#"sluicegate_attempts_total{result="completed",source="open"}"#).await, 1.0);
+    gateway.metric_is(r#"sluicegate_inbox_deliveries{source="open",state="delivered"}"#, 1.0).await;
+    gateway.metric_is(r#"sluicegate_attempts_total{result="completed",source="open"}"#, 1.0).await;
 }
 
 #[tokio::test]

@@ -93,7 +93,7 @@ async fn t81_a_wrong_key_is_dead_at_once_and_a_replay_brings_it_home() {
     let event = gateway.settled(&id).await;
     assert_eq!(event["deliveries"][0]["state"], "dead", "{event:#}");
     assert_eq!(event["deliveries"][0]["attempts"][0]["status"], 401);
-    assert_eq!(gateway.metric(r#"sluicegate_deliveries_total{source="open",state="dead"}"#).await, 1.0);
+    gateway.metric_is(r#"sluicegate_deliveries_total{source="open",state="dead"}"#, 1.0).await;
 
     upstream.set(json!({"fail": []})).await;
     let answer = gateway.admin(Method::POST, &format!("/events/{id}/replay")).await;

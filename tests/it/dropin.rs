@@ -400,7 +400,7 @@ async fn t80_errors_of_the_upstream_become_the_documented_ones() {
 async fn no_answer_in_time_is_504_and_no_upstream_502() {
     let (address, _told) = scripted(vec!["", ""], true).await;
     let config = Gateway::config(address, "", "").replace("[upstream]", "[upstream]\nrun_timeout = \"300ms\"");
-    let gateway = Gateway::start_as(&config).await;
+    let gateway = Gateway::start_config(&config).await;
     let silent = "The agent platform did not answer in time.";
     assert_detail(&post(&gateway, "/A", JSON, "{}").await, 504, silent);
     let gateway = Gateway::start(crate::world::free_address(), "").await;

@@ -344,7 +344,7 @@ async fn tls_speaks_both_versions_and_takes_another_certificate_without_a_restar
         assert!(took < Duration::from_secs(3), "{took:?}");
     }
     let name = r#"sluicegate_connections_refused_total{reason="handshake"}"#;
-    assert_eq!(gateway.metric(name).await, 3.0);
+    gateway.metric_is(name, 3.0).await;
 
     // A broken one changes nothing and is named; a good one is shown from then on.
     std::fs::write(folder.path().join("cert.pem"), "nothing").expect("a file");

@@ -129,7 +129,7 @@ async fn t44_one_word_stops_every_run_and_what_comes_in_is_kept() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(upstream.runs().await.len(), begun);
     assert!(gateway.admin_json("").await["paused_since"].is_string());
-    assert!(gateway.metric(r#"sluicegate_held{kind="all"}"#).await == 1.0);
+    gateway.metric_is(r#"sluicegate_held{kind="all"}"#, 1.0).await;
     assert_eq!(gateway.admin_json("/sources").await["items"][0]["paused_since"], serde_json::Value::Null);
 
     // Still so after it was killed.
@@ -144,4 +144,99 @@ async fn t44_one_word_stops_every_run_and_what_comes_in_is_kept() {
         (gateway.post("/hooks/straight", &[], PROMPT).await.status() == 200).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn t44_a_days_budget_holds_what_is_kept_refuses_the_rest_and_outlives_a_restart() {
+    let upstream = Upstream::start(&[]).await;
+    let budget = |most: u32| {
+        Gateway::config(
+            upstream.address,
+            &SOURCES.replace("[sources.free]\n", "[sources.free]\nruns_per_day = 3\n"),
+            "",
+        )
+        .replace("[upstream]", &format!("[limits.runs_per_day]\nwhole = {most}\n[upstream]"))
+    };
+    let gateway = Gateway::start_config(&budget(5)).await;
+    let mut kept = Vec::new();
+    for _ in 0..5 {
+        let answer = gateway.post("/hooks/free", &[], PROMPT).await;
+        assert_eq!(answer.status(), 202);
+        kept.push(body_of(&answer)["event_id"].as_str().expect("an id").to_owned());
+    }
+    upstream.wait_for_runs(3).await;
+    // Another source's, which the first one's budget is nothing to; and one that is passed on at once.
+    gateway.post("/hooks/slow", &[], PROMPT).await;
+    upstream.wait_for_runs(4).await;
+    assert_eq!(gateway.post("/hooks/straight", &[], PROMPT).await.status(), 200);
+    let over = gateway.post("/hooks/straight", &[], PROMPT).await;
+    assert_eq!((over.status().as_u16(), &body_of(&over)["code"]), (429, &"budget_spent".into()));
+    let wait: u64 = over.headers()["retry-after"].to_str().expect("text").parse().expect("seconds");
+    assert!((1..=24 * 3600 * 5 / 4 + 1).contains(&wait), "{wait}");
+    let states = async |gateway: &Gateway| {
+        let mut states = Vec::new();
+        for id in &kept {
+            let event = gateway.admin_json(&format!("/events/{id}")).await;
+            states.push(event["deliveries"][0]["state"].as_str().expect("a word").to_owned());
+        }
+        states.sort();
+        states
+    };
+    let some = ["delivered", "delivered", "delivered", "pending", "pending"];
+    wait_for("three to end", async || (states(&gateway).await == some).then_some(())).await;
+    let list = gateway.admin_json("/budgets").await;
+    assert_eq!((&list["items"][0]["budget"], &list["items"][0]["runs"]), (&"all".into(), &5.into()), "{list}");
+    assert_eq!((&list["items"][1]["budget"], &list["items"][1]["most"]), (&"source/free".into(), &3.into()), "{list}");
+
+    let folder = gateway.folder.clone();
+    gateway.kill();
+    let gateway = Gateway::start_config_in(folder, &budget(5)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(upstream.runs().await.len(), 5, "a restart forgets nothing");
+    let attempts = gateway.metric(r#"sluicegate_attempts_total{result="budget_spent",source="free"}"#).await;
+    assert!(attempts <= 4.0, "what is held is left alone: {attempts}");
+    // More is allowed: what waits goes at once.
+    let file = gateway.folder.path().join("sluicegate.toml");
+    std::fs::write(file, budget(50).replace("runs_per_day = 3", "runs_per_day = 9")).expect("the folder takes files");
+    crate::world::signal(gateway.pid(), "HUP");
+    upstream.wait_for_runs(7).await;
+}
+
+#[tokio::test]
+async fn t44_a_users_budget_keeps_nobody_else_waiting() {
+    let upstream = Upstream::start(&[]).await;
+    let config = Gateway::config(upstream.address, SOURCES, "")
+        .replace("[upstream]", "[limits.runs_per_day]\nuser = 2\n[upstream]");
+    let gateway = Gateway::start_config(&config).await;
+    for user in ["ann", "ann", "ann", "bob"] {
+        let body = format!(r#"{{"prompt":"{user}","user_id":"{user}"}}"#);
+        assert_eq!(gateway.post("/hooks/free", &[], body).await.status(), 202);
+    }
+    let runs = upstream.wait_for_runs(3).await;
+    let of = |name: &str| runs.iter().filter(|run| run.to_string().contains(name)).count();
+    assert_eq!((of("ann"), of("bob")), (2, 1), "{runs:?}");
+    assert!(!gateway.admin_json("/budgets").await.to_string().contains("ann"));
+}
+
+#[tokio::test]
+async fn t44_a_request_of_our_own_that_comes_back_goes_no_further_round() {
+    let upstream = Upstream::start(&[]).await;
+    let public = crate::world::free_address();
+    let config = Gateway::config(upstream.address, SOURCES, "")
+        .replace(&format!("base_url = \"http://{}\"", upstream.address), &format!("base_url = \"http://{public}\""))
+        .replacen("listen = \"127.0.0.1:0\"\n", &format!("listen = \"{public}\"\n"), 1)
+        + &format!("[[proxy]]\nprefix = \"/v1\"\nupstream = \"http://{public}\"\nexchange_keys = false\n");
+    let gateway = Gateway::start_config(&config).await;
+    let answer = gateway.post("/v1/agents/a/invoke", &[("cdn-loop", "other, sluicegate-0011")], PROMPT).await;
+    assert_eq!((answer.status().as_u16(), &body_of(&answer)["code"]), (508, &"loop_detected".into()));
+    let event = gateway.post("/hooks/free", &[], PROMPT).await;
+    let id = body_of(&event)["event_id"].as_str().expect("an id").to_owned();
+    let tries = wait_for("the call to come back", async || {
+        let event = gateway.admin_json(&format!("/events/{id}")).await;
+        let tries = event["deliveries"][0]["attempts"].as_array().cloned().unwrap_or_default();
+        (!tries.is_empty()).then_some(tries)
+    })
+    .await;
+    assert!(tries[0]["detail"].as_str().is_some_and(|detail| detail.contains("508")), "{tries:?}");
+    gateway.metric_is(r#"sluicegate_refused_total{reason="loop_detected",source="proxy:/v1"}"#, 2.0).await;
 }

@@ -289,7 +289,7 @@ async fn f7_without_descriptors_connections_are_turned_away_and_nothing_stands_s
     let public = gateway.public;
     let held: Vec<TcpStream> = (0..150).map(|_| TcpStream::connect(public).expect("it listens")).collect();
     wait_for("the door to be full", async || (refused(&gateway, "full").await >= 50.0).then_some(())).await;
-    assert_eq!(gateway.metric("sluicegate_connections").await, 96.0);
+    gateway.metric_is("sluicegate_connections", 96.0).await;
     drop(held);
     wait_for("good traffic", async || {
         let answer = spawn_blocking(move || raw(public, &[&[GOOD, b"GET / HTTP/1.0\r\n\r\n"].concat()]));

@@ -35,6 +35,7 @@ mod refuse;
 mod reload;
 mod replicas;
 mod standing;
+mod threats;
 mod upload;
 mod wait;
 mod world;

@@ -107,7 +107,7 @@ async fn caps_are_held_under_load_and_a_full_destination_keeps_no_other_waiting(
     let most = |destination: &str| stats["max_running_by"][destination].as_u64().unwrap_or_default();
     assert_eq!(most("agents/small"), 2, "{stats:#}");
     assert!((2..=5).contains(&most("agents/wide")), "{stats:#}");
-    assert_eq!(gateway.metric(r#"sluicegate_deliveries_in_flight{kind="agent"}"#).await, 0.0);
+    gateway.metric_is(r#"sluicegate_deliveries_in_flight{kind="agent"}"#, 0.0).await;
 }
 
 #[tokio::test]
@@ -255,14 +255,14 @@ async fn what_is_held_waits_and_goes_out_when_it_is_let_go() {
     let runs = upstream.runs().await;
     assert_eq!(runs.len(), 1, "{runs:#?}");
     assert_eq!(states(&gateway).await["pending"], 2.0);
-    assert_eq!(gateway.metric(r#"sluicegate_held{kind="source"}"#).await, 1.0);
+    gateway.metric_is(r#"sluicegate_held{kind="source"}"#, 1.0).await;
     for (path, id) in ["/sources/few/resume", "/destinations/agent/small/resume"].iter().zip(&held) {
         tell(&gateway, path).await;
         let let_go = Instant::now();
         gateway.settled(id).await;
         assert!(let_go.elapsed() < Duration::from_secs(1), "{:?}", let_go.elapsed());
     }
-    assert_eq!(gateway.metric(r#"sluicegate_held{kind="destination"}"#).await, 0.0);
+    gateway.metric_is(r#"sluicegate_held{kind="destination"}"#, 0.0).await;
 }
 
 #[tokio::test]

@@ -304,8 +304,8 @@ async fn what_never_arrived_is_pulled_in_oldest_first_and_only_once() {
     assert_eq!(sums(&again), [5, 5, 0, 0, 0, 0], "{again:#}");
     assert_eq!(upstream.runs().await.len(), 4);
     let counted = |word: &str| format!(r#"sluicegate_reconciled_total{{became="{word}",source="triage"}}"#);
-    assert_eq!(gateway.metric(&counted("pulled_in")).await, 3.0);
-    assert_eq!(gateway.metric(&counted("already_here")).await, 6.0);
+    gateway.metric_is(&counted("pulled_in"), 3.0).await;
+    gateway.metric_is(&counted("already_here"), 6.0).await;
     let everything = format!("{report}{again}{event}{}", gateway.log());
     assert!(!everything.contains(API_TOKEN), "the token is told");
 }

@@ -80,6 +80,9 @@ passed_on! {
     resolve(id: DeliveryId, how: ByHand, note: &str, now: Timestamp) -> Result<bool, InboxError>;
     hold(what: &Hold, on: bool, now: Timestamp) -> Result<bool, InboxError>;
     holds() -> Result<Vec<(Hold, Timestamp)>, InboxError>;
+    spend(day: i64, budgets: Vec<Spend>) -> Result<Option<String>, InboxError>;
+    give_back(day: i64, budgets: Vec<String>) -> Result<(), InboxError>;
+    spent(day: i64) -> Result<Vec<(String, u64)>, InboxError>;
     begin_job(job: NewJob, now: Timestamp) -> Result<Job, InboxError>;
     jobs() -> Result<Vec<Job>, InboxError>;
     steer_job(id: i64, state: Option<JobState>, pace: Option<u32>, now: Timestamp) -> Result<Option<Job>, InboxError>;

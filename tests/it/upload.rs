@@ -202,8 +202,8 @@ async fn t51_a_signed_form_with_files_reaches_the_agent_who_fetches_every_file()
     );
     assert_eq!((&files[0]["bytes"], &files[0]["sha256"]), (&100_000.into(), &digest(&pdf).into()));
     assert_eq!(stored(&gateway).len(), 2);
-    assert!(gateway.metric(r#"sluicegate_files_total{source="signed"}"#).await == 2.0);
-    assert!(gateway.metric(r#"sluicegate_file_bytes_total{source="signed"}"#).await == 3_100_000.0);
+    gateway.metric_is(r#"sluicegate_files_total{source="signed"}"#, 2.0).await;
+    gateway.metric_is(r#"sluicegate_file_bytes_total{source="signed"}"#, 3_100_000.0).await;
 
     let again = gateway.post("/hooks/signed", &borrowed(&signed("one", &body)), body).await;
     assert_eq!(json(&again)["status"], "duplicate");

@@ -184,7 +184,7 @@ async fn a_caller_that_goes_away_while_it_waits_is_counted_once_and_its_event_is
     wait_for("the request to be counted", async || (gateway.metric(accepted).await > 0.0).then_some(())).await;
     let id = gateway.admin_json("/events").await["items"][0]["id"].as_str().expect("an event").to_owned();
     assert_eq!(gateway.settled(&id).await["deliveries"][0]["state"], "delivered");
-    assert_eq!(gateway.metric(accepted).await, 1.0);
+    gateway.metric_is(accepted, 1.0).await;
     assert_eq!(upstream.runs().await.len(), 1);
 }
 
@@ -216,7 +216,7 @@ async fn what_is_passed_on_is_the_upstreams_answer_and_is_not_kept() {
     assert_eq!(upstream.runs().await.len(), 2, "nothing is known of doubles");
     let events = gateway.admin_json("/events").await;
     assert_eq!(events["items"], json!([]), "nothing is kept");
-    assert_eq!(gateway.metric(r#"sluicegate_requests_total{outcome="proxied",source="s"}"#).await, 2.0);
+    gateway.metric_is(r#"sluicegate_requests_total{outcome="proxied",source="s"}"#, 2.0).await;
     for (fault, status, code) in [
         ("401", StatusCode::BAD_GATEWAY, "upstream_failed"),
         ("gateway", StatusCode::BAD_GATEWAY, "upstream_failed"),

@@ -179,11 +179,6 @@ impl Gateway {
         Self::run(folder, &Self::config(upstream, sources, ""), Some(public)).await
     }
 
-    /// Starts one in a fresh folder with this configuration.
-    pub async fn start_as(config: &str) -> Self {
-        Self::run(Arc::new(tempfile::tempdir().expect("a folder")), config, None).await
-    }
-
     /// Starts one in a fresh folder with this configuration, some more arguments, and where it is known before, at
     /// this address.
     pub async fn start_role(config: &str, public: Option<SocketAddr>, arguments: &[&str]) -> Self {
@@ -316,6 +311,19 @@ format = "json"
         let text = self.admin(Method::GET, "/metrics").await;
         let text = String::from_utf8_lossy(text.body()).into_owned();
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok()).unwrap_or(0.0)
+    }
+
+    /// Waits until a metric has a value: what ends with a connection is counted a moment after its peer knows.
+    pub async fn metric_is(&self, name: &str, wanted: f64) {
+        let mut last = f64::NAN;
+        let found = tokio::time::timeout(Duration::from_secs(10), async {
+            while last.to_bits() != wanted.to_bits() {
+                last = self.metric(name).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let is_so = found.await.is_ok();
+        assert!(is_so, "{name} is {last} and not {wanted}");
     }
 
     /// Its process.

@@ -25,6 +25,7 @@ mod routes;
 mod schema;
 mod settle;
 mod shared;
+mod spend;
 mod sweep;
 mod tls;
 mod words;
@@ -51,8 +52,8 @@ use self::shared::Shared;
 use self::writer::{Item, Weight, Writer};
 use super::{
     ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox, InboxError,
-    Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Next, Page, Replayed, Settled, Settlement, Standing, Terms,
-    Turn, Usage,
+    Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Next, Page, Replayed, Settled, Settlement, Spend, Standing,
+    Terms, Turn, Usage,
 };
 use crate::config::Secret;
 use crate::model::{
@@ -637,6 +638,7 @@ impl Inbox for PostgresInbox {
 
     async fn sweep(&self, keep: &Keep, now: Timestamp, limit: usize) -> Result<usize, InboxError> {
         let mut gone = 0;
+        self.write("forget old budgets", |conn| Box::pin(spend::forget(conn, now.day()))).await?;
         for (whose, times) in sweep::lists(keep) {
             let whose = Arc::new(whose);
             let mut from = Some((i64::MIN, i64::MIN));
@@ -660,6 +662,30 @@ impl Inbox for PostgresInbox {
             }
         }
         Ok(gone)
+    }
+
+    async fn spend(&self, day: i64, mut budgets: Vec<Spend>) -> Result<Option<String>, InboxError> {
+        budgets.sort();
+        let budgets = Arc::new(budgets);
+        self.write("count a run", |conn| {
+            let budgets = Arc::clone(&budgets);
+            Box::pin(async move { spend::spend(conn, day, &budgets).await })
+        })
+        .await
+    }
+
+    async fn give_back(&self, day: i64, mut budgets: Vec<String>) -> Result<(), InboxError> {
+        budgets.sort();
+        let budgets = Arc::new(budgets);
+        self.write("take a run back", |conn| {
+            let budgets = Arc::clone(&budgets);
+            Box::pin(async move { spend::give_back(conn, day, &budgets).await })
+        })
+        .await
+    }
+
+    async fn spent(&self, day: i64) -> Result<Vec<(String, u64)>, InboxError> {
+        self.read("read budgets", |conn| Box::pin(spend::spent(conn, day))).await
     }
 
     async fn keep_attachments(&self, source: &str, attachments: Vec<Attachment>) -> Result<(), InboxError> {

@@ -18,6 +18,7 @@ mod schema;
 mod settle;
 mod shared;
 mod space;
+mod spend;
 mod sweep;
 mod words;
 mod writer;
@@ -43,8 +44,8 @@ use self::sweep::Walks;
 use self::writer::{Job, Message, Turn, Weight, Writer, held};
 use super::{
     self as inbox, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox,
-    InboxError, JobState, JobStep, Keep, KeptAttachment, NewJob, Page, Replayed, Settled, Settlement, Standing, Terms,
-    Turn as Before, Usage,
+    InboxError, JobState, JobStep, Keep, KeptAttachment, NewJob, Page, Replayed, Settled, Settlement, Spend, Standing,
+    Terms, Turn as Before, Usage,
 };
 use crate::model::{
     Accepted, Attachment, AttachmentId, DeliveryId, EventId, NewDelivery, NewEvent, Role, State, Timestamp,
@@ -360,6 +361,7 @@ impl Inbox for SqliteInbox {
     }
 
     async fn sweep(&self, keep: &Keep, now: Timestamp, limit: usize) -> Result<usize, InboxError> {
+        self.write("forget old budgets", move |turn| spend::forget(turn, now.day())).await?;
         let mut gone = 0;
         let round = held(&self.walks).begin(keep, now);
         for (time, begin) in round.walks {
@@ -396,6 +398,18 @@ impl Inbox for SqliteInbox {
             tokio::time::sleep(space::PAUSE).await;
         }
         Ok(gone)
+    }
+
+    async fn spend(&self, day: i64, budgets: Vec<Spend>) -> Result<Option<String>, InboxError> {
+        self.write("count a run", move |turn| spend::spend(turn, day, &budgets)).await
+    }
+
+    async fn give_back(&self, day: i64, budgets: Vec<String>) -> Result<(), InboxError> {
+        self.write("take a run back", move |turn| spend::give_back(turn, day, &budgets)).await
+    }
+
+    async fn spent(&self, day: i64) -> Result<Vec<(String, u64)>, InboxError> {
+        self.readers.ask("read budgets", move |conn| spend::spent(conn, day)).await
     }
 
     async fn keep_attachments(&self, source: &str, attachments: Vec<Attachment>) -> Result<(), InboxError> {
@@ -651,7 +665,7 @@ mod tests {
 
     /// F5
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_full_disk_refuses_and_is_forgotten_when_there_is_room() {
+    async fn f5_a_full_disk_refuses_and_is_forgotten_when_there_is_room() {
         let (_folder, inbox) = opened().await;
         let room = |pages: i64| {
             inbox.write("make room", move |turn| {
@@ -681,7 +695,7 @@ mod tests {
 
     /// F4
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_failed_sync_stops_it_for_good() {
+    async fn f4_a_failed_sync_stops_it_for_good() {
         let (folder, inbox) = opened().await;
         inbox.accept(event(1)).await.unwrap();
         let sync = inbox.write("sync", |_| Err::<(), _>(failure(ffi::SQLITE_IOERR_FSYNC))).await;
@@ -697,7 +711,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_panic_in_the_writer_is_told_and_nobody_waits_for_ever() {
+    async fn f20_a_panic_in_the_writer_is_told_and_nobody_waits_for_ever() {
         let (_folder, inbox) = opened().await;
         let gone = inbox.write::<()>("panic", |_| panic!("on purpose")).await;
         assert!(matches!(gone, Err(InboxError::Closed)));

@@ -17,6 +17,10 @@ const APPLICATION_ID: i32 = 0x736c_7569;
 /// The page size. Set before the first table, fixed afterwards.
 pub(super) const PAGE: i64 = 8192;
 
+/// What the writer may hold of the file, in MiB. It takes that only as the file grows: with a million events waiting, less
+/// has it read the upper levels of its indexes again at every claim.
+const CACHE: i64 = 40;
+
 /// What the write-ahead log may grow to before the writer itself sees to it.
 pub(super) const WAL_LIMIT: i64 = 64 << 20;
 
@@ -26,6 +30,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/0002_sealed_calls.sql"),
     include_str!("../migrations/sqlite/0003_routes.sql"),
     include_str!("../migrations/sqlite/0004_attachments.sql"),
+    include_str!("../migrations/sqlite/0005_spent.sql"),
 ];
 
 /// How long a connection waits for a lock that somebody outside holds.
@@ -38,7 +43,7 @@ pub(super) fn writer(path: &Path) -> Result<Connection, String> {
         return Err(format!("SQLite {} is too old: 3.51.3 or newer is needed", rusqlite::version()));
     }
     let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(text)?;
-    tune(&conn, 16).map_err(text)?;
+    tune(&conn, CACHE).map_err(text)?;
     migrate(&conn)?;
     Ok(conn)
 }

@@ -30,7 +30,7 @@ use tower::Service;
 
 use super::Ingress;
 use super::load::{Rank, Slot};
-use super::receive::{judge_head, misframed};
+use super::receive::misframed;
 use super::trace::{REQUEST_ID, Refused, Trace, finish};
 use crate::config::{Config, ProxyConfig};
 use crate::model::{Outcome, Refusal};
@@ -139,10 +139,11 @@ async fn through(ingress: Arc<Ingress>, proxy: Arc<Proxy>, request: Request<Inco
 /// The way of a request to the head of its answer.
 async fn pass(passage: &mut Passage, proxy: &Proxy, request: Request<Incoming>) -> Result<Response<Incoming>, Refusal> {
     let (mut head, incoming) = request.into_parts();
-    let admitted = judge_head(&head).and_then(|()| admit(passage, proxy, &head));
+    let admitted = passage.ingress.judge_head(&head).and_then(|()| admit(passage, proxy, &head));
     // What is refused here leaves its body unread: the connection ends behind the answer.
     let (uri, key) = admitted?;
-    let headers = header::upward(std::mem::take(&mut head.headers), proxy.config.forward_authorization, key);
+    let mut headers = header::upward(std::mem::take(&mut head.headers), proxy.config.forward_authorization, key);
+    passage.ingress.mark.put_on(&mut headers);
     let stall = passage.ingress.bounds.stall;
     let upward = Upward::new(incoming, passage.tally.clone(), proxy.config.max_body, stall);
     let mut request = Request::new(upward);

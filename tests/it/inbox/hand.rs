@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use sluicegate::inbox::{ByHand, Hold, Next, Replayed};
-use sluicegate::model::{DeliveryId, EventId, State};
+use sluicegate::inbox::{ByHand, Hold, Next, Replayed, Spend};
+use sluicegate::model::{DeliveryId, EventId, State, Timestamp};
 
-use super::{World, agent, at, done, event, retry};
+use super::{World, agent, at, done, event, keep, retry};
 
 pub async fn a_replay_is_a_new_delivery_behind_what_waits(world: World) {
     let (first, second) = (event("a", 1), event("a", 2));
@@ -102,6 +102,32 @@ pub async fn one_that_is_sent_again_by_hand_goes_before_what_waits(world: World)
     world.settle(&claimed, 6, retry(1000)).await;
     assert!(again(first).await);
     assert_eq!(world.claim_one(6).await.id, first, "it does not wait for the other's time");
+}
+
+pub async fn a_run_is_counted_against_all_its_budgets_or_none(mut world: World) {
+    let spend = |budget: &str, most| Spend { budget: budget.to_owned(), most };
+    let both = vec![spend("source/s", 10), spend("all", 30)];
+    let inbox = world.inbox.clone().unwrap();
+    let all = join_all((0..40).map(|_| {
+        let (inbox, both) = (Arc::clone(&inbox), both.clone());
+        tokio::spawn(async move { inbox.spend(20_000, both).await.unwrap() })
+    }));
+    let refused: Vec<_> = all.await.into_iter().filter_map(Result::unwrap).collect();
+    assert_eq!(refused, vec!["source/s"; 30]);
+    drop(inbox);
+    world.crash().await;
+    let known = |all, source| [("all".to_owned(), all), ("source/s".to_owned(), source)];
+    assert_eq!(world.inbox().spent(20_000).await.unwrap(), known(10, 10), "what was refused counts nowhere");
+    world.inbox().give_back(20_000, vec!["source/s".into(), "all".into(), "nothing".into()]).await.unwrap();
+    assert_eq!(world.inbox().spent(20_000).await.unwrap(), known(9, 9));
+    assert_eq!(world.inbox().spend(20_000, vec![spend("all", 30)]).await.unwrap(), None);
+    assert_eq!(world.inbox().spent(20_000).await.unwrap(), known(10, 9));
+    assert_eq!(world.inbox().spend(20_000, both.clone()).await.unwrap(), None);
+    assert_eq!(world.inbox().spend(20_000, both.clone()).await.unwrap().as_deref(), Some("source/s"));
+    assert_eq!(world.inbox().spend(20_001, both).await.unwrap(), None, "another day");
+    world.inbox().sweep(&keep(1), Timestamp::from_seconds(20_009 * 24 * 3600), 10).await.unwrap();
+    assert!(world.inbox().spent(20_000).await.unwrap().is_empty());
+    assert_eq!(world.inbox().spent(20_001).await.unwrap().len(), 2);
 }
 
 pub async fn what_is_held_is_still_held_after_a_crash(mut world: World) {

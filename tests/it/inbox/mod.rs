@@ -372,6 +372,7 @@ contract! {
         what_nobody_could_tell_is_settled_by_hand_in_three_ways,
         one_that_is_sent_again_by_hand_goes_before_what_waits,
         what_is_held_is_still_held_after_a_crash,
+        a_run_is_counted_against_all_its_budgets_or_none,
     ]
     attachment: [
         files_stay_with_their_event_and_then_for_their_time,

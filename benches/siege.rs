@@ -1,0 +1,385 @@
+//! Good traffic while the public listener is under attack: beside 10,000 connections that are stuck, and at five times
+//! the load that the gateway can carry.
+//!
+//! `cargo bench --bench siege` (or with `-- stuck`, `-- flood`). The gateway has one core, the attack another. Needs
+//! `taskset` and `prlimit` (util-linux). Every figure is printed with what it has to hold; what does not hold ends the
+//! run with 1.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot go on ends")]
+
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const SECRET: &str = "a-secret-for-the-benchmark";
+const STUCK: usize = 10_000;
+
+fn main() -> ExitCode {
+    // Of our own process, its threads included.
+    let pid = std::process::id().to_string();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let ours = if cores > 1 { format!("0-{}", cores - 2) } else { "0".to_owned() };
+    quiet("taskset", &["-acp", &ours, &pid]);
+    quiet("prlimit", &["--pid", &pid, "--nofile=65536:65536"]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let asked: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let wants = |what: &str| asked.is_empty() || asked.iter().any(|word| word == what);
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut verdict = Verdict(true);
+    if wants("stuck") {
+        runtime.block_on(stuck(&folder.path().join("stuck"), cores - 1, &mut verdict));
+    }
+    if wants("flood") {
+        runtime.block_on(flood(&folder.path().join("flood"), cores - 1, &mut verdict));
+    }
+    if verdict.0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether everything has held so far.
+struct Verdict(bool);
+
+impl Verdict {
+    fn hold(&mut self, what: &str, figure: f64, most: f64, unit: &str) {
+        let holds = figure <= most;
+        self.0 &= holds;
+        println!("{what:<52} {figure:>9.1} {unit:<6} at most {most:>8.1}   {}", if holds { "holds" } else { "MISSED" });
+    }
+
+    fn reach(&mut self, what: &str, figure: f64, least: f64, unit: &str) {
+        let holds = figure >= least;
+        self.0 &= holds;
+        println!(
+            "{what:<52} {figure:>9.1} {unit:<6} at least {least:>7.1}   {}",
+            if holds { "holds" } else { "MISSED" }
+        );
+    }
+}
+
+/// Connections that send a part of a request, or nothing, or never read.
+async fn stuck(folder: &Path, core: usize, verdict: &mut Verdict) {
+    let gateway = Gateway::start(folder, core);
+    let good = async || {
+        let mut waits = steady(gateway.public, 8, 400.0, Duration::from_secs(8)).await;
+        waits.sort_by(f64::total_cmp);
+        (part(&waits, 0.5) * 1e3, part(&waits, 0.99) * 1e3)
+    };
+    good().await;
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    let (descriptors, mut each) = (gateway.descriptors(), 0.0_f64);
+    for _ in 0..3 {
+        without.push(good().await);
+        let before = gateway.resident();
+        let heads: [&[u8]; 4] = [
+            b"",
+            b"POST /hooks/bench HTTP/1.1\r\nHost: a\r\nX-Half: ",
+            b"POST /hooks/bench HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{\"half\":",
+            b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        ];
+        let mut held = Vec::with_capacity(STUCK);
+        for number in 0..STUCK {
+            let mut stream = TcpStream::connect(gateway.public).await.unwrap();
+            stream.write_all(heads[number % heads.len()]).await.unwrap();
+            held.push(stream);
+        }
+        while gateway.descriptors() < descriptors + STUCK * 9 / 10 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        with.push(good().await);
+        each = each.max(gateway.resident().saturating_sub(before) as f64 / STUCK as f64 / 1024.0);
+        drop(held);
+        let begun = Instant::now();
+        while gateway.descriptors() > descriptors + 64 && begun.elapsed() < Duration::from_secs(30) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    let best = |all: &[(f64, f64)]| all.iter().map(|(_, p99)| *p99).fold(f64::MAX, f64::min);
+    println!("400 signed events a second, p50 and p99 in ms, three times in turn");
+    println!("  without: {without:.2?}\n  beside {STUCK} stuck connections: {with:.2?}");
+    verdict.hold("p99 beside them to p99 without (best of three)", best(&with) / best(&without), 2.0, "times");
+    verdict.hold("memory of a stuck connection", each, 20.0, "KiB");
+    verdict.hold("descriptors left when they are gone", gateway.descriptors() as f64, (descriptors + 64) as f64, "");
+}
+
+/// More than can be carried.
+async fn flood(folder: &Path, core: usize, verdict: &mut Verdict) {
+    let gateway = Gateway::start(folder, core);
+    let mut peak = 0.0_f64;
+    for connections in [64, 256, 512] {
+        let rate = storm(gateway.public, connections, f64::MAX, Duration::from_secs(5)).await.good as f64 / 5.0;
+        println!("{connections} connections, each as fast as it is answered: {rate:.0} events a second");
+        peak = peak.max(rate);
+    }
+    let before = gateway.resident();
+    let time = Duration::from_secs(15);
+    let most = Arc::new(AtomicU64::new(0));
+    let watching = tokio::spawn({
+        let (most, pid) = (most.clone(), gateway.child.id());
+        async move {
+            loop {
+                most.fetch_max(resident(pid), Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    });
+    let storm = storm(gateway.public, 4096, peak * 5.0, time).await;
+    watching.abort();
+    let seconds = time.as_secs_f64();
+    let offered = (storm.good + storm.refused + storm.failed) as f64 / seconds;
+    println!(
+        "{:.0} a second offered ({:.1} times the peak): {} taken, {} refused, {} without an answer",
+        offered,
+        offered / peak,
+        storm.good,
+        storm.refused,
+        storm.failed
+    );
+    let mut waits = storm.refusals;
+    waits.sort_by(f64::total_cmp);
+    verdict.reach("offered to peak", offered / peak, 5.0, "times");
+    verdict.reach("goodput to peak", storm.good as f64 / seconds / peak * 100.0, 90.0, "%");
+    if !waits.is_empty() {
+        verdict.hold("a refusal, p99", part(&waits, 0.99) * 1e3, 100.0, "ms");
+    }
+    let grown = most.load(Ordering::Relaxed).saturating_sub(before) as f64 / 1024.0 / 1024.0;
+    verdict.hold("memory grown", grown, 64.0, "MiB");
+    let (accepted, kept) = gateway.accepted_and_kept().await;
+    println!("{accepted:.0} acknowledged, {kept:.0} in the inbox");
+    verdict.hold("acknowledged and not kept", (accepted - kept).abs(), 0.0, "");
+}
+
+/// The waits of events that are sent at a steady rate.
+async fn steady(to: SocketAddr, connections: usize, rate: f64, time: Duration) -> Vec<f64> {
+    let end = Instant::now() + time;
+    let pause = Duration::from_secs_f64(connections as f64 / rate);
+    let senders: Vec<_> = (0..connections)
+        .map(|number| {
+            tokio::spawn(async move {
+                let mut caller = Caller::new(to, number);
+                let mut next = Instant::now() + pause.mul_f64(number as f64 / connections as f64);
+                let mut waits = Vec::new();
+                while next < end {
+                    tokio::time::sleep_until(next.into()).await;
+                    assert_eq!(caller.send().await, Some(202));
+                    // From when it was due: what waited behind a slow one counts too.
+                    waits.push(next.elapsed().as_secs_f64());
+                    next += pause;
+                }
+                waits
+            })
+        })
+        .collect();
+    let mut waits = Vec::new();
+    for sender in senders {
+        waits.extend(sender.await.unwrap());
+    }
+    waits
+}
+
+/// What became of a storm.
+#[derive(Default)]
+struct Storm {
+    good: u64,
+    refused: u64,
+    failed: u64,
+    /// How long refusals took.
+    refusals: Vec<f64>,
+}
+
+/// Sends so many a second, or as fast as answers come, over so many connections.
+async fn storm(to: SocketAddr, connections: usize, rate: f64, time: Duration) -> Storm {
+    let begun = Instant::now();
+    let end = begun + time;
+    let pause = Duration::try_from_secs_f64(connections as f64 / rate).unwrap_or_default();
+    let senders: Vec<_> = (0..connections)
+        .map(|number| {
+            tokio::spawn(async move {
+                let (mut caller, mut storm) = (Caller::new(to, number), Storm::default());
+                let mut next = begun + pause.mul_f64(number as f64 / connections as f64);
+                while Instant::now() < end {
+                    tokio::time::sleep_until(next.into()).await;
+                    let sent = Instant::now();
+                    let answer = tokio::time::timeout_at((end + Duration::from_secs(5)).into(), caller.send()).await;
+                    match answer.ok().flatten() {
+                        Some(202) if Instant::now() < end => storm.good += 1,
+                        Some(202) => {}
+                        Some(429 | 503) => {
+                            storm.refused += 1;
+                            storm.refusals.push(sent.elapsed().as_secs_f64());
+                        }
+                        _ => storm.failed += 1,
+                    }
+                    next = (next + pause).max(Instant::now() - pause);
+                }
+                storm
+            })
+        })
+        .collect();
+    let mut all = Storm::default();
+    for sender in senders {
+        let storm = sender.await.unwrap();
+        all.good += storm.good;
+        all.refused += storm.refused;
+        all.failed += storm.failed;
+        all.refusals.extend(storm.refusals);
+    }
+    all
+}
+
+/// A connection that is opened again when it was closed.
+struct Caller {
+    to: SocketAddr,
+    number: usize,
+    sent: u64,
+    stream: Option<TcpStream>,
+    request: String,
+    body: String,
+    signature: String,
+}
+
+impl Caller {
+    fn new(to: SocketAddr, number: usize) -> Self {
+        let body = format!("{{\"action\":\"opened\",\"pad\":\"{}\"}}", "x".repeat(990));
+        let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+        mac.update(body.as_bytes());
+        let signature = hex::encode(mac.finalize().into_bytes());
+        // Unlike those of any other caller, in this run of it too.
+        let number = number + (fastrand::u32(..) as usize) * 100_000;
+        Self { to, number, sent: 0, stream: None, request: String::new(), body, signature }
+    }
+
+    /// The answer's status; none when there was no answer.
+    async fn send(&mut self) -> Option<u16> {
+        self.sent += 1;
+        self.request.clear();
+        write!(
+            self.request,
+            "POST /hooks/bench HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nX-GitHub-Event: issues\r\n\
+             X-GitHub-Delivery: {}-{}\r\nX-Hub-Signature-256: sha256={}\r\nContent-Length: {}\r\n\r\n{}",
+            self.number,
+            self.sent,
+            self.signature,
+            self.body.len(),
+            self.body
+        )
+        .unwrap();
+        if self.stream.is_none() {
+            let stream = TcpStream::connect(self.to).await.ok()?;
+            let _ = stream.set_nodelay(true);
+            self.stream = Some(stream);
+        }
+        let stream = self.stream.as_mut()?;
+        let (mut buffer, mut filled) = ([0_u8; 2048], 0);
+        let sent = stream.write_all(self.request.as_bytes()).await;
+        while !buffer[..filled].ends_with(b"}") {
+            match stream.read(&mut buffer[filled..]).await {
+                Ok(read @ 1..) => filled += read,
+                _ => break,
+            }
+        }
+        let text = String::from_utf8_lossy(&buffer[..filled]).into_owned();
+        if sent.is_err() || filled == 0 || text.contains("connection: close") {
+            self.stream = None;
+        }
+        text.split(' ').nth(1)?.parse().ok()
+    }
+}
+
+fn part(sorted: &[f64], share: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * share) as usize]
+}
+
+fn quiet(command: &str, arguments: &[&str]) {
+    assert!(Command::new(command).args(arguments).stdout(Stdio::null()).status().unwrap().success(), "{command}");
+}
+
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() * 1024
+}
+
+struct Gateway {
+    child: Child,
+    public: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Gateway {
+    /// A gateway on one core, whose upstream takes nothing, so that only the way in is measured.
+    fn start(folder: &Path, core: usize) -> Self {
+        std::fs::create_dir_all(folder).unwrap();
+        let config = folder.join("sluicegate.toml");
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\nmax_connections = 20000\nmax_connections_per_address = 20000\n\
+             head_timeout = \"300s\"\nbody_stall = \"300s\"\nbody_timeout = \"300s\"\n\
+             [admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"literal:bench-token\"\n\
+             [upstream]\nbase_url = \"http://127.0.0.1:9\"\napi_key = \"literal:bench\"\n\
+             [inbox]\nurl = \"sqlite:inbox.db\"\n[log]\nformat = \"json\"\n\
+             [dispatch]\nconcurrency = 1\nbackoff = \"1h\"\nbackoff_max = \"1h\"\n\
+             [sources.bench]\nprovider = \"github\"\nsecrets = [\"literal:{SECRET}\"]\nagent = \"a\"\n\
+             prompt = \"{{{{ body.action }}}}\"\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut child = Command::new("taskset")
+            .args(["-c", &core.to_string(), env!("CARGO_BIN_EXE_sluicegate"), "serve", "--config"])
+            .arg(&config)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let serving = loop {
+            let mut line = String::new();
+            assert!(log.read_line(&mut line).unwrap() > 0, "the gateway ended before it served");
+            let said: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if said["message"] == "serving" {
+                break said;
+            }
+        };
+        let address = |name: &str| serving[name].as_str().unwrap().parse().unwrap();
+        let (public, admin) = (address("public"), address("admin"));
+        // A log that nobody reads would be dropped, and that is no help to anybody.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Self { child, public, admin }
+    }
+
+    fn resident(&self) -> u64 {
+        resident(self.child.id())
+    }
+
+    fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// How many events it says it has acknowledged, and how many its inbox holds.
+    async fn accepted_and_kept(&self) -> (f64, f64) {
+        let mut stream = TcpStream::connect(self.admin).await.unwrap();
+        let head = format!(
+            "GET /api/v1/metrics HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer bench-token\r\nconnection: close\r\n\r\n",
+            self.admin
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        let sum = |name: &str, with: &str| {
+            let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(with));
+            lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>()
+        };
+        (sum("sluicegate_requests_total{", "\"accepted\""), sum("sluicegate_inbox_deliveries{", ""))
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,60 @@
+//! Budgets of runs: counted by day, all of a run's or none. Rows are taken in the order of their names, so that two who
+//! count do not wait for each other.
+
+use deadpool_postgres::Client;
+
+use super::database::{change, rows};
+use super::fault::Fault;
+use crate::inbox::Spend;
+
+/// How many days are kept for display.
+const DAYS: i64 = 8;
+
+/// Counts one more run. Some: that budget is spent, and nothing was counted. `budgets` is in the order of the names.
+pub(super) async fn spend(conn: &mut Client, day: i64, budgets: &[Spend]) -> Result<Option<String>, Fault> {
+    let turn = conn.transaction().await?;
+    for Spend { budget, most } in budgets {
+        let most = i64::try_from(*most).unwrap_or(i64::MAX);
+        let counted = change(
+            &turn,
+            "INSERT INTO spent AS s (day, budget, runs) SELECT $1, $2, 1 WHERE $3::bigint > 0
+             ON CONFLICT (day, budget) DO UPDATE SET runs = s.runs + 1 WHERE s.runs < $3",
+            &[&day, budget, &most],
+        )
+        .await?;
+        if counted == 0 {
+            turn.rollback().await?;
+            return Ok(Some(budget.clone()));
+        }
+    }
+    turn.commit().await?;
+    Ok(None)
+}
+
+/// Takes one run back. `budgets` is in the order of the names.
+pub(super) async fn give_back(conn: &mut Client, day: i64, budgets: &[String]) -> Result<(), Fault> {
+    let turn = conn.transaction().await?;
+    for budget in budgets {
+        let sql = "UPDATE spent SET runs = runs - 1 WHERE day = $1 AND budget = $2 AND runs > 0";
+        change(&turn, sql, &[&day, budget]).await?;
+    }
+    Ok(turn.commit().await?)
+}
+
+/// What was spent on a day.
+pub(super) async fn spent(conn: &mut Client, day: i64) -> Result<Vec<(String, u64)>, Fault> {
+    let turn = conn.transaction().await?;
+    let sql = "SELECT budget, runs FROM spent WHERE day = $1 ORDER BY runs DESC, budget LIMIT 1000";
+    let found = rows(&turn, sql, &[&day]).await?;
+    found
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, u64::try_from(row.try_get::<_, i64>(1)?).unwrap_or_default())))
+        .collect()
+}
+
+/// Forgets days that nobody asks for any more.
+pub(super) async fn forget(conn: &mut Client, today: i64) -> Result<(), Fault> {
+    let turn = conn.transaction().await?;
+    change(&turn, "DELETE FROM spent WHERE day < $1", &[&(today - DAYS)]).await?;
+    Ok(turn.commit().await?)
+}
