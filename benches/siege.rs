@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     let cores = std::thread::available_parallelism().unwrap().get();
     let ours = if cores > 1 { format!("0-{}", cores - 2) } else { "0".to_owned() };
     quiet("taskset", &["-acp", &ours, &pid]);
-    quiet("prlimit", &["--pid", &pid, "--nofile=65536:65536"]);
+    quiet("prlimit", &["--pid", &pid, "--nofile=20000:20000"]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let asked: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let wants = |what: &str| asked.is_empty() || asked.iter().any(|word| word == what);
@@ -82,7 +82,7 @@ async fn stuck(folder: &Path, core: usize, verdict: &mut Verdict) {
             b"",
             b"POST /hooks/bench HTTP/1.1\r\nHost: a\r\nX-Half: ",
             b"POST /hooks/bench HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{\"half\":",
-            b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"POST /hooks/bench HTTP/1.1\r\n",
         ];
         let mut held = Vec::with_capacity(STUCK);
         for number in 0..STUCK {
@@ -319,7 +319,7 @@ impl Gateway {
         std::fs::create_dir_all(folder).unwrap();
         let config = folder.join("sluicegate.toml");
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nmax_connections = 20000\nmax_connections_per_address = 20000\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\nmax_connections = 15000\nmax_connections_per_address = 15000\n\
              head_timeout = \"300s\"\nbody_stall = \"300s\"\nbody_timeout = \"300s\"\n\
              [admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"literal:bench-token\"\n\
              [upstream]\nbase_url = \"http://127.0.0.1:9\"\napi_key = \"literal:bench\"\n\
