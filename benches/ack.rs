@@ -8,17 +8,19 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot go on ends")]
 
-use std::io::{BufRead as _, BufReader, Write as _};
+mod served;
+
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-const SECRET: &str = "a-secret-for-the-benchmark";
+use served::Gateway;
+
 const TIME: Duration = Duration::from_secs(4);
 
 fn main() {
@@ -30,7 +32,10 @@ fn main() {
     let mut at_most = [0.0; 2];
     for (row, (batch, name)) in [(512, "grouped"), (1, "one commit an event")].into_iter().enumerate() {
         for connections in [1, 64, 512] {
-            let gateway = Gateway::start(&folder.path().join(format!("{batch}-{connections}")), batch);
+            let place = folder.path().join(format!("{batch}-{connections}"));
+            let command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+            let gateway =
+                Gateway::start(command, &place, "max_connections_per_address = 1024", &format!("batch = {batch}"));
             let figures = runtime.block_on(load(gateway.public, connections, Speaks::Http));
             println!(
                 "{:<26} {:>8.0}   {:>8.2} {:>8.2}",
@@ -85,14 +90,10 @@ enum Speaks {
 
 impl Speaks {
     fn request(self, body: &str, signature: &str, number: usize, sent: u64) -> String {
-        let length = body.len();
         match self {
-            Self::Http => format!(
-                "POST /hooks/bench HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nX-GitHub-Event: issues\r\n\
-                 X-GitHub-Delivery: {number}-{sent}\r\nX-Hub-Signature-256: sha256={signature}\r\nContent-Length: {length}\r\n\r\n{body}",
-            ),
+            Self::Http => served::request(body, signature, &format!("{number}-{sent}")),
             Self::Redis => {
-                format!("*5\r\n$4\r\nXADD\r\n$6\r\nevents\r\n$1\r\n*\r\n$4\r\nbody\r\n${length}\r\n{body}\r\n")
+                format!("*5\r\n$4\r\nXADD\r\n$6\r\nevents\r\n$1\r\n*\r\n$4\r\nbody\r\n${}\r\n{body}\r\n", body.len())
             }
         }
     }
@@ -116,10 +117,7 @@ impl Speaks {
 async fn sender(address: SocketAddr, number: usize, until: Instant, speaks: Speaks) -> Vec<f64> {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    let body = format!("{{\"action\":\"opened\",\"pad\":\"{}\"}}", "x".repeat(990));
-    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-    mac.update(body.as_bytes());
-    let signature = hex::encode(mac.finalize().into_bytes());
+    let (body, signature) = served::event();
     let mut waits = Vec::new();
     let mut buffer = vec![0_u8; 4096];
     let mut sent = 0_u64;
@@ -152,54 +150,6 @@ fn raw_sync(folder: &Path) -> f64 {
         syncs += 1;
     }
     f64::from(syncs) / begun.elapsed().as_secs_f64()
-}
-
-struct Gateway {
-    child: Child,
-    public: SocketAddr,
-}
-
-impl Gateway {
-    /// A gateway whose upstream takes nothing, so that only the way in is measured.
-    fn start(folder: &Path, batch: usize) -> Self {
-        std::fs::create_dir_all(folder).unwrap();
-        let config = folder.join("sluicegate.toml");
-        let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nmax_connections_per_address = 1024\n[admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"literal:bench-token\"\n\
-             [upstream]\nbase_url = \"http://127.0.0.1:9\"\napi_key = \"literal:bench\"\n\
-             [inbox]\nurl = \"sqlite:inbox.db\"\nbatch = {batch}\n\
-             [dispatch]\nconcurrency = 1\nbackoff = \"1h\"\nbackoff_max = \"1h\"\n[log]\nformat = \"json\"\n\
-             [sources.bench]\nprovider = \"github\"\nsecrets = [\"literal:{SECRET}\"]\nagent = \"a\"\n\
-             prompt = \"{{{{ body.action }}}}\"\n"
-        );
-        std::fs::write(&config, text).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
-            .args(["serve", "--config"])
-            .arg(&config)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let serving = loop {
-            let mut line = String::new();
-            assert!(log.read_line(&mut line).unwrap() > 0, "the gateway ended before it served");
-            let said: serde_json::Value = serde_json::from_str(&line).unwrap();
-            if said["message"] == "serving" {
-                break said;
-            }
-        };
-        let public = serving["public"].as_str().unwrap().parse().unwrap();
-        // A log that nobody reads would stop the gateway.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { child, public }
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// A Redis that appends every write to a file and syncs it before it answers; writes that come together share a sync.

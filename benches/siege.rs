@@ -7,21 +7,27 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot go on ends")]
 
-use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader};
+mod served;
+
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-const SECRET: &str = "a-secret-for-the-benchmark";
+use served::Gateway;
+
 const STUCK: usize = 10_000;
+
+/// Callers that do not wait for each other: more than may be in work at once (`server.max_requests`).
+const FLOOD: usize = 12_000;
+
+/// After how long what is in flight has come to its bound.
+const FULL: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     // Of our own process, its threads included.
@@ -66,7 +72,7 @@ impl Verdict {
 
 /// Connections that send a part of a request, or nothing, or never read.
 async fn stuck(folder: &Path, core: usize, verdict: &mut Verdict) {
-    let gateway = Gateway::start(folder, core);
+    let gateway = started(folder, core);
     let good = async || {
         let mut waits = steady(gateway.public, 8, 400.0, Duration::from_secs(8)).await;
         waits.sort_by(f64::total_cmp);
@@ -74,10 +80,10 @@ async fn stuck(folder: &Path, core: usize, verdict: &mut Verdict) {
     };
     good().await;
     let (mut without, mut with) = (Vec::new(), Vec::new());
-    let (descriptors, mut each) = (gateway.descriptors(), 0.0_f64);
+    let (own, mut each) = (descriptors(&gateway), 0.0_f64);
     for _ in 0..3 {
         without.push(good().await);
-        let before = gateway.resident();
+        let before = resident(gateway.child.id());
         let heads: [&[u8]; 4] = [
             b"",
             b"POST /hooks/bench HTTP/1.1\r\nHost: a\r\nX-Half: ",
@@ -90,14 +96,14 @@ async fn stuck(folder: &Path, core: usize, verdict: &mut Verdict) {
             stream.write_all(heads[number % heads.len()]).await.unwrap();
             held.push(stream);
         }
-        while gateway.descriptors() < descriptors + STUCK * 9 / 10 {
+        while descriptors(&gateway) < own + STUCK * 9 / 10 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         with.push(good().await);
-        each = each.max(gateway.resident().saturating_sub(before) as f64 / STUCK as f64 / 1024.0);
+        each = each.max(resident(gateway.child.id()).saturating_sub(before) as f64 / STUCK as f64 / 1024.0);
         drop(held);
         let begun = Instant::now();
-        while gateway.descriptors() > descriptors + 64 && begun.elapsed() < Duration::from_secs(30) {
+        while descriptors(&gateway) > own + 64 && begun.elapsed() < Duration::from_secs(30) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -106,31 +112,32 @@ async fn stuck(folder: &Path, core: usize, verdict: &mut Verdict) {
     println!("  without: {without:.2?}\n  beside {STUCK} stuck connections: {with:.2?}");
     verdict.hold("p99 beside them to p99 without (best of three)", best(&with) / best(&without), 2.0, "times");
     verdict.hold("memory of a stuck connection", each, 20.0, "KiB");
-    verdict.hold("descriptors left when they are gone", gateway.descriptors() as f64, (descriptors + 64) as f64, "");
+    verdict.hold("descriptors left when they are gone", descriptors(&gateway) as f64, (own + 64) as f64, "");
 }
 
 /// More than can be carried.
 async fn flood(folder: &Path, core: usize, verdict: &mut Verdict) {
-    let gateway = Gateway::start(folder, core);
+    let gateway = started(folder, core);
     let mut peak = 0.0_f64;
     for connections in [64, 256, 512] {
         let rate = storm(gateway.public, connections, f64::MAX, Duration::from_secs(5)).await.good as f64 / 5.0;
         println!("{connections} connections, each as fast as it is answered: {rate:.0} events a second");
         peak = peak.max(rate);
     }
-    let before = gateway.resident();
+    let before = resident(gateway.child.id());
     let time = Duration::from_secs(15);
-    let most = Arc::new(AtomicU64::new(0));
+    let (early, late) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let watching = tokio::spawn({
-        let (most, pid) = (most.clone(), gateway.child.id());
+        let (early, late, pid, begun) = (early.clone(), late.clone(), gateway.child.id(), Instant::now());
         async move {
             loop {
+                let most = if begun.elapsed() < FULL { &early } else { &late };
                 most.fetch_max(resident(pid), Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     });
-    let storm = storm(gateway.public, 4096, peak * 5.0, time).await;
+    let storm = storm(gateway.public, FLOOD, peak * 5.0, time).await;
     watching.abort();
     let seconds = time.as_secs_f64();
     let offered = (storm.good + storm.refused + storm.failed) as f64 / seconds;
@@ -149,9 +156,16 @@ async fn flood(folder: &Path, core: usize, verdict: &mut Verdict) {
     if !waits.is_empty() {
         verdict.hold("a refusal, p99", part(&waits, 0.99) * 1e3, 100.0, "ms");
     }
-    let grown = most.load(Ordering::Relaxed).saturating_sub(before) as f64 / 1024.0 / 1024.0;
-    verdict.hold("memory grown", grown, 64.0, "MiB");
-    let (accepted, kept) = gateway.accepted_and_kept().await;
+    let mebibytes = |bytes: &AtomicU64| bytes.load(Ordering::Relaxed) as f64 / 1024.0 / 1024.0;
+    println!(
+        "memory: {:.0} MiB before, {:.0} at most in the first {} s, {:.0} later",
+        before as f64 / 1024.0 / 1024.0,
+        mebibytes(&early),
+        FULL.as_secs(),
+        mebibytes(&late)
+    );
+    verdict.hold("memory later to memory by then", mebibytes(&late) / mebibytes(&early), 1.1, "times");
+    let (accepted, kept) = accepted_and_kept(&gateway).await;
     println!("{accepted:.0} acknowledged, {kept:.0} in the inbox");
     verdict.hold("acknowledged and not kept", (accepted - kept).abs(), 0.0, "");
 }
@@ -240,37 +254,22 @@ struct Caller {
     number: usize,
     sent: u64,
     stream: Option<TcpStream>,
-    request: String,
     body: String,
     signature: String,
 }
 
 impl Caller {
     fn new(to: SocketAddr, number: usize) -> Self {
-        let body = format!("{{\"action\":\"opened\",\"pad\":\"{}\"}}", "x".repeat(990));
-        let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-        mac.update(body.as_bytes());
-        let signature = hex::encode(mac.finalize().into_bytes());
+        let (body, signature) = served::event();
         // Unlike those of any other caller, in this run of it too.
         let number = number + (fastrand::u32(..) as usize) * 100_000;
-        Self { to, number, sent: 0, stream: None, request: String::new(), body, signature }
+        Self { to, number, sent: 0, stream: None, body, signature }
     }
 
     /// The answer's status; none when there was no answer.
     async fn send(&mut self) -> Option<u16> {
         self.sent += 1;
-        self.request.clear();
-        write!(
-            self.request,
-            "POST /hooks/bench HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nX-GitHub-Event: issues\r\n\
-             X-GitHub-Delivery: {}-{}\r\nX-Hub-Signature-256: sha256={}\r\nContent-Length: {}\r\n\r\n{}",
-            self.number,
-            self.sent,
-            self.signature,
-            self.body.len(),
-            self.body
-        )
-        .unwrap();
+        let request = served::request(&self.body, &self.signature, &format!("{}-{}", self.number, self.sent));
         if self.stream.is_none() {
             let stream = TcpStream::connect(self.to).await.ok()?;
             let _ = stream.set_nodelay(true);
@@ -278,7 +277,7 @@ impl Caller {
         }
         let stream = self.stream.as_mut()?;
         let (mut buffer, mut filled) = ([0_u8; 2048], 0);
-        let sent = stream.write_all(self.request.as_bytes()).await;
+        let sent = stream.write_all(request.as_bytes()).await;
         while !buffer[..filled].ends_with(b"}") {
             match stream.read(&mut buffer[filled..]).await {
                 Ok(read @ 1..) => filled += read,
@@ -307,79 +306,32 @@ fn resident(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() * 1024
 }
 
-struct Gateway {
-    child: Child,
-    public: SocketAddr,
-    admin: SocketAddr,
+/// A gateway on one core.
+fn started(folder: &Path, core: usize) -> Gateway {
+    let mut command = Command::new("taskset");
+    command.args(["-c", &core.to_string(), env!("CARGO_BIN_EXE_sluicegate")]);
+    let server = "max_connections = 15000\nmax_connections_per_address = 15000\nhead_timeout = \"300s\"\n\
+                  body_stall = \"300s\"\nbody_timeout = \"300s\"";
+    Gateway::start(command, folder, server, "")
 }
 
-impl Gateway {
-    /// A gateway on one core, whose upstream takes nothing, so that only the way in is measured.
-    fn start(folder: &Path, core: usize) -> Self {
-        std::fs::create_dir_all(folder).unwrap();
-        let config = folder.join("sluicegate.toml");
-        let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nmax_connections = 15000\nmax_connections_per_address = 15000\n\
-             head_timeout = \"300s\"\nbody_stall = \"300s\"\nbody_timeout = \"300s\"\n\
-             [admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"literal:bench-token\"\n\
-             [upstream]\nbase_url = \"http://127.0.0.1:9\"\napi_key = \"literal:bench\"\n\
-             [inbox]\nurl = \"sqlite:inbox.db\"\n[log]\nformat = \"json\"\n\
-             [dispatch]\nconcurrency = 1\nbackoff = \"1h\"\nbackoff_max = \"1h\"\n\
-             [sources.bench]\nprovider = \"github\"\nsecrets = [\"literal:{SECRET}\"]\nagent = \"a\"\n\
-             prompt = \"{{{{ body.action }}}}\"\n"
-        );
-        std::fs::write(&config, text).unwrap();
-        let mut child = Command::new("taskset")
-            .args(["-c", &core.to_string(), env!("CARGO_BIN_EXE_sluicegate"), "serve", "--config"])
-            .arg(&config)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let serving = loop {
-            let mut line = String::new();
-            assert!(log.read_line(&mut line).unwrap() > 0, "the gateway ended before it served");
-            let said: serde_json::Value = serde_json::from_str(&line).unwrap();
-            if said["message"] == "serving" {
-                break said;
-            }
-        };
-        let address = |name: &str| serving[name].as_str().unwrap().parse().unwrap();
-        let (public, admin) = (address("public"), address("admin"));
-        // A log that nobody reads would be dropped, and that is no help to anybody.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { child, public, admin }
-    }
-
-    fn resident(&self) -> u64 {
-        resident(self.child.id())
-    }
-
-    fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
-    }
-
-    /// How many events it says it has acknowledged, and how many its inbox holds.
-    async fn accepted_and_kept(&self) -> (f64, f64) {
-        let mut stream = TcpStream::connect(self.admin).await.unwrap();
-        let head = format!(
-            "GET /api/v1/metrics HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer bench-token\r\nconnection: close\r\n\r\n",
-            self.admin
-        );
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
-        let sum = |name: &str, with: &str| {
-            let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(with));
-            lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>()
-        };
-        (sum("sluicegate_requests_total{", "\"accepted\""), sum("sluicegate_inbox_deliveries{", ""))
-    }
+fn descriptors(gateway: &Gateway) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", gateway.child.id())).unwrap().count()
 }
 
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// How many events it says it has acknowledged, and how many its inbox holds.
+async fn accepted_and_kept(gateway: &Gateway) -> (f64, f64) {
+    let mut stream = TcpStream::connect(gateway.admin).await.unwrap();
+    let head = format!(
+        "GET /api/v1/metrics HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer bench-token\r\nconnection: close\r\n\r\n",
+        gateway.admin
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    let sum = |name: &str, with: &str| {
+        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(with));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>()
+    };
+    (sum("sluicegate_requests_total{", "\"accepted\""), sum("sluicegate_inbox_deliveries{", ""))
 }
