@@ -13,7 +13,7 @@ use crate::model::Received;
 const MASK: &str = "***";
 
 /// Words in the names of headers and of fields in queries behind which people put what only they know.
-const SECRETIVE: [&str; 13] = [
+const SECRETIVE: [&str; 11] = [
     "apikey",
     "auth",
     "authorization",
@@ -22,18 +22,17 @@ const SECRETIVE: [&str; 13] = [
     "credential",
     "credentials",
     "jwt",
-    "key",
     "password",
     "secret",
-    "session",
     "token",
 ];
 
-/// Names that have such a word and no secret.
-const OPEN: [&str; 1] = ["idempotency-key"];
+/// Two words that say it together; "key" alone may be the key of an event.
+const KEYS: [&str; 3] = ["api", "access", "private"];
 
-/// Names in queries that are keys to what follows; in headers they are not, and help to see what was wrong.
-const SIGNATURES: [&str; 2] = ["signature", "sig"];
+/// Names of fields in queries that open what they stand in. In a header a signature is of that request only, and helps
+/// to see what was wrong.
+const OPENING: [&str; 3] = ["key", "sig", "signature"];
 
 /// Headers that are not kept at all.
 const DROPPED: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "x-api-key"];
@@ -72,7 +71,7 @@ fn target(scheme: &Scheme, target: &str) -> String {
             let Some((name, _)) = pair.split_once('=') else { return Cow::Borrowed(pair) };
             let decoded = form_urlencoded::parse(name.as_bytes()).next().map_or(Cow::Borrowed(""), |(name, _)| name);
             let secretive = is_secretive(&decoded)
-                || SIGNATURES.contains(&decoded.to_ascii_lowercase().as_str())
+                || OPENING.contains(&decoded.to_ascii_lowercase().as_str())
                 || scheme.shown().any(|spot| matches!(spot, Spot::Field(Field::Query(query)) if *query == decoded));
             if secretive { Cow::Owned(format!("{name}={MASK}")) } else { Cow::Borrowed(pair) }
         })
@@ -83,8 +82,9 @@ fn target(scheme: &Scheme, target: &str) -> String {
 /// Whether a name says that a secret stands behind it.
 fn is_secretive(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    !OPEN.contains(&name.as_str())
-        && name.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| SECRETIVE.contains(&word))
+    let words: Vec<&str> = name.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    words.iter().any(|word| SECRETIVE.contains(word))
+        || words.windows(2).any(|pair| KEYS.contains(&pair[0]) && pair[1] == "key")
 }
 
 /// Visible text as it is; every other byte as `\x` and two digits.
@@ -99,4 +99,42 @@ fn escaped(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t57_names_that_say_secret_are_told_from_names_of_events() {
+        for name in [
+            "x-api-key",
+            "api_key",
+            "apikey",
+            "Access-Token",
+            "x-auth",
+            "set-cookie2.cookie",
+            "X-Gitlab-Token",
+            "client_secret",
+            "x-access-key",
+            "db.password",
+            "x-jwt-assertion",
+        ] {
+            assert!(is_secretive(name), "{name}");
+        }
+        for name in [
+            "x-event-key",
+            "idempotency-key",
+            "x-github-event",
+            "x-hub-signature-256",
+            "author",
+            "tokenizer",
+            "x-request-id",
+            "monkey",
+            "key-id",
+            "content-type",
+        ] {
+            assert!(!is_secretive(name), "{name}");
+        }
+    }
 }
