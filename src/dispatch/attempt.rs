@@ -106,7 +106,7 @@ pub(super) async fn attempt(
             () = told(hurry.clone()) => return interrupted(dispatcher, Some(sent_at)),
         },
     };
-    if let (Some(counted), AttemptResult::NotSent(_) | AttemptResult::Refused { .. }) = (counted, &result) {
+    if let Some(counted) = counted.filter(|_| result.is_unrun()) {
         counted.give_back(&*dispatcher.inbox).await;
     }
     // A run that takes longer than a call may is no sign that nobody is there: the question for it tells.
@@ -145,7 +145,7 @@ async fn spend(dispatcher: &Dispatcher, claimed: &Claimed, now: Timestamp) -> Re
 }
 
 /// A budget is spent: what waits for it goes on tomorrow, or when a new configuration allows more. A user's budget
-/// keeps nobody else waiting.
+/// keeps only its own conversations waiting.
 fn uncounted(
     dispatcher: &Dispatcher,
     claimed: &Claimed,

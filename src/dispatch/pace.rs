@@ -228,7 +228,14 @@ impl Pace {
 
     /// Nothing is begun that counts against a budget, until then. False: that was known.
     pub(super) fn spent(&self, budget: String, until: Instant) -> bool {
-        self.table().spent.insert(budget, until).is_none_or(|before| until.saturating_duration_since(before) > TIDY)
+        let mut table = self.table();
+        // Whichever goes is found again by the next delivery that counts against it.
+        if table.spent.len() >= MAX_DESTINATIONS
+            && let Some(any) = table.spent.keys().next().cloned()
+        {
+            table.spent.remove(&any);
+        }
+        table.spent.insert(budget, until).is_none_or(|before| until.saturating_duration_since(before) > TIDY)
     }
 
     /// Has the loop look again at once: what it goes by has changed.

@@ -12,6 +12,9 @@ use crate::model::{Destination, Name, Params, Timestamp};
 /// The budget of everything.
 pub const ALL: &str = "all";
 
+/// How many days an engine keeps, for whoever looks.
+pub(super) const DAYS: i64 = 8;
+
 /// The budgets of a configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Budgets {

@@ -78,7 +78,7 @@ impl Sealer {
             key: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &sealing).map_err(|_| no_key())?),
             links: hmac::Key::new(hmac::HMAC_SHA256, &links),
             files,
-            mark: hex::encode(mark.first_chunk::<8>().unwrap_or(&[0; 8])),
+            mark: hex::encode(&mark[..8]),
             random: SystemRandom::new(),
         })
     }

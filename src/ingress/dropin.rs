@@ -23,12 +23,13 @@ use super::trace::{self, Answered, Refused, Trace};
 use super::upload::{self, Placed};
 use super::{Bounds, Ingress, body, form, receive, respond, stream};
 use crate::config::{Config, DropIn, RunMode, Secret};
+use crate::inbox::Counted;
 use crate::limit::Told;
 use crate::mapping::hosted as reading;
 use crate::mapping::shape::{Getter, is_task, shape};
 use crate::model::{
-    DeliveryId, Destination, DestinationKind, EventId, HostedCall, Name, NewDelivery, NewEvent, Outcome, Refusal,
-    State as DeliveryState, Strength,
+    Attachment, DeliveryId, Destination, DestinationKind, EventId, HostedCall, Name, NewDelivery, NewEvent, Outcome,
+    Refusal, State as DeliveryState, Strength,
 };
 use crate::net::SendError;
 use crate::source::Keyring;
@@ -235,6 +236,33 @@ async fn read(
     Ok((call(reading::Body::Whole(&bytes))?, Placed::none()))
 }
 
+/// What a call that is passed on at once begins with.
+struct Begun {
+    files: Vec<Attachment>,
+    links: Vec<String>,
+    counted: Counted,
+}
+
+/// Counts the run and makes its files ready.
+async fn begin(ingress: &Ingress, call: &HostedCall, files: Placed) -> Result<Begun, Refusal> {
+    let destination = Destination { kind: DestinationKind::Agent, id: call.agent_id.clone() };
+    let counted = ingress.spend(NAME, &destination, &call.params).await?;
+    let files = files.into_files();
+    match upload::passed_on(ingress, NAME, &files).await {
+        Ok(links) => Ok(Begun { files, links, counted }),
+        Err(refusal) => {
+            counted.give_back(&*ingress.inbox).await;
+            Err(refusal)
+        }
+    }
+}
+
+/// The call surely reached nobody, or was refused.
+async fn undo(ingress: &Ingress, files: &[Attachment], counted: Counted) {
+    upload::take_back(ingress, files).await;
+    counted.give_back(&*ingress.inbox).await;
+}
+
 /// Calls the upstream and waits for the whole of its answer.
 async fn run(
     ingress: &Ingress,
@@ -244,24 +272,19 @@ async fn run(
     key: &Secret,
 ) -> Result<Bytes, Refusal> {
     let begun = Instant::now();
-    let files = files.into_files();
-    let links = upload::passed_on(ingress, NAME, &files).await?;
+    let Begun { files, links, counted } = begin(ingress, call, files).await?;
     let (path, body) = (hosted::path(call, Manner::Wait), hosted::body(call, &dropin.config, None));
-    let destination = Destination { kind: DestinationKind::Agent, id: call.agent_id.clone() };
-    let counted = ingress.spend(NAME, &destination, &call.params).await?;
     match dropin.upstream.call_raw(&path, with_files(body, &links), key, None).await {
         Ok(answer) if answer.status().is_success() => Ok(answer.into_body()),
         Ok(answer) => {
             if answer.status().is_client_error() {
-                upload::take_back(ingress, &files).await;
-                counted.give_back(&*ingress.inbox).await;
+                undo(ingress, &files, counted).await;
             }
             Err(hosted::refusal(&answer, ingress.clock.now()))
         }
         Err(error) => {
             if matches!(error, SendError::NotSent(_)) {
-                upload::take_back(ingress, &files).await;
-                counted.give_back(&*ingress.inbox).await;
+                undo(ingress, &files, counted).await;
             }
             Err(unanswered(dropin, begun, &error))
         }
@@ -363,14 +386,20 @@ async fn events(
     key: &Secret,
 ) -> Result<Answered, Refusal> {
     let begun = Instant::now();
-    let files = files.into_files();
-    let links = upload::passed_on(ingress, NAME, &files).await?;
+    let Begun { files, links, counted } = begin(ingress, call, files).await?;
     let (path, body) = (hosted::path(call, Manner::Stream), hosted::body(call, &dropin.config, None));
-    let upstream = dropin.upstream.open_raw(&path, with_files(body, &links), key).await;
-    let upstream = upstream.map_err(|error| unanswered(dropin, begun, &error))?;
+    let upstream = match dropin.upstream.open_raw(&path, with_files(body, &links), key).await {
+        Ok(upstream) => upstream,
+        Err(error) => {
+            if matches!(error, SendError::NotSent(_)) {
+                undo(ingress, &files, counted).await;
+            }
+            return Err(unanswered(dropin, begun, &error));
+        }
+    };
     if !upstream.status().is_success() {
         if upstream.status().is_client_error() {
-            upload::take_back(ingress, &files).await;
+            undo(ingress, &files, counted).await;
         }
         let (head, body) = upstream.into_parts();
         let body = tokio::time::timeout(ERROR_TIME, Limited::new(body, MAX_ERROR).collect()).await;

@@ -66,8 +66,9 @@ fn made(refusal: &Refusal, status: StatusCode, body: serde_json::Value) -> Respo
         Refusal::Limited(wait) | Refusal::Overloaded(wait) | Refusal::UpstreamBusy(wait) => {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds(*wait)));
         }
+        // A share of so long a wait would be hours.
         Refusal::Spent(_, wait) => {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds(*wait)));
+            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + fastrand::u64(1..=300)));
         }
         // The upstream's own word, which its callers would have had from it.
         Refusal::Upstream { retry_after: Some(wait), .. } => {

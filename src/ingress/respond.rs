@@ -18,6 +18,7 @@ use crate::config::{Respond, RunMode};
 use crate::inbox::{Answer, DeliveryDetail};
 use crate::mapping::shape::shape;
 use crate::model::{AttemptResult, DeliveryId, EventId, NewEvent, Outcome, Refusal, State};
+use crate::net::SendError;
 use crate::source::Source;
 use crate::upstream::{Call, is_stream};
 
@@ -81,23 +82,37 @@ pub(super) async fn proxy(
     if let Some(wait) = ingress.upstream.is_busy(PATIENCE) {
         return Err(Refusal::UpstreamBusy(wait));
     }
-    let links = upload::passed_on(ingress, &source.config.name, &event.attachments).await?;
-    let call = call.with_files(&links);
     let counted = ingress.spend(&source.config.name, &owed.destination, &event.params).await?;
+    let links = match upload::passed_on(ingress, &source.config.name, &event.attachments).await {
+        Ok(links) => links,
+        Err(refusal) => {
+            counted.give_back(&*ingress.inbox).await;
+            return Err(refusal);
+        }
+    };
+    let call = call.with_files(&links);
     let left = Left::guard(ingress, source, Outcome::Proxied, None);
     if !streams {
         let result = left.not(ingress.upstream.invoke(&call).await);
-        if matches!(result, AttemptResult::NotSent(_) | AttemptResult::Refused { .. }) {
+        if result.is_unrun() {
             counted.give_back(&*ingress.inbox).await;
         }
         return Ok((Outcome::Proxied, passed_on(source, result)?));
     }
     let answer = match left.not(ingress.upstream.open(&call).await) {
         Ok(answer) => answer,
-        Err(error) => return Err(Refusal::UpstreamFailed(error.to_string())),
+        Err(error) => {
+            if matches!(error, SendError::NotSent(_)) {
+                counted.give_back(&*ingress.inbox).await;
+            }
+            return Err(Refusal::UpstreamFailed(error.to_string()));
+        }
     };
     if !is_stream(&answer) {
         let result = ingress.upstream.refusal(&call, answer).await;
+        if result.is_unrun() {
+            counted.give_back(&*ingress.inbox).await;
+        }
         return Ok((Outcome::Proxied, passed_on(source, result)?));
     }
     // Dropped with the caller's connection, and the upstream's goes with it.

@@ -78,6 +78,13 @@ pub enum AttemptResult {
     Ambiguous(String),
 }
 
+impl AttemptResult {
+    /// Whether it surely did not run.
+    pub const fn is_unrun(&self) -> bool {
+        matches!(self, Self::NotSent(_) | Self::Refused { .. })
+    }
+}
+
 /// One finished attempt, as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {

@@ -638,7 +638,6 @@ impl Inbox for PostgresInbox {
 
     async fn sweep(&self, keep: &Keep, now: Timestamp, limit: usize) -> Result<usize, InboxError> {
         let mut gone = 0;
-        self.write("forget old budgets", |conn| Box::pin(spend::forget(conn, now.day()))).await?;
         for (whose, times) in sweep::lists(keep) {
             let whose = Arc::new(whose);
             let mut from = Some((i64::MIN, i64::MIN));
@@ -661,6 +660,7 @@ impl Inbox for PostgresInbox {
                 from = found.next;
             }
         }
+        self.write("forget old budgets", |conn| Box::pin(spend::forget(conn, now.day()))).await?;
         Ok(gone)
     }
 

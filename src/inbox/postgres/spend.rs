@@ -5,10 +5,7 @@ use deadpool_postgres::Client;
 
 use super::database::{change, rows};
 use super::fault::Fault;
-use crate::inbox::Spend;
-
-/// How many days are kept for display.
-const DAYS: i64 = 8;
+use crate::inbox::{Spend, budget};
 
 /// Counts one more run. Some: that budget is spent, and nothing was counted. `budgets` is in the order of the names.
 pub(super) async fn spend(conn: &mut Client, day: i64, budgets: &[Spend]) -> Result<Option<String>, Fault> {
@@ -55,6 +52,6 @@ pub(super) async fn spent(conn: &mut Client, day: i64) -> Result<Vec<(String, u6
 /// Forgets days that nobody asks for any more.
 pub(super) async fn forget(conn: &mut Client, today: i64) -> Result<(), Fault> {
     let turn = conn.transaction().await?;
-    change(&turn, "DELETE FROM spent WHERE day < $1", &[&(today - DAYS)]).await?;
+    change(&turn, "DELETE FROM spent WHERE day < $1", &[&(today - budget::DAYS)]).await?;
     Ok(turn.commit().await?)
 }

@@ -361,7 +361,6 @@ impl Inbox for SqliteInbox {
     }
 
     async fn sweep(&self, keep: &Keep, now: Timestamp, limit: usize) -> Result<usize, InboxError> {
-        self.write("forget old budgets", move |turn| spend::forget(turn, now.day())).await?;
         let mut gone = 0;
         let round = held(&self.walks).begin(keep, now);
         for (time, begin) in round.walks {
@@ -397,6 +396,7 @@ impl Inbox for SqliteInbox {
             // Requests that came meanwhile have the next turn.
             tokio::time::sleep(space::PAUSE).await;
         }
+        self.write("forget old budgets", move |turn| spend::forget(turn, now.day())).await?;
         Ok(gone)
     }
 

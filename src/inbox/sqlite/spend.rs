@@ -3,10 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::writer::Turn;
-use crate::inbox::Spend;
-
-/// How many days are kept for display.
-const DAYS: i64 = 8;
+use crate::inbox::{Spend, budget};
 
 /// Counts one more run. Some: that budget is spent, and nothing was counted.
 pub(super) fn spend(turn: &Turn<'_>, day: i64, budgets: &[Spend]) -> rusqlite::Result<Option<String>> {
@@ -45,5 +42,5 @@ pub(super) fn spent(conn: &Connection, day: i64) -> rusqlite::Result<Vec<(String
 
 /// Forgets days that nobody asks for any more.
 pub(super) fn forget(turn: &Turn<'_>, today: i64) -> rusqlite::Result<()> {
-    turn.conn.prepare_cached("DELETE FROM spent WHERE day < ?1")?.execute([today - DAYS]).map(|_| ())
+    turn.conn.prepare_cached("DELETE FROM spent WHERE day < ?1")?.execute([today - budget::DAYS]).map(|_| ())
 }
