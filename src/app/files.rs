@@ -45,10 +45,9 @@ pub(super) fn open(config: &Config, sealer: &Sealer) -> anyhow::Result<Option<Fi
             Arc::new(Remote::open(url, &settings, client).context("the attachment store cannot be used")?)
         }
     };
-    let old = attachments.old_keys.iter().map(|key| Sealer::new(&key.value).map(|sealer| sealer.file_key()));
-    let keys = std::iter::once(Ok(sealer.file_key())).chain(old).collect::<Result<Vec<_>, _>>()?;
     let public_url = &config.server.public_url;
-    let links = (attachments.links != LinkKind::Store && !public_url.is_empty()).then(|| Links::new(public_url, keys));
+    let links = (attachments.links != LinkKind::Store && !public_url.is_empty())
+        .then(|| Links::new(public_url, sealer.file_keys()));
     let presigned = attachments.links != LinkKind::Gateway && matches!(attachments.store.value, StorePlace::Bucket(_));
     Ok(Some(Files::new(store, links, presigned, attachments.link_lifetime, attachments.uploads)))
 }

@@ -29,6 +29,7 @@ use crate::attachment::Files;
 use crate::config::{Config, Problems, Secret, Server};
 use crate::dispatch::replay::Replayer;
 use crate::dispatch::{Dispatcher, Pace};
+use crate::inbox::encrypted::Encrypted;
 use crate::inbox::seal::Sealer;
 use crate::inbox::sweep::sweep;
 use crate::inbox::{Budgets, Inbox, Keep};
@@ -138,6 +139,8 @@ impl App {
         let inbox = engine::open(&config, roles).await?;
         // After the inbox, whose lock keeps a second process from making a key of its own.
         let sealer = Arc::new(sealer(&config)?);
+        let inbox = Encrypted::open(inbox, sealer.clone(), config.inbox.encrypt).await;
+        let inbox: Arc<dyn Inbox> = Arc::new(inbox.context("the inbox cannot be read")?);
         let share = Share::default();
         let (budget, metrics) = (Budget::default(), Arc::new(Metrics::new()));
         share::take(&share, &budget, &*inbox);

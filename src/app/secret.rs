@@ -34,8 +34,12 @@ pub fn seal_key_file(config: &Config) -> PathBuf {
     config.inbox.beside("sluicegate.key")
 }
 
-/// A sealer with the configured key, or with one made beside the inbox.
+/// A sealer with the configured key, or with one made beside the inbox; it knows those before as well.
 pub(super) fn sealer(config: &Config) -> anyhow::Result<Sealer> {
+    Ok(current(config)?.with_old(&config.inbox.old_keys)?)
+}
+
+fn current(config: &Config) -> anyhow::Result<Sealer> {
     if let Some(key) = &config.inbox.key {
         return Ok(Sealer::new(key)?);
     }
@@ -53,8 +57,9 @@ pub(super) fn sealer(config: &Config) -> anyhow::Result<Sealer> {
         }
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
     };
-    Sealer::new(&Secret::new(file.display().to_string(), text.trim()))
-        .context("mend the file, or remove it: then calls and status links made with the old key are lost")
+    Sealer::new(&Secret::new(file.display().to_string(), text.trim())).context(
+        "mend the file, or remove it: then what was sealed with the old key does not open, and its links are lost",
+    )
 }
 
 /// Writes a file that only its owner reads.

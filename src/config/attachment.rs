@@ -22,8 +22,6 @@ pub struct Attachments {
     pub links: LinkKind,
     /// How long a link is good.
     pub link_lifetime: Duration,
-    /// Keys of before, as `inbox.key` had them: links signed with them still hold.
-    pub old_keys: Vec<Located<Secret>>,
     /// How long a file stays that nothing refers to.
     pub keep: Duration,
     /// How many uploads are taken in at once.
@@ -99,14 +97,6 @@ impl Attachments {
             );
         }
         let link_lifetime = section.duration("link_lifetime");
-        let old_keys = section.secrets("old_keys", base).unwrap_or_default();
-        for key in old_keys.iter().filter(|key| key.expose().len() < 32) {
-            section.problems().error_hint(
-                &key.place,
-                "a key of attachments.old_keys is shorter than 32 characters",
-                "list what inbox.key was before it was changed",
-            );
-        }
         let (keep, upload_timeout) = (section.duration("keep"), section.duration("upload_timeout"));
         let uploads = super::size(section, "uploads");
         let (max_file, max_upload) = (section.bytes("max_file"), section.bytes("max_upload"));
@@ -118,7 +108,6 @@ impl Attachments {
             ca_file,
             links: links?.value,
             link_lifetime: link_lifetime?.value,
-            old_keys,
             keep: keep?.value,
             uploads: uploads?,
             upload_timeout: upload_timeout?.value,

@@ -185,6 +185,10 @@ pub struct Inbox {
     /// What callers' own calls are sealed with and status links are signed with; without one the program makes one
     /// beside the inbox.
     pub key: Option<Secret>,
+    /// What the key was before: what was sealed and signed with these still holds.
+    pub old_keys: Vec<Secret>,
+    /// Whether what events say is kept encrypted.
+    pub encrypt: bool,
 }
 
 /// What keeps events.
@@ -583,6 +587,24 @@ impl Inbox {
                 "make one, for example with: openssl rand -hex 32",
             );
         }
+        let old_keys = section.secrets("old_keys", base).unwrap_or_default();
+        for key in old_keys.iter().filter(|key| key.expose().len() < 32) {
+            section.problems().error_hint(
+                &key.place,
+                "a key of inbox.old_keys is shorter than 32 characters",
+                "list what inbox.key was before it was changed",
+            );
+        }
+        let encrypt = section.bool("encrypt");
+        if let (Some(encrypt), Some(true)) = (&encrypt, search.as_ref().map(|search| search.value))
+            && encrypt.value
+        {
+            section.problems().error_hint(
+                &encrypt.place,
+                "inbox.encrypt and inbox.search are both on",
+                "an index of words would show what is encrypted: switch one of them off",
+            );
+        }
         Some(Self {
             engine: engine?,
             folder: base.join("data"),
@@ -595,6 +617,8 @@ impl Inbox {
             lease: lease?.value,
             connections: connections?,
             key,
+            old_keys: old_keys.into_iter().map(|key| key.value).collect(),
+            encrypt: encrypt?.value,
         })
     }
 }

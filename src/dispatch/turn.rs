@@ -74,7 +74,7 @@ fn time(text: Option<&str>) -> Option<Timestamp> {
 mod tests {
     use super::*;
     use crate::inbox::Answer;
-    use crate::model::{Params, RunStatus};
+    use crate::model::{EventId, Params, RunStatus};
 
     const SENT: Timestamp = Timestamp::from_millis(1_767_225_600_000); // 2026-01-01T00:00:00Z
 
@@ -93,7 +93,13 @@ mod tests {
     fn turn(finished_at: Option<&str>) -> Turn {
         let finished_at = finished_at.map(str::to_owned);
         let answer = Answer { status: "completed".into(), result: None, finished_at, task: None };
-        Turn { answer: Some(answer), params: Params::default(), headers: Vec::new(), body: bytes::Bytes::new() }
+        Turn {
+            event: EventId::from_bytes([0; 16]),
+            answer: Some(answer),
+            params: Params::default(),
+            headers: Vec::new(),
+            body: bytes::Bytes::new(),
+        }
     }
 
     #[test]

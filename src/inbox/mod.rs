@@ -12,6 +12,7 @@
 //! by whoever settles.
 
 pub mod budget;
+pub mod encrypted;
 pub mod job;
 pub mod postgres;
 pub mod seal;
@@ -346,6 +347,8 @@ pub enum Settled {
 /// A turn of a conversation that went before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
+    /// Its event.
+    pub event: EventId,
     /// What the upstream said of its end.
     pub answer: Option<Answer>,
     /// What the mapping took from its event.
@@ -604,4 +607,13 @@ pub enum InboxError {
         /// What the engine says.
         cause: String,
     },
+}
+
+/// The beginning of a text, of so many bytes at most.
+fn cut(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }

@@ -1,5 +1,5 @@
-//! What callers entrust to a delivery, closed: their keys and tokens lie in the inbox, in its log and in every backup
-//! of it only as a text that nobody reads without the gateway's key.
+//! What must not be read in the inbox, closed: callers' keys and tokens, and events where the operator wants it, lie in
+//! it, in its log and in every backup of it only as a text that nobody reads without the gateway's key.
 //!
 //! What is promised: a sealed text opens with the same key and context or not at all, and a wrong key is told apart
 //! from a damaged text. Two seals of one text differ. The key itself is in neither. From the same key, by another
@@ -30,15 +30,21 @@ const HEAD: usize = 2 + NONCE_LEN;
 /// Keeps keys for unlike uses unlike; its value has no meaning but must never change.
 const SALT: &[u8] = b"sluicegate inbox key";
 
-/// Closes and opens.
+/// Closes, and opens what it or one of the keys before closed.
 pub struct Sealer {
+    current: Keys,
+    old: Vec<Keys>,
+    random: SystemRandom,
+}
+
+/// What one key is made into.
+struct Keys {
     name: String,
-    key: LessSafeKey,
-    key_id: u8,
+    seal: LessSafeKey,
+    seal_id: u8,
     links: hmac::Key,
     files: [u8; 32],
     mark: String,
-    random: SystemRandom,
 }
 
 /// Why something was not sealed or opened.
@@ -58,9 +64,8 @@ pub enum SealError {
     NoRandom,
 }
 
-impl Sealer {
-    /// A sealer for a key: 32 bytes as hex or base64, or any text of 32 or more characters.
-    pub fn new(key: &Secret) -> Result<Self, SealError> {
+impl Keys {
+    fn new(key: &Secret) -> Result<Self, SealError> {
         let no_key = || SealError::NoKey(key.name().to_owned());
         let secret = bytes_of(key).ok_or_else(no_key)?;
         let root = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT).extract(&secret);
@@ -74,13 +79,33 @@ impl Sealer {
         let mark = derive(b"mark").map_err(|_| no_key())?;
         Ok(Self {
             name: key.name().to_owned(),
-            key_id: digest::digest(&digest::SHA256, &sealing).as_ref().first().copied().unwrap_or_default(),
-            key: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &sealing).map_err(|_| no_key())?),
+            seal_id: digest::digest(&digest::SHA256, &sealing).as_ref().first().copied().unwrap_or_default(),
+            seal: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &sealing).map_err(|_| no_key())?),
             links: hmac::Key::new(hmac::HMAC_SHA256, &links),
             files,
             mark: hex::encode(&mark[..8]),
-            random: SystemRandom::new(),
         })
+    }
+
+    fn link_token(&self, event: EventId) -> String {
+        URL_SAFE_NO_PAD.encode(hmac::sign(&self.links, event.to_string().as_bytes()))
+    }
+}
+
+impl Sealer {
+    /// A sealer for a key: 32 bytes as hex or base64, or any text of 32 or more characters.
+    pub fn new(key: &Secret) -> Result<Self, SealError> {
+        Ok(Self { current: Keys::new(key)?, old: Vec::new(), random: SystemRandom::new() })
+    }
+
+    /// The same, which opens what was closed with these keys as well, and holds their links good.
+    pub fn with_old<'a>(mut self, keys: impl IntoIterator<Item = &'a Secret>) -> Result<Self, SealError> {
+        self.old = keys.into_iter().map(Keys::new).collect::<Result<_, _>>()?;
+        Ok(self)
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &Keys> {
+        std::iter::once(&self.current).chain(&self.old)
     }
 
     /// A new key, as the text that is kept in a file.
@@ -92,66 +117,75 @@ impl Sealer {
 
     /// What the key goes by: the setting or the file.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.current.name
     }
 
     /// A name for whoever has this key, which says nothing of the key.
     pub fn mark(&self) -> &str {
-        &self.mark
+        &self.current.mark
     }
 
     /// Closes a text for a context; only with the same context it opens again.
     pub fn seal(&self, text: &[u8], context: &[u8]) -> Result<Bytes, SealError> {
         let mut nonce = [0_u8; NONCE_LEN];
         self.random.fill(&mut nonce).map_err(|_| SealError::NoRandom)?;
-        let mut closed = text.to_vec();
-        self.key
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(context), &mut closed)
-            .map_err(|_| SealError::Damaged)?;
-        let mut sealed = Vec::with_capacity(HEAD + closed.len());
-        sealed.extend_from_slice(&[FORM, self.key_id]);
+        let mut sealed = Vec::with_capacity(HEAD + text.len() + AES_256_GCM.tag_len());
+        sealed.extend_from_slice(&[FORM, self.current.seal_id]);
         sealed.extend_from_slice(&nonce);
-        sealed.append(&mut closed);
+        sealed.extend_from_slice(text);
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = self.current.seal.seal_in_place_separate_tag(nonce, Aad::from(context), &mut sealed[HEAD..]);
+        sealed.extend_from_slice(tag.map_err(|_| SealError::Damaged)?.as_ref());
         Ok(sealed.into())
     }
 
     /// Opens what was closed for this context.
     pub fn open(&self, sealed: &[u8], context: &[u8]) -> Result<Vec<u8>, SealError> {
-        let Some((&[form, key_id], rest)) = sealed.split_first_chunk::<2>() else { return Err(SealError::Damaged) };
+        let Some((&[form, id], rest)) = sealed.split_first_chunk::<2>() else { return Err(SealError::Damaged) };
         let Some((nonce, closed)) = rest.split_first_chunk::<NONCE_LEN>() else { return Err(SealError::Damaged) };
         if form != FORM {
             return Err(SealError::Damaged);
         }
-        if key_id != self.key_id {
-            return Err(SealError::OtherKey(self.name.clone()));
+        let mut end = SealError::OtherKey(self.current.name.clone());
+        // An id is a byte: two keys may have the same.
+        for keys in self.keys().filter(|keys| keys.seal_id == id) {
+            let mut text = closed.to_vec();
+            let nonce = Nonce::assume_unique_for_key(*nonce);
+            match keys.seal.open_in_place(nonce, Aad::from(context), &mut text).map(|open| open.len()) {
+                Ok(length) => {
+                    text.truncate(length);
+                    return Ok(text);
+                }
+                Err(_) => end = SealError::Damaged,
+            }
         }
-        let mut text = closed.to_vec();
-        let nonce = Nonce::assume_unique_for_key(*nonce);
-        let length =
-            self.key.open_in_place(nonce, Aad::from(context), &mut text).map_err(|_| SealError::Damaged)?.len();
-        text.truncate(length);
-        Ok(text)
+        Err(end)
+    }
+
+    /// Whether a text has the form of a sealed one.
+    pub fn has_form(sealed: &[u8]) -> bool {
+        sealed.first() == Some(&FORM)
     }
 
     /// The token of an event's status link.
     pub fn link_token(&self, event: EventId) -> String {
-        URL_SAFE_NO_PAD.encode(hmac::sign(&self.links, event.to_string().as_bytes()))
+        self.current.link_token(event)
     }
 
-    /// The key that links to files are signed with.
-    pub const fn file_key(&self) -> [u8; 32] {
-        self.files
+    /// The keys that links to files are signed with; the current one first.
+    pub fn file_keys(&self) -> Vec<[u8; 32]> {
+        self.keys().map(|keys| keys.files).collect()
     }
 
     /// Whether a token is that of an event's status link.
     pub fn is_link_token(&self, event: EventId, token: &str) -> bool {
-        self.link_token(event).as_bytes().ct_eq(token.as_bytes()).into()
+        self.keys().any(|keys| keys.link_token(event).as_bytes().ct_eq(token.as_bytes()).into())
     }
 }
 
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sealer({})", self.name)
+        write!(f, "Sealer({})", self.current.name)
     }
 }
 
@@ -190,6 +224,20 @@ mod tests {
         let other = (0..64).map(|n| sealer(&format!("another text that is a key, number {n}")));
         let other = other.map(|other| other.open(&sealed, b"evt_1").unwrap_err()).collect::<Vec<_>>();
         assert!(other.contains(&SealError::OtherKey("file:k".into())), "{other:?}");
+    }
+
+    #[test]
+    fn what_older_keys_closed_still_opens_and_nothing_new_is_closed_with_them() {
+        let secret = |text: &str| Secret::new("k", text.to_owned());
+        let (before, now) = ("the key that was used before this one", "the key that is used from now on, 1");
+        let (old, new) = (sealer(before), sealer(now).with_old([&secret(before)]).unwrap());
+        let event = EventId::from_bytes([1; 16]);
+        assert_eq!(new.open(&old.seal(b"x", b"").unwrap(), b"").unwrap(), b"x");
+        assert!(new.is_link_token(event, &old.link_token(event)));
+        assert!(old.open(&new.seal(b"x", b"").unwrap(), b"").is_err());
+        assert_ne!(new.link_token(event), old.link_token(event));
+        assert_eq!(new.file_keys(), [sealer(now).file_keys(), old.file_keys()].concat());
+        assert!(sealer(now).with_old([&secret("short")]).is_err());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod contradictions;
 mod crash;
 mod deliver;
 mod dropin;
+mod encrypted;
 mod fetch;
 mod framing;
 mod fuzz;

@@ -638,8 +638,9 @@ async fn t93_links_end_with_their_time_and_outlive_a_new_key() {
     result(&gateway, &gateway.post("/hooks/open", &borrowed(&[kind()]), body).await).await;
     let link = links(&upstream).await.remove(1);
     gateway.stop().await;
-    let old = format!("[attachments]\nold_keys = [\"literal:{}\"]", "1".repeat(32));
-    let gateway = Gateway::start_config_in(folder.clone(), &key("2", &old)).await;
+    let old = format!("[inbox]\nold_keys = [\"literal:{}\"]\n", "1".repeat(32));
+    let rotated = key("2", "").replace("[inbox]\n", &old);
+    let gateway = Gateway::start_config_in(folder.clone(), &rotated).await;
     assert_eq!(fetch(Method::GET, &link, &[]).await.body(), "hello");
     gateway.stop().await;
     let gateway = Gateway::start_config_in(folder, &key("2", "")).await;

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::claim::text;
 use super::database::{Counts, change, rows};
 use super::fault::Fault;
-use super::settle::{MAX_TEXT, cut, erase_calls, prune_attempts};
-use crate::inbox::{ByHand, Hold};
+use super::settle::{MAX_TEXT, erase_calls, prune_attempts};
+use crate::inbox::{ByHand, Hold, cut};
 use crate::model::{DeliveryId, Destination, State, Timestamp};
 
 /// A delivery whose lane is locked.
@@ -141,7 +141,7 @@ pub(super) async fn resolve(
         &turn,
         "INSERT INTO attempt (delivery, fence, number, started_at, ended_at, result, detail)
          VALUES ($1, 0, $2, $3, $3, $4, $5)",
-        &[&found.key, &found.attempts, &now.millis(), &&b"by_hand"[..], &cut(note, MAX_TEXT)],
+        &[&found.key, &found.attempts, &now.millis(), &&b"by_hand"[..], &cut(note, MAX_TEXT).as_bytes()],
     )
     .await?;
     prune_attempts(&turn, &[found.key]).await?;

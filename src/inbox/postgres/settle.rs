@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::database::{Counts, change, rows};
 use super::fault::Fault;
-use crate::inbox::{Next, Settled, Settlement};
+use crate::inbox::{Next, Settled, Settlement, cut};
 use crate::model::{DeliveryId, EventId, State, Timestamp};
 
 /// How many tries of a delivery are kept.
@@ -224,9 +224,11 @@ impl<'a> Changes<'a> {
         self.keep_doubt.push(keep_doubt);
         self.doubts.push(doubt.map(Timestamp::millis));
         self.ends.push(matches!(state, State::Delivered | State::Dead));
-        self.statuses.push(answer.map(|answer| cut(&answer.status, MAX_TEXT)));
-        self.finished.push(answer.and_then(|answer| answer.finished_at.as_deref()).map(|text| cut(text, MAX_TEXT)));
-        self.results.push(answer.and_then(|answer| answer.result.as_deref()).map(|text| cut(text, MAX_RESULT)));
+        self.statuses.push(answer.map(|answer| cut(&answer.status, MAX_TEXT).as_bytes()));
+        self.finished
+            .push(answer.and_then(|answer| answer.finished_at.as_deref()).map(|text| cut(text, MAX_TEXT).as_bytes()));
+        self.results
+            .push(answer.and_then(|answer| answer.result.as_deref()).map(|text| cut(text, MAX_RESULT).as_bytes()));
         self.times.push(time.map(Timestamp::millis));
         if let Some(task) = answer.and_then(|answer| answer.task.as_ref()).filter(|task| task.len() <= MAX_TASK) {
             self.tasks.0.push(ending.key());
@@ -338,9 +340,9 @@ async fn insert_attempts(turn: &Transaction<'_>, settlements: &[&Settlement]) ->
         settlements.iter().map(|one| i32::try_from(one.attempt.number).unwrap_or(i32::MAX)).collect();
     let begun: Vec<i64> = settlements.iter().map(|one| one.attempt.started_at.millis()).collect();
     let ended: Vec<i64> = settlements.iter().map(|one| one.attempt.ended_at.millis()).collect();
-    let results: Vec<&[u8]> = settlements.iter().map(|one| cut(&one.attempt.result, MAX_TEXT)).collect();
+    let results: Vec<&[u8]> = settlements.iter().map(|one| cut(&one.attempt.result, MAX_TEXT).as_bytes()).collect();
     let statuses: Vec<Option<i32>> = settlements.iter().map(|one| one.attempt.status.map(i32::from)).collect();
-    let details: Vec<&[u8]> = settlements.iter().map(|one| cut(&one.attempt.detail, MAX_TEXT)).collect();
+    let details: Vec<&[u8]> = settlements.iter().map(|one| cut(&one.attempt.detail, MAX_TEXT).as_bytes()).collect();
     change(
         turn,
         "INSERT INTO attempt (delivery, fence, number, started_at, ended_at, result, status, detail)
@@ -398,13 +400,4 @@ pub(super) async fn free_lanes(turn: &Transaction<'_>, lanes: &[i64], times: &[O
 pub(super) fn delivery_id(row: &tokio_postgres::Row, event: usize, number: usize) -> Result<DeliveryId, Fault> {
     let (event, number): (Uuid, i32) = (row.try_get(event)?, row.try_get(number)?);
     Ok(DeliveryId { event: EventId::from_bytes(event.into_bytes()), number: u32::try_from(number).unwrap_or_default() })
-}
-
-/// The text up to a bound, cut between characters, as bytes.
-pub(super) fn cut(text: &str, most: usize) -> &[u8] {
-    let mut end = text.len().min(most);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text.as_bytes()[..end]
 }

@@ -4,7 +4,7 @@ use rusqlite::OptionalExtension;
 use uuid::Uuid;
 
 use super::writer::Turn;
-use crate::inbox::{Answer, Next, Settled, Settlement};
+use crate::inbox::{Answer, Next, Settled, Settlement, cut};
 use crate::model::{Attempt, DeliveryId, EventId, State, Timestamp};
 
 /// How many tries of a delivery are kept.
@@ -256,13 +256,4 @@ pub(super) fn insert_attempt(turn: &Turn<'_>, key: i64, attempt: &Attempt, uncou
             .execute((key, TRIES))?;
     }
     Ok(())
-}
-
-/// The text up to a bound, cut between characters.
-fn cut(text: &str, most: usize) -> &str {
-    let mut end = text.len().min(most);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }

@@ -16,7 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sluicegate::config::Secret;
+use sluicegate::inbox::encrypted::Encrypted;
 use sluicegate::inbox::postgres::{PostgresInbox, PostgresOptions};
+use sluicegate::inbox::seal::Sealer;
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::inbox::{
     Answer, Claimed, Claims, EventFilter, Inbox, InboxError, Keep, KeepTimes, Next, Replayed, Settled, Settlement,
@@ -76,6 +78,20 @@ impl Engine for Postgres {
     }
 }
 
+/// A file whose events are closed to whoever has no key.
+struct Closed(Sqlite);
+
+#[async_trait::async_trait]
+impl Engine for Closed {
+    async fn open(&self, options: Options) -> Result<Arc<dyn Inbox>, InboxError> {
+        let key = Secret::new("a test's key", "0123456789abcdef0123456789abcdef");
+        let sealer = Arc::new(Sealer::new(&key).unwrap());
+        Ok(Arc::new(Encrypted::open(self.0.open(options).await?, sealer, true).await?))
+    }
+
+    async fn age(&self) {}
+}
+
 struct World {
     engine: Box<dyn Engine>,
     inbox: Option<Arc<dyn Inbox>>,
@@ -84,6 +100,10 @@ struct World {
 impl World {
     async fn sqlite() -> Self {
         Self::new(Box::new(Sqlite(tempfile::tempdir().unwrap()))).await
+    }
+
+    async fn encrypted() -> Self {
+        Self::new(Box::new(Closed(Sqlite(tempfile::tempdir().unwrap())))).await
     }
 
     async fn postgres() -> Self {
@@ -396,5 +416,22 @@ contract! {
         each_source_and_state_is_kept_for_its_time,
         what_a_retry_would_bring_again_is_not_swept,
     ]
+    walk: [random_walks_agree_with_a_plain_model]
+}
+
+// What passes through an event's or an answer's text, once more where that is closed.
+contract! {
+    in encrypted:
+    keep: [an_event_reads_back_as_it_was_given, odd_text_reads_back_unchanged]
+    overlap: [
+        what_waited_goes_together_and_a_retry_brings_the_same_again,
+        one_that_was_merged_ends_with_the_one_it_went_with
+    ]
+    end: [
+        tries_are_bounded_and_answers_are_kept,
+        the_turn_before_is_found_with_its_answer
+    ]
+    lease: [what_was_accepted_outlives_a_crash_and_leases_come_back_with_doubt]
+    hand: [a_replay_is_a_new_delivery_behind_what_waits]
     walk: [random_walks_agree_with_a_plain_model]
 }

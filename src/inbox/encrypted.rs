@@ -1,0 +1,391 @@
+//! An inbox whose engine never sees what an event says: bodies, headers, parameters, request lines and answers go into
+//! it closed and come out of it open.
+//!
+//! What is looked for or ordered by stays readable: sources, types, dedup keys, conversations, destinations, states and
+//! times. An event is bound to its name, so that no other's can be put in its place. What was kept in clear before is
+//! read as it is, and so is what was closed before when nothing is closed any more.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::seal::{SealError, Sealer};
+use super::{
+    Answer, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox,
+    InboxError, Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Next, Page, Replayed, Settled, Settlement, Spend,
+    Standing, Terms, Turn, Usage, cut,
+};
+use crate::model::{
+    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, EventId, NewDelivery, NewEvent, Params, Role, Timestamp,
+};
+
+/// Stands as the one header's name where an event is closed. No request can have a header of this name.
+const CLOSED: &str = ":closed";
+
+/// Stands before an answer's text that is closed.
+const CLOSED_TEXT: &str = "closed:";
+
+/// What an answer is bound to. Its delivery's name is not known where it comes in.
+const ANSWER: &[u8] = b"answer";
+
+/// What to do about it.
+const ADVICE: &str = "list the key that it was sealed with in inbox.old_keys, and replay it";
+
+/// How much of an answer's text is kept, so that it is within the engines' bound when it is closed.
+const MAX_RESULT: usize = 190 << 10;
+
+/// An inbox, and the key that stands before it.
+#[derive(Debug)]
+pub struct Encrypted {
+    inner: Arc<dyn Inbox>,
+    sealer: Arc<Sealer>,
+    /// Whether what comes in is closed. What is closed is opened in any case.
+    closes: bool,
+}
+
+/// What of an event is closed together. Its body stands by itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct Said {
+    line: String,
+    params: Params,
+    headers: Vec<(String, String)>,
+}
+
+/// The parts of a kept event that may be closed.
+struct Parts<'a> {
+    line: Option<&'a mut String>,
+    params: &'a mut Params,
+    headers: &'a mut Vec<(String, String)>,
+    body: &'a mut Bytes,
+}
+
+impl Encrypted {
+    /// Puts a key before an inbox. Refused when the oldest or the newest event in it does not open with it: whoever has
+    /// mislaid a key is to be told before anything is taken in or sent.
+    pub async fn open(inner: Arc<dyn Inbox>, sealer: Arc<Sealer>, closes: bool) -> Result<Self, InboxError> {
+        let this = Self { inner, sealer, closes };
+        for oldest_first in [true, false] {
+            let page = this.inner.events(&EventFilter { limit: 1, oldest_first, ..EventFilter::default() }).await?;
+            if let Some(event) = page.items.first() {
+                this.event(event.id).await?;
+            }
+        }
+        Ok(this)
+    }
+
+    fn close_event(&self, event: &mut NewEvent) -> Result<(), SealError> {
+        let said = Said {
+            line: std::mem::take(&mut event.request_line),
+            params: std::mem::take(&mut event.params),
+            headers: std::mem::take(&mut event.headers),
+        };
+        let said = serde_json::to_vec(&said).map_err(|_| SealError::Damaged)?;
+        let closed = self.sealer.seal(&said, &bound(event.id, "said"))?;
+        event.headers.push((CLOSED.to_owned(), STANDARD.encode(closed)));
+        event.body = self.sealer.seal(&event.body, &bound(event.id, "body"))?;
+        Ok(())
+    }
+
+    fn open_event(&self, id: EventId, parts: Parts<'_>) -> Result<(), SealError> {
+        let [(name, closed)] = parts.headers.as_slice() else { return Ok(()) };
+        if name != CLOSED {
+            return Ok(());
+        }
+        let closed = STANDARD.decode(closed).map_err(|_| SealError::Damaged)?;
+        let said = self.sealer.open(&closed, &bound(id, "said"))?;
+        let said: Said = serde_json::from_slice(&said).map_err(|_| SealError::Damaged)?;
+        *parts.body = self.sealer.open(parts.body, &bound(id, "body"))?.into();
+        *parts.params = said.params;
+        *parts.headers = said.headers;
+        if let Some(line) = parts.line {
+            *line = said.line;
+        }
+        Ok(())
+    }
+
+    fn open_claimed(&self, claimed: &mut Claimed) -> Result<(), SealError> {
+        let Claimed { id, params, headers, body, merged, .. } = claimed;
+        self.open_event(id.event, Parts { line: None, params, headers, body })?;
+        for merged in merged {
+            let super::Merged { id, params, headers, body, .. } = merged;
+            self.open_event(id.event, Parts { line: None, params, headers, body })?;
+        }
+        Ok(())
+    }
+
+    fn close_answer(&self, answer: &mut Answer) -> Result<(), SealError> {
+        if let Some(text) = &mut answer.result {
+            let closed = self.sealer.seal(cut(text, MAX_RESULT).as_bytes(), ANSWER)?;
+            *text = format!("{CLOSED_TEXT}{}", STANDARD.encode(closed));
+        }
+        if let Some(task) = &mut answer.task {
+            *task = self.sealer.seal(task, ANSWER)?;
+        }
+        Ok(())
+    }
+
+    /// An agent may say what looks closed: what does not open is left as it is.
+    fn open_answer(&self, answer: &mut Answer) {
+        let open = |closed: &[u8]| self.sealer.open(closed, ANSWER).ok();
+        if let Some(text) = &mut answer.result {
+            let closed = text.strip_prefix(CLOSED_TEXT).and_then(|closed| STANDARD.decode(closed).ok());
+            if let Some(said) = closed.and_then(|closed| open(&closed)).and_then(|said| String::from_utf8(said).ok()) {
+                *text = said;
+            }
+        }
+        if let Some(task) = &mut answer.task
+            && Sealer::has_form(task)
+            && let Some(said) = open(task)
+        {
+            *task = said.into();
+        }
+    }
+
+    fn open_delivery(&self, mut detail: DeliveryDetail) -> DeliveryDetail {
+        if let Some(answer) = &mut detail.answer {
+            self.open_answer(answer);
+        }
+        detail
+    }
+
+    /// Ends a delivery whose event does not open: it will not open at the next try either. It can be replayed when the
+    /// key is back. Nobody waits for this, so that whoever gives a claim up gives up no lease that is in his hands.
+    fn give_up(&self, claimed: &Claimed, error: &SealError, now: Timestamp) {
+        tracing::error!(delivery = %claimed.id, %error, "an event cannot be opened; {ADVICE}");
+        let attempt = Attempt {
+            number: claimed.attempt,
+            started_at: now,
+            ended_at: now,
+            result: "cannot_open".to_owned(),
+            status: None,
+            detail: format!("the event cannot be opened: {error}; {ADVICE}"),
+        };
+        let Claimed { id, key, lane, fence, .. } = *claimed;
+        let ended = Settlement { key, lane, fence, attempt, next: Next::Dead(None) };
+        let inner = self.inner.clone();
+        tokio::spawn(async move {
+            if let Err(error) = inner.settle(ended).await {
+                tracing::error!(delivery = %id, %error, "a delivery whose event cannot be opened waits for a restart");
+            }
+        });
+    }
+}
+
+/// What a part of an event is bound to.
+fn bound(event: EventId, part: &str) -> Vec<u8> {
+    [event.as_bytes().as_slice(), part.as_bytes()].concat()
+}
+
+fn unsealed(error: &SealError) -> InboxError {
+    InboxError::Engine { doing: "close an event", cause: error.to_string() }
+}
+
+fn unopened(error: &SealError) -> InboxError {
+    let cause = format!("{error}; list the key it was sealed with in inbox.old_keys");
+    InboxError::Engine { doing: "open an event", cause }
+}
+
+#[async_trait]
+impl Inbox for Encrypted {
+    async fn accept(&self, mut event: NewEvent) -> Result<Accepted, InboxError> {
+        if self.closes {
+            self.close_event(&mut event).map_err(|error| unsealed(&error))?;
+        }
+        self.inner.accept(event).await
+    }
+
+    async fn claim(&self, terms: Box<dyn Terms>, now: Timestamp) -> Result<Claims, InboxError> {
+        let mut claims = self.inner.claim(terms, now).await?;
+        let mut opened = Vec::with_capacity(claims.claimed.len());
+        for mut claimed in claims.claimed {
+            match self.open_claimed(&mut claimed) {
+                Ok(()) => opened.push(claimed),
+                Err(error) => self.give_up(&claimed, &error, now),
+            }
+        }
+        claims.claimed = opened;
+        Ok(claims)
+    }
+
+    async fn settle(&self, mut settlement: Settlement) -> Result<Settled, InboxError> {
+        if self.closes
+            && let Next::Delivered(answer) | Next::Dead(Some(answer)) = &mut settlement.next
+        {
+            self.close_answer(answer).map_err(|error| unsealed(&error))?;
+        }
+        self.inner.settle(settlement).await
+    }
+
+    async fn earlier_turn(&self, claimed: &Claimed) -> Result<Option<Turn>, InboxError> {
+        let Some(mut turn) = self.inner.earlier_turn(claimed).await? else { return Ok(None) };
+        let Turn { event, params, headers, body, .. } = &mut turn;
+        self.open_event(*event, Parts { line: None, params, headers, body }).map_err(|error| unopened(&error))?;
+        if let Some(answer) = &mut turn.answer {
+            self.open_answer(answer);
+        }
+        Ok(Some(turn))
+    }
+
+    async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError> {
+        let Some(mut detail) = self.inner.event(id).await? else { return Ok(None) };
+        let EventDetail { request_line, params, headers, body, .. } = &mut detail;
+        self.open_event(id, Parts { line: Some(request_line), params, headers, body })
+            .map_err(|error| unopened(&error))?;
+        detail.deliveries = detail.deliveries.into_iter().map(|delivery| self.open_delivery(delivery)).collect();
+        Ok(Some(detail))
+    }
+
+    async fn ended(&self, id: DeliveryId) -> Result<Option<DeliveryDetail>, InboxError> {
+        Ok(self.inner.ended(id).await?.map(|detail| self.open_delivery(detail)))
+    }
+
+    // From here on nothing is closed or opened.
+
+    async fn news(&self) {
+        self.inner.news().await;
+    }
+
+    async fn events(&self, filter: &EventFilter) -> Result<Page<EventSummary>, InboxError> {
+        self.inner.events(filter).await
+    }
+
+    async fn count(&self, filter: &EventFilter, most: u64) -> Result<u64, InboxError> {
+        self.inner.count(filter, most).await
+    }
+
+    async fn known(&self, source: &str, dedup: &str) -> Result<Option<EventId>, InboxError> {
+        self.inner.known(source, dedup).await
+    }
+
+    async fn replay(
+        &self,
+        id: EventId,
+        first: u32,
+        to: Vec<NewDelivery>,
+        now: Timestamp,
+    ) -> Result<Replayed, InboxError> {
+        self.inner.replay(id, first, to, now).await
+    }
+
+    async fn cancel(&self, id: DeliveryId, now: Timestamp) -> Result<bool, InboxError> {
+        self.inner.cancel(id, now).await
+    }
+
+    async fn resolve(&self, id: DeliveryId, how: ByHand, note: &str, now: Timestamp) -> Result<bool, InboxError> {
+        self.inner.resolve(id, how, note, now).await
+    }
+
+    async fn hold(&self, what: &Hold, on: bool, now: Timestamp) -> Result<bool, InboxError> {
+        self.inner.hold(what, on, now).await
+    }
+
+    async fn holds(&self) -> Result<Vec<(Hold, Timestamp)>, InboxError> {
+        self.inner.holds().await
+    }
+
+    async fn spend(&self, day: i64, budgets: Vec<Spend>) -> Result<Option<String>, InboxError> {
+        self.inner.spend(day, budgets).await
+    }
+
+    async fn give_back(&self, day: i64, budgets: Vec<String>) -> Result<(), InboxError> {
+        self.inner.give_back(day, budgets).await
+    }
+
+    async fn spent(&self, day: i64) -> Result<Vec<(String, u64)>, InboxError> {
+        self.inner.spent(day).await
+    }
+
+    async fn begin_job(&self, job: NewJob, now: Timestamp) -> Result<Job, InboxError> {
+        self.inner.begin_job(job, now).await
+    }
+
+    async fn jobs(&self) -> Result<Vec<Job>, InboxError> {
+        self.inner.jobs().await
+    }
+
+    async fn steer_job(
+        &self,
+        id: i64,
+        state: Option<JobState>,
+        pace: Option<u32>,
+        now: Timestamp,
+    ) -> Result<Option<Job>, InboxError> {
+        self.inner.steer_job(id, state, pace, now).await
+    }
+
+    async fn step_job(&self, step: JobStep, now: Timestamp) -> Result<Option<Job>, InboxError> {
+        self.inner.step_job(step, now).await
+    }
+
+    async fn counts(&self) -> Result<Vec<Count>, InboxError> {
+        self.inner.counts().await
+    }
+
+    async fn sweep(&self, keep: &Keep, now: Timestamp, limit: usize) -> Result<usize, InboxError> {
+        self.inner.sweep(keep, now, limit).await
+    }
+
+    async fn usage(&self) -> Result<Usage, InboxError> {
+        self.inner.usage().await
+    }
+
+    fn standing(&self) -> Standing {
+        self.inner.standing()
+    }
+
+    fn replicas_with(&self, role: Role) -> u32 {
+        self.inner.replicas_with(role)
+    }
+
+    async fn standing_changed(&self) {
+        self.inner.standing_changed().await;
+    }
+
+    async fn keep_attachments(&self, source: &str, attachments: Vec<Attachment>) -> Result<(), InboxError> {
+        self.inner.keep_attachments(source, attachments).await
+    }
+
+    async fn add_attachments(&self, event: EventId, attachments: Vec<Attachment>) -> Result<bool, InboxError> {
+        self.inner.add_attachments(event, attachments).await
+    }
+
+    async fn extend_attachments(&self, event: EventId, until: Timestamp) -> Result<(), InboxError> {
+        self.inner.extend_attachments(event, until).await
+    }
+
+    async fn attachment(&self, id: AttachmentId) -> Result<Option<KeptAttachment>, InboxError> {
+        self.inner.attachment(id).await
+    }
+
+    async fn attachments(&self, cursor: Option<i64>, limit: usize) -> Result<Page<KeptAttachment>, InboxError> {
+        self.inner.attachments(cursor, limit).await
+    }
+
+    async fn attachments_gone(&self, now: Timestamp, limit: usize) -> Result<Vec<Attachment>, InboxError> {
+        self.inner.attachments_gone(now, limit).await
+    }
+
+    async fn attachments_known(&self, ids: Vec<AttachmentId>) -> Result<Vec<AttachmentId>, InboxError> {
+        self.inner.attachments_known(ids).await
+    }
+
+    async fn forget_attachments(&self, ids: Vec<AttachmentId>) -> Result<usize, InboxError> {
+        self.inner.forget_attachments(ids).await
+    }
+
+    async fn ready(&self) -> Result<(), InboxError> {
+        self.inner.ready().await
+    }
+
+    async fn failed(&self) -> String {
+        self.inner.failed().await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
