@@ -83,6 +83,8 @@ pub struct SourceConfig {
     pub max_body: Option<u64>,
     /// How often it may be called.
     pub rate: Option<Rate>,
+    /// How often one of its conversations may go on.
+    pub thread_rate: Option<Rate>,
     /// Where the provider's own log is read for what never arrived.
     pub reconcile: Option<ReconcileConfig>,
 }
@@ -237,6 +239,7 @@ impl SourceConfig {
             files: SourceFiles::read(section, base),
             max_body: section.bytes("max_body").map(|b| b.value),
             rate: section.rate("rate").map(|r| r.value),
+            thread_rate: section.rate("thread_rate").map(|r| r.value),
             reconcile: section.section("reconcile").map(|log| ReconcileConfig::read(&log, base)),
         }
     }

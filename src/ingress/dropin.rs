@@ -323,7 +323,7 @@ async fn durable(
         deliveries: vec![owed],
         most_ahead: (!dropin.config.waits_for_its_turn).then_some(0),
     };
-    super::keep::keep(&*ingress.inbox, event).await?;
+    ingress.keep(event).await?;
     let task = if wait { Some(end(ingress, dropin, delivery).await?) } else { None };
     Ok(DurableEnd { event: delivery.event, task })
 }

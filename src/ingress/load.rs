@@ -1,18 +1,38 @@
-//! How many requests are in work, and who is told to come back when there are too many: first whoever asks for what is
-//! not there, then senders that try again by themselves, and only when nothing is left those that never do.
+//! How many requests are in work and how long they wait for the inbox, and who is told to come back when that is too
+//! much: first whoever asks for what is not there, then senders that try again by themselves, and only when nothing is
+//! left those that never do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::refuse;
 use crate::model::Refusal;
 use crate::source::Source;
+
+/// So many may wait for the inbox however long that takes: a disk that hesitates is no reason to turn anybody away.
+const SHORT_QUEUE: usize = 512;
 
 /// The requests in work.
 #[derive(Debug)]
 pub struct Load {
     now: AtomicUsize,
     most: usize,
+    queue: Queue,
+}
+
+/// Events that are not on disk yet.
+#[derive(Debug)]
+struct Queue {
+    length: AtomicUsize,
+    /// When the clock of the times below began.
+    epoch: Instant,
+    /// When one left it last, or came to an empty one; microseconds.
+    moved: AtomicU64,
+    /// How long the last one that left had been in it, since it was empty; microseconds.
+    wait: AtomicU64,
 }
 
 /// How much is lost when a request is turned away, the least first.
@@ -30,26 +50,75 @@ pub(super) enum Rank {
 #[derive(Debug)]
 pub(super) struct Slot(Arc<Load>);
 
+/// An event that waits to be kept, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Waiting<'a>(&'a Queue, Instant);
+
 impl Load {
     /// None yet, and at most so many.
     pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { now: AtomicUsize::new(0), most })
+        let queue = Queue {
+            length: AtomicUsize::new(0),
+            epoch: Instant::now(),
+            moved: AtomicU64::new(0),
+            wait: AtomicU64::new(0),
+        };
+        Arc::new(Self { now: AtomicUsize::new(0), most, queue })
     }
 
     /// Takes a request in, if there is room for one of its rank.
     pub(super) fn enter(self: &Arc<Self>, rank: Rank) -> Result<Slot, Refusal> {
-        let bound = match rank {
-            Rank::Unknown => self.most / 2,
-            Rank::Retrying => self.most - self.most / 8,
-            Rank::Once => self.most,
+        self.enter_at(rank, Instant::now())
+    }
+
+    fn enter_at(self: &Arc<Self>, rank: Rank, now: Instant) -> Result<Slot, Refusal> {
+        let (bound, patience) = match rank {
+            Rank::Unknown => (self.most / 2, Duration::from_millis(100)),
+            Rank::Retrying => (self.most - self.most / 8, Duration::from_millis(250)),
+            Rank::Once => (self.most, Duration::from_secs(1)),
         };
         // Counted first and judged then, so that no two take the last place.
         let slot = Slot(self.clone());
-        if self.now.fetch_add(1, Ordering::AcqRel) < bound.max(1) {
+        if self.now.fetch_add(1, Ordering::AcqRel) < bound.max(1) && self.queue.wait(now) < patience {
             Ok(slot)
         } else {
             Err(Refusal::Overloaded(refuse::retry_soon()))
         }
+    }
+
+    /// Puts an event in the queue for the inbox.
+    pub(super) fn queue(&self) -> Waiting<'_> {
+        let now = Instant::now();
+        self.queue.join(now);
+        Waiting(&self.queue, now)
+    }
+}
+
+impl Queue {
+    fn join(&self, now: Instant) {
+        if self.length.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.moved.store(self.at(now), Ordering::Release);
+            self.wait.store(0, Ordering::Release);
+        }
+    }
+
+    fn leave(&self, since: Instant, now: Instant) {
+        self.moved.store(self.at(now), Ordering::Release);
+        self.wait.store(micros(now.saturating_duration_since(since)), Ordering::Release);
+        self.length.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// How long whoever came now would be in it, as far as those before can tell; none while it is short.
+    fn wait(&self, now: Instant) -> Duration {
+        if self.length.load(Ordering::Acquire) < SHORT_QUEUE {
+            return Duration::ZERO;
+        }
+        let stands = self.at(now).saturating_sub(self.moved.load(Ordering::Acquire));
+        Duration::from_micros(stands.max(self.wait.load(Ordering::Acquire)))
+    }
+
+    fn at(&self, time: Instant) -> u64 {
+        micros(time.saturating_duration_since(self.epoch))
     }
 }
 
@@ -64,6 +133,16 @@ impl Drop for Slot {
     fn drop(&mut self) {
         self.0.now.fetch_sub(1, Ordering::AcqRel);
     }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.leave(self.1, Instant::now());
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -83,5 +162,29 @@ mod tests {
         assert!(load.enter(Rank::Once).is_ok());
         drop(slots);
         assert_eq!(load.now.load(Ordering::Acquire), 0);
+    }
+
+    #[test]
+    fn t42_a_long_queue_that_moves_slowly_takes_no_more_and_a_short_one_does() {
+        let load = Load::new(8192);
+        let queue = &load.queue;
+        let at = |millis| queue.epoch + Duration::from_millis(millis);
+        let may = |now| [Rank::Unknown, Rank::Retrying, Rank::Once].map(|rank| load.enter_at(rank, now).is_ok());
+        (1..SHORT_QUEUE).for_each(|_| queue.join(at(0)));
+        assert_eq!(may(at(60_000)), [true; 3], "few wait, however long");
+        queue.join(at(60_000));
+        assert_eq!(may(at(60_000)), [false; 3], "nothing has moved for a minute");
+        (0..SHORT_QUEUE).for_each(|_| queue.leave(at(0), at(60_000)));
+        assert_eq!(may(at(60_000)), [true; 3]);
+
+        (0..SHORT_QUEUE + 100).for_each(|_| queue.join(at(70_000)));
+        assert_eq!(may(at(70_010)), [true; 3], "they have just come");
+        for (now, expected) in [(90, [true; 3]), (150, [false, true, true]), (350, [false, false, true])] {
+            queue.leave(at(70_000), at(70_000 + now));
+            assert_eq!(may(at(70_000 + now)), expected, "{now} ms");
+        }
+        assert_eq!(may(at(71_400)), [false; 3]);
+        (0..98).for_each(|_| queue.leave(at(70_000), at(71_400)));
+        assert_eq!(may(at(71_400)), [true; 3], "it is short again");
     }
 }

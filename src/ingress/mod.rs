@@ -31,7 +31,7 @@ use crate::config::{Config, Intake};
 use crate::inbox::seal::Sealer;
 use crate::inbox::{Budgets, Counted, Inbox, Uncounted};
 use crate::limit::Limits;
-use crate::model::{Clock, Destination, Outcome, Params, Refusal, RequestId};
+use crate::model::{Clock, Destination, EventId, NewEvent, Outcome, Params, Refusal, RequestId};
 use crate::net::{Door, Mark, TurnedAway};
 use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
@@ -134,6 +134,12 @@ impl Ingress {
     /// Whether an agent may be run at once. What is kept waits until it may.
     fn may_run(&self) -> Result<(), Refusal> {
         if self.stopped.load(Ordering::Relaxed) { Err(Refusal::Stopped) } else { Ok(()) }
+    }
+
+    /// Keeps an event. How long that takes tells whether there is room for more.
+    async fn keep(&self, event: NewEvent) -> Result<(Outcome, EventId), Refusal> {
+        let _waiting = self.load.queue();
+        keep(&*self.inbox, event).await
     }
 
     /// Counts a run that begins at once.

@@ -15,6 +15,7 @@ use super::load::Rank;
 use super::trace::{self, Answered, Refused, Trace};
 use super::{Bounds, Ingress, body, host, respond, status, upload};
 use crate::config::Respond;
+use crate::mapping::Mapped;
 use crate::model::{EventId, NewEvent, Outcome, Received, Refusal, Timestamp};
 use crate::net::Fault;
 use crate::source::{self, Source};
@@ -104,8 +105,19 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
         return confirm(ingress, &address).await;
     }
     let mapped = source.apply(&verified, false)?;
+    go_on(ingress, source, &mapped, trace)?;
     let event = event(source, &verified, mapped);
     answer(ingress, source, event).await
+}
+
+/// The limit on a conversation, which what goes no further does not count against.
+pub(super) fn go_on(ingress: &Ingress, source: &Source, mapped: &Mapped, trace: &mut Trace) -> Result<(), Refusal> {
+    match &mapped.thread {
+        Some(thread) if mapped.filtered.is_none() => {
+            ingress.limits.thread(&source.config.name, thread, &mut trace.limits)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What the source's callers get: see [`Respond`].

@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::flow::Flow;
 use super::form::{self, Form, Taking};
-use super::keep::{self, event};
+use super::keep::event;
 use super::trace::{Answered, Trace};
 use super::{Bounds, Ingress, receive};
 use crate::attachment::{Files, Whole};
@@ -101,6 +101,7 @@ pub(super) async fn receive(
         }
     };
     let mapped = source.apply(&verified, !form.files.is_empty())?;
+    receive::go_on(ingress, source, &mapped, trace)?;
     let mut event = event(source, &verified, mapped);
     // What goes no further needs no files.
     if event.filtered.is_none() {
@@ -290,10 +291,10 @@ impl Drop for Placed {
 /// Keeps an event that may have brought files. Those of one that is not kept go.
 pub(super) async fn keep(ingress: &Ingress, event: NewEvent) -> Result<(Outcome, EventId), Refusal> {
     let Some(store) = ingress.files.as_ref().filter(|_| !event.attachments.is_empty()) else {
-        return keep::keep(&*ingress.inbox, event).await;
+        return ingress.keep(event).await;
     };
     let (id, source, files) = (event.id, event.source.clone(), event.attachments.clone());
-    let kept = keep::keep(&*ingress.inbox, event).await;
+    let kept = ingress.keep(event).await;
     match &kept {
         Ok((Outcome::Duplicate, first)) if *first == id => {}
         Ok((Outcome::Duplicate, _)) => store.remove(&files).await,

@@ -1,11 +1,12 @@
 //! How much, how fast: the whole gateway, each caller's address, each source. Asked before anything of the body is
-//! read. Everything is bounded, whoever calls. Processes that share an inbox divide what is configured.
+//! read; only conversations are known when it was read and proved. Everything is bounded, whoever calls. Processes that share an inbox divide what is configured.
 
 pub mod keyed;
 pub mod limiter;
 pub mod share;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub struct Limits {
     whole: Option<Limiter>,
     callers: Option<Keyed<IpAddr>>,
     sources: HashMap<String, Limiter>,
+    threads: HashMap<String, Keyed<u64>>,
+    names: RandomState,
     dropin: Option<Limiter>,
     keys: HashMap<String, Limiter>,
 }
@@ -34,6 +37,12 @@ impl Limits {
             whole: config.limits.whole.map(limiter),
             callers: config.limits.caller.map(|rate| Keyed::new(rate, share.clone())),
             sources: named_rates(config).filter_map(|(name, rate)| Some((name, limiter(rate?)))).collect(),
+            threads: config
+                .sources
+                .iter()
+                .filter_map(|source| Some((source.name.clone(), Keyed::new(source.thread_rate?, share.clone()))))
+                .collect(),
+            names: RandomState::new(),
             dropin: config.dropin.rate.map(limiter),
             keys: config.keys.iter().filter_map(|key| Some((key.name.clone(), limiter(key.rate?)))).collect(),
         }
@@ -64,6 +73,12 @@ impl Limits {
     /// Counts one request at a source or at a proxied prefix (`proxy:/v1`).
     pub fn source(&self, name: &str, told: &mut Told) -> Result<(), Refusal> {
         self.sources.get(name).map_or(Ok(()), |limiter| told.take("source", limiter.check()))
+    }
+
+    /// Counts one event of a source's conversation. What the conversation is called is not kept.
+    pub fn thread(&self, source: &str, thread: &str, told: &mut Told) -> Result<(), Refusal> {
+        let check = |threads: &Keyed<u64>| told.take("thread", threads.check(&self.names.hash_one(thread)));
+        self.threads.get(source).map_or(Ok(()), check)
     }
 }
 

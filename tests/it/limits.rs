@@ -12,6 +12,13 @@ provider = "custom"
 agent = "a"
 verify = { scheme = "none" }
 rate = "2/min"
+[sources.talk]
+provider = "custom"
+agent = "a"
+thread = "chat"
+when = "body.prompt != 'noise'"
+verify = { scheme = "none" }
+thread_rate = "2/min"
 [sources.free]
 provider = "custom"
 agent = "a"
@@ -30,6 +37,29 @@ verify = { scheme = "none" }
 "#;
 
 const PROMPT: &str = r#"{"prompt":"hi"}"#;
+
+#[tokio::test]
+async fn t44_a_conversation_that_runs_away_is_slowed_down_and_the_others_are_not() {
+    let upstream = Upstream::start(&[]).await;
+    let gateway = Gateway::start(upstream.address, SOURCES).await;
+    let say = async |chat: &str, prompt: &str| {
+        gateway.post("/hooks/talk", &[], format!(r#"{{"chat":"{chat}","prompt":"{prompt}"}}"#)).await
+    };
+    for _ in 0..5 {
+        assert_eq!(say("a", "noise").await.status(), 202, "what goes no further does not count");
+    }
+    assert_eq!(say("a", "1").await.headers()["ratelimit-policy"], r#""thread";q=2;w=60"#);
+    assert_eq!(say("a", "2").await.status(), 202);
+    for _ in 0..5 {
+        let over = say("a", "3").await;
+        assert_eq!((over.status().as_u16(), &body_of(&over)["code"]), (429, &"rate_limited".into()));
+        assert!(over.headers().contains_key("retry-after"), "{over:?}");
+    }
+    assert_eq!(say("b", "1").await.status(), 202);
+    for _ in 0..5 {
+        assert_eq!(gateway.post("/hooks/talk", &[], PROMPT).await.status(), 202, "what belongs to no conversation");
+    }
+}
 
 #[tokio::test]
 async fn t39_over_a_limit_is_429_before_anything_else_and_says_when_to_come_back() {
