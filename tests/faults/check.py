@@ -1,4 +1,4 @@
-"""F5, F6 and F23 of the list of faults, on the real binary. See `tests/faults/run`."""
+"""F5, F6, F16, F23, F25 and F26 of the list of faults, on the real binary. See `tests/faults/run`."""
 
 import contextlib
 import fcntl
@@ -31,7 +31,7 @@ def free_port():
 
 
 class Gateway:
-    def __init__(self, folder, config, log=subprocess.DEVNULL):
+    def __init__(self, folder, config, log=subprocess.DEVNULL, upstream=1, env=None):
         self.public, self.admin = free_port(), free_port()
         file = pathlib.Path(config) / "sluicegate.toml"
         file.write_text(
@@ -42,7 +42,7 @@ listen = "127.0.0.1:{self.public}"
 listen = "127.0.0.1:{self.admin}"
 token = "literal:the-token-of-the-faults"
 [upstream]
-base_url = "http://127.0.0.1:1"
+base_url = "http://127.0.0.1:{upstream}"
 api_key = "literal:key"
 [inbox]
 url = "sqlite:{folder}/inbox.db"
@@ -59,7 +59,7 @@ agent = "a"
 verify = {{ scheme = "none" }}
 """
         )
-        self.process = subprocess.Popen([BINARY, "serve", "--config", file], stderr=log)
+        self.process = subprocess.Popen([BINARY, "serve", "--config", file], stderr=log, env={**os.environ, **(env or {})})
         for _ in range(200):
             with contextlib.suppress(OSError):
                 socket.create_connection(("127.0.0.1", self.public)).close()
@@ -83,9 +83,9 @@ verify = {{ scheme = "none" }}
         body = json.dumps({"prompt": "hi", "pad": "x" * size}).encode()
         return self.ask(self.public, "/hooks/open", body)
 
-    def kept(self):
+    def kept(self, state=""):
         text = self.ask(self.admin, "/api/v1/metrics")[1].decode()
-        lines = [line for line in text.splitlines() if line.startswith("sluicegate_inbox_deliveries{")]
+        lines = [line for line in text.splitlines() if line.startswith("sluicegate_inbox_deliveries{") and state in line]
         return int(sum(float(line.rsplit(" ", 1)[1]) for line in lines))
 
     def stop(self):
@@ -183,6 +183,95 @@ def log_unread():
         os.close(writer)
 
 
-for fault in (disk_full, read_only, log_unread):
+@contextlib.contextmanager
+def stub():
+    port = free_port()
+    process = subprocess.Popen([BINARY, "stub", "--listen", f"127.0.0.1:{port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def delivered_within(gateway, count, seconds):
+    begun = time.monotonic()
+    while time.monotonic() - begun < seconds:
+        if gateway.kept('"delivered"') >= count:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def clock_jumps():
+    library = next(iter(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+    if library is None:
+        return right("F16: libfaketime is there (package: faketime)", False)
+    with tempfile.TemporaryDirectory() as folder, stub() as upstream:
+        clock = pathlib.Path(folder) / "clock"
+        clock.write_text("+0")
+        env = {
+            "LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        gateway = Gateway(folder, folder, upstream=upstream, env=env)
+        sent = 0
+        for jump in ("+0", "+1d", "+1h", "-1d", "+0"):
+            clock.write_text(jump)
+            taken = [gateway.post()[0] for _ in range(5)]
+            sent += 5
+            right(f"F16: with the clock at {jump} events are taken and delivered", taken == [202] * 5 and delivered_within(gateway, sent, 10))
+        right("F16: it stops cleanly", gateway.stop() == 0)
+
+
+def killed_migration():
+    with tempfile.TemporaryDirectory() as folder:
+        gateway = Gateway(folder, folder)
+        taken = sum(gateway.post()[0] == 202 for _ in range(10))
+        gateway.stop()
+        killed = 0
+        for number in range(40):
+            process = subprocess.Popen([BINARY, "migrate", "--config", f"{folder}/sluicegate.toml"], stderr=subprocess.DEVNULL)
+            try:
+                process.wait(0.001 * number)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                killed += 1
+        gateway = Gateway(folder, folder)
+        right(f"F25: killed in {killed} of 40 migrations, everything is there", killed > 5 and gateway.kept() == taken)
+        gateway.stop()
+        # The same on an inbox that is not there yet.
+        fresh = pathlib.Path(folder) / "fresh"
+        config = pathlib.Path(folder) / "sluicegate.toml"
+        config.write_text(config.read_text().replace(f"{folder}/inbox.db", f"{fresh}/inbox.db"))
+        for number in range(40):
+            process = subprocess.Popen([BINARY, "migrate", "--config", config], stderr=subprocess.DEVNULL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.0005 * number)
+            process.kill()
+            process.wait()
+        done = subprocess.run([BINARY, "migrate", "--config", config], capture_output=True, timeout=30)
+        right("F25: one that is not killed brings it to its end", done.returncode == 0)
+
+
+def starved():
+    with tempfile.TemporaryDirectory() as folder, stub() as upstream:
+        gateway = Gateway(folder, folder, upstream=upstream)
+        hogs = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(4 * (os.cpu_count() or 1))]
+        try:
+            begun = time.monotonic()
+            taken = sum(gateway.post()[0] == 202 for _ in range(100))
+            took = time.monotonic() - begun
+            right(f"F26: starved of CPU it is slow and nothing else ({taken} of 100 in {took:.1f} s)", taken == 100)
+            right("F26: all of it is delivered", delivered_within(gateway, 100, 60))
+        finally:
+            for hog in hogs:
+                hog.kill()
+                hog.wait()
+        right("F26: it stops cleanly", gateway.stop() == 0)
+
+
+for fault in (disk_full, read_only, clock_jumps, log_unread, killed_migration, starved):
     fault()
 sys.exit(f"{len(wrong)} wrong" if wrong else 0)
