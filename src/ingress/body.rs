@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
@@ -14,6 +15,9 @@ use crate::model::Refusal;
 
 /// The slowest body after its first ten seconds, in bytes a second.
 const SLOWEST: u64 = 1024;
+
+/// The largest body that is taken in for the sake of its connection.
+const UNWANTED: u64 = 64 * 1024;
 
 /// When slowness begins to count.
 const GRACE: Duration = Duration::from_secs(10);
@@ -32,6 +36,21 @@ pub(super) fn judge_head(headers: &HeaderMap, bounds: Bounds) -> Result<(), Refu
             Err(Refusal::Unsupported("the body is compressed".to_owned()))
         }
         _ => Ok(()),
+    }
+}
+
+/// Takes in a body that nobody wants where all of it is there already: then its connection can go on. Who asked whether
+/// to send it (`100-continue`) is not told to.
+pub(super) fn drain(headers: &HeaderMap, mut body: axum::body::Body) -> bool {
+    if headers.contains_key(EXPECT) || body.size_hint().upper().is_none_or(|most| most > UNWANTED) {
+        return false;
+    }
+    loop {
+        match body.frame().now_or_never() {
+            Some(None) => return true,
+            Some(Some(Ok(_))) => {}
+            Some(Some(Err(_))) | None => return false,
+        }
     }
 }
 

@@ -38,12 +38,13 @@ pub(super) async fn at_source(State(ingress): State<Arc<Ingress>>, request: Requ
 /// A request at any other path.
 pub(super) async fn elsewhere(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response<Body> {
     let mut trace = Trace::new(&ingress, &request);
-    let (head, _) = request.into_parts();
+    let (head, incoming) = request.into_parts();
     let judged = ingress
         .judge_head(&head)
         .and_then(|()| ingress.load.enter(Rank::Unknown))
         .and_then(|_| ingress.limits.caller(trace.peer.0, &mut trace.limits));
     let refusal = judged.err().unwrap_or(Refusal::NotFound);
+    trace.drained = body::drain(&head.headers, incoming);
     trace::finish(&ingress, &trace, Err(Refused::at_source(refusal, &trace)))
 }
 
@@ -87,8 +88,14 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
         .and_then(|()| find(ingress, head.uri.path()))
         .and_then(|source| ingress.load.enter(Rank::of(source)).map(|slot| (source, slot)))
         .and_then(|(source, slot)| admit(ingress, source, &head, trace).map(|bounds| (source, bounds, slot)));
-    // What is refused here leaves its body unread: the connection ends behind the answer.
-    let (source, bounds, _slot) = early?;
+    let (source, bounds, _slot) = match early {
+        Ok(admitted) => admitted,
+        // Of a body that is not here yet nothing is read: the connection ends behind the answer.
+        Err(refusal) => {
+            trace.drained = body::drain(&head.headers, incoming);
+            return Err(refusal);
+        }
+    };
     if let Some(taken) = upload::wanted(source, &head.headers)? {
         return upload::receive(ingress, source, taken, (head, incoming), trace).await;
     }

@@ -9,15 +9,15 @@ use http::{HeaderValue, Response, StatusCode};
 
 use crate::model::{Refusal, RequestId};
 
-/// What the caller of a source sees of a refusal.
-pub(super) fn answer(refusal: &Refusal, id: RequestId) -> Response<Body> {
+/// What the caller of a source sees of a refusal. `drained`: nothing of the request is left on the wire.
+pub(super) fn answer(refusal: &Refusal, id: RequestId, drained: bool) -> Response<Body> {
     let (status, sentence) = status_and_sentence(refusal);
     let body = serde_json::json!({
         "detail": sentence,
         "code": refusal.code(),
         "request_id": id.to_string(),
     });
-    made(refusal, status, body)
+    made(refusal, status, body, drained)
 }
 
 /// What the caller of the drop-in sees of a refusal: `{"detail": …}` and nothing else, as the hosted webhook answers.
@@ -34,7 +34,7 @@ pub(super) fn hosted(refusal: &Refusal) -> Response<Body> {
         }
         _ => serde_json::Value::from(sentence),
     };
-    made(refusal, status, serde_json::json!({ "detail": detail }))
+    made(refusal, status, serde_json::json!({ "detail": detail }), false)
 }
 
 /// What whoever finds no place for its connection is told, as it stands on the wire.
@@ -57,7 +57,7 @@ pub(super) fn retry_soon() -> Duration {
     Duration::from_secs(fastrand::u64(1..=24))
 }
 
-fn made(refusal: &Refusal, status: StatusCode, body: serde_json::Value) -> Response<Body> {
+fn made(refusal: &Refusal, status: StatusCode, body: serde_json::Value, drained: bool) -> Response<Body> {
     let mut answer = Response::new(Body::from(body.to_string()));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
@@ -85,7 +85,7 @@ fn made(refusal: &Refusal, status: StatusCode, body: serde_json::Value) -> Respo
         }
         _ => {}
     }
-    if ends_connection(refusal) {
+    if is_doubtful(refusal) || (leaves_body(refusal) && !drained) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     answer
@@ -145,8 +145,8 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
     }
 }
 
-/// Whether bytes of the request may still be on the wire, or its framing is in doubt.
-fn ends_connection(refusal: &Refusal) -> bool {
+/// Whether it is in doubt where the request ends, or what its sender takes the connection for.
+fn is_doubtful(refusal: &Refusal) -> bool {
     matches!(
         refusal.plain(),
         Refusal::BadHost
@@ -158,10 +158,18 @@ fn ends_connection(refusal: &Refusal) -> bool {
             | Refusal::SlowHead
             | Refusal::BadFraming(_)
             | Refusal::TargetTooLong
-            | Refusal::AddressNotAllowed
+            | Refusal::BadPath
+            | Refusal::Method(_)
+    )
+}
+
+/// Whether bytes of the request's body may still be on the wire.
+fn leaves_body(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.plain(),
+        Refusal::AddressNotAllowed
             | Refusal::Unsupported(_)
             | Refusal::KeyRefused(_)
-            | Refusal::BadPath
             | Refusal::TooLarge(_)
             | Refusal::FileTooLarge(_)
             | Refusal::FileKind(_)
@@ -171,7 +179,6 @@ fn ends_connection(refusal: &Refusal) -> bool {
             | Refusal::SlowBody
             | Refusal::Aborted
             | Refusal::NotFound
-            | Refusal::Method(_)
             | Refusal::Limited(_)
             | Refusal::Overloaded(_)
             | Refusal::NoKey
@@ -201,7 +208,7 @@ mod tests {
         ] {
             let (_, sentence) = status_and_sentence(&refusal);
             assert!(!sentence.contains(&secret));
-            let answer = answer(&refusal, RequestId::new());
+            let answer = answer(&refusal, RequestId::new(), false);
             assert!(!answer.status().is_redirection());
         }
     }

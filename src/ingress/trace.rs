@@ -44,6 +44,8 @@ pub(super) struct Trace {
     pub(super) headers: Vec<HeaderName>,
     pub(super) source: Option<String>,
     pub(super) body_bytes: u64,
+    /// Whether the body of a request that was refused before it was read has been taken in.
+    pub(super) drained: bool,
     pub(super) limits: Told,
 }
 
@@ -56,7 +58,7 @@ pub(super) struct Refused {
 impl Refused {
     /// In the words of a source.
     pub(super) fn at_source(refusal: Refusal, trace: &Trace) -> Self {
-        let answer = refuse::answer(&refusal, trace.id);
+        let answer = refuse::answer(&refusal, trace.id, trace.drained);
         Self { refusal, answer }
     }
 
@@ -80,6 +82,7 @@ impl Trace {
             headers: request.headers().keys().take(MAX_NAMES).cloned().collect(),
             source: None,
             body_bytes: 0,
+            drained: false,
             limits: Told::default(),
         }
     }

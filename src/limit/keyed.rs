@@ -52,7 +52,7 @@ impl<K: Hash + Eq + Clone> Keyed<K> {
         }
         match built.limiter.check_key_n(key, processes) {
             Ok(Ok(snapshot)) => Ok(Left::of(self.rate, processes, &snapshot)),
-            Ok(Err(until)) => Err(Left::none(self.rate, until.wait_time_from(DefaultClock::default().now()))),
+            Ok(Err(until)) => Err(Left::none(self.rate, until.wait_time_from(built.limiter.clock().now()))),
             // It is built so that one request always fits.
             Err(_) => Err(Left::none(self.rate, self.rate.per)),
         }

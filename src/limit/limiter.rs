@@ -76,9 +76,11 @@ impl Limiter {
     /// Counts one and says what is left; over the limit, when to come back.
     pub fn check(&self) -> Result<Left, Left> {
         let processes = self.share.processes();
-        match self.built(processes).limiter.check_n(processes) {
+        let limiter = &self.built(processes).limiter;
+        match limiter.check_n(processes) {
             Ok(Ok(snapshot)) => Ok(Left::of(self.rate, processes, &snapshot)),
-            Ok(Err(until)) => Err(Left::none(self.rate, until.wait_time_from(DefaultClock::default().now()))),
+            // Its own clock: a new one first finds out what the processor can, which takes longer than all the rest.
+            Ok(Err(until)) => Err(Left::none(self.rate, until.wait_time_from(limiter.clock().now()))),
             // It is built so that one request always fits.
             Err(_) => Err(Left::none(self.rate, self.rate.per)),
         }
