@@ -53,6 +53,7 @@ def start_gateway(folder, upstream):
     config.write_text(
         f"""
 [server]
+max_connections_per_address = 2000
 listen = "127.0.0.1:0"
 [admin]
 listen = "127.0.0.1:0"
