@@ -70,8 +70,10 @@ impl Encrypted {
         let this = Self { inner, sealer, closes };
         for oldest_first in [true, false] {
             let page = this.inner.events(&EventFilter { limit: 1, oldest_first, ..EventFilter::default() }).await?;
-            if let Some(event) = page.items.first() {
-                this.event(event.id).await?;
+            let Some(event) = page.items.first() else { break };
+            // A record that cannot be read for another reason is no reason not to start.
+            if let Ok(Some(mut detail)) = this.inner.event(event.id).await {
+                this.open_detail(&mut detail)?;
             }
         }
         Ok(this)
@@ -145,11 +147,16 @@ impl Encrypted {
         }
     }
 
-    fn open_delivery(&self, mut detail: DeliveryDetail) -> DeliveryDetail {
-        if let Some(answer) = &mut detail.answer {
-            self.open_answer(answer);
-        }
+    fn open_detail(&self, detail: &mut EventDetail) -> Result<(), InboxError> {
+        let EventDetail { request_line, params, headers, body, .. } = detail;
+        let parts = Parts { line: Some(request_line), params, headers, body };
+        self.open_event(detail.summary.id, parts).map_err(|error| unopened(&error))?;
         detail
+            .deliveries
+            .iter_mut()
+            .filter_map(|delivery| delivery.answer.as_mut())
+            .for_each(|answer| self.open_answer(answer));
+        Ok(())
     }
 
     /// Ends a delivery whose event does not open: it will not open at the next try either. It can be replayed when the
@@ -232,15 +239,16 @@ impl Inbox for Encrypted {
 
     async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError> {
         let Some(mut detail) = self.inner.event(id).await? else { return Ok(None) };
-        let EventDetail { request_line, params, headers, body, .. } = &mut detail;
-        self.open_event(id, Parts { line: Some(request_line), params, headers, body })
-            .map_err(|error| unopened(&error))?;
-        detail.deliveries = detail.deliveries.into_iter().map(|delivery| self.open_delivery(delivery)).collect();
+        self.open_detail(&mut detail)?;
         Ok(Some(detail))
     }
 
     async fn ended(&self, id: DeliveryId) -> Result<Option<DeliveryDetail>, InboxError> {
-        Ok(self.inner.ended(id).await?.map(|detail| self.open_delivery(detail)))
+        let mut ended = self.inner.ended(id).await?;
+        if let Some(answer) = ended.as_mut().and_then(|delivery| delivery.answer.as_mut()) {
+            self.open_answer(answer);
+        }
+        Ok(ended)
     }
 
     // From here on nothing is closed or opened.

@@ -77,13 +77,14 @@ async fn t48_thousands_of_signatures_cost_no_more_than_a_few() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, SOURCES).await;
     let body = r#"{"id":"evt_1","type":"x"}"#;
-    let right = hmac_sha256(format!("whsec_{SECRET}").as_bytes(), format!("{}.{body}", now()).as_bytes());
-    let header = format!("t={},{}v1={right}", now(), "v1=00,".repeat(2_000));
+    let now = now();
+    let right = hmac_sha256(format!("whsec_{SECRET}").as_bytes(), format!("{now}.{body}").as_bytes());
+    let header = format!("t={now},{}v1={right}", "v1=00,".repeat(2_000));
     let begun = Instant::now();
     let answer = gateway.post("/hooks/listed", &[("stripe-signature", &header)], body).await;
     assert_eq!(answer.status(), 401, "the right one stands behind more than anybody sends: {:?}", answer.body());
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
-    let few = format!("t={},v1={},v1={right}", now(), "0".repeat(64));
+    let few = format!("t={now},v1={},v1={right}", "0".repeat(64));
     assert_eq!(gateway.post("/hooks/listed", &[("stripe-signature", &few)], body).await.status(), 202);
 }
 

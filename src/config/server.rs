@@ -1,0 +1,133 @@
+//! `[server]`: the public listener.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Located, Section, size};
+use crate::model::Block;
+
+/// `[server]`
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Where third parties call.
+    pub listen: SocketAddr,
+    /// The address by which they know it, without a slash at the end.
+    pub public_url: String,
+    /// The largest body where neither the source nor its provider says.
+    pub max_body: u64,
+    /// The largest request head.
+    pub max_head: usize,
+    /// How long a head may take, and a TLS handshake.
+    pub head_timeout: Duration,
+    /// How long a connection may be idle between two requests.
+    pub idle_timeout: Duration,
+    /// How long a caller may take nothing of its answer.
+    pub write_stall: Duration,
+    /// How long a body may stand still.
+    pub body_stall: Duration,
+    /// How long a body may take in all.
+    pub body_timeout: Duration,
+    /// How many connections at once.
+    pub max_connections: usize,
+    /// How many of those from one address.
+    pub max_connections_per_address: usize,
+    /// How many requests in work at once.
+    pub max_requests: usize,
+    /// Who is believed when it names its callers.
+    pub trusted_proxies: Vec<Block>,
+    /// Whether those begin connections with a PROXY header.
+    pub proxy_protocol: bool,
+    /// Whether HTTP/2 is spoken without TLS.
+    pub http2_cleartext: bool,
+    /// The certificate, where TLS is spoken.
+    pub tls: Option<TlsFiles>,
+    /// How long a stop may take.
+    pub drain_timeout: Duration,
+}
+
+/// `[server.tls]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate and those it hangs on.
+    pub cert: Located<PathBuf>,
+    /// Its key.
+    pub key: Located<PathBuf>,
+}
+
+impl Server {
+    pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Self> {
+        let listen = section.parsed("listen", "an address and port like \"127.0.0.1:8080\"");
+        let public_url = public_url(section);
+        let (max_body, max_head) = (section.bytes("max_body"), section.bytes("max_head"));
+        let head_timeout = section.duration("head_timeout");
+        let (idle_timeout, write_stall) = (section.duration("idle_timeout"), section.duration("write_stall"));
+        let (body_stall, body_timeout) = (section.duration("body_stall"), section.duration("body_timeout"));
+        let max_connections = size(section, "max_connections");
+        let max_connections_per_address = size(section, "max_connections_per_address");
+        let max_requests = size(section, "max_requests");
+        let trusted_proxies = section.blocks("trusted_proxies").unwrap_or_default();
+        let (proxy_protocol, http2_cleartext) = (section.bool("proxy_protocol"), section.bool("http2_cleartext"));
+        if let Some(on) = proxy_protocol.as_ref().filter(|on| on.value)
+            && trusted_proxies.is_empty()
+        {
+            section.problems().error_hint(
+                &on.place,
+                "server.proxy_protocol has nobody to believe",
+                "name the proxies in server.trusted_proxies, for example [\"10.0.0.0/8\"]",
+            );
+        }
+        let tls = section.section("tls").map(|section| TlsFiles::read(&section, base));
+        let drain_timeout = section.duration("drain_timeout");
+        Some(Self {
+            listen: listen?.value,
+            public_url: public_url.unwrap_or_default(),
+            max_body: max_body?.value,
+            max_head: usize::try_from(max_head?.value).unwrap_or(usize::MAX),
+            head_timeout: head_timeout?.value,
+            idle_timeout: idle_timeout?.value,
+            write_stall: write_stall?.value,
+            body_stall: body_stall?.value,
+            body_timeout: body_timeout?.value,
+            max_connections: max_connections?,
+            max_connections_per_address: max_connections_per_address?,
+            max_requests: max_requests?,
+            trusted_proxies,
+            proxy_protocol: proxy_protocol?.value,
+            http2_cleartext: http2_cleartext?.value,
+            tls: match tls {
+                Some(files) => Some(files?),
+                None => None,
+            },
+            drain_timeout: drain_timeout?.value,
+        })
+    }
+}
+
+impl TlsFiles {
+    pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Self> {
+        let cert = section.required_text("cert", "name the file of the certificate, as PEM");
+        let key = section.required_text("key", "name the file of the certificate's key, as PEM");
+        Some(Self { cert: cert?.map(|file| base.join(file)), key: key?.map(|file| base.join(file)) })
+    }
+}
+
+fn public_url(section: &Section<'_>) -> Option<String> {
+    let written = section.text("public_url")?;
+    let text = written.value.trim_end_matches('/');
+    if text.is_empty() {
+        return None;
+    }
+    let good = text.parse::<http::Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some() && uri.query().is_none()
+    });
+    if !good {
+        section.problems().error_hint(
+            &written.place,
+            "server.public_url is no address",
+            "write what third parties call, for example \"https://hooks.example.com\"",
+        );
+        return None;
+    }
+    Some(text.to_owned())
+}
