@@ -30,23 +30,24 @@ pub(super) struct OurTurn<'a> {
 /// Tells what a record shows.
 pub(super) fn shows(run: &Run, ours: OurTurn<'_>) -> Shows {
     let known_end = ours.earlier.and_then(|(turn, _)| turn.answer.as_ref()?.finished_at.as_deref());
-    if run.status.is_final() && known_end.is_some() && known_end == run.finished_at.as_deref() {
-        return Shows::Earlier;
-    }
+    let ends_alike = run.status.is_final() && known_end.is_some() && known_end == run.finished_at.as_deref();
     let began = time(run.started_at.as_deref());
     let ended = time(run.finished_at.as_deref());
     match run.input_text.as_deref() {
         Some(said) if said == ours.text => match ours.earlier {
             // The turn before said the same. It had ended when ours was sent, so a run that goes on is ours.
+            Some((_, text)) if text == ours.text && ends_alike => Shows::Earlier,
             Some((turn, text)) if text == ours.text => match turn.answer {
                 Some(_) if !run.status.is_final() => Shows::Ours,
                 Some(_) if known_end.is_some() => Shows::Ours,
                 _ => by_time(began, ended, ours.not_before),
             },
-            // Another door may have said the same long ago.
+            // It said something else, so these words are not its own, even if both ended in the same instant. Another door
+            // may have said the same long ago.
             _ if ended.is_some_and(|at| at < ours.not_before - SKEW) => Shows::Earlier,
             _ => Shows::Ours,
         },
+        _ if ends_alike => Shows::Earlier,
         // Nothing of ours follows our own turn, so a record that shows other words shows a turn before it, unless
         // another door has spoken since.
         Some(_) if began.or(ended).is_some_and(|at| at > ours.not_before + SKEW) => Shows::CannotTell,
@@ -100,6 +101,18 @@ mod tests {
             headers: Vec::new(),
             body: bytes::Bytes::new(),
         }
+    }
+
+    #[test]
+    fn two_turns_that_end_in_the_same_instant_are_told_apart_by_what_was_said() {
+        let end = "2026-01-01T00:00:01Z";
+        let before = turn(Some(end));
+        let ours = OurTurn { text: "two", not_before: SENT, earlier: Some((&before, "one")) };
+        assert_eq!(shows(&run(RunStatus::Completed, Some("two"), Some(end)), ours), Shows::Ours);
+        assert_eq!(shows(&run(RunStatus::Completed, Some("one"), Some(end)), ours), Shows::Earlier);
+        assert_eq!(shows(&run(RunStatus::Completed, None, Some(end)), ours), Shows::Earlier);
+        let alike = OurTurn { earlier: Some((&before, "two")), ..ours };
+        assert_eq!(shows(&run(RunStatus::Completed, Some("two"), Some(end)), alike), Shows::Earlier);
     }
 
     #[test]

@@ -71,19 +71,22 @@ impl Load {
         self.enter_at(rank, Instant::now())
     }
 
+    /// Takes a request in that will not wait for the inbox, if there is room for one of its rank.
+    pub(super) fn enter_beside(self: &Arc<Self>, rank: Rank) -> Result<Slot, Refusal> {
+        self.slot(rank.bound(self.most))
+    }
+
     fn enter_at(self: &Arc<Self>, rank: Rank, now: Instant) -> Result<Slot, Refusal> {
-        let (bound, patience) = match rank {
-            Rank::Unknown => (self.most / 2, Duration::from_millis(100)),
-            Rank::Retrying => (self.most - self.most / 8, Duration::from_millis(250)),
-            Rank::Once => (self.most, Duration::from_secs(1)),
-        };
+        if self.queue.wait(now) >= rank.patience() {
+            return Err(full());
+        }
+        self.slot(rank.bound(self.most))
+    }
+
+    fn slot(self: &Arc<Self>, bound: usize) -> Result<Slot, Refusal> {
         // Counted first and judged then, so that no two take the last place.
         let slot = Slot(self.clone());
-        if self.now.fetch_add(1, Ordering::AcqRel) < bound.max(1) && self.queue.wait(now) < patience {
-            Ok(slot)
-        } else {
-            Err(Refusal::Overloaded(refuse::retry_soon()))
-        }
+        if self.now.fetch_add(1, Ordering::AcqRel) < bound.max(1) { Ok(slot) } else { Err(full()) }
     }
 
     /// Puts an event in the queue for the inbox.
@@ -127,6 +130,28 @@ impl Rank {
     pub(super) const fn of(source: &Source) -> Self {
         if source.sender_retries { Self::Retrying } else { Self::Once }
     }
+
+    /// How many may be in work for one more of this rank to be taken in.
+    const fn bound(self, most: usize) -> usize {
+        match self {
+            Self::Unknown => most / 2,
+            Self::Retrying => most - most / 8,
+            Self::Once => most,
+        }
+    }
+
+    /// How long events may wait for the inbox for one more of this rank to be taken in.
+    const fn patience(self) -> Duration {
+        match self {
+            Self::Unknown => Duration::from_millis(100),
+            Self::Retrying => Duration::from_millis(250),
+            Self::Once => Duration::from_secs(1),
+        }
+    }
+}
+
+fn full() -> Refusal {
+    Refusal::Overloaded(refuse::retry_soon())
 }
 
 impl Drop for Slot {
@@ -174,6 +199,7 @@ mod tests {
         assert_eq!(may(at(60_000)), [true; 3], "few wait, however long");
         queue.join(at(60_000));
         assert_eq!(may(at(60_000)), [false; 3], "nothing has moved for a minute");
+        assert!(load.enter_beside(Rank::Retrying).is_ok(), "what is passed on waits for no inbox");
         (0..SHORT_QUEUE).for_each(|_| queue.leave(at(0), at(60_000)));
         assert_eq!(may(at(60_000)), [true; 3]);
 

@@ -11,7 +11,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::keep::event;
-use super::load::Rank;
+use super::load::{Rank, Slot};
 use super::trace::{self, Answered, Refused, Trace};
 use super::{Bounds, Ingress, body, host, respond, status, upload};
 use crate::config::Respond;
@@ -86,7 +86,7 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
     let early = ingress
         .judge_head(&head)
         .and_then(|()| find(ingress, head.uri.path()))
-        .and_then(|source| ingress.load.enter(Rank::of(source)).map(|slot| (source, slot)))
+        .and_then(|source| enter(ingress, source).map(|slot| (source, slot)))
         .and_then(|(source, slot)| admit(ingress, source, &head, trace).map(|bounds| (source, bounds, slot)));
     let (source, bounds, _slot) = match early {
         Ok(admitted) => admitted,
@@ -192,6 +192,14 @@ fn find<'a>(ingress: &'a Ingress, path: &str) -> Result<&'a Arc<Source>, Refusal
     match path.strip_prefix("/hooks/").and_then(|name| ingress.sources.get(name)) {
         Some(source) => Ok(source),
         None => Err(ingress.load.enter(Rank::Unknown).err().unwrap_or(Refusal::NotFound)),
+    }
+}
+
+/// A place among the requests in work.
+fn enter(ingress: &Ingress, source: &Source) -> Result<Slot, Refusal> {
+    match source.config.respond {
+        Respond::Ack | Respond::Wait => ingress.load.enter(Rank::of(source)),
+        Respond::Proxy | Respond::Stream => ingress.load.enter_beside(Rank::of(source)),
     }
 }
 

@@ -117,7 +117,8 @@ async fn t57_no_byte_of_a_secret_is_shown_logged_or_kept_in_clear() {
     let [caller, query, bearer, cookie, user_token, ..] = planted;
     // Errors are logged in more words than what goes well.
     let upstream = Upstream::start(&["--fail", "500=1/2"]).await;
-    let filter = "[log]\nformat = \"json\"\nfilter = \"trace\"";
+    let filter =
+        "[dispatch]\nbackoff = \"100ms\"\nbackoff_max = \"500ms\"\n[log]\nformat = \"json\"\nfilter = \"trace\"";
     let config = Gateway::config(upstream.address, SOURCES, "").replace("[log]\nformat = \"json\"", filter);
     let gateway = Gateway::start_config(&config).await;
     let authorization = format!("Bearer {bearer}");

@@ -164,7 +164,7 @@ fn admit(
     head: &http::request::Parts,
 ) -> Result<(Uri, Option<HeaderValue>), Refusal> {
     let ingress = &passage.ingress;
-    passage.slot = Some(ingress.load.enter(Rank::Retrying)?);
+    passage.slot = Some(ingress.load.enter_beside(Rank::Retrying)?);
     ingress.limits.caller(passage.trace.peer.0, &mut passage.trace.limits)?;
     ingress.limits.source(&proxy.label, &mut passage.trace.limits)?;
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
