@@ -2,8 +2,8 @@
 //! callers than the gateway can carry, none of whom waits to come back.
 //!
 //! `cargo bench --bench siege` (or with `-- stuck`, `-- flood`). The gateway has one core, the attack another. Needs
-//! `taskset` and `prlimit` (util-linux), and wrk. Every figure is printed with what it has to hold; what does not hold ends the
-//! run with 1.
+//! `taskset` and `prlimit` (util-linux), and wrk. Every figure is printed with what it has to hold; what does not hold
+//! ends the run with 1.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot go on ends")]
 
@@ -157,7 +157,7 @@ struct Flood {
     memory: [f64; 2],
 }
 
-/// Sends as fast as answers come, over so many connections.
+/// A flood over so many connections, watched: the gateway's memory, and how long a few callers beside it wait.
 async fn under(gateway: &Gateway, connections: usize, time: Duration) -> Flood {
     let most = [AtomicU64::new(0), AtomicU64::new(0)].map(Arc::new);
     let watching = tokio::spawn({

@@ -75,9 +75,7 @@ impl Inbox {
             Engine::Postgres(_) => self.folder.join(name),
         }
     }
-}
 
-impl Inbox {
     /// `token`: whether there is an admin token.
     pub(super) fn read(section: &Section<'_>, base: &Path, token: bool) -> Option<Self> {
         let engine = engine(section, base);

@@ -81,7 +81,7 @@ async fn an_event_is_closed_in_the_inbox_and_open_to_whoever_has_the_key() {
         assert_eq!(files_with(folder.path(), said), [""; 0], "{said} is kept in clear");
     }
 
-    // Another key, and the one before beside it: both are read, and a delivery that waits goes out.
+    // Another key, and the one before beside it: what either closed is read.
     let rotated = format!("key = \"{}\"\nold_keys = [\"{}\"]", key(2), key(1));
     let gateway = start(format!("{rotated}\nencrypt = true")).await;
     shows(&gateway, &first).await;
@@ -95,7 +95,7 @@ async fn an_event_is_closed_in_the_inbox_and_open_to_whoever_has_the_key() {
     let third = send(&gateway, 3).await;
     shows(&gateway, &third).await;
     gateway.stop().await;
-    assert_ne!(files_with(folder.path(), SAID[0]), [""; 0], "the search would find it");
+    assert_ne!(files_with(folder.path(), SAID[0]), [""; 0], "what is kept in clear is found by the same search");
 }
 
 #[tokio::test]
