@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn t91_names_are_shown_cleaned() {
-        let cases = include_str!("../../tests/corpora/file-names.json");
+        let cases = include_str!("../../tests/corpora/edge-cases/file-names.json");
         let cases: Vec<std::collections::BTreeMap<String, String>> = serde_json::from_str(cases).unwrap();
         assert!(cases.len() >= 15);
         for case in cases {

@@ -203,10 +203,9 @@ mod tests {
 
     #[test]
     fn t70_the_table_of_addresses() {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpora/edge-cases/ssrf-urls.json");
-        let text = std::fs::read_to_string(&file).unwrap_or_else(|error| {
-            panic!("{}: {error}; the shared corpora must stand beside the project", file.display())
-        });
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpora/edge-cases/ssrf-urls.json");
+        let text = std::fs::read_to_string(&file)
+            .unwrap_or_else(|error| panic!("{}: {error}; this file is part of the repository", file.display()));
         let cases: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
         assert!(cases.len() > 30, "saw {} cases", cases.len());
         for case in &cases {

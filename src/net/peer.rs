@@ -143,10 +143,9 @@ mod tests {
 
     #[test]
     fn t37_t38_the_table_of_client_addresses() {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpora/edge-cases/client-address.json");
-        let text = std::fs::read_to_string(&file).unwrap_or_else(|error| {
-            panic!("{}: {error}; the shared corpora must stand beside the project", file.display())
-        });
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpora/edge-cases/client-address.json");
+        let text = std::fs::read_to_string(&file)
+            .unwrap_or_else(|error| panic!("{}: {error}; this file is part of the repository", file.display()));
         let cases: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
         assert!(cases.len() > 10, "saw {} cases", cases.len());
         for case in &cases {

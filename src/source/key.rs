@@ -317,7 +317,7 @@ mod tests {
     use super::*;
 
     fn suite(file: &str) -> Value {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpora/wycheproof").join(file);
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpora/wycheproof").join(file);
         let text = std::fs::read_to_string(&path)
             .unwrap_or_else(|error| panic!("{} is needed, vectors of Project Wycheproof: {error}", path.display()));
         serde_json::from_str(&text).unwrap()

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::world::{Gateway, Upstream, shared, wait_for};
+use crate::world::{Gateway, Upstream, corpus, wait_for};
 
 const OPEN: &str = r#"
 [sources.open]
@@ -110,10 +110,9 @@ fn assert_ends(heard: &Heard, status: u16, code: &str, what: &str) {
 #[tokio::test]
 async fn every_raw_request_of_the_corpus_is_answered_as_it_says() {
     let (upstream, gateway) = gateway_with("head_timeout = \"2s\"").await;
-    let file = shared().join("corpora/http1-raw/cases.json");
-    let text = std::fs::read_to_string(&file).unwrap_or_else(|error| {
-        panic!("{}: {error}; the shared corpora must stand beside the project", file.display())
-    });
+    let file = corpus("http1-raw/cases.json");
+    let text = std::fs::read_to_string(&file)
+        .unwrap_or_else(|error| panic!("{}: {error}; this file is part of the repository", file.display()));
     let cases: Vec<Value> = serde_json::from_str(&text).expect("JSON");
     assert!(cases.len() > 50, "saw {} cases", cases.len());
     let mut wrong = Vec::new();

@@ -8,7 +8,7 @@ use http::Method;
 use serde_json::json;
 
 use crate::framing::raw;
-use crate::world::{Gateway, Upstream, borrowed, github, json, shared};
+use crate::world::{Gateway, Upstream, borrowed, corpus, github, json};
 
 const SECRET: &str = "a-github-secret-for-tests";
 
@@ -169,11 +169,9 @@ async fn t8_a_body_that_is_cut_leaves_nothing() {
 #[tokio::test]
 async fn json_test_suite_bodies_are_taken_or_refused_and_never_an_error_of_ours() {
     let (_upstream, gateway) = gateway().await;
-    let folder = shared().join("corpora/json-parsing/test_parsing");
+    let folder = corpus("json-parsing/test_parsing");
     let files: Vec<_> = std::fs::read_dir(&folder)
-        .unwrap_or_else(|error| {
-            panic!("{}: {error}; the shared corpora must stand beside the project", folder.display())
-        })
+        .unwrap_or_else(|error| panic!("{}: {error}; this file is part of the repository", folder.display()))
         .map(|entry| entry.expect("an entry").path())
         .collect();
     assert!(files.len() > 100, "saw {} files", files.len());

@@ -15,7 +15,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use sluicegate::net::Client;
 
-use crate::world::{API_KEY, Gateway, TOKEN, Upstream, borrowed, free_address, hmac_sha256, json, wait_for};
+use crate::world::{API_KEY, Gateway, TOKEN, Upstream, borrowed, corpus, free_address, hmac_sha256, json, wait_for};
 
 const SECRET: &str = "a-secret-for-signed-forms";
 const BOUNDARY: &str = "----form7MA4YWxkTrZu0gW";
@@ -314,10 +314,6 @@ fn raw(to: SocketAddr, bytes: &[u8], half_close: bool) -> Option<u16> {
         }
     }
     String::from_utf8_lossy(&answer).split(' ').nth(1)?.parse().ok()
-}
-
-fn corpus(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpora").join(path)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

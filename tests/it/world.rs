@@ -472,9 +472,9 @@ pub fn borrowed<'a>(headers: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a 
     headers.iter().map(|(name, value)| (*name, value.as_str())).collect()
 }
 
-/// Where the data shared with the project is.
-pub fn shared() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared")
+/// A file or folder of test data, by its path below `tests/corpora`.
+pub fn corpus(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpora").join(path)
 }
 
 fn client() -> Client {
