@@ -403,7 +403,7 @@ fn warn_of_what_stays(old: &Config, new: &Config) {
 fn listening(server: &Server) -> impl PartialEq + use<> {
     let connections = (server.max_connections, server.max_connections_per_address, server.max_requests);
     let times = (server.head_timeout, server.idle_timeout, server.write_stall, server.max_head);
-    let proxies = (server.trusted_proxies.clone(), server.proxy_protocol, server.http2_cleartext);
+    let proxies = (server.trusted_proxies.clone(), server.forwarded, server.proxy_protocol, server.http2_cleartext);
     (connections, times, proxies, server.tls.clone())
 }
 
@@ -417,6 +417,7 @@ fn listen_options(config: &Config, tls: Option<Tls>) -> ListenOptions {
         idle_timeout: server.idle_timeout,
         write_stall: server.write_stall,
         trusted: server.trusted_proxies.as_slice().into(),
+        forwarded: server.forwarded,
         proxy_protocol: server.proxy_protocol,
         tls,
         http2_cleartext: server.http2_cleartext,

@@ -8,6 +8,7 @@ use super::problem::{Located, Place};
 use super::secret::Secret;
 use super::section::Section;
 use super::unit::Rate;
+use crate::model::is_agent_id;
 
 /// `[dropin]`: `POST /` and `POST /{agent_id}` as the platform's hosted webhook answers them.
 #[derive(Clone, Debug)]
@@ -154,6 +155,13 @@ impl GatewayKey {
         }
         let upstream_key = section.secret("upstream_key", base);
         let texts = |key: &str| section.texts(key).unwrap_or_default().into_iter().map(|text| text.value).collect();
+        for agent in section.texts("agents").unwrap_or_default().iter().filter(|agent| !is_agent_id(agent)) {
+            section.problems().error_hint(
+                &agent.place,
+                format!("\"{}\" is no id of an agent or workflow", agent.value.escape_debug()),
+                "copy the id from the platform's address bar: 1 to 64 letters, digits, '-' and '_'",
+            );
+        }
         let (agents, prefixes) = (texts("agents"), texts("prefixes"));
         let rate = section.rate("rate").map(|rate| rate.value);
         Some(Self {

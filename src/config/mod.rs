@@ -36,7 +36,7 @@ pub use provider::{Ack, Provider, Sample};
 pub use reconcile::{LogKind, ProviderLog, ReconcileConfig};
 pub use secret::Secret;
 pub use section::Section;
-pub use server::{Server, TlsFiles};
+pub use server::{Forwarding, Server, TlsFiles};
 pub use source::{EventJson, OnUnknown, Respond, RunFields, RunMode, SourceConfig, TaskIdForm};
 pub use unit::Rate;
 

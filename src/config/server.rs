@@ -36,6 +36,8 @@ pub struct Server {
     pub max_requests: usize,
     /// Who is believed when it names its callers.
     pub trusted_proxies: Vec<Block>,
+    /// The header in which they do.
+    pub forwarded: Forwarding,
     /// Whether those begin connections with a PROXY header.
     pub proxy_protocol: bool,
     /// Whether HTTP/2 is spoken without TLS.
@@ -44,6 +46,19 @@ pub struct Server {
     pub tls: Option<TlsFiles>,
     /// How long a stop may take.
     pub drain_timeout: Duration,
+}
+
+/// The header in which proxies name their callers. They pass the others on as they came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwarding {
+    /// `X-Forwarded-For`
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239)
+    Forwarded,
+    /// `X-Real-IP`
+    XRealIp,
+    /// They write none.
+    None,
 }
 
 /// `[server.tls]`
@@ -67,6 +82,15 @@ impl Server {
         let max_connections_per_address = size(section, "max_connections_per_address");
         let max_requests = size(section, "max_requests");
         let trusted_proxies = section.blocks("trusted_proxies").unwrap_or_default();
+        let forwarded = section.one_of(
+            "forwarded",
+            &[
+                ("x-forwarded-for", Forwarding::XForwardedFor),
+                ("forwarded", Forwarding::Forwarded),
+                ("x-real-ip", Forwarding::XRealIp),
+                ("none", Forwarding::None),
+            ],
+        );
         let (proxy_protocol, http2_cleartext) = (section.bool("proxy_protocol"), section.bool("http2_cleartext"));
         if let Some(on) = proxy_protocol.as_ref().filter(|on| on.value)
             && trusted_proxies.is_empty()
@@ -93,6 +117,7 @@ impl Server {
             max_connections_per_address: max_connections_per_address?,
             max_requests: max_requests?,
             trusted_proxies,
+            forwarded: forwarded?.value,
             proxy_protocol: proxy_protocol?.value,
             http2_cleartext: http2_cleartext?.value,
             tls: match tls {

@@ -12,7 +12,7 @@ use super::secret::Secret;
 use super::section::Section;
 use super::unit::Rate;
 use super::{KeepConfig, size};
-use crate::model::{Block, DeliveryId, Destination, DestinationKind, NewDelivery, Overlap, OverlapMode};
+use crate::model::{Block, DeliveryId, Destination, DestinationKind, NewDelivery, Overlap, OverlapMode, is_agent_id};
 
 /// One configured way in.
 #[derive(Clone, Debug)]
@@ -327,11 +327,11 @@ fn destination(section: &Section<'_>) -> Option<Destination> {
         .map(|(kind, key)| section.text(key).map(|id| (kind, id)));
     match written {
         [Some((kind, id)), None] | [None, Some((kind, id))] => {
-            if id.value.is_empty() || id.value.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            if !is_agent_id(&id.value) {
                 section.problems().error_hint(
                     &id.place,
                     "this is no id of an agent or workflow",
-                    "copy the id from the platform's address bar; it has no blanks",
+                    "copy the id from the platform's address bar: 1 to 64 letters, digits, '-' and '_'",
                 );
                 return None;
             }

@@ -213,7 +213,7 @@ fn admit(
     trace.source = Some(source.config.name.clone());
     ingress.limits.caller(trace.peer.0, &mut trace.limits)?;
     // Before the source's own limit, which strangers must not use up.
-    if !source.config.allow.is_empty() && !source.config.allow.iter().any(|block| block.holds(trace.peer.0)) {
+    if !source.config.allow.is_empty() && !trace.peer.is_in(&source.config.allow) {
         return Err(Refusal::AddressNotAllowed);
     }
     ingress.limits.source(&source.config.name, &mut trace.limits)?;

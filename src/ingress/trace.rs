@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{Ingress, refuse};
 use crate::limit::Told;
 use crate::model::{EventId, Outcome, Refusal, RequestId, Timestamp};
-use crate::net::Peer;
+use crate::net::{Peer, Standing};
 use crate::telemetry::RefusedSample;
 
 /// The id of a request, on every answer.
@@ -76,7 +76,7 @@ impl Trace {
             id: RequestId::new(),
             at: ingress.clock.now(),
             begun: Instant::now(),
-            peer: request.extensions().get::<Peer>().copied().unwrap_or(Peer([0, 0, 0, 0].into())),
+            peer: request.extensions().get::<Peer>().copied().unwrap_or(Peer([0, 0, 0, 0].into(), Standing::OfProxy)),
             method: request.method().as_str().chars().take(16).collect(),
             path: start(request.uri().path(), MAX_PATH).to_owned(),
             headers: request.headers().keys().take(MAX_NAMES).cloned().collect(),

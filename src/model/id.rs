@@ -121,6 +121,13 @@ impl fmt::Display for RequestId {
 #[error("not an id of this kind")]
 pub struct NotAnId;
 
+/// Whether a text can be the id of an agent or a workflow. Everything that the upstream gives out is so, and a text that
+/// is goes through paths, tables and log lines as it stands.
+pub fn is_agent_id(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    (1..=64).contains(&text.len()) && text.bytes().all(plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

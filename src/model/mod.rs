@@ -21,7 +21,7 @@ pub use clock::{Clock, Timestamp};
 pub use delivery::{Destination, DestinationKind, Overlap, OverlapMode, Route, State};
 pub use event::{Accepted, NewDelivery, NewEvent};
 pub use hosted::{HostedCall, Setting, Tokens};
-pub use id::{DeliveryId, EventId, RequestId};
+pub use id::{DeliveryId, EventId, RequestId, is_agent_id};
 pub use outcome::Outcome;
 pub use params::{Name, Origin, Param, Params};
 pub use refusal::{OriginFault, Refusal};

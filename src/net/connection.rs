@@ -1,6 +1,7 @@
 //! One connection of a listener: who is calling, in which protocol, and its requests, one by one or side by side.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use http::header::CONNECTION;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -22,7 +23,7 @@ use tokio::time::{Instant, timeout};
 use super::frames::{Frames, PREFACE, Patience, Pulse, Verdict, Watched};
 use super::head::Fault;
 use super::listen::{Door, ListenOptions, TurnedAway};
-use super::peer::{self, Peer};
+use super::peer::{self, Peer, Standing};
 use super::places::Place;
 use super::preface;
 use super::screen::{Notice, Screen};
@@ -70,8 +71,36 @@ pub(super) struct Shared<S> {
 /// A connection whose caller and protocol are known.
 struct Opened {
     stream: Stream,
-    peer: IpAddr,
+    peer: OtherEnd,
     speaks_2: bool,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy)]
+struct OtherEnd {
+    address: IpAddr,
+    /// A proxy that had to say in a PROXY header for whom it calls, and did not: what its requests say is the caller's.
+    is_silent: bool,
+}
+
+impl OtherEnd {
+    const fn new(address: IpAddr) -> Self {
+        Self { address, is_silent: false }
+    }
+
+    /// The caller of a request that came from here.
+    fn client(self, options: &ListenOptions, headers: &HeaderMap) -> Peer {
+        if self.is_silent {
+            return Peer(self.address, Standing::OfProxy);
+        }
+        peer::client(self.address, &options.trusted, options.forwarded, headers)
+    }
+}
+
+impl fmt::Display for OtherEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
 }
 
 impl<S> Shared<S> {
@@ -97,15 +126,15 @@ impl<S> Shared<S> {
     }
 
     /// Puts down what is known of a request beside what it says: who is calling, and that it is none.
-    fn prepare(&self, request: &mut Request<Incoming>, peer: IpAddr, fault: Option<Fault>) {
+    fn prepare(&self, request: &mut Request<Incoming>, peer: OtherEnd, fault: Option<Fault>) {
         let client = match fault {
-            None => peer::client(peer, &self.options.trusted, request.headers()),
+            None => peer.client(&self.options, request.headers()),
             Some(fault) => {
                 request.extensions_mut().insert(fault);
-                peer
+                Peer(peer.address, Standing::OfProxy)
             }
         };
-        request.extensions_mut().insert(Peer(client));
+        request.extensions_mut().insert(client);
     }
 }
 
@@ -125,7 +154,7 @@ pub(super) async fn run<S, B>(
 {
     let plain = shared.options.tls.is_none() && !shared.options.proxy_protocol && !shared.options.http2_cleartext;
     let opened = if plain {
-        Opened { stream: Stream::Plain(socket), peer, speaks_2: false }
+        Opened { stream: Stream::Plain(socket), peer: OtherEnd::new(peer), speaks_2: false }
     } else {
         let opened = tokio::select! {
             opened = Box::pin(open(&shared.options, socket, peer, &mut place)) => opened,
@@ -153,16 +182,20 @@ pub(super) async fn run<S, B>(
 async fn open(
     options: &ListenOptions,
     mut socket: TcpStream,
-    mut peer: IpAddr,
+    peer: IpAddr,
     place: &mut Place,
 ) -> Result<Opened, (TurnedAway, String)> {
-    if options.proxy_protocol && peer::is_trusted(peer, &options.trusted) {
+    let mut peer = OtherEnd::new(peer);
+    if options.proxy_protocol && peer::is_trusted(peer.address, &options.trusted) {
         let said = within(PROXY_HEADER_TIME, preface::read(&mut socket)).await;
-        if let Some(said) = said.map_err(|what| (TurnedAway::ProxyHeader, what))? {
-            peer = said;
-            if !peer::is_trusted(peer, &options.trusted) && place.share(peer).is_err() {
-                return Err((TurnedAway::Share, String::new()));
+        match said.map_err(|what| (TurnedAway::ProxyHeader, what))? {
+            Some(said) => {
+                peer.address = said;
+                if !peer::is_trusted(said, &options.trusted) && place.share(said).is_err() {
+                    return Err((TurnedAway::Share, String::new()));
+                }
             }
+            None => peer.is_silent = true,
         }
     }
     if let Some(tls) = &options.tls {
@@ -201,7 +234,7 @@ async fn within<T>(time: Duration, what: impl Future<Output = std::io::Result<T>
     }
 }
 
-async fn serve_1<S, B>(shared: Arc<Shared<S>>, stream: Stream, peer: IpAddr, mut drain: watch::Receiver<bool>)
+async fn serve_1<S, B>(shared: Arc<Shared<S>>, stream: Stream, peer: OtherEnd, mut drain: watch::Receiver<bool>)
 where
     S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
@@ -232,7 +265,7 @@ where
     }
 }
 
-async fn serve_2<S, B>(shared: Arc<Shared<S>>, stream: Stream, peer: IpAddr, mut drain: watch::Receiver<bool>)
+async fn serve_2<S, B>(shared: Arc<Shared<S>>, stream: Stream, peer: OtherEnd, mut drain: watch::Receiver<bool>)
 where
     S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,

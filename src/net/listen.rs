@@ -25,6 +25,7 @@ use super::cores::Cores;
 use super::peer::is_trusted;
 use super::places::Places;
 use super::tls::Tls;
+use crate::config::Forwarding;
 use crate::model::Block;
 
 /// How a listener runs.
@@ -44,6 +45,8 @@ pub struct ListenOptions {
     pub write_stall: Duration,
     /// Proxies that are believed when they name their callers.
     pub trusted: Arc<[Block]>,
+    /// The header in which they do.
+    pub forwarded: Forwarding,
     /// Whether those proxies begin every connection with a PROXY header.
     pub proxy_protocol: bool,
     /// The certificate, where the listener speaks TLS.

@@ -26,6 +26,6 @@ pub use download::{Bounds, Download, DownloadError};
 pub use head::Fault;
 pub use listen::{Door, ListenOptions, TurnedAway};
 pub use mark::Mark;
-pub use peer::Peer;
+pub use peer::{Peer, Standing};
 pub use swap::Swap;
 pub use tls::{Tls, TlsError};

@@ -1,23 +1,42 @@
 //! Who is calling: the address at the other end of the connection, or the one that proxies in front of the gateway
 //! name.
 //!
-//! What is promised: nobody is believed but the blocks that the operator trusts. A list of addresses is read from its
-//! right end, where the nearest proxy wrote, and only as far as each address is a trusted one; whatever stands further
-//! left is anybody's word. Two lists that disagree are not believed either: a proxy writes one of them and leaves the
-//! other as the caller sent it.
+//! What is promised: nobody is believed but the blocks that the operator trusts, and of their requests only the one
+//! header that the operator says they write: a proxy leaves the others as the caller sent them. A list of addresses is
+//! read from its right end, where the nearest proxy wrote, and only as far as each address is a trusted one; whatever
+//! stands further left is anybody's word. A caller that cannot be told so is counted with the proxy that brought it, and
+//! is known to be in no block.
 
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName};
 
+use crate::config::Forwarding;
 use crate::model::Block;
 
 /// The address that limits and logs go by. Every request carries it as an extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer(pub IpAddr);
+pub struct Peer(pub IpAddr, pub Standing);
+
+/// Whether an address is the caller's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is.
+    Own,
+    /// It is that of the last proxy that could be followed: the caller itself is unknown.
+    OfProxy,
+}
+
+impl Peer {
+    /// Whether the caller is known to call from one of these blocks.
+    pub fn is_in(&self, blocks: &[Block]) -> bool {
+        self.1 == Standing::Own && blocks.iter().any(|block| block.holds(self.0))
+    }
+}
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Proxies in a row at most.
 const MAX_STEPS: usize = 64;
@@ -27,29 +46,44 @@ pub(super) fn is_trusted(address: IpAddr, trusted: &[Block]) -> bool {
     trusted.iter().any(|block| block.holds(address))
 }
 
-/// The caller's address: the connection's, or the rightmost one that is not a trusted proxy's.
-pub(super) fn client(peer: IpAddr, trusted: &[Block], headers: &HeaderMap) -> IpAddr {
-    let peer = peer.to_canonical();
-    if !is_trusted(peer, trusted) {
-        return peer;
+/// The caller: the connection's other end, or the rightmost address that is not a trusted proxy's.
+pub(super) fn client(peer: IpAddr, trusted: &[Block], written: Forwarding, headers: &HeaderMap) -> Peer {
+    let mut last = peer.to_canonical();
+    if !is_trusted(last, trusted) {
+        return Peer(last, Standing::Own);
     }
-    let walk = |steps: Option<Vec<Option<IpAddr>>>| {
-        steps.map(|steps| {
-            let mut last = peer;
-            for step in steps {
-                match step {
-                    Some(address) if is_trusted(last, trusted) => last = address,
-                    _ => break,
-                }
-            }
-            last
-        })
+    let steps = match written {
+        Forwarding::XForwardedFor => x_forwarded_for(headers),
+        Forwarding::Forwarded => forwarded(headers),
+        Forwarding::XRealIp => x_real_ip(headers),
+        Forwarding::None => None,
     };
-    match (walk(x_forwarded_for(headers)), walk(forwarded(headers))) {
-        (Some(one), Some(other)) if one != other => peer,
-        (Some(address), _) | (None, Some(address)) => address,
-        (None, None) => peer,
+    let Some(steps) = steps else {
+        // A caller inside that needs no proxy brings no such header. One that brings another has come through a proxy
+        // that does not write what the operator says.
+        let others = [X_FORWARDED_FOR, FORWARDED, X_REAL_IP].iter().any(|name| headers.contains_key(name));
+        return Peer(last, if others { Standing::OfProxy } else { Standing::Own });
+    };
+    for step in steps {
+        if !is_trusted(last, trusted) {
+            break;
+        }
+        match step {
+            Some(address) => last = address,
+            None => return Peer(last, Standing::OfProxy),
+        }
     }
+    Peer(last, Standing::Own)
+}
+
+/// The address of `X-Real-IP`, which stands there alone.
+fn x_real_ip(headers: &HeaderMap) -> Option<Vec<Option<IpAddr>>> {
+    let mut lines = headers.get_all(X_REAL_IP).iter();
+    let alone = match (lines.next()?, lines.next()) {
+        (line, None) => line.to_str().ok().and_then(|text| address(text.trim())),
+        _ => None,
+    };
+    Some(vec![alone])
 }
 
 /// The addresses of `X-Forwarded-For`, the last one first. What is no address is none.
@@ -60,7 +94,18 @@ fn x_forwarded_for(headers: &HeaderMap) -> Option<Vec<Option<IpAddr>>> {
     }
     let parts = lines.iter().rev().flat_map(|line| line.rsplit(|b| *b == b','));
     let parts = parts.map(<[u8]>::trim_ascii).filter(|part| !part.is_empty());
-    Some(parts.take(MAX_STEPS).map(|part| address(std::str::from_utf8(part).ok()?)).collect())
+    let steps = parts.map(|part| address(std::str::from_utf8(part).ok()?));
+    Some(bounded(steps))
+}
+
+/// So many steps; what lies behind them is known to nobody. A list without any address says nothing.
+fn bounded(steps: impl Iterator<Item = Option<IpAddr>>) -> Vec<Option<IpAddr>> {
+    let mut steps: Vec<_> = steps.take(MAX_STEPS + 1).collect();
+    if steps.is_empty() || steps.len() > MAX_STEPS {
+        steps.truncate(MAX_STEPS);
+        steps.push(None);
+    }
+    steps
 }
 
 /// The `for` addresses of `Forwarded` (RFC 7239), the last one first.
@@ -69,17 +114,9 @@ fn forwarded(headers: &HeaderMap) -> Option<Vec<Option<IpAddr>>> {
     if lines.is_empty() {
         return None;
     }
-    let mut steps = Vec::new();
-    for line in lines.iter().rev() {
-        let parts = split(line, b',');
-        for part in parts.iter().rev().map(|part| part.trim_ascii()).filter(|part| !part.is_empty()) {
-            if steps.len() == MAX_STEPS {
-                return Some(steps);
-            }
-            steps.push(for_of(part));
-        }
-    }
-    Some(steps)
+    let parts = lines.iter().rev().flat_map(|line| split(line, b',').into_iter().rev());
+    let parts = parts.map(<[u8]>::trim_ascii).filter(|part| !part.is_empty());
+    Some(bounded(parts.map(for_of)))
 }
 
 fn for_of(element: &[u8]) -> Option<IpAddr> {
@@ -133,12 +170,16 @@ mod tests {
     use crate::model::bucket;
 
     fn judged(peer: &str, trusted: &[&str], lines: &[(&str, &str)]) -> String {
+        told(peer, trusted, Forwarding::XForwardedFor, lines).0.to_string()
+    }
+
+    fn told(peer: &str, trusted: &[&str], written: Forwarding, lines: &[(&str, &str)]) -> Peer {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
         }
         let trusted: Vec<Block> = trusted.iter().map(|block| block.parse().unwrap()).collect();
-        client(peer.parse().unwrap(), &trusted, &headers).to_string()
+        client(peer.parse().unwrap(), &trusted, written, &headers)
     }
 
     #[test]
@@ -170,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn t37_forwarded_is_read_as_the_other_list_is_and_two_that_disagree_are_not_believed() {
+    fn t37_forwarded_is_read_as_the_other_list_is_where_the_proxy_writes_it() {
         let proxies = ["10.0.0.0/8"];
         for (value, client) in [
             ("for=198.51.100.7", "198.51.100.7"),
@@ -182,12 +223,44 @@ mod tests {
             ("proto=https", "10.0.0.5"),
             ("for=\"1.1.1.1", "10.0.0.5"),
         ] {
-            assert_eq!(judged("10.0.0.5", &proxies, &[("forwarded", value)]), client, "{value}");
+            let peer = told("10.0.0.5", &proxies, Forwarding::Forwarded, &[("forwarded", value)]);
+            assert_eq!(peer.0.to_string(), client, "{value}");
+            assert_eq!(peer.1 == Standing::OfProxy, client == "10.0.0.5", "{value}");
         }
-        let agree = [("forwarded", "for=198.51.100.7"), ("x-forwarded-for", "198.51.100.7")];
-        assert_eq!(judged("10.0.0.5", &proxies, &agree), "198.51.100.7");
-        let differ = [("forwarded", "for=1.1.1.1"), ("x-forwarded-for", "198.51.100.7")];
-        assert_eq!(judged("10.0.0.5", &proxies, &differ), "10.0.0.5");
+    }
+
+    #[test]
+    fn security_f18_only_the_header_that_the_proxy_writes_is_read_and_who_is_unclear_is_in_no_block() {
+        use Forwarding::{Forwarded, None, XForwardedFor, XRealIp};
+        let proxies = ["10.0.0.0/8"];
+        let blocks = ["10.0.0.0/8".parse::<Block>().unwrap(), "198.51.100.0/24".parse().unwrap()];
+        let both = [("forwarded", "for=1.1.1.1"), ("x-forwarded-for", "198.51.100.7"), ("x-real-ip", "2.2.2.2")];
+        for (written, caller) in [(XForwardedFor, "198.51.100.7"), (Forwarded, "1.1.1.1"), (XRealIp, "2.2.2.2")] {
+            assert_eq!(told("10.0.0.5", &proxies, written, &both), Peer(caller.parse().unwrap(), Standing::Own));
+        }
+        let proxy = Peer("10.0.0.5".parse().unwrap(), Standing::OfProxy);
+        for (written, lines) in [
+            (XForwardedFor, &[("forwarded", "for=10.0.0.7")][..]),
+            (XForwardedFor, &[("x-real-ip", "10.0.0.7")]),
+            (XForwardedFor, &[("x-forwarded-for", "evil")]),
+            (XForwardedFor, &[("x-forwarded-for", "")]),
+            (XForwardedFor, &[("x-forwarded-for", " , ")]),
+            (Forwarded, &[("x-forwarded-for", "10.0.0.7")]),
+            (Forwarded, &[("forwarded", "for=_hidden")]),
+            (XRealIp, &[("x-real-ip", "10.0.0.7"), ("x-real-ip", "10.0.0.7")]),
+            (XRealIp, &[("x-real-ip", "10.0.0.7, 10.0.0.8")]),
+            (None, &[("x-forwarded-for", "10.0.0.7")]),
+        ] {
+            let peer = told("10.0.0.5", &proxies, written, lines);
+            assert_eq!((peer, peer.is_in(&blocks)), (proxy, false), "{written:?} {lines:?}");
+        }
+        // A hop that cannot be followed: the proxy before it counts.
+        let peer = told("10.0.0.5", &proxies, XForwardedFor, &[("x-forwarded-for", "10.0.0.7, evil, 10.0.0.9")]);
+        assert_eq!((peer.0.to_string().as_str(), peer.1), ("10.0.0.9", Standing::OfProxy));
+        // Callers inside who need no proxy.
+        for lines in [&[][..], &[("x-forwarded-for", "10.1.1.1")]] {
+            assert!(told("10.0.0.5", &proxies, XForwardedFor, lines).is_in(&blocks), "{lines:?}");
+        }
     }
 
     #[test]
@@ -196,7 +269,8 @@ mod tests {
         let lines = [("x-forwarded-for", "1.1.1.1, 198.51.100.7"), ("x-forwarded-for", "10.0.0.9")];
         assert_eq!(judged("10.0.0.5", &proxies, &lines), "198.51.100.7");
         let long = format!("1.1.1.1, {}", vec!["10.0.0.7"; MAX_STEPS].join(", "));
-        assert_eq!(judged("10.0.0.5", &proxies, &[("x-forwarded-for", &long)]), "10.0.0.7");
+        let peer = told("10.0.0.5", &proxies, Forwarding::XForwardedFor, &[("x-forwarded-for", &long)]);
+        assert_eq!((peer.0.to_string().as_str(), peer.1), ("10.0.0.7", Standing::OfProxy));
         let just = format!("1.1.1.1, {}", vec!["10.0.0.7"; MAX_STEPS - 1].join(", "));
         assert_eq!(judged("10.0.0.5", &proxies, &[("x-forwarded-for", &just)]), "1.1.1.1");
     }

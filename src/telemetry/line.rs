@@ -4,12 +4,15 @@
 //! other end does not read, lines wait up to a bound; more are dropped and counted, and the log says how many as soon
 //! as it can. A stop writes what is there, unless nobody reads it.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
+
+use super::field::is_visible;
 
 /// How many bytes of lines may wait.
 const BOUND: usize = 1 << 20;
@@ -82,23 +85,42 @@ pub(super) struct Line<'a>(&'a Shared);
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let (length, line) = (line.len(), visible(line));
         let mut waiting = self.0.held();
         if waiting.lines.len() + line.len() > BOUND {
             waiting.dropped += 1;
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
-            return Ok(line.len());
+            return Ok(length);
         }
         let first = waiting.lines.is_empty();
-        waiting.lines.extend_from_slice(line);
+        waiting.lines.extend_from_slice(&line);
         if first && !waiting.busy {
             self.0.work.notify_one();
         }
-        Ok(line.len())
+        Ok(length)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// A line without what some terminals obey though it is no control character of ASCII, and without what turns the order
+/// of characters round: JSON lets both stand. They are written as JSON's own escapes, which mean the same there.
+fn visible(line: &[u8]) -> Cow<'_, [u8]> {
+    let plain = |byte: &u8| byte.is_ascii() && *byte != 0x7f;
+    if line.iter().all(plain) {
+        return line.into();
+    }
+    let mut text = String::with_capacity(line.len() + 16);
+    for c in String::from_utf8_lossy(line).chars() {
+        if (c.is_ascii() && c != '\x7f') || is_visible(c) {
+            text.push(c);
+        } else {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| text.push_str(&format!("\\u{unit:04x}")));
+        }
+    }
+    text.into_bytes().into()
 }
 
 impl Shared {

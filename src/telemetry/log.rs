@@ -1,4 +1,5 @@
-//! The log: one line per request and per attempt on standard error, ids as fields, no secret ever.
+//! The log: one line per request and per attempt on standard error, ids as fields, no secret ever. What a caller wrote
+//! can make neither a second line nor a second field (`field`), and nothing that a terminal obeys (`line`).
 
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
@@ -6,6 +7,7 @@ use std::sync::OnceLock;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::field::PlainFields;
 use super::line::Lines;
 use crate::config::Log;
 
@@ -26,8 +28,11 @@ pub fn start(config: &Log) -> std::io::Result<()> {
         .with_writer(lines)
         .with_ansi(std::io::stderr().is_terminal());
     // A program that embeds the gateway twice, as tests do, keeps its first subscriber.
-    let _ =
-        if config.json { builder.json().flatten_event(true).finish().try_init() } else { builder.finish().try_init() };
+    let _ = if config.json {
+        builder.json().flatten_event(true).finish().try_init()
+    } else {
+        builder.fmt_fields(PlainFields).finish().try_init()
+    };
     if let Some(error) = wrong {
         tracing::warn!(%error, "log.filter cannot be read, using info");
     }

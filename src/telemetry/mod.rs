@@ -1,5 +1,6 @@
 //! What the program says about itself: log lines, metrics, and samples of what was refused.
 
+mod field;
 mod line;
 pub mod log;
 pub mod metric;

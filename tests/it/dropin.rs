@@ -184,8 +184,8 @@ async fn the_key_and_the_agent_may_stand_in_several_places() {
     let answer = gateway.post("/?agent_id=A", &[("authorization", &bearer)], "{}").await;
     assert_detail(&answer, 401, "API key not specified");
 
-    assert_eq!(post(&gateway, "/agent%20x", JSON, "{}").await.status(), 200);
-    assert_eq!(upstream.runs().await.pop().expect("a run")["destination"], "agents/agent x");
+    assert_eq!(post(&gateway, "/agent%2Dx", JSON, "{}").await.status(), 200);
+    assert_eq!(upstream.runs().await.pop().expect("a run")["destination"], "agents/agent-x");
     post(&gateway, "/", FORM, "agent_id=F").await;
     assert_eq!(upstream.runs().await.pop().expect("a run")["destination"], "agents/F");
     let part = "--x\r\nContent-Disposition: form-data; name=\"agent_id\"\r\n\r\nM\r\n--x--";
@@ -290,6 +290,28 @@ async fn wrong_values_are_told_with_their_place() {
     let answer = post(&gateway, "/A?params_mapping=%5B%5D", JSON, "{}").await;
     assert_detail(&answer, 400, "params_mapping is not a JSON object");
     assert!(upstream.runs().await.is_empty());
+}
+
+#[tokio::test]
+async fn security_f19_an_agents_id_is_a_word() {
+    let (upstream, gateway) = world("").await;
+    let long = "a".repeat(65);
+    for (target, body, from) in [
+        ("/a%0aINFO%20forged", "{}", "path"),
+        ("/a%1b%5b31m", "{}", "path"),
+        ("/a%20b", "{}", "path"),
+        ("/a%00", "{}", "path"),
+        ("/?agent_id=a%E2%80%AEb", "{}", "query"),
+        ("/?agent_id=a.b", "{}", "query"),
+        ("/", r#"{"agent_id": "a/b"}"#, "body"),
+        (&format!("/{long}"), "{}", "path"),
+    ] {
+        let answer = post(&gateway, target, JSON, body).await;
+        assert_eq!(answer.status(), 422, "{target}");
+        assert_eq!(json(&answer)["detail"][0]["loc"], json!([from, "agent_id"]), "{target}");
+    }
+    assert_eq!(post(&gateway, &format!("/{}", &long[1..]), JSON, "{}").await.status(), 200);
+    assert_eq!(upstream.runs().await.len(), 1);
 }
 
 #[tokio::test]

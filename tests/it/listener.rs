@@ -319,6 +319,32 @@ async fn t37_t38_a_trusted_proxy_names_the_caller_and_a_source_may_be_kept_to_ad
 }
 
 #[tokio::test]
+async fn security_f18_a_header_that_the_proxy_does_not_write_makes_nobody_the_proxy() {
+    let upstream = Upstream::start(&[]).await;
+    // Proxies and callers inside share a block.
+    let sources = OPEN.replace("agent = \"a\"", "agent = \"a\"\nallow = [\"127.0.0.0/8\"]");
+    let trusting = "trusted_proxies = [\"127.0.0.0/8\"]\n";
+    let gateway = Gateway::start_with(upstream.address, &sources, trusting).await;
+    let through = ("x-forwarded-for", "198.51.100.7");
+    for (lines, status) in [
+        (&[][..], 202),
+        (&[("x-forwarded-for", "127.0.0.9")], 202),
+        (&[through], 403),
+        (&[("forwarded", "for=127.0.0.9"), through], 403),
+        (&[("forwarded", "for=127.0.0.9")], 403),
+        (&[("x-real-ip", "127.0.0.9")], 403),
+        (&[("x-forwarded-for", "unknown")], 403),
+    ] {
+        assert_eq!(gateway.post("/hooks/open", lines, "{}").await.status(), status, "{lines:?}");
+    }
+    let other = format!("{trusting}forwarded = \"forwarded\"");
+    let gateway = Gateway::start_with(upstream.address, &sources, &other).await;
+    for (lines, status) in [(&[("forwarded", "for=127.0.0.9"), through][..], 202), (&[through], 403)] {
+        assert_eq!(gateway.post("/hooks/open", lines, "{}").await.status(), status, "{lines:?}");
+    }
+}
+
+#[tokio::test]
 async fn t37_a_proxy_header_names_the_caller_and_nothing_else_is_taken_from_a_proxy() {
     let upstream = Upstream::start(&[]).await;
     let sources = OPEN.replace("agent = \"a\"", "agent = \"a\"\nallow = [\"192.0.2.0/24\"]");

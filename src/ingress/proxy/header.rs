@@ -2,13 +2,18 @@
 //! names, then the known ones. Nor is what claims to know where a request came from or what it really is, in any
 //! spelling that an upstream may take for it.
 
-use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use http::{HeaderMap, header};
+use http::header::{CONNECTION, COOKIE, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::{HeaderMap, Version, header};
 
 use super::key::X_API_KEY;
 
 /// What goes up. `key` is set last, so that no `Connection` line can take it away again.
-pub(super) fn upward(mut headers: HeaderMap, authorization: bool, key: Option<HeaderValue>) -> HeaderMap {
+pub(super) fn upward(
+    mut headers: HeaderMap,
+    version: Version,
+    authorization: bool,
+    key: Option<HeaderValue>,
+) -> HeaderMap {
     // Checked at the door to be exactly this. Without it a body of unknown length would be dropped where methods
     // seldom have one.
     let is_chunked = headers.contains_key(TRANSFER_ENCODING);
@@ -21,6 +26,9 @@ pub(super) fn upward(mut headers: HeaderMap, authorization: bool, key: Option<He
             || (*name == header::AUTHORIZATION && !authorization)
             || is_a_twin(name)
     });
+    if version == Version::HTTP_2 {
+        join_cookies(&mut headers);
+    }
     if is_chunked {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
@@ -28,6 +36,16 @@ pub(super) fn upward(mut headers: HeaderMap, authorization: bool, key: Option<He
         headers.insert(X_API_KEY, key);
     }
     headers
+}
+
+/// HTTP/2 splits a cookie line to pack it well; whoever takes it to HTTP/1 puts it together again (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let lines: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if lines.len() > 1
+        && let Ok(whole) = HeaderValue::from_bytes(&lines.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, whole);
+    }
 }
 
 /// What comes down.
@@ -91,7 +109,7 @@ mod tests {
     }
 
     fn passed(lines: &[(&str, &str)], authorization: bool, key: Option<&'static str>) -> Vec<String> {
-        let passed = upward(headers(lines), authorization, key.map(HeaderValue::from_static));
+        let passed = upward(headers(lines), Version::HTTP_11, authorization, key.map(HeaderValue::from_static));
         let mut lines: Vec<_> =
             passed.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         lines.sort();
@@ -144,6 +162,15 @@ mod tests {
         assert_eq!(passed(&[("transfer-encoding", "Chunked")], false, None), ["transfer-encoding: chunked"]);
         let lines = [("connection", "content-length, transfer-encoding"), ("content-length", "3")];
         assert_eq!(passed(&lines, false, None), ["content-length: 3"]);
+    }
+
+    #[test]
+    fn security_f27_a_cookie_that_http_2_split_is_one_line_again() {
+        let lines = [("cookie", "a=1"), ("x-b", "2"), ("cookie", "b=2"), ("cookie", "c=3")];
+        let passed = |version| upward(headers(&lines), version, false, None);
+        let two = passed(Version::HTTP_2);
+        assert_eq!(two.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
+        assert_eq!(passed(Version::HTTP_11).get_all(COOKIE).iter().count(), 3, "as it came");
     }
 
     #[test]

@@ -142,7 +142,8 @@ async fn pass(passage: &mut Passage, proxy: &Proxy, request: Request<Incoming>) 
     let admitted = passage.ingress.judge_head(&head).and_then(|()| admit(passage, proxy, &head));
     // What is refused here leaves its body unread: the connection ends behind the answer.
     let (uri, key) = admitted?;
-    let mut headers = header::upward(std::mem::take(&mut head.headers), proxy.config.forward_authorization, key);
+    let (given, authorization) = (std::mem::take(&mut head.headers), proxy.config.forward_authorization);
+    let mut headers = header::upward(given, head.version, authorization, key);
     passage.ingress.mark.put_on(&mut headers);
     let stall = passage.ingress.bounds.stall;
     let upward = Upward::new(incoming, passage.tally.clone(), proxy.config.max_body, stall);

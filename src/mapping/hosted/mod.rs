@@ -17,7 +17,7 @@ use super::path::Dotted;
 use super::scan::{self, Fault};
 use super::value::{self, Text, says_something};
 use super::view::{self, Fields};
-use crate::model::{HostedCall, Name, Origin, Param, Params, Refusal, Setting, Tokens};
+use crate::model::{HostedCall, Name, Origin, Param, Params, Refusal, Setting, Tokens, is_agent_id};
 
 /// A request at the drop-in door.
 #[derive(Clone, Copy, Debug)]
@@ -250,7 +250,15 @@ impl Ask<'_> {
         };
         let over = found.map(|(from, _)| from).collect();
         self.settings.push(Setting { name: "agent_id", from, over });
-        value::without_nul(id, "agent_id")
+        if !is_agent_id(&id) {
+            self.wrong(
+                &[from, "agent_id"],
+                "string_pattern_mismatch",
+                "String should match pattern '^[A-Za-z0-9_-]{1,64}$'",
+            );
+            return Err(Refusal::Invalid(Value::from(std::mem::take(&mut self.wrong)).to_string()));
+        }
+        Ok(id)
     }
 
     /// What the caller's mapping finds, for each name in order.
