@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::inbox::{Answer, Claimed, EventFilter, Inbox, Keep, KeepTimes, Next, Settlement, Terms, sweep};
 use sluicegate::model::{
-    Attempt, Clock, Destination, EventId, Name, NewDelivery, NewEvent, Origin, Overlap, Param, Params, Route, Strength,
-    Timestamp,
+    Account, Attempt, Class, Clock, Destination, EventId, Name, NewDelivery, NewEvent, Origin, Overlap, Param, Params,
+    Route, Strength, Timestamp,
 };
 
 #[global_allocator]
@@ -432,8 +432,10 @@ fn event(at: Timestamp, thread: &str) -> NewEvent {
         most_ahead: None,
         deliveries: vec![NewDelivery {
             destination: destination.clone(),
-            lane: destination.lane(&upstream_id),
+            lane: destination.lane(&Account::Operator, &upstream_id),
             upstream_id,
+            account: Account::Operator,
+            class: Class::Normal,
             sealed: None,
         }],
     }

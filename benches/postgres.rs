@@ -17,8 +17,8 @@ use sluicegate::config::Secret;
 use sluicegate::inbox::postgres::{PostgresInbox, PostgresOptions};
 use sluicegate::inbox::{Answer, Inbox, Next, Settlement, Terms};
 use sluicegate::model::{
-    Attempt, Clock, Destination, EventId, Name, NewDelivery, NewEvent, Origin, Overlap, Param, Params, Route, Strength,
-    Timestamp,
+    Account, Attempt, Class, Clock, Destination, EventId, Name, NewDelivery, NewEvent, Origin, Overlap, Param, Params,
+    Route, Strength, Timestamp,
 };
 
 #[global_allocator]
@@ -230,8 +230,10 @@ fn event(at: Timestamp, thread: &str) -> NewEvent {
         most_ahead: None,
         deliveries: vec![NewDelivery {
             destination: destination.clone(),
-            lane: destination.lane(&upstream_id),
+            lane: destination.lane(&Account::Operator, &upstream_id),
             upstream_id,
+            account: Account::Operator,
+            class: Class::Normal,
             sealed: None,
         }],
     }

@@ -20,8 +20,8 @@ use crate::inbox::{
     Standing, Terms, Turn, Usage,
 };
 use crate::model::{
-    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param,
-    Params, State,
+    Accepted, Account, Attachment, AttachmentId, Attempt, Class, DeliveryId, EventId, Name, NewDelivery, NewEvent,
+    Origin, Param, Params, State,
 };
 use crate::net::Client;
 use crate::telemetry::RefusedSample;
@@ -84,6 +84,8 @@ impl Inbox for Memory {
             event.deliveries.push(DeliveryDetail {
                 id: DeliveryId { event: id, number },
                 destination: owed.destination,
+                account: owed.account,
+                class: owed.class,
                 state: State::Pending,
                 upstream_id: owed.upstream_id,
                 attempts: 0,
@@ -357,6 +359,8 @@ fn event(number: u8, source: &str, filtered: bool) -> EventDetail {
     let delivery = DeliveryDetail {
         id: first_of(number),
         destination: "agent/a1".parse().unwrap(),
+        account: Account::Operator,
+        class: Class::Normal,
         state: State::Delivered,
         upstream_id: first_of(number).as_uuid().to_string(),
         attempts: 2,

@@ -145,6 +145,10 @@ struct OriginView {
 struct DeliveryView {
     id: DeliveryId,
     destination: String,
+    /// On whose behalf it is sent.
+    account: String,
+    /// How urgent it is.
+    class: &'static str,
     state: &'static str,
     upstream_id: String,
     tried: u32,
@@ -262,6 +266,8 @@ impl From<DeliveryDetail> for DeliveryView {
         Self {
             id: delivery.id,
             destination: delivery.destination.to_string(),
+            account: delivery.account.to_string(),
+            class: delivery.class.as_str(),
             state: delivery.state.as_str(),
             upstream_id: delivery.upstream_id,
             tried: delivery.attempts,

@@ -12,7 +12,9 @@ use super::secret::Secret;
 use super::section::Section;
 use super::unit::Rate;
 use super::{KeepConfig, size};
-use crate::model::{Block, DeliveryId, Destination, DestinationKind, NewDelivery, Overlap, OverlapMode, is_agent_id};
+use crate::model::{
+    Account, Block, Class, DeliveryId, Destination, DestinationKind, NewDelivery, Overlap, OverlapMode, is_agent_id,
+};
 
 /// One configured way in.
 #[derive(Clone, Debug)]
@@ -278,8 +280,9 @@ impl SourceConfig {
             (Some(thread), TaskIdForm::Uuid) => destination.thread_id(&self.name, thread).to_string(),
             (Some(thread), TaskIdForm::AsGiven) => thread.to_owned(),
         };
-        let lane = destination.lane(&upstream_id);
-        Some(NewDelivery { destination, lane, upstream_id, sealed: None })
+        let account = Account::Operator;
+        let lane = destination.lane(&account, &upstream_id);
+        Some(NewDelivery { destination, lane, upstream_id, account, class: Class::Normal, sealed: None })
     }
 }
 

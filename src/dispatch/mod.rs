@@ -30,7 +30,7 @@ use crate::attachment::Files;
 use crate::config::{self, Config, SourceConfig};
 use crate::inbox::seal::Sealer;
 use crate::inbox::{Budgets, Claimed, Inbox, InboxError, Next, Settled, Settlement, Terms as _};
-use crate::model::{Attempt, Clock, Destination, Role, Route, State, Timestamp};
+use crate::model::{Attempt, Clock, Destination, Role, State, Timestamp};
 use crate::net::Client;
 use crate::telemetry::Metrics;
 use crate::upstream::{Expected, Upstream};
@@ -224,7 +224,7 @@ impl Dispatcher {
             let merged = u64::try_from(claimed.merged.len()).unwrap_or(u64::MAX);
             self.metrics.deliveries(&claimed.source, State::Merged.as_str(), merged);
         }
-        let route = Route { source: claimed.source.clone(), destination: claimed.destination.clone() };
+        let route = claimed.route();
         let place = self.pace.enter(route, &self.rules, self.replicas(), Instant::now().into_std());
         Admitted { claimed, place, expected: self.pace.budget.expect() }
     }

@@ -71,8 +71,10 @@ pub fn owed_again(source: Option<&SourceConfig>, event: &EventDetail) -> Result<
         Some(last) if last.sealed == SealedCall::Kept => {
             let owed = NewDelivery {
                 destination: last.destination.clone(),
-                lane: last.destination.lane(&last.upstream_id),
+                lane: last.destination.lane(&last.account, &last.upstream_id),
                 upstream_id: last.upstream_id.clone(),
+                account: last.account.clone(),
+                class: last.class,
                 // The inbox takes it over from the last delivery.
                 sealed: None,
             };

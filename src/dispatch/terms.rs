@@ -80,6 +80,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, Problems};
     use crate::inbox::Hold;
+    use crate::model::{Account, Class};
     use crate::telemetry::Metrics;
     use crate::upstream::Budget;
 
@@ -152,7 +153,8 @@ mod tests {
     }
 
     fn route(source: &str, agent: &str) -> Route {
-        Route { source: source.into(), destination: format!("agent/{agent}").parse().unwrap() }
+        let destination = format!("agent/{agent}").parse().unwrap();
+        Route { source: source.into(), destination, account: Account::Operator, class: Class::Normal }
     }
 
     #[test]

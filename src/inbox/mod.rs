@@ -31,8 +31,8 @@ pub use budget::{Budgets, Counted, Uncounted};
 pub use job::{Job, JobState, JobStep, NewJob};
 
 use crate::model::{
-    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Overlap,
-    Params, Role, Route, State, Timestamp,
+    Accepted, Account, Attachment, AttachmentId, Attempt, Class, DeliveryId, Destination, EventId, NewDelivery,
+    NewEvent, Overlap, Params, Role, Route, State, Timestamp,
 };
 
 /// A place where events are kept until they are delivered. Every engine passes the same contract
@@ -231,6 +231,10 @@ pub struct Claimed {
     pub fence: i64,
     /// To whom.
     pub destination: Destination,
+    /// On whose behalf.
+    pub account: Account,
+    /// How urgent.
+    pub class: Class,
     /// The upstream `id` that was chosen for it.
     pub upstream_id: String,
     /// The number of this try, from 1.
@@ -261,6 +265,18 @@ pub struct Claimed {
     pub merged: Vec<Merged>,
     /// How many turns of the conversation were dropped in its favour.
     pub dropped: u32,
+}
+
+impl Claimed {
+    /// The route it goes by.
+    pub fn route(&self) -> Route {
+        Route {
+            source: self.source.clone(),
+            destination: self.destination.clone(),
+            account: self.account.clone(),
+            class: self.class,
+        }
+    }
 }
 
 /// An event that goes out within the turn of another.
@@ -544,6 +560,10 @@ pub struct DeliveryDetail {
     pub id: DeliveryId,
     /// To whom.
     pub destination: Destination,
+    /// On whose behalf.
+    pub account: Account,
+    /// How urgent.
+    pub class: Class,
     /// Where it stands.
     pub state: State,
     /// The upstream `id` that was chosen for it.

@@ -28,8 +28,8 @@ use crate::limit::Told;
 use crate::mapping::hosted as reading;
 use crate::mapping::shape::{Getter, is_task, shape};
 use crate::model::{
-    Attachment, DeliveryId, Destination, DestinationKind, EventId, HostedCall, Name, NewDelivery, NewEvent, Outcome,
-    Refusal, State as DeliveryState, Strength,
+    Account, Attachment, Class, DeliveryId, Destination, DestinationKind, EventId, HostedCall, Name, NewDelivery,
+    NewEvent, Outcome, Refusal, State as DeliveryState, Strength,
 };
 use crate::net::SendError;
 use crate::source::Keyring;
@@ -76,6 +76,13 @@ pub struct Dropin {
     upstream_key: Option<Secret>,
 }
 
+/// Who calls.
+struct Caller {
+    /// The key that goes upstream.
+    key: Secret,
+    account: Account,
+}
+
 /// What became of a call that went by way of the inbox.
 struct DurableEnd {
     /// The event that was kept.
@@ -96,20 +103,21 @@ impl Dropin {
     }
 
     /// The key that goes upstream for the one a caller presents.
-    fn exchange(&self, ingress: &Ingress, presented: &[u8], agent: &str, told: &mut Told) -> Result<Secret, Refusal> {
+    fn exchange(&self, ingress: &Ingress, presented: &[u8], agent: &str, told: &mut Told) -> Result<Caller, Refusal> {
         let Some(own) = self.keyring.find(presented) else {
             if HeaderValue::from_bytes(presented).is_err() {
                 return Err(Refusal::KeyRefused("the key cannot stand in a header".into()));
             }
-            return Ok(Secret::new("the caller's key", presented));
+            return Ok(Caller { key: Secret::new("the caller's key", presented), account: Account::Foreign });
         };
         if !own.agents.is_empty() && !own.agents.iter().any(|good| good == agent) {
             return Err(Refusal::KeyRefused(format!("the key {} is not good for this agent", own.name)));
         }
         ingress.limits.key(&own.name, told)?;
-        own.upstream_key.as_ref().or(self.upstream_key.as_ref()).cloned().ok_or_else(|| {
+        let key = own.upstream_key.as_ref().or(self.upstream_key.as_ref()).cloned().ok_or_else(|| {
             Refusal::Internal(format!("keys.{} has no upstream_key, and there is no upstream.api_key", own.name))
-        })
+        })?;
+        Ok(Caller { key, account: Account::Key(own.name.clone()) })
     }
 }
 
@@ -138,22 +146,22 @@ async fn answer(
     let (head, incoming) = request.into_parts();
     let (presented, bounds, _slot) = admit(ingress, dropin, &head, trace)?;
     let (call, files) = read(ingress, &head, incoming, bounds, trace).await?;
-    let key = dropin.exchange(ingress, &presented, &call.agent_id, &mut trace.limits)?;
+    let caller = dropin.exchange(ingress, &presented, &call.agent_id, &mut trace.limits)?;
     if call.asynchronous {
-        let end = durable(ingress, dropin, &call, files, key, trace, false).await?;
+        let end = durable(ingress, dropin, &call, files, caller, trace, false).await?;
         return Ok(answered(Some(end.event), r#"{"status":"Started"}"#.to_owned()));
     }
     ingress.may_run()?;
     if wants_events(&head.headers) {
-        return events(ingress, dropin, &call, files, &key).await;
+        return events(ingress, dropin, &call, files, &caller).await;
     }
     let (event, task) = match call.params.get(Name::TaskId) {
         // A turn of a conversation waits for the one before it, whichever door that came by.
         Some(_) => {
-            let end = durable(ingress, dropin, &call, files, key, trace, true).await?;
+            let end = durable(ingress, dropin, &call, files, caller, trace, true).await?;
             (Some(end.event), end.task.unwrap_or_default())
         }
-        None => (None, run(ingress, dropin, &call, files, &key).await?),
+        None => (None, run(ingress, dropin, &call, files, &caller).await?),
     };
     if !is_task(&task) {
         return Err(Refusal::UpstreamFailed("the answer is no JSON object".into()));
@@ -269,12 +277,12 @@ async fn run(
     dropin: &Dropin,
     call: &HostedCall,
     files: Placed,
-    key: &Secret,
+    caller: &Caller,
 ) -> Result<Bytes, Refusal> {
     let begun = Instant::now();
     let Begun { files, links, counted } = begin(ingress, call, files).await?;
     let (path, body) = (hosted::path(call, Manner::Wait), hosted::body(call, &dropin.config, None));
-    match dropin.upstream.call_raw(&path, with_files(body, &links), key, None).await {
+    match dropin.upstream.call_raw(&path, with_files(body, &links), &caller.key, None).await {
         Ok(answer) if answer.status().is_success() => Ok(answer.into_body()),
         Ok(answer) => {
             if answer.status().is_client_error() {
@@ -298,12 +306,12 @@ async fn durable(
     dropin: &Dropin,
     call: &HostedCall,
     files: Placed,
-    key: Secret,
+    caller: Caller,
     trace: &Trace,
     wait: bool,
 ) -> Result<DurableEnd, Refusal> {
     let delivery = DeliveryId { event: EventId::new(), number: 0 };
-    let owed = owed(ingress, dropin, call, key, delivery, wait)?;
+    let owed = owed(ingress, dropin, call, caller, delivery, wait)?;
     let event = NewEvent {
         id: delivery.event,
         source: NAME.to_owned(),
@@ -333,7 +341,7 @@ fn owed(
     ingress: &Ingress,
     dropin: &Dropin,
     call: &HostedCall,
-    key: Secret,
+    caller: Caller,
     delivery: DeliveryId,
     wait: bool,
 ) -> Result<NewDelivery, Refusal> {
@@ -345,10 +353,12 @@ fn owed(
     let (manner, run) = if wait { (Manner::Wait, RunMode::Call) } else { (Manner::Start, RunMode::Async) };
     let text = hosted::text(call, &dropin.config);
     let body = hosted::body(call, &dropin.config, Some(&upstream_id));
-    let made = Call { path: hosted::path(call, manner), body, text, timeout: None, key: Some(key), run };
+    let made = Call { path: hosted::path(call, manner), body, text, timeout: None, key: Some(caller.key), run };
     let sealed = made.to_sealed(&ingress.sealer, delivery.event);
     let sealed = sealed.map_err(|error| Refusal::Internal(format!("cannot seal the call: {error}")))?;
-    Ok(NewDelivery { lane: destination.lane(&upstream_id), destination, upstream_id, sealed: Some(sealed) })
+    let lane = destination.lane(&caller.account, &upstream_id);
+    let class = if wait { Class::Interactive } else { Class::Normal };
+    Ok(NewDelivery { lane, destination, upstream_id, account: caller.account, class, sealed: Some(sealed) })
 }
 
 /// The task that a delivery ends with, or what its caller must hear instead.
@@ -383,12 +393,12 @@ async fn events(
     dropin: &Dropin,
     call: &HostedCall,
     files: Placed,
-    key: &Secret,
+    caller: &Caller,
 ) -> Result<Answered, Refusal> {
     let begun = Instant::now();
     let Begun { files, links, counted } = begin(ingress, call, files).await?;
     let (path, body) = (hosted::path(call, Manner::Stream), hosted::body(call, &dropin.config, None));
-    let upstream = match dropin.upstream.open_raw(&path, with_files(body, &links), key).await {
+    let upstream = match dropin.upstream.open_raw(&path, with_files(body, &links), &caller.key).await {
         Ok(upstream) => upstream,
         Err(error) => {
             if matches!(error, SendError::NotSent(_)) {

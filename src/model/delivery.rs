@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::{Account, Class};
+
 /// Where a delivery stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
@@ -94,20 +96,29 @@ impl Destination {
         Uuid::new_v5(&THREADS, &name)
     }
 
-    /// The lane of an upstream `id` at this destination, whatever source or door it came by: the upstream takes one
-    /// turn of it at a time.
-    pub fn lane(&self, upstream_id: &str) -> Uuid {
-        Uuid::new_v5(&LANES, format!("{self}\0{upstream_id}").as_bytes())
+    /// An account's lane of an upstream `id` at this destination, whatever source it came by: the upstream takes one
+    /// turn of it at a time. No account has a place in the lane of another, whatever ids its callers name.
+    pub fn lane(&self, account: &Account, upstream_id: &str) -> Uuid {
+        let name = match account {
+            Account::Operator => format!("{self}\0{upstream_id}"),
+            // No destination begins with a NUL.
+            Account::Key(_) | Account::Foreign => format!("\0{account}\0{self}\0{upstream_id}"),
+        };
+        Uuid::new_v5(&LANES, name.as_bytes())
     }
 }
 
-/// What ties a source to a destination.
+/// What ties a source to a destination, for an account and a class.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Route {
     /// The source's name.
     pub source: String,
     /// To whom.
     pub destination: Destination,
+    /// On whose behalf.
+    pub account: Account,
+    /// How urgent.
+    pub class: Class,
 }
 
 /// What becomes of the turns of a conversation that come while one waits or runs.
@@ -190,6 +201,9 @@ mod tests {
             assert!(!ids[..i].contains(id));
         }
         assert_eq!(a.thread_id("s", "1"), ids[0]);
+        let lanes = [&Account::Operator, &Account::Foreign, &Account::Key("k".into())].map(|of| a.lane(of, "1"));
+        assert_eq!(lanes[0].to_string(), "9b711a99-dc55-5707-b8f6-0fae999b9841", "lanes that exist keep their names");
+        assert!(lanes[0] != lanes[1] && lanes[1] != lanes[2] && lanes[0] != lanes[2]);
         assert_eq!("agent/a".parse(), Ok(a));
     }
 }

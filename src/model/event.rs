@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{Attachment, Destination, EventId, Params, Strength, Timestamp};
+use super::{Account, Attachment, Class, Destination, EventId, Params, Route, Strength, Timestamp};
 
 /// An event about to be kept, with the deliveries it owes.
 #[derive(Clone, Debug)]
@@ -52,8 +52,24 @@ pub struct NewDelivery {
     pub lane: Uuid,
     /// The upstream `id`, chosen before the first call.
     pub upstream_id: String,
+    /// On whose behalf.
+    pub account: Account,
+    /// How urgent.
+    pub class: Class,
     /// A call that was made by a caller and not by a source: kept closed, erased when the delivery ends.
     pub sealed: Option<Bytes>,
+}
+
+impl NewDelivery {
+    /// The route it goes by, from this source.
+    pub fn route(&self, source: &str) -> Route {
+        Route {
+            source: source.to_owned(),
+            destination: self.destination.clone(),
+            account: self.account.clone(),
+            class: self.class,
+        }
+    }
 }
 
 /// What the inbox says to a new event.

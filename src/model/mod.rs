@@ -1,5 +1,6 @@
 //! The nouns: what every other module talks about. Imports nothing of ours.
 
+pub mod account;
 pub mod attachment;
 pub mod attempt;
 pub mod block;
@@ -14,6 +15,7 @@ pub mod refusal;
 pub mod request;
 pub mod role;
 
+pub use account::{Account, Class};
 pub use attachment::{Attachment, AttachmentId};
 pub use attempt::{Attempt, AttemptResult, Run, RunStatus};
 pub use block::{Block, bucket};

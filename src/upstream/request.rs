@@ -517,6 +517,8 @@ mod tests {
             lane: uuid::Uuid::nil(),
             fence: 1,
             destination: Destination { kind: DestinationKind::Agent, id: "a".into() },
+            account: crate::model::Account::Operator,
+            class: crate::model::Class::Normal,
             upstream_id: "u".into(),
             attempt: 1,
             strikes: 1,

@@ -13,8 +13,8 @@ use sluicegate::inbox::{
     Settlement, Terms,
 };
 use sluicegate::model::{
-    Accepted, Attempt, Clock, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Overlap, OverlapMode, Params,
-    Route, State, Strength,
+    Accepted, Account, Attempt, Class, Clock, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Overlap,
+    OverlapMode, Params, Route, State, Strength,
 };
 
 use crate::cluster::{self, Cluster, beside, options, within};
@@ -71,7 +71,14 @@ fn event(thread: &str) -> NewEvent {
         body: "{}".into(),
         attachments: vec![],
         most_ahead: None,
-        deliveries: vec![NewDelivery { lane: destination.lane(&upstream_id), destination, upstream_id, sealed: None }],
+        deliveries: vec![NewDelivery {
+            lane: destination.lane(&Account::Operator, &upstream_id),
+            destination,
+            upstream_id,
+            account: Account::Operator,
+            class: Class::Normal,
+            sealed: None,
+        }],
     }
 }
 

@@ -11,7 +11,7 @@ use sluicegate::inbox::Inbox;
 use sluicegate::inbox::seal::Sealer;
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::model::{
-    Accepted, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Params, Strength, Timestamp,
+    Accepted, Account, Class, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Params, Strength, Timestamp,
 };
 use sluicegate::upstream::Call;
 
@@ -348,9 +348,11 @@ async fn put(folder: &std::path::Path, key: &str, text: &str) -> EventId {
         attachments: vec![],
         most_ahead: None,
         deliveries: vec![NewDelivery {
-            lane: destination.lane(&upstream_id),
+            lane: destination.lane(&Account::Foreign, &upstream_id),
             destination,
             upstream_id,
+            account: Account::Foreign,
+            class: Class::Interactive,
             sealed: Some(call.to_sealed(&sealer, id).unwrap()),
         }],
     };

@@ -97,6 +97,8 @@ fn at_source(source: &Source, request: &Received) -> Value {
             lane: Uuid::nil(),
             fence: 0,
             destination: owed.destination,
+            account: owed.account,
+            class: owed.class,
             upstream_id: owed.upstream_id,
             attempt: 1,
             strikes: 1,

@@ -131,10 +131,7 @@ pub(super) async fn keep(conn: &mut Client, slot: i32, batch: &[&Record]) -> Res
 }
 
 fn event_routes(event: &NewEvent) -> impl Iterator<Item = Route> + '_ {
-    event
-        .deliveries
-        .iter()
-        .map(|delivery| Route { source: event.source.clone(), destination: delivery.destination.clone() })
+    event.deliveries.iter().map(|delivery| delivery.route(&event.source))
 }
 
 /// A lane that is locked.
@@ -489,9 +486,7 @@ pub(super) async fn owe_again(
         .iter()
         .map(|delivery| NewDelivery { sealed: delivery.sealed.clone().or_else(|| kept.clone()), ..delivery.clone() })
         .collect();
-    let wanted_routes =
-        to.iter().map(|delivery| Route { source: source.clone(), destination: delivery.destination.clone() });
-    let routes = routes::numbers(turn, wanted_routes).await?;
+    let routes = routes::numbers(turn, to.iter().map(|delivery| delivery.route(&source))).await?;
     let mut wanted = BTreeMap::new();
     for delivery in &to {
         wanted.entry(delivery.lane).or_insert((routes::number(&routes, &source, delivery)?, now.millis()));

@@ -17,6 +17,7 @@ use super::attachment;
 use super::database::{Counts, change, rows};
 use super::fault::Fault;
 use super::overlap::{self, Waiting};
+use super::routes;
 use super::settle::delivery_id;
 use crate::inbox::{Claimed, Merged, Terms};
 use crate::model::{Attachment, DeliveryId, Destination, Overlap, OverlapMode, Params, Route, State, Timestamp};
@@ -191,29 +192,24 @@ async fn ready_routes(turn: &Transaction<'_>, after: i32, until: i32) -> Result<
             SELECT (SELECT l.route FROM lane AS l WHERE l.delivery IS NULL AND l.route > r.route AND l.route <= $2
                     ORDER BY l.route LIMIT 1) FROM r WHERE r.route IS NOT NULL
          )
-         SELECT r.route, t.source, t.destination,
+         SELECT r.route, t.source, t.destination, t.account, t.class,
                 (SELECT l.ready_at FROM lane AS l WHERE l.delivery IS NULL AND l.route = r.route
                  ORDER BY l.ready_at, l.id LIMIT 1)
          FROM r JOIN route AS t ON t.id = r.route LIMIT $3",
         &[&after, &until, &i64::try_from(ROUTES).unwrap_or(i64::MAX)],
     )
     .await?;
-    let mut routes = Vec::with_capacity(found.len());
+    let mut ready = Vec::with_capacity(found.len());
     for row in found {
-        let destination: String = row.try_get(2)?;
         let number = row.try_get(0)?;
-        let Ok(destination) = destination.parse() else {
-            tracing::error!(route = number, "a bug: a route's destination cannot be read");
+        let Ok(route) = routes::read(&row, 1) else {
+            tracing::error!(route = number, "a bug: a route cannot be read");
             continue;
         };
-        let ready_at = row.try_get::<_, Option<i64>>(3)?.unwrap_or(i64::MAX);
-        routes.push(Due {
-            number,
-            route: Route { source: row.try_get(1)?, destination },
-            ready_at: Timestamp::from_millis(ready_at),
-        });
+        let ready_at = row.try_get::<_, Option<i64>>(5)?.unwrap_or(i64::MAX);
+        ready.push(Due { number, route, ready_at: Timestamp::from_millis(ready_at) });
     }
-    Ok(routes)
+    Ok(ready)
 }
 
 /// Locks due lanes, passing over those that somebody has locked. Returns their numbers and names, with their routes.
@@ -596,7 +592,7 @@ pub(super) async fn fill(
     let found = rows(
         turn,
         "SELECT d.key, e.id, d.number, r.destination, d.upstream_id, e.source, e.event_type, e.thread, e.received_at,
-                b.params, b.headers, b.body, d.sealed, s.call
+                b.params, b.headers, b.body, d.sealed, s.call, r.account, r.class
          FROM unnest($1::bigint[], $2::bigint[]) AS n (key, event)
             JOIN delivery AS d ON d.key + 0 = n.key JOIN route AS r ON r.id = d.route
             JOIN event AS e ON e.seq = n.event JOIN body AS b ON b.seq = n.event
@@ -660,6 +656,8 @@ fn read(lease: &Lease, row: &Row, merged: Vec<Row>, files: &mut Files) -> Result
         lane: lease.lane,
         fence: lease.fence,
         destination,
+        account: routes::account(row, 14)?,
+        class: routes::class(row, 15)?,
         upstream_id: text(row, 4)?.unwrap_or_default(),
         attempt: lease.attempt,
         strikes: lease.strikes,

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::claim::text;
 use super::database::{Counts, change, rows};
 use super::fault::Fault;
+use super::routes;
 use super::settle::{MAX_TEXT, erase_calls, prune_attempts};
 use crate::inbox::{ByHand, Hold, cut};
 use crate::model::{DeliveryId, Destination, State, Timestamp};
@@ -35,15 +36,20 @@ async fn find(turn: &Transaction<'_>, id: DeliveryId) -> Result<Option<Found>, F
     let number = i32::try_from(id.number).unwrap_or(i32::MAX);
     let row = rows(
         turn,
-        "SELECT r.destination, d.upstream_id FROM event AS e JOIN delivery AS d ON d.event = e.seq
-            JOIN route AS r ON r.id = d.route WHERE e.id = $1 AND d.number = $2 FOR UPDATE OF e",
+        "SELECT r.destination, d.upstream_id, r.account, l.lane FROM event AS e JOIN delivery AS d ON d.event = e.seq
+            JOIN route AS r ON r.id = d.route
+            LEFT JOIN lane AS l ON d.state IN ('pending', 'leased') AND l.id = d.lane WHERE e.id = $1 AND d.number = $2 FOR UPDATE OF e",
         &[&event, &number],
     )
     .await?;
     let Some(row) = row.first() else { return Ok(None) };
     let destination = Destination::from_str(row.try_get(0)?)
         .map_err(|_| Fault::Engine("a route's destination cannot be read".into()))?;
-    let name = destination.lane(&text(row, 1)?.unwrap_or_default());
+    // One that waits stands in a lane already, maybe one that was named before there were accounts.
+    let name = match row.try_get(3)? {
+        Some(name) => name,
+        None => destination.lane(&routes::account(row, 2)?, &text(row, 1)?.unwrap_or_default()),
+    };
     let sql = "SELECT id, delivery IS NOT NULL FROM lane WHERE lane = $1 FOR UPDATE";
     let lane = match rows(turn, sql, &[&name]).await?.first() {
         Some(row) => Some(Lane { id: row.try_get(0)?, leased: row.try_get(1)? }),

@@ -10,6 +10,7 @@ use super::claim::text;
 use super::database::rows;
 use super::fault::Fault;
 use super::list::{DELIVERIES, state, summary};
+use super::routes;
 use super::settle::delivery_id;
 use crate::inbox::{Answer, Claimed, Count, DeliveryDetail, EventDetail, SealedCall, Turn as Before, Usage};
 use crate::model::{Attempt, DeliveryId, EventId, State, Timestamp};
@@ -139,7 +140,8 @@ async fn deliveries(
                 d.sealed, EXISTS (SELECT FROM sealed AS s WHERE s.delivery = d.key),
                 (SELECT t.task FROM task AS t WHERE t.delivery = d.key AND d.number =
                     (SELECT max(n.number) FROM delivery AS n
-                     WHERE n.event = $1 AND ($3::integer IS NULL OR n.number = $3)))
+                     WHERE n.event = $1 AND ($3::integer IS NULL OR n.number = $3))),
+                r.account, r.class
          FROM delivery AS d JOIN route AS r ON r.id = d.route
          WHERE d.event = $1 AND ($3::integer IS NULL OR d.number = $3) ORDER BY d.number LIMIT $2",
         &[&seq, &DELIVERIES, &number],
@@ -153,6 +155,8 @@ async fn deliveries(
         list.push(DeliveryDetail {
             id: DeliveryId { event, number: u32::try_from(number).unwrap_or_default() },
             destination: destination.parse().map_err(|error| Fault::Engine(format!("{error}")))?,
+            account: routes::account(row, 14)?,
+            class: routes::class(row, 15)?,
             state,
             upstream_id: text(row, 4)?.unwrap_or_default(),
             attempts: u32::try_from(row.try_get::<_, i32>(5)?).unwrap_or_default(),

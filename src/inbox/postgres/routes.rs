@@ -3,10 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use deadpool_postgres::Transaction;
+use tokio_postgres::Row;
 
 use super::database::{change, rows};
 use super::fault::Fault;
-use crate::model::{NewDelivery, Route};
+use crate::model::{Account, Class, NewDelivery, Route};
 
 /// The numbers of routes, new ones where there are none. A route's number never changes.
 pub(super) async fn numbers(
@@ -17,13 +18,15 @@ pub(super) async fn numbers(
     let mut found = find(turn, &wanted).await?;
     let missing: BTreeSet<Route> = wanted.into_iter().filter(|route| !found.contains_key(route)).collect();
     if !missing.is_empty() {
-        let (sources, destinations) = columns(&missing);
+        let Columns { sources, destinations, accounts, classes } = columns(&missing);
         change(
             turn,
-            "INSERT INTO route (source, destination)
-             SELECT * FROM unnest($1::text[], $2::text[]) AS n (source, destination)
-             ORDER BY n.source COLLATE \"C\", n.destination COLLATE \"C\" ON CONFLICT DO NOTHING",
-            &[&sources, &destinations],
+            "INSERT INTO route (source, destination, account, class)
+             SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
+                AS n (source, destination, account, class)
+             ORDER BY n.source COLLATE \"C\", n.destination COLLATE \"C\", n.account COLLATE \"C\",
+                n.class COLLATE \"C\" ON CONFLICT DO NOTHING",
+            &[&sources, &destinations, &accounts, &classes],
         )
         .await?;
         found.extend(find(turn, &missing).await?);
@@ -33,20 +36,21 @@ pub(super) async fn numbers(
 
 /// The number of a delivery's route among those that were looked for.
 pub(super) fn number(routes: &HashMap<Route, i32>, source: &str, delivery: &NewDelivery) -> Result<i32, Fault> {
-    let route = Route { source: source.to_owned(), destination: delivery.destination.clone() };
-    routes.get(&route).copied().ok_or_else(|| Fault::Engine("a route is missing".into()))
+    routes.get(&delivery.route(source)).copied().ok_or_else(|| Fault::Engine("a route is missing".into()))
 }
 
 async fn find(turn: &Transaction<'_>, wanted: &BTreeSet<Route>) -> Result<HashMap<Route, i32>, Fault> {
     if wanted.is_empty() {
         return Ok(HashMap::new());
     }
-    let (sources, destinations) = columns(wanted);
+    let Columns { sources, destinations, accounts, classes } = columns(wanted);
     let found = rows(
         turn,
-        "SELECT n.place, r.id FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS n (source, destination, place)
-            JOIN route AS r ON r.source = n.source AND r.destination = n.destination",
-        &[&sources, &destinations],
+        "SELECT n.place, r.id FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
+                WITH ORDINALITY AS n (source, destination, account, class, place)
+            JOIN route AS r ON r.source = n.source AND r.destination = n.destination AND r.account = n.account
+                AND r.class = n.class",
+        &[&sources, &destinations, &accounts, &classes],
     )
     .await?;
     let wanted: Vec<&Route> = wanted.iter().collect();
@@ -60,6 +64,44 @@ async fn find(turn: &Transaction<'_>, wanted: &BTreeSet<Route>) -> Result<HashMa
     Ok(numbers)
 }
 
-fn columns(routes: &BTreeSet<Route>) -> (Vec<&str>, Vec<String>) {
-    routes.iter().map(|route| (route.source.as_str(), route.destination.to_string())).unzip()
+#[derive(Default)]
+struct Columns<'a> {
+    sources: Vec<&'a str>,
+    destinations: Vec<String>,
+    accounts: Vec<String>,
+    classes: Vec<&'static str>,
+}
+
+fn columns(routes: &BTreeSet<Route>) -> Columns<'_> {
+    let mut columns = Columns::default();
+    for route in routes {
+        columns.sources.push(&route.source);
+        columns.destinations.push(route.destination.to_string());
+        columns.accounts.push(route.account.to_string());
+        columns.classes.push(route.class.as_str());
+    }
+    columns
+}
+
+/// A route from four columns: source, destination, account, class.
+pub(super) fn read(row: &Row, column: usize) -> Result<Route, Fault> {
+    let destination = row.try_get::<_, &str>(column + 1)?.parse();
+    Ok(Route {
+        source: row.try_get(column)?,
+        destination: destination.map_err(|_| Fault::Engine("a route's destination cannot be read".into()))?,
+        account: account(row, column + 2)?,
+        class: class(row, column + 3)?,
+    })
+}
+
+/// A route's account.
+pub(super) fn account(row: &Row, column: usize) -> Result<Account, Fault> {
+    let word: &str = row.try_get(column)?;
+    word.parse().map_err(|_| Fault::Engine(format!("{word:?} is no account")))
+}
+
+/// A route's class.
+pub(super) fn class(row: &Row, column: usize) -> Result<Class, Fault> {
+    let word: &str = row.try_get(column)?;
+    Class::parse(word).ok_or_else(|| Fault::Engine(format!("{word:?} is no class")))
 }

@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/postgres/0001_inbox.sql"),
     include_str!("../migrations/postgres/0002_attachments.sql"),
     include_str!("../migrations/postgres/0003_spent.sql"),
+    include_str!("../migrations/postgres/0004_accounts.sql"),
 ];
 
 /// What those who migrate take turns by; its value has no meaning but must never change.

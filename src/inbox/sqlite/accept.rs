@@ -1,5 +1,7 @@
 //! Keeping an event and what it owes; owing it again.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use rusqlite::OptionalExtension;
 use uuid::Uuid;
@@ -7,7 +9,7 @@ use uuid::Uuid;
 use super::attachment;
 use super::writer::Turn;
 use crate::inbox::{InboxError, Replayed};
-use crate::model::{Accepted, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp};
+use crate::model::{Accepted, Account, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp};
 
 /// An event with its lists written out, which is done before the writer has it.
 #[derive(Debug)]
@@ -199,7 +201,7 @@ fn owe(
     // An upstream id made from the delivery itself belongs to no other: it needs no place in the index of turns.
     let turns = id.as_uuid().to_string() != delivery.upstream_id;
     let destination = delivery.destination.to_string();
-    let route = route(turn, source, &destination)?;
+    let route = route(turn, source, &destination, delivery)?;
     let lane = lane(turn, delivery.lane, route, ready_at)?;
     turn.conn
         .prepare_cached(
@@ -227,19 +229,28 @@ fn owe(
     Ok(())
 }
 
-/// The number of a route.
-fn route(turn: &Turn<'_>, source: &str, destination: &str) -> rusqlite::Result<i64> {
+/// The number of a delivery's route.
+fn route(turn: &Turn<'_>, source: &str, destination: &str, delivery: &NewDelivery) -> rusqlite::Result<i64> {
+    let route = (source, destination, account(&delivery.account), delivery.class.as_str());
     let known = turn
         .conn
-        .prepare_cached("SELECT id FROM route WHERE source = ?1 AND destination = ?2")?
-        .query_row((source, destination), |row| row.get(0))
+        .prepare_cached("SELECT id FROM route WHERE source = ?1 AND destination = ?2 AND account = ?3 AND class = ?4")?
+        .query_row((route.0, route.1, route.2.as_ref(), route.3), |row| row.get(0))
         .optional()?;
     if let Some(known) = known {
         return Ok(known);
     }
     turn.conn
-        .prepare_cached("INSERT INTO route (source, destination) VALUES (?1, ?2) RETURNING id")?
-        .query_row((source, destination), |row| row.get(0))
+        .prepare_cached("INSERT INTO route (source, destination, account, class) VALUES (?1, ?2, ?3, ?4) RETURNING id")?
+        .query_row((route.0, route.1, route.2.as_ref(), route.3), |row| row.get(0))
+}
+
+/// An account's word; the usual one costs nothing.
+fn account(account: &Account) -> Cow<'static, str> {
+    match account {
+        Account::Operator => Cow::Borrowed("operator"),
+        other => Cow::Owned(other.to_string()),
+    }
 }
 
 /// The number of a lane, which is made where it has no work yet. `route` is that of the delivery it is asked for.

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::*;
 use crate::inbox::{KeepTimes, Next};
-use crate::model::{Attempt, Destination, Overlap, OverlapMode, Params, Route, Strength};
+use crate::model::{Account, Attempt, Class, Destination, Overlap, OverlapMode, Params, Route, Strength};
 
 /// Any route, and one way to deal with turns that wait.
 #[derive(Clone)]
@@ -59,7 +59,14 @@ fn event(source: &str, thread: &str, now: i64) -> NewEvent {
         body: format!("number {now}").into(),
         attachments: vec![],
         most_ahead: None,
-        deliveries: vec![NewDelivery { lane: destination.lane(&upstream_id), destination, upstream_id, sealed: None }],
+        deliveries: vec![NewDelivery {
+            lane: destination.lane(&Account::Operator, &upstream_id),
+            destination,
+            upstream_id,
+            account: Account::Operator,
+            class: Class::Normal,
+            sealed: None,
+        }],
     }
 }
 
@@ -408,7 +415,7 @@ async fn an_inbox_from_before_there_were_routes_goes_on_where_it_was() {
     old.execute_batch(&schema::up_to(2)).unwrap();
     // A lane with one in flight and one behind it, one with one that waits, and one without work.
     let names = ["agent/a", "agent/b"].map(|name| name.parse::<Destination>().unwrap());
-    let lanes = names.clone().map(|name| name.lane("u"));
+    let lanes = names.clone().map(|name| name.lane(&Account::Operator, "u"));
     for (key, (to, state)) in (1..).zip([(0, "leased"), (0, "pending"), (1, "pending"), (1, "delivered")]) {
         old.execute_batch(&format!(
             "INSERT INTO event (seq, id, source, received_at, strength)

@@ -127,7 +127,7 @@ fn open_routes(
 ) -> rusqlite::Result<(Vec<Open>, Option<Timestamp>)> {
     let last = ended.load(Ordering::Relaxed);
     let mut next = turn.conn.prepare_cached(
-        "SELECT l.route, l.ready_at, r.source, r.destination FROM lane AS l INDEXED BY lane_ready
+        "SELECT l.route, l.ready_at, r.source, r.destination, r.account, r.class FROM lane AS l INDEXED BY lane_ready
             LEFT JOIN route AS r ON r.id = l.route
          WHERE l.delivery IS NULL AND l.route > ?1 ORDER BY l.route, l.ready_at LIMIT 1",
     )?;
@@ -137,11 +137,10 @@ fn open_routes(
     while looks < LOOKS {
         let found = next
             .query_row([at], |row| {
-                let names = (row.get::<_, Option<String>>(2)?, row.get::<_, Option<String>>(3)?);
-                Ok((row.get::<_, i64>(0)?, Timestamp::from_millis(row.get(1)?), names))
+                Ok((row.get::<_, i64>(0)?, Timestamp::from_millis(row.get(1)?), query::route(row, 2)?))
             })
             .optional()?;
-        let Some((id, ready_at, names)) = found.filter(|(id, ..)| !wrapped || *id <= last) else {
+        let Some((id, ready_at, route)) = found.filter(|(id, ..)| !wrapped || *id <= last) else {
             if wrapped {
                 break;
             }
@@ -150,8 +149,7 @@ fn open_routes(
         };
         at = id;
         looks += 1;
-        let route = route_of(names).filter(|route| terms.open(route) > 0);
-        if let Some(route) = route {
+        if let Some(route) = route.filter(|route| terms.open(route) > 0) {
             if ready_at > now {
                 next_due = Some(next_due.map_or(ready_at, |due| due.min(ready_at)));
             } else {
@@ -168,11 +166,6 @@ fn open_routes(
         }
     }
     Ok((open, next_due))
-}
-
-/// A route from its names in the table.
-fn route_of(names: (Option<String>, Option<String>)) -> Option<Route> {
-    Some(Route { source: names.0?, destination: names.1?.parse().ok()? })
 }
 
 /// Leases up to `wanted` of a route's lanes.
@@ -358,8 +351,10 @@ fn read(conn: &Connection, lease: &Lease) -> rusqlite::Result<Result<Claimed, St
                     EXISTS (SELECT 1 FROM attachment AS a INDEXED BY attachment_event WHERE a.event = e.seq
                             AND a.event IS NOT NULL),
                     EXISTS (SELECT 1 FROM delivery AS m INDEXED BY delivery_leader
-                            WHERE m.leader = d.key AND m.state = 'merged')
+                            WHERE m.leader = d.key AND m.state = 'merged'),
+                    r.account, r.class
              FROM delivery AS d JOIN event AS e ON e.seq = d.event JOIN body AS b ON b.seq = d.event
+                LEFT JOIN route AS r ON r.id = d.route
                 LEFT JOIN sealed AS s ON s.delivery = d.key
              WHERE d.key = ?1 AND d.event = ?2",
         )?
@@ -385,6 +380,8 @@ fn read(conn: &Connection, lease: &Lease) -> rusqlite::Result<Result<Claimed, St
                 lane: lease.lane,
                 fence: lease.fence,
                 destination,
+                account: query::account(row, 16)?,
+                class: query::class(row, 17)?,
                 upstream_id: row.get(2)?,
                 attempt: lease.attempt,
                 strikes: lease.strikes,

@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension, Row};
 
 use super::accept;
+use super::query;
 use super::settle;
 use super::writer::Turn;
 use crate::inbox::{ByHand, Hold, Job, JobState, JobStep, NewJob, Replayed};
@@ -24,16 +25,17 @@ pub(super) fn resolve(
     let found = turn
         .conn
         .prepare_cached(
-            "SELECT d.key, d.destination, d.upstream_id, d.route, d.attempts, e.source
-             FROM event AS e JOIN delivery AS d ON d.event = e.seq
+            "SELECT d.key, d.destination, d.upstream_id, d.route, d.attempts, e.source, r.account
+             FROM event AS e JOIN delivery AS d ON d.event = e.seq LEFT JOIN route AS r ON r.id = d.route
              WHERE e.id = ?1 AND d.number = ?2 AND d.state = 'unknown'",
         )?
         .query_row((id.event.as_bytes(), id.number), |row| {
             let names = (row.get::<_, String>(1)?, row.get::<_, String>(2)?);
-            Ok((row.get::<_, i64>(0)?, names, row.get::<_, i64>(3)?, row.get::<_, u32>(4)?, row.get::<_, String>(5)?))
+            let of = (row.get::<_, i64>(3)?, query::account(row, 6)?);
+            Ok((row.get::<_, i64>(0)?, names, of, row.get::<_, u32>(4)?, row.get::<_, String>(5)?))
         })
         .optional()?;
-    let Some((key, (destination, upstream_id), route, attempts, source)) = found else { return Ok(false) };
+    let Some((key, (destination, upstream_id), (route, account), attempts, source)) = found else { return Ok(false) };
     let state = match how {
         ByHand::Delivered => State::Delivered,
         ByHand::Dead => State::Dead,
@@ -41,7 +43,7 @@ pub(super) fn resolve(
     };
     if how == ByHand::Again {
         let Ok(to) = destination.parse::<Destination>() else { return Ok(false) };
-        let lane = accept::lane(turn, to.lane(&upstream_id), route, now)?;
+        let lane = accept::lane(turn, to.lane(&account, &upstream_id), route, now)?;
         turn.conn
             .prepare_cached(
                 "UPDATE delivery SET state = 'pending', doubt = NULL, strikes = 0, lane = ?2 WHERE key = ?1",

@@ -8,7 +8,7 @@ use super::attachment;
 use super::list::{DELIVERIES, summary};
 
 use crate::inbox::{Answer, Claimed, Count, DeliveryDetail, EventDetail, SealedCall, Turn as Before};
-use crate::model::{Attempt, DeliveryId, Destination, EventId, State, Timestamp};
+use crate::model::{Account, Attempt, Class, DeliveryId, Destination, EventId, Route, State, Timestamp};
 
 /// The last delivery before this one that reached the upstream under the same id.
 pub(super) fn earlier_turn(conn: &Connection, claimed: &Claimed) -> rusqlite::Result<Option<Before>> {
@@ -113,8 +113,8 @@ fn deliveries(
         "SELECT d.key, d.number, d.destination, d.state, d.upstream_id, d.attempts, d.doubt,
                 d.answer_status, d.answer_finished_at, d.answer_result,
                 (SELECT ready_at FROM lane AS l WHERE l.id = d.lane AND l.delivery IS NULL),
-                d.sealed, EXISTS (SELECT 1 FROM sealed AS s WHERE s.delivery = d.key), t.task
-         FROM delivery AS d INDEXED BY delivery_event LEFT JOIN task AS t ON t.delivery =
+                d.sealed, EXISTS (SELECT 1 FROM sealed AS s WHERE s.delivery = d.key), t.task, r.account, r.class
+         FROM delivery AS d INDEXED BY delivery_event LEFT JOIN route AS r ON r.id = d.route LEFT JOIN task AS t ON t.delivery =
                 (SELECT key FROM delivery AS n INDEXED BY delivery_event
                  WHERE n.event = ?1 AND n.number = coalesce(?3, n.number) ORDER BY n.number DESC LIMIT 1)
                 AND t.delivery = d.key
@@ -127,6 +127,8 @@ fn deliveries(
         list.push(DeliveryDetail {
             id: DeliveryId { event, number: row.get(1)? },
             destination: destination(row, 2)?,
+            account: account(row, 14)?,
+            class: class(row, 15)?,
             state,
             upstream_id: row.get(4)?,
             attempts: row.get(5)?,
@@ -196,6 +198,33 @@ pub(super) fn state(row: &Row<'_>, column: usize) -> rusqlite::Result<State> {
 
 fn destination(row: &Row<'_>, column: usize) -> rusqlite::Result<Destination> {
     row.get::<_, String>(column)?.parse().map_err(|error| strange(column, format!("{error}")))
+}
+
+/// A route from four columns: source, destination, account, class. None: there is no such route.
+pub(super) fn route(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Route>> {
+    let (Some(source), Some(destination)) =
+        (row.get::<_, Option<String>>(column)?, row.get::<_, Option<String>>(column + 1)?)
+    else {
+        return Ok(None);
+    };
+    let Ok(destination) = destination.parse() else { return Ok(None) };
+    Ok(Some(Route { source, destination, account: account(row, column + 2)?, class: class(row, column + 3)? }))
+}
+
+/// An account. What ended before there were routes is the operator's.
+pub(super) fn account(row: &Row<'_>, column: usize) -> rusqlite::Result<Account> {
+    match row.get_ref(column)?.as_str_or_null().map_err(|error| strange(column, error.to_string()))? {
+        None | Some("operator") => Ok(Account::Operator),
+        Some(word) => word.parse().map_err(|error| strange(column, format!("{error}"))),
+    }
+}
+
+/// A class. What ended before there were routes is of the usual one.
+pub(super) fn class(row: &Row<'_>, column: usize) -> rusqlite::Result<Class> {
+    match row.get_ref(column)?.as_str_or_null().map_err(|error| strange(column, error.to_string()))? {
+        None => Ok(Class::Normal),
+        Some(word) => Class::parse(word).ok_or_else(|| strange(column, format!("{word:?} is no class"))),
+    }
 }
 
 pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {

@@ -31,6 +31,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/0003_routes.sql"),
     include_str!("../migrations/sqlite/0004_attachments.sql"),
     include_str!("../migrations/sqlite/0005_spent.sql"),
+    include_str!("../migrations/sqlite/0006_accounts.sql"),
 ];
 
 /// How long a connection waits for a lock that somebody outside holds.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluicegate::inbox::{Answer, Next, SealedCall, Settled};
-use sluicegate::model::{DeliveryId, EventId, NewDelivery, State};
+use sluicegate::model::{Account, DeliveryId, EventId, NewDelivery, State};
 
 use super::{World, agent, at, done, event, retry};
 
@@ -159,7 +159,8 @@ pub async fn the_turn_before_is_found_with_its_answer(world: World) {
 
     let mut alone = event("b", 4);
     let id = DeliveryId { event: alone.id, number: 0 }.as_uuid().to_string();
-    alone.deliveries[0] = NewDelivery { destination: agent(), lane: agent().lane(&id), upstream_id: id, sealed: None };
+    alone.deliveries[0] =
+        NewDelivery { lane: agent().lane(&Account::Operator, &id), upstream_id: id, ..alone.deliveries[0].clone() };
     world.accept(&alone).await;
     assert_eq!(world.inbox().earlier_turn(&world.claim_one(4).await).await.unwrap(), None);
 }

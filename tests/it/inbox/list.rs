@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sluicegate::inbox::{EventFilter, Next};
-use sluicegate::model::{Destination, EventId, NewEvent, State};
+use sluicegate::model::{Account, Destination, EventId, NewEvent, State};
 
 use super::{Options, USUAL, World, at, done, event, everything, keep, retry};
 use crate::cluster::within;
@@ -83,7 +83,7 @@ pub async fn every_filter_finds_its_own_both_ways(world: World) {
         event.dedup = Some(format!("d{}", if n % 3 == 0 { n / 3 } else { n - n / 3 }));
         if n % 2 == 0 {
             let delivery = &mut event.deliveries[0];
-            delivery.lane = other.lane(&delivery.upstream_id);
+            delivery.lane = other.lane(&Account::Operator, &delivery.upstream_id);
             delivery.destination = other.clone();
         }
         if n % 7 == 6 {

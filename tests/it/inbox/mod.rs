@@ -25,8 +25,8 @@ use sluicegate::inbox::{
     Terms,
 };
 use sluicegate::model::{
-    Accepted, Attempt, DeliveryId, Destination, EventId, Name, NewDelivery, NewEvent, Origin, Overlap, OverlapMode,
-    Param, Params, Route, State, Strength, Timestamp,
+    Accepted, Account, Attempt, Class, DeliveryId, Destination, EventId, Name, NewDelivery, NewEvent, Origin, Overlap,
+    OverlapMode, Param, Params, Route, State, Strength, Timestamp,
 };
 
 use crate::cluster::{self, within};
@@ -210,7 +210,7 @@ fn room_for(room: usize) -> Plain {
 
 impl Plain {
     fn cap(mut self, source: &str, most: usize) -> Self {
-        self.caps.insert(Route { source: source.into(), destination: agent() }, most);
+        self.caps.insert(event_of(source, "any", 0).deliveries[0].route(source), most);
         self
     }
 
@@ -277,8 +277,10 @@ fn event(thread: &str, now: i64) -> NewEvent {
         most_ahead: None,
         deliveries: vec![NewDelivery {
             destination: agent(),
-            lane: agent().lane(&upstream_id),
+            lane: agent().lane(&Account::Operator, &upstream_id),
             upstream_id,
+            account: Account::Operator,
+            class: Class::Normal,
             sealed: None,
         }],
     }
