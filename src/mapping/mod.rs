@@ -62,6 +62,11 @@ struct Rule {
     default: Option<String>,
 }
 
+/// Whether a text is a JSON document, as the mapping reads documents. One that nests too deep is one.
+pub fn is_json(text: &str) -> bool {
+    !matches!(scan::extract(text, &[]), Err(scan::Fault::Syntax(_)))
+}
+
 /// What the mapping found in an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mapped {

@@ -127,6 +127,10 @@ pub enum OriginFault {
     MissingPart,
     /// A value that has to equal another does not.
     ClaimMismatch,
+    /// The body is of another kind than the provider's events are.
+    WrongBodyKind,
+    /// What is signed could have been signed by a handshake, because a stranger asked.
+    SignedForStranger,
     /// The source has no secret to check against.
     NotAttempted,
 }
@@ -146,6 +150,8 @@ impl OriginFault {
             Self::Future => "future",
             Self::MissingPart => "missing_part",
             Self::ClaimMismatch => "claim_mismatch",
+            Self::WrongBodyKind => "wrong_body_kind",
+            Self::SignedForStranger => "signed_for_stranger",
             Self::NotAttempted => "not_attempted",
         }
     }
@@ -166,6 +172,8 @@ impl OriginFault {
             Self::Future => "observed:future",
             Self::MissingPart => "observed:missing_part",
             Self::ClaimMismatch => "observed:claim_mismatch",
+            Self::WrongBodyKind => "observed:wrong_body_kind",
+            Self::SignedForStranger => "observed:signed_for_stranger",
             Self::NotAttempted => "observed:not_attempted",
         }
     }

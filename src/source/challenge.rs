@@ -15,6 +15,7 @@ use super::enrol::is_secret;
 use super::field::{Document, Field, Request};
 use super::mac::{Key, same};
 use super::scheme::{Given, Scheme};
+use super::stranger::Asked;
 use crate::config::{Located, Node, Section, Table, Value as Toml};
 use crate::model::{Proof, Received, Refusal, Strength, Timestamp};
 
@@ -32,6 +33,8 @@ pub(super) struct Challenge {
     store: Option<Field>,
     /// The status for one that is not as required.
     otherwise: Option<u16>,
+    /// What it has signed for whoever asks.
+    asked: Option<Asked>,
     reply: Reply,
 }
 
@@ -178,12 +181,22 @@ impl Challenge {
                 None
             }
         };
-        whole.then_some(Self { method, when, signed, require, store, otherwise, reply: reply? })
+        let reply = reply?;
+        let asked = Asked::read(&section, &reply.templates())?;
+        whole.then_some(Self { method, when, signed, require, store, otherwise, asked, reply })
     }
 
     /// Whether it brings the secret.
     pub(super) const fn brings_secret(&self) -> bool {
         self.store.is_some()
+    }
+
+    /// What it has signed for a stranger. One that has to be signed itself signs for nobody but the provider.
+    pub(super) const fn signs_for_strangers(&self) -> Option<&Asked> {
+        match &self.asked {
+            Some(asked) if !self.signed => Some(asked),
+            _ => None,
+        }
     }
 
     /// Answers a request that is this challenge. None: it is another, or none.
@@ -225,8 +238,8 @@ impl Challenge {
         }
         for field in self.reply.templates().into_iter().flat_map(Template::keyed_fields) {
             let text = context.text(field).map_err(refuse)?.unwrap_or_default();
-            if !is_token(&text) {
-                return Err(refuse(format!("{field} is no plain token; nothing else is signed for a stranger")));
+            if !self.asked.as_ref().is_some_and(|asked| asked.allows(&text)) {
+                return Err(refuse(format!("{field} is not what this provider has signed; nothing else is")));
             }
         }
         let answer = self.reply.render(&context).map_err(refuse)?;
@@ -242,15 +255,6 @@ impl Challenge {
             None => refusal,
         }
     }
-}
-
-/// Whether a text may be signed because a stranger asks. An event's text never has this form: it has braces, blanks,
-/// or an equals sign that is not at its end.
-fn is_token(text: &[u8]) -> bool {
-    let bare = text.iter().rposition(|byte| *byte != b'=').map_or(&[][..], |at| &text[..=at]);
-    (1..=256).contains(&text.len())
-        && !bare.is_empty()
-        && bare.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+' | b'/'))
 }
 
 impl Want {

@@ -350,6 +350,41 @@ impl Template {
         all
     }
 
+    /// The texts that go under a digest with the secret, each as a regular expression: a place of the request stands for
+    /// whatever `field` says, and everything else but fixed text for anything.
+    pub(super) fn keyed_texts(&self, field: &str) -> Vec<String> {
+        fn pattern(parts: &[Part], field: &str) -> String {
+            let part = |part: &Part| match part {
+                Part::Text(text) => text.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>(),
+                Part::Value(Value::Field(_)) => format!("(?:{field})"),
+                Part::Value(_) | Part::Filtered(..) | Part::Section(_) => "(?s-u:.*)".to_owned(),
+            };
+            parts.iter().map(part).collect()
+        }
+        fn collect(parts: &[Part], field: &str, into: &mut Vec<String>) {
+            for part in parts {
+                match part {
+                    Part::Filtered(of, filters) => {
+                        let secret = |part: &Part| matches!(part, Part::Value(Value::Secret));
+                        let keyed = filters.iter().position(|filter| matches!(filter, Filter::Hmac(_)));
+                        if keyed == Some(0) || (keyed.is_none() && of.iter().any(secret)) {
+                            into.push(pattern(of, field));
+                        } else if keyed.is_some() {
+                            into.push("(?s-u:.*)".to_owned());
+                        } else {
+                            collect(of, field, into);
+                        }
+                    }
+                    Part::Section(of) => collect(of, field, into),
+                    Part::Text(_) | Part::Value(_) => {}
+                }
+            }
+        }
+        let mut all = Vec::new();
+        collect(&self.0, field, &mut all);
+        all
+    }
+
     /// The one place whose text it is.
     pub(super) fn as_field(&self) -> Option<&Field> {
         match self.as_value() {

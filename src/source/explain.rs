@@ -75,7 +75,11 @@ impl Trial {
             | OriginFault::MissingPart
             | OriginFault::ClaimMismatch
             | OriginFault::BadTimestamp => {}
-            OriginFault::MissingSignature | OriginFault::NotAttempted | OriginFault::UnknownKey => return None,
+            OriginFault::MissingSignature
+            | OriginFault::NotAttempted
+            | OriginFault::UnknownKey
+            | OriginFault::WrongBodyKind
+            | OriginFault::SignedForStranger => return None,
         }
         self.other_requests(received, now).or_else(|| self.other_checks(received, now))
     }

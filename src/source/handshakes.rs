@@ -82,8 +82,8 @@ fn a_secret_is_brought_once_in_an_open_window_and_kept() {
 
 #[test]
 fn t56_nothing_but_a_plain_token_is_signed_for_a_stranger_and_no_markup_is_reflected() {
-    let provider = "title = 'P'\n[verify]\nsignature = 'header:x-sig'\nreject_status = 418\n\
-        [[challenge]]\nmethod = 'GET'\nwhen = { 'query:crc' = '*' }\notherwise = 404\n\
+    let provider = "title = 'P'\n[verify]\nsignature = 'header:x-sig'\nbody_kind = 'json'\nreject_status = 418\n\
+        [[challenge]]\nmethod = 'GET'\nwhen = { 'query:crc' = '*' }\notherwise = 404\npattern = '[a-zA-Z0-9_.-]+=?'\n\
         reply = { json = { token = '{query:crc|hmac-sha256|hex}' } }\n\
         [[challenge]]\nmethod = 'GET'\nwhen = { 'query:echo' = '*' }\nreply = { text = '{query:echo}' }\n";
     let sources = configured(provider, "secrets = ['literal:a-long-secret']\n");
@@ -186,4 +186,98 @@ fn the_shipped_handshakes_that_bring_a_secret_take_one() {
         seen += 1;
     }
     assert!(seen >= 3, "only {seen} seen");
+}
+
+#[test]
+fn security_f1_a_secret_that_signs_for_strangers_is_of_one_kind_of_source() {
+    let check = |other: &str| {
+        let problems = Problems::default();
+        let text = format!(
+            "[sources.feed]\nprovider = 'x'\nagent = 'a'\nsecrets = ['literal:a-long-secret']\n\
+             [sources.other]\nagent = 'a'\nsecrets = ['literal:a-long-secret']\n{other}\n"
+        );
+        let config = Config::parse("t", &text, Path::new("."), std::iter::empty(), &problems).unwrap();
+        Sources::compile(&config, &problems);
+        problems.into_sorted().iter().map(|problem| format!("{problem}\n")).collect::<String>()
+    };
+    let found = check("provider = 'custom'\nverify = { signature = 'header:x-sig' }");
+    assert!(found.contains("t:7: error: source other has the secret of source feed"), "{found}");
+    assert!(!check("provider = 'x'").contains("error"));
+}
+
+/// What the shipped providers' handshakes sign for whoever asks, as (request that asks, answer's signature).
+fn oracle(source: &Source, name: &str, token: &str) -> Option<String> {
+    let target = match name {
+        "x" => format!("/hooks/s?crc_token={token}"),
+        "linkedin" => format!("/hooks/s?challengeCode={token}"),
+        "braintree" => format!("/hooks/s?bt_challenge={token}"),
+        _ => return None,
+    };
+    let answer = source.handshake(&request("GET", &target, &[], b""), NOW)?.ok()?;
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    Some(text.rsplit_once([':', '|']).map_or(text.clone(), |(_, last)| last.trim_matches(['"', '}']).to_owned()))
+}
+
+#[test]
+fn security_f1_what_a_handshake_signs_for_a_stranger_is_no_event() {
+    let secrets = "secrets = ['literal:a-long-secret']\n";
+    for (name, header, tokens) in [
+        ("x", "x-twitter-webhooks-signature", ["promptDoEvil", "abc.DEF-123=", "0123456789abcdef01234567"]),
+        ("linkedin", "x-li-signature", ["promptDoEvil", "12-34", "0123456789abcdef01234567"]),
+    ] {
+        let (_, file) = crate::config::shipped_providers().iter().find(|(known, _)| *known == name).unwrap();
+        let sources = configured(file, secrets);
+        let source = sources.get("s").unwrap();
+        for token in tokens {
+            let Some(signature) = oracle(source, name, token) else { continue };
+            for body in [token.to_owned(), format!("{token}\n"), format!("hmacsha256={token}")] {
+                for kind in ["application/json", "application/x-www-form-urlencoded", "text/plain"] {
+                    let event = post(&[(header, &signature), ("content-type", kind)], &body);
+                    assert!(source.verify(event, NOW).is_err(), "{name}: {body:?} as {kind}");
+                }
+            }
+        }
+    }
+    // Nothing but what Braintree itself asks with is signed, and no payload is it.
+    let (_, file) = crate::config::shipped_providers().iter().find(|(known, _)| *known == "braintree").unwrap();
+    let sources = configured(file, "secrets = ['literal:a-long-secret']\nvalues = { public_key = 'pub' }\n");
+    let source = sources.get("s").unwrap();
+    assert!(oracle(source, "braintree", "PG5vdGlmaWNhdGlvbj4").is_none());
+    assert!(oracle(source, "braintree", "0123456789abcdef0123456789abcdef0").is_none());
+    let token = "0123456789abcdef0123456789abcdef";
+    let signature = oracle(source, "braintree", token).unwrap();
+    let body = format!("bt_signature=pub%7C{signature}&bt_payload={token}");
+    let event = post(&[("content-type", "application/x-www-form-urlencoded")], &body);
+    assert_eq!(reason(source.verify(event, NOW)), Some("signed_for_stranger"));
+}
+
+#[test]
+fn security_f1_a_handshake_that_signs_says_what_and_its_events_are_of_some_kind() {
+    let compiled = |verify: &str, challenge: &str| {
+        let text = format!(
+            "title = 'P'\n[verify]\nsignature = 'header:x-sig'\n{verify}\n\
+             [[challenge]]\nmethod = 'GET'\nwhen = {{ 'query:crc' = '*' }}\n{challenge}\n"
+        );
+        let problems = Problems::default();
+        let provider = Provider::read("p", &Table::parse("p.toml", &text, &problems), &problems);
+        let source = super::vectors::source(&["a-long-secret"], &[], "");
+        let found = super::vectors::compile(&source, Some(&provider)).err().unwrap_or_default();
+        found.iter().map(|problem| format!("{problem}\n")).collect::<String>()
+    };
+    let keyed = "reply = { text = '{query:crc|hmac-sha256|hex}' }";
+    let pattern = "pattern = '[a-f0-9]{20,32}'";
+    for (verify, challenge, expected) in [
+        ("body_kind = 'json'", keyed.to_owned(), "p.toml:5: error: challenge[0] has a keyed digest of what is asked"),
+        ("", format!("{pattern}\n{keyed}"), "p.toml:2: error: its handshake signs for whoever asks"),
+        ("body_kind = 'any'", format!("{pattern}\n{keyed}"), "its handshake signs for whoever asks"),
+        ("body_kind = 'json'", format!("pattern = '.*'\n{keyed}"), "lets whoever asks have an event signed"),
+        ("body_kind = 'json'", format!("pattern = '('\n{keyed}"), "is no regular expression"),
+        ("body_kind = 'json'", format!("{pattern}\nreply = {{ text = '{{query:crc}}' }}"), "nothing is signed"),
+        ("body_kind = 'jsonn'", format!("{pattern}\n{keyed}"), "no kind of body is called"),
+    ] {
+        let found = compiled(verify, &challenge);
+        assert!(found.contains(expected), "{verify} {challenge}: {expected} is not in\n{found}");
+    }
+    assert_eq!(compiled("body_kind = 'json'", &format!("{pattern}\n{keyed}")), "");
+    assert_eq!(compiled("", &format!("signed = true\n{pattern}\n{keyed}")), "", "only who is proved may ask");
 }

@@ -16,6 +16,7 @@ use super::key::{Kind, Notation, PublicKey};
 use super::mac::{Algorithm, Key, same};
 use super::scheme::Given;
 use super::signature::{Fault, Places, Spot};
+use super::stranger::{self, Asked};
 use super::verify::missing;
 use crate::config::{Located, Section};
 use crate::model::{Claims, OriginFault, Received, Strength, Timestamp};
@@ -65,6 +66,8 @@ pub(super) struct Jwt {
     pub(super) keys: Vec<Key>,
     pub(super) public: Vec<PublicKey>,
     pub(super) strength: Strength,
+    /// What handshakes have signed with the same secrets for whoever asks.
+    pub(super) asked: Vec<Asked>,
 }
 
 /// A token, taken apart and not yet believed.
@@ -138,6 +141,7 @@ impl Jwt {
             keys,
             public,
             strength,
+            asked: Vec::new(),
         })
     }
 
@@ -165,6 +169,7 @@ impl Jwt {
         };
         let (name, key) = self.key(&token, signed, now)?;
         context.key = key;
+        stranger::refuse(&self.asked, signed)?;
         if !self.detached {
             let claims = Json::parse(&token.payload).map_err(|_| malformed("the token's claims are no JSON"))?;
             self.hold(&claims, &context, now)?;

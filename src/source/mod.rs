@@ -4,6 +4,7 @@
 //! provider's name stands in this module. Everything that is wrong comes out at once, and a source that could let
 //! anybody in by accident, without a secret or with one that everybody knows, is not made.
 
+mod bodies;
 mod certificate;
 mod challenge;
 mod content;
@@ -26,6 +27,7 @@ mod proofs;
 mod scheme;
 mod sign;
 mod signature;
+mod stranger;
 mod streamed;
 mod token;
 mod trial;
@@ -145,6 +147,9 @@ impl Sources {
             if let Some(compiled) = Source::compile(source, config, problems) {
                 all.insert(source.name.clone(), Arc::new(compiled));
             }
+        }
+        for source in all.values() {
+            apart(source, &all, problems);
         }
         Self(all)
     }
@@ -281,7 +286,7 @@ impl Source {
         let verified =
             if self.config.enforce { received.verify(scheme, now) } else { received.verify(&Observing(scheme), now) };
         match verified {
-            Ok(verified) => inflated(scheme, verified),
+            Ok(verified) => inflated(scheme, verified, self.config.enforce),
             Err(mut refused) => {
                 refused.1 = self.rejected(refused.1);
                 Err(refused)
@@ -356,12 +361,20 @@ fn opened(scheme: &Scheme, mut received: Received) -> Result<Received, Refusal> 
 }
 
 /// What is proved, with the body as it was before it was compressed.
-fn inflated(scheme: &Scheme, verified: Verified) -> Result<Verified, Box<(Received, Refusal)>> {
+fn inflated(scheme: &Scheme, verified: Verified, enforce: bool) -> Result<Verified, Box<(Received, Refusal)>> {
     if scheme.compressed.is_none() {
         return Ok(verified);
     }
     match inflate::inflated(&verified.request().headers, &verified.request().body) {
-        Ok(Some(body)) => Ok(verified.with_body(body)),
+        Ok(Some(body)) => {
+            let verified = verified.with_body(body);
+            match scheme.bodies.judge(verified.request()) {
+                Err((fault, cause)) if enforce => {
+                    Err(Box::new((verified.into_parts().0, Refusal::Origin(fault, cause))))
+                }
+                _ => Ok(verified),
+            }
+        }
         Ok(None) => Ok(verified),
         Err(refusal) => Err(Box::new((verified.into_parts().0, refusal))),
     }
@@ -418,6 +431,26 @@ fn provider<'c>(source: &SourceConfig, config: &'c Config, problems: &Problems) 
     }
 }
 
+/// A secret that signs for whoever asks at one source must not be the secret of another kind of source.
+fn apart(source: &Source, all: &BTreeMap<String, Arc<Source>>, problems: &Problems) {
+    if !source.challenges.iter().any(|challenge| challenge.signs_for_strangers().is_some()) {
+        return;
+    }
+    let others = all.values().filter(|other| other.config.provider.value != source.config.provider.value);
+    for other in others {
+        let shares = |secret: &&Located<Secret>| {
+            source.config.secrets.iter().any(|known| mac::same(known.expose(), secret.expose()))
+        };
+        if let Some(secret) = other.config.secrets.iter().find(shares) {
+            let what = format!(
+                "source {} has the secret of source {}, whose handshake signs with it for whoever asks",
+                other.config.name, source.config.name
+            );
+            problems.error_hint(&secret.place, what, "give one of the two a secret of its own");
+        }
+    }
+}
+
 /// Compiles what proves a source's callers, and its challenges.
 fn prove(
     source: &SourceConfig,
@@ -440,9 +473,20 @@ fn prove(
         source: (&source.name, &source.place),
         problems,
     };
-    let scheme = Scheme::compile(table, &name, &given);
-    let challenges = provider.map_or(&[][..], |provider| provider.challenges.as_slice());
-    (scheme, compile_challenges(challenges, table, &given))
+    compile(table, &name, provider.map_or(&[][..], |provider| provider.challenges.as_slice()), &given)
+}
+
+/// Compiles a `[verify]` section of this dotted name, and the handshakes beside it.
+fn compile(
+    verify: &Table,
+    name: &str,
+    challenges: &[Table],
+    given: &Given<'_>,
+) -> (Option<Scheme>, Option<Vec<Challenge>>) {
+    let scheme = Scheme::compile(verify, name, given);
+    let challenges = compile_challenges(challenges, verify, given);
+    let asked = challenges.iter().flatten().filter_map(Challenge::signs_for_strangers).cloned().collect();
+    (scheme.and_then(|scheme| scheme.beside(asked, verify, given.problems)), challenges)
 }
 
 fn compile_challenges(tables: &[Table], verify: &Table, given: &Given<'_>) -> Option<Vec<Challenge>> {

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use super::bodies::Bodies;
 use super::certificate::Certificates;
 use super::challenge::Confirm;
 use super::content::{Setup, Template, Value};
@@ -16,6 +17,7 @@ use super::jwt::Jwt;
 use super::key::{self, Kind, PublicKey};
 use super::mac::{Algorithm, Key, Running};
 use super::signature::{Grammar, Places};
+use super::stranger::Asked;
 use super::token::{Basic, Token};
 use super::window::Window;
 use crate::config::section::nearest;
@@ -30,6 +32,8 @@ pub struct Scheme {
     /// Where its word for what happened stands, as written.
     pub event_type: Vec<Located<String>>,
     pub(super) document: Document,
+    /// The kinds of body that events have.
+    pub(super) bodies: Bodies,
     /// Whether compressed bodies are taken, and over which bytes of them the signature is.
     pub(super) compressed: Option<Compressed>,
     /// The status for a request that is not proved, where the provider wants another than ours.
@@ -66,6 +70,8 @@ pub(super) struct Signed {
     pub(super) equal: Vec<(Template, Template)>,
     pub(super) each: Option<Each>,
     pub(super) strength: Strength,
+    /// What handshakes have signed with the same secrets for whoever asks.
+    pub(super) asked: Vec<Asked>,
 }
 
 /// With what a signature is made.
@@ -136,8 +142,8 @@ enum Made {
 }
 
 /// Keys that belong to the whole file, not to a way.
-const WHOLE: [&str; 8] =
-    ["variant", "config", "event_id", "event_type", "document", "body", "reject_status", "confirm"];
+const WHOLE: [&str; 9] =
+    ["variant", "config", "event_id", "event_type", "document", "body", "body_kind", "reject_status", "confirm"];
 
 impl Scheme {
     /// Compiles a section. `name` is its dotted path.
@@ -145,6 +151,7 @@ impl Scheme {
         let section = Section::new(table, name, given.problems);
         let setup = given.setup(given.declared(&section));
         let document = document(&section);
+        let bodies = Bodies::read(&section);
         let event_id = section.texts("event_id").unwrap_or_default();
         let event_type = section.texts("event_type").unwrap_or_default();
         let compressed = section
@@ -193,12 +200,38 @@ impl Scheme {
             event_id,
             event_type,
             document: document?,
+            bodies: bodies?,
             compressed,
             reject_status,
             confirm,
             base: base?,
             variants: variants?,
         })
+    }
+
+    /// Tells it what handshakes have signed with its secrets for whoever asks. Where bodies may be of any kind, that is a
+    /// problem: the next one who asks could have an event signed.
+    pub(super) fn beside(mut self, asked: Vec<Asked>, verify: &Table, problems: &Problems) -> Option<Self> {
+        if asked.is_empty() {
+            return Some(self);
+        }
+        if self.bodies.any() {
+            problems.error_hint(
+                &verify.place,
+                "its handshake signs for whoever asks, and bodies of events may be of any kind",
+                "say what the provider's events are: body_kind = \"json-object\", \"json\", \"form\" or \"xml\"",
+            );
+            return None;
+        }
+        let variants = self.variants.iter_mut().map(|(_, way)| way);
+        for way in std::iter::once(&mut self.base).chain(variants) {
+            match way {
+                Way::Signed(signed) => signed.asked.clone_from(&asked),
+                Way::Jwt(jwt) => jwt.asked.clone_from(&asked),
+                Way::Token(..) | Way::Basic(_) | Way::Open => {}
+            }
+        }
+        Some(self)
     }
 
     /// The keys, in the order of the configuration.
@@ -387,7 +420,8 @@ impl Signed {
         }
         let strength = if binds_body(&contents, &equal) { Strength::Signed } else { Strength::Origin };
         let (algorithm, each, prove) = (algorithm?, each?, prove?);
-        sound.then_some(Self { prove, algorithm, grammar, contents, stamp, equal, each, strength })
+        let asked = Vec::new();
+        sound.then_some(Self { prove, algorithm, grammar, contents, stamp, equal, each, strength, asked })
     }
 }
 

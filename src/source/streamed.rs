@@ -56,6 +56,11 @@ impl Source {
     pub fn streamed(&self, head: &Received) -> Option<Result<Streamed, Refusal>> {
         let brought = self.enrolment.as_ref().and_then(|enrolment| enrolment.now.load_full());
         let scheme = brought.as_ref().map_or(&self.scheme, |brought| &brought.0);
+        if let Err((fault, cause)) = scheme.bodies.judge_head(head)
+            && self.config.enforce
+        {
+            return Some(Err(self.rejected(Refusal::Origin(fault, cause))));
+        }
         let begun = scheme.begin(head)?;
         let hopeless = match &begun {
             State::Judged(Err(refusal)) => Some(refusal.clone()),
@@ -156,6 +161,7 @@ impl Signed {
             Choice::Listed(field, _) => is_in_head(field),
         };
         let of_head = chosen
+            && self.asked.is_empty()
             && self.each.is_none()
             && self.grammar.places.list.iter().all(is_in_head_spot)
             && self.stamp.as_ref().is_none_or(|stamp| is_in_head(&stamp.from))

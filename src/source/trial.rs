@@ -3,7 +3,7 @@
 use super::challenge::{Challenge, Met};
 use super::inflate;
 use super::scheme::{Given, Scheme};
-use super::{Answer, compile_challenges, opened};
+use super::{Answer, compile, opened};
 use crate::config::{Located, Place, Problem, Problems, Provider, Secret, SourceConfig, Table};
 use crate::model::{OriginFault, Proof, Received, Refusal, Strength, Timestamp, Verify as _};
 
@@ -81,9 +81,7 @@ impl Trial {
             source: ("of the request", &place),
             problems: &problems,
         };
-        let scheme = Scheme::compile(&written.verify, "verify", &given);
-        let challenges = compile_challenges(&written.challenges, &written.verify, &given);
-        match (scheme, challenges) {
+        match compile(&written.verify, "verify", &written.challenges, &given) {
             (Some(scheme), Some(challenges)) if !problems.any_error() => Ok(Self { written, scheme, challenges }),
             _ => Err(problems.into_sorted()),
         }
@@ -104,7 +102,14 @@ impl Trial {
         }
         let judged = self.scheme.judge(&received, now);
         let judged = judged.and_then(|proof| match self.scheme.compressed {
-            Some(_) => inflate::inflated(&received.headers, &received.body).map(|_| proof),
+            Some(_) => match inflate::inflated(&received.headers, &received.body)? {
+                Some(body) => {
+                    let inflated = Received { body, ..received.clone() };
+                    let judged = self.scheme.bodies.judge(&inflated);
+                    judged.map(|()| proof).map_err(|(fault, cause)| Refusal::Origin(fault, cause))
+                }
+                None => Ok(proof),
+            },
             None => Ok(proof),
         });
         match judged {

@@ -542,10 +542,10 @@ fn a_signed_challenge_is_answered_only_when_it_is_signed() {
 
 #[test]
 fn a_token_is_compared_before_anything_is_echoed() {
-    let text = "title = 'X'\n[verify]\nsignature = 'header:x-sig'\nconfig = ['verify_token']\n\
+    let text = "title = 'X'\n[verify]\nsignature = 'header:x-sig'\nbody_kind = 'json'\nconfig = ['verify_token']\n\
         [[challenge]]\nmethod = 'GET'\nwhen = { 'query:hub.mode' = 'subscribe' }\n\
         require = { 'query:hub.verify_token' = '{config:verify_token}' }\nreply = { text = '{query:hub.challenge}' }\n\
-        [[challenge]]\nmethod = 'GET'\nwhen = { 'query:crc_token' = '*' }\n\
+        [[challenge]]\nmethod = 'GET'\nwhen = { 'query:crc_token' = '*' }\npattern = '[a-z]+'\n\
         reply = { json = { response_token = 'sha256={query:crc_token|hmac-sha256|base64}', n = 1 } }\n";
     let problems = Problems::default();
     let provider = Provider::read("x", &Table::parse("x", text, &problems), &problems);

@@ -5,13 +5,17 @@
 
 use std::borrow::Cow;
 
+use http::header::CONTENT_ENCODING;
+
 use super::certificate::{Certificates, Fetch};
-use super::content::Context;
+use super::content::{Context, Template};
 use super::document::Json;
 use super::field::Request;
+use super::inflate::Compressed;
 use super::mac::{Algorithm, Key, Running, Tag, same};
 use super::scheme::{Choice, Each, Prove, Scheme, Signed, Way};
 use super::signature::Fault;
+use super::stranger;
 use crate::model::{Claims, OriginFault, Proof, Received, Refusal, Strength, Timestamp, Verify};
 
 /// How many items of a list are proved one by one.
@@ -29,6 +33,11 @@ impl Verify for Scheme {
         let request = Request::new(received, &self.document);
         self.way(&request)
             .and_then(|way| way.judge(&request, now))
+            .and_then(|proof| match self.compressed {
+                // The kind of a body that is compressed is judged when it is inflated.
+                Some(Compressed::AsReceived) if received.headers.contains_key(CONTENT_ENCODING) => Ok(proof),
+                _ => self.bodies.judge(received).map(|()| proof),
+            })
             .map_err(|(fault, cause)| Refusal::Origin(fault, cause))
     }
 }
@@ -135,6 +144,8 @@ struct Matched<'s> {
     name: Cow<'s, str>,
     /// Itself, where it is a shared secret.
     secret: Option<&'s Key>,
+    /// The text that it signed.
+    content: &'s Template,
 }
 
 impl Signed {
@@ -163,6 +174,9 @@ impl Signed {
                 Ok(key) => {
                     context.key = key.secret;
                     self.hold(&context)?;
+                    if !self.asked.is_empty() {
+                        stranger::refuse(&self.asked, &key.content.message(&context).map_err(missing)?)?;
+                    }
                     if let (Some(stamp), Some(ts)) = (&self.stamp, context.ts) {
                         stamp.window.judge(ts, now)?;
                     }
@@ -251,7 +265,8 @@ impl Signed {
                                 candidates.iter().any(|signature| key.proves(*kind, algorithm, &message, signature))
                             };
                             if let Some(key) = held.iter().find(made) {
-                                return Ok(Matched { name: Cow::Owned(key.name.clone()), secret: None });
+                                let name = Cow::Owned(key.name.clone());
+                                return Ok(Matched { name, secret: None, content });
                             }
                         }
                         Err(what) => {
@@ -284,7 +299,7 @@ impl Signed {
                     Ok(()) => {
                         compared = true;
                         if is_one_of(&digest.finish(), candidates) {
-                            return Ok(Matched { name: Cow::Borrowed(key.name()), secret: Some(key) });
+                            return Ok(Matched { name: Cow::Borrowed(key.name()), secret: Some(key), content });
                         }
                     }
                     Err(what) => {

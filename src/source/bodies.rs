@@ -1,0 +1,178 @@
+//! The kinds of body that a provider sends, judged together with the proof.
+//!
+//! A signature is over bytes, and a key may sign other bytes than events: a provider's sign-in, a handshake, a token of
+//! an app. A body of another kind than the provider's events are is therefore no event, however well it is signed.
+//! Judged is what the bytes are; the content type is not signed, and can only take a kind away.
+
+use http::header::CONTENT_TYPE;
+
+use super::signature::Fault;
+use crate::config::Section;
+use crate::mapping::is_json;
+use crate::model::{OriginFault, Received};
+
+/// One kind of body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BodyKind {
+    /// One JSON object.
+    JsonObject,
+    /// A JSON object or array.
+    Json,
+    /// A form: `application/x-www-form-urlencoded` or `multipart/form-data`.
+    Form,
+    /// An XML document.
+    Xml,
+    /// A compact JWS.
+    Jws,
+    /// No body.
+    Empty,
+}
+
+const WORDS: [(&str, Option<BodyKind>); 7] = [
+    ("json-object", Some(BodyKind::JsonObject)),
+    ("json", Some(BodyKind::Json)),
+    ("form", Some(BodyKind::Form)),
+    ("xml", Some(BodyKind::Xml)),
+    ("jws", Some(BodyKind::Jws)),
+    ("empty", Some(BodyKind::Empty)),
+    ("any", None),
+];
+
+/// The kinds that are taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Bodies {
+    /// None where bodies may be of any kind.
+    kinds: Option<Vec<BodyKind>>,
+}
+
+impl Bodies {
+    /// Reads `body_kind`; a section without it takes bodies of any kind.
+    pub(super) fn read(section: &Section<'_>) -> Option<Self> {
+        let Some(words) = section.texts("body_kind") else { return Some(Self::default()) };
+        let (mut kinds, mut any, mut sound) = (Vec::new(), words.is_empty(), true);
+        for word in &words {
+            match WORDS.iter().find(|(known, _)| *known == word.value) {
+                Some((_, Some(kind))) => kinds.push(*kind),
+                Some((_, None)) => any = true,
+                None => {
+                    sound = false;
+                    let known = WORDS.map(|(word, _)| word).join(", ");
+                    let what = format!("no kind of body is called \"{}\"", word.escape_debug());
+                    section.problems().error_hint(&word.place, what, format!("known are {known}"));
+                }
+            }
+        }
+        sound.then_some(Self { kinds: (!any).then_some(kinds) })
+    }
+
+    /// Whether bodies of any kind are taken.
+    pub(super) const fn any(&self) -> bool {
+        self.kinds.is_none()
+    }
+
+    /// Judges the body of a request.
+    pub(super) fn judge(&self, received: &Received) -> Result<(), Fault> {
+        let Some(kinds) = &self.kinds else { return Ok(()) };
+        if kinds.iter().any(|kind| kind.fits(received)) { Ok(()) } else { Err(wrong()) }
+    }
+
+    /// Judges a body by the head alone, where that is enough: one that is stored as it streams in is a form with files,
+    /// or a file.
+    pub(super) fn judge_head(&self, head: &Received) -> Result<(), Fault> {
+        let Some(kinds) = &self.kinds else { return Ok(()) };
+        let kind = essence(head);
+        let fits = match kind.as_str() {
+            "multipart/form-data" => kinds.contains(&BodyKind::Form),
+            "application/json" | "text/json" | "application/x-www-form-urlencoded" => true,
+            other => other.ends_with("+json"),
+        };
+        if fits { Ok(()) } else { Err(wrong()) }
+    }
+}
+
+fn wrong() -> Fault {
+    (OriginFault::WrongBodyKind, "the body is of another kind than this provider's events are".into())
+}
+
+impl BodyKind {
+    fn fits(self, received: &Received) -> bool {
+        let body = received.body.trim_ascii();
+        let json = || std::str::from_utf8(&received.body).is_ok_and(is_json);
+        match self {
+            Self::JsonObject => body.starts_with(b"{") && json(),
+            Self::Json => (body.starts_with(b"{") || body.starts_with(b"[")) && json(),
+            Self::Form => match essence(received).as_str() {
+                "application/x-www-form-urlencoded" => {
+                    !matches!(body.first(), None | Some(b'{' | b'[' | b'<')) && body.contains(&b'=')
+                }
+                "multipart/form-data" => body.starts_with(b"--"),
+                _ => false,
+            },
+            Self::Xml => body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).starts_with(b"<"),
+            Self::Jws => {
+                let text = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+                body.iter().all(text) && body.iter().filter(|byte| **byte == b'.').count() == 2
+            }
+            Self::Empty => body.is_empty(),
+        }
+    }
+}
+
+/// The content type without its parameters, in lower case.
+fn essence(received: &Received) -> String {
+    let written = received.header(CONTENT_TYPE.as_str()).unwrap_or_default();
+    written.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::{fault, post, scheme};
+    use super::*;
+    use crate::model::Verify as _;
+
+    /// Whether a signed body of a content type is taken where `kinds` are.
+    fn takes(kinds: &str, content_type: &str, body: &str) -> bool {
+        let scheme = scheme(&format!("signature = 'header:s'\nbody_kind = {kinds}"));
+        let mut request = post(&[("content-type", content_type)], body);
+        let mut mac = super::super::mac::Running::keyed(super::super::mac::Algorithm::Sha256, b"a-long-secret");
+        mac.take(body.as_bytes());
+        request.headers.insert("s", hex::encode(mac.finish().as_bytes()).parse().unwrap());
+        match fault(scheme.judge(&request, request.at)) {
+            None => true,
+            Some(OriginFault::WrongBodyKind) => false,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn security_f1_a_signed_body_of_another_kind_is_no_event() {
+        let (form, multipart) = ("application/x-www-form-urlencoded", "multipart/form-data; boundary=b");
+        for (kinds, content_type, body, taken) in [
+            ("'json-object'", "application/json", r#" {"a":1} "#, true),
+            ("'json-object'", "text/plain", r#"{"a":1}"#, true),
+            ("'json-object'", "application/json", "[{}]", false),
+            ("'json-object'", "application/json", "abcDEF012345", false),
+            ("'json-object'", "application/json", "12345678", false),
+            ("'json-object'", "application/json", "", false),
+            ("'json-object'", form, r#"{"a":"b&prompt=x"}"#, true),
+            ("'json-object'", form, r#"{"a":"\ud800&prompt=x"}"#, false),
+            ("'json-object'", form, "code=abc&shop=x", false),
+            ("'json'", "application/json", "[{}]", true),
+            ("'json'", "application/json", "null", false),
+            ("['json', 'empty']", "application/json", "", true),
+            ("'form'", form, "a=1&b=2", true),
+            ("'form'", "text/plain", "a=1&b=2", false),
+            ("'form'", form, r#"{"a":"b=1"}"#, false),
+            ("'form'", form, "abcDEF", false),
+            ("'form'", multipart, "--b\r\n\r\n--b--", true),
+            ("'xml'", "text/xml", "<a/>", true),
+            ("'xml'", "text/xml", "a<b", false),
+            ("'jws'", "application/jwt", "YQ.YQ.YQ", true),
+            ("'jws'", "application/jwt", "YQ.YQ", false),
+            ("['json', 'form']", form, "a=1", true),
+            ("'any'", "text/plain", "whatever", true),
+        ] {
+            assert_eq!(takes(kinds, content_type, body), taken, "{kinds} {content_type} {body}");
+        }
+    }
+}
