@@ -206,7 +206,7 @@ impl Terms for Any {
 /// One of a kind: its own key, 1 KB of body.
 fn event(at: Timestamp, thread: &str) -> NewEvent {
     let destination: Destination = "agent/bench".parse().unwrap();
-    let upstream_id = destination.thread_id("bench", thread).to_string();
+    let upstream_id = destination.former_thread_id("bench", thread).to_string();
     NewEvent {
         id: EventId::new(),
         source: "bench".into(),

@@ -43,7 +43,7 @@ use crate::attachment::Files;
 use crate::config::{Config, Secret, SourceConfig};
 use crate::dispatch::Dispatcher;
 use crate::inbox::{Budgets, EventFilter, Inbox, InboxError};
-use crate::model::{Clock, Roles, Timestamp};
+use crate::model::{Clock, Roles, Timestamp, UpstreamIds};
 use crate::net::Fault;
 use crate::reconcile::Reconciler;
 use crate::source::{Enrolments, Sources};
@@ -102,6 +102,7 @@ pub struct AdminState {
     files: Option<Arc<Files>>,
     /// How many runs a day.
     budgets: Budgets,
+    ids: Arc<UpstreamIds>,
     guesses: Tally,
     replays: Tally,
     /// Held from reading an event's deliveries to owing the next one: the next one's number names its run.
@@ -149,6 +150,7 @@ impl AdminState {
             reconciler: None,
             files: None,
             budgets: Budgets::new(config),
+            ids: Arc::default(),
             guesses: Tally::new(GUESSES, MINUTE),
             replays: Tally::new(REPLAYS, MINUTE),
             replaying: tokio::sync::Mutex::new(()),
@@ -178,6 +180,12 @@ impl AdminState {
     /// The same, in a process that has these roles only.
     pub fn with_roles(mut self, roles: Roles) -> Self {
         self.roles = roles;
+        self
+    }
+
+    /// The same, with what names conversations at the upstream.
+    pub fn with_ids(mut self, ids: Arc<UpstreamIds>) -> Self {
+        self.ids = ids;
         self
     }
 

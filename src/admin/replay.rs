@@ -87,7 +87,7 @@ pub(super) async fn replay(
     let _one_at_a_time = state.replaying.lock().await;
     let event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
     let name = &event.summary.source;
-    let source = state.source(name).map(|source| &source.config);
+    let source = state.source(name).map(|source| (&source.config, &*state.ids));
     let (number, owed) = owed_again(source, &event).map_err(|why| cannot(why, name))?;
     let deliveries = owe_again(&state, id, number, owed, now).await?;
     for delivery in &deliveries {
@@ -135,7 +135,7 @@ fn cannot(why: NotAgain, source: &str) -> AdminError {
 async fn preview(state: &AdminState, event: &EventDetail) -> Result<DryRunView, AdminError> {
     let name = &event.summary.source;
     let source = state.source(name).map(|source| &source.config);
-    let (_, owed) = owed_again(source, event).map_err(|why| cannot(why, name))?;
+    let (_, owed) = owed_again(source.map(|source| (source, &*state.ids)), event).map_err(|why| cannot(why, name))?;
     let Some(source) = source.filter(|_| event.deliveries.last().is_none_or(|last| last.sealed == SealedCall::None))
     else {
         return Err(AdminError::Conflict(

@@ -21,7 +21,7 @@ use crate::inbox::{
 };
 use crate::model::{
     Accepted, Account, Attachment, AttachmentId, Attempt, Class, DeliveryId, EventId, Name, NewDelivery, NewEvent,
-    Origin, Param, Params, State,
+    Origin, Param, Params, State, UpstreamIds,
 };
 use crate::net::Client;
 use crate::telemetry::RefusedSample;
@@ -223,6 +223,10 @@ impl Inbox for Memory {
         }
         let count = |source: &str, count| Count { source: source.into(), state: State::Pending, count };
         Ok(vec![count("triage", 7), count("old", 1)])
+    }
+
+    async fn upstream_ids(&self) -> Result<UpstreamIds, InboxError> {
+        Ok(UpstreamIds::default())
     }
 
     async fn ready(&self) -> Result<(), InboxError> {
@@ -733,7 +737,7 @@ async fn t103_a_replay_in_bulk_is_planned_begun_and_kept_to_its_pace() {
     assert_eq!(job["eta"], "2027-01-15T08:00:13.000Z");
 
     // Two processes at once: a step is taken once, and the next one a second later.
-    let replayer = || Replayer::new(&world.config, world.inbox.clone(), world.state.clock.clone());
+    let replayer = || Replayer::new(&world.config, world.inbox.clone(), Arc::default(), world.state.clock.clone());
     let (one, other) = (replayer(), replayer());
     let done = async || world.get("/replays/1").await.1["done"].as_u64().unwrap();
     one.work().await;

@@ -35,7 +35,7 @@ use crate::inbox::sweep::sweep;
 use crate::inbox::{Budgets, Inbox, Keep};
 use crate::ingress::{self, Bounds, Dropin, Ingress, Load, Proxies};
 use crate::limit::{Limits, Share};
-use crate::model::{Clock, Roles};
+use crate::model::{Clock, Roles, UpstreamIds};
 use crate::net::{
     Client, Cores, Door, DownloadError, ListenOptions, Mark, Swap, Tls, TurnedAway, descriptors, download, listen,
 };
@@ -74,6 +74,7 @@ struct Kept {
     metrics: Arc<Metrics>,
     samples: Arc<RefusedSamples>,
     sealer: Arc<Sealer>,
+    ids: Arc<UpstreamIds>,
     load: Arc<Load>,
     roles: Roles,
     share: Share,
@@ -141,6 +142,7 @@ impl App {
         let sealer = Arc::new(sealer(&config)?);
         let inbox = Encrypted::open(inbox, sealer.clone(), config.inbox.encrypt).await;
         let inbox: Arc<dyn Inbox> = Arc::new(inbox.context("the inbox cannot be read")?);
+        let ids = Arc::new(inbox.upstream_ids().await.context("the names of conversations cannot be read")?);
         let share = Share::default();
         let (budget, metrics) = (Budget::default(), Arc::new(Metrics::new()));
         share::take(&share, &budget, &*inbox);
@@ -156,6 +158,7 @@ impl App {
             metrics,
             samples: Arc::new(RefusedSamples::default()),
             sealer,
+            ids,
             load: Load::new(config.server.max_requests),
             roles,
             share,
@@ -317,7 +320,7 @@ impl Parts {
             .allowing(&config.fetch.allow);
         let mark = Mark::new(kept.sealer.mark());
         let upstream = Upstream::new(&config.upstream, client.clone(), kept.budget.clone()).marked(mark.clone());
-        let sources = Arc::new(sources);
+        let sources = Arc::new(sources.named_by(&kept.ids));
         let enrolments = sources.enrolments();
         let reconciler = Reconciler::new(
             config,
@@ -340,6 +343,7 @@ impl Parts {
             intake: config.attachments.intake.clone(),
             keep_files: config.attachments.keep,
             sealer: kept.sealer.clone(),
+            ids: kept.ids.clone(),
             stopping: kept.stopping.clone(),
             stopped: kept.stopped.clone(),
             metrics: kept.metrics.clone(),
@@ -362,7 +366,7 @@ impl Parts {
             kept.clock.clone(),
         );
         let dispatcher = Arc::new(dispatcher.with_files(kept.files.clone(), client.clone()));
-        let replayer = Replayer::new(config, kept.inbox.clone(), kept.clock.clone());
+        let replayer = Replayer::new(config, kept.inbox.clone(), kept.ids.clone(), kept.clock.clone());
         let admin = AdminState::new(
             config,
             sources,
@@ -378,6 +382,7 @@ impl Parts {
             .with_enrolments(enrolments)
             .with_files(kept.files.clone())
             .with_reconciler(reconciler)
+            .with_ids(kept.ids.clone())
             .with_roles(kept.roles);
         let admin = Arc::new(if kept.roles.dispatch { admin.with_dispatcher(dispatcher.clone()) } else { admin });
         Ok(Self { ingress, dispatcher, replayer, admin })

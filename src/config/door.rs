@@ -53,6 +53,8 @@ pub struct GatewayKey {
     pub prefixes: Vec<String>,
     /// How often it may be used.
     pub rate: Option<Rate>,
+    /// Whether the conversations that its callers name are theirs alone.
+    pub isolate: bool,
 }
 
 /// `[[proxy]]`: a prefix of the path that is passed through.
@@ -164,6 +166,7 @@ impl GatewayKey {
         }
         let (agents, prefixes) = (texts("agents"), texts("prefixes"));
         let rate = section.rate("rate").map(|rate| rate.value);
+        let isolate = section.bool("isolate").is_none_or(|isolate| isolate.value);
         Some(Self {
             name: name.to_owned(),
             place: section.place().clone(),
@@ -172,6 +175,7 @@ impl GatewayKey {
             agents,
             prefixes,
             rate,
+            isolate,
         })
     }
 }

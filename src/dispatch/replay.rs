@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::config::{Config, SourceConfig};
 use crate::inbox::words::FilterWords;
 use crate::inbox::{EventDetail, EventFilter, EventSummary, Inbox, InboxError, Job, JobState, JobStep, SealedCall};
-use crate::model::{Clock, DeliveryId, NewDelivery, State, Timestamp};
+use crate::model::{Clock, DeliveryId, NewDelivery, State, Timestamp, UpstreamIds};
 
 /// How often jobs are looked for, and how long one rests after a failure.
 const LOOK: Duration = Duration::from_secs(2);
@@ -31,6 +31,7 @@ const PAGE: usize = 200;
 pub struct Replayer {
     inbox: Arc<dyn Inbox>,
     sources: HashMap<String, SourceConfig>,
+    ids: Arc<UpstreamIds>,
     clock: Clock,
 }
 
@@ -64,7 +65,10 @@ impl NotAgain {
 
 /// What an event owes when it is replayed: the first new delivery's number, and the delivery. It goes to where its
 /// source sends events now; a caller's own call goes as it was made.
-pub fn owed_again(source: Option<&SourceConfig>, event: &EventDetail) -> Result<(u32, NewDelivery), NotAgain> {
+pub fn owed_again(
+    source: Option<(&SourceConfig, &UpstreamIds)>,
+    event: &EventDetail,
+) -> Result<(u32, NewDelivery), NotAgain> {
     let number = event.deliveries.iter().map(|delivery| delivery.id.number.saturating_add(1)).max().unwrap_or(0);
     match event.deliveries.last() {
         Some(last) if last.sealed == SealedCall::Erased => Err(NotAgain::CallErased),
@@ -81,9 +85,9 @@ pub fn owed_again(source: Option<&SourceConfig>, event: &EventDetail) -> Result<
             Ok((number, owed))
         }
         _ => {
-            let source = source.ok_or(NotAgain::SourceGone)?;
+            let (source, ids) = source.ok_or(NotAgain::SourceGone)?;
             let id = DeliveryId { event: event.summary.id, number };
-            let owed = source.owed(id, event.summary.thread.as_deref()).ok_or(NotAgain::NoDestination)?;
+            let owed = source.owed(id, event.summary.thread.as_deref(), ids).ok_or(NotAgain::NoDestination)?;
             Ok((number, owed))
         }
     }
@@ -105,9 +109,9 @@ pub fn takes(events: u64, pace: u32) -> Duration {
 
 impl Replayer {
     /// For a configuration.
-    pub fn new(config: &Config, inbox: Arc<dyn Inbox>, clock: Clock) -> Arc<Self> {
+    pub fn new(config: &Config, inbox: Arc<dyn Inbox>, ids: Arc<UpstreamIds>, clock: Clock) -> Arc<Self> {
         let sources = config.sources.iter().map(|source| (source.name.clone(), source.clone())).collect();
-        Arc::new(Self { inbox, sources, clock })
+        Arc::new(Self { inbox, sources, ids, clock })
     }
 
     /// Works until `stop` is true. Every step is taken by the replayer of the moment, so that a new configuration
@@ -233,7 +237,7 @@ impl Replayer {
         // It may have been replayed since it was listed.
         let again = match left_out(wanted, &detail.summary) {
             Some(why) => Err(why),
-            None => owed_again(self.sources.get(&event.source), &detail),
+            None => owed_again(self.sources.get(&event.source).map(|source| (source, &*self.ids)), &detail),
         };
         match again {
             Ok(owed) => Ok(Some(owed)),

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::model::{
     Accepted, Attachment, AttachmentId, Attempt, DeliveryId, EventId, NewDelivery, NewEvent, Params, Role, Timestamp,
+    UpstreamIds,
 };
 
 /// Stands as the one header's name where an event is closed. No request can have a header of this name.
@@ -383,6 +384,10 @@ impl Inbox for Encrypted {
 
     async fn forget_attachments(&self, ids: Vec<AttachmentId>) -> Result<usize, InboxError> {
         self.inner.forget_attachments(ids).await
+    }
+
+    async fn upstream_ids(&self) -> Result<UpstreamIds, InboxError> {
+        self.inner.upstream_ids().await
     }
 
     async fn ready(&self) -> Result<(), InboxError> {

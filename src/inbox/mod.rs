@@ -32,8 +32,11 @@ pub use job::{Job, JobState, JobStep, NewJob};
 
 use crate::model::{
     Accepted, Account, Attachment, AttachmentId, Attempt, Class, DeliveryId, Destination, EventId, NewDelivery,
-    NewEvent, Overlap, Params, Role, Route, State, Timestamp,
+    NewEvent, Overlap, Params, Role, Route, State, Timestamp, UpstreamIds,
 };
+
+/// What the secret goes by that the names of conversations are made with.
+const OWN_SECRET: &str = "upstream ids";
 
 /// A place where events are kept until they are delivered. Every engine passes the same contract
 /// (`tests/it/inbox.rs`).
@@ -177,6 +180,9 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
 
     /// Forgets files whose bytes are gone. Returns how many it knew.
     async fn forget_attachments(&self, ids: Vec<AttachmentId>) -> Result<usize, InboxError>;
+
+    /// What names conversations at the upstream: the same for all that ever use this inbox.
+    async fn upstream_ids(&self) -> Result<UpstreamIds, InboxError>;
 
     /// Whether it can keep events now; for the readiness probe.
     async fn ready(&self) -> Result<(), InboxError>;

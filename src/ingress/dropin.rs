@@ -29,7 +29,7 @@ use crate::mapping::hosted as reading;
 use crate::mapping::shape::{Getter, is_task, shape};
 use crate::model::{
     Account, Attachment, Class, DeliveryId, Destination, DestinationKind, EventId, HostedCall, Name, NewDelivery,
-    NewEvent, Outcome, Refusal, State as DeliveryState, Strength,
+    NewEvent, Outcome, Refusal, State as DeliveryState, Strength, UpstreamIds,
 };
 use crate::net::SendError;
 use crate::source::Keyring;
@@ -121,6 +121,18 @@ impl Dropin {
     }
 }
 
+impl Dropin {
+    /// The upstream's name for a run that the caller with a gateway key begins or goes on with: of the key alone, so
+    /// that nobody gets into a conversation of others by its name. None where the key's table or the key says otherwise.
+    fn chosen_id(&self, ids: &UpstreamIds, presented: &[u8], call: &HostedCall) -> Option<String> {
+        let own = self.keyring.find(presented).filter(|own| own.isolate)?;
+        Some(match call.params.get(Name::TaskId) {
+            Some(task) => ids.of_key(&own.name, task),
+            None => ids.new_of_key(&own.name),
+        })
+    }
+}
+
 /// A request at `/` or `/{agent_id}`.
 pub(super) async fn at_door(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response<Body> {
     let Some(dropin) = ingress.dropin.as_ref().filter(|_| !is_reserved(request.uri().path())) else {
@@ -145,7 +157,8 @@ async fn answer(
 ) -> Result<Answered, Refusal> {
     let (head, incoming) = request.into_parts();
     let (presented, bounds, _slot) = admit(ingress, dropin, &head, trace)?;
-    let (call, files) = read(ingress, &head, incoming, bounds, trace).await?;
+    let (mut call, files) = read(ingress, &head, incoming, bounds, trace).await?;
+    call.id = dropin.chosen_id(&ingress.ids, &presented, &call);
     let caller = dropin.exchange(ingress, &presented, &call.agent_id, &mut trace.limits)?;
     if call.asynchronous {
         let end = durable(ingress, dropin, &call, files, caller, trace, false).await?;
@@ -346,10 +359,8 @@ fn owed(
     wait: bool,
 ) -> Result<NewDelivery, Refusal> {
     let destination = Destination { kind: DestinationKind::Agent, id: call.agent_id.clone() };
-    let upstream_id = match call.params.get(Name::TaskId) {
-        Some(thread) => thread.to_owned(),
-        None => delivery.as_uuid().to_string(),
-    };
+    let named = call.id.as_deref().or_else(|| call.params.get(Name::TaskId));
+    let upstream_id = named.map_or_else(|| delivery.as_uuid().to_string(), str::to_owned);
     let (manner, run) = if wait { (Manner::Wait, RunMode::Call) } else { (Manner::Start, RunMode::Async) };
     let text = hosted::text(call, &dropin.config);
     let body = hosted::body(call, &dropin.config, Some(&upstream_id));

@@ -12,7 +12,7 @@ pub fn event(source: &Source, verified: &Verified, mapped: Mapped) -> NewEvent {
     let id = EventId::new();
     let owed = match mapped.filtered {
         Some(_) => None,
-        None => source.config.owed(DeliveryId { event: id, number: 0 }, mapped.thread.as_deref()),
+        None => source.owed(DeliveryId { event: id, number: 0 }, mapped.thread.as_deref()),
     };
     let kept = source.kept(request);
     NewEvent {

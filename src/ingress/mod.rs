@@ -31,7 +31,7 @@ use crate::config::{Config, Intake};
 use crate::inbox::seal::Sealer;
 use crate::inbox::{Budgets, Counted, Inbox, Uncounted};
 use crate::limit::Limits;
-use crate::model::{Clock, Destination, EventId, NewEvent, Outcome, Params, Refusal, RequestId};
+use crate::model::{Clock, Destination, EventId, NewEvent, Outcome, Params, Refusal, RequestId, UpstreamIds};
 use crate::net::{Door, Mark, TurnedAway};
 use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
@@ -64,6 +64,8 @@ pub struct Ingress {
     pub keep_files: Duration,
     /// Signs status links.
     pub sealer: Arc<Sealer>,
+    /// Names conversations at the upstream.
+    pub ids: Arc<UpstreamIds>,
     /// True when the gateway stops: nobody waits any longer then.
     pub stopping: watch::Receiver<bool>,
     /// True while an operator has stopped all runs.

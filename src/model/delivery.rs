@@ -86,8 +86,9 @@ pub enum DestinationKind {
 }
 
 impl Destination {
-    /// The upstream `id` of a conversation between `source` and this destination: always the same UUIDv5.
-    pub fn thread_id(&self, source: &str, thread: &str) -> Uuid {
+    /// The upstream `id` that a conversation between `source` and this destination had before such names had a secret
+    /// ([`super::UpstreamIds`]): a UUIDv5 that everybody can work out.
+    pub fn former_thread_id(&self, source: &str, thread: &str) -> Uuid {
         let mut name = Vec::with_capacity(64 + thread.len());
         for part in [source, &self.to_string(), thread] {
             name.extend_from_slice(part.as_bytes());
@@ -196,11 +197,16 @@ mod tests {
     fn thread_ids_differ_by_source_destination_and_thread() {
         let a = Destination { kind: DestinationKind::Agent, id: "a".into() };
         let w = Destination { kind: DestinationKind::Workflow, id: "a".into() };
-        let ids = [a.thread_id("s", "1"), a.thread_id("s", "2"), a.thread_id("t", "1"), w.thread_id("s", "1")];
+        let ids = [
+            a.former_thread_id("s", "1"),
+            a.former_thread_id("s", "2"),
+            a.former_thread_id("t", "1"),
+            w.former_thread_id("s", "1"),
+        ];
         for (i, id) in ids.iter().enumerate() {
             assert!(!ids[..i].contains(id));
         }
-        assert_eq!(a.thread_id("s", "1"), ids[0]);
+        assert_eq!(a.former_thread_id("s", "1"), ids[0]);
         let lanes = [&Account::Operator, &Account::Foreign, &Account::Key("k".into())].map(|of| a.lane(of, "1"));
         assert_eq!(lanes[0].to_string(), "9b711a99-dc55-5707-b8f6-0fae999b9841", "lanes that exist keep their names");
         assert!(lanes[0] != lanes[1] && lanes[1] != lanes[2] && lanes[0] != lanes[2]);

@@ -9,6 +9,8 @@ use super::Params;
 pub struct HostedCall {
     /// The agent that is called.
     pub agent_id: String,
+    /// The upstream's name for the run, where the gateway chooses it; else it is the caller's `task_id`.
+    pub id: Option<String>,
     /// `prompt`, `task_id` and what is known of the user, each with where it came from. A prompt that nobody gave is
     /// of [`Origin::Event`](super::Origin::Event).
     pub params: Params,

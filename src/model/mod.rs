@@ -9,6 +9,7 @@ pub mod delivery;
 pub mod event;
 pub mod hosted;
 pub mod id;
+pub mod naming;
 pub mod outcome;
 pub mod params;
 pub mod refusal;
@@ -24,6 +25,7 @@ pub use delivery::{Destination, DestinationKind, Overlap, OverlapMode, Route, St
 pub use event::{Accepted, NewDelivery, NewEvent};
 pub use hosted::{HostedCall, Setting, Tokens};
 pub use id::{DeliveryId, EventId, RequestId, is_agent_id};
+pub use naming::UpstreamIds;
 pub use outcome::Outcome;
 pub use params::{Name, Origin, Param, Params};
 pub use refusal::{OriginFault, Refusal};

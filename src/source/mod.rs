@@ -62,7 +62,9 @@ use crate::config::section::nearest;
 use crate::config::{Ack, Config, Located, Problems, Provider, Secret, Section, SourceConfig, Table};
 use crate::mapping::shape::Getter;
 use crate::mapping::{Mapped, Mapping};
-use crate::model::{Claims, Proof, Received, Refusal, Strength, Timestamp, Verified, Verify};
+use crate::model::{
+    Claims, DeliveryId, NewDelivery, Proof, Received, Refusal, Strength, Timestamp, UpstreamIds, Verified, Verify,
+};
 
 /// The configured sources, by name.
 #[derive(Debug, Default)]
@@ -87,6 +89,8 @@ pub struct Source {
     pub getter: Option<Getter>,
     /// How long a caller waits for a run's end, where the source answers with it.
     pub wait: Duration,
+    /// What names its conversations at the upstream.
+    ids: Arc<UpstreamIds>,
     /// The channel that keeps the files which payloads only name.
     channel: Option<Channel>,
     challenges: Vec<Challenge>,
@@ -154,6 +158,14 @@ impl Sources {
         Self(all)
     }
 
+    /// The same, with what the inbox names conversations with. Without it names end with the process.
+    pub fn named_by(mut self, ids: &Arc<UpstreamIds>) -> Self {
+        for source in self.0.values_mut() {
+            Arc::get_mut(source).expect("sources that were just compiled are in nobody else's hands").ids = ids.clone();
+        }
+        self
+    }
+
     /// A source by name.
     pub fn get(&self, name: &str) -> Option<&Arc<Source>> {
         self.0.get(name)
@@ -204,12 +216,18 @@ impl Source {
             sender_retries: provider.and_then(|provider| provider.retries.as_deref()) != Some("never"),
             getter: getter?,
             wait: source.wait_timeout.unwrap_or_else(|| within(provider.and_then(|provider| provider.deadline))),
+            ids: Arc::default(),
             channel: provider.and_then(|provider| Channel::of(source, provider)),
             challenges: challenges?,
             enrolment,
             written: Written::of_source(source, provider),
             explained: Mutex::new(None),
         })
+    }
+
+    /// What an event of this source owes; see [`SourceConfig::owed`].
+    pub fn owed(&self, id: DeliveryId, thread: Option<&str>) -> Option<NewDelivery> {
+        self.config.owed(id, thread, &self.ids)
     }
 
     /// The methods it answers to, as an `Allow` header says them.

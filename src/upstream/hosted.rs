@@ -40,7 +40,7 @@ pub fn path(call: &HostedCall, manner: Manner) -> String {
 }
 
 /// The body of a call. The order of its keys is always the same. `id` is the upstream's name for the run; without one
-/// the caller's `task_id` is, where there is one.
+/// the call's own is, or the caller's `task_id`, where there is one.
 pub fn body(call: &HostedCall, dropin: &DropIn, id: Option<&str>) -> Bytes {
     let (text, mut context) = said(call, dropin);
     let mut input = Map::new();
@@ -53,7 +53,7 @@ pub fn body(call: &HostedCall, dropin: &DropIn, id: Option<&str>) -> Bytes {
 
     let mut body = Map::new();
     body.insert("input".into(), input.into());
-    if let Some(id) = id.or_else(|| call.params.get(Name::TaskId)) {
+    if let Some(id) = id.or(call.id.as_deref()).or_else(|| call.params.get(Name::TaskId)) {
         body.insert("id".into(), id.into());
     }
     body.insert("source".into(), "webhook".into());
@@ -160,6 +160,7 @@ mod tests {
         };
         HostedCall {
             agent_id: "A/..".into(),
+            id: None,
             params: Params::new(params.iter().map(param).collect()),
             extra: extra.map(str::to_owned),
             asynchronous: false,

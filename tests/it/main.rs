@@ -13,6 +13,7 @@ mod crash;
 mod deliver;
 mod dropin;
 mod encrypted;
+mod fence;
 mod fetch;
 mod framing;
 mod fuzz;

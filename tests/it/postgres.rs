@@ -54,7 +54,7 @@ async fn claim_one(inbox: &PostgresInbox) -> Claimed {
 
 fn event(thread: &str) -> NewEvent {
     let destination: Destination = "agent/a1".parse().unwrap();
-    let upstream_id = destination.thread_id("triage", thread).to_string();
+    let upstream_id = destination.former_thread_id("triage", thread).to_string();
     NewEvent {
         id: EventId::new(),
         source: "triage".into(),

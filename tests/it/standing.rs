@@ -13,7 +13,7 @@ use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::inbox::*;
 use sluicegate::model::{
     Accepted, Attachment, AttachmentId, Clock, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params,
-    Role, State, Strength, Timestamp,
+    Role, State, Strength, Timestamp, UpstreamIds,
 };
 use sluicegate::net::Client;
 use sluicegate::telemetry::Metrics;
@@ -99,6 +99,7 @@ passed_on! {
     attachments_known(ids: Vec<AttachmentId>) -> Result<Vec<AttachmentId>, InboxError>;
     forget_attachments(ids: Vec<AttachmentId>) -> Result<usize, InboxError>;
     usage() -> Result<Usage, InboxError>;
+    upstream_ids() -> Result<UpstreamIds, InboxError>;
     ready() -> Result<(), InboxError>;
     failed() -> String;
     close() -> ();
@@ -129,7 +130,7 @@ fn event(config: &Config, text: &str) -> NewEvent {
         request_line: "POST /hooks/s".into(),
         headers: Vec::new(),
         body: bytes::Bytes::from_static(b"{}"),
-        deliveries: config.sources[0].owed(delivery, None).into_iter().collect(),
+        deliveries: config.sources[0].owed(delivery, None, &UpstreamIds::default()).into_iter().collect(),
         attachments: vec![],
         most_ahead: None,
     }

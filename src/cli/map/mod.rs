@@ -89,7 +89,7 @@ fn at_source(source: &Source, request: &Received) -> Value {
         Err(refusal) => return json!({ "source": source.config.name, "misses": notes, "refused": refused(&refusal) }),
     };
     let id = DeliveryId { event: EventId::new(), number: 0 };
-    let call = mapped.filtered.is_none().then(|| source.config.owed(id, mapped.thread.as_deref())).flatten();
+    let call = mapped.filtered.is_none().then(|| source.owed(id, mapped.thread.as_deref())).flatten();
     let call = call.map(|owed| {
         let claimed = Claimed {
             id,

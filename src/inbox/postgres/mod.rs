@@ -17,6 +17,7 @@ mod fault;
 mod hand;
 mod job;
 mod list;
+mod naming;
 mod news;
 mod overlap;
 mod query;
@@ -58,6 +59,7 @@ use super::{
 use crate::config::Secret;
 use crate::model::{
     Accepted, Attachment, AttachmentId, Attempt, DeliveryId, EventId, NewDelivery, NewEvent, Role, Roles, Timestamp,
+    UpstreamIds,
 };
 
 /// How many bytes of records may wait for the writers.
@@ -755,6 +757,11 @@ impl Inbox for PostgresInbox {
 
     async fn standing_changed(&self) {
         self.replica.changed().await;
+    }
+
+    async fn upstream_ids(&self) -> Result<UpstreamIds, InboxError> {
+        let fresh = UpstreamIds::fresh_secret();
+        self.write("make a secret", move |conn| Box::pin(async move { naming::ids(conn, &fresh).await })).await
     }
 
     async fn ready(&self) -> Result<(), InboxError> {

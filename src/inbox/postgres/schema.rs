@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/postgres/0002_attachments.sql"),
     include_str!("../migrations/postgres/0003_spent.sql"),
     include_str!("../migrations/postgres/0004_accounts.sql"),
+    include_str!("../migrations/postgres/0005_upstream_ids.sql"),
 ];
 
 /// What those who migrate take turns by; its value has no meaning but must never change.

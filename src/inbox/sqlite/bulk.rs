@@ -42,7 +42,7 @@ fn at(millis: i64) -> Timestamp {
 
 fn event(source: &str, thread: &str, now: i64) -> NewEvent {
     let destination: Destination = "agent/a".parse().unwrap();
-    let upstream_id = destination.thread_id("one of them", thread).to_string();
+    let upstream_id = destination.former_thread_id("one of them", thread).to_string();
     NewEvent {
         id: EventId::new(),
         source: source.into(),

@@ -12,6 +12,7 @@ mod claim;
 mod gather;
 mod hand;
 mod list;
+mod naming;
 mod query;
 mod reader;
 mod schema;
@@ -48,7 +49,7 @@ use super::{
     Terms, Turn as Before, Usage,
 };
 use crate::model::{
-    Accepted, Attachment, AttachmentId, DeliveryId, EventId, NewDelivery, NewEvent, Role, State, Timestamp,
+    Accepted, Attachment, AttachmentId, DeliveryId, EventId, NewDelivery, NewEvent, Role, State, Timestamp, UpstreamIds,
 };
 
 /// How many bytes of records may wait for the writer.
@@ -462,6 +463,12 @@ impl Inbox for SqliteInbox {
     async fn standing_changed(&self) {
         // The file is this process's alone.
         std::future::pending().await
+    }
+
+    async fn upstream_ids(&self) -> Result<UpstreamIds, InboxError> {
+        let fresh = UpstreamIds::fresh_secret();
+        let secret = self.write("make a secret", move |turn| naming::secret(turn, fresh)).await?;
+        self.readers.ask("read the names of conversations", move |conn| naming::ids(conn, &secret)).await
     }
 
     async fn ready(&self) -> Result<(), InboxError> {

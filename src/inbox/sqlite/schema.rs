@@ -32,6 +32,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/0004_attachments.sql"),
     include_str!("../migrations/sqlite/0005_spent.sql"),
     include_str!("../migrations/sqlite/0006_accounts.sql"),
+    include_str!("../migrations/sqlite/0007_upstream_ids.sql"),
 ];
 
 /// How long a connection waits for a lock that somebody outside holds.
@@ -177,6 +178,33 @@ mod tests {
         conn.execute("DELETE FROM event", []).unwrap();
         let left: i64 = conn.query_row("SELECT count(*) FROM sealed", [], |row| row.get(0)).unwrap();
         assert_eq!(left, 0, "it goes with its event");
+    }
+
+    #[test]
+    fn security_f20_conversations_of_before_keep_their_names() {
+        let (_folder, path) = file();
+        let old = Connection::open(&path).unwrap();
+        let former = "2f1acc6c-0d8b-5a54-9a5c-3d5e4b7a1c00";
+        old.execute_batch(&format!(
+            "{}
+             INSERT INTO event (id, source, received_at, strength) VALUES (x'00', 's', 1, 'none');
+             INSERT INTO delivery (event, number, destination, lane, upstream_id, turns, state) VALUES
+                (1, 0, 'agent/a', 1, '{former}', 1, 'delivered'), (1, 1, 'agent/a', 1, '{former}', 1, 'dead'),
+                (1, 2, 'agent/a', 1, 'as given', 1, 'dead'), (1, 3, 'agent/a', 1, '{}', 0, 'dead');",
+            up_to(5),
+            former.replace("2f", "3f"),
+        ))
+        .unwrap();
+        drop(old);
+        let conn = writer(&path).unwrap();
+        let kept: Vec<String> = conn
+            .prepare("SELECT upstream_id FROM former_thread")
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert_eq!(kept, [former], "a name of a delivery alone is no conversation's");
     }
 
     #[test]

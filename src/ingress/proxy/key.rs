@@ -97,6 +97,7 @@ mod tests {
             agents: texts(agents),
             prefixes: texts(prefixes),
             rate: None,
+            isolate: true,
         }
     }
 

@@ -128,6 +128,7 @@ fn follow(asked: &Asked<'_>, notes: &mut Vec<Note>) -> Result<HostedCall, Refusa
     }
     Ok(HostedCall {
         agent_id,
+        id: None,
         params: Params::new(params),
         extra,
         asynchronous,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use sluicegate::inbox::{EventFilter, InboxError};
-use sluicegate::model::{Accepted, DeliveryId, EventId, Name, NewEvent, Origin, Param, Params, State};
+use sluicegate::model::{Accepted, DeliveryId, EventId, Name, NewEvent, Origin, Param, Params, State, UpstreamIds};
 
 use super::{Options, USUAL, World, agent, at, done, event, everything, keep, retry, room_for};
 use crate::cluster::within;
@@ -216,4 +216,14 @@ async fn a_file_at_its_ceiling_takes_nothing_more_until_something_was_removed() 
     let kept = usize::try_from(kept).unwrap();
     assert_eq!(world.inbox().sweep(&keep(1), at(5000), kept).await.unwrap(), kept);
     within(Duration::from_secs(10), async || world.inbox().accept(large(0)).await.ok()).await;
+}
+
+/// Names that others could work out would let them into conversations (F20 of the security page).
+pub async fn conversations_have_the_same_names_after_a_crash(mut world: World) {
+    let (one, two) = tokio::join!(world.inbox().upstream_ids(), world.inbox().upstream_ids());
+    let name = |ids: &UpstreamIds| ids.of_thread("triage", &agent(), "t");
+    let (one, two) = (name(&one.unwrap()), name(&two.unwrap()));
+    assert_eq!((one, one.get_version_num()), (two, 8));
+    world.crash().await;
+    assert_eq!(name(&world.inbox().upstream_ids().await.unwrap()), one);
 }

@@ -253,7 +253,7 @@ fn agent() -> Destination {
 
 /// An event with one delivery in the lane of `thread`.
 fn event(thread: &str, now: i64) -> NewEvent {
-    let upstream_id = agent().thread_id("triage", thread).to_string();
+    let upstream_id = agent().former_thread_id("triage", thread).to_string();
     NewEvent {
         id: EventId::new(),
         source: "triage".into(),
@@ -356,6 +356,7 @@ contract! {
         a_full_queue_refuses_with_a_time_to_come_back,
         after_closing_everything_answers_closed,
         odd_text_reads_back_unchanged,
+        conversations_have_the_same_names_after_a_crash,
     ]
     lease: [
         one_delivery_of_a_lane_is_in_flight,
