@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::problem::{Located, Place};
+use super::Config;
+use super::problem::{Located, Place, Problems};
 use super::secret::Secret;
 use super::section::Section;
 use super::unit::Rate;
@@ -51,6 +52,10 @@ pub struct GatewayKey {
     pub agents: Vec<String>,
     /// The prefixes of `[[proxy]]` it is good for; empty: all.
     pub prefixes: Vec<String>,
+    /// The paths that are open to it besides, as patterns of whole segments.
+    pub paths: Vec<String>,
+    /// The methods that those are open for.
+    pub methods: Vec<http::Method>,
     /// How often it may be used.
     pub rate: Option<Rate>,
     /// Whether the conversations that its callers name are theirs alone.
@@ -68,6 +73,8 @@ pub struct ProxyConfig {
     pub strip_prefix: bool,
     /// Whether gateway keys are exchanged; a caller's other key passes through either way.
     pub exchange_keys: bool,
+    /// What a gateway key is exchanged for here, whatever the key's own table says.
+    pub upstream_key: Option<Secret>,
     /// Whether callers without a gateway key are turned away.
     pub require_key: bool,
     /// Whether a caller's `Authorization` goes upstream. It is the caller's word at another door, so it does not by
@@ -112,6 +119,16 @@ impl DropIn {
 }
 
 impl GatewayKey {
+    /// Whether it opens only what its table lists.
+    pub const fn is_limited(&self) -> bool {
+        !self.agents.is_empty() || !self.paths.is_empty()
+    }
+
+    /// Whether it is good for a prefix at all.
+    pub fn is_good_at(&self, prefix: &str) -> bool {
+        self.prefixes.is_empty() || self.prefixes.iter().any(|good| good.trim_end_matches('/') == prefix)
+    }
+
     pub(super) fn read_all(root: &Section<'_>, base: &Path) -> Vec<Self> {
         let Some(all) = root.section("keys") else { return Vec::new() };
         let mut keys: Vec<Self> = Vec::new();
@@ -165,6 +182,8 @@ impl GatewayKey {
             );
         }
         let (agents, prefixes) = (texts("agents"), texts("prefixes"));
+        let paths = paths(section);
+        let methods = methods(section, paths.is_empty());
         let rate = section.rate("rate").map(|rate| rate.value);
         let isolate = section.bool("isolate").is_none_or(|isolate| isolate.value);
         Some(Self {
@@ -174,9 +193,106 @@ impl GatewayKey {
             upstream_key,
             agents,
             prefixes,
+            paths,
+            methods,
             rate,
             isolate,
         })
+    }
+}
+
+/// Whether a text is a segment of a path that every server reads as it stands.
+pub fn is_plain_segment(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    !text.is_empty() && text.bytes().all(plain) && !text.starts_with('.') && !text.ends_with('.')
+}
+
+fn paths(section: &Section<'_>) -> Vec<String> {
+    let list = section.texts("paths").unwrap_or_default();
+    for path in &list {
+        let segments: Vec<&str> = path.strip_prefix('/').unwrap_or_default().split('/').collect();
+        let good = segments.iter().enumerate().all(|(at, segment)| match *segment {
+            "*" => true,
+            "**" => at + 1 == segments.len(),
+            segment => is_plain_segment(segment),
+        });
+        if !good {
+            section.problems().error_hint(
+                &path.place,
+                format!("\"{}\" is no path of a key", path.value.escape_debug()),
+                "write a path as callers do, like \"/v1/models\"; a segment \"*\" stands for any one, \"**\" at the end for any rest",
+            );
+        }
+    }
+    list.into_iter().map(|path| path.value).collect()
+}
+
+fn methods(section: &Section<'_>, alone: bool) -> Vec<http::Method> {
+    let Some(list) = section.texts("methods") else { return vec![http::Method::GET] };
+    if alone {
+        section.problems().error_hint(
+            section.place(),
+            format!("{}.methods says nothing without paths", section.name()),
+            "it is for the paths of the same table",
+        );
+    }
+    let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    let read = |method: &Located<String>| {
+        if known.contains(&method.value.as_str()) {
+            return method.value.parse().ok();
+        }
+        let what = format!("\"{}\" is no method of a key", method.value.escape_debug());
+        section.problems().error_hint(&method.place, what, format!("write one of {}", known.join(", ")));
+        None
+    };
+    list.iter().filter_map(read).collect()
+}
+
+/// Whether two addresses are the same server: scheme, host and port.
+pub fn is_same_server(one: &http::Uri, other: &http::Uri) -> bool {
+    let server = |uri: &http::Uri| {
+        let port = uri.port_u16().or(match uri.scheme_str() {
+            Some("http") => Some(80),
+            Some("https") => Some(443),
+            _ => None,
+        });
+        (uri.scheme_str().map(str::to_owned), uri.host().map(str::to_ascii_lowercase), port)
+    };
+    server(one) == server(other)
+}
+
+/// What keys and prefixes say of each other.
+pub(super) fn check(config: &Config, problems: &Problems) {
+    for key in config.keys.iter().filter(|key| key.upstream_key.is_none()) {
+        for proxy in config.proxies.iter().filter(|proxy| key.is_good_at(&proxy.prefix)) {
+            let goes_home = is_same_server(&proxy.upstream, &config.upstream.base_url);
+            if proxy.exchange_keys && proxy.upstream_key.is_none() && !goes_home {
+                problems.error_hint(
+                    &key.place,
+                    format!(
+                        "nothing says what goes to {} for keys.{}: it is not the server of upstream.base_url",
+                        proxy.upstream, key.name
+                    ),
+                    format!(
+                        "set upstream_key in the [[proxy]] table of \"{}\" or in keys.{}, or keep the key to other prefixes",
+                        *proxy.prefix, key.name
+                    ),
+                );
+            }
+        }
+        for prefix in &key.prefixes {
+            if !config.proxies.iter().any(|proxy| *proxy.prefix == prefix.trim_end_matches('/')) {
+                problems.warn(
+                    &key.place,
+                    format!(
+                        "keys.{} names the prefix \"{}\", and no [[proxy]] has it",
+                        key.name,
+                        prefix.escape_debug()
+                    ),
+                    "write the prefix as it stands in the [[proxy]] table",
+                );
+            }
+        }
     }
 }
 
@@ -192,10 +308,10 @@ impl ProxyConfig {
         format!("proxy:{}", *self.prefix)
     }
 
-    pub(super) fn read_all(root: &Section<'_>) -> Vec<Self> {
+    pub(super) fn read_all(root: &Section<'_>, base: &Path) -> Vec<Self> {
         let mut proxies: Vec<Self> = Vec::new();
         for section in root.sections("proxy") {
-            let Some(proxy) = Self::read(&section) else { continue };
+            let Some(proxy) = Self::read(&section, base) else { continue };
             if proxies.iter().any(|other| *other.prefix == *proxy.prefix) {
                 section.problems().error(
                     &proxy.prefix.place,
@@ -207,7 +323,7 @@ impl ProxyConfig {
         proxies
     }
 
-    fn read(section: &Section<'_>) -> Option<Self> {
+    fn read(section: &Section<'_>, base: &Path) -> Option<Self> {
         let problems = section.problems();
         let prefix = section.required_text("prefix", "for example \"/v1\"").and_then(|text| {
             let cut = text.value.trim_end_matches('/').to_owned();
@@ -241,6 +357,7 @@ impl ProxyConfig {
         let flag = |key: &str, default: bool| section.bool(key).map_or(default, |flag| flag.value);
         let (strip_prefix, exchange_keys, require_key) =
             (flag("strip_prefix", false), flag("exchange_keys", true), flag("require_key", false));
+        let upstream_key = section.secret("upstream_key", base);
         let forward_authorization = flag("forward_authorization", false);
         let (max_body, rate) = (section.bytes("max_body"), section.rate("rate"));
         let (timeout, heartbeat) = (section.duration("timeout"), section.duration("heartbeat"));
@@ -249,6 +366,7 @@ impl ProxyConfig {
             upstream: upstream?,
             strip_prefix,
             exchange_keys,
+            upstream_key,
             require_key,
             forward_authorization,
             heartbeat: heartbeat.map_or(HEARTBEAT, |heartbeat| heartbeat.value),

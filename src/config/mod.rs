@@ -222,7 +222,7 @@ impl Config {
         let log = root.section("log").and_then(|section| Log::read(&section));
         let dropin = root.section("dropin").and_then(|section| DropIn::read(&section));
         let keys = GatewayKey::read_all(&root, base);
-        let proxies = ProxyConfig::read_all(&root);
+        let proxies = ProxyConfig::read_all(&root, base);
         let config = Self {
             server: server?,
             admin: admin?,
@@ -241,6 +241,7 @@ impl Config {
             base: base.to_owned(),
         };
         channel::check(&config, problems);
+        door::check(&config, problems);
         Some(config)
     }
 }

@@ -4,6 +4,7 @@
 pub mod keyed;
 pub mod limiter;
 pub mod share;
+pub mod table;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};

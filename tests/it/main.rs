@@ -19,6 +19,7 @@ mod framing;
 mod fuzz;
 mod http2;
 mod inbox;
+mod keys;
 mod layers;
 mod limits;
 mod listener;

@@ -223,13 +223,18 @@ async fn keys_are_exchanged_and_open_only_what_they_are_good_for() {
     .await;
     let get =
         |path: &str, key: &str| format!("GET {path} HTTP/1.1\r\nhost: gw\r\nconnection: x-api-key\r\n{key}\r\n\r\n");
+    let post = |path: &str, key: &str| {
+        get(path, key).replacen("GET", "POST", 1).replacen("host: gw", "host: gw\r\ncontent-length: 0", 1)
+    };
     let ci = "x-api-key: gateway-key-of-ci-0001";
     let any = "x-api-key: gateway-key-of-any-001\r\nauthorization: Bearer t";
-    assert!(has(&pair.arrived(&get("/v1/agents/A-1/invoke", ci)).await, "x-api-key: upstream-key-of-ci"));
+    assert!(has(&pair.arrived(&post("/v1/agents/A-1/invoke", ci)).await, "x-api-key: upstream-key-of-ci"));
     let head = pair.arrived(&get("/closed/x?y", any)).await;
     assert!(head.starts_with("GET /base/x?y HTTP/1.1\r\n"), "{head}");
     assert!(has(&head, &format!("x-api-key: {API_KEY}")) && has(&head, "authorization: Bearer t"), "{head}");
     for (path, key, status, detail) in [
+        ("/v1/agents/A-1/invoke", ci, "403 ", "\"detail\":\"Invalid API key\""),
+        ("/v1/tasks/t", ci, "403 ", "\"detail\":\"Invalid API key\""),
         ("/v1/agents/A-2/invoke", ci, "403 ", "\"detail\":\"Invalid API key\""),
         ("/v1/%61gents/A-2/invoke", ci, "403 ", "\"detail\":\"Invalid API key\""),
         ("/v1/x", any, "403 ", "\"detail\":\"Invalid API key\""),
@@ -245,9 +250,9 @@ async fn keys_are_exchanged_and_open_only_what_they_are_good_for() {
     }
     pair.nobody_calls().await;
     for _ in 0..2 {
-        pair.arrived(&get("/v1/tasks/t", ci)).await;
+        pair.arrived(&post("/v1/agents/A-1/invoke/async", ci)).await;
     }
-    let over = pair.refused(&get("/v1/tasks/t", ci)).await;
+    let over = pair.refused(&post("/v1/agents/A-1/invoke", ci)).await;
     assert!(over.starts_with("HTTP/1.1 429 ") && over.contains("retry-after: "), "{over}");
     let log = pair.gateway.log();
     for secret in ["gateway-key-of", "upstream-key-of", API_KEY] {

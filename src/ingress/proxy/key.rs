@@ -1,24 +1,38 @@
 //! The caller's key: found among the gateway's own, judged by what it is good for, exchanged for the upstream's.
 
-use http::header::{HeaderName, HeaderValue};
-use http::{Method, request};
-use percent_encoding::percent_decode_str;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::request;
+use percent_encoding::percent_decode;
 
-use super::Proxies;
-use crate::config::{GatewayKey, ProxyConfig};
+use super::Proxy;
+use super::allow::{self, Wish};
 use crate::limit::{Limits, Told};
 use crate::model::Refusal;
+use crate::source::Keyring;
 
 /// Where a key stands.
 pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
+/// What a caller asks for.
+pub(super) struct Asked<'a> {
+    pub(super) proxy: &'a Proxy,
+    pub(super) head: &'a request::Parts,
+    /// The path that goes upstream.
+    pub(super) path_upstream: &'a str,
+}
+
 /// The key that goes upstream, and the name of the gateway key that it stands for.
 pub(super) fn judge(
-    proxies: &Proxies,
+    keyring: &Keyring,
     (limits, told): (&Limits, &mut Told),
-    proxy: &ProxyConfig,
-    head: &request::Parts,
+    asked: &Asked<'_>,
 ) -> Result<(Option<HeaderValue>, Option<String>), Refusal> {
+    let (proxy, head) = (&asked.proxy.config, asked.head);
+    if head.uri.query().is_some_and(|query| is_in_text(keyring, query)) || is_in_headers(keyring, &head.headers) {
+        return Err(misplaced());
+    }
     let mut lines = head.headers.get_all(X_API_KEY).iter();
     let Some(presented) = lines.next().filter(|line| !line.is_empty()) else {
         return if proxy.require_key { Err(Refusal::NoKey) } else { Ok((None, None)) };
@@ -27,22 +41,34 @@ pub(super) fn judge(
     if lines.next().is_some() {
         return Err(Refusal::KeyRefused("more than one x-api-key".to_owned()));
     }
-    let Some(key) = proxies.keyring.find(presented.as_bytes()) else {
+    let Some(key) = keyring.find(presented.as_bytes()) else {
         if proxy.require_key {
             return Err(Refusal::KeyRefused("it is no gateway key".to_owned()));
         }
+        // A key with something around it is still a key.
+        if keyring.is_within(presented.as_bytes()) {
+            return Err(misplaced());
+        }
         return Ok((Some(presented.clone()), None));
     };
-    if let Err(why) = is_good_for(key, &proxy.prefix, &head.method, head.uri.path()) {
-        return Err(Refusal::KeyRefused(format!("key {} {why}", key.name)));
+    let refused = |why: &str| Refusal::KeyRefused(format!("key {} {why}", key.name));
+    if !key.is_good_at(&proxy.prefix) {
+        return Err(refused("is not good for this prefix"));
+    }
+    let call = allow::below_root(proxy.upstream.path(), asked.path_upstream);
+    if key.is_limited() && !allow::is_open(key, &Wish { method: &head.method, path: head.uri.path(), call }) {
+        return Err(refused("does not open this path with this method"));
     }
     limits.key(&key.name, told)?;
-    let upstream_key = if proxy.exchange_keys {
-        key.upstream_key.as_ref().and_then(|key| header(key.expose())).or_else(|| proxies.upstream_key.clone())
-    } else {
-        Some(presented.clone())
-    };
-    Ok((upstream_key, Some(key.name.clone())))
+    if !proxy.exchange_keys {
+        return Ok((Some(presented.clone()), Some(key.name.clone())));
+    }
+    let own = key.upstream_key.as_ref().filter(|_| !asked.proxy.has_own_key);
+    let upstream_key = own.and_then(|key| header(key.expose())).or_else(|| asked.proxy.key_here.clone());
+    match upstream_key {
+        Some(upstream_key) => Ok((Some(upstream_key), Some(key.name.clone()))),
+        None => Err(refused("has no upstream_key for the server behind this prefix")),
+    }
 }
 
 /// A key as a header; none for one that no header can carry.
@@ -52,86 +78,90 @@ pub(super) fn header(key: &[u8]) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// Whether a key may be used at a prefix for a path. A key for some agents is refused whatever names another, and
-/// whatever is spelled so that the upstream might read a name where none is seen here.
-fn is_good_for(key: &GatewayKey, prefix: &str, method: &Method, path: &str) -> Result<(), &'static str> {
-    if !key.prefixes.is_empty() && !key.prefixes.iter().any(|good| good.trim_end_matches('/') == prefix) {
-        return Err("is not good for this prefix");
-    }
-    if key.agents.is_empty() {
-        return Ok(());
-    }
-    let path = percent_decode_str(path).decode_utf8().map_err(|_| "is good for some agents, and the path is odd")?;
-    let whole = path.strip_prefix('/').unwrap_or(&path);
-    let whole = whole.strip_suffix('/').unwrap_or(whole);
-    let segments: Vec<&str> = whole.split('/').collect();
-    if segments.iter().any(|one| matches!(*one, "" | "." | "..") || one.contains(['\\', ';'])) {
-        return Err("is good for some agents, and the path is odd");
-    }
-    let is_listed = |id: Option<&&str>| id.is_some_and(|id| key.agents.iter().any(|agent| agent == id));
-    for (at, segment) in segments.iter().enumerate() {
-        let next = segments.get(at + 1);
-        let names_one = segment.eq_ignore_ascii_case("agents") || segment.eq_ignore_ascii_case("workflows");
-        // The control plane begins a run by the agent's id; what else stands there is the id of a task.
-        let begins_one =
-            segment.eq_ignore_ascii_case("agent-execution") && *method == Method::POST && at + 2 == segments.len();
-        if (names_one || begins_one) && !is_listed(next) {
-            return Err("is not good for this agent");
+/// A gateway key that stands anywhere but in `x-api-key`.
+pub(super) fn misplaced() -> Refusal {
+    Refusal::KeyRefused(
+        "a gateway key stands outside of the x-api-key header; it would go upstream as it is".to_owned(),
+    )
+}
+
+/// Whether a gateway key stands in a header that goes upstream.
+fn is_in_headers(keyring: &Keyring, headers: &HeaderMap) -> bool {
+    headers.iter().any(|(name, value)| {
+        let value = value.as_bytes();
+        if *name == X_API_KEY {
+            return false;
         }
+        // Basic auth wraps what it says.
+        let basic = value.split_at_checked(6).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"basic "));
+        let inner = basic.and_then(|(_, rest)| STANDARD.decode(rest.trim_ascii()).ok());
+        keyring.is_within(value) || inner.is_some_and(|inner| keyring.is_within(&inner))
+    })
+}
+
+/// Whether a gateway key stands in a path or a query, as it is or encoded, once or more often.
+pub(super) fn is_in_text(keyring: &Keyring, text: &str) -> bool {
+    /// Nobody encodes more often in good faith, and no server decodes more often.
+    const MOST: usize = 4;
+    let mut bytes = text.as_bytes().to_vec();
+    for _ in 0..MOST {
+        if keyring.is_within(&bytes) {
+            return true;
+        }
+        let decoded: Vec<u8> = percent_decode(&bytes).collect();
+        if decoded == bytes {
+            return false;
+        }
+        bytes = decoded;
     }
-    Ok(())
+    keyring.is_within(&bytes)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::config::{Place, Secret};
+    use std::path::Path;
 
-    fn key(agents: &[&str], prefixes: &[&str]) -> GatewayKey {
-        let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-        GatewayKey {
-            name: "ci".to_owned(),
-            place: Place { file: "t".into(), line: 1 },
-            key: Secret::new("keys.ci.key", "a-gateway-key-of-ours"),
-            upstream_key: None,
-            agents: texts(agents),
-            prefixes: texts(prefixes),
-            rate: None,
-            isolate: true,
-        }
+    use super::*;
+    use crate::config::{Config, Problems};
+
+    fn keyring(key: &str) -> Keyring {
+        let text = format!("[keys.ci]\nkey = \"literal:{key}\"");
+        Keyring::new(&Config::parse("t", &text, Path::new("."), std::iter::empty(), &Problems::default()).unwrap())
     }
 
     #[test]
-    fn a_key_for_some_agents_opens_no_other_in_any_spelling() {
-        let some = key(&["A-1", "W-1"], &[]);
-        let may = |method: Method, path: &str| is_good_for(&some, "/v1", &method, path).is_ok();
-        for good in
-            ["/v1/agents/A-1/invoke", "/v1/agents/A%2d1/invoke/async", "/v1/workflows/W-1", "/v1/tasks/t-1", "/v1"]
-        {
-            assert!(may(Method::POST, good), "{good}");
+    fn security_f26_a_gateway_key_is_found_wherever_it_stands() {
+        let key = "a-gateway-key/of+ours=";
+        let keyring = keyring(key);
+        let encoded: String = key.bytes().map(|b| format!("%{b:02X}")).collect();
+        let twice = encoded.replace('%', "%25");
+        for text in [
+            format!("x-api-key={key}"),
+            format!("a=b&KEY={encoded}&c"),
+            format!("a=b;key={twice}"),
+            format!("a=Bearer%20{encoded}"),
+            format!("%7B%22k%22%3A%22{encoded}%22%7D"),
+            format!("/v1/{encoded}/x"),
+            key.to_owned(),
+        ] {
+            assert!(is_in_text(&keyring, &text), "{text}");
         }
-        let bad = [
-            "/v1/agents/A-2/invoke",
-            "/v1/%61gents/A-2/invoke",
-            "/v1/AGENTS/A-2",
-            "/v1//agents/A-2",
-            "/v1/./agents/A-2",
-            "/v1/agents%2FA-2/invoke",
-            "/v1/agents//A-2",
-            "/v1/agents;x/A-2",
-            "/v1/agents",
-            "/v1/agents/",
-            "/v1/x\\agents",
-            "/v1/workflows/W-2/invoke",
-            "/v1/%ff",
-        ];
-        for path in bad {
-            assert!(!may(Method::POST, path), "{path}");
+        for text in ["", "x-api-key=a-gateway-key", "a=b&c=d", "a-gateway-key/of+ours"] {
+            assert!(!is_in_text(&keyring, text), "{text}");
         }
-        assert!(may(Method::POST, "/xp/agent-execution/A-1") && !may(Method::POST, "/xp/agent-execution/A-2"));
-        assert!(may(Method::GET, "/xp/agent-execution/t-1/status") && may(Method::DELETE, "/xp/agent-execution/t-1"));
-        let any = key(&[], &["/v1/"]);
-        assert!(is_good_for(&any, "/v1", &Method::GET, "/v1//agents").is_ok());
-        assert!(is_good_for(&any, "/xp", &Method::GET, "/xp/x").is_err());
+        let basic = format!("Basic {}", STANDARD.encode(format!("ci:{key}")));
+        for (name, value) in [
+            ("authorization", format!("Bearer {key}")),
+            ("authorization", basic),
+            ("cookie", format!("a=b; token={key}")),
+            ("x-key", key.to_owned()),
+            ("x-list", format!("other, {key}")),
+        ] {
+            let headers =
+                HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::try_from(value.as_str()).unwrap())]);
+            assert!(is_in_headers(&keyring, &headers), "{name}: {value}");
+        }
+        let own = HeaderMap::from_iter([(X_API_KEY, HeaderValue::try_from(key).unwrap())]);
+        assert!(!is_in_headers(&keyring, &own));
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! What is promised: method, path, query, body and answer stay as they are, byte for byte, and flow both ways as they
 //! come, nothing kept whole. What concerns one connection only, or claims where a request came from, is taken out
-//! (`header`). A gateway key never goes upstream, unless `exchange_keys` is off; every other key does, unless
-//! `require_key` is on. An answer that the upstream does not finish is not finished here either. Whoever leaves takes
+//! (`header`). A gateway key never goes upstream, wherever in the head it stands, unless `exchange_keys` is off; every
+//! other key does, unless `require_key` is on. What a gateway key with a list opens is on that list (`allow`). An answer that the upstream does not finish is not finished here either. Whoever leaves takes
 //! the call upstream along. Every request ends in one log line and one counted outcome.
 
+mod allow;
 mod header;
 mod key;
 mod stream;
@@ -32,7 +33,8 @@ use super::Ingress;
 use super::load::{Rank, Slot};
 use super::receive::misframed;
 use super::trace::{REQUEST_ID, Refused, Trace, finish};
-use crate::config::{Config, ProxyConfig};
+use crate::config::door::is_same_server;
+use crate::config::{self, Config, ProxyConfig};
 use crate::model::{Outcome, Refusal};
 use crate::net::{self, Client, SendError};
 use crate::source::Keyring;
@@ -48,8 +50,6 @@ pub struct Proxies {
     /// The longest prefix first.
     all: Vec<Arc<Proxy>>,
     keyring: Keyring,
-    /// What stands in for a gateway key that has no other.
-    upstream_key: Option<HeaderValue>,
     client: Client,
 }
 
@@ -61,15 +61,19 @@ struct Proxy {
     label: String,
     scheme: Scheme,
     authority: Authority,
+    /// What a gateway key is exchanged for here, where the prefix or the upstream's own settings say.
+    key_here: Option<HeaderValue>,
+    /// Whether that is the prefix's own.
+    has_own_key: bool,
 }
 
 impl Proxies {
     /// The prefixes of a configuration.
     pub fn new(config: &Config, client: Client) -> Self {
-        let mut all: Vec<_> = config.proxies.iter().filter_map(Proxy::new).map(Arc::new).collect();
+        let proxies = config.proxies.iter().filter_map(|proxy| Proxy::new(proxy, &config.upstream));
+        let mut all: Vec<_> = proxies.map(Arc::new).collect();
         all.sort_by_key(|proxy| std::cmp::Reverse(proxy.config.prefix.len()));
-        let upstream_key = config.upstream.api_key.as_ref().and_then(|key| key::header(key.expose()));
-        Self { all, keyring: Keyring::new(config), upstream_key, client }
+        Self { all, keyring: Keyring::new(config), client }
     }
 
     /// The one that a path belongs to.
@@ -80,8 +84,14 @@ impl Proxies {
 
 impl Proxy {
     /// None for an address without a host, which the configuration does not let through.
-    fn new(config: &ProxyConfig) -> Option<Self> {
+    fn new(config: &ProxyConfig, upstream: &config::Upstream) -> Option<Self> {
+        // The operator's key is for the operator's API and for nobody else.
+        let is_home = is_same_server(&config.upstream, &upstream.base_url);
+        let of_upstream = upstream.api_key.as_ref().filter(|_| is_home);
+        let key_here = config.upstream_key.as_ref().or(of_upstream);
         Some(Self {
+            key_here: key_here.and_then(|key| key::header(key.expose())),
+            has_own_key: config.upstream_key.is_some(),
             label: config.label(),
             scheme: config.upstream.scheme()?.clone(),
             authority: config.upstream.authority()?.clone(),
@@ -176,8 +186,15 @@ fn admit(
     {
         return Err(Refusal::TooLarge(limit));
     }
+    let keyring = &ingress.proxies.keyring;
+    if key::is_in_text(keyring, head.uri.path()) {
+        // Nor is it logged.
+        passage.trace.path = format!("{}/…", *proxy.config.prefix);
+        return Err(key::misplaced());
+    }
     let target = target::target(&proxy.config, &head.uri)?;
-    let (key, name) = key::judge(&ingress.proxies, (&ingress.limits, &mut passage.trace.limits), &proxy.config, head)?;
+    let asked = key::Asked { proxy, head, path_upstream: target.path() };
+    let (key, name) = key::judge(keyring, (&ingress.limits, &mut passage.trace.limits), &asked)?;
     passage.key = name;
     let uri = Uri::builder().scheme(proxy.scheme.clone()).authority(proxy.authority.clone()).path_and_query(target);
     Ok((uri.build().map_err(|error| Refusal::Internal(error.to_string()))?, key))

@@ -58,6 +58,7 @@ mod tests {
             upstream: upstream.parse().unwrap(),
             strip_prefix,
             exchange_keys: true,
+            upstream_key: None,
             require_key: false,
             forward_authorization: false,
             heartbeat: std::time::Duration::ZERO,

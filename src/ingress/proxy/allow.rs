@@ -1,0 +1,182 @@
+//! What a gateway key with a list of its own opens.
+//!
+//! What is promised: an allow list. Every path is closed but the few that are spelled out here or in the key's table,
+//! each for its method, and each in one spelling, compared byte for byte. Nothing is decoded or tidied first, so what an
+//! upstream might read differently is not on the list.
+
+use http::Method;
+
+use crate::config::GatewayKey;
+use crate::config::door::is_plain_segment;
+
+/// A call, as it came and as it goes upstream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish<'a> {
+    pub(super) method: &'a Method,
+    /// The path as the caller wrote it.
+    pub(super) path: &'a str,
+    /// The path upstream, below the root of the API.
+    pub(super) call: &'a str,
+}
+
+/// Whether a key with a list of its own opens a call.
+pub(super) fn is_open(key: &GatewayKey, wish: &Wish<'_>) -> bool {
+    begins_run(key, wish) || is_listed(key, wish)
+}
+
+/// The path upstream without what stands before `/v1` in the upstream's own address.
+pub(super) fn below_root<'p>(base: &str, path_upstream: &'p str) -> &'p str {
+    let base = base.trim_end_matches('/');
+    let root = base.strip_suffix("/v1").unwrap_or(base);
+    path_upstream.strip_prefix(root).unwrap_or(path_upstream)
+}
+
+/// A run of one of the key's agents or workflows, at the API or at the control plane of the SDK.
+fn begins_run(key: &GatewayKey, wish: &Wish<'_>) -> bool {
+    let ours = |id: &str| key.agents.iter().any(|agent| agent == id);
+    if *wish.method != Method::POST {
+        return false;
+    }
+    match segments(wish.call).as_deref() {
+        Some(["v1", "agents" | "workflows", id, "invoke"]) => ours(id),
+        Some(["v1", "agents" | "workflows", id, "invoke", "async" | "stream"]) => ours(id),
+        Some(["agent-execution", id]) => ours(id),
+        _ => false,
+    }
+}
+
+/// A path that the key's table lists.
+fn is_listed(key: &GatewayKey, wish: &Wish<'_>) -> bool {
+    let Some(segments) = segments(wish.path) else { return false };
+    key.methods.contains(wish.method) && key.paths.iter().any(|pattern| fits(pattern, &segments))
+}
+
+fn fits(pattern: &str, segments: &[&str]) -> bool {
+    let mut left = segments.iter();
+    for part in pattern.split('/').skip(1) {
+        match (part, left.next()) {
+            ("**", Some(_)) => return true,
+            ("*", Some(_)) => {}
+            (part, Some(segment)) if part == *segment => {}
+            _ => return false,
+        }
+    }
+    left.next().is_none()
+}
+
+/// The segments of a path that has one reading; none for any other.
+fn segments(path: &str) -> Option<Vec<&str>> {
+    let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+    segments.iter().all(|segment| is_plain_segment(segment)).then_some(segments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Place, Secret};
+
+    fn key(agents: &[&str], paths: &[&str], methods: &[Method]) -> GatewayKey {
+        let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+        GatewayKey {
+            name: "ci".to_owned(),
+            place: Place { file: "t".into(), line: 1 },
+            key: Secret::new("keys.ci.key", "a-gateway-key-of-ours"),
+            upstream_key: None,
+            agents: texts(agents),
+            prefixes: Vec::new(),
+            paths: texts(paths),
+            methods: methods.to_vec(),
+            rate: None,
+            isolate: true,
+        }
+    }
+
+    fn may(key: &GatewayKey, method: &Method, path: &str) -> bool {
+        is_open(key, &Wish { method, path, call: path })
+    }
+
+    #[test]
+    fn security_f10_a_key_for_some_agents_begins_their_runs_and_does_nothing_else() {
+        let some = key(&["A-1", "W_1"], &[], &[Method::GET]);
+        for good in [
+            "/v1/agents/A-1/invoke",
+            "/v1/agents/A-1/invoke/async",
+            "/v1/workflows/W_1/invoke/stream",
+            "/agent-execution/A-1",
+        ] {
+            assert!(may(&some, &Method::POST, good), "{good}");
+            for other in [Method::GET, Method::HEAD, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
+                assert!(!may(&some, &other, good), "{other} {good}");
+            }
+        }
+        for bad in [
+            "",
+            "/",
+            "/v1",
+            "/v1/agents",
+            "/v1/agents/A-1",
+            "/v1/agents/A-1/",
+            "/v1/agents/A-1/invoke/",
+            "/v1/agents/A-1/invoke/async/x",
+            "/v1/agents/A-1/conversations/invoke",
+            "/v1/agents/A-2/invoke",
+            "/v1/agents/a-1/invoke",
+            "/v1/agents/A%2d1/invoke",
+            "/v1/Agents/A-1/invoke",
+            "/v1/agents./A-1/invoke",
+            "/v1/agents%20/A-1/invoke",
+            "/v1//agents/A-1/invoke",
+            "//v1/agents/A-1/invoke",
+            "/v1/./agents/A-1/invoke",
+            "/v1/agents/A-1/invoke;x",
+            "/v1/agents/A-1/invoke%2fasync",
+            "/v1/agents/A-1/invoke.",
+            "/v1/tasks",
+            "/v1/api-keys",
+            "/agent-execution/t-1",
+            "/agent-execution/A-1/status",
+            "/x/agent-execution/A-1",
+        ] {
+            assert!(!may(&some, &Method::POST, bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn security_f10_more_is_open_only_as_it_is_listed() {
+        let more = key(&[], &["/v1/models", "/v1/files/*", "/xp/kb/**"], &[Method::GET, Method::PUT]);
+        for good in ["/v1/models", "/v1/files/a", "/xp/kb/a", "/xp/kb/a/b"] {
+            assert!(may(&more, &Method::GET, good) && may(&more, &Method::PUT, good), "{good}");
+            assert!(!may(&more, &Method::POST, good), "{good}");
+        }
+        for bad in [
+            "/v1/models/",
+            "/v1/models/x",
+            "/v1/files",
+            "/v1/files/a/b",
+            "/v1/files/%2e",
+            "/v1/files/a%2fb",
+            "/v1/files/..",
+            "/xp/kb",
+            "/xp/kb/",
+            "/xp/kb/a//b",
+            "/xp/kb/a/../b",
+            "/v1/agents/A-1/invoke",
+        ] {
+            assert!(!may(&more, &Method::GET, bad), "{bad}");
+        }
+        assert!(!may(&more, &Method::POST, "/v1/agents/A-1/invoke"));
+    }
+
+    #[test]
+    fn a_call_is_seen_below_the_root_of_the_api() {
+        for (base, path, call) in [
+            ("", "/v1/tasks", "/v1/tasks"),
+            ("/", "/v1/tasks", "/v1/tasks"),
+            ("/v1", "/v1/tasks", "/v1/tasks"),
+            ("/inner/v1/", "/inner/v1/tasks", "/v1/tasks"),
+            ("/inner", "/inner/v1/tasks", "/v1/tasks"),
+        ] {
+            assert_eq!(below_root(base, path), call, "{base} {path}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What a limiter per key remembers: when each key has all of its rate again.
+//!
+//! What is promised: the memory is bounded, and no key that is over its limit is ever forgotten for others. When the
+//! table is full, a new key takes the place of one that has something left; where none is found, it is counted with the
+//! other new keys of its crowd (the network of an address) until there is room.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use governor::nanos::Nanos;
+use governor::state::StateStore;
+use governor::state::keyed::ShrinkableKeyedStateStore;
+
+/// Keys that a table holds at most.
+pub(super) const MAX_KEYS: usize = 100_000;
+
+/// Parts of a table, each with its own lock.
+const PARTS: usize = 16;
+
+/// Buckets for the crowds of keys that find no room.
+const CROWDS: usize = 4_096;
+
+/// How many keys are looked at for one whose place can be taken.
+const LOOK_AT: usize = 16;
+
+/// A key that belongs to a crowd, which is counted together where there is no room for each.
+pub trait Crowd {
+    /// The crowd it belongs to.
+    fn crowd(&self) -> u128;
+}
+
+impl Crowd for IpAddr {
+    /// The /24 of an IPv4 address, the /48 of an IPv6 address.
+    fn crowd(&self) -> u128 {
+        match self.to_canonical() {
+            Self::V4(v4) => u128::from(v4.to_bits() >> 8),
+            Self::V6(v6) => v6.to_bits() >> 80,
+        }
+    }
+}
+
+impl Crowd for u64 {
+    fn crowd(&self) -> u128 {
+        (*self).into()
+    }
+}
+
+/// The keys of a limiter.
+pub(super) struct Keys<K> {
+    parts: Vec<Mutex<Part<K>>>,
+    crowds: Vec<Mutex<Option<Nanos>>>,
+    hasher: RandomState,
+    slack: Slack,
+}
+
+/// How much later than a key that was just seen for the first time another may be whole again, and still have something
+/// left. It is negative where one use of a key leaves nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slack(pub(super) i64);
+
+struct Part<K> {
+    places: HashMap<K, usize>,
+    /// Keys with when they are whole again, in no order.
+    list: Vec<(K, Nanos)>,
+}
+
+impl Slack {
+    fn has_something_left(self, whole_again: Nanos, fresh: Nanos) -> bool {
+        let beyond = i128::from(whole_again.as_u64()) - i128::from(fresh.as_u64());
+        beyond <= i128::from(self.0)
+    }
+}
+
+impl<K: Hash + Eq + Clone + Crowd> Keys<K> {
+    pub(super) fn new(slack: Slack) -> Self {
+        let part = || Mutex::new(Part { places: HashMap::new(), list: Vec::new() });
+        Self {
+            parts: std::iter::repeat_with(part).take(PARTS).collect(),
+            crowds: std::iter::repeat_with(Mutex::default).take(CROWDS).collect(),
+            hasher: RandomState::new(),
+            slack,
+        }
+    }
+
+    /// One of `count` things, chosen by a hash that nobody outside foresees.
+    fn chosen(&self, what: impl Hash, count: usize) -> usize {
+        // The remainder is less than `count`.
+        usize::try_from(self.hasher.hash_one(what) % count as u64).unwrap_or_default()
+    }
+}
+
+impl<K: Hash + Eq + Clone> Part<K> {
+    /// Takes a new key in, if there is room or some other has something left.
+    fn take(&mut self, key: &K, whole_again: Nanos, slack: Slack) -> bool {
+        if self.list.len() >= MAX_KEYS / PARTS {
+            let looked_at = std::iter::repeat_with(|| fastrand::usize(..self.list.len())).take(LOOK_AT);
+            let best = looked_at.min_by_key(|at| self.list.get(*at).map(|(_, whole_again)| whole_again.as_u64()));
+            let Some(at) = best.filter(|at| {
+                self.list.get(*at).is_some_and(|(_, other)| slack.has_something_left(*other, whole_again))
+            }) else {
+                return false;
+            };
+            let (gone, _) = self.list.swap_remove(at);
+            self.places.remove(&gone);
+            if let Some((moved, _)) = self.list.get(at) {
+                self.places.insert(moved.clone(), at);
+            }
+        }
+        self.places.insert(key.clone(), self.list.len());
+        self.list.push((key.clone(), whole_again));
+        true
+    }
+}
+
+impl<K: Hash + Eq + Clone + Crowd> StateStore for Keys<K> {
+    type Key = K;
+
+    fn measure_and_replace<T, F, E>(&self, key: &K, measure: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let Some(part) = self.parts.get(self.chosen(key, PARTS)) else { return measure(None).map(|(said, _)| said) };
+        let mut part = held(part);
+        if let Some(at) = part.places.get(key).copied()
+            && let Some((_, kept)) = part.list.get_mut(at)
+        {
+            let (said, whole_again) = measure(Some(*kept))?;
+            *kept = whole_again;
+            return Ok(said);
+        }
+        let (said, whole_again) = measure(None)?;
+        if part.take(key, whole_again, self.slack) {
+            return Ok(said);
+        }
+        drop(part);
+        let Some(crowd) = self.crowds.get(self.chosen(key.crowd(), CROWDS)) else { return Ok(said) };
+        let mut crowd = held(crowd);
+        let (said, whole_again) = measure(*crowd)?;
+        *crowd = Some(whole_again);
+        Ok(said)
+    }
+}
+
+impl<K: Hash + Eq + Clone + Crowd> ShrinkableKeyedStateStore<K> for Keys<K> {
+    fn retain_recent(&self, drop_below: Nanos) {
+        for part in &self.parts {
+            let Part { places, list } = &mut *held(part);
+            list.retain(|(_, whole_again)| *whole_again > drop_below);
+            *places = list.iter().enumerate().map(|(at, (key, _))| (key.clone(), at)).collect();
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.parts.iter().map(|part| held(part).list.len()).sum()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<K> fmt::Debug for Keys<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("slack", &self.slack).finish_non_exhaustive()
+    }
+}
