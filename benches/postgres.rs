@@ -215,6 +215,7 @@ fn event(at: Timestamp, thread: &str) -> NewEvent {
         received_at: at,
         strength: Strength::Signed,
         secret: Some("current".into()),
+        proof: None,
         filtered: None,
         thread: Some(thread.to_owned()),
         params: Params::new(vec![Param {

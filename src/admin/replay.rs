@@ -226,7 +226,7 @@ pub(super) async fn resend(
     };
     match state.inbox.accept(resent).await? {
         Accepted::New => {}
-        Accepted::Duplicate(_) | Accepted::Busy => {
+        Accepted::Duplicate(_) | Accepted::Replayed(_) | Accepted::Busy => {
             return Err(AdminError::Conflict("not_kept", "The inbox did not keep it as a new event.".to_owned()));
         }
     }
@@ -312,6 +312,6 @@ struct ByHand;
 
 impl Verify for ByHand {
     fn judge(&self, _: &Received, _: Timestamp) -> Result<Proof, Refusal> {
-        Ok(Proof { strength: Strength::Operator, secret: None })
+        Ok(Proof { strength: Strength::Operator, secret: None, marks: Vec::new() })
     }
 }

@@ -20,8 +20,7 @@ use crate::inbox::{
     Standing, Terms, Turn, Usage,
 };
 use crate::model::{
-    Accepted, Account, Attachment, AttachmentId, Attempt, Class, DeliveryId, EventId, Name, NewDelivery, NewEvent,
-    Origin, Param, Params, State, UpstreamIds,
+    Accepted, Account, Attachment, AttachmentId, Attempt, Class, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, ProofMark, State, UpstreamIds, UsedProof,
 };
 use crate::net::Client;
 use crate::telemetry::RefusedSample;
@@ -287,6 +286,14 @@ impl Inbox for Memory {
         Err(InboxError::Closed)
     }
 
+    async fn use_proof(&self, _: UsedProof, _: Timestamp) -> Result<bool, InboxError> {
+        Ok(true)
+    }
+
+    async fn free_proof(&self, _: Vec<ProofMark>) -> Result<(), InboxError> {
+        Ok(())
+    }
+
     async fn give_back(&self, _: i64, _: Vec<String>) -> Result<(), InboxError> {
         Err(InboxError::Closed)
     }
@@ -386,6 +393,8 @@ fn event(number: u8, source: &str, filtered: bool) -> EventDetail {
             states: if filtered { Vec::new() } else { vec![State::Delivered] },
         },
         strength: "signed".into(),
+        replays: 0,
+        replayed_at: None,
         secret: Some("literal 1".into()),
         request_line: "POST /hooks/triage".into(),
         params: Params::new(vec![Param {

@@ -52,6 +52,9 @@ pub(super) struct EventPage {
     /// Configured paths that found nothing in this event, as the source is configured now.
     misses: Vec<MissView>,
     headers: Vec<(String, String)>,
+    /// How many requests came again with the proof of this one, and when the last did.
+    replays: u64,
+    replayed_at: Option<Timestamp>,
     body: Option<String>,
     body_base64: Option<String>,
     body_bytes: usize,
@@ -225,6 +228,8 @@ impl From<EventDetail> for EventPage {
             params: event.params.iter().map(ParamView::from).collect(),
             misses: Vec::new(),
             headers: event.headers,
+            replays: event.replays,
+            replayed_at: event.replayed_at,
             body,
             body_base64,
             body_bytes: event.body.len(),

@@ -32,6 +32,9 @@ pub struct Provider {
     pub ack: Ack,
     /// How long the sender waits for an answer.
     pub deadline: Option<Duration>,
+    /// Whether two requests of the sender may be alike to the last byte of what proves them: its bodies have no id and no
+    /// time. Where the file does not say, they may if it names neither.
+    pub repeats: Option<bool>,
     /// Whether the sender tries again: `never`, `hours` or `days`.
     pub retries: Option<String>,
     /// The largest body the sender makes.
@@ -112,6 +115,7 @@ impl Provider {
             map: file.section("map").map(|map| Map::read(&map)).unwrap_or_default(),
             ack,
             deadline: file.duration("deadline").map(|d| d.value),
+            repeats: file.bool("repeats").map(|repeats| repeats.value),
             retries: file
                 .one_of("retries", &[("never", "never"), ("hours", "hours"), ("days", "days")])
                 .map(|r| r.value.to_owned()),

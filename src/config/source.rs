@@ -32,6 +32,8 @@ pub struct SourceConfig {
     pub secrets: Vec<Located<Secret>>,
     /// Where secrets are kept that the provider's handshake brings, one in a line; those of it are in `secrets`.
     pub enrol_file: Option<PathBuf>,
+    /// How long what proves a request counts as used, where the source says.
+    pub replay_window: Option<ReplayWindow>,
     /// Whether a request whose origin is not proved is refused; else it passes, and what was wrong is recorded.
     pub enforce: bool,
     /// An inline `verify` table, which takes the place of the provider's.
@@ -90,6 +92,20 @@ pub struct SourceConfig {
     pub thread_rate: Option<Rate>,
     /// Where the provider's own log is read for what never arrived.
     pub reconcile: Option<ReconcileConfig>,
+}
+
+/// How long what proves a request counts as used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplayWindow {
+    /// As long as its event is kept.
+    Kept,
+    /// So long; not at all where that is nothing.
+    Lasts(Duration),
+}
+
+impl ReplayWindow {
+    /// Where neither the source nor its provider says that no two of its requests are alike.
+    pub const USUAL: Self = Self::Lasts(Duration::from_secs(600));
 }
 
 /// Where the event's JSON goes beside a prompt.
@@ -187,6 +203,7 @@ impl SourceConfig {
             allow: section.blocks("allow").unwrap_or_default(),
             secrets,
             enrol_file: enrol_file.map(|file| file.value),
+            replay_window: replay_window(section),
             enforce: enforce.is_none_or(|enforce| enforce.value),
             verify: section.section("verify").map(Section::into_table),
             values: section.text_table("values").unwrap_or_default(),
@@ -309,6 +326,13 @@ fn overlap(section: &Section<'_>) -> Overlap {
     Overlap { mode, depth: depth.map(|depth| u32::try_from(depth).unwrap_or(u32::MAX)), age: age.map(|age| age.value) }
 }
 
+fn replay_window(section: &Section<'_>) -> Option<ReplayWindow> {
+    if section.node("replay_window").is_some_and(|node| matches!(&node.value, Value::Text(text) if text == "kept")) {
+        return Some(ReplayWindow::Kept);
+    }
+    section.duration("replay_window").map(|window| ReplayWindow::Lasts(window.value))
+}
+
 fn respond(section: &Section<'_>) -> Respond {
     let words =
         [("ack", Respond::Ack), ("wait", Respond::Wait), ("proxy", Respond::Proxy), ("stream", Respond::Stream)];
@@ -317,7 +341,7 @@ fn respond(section: &Section<'_>) -> Respond {
         section.problems().warn(
             &respond.place,
             format!(
-                "{} keeps no events: an event that is sent twice runs twice, and none is tried again",
+                "{} keeps no events: an event that is sent anew runs again, and none is tried again",
                 section.name()
             ),
             "respond = \"wait\" keeps each event and still answers with the run's end",

@@ -1,8 +1,8 @@
 //! An inbox whose engine never sees what an event says: bodies, headers, parameters, request lines and answers go into
 //! it closed and come out of it open.
 //!
-//! What is looked for or ordered by stays readable: sources, types, dedup keys, conversations, destinations, states and
-//! times. An event is bound to its name, so that no other's can be put in its place. What was kept in clear before is
+//! What is looked for or ordered by stays readable: sources, types, dedup keys, conversations, destinations, states,
+//! times, and the digests by which a proof is known again. An event is bound to its name, so that no other's can be put in its place. What was kept in clear before is
 //! read as it is, and so is what was closed before when nothing is closed any more.
 
 use std::sync::Arc;
@@ -20,8 +20,7 @@ use super::{
     Standing, Terms, Turn, Usage, cut,
 };
 use crate::model::{
-    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, EventId, NewDelivery, NewEvent, Params, Role, Timestamp,
-    UpstreamIds,
+    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, EventId, NewDelivery, NewEvent, Params, ProofMark, Role, Timestamp, UpstreamIds, UsedProof,
 };
 
 /// Stands as the one header's name where an event is closed. No request can have a header of this name.
@@ -302,6 +301,14 @@ impl Inbox for Encrypted {
 
     async fn give_back(&self, day: i64, budgets: Vec<String>) -> Result<(), InboxError> {
         self.inner.give_back(day, budgets).await
+    }
+
+    async fn use_proof(&self, proof: UsedProof, now: Timestamp) -> Result<bool, InboxError> {
+        self.inner.use_proof(proof, now).await
+    }
+
+    async fn free_proof(&self, marks: Vec<ProofMark>) -> Result<(), InboxError> {
+        self.inner.free_proof(marks).await
     }
 
     async fn spent(&self, day: i64) -> Result<Vec<(String, u64)>, InboxError> {

@@ -3,6 +3,7 @@
 //! What is promised:
 //! * An event that [`Inbox::accept`] said yes to is on disk: it survives a crash and a power cut.
 //! * A source and a dedup key are one event, however often and however many at once they come.
+//! * What proved one event proves no other one, as long as the proof counts as used.
 //! * Delivery is at least once; a delivery that may have been sent before says so when it is claimed
 //!   ([`Claimed::doubt`]), so that whoever sends it can ask the upstream first.
 //! * In a lane, deliveries go out one at a time, in the order of arrival. Between lanes nothing is promised.
@@ -31,8 +32,7 @@ pub use budget::{Budgets, Counted, Uncounted};
 pub use job::{Job, JobState, JobStep, NewJob};
 
 use crate::model::{
-    Accepted, Account, Attachment, AttachmentId, Attempt, Class, DeliveryId, Destination, EventId, NewDelivery,
-    NewEvent, Overlap, Params, Role, Route, State, Timestamp, UpstreamIds,
+    Accepted, Account, Attachment, AttachmentId, Attempt, Class, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Overlap, Params, ProofMark, Role, Route, State, Timestamp, UpstreamIds, UsedProof,
 };
 
 /// What the secret goes by that the names of conversations are made with.
@@ -107,6 +107,13 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
 
     /// Takes back what was counted: the run was not begun.
     async fn give_back(&self, day: i64, budgets: Vec<String>) -> Result<(), InboxError>;
+
+    /// Uses up what proves a request that is passed on and not kept, and has it counted as used until its time. False:
+    /// it was used before.
+    async fn use_proof(&self, proof: UsedProof, now: Timestamp) -> Result<bool, InboxError>;
+
+    /// Takes that back: the request reached nobody.
+    async fn free_proof(&self, marks: Vec<ProofMark>) -> Result<(), InboxError>;
 
     /// What was spent on a day, by budget; the largest first, at most 1,000.
     async fn spent(&self, day: i64) -> Result<Vec<(String, u64)>, InboxError>;
@@ -542,6 +549,10 @@ pub struct EventDetail {
     pub headers: Vec<(String, String)>,
     /// The body, as it came.
     pub body: Bytes,
+    /// How many requests came again with what proves this one, under another name, and were not kept.
+    pub replays: u64,
+    /// When the last of them came.
+    pub replayed_at: Option<Timestamp>,
     /// The files that came along and are still there, in their order.
     pub attachments: Vec<Attachment>,
     /// What it owes and owed, in order of number.

@@ -333,6 +333,7 @@ async fn durable(
         received_at: trace.at,
         strength: Strength::Token,
         secret: None,
+        proof: None,
         filtered: None,
         thread: call.params.get(Name::TaskId).map(str::to_owned),
         params: call.params.clone(),

@@ -3,8 +3,11 @@
 
 use crate::inbox::{Inbox, InboxError};
 use crate::mapping::Mapped;
-use crate::model::{Accepted, DeliveryId, EventId, NewEvent, Outcome, Refusal, Verified};
+use crate::model::{Accepted, DeliveryId, EventId, NewEvent, Outcome, Refusal, Strength, Verified};
 use crate::source::Source;
+
+/// What stands before the dedup key of an event that nothing proves.
+const UNPROVED: &str = "unproved:";
 
 /// The event that a verified and mapped request is.
 pub fn event(source: &Source, verified: &Verified, mapped: Mapped) -> NewEvent {
@@ -18,11 +21,12 @@ pub fn event(source: &Source, verified: &Verified, mapped: Mapped) -> NewEvent {
     NewEvent {
         id,
         source: source.config.name.clone(),
-        dedup: mapped.dedup,
+        dedup: mapped.dedup.map(|key| own_key(key, proof.strength)),
         event_type: mapped.event_type,
         received_at: request.at,
         strength: proof.strength,
         secret: proof.secret.clone(),
+        proof: source.uses(verified),
         filtered: mapped.filtered,
         thread: mapped.thread,
         params: mapped.params,
@@ -35,6 +39,15 @@ pub fn event(source: &Source, verified: &Verified, mapped: Mapped) -> NewEvent {
     }
 }
 
+/// The dedup key of an event. One whose proof failed is kept under a key that no proved event has: else a stranger could
+/// take the place of an event that is still to come.
+fn own_key(key: String, strength: Strength) -> String {
+    match strength {
+        Strength::Observed(_) => format!("{UNPROVED}{key}"),
+        _ => key,
+    }
+}
+
 /// Keeps the event. Answers are made after the commit, never before.
 pub async fn keep(inbox: &dyn Inbox, event: NewEvent) -> Result<(Outcome, EventId), Refusal> {
     let (id, filtered) = (event.id, event.filtered.is_some());
@@ -42,6 +55,7 @@ pub async fn keep(inbox: &dyn Inbox, event: NewEvent) -> Result<(Outcome, EventI
         Ok(Accepted::New) if filtered => Ok((Outcome::Filtered, id)),
         Ok(Accepted::New) => Ok((Outcome::Accepted, id)),
         Ok(Accepted::Duplicate(first)) => Ok((Outcome::Duplicate, first)),
+        Ok(Accepted::Replayed(first)) => Ok((Outcome::Replayed, first)),
         Ok(Accepted::Busy) => Err(Refusal::Busy),
         Err(error) => Err(unkept(error)),
     }

@@ -254,7 +254,7 @@ pub(super) fn acknowledge(source: &Source, outcome: Outcome, id: EventId) -> Res
         Some(text) => ("text/plain; charset=utf-8", text.clone()),
         None => (
             "application/json",
-            serde_json::json!({ "status": outcome.as_str(), "event_id": id.to_string() }).to_string(),
+            serde_json::json!({ "status": outcome.told(), "event_id": id.to_string() }).to_string(),
         ),
     };
     let mut answer = Response::new(Body::from(body));

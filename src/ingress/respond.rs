@@ -1,7 +1,8 @@
 //! What a caller of a source gets beside an acknowledgement: the run's end, waited for or passed on.
 //!
 //! A wait begins when the event is kept, so whatever becomes of the connection, the delivery goes on and a link shows
-//! its end. What is passed on is not kept: nothing is promised of it but one call.
+//! its end. What is passed on is not kept: nothing is promised of it but one call, and that what proves it is not good for
+//! another one.
 
 use std::time::Duration;
 
@@ -12,12 +13,13 @@ use http::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::Ingress;
+use super::keep::unkept;
 use super::receive::{acknowledge, name_event};
 use super::{stream, upload};
 use crate::config::{Respond, RunMode};
-use crate::inbox::{Answer, DeliveryDetail};
+use crate::inbox::{Answer, Counted, DeliveryDetail};
 use crate::mapping::shape::shape;
-use crate::model::{AttemptResult, DeliveryId, EventId, NewEvent, Outcome, Refusal, State};
+use crate::model::{AttemptResult, DeliveryId, EventId, NewDelivery, NewEvent, Outcome, ProofMark, Refusal, State};
 use crate::net::SendError;
 use crate::source::Source;
 use crate::upstream::{Call, is_stream};
@@ -82,11 +84,13 @@ pub(super) async fn proxy(
     if let Some(wait) = ingress.upstream.is_busy(PATIENCE) {
         return Err(Refusal::UpstreamBusy(wait));
     }
-    let counted = ingress.spend(&source.config.name, &owed.destination, &event.params).await?;
+    let Some(begun) = Begun::of(ingress, source, event, owed).await? else {
+        return Ok((Outcome::Replayed, json(StatusCode::ACCEPTED, r#"{"status":"duplicate"}"#)));
+    };
     let links = match upload::passed_on(ingress, &source.config.name, &event.attachments).await {
         Ok(links) => links,
         Err(refusal) => {
-            counted.give_back(&*ingress.inbox).await;
+            begun.undo(ingress).await;
             return Err(refusal);
         }
     };
@@ -95,7 +99,7 @@ pub(super) async fn proxy(
     if !streams {
         let result = left.not(ingress.upstream.invoke(&call).await);
         if result.is_unrun() {
-            counted.give_back(&*ingress.inbox).await;
+            begun.undo(ingress).await;
         }
         return Ok((Outcome::Proxied, passed_on(source, result)?));
     }
@@ -103,7 +107,7 @@ pub(super) async fn proxy(
         Ok(answer) => answer,
         Err(error) => {
             if matches!(error, SendError::NotSent(_)) {
-                counted.give_back(&*ingress.inbox).await;
+                begun.undo(ingress).await;
             }
             return Err(Refusal::UpstreamFailed(error.to_string()));
         }
@@ -111,12 +115,60 @@ pub(super) async fn proxy(
     if !is_stream(&answer) {
         let result = ingress.upstream.refusal(&call, answer).await;
         if result.is_unrun() {
-            counted.give_back(&*ingress.inbox).await;
+            begun.undo(ingress).await;
         }
         return Ok((Outcome::Proxied, passed_on(source, result)?));
     }
     // Dropped with the caller's connection, and the upstream's goes with it.
     Ok((Outcome::Proxied, stream::relay(answer)))
+}
+
+/// What a call that is about to be passed on has taken: a run of its budgets, and its proof.
+struct Begun {
+    counted: Counted,
+    marks: Vec<ProofMark>,
+}
+
+impl Begun {
+    /// None: what proves it was used before.
+    async fn of(
+        ingress: &Ingress,
+        source: &Source,
+        event: &NewEvent,
+        owed: &NewDelivery,
+    ) -> Result<Option<Self>, Refusal> {
+        let marks = match &event.proof {
+            Some(proof) => {
+                let new = ingress.inbox.use_proof(proof.clone(), ingress.clock.now()).await;
+                if !new.map_err(unkept)? {
+                    return Ok(None);
+                }
+                proof.marks.clone()
+            }
+            None => Vec::new(),
+        };
+        match ingress.spend(&source.config.name, &owed.destination, &event.params).await {
+            Ok(counted) => Ok(Some(Self { counted, marks })),
+            Err(refusal) => {
+                free(ingress, marks).await;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// The call reached nobody: whoever made it may make it again.
+    async fn undo(self, ingress: &Ingress) {
+        self.counted.give_back(&*ingress.inbox).await;
+        free(ingress, self.marks).await;
+    }
+}
+
+async fn free(ingress: &Ingress, marks: Vec<ProofMark>) {
+    if !marks.is_empty()
+        && let Err(error) = ingress.inbox.free_proof(marks).await
+    {
+        tracing::warn!(%error, "a call that reached nobody counts as made; its sender's next try is told so");
+    }
 }
 
 /// Counts a request whose caller goes away while something is waited for; then nothing else counts it.

@@ -297,7 +297,7 @@ pub(super) async fn keep(ingress: &Ingress, event: NewEvent) -> Result<(Outcome,
     let kept = ingress.keep(event).await;
     match &kept {
         Ok((Outcome::Duplicate, first)) if *first == id => {}
-        Ok((Outcome::Duplicate, _)) => store.remove(&files).await,
+        Ok((Outcome::Duplicate | Outcome::Replayed, _)) => store.remove(&files).await,
         Ok(_) => ingress.metrics.files(&source, &files),
         // It may be kept all the same; the sweep will know.
         Err(Refusal::Inbox(_)) => {}

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{Account, Attachment, Class, Destination, EventId, Params, Route, Strength, Timestamp};
+use super::{Account, Attachment, Class, Destination, EventId, Params, Route, Strength, Timestamp, UsedProof};
 
 /// An event about to be kept, with the deliveries it owes.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub struct NewEvent {
     pub strength: Strength,
     /// The name of the secret that matched.
     pub secret: Option<String>,
+    /// What proved its request, which is to do so once. None: nothing was proved, or nobody minds.
+    pub proof: Option<UsedProof>,
     /// The rule that kept it from going further; such an event owes nothing.
     pub filtered: Option<String>,
     /// The conversation at the source, as the provider names it.
@@ -79,6 +81,8 @@ pub enum Accepted {
     New,
     /// It was kept before, under this id.
     Duplicate(EventId),
+    /// What proves it was used before, by the event of this id.
+    Replayed(EventId),
     /// It is not kept: more deliveries of its lane wait or are in flight than it was to wait behind.
     Busy,
 }

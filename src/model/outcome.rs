@@ -7,6 +7,8 @@ pub enum Outcome {
     Accepted,
     /// Known already; answered with the first one's id.
     Duplicate,
+    /// Not kept: what proves it was used before. Answered as a duplicate, with the first one's id.
+    Replayed,
     /// Kept, but not passed on: a filter said so.
     Filtered,
     /// A provider's challenge, answered at the edge.
@@ -25,11 +27,20 @@ impl Outcome {
         match self {
             Self::Accepted => "accepted",
             Self::Duplicate => "duplicate",
+            Self::Replayed => "replayed",
             Self::Filtered => "filtered",
             Self::Challenged => "challenged",
             Self::Proxied => "proxied",
             Self::Shown => "shown",
             Self::Refused => "refused",
+        }
+    }
+
+    /// The word that whoever brought it hears. What was played again is a duplicate to its sender.
+    pub const fn told(self) -> &'static str {
+        match self {
+            Self::Replayed => Self::Duplicate.as_str(),
+            other => other.as_str(),
         }
     }
 }

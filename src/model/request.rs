@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
+use sha2::{Digest as _, Sha256};
 
 use super::{OriginFault, Refusal, RequestId, Timestamp};
 
@@ -96,6 +97,34 @@ pub struct Proof {
     pub strength: Strength,
     /// The name of the secret that matched, never its value; none where the scheme has none.
     pub secret: Option<String>,
+    /// What tells this proof from others, one for each thing that was proved; empty where nothing was.
+    pub marks: Vec<ProofMark>,
+}
+
+/// What tells one proof from another: a digest of what was signed, and never of how the signature is written. Two
+/// requests with the same mark show the same proof, so the second one is no news, whatever stands beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProofMark(pub [u8; 32]);
+
+impl ProofMark {
+    /// The same mark for one source: what was proved to one says nothing to another.
+    pub fn at_source(self, source: &str) -> Self {
+        let mut digest = Sha256::new();
+        digest.update(source.as_bytes());
+        // No name of a source has this byte in it.
+        digest.update([0]);
+        digest.update(self.0);
+        Self(digest.finalize().into())
+    }
+}
+
+/// The proofs that an event uses up, and how long they count as used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsedProof {
+    /// The marks, at the event's source.
+    pub marks: Vec<ProofMark>,
+    /// Until when; none: as long as the event is kept.
+    pub until: Option<Timestamp>,
 }
 
 /// How much a check proves.

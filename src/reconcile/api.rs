@@ -218,7 +218,7 @@ pub(super) fn strange(what: &str) -> Stop {
 /// Whoever built a request of what was fetched has it proved by that.
 impl Verify for Fetched {
     fn judge(&self, _: &Received, _: Timestamp) -> Result<Proof, Refusal> {
-        Ok(Proof { strength: Strength::Fetched, secret: Some(self.by.clone()) })
+        Ok(Proof { strength: Strength::Fetched, secret: Some(self.by.clone()), marks: Vec::new() })
     }
 }
 

@@ -211,7 +211,9 @@ impl Reconciler {
     async fn keep(&self, reading: &Reading<'_>, line: Line, event: NewEvent) -> Result<Line, Stop> {
         for _ in 0..TRIES {
             match keep(&*self.inbox, event.clone()).await {
-                Ok((Outcome::Duplicate, first)) => return Ok(line.became(Became::AlreadyHere, Some(first))),
+                Ok((Outcome::Duplicate | Outcome::Replayed, first)) => {
+                    return Ok(line.became(Became::AlreadyHere, Some(first)));
+                }
                 Ok((Outcome::Filtered, id)) => return Ok(line.became(Became::Filtered, Some(id))),
                 Ok((_, id)) => {
                     let thread = event.thread.as_deref();

@@ -207,7 +207,7 @@ impl Challenge {
         let request = Request::new(received, &scheme.document);
         self.when.iter().all(|(field, want)| want.met(field, &request)).then(|| {
             let mut key = scheme.keys().first();
-            let mut proof = Proof { strength: Strength::None, secret: None };
+            let mut proof = Proof { strength: Strength::None, secret: None, marks: Vec::new() };
             if self.signed {
                 proof = crate::model::Verify::judge(scheme, received, now)?;
                 key = scheme.keys().iter().find(|key| Some(key.name()) == proof.secret.as_deref()).or(key);

@@ -290,6 +290,20 @@ impl Template {
         any(&self.0, is)
     }
 
+    /// Whether it holds more of the request than a time and what every request of its sender says.
+    pub(super) fn is_of_one(&self) -> bool {
+        self.any(&|value| {
+            matches!(
+                value,
+                Value::Field(_)
+                    | Value::FieldOrEmpty(_)
+                    | Value::FormSorted
+                    | Value::QuerySorted
+                    | Value::HeaderListed(_)
+            )
+        })
+    }
+
     /// Whether the secret is always part of it.
     pub(super) fn holds_secret(&self) -> bool {
         let is = |value: &Value| *value == Value::Secret;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
 
 use super::content::{Context, Setup, Template};
 use super::document::Json;
@@ -81,6 +82,14 @@ struct Token<'t> {
     encoded: bool,
 }
 
+/// A token that was found good.
+pub(super) struct ProvedToken {
+    /// What the key goes by that made it.
+    pub(super) name: String,
+    /// The digest of what was signed.
+    pub(super) signed: [u8; 32],
+}
+
 impl Jwt {
     /// Reads the keys of `[verify]` that have to do with tokens.
     pub(super) fn read(section: &Section<'_>, setup: &Setup<'_>, given: &Given<'_>) -> Option<Self> {
@@ -145,8 +154,8 @@ impl Jwt {
         })
     }
 
-    /// What the key goes by that made the token, and what the token says.
-    pub(super) fn judge(&self, request: &Request<'_>, now: Timestamp) -> Result<(String, Vec<u8>), Fault> {
+    /// Proves the token.
+    pub(super) fn judge(&self, request: &Request<'_>, now: Timestamp) -> Result<ProvedToken, Fault> {
         let texts = self.places.texts(request, None)?;
         let [text] = texts.as_slice() else { return Err(malformed("there is more than one token")) };
         let token = self.take_apart(text)?;
@@ -174,7 +183,7 @@ impl Jwt {
             let claims = Json::parse(&token.payload).map_err(|_| malformed("the token's claims are no JSON"))?;
             self.hold(&claims, &context, now)?;
         }
-        Ok((name, token.payload))
+        Ok(ProvedToken { name, signed: Sha256::digest(signed).into() })
     }
 
     /// What a token that was found good says.

@@ -12,6 +12,12 @@ use crate::model::Received;
 /// What stands for a value that is not kept.
 const MASK: &str = "***";
 
+/// How much of a signature is kept.
+const DIGITS: usize = 8;
+
+/// The longest word that stands beside signatures: the name of an algorithm, a time.
+const LONGEST_WORD: usize = 15;
+
 /// Words in the names of headers and of fields in queries behind which people put what only they know.
 const SECRETIVE: [&str; 11] = [
     "apikey",
@@ -30,9 +36,8 @@ const SECRETIVE: [&str; 11] = [
 /// Two words that say it together; "key" alone may be the key of an event.
 const KEYS: [&str; 3] = ["api", "access", "private"];
 
-/// Names of fields in queries that open what they stand in. In a header a signature is of that request only, and helps
-/// to see what was wrong.
-const OPENING: [&str; 3] = ["key", "sig", "signature"];
+/// Names of fields in queries that open what they stand in.
+const OPENING: [&str; 4] = ["key", "seal", "sig", "signature"];
 
 /// Headers that are not kept at all.
 const DROPPED: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "x-api-key"];
@@ -50,30 +55,75 @@ pub(super) fn kept(scheme: &Scheme, received: &Received) -> Kept {
         .iter()
         .filter(|(name, _)| !DROPPED.contains(&name.as_str()))
         .map(|(name, value)| {
-            let shown = scheme.shown().any(|spot| match spot {
+            let stands = |spot: &Spot| match spot {
                 Spot::Field(Field::Header(header)) => header == name,
                 Spot::Numbered(start) => name.as_str().starts_with(start.as_str()),
                 Spot::Field(_) => false,
-            });
-            let shown = shown || is_secretive(name.as_str());
-            (name.as_str().to_owned(), if shown { MASK.to_owned() } else { escaped(value.as_bytes()) })
+            };
+            let value = escaped(value.as_bytes());
+            let value = if scheme.shown().any(stands) || is_secretive(name.as_str()) {
+                MASK.to_owned()
+            } else if scheme.spelled().any(stands) {
+                beginnings(&value)
+            } else {
+                value
+            };
+            (name.as_str().to_owned(), value)
         })
         .collect();
-    Kept { request_line: format!("{} {}", received.method, target(scheme, &received.target)), headers }
+    let (shown, signed): (Vec<_>, Vec<_>) = (scheme.shown().collect(), scheme.spelled().collect());
+    let hidden = |name: &str, value: &str| {
+        if stands_in_query(shown.iter().copied(), name) {
+            return Some(MASK.to_owned());
+        }
+        stands_in_query(signed.iter().copied(), name).then(|| beginnings(value))
+    };
+    Kept { request_line: format!("{} {}", received.method, target(&received.target, &hidden)), headers }
 }
 
-/// Path and query, with the values masked that are keys. All other bytes stay as they were.
-fn target(scheme: &Scheme, target: &str) -> String {
+/// Whether a field of the query is one of these places.
+pub(super) fn stands_in_query<'s>(spots: impl IntoIterator<Item = &'s Spot>, name: &str) -> bool {
+    spots.into_iter().any(|spot| matches!(spot, Spot::Field(Field::Query(query)) if query == name))
+}
+
+/// A value that holds signatures, of each its first digits: enough to see which it was, too little to send it again.
+fn beginnings(value: &str) -> String {
+    let is_digit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '-' | '_');
+    let (mut short, mut cut) = (String::with_capacity(value.len()), false);
+    let mut rest = value;
+    while let Some(first) = rest.chars().next() {
+        let end = rest.find(|c| is_digit(c) != is_digit(first)).unwrap_or(rest.len());
+        let (run, behind) = rest.split_at(end);
+        if is_digit(first) && run.len() > LONGEST_WORD {
+            short.push_str(&run[..DIGITS]);
+            short.push('…');
+            cut = true;
+        } else {
+            short.push_str(run);
+        }
+        rest = behind;
+    }
+    if cut || value.len() <= DIGITS {
+        return short;
+    }
+    // No signature was recognised: all of it may be one.
+    let end = (0..=DIGITS).rev().find(|end| value.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}…", &value[..end])
+}
+
+/// Path and query, with the values masked that are keys, and with those that `hidden` has another text for. All other
+/// bytes stay as they were.
+pub(super) fn target(target: &str, hidden: &dyn Fn(&str, &str) -> Option<String>) -> String {
     let Some((path, query)) = target.split_once('?') else { return escaped(target.as_bytes()) };
     let pairs: Vec<Cow<'_, str>> = query
         .split('&')
         .map(|pair| {
-            let Some((name, _)) = pair.split_once('=') else { return Cow::Borrowed(pair) };
+            let Some((name, value)) = pair.split_once('=') else { return Cow::Borrowed(pair) };
             let decoded = form_urlencoded::parse(name.as_bytes()).next().map_or(Cow::Borrowed(""), |(name, _)| name);
-            let secretive = is_secretive(&decoded)
-                || OPENING.contains(&decoded.to_ascii_lowercase().as_str())
-                || scheme.shown().any(|spot| matches!(spot, Spot::Field(Field::Query(query)) if *query == decoded));
-            if secretive { Cow::Owned(format!("{name}={MASK}")) } else { Cow::Borrowed(pair) }
+            if is_secretive(&decoded) || OPENING.contains(&decoded.to_ascii_lowercase().as_str()) {
+                return Cow::Owned(format!("{name}={MASK}"));
+            }
+            hidden(&decoded, value).map_or(Cow::Borrowed(pair), |value| Cow::Owned(format!("{name}={value}")))
         })
         .collect();
     escaped(format!("{path}?{}", pairs.join("&")).as_bytes())

@@ -22,6 +22,7 @@ mod key;
 mod keypair;
 mod keyring;
 mod mac;
+mod mark;
 #[cfg(test)]
 mod proofs;
 mod scheme;
@@ -59,12 +60,12 @@ pub use self::streamed::Streamed;
 pub use self::trial::{Judged, Trial, Written};
 use crate::attachment::Channel;
 use crate::config::section::nearest;
-use crate::config::{Ack, Config, Located, Problems, Provider, Secret, Section, SourceConfig, Table};
+use crate::config::{
+    Ack, Config, Located, Problems, Provider, ReplayWindow, Respond, Secret, Section, SourceConfig, Table,
+};
 use crate::mapping::shape::Getter;
 use crate::mapping::{Mapped, Mapping};
-use crate::model::{
-    Claims, DeliveryId, NewDelivery, Proof, Received, Refusal, Strength, Timestamp, UpstreamIds, Verified, Verify,
-};
+use crate::model::{Claims, DeliveryId, NewDelivery, Proof, ProofMark, Received, Refusal, Strength, Timestamp, UpstreamIds, UsedProof, Verified, Verify};
 
 /// The configured sources, by name.
 #[derive(Debug, Default)]
@@ -83,6 +84,10 @@ pub struct Source {
     pub ack: Ack,
     /// The largest body, where the source or its provider says.
     pub max_body: Option<u64>,
+    /// How long what proves a request counts as used.
+    pub replay_window: ReplayWindow,
+    /// How long what is kept of it is kept, about.
+    kept_for: Duration,
     /// Whether its sender tries again when it is turned away.
     pub sender_retries: bool,
     /// The part of a run's task object that its callers get.
@@ -114,6 +119,9 @@ struct Enrolment {
     /// The scheme with the secrets that were brought since the start, and those secrets.
     now: ArcSwapOption<(Scheme, SourceConfig)>,
 }
+
+/// How long the proof of a request that is passed on counts as used at most.
+const KEPT_FOR: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// How long a caller waits where nobody says how long it would.
 const WAIT: Duration = Duration::from_secs(9);
@@ -207,12 +215,15 @@ impl Source {
             }),
             _ => None,
         };
+        let replay_window = replay_window(source, provider, scheme.as_ref());
         Some(Self {
             config: source.clone(),
             scheme: scheme?,
             mapping: mapping?,
             ack: provider.map(|provider| provider.ack.clone()).unwrap_or_default(),
             max_body: source.max_body.or(provider.and_then(|provider| provider.max_body)),
+            replay_window,
+            kept_for: source.keep.all.or(config.inbox.keep.all).unwrap_or(KEPT_FOR).min(KEPT_FOR),
             sender_retries: provider.and_then(|provider| provider.retries.as_deref()) != Some("never"),
             getter: getter?,
             wait: source.wait_timeout.unwrap_or_else(|| within(provider.and_then(|provider| provider.deadline))),
@@ -334,6 +345,35 @@ impl Source {
         self.mapping.apply(verified, has_files || self.channel.as_ref().is_some_and(named))
     }
 
+    /// Whether its requests are passed on and not kept.
+    pub const fn passes_on(&self) -> bool {
+        matches!(self.config.respond, Respond::Proxy | Respond::Stream)
+    }
+
+    /// The proofs that a request uses up. None: nothing is proved, or the source minds no repetition.
+    pub fn uses(&self, verified: &Verified) -> Option<UsedProof> {
+        let marks = &verified.proof().marks;
+        if marks.is_empty() || self.replay_window == ReplayWindow::Lasts(Duration::ZERO) {
+            return None;
+        }
+        // Whoever shows a secret can say the same again in other words, and a question that is asked twice wants two
+        // answers.
+        if self.passes_on() && verified.proof().strength == Strength::Token {
+            return None;
+        }
+        let at = verified.request().at;
+        let until = match self.replay_window {
+            // There is no event that could keep it.
+            ReplayWindow::Kept if self.passes_on() => Some(at + self.kept_for),
+            ReplayWindow::Kept => None,
+            ReplayWindow::Lasts(window) => Some(at + window),
+        };
+        let mut marks: Vec<ProofMark> = marks.iter().map(|mark| mark.at_source(&self.config.name)).collect();
+        marks.sort_unstable();
+        marks.dedup();
+        Some(UsedProof { marks, until })
+    }
+
     /// The address that a proved request asks to be fetched before the provider sends events. None: it is an event.
     pub fn confirms(&self, verified: &Verified) -> Result<Option<String>, Refusal> {
         match &self.scheme.confirm {
@@ -357,7 +397,9 @@ struct Observing<'s, V>(&'s V);
 impl<V: Verify> Verify for Observing<'_, V> {
     fn judge(&self, received: &Received, now: Timestamp) -> Result<Proof, Refusal> {
         match self.0.judge(received, now) {
-            Err(Refusal::Origin(fault, _)) => Ok(Proof { strength: Strength::Observed(fault), secret: None }),
+            Err(Refusal::Origin(fault, _)) => {
+                Ok(Proof { strength: Strength::Observed(fault), secret: None, marks: Vec::new() })
+            }
             judged => judged,
         }
     }
@@ -396,6 +438,18 @@ fn inflated(scheme: &Scheme, verified: Verified, enforce: bool) -> Result<Verifi
         Ok(None) => Ok(verified),
         Err(refusal) => Err(Box::new((verified.into_parts().0, refusal))),
     }
+}
+
+/// How long what proves a request of a source counts as used. A secret that callers show proves nothing of a request, so
+/// that two alike may be meant, whatever ids there are.
+fn replay_window(source: &SourceConfig, provider: Option<&Provider>, scheme: Option<&Scheme>) -> ReplayWindow {
+    let said = source.replay_window;
+    let unlike = || {
+        let (provider, scheme) = (provider?, scheme?);
+        let unlike = provider.repeats.map_or_else(|| scheme.names_or_times(), |repeats| !repeats);
+        (unlike && scheme.signs()).then_some(ReplayWindow::Kept)
+    };
+    said.or_else(unlike).unwrap_or(ReplayWindow::USUAL)
 }
 
 /// How long a caller waits whose sender gives up after `deadline`.

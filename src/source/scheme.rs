@@ -72,6 +72,8 @@ pub(super) struct Signed {
     pub(super) strength: Strength,
     /// What handshakes have signed with the same secrets for whoever asks.
     pub(super) asked: Vec<Asked>,
+    /// Whether each signed text is of one request: it holds the body, or another value of the request than a time.
+    pub(super) is_of_one: bool,
 }
 
 /// With what a signature is made.
@@ -241,12 +243,35 @@ impl Scheme {
 
     /// Where its proof stands when it is the secret itself.
     pub(super) fn shown(&self) -> impl Iterator<Item = &super::signature::Spot> {
-        let ways = std::iter::once(&self.base).chain(self.variants.iter().map(|(_, way)| way));
-        ways.flat_map(|way| match way {
-            Way::Token(token, _) => token.places.list.as_slice(),
-            Way::Jwt(jwt) => jwt.places.list.as_slice(),
+        self.ways().flat_map(Way::shown)
+    }
+
+    /// Where signatures stand.
+    pub(super) fn spelled(&self) -> impl Iterator<Item = &super::signature::Spot> {
+        self.ways().flat_map(|way| match way {
+            Way::Signed(signed) => signed.grammar.places.list.as_slice(),
             _ => &[],
         })
+    }
+
+    /// Whether requests are signed, in every way.
+    pub(super) fn signs(&self) -> bool {
+        self.ways().all(|way| matches!(way, Way::Signed(_) | Way::Jwt(_)))
+    }
+
+    /// Whether its file names an id of events, or every way has a time.
+    pub(super) fn names_or_times(&self) -> bool {
+        let timed = |way: &Way| match way {
+            Way::Signed(signed) => signed.stamp.is_some(),
+            Way::Jwt(_) => true,
+            _ => false,
+        };
+        !self.event_id.is_empty() || self.ways().all(timed)
+    }
+
+    /// Every way, the base first.
+    pub(super) fn ways(&self) -> impl Iterator<Item = &Way> {
+        std::iter::once(&self.base).chain(self.variants.iter().map(|(_, way)| way))
     }
 }
 
@@ -353,6 +378,15 @@ impl Way {
         }
     }
 
+    /// Where its proof stands when it is the secret itself.
+    pub(super) fn shown(&self) -> &[super::signature::Spot] {
+        match self {
+            Self::Token(token, _) => token.places.list.as_slice(),
+            Self::Jwt(jwt) => jwt.places.list.as_slice(),
+            _ => &[],
+        }
+    }
+
     /// The shared secrets.
     pub(super) fn keys(&self) -> &[Key] {
         match self {
@@ -420,8 +454,9 @@ impl Signed {
         }
         let strength = if binds_body(&contents, &equal) { Strength::Signed } else { Strength::Origin };
         let (algorithm, each, prove) = (algorithm?, each?, prove?);
+        let is_of_one = strength == Strength::Signed || contents.iter().all(Template::is_of_one);
         let asked = Vec::new();
-        sound.then_some(Self { prove, algorithm, grammar, contents, stamp, equal, each, strength, asked })
+        sound.then_some(Self { prove, algorithm, grammar, contents, stamp, equal, each, strength, asked, is_of_one })
     }
 }
 

@@ -7,15 +7,16 @@
 
 use std::sync::Arc;
 
-use super::content::{Context, Value};
+use super::content::{Context, Template, Value};
 use super::field::{Field, Request};
 use super::mac::Running;
+use super::mark::{BLANK, Marking};
 use super::scheme::{Choice, Prove, Scheme, Signed, Way};
 use super::signature::{Fault, Spot};
 use super::verify::{is_one_of, missing, unmatched};
 use super::{Observing, Source};
 use crate::config::SourceConfig;
-use crate::model::{OriginFault, Proof, Received, Refusal, Timestamp, Verified, Verify};
+use crate::model::{OriginFault, Proof, ProofMark, Received, Refusal, Timestamp, Verified, Verify};
 
 /// A check under way.
 pub struct Streamed {
@@ -26,7 +27,7 @@ pub struct Streamed {
 
 enum State {
     /// The head alone says it all.
-    Judged(Result<Proof, Refusal>),
+    Judged(Result<Proof, Refusal>, Option<Marking>),
     /// Digests that are being fed.
     Fed { trials: Vec<Trial>, absent: Option<String>, fault: Option<Fault> },
 }
@@ -34,11 +35,15 @@ enum State {
 /// One text under one key.
 struct Trial {
     group: usize,
+    content: usize,
     key: usize,
     digest: Running,
     /// Whether the body is part of the text, and what stands behind it.
     covers: bool,
     behind: Vec<u8>,
+    /// The mark of what is signed, and whether the body is part of it.
+    marking: Marking,
+    marked: bool,
 }
 
 /// What a check found, as something that a request can be proved by.
@@ -63,7 +68,7 @@ impl Source {
         }
         let begun = scheme.begin(head)?;
         let hopeless = match &begun {
-            State::Judged(Err(refusal)) => Some(refusal.clone()),
+            State::Judged(Err(refusal), _) => Some(refusal.clone()),
             State::Fed { trials, absent, fault } if trials.is_empty() => Some(nothing(absent.clone(), fault.clone())),
             _ => None,
         };
@@ -97,9 +102,18 @@ impl Source {
 impl Streamed {
     /// Takes the next bytes of the body.
     pub fn take(&mut self, piece: &[u8]) {
-        if let State::Fed { trials, .. } = &mut self.state {
-            for trial in trials.iter_mut().filter(|trial| trial.covers) {
-                trial.digest.take(piece);
+        match &mut self.state {
+            State::Judged(_, Some(marking)) => marking.take(piece),
+            State::Judged(_, None) => {}
+            State::Fed { trials, .. } => {
+                for trial in trials {
+                    if trial.covers {
+                        trial.digest.take(piece);
+                    }
+                    if trial.marked {
+                        trial.marking.take(piece);
+                    }
+                }
             }
         }
     }
@@ -111,7 +125,7 @@ impl Scheme {
             return None;
         }
         let request = Request::new(head, &self.document);
-        let refused = |(fault, cause): Fault| State::Judged(Err(Refusal::Origin(fault, cause)));
+        let refused = |(fault, cause): Fault| State::Judged(Err(Refusal::Origin(fault, cause)), None);
         let way = match self.way(&request) {
             Ok(way) => way,
             Err(fault) => return Some(refused(fault)),
@@ -122,9 +136,10 @@ impl Scheme {
                 Err(fault) => Some(refused(fault)),
             },
             Way::Token(token, None) if token.places.list.iter().all(is_in_head_spot) => {
-                Some(State::Judged(self.judge(head, head.at)))
+                Some(State::Judged(self.judge(head, head.at), Some(Marking::of_shown(head, way.shown()))))
             }
-            Way::Basic(_) | Way::Open => Some(State::Judged(self.judge(head, head.at))),
+            Way::Basic(_) => Some(State::Judged(self.judge(head, head.at), Some(Marking::of_shown(head, way.shown())))),
+            Way::Open => Some(State::Judged(self.judge(head, head.at), None)),
             Way::Token(..) | Way::Jwt(_) => None,
         }
     }
@@ -133,7 +148,11 @@ impl Scheme {
 impl State {
     fn end(self, scheme: &Scheme, head: &Received) -> Result<Proof, Refusal> {
         let (trials, absent, fault) = match self {
-            Self::Judged(judged) => return judged,
+            Self::Judged(judged, marking) => {
+                // The mark of a head alone would be that of a request without a body.
+                let marks = || marking.map(|marking| vec![marking.end()]).unwrap_or_default();
+                return judged.map(|proof| Proof { marks: marks(), ..proof });
+            }
             Self::Fed { trials, absent, fault } => (trials, absent, fault),
         };
         if trials.is_empty() {
@@ -193,7 +212,7 @@ impl Signed {
                     continue;
                 }
             };
-            for (content, body) in self.contents.iter().zip(&bodies) {
+            for (place, (content, body)) in self.contents.iter().zip(&bodies).enumerate() {
                 for (number, key) in keys.iter().enumerate() {
                     let mut digest = if keyed { key.hmac(algorithm) } else { Running::plain(algorithm) };
                     let tried = Context { key: Some(key), ..context };
@@ -201,8 +220,21 @@ impl Signed {
                     let fed = content.feed_before(*body, &tried, &mut |bytes| digest.take(bytes)).and_then(|()| {
                         content.feed_behind(*body, &tried, &mut |bytes| behind.extend_from_slice(bytes))
                     });
-                    match fed {
-                        Ok(()) => trials.push(Trial { group, key: number, digest, covers: body.is_some(), behind }),
+                    match fed.and_then(|()| self.begin_mark(content, *body, &context)) {
+                        Ok(marking) => {
+                            let covers = body.is_some();
+                            let marked = covers || !self.is_of_one;
+                            trials.push(Trial {
+                                group,
+                                content: place,
+                                key: number,
+                                digest,
+                                covers,
+                                behind,
+                                marking,
+                                marked,
+                            });
+                        }
                         Err(what) => {
                             absent.get_or_insert(what);
                             break;
@@ -214,11 +246,42 @@ impl Signed {
         Some(Ok(State::Fed { trials, absent, fault }))
     }
 
+    /// Begins the mark of a text as far as the body.
+    fn begin_mark(
+        &self,
+        content: &Template,
+        body: Option<usize>,
+        context: &Context<'_, '_>,
+    ) -> Result<Marking, String> {
+        if !self.is_of_one {
+            return self.mark_beside(content, context);
+        }
+        let told = Context { key: Some(&BLANK), ..*context };
+        let mut marking = Marking::begin();
+        content.feed_before(body, &told, &mut |bytes| marking.take(bytes))?;
+        Ok(marking)
+    }
+
+    /// Ends the mark of a text, with what stands behind the body of one that covers it.
+    fn end_mark(
+        &self,
+        mut marking: Marking,
+        content: Option<&Template>,
+        context: &Context<'_, '_>,
+    ) -> Result<ProofMark, String> {
+        if let (Some(content), true) = (content, self.is_of_one) {
+            let told = Context { key: Some(&BLANK), ..*context };
+            content.feed_behind(content.body_at(&is_of_body).flatten(), &told, &mut |bytes| marking.take(bytes))?;
+        }
+        Ok(marking.end())
+    }
+
     fn end(&self, request: &Request<'_>, trials: Vec<Trial>, now: Timestamp) -> Result<Proof, Fault> {
         let groups = self.grammar.find(request, None)?;
         let keys = self.prove.secrets();
         for trial in trials {
             let (Some(found), Some(key)) = (groups.get(trial.group), keys.get(trial.key)) else { continue };
+            let content = self.contents.get(trial.content);
             let mut digest = trial.digest;
             digest.take(&trial.behind);
             if !is_one_of(&digest.finish(), &found.candidates) {
@@ -231,8 +294,8 @@ impl Signed {
             if let (Some(stamp), Some(ts)) = (&self.stamp, context.ts) {
                 stamp.window.judge(ts, now)?;
             }
-            let strength = self.strength;
-            return Ok(Proof { strength, secret: Some(key.name().to_owned()) });
+            let mark = self.end_mark(trial.marking, content.filter(|_| trial.covers), &context).map_err(missing)?;
+            return Ok(Proof { strength: self.strength, secret: Some(key.name().to_owned()), marks: vec![mark] });
         }
         Err(unmatched(None, true))
     }

@@ -13,10 +13,11 @@ use super::document::Json;
 use super::field::Request;
 use super::inflate::Compressed;
 use super::mac::{Algorithm, Key, Running, Tag, same};
+use super::mark;
 use super::scheme::{Choice, Each, Prove, Scheme, Signed, Way};
 use super::signature::Fault;
 use super::stranger;
-use crate::model::{Claims, OriginFault, Proof, Received, Refusal, Strength, Timestamp, Verify};
+use crate::model::{Claims, OriginFault, Proof, ProofMark, Received, Refusal, Strength, Timestamp, Verify};
 
 /// How many items of a list are proved one by one.
 const MOST_ITEMS: usize = 1000;
@@ -86,19 +87,32 @@ impl Scheme {
 
 impl Way {
     fn judge(&self, request: &Request<'_>, now: Timestamp) -> Result<Proof, Fault> {
+        let mut marks = Vec::new();
         let (secret, strength) = match self {
-            Self::Open => return Ok(Proof { strength: Strength::None, secret: None }),
+            Self::Open => return Ok(Proof { strength: Strength::None, secret: None, marks: Vec::new() }),
             Self::Basic(basic) => (basic.judge(request)?.name().to_owned(), Strength::Token),
             Self::Token(token, each) => {
                 let judge = |item| token.judge(request, item).map(|key| key.name().to_owned());
                 (each_item(each.as_ref(), request, judge)?, Strength::Token)
             }
             Self::Signed(signed) => {
-                (each_item(signed.each.as_ref(), request, |item| signed.judge(request, item, now))?, signed.strength)
+                let judge = |item| {
+                    let (name, mark) = signed.judge(request, item, now)?;
+                    marks.push(mark);
+                    Ok(name)
+                };
+                (each_item(signed.each.as_ref(), request, judge)?, signed.strength)
             }
-            Self::Jwt(jwt) => (jwt.judge(request, now)?.0, jwt.strength),
+            Self::Jwt(jwt) => {
+                let token = jwt.judge(request, now)?;
+                marks.push(jwt.mark(request, &token.signed));
+                (token.name, jwt.strength)
+            }
         };
-        Ok(Proof { strength, secret: Some(secret) })
+        if let Self::Basic(_) | Self::Token(..) = self {
+            marks.push(mark::of_shown(request, self.shown()));
+        }
+        Ok(Proof { strength, secret: Some(secret), marks })
     }
 
     /// The certificate that has to be at hand before a request can be judged; none where it is, or none is needed. An
@@ -149,8 +163,13 @@ struct Matched<'s> {
 }
 
 impl Signed {
-    /// What the key goes by that made one of the signatures.
-    fn judge<'q>(&self, request: &'q Request<'_>, item: Option<&'q Json>, now: Timestamp) -> Result<String, Fault> {
+    /// What the key goes by that made one of the signatures, and the mark of what it signed.
+    fn judge<'q>(
+        &self,
+        request: &'q Request<'_>,
+        item: Option<&'q Json>,
+        now: Timestamp,
+    ) -> Result<(String, ProofMark), Fault> {
         let groups = self.grammar.find(request, item)?;
         let mut fault = None;
         for group in groups.iter().filter(|group| !group.candidates.is_empty()) {
@@ -180,7 +199,8 @@ impl Signed {
                     if let (Some(stamp), Some(ts)) = (&self.stamp, context.ts) {
                         stamp.window.judge(ts, now)?;
                     }
-                    return Ok(key.name.into_owned());
+                    let mark = self.mark(key.content, &context).map_err(missing)?;
+                    return Ok((key.name.into_owned(), mark));
                 }
                 Err(wrong) => {
                     fault.get_or_insert(wrong);

@@ -63,6 +63,7 @@ fn event(thread: &str) -> NewEvent {
         received_at: Clock::system().now(),
         strength: Strength::Signed,
         secret: None,
+        proof: None,
         filtered: None,
         thread: Some(thread.into()),
         params: Params::default(),

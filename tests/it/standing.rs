@@ -13,7 +13,7 @@ use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::inbox::*;
 use sluicegate::model::{
     Accepted, Attachment, AttachmentId, Clock, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params,
-    Role, State, Strength, Timestamp, UpstreamIds,
+    ProofMark, Role, State, Strength, Timestamp, UpstreamIds, UsedProof,
 };
 use sluicegate::net::Client;
 use sluicegate::telemetry::Metrics;
@@ -82,6 +82,8 @@ passed_on! {
     holds() -> Result<Vec<(Hold, Timestamp)>, InboxError>;
     spend(day: i64, budgets: Vec<Spend>) -> Result<Option<String>, InboxError>;
     give_back(day: i64, budgets: Vec<String>) -> Result<(), InboxError>;
+    use_proof(proof: UsedProof, now: Timestamp) -> Result<bool, InboxError>;
+    free_proof(marks: Vec<ProofMark>) -> Result<(), InboxError>;
     spent(day: i64) -> Result<Vec<(String, u64)>, InboxError>;
     begin_job(job: NewJob, now: Timestamp) -> Result<Job, InboxError>;
     jobs() -> Result<Vec<Job>, InboxError>;
@@ -124,6 +126,7 @@ fn event(config: &Config, text: &str) -> NewEvent {
         received_at: Clock::system().now(),
         strength: Strength::None,
         secret: None,
+        proof: None,
         filtered: None,
         thread: None,
         params: Params::new(vec![prompt]),

@@ -339,6 +339,7 @@ async fn put(folder: &std::path::Path, key: &str, text: &str) -> EventId {
         received_at: Timestamp::from_seconds(1_767_225_600),
         strength: Strength::None,
         secret: None,
+        proof: None,
         filtered: None,
         thread: None,
         params: Params::default(),

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::database::{Counts, change, rows};
 use super::fault::Fault;
+use super::proof::{self, Played};
 use super::{attachment, routes};
 use crate::inbox::{InboxError, Replayed};
 use crate::model::{Accepted, DeliveryId, EventId, NewDelivery, NewEvent, Route, State, Timestamp};
@@ -66,8 +67,17 @@ pub(super) async fn keep(conn: &mut Client, slot: i32, batch: &[&Record]) -> Res
     let turn = conn.transaction().await?;
     let routes = routes::numbers(&turn, events.iter().flat_map(|event| event_routes(event))).await?;
     let lanes = lock_lanes(&turn, &events, &routes).await?;
-    let verdicts = judge(&turn, &events, &lanes).await?;
-    let chosen: Vec<usize> = (0..events.len()).filter(|place| verdicts[*place].is_none()).collect();
+    let used = proof::used(&turn, &events).await?;
+    let played = used.played(&events);
+    let mut verdicts = judge(&turn, &events, &lanes).await?;
+    // One that came before is that first, whatever keeps its lane busy.
+    for (verdict, _) in verdicts.iter_mut().zip(&played).filter(|(_, played)| played.is_some()) {
+        if *verdict == Some(Accepted::Busy) {
+            *verdict = None;
+        }
+    }
+    let open = |place: &usize| verdicts[*place].is_none() && played[*place].is_none();
+    let chosen: Vec<usize> = (0..events.len()).filter(open).collect();
     let owed = chosen.iter().map(|place| events[*place].deliveries.len()).sum();
     let (seqs, keys) = tokio::try_join!(draw(&turn, SEQS, chosen.len()), draw(&turn, KEYS, owed))?;
     let fresh = insert_events(&turn, batch, &chosen, &seqs).await?;
@@ -88,6 +98,19 @@ pub(super) async fn keep(conn: &mut Client, slot: i32, batch: &[&Record]) -> Res
         // Gone again since: a sweep was quicker.
         let id = id.ok_or_else(|| Fault::Again("an event was removed while a copy of it came in".into()))?;
         answers[place] = Some(Accepted::Duplicate(id));
+    }
+    let again: Vec<usize> =
+        (0..events.len()).filter(|place| answers[*place].is_none() && played[*place].is_some()).collect();
+    let found = known(&turn, again.iter().map(|place| events[*place])).await?;
+    for (place, known) in again.into_iter().zip(found) {
+        answers[place] = match (known, played[place]) {
+            (Some(id), _) => Some(Accepted::Duplicate(id)),
+            (None, Some(Played::By(id))) => Some(Accepted::Replayed(id)),
+            // What used the proof was passed on: there is no event to name.
+            (None, Some(Played::PassedOn)) => Some(Accepted::Replayed(events[place].id)),
+            (None, Some(Played::With(first))) => after(&events, &answers, first, place),
+            (None, None) => None,
+        };
     }
 
     let mut counts = Counts::default();
@@ -125,9 +148,22 @@ pub(super) async fn keep(conn: &mut Client, slot: i32, batch: &[&Record]) -> Res
         move_lanes(&turn, &moved).boxed(),
     ])
     .await?;
+    used.write(&turn, &events, &answers, &kept.iter().map(|(record, seq)| (record.event.id, *seq)).collect()).await?;
     counts.write(&turn, slot).await?;
     turn.commit().await?;
     answers.into_iter().map(|answer| answer.ok_or_else(|| Fault::Engine("an event has no answer".into()))).collect()
+}
+
+/// What is said to an event that has its proof from an earlier one of its batch.
+fn after(events: &[&NewEvent], answers: &[Option<Accepted>], first: usize, place: usize) -> Option<Accepted> {
+    let is_double = events[place].dedup.is_some() && events[place].dedup == events[first].dedup;
+    Some(match answers[first]? {
+        Accepted::New if is_double => Accepted::Duplicate(events[first].id),
+        Accepted::New => Accepted::Replayed(events[first].id),
+        Accepted::Duplicate(id) | Accepted::Replayed(id) if is_double => Accepted::Duplicate(id),
+        Accepted::Duplicate(id) | Accepted::Replayed(id) => Accepted::Replayed(id),
+        Accepted::Busy => Accepted::Busy,
+    })
 }
 
 fn event_routes(event: &NewEvent) -> impl Iterator<Item = Route> + '_ {
@@ -308,15 +344,17 @@ async fn insert_events(
     let strengths: Vec<&str> = of().map(|event| event.strength.as_str()).collect();
     let secrets: Vec<Option<&str>> = of().map(|event| event.secret.as_deref()).collect();
     let filtered: Vec<Option<&str>> = of().map(|event| event.filtered.as_deref()).collect();
+    let proofs: Vec<Option<Vec<u8>>> = of().map(proof::written).collect();
     let found = rows(
         turn,
-        "INSERT INTO event (seq, id, received_at, bytes, source, dedup, event_type, thread, strength, secret, filtered)
+        "INSERT INTO event (seq, id, received_at, bytes, source, dedup, event_type, thread, strength, secret, filtered,
+                            proofs)
          SELECT n.* FROM unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[], $6::bytea[],
-                                $7::bytea[], $8::bytea[], $9::text[], $10::text[], $11::text[])
-            AS n (seq, id, received_at, bytes, source, dedup, event_type, thread, strength, secret, filtered)
+                                $7::bytea[], $8::bytea[], $9::text[], $10::text[], $11::text[], $12::bytea[])
+            AS n (seq, id, received_at, bytes, source, dedup, event_type, thread, strength, secret, filtered, proofs)
          ORDER BY n.source COLLATE \"C\", n.dedup, n.seq
          ON CONFLICT DO NOTHING RETURNING seq",
-        &[&seqs, &ids, &times, &bytes, &sources, &keys, &types, &threads, &strengths, &secrets, &filtered],
+        &[&seqs, &ids, &times, &bytes, &sources, &keys, &types, &threads, &strengths, &secrets, &filtered, &proofs],
     )
     .await?;
     found.iter().map(|row| Ok((row.try_get(0)?, ()))).collect()

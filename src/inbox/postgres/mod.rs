@@ -20,6 +20,7 @@ mod list;
 mod naming;
 mod news;
 mod overlap;
+mod proof;
 mod query;
 mod replica;
 mod routes;
@@ -58,8 +59,7 @@ use super::{
 };
 use crate::config::Secret;
 use crate::model::{
-    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, EventId, NewDelivery, NewEvent, Role, Roles, Timestamp,
-    UpstreamIds,
+    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, EventId, NewDelivery, NewEvent, ProofMark, Role, Roles, Timestamp, UpstreamIds, UsedProof,
 };
 
 /// How many bytes of records may wait for the writers.
@@ -663,6 +663,7 @@ impl Inbox for PostgresInbox {
             }
         }
         self.write("forget old budgets", |conn| Box::pin(spend::forget(conn, now.day()))).await?;
+        while self.write("forget old proofs", |conn| Box::pin(proof::forget(conn, now))).await? {}
         Ok(gone)
     }
 
@@ -682,6 +683,24 @@ impl Inbox for PostgresInbox {
         self.write("take a run back", |conn| {
             let budgets = Arc::clone(&budgets);
             Box::pin(async move { spend::give_back(conn, day, &budgets).await })
+        })
+        .await
+    }
+
+    async fn use_proof(&self, proof: UsedProof, now: Timestamp) -> Result<bool, InboxError> {
+        let proof = Arc::new(proof);
+        self.write("use a proof up", |conn| {
+            let proof = Arc::clone(&proof);
+            Box::pin(async move { proof::pass_on(conn, &proof, now).await })
+        })
+        .await
+    }
+
+    async fn free_proof(&self, marks: Vec<ProofMark>) -> Result<(), InboxError> {
+        let marks = Arc::new(marks);
+        self.write("give a proof back", |conn| {
+            let marks = Arc::clone(&marks);
+            Box::pin(async move { proof::free(conn, &marks).await })
         })
         .await
     }

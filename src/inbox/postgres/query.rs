@@ -45,7 +45,7 @@ pub(super) async fn event(conn: &mut Client, id: EventId) -> Result<Option<Event
     let found = rows(
         &turn,
         "SELECT e.seq, e.id, e.source, e.event_type, e.dedup, e.thread, e.received_at, e.filtered,
-                e.strength, e.secret, b.request_line, b.params, b.headers, b.body
+                e.strength, e.secret, b.request_line, b.params, b.headers, b.body, e.replays, e.replayed_at
          FROM event AS e JOIN body AS b ON b.seq = e.seq WHERE e.id = $1",
         &[&Uuid::from_bytes(*id.as_bytes())],
     )
@@ -59,6 +59,8 @@ pub(super) async fn event(conn: &mut Client, id: EventId) -> Result<Option<Event
         params: json(row, 11)?,
         headers: json(row, 12)?,
         body: Bytes::from(row.try_get::<_, Vec<u8>>(13)?),
+        replays: u64::try_from(row.try_get::<_, i64>(14)?).unwrap_or_default(),
+        replayed_at: row.try_get::<_, Option<i64>>(15)?.map(Timestamp::from_millis),
         attachments: attachment::of_events(&turn, &[row.try_get(0)?]).await?.into_values().flatten().collect(),
         deliveries: deliveries(&turn, row.try_get(0)?, id, None).await?,
     };

@@ -9,6 +9,7 @@ use tokio_postgres::Row;
 use super::attachment;
 use super::database::{Counts, change, rows, slot};
 use super::fault::Fault;
+use super::proof;
 use crate::inbox::{Keep, KeepTimes};
 use crate::model::{State, Timestamp};
 
@@ -129,13 +130,15 @@ pub(super) async fn remove(conn: &mut Client, events: &[i64]) -> Result<usize, F
         "DELETE FROM event AS e USING unnest($1::bigint[]) AS n (seq)
          WHERE e.seq = n.seq AND NOT EXISTS (SELECT FROM delivery AS d
                                              WHERE d.event = e.seq AND d.state || '' IN ('pending', 'leased'))
-         RETURNING e.seq, e.bytes",
+         RETURNING e.seq, e.bytes, e.proofs",
         &[&locked],
     )
     .await?;
     let gone: Vec<i64> = removed.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let deliveries = rows(&turn, "DELETE FROM delivery WHERE event = ANY ($1) RETURNING key", &[&gone]).await?;
     let keys: Vec<i64> = deliveries.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let proofs: Vec<Option<Vec<u8>>> = removed.iter().map(|row| row.try_get(2)).collect::<Result<_, _>>()?;
+    proof::gone(&turn, &gone, proofs.iter().flatten()).await?;
     attachment::free(&turn, &gone).await?;
     for sql in ["DELETE FROM body WHERE seq = ANY ($1)", "DELETE FROM words WHERE seq = ANY ($1)"] {
         change(&turn, sql, &[&gone]).await?;

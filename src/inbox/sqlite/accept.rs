@@ -7,6 +7,7 @@ use rusqlite::OptionalExtension;
 use uuid::Uuid;
 
 use super::attachment;
+use super::proof;
 use super::writer::Turn;
 use crate::inbox::{InboxError, Replayed};
 use crate::model::{Accepted, Account, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp};
@@ -53,12 +54,13 @@ pub(super) fn keep(turn: &mut Turn<'_>, record: &Record) -> rusqlite::Result<Acc
         && is_busy(turn, event, most)?
     {
         // A double of the one that keeps the lane busy is a double first.
-        return Ok(known(turn, event)?.map_or(Accepted::Busy, Accepted::Duplicate));
+        return Ok(again(turn, event)?.unwrap_or(Accepted::Busy));
     }
-    if !insert_event(turn, event)? {
-        return known(turn, event)?.map(Accepted::Duplicate).ok_or(rusqlite::Error::QueryReturnedNoRows);
+    if proof::used(turn, event.proof.as_ref(), event.received_at)?.is_some() || !insert_event(turn, event)? {
+        return again(turn, event)?.ok_or(rusqlite::Error::QueryReturnedNoRows);
     }
     let seq = turn.conn.last_insert_rowid();
+    proof::keep(turn, seq, event)?;
     insert_body(turn, seq, record, &event.body)?;
     if !event.attachments.is_empty() {
         attachment::insert(turn, Some(seq), &event.source, &event.attachments)?;
@@ -68,6 +70,24 @@ pub(super) fn keep(turn: &mut Turn<'_>, record: &Record) -> rusqlite::Result<Acc
         owe(turn, seq, id, delivery, &event.source, event.received_at)?;
     }
     Ok(Accepted::New)
+}
+
+/// What is said to an event that came before, by its key or by its proof; none: it did not.
+fn again(turn: &Turn<'_>, event: &NewEvent) -> rusqlite::Result<Option<Accepted>> {
+    if let Some(first) = known(turn, event)? {
+        proof::add(turn, first, event)?;
+        return Ok(Some(Accepted::Duplicate(first)));
+    }
+    let used = proof::used(turn, event.proof.as_ref(), event.received_at)?;
+    Ok(match used {
+        None => None,
+        Some(Some((seq, first))) => {
+            proof::replayed(turn, seq, event.received_at)?;
+            Some(Accepted::Replayed(first))
+        }
+        // What used it was passed on: there is no event to name.
+        Some(None) => Some(Accepted::Replayed(event.id)),
+    })
 }
 
 /// Owes an event again, after whatever its lanes hold already.
@@ -131,8 +151,8 @@ fn insert_event(turn: &Turn<'_>, event: &NewEvent) -> rusqlite::Result<bool> {
     let rows = turn
         .conn
         .prepare_cached(
-            "INSERT INTO event (id, source, dedup, event_type, thread, received_at, strength, secret, filtered)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
+            "INSERT INTO event (id, source, dedup, event_type, thread, received_at, strength, secret, filtered, proofs)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
         )?
         .execute((
             event.id.as_bytes(),
@@ -144,6 +164,7 @@ fn insert_event(turn: &Turn<'_>, event: &NewEvent) -> rusqlite::Result<bool> {
             event.strength.as_str(),
             &event.secret,
             &event.filtered,
+            proof::written(event),
         ))?;
     Ok(rows == 1)
 }

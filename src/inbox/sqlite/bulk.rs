@@ -51,6 +51,7 @@ fn event(source: &str, thread: &str, now: i64) -> NewEvent {
         received_at: at(now),
         strength: Strength::None,
         secret: None,
+        proof: None,
         filtered: None,
         thread: Some(thread.into()),
         params: Params::default(),

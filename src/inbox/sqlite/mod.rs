@@ -13,6 +13,7 @@ mod gather;
 mod hand;
 mod list;
 mod naming;
+mod proof;
 mod query;
 mod reader;
 mod schema;
@@ -49,7 +50,7 @@ use super::{
     Terms, Turn as Before, Usage,
 };
 use crate::model::{
-    Accepted, Attachment, AttachmentId, DeliveryId, EventId, NewDelivery, NewEvent, Role, State, Timestamp, UpstreamIds,
+    Accepted, Attachment, AttachmentId, DeliveryId, EventId, NewDelivery, NewEvent, ProofMark, Role, State, Timestamp, UpstreamIds, UsedProof,
 };
 
 /// How many bytes of records may wait for the writer.
@@ -398,6 +399,7 @@ impl Inbox for SqliteInbox {
             tokio::time::sleep(space::PAUSE).await;
         }
         self.write("forget old budgets", move |turn| spend::forget(turn, now.day())).await?;
+        while self.write("forget old proofs", move |turn| proof::forget(turn, now)).await? {}
         Ok(gone)
     }
 
@@ -407,6 +409,15 @@ impl Inbox for SqliteInbox {
 
     async fn give_back(&self, day: i64, budgets: Vec<String>) -> Result<(), InboxError> {
         self.write("take a run back", move |turn| spend::give_back(turn, day, &budgets)).await
+    }
+
+    async fn use_proof(&self, proof: UsedProof, now: Timestamp) -> Result<bool, InboxError> {
+        self.has_room()?;
+        self.write("use a proof up", move |turn| proof::pass_on(turn, &proof, now)).await
+    }
+
+    async fn free_proof(&self, marks: Vec<ProofMark>) -> Result<(), InboxError> {
+        self.write("give a proof back", move |turn| proof::free(turn, &marks)).await
     }
 
     async fn spent(&self, day: i64) -> Result<Vec<(String, u64)>, InboxError> {
@@ -635,6 +646,7 @@ mod tests {
             received_at: Timestamp::from_millis(1),
             strength: Strength::None,
             secret: None,
+            proof: None,
             filtered: None,
             thread: None,
             params: Params::default(),

@@ -36,7 +36,7 @@ pub(super) fn event(conn: &Connection, id: EventId) -> rusqlite::Result<Option<E
     let found = conn
         .prepare_cached(
             "SELECT e.seq, e.id, e.source, e.event_type, e.dedup, e.thread, e.received_at, e.filtered,
-                    e.strength, e.secret, b.request_line, b.params, b.headers, b.body
+                    e.strength, e.secret, b.request_line, b.params, b.headers, b.body, e.replays, e.replayed_at
              FROM event AS e JOIN body AS b ON b.seq = e.seq WHERE e.id = ?1",
         )?
         .query_row([id.as_bytes()], |row| {
@@ -48,6 +48,8 @@ pub(super) fn event(conn: &Connection, id: EventId) -> rusqlite::Result<Option<E
                 params: json(row, 11)?,
                 headers: json(row, 12)?,
                 body: Bytes::from(row.get::<_, Vec<u8>>(13)?),
+                replays: u64::try_from(row.get::<_, i64>(14)?).unwrap_or_default(),
+                replayed_at: row.get::<_, Option<i64>>(15)?.map(Timestamp::from_millis),
                 attachments: Vec::new(),
                 deliveries: Vec::new(),
             };

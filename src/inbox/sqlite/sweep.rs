@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::proof;
 use super::words;
 use super::writer::Turn;
 use crate::inbox::{Keep, KeepTimes};
@@ -189,12 +190,15 @@ pub(super) fn remove(turn: &Turn<'_>, events: &[i64]) -> rusqlite::Result<usize>
             (SELECT 1 FROM delivery AS d INDEXED BY delivery_event
              WHERE d.event = ?1 AND (d.state IN ('pending', 'leased')
                 OR d.state = 'merged' AND EXISTS (
-                    SELECT 1 FROM delivery AS l WHERE l.key = d.leader AND l.state IN ('pending', 'leased', 'unknown'))))",
+                    SELECT 1 FROM delivery AS l WHERE l.key = d.leader AND l.state IN ('pending', 'leased', 'unknown'))))
+         RETURNING proofs",
     )?;
     let mut gone = 0;
     for seq in events {
-        if statement.execute([seq])? > 0 {
+        let removed = statement.query_row([seq], |row| row.get::<_, Option<Vec<u8>>>(0)).optional()?;
+        if let Some(proofs) = removed {
             words::remove(turn, *seq)?;
+            proof::gone(turn, *seq, &proofs.unwrap_or_default())?;
             gone += 1;
         }
     }

@@ -8,6 +8,7 @@ mod keep;
 mod lease;
 mod list;
 mod overlap;
+mod proof;
 mod sweep;
 mod walk;
 
@@ -262,6 +263,7 @@ fn event(thread: &str, now: i64) -> NewEvent {
         received_at: at(now),
         strength: Strength::Signed,
         secret: Some("current".into()),
+        proof: None,
         filtered: None,
         thread: Some(thread.into()),
         params: Params::new(vec![Param {
@@ -414,6 +416,16 @@ contract! {
         words_in_bodies_are_found_with_and_without_an_index,
         counts_add_up,
     ]
+    proof: [
+        security_f8_a_proof_is_good_for_one_event,
+        security_f8_a_proof_with_a_window_is_good_again_after_it,
+        security_f7_the_proof_of_a_redelivery_is_used_up_too,
+        security_f7_copies_at_once_under_fresh_ids_are_one_event,
+        security_f8_a_list_is_new_as_long_as_one_item_is,
+        security_f8_what_is_not_kept_uses_nothing_up,
+        security_f8_a_proof_goes_with_its_event,
+        security_f8_a_proof_is_good_for_one_call_that_is_passed_on,
+    ]
     sweep: [
         a_sweep_leaves_what_is_owed_and_what_is_young,
         each_source_and_state_is_kept_for_its_time,
@@ -426,6 +438,7 @@ contract! {
 contract! {
     in encrypted:
     keep: [an_event_reads_back_as_it_was_given, odd_text_reads_back_unchanged]
+    proof: [security_f8_a_proof_is_good_for_one_event]
     overlap: [
         what_waited_goes_together_and_a_retry_brings_the_same_again,
         one_that_was_merged_ends_with_the_one_it_went_with
