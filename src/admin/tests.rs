@@ -20,7 +20,8 @@ use crate::inbox::{
     Standing, Terms, Turn, Usage,
 };
 use crate::model::{
-    Accepted, Account, Attachment, AttachmentId, Attempt, Class, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, ProofMark, State, UpstreamIds, UsedProof,
+    Accepted, Account, Attachment, AttachmentId, Attempt, Class, DeliveryId, EventId, Name, NewDelivery, NewEvent,
+    Origin, Param, Params, ProofMark, State, UpstreamIds, UsedProof,
 };
 use crate::net::Client;
 use crate::telemetry::RefusedSample;

@@ -32,7 +32,8 @@ pub use budget::{Budgets, Counted, Uncounted};
 pub use job::{Job, JobState, JobStep, NewJob};
 
 use crate::model::{
-    Accepted, Account, Attachment, AttachmentId, Attempt, Class, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Overlap, Params, ProofMark, Role, Route, State, Timestamp, UpstreamIds, UsedProof,
+    Accepted, Account, Attachment, AttachmentId, Attempt, Class, DeliveryId, Destination, EventId, NewDelivery,
+    NewEvent, Overlap, Params, ProofMark, Role, Route, State, Timestamp, UpstreamIds, UsedProof,
 };
 
 /// What the secret goes by that the names of conversations are made with.

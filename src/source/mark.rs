@@ -2,7 +2,7 @@
 //!
 //! A mark is a digest of the text that was signed and not of the signature: signatures can be written in other ways,
 //! some can be changed and still be good, and of several one is enough. Where a caller shows a secret, or signs nothing
-//! that belongs to one request alone, the request itself is part of the mark.
+//! that belongs to one request alone, the body is part of the mark.
 
 use std::sync::LazyLock;
 
@@ -34,20 +34,21 @@ impl Marking {
     }
 
     /// Begins with a text that says nothing of its request; the body follows.
-    fn beside(text: &[u8], received: &Received, spots: &[Spot]) -> Self {
+    fn beside(text: &[u8]) -> Self {
         let mut digest = Sha256::new_with_prefix(b"beside\0");
         digest.update(Sha256::digest(text));
+        Self(digest)
+    }
+
+    /// Begins with a request whose caller shows a secret; the body follows.
+    pub(super) fn of_shown(received: &Received, spots: &[Spot]) -> Self {
+        let mut digest = Sha256::new_with_prefix(b"shown\0");
         digest.update(received.method.as_str().as_bytes());
         digest.update(b" ");
         let shown = |name: &str, _: &str| kept::stands_in_query(spots, name).then(String::new);
         digest.update(kept::target(&received.target, &shown).as_bytes());
         digest.update(b"\n");
         Self(digest)
-    }
-
-    /// Begins with a request whose caller shows a secret; the body follows.
-    pub(super) fn of_shown(received: &Received, spots: &[Spot]) -> Self {
-        Self::beside(b"", received, spots)
     }
 
     /// Takes the next bytes.
@@ -86,7 +87,7 @@ impl Signed {
     /// Begins the mark of a text that says nothing of its request; the body follows.
     pub(super) fn mark_beside(&self, content: &Template, context: &Context<'_, '_>) -> Result<Marking, String> {
         let told = Context { key: Some(&BLANK), ..*context };
-        Ok(Marking::beside(&content.bytes(&told)?, context.request.received, &[]))
+        Ok(Marking::beside(&content.bytes(&told)?))
     }
 }
 
@@ -95,7 +96,7 @@ impl Jwt {
     pub(super) fn mark(&self, request: &Request<'_>, signed: &[u8; 32]) -> ProofMark {
         let mut marking = match self.strength {
             Strength::Signed => Marking::begin(),
-            _ => Marking::beside(signed, request.received, &self.places.list),
+            _ => Marking::beside(signed),
         };
         match self.strength {
             Strength::Signed => marking.take(signed),

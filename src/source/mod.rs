@@ -65,7 +65,10 @@ use crate::config::{
 };
 use crate::mapping::shape::Getter;
 use crate::mapping::{Mapped, Mapping};
-use crate::model::{Claims, DeliveryId, NewDelivery, Proof, ProofMark, Received, Refusal, Strength, Timestamp, UpstreamIds, UsedProof, Verified, Verify};
+use crate::model::{
+    Claims, DeliveryId, NewDelivery, Proof, ProofMark, Received, Refusal, Strength, Timestamp, UpstreamIds, UsedProof,
+    Verified, Verify,
+};
 
 /// The configured sources, by name.
 #[derive(Debug, Default)]
@@ -447,7 +450,7 @@ fn replay_window(source: &SourceConfig, provider: Option<&Provider>, scheme: Opt
     let unlike = || {
         let (provider, scheme) = (provider?, scheme?);
         let unlike = provider.repeats.map_or_else(|| scheme.names_or_times(), |repeats| !repeats);
-        (unlike && scheme.signs()).then_some(ReplayWindow::Kept)
+        (unlike && scheme.is_signed()).then_some(ReplayWindow::Kept)
     };
     said.or_else(unlike).unwrap_or(ReplayWindow::USUAL)
 }

@@ -255,7 +255,7 @@ impl Scheme {
     }
 
     /// Whether requests are signed, in every way.
-    pub(super) fn signs(&self) -> bool {
+    pub fn is_signed(&self) -> bool {
         self.ways().all(|way| matches!(way, Way::Signed(_) | Way::Jwt(_)))
     }
 

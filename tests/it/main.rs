@@ -36,6 +36,7 @@ mod receive;
 mod reconcile;
 mod refuse;
 mod reload;
+mod replayed;
 mod replicas;
 mod standing;
 mod threats;

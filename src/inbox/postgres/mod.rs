@@ -59,7 +59,8 @@ use super::{
 };
 use crate::config::Secret;
 use crate::model::{
-    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, EventId, NewDelivery, NewEvent, ProofMark, Role, Roles, Timestamp, UpstreamIds, UsedProof,
+    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, EventId, NewDelivery, NewEvent, ProofMark, Role, Roles,
+    Timestamp, UpstreamIds, UsedProof,
 };
 
 /// How many bytes of records may wait for the writers.

@@ -50,7 +50,8 @@ use super::{
     Terms, Turn as Before, Usage,
 };
 use crate::model::{
-    Accepted, Attachment, AttachmentId, DeliveryId, EventId, NewDelivery, NewEvent, ProofMark, Role, State, Timestamp, UpstreamIds, UsedProof,
+    Accepted, Attachment, AttachmentId, DeliveryId, EventId, NewDelivery, NewEvent, ProofMark, Role, State, Timestamp,
+    UpstreamIds, UsedProof,
 };
 
 /// How many bytes of records may wait for the writer.
