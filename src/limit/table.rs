@@ -14,6 +14,8 @@ use governor::nanos::Nanos;
 use governor::state::StateStore;
 use governor::state::keyed::ShrinkableKeyedStateStore;
 
+use crate::model::network;
+
 /// Keys that a table holds at most.
 pub(super) const MAX_KEYS: usize = 100_000;
 
@@ -33,12 +35,8 @@ pub trait Crowd {
 }
 
 impl Crowd for IpAddr {
-    /// The /24 of an IPv4 address, the /48 of an IPv6 address.
     fn crowd(&self) -> u128 {
-        match self.to_canonical() {
-            Self::V4(v4) => u128::from(v4.to_bits() >> 8),
-            Self::V6(v6) => v6.to_bits() >> 80,
-        }
+        network(*self)
     }
 }
 

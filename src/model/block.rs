@@ -40,6 +40,15 @@ pub fn bucket(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The network that an address belongs to, for what many addresses of one owner share: the /24 of an IPv4 address, the
+/// /48 of an IPv6 address. The numbers of both kinds do not meet.
+pub fn network(address: IpAddr) -> u128 {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => u128::from(v4.to_bits() >> 8) | 1 << 100,
+        IpAddr::V6(v6) => v6.to_bits() >> 80,
+    }
+}
+
 impl FromStr for Block {
     type Err = NoBlock;
 
@@ -114,5 +123,10 @@ mod tests {
         assert_eq!(bucket_of("2001:db8::1"), bucket_of("2001:db8::ffff:1"));
         assert_ne!(bucket_of("2001:db8:0:1::1"), bucket_of("2001:db8::1"));
         assert_eq!(bucket_of("::ffff:192.0.2.1"), bucket_of("192.0.2.1"));
+        let network_of = |text: &str| network(text.parse().expect("an address"));
+        assert_eq!(network_of("2001:db8::1"), network_of("2001:db8:0:ffff::1"));
+        assert_ne!(network_of("2001:db8:1::1"), network_of("2001:db8::1"));
+        assert_eq!(network_of("::ffff:192.0.2.1"), network_of("192.0.2.255"));
+        assert_ne!(network_of("192.0.3.1"), network_of("192.0.2.1"));
     }
 }

@@ -19,7 +19,7 @@ pub mod role;
 pub use account::{Account, Class};
 pub use attachment::{Attachment, AttachmentId};
 pub use attempt::{Attempt, AttemptResult, Run, RunStatus};
-pub use block::{Block, bucket};
+pub use block::{Block, bucket, network};
 pub use clock::{Clock, Timestamp};
 pub use delivery::{Destination, DestinationKind, Overlap, OverlapMode, Route, State};
 pub use event::{Accepted, NewDelivery, NewEvent};

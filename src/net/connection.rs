@@ -24,7 +24,7 @@ use super::frames::{Frames, PREFACE, Patience, Pulse, Verdict, Watched};
 use super::head::Fault;
 use super::listen::{Door, ListenOptions, TurnedAway};
 use super::peer::{self, Peer, Standing};
-use super::places::Place;
+use super::places::{Place, Seated};
 use super::preface;
 use super::screen::{Notice, Screen};
 use super::stall::Stalling;
@@ -152,6 +152,7 @@ pub(super) async fn run<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let leaving = place.seat();
     let plain = shared.options.tls.is_none() && !shared.options.proxy_protocol && !shared.options.http2_cleartext;
     let opened = if plain {
         Opened { stream: Stream::Plain(socket), peer: OtherEnd::new(peer), speaks_2: false }
@@ -159,6 +160,7 @@ pub(super) async fn run<S, B>(
         let opened = tokio::select! {
             opened = Box::pin(open(&shared.options, socket, peer, &mut place)) => opened,
             () = told(&mut drain) => return,
+            () = leaving.told_to_leave() => return,
         };
         match opened {
             Ok(opened) => opened,
@@ -171,11 +173,10 @@ pub(super) async fn run<S, B>(
     };
     // One protocol's state must not be the size of the other's.
     if opened.speaks_2 {
-        Box::pin(serve_2(shared, opened.stream, opened.peer, drain)).await;
+        Box::pin(serve_2(shared, opened.stream, opened.peer, place, drain)).await;
     } else {
-        serve_1(shared, opened.stream, opened.peer, drain).await;
+        serve_1(shared, opened.stream, opened.peer, place, drain).await;
     }
-    drop(place);
 }
 
 /// Finds out who is calling, does the handshake, and sees which protocol it is.
@@ -234,11 +235,16 @@ async fn within<T>(time: Duration, what: impl Future<Output = std::io::Result<T>
     }
 }
 
-async fn serve_1<S, B>(shared: Arc<Shared<S>>, stream: Stream, peer: OtherEnd, mut drain: watch::Receiver<bool>)
-where
+async fn serve_1<S, B>(
+    shared: Arc<Shared<S>>,
+    stream: Stream,
+    peer: OtherEnd,
+    place: Place,
+    mut drain: watch::Receiver<bool>,
+) where
     S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
-    B: http_body::Body + Send + 'static,
+    B: http_body::Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -248,14 +254,18 @@ where
     let io = Stalling::new(TokioIo::new(io), write_stall);
     let number = AtomicU32::new(0);
     let builder = shared.one.clone();
+    let seat = place.seat();
     let serve = service_fn(move |mut request: Request<Incoming>| {
         shared.prepare(&mut request, peer, notice.of(number.fetch_add(1, Ordering::Relaxed)));
-        call(shared.service.clone(), request)
+        let busy = place.busy();
+        let answer = call(shared.service.clone(), request);
+        async move { Ok::<_, Infallible>(answer.await?.map(|body| Seated::new(body, busy))) }
     });
     let mut connection = pin!(builder.serve_connection(io, serve));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = told(&mut drain) => {
+        // An idle connection ends at once, one in the middle of an answer behind it.
+        () = async { tokio::select! { () = told(&mut drain) => {} () = seat.told_to_leave() => {} } } => {
             connection.as_mut().graceful_shutdown();
             connection.as_mut().await
         }
@@ -265,8 +275,13 @@ where
     }
 }
 
-async fn serve_2<S, B>(shared: Arc<Shared<S>>, stream: Stream, peer: OtherEnd, mut drain: watch::Receiver<bool>)
-where
+async fn serve_2<S, B>(
+    shared: Arc<Shared<S>>,
+    stream: Stream,
+    peer: OtherEnd,
+    place: Place,
+    mut drain: watch::Receiver<bool>,
+) where
     S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
     B: http_body::Body + Send + Unpin + 'static,
@@ -279,9 +294,10 @@ where
     let io = Stalling::new(TokioIo::new(Frames::new(stream, pulse.clone())), write_stall);
     let (builder, door) = (shared.two.clone(), shared.door.clone());
     let watched = pulse.clone();
+    let seat = place.seat();
     let serve = service_fn(move |mut request: Request<Incoming>| {
         shared.prepare(&mut request, peer, None);
-        let busy = watched.busy();
+        let (busy, seated) = (watched.busy(), place.busy());
         let pulse = watched.clone();
         let answer = call(shared.service.clone(), request);
         async move {
@@ -289,13 +305,13 @@ where
             // HTTP/2 ends streams, not connections.
             answer.headers_mut().remove(CONNECTION);
             drop(busy);
-            Ok::<_, Infallible>(answer.map(|body| Watched::new(body, pulse)))
+            Ok::<_, Infallible>(answer.map(|body| Seated::new(Watched::new(body, pulse), seated)))
         }
     });
     let mut connection = pin!(builder.serve_connection(io, serve));
     let mut judge = tokio::time::interval(JUDGE_EVERY);
     judge.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut draining = false;
+    let (mut draining, mut leaving) = (false, None);
     let mut end = None;
     loop {
         tokio::select! {
@@ -309,7 +325,16 @@ where
                 draining = true;
                 connection.as_mut().graceful_shutdown();
             }
-            _ = judge.tick() => match (pulse.verdict(Instant::now(), patience), end) {
+            () = seat.told_to_leave(), if leaving.is_none() => {
+                leaving = Some(Instant::now() + WIND_DOWN);
+                connection.as_mut().graceful_shutdown();
+            }
+            _ = judge.tick() => {
+                // The other end may answer nothing any more.
+                if leaving.is_some_and(|end| Instant::now() >= end) && seat.is_quiet() {
+                    return;
+                }
+                match (pulse.verdict(Instant::now(), patience), end) {
                 (Verdict::Good, _) => {}
                 (Verdict::Cut(why), _) => {
                     door.turned_away(TurnedAway::Misuse);
@@ -326,7 +351,8 @@ where
                 }
                 (Verdict::WindDown(_), Some(end)) if Instant::now() < end => {}
                 (Verdict::WindDown(_), Some(_)) => return,
-            },
+                }
+            }
         }
     }
 }

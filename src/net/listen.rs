@@ -1,7 +1,7 @@
 //! The accept loop of both listeners.
 //!
-//! It never ends because of a connection: a failed accept backs off and goes on. It is bounded: above
-//! `max_connections`, and above an address's share of them, a connection is turned away at the door. It stops when
+//! It never ends because of a connection: a failed accept backs off and goes on. It is bounded: above an address's share
+//! a connection is turned away at the door, and above `max_connections` too, unless an idle one can go. It stops when
 //! told: accepting ends at once, connections finish the requests they are in, and what is still open after `drain` is
 //! cut.
 
@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use super::connection::{self, Shared};
 use super::cores::Cores;
 use super::peer::is_trusted;
-use super::places::Places;
+use super::places::{NoPlace, Places};
 use super::tls::Tls;
 use crate::config::Forwarding;
 use crate::model::Block;
@@ -85,6 +85,15 @@ impl TurnedAway {
     }
 }
 
+impl From<NoPlace> for TurnedAway {
+    fn from(why: NoPlace) -> Self {
+        match why {
+            NoPlace::Full => Self::Full,
+            NoPlace::Share => Self::Share,
+        }
+    }
+}
+
 /// Told of every connection, for the counters.
 pub trait Door: Send + Sync + 'static {
     /// One has come in.
@@ -135,25 +144,26 @@ pub async fn serve<S, B>(
             () = &mut stop => break,
             Some(_) = connections.join_next() => continue,
         };
-        let Some(mut place) = places.take() else {
-            shared.door.turned_away(TurnedAway::Full);
-            // Whoever begins with a handshake could not read it.
-            if shared.options.tls.is_none()
-                && let Some(answer) = shared.door.full_answer()
-                && let Ok(permit) = told.clone().try_acquire_owned()
-            {
-                tokio::spawn(async move {
-                    let _ = tokio::time::timeout(TELL_TIME, tell(socket, answer)).await;
-                    drop(permit);
-                });
-            }
-            continue;
-        };
         // A proxy has many callers, and with a PROXY header each of them counts for itself.
-        if !is_trusted(peer, &shared.options.trusted) && place.share(peer).is_err() {
-            shared.door.turned_away(TurnedAway::Share);
-            continue;
-        }
+        let counted = (!is_trusted(peer, &shared.options.trusted)).then_some(peer);
+        let place = match places.take(counted) {
+            Ok(place) => place,
+            Err(why) => {
+                shared.door.turned_away(why.into());
+                // Whoever begins with a handshake could not read it.
+                if why == NoPlace::Full
+                    && shared.options.tls.is_none()
+                    && let Some(answer) = shared.door.full_answer()
+                    && let Ok(permit) = told.clone().try_acquire_owned()
+                {
+                    tokio::spawn(async move {
+                        let _ = tokio::time::timeout(TELL_TIME, tell(socket, answer)).await;
+                        drop(permit);
+                    });
+                }
+                continue;
+            }
+        };
         shared.door.opened();
         let (shared, drain) = (shared.clone(), drain.clone());
         let door = shared.door.clone();

@@ -1,10 +1,31 @@
 //! How many connections there may be at once: in all, and from one address, so that nobody takes all of them.
+//!
+//! What is promised: when all places are taken, an idle connection goes before a new one is turned away, unless the
+//! newcomer's network has more of them than those of all that are idle. Whoever is in the middle of a request or an
+//! answer keeps its place, and so does for a moment whoever has just come.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use crate::model::bucket;
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::model::{bucket, network};
+
+/// Connections that were told to go and have not gone yet. Each of them may already have a successor.
+const MOST_LEAVING: usize = 32;
+
+/// How long a connection that has just come may take to bring its first request, whoever else waits.
+const WELCOME: Duration = Duration::from_secs(2);
+
+/// How many connections are looked at for an idle one.
+const LOOK_AT: usize = 1024;
 
 /// The places of a listener.
 #[derive(Debug)]
@@ -12,73 +33,257 @@ pub(super) struct Places {
     whole: usize,
     each: usize,
     taken: Mutex<Taken>,
+    /// How often a request or an answer ended: tells which connection has been idle longest.
+    ends: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Taken {
-    whole: usize,
+    seats: Vec<Arc<Seat>>,
+    leaving: usize,
+    /// Where the next look begins.
+    next: usize,
     by_address: HashMap<IpAddr, usize>,
+    by_network: HashMap<u128, usize>,
 }
 
 /// A place that is taken, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Arc<Places>,
+    seat: Arc<Seat>,
     /// Whose share it counts for.
     address: Option<IpAddr>,
 }
 
-/// The address has its share.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct ShareTaken;
+/// What the listener knows of a connection.
+#[derive(Debug)]
+pub(super) struct Seat {
+    /// Where it stands in the list.
+    at: AtomicUsize,
+    /// The network it counts for; none for a trusted proxy.
+    network: Mutex<Option<u128>>,
+    /// When it came.
+    since: Instant,
+    /// Whether it has brought a request.
+    has_asked: AtomicBool,
+    /// Requests and answers under way.
+    busy: AtomicU32,
+    /// When the last of them ended, as the listener counts.
+    last: AtomicU64,
+    told_to_leave: AtomicBool,
+    leave: Notify,
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoPlace {
+    /// All of them are taken.
+    Full,
+    /// The address has its share.
+    Share,
+}
 
 impl Places {
     pub(super) fn new(whole: usize, each: usize) -> Self {
-        Self { whole, each, taken: Mutex::default() }
+        Self { whole, each, taken: Mutex::default(), ends: AtomicU64::new(0) }
     }
 
-    /// One of all places, if one is free.
-    pub(super) fn take(self: &Arc<Self>) -> Option<Place> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.whole >= self.whole {
-            return None;
+    /// A place for a connection: counted for an address, or for nobody where the caller is not known yet.
+    pub(super) fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Place, NoPlace> {
+        let mut taken = self.held();
+        if let Some(address) = address {
+            self.has_room(&taken, address)?;
         }
-        taken.whole += 1;
-        Some(Place { places: self.clone(), address: None })
+        if taken.seats.len() >= self.whole + taken.leaving {
+            let crowd = address.and_then(|address| taken.by_network.get(&network(address)).copied());
+            taken.make_room(crowd.unwrap_or_default())?;
+        }
+        let seat = Arc::new(Seat::new(taken.seats.len(), self.ends.fetch_add(1, Ordering::Relaxed)));
+        taken.seats.push(seat.clone());
+        let mut place = Place { places: self.clone(), seat, address: None };
+        if let Some(address) = address {
+            place.count(&mut taken, address);
+        }
+        drop(taken);
+        Ok(place)
+    }
+
+    fn has_room(&self, taken: &Taken, address: IpAddr) -> Result<(), NoPlace> {
+        let count = taken.by_address.get(&bucket(address)).copied().unwrap_or_default();
+        if count >= self.each { Err(NoPlace::Share) } else { Ok(()) }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    /// Tells an idle connection to go: of the largest network the one that has been idle longest. A newcomer from a
+    /// network that is larger than those of all that are idle finds no room.
+    fn make_room(&mut self, crowd: usize) -> Result<(), NoPlace> {
+        if self.leaving >= MOST_LEAVING {
+            return Err(NoPlace::Full);
+        }
+        let count = self.seats.len();
+        let looked_at = (0..count.min(LOOK_AT)).map(|step| (self.next + step) % count);
+        let idle = looked_at.filter_map(|at| self.seats.get(at)).filter(|seat| seat.is_idle());
+        let best = idle.map(|seat| (self.crowd_of(seat), seat)).max_by_key(|(crowd, seat)| {
+            let last = seat.last.load(Ordering::Relaxed);
+            (*crowd, std::cmp::Reverse(last))
+        });
+        let leaver = best.filter(|(size, _)| *size >= crowd).map(|(_, seat)| seat.clone());
+        self.next = (self.next + LOOK_AT) % count.max(1);
+        let leaver = leaver.ok_or(NoPlace::Full)?;
+        self.leaving += 1;
+        leaver.told_to_leave.store(true, Ordering::Relaxed);
+        leaver.leave.notify_one();
+        Ok(())
+    }
+
+    /// How many connections the network of this one has.
+    fn crowd_of(&self, seat: &Seat) -> usize {
+        let network = *seat.network.lock().unwrap_or_else(PoisonError::into_inner);
+        network.and_then(|network| self.by_network.get(&network).copied()).unwrap_or_default()
     }
 }
 
 impl Place {
-    /// Counts it for an address.
-    pub(super) fn share(&mut self, address: IpAddr) -> Result<(), ShareTaken> {
-        let address = bucket(address);
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.by_address.entry(address).or_default();
-        if *count >= self.places.each {
-            return Err(ShareTaken);
-        }
-        *count += 1;
+    /// Counts it for an address that a proxy has named.
+    pub(super) fn share(&mut self, address: IpAddr) -> Result<(), NoPlace> {
+        let places = self.places.clone();
+        let mut taken = places.held();
+        places.has_room(&taken, address)?;
+        self.count(&mut taken, address);
         drop(taken);
-        self.address = Some(address);
         Ok(())
+    }
+
+    fn count(&mut self, taken: &mut Taken, address: IpAddr) {
+        *taken.by_address.entry(bucket(address)).or_default() += 1;
+        *taken.by_network.entry(network(address)).or_default() += 1;
+        *self.seat.network.lock().unwrap_or_else(PoisonError::into_inner) = Some(network(address));
+        self.address = Some(address);
+    }
+
+    /// Something is under way, until what this gives is dropped.
+    pub(super) fn busy(&self) -> BusyPlace {
+        self.seat.busy.fetch_add(1, Ordering::Relaxed);
+        self.seat.has_asked.store(true, Ordering::Relaxed);
+        BusyPlace { places: self.places.clone(), seat: self.seat.clone() }
+    }
+
+    /// What tells when it is to be given up.
+    pub(super) fn seat(&self) -> Arc<Seat> {
+        self.seat.clone()
+    }
+}
+
+impl Seat {
+    fn new(at: usize, last: u64) -> Self {
+        Self {
+            at: at.into(),
+            network: Mutex::default(),
+            since: Instant::now(),
+            has_asked: false.into(),
+            busy: 0.into(),
+            last: last.into(),
+            told_to_leave: false.into(),
+            leave: Notify::new(),
+        }
+    }
+
+    /// Resolves, once, when the place is to be given up.
+    pub(super) async fn told_to_leave(&self) {
+        self.leave.notified().await;
+    }
+
+    /// Whether nothing is under way.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) == 0
+    }
+
+    fn is_idle(&self) -> bool {
+        let is_settled = self.has_asked.load(Ordering::Relaxed) || self.since.elapsed() > WELCOME;
+        self.is_quiet() && is_settled && !self.told_to_leave.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.whole -= 1;
-        let Some(address) = self.address else { return };
-        if let Some(count) = taken.by_address.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                taken.by_address.remove(&address);
-                // A crowd that has gone leaves no room behind.
-                if taken.by_address.capacity() > 4 * (taken.by_address.len() + 256) {
-                    taken.by_address.shrink_to_fit();
-                }
-            }
+        let places = self.places.clone();
+        let mut taken = places.held();
+        let at = self.seat.at.load(Ordering::Relaxed);
+        if at < taken.seats.len() {
+            taken.seats.swap_remove(at);
         }
+        if let Some(moved) = taken.seats.get(at) {
+            moved.at.store(at, Ordering::Relaxed);
+        }
+        if self.seat.told_to_leave.load(Ordering::Relaxed) {
+            taken.leaving -= 1;
+        }
+        if let Some(address) = self.address {
+            one_less(&mut taken.by_address, &bucket(address));
+            one_less(&mut taken.by_network, &network(address));
+        }
+    }
+}
+
+fn one_less<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, of: &K) {
+    let Some(count) = counts.get_mut(of) else { return };
+    *count -= 1;
+    if *count == 0 {
+        counts.remove(of);
+        // A crowd that has gone leaves no room behind.
+        if counts.capacity() > 4 * (counts.len() + 256) {
+            counts.shrink_to_fit();
+        }
+    }
+}
+
+/// A request or an answer under way on a connection.
+#[derive(Debug)]
+pub(super) struct BusyPlace {
+    places: Arc<Places>,
+    seat: Arc<Seat>,
+}
+
+impl Drop for BusyPlace {
+    fn drop(&mut self) {
+        let end = self.places.ends.fetch_add(1, Ordering::Relaxed);
+        self.seat.last.store(end, Ordering::Relaxed);
+        self.seat.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The body of an answer, whose connection is busy until it ends.
+pub(super) struct Seated<B> {
+    inner: B,
+    _busy: BusyPlace,
+}
+
+impl<B> Seated<B> {
+    pub(super) const fn new(inner: B, busy: BusyPlace) -> Self {
+        Self { inner, _busy: busy }
+    }
+}
+
+impl<B: Body + Unpin> Body for Seated<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }
 
@@ -86,32 +291,67 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
+    fn take(places: &Arc<Places>, address: &str) -> Result<Place, NoPlace> {
+        places.take(Some(address.parse().unwrap()))
+    }
+
     #[test]
     fn t35_an_address_gets_its_share_and_not_all() {
         let places = Arc::new(Places::new(4, 2));
-        let take = |address: &str| {
-            let mut place = places.take()?;
-            Some(place.share(address.parse().unwrap()).map(|()| place))
-        };
-        let _one = take("192.0.2.1").unwrap().unwrap();
-        let two = take("192.0.2.1").unwrap().unwrap();
-        assert!(take("::ffff:192.0.2.1").unwrap().is_err());
-        let _v6 = take("2001:db8::1").unwrap().unwrap();
-        let _same_64 = take("2001:db8::2").unwrap().unwrap();
-        assert!(take("192.0.2.9").is_none(), "all are taken");
+        let one = take(&places, "192.0.2.1").unwrap();
+        let two = take(&places, "192.0.2.1").unwrap();
+        assert_eq!(take(&places, "::ffff:192.0.2.1").unwrap_err(), NoPlace::Share);
+        let v6 = take(&places, "2001:db8::1").unwrap();
+        let same_64 = take(&places, "2001:db8::2").unwrap();
+        let _busy = [&one, &two, &v6, &same_64].map(Place::busy);
+        assert_eq!(take(&places, "192.0.2.9").unwrap_err(), NoPlace::Full, "all are taken");
         drop(two);
-        assert!(take("2001:db8::3").unwrap().is_err());
-        let _again = take("192.0.2.1").unwrap().unwrap();
+        assert_eq!(take(&places, "2001:db8::3").unwrap_err(), NoPlace::Share);
+        let mut unknown = places.take(None).unwrap();
+        assert_eq!(unknown.share("2001:db8::3".parse().unwrap()), Err(NoPlace::Share));
+        unknown.share("192.0.2.1".parse().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn security_f35_when_all_places_are_taken_an_idle_one_of_the_largest_network_goes() {
+        let places = Arc::new(Places::new(6, 2));
+        // Three /64s of one /48, and two callers from elsewhere.
+        let crowd: Vec<Place> = ["2001:db8:0:1::1", "2001:db8:0:2::1", "2001:db8:0:3::1", "2001:db8:0:1::2"]
+            .map(|address| take(&places, address).unwrap())
+            .into();
+        let other = take(&places, "192.0.2.1").unwrap();
+        let proxy = places.take(None).unwrap();
+        assert_eq!(take(&places, "198.51.100.1").unwrap_err(), NoPlace::Full, "all of them have just come");
+        for place in crowd.iter().chain([&other, &proxy]) {
+            drop(place.busy());
+        }
+        let told = |place: &Place| place.seat.told_to_leave.load(Ordering::Relaxed);
+        let busy = crowd[0].busy();
+        let newcomer = take(&places, "198.51.100.1").unwrap();
+        assert!(told(&crowd[1]), "the one that has been idle longest");
+        assert_eq!([&crowd[0], &crowd[2], &crowd[3], &other, &proxy].map(told), [false; 5]);
+        // The network itself may come back in place of its own only.
+        drop(newcomer.busy());
+        let again = take(&places, "2001:db8:0:4::1").unwrap();
+        assert!(told(&crowd[2]) && !told(&other));
+        drop(busy);
+        let busy = [&crowd[0], &crowd[3], &again].map(Place::busy);
+        assert_eq!(take(&places, "2001:db8:0:5::1").unwrap_err(), NoPlace::Full);
+        assert!(!told(&other) && !told(&newcomer) && !told(&proxy));
+        // Those who were told go, and the count is what it was.
+        drop((crowd, busy, again));
+        let taken = places.held();
+        assert_eq!((taken.seats.len(), taken.leaving), (3, 0));
+        assert_eq!(taken.by_network.len(), 2);
     }
 
     #[test]
     fn nothing_is_kept_of_who_has_gone() {
         let places = Arc::new(Places::new(10, 1));
         for number in 0..100_u32 {
-            let mut place = places.take().unwrap();
-            place.share(std::net::Ipv4Addr::from_bits(number).into()).unwrap();
+            places.take(Some(std::net::Ipv4Addr::from_bits(number).into())).unwrap();
         }
-        let taken = places.taken.lock().unwrap();
-        assert_eq!((taken.whole, taken.by_address.len()), (0, 0));
+        let taken = places.held();
+        assert_eq!((taken.seats.len(), taken.by_address.len(), taken.by_network.len()), (0, 0, 0));
     }
 }

@@ -253,6 +253,39 @@ async fn t42_whoever_finds_all_places_taken_is_told_so_at_once() {
 }
 
 #[tokio::test]
+async fn security_f35_an_idle_connection_goes_before_a_new_one_is_turned_away() {
+    let (_upstream, gateway) = gateway("max_connections = 3").await;
+    let public = gateway.public;
+    let ask = |stream: &mut TcpStream| {
+        stream.write_all(GOOD).expect("sent");
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 202");
+    };
+    let mut idle: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(public).expect("it listens")).collect();
+    idle.iter_mut().for_each(ask);
+    let mut busy = TcpStream::connect(public).expect("it listens");
+    busy.write_all(b"POST /hooks/open HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{").expect("sent");
+    let open = async || (gateway.metric("sluicegate_connections").await >= 3.0).then_some(());
+    wait_for("all places to be taken", open).await;
+    let mut new: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(public).expect("it listens")).collect();
+    spawn_blocking(move || {
+        new.iter_mut().for_each(ask);
+        for stream in &mut idle {
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).expect("it is closed");
+        }
+        busy.write_all(b"}").expect("sent");
+        let mut answer = [0; 12];
+        busy.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 202", "whoever is busy keeps its place");
+    })
+    .await
+    .expect("no panic");
+    assert_eq!(refused(&gateway, "full").await, 0.0);
+}
+
+#[tokio::test]
 async fn t42_too_many_requests_in_work_shed_unknown_paths_first() {
     let (_upstream, gateway) = gateway("max_requests = 4\nbody_stall = \"20s\"").await;
     let public = gateway.public;
