@@ -2,7 +2,8 @@
 //!
 //! Three guards, each a layer: the request names this listener as its host (or a page that rebinds its own name to
 //! our address could read answers), it does not come from another site's page, and it carries the token. Wrong tokens
-//! are counted; after ten a minute they are answered 429, while the right one still passes.
+//! are counted by address; after ten a minute the next ones wait before they are looked at (`guess`), while the right one
+//! still passes.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -21,6 +22,7 @@ use subtle::ConstantTimeEq as _;
 use super::AdminState;
 use super::error::AdminError;
 use crate::model::Timestamp;
+use crate::net::Peer;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -38,18 +40,22 @@ impl Tally {
         Self { most, span, times: Mutex::new(VecDeque::new()) }
     }
 
-    /// Counts one, or says when there is room again.
-    pub(super) fn take(&self, now: Timestamp) -> Result<(), Duration> {
+    /// When there is room again; none where there is some.
+    pub(super) fn full(&self, now: Timestamp) -> Option<Duration> {
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         // A clock that was set back must not shut the door for good.
         times.retain(|at| *at <= now && now.since(*at) < self.span);
-        match times.front() {
-            Some(first) if times.len() >= self.most => Err(self.span.saturating_sub(now.since(*first))),
-            _ => {
-                times.push_back(now);
-                Ok(())
-            }
+        let first = times.front().filter(|_| times.len() >= self.most)?;
+        Some(self.span.saturating_sub(now.since(*first)))
+    }
+
+    /// Counts one, or says when there is room again.
+    pub(super) fn take(&self, now: Timestamp) -> Result<(), Duration> {
+        if let Some(wait) = self.full(now) {
+            return Err(wait);
         }
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).push_back(now);
+        Ok(())
     }
 }
 
@@ -93,13 +99,15 @@ pub(super) async fn token(
     request: Request,
     next: Next,
 ) -> Result<Response, AdminError> {
-    // An empty token would be one that everybody knows.
-    let good = !state.token.expose().is_empty()
-        && bearer(request.headers()).is_some_and(|shown| same(shown, state.token.expose()));
-    if good {
-        return Ok(next.run(request).await);
+    let address = request.extensions().get::<Peer>().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0);
+    if let Some(shown) = bearer(request.headers()) {
+        state.guesses.wait(address, state.clock.now()).await.map_err(AdminError::Guesses)?;
+        // An empty token would be one that everybody knows.
+        if !state.token.expose().is_empty() && same(shown, state.token.expose()) {
+            return Ok(next.run(request).await);
+        }
     }
-    match state.guesses.take(state.clock.now()) {
+    match state.guesses.count(address, state.clock.now()) {
         Ok(()) => Err(AdminError::Token),
         Err(wait) => Err(AdminError::Guesses(wait)),
     }

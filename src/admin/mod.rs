@@ -12,6 +12,7 @@ mod delivery;
 mod destination;
 mod error;
 mod event;
+mod guess;
 mod health;
 mod job;
 mod page;
@@ -39,6 +40,7 @@ use axum::routing::{delete, get, post};
 
 use self::auth::Tally;
 use self::error::AdminError;
+use self::guess::Guesses;
 use crate::attachment::Files;
 use crate::config::{Config, Secret, SourceConfig};
 use crate::dispatch::Dispatcher;
@@ -50,7 +52,7 @@ use crate::source::{Enrolments, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
 use crate::upstream::Upstream;
 
-/// Requests without the right token, a minute, before they are told to wait.
+/// Requests without the right token, a minute of one address, before they are told to wait.
 const GUESSES: usize = 10;
 
 /// Replays by hand a minute, previews and jobs among them: a script gone wild must not owe everything again at once.
@@ -103,7 +105,7 @@ pub struct AdminState {
     /// How many runs a day.
     budgets: Budgets,
     ids: Arc<UpstreamIds>,
-    guesses: Tally,
+    guesses: Guesses,
     replays: Tally,
     /// Held from reading an event's deliveries to owing the next one: the next one's number names its run.
     replaying: tokio::sync::Mutex<()>,
@@ -151,7 +153,7 @@ impl AdminState {
             files: None,
             budgets: Budgets::new(config),
             ids: Arc::default(),
-            guesses: Tally::new(GUESSES, MINUTE),
+            guesses: Guesses::new(GUESSES, MINUTE),
             replays: Tally::new(REPLAYS, MINUTE),
             replaying: tokio::sync::Mutex::new(()),
             inbox,

@@ -208,7 +208,7 @@ impl App {
         let (close_admin, admin_closing) = watch::channel(false);
         let admin_options = ListenOptions {
             max_connections: ADMIN_CONNECTIONS,
-            max_connections_per_address: ADMIN_CONNECTIONS,
+            max_connections_per_address: ADMIN_CONNECTIONS / 2,
             drain: Duration::from_millis(500),
             trusted: Arc::default(),
             proxy_protocol: false,

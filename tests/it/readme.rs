@@ -172,7 +172,7 @@ fn default_toml_names_every_setting_it_documents() {
         .args(["check", "--config"])
         .arg(&file)
         .envs([
-            ("SLUICEGATE_ADMIN_TOKEN", "0123456789abcdef"),
+            ("SLUICEGATE_ADMIN_TOKEN", "0123456789abcdef0123456789abcdef"),
             ("SLUICEGATE_KEY", "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"),
             ("XPANDER_API_KEY", "upstream-key"),
             ("CI_GATEWAY_KEY", "0123456789abcdef0123456789abcdef"),

@@ -15,7 +15,7 @@ use serde_json::Value;
 use sluicegate::net::Client;
 
 /// The admin token of every test gateway.
-pub const TOKEN: &str = "test-token-0123456789";
+pub const TOKEN: &str = "test-token-0123456789-0123456789";
 
 /// The upstream key of every test gateway.
 pub const API_KEY: &str = "planted-upstream-key-77";

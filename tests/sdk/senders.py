@@ -131,7 +131,7 @@ def configuration(upstream):
         sources += f"values = {{ {values} }}\n" if values else ""
     return (
         f'[server]\nlisten = "127.0.0.1:0"\npublic_url = "{providers.PUBLIC}"\n'
-        f'[admin]\nlisten = "127.0.0.1:0"\ntoken = "literal:sdk-test-token"\n'
+        f'[admin]\nlisten = "127.0.0.1:0"\ntoken = "literal:sdk-test-token-0123456789"\n'
         f'[upstream]\nbase_url = "{upstream}"\napi_key = "literal:sdk-test-key"\n'
         f'[inbox]\nurl = "sqlite:inbox.db"\n[log]\nformat = "json"\n'
         f'[limits]\ncaller = "10000/s"\n{sources}'

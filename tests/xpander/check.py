@@ -254,7 +254,7 @@ def main():
 listen = "127.0.0.1:0"
 [admin]
 listen = "127.0.0.1:0"
-token = "literal:xpander-test-token"
+token = "literal:xpander-test-token-0123456789"
 [upstream]
 base_url = "{upstream}"
 api_key = "literal:stub-key"

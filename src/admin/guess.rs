@@ -1,0 +1,117 @@
+//! How often an address has shown a wrong token, and how long its next one waits.
+//!
+//! What is promised: an address that has guessed too often waits before each further token is looked at, and only a few
+//! of its tokens wait at a time, so that guessing is slow whatever is guessed. Nobody else waits for it: not the
+//! operator at another address, and the one at the same address has the right token looked at after that wait.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::auth::Tally;
+use crate::model::{Timestamp, bucket};
+
+/// How long a token of an address that has guessed too often waits.
+const WAIT: Duration = Duration::from_millis(500);
+
+/// How many of its tokens wait at a time.
+const WAITING: usize = 4;
+
+/// Addresses that are remembered at most.
+const MAX_ADDRESSES: usize = 1024;
+
+/// The guesses of all addresses.
+#[derive(Debug)]
+pub(super) struct Guesses {
+    most: usize,
+    span: Duration,
+    addresses: Mutex<HashMap<IpAddr, Arc<Guesser>>>,
+    /// All addresses for which there was no room.
+    others: Arc<Guesser>,
+}
+
+/// An address that has shown a wrong token.
+#[derive(Debug)]
+pub(super) struct Guesser {
+    tally: Tally,
+    waiting: tokio::sync::Semaphore,
+}
+
+impl Guesses {
+    /// At most `most` in `span` until an address has to wait.
+    pub(super) fn new(most: usize, span: Duration) -> Self {
+        Self { most, span, addresses: Mutex::default(), others: Arc::new(Guesser::new(most, span)) }
+    }
+
+    /// Waits as long as a token of this address has to; an error says when to come back, its token unseen.
+    pub(super) async fn wait(&self, address: IpAddr, now: Timestamp) -> Result<(), Duration> {
+        let found = self.held().get(&bucket(address)).cloned();
+        let Some(wait) = found.as_ref().and_then(|guesser| guesser.tally.full(now)) else { return Ok(()) };
+        let Some(Ok(_turn)) = found.as_ref().map(|guesser| guesser.waiting.try_acquire()) else { return Err(wait) };
+        tokio::time::sleep(WAIT).await;
+        Ok(())
+    }
+
+    /// Counts a wrong token; over the limit, when there is room again.
+    pub(super) fn count(&self, address: IpAddr, now: Timestamp) -> Result<(), Duration> {
+        let mut addresses = self.held();
+        if addresses.len() >= MAX_ADDRESSES && !addresses.contains_key(&bucket(address)) {
+            // Whoever has to wait is not forgotten for others.
+            addresses.retain(|_, guesser| guesser.tally.full(now).is_some());
+        }
+        let guesser = if addresses.len() < MAX_ADDRESSES || addresses.contains_key(&bucket(address)) {
+            addresses.entry(bucket(address)).or_insert_with(|| Arc::new(Guesser::new(self.most, self.span))).clone()
+        } else {
+            self.others.clone()
+        };
+        drop(addresses);
+        guesser.tally.take(now)
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<IpAddr, Arc<Guesser>>> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Guesser {
+    fn new(most: usize, span: Duration) -> Self {
+        Self { tally: Tally::new(most, span), waiting: tokio::sync::Semaphore::new(WAITING) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn security_f28_guesses_are_slow_for_the_address_that_makes_them_and_for_nobody_else() {
+        let guesses = Guesses::new(2, Duration::from_secs(60));
+        let (theirs, ours) = ("192.0.2.1".parse().unwrap(), "198.51.100.1".parse().unwrap());
+        let now = Timestamp::from_seconds(100);
+        let begun = tokio::time::Instant::now();
+        assert_eq!((guesses.count(theirs, now), guesses.count(theirs, now)), (Ok(()), Ok(())));
+        assert_eq!(guesses.count(theirs, now), Err(Duration::from_secs(60)));
+        assert_eq!(guesses.wait(ours, now).await, Ok(()));
+        assert_eq!(begun.elapsed(), Duration::ZERO, "nobody else waits");
+        let waits = futures_util::future::join_all((0..WAITING + 3).map(|_| guesses.wait(theirs, now))).await;
+        assert_eq!(waits.iter().filter(|wait| wait.is_ok()).count(), WAITING);
+        assert_eq!(begun.elapsed(), WAIT);
+        let later = Timestamp::from_seconds(161);
+        assert_eq!(guesses.wait(theirs, later).await, Ok(()));
+        assert_eq!(begun.elapsed(), WAIT, "its time is over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn security_f28_a_crowd_of_addresses_frees_nobody() {
+        let guesses = Guesses::new(1, Duration::from_secs(60));
+        let now = Timestamp::from_seconds(100);
+        let address = |n: u32| IpAddr::from(std::net::Ipv4Addr::from_bits(n));
+        for n in 0..3 * u32::try_from(MAX_ADDRESSES).unwrap() {
+            let _ = guesses.count(address(n), now);
+        }
+        assert_eq!(guesses.held().len(), MAX_ADDRESSES);
+        assert!(guesses.count(address(0), now).is_err());
+        assert!(guesses.count(address(u32::MAX), now).is_err(), "who finds no room is counted with the others");
+    }
+}
