@@ -82,9 +82,11 @@ impl Guesser {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn security_f28_guesses_are_slow_for_the_address_that_makes_them_and_for_nobody_else() {
         let guesses = Guesses::new(2, Duration::from_secs(60));
         let (theirs, ours) = ("192.0.2.1".parse().unwrap(), "198.51.100.1".parse().unwrap());
@@ -92,17 +94,15 @@ mod tests {
         let begun = tokio::time::Instant::now();
         assert_eq!((guesses.count(theirs, now), guesses.count(theirs, now)), (Ok(()), Ok(())));
         assert_eq!(guesses.count(theirs, now), Err(Duration::from_secs(60)));
-        assert_eq!(guesses.wait(ours, now).await, Ok(()));
-        assert_eq!(begun.elapsed(), Duration::ZERO, "nobody else waits");
+        assert_eq!(guesses.wait(ours, now).now_or_never(), Some(Ok(())), "nobody else waits");
         let waits = futures_util::future::join_all((0..WAITING + 3).map(|_| guesses.wait(theirs, now))).await;
         assert_eq!(waits.iter().filter(|wait| wait.is_ok()).count(), WAITING);
-        assert_eq!(begun.elapsed(), WAIT);
+        assert!(begun.elapsed() >= WAIT);
         let later = Timestamp::from_seconds(161);
-        assert_eq!(guesses.wait(theirs, later).await, Ok(()));
-        assert_eq!(begun.elapsed(), WAIT, "its time is over");
+        assert_eq!(guesses.wait(theirs, later).now_or_never(), Some(Ok(())), "its time is over");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn security_f28_a_crowd_of_addresses_frees_nobody() {
         let guesses = Guesses::new(1, Duration::from_secs(60));
         let now = Timestamp::from_seconds(100);

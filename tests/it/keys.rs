@@ -2,8 +2,9 @@
 
 use http::Method;
 
-use crate::world::{API_KEY, Gateway, Upstream, wait_for};
 use serde_json::json;
+
+use crate::world::{API_KEY, Gateway, Upstream, json as json_of, wait_for};
 
 const KEY: &str = "a-key-of-the-gateways-own";
 
@@ -181,6 +182,41 @@ async fn security_f10_paths_and_methods_of_a_key_open_more_and_no_key_stays_unli
     }
     let all = [("x-api-key", "a-key-that-opens-everything")];
     assert_eq!(gateway.send(Method::GET, "/v1/tasks", &all, "").await.status(), 200);
+}
+
+#[tokio::test]
+async fn security_f10_a_limited_key_reads_the_tasks_that_it_began_and_no_others() {
+    let upstream = Upstream::start(&[]).await;
+    let gateway = Gateway::start(upstream.address, &both(&upstream)).await;
+    let as_json = ("content-type", "application/json");
+    let (ci, more) = [KEY, "a-key-with-paths-of-its-own"].map(|key| [("x-api-key", key), as_json]).into();
+    let begin = async |headers: &[(&str, &str)], path: &str, body: &str| {
+        let answer = gateway.post(path, headers, body.to_owned()).await;
+        assert_eq!(answer.status(), 200, "{path} {body}");
+        json_of(&answer)["id"].as_str().expect("an id").to_owned()
+    };
+    let read = async |headers: &[(&str, &str)], task: &str| {
+        gateway.send(Method::GET, &format!("/v1/tasks/{task}"), headers, "").await.status().as_u16()
+    };
+    let mine = begin(&ci, "/v1/agents/A/invoke", r#"{"input":{"text":"hi"}}"#).await;
+    let theirs = begin(&more, "/v1/agents/A/invoke/async", r#"{"input":{"text":"hi"},"id":null}"#).await;
+    assert_eq!((read(&ci, &mine).await, read(&more, &theirs).await), (200, 200));
+    assert_eq!((read(&ci, &theirs).await, read(&more, &mine).await), (403, 403));
+    // A conversation of somebody else is none of the key's, whatever it is called.
+    let all = [("x-api-key", "a-key-that-opens-everything"), as_json];
+    let ceo = begin(&all, "/v1/agents/A/invoke", r#"{"input":{"text":"my PIN"},"id":"the-ceo"}"#).await;
+    let own = begin(&ci, "/v1/agents/A/invoke", r#"{"input":{"text":"hi"},"id":"the-ceo"}"#).await;
+    assert!(ceo == "the-ceo" && own != ceo);
+    assert_eq!((read(&ci, &ceo).await, read(&ci, &own).await), (403, 200));
+    let again = begin(&ci, "/v1/agents/A/invoke", &format!(r#"{{"input":{{"text":"hi"}},"id":"{own}"}}"#)).await;
+    assert_eq!(again, own, "what the caller was given goes on");
+    // What the drop-in door gave it is its own as well.
+    let answer = gateway.post("/A", &ci, r#"{"prompt":"hi"}"#).await;
+    let task = json_of(&answer)["id"].as_str().expect("an id").to_owned();
+    assert_eq!((read(&ci, &task).await, read(&more, &task).await), (200, 403));
+    for body in [r#"{"id":"a","id":"b"}"#, "{", r#"{"id":1}"#] {
+        assert_eq!(gateway.post("/v1/agents/A/invoke", &ci, body).await.status(), 400, "{body}");
+    }
 }
 
 #[tokio::test]

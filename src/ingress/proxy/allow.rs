@@ -19,9 +19,23 @@ pub(super) struct Wish<'a> {
     pub(super) call: &'a str,
 }
 
-/// Whether a key with a list of its own opens a call.
-pub(super) fn is_open(key: &GatewayKey, wish: &Wish<'_>) -> bool {
-    begins_run(key, wish) || is_listed(key, wish)
+/// What a call is to whoever may make it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opened {
+    /// It begins a run, or goes on with one.
+    Run,
+    /// Any other.
+    Other,
+}
+
+/// What a key with a list of its own opens of a call; none where it does not open it. `owns` says whether a task is one
+/// that the key began.
+pub(super) fn open(key: &GatewayKey, wish: &Wish<'_>, owns: impl Fn(&str) -> bool) -> Option<Opened> {
+    if begins_run(key, wish) {
+        return Some(Opened::Run);
+    }
+    let is_open = is_listed(key, wish) || task_read(wish).is_some_and(|task| key.isolate && owns(task));
+    is_open.then_some(Opened::Other)
 }
 
 /// The path upstream without what stands before `/v1` in the upstream's own address.
@@ -42,6 +56,18 @@ fn begins_run(key: &GatewayKey, wish: &Wish<'_>) -> bool {
         Some(["v1", "agents" | "workflows", id, "invoke", "async" | "stream"]) => ours(id),
         Some(["agent-execution", id]) => ours(id),
         _ => false,
+    }
+}
+
+/// The task that a call reads, at the API or at the control plane of the SDK.
+fn task_read<'a>(wish: &Wish<'a>) -> Option<&'a str> {
+    if *wish.method != Method::GET {
+        return None;
+    }
+    match segments(wish.call)?[..] {
+        ["v1", "tasks", task] | ["v1", "tasks", task, "thread"] | ["v1", "tasks", task, "thread", "full"] => Some(task),
+        ["agent-execution", task, "status"] | [_, "agent-execution", task, "events"] => Some(task),
+        _ => None,
     }
 }
 
@@ -92,7 +118,26 @@ mod tests {
     }
 
     fn may(key: &GatewayKey, method: &Method, path: &str) -> bool {
-        is_open(key, &Wish { method, path, call: path })
+        open(key, &Wish { method, path, call: path }, |task| task == "mine").is_some()
+    }
+
+    #[test]
+    fn security_f10_a_key_reads_the_tasks_that_it_began() {
+        let mut some = key(&["A-1"], &[], &[Method::GET]);
+        for path in [
+            "/v1/tasks/mine",
+            "/v1/tasks/mine/thread",
+            "/v1/tasks/mine/thread/full",
+            "/agent-execution/mine/status",
+            "/org/agent-execution/mine/events",
+        ] {
+            assert!(may(&some, &Method::GET, path), "{path}");
+            assert!(!may(&some, &Method::GET, &path.replace("mine", "theirs")), "{path}");
+            assert!(!may(&some, &Method::GET, &format!("{path}/")) && !may(&some, &Method::DELETE, path), "{path}");
+        }
+        assert!(!may(&some, &Method::POST, "/v1/tasks/mine/stop") && !may(&some, &Method::GET, "/v1/tasks/Mine"));
+        some.isolate = false;
+        assert!(!may(&some, &Method::GET, "/v1/tasks/mine"), "its tasks have no name that says whose they are");
     }
 
     #[test]

@@ -7,9 +7,9 @@ use http::request;
 use percent_encoding::percent_decode;
 
 use super::Proxy;
-use super::allow::{self, Wish};
+use super::allow::{self, Opened, Wish};
 use crate::limit::{Limits, Told};
-use crate::model::Refusal;
+use crate::model::{Refusal, UpstreamIds};
 use crate::source::Keyring;
 
 /// Where a key stands.
@@ -23,19 +23,31 @@ pub(super) struct Asked<'a> {
     pub(super) path_upstream: &'a str,
 }
 
-/// The key that goes upstream, and the name of the gateway key that it stands for.
+/// A caller, judged.
+#[derive(Debug, Default)]
+pub(super) struct Judged {
+    /// The key that goes upstream.
+    pub(super) upstream_key: Option<HeaderValue>,
+    /// The name of the gateway key that it stands for.
+    pub(super) name: Option<String>,
+    /// Whether the call begins a run that has to be the key's own.
+    pub(super) begins_own_run: bool,
+}
+
+/// Judges a caller by its key.
 pub(super) fn judge(
     keyring: &Keyring,
+    ids: &UpstreamIds,
     (limits, told): (&Limits, &mut Told),
     asked: &Asked<'_>,
-) -> Result<(Option<HeaderValue>, Option<String>), Refusal> {
+) -> Result<Judged, Refusal> {
     let (proxy, head) = (&asked.proxy.config, asked.head);
     if head.uri.query().is_some_and(|query| is_in_text(keyring, query)) || is_in_headers(keyring, &head.headers) {
         return Err(misplaced());
     }
     let mut lines = head.headers.get_all(X_API_KEY).iter();
     let Some(presented) = lines.next().filter(|line| !line.is_empty()) else {
-        return if proxy.require_key { Err(Refusal::NoKey) } else { Ok((None, None)) };
+        return if proxy.require_key { Err(Refusal::NoKey) } else { Ok(Judged::default()) };
     };
     // Two keys are two callers, and whoever reads only one may read the other.
     if lines.next().is_some() {
@@ -49,26 +61,31 @@ pub(super) fn judge(
         if keyring.is_within(presented.as_bytes()) {
             return Err(misplaced());
         }
-        return Ok((Some(presented.clone()), None));
+        return Ok(Judged { upstream_key: Some(presented.clone()), ..Judged::default() });
     };
     let refused = |why: &str| Refusal::KeyRefused(format!("key {} {why}", key.name));
     if !key.is_good_at(&proxy.prefix) {
         return Err(refused("is not good for this prefix"));
     }
     let call = allow::below_root(proxy.upstream.path(), asked.path_upstream);
-    if key.is_limited() && !allow::is_open(key, &Wish { method: &head.method, path: head.uri.path(), call }) {
-        return Err(refused("does not open this path with this method"));
-    }
+    let wish = Wish { method: &head.method, path: head.uri.path(), call };
+    let opened = match key.is_limited() {
+        true => allow::open(key, &wish, |task| ids.owns(&key.name, task)),
+        false => Some(Opened::Other),
+    };
+    let opened = opened.ok_or_else(|| refused("does not open this path with this method"))?;
     limits.key(&key.name, told)?;
+    let judged = |upstream_key| Judged {
+        upstream_key: Some(upstream_key),
+        name: Some(key.name.clone()),
+        begins_own_run: opened == Opened::Run && key.isolate,
+    };
     if !proxy.exchange_keys {
-        return Ok((Some(presented.clone()), Some(key.name.clone())));
+        return Ok(judged(presented.clone()));
     }
     let own = key.upstream_key.as_ref().filter(|_| !asked.proxy.has_own_key);
     let upstream_key = own.and_then(|key| header(key.expose())).or_else(|| asked.proxy.key_here.clone());
-    match upstream_key {
-        Some(upstream_key) => Ok((Some(upstream_key), Some(key.name.clone()))),
-        None => Err(refused("has no upstream_key for the server behind this prefix")),
-    }
+    upstream_key.map(judged).ok_or_else(|| refused("has no upstream_key for the server behind this prefix"))
 }
 
 /// A key as a header; none for one that no header can carry.

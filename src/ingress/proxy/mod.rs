@@ -3,12 +3,14 @@
 //! What is promised: method, path, query, body and answer stay as they are, byte for byte, and flow both ways as they
 //! come, nothing kept whole. What concerns one connection only, or claims where a request came from, is taken out
 //! (`header`). A gateway key never goes upstream, wherever in the head it stands, unless `exchange_keys` is off; every
-//! other key does, unless `require_key` is on. What a gateway key with a list opens is on that list (`allow`). An answer that the upstream does not finish is not finished here either. Whoever leaves takes
+//! other key does, unless `require_key` is on. What a gateway key with a list opens is on that list (`allow`), and a run
+//! that such a key begins has a name of its own (`run`): that body is read whole and gets an `id`. An answer that the upstream does not finish is not finished here either. Whoever leaves takes
 //! the call upstream along. Every request ends in one log line and one counted outcome.
 
 mod allow;
 mod header;
 mod key;
+mod run;
 mod stream;
 mod target;
 
@@ -22,23 +24,27 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::request::Parts;
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tower::Service;
 
-use super::Ingress;
 use super::load::{Rank, Slot};
 use super::receive::misframed;
 use super::trace::{REQUEST_ID, Refused, Trace, finish};
+use super::{Bounds, Ingress, body};
 use crate::config::door::is_same_server;
 use crate::config::{self, Config, ProxyConfig};
 use crate::model::{Outcome, Refusal};
 use crate::net::{self, Client, SendError};
 use crate::source::Keyring;
 
+use key::Judged;
 use stream::{Downward, Fault, Tally, Upward};
 
 /// Methods that a prefix takes, for those that it does not take.
@@ -151,13 +157,19 @@ async fn pass(passage: &mut Passage, proxy: &Proxy, request: Request<Incoming>) 
     let (mut head, incoming) = request.into_parts();
     let admitted = passage.ingress.judge_head(&head).and_then(|()| admit(passage, proxy, &head));
     // What is refused here leaves its body unread: the connection ends behind the answer.
-    let (uri, key) = admitted?;
-    let (given, authorization) = (std::mem::take(&mut head.headers), proxy.config.forward_authorization);
-    let mut headers = header::upward(given, head.version, authorization, key);
-    passage.ingress.mark.put_on(&mut headers);
+    let (uri, judged) = admitted?;
     let stall = passage.ingress.bounds.stall;
-    let upward = Upward::new(incoming, passage.tally.clone(), proxy.config.max_body, stall);
-    let mut request = Request::new(upward);
+    let body = match passage.key.clone().filter(|_| judged.begins_own_run) {
+        Some(name) => {
+            let body = begun(passage, proxy, &name, &mut head, incoming).await?;
+            Either::Right(Full::new(body))
+        }
+        None => Either::Left(Upward::new(incoming, passage.tally.clone(), proxy.config.max_body, stall)),
+    };
+    let (given, authorization) = (std::mem::take(&mut head.headers), proxy.config.forward_authorization);
+    let mut headers = header::upward(given, head.version, authorization, judged.upstream_key);
+    passage.ingress.mark.put_on(&mut headers);
+    let mut request = Request::new(body);
     (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (head.method, uri, headers);
     let ingress = passage.ingress.clone();
     let answer = ingress.proxies.client.relay(request);
@@ -167,13 +179,28 @@ async fn pass(passage: &mut Passage, proxy: &Proxy, request: Request<Incoming>) 
     Ok(answer)
 }
 
-/// The limits, the method, the length, the path and the key: all of it before the body is touched, since touching it
-/// tells the caller to go on (`100-continue`). Gives where the request goes and the key that goes along.
-fn admit(
-    passage: &mut Passage,
+/// The body of a call that begins a run of a key's own, read whole, with the run's name in it.
+async fn begun(
+    passage: &Passage,
     proxy: &Proxy,
-    head: &http::request::Parts,
-) -> Result<(Uri, Option<HeaderValue>), Refusal> {
+    key: &str,
+    head: &mut Parts,
+    incoming: Incoming,
+) -> Result<Bytes, Refusal> {
+    let bounds = passage.ingress.bounds;
+    let bounds = Bounds { size: proxy.config.max_body.unwrap_or(bounds.size), ..bounds };
+    body::judge_head(&head.headers, bounds)?;
+    let given = body::read(Body::new(incoming), bounds).await?;
+    passage.tally.moved(given.len() as u64);
+    let body = run::named(&passage.ingress.ids, key, given)?;
+    head.headers.remove(TRANSFER_ENCODING);
+    head.headers.insert(CONTENT_LENGTH, body.len().into());
+    Ok(body)
+}
+
+/// The limits, the method, the length, the path and the key: all of it before the body is touched, since touching it
+/// tells the caller to go on (`100-continue`). Gives where the request goes, and who makes it.
+fn admit(passage: &mut Passage, proxy: &Proxy, head: &Parts) -> Result<(Uri, Judged), Refusal> {
     let ingress = &passage.ingress;
     passage.slot = Some(ingress.load.enter_beside(Rank::Retrying)?);
     ingress.limits.caller(passage.trace.peer.0, &mut passage.trace.limits)?;
@@ -194,10 +221,11 @@ fn admit(
     }
     let target = target::target(&proxy.config, &head.uri)?;
     let asked = key::Asked { proxy, head, path_upstream: target.path() };
-    let (key, name) = key::judge(keyring, (&ingress.limits, &mut passage.trace.limits), &asked)?;
-    passage.key = name;
+    let limits = (&ingress.limits, &mut passage.trace.limits);
+    let judged = key::judge(keyring, &ingress.ids, limits, &asked)?;
+    passage.key.clone_from(&judged.name);
     let uri = Uri::builder().scheme(proxy.scheme.clone()).authority(proxy.authority.clone()).path_and_query(target);
-    Ok((uri.build().map_err(|error| Refusal::Internal(error.to_string()))?, key))
+    Ok((uri.build().map_err(|error| Refusal::Internal(error.to_string()))?, judged))
 }
 
 fn said_length(headers: &HeaderMap) -> Option<u64> {

@@ -57,7 +57,7 @@ impl Tally {
         self.fault.get().copied()
     }
 
-    fn moved(&self, count: u64) -> u64 {
+    pub(super) fn moved(&self, count: u64) -> u64 {
         let since = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.store(since, Ordering::Relaxed);
         self.bytes.fetch_add(count, Ordering::Relaxed) + count
