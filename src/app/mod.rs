@@ -318,7 +318,8 @@ impl Parts {
     fn new(config: &Config, sources: Sources, kept: &Kept) -> anyhow::Result<Self> {
         let client = Client::new(config.upstream.connect_timeout, config.upstream.ca_file.as_deref())?
             .allowing(&config.fetch.allow);
-        let mark = Mark::new(kept.sealer.mark());
+        let servers = config.proxies.iter().map(|proxy| &proxy.upstream).chain([&config.upstream.base_url]);
+        let mark = Mark::new(kept.sealer.mark(), servers);
         let upstream = Upstream::new(&config.upstream, client.clone(), kept.budget.clone()).marked(mark.clone());
         let sources = Arc::new(sources.named_by(&kept.ids));
         let enrolments = sources.enrolments();

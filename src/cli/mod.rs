@@ -107,6 +107,7 @@ struct ConfigFile {
 /// Parses the command line and runs it.
 pub fn run() -> ExitCode {
     let command = Cli::parse().command;
+    keep_memory_private();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("cannot start")),
@@ -140,6 +141,13 @@ pub fn run() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+/// What is in memory has secrets in it: no core dump is written, and no other program of the same user reads it. Where
+/// the system refuses that, the program runs all the same.
+fn keep_memory_private() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
 /// One line for what failed, and one for each cause.

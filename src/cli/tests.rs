@@ -7,6 +7,7 @@ use clap::Parser as _;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use super::Cli;
+use crate::app;
 use crate::config::{Config, Problems};
 
 const SETTINGS: &str = include_str!("../../deploy/sluicegate.toml");
@@ -57,8 +58,12 @@ fn judge(text: &str) -> Vec<String> {
         let folder = tempfile::tempdir().expect("a folder");
         for secret in &secrets {
             assert!(known.contains(secret.as_str()), "{name}: {secret} is nowhere");
-            let content = if secret == "inbox_url" { "postgres://u:p@h/d" } else { "0123456789abcdef0123456789abcdef" };
-            std::fs::write(folder.path().join(secret), content).expect("a file");
+            let content = if secret == "inbox_url" {
+                "postgres://u:p@h/d?sslmode=verify-full"
+            } else {
+                "0123456789abcdef0123456789abcdef"
+            };
+            app::write_private(&folder.path().join(secret), content).expect("a file");
         }
         let here = |text: &str| text.replace("/run/secrets", &folder.path().display().to_string());
         let environment = at(service, "environment")

@@ -8,6 +8,7 @@ pub mod attachment;
 pub mod channel;
 pub mod dispatch;
 pub mod door;
+mod exposure;
 pub mod inbox;
 pub mod node;
 pub mod problem;
@@ -242,6 +243,7 @@ impl Config {
         };
         channel::check(&config, problems);
         door::check(&config, problems);
+        exposure::check(&config, &table, problems);
         Some(config)
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
+use zeroize::Zeroize as _;
+
 use super::problem::{Located, Problems};
 
 /// A secret value with the name it goes by. Printing it in any way prints the name only.
@@ -86,6 +88,13 @@ impl Secret {
             return None;
         }
         Some(Self { name, value })
+    }
+}
+
+impl Drop for Secret {
+    /// What was a secret is none of whoever gets this memory next.
+    fn drop(&mut self) {
+        self.value.zeroize();
     }
 }
 

@@ -17,6 +17,16 @@ pub struct Block {
 pub struct NoBlock;
 
 impl Block {
+    /// How many bits of its addresses are the same.
+    pub const fn bits(&self) -> u8 {
+        self.bits
+    }
+
+    /// Whether it is one of IPv4.
+    pub const fn is_v4(&self) -> bool {
+        self.base.is_ipv4()
+    }
+
     /// Whether an address lies in it.
     pub fn holds(&self, address: IpAddr) -> bool {
         match (self.base, address.to_canonical()) {

@@ -1,34 +1,50 @@
 //! Our mark on requests that we send (`CDN-Loop`, RFC 8586), so that one of them which comes back is told from others:
 //! a base address that leads to the gateway itself would otherwise send it round for ever.
 
+use http::Uri;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use sha2::{Digest as _, Sha256};
 
 /// The header.
 const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 
-/// A gateway's mark: the same in all its processes, another in every gateway.
+/// A gateway's marks: the same in all its processes, others in every gateway, and one for each server that it calls, so
+/// that two servers cannot tell from them that the same gateway calls both.
 #[derive(Clone, Debug)]
-pub struct Mark(HeaderValue);
+pub struct Mark(Vec<(String, HeaderValue)>);
 
 impl Mark {
-    /// The mark of the gateway with this name. A name that cannot stand in a header is left out.
-    pub fn new(name: &str) -> Self {
-        let value = HeaderValue::try_from(format!("sluicegate-{name}"));
-        Self(value.unwrap_or(HeaderValue::from_static("sluicegate")))
+    /// The marks of the gateway with this secret for the servers that it calls.
+    pub fn new<'u>(secret: &str, servers: impl IntoIterator<Item = &'u Uri>) -> Self {
+        let mark = |server: String| {
+            let digest = Sha256::digest(format!("{secret}\0{server}"));
+            let value = HeaderValue::try_from(format!("sluicegate-{}", hex::encode(&digest[..8])));
+            (server, value.unwrap_or(HeaderValue::from_static("sluicegate")))
+        };
+        Self(servers.into_iter().map(server_of).map(mark).collect())
     }
 
-    /// Puts it on a request, beside the marks of others.
-    pub fn put_on(&self, headers: &mut HeaderMap) {
-        headers.append(CDN_LOOP, self.0.clone());
+    /// Puts the one for a server on a request to it, beside the marks of others.
+    pub fn put_on(&self, headers: &mut HeaderMap, server: &Uri) {
+        let name = server_of(server);
+        if let Some((_, mark)) = self.0.iter().find(|(server, _)| *server == name) {
+            headers.append(CDN_LOOP, mark.clone());
+        }
     }
 
-    /// Whether a request has it.
+    /// Whether a request has one of them.
     pub fn is_on(&self, headers: &HeaderMap) -> bool {
         let lines = headers.get_all(CDN_LOOP).into_iter();
         let marks = lines.flat_map(|line| line.as_bytes().split(|b| *b == b','));
         // Parameters may follow a mark.
-        marks.filter_map(|mark| mark.split(|b| *b == b';').next()).any(|mark| mark.trim_ascii() == self.0.as_bytes())
+        let mut marks = marks.filter_map(|mark| mark.split(|b| *b == b';').next()).map(<[u8]>::trim_ascii);
+        marks.any(|mark| self.0.iter().any(|(_, ours)| mark == ours.as_bytes()))
     }
+}
+
+/// What a server is told from others by.
+fn server_of(uri: &Uri) -> String {
+    uri.authority().map(|authority| authority.as_str().to_ascii_lowercase()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -36,20 +52,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_mark_is_told_from_those_of_others() {
-        let (ours, theirs) = (Mark::new("0011"), Mark::new("0012"));
-        let mut headers = HeaderMap::new();
-        assert!(!ours.is_on(&headers));
-        headers.insert(CDN_LOOP, HeaderValue::from_static("example.test; v=1, other"));
-        theirs.put_on(&mut headers);
-        assert!(theirs.is_on(&headers) && !ours.is_on(&headers), "{headers:?}");
-        for line in ["sluicegate-0011", "x,sluicegate-0011;a=b", "y ; q , sluicegate-0011 "] {
-            let headers = HeaderMap::from_iter([(CDN_LOOP, HeaderValue::from_static(line))]);
-            assert!(ours.is_on(&headers), "{line}");
+    fn security_f33_our_marks_are_told_from_those_of_others_and_differ_by_server() {
+        let servers: [Uri; 2] = ["https://a.test/base", "https://b.test"].map(|uri| uri.parse().unwrap());
+        let (ours, theirs) = (Mark::new("0011", &servers), Mark::new("0012", &servers));
+        let put = |marks: &Mark, server: &Uri| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CDN_LOOP, HeaderValue::from_static("example.test; v=1, other"));
+            marks.put_on(&mut headers, server);
+            headers
+        };
+        let mark = |headers: &HeaderMap| headers.get_all(CDN_LOOP).iter().nth(1).cloned().unwrap();
+        let (a, b) = (put(&ours, &servers[0]), put(&ours, &servers[1]));
+        assert!(ours.is_on(&a) && ours.is_on(&b) && !theirs.is_on(&a) && !theirs.is_on(&b));
+        assert_ne!(mark(&a), mark(&b));
+        assert_ne!(mark(&a), mark(&put(&theirs, &servers[0])));
+        let said = mark(&a).to_str().unwrap().to_owned();
+        for line in [said.clone(), format!("x,{said};a=b"), format!("y ; q , {said} ")] {
+            assert!(ours.is_on(&HeaderMap::from_iter([(CDN_LOOP, HeaderValue::try_from(&line).unwrap())])), "{line}");
         }
-        for line in ["sluicegate-00112", "sluicegate", "x;sluicegate-0011", ""] {
-            let headers = HeaderMap::from_iter([(CDN_LOOP, HeaderValue::from_static(line))]);
-            assert!(!ours.is_on(&headers), "{line}");
+        for line in [format!("{said}2"), "sluicegate".to_owned(), format!("x;{said}"), String::new()] {
+            assert!(!ours.is_on(&HeaderMap::from_iter([(CDN_LOOP, HeaderValue::try_from(&line).unwrap())])), "{line}");
         }
+        assert!(!ours.is_on(&HeaderMap::new()));
     }
 }

@@ -248,7 +248,8 @@ impl Upstream {
             .body(body)
             .map_err(|error| SendError::NotSent(format!("no request can be made of this call: {error}")))?;
         if let Some(mark) = &self.mark {
-            mark.put_on(request.headers_mut());
+            let server = request.uri().clone();
+            mark.put_on(request.headers_mut(), &server);
         }
         Ok(request)
     }

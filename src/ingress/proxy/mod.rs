@@ -168,7 +168,7 @@ async fn pass(passage: &mut Passage, proxy: &Proxy, request: Request<Incoming>) 
     };
     let (given, authorization) = (std::mem::take(&mut head.headers), proxy.config.forward_authorization);
     let mut headers = header::upward(given, head.version, authorization, judged.upstream_key);
-    passage.ingress.mark.put_on(&mut headers);
+    passage.ingress.mark.put_on(&mut headers, &uri);
     let mut request = Request::new(body);
     (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (head.method, uri, headers);
     let ingress = passage.ingress.clone();
