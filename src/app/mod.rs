@@ -33,7 +33,7 @@ use crate::inbox::encrypted::Encrypted;
 use crate::inbox::seal::Sealer;
 use crate::inbox::sweep::sweep;
 use crate::inbox::{Budgets, Inbox, Keep};
-use crate::ingress::{self, Bounds, Dropin, Ingress, Load, Proxies};
+use crate::ingress::{self, Bounds, Dropin, ForeignKeys, Ingress, Load, Proxies};
 use crate::limit::{Limits, Share};
 use crate::model::{Clock, Roles, UpstreamIds};
 use crate::net::{
@@ -76,6 +76,7 @@ struct Kept {
     sealer: Arc<Sealer>,
     ids: Arc<UpstreamIds>,
     load: Arc<Load>,
+    foreign: Arc<ForeignKeys>,
     roles: Roles,
     share: Share,
     budget: Budget,
@@ -160,6 +161,7 @@ impl App {
             sealer,
             ids,
             load: Load::new(config.server.max_requests),
+            foreign: ForeignKeys::new(),
             roles,
             share,
             files,
@@ -355,7 +357,7 @@ impl Parts {
             bounds: Bounds::new(config),
             mark,
             proxies: Proxies::new(config, client.clone()),
-            dropin: Dropin::new(config, upstream.clone()),
+            dropin: Dropin::new(config, upstream.clone(), kept.foreign.clone()),
         });
         let dispatcher = Dispatcher::new(
             config,

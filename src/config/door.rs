@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Config;
+use super::node::Value;
 use super::problem::{Located, Place, Problems};
 use super::secret::Secret;
 use super::section::Section;
@@ -22,10 +23,44 @@ pub struct DropIn {
     pub user_email_template: String,
     /// Whether a second turn of a running conversation waits or is answered 409.
     pub waits_for_its_turn: bool,
+    /// Whether only the gateway's own keys are taken.
+    pub require_key: RequireKey,
     /// The largest body.
     pub max_body: Option<u64>,
     /// How often it may be called.
     pub rate: Option<Rate>,
+}
+
+/// Whether the drop-in takes only the gateway's own keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequireKey {
+    /// As soon as there are some.
+    Auto,
+    /// Always.
+    Always,
+    /// Never: keys that the upstream takes are good.
+    Never,
+}
+
+impl RequireKey {
+    /// Whether it holds where there are `keys` of the gateway's own.
+    pub const fn holds(self, keys: usize) -> bool {
+        match self {
+            Self::Auto => keys > 0,
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+
+    fn read(section: &Section<'_>) -> Option<Self> {
+        let read = section.read("require_key", "\"auto\", true or false", |value| match value {
+            Value::Text(text) if text == "auto" => Some(Self::Auto),
+            Value::Bool(true) => Some(Self::Always),
+            Value::Bool(false) => Some(Self::Never),
+            _ => None,
+        });
+        read.map(|read| read.value)
+    }
 }
 
 /// Where fields of a drop-in call go that are no parameters.
@@ -106,12 +141,14 @@ impl DropIn {
             );
         }
         let waits = section.one_of("overlap", &[("queue", true), ("reject", false)]);
+        let require_key = RequireKey::read(section);
         let (max_body, rate) = (section.bytes("max_body"), section.rate("rate"));
         Some(Self {
             enabled: enabled?.value,
             extra_fields: extra_fields?.value,
             user_email_template: template?.value,
             waits_for_its_turn: waits?.value,
+            require_key: require_key?,
             max_body: max_body.map(|bytes| bytes.value),
             rate: rate.map(|rate| rate.value),
         })

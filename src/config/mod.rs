@@ -29,7 +29,7 @@ use std::time::Duration;
 pub use attachment::{Attachments, Intake, LinkKind, SourceFiles, StorePlace};
 pub use channel::{ChannelFiles, Part, SourceFetch, Step, Target, Way};
 pub use dispatch::{Breaker, Caps, Dispatch};
-pub use door::{DropIn, ExtraFields, GatewayKey, ProxyConfig};
+pub use door::{DropIn, ExtraFields, GatewayKey, ProxyConfig, RequireKey};
 pub use inbox::{Engine, Inbox, KeepConfig};
 pub use node::{Node, Table, Value};
 pub use problem::{Located, Place, Problem, Problems, Weight};

@@ -301,7 +301,12 @@ impl<'a> Section<'a> {
         if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
     }
 
-    fn read<T>(&self, key: &str, expected: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<Located<T>> {
+    pub(super) fn read<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Option<Located<T>> {
         let node = self.node(key)?;
         match read(&node.value) {
             Some(value) => Some(Located { value, place: node.place.clone() }),

@@ -85,6 +85,24 @@ impl Budgets {
         }
     }
 
+    /// Whether a run might begin, without counting it.
+    pub async fn has_room(
+        &self,
+        inbox: &dyn Inbox,
+        source: &str,
+        destination: &Destination,
+        params: &Params,
+        now: Timestamp,
+    ) -> Result<(), Uncounted> {
+        let wanted = self.of(source, destination, params);
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let spent: HashMap<String, u64> = inbox.spent(now.day()).await.map_err(Uncounted::Inbox)?.into_iter().collect();
+        let over = wanted.into_iter().find(|spend| spent.get(&spend.budget).is_some_and(|runs| *runs >= spend.most));
+        over.map_or(Ok(()), |spend| Err(Uncounted::Spent(spend.budget)))
+    }
+
     fn of(&self, source: &str, destination: &Destination, params: &Params) -> Vec<Spend> {
         let user =
             || Some(format!("user/{}", digest(source, params.get(Name::UserId).or(params.get(Name::UserEmail))?)));

@@ -22,7 +22,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Ingress;
 use super::trace::{self, Answered, Refused, Trace};
-use crate::attachment::{Files, StoreError};
+use crate::attachment::{Files, Linked, StoreError};
 use crate::model::{Attachment, Outcome, Refusal};
 
 /// What stands for itself in an extended header value (RFC 8187).
@@ -33,7 +33,11 @@ pub(super) async fn at_file(State(ingress): State<Arc<Ingress>>, request: Reques
     let mut trace = Trace::new(&ingress, &request);
     trace.path = "/files/***".to_owned();
     let (head, _) = request.into_parts();
-    let ended = match ingress.judge_head(&head).and_then(|()| ingress.limits.caller(trace.peer.0, &mut trace.limits)) {
+    let admitted = ingress
+        .judge_head(&head)
+        .and_then(|()| ingress.limits.caller(trace.peer.0, &mut trace.limits))
+        .and_then(|()| ingress.limits.whole(linked(&ingress, &head).is_some()));
+    let ended = match admitted {
         Ok(()) => AssertUnwindSafe(answer(&ingress, &head))
             .catch_unwind()
             .await
@@ -48,15 +52,19 @@ pub(super) async fn at_file(State(ingress): State<Arc<Ingress>>, request: Reques
 
 async fn answer(ingress: &Ingress, head: &Parts) -> Result<Response<Body>, Refusal> {
     let files = ingress.files.as_ref().ok_or(Refusal::NotFound)?;
-    let path = head.uri.path().strip_prefix("/files/").unwrap_or_default();
-    let token = path.split('/').next().unwrap_or_default();
-    let linked = files.linked(token, ingress.clock.now()).ok_or(Refusal::NotFound)?;
+    let linked = linked(ingress, head).ok_or(Refusal::NotFound)?;
     let kept = ingress.inbox.attachment(linked.id).await.map_err(|error| Refusal::Inbox(error.to_string()))?;
     let file = kept.ok_or(Refusal::NotFound)?.attachment;
     match head.method {
         Method::GET | Method::HEAD => sent(files, &file, head).await,
         _ => Err(Refusal::Method("GET, HEAD")),
     }
+}
+
+/// The file that a good link leads to.
+fn linked(ingress: &Ingress, head: &Parts) -> Option<Linked> {
+    let path = head.uri.path().strip_prefix("/files/").unwrap_or_default();
+    ingress.files.as_ref()?.linked(path.split('/').next().unwrap_or_default(), ingress.clock.now())
 }
 
 async fn sent(files: &Files, file: &Attachment, head: &Parts) -> Result<Response<Body>, Refusal> {

@@ -9,8 +9,9 @@ use multer::{Constraints, Field, Multipart, SizeLimit};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-use super::Bounds;
+use super::dropin::Gate;
 use super::flow::{Broken, Flow, FlowStream, Unread};
+use super::{Bounds, Ingress};
 use crate::attachment::{Files, StoreError, Whole};
 use crate::config::Intake;
 use crate::model::attachment::{MAX_NAME, cleaned_name, cleaned_type};
@@ -48,6 +49,21 @@ pub(super) enum Taking<'f> {
     Forgotten,
     /// They are taken in.
     Taken(&'f Files, &'f Intake, Timestamp),
+    /// They are taken in once the upstream has said that it knows their sender's key.
+    Gated(&'f Gate<'f>, &'f Ingress, (&'f Files, &'f Intake, Timestamp)),
+}
+
+impl<'f> Taking<'f> {
+    /// Where files go: asked at the first one.
+    async fn opened(self) -> Result<Self, Refusal> {
+        match self {
+            Self::Gated(gate, ingress, (files, intake, until)) => {
+                gate.open(ingress).await?;
+                Ok(Taking::Taken(files, intake, until))
+            }
+            open => Ok(open),
+        }
+    }
 }
 
 /// Whether a type is that of a form in parts.
@@ -75,7 +91,7 @@ pub(super) async fn take(content_type: &str, flow: &mut Flow, taking: Taking<'_>
     Ok(form)
 }
 
-async fn parts(boundary: String, stream: FlowStream, unread: Unread, taking: Taking<'_>) -> Result<Form, Refusal> {
+async fn parts(boundary: String, stream: FlowStream, unread: Unread, mut taking: Taking<'_>) -> Result<Form, Refusal> {
     // The bounds are ours: see `Flow` and below.
     let size = SizeLimit::new().whole_stream(u64::MAX).per_field(u64::MAX);
     let mut reader = Multipart::with_constraints(stream, boundary, Constraints::new().size_limit(size));
@@ -107,9 +123,11 @@ async fn parts(boundary: String, stream: FlowStream, unread: Unread, taking: Tak
             }
             let kind = part.headers().get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
             let kind = kind.map(str::to_owned);
+            taking = taking.opened().await?;
             match taking {
                 Taking::Refused(why) => return Err(Refusal::NotYet(why)),
                 Taking::Forgotten => while next(&mut part).await?.is_some() {},
+                Taking::Gated(..) => return Err(Refusal::Internal("a gate that was opened is shut".into())),
                 Taking::Taken(files, intake, until) => {
                     if form.files.len() == intake.max_files {
                         return Err(Refusal::Malformed(format!("the body has more than {} files", intake.max_files)));

@@ -31,7 +31,9 @@ use crate::config::{Config, Intake};
 use crate::inbox::seal::Sealer;
 use crate::inbox::{Budgets, Counted, Inbox, Uncounted};
 use crate::limit::Limits;
-use crate::model::{Clock, Destination, EventId, NewEvent, Outcome, Params, Refusal, RequestId, UpstreamIds};
+use crate::model::{
+    Clock, Destination, EventId, NewEvent, Outcome, Params, Refusal, RequestId, Timestamp, UpstreamIds,
+};
 use crate::net::{Door, Mark, TurnedAway};
 use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples};
@@ -41,7 +43,7 @@ pub use keep::{event, keep};
 pub use load::Load;
 pub use proxy::{Front, Proxies};
 
-pub use dropin::Dropin;
+pub use dropin::{Dropin, ForeignKeys};
 
 /// What the public listener shares.
 #[derive(Debug)]
@@ -147,15 +149,26 @@ impl Ingress {
     /// Counts a run that begins at once.
     async fn spend(&self, source: &str, destination: &Destination, params: &Params) -> Result<Counted, Refusal> {
         let now = self.clock.now();
-        self.budgets.spend(&*self.inbox, source, destination, params, now).await.map_err(|why| match why {
-            Uncounted::Spent(budget) => Refusal::Spent(budget, now.tomorrow().since(now)),
-            Uncounted::Inbox(error) => keep::unkept(error),
-        })
+        self.budgets.spend(&*self.inbox, source, destination, params, now).await.map_err(|why| uncounted(why, now))
+    }
+
+    /// Whether a run might begin at once, as far as its budgets go. Nothing is counted.
+    async fn has_runs(&self, source: &str, destination: &Destination, params: &Params) -> Result<(), Refusal> {
+        let now = self.clock.now();
+        self.budgets.has_room(&*self.inbox, source, destination, params, now).await.map_err(|why| uncounted(why, now))
     }
 
     /// Counts connections for the accept loop.
     pub fn door(&self) -> Arc<dyn Door> {
         Arc::new(Doorkeeper(self.metrics.clone()))
+    }
+}
+
+/// Why a run does not begin at once.
+fn uncounted(why: Uncounted, now: Timestamp) -> Refusal {
+    match why {
+        Uncounted::Spent(budget) => Refusal::Spent(budget, now.tomorrow().since(now)),
+        Uncounted::Inbox(error) => keep::unkept(error),
     }
 }
 

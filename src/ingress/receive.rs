@@ -16,7 +16,7 @@ use super::trace::{self, Answered, Refused, Trace};
 use super::{Bounds, Ingress, body, host, respond, status, upload};
 use crate::config::Respond;
 use crate::mapping::Mapped;
-use crate::model::{EventId, NewEvent, Outcome, Received, Refusal, Timestamp};
+use crate::model::{EventId, NewEvent, Outcome, Received, Refusal, Strength, Timestamp, Verified};
 use crate::net::Fault;
 use crate::source::{self, Source};
 
@@ -42,7 +42,8 @@ pub(super) async fn elsewhere(State(ingress): State<Arc<Ingress>>, request: Requ
     let judged = ingress
         .judge_head(&head)
         .and_then(|()| ingress.load.enter(Rank::Unknown))
-        .and_then(|_| ingress.limits.caller(trace.peer.0, &mut trace.limits));
+        .and_then(|_| ingress.limits.caller(trace.peer.0, &mut trace.limits))
+        .and_then(|()| ingress.limits.whole(false));
     let refusal = judged.err().unwrap_or(Refusal::NotFound);
     trace.drained = body::drain(&head.headers, incoming);
     trace::finish(&ingress, &trace, Err(Refused::at_source(refusal, &trace)))
@@ -67,7 +68,11 @@ pub(super) fn misframed(ingress: &Ingress, fault: Fault, request: &Request<Incom
 pub(super) async fn at_event(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response<Body> {
     let mut trace = Trace::new(&ingress, &request);
     let (head, _) = request.into_parts();
-    let ended = match ingress.judge_head(&head).and_then(|()| ingress.limits.caller(trace.peer.0, &mut trace.limits)) {
+    let admitted = ingress
+        .judge_head(&head)
+        .and_then(|()| ingress.limits.caller(trace.peer.0, &mut trace.limits))
+        .and_then(|()| ingress.limits.whole(status::asked(&ingress, &head).is_some()));
+    let ended = match admitted {
         Ok(()) => AssertUnwindSafe(status::answer(&ingress, &head))
             .catch_unwind()
             .await
@@ -107,7 +112,14 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
         return challenge.map(|answer| Answered::challenged(&answer));
     }
     let now = ingress.clock.now();
-    let verified = source.verify(received, now).map_err(|refused| explained(source, *refused, now))?;
+    let verified = match source.verify(received, now) {
+        Ok(verified) => verified,
+        Err(refused) => {
+            let refusal = explained(source, *refused, now);
+            return Err(unproved(ingress, source, trace).err().unwrap_or(refusal));
+        }
+    };
+    count(ingress, source, &verified, trace)?;
     if let Some(address) = source.confirms(&verified)? {
         return confirm(ingress, &address).await;
     }
@@ -115,6 +127,22 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
     go_on(ingress, source, &mapped, trace)?;
     let event = event(source, &verified, mapped);
     answer(ingress, source, event).await
+}
+
+/// The limits of the source and of the whole gateway. What passes although nothing is proved of it counts against its
+/// own caller.
+pub(super) fn count(ingress: &Ingress, source: &Source, verified: &Verified, trace: &mut Trace) -> Result<(), Refusal> {
+    if matches!(verified.proof().strength, Strength::Observed(_)) {
+        ingress.limits.whole(false)?;
+        return unproved(ingress, source, trace);
+    }
+    ingress.limits.whole(true)?;
+    ingress.limits.source(&source.config.name, &mut trace.limits)
+}
+
+/// Counts a request that is not proved, and slows its caller down where it brings too many.
+pub(super) fn unproved(ingress: &Ingress, source: &Source, trace: &mut Trace) -> Result<(), Refusal> {
+    ingress.limits.failed(&source.config.name, trace.peer.0, &mut trace.limits)
 }
 
 /// The limit on a conversation, which what goes no further does not count against.
@@ -203,7 +231,8 @@ fn enter(ingress: &Ingress, source: &Source) -> Result<Slot, Refusal> {
     }
 }
 
-/// The limits, the method, and what the head says of the body. All of it before the body is touched.
+/// The caller's own limit, the method, and what the head says of the body. All of it before the body is touched. The
+/// source's limit counts what is proved, and comes later.
 fn admit(
     ingress: &Ingress,
     source: &Source,
@@ -212,11 +241,9 @@ fn admit(
 ) -> Result<Bounds, Refusal> {
     trace.source = Some(source.config.name.clone());
     ingress.limits.caller(trace.peer.0, &mut trace.limits)?;
-    // Before the source's own limit, which strangers must not use up.
     if !source.config.allow.is_empty() && !trace.peer.is_in(&source.config.allow) {
         return Err(Refusal::AddressNotAllowed);
     }
-    ingress.limits.source(&source.config.name, &mut trace.limits)?;
     let allow = source.allow();
     if !allow.split(", ").any(|method| method == head.method.as_str()) {
         return Err(Refusal::Method(allow));

@@ -40,7 +40,7 @@ pub(super) async fn answer(ingress: &Ingress, head: &http::request::Parts) -> Re
 }
 
 /// The event that a link with the right token is of.
-fn asked(ingress: &Ingress, head: &http::request::Parts) -> Option<EventId> {
+pub(super) fn asked(ingress: &Ingress, head: &http::request::Parts) -> Option<EventId> {
     let id: EventId = head.uri.path().strip_prefix(PATH)?.parse().ok()?;
     let query = head.uri.query().unwrap_or_default().as_bytes();
     let (_, token) = form_urlencoded::parse(query).find(|(name, _)| name == "token")?;

@@ -13,6 +13,7 @@ use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use http::{HeaderMap, request::Parts};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::dropin::Gate;
 use super::flow::Flow;
 use super::form::{self, Form, Taking};
 use super::keep::event;
@@ -97,9 +98,12 @@ pub(super) async fn receive(
         Ok(read) => read,
         Err(refusal) => {
             flow.drain(&headers).await;
-            return Err(refusal);
+            let is_unproved = matches!(refusal.plain(), Refusal::Origin(..));
+            let slowed = is_unproved.then(|| receive::unproved(ingress, source, trace).err()).flatten();
+            return Err(slowed.unwrap_or(refusal));
         }
     };
+    receive::count(ingress, source, &verified, trace)?;
     let mapped = source.apply(&verified, !form.files.is_empty())?;
     receive::go_on(ingress, source, &mapped, trace)?;
     let mut event = event(source, &verified, mapped);
@@ -220,12 +224,13 @@ const EXTENSIONS: [(&str, &str); 17] = [
 ];
 
 /// The fields and files of a multipart call at the drop-in. Where files cannot be kept, a call that brings one is told
-/// why.
+/// why. Files of a caller whose key nobody has judged pass a gate first.
 pub(super) async fn at_door(
     ingress: &Ingress,
     head: &Parts,
     incoming: Body,
     bounds: Bounds,
+    gate: Option<&Gate<'_>>,
     trace: &mut Trace,
 ) -> Result<(form::Parts, Placed), Refusal> {
     let content_type = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
@@ -233,9 +238,11 @@ pub(super) async fn at_door(
     let read = async {
         let files = usable(ingress);
         let place = files.ok().map(|files| admit(files)).transpose()?;
-        let taking = match files {
-            Ok(files) => Taking::Taken(files, &ingress.intake, ingress.clock.now() + ingress.keep_files),
-            Err(why) => Taking::Refused(why),
+        let until = ingress.clock.now() + ingress.keep_files;
+        let taking = match (files, gate) {
+            (Ok(files), None) => Taking::Taken(files, &ingress.intake, until),
+            (Ok(files), Some(gate)) => Taking::Gated(gate, ingress, (files, &ingress.intake, until)),
+            (Err(why), _) => Taking::Refused(why),
         };
         form::take(content_type, &mut flow, taking).await.map(|form| (form, place))
     };

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use governor::clock::{Clock as _, DefaultClock};
@@ -18,6 +19,9 @@ pub struct Limiter {
     rate: Rate,
     share: Share,
     built: ArcSwap<Built<Direct>>,
+    /// When its clock began, and when more may come at the latest; microseconds.
+    epoch: Instant,
+    full: AtomicU64,
 }
 
 type Direct = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
@@ -70,7 +74,8 @@ impl Limiter {
     /// A share of a rate.
     pub fn new(rate: Rate, share: Share) -> Self {
         let built = Built::new(rate, share.processes(), direct);
-        Self { rate, share, built: ArcSwap::from_pointee(built) }
+        let (epoch, full) = (Instant::now(), AtomicU64::new(0));
+        Self { rate, share, built: ArcSwap::from_pointee(built), epoch, full }
     }
 
     /// Counts one and says what is left; over the limit, when to come back.
@@ -78,12 +83,35 @@ impl Limiter {
         let processes = self.share.processes();
         let limiter = &self.built(processes).limiter;
         match limiter.check_n(processes) {
-            Ok(Ok(snapshot)) => Ok(Left::of(self.rate, processes, &snapshot)),
+            Ok(Ok(snapshot)) => {
+                let left = Left::of(self.rate, processes, &snapshot);
+                if left.remaining == 0 {
+                    self.is_full_for(self.rate.per / self.rate.count.max(1) * processes.get());
+                }
+                Ok(left)
+            }
             // Its own clock: a new one first finds out what the processor can, which takes longer than all the rest.
-            Ok(Err(until)) => Err(Left::none(self.rate, until.wait_time_from(limiter.clock().now()))),
+            Ok(Err(until)) => {
+                let wait = until.wait_time_from(limiter.clock().now());
+                self.is_full_for(wait);
+                Err(Left::none(self.rate, wait))
+            }
             // It is built so that one request always fits.
             Err(_) => Err(Left::none(self.rate, self.rate.per)),
         }
+    }
+
+    /// What it would say to one more that is not to be counted, where nothing is left. That may be said a little too
+    /// long: it is for those who get nothing either way.
+    pub fn full(&self) -> Option<Left> {
+        let full = Duration::from_micros(self.full.load(Ordering::Relaxed));
+        let wait = full.checked_sub(self.epoch.elapsed()).filter(|wait| !wait.is_zero())?;
+        Some(Left::none(self.rate, wait))
+    }
+
+    fn is_full_for(&self, wait: Duration) {
+        let until = self.epoch.elapsed() + wait;
+        self.full.store(u64::try_from(until.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     fn built(&self, processes: NonZeroU32) -> Guard<std::sync::Arc<Built<Direct>>> {
@@ -143,6 +171,15 @@ mod tests {
         assert_eq!(limiter.check().map(|left| left.remaining), Ok(1));
         assert_eq!(limiter.check().map(|left| left.remaining), Ok(0));
         assert_eq!(limiter.check().map_err(|left| left.remaining), Err(0));
+    }
+
+    #[test]
+    fn whether_it_is_full_is_told_without_counting() {
+        let limiter = Limiter::new(Rate { count: 2, per: Duration::from_secs(3600) }, Share::default());
+        assert!(limiter.full().is_none() && limiter.check().is_ok() && limiter.full().is_none());
+        assert!(limiter.check().is_ok());
+        let wait = limiter.full().expect("nothing is left").reset;
+        assert!(wait > Duration::from_secs(1700) && wait <= Duration::from_secs(1800), "{wait:?}");
     }
 
     #[test]

@@ -1,5 +1,8 @@
-//! How much, how fast: the whole gateway, each caller's address, each source. Asked before anything of the body is
-//! read; only conversations are known when it was read and proved. Everything is bounded, whoever calls. Processes that share an inbox divide what is configured.
+//! How much, how fast: each caller's address, the whole gateway, each source, door and key.
+//!
+//! A caller's address is counted before anything of the body is read. Everything else counts what is proved, so that
+//! strangers use up nothing of it; what they do is counted apart. Everything is bounded, whoever calls. Processes that
+//! share an inbox divide what is configured.
 
 pub mod keyed;
 pub mod limiter;
@@ -11,7 +14,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::config::{Config, Rate};
+use crate::config::Config;
 use crate::model::{Refusal, bucket};
 
 use keyed::Keyed;
@@ -19,51 +22,102 @@ pub use limiter::{Left, Limiter};
 pub use share::Share;
 
 /// The limits of one gateway.
+///
+/// What nobody has proved is counted apart from what is proved: whoever has no key and no secret uses up nothing of
+/// those who have.
 #[derive(Debug)]
 pub struct Limits {
-    whole: Option<Limiter>,
+    whole: Option<Split>,
     callers: Option<Keyed<IpAddr>>,
-    sources: HashMap<String, Limiter>,
+    sources: HashMap<String, AtSource>,
     threads: HashMap<String, Keyed<u64>>,
     names: RandomState,
-    dropin: Option<Limiter>,
+    proxies: HashMap<String, Split>,
+    dropin: Option<AtDropin>,
     keys: HashMap<String, Limiter>,
+}
+
+/// A limit on what is proved, and one as large on everything else.
+#[derive(Debug)]
+struct Split {
+    proved: Limiter,
+    others: Limiter,
+}
+
+/// A source's limit: of what is proved, and of each address's failures.
+#[derive(Debug)]
+struct AtSource {
+    proved: Limiter,
+    failures: Keyed<IpAddr>,
+}
+
+/// The drop-in's limit: of callers with the gateway's own keys, of those whose keys the upstream is known to take, and
+/// of all others together.
+#[derive(Debug)]
+struct AtDropin {
+    own: Limiter,
+    foreign: Limiter,
+    others: Limiter,
+}
+
+impl Split {
+    fn of(&self, is_proved: bool) -> &Limiter {
+        if is_proved { &self.proved } else { &self.others }
+    }
 }
 
 impl Limits {
     /// This process's share of a configuration's limits.
     pub fn new(config: &Config, share: &Share) -> Self {
         let limiter = |rate| Limiter::new(rate, share.clone());
+        let split = |rate| Split { proved: limiter(rate), others: limiter(rate) };
+        let at_source = |rate| AtSource { proved: limiter(rate), failures: Keyed::new(rate, share.clone()) };
+        let (sources, proxies) = (config.sources.iter(), config.proxies.iter());
         Self {
-            whole: config.limits.whole.map(limiter),
+            whole: config.limits.whole.map(split),
             callers: config.limits.caller.map(|rate| Keyed::new(rate, share.clone())),
-            sources: named_rates(config).filter_map(|(name, rate)| Some((name, limiter(rate?)))).collect(),
+            sources: sources.filter_map(|source| Some((source.name.clone(), at_source(source.rate?)))).collect(),
             threads: config
                 .sources
                 .iter()
                 .filter_map(|source| Some((source.name.clone(), Keyed::new(source.thread_rate?, share.clone()))))
                 .collect(),
             names: RandomState::new(),
-            dropin: config.dropin.rate.map(limiter),
+            proxies: proxies.filter_map(|proxy| Some((proxy.label(), split(proxy.rate?)))).collect(),
+            dropin: config.dropin.rate.map(|rate| AtDropin {
+                own: limiter(rate),
+                foreign: limiter(rate),
+                others: limiter(rate),
+            }),
             keys: config.keys.iter().filter_map(|key| Some((key.name.clone(), limiter(key.rate?)))).collect(),
         }
     }
 
-    /// Counts one request at the drop-in.
-    pub fn dropin(&self, told: &mut Told) -> Result<(), Refusal> {
-        self.dropin.as_ref().map_or(Ok(()), |limiter| told.take("dropin", limiter.check()))
+    /// Counts one request of a caller's address, before it is known what it wants.
+    pub fn caller(&self, peer: IpAddr, told: &mut Told) -> Result<(), Refusal> {
+        self.callers.as_ref().map_or(Ok(()), |callers| told.take("caller", callers.check(&bucket(peer))))
     }
 
-    /// Counts one request of a caller, before it is known what it wants.
-    pub fn caller(&self, peer: IpAddr, told: &mut Told) -> Result<(), Refusal> {
-        if let Some(callers) = &self.callers {
-            told.take("caller", callers.check(&bucket(peer)))?;
-        }
-        match &self.whole {
-            // The whole gateway's limit is our own trouble, not this caller's doing, and none of its business.
-            Some(whole) => whole.check().map(|_| ()).map_err(|left| Refusal::Overloaded(left.reset)),
-            None => Ok(()),
-        }
+    /// Counts one request to the whole gateway. `is_proved`: its caller has shown a key, a secret or a signature.
+    pub fn whole(&self, is_proved: bool) -> Result<(), Refusal> {
+        // The whole gateway's limit is our own trouble, not this caller's doing, and none of its business.
+        self.whole.as_ref().map_or(Ok(()), |whole| alone(whole.of(is_proved).check()))
+    }
+
+    /// Counts one request at the drop-in with a key of the gateway's own.
+    pub fn dropin_own(&self, told: &mut Told) -> Result<(), Refusal> {
+        self.dropin.as_ref().map_or(Ok(()), |dropin| told.take("dropin", dropin.own.check()))
+    }
+
+    /// Counts one request at the drop-in with another key that is known to be good.
+    pub fn dropin_foreign(&self, told: &mut Told) -> Result<(), Refusal> {
+        self.dropin.as_ref().map_or(Ok(()), |dropin| told.take("dropin", dropin.foreign.check()))
+    }
+
+    /// Counts one request at the drop-in with a key that nobody has judged. Others use this limit up, so its end is no
+    /// fault of the caller.
+    pub fn dropin_others(&self) -> Result<(), Refusal> {
+        self.dropin.as_ref().map_or(Ok(()), |dropin| alone(dropin.others.check()))
     }
 
     /// Counts one use of a gateway key, by the key's name.
@@ -71,9 +125,25 @@ impl Limits {
         self.keys.get(name).map_or(Ok(()), |limiter| told.take("key", limiter.check()))
     }
 
-    /// Counts one request at a source or at a proxied prefix (`proxy:/v1`).
+    /// Counts one proved request at a source.
     pub fn source(&self, name: &str, told: &mut Told) -> Result<(), Refusal> {
-        self.sources.get(name).map_or(Ok(()), |limiter| told.take("source", limiter.check()))
+        self.sources.get(name).map_or(Ok(()), |source| told.take("source", source.proved.check()))
+    }
+
+    /// Counts one request at a source that is not proved, against its caller's address alone. It hears of the source's
+    /// limit as well, which it does not use up.
+    pub fn failed(&self, name: &str, peer: IpAddr, told: &mut Told) -> Result<(), Refusal> {
+        let Some(source) = self.sources.get(name) else { return Ok(()) };
+        match source.proved.full() {
+            Some(left) => told.take("source", Err(left)),
+            None => told.take("source", source.failures.check(&bucket(peer))),
+        }
+    }
+
+    /// Counts one request at a proxied prefix, by its label. `is_proved`: it has a gateway key.
+    pub fn proxied(&self, label: &str, is_proved: bool, told: &mut Told) -> Result<(), Refusal> {
+        let Some(proxy) = self.proxies.get(label) else { return Ok(()) };
+        told.take("source", proxy.of(is_proved).check())
     }
 
     /// Counts one event of a source's conversation. What the conversation is called is not kept.
@@ -81,6 +151,11 @@ impl Limits {
         let check = |threads: &Keyed<u64>| told.take("thread", threads.check(&self.names.hash_one(thread)));
         self.threads.get(source).map_or(Ok(()), check)
     }
+}
+
+/// What a limit says that its caller is not told of.
+fn alone(counted: Result<Left, Left>) -> Result<(), Refusal> {
+    counted.map(drop).map_err(|left| Refusal::Overloaded(left.reset))
 }
 
 /// What a caller may be told of the limits it was counted by, in the words of the RateLimit header fields
@@ -110,11 +185,4 @@ impl Told {
 /// Whole seconds, never too few.
 fn whole(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
-}
-
-/// Sources and proxied prefixes. No source is called so that it could be taken for a prefix.
-fn named_rates(config: &Config) -> impl Iterator<Item = (String, Option<Rate>)> {
-    let sources = config.sources.iter().map(|source| (source.name.clone(), source.rate));
-    let proxies = config.proxies.iter().map(|proxy| (proxy.label(), proxy.rate));
-    sources.chain(proxies)
 }

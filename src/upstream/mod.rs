@@ -196,6 +196,19 @@ impl Upstream {
         self.client.send(request, timeout.unwrap_or(self.run_timeout), self.max_answer).await
     }
 
+    /// Asks for a caller's own tasks, with its key: what shows whether the upstream knows the key, and costs no run.
+    pub async fn ask_raw(
+        &self,
+        agent: Option<&str>,
+        key: &Secret,
+        timeout: Duration,
+    ) -> Result<Response<Bytes>, SendError> {
+        let agent = agent.map(|agent| format!("&agent_id={}", request::segment(agent))).unwrap_or_default();
+        let path = format!("/v1/tasks?page=1&per_page=1{agent}");
+        let request = self.request(Method::GET, &path, Bytes::new(), Some(key), "application/json")?;
+        self.client.send(request, timeout, self.max_answer).await
+    }
+
     /// Makes a call whose answer is a stream, and waits for its head. The body is the caller's to read; dropping it ends
     /// the call.
     pub async fn open_raw(&self, path: &str, body: Bytes, key: &Secret) -> Result<Response<Incoming>, SendError> {

@@ -46,7 +46,7 @@ async fn t105_a_reload_takes_sources_and_keys_and_a_wrong_one_changes_nothing() 
     let next = KEYS.replace("\"before\"", "\"after\"").replace("gateway-key-of-ci-0001", "gateway-key-of-ci-0002");
     write(&gateway, &upstream, &next);
     wait_for("the reload", async || gateway.log().contains("configuration reloaded").then_some(())).await;
-    // The old key is now a caller's like any other, which the upstream does not know.
+    // The old key is now one like any other, and only the gateway's own are taken.
     assert_eq!(status(&gateway, "gateway-key-of-ci-0001").await, 403);
     assert_eq!(status(&gateway, "gateway-key-of-ci-0002").await, 200);
     assert_eq!(gateway.post("/hooks/open", &[], "{}").await.status(), 202);

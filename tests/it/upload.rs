@@ -84,7 +84,7 @@ async fn started(more: &str) -> (Upstream, Gateway) {
 }
 
 /// A form: names and texts; names, file names, types and bytes.
-fn form(fields: &[(&str, &str)], files: &[(&str, &str, &str, &[u8])]) -> Vec<u8> {
+pub(crate) fn form(fields: &[(&str, &str)], files: &[(&str, &str, &str, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     for (name, text) in fields {
         let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n");
@@ -102,7 +102,7 @@ fn form(fields: &[(&str, &str)], files: &[(&str, &str, &str, &[u8])]) -> Vec<u8>
     body
 }
 
-fn kind() -> (&'static str, String) {
+pub(crate) fn kind() -> (&'static str, String) {
     ("content-type", format!("multipart/form-data; boundary={BOUNDARY}"))
 }
 
@@ -122,7 +122,7 @@ fn noise(bytes: usize) -> Vec<u8> {
 }
 
 /// Every file in the store, temporary ones too.
-fn stored(gateway: &Gateway) -> Vec<PathBuf> {
+pub(crate) fn stored(gateway: &Gateway) -> Vec<PathBuf> {
     stored_in(&gateway.folder.path().join("data/files"))
 }
 

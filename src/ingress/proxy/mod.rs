@@ -204,7 +204,6 @@ fn admit(passage: &mut Passage, proxy: &Proxy, head: &Parts) -> Result<(Uri, Jud
     let ingress = &passage.ingress;
     passage.slot = Some(ingress.load.enter_beside(Rank::Retrying)?);
     ingress.limits.caller(passage.trace.peer.0, &mut passage.trace.limits)?;
-    ingress.limits.source(&proxy.label, &mut passage.trace.limits)?;
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method(METHODS));
     }
@@ -223,6 +222,8 @@ fn admit(passage: &mut Passage, proxy: &Proxy, head: &Parts) -> Result<(Uri, Jud
     let asked = key::Asked { proxy, head, path_upstream: target.path() };
     let limits = (&ingress.limits, &mut passage.trace.limits);
     let judged = key::judge(keyring, &ingress.ids, limits, &asked)?;
+    ingress.limits.whole(judged.name.is_some())?;
+    ingress.limits.proxied(&proxy.label, judged.name.is_some(), &mut passage.trace.limits)?;
     passage.key.clone_from(&judged.name);
     let uri = Uri::builder().scheme(proxy.scheme.clone()).authority(proxy.authority.clone()).path_and_query(target);
     Ok((uri.build().map_err(|error| Refusal::Internal(error.to_string()))?, judged))

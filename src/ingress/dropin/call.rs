@@ -1,0 +1,211 @@
+//! Calls that go upstream at once, from memory.
+//!
+//! Promises: one request each, never repeated here. A call whose key nobody has judged leaves nothing behind, whatever
+//! comes of it; its run is counted when the upstream has taken it.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use tokio::time::Instant;
+
+use super::caller::{Caller, KeyStanding};
+use super::{Dropin, NAME};
+use crate::inbox::Counted;
+use crate::ingress::trace::{Answered, Trace};
+use crate::ingress::upload::{self, Placed};
+use crate::ingress::{Ingress, stream};
+use crate::limit::Told;
+use crate::model::{Attachment, Destination, DestinationKind, EventId, HostedCall, Name, Outcome, Refusal};
+use crate::net::SendError;
+use crate::upstream::hosted::{self, Manner};
+use crate::upstream::request::with_files;
+
+/// How much of an error on a stream's call is read, and for how long.
+const MAX_ERROR: usize = 64 * 1024;
+const ERROR_TIME: Duration = Duration::from_secs(10);
+
+/// How long the upstream may take to say that a run was started.
+const START_TIME: Duration = Duration::from_secs(30);
+
+/// A call on its way.
+pub(super) struct Calling<'c> {
+    pub(super) ingress: &'c Ingress,
+    pub(super) dropin: &'c Dropin,
+    pub(super) call: &'c HostedCall,
+    pub(super) caller: Caller,
+    pub(super) peer: IpAddr,
+}
+
+/// What a call that goes at once begins with.
+struct Begun {
+    at: Instant,
+    files: Vec<Attachment>,
+    links: Vec<String>,
+    /// None for a key that nobody has judged: its run is counted when it was taken.
+    counted: Option<Counted>,
+}
+
+impl Calling<'_> {
+    /// Calls the upstream and waits for the whole of its answer.
+    pub(super) async fn run(&self, files: Placed) -> Result<Bytes, Refusal> {
+        self.made(Manner::Wait, None, files).await
+    }
+
+    /// Has the upstream start a run, for a caller whose key nobody has judged: what the upstream takes is its own from
+    /// then on, and what it does not take was never here.
+    pub(super) async fn start(&self, files: Placed) -> Result<(), Refusal> {
+        self.ingress.may_run()?;
+        self.made(Manner::Start, Some(START_TIME), files).await.map(drop)
+    }
+
+    /// A turn of a conversation: kept where the key is known, else passed straight through, one turn at a time.
+    pub(super) async fn in_turn(
+        mut self,
+        thread: &str,
+        files: Placed,
+        trace: &Trace,
+    ) -> Result<(Option<EventId>, Bytes), Refusal> {
+        let (known, waits) = (&self.dropin.known, self.dropin.config.waits_for_its_turn);
+        let mut turn = None;
+        if self.caller.standing == KeyStanding::Unproved {
+            turn = Some(known.turn(&self.call.agent_id, thread, waits).await.ok_or(Refusal::Busy)?);
+            // The turn before this one may have settled it.
+            if known.is_proved(self.caller.key.expose(), &self.call.agent_id) {
+                self.caller.standing = KeyStanding::Foreign;
+                turn = None;
+            }
+        }
+        if turn.is_some() {
+            return Ok((None, self.run(files).await?));
+        }
+        let end = self.durable(files, trace, true).await?;
+        Ok((Some(end.event), end.task.unwrap_or_default()))
+    }
+
+    async fn made(&self, manner: Manner, timeout: Option<Duration>, files: Placed) -> Result<Bytes, Refusal> {
+        let begun = self.begin(files).await?;
+        let (path, body) = (hosted::path(self.call, manner), hosted::body(self.call, &self.dropin.config, None));
+        let body = with_files(body, &begun.links);
+        match self.dropin.upstream.call_raw(&path, body, &self.caller.key, timeout).await {
+            Ok(answer) if answer.status().is_success() => {
+                self.taken().await;
+                Ok(answer.into_body())
+            }
+            Ok(answer) => Err(self.refused(begun, &answer).await),
+            Err(error) => Err(self.unanswered(begun, &error).await),
+        }
+    }
+
+    /// Calls the upstream and passes on what it tells, as it comes.
+    pub(super) async fn events(&self, files: Placed) -> Result<Answered, Refusal> {
+        let begun = self.begin(files).await?;
+        let path = hosted::path(self.call, Manner::Stream);
+        let body = with_files(hosted::body(self.call, &self.dropin.config, None), &begun.links);
+        let upstream = match self.dropin.upstream.open_raw(&path, body, &self.caller.key).await {
+            Ok(upstream) => upstream,
+            Err(error) => return Err(self.unanswered(begun, &error).await),
+        };
+        if !upstream.status().is_success() {
+            let (head, body) = upstream.into_parts();
+            let body = tokio::time::timeout(ERROR_TIME, Limited::new(body, MAX_ERROR).collect()).await;
+            let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
+            return Err(self.refused(begun, &Response::from_parts(head, body)).await);
+        }
+        self.taken().await;
+        if !stream::is_events(upstream.headers()) {
+            return Err(Refusal::UpstreamFailed("the answer is no stream of events".into()));
+        }
+        Ok(Answered { outcome: Outcome::Proxied, event: None, answer: stream::relay(upstream) })
+    }
+
+    pub(super) fn destination(&self) -> Destination {
+        Destination { kind: DestinationKind::Agent, id: self.call.agent_id.clone() }
+    }
+
+    /// Counts the run and makes its files ready.
+    async fn begin(&self, files: Placed) -> Result<Begun, Refusal> {
+        let (ingress, destination, at) = (self.ingress, self.destination(), Instant::now());
+        let counted = match self.caller.standing {
+            KeyStanding::Unproved => {
+                ingress.has_runs(NAME, &destination, &self.call.params).await?;
+                None
+            }
+            KeyStanding::Own | KeyStanding::Foreign => {
+                Some(ingress.spend(NAME, &destination, &self.call.params).await?)
+            }
+        };
+        let files = files.into_files();
+        match upload::passed_on(ingress, NAME, &files).await {
+            Ok(links) => Ok(Begun { at, files, links, counted }),
+            Err(refusal) => {
+                self.give_back(counted).await;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// The upstream has taken the call, and so its key.
+    async fn taken(&self) {
+        let KeyStanding::Unproved = self.caller.standing else { return };
+        self.dropin.known.proved(self.caller.key.expose(), Some(&self.call.agent_id));
+        // It runs whatever limits and budgets say; the next one is counted before it is begun.
+        let limits = &self.ingress.limits;
+        let _over = limits.whole(true).and_then(|()| limits.dropin_foreign(&mut Told::default()));
+        if let Err(refusal) = self.ingress.spend(NAME, &self.destination(), &self.call.params).await.map(drop) {
+            tracing::debug!(cause = refusal.cause(), "a run that was begun is not counted");
+        }
+    }
+
+    /// The upstream did not take the call: what its caller hears.
+    async fn refused(&self, begun: Begun, answer: &Response<Bytes>) -> Refusal {
+        if answer.status().is_client_error() {
+            self.undo(begun).await;
+        }
+        let status = answer.status();
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            self.bad_key(status.as_u16());
+        }
+        hosted::refusal(answer, self.ingress.clock.now())
+    }
+
+    fn bad_key(&self, status: u16) {
+        let (known, key, agent) = (&self.dropin.known, self.caller.key.expose(), self.call.agent_id.as_str());
+        match self.caller.standing {
+            KeyStanding::Own => {}
+            KeyStanding::Foreign => known.forget(key, agent),
+            KeyStanding::Unproved => {
+                known.failed(self.peer);
+                if self.call.asynchronous || self.call.params.get(Name::TaskId).is_some() {
+                    known.refused(key, agent, status);
+                }
+            }
+        }
+    }
+
+    async fn unanswered(&self, begun: Begun, error: &SendError) -> Refusal {
+        let cause = error.to_string();
+        let was_long = begun.at.elapsed() >= self.dropin.upstream.run_timeout();
+        if matches!(error, SendError::NotSent(_)) {
+            self.undo(begun).await;
+        }
+        match error {
+            SendError::Ambiguous(_) if was_long => Refusal::UpstreamSilent(cause),
+            _ => Refusal::UpstreamFailed(cause),
+        }
+    }
+
+    /// The call surely reached nobody, or was refused.
+    async fn undo(&self, begun: Begun) {
+        upload::take_back(self.ingress, &begun.files).await;
+        self.give_back(begun.counted).await;
+    }
+
+    async fn give_back(&self, counted: Option<Counted>) {
+        if let Some(counted) = counted {
+            counted.give_back(&*self.ingress.inbox).await;
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Calls that must not be lost, or must wait for their turn: deliveries like any other, each with its caller's call,
+//! sealed. Only callers come here whose key is known to be good.
+
+use bytes::Bytes;
+
+use super::NAME;
+use super::call::Calling;
+use crate::config::RunMode;
+use crate::ingress::respond;
+use crate::ingress::trace::Trace;
+use crate::ingress::upload::Placed;
+use crate::model::{
+    Class, DeliveryId, EventId, Name, NewDelivery, NewEvent, Refusal, State as DeliveryState, Strength,
+};
+use crate::upstream::Call;
+use crate::upstream::hosted::{self, Manner};
+
+/// What became of a call that went by way of the inbox.
+pub(super) struct DurableEnd {
+    /// The event that was kept.
+    pub(super) event: EventId,
+    /// The finished task; none for a caller that does not wait.
+    pub(super) task: Option<Bytes>,
+}
+
+impl Calling<'_> {
+    /// Keeps the call. `wait` waits for its end, within the time that a run may take.
+    pub(super) async fn durable(&self, files: Placed, trace: &Trace, wait: bool) -> Result<DurableEnd, Refusal> {
+        let delivery = DeliveryId { event: EventId::new(), number: 0 };
+        let owed = self.owed(delivery, wait)?;
+        let call = self.call;
+        let event = NewEvent {
+            id: delivery.event,
+            source: NAME.to_owned(),
+            dedup: None,
+            event_type: None,
+            received_at: trace.at,
+            strength: Strength::Token,
+            secret: None,
+            proof: None,
+            filtered: None,
+            thread: call.params.get(Name::TaskId).map(str::to_owned),
+            params: call.params.clone(),
+            // What is kept in clear has neither the key nor the user's tokens in it.
+            request_line: format!("{} {}", trace.method, trace.path),
+            headers: Vec::new(),
+            body: call.extra.clone().unwrap_or_default().into(),
+            attachments: files.into_files(),
+            deliveries: vec![owed],
+            most_ahead: (!self.dropin.config.waits_for_its_turn).then_some(0),
+        };
+        self.ingress.keep(event).await?;
+        let task = if wait { Some(self.end(delivery).await?) } else { None };
+        Ok(DurableEnd { event: delivery.event, task })
+    }
+
+    /// The delivery that a call is, with the upstream `id` chosen before it is made.
+    fn owed(&self, delivery: DeliveryId, wait: bool) -> Result<NewDelivery, Refusal> {
+        let (call, config, destination) = (self.call, &self.dropin.config, self.destination());
+        let named = call.id.as_deref().or_else(|| call.params.get(Name::TaskId));
+        let upstream_id = named.map_or_else(|| delivery.as_uuid().to_string(), str::to_owned);
+        let (manner, run) = if wait { (Manner::Wait, RunMode::Call) } else { (Manner::Start, RunMode::Async) };
+        let text = hosted::text(call, config);
+        let body = hosted::body(call, config, Some(&upstream_id));
+        let key = Some(self.caller.key.clone());
+        let made = Call { path: hosted::path(call, manner), body, text, timeout: None, key, run };
+        let sealed = made.to_sealed(&self.ingress.sealer, delivery.event);
+        let sealed = sealed.map_err(|error| Refusal::Internal(format!("cannot seal the call: {error}")))?;
+        let account = self.caller.account.clone();
+        let lane = destination.lane(&account, &upstream_id);
+        let class = if wait { Class::Interactive } else { Class::Normal };
+        Ok(NewDelivery { lane, destination, upstream_id, account, class, sealed: Some(sealed) })
+    }
+
+    /// The task that a delivery ends with, or what its caller must hear instead.
+    async fn end(&self, delivery: DeliveryId) -> Result<Bytes, Refusal> {
+        let ingress = self.ingress;
+        let mut stopping = ingress.stopping.clone();
+        let ended = tokio::select! {
+            ended = ingress.inbox.ended(delivery) => ended.map_err(|error| Refusal::Inbox(error.to_string()))?,
+            () = tokio::time::sleep(self.dropin.upstream.run_timeout()) => {
+                return Err(Refusal::UpstreamSilent("the run has not ended; it is followed all the same".into()));
+            }
+            _ = stopping.wait_for(|stop| *stop) => {
+                return Err(Refusal::UpstreamSilent("the gateway stops; the run goes on".into()));
+            }
+        };
+        let Some(ended) = ended else { return Err(Refusal::Internal("a delivery is gone".into())) };
+        if ended.state == DeliveryState::Delivered {
+            return Ok(respond::task(&ended));
+        }
+        let last = ended.tries.last();
+        let (status, detail) = last.map_or((None, ""), |attempt| (attempt.status, attempt.detail.as_str()));
+        Err(match status {
+            Some(401 | 403) => Refusal::KeyRefused(detail.to_owned()),
+            Some(status @ 400..=499) => {
+                Refusal::Upstream { status, detail: serde_json::Value::from(detail).to_string(), retry_after: None }
+            }
+            _ => Refusal::UpstreamFailed(format!("the delivery is {}: {detail}", ended.state.as_str())),
+        })
+    }
+}

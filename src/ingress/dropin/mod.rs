@@ -1,0 +1,300 @@
+//! The drop-in door: `POST /` and `POST /{agent_id}`, answered as the platform's hosted webhook answers.
+//!
+//! The caller brings an API key: one of the gateway's own is exchanged for the upstream's, any other goes upstream as it
+//! is and is judged there (`caller`, `known`). A call that waits for its answer passes straight through (`call`); one
+//! that does not, or that continues a conversation, is a delivery like any other (`kept`), but only when the upstream
+//! is known to take its key: until then it passes straight through too. Nothing of a call is kept for a key that nobody
+//! has judged. No key is logged, wherever it stood.
+
+mod call;
+mod caller;
+mod kept;
+mod known;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response};
+
+use super::load::{Rank, Slot};
+use super::trace::{self, Answered, Refused, Trace};
+use super::upload::{self, Placed};
+use super::{Bounds, Ingress, body, form, receive};
+use crate::config::{Config, DropIn, Secret};
+use crate::mapping::hosted as reading;
+use crate::mapping::shape::{Getter, is_task, shape};
+use crate::model::{EventId, HostedCall, Name, Outcome, Refusal};
+use crate::source::Keyring;
+use crate::upstream::Upstream;
+
+use call::Calling;
+pub(super) use caller::Gate;
+use caller::{KeyStanding, Presented};
+pub use known::ForeignKeys;
+
+/// What the door is called in logs and counters.
+const NAME: &str = "dropin";
+
+/// First segments of paths that are, or may look like, the gateway's own: no agent is called so.
+const RESERVED: [&str; 18] = [
+    "hooks",
+    "files",
+    "events",
+    "api",
+    "v1",
+    "admin",
+    "dashboard",
+    "ui",
+    "metrics",
+    "health",
+    "healthz",
+    "live",
+    "livez",
+    "ready",
+    "readyz",
+    "status",
+    "favicon.ico",
+    "robots.txt",
+];
+
+/// What the drop-in door has of its own.
+#[derive(Debug)]
+pub struct Dropin {
+    config: DropIn,
+    keyring: Keyring,
+    /// Whether only the gateway's own keys are taken.
+    own_only: bool,
+    upstream: Upstream,
+    /// What a gateway key stands for where its table does not say.
+    upstream_key: Option<Secret>,
+    /// What is known of all other keys.
+    known: Arc<ForeignKeys>,
+}
+
+impl Dropin {
+    /// The door of a configuration; none where it is shut.
+    pub fn new(config: &Config, upstream: Upstream, known: Arc<ForeignKeys>) -> Option<Self> {
+        config.dropin.enabled.then(|| Self {
+            config: config.dropin.clone(),
+            keyring: Keyring::new(config),
+            own_only: config.dropin.require_key.holds(config.keys.len()),
+            upstream,
+            upstream_key: config.upstream.api_key.clone(),
+            known,
+        })
+    }
+}
+
+/// A request at `/` or `/{agent_id}`.
+pub(super) async fn at_door(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response<Body> {
+    let Some(dropin) = ingress.dropin.as_ref().filter(|_| !is_reserved(request.uri().path())) else {
+        return receive::elsewhere(State(ingress), request).await;
+    };
+    let mut trace = Trace::new(&ingress, &request);
+    trace.source = Some(NAME.to_owned());
+    // Callers give up on long runs; what became of their requests is told all the same.
+    let mut watched = Watched { ingress: &ingress, trace: Some(trace) };
+    let Some(trace) = watched.trace.as_mut() else { return Response::default() };
+    let ended = AssertUnwindSafe(answer(&ingress, dropin, request, trace)).catch_unwind().await;
+    let ended = ended.unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned())));
+    watched.finish(ended)
+}
+
+/// The way of a call, from its head to its answer.
+async fn answer(
+    ingress: &Ingress,
+    dropin: &Dropin,
+    request: Request<Body>,
+    trace: &mut Trace,
+) -> Result<Answered, Refusal> {
+    let (head, incoming) = request.into_parts();
+    let (presented, bounds, _slot) = admit(ingress, dropin, &head, trace)?;
+    let (mut call, files) = read(ingress, dropin, &presented, &head, incoming, bounds, trace).await?;
+    call.id = presented.chosen_id(&ingress.ids, &call);
+    let caller = dropin.caller(ingress, presented, &call, trace)?;
+    let calling = Calling { ingress, dropin, call: &call, caller, peer: trace.peer.0 };
+    if call.asynchronous {
+        let event = match calling.caller.standing {
+            KeyStanding::Unproved => {
+                calling.start(files).await?;
+                None
+            }
+            KeyStanding::Own | KeyStanding::Foreign => Some(calling.durable(files, trace, false).await?.event),
+        };
+        return Ok(answered(event, r#"{"status":"Started"}"#.to_owned()));
+    }
+    ingress.may_run()?;
+    if wants_events(&head.headers) {
+        return calling.events(files).await;
+    }
+    let (event, task) = match call.params.get(Name::TaskId) {
+        // A turn of a conversation waits for the one before it, whichever door that came by.
+        Some(thread) => calling.in_turn(thread, files, trace).await?,
+        None => (None, calling.run(files).await?),
+    };
+    if !is_task(&task) {
+        return Err(Refusal::UpstreamFailed("the answer is no JSON object".into()));
+    }
+    Ok(answered(event, shaped(&call, &task)))
+}
+
+/// The task as the caller wants to see it. A `getter` that is no path leads nowhere.
+fn shaped(call: &HostedCall, task: &[u8]) -> Bytes {
+    match call.getter.as_deref().map(Getter::parse) {
+        Some(Err(_)) => Bytes::from_static(b"null"),
+        Some(Ok(getter)) => shape(task, Some(&getter), call.json).into(),
+        None => shape(task, None, call.json).into(),
+    }
+}
+
+/// What the head shows: limits, method, key, size. The key is looked at before the body is touched.
+fn admit<'d>(
+    ingress: &Ingress,
+    dropin: &'d Dropin,
+    head: &Parts,
+    trace: &mut Trace,
+) -> Result<(Presented<'d>, Bounds, Slot), Refusal> {
+    ingress.judge_head(head)?;
+    let slot = ingress.load.enter(Rank::Retrying)?;
+    ingress.limits.caller(trace.peer.0, &mut trace.limits)?;
+    if head.method != Method::POST {
+        return Err(Refusal::Method("POST"));
+    }
+    let presented = dropin.presented(head, trace.peer.0)?;
+    match &presented {
+        Presented::Own(_) => {
+            ingress.limits.whole(true)?;
+            ingress.limits.dropin_own(&mut trace.limits)?;
+        }
+        Presented::Foreign(key) => ingress.limits.whole(dropin.known.is_known(key.expose()))?,
+    }
+    let uploads = if is_form(&head.headers) { upload::intake_at_door(ingress) } else { None };
+    let bounds = match uploads {
+        Some(intake) => upload::bounds(ingress, intake),
+        None => Bounds { size: dropin.config.max_body.unwrap_or(ingress.bounds.size), ..ingress.bounds },
+    };
+    body::judge_head(&head.headers, bounds)?;
+    Ok((presented, bounds, slot))
+}
+
+/// Whether a body is a form in parts.
+fn is_form(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(form::is_multipart)
+}
+
+/// The request as a call, and the files that came with it.
+async fn read(
+    ingress: &Ingress,
+    dropin: &Dropin,
+    presented: &Presented<'_>,
+    head: &Parts,
+    incoming: Body,
+    bounds: Bounds,
+    trace: &mut Trace,
+) -> Result<(HostedCall, Placed), Refusal> {
+    let content_type = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let call = |body| {
+        reading::read(&reading::Asked {
+            path_agent: head.uri.path().strip_prefix('/').unwrap_or_default(),
+            query: head.uri.query().unwrap_or_default(),
+            content_type,
+            body,
+        })
+    };
+    if is_form(&head.headers) {
+        let gate = dropin.gate(presented, head, trace.peer.0);
+        let (parts, files) = upload::at_door(ingress, head, incoming, bounds, gate.as_ref(), trace).await?;
+        return Ok((call(reading::Body::Parts(&parts))?, files));
+    }
+    let bytes = body::read(incoming, bounds).await?;
+    trace.body_bytes = bytes.len() as u64;
+    Ok((call(reading::Body::Whole(&bytes))?, Placed::none()))
+}
+
+fn answered(event: Option<EventId>, json: impl Into<Body>) -> Answered {
+    let mut answer = Response::new(json.into());
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(id) = event.and_then(|id| HeaderValue::try_from(id.to_string()).ok()) {
+        answer.headers_mut().insert(receive::EVENT_ID, id);
+    }
+    let outcome = if event.is_some() { Outcome::Accepted } else { Outcome::Proxied };
+    Answered { outcome, event: event.map(|id| (id, None)), answer }
+}
+
+/// Whether a caller asks for a stream of events.
+fn wants_events(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
+    lines
+        .flat_map(|line| line.split(','))
+        .any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream")))
+}
+
+fn is_reserved(path: &str) -> bool {
+    let segment = path.strip_prefix('/').unwrap_or(path);
+    let segment = percent_encoding::percent_decode_str(segment).decode_utf8_lossy().to_ascii_lowercase();
+    segment.starts_with(['.', '/', '\\']) || RESERVED.contains(&segment.trim_end_matches(['/', ' ']))
+}
+
+/// A request that is counted and logged even when its caller leaves before it is answered.
+struct Watched<'a> {
+    ingress: &'a Ingress,
+    trace: Option<Trace>,
+}
+
+impl Watched<'_> {
+    fn finish(mut self, ended: Result<Answered, Refusal>) -> Response<Body> {
+        match self.trace.take() {
+            Some(trace) => trace::finish(self.ingress, &trace, ended.map_err(Refused::at_dropin)),
+            None => Response::default(),
+        }
+    }
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        if let Some(trace) = self.trace.take() {
+            trace::finish(self.ingress, &trace, Err(Refused::at_dropin(Refusal::Aborted)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(target: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut request = Request::post(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn t96_what_looks_like_the_gateways_own_is_no_agent() {
+        for path in ["/hooks", "/metrics", "/Metrics", "/%6detrics", "/api", "/.env", "/..", "/health", "/metrics%2f"] {
+            assert!(is_reserved(path), "{path}");
+        }
+        for path in ["/", "/47c3b020-9a6b-4699-8d94-d92d71929b53", "/healthy-agent"] {
+            assert!(!is_reserved(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_stream_is_asked_for_by_name() {
+        for (accept, wanted) in [
+            ("text/event-stream", true),
+            ("application/json, Text/Event-Stream;q=0.9", true),
+            ("*/*", false),
+            ("text/*", false),
+        ] {
+            assert_eq!(wants_events(&head("/", &[("accept", accept)]).headers), wanted, "{accept}");
+        }
+    }
+}

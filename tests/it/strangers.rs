@@ -1,0 +1,193 @@
+//! What strangers at the doors cost: a bounded refusal, and nothing that anybody else has a share in.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::upload::{form, kind, stored};
+use crate::world::{API_KEY, Gateway, Upstream, borrowed, hmac_sha256, json as body_of, wait_for};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+/// Everything that the inbox keeps of events.
+async fn events(gateway: &Gateway) -> Vec<Value> {
+    gateway.admin_json("/events").await["items"].as_array().cloned().expect("a list")
+}
+
+async fn requests(upstream: &Upstream) -> u64 {
+    upstream.stats().await["requests"].as_u64().expect("a number")
+}
+
+#[tokio::test]
+async fn security_f2_a_key_that_the_upstream_refuses_is_403_and_nothing_is_kept() {
+    let upstream = Upstream::start(&["--api-key", API_KEY]).await;
+    let gateway = Gateway::start(upstream.address, "").await;
+    let refused = json!({"detail": "Invalid API key"});
+    for number in 0..20 {
+        let key = format!("a-key-that-nobody-knows-{number}");
+        let headers = [JSON, ("x-api-key", key.as_str())];
+        for target in ["/A?asynchronous=true", "/A?task_id=t-1", "/A", "/A?asynchronous=true&task_id=t-2"] {
+            let answer = gateway.post(target, &headers, r#"{"prompt":"x"}"#).await;
+            assert_eq!((answer.status().as_u16(), body_of(&answer)), (403, refused.clone()), "{target}");
+        }
+        let headers = [kind(), ("x-api-key", key)];
+        let body = form(&[("agent_id", "A"), ("asynchronous", "true")], &[("f", "1.csv", "text/csv", &[b'x'; 9000])]);
+        let answer = gateway.post("/", &borrowed(&headers), body).await;
+        assert_eq!((answer.status().as_u16(), body_of(&answer)), (403, refused.clone()));
+    }
+    assert_eq!(events(&gateway).await, Vec::<Value>::new());
+    assert_eq!(stored(&gateway), Vec::<std::path::PathBuf>::new());
+    assert!(upstream.runs().await.is_empty());
+    let attachments = gateway.admin_json("/attachments").await;
+    assert_eq!(attachments["items"], json!([]));
+}
+
+#[tokio::test]
+async fn security_f2_a_good_key_is_judged_once_and_its_calls_are_kept_from_then_on() {
+    let upstream = Upstream::start(&["--api-key", API_KEY]).await;
+    let gateway = Gateway::start(upstream.address, "").await;
+    let headers = [JSON, ("x-api-key", API_KEY)];
+    let first = gateway.post("/A?asynchronous=true", &headers, r#"{"prompt":"one"}"#).await;
+    assert_eq!((first.status().as_u16(), body_of(&first)), (200, json!({"status": "Started"})));
+    assert_eq!(upstream.wait_for_runs(1).await[0]["body"]["input"]["text"], "one");
+    let second = gateway.post("/A?asynchronous=true", &headers, r#"{"prompt":"two"}"#).await;
+    let event = second.headers()["sluicegate-event-id"].to_str().expect("an id").to_owned();
+    assert_eq!(gateway.settled(&event).await["deliveries"][0]["state"], "delivered");
+    assert_eq!(upstream.wait_for_runs(2).await[1]["body"]["input"]["text"], "two");
+    // Known at one agent is not known at another.
+    let other = gateway.post("/B?asynchronous=true", &headers, r#"{"prompt":"three"}"#).await;
+    assert!(!other.headers().contains_key("sluicegate-event-id"), "{other:?}");
+    assert_eq!(upstream.wait_for_runs(3).await[2]["destination"], "agents/B");
+    // Turns of a conversation keep their order, the first one too.
+    let turns = async |text: &str| {
+        gateway.post("/C?task_id=chat", &headers, format!(r#"{{"prompt":"{text}"}}"#)).await.status().as_u16()
+    };
+    upstream.set(json!({"delay": "300ms"})).await;
+    assert_eq!(tokio::join!(turns("a"), turns("b"), turns("c")), (200, 200, 200));
+    let runs = upstream.runs().await;
+    let times = |run: &Value, name: &str| run[name].as_str().map(str::to_owned);
+    for pair in runs[3..].windows(2) {
+        assert!(times(&pair[0], "finished_at") <= times(&pair[1], "started_at"), "{pair:#?}");
+    }
+}
+
+#[tokio::test]
+async fn security_f2_a_refused_key_is_refused_from_memory() {
+    let upstream = Upstream::start(&["--api-key", API_KEY]).await;
+    let gateway = Gateway::start(upstream.address, "").await;
+    let headers = [JSON, ("x-api-key", "a-key-that-nobody-knows")];
+    let call = async || gateway.post("/A?asynchronous=true", &headers, "{}").await.status().as_u16();
+    assert_eq!(call().await, 403);
+    let before = requests(&upstream).await;
+    for _ in 0..50 {
+        assert_eq!(call().await, 403);
+    }
+    assert_eq!(requests(&upstream).await, before);
+    // An address that brings ever more of them is slowed down, and a key that is known is not.
+    let good = [JSON, ("x-api-key", API_KEY)];
+    assert_eq!(gateway.post("/A", &good, "{}").await.status(), 200);
+    let mut seen = std::collections::BTreeSet::new();
+    for number in 0..150 {
+        let key = format!("another-key-that-nobody-knows-{number}");
+        let answer = gateway.post("/A?asynchronous=true", &[JSON, ("x-api-key", &key)], "{}").await;
+        seen.insert(answer.status().as_u16());
+    }
+    assert_eq!(seen, [403, 429].into());
+    assert!(requests(&upstream).await < before + 150);
+    assert_eq!(gateway.post("/A", &good, "{}").await.status(), 200);
+    assert_eq!(gateway.post("/A?asynchronous=true", &good, "{}").await.status(), 200);
+}
+
+#[tokio::test]
+async fn security_f2_with_keys_of_the_gateways_own_only_those_are_taken() {
+    let upstream = Upstream::start(&[]).await;
+    let keys = "[keys.ci]\nkey = \"literal:gateway-key-of-ci-0001\"\n";
+    for (more, status) in [("", 403), ("[dropin]\nrequire_key = false\n", 200), ("[dropin]\nrequire_key = true\n", 403)]
+    {
+        let gateway = Gateway::start(upstream.address, &format!("{more}{keys}")).await;
+        for target in ["/A", "/A?asynchronous=true"] {
+            let foreign = gateway.post(target, &[JSON, ("x-api-key", "somebody-elses")], "{}").await;
+            assert_eq!(foreign.status().as_u16(), status, "{more}");
+            let own = gateway.post(target, &[JSON, ("x-api-key", "gateway-key-of-ci-0001")], "{}").await;
+            assert_eq!(own.status(), 200, "{more}");
+        }
+    }
+    let nobody = Gateway::start(upstream.address, "[dropin]\nrequire_key = true\n").await;
+    let answer = nobody.post("/A", &[JSON, ("x-api-key", "somebody-elses")], "{}").await;
+    assert_eq!((answer.status().as_u16(), &body_of(&answer)["detail"]), (403, &json!("Invalid API key")));
+    assert_eq!(nobody.send(Method::GET, "/A", &[("x-api-key", "k")], "").await.status(), 405);
+    wait_for("the count", async || {
+        let counted = r#"sluicegate_refused_total{reason="key_refused",source="dropin"}"#;
+        (nobody.metric(counted).await == 1.0).then_some(())
+    })
+    .await;
+}
+
+const SIGNED: &str = r#"
+[sources.signed]
+provider = "custom"
+secrets = ["literal:a-secret-of-the-strangers-test"]
+agent = "a"
+verify = { signature = "header:X-Signature" }
+rate = "3/min"
+"#;
+
+/// An event that its sender signed.
+fn signed(number: usize) -> (String, String) {
+    let body = format!(r#"{{"prompt":"{number}"}}"#);
+    let tag = hmac_sha256(b"a-secret-of-the-strangers-test", body.as_bytes());
+    (body, tag)
+}
+
+async fn proved(gateway: &Gateway, number: usize) -> u16 {
+    let (body, tag) = signed(number);
+    gateway.post("/hooks/signed", &[JSON, ("x-signature", &tag)], body).await.status().as_u16()
+}
+
+#[tokio::test]
+async fn security_f6_what_is_not_proved_uses_up_no_limit_of_what_is() {
+    let upstream = Upstream::start(&["--api-key", API_KEY]).await;
+    let doors = format!(
+        "{SIGNED}[dropin]\nrate = \"3/min\"\nrequire_key = false\n[limits]\nwhole = \"9/min\"\n\
+         [keys.ci]\nkey = \"literal:gateway-key-of-ci-0001\"\n\
+         [[proxy]]\nprefix = \"/v1\"\nupstream = \"http://{}\"\nrate = \"3/min\"\n",
+        upstream.address
+    );
+    let gateway = Gateway::start(upstream.address, &doors).await;
+    let mut seen = std::collections::BTreeSet::new();
+    for number in 0..30 {
+        let bad = [JSON, ("x-signature", "00"), ("x-api-key", "a-key-that-nobody-knows")];
+        for path in ["/hooks/signed", "/A", "/A?asynchronous=true", "/v1/tasks", "/hooks/nobody", "/events/x?token=y"] {
+            let answer = gateway.post(path, &bad, format!(r#"{{"prompt":"{number}"}}"#)).await;
+            assert!(answer.status().is_client_error() || answer.status() == 503, "{path}: {answer:?}");
+            if path == "/hooks/signed" {
+                seen.insert(answer.status().as_u16());
+            }
+        }
+    }
+    assert_eq!(seen, [401, 429].into(), "whoever fails too often hears so");
+    for number in 0..3 {
+        assert_eq!(proved(&gateway, number).await, 202, "{number}");
+        let own = [JSON, ("x-api-key", "gateway-key-of-ci-0001")];
+        assert_eq!(gateway.post("/A", &own, "{}").await.status(), 200, "{number}");
+        assert_eq!(gateway.send(Method::GET, "/v1/tasks", &own, "").await.status(), 200, "{number}");
+    }
+    // The limits are there all the same: nine were proved.
+    let (body, tag) = signed(9);
+    let over = gateway.post("/hooks/signed", &[JSON, ("x-signature", &tag)], body).await;
+    assert_eq!(over.status(), 503, "{over:?}");
+}
+
+#[tokio::test]
+async fn security_f6_a_source_counts_what_is_proved() {
+    let upstream = Upstream::start(&[]).await;
+    let gateway = Gateway::start(upstream.address, SIGNED).await;
+    for number in 0..3 {
+        assert_eq!(gateway.post("/hooks/signed", &[JSON], "{}").await.status(), 401);
+        assert_eq!(proved(&gateway, number).await, 202);
+    }
+    let (body, tag) = signed(4);
+    let over = gateway.post("/hooks/signed", &[JSON, ("x-signature", &tag)], body).await;
+    assert_eq!((over.status().as_u16(), &body_of(&over)["code"]), (429, &json!("rate_limited")));
+    assert!(over.headers().contains_key("retry-after"));
+    assert_eq!(over.headers()["ratelimit-policy"], r#""source";q=3;w=60"#);
+}
