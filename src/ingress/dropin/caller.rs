@@ -93,7 +93,7 @@ impl Dropin {
     ) -> Result<Caller, Refusal> {
         match presented {
             Presented::Own(own) => {
-                if !own.agents.is_empty() && !own.agents.contains(&call.agent_id) {
+                if own.is_limited() && !own.agents.contains(&call.agent_id) {
                     return Err(Refusal::KeyRefused(format!("the key {} is not good for this agent", own.name)));
                 }
                 ingress.limits.key(&own.name, &mut trace.limits)?;
