@@ -49,7 +49,7 @@ pub(super) fn open(config: &Config, sealer: &Sealer) -> anyhow::Result<Option<Fi
     let links = (attachments.links != LinkKind::Store && !public_url.is_empty())
         .then(|| Links::new(public_url, sealer.file_keys()));
     let presigned = attachments.links != LinkKind::Gateway && matches!(attachments.store.value, StorePlace::Bucket(_));
-    Ok(Some(Files::new(store, links, presigned, attachments.link_lifetime, attachments.uploads)))
+    Ok(Some(Files::new(store, links, presigned, attachments.link_lifetime)))
 }
 
 /// Removes what a crash left in a store that is ours alone: nobody else could be at it.

@@ -33,7 +33,9 @@ use crate::inbox::encrypted::Encrypted;
 use crate::inbox::seal::Sealer;
 use crate::inbox::sweep::sweep;
 use crate::inbox::{Budgets, Inbox, Keep};
-use crate::ingress::{self, Bounds, Dropin, ForeignKeys, Ingress, Load, Proxies};
+use crate::ingress::{
+    self, Bounds, Dropin, ForeignKeys, HeldBytes, Ingress, Load, Proxies, UploadPlaces, largest_held,
+};
 use crate::limit::{Limits, Share};
 use crate::model::{Clock, Roles, UpstreamIds};
 use crate::net::{
@@ -41,7 +43,7 @@ use crate::net::{
 };
 use crate::reconcile::{self, Reconciler, Running};
 use crate::source::{Fetch, Sources};
-use crate::telemetry::{Metrics, RefusedSamples};
+use crate::telemetry::{Metrics, RefusedSamples, SparseLines};
 use crate::upstream::{Budget, Upstream};
 
 use files::FilesSweep;
@@ -76,6 +78,9 @@ struct Kept {
     sealer: Arc<Sealer>,
     ids: Arc<UpstreamIds>,
     load: Arc<Load>,
+    held: Arc<HeldBytes>,
+    places: Arc<UploadPlaces>,
+    lines: Arc<SparseLines>,
     foreign: Arc<ForeignKeys>,
     roles: Roles,
     share: Share,
@@ -161,6 +166,9 @@ impl App {
             sealer,
             ids,
             load: Load::new(config.server.max_requests),
+            held: HeldBytes::new(config.server.max_held.value),
+            places: UploadPlaces::new(config.attachments.uploads),
+            lines: SparseLines::new("requests that were refused or prove nothing"),
             foreign: ForeignKeys::new(),
             roles,
             share,
@@ -335,6 +343,7 @@ impl Parts {
             kept.stopping.clone(),
             kept.reconciling.clone(),
         );
+        kept.held.set(config.server.max_held.value);
         let ingress = Arc::new(Ingress {
             fetch: Arc::new(Web(client.clone())),
             sources: sources.clone(),
@@ -354,6 +363,9 @@ impl Parts {
             clock: kept.clock.clone(),
             public_url: config.server.public_url.clone(),
             load: kept.load.clone(),
+            held: kept.held.clone(),
+            places: kept.places.clone(),
+            lines: kept.lines.clone(),
             bounds: Bounds::new(config),
             mark,
             proxies: Proxies::new(config, client.clone()),
@@ -458,7 +470,22 @@ pub fn compile(file: &Path, problems: &Problems) -> Option<(Config, Sources)> {
         problems.error_hint(place, error.to_string(), "write the certificate with its chain, and its key, as PEM");
     }
     reconcile::check(&config, &sources, problems);
+    check_held(&config, &sources, problems);
     (!problems.any_error()).then_some((config, sources))
+}
+
+/// Whether every body that is held may be as large as it is said to be.
+fn check_held(config: &Config, sources: &Sources, problems: &Problems) {
+    let (max_held, own) = (&config.server.max_held, config.server.max_body);
+    let of_sources = sources.iter().map(|source| source.max_body.unwrap_or(own));
+    let largest = of_sources.chain([own, config.dropin.max_body.unwrap_or(own)]).max().unwrap_or(own);
+    if largest > largest_held(max_held.value) {
+        problems.error_hint(
+            &max_held.place,
+            format!("server.max_held is too small for the largest body that is taken, {largest} bytes"),
+            "one body may have seven sixteenths of it: write at least two and a half times the largest max_body",
+        );
+    }
 }
 
 /// The web, as far as sources may ask it.

@@ -20,7 +20,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::channel::{Allowed, Channel, NamedFile, Unfetched};
 pub use self::folder::Folder;
@@ -106,25 +105,13 @@ pub struct Files {
     links: Option<Links>,
     presigned: bool,
     lifetime: Duration,
-    places: Arc<Semaphore>,
 }
 
 impl Files {
     /// Files in a store. `links` makes the gateway's own links; with `presigned` the store's are given where it has
-    /// some. `uploads` are taken in at once at most.
-    pub fn new(
-        store: Arc<dyn Store>,
-        links: Option<Links>,
-        presigned: bool,
-        lifetime: Duration,
-        uploads: usize,
-    ) -> Self {
-        Self { store, links, presigned, lifetime, places: Arc::new(Semaphore::new(uploads)) }
-    }
-
-    /// A place among the uploads that are taken in at once; none when there is none left.
-    pub fn admit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).try_acquire_owned().ok()
+    /// some.
+    pub fn new(store: Arc<dyn Store>, links: Option<Links>, presigned: bool, lifetime: Duration) -> Self {
+        Self { store, links, presigned, lifetime }
     }
 
     /// Whether anybody could fetch what is taken in.

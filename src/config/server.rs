@@ -28,6 +28,10 @@ pub struct Server {
     pub body_stall: Duration,
     /// How long a body may take in all.
     pub body_timeout: Duration,
+    /// The slowest that a body may come after its first ten seconds, in bytes a second.
+    pub min_body_rate: u64,
+    /// How much of all bodies together is held in memory.
+    pub max_held: Located<u64>,
     /// How many connections at once.
     pub max_connections: usize,
     /// How many of those from one address.
@@ -78,6 +82,7 @@ impl Server {
         let head_timeout = section.duration("head_timeout");
         let (idle_timeout, write_stall) = (section.duration("idle_timeout"), section.duration("write_stall"));
         let (body_stall, body_timeout) = (section.duration("body_stall"), section.duration("body_timeout"));
+        let (min_body_rate, max_held) = (section.bytes("min_body_rate"), section.bytes("max_held"));
         let max_connections = size(section, "max_connections");
         let max_connections_per_address = size(section, "max_connections_per_address");
         let max_requests = size(section, "max_requests");
@@ -113,6 +118,8 @@ impl Server {
             write_stall: write_stall?.value,
             body_stall: body_stall?.value,
             body_timeout: body_timeout?.value,
+            min_body_rate: min_body_rate?.value,
+            max_held: max_held?,
             max_connections: max_connections?,
             max_connections_per_address: max_connections_per_address?,
             max_requests: max_requests?,

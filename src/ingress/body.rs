@@ -11,10 +11,8 @@ use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
 use super::Bounds;
+use super::held::Hold;
 use crate::model::Refusal;
-
-/// The slowest body after its first ten seconds, in bytes a second.
-const SLOWEST: u64 = 1024;
 
 /// The largest body that is taken in for the sake of its connection.
 const UNWANTED: u64 = 64 * 1024;
@@ -54,10 +52,12 @@ pub(super) fn drain(headers: &HeaderMap, mut body: axum::body::Body) -> bool {
     }
 }
 
-/// Reads the whole body.
-pub(super) async fn read(mut body: axum::body::Body, bounds: Bounds) -> Result<Bytes, Refusal> {
+/// Reads the whole body. Memory for it is taken from what all bodies share: for a length that is said before a byte is
+/// read, else as it grows.
+pub(super) async fn read(mut body: axum::body::Body, bounds: Bounds, hold: &Hold) -> Result<Bytes, Refusal> {
     let begun = Instant::now();
     let expected = usize::try_from(body.size_hint().lower().min(bounds.size)).unwrap_or(0);
+    hold.grow(expected as u64)?;
     let mut first: Option<Bytes> = None;
     let mut rest = BytesMut::new();
     let mut length = 0_u64;
@@ -74,13 +74,19 @@ pub(super) async fn read(mut body: axum::body::Body, bounds: Bounds) -> Result<B
         if length > bounds.size {
             return Err(Refusal::TooLarge(bounds.size));
         }
-        is_fast_enough(length, begun)?;
+        is_fast_enough(length, begun, bounds)?;
         // Most bodies come in one piece and need no copy.
         match first.take() {
-            None if rest.is_empty() => first = Some(data),
-            None => rest.extend_from_slice(&data),
+            None if rest.is_empty() => {
+                hold.grow(length)?;
+                first = Some(data);
+            }
+            None => {
+                make_room(&mut rest, data.len(), hold)?;
+                rest.extend_from_slice(&data);
+            }
             Some(piece) => {
-                rest.reserve(expected.max(piece.len() + data.len()));
+                make_room(&mut rest, expected.max(piece.len() + data.len()), hold)?;
                 rest.extend_from_slice(&piece);
                 rest.extend_from_slice(&data);
             }
@@ -89,11 +95,26 @@ pub(super) async fn read(mut body: axum::body::Body, bounds: Bounds) -> Result<B
     Ok(first.unwrap_or_else(|| rest.freeze()))
 }
 
-/// Whether this much of a body is enough by now.
-pub(super) fn is_fast_enough(length: u64, begun: Instant) -> Result<(), Refusal> {
-    let took = begun.elapsed();
-    let is_slow = took > GRACE && length < SLOWEST * (took - GRACE).as_secs();
-    if is_slow { Err(Refusal::SlowBody) } else { Ok(()) }
+/// Makes room for so many more bytes, twice as much as there is at least, and takes it from what all bodies share: also
+/// the room that is left behind, which is there until its bytes were moved.
+pub(super) fn make_room(rest: &mut BytesMut, more: usize, hold: &Hold) -> Result<(), Refusal> {
+    let (length, room) = (rest.len(), rest.capacity());
+    if length + more > room {
+        let wanted = if room == 0 { more } else { (length + more).max(2 * room) };
+        hold.grow((wanted + room) as u64)?;
+        rest.reserve(wanted - length);
+    }
+    Ok(())
+}
+
+/// Whether this much of a body is enough by now: a body of a length that is said has to be there when it would be at
+/// the slowest rate.
+pub(super) fn is_fast_enough(length: u64, begun: Instant, bounds: Bounds) -> Result<(), Refusal> {
+    if is_slow(length, begun.elapsed(), bounds.slowest) { Err(Refusal::SlowBody) } else { Ok(()) }
+}
+
+fn is_slow(length: u64, took: Duration, slowest: u64) -> bool {
+    took > GRACE && length < slowest.saturating_mul((took - GRACE).as_secs())
 }
 
 /// A body that ended before it was whole. What was badly framed is the caller's mistake, the rest is its going away.
@@ -108,4 +129,34 @@ pub(super) fn broken(error: &axum::Error) -> Refusal {
         source = inner.source();
     }
     Refusal::Aborted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn security_f14_a_body_has_the_time_that_the_slowest_rate_gives_it() {
+        let slowest = 16 * 1024;
+        assert!(!is_slow(1, GRACE, slowest), "the first seconds are free");
+        let later = GRACE + Duration::from_secs(4);
+        assert!(!is_slow(64 * 1024, later, slowest) && is_slow(63 * 1024, later, slowest));
+        assert!(!is_slow(1, later, 0));
+    }
+
+    #[test]
+    fn security_f11_a_body_without_a_length_takes_memory_as_it_grows() {
+        let held = crate::ingress::HeldBytes::new(8 << 20);
+        let hold = held.hold([192, 0, 2, 1].into());
+        let (mut rest, mut refused) = (BytesMut::new(), None);
+        for _ in 0..1000 {
+            if let Err(refusal) = make_room(&mut rest, 16 * 1024, &hold) {
+                refused = Some(refusal);
+                break;
+            }
+            rest.extend_from_slice(&[0; 16 * 1024]);
+            assert!(held.now() >= rest.capacity() as u64);
+        }
+        assert!(matches!(refused, Some(Refusal::Overloaded(_))) && rest.len() < 4 << 20, "{}", rest.len());
+    }
 }

@@ -16,10 +16,12 @@ use futures_util::stream::{self, FuturesUnordered};
 use futures_util::{Stream, StreamExt as _};
 use http::HeaderMap;
 use http::header::EXPECT;
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::held::Hold;
 use super::{Bounds, body};
 use crate::model::Refusal;
 use crate::source::Streamed;
@@ -29,6 +31,9 @@ pub(super) const PIECE: usize = 32 * 1024;
 
 /// Smaller ones are gathered, but for the last.
 const SMALL: usize = 4 * 1024;
+
+/// What a body that is not held costs all the same: pieces on their way, and those that a store has not written yet.
+pub(super) const FLOWING: u64 = 512 * 1024;
 
 /// How much may be given without whoever reads having made anything of it: a part's head, and what came with it.
 const UNREAD: usize = 8 * 1024 + 2 * PIECE;
@@ -46,6 +51,7 @@ pub(super) struct Flow {
     rest: Bytes,
     seen: Option<Streamed>,
     unread: Unread,
+    hold: Arc<Hold>,
 }
 
 /// How much was given that nothing has been made of.
@@ -76,7 +82,7 @@ impl Unread {
 
 impl Flow {
     /// A body under its bounds.
-    pub(super) fn new(body: Body, bounds: Bounds) -> Self {
+    pub(super) fn new(body: Body, bounds: Bounds, hold: Arc<Hold>) -> Self {
         Self {
             body,
             bounds,
@@ -85,6 +91,7 @@ impl Flow {
             rest: Bytes::new(),
             seen: None,
             unread: Unread::default(),
+            hold,
         }
     }
 
@@ -106,6 +113,11 @@ impl Flow {
     /// How much has come.
     pub(super) const fn length(&self) -> u64 {
         self.length
+    }
+
+    /// What is held of it.
+    pub(super) fn held(&self) -> Arc<Hold> {
+        self.hold.clone()
     }
 
     /// To be told of what is made of the pieces.
@@ -145,7 +157,7 @@ impl Flow {
             if self.length > self.bounds.size {
                 return Err(Refusal::TooLarge(self.bounds.size));
             }
-            body::is_fast_enough(self.length, self.begun)?;
+            body::is_fast_enough(self.length, self.begun, self.bounds)?;
             match first.is_empty() {
                 true => first = data,
                 false => more.extend_from_slice(&data),
@@ -196,7 +208,10 @@ impl Flow {
     /// Holds the whole body.
     pub(super) async fn whole(&mut self) -> Result<Bytes, Refusal> {
         let mut whole = BytesMut::new();
+        let expected = usize::try_from(self.body.size_hint().lower().min(self.bounds.size)).unwrap_or(0);
+        body::make_room(&mut whole, expected, &self.hold)?;
         while let Some(piece) = self.next().await? {
+            body::make_room(&mut whole, piece.len(), &self.hold)?;
             whole.extend_from_slice(&piece);
         }
         Ok(whole.freeze())

@@ -3,6 +3,8 @@
 //! The form reader has no bounds of its own where it matters: it counts neither parts nor the bytes of their heads, and
 //! it is content when a body ends at its last boundary. Here the body is read to its end before anything is said of it.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use bytes::Bytes;
 use multer::{Constraints, Field, Multipart, SizeLimit};
@@ -10,7 +12,8 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 use super::dropin::Gate;
-use super::flow::{Broken, Flow, FlowStream, Unread};
+use super::flow::{Broken, FLOWING, Flow, FlowStream, Unread};
+use super::held::Hold;
 use super::{Bounds, Ingress};
 use crate::attachment::{Files, StoreError, Whole};
 use crate::config::Intake;
@@ -75,7 +78,7 @@ pub fn is_multipart(content_type: &str) -> bool {
 /// The fields of a body that is here already; files are passed over.
 pub async fn read(content_type: &str, body: Bytes) -> Result<Parts, Refusal> {
     let bounds = Bounds::of_held(body.len() as u64);
-    let mut flow = Flow::new(Body::from(body), bounds);
+    let mut flow = Flow::new(Body::from(body), bounds, Hold::none().into());
     Ok(take(content_type, &mut flow, Taking::Forgotten).await?.fields)
 }
 
@@ -85,13 +88,14 @@ pub(super) async fn take(content_type: &str, flow: &mut Flow, taking: Taking<'_>
         .ok()
         .filter(|boundary| (1..=BOUNDARY).contains(&boundary.len()))
         .ok_or_else(|| Refusal::Malformed("the multipart body has no good boundary".into()))?;
-    let unread = flow.unread();
-    let form = flow.feed(|stream| parts(boundary, stream, unread, taking)).await?;
+    let (unread, hold) = (flow.unread(), flow.held());
+    hold.grow(FLOWING)?;
+    let form = flow.feed(|stream| parts(boundary, stream, (unread, hold), taking)).await?;
     flow.finish().await?;
     Ok(form)
 }
 
-async fn parts(boundary: String, stream: FlowStream, unread: Unread, mut taking: Taking<'_>) -> Result<Form, Refusal> {
+async fn parts(boundary: String, stream: FlowStream, (unread, hold): (Unread, Arc<Hold>), mut taking: Taking<'_>) -> Result<Form, Refusal> {
     // The bounds are ours: see `Flow` and below.
     let size = SizeLimit::new().whole_stream(u64::MAX).per_field(u64::MAX);
     let mut reader = Multipart::with_constraints(stream, boundary, Constraints::new().size_limit(size));
@@ -153,6 +157,7 @@ async fn parts(boundary: String, stream: FlowStream, unread: Unread, mut taking:
             if value.len() > FIELD || text + value.len() > TEXT {
                 return Err(Refusal::TooLarge(FIELD as u64));
             }
+            hold.grow(FLOWING + (text + value.len()) as u64)?;
         }
         text += value.len();
         let value =

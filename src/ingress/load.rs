@@ -2,14 +2,16 @@
 //! much: first whoever asks for what is not there, then senders that try again by themselves, and only when nothing is
 //! left those that never do.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::refuse;
-use crate::model::Refusal;
+use crate::model::{Refusal, bucket};
 use crate::source::Source;
 
 /// So many may wait for the inbox however long that takes: a disk that hesitates is no reason to turn anybody away.
@@ -20,6 +22,8 @@ const SHORT_QUEUE: usize = 512;
 pub struct Load {
     now: AtomicUsize,
     most: usize,
+    /// Those that came when half of the places were taken, by address.
+    late: Mutex<HashMap<IpAddr, usize>>,
     queue: Queue,
 }
 
@@ -48,7 +52,11 @@ pub(super) enum Rank {
 
 /// A request in work, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Slot(Arc<Load>);
+pub(super) struct Slot {
+    load: Arc<Load>,
+    /// Whose it is, where that is counted.
+    late: Option<IpAddr>,
+}
 
 /// An event that waits to be kept, until it is dropped.
 #[derive(Debug)]
@@ -63,30 +71,46 @@ impl Load {
             moved: AtomicU64::new(0),
             wait: AtomicU64::new(0),
         };
-        Arc::new(Self { now: AtomicUsize::new(0), most, queue })
+        Arc::new(Self { now: AtomicUsize::new(0), most, late: Mutex::default(), queue })
     }
 
     /// Takes a request in, if there is room for one of its rank.
-    pub(super) fn enter(self: &Arc<Self>, rank: Rank) -> Result<Slot, Refusal> {
-        self.enter_at(rank, Instant::now())
+    pub(super) fn enter(self: &Arc<Self>, rank: Rank, peer: IpAddr) -> Result<Slot, Refusal> {
+        self.enter_at(rank, peer, Instant::now())
     }
 
     /// Takes a request in that will not wait for the inbox, if there is room for one of its rank.
-    pub(super) fn enter_beside(self: &Arc<Self>, rank: Rank) -> Result<Slot, Refusal> {
-        self.slot(rank.bound(self.most))
+    pub(super) fn enter_beside(self: &Arc<Self>, rank: Rank, peer: IpAddr) -> Result<Slot, Refusal> {
+        self.slot(rank.bound(self.most), peer)
     }
 
-    fn enter_at(self: &Arc<Self>, rank: Rank, now: Instant) -> Result<Slot, Refusal> {
+    fn enter_at(self: &Arc<Self>, rank: Rank, peer: IpAddr, now: Instant) -> Result<Slot, Refusal> {
         if self.queue.wait(now) >= rank.patience() {
             return Err(full());
         }
-        self.slot(rank.bound(self.most))
+        self.slot(rank.bound(self.most), peer)
     }
 
-    fn slot(self: &Arc<Self>, bound: usize) -> Result<Slot, Refusal> {
+    /// The last eighth of the places is not for an address that has an eighth of all: one connection can have a hundred
+    /// requests in work.
+    fn slot(self: &Arc<Self>, bound: usize, peer: IpAddr) -> Result<Slot, Refusal> {
         // Counted first and judged then, so that no two take the last place.
-        let slot = Slot(self.clone());
-        if self.now.fetch_add(1, Ordering::AcqRel) < bound.max(1) { Ok(slot) } else { Err(full()) }
+        let mut slot = Slot { load: self.clone(), late: None };
+        let before = self.now.fetch_add(1, Ordering::AcqRel);
+        if before >= bound.max(1) {
+            return Err(full());
+        }
+        if before >= self.most / 2 {
+            let address = bucket(peer);
+            let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+            let mine = late.entry(address).or_default();
+            if before >= bound - bound / 8 && *mine >= self.most / 8 {
+                return Err(full());
+            }
+            *mine += 1;
+            slot.late = Some(address);
+        }
+        Ok(slot)
     }
 
     /// Puts an event in the queue for the inbox.
@@ -156,7 +180,16 @@ fn full() -> Refusal {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.now.fetch_sub(1, Ordering::AcqRel);
+        if let Some(address) = self.late {
+            let mut late = self.load.late.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(mine) = late.get_mut(&address) {
+                *mine -= 1;
+                if *mine == 0 {
+                    late.remove(&address);
+                }
+            }
+        }
+        self.load.now.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -174,19 +207,37 @@ fn micros(time: Duration) -> u64 {
 mod tests {
     use super::*;
 
+    fn address(number: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, number])
+    }
+
     #[test]
     fn t42_unknown_paths_are_shed_first_and_senders_that_never_retry_last() {
         let load = Load::new(16);
-        let mut slots: Vec<Slot> = (0..8).map(|_| load.enter(Rank::Unknown).unwrap()).collect();
-        assert!(matches!(load.enter(Rank::Unknown), Err(Refusal::Overloaded(_))));
-        slots.extend((8..14).map(|_| load.enter(Rank::Retrying).unwrap()));
-        assert!(load.enter(Rank::Retrying).is_err());
-        slots.extend((14..16).map(|_| load.enter(Rank::Once).unwrap()));
-        assert!(load.enter(Rank::Once).is_err());
+        let enter = |rank, number| load.enter(rank, address(number));
+        let mut slots: Vec<Slot> = (0..8).map(|_| enter(Rank::Unknown, 0).unwrap()).collect();
+        assert!(matches!(enter(Rank::Unknown, 0), Err(Refusal::Overloaded(_))));
+        slots.extend((8..14).map(|number| enter(Rank::Retrying, number).unwrap()));
+        assert!(enter(Rank::Retrying, 14).is_err());
+        slots.extend((14..16).map(|number| enter(Rank::Once, number).unwrap()));
+        assert!(enter(Rank::Once, 16).is_err());
         slots.pop();
-        assert!(load.enter(Rank::Once).is_ok());
+        assert!(enter(Rank::Once, 16).is_ok());
         drop(slots);
         assert_eq!(load.now.load(Ordering::Acquire), 0);
+        assert!(load.late.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn security_f11_the_last_places_are_not_for_an_address_that_has_many() {
+        let load = Load::new(64);
+        let take = |number| load.enter(Rank::Once, address(number)).ok();
+        let one: Vec<Slot> = std::iter::from_fn(|| take(1)).collect();
+        assert_eq!(one.len(), 56);
+        let other: Vec<Slot> = std::iter::from_fn(|| take(2)).collect();
+        assert_eq!(other.len(), 8);
+        drop(one);
+        assert!(take(1).is_some());
     }
 
     #[test]
@@ -194,12 +245,13 @@ mod tests {
         let load = Load::new(8192);
         let queue = &load.queue;
         let at = |millis| queue.epoch + Duration::from_millis(millis);
-        let may = |now| [Rank::Unknown, Rank::Retrying, Rank::Once].map(|rank| load.enter_at(rank, now).is_ok());
+        let ranks = [Rank::Unknown, Rank::Retrying, Rank::Once];
+        let may = |now| ranks.map(|rank| load.enter_at(rank, address(1), now).is_ok());
         (1..SHORT_QUEUE).for_each(|_| queue.join(at(0)));
         assert_eq!(may(at(60_000)), [true; 3], "few wait, however long");
         queue.join(at(60_000));
         assert_eq!(may(at(60_000)), [false; 3], "nothing has moved for a minute");
-        assert!(load.enter_beside(Rank::Retrying).is_ok(), "what is passed on waits for no inbox");
+        assert!(load.enter_beside(Rank::Retrying, address(1)).is_ok(), "what is passed on waits for no inbox");
         (0..SHORT_QUEUE).for_each(|_| queue.leave(at(0), at(60_000)));
         assert_eq!(may(at(60_000)), [true; 3]);
 

@@ -5,11 +5,14 @@ mod dropin;
 mod file;
 mod flow;
 pub mod form;
+mod held;
 mod host;
 mod keep;
 mod load;
+mod places;
 mod proxy;
 mod receive;
+mod recent;
 mod refuse;
 mod respond;
 mod status;
@@ -36,11 +39,13 @@ use crate::model::{
 };
 use crate::net::{Door, Mark, TurnedAway};
 use crate::source::{Fetch, Sources};
-use crate::telemetry::{Metrics, RefusedSamples};
+use crate::telemetry::{Metrics, RefusedSamples, SparseLines};
 use crate::upstream::Upstream;
 
+pub use held::{HeldBytes, largest as largest_held};
 pub use keep::{event, keep};
 pub use load::Load;
+pub use places::UploadPlaces;
 pub use proxy::{Front, Proxies};
 
 pub use dropin::{Dropin, ForeignKeys};
@@ -86,6 +91,12 @@ pub struct Ingress {
     pub public_url: String,
     /// How many requests are in work.
     pub load: Arc<Load>,
+    /// How much of bodies is held at once.
+    pub held: Arc<HeldBytes>,
+    /// How many uploads are taken in at once.
+    pub places: Arc<UploadPlaces>,
+    /// The lines of requests that prove nothing.
+    pub lines: Arc<SparseLines>,
     /// The bounds of a body.
     pub bounds: Bounds,
     /// The prefixes that are passed through.
@@ -105,6 +116,8 @@ pub struct Bounds {
     pub whole: Duration,
     /// How long one with files may take in all.
     pub upload: Duration,
+    /// The slowest that it may come after a while, in bytes a second.
+    pub slowest: u64,
     /// Whether it may be compressed.
     pub compressed: bool,
 }
@@ -117,6 +130,7 @@ impl Bounds {
             stall: config.server.body_stall,
             whole: config.server.body_timeout,
             upload: config.attachments.upload_timeout,
+            slowest: config.server.min_body_rate,
             compressed: false,
         }
     }
@@ -124,7 +138,7 @@ impl Bounds {
     /// Of a body that is held already.
     pub(crate) const fn of_held(size: u64) -> Self {
         let long = Duration::from_secs(600);
-        Self { size, stall: long, whole: long, upload: long, compressed: false }
+        Self { size, stall: long, whole: long, upload: long, slowest: 0, compressed: false }
     }
 }
 

@@ -1,15 +1,17 @@
 //! The way in: one function that reads as a list.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
 use futures_util::FutureExt as _;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+use super::held::Hold;
 use super::keep::event;
 use super::load::{Rank, Slot};
 use super::trace::{self, Answered, Refused, Trace};
@@ -41,7 +43,7 @@ pub(super) async fn elsewhere(State(ingress): State<Arc<Ingress>>, request: Requ
     let (head, incoming) = request.into_parts();
     let judged = ingress
         .judge_head(&head)
-        .and_then(|()| ingress.load.enter(Rank::Unknown))
+        .and_then(|()| ingress.load.enter(Rank::Unknown, trace.peer.0))
         .and_then(|_| ingress.limits.caller(trace.peer.0, &mut trace.limits))
         .and_then(|()| ingress.limits.whole(false));
     let refusal = judged.err().unwrap_or(Refusal::NotFound);
@@ -90,8 +92,8 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
     let (head, incoming) = request.into_parts();
     let early = ingress
         .judge_head(&head)
-        .and_then(|()| find(ingress, head.uri.path()))
-        .and_then(|source| enter(ingress, source).map(|slot| (source, slot)))
+        .and_then(|()| find(ingress, head.uri.path(), trace.peer.0))
+        .and_then(|source| enter(ingress, source, trace.peer.0).map(|slot| (source, slot)))
         .and_then(|(source, slot)| admit(ingress, source, &head, trace).map(|bounds| (source, bounds, slot)));
     let (source, bounds, _slot) = match early {
         Ok(admitted) => admitted,
@@ -104,9 +106,10 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
     if let Some(taken) = upload::wanted(source, &head.headers)? {
         return upload::receive(ingress, source, taken, (head, incoming), trace).await;
     }
-    let bytes = body::read(incoming, bounds).await?;
+    let hold = ingress.held.hold(trace.peer.0);
+    let bytes = body::read(incoming, bounds, &hold).await?;
     trace.body_bytes = bytes.len() as u64;
-    let received = source.opened(received(ingress, head, bytes, trace))?;
+    let received = opened(source, received(ingress, head, bytes, trace), &hold)?;
     source.prepare(&received, &*ingress.fetch, ingress.clock.now()).await?;
     if let Some(challenge) = source.handshake(&received, trace.at) {
         return challenge.map(|answer| Answered::challenged(&answer));
@@ -127,6 +130,15 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
     go_on(ingress, source, &mapped, trace)?;
     let event = event(source, &verified, mapped);
     answer(ingress, source, event).await
+}
+
+/// The request with the body that is signed. What a compressed one may become is taken from what all bodies share.
+pub(super) fn opened(source: &Source, received: Received, hold: &Hold) -> Result<Received, Refusal> {
+    if source.takes_compressed() && received.headers.contains_key(CONTENT_ENCODING) {
+        let length = received.body.len() as u64;
+        hold.grow(length + source::most_inflated(length))?;
+    }
+    source.opened(received)
 }
 
 /// The limits of the source and of the whole gateway. What passes although nothing is proved of it counts against its
@@ -216,18 +228,18 @@ pub(super) fn judge_head(head: &http::request::Parts) -> Result<(), Refusal> {
 }
 
 /// The source at a path.
-fn find<'a>(ingress: &'a Ingress, path: &str) -> Result<&'a Arc<Source>, Refusal> {
+fn find<'a>(ingress: &'a Ingress, path: &str, peer: IpAddr) -> Result<&'a Arc<Source>, Refusal> {
     match path.strip_prefix("/hooks/").and_then(|name| ingress.sources.get(name)) {
         Some(source) => Ok(source),
-        None => Err(ingress.load.enter(Rank::Unknown).err().unwrap_or(Refusal::NotFound)),
+        None => Err(ingress.load.enter(Rank::Unknown, peer).err().unwrap_or(Refusal::NotFound)),
     }
 }
 
 /// A place among the requests in work.
-fn enter(ingress: &Ingress, source: &Source) -> Result<Slot, Refusal> {
+fn enter(ingress: &Ingress, source: &Source, peer: IpAddr) -> Result<Slot, Refusal> {
     match source.config.respond {
-        Respond::Ack | Respond::Wait => ingress.load.enter(Rank::of(source)),
-        Respond::Proxy | Respond::Stream => ingress.load.enter_beside(Rank::of(source)),
+        Respond::Ack | Respond::Wait => ingress.load.enter(Rank::of(source), peer),
+        Respond::Proxy | Respond::Stream => ingress.load.enter_beside(Rank::of(source), peer),
     }
 }
 

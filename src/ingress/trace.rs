@@ -110,9 +110,12 @@ pub(super) fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, R
     let mut answer = match ended {
         Ok(Answered { outcome, event, answer }) => {
             ingress.metrics.request(source, outcome, took);
+            let is_proved = outcome != Outcome::Challenged;
             let (event, thread) = event.map_or((None, None), |(id, thread)| (Some(id.to_string()), thread));
             let outcome = outcome.as_str();
-            tracing::info!(%request, source, event, thread, %peer, outcome, took_us, "request");
+            if is_proved || ingress.lines.admits() {
+                tracing::info!(%request, source, event, thread, %peer, outcome, took_us, "request");
+            }
             answer
         }
         Err(Refused { refusal, answer }) => {
@@ -136,6 +139,8 @@ pub(super) fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, R
                 Refusal::Internal(_) | Refusal::Inbox(_) | Refusal::NoSpace => {
                     tracing::error!(%request, source, %peer, method, path, outcome = "refused", reason, cause, took_us, "request");
                 }
+                // The counters and the last of them are there all the same.
+                _ if !ingress.lines.admits() => {}
                 _ => {
                     tracing::info!(%request, source, %peer, method, path, outcome = "refused", reason, cause, took_us, "request");
                 }

@@ -4,18 +4,17 @@
 //! files are durable, never before; whoever goes away, or is refused, leaves nothing behind.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use http::{HeaderMap, request::Parts};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::dropin::Gate;
-use super::flow::Flow;
+use super::flow::{FLOWING, Flow};
 use super::form::{self, Form, Taking};
+use super::held::Hold;
 use super::keep::event;
 use super::trace::{Answered, Trace};
 use super::{Bounds, Ingress, receive};
@@ -55,11 +54,6 @@ fn usable(ingress: &Ingress) -> Result<&Arc<Files>, &'static str> {
     if files.has_links() { Ok(files) } else { Err(NO_LINKS) }
 }
 
-/// A place for one more upload.
-fn admit(files: &Files) -> Result<OwnedSemaphorePermit, Refusal> {
-    files.admit().ok_or_else(|| Refusal::Overloaded(Duration::from_millis(fastrand::u64(1000..5000))))
-}
-
 /// The bounds of an upload.
 pub(super) fn bounds(ingress: &Ingress, intake: &Intake) -> Bounds {
     Bounds { size: intake.max_upload, whole: ingress.bounds.upload, compressed: false, ..ingress.bounds }
@@ -80,11 +74,13 @@ pub(super) async fn receive(
 ) -> Result<Answered, Refusal> {
     let intake = ingress.intake.of(taken);
     let headers = head.headers.clone();
-    let mut flow = Flow::new(incoming, bounds(ingress, &intake));
+    let hold = Arc::new(ingress.held.hold(trace.peer.0));
+    let mut flow = Flow::new(incoming, bounds(ingress, &intake), hold.clone());
     let head = receive::received(ingress, head, Bytes::new(), trace);
     let way = async {
         let files = usable(ingress).map_err(Refusal::NotYet)?;
-        let place = admit(files)?;
+        let place = ingress.places.at_source(&source.config.name, trace.peer.0)?;
+        hold.grow(FLOWING)?;
         let reading = Reading { files, intake: &intake, body_is_file: taken.body_is_file, ingress };
         match source.streamed(&head) {
             Some(streamed) => reading.while_proving(source, streamed?, head, &mut flow).await,
@@ -104,6 +100,7 @@ pub(super) async fn receive(
         }
     };
     receive::count(ingress, source, &verified, trace)?;
+    ingress.places.proved(&source.config.name, trace.peer.0);
     let mapped = source.apply(&verified, !form.files.is_empty())?;
     receive::go_on(ingress, source, &mapped, trace)?;
     let mut event = event(source, &verified, mapped);
@@ -143,13 +140,14 @@ impl Reading<'_> {
     /// Holds the body until it is authenticated, within the bounds of bodies that are held.
     async fn when_proved(&self, source: &Source, head: Received, flow: &mut Flow) -> Result<(Verified, Form), Refusal> {
         flow.shrink(source.max_body.unwrap_or(self.ingress.bounds.size));
-        let mut received = Received { body: flow.whole().await?, ..head };
-        received = source.opened(received)?;
+        let received = Received { body: flow.whole().await?, ..head };
+        let received = receive::opened(source, received, &flow.held())?;
         let now = self.ingress.clock.now();
         source.prepare(&received, &*self.ingress.fetch, now).await?;
         let verified = source.verify(received, now).map_err(|refused| receive::explained(source, *refused, now))?;
         let body = verified.request().body.clone();
-        let mut held = Flow::new(Body::from(body.clone()), Bounds::of_held(body.len() as u64));
+        let bounds = Bounds::of_held(body.len() as u64);
+        let mut held = Flow::new(Body::from(body.clone()), bounds, flow.held());
         let form = self.read(&verified.request().headers, &mut held).await?;
         Ok((self.with_fields(verified, &form), form))
     }
@@ -229,15 +227,15 @@ pub(super) async fn at_door(
     ingress: &Ingress,
     head: &Parts,
     incoming: Body,
-    bounds: Bounds,
+    (bounds, hold): (Bounds, Arc<Hold>),
     gate: Option<&Gate<'_>>,
     trace: &mut Trace,
 ) -> Result<(form::Parts, Placed), Refusal> {
     let content_type = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let mut flow = Flow::new(incoming, bounds);
+    let mut flow = Flow::new(incoming, bounds, hold);
     let read = async {
         let files = usable(ingress);
-        let place = files.ok().map(|files| admit(files)).transpose()?;
+        let place = files.ok().map(|_| ingress.places.at_dropin(trace.peer.0, gate.is_none())).transpose()?;
         let until = ingress.clock.now() + ingress.keep_files;
         let taking = match (files, gate) {
             (Ok(files), None) => Taking::Taken(files, &ingress.intake, until),

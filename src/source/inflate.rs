@@ -27,6 +27,11 @@ pub(super) enum Compressed {
     Inflated,
 }
 
+/// How large a body of this many bytes may become.
+pub(super) fn most(length: usize) -> usize {
+    MOST.min(length.saturating_mul(RATIO).max(SMALL))
+}
+
 /// The body before it was compressed; none where it is not.
 pub(super) fn inflated(headers: &HeaderMap, body: &Bytes) -> Result<Option<Bytes>, Refusal> {
     let mut lines = headers.get_all(CONTENT_ENCODING).iter();
@@ -35,7 +40,7 @@ pub(super) fn inflated(headers: &HeaderMap, body: &Bytes) -> Result<Option<Bytes
         (Some(line), None) => line.as_bytes().trim_ascii().to_ascii_lowercase(),
         _ => return Err(Refusal::Unsupported("the body is compressed more than once".into())),
     };
-    let most = MOST.min((body.len().saturating_mul(RATIO)).max(SMALL));
+    let most = most(body.len());
     let mut out = Vec::new();
     let limit = most as u64 + 1;
     let read = match coding.as_slice() {

@@ -423,6 +423,11 @@ fn opened(scheme: &Scheme, mut received: Received) -> Result<Received, Refusal> 
     Ok(received)
 }
 
+/// How large a compressed body of this many bytes may become.
+pub fn most_inflated(length: u64) -> u64 {
+    inflate::most(usize::try_from(length).unwrap_or(usize::MAX)) as u64
+}
+
 /// What is proved, with the body as it was before it was compressed.
 fn inflated(scheme: &Scheme, verified: Verified, enforce: bool) -> Result<Verified, Box<(Received, Refusal)>> {
     if scheme.compressed.is_none() {

@@ -5,6 +5,8 @@ mod line;
 pub mod log;
 pub mod metric;
 pub mod sample;
+mod sparse;
 
 pub use metric::Metrics;
 pub use sample::{RefusedSample, RefusedSamples};
+pub use sparse::SparseLines;

@@ -1,5 +1,8 @@
 //! What strangers at the doors cost: a bounded refusal, and nothing that anybody else has a share in.
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
 use http::Method;
 use serde_json::{Value, json};
 
@@ -190,4 +193,131 @@ async fn security_f6_a_source_counts_what_is_proved() {
     assert_eq!((over.status().as_u16(), &body_of(&over)["code"]), (429, &json!("rate_limited")));
     assert!(over.headers().contains_key("retry-after"));
     assert_eq!(over.headers()["ratelimit-policy"], r#""source";q=3;w=60"#);
+}
+
+/// A connection whose request has so large a body, of which nothing comes.
+fn declared(to: SocketAddr, path: &str, headers: &str, length: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(to).expect("it listens");
+    let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\n{headers}Content-Length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("sent");
+    stream
+}
+
+/// What is answered on a connection.
+async fn answered(mut stream: TcpStream) -> String {
+    let read = tokio::task::spawn_blocking(move || {
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    });
+    read.await.expect("no panic")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn security_f11_bodies_that_are_declared_take_what_all_bodies_share_and_small_ones_find_room() {
+    let upstream = Upstream::start(&[]).await;
+    let server = "max_held = \"8MiB\"\nmax_body = \"3MiB\"\nbody_stall = \"60s\"";
+    let sources = SIGNED.replace("rate = \"3/min\"", "");
+    let gateway = Gateway::start_with(upstream.address, &sources, server).await;
+    let held = declared(gateway.public, "/hooks/signed", "", 3 << 20);
+    wait_for("the second to find no room", async || {
+        let answer = answered(declared(gateway.public, "/hooks/signed", "Connection: close\r\n", 3 << 20)).await;
+        let is_full = answer.starts_with("HTTP/1.1 503 ");
+        assert!(!is_full || answer.to_ascii_lowercase().contains("\r\nretry-after: "), "{answer}");
+        is_full.then_some(())
+    })
+    .await;
+    for number in 0..20 {
+        assert_eq!(proved(&gateway, number).await, 202, "small ones find room");
+    }
+    // Also at the other door.
+    let key = "x-api-key: a-key-that-nobody-knows\r\nConnection: close\r\n";
+    let answer = answered(declared(gateway.public, "/A", key, 3 << 20)).await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    drop(held);
+    let body = format!(r#"{{"prompt":"x","pad":"{}"}}"#, "x".repeat(2 << 20));
+    let tag = hmac_sha256(b"a-secret-of-the-strangers-test", body.as_bytes());
+    wait_for("what was held to be given back", async || {
+        let answer = gateway.post("/hooks/signed", &[JSON, ("x-signature", &tag)], body.clone()).await;
+        (answer.status() == 202).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn security_f11_memory_comes_back_when_its_callers_have_left() {
+    let upstream = Upstream::start(&[]).await;
+    let sources = SIGNED.replace("rate = \"3/min\"", "max_body = \"24MiB\"");
+    let server = "max_held = \"64MiB\"\nmax_body = \"1MiB\"";
+    let gateway = Gateway::start_with(upstream.address, &sources, server).await;
+    let before = gateway.resident();
+    let public = gateway.public;
+    let held = tokio::task::spawn_blocking(move || {
+        let piece = vec![b' '; 23 << 20];
+        (0..16)
+            .filter_map(|_| {
+                let mut stream = declared(public, "/hooks/signed", "", 24 << 20);
+                stream.write_all(&piece).ok().map(|()| stream)
+            })
+            .collect::<Vec<_>>()
+    });
+    let held = held.await.expect("no panic");
+    let grown = gateway.resident().saturating_sub(before);
+    assert!(grown <= (64 + 64) << 20, "{grown} bytes for 16 bodies of 23 MiB");
+    drop(held);
+    wait_for("the memory to come back", async || {
+        (gateway.resident().saturating_sub(before) < 24 << 20).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn security_f14_uploads_of_strangers_leave_places_to_others() {
+    let upstream = Upstream::start(&["--api-key", API_KEY]).await;
+    let sources = SIGNED.replace("rate = \"3/min\"", "files = true");
+    let sources = format!("{sources}[attachments]\nuploads = 4\n");
+    let gateway = Gateway::start_with(upstream.address, &sources, "body_stall = \"60s\"").await;
+    let upload = async |number: usize| {
+        let name = format!("{number}.csv");
+        let body = form(&[("prompt", "x")], &[("f", &name, "text/csv", b"a,b")]);
+        let tag = hmac_sha256(b"a-secret-of-the-strangers-test", &body);
+        gateway.post("/hooks/signed", &borrowed(&[kind(), ("x-signature", tag)]), body).await.status().as_u16()
+    };
+    // An address that has proved itself once finds a place however many strangers hold theirs.
+    assert_eq!(upload(1).await, 202);
+    let head = format!("{}: {}\r\nx-api-key: a-key-that-nobody-knows\r\n", kind().0, kind().1);
+    let held: Vec<TcpStream> =
+        (0..8).map(|number| declared(gateway.public, ["/hooks/signed", "/A"][number % 2], &head, 1 << 20)).collect();
+    wait_for("strangers to be told to come back", async || {
+        let close = format!("{head}Connection: close\r\n");
+        let answer = answered(declared(gateway.public, "/A", &close, 1 << 20)).await;
+        answer.starts_with("HTTP/1.1 503 ").then_some(())
+    })
+    .await;
+    drop(held);
+    wait_for("a place", async || (upload(2).await == 202).then_some(())).await;
+}
+
+#[tokio::test]
+async fn security_f34_refused_requests_are_logged_so_often_and_counted_always() {
+    let upstream = Upstream::start(&[]).await;
+    let gateway = Gateway::start(upstream.address, SIGNED).await;
+    for _ in 0..2_000 {
+        gateway.post("/hooks/nobody", &[], "{}").await;
+    }
+    gateway.metric_is(r#"sluicegate_refused_total{reason="not_found",source=""}"#, 2_000.0).await;
+    let lines = wait_for("what was left out to be told", async || {
+        let log = gateway.log();
+        let told = log.lines().filter(|line| line.contains("more of these were not logged in the last second"));
+        let told: u64 = told.filter_map(|line| body_count(line)).sum();
+        let written = log.lines().filter(|line| line.contains("\"refused\"")).count() as u64;
+        (told + written == 2_000).then_some(written)
+    })
+    .await;
+    assert!(lines < 2_000, "{lines}");
+}
+
+/// How many lines a line says were left out.
+fn body_count(line: &str) -> Option<u64> {
+    serde_json::from_str::<Value>(line).ok()?["count"].as_u64()
 }

@@ -16,6 +16,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::ingress::recent::Recent;
 use crate::model::{Refusal, bucket};
 
 /// How long a key that the upstream took is good without asking again.
@@ -40,8 +41,8 @@ type Tag = [u8; 16];
 /// The keys of callers as far as they are known.
 pub struct ForeignKeys {
     secret: hmac::Key,
-    proved: Mutex<Memory>,
-    refused: Mutex<Memory>,
+    proved: Mutex<Recent<Tag>>,
+    refused: Mutex<Recent<Tag>>,
     failures: Mutex<Failures>,
     turns: Mutex<HashMap<Tag, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -52,8 +53,8 @@ impl ForeignKeys {
         let random = [*Uuid::new_v4().as_bytes(), *Uuid::new_v4().as_bytes()].concat();
         Arc::new(Self {
             secret: hmac::Key::new(hmac::HMAC_SHA256, &random),
-            proved: Mutex::new(Memory::new(PROVED)),
-            refused: Mutex::new(Memory::new(REFUSED)),
+            proved: Mutex::new(Recent::new(PROVED, HALF)),
+            refused: Mutex::new(Recent::new(REFUSED, HALF)),
             failures: Mutex::default(),
             turns: Mutex::default(),
         })
@@ -162,35 +163,6 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Tags for a while: in two halves, of which the older one goes when the younger is full.
-struct Memory {
-    time: Duration,
-    young: HashMap<Tag, Instant>,
-    old: HashMap<Tag, Instant>,
-}
-
-impl Memory {
-    fn new(time: Duration) -> Self {
-        Self { time, young: HashMap::new(), old: HashMap::new() }
-    }
-
-    fn keep(&mut self, tag: Tag, now: Instant) {
-        if self.young.len() >= HALF {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(tag, now + self.time);
-    }
-
-    fn holds(&self, tag: &Tag, now: Instant) -> bool {
-        self.young.get(tag).or_else(|| self.old.get(tag)).is_some_and(|until| *until > now)
-    }
-
-    fn remove(&mut self, tag: &Tag) {
-        self.young.remove(tag);
-        self.old.remove(tag);
-    }
-}
-
 /// How many bad keys each address brought in this window.
 #[derive(Default)]
 struct Failures {
@@ -236,16 +208,6 @@ mod tests {
         keys.refused(b"k", "a", 401);
         assert!(keys.judge(b"k", "c").is_err() && !keys.is_known(b"k") && !keys.is_proved(b"k", "a"));
         assert!(keys.judge(b"other", "a").is_ok());
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded_and_ends() {
-        let (mut memory, now) = (Memory::new(PROVED), Instant::now());
-        let tag = |number: u32| -> Tag { u128::from(number).to_be_bytes() };
-        (0..100_000).for_each(|number| memory.keep(tag(number), now));
-        assert!(memory.young.len() + memory.old.len() <= 2 * HALF);
-        assert!(memory.holds(&tag(99_999), now) && !memory.holds(&tag(1), now));
-        assert!(!memory.holds(&tag(99_999), now + PROVED));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response};
 
+use super::held::Hold;
 use super::load::{Rank, Slot};
 use super::trace::{self, Answered, Refused, Trace};
 use super::upload::{self, Placed};
@@ -115,7 +116,11 @@ async fn answer(
 ) -> Result<Answered, Refusal> {
     let (head, incoming) = request.into_parts();
     let (presented, bounds, _slot) = admit(ingress, dropin, &head, trace)?;
-    let (mut call, files) = read(ingress, dropin, &presented, &head, incoming, bounds, trace).await?;
+    let hold = Arc::new(ingress.held.hold(trace.peer.0));
+    let read = Reading { ingress, dropin, presented: &presented, head: &head, bounds, hold: hold.clone() };
+    let (mut call, files) = read.whole(incoming, trace).await?;
+    // The body is gone, and the call that it became stands here twice: as it was read, and as it is sent.
+    hold.grow(2 * trace.body_bytes.min(bounds.size))?;
     call.id = presented.chosen_id(&ingress.ids, &call);
     let caller = dropin.caller(ingress, presented, &call, trace)?;
     let calling = Calling { ingress, dropin, call: &call, caller, peer: trace.peer.0 };
@@ -161,7 +166,8 @@ fn admit<'d>(
     trace: &mut Trace,
 ) -> Result<(Presented<'d>, Bounds, Slot), Refusal> {
     ingress.judge_head(head)?;
-    let slot = ingress.load.enter(Rank::Retrying)?;
+    // A call whose key nobody knows waits for no disk.
+    let slot = ingress.load.enter_beside(Rank::Retrying, trace.peer.0)?;
     ingress.limits.caller(trace.peer.0, &mut trace.limits)?;
     if head.method != Method::POST {
         return Err(Refusal::Method("POST"));
@@ -188,33 +194,39 @@ fn is_form(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(form::is_multipart)
 }
 
-/// The request as a call, and the files that came with it.
-async fn read(
-    ingress: &Ingress,
-    dropin: &Dropin,
-    presented: &Presented<'_>,
-    head: &Parts,
-    incoming: Body,
+/// A request that is read.
+struct Reading<'r> {
+    ingress: &'r Ingress,
+    dropin: &'r Dropin,
+    presented: &'r Presented<'r>,
+    head: &'r Parts,
     bounds: Bounds,
-    trace: &mut Trace,
-) -> Result<(HostedCall, Placed), Refusal> {
-    let content_type = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let call = |body| {
-        reading::read(&reading::Asked {
-            path_agent: head.uri.path().strip_prefix('/').unwrap_or_default(),
-            query: head.uri.query().unwrap_or_default(),
-            content_type,
-            body,
-        })
-    };
-    if is_form(&head.headers) {
-        let gate = dropin.gate(presented, head, trace.peer.0);
-        let (parts, files) = upload::at_door(ingress, head, incoming, bounds, gate.as_ref(), trace).await?;
-        return Ok((call(reading::Body::Parts(&parts))?, files));
+    hold: Arc<Hold>,
+}
+
+impl Reading<'_> {
+    /// The request as a call, and the files that came with it.
+    async fn whole(&self, incoming: Body, trace: &mut Trace) -> Result<(HostedCall, Placed), Refusal> {
+        let Self { ingress, head, bounds, hold, .. } = self;
+        let content_type = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let call = |body| {
+            reading::read(&reading::Asked {
+                path_agent: head.uri.path().strip_prefix('/').unwrap_or_default(),
+                query: head.uri.query().unwrap_or_default(),
+                content_type,
+                body,
+            })
+        };
+        if is_form(&head.headers) {
+            let gate = self.dropin.gate(self.presented, head, trace.peer.0);
+            let bounds = (*bounds, hold.clone());
+            let (parts, files) = upload::at_door(ingress, head, incoming, bounds, gate.as_ref(), trace).await?;
+            return Ok((call(reading::Body::Parts(&parts))?, files));
+        }
+        let bytes = body::read(incoming, *bounds, hold).await?;
+        trace.body_bytes = bytes.len() as u64;
+        Ok((call(reading::Body::Whole(&bytes))?, Placed::none()))
     }
-    let bytes = body::read(incoming, bounds).await?;
-    trace.body_bytes = bytes.len() as u64;
-    Ok((call(reading::Body::Whole(&bytes))?, Placed::none()))
 }
 
 fn answered(event: Option<EventId>, json: impl Into<Body>) -> Answered {

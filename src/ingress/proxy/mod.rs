@@ -202,7 +202,7 @@ async fn begun(
 /// tells the caller to go on (`100-continue`). Gives where the request goes, and who makes it.
 fn admit(passage: &mut Passage, proxy: &Proxy, head: &Parts) -> Result<(Uri, Judged), Refusal> {
     let ingress = &passage.ingress;
-    passage.slot = Some(ingress.load.enter_beside(Rank::Retrying)?);
+    passage.slot = Some(ingress.load.enter_beside(Rank::Retrying, passage.trace.peer.0)?);
     ingress.limits.caller(passage.trace.peer.0, &mut passage.trace.limits)?;
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method(METHODS));

@@ -102,7 +102,7 @@ pub async fn files_without_an_event_stay_for_their_time(world: World) {
 pub async fn files_that_nothing_refers_to_are_swept(world: World) {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(Folder::open(folder.path()).unwrap());
-    let files = Files::new(store, None, false, Duration::from_secs(9), 4);
+    let files = Files::new(store, None, false, Duration::from_secs(9));
     let mut made = Vec::new();
     for expires in [10, 1000, 1000] {
         let mut incoming = files.begin("a.txt", None).await.unwrap();
