@@ -327,6 +327,13 @@ pub struct Settlement {
     pub next: Next,
 }
 
+impl Settlement {
+    /// Whether it ends because the upstream refused the key. Events of strangers go with such an end.
+    pub fn refuses_key(&self) -> bool {
+        matches!(self.next, Next::Dead(_)) && matches!(self.attempt.status, Some(401 | 403))
+    }
+}
+
 /// What becomes of a delivery when its lease ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {

@@ -95,7 +95,12 @@ pub(super) async fn take(content_type: &str, flow: &mut Flow, taking: Taking<'_>
     Ok(form)
 }
 
-async fn parts(boundary: String, stream: FlowStream, (unread, hold): (Unread, Arc<Hold>), mut taking: Taking<'_>) -> Result<Form, Refusal> {
+async fn parts(
+    boundary: String,
+    stream: FlowStream,
+    (unread, hold): (Unread, Arc<Hold>),
+    mut taking: Taking<'_>,
+) -> Result<Form, Refusal> {
     // The bounds are ours: see `Flow` and below.
     let size = SizeLimit::new().whole_stream(u64::MAX).per_field(u64::MAX);
     let mut reader = Multipart::with_constraints(stream, boundary, Constraints::new().size_limit(size));
@@ -273,7 +278,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_is_told_that_it_is_not_taken() {
         let body = format!("{}--x--", part("name=\"f\"; filename=\"a.pdf\"", "%PDF"));
-        let mut flow = Flow::new(Body::from(body), Bounds::of_held(1 << 20));
+        let mut flow = Flow::new(Body::from(body), Bounds::of_held(1 << 20), Hold::none().into());
         let taken = take("multipart/form-data; boundary=x", &mut flow, Taking::Refused("no")).await;
         assert_eq!(taken.err(), Some(Refusal::NotYet("no")));
         let none = format!("{}--x--", part("name=\"f\"; filename=\"\"", ""));

@@ -265,10 +265,8 @@ async fn security_f11_memory_comes_back_when_its_callers_have_left() {
     let grown = gateway.resident().saturating_sub(before);
     assert!(grown <= (64 + 64) << 20, "{grown} bytes for 16 bodies of 23 MiB");
     drop(held);
-    wait_for("the memory to come back", async || {
-        (gateway.resident().saturating_sub(before) < 24 << 20).then_some(())
-    })
-    .await;
+    wait_for("the memory to come back", async || (gateway.resident().saturating_sub(before) < 24 << 20).then_some(()))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,8 +10,9 @@ use uuid::Uuid;
 
 use super::database::{Counts, change, rows};
 use super::fault::Fault;
+use super::sweep;
 use crate::inbox::{Next, Settled, Settlement, cut};
-use crate::model::{DeliveryId, EventId, State, Timestamp};
+use crate::model::{Account, DeliveryId, EventId, State, Timestamp};
 
 /// How many tries of a delivery are kept.
 const TRIES: i64 = 50;
@@ -273,8 +274,25 @@ async fn end(turn: &Transaction<'_>, slot: i32, held: &[(&Ending, i64)]) -> Resu
             ended.push(delivery_id(row, 0, 1)?);
         }
     }
+    forget(turn, &attempts, &mut counts).await?;
     counts.write(turn, slot).await?;
     Ok(ended)
+}
+
+/// What a stranger sent whose key the upstream refused is nothing to keep: the event goes with all that hangs on it, and
+/// its files are nobody's from here on.
+async fn forget(turn: &Transaction<'_>, settlements: &[&Settlement], counts: &mut Counts) -> Result<(), Fault> {
+    let keys: Vec<i64> = settlements.iter().filter(|one| one.refuses_key()).map(|one| one.key).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let events = "SELECT d.event FROM delivery AS d JOIN route AS r ON r.id = d.route
+                  WHERE d.key = ANY ($1) AND r.account = $2";
+    let found = rows(turn, events, &[&keys, &Account::Foreign.to_string()]).await?;
+    let events: Vec<i64> = found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    change(turn, "UPDATE attachment SET expires_at = 0 WHERE event = ANY ($1)", &[&events]).await?;
+    let removed = rows(turn, "DELETE FROM event WHERE seq = ANY ($1) RETURNING seq, bytes, proofs", &[&events]).await?;
+    sweep::erase(turn, &removed, counts).await.map(drop)
 }
 
 async fn change_deliveries(turn: &Transaction<'_>, changes: &Changes<'_>) -> Result<Vec<tokio_postgres::Row>, Fault> {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Client;
+use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::Row;
 
 use super::attachment;
@@ -134,27 +134,33 @@ pub(super) async fn remove(conn: &mut Client, events: &[i64]) -> Result<usize, F
         &[&locked],
     )
     .await?;
+    let mut counts = Counts::default();
+    let gone = erase(&turn, &removed, &mut counts).await?;
+    counts.write(&turn, slot()).await?;
+    turn.commit().await?;
+    Ok(gone)
+}
+
+/// Removes what hangs on events that were removed: of each its number and its bytes.
+pub(super) async fn erase(turn: &Transaction<'_>, removed: &[Row], counts: &mut Counts) -> Result<usize, Fault> {
     let gone: Vec<i64> = removed.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    let deliveries = rows(&turn, "DELETE FROM delivery WHERE event = ANY ($1) RETURNING key", &[&gone]).await?;
+    let deliveries = rows(turn, "DELETE FROM delivery WHERE event = ANY ($1) RETURNING key", &[&gone]).await?;
     let keys: Vec<i64> = deliveries.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let proofs: Vec<Option<Vec<u8>>> = removed.iter().map(|row| row.try_get(2)).collect::<Result<_, _>>()?;
-    proof::gone(&turn, &gone, proofs.iter().flatten()).await?;
-    attachment::free(&turn, &gone).await?;
+    proof::gone(turn, &gone, proofs.iter().flatten()).await?;
+    attachment::free(turn, &gone).await?;
     for sql in ["DELETE FROM body WHERE seq = ANY ($1)", "DELETE FROM words WHERE seq = ANY ($1)"] {
-        change(&turn, sql, &[&gone]).await?;
+        change(turn, sql, &[&gone]).await?;
     }
     for sql in [
         "DELETE FROM sealed WHERE delivery = ANY ($1)",
         "DELETE FROM task WHERE delivery = ANY ($1)",
         "DELETE FROM attempt WHERE delivery = ANY ($1)",
     ] {
-        change(&turn, sql, &[&keys]).await?;
+        change(turn, sql, &[&keys]).await?;
     }
-    let mut counts = Counts::default();
-    for row in &removed {
+    for row in removed {
         counts.add_bytes(-row.try_get::<_, i64>(1)?);
     }
-    counts.write(&turn, slot()).await?;
-    turn.commit().await?;
     Ok(gone.len())
 }

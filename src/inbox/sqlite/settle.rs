@@ -3,9 +3,10 @@
 use rusqlite::OptionalExtension;
 use uuid::Uuid;
 
+use super::sweep;
 use super::writer::Turn;
 use crate::inbox::{Answer, Next, Settled, Settlement, cut};
-use crate::model::{Attempt, DeliveryId, EventId, State, Timestamp};
+use crate::model::{Account, Attempt, DeliveryId, EventId, State, Timestamp};
 
 /// How many tries of a delivery are kept.
 const TRIES: u32 = 50;
@@ -22,7 +23,7 @@ const MAX_TEXT: usize = 4 << 10;
 /// Ends a lease, if it still is one: the attempt, the delivery's state, the lane.
 pub(super) fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> rusqlite::Result<Settled> {
     let Settlement { key, lane, fence, attempt, next } = settlement;
-    let Some(Held { lane: number, source, id }) = leased(turn, *lane, *fence, *key)? else {
+    let Some(Held { lane: number, source, id, event, account }) = leased(turn, *lane, *fence, *key)? else {
         return Ok(Settled::Stale);
     };
     let (state, later) = match next {
@@ -51,7 +52,19 @@ pub(super) fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> rusqlite::
             turn.ended(merged);
         }
     }
+    if settlement.refuses_key() && account == Account::Foreign.to_string() {
+        forget(turn, event)?;
+    }
     Ok(Settled::Done)
+}
+
+/// What a stranger sent whose key the upstream refused is nothing to keep: the event goes with all that hangs on it, and
+/// its files are nobody's from here on.
+fn forget(turn: &Turn<'_>, event: i64) -> rusqlite::Result<()> {
+    turn.conn
+        .prepare_cached("UPDATE attachment INDEXED BY attachment_event SET expires_at = 0 WHERE event = ?1")?
+        .execute([event])?;
+    sweep::remove(turn, &[event]).map(drop)
 }
 
 /// Those that end with a delivery because they went with it.
@@ -128,19 +141,23 @@ struct Held {
     lane: i64,
     source: String,
     id: DeliveryId,
+    /// The event's number.
+    event: i64,
+    account: String,
 }
 
 /// What is leased, if this lease of it still holds.
 fn leased(turn: &Turn<'_>, lane: Uuid, fence: i64, key: i64) -> rusqlite::Result<Option<Held>> {
     turn.conn
         .prepare_cached(
-            "SELECT l.id, e.source, e.id, d.number FROM delivery AS d CROSS JOIN lane AS l ON l.id = d.lane
-                JOIN event AS e ON e.seq = d.event
+            "SELECT l.id, e.source, e.id, d.number, e.seq, coalesce(r.account, '') FROM delivery AS d
+                CROSS JOIN lane AS l ON l.id = d.lane JOIN event AS e ON e.seq = d.event
+                LEFT JOIN route AS r ON r.id = d.route
              WHERE d.key = ?3 AND d.fence = ?2 AND l.delivery = ?3 AND l.lane = ?1",
         )?
         .query_row((lane.as_bytes(), fence, key), |row| {
             let id = DeliveryId { event: EventId::from_bytes(row.get(2)?), number: row.get(3)? };
-            Ok(Held { lane: row.get(0)?, source: row.get(1)?, id })
+            Ok(Held { lane: row.get(0)?, source: row.get(1)?, id, event: row.get(4)?, account: row.get(5)? })
         })
         .optional()
 }

@@ -85,7 +85,11 @@ impl Calling<'_> {
                 return Err(Refusal::UpstreamSilent("the gateway stops; the run goes on".into()));
             }
         };
-        let Some(ended) = ended else { return Err(Refusal::Internal("a delivery is gone".into())) };
+        // It goes at once where the upstream has refused the key.
+        let Some(ended) = ended else {
+            self.dropin.known.forget(self.caller.key.expose(), &self.call.agent_id);
+            return Err(Refusal::KeyRefused("the upstream refused it, and the call is not kept".into()));
+        };
         if ended.state == DeliveryState::Delivered {
             return Ok(respond::task(&ended));
         }

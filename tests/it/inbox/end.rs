@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sluicegate::inbox::{Answer, Next, SealedCall, Settled};
 use sluicegate::model::{Account, DeliveryId, EventId, NewDelivery, State};
 
-use super::{World, agent, at, done, event, retry};
+use super::{World, agent, at, done, event, retry, settlement};
 
 /// F21
 pub async fn a_late_settlement_changes_nothing(world: World) {
@@ -33,6 +33,36 @@ pub async fn a_settlement_of_an_earlier_life_of_the_lane_changes_nothing(world: 
     assert_eq!(world.settle(&earlier, 3, retry(3)).await, Settled::Stale);
     assert_eq!(world.state(later.id).await, State::Leased);
     assert_eq!(world.state(earlier.id).await, State::Delivered);
+}
+
+pub async fn security_f2_an_event_of_a_stranger_goes_with_the_refusal_of_its_key(world: World) {
+    let foreign = Account::Foreign;
+    let (ours, key) = (Account::Operator, Account::Key("ci".to_owned()));
+    for (account, status, stays) in
+        [(&foreign, 401, false), (&foreign, 403, false), (&foreign, 404, true), (&ours, 401, true), (&key, 403, true)]
+    {
+        let mut event = event("a", 1);
+        event.deliveries[0].account = account.clone();
+        event.deliveries[0].lane = uuid::Uuid::new_v4();
+        let id = world.accept(&event).await;
+        let mut end = settlement(&world.claim_one(1).await, 2, Next::Dead(None));
+        end.attempt.status = Some(status);
+        assert_eq!(world.inbox().settle(end).await.unwrap(), Settled::Done);
+        assert_eq!(world.inbox().event(id.event).await.unwrap().is_some(), stays, "{account} {status}");
+        assert_eq!(world.inbox().ended(id).await.unwrap().is_some(), stays, "{account} {status}");
+    }
+    // The lane goes on.
+    for number in 0..2 {
+        let mut event = event("b", number);
+        event.deliveries[0].account = Account::Foreign;
+        world.accept(&event).await;
+    }
+    let first = world.claim_one(3).await;
+    let mut end = settlement(&first, 4, Next::Dead(None));
+    end.attempt.status = Some(403);
+    world.inbox().settle(end).await.unwrap();
+    let second = world.claim_one(5).await;
+    assert!(second.lane == first.lane && second.key > first.key);
 }
 
 pub async fn whoever_waits_for_an_end_is_told_at_once(world: World) {

@@ -384,6 +384,7 @@ contract! {
     end: [
         a_late_settlement_changes_nothing,
         a_settlement_of_an_earlier_life_of_the_lane_changes_nothing,
+        security_f2_an_event_of_a_stranger_goes_with_the_refusal_of_its_key,
         whoever_waits_for_an_end_is_told_at_once,
         a_sealed_call_lasts_as_long_as_its_delivery,
         a_task_object_is_kept_whole_or_not_at_all,
