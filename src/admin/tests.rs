@@ -303,6 +303,10 @@ impl Inbox for Memory {
         Ok(vec![("all".to_owned(), 7), ("agent/a".to_owned(), 3)])
     }
 
+    async fn bytes_of(&self, _: &str) -> Result<u64, InboxError> {
+        Ok(0)
+    }
+
     async fn keep_attachments(&self, _: &str, _: Vec<Attachment>) -> Result<(), InboxError> {
         Err(InboxError::Closed)
     }

@@ -25,6 +25,8 @@ pub struct DropIn {
     pub waits_for_its_turn: bool,
     /// Whether only the gateway's own keys are taken.
     pub require_key: RequireKey,
+    /// How much disk its calls may take before those with keys that are not the gateway's own are turned away.
+    pub max_disk: u64,
     /// The largest body.
     pub max_body: Option<u64>,
     /// How often it may be called.
@@ -141,7 +143,7 @@ impl DropIn {
             );
         }
         let waits = section.one_of("overlap", &[("queue", true), ("reject", false)]);
-        let require_key = RequireKey::read(section);
+        let (require_key, max_disk) = (RequireKey::read(section), section.bytes("max_disk"));
         let (max_body, rate) = (section.bytes("max_body"), section.rate("rate"));
         Some(Self {
             enabled: enabled?.value,
@@ -149,6 +151,7 @@ impl DropIn {
             user_email_template: template?.value,
             waits_for_its_turn: waits?.value,
             require_key: require_key?,
+            max_disk: max_disk?.value,
             max_body: max_body.map(|bytes| bytes.value),
             rate: rate.map(|rate| rate.value),
         })

@@ -316,6 +316,10 @@ impl Inbox for Encrypted {
         self.inner.spent(day).await
     }
 
+    async fn bytes_of(&self, source: &str) -> Result<u64, InboxError> {
+        self.inner.bytes_of(source).await
+    }
+
     async fn begin_job(&self, job: NewJob, now: Timestamp) -> Result<Job, InboxError> {
         self.inner.begin_job(job, now).await
     }

@@ -119,6 +119,9 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
     /// What was spent on a day, by budget; the largest first, at most 1,000.
     async fn spent(&self, day: i64) -> Result<Vec<(String, u64)>, InboxError>;
 
+    /// How much disk the events and files of a source take, about.
+    async fn bytes_of(&self, source: &str) -> Result<u64, InboxError>;
+
     /// Keeps a job, running.
     async fn begin_job(&self, job: NewJob, now: Timestamp) -> Result<Job, InboxError>;
 

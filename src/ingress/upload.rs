@@ -276,6 +276,11 @@ impl Placed {
         Self { files: Vec::new(), store: None }
     }
 
+    /// How large they are together.
+    pub(super) fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.size).sum()
+    }
+
     /// Them, to be referred to at once: what is not is for the sweep.
     pub(super) fn into_files(mut self) -> Vec<Attachment> {
         std::mem::take(&mut self.files)

@@ -84,6 +84,7 @@ passed_on! {
     give_back(day: i64, budgets: Vec<String>) -> Result<(), InboxError>;
     use_proof(proof: UsedProof, now: Timestamp) -> Result<bool, InboxError>;
     free_proof(marks: Vec<ProofMark>) -> Result<(), InboxError>;
+    bytes_of(source: &str) -> Result<u64, InboxError>;
     spent(day: i64) -> Result<Vec<(String, u64)>, InboxError>;
     begin_job(job: NewJob, now: Timestamp) -> Result<Job, InboxError>;
     jobs() -> Result<Vec<Job>, InboxError>;

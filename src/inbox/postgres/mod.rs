@@ -710,6 +710,11 @@ impl Inbox for PostgresInbox {
         self.read("read budgets", |conn| Box::pin(spend::spent(conn, day))).await
     }
 
+    async fn bytes_of(&self, source: &str) -> Result<u64, InboxError> {
+        let source = source.to_owned();
+        self.read("measure a source", |conn| Box::pin(query::bytes_of(conn, source.clone()))).await
+    }
+
     async fn keep_attachments(&self, source: &str, attachments: Vec<Attachment>) -> Result<(), InboxError> {
         let kept = Arc::new((source.to_owned(), attachments));
         self.write("keep files", |conn| {

@@ -198,6 +198,21 @@ async fn tries(turn: &Transaction<'_>, delivery: i64) -> Result<Vec<Attempt>, Fa
 }
 
 /// The kept counts, by source and in the order of a delivery's life.
+/// About how much disk a source's events and files take.
+pub(super) async fn bytes_of(conn: &mut Client, source: String) -> Result<u64, Fault> {
+    let turn = conn.transaction().await?;
+    let found = rows(
+        &turn,
+        "SELECT (coalesce((SELECT sum(bytes) FROM event WHERE source = $1), 0)
+               + coalesce((SELECT sum(size) FROM attachment WHERE source = $1), 0))::bigint",
+        &[&source],
+    )
+    .await?;
+    turn.commit().await?;
+    let bytes = found.first().map(|row| row.try_get::<_, i64>(0)).transpose()?;
+    Ok(u64::try_from(bytes.unwrap_or_default()).unwrap_or(0))
+}
+
 pub(super) async fn counts(conn: &mut Client) -> Result<Vec<Count>, Fault> {
     let turn = conn.transaction().await?;
     let found = rows(

@@ -425,6 +425,11 @@ impl Inbox for SqliteInbox {
         self.readers.ask("read budgets", move |conn| spend::spent(conn, day)).await
     }
 
+    async fn bytes_of(&self, source: &str) -> Result<u64, InboxError> {
+        let source = source.to_owned();
+        self.readers.ask("measure a source", move |conn| query::bytes_of(conn, &source)).await
+    }
+
     async fn keep_attachments(&self, source: &str, attachments: Vec<Attachment>) -> Result<(), InboxError> {
         let source = source.to_owned();
         self.write("keep files", move |turn| attachment::insert(turn, None, &source, &attachments)).await

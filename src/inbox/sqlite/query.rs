@@ -166,6 +166,16 @@ fn tries(conn: &Connection, delivery: i64) -> rusqlite::Result<Vec<Attempt>> {
 }
 
 /// The kept counts, by source and in the order of a delivery's life.
+/// About how much disk a source's events and files take. Bodies are measured without being read.
+pub(super) fn bytes_of(conn: &Connection, source: &str) -> rusqlite::Result<u64> {
+    let events =
+        "SELECT coalesce(sum(octet_length(b.body) + octet_length(b.params) + octet_length(b.headers) + 1024), 0)
+                  FROM event AS e INDEXED BY event_source JOIN body AS b ON b.seq = e.seq WHERE e.source = ?1";
+    let files = "SELECT coalesce(sum(size), 0) FROM attachment WHERE source = ?1";
+    let sum = |sql: &str| conn.prepare_cached(sql)?.query_row([source], |row| row.get::<_, i64>(0));
+    Ok(u64::try_from(sum(events)?.saturating_add(sum(files)?)).unwrap_or(0))
+}
+
 pub(super) fn counts(conn: &Connection) -> rusqlite::Result<Vec<Count>> {
     let mut list = conn
         .prepare_cached("SELECT source, state, count FROM counter")?

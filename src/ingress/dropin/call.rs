@@ -121,6 +121,16 @@ impl Calling<'_> {
         Ok(Answered { outcome: Outcome::Proxied, event: None, answer: stream::relay(upstream) })
     }
 
+    /// What the call takes of the disk that is allowed to callers whose keys are not the gateway's own.
+    pub(super) async fn take_disk(&self, files: &Placed) -> Result<(), Refusal> {
+        if self.caller.standing == KeyStanding::Own {
+            return Ok(());
+        }
+        let texts = self.call.extra.as_ref().map_or(0, String::len)
+            + self.call.params.iter().map(|param| param.value.len()).sum::<usize>();
+        self.dropin.disk.take(&*self.ingress.inbox, texts as u64 + files.bytes()).await
+    }
+
     pub(super) fn destination(&self) -> Destination {
         Destination { kind: DestinationKind::Agent, id: self.call.agent_id.clone() }
     }
@@ -128,6 +138,9 @@ impl Calling<'_> {
     /// Counts the run and makes its files ready.
     async fn begin(&self, files: Placed) -> Result<Begun, Refusal> {
         let (ingress, destination, at) = (self.ingress, self.destination(), Instant::now());
+        if files.bytes() > 0 {
+            self.take_disk(&files).await?;
+        }
         let counted = match self.caller.standing {
             KeyStanding::Unproved => {
                 ingress.has_runs(NAME, &destination, &self.call.params).await?;

@@ -26,6 +26,7 @@ pub(super) struct DurableEnd {
 impl Calling<'_> {
     /// Keeps the call. `wait` waits for its end, within the time that a run may take.
     pub(super) async fn durable(&self, files: Placed, trace: &Trace, wait: bool) -> Result<DurableEnd, Refusal> {
+        self.take_disk(&files).await?;
         let delivery = DeliveryId { event: EventId::new(), number: 0 };
         let owed = self.owed(delivery, wait)?;
         let call = self.call;

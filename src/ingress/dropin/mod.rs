@@ -8,6 +8,7 @@
 
 mod call;
 mod caller;
+mod disk;
 mod kept;
 mod known;
 
@@ -37,6 +38,7 @@ use crate::upstream::Upstream;
 use call::Calling;
 pub(super) use caller::Gate;
 use caller::{KeyStanding, Presented};
+use disk::DiskShare;
 pub use known::ForeignKeys;
 
 /// What the door is called in logs and counters.
@@ -76,6 +78,8 @@ pub struct Dropin {
     upstream_key: Option<Secret>,
     /// What is known of all other keys.
     known: Arc<ForeignKeys>,
+    /// How much disk its calls take.
+    disk: DiskShare,
 }
 
 impl Dropin {
@@ -88,6 +92,7 @@ impl Dropin {
             upstream,
             upstream_key: config.upstream.api_key.clone(),
             known,
+            disk: DiskShare::new(config.dropin.max_disk),
         })
     }
 }
