@@ -34,6 +34,7 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tower::Service;
 
+use super::held::Hold;
 use super::load::{Rank, Slot};
 use super::receive::misframed;
 use super::trace::{REQUEST_ID, Refused, Trace, finish};
@@ -159,9 +160,11 @@ async fn pass(passage: &mut Passage, proxy: &Proxy, request: Request<Incoming>) 
     // What is refused here leaves its body unread: the connection ends behind the answer.
     let (uri, judged) = admitted?;
     let stall = passage.ingress.bounds.stall;
+    // What is held of a body is held until the upstream has begun its answer.
+    let hold = passage.ingress.held.hold(passage.trace.peer.0);
     let body = match passage.key.clone().filter(|_| judged.begins_own_run) {
         Some(name) => {
-            let body = begun(passage, proxy, &name, &mut head, incoming).await?;
+            let body = begun(passage, proxy, &name, &mut head, (incoming, &hold)).await?;
             Either::Right(Full::new(body))
         }
         None => Either::Left(Upward::new(incoming, passage.tally.clone(), proxy.config.max_body, stall)),
@@ -185,12 +188,14 @@ async fn begun(
     proxy: &Proxy,
     key: &str,
     head: &mut Parts,
-    incoming: Incoming,
+    (incoming, hold): (Incoming, &Hold),
 ) -> Result<Bytes, Refusal> {
     let bounds = passage.ingress.bounds;
     let bounds = Bounds { size: proxy.config.max_body.unwrap_or(bounds.size), ..bounds };
     body::judge_head(&head.headers, bounds)?;
-    let given = body::read(Body::new(incoming), bounds).await?;
+    let given = body::read(Body::new(incoming), bounds, hold).await?;
+    // It is there twice when the name is put in.
+    hold.grow(2 * given.len() as u64)?;
     passage.tally.moved(given.len() as u64);
     let body = run::named(&passage.ingress.ids, key, given)?;
     head.headers.remove(TRANSFER_ENCODING);
