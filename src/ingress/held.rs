@@ -41,11 +41,11 @@ pub struct HeldBytes {
 pub(super) struct Hold {
     held: Option<Arc<HeldBytes>>,
     address: IpAddr,
-    taken: Mutex<Taken>,
+    taken: Mutex<Portion>,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
+struct Portion {
     bytes: u64,
     /// How much of it is counted for the address.
     counted: u64,
@@ -96,7 +96,7 @@ impl HeldBytes {
         true
     }
 
-    fn give_back(&self, address: IpAddr, taken: &Taken) {
+    fn give_back(&self, address: IpAddr, taken: &Portion) {
         if taken.counted > 0 {
             let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(mine) = counted.get_mut(&address) {

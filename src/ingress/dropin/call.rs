@@ -40,7 +40,7 @@ pub(super) struct Calling<'c> {
 }
 
 /// What a call that goes at once begins with.
-struct Begun {
+struct AtOnce {
     at: Instant,
     files: Vec<Attachment>,
     links: Vec<String>,
@@ -136,7 +136,7 @@ impl Calling<'_> {
     }
 
     /// Counts the run and makes its files ready.
-    async fn begin(&self, files: Placed) -> Result<Begun, Refusal> {
+    async fn begin(&self, files: Placed) -> Result<AtOnce, Refusal> {
         let (ingress, destination, at) = (self.ingress, self.destination(), Instant::now());
         if files.bytes() > 0 {
             self.take_disk(&files).await?;
@@ -152,7 +152,7 @@ impl Calling<'_> {
         };
         let files = files.into_files();
         match upload::passed_on(ingress, NAME, &files).await {
-            Ok(links) => Ok(Begun { at, files, links, counted }),
+            Ok(links) => Ok(AtOnce { at, files, links, counted }),
             Err(refusal) => {
                 self.give_back(counted).await;
                 Err(refusal)
@@ -173,7 +173,7 @@ impl Calling<'_> {
     }
 
     /// The upstream did not take the call: what its caller hears.
-    async fn refused(&self, begun: Begun, answer: &Response<Bytes>) -> Refusal {
+    async fn refused(&self, begun: AtOnce, answer: &Response<Bytes>) -> Refusal {
         if answer.status().is_client_error() {
             self.undo(begun).await;
         }
@@ -198,7 +198,7 @@ impl Calling<'_> {
         }
     }
 
-    async fn unanswered(&self, begun: Begun, error: &SendError) -> Refusal {
+    async fn unanswered(&self, begun: AtOnce, error: &SendError) -> Refusal {
         let cause = error.to_string();
         let was_long = begun.at.elapsed() >= self.dropin.upstream.run_timeout();
         if matches!(error, SendError::NotSent(_)) {
@@ -211,7 +211,7 @@ impl Calling<'_> {
     }
 
     /// The call surely reached nobody, or was refused.
-    async fn undo(&self, begun: Begun) {
+    async fn undo(&self, begun: AtOnce) {
         upload::take_back(self.ingress, &begun.files).await;
         self.give_back(begun.counted).await;
     }

@@ -117,10 +117,10 @@ impl ForeignKeys {
 
     /// The turn of a conversation whose key is not known yet: one at a time, so that the second finds the key known, or
     /// refused. None where it is taken and nobody is to wait.
-    pub(super) async fn turn(&self, agent: &str, thread: &str, waits: bool) -> Option<Turn<'_>> {
+    pub(super) async fn turn(&self, agent: &str, thread: &str, waits: bool) -> Option<KeyTurn<'_>> {
         let tag = self.tag(agent.as_bytes(), thread);
         let lock = locked(&self.turns).entry(tag).or_default().clone();
-        let mut turn = Turn { keys: self, tag, held: None };
+        let mut turn = KeyTurn { keys: self, tag, held: None };
         turn.held = match waits {
             true => Some(lock.lock_owned().await),
             false => Some(lock.try_lock_owned().ok()?),
@@ -146,13 +146,13 @@ impl fmt::Debug for ForeignKeys {
 }
 
 /// A turn that is taken, until it is dropped.
-pub(super) struct Turn<'k> {
+pub(super) struct KeyTurn<'k> {
     keys: &'k ForeignKeys,
     tag: Tag,
     held: Option<OwnedMutexGuard<()>>,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for KeyTurn<'_> {
     fn drop(&mut self) {
         self.held = None;
         let mut turns = locked(&self.keys.turns);

@@ -122,7 +122,7 @@ async fn answer(
     let (head, incoming) = request.into_parts();
     let (presented, bounds, _slot) = admit(ingress, dropin, &head, trace)?;
     let hold = Arc::new(ingress.held.hold(trace.peer.0));
-    let read = Reading { ingress, dropin, presented: &presented, head: &head, bounds, hold: hold.clone() };
+    let read = CallReading { ingress, dropin, presented: &presented, head: &head, bounds, hold: hold.clone() };
     let (mut call, files) = read.whole(incoming, trace).await?;
     // The body is gone, and the call that it became stands here twice: as it was read, and as it is sent.
     hold.grow(2 * trace.body_bytes.min(bounds.size))?;
@@ -200,7 +200,7 @@ fn is_form(headers: &HeaderMap) -> bool {
 }
 
 /// A request that is read.
-struct Reading<'r> {
+struct CallReading<'r> {
     ingress: &'r Ingress,
     dropin: &'r Dropin,
     presented: &'r Presented<'r>,
@@ -209,7 +209,7 @@ struct Reading<'r> {
     hold: Arc<Hold>,
 }
 
-impl Reading<'_> {
+impl CallReading<'_> {
     /// The request as a call, and the files that came with it.
     async fn whole(&self, incoming: Body, trace: &mut Trace) -> Result<(HostedCall, Placed), Refusal> {
         let Self { ingress, head, bounds, hold, .. } = self;
