@@ -157,14 +157,16 @@ fn t67_a_compressed_body_is_judged_by_the_bytes_that_the_file_says_and_read_as_i
 
 #[test]
 fn a_subscription_is_confirmed_only_at_the_pinned_host() {
-    let scheme = "title = 'P'\n[verify]\nsignature = 'header:x-sig'\n[confirm]\nfrom = 'json:Url'\nhost = 'ok\\.example\\.com'\nwhen = { 'json:Type' = 'Confirm' }\n";
+    let scheme = "title = 'P'\n[verify]\nsignature = 'header:x-sig'\n[confirm]\nfrom = 'json:Url'\nhost = 'ok\\.example\\.com'\npath = '/x'\nwhen = { 'json:Type' = 'Confirm' }\n";
     let sources = configured(scheme, "secrets = ['literal:a-long-secret']\n");
     let source = sources.get("s").unwrap();
     let confirms = |body: &str| source.confirms(&source.verify(signed_with("a-long-secret", body), NOW).unwrap());
     assert_eq!(confirms(r#"{"Type":"Event","Url":"https://ok.example.com/x"}"#), Ok(None));
     let address = "https://ok.example.com/x?a=1";
     assert_eq!(confirms(&format!(r#"{{"Type":"Confirm","Url":"{address}"}}"#)), Ok(Some(address.into())));
-    for wrong in ["http://ok.example.com/", "https://ok.example.com.evil.org/", "https://10.0.0.1/"] {
+    for wrong in
+        ["http://ok.example.com/x", "https://ok.example.com/y", "https://ok.example.com.evil.org/", "https://10.0.0.1/"]
+    {
         assert!(confirms(&format!(r#"{{"Type":"Confirm","Url":"{wrong}"}}"#)).is_err(), "{wrong}");
     }
 }

@@ -21,8 +21,10 @@ mod kept;
 mod key;
 mod keypair;
 mod keyring;
+mod lint;
 mod mac;
 mod mark;
+mod overlap;
 #[cfg(test)]
 mod proofs;
 mod scheme;
@@ -53,6 +55,7 @@ use self::enrol::Window;
 use self::inflate::Compressed;
 pub use self::keypair::KeyPair;
 pub use self::keyring::Keyring;
+pub use self::lint::reasons;
 use self::scheme::Given;
 pub use self::scheme::Scheme;
 pub use self::sign::Signer;
@@ -548,7 +551,11 @@ fn prove(
         source: (&source.name, &source.place),
         problems,
     };
-    compile(table, &name, provider.map_or(&[][..], |provider| provider.challenges.as_slice()), &given)
+    let compiled = compile(table, &name, provider.map_or(&[][..], |provider| provider.challenges.as_slice()), &given);
+    if let (Some(scheme), true) = (&compiled.0, source.enforce) {
+        lint::say_open(scheme, table, given.source, problems);
+    }
+    compiled
 }
 
 /// Compiles a `[verify]` section of this dotted name, and the handshakes beside it.
