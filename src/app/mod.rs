@@ -322,7 +322,6 @@ impl Parts {
         let mark = Mark::new(kept.sealer.mark(), servers);
         let upstream = Upstream::new(&config.upstream, client.clone(), kept.budget.clone()).marked(mark.clone());
         let sources = Arc::new(sources.named_by(&kept.ids));
-        let enrolments = sources.enrolments();
         let reconciler = Reconciler::new(
             config,
             sources.clone(),
@@ -380,7 +379,6 @@ impl Parts {
             kept.serving.clone(),
         );
         let admin = admin
-            .with_enrolments(enrolments)
             .with_files(kept.files.clone())
             .with_reconciler(reconciler)
             .with_ids(kept.ids.clone())

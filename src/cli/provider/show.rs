@@ -148,8 +148,8 @@ impl Shown {
         }
         if self.brings_secret {
             lines.push(format!(
-                "\nThe provider's first request brings the secret. Just before you set it up there, let it in:\n  \
-                 curl -X POST -H \"Authorization: Bearer $TOKEN\" 'http://127.0.0.1:8081/api/v1/sources/{name}/enrol?for=10min'"
+                "\nThe provider's first request brings the secret. This prints the address to give to it:\n  \
+                 sluicegate source enrol {name}\nThen compare what came in (--show) and have it count (--confirm FINGERPRINT)."
             ));
         }
         lines.push(format!("\nTry it with a signed sample: sluicegate send {name} --config FILE"));
