@@ -465,7 +465,7 @@ struct Web(Client);
 impl Fetch for Web {
     async fn get(&self, address: &str) -> Result<Bytes, String> {
         let bounds = download::Bounds { time: FETCH_TIME, stall: FETCH_TIME, bytes: FETCH_BYTES };
-        let fetched = async { self.0.download(address, http::HeaderMap::new(), bounds).await?.whole().await };
+        let fetched = async { self.0.download_here(address, bounds).await?.whole().await };
         fetched.await.map_err(|error: DownloadError| error.to_string())
     }
 }

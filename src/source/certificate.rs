@@ -158,7 +158,12 @@ impl Certificates {
 
     /// The address that a request names, if it may be asked.
     pub(super) fn address(&self, context: &Context<'_, '_>) -> Result<String, Fault> {
-        self.pinned.address(context)
+        let address = self.pinned.address(context)?;
+        // With a query one certificate would stand at any number of addresses.
+        if address.contains('?') {
+            return Err((OriginFault::UnknownKey, "the address of the certificate has a query".into()));
+        }
+        Ok(address)
     }
 
     /// The key of a certificate that was fetched and still holds.

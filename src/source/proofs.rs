@@ -102,6 +102,7 @@ async fn t55_a_certificate_is_fetched_once_from_the_pinned_host_and_only_for_a_r
         "https://certs.eu.example.com/a.pem#.pem",
         "https://certs.eu.example.com/../a.txt",
         "https://certs.eu.example.com/a.txt",
+        "https://certs.eu.example.com/a.pem?1",
         "//certs.eu.example.com/a.pem",
         "file:///a.pem",
         "",
