@@ -48,7 +48,7 @@ use crate::inbox::{Budgets, EventFilter, Inbox, InboxError};
 use crate::model::{Clock, Roles, Timestamp, UpstreamIds};
 use crate::net::Fault;
 use crate::reconcile::Reconciler;
-use crate::source::{Enrolments, Sources};
+use crate::source::Sources;
 use crate::telemetry::{Metrics, RefusedSamples};
 use crate::upstream::Upstream;
 
@@ -96,8 +96,8 @@ pub struct AdminState {
     roles: Roles,
     /// What sends here, where this process does.
     dispatcher: Option<Arc<Dispatcher>>,
-    /// The windows in which handshakes may bring secrets.
-    enrolments: Enrolments,
+    /// The address of the public listener as others know it, or empty.
+    public_url: String,
     /// Reads providers' own logs; none where nobody gave one.
     reconciler: Option<Reconciler>,
     /// Files that came along; none where there is no store.
@@ -148,7 +148,7 @@ impl AdminState {
             upstream,
             roles: Roles::ALL,
             dispatcher: None,
-            enrolments: Enrolments::default(),
+            public_url: config.server.public_url.clone(),
             reconciler: None,
             files: None,
             budgets: Budgets::new(config),
@@ -167,12 +167,6 @@ impl AdminState {
 }
 
 impl AdminState {
-    /// The same, with the windows that operators may open.
-    pub fn with_enrolments(mut self, enrolments: Enrolments) -> Self {
-        self.enrolments = enrolments;
-        self
-    }
-
     /// The same, with what reads providers' own logs.
     pub fn with_reconciler(mut self, reconciler: Reconciler) -> Self {
         self.reconciler = Some(reconciler);
@@ -244,7 +238,8 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/attachments", get(attachment::list))
         .route("/api/v1/attachments/{id}", delete(attachment::remove))
         .route("/api/v1/sources", get(source::list))
-        .route("/api/v1/sources/{name}/enrol", post(source::enrol))
+        .route("/api/v1/sources/{name}/enrol", get(source::brought).post(source::enrol))
+        .route("/api/v1/sources/{name}/enrol/confirm", post(source::confirm))
         .route("/api/v1/sources/{name}/reconcile", post(reconcile::reconcile))
         .route("/api/v1/sources/{name}/pause", post(source::pause))
         .route("/api/v1/sources/{name}/resume", post(source::resume))

@@ -103,6 +103,22 @@ pub(super) struct EnrolQuery {
     r#for: Option<String>,
 }
 
+/// Which secret counts.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConfirmQuery {
+    fingerprint: Option<String>,
+}
+
+impl ConfirmQuery {
+    /// The fingerprint.
+    pub(super) fn fingerprint(self) -> Result<String, AdminError> {
+        let is_one = |text: &String| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let complaint = "fingerprint must be the 16 digits that the window shows.";
+        self.fingerprint.filter(is_one).ok_or_else(|| AdminError::Query(complaint.into()))
+    }
+}
+
 /// How long a window is open where nobody says, and at most.
 const DEFAULT_WINDOW: Duration = Duration::from_secs(600);
 const MAX_WINDOW: Duration = Duration::from_secs(24 * 3600);

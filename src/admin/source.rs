@@ -1,5 +1,6 @@
 //! The configured sources and how they fare, and what was refused at their doors.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -9,10 +10,11 @@ use serde::Serialize;
 
 use super::AdminState;
 use super::error::AdminError;
-use super::page::{Asked, EnrolQuery, PageView, RefusedQuery};
+use super::page::{Asked, ConfirmQuery, EnrolQuery, PageView, RefusedQuery};
 use super::view::SourceView;
 use crate::inbox::Hold;
-use crate::model::Timestamp;
+use crate::model::{ENROL, Timestamp};
+use crate::source::{Brought, Source};
 use crate::telemetry::RefusedSample;
 
 /// `GET /sources`
@@ -30,35 +32,105 @@ pub(super) async fn refused(
     Ok(Json(PageView::whole(state.samples.list(query.source()?.as_deref()))))
 }
 
-/// A window that was opened.
+/// A window that was opened, and the address that the provider is given.
 #[derive(Debug, Serialize)]
 pub(super) struct Opened {
     source: String,
     until: Timestamp,
+    /// The address; only its path where nobody said how the public listener is reached.
+    address: String,
 }
 
-/// `POST /sources/{name}/enrol?for=10min`: lets the source's provider bring its secret by a handshake, once.
+/// What a handshake brought.
+#[derive(Debug, Serialize)]
+pub(super) struct BroughtView {
+    source: String,
+    /// None: nothing waits to be confirmed.
+    brought: Option<BroughtSecret>,
+}
+
+/// A secret that waits to be confirmed.
+#[derive(Debug, Serialize)]
+struct BroughtSecret {
+    fingerprint: String,
+    peer: IpAddr,
+    at: Timestamp,
+}
+
+/// A secret that counts now.
+#[derive(Debug, Serialize)]
+pub(super) struct Confirmed {
+    source: String,
+    fingerprint: String,
+}
+
+/// `POST /sources/{name}/enrol?for=10min`: lets the source's provider bring its secret by a handshake, once, at an address
+/// that nobody else knows.
 pub(super) async fn enrol(
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
     Asked(query): Asked<EnrolQuery>,
 ) -> Result<(StatusCode, Json<Opened>), AdminError> {
     let until = state.clock.now() + query.span()?;
-    if state.source(&name).is_none() {
-        return Err(AdminError::NotFound("source"));
-    }
-    if !state.roles.ingress {
-        let why = "This process takes no requests. Ask one that has the ingress role as well as the admin role.";
-        return Err(AdminError::Conflict("no_ingress_role", why.into()));
-    }
-    if !state.enrolments.open(&name, until) {
-        let why = format!(
-            "The provider of {name} brings no secret by a handshake, or the source has no enrol_file to keep it in."
-        );
-        return Err(AdminError::Conflict("no_enrolment", why));
-    }
+    let source = enrolling(&state, &name)?;
+    let word = match source.open_window(until) {
+        Some(Ok(word)) => word,
+        Some(Err(what)) => {
+            return Err(AdminError::Conflict("no_window", format!("No window could be opened: {what}.")));
+        }
+        None => return Err(no_enrolment(&name)),
+    };
     tracing::info!(audit = "source.enrol", source = name, %until, "an operator lets a handshake bring a secret");
-    Ok((StatusCode::ACCEPTED, Json(Opened { source: name, until })))
+    let address = format!("{}/hooks/{name}?{ENROL}={word}", state.public_url.trim_end_matches('/'));
+    Ok((StatusCode::ACCEPTED, Json(Opened { source: name, until, address })))
+}
+
+/// `GET /sources/{name}/enrol`: what a handshake brought and nobody has confirmed yet.
+pub(super) async fn brought(
+    State(state): State<Arc<AdminState>>,
+    Path(name): Path<String>,
+) -> Result<Json<BroughtView>, AdminError> {
+    let brought = enrolling(&state, &name)?.brought();
+    let brought = brought.map(|Brought { fingerprint, peer, at }| BroughtSecret { fingerprint, peer, at });
+    Ok(Json(BroughtView { source: name, brought }))
+}
+
+/// `POST /sources/{name}/enrol/confirm?fingerprint=…`: has the secret count that a handshake brought.
+pub(super) async fn confirm(
+    State(state): State<Arc<AdminState>>,
+    Path(name): Path<String>,
+    Asked(query): Asked<ConfirmQuery>,
+) -> Result<Json<Confirmed>, AdminError> {
+    let fingerprint = query.fingerprint()?;
+    match enrolling(&state, &name)?.confirm_secret(&fingerprint, state.clock.now()) {
+        Some(Ok(())) => {}
+        Some(Err(what)) => {
+            return Err(AdminError::Conflict("not_confirmed", format!("The secret does not count: {what}.")));
+        }
+        None => {
+            let why = format!("No secret with the fingerprint {fingerprint} waits at {name}.");
+            return Err(AdminError::Conflict("no_such_secret", why));
+        }
+    }
+    tracing::info!(audit = "source.confirm", source = name, fingerprint, "an operator has a brought secret count");
+    Ok(Json(Confirmed { source: name, fingerprint }))
+}
+
+/// A source whose requests this process takes.
+fn enrolling<'s>(state: &'s AdminState, name: &str) -> Result<&'s Arc<Source>, AdminError> {
+    let source = state.compiled.get(name).ok_or(AdminError::NotFound("source"))?;
+    if state.roles.ingress {
+        return Ok(source);
+    }
+    let why = "This process takes no requests. Ask one that has the ingress role as well as the admin role.";
+    Err(AdminError::Conflict("no_ingress_role", why.into()))
+}
+
+fn no_enrolment(name: &str) -> AdminError {
+    let why = format!(
+        "The provider of {name} brings no secret by a handshake, or the source has no enrol_file to keep it in."
+    );
+    AdminError::Conflict("no_enrolment", why)
 }
 
 /// `POST /sources/{name}/pause`: what the source has waiting is held. What comes in is still kept.

@@ -332,7 +332,6 @@ impl Parts {
         let mark = Mark::new(kept.sealer.mark(), servers);
         let upstream = Upstream::new(&config.upstream, client.clone(), kept.budget.clone()).marked(mark.clone());
         let sources = Arc::new(sources.named_by(&kept.ids));
-        let enrolments = sources.enrolments();
         let reconciler = Reconciler::new(
             config,
             sources.clone(),
@@ -394,7 +393,6 @@ impl Parts {
             kept.serving.clone(),
         );
         let admin = admin
-            .with_enrolments(enrolments)
             .with_files(kept.files.clone())
             .with_reconciler(reconciler)
             .with_ids(kept.ids.clone())
@@ -496,7 +494,7 @@ struct Web(Client);
 impl Fetch for Web {
     async fn get(&self, address: &str) -> Result<Bytes, String> {
         let bounds = download::Bounds { time: FETCH_TIME, stall: FETCH_TIME, bytes: FETCH_BYTES };
-        let fetched = async { self.0.download(address, http::HeaderMap::new(), bounds).await?.whole().await };
+        let fetched = async { self.0.download_here(address, bounds).await?.whole().await };
         fetched.await.map_err(|error: DownloadError| error.to_string())
     }
 }

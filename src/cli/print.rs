@@ -146,6 +146,27 @@ pub(super) fn held(out: &mut impl Write, answer: &Value) -> io::Result<()> {
     writeln!(out, "{} {word}{already}", text(what.unwrap_or(&everything)))
 }
 
+/// A window for a handshake, what it brought, or what counts now.
+pub(super) fn enrolment(out: &mut impl Write, talk: &mut impl Write, answer: &Value) -> io::Result<()> {
+    let name = text(&answer["source"]);
+    if answer["address"].is_string() {
+        writeln!(out, "{}", text(&answer["address"]))?;
+        let until = text(&answer["until"]);
+        writeln!(talk, "Give this address to the provider before {until}; nobody else can bring a secret.")?;
+        return writeln!(talk, "Then compare what came in: sluicegate source enrol {name} --show");
+    }
+    let brought = &answer["brought"];
+    if brought.is_object() {
+        let fingerprint = text(&brought["fingerprint"]);
+        writeln!(out, "{fingerprint}  from {}  at {}", text(&brought["peer"]), text(&brought["at"]))?;
+        return writeln!(talk, "If that was the provider: sluicegate source enrol {name} --confirm {fingerprint}");
+    }
+    match &answer["fingerprint"] {
+        Value::String(_) => writeln!(out, "{name}: the secret {} counts now", text(&answer["fingerprint"])),
+        _ => writeln!(talk, "nothing was brought to {name}"),
+    }
+}
+
 /// Where a delivery stands now.
 pub(super) fn stands(out: &mut impl Write, answer: &Value) -> io::Result<()> {
     writeln!(out, "{} {}", text(&answer["id"]), text(&answer["state"]))

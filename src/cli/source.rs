@@ -19,6 +19,8 @@ pub(super) enum SourceCommand {
     Pause(Named),
     /// Let it go on
     Resume(Named),
+    /// Let a provider's handshake bring the source's secret, and have it count
+    Enrol(Enrol),
 }
 
 #[derive(Debug, Args)]
@@ -42,6 +44,54 @@ pub(super) struct Named {
     gateway: GatewayArgs,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Enrol {
+    /// The source
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// How long the window is open [default: 10min]
+    #[arg(long = "for", value_name = "TIME", conflicts_with_all = ["show", "confirm"])]
+    span: Option<String>,
+    /// Show what a handshake brought, and open no window
+    #[arg(long, conflicts_with = "confirm")]
+    show: bool,
+    /// Have the secret with this fingerprint count
+    #[arg(long, value_name = "FINGERPRINT")]
+    confirm: Option<String>,
+    /// Print the API's JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+}
+
+/// Opens a window, shows what came in by it, or has that count.
+async fn enrol(enrol: Enrol) -> anyhow::Result<ExitCode> {
+    let (mut out, mut talk) = (std::io::stdout().lock(), std::io::stderr().lock());
+    let path = format!("/sources/{}/enrol", utf8_percent_encode(&enrol.name, NON_ALPHANUMERIC));
+    let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let gateway = enrol.gateway.find()?;
+    let asked = match (&enrol.confirm, enrol.show) {
+        (Some(fingerprint), _) => {
+            let path = format!("{path}/confirm?fingerprint={}", encoded(fingerprint));
+            gateway.tell(&path, &Value::Null).await?
+        }
+        (None, true) => gateway.ask(&path).await?,
+        (None, false) => {
+            let query = enrol.span.as_deref().map_or_else(String::new, |span| format!("?for={}", encoded(span)));
+            gateway.tell(&format!("{path}{query}"), &Value::Null).await?
+        }
+    };
+    let Some(answer) = asked.or_say(&mut talk, &print::line(&enrol.name)) else { return Ok(NOT_FOUND.into()) };
+    if enrol.json {
+        print::json(&mut out, &answer)?;
+    } else {
+        print::enrolment(&mut out, &mut talk, &answer)?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Runs a command. The exit code is 0 when all went well, 3 when there is no such source, 1 for every other problem.
 pub(super) async fn run(command: SourceCommand) -> anyhow::Result<ExitCode> {
     let (mut out, mut talk) = (std::io::stdout().lock(), std::io::stderr().lock());
@@ -59,6 +109,7 @@ pub(super) async fn run(command: SourceCommand) -> anyhow::Result<ExitCode> {
         }
         SourceCommand::Pause(named) => (named, "pause"),
         SourceCommand::Resume(named) => (named, "resume"),
+        SourceCommand::Enrol(words) => return enrol(words).await,
     };
     let name = utf8_percent_encode(&named.name, NON_ALPHANUMERIC);
     let asked = named.gateway.find()?.tell(&format!("/sources/{name}/{verb}"), &Value::Null).await?;

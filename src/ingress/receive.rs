@@ -204,13 +204,15 @@ pub(super) fn explained(source: &Source, (received, mut refusal): (Received, Ref
 
 /// Confirms what a proved request asks to be confirmed.
 async fn confirm(ingress: &Ingress, address: &str) -> Result<Answered, Refusal> {
+    // What stands behind the path is a key: whoever has it can confirm, or take the subscription away.
+    let plain = address.split_once('?').map_or(address, |(plain, _)| plain);
     match ingress.fetch.get(address).await {
         Ok(_) => {
-            tracing::info!(address, "confirmed a subscription");
+            tracing::info!(address = plain, "confirmed a subscription");
             Ok(Answered { outcome: Outcome::Challenged, event: None, answer: Response::new(Body::empty()) })
         }
         // The sender tries again.
-        Err(what) => Err(Refusal::Challenge(format!("cannot confirm at {address}: {what}")).answered(503)),
+        Err(what) => Err(Refusal::Challenge(format!("cannot confirm at {plain}: {what}")).answered(503)),
     }
 }
 

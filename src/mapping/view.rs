@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::path::{Dotted, Path};
 use super::scan::{self, DEPTH, Fault, Found, NODES, Wanted};
-use crate::model::{Received, Refusal};
+use crate::model::{ENROL, Received, Refusal};
 
 /// The most fields of a form or a query.
 const FIELDS: usize = 1_000;
@@ -40,7 +40,9 @@ pub(super) struct View<'a> {
 impl<'a> View<'a> {
     /// Reads a request and follows `paths` on the way.
     pub(super) fn read(request: &'a Received, paths: &[Dotted]) -> Result<Self, Refusal> {
-        let query = fields(request.query(), "query")?;
+        let mut query = fields(request.query(), "query")?;
+        // It opened the window in which the source's secret was brought, and says nothing of the event.
+        query.retain(|(name, _)| name != ENROL);
         let mut form = Vec::new();
         let (json, found) = document(request, paths, &mut form)?;
         Ok(Self { request, query, form, claims: None, json, found, tree: OnceCell::new() })

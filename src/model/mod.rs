@@ -29,5 +29,5 @@ pub use naming::UpstreamIds;
 pub use outcome::Outcome;
 pub use params::{Name, Origin, Param, Params};
 pub use refusal::{OriginFault, Refusal};
-pub use request::{Claims, Proof, ProofMark, Received, Strength, UsedProof, Verified, Verify};
+pub use request::{Claims, ENROL, Proof, ProofMark, Received, Strength, UsedProof, Verified, Verify};
 pub use role::{NoRole, Role, Roles};

@@ -12,6 +12,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::{OriginFault, Refusal, RequestId, Timestamp};
 
+/// The field of the query that opens the window in which a handshake may bring a source's secret. It stays in the address
+/// that the provider was given, and says nothing of an event.
+pub const ENROL: &str = "enrol";
+
 /// A request as it came: the bytes are the ones that were signed.
 #[derive(Clone, Debug)]
 pub struct Received {

@@ -98,6 +98,19 @@ impl Client {
 }
 
 impl Client {
+    /// The same for an address whose place was judged by its caller: a redirect would lead to another one, and is followed
+    /// nowhere.
+    pub async fn download_here(&self, address: &str, bounds: Bounds) -> Result<Download, DownloadError> {
+        let end = Instant::now() + bounds.time;
+        let request = Request::get(self.guard().judge(address)?).header(ACCEPT_ENCODING, "identity");
+        let request = request.body(Bytes::new()).map_err(|error| DownloadError::Broken(error.to_string()))?;
+        let answer = self.open_guarded(request, bounds.time).await.map_err(|error| broken(error, end, bounds))?;
+        match answer.status() {
+            StatusCode::OK => begun(answer, bounds, end),
+            status => Err(DownloadError::Status(status)),
+        }
+    }
+
     /// The same for an address whose host the operator wrote: it may be any, and a redirect is followed nowhere.
     pub async fn download_pinned(
         &self,
@@ -260,6 +273,9 @@ mod tests {
         .await;
         let client = client(&["127.0.0.0/8"]);
         let headers = HeaderMap::from_iter([(http::header::AUTHORIZATION, HeaderValue::from_static("Bearer planted"))]);
+        // A certificate stands where its provider's file says, and nowhere that this leads to.
+        let here = client.download_here(&format!("http://{at}/one"), BOUNDS).await.map(|_| ());
+        assert_eq!(here, Err(DownloadError::Status(StatusCode::FOUND)));
         let file = client.download(&format!("http://{at}/one"), headers, BOUNDS).await.unwrap();
         assert_eq!(file.whole().await.unwrap(), "there");
         let head = seen_there.lock().unwrap()[0].clone();

@@ -70,6 +70,12 @@ impl Bodies {
         self.kinds.is_none()
     }
 
+    /// Whether every body begins with a brace or a bracket, and ends with one.
+    pub(super) fn only_json(&self) -> bool {
+        let json = |kind: &BodyKind| matches!(kind, BodyKind::Json | BodyKind::JsonObject);
+        self.kinds.as_ref().is_some_and(|kinds| kinds.iter().all(json))
+    }
+
     /// Judges the body of a request.
     pub(super) fn judge(&self, received: &Received) -> Result<(), Fault> {
         let Some(kinds) = &self.kinds else { return Ok(()) };

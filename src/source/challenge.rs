@@ -56,7 +56,7 @@ pub(super) struct Confirm {
 }
 
 impl Confirm {
-    /// Reads `confirm`: `from`, `host`, `suffix` and `when`.
+    /// Reads `confirm`: `from`, `host`, `path` and `when`.
     pub(super) fn read(section: &Section<'_>) -> Option<Self> {
         let (pinned, when) = (Pinned::read(section), wants(section));
         Some(Self { pinned: pinned?, when: when? })
@@ -74,7 +74,7 @@ impl Confirm {
 }
 
 /// Reads `when`.
-fn wants(section: &Section<'_>) -> Option<Vec<(Field, Want)>> {
+pub(super) fn wants(section: &Section<'_>) -> Option<Vec<(Field, Want)>> {
     let mut all = Some(Vec::new());
     for (field, text) in section.text_table("when").unwrap_or_default() {
         let want = match text.value.as_str() {
@@ -90,8 +90,9 @@ fn wants(section: &Section<'_>) -> Option<Vec<(Field, Want)>> {
     all
 }
 
+/// What has to stand at a place.
 #[derive(Debug)]
-enum Want {
+pub(super) enum Want {
     Present,
     Absent,
     Is(String),
@@ -268,12 +269,17 @@ impl Want {
             return false;
         }
         // A document that cannot be read is no challenge; what it is will be said when it is verified.
-        let found = request.text(field, None).unwrap_or_default();
-        match self {
+        self.holds(field, request).unwrap_or(matches!(self, Self::Absent))
+    }
+
+    /// The same, where a document that cannot be read is an error.
+    pub(super) fn holds(&self, field: &Field, request: &Request<'_>) -> Result<bool, String> {
+        let found = request.text(field, None)?;
+        Ok(match self {
             Self::Present => found.is_some(),
             Self::Absent => found.is_none(),
             Self::Is(text) => found.is_some_and(|found| &*found == text.as_bytes()),
-        }
+        })
     }
 }
 

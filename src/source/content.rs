@@ -42,8 +42,9 @@ impl Setup<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Template(Vec<Part>);
 
+/// A piece of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     Text(Vec<u8>),
     Value(Value),
     /// A value, or several one after the other, through filters.
@@ -67,11 +68,14 @@ pub(super) enum Value {
     UrlWithPort,
     FormSorted,
     QuerySorted,
+    /// The last pair of the query, as it was sent.
+    QueryLast,
     HeaderListed(http::HeaderName),
 }
 
+/// What is done to a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Filter {
+pub(super) enum Filter {
     Digest(Algorithm),
     Hmac(Algorithm),
     Crc32,
@@ -151,6 +155,10 @@ impl<'c> Context<'c, '_> {
                 let mut pairs: Vec<&str> = received.query().split('&').filter(|pair| !pair.is_empty()).collect();
                 pairs.sort_unstable_by_key(|pair| pair.split_once('=').unwrap_or((pair, "")));
                 Some(Cow::Owned(pairs.join("&").into_bytes()))
+            }
+            Value::QueryLast => {
+                let query = received.query();
+                Some(Cow::Borrowed(query.rsplit_once('&').map_or(query, |(_, last)| last).as_bytes()))
             }
             Value::HeaderListed(name) => self.listed(name),
         })
@@ -283,6 +291,11 @@ impl Template {
             all.extend_from_slice(text);
         }
         String::from_utf8(all).ok()
+    }
+
+    /// Its pieces.
+    pub(super) fn parts(&self) -> &[Part] {
+        &self.0
     }
 
     /// Whether some value in it is asked for by `is`.
@@ -620,6 +633,7 @@ impl Reader<'_> {
             "url.with-port" => Value::UrlWithPort,
             "form.sorted" => Value::FormSorted,
             "query.sorted" => Value::QuerySorted,
+            "query.last" => Value::QueryLast,
             _ => match text.split_once(':') {
                 Some(("config", name)) => {
                     return self.setup.value(name, self.place).map(|v| Part::Text(v.into_bytes())).ok_or(None);

@@ -1,52 +1,122 @@
-//! Secrets that a provider's handshake brings. The request that brings one is signed by nobody, so it is taken only in
-//! a window that an operator opens, one for each window, and kept in the file that the operator names.
+//! Secrets that a provider's handshake brings: taken once, from whoever was given the address that opens the window, and
+//! counted only when the operator has said that it is the right one.
+//!
+//! Anybody can reach a source, so the window is opened by a word in the query of its address, which nobody else knows. What
+//! comes in by it waits until the operator has compared its fingerprint and where it came from.
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use ring::rand::{SecureRandom as _, SystemRandom};
+use sha2::{Digest as _, Sha256};
+
+use super::mac::same;
 use crate::model::Timestamp;
 
 /// How many brought secrets are kept; with more the oldest goes.
 const MOST: usize = 16;
 
-/// The windows of the sources that have one, by name.
-#[derive(Clone, Debug, Default)]
-pub struct Enrolments(pub(super) BTreeMap<String, Arc<Window>>);
-
-/// Whether a source takes a secret now, and where it goes.
+/// Whether a source takes a secret now, what it has taken, and where it goes.
 #[derive(Debug)]
 pub(super) struct Window {
-    until: Mutex<Option<Timestamp>>,
+    state: Mutex<State>,
     file: PathBuf,
 }
 
-impl Enrolments {
-    /// Opens a source's window. False: the source has none.
-    pub fn open(&self, source: &str, until: Timestamp) -> bool {
-        let window = self.0.get(source);
-        if let Some(window) = window {
-            *window.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
-        }
-        window.is_some()
+#[derive(Debug, Default)]
+struct State {
+    open: Option<Open>,
+    brought: Option<Pending>,
+}
+
+/// An open window.
+struct Open {
+    until: Timestamp,
+    word: String,
+}
+
+impl std::fmt::Debug for Open {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "open until {}", self.until)
     }
+}
+
+/// A secret that came in and does not count yet.
+struct Pending {
+    secret: String,
+    about: Brought,
+}
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.about.fmt(f)
+    }
+}
+
+/// What an operator compares before a secret counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Brought {
+    /// The beginning of its SHA-256.
+    pub fingerprint: String,
+    /// Who brought it.
+    pub peer: IpAddr,
+    /// When.
+    pub at: Timestamp,
 }
 
 impl Window {
     /// A window that is closed.
     pub(super) fn new(file: PathBuf) -> Self {
-        Self { until: Mutex::new(None), file }
+        Self { state: Mutex::default(), file }
     }
 
-    /// Closes it. None: it was not open.
-    pub(super) fn close(&self, now: Timestamp) -> Option<Timestamp> {
-        self.until.lock().unwrap_or_else(PoisonError::into_inner).take().filter(|until| now <= *until)
+    /// Opens it, and says the word that opens it to a caller. What waited to be confirmed is forgotten.
+    pub(super) fn open(&self, until: Timestamp) -> Result<String, String> {
+        let mut bytes = [0; 16];
+        SystemRandom::new().fill(&mut bytes).map_err(|_| "the system gives no random numbers".to_owned())?;
+        let word = hex::encode(bytes);
+        *self.state() = State { open: Some(Open { until, word: word.clone() }), brought: None };
+        Ok(word)
     }
 
-    /// Opens it again, for a secret that could not be kept.
-    pub(super) fn reopen(&self, until: Timestamp) {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    /// Takes a secret from a caller who knows the word, and closes. False: the window is not open to this caller.
+    pub(super) fn take(&self, word: Option<&str>, secret: &str, peer: IpAddr, now: Timestamp) -> bool {
+        let mut state = self.state();
+        // Brought again, because the answer was lost.
+        if state.brought.as_ref().is_some_and(|pending| same(pending.secret.as_bytes(), secret.as_bytes())) {
+            return true;
+        }
+        let is_right =
+            |open: &Open| now <= open.until && word.is_some_and(|word| same(open.word.as_bytes(), word.as_bytes()));
+        if !state.open.as_ref().is_some_and(is_right) {
+            return false;
+        }
+        let about = Brought { fingerprint: fingerprint(secret), peer, at: now };
+        *state = State { open: None, brought: Some(Pending { secret: secret.to_owned(), about }) };
+        true
+    }
+
+    /// What waits to be confirmed.
+    pub(super) fn brought(&self) -> Option<Brought> {
+        self.state().brought.as_ref().map(|pending| pending.about.clone())
+    }
+
+    /// The secret with this fingerprint, where it waits to be confirmed.
+    pub(super) fn waiting(&self, fingerprint: &str) -> Option<String> {
+        let state = self.state();
+        let pending = state.brought.as_ref()?;
+        same(pending.about.fingerprint.as_bytes(), fingerprint.as_bytes()).then(|| pending.secret.clone())
+    }
+
+    /// Forgets what waited, for it counts now.
+    pub(super) fn settle(&self) {
+        self.state().brought = None;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a secret to the file, which only its owner reads. It is on the disk when this returns.
@@ -73,6 +143,13 @@ impl Window {
         std::fs::rename(&new, &self.file)?;
         std::fs::File::open(folder)?.sync_all()
     }
+}
+
+/// The beginning of a secret's SHA-256, which tells secrets apart and gives none away.
+fn fingerprint(secret: &str) -> String {
+    let mut digest = hex::encode(Sha256::digest(secret.as_bytes()));
+    digest.truncate(16);
+    digest
 }
 
 /// Whether what a handshake brought can be a secret: visible, and long enough not to be guessed.

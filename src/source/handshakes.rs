@@ -39,33 +39,63 @@ fn reason(result: Result<crate::model::Verified, Box<(Received, Refusal)>>) -> O
     result.err().map(|refused| refused.1.reason())
 }
 
+/// The same, at the address that a window's word is in.
+fn brings_by(word: &str, secret: &str) -> Received {
+    request("POST", &format!("/hooks/s?enrol={word}"), &[("x-secret", secret)], b"")
+}
+
 #[test]
-fn a_secret_is_brought_once_in_an_open_window_and_kept() {
+fn security_f17_a_secret_is_brought_by_who_has_the_address_and_counts_when_it_is_confirmed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys/s.secrets");
     let enrol = format!("enrol_file = '{}'\n", file.display());
     let (first, second) = ("first-secret-0123456789", "other-secret-0123456789");
     let sources = configured(BRINGS, &enrol);
     let source = sources.get("s").unwrap();
+    let refused = |request: &Received, at| matches!(source.handshake(request, at), Some(Err(Refusal::Challenge(_))));
     assert_eq!(reason(source.verify(signed_with(first, "b"), NOW)), Some("not_attempted"));
-    assert!(matches!(source.handshake(&brings(first), NOW), Some(Err(Refusal::Challenge(_)))), "no window is open");
-    assert!(!sources.enrolments().open("nobody", NOW));
+    assert!(refused(&brings(first), NOW), "no window is open");
 
     let minute = std::time::Duration::from_secs(60);
-    assert!(sources.enrolments().open("s", NOW + minute));
-    for weak in ["", "short", "with a blank in the middle of it"] {
-        assert!(!matches!(source.handshake(&brings(weak), NOW), Some(Ok(_))), "{weak}");
+    let word = source.open_window(NOW + minute).unwrap().unwrap();
+    assert!(word.len() == 32 && source.open_window(NOW + minute).unwrap().unwrap() != word, "a word is said once");
+    let word = source.open_window(NOW + minute).unwrap().unwrap();
+    // Whoever knocks all the time and does not know the address wins nothing, and takes nobody's place.
+    for stranger in [
+        brings(second),
+        brings_by("", second),
+        brings_by(&"0".repeat(32), second),
+        brings_by(&word[..31], second),
+        brings_by(&format!("{word}&enrol={word}"), second),
+    ] {
+        assert!(refused(&stranger, NOW), "{}", stranger.target);
     }
-    let late = NOW + minute + minute;
-    assert!(matches!(source.handshake(&brings(first), late), Some(Err(_))), "the window is over");
-    assert!(sources.enrolments().open("s", NOW + minute));
-    let answer = source.handshake(&brings(first), NOW).unwrap().unwrap();
+    for weak in ["", "short", "with a blank in the middle of it"] {
+        assert!(!matches!(source.handshake(&brings_by(&word, weak), NOW), Some(Ok(_))), "{weak}");
+    }
+    assert!(refused(&brings_by(&word, first), NOW + minute + minute), "the window is over");
+    let answer = source.handshake(&brings_by(&word, first), NOW).unwrap().unwrap();
     assert!(answer.headers.contains(&("x-secret".into(), first.into())));
+    assert!(refused(&brings_by(&word, second), NOW), "one for each window");
+    assert!(matches!(source.handshake(&brings_by(&word, first), NOW), Some(Ok(_))), "the answer was lost");
+
+    // It counts for nothing until the operator has said so.
+    assert_eq!(reason(source.verify(signed_with(first, "b"), NOW)), Some("not_attempted"));
+    assert!(!file.exists());
+    let brought = source.brought().unwrap();
+    assert_eq!((brought.fingerprint.len(), brought.peer), (16, [127, 0, 0, 1].into()));
+    assert!(source.confirm_secret("0000000000000000", NOW).is_none());
+    assert_eq!(source.confirm_secret(&brought.fingerprint, NOW), Some(Ok(())));
     assert_eq!(reason(source.verify(signed_with(first, "b"), NOW)), None);
-    assert!(matches!(source.handshake(&brings(second), NOW), Some(Err(Refusal::Challenge(_)))), "one for each window");
-    assert!(matches!(source.handshake(&brings(first), NOW), Some(Ok(_))), "the same again: the answer was lost");
+    assert!(matches!(source.handshake(&brings(first), NOW), Some(Ok(_))), "it is known");
     assert_eq!(reason(source.verify(signed_with(second, "b"), NOW)), Some("wrong_signature"));
+    assert!(source.confirm_secret(&brought.fingerprint, NOW).is_none(), "it waits no longer");
     assert!(!format!("{source:?}").contains(first));
+
+    // The word stays in the provider's address and means nothing any more, nor is it kept.
+    let mut event = signed_with(first, "b");
+    event.target = format!("/hooks/s?enrol={word}&a=1");
+    assert!(!format!("{:?}", source.kept(&event)).contains(&word));
 
     #[cfg(unix)]
     {
@@ -76,8 +106,9 @@ fn a_secret_is_brought_once_in_an_open_window_and_kept() {
     assert_eq!(reason(again.get("s").unwrap().verify(signed_with(first, "b"), NOW)), None, "kept over a restart");
 
     let without = configured(BRINGS, "secrets = ['literal:a-long-secret']\n");
-    assert!(!without.enrolments().open("s", NOW), "there is no file to keep it in");
-    assert!(matches!(without.get("s").unwrap().handshake(&brings(first), NOW), Some(Err(_))));
+    let without = without.get("s").unwrap();
+    assert!(without.open_window(NOW).is_none(), "there is no file to keep it in");
+    assert!(matches!(without.handshake(&brings(first), NOW), Some(Err(_))));
 }
 
 #[test]
@@ -157,14 +188,16 @@ fn t67_a_compressed_body_is_judged_by_the_bytes_that_the_file_says_and_read_as_i
 
 #[test]
 fn a_subscription_is_confirmed_only_at_the_pinned_host() {
-    let scheme = "title = 'P'\n[verify]\nsignature = 'header:x-sig'\n[confirm]\nfrom = 'json:Url'\nhost = 'ok\\.example\\.com'\nwhen = { 'json:Type' = 'Confirm' }\n";
+    let scheme = "title = 'P'\n[verify]\nsignature = 'header:x-sig'\n[confirm]\nfrom = 'json:Url'\nhost = 'ok\\.example\\.com'\npath = '/x'\nwhen = { 'json:Type' = 'Confirm' }\n";
     let sources = configured(scheme, "secrets = ['literal:a-long-secret']\n");
     let source = sources.get("s").unwrap();
     let confirms = |body: &str| source.confirms(&source.verify(signed_with("a-long-secret", body), NOW).unwrap());
     assert_eq!(confirms(r#"{"Type":"Event","Url":"https://ok.example.com/x"}"#), Ok(None));
     let address = "https://ok.example.com/x?a=1";
     assert_eq!(confirms(&format!(r#"{{"Type":"Confirm","Url":"{address}"}}"#)), Ok(Some(address.into())));
-    for wrong in ["http://ok.example.com/", "https://ok.example.com.evil.org/", "https://10.0.0.1/"] {
+    for wrong in
+        ["http://ok.example.com/x", "https://ok.example.com/y", "https://ok.example.com.evil.org/", "https://10.0.0.1/"]
+    {
         assert!(confirms(&format!(r#"{{"Type":"Confirm","Url":"{wrong}"}}"#)).is_err(), "{wrong}");
     }
 }

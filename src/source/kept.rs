@@ -7,7 +7,7 @@ use super::field::Field;
 use super::scheme::Scheme;
 use super::signature::Spot;
 use super::{Kept, Source};
-use crate::model::Received;
+use crate::model::{ENROL, Received};
 
 /// What stands for a value that is not kept.
 const MASK: &str = "***";
@@ -37,7 +37,7 @@ const SECRETIVE: [&str; 11] = [
 const KEYS: [&str; 3] = ["api", "access", "private"];
 
 /// Names of fields in queries that open what they stand in.
-const OPENING: [&str; 4] = ["key", "seal", "sig", "signature"];
+const OPENING: [&str; 5] = [ENROL, "key", "seal", "sig", "signature"];
 
 /// Headers that are not kept at all.
 const DROPPED: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "x-api-key"];

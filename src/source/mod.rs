@@ -21,8 +21,10 @@ mod kept;
 mod key;
 mod keypair;
 mod keyring;
+mod lint;
 mod mac;
 mod mark;
+mod overlap;
 #[cfg(test)]
 mod proofs;
 mod scheme;
@@ -48,11 +50,12 @@ use http::header::CONTENT_ENCODING;
 
 pub use self::certificate::Fetch;
 use self::challenge::Challenge;
-pub use self::enrol::Enrolments;
+pub use self::enrol::Brought;
 use self::enrol::Window;
 use self::inflate::Compressed;
 pub use self::keypair::KeyPair;
 pub use self::keyring::Keyring;
+pub use self::lint::reasons;
 use self::scheme::Given;
 pub use self::scheme::Scheme;
 pub use self::sign::Signer;
@@ -66,8 +69,8 @@ use crate::config::{
 use crate::mapping::shape::Getter;
 use crate::mapping::{Mapped, Mapping};
 use crate::model::{
-    Claims, DeliveryId, NewDelivery, Proof, ProofMark, Received, Refusal, Strength, Timestamp, UpstreamIds, UsedProof,
-    Verified, Verify,
+    Claims, DeliveryId, ENROL, NewDelivery, Proof, ProofMark, Received, Refusal, Strength, Timestamp, UpstreamIds,
+    UsedProof, Verified, Verify,
 };
 
 /// The configured sources, by name.
@@ -115,7 +118,7 @@ const EXPLAIN_BYTES: usize = 64 * 1024;
 /// What it takes to have a secret brought by a handshake.
 #[derive(Debug)]
 struct Enrolment {
-    window: Arc<Window>,
+    window: Window,
     /// The provider, and whether the public address is known: to compile the scheme again.
     provider: Provider,
     has_public_url: bool,
@@ -182,15 +185,6 @@ impl Sources {
         self.0.get(name)
     }
 
-    /// The windows in which handshakes may bring secrets.
-    pub fn enrolments(&self) -> Enrolments {
-        let windows = self.0.values().filter_map(|source| {
-            let window = source.enrolment.as_ref()?.window.clone();
-            Some((source.config.name.clone(), window))
-        });
-        Enrolments(windows.collect())
-    }
-
     /// All of them, in order of name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Source>> {
         self.0.values()
@@ -211,7 +205,7 @@ impl Source {
         let brought = challenges.as_ref().is_some_and(|all| all.iter().any(Challenge::brings_secret));
         let enrolment = match (&source.enrol_file, provider) {
             (Some(file), Some(provider)) if brought => Some(Enrolment {
-                window: Arc::new(Window::new(file.clone())),
+                window: Window::new(file.clone()),
                 provider: provider.clone(),
                 has_public_url,
                 now: ArcSwapOption::empty(),
@@ -278,35 +272,74 @@ impl Source {
             Some(Err(refusal)) => Some(Err(self.rejected(refusal))),
             Some(Ok(met)) => Some(match met.secret {
                 None => Ok(met.answer),
-                Some(secret) => self.enrol(scheme, &secret, now).map(|()| met.answer),
+                Some(secret) => self.enrol(scheme, received, &secret, now).map(|()| met.answer),
             }),
         }
     }
 
-    /// Takes a secret that a handshake brought, if the operator has opened the window.
-    fn enrol(&self, scheme: &Scheme, secret: &[u8], now: Timestamp) -> Result<(), Refusal> {
+    /// Takes a secret that a handshake brought, if the operator has opened the window to who brings it. It counts when the
+    /// operator has confirmed it.
+    fn enrol(&self, scheme: &Scheme, received: &Received, secret: &[u8], now: Timestamp) -> Result<(), Refusal> {
         // Brought again, because the answer was lost: whoever brings it knows it.
         if scheme.keys().iter().any(|key| mac::same(key.expose(), secret)) {
             return Ok(());
         }
-        let closed = || Refusal::Challenge("a handshake brought a secret, and no operator has opened a window".into());
-        let enrolment = self.enrolment.as_ref().ok_or_else(closed)?;
-        let until = enrolment.window.close(now).ok_or_else(closed)?;
-        let failed = |what: String| {
-            enrolment.window.reopen(until);
-            Refusal::Inbox(what)
+        let closed = || {
+            let cause = "a handshake brought a secret, and no window is open to who brought it: \
+                         `sluicegate source enrol` prints the address that the provider has to be given";
+            Refusal::Challenge(cause.into())
         };
+        let enrolment = self.enrolment.as_ref().ok_or_else(closed)?;
         let text = std::str::from_utf8(secret).map_err(|_| closed())?;
+        let query = form_urlencoded::parse(received.query().as_bytes());
+        let words: Vec<_> = query.filter(|(name, _)| name == ENROL).map(|(_, word)| word).collect();
+        let word = if let [word] = words.as_slice() { Some(&**word) } else { None };
+        if !enrolment.window.take(word, text, received.peer, now) {
+            return Err(closed());
+        }
+        if let Some(brought) = enrolment.window.brought() {
+            let (source, peer) = (&self.config.name, brought.peer);
+            tracing::info!(
+                audit = "source.brought",
+                source,
+                fingerprint = brought.fingerprint,
+                %peer,
+                "a handshake brought a secret, which counts when an operator has confirmed it"
+            );
+        }
+        Ok(())
+    }
+
+    /// Opens the window in which a handshake may bring a secret, and says the word that the provider's address must have
+    /// behind `?enrol=`. None: this source takes none.
+    pub fn open_window(&self, until: Timestamp) -> Option<Result<String, String>> {
+        self.enrolment.as_ref().map(|enrolment| enrolment.window.open(until))
+    }
+
+    /// What a handshake brought and no operator has confirmed yet.
+    pub fn brought(&self) -> Option<Brought> {
+        self.enrolment.as_ref()?.window.brought()
+    }
+
+    /// Has a secret count that a handshake brought: the one with this fingerprint. None: no such secret waits.
+    pub fn confirm_secret(&self, fingerprint: &str, now: Timestamp) -> Option<Result<(), String>> {
+        let enrolment = self.enrolment.as_ref()?;
+        let secret = enrolment.window.waiting(fingerprint)?;
+        Some(self.adopt(enrolment, &secret, now))
+    }
+
+    fn adopt(&self, enrolment: &Enrolment, secret: &str, now: Timestamp) -> Result<(), String> {
         let mut config =
             enrolment.now.load().as_deref().map_or_else(|| self.config.clone(), |(_, config)| config.clone());
         let name = format!("enrolled at {now}");
         config.secrets.push(Located { value: Secret::new(name, secret), place: self.config.place.clone() });
         let problems = Problems::default();
         let (Some(scheme), _) = prove(&config, Some(&enrolment.provider), enrolment.has_public_url, &problems) else {
-            return Err(failed("the secret that was brought is none for this scheme".into()));
+            return Err("the secret that was brought is none for this scheme".into());
         };
-        enrolment.window.keep(text).map_err(|error| failed(format!("cannot keep the secret: {error}")))?;
+        enrolment.window.keep(secret).map_err(|error| format!("cannot keep the secret: {error}"))?;
         enrolment.now.store(Some(Arc::new((scheme, config))));
+        enrolment.window.settle();
         Ok(())
     }
 
@@ -553,7 +586,11 @@ fn prove(
         source: (&source.name, &source.place),
         problems,
     };
-    compile(table, &name, provider.map_or(&[][..], |provider| provider.challenges.as_slice()), &given)
+    let compiled = compile(table, &name, provider.map_or(&[][..], |provider| provider.challenges.as_slice()), &given);
+    if let (Some(scheme), true) = (&compiled.0, source.enforce) {
+        lint::say_open(scheme, table, given.source, problems);
+    }
+    compiled
 }
 
 /// Compiles a `[verify]` section of this dotted name, and the handshakes beside it.

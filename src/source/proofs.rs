@@ -53,7 +53,7 @@ fn a_key_pair_proves_what_it_signed_and_nothing_else() {
 
 const NOTE: &str = "scheme = 'rsa-pkcs1'\nsignature = 'json:Signature'\nencoding = 'base64'\nkey_encoding = 'x509'\n\
     algorithm = { from = 'json:Version', map = { 1 = 'sha1', 2 = 'sha256' } }\n\
-    cert_url = { from = 'json:Cert', host = 'certs\\.[a-z]+\\.example\\.com', suffix = '.pem' }\n\
+    cert_url = { from = 'json:Cert', host = 'certs\\.[a-z]+\\.example\\.com', path = '/[a-z0-9]+\\.pem' }\n\
     signed_content = 'Message\\n{json:Message}\\n[Subject\\n{json:Subject}\\n]Topic\\n{json:Topic}\\n'\n\
     config = ['topic']\nequal = [['{json:Topic}', '{config:topic}']]\n";
 
@@ -102,6 +102,7 @@ async fn t55_a_certificate_is_fetched_once_from_the_pinned_host_and_only_for_a_r
         "https://certs.eu.example.com/a.pem#.pem",
         "https://certs.eu.example.com/../a.txt",
         "https://certs.eu.example.com/a.txt",
+        "https://certs.eu.example.com/a.pem?1",
         "//certs.eu.example.com/a.pem",
         "file:///a.pem",
         "",
@@ -114,12 +115,50 @@ async fn t55_a_certificate_is_fetched_once_from_the_pinned_host_and_only_for_a_r
     assert!(scheme.prepare(&other, &web, NOW).await.is_err(), "another topic");
     assert!(scheme.prepare(&note("https://certs.us.example.com/a.pem", "t"), &web, NOW).await.is_err(), "unsigned");
     assert_eq!(*web.1.lock().unwrap(), [""; 0], "nothing was asked for any of them");
-    for number in 0..20 {
-        let cert = format!("https://certs.us.example.com/{number}.pem");
-        let request = scheme.signed(Signer::Pair(&pair), &note(&cert, "t"), NOW).unwrap();
-        let _ = scheme.prepare(&request, &web, NOW).await;
+}
+
+/// A web where most addresses have no certificate.
+#[derive(Debug)]
+struct Junk {
+    pem: String,
+    at: &'static str,
+    asked: std::sync::atomic::AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl Fetch for Junk {
+    async fn get(&self, address: &str) -> Result<Bytes, String> {
+        self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if address == self.at { Ok(self.pem.clone().into()) } else { Err("it answered 404 Not Found".into()) }
     }
-    assert!(web.1.lock().unwrap().len() <= 12, "a stranger makes it fetch no more than so often");
+}
+
+#[tokio::test]
+async fn security_f22_made_up_addresses_do_not_keep_the_true_one_from_being_fetched_nor_kept() {
+    let (scheme, _) = compile(&source(&[], &[("topic", "t")], NOTE), None).unwrap();
+    let pair = scheme.make_pair().unwrap();
+    let at = "https://certs.eu.example.com/true.pem";
+    let web = Junk { pem: scheme.public_key(&pair, NOW).unwrap(), at, asked: Default::default() };
+    let made_up = |number: u32| {
+        let cert = format!("https://certs.us.example.com/{number}.pem");
+        scheme.signed(Signer::Pair(&pair), &note(&cert, "t"), NOW).unwrap()
+    };
+    let junk: Vec<_> = (0..100).map(made_up).collect();
+    let all = futures_util::future::join_all(junk.iter().map(|request| scheme.prepare(request, &web, NOW))).await;
+    assert!(all.iter().all(Result::is_err));
+    let good = scheme.signed(Signer::Pair(&pair), &note(at, "t"), NOW).unwrap();
+    scheme.prepare(&good, &web, NOW).await.unwrap();
+    assert!(scheme.judge(&good, NOW).is_ok());
+
+    // Certificates that prove nothing do not take the place of one that did.
+    let everywhere = Web(scheme.public_key(&pair, NOW).unwrap(), Mutex::default());
+    for number in 100..140 {
+        scheme.prepare(&made_up(number), &everywhere, NOW).await.unwrap();
+    }
+    let before = web.asked.load(std::sync::atomic::Ordering::Relaxed);
+    scheme.prepare(&good, &web, NOW).await.unwrap();
+    assert!(scheme.judge(&good, NOW).is_ok());
+    assert_eq!(web.asked.load(std::sync::atomic::Ordering::Relaxed), before, "it is still at hand");
 }
 
 const TOKEN: &str = "scheme = 'jwt'\nsignature = 'header:authorization'\nalgorithms = ['HS256']\nrequired_claims = ['exp']\n\

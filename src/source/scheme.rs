@@ -9,12 +9,13 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::bodies::Bodies;
 use super::certificate::Certificates;
-use super::challenge::Confirm;
+use super::challenge::{Confirm, Want, wants};
 use super::content::{Setup, Template, Value};
 use super::field::{Document, Field, steps};
 use super::inflate::Compressed;
 use super::jwt::Jwt;
 use super::key::{self, Kind, PublicKey};
+use super::lint::{self, Weak};
 use super::mac::{Algorithm, Key, Running};
 use super::signature::{Grammar, Places};
 use super::stranger::Asked;
@@ -40,8 +41,8 @@ pub struct Scheme {
     pub(super) reject_status: Option<u16>,
     pub(super) confirm: Option<Confirm>,
     pub(super) base: Way,
-    /// The first whose field is there takes the place of the base.
-    pub(super) variants: Vec<(Field, Way)>,
+    /// The first that a request fits takes the place of the base.
+    pub(super) variants: Vec<(Vec<(Field, Want)>, Way)>,
 }
 
 /// A code path, and what it needs.
@@ -68,6 +69,8 @@ pub(super) struct Signed {
     pub(super) contents: Vec<Template>,
     pub(super) stamp: Option<Stamp>,
     pub(super) equal: Vec<(Template, Template)>,
+    /// Fields that must not hold a text, because it stands between them in what is signed.
+    pub(super) without: Vec<(Field, Vec<u8>)>,
     pub(super) each: Option<Each>,
     pub(super) strength: Strength,
     /// What handshakes have signed with the same secrets for whoever asks.
@@ -144,8 +147,18 @@ enum Made {
 }
 
 /// Keys that belong to the whole file, not to a way.
-const WHOLE: [&str; 9] =
-    ["variant", "config", "event_id", "event_type", "document", "body", "body_kind", "reject_status", "confirm"];
+const WHOLE: [&str; 10] = [
+    "variant",
+    "config",
+    "event_id",
+    "event_type",
+    "document",
+    "body",
+    "body_kind",
+    "weak",
+    "reject_status",
+    "confirm",
+];
 
 impl Scheme {
     /// Compiles a section. `name` is its dotted path.
@@ -154,6 +167,7 @@ impl Scheme {
         let setup = given.setup(given.declared(&section));
         let document = document(&section);
         let bodies = Bodies::read(&section);
+        let weak = Weak::read(&section);
         let event_id = section.texts("event_id").unwrap_or_default();
         let event_type = section.texts("event_type").unwrap_or_default();
         let compressed = section
@@ -175,9 +189,7 @@ impl Scheme {
         let base = Way::read(&section, &setup, given);
         let mut variants = Some(Vec::new());
         for variant in section.sections("variant") {
-            let when = variant
-                .required_text("when", "name the field whose presence chooses it, for example \"query:bodySHA256\"")
-                .and_then(|text| Field::parse(&text, given.problems));
+            let when = chosen(&variant);
             // Read as a section of its own, so that what is wrong in it is reported as it would be in the base.
             let mut merged = table.clone();
             let mut over = variant.into_table();
@@ -198,7 +210,7 @@ impl Scheme {
                 all
             });
         }
-        Some(Self {
+        let scheme = Self {
             event_id,
             event_type,
             document: document?,
@@ -208,7 +220,8 @@ impl Scheme {
             confirm,
             base: base?,
             variants: variants?,
-        })
+        };
+        lint::look(&scheme, &weak?, section.place(), given.problems).then_some(scheme)
     }
 
     /// Tells it what handshakes have signed with its secrets for whoever asks. Where bodies may be of any kind, that is a
@@ -308,6 +321,19 @@ impl<'g> Given<'g> {
         }
         declared
     }
+}
+
+/// Reads what chooses a variant: a field that is there, or a table of fields and what stands there.
+fn chosen(variant: &Section<'_>) -> Option<Vec<(Field, Want)>> {
+    use crate::config::Value as Toml;
+    if let Some(Toml::Table(table)) = variant.node("when").map(|node| &node.value)
+        && !table.entries.is_empty()
+    {
+        return wants(variant);
+    }
+    let hint = "name the field whose presence chooses it, for example \"query:bodySHA256\"";
+    let text = variant.required_text("when", hint)?;
+    Field::parse(&text, variant.problems()).map(|field| vec![(field, Want::Present)])
 }
 
 fn document(section: &Section<'_>) -> Option<Document> {
@@ -418,6 +444,7 @@ impl Signed {
         }
         let contents = Template::compile_all(&written, setup);
         let equal = equalities(section, setup);
+        let without = without(section);
         let each = Each::read(section);
         let algorithms: Vec<Algorithm> = algorithm.as_ref().map(|choice| choice.all().collect()).unwrap_or_default();
         let prove = match made {
@@ -453,10 +480,22 @@ impl Signed {
             fault(section.place(), "the time comes from signature:…, and neither pair nor positional names other keys");
         }
         let strength = if binds_body(&contents, &equal) { Strength::Signed } else { Strength::Origin };
-        let (algorithm, each, prove) = (algorithm?, each?, prove?);
+        let (algorithm, each, prove, without) = (algorithm?, each?, prove?, without?);
         let is_of_one = strength == Strength::Signed || contents.iter().all(Template::is_of_one);
         let asked = Vec::new();
-        sound.then_some(Self { prove, algorithm, grammar, contents, stamp, equal, each, strength, asked, is_of_one })
+        sound.then_some(Self {
+            prove,
+            algorithm,
+            grammar,
+            contents,
+            stamp,
+            equal,
+            without,
+            each,
+            strength,
+            asked,
+            is_of_one,
+        })
     }
 }
 
@@ -478,6 +517,22 @@ fn binds_body(contents: &[Template], equal: &[(Template, Template)]) -> bool {
         })
     };
     equal.iter().any(|(a, b)| (a.holds_body() && signed(b)) || (b.holds_body() && signed(a)))
+}
+
+/// Reads `without`, a table of fields and the text that each does not hold.
+fn without(section: &Section<'_>) -> Option<Vec<(Field, Vec<u8>)>> {
+    let mut all = Some(Vec::new());
+    for (field, text) in section.text_table("without").unwrap_or_default() {
+        if text.is_empty() {
+            section.problems().error(&text.place, format!("{} has an empty text in it", section.path("without")));
+            all = None;
+        }
+        all = all.zip(Field::parse(&field, section.problems())).map(|(mut all, field)| {
+            all.push((field, text.value.into_bytes()));
+            all
+        });
+    }
+    all
 }
 
 /// Reads `equal`, a list of pairs of templates.

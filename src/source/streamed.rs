@@ -121,7 +121,7 @@ impl Streamed {
 
 impl Scheme {
     fn begin(&self, head: &Received) -> Option<State> {
-        if !self.variants.iter().all(|(when, _)| is_in_head(when)) {
+        if !self.variants.iter().all(|(when, _)| when.iter().all(|(field, _)| is_in_head(field))) {
             return None;
         }
         let request = Request::new(head, &self.document);
@@ -184,6 +184,7 @@ impl Signed {
             && self.each.is_none()
             && self.grammar.places.list.iter().all(is_in_head_spot)
             && self.stamp.as_ref().is_none_or(|stamp| is_in_head(&stamp.from))
+            && self.without.iter().all(|(field, _)| is_in_head(field))
             && !self.equal.iter().any(|(a, b)| a.any(&is_of_body) || b.any(&is_of_body));
         let bodies: Option<Vec<_>> = self.contents.iter().map(|content| content.body_at(&is_of_body)).collect();
         let bodies = bodies.filter(|_| of_head)?;

@@ -403,6 +403,7 @@ fn what_is_signed_like_the_provider_is_accepted_for_every_provider() {
 #[test]
 fn signed_parts_other_than_the_body_are_the_sender_only() {
     let way = "signature = 'header:x-sig'\nsigned_content = '{url}{form.sorted}'\nalgorithm = 'sha1'\nencoding = 'base64'\n\
+               weak = { variants = 'a test' }\n\
                [[variant]]\nwhen = 'query:digest'\nsigned_content = '{url}'\nequal = [['{query:digest}', '{body|sha256|hex}']]";
     let scheme = scheme(way);
     let form = [("content-type", "application/x-www-form-urlencoded")];

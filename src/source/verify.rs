@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use http::header::CONTENT_ENCODING;
 
-use super::certificate::{Certificates, Fetch};
+use super::certificate::{Certificates, Fetch, Need};
 use super::content::{Context, Template};
 use super::document::Json;
 use super::field::Request;
@@ -21,6 +21,9 @@ use crate::model::{Claims, OriginFault, Proof, ProofMark, Received, Refusal, Str
 
 /// How many items of a list are proved one by one.
 const MOST_ITEMS: usize = 1000;
+
+/// A certificate that is fetched: of whose, from where, and why.
+type Wanted<'s> = (&'s Certificates, String, Need);
 
 impl Verify for Scheme {
     fn claims(&self, received: &Received) -> Option<Claims> {
@@ -55,12 +58,16 @@ impl Scheme {
             let way = self.way(&request).map_err(|(fault, cause)| Refusal::Origin(fault, cause))?;
             way.wants(&request, now).map_err(|(fault, cause)| Refusal::Origin(fault, cause))?
         };
-        let Some((certificates, address)) = wanted else { return Ok(()) };
-        certificates.fetch(&address, fetch, now).await.map_err(|what| {
-            let cause = format!("the certificate at {address} cannot be had: {what}");
-            // No fault of the sender's; it may try again.
-            Refusal::Origin(OriginFault::UnknownKey, cause).answered(503)
-        })
+        let Some((certificates, address, need)) = wanted else { return Ok(()) };
+        match certificates.fetch(&address, received.peer, fetch, now).await {
+            Err(what) if need == Need::Missing => {
+                let cause = format!("the certificate at {address} cannot be had: {what}");
+                // No fault of the sender's; it may try again.
+                Err(Refusal::Origin(OriginFault::UnknownKey, cause).answered(503))
+            }
+            // The one at hand still holds.
+            _ => Ok(()),
+        }
     }
 
     /// Whether requests may name certificates that have to be fetched.
@@ -76,10 +83,13 @@ impl Scheme {
 
     /// The variant that this request chooses, or the base.
     pub(super) fn way(&self, request: &Request<'_>) -> Result<&Way, Fault> {
-        for (when, way) in &self.variants {
-            if request.text(when, None).map_err(missing)?.is_some() {
-                return Ok(way);
+        'variants: for (when, way) in &self.variants {
+            for (field, want) in when {
+                if !want.holds(field, request).map_err(missing)? {
+                    continue 'variants;
+                }
             }
+            return Ok(way);
         }
         Ok(&self.base)
     }
@@ -115,13 +125,9 @@ impl Way {
         Ok(Proof { strength, secret: Some(secret), marks })
     }
 
-    /// The certificate that has to be at hand before a request can be judged; none where it is, or none is needed. An
+    /// The certificate that has to be fetched before a request is judged; none where it is at hand, or none is needed. An
     /// error when the request would be refused whatever the certificate.
-    pub(super) fn wants(
-        &self,
-        request: &Request<'_>,
-        now: Timestamp,
-    ) -> Result<Option<(&Certificates, String)>, Fault> {
+    pub(super) fn wants(&self, request: &Request<'_>, now: Timestamp) -> Result<Option<Wanted<'_>>, Fault> {
         match self {
             Self::Signed(signed) => signed.wants(request, now),
             _ => Ok(None),
@@ -221,7 +227,7 @@ impl Signed {
 
     /// What has to be fetched. Everything that can be judged without it is, so that a request which is refused anyway
     /// makes nothing happen.
-    fn wants(&self, request: &Request<'_>, now: Timestamp) -> Result<Option<(&Certificates, String)>, Fault> {
+    fn wants(&self, request: &Request<'_>, now: Timestamp) -> Result<Option<Wanted<'_>>, Fault> {
         let Prove::Public { certificates: Some(certificates), keys, .. } = &self.prove else { return Ok(None) };
         // With a certificate from the operator nothing is fetched.
         if !keys.is_empty() {
@@ -238,7 +244,7 @@ impl Signed {
             stamp.window.judge(ts, now)?;
         }
         let address = certificates.address(&context)?;
-        Ok(certificates.at_hand(&address, now).is_none().then_some((certificates, address)))
+        Ok(certificates.need(&address, now).map(|need| (&**certificates, address, need)))
     }
 
     /// Tries every text with every key against every candidate.
@@ -256,12 +262,14 @@ impl Signed {
             }
             Prove::Public { kind, keys, certificates, .. } => {
                 let fetched;
+                let mut named = None;
                 let keys = match certificates {
                     Some(certificates) if keys.is_empty() => {
                         let address = certificates.address(&context)?;
                         fetched = certificates.at_hand(&address, now).ok_or_else(|| {
                             (OriginFault::UnknownKey, "the certificate it names is not at hand".to_owned())
                         })?;
+                        named = Some((certificates, address));
                         std::slice::from_ref(&*fetched)
                     }
                     _ => keys.as_slice(),
@@ -285,6 +293,9 @@ impl Signed {
                                 candidates.iter().any(|signature| key.proves(*kind, algorithm, &message, signature))
                             };
                             if let Some(key) = held.iter().find(made) {
+                                if let Some((certificates, address)) = &named {
+                                    certificates.proved(address, now);
+                                }
                                 let name = Cow::Owned(key.name.clone());
                                 return Ok(Matched { name, secret: None, content });
                             }
@@ -332,8 +343,15 @@ impl Signed {
         Err(unmatched(absent, compared))
     }
 
-    /// Checks what has to equal.
+    /// Checks what has to equal, and what must not stand in the fields of the signed text.
     pub(super) fn hold(&self, context: &Context<'_, '_>) -> Result<(), Fault> {
+        for (field, text) in &self.without {
+            let found = context.text(field).map_err(missing)?.unwrap_or_default();
+            if found.windows(text.len()).any(|part| part == text.as_slice()) {
+                let cause = format!("{field} holds the text that parts the fields of what is signed");
+                return Err((OriginFault::ClaimMismatch, cause));
+            }
+        }
         for (a, b) in &self.equal {
             let bytes = (a.bytes(context).map_err(missing)?, b.bytes(context).map_err(missing)?);
             if !same(&bytes.0, &bytes.1) {

@@ -10,7 +10,11 @@ use crate::model::{OriginFault, Timestamp};
 pub(super) enum Unit {
     Seconds,
     Millis,
+    /// Seconds or milliseconds: what has more than eleven digits is milliseconds.
+    Either,
     Rfc3339,
+    /// As in the header `Date`.
+    HttpDate,
 }
 
 /// What time stamps are let in.
@@ -28,7 +32,16 @@ impl Window {
     /// Reads `unit`, `tolerance` and `future`, the last two in seconds.
     pub(super) fn read(section: &Section<'_>) -> Self {
         let unit = section
-            .one_of("unit", &[("s", Unit::Seconds), ("ms", Unit::Millis), ("rfc3339", Unit::Rfc3339)])
+            .one_of(
+                "unit",
+                &[
+                    ("s", Unit::Seconds),
+                    ("ms", Unit::Millis),
+                    ("s-or-ms", Unit::Either),
+                    ("rfc3339", Unit::Rfc3339),
+                    ("http-date", Unit::HttpDate),
+                ],
+            )
             .map_or(Unit::Seconds, |unit| unit.value);
         let back = section.integer("tolerance").map(|seconds| Duration::from_secs(seconds.value));
         let ahead = section.integer("future");
@@ -41,6 +54,11 @@ impl Window {
         }
         let ahead = ahead.map(|seconds| Duration::from_secs(seconds.value));
         Self { unit, bounds: back.map(|back| (back, ahead.unwrap_or(back.min(AHEAD)))) }
+    }
+
+    /// Whether times are checked.
+    pub(super) const fn is_checked(&self) -> bool {
+        self.bounds.is_some()
     }
 
     /// Judges a time as it was received.
@@ -64,25 +82,34 @@ impl Window {
     /// Writes a time the way the sender would.
     pub(super) fn write(&self, at: Timestamp) -> String {
         match self.unit {
-            Unit::Seconds => at.seconds().to_string(),
+            Unit::Seconds | Unit::Either => at.seconds().to_string(),
             Unit::Millis => at.millis().to_string(),
             Unit::Rfc3339 => at.to_string(),
+            Unit::HttpDate => jiff::Timestamp::from_millisecond(at.millis())
+                .and_then(|at| jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at))
+                .unwrap_or_default(),
         }
     }
 
     /// Digits only, without a sign, a fraction, a blank or a leading zero: no sender writes those.
     pub(super) fn parse(&self, written: &[u8]) -> Option<Timestamp> {
         let text = std::str::from_utf8(written).ok()?;
-        if self.unit == Unit::Rfc3339 {
-            return Timestamp::parse(text);
+        match self.unit {
+            Unit::Rfc3339 => return Timestamp::parse(text),
+            Unit::HttpDate => {
+                let at = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+                return Some(Timestamp::from_millis(at.as_millisecond()));
+            }
+            Unit::Seconds | Unit::Millis | Unit::Either => {}
         }
         if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) || (text.len() > 1 && text.starts_with('0')) {
             return None;
         }
         let number: i64 = text.parse().ok()?;
         match self.unit {
-            Unit::Seconds => number.checked_mul(1000).map(Timestamp::from_millis),
-            Unit::Millis | Unit::Rfc3339 => Some(Timestamp::from_millis(number)),
+            Unit::Either if text.len() > 11 => Some(Timestamp::from_millis(number)),
+            Unit::Seconds | Unit::Either => number.checked_mul(1000).map(Timestamp::from_millis),
+            Unit::Millis | Unit::Rfc3339 | Unit::HttpDate => Some(Timestamp::from_millis(number)),
         }
     }
 }
@@ -152,5 +179,14 @@ mod tests {
         let text = window("unit = 'rfc3339'\ntolerance = 5");
         assert!(text.judge(b"2024-01-01T01:00:00.123456789+01:00", now).is_ok());
         assert!(text.judge(b"2023-12-31T23:59:00Z", now).is_err());
+        let date = window("unit = 'http-date'\ntolerance = 5");
+        assert!(date.judge(b"Mon, 01 Jan 2024 00:00:03 GMT", now).is_ok());
+        assert!(date.judge(b"Sun, 31 Dec 2023 23:00:00 GMT", now).is_err());
+        assert!(date.judge(b"2024-01-01", now).is_err());
+        let either = window("unit = 's-or-ms'\ntolerance = 5");
+        for at in [now.millis(), now.seconds()] {
+            assert!(either.judge(at.to_string().as_bytes(), now).is_ok());
+            assert!(either.judge((at - at / 1000).to_string().as_bytes(), now).is_err());
+        }
     }
 }

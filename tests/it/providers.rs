@@ -10,7 +10,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::layers::files;
-use crate::world::{Gateway, Upstream, binary};
+use crate::world::{self, Gateway, Upstream, binary};
 
 /// Names of providers that are words of every program as well.
 const WORDS: [&str; 10] = ["box", "cursor", "front", "line", "make", "render", "segment", "square", "tally", "x"];
@@ -133,7 +133,7 @@ prompt = "x"
 "#;
 
 #[tokio::test]
-async fn samples_are_signed_and_sent_and_a_handshake_brings_a_secret() {
+async fn security_f17_samples_are_signed_and_sent_and_a_handshake_brings_a_secret() {
     let folder = tempfile::tempdir().expect("a folder");
     let key = folder.path().join("pair.pem").display().to_string();
     let written = |server: &str| {
@@ -164,11 +164,21 @@ async fn samples_are_signed_and_sent_and_a_handshake_brings_a_secret() {
     assert_eq!(closed.status().as_u16(), 403);
     let open = gateway.admin(Method::POST, "/sources/brought/enrol?for=1min").await;
     assert_eq!(open.status().as_u16(), 202, "{open:?}");
-    let answered = gateway.post("/hooks/brought", &secret, "").await;
+    let address = world::json(&open)["address"].as_str().expect("an address").to_owned();
+    let path = address.find("/hooks/").map_or("", |at| &address[at..]).to_owned();
+    let knocking = gateway.post("/hooks/brought", &[("x-hook-secret", "strangers-secret-0123456789")], "").await;
+    assert_eq!(knocking.status().as_u16(), 403, "only who has the address brings a secret");
+    let answered = gateway.post(&path, &secret, "").await;
     assert_eq!(answered.status().as_u16(), 200);
     assert_eq!(answered.headers()["x-hook-secret"], "brought-secret-0123456789");
-    let again = gateway.post("/hooks/brought", &[("x-hook-secret", "another-secret-0123456789")], "").await;
+    let again = gateway.post(&path, &[("x-hook-secret", "another-secret-0123456789")], "").await;
     assert_eq!(again.status().as_u16(), 403, "one for each window");
+    let waits = gateway.admin_json("/sources/brought/enrol").await;
+    let fingerprint = waits["brought"]["fingerprint"].as_str().expect("a fingerprint").to_owned();
+    let wrong = gateway.admin(Method::POST, "/sources/brought/enrol/confirm?fingerprint=0123456789abcdef").await;
+    assert_eq!(wrong.status().as_u16(), 409);
+    let confirm = format!("/sources/brought/enrol/confirm?fingerprint={fingerprint}");
+    assert_eq!(gateway.admin(Method::POST, &confirm).await.status().as_u16(), 200);
     let (file, _) = written("");
     let sent = run(&["send", "brought", "--config", &file, "--to", &to], "");
     assert!(sent.status.success(), "{sent:?}");

@@ -10,6 +10,7 @@ use super::super::{Ended, answer, say};
 use super::known;
 use crate::config::section::nearest;
 use crate::config::{Provider, Table, Value};
+use crate::source::reasons;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Show {
@@ -47,6 +48,9 @@ struct Shown {
     secret: &'static str,
     values: Vec<String>,
     brings_secret: bool,
+    bodies: Vec<String>,
+    /// What the check leaves open, and why.
+    open: Vec<(String, String)>,
 }
 
 impl Shown {
@@ -78,6 +82,8 @@ impl Shown {
             places: texts(verify, "signature"),
             secret,
             values: texts(verify, "config"),
+            bodies: texts(verify, "body_kind"),
+            open: reasons(verify),
             brings_secret: provider.challenges.iter().any(|challenge| challenge.get("store_secret").is_some()),
             scheme,
         }
@@ -94,6 +100,19 @@ impl Shown {
             line("signature", &self.places.join(", "));
         }
         line("secret", self.secret);
+        if !self.bodies.is_empty() {
+            line("bodies", &self.bodies.join(", "));
+        }
+        for (what, why) in &self.open {
+            let what = match what.as_str() {
+                "body" => "the body is not proved",
+                "id" => "the event's id is not proved",
+                "type" => "the event's type is not proved",
+                "time" => "the time is not checked",
+                _ => "ways to sign overlap",
+            };
+            line("left open", &format!("{what}: {why}"));
+        }
         if let Some(deadline) = provider.deadline {
             line("waits", &format!("{} s for an answer", deadline.as_secs_f64()));
         }
@@ -129,8 +148,8 @@ impl Shown {
         }
         if self.brings_secret {
             lines.push(format!(
-                "\nThe provider's first request brings the secret. Just before you set it up there, let it in:\n  \
-                 curl -X POST -H \"Authorization: Bearer $TOKEN\" 'http://127.0.0.1:8081/api/v1/sources/{name}/enrol?for=10min'"
+                "\nThe provider's first request brings the secret. This prints the address to give to it:\n  \
+                 sluicegate source enrol {name}\nThen compare what came in (--show) and have it count (--confirm FINGERPRINT)."
             ));
         }
         lines.push(format!("\nTry it with a signed sample: sluicegate send {name} --config FILE"));
@@ -147,6 +166,8 @@ impl Shown {
             "signature": self.places,
             "secret": self.secret,
             "values": self.values,
+            "body_kind": self.bodies,
+            "left_open": self.open.iter().map(|(what, why)| json!({ "what": what, "why": why })).collect::<Vec<_>>(),
             "brings_secret": self.brings_secret,
             "deadline_seconds": provider.deadline.map(|deadline| deadline.as_secs_f64()),
             "retries": provider.retries,
