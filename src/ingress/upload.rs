@@ -100,6 +100,7 @@ pub(super) async fn receive(
             return Err(refusal);
         }
     };
+    source.check_query(verified.request(), &ingress.sealer)?;
     let mapped = source.apply(&verified, !form.files.is_empty())?;
     receive::go_on(ingress, source, &mapped, trace)?;
     let mut event = event(source, &verified, mapped);

@@ -8,6 +8,7 @@ mod bodies;
 mod certificate;
 mod challenge;
 mod content;
+mod coverage;
 mod der;
 mod document;
 mod enrol;
@@ -25,6 +26,7 @@ mod mac;
 mod mark;
 #[cfg(test)]
 mod proofs;
+mod query;
 mod scheme;
 mod sign;
 mod signature;
@@ -160,6 +162,7 @@ impl Sources {
         let mut all = BTreeMap::new();
         for source in &config.sources {
             if let Some(compiled) = Source::compile(source, config, problems) {
+                compiled.weigh(problems);
                 all.insert(source.name.clone(), Arc::new(compiled));
             }
         }
