@@ -60,7 +60,8 @@ pub(super) async fn show(
 ) -> Result<Json<EventPage>, AdminError> {
     let event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
     let notes = notes(&state, &event);
-    Ok(Json(EventPage::new(event, &notes)))
+    let source = state.compiled.get(&event.summary.source).cloned();
+    Ok(Json(EventPage::new(event, &notes, source.as_deref())))
 }
 
 /// Why configured paths found nothing in an event: its source reads it once more, as it is configured now.

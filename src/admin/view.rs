@@ -9,9 +9,11 @@ use serde::Serialize;
 
 use super::ConfiguredSource;
 use super::replay::RESENT_FROM;
+use crate::config::Located;
 use crate::inbox::{Answer, Count, DeliveryDetail, EventDetail, EventSummary, Hold, KeptAttachment};
 use crate::mapping::Note;
 use crate::model::{Attachment, AttachmentId, Attempt, DeliveryId, EventId, Origin, Param, State, Strength, Timestamp};
+use crate::source::Source;
 
 /// The most that is shown of a body or of one parameter.
 const SHOWN: usize = 256 * 1024;
@@ -49,6 +51,9 @@ pub(super) struct EventPage {
     resent_from: Option<String>,
     request_line: String,
     params: Vec<ParamView>,
+    /// On whose word its type and its id stand, as the source is configured now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backing: Option<HeadBackings>,
     /// Configured paths that found nothing in this event, as the source is configured now.
     misses: Vec<MissView>,
     headers: Vec<(String, String)>,
@@ -107,6 +112,13 @@ impl From<KeptAttachment> for KeptFileView {
     }
 }
 
+/// On whose word an event's type and id stand; none where its provider names no place for them.
+#[derive(Debug, Serialize)]
+struct HeadBackings {
+    event_type: Option<&'static str>,
+    dedup: Option<&'static str>,
+}
+
 #[derive(Debug, Serialize)]
 struct VerificationView {
     strength: String,
@@ -118,6 +130,9 @@ struct ParamView {
     name: &'static str,
     value: String,
     value_cut: bool,
+    /// On whose word it stands: proved, unproved or operator, by what the source's proof covers as configured now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backing: Option<&'static str>,
     origin: OriginView,
     over: Vec<OriginView>,
 }
@@ -131,9 +146,23 @@ struct MissView {
 
 impl EventPage {
     /// The page of an event whose source reads it with `notes`.
-    pub(super) fn new(event: EventDetail, notes: &[Note]) -> Self {
+    pub(super) fn new(event: EventDetail, notes: &[Note], source: Option<&Source>) -> Self {
         let miss = |note: &Note| MissView { of: note.of, path: note.path.clone(), why: note.miss.as_str() };
-        Self { misses: notes.iter().map(miss).collect(), ..event.into() }
+        let backings = source.map(|source| {
+            let backing = |param: &Param| source.backing(&event.strength, &param.origin).as_str();
+            let of = |places: &[Located<String>]| {
+                let all = places.iter().map(|place| source.backing_of(&event.strength, place));
+                all.min().map(crate::model::Backing::as_str)
+            };
+            let heads = HeadBackings { event_type: of(&source.scheme.event_type), dedup: of(&source.scheme.event_id) };
+            (event.params.iter().map(backing).collect::<Vec<_>>(), heads)
+        });
+        let mut page = Self { misses: notes.iter().map(miss).collect(), ..event.into() };
+        if let Some((params, heads)) = backings {
+            page.params.iter_mut().zip(params).for_each(|(param, backing)| param.backing = Some(backing));
+            page.backing = Some(heads);
+        }
+        page
     }
 }
 
@@ -226,6 +255,7 @@ impl From<EventDetail> for EventPage {
             verification: VerificationView { strength: event.strength, secret: event.secret },
             request_line: event.request_line,
             params: event.params.iter().map(ParamView::from).collect(),
+            backing: None,
             misses: Vec::new(),
             headers: event.headers,
             replays: event.replays,
@@ -246,6 +276,7 @@ impl From<&Param> for ParamView {
             name: param.name.as_str(),
             value: cut(&param.value).to_owned(),
             value_cut: param.value.len() > SHOWN,
+            backing: None,
             origin: (&param.origin).into(),
             over: param.over.iter().map(OriginView::from).collect(),
         }
@@ -257,6 +288,7 @@ impl From<&Origin> for OriginView {
         let (from, path) = match origin {
             Origin::Mapping(path) => ("mapping", Some(path.clone())),
             Origin::Template => ("template", None),
+            Origin::Fixed => ("fixed", None),
             Origin::Query => ("query", None),
             Origin::Body => ("body", None),
             Origin::Default => ("default", None),

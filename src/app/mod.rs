@@ -47,9 +47,9 @@ use crate::telemetry::{Metrics, RefusedSamples, SparseLines};
 use crate::upstream::{Budget, Upstream};
 
 use files::FilesSweep;
+use secret::admin_token;
 pub(crate) use secret::write_private;
-use secret::{admin_token, sealer};
-pub use secret::{admin_token_file, seal_key_file};
+pub use secret::{admin_token_file, seal_key_file, sealer};
 
 /// The sockets of a gateway.
 #[derive(Debug)]

@@ -35,7 +35,7 @@ pub fn seal_key_file(config: &Config) -> PathBuf {
 }
 
 /// A sealer with the configured key, or with one made beside the inbox; it knows those before as well.
-pub(super) fn sealer(config: &Config) -> anyhow::Result<Sealer> {
+pub fn sealer(config: &Config) -> anyhow::Result<Sealer> {
     Ok(current(config)?.with_old(&config.inbox.old_keys)?)
 }
 

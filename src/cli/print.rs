@@ -324,15 +324,19 @@ pub(super) fn page(out: &mut impl Write, event: &Value) -> io::Result<()> {
     for (label, value) in [
         ("event", text(&event["id"])),
         ("source", text(&event["source"])),
-        ("type", text(&event["event_type"])),
+        ("type", with_backing(&event["event_type"], &event["backing"]["event_type"])),
         ("received", text(&event["received_at"])),
         ("request", text(&event["request_line"])),
         ("verified", proof),
-        ("dedup key", text(&event["dedup"])),
+        ("dedup key", with_backing(&event["dedup"], &event["backing"]["dedup"])),
         ("thread", text(&event["thread"])),
         ("filtered", filtered),
     ] {
         writeln!(out, "{label:<10} {value}")?;
+    }
+
+    if let Some(replays) = event["replays"].as_u64().filter(|replays| *replays > 0) {
+        writeln!(out, "{:<10} {replays} times, last {}", "replayed", text(&event["replayed_at"]))?;
     }
 
     writeln!(out, "\nparams")?;
@@ -340,7 +344,8 @@ pub(super) fn page(out: &mut impl Write, event: &Value) -> io::Result<()> {
     for param in each(&event["params"]) {
         let over: Vec<String> = each(&param["over"]).map(origin).collect();
         let over = if over.is_empty() { String::new() } else { format!(", over {}", over.join(", ")) };
-        writeln!(out, "  {:<16} from {}{over}", text(&param["name"]), origin(&param["origin"]))?;
+        let backing = param["backing"].as_str().map_or_else(String::new, |backing| format!(" ({})", line(backing)));
+        writeln!(out, "  {:<16} from {}{backing}{over}", text(&param["name"]), origin(&param["origin"]))?;
         writeln!(out, "    {}", text(&param["value"]))?;
     }
 
@@ -397,11 +402,20 @@ fn delivery(out: &mut impl Write, delivery: &Value) -> io::Result<()> {
     Ok(())
 }
 
+/// A value, and on whose word it stands.
+fn with_backing(value: &Value, backing: &Value) -> String {
+    match (value.is_null(), backing.as_str()) {
+        (false, Some(backing)) => format!("{} ({})", text(value), line(backing)),
+        _ => text(value),
+    }
+}
+
 /// Where a value came from, in words.
 fn origin(origin: &Value) -> String {
     match (origin["from"].as_str(), origin["path"].as_str()) {
         (Some("mapping"), Some(path)) => format!("the mapping of {}", line(path)),
         (Some("template"), _) => "the prompt template".into(),
+        (Some("fixed"), _) => "the fixed value".into(),
         (Some("query"), _) => "the query".into(),
         (Some("body"), _) => "the body's own field".into(),
         (Some("default"), _) => "the configured default".into(),

@@ -7,6 +7,11 @@ use clap::{Args, Subcommand};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
+use super::{ConfigFile, answer, say, tally};
+use crate::app;
+use crate::config::{Problems, QueryUse};
+use crate::model::Name;
+
 use super::gateway::{GatewayArgs, NOT_FOUND};
 use super::print;
 
@@ -21,6 +26,35 @@ pub(super) enum SourceCommand {
     Resume(Named),
     /// Let a provider's handshake bring the source's secret, and have it count
     Enrol(Enrol),
+    /// Print the address to give to its provider, with parameters in it; sealed where the source wants that
+    Url(SourceUrl),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SourceUrl {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// The source
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// What the agent is told
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
+    /// The conversation
+    #[arg(long, value_name = "ID")]
+    task_id: Option<String>,
+    /// Who is speaking
+    #[arg(long, value_name = "ID")]
+    user_id: Option<String>,
+    /// The address of who is speaking
+    #[arg(long, value_name = "ADDRESS")]
+    user_email: Option<String>,
+    /// The given name of who is speaking
+    #[arg(long, value_name = "NAME")]
+    user_first_name: Option<String>,
+    /// The family name of who is speaking
+    #[arg(long, value_name = "NAME")]
+    user_last_name: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -110,6 +144,7 @@ pub(super) async fn run(command: SourceCommand) -> anyhow::Result<ExitCode> {
         SourceCommand::Pause(named) => (named, "pause"),
         SourceCommand::Resume(named) => (named, "resume"),
         SourceCommand::Enrol(words) => return enrol(words).await,
+        SourceCommand::Url(asked) => return url(asked),
     };
     let name = utf8_percent_encode(&named.name, NON_ALPHANUMERIC);
     let asked = named.gateway.find()?.tell(&format!("/sources/{name}/{verb}"), &Value::Null).await?;
@@ -120,5 +155,42 @@ pub(super) async fn run(command: SourceCommand) -> anyhow::Result<ExitCode> {
         print::held(&mut out, &answer)?
     }
     out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the address of a source. Nothing has to run: the configuration and the gateway's key are enough.
+fn url(asked: SourceUrl) -> anyhow::Result<ExitCode> {
+    let SourceUrl { file, name, prompt, task_id, user_id, user_email, user_first_name, user_last_name } = asked;
+    let problems = Problems::default();
+    let Some((config, sources)) = app::compile(&file.config, &problems) else {
+        let problems = problems.into_sorted();
+        problems.iter().for_each(|problem| say(&problem.to_string()));
+        say(&format!("{}: {}", file.config.display(), tally(&problems)));
+        return Ok(ExitCode::FAILURE);
+    };
+    let Some(source) = sources.get(&name) else {
+        say(&format!("no source is called {name:?}"));
+        return Ok(NOT_FOUND.into());
+    };
+    let given = [prompt, task_id, user_id, user_email, user_first_name, user_last_name];
+    let params: Vec<(Name, String)> =
+        Name::ALL.into_iter().zip(given).filter_map(|(name, value)| value.map(|value| (name, value))).collect();
+    match source.config.query {
+        QueryUse::Ignore if !params.is_empty() => {
+            anyhow::bail!("source {name} ignores its query; set query = \"sealed\" to have parameters in its address")
+        }
+        QueryUse::Allow if !params.is_empty() => {
+            say(
+                "this source takes any query, so the address is not sealed; query = \"sealed\" takes only what is printed here",
+            );
+        }
+        _ => {}
+    }
+    if config.server.public_url.is_empty() {
+        say("server.public_url is not set: put the public address before the path");
+    }
+    let target =
+        source.target(&params, &app::sealer(&config)?).ok_or_else(|| anyhow::anyhow!("a parameter is given twice"))?;
+    answer(&format!("{}{target}", config.server.public_url))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -32,6 +32,8 @@ pub struct Provider {
     pub ack: Ack,
     /// How long the sender waits for an answer.
     pub deadline: Option<Duration>,
+    /// Whether a top-level `prompt`, `user_id` and so on of its bodies are parameters: people fill them in by hand.
+    pub implicit: bool,
     /// Whether two requests of the sender may be alike to the last byte of what proves them: its bodies have no id and no
     /// time. Where the file does not say, they may if it names neither.
     pub repeats: Option<bool>,
@@ -115,6 +117,7 @@ impl Provider {
             map: file.section("map").map(|map| Map::read(&map)).unwrap_or_default(),
             ack,
             deadline: file.duration("deadline").map(|d| d.value),
+            implicit: file.bool("implicit").is_some_and(|implicit| implicit.value),
             repeats: file.bool("repeats").map(|repeats| repeats.value),
             retries: file
                 .one_of("retries", &[("never", "never"), ("hours", "hours"), ("days", "days")])

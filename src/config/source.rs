@@ -48,6 +48,12 @@ pub struct SourceConfig {
     pub when: Option<Located<String>>,
     /// `params_mapping`, `thread` and `prompt`.
     pub map: Map,
+    /// Values for parameters that nothing overrules.
+    pub fixed: Vec<(Located<String>, Located<String>)>,
+    /// Which parameters of the query count.
+    pub query: QueryUse,
+    /// Whether the body's own fields of the parameters' names are parameters, where the source says.
+    pub implicit: Option<bool>,
     /// Values for parameters that nothing else gives.
     pub defaults: Vec<(Located<String>, Located<String>)>,
     /// Where the event's JSON goes beside a prompt.
@@ -92,6 +98,17 @@ pub struct SourceConfig {
     pub thread_rate: Option<Rate>,
     /// Where the provider's own log is read for what never arrived.
     pub reconcile: Option<ReconcileConfig>,
+}
+
+/// Which parameters of a query count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueryUse {
+    /// All.
+    Allow,
+    /// Those that the operator sealed.
+    Sealed,
+    /// None.
+    Ignore,
 }
 
 /// How long what proves a request counts as used.
@@ -211,6 +228,14 @@ impl SourceConfig {
             events: section.texts("events").unwrap_or_default(),
             when: section.text("when"),
             map: Map::read(section),
+            fixed: section.text_table("fixed").unwrap_or_default(),
+            query: section
+                .one_of(
+                    "query",
+                    &[("allow", QueryUse::Allow), ("sealed", QueryUse::Sealed), ("ignore", QueryUse::Ignore)],
+                )
+                .map_or(QueryUse::Allow, |query| query.value),
+            implicit: section.bool("implicit").map(|implicit| implicit.value),
             defaults: section.text_table("defaults").unwrap_or_default(),
             event_json: section
                 .one_of(

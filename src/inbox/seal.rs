@@ -44,6 +44,7 @@ struct Keys {
     seal_id: u8,
     links: hmac::Key,
     files: [u8; 32],
+    queries: hmac::Key,
     mark: String,
 }
 
@@ -76,6 +77,7 @@ impl Keys {
         let sealing = derive(b"seal").map_err(|_| no_key())?;
         let links = derive(b"link").map_err(|_| no_key())?;
         let files = derive(b"file").map_err(|_| no_key())?;
+        let queries = derive(b"query").map_err(|_| no_key())?;
         let mark = derive(b"mark").map_err(|_| no_key())?;
         Ok(Self {
             name: key.name().to_owned(),
@@ -83,12 +85,17 @@ impl Keys {
             seal: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &sealing).map_err(|_| no_key())?),
             links: hmac::Key::new(hmac::HMAC_SHA256, &links),
             files,
+            queries: hmac::Key::new(hmac::HMAC_SHA256, &queries),
             mark: hex::encode(&mark[..8]),
         })
     }
 
     fn link_token(&self, event: EventId) -> String {
         URL_SAFE_NO_PAD.encode(hmac::sign(&self.links, event.to_string().as_bytes()))
+    }
+
+    fn query_seal(&self, text: &[u8]) -> String {
+        URL_SAFE_NO_PAD.encode(hmac::sign(&self.queries, text))
     }
 }
 
@@ -170,6 +177,16 @@ impl Sealer {
     /// The token of an event's status link.
     pub fn link_token(&self, event: EventId) -> String {
         self.current.link_token(event)
+    }
+
+    /// The seal of a text that stands in an address.
+    pub fn query_seal(&self, text: &[u8]) -> String {
+        self.current.query_seal(text)
+    }
+
+    /// Whether a seal is that of a text.
+    pub fn is_query_seal(&self, text: &[u8], seal: &str) -> bool {
+        self.keys().any(|keys| keys.query_seal(text).as_bytes().ct_eq(seal.as_bytes()).into())
     }
 
     /// The keys that links to files are signed with; the current one first.

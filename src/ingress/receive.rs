@@ -126,6 +126,7 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
     if let Some(address) = source.confirms(&verified)? {
         return confirm(ingress, &address).await;
     }
+    source.check_query(verified.request(), &ingress.sealer)?;
     let mapped = source.apply(&verified, false)?;
     go_on(ingress, source, &mapped, trace)?;
     let event = event(source, &verified, mapped);

@@ -107,6 +107,7 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large."),
         Refusal::SlowHead => (StatusCode::REQUEST_TIMEOUT, "The head of the request came too slowly."),
         Refusal::BadFraming(_) => (StatusCode::BAD_REQUEST, "The body is badly framed."),
+        Refusal::BadSeal => (StatusCode::FORBIDDEN, "The parameters in this address are not sealed."),
         Refusal::AddressNotAllowed => (StatusCode::FORBIDDEN, "This address may not call here."),
         Refusal::TargetTooLong => (StatusCode::URI_TOO_LONG, "The request target is too long."),
         Refusal::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "The body is too large."),

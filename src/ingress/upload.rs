@@ -101,6 +101,7 @@ pub(super) async fn receive(
     };
     receive::count(ingress, source, &verified, trace)?;
     ingress.places.proved(&source.config.name, trace.peer.0);
+    source.check_query(verified.request(), &ingress.sealer)?;
     let mapped = source.apply(&verified, !form.files.is_empty())?;
     receive::go_on(ingress, source, &mapped, trace)?;
     let mut event = event(source, &verified, mapped);

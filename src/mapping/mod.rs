@@ -26,7 +26,7 @@ pub use explain::{Explained, Miss, Note};
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
-use crate::config::{Located, Problems, Provider, SourceConfig};
+use crate::config::{Located, Problems, Provider, QueryUse, SourceConfig};
 use crate::model::{Name, Origin, Param, Params, Received, Refusal, Verified};
 
 use filter::Events;
@@ -40,6 +40,8 @@ use view::View;
 #[derive(Debug)]
 pub struct Mapping {
     paths: Paths,
+    /// Which parameters of the query count.
+    query: QueryUse,
     params: Vec<Rule>,
     prompt: Option<Template>,
     thread: Option<Thread>,
@@ -57,8 +59,9 @@ struct Rule {
     name: Name,
     /// `params_mapping`, as written and compiled.
     mapped: Option<(String, Path)>,
-    /// The document's own key of this name, by its path's number.
-    own: usize,
+    /// The document's own key of this name, by its path's number, where that counts.
+    own: Option<usize>,
+    fixed: Option<String>,
     default: Option<String>,
 }
 
@@ -94,11 +97,15 @@ impl Mapping {
     ) -> Option<Self> {
         let below = provider.map(|provider| &provider.map);
         let strict = source.strict_template;
+        let implicit = source.implicit.unwrap_or_else(|| provider.is_none_or(|provider| provider.implicit));
         let mut sound = true;
         let mut paths = Paths::default();
         let mut params: Vec<Rule> = Name::ALL
             .into_iter()
-            .map(|name| Rule { name, mapped: None, own: paths.add(Dotted::of_key(name.as_str())), default: None })
+            .map(|name| {
+                let own = implicit.then(|| paths.add(Dotted::of_key(name.as_str())));
+                Rule { name, mapped: None, own, fixed: None, default: None }
+            })
             .collect();
 
         // The provider's first: the source's are laid over them.
@@ -109,6 +116,21 @@ impl Mapping {
             sound &= rule.is_some() && compiled.is_some();
             if let (Some(rule), Some(compiled)) = (rule, compiled) {
                 rule.mapped = Some((path.value.clone(), compiled));
+            }
+        }
+        for (target, value) in &source.fixed {
+            let own =
+                source.map.params_mapping.iter().chain(&source.defaults).any(|(name, _)| name.value == target.value);
+            if own || (target.value == Name::Prompt.as_str() && source.map.prompt.is_some()) {
+                problems.warn(
+                    &target.place,
+                    format!("{} is fixed, so what else the source says of it counts for nothing", target.value),
+                    "remove it from fixed, or from params_mapping, prompt and defaults",
+                );
+            }
+            match rule(&mut params, target, "fixed", problems) {
+                Some(rule) => rule.fixed = Some(value.value.clone()).filter(|value| !value.is_empty()),
+                None => sound = false,
             }
         }
         for (target, value) in &source.defaults {
@@ -137,6 +159,7 @@ impl Mapping {
         let thread = thread.map(|written| Thread::compile(written, strict, &mut paths, problems));
         let when = source.when.as_ref().map(|written| Template::compile(Kind::When, written, strict, problems));
         let mut mapping = Self {
+            query: source.query,
             reach: Reach::NOTHING,
             params,
             event_id: Parts::compile(event_id, &mut paths, problems),
@@ -171,6 +194,20 @@ impl Mapping {
         Ok(self.event_id.joined(&view, '/', "the event's id")?.map(thread::bounded))
     }
 
+    /// The parts of a request that the prompt's template speaks of.
+    pub fn places_of_prompt(&self) -> Vec<&'static str> {
+        self.prompt.as_ref().map(Template::places).unwrap_or_default()
+    }
+
+    /// The parts of a request that decide whether an event goes further, and in which conversation.
+    pub fn deciding(&self) -> Vec<(&'static str, Vec<&'static str>)> {
+        let thread = match &self.thread {
+            Some(Thread::Template(template)) => template.places(),
+            _ => Vec::new(),
+        };
+        vec![("when", self.when.as_ref().map(Template::places).unwrap_or_default()), ("thread", thread)]
+    }
+
     /// Whether that name is made of headers alone, so that no body is needed for it.
     pub fn is_named_by_headers(&self) -> bool {
         self.event_id.are_headers()
@@ -193,6 +230,7 @@ impl Mapping {
     ) -> Result<Mapped, Refusal> {
         let mut view = View::read(request, self.paths.list())?;
         view.claims = claims;
+        view.counts = self.query;
         let event_type = self.event_type.joined(&view, '.', "the event's type")?.map(thread::cut);
         let dedup = self.event_id.joined(&view, '/', "the event's id")?.map(thread::bounded);
         let scope = Lazy { view: &view, event_type: event_type.as_deref(), reach: &self.reach, scope: OnceCell::new() };
@@ -258,6 +296,9 @@ impl Mapping {
             None => strongest = Some((origin, candidate)),
             Some(_) => over.push(origin),
         };
+        if let Some(text) = &rule.fixed {
+            offer(Origin::Fixed, Candidate::Text(text));
+        }
         if let Some((written, path)) = &rule.mapped {
             let found = view.find(path)?;
             if let Some(notes) = notes
@@ -272,10 +313,11 @@ impl Mapping {
         if let Some(template) = self.prompt.as_ref().filter(|_| rule.name == Name::Prompt) {
             offer(Origin::Template, Candidate::Template(template));
         }
-        if let Some(text) = view.in_query(rule.name.as_str()).filter(|text| !text.is_empty()) {
+        if let Some(text) = view.in_counted_query(rule.name.as_str()).filter(|text| !text.is_empty()) {
             offer(Origin::Query, Candidate::Text(text));
         }
-        if let Some(raw) = view.piece(rule.own).filter(|raw| says_something(raw)) {
+        let own = rule.own.and_then(|path| view.piece(path));
+        if let Some(raw) = own.filter(|raw| says_something(raw)) {
             offer(Origin::Body, Candidate::Json(Cow::Borrowed(raw)));
         }
         if let Some(text) = &rule.default {

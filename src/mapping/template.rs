@@ -157,6 +157,27 @@ impl Template {
         }
     }
 
+    /// The parts of a request that it speaks of; none where it is the operator's word alone.
+    pub(super) fn places(&self) -> Vec<&'static str> {
+        let mut reach = Reach::NOTHING;
+        self.reach(&mut reach);
+        let names =
+            self.environment.get_template(self.kind.name()).map(|template| template.undeclared_variables(false));
+        let says = |name: &str| names.as_ref().is_ok_and(|names| names.contains(name));
+        let mut places = Vec::new();
+        for (place, spoken) in [
+            ("body", says("body") || says("params")),
+            ("event_type", says("event_type")),
+            ("headers", reach.headers),
+            ("query", reach.query),
+        ] {
+            if spoken {
+                places.push(place);
+            }
+        }
+        places
+    }
+
     /// Renders it.
     pub(super) fn render(&self, scope: &Scope) -> Result<String, Refusal> {
         let mut text = Bounded::default();
@@ -228,7 +249,7 @@ impl Scope {
     pub(super) fn new(view: &View<'_>, event_type: Option<&str>, reach: &Reach) -> Result<Self, Refusal> {
         let mut scope = vec![("body", value(view.part(&reach.body, &reach.members)?.as_ref()))];
         if reach.query {
-            scope.push(("query", Value::from_pairs(view.query.iter().map(|(key, value)| (&**key, &**value)))));
+            scope.push(("query", Value::from_pairs(view.counted_query())));
         }
         if reach.headers {
             scope.push(("headers", headers(view)));

@@ -13,7 +13,12 @@ use serde_json::{Map, Value};
 
 use super::path::{Dotted, Path};
 use super::scan::{self, DEPTH, Fault, Found, NODES, Wanted};
+<<<<<<< HEAD
 use crate::model::{ENROL, Received, Refusal};
+=======
+use crate::config::QueryUse;
+use crate::model::{Name, Received, Refusal};
+>>>>>>> p-ledger
 
 /// The most fields of a form or a query.
 const FIELDS: usize = 1_000;
@@ -30,6 +35,8 @@ pub(super) struct View<'a> {
     pub(super) query: Fields<'a>,
     /// The form's fields, where the body is one.
     pub(super) form: Fields<'a>,
+    /// Which parameters of the query count.
+    pub(super) counts: QueryUse,
     /// What the signed token said, as JSON.
     pub(super) claims: Option<&'a [u8]>,
     json: Cow<'a, str>,
@@ -45,7 +52,7 @@ impl<'a> View<'a> {
         query.retain(|(name, _)| name != ENROL);
         let mut form = Vec::new();
         let (json, found) = document(request, paths, &mut form)?;
-        Ok(Self { request, query, form, claims: None, json, found, tree: OnceCell::new() })
+        Ok(Self { request, query, form, counts: QueryUse::Allow, claims: None, json, found, tree: OnceCell::new() })
     }
 
     /// The piece of the document at a dotted path, by the path's number, as it stands.
@@ -110,6 +117,21 @@ impl<'a> View<'a> {
     /// A field of the query; of several the last.
     pub(super) fn in_query(&self, name: &str) -> Option<&str> {
         last(&self.query, name)
+    }
+
+    /// The fields of the query that count.
+    pub(super) fn counted_query(&self) -> impl Iterator<Item = (&str, &str)> {
+        let counts = |name: &str| match self.counts {
+            QueryUse::Allow => true,
+            QueryUse::Sealed => Name::parse(name).is_some(),
+            QueryUse::Ignore => false,
+        };
+        self.query.iter().filter(move |(name, _)| counts(name)).map(|(name, value)| (&**name, &**value))
+    }
+
+    /// A field of the query that counts; of several the last.
+    pub(super) fn in_counted_query(&self, name: &str) -> Option<&str> {
+        self.counted_query().filter(|(key, _)| *key == name).last().map(|(_, value)| value)
     }
 
     /// A field of the form; of several the last.

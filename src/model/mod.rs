@@ -27,7 +27,7 @@ pub use hosted::{HostedCall, Setting, Tokens};
 pub use id::{DeliveryId, EventId, RequestId, is_agent_id};
 pub use naming::UpstreamIds;
 pub use outcome::Outcome;
-pub use params::{Name, Origin, Param, Params};
+pub use params::{Backing, Name, Origin, Param, Params};
 pub use refusal::{OriginFault, Refusal};
 pub use request::{Claims, ENROL, Proof, ProofMark, Received, Strength, UsedProof, Verified, Verify};
 pub use role::{NoRole, Role, Roles};

@@ -47,6 +47,8 @@ impl Name {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
+    /// `fixed`: the operator's word, which nothing overrules.
+    Fixed,
     /// `params_mapping`, at this path.
     Mapping(String),
     /// The operator's prompt template.
@@ -59,6 +61,28 @@ pub enum Origin {
     Default,
     /// The whole event, because nothing else gave a prompt.
     Event,
+}
+
+/// On whose word a value stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Backing {
+    /// Nobody's: whoever brought the request could have written it, or have changed it on the way.
+    Unproved,
+    /// The sender's: what proves the request covers it.
+    Proved,
+    /// The operator's own.
+    Operator,
+}
+
+impl Backing {
+    /// A stable word for display.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unproved => "unproved",
+            Self::Proved => "proved",
+            Self::Operator => "operator",
+        }
+    }
 }
 
 /// One parameter.

@@ -34,6 +34,8 @@ pub enum Refusal {
     BadFraming(&'static str),
     /// The source is not to be called from this address.
     AddressNotAllowed,
+    /// The source takes parameters in the query only as its operator sealed them.
+    BadSeal,
     /// The request target is longer than anybody needs.
     TargetTooLong,
     /// The body is larger than this many bytes.
@@ -212,6 +214,7 @@ impl Refusal {
             Self::SlowHead => "slow_head",
             Self::BadFraming(_) => "bad_framing",
             Self::AddressNotAllowed => "address_not_allowed",
+            Self::BadSeal => "bad_seal",
             Self::TargetTooLong => "target_too_long",
             Self::TooLarge(_) => "too_large",
             Self::FileTooLarge(_) => "file_too_large",
@@ -271,6 +274,9 @@ impl Refusal {
             Self::BadVersion => "a version of HTTP that is not spoken here".into(),
             Self::HeadTooLarge => "the head is longer than server.max_head, or has more than 100 headers".into(),
             Self::SlowHead => "the head was not whole within server.head_timeout".into(),
+            Self::BadSeal => {
+                "the parameters in the query are not those that `sluicegate source url` sealed for this source".into()
+            }
             Self::AddressNotAllowed => "the source's allow list does not have the caller's address".into(),
             Self::TargetTooLong => "the request target is too long".into(),
             Self::Busy => "a delivery of its conversation waits or is in flight".into(),

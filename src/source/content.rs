@@ -335,6 +335,18 @@ impl Template {
         })
     }
 
+    /// Whether a value of this kind is always part of it, as it is or by a digest.
+    pub(super) fn always(&self, is: &dyn Fn(&Value) -> bool) -> bool {
+        self.0.iter().any(|part| match part {
+            Part::Value(value) => is(value),
+            Part::Filtered(of, filters) => {
+                !filters.contains(&Filter::Crc32)
+                    && of.iter().any(|part| matches!(part, Part::Value(value) if is(value)))
+            }
+            Part::Text(_) | Part::Section(_) => false,
+        })
+    }
+
     /// Whether it always holds this very value, as it is.
     pub(super) fn holds(&self, value: &Value) -> bool {
         self.0.iter().any(|part| matches!(part, Part::Value(held) if held == value))

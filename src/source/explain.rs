@@ -24,6 +24,7 @@ impl Trial {
         let judged = self.judge(received, now);
         let mut lines = vec![format!("the scheme is {}", self.scheme_in_words(received))];
         lines.extend(self.content_in_words(received));
+        lines.push(self.coverage_in_words());
         lines.extend(self.age_in_words(received, now));
         match (judged.verdict, judged.code, &judged.cause) {
             ("refused", Some(code), Some(cause)) => {
@@ -57,6 +58,17 @@ impl Trial {
             ));
         }
         lines
+    }
+
+    /// Which parts of a request what proves it covers.
+    fn coverage_in_words(&self) -> String {
+        let scheme = self.scheme();
+        let named = scheme.event_id.iter().chain(&scheme.event_type).map(|place| place.value.as_str());
+        let mut places: Vec<&str> = ["body", "query"].into_iter().chain(named).collect();
+        places.dedup();
+        let (covered, open): (Vec<&str>, Vec<&str>) = places.into_iter().partition(|place| scheme.covers(place));
+        let list = |places: Vec<&str>| if places.is_empty() { "none of them".to_owned() } else { places.join(", ") };
+        format!("of body, query, id and type the proof covers: {}; it does not cover: {}", list(covered), list(open))
     }
 
     /// The mistake that explains a refusal: with it undone, the request is right.

@@ -8,6 +8,7 @@ mod bodies;
 mod certificate;
 mod challenge;
 mod content;
+mod coverage;
 mod der;
 mod document;
 mod enrol;
@@ -27,6 +28,7 @@ mod mark;
 mod overlap;
 #[cfg(test)]
 mod proofs;
+mod query;
 mod scheme;
 mod sign;
 mod signature;
@@ -163,6 +165,7 @@ impl Sources {
         let mut all = BTreeMap::new();
         for source in &config.sources {
             if let Some(compiled) = Source::compile(source, config, problems) {
+                compiled.weigh(problems);
                 all.insert(source.name.clone(), Arc::new(compiled));
             }
         }

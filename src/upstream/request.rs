@@ -346,7 +346,7 @@ pub fn text(params: &Params, body: &Bytes, headers: &[(String, String)], source:
     let Some((prompt, origin)) = prompt(params) else { return event_text(body, headers) };
     let append = match source.event_json {
         // A prompt that was mapped or written by the operator has been made from the event; these have not.
-        EventJson::Auto => matches!(origin, Origin::Query | Origin::Body | Origin::Default),
+        EventJson::Auto => matches!(origin, Origin::Fixed | Origin::Query | Origin::Body | Origin::Default),
         EventJson::Text => true,
         EventJson::Context | EventJson::None => false,
     };

@@ -31,6 +31,7 @@ mod pace;
 mod postgres;
 mod providers;
 mod proxy;
+mod query;
 mod readme;
 mod receive;
 mod reconcile;

@@ -20,7 +20,7 @@ use crate::config::{Config, Problems};
 use crate::inbox::Claimed;
 use crate::ingress::form;
 use crate::mapping::{Explained, Note, hosted as reading};
-use crate::model::{DeliveryId, EventId, HostedCall, Name, Origin, Param, Received, Refusal, Timestamp};
+use crate::model::{DeliveryId, EventId, HostedCall, Name, Origin, Param, Received, Refusal, Strength, Timestamp};
 use crate::source::{Source, Sources};
 use crate::upstream::{Call, hosted};
 
@@ -124,7 +124,7 @@ fn at_source(source: &Source, request: &Received) -> Value {
         "dedup": mapped.dedup,
         "thread": mapped.thread,
         "filtered": mapped.filtered,
-        "params": mapped.params.iter().map(param).collect::<Vec<_>>(),
+        "params": mapped.params.iter().map(|one| with_backing(source, one)).collect::<Vec<_>>(),
         "misses": notes,
         "call": call,
     })
@@ -178,6 +178,13 @@ fn settings(call: &HostedCall) -> Vec<Value> {
         .collect()
 }
 
+/// The same, with on whose word it stands once the request is proved.
+fn with_backing(source: &Source, one: &Param) -> Value {
+    let mut view = param(one);
+    view["backing"] = source.backing(Strength::Signed.as_str(), &one.origin).as_str().into();
+    view
+}
+
 fn param(param: &Param) -> Value {
     json!({
         "name": param.name.as_str(),
@@ -191,6 +198,7 @@ fn origin(origin: &Origin, name: Name) -> String {
     match origin {
         Origin::Mapping(path) => format!("params_mapping {path}"),
         Origin::Template => "the source's prompt template".into(),
+        Origin::Fixed => "the fixed value".into(),
         Origin::Query => format!("the query's {}", name.as_str()),
         Origin::Body => format!("the body's {}", name.as_str()),
         Origin::Default => "the default".into(),
@@ -233,7 +241,8 @@ fn printed(view: &Value) -> String {
     let list = |key: &str| view.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
     for param in list("params") {
         line(&plain(&param["name"]), &format!("{:?}", shown(&plain(&param["value"]))));
-        line("", &format!("from {}", plain(&param["from"])));
+        let backing = param["backing"].as_str().map_or_else(String::new, |backing| format!(" ({backing})"));
+        line("", &format!("from {}{backing}", plain(&param["from"])));
         for over in param["over"].as_array().into_iter().flatten() {
             line("", &format!("over {}", plain(over)));
         }
