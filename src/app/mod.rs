@@ -320,7 +320,7 @@ impl Parts {
             .allowing(&config.fetch.allow);
         let mark = Mark::new(kept.sealer.mark());
         let upstream = Upstream::new(&config.upstream, client.clone(), kept.budget.clone()).marked(mark.clone());
-        let sources = Arc::new(sources.named_by(&kept.ids));
+        let sources = Arc::new(sources.of_inbox(&kept.ids, kept.sealer.marks()));
         let enrolments = sources.enrolments();
         let reconciler = Reconciler::new(
             config,
@@ -382,7 +382,7 @@ impl Parts {
             .with_enrolments(enrolments)
             .with_files(kept.files.clone())
             .with_reconciler(reconciler)
-            .with_ids(kept.ids.clone())
+            .with_names(kept.ids.clone(), kept.sealer.marks().clone())
             .with_roles(kept.roles);
         let admin = Arc::new(if kept.roles.dispatch { admin.with_dispatcher(dispatcher.clone()) } else { admin });
         Ok(Self { ingress, dispatcher, replayer, admin })

@@ -284,6 +284,11 @@ async fn undo(ingress: &Ingress, files: &[Attachment], counted: Counted) {
     counted.give_back(&*ingress.inbox).await;
 }
 
+/// The body of a call that is passed on at once. It is no event: the marks of its fences are of an id that it alone has.
+fn body_passed_on(ingress: &Ingress, dropin: &Dropin, call: &HostedCall) -> Bytes {
+    hosted::body(call, &dropin.config, None, EventId::new(), ingress.sealer.marks())
+}
+
 /// Calls the upstream and waits for the whole of its answer.
 async fn run(
     ingress: &Ingress,
@@ -294,7 +299,7 @@ async fn run(
 ) -> Result<Bytes, Refusal> {
     let begun = Instant::now();
     let Begun { files, links, counted } = begin(ingress, call, files).await?;
-    let (path, body) = (hosted::path(call, Manner::Wait), hosted::body(call, &dropin.config, None));
+    let (path, body) = (hosted::path(call, Manner::Wait), body_passed_on(ingress, dropin, call));
     match dropin.upstream.call_raw(&path, with_files(body, &links), &caller.key, None).await {
         Ok(answer) if answer.status().is_success() => Ok(answer.into_body()),
         Ok(answer) => {
@@ -363,8 +368,8 @@ fn owed(
     let named = call.id.as_deref().or_else(|| call.params.get(Name::TaskId));
     let upstream_id = named.map_or_else(|| delivery.as_uuid().to_string(), str::to_owned);
     let (manner, run) = if wait { (Manner::Wait, RunMode::Call) } else { (Manner::Start, RunMode::Async) };
-    let text = hosted::text(call, &dropin.config);
-    let body = hosted::body(call, &dropin.config, Some(&upstream_id));
+    let text = hosted::text(call, &dropin.config, delivery.event, ingress.sealer.marks());
+    let body = hosted::body(call, &dropin.config, Some(&upstream_id), delivery.event, ingress.sealer.marks());
     let made = Call { path: hosted::path(call, manner), body, text, timeout: None, key: Some(caller.key), run };
     let sealed = made.to_sealed(&ingress.sealer, delivery.event);
     let sealed = sealed.map_err(|error| Refusal::Internal(format!("cannot seal the call: {error}")))?;
@@ -409,7 +414,7 @@ async fn events(
 ) -> Result<Answered, Refusal> {
     let begun = Instant::now();
     let Begun { files, links, counted } = begin(ingress, call, files).await?;
-    let (path, body) = (hosted::path(call, Manner::Stream), hosted::body(call, &dropin.config, None));
+    let (path, body) = (hosted::path(call, Manner::Stream), body_passed_on(ingress, dropin, call));
     let upstream = match dropin.upstream.open_raw(&path, with_files(body, &links), &caller.key).await {
         Ok(upstream) => upstream,
         Err(error) => {
