@@ -359,7 +359,7 @@ async fn settle(inbox: Arc<SqliteInbox>, claimed: Claimed, now: Timestamp) {
     };
     let answer = Answer { status: "completed".into(), result: Some("done".into()), finished_at: None, task: None };
     let (key, lane, fence, next) = (claimed.key, claimed.lane, claimed.fence, Next::Delivered(answer));
-    inbox.settle(Settlement { key, lane, fence, attempt, next }).await.unwrap();
+    inbox.settle(Settlement { id: Some(claimed.id), key, lane, fence, attempt, next }).await.unwrap();
 }
 
 /// Whatever is due.

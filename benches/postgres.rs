@@ -168,7 +168,7 @@ async fn deliveries(inbox: &Arc<PostgresInbox>) -> f64 {
                     task: None,
                 });
                 let (key, lane, fence) = (claimed.key, claimed.lane, claimed.fence);
-                inbox.settle(Settlement { key, lane, fence, attempt, next }).await.unwrap()
+                inbox.settle(Settlement { id: Some(claimed.id), key, lane, fence, attempt, next }).await.unwrap()
             })
         });
         let mut count = 0;

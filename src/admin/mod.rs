@@ -45,7 +45,7 @@ use crate::attachment::Files;
 use crate::config::{Config, Secret, SourceConfig};
 use crate::dispatch::Dispatcher;
 use crate::inbox::{Budgets, EventFilter, Inbox, InboxError};
-use crate::model::{Clock, Roles, Timestamp, UpstreamIds};
+use crate::model::{Clock, Marks, Roles, Timestamp, UpstreamIds};
 use crate::net::Fault;
 use crate::reconcile::Reconciler;
 use crate::source::Sources;
@@ -105,6 +105,7 @@ pub struct AdminState {
     /// How many runs a day.
     budgets: Budgets,
     ids: Arc<UpstreamIds>,
+    marks: Marks,
     guesses: Guesses,
     replays: Tally,
     /// Held from reading an event's deliveries to owing the next one: the next one's number names its run.
@@ -153,6 +154,7 @@ impl AdminState {
             files: None,
             budgets: Budgets::new(config),
             ids: Arc::default(),
+            marks: Marks::default(),
             guesses: Guesses::new(GUESSES, MINUTE),
             replays: Tally::new(REPLAYS, MINUTE),
             replaying: tokio::sync::Mutex::new(()),
@@ -179,9 +181,10 @@ impl AdminState {
         self
     }
 
-    /// The same, with what names conversations at the upstream.
-    pub fn with_ids(mut self, ids: Arc<UpstreamIds>) -> Self {
+    /// The same, with what names conversations at the upstream and makes the marks of fences.
+    pub fn with_names(mut self, ids: Arc<UpstreamIds>, marks: Marks) -> Self {
         self.ids = ids;
+        self.marks = marks;
         self
     }
 

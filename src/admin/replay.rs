@@ -148,7 +148,7 @@ async fn preview(state: &AdminState, event: &EventDetail) -> Result<DryRunView, 
         _ => Ok(Vec::new()),
     };
     let links = links.map_err(|error| AdminError::Conflict("no_request", format!("There are no links: {error}")))?;
-    let request = rendered(state, &owed, &Call::of_kept(event, &owed, source).with_files(&links))?;
+    let request = rendered(state, &owed, &Call::of_kept(event, &owed, source, &state.marks).with_files(&links))?;
     Ok(DryRunView {
         dry_run: true,
         event: event.summary.id,
@@ -212,7 +212,13 @@ pub(super) async fn resend(
     if dry_run {
         let owed = resent.deliveries.first();
         let request = owed
-            .map(|owed| rendered(&state, owed, &Call::of_event(&resent, owed, &source.config, source.config.run_mode)))
+            .map(|owed| {
+                rendered(
+                    &state,
+                    owed,
+                    &Call::of_event(&resent, owed, &source.config, &state.marks, source.config.run_mode),
+                )
+            })
             .transpose()?;
         let view = DryRunView { dry_run, event: id, filtered: resent.filtered, thread: resent.thread, request };
         return Ok(Json(view).into_response());

@@ -331,7 +331,7 @@ impl Parts {
         let servers = config.proxies.iter().map(|proxy| &proxy.upstream).chain([&config.upstream.base_url]);
         let mark = Mark::new(kept.sealer.mark(), servers);
         let upstream = Upstream::new(&config.upstream, client.clone(), kept.budget.clone()).marked(mark.clone());
-        let sources = Arc::new(sources.named_by(&kept.ids));
+        let sources = Arc::new(sources.of_inbox(&kept.ids, kept.sealer.marks()));
         let reconciler = Reconciler::new(
             config,
             sources.clone(),
@@ -395,7 +395,7 @@ impl Parts {
         let admin = admin
             .with_files(kept.files.clone())
             .with_reconciler(reconciler)
-            .with_ids(kept.ids.clone())
+            .with_names(kept.ids.clone(), kept.sealer.marks().clone())
             .with_roles(kept.roles);
         let admin = Arc::new(if kept.roles.dispatch { admin.with_dispatcher(dispatcher.clone()) } else { admin });
         Ok(Self { ingress, dispatcher, replayer, admin })

@@ -62,7 +62,8 @@ pub struct NamedFile {
 /// Why a file was not fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unfetched {
-    /// It never will be; a sentence.
+    /// It never will be; what is to be said behind "the file". Our own words alone, since they stand in the system
+    /// prompt: nothing that a sender or a channel wrote.
     Never(String),
     /// It may be another time; a sentence.
     NotNow(String),
@@ -83,6 +84,11 @@ impl NamedFile {
     /// What people call it, cleaned.
     pub fn shown(&self) -> String {
         cleaned_name(self.name.as_deref().unwrap_or(&self.id))
+    }
+
+    /// What its sender says it is.
+    pub fn kind(&self) -> Option<&str> {
+        self.kind.as_deref()
     }
 }
 
@@ -151,7 +157,7 @@ impl Channel {
         let said = download.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let kind = cleaned_type(file.kind.as_deref().or(said));
         if !intake.accepts(&name, &kind) {
-            return Err(Unfetched::Never(format!("files of the type {kind} are not taken")));
+            return Err(Unfetched::Never("is of a kind that is not taken".into()));
         }
         let mut incoming = files.begin(&name, Some(&kind)).await.map_err(unkept)?;
         while let Some(piece) = download.next().await.map_err(|error| judged(error, false))? {
@@ -171,7 +177,7 @@ impl Channel {
                 let asked = self.open(client, &self.filled(ask, &file.id, ""), bounds).await;
                 let asked = asked.map_err(|error| match error {
                     DownloadError::Status(status) if status.as_u16() == 400 => {
-                        Unfetched::Never("the channel does not give it out".into())
+                        Unfetched::Never("is not given out by the channel".into())
                     }
                     error => judged(error, false),
                 })?;
@@ -196,7 +202,7 @@ impl Channel {
                 && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
         };
         let uri = address.parse::<Uri>().ok().filter(ours);
-        let uri = uri.ok_or_else(|| Unfetched::Never("its address is not one of the channel's own".into()))?;
+        let uri = uri.ok_or_else(|| Unfetched::Never("has an address that is not one of the channel's own".into()))?;
         Ok(uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string))
     }
 
@@ -268,7 +274,11 @@ fn at_path<'v>(document: &'v Value, path: &[Step]) -> Vec<&'v Value> {
 }
 
 fn too_large(most: u64) -> Unfetched {
-    Unfetched::Never(format!("it is larger than {most} bytes"))
+    Unfetched::Never(match most {
+        most if most >= 1 << 20 && most.is_multiple_of(1 << 20) => format!("is larger than {} MiB", most >> 20),
+        most if most >= 1 << 10 && most.is_multiple_of(1 << 10) => format!("is larger than {} KiB", most >> 10),
+        most => format!("is larger than {most} bytes"),
+    })
 }
 
 /// What a failed download says of another one. `may_be_gone`: that it is not there is the last word.
@@ -276,7 +286,7 @@ fn judged(error: DownloadError, may_be_gone: bool) -> Unfetched {
     match error {
         DownloadError::TooLarge(most) => too_large(most),
         DownloadError::Status(status) if may_be_gone && matches!(status.as_u16(), 400 | 404 | 410) => {
-            Unfetched::Never("the channel has it no more".into())
+            Unfetched::Never("is no longer at the channel".into())
         }
         error => Unfetched::NotNow(format!("the channel did not give it: {error}")),
     }

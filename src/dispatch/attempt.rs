@@ -60,7 +60,7 @@ pub(super) async fn attempt(
         fetched = file::fetch(dispatcher, claimed) => fetched,
         () = told(hurry.clone()) => return interrupted(dispatcher, claimed.doubt),
     };
-    let (fetched, notes) = match fetched {
+    let (fetched, missing) = match fetched {
         Ok(fetched) => fetched,
         Err(why) => return without_files(dispatcher, claimed, claimed.doubt, source, why),
     };
@@ -70,7 +70,7 @@ pub(super) async fn attempt(
             Ok(call) => call,
             Err(error) => return closed(dispatcher, &error),
         },
-        (None, Some(source)) => Call::with_notes(claimed, source, notes),
+        (None, Some(source)) => Call::without_files(claimed, source, dispatcher.sealer.marks(), &missing),
         (None, None) => return source_gone(&claimed.source),
     };
     let own_key = call.key.is_some();
@@ -315,7 +315,7 @@ impl EarlierTurn {
     ) -> Result<Self, InboxError> {
         let turn = dispatcher.inbox.earlier_turn(claimed).await?;
         let said = turn.as_ref().map(|turn| match source {
-            Some(source) => request::text(&turn.params, &turn.body, &turn.headers, source),
+            Some(source) => request::said(turn, source, dispatcher.sealer.marks()),
             // A caller's own call is erased by now; of what it said its prompt is known.
             None => turn.params.get(Name::Prompt).unwrap_or_default().to_owned(),
         });

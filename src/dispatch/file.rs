@@ -9,9 +9,9 @@ use super::Dispatcher;
 use crate::attachment::{Allowed, Channel, Files, Unfetched};
 use crate::config::{Config, Intake};
 use crate::inbox::Claimed;
-use crate::model::{Attachment, EventId};
+use crate::model::{Attachment, EventId, attachment::cleaned_type};
 use crate::net::Client;
-use crate::upstream::Call;
+use crate::upstream::{Call, Unattached};
 
 /// What files are handed on with.
 #[derive(Debug)]
@@ -42,18 +42,19 @@ impl Handing {
     }
 }
 
-/// The same turn with the files that its channel keeps, and a sentence for each that can never be had. One that cannot
+/// The same turn with the files that its channel keeps, and a word on each that can never be had. One that cannot
 /// be had now is an error, and what was fetched before it need not be fetched again.
 pub(super) async fn fetch<'c>(
     dispatcher: &Dispatcher,
     claimed: &'c Claimed,
-) -> Result<(Cow<'c, Claimed>, Vec<String>), String> {
+) -> Result<(Cow<'c, Claimed>, Vec<Unattached>), String> {
     let handing = &dispatcher.files;
     let Some((channel, intake)) = handing.channels.get(&claimed.source).filter(|_| claimed.sealed.is_none()) else {
         return Ok((Cow::Borrowed(claimed), Vec::new()));
     };
     let mut turn = claimed.clone();
     let mut missing = Vec::new();
+    let mut count = 0;
     let own = (turn.id.event, &turn.body, &mut turn.attachments);
     let merged = turn.merged.iter_mut().map(|merged| (merged.id.event, &merged.body, &mut merged.attachments));
     for (event, body, attachments) in std::iter::once(own).chain(merged) {
@@ -61,6 +62,7 @@ pub(super) async fn fetch<'c>(
         let mut seen = HashSet::new();
         attachments.retain(|file| file.origin.as_ref().is_none_or(|origin| seen.insert(origin.clone())));
         for file in channel.named(body, intake.max_files) {
+            count += 1;
             if attachments.iter().any(|known| known.origin.as_ref() == Some(&file.id)) {
                 continue;
             }
@@ -75,12 +77,32 @@ pub(super) async fn fetch<'c>(
                 }
                 Err(Unfetched::NotNow(why)) => return Err(why),
                 Err(Unfetched::Never(why)) => {
-                    missing.push(format!("The file \"{}\" could not be attached: {why}.", file.shown()));
+                    missing.push((count, kind(file.kind()), why, file.shown()));
                 }
             }
         }
     }
+    let missing = missing.into_iter().map(|(number, kind, why, name)| Unattached {
+        number,
+        sentence: format!("File {number} of {count}{kind} {why}: it is not attached."),
+        name,
+    });
+    let missing = missing.collect();
     Ok((Cow::Owned(turn), missing))
+}
+
+/// What a file is, in words of ours.
+fn kind(given: Option<&str>) -> &'static str {
+    let essence = cleaned_type(given);
+    match essence.split_once('/') {
+        Some(("application", "pdf")) => ", a PDF,",
+        Some(("application", "zip" | "gzip" | "x-tar" | "x-7z-compressed")) => ", an archive,",
+        Some(("image", _)) => ", an image,",
+        Some(("audio", _)) => ", a sound,",
+        Some(("video", _)) => ", a video,",
+        Some(("text", _)) => ", a text,",
+        _ => "",
+    }
 }
 
 /// Has the event refer to a file that was fetched for it.

@@ -292,6 +292,7 @@ impl Dispatcher {
             Next::Retry { .. } | Next::Released { .. } => None,
         };
         let settlement = Settlement {
+            id: Some(claimed.id),
             key: claimed.key,
             lane: claimed.lane,
             fence: claimed.fence,

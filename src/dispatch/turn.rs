@@ -4,6 +4,7 @@
 
 use crate::inbox::Turn;
 use crate::model::{Run, Timestamp};
+use crate::upstream::request::same_words;
 
 /// What a record under our id shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +35,10 @@ pub(super) fn shows(run: &Run, ours: OurTurn<'_>) -> Shows {
     let began = time(run.started_at.as_deref());
     let ended = time(run.finished_at.as_deref());
     match run.input_text.as_deref() {
-        Some(said) if said == ours.text => match ours.earlier {
+        Some(said) if same_words(said, ours.text) => match ours.earlier {
             // The turn before said the same. It had ended when ours was sent, so a run that goes on is ours.
-            Some((_, text)) if text == ours.text && ends_alike => Shows::Earlier,
-            Some((turn, text)) if text == ours.text => match turn.answer {
+            Some((_, text)) if same_words(text, ours.text) && ends_alike => Shows::Earlier,
+            Some((turn, text)) if same_words(text, ours.text) => match turn.answer {
                 Some(_) if !run.status.is_final() => Shows::Ours,
                 Some(_) if known_end.is_some() => Shows::Ours,
                 _ => by_time(began, ended, ours.not_before),
@@ -75,7 +76,7 @@ fn time(text: Option<&str>) -> Option<Timestamp> {
 mod tests {
     use super::*;
     use crate::inbox::Answer;
-    use crate::model::{EventId, Params, RunStatus};
+    use crate::model::{DeliveryId, EventId, Params, RunStatus};
 
     const SENT: Timestamp = Timestamp::from_millis(1_767_225_600_000); // 2026-01-01T00:00:00Z
 
@@ -95,7 +96,7 @@ mod tests {
         let finished_at = finished_at.map(str::to_owned);
         let answer = Answer { status: "completed".into(), result: None, finished_at, task: None };
         Turn {
-            event: EventId::from_bytes([0; 16]),
+            id: DeliveryId { event: EventId::from_bytes([0; 16]), number: 0 },
             answer: Some(answer),
             params: Params::default(),
             headers: Vec::new(),

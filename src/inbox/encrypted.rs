@@ -2,7 +2,8 @@
 //! it closed and come out of it open.
 //!
 //! What is looked for or ordered by stays readable: sources, types, dedup keys, conversations, destinations, states,
-//! times, and the digests by which a proof is known again. An event is bound to its name, so that no other's can be put in its place. What was kept in clear before is
+//! times, and the digests by which a proof is known again. An event is bound to its name and an answer to its delivery's,
+//! so that no other's can be put in its place. What was kept in clear before is
 //! read as it is, and so is what was closed before when nothing is closed any more.
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::seal::{SealError, Sealer};
+use super::seal::{SealError, SealedPart, Sealer};
 use super::{
     Answer, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox,
     InboxError, Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Next, Page, Replayed, Settled, Settlement, Spend,
@@ -30,8 +31,9 @@ const CLOSED: &str = ":closed";
 /// Stands before an answer's text that is closed.
 const CLOSED_TEXT: &str = "closed:";
 
-/// What an answer is bound to. Its delivery's name is not known where it comes in.
-const ANSWER: &[u8] = b"answer";
+/// Stands in place of an answer that does not open.
+const UNOPENED: &str = "(this answer does not open: it was changed, or the key that it was sealed with is not listed in \
+                        inbox.old_keys)";
 
 /// What to do about it.
 const ADVICE: &str = "list the key that it was sealed with in inbox.old_keys, and replay it";
@@ -87,9 +89,9 @@ impl Encrypted {
             headers: std::mem::take(&mut event.headers),
         };
         let said = serde_json::to_vec(&said).map_err(|_| SealError::Damaged)?;
-        let closed = self.sealer.seal(&said, &bound(event.id, "said"))?;
+        let closed = self.sealer.seal(&said, SealedPart::Said(event.id))?;
         event.headers.push((CLOSED.to_owned(), STANDARD.encode(closed)));
-        event.body = self.sealer.seal(&event.body, &bound(event.id, "body"))?;
+        event.body = self.sealer.seal(&event.body, SealedPart::Body(event.id))?;
         Ok(())
     }
 
@@ -99,9 +101,9 @@ impl Encrypted {
             return Ok(());
         }
         let closed = STANDARD.decode(closed).map_err(|_| SealError::Damaged)?;
-        let said = self.sealer.open(&closed, &bound(id, "said"))?;
+        let said = self.sealer.open(&closed, SealedPart::Said(id))?;
         let said: Said = serde_json::from_slice(&said).map_err(|_| SealError::Damaged)?;
-        *parts.body = self.sealer.open(parts.body, &bound(id, "body"))?.into();
+        *parts.body = self.sealer.open(parts.body, SealedPart::Body(id))?.into();
         *parts.params = said.params;
         *parts.headers = said.headers;
         if let Some(line) = parts.line {
@@ -120,31 +122,29 @@ impl Encrypted {
         Ok(())
     }
 
-    fn close_answer(&self, answer: &mut Answer) -> Result<(), SealError> {
+    fn close_answer(&self, id: DeliveryId, answer: &mut Answer) -> Result<(), SealError> {
         if let Some(text) = &mut answer.result {
-            let closed = self.sealer.seal(cut(text, MAX_RESULT).as_bytes(), ANSWER)?;
+            let closed = self.sealer.seal(cut(text, MAX_RESULT).as_bytes(), SealedPart::Answer(id))?;
             *text = format!("{CLOSED_TEXT}{}", STANDARD.encode(closed));
         }
         if let Some(task) = &mut answer.task {
-            *task = self.sealer.seal(task, ANSWER)?;
+            *task = self.sealer.seal(task, SealedPart::Task(id))?;
         }
         Ok(())
     }
 
-    /// An agent may say what looks closed: what does not open is left as it is.
-    fn open_answer(&self, answer: &mut Answer) {
-        let open = |closed: &[u8]| self.sealer.open(closed, ANSWER).ok();
+    /// Only what has the form of a sealed text is taken for one: an agent may say anything. What has it and does not open
+    /// is not shown.
+    fn open_answer(&self, id: DeliveryId, answer: &mut Answer) {
         if let Some(text) = &mut answer.result {
             let closed = text.strip_prefix(CLOSED_TEXT).and_then(|closed| STANDARD.decode(closed).ok());
-            if let Some(said) = closed.and_then(|closed| open(&closed)).and_then(|said| String::from_utf8(said).ok()) {
-                *text = said;
+            if let Some(closed) = closed.filter(|closed| Sealer::has_form(closed)) {
+                let opened = self.sealer.open(&closed, SealedPart::Answer(id)).ok();
+                *text = opened.and_then(|said| String::from_utf8(said).ok()).unwrap_or_else(|| UNOPENED.to_owned());
             }
         }
-        if let Some(task) = &mut answer.task
-            && Sealer::has_form(task)
-            && let Some(said) = open(task)
-        {
-            *task = said.into();
+        if let Some(task) = answer.task.take_if(|task| Sealer::has_form(task)) {
+            answer.task = self.sealer.open(&task, SealedPart::Task(id)).ok().map(Bytes::from);
         }
     }
 
@@ -155,8 +155,8 @@ impl Encrypted {
         detail
             .deliveries
             .iter_mut()
-            .filter_map(|delivery| delivery.answer.as_mut())
-            .for_each(|answer| self.open_answer(answer));
+            .filter_map(|delivery| Some((delivery.id, delivery.answer.as_mut()?)))
+            .for_each(|(id, answer)| self.open_answer(id, answer));
         Ok(())
     }
 
@@ -173,7 +173,7 @@ impl Encrypted {
             detail: format!("the event cannot be opened: {error}; {ADVICE}"),
         };
         let Claimed { id, key, lane, fence, .. } = *claimed;
-        let ended = Settlement { key, lane, fence, attempt, next: Next::Dead(None) };
+        let ended = Settlement { id: Some(id), key, lane, fence, attempt, next: Next::Dead(None) };
         let inner = self.inner.clone();
         tokio::spawn(async move {
             if let Err(error) = inner.settle(ended).await {
@@ -181,11 +181,6 @@ impl Encrypted {
             }
         });
     }
-}
-
-/// What a part of an event is bound to.
-fn bound(event: EventId, part: &str) -> Vec<u8> {
-    [event.as_bytes().as_slice(), part.as_bytes()].concat()
 }
 
 fn unsealed(error: &SealError) -> InboxError {
@@ -223,17 +218,18 @@ impl Inbox for Encrypted {
         if self.closes
             && let Next::Delivered(answer) | Next::Dead(Some(answer)) = &mut settlement.next
         {
-            self.close_answer(answer).map_err(|error| unsealed(&error))?;
+            let id = settlement.id.ok_or_else(|| unsealed(&SealError::Damaged))?;
+            self.close_answer(id, answer).map_err(|error| unsealed(&error))?;
         }
         self.inner.settle(settlement).await
     }
 
     async fn earlier_turn(&self, claimed: &Claimed) -> Result<Option<Turn>, InboxError> {
         let Some(mut turn) = self.inner.earlier_turn(claimed).await? else { return Ok(None) };
-        let Turn { event, params, headers, body, .. } = &mut turn;
-        self.open_event(*event, Parts { line: None, params, headers, body }).map_err(|error| unopened(&error))?;
+        let Turn { id, params, headers, body, .. } = &mut turn;
+        self.open_event(id.event, Parts { line: None, params, headers, body }).map_err(|error| unopened(&error))?;
         if let Some(answer) = &mut turn.answer {
-            self.open_answer(answer);
+            self.open_answer(turn.id, answer);
         }
         Ok(Some(turn))
     }
@@ -246,8 +242,8 @@ impl Inbox for Encrypted {
 
     async fn ended(&self, id: DeliveryId) -> Result<Option<DeliveryDetail>, InboxError> {
         let mut ended = self.inner.ended(id).await?;
-        if let Some(answer) = ended.as_mut().and_then(|delivery| delivery.answer.as_mut()) {
-            self.open_answer(answer);
+        if let Some(DeliveryDetail { id, answer: Some(answer), .. }) = &mut ended {
+            self.open_answer(*id, answer);
         }
         Ok(ended)
     }

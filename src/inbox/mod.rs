@@ -318,6 +318,8 @@ pub struct Merged {
 /// The end of a lease.
 #[derive(Clone, Debug)]
 pub struct Settlement {
+    /// The delivery. None where its record cannot be read: then there is no answer to be kept.
+    pub id: Option<DeliveryId>,
     /// [`Claimed::key`]
     pub key: i64,
     /// [`Claimed::lane`]
@@ -387,8 +389,8 @@ pub enum Settled {
 /// A turn of a conversation that went before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// Its event.
-    pub event: EventId,
+    /// Its delivery.
+    pub id: DeliveryId,
     /// What the upstream said of its end.
     pub answer: Option<Answer>,
     /// What the mapping took from its event.

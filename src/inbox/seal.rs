@@ -1,9 +1,11 @@
 //! What must not be read in the inbox, closed: callers' keys and tokens, and events where the operator wants it, lie in
 //! it, in its log and in every backup of it only as a text that nobody reads without the gateway's key.
 //!
-//! What is promised: a sealed text opens with the same key and context or not at all, and a wrong key is told apart
-//! from a damaged text. Two seals of one text differ. The key itself is in neither. From the same key, by another
-//! derivation, come the tokens of status links and the key for links to files.
+//! What is promised: a sealed text opens with the same key as the same part of the same event (or delivery) or not at
+//! all, and a wrong key is told apart from a damaged text. Two seals of one text differ. Each event's seals have a key of
+//! their own, so that random nonces never come near the 2^32 that one key may have, however many events there are. The
+//! key itself is in neither. From the same key, by other derivations, come the tokens of status links, the key for links
+//! to files and that for the marks of fences.
 
 use std::fmt;
 
@@ -16,13 +18,16 @@ use ring::{digest, hkdf, hmac};
 use subtle::ConstantTimeEq as _;
 
 use crate::config::Secret;
-use crate::model::EventId;
+use crate::model::{DeliveryId, EventId, Marks};
 
 /// How long a key must at least be, as text.
 pub const MIN_KEY: usize = 32;
 
 /// The form of a sealed text: form, key id, nonce, and the closed text with its tag.
-const FORM: u8 = 1;
+const FORM: u8 = 2;
+
+/// The same of before each event had a key of its own. It is opened and not made.
+const FORMER: u8 = 1;
 
 /// What stands before the closed text.
 const HEAD: usize = 2 + NONCE_LEN;
@@ -37,15 +42,71 @@ pub struct Sealer {
     random: SystemRandom,
 }
 
+/// What is closed, and of which event or delivery: it opens in no other place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SealedPart {
+    /// A caller's own call. Its deliveries share it.
+    Call(EventId),
+    /// Request line, parameters and headers.
+    Said(EventId),
+    /// The body.
+    Body(EventId),
+    /// The agent's answer to a delivery.
+    Answer(DeliveryId),
+    /// The task object of a delivery's run.
+    Task(DeliveryId),
+}
+
+impl SealedPart {
+    const fn event(&self) -> EventId {
+        match self {
+            Self::Call(event) | Self::Said(event) | Self::Body(event) => *event,
+            Self::Answer(delivery) | Self::Task(delivery) => delivery.event,
+        }
+    }
+
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::Call(_) => "call",
+            Self::Said(_) => "said",
+            Self::Body(_) => "body",
+            Self::Answer(_) => "answer",
+            Self::Task(_) => "task",
+        }
+    }
+
+    /// What the seal is bound to.
+    fn bound(&self) -> Vec<u8> {
+        let number = match self {
+            Self::Answer(delivery) | Self::Task(delivery) => Some(delivery.number.to_be_bytes()),
+            Self::Call(_) | Self::Said(_) | Self::Body(_) => None,
+        };
+        [self.event().as_bytes(), self.word().as_bytes(), number.as_ref().map_or(&[], |number| number)].concat()
+    }
+
+    /// The same in the former form.
+    fn formerly_bound(&self) -> Vec<u8> {
+        match self {
+            Self::Call(event) => event.as_bytes().to_vec(),
+            Self::Said(event) | Self::Body(event) => [event.as_bytes(), self.word().as_bytes()].concat(),
+            Self::Answer(_) | Self::Task(_) => b"answer".to_vec(),
+        }
+    }
+}
+
 /// What one key is made into.
 struct Keys {
     name: String,
-    seal: LessSafeKey,
+    /// What the keys of events are made of.
+    events: hkdf::Prk,
+    /// What everything was closed with in the former form.
+    former: LessSafeKey,
     seal_id: u8,
     links: hmac::Key,
     files: [u8; 32],
     queries: hmac::Key,
     mark: String,
+    marks: Marks,
 }
 
 /// Why something was not sealed or opened.
@@ -79,15 +140,25 @@ impl Keys {
         let files = derive(b"file").map_err(|_| no_key())?;
         let queries = derive(b"query").map_err(|_| no_key())?;
         let mark = derive(b"mark").map_err(|_| no_key())?;
+        let fences = derive(b"fence").map_err(|_| no_key())?;
         Ok(Self {
             name: key.name().to_owned(),
             seal_id: digest::digest(&digest::SHA256, &sealing).as_ref().first().copied().unwrap_or_default(),
-            seal: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &sealing).map_err(|_| no_key())?),
+            events: hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, &sealing),
+            former: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &sealing).map_err(|_| no_key())?),
             links: hmac::Key::new(hmac::HMAC_SHA256, &links),
             files,
             queries: hmac::Key::new(hmac::HMAC_SHA256, &queries),
             mark: hex::encode(&mark[..8]),
+            marks: Marks::new(&fences),
         })
+    }
+
+    /// The key for what is closed of an event.
+    fn of_event(&self, event: EventId) -> Result<LessSafeKey, SealError> {
+        let info = [b"event".as_slice(), event.as_bytes()];
+        let key = self.events.expand(&info, &AES_256_GCM).map_err(|_| SealError::Damaged)?;
+        Ok(LessSafeKey::new(UnboundKey::from(key)))
     }
 
     fn link_token(&self, event: EventId) -> String {
@@ -132,8 +203,13 @@ impl Sealer {
         &self.current.mark
     }
 
-    /// Closes a text for a context; only with the same context it opens again.
-    pub fn seal(&self, text: &[u8], context: &[u8]) -> Result<Bytes, SealError> {
+    /// Makes the marks of the fences around what strangers say.
+    pub fn marks(&self) -> &Marks {
+        &self.current.marks
+    }
+
+    /// Closes a text as a part of something; only as the same part it opens again.
+    pub fn seal(&self, text: &[u8], part: SealedPart) -> Result<Bytes, SealError> {
         let mut nonce = [0_u8; NONCE_LEN];
         self.random.fill(&mut nonce).map_err(|_| SealError::NoRandom)?;
         let mut sealed = Vec::with_capacity(HEAD + text.len() + AES_256_GCM.tag_len());
@@ -141,24 +217,35 @@ impl Sealer {
         sealed.extend_from_slice(&nonce);
         sealed.extend_from_slice(text);
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = self.current.seal.seal_in_place_separate_tag(nonce, Aad::from(context), &mut sealed[HEAD..]);
+        let key = self.current.of_event(part.event())?;
+        let tag = key.seal_in_place_separate_tag(nonce, Aad::from(part.bound()), &mut sealed[HEAD..]);
         sealed.extend_from_slice(tag.map_err(|_| SealError::Damaged)?.as_ref());
         Ok(sealed.into())
     }
 
-    /// Opens what was closed for this context.
-    pub fn open(&self, sealed: &[u8], context: &[u8]) -> Result<Vec<u8>, SealError> {
+    /// Opens what was closed as this part.
+    pub fn open(&self, sealed: &[u8], part: SealedPart) -> Result<Vec<u8>, SealError> {
         let Some((&[form, id], rest)) = sealed.split_first_chunk::<2>() else { return Err(SealError::Damaged) };
         let Some((nonce, closed)) = rest.split_first_chunk::<NONCE_LEN>() else { return Err(SealError::Damaged) };
-        if form != FORM {
-            return Err(SealError::Damaged);
-        }
+        let bound = match form {
+            FORM => part.bound(),
+            FORMER => part.formerly_bound(),
+            _ => return Err(SealError::Damaged),
+        };
         let mut end = SealError::OtherKey(self.current.name.clone());
         // An id is a byte: two keys may have the same.
         for keys in self.keys().filter(|keys| keys.seal_id == id) {
             let mut text = closed.to_vec();
             let nonce = Nonce::assume_unique_for_key(*nonce);
-            match keys.seal.open_in_place(nonce, Aad::from(context), &mut text).map(|open| open.len()) {
+            let own;
+            let key = match form {
+                FORMER => &keys.former,
+                _ => {
+                    own = keys.of_event(part.event())?;
+                    &own
+                }
+            };
+            match key.open_in_place(nonce, Aad::from(&bound), &mut text).map(|open| open.len()) {
                 Ok(length) => {
                     text.truncate(length);
                     return Ok(text);
@@ -171,7 +258,7 @@ impl Sealer {
 
     /// Whether a text has the form of a sealed one.
     pub fn has_form(sealed: &[u8]) -> bool {
-        sealed.first() == Some(&FORM)
+        matches!(sealed, [FORM | FORMER, _, rest @ ..] if rest.len() >= NONCE_LEN + AES_256_GCM.tag_len())
     }
 
     /// The token of an event's status link.
@@ -224,6 +311,9 @@ fn bytes_of(key: &Secret) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
+    const ONE: EventId = EventId::from_bytes([1; 16]);
+    const TWO: EventId = EventId::from_bytes([2; 16]);
+
     fn sealer(key: &str) -> Sealer {
         Sealer::new(&Secret::new("file:k", key)).unwrap()
     }
@@ -231,15 +321,19 @@ mod tests {
     #[test]
     fn what_is_sealed_opens_with_the_same_key_and_context_only() {
         let ours = sealer("a text that is long enough for a key");
-        let sealed = ours.seal(b"the caller's key", b"evt_1").unwrap();
-        assert_eq!(ours.open(&sealed, b"evt_1").unwrap(), b"the caller's key");
+        let sealed = ours.seal(b"the caller's key", SealedPart::Call(ONE)).unwrap();
+        assert_eq!(ours.open(&sealed, SealedPart::Call(ONE)).unwrap(), b"the caller's key");
         assert!(!sealed.windows(6).any(|part| part == b"caller"));
-        assert_ne!(sealed, ours.seal(b"the caller's key", b"evt_1").unwrap(), "no two seals are alike");
-        assert_eq!(ours.open(&sealed, b"evt_2"), Err(SealError::Damaged));
+        assert_ne!(sealed, ours.seal(b"the caller's key", SealedPart::Call(ONE)).unwrap(), "no two seals are alike");
+        assert_eq!(ours.open(&sealed, SealedPart::Call(TWO)), Err(SealError::Damaged));
         let again = sealer("a text that is long enough for a key");
-        assert_eq!(again.open(&sealed, b"evt_1").unwrap(), b"the caller's key", "the key outlives the process");
+        assert_eq!(
+            again.open(&sealed, SealedPart::Call(ONE)).unwrap(),
+            b"the caller's key",
+            "the key outlives the process"
+        );
         let other = (0..64).map(|n| sealer(&format!("another text that is a key, number {n}")));
-        let other = other.map(|other| other.open(&sealed, b"evt_1").unwrap_err()).collect::<Vec<_>>();
+        let other = other.map(|other| other.open(&sealed, SealedPart::Call(ONE)).unwrap_err()).collect::<Vec<_>>();
         assert!(other.contains(&SealError::OtherKey("file:k".into())), "{other:?}");
     }
 
@@ -249,9 +343,9 @@ mod tests {
         let (before, now) = ("the key that was used before this one", "the key that is used from now on, 1");
         let (old, new) = (sealer(before), sealer(now).with_old([&secret(before)]).unwrap());
         let event = EventId::from_bytes([1; 16]);
-        assert_eq!(new.open(&old.seal(b"x", b"").unwrap(), b"").unwrap(), b"x");
+        assert_eq!(new.open(&old.seal(b"x", SealedPart::Body(ONE)).unwrap(), SealedPart::Body(ONE)).unwrap(), b"x");
         assert!(new.is_link_token(event, &old.link_token(event)));
-        assert!(old.open(&new.seal(b"x", b"").unwrap(), b"").is_err());
+        assert!(old.open(&new.seal(b"x", SealedPart::Body(ONE)).unwrap(), SealedPart::Body(ONE)).is_err());
         assert_ne!(new.link_token(event), old.link_token(event));
         assert_eq!(new.file_keys(), [sealer(now).file_keys(), old.file_keys()].concat());
         assert!(sealer(now).with_old([&secret("short")]).is_err());
@@ -260,14 +354,17 @@ mod tests {
     #[test]
     fn no_byte_of_a_sealed_text_can_be_changed_or_left_out() {
         let ours = sealer(&"ab".repeat(32));
-        let sealed = ours.seal(b"text", b"").unwrap();
+        let sealed = ours.seal(b"text", SealedPart::Body(ONE)).unwrap();
         for at in 0..sealed.len() {
             let mut changed = sealed.to_vec();
             changed[at] ^= 1;
-            assert!(ours.open(&changed, b"").is_err(), "byte {at}");
-            assert!(ours.open(&sealed[..at], b"").is_err(), "cut at {at}");
+            assert!(ours.open(&changed, SealedPart::Body(ONE)).is_err(), "byte {at}");
+            assert!(ours.open(&sealed[..at], SealedPart::Body(ONE)).is_err(), "cut at {at}");
         }
-        assert_eq!(ours.open(&ours.seal(b"", b"").unwrap(), b"").unwrap(), b"");
+        assert_eq!(
+            ours.open(&ours.seal(b"", SealedPart::Body(ONE)).unwrap(), SealedPart::Body(ONE)).unwrap(),
+            SealedPart::Body(ONE)
+        );
     }
 
     #[test]
@@ -276,8 +373,11 @@ mod tests {
         for good in [fresh.as_str(), &STANDARD.encode([7; 32]), "thirty-two characters, or more!!"] {
             assert!(Sealer::new(&Secret::new("k", good)).is_ok(), "{good}");
         }
-        let sealed = sealer(&hex::encode([7; 32])).seal(b"x", b"").unwrap();
-        assert!(sealer(&STANDARD.encode([7; 32])).open(&sealed, b"").is_ok(), "two spellings of one key");
+        let sealed = sealer(&hex::encode([7; 32])).seal(b"x", SealedPart::Body(ONE)).unwrap();
+        assert!(
+            sealer(&STANDARD.encode([7; 32])).open(&sealed, SealedPart::Body(ONE)).is_ok(),
+            "two spellings of one key"
+        );
         for bad in ["", "short", &hex::encode([7; 15])] {
             assert!(Sealer::new(&Secret::new("k", bad)).is_err(), "{bad}");
         }
@@ -293,5 +393,65 @@ mod tests {
         for wrong in ["", &token[1..], &ours.link_token(two), &sealer(&"cd".repeat(32)).link_token(one)] {
             assert!(!ours.is_link_token(one, wrong), "{wrong}");
         }
+    }
+
+    #[test]
+    fn security_f29_an_answer_opens_as_that_of_its_delivery_only() {
+        let ours = sealer(&"ab".repeat(32));
+        let of = |event, number| DeliveryId { event, number };
+        let parts = [
+            SealedPart::Answer(of(ONE, 0)),
+            SealedPart::Answer(of(ONE, 1)),
+            SealedPart::Answer(of(TWO, 0)),
+            SealedPart::Task(of(ONE, 0)),
+            SealedPart::Call(ONE),
+            SealedPart::Said(ONE),
+            SealedPart::Body(ONE),
+        ];
+        for part in parts {
+            let sealed = ours.seal(b"yes", part).unwrap();
+            for other in parts {
+                assert_eq!(ours.open(&sealed, other).is_ok(), other == part, "{part:?} as {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn security_f29_each_event_has_a_key_of_its_own() {
+        let keys = Keys::new(&Secret::new("k", "ab".repeat(32))).unwrap();
+        // With one key, nonce and text the closed text would be the same.
+        let closed = |key: LessSafeKey| {
+            let mut text = *b"a text";
+            key.seal_in_place_separate_tag(Nonce::assume_unique_for_key([0; NONCE_LEN]), Aad::empty(), &mut text)
+                .unwrap();
+            text
+        };
+        assert_eq!(closed(keys.of_event(ONE).unwrap()), closed(keys.of_event(ONE).unwrap()));
+        assert_ne!(closed(keys.of_event(ONE).unwrap()), closed(keys.of_event(TWO).unwrap()));
+    }
+
+    #[test]
+    fn what_was_closed_in_the_former_form_still_opens() {
+        let ours = sealer(&"ab".repeat(32));
+        let former = |text: &[u8], bound: &[u8]| {
+            let nonce = [5; NONCE_LEN];
+            let mut closed = text.to_vec();
+            let key = &ours.current.former;
+            key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(bound), &mut closed).unwrap();
+            [&[FORMER, ours.current.seal_id], &nonce[..], &closed].concat()
+        };
+        let delivery = DeliveryId { event: ONE, number: 3 };
+        for (part, bound) in [
+            (SealedPart::Call(ONE), ONE.as_bytes().to_vec()),
+            (SealedPart::Said(ONE), [ONE.as_bytes(), b"said".as_slice()].concat()),
+            (SealedPart::Body(ONE), [ONE.as_bytes(), b"body".as_slice()].concat()),
+            (SealedPart::Answer(delivery), b"answer".to_vec()),
+            (SealedPart::Task(delivery), b"answer".to_vec()),
+        ] {
+            let sealed = former(b"text", &bound);
+            assert!(Sealer::has_form(&sealed));
+            assert_eq!(ours.open(&sealed, part).unwrap(), b"text", "{part:?}");
+        }
+        assert_eq!(ours.open(&former(b"text", TWO.as_bytes()), SealedPart::Call(ONE)), Err(SealError::Damaged));
     }
 }

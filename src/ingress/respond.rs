@@ -79,7 +79,13 @@ pub(super) async fn proxy(
     }
     let owed = event.deliveries.first().ok_or_else(|| Refusal::Internal("the source has no destination".into()))?;
     let streams = source.config.respond == Respond::Stream;
-    let call = Call::of_event(event, owed, &source.config, if streams { RunMode::Stream } else { RunMode::Call });
+    let call = Call::of_event(
+        event,
+        owed,
+        &source.config,
+        ingress.sealer.marks(),
+        if streams { RunMode::Stream } else { RunMode::Call },
+    );
     ingress.may_run()?;
     if let Some(wait) = ingress.upstream.is_busy(PATIENCE) {
         return Err(Refusal::UpstreamBusy(wait));

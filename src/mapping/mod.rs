@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod corpus;
 mod explain;
+mod fence;
 mod filter;
 pub mod hosted;
 mod jsonpath;
@@ -27,7 +28,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use crate::config::{Located, Problems, Provider, QueryUse, SourceConfig};
-use crate::model::{Name, Origin, Param, Params, Received, Refusal, Verified};
+use crate::model::{Marks, Name, Origin, Param, Params, Received, Refusal, Verified};
 
 use filter::Events;
 use path::{Dotted, Path, Paths};
@@ -51,6 +52,8 @@ pub struct Mapping {
     when: Option<Template>,
     /// What the templates speak of.
     reach: Reach,
+    /// Makes the marks around values in prompts.
+    marks: Marks,
 }
 
 /// Where one parameter may come from, beside the query.
@@ -161,6 +164,7 @@ impl Mapping {
         let mut mapping = Self {
             query: source.query,
             reach: Reach::NOTHING,
+            marks: Marks::default(),
             params,
             event_id: Parts::compile(event_id, &mut paths, problems),
             event_type: Parts::compile(event_type, &mut paths, problems),
@@ -180,6 +184,11 @@ impl Mapping {
         }
         mapping.reach.find(&mut mapping.paths);
         sound.then_some(mapping)
+    }
+
+    /// Has marks around values made with the gateway's key; without it they end with the process.
+    pub fn mark_with(&mut self, marks: Marks) {
+        self.marks = marks;
     }
 
     /// Reads an event. One with files may say nothing else.
@@ -233,7 +242,13 @@ impl Mapping {
         view.counts = self.query;
         let event_type = self.event_type.joined(&view, '.', "the event's type")?.map(thread::cut);
         let dedup = self.event_id.joined(&view, '/', "the event's id")?.map(thread::bounded);
-        let scope = Lazy { view: &view, event_type: event_type.as_deref(), reach: &self.reach, scope: OnceCell::new() };
+        let scope = Lazy {
+            view: &view,
+            event_type: event_type.as_deref(),
+            reach: &self.reach,
+            marks: &self.marks,
+            scope: OnceCell::new(),
+        };
 
         if let Some(rule) = self.filtered(&scope)? {
             return Ok(Mapped { dedup, event_type, filtered: Some(rule), ..Mapped::default() });
@@ -395,6 +410,7 @@ struct Lazy<'l, 'v> {
     view: &'l View<'v>,
     event_type: Option<&'l str>,
     reach: &'l Reach,
+    marks: &'l Marks,
     scope: OnceCell<Scope>,
 }
 
@@ -403,7 +419,7 @@ impl Lazy<'_, '_> {
         if let Some(scope) = self.scope.get() {
             return Ok(scope);
         }
-        let scope = Scope::new(self.view, self.event_type, self.reach)?;
+        let scope = Scope::new(self.view, self.event_type, self.reach, self.marks)?;
         Ok(self.scope.get_or_init(|| scope))
     }
 }

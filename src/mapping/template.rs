@@ -1,9 +1,7 @@
 //! Text with values of the event in it, and conditions over them (minijinja).
 //!
 //! A template is the operator's word, the values in it are a stranger's. So in a prompt every value is fenced unless
-//! the template says `| safe`: a value of one line stands where it was put, without control characters; anything
-//! longer gets a block of its own, between markers it cannot contain, and is cut. The markers come from a digest of
-//! the value: the same event makes the same prompt.
+//! the template says `| safe` (see [`super::fence`]). The same event makes the same prompt.
 //!
 //! Promises: a template is compiled once; rendering it ends (fuel) and stays small; it reads no file and no other
 //! template. Headers that prove who somebody is by being known are not in its reach.
@@ -14,29 +12,20 @@ use std::io;
 
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
-use sha2::{Digest, Sha256};
 
+use super::fence::{CUT, EXPLAINED, Fence};
 use super::path::{Dotted, Paths};
 use super::scan::Wanted;
 use super::value::head;
 use super::view::View;
 use crate::config::{Located, Problems};
-use crate::model::{Param, Refusal};
+use crate::model::{Marks, Param, Refusal};
 
 /// What one rendering may spend: about an instruction or 64 bytes each.
 const FUEL: u64 = 200_000;
 
-/// The longest prompt, in bytes.
-const LONGEST: usize = 64 * 1024;
-
-/// The longest value that may stand within a line, in characters.
-const LINE: usize = 1_000;
-
-/// The longest value in a block, in characters.
-const BLOCK: usize = 8_000;
-
-/// Stands where something was left out.
-const CUT: &str = "…[cut]";
+/// The longest prompt, in bytes, without the sentence on its marks.
+const LONGEST: usize = 64 * 1024 - EXPLAINED;
 
 /// What a template is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +180,9 @@ impl Template {
             Err(_) if text.full => {}
             Err(error) => return Err(Refusal::Unmappable(format!("{}: {}", self.kind.name(), said(&error)))),
         }
+        if self.kind == Kind::Prompt {
+            text.text.push_str(&scope.fence().map(Fence::explained).unwrap_or_default());
+        }
         Ok(text.text)
     }
 
@@ -246,7 +238,12 @@ pub(super) struct Scope(Vec<(&'static str, Value)>);
 
 impl Scope {
     /// The scope of a request, as far as it is in reach.
-    pub(super) fn new(view: &View<'_>, event_type: Option<&str>, reach: &Reach) -> Result<Self, Refusal> {
+    pub(super) fn new(
+        view: &View<'_>,
+        event_type: Option<&str>,
+        reach: &Reach,
+        marks: &Marks,
+    ) -> Result<Self, Refusal> {
         let mut scope = vec![("body", value(view.part(&reach.body, &reach.members)?.as_ref()))];
         if reach.query {
             scope.push(("query", Value::from_pairs(view.counted_query())));
@@ -255,6 +252,8 @@ impl Scope {
             scope.push(("headers", headers(view)));
         }
         scope.extend(event_type.map(|name| ("event_type", Value::from(name))));
+        let fence = Fence::new(marks.clone(), &view.request.target, view.request.body.clone());
+        scope.push((Fence::NAME, fence.into_value()));
         Ok(Self(scope))
     }
 
@@ -264,6 +263,11 @@ impl Scope {
         let mut scope = self.0.clone();
         scope.push(("params", params));
         Self(scope)
+    }
+
+    /// What marks the values in a prompt.
+    fn fence(&self) -> Option<&Fence> {
+        self.0.iter().find(|(name, _)| *name == Fence::NAME)?.1.downcast_object_ref()
     }
 
     fn value(&self) -> Value {
@@ -332,7 +336,10 @@ fn format(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Res
         return Ok(out.write_str(&text)?);
     }
     state.consume_fuel(u64::try_from(text.len() / 64).unwrap_or(u64::MAX))?;
-    Ok(out.write_str(&fenced(&text))?)
+    let scope = state.lookup(Fence::NAME);
+    let fence = scope.as_ref().and_then(Value::downcast_object_ref::<Fence>);
+    let fence = fence.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "a value cannot be marked here"))?;
+    Ok(out.write_str(&fence.around(&text))?)
 }
 
 /// A value as text: as JSON says it, but nothing for null and strings without quotes.
@@ -400,44 +407,7 @@ fn tojson(state: &State<'_, '_>, value: &Value, rest: Kwargs) -> Result<Value, E
     Ok(Value::from(text))
 }
 
-/// A value made harmless: within the line if it is one short line, in a block of its own otherwise.
-fn fenced(text: &str) -> Cow<'_, str> {
-    let breaks = |c: char| matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}');
-    let long = text.len() > LINE && text.chars().nth(LINE).is_some();
-    if !long && !text.contains(breaks) {
-        return if text.contains(char::is_control) {
-            Cow::Owned(text.chars().filter(|c| !c.is_control()).collect())
-        } else {
-            Cow::Borrowed(text)
-        };
-    }
-    let marker = marker(text);
-    let mut block = format!("\n<<<data {marker}\n");
-    let mut chars = text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t'));
-    block.extend(chars.by_ref().take(BLOCK));
-    if chars.next().is_some() {
-        block.push_str(CUT);
-    }
-    let _ = write!(block, "\ndata {marker}>>>\n");
-    Cow::Owned(block)
-}
-
-/// Sixteen digits that do not stand in the text, always the same for the same text.
-fn marker(text: &str) -> String {
-    let mut digest = Sha256::digest(text.as_bytes());
-    loop {
-        let marker: String = digest.iter().take(8).fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        });
-        if !text.contains(&marker) {
-            return marker;
-        }
-        digest = Sha256::digest(digest);
-    }
-}
-
-/// Text that takes no more than [`LONGEST`] bytes, and then says that it was cut. A block that does not fit is cut
+/// Text that takes no more than [`LONGEST`] bytes, and then says that it was cut. A value that does not fit is cut
 /// inside its fence.
 #[derive(Debug, Default)]
 struct Bounded {
@@ -454,7 +424,7 @@ impl io::Write for Bounded {
             return Ok(bytes.len());
         }
         self.full = true;
-        let end = piece.trim_end_matches('\n').rfind('\n').filter(|_| piece.starts_with("\n<<<data "));
+        let end = Fence::end_of(piece);
         self.text.push_str(head(piece, room.min(end.unwrap_or(room))));
         self.text.push_str(CUT);
         if let Some(end) = end {

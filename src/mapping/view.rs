@@ -13,12 +13,8 @@ use serde_json::{Map, Value};
 
 use super::path::{Dotted, Path};
 use super::scan::{self, DEPTH, Fault, Found, NODES, Wanted};
-<<<<<<< HEAD
-use crate::model::{ENROL, Received, Refusal};
-=======
 use crate::config::QueryUse;
-use crate::model::{Name, Received, Refusal};
->>>>>>> p-ledger
+use crate::model::{ENROL, Name, Received, Refusal};
 
 /// The most fields of a form or a query.
 const FIELDS: usize = 1_000;

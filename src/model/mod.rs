@@ -9,6 +9,8 @@ pub mod delivery;
 pub mod event;
 pub mod hosted;
 pub mod id;
+pub mod lookalike;
+pub mod marks;
 pub mod naming;
 pub mod outcome;
 pub mod params;
@@ -25,6 +27,7 @@ pub use delivery::{Destination, DestinationKind, Overlap, OverlapMode, Route, St
 pub use event::{Accepted, NewDelivery, NewEvent};
 pub use hosted::{HostedCall, Setting, Tokens};
 pub use id::{DeliveryId, EventId, RequestId, is_agent_id};
+pub use marks::Marks;
 pub use naming::UpstreamIds;
 pub use outcome::Outcome;
 pub use params::{Backing, Name, Origin, Param, Params};

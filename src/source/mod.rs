@@ -71,7 +71,7 @@ use crate::config::{
 use crate::mapping::shape::Getter;
 use crate::mapping::{Mapped, Mapping};
 use crate::model::{
-    Claims, DeliveryId, ENROL, NewDelivery, Proof, ProofMark, Received, Refusal, Strength, Timestamp, UpstreamIds,
+    Claims, DeliveryId, ENROL, Marks, NewDelivery, Proof, ProofMark, Received, Refusal, Strength, Timestamp, UpstreamIds,
     UsedProof, Verified, Verify,
 };
 
@@ -175,10 +175,13 @@ impl Sources {
         Self(all)
     }
 
-    /// The same, with what the inbox names conversations with. Without it names end with the process.
-    pub fn named_by(mut self, ids: &Arc<UpstreamIds>) -> Self {
+    /// The same, with what the inbox names conversations with, and what makes marks around what strangers say. Without
+    /// it both end with the process.
+    pub fn of_inbox(mut self, ids: &Arc<UpstreamIds>, marks: &Marks) -> Self {
         for source in self.0.values_mut() {
-            Arc::get_mut(source).expect("sources that were just compiled are in nobody else's hands").ids = ids.clone();
+            let source = Arc::get_mut(source).expect("sources that were just compiled are in nobody else's hands");
+            source.ids = ids.clone();
+            source.mapping.mark_with(marks.clone());
         }
         self
     }

@@ -8,9 +8,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::answer;
-use super::request::{User, fenced, prompt, segment, user};
+use super::request::{EVENT, NAMES, fenced, names, prompt, segment, user};
 use crate::config::{DropIn, ExtraFields};
-use crate::model::{HostedCall, Name, Refusal, Timestamp};
+use crate::model::{EventId, HostedCall, Marks, Name, Refusal, Timestamp};
 
 /// The longest text of the upstream's that is passed on, in characters.
 const MAX_DETAIL: usize = 2_000;
@@ -40,15 +40,13 @@ pub fn path(call: &HostedCall, manner: Manner) -> String {
 }
 
 /// The body of a call. The order of its keys is always the same. `id` is the upstream's name for the run; without one
-/// the call's own is, or the caller's `task_id`, where there is one.
-pub fn body(call: &HostedCall, dropin: &DropIn, id: Option<&str>) -> Bytes {
-    let (text, mut context) = said(call, dropin);
+/// the call's own is, or the caller's `task_id`, where there is one. `event` and `marks` make the marks of fences.
+pub fn body(call: &HostedCall, dropin: &DropIn, id: Option<&str>, event: EventId, marks: &Marks) -> Bytes {
+    let (text, context) = said(call, dropin, event, marks);
     let mut input = Map::new();
     input.insert("text".into(), text.into());
-    match user(&call.params, &dropin.user_email_template) {
-        User::Known(user) => drop(input.insert("user".into(), user.into())),
-        User::Named(name) => context.insert(0, format!("user: {name}")),
-        User::Unknown => {}
+    if let Some(user) = user(&call.params, &dropin.user_email_template).known() {
+        input.insert("user".into(), user.into());
     }
 
     let mut body = Map::new();
@@ -82,18 +80,23 @@ pub fn body(call: &HostedCall, dropin: &DropIn, id: Option<&str>) -> Bytes {
 }
 
 /// `input.text` of a call, for telling this turn of a conversation from another.
-pub fn text(call: &HostedCall, dropin: &DropIn) -> String {
-    said(call, dropin).0
+pub fn text(call: &HostedCall, dropin: &DropIn, event: EventId, marks: &Marks) -> String {
+    said(call, dropin, event, marks).0
 }
 
-/// What the agent is told, and what goes into its context beside it.
-fn said(call: &HostedCall, dropin: &DropIn) -> (String, Vec<String>) {
-    let prompt = prompt(&call.params).map(|(prompt, _)| prompt);
-    match (prompt, &call.extra) {
-        (Some(prompt), Some(extra)) if dropin.extra_fields == ExtraFields::Text => (fenced(prompt, extra), Vec::new()),
-        (Some(prompt), extra) => (prompt.to_owned(), extra.iter().cloned().collect()),
-        (None, extra) => (extra.clone().unwrap_or_default(), Vec::new()),
-    }
+/// What the agent is told, and what goes into its context beside it: the fields that are no parameters, as the hosted
+/// webhook has it, unless the operator says otherwise.
+fn said(call: &HostedCall, dropin: &DropIn, event: EventId, marks: &Marks) -> (String, Vec<String>) {
+    let Some((prompt, _)) = prompt(&call.params) else { return (call.extra.clone().unwrap_or_default(), Vec::new()) };
+    let (mut text, context) = match &call.extra {
+        Some(extra) if dropin.extra_fields == ExtraFields::Text => {
+            (fenced(prompt, extra, &marks.of_event(event, EVENT)), Vec::new())
+        }
+        extra => (prompt.to_owned(), extra.iter().cloned().collect()),
+    };
+    let user = user(&call.params, &dropin.user_email_template);
+    text.push_str(&names(user.name(), &[], &marks.of_event(event, NAMES)));
+    (text, context)
 }
 
 /// What an answer that is no success means for the caller. Of a failure nothing is passed on: neither the upstream's
@@ -173,7 +176,7 @@ mod tests {
     }
 
     fn sent(call: &HostedCall, settings: &str) -> String {
-        String::from_utf8(body(call, &dropin(settings), None).to_vec()).unwrap()
+        String::from_utf8(body(call, &dropin(settings), None, EventId::new(), &Marks::default()).to_vec()).unwrap()
     }
 
     const ENDS: &str = r#","source":"webhook","source_node_type":"webhook"}"#;
@@ -205,14 +208,17 @@ mod tests {
     fn a_user_has_an_id_and_an_address_or_is_none() {
         let user = |params: &[(Name, &str)]| {
             let body: Value = serde_json::from_str(&sent(&call(params, None), "")).unwrap();
-            (body["input"]["user"].to_string(), body["additional_context"].to_string())
+            assert_eq!(body.get("additional_context"), None);
+            (body["input"]["user"].to_string(), body["input"]["text"].as_str().unwrap().to_owned())
         };
         let email = [(Name::Prompt, "p"), (Name::UserEmail, "a@b.c"), (Name::UserFirstName, "Ann")];
         assert_eq!(user(&email).0, r#"{"id":"a@b.c","email":"a@b.c","first_name":"Ann"}"#);
         let id = [(Name::Prompt, "p"), (Name::UserId, "d na@x")];
         assert_eq!(user(&id).0, r#"{"id":"d na@x","email":"d%20na%40x@webhook.invalid"}"#);
         let names = [(Name::Prompt, "p"), (Name::UserFirstName, "Ann"), (Name::UserLastName, "Lee")];
-        assert_eq!(user(&names), ("null".into(), r#""user: Ann Lee""#.into()));
+        let (user, text) = user(&names);
+        assert_eq!(user, "null");
+        assert!(text.starts_with("p\n\nNames") && text.contains("]\nsender: Ann Lee\n[/names "), "{text}");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::model::{AttemptResult, Clock, Run, RunStatus};
 use crate::net::{Client, Mark, SendError};
 
 pub use budget::{Bucket, Budget, Expected, Flow};
-pub use request::Call;
+pub use request::{Call, Unattached};
 
 /// How long the question for a run, or the order to start one, may take.
 const TASK_TIMEOUT: Duration = Duration::from_secs(30);

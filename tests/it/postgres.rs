@@ -93,7 +93,7 @@ fn settlement(claimed: &Claimed, next: Next) -> Settlement {
         status: Some(200),
         detail: String::new(),
     };
-    Settlement { key: claimed.key, lane: claimed.lane, fence: claimed.fence, attempt, next }
+    Settlement { id: Some(claimed.id), key: claimed.key, lane: claimed.lane, fence: claimed.fence, attempt, next }
 }
 
 fn done() -> Next {

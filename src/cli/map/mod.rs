@@ -20,7 +20,9 @@ use crate::config::{Config, Problems};
 use crate::inbox::Claimed;
 use crate::ingress::form;
 use crate::mapping::{Explained, Note, hosted as reading};
-use crate::model::{DeliveryId, EventId, HostedCall, Name, Origin, Param, Received, Refusal, Strength, Timestamp};
+use crate::model::{
+    DeliveryId, EventId, HostedCall, Marks, Name, Origin, Param, Received, Refusal, Strength, Timestamp,
+};
 use crate::source::{Source, Sources};
 use crate::upstream::{Call, hosted};
 
@@ -115,7 +117,7 @@ fn at_source(source: &Source, request: &Received) -> Value {
             merged: Vec::new(),
             dropped: 0,
         };
-        let call = Call::new(&claimed, &source.config);
+        let call = Call::new(&claimed, &source.config, &Marks::default());
         json!({ "path": call.path, "body": body(&call.body) })
     });
     json!({
@@ -153,7 +155,7 @@ async fn at_dropin(config: &Config, capture: &Capture) -> Value {
         }
     };
     let manner = if call.asynchronous { hosted::Manner::Start } else { hosted::Manner::Wait };
-    let mut sent = body(&hosted::body(&call, &config.dropin, None));
+    let mut sent = body(&hosted::body(&call, &config.dropin, None, EventId::new(), &Marks::default()));
     if let Some(tokens) = sent.get_mut("user_tokens") {
         *tokens = "***".into();
     }

@@ -324,7 +324,7 @@ impl Leases {
             detail: cause,
         };
         let (key, lane, fence) = (lease.key, lease.lane, lease.fence);
-        let settlement = Settlement { key, lane, fence, attempt, next: Next::Dead(None) };
+        let settlement = Settlement { id: None, key, lane, fence, attempt, next: Next::Dead(None) };
         end_all(vec![Ending::Settled(Box::new(settlement), true)], self.endings.clone());
     }
 }

@@ -20,7 +20,7 @@ pub(super) async fn earlier_turn(conn: &mut Client, claimed: &Claimed) -> Result
     let turn = conn.transaction().await?;
     let found = rows(
         &turn,
-        "SELECT b.params, b.headers, b.body, d.answer_status, d.answer_finished_at, d.answer_result, e.id
+        "SELECT b.params, b.headers, b.body, d.answer_status, d.answer_finished_at, d.answer_result, e.id, d.number
          FROM delivery AS d JOIN route AS r ON r.id = d.route JOIN body AS b ON b.seq = d.event
             JOIN event AS e ON e.seq = d.event
          WHERE d.turns AND d.upstream_id = $1 AND (d.key + 0) < $2 AND r.destination = $3 AND d.attempts > 0
@@ -31,7 +31,7 @@ pub(super) async fn earlier_turn(conn: &mut Client, claimed: &Claimed) -> Result
     .await?;
     let Some(row) = found.first() else { return Ok(None) };
     Ok(Some(Before {
-        event: EventId::from_bytes(row.try_get::<_, uuid::Uuid>(6)?.into_bytes()),
+        id: delivery_id(row, 6, 7)?,
         params: json(row, 0)?,
         headers: json(row, 1)?,
         body: Bytes::from(row.try_get::<_, Vec<u8>>(2)?),

@@ -109,7 +109,7 @@ async fn settle(inbox: &SqliteInbox, claimed: &Claimed, now: i64, next: Next) ->
         status: None,
         detail: String::new(),
     };
-    inbox.settle(Settlement { key, lane, fence, attempt, next }).await.unwrap()
+    inbox.settle(Settlement { id: Some(claimed.id), key, lane, fence, attempt, next }).await.unwrap()
 }
 
 async fn state(inbox: &SqliteInbox, event: EventId) -> State {

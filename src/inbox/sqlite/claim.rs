@@ -490,7 +490,8 @@ impl Work for GiveBack {
                     detail: cause.clone(),
                 };
                 let (key, lane, fence) = (lease.key, lease.lane, lease.fence);
-                settle::settle(turn, &Settlement { key, lane, fence, attempt, next: Next::Dead(None) }).map(|_| ())
+                settle::settle(turn, &Settlement { id: None, key, lane, fence, attempt, next: Next::Dead(None) })
+                    .map(|_| ())
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::model::{Account, Attempt, Class, DeliveryId, Destination, EventId, Ro
 /// The last delivery before this one that reached the upstream under the same id.
 pub(super) fn earlier_turn(conn: &Connection, claimed: &Claimed) -> rusqlite::Result<Option<Before>> {
     conn.prepare_cached(
-        "SELECT b.params, b.headers, b.body, d.answer_status, d.answer_finished_at, d.answer_result, e.id
+        "SELECT b.params, b.headers, b.body, d.answer_status, d.answer_finished_at, d.answer_result, e.id, d.number
          FROM delivery AS d INDEXED BY delivery_turn JOIN body AS b ON b.seq = d.event JOIN event AS e ON e.seq = d.event
          WHERE d.turns = 1 AND d.upstream_id = ?1 AND d.key < ?2 AND d.destination = ?3 AND d.attempts > 0
            AND d.state IN ('delivered', 'dead', 'unknown')
@@ -21,7 +21,7 @@ pub(super) fn earlier_turn(conn: &Connection, claimed: &Claimed) -> rusqlite::Re
     )?
     .query_row((&claimed.upstream_id, claimed.key, claimed.destination.to_string()), |row| {
         Ok(Before {
-            event: EventId::from_bytes(row.get(6)?),
+            id: DeliveryId { event: EventId::from_bytes(row.get(6)?), number: row.get(7)? },
             params: json(row, 0)?,
             headers: json(row, 1)?,
             body: Bytes::from(row.get::<_, Vec<u8>>(2)?),

@@ -22,7 +22,7 @@ const MAX_TEXT: usize = 4 << 10;
 
 /// Ends a lease, if it still is one: the attempt, the delivery's state, the lane.
 pub(super) fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> rusqlite::Result<Settled> {
-    let Settlement { key, lane, fence, attempt, next } = settlement;
+    let Settlement { id: _, key, lane, fence, attempt, next } = settlement;
     let Some(Held { lane: number, source, id, event, account }) = leased(turn, *lane, *fence, *key)? else {
         return Ok(Settled::Stale);
     };

@@ -87,8 +87,7 @@ impl Calling<'_> {
 
     async fn made(&self, manner: Manner, timeout: Option<Duration>, files: Placed) -> Result<Bytes, Refusal> {
         let begun = self.begin(files).await?;
-        let (path, body) = (hosted::path(self.call, manner), hosted::body(self.call, &self.dropin.config, None));
-        let body = with_files(body, &begun.links);
+        let (path, body) = (hosted::path(self.call, manner), with_files(self.body(), &begun.links));
         match self.dropin.upstream.call_raw(&path, body, &self.caller.key, timeout).await {
             Ok(answer) if answer.status().is_success() => {
                 self.taken().await;
@@ -103,7 +102,7 @@ impl Calling<'_> {
     pub(super) async fn events(&self, files: Placed) -> Result<Answered, Refusal> {
         let begun = self.begin(files).await?;
         let path = hosted::path(self.call, Manner::Stream);
-        let body = with_files(hosted::body(self.call, &self.dropin.config, None), &begun.links);
+        let body = with_files(self.body(), &begun.links);
         let upstream = match self.dropin.upstream.open_raw(&path, body, &self.caller.key).await {
             Ok(upstream) => upstream,
             Err(error) => return Err(self.unanswered(begun, &error).await),
@@ -119,6 +118,11 @@ impl Calling<'_> {
             return Err(Refusal::UpstreamFailed("the answer is no stream of events".into()));
         }
         Ok(Answered { outcome: Outcome::Proxied, event: None, answer: stream::relay(upstream) })
+    }
+
+    /// The body of a call that goes at once. It is no event: the marks of its fences are of an id that it alone has.
+    fn body(&self) -> Bytes {
+        hosted::body(self.call, &self.dropin.config, None, EventId::new(), self.ingress.sealer.marks())
     }
 
     /// What the call takes of the disk that is allowed to callers whose keys are not the gateway's own.

@@ -61,8 +61,9 @@ impl Calling<'_> {
         let named = call.id.as_deref().or_else(|| call.params.get(Name::TaskId));
         let upstream_id = named.map_or_else(|| delivery.as_uuid().to_string(), str::to_owned);
         let (manner, run) = if wait { (Manner::Wait, RunMode::Call) } else { (Manner::Start, RunMode::Async) };
-        let text = hosted::text(call, config);
-        let body = hosted::body(call, config, Some(&upstream_id));
+        let marks = self.ingress.sealer.marks();
+        let text = hosted::text(call, config, delivery.event, marks);
+        let body = hosted::body(call, config, Some(&upstream_id), delivery.event, marks);
         let key = Some(self.caller.key.clone());
         let made = Call { path: hosted::path(call, manner), body, text, timeout: None, key, run };
         let sealed = made.to_sealed(&self.ingress.sealer, delivery.event);

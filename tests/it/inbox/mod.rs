@@ -295,6 +295,7 @@ fn event_of(source: &str, thread: &str, now: i64) -> NewEvent {
 
 fn settlement(claimed: &Claimed, now: i64, next: Next) -> Settlement {
     Settlement {
+        id: Some(claimed.id),
         key: claimed.key,
         lane: claimed.lane,
         fence: claimed.fence,
