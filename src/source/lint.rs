@@ -69,7 +69,7 @@ pub(super) fn look(scheme: &Scheme, weak: &Weak, place: &Place, problems: &Probl
         }
     };
     for (written, word) in [(&scheme.event_id, "id"), (&scheme.event_type, "type")] {
-        if let Some(open) = written.iter().find(|text| !scheme.covers(text)) {
+        if let Some(open) = written.iter().find(|text| !scheme.signs_over(text)) {
             let text = open.escape_debug();
             warn(format!("the event's {word} stands in {text}, which the signature does not cover"), word);
         }
@@ -109,7 +109,7 @@ pub fn reasons(verify: &Table) -> Vec<(String, String)> {
 impl Scheme {
     /// Whether every way to sign covers the text at a place, as `event_id` writes it. Where nothing is signed, nothing
     /// could.
-    fn covers(&self, written: &str) -> bool {
+    fn signs_over(&self, written: &str) -> bool {
         let (kind, name) = written.split_once(':').unwrap_or((written, ""));
         let field = match kind {
             "json-key" => Field::Json(Vec::new()),
@@ -120,7 +120,7 @@ impl Scheme {
             },
         };
         self.ways().all(|way| match way {
-            Way::Signed(signed) => signed.covers(&field, &self.document),
+            Way::Signed(signed) => signed.signs_field(&field, &self.document),
             Way::Jwt(jwt) => match field {
                 Field::Json(_) | Field::Form(_) | Field::Body => jwt.strength == Strength::Signed,
                 _ => false,
@@ -199,7 +199,7 @@ impl Signed {
         Known { bodies, timed, fixed }
     }
 
-    fn covers(&self, field: &Field, document: &Document) -> bool {
+    fn signs_field(&self, field: &Field, document: &Document) -> bool {
         let held = |value: &Value| self.contents.iter().all(|content| content.holds(value));
         let is_stamp = self.stamp.as_ref().is_some_and(|stamp| stamp.from == *field) && held(&Value::Ts);
         let equals = self.equal.iter().any(|(a, b)| {
