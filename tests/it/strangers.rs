@@ -345,7 +345,7 @@ async fn security_f34_refused_requests_are_logged_so_often_and_counted_always() 
     let lines = wait_for("what was left out to be told", async || {
         let log = gateway.log();
         let told = log.lines().filter(|line| line.contains("more of these were not logged in the last second"));
-        let told: u64 = told.filter_map(|line| body_count(line)).sum();
+        let told: u64 = told.filter_map(body_count).sum();
         let written = log.lines().filter(|line| line.contains("\"refused\"")).count() as u64;
         (told + written == 2_000).then_some(written)
     })
