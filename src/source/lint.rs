@@ -107,11 +107,6 @@ pub fn reasons(verify: &Table) -> Vec<(String, String)> {
 }
 
 impl Scheme {
-    /// All its ways.
-    pub(super) fn ways(&self) -> impl Iterator<Item = &Way> {
-        std::iter::once(&self.base).chain(self.variants.iter().map(|(_, way)| way))
-    }
-
     /// Whether every way to sign covers the text at a place, as `event_id` writes it. Where nothing is signed, nothing
     /// could.
     fn covers(&self, written: &str) -> bool {
