@@ -321,6 +321,7 @@ impl Parts {
         let servers = config.proxies.iter().map(|proxy| &proxy.upstream).chain([&config.upstream.base_url]);
         let mark = Mark::new(kept.sealer.mark(), servers);
         let upstream = Upstream::new(&config.upstream, client.clone(), kept.budget.clone()).marked(mark.clone());
+        kept.budget.set_foreign_share(config.foreign_share());
         let sources = Arc::new(sources.named_by(&kept.ids));
         let enrolments = sources.enrolments();
         let reconciler = Reconciler::new(

@@ -29,7 +29,7 @@ use crate::mapping::hosted as reading;
 use crate::mapping::shape::{Getter, is_task, shape};
 use crate::model::{
     Account, Attachment, Class, DeliveryId, Destination, DestinationKind, EventId, HostedCall, Name, NewDelivery,
-    NewEvent, Outcome, Refusal, State as DeliveryState, Strength, UpstreamIds,
+    NewEvent, Outcome, Refusal, Route, State as DeliveryState, Strength, UpstreamIds,
 };
 use crate::net::SendError;
 use crate::source::Keyring;
@@ -265,9 +265,11 @@ struct Begun {
 }
 
 /// Counts the run and makes its files ready.
-async fn begin(ingress: &Ingress, call: &HostedCall, files: Placed) -> Result<Begun, Refusal> {
+async fn begin(ingress: &Ingress, caller: &Caller, call: &HostedCall, files: Placed) -> Result<Begun, Refusal> {
     let destination = Destination { kind: DestinationKind::Agent, id: call.agent_id.clone() };
-    let counted = ingress.spend(NAME, &destination, &call.params).await?;
+    let route =
+        Route { source: NAME.to_owned(), destination, account: caller.account.clone(), class: Class::Interactive };
+    let counted = ingress.spend(&route, &call.params).await?;
     let files = files.into_files();
     match upload::passed_on(ingress, NAME, &files).await {
         Ok(links) => Ok(Begun { files, links, counted }),
@@ -293,7 +295,7 @@ async fn run(
     caller: &Caller,
 ) -> Result<Bytes, Refusal> {
     let begun = Instant::now();
-    let Begun { files, links, counted } = begin(ingress, call, files).await?;
+    let Begun { files, links, counted } = begin(ingress, caller, call, files).await?;
     let (path, body) = (hosted::path(call, Manner::Wait), hosted::body(call, &dropin.config, None));
     match dropin.upstream.call_raw(&path, with_files(body, &links), &caller.key, None).await {
         Ok(answer) if answer.status().is_success() => Ok(answer.into_body()),
@@ -344,6 +346,7 @@ async fn durable(
         attachments: files.into_files(),
         deliveries: vec![owed],
         most_ahead: (!dropin.config.waits_for_its_turn).then_some(0),
+        backlog: None,
     };
     ingress.keep(event).await?;
     let task = if wait { Some(end(ingress, dropin, delivery).await?) } else { None };
@@ -408,7 +411,7 @@ async fn events(
     caller: &Caller,
 ) -> Result<Answered, Refusal> {
     let begun = Instant::now();
-    let Begun { files, links, counted } = begin(ingress, call, files).await?;
+    let Begun { files, links, counted } = begin(ingress, caller, call, files).await?;
     let (path, body) = (hosted::path(call, Manner::Stream), hosted::body(call, &dropin.config, None));
     let upstream = match dropin.upstream.open_raw(&path, with_files(body, &links), &caller.key).await {
         Ok(upstream) => upstream,

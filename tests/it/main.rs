@@ -38,6 +38,7 @@ mod refuse;
 mod reload;
 mod replayed;
 mod replicas;
+mod shares;
 mod standing;
 mod threats;
 mod upload;
