@@ -431,6 +431,7 @@ fn event(at: Timestamp, thread: &str) -> NewEvent {
         body: body().into(),
         attachments: vec![],
         most_ahead: None,
+        backlog: None,
         deliveries: vec![NewDelivery {
             destination: destination.clone(),
             lane: destination.lane(&Account::Operator, &upstream_id),

@@ -229,6 +229,7 @@ fn event(at: Timestamp, thread: &str) -> NewEvent {
         body: vec![b'x'; 1024].into(),
         attachments: vec![],
         most_ahead: None,
+        backlog: None,
         deliveries: vec![NewDelivery {
             destination: destination.clone(),
             lane: destination.lane(&Account::Operator, &upstream_id),

@@ -14,7 +14,8 @@ use crate::model::Timestamp;
 /// A budget that something was counted against today.
 #[derive(Debug, Serialize)]
 pub(super) struct BudgetView {
-    /// `all`, `source/NAME`, `agent/ID`, `workflow/ID`, or `user/` and a digest of the source and the user.
+    /// `all`, `source/NAME`, `agent/ID`, `workflow/ID`, `user/` and a digest of the source and the user, or `foreign` and
+    /// `foreign/agent/ID` for the runs of callers with foreign keys.
     budget: String,
     /// Runs that began today.
     runs: u64,

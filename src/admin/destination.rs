@@ -29,11 +29,15 @@ pub(super) struct DestinationView {
     paused_since: Option<Timestamp>,
     /// How this process fares with it; none where it sends nothing, or has sent nothing there lately.
     fare: Option<FareView>,
+    /// The same for the accounts behind the first one that calls it.
+    others: Vec<FareView>,
 }
 
 /// How a process fares with a destination.
 #[derive(Debug, Serialize)]
 struct FareView {
+    /// Whose calls: what one account's calls come to is nothing to another's.
+    account: String,
     in_flight: usize,
     /// `closed` (it is called), `open` (it is left alone) or `half_open` (one call tries it).
     breaker: &'static str,
@@ -52,6 +56,7 @@ struct FareView {
 impl From<&DestinationFare> for FareView {
     fn from(fare: &DestinationFare) -> Self {
         Self {
+            account: fare.account.to_string(),
             in_flight: fare.in_flight,
             breaker: fare.breaker.as_str(),
             since: fare.since,
@@ -92,7 +97,12 @@ pub(super) async fn list(State(state): State<Arc<AdminState>>) -> Result<Json<Pa
         }
     }
     for fare in state.dispatcher.iter().flat_map(|dispatcher| dispatcher.destinations()) {
-        views.entry(fare.destination.clone()).or_default().fare = Some(FareView::from(&fare));
+        // The operator's come first.
+        let view = views.entry(fare.destination.clone()).or_default();
+        match view.fare {
+            None => view.fare = Some(FareView::from(&fare)),
+            Some(_) => view.others.push(FareView::from(&fare)),
+        }
     }
     let items = views.into_iter().map(|(destination, view)| view.named(&destination)).collect();
     Ok(Json(PageView::whole(items)))

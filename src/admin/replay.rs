@@ -232,7 +232,7 @@ pub(super) async fn resend(
     };
     match state.inbox.accept(resent).await? {
         Accepted::New => {}
-        Accepted::Duplicate(_) | Accepted::Replayed(_) | Accepted::Busy => {
+        Accepted::Duplicate(_) | Accepted::Replayed(_) | Accepted::Busy | Accepted::Behind => {
             return Err(AdminError::Conflict("not_kept", "The inbox did not keep it as a new event.".to_owned()));
         }
     }
@@ -310,7 +310,7 @@ fn by_hand(source: &Source, request: Received) -> Result<NewEvent, Refusal> {
     let now = request.at;
     let verified = request.verify(&ByHand, now).map_err(|refused| refused.1)?;
     let mapped = source.apply(&verified, false)?;
-    Ok(NewEvent { dedup: None, most_ahead: None, ..ingress::event(source, &verified, mapped) })
+    Ok(NewEvent { dedup: None, most_ahead: None, backlog: None, ..ingress::event(source, &verified, mapped) })
 }
 
 /// An operator's word, who was let in by the admin token.

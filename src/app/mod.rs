@@ -331,6 +331,7 @@ impl Parts {
         let servers = config.proxies.iter().map(|proxy| &proxy.upstream).chain([&config.upstream.base_url]);
         let mark = Mark::new(kept.sealer.mark(), servers);
         let upstream = Upstream::new(&config.upstream, client.clone(), kept.budget.clone()).marked(mark.clone());
+        kept.budget.set_foreign_share(config.foreign_share());
         let sources = Arc::new(sources.of_inbox(&kept.ids, kept.sealer.marks()));
         let reconciler = Reconciler::new(
             config,

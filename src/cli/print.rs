@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::model::Timestamp;
 
@@ -129,6 +129,15 @@ pub(super) fn destinations(out: &mut impl Write, page: &Value) -> io::Result<boo
             if sources.is_empty() { "-".into() } else { escaped(&sources, SHORT) },
         ]
     };
+    // What other accounts' calls come to has a line of its own.
+    let lines = each(&page["items"]).flat_map(|destination| {
+        let others = each(&destination["others"]).map(|fare| {
+            let name = format!("  {}", fare["account"].as_str().unwrap_or_default());
+            json!({ "destination": name, "fare": fare })
+        });
+        std::iter::once(destination.clone()).chain(others)
+    });
+    let page = &json!({ "items": lines.collect::<Vec<_>>() });
     let head = ["DESTINATION", "PAUSED SINCE", "IN FLIGHT", "BREAKER", "WAITS FOR", "UNTIL", "SOURCES"];
     list(out, page, &head, row)
 }

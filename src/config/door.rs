@@ -31,6 +31,10 @@ pub struct DropIn {
     pub max_body: Option<u64>,
     /// How often it may be called.
     pub rate: Option<Rate>,
+    /// Of a hundred places, how many callers with foreign keys may have in all, where it is said.
+    pub share: Option<u32>,
+    /// How many runs a day callers with foreign keys may begin in all; [`super::RunBudgets::whole`] where it is not said.
+    pub runs_per_day: Option<u64>,
 }
 
 /// Whether the drop-in takes only the gateway's own keys.
@@ -154,8 +158,25 @@ impl DropIn {
             max_disk: max_disk?.value,
             max_body: max_body.map(|bytes| bytes.value),
             rate: rate.map(|rate| rate.value),
+            share: share(section),
+            runs_per_day: super::size(section, "runs_per_day").map(|most| most as u64),
         })
     }
+}
+
+/// A share of a hundred, as `25%`.
+fn share(section: &Section<'_>) -> Option<u32> {
+    let text = section.text("share")?;
+    let percent = text.value.strip_suffix('%').and_then(|number| number.trim().parse().ok());
+    let percent = percent.filter(|percent| (1..=100).contains(percent));
+    if percent.is_none() {
+        section.problems().error_hint(
+            &text.place,
+            format!("{} is no share of a hundred", section.path("share")),
+            "write for example \"25%\": so much of what is sent at once foreign callers may have in all",
+        );
+    }
+    percent
 }
 
 impl GatewayKey {

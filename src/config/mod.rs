@@ -201,7 +201,7 @@ impl Config {
                     );
                 }
                 if let Some(source) = section.section(key) {
-                    sources.push(SourceConfig::read(key, &source, base));
+                    sources.push(SourceConfig::read(key, &source, base, &providers));
                 }
             }
         }
@@ -247,6 +247,18 @@ impl Config {
         Some(config)
     }
 }
+
+impl Config {
+    /// Of a hundred places, how many callers with foreign keys may have in all: a quarter where nothing is said, and
+    /// everything where there is nobody else.
+    pub fn foreign_share(&self) -> u32 {
+        let alone = self.sources.is_empty() && self.keys.is_empty();
+        self.dropin.share.unwrap_or(if alone { 100 } else { FOREIGN_SHARE })
+    }
+}
+
+/// The share of callers with foreign keys where nothing is said of it.
+const FOREIGN_SHARE: u32 = 25;
 
 /// The shortest token of an operator: what can be guessed is, sooner or later.
 const MIN_TOKEN: usize = 24;

@@ -10,6 +10,7 @@ use super::node::Table;
 use super::problem::{Located, Place, Problems};
 use super::reconcile::ProviderLog;
 use super::section::Section;
+use crate::model::Class;
 
 /// One provider.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub struct Provider {
     /// Whether two requests of the sender may be alike to the last byte of what proves them: its bodies have no id and no
     /// time. Where the file does not say, they may if it names neither.
     pub repeats: Option<bool>,
+    /// How urgent its events are, where people wait for answers to them.
+    pub class: Option<Class>,
     /// Whether the sender tries again: `never`, `hours` or `days`.
     pub retries: Option<String>,
     /// The largest body the sender makes.
@@ -122,6 +125,7 @@ impl Provider {
             retries: file
                 .one_of("retries", &[("never", "never"), ("hours", "hours"), ("days", "days")])
                 .map(|r| r.value.to_owned()),
+            class: super::source::class(&file),
             max_body: file.bytes("max_body").map(|b| b.value),
             reconcile: file.section("reconcile").and_then(|log| ProviderLog::read(&log)),
             files: file

@@ -1,6 +1,8 @@
 //! A `[sources.NAME]` table as written.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::attachment::SourceFiles;
@@ -13,8 +15,8 @@ use super::section::Section;
 use super::unit::Rate;
 use super::{KeepConfig, size};
 use crate::model::{
-    Account, Block, Class, DeliveryId, Destination, DestinationKind, NewDelivery, Overlap, OverlapMode, UpstreamIds,
-    is_agent_id,
+    Account, Backlog, Block, Class, DeliveryId, Destination, DestinationKind, NewDelivery, Overlap, OverlapMode,
+    UpstreamIds, is_agent_id,
 };
 
 /// One configured way in.
@@ -78,6 +80,12 @@ pub struct SourceConfig {
     pub json: bool,
     /// What becomes of an event whose conversation has a turn that waits or runs.
     pub overlap: Overlap,
+    /// How urgent its events are.
+    pub class: Class,
+    /// How much it has against the other sources of its class.
+    pub weight: u32,
+    /// How many of its deliveries may wait, and for how long, before new events are turned away.
+    pub backlog: Option<Backlog>,
     /// How many of its deliveries are in flight at once.
     pub concurrency: Option<usize>,
     /// How many runs a day it may begin.
@@ -195,7 +203,12 @@ pub struct RunFields {
 
 impl SourceConfig {
     /// Reads one source. `base` is the folder that relative paths start from.
-    pub fn read(name: &str, section: &Section<'_>, base: &Path) -> Self {
+    pub fn read(
+        name: &str,
+        section: &Section<'_>,
+        base: &Path,
+        providers: &BTreeMap<String, Arc<super::Provider>>,
+    ) -> Self {
         let problems = section.problems();
         let provider = section
             .required_text("provider", "name one of `sluicegate provider list`, or \"custom\" with a verify table")
@@ -205,6 +218,8 @@ impl SourceConfig {
         if let Some(file) = &enrol_file {
             secrets.extend(enrolled(file, problems));
         }
+        let of_provider = providers.get(&provider.value).and_then(|provider| provider.class);
+        let respond = respond(section);
         let enforce = section.bool("enforce");
         if let Some(enforce) = enforce.as_ref().filter(|enforce| !enforce.value) {
             problems.warn(
@@ -269,11 +284,17 @@ impl SourceConfig {
             run_mode: section
                 .one_of("run", &[("call", RunMode::Call), ("async", RunMode::Async), ("stream", RunMode::Stream)])
                 .map_or(RunMode::Call, |r| r.value),
-            respond: respond(section),
+            respond,
             wait_timeout: section.duration("wait_timeout").map(|d| d.value),
             getter: section.text("getter").filter(|getter| !getter.is_empty()),
             json: section.bool("json").is_some_and(|b| b.value),
             overlap: overlap(section),
+            class: class(section).or(of_provider).unwrap_or(match respond {
+                Respond::Ack => Class::Normal,
+                Respond::Wait | Respond::Proxy | Respond::Stream => Class::Interactive,
+            }),
+            weight: weight(section),
+            backlog: backlog(section),
             concurrency: size(section, "concurrency"),
             runs_per_day: size(section, "runs_per_day").map(|most| most as u64),
             keep: KeepConfig::read(section),
@@ -325,8 +346,33 @@ impl SourceConfig {
         };
         let account = Account::Operator;
         let lane = destination.lane(&account, &upstream_id);
-        Some(NewDelivery { destination, lane, upstream_id, account, class: Class::Normal, sealed: None })
+        Some(NewDelivery { destination, lane, upstream_id, account, class: self.class, sealed: None })
     }
+}
+
+/// `class`, of a source or of a provider.
+pub(super) fn class(section: &Section<'_>) -> Option<Class> {
+    section.one_of("class", &Class::ALL.map(|class| (class.as_str(), class))).map(|class| class.value)
+}
+
+/// The largest weight: enough to tell sources apart, and not so much that one has nothing.
+const MOST_WEIGHT: usize = 100;
+
+fn weight(section: &Section<'_>) -> u32 {
+    let Some(weight) = size(section, "weight") else { return 1 };
+    if weight > MOST_WEIGHT
+        && let Some(node) = section.node("weight")
+    {
+        let most = format!("{} must be at most {MOST_WEIGHT}", section.path("weight"));
+        section.problems().error(&node.place, most);
+    }
+    u32::try_from(weight.min(MOST_WEIGHT)).unwrap_or(1)
+}
+
+fn backlog(section: &Section<'_>) -> Option<Backlog> {
+    let most = size(section, "max_waiting").map(|most| most as u64);
+    let age = section.duration("max_lag").map(|age| age.value);
+    (most.is_some() || age.is_some()).then_some(Backlog { most, age, turns_away: true })
 }
 
 fn overlap(section: &Section<'_>) -> Overlap {

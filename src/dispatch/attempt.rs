@@ -13,7 +13,7 @@ use crate::config::{OnUnknown, Respond, RunMode, Secret, SourceConfig};
 use crate::inbox::seal::SealError;
 use crate::inbox::{Claimed, Counted, InboxError, Next, Turn, Uncounted};
 use crate::model::{AttemptResult, Name, Run, Timestamp};
-use crate::upstream::{Call, Expected, Lookup, request};
+use crate::upstream::{Call, Draw, Expected, Lookup, Upstream, request};
 
 /// How soon after a doubtful send a "never heard of it" of the upstream is believed: what we wrote may still be on
 /// its way through proxies.
@@ -98,11 +98,12 @@ pub(super) async fn attempt(
         },
     };
     drop(expected);
+    let caller = upstream(dispatcher, claimed);
     let begun = Instant::now();
     let result = match run {
         Some(run) => AttemptResult::Ran(run),
         None => tokio::select! {
-            result = dispatcher.upstream.invoke(&call) => result,
+            result = caller.invoke(&call) => result,
             () = told(hurry.clone()) => return interrupted(dispatcher, Some(sent_at)),
         },
     };
@@ -133,6 +134,11 @@ pub(super) async fn attempt(
     of_account(Verdict { sign, ..verdict }, own_key)
 }
 
+/// The upstream, with this delivery's place among those that share its budget.
+fn upstream(dispatcher: &Dispatcher, claimed: &Claimed) -> Upstream {
+    dispatcher.upstream.of(Draw { account: claimed.account.clone(), class: claimed.class, claimed: true })
+}
+
 /// What is asked of a caller's own account is not asked of ours.
 fn of_account(verdict: Verdict, own_key: bool) -> Verdict {
     Verdict { asked: verdict.asked.map(|asked| Asked { whole: asked.whole && !own_key, ..asked }), ..verdict }
@@ -140,8 +146,7 @@ fn of_account(verdict: Verdict, own_key: bool) -> Verdict {
 
 /// Counts the run that is about to begin.
 async fn spend(dispatcher: &Dispatcher, claimed: &Claimed, now: Timestamp) -> Result<Counted, Uncounted> {
-    let (source, destination, params) = (&claimed.source, &claimed.destination, &claimed.params);
-    dispatcher.budgets.spend(&*dispatcher.inbox, source, destination, params, now).await
+    dispatcher.budgets.spend(&*dispatcher.inbox, &claimed.route(), &claimed.params, now).await
 }
 
 /// A budget is spent: what waits for it goes on tomorrow, or when a new configuration allows more. A user's budget
@@ -271,8 +276,9 @@ async fn ask(
     if !dispatcher.inbox.standing().good {
         return Before::Interrupted;
     }
+    let caller = upstream(dispatcher, claimed);
     let lookup = tokio::select! {
-        lookup = dispatcher.upstream.task(&claimed.upstream_id, call.key.as_ref()) => lookup,
+        lookup = caller.task(&claimed.upstream_id, call.key.as_ref()) => lookup,
         () = told(hurry) => return Before::Interrupted,
     };
     let run = match lookup {
@@ -359,8 +365,9 @@ async fn follow(
         if !dispatcher.inbox.standing().good {
             return None;
         }
+        let caller = upstream(dispatcher, claimed);
         let lookup = tokio::select! {
-            lookup = dispatcher.upstream.task(&claimed.upstream_id, key) => lookup,
+            lookup = caller.task(&claimed.upstream_id, key) => lookup,
             () = told(hurry.clone()) => return None,
         };
         match lookup {
@@ -379,7 +386,7 @@ async fn follow(
             Lookup::Failed { status, retry_after, .. } => {
                 wait = wait.max(retry_after.unwrap_or_default());
                 if let Some(asked) = Asked::by(status, retry_after) {
-                    dispatcher.rest(&claimed.destination, Asked { whole: asked.whole && key.is_none(), ..asked });
+                    dispatcher.rest(&claimed.route(), Asked { whole: asked.whole && key.is_none(), ..asked });
                 }
             }
         }

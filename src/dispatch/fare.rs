@@ -3,13 +3,15 @@
 use super::Dispatcher;
 use super::breaker::BreakerState;
 use super::pace::Closed;
-use crate::model::{Destination, Timestamp};
+use crate::model::{Account, Destination, Timestamp};
 
-/// How a destination fares.
+/// How a destination fares that an account calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DestinationFare {
     /// Which.
     pub destination: Destination,
+    /// Whose calls.
+    pub account: Account,
     /// How it stands with its breaker.
     pub breaker: BreakerState,
     /// Since when it is called or left alone.
@@ -40,6 +42,7 @@ impl Dispatcher {
             .into_iter()
             .map(|fare| DestinationFare {
                 destination: fare.destination,
+                account: fare.account,
                 breaker: fare.breaker,
                 since: at(fare.since),
                 failures: fare.failures,

@@ -30,7 +30,7 @@ use crate::attachment::Files;
 use crate::config::{self, Config, SourceConfig};
 use crate::inbox::seal::Sealer;
 use crate::inbox::{Budgets, Claimed, Inbox, InboxError, Next, Settled, Settlement, Terms as _};
-use crate::model::{Attempt, Clock, Destination, Role, State, Timestamp};
+use crate::model::{Attempt, Clock, Destination, Role, Route, State, Timestamp};
 use crate::net::Client;
 use crate::telemetry::Metrics;
 use crate::upstream::{Expected, Upstream};
@@ -225,6 +225,7 @@ impl Dispatcher {
             self.metrics.deliveries(&claimed.source, State::Merged.as_str(), merged);
         }
         let route = claimed.route();
+        self.metrics.claimed(&route.account, route.class);
         let place = self.pace.enter(route, &self.rules, self.replicas(), Instant::now().into_std());
         Admitted { claimed, place, expected: self.pace.budget.expect() }
     }
@@ -254,7 +255,7 @@ impl Dispatcher {
             }
         });
         if let Some(asked) = verdict.asked {
-            self.rest(&claimed.destination, asked);
+            self.rest(&claimed.route(), asked);
         }
         self.tell(&mut place, &claimed.destination, verdict.sign, &verdict.detail);
         self.metrics.attempt(&claimed.source, verdict.result, begun.elapsed());
@@ -278,9 +279,9 @@ impl Dispatcher {
     }
 
     /// Leaves a destination, or the upstream altogether, alone for as long as was asked.
-    fn rest(&self, destination: &Destination, asked: Asked) {
+    fn rest(&self, route: &Route, asked: Asked) {
         let until = Instant::now() + asked.wait;
-        self.pace.rest(destination, asked.whole, until.into_std());
+        self.pace.rest(route, asked.whole, until.into_std());
     }
 
     /// Ends the lease. The inbox is ours alone or says who took the lease, so a failure is tried again until it ends.

@@ -1,7 +1,8 @@
-//! How much at once and how fast: caps and rates, whole, per destination and per source; what is held; who rests. Pure:
-//! time and chance come in.
+//! How much at once and how fast: caps and rates, whole, per account, per destination and per source; what is held; who
+//! rests. Pure: time and chance come in.
 //!
-//! What is promised: no cap is passed, whatever waits; a destination that is closed keeps no other waiting; the tables
+//! What is promised: no cap is passed, whatever waits; a destination that is closed keeps no other waiting; what one
+//! account's calls come to changes nothing for another's, and none takes the last places from the operator; the tables
 //! are bounded, however many destinations callers name. It outlives a configuration: what is in flight, resting or
 //! used up is so under the next one too.
 
@@ -14,7 +15,7 @@ use tokio::sync::Notify;
 use super::breaker::{Begun, Breaker, BreakerState, Change, Sign};
 use crate::config::{self, Caps, Config};
 use crate::inbox::{Hold, budget};
-use crate::model::{Destination, DestinationKind, Overlap, Route};
+use crate::model::{Account, Destination, DestinationKind, Overlap, Route};
 use crate::telemetry::Metrics;
 use crate::upstream::{Bucket, Budget, Flow};
 
@@ -39,14 +40,32 @@ pub(super) struct Rules {
     destinations: HashMap<Destination, Caps>,
     pub(super) breaker: config::Breaker,
     sources: HashMap<String, (Overlap, Option<usize>)>,
+    /// How much a source has of what the operator has, where it says.
+    weights: HashMap<String, u32>,
+    /// Of a hundred places, how many callers with foreign keys may have, how many those with one gateway key, and how
+    /// many all of them together.
+    foreign: usize,
+    key: usize,
+    others: usize,
 }
+
+/// Of a hundred places, how many callers with one gateway key may have, and how many all callers with keys. The rest is
+/// kept for sources, where there are any.
+const OF_KEY: usize = 50;
+const OF_OTHERS: usize = 75;
 
 impl Rules {
     /// Those of a configuration.
     pub(super) fn new(config: &Config) -> Self {
         let dispatch = &config.dispatch;
         let sources = config.sources.iter();
+        let (foreign, alone) = (config.foreign_share() as usize, config.sources.is_empty());
+        let others = if alone { 100 } else { OF_OTHERS.max(foreign) };
         Self {
+            foreign,
+            key: if alone { OF_OTHERS } else { OF_KEY },
+            others,
+            weights: sources.clone().map(|source| (source.name.clone(), source.weight)).collect(),
             concurrency: dispatch.concurrency,
             rate: dispatch.rate,
             each: dispatch.each_destination,
@@ -70,6 +89,31 @@ impl Rules {
         self.caps(destination).concurrency.map_or(usize::MAX, |most| share(most, replicas))
     }
 
+    /// How many calls an account may have in flight.
+    fn most_of_account(&self, account: &Account, replicas: u32) -> usize {
+        let all = share(self.concurrency, replicas);
+        match account {
+            Account::Operator => all,
+            Account::Key(_) => part(all, self.key),
+            Account::Foreign => part(all, self.foreign),
+        }
+    }
+
+    /// How many calls all accounts but the operator's may have in flight.
+    fn most_of_others(&self, replicas: u32) -> usize {
+        part(share(self.concurrency, replicas), self.others)
+    }
+
+    /// [`crate::inbox::Terms::weight`]
+    pub(super) fn weight(&self, source: &str) -> u32 {
+        self.weights.get(source).copied().unwrap_or(1)
+    }
+
+    /// [`crate::inbox::Terms::foreign_share`]
+    pub(super) fn foreign_share(&self) -> u32 {
+        u32::try_from(self.foreign).unwrap_or(100)
+    }
+
     fn most_of_source(&self, source: &str, replicas: u32) -> usize {
         self.sources.get(source).and_then(|(_, most)| *most).map_or(usize::MAX, |most| share(most, replicas))
     }
@@ -79,6 +123,18 @@ impl Rules {
 fn share(most: usize, replicas: u32) -> usize {
     let replicas = usize::try_from(replicas.max(1)).unwrap_or(usize::MAX);
     (most / replicas).max(1)
+}
+
+/// So many of a hundred: rounded down, but never nothing.
+fn part(all: usize, percent: usize) -> usize {
+    (all.saturating_mul(percent) / 100).max(1)
+}
+
+/// A destination as an account calls it.
+type Called = (Account, Destination);
+
+fn called(route: &Route) -> Called {
+    (route.account.clone(), route.destination.clone())
 }
 
 /// What is in flight, resting and used up.
@@ -93,7 +149,9 @@ pub struct Pace {
 
 #[derive(Debug)]
 struct Table {
-    destinations: HashMap<Destination, Entry>,
+    destinations: HashMap<Called, Entry>,
+    /// Calls in flight, by account.
+    accounts: HashMap<Account, usize>,
     /// Calls in flight, by source.
     sources: HashMap<String, usize>,
     in_flight: usize,
@@ -103,9 +161,9 @@ struct Table {
     held: HashSet<Hold>,
     /// Budgets of runs that are spent, and until when.
     spent: HashMap<String, Instant>,
-    /// Calls in flight that try a destination, and how many there may be.
-    probing: usize,
-    most_probing: usize,
+    /// Calls in flight that try a destination, and how many there may be: ours and the foreign apart.
+    probing: [usize; 2],
+    most_probing: [usize; 2],
     /// Destinations whose breaker is not closed.
     broken: usize,
     /// Whether the last claim found something closed.
@@ -157,6 +215,8 @@ pub enum Closed {
     AllAskedToWait,
     /// `dispatch.concurrency` is reached.
     AllConcurrency,
+    /// The account has its share of `dispatch.concurrency`.
+    Share,
     /// `dispatch.rate` is used up.
     AllRate,
     /// `upstream.budget` is used up.
@@ -177,6 +237,7 @@ impl Closed {
             Self::Rate => "rate",
             Self::AllAskedToWait => "all_asked_to_wait",
             Self::AllConcurrency => "all_concurrency",
+            Self::Share => "share",
             Self::AllRate => "all_rate",
             Self::Budget => "budget",
             Self::Spent => "runs_per_day",
@@ -184,10 +245,11 @@ impl Closed {
     }
 }
 
-/// How a destination fares.
+/// How a destination fares that an account calls.
 #[derive(Clone, Debug)]
 pub(super) struct Fare {
     pub(super) destination: Destination,
+    pub(super) account: Account,
     pub(super) breaker: BreakerState,
     pub(super) since: Instant,
     pub(super) failures: usize,
@@ -203,14 +265,15 @@ impl Pace {
         Arc::new(Self {
             table: Mutex::new(Table {
                 destinations: HashMap::new(),
+                accounts: HashMap::new(),
                 sources: HashMap::new(),
                 in_flight: 0,
                 bucket: Bucket::default(),
                 rest: None,
                 held: HashSet::new(),
                 spent: HashMap::new(),
-                probing: 0,
-                most_probing: PROBES,
+                probing: [0; 2],
+                most_probing: [PROBES; 2],
                 broken: 0,
                 closed: false,
                 tidied: None,
@@ -268,7 +331,7 @@ impl Pace {
         room
     }
 
-    /// How many more of a route may be in flight, beside `taken` to its destination and of its source, and `probes`.
+    /// How many more of a route may be in flight, beside what a claim has taken already.
     pub(super) fn open(&self, route: &Route, rules: &Rules, replicas: u32, taken: Taken, now: Instant) -> usize {
         let mut table = self.table();
         let room = table.room_of(route, rules, replicas, taken, now);
@@ -276,10 +339,10 @@ impl Pace {
         room
     }
 
-    /// Whether a call to this destination would try one that was left alone.
-    pub(super) fn is_probe(&self, destination: &Destination, now: Instant) -> bool {
+    /// Whether a call by this route would try a destination that was left alone.
+    pub(super) fn is_probe(&self, route: &Route, now: Instant) -> bool {
         let table = self.table();
-        table.destinations.get(destination).is_some_and(|entry| entry.breaker.state(now) == BreakerState::HalfOpen)
+        table.destinations.get(&called(route)).is_some_and(|entry| entry.breaker.state(now) == BreakerState::HalfOpen)
     }
 
     /// When the next of what is closed opens by time alone.
@@ -287,7 +350,7 @@ impl Pace {
         let table = self.table();
         let ahead = |until: Option<Instant>| until.filter(|until| *until > now);
         let whole = rules.rate.and_then(|rate| table.bucket.opens_at(Flow::new(rate, replicas), now));
-        let each = table.destinations.iter().flat_map(|(destination, entry)| {
+        let each = table.destinations.iter().flat_map(|((_, destination), entry)| {
             let rate = rules.caps(destination).rate;
             let rate = rate.and_then(|rate| entry.bucket.opens_at(Flow::new(rate, replicas), now));
             [ahead(entry.rest), entry.breaker.opens_at(now), rate].into_iter().flatten()
@@ -300,31 +363,33 @@ impl Pace {
         let mut table = self.table();
         table.tidy(now);
         table.in_flight += 1;
+        *table.accounts.entry(route.account.clone()).or_default() += 1;
         *table.sources.entry(route.source.clone()).or_default() += 1;
         if let Some(rate) = rules.rate {
             table.bucket.take(Flow::new(rate, replicas), 1, now);
         }
         let rate = rules.caps(&route.destination).rate;
-        let entry = table.destinations.entry(route.destination.clone()).or_insert_with(|| Entry::new(now));
+        let entry = table.destinations.entry(called(&route)).or_insert_with(|| Entry::new(now));
         entry.in_flight += 1;
         entry.touched = now;
         if let Some(rate) = rate {
             entry.bucket.take(Flow::new(rate, replicas), 1, now);
         }
         let begun = entry.breaker.begin(now);
-        table.probing += usize::from(begun.probe);
+        table.probing[side(&route.account)] += usize::from(begun.probe);
         self.show(&table);
         self.metrics.in_flight(kind(&route.destination), 1);
         Place { pace: self.clone(), route, begun: Some(begun) }
     }
 
-    /// Until when a destination, or the upstream altogether, asked to be left alone.
-    pub(super) fn rest(&self, destination: &Destination, whole: bool, until: Instant) {
+    /// Until when a route's destination, or the upstream altogether, asked the route's account to leave it alone. What
+    /// is asked of other accounts than the operator's says nothing of the upstream altogether.
+    pub(super) fn rest(&self, route: &Route, whole: bool, until: Instant) {
         let mut table = self.table();
-        let rest = if whole {
+        let rest = if whole && route.account == Account::Operator {
             &mut table.rest
         } else {
-            match table.destinations.get_mut(destination) {
+            match table.destinations.get_mut(&called(route)) {
                 Some(entry) => &mut entry.rest,
                 None => return,
             }
@@ -332,19 +397,29 @@ impl Pace {
         *rest = Some(rest.map_or(until, |before| before.max(until)));
     }
 
-    /// Calls a destination as before, whatever it did or asked for. False: nothing kept it from being called.
+    /// Calls a destination as before for every account, whatever it did or asked for. False: nothing kept it from
+    /// being called.
     pub(super) fn reset(&self, destination: &Destination, now: Instant) -> bool {
         let mut table = self.table();
-        let rested = table.rest.take().is_some_and(|until| until > now);
-        let Some(entry) = table.destinations.get_mut(destination) else { return rested };
-        let probing = matches!((entry.breaker.room(0, now), entry.breaker.state(now)), (0, BreakerState::HalfOpen));
-        let was_open = entry.breaker.reset(now);
-        let asked = entry.rest.take().is_some_and(|until| until > now);
-        table.probing = table.probing.saturating_sub(usize::from(probing));
-        table.broken = table.broken.saturating_sub(usize::from(was_open));
-        self.show(&table);
-        self.opened.notify_one();
-        rested || was_open || asked
+        let table = &mut *table;
+        let mut changed = table.rest.take().is_some_and(|until| until > now);
+        let (mut known, probing, broken) = (false, &mut table.probing, &mut table.broken);
+        let of_it = table.destinations.iter_mut().filter(|((_, called), _)| called == destination);
+        for ((account, _), entry) in of_it {
+            known = true;
+            let probes = matches!((entry.breaker.room(0, now), entry.breaker.state(now)), (0, BreakerState::HalfOpen));
+            let was_open = entry.breaker.reset(now);
+            let asked = entry.rest.take().is_some_and(|until| until > now);
+            let of_side = &mut probing[side(account)];
+            *of_side = of_side.saturating_sub(usize::from(probes));
+            *broken = broken.saturating_sub(usize::from(was_open));
+            changed |= was_open || asked;
+        }
+        if known {
+            self.show(table);
+            self.opened.notify_one();
+        }
+        changed
     }
 
     /// How every destination fares of which anything is known, by name.
@@ -354,22 +429,28 @@ impl Pace {
         let mut fares: Vec<Fare> = table
             .destinations
             .iter()
-            .map(|(destination, entry)| Fare {
+            .map(|((account, destination), entry)| Fare {
                 destination: destination.clone(),
+                account: account.clone(),
                 breaker: entry.breaker.state(now),
                 since: entry.breaker.since,
                 failures: entry.breaker.failures(),
                 in_flight: entry.in_flight,
-                closed: table.closed_to(destination, rules, replicas, Taken::default(), now).err().or(whole),
+                closed: table
+                    .closed_account(account, rules, replicas, Taken::default(), now)
+                    .and_then(|_| table.closed_to(account, destination, rules, replicas, Taken::default(), now))
+                    .err()
+                    .or(whole),
                 next_probe: entry.breaker.opens_at(now),
             })
             .collect();
-        fares.sort_by(|a, b| a.destination.cmp(&b.destination));
+        fares.sort_by(|a, b| (&a.destination, &a.account).cmp(&(&b.destination, &b.account)));
         fares
     }
 
     fn show(&self, table: &Table) {
-        self.metrics.breakers(table.broken.saturating_sub(table.probing), table.probing);
+        let probing = table.probing.iter().sum();
+        self.metrics.breakers(table.broken.saturating_sub(probing), probing);
     }
 
     // Counts only, changed in one go each: a panic leaves nothing half done.
@@ -381,6 +462,10 @@ impl Pace {
 /// What a claim has taken already.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Taken {
+    /// Of the account, and of all accounts but the operator's.
+    pub(super) account: usize,
+    pub(super) others: usize,
+    /// To the destination, of the account.
     pub(super) destination: usize,
     pub(super) source: usize,
     pub(super) probes: usize,
@@ -398,9 +483,6 @@ impl Table {
         if let Some(until) = self.rest.filter(|until| *until > now) {
             return Err((Closed::AllAskedToWait, Some(until)));
         }
-        if let Some(until) = self.is_spent(|| budget::ALL.to_owned(), now) {
-            return Err((Closed::Spent, Some(until)));
-        }
         let places = share(rules.concurrency, replicas).saturating_sub(self.in_flight);
         let flow = rules.rate.map(|rate| Flow::new(rate, replicas));
         let rate = flow.map_or(usize::MAX, |flow| self.bucket.room(flow, now));
@@ -413,9 +495,32 @@ impl Table {
         }
     }
 
-    /// How many more to a destination, or why none.
+    /// How many more of an account, or why none.
+    fn closed_account(
+        &self,
+        account: &Account,
+        rules: &Rules,
+        replicas: u32,
+        taken: Taken,
+        now: Instant,
+    ) -> Result<usize, (Closed, Option<Instant>)> {
+        if let Some(until) = self.is_spent(|| budget::of_account(account).to_owned(), now) {
+            return Err((Closed::Spent, Some(until)));
+        }
+        if *account == Account::Operator {
+            return Ok(usize::MAX);
+        }
+        let of = |account: &Account| self.accounts.get(account).copied().unwrap_or_default();
+        let others = self.in_flight.saturating_sub(of(&Account::Operator)) + taken.others;
+        let room = rules.most_of_account(account, replicas).saturating_sub(of(account) + taken.account);
+        let room = room.min(rules.most_of_others(replicas).saturating_sub(others));
+        if room == 0 { Err((Closed::Share, None)) } else { Ok(room) }
+    }
+
+    /// How many more of an account to a destination, or why none.
     fn closed_to(
         &self,
+        account: &Account,
         destination: &Destination,
         rules: &Rules,
         replicas: u32,
@@ -425,12 +530,12 @@ impl Table {
         if self.held.contains(&Hold::All) || self.held.contains(&Hold::Destination(destination.clone())) {
             return Err((Closed::Held, None));
         }
-        if let Some(until) = self.is_spent(|| destination.to_string(), now) {
+        if let Some(until) = self.is_spent(|| budget::of_destination(account, destination), now) {
             return Err((Closed::Spent, Some(until)));
         }
         let most = rules.most(destination, replicas);
         let flow = rules.caps(destination).rate.map(|rate| Flow::new(rate, replicas));
-        let Some(entry) = self.destinations.get(destination) else {
+        let Some(entry) = self.destinations.get(&(account.clone(), destination.clone())) else {
             let rate = flow.map_or(usize::MAX, |flow| Bucket::default().room(flow, now));
             let room = most.min(rate).saturating_sub(taken.destination);
             return if room == 0 { Err((Closed::Concurrency, None)) } else { Ok(room) };
@@ -446,7 +551,10 @@ impl Table {
             let room = entry.breaker.room(entry.in_flight, now).saturating_sub(taken.destination);
             match entry.breaker.state(now) {
                 BreakerState::Open => return Err((Closed::Breaker, entry.breaker.opens_at(now))),
-                BreakerState::HalfOpen => room.min(self.most_probing.saturating_sub(self.probing + taken.probes)),
+                BreakerState::HalfOpen => {
+                    let side = side(account);
+                    room.min(self.most_probing[side].saturating_sub(self.probing[side] + taken.probes))
+                }
                 BreakerState::Closed => room,
             }
         };
@@ -465,7 +573,12 @@ impl Table {
         }
         let in_flight = self.sources.get(&route.source).copied().unwrap_or_default();
         let of_source = rules.most_of_source(&route.source, replicas).saturating_sub(in_flight + taken.source);
-        self.closed_to(&route.destination, rules, replicas, taken, now).unwrap_or(0).min(of_source)
+        let of_account = self.closed_account(&route.account, rules, replicas, taken, now).unwrap_or(0);
+        if of_account.min(of_source) == 0 {
+            return 0;
+        }
+        let to = self.closed_to(&route.account, &route.destination, rules, replicas, taken, now).unwrap_or(0);
+        to.min(of_source).min(of_account)
     }
 
     fn is_spent(&self, budget: impl FnOnce() -> String, now: Instant) -> Option<Instant> {
@@ -483,11 +596,17 @@ impl Table {
         self.spent.retain(|_, until| *until > now);
         self.destinations.retain(|_, entry| !entry.is_idle(now));
         if self.destinations.len() >= MAX_DESTINATIONS {
-            let resting = self.destinations.values().filter(|entry| entry.in_flight == 0);
-            let mut ages: Vec<Instant> = resting.map(|entry| entry.touched).collect();
+            // Foreign callers name any destination they like: theirs go first, as long as they are half of all.
+            let foreign = self.destinations.keys().filter(|(account, _)| account.is_foreign()).count();
+            let only_foreign = foreign >= MAX_DESTINATIONS / 2;
+            let may_go =
+                |account: &Account, entry: &Entry| entry.in_flight == 0 && (account.is_foreign() || !only_foreign);
+            let resting = self.destinations.iter().filter(|((account, _), entry)| may_go(account, entry));
+            let mut ages: Vec<Instant> = resting.map(|(_, entry)| entry.touched).collect();
             ages.sort_unstable();
             let edge = ages.get(ages.len() / 2).copied();
-            self.destinations.retain(|_, entry| entry.in_flight > 0 || edge.is_some_and(|edge| entry.touched > edge));
+            self.destinations
+                .retain(|(account, _), entry| !may_go(account, entry) || edge.is_some_and(|edge| entry.touched > edge));
             let broken = |entry: &&Entry| entry.breaker.state(now) != BreakerState::Closed;
             self.broken = self.destinations.values().filter(broken).count();
         }
@@ -508,12 +627,13 @@ impl Place {
     pub(super) fn tell(&mut self, sign: Sign, rules: &Rules, replicas: u32, now: Instant, chance: f64) -> Change {
         let Some(begun) = self.begun.take() else { return Change::None };
         let mut table = self.pace.table();
+        let side = side(&self.route.account);
         let most = rules.most(&self.route.destination, replicas).min(share(rules.concurrency, replicas));
-        let Some(entry) = table.destinations.get_mut(&self.route.destination) else { return Change::None };
+        let Some(entry) = table.destinations.get_mut(&called(&self.route)) else { return Change::None };
         let was_probing = begun.probe && entry.breaker.is_probed_by(begun);
         let change = entry.breaker.end(begun, sign, &rules.breaker, most, now, chance);
         if was_probing {
-            table.probing = table.probing.saturating_sub(1);
+            table.probing[side] = table.probing[side].saturating_sub(1);
         }
         match change {
             Change::None => {}
@@ -521,12 +641,12 @@ impl Place {
                 table.broken += 1;
                 self.pace.metrics.breaker_opened.inc();
             }
-            Change::Reopened => table.most_probing = PROBES,
+            Change::Reopened => table.most_probing[side] = PROBES,
             Change::Closed => {
                 table.broken = table.broken.saturating_sub(1);
                 // The upstream is back: the others need not wait for long.
-                table.most_probing =
-                    table.most_probing.saturating_mul(2).min(share(rules.concurrency, replicas).max(PROBES));
+                table.most_probing[side] =
+                    table.most_probing[side].saturating_mul(2).min(share(rules.concurrency, replicas).max(PROBES));
             }
         }
         self.pace.show(&table);
@@ -541,27 +661,39 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut table = self.pace.table();
         table.in_flight = table.in_flight.saturating_sub(1);
-        if let Some(count) = table.sources.get_mut(&self.route.source) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                table.sources.remove(&self.route.source);
-            }
-        }
+        leave(&mut table.sources, &self.route.source);
+        leave(&mut table.accounts, &self.route.account);
         let mut probing = false;
-        if let Some(entry) = table.destinations.get_mut(&self.route.destination) {
+        if let Some(entry) = table.destinations.get_mut(&called(&self.route)) {
             entry.in_flight = entry.in_flight.saturating_sub(1);
             if let Some(begun) = self.begun.take().filter(|begun| entry.breaker.is_probed_by(*begun)) {
                 entry.breaker.abandon(begun);
                 probing = true;
             }
         }
-        table.probing = table.probing.saturating_sub(usize::from(probing));
+        let of_side = &mut table.probing[side(&self.route.account)];
+        *of_side = of_side.saturating_sub(usize::from(probing));
         self.pace.show(&table);
         self.pace.metrics.in_flight(kind(&self.route.destination), -1);
         if std::mem::take(&mut table.closed) {
             self.pace.opened.notify_one();
         }
     }
+}
+
+/// One fewer in flight.
+fn leave<K: std::hash::Hash + Eq>(table: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = table.get_mut(key) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            table.remove(key);
+        }
+    }
+}
+
+/// Ours and the foreign apart.
+fn side(account: &Account) -> usize {
+    usize::from(account.is_foreign())
 }
 
 const fn kind(destination: &Destination) -> &'static str {

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::config::{Config, SourceConfig};
 use crate::inbox::words::FilterWords;
 use crate::inbox::{EventDetail, EventFilter, EventSummary, Inbox, InboxError, Job, JobState, JobStep, SealedCall};
-use crate::model::{Clock, DeliveryId, NewDelivery, State, Timestamp, UpstreamIds};
+use crate::model::{Class, Clock, DeliveryId, NewDelivery, State, Timestamp, UpstreamIds};
 
 /// How often jobs are looked for, and how long one rests after a failure.
 const LOOK: Duration = Duration::from_secs(2);
@@ -240,7 +240,7 @@ impl Replayer {
             None => owed_again(self.sources.get(&event.source).map(|source| (source, &*self.ids)), &detail),
         };
         match again {
-            Ok(owed) => Ok(Some(owed)),
+            Ok((number, owed)) => Ok(Some((number, NewDelivery { class: Class::Bulk, ..owed }))),
             Err(why) => {
                 tracing::debug!(event = %event.id, why = why.as_str(), "not replayed");
                 Ok(None)

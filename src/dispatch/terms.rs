@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::pace::{Pace, Rules, Taken};
 use crate::inbox::Terms;
-use crate::model::{Destination, Overlap, Route};
+use crate::model::{Account, Destination, Overlap, Route};
 
 /// Deliveries claimed in one go at most.
 const CLAIM: usize = 128;
@@ -18,16 +18,17 @@ pub(super) struct Offer {
     replicas: u32,
     now: Instant,
     room: usize,
-    probes: usize,
-    destinations: HashMap<Destination, usize>,
+    probes: [usize; 2],
+    accounts: HashMap<Account, usize>,
+    destinations: HashMap<(Account, Destination), usize>,
     sources: HashMap<String, usize>,
 }
 
 impl Offer {
     /// What may be claimed now.
     pub(super) fn new(pace: Arc<Pace>, rules: Arc<Rules>, replicas: u32, now: Instant) -> Self {
-        let (destinations, sources) = (HashMap::new(), HashMap::new());
-        let mut offer = Self { pace, rules, replicas, now, room: 0, probes: 0, destinations, sources };
+        let (accounts, destinations, sources) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let mut offer = Self { pace, rules, replicas, now, room: 0, probes: [0; 2], accounts, destinations, sources };
         offer.begin();
         offer
     }
@@ -36,7 +37,8 @@ impl Offer {
 impl Terms for Offer {
     fn begin(&mut self) {
         self.room = self.pace.room(&self.rules, self.replicas, self.now).min(CLAIM);
-        self.probes = 0;
+        self.probes = [0; 2];
+        self.accounts.clear();
         self.destinations.clear();
         self.sources.clear();
     }
@@ -49,25 +51,41 @@ impl Terms for Offer {
         if self.room == 0 {
             return 0;
         }
+        let called = (route.account.clone(), route.destination.clone());
+        let others = self.accounts.iter().filter(|(account, _)| **account != Account::Operator);
         let taken = Taken {
-            destination: self.destinations.get(&route.destination).copied().unwrap_or_default(),
+            account: self.accounts.get(&route.account).copied().unwrap_or_default(),
+            others: others.map(|(_, count)| *count).sum(),
+            destination: self.destinations.get(&called).copied().unwrap_or_default(),
             source: self.sources.get(&route.source).copied().unwrap_or_default(),
-            probes: self.probes,
+            probes: self.probes[usize::from(route.account.is_foreign())],
         };
         self.pace.open(route, &self.rules, self.replicas, taken, self.now).min(self.room)
     }
 
     fn took(&mut self, route: &Route, count: usize) {
         self.room = self.room.saturating_sub(count);
-        if self.pace.is_probe(&route.destination, self.now) {
-            self.probes += count;
+        if count == 0 {
+            return;
         }
-        *self.destinations.entry(route.destination.clone()).or_default() += count;
+        if self.pace.is_probe(route, self.now) {
+            self.probes[usize::from(route.account.is_foreign())] += count;
+        }
+        *self.accounts.entry(route.account.clone()).or_default() += count;
+        *self.destinations.entry((route.account.clone(), route.destination.clone())).or_default() += count;
         *self.sources.entry(route.source.clone()).or_default() += count;
     }
 
     fn overlap(&self, source: &str) -> Overlap {
         self.rules.overlap(source)
+    }
+
+    fn weight(&self, source: &str) -> u32 {
+        self.rules.weight(source)
+    }
+
+    fn foreign_share(&self) -> u32 {
+        self.rules.foreign_share()
     }
 }
 
@@ -80,7 +98,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, Problems};
     use crate::inbox::Hold;
-    use crate::model::{Account, Class};
+    use crate::model::Class;
     use crate::telemetry::Metrics;
     use crate::upstream::Budget;
 
@@ -271,9 +289,9 @@ mod tests {
         world.calls(&a, Sign::Failing, 1);
         assert!(world.pace.reset(&a.destination, world.now));
         world.enter(&a, 1);
-        world.pace.rest(&a.destination, true, world.now + SECOND);
+        world.pace.rest(&a, true, world.now + SECOND);
         assert_eq!((world.room(&a), world.opens_in()), (0, Some(SECOND)));
-        world.pace.rest(&a.destination, false, world.now + 2 * SECOND);
+        world.pace.rest(&a, false, world.now + 2 * SECOND);
         world.now += SECOND;
         assert_eq!((world.would_take(&[a.clone(), route("s", "b")]), world.opens_in()), (vec![0, 128], Some(SECOND)));
         assert!(world.pace.reset(&a.destination, world.now));

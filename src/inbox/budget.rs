@@ -7,10 +7,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Inbox, InboxError, Spend};
 use crate::config::Config;
-use crate::model::{Destination, Name, Params, Timestamp};
+use crate::model::{Account, Destination, Name, Params, Route, Timestamp};
 
-/// The budget of everything.
+/// The budget of everything, apart from the runs of callers with foreign keys.
 pub const ALL: &str = "all";
+
+/// The budget of all runs of callers with foreign keys: they spend what is not the operator's, and take nothing from it.
+pub const FOREIGN: &str = "foreign";
 
 /// How many days an engine keeps, for whoever looks.
 pub(super) const DAYS: i64 = 8;
@@ -19,6 +22,7 @@ pub(super) const DAYS: i64 = 8;
 #[derive(Clone, Debug, Default)]
 pub struct Budgets {
     whole: Option<u64>,
+    foreign: Option<u64>,
     agent: Option<u64>,
     user: Option<u64>,
     sources: HashMap<String, u64>,
@@ -48,6 +52,7 @@ impl Budgets {
         let sources = config.sources.iter();
         Self {
             whole: runs.whole,
+            foreign: config.dropin.runs_per_day.or(runs.whole),
             agent: runs.agent,
             user: runs.user,
             sources: sources.filter_map(|source| Some((source.name.clone(), source.runs_per_day?))).collect(),
@@ -57,6 +62,7 @@ impl Budgets {
     /// What is allowed, by name, where it is the same for all days: not what each user may.
     pub fn most(&self, budget: &str) -> Option<u64> {
         match budget.split_once('/') {
+            None if budget == FOREIGN => self.foreign,
             None => self.whole,
             Some(("source", name)) => self.sources.get(name).copied(),
             Some(("user", _)) => self.user,
@@ -68,12 +74,11 @@ impl Budgets {
     pub async fn spend(
         &self,
         inbox: &dyn Inbox,
-        source: &str,
-        destination: &Destination,
+        route: &Route,
         params: &Params,
         now: Timestamp,
     ) -> Result<Counted, Uncounted> {
-        let spends = self.of(source, destination, params);
+        let spends = self.of(route, params);
         let counted = Counted { day: now.day(), budgets: spends.iter().map(|spend| spend.budget.clone()).collect() };
         if spends.is_empty() {
             return Ok(counted);
@@ -89,12 +94,11 @@ impl Budgets {
     pub async fn has_room(
         &self,
         inbox: &dyn Inbox,
-        source: &str,
-        destination: &Destination,
+        route: &Route,
         params: &Params,
         now: Timestamp,
     ) -> Result<(), Uncounted> {
-        let wanted = self.of(source, destination, params);
+        let wanted = self.of(route, params);
         if wanted.is_empty() {
             return Ok(());
         }
@@ -103,14 +107,22 @@ impl Budgets {
         over.map_or(Ok(()), |spend| Err(Uncounted::Spent(spend.budget)))
     }
 
-    fn of(&self, source: &str, destination: &Destination, params: &Params) -> Vec<Spend> {
+    fn of(&self, route: &Route, params: &Params) -> Vec<Spend> {
+        let Route { source, destination, account, .. } = route;
+        // A name that two accounts' callers give is two users.
+        let whose = match account {
+            Account::Operator => source.clone(),
+            Account::Key(_) | Account::Foreign => format!("{source}/{account}"),
+        };
         let user =
-            || Some(format!("user/{}", digest(source, params.get(Name::UserId).or(params.get(Name::UserEmail))?)));
+            || Some(format!("user/{}", digest(&whose, params.get(Name::UserId).or(params.get(Name::UserEmail))?)));
         let spend = |budget: String, most: u64| Spend { budget, most };
+        let whole = if account.is_foreign() { self.foreign } else { self.whole };
+        let of_source_most = self.sources.get(source).filter(|_| *account == Account::Operator);
         [
-            self.whole.map(|most| spend(ALL.to_owned(), most)),
-            self.sources.get(source).map(|most| spend(of_source(source), *most)),
-            self.agent.map(|most| spend(destination.to_string(), most)),
+            whole.map(|most| spend(of_account(account).to_owned(), most)),
+            of_source_most.map(|most| spend(of_source(source), *most)),
+            self.agent.map(|most| spend(of_destination(account, destination), most)),
             self.user.and_then(|most| Some(spend(user()?, most))),
         ]
         .into_iter()
@@ -131,6 +143,17 @@ impl Counted {
     }
 }
 
+/// The budget of everything that counts with an account. Callers with gateway keys count with the operator, whose
+/// money they spend.
+pub const fn of_account(account: &Account) -> &'static str {
+    if account.is_foreign() { FOREIGN } else { ALL }
+}
+
+/// The budget of a destination as an account calls it.
+pub fn of_destination(account: &Account, destination: &Destination) -> String {
+    if account.is_foreign() { format!("{FOREIGN}/{destination}") } else { destination.to_string() }
+}
+
 /// The budget of a source.
 pub fn of_source(source: &str) -> String {
     format!("source/{source}")
@@ -145,20 +168,23 @@ fn digest(source: &str, user: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DestinationKind, Origin, Param};
+    use crate::model::{Class, Origin, Param};
 
     #[test]
     fn a_run_is_counted_against_all_that_it_is_part_of() {
         let budgets = Budgets {
             whole: Some(9),
+            foreign: Some(3),
             agent: Some(8),
             user: Some(7),
             sources: HashMap::from([("s".to_owned(), 6), ("t".to_owned(), 5)]),
         };
-        let to = Destination { kind: DestinationKind::Agent, id: "a".to_owned() };
-        let names = |budgets: &Budgets, source: &str, params: &Params| {
-            budgets.of(source, &to, params).into_iter().map(|spend| (spend.budget, spend.most)).collect::<Vec<_>>()
+        let of = |budgets: &Budgets, account: &str, source: &str, params: &Params| {
+            let (destination, account) = ("agent/a".parse().unwrap(), account.parse().unwrap());
+            let route = Route { source: source.to_owned(), destination, account, class: Class::Normal };
+            budgets.of(&route, params).into_iter().map(|spend| (spend.budget, spend.most)).collect::<Vec<_>>()
         };
+        let names = |budgets: &Budgets, source: &str, params: &Params| of(budgets, "operator", source, params);
         let nobody = Params::default();
         let known = |name: &str, most| (name.to_owned(), most);
         assert_eq!(names(&budgets, "s", &nobody), [known("all", 9), known("source/s", 6), known("agent/a", 8)]);
@@ -170,8 +196,12 @@ mod tests {
         let (here, there) = (names(&only, "s", &somebody), names(&only, "t", &somebody));
         assert!(here[0].0.starts_with("user/") && !here[0].0.contains("ann"), "{here:?}");
         assert_ne!(here, there, "another source's ann is somebody else");
-        for (budget, most) in names(&budgets, "t", &somebody) {
+        let account = |account: &str| of(&budgets, account, "dropin", &somebody);
+        for (budget, most) in names(&budgets, "t", &somebody).into_iter().chain(account("foreign")) {
             assert_eq!(budgets.most(&budget), Some(most), "{budget}");
         }
+        assert_eq!(account("foreign")[..2], [known("foreign", 3), known("foreign/agent/a", 8)]);
+        assert_eq!(account("key/ci")[..2], [known("all", 9), known("agent/a", 8)]);
+        assert_ne!(account("foreign")[2], account("key/ci")[2], "a stranger's ann is nobody of ours");
     }
 }

@@ -14,6 +14,7 @@
 
 pub mod budget;
 pub mod encrypted;
+mod fair;
 pub mod job;
 pub mod postgres;
 pub mod seal;
@@ -29,6 +30,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 pub use budget::{Budgets, Counted, Uncounted};
+pub use fair::Shares;
 pub use job::{Job, JobState, JobStep, NewJob};
 
 use crate::model::{
@@ -47,7 +49,7 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
     async fn accept(&self, event: NewEvent) -> Result<Accepted, InboxError>;
 
     /// Leases due deliveries on the terms given: one a lane, in each route the lanes that are due longest first, and
-    /// the routes in turn, so that none keeps another waiting. Fewer than there is room for does not say that no more
+    /// the routes by the shares of their accounts, classes and sources (`fair.rs`), so that none keeps another waiting. Fewer than there is room for does not say that no more
     /// is due. The leases of a call that is given up before it returns are given back. The try is counted and the
     /// doubt noted on disk before this returns, so that a delivery which kills the process does not loop for ever.
     ///
@@ -222,6 +224,16 @@ pub trait Terms: Send {
 
     /// What becomes of the turns that wait in a source's conversations.
     fn overlap(&self, source: &str) -> Overlap;
+
+    /// How much a source has of what its account has, against the account's other sources.
+    fn weight(&self, _source: &str) -> u32 {
+        1
+    }
+
+    /// Of a hundred places, how many callers with foreign keys have while others wait as well.
+    fn foreign_share(&self) -> u32 {
+        25
+    }
 }
 
 /// What a claim brought.

@@ -1,13 +1,18 @@
 //! From a proved and mapped request to an event on disk. Whatever brings an event in, the public listener, the
 //! provider's own log or an operator, it is made and kept here.
 
+use std::time::Duration;
+
 use crate::inbox::{Inbox, InboxError};
 use crate::mapping::Mapped;
-use crate::model::{Accepted, DeliveryId, EventId, NewEvent, Outcome, Refusal, Strength, Verified};
+use crate::model::{Accepted, Backlog, DeliveryId, EventId, NewEvent, Outcome, Refusal, Strength, Verified};
 use crate::source::Source;
 
 /// What stands before the dedup key of an event that nothing proves.
 const UNPROVED: &str = "unproved:";
+
+/// When a sender should come back whose source has too much waiting.
+const BACKLOG_WAIT: Duration = Duration::from_secs(30);
 
 /// The event that a verified and mapped request is.
 pub fn event(source: &Source, verified: &Verified, mapped: Mapped) -> NewEvent {
@@ -35,6 +40,7 @@ pub fn event(source: &Source, verified: &Verified, mapped: Mapped) -> NewEvent {
         body: request.body.clone(),
         attachments: Vec::new(),
         most_ahead: source.config.overlap.most_ahead(),
+        backlog: source.config.backlog.map(|backlog| Backlog { turns_away: source.sender_retries, ..backlog }),
         deliveries: owed.into_iter().collect(),
     }
 }
@@ -57,6 +63,7 @@ pub async fn keep(inbox: &dyn Inbox, event: NewEvent) -> Result<(Outcome, EventI
         Ok(Accepted::Duplicate(first)) => Ok((Outcome::Duplicate, first)),
         Ok(Accepted::Replayed(first)) => Ok((Outcome::Replayed, first)),
         Ok(Accepted::Busy) => Err(Refusal::Busy),
+        Ok(Accepted::Behind) => Err(Refusal::Behind(BACKLOG_WAIT)),
         Err(error) => Err(unkept(error)),
     }
 }

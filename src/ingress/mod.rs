@@ -34,9 +34,7 @@ use crate::config::{Config, Intake};
 use crate::inbox::seal::Sealer;
 use crate::inbox::{Budgets, Counted, Inbox, Uncounted};
 use crate::limit::Limits;
-use crate::model::{
-    Clock, Destination, EventId, NewEvent, Outcome, Params, Refusal, RequestId, Timestamp, UpstreamIds,
-};
+use crate::model::{Clock, EventId, NewEvent, Outcome, Params, Refusal, RequestId, Route, Timestamp, UpstreamIds};
 use crate::net::{Door, Mark, TurnedAway};
 use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples, SparseLines};
@@ -157,19 +155,32 @@ impl Ingress {
     /// Keeps an event. How long that takes tells whether there is room for more.
     async fn keep(&self, event: NewEvent) -> Result<(Outcome, EventId), Refusal> {
         let _waiting = self.load.queue();
-        keep(&*self.inbox, event).await
+        // What its sender would not send again is kept however much waits.
+        let lost = event.backlog.is_some_and(|backlog| !backlog.turns_away);
+        let again = lost.then(|| NewEvent { backlog: None, ..event.clone() });
+        match (keep(&*self.inbox, event).await, again) {
+            (Err(Refusal::Behind(_)), Some(event)) => {
+                tracing::warn!(
+                    source = event.source,
+                    event = %event.id,
+                    "more waits than max_waiting or max_lag allow, kept all the same: its sender does not try again"
+                );
+                keep(&*self.inbox, event).await
+            }
+            (kept, _) => kept,
+        }
     }
 
     /// Counts a run that begins at once.
-    async fn spend(&self, source: &str, destination: &Destination, params: &Params) -> Result<Counted, Refusal> {
+    async fn spend(&self, route: &Route, params: &Params) -> Result<Counted, Refusal> {
         let now = self.clock.now();
-        self.budgets.spend(&*self.inbox, source, destination, params, now).await.map_err(|why| uncounted(why, now))
+        self.budgets.spend(&*self.inbox, route, params, now).await.map_err(|why| uncounted(why, now))
     }
 
     /// Whether a run might begin at once, as far as its budgets go. Nothing is counted.
-    async fn has_runs(&self, source: &str, destination: &Destination, params: &Params) -> Result<(), Refusal> {
+    async fn has_runs(&self, route: &Route, params: &Params) -> Result<(), Refusal> {
         let now = self.clock.now();
-        self.budgets.has_room(&*self.inbox, source, destination, params, now).await.map_err(|why| uncounted(why, now))
+        self.budgets.has_room(&*self.inbox, route, params, now).await.map_err(|why| uncounted(why, now))
     }
 
     /// Counts connections for the accept loop.

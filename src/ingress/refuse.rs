@@ -63,7 +63,7 @@ fn made(refusal: &Refusal, status: StatusCode, body: serde_json::Value, drained:
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     match refusal.plain() {
-        Refusal::Limited(wait) | Refusal::Overloaded(wait) | Refusal::UpstreamBusy(wait) => {
+        Refusal::Limited(wait) | Refusal::Overloaded(wait) | Refusal::Behind(wait) | Refusal::UpstreamBusy(wait) => {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds(*wait)));
         }
         // A share of so long a wait would be hours.
@@ -99,6 +99,7 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "This path does not answer to this method."),
         Refusal::Limited(_) => (StatusCode::TOO_MANY_REQUESTS, "Too many requests. Try again later."),
         Refusal::Overloaded(_) => (StatusCode::SERVICE_UNAVAILABLE, "The gateway is busy. Try again later."),
+        Refusal::Behind(_) => (StatusCode::SERVICE_UNAVAILABLE, "Too much waits here already. Try again later."),
         Refusal::BadHost => (StatusCode::BAD_REQUEST, "The Host header is missing or wrong."),
         Refusal::Loop => (StatusCode::LOOP_DETECTED, "The gateway was sent its own request."),
         Refusal::BadHead(_) => (StatusCode::BAD_REQUEST, "The request is malformed."),

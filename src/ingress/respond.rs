@@ -22,7 +22,7 @@ use crate::mapping::shape::shape;
 use crate::model::{AttemptResult, DeliveryId, EventId, NewDelivery, NewEvent, Outcome, ProofMark, Refusal, State};
 use crate::net::SendError;
 use crate::source::Source;
-use crate::upstream::{Call, is_stream};
+use crate::upstream::{Call, Draw, is_stream};
 
 /// How long a call that is passed on may wait for its turn within the upstream's budget.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -87,7 +87,9 @@ pub(super) async fn proxy(
         if streams { RunMode::Stream } else { RunMode::Call },
     );
     ingress.may_run()?;
-    if let Some(wait) = ingress.upstream.is_busy(PATIENCE) {
+    let upstream =
+        ingress.upstream.of(Draw { account: owed.account.clone(), class: source.config.class, claimed: false });
+    if let Some(wait) = upstream.is_busy(PATIENCE) {
         return Err(Refusal::UpstreamBusy(wait));
     }
     let Some(begun) = Begun::of(ingress, source, event, owed).await? else {
@@ -103,13 +105,13 @@ pub(super) async fn proxy(
     let call = call.with_files(&links);
     let left = Left::guard(ingress, source, Outcome::Proxied, None);
     if !streams {
-        let result = left.not(ingress.upstream.invoke(&call).await);
+        let result = left.not(upstream.invoke(&call).await);
         if result.is_unrun() {
             begun.undo(ingress).await;
         }
         return Ok((Outcome::Proxied, passed_on(source, result)?));
     }
-    let answer = match left.not(ingress.upstream.open(&call).await) {
+    let answer = match left.not(upstream.open(&call).await) {
         Ok(answer) => answer,
         Err(error) => {
             if matches!(error, SendError::NotSent(_)) {
@@ -119,7 +121,7 @@ pub(super) async fn proxy(
         }
     };
     if !is_stream(&answer) {
-        let result = ingress.upstream.refusal(&call, answer).await;
+        let result = upstream.refusal(&call, answer).await;
         if result.is_unrun() {
             begun.undo(ingress).await;
         }
@@ -153,7 +155,7 @@ impl Begun {
             }
             None => Vec::new(),
         };
-        match ingress.spend(&source.config.name, &owed.destination, &event.params).await {
+        match ingress.spend(&owed.route(&source.config.name), &event.params).await {
             Ok(counted) => Ok(Some(Self { counted, marks })),
             Err(refusal) => {
                 free(ingress, marks).await;

@@ -36,7 +36,12 @@ impl Verify for Always {
 fn compile(source: &str, provider: &str, id: &[&str], kind: &[&str]) -> Result<Mapping, String> {
     let problems = Problems::default();
     let table = Table::parse("source", &format!("provider = \"p\"\nagent = \"a\"\n{source}"), &problems);
-    let source = SourceConfig::read("s", &Section::new(&table, "", &problems), Path::new("."));
+    let source = SourceConfig::read(
+        "s",
+        &Section::new(&table, "", &problems),
+        Path::new("."),
+        &std::collections::BTreeMap::new(),
+    );
     let table =
         Table::parse("provider", &format!("title = \"P\"\n[verify]\nscheme = \"none\"\n[map]\n{provider}"), &problems);
     let provider = Provider::read("p", &table, &problems);

@@ -1,5 +1,7 @@
 //! An accepted fact: stored once, never changed.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -40,8 +42,21 @@ pub struct NewEvent {
     pub attachments: Vec<Attachment>,
     /// How many deliveries, waiting or in flight, may be ahead of its own in their lanes; with more it is turned away.
     pub most_ahead: Option<u32>,
+    /// How much may wait of its source; with more it is turned away.
+    pub backlog: Option<Backlog>,
     /// What it owes.
     pub deliveries: Vec<NewDelivery>,
+}
+
+/// How much may wait of a source before new events are turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// How many deliveries.
+    pub most: Option<u64>,
+    /// How long the one that is due longest, of the new event's own class.
+    pub age: Option<Duration>,
+    /// Whether its sender tries again; what would else be lost is kept all the same.
+    pub turns_away: bool,
 }
 
 /// A delivery about to be kept.
@@ -83,6 +98,8 @@ pub enum Accepted {
     Duplicate(EventId),
     /// What proves it was used before, by the event of this id.
     Replayed(EventId),
+    /// It is not kept: too much of its source waits, or for too long.
+    Behind,
     /// It is not kept: more deliveries of its lane wait or are in flight than it was to wait behind.
     Busy,
 }

@@ -24,7 +24,7 @@ pub use attempt::{Attempt, AttemptResult, Run, RunStatus};
 pub use block::{Block, bucket, network};
 pub use clock::{Clock, Timestamp};
 pub use delivery::{Destination, DestinationKind, Overlap, OverlapMode, Route, State};
-pub use event::{Accepted, NewDelivery, NewEvent};
+pub use event::{Accepted, Backlog, NewDelivery, NewEvent};
 pub use hosted::{HostedCall, Setting, Tokens};
 pub use id::{DeliveryId, EventId, RequestId, is_agent_id};
 pub use marks::Marks;

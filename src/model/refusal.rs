@@ -16,6 +16,8 @@ pub enum Refusal {
     Limited(Duration),
     /// We are full.
     Overloaded(Duration),
+    /// Too much of its source waits.
+    Behind(Duration),
     /// The `Host` header is missing, doubled or no host.
     BadHost,
     /// We sent it ourselves.
@@ -205,6 +207,7 @@ impl Refusal {
             Self::Method(_) => "method_not_allowed",
             Self::Limited(_) => "rate_limited",
             Self::Overloaded(_) => "overloaded",
+            Self::Behind(_) => "backlog",
             Self::BadHost => "bad_host",
             Self::Loop => "loop_detected",
             Self::BadHead(_) => "bad_head",
@@ -279,6 +282,7 @@ impl Refusal {
             }
             Self::AddressNotAllowed => "the source's allow list does not have the caller's address".into(),
             Self::TargetTooLong => "the request target is too long".into(),
+            Self::Behind(_) => "more of its source waits than max_waiting allows, or for longer than max_lag".into(),
             Self::Busy => "a delivery of its conversation waits or is in flight".into(),
             Self::UpstreamBusy(wait) => format!("the upstream takes nothing for {} ms", wait.as_millis()),
             Self::Stopped => "an operator has stopped all runs: `sluicegate resume` lets them go on".into(),

@@ -32,7 +32,7 @@ pub use self::setup::{Setup, check};
 use crate::config::{Config, Problems};
 use crate::inbox::{Inbox, Keep};
 use crate::ingress::{event, keep};
-use crate::model::{Clock, EventId, NewEvent, Outcome, Refusal, Timestamp};
+use crate::model::{Class, Clock, EventId, NewEvent, Outcome, Refusal, Timestamp};
 use crate::net::Client;
 use crate::source::{Source, Sources};
 use crate::telemetry::Metrics;
@@ -195,7 +195,10 @@ impl Reconciler {
             let why = "it has no dedup key, so nobody could tell whether it came already";
             return Err(Refusal::Unmappable(why.into()));
         }
-        Ok(event(reading.source, &verified, mapped))
+        let mut missed = event(reading.source, &verified, mapped);
+        // Nobody waits for what is hours old, and nobody would send it again.
+        missed.deliveries.iter_mut().for_each(|delivery| delivery.class = Class::Bulk);
+        Ok(NewEvent { backlog: None, ..missed })
     }
 
     /// What would become of an event.

@@ -71,8 +71,8 @@ use crate::config::{
 use crate::mapping::shape::Getter;
 use crate::mapping::{Mapped, Mapping};
 use crate::model::{
-    Claims, DeliveryId, ENROL, Marks, NewDelivery, Proof, ProofMark, Received, Refusal, Strength, Timestamp, UpstreamIds,
-    UsedProof, Verified, Verify,
+    Claims, DeliveryId, ENROL, Marks, NewDelivery, Proof, ProofMark, Received, Refusal, Strength, Timestamp,
+    UpstreamIds, UsedProof, Verified, Verify,
 };
 
 /// The configured sources, by name.

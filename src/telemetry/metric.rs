@@ -14,7 +14,7 @@ use prometheus::{
 };
 
 use super::log;
-use crate::model::{Attachment, Outcome};
+use crate::model::{Account, Attachment, Class, Outcome};
 
 /// The counters of one gateway.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub struct Metrics {
     accept: Histogram,
     attempts: IntCounterVec,
     attempt: HistogramVec,
+    claimed: IntCounterVec,
     deliveries: IntCounterVec,
     reconciled: IntCounterVec,
     in_flight: IntGaugeVec,
@@ -78,6 +79,11 @@ impl Metrics {
         );
         let attempts =
             counters("sluicegate_attempts_total", "Tries of deliveries, by what came of them", &["source", "result"]);
+        let claimed = counters(
+            "sluicegate_claimed_total",
+            "Deliveries taken to be sent, by class and by whose they are: operator, key or foreign",
+            &["class", "account"],
+        );
         let deliveries = counters(
             "sluicegate_deliveries_total",
             "Deliveries that reached a state which they do not leave by themselves",
@@ -159,6 +165,7 @@ impl Metrics {
             accept,
             attempts,
             attempt,
+            claimed,
             deliveries,
             reconciled,
             kept,
@@ -202,6 +209,17 @@ impl Metrics {
     pub fn attempt(&self, source: &str, result: &str, took: Duration) {
         self.attempts.with_label_values(&[source, result]).inc();
         self.attempt.with_label_values(&[source]).observe(took.as_secs_f64());
+    }
+
+    /// A delivery is about to be sent.
+    pub fn claimed(&self, account: &Account, class: Class) {
+        // The names of keys may come and go.
+        let account = match account {
+            Account::Operator => "operator",
+            Account::Key(_) => "key",
+            Account::Foreign => "foreign",
+        };
+        self.claimed.with_label_values(&[class.as_str(), account]).inc();
     }
 
     /// So many deliveries have reached a state which they do not leave by themselves.

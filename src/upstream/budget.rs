@@ -1,13 +1,19 @@
 //! How many requests the upstream may get: runs and questions for runs draw on one budget, each waiting for its turn.
 //!
-//! What is promised: turns come in the order in which they were asked for, and whoever gives up waiting has taken
-//! none. A tenth of a rate may go at once and the rest comes evenly, so that no stretch of time sees more than a tenth
+//! What is promised: turns go by the same rule as the places of a claim (`inbox/fair.rs`), so that no account and no
+//! class keeps another waiting; those of one account and class come in the order in which they were asked for; whoever
+//! gives up waiting has taken none. A tenth of a rate may go at once and the rest comes evenly, so that no stretch of time sees more than a tenth
 //! over the rate.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
 use crate::config::Rate;
+use crate::inbox::{Shares, Terms};
+use crate::model::{Account, Class, Destination, DestinationKind, Overlap, Route};
 
 /// A rate, as one process of several keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,12 +71,6 @@ impl Bucket {
         self.ahead(now).is_zero()
     }
 
-    /// Takes the next turn, and says when that is.
-    fn reserve(&mut self, flow: Flow, now: Instant) -> Instant {
-        self.take(flow, 1, now);
-        now + self.ahead(now).saturating_sub(flow.span())
-    }
-
     fn give_back(&mut self, flow: Flow) {
         self.full = self.full.and_then(|full| full.checked_sub(flow.each));
     }
@@ -80,28 +80,129 @@ impl Bucket {
     }
 }
 
+/// Who asks for turns.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Draw {
+    /// On whose behalf.
+    pub account: Account,
+    /// How urgent.
+    pub class: Class,
+    /// Whether for a delivery that was claimed for it.
+    pub claimed: bool,
+}
+
 /// A budget; without a rate there is always a turn. Clones draw on the same.
 #[derive(Clone, Debug, Default)]
-pub struct Budget(Arc<Mutex<Drawn>>);
+pub struct Budget(Arc<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    drawn: Mutex<Drawn>,
+    /// Held by the one of those who wait that hands turns out.
+    hands_out: tokio::sync::Mutex<()>,
+}
 
 #[derive(Debug)]
 struct Drawn {
     rate: Option<Rate>,
     replicas: u32,
+    foreign_share: u32,
     bucket: Bucket,
     /// Requests that were promised to come and have not yet asked for their turn.
     expected: usize,
+    waiting: BTreeMap<Draw, VecDeque<oneshot::Sender<()>>>,
+    shares: Shares,
 }
 
 impl Default for Drawn {
     fn default() -> Self {
-        Self { rate: None, replicas: 1, bucket: Bucket::default(), expected: 0 }
+        Self {
+            rate: None,
+            replicas: 1,
+            foreign_share: 100,
+            bucket: Bucket::default(),
+            expected: 0,
+            waiting: BTreeMap::new(),
+            shares: Shares::default(),
+        }
     }
 }
+
+/// How long whoever hands turns out sleeps at most: the rate may be another by then.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 impl Drawn {
     fn flow(&self) -> Option<Flow> {
         self.rate.map(|rate| Flow::new(rate, self.replicas))
+    }
+
+    /// Gives the turns that there are to those who are next. Says when there is another.
+    fn hand_out(&mut self, now: Instant) -> Instant {
+        while let Some(flow) = self.flow() {
+            if let Some(at) = self.bucket.opens_at(flow, now) {
+                return at;
+            }
+            let Some(next) = self.next() else { return now + flow.each };
+            // Whoever has given up takes no turn.
+            if next.send(()).is_ok() {
+                self.bucket.take(flow, 1, now);
+            }
+        }
+        while let Some(next) = self.next() {
+            // Without a rate there is a turn for everybody.
+            let _ = next.send(());
+        }
+        now + LONGEST_SLEEP
+    }
+
+    /// The next of those who wait.
+    fn next(&mut self) -> Option<oneshot::Sender<()>> {
+        let mut groups: Vec<(i64, Route)> = Vec::new();
+        for (number, draw) in (0..).zip(self.waiting.keys()) {
+            groups.push((number, draw.as_route()));
+        }
+        let dealt = self.shares.deal(&groups, &mut Everything(self.foreign_share), 1);
+        let place = dealt.iter().position(|dealt| *dealt > 0)?;
+        let draw = self.waiting.keys().nth(place)?.clone();
+        let line = self.waiting.get_mut(&draw)?;
+        let next = line.pop_front();
+        if line.is_empty() {
+            self.waiting.remove(&draw);
+        }
+        next
+    }
+
+    /// How many of those who wait do so for a delivery.
+    fn claimed(&self) -> usize {
+        self.waiting.iter().filter(|(draw, _)| draw.claimed).map(|(_, line)| line.len()).sum()
+    }
+}
+
+impl Draw {
+    /// As the rule knows those who share.
+    fn as_route(&self) -> Route {
+        let destination = Destination { kind: DestinationKind::Agent, id: String::new() };
+        Route { source: String::new(), destination, account: self.account.clone(), class: self.class }
+    }
+}
+
+/// The terms on which turns are dealt: whoever waits may have one.
+struct Everything(u32);
+
+impl Terms for Everything {
+    fn begin(&mut self) {}
+    fn room(&self) -> usize {
+        1
+    }
+    fn open(&mut self, _: &Route) -> usize {
+        1
+    }
+    fn took(&mut self, _: &Route, _: usize) {}
+    fn overlap(&self, _: &str) -> Overlap {
+        Overlap::QUEUE
+    }
+    fn foreign_share(&self) -> u32 {
+        self.0
     }
 }
 
@@ -111,21 +212,34 @@ impl Budget {
         self.drawn().rate = rate;
     }
 
+    /// Of a hundred turns, how many callers with foreign keys have while others wait as well.
+    pub fn set_foreign_share(&self, share: u32) {
+        self.drawn().foreign_share = share;
+    }
+
     /// Keeps to the share that one of so many processes has.
     pub fn share(&self, replicas: u32) {
         self.drawn().replicas = replicas.max(1);
     }
 
-    /// How many requests may be promised to come now.
+    /// How many requests may be promised to come now. While others wait for turns that is one, which then waits among
+    /// them as its account and class do: who is next is for the rule to say.
     pub fn room(&self, now: Instant) -> usize {
         let drawn = self.drawn();
-        drawn.flow().map_or(usize::MAX, |flow| drawn.bucket.room(flow, now).saturating_sub(drawn.expected))
+        let Some(flow) = drawn.flow() else { return usize::MAX };
+        if drawn.waiting.is_empty() {
+            return drawn.bucket.room(flow, now).saturating_sub(drawn.expected);
+        }
+        1_usize.saturating_sub(drawn.expected + drawn.claimed())
     }
 
     /// When there is room again, where there is none now.
     pub fn opens_at(&self, now: Instant) -> Option<Instant> {
         let drawn = self.drawn();
         let flow = drawn.flow()?;
+        if !drawn.waiting.is_empty() {
+            return (drawn.expected + drawn.claimed() > 0).then(|| now + flow.each);
+        }
         let room = drawn.bucket.room(flow, now);
         match drawn.bucket.opens_at(flow, now) {
             // All that may go is promised already.
@@ -140,31 +254,51 @@ impl Budget {
         Expected(self.clone())
     }
 
-    /// How long a request would wait for its turn now.
-    pub(super) fn wait(&self, now: Instant) -> Duration {
+    /// How long a request would wait for its turn now, about.
+    pub(super) fn wait(&self, draw: &Draw, now: Instant) -> Duration {
         let drawn = self.drawn();
-        let opens_at = drawn.flow().and_then(|flow| drawn.bucket.opens_at(flow, now));
-        opens_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
+        let Some(flow) = drawn.flow() else { return Duration::ZERO };
+        let opens_in = drawn.bucket.opens_at(flow, now).map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        let before = drawn.waiting.iter().filter(|(other, _)| other.class <= draw.class).map(|(_, line)| line.len());
+        opens_in + flow.each.saturating_mul(u32::try_from(before.sum::<usize>()).unwrap_or(u32::MAX))
     }
 
     /// Waits for a turn, and takes it.
-    pub(super) async fn turn(&self) {
-        let now = tokio::time::Instant::now().into_std();
-        let (flow, at) = {
+    pub(super) async fn turn(&self, draw: &Draw) {
+        let told = {
             let mut drawn = self.drawn();
             let Some(flow) = drawn.flow() else { return };
-            (flow, drawn.bucket.reserve(flow, now))
+            let now = tokio::time::Instant::now().into_std();
+            if drawn.waiting.is_empty() && drawn.bucket.room(flow, now) > 0 {
+                drawn.bucket.take(flow, 1, now);
+                return;
+            }
+            let (tell, told) = oneshot::channel();
+            drawn.waiting.entry(draw.clone()).or_default().push_back(tell);
+            told
         };
-        if at > now {
-            let mut waiting = Waiting { budget: self, flow, had: false };
-            tokio::time::sleep_until(at.into()).await;
-            waiting.had = true;
+        let mut waiting = Waiting { budget: self, told, had: false };
+        tokio::select! {
+            biased;
+            _ = &mut waiting.told => {}
+            () = self.hand_out() => {}
+        }
+        waiting.had = true;
+    }
+
+    /// Hands turns out as they come, once nobody else does. Does not return.
+    async fn hand_out(&self) {
+        let _only = self.0.hands_out.lock().await;
+        loop {
+            let now = tokio::time::Instant::now();
+            let at = tokio::time::Instant::from_std(self.drawn().hand_out(now.into_std()));
+            tokio::time::sleep_until(at.min(now + LONGEST_SLEEP)).await;
         }
     }
 
-    // Numbers only: there is nothing half done that a panic could leave behind.
+    // Changed in one go each: a panic leaves nothing half done.
     fn drawn(&self) -> MutexGuard<'_, Drawn> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.drawn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -182,15 +316,28 @@ impl Drop for Expected {
 /// A turn that somebody waits for; given back when that one gives up.
 struct Waiting<'a> {
     budget: &'a Budget,
-    flow: Flow,
+    told: oneshot::Receiver<()>,
     had: bool,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if !self.had {
-            self.budget.drawn().bucket.give_back(self.flow);
+        if self.had {
+            return;
         }
+        let mut drawn = self.budget.drawn();
+        // Told, and gone before it was heard.
+        if self.told.try_recv().is_ok()
+            && let Some(flow) = drawn.flow()
+        {
+            drawn.bucket.give_back(flow);
+        }
+        // Its place is not counted any more.
+        self.told.close();
+        for line in drawn.waiting.values_mut() {
+            line.retain(|other| !other.is_closed());
+        }
+        drawn.waiting.retain(|_, line| !line.is_empty());
     }
 }
 
@@ -234,16 +381,19 @@ mod tests {
     async fn turns_beyond_the_budget_come_in_order_and_one_given_up_is_not_taken() {
         let budget = Budget::default();
         for _ in 0..1000 {
-            budget.turn().await;
+            budget.turn(&Draw::default()).await;
         }
         budget.set(Some(rate(10, SECOND)));
         let begun = tokio::time::Instant::now();
-        budget.turn().await;
+        budget.turn(&Draw::default()).await;
         assert!(begun.elapsed() < SECOND / 20);
-        assert!(tokio::time::timeout(SECOND / 50, budget.turn()).await.is_err(), "the second is over it");
-        assert!(budget.wait(begun.into_std()) >= SECOND / 10);
-        budget.turn().await;
-        budget.turn().await;
+        assert!(
+            tokio::time::timeout(SECOND / 50, budget.turn(&Draw::default())).await.is_err(),
+            "the second is over it"
+        );
+        assert!(budget.wait(&Draw::default(), begun.into_std()) >= SECOND / 10);
+        budget.turn(&Draw::default()).await;
+        budget.turn(&Draw::default()).await;
         let took = begun.elapsed();
         assert!(took >= SECOND / 5 && took < SECOND / 10 * 3, "a turn given up is not taken: {took:?}");
     }
@@ -258,9 +408,43 @@ mod tests {
         let (one, two) = (budget.expect(), budget.expect());
         assert_eq!((budget.room(now), budget.opens_at(now)), (0, Some(now + SECOND / 20)));
         drop(one);
-        budget.turn().await;
+        budget.turn(&Draw::default()).await;
         assert_eq!(budget.room(Instant::now()), 0);
         drop(two);
         assert_eq!(budget.room(Instant::now()), 1);
+    }
+
+    #[tokio::test]
+    async fn security_f3_turns_are_shared_by_accounts_and_classes() {
+        let budget = Budget::default();
+        budget.set(Some(rate(100, SECOND)));
+        budget.set_foreign_share(25);
+        let gone = |count: usize| {
+            let flow = budget.drawn().flow().unwrap();
+            budget.drawn().bucket.take(flow, count, Instant::now());
+        };
+        gone(10);
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = tokio::task::JoinSet::new();
+        let draw = |account: &str, class| Draw { account: account.parse().unwrap(), class, claimed: false };
+        let groups = [
+            (draw("foreign", Class::Interactive), 40),
+            (draw("operator", Class::Bulk), 40),
+            (draw("operator", Class::Interactive), 1),
+        ];
+        for (number, (draw, count)) in groups.into_iter().enumerate() {
+            for _ in 0..count {
+                let (budget, draw, order) = (budget.clone(), draw.clone(), order.clone());
+                tasks.spawn(async move {
+                    budget.turn(&draw).await;
+                    order.lock().unwrap().push(number);
+                });
+            }
+        }
+        tasks.join_all().await;
+        let order = order.lock().unwrap().clone();
+        let ours = order.iter().take(40).filter(|number| **number > 0).count();
+        assert!(ours >= 28, "{order:?}");
+        assert!(order.iter().position(|number| *number == 2).unwrap() < 3, "{order:?}");
     }
 }

@@ -23,7 +23,7 @@ use crate::config::{self, RunMode, Secret};
 use crate::model::{AttemptResult, Clock, Run, RunStatus};
 use crate::net::{Client, Mark, SendError};
 
-pub use budget::{Bucket, Budget, Expected, Flow};
+pub use budget::{Bucket, Budget, Draw, Expected, Flow};
 pub use request::{Call, Unattached};
 
 /// How long the question for a run, or the order to start one, may take.
@@ -39,6 +39,7 @@ pub struct Upstream {
     run_timeout: Duration,
     max_answer: u64,
     budget: Budget,
+    draw: Draw,
     mark: Option<Mark>,
     clock: Clock,
 }
@@ -73,6 +74,7 @@ impl Upstream {
             run_timeout: config.run_timeout,
             max_answer: config.max_answer,
             budget,
+            draw: Draw::default(),
             mark: None,
             clock: Clock::system(),
         }
@@ -83,6 +85,12 @@ impl Upstream {
     pub fn marked(mut self, mark: Mark) -> Self {
         self.mark = Some(mark);
         self
+    }
+
+    /// The same, whose requests are somebody's.
+    #[must_use]
+    pub fn of(&self, draw: Draw) -> Self {
+        Self { draw, ..self.clone() }
     }
 
     /// Runs an agent in the call's manner: to its end, or for [`RunMode::Async`] to the word that it was started.
@@ -99,7 +107,7 @@ impl Upstream {
                 result => result,
             },
             RunMode::Stream => {
-                self.budget.turn().await;
+                self.budget.turn(&self.draw).await;
                 match tokio::time::timeout(timeout, self.follow_stream(call, timeout)).await {
                     Ok(result) => result,
                     Err(_) => AttemptResult::Ambiguous(format!("no end within {} s", timeout.as_secs_f64())),
@@ -119,7 +127,7 @@ impl Upstream {
     /// Makes a call and waits for the head of its answer. The body is the caller's to read and to bound; dropping it
     /// closes the connection.
     pub async fn open(&self, call: &Call) -> Result<Response<Incoming>, SendError> {
-        self.budget.turn().await;
+        self.budget.turn(&self.draw).await;
         self.open_now(call, call.timeout.unwrap_or(self.run_timeout)).await
     }
 
@@ -146,7 +154,13 @@ impl Upstream {
     pub async fn task(&self, id: &str, key: Option<&Secret>) -> Lookup {
         let path = format!("/v1/tasks/{}", request::segment(id));
         let key = key.or(self.key.as_ref());
-        match self.send(Method::GET, &path, Bytes::new(), key, TASK_TIMEOUT).await {
+        let request = self.request(Method::GET, &path, Bytes::new(), key, "application/json");
+        self.budget.turn(&Draw { claimed: false, ..self.draw.clone() }).await;
+        let answer = match request {
+            Ok(request) => self.client.send(request, TASK_TIMEOUT, self.max_answer).await,
+            Err(error) => Err(error),
+        };
+        match answer {
             Ok(answer) => answer::lookup(&answer, key, self.clock.now()),
             Err(error) => Lookup::Failed { status: None, detail: error.to_string(), retry_after: None },
         }
@@ -154,7 +168,7 @@ impl Upstream {
 
     /// How long a request would wait for its turn within the budget, where that is longer than `most`.
     pub fn is_busy(&self, most: Duration) -> Option<Duration> {
-        Some(self.budget.wait(Instant::now())).filter(|wait| *wait > most)
+        Some(self.budget.wait(&self.draw, Instant::now())).filter(|wait| *wait > most)
     }
 
     fn key_of<'a>(&'a self, call: &'a Call) -> Option<&'a Secret> {
@@ -179,7 +193,7 @@ impl Upstream {
 
     async fn post(&self, call: &Call, timeout: Duration) -> Result<Response<Bytes>, SendError> {
         let request = self.request_of(call)?;
-        self.budget.turn().await;
+        self.budget.turn(&self.draw).await;
         self.client.send(request, timeout, self.max_answer).await
     }
 
@@ -219,19 +233,6 @@ impl Upstream {
     /// How long a blocking run may take.
     pub const fn run_timeout(&self) -> Duration {
         self.run_timeout
-    }
-
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: Bytes,
-        key: Option<&Secret>,
-        timeout: Duration,
-    ) -> Result<Response<Bytes>, SendError> {
-        let request = self.request(method, path, body, key, "application/json")?;
-        self.budget.turn().await;
-        self.client.send(request, timeout, self.max_answer).await
     }
 
     fn request(

@@ -1,7 +1,7 @@
 //! What the contract does not say, because only an engine with several processes has it: replicas that freeze or die,
 //! connections that break, a server that goes away, schemas that are old.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -72,6 +72,7 @@ fn event(thread: &str) -> NewEvent {
         body: "{}".into(),
         attachments: vec![],
         most_ahead: None,
+        backlog: None,
         deliveries: vec![NewDelivery {
             lane: destination.lane(&Account::Operator, &upstream_id),
             destination,
@@ -432,19 +433,22 @@ async fn a_full_inbox_refuses_and_says_how_full_it_is() {
 
 /// Terms that say what becomes of turns that wait, and how many of each source may go.
 #[derive(Debug)]
-struct Told(Overlap, Vec<(&'static str, usize)>);
+struct Told(Overlap, Vec<(&'static str, usize)>, HashMap<String, usize>);
 
 impl Terms for Told {
-    fn begin(&mut self) {}
+    fn begin(&mut self) {
+        self.2.clear();
+    }
     fn room(&self) -> usize {
         100
     }
     fn open(&mut self, route: &Route) -> usize {
-        self.1.iter().find(|(source, _)| *source == route.source).map_or(0, |(_, most)| *most)
+        let most = self.1.iter().find(|(source, _)| *source == route.source).map_or(0, |(_, most)| *most);
+        most - self.2.get(&route.source).copied().unwrap_or(0)
     }
     fn took(&mut self, route: &Route, count: usize) {
-        let open = self.open(route);
-        assert!(count <= open, "no more than may go");
+        assert!(count <= self.open(route), "no more than may go");
+        *self.2.entry(route.source.clone()).or_default() += count;
     }
     fn overlap(&self, _: &str) -> Overlap {
         self.0
@@ -452,7 +456,7 @@ impl Terms for Told {
 }
 
 async fn told(inbox: &PostgresInbox, mode: OverlapMode, depth: Option<u32>, age: Option<Duration>) -> Claims {
-    let terms = Told(Overlap { mode, depth, age }, vec![("triage", 100)]);
+    let terms = Told(Overlap { mode, depth, age }, vec![("triage", 100)], HashMap::new());
     inbox.claim(Box::new(terms), Clock::system().now()).await.unwrap()
 }
 
@@ -532,7 +536,7 @@ async fn a_route_that_is_held_keeps_no_other_waiting_and_has_its_turn() {
         }
     }
     let now = Clock::system().now();
-    let terms = |open: &[(&'static str, usize)]| Box::new(Told(Overlap::QUEUE, open.to_vec()));
+    let terms = |open: &[(&'static str, usize)]| Box::new(Told(Overlap::QUEUE, open.to_vec(), HashMap::new()));
     let of = |claims: &Claims, source: &str| claims.claimed.iter().filter(|one| one.source == source).count();
     let claims = inbox.claim(terms(&[("other", 5), ("third", 100)]), now).await.unwrap();
     assert_eq!((of(&claims, "triage"), of(&claims, "other"), of(&claims, "third")), (0, 5, 30));

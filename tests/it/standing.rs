@@ -137,6 +137,7 @@ fn event(config: &Config, text: &str) -> NewEvent {
         deliveries: config.sources[0].owed(delivery, None, &UpstreamIds::default()).into_iter().collect(),
         attachments: vec![],
         most_ahead: None,
+        backlog: None,
     }
 }
 

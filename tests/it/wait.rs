@@ -348,6 +348,7 @@ async fn put(folder: &std::path::Path, key: &str, text: &str) -> EventId {
         body: "{}".into(),
         attachments: vec![],
         most_ahead: None,
+        backlog: None,
         deliveries: vec![NewDelivery {
             lane: destination.lane(&Account::Foreign, &upstream_id),
             destination,

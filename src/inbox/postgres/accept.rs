@@ -4,7 +4,7 @@
 //! order of name; then come the events, in order of key; then all that hangs on them; the counters last. The numbers of
 //! deliveries are drawn while their lanes are locked, so that in a lane their order is that of the commits.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use deadpool_postgres::{Client, Transaction};
@@ -69,10 +69,10 @@ pub(super) async fn keep(conn: &mut Client, slot: i32, batch: &[&Record]) -> Res
     let lanes = lock_lanes(&turn, &events, &routes).await?;
     let used = proof::used(&turn, &events).await?;
     let played = used.played(&events);
-    let mut verdicts = judge(&turn, &events, &lanes).await?;
-    // One that came before is that first, whatever keeps its lane busy.
+    let mut verdicts = judge(&turn, &events, &lanes, &routes).await?;
+    // One that came before is that first, whatever keeps its lane busy or its source behind.
     for (verdict, _) in verdicts.iter_mut().zip(&played).filter(|(_, played)| played.is_some()) {
-        if *verdict == Some(Accepted::Busy) {
+        if matches!(verdict, Some(Accepted::Busy | Accepted::Behind)) {
             *verdict = None;
         }
     }
@@ -162,7 +162,7 @@ fn after(events: &[&NewEvent], answers: &[Option<Accepted>], first: usize, place
         Accepted::New => Accepted::Replayed(events[first].id),
         Accepted::Duplicate(id) | Accepted::Replayed(id) if is_double => Accepted::Duplicate(id),
         Accepted::Duplicate(id) | Accepted::Replayed(id) => Accepted::Replayed(id),
-        Accepted::Busy => Accepted::Busy,
+        turned_away @ (Accepted::Busy | Accepted::Behind) => turned_away,
     })
 }
 
@@ -228,11 +228,13 @@ async fn judge(
     turn: &Transaction<'_>,
     events: &[&NewEvent],
     lanes: &HashMap<Uuid, Locked>,
+    routes: &HashMap<Route, i32>,
 ) -> Result<Vec<Option<Accepted>>, Fault> {
     let mut verdicts = vec![None; events.len()];
-    if events.iter().all(|event| event.most_ahead.is_none()) {
+    if events.iter().all(|event| event.most_ahead.is_none() && event.backlog.is_none()) {
         return Ok(verdicts);
     }
+    let mut behind = Behind::look(turn, events, routes).await?;
     let mut limits: HashMap<i64, i64> = HashMap::new();
     for event in events {
         let Some(most) = event.most_ahead else { continue };
@@ -256,6 +258,10 @@ async fn judge(
             *verdict = Some(Accepted::Busy);
             continue;
         }
+        if behind.is_behind(event, routes)? {
+            *verdict = Some(Accepted::Behind);
+            continue;
+        }
         if let Some(key) = key {
             first.insert(key, event.id);
         }
@@ -264,6 +270,59 @@ async fn judge(
         }
     }
     Ok(verdicts)
+}
+
+/// What waits of the sources of a batch that have a bound on it.
+#[derive(Default)]
+struct Behind {
+    waiting: HashMap<String, i64>,
+    oldest: HashMap<i32, Timestamp>,
+}
+
+impl Behind {
+    async fn look(turn: &Transaction<'_>, events: &[&NewEvent], routes: &HashMap<Route, i32>) -> Result<Self, Fault> {
+        let bounded = || events.iter().filter(|event| event.backlog.is_some());
+        let sources: BTreeSet<&str> = bounded().map(|event| event.source.as_str()).collect();
+        if sources.is_empty() {
+            return Ok(Self::default());
+        }
+        let sources: Vec<&str> = sources.into_iter().collect();
+        let mut numbers = BTreeSet::new();
+        for event in bounded() {
+            for delivery in &event.deliveries {
+                numbers.insert(routes::number(routes, &event.source, delivery)?);
+            }
+        }
+        let numbers: Vec<i32> = numbers.into_iter().collect();
+        let waiting = "SELECT source, sum(count)::bigint FROM counter WHERE source = ANY($1) AND state = 'pending'
+                       GROUP BY source";
+        let oldest = "SELECT n.route, l.ready_at FROM unnest($1::integer[]) AS n (route)
+                        CROSS JOIN LATERAL (SELECT l.ready_at FROM lane AS l
+                            WHERE l.delivery IS NULL AND l.route = n.route ORDER BY l.ready_at, l.id LIMIT 1) AS l";
+        let waiting = rows(turn, waiting, &[&sources]).await?;
+        let oldest = rows(turn, oldest, &[&numbers]).await?;
+        let time = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, Timestamp::from_millis(row.try_get(1)?)));
+        Ok(Self {
+            waiting: waiting.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, Fault>>()?,
+            oldest: oldest.iter().map(time).collect::<Result<_, Fault>>()?,
+        })
+    }
+
+    /// Whether it is to be turned away; else it waits with the others.
+    fn is_behind(&mut self, event: &NewEvent, routes: &HashMap<Route, i32>) -> Result<bool, Fault> {
+        let (Some(backlog), Some(first)) = (event.backlog, event.deliveries.first()) else { return Ok(false) };
+        let waiting = self.waiting.entry(event.source.clone()).or_default();
+        if backlog.most.is_some_and(|most| *waiting >= i64::try_from(most).unwrap_or(i64::MAX)) {
+            return Ok(true);
+        }
+        let oldest = self.oldest.get(&routes::number(routes, &event.source, first)?);
+        let late = |age| oldest.is_some_and(|oldest| event.received_at.since(*oldest) > age);
+        if backlog.age.is_some_and(late) {
+            return Ok(true);
+        }
+        *waiting += i64::try_from(event.deliveries.len()).unwrap_or(i64::MAX);
+        Ok(false)
+    }
 }
 
 /// How many deliveries wait or are in flight in each lane, counted up to a limit.

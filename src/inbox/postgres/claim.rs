@@ -1,12 +1,13 @@
 //! Leasing what is due.
 //!
-//! A claim asks which routes have due lanes, asks the terms how many of each may go, locks so many lanes, passing over
+//! A claim asks which routes have due lanes, some of each rank, deals its places to them on the terms given
+//! (`inbox/fair.rs`), locks so many lanes, passing over
 //! those that others have locked, and only then, in a statement of its own, reads each lane's first delivery: one that
 //! was read together with the lock could be one that has been settled meanwhile. The cost is that of the lanes taken,
 //! however much waits.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::Mutex;
 
 use bytes::Bytes;
 use deadpool_postgres::{Client, Transaction};
@@ -19,6 +20,8 @@ use super::fault::Fault;
 use super::overlap::{self, Waiting};
 use super::routes;
 use super::settle::delivery_id;
+use super::shared::held;
+use crate::inbox::fair::{RANKS, ROUTES, Shares};
 use crate::inbox::{Claimed, Merged, Terms};
 use crate::model::{Attachment, DeliveryId, Destination, Overlap, OverlapMode, Params, Route, State, Timestamp};
 
@@ -28,8 +31,8 @@ pub(super) const MOST: usize = 1024;
 /// How many bytes of events one claim gives at most, the one that passes the bound included.
 const BYTES: i64 = 32 << 20;
 
-/// How many routes are looked at together.
-const ROUTES: usize = 256;
+/// The numbers of a rank's routes: so many bits of them.
+pub(super) const RANK_BITS: i32 = 27;
 
 /// How many times so many a claim looks at.
 const LOOKS: usize = 64;
@@ -71,7 +74,7 @@ pub(super) async fn lease(
     conn: &mut Client,
     slot: i32,
     replica: i64,
-    from: &AtomicI32,
+    shares: &Mutex<Shares>,
     terms: &mut dyn Terms,
     now: Timestamp,
     leases: &mut Vec<Lease>,
@@ -85,10 +88,25 @@ pub(super) async fn lease(
     if room == 0 {
         return Ok(Leased::default());
     }
-    let (due, next_due) = open_routes(&turn, from, terms, room, now).await?;
-    if due.is_empty() {
+    let walked = held(shares).walked.clone();
+    let Walked { open, next_due, walked } = open_routes(&turn, walked, terms, now).await?;
+    if open.is_empty() {
+        held(shares).walked = walked;
         return Ok(Leased { next_due, ..Leased::default() });
     }
+    let dealt = {
+        let mut shares = held(shares);
+        shares.walked = walked;
+        shares.deal(&open, terms, room)
+    };
+    let due: Vec<(i32, Route, usize)> = open
+        .into_iter()
+        .zip(dealt)
+        .filter(|(_, most)| *most > 0)
+        .map(|((number, route), most)| (number, route, most))
+        .collect();
+    // The terms go by what is taken, not by what was dealt.
+    terms.begin();
     let lanes = lock_lanes(&turn, &due, room, now).await?;
     let heads = heads(&turn, &lanes).await?;
     let mut taking = Taking::default();
@@ -96,6 +114,13 @@ pub(super) async fn lease(
         taking.consider(&turn, head, terms, now).await?;
     }
     taking.take(&turn, slot, replica, terms, now).await?;
+    {
+        let mut shares = held(shares);
+        for (_, route, most) in &due {
+            let taken = taking.took.get(route).copied().unwrap_or(0);
+            shares.refund(route, terms, most.saturating_sub(taken));
+        }
+    }
     let next_due = next_due.filter(|_| taking.leases.is_empty());
     leases.append(&mut taking.leases);
     turn.commit().await?;
@@ -109,105 +134,126 @@ async fn is_alive(turn: &Transaction<'_>, replica: i64) -> Result<bool, Fault> {
     Ok(!rows(turn, sql, &[&replica]).await?.is_empty())
 }
 
-/// A route with lanes that are not leased.
-struct Due {
-    number: i32,
-    route: Route,
-    ready_at: Timestamp,
+/// What a look at the routes came to.
+struct Walked {
+    /// Those that are due and open, with their numbers.
+    open: Vec<(i32, Route)>,
+    /// When the next of the others is due.
+    next_due: Option<Timestamp>,
+    /// Where the look ended in ranks that have more.
+    walked: HashMap<i64, i64>,
 }
 
-/// The routes that are due and how many of each may be leased; and when the next of the others is due. Begins behind
-/// where the last claim ended, so that each route has its turn.
+/// What is left to look at of a rank.
+struct Stretch {
+    rank: i64,
+    /// Where the look at it began, and where it has come to.
+    start: i32,
+    after: i32,
+    until: i32,
+    wrapped: bool,
+    found: usize,
+}
+
+/// The first number of a rank's routes.
+fn rank_begins(rank: i64) -> i32 {
+    i32::try_from(rank << RANK_BITS).unwrap_or(i32::MAX)
+}
+
+/// The routes that are due and open, some of each rank; and when the next of the others is due. Begins in each rank
+/// behind where the last claim ended that did not see all of it.
 async fn open_routes(
     turn: &Transaction<'_>,
-    from: &AtomicI32,
+    mut walked: HashMap<i64, i64>,
     terms: &mut dyn Terms,
-    room: usize,
     now: Timestamp,
-) -> Result<(Vec<(Due, usize)>, Option<Timestamp>), Fault> {
-    let start = from.load(Ordering::Relaxed);
-    let (mut after, mut until, mut wrapped) = (start, i32::MAX, false);
-    let mut open: Vec<(Due, usize)> = Vec::new();
-    let mut next_due: Option<Timestamp> = None;
+) -> Result<Walked, Fault> {
+    let stretch = |rank: i64| {
+        let start = walked.get(&rank).and_then(|at| i32::try_from(*at).ok()).unwrap_or(rank_begins(rank));
+        Stretch { rank, start, after: start, until: rank_begins(rank + 1) - 1, wrapped: false, found: 0 }
+    };
+    let mut stretches: Vec<Stretch> = (0..RANKS).map(stretch).collect();
+    let (mut open, mut next_due) = (Vec::new(), None::<Timestamp>);
     for _ in 0..LOOKS {
-        let routes = ready_routes(turn, after, until).await?;
-        let seen = routes.len();
-        after = routes.iter().map(|due| due.number).max().unwrap_or(after);
-        for due in routes {
-            let most = terms.open(&due.route);
-            if most == 0 {
-                continue;
-            }
-            if due.ready_at <= now {
-                open.push((due, most));
+        let mut seen = vec![0; stretches.len()];
+        for (place, number, route, ready_at) in ready_routes(turn, &stretches).await? {
+            let (Some(stretch), Some(seen)) = (stretches.get_mut(place), seen.get_mut(place)) else { continue };
+            *seen += 1;
+            stretch.after = stretch.after.max(number);
+            let Some(route) = route.filter(|route| terms.open(route) > 0) else { continue };
+            if ready_at <= now {
+                open.push((number, route));
+                stretch.found += 1;
             } else {
-                next_due = Some(next_due.map_or(due.ready_at, |before| before.min(due.ready_at)));
+                next_due = Some(next_due.map_or(ready_at, |before| before.min(ready_at)));
             }
         }
-        if open.len() >= room.min(ROUTES) {
-            break;
-        }
-        if seen < ROUTES {
-            if wrapped || start == 0 {
-                break;
+        let mut seen = seen.into_iter();
+        stretches.retain_mut(|stretch| {
+            let whole = seen.next().unwrap_or(0) < ROUTES;
+            let begins = rank_begins(stretch.rank);
+            if stretch.found >= ROUTES {
+                walked.insert(stretch.rank, stretch.after.into());
+                return false;
             }
-            (after, until, wrapped) = (0, start, true);
-        }
-    }
-    // An equal share for each, and what one does not need for the next; the rest of the division for the first.
-    let mut left = room;
-    let count = open.len();
-    let mut shares = vec![0; count];
-    while left > 0 {
-        let wanting = open.iter().zip(&shares).filter(|((_, most), share)| most > share).count();
-        if wanting == 0 {
+            if whole && (stretch.wrapped || stretch.start == begins) {
+                walked.remove(&stretch.rank);
+                return false;
+            }
+            if whole {
+                (stretch.after, stretch.until, stretch.wrapped) = (begins, stretch.start, true);
+            }
+            true
+        });
+        if stretches.is_empty() {
             break;
         }
-        let each = (left / wanting).max(1);
-        for ((_, most), share) in open.iter().zip(&mut shares) {
-            let more = each.min(most - *share).min(left);
-            *share += more;
-            left -= more;
-        }
     }
-    if let Some((last, _)) = open.iter().zip(&shares).filter(|(_, share)| **share > 0).map(|(one, _)| one).next_back() {
-        // With room for all of them the next claim begins one further on, and so does whoever came first.
-        let next = if count <= room { open.first().map_or(0, |(due, _)| due.number) } else { last.number };
-        from.store(next, Ordering::Relaxed);
+    for stretch in stretches {
+        walked.insert(stretch.rank, stretch.after.into());
     }
-    let mut due: Vec<(Due, usize)> = open.into_iter().zip(shares).map(|((due, _), share)| (due, share)).collect();
-    due.retain(|(_, share)| *share > 0);
-    Ok((due, next_due))
+    Ok(Walked { open, next_due, walked })
 }
 
-/// The next routes with lanes that are not leased, and when the first lane of each is ready. Goes from route to route
-/// by the index, whatever stands in it between them.
-async fn ready_routes(turn: &Transaction<'_>, after: i32, until: i32) -> Result<Vec<Due>, Fault> {
+/// Of each stretch the next routes with lanes that are not leased, and when the first lane of each is ready. Goes from
+/// route to route by the index, whatever stands in it between them.
+async fn ready_routes(
+    turn: &Transaction<'_>,
+    stretches: &[Stretch],
+) -> Result<Vec<(usize, i32, Option<Route>, Timestamp)>, Fault> {
+    let afters: Vec<i32> = stretches.iter().map(|stretch| stretch.after).collect();
+    let untils: Vec<i32> = stretches.iter().map(|stretch| stretch.until).collect();
     let found = rows(
         turn,
-        "WITH RECURSIVE r (route) AS (
-            (SELECT l.route FROM lane AS l WHERE l.delivery IS NULL AND l.route > $1 AND l.route <= $2
-             ORDER BY l.route LIMIT 1)
-            UNION ALL
-            SELECT (SELECT l.route FROM lane AS l WHERE l.delivery IS NULL AND l.route > r.route AND l.route <= $2
-                    ORDER BY l.route LIMIT 1) FROM r WHERE r.route IS NOT NULL
-         )
-         SELECT r.route, t.source, t.destination, t.account, t.class,
-                (SELECT l.ready_at FROM lane AS l WHERE l.delivery IS NULL AND l.route = r.route
-                 ORDER BY l.ready_at, l.id LIMIT 1)
-         FROM r JOIN route AS t ON t.id = r.route LIMIT $3",
-        &[&after, &until, &i64::try_from(ROUTES).unwrap_or(i64::MAX)],
+        "SELECT n.place, x.route, x.source, x.destination, x.account, x.class, x.ready_at
+         FROM unnest($1::integer[], $2::integer[]) WITH ORDINALITY AS n (after, until, place)
+            CROSS JOIN LATERAL (
+                WITH RECURSIVE r (route) AS (
+                    (SELECT l.route FROM lane AS l WHERE l.delivery IS NULL AND l.route > n.after AND l.route <= n.until
+                     ORDER BY l.route LIMIT 1)
+                    UNION ALL
+                    SELECT (SELECT l.route FROM lane AS l
+                            WHERE l.delivery IS NULL AND l.route > r.route AND l.route <= n.until
+                            ORDER BY l.route LIMIT 1) FROM r WHERE r.route IS NOT NULL
+                )
+                SELECT r.route, t.source, t.destination, t.account, t.class,
+                       (SELECT l.ready_at FROM lane AS l WHERE l.delivery IS NULL AND l.route = r.route
+                        ORDER BY l.ready_at, l.id LIMIT 1) AS ready_at
+                FROM r JOIN route AS t ON t.id = r.route LIMIT $3
+            ) AS x ORDER BY n.place",
+        &[&afters, &untils, &i64::try_from(ROUTES).unwrap_or(i64::MAX)],
     )
     .await?;
     let mut ready = Vec::with_capacity(found.len());
     for row in found {
-        let number = row.try_get(0)?;
-        let Ok(route) = routes::read(&row, 1) else {
+        let place = usize::try_from(row.try_get::<_, i64>(0)? - 1).unwrap_or(usize::MAX);
+        let number = row.try_get(1)?;
+        let route = routes::read(&row, 2).ok();
+        if route.is_none() {
             tracing::error!(route = number, "a bug: a route cannot be read");
-            continue;
-        };
-        let ready_at = row.try_get::<_, Option<i64>>(5)?.unwrap_or(i64::MAX);
-        ready.push(Due { number, route, ready_at: Timestamp::from_millis(ready_at) });
+        }
+        let ready_at = row.try_get::<_, Option<i64>>(6)?.unwrap_or(i64::MAX);
+        ready.push((place, number, route, Timestamp::from_millis(ready_at)));
     }
     Ok(ready)
 }
@@ -215,12 +261,12 @@ async fn ready_routes(turn: &Transaction<'_>, after: i32, until: i32) -> Result<
 /// Locks due lanes, passing over those that somebody has locked. Returns their numbers and names, with their routes.
 async fn lock_lanes(
     turn: &Transaction<'_>,
-    due: &[(Due, usize)],
+    due: &[(i32, Route, usize)],
     room: usize,
     now: Timestamp,
 ) -> Result<Vec<(i64, Uuid, Route, i32)>, Fault> {
-    let routes: Vec<i32> = due.iter().map(|(due, _)| due.number).collect();
-    let shares: Vec<i64> = due.iter().map(|(_, share)| i64::try_from(*share).unwrap_or(i64::MAX)).collect();
+    let routes: Vec<i32> = due.iter().map(|(number, ..)| *number).collect();
+    let shares: Vec<i64> = due.iter().map(|(.., share)| i64::try_from(*share).unwrap_or(i64::MAX)).collect();
     let found = rows(
         turn,
         "SELECT l.id, l.lane, n.place FROM unnest($1::integer[], $2::bigint[]) WITH ORDINALITY AS n (route, most, place)
@@ -235,8 +281,8 @@ async fn lock_lanes(
     let mut lanes = Vec::with_capacity(found.len().min(room));
     for row in found {
         let place = usize::try_from(row.try_get::<_, i64>(2)?).unwrap_or(0);
-        if let Some((due, _)) = due.get(place.wrapping_sub(1)) {
-            lanes.push((row.try_get(0)?, row.try_get(1)?, due.route.clone(), due.number));
+        if let Some((number, route, _)) = due.get(place.wrapping_sub(1)) {
+            lanes.push((row.try_get(0)?, row.try_get(1)?, route.clone(), *number));
         }
     }
     Ok(lanes)

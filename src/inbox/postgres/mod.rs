@@ -33,7 +33,7 @@ mod tls;
 mod words;
 mod writer;
 
-use std::sync::atomic::{AtomicI32, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -52,6 +52,7 @@ use self::replica::Replica;
 use self::settle::Ending;
 use self::shared::Shared;
 use self::writer::{Item, Weight, Writer};
+use super::fair::Shares;
 use super::{
     ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox, InboxError,
     Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Next, Page, Replayed, Settled, Settlement, Spend, Standing,
@@ -91,7 +92,8 @@ pub struct PostgresInbox {
     replica: Arc<Replica>,
     queues: RwLock<Option<Queues>>,
     waiting: Arc<AtomicUsize>,
-    from: Arc<AtomicI32>,
+    /// What claims took of late, by whom.
+    shares: Arc<std::sync::Mutex<Shares>>,
     options: PostgresOptions,
     /// End by themselves when nobody can hand anything in any more.
     writers: Mutex<Vec<JoinHandle<()>>>,
@@ -172,7 +174,7 @@ impl PostgresInbox {
             replica,
             queues: RwLock::new(Some(Queues { records, endings })),
             waiting: Arc::default(),
-            from: Arc::default(),
+            shares: Arc::default(),
             options,
             writers: Mutex::new(writers),
             keepers,
@@ -222,10 +224,10 @@ impl PostgresInbox {
     async fn lease(&self, terms: Box<dyn Terms>, now: Timestamp) -> Result<Option<Dealt>, InboxError> {
         let (reply, dealt) = oneshot::channel();
         let (database, shared) = (Arc::clone(&self.database), Arc::clone(&self.shared));
-        let (replica, from) = (Arc::clone(&self.replica), Arc::clone(&self.from));
+        let (replica, shares) = (Arc::clone(&self.replica), Arc::clone(&self.shares));
         let endings = self.queues()?.endings;
         tokio::spawn(async move {
-            let end = deal(&database, &shared, &replica, &from, terms, now, endings).await;
+            let end = deal(&database, &shared, &replica, &shares, terms, now, endings).await;
             // Refused when whoever claimed has gone: then it is dropped here, and goes back.
             drop(reply.send(end));
         });
@@ -252,7 +254,7 @@ async fn deal(
     database: &Arc<Database>,
     shared: &Shared,
     replica: &Replica,
-    from: &AtomicI32,
+    shares: &std::sync::Mutex<Shares>,
     mut terms: Box<dyn Terms>,
     now: Timestamp,
     endings: mpsc::Sender<Item<Ending>>,
@@ -264,7 +266,7 @@ async fn deal(
         let mut open = Leases { open: Vec::new(), endings: endings.clone() };
         let mut conn = database.writer().await?;
         let id = replica.id();
-        let end = within(claim::lease(&mut conn, slot, id, from, terms.as_mut(), now, &mut open.open)).await;
+        let end = within(claim::lease(&mut conn, slot, id, shares, terms.as_mut(), now, &mut open.open)).await;
         database::give_back(conn, &end);
         match end {
             Ok(leased) => break (leased, open),

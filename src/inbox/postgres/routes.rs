@@ -5,8 +5,10 @@ use std::collections::{BTreeSet, HashMap};
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
+use super::claim::RANK_BITS;
 use super::database::{change, rows};
 use super::fault::Fault;
+use crate::inbox::fair;
 use crate::model::{Account, Class, NewDelivery, Route};
 
 /// The numbers of routes, new ones where there are none. A route's number never changes.
@@ -19,14 +21,17 @@ pub(super) async fn numbers(
     let missing: BTreeSet<Route> = wanted.into_iter().filter(|route| !found.contains_key(route)).collect();
     if !missing.is_empty() {
         let Columns { sources, destinations, accounts, classes } = columns(&missing);
+        let rank = |route: &Route| i32::try_from(fair::rank(&route.account, route.class)).unwrap_or_default();
+        let ranks: Vec<i32> = missing.iter().map(rank).collect();
         change(
             turn,
-            "INSERT INTO route (source, destination, account, class)
-             SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
-                AS n (source, destination, account, class)
+            "INSERT INTO route (id, source, destination, account, class)
+             SELECT (n.rank << $6) + nextval('route_number')::integer, n.source, n.destination, n.account, n.class
+             FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[])
+                AS n (source, destination, account, class, rank)
              ORDER BY n.source COLLATE \"C\", n.destination COLLATE \"C\", n.account COLLATE \"C\",
                 n.class COLLATE \"C\" ON CONFLICT DO NOTHING",
-            &[&sources, &destinations, &accounts, &classes],
+            &[&sources, &destinations, &accounts, &classes, &ranks, &RANK_BITS],
         )
         .await?;
         found.extend(find(turn, &missing).await?);

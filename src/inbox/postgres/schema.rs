@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/postgres/0004_accounts.sql"),
     include_str!("../migrations/postgres/0005_upstream_ids.sql"),
     include_str!("../migrations/postgres/0006_proofs.sql"),
+    include_str!("../migrations/postgres/0007_route_numbers.sql"),
 ];
 
 /// What those who migrate take turns by; its value has no meaning but must never change.

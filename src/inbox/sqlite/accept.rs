@@ -7,10 +7,11 @@ use rusqlite::OptionalExtension;
 use uuid::Uuid;
 
 use super::attachment;
+use super::claim::rank_begins;
 use super::proof;
 use super::writer::Turn;
-use crate::inbox::{InboxError, Replayed};
-use crate::model::{Accepted, Account, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp};
+use crate::inbox::{InboxError, Replayed, fair};
+use crate::model::{Accepted, Account, Backlog, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp};
 
 /// An event with its lists written out, which is done before the writer has it.
 #[derive(Debug)]
@@ -55,6 +56,11 @@ pub(super) fn keep(turn: &mut Turn<'_>, record: &Record) -> rusqlite::Result<Acc
     {
         // A double of the one that keeps the lane busy is a double first.
         return Ok(again(turn, event)?.unwrap_or(Accepted::Busy));
+    }
+    if let (Some(backlog), Some(first)) = (event.backlog, event.deliveries.first())
+        && is_behind(turn, event, backlog, first)?
+    {
+        return Ok(again(turn, event)?.unwrap_or(Accepted::Behind));
     }
     if proof::used(turn, event.proof.as_ref(), event.received_at)?.is_some() || !insert_event(turn, event)? {
         return again(turn, event)?.ok_or(rusqlite::Error::QueryReturnedNoRows);
@@ -199,6 +205,26 @@ fn is_busy(turn: &Turn<'_>, event: &NewEvent, most: u32) -> rusqlite::Result<boo
     Ok(false)
 }
 
+/// Whether too much of its source waits, or for too long. Counts that are kept, and one look into an index.
+fn is_behind(turn: &Turn<'_>, event: &NewEvent, backlog: Backlog, delivery: &NewDelivery) -> rusqlite::Result<bool> {
+    if let Some(most) = backlog.most
+        && turn.counted(&event.source, State::Pending)? >= i64::try_from(most).unwrap_or(i64::MAX)
+    {
+        return Ok(true);
+    }
+    let Some(age) = backlog.age else { return Ok(false) };
+    let route = route(turn, &event.source, &delivery.destination.to_string(), delivery)?;
+    let oldest: Option<i64> = turn
+        .conn
+        .prepare_cached(
+            "SELECT ready_at FROM lane INDEXED BY lane_ready WHERE delivery IS NULL AND route = ?1
+             ORDER BY ready_at LIMIT 1",
+        )?
+        .query_row([route], |row| row.get(0))
+        .optional()?;
+    Ok(oldest.is_some_and(|oldest| event.received_at.since(Timestamp::from_millis(oldest)) > age))
+}
+
 /// The first one's id. An id that is there itself is a commit whose answer was lost.
 fn known(turn: &Turn<'_>, event: &NewEvent) -> rusqlite::Result<Option<EventId>> {
     turn.conn
@@ -261,9 +287,15 @@ fn route(turn: &Turn<'_>, source: &str, destination: &str, delivery: &NewDeliver
     if let Some(known) = known {
         return Ok(known);
     }
+    let rank = fair::rank(&delivery.account, delivery.class);
+    let (begins, ends) = (rank_begins(rank), rank_begins(rank + 1));
     turn.conn
-        .prepare_cached("INSERT INTO route (source, destination, account, class) VALUES (?1, ?2, ?3, ?4) RETURNING id")?
-        .query_row((route.0, route.1, route.2.as_ref(), route.3), |row| row.get(0))
+        .prepare_cached(
+            "INSERT INTO route (id, source, destination, account, class)
+             VALUES (1 + coalesce((SELECT max(id) FROM route WHERE id >= ?5 AND id < ?6), ?5), ?1, ?2, ?3, ?4)
+             RETURNING id",
+        )?
+        .query_row((route.0, route.1, route.2.as_ref(), route.3, begins, ends), |row| row.get(0))
 }
 
 /// An account's word; the usual one costs nothing.

@@ -60,6 +60,7 @@ fn event(source: &str, thread: &str, now: i64) -> NewEvent {
         body: format!("number {now}").into(),
         attachments: vec![],
         most_ahead: None,
+        backlog: None,
         deliveries: vec![NewDelivery {
             lane: destination.lane(&Account::Operator, &upstream_id),
             destination,

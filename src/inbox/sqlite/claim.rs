@@ -1,13 +1,12 @@
 //! Leasing what is due.
 //!
-//! The writer leases: narrow rows, a few statements a lane, the same cost however much waits. It goes through the routes
-//! in turn, beginning behind the one where the last claim ended, and in each through the lanes that are due longest; a
-//! route that is closed costs one look. What goes with a lease, body and all, is read after the commit by a reader. On
+//! The writer leases: narrow rows, a few statements a lane, the same cost however much waits. It looks at the routes that
+//! have lanes, some of each rank (`fair.rs`), deals its places to them, and goes in each through the lanes that are due
+//! longest; a route that is closed costs one look. What goes with a lease, body and all, is read after the commit by a reader. On
 //! the way between the two nothing may get lost: a lease that nobody took, because the caller gave up waiting or the
 //! reading failed, goes back to the writer by itself.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use uuid::Uuid;
 use super::attachment;
 use super::writer::{Message, Turn, Work, held};
 use super::{gather, query, settle};
+use crate::inbox::fair::{ROUTES, Shares};
 use crate::inbox::{Claimed, InboxError, Merged, Next, Settlement, Terms};
 use crate::model::{Attempt, DeliveryId, EventId, Params, Route, State, Timestamp};
 
@@ -28,11 +28,8 @@ pub(super) const MOST: usize = 1024;
 /// How many bytes of bodies one claim gives at most, the one that passes the bound included.
 const BODY_BYTES: usize = 32 << 20;
 
-/// How many routes one claim takes from at most.
-const ROUTES: usize = 256;
-
-/// How many it looks at for that.
-const LOOKS: usize = 16_384;
+/// How many routes of a rank one claim looks at.
+const LOOKS: usize = 4_096;
 
 /// How soon it looks on when those were not all.
 const SOON: Duration = Duration::from_secs(1);
@@ -69,17 +66,11 @@ pub(super) struct Leased {
     looked: usize,
 }
 
-/// A route with something due.
-struct Open {
-    id: i64,
-    route: Route,
-}
-
-/// Leases what is due, on these terms. `last` is the route where the claim before ended.
+/// Leases what is due, on these terms.
 pub(super) fn lease(
     turn: &mut Turn<'_>,
     terms: &mut dyn Terms,
-    last: &AtomicI64,
+    shares: &mut Shares,
     now: Timestamp,
 ) -> rusqlite::Result<Leased> {
     terms.begin();
@@ -88,28 +79,37 @@ pub(super) fn lease(
     if room == 0 {
         return Ok(claim);
     }
-    let (open, next_due) = open_routes(turn, terms, last, now)?;
-    let share = room.div_ceil(open.len().max(1)).max(1);
-    // An equal share for each first, then what is left.
-    for most in [share, usize::MAX] {
-        for Open { id, route } in &open {
-            if room == 0 {
-                break;
-            }
-            let wanted = terms.open(route).min(most).min(room);
+    let Looked { mut open, next_due } = open_routes(turn, terms, shares, now)?;
+    let any_open = !open.is_empty();
+    let mut leased: Vec<(Route, usize)> = Vec::new();
+    // What one has no use for is dealt again to the others.
+    while room > 0 && !open.is_empty() {
+        let dealt = shares.deal(&open, terms, room);
+        let mut satisfied = Vec::with_capacity(open.len());
+        for ((id, route), wanted) in open.iter().zip(dealt) {
             let before = claim.leases.len();
             lease_of(turn, *id, wanted, terms, now, &mut claim)?;
             let taken = claim.leases.len() - before;
-            if taken > 0 {
-                terms.took(route, taken);
-                room -= taken;
-                last.store(*id, Ordering::Relaxed);
+            satisfied.push(wanted > 0 && taken == wanted);
+            if taken < wanted {
+                shares.refund(route, terms, wanted - taken);
             }
+            if taken > 0 {
+                leased.push((route.clone(), taken));
+                room -= taken;
+            }
+        }
+        let mut satisfied = satisfied.into_iter();
+        open.retain(|_| satisfied.next().unwrap_or(false));
+        // The terms go by what was taken, not by what was dealt.
+        terms.begin();
+        for (route, taken) in &leased {
+            terms.took(route, *taken);
         }
     }
     if claim.leases.is_empty() {
         claim.next_due = next_due;
-        if !claim.dropped.is_empty() || !open.is_empty() {
+        if !claim.dropped.is_empty() || any_open {
             // What was dropped may have had something behind it.
             claim.next_due = Some(now);
         }
@@ -117,55 +117,113 @@ pub(super) fn lease(
     Ok(claim)
 }
 
-/// The routes that have something due and are open, in turn; and, where there are none, when the first of an open one
-/// is due.
+/// The first number of a rank's routes.
+pub(super) const fn rank_begins(rank: i64) -> i64 {
+    rank << 40
+}
+
+/// What a look at the routes came to.
+struct Looked {
+    /// Those that have something due and are open, with their numbers.
+    open: Vec<(i64, Route)>,
+    /// When the first of an open one is due.
+    next_due: Option<Timestamp>,
+}
+
+/// The routes that have something due and are open, some of each rank; and, where there are none, when the first of an
+/// open one is due.
 fn open_routes(
     turn: &Turn<'_>,
     terms: &mut dyn Terms,
-    ended: &AtomicI64,
+    shares: &mut Shares,
     now: Timestamp,
-) -> rusqlite::Result<(Vec<Open>, Option<Timestamp>)> {
-    let last = ended.load(Ordering::Relaxed);
-    let mut next = turn.conn.prepare_cached(
-        "SELECT l.route, l.ready_at, r.source, r.destination, r.account, r.class FROM lane AS l INDEXED BY lane_ready
-            LEFT JOIN route AS r ON r.id = l.route
-         WHERE l.delivery IS NULL AND l.route > ?1 ORDER BY l.route, l.ready_at LIMIT 1",
-    )?;
-    let mut open = Vec::new();
-    let mut next_due: Option<Timestamp> = None;
-    let (mut at, mut wrapped, mut looks) = (last, false, 0);
-    while looks < LOOKS {
-        let found = next
-            .query_row([at], |row| {
-                Ok((row.get::<_, i64>(0)?, Timestamp::from_millis(row.get(1)?), query::route(row, 2)?))
-            })
-            .optional()?;
-        let Some((id, ready_at, route)) = found.filter(|(id, ..)| !wrapped || *id <= last) else {
-            if wrapped {
-                break;
-            }
-            (at, wrapped) = (i64::MIN, true);
-            continue;
-        };
-        at = id;
-        looks += 1;
-        if let Some(route) = route.filter(|route| terms.open(route) > 0) {
-            if ready_at > now {
-                next_due = Some(next_due.map_or(ready_at, |due| due.min(ready_at)));
-            } else {
-                open.push(Open { id, route });
-                if open.len() == ROUTES {
-                    break;
+) -> rusqlite::Result<Looked> {
+    let mut walk = Walk { turn, terms, now, open: Vec::new(), next_due: None };
+    let mut at = i64::MIN;
+    // From rank to rank by the routes there are, so that ranks without any cost nothing.
+    while let Some((first, ..)) = walk.next(at, i64::MAX)? {
+        let rank = first >> 40;
+        let (begins, ends) = (if rank == 0 { i64::MIN } else { rank_begins(rank) - 1 }, rank_begins(rank + 1) - 1);
+        // Where there were more than one look took in, the next begins behind it.
+        let start = shares.walked.get(&rank).copied().unwrap_or(begins);
+        let (mut looks, mut found) = (0, 0);
+        let mut stopped = walk.stretch(start, ends, &mut looks, &mut found)?;
+        if stopped.is_none() && start > begins {
+            stopped = walk.stretch(begins, start, &mut looks, &mut found)?;
+        }
+        match stopped {
+            Some(place) => {
+                shares.walked.insert(rank, place);
+                if found == 0 {
+                    // So many, and none of them open and due: the next claim, soon, looks at those behind.
+                    walk.is_due(now + SOON);
                 }
             }
+            None => {
+                shares.walked.remove(&rank);
+            }
         }
-        if looks == LOOKS && open.is_empty() {
-            // More routes than that, and none of them open and due: the next claim, soon, looks at those behind.
-            ended.store(at, Ordering::Relaxed);
-            next_due = Some(next_due.map_or(now + SOON, |due| due.min(now + SOON)));
-        }
+        at = ends;
     }
-    Ok((open, next_due))
+    Ok(Looked { open: walk.open, next_due: walk.next_due })
+}
+
+/// A look at the routes that have lanes which are not leased.
+struct Walk<'a, 'b> {
+    turn: &'a Turn<'b>,
+    terms: &'a mut dyn Terms,
+    now: Timestamp,
+    open: Vec<(i64, Route)>,
+    next_due: Option<Timestamp>,
+}
+
+impl Walk<'_, '_> {
+    /// The next route behind a number, up to another, and when its first lane is ready.
+    fn next(&self, after: i64, until: i64) -> rusqlite::Result<Option<(i64, Timestamp, Option<Route>)>> {
+        self.turn
+            .conn
+            .prepare_cached(
+                "SELECT l.route, l.ready_at, r.source, r.destination, r.account, r.class
+                 FROM lane AS l INDEXED BY lane_ready LEFT JOIN route AS r ON r.id = l.route
+                 WHERE l.delivery IS NULL AND l.route > ?1 AND l.route <= ?2 ORDER BY l.route, l.ready_at LIMIT 1",
+            )?
+            .query_row([after, until], |row| {
+                Ok((row.get(0)?, Timestamp::from_millis(row.get(1)?), query::route(row, 2)?))
+            })
+            .optional()
+    }
+
+    /// Takes up the open routes of a stretch. Some: it ended there, with as much as one claim takes or looks at.
+    fn stretch(
+        &mut self,
+        after: i64,
+        until: i64,
+        looks: &mut usize,
+        found: &mut usize,
+    ) -> rusqlite::Result<Option<i64>> {
+        let mut at = after;
+        while at < until
+            && let Some((id, ready_at, route)) = self.next(at, until)?
+        {
+            (at, *looks) = (id, *looks + 1);
+            if let Some(route) = route.filter(|route| self.terms.open(route) > 0) {
+                if ready_at > self.now {
+                    self.is_due(ready_at);
+                } else {
+                    self.open.push((id, route));
+                    *found += 1;
+                }
+            }
+            if *found == ROUTES || *looks == LOOKS {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_due(&mut self, at: Timestamp) {
+        self.next_due = Some(self.next_due.map_or(at, |due| due.min(at)));
+    }
 }
 
 /// Leases up to `wanted` of a route's lanes.

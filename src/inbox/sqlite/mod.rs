@@ -27,7 +27,7 @@ mod writer;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -44,6 +44,7 @@ use self::shared::Shared;
 use self::space::Space;
 use self::sweep::Walks;
 use self::writer::{Job, Message, Turn, Weight, Writer, held};
+use super::fair::Shares;
 use super::{
     self as inbox, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox,
     InboxError, JobState, JobStep, Keep, KeptAttachment, NewJob, Page, Replayed, Settled, Settlement, Spend, Standing,
@@ -69,8 +70,8 @@ pub struct SqliteInbox {
     readers: Arc<Readers>,
     shared: Arc<Shared>,
     space: Arc<Space>,
-    /// The route where the last claim ended.
-    last_route: Arc<AtomicI64>,
+    /// What claims took of late, by whom.
+    shares: Arc<Mutex<Shares>>,
     walks: Mutex<Walks>,
     /// Whether words of bodies are found by an index, and what fills it.
     search: Option<AbortHandle>,
@@ -154,7 +155,7 @@ impl SqliteInbox {
             readers,
             shared,
             space,
-            last_route: Arc::new(AtomicI64::new(i64::MIN)),
+            shares: Arc::default(),
             walks: Mutex::default(),
             search: None,
             threads: tokio::sync::Mutex::new(threads),
@@ -217,12 +218,12 @@ impl Inbox for SqliteInbox {
 
     async fn claim(&self, terms: Box<dyn Terms>, now: Timestamp) -> Result<Claims, InboxError> {
         let returned = self.returned.clone();
-        let last = Arc::clone(&self.last_route);
+        let shares = Arc::clone(&self.shares);
         let mut terms = terms;
         let (leases, next_due, dropped) = self
             .write_and_wrap(
                 "claim",
-                move |turn| claim::lease(turn, &mut *terms, &last, now),
+                move |turn| claim::lease(turn, &mut *terms, &mut held(&shares), now),
                 move |found| (Leases::new(found.leases, returned), found.next_due, found.dropped),
             )
             .await?;
@@ -661,6 +662,7 @@ mod tests {
             body: vec![b'x'; bytes].into(),
             attachments: vec![],
             most_ahead: None,
+            backlog: None,
             deliveries: vec![],
         }
     }

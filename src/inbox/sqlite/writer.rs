@@ -10,6 +10,7 @@ use std::fs::File;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rusqlite::OptionalExtension as _;
 use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::{mpsc, oneshot};
 
@@ -55,6 +56,17 @@ impl Turn<'_> {
     /// Notes that deliveries of a source came into a state (or left it: negative).
     pub(super) fn count(&mut self, source: &str, state: State, by: i64) {
         *self.counts.entry((source.to_owned(), state.as_str())).or_default() += by;
+    }
+
+    /// How many deliveries of a source are in a state, those of this turn among them.
+    pub(super) fn counted(&self, source: &str, state: State) -> rusqlite::Result<i64> {
+        let kept: Option<i64> = self
+            .conn
+            .prepare_cached("SELECT count FROM counter WHERE source = ?1 AND state = ?2")?
+            .query_row((source, state.as_str()), |row| row.get(0))
+            .optional()?;
+        let of_turn = self.counts.get(&(source.to_owned(), state.as_str())).copied();
+        Ok(kept.unwrap_or_default() + of_turn.unwrap_or_default())
     }
 
     /// Notes that something may have become due.

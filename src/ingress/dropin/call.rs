@@ -18,10 +18,13 @@ use crate::ingress::trace::{Answered, Trace};
 use crate::ingress::upload::{self, Placed};
 use crate::ingress::{Ingress, stream};
 use crate::limit::Told;
-use crate::model::{Attachment, Destination, DestinationKind, EventId, HostedCall, Name, Outcome, Refusal};
+use crate::model::{
+    Attachment, Class, Destination, DestinationKind, EventId, HostedCall, Name, Outcome, Refusal, Route,
+};
 use crate::net::SendError;
 use crate::upstream::hosted::{self, Manner};
 use crate::upstream::request::with_files;
+use crate::upstream::{Draw, Upstream};
 
 /// How much of an error on a stream's call is read, and for how long.
 const MAX_ERROR: usize = 64 * 1024;
@@ -88,7 +91,7 @@ impl Calling<'_> {
     async fn made(&self, manner: Manner, timeout: Option<Duration>, files: Placed) -> Result<Bytes, Refusal> {
         let begun = self.begin(files).await?;
         let (path, body) = (hosted::path(self.call, manner), with_files(self.body(), &begun.links));
-        match self.dropin.upstream.call_raw(&path, body, &self.caller.key, timeout).await {
+        match self.upstream().call_raw(&path, body, &self.caller.key, timeout).await {
             Ok(answer) if answer.status().is_success() => {
                 self.taken().await;
                 Ok(answer.into_body())
@@ -103,7 +106,7 @@ impl Calling<'_> {
         let begun = self.begin(files).await?;
         let path = hosted::path(self.call, Manner::Stream);
         let body = with_files(self.body(), &begun.links);
-        let upstream = match self.dropin.upstream.open_raw(&path, body, &self.caller.key).await {
+        let upstream = match self.upstream().open_raw(&path, body, &self.caller.key).await {
             Ok(upstream) => upstream,
             Err(error) => return Err(self.unanswered(begun, &error).await),
         };
@@ -118,6 +121,18 @@ impl Calling<'_> {
             return Err(Refusal::UpstreamFailed("the answer is no stream of events".into()));
         }
         Ok(Answered { outcome: Outcome::Proxied, event: None, answer: stream::relay(upstream) })
+    }
+
+    /// By what the call is counted and shared out. A call that goes at once is one that its caller waits for.
+    fn route(&self) -> Route {
+        let (account, destination) = (self.caller.account.clone(), self.destination());
+        Route { source: NAME.to_owned(), destination, account, class: Class::Interactive }
+    }
+
+    /// The upstream, whose turns this call draws as its account's.
+    fn upstream(&self) -> Upstream {
+        let Route { account, class, .. } = self.route();
+        self.dropin.upstream.of(Draw { account, class, claimed: false })
     }
 
     /// The body of a call that goes at once. It is no event: the marks of its fences are of an id that it alone has.
@@ -141,18 +156,16 @@ impl Calling<'_> {
 
     /// Counts the run and makes its files ready.
     async fn begin(&self, files: Placed) -> Result<AtOnce, Refusal> {
-        let (ingress, destination, at) = (self.ingress, self.destination(), Instant::now());
+        let (ingress, route, at) = (self.ingress, self.route(), Instant::now());
         if files.bytes() > 0 {
             self.take_disk(&files).await?;
         }
         let counted = match self.caller.standing {
             KeyStanding::Unproved => {
-                ingress.has_runs(NAME, &destination, &self.call.params).await?;
+                ingress.has_runs(&route, &self.call.params).await?;
                 None
             }
-            KeyStanding::Own | KeyStanding::Foreign => {
-                Some(ingress.spend(NAME, &destination, &self.call.params).await?)
-            }
+            KeyStanding::Own | KeyStanding::Foreign => Some(ingress.spend(&route, &self.call.params).await?),
         };
         let files = files.into_files();
         match upload::passed_on(ingress, NAME, &files).await {
@@ -171,7 +184,7 @@ impl Calling<'_> {
         // It runs whatever limits and budgets say; the next one is counted before it is begun.
         let limits = &self.ingress.limits;
         let _over = limits.whole(true).and_then(|()| limits.dropin_foreign(&mut Told::default()));
-        if let Err(refusal) = self.ingress.spend(NAME, &self.destination(), &self.call.params).await.map(drop) {
+        if let Err(refusal) = self.ingress.spend(&self.route(), &self.call.params).await.map(drop) {
             tracing::debug!(cause = refusal.cause(), "a run that was begun is not counted");
         }
     }

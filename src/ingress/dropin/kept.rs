@@ -49,6 +49,7 @@ impl Calling<'_> {
             attachments: files.into_files(),
             deliveries: vec![owed],
             most_ahead: (!self.dropin.config.waits_for_its_turn).then_some(0),
+            backlog: None,
         };
         self.ingress.keep(event).await?;
         let task = if wait { Some(self.end(delivery).await?) } else { None };

@@ -2,6 +2,7 @@
 
 mod attachment;
 mod end;
+mod fair;
 mod hand;
 mod job;
 mod keep;
@@ -277,6 +278,7 @@ fn event(thread: &str, now: i64) -> NewEvent {
         body: format!("{{\"n\":{now}}}").into(),
         attachments: vec![],
         most_ahead: None,
+        backlog: None,
         deliveries: vec![NewDelivery {
             destination: agent(),
             lane: agent().lane(&Account::Operator, &upstream_id),
@@ -371,6 +373,12 @@ contract! {
         news_and_the_next_due_time_follow_what_happens,
         a_route_that_is_closed_stays_as_it_is,
         a_route_that_floods_keeps_no_other_waiting,
+    ]
+    fair: [
+        security_f3_whatever_waits_the_operator_and_the_urgent_have_their_turn,
+        a_lane_keeps_its_order_whatever_the_classes_in_it,
+        security_f3_routes_that_strangers_make_hide_no_other,
+        more_than_may_wait_of_a_source_is_turned_away,
     ]
     overlap: [
         what_waited_goes_together_and_a_retry_brings_the_same_again,
