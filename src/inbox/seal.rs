@@ -419,7 +419,8 @@ mod tests {
         // With one key, nonce and text the closed text would be the same.
         let closed = |key: LessSafeKey| {
             let mut text = *b"a text";
-            key.seal_in_place_separate_tag(Nonce::assume_unique_for_key([0; NONCE_LEN]), Aad::empty(), &mut text)
+            let _tag = key
+                .seal_in_place_separate_tag(Nonce::assume_unique_for_key([0; NONCE_LEN]), Aad::empty(), &mut text)
                 .unwrap();
             text
         };

@@ -358,7 +358,6 @@ impl User {
 
 /// The user as the upstream wants one. All of it was chosen by somebody outside: a name is one short line, and an id or
 /// an address has no control characters in it. They are replaced and not left out, so that nobody becomes another.
-
 pub(super) fn user(params: &Params, email_template: &str) -> User {
     let known = |name| params.get(name).filter(|value| !value.is_empty());
     let plain = |text: &str| text.replace(char::is_control, "\u{fffd}");
