@@ -77,7 +77,7 @@ impl SealedPart {
 
     /// What the seal is bound to.
     fn bound(&self) -> Vec<u8> {
-        let mut bound = [self.event().as_bytes(), self.word().as_bytes()].concat();
+        let mut bound = [self.event().as_bytes().as_slice(), self.word().as_bytes()].concat();
         if let Self::Answer(delivery) | Self::Task(delivery) = self {
             bound.extend_from_slice(&delivery.number.to_be_bytes());
         }
@@ -88,7 +88,7 @@ impl SealedPart {
     fn formerly_bound(&self) -> Vec<u8> {
         match self {
             Self::Call(event) => event.as_bytes().to_vec(),
-            Self::Said(event) | Self::Body(event) => [event.as_bytes(), self.word().as_bytes()].concat(),
+            Self::Said(event) | Self::Body(event) => [event.as_bytes().as_slice(), self.word().as_bytes()].concat(),
             Self::Answer(_) | Self::Task(_) => b"answer".to_vec(),
         }
     }
@@ -436,13 +436,13 @@ mod tests {
             let mut closed = text.to_vec();
             let key = &ours.current.former;
             key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(bound), &mut closed).unwrap();
-            [&[FORMER, ours.current.seal_id], &nonce[..], &closed].concat()
+            [&[FORMER, ours.current.seal_id][..], &nonce, &closed].concat()
         };
         let delivery = DeliveryId { event: ONE, number: 3 };
         for (part, bound) in [
             (SealedPart::Call(ONE), ONE.as_bytes().to_vec()),
-            (SealedPart::Said(ONE), [ONE.as_bytes(), b"said".as_slice()].concat()),
-            (SealedPart::Body(ONE), [ONE.as_bytes(), b"body".as_slice()].concat()),
+            (SealedPart::Said(ONE), [ONE.as_bytes().as_slice(), b"said"].concat()),
+            (SealedPart::Body(ONE), [ONE.as_bytes().as_slice(), b"body"].concat()),
             (SealedPart::Answer(delivery), b"answer".to_vec()),
             (SealedPart::Task(delivery), b"answer".to_vec()),
         ] {

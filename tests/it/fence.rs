@@ -195,9 +195,11 @@ async fn security_f29_an_answer_in_the_place_of_anothers_is_not_shown() {
     }
     gateway.stop().await;
     let database = rusqlite::Connection::open(folder.path().join("data/inbox.db")).expect("the inbox");
-    let swapped =
-        "UPDATE delivery SET answer_result = (SELECT o.answer_result FROM delivery AS o WHERE o.key <> delivery.key)";
-    assert_eq!(database.execute(swapped, []).expect("swapped"), 2);
+    // The two answers take each other's place.
+    let swap = "CREATE TEMP TABLE other AS SELECT a.key AS key, b.answer_result AS answer FROM delivery AS a
+                    JOIN delivery AS b ON b.key <> a.key;
+                UPDATE delivery SET answer_result = (SELECT answer FROM other WHERE other.key = delivery.key);";
+    database.execute_batch(swap).expect("swapped");
     drop(database);
     let gateway = Gateway::start_config_in(folder.clone(), &config).await;
     for event in [&one, &two] {
