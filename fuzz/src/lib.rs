@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde_json::Value;
 use sluicegate::config::{Config, Problems, Provider, Secret, Table};
-use sluicegate::inbox::seal::Sealer;
+use sluicegate::inbox::seal::{SealedPart, Sealer};
 use sluicegate::ingress::form;
 use sluicegate::mapping::hosted::{self, Asked, Body};
 use sluicegate::mapping::shape::{Getter, shape};
@@ -358,7 +358,7 @@ fn link(input: &[u8]) {
     let event = EventId::new();
     let token = String::from_utf8_lossy(input);
     assert!(!SEALER.is_link_token(event, &token), "nobody guesses a token");
-    assert!(SEALER.open(input, b"fuzz").is_err(), "nobody guesses a seal");
+    assert!(SEALER.open(input, SealedPart::Body(event)).is_err(), "nobody guesses a seal");
 }
 
 fn request(method: Method, target: &str, headers: &[(&[u8], &[u8])], body: &[u8]) -> Received {
