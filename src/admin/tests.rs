@@ -670,7 +670,7 @@ async fn an_event_shows_where_each_value_came_from_and_what_became_of_it() {
     assert_eq!(
         event["params"][0],
         json!({
-            "name": "prompt", "value": "<b>9007199254740993</b>\u{1b}[2J", "value_cut": false,
+            "name": "prompt", "value": "<b>9007199254740993</b>\u{1b}[2J", "value_cut": false, "backing": "proved",
             "origin": { "from": "mapping", "path": "issue.title" }, "over": [{ "from": "query" }],
         })
     );

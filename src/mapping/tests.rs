@@ -42,8 +42,11 @@ fn compile(source: &str, provider: &str, id: &[&str], kind: &[&str]) -> Result<M
         Path::new("."),
         &std::collections::BTreeMap::new(),
     );
-    let table =
-        Table::parse("provider", &format!("title = \"P\"\n[verify]\nscheme = \"none\"\n[map]\n{provider}"), &problems);
+    let table = Table::parse(
+        "provider",
+        &format!("title = \"P\"\nimplicit = true\n[verify]\nscheme = \"none\"\n[map]\n{provider}"),
+        &problems,
+    );
     let provider = Provider::read("p", &table, &problems);
     let place = Place { file: "p".into(), line: 0 };
     let located = |list: &[&str]| {
