@@ -60,6 +60,7 @@ async fn foreign_calls(folder: &Path, count: usize) {
             attachments: vec![],
             most_ahead: None,
             backlog: None,
+            proof: None,
             deliveries: vec![NewDelivery {
                 lane: destination.lane(&Account::Foreign, &upstream_id),
                 destination: destination.clone(),

@@ -49,7 +49,7 @@ pub async fn sixty_four_copies_at_once_are_one_event(world: World) {
         match copy.await.unwrap() {
             (id, Accepted::New) => first.insert(id),
             (_, Accepted::Duplicate(id)) => duplicates.insert(id),
-            (_, Accepted::Busy | Accepted::Replayed(_)) => panic!("nobody asked for that"),
+            (_, Accepted::Busy | Accepted::Behind | Accepted::Replayed(_)) => panic!("nobody asked for that"),
         };
     }
     assert_eq!(first.len(), 1);
