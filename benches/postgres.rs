@@ -116,7 +116,8 @@ async fn fill(url: &Secret, queued: usize, threads: usize, hot: bool) {
     beside
         .batch_execute(&format!(
             "SET synchronous_commit TO off;
-             INSERT INTO route (source, destination) VALUES ('bench', 'agent/bench');
+             INSERT INTO route (id, source, destination, account, class)
+                VALUES (1, 'bench', 'agent/bench', 'operator', 'normal');
              CREATE TEMPORARY TABLE queued AS SELECT n AS seq,
                 CASE WHEN {hot} AND n % 2 = 0 THEN 0 ELSE n % {threads} END AS thread
              FROM generate_series(1::bigint, {queued}) AS n;

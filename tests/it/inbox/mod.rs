@@ -377,6 +377,7 @@ contract! {
     fair: [
         security_f3_whatever_waits_the_operator_and_the_urgent_have_their_turn,
         a_lane_keeps_its_order_whatever_the_classes_in_it,
+        security_f4_a_stranger_in_a_conversation_holds_nobody_up,
         security_f3_routes_that_strangers_make_hide_no_other,
         more_than_may_wait_of_a_source_is_turned_away,
     ]
