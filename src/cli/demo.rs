@@ -107,7 +107,8 @@ pub(super) async fn run(demo: &Demo) -> Ended {
     };
     let stub = Stub::new(StubOptions { delay: Duration::from_millis(150), ..StubOptions::default() })?;
     let stub = tokio::spawn(stub::serve(stub_listener, Arc::new(stub), stopped(stopping.clone())));
-    let signers: Vec<_> = sources.iter().cloned().collect();
+    // The gateway's own are its alone: it gives them the names and marks of its inbox.
+    let signers: Vec<_> = Sources::compile(&config, &Problems::default()).iter().cloned().collect();
     let app = App::build(config, sources, Roles::ALL, Clock::system()).await?;
     let (_, no_reloads) = mpsc::channel(1);
     let gateway = tokio::spawn(app.serve(listeners, no_reloads, stopped(stopping)));
