@@ -1,6 +1,6 @@
 //! The sources of a running gateway: how they fare, held and let go.
 
-use std::io::Write;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::gateway::{GatewayArgs, NOT_FOUND};
 use super::print;
+use super::sheet::sheets;
 
 /// What to do with sources.
 #[derive(Debug, Subcommand)]
@@ -44,7 +45,11 @@ pub(super) struct Named {
 
 /// Runs a command. The exit code is 0 when all went well, 3 when there is no such source, 1 for every other problem.
 pub(super) async fn run(command: SourceCommand) -> anyhow::Result<ExitCode> {
-    let (mut out, mut talk) = (std::io::stdout().lock(), std::io::stderr().lock());
+    let times = match &command {
+        SourceCommand::List(list) => list.gateway.times,
+        SourceCommand::Pause(named) | SourceCommand::Resume(named) => named.gateway.times,
+    };
+    let (mut out, mut talk) = sheets(times);
     let (named, verb) = match command {
         SourceCommand::List(list) => {
             let asked = list.gateway.find()?.ask("/sources").await?;

@@ -101,7 +101,9 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
     }
     let bytes = body::read(incoming, bounds).await?;
     trace.body_bytes = bytes.len() as u64;
-    let received = source.opened(received(ingress, head, bytes, trace))?;
+    let received = received(ingress, head, bytes, trace);
+    trace.whole = (ingress.keep_refused > 0).then(|| received.clone());
+    let received = source.opened(received)?;
     source.prepare(&received, &*ingress.fetch, ingress.clock.now()).await?;
     if let Some(challenge) = source.handshake(&received, trace.at) {
         return challenge.map(|answer| Answered::challenged(&answer));

@@ -6,5 +6,5 @@ pub mod log;
 pub mod metric;
 pub mod sample;
 
-pub use metric::Metrics;
-pub use sample::{RefusedSample, RefusedSamples};
+pub use metric::{Metrics, SourceGauges};
+pub use sample::{RefusedSample, RefusedSamples, WholeRequest};

@@ -39,6 +39,7 @@ mod reload;
 mod replayed;
 mod replicas;
 mod standing;
+mod terminal;
 mod threats;
 mod upload;
 mod wait;

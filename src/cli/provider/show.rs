@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::super::{Ended, answer, say};
+use super::super::{Ended, answer, say, tell};
 use super::known;
 use crate::config::section::nearest;
 use crate::config::{Provider, Table, Value};
@@ -35,7 +35,7 @@ pub(super) fn run(show: &Show) -> Ended {
     if show.json {
         answer(&shown.json(provider).to_string())?;
     } else {
-        answer(&shown.text(provider))?;
+        tell(&shown.text(provider))?;
     }
     Ok(ExitCode::SUCCESS)
 }
