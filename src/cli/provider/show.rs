@@ -130,7 +130,8 @@ impl Shown {
         if self.brings_secret {
             lines.push(format!(
                 "\nThe provider's first request brings the secret. Just before you set it up there, let it in:\n  \
-                 curl -X POST -H \"Authorization: Bearer $TOKEN\" 'http://127.0.0.1:8081/api/v1/sources/{name}/enrol?for=10min'"
+                 curl -X POST -H \"Authorization: Bearer $TOKEN\" \\\n    \
+                 'http://127.0.0.1:8081/api/v1/sources/{name}/enrol?for=10min'"
             ));
         }
         lines.push(format!("\nTry it with a signed sample: sluicegate send {name} --config FILE"));
