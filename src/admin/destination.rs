@@ -12,12 +12,13 @@ use serde_json::{Value, json};
 
 use super::AdminState;
 use super::error::AdminError;
-use super::page::PageView;
+use super::page::{Asked, ForceQuery, PageView};
 use super::source::{HeldView, hold};
+use super::waiting::{WaitView, own};
 use crate::dispatch::{Closed, DestinationFare};
 use crate::inbox::Hold;
 use crate::inbox::words::destination;
-use crate::model::{Destination, Timestamp};
+use crate::model::{Account, Destination, Timestamp};
 
 /// A destination and how it fares.
 #[derive(Debug, Default, Serialize)]
@@ -27,6 +28,8 @@ pub(super) struct DestinationView {
     sources: BTreeSet<String>,
     /// Since when what waits for it is held by an operator.
     paused_since: Option<Timestamp>,
+    /// What everything that is sent to it waits for, where something is closed.
+    waits_for: Option<WaitView>,
     /// How this process fares with it; none where it sends nothing, or has sent nothing there lately.
     fare: Option<FareView>,
     /// The same for the accounts behind the first one that calls it.
@@ -91,21 +94,33 @@ pub(super) async fn list(State(state): State<Arc<AdminState>>) -> Result<Json<Pa
             views.entry(destination.clone()).or_default().sources.insert(source.config.name.clone());
         }
     }
-    for (held, since) in state.inbox.holds().await? {
+    let holds = state.inbox.holds().await?;
+    for (held, since) in &holds {
         if let Hold::Destination(destination) = held {
-            views.entry(destination).or_default().paused_since = Some(since);
+            views.entry(destination.clone()).or_default().paused_since = Some(*since);
         }
     }
+    let every = holds.iter().find(|(hold, _)| *hold == Hold::All).map(|(_, since)| *since);
     for fare in state.dispatcher.iter().flat_map(|dispatcher| dispatcher.destinations()) {
         // The operator's come first.
         let view = views.entry(fare.destination.clone()).or_default();
+        // What the operator's own calls wait for; another account's are nothing to them.
+        if fare.account == Account::Operator {
+            let route = own("", fare.destination.clone());
+            view.waits_for = fare.closed.map(|why| WaitView::closed(why, &route, fare.closed_until));
+        }
         match view.fare {
             None => view.fare = Some(FareView::from(&fare)),
             Some(_) => view.others.push(FareView::from(&fare)),
         }
     }
+    for (destination, view) in &mut views {
+        let since = |what: String| move |since| WaitView::paused(&what, since);
+        let paused = every.map(since("every run".into())).or(view.paused_since.map(since(destination.to_string())));
+        view.waits_for = paused.or(view.waits_for.take());
+    }
     let items = views.into_iter().map(|(destination, view)| view.named(&destination)).collect();
-    Ok(Json(PageView::whole(items)))
+    Ok(Json(PageView::whole(items).with_paused(&holds)))
 }
 
 impl DestinationView {
@@ -115,11 +130,13 @@ impl DestinationView {
 }
 
 /// `POST /destinations/{kind}/{id}/pause`: what waits for it is held. Callers with keys of their own name agents that
-/// no source does, so any destination can be held.
+/// no source does, so with `force=true` any destination can be held.
 pub(super) async fn pause(
     State(state): State<Arc<AdminState>>,
     Target(destination): Target,
+    Asked(query): Asked<ForceQuery>,
 ) -> Result<Json<HeldView>, AdminError> {
+    let destination = state.destination(destination, query.force()?).await?;
     hold(&state, Hold::Destination(destination), true).await.map(Json)
 }
 
@@ -127,7 +144,9 @@ pub(super) async fn pause(
 pub(super) async fn resume(
     State(state): State<Arc<AdminState>>,
     Target(destination): Target,
+    Asked(query): Asked<ForceQuery>,
 ) -> Result<Json<HeldView>, AdminError> {
+    let destination = state.destination(destination, query.force()?).await?;
     hold(&state, Hold::Destination(destination), false).await.map(Json)
 }
 
@@ -136,11 +155,13 @@ pub(super) async fn resume(
 pub(super) async fn reset(
     State(state): State<Arc<AdminState>>,
     Target(destination): Target,
+    Asked(query): Asked<ForceQuery>,
 ) -> Result<Json<Value>, AdminError> {
     let dispatcher = state.dispatcher.as_ref().ok_or_else(|| {
         let sentence = "This process sends nothing; ask one that has the role dispatch.";
         AdminError::Conflict("not_dispatching", sentence.to_owned())
     })?;
+    let destination = state.destination(destination, query.force()?).await?;
     let changed = dispatcher.reset(&destination);
     if changed {
         tracing::info!(audit = "destination.reset", %destination, "an operator has it called again");

@@ -58,6 +58,9 @@ pub(super) enum AdminError {
     /// No event or delivery of this id.
     #[error("there is no such {0}")]
     NotFound(&'static str),
+    /// Nothing has this name: a sentence.
+    #[error("{0}")]
+    Unknown(String),
     /// It cannot be done as things stand: a code and a sentence.
     #[error("{1}")]
     Conflict(&'static str, String),
@@ -128,6 +131,7 @@ impl AdminError {
                 "Looking takes too long. Name a source, a state or a time to look at less.",
             ),
             Self::NotFound(what) => return (StatusCode::NOT_FOUND, "not_found", format!("There is no such {what}.")),
+            Self::Unknown(why) => return (StatusCode::NOT_FOUND, "not_found", why.clone()),
             Self::Conflict(code, why) => return (StatusCode::CONFLICT, code, why.clone()),
             Self::Replays(_) => {
                 (StatusCode::TOO_MANY_REQUESTS, "too_many_replays", "Too many replays at once. Try again later.")

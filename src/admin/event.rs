@@ -1,5 +1,6 @@
 //! Events: list, show.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,13 +29,22 @@ pub(super) async fn list(
 ) -> Result<Json<PageView<EventView>>, AdminError> {
     let filter = query.filter()?;
     state.can_search(&filter)?;
+    state.check_source(filter.source.as_deref()).await?;
     let page = state.in_time(state.inbox.events(&filter)).await?;
     let mut items = Vec::with_capacity(page.items.len());
+    let pending = |event: &&EventSummary| event.states.contains(&model::State::Pending);
+    let pending = page.items.iter().filter(pending).map(|event| event.id).collect();
+    let mut waits = state.waits(pending).await?;
     for event in page.items {
         let reason = reason(&state, &event).await?;
-        items.push(EventView::new(event, reason));
+        let last = event.states.iter().rposition(|state| *state == model::State::Pending);
+        let last =
+            last.and_then(|number| u32::try_from(number).ok()).map(|number| DeliveryId { event: event.id, number });
+        let waits = last.and_then(|last| waits.remove(&last));
+        items.push(EventView::new(event, reason, waits));
     }
-    Ok(Json(PageView::new(Page { items, next: page.next }, |event| event)))
+    let holds = state.inbox.holds().await?;
+    Ok(Json(PageView::new(Page { items, next: page.next }, |event| event).with_paused(&holds)))
 }
 
 /// Why the last delivery of an event ended as it did, where it did not end well: its last try.
@@ -61,7 +71,11 @@ pub(super) async fn show(
     let event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
     let notes = notes(&state, &event);
     let source = state.compiled.get(&event.summary.source).cloned();
-    Ok(Json(EventPage::new(event, &notes, source.as_deref())))
+    let waits = match event.summary.states.contains(&model::State::Pending) {
+        true => state.waits(vec![id]).await?,
+        false => HashMap::new(),
+    };
+    Ok(Json(EventPage::new(event, &notes, source.as_deref(), waits)))
 }
 
 /// Why configured paths found nothing in an event: its source reads it once more, as it is configured now.

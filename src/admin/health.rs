@@ -1,6 +1,6 @@
 //! Live, ready, metrics. A probe learns one word and nothing of the inside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,8 +13,9 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use super::AdminState;
-use crate::inbox::{Hold, InboxError};
-use crate::model;
+use crate::inbox::{Hold, InboxError, SourceFare};
+use crate::model::{self, Timestamp};
+use crate::telemetry::SourceGauges;
 
 /// The Prometheus text form, version 0.0.4.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -53,7 +54,7 @@ pub(super) async fn gateway(State(state): State<Arc<AdminState>>) -> Json<Value>
     Json(json!({
         "name": "sluicegate",
         "version": env!("CARGO_PKG_VERSION"),
-        "started_at": state.started_at,
+        "started_at": state.loaded.started_at(),
         "replicas": standing.replicas,
         "paused_since": paused,
         "standing": if standing.good { "good" } else { "lost" },
@@ -76,7 +77,7 @@ pub(super) async fn ready(State(state): State<Arc<AdminState>>) -> (StatusCode, 
 }
 
 /// Why not, in a word.
-async fn unready(state: &AdminState) -> Option<&'static str> {
+pub(super) async fn unready(state: &AdminState) -> Option<&'static str> {
     if !state.serving.load(Ordering::Acquire) {
         return Some("draining");
     }
@@ -111,6 +112,10 @@ pub(super) async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoRe
         // The counters are as good as ever, and a silent scrape would hide that the inbox is ill.
         Err(error) => tracing::error!(%error, "cannot count what the inbox holds"),
     }
+    match state.in_time(state.inbox.source_fares()).await {
+        Ok(fares) => sources(&state, &fares),
+        Err(error) => tracing::error!(%error, "cannot tell how the sources fare"),
+    }
     let standing = state.inbox.standing();
     state.metrics.standing(standing.good, standing.replicas);
     match state.inbox.usage().await {
@@ -118,4 +123,21 @@ pub(super) async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoRe
         Err(error) => tracing::error!(%error, "cannot tell how much of the disk the inbox has"),
     }
     ([(CONTENT_TYPE, PROMETHEUS)], state.metrics.text())
+}
+
+/// Sets what is measured of sources: those that are configured, and those that there are events of.
+fn sources(state: &AdminState, fares: &[SourceFare]) {
+    let now = state.clock.now();
+    let none = SourceFare::default();
+    let named = state.sources.iter().map(|source| source.config.name.as_str());
+    let names: BTreeSet<&str> = named.chain(fares.iter().map(|fare| fare.source.as_str())).collect();
+    state.metrics.sources(names.into_iter().map(|source| {
+        let fare = fares.iter().find(|fare| fare.source == source).unwrap_or(&none);
+        SourceGauges {
+            source,
+            open: [(model::State::Dead.as_str(), fare.dead), (model::State::Unknown.as_str(), fare.unknown)],
+            oldest_pending_s: fare.oldest_pending.map_or(0, |oldest| now.since(oldest).as_secs()),
+            last_event_s: fare.last_event.map(Timestamp::seconds),
+        }
+    }));
 }

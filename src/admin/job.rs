@@ -95,6 +95,7 @@ pub(super) async fn plan(
 ) -> Result<Json<PlanView>, AdminError> {
     state.replays.take(state.clock.now()).map_err(AdminError::Replays)?;
     let (words, filter, pace) = wanted.read(&state)?;
+    state.check_source(filter.source.as_deref()).await?;
     let count = state.in_time(state.inbox.count(&filter, MOST + 1)).await?;
     let newest = state.in_time(state.inbox.events(&EventFilter { limit: 1, ..filter.clone() })).await?;
     let mut sample = state.in_time(sample(&state, &filter)).await?;
@@ -165,6 +166,7 @@ pub(super) async fn begin(
     let now = state.clock.now();
     state.replays.take(now).map_err(AdminError::Replays)?;
     let (words, filter, pace) = wanted.read(&state)?;
+    state.check_source(filter.source.as_deref()).await?;
     let _one_at_a_time = state.replaying.lock().await;
     let under_way = state.inbox.jobs().await?.iter().filter(|job| !job.state.is_final()).count();
     if under_way >= UNDER_WAY {

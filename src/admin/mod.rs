@@ -15,14 +15,19 @@ mod event;
 mod guess;
 mod health;
 mod job;
+mod loaded;
+mod name;
 mod page;
 mod reconcile;
 mod replay;
 mod said;
 mod source;
+mod status;
+mod stopper;
 #[cfg(test)]
 mod tests;
 mod view;
+mod waiting;
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -30,10 +35,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{FromRequestParts, Path, Request};
+use axum::extract::Request;
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
-use axum::http::request::Parts;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
@@ -41,11 +45,14 @@ use axum::routing::{delete, get, post};
 use self::auth::Tally;
 use self::error::AdminError;
 use self::guess::Guesses;
+pub use self::loaded::Loaded;
+use self::name::Named;
+pub use self::stopper::Stopper;
 use crate::attachment::Files;
 use crate::config::{Config, Secret, SourceConfig};
 use crate::dispatch::Dispatcher;
 use crate::inbox::{Budgets, EventFilter, Inbox, InboxError};
-use crate::model::{Clock, Marks, Roles, Timestamp, UpstreamIds};
+use crate::model::{Clock, Marks, Roles, UpstreamIds};
 use crate::net::Fault;
 use crate::reconcile::Reconciler;
 use crate::source::Sources;
@@ -86,8 +93,10 @@ pub struct AdminState {
     pub token: Secret,
     /// Where `now` comes from.
     pub clock: Clock,
-    /// When the gateway was built.
-    pub started_at: Timestamp,
+    /// Which configuration holds.
+    loaded: Arc<Loaded>,
+    /// Stops calls that are passed on at once, in this process.
+    stopper: Stopper,
     /// Host names this listener goes by, besides addresses and `localhost`.
     pub hosts: Vec<String>,
     /// True while the public listener takes requests; false before and while draining.
@@ -142,7 +151,8 @@ impl AdminState {
         Self {
             sources: config.sources.iter().map(configured).collect(),
             compiled,
-            started_at: clock.now(),
+            loaded: Arc::new(Loaded::new(clock.now())),
+            stopper: Stopper::default(),
             hosts: config.admin.hosts.clone(),
             max_body: config.server.max_body,
             search: config.inbox.search,
@@ -169,6 +179,12 @@ impl AdminState {
 }
 
 impl AdminState {
+    /// The same, with what is known of the configuration, and with what stops calls that are passed on.
+    pub fn with_loaded(mut self, loaded: Arc<Loaded>, stopper: Stopper) -> Self {
+        (self.loaded, self.stopper) = (loaded, stopper);
+        self
+    }
+
     /// The same, with what reads providers' own logs.
     pub fn with_reconciler(mut self, reconciler: Reconciler) -> Self {
         self.reconciler = Some(reconciler);
@@ -253,6 +269,8 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/pause", post(source::pause_all))
         .route("/api/v1/resume", post(source::resume_all))
         .route("/api/v1/refused", get(source::refused))
+        .route("/api/v1/refused/{id}", get(source::refused_one))
+        .route("/api/v1/status", get(status::show))
         .route("/api/v1/budgets", get(budget::list))
         .method_not_allowed_fallback(async || AdminError::Method)
         .route_layer(from_fn_with_state(state.clone(), auth::token));
@@ -309,30 +327,6 @@ async fn whole(request: Request, next: Next) -> Result<Response, AdminError> {
     }
 }
 
-/// The id in a path. What is no id of its kind names nothing.
-struct Named<T>(T);
-
-impl<T: FromStr + Kind, S: Send + Sync> FromRequestParts<S> for Named<T> {
-    type Rejection = AdminError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AdminError> {
-        let missing = AdminError::NotFound(T::WORD);
-        match Path::<String>::from_request_parts(parts, state).await {
-            Ok(Path(text)) => text.parse().map(Self).map_err(|_| missing),
-            Err(_) => Err(missing),
-        }
-    }
-}
-
-/// What an id names, in a word.
-trait Kind {
-    const WORD: &'static str;
-}
-
-impl Kind for crate::model::EventId {
-    const WORD: &'static str = "event";
-}
-
 /// The number of a replay in bulk.
 #[derive(Clone, Copy, Debug)]
 struct JobId(i64);
@@ -343,16 +337,4 @@ impl FromStr for JobId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse().map(Self)
     }
-}
-
-impl Kind for JobId {
-    const WORD: &'static str = "replay";
-}
-
-impl Kind for crate::model::AttachmentId {
-    const WORD: &'static str = "attachment";
-}
-
-impl Kind for crate::model::DeliveryId {
-    const WORD: &'static str = "delivery";
 }

@@ -11,13 +11,18 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::AdminError;
+use super::waiting::PausedView;
 use crate::config::unit;
 use crate::inbox::words::FilterWords;
-use crate::inbox::{EventFilter, Page};
+use crate::inbox::{EventFilter, Hold, Page};
+use crate::model::Timestamp;
 
 /// How many where nobody says, and at most.
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 200;
+
+/// How many refused requests are listed at most: all that are kept.
+const MAX_REFUSED: usize = 1024;
 
 /// The longest name of a source.
 const MAX_NAME: usize = 64;
@@ -34,9 +39,26 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AdminError> {
         match Query::try_from_uri(&parts.uri) {
             Ok(Query(query)) => Ok(Self(query)),
-            Err(error) => Err(AdminError::Query(error.body_text().chars().take(MAX_COMPLAINT).collect())),
+            Err(error) => Err(AdminError::Query(complaint(&error.body_text()))),
         }
     }
+}
+
+/// What is wrong with a query, in plain words.
+fn complaint(text: &str) -> String {
+    let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(text);
+    // The reader puts the key before its sentence.
+    let text = text.split_once(": ").filter(|(key, _)| !key.contains(' ')).map_or(text, |(_, rest)| rest);
+    let quoted = |start: &str| text.strip_prefix(start)?.split_once('`');
+    let sentence = if let Some((key, known)) = quoted("unknown field `") {
+        let known = known.trim_start_matches(", ").trim_start_matches("expected ").trim_start_matches("one of ");
+        format!("There is no {key} in this query; there are: {}.", known.replace('`', "").replace(" or ", ", "))
+    } else if let Some((key, _)) = quoted("duplicate field `") {
+        format!("{key} stands twice in the query.")
+    } else {
+        format!("The query cannot be read: {text}.")
+    };
+    sentence.chars().take(MAX_COMPLAINT).collect()
 }
 
 /// Which events to list, as asked.
@@ -51,6 +73,7 @@ pub(super) struct EventQuery {
     destination: Option<String>,
     text: Option<String>,
     filtered: Option<String>,
+    open: Option<String>,
     since: Option<String>,
     until: Option<String>,
     order: Option<String>,
@@ -77,6 +100,22 @@ impl DryRunQuery {
 #[serde(deny_unknown_fields)]
 pub(super) struct RefusedQuery {
     source: Option<String>,
+    since: Option<String>,
+    limit: Option<String>,
+}
+
+/// Whether a destination is meant that nothing was sent to, as asked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ForceQuery {
+    force: Option<String>,
+}
+
+impl ForceQuery {
+    /// Whether.
+    pub(super) fn force(&self) -> Result<bool, AdminError> {
+        Ok(truth("force", self.force.as_deref())?.unwrap_or(false))
+    }
 }
 
 /// Which files to list, as asked.
@@ -135,11 +174,7 @@ impl EnrolQuery {
 impl EventQuery {
     /// As the inbox wants it.
     pub(super) fn filter(self) -> Result<EventFilter, AdminError> {
-        let limit = read(
-            self.limit.as_deref(),
-            |text| text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)),
-            || format!("limit must be a number from 1 to {MAX_LIMIT}."),
-        )?;
+        let limit = limit(self.limit.as_deref(), MAX_LIMIT)?;
         let order = |text: &str| match text {
             "newest" => Some(false),
             "oldest" => Some(true),
@@ -158,6 +193,7 @@ impl EventQuery {
             since: self.since,
             until: self.until,
             filtered: truth("filtered", self.filtered.as_deref())?,
+            open: truth("open", self.open.as_deref())?,
         };
         Ok(EventFilter {
             cursor,
@@ -173,6 +209,23 @@ impl RefusedQuery {
     pub(super) fn source(&self) -> Result<Option<String>, AdminError> {
         source(self.source.as_deref())
     }
+
+    /// From when on.
+    pub(super) fn since(&self) -> Result<Option<Timestamp>, AdminError> {
+        read(self.since.as_deref(), Timestamp::parse, || {
+            "since must be a time like 2026-01-31T12:00:00Z (in an address, write + as %2B).".into()
+        })
+    }
+
+    /// How many at most.
+    pub(super) fn limit(&self) -> Result<usize, AdminError> {
+        Ok(limit(self.limit.as_deref(), MAX_REFUSED)?.unwrap_or(MAX_REFUSED))
+    }
+}
+
+fn limit(text: Option<&str>, most: usize) -> Result<Option<usize>, AdminError> {
+    let good = |text: &str| text.parse().ok().filter(|limit| (1..=most).contains(limit));
+    read(text, good, || format!("limit must be a number from 1 to {most}."))
 }
 
 fn truth(key: &str, text: Option<&str>) -> Result<Option<bool>, AdminError> {
@@ -200,17 +253,29 @@ fn read<T>(
 pub(super) struct PageView<T> {
     items: Vec<T>,
     next_cursor: Option<String>,
+    /// What an operator holds, whatever the list is of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    paused: Vec<PausedView>,
 }
 
 impl<T> PageView<T> {
     /// A page of the inbox, each entry made into its view.
     pub(super) fn new<U>(page: Page<U>, view: impl FnMut(U) -> T) -> Self {
-        Self { items: page.items.into_iter().map(view).collect(), next_cursor: page.next.map(write_cursor) }
+        Self {
+            items: page.items.into_iter().map(view).collect(),
+            next_cursor: page.next.map(write_cursor),
+            paused: Vec::new(),
+        }
     }
 
     /// A list that is whole.
     pub(super) const fn whole(items: Vec<T>) -> Self {
-        Self { items, next_cursor: None }
+        Self { items, next_cursor: None, paused: Vec::new() }
+    }
+
+    /// The same, with what is held.
+    pub(super) fn with_paused(self, holds: &[(Hold, Timestamp)]) -> Self {
+        Self { paused: PausedView::list(holds), ..self }
     }
 }
 
@@ -240,6 +305,18 @@ mod tests {
         for wrong in ["", "1", "AA", "%%%", "AQAAAAAAAAAAAA", "AgAAAAAAAAAB", &too_long] {
             assert_eq!(read_cursor(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_no_query_has_is_said_in_plain_words() {
+        let wrong = |query: &str| {
+            let uri = format!("/x?{query}").parse().expect("an address");
+            Query::<RefusedQuery>::try_from_uri(&uri).map(drop).map_err(|error| complaint(&error.body_text()))
+        };
+        let said = wrong("limt=2").expect_err("no such word");
+        assert_eq!(said, "There is no limt in this query; there are: source, since, limit.");
+        assert_eq!(wrong("limit=2&limit=3").expect_err("twice"), "limit stands twice in the query.");
+        assert_eq!(wrong("limit=2"), Ok(()));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use super::AdminState;
@@ -15,13 +17,17 @@ use super::view::SourceView;
 use crate::inbox::Hold;
 use crate::model::{ENROL, Timestamp};
 use crate::source::{Brought, Source};
-use crate::telemetry::RefusedSample;
+use crate::telemetry::{RefusedSample, WholeRequest};
 
 /// `GET /sources`
 pub(super) async fn list(State(state): State<Arc<AdminState>>) -> Result<Json<PageView<SourceView>>, AdminError> {
     let counts = state.inbox.counts().await?;
     let holds = state.inbox.holds().await?;
-    Ok(Json(PageView::whole(SourceView::list(&state.sources, &counts, &holds))))
+    let fares = state.in_time(state.inbox.source_fares()).await?;
+    let spent = state.in_time(state.inbox.spent(state.clock.now().day())).await?;
+    let waits = |name: &str| state.source_waits(name, &spent, &holds);
+    let views = SourceView::list(&state.sources, &counts, &holds, &fares, waits);
+    Ok(Json(PageView::whole(views).with_paused(&holds)))
 }
 
 /// `GET /refused`: the last refused requests, newest first.
@@ -29,7 +35,60 @@ pub(super) async fn refused(
     State(state): State<Arc<AdminState>>,
     Asked(query): Asked<RefusedQuery>,
 ) -> Result<Json<PageView<RefusedSample>>, AdminError> {
-    Ok(Json(PageView::whole(state.samples.list(query.source()?.as_deref()))))
+    let (source, since, limit) = (query.source()?, query.since()?, query.limit()?);
+    state.check_source(source.as_deref()).await?;
+    let list = state.samples.list(source.as_deref()).into_iter();
+    let list = list.take_while(|sample| since.is_none_or(|since| sample.at >= since)).take(limit);
+    Ok(Json(PageView::whole(list.collect())))
+}
+
+/// A refused request, whole where it is kept so.
+#[derive(Debug, Serialize)]
+pub(super) struct RefusedPage {
+    #[serde(flatten)]
+    sample: RefusedSample,
+    request: Option<WholeView>,
+}
+
+/// A request as it is kept.
+#[derive(Debug, Serialize)]
+struct WholeView {
+    method: String,
+    target: String,
+    headers: Vec<(String, String)>,
+    /// The body, where it is text, or else as base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_base64: Option<String>,
+}
+
+impl From<WholeRequest> for WholeView {
+    fn from(whole: WholeRequest) -> Self {
+        let (method, target) = whole.request_line.split_once(' ').unwrap_or(("POST", whole.request_line.as_str()));
+        let (body, body_base64) = match std::str::from_utf8(&whole.body) {
+            Ok(text) => (Some(text.to_owned()), None),
+            Err(_) => (None, Some(STANDARD.encode(&whole.body))),
+        };
+        Self { method: method.to_owned(), target: target.to_owned(), headers: whole.headers, body, body_base64 }
+    }
+}
+
+/// `GET /refused/{id}`
+pub(super) async fn refused_one(
+    State(state): State<Arc<AdminState>>,
+    Path(id): Path<String>,
+) -> Result<Json<RefusedPage>, AdminError> {
+    let start = id.trim_end_matches(['.', '…']);
+    let mut found = if start.starts_with("req_") { state.samples.beginning(start) } else { Vec::new() };
+    match (found.pop(), found.len()) {
+        (Some((sample, whole)), 0) => Ok(Json(RefusedPage { sample, request: whole.map(WholeView::from) })),
+        (Some(_), more) => {
+            let why = format!("{} refused requests begin with {start}. Write more of the id.", more + 1);
+            Err(AdminError::Conflict("ambiguous", why))
+        }
+        (None, _) => Err(AdminError::NotFound("refused request")),
+    }
 }
 
 /// A window that was opened, and the address that the provider is given.
@@ -139,7 +198,8 @@ pub(super) async fn pause(
     Path(name): Path<String>,
 ) -> Result<Json<HeldView>, AdminError> {
     if state.source(&name).is_none() {
-        return Err(AdminError::NotFound("source"));
+        state.check_source(Some(&name)).await?;
+        return Err(AdminError::NotFound("configured source"));
     }
     hold(&state, Hold::Source(name), true).await.map(Json)
 }
@@ -152,7 +212,8 @@ pub(super) async fn resume(
     // One that is not configured any more may still be held.
     let held = Hold::Source(name.clone());
     if state.source(&name).is_none() && !state.inbox.holds().await?.iter().any(|(hold, _)| *hold == held) {
-        return Err(AdminError::NotFound("source"));
+        state.check_source(Some(&name)).await?;
+        return Err(AdminError::NotFound("configured source"));
     }
     hold(&state, held, false).await.map(Json)
 }
@@ -185,6 +246,13 @@ pub(super) struct HeldView {
 /// Holds something or lets it go.
 pub(super) async fn hold(state: &AdminState, what: Hold, on: bool) -> Result<HeldView, AdminError> {
     let changed = state.inbox.hold(&what, on, state.clock.now()).await?;
+    // Before the answer: no run that this is about begins in this process after it.
+    if what == Hold::All {
+        state.stopper.order(on);
+    }
+    if let Some(dispatcher) = &state.dispatcher {
+        dispatcher.hold(&what, on).await;
+    }
     let all = what == Hold::All;
     let (source, destination) = match what {
         Hold::All => (None, None),
@@ -193,7 +261,8 @@ pub(super) async fn hold(state: &AdminState, what: Hold, on: bool) -> Result<Hel
     };
     if changed {
         let audit = if on { "pause" } else { "resume" };
-        tracing::info!(audit, all, source, destination, "an operator holds this or lets it go");
+        let done = if on { "paused by an operator" } else { "resumed by an operator" };
+        tracing::info!(audit, all, source, destination, "{done}");
     }
     Ok(HeldView { source, destination, paused: on, all, changed })
 }

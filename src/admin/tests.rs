@@ -11,6 +11,8 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+mod status;
+
 use super::*;
 use crate::config::Problems;
 use crate::dispatch::replay::Replayer;
@@ -19,12 +21,13 @@ use crate::inbox::{
     Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Page, Replayed, SealedCall, Settled, Settlement, Spend,
     Standing, Terms, Turn, Usage,
 };
+use crate::inbox::{SourceFare, WaitingDelivery};
 use crate::model::{
     Accepted, Account, Attachment, AttachmentId, Attempt, Class, DeliveryId, EventId, Name, NewDelivery, NewEvent,
-    Origin, Param, Params, ProofMark, State, UpstreamIds, UsedProof,
+    Origin, Param, Params, ProofMark, State, Timestamp, UpstreamIds, UsedProof,
 };
 use crate::net::Client;
-use crate::telemetry::RefusedSample;
+use crate::telemetry::{RefusedSample, WholeRequest};
 use crate::upstream::Budget;
 
 const TOKEN: &str = "the-admin-token";
@@ -52,7 +55,7 @@ impl Inbox for Memory {
             filter.event_type.as_ref().is_none_or(|wanted| Some(wanted) == event.event_type.as_ref())
                 && filter.dedup.as_ref().is_none_or(|wanted| Some(wanted) == event.dedup.as_ref())
                 && filter.source.as_ref().is_none_or(|source| *source == event.source)
-                && filter.state.is_none_or(|state| event.states.contains(&state))
+                && filter.state.is_none_or(|state| event.states.last() == Some(&state))
                 && filter.filtered.is_none_or(|filtered| filtered == event.filtered.is_some())
                 && filter.since.is_none_or(|since| event.received_at >= since)
                 && filter.until.is_none_or(|until| event.received_at < until)
@@ -67,6 +70,49 @@ impl Inbox for Memory {
 
     async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError> {
         Ok(self.events.lock().unwrap().iter().find(|event| event.summary.id == id).cloned())
+    }
+
+    async fn between(&self, from: EventId, to: EventId, most: usize) -> Result<Vec<EventId>, InboxError> {
+        let mut ids: Vec<_> = self.events.lock().unwrap().iter().map(|event| event.summary.id).collect();
+        ids.retain(|id| (from..=to).contains(id));
+        ids.sort_unstable();
+        ids.truncate(most);
+        Ok(ids)
+    }
+
+    async fn waiting(&self, events: Vec<EventId>) -> Result<Vec<WaitingDelivery>, InboxError> {
+        let all = self.events.lock().unwrap();
+        let wanted = all.iter().filter(|event| events.contains(&event.summary.id));
+        let pending = wanted.flat_map(|event| event.deliveries.iter().map(move |delivery| (event, delivery)));
+        let pending = pending.filter(|(_, delivery)| delivery.state == State::Pending);
+        let waiting = pending.map(|(event, delivery)| WaitingDelivery {
+            id: delivery.id,
+            route: waiting::own(&event.summary.source, delivery.destination.clone()),
+            behind: None,
+            due: delivery.due,
+            last: delivery.tries.last().cloned(),
+        });
+        Ok(waiting.collect())
+    }
+
+    async fn source_fares(&self) -> Result<Vec<SourceFare>, InboxError> {
+        let mut fares = std::collections::BTreeMap::<String, SourceFare>::new();
+        for event in self.events.lock().unwrap().iter() {
+            let fare = fares.entry(event.summary.source.clone()).or_default();
+            fare.source.clone_from(&event.summary.source);
+            fare.last_event = fare.last_event.max(Some(event.summary.received_at));
+            match event.summary.states.last() {
+                Some(State::Dead) => fare.dead += 1,
+                Some(State::Unknown) => fare.unknown += 1,
+                _ => {}
+            }
+        }
+        Ok(fares.into_values().collect())
+    }
+
+    async fn destinations(&self) -> Result<Vec<crate::model::Destination>, InboxError> {
+        let events = self.events.lock().unwrap();
+        Ok(events.iter().flat_map(|event| &event.deliveries).map(|delivery| delivery.destination.clone()).collect())
     }
 
     async fn known(&self, source: &str, dedup: &str) -> Result<Option<EventId>, InboxError> {
@@ -425,7 +471,7 @@ fn world() -> World {
     *inbox.events.lock().unwrap() =
         vec![event(4, "gone", false), event(3, "triage", true), event(2, "triage", false), event(1, "triage", false)];
     let samples = Arc::new(RefusedSamples::default());
-    samples.keep(RefusedSample {
+    let sample = RefusedSample {
         at: NOW,
         request_id: "req_1".into(),
         source: Some("triage".into()),
@@ -437,7 +483,14 @@ fn world() -> World {
         code: "bad_signature",
         reason: "stale",
         cause: "too old".into(),
-    });
+        whole: false,
+    };
+    let whole = WholeRequest {
+        request_line: "POST /hooks/triage?x=1".into(),
+        headers: vec![("x-hub-signature-256".into(), "sha256=00".into())],
+        body: Bytes::from_static(b"{}"),
+    };
+    samples.keep(sample, Some(whole), 1);
     let compiled = Arc::new(Sources::compile(&config, &Problems::default()));
     let state = AdminState::new(
         &config,
@@ -625,7 +678,7 @@ async fn pages_follow_each_other_and_filters_hold() {
 
     for (query, expected) in [
         ("source=triage", 3),
-        ("source=nobody", 0),
+        ("source=gone&state=dead", 0),
         ("state=dead", 0),
         ("filtered=true", 1),
         ("since=2027-01-15T08:00:03Z", 2),
@@ -806,7 +859,7 @@ async fn t102_a_replay_that_cannot_be_meant_is_refused() {
             assert_eq!(status, 400, "{wrong} {answer}");
         }
     }
-    let (status, answer) = world.tell("/replays", json!({ "filter": { "source": "nobody" } })).await;
+    let (status, answer) = world.tell("/replays", json!({ "filter": { "source": "triage", "type": "none" } })).await;
     assert_eq!((status, &answer["code"]), (409, &json!("nothing_fits")));
     assert_eq!(
         world.tell("/replays", json!({ "all": true, "filter": { "until": "2027-01-16T00:00:00Z" } })).await.0,
@@ -935,7 +988,7 @@ async fn sources_and_destinations_are_held_and_let_go() {
     assert_eq!(world.get("/sources").await.1["items"][2]["name"], "gone");
     assert_eq!(post("/sources/gone/resume").await.0, 200);
 
-    assert_eq!(post("/destinations/workflow/w%2F1/pause").await.1["destination"], "workflow/w/1");
+    assert_eq!(post("/destinations/workflow/w%2F1/pause?force=true").await.1["destination"], "workflow/w/1");
     let (_, list) = world.get("/destinations").await;
     assert_eq!(
         (&list["items"][0]["destination"], &list["items"][0]["sources"]),
@@ -994,7 +1047,15 @@ async fn refused_requests_are_listed_with_their_reason() {
     let world = world();
     let (_, list) = world.get("/refused?source=triage").await;
     assert_eq!((&list["items"][0]["reason"], &list["items"][0]["cause"]), (&json!("stale"), &json!("too old")));
-    assert_eq!(world.get("/refused?source=nobody").await.1["items"], json!([]));
+    let (status, answer) = world.get("/refused?source=triag").await;
+    assert_eq!((status, answer["code"].as_str()), (404, Some("not_found")));
+    assert!(answer["detail"].as_str().unwrap().contains("did you mean triage?"), "{answer}");
+    assert_eq!(world.get("/refused?source=gone&limit=2").await.1["items"], json!([]));
+    let (status, answer) = world.get("/refused?limt=2").await;
+    assert_eq!((status, answer["code"].as_str()), (400, Some("bad_query")));
+    let (_, whole) = world.get("/refused/req_1").await;
+    assert_eq!((&whole["request"]["target"], &whole["request"]["body"]), (&json!("/hooks/triage?x=1"), &json!("{}")));
+    assert_eq!(world.get("/refused/req_2").await.0, 404);
     assert_eq!(world.get("/refused?source=").await.0, 400);
 }
 

@@ -1,7 +1,7 @@
 //! The JSON shapes of the admin API. They are made from the model and never derived on it, so that neither can change
 //! the other. Whatever a third party sent is text in here, bounded, and no secret has a place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use super::ConfiguredSource;
 use super::replay::RESENT_FROM;
+use super::waiting::WaitView;
 use crate::config::Located;
-use crate::inbox::{Answer, Count, DeliveryDetail, EventDetail, EventSummary, Hold, KeptAttachment};
+use crate::inbox::{Answer, Count, DeliveryDetail, EventDetail, EventSummary, Hold, KeptAttachment, SourceFare};
 use crate::mapping::Note;
 use crate::model::{Attachment, AttachmentId, Attempt, DeliveryId, EventId, Origin, Param, State, Strength, Timestamp};
 use crate::source::Source;
@@ -32,12 +33,15 @@ pub(super) struct EventView {
     /// In a list, the last try of the last delivery where that is dead or unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<AttemptView>,
+    /// What its last pending delivery waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits_for: Option<WaitView>,
 }
 
 impl EventView {
     /// An event in a list.
-    pub(super) fn new(event: EventSummary, reason: Option<Attempt>) -> Self {
-        Self { reason: reason.map(AttemptView::from), ..event.into() }
+    pub(super) fn new(event: EventSummary, reason: Option<Attempt>, waits_for: Option<WaitView>) -> Self {
+        Self { reason: reason.map(AttemptView::from), waits_for, ..event.into() }
     }
 }
 
@@ -145,8 +149,13 @@ struct MissView {
 }
 
 impl EventPage {
-    /// The page of an event whose source reads it with `notes`.
-    pub(super) fn new(event: EventDetail, notes: &[Note], source: Option<&Source>) -> Self {
+    /// The page of an event whose source reads it with `notes` and whose pending deliveries wait for `waits`.
+    pub(super) fn new(
+        event: EventDetail,
+        notes: &[Note],
+        source: Option<&Source>,
+        mut waits: HashMap<DeliveryId, WaitView>,
+    ) -> Self {
         let miss = |note: &Note| MissView { of: note.of, path: note.path.clone(), why: note.miss.as_str() };
         let backings = source.map(|source| {
             let backing = |param: &Param| source.backing(&event.strength, &param.origin).as_str();
@@ -162,6 +171,10 @@ impl EventPage {
             page.params.iter_mut().zip(params).for_each(|(param, backing)| param.backing = Some(backing));
             page.backing = Some(heads);
         }
+        for delivery in &mut page.deliveries {
+            delivery.waits_for = waits.remove(&delivery.id);
+        }
+        page.event.waits_for = page.deliveries.iter().rev().find_map(|delivery| delivery.waits_for.clone());
         page
     }
 }
@@ -185,6 +198,9 @@ struct DeliveryView {
     upstream_id: String,
     tried: u32,
     due: Option<Timestamp>,
+    /// What it waits for, while it is pending.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits_for: Option<WaitView>,
     doubt: Option<Timestamp>,
     answer: Option<AnswerView>,
     attempts: Vec<AttemptView>,
@@ -221,6 +237,13 @@ pub(super) struct SourceView {
     secrets: Vec<String>,
     /// Since when what it has waiting is held by an operator.
     paused_since: Option<Timestamp>,
+    /// What everything of it waits for, where something is closed.
+    waits_for: Option<WaitView>,
+    /// When its last event came, and the oldest that has a pending delivery.
+    last_event_at: Option<Timestamp>,
+    oldest_pending_at: Option<Timestamp>,
+    /// How many of its events need an operator, by the state of their last delivery.
+    open: BTreeMap<&'static str, u64>,
     counts: BTreeMap<&'static str, u64>,
 }
 
@@ -236,6 +259,7 @@ impl From<EventSummary> for EventView {
             filtered: event.filtered,
             states: event.states.into_iter().map(State::as_str).collect(),
             reason: None,
+            waits_for: None,
         }
     }
 }
@@ -309,6 +333,7 @@ impl From<DeliveryDetail> for DeliveryView {
             upstream_id: delivery.upstream_id,
             tried: delivery.attempts,
             due: delivery.due,
+            waits_for: None,
             doubt: delivery.doubt,
             answer: delivery.answer.map(AnswerView::from),
             attempts: delivery.tries.into_iter().map(AttemptView::from).collect(),
@@ -337,7 +362,13 @@ impl From<Attempt> for AttemptView {
 
 impl SourceView {
     /// The configured sources in their order, then those that only the inbox still knows.
-    pub(super) fn list(sources: &[ConfiguredSource], counts: &[Count], holds: &[(Hold, Timestamp)]) -> Vec<Self> {
+    pub(super) fn list(
+        sources: &[ConfiguredSource],
+        counts: &[Count],
+        holds: &[(Hold, Timestamp)],
+        fares: &[SourceFare],
+        waits: impl Fn(&str) -> Option<WaitView>,
+    ) -> Vec<Self> {
         let paused = |name: &str| {
             holds.iter().find(|(hold, _)| matches!(hold, Hold::Source(held) if held == name)).map(|(_, since)| *since)
         };
@@ -359,6 +390,10 @@ impl SourceView {
                 destination: source.config.destination.as_ref().map(ToString::to_string),
                 secrets: source.config.secrets.iter().map(|secret| secret.name().to_owned()).collect(),
                 paused_since: paused(&source.config.name),
+                waits_for: None,
+                last_event_at: None,
+                oldest_pending_at: None,
+                open: BTreeMap::new(),
                 counts: of(&source.config.name),
             })
             .collect();
@@ -366,7 +401,8 @@ impl SourceView {
             Hold::Source(name) => Some(name),
             Hold::All | Hold::Destination(_) => None,
         });
-        for name in counts.iter().map(|count| &count.source).chain(held) {
+        let known = counts.iter().map(|count| &count.source).chain(fares.iter().map(|fare| &fare.source));
+        for name in known.chain(held) {
             if !views.iter().any(|view| view.name == *name) {
                 views.push(Self {
                     name: name.clone(),
@@ -377,9 +413,20 @@ impl SourceView {
                     destination: None,
                     secrets: Vec::new(),
                     paused_since: paused(name),
+                    waits_for: None,
+                    last_event_at: None,
+                    oldest_pending_at: None,
+                    open: BTreeMap::new(),
                     counts: of(name),
                 });
             }
+        }
+        let none = SourceFare::default();
+        for view in &mut views {
+            let fare = fares.iter().find(|fare| fare.source == view.name).unwrap_or(&none);
+            view.waits_for = waits(&view.name);
+            (view.last_event_at, view.oldest_pending_at) = (fare.last_event, fare.oldest_pending);
+            view.open = [(State::Dead.as_str(), fare.dead), (State::Unknown.as_str(), fare.unknown)].into();
         }
         views
     }

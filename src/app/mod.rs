@@ -24,7 +24,7 @@ use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use crate::admin::{self, AdminState};
+use crate::admin::{self, AdminState, Loaded, Stopper};
 use crate::attachment::Files;
 use crate::config::{Config, Problems, Secret, Server};
 use crate::dispatch::replay::Replayer;
@@ -87,8 +87,8 @@ struct Kept {
     budget: Budget,
     pace: Arc<Pace>,
     files: Option<Arc<Files>>,
-    /// An operator has stopped all runs.
-    stopped: Arc<AtomicBool>,
+    stopper: Stopper,
+    loaded: Arc<Loaded>,
     token: Secret,
     stopping: watch::Receiver<bool>,
     serving: Arc<AtomicBool>,
@@ -173,7 +173,8 @@ impl App {
             roles,
             share,
             files,
-            stopped: Arc::default(),
+            stopper: Stopper::default(),
+            loaded: Arc::new(Loaded::new(clock.now())),
             token,
             stopping,
             serving: Arc::new(AtomicBool::new(false)),
@@ -193,7 +194,9 @@ impl App {
         mut reloads: mpsc::Receiver<(Config, Sources)>,
         stop: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
-        let Self { mut config, kept, parts, stop_all } = self;
+        // What is read at the start only is compared with what the process was started with, so that a change is told of
+        // until a restart has taken it over.
+        let Self { config, kept, parts, stop_all } = self;
         let drain = config.server.drain_timeout;
         let tls = config.server.tls.as_ref().map(|files| Tls::load(&files.cert.value, &files.key.value)).transpose()?;
         let options = listen_options(&config, tls.clone());
@@ -243,7 +246,7 @@ impl App {
             let files = kept.files.clone().map(|files| FilesSweep::new(files, config.attachments.upload_timeout));
             tokio::spawn(sweep_often(inbox.clone(), Keep::new(&config), files, kept.clock.clone()))
         });
-        let follow = tokio::spawn(share::follow(kept.share.clone(), kept.budget.clone(), kept.stopped.clone(), inbox));
+        let follow = tokio::spawn(share::follow(kept.share.clone(), kept.budget.clone(), kept.stopper.clone(), inbox));
         let (look, told_to_look) = mpsc::channel(1);
         let renewal = tokio::spawn(renew(tls, told_to_look));
         kept.serving.store(true, Ordering::Release);
@@ -257,24 +260,26 @@ impl App {
             upstream = %config.upstream.base_url,
             "serving"
         );
+        if let Some(public) = public_address {
+            tell_addresses(&config, public);
+        }
 
         let mut stop = std::pin::pin!(stop);
         let failed = loop {
             tokio::select! {
                 () = stop.as_mut() => break None,
                 cause = kept.inbox.failed() => break Some(cause),
-                Some((next, sources)) = reloads.recv() => match Parts::new(&next, sources, &kept) {
+                Some((next, compiled)) = reloads.recv() => match Parts::new(&next, compiled, &kept) {
                     Ok(parts) => {
                         front.exchange(ingress::front(parts.ingress));
                         routes.exchange(kept.admin_routes(parts.admin));
                         dispatcher.store(parts.dispatcher);
                         replayer.store(parts.replayer);
                         kept.pace.changed();
-                        warn_of_what_stays(&config, &next);
-                        config = next;
+                        kept.loaded.next(kept.clock.now(), what_stays(&config, &next));
                         // One that is looking already looks for us as well.
                         let _ = look.try_send(());
-                        tracing::info!(sources = config.sources.len(), "configuration reloaded");
+                        tracing::info!(sources = next.sources.len(), "configuration reloaded");
                     }
                     Err(error) => tracing::error!(%error, "configuration not reloaded, the old one stays"),
                 },
@@ -357,9 +362,10 @@ impl Parts {
             sealer: kept.sealer.clone(),
             ids: kept.ids.clone(),
             stopping: kept.stopping.clone(),
-            stopped: kept.stopped.clone(),
+            stopped: kept.stopper.flag(),
             metrics: kept.metrics.clone(),
             samples: kept.samples.clone(),
+            keep_refused: config.admin.keep_refused,
             clock: kept.clock.clone(),
             public_url: config.server.public_url.clone(),
             load: kept.load.clone(),
@@ -394,6 +400,7 @@ impl Parts {
             kept.serving.clone(),
         );
         let admin = admin
+            .with_loaded(kept.loaded.clone(), kept.stopper.clone())
             .with_files(kept.files.clone())
             .with_reconciler(reconciler)
             .with_names(kept.ids.clone(), kept.sealer.marks().clone())
@@ -403,8 +410,29 @@ impl Parts {
     }
 }
 
-/// What is read at the start only, and has changed all the same.
-fn warn_of_what_stays(old: &Config, new: &Config) {
+/// How many addresses are told at the start; `sluicegate source list` has them all.
+const ADDRESSES: usize = 50;
+
+/// The addresses to give to each provider.
+fn tell_addresses(config: &Config, public: SocketAddr) {
+    let base = match config.server.public_url.as_str() {
+        "" => {
+            tracing::info!("server.public_url is not set: these addresses are reached from this machine alone");
+            format!("http://{public}")
+        }
+        url => url.to_owned(),
+    };
+    for source in config.sources.iter().take(ADDRESSES) {
+        let (name, provider) = (&source.name, &source.provider.value);
+        tracing::info!(source = name, provider, address = format!("{base}/hooks/{name}"), "an address to give away");
+    }
+    if let Some(more) = config.sources.len().checked_sub(ADDRESSES).filter(|more| *more > 0) {
+        tracing::info!(more, "more sources have addresses; sluicegate source list names them");
+    }
+}
+
+/// What is read at the start only, and has changed since. Each is told of.
+fn what_stays(old: &Config, new: &Config) -> Vec<&'static str> {
     let changed = [
         ("server.listen", old.server.listen != new.server.listen),
         ("server (connections, proxies, TLS files)", listening(&old.server) != listening(&new.server)),
@@ -413,9 +441,11 @@ fn warn_of_what_stays(old: &Config, new: &Config) {
         ("attachments", format!("{:?}", old.attachments) != format!("{:?}", new.attachments)),
         ("log", format!("{:?}", old.log) != format!("{:?}", new.log)),
     ];
-    for (setting, _) in changed.iter().filter(|(_, changed)| *changed) {
-        tracing::warn!(setting, "this has changed and holds after a restart only");
+    let changed: Vec<&str> = changed.into_iter().filter(|(_, changed)| *changed).map(|(setting, _)| setting).collect();
+    for setting in &changed {
+        tracing::warn!(setting, "this setting has changed; the change holds after a restart only");
     }
+    changed
 }
 
 /// What of `[server]` the listener was started with.

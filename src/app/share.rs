@@ -7,9 +7,9 @@
 //! gone. One that begins counts itself at once; the others learn of it within a quarter of a lease.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::admin::Stopper;
 use crate::inbox::{Hold, Inbox};
 use crate::limit::Share;
 use crate::model::Role;
@@ -28,11 +28,12 @@ pub(super) fn take(share: &Share, budget: &Budget, inbox: &dyn Inbox) -> bool {
 }
 
 /// Follows the number of processes, and the operator's word that no run is to begin, until it is stopped itself.
-pub(super) async fn follow(share: Share, budget: Budget, stopped: Arc<AtomicBool>, inbox: Arc<dyn Inbox>) {
+pub(super) async fn follow(share: Share, budget: Budget, stopper: Stopper, inbox: Arc<dyn Inbox>) {
     loop {
         // One that cannot be asked leaves it as it was.
+        let orders = stopper.orders();
         if let Ok(holds) = inbox.holds().await {
-            stopped.store(holds.iter().any(|(hold, _)| *hold == Hold::All), Ordering::Relaxed);
+            stopper.read(holds.iter().any(|(hold, _)| *hold == Hold::All), orders);
         }
         if take(&share, &budget, &*inbox) {
             tracing::info!(processes = share.processes(), "limits are divided among so many processes");

@@ -1,6 +1,7 @@
 //! See it work: a gateway and a stand-in for the upstream on free ports, a scratch inbox, really signed events. The
 //! gateway is the one that `serve` runs; nothing of it knows that this is a demo.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,7 +16,8 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use super::{Ended, answer, stop_signal};
+use super::sheet::{Paper as _, Times, Tone, columns_of, sheets};
+use super::{Ended, answer, print, stop_signal};
 use crate::app::{App, Listeners};
 use crate::config::{Config, Problems, Section, Table};
 use crate::model::{Clock, Received, RequestId, Roles, Timestamp};
@@ -114,7 +116,9 @@ pub(super) async fn run(demo: &Demo) -> Ended {
     let gateway = tokio::spawn(app.serve(listeners, no_reloads, stopped(stopping)));
 
     answer(&format!(
-        "A gateway at http://{public}, its admin API at http://{admin}, a stand-in for the agent platform at http://{upstream}.\n"
+        "A gateway at             http://{public}\n\
+         its admin API at         http://{admin}\n\
+         and a stand-in for the agent platform at http://{upstream}\n"
     ))?;
     let visitor = Visitor { client: Client::new(Duration::from_secs(5), None)?, public, admin };
     let good = show(&visitor, &signers).await?;
@@ -192,10 +196,11 @@ async fn show(visitor: &Visitor, sources: &[Arc<Source>]) -> anyhow::Result<bool
         }
         rows.push(row);
     }
-    print(&rows)?;
+    print_all(&rows)?;
     let runs = rows.iter().filter(|row| row.result.starts_with("completed")).count();
     answer(&format!(
-        "{} requests: {runs} runs, one for each wanted event; the forged one was refused, the repeated one ran nothing.",
+        "{} requests: {runs} runs, one for each wanted event.\n\
+         The forged one was refused, the repeated one ran nothing.",
         rows.len()
     ))?;
     Ok(good)
@@ -276,30 +281,33 @@ fn now() -> Timestamp {
     Clock::system().now()
 }
 
-/// Prints an aligned table.
-fn print(rows: &[Row]) -> std::io::Result<()> {
-    let cells = |row: &Row| {
-        let most = [30, 24, 16, 58, 44];
-        let texts = [&row.title, &row.verdict, &row.thread, &row.invoke, &row.result];
-        let mut cells = [const { String::new() }; 5];
-        for ((cell, text), most) in cells.iter_mut().zip(texts).zip(most) {
-            *cell = cut(text, most);
-        }
-        cells
-    };
-    let head = ["what came in", "verdict", "thread", "the invoke that went out", "its result"].map(str::to_owned);
-    let table: Vec<[String; 5]> = std::iter::once(head).chain(rows.iter().map(cells)).collect();
-    let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 5] = std::array::from_fn(width);
-    for (number, row) in table.iter().enumerate() {
-        let line: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        answer(line.join("  ").trim_end())?;
-        if number == 0 {
-            answer(&widths.map(|width| "-".repeat(width)).join("  "))?;
+/// Prints a block for each.
+fn print_all(rows: &[Row]) -> std::io::Result<()> {
+    for row in rows {
+        let tone = if row.verdict.starts_with("4") { Tone::Bad } else { Tone::Good };
+        block(row, tone)?;
+    }
+    Ok(())
+}
+
+/// What came in and what became of it, in a few lines that every terminal is wide enough for.
+fn block(row: &Row, tone: Tone) -> std::io::Result<()> {
+    let (mut out, _) = sheets(Times::Ago);
+    let look = *out.look();
+    let gap = " ".repeat(TITLE.saturating_sub(columns_of(&row.title)).max(1));
+    writeln!(out, "{}{gap}{}", row.title, look.paint(&row.verdict, tone))?;
+    for (label, text, most) in [("thread", &row.thread, 60), ("invoke", &row.invoke, 200), ("result", &row.result, 130)]
+    {
+        if !text.is_empty() {
+            print::labelled(&mut out, 2, 6, label, &cut(text, most))?;
         }
     }
-    answer("")
+    writeln!(out)?;
+    out.flush()
 }
+
+/// Where the verdict stands.
+const TITLE: usize = 46;
 
 /// One line, cut with a mark.
 fn cut(text: &str, most: usize) -> String {

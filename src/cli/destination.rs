@@ -1,6 +1,6 @@
 //! The destinations of a running gateway: how they fare, held and let go, and their breakers reset.
 
-use std::io::Write;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::gateway::{GatewayArgs, NOT_FOUND};
 use super::print;
+use super::sheet::sheets;
 use crate::inbox::words::destination;
 use crate::model::Destination;
 
@@ -36,9 +37,12 @@ pub(super) struct List {
 
 #[derive(Debug, Args)]
 pub(super) struct Named {
-    /// The destination, like agent/ID or workflow/ID
+    /// The destination, like agent/ID or workflow/ID; a beginning that only one has is enough
     #[arg(value_name = "DESTINATION", value_parser = named)]
     destination: Destination,
+    /// Also one that no source sends to and that nothing was sent to yet
+    #[arg(long)]
+    force: bool,
     /// Print the API's JSON
     #[arg(long)]
     json: bool,
@@ -52,7 +56,13 @@ fn named(text: &str) -> Result<Destination, &'static str> {
 
 /// Runs a command. The exit code is 0 when all went well, 3 when there is no such thing, 1 for every other problem.
 pub(super) async fn run(command: DestinationCommand) -> anyhow::Result<ExitCode> {
-    let (mut out, mut talk) = (std::io::stdout().lock(), std::io::stderr().lock());
+    let times = match &command {
+        DestinationCommand::List(list) => list.gateway.times,
+        DestinationCommand::Pause(named) | DestinationCommand::Resume(named) | DestinationCommand::Reset(named) => {
+            named.gateway.times
+        }
+    };
+    let (mut out, mut talk) = sheets(times);
     let (named, verb) = match command {
         DestinationCommand::List(list) => {
             let asked = list.gateway.find()?.ask("/destinations").await?;
@@ -71,7 +81,8 @@ pub(super) async fn run(command: DestinationCommand) -> anyhow::Result<ExitCode>
     };
     let written = named.destination.to_string();
     let (kind, id) = written.split_once('/').unwrap_or((&written, ""));
-    let path = format!("/destinations/{kind}/{}/{verb}", utf8_percent_encode(id, NON_ALPHANUMERIC));
+    let force = if named.force { "?force=true" } else { "" };
+    let path = format!("/destinations/{kind}/{}/{verb}{force}", utf8_percent_encode(id, NON_ALPHANUMERIC));
     let asked = named.gateway.find()?.tell(&path, &Value::Null).await?;
     let Some(answer) = asked.or_say(&mut talk, &print::line(&written)) else { return Ok(NOT_FOUND.into()) };
     if named.json {

@@ -12,7 +12,8 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use serde_json::Value;
 
-use super::{print, reachable};
+use super::sheet::{self, Times};
+use super::{print, reachable, usage};
 use crate::app;
 use crate::config::{Config, Problems, Secret, Weight};
 use crate::net::Client;
@@ -41,6 +42,9 @@ pub(in crate::cli) struct GatewayArgs {
     /// The environment variable that holds the admin token
     #[arg(long, value_name = "NAME")]
     token_env: Option<String>,
+    /// How times are told
+    #[arg(long = "time", value_name = "FORM", default_value = "ago", hide_possible_values = false)]
+    pub(in crate::cli) times: Times,
 }
 
 /// A gateway that can be asked.
@@ -66,6 +70,11 @@ impl fmt::Debug for Gateway {
 }
 
 impl GatewayArgs {
+    /// The gateway of a configuration file.
+    pub(in crate::cli) const fn of(config: PathBuf, admin: Option<String>, token_env: Option<String>) -> Self {
+        Self { config, admin, token_env, times: Times::Ago }
+    }
+
     /// Finds the address and the token.
     pub(in crate::cli) fn find(&self) -> anyhow::Result<Gateway> {
         let (base, token) = match &self.admin {
@@ -149,7 +158,7 @@ impl Asked {
         match self {
             Self::Answered(answer) => Some(answer),
             Self::NotFound(why) => {
-                print::say(talk, &format!("error: {what}: {why}"));
+                print::say(talk, &sheet::prose(&format!("error: {what}: {why}"), sheet::talk_columns()));
                 None
             }
         }
@@ -183,7 +192,10 @@ fn base(url: &str) -> anyhow::Result<String> {
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some() && uri.query().is_none()
     });
     if !good {
-        bail!("--admin cannot be \"{}\"; write for example http://127.0.0.1:8081", print::line(url));
+        return Err(usage(format!(
+            "--admin cannot be \"{}\"; write for example http://127.0.0.1:8081",
+            print::line(url)
+        )));
     }
     Ok(url.to_owned())
 }

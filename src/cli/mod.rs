@@ -6,16 +6,20 @@ mod destination;
 mod event;
 mod gateway;
 mod health;
+mod help;
 mod map;
 mod migrate;
 mod pause;
 mod print;
 mod provider;
 mod reconcile;
+mod refused;
 mod replay;
 mod send;
 mod serve;
+mod sheet;
 mod source;
+mod status;
 mod stub;
 #[cfg(test)]
 mod tests;
@@ -25,12 +29,14 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Problem, Weight, unit};
+use crate::model::Timestamp;
 use crate::telemetry::log;
 
 /// What a command that ran to its end says to the shell.
@@ -38,18 +44,12 @@ type Ended = anyhow::Result<ExitCode>;
 
 /// A webhook gateway for AI agents: proves who calls, keeps every event, runs the agent once.
 #[derive(Debug, Parser)]
-#[command(name = "sluicegate", version, arg_required_else_help = true, after_help = FIRST_STEPS)]
+#[command(name = "sluicegate", version, arg_required_else_help = true, after_help = help::FIRST_STEPS,
+    after_long_help = help::MORE)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
-
-const FIRST_STEPS: &str = "\
-First steps:
-  sluicegate demo                               see it work: no account, no network
-  sluicegate check --config sluicegate.toml     every mistake of a configuration at once
-  sluicegate serve --config sluicegate.toml     run the gateway
-  sluicegate event list --config sluicegate.toml   what came in, and what became of it";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -59,25 +59,37 @@ enum Command {
     Migrate(ConfigFile),
     /// Ask a running gateway whether it is ready; exits with 0 when it is
     Health(ConfigFile),
+    /// Say whether all is well, and what is not
+    ///
+    /// What is paused, left alone, spent, dead, unknown, waiting for long or full is listed with what to do about it. The
+    /// exit code is 0 when all is well and 1 when something needs attention.
+    Status(status::Status),
     /// Read a configuration, report every problem with its place, start nothing
     Check(check::Check),
     /// Show the whole way of events with a stand-in for the upstream: no account, no network
     Demo(demo::Demo),
     /// Run the stand-in for the upstream's API alone
+    #[command(after_long_help = help::STANDIN)]
     Stub(stub::StubArgs),
     /// List, show, replay and resend events, settle deliveries, through the admin API
-    #[command(subcommand)]
+    #[command(subcommand, after_long_help = help::EVENTS)]
     Event(event::EventCommand),
     /// Look at replays in bulk and steer them
-    #[command(subcommand)]
+    #[command(subcommand, after_long_help = help::REPLAYS)]
     Replay(replay::ReplayCommand),
     /// List sources, pause and resume them
-    #[command(subcommand)]
+    #[command(subcommand, after_long_help = help::SOURCES)]
     Source(source::SourceCommand),
     /// List destinations, pause, resume and reset them
-    #[command(subcommand)]
+    #[command(subcommand, after_long_help = help::DESTINATIONS)]
     Destination(destination::DestinationCommand),
+    /// Show which requests were refused, and why
+    #[command(after_long_help = help::REFUSALS)]
+    Refused(refused::Refused),
     /// Stop every run, whoever asks for it; what comes in is still kept
+    ///
+    /// When it returns, no run begins any more in the process that was asked, and in every other one within a second.
+    /// Runs that were sent before go on to their end.
     Pause(pause::All),
     /// Let runs go on
     Resume(pause::All),
@@ -96,6 +108,16 @@ enum Command {
     Verify(verify::VerifyCommand),
 }
 
+/// The widest help, however wide the terminal is.
+const WIDEST_HELP: usize = 100;
+
+/// The command line as it stands, or what clap says of it and the end of the process.
+fn parsed() -> Cli {
+    let width = sheet::width(sheet::out_columns().or(sheet::talk_columns())).min(WIDEST_HELP);
+    let matches = Cli::command().term_width(width).get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
 /// Which configuration.
 #[derive(Debug, Clone, Args)]
 struct ConfigFile {
@@ -106,7 +128,7 @@ struct ConfigFile {
 
 /// Parses the command line and runs it.
 pub fn run() -> ExitCode {
-    let command = Cli::parse().command;
+    let command = parsed().command;
     keep_memory_private();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -117,6 +139,8 @@ pub fn run() -> ExitCode {
             Command::Serve(serve) => serve::run(&serve).await,
             Command::Migrate(file) => migrate::run(&file).await,
             Command::Health(file) => health::run(&file).await,
+            Command::Status(status) => status::run(&status).await,
+            Command::Refused(refused) => refused::run(&refused).await,
             Command::Check(check) => check::run(&check),
             Command::Demo(demo) => demo::run(&demo).await,
             Command::Stub(stub) => stub::run(stub).await,
@@ -130,7 +154,7 @@ pub fn run() -> ExitCode {
             Command::Provider(command) => provider::run(&command),
             Command::Reconcile(reconcile) => reconcile::run(&reconcile).await,
             Command::Send(send) => send::run(&send).await,
-            Command::Verify(command) => verify::run(&command),
+            Command::Verify(command) => verify::run(command).await,
         }
     });
     // What still runs is cut: every command has drained what it must.
@@ -157,7 +181,40 @@ fn fail(error: &anyhow::Error) -> ExitCode {
         lines.push_str(&format!("\n  because: {cause}"));
     }
     say(&lines);
-    ExitCode::FAILURE
+    match error.is::<UsageError>() {
+        true => WRONG_USAGE.into(),
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// The exit code when the command line is wrong, as clap has it.
+const WRONG_USAGE: u8 = 2;
+
+/// The command line is wrong in a way that only the command itself can see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
+
+fn usage(what: impl Into<String>) -> anyhow::Error {
+    UsageError(what.into()).into()
+}
+
+/// A time as typed: whole, a date (its beginning, in UTC), or how long ago.
+fn since(option: &str, text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
+    let day = |ago: u64| Timestamp::from_seconds((now - Duration::from_secs(ago * 86_400)).day() * 86_400);
+    let found = match text {
+        "today" => Some(day(0)),
+        "yesterday" => Some(day(1)),
+        _ => Timestamp::parse(text)
+            .or_else(|| Timestamp::parse(&format!("{text}T00:00:00Z")))
+            .or_else(|| Timestamp::parse(&format!("{}:00Z", text.replace(' ', "T"))))
+            .or_else(|| Timestamp::parse(&format!("{}Z", text.replace(' ', "T"))))
+            .or_else(|| unit::duration(text).map(|ago| now - ago)),
+    };
+    found.ok_or_else(|| {
+        let text = print::line(text);
+        usage(format!("{option} cannot be \"{text}\"; write 2026-01-31, 2026-01-31T12:00:00Z, 2h or 30min"))
+    })
 }
 
 /// Whoever read our output has seen enough.
@@ -168,10 +225,15 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// Talk: a line on standard error. A terminal that is gone is no reason to stop.
 fn say(text: &str) {
     use std::io::Write as _;
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", sheet::prose(text, sheet::talk_columns()));
 }
 
-/// An answer: lines on standard output.
+/// An answer in words: lines on standard output, broken where the terminal ends.
+fn tell(text: &str) -> std::io::Result<()> {
+    answer(&sheet::prose(text, sheet::out_columns()))
+}
+
+/// An answer, byte for byte: lines on standard output.
 fn answer(text: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
@@ -217,4 +279,30 @@ fn tally(problems: &[Problem]) -> String {
     let warnings = problems.len() - errors;
     let count = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
     format!("{}, {}", count(errors, "error"), count(warnings, "warning"))
+}
+
+#[cfg(test)]
+mod typed {
+    use super::*;
+
+    #[test]
+    fn a_time_is_a_date_a_time_or_how_long_ago() {
+        let now = Timestamp::parse("2026-11-30T21:00:00Z").expect("a time");
+        for (text, time) in [
+            ("2h", "2026-11-30T19:00:00Z"),
+            ("30min", "2026-11-30T20:30:00Z"),
+            ("2026-01-31T14:00:00+02:00", "2026-01-31T12:00:00Z"),
+            ("2026-11-30", "2026-11-30T00:00:00Z"),
+            ("2026-11-30 14:05", "2026-11-30T14:05:00Z"),
+            ("2026-11-30T14:05:09", "2026-11-30T14:05:09Z"),
+            ("today", "2026-11-30T00:00:00Z"),
+            ("yesterday", "2026-11-29T00:00:00Z"),
+        ] {
+            assert_eq!(since("--since", text, now).expect(text), Timestamp::parse(time).expect("a time"), "{text}");
+        }
+        for wrong in ["", "tomorrow", "2026-13-01", "2026-11-30T", "h"] {
+            let error = since("--since", wrong, now).expect_err(wrong);
+            assert!(error.is::<UsageError>() && error.to_string().contains("2026-01-31"), "{error}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Every run held, or let go on, at once.
 
-use std::io::Write;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::gateway::{GatewayArgs, NOT_FOUND};
 use super::print;
+use super::sheet::sheets;
 
 #[derive(Debug, Args)]
 pub(super) struct All {
@@ -20,7 +21,7 @@ pub(super) struct All {
 
 /// Runs `pause` or `resume`, which is the verb of the admin API as well.
 pub(super) async fn run(all: All, verb: &str) -> anyhow::Result<ExitCode> {
-    let (mut out, mut talk) = (std::io::stdout().lock(), std::io::stderr().lock());
+    let (mut out, mut talk) = sheets(all.gateway.times);
     let asked = all.gateway.find()?.tell(&format!("/{verb}"), &Value::Null).await?;
     let Some(answer) = asked.or_say(&mut talk, verb) else { return Ok(NOT_FOUND.into()) };
     if all.json {

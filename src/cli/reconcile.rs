@@ -1,7 +1,7 @@
 //! Find what a provider sent and what never arrived, and pull it in, through the admin API of a running gateway: the
 //! inbox is that process's own.
 
-use std::io::Write;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 
 use super::gateway::{Asked, GatewayArgs};
 use super::print::{column, json as print_json, line, list};
-use super::{Ended, say};
+use super::sheet::{Paper, sheets};
+use super::{Ended, say, since};
+use crate::model::Clock;
 
 /// Longer than the gateway takes.
 const ANSWER: Duration = Duration::from_secs(6 * 60);
@@ -43,7 +45,12 @@ pub(super) struct Reconcile {
 pub(super) async fn run(reconcile: &Reconcile) -> Ended {
     let gateway = reconcile.gateway.find()?;
     let name: String = form_urlencoded::byte_serialize(reconcile.source.as_bytes()).collect();
-    let body = json!({ "since": reconcile.since, "until": reconcile.until, "dry_run": reconcile.dry_run });
+    let now = Clock::system().now();
+    let until = reconcile.until.as_deref().map(|text| since("--until", text, now)).transpose()?;
+    let from = since("--since", &reconcile.since, now)?;
+    let body = json!({
+        "since": from.to_string(), "until": until.map(|until| until.to_string()), "dry_run": reconcile.dry_run,
+    });
     let path = format!("/sources/{name}/reconcile");
     let report = match gateway.tell_within(&path, &body, ANSWER).await? {
         Asked::Answered(report) => report,
@@ -52,7 +59,7 @@ pub(super) async fn run(reconcile: &Reconcile) -> Ended {
             return Ok(NOT_FOUND.into());
         }
     };
-    let mut out = std::io::stdout().lock();
+    let (mut out, _) = sheets(reconcile.gateway.times);
     if reconcile.json {
         print_json(&mut out, &report)?
     } else {
@@ -71,17 +78,19 @@ pub(super) async fn run(reconcile: &Reconcile) -> Ended {
 }
 
 /// What was not here already, as a table, and the sums.
-fn print(out: &mut impl Write, report: &Value) -> std::io::Result<()> {
+fn print(out: &mut impl Paper, report: &Value) -> std::io::Result<()> {
     let lines = report["lines"].as_array().map_or(&[][..], Vec::as_slice);
     let shown: Vec<&Value> = lines.iter().filter(|line| line["became"] != "already_here").collect();
+    let look = *out.look();
     list(
         out,
         &json!({ "items": shown }),
-        &["TIME", "BECAME", "TYPE", "DEDUP KEY", "PROVIDER ID", "EVENT OR WHY"],
-        |shown| {
+        &["CAME", "BECAME", "TYPE", "DEDUP KEY", "PROVIDER ID", "EVENT OR WHY"],
+        move |shown| {
             let why = shown["why"].as_str().or(shown["event"].as_str()).unwrap_or("-");
-            let mut row = ["at", "became", "event_type", "dedup", "id"].map(|key| column(shown, key)).to_vec();
-            row.push(line(why));
+            let mut row = vec![look.time(&shown["at"]).into()];
+            row.extend(["became", "event_type", "dedup", "id"].map(|key| column(shown, key).into()));
+            row.push(line(why).into());
             row
         },
     )?;
@@ -101,7 +110,9 @@ fn print(out: &mut impl Write, report: &Value) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sheet::{Look, Sheet, Times};
     use super::*;
+    use crate::model::Timestamp;
 
     #[test]
     fn what_was_here_already_is_only_counted_and_nothing_acts_on_the_terminal() {
@@ -112,14 +123,15 @@ mod tests {
         };
         let report = json!({ "listed": 3, "already_here": 2, "missing": 0, "pulled_in": 1, "filtered": 0, "failed": 0,
             "dry_run": false, "lines": [line("already_here"), line("pulled_in")] });
-        let mut out = Vec::new();
+        let sheet = |width| Sheet::new(Vec::new(), Look::plain(width, Times::Utc, Timestamp::from_seconds(0)));
+        let mut out = sheet(400);
         print(&mut out, &report).expect("memory takes it");
-        let text = String::from_utf8(out).expect("text");
+        let text = String::from_utf8(out.into_inner()).expect("text");
         assert_eq!(text.lines().count(), 3, "{text}");
         assert!(text.ends_with("3 listed: 2 already here, 1 pulled in, 0 filtered, 0 failed\n"), "{text}");
         assert!(!text.contains('\u{1b}') && !text.lines().any(|line| line.starts_with("forged")), "{text}");
         for odd in [json!(null), json!([]), json!({ "lines": [1, null, {}] })] {
-            print(&mut Vec::new(), &odd).expect("memory takes it");
+            print(&mut sheet(80), &odd).expect("memory takes it");
         }
     }
 }

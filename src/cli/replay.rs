@@ -1,12 +1,13 @@
 //! Replays in bulk: how they go, and steering them. They are begun by `event replay` with a filter.
 
-use std::io::Write;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::gateway::{GatewayArgs, NOT_FOUND};
+use super::sheet::{Times, sheets};
 use super::{pace, print};
 
 /// What to do with replays.
@@ -56,9 +57,20 @@ pub(super) struct Pace {
     pace: u32,
 }
 
+impl ReplayCommand {
+    /// How times are to be told.
+    const fn times(&self) -> Times {
+        match self {
+            Self::List(list) => list.gateway.times,
+            Self::Show(one) | Self::Pause(one) | Self::Resume(one) | Self::Cancel(one) => one.gateway.times,
+            Self::Pace(pace) => pace.one.gateway.times,
+        }
+    }
+}
+
 /// Runs a command. The exit code is 0 when all went well, 3 when there is no such replay, 1 for every other problem.
 pub(super) async fn run(command: ReplayCommand) -> anyhow::Result<ExitCode> {
-    let (mut out, mut talk) = (std::io::stdout().lock(), std::io::stderr().lock());
+    let (mut out, mut talk) = sheets(command.times());
     let (one, change) = match command {
         ReplayCommand::List(list) => {
             let asked = list.gateway.find()?.ask("/replays").await?;

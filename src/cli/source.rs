@@ -1,6 +1,6 @@
 //! The sources of a running gateway: how they fare, held and let go.
 
-use std::io::Write;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -14,6 +14,7 @@ use crate::model::Name;
 
 use super::gateway::{GatewayArgs, NOT_FOUND};
 use super::print;
+use super::sheet::{Times, sheets};
 
 /// What to do with sources.
 #[derive(Debug, Subcommand)]
@@ -101,7 +102,7 @@ pub(super) struct Enrol {
 
 /// Opens a window, shows what came in by it, or has that count.
 async fn enrol(enrol: Enrol) -> anyhow::Result<ExitCode> {
-    let (mut out, mut talk) = (std::io::stdout().lock(), std::io::stderr().lock());
+    let (mut out, mut talk) = sheets(enrol.gateway.times);
     let path = format!("/sources/{}/enrol", utf8_percent_encode(&enrol.name, NON_ALPHANUMERIC));
     let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let gateway = enrol.gateway.find()?;
@@ -128,7 +129,13 @@ async fn enrol(enrol: Enrol) -> anyhow::Result<ExitCode> {
 
 /// Runs a command. The exit code is 0 when all went well, 3 when there is no such source, 1 for every other problem.
 pub(super) async fn run(command: SourceCommand) -> anyhow::Result<ExitCode> {
-    let (mut out, mut talk) = (std::io::stdout().lock(), std::io::stderr().lock());
+    let times = match &command {
+        SourceCommand::List(list) => list.gateway.times,
+        SourceCommand::Pause(named) | SourceCommand::Resume(named) => named.gateway.times,
+        SourceCommand::Enrol(words) => words.gateway.times,
+        SourceCommand::Url(_) => Times::default(),
+    };
+    let (mut out, mut talk) = sheets(times);
     let (named, verb) = match command {
         SourceCommand::List(list) => {
             let asked = list.gateway.find()?.ask("/sources").await?;

@@ -22,6 +22,13 @@ pub(super) struct StubArgs {
     /// The key that callers must show; without one any key will do
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
+    /// More keys that callers may show, with commas between; a gateway's own and those of its callers
+    #[arg(long, value_name = "KEYS", value_delimiter = ',')]
+    keys: Vec<String>,
+    /// The agents that there are, with commas between, like support or workflow/nightly; others are not found. Without
+    /// any there are all
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    agents: Vec<String>,
     /// How long a run takes, such as 200ms or 5s
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time)]
     delay: Duration,
@@ -49,6 +56,8 @@ pub(super) async fn run(stub: StubArgs) -> Ended {
     let address = listener.local_addr()?;
     let options = StubOptions {
         api_key: stub.api_key.map(|key| Secret::new("--api-key", key)),
+        keys: stub.keys.into_iter().map(|key| Secret::new("--keys", key)).collect(),
+        agents: stub.agents,
         delay: stub.delay,
         result: stub.result,
         fail: stub.fail,

@@ -6,10 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::gateway::{Asked, GatewayArgs};
 use super::provider::case::Case;
 use super::provider::known;
-use super::{Ended, answer, say};
+use super::{Ended, print, say, tell, usage};
 use crate::config::{Located, Place, Problems, Secret};
 use crate::model::{Clock, Timestamp};
 use crate::source::{Trial, Written};
@@ -28,6 +30,9 @@ pub(super) struct Explain {
     /// The request, as it stood on the wire or as JSON (see `provider try`); - is standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
     request: PathBuf,
+    /// A request that a running gateway refused and keeps whole (admin.keep_refused), like req_0123abcd
+    #[arg(long, value_name = "ID", conflicts_with = "request")]
+    refused: Option<String>,
     /// The source of the configuration that it was sent to
     #[arg(long, value_name = "NAME", conflicts_with = "provider")]
     source: Option<String>,
@@ -46,18 +51,28 @@ pub(super) struct Explain {
     /// The time to judge by, such as 2026-01-31T12:00:00Z [default: now]
     #[arg(long, value_name = "TIME")]
     now: Option<String>,
-    /// The configuration file [default: sluicegate.toml where --source is given]
+    /// The configuration file [default: sluicegate.toml where --source or --refused is given]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// With --refused, the address of the admin API instead of the configuration file's
+    #[arg(long, value_name = "URL", requires = "refused")]
+    admin: Option<String>,
+    /// With --refused, the environment variable that holds the admin token
+    #[arg(long, value_name = "NAME", requires = "refused")]
+    token_env: Option<String>,
 }
 
-pub(super) fn run(command: &VerifyCommand) -> Ended {
-    let VerifyCommand::Explain(explain) = command;
+pub(super) async fn run(command: VerifyCommand) -> Ended {
+    let VerifyCommand::Explain(mut explain) = command;
     let now = match &explain.now {
-        Some(text) => Timestamp::parse(text).ok_or_else(|| anyhow!("--now is no time like 2026-01-31T12:00:00Z"))?,
+        Some(text) => Timestamp::parse(text).ok_or_else(|| usage("--now is no time like 2026-01-31T12:00:00Z"))?,
         None => Clock::system().now(),
     };
-    let mut case = read(explain, now)?;
+    let mut case = match explain.refused.take() {
+        Some(id) => fetch(&mut explain, &id, now).await?,
+        None => read(&explain, now)?,
+    };
+    let explain = &explain;
     let file = match (&explain.config, &explain.source) {
         (None, Some(_)) => Some(PathBuf::from("sluicegate.toml")),
         (file, _) => file.clone(),
@@ -81,7 +96,7 @@ pub(super) fn run(command: &VerifyCommand) -> Ended {
     .context("nothing says how its callers are known")?;
     written.secrets.extend(secrets(&explain.secret)?);
     for pair in &explain.value {
-        let (name, value) = pair.split_once('=').ok_or_else(|| anyhow!("--value is NAME=VALUE"))?;
+        let (name, value) = pair.split_once('=').ok_or_else(|| usage("--value is NAME=VALUE"))?;
         written.values.push((name.to_owned(), value.to_owned()));
     }
     let trial = match Trial::compile(written) {
@@ -92,10 +107,48 @@ pub(super) fn run(command: &VerifyCommand) -> Ended {
         }
     };
     for line in trial.explain(&case.received, case.now) {
-        answer(&line)?;
+        tell(&line)?;
     }
     let good = trial.judge(&case.received, case.now).verdict != "refused";
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What stands in the place of a value that was masked before a request was kept.
+const MASK: &str = "***";
+
+/// A request that a gateway keeps. It names its source, and when it came: by that time its own is judged.
+async fn fetch(explain: &mut Explain, id: &str, now: Timestamp) -> anyhow::Result<Case> {
+    let file = explain.config.clone().unwrap_or_else(|| PathBuf::from("sluicegate.toml"));
+    let gateway = GatewayArgs::of(file, explain.admin.clone(), explain.token_env.clone()).find()?;
+    let page = match gateway.ask(&format!("/refused/{}", utf8_percent_encode(id, NON_ALPHANUMERIC))).await? {
+        Asked::Answered(page) => page,
+        Asked::NotFound(why) => bail!("{}: {why}", print::line(id)),
+    };
+    if !page["request"].is_object() {
+        bail!(
+            "of {} the request itself is not kept; admin.keep_refused = 20 keeps the last ones whole from then on",
+            print::line(id)
+        );
+    }
+    if explain.source.is_none() && explain.provider.is_none() {
+        explain.source = page["source"].as_str().map(str::to_owned);
+    }
+    let came = page["at"].as_str().and_then(Timestamp::parse);
+    let case = Case::read(&page["request"], if explain.now.is_some() { now } else { came.unwrap_or(now) })?;
+    let masked: Vec<&str> = case
+        .received
+        .headers
+        .iter()
+        .filter(|(_, value)| value.as_bytes() == MASK.as_bytes())
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if !masked.is_empty() {
+        say(&format!(
+            "these headers held secrets and were masked before they were kept, so that they cannot match: {}",
+            masked.join(", ")
+        ));
+    }
+    Ok(case)
 }
 
 fn read(explain: &Explain, now: Timestamp) -> anyhow::Result<Case> {

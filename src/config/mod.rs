@@ -81,6 +81,9 @@ pub struct Config {
     pub base: PathBuf,
 }
 
+/// The most refused requests that are kept whole.
+const MOST_REFUSED: u64 = 100;
+
 /// `[admin]`
 #[derive(Clone, Debug)]
 pub struct Admin {
@@ -90,6 +93,8 @@ pub struct Admin {
     pub token: Option<Secret>,
     /// Host names it goes by, besides addresses and `localhost`.
     pub hosts: Vec<String>,
+    /// How many of the last refused requests are kept whole, in memory.
+    pub keep_refused: usize,
 }
 
 /// `[upstream]`
@@ -280,7 +285,17 @@ impl Admin {
         }
         let listen = section.parsed("listen", "an address and port like \"127.0.0.1:8081\"");
         let hosts = section.texts("hosts").unwrap_or_default().into_iter().map(|host| host.value).collect();
-        Some(Self { listen: listen?.value, token, hosts })
+        let keep_refused = section.integer("keep_refused").map(|number| {
+            if number.value > MOST_REFUSED {
+                section.problems().error_hint(
+                    &number.place,
+                    format!("admin.keep_refused is larger than {MOST_REFUSED}"),
+                    "they are kept in memory; 20 are enough to look at",
+                );
+            }
+            usize::try_from(number.value.min(MOST_REFUSED)).unwrap_or_default()
+        });
+        Some(Self { listen: listen?.value, token, hosts, keep_refused: keep_refused? })
     }
 }
 

@@ -15,6 +15,9 @@ use crate::inbox::{Claimed, Counted, InboxError, Next, Turn, Uncounted};
 use crate::model::{AttemptResult, Name, Run, Timestamp};
 use crate::upstream::{Call, Draw, Expected, Lookup, Upstream, request};
 
+/// How long a call takes at most to be written, where nothing is wrong with the network.
+const WRITTEN: Duration = Duration::from_millis(50);
+
 /// How soon after a doubtful send a "never heard of it" of the upstream is believed: what we wrote may still be on
 /// its way through proxies.
 const HEARSAY: Duration = Duration::from_secs(2);
@@ -89,6 +92,14 @@ pub(super) async fn attempt(
             Err(why) => return without_files(dispatcher, claimed, doubt, source, why),
         },
     };
+    // From here on a hold waits for it.
+    let setting_out = match run {
+        Some(_) => None,
+        None => match dispatcher.pace.set_out(&claimed.route()) {
+            Some(setting_out) => Some(setting_out),
+            None => return held(doubt),
+        },
+    };
     let sent_at = dispatcher.clock.now();
     let counted = match run {
         Some(_) => None,
@@ -103,7 +114,7 @@ pub(super) async fn attempt(
     let result = match run {
         Some(run) => AttemptResult::Ran(run),
         None => tokio::select! {
-            result = caller.invoke(&call) => result,
+            result = sent(caller.invoke(&call), setting_out) => result,
             () = told(hurry.clone()) => return interrupted(dispatcher, Some(sent_at)),
         },
     };
@@ -137,6 +148,28 @@ pub(super) async fn attempt(
 /// The upstream, with this delivery's place among those that share its budget.
 fn upstream(dispatcher: &Dispatcher, claimed: &Claimed) -> Upstream {
     dispatcher.upstream.of(Draw { account: claimed.account.clone(), class: claimed.class, claimed: true })
+}
+
+/// The end of a call. A hold need not wait for it longer than it takes to be written.
+async fn sent<T>(call: impl Future<Output = T>, setting_out: Option<watch::Receiver<()>>) -> T {
+    let mut call = std::pin::pin!(call);
+    if let Ok(ended) = tokio::time::timeout(WRITTEN, call.as_mut()).await {
+        return ended;
+    }
+    drop(setting_out);
+    call.await
+}
+
+/// An operator holds it since it was claimed.
+fn held(doubt: Option<Timestamp>) -> Verdict {
+    Verdict {
+        next: Next::Released { doubt },
+        result: "paused",
+        status: None,
+        detail: "an operator paused it before it was sent".to_owned(),
+        sign: Sign::Nothing,
+        asked: None,
+    }
 }
 
 /// What is asked of a caller's own account is not asked of ours.

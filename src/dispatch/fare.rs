@@ -1,9 +1,15 @@
 //! How destinations fare, for operators.
 
+use std::time::Duration;
+
 use super::Dispatcher;
 use super::breaker::BreakerState;
 use super::pace::Closed;
-use crate::model::{Account, Destination, Timestamp};
+use crate::inbox::Hold;
+use crate::model::{Account, Destination, Route, Timestamp};
+
+/// How long a hold waits for what is about to be sent.
+const SETTING_OUT: Duration = Duration::from_millis(250);
 
 /// How a destination fares that an account calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +58,22 @@ impl Dispatcher {
                 next_probe: fare.next_probe.map(at),
             })
             .collect()
+    }
+
+    /// Why nothing of a route is sent from here now, and until when where that is known.
+    pub fn waits(&self, route: &Route) -> Option<(Closed, Option<Timestamp>)> {
+        let (wall, now) = (self.clock.now(), tokio::time::Instant::now().into_std());
+        let (why, until) = self.pace.waits(route, &self.rules, self.replicas(), now)?;
+        Some((why, until.map(|until| wall + until.saturating_duration_since(now))))
+    }
+
+    /// Holds something in this process at once, or lets it go; the inbox has been told. Returns when no run that the
+    /// hold is about begins here any more: what was on its way to the upstream has been sent, as far as can be told.
+    pub async fn hold(&self, what: &Hold, on: bool) {
+        let setting_out = self.pace.hold_here(what, on);
+        if on {
+            let _ = tokio::time::timeout(SETTING_OUT, setting_out.closed()).await;
+        }
     }
 
     /// Calls a destination again at once, whatever it did or asked for. False: nothing kept it from being called.

@@ -197,7 +197,8 @@ impl Dispatcher {
     /// What is due and open, and how long until there is more by the inbox's word.
     async fn claim(&self, looked: &mut Looked, replicas: u32) -> Result<(Vec<Claimed>, Duration), InboxError> {
         if looked.news || looked.holds.is_none_or(|last| last.elapsed() >= LOOK_AT_HOLDS) {
-            self.pace.hold(self.inbox.holds().await?.into_iter().map(|(hold, _)| hold));
+            let changes = self.pace.hold_changes();
+            self.pace.hold(self.inbox.holds().await?.into_iter().map(|(hold, _)| hold), changes);
             *looked = Looked { holds: Some(Instant::now()), news: false };
         }
         let offer = Offer::new(self.pace.clone(), self.rules.clone(), replicas, Instant::now().into_std());

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::breaker::{Begun, Breaker, BreakerState, Change, Sign};
 use crate::config::{self, Caps, Config};
@@ -159,6 +159,10 @@ struct Table {
     /// Until when the upstream asked to be left alone altogether.
     rest: Option<Instant>,
     held: HashSet<Hold>,
+    /// How often an operator's word changed that in this process.
+    hold_changes: u64,
+    /// Every run that is about to begin has a receiver of it; a hold puts another in its place.
+    setting_out: watch::Sender<()>,
     /// Budgets of runs that are spent, and until when.
     spent: HashMap<String, Instant>,
     /// Calls in flight that try a destination, and how many there may be: ours and the foreign apart.
@@ -209,6 +213,8 @@ pub enum Closed {
     Probing,
     /// Its cap on calls in flight is reached.
     Concurrency,
+    /// The cap of its source on calls in flight is reached.
+    SourceConcurrency,
     /// Its rate is used up.
     Rate,
     /// The upstream asked to be left alone altogether.
@@ -234,6 +240,7 @@ impl Closed {
             Self::Breaker => "breaker",
             Self::Probing => "probing",
             Self::Concurrency => "concurrency",
+            Self::SourceConcurrency => "source_concurrency",
             Self::Rate => "rate",
             Self::AllAskedToWait => "all_asked_to_wait",
             Self::AllConcurrency => "all_concurrency",
@@ -271,6 +278,8 @@ impl Pace {
                 bucket: Bucket::default(),
                 rest: None,
                 held: HashSet::new(),
+                hold_changes: 0,
+                setting_out: watch::Sender::new(()),
                 spent: HashMap::new(),
                 probing: [0; 2],
                 most_probing: [PROBES; 2],
@@ -307,14 +316,75 @@ impl Pace {
         self.opened.notify_one();
     }
 
-    /// What is held from now on.
-    pub(super) fn hold(&self, held: impl IntoIterator<Item = Hold>) {
-        let held: HashSet<Hold> = held.into_iter().collect();
-        let count = |is: fn(&Hold) -> bool| held.iter().filter(|hold| is(hold)).count();
+    /// How often what is held was changed here: for whoever is about to read it from the inbox.
+    pub(super) fn hold_changes(&self) -> u64 {
+        self.table().hold_changes
+    }
+
+    /// What is held, as it was read from the inbox. When an operator has changed it here since `changes` was asked for,
+    /// what was read may be older than that and is not taken.
+    pub(super) fn hold(&self, held: impl IntoIterator<Item = Hold>, changes: u64) {
+        let mut table = self.table();
+        if table.hold_changes == changes {
+            table.held = held.into_iter().collect();
+            self.show_held(&table);
+        }
+    }
+
+    /// An operator holds something in this process, or lets it go. What is given ends when every run has begun, or
+    /// will not, that was about to begin before.
+    pub(super) fn hold_here(&self, what: &Hold, on: bool) -> watch::Sender<()> {
+        let mut table = self.table();
+        table.hold_changes += 1;
+        match on {
+            true => drop(table.held.insert(what.clone())),
+            false => drop(table.held.remove(what)),
+        }
+        self.show_held(&table);
+        self.opened.notify_one();
+        std::mem::replace(&mut table.setting_out, watch::Sender::new(()))
+    }
+
+    /// A run of this route is about to begin, until what is given is dropped. None: an operator holds it.
+    pub(super) fn set_out(&self, route: &Route) -> Option<watch::Receiver<()>> {
+        let table = self.table();
+        (!table.is_held(route)).then(|| table.setting_out.subscribe())
+    }
+
+    /// Why nothing of a route is sent now, and until when where that is known.
+    pub(super) fn waits(
+        &self,
+        route: &Route,
+        rules: &Rules,
+        replicas: u32,
+        now: Instant,
+    ) -> Option<(Closed, Option<Instant>)> {
+        let table = self.table();
+        if table.is_held(route) {
+            return Some((Closed::Held, None));
+        }
+        if let Some(until) = table.is_spent(|| budget::of_source(&route.source), now) {
+            return Some((Closed::Spent, Some(until)));
+        }
+        let (account, none) = (&route.account, Taken::default());
+        if let Err(why) = table.closed_account(account, rules, replicas, none, now) {
+            return Some(why);
+        }
+        if let Err(why) = table.closed_to(account, &route.destination, rules, replicas, none, now) {
+            return Some(why);
+        }
+        let in_flight = table.sources.get(&route.source).copied().unwrap_or_default();
+        if in_flight >= rules.most_of_source(&route.source, replicas) {
+            return Some((Closed::SourceConcurrency, None));
+        }
+        table.closed_whole(rules, replicas, &self.budget, now).err()
+    }
+
+    fn show_held(&self, table: &Table) {
+        let count = |is: fn(&Hold) -> bool| table.held.iter().filter(|hold| is(hold)).count();
         self.metrics.held("all", count(|hold| matches!(hold, Hold::All)));
         self.metrics.held("source", count(|hold| matches!(hold, Hold::Source(_))));
         self.metrics.held("destination", count(|hold| matches!(hold, Hold::Destination(_))));
-        self.table().held = held;
     }
 
     /// Whether anything is held.
@@ -579,6 +649,13 @@ impl Table {
         }
         let to = self.closed_to(&route.account, &route.destination, rules, replicas, taken, now).unwrap_or(0);
         to.min(of_source).min(of_account)
+    }
+
+    fn is_held(&self, route: &Route) -> bool {
+        !self.held.is_empty()
+            && (self.held.contains(&Hold::All)
+                || self.held.contains(&Hold::Source(route.source.clone()))
+                || self.held.contains(&Hold::Destination(route.destination.clone())))
     }
 
     fn is_spent(&self, budget: impl FnOnce() -> String, now: Instant) -> Option<Instant> {

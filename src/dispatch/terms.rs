@@ -250,11 +250,30 @@ mod tests {
     fn what_is_held_is_closed_and_keeps_nothing_else_waiting() {
         let world = World::new("");
         let (a, b) = (route("s", "a"), route("small", "b"));
-        world.pace.hold([Hold::Destination(a.destination.clone())]);
+        world.pace.hold([Hold::Destination(a.destination.clone())], 0);
         assert_eq!(world.would_take(&[a.clone(), b.clone()]), [0, 2]);
-        world.pace.hold([Hold::Source("small".into())]);
+        world.pace.hold([Hold::Source("small".into())], 0);
         assert_eq!(world.would_take(&[a, b]), [128, 0]);
         assert!(world.pace.holds_any());
+    }
+
+    #[tokio::test]
+    async fn a_hold_answers_when_no_run_is_about_to_begin() {
+        let world = World::new("");
+        let (a, b) = (route("s", "a"), route("small", "b"));
+        let begun = world.pace.set_out(&a).expect("nothing is held");
+        let read = world.pace.hold_changes();
+        let gone = world.pace.hold_here(&Hold::Source("s".into()), true);
+        assert!(world.pace.set_out(&a).is_none() && world.pace.set_out(&b).is_some());
+        assert_eq!(world.pace.waits(&a, &world.rules, 1, world.now), Some((Closed::Held, None)));
+        assert!(!gone.is_closed(), "one is about to begin");
+        drop(begun);
+        gone.closed().await;
+        // What was read from the inbox before that is older, and lets nothing go.
+        world.pace.hold([], read);
+        assert!(world.pace.set_out(&a).is_none());
+        world.pace.hold([], world.pace.hold_changes());
+        assert!(world.pace.set_out(&a).is_some());
     }
 
     #[test]

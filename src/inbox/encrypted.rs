@@ -17,12 +17,12 @@ use serde::{Deserialize, Serialize};
 use super::seal::{SealError, SealedPart, Sealer};
 use super::{
     Answer, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox,
-    InboxError, Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Next, Page, Replayed, Settled, Settlement, Spend,
-    Standing, Terms, Turn, Usage, cut,
+    InboxError, Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Next, Page, Replayed, Settled, Settlement,
+    SourceFare, Spend, Standing, Terms, Turn, Usage, WaitingDelivery, cut,
 };
 use crate::model::{
-    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, EventId, NewDelivery, NewEvent, Params, ProofMark, Role,
-    Timestamp, UpstreamIds, UsedProof,
+    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Params,
+    ProofMark, Role, Timestamp, UpstreamIds, UsedProof,
 };
 
 /// Stands as the one header's name where an event is closed. No request can have a header of this name.
@@ -260,6 +260,22 @@ impl Inbox for Encrypted {
 
     async fn count(&self, filter: &EventFilter, most: u64) -> Result<u64, InboxError> {
         self.inner.count(filter, most).await
+    }
+
+    async fn between(&self, from: EventId, to: EventId, most: usize) -> Result<Vec<EventId>, InboxError> {
+        self.inner.between(from, to, most).await
+    }
+
+    async fn waiting(&self, events: Vec<EventId>) -> Result<Vec<WaitingDelivery>, InboxError> {
+        self.inner.waiting(events).await
+    }
+
+    async fn source_fares(&self) -> Result<Vec<SourceFare>, InboxError> {
+        self.inner.source_fares().await
+    }
+
+    async fn destinations(&self) -> Result<Vec<Destination>, InboxError> {
+        self.inner.destinations().await
     }
 
     async fn known(&self, source: &str, dedup: &str) -> Result<Option<EventId>, InboxError> {

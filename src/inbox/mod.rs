@@ -20,6 +20,7 @@ pub mod postgres;
 pub mod seal;
 pub mod sqlite;
 pub mod sweep;
+pub mod waiting;
 pub mod words;
 
 use std::collections::HashMap;
@@ -32,6 +33,7 @@ use uuid::Uuid;
 pub use budget::{Budgets, Counted, Uncounted};
 pub use fair::Shares;
 pub use job::{Job, JobState, JobStep, NewJob};
+pub use waiting::{SourceFare, WaitingDelivery};
 
 use crate::model::{
     Accepted, Account, Attachment, AttachmentId, Attempt, Class, DeliveryId, Destination, EventId, NewDelivery,
@@ -75,6 +77,18 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
 
     /// One event with everything known of it; of its deliveries' task objects only the last one's.
     async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError>;
+
+    /// The events whose ids lie between two, both included; the oldest first, at most `most`.
+    async fn between(&self, from: EventId, to: EventId, most: usize) -> Result<Vec<EventId>, InboxError>;
+
+    /// What the pending deliveries of these events wait for, as far as the inbox knows; of at most 200 events.
+    async fn waiting(&self, events: Vec<EventId>) -> Result<Vec<WaitingDelivery>, InboxError>;
+
+    /// How each source fares of which there are events.
+    async fn source_fares(&self) -> Result<Vec<SourceFare>, InboxError>;
+
+    /// The destinations that anything was ever owed to, at most 10,000.
+    async fn destinations(&self) -> Result<Vec<Destination>, InboxError>;
 
     /// The event of a source that has this dedup key, where there is one.
     async fn known(&self, source: &str, dedup: &str) -> Result<Option<EventId>, InboxError>;
@@ -428,8 +442,10 @@ pub struct EventFilter {
     pub destination: Option<Destination>,
     /// Only with these words in the body, in any order and case.
     pub text: Option<String>,
-    /// Only with a delivery in this state.
+    /// Only where the last delivery is in this state: one that was replayed is as its replay is.
     pub state: Option<State>,
+    /// Only where the last delivery needs an operator (true), or only the others (false).
+    pub open: Option<bool>,
     /// Only filtered (true) or only passed on (false).
     pub filtered: Option<bool>,
     /// Only received at or after.

@@ -22,9 +22,12 @@ pub struct FilterWords {
     /// Only of this source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Only with a delivery in this state.
+    /// Only where the last delivery is in this state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// Only where the last delivery needs an operator (true), or only the others (false).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open: Option<bool>,
     /// Only of this type.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub event_type: Option<String>,
@@ -83,6 +86,7 @@ impl FilterWords {
             state: read(self.state.as_deref(), State::parse, || {
                 format!("state must be one of {}.", State::ALL.map(State::as_str).join(", "))
             })?,
+            open: self.open,
             filtered: self.filtered,
             since: time("since", &self.since)?,
             until: time("until", &self.until)?,
@@ -105,6 +109,7 @@ impl FilterWords {
             || self.text.is_some()
             || self.since.is_some()
             || self.until.is_some()
+            || matches!(self.open, Some(true))
             || matches!(self.filtered, Some(true))
     }
 }

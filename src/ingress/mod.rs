@@ -83,6 +83,8 @@ pub struct Ingress {
     pub metrics: Arc<Metrics>,
     /// The last refused requests.
     pub samples: Arc<RefusedSamples>,
+    /// How many refused requests are kept whole.
+    pub keep_refused: usize,
     /// Where `now` comes from.
     pub clock: Clock,
     /// The address third parties know, without a slash at the end; empty where nobody said.

@@ -109,7 +109,9 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
     let hold = ingress.held.hold(trace.peer.0);
     let bytes = body::read(incoming, bounds, &hold).await?;
     trace.body_bytes = bytes.len() as u64;
-    let received = opened(source, received(ingress, head, bytes, trace), &hold)?;
+    let received = received(ingress, head, bytes, trace);
+    trace.whole = (ingress.keep_refused > 0).then(|| received.clone());
+    let received = opened(source, received, &hold)?;
     source.prepare(&received, &*ingress.fetch, ingress.clock.now()).await?;
     if let Some(challenge) = source.handshake(&received, trace.at) {
         return challenge.map(|answer| Answered::challenged(&answer));

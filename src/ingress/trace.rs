@@ -1,6 +1,7 @@
 //! What is known of a request on its way, and its end: one outcome, one log line, one answer.
 //!
-//! Promises: no query and no header value is logged or kept, since either may hold a key.
+//! Promises: no query and no header value is logged or kept, since either may hold a key; but for refused requests that
+//! the operator wants kept whole, with what is known to be a key masked.
 
 use axum::body::Body;
 use http::header::{HeaderName, HeaderValue};
@@ -9,9 +10,9 @@ use tokio::time::Instant;
 
 use super::{Ingress, refuse};
 use crate::limit::Told;
-use crate::model::{EventId, Outcome, Refusal, RequestId, Timestamp};
+use crate::model::{EventId, Outcome, Received, Refusal, RequestId, Timestamp};
 use crate::net::{Peer, Standing};
-use crate::telemetry::RefusedSample;
+use crate::telemetry::{RefusedSample, WholeRequest};
 
 /// The id of a request, on every answer.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("sluicegate-request-id");
@@ -46,6 +47,8 @@ pub(super) struct Trace {
     pub(super) body_bytes: u64,
     /// Whether the body of a request that was refused before it was read has been taken in.
     pub(super) drained: bool,
+    /// The request, where refused ones are kept whole.
+    pub(super) whole: Option<Received>,
     pub(super) limits: Told,
 }
 
@@ -83,6 +86,7 @@ impl Trace {
             source: None,
             body_bytes: 0,
             drained: false,
+            whole: None,
             limits: Told::default(),
         }
     }
@@ -122,7 +126,12 @@ pub(super) fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, R
             ingress.metrics.request(source, Outcome::Refused, took);
             ingress.metrics.refused(source, refusal.reason());
             let (code, reason, cause) = (refusal.code(), refusal.reason(), refusal.cause());
-            ingress.samples.keep(RefusedSample {
+            let whole = trace.whole.as_ref().and_then(|request| {
+                let kept = ingress.sources.get(source)?.kept(request);
+                let body = request.body.clone();
+                Some(WholeRequest { request_line: kept.request_line, headers: kept.headers, body })
+            });
+            let sample = RefusedSample {
                 at: trace.at,
                 request_id: trace.id.to_string(),
                 source: trace.source.clone(),
@@ -134,7 +143,9 @@ pub(super) fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, R
                 code,
                 reason,
                 cause: cause.clone(),
-            });
+                whole: whole.is_some(),
+            };
+            ingress.samples.keep(sample, whole, ingress.keep_refused);
             match refusal.plain() {
                 Refusal::Internal(_) | Refusal::Inbox(_) | Refusal::NoSpace => {
                     tracing::error!(%request, source, %peer, method, path, outcome = "refused", reason, cause, took_us, "request");

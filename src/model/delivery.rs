@@ -61,6 +61,11 @@ impl State {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 
+    /// Whether an operator has to look at it, while no later delivery of its event takes its place.
+    pub const fn needs_attention(self) -> bool {
+        matches!(self, Self::Dead | Self::Unknown)
+    }
+
     /// Whether nothing more will happen to it by itself.
     pub const fn is_final(self) -> bool {
         !matches!(self, Self::Pending | Self::Leased)

@@ -26,6 +26,22 @@ impl EventId {
     }
 }
 
+impl EventId {
+    /// The first and the last id that begin with a text, which may lack `evt_` and may end in dots; none where it is no
+    /// beginning, or one so short that it would name half of the inbox.
+    pub fn beginning(text: &str) -> Option<(Self, Self)> {
+        let hex = text.strip_prefix("evt_").unwrap_or(text).trim_end_matches(['.', '…']);
+        if !(MIN_BEGINNING..=32).contains(&hex.len()) || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        let fill = |with: char| Uuid::try_parse(&format!("{hex}{}", with.to_string().repeat(32 - hex.len()))).ok();
+        Some((Self(fill('0')?), Self(fill('f')?)))
+    }
+}
+
+/// How many hex digits of an id are enough to look for it.
+const MIN_BEGINNING: usize = 6;
+
 impl Default for EventId {
     fn default() -> Self {
         Self::new()
@@ -66,6 +82,17 @@ impl DeliveryId {
     /// The name of this delivery as a UUIDv5, for an upstream that wants an id chosen beforehand.
     pub fn as_uuid(&self) -> Uuid {
         Uuid::new_v5(&DELIVERIES, self.to_string().as_bytes())
+    }
+}
+
+impl DeliveryId {
+    /// The events that may be meant by a text like `dlv_0193ab` or `dlv_0193ab_2`, and the number where it has one.
+    pub fn beginning(text: &str) -> Option<((EventId, EventId), Option<u32>)> {
+        let rest = text.strip_prefix("dlv_")?;
+        match rest.split_once('_') {
+            Some((event, number)) => Some((EventId::beginning(event)?, Some(number.parse().ok()?))),
+            None => Some((EventId::beginning(rest)?, None)),
+        }
     }
 }
 
@@ -141,6 +168,23 @@ mod tests {
         for wrong in ["", "evt_", "evt_zz", "dlv_1", "evt_0193-", "dlv__1"] {
             assert_eq!(wrong.parse::<EventId>(), Err(NotAnId), "{wrong}");
             assert_eq!(wrong.parse::<DeliveryId>(), Err(NotAnId), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_beginning_names_a_span_of_ids() {
+        let id: EventId = "evt_0193ab00000000000000000000000007".parse().expect("an id");
+        for text in ["evt_0193ab", "0193ab", "evt_0193ab000…", "evt_0193AB000...", &id.to_string()] {
+            let (from, to) = EventId::beginning(text).expect(text);
+            assert!(from <= id && id <= to, "{text}");
+        }
+        for wrong in ["", "evt_", "evt_0193a", "evt_0193ag", "dlv_0193ab", "evt_…", &format!("{id}0")] {
+            assert_eq!(EventId::beginning(wrong), None, "{wrong}");
+        }
+        assert_eq!(DeliveryId::beginning("dlv_0193ab_2").map(|(_, number)| number), Some(Some(2)));
+        assert_eq!(DeliveryId::beginning("dlv_0193ab").map(|(_, number)| number), Some(None));
+        for wrong in ["evt_0193ab", "dlv_1", "dlv_0193ab_", "dlv_0193ab_x"] {
+            assert_eq!(DeliveryId::beginning(wrong), None, "{wrong}");
         }
     }
 

@@ -10,8 +10,12 @@
 //! * `POST /_stub/options` changes [`StubOptions`] at run time
 //! * `DELETE /_stub/runs` forgets runs and counts, but no task
 //!
+//! The control plane's calls that the SDK begins with are there as well ([`control`]). With a list of agents or of keys,
+//! others are unknown.
+//!
 //! It is no server for strangers: `/_stub/` asks for no key.
 
+mod control;
 mod fetch;
 mod invoke;
 mod ledger;
@@ -128,7 +132,10 @@ impl Stub {
                 }
                 answer
             }
-            _ => Ok(detail(StatusCode::NOT_FOUND, "Not Found")),
+            other => match self.control(other, request).await {
+                Some(answer) => answer,
+                None => Ok(detail(StatusCode::NOT_FOUND, "Not Found")),
+            },
         }
     }
 
@@ -150,6 +157,9 @@ impl Stub {
             (_, ["agents" | "workflows", _, "invoke", ..]) => {
                 return Ok(detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"));
             }
+            (&Method::GET, ["agents"]) if self.admits(request.headers()) => return Ok(self.agents()),
+            (&Method::GET, ["agents", id]) if self.admits(request.headers()) => return Ok(self.agent(id)),
+            (&Method::GET, ["agents"] | ["agents", _]) => return Ok(no_key()),
             (method, ["tasks", rest @ ..]) => {
                 let method = method.clone();
                 return Ok(if self.admits(request.headers()) { self.tasks(&method, rest, query) } else { no_key() });
@@ -158,6 +168,9 @@ impl Stub {
         };
         if !self.admits(request.headers()) {
             return Ok(no_key());
+        }
+        if !self.has(kind, agent_id) {
+            return Ok(control::no_agent());
         }
         let fate = self.fate();
         if fate == Some(Fault::DropBefore) {
@@ -179,7 +192,9 @@ impl Stub {
 
     fn admits(&self, headers: &HeaderMap) -> bool {
         let Some(shown) = headers.get("x-api-key") else { return false };
-        !shown.is_empty() && self.options().api_key.as_ref().is_none_or(|key| key.expose() == shown.as_bytes())
+        let options = self.options();
+        let mut keys = options.api_key.iter().chain(&options.keys).peekable();
+        !shown.is_empty() && (keys.peek().is_none() || keys.any(|key| key.expose() == shown.as_bytes()))
     }
 
     fn tasks(&self, method: &Method, parts: &[&str], query: &[(String, String)]) -> Answer {

@@ -15,6 +15,11 @@ use crate::config::{Secret, unit};
 pub struct StubOptions {
     /// The key that callers must show; without one any key will do.
     pub api_key: Option<Secret>,
+    /// More keys that callers may show instead.
+    pub keys: Vec<Secret>,
+    /// The agents and workflows that there are, like `support`, `agent/support` or `workflow/w`; without any there are
+    /// all.
+    pub agents: Vec<String>,
     /// How long a run takes.
     pub delay: Duration,
     /// What every run answers, instead of repeating what it was told.
@@ -32,6 +37,8 @@ pub struct StubOptions {
 #[serde(default, deny_unknown_fields)]
 pub struct Change {
     api_key: Option<String>,
+    keys: Option<Vec<String>>,
+    agents: Option<Vec<String>>,
     #[serde(deserialize_with = "duration")]
     delay: Option<Duration>,
     result: Option<String>,
@@ -42,7 +49,17 @@ pub struct Change {
 
 impl Default for StubOptions {
     fn default() -> Self {
-        Self { api_key: None, delay: Duration::ZERO, result: None, fail: Vec::new(), seed: 1, journal: None }
+        let (keys, agents) = (Vec::new(), Vec::new());
+        Self {
+            api_key: None,
+            keys,
+            agents,
+            delay: Duration::ZERO,
+            result: None,
+            fail: Vec::new(),
+            seed: 1,
+            journal: None,
+        }
     }
 }
 
@@ -63,6 +80,10 @@ impl StubOptions {
         if let Some(result) = change.result {
             self.result = (!result.is_empty()).then_some(result);
         }
+        if let Some(keys) = change.keys {
+            self.keys = keys.into_iter().map(|key| Secret::new("the stub's key", key)).collect();
+        }
+        self.agents = change.agents.unwrap_or_else(|| std::mem::take(&mut self.agents));
         self.delay = change.delay.unwrap_or(self.delay);
         self.fail = change.fail.unwrap_or_else(|| std::mem::take(&mut self.fail));
         self.seed = change.seed.unwrap_or(self.seed);

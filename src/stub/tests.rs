@@ -319,3 +319,63 @@ async fn a_stop_lets_an_answer_leave_and_takes_no_new_connection() {
     server.await.unwrap();
     assert!(matches!(client.send(request(), SECOND, 9).await, Err(crate::net::SendError::NotSent(_))));
 }
+
+#[tokio::test]
+async fn with_a_list_of_agents_and_keys_others_are_unknown() {
+    let world = World::new(r#"{"agents":["support","workflow/nightly"],"api_key":"k-1","keys":["sk-right"]}"#).await;
+    let call = r#"{"input":{"text":"hi"}}"#;
+    for (path, status) in [
+        ("/v1/agents/support/invoke", 200),
+        ("/v1/workflows/support/invoke", 200),
+        ("/v1/workflows/nightly/invoke", 200),
+        ("/v1/agents/nightly/invoke", 404),
+        ("/v1/agents/typo/invoke/async", 404),
+    ] {
+        assert_eq!(world.ask("POST", path, call).await.0, status, "{path}");
+    }
+    assert_eq!(world.ask("GET", "/v1/agents/support", "").await.1["id"], "support");
+    assert_eq!(world.ask("GET", "/v1/agents/typo", "").await.0, 404);
+    let (_, list) = world.ask("GET", "/v1/agents", "").await;
+    assert_eq!((&list["total"], &list["items"][0]["id"]), (&json!(1), &json!("support")));
+    let change = r#"{"keys":["another"]}"#;
+    assert_eq!(world.ask("POST", "/_stub/options", change).await.0, 200);
+    assert_eq!(world.ask("GET", "/v1/agents/support", "").await.0, 401);
+    assert_eq!(world.ask("POST", "/v1/agents/support/invoke", call).await.0, 401);
+}
+
+#[tokio::test]
+async fn the_first_calls_of_the_sdk_are_answered() {
+    let world = World::new(r#"{"delay":"50ms"}"#).await;
+    let (status, agent) = world.ask("GET", "/agents/a1", "").await;
+    assert_eq!((status, &agent["id"]), (200, &json!("a1")));
+    let call = r#"{"input":{"text":"hi","files":[],"user":null},"source":"sdk","tool_call_limit":null,"title":"a"}"#;
+    let (status, task) = world.ask("POST", "/agent-execution/a1", call).await;
+    assert_eq!((status, &task["status"]), (200, &json!("pending")), "{task}");
+    let id = task["id"].as_str().unwrap();
+    let organization = task["organization_id"].as_str().unwrap();
+    let request = Request::get(format!("http://{}/{organization}/agent-execution/{id}/events", world.address))
+        .header("x-api-key", "any")
+        .body(Bytes::new())
+        .unwrap();
+    let events = world.client.send(request, 5 * SECOND, 1024 * 1024).await.unwrap();
+    assert_eq!(events.headers()["content-type"], "text/event-stream");
+    let text = String::from_utf8_lossy(events.body()).into_owned();
+    let kinds: Vec<String> = text
+        .split("\n\n")
+        .filter_map(|event| serde_json::from_str::<Value>(event.strip_prefix("data: ")?).ok())
+        .map(|event| event["type"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!((kinds.first().unwrap().as_str(), kinds.last().unwrap().as_str()), ("task_created", "task_finished"));
+    let (_, task) = world.ask("GET", &format!("/agent-execution/{id}/status"), "").await;
+    assert_eq!((&task["status"], &task["result"]), (&json!("completed"), &json!("echo: hi")));
+    assert_eq!(world.ask("PATCH", &format!("/agent-execution/{id}/update"), r#"{"title":"b"}"#).await.0, 200);
+    assert_eq!(world.ask("DELETE", &format!("/agent-execution/{id}"), "").await.1["status"], "completed");
+    for (method, path, status) in [
+        ("GET", "/agent-execution/nothing/status", 404),
+        ("GET", "/org/agent-execution/nothing/events", 404),
+        ("PUT", "/agents/a1", 405),
+        ("GET", "/nothing", 404),
+    ] {
+        assert_eq!(world.ask(method, path, "").await.0, status, "{path}");
+    }
+}

@@ -38,11 +38,27 @@ pub struct Metrics {
     connections_refused: IntCounterVec,
     kept: IntGaugeVec,
     log_dropped: IntCounter,
+    open: IntGaugeVec,
+    oldest: IntGaugeVec,
+    last_event: IntGaugeVec,
     disk: IntGaugeVec,
     standing: IntGauge,
     replicas: IntGauge,
     files: IntCounterVec,
     file_bytes: IntCounterVec,
+}
+
+/// What is measured of a source when metrics are asked for.
+#[derive(Debug)]
+pub struct SourceGauges<'a> {
+    /// Which.
+    pub source: &'a str,
+    /// How many of its events need an operator, by the state of their last delivery.
+    pub open: [(&'static str, u64); 2],
+    /// How long ago the oldest event came that waits, in seconds.
+    pub oldest_pending_s: u64,
+    /// When its last event came, in seconds since 1970.
+    pub last_event_s: Option<i64>,
 }
 
 /// A metric's definition is fixed at compile time; one that cannot be registered is a bug that the first test shows.
@@ -118,6 +134,17 @@ impl Metrics {
         )
         .expect(DEFINED);
         registry.register(Box::new(kept.clone())).expect(DEFINED);
+        let open = IntGaugeVec::new(
+            Opts::new(
+                "sluicegate_open_deliveries",
+                "Events whose last delivery is dead or unknown: what needs an operator now",
+            ),
+            &["source", "state"],
+        )
+        .expect(DEFINED);
+        registry.register(Box::new(open.clone())).expect(DEFINED);
+        let build = gauges("sluicegate_build_info", "1, with the version of the program", "version");
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let disk = IntGaugeVec::new(
             Opts::new(
                 "sluicegate_inbox_bytes",
@@ -169,6 +196,17 @@ impl Metrics {
             deliveries,
             reconciled,
             kept,
+            open,
+            oldest: gauges(
+                "sluicegate_oldest_pending_seconds",
+                "How long ago the oldest event came that has a pending delivery; 0 where nothing waits",
+                "source",
+            ),
+            last_event: gauges(
+                "sluicegate_last_event_timestamp_seconds",
+                "When the last event came, in seconds since 1970",
+                "source",
+            ),
             disk,
             standing: gauge(
                 "sluicegate_standing",
@@ -256,6 +294,23 @@ impl Metrics {
         self.kept.with_label_values(&[source, state]).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
+    /// How the sources fare; set when metrics are asked for. What is not named any more goes.
+    pub fn sources<'a>(&self, fares: impl Iterator<Item = SourceGauges<'a>>) {
+        self.open.reset();
+        self.oldest.reset();
+        self.last_event.reset();
+        let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        for fare in fares {
+            for (state, count) in fare.open {
+                self.open.with_label_values(&[fare.source, state]).set(whole(count));
+            }
+            self.oldest.with_label_values(&[fare.source]).set(whole(fare.oldest_pending_s));
+            if let Some(at) = fare.last_event_s {
+                self.last_event.with_label_values(&[fare.source]).set(at);
+            }
+        }
+    }
+
     /// How much of the disk the inbox has; set when metrics are asked for.
     pub fn disk(&self, bytes: u64, reusable: u64, ceiling: Option<u64>) {
         for (of, bytes) in [("used", Some(bytes)), ("reusable", Some(reusable)), ("ceiling", ceiling)] {
@@ -310,6 +365,13 @@ mod tests {
         metrics.deliveries("triage", "dropped", 2);
         metrics.deliveries("triage", "merged", 0);
         metrics.breakers(3, 1);
+        let fare = SourceGauges {
+            source: "triage",
+            open: [("dead", 2), ("unknown", 0)],
+            oldest_pending_s: 61,
+            last_event_s: Some(1_800_000_000),
+        };
+        metrics.sources([fare].into_iter());
         let text = metrics.text();
         assert!(text.contains(r#"sluicegate_requests_total{outcome="refused",source="triage"} 1"#), "{text}");
         assert!(text.contains(r#"sluicegate_refused_total{reason="stale",source="triage"} 1"#), "{text}");
@@ -319,6 +381,16 @@ mod tests {
         assert!(text.contains(r#"sluicegate_inbox_deliveries{source="triage",state="pending"} 7"#), "{text}");
         assert!(text.contains(r#"sluicegate_inbox_bytes{of="used"} 4096"#), "{text}");
         assert!(!text.contains(r#"of="ceiling""#), "{text}");
+        for line in [
+            r#"sluicegate_open_deliveries{source="triage",state="dead"} 2"#,
+            r#"sluicegate_oldest_pending_seconds{source="triage"} 61"#,
+            r#"sluicegate_last_event_timestamp_seconds{source="triage"} 1800000000"#,
+            concat!("sluicegate_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        metrics.sources(std::iter::empty());
+        assert!(!metrics.text().contains("sluicegate_oldest_pending_seconds{"));
         assert!(text.contains("sluicegate_standing 1") && text.contains("sluicegate_replicas 3"), "{text}");
     }
 }

@@ -7,6 +7,6 @@ pub mod metric;
 pub mod sample;
 mod sparse;
 
-pub use metric::Metrics;
-pub use sample::{RefusedSample, RefusedSamples};
+pub use metric::{Metrics, SourceGauges};
+pub use sample::{RefusedSample, RefusedSamples, WholeRequest};
 pub use sparse::SparseLines;

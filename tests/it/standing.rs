@@ -12,8 +12,8 @@ use sluicegate::inbox::seal::Sealer;
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::inbox::*;
 use sluicegate::model::{
-    Accepted, Attachment, AttachmentId, Clock, DeliveryId, EventId, Name, NewDelivery, NewEvent, Origin, Param, Params,
-    ProofMark, Role, State, Strength, Timestamp, UpstreamIds, UsedProof,
+    Accepted, Attachment, AttachmentId, Clock, DeliveryId, Destination, EventId, Name, NewDelivery, NewEvent, Origin,
+    Param, Params, ProofMark, Role, State, Strength, Timestamp, UpstreamIds, UsedProof,
 };
 use sluicegate::net::Client;
 use sluicegate::telemetry::Metrics;
@@ -69,6 +69,10 @@ macro_rules! passed_on {
 passed_on! {
     accept(event: NewEvent) -> Result<Accepted, InboxError>;
     known(source: &str, dedup: &str) -> Result<Option<EventId>, InboxError>;
+    between(from: EventId, to: EventId, most: usize) -> Result<Vec<EventId>, InboxError>;
+    waiting(events: Vec<EventId>) -> Result<Vec<WaitingDelivery>, InboxError>;
+    source_fares() -> Result<Vec<SourceFare>, InboxError>;
+    destinations() -> Result<Vec<Destination>, InboxError>;
     settle(settlement: Settlement) -> Result<Settled, InboxError>;
     news() -> ();
     earlier_turn(claimed: &Claimed) -> Result<Option<Turn>, InboxError>;

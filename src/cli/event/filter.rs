@@ -1,13 +1,11 @@
 //! Which events, as typed: the words of the admin API as options.
 
-use anyhow::{Context as _, anyhow};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use form_urlencoded::Serializer;
 use serde_json::Value;
 
-use super::super::print;
-use crate::config::unit;
+use super::super::{since, usage};
 use crate::inbox::words::FilterWords;
 use crate::model::{State, Timestamp};
 
@@ -17,9 +15,12 @@ pub(super) struct FilterArgs {
     /// Only of this source
     #[arg(long, value_name = "NAME")]
     pub(super) source: Option<String>,
-    /// Only with a delivery in this state
-    #[arg(long, value_parser = PossibleValuesParser::new(State::ALL.map(State::as_str)))]
+    /// Only where the last delivery is in this state
+    #[arg(long, value_parser = states())]
     pub(super) state: Option<String>,
+    /// Only what needs attention: the last delivery is dead, or nobody can tell whether it ran
+    #[arg(long)]
+    pub(super) open: bool,
     /// Only of this type
     #[arg(long = "type", value_name = "TYPE")]
     pub(super) event_type: Option<String>,
@@ -35,10 +36,10 @@ pub(super) struct FilterArgs {
     /// Only with these words in the body (inbox.search)
     #[arg(long, value_name = "WORDS")]
     pub(super) text: Option<String>,
-    /// Only received since: a time like 2026-01-31T12:00:00Z, or how long ago, like 2h or 30min
+    /// Only received since: a time like 2026-01-31T12:00:00Z, a date, or how long ago, like 2h
     #[arg(long, value_name = "TIME")]
     pub(super) since: Option<String>,
-    /// Only received before: a time, or how long ago
+    /// Only received before: a time, a date, or how long ago
     #[arg(long, value_name = "TIME")]
     pub(super) until: Option<String>,
     /// Only what the source's filter held back (true), or only the rest (false)
@@ -49,16 +50,14 @@ pub(super) struct FilterArgs {
 impl FilterArgs {
     /// As the admin API takes them; what cannot be meant is said before anything is asked.
     pub(super) fn words(&self, now: Timestamp) -> anyhow::Result<FilterWords> {
-        let time = |option: &str, text: &Option<String>| {
-            let Some(text) = text else { return Ok(None) };
-            let time = time(text, now).with_context(|| {
-                format!("{option} cannot be \"{}\"; write 2026-01-31T12:00:00Z, 2h or 30min", print::line(text))
-            })?;
-            anyhow::Ok(Some(time.to_string()))
+        let time = |option: &str, text: &Option<String>| match text {
+            Some(text) => since(option, text, now).map(|time| Some(time.to_string())),
+            None => Ok(None),
         };
         let words = FilterWords {
             source: self.source.clone(),
-            state: self.state.clone(),
+            // In lists what is leased is said to be running.
+            state: self.state.as_deref().map(|state| if state == "running" { "leased" } else { state }.to_owned()),
             event_type: self.event_type.clone(),
             thread: self.thread.clone(),
             dedup: self.dedup.clone(),
@@ -67,8 +66,9 @@ impl FilterArgs {
             since: time("--since", &self.since)?,
             until: time("--until", &self.until)?,
             filtered: self.filtered,
+            open: self.open.then_some(true),
         };
-        words.filter().map_err(|why| anyhow!("{why}"))?;
+        words.filter().map_err(usage)?;
         Ok(words)
     }
 
@@ -85,8 +85,13 @@ impl FilterArgs {
             &self.since,
             &self.until,
         ];
-        self.filtered.is_some() || texts.iter().any(|text| text.is_some())
+        self.open || self.filtered.is_some() || texts.iter().any(|text| text.is_some())
     }
+}
+
+/// The states as typed.
+fn states() -> PossibleValuesParser {
+    PossibleValuesParser::new(State::ALL.map(|state| if state == State::Leased { "running" } else { state.as_str() }))
 }
 
 /// Adds words to a query.
@@ -99,23 +104,4 @@ pub(super) fn append(query: &mut Serializer<'_, String>, words: &FilterWords) ->
         };
     }
     Ok(())
-}
-
-/// A time as written, or that long before now.
-fn time(text: &str, now: Timestamp) -> Option<Timestamp> {
-    Timestamp::parse(text).or_else(|| unit::duration(text).map(|ago| now - ago))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn since_is_a_time_or_how_long_ago() {
-        let now = Timestamp::from_seconds(1_800_000_000);
-        assert_eq!(time("2h", now), Some(Timestamp::from_seconds(1_800_000_000 - 7_200)));
-        assert_eq!(time("30min", now), Some(Timestamp::from_seconds(1_800_000_000 - 1_800)));
-        assert_eq!(time("2026-01-31T14:00:00+02:00", now), Timestamp::parse("2026-01-31T12:00:00Z"));
-        assert_eq!(time("yesterday", now), None);
-    }
 }

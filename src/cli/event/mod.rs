@@ -9,8 +9,9 @@ mod replay;
 mod resend;
 mod settle;
 
-use std::io::Write;
+use std::fmt;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 use form_urlencoded::Serializer;
@@ -18,6 +19,7 @@ use form_urlencoded::Serializer;
 use self::filter::FilterArgs;
 use super::gateway::{Gateway, GatewayArgs, NOT_FOUND};
 use super::print;
+use super::sheet::{Paper, Times, sheets};
 use crate::model::{Clock, EventId, Timestamp};
 
 /// What to do with events.
@@ -27,13 +29,19 @@ pub(super) enum EventCommand {
     List(List),
     /// Show one event: proof, values and where each came from, every attempt
     Show(Show),
-    /// Owe events again, each as a new delivery: named ones, or those of a filter
+    /// Run events again, by id or by filter
+    ///
+    /// Each is sent as a new delivery; the old ones stay as they are. A filter becomes a job, after its plan was shown
+    /// and agreed to.
+    #[command(
+        override_usage = "sluicegate event replay [OPTIONS] ID...\n       sluicegate event replay [OPTIONS] --source NAME | --state STATE | ... | --all"
+    )]
     Replay(replay::Replay),
     /// Send an event again with changes, as a new one that its source reads once more
     Resend(resend::Resend),
     /// Settle by hand a delivery of which nobody could tell whether it ran
     Settle(settle::Settle),
-    /// Call off a delivery that waits
+    /// Call a delivery off that waits
     Cancel(settle::Cancel),
 }
 
@@ -61,9 +69,9 @@ pub(super) struct List {
 /// Which event to show.
 #[derive(Debug, Args)]
 pub(super) struct Show {
-    /// The event, like evt_0193…
+    /// The event, like evt_0193ab12; a beginning that only one has is enough
     #[arg(value_name = "ID")]
-    id: EventId,
+    id: EventName,
     /// Print the body alone, byte for byte
     #[arg(long, conflicts_with = "json")]
     body: bool,
@@ -74,9 +82,43 @@ pub(super) struct Show {
     gateway: GatewayArgs,
 }
 
+impl EventCommand {
+    /// How times are to be told.
+    const fn times(&self) -> Times {
+        match self {
+            Self::List(list) => list.gateway.times,
+            Self::Show(show) => show.gateway.times,
+            Self::Replay(replay) => replay.gateway.times,
+            Self::Resend(resend) => resend.gateway.times,
+            Self::Settle(settle) => settle.gateway.times,
+            Self::Cancel(cancel) => cancel.gateway.times,
+        }
+    }
+}
+
+/// The id of an event as typed: whole, or a beginning that only one has.
+#[derive(Clone, Debug)]
+pub(super) struct EventName(String);
+
+impl FromStr for EventName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim_end_matches(['.', '…']);
+        let good = text.starts_with("evt_") && EventId::beginning(text).is_some();
+        good.then(|| Self(text.to_owned())).ok_or("an event's id is evt_ and 32 hex digits; 6 of them may be enough")
+    }
+}
+
+impl fmt::Display for EventName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Runs a command. The exit code is 0 when all went well, 3 when something was not found, 1 for every other problem.
 pub(super) async fn run(command: EventCommand) -> anyhow::Result<ExitCode> {
-    let (mut out, mut talk) = (std::io::stdout().lock(), std::io::stderr().lock());
+    let (mut out, mut talk) = sheets(command.times());
     let now = Clock::system().now();
     let (out, talk) = (&mut out, &mut talk);
     let done = match command {
@@ -95,8 +137,8 @@ impl List {
         &self,
         gateway: &Gateway,
         now: Timestamp,
-        out: &mut impl Write,
-        talk: &mut impl Write,
+        out: &mut impl Paper,
+        talk: &mut impl Paper,
     ) -> anyhow::Result<u8> {
         let asked = gateway.ask(&format!("/events?{}", self.query(now)?)).await?;
         let Some(page) = asked.or_say(talk, "events") else { return Ok(NOT_FOUND) };
@@ -127,11 +169,14 @@ impl List {
 }
 
 impl Show {
-    async fn run(&self, gateway: &Gateway, out: &mut impl Write, talk: &mut impl Write) -> anyhow::Result<u8> {
+    async fn run(&self, gateway: &Gateway, out: &mut impl Paper, talk: &mut impl Paper) -> anyhow::Result<u8> {
         let path = format!("/events/{}", self.id);
         if self.body {
             match gateway.fetch(&format!("{path}/body")).await? {
-                Ok(body) => out.write_all(&body)?,
+                Ok(body) => {
+                    out.exact();
+                    out.write_all(&body)?;
+                }
                 Err(why) => {
                     print::say(talk, &format!("error: {}: {why}", self.id));
                     return Ok(NOT_FOUND);

@@ -1,26 +1,28 @@
 //! Owing events again: named ones at once, those of a filter as a job, after its plan was shown and agreed to.
 
-use std::io::{IsTerminal as _, Write};
+use std::io::IsTerminal as _;
 
-use anyhow::{anyhow, bail};
+use anyhow::anyhow;
 use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
 use super::super::gateway::{Gateway, GatewayArgs, NOT_FOUND};
-use super::super::{pace, print};
+use super::super::sheet::Paper;
+use super::super::{pace, print, usage};
+use super::EventName;
 use super::filter::FilterArgs;
-use crate::model::{EventId, Timestamp};
+use crate::model::Timestamp;
 
 /// Which events to replay.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").required(true).multiple(true).args([
-    "ids", "source", "state", "event_type", "thread", "dedup", "destination", "text", "since", "until", "filtered",
+    "ids", "source", "state", "open", "event_type", "thread", "dedup", "destination", "text", "since", "until", "filtered",
     "all",
 ])))]
 pub(in crate::cli) struct Replay {
-    /// The events, like evt_0193…; or name them by a filter
+    /// The events, like evt_0193ab12; or name them by a filter
     #[arg(value_name = "ID", conflicts_with_all = ["all", "pace", "yes"])]
-    ids: Vec<EventId>,
+    ids: Vec<EventName>,
     #[command(flatten)]
     filter: FilterArgs,
     /// Every event
@@ -47,18 +49,18 @@ impl Replay {
         &self,
         gateway: &Gateway,
         now: Timestamp,
-        out: &mut impl Write,
-        talk: &mut impl Write,
+        out: &mut impl Paper,
+        talk: &mut impl Paper,
     ) -> anyhow::Result<u8> {
         match (self.ids.is_empty(), self.filter.is_given()) {
             (true, _) => self.by_filter(gateway, now, out, talk).await,
             (false, false) => self.by_id(gateway, out, talk).await,
-            (false, true) => bail!("name events, or a filter, not both"),
+            (false, true) => Err(usage("name events, or a filter, not both")),
         }
     }
 
     /// Every event is tried, whatever became of the one before.
-    async fn by_id(&self, gateway: &Gateway, out: &mut impl Write, talk: &mut impl Write) -> anyhow::Result<u8> {
+    async fn by_id(&self, gateway: &Gateway, out: &mut impl Paper, talk: &mut impl Paper) -> anyhow::Result<u8> {
         let mut code = 0;
         for id in &self.ids {
             let dry_run = if self.dry_run { "?dry_run=true" } else { "" };
@@ -84,8 +86,8 @@ impl Replay {
         &self,
         gateway: &Gateway,
         now: Timestamp,
-        out: &mut impl Write,
-        talk: &mut impl Write,
+        out: &mut impl Paper,
+        talk: &mut impl Paper,
     ) -> anyhow::Result<u8> {
         let mut wanted = json!({ "filter": self.filter.words(now)?, "all": self.all });
         if let Some(pace) = self.pace {
@@ -127,7 +129,7 @@ impl Replay {
 }
 
 /// Asks whoever sits at the terminal.
-fn agreed(talk: &mut impl Write) -> anyhow::Result<bool> {
+fn agreed(talk: &mut impl Paper) -> anyhow::Result<bool> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         return Err(anyhow!("nobody can be asked here; add --yes to begin, or --dry-run to see the plan alone"));

@@ -1,24 +1,25 @@
 //! An event with changes, sent again as a new one of the same source, which reads it once more.
 
-use std::io::{Read as _, Write};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::super::gateway::{Gateway, GatewayArgs, NOT_FOUND};
-use super::super::print;
-use crate::model::EventId;
+use super::super::sheet::Paper;
+use super::super::{print, usage};
+use super::EventName;
 
 /// What to send again.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Resend {
-    /// The event, like evt_0193…; it stays as it is
+    /// The event, like evt_0193ab12; it stays as it is
     #[arg(value_name = "ID")]
-    id: EventId,
+    id: EventName,
     /// A file with another body, or - for standard input; `event show ID --body` prints the one there is
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
@@ -42,8 +43,8 @@ impl Resend {
     pub(super) async fn run(
         &self,
         gateway: &Gateway,
-        out: &mut impl Write,
-        talk: &mut impl Write,
+        out: &mut impl Paper,
+        talk: &mut impl Paper,
     ) -> anyhow::Result<u8> {
         let changes = self.changes()?;
         let dry_run = if self.dry_run { "?dry_run=true" } else { "" };
@@ -68,7 +69,7 @@ impl Resend {
     fn changes(&self) -> anyhow::Result<Value> {
         let mut headers = Map::new();
         for line in &self.header {
-            let (name, value) = line.split_once(':').ok_or_else(|| anyhow!("--header is NAME: VALUE"))?;
+            let (name, value) = line.split_once(':').ok_or_else(|| usage("--header is NAME: VALUE"))?;
             headers.insert(name.trim().to_owned(), value.trim().into());
         }
         for name in &self.without_header {

@@ -1,6 +1,6 @@
 //! Deliveries by hand: settle what nobody could tell, call off what waits.
 
-use std::io::Write;
+use std::str::FromStr;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -8,14 +8,29 @@ use serde_json::{Value, json};
 
 use super::super::gateway::{Gateway, GatewayArgs, NOT_FOUND};
 use super::super::print;
+use super::super::sheet::Paper;
 use crate::model::DeliveryId;
+
+/// The id of a delivery as typed: whole, or a beginning that only one has.
+#[derive(Clone, Debug)]
+pub(in crate::cli) struct DeliveryName(String);
+
+impl FromStr for DeliveryName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim_end_matches(['.', '…']);
+        let good = text.parse::<DeliveryId>().is_ok() || DeliveryId::beginning(text).is_some();
+        good.then(|| Self(text.to_owned())).ok_or("a delivery's id is dlv_, 32 hex digits, _ and a number")
+    }
+}
 
 /// Which delivery to settle, and how.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Settle {
-    /// The delivery, like dlv_0193…_0
+    /// The delivery, like dlv_0193ab12_0
     #[arg(value_name = "DELIVERY")]
-    id: DeliveryId,
+    id: DeliveryName,
     /// It ran (delivered); it did not and is not to (dead); it did not and is sent again (again)
     #[arg(long, value_name = "HOW", value_parser = PossibleValuesParser::new(["delivered", "dead", "again"]))]
     r#as: String,
@@ -32,9 +47,9 @@ pub(in crate::cli) struct Settle {
 /// Which delivery to call off.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Cancel {
-    /// The delivery, like dlv_0193…_0; only a pending one can be called off
+    /// The delivery, like dlv_0193ab12_0; only a pending one can be called off
     #[arg(value_name = "DELIVERY")]
-    id: DeliveryId,
+    id: DeliveryName,
     /// Print the API's JSON
     #[arg(long)]
     json: bool,
@@ -46,11 +61,11 @@ impl Settle {
     pub(super) async fn run(
         &self,
         gateway: &Gateway,
-        out: &mut impl Write,
-        talk: &mut impl Write,
+        out: &mut impl Paper,
+        talk: &mut impl Paper,
     ) -> anyhow::Result<u8> {
         let how = json!({ "as": self.r#as, "note": self.note });
-        tell(gateway, (self.id, "settle", &how), self.json, out, talk).await
+        tell(gateway, (&self.id.0, "settle", &how), self.json, out, talk).await
     }
 }
 
@@ -58,22 +73,22 @@ impl Cancel {
     pub(super) async fn run(
         &self,
         gateway: &Gateway,
-        out: &mut impl Write,
-        talk: &mut impl Write,
+        out: &mut impl Paper,
+        talk: &mut impl Paper,
     ) -> anyhow::Result<u8> {
-        tell(gateway, (self.id, "cancel", &Value::Null), self.json, out, talk).await
+        tell(gateway, (&self.id.0, "cancel", &Value::Null), self.json, out, talk).await
     }
 }
 
 async fn tell(
     gateway: &Gateway,
-    (id, verb, how): (DeliveryId, &str, &Value),
+    (id, verb, how): (&str, &str, &Value),
     json: bool,
-    out: &mut impl Write,
-    talk: &mut impl Write,
+    out: &mut impl Paper,
+    talk: &mut impl Paper,
 ) -> anyhow::Result<u8> {
     let asked = gateway.tell(&format!("/deliveries/{id}/{verb}"), how).await?;
-    let Some(answer) = asked.or_say(talk, &id.to_string()) else { return Ok(NOT_FOUND) };
+    let Some(answer) = asked.or_say(talk, id) else { return Ok(NOT_FOUND) };
     if json {
         print::json(out, &answer)?;
     } else {

@@ -72,6 +72,17 @@ impl Capture {
         Self::new(&text("method", "POST"), &text("url", "/"), headers, body.into())
     }
 
+    /// An event as the admin API shows it, with its body.
+    pub(super) fn of_event(event: &Value, body: Bytes) -> Result<Self, String> {
+        let line = event["request_line"].as_str().unwrap_or_default();
+        let (method, target) = line.split_once(' ').unwrap_or(("POST", line));
+        let mut headers = HeaderMap::new();
+        for pair in event["headers"].as_array().into_iter().flatten() {
+            add(&mut headers, pair[0].as_str().unwrap_or_default(), pair[1].as_str().unwrap_or_default())?;
+        }
+        Self::new(method, target, headers, body)
+    }
+
     fn new(method: &str, target: &str, headers: HeaderMap, body: Bytes) -> Result<Self, String> {
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| format!("{method:?} is no method"))?;
         // What stands behind the host, where there is one.

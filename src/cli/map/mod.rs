@@ -14,7 +14,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use self::capture::Capture;
-use super::{ConfigFile, Ended, answer, say, tally};
+use super::event::EventName;
+use super::gateway::{Asked, GatewayArgs};
+use super::sheet::{out_columns, prose};
+use super::{ConfigFile, Ended, answer, say, tally, usage};
 use crate::app;
 use crate::config::{Config, Problems};
 use crate::inbox::Claimed;
@@ -37,14 +40,23 @@ pub(super) struct Explain {
     #[command(flatten)]
     file: ConfigFile,
     /// The source whose mapping is followed
-    #[arg(long, value_name = "NAME", required_unless_present = "dropin", conflicts_with = "dropin")]
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["dropin", "event"], conflicts_with = "dropin")]
     source: Option<String>,
     /// Read the request as the drop-in door does, instead of a source
     #[arg(long)]
     dropin: bool,
     /// The request: request line, headers, an empty line, body; or JSON with method, url, headers and body
-    #[arg(long, value_name = "FILE")]
-    request: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "event")]
+    request: Option<PathBuf>,
+    /// An event that a running gateway keeps, like evt_0193ab12, instead of a file; its source is followed
+    #[arg(long, value_name = "ID", conflicts_with_all = ["request", "dropin"])]
+    event: Option<EventName>,
+    /// With --event, the address of the admin API instead of the configuration file's
+    #[arg(long, value_name = "URL", requires = "event")]
+    admin: Option<String>,
+    /// With --event, the environment variable that holds the admin token
+    #[arg(long, value_name = "NAME", requires = "event")]
+    token_env: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -61,10 +73,16 @@ pub(super) async fn run(command: MapCommand) -> Ended {
         say(&format!("{}: {}", explain.file.config.display(), tally(&problems)));
         return Ok(ExitCode::FAILURE);
     };
-    let file = explain.request.display();
-    let bytes = std::fs::read(&explain.request).with_context(|| format!("cannot read {file}"))?;
-    let capture = Capture::parse(&bytes).map_err(|what| anyhow!("{file} is no request: {what}"))?;
-    let view = match &explain.source {
+    let (capture, came_by) = match (&explain.event, &explain.request) {
+        (Some(id), _) => fetch(&explain, id).await?,
+        (None, Some(request)) => {
+            let file = request.display();
+            let bytes = std::fs::read(request).with_context(|| format!("cannot read {file}"))?;
+            (Capture::parse(&bytes).map_err(|what| anyhow!("{file} is no request: {what}"))?, None)
+        }
+        (None, None) => return Err(usage("name the request: --request FILE, or --event ID")),
+    };
+    let view = match explain.source.as_ref().or(came_by.as_ref()) {
         Some(name) => at_source(find(&sources, name)?, &capture.received(&config.server.public_url)),
         None => at_dropin(&config, &capture).await,
     };
@@ -74,6 +92,20 @@ pub(super) async fn run(command: MapCommand) -> Ended {
         answer(printed(&view).trim_end())?;
     }
     Ok(if view["refused"].is_null() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// An event's request, and the source that it came by.
+async fn fetch(explain: &Explain, id: &EventName) -> anyhow::Result<(Capture, Option<String>)> {
+    let (admin, token_env) = (explain.admin.clone(), explain.token_env.clone());
+    let gateway = GatewayArgs::of(explain.file.config.clone(), admin, token_env).find()?;
+    let missing = |why: String| anyhow!("{id}: {why}");
+    let event = match gateway.ask(&format!("/events/{id}")).await? {
+        Asked::Answered(event) => event,
+        Asked::NotFound(why) => return Err(missing(why)),
+    };
+    let body = gateway.fetch(&format!("/events/{id}/body")).await?.map_err(missing)?;
+    let capture = Capture::of_event(&event, body).map_err(|what| anyhow!("{id}: {what}"))?;
+    Ok((capture, event["source"].as_str().map(str::to_owned)))
 }
 
 fn find<'s>(sources: &'s Sources, name: &str) -> anyhow::Result<&'s Source> {
@@ -222,7 +254,7 @@ fn printed(view: &Value) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     let mut line = |label: &str, text: &str| {
-        let _ = writeln!(out, "{label:<18} {text}");
+        let _ = writeln!(out, "{}", prose(&format!("{label:<18} {text}"), out_columns()));
     };
     let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     line("source", &plain(&view["source"]));

@@ -61,6 +61,9 @@ pub(super) fn known(file: Option<&Path>) -> Option<Config> {
     config
 }
 
+/// The longest title in the list, so that a line of it has 80 columns at most.
+const TITLE: usize = 44;
+
 fn run_list(list: &List) -> Ended {
     let Some(config) = known(list.config.as_deref()) else { return Ok(ExitCode::FAILURE) };
     if list.json {
@@ -73,7 +76,12 @@ fn run_list(list: &List) -> Ended {
         return Ok(ExitCode::SUCCESS);
     }
     for provider in config.providers.values() {
-        answer(&format!("{:<24} {:<32} known by: {}", provider.name, provider.title, provider.evidence))?;
+        let mut title: String = provider.title.chars().take(TITLE).collect();
+        if title.len() < provider.title.len() {
+            title.truncate(title.len().saturating_sub(3));
+            title.push_str("...");
+        }
+        answer(&format!("{:<23} {title:<TITLE$} {}", provider.name, provider.evidence))?;
     }
     Ok(ExitCode::SUCCESS)
 }

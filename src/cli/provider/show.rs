@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::super::{Ended, answer, say};
+use super::super::{Ended, answer, say, tell};
 use super::known;
 use crate::config::section::nearest;
 use crate::config::{Provider, Table, Value};
@@ -36,7 +36,7 @@ pub(super) fn run(show: &Show) -> Ended {
     if show.json {
         answer(&shown.json(provider).to_string())?;
     } else {
-        answer(&shown.text(provider))?;
+        tell(&shown.text(provider))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -149,7 +149,8 @@ impl Shown {
         if self.brings_secret {
             lines.push(format!(
                 "\nThe provider's first request brings the secret. This prints the address to give to it:\n  \
-                 sluicegate source enrol {name}\nThen compare what came in (--show) and have it count (--confirm FINGERPRINT)."
+                 sluicegate source enrol {name}\n\
+                 Then compare what came in (--show) and have it count (--confirm FINGERPRINT)."
             ));
         }
         lines.push(format!("\nTry it with a signed sample: sluicegate send {name} --config FILE"));

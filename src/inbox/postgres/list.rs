@@ -78,6 +78,7 @@ enum Way<'a> {
     Dedup(Vec<String>, &'a [u8]),
     Thread(&'a [u8]),
     State(&'static str),
+    Open,
     Source(&'a str),
     All,
 }
@@ -118,6 +119,7 @@ impl<'a> Walk<'a> {
             (_, Some(dedup), ..) => Way::Dedup(sources(turn).await?, dedup.as_bytes()),
             (_, _, Some(thread), ..) => Way::Thread(thread.as_bytes()),
             (_, _, _, Some(state), _) => Way::State(state.as_str()),
+            _ if filter.open == Some(true) => Way::Open,
             (_, _, _, _, Some(source)) => Way::Source(source),
             _ => Way::All,
         };
@@ -154,7 +156,8 @@ impl<'a> Walk<'a> {
         if let Some(place) = self.place {
             if self.filter.oldest_first { self.above = place } else { self.below = place }
         }
-        if with_states || self.filter.state.is_some() || self.filter.destination.is_some() {
+        let by_state = self.filter.state.is_some() || self.filter.open.is_some();
+        if with_states || by_state || self.filter.destination.is_some() {
             self.add_states(turn, &mut fitting).await?;
         }
         if !self.words.is_empty() {
@@ -198,6 +201,24 @@ impl<'a> Walk<'a> {
                      ) AS d JOIN event AS e ON e.seq = d.seq ORDER BY d.seq {order}"
                 );
                 rows(turn, &sql, &[first, second, third, state]).await
+            }
+            Way::Open => {
+                let half = |state: State| {
+                    format!(
+                        "(SELECT (d.event + 0) AS seq FROM delivery AS d
+                          WHERE d.state = '{}' AND d.state <> 'delivered' AND (d.event + 0) > $1 AND (d.event + 0) < $2
+                          ORDER BY (d.event + 0) {order} LIMIT $3)",
+                        state.as_str()
+                    )
+                };
+                let halves: Vec<String> =
+                    State::ALL.into_iter().filter(|state| state.needs_attention()).map(half).collect();
+                let sql = format!(
+                    "SELECT {columns} FROM (SELECT n.seq FROM ({}) AS n ORDER BY n.seq {order} LIMIT $3) AS d
+                        JOIN event AS e ON e.seq = d.seq ORDER BY d.seq {order}",
+                    halves.join(" UNION ALL ")
+                );
+                rows(turn, &sql, &[first, second, third]).await
             }
             Way::Words(words) => {
                 let sql = format!(
@@ -247,7 +268,7 @@ impl<'a> Walk<'a> {
         events.retain_mut(|(seq, event)| {
             let (found, to_it) = states.remove(seq).unwrap_or_default();
             event.states = found;
-            self.filter.state.is_none_or(|state| event.states.contains(&state)) && (to_it || wanted.is_none())
+            self.filter.fits_last(event.states.last().copied()) && (to_it || wanted.is_none())
         });
         Ok(())
     }

@@ -30,6 +30,7 @@ mod shared;
 mod spend;
 mod sweep;
 mod tls;
+mod waiting;
 mod words;
 mod writer;
 
@@ -55,13 +56,13 @@ use self::writer::{Item, Weight, Writer};
 use super::fair::Shares;
 use super::{
     ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox, InboxError,
-    Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Next, Page, Replayed, Settled, Settlement, Spend, Standing,
-    Terms, Turn, Usage,
+    Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Next, Page, Replayed, Settled, Settlement, SourceFare, Spend,
+    Standing, Terms, Turn, Usage, WaitingDelivery,
 };
 use crate::config::Secret;
 use crate::model::{
-    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, EventId, NewDelivery, NewEvent, ProofMark, Role, Roles,
-    Timestamp, UpstreamIds, UsedProof,
+    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, Destination, EventId, NewDelivery, NewEvent, ProofMark,
+    Role, Roles, Timestamp, UpstreamIds, UsedProof,
 };
 
 /// How many bytes of records may wait for the writers.
@@ -502,6 +503,27 @@ impl Inbox for PostgresInbox {
 
     async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError> {
         self.read("read an event", |conn| Box::pin(query::event(conn, id))).await
+    }
+
+    async fn between(&self, from: EventId, to: EventId, most: usize) -> Result<Vec<EventId>, InboxError> {
+        self.read("look ids up", |conn| Box::pin(waiting::between(conn, from, to, most))).await
+    }
+
+    async fn waiting(&self, events: Vec<EventId>) -> Result<Vec<WaitingDelivery>, InboxError> {
+        let events = Arc::new(events);
+        self.read("look up what is waited for", |conn| {
+            let events = Arc::clone(&events);
+            Box::pin(async move { waiting::of(conn, &events).await })
+        })
+        .await
+    }
+
+    async fn source_fares(&self) -> Result<Vec<SourceFare>, InboxError> {
+        self.read("look at the sources", |conn| Box::pin(waiting::source_fares(conn))).await
+    }
+
+    async fn destinations(&self) -> Result<Vec<Destination>, InboxError> {
+        self.read("list destinations", |conn| Box::pin(waiting::destinations(conn))).await
     }
 
     async fn known(&self, source: &str, dedup: &str) -> Result<Option<EventId>, InboxError> {

@@ -176,7 +176,7 @@ async fn deliveries(
     Ok(list)
 }
 
-async fn tries(turn: &Transaction<'_>, delivery: i64) -> Result<Vec<Attempt>, Fault> {
+pub(super) async fn tries(turn: &Transaction<'_>, delivery: i64) -> Result<Vec<Attempt>, Fault> {
     let found = rows(
         turn,
         "SELECT number, started_at, ended_at, result, status, detail FROM attempt WHERE delivery = $1

@@ -59,6 +59,7 @@ enum Way<'a> {
     Dedup(&'a str, Option<&'a str>),
     Thread(&'a str),
     State(State),
+    Open,
     Kind(&'a str),
     Source(&'a str),
     All,
@@ -97,6 +98,7 @@ impl<'a> Walk<'a> {
             _ if indexed && !words.is_empty() => Way::Words(words::query(&words)),
             (_, Some(thread), ..) => Way::Thread(thread),
             (_, _, Some(state), ..) => Way::State(state),
+            _ if filter.open == Some(true) => Way::Open,
             (_, _, _, Some(kind), _) => Way::Kind(kind),
             (.., Some(source)) => Way::Source(source),
             _ => Way::All,
@@ -182,6 +184,20 @@ impl<'a> Walk<'a> {
                 ),
                 text(state.as_str()),
             ),
+            // Each half comes in order, so that the two are read as one list and nothing is sorted.
+            Way::Open => {
+                let half = |state: State| {
+                    format!(
+                        "SELECT {columns} FROM delivery AS d INDEXED BY delivery_state
+                            CROSS JOIN event AS e ON e.seq = d.event
+                         WHERE d.state <> 'delivered' AND d.state = '{}' AND d.event > ?1 AND d.event < ?2",
+                        state.as_str()
+                    )
+                };
+                let halves: Vec<String> =
+                    State::ALL.into_iter().filter(|state| state.needs_attention()).map(half).collect();
+                (format!("{} ORDER BY 1 {order}", halves.join(" UNION ALL ")), Vec::new())
+            }
             Way::Source(source) => (of_event("INDEXED BY event_source", "e.source = ?3 AND"), text(source)),
             Way::All => (of_event("", ""), Vec::new()),
         }
@@ -207,17 +223,15 @@ impl<'a> Walk<'a> {
             .prepare_cached("SELECT state, destination FROM delivery WHERE event = ?1 ORDER BY number LIMIT ?2")?;
         let mut rows = statement.query((seq, DELIVERIES))?;
         let mut states = Vec::new();
-        let mut fits = self.filter.state.is_none() && wanted.is_none();
+        let mut fits = wanted.is_none();
         while let Some(row) = rows.next()? {
             let state = state(row, 0)?;
-            let there = match &wanted {
-                Some(wanted) => row.get_ref(1)?.as_str()? == wanted,
-                None => true,
-            };
-            fits |= there && self.filter.state.is_none_or(|wanted| wanted == state);
+            if let Some(wanted) = &wanted {
+                fits |= row.get_ref(1)?.as_str()? == wanted;
+            }
             states.push(state);
         }
-        Ok(fits.then_some(states))
+        Ok((fits && self.filter.fits_last(states.last().copied())).then_some(states))
     }
 
     /// Whether the body has the words that are looked for in it. What that costs is added to `looked`.

@@ -22,6 +22,7 @@ mod shared;
 mod space;
 mod spend;
 mod sweep;
+mod waiting;
 mod words;
 mod writer;
 
@@ -47,12 +48,12 @@ use self::writer::{Job, Message, Turn, Weight, Writer, held};
 use super::fair::Shares;
 use super::{
     self as inbox, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox,
-    InboxError, JobState, JobStep, Keep, KeptAttachment, NewJob, Page, Replayed, Settled, Settlement, Spend, Standing,
-    Terms, Turn as Before, Usage,
+    InboxError, JobState, JobStep, Keep, KeptAttachment, NewJob, Page, Replayed, Settled, Settlement, SourceFare,
+    Spend, Standing, Terms, Turn as Before, Usage, WaitingDelivery,
 };
 use crate::model::{
-    Accepted, Attachment, AttachmentId, DeliveryId, EventId, NewDelivery, NewEvent, ProofMark, Role, State, Timestamp,
-    UpstreamIds, UsedProof,
+    Accepted, Attachment, AttachmentId, DeliveryId, Destination, EventId, NewDelivery, NewEvent, ProofMark, Role,
+    State, Timestamp, UpstreamIds, UsedProof,
 };
 
 /// How many bytes of records may wait for the writer.
@@ -278,6 +279,22 @@ impl Inbox for SqliteInbox {
 
     async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError> {
         self.readers.ask("read an event", move |conn| query::event(conn, id)).await
+    }
+
+    async fn between(&self, from: EventId, to: EventId, most: usize) -> Result<Vec<EventId>, InboxError> {
+        self.readers.ask("look ids up", move |conn| waiting::between(conn, from, to, most)).await
+    }
+
+    async fn waiting(&self, events: Vec<EventId>) -> Result<Vec<WaitingDelivery>, InboxError> {
+        self.readers.ask("look up what is waited for", move |conn| waiting::of(conn, &events)).await
+    }
+
+    async fn source_fares(&self) -> Result<Vec<SourceFare>, InboxError> {
+        self.readers.ask("look at the sources", waiting::source_fares).await
+    }
+
+    async fn destinations(&self) -> Result<Vec<Destination>, InboxError> {
+        self.readers.ask("list destinations", waiting::destinations).await
     }
 
     async fn known(&self, source: &str, dedup: &str) -> Result<Option<EventId>, InboxError> {

@@ -148,7 +148,7 @@ fn deliveries(
     Ok(list)
 }
 
-fn tries(conn: &Connection, delivery: i64) -> rusqlite::Result<Vec<Attempt>> {
+pub(super) fn tries(conn: &Connection, delivery: i64) -> rusqlite::Result<Vec<Attempt>> {
     conn.prepare_cached(
         "SELECT number, started_at, ended_at, result, status, detail FROM attempt WHERE delivery = ?1 ORDER BY id",
     )?
@@ -208,7 +208,7 @@ pub(super) fn state(row: &Row<'_>, column: usize) -> rusqlite::Result<State> {
     State::parse(&word).ok_or_else(|| strange(column, format!("{word:?} is no state")))
 }
 
-fn destination(row: &Row<'_>, column: usize) -> rusqlite::Result<Destination> {
+pub(super) fn destination(row: &Row<'_>, column: usize) -> rusqlite::Result<Destination> {
     row.get::<_, String>(column)?.parse().map_err(|error| strange(column, format!("{error}")))
 }
 

@@ -11,6 +11,7 @@ mod list;
 mod overlap;
 mod proof;
 mod sweep;
+mod waiting;
 mod walk;
 
 use std::collections::{BTreeMap, HashMap};
@@ -441,6 +442,11 @@ contract! {
         a_sweep_leaves_what_is_owed_and_what_is_young,
         each_source_and_state_is_kept_for_its_time,
         what_a_retry_would_bring_again_is_not_swept,
+    ]
+    waiting: [
+        what_waits_says_for_what,
+        a_source_fares_by_the_last_delivery_of_each_event,
+        ids_are_found_between_two,
     ]
     walk: [random_walks_agree_with_a_plain_model]
 }

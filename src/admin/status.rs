@@ -1,0 +1,240 @@
+//! Whether all is well, and what is not: one answer that names everything an operator has to look at, each with what to
+//! do about it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::AdminState;
+use super::error::AdminError;
+use super::health::unready;
+use super::waiting::{PausedView, own};
+use crate::dispatch::{BreakerState, Closed};
+use crate::inbox::{Count, Hold, SourceFare, Usage};
+use crate::model::{self, Account, Timestamp};
+
+/// How long events may wait that nobody holds before it is said.
+const LONG: Duration = Duration::from_secs(15 * 60);
+
+/// From how much of its ceiling on, in percent, an inbox is said to be filling up.
+const FULL: u64 = 80;
+
+/// How many things are listed of a kind.
+const MANY: usize = 100;
+
+/// Something that is not well.
+#[derive(Debug, Serialize)]
+pub(super) struct AttentionView {
+    /// A stable word.
+    code: &'static str,
+    /// What it is about: a source, a destination, a budget, a setting.
+    about: Option<String>,
+    /// A sentence, without its times.
+    text: String,
+    /// Since when.
+    since: Option<Timestamp>,
+    /// Until when, where it ends by itself.
+    until: Option<Timestamp>,
+    /// What to do.
+    todo: String,
+}
+
+impl AttentionView {
+    fn new(code: &'static str, text: impl Into<String>, todo: impl Into<String>) -> Self {
+        Self { code, about: None, text: text.into(), since: None, until: None, todo: todo.into() }
+    }
+
+    fn about(self, about: impl Into<String>) -> Self {
+        Self { about: Some(about.into()), ..self }
+    }
+}
+
+/// `GET /status`
+pub(super) async fn show(State(state): State<Arc<AdminState>>) -> Result<Json<Value>, AdminError> {
+    let now = state.clock.now();
+    let holds = state.inbox.holds().await?;
+    let counts = state.inbox.counts().await?;
+    let fares = state.in_time(state.inbox.source_fares()).await?;
+    let spent = state.in_time(state.inbox.spent(now.day())).await?;
+    let usage = state.inbox.usage().await?;
+    let standing = state.inbox.standing();
+    let loaded = state.loaded.view();
+
+    let mut attention = Vec::new();
+    if let Some(reason) = unready(&state).await {
+        let todo = "read the log; GET /api/v1/health/ready says when it is over";
+        attention.push(AttentionView::new("unready", format!("new events are not taken: {reason}"), todo));
+    }
+    if !standing.good {
+        let text = "this process lost its standing: others may have its work, and it sends nothing";
+        attention.push(AttentionView::new("standing", text, "look at the database and at the clock of this machine"));
+    }
+    paused(&holds, &mut attention);
+    closed(&state, &mut attention);
+    budgets(&state, &spent, now, &mut attention);
+    open(&fares, &mut attention);
+    behind(&state, &fares, &holds, now, &mut attention);
+    disk(&usage, &mut attention);
+    for setting in &loaded.restart_for {
+        let text = format!("{setting} has changed, and the change holds after a restart only");
+        attention.push(AttentionView::new("restart", text, "restart the gateway").about(*setting));
+    }
+
+    let count = |wanted: model::State| counts.iter().filter(|count| count.state == wanted).map(total).sum::<u64>();
+    let sum = |of: fn(&SourceFare) -> u64| fares.iter().map(of).sum::<u64>();
+    let oldest = fares.iter().filter_map(|fare| Some((fare.oldest_pending?, &fare.source))).min();
+    let last = fares.iter().filter_map(|fare| Some((fare.last_event?, &fare.source))).max();
+    let spent = spent.iter().take(MANY).map(|(budget, runs)| {
+        json!({ "budget": budget, "runs": runs, "most": state.budgets.most(budget), "until": now.tomorrow() })
+    });
+    Ok(Json(json!({
+        "well": attention.is_empty(),
+        "attention": attention,
+        "at": now,
+        "version": env!("CARGO_PKG_VERSION"),
+        "started_at": state.loaded.started_at(),
+        "configuration": loaded,
+        "roles": state.roles.to_string(),
+        "replicas": standing.replicas,
+        "standing": if standing.good { "good" } else { "lost" },
+        "sources": state.sources.len(),
+        "paused": PausedView::list(&holds),
+        "waiting": {
+            "pending": count(model::State::Pending),
+            "running": count(model::State::Leased),
+            "oldest_at": oldest.map(|(at, _)| at),
+            "oldest_source": oldest.map(|(_, source)| source),
+        },
+        "open": { "dead": sum(|fare| fare.dead), "unknown": sum(|fare| fare.unknown) },
+        "last_event": last.map(|(at, source)| json!({ "at": at, "source": source })),
+        "budgets": spent.collect::<Vec<_>>(),
+        "disk": {
+            "bytes": usage.bytes, "reusable_bytes": usage.reusable, "ceiling_bytes": usage.ceiling,
+        },
+    })))
+}
+
+fn total(count: &Count) -> u64 {
+    count.count
+}
+
+fn paused(holds: &[(Hold, Timestamp)], attention: &mut Vec<AttentionView>) {
+    for (hold, since) in holds.iter().take(MANY) {
+        let (about, text, todo) = match hold {
+            Hold::All => {
+                ("all".to_owned(), "every run is paused by an operator".to_owned(), "sluicegate resume".into())
+            }
+            Hold::Source(name) => {
+                let todo = format!("sluicegate source resume {name}");
+                (name.clone(), format!("the source {name} is paused by an operator"), todo)
+            }
+            Hold::Destination(to) => (
+                to.to_string(),
+                format!("{to} is paused by an operator"),
+                format!("sluicegate destination resume {to}"),
+            ),
+        };
+        attention.push(AttentionView { since: Some(*since), ..AttentionView::new("paused", text, todo).about(about) });
+    }
+}
+
+/// Destinations that are left alone, as this process sees them. What callers with foreign keys come to is nothing that
+/// the operator can mend.
+fn closed(state: &AdminState, attention: &mut Vec<AttentionView>) {
+    let fares = state.dispatcher.iter().flat_map(|dispatcher| dispatcher.destinations());
+    let ours = fares.filter(|fare| !fare.account.is_foreign());
+    let open = ours.filter(|fare| fare.breaker != BreakerState::Closed || fare.closed == Some(Closed::AskedToWait));
+    for fare in open.take(MANY) {
+        let to = &fare.destination;
+        let whose = match &fare.account {
+            Account::Operator => String::new(),
+            account => format!(" for {account}"),
+        };
+        let item = if fare.breaker == BreakerState::Closed {
+            let item = AttentionView::new("asked_to_wait", format!("{to} asked for a pause{whose}"), "wait");
+            AttentionView { until: fare.closed_until, ..item }
+        } else {
+            let text = format!("the breaker of {to} is open{whose}: {} of its last calls failed", fare.failures);
+            let todo = format!("sluicegate event list --destination {to}; when it is mended: destination reset {to}");
+            let item = AttentionView::new("breaker", text, todo);
+            AttentionView { since: Some(fare.since), until: fare.next_probe, ..item }
+        };
+        attention.push(item.about(to.to_string()));
+    }
+}
+
+fn budgets(state: &AdminState, spent: &[(String, u64)], now: Timestamp, attention: &mut Vec<AttentionView>) {
+    // A user's budget keeps that user waiting and nobody else.
+    let whole = spent.iter().filter(|(budget, _)| !budget.starts_with("user/"));
+    let full = whole.filter_map(|(budget, runs)| Some((budget, *runs, state.budgets.most(budget)?)));
+    for (budget, runs, most) in full.filter(|(_, runs, most)| runs >= most).take(MANY) {
+        let text = format!("the budget {budget} is spent: {runs} of {most} runs today");
+        let item = AttentionView::new("runs_per_day", text, "wait, or allow more: runs_per_day").about(budget);
+        attention.push(AttentionView { until: Some(now.tomorrow()), ..item });
+    }
+}
+
+/// What ended badly and was not sent again since.
+fn open(fares: &[SourceFare], attention: &mut Vec<AttentionView>) {
+    for fare in fares {
+        let name = &fare.source;
+        if fare.dead > 0 {
+            let text = format!("{} of {name} will not be tried again by itself", events(fare.dead));
+            let todo = format!(
+                "sluicegate event list --source {name} --state dead; then: event replay --source {name} --state dead"
+            );
+            attention.push(AttentionView::new("dead", text, todo).about(name));
+        }
+        if fare.unknown > 0 {
+            let text = format!("{} of {name}: nobody can tell whether the agent ran", events(fare.unknown));
+            let todo = format!("sluicegate event list --source {name} --state unknown; then: event settle");
+            attention.push(AttentionView::new("unknown", text, todo).about(name));
+        }
+    }
+}
+
+/// What waits for long, and is held by nobody.
+fn behind(
+    state: &AdminState,
+    fares: &[SourceFare],
+    holds: &[(Hold, Timestamp)],
+    now: Timestamp,
+    attention: &mut Vec<AttentionView>,
+) {
+    let held = |name: &str| {
+        let to = state.source(name).and_then(|source| source.config.destination.clone());
+        let route = to.map(|destination| own(name, destination));
+        holds.iter().any(|(hold, _)| match hold {
+            Hold::All => true,
+            Hold::Source(held) => held == name,
+            Hold::Destination(held) => route.as_ref().is_some_and(|route| route.destination == *held),
+        })
+    };
+    for fare in fares {
+        let Some(oldest) = fare.oldest_pending.filter(|oldest| now.since(*oldest) >= LONG) else { continue };
+        if !held(&fare.source) {
+            let text = format!("an event of {} waits for long", fare.source);
+            let todo = format!("sluicegate event list --source {} --state pending --oldest", fare.source);
+            let item = AttentionView::new("behind", text, todo).about(&fare.source);
+            attention.push(AttentionView { since: Some(oldest), ..item });
+        }
+    }
+}
+
+fn disk(usage: &Usage, attention: &mut Vec<AttentionView>) {
+    let used = usage.bytes.saturating_sub(usage.reusable);
+    let Some(ceiling) = usage.ceiling.filter(|ceiling| *ceiling > 0) else { return };
+    let percent = used.saturating_mul(100) / ceiling;
+    if percent >= FULL {
+        let text = format!("the inbox has {percent} % of its ceiling of {ceiling} bytes");
+        attention.push(AttentionView::new("disk", text, "raise inbox.max_disk, or keep events for less long"));
+    }
+}
+
+fn events(count: u64) -> String {
+    format!("{count} event{}", if count == 1 { "" } else { "s" })
+}

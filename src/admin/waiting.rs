@@ -1,0 +1,185 @@
+//! What a pending delivery waits for, in a word and a sentence; and what is paused.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::AdminState;
+use super::error::AdminError;
+use crate::dispatch::Closed;
+use crate::inbox::{Hold, WaitingDelivery, budget};
+use crate::model::{Account, Class, DeliveryId, Destination, EventId, Route, Timestamp};
+
+/// The longest part of an upstream's words in a sentence, in characters.
+const MAX_DETAIL: usize = 200;
+
+/// Why something has not gone out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct WaitView {
+    /// A stable word.
+    why: &'static str,
+    /// A sentence, without its times.
+    text: String,
+    /// Since when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<Timestamp>,
+    /// Until when, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<Timestamp>,
+    /// The delivery of its conversation that goes before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    behind: Option<DeliveryId>,
+}
+
+/// Something that an operator holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct PausedView {
+    /// `all`, or the name of what is held.
+    what: String,
+    /// `all`, `source` or `destination`.
+    kind: &'static str,
+    /// Since when.
+    since: Timestamp,
+}
+
+impl PausedView {
+    /// What is held, as a list.
+    pub(super) fn list(holds: &[(Hold, Timestamp)]) -> Vec<Self> {
+        let view = |(hold, since): &(Hold, Timestamp)| {
+            let (kind, what) = match hold {
+                Hold::All => ("all", "all".to_owned()),
+                Hold::Source(name) => ("source", name.clone()),
+                Hold::Destination(destination) => ("destination", destination.to_string()),
+            };
+            Self { what, kind, since: *since }
+        };
+        holds.iter().map(view).collect()
+    }
+}
+
+impl WaitView {
+    fn new(why: &'static str, text: impl Into<String>) -> Self {
+        Self { why, text: text.into(), since: None, until: None, behind: None }
+    }
+
+    /// An operator holds it.
+    pub(super) fn paused(what: &str, since: Timestamp) -> Self {
+        Self { since: Some(since), ..Self::new("paused", format!("{what} is paused by an operator")) }
+    }
+
+    /// The dispatcher has it closed.
+    pub(super) fn closed(why: Closed, route: &Route, until: Option<Timestamp>) -> Self {
+        let (source, destination) = (&route.source, &route.destination);
+        let text = match why {
+            Closed::Held => "an operator paused it".to_owned(),
+            Closed::AskedToWait => format!("{destination} asked for a pause"),
+            Closed::Breaker => format!("the breaker of {destination} is open: its last calls failed"),
+            Closed::Probing => format!("one call tries {destination} again after failures"),
+            Closed::Concurrency => format!("{destination} has as many calls in flight as it may have"),
+            Closed::SourceConcurrency => format!("the source {source} has as many calls in flight as it may have"),
+            Closed::Rate => format!("the rate of {destination} is used up"),
+            Closed::AllAskedToWait => "the upstream asked for a pause".to_owned(),
+            Closed::AllConcurrency => "dispatch.concurrency is reached".to_owned(),
+            Closed::Share => "its account has as many calls in flight as its share of dispatch.concurrency".to_owned(),
+            Closed::AllRate => "dispatch.rate is used up".to_owned(),
+            Closed::Budget => "upstream.budget is used up".to_owned(),
+            Closed::Spent => "a budget of runs per day is spent".to_owned(),
+        };
+        Self { until, ..Self::new(why.as_str(), text) }
+    }
+
+    fn behind(first: DeliveryId) -> Self {
+        Self { behind: Some(first), ..Self::new("behind", format!("{first} of its conversation goes first")) }
+    }
+
+    fn retry(waiting: &WaitingDelivery, due: Timestamp) -> Self {
+        let Some(last) = &waiting.last else { return Self { until: Some(due), ..Self::new("due", "its time") } };
+        let status = last.status.map(|status| format!(" {status}")).unwrap_or_default();
+        let detail: String = last.detail.chars().take(MAX_DETAIL).collect();
+        let why = if detail.is_empty() { format!("{}{status}", last.result) } else { detail };
+        let text = format!("retry {}, after: {why}", last.number.saturating_add(1));
+        Self { until: Some(due), ..Self::new("retry", text) }
+    }
+}
+
+impl AdminState {
+    /// What the pending deliveries of these events wait for.
+    pub(super) async fn waits(&self, events: Vec<EventId>) -> Result<HashMap<DeliveryId, WaitView>, AdminError> {
+        if events.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let waiting = self.in_time(self.inbox.waiting(events)).await?;
+        let holds = self.inbox.holds().await?;
+        Ok(waiting.iter().map(|waiting| (waiting.id, self.wait(waiting, &holds))).collect())
+    }
+
+    fn wait(&self, waiting: &WaitingDelivery, holds: &[(Hold, Timestamp)]) -> WaitView {
+        let route = &waiting.route;
+        if let Some(paused) = held(route, holds) {
+            return paused;
+        }
+        if let Some(first) = waiting.behind {
+            return WaitView::behind(first);
+        }
+        if let Some(due) = waiting.due.filter(|due| *due > self.clock.now()) {
+            return WaitView::retry(waiting, due);
+        }
+        match self.closed(route) {
+            Some(closed) => closed,
+            None => WaitView::new("turn", "its turn, which comes next"),
+        }
+    }
+
+    /// What this process has closed of a route.
+    pub(super) fn closed(&self, route: &Route) -> Option<WaitView> {
+        let (why, until) = self.dispatcher.as_ref()?.waits(route)?;
+        Some(WaitView::closed(why, route, until))
+    }
+
+    /// What everything of a source waits for.
+    pub(super) fn source_waits(
+        &self,
+        name: &str,
+        spent: &[(String, u64)],
+        holds: &[(Hold, Timestamp)],
+    ) -> Option<WaitView> {
+        let destination = self.source(name).and_then(|source| source.config.destination.clone());
+        let route = destination.map(|destination| own(name, destination));
+        let paused = match &route {
+            Some(route) => held(route, holds),
+            None => holds.iter().find_map(|(hold, since)| match hold {
+                Hold::All => Some(WaitView::paused("every run", *since)),
+                Hold::Source(held) if held == name => Some(WaitView::paused("the source", *since)),
+                _ => None,
+            }),
+        };
+        paused.or_else(|| self.spent(&budget::of_source(name), spent)).or_else(|| self.closed(&route?))
+    }
+
+    /// That a budget is spent, where it is.
+    fn spent(&self, name: &str, spent: &[(String, u64)]) -> Option<WaitView> {
+        let most = self.budgets.most(name)?;
+        let (_, runs) = spent.iter().find(|(budget, _)| budget == name)?;
+        let text = format!("the budget {name} of {most} runs per day is spent");
+        let until = Some(self.clock.now().tomorrow());
+        (*runs >= most).then(|| WaitView { until, ..WaitView::new("runs_per_day", text) })
+    }
+}
+
+/// The usual route of a source.
+pub(super) fn own(source: &str, destination: Destination) -> Route {
+    Route { source: source.to_owned(), destination, account: Account::default(), class: Class::default() }
+}
+
+/// The hold that is about a route, the widest first.
+fn held(route: &Route, holds: &[(Hold, Timestamp)]) -> Option<WaitView> {
+    let since = |wanted: &Hold| holds.iter().find(|(hold, _)| hold == wanted).map(|(_, since)| *since);
+    if let Some(since) = since(&Hold::All) {
+        return Some(WaitView::paused("every run", since));
+    }
+    if let Some(since) = since(&Hold::Source(route.source.clone())) {
+        return Some(WaitView::paused(&format!("the source {}", route.source), since));
+    }
+    let since = since(&Hold::Destination(route.destination.clone()))?;
+    Some(WaitView::paused(&route.destination.to_string(), since))
+}
