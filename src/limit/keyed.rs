@@ -12,7 +12,7 @@ use governor::{Quota, RateLimiter};
 
 use super::limiter::{Built, Left};
 use super::share::Share;
-use super::table::{Crowd, Keys, Slack};
+use super::table::{Crowd, Keys, Spare};
 use crate::config::Rate;
 
 type PerKey<K> = RateLimiter<K, Keys<K>, DefaultClock, StateInformationMiddleware>;
@@ -53,7 +53,7 @@ fn keyed<K: Hash + Eq + Clone + Crowd>(quota: Quota, processes: NonZeroU32) -> P
     // A key that was seen once is whole after the cells of one use; one more use must fit into the burst.
     let cells = i64::from(quota.burst_size().get()) - 2 * i64::from(processes.get());
     let each = i64::try_from(quota.replenish_interval().as_nanos()).unwrap_or(i64::MAX);
-    let keys = Keys::new(Slack(cells.saturating_mul(each)));
+    let keys = Keys::new(Spare(cells.saturating_mul(each)));
     RateLimiter::new(quota, keys, DefaultClock::default())
 }
 

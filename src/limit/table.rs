@@ -51,13 +51,13 @@ pub(super) struct Keys<K> {
     parts: Vec<Mutex<Part<K>>>,
     crowds: Vec<Mutex<Option<Nanos>>>,
     hasher: RandomState,
-    slack: Slack,
+    spare: Spare,
 }
 
 /// How much later than a key that was just seen for the first time another may be whole again, and still have something
 /// left. It is negative where one use of a key leaves nothing.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Slack(pub(super) i64);
+pub(super) struct Spare(pub(super) i64);
 
 struct Part<K> {
     places: HashMap<K, usize>,
@@ -65,7 +65,7 @@ struct Part<K> {
     list: Vec<(K, Nanos)>,
 }
 
-impl Slack {
+impl Spare {
     fn has_something_left(self, whole_again: Nanos, fresh: Nanos) -> bool {
         let beyond = i128::from(whole_again.as_u64()) - i128::from(fresh.as_u64());
         beyond <= i128::from(self.0)
@@ -73,13 +73,13 @@ impl Slack {
 }
 
 impl<K: Hash + Eq + Clone + Crowd> Keys<K> {
-    pub(super) fn new(slack: Slack) -> Self {
+    pub(super) fn new(spare: Spare) -> Self {
         let part = || Mutex::new(Part { places: HashMap::new(), list: Vec::new() });
         Self {
             parts: std::iter::repeat_with(part).take(PARTS).collect(),
             crowds: std::iter::repeat_with(Mutex::default).take(CROWDS).collect(),
             hasher: RandomState::new(),
-            slack,
+            spare,
         }
     }
 
@@ -92,12 +92,12 @@ impl<K: Hash + Eq + Clone + Crowd> Keys<K> {
 
 impl<K: Hash + Eq + Clone> Part<K> {
     /// Takes a new key in, if there is room or some other has something left.
-    fn take(&mut self, key: &K, whole_again: Nanos, slack: Slack) -> bool {
+    fn take(&mut self, key: &K, whole_again: Nanos, spare: Spare) -> bool {
         if self.list.len() >= MAX_KEYS / PARTS {
             let looked_at = std::iter::repeat_with(|| fastrand::usize(..self.list.len())).take(LOOK_AT);
             let best = looked_at.min_by_key(|at| self.list.get(*at).map(|(_, whole_again)| whole_again.as_u64()));
             let Some(at) = best.filter(|at| {
-                self.list.get(*at).is_some_and(|(_, other)| slack.has_something_left(*other, whole_again))
+                self.list.get(*at).is_some_and(|(_, other)| spare.has_something_left(*other, whole_again))
             }) else {
                 return false;
             };
@@ -130,7 +130,7 @@ impl<K: Hash + Eq + Clone + Crowd> StateStore for Keys<K> {
             return Ok(said);
         }
         let (said, whole_again) = measure(None)?;
-        if part.take(key, whole_again, self.slack) {
+        if part.take(key, whole_again, self.spare) {
             return Ok(said);
         }
         drop(part);
@@ -166,6 +166,6 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<K> fmt::Debug for Keys<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys").field("slack", &self.slack).finish_non_exhaustive()
+        f.debug_struct("Keys").field("spare", &self.spare).finish_non_exhaustive()
     }
 }

@@ -70,6 +70,8 @@ async fn security_f20_a_conversations_name_is_not_worked_out_and_outlives_restar
 #[tokio::test]
 async fn security_f20_what_a_keys_caller_names_is_its_own_and_what_it_was_given_goes_on() {
     let keys = r#"
+[dropin]
+require_key = false
 [keys.ci]
 key = "literal:a-key-of-the-gateways-own"
 [keys.shop]

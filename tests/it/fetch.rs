@@ -214,7 +214,7 @@ async fn t74_a_link_in_a_payload_is_followed_to_the_channels_own_host_only() {
     assert_eq!(other.asked("/"), 0);
     let run = upstream.runs().await.pop().expect("it ran all the same").to_string();
     assert!(
-        run.contains("File 1 of 2 has an address that is not one of the channel's own: it is not attached."),
+        run.contains("File 1 of 2, a text, has an address that is not one of the channel's own: it is not attached."),
         "{run}"
     );
     nothing_told(&gateway, &upstream).await;

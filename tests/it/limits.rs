@@ -185,7 +185,10 @@ async fn t44_a_days_budget_holds_what_is_kept_refuses_the_rest_and_outlives_a_re
             &SOURCES.replace("[sources.free]\n", "[sources.free]\nruns_per_day = 3\n"),
             "",
         )
-        .replace("[upstream]", &format!("[limits.runs_per_day]\nwhole = {most}\n[upstream]"))
+        .replace(
+            "[upstream]",
+            &format!("[keys.ci]\nkey = \"literal:a-key-of-the-gateways-own\"\n[limits.runs_per_day]\nwhole = {most}\n[upstream]"),
+        )
     };
     let gateway = Gateway::start_config(&budget(5)).await;
     let mut kept = Vec::new();
@@ -203,9 +206,10 @@ async fn t44_a_days_budget_holds_what_is_kept_refuses_the_rest_and_outlives_a_re
     assert_eq!((over.status().as_u16(), &body_of(&over)["code"]), (429, &"budget_spent".into()));
     let wait: u64 = over.headers()["retry-after"].to_str().expect("text").parse().expect("seconds");
     assert!((1..=24 * 3600 + 300).contains(&wait), "{wait}");
-    // Nor does any of the drop-in's doors lead past it.
+    // Nor does any of the drop-in's doors lead past it, for the keys whose runs are the operator's.
     for accept in ["*/*", "text/event-stream"] {
-        let headers = [("x-api-key", "k-1"), ("content-type", "application/json"), ("accept", accept)];
+        let headers =
+            [("x-api-key", "a-key-of-the-gateways-own"), ("content-type", "application/json"), ("accept", accept)];
         let over = gateway.post("/?agent_id=a", &headers, PROMPT).await;
         assert_eq!(
             (over.status(), over.headers().contains_key("retry-after")),

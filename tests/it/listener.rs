@@ -135,7 +135,10 @@ async fn t33_a_reader_that_never_reads_is_reset_and_its_upstream_call_ends() {
 #[tokio::test]
 async fn t34_t36_thousands_that_are_stuck_or_reset_leave_good_traffic_as_it_was() {
     let count = 2_000;
-    let (_upstream, gateway) = gateway("max_connections_per_address = 5000\nhead_timeout = \"30s\"").await;
+    let (_upstream, gateway) = gateway(
+        "max_connections_per_address = 5000\nhead_timeout = \"120s\"\nbody_stall = \"120s\"\nbody_timeout = \"120s\"",
+    )
+    .await;
     let public = gateway.public;
     // What events and their deliveries need is there before, and has ended when memory is looked at.
     let idle = async || {

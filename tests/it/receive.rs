@@ -127,7 +127,7 @@ params_mapping = { task_id = "message.chat.id", prompt = "message.text", user_id
     assert_eq!(sent["input"]["text"], "Hello \"you\" é");
     assert_eq!(sent["input"]["user"], json!({"id": "9007199254740995", "email": "9007199254740995@webhook.invalid"}));
     let id = sent["id"].as_str().expect("a text");
-    assert!(uuid::Uuid::parse_str(id).is_ok_and(|id| id.get_version_num() == 5), "{id}");
+    assert!(uuid::Uuid::parse_str(id).is_ok_and(|id| id.get_version_num() == 8), "{id}");
     let page = gateway.admin_json("/events").await;
     assert_eq!(page["items"][0]["thread"], "-1001234567890123");
     assert_eq!(page["items"][0]["dedup"], "9007199254740993");
@@ -174,7 +174,7 @@ async fn a_custom_scheme_and_a_workflow_work_inline() {
 [sources.ci]
 provider = "custom"
 secrets = ["literal:try-me"]
-workflow = "flow/1"
+workflow = "flow-1"
 title = "CI"
 think_mode = "harder"
 version = "draft"
@@ -189,7 +189,7 @@ verify = { scheme = "hmac", algorithm = "sha256", signature = "header:X-Signatur
     assert_eq!(answer.status(), 202, "{:?}", answer.body());
     let runs = upstream.wait_for_runs(1).await;
     let sent = &runs[0]["body"];
-    assert_eq!(runs[0]["destination"], "workflows/flow/1");
+    assert_eq!(runs[0]["destination"], "workflows/flow-1");
     let text = sent["input"]["text"].as_str().expect("a text");
     assert!(text.starts_with("A build ended.\n\n"), "{text}");
     assert!(text.contains("12345678901234567890"), "{text}");

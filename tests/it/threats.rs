@@ -191,8 +191,17 @@ fn around(bytes: &[u8], text: &str) -> String {
 async fn t75_t76_what_a_caller_names_is_one_segment_and_never_a_header() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, "").await;
-    let agents =
-        ["plain", "a/../../v1/keys", "a?x=1#y", "a%2f..%2fb", "..", "a b\u{e9}", "a\r\nx-injected: 1", "a\u{0}"];
+    let agents = [
+        "plain",
+        "A_b-9",
+        "a/../../v1/keys",
+        "a?x=1#y",
+        "a%2f..%2fb",
+        "..",
+        "a b\u{e9}",
+        "a\r\nx-injected: 1",
+        "a\u{0}",
+    ];
     let mut taken = Vec::new();
     for agent in agents {
         let body = json!({"agent_id": agent, "prompt": "x"});
@@ -200,15 +209,14 @@ async fn t75_t76_what_a_caller_names_is_one_segment_and_never_a_header() {
         let answer = gateway.post("/", &headers, body.to_string()).await;
         assert!(matches!(answer.status().as_u16(), 200 | 400 | 422), "{agent:?}: {:?}", answer.body());
         if answer.status() == 200 {
-            // Two dots alone are encoded once more: plain or encoded once, a proxy on the way would climb by them.
-            taken.push(format!("agents/{}", if agent == ".." { "%2E%2E" } else { agent }));
+            taken.push(format!("agents/{agent}"));
         }
     }
     // Whatever was called was called by the whole of its name, and nothing else was.
     let runs = upstream.runs().await;
     let called: Vec<&str> = runs.iter().map(|run| run["destination"].as_str().expect("a name")).collect();
     assert_eq!(called, taken);
-    assert!(taken.len() >= 7, "{taken:?}");
+    assert_eq!(taken, ["agents/plain", "agents/A_b-9"]);
     assert!(runs.iter().all(|run| run["headers"].get("x-injected").is_none()), "{runs:?}");
 }
 
