@@ -206,7 +206,7 @@ impl<W: Write> Write for Sheet<W> {
 
 /// Our own marks in plain ASCII. What others wrote stays as it is.
 fn ascii(text: &str) -> String {
-    text.replace('…', "...")
+    text.replace('…', "...").replace('«', "<").replace('»', ">")
 }
 
 /// A line of prose as standard error or standard output shows it: its marks as the locale has them, and broken where the

@@ -68,9 +68,9 @@ pub(super) async fn run(command: VerifyCommand) -> Ended {
         Some(text) => Timestamp::parse(text).ok_or_else(|| usage("--now is no time like 2026-01-31T12:00:00Z"))?,
         None => Clock::system().now(),
     };
-    let mut case = match explain.refused.take() {
+    let (mut case, found) = match explain.refused.take() {
         Some(id) => fetch(&mut explain, &id, now).await?,
-        None => read(&explain, now)?,
+        None => (read(&explain, now)?, None),
     };
     let explain = &explain;
     let file = match (&explain.config, &explain.source) {
@@ -106,6 +106,14 @@ pub(super) async fn run(command: VerifyCommand) -> Ended {
             return Ok(ExitCode::FAILURE);
         }
     };
+    if let Some(found) = found {
+        // What proved it is cut, so it cannot be judged here: the gateway judged it when it was whole.
+        for line in trial.describe(&case.received, case.now) {
+            tell(&line)?;
+        }
+        tell(&found)?;
+        return Ok(ExitCode::FAILURE);
+    }
     for line in trial.explain(&case.received, case.now) {
         tell(&line)?;
     }
@@ -116,8 +124,12 @@ pub(super) async fn run(command: VerifyCommand) -> Ended {
 /// What stands in the place of a value that was masked before a request was kept.
 const MASK: &str = "***";
 
-/// A request that a gateway keeps. It names its source, and when it came: by that time its own is judged.
-async fn fetch(explain: &mut Explain, id: &str, now: Timestamp) -> anyhow::Result<Case> {
+/// What stands behind the beginning of a signature that was cut before a request was kept.
+const CUT: char = '…';
+
+/// A request that a gateway keeps. It names its source, and when it came: by that time its own is judged. Where a
+/// signature was cut before it was kept, what the gateway found stands beside the request.
+async fn fetch(explain: &mut Explain, id: &str, now: Timestamp) -> anyhow::Result<(Case, Option<String>)> {
     let file = explain.config.clone().unwrap_or_else(|| PathBuf::from("sluicegate.toml"));
     let gateway = GatewayArgs::of(file, explain.admin.clone(), explain.token_env.clone()).find()?;
     let page = match gateway.ask(&format!("/refused/{}", utf8_percent_encode(id, NON_ALPHANUMERIC))).await? {
@@ -148,7 +160,15 @@ async fn fetch(explain: &mut Explain, id: &str, now: Timestamp) -> anyhow::Resul
             masked.join(", ")
         ));
     }
-    Ok(case)
+    let request = &page["request"];
+    let of_headers = request["headers"].as_array().into_iter().flatten().filter_map(|header| header[1].as_str());
+    let is_cut = of_headers.chain(request["target"].as_str()).any(|text| text.contains(CUT));
+    let word = |key: &str| print::line(page[key].as_str().unwrap_or_default());
+    let found = is_cut.then(|| format!("the gateway refused it when it came ({}): {}", word("reason"), word("cause")));
+    if found.is_some() {
+        say("of signatures only the beginnings are kept, so that nobody can send them again");
+    }
+    Ok((case, found))
 }
 
 fn read(explain: &Explain, now: Timestamp) -> anyhow::Result<Case> {

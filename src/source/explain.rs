@@ -22,10 +22,7 @@ impl Trial {
     /// What there is to say of a request, a sentence each.
     pub fn explain(&self, received: &Received, now: Timestamp) -> Vec<String> {
         let judged = self.judge(received, now);
-        let mut lines = vec![format!("the scheme is {}", self.scheme_in_words(received))];
-        lines.extend(self.content_in_words(received));
-        lines.push(self.coverage_in_words());
-        lines.extend(self.age_in_words(received, now));
+        let mut lines = self.describe(received, now);
         match (judged.verdict, judged.code, &judged.cause) {
             ("refused", Some(code), Some(cause)) => {
                 lines.push(format!("it is refused ({code}): {cause}"));
@@ -57,6 +54,15 @@ impl Trial {
                 reply.content_type
             ));
         }
+        lines
+    }
+
+    /// What is said of a request before it is judged: the scheme, what is signed, what that covers, how old it is.
+    pub fn describe(&self, received: &Received, now: Timestamp) -> Vec<String> {
+        let mut lines = vec![format!("the scheme is {}", self.scheme_in_words(received))];
+        lines.extend(self.content_in_words(received));
+        lines.push(self.coverage_in_words());
+        lines.extend(self.age_in_words(received, now));
         lines
     }
 

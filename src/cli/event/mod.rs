@@ -34,7 +34,7 @@ pub(super) enum EventCommand {
     /// Each is sent as a new delivery; the old ones stay as they are. A filter becomes a job, after its plan was shown
     /// and agreed to.
     #[command(
-        override_usage = "sluicegate event replay [OPTIONS] ID...\n       sluicegate event replay [OPTIONS] --source NAME | --state STATE | ... | --all"
+        override_usage = "sluicegate event replay [OPTIONS] ID...\n       sluicegate event replay [OPTIONS] --source NAME | --state STATE | --all"
     )]
     Replay(replay::Replay),
     /// Send an event again with changes, as a new one that its source reads once more
