@@ -55,7 +55,8 @@ impl Gateway {
         let serving = loop {
             let mut line = String::new();
             assert!(log.read_line(&mut line).unwrap() > 0, "the gateway ended before it served");
-            let said: serde_json::Value = serde_json::from_str(&line).unwrap();
+            // What is said of the configuration is no JSON.
+            let Ok(said) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
             if said["message"] == "serving" {
                 break said;
             }
