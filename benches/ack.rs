@@ -117,12 +117,12 @@ impl Speaks {
 async fn sender(address: SocketAddr, number: usize, until: Instant, speaks: Speaks) -> Vec<f64> {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    let (body, signature) = served::event();
     let mut waits = Vec::new();
     let mut buffer = vec![0_u8; 4096];
     let mut sent = 0_u64;
     while Instant::now() < until {
         sent += 1;
+        let (body, signature) = served::event(&format!("{number}-{sent}"));
         let request = speaks.request(&body, &signature, number, sent);
         let begun = Instant::now();
         stream.write_all(request.as_bytes()).await.unwrap();

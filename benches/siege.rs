@@ -283,7 +283,7 @@ struct Storm {
 
 /// Sends as fast as answers come, over so many connections. By wrk, whose own work is small beside the gateway's.
 async fn storm(to: SocketAddr, connections: usize, time: Duration) -> Storm {
-    let (body, signature) = served::event();
+    let (body, signature) = served::event("0");
     let request = served::request(&body, &signature, "DELIVERY");
     let (before, after) = request.split_once("DELIVERY").unwrap();
     let run = fastrand::u32(..);
@@ -316,22 +316,21 @@ struct Caller {
     number: usize,
     sent: u64,
     stream: Option<TcpStream>,
-    body: String,
-    signature: String,
 }
 
 impl Caller {
     fn new(to: SocketAddr, number: usize) -> Self {
-        let (body, signature) = served::event();
         // Unlike those of any other caller, in this run of it too.
         let number = number + (fastrand::u32(..) as usize) * 100_000;
-        Self { to, number, sent: 0, stream: None, body, signature }
+        Self { to, number, sent: 0, stream: None }
     }
 
     /// The answer's status; none when there was no answer.
     async fn send(&mut self) -> Option<u16> {
         self.sent += 1;
-        let request = served::request(&self.body, &self.signature, &format!("{}-{}", self.number, self.sent));
+        let delivery = format!("{}-{}", self.number, self.sent);
+        let (body, signature) = served::event(&delivery);
+        let request = served::request(&body, &signature, &delivery);
         if self.stream.is_none() {
             let stream = TcpStream::connect(self.to).await.ok()?;
             let _ = stream.set_nodelay(true);

@@ -292,7 +292,8 @@ fn gateway(folder: &Path, upstream: SocketAddr) -> (Running, SocketAddr, SocketA
     let serving = loop {
         let mut line = String::new();
         assert!(log.read_line(&mut line).unwrap() > 0, "the gateway ended before it served");
-        let said: Value = serde_json::from_str(&line).unwrap();
+        // What is said of the configuration is no JSON.
+        let Ok(said) = serde_json::from_str::<Value>(&line) else { continue };
         if said["message"] == "serving" {
             break said;
         }

@@ -11,8 +11,9 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 const SECRET: &str = "a-secret-for-the-benchmark";
 
 /// An event of 1 KB and its signature.
-pub(crate) fn event() -> (String, String) {
-    let body = format!("{{\"action\":\"opened\",\"pad\":\"{}\"}}", "x".repeat(990));
+pub(crate) fn event(number: &str) -> (String, String) {
+    // A body that was signed before is a replay, whatever its delivery is called.
+    let body = format!("{{\"action\":\"opened\",\"number\":\"{number}\",\"pad\":\"{}\"}}", "x".repeat(960));
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
     mac.update(body.as_bytes());
     let signature = hex::encode(mac.finalize().into_bytes());
@@ -55,7 +56,8 @@ impl Gateway {
         let serving = loop {
             let mut line = String::new();
             assert!(log.read_line(&mut line).unwrap() > 0, "the gateway ended before it served");
-            let said: serde_json::Value = serde_json::from_str(&line).unwrap();
+            // What is said of the configuration is no JSON.
+            let Ok(said) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
             if said["message"] == "serving" {
                 break said;
             }

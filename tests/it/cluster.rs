@@ -52,6 +52,9 @@ impl Cluster {
             .arg(&cluster.bin)
             .arg(&cluster.folder)
             .stdin(Stdio::piped())
+            // It outlives the test program by a moment, and must not keep the reader of its output waiting.
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let pipe = keeper.stdin.take().unwrap();
