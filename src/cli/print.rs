@@ -347,6 +347,9 @@ pub(super) fn page(out: &mut impl Write, event: &Value) -> io::Result<()> {
     if let Some(replays) = event["replays"].as_u64().filter(|replays| *replays > 0) {
         writeln!(out, "{:<10} {replays} times, last {}", "replayed", text(&event["replayed_at"]))?;
     }
+    for note in each(&event["notes"]) {
+        writeln!(out, "{:<10} {}", "note", text(note))?;
+    }
 
     writeln!(out, "\nparams")?;
     none_where_empty(out, &event["params"])?;

@@ -42,6 +42,7 @@ mod replicas;
 mod shares;
 mod standing;
 mod strangers;
+mod text;
 mod threats;
 mod upload;
 mod wait;
