@@ -54,5 +54,8 @@ pub mod telemetry;
 // what the operator wrote
 pub mod config;
 
+// bytes as text: character sets, forms, parts
+pub mod text;
+
 // the nouns; imports nothing of ours
 pub mod model;

@@ -13,11 +13,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde_json::Value;
 use sluicegate::config::{Config, Problems, Provider, Secret, Table};
 use sluicegate::inbox::seal::{SealedPart, Sealer};
-use sluicegate::ingress::form;
 use sluicegate::mapping::hosted::{self, Asked, Body};
 use sluicegate::mapping::shape::{Getter, shape};
 use sluicegate::model::{EventId, Received, RequestId, Timestamp};
 use sluicegate::source::{Source, Sources, Trial, Written};
+use sluicegate::text::{fields, multipart as parts};
 use sluicegate::upstream::{answer, stream::Events};
 
 /// One parser.
@@ -104,6 +104,14 @@ pub static PARSERS: &[Parser] = &[
             b"multipart/form-data; boundary=\"a b\"\xff--a b\r\nContent-Disposition: form-data; name=a; filename*=utf-8''x\r\nContent-Type: a/b\r\n\r\n\r\n--a b--",
         ],
         feed: multipart,
+    },
+    Parser {
+        name: "text",
+        seeds: &[
+            b"application/json; charset=latin1\xff{\"a\":\"\\ud83d\",\"b\":[1,\"\xe9\"]}",
+            b"application/x-www-form-urlencoded\xffa=%E9&charset=windows-1252",
+        ],
+        feed: text_of,
     },
     Parser {
         name: "events",
@@ -301,17 +309,49 @@ fn shaped(input: &[u8]) {
     }
 }
 
+/// The same parts however the body is cut.
 fn multipart(input: &[u8]) {
     let Some(cut) = input.iter().position(|byte| *byte == 0xFF) else { return };
-    let body = Bytes::copy_from_slice(&input[cut + 1..]);
-    let kind = String::from_utf8_lossy(&input[..cut]);
-    if form::is_multipart(&kind) {
-        // Bodies are read against the clock, so there has to be one.
-        thread_local!(static RUNTIME: tokio::runtime::Runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .expect("a runtime"));
-        let _ = RUNTIME.with(|runtime| runtime.block_on(form::read(&kind, body)));
+    let (kind, body) = (String::from_utf8_lossy(&input[..cut]), &input[cut + 1..]);
+    let whole = parts::read(&kind, body);
+    let Ok(mut reader) = parts::Reader::new(&kind) else { return };
+    let size = body.first().map_or(1, |byte| usize::from(*byte % 64) + 1);
+    let mut pieces = Ok(0);
+    'pieces: for piece in body.chunks(size) {
+        reader.feed(Bytes::copy_from_slice(piece));
+        loop {
+            match reader.piece() {
+                Ok(Some(parts::Piece::Head(_))) => pieces = pieces.map(|count: usize| count + 1),
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(fault) => {
+                    pieces = Err(fault);
+                    break 'pieces;
+                }
+            }
+        }
+    }
+    let pieces = pieces.and_then(|count| reader.end().map(|()| count));
+    assert_eq!(pieces.is_ok(), whole.is_ok());
+    if let (Ok(count), Ok(whole)) = (pieces, whole) {
+        assert_eq!(count, whole.len());
+    }
+    let _ = fields::in_parts(&kind, body);
+}
+
+/// Any bytes are a text, and what is cut of JSON is JSON.
+fn text_of(input: &[u8]) {
+    let mut all = texts(input);
+    let kind = text(all.next());
+    let body = &input[kind.len().min(input.len())..];
+    let declared = sluicegate::text::declared(&kind);
+    let json = sluicegate::text::json(body, declared.as_deref()).text;
+    let _ = sluicegate::text::plain(body, declared.as_deref());
+    let _ = fields::split(body).map(|raw| fields::form(raw, declared.as_deref()));
+    let mended = sluicegate::text::mended(json);
+    if let Ok(value) = serde_json::from_str::<Value>(&mended) {
+        let short = sluicegate::text::shorten(&value.to_string(), 300);
+        assert!(serde_json::from_str::<Value>(&short).is_ok(), "{short}");
     }
 }
 

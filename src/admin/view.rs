@@ -58,6 +58,8 @@ pub(super) struct EventPage {
     /// On whose word its type and its id stand, as the source is configured now.
     #[serde(skip_serializing_if = "Option::is_none")]
     backing: Option<HeadBackings>,
+    /// What has to be said of how its text was read.
+    notes: Vec<String>,
     /// Configured paths that found nothing in this event, as the source is configured now.
     misses: Vec<MissView>,
     headers: Vec<(String, String)>,
@@ -280,6 +282,7 @@ impl From<EventDetail> for EventPage {
             request_line: event.request_line,
             params: event.params.iter().map(ParamView::from).collect(),
             backing: None,
+            notes: event.params.notes().sentences(),
             misses: Vec::new(),
             headers: event.headers,
             replays: event.replays,

@@ -19,6 +19,7 @@ use crate::model::attachment::{cleaned_name, cleaned_type};
 use crate::model::{Attachment, Timestamp};
 use crate::net::Client;
 use crate::net::download::{Bounds, Download, DownloadError};
+use crate::text;
 
 /// The longest id, in bytes.
 const MAX_ID: usize = 512;
@@ -107,7 +108,8 @@ impl Channel {
 
     /// The files that a payload names, each once, in its order; no more than `most`.
     pub fn named(&self, body: &[u8], most: usize) -> Vec<NamedFile> {
-        let Ok(document) = serde_json::from_slice::<Value>(body) else { return Vec::new() };
+        let read = text::mended(text::json(body, None).text);
+        let Ok(document) = serde_json::from_str::<Value>(&read) else { return Vec::new() };
         let mut found: Vec<NamedFile> = Vec::new();
         for path in &self.rule.each {
             for value in at_path(&document, path) {
@@ -323,6 +325,17 @@ mod tests {
         found = "result.file_path"
         get = "/file/bot{token}/{found}"
     "#;
+
+    #[test]
+    fn a3_a5_a_mark_or_half_a_character_hides_no_file() {
+        for body in [
+            &b"\xef\xbb\xbf{\"m\":{\"document\":{\"file_id\":\"x\"}}}"[..],
+            br#"{"t":"\ud83d","m":{"document":{"file_id":"x"}}}"#,
+        ] {
+            let named = channel(BOT, None).named(body, 9);
+            assert_eq!(named.iter().map(|file| file.id.as_str()).collect::<Vec<_>>(), ["x"]);
+        }
+    }
 
     #[test]
     fn files_are_found_where_the_rule_says_each_once() {

@@ -1,24 +1,16 @@
 //! A body that is read piece by piece, under the bounds of one that is held, for whoever need not hold it.
 //!
-//! Every byte passes whoever checks it, also those that nobody else wants. Pieces are neither large nor small, and they
-//! come one by one, since the form reader takes all that it is given at once.
+//! Every byte passes whoever checks it, also those that nobody else wants. Pieces are neither large nor small.
 
-use std::future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use futures_util::stream::{self, FuturesUnordered};
-use futures_util::{Stream, StreamExt as _};
 use http::HeaderMap;
 use http::header::EXPECT;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::held::Hold;
@@ -35,9 +27,6 @@ const SMALL: usize = 4 * 1024;
 /// What a body that is not held costs all the same: pieces on their way, and those that a store has not written yet.
 pub(super) const FLOWING: u64 = 512 * 1024;
 
-/// How much may be given without whoever reads having made anything of it: a part's head, and what came with it.
-const UNREAD: usize = 8 * 1024 + 2 * PIECE;
-
 /// What whoever uploads may still send after it was refused: more than others, since more of it is under way.
 const DRAIN_BYTES: u64 = 2 * 1024 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
@@ -50,49 +39,13 @@ pub(super) struct Flow {
     length: u64,
     rest: Bytes,
     seen: Option<Streamed>,
-    unread: Unread,
     hold: Arc<Hold>,
-}
-
-/// How much was given that nothing has been made of.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Unread(Arc<AtomicUsize>);
-
-/// A refusal on its way through a library.
-#[derive(Debug, thiserror::Error)]
-#[error("the body was refused: {}", .0.code())]
-pub(super) struct Broken(pub(super) Refusal);
-
-/// A body as a stream.
-pub(super) type FlowStream = Pin<Box<dyn Stream<Item = Result<Bytes, Broken>> + Send>>;
-
-impl Unread {
-    /// Something was made of it.
-    pub(super) fn read(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-
-    fn given(&self, bytes: usize) -> Result<(), Refusal> {
-        match self.0.fetch_add(bytes, Ordering::Relaxed) {
-            before if before + bytes > UNREAD => Err(Refusal::Malformed("the head of a part is too large".into())),
-            _ => Ok(()),
-        }
-    }
 }
 
 impl Flow {
     /// A body under its bounds.
     pub(super) fn new(body: Body, bounds: Bounds, hold: Arc<Hold>) -> Self {
-        Self {
-            body,
-            bounds,
-            begun: Instant::now(),
-            length: 0,
-            rest: Bytes::new(),
-            seen: None,
-            unread: Unread::default(),
-            hold,
-        }
+        Self { body, bounds, begun: Instant::now(), length: 0, rest: Bytes::new(), seen: None, hold }
     }
 
     /// Has a check see every byte from now on.
@@ -120,11 +73,6 @@ impl Flow {
         self.hold.clone()
     }
 
-    /// To be told of what is made of the pieces.
-    pub(super) fn unread(&self) -> Unread {
-        self.unread.clone()
-    }
-
     /// The next piece; none at the end of the body.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
         if self.rest.is_empty() {
@@ -140,8 +88,7 @@ impl Flow {
         Ok(Some(piece))
     }
 
-    /// The next bytes, gathered until they are worth a look: the form reader begins anew with each piece, and nobody is
-    /// waiting for the first ones. Empty at the end.
+    /// The next bytes, gathered until they are worth a look: nobody is waiting for the first ones. Empty at the end.
     async fn gather(&mut self) -> Result<Bytes, Refusal> {
         let mut first = Bytes::new();
         let mut more = BytesMut::new();
@@ -167,42 +114,6 @@ impl Flow {
             true => Ok(first),
             false => Ok([&first[..], &more[..]].concat().into()),
         }
-    }
-
-    /// Lets somebody read the body as a stream. Who reads is asked only when there is a piece, and not whenever a byte
-    /// comes: a form reader looks through all that it has each time. What it leaves is still here.
-    pub(super) async fn feed<T: Send, R>(&mut self, read: impl FnOnce(FlowStream) -> R) -> T
-    where
-        R: Future<Output = T> + Send,
-    {
-        let (to, mut from) = mpsc::channel(1);
-        let unread = self.unread.clone();
-        let reading = read(Box::pin(stream::poll_fn(move |context| {
-            let next = ready!(from.poll_recv(context));
-            Poll::Ready(next.map(|next: Result<Bytes, Refusal>| {
-                let piece = next.map_err(Broken)?;
-                unread.given(piece.len()).map_err(Broken)?;
-                Ok(piece)
-            }))
-        })));
-        let giving = async {
-            while let Some(next) = self.next().await.transpose() {
-                let is_last = next.is_err();
-                if to.send(next).await.is_err() || is_last {
-                    break;
-                }
-            }
-            drop(to);
-            future::pending().await
-        };
-        let both: [Pin<Box<dyn Future<Output = T> + Send + '_>>; 2] = [Box::pin(giving), Box::pin(reading)];
-        FuturesUnordered::from_iter(both).select_next_some().await
-    }
-
-    /// Reads on to the end of the body.
-    pub(super) async fn finish(&mut self) -> Result<(), Refusal> {
-        while self.next().await?.is_some() {}
-        Ok(())
     }
 
     /// Holds the whole body.

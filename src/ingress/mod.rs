@@ -4,7 +4,7 @@ mod body;
 mod dropin;
 mod file;
 mod flow;
-pub mod form;
+mod form;
 mod held;
 mod host;
 mod keep;

@@ -22,6 +22,7 @@ use crate::attachment::{Files, Whole};
 use crate::config::{Intake, SourceFiles};
 use crate::model::{Attachment, EventId, NewEvent, Outcome, Received, Refusal, Verified};
 use crate::source::{Source, Streamed};
+use crate::text::parameter;
 
 /// Why files are refused where nobody could fetch them.
 const NO_STORE: &str = "Files are not taken here: the gateway has no attachment store that can be used.";
@@ -160,7 +161,7 @@ impl Reading<'_> {
             let taking = Taking::Taken(self.files, self.intake, until);
             return form::take(kind.unwrap_or_default(), flow, taking).await;
         }
-        let mut form = Form { fields: Vec::new(), files: Vec::new() };
+        let mut form = Form::default();
         let mut incoming = None;
         while let Some(piece) = flow.next().await? {
             let incoming = match &mut incoming {
@@ -180,18 +181,15 @@ impl Reading<'_> {
         let kind = verified.request().header(CONTENT_TYPE.as_str()).unwrap_or_default();
         match self.body_is_file && !form::is_multipart(kind) {
             true => verified.with_body(Bytes::new()),
-            false => verified.with_fields(form::document(&form.fields)),
+            false => verified.with_fields(form::document(&form.text.fields), form.text.clone()),
         }
     }
 }
 
 /// What the sender of a body that is a file calls it.
 fn name_of_body(headers: &HeaderMap) -> String {
-    let disposition = headers.get(CONTENT_DISPOSITION).and_then(|line| line.to_str().ok()).unwrap_or_default();
-    let named = disposition.split(';').find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("filename").then(|| value.trim().trim_matches('"').to_owned())
-    });
+    let disposition = headers.get(CONTENT_DISPOSITION).map(|line| parameter::parse(line.as_bytes()));
+    let named = disposition.and_then(|disposition| disposition.text("filename", None)).map(|(name, _)| name);
     named.filter(|name| !name.is_empty()).unwrap_or_else(|| {
         let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -248,7 +246,7 @@ pub(super) async fn at_door(
     let read = read.await;
     trace.body_bytes = flow.length();
     match read {
-        Ok((form, _place)) => Ok((form.fields, place(ingress, form.files).await?)),
+        Ok((form, _place)) => Ok((form.text.fields, place(ingress, form.files).await?)),
         Err(refusal) => {
             flow.drain(&head.headers).await;
             Err(refusal)

@@ -12,6 +12,7 @@ mod fence;
 mod filter;
 pub mod hosted;
 mod jsonpath;
+mod number;
 mod path;
 mod scan;
 pub mod shape;
@@ -28,13 +29,13 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use crate::config::{Located, Problems, Provider, QueryUse, SourceConfig};
-use crate::model::{Marks, Name, Origin, Param, Params, Received, Refusal, Verified};
+use crate::model::{Marks, Name, Origin, Param, Params, Received, Refusal, TakenForm, Verified};
 
 use filter::Events;
 use path::{Dotted, Path, Paths};
 use template::{Kind, Reach, Scope, Template};
 use thread::{Parts, Thread};
-use value::{Text, says_something, without_nul};
+use value::{Text, says_something};
 use view::View;
 
 /// A source's mapping, compiled.
@@ -194,13 +195,13 @@ impl Mapping {
     /// Reads an event. One with files may say nothing else.
     pub fn apply(&self, verified: &Verified, has_files: bool) -> Result<Mapped, Refusal> {
         let claims = verified.claims().map(|claims| &claims[..]);
-        self.follow(verified.request(), claims, has_files, &mut None)
+        self.follow(verified.request(), (claims, verified.form()), has_files, &mut None)
     }
 
     /// The provider's own name for an event, and nothing else of it.
     pub fn dedup(&self, request: &Received) -> Result<Option<String>, Refusal> {
-        let view = View::read(request, self.paths.list())?;
-        Ok(self.event_id.joined(&view, '/', "the event's id")?.map(thread::bounded))
+        let view = View::read(request, self.paths.list(), None)?;
+        Ok(self.event_id.joined(&view, '/')?.map(thread::bounded))
     }
 
     /// The parts of a request that the prompt's template speaks of.
@@ -226,22 +227,22 @@ impl Mapping {
     /// not be proved, and so nothing may be done with it.
     pub fn explain(&self, request: &Received) -> Explained {
         let mut notes = Some(Vec::new());
-        let mapped = self.follow(request, None, false, &mut notes);
+        let mapped = self.follow(request, (None, None), false, &mut notes);
         Explained { mapped, notes: notes.unwrap_or_default() }
     }
 
     fn follow(
         &self,
         request: &Received,
-        claims: Option<&[u8]>,
+        (claims, form): (Option<&[u8]>, Option<&TakenForm>),
         has_files: bool,
         notes: &mut Option<Vec<Note>>,
     ) -> Result<Mapped, Refusal> {
-        let mut view = View::read(request, self.paths.list())?;
+        let mut view = View::read(request, self.paths.list(), form)?;
         view.claims = claims;
         view.counts = self.query;
-        let event_type = self.event_type.joined(&view, '.', "the event's type")?.map(thread::cut);
-        let dedup = self.event_id.joined(&view, '/', "the event's id")?.map(thread::bounded);
+        let event_type = self.event_type.joined(&view, '.')?.map(thread::cut);
+        let dedup = self.event_id.joined(&view, '/')?.map(thread::bounded);
         let scope = Lazy {
             view: &view,
             event_type: event_type.as_deref(),
@@ -251,7 +252,8 @@ impl Mapping {
         };
 
         if let Some(rule) = self.filtered(&scope)? {
-            return Ok(Mapped { dedup, event_type, filtered: Some(rule), ..Mapped::default() });
+            let params = Params::default().noted(view.notes());
+            return Ok(Mapped { dedup, event_type, filtered: Some(rule), params, ..Mapped::default() });
         }
         let mut others = Vec::new();
         for rule in self.params.iter().filter(|rule| rule.name != Name::Prompt) {
@@ -269,11 +271,14 @@ impl Mapping {
         };
         let thread = match self.thread(&scope, notes)? {
             Some(thread) => Some(thread),
-            None => others.iter().find(|param| param.name == Name::TaskId).map(|param| param.value.clone()),
+            None => others
+                .iter()
+                .find(|param| param.name == Name::TaskId)
+                .map(|param| thread::distinct(param.value.clone(), None, &view)),
         };
         let thread = thread.map(thread::bounded);
 
-        let params = Params::new(std::iter::once(prompt).chain(others).collect());
+        let params = Params::new(std::iter::once(prompt).chain(others).collect()).noted(view.notes());
         drop(scope);
         Ok(Mapped { dedup, event_type, thread, filtered: None, params })
     }
@@ -352,16 +357,17 @@ impl Mapping {
                 Text::Absent => return Ok(None),
             },
         };
-        let value = without_nul(value, rule.name.as_str())?;
+        let value = view.cleared(value);
         Ok(Some(Param { name: rule.name, value, origin, over }))
     }
 
     /// The conversation, where the configuration says where it stands.
     fn thread(&self, scope: &Lazy<'_, '_>, notes: &mut Option<Vec<Note>>) -> Result<Option<String>, Refusal> {
-        let found = match &self.thread {
+        Ok(match &self.thread {
             None => None,
             Some(Thread::Template(template)) => {
-                Some(template.render(scope.get()?)?).filter(|text| !text.trim().is_empty())
+                let text = Some(template.render(scope.get()?)?).filter(|text| !text.trim().is_empty());
+                text.map(|text| thread::distinct(text, None, scope.view))
             }
             Some(Thread::Path(written, path)) => {
                 let raw = scope.view.find(path)?;
@@ -371,15 +377,14 @@ impl Mapping {
                     notes.push(Note { of: "thread", path: written.clone(), miss });
                 }
                 match raw.as_deref().map(value::text) {
-                    Some(Text::One(text)) => Some(text.into_owned()),
+                    Some(Text::One(text)) => Some(thread::distinct(text.into_owned(), raw.as_deref(), scope.view)),
                     Some(Text::Many) => {
                         return Err(Refusal::Unmappable("the thread is a list or an object".into()));
                     }
                     Some(Text::Absent) | None => None,
                 }
             }
-        };
-        found.map(|text| without_nul(text, "the thread")).transpose()
+        })
     }
 }
 

@@ -215,7 +215,8 @@ mod tests {
 
         #[test]
         fn what_is_json_is_judged_as_by_the_library(text in "[\\[\\]{}:,\"a01.eE+\\-tru nul\\\\d8]{0,24}") {
-            let theirs = serde_json::from_str::<Value>(&text).is_ok();
+            // A reader that keeps nothing does not ask for whole surrogate pairs.
+            let theirs = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
             prop_assert_eq!(scan::tree(&text).is_ok(), theirs, "{}", text);
             prop_assert_eq!(scan::extract(&text, &[Dotted::parse("a").unwrap()]).is_ok(), theirs, "{}", text);
         }

@@ -1,9 +1,9 @@
 //! JSON read in one pass over the body: what the dotted paths ask for is noted, the rest is only checked.
 //!
 //! Promises: nothing is allocated for what no path asks for; depth and number of values are bounded; strings are
-//! checked down to their escapes, so a lone surrogate is refused wherever it stands; a number keeps its spelling. Of a
-//! key that stands twice in an object the last one counts. Taken is exactly what RFC 8259 allows, nested less than
-//! [`DEPTH`] deep.
+//! checked down to their escapes; a number keeps its spelling. Of a key that stands twice in an object the last one
+//! counts. Taken is exactly what RFC 8259 allows, nested less than [`DEPTH`] deep. That includes escapes of half a
+//! surrogate pair, whose meaning the standard leaves open (8.2): they are read as U+FFFD.
 //!
 //! This is a reader of its own because a general one gives no spans, rewrites exponents, skips without looking into
 //! strings, and takes some keys of an object for orders to itself.
@@ -37,12 +37,17 @@ pub(super) type Found = Vec<Option<Range<usize>>>;
 
 /// Checks a text and notes where each path leads.
 pub(super) fn extract(text: &str, paths: &[Dotted]) -> Result<Found, Fault> {
+    extract_noting(text, paths).map(|(found, _)| found)
+}
+
+/// The same. The flag says that the text has escapes of half a surrogate pair.
+pub(super) fn extract_noting(text: &str, paths: &[Dotted]) -> Result<(Found, bool), Fault> {
     let mut scan = Scan::new(text);
     let wants: Vec<Want> = (0..paths.len()).map(|path| Want { path, at: 0 }).collect();
     let mut found = vec![None; paths.len()];
     scan.walk(paths, &wants, &mut found)?;
     scan.end()?;
-    Ok(found)
+    Ok((found, scan.halves))
 }
 
 /// Reads a text as a tree.
@@ -122,6 +127,7 @@ struct Scan<'a> {
     at: usize,
     depth: u32,
     nodes: u32,
+    halves: bool,
 }
 
 /// What stands between two quotes.
@@ -132,7 +138,7 @@ struct Quoted<'a> {
 
 impl<'a> Scan<'a> {
     const fn new(text: &'a str) -> Self {
-        Self { text, at: 0, depth: 0, nodes: 0 }
+        Self { text, at: 0, depth: 0, nodes: 0, halves: false }
     }
 
     /// Follows the wants into the value that comes next. `found` has a place for each.
@@ -452,20 +458,24 @@ impl<'a> Scan<'a> {
             Some(b'u') => {
                 self.at += 1;
                 match self.hex()? {
-                    0xd800..=0xdbff => {
-                        self.take(b'\\')?;
-                        self.take(b'u')?;
-                        if !matches!(self.hex()?, 0xdc00..=0xdfff) {
-                            return self.fault();
-                        }
-                    }
-                    0xdc00..=0xdfff => return self.fault(),
+                    0xd800..=0xdbff => self.low_half(),
+                    0xdc00..=0xdfff => self.halves = true,
                     _ => {}
                 }
             }
             _ => return self.fault(),
         }
         Ok(())
+    }
+
+    /// Goes past the second half of a pair, where it stands here. What stands in its place is read for itself.
+    fn low_half(&mut self) {
+        let behind = self.at;
+        let is_escape = self.take(b'\\').and_then(|()| self.take(b'u')).is_ok();
+        if !is_escape || !matches!(self.hex(), Ok(0xdc00..=0xdfff)) {
+            self.at = behind;
+            self.halves = true;
+        }
     }
 
     fn hex(&mut self) -> Result<u32, Fault> {
@@ -531,14 +541,14 @@ impl<'a> Quoted<'a> {
     }
 }
 
-/// Reads `uXXXX`, or two of them that make one character. The scan has checked the digits and the pairs.
+/// Reads `uXXXX`, or two of them that make one character. The scan has checked the digits. Half a character is U+FFFD.
 fn unicode(escape: &str) -> (char, &str) {
     let unit = |from: usize| escape.get(from..from + 4).and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0);
     let (code, length) = match unit(1) {
-        high @ 0xd800..=0xdbff => {
-            let low = unit(7);
-            (0x1_0000 + ((high - 0xd800) << 10) + (low.saturating_sub(0xdc00) & 0x3ff), 11)
-        }
+        high @ 0xd800..=0xdbff if escape.get(5..7) == Some("\\u") => match unit(7) {
+            low @ 0xdc00..=0xdfff => (0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00), 11),
+            _ => (high, 5),
+        },
         code => (code, 5),
     };
     (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), escape.get(length..).unwrap_or(""))

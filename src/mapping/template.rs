@@ -14,6 +14,7 @@ use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
 
 use super::fence::{CUT, EXPLAINED, Fence};
+use super::number;
 use super::path::{Dotted, Paths};
 use super::scan::Wanted;
 use super::value::head;
@@ -78,6 +79,7 @@ impl Template {
         });
         environment.set_formatter(format);
         environment.add_filter("tojson", tojson);
+        number::add_filter(&mut environment);
         environment.remove_global("debug");
 
         let compiled = if kind == Kind::When {
@@ -89,7 +91,7 @@ impl Template {
         } else {
             Ok(written.value.clone())
         };
-        let compiled = compiled.and_then(|text| environment.add_template_owned(kind.name(), text));
+        let compiled = compiled.and_then(|text| environment.add_template_owned(kind.name(), number::calculating(text)));
         if let Err(error) = compiled {
             problems.error_hint(
                 &written.place,
@@ -281,20 +283,19 @@ fn headers(view: &View<'_>) -> Value {
     let mut list: Vec<(&str, Cow<'_, str>)> = Vec::new();
     for (name, value) in &view.request.headers {
         let name = name.as_str();
-        let Ok(value) = value.to_str() else { continue };
+        let value = crate::text::header(value.as_bytes());
         if SECRET.iter().any(|secret| name.contains(secret)) {
             continue;
         }
         match list.iter_mut().find(|(known, _)| *known == name) {
             Some((_, line)) => *line = Cow::Owned(format!("{line}, {value}")),
-            None => list.push((name, Cow::Borrowed(value))),
+            None => list.push((name, value)),
         }
     }
     Value::from_pairs(list)
 }
 
-/// A value of the document for the engine. Whole numbers keep all digits. Other numbers are doubles where a double
-/// holds them, and text where it would change them.
+/// A value of the document for the engine. Numbers print with the digits that they came with.
 fn value(of: &serde_json::Value) -> Value {
     use serde_json::Value as Json;
     match of {
@@ -303,27 +304,8 @@ fn value(of: &serde_json::Value) -> Value {
         Json::String(text) => Value::from(text),
         Json::Array(list) => Value::from(list.iter().map(value).collect::<Vec<_>>()),
         Json::Object(map) => Value::from_pairs(map.iter().map(|(key, of)| (key.as_str(), value(of)))),
-        Json::Number(number) => {
-            let spelled = number.as_str();
-            if let Ok(whole) = spelled.parse::<i64>() {
-                return Value::from(whole);
-            }
-            if let Ok(whole) = spelled.parse::<i128>() {
-                return Value::from(whole);
-            }
-            let digits = spelled.bytes().take_while(|b| !matches!(b, b'e' | b'E')).filter(u8::is_ascii_digit).count();
-            match spelled.parse::<f64>() {
-                Ok(double) if double.is_finite() && digits <= 15 && (double != 0.0 || !nonzero(spelled)) => {
-                    Value::from(double)
-                }
-                _ => Value::from(spelled),
-            }
-        }
+        Json::Number(number) => number::number(number.as_str()),
     }
-}
-
-fn nonzero(spelled: &str) -> bool {
-    spelled.bytes().take_while(|b| !matches!(b, b'e' | b'E')).any(|b| matches!(b, b'1'..=b'9'))
 }
 
 /// Prints a value into a template.
@@ -357,6 +339,10 @@ fn json(state: &State<'_, '_>, value: &Value, out: &mut String, depth: u32) -> R
     state.consume_fuel(1)?;
     if depth > super::scan::DEPTH {
         return Err(Error::new(ErrorKind::InvalidOperation, "the value nests too deep"));
+    }
+    if let Some(digits) = number::digits(value) {
+        out.push_str(digits);
+        return Ok(());
     }
     match value.kind() {
         ValueKind::Undefined | ValueKind::None => out.push_str("null"),

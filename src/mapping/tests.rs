@@ -120,16 +120,95 @@ fn values_become_text_by_their_digits_and_objects_only_for_the_prompt() {
 }
 
 #[test]
-fn t63_a_nul_is_refused_where_it_would_be_kept() {
-    assert!(apply(&source(""), "/", &[], r#"{"other":"\u0000"}"#).is_ok());
-    for body in [r#"{"prompt":"a\u0000"}"#, r#"{"prompt":{"a":"\u0000"}}"#, r#"{"task_id":"\u0000"}"#] {
-        assert!(matches!(apply(&source(""), "/", &[], body), Err(Refusal::Malformed(_))), "{body}");
+fn t63_a_nul_in_a_value_is_replaced_and_noted() {
+    let mapped = apply(&source(""), "/", &[], r#"{"other":"\u0000"}"#).unwrap();
+    assert!(!mapped.params.notes().nul);
+    for (target, body, name, wanted) in [
+        ("/", r#"{"prompt":"a\u0000"}"#, Name::Prompt, "a\u{fffd}"),
+        ("/", r#"{"task_id":"\u0000b","prompt":"x"}"#, Name::TaskId, "\u{fffd}b"),
+        ("/?user_id=%00", r#"{"prompt":"x"}"#, Name::UserId, "\u{fffd}"),
+    ] {
+        let mapped = apply(&source(""), target, &[], body).unwrap();
+        assert_eq!((mapped.params.get(name), mapped.params.notes().nul), (Some(wanted), true), "{body}");
     }
-    assert!(matches!(apply(&source(""), "/?user_id=%00", &[], "{}"), Err(Refusal::Malformed(_))));
-    let keyed = compile("", "", &["json:id"], &[]).unwrap();
-    assert!(matches!(apply(&keyed, "/", &[], r#"{"id":"\u0000"}"#), Err(Refusal::Malformed(_))));
-    let threaded = source("thread = \"{{ body.t }}\"");
-    assert!(matches!(apply(&threaded, "/", &[], r#"{"t":"\u0000"}"#), Err(Refusal::Malformed(_))));
+    // Inside JSON it stays an escape.
+    assert_eq!(prompt("", r#"{"prompt":{"a":"\u0000"}}"#).unwrap(), r#"{"a":"\u0000"}"#);
+}
+
+#[test]
+fn a5_half_an_emoji_is_kept_where_it_is_asked_for_and_where_nobody_asks() {
+    let mapping = source("params_mapping = { prompt = \"text\" }\nthread = \"t\"");
+    let mapped = apply(&mapping, "/", &[], r#"{"text":"cut here: \ud83d","t":1}"#).unwrap();
+    assert_eq!(mapped.params.get(Name::Prompt), Some("cut here: \u{fffd}"));
+    assert!(mapped.params.notes().halves);
+    let mapped = apply(&mapping, "/", &[], r#"{"text":"fine","other":["\udc00"],"t":1}"#).unwrap();
+    assert_eq!((mapped.params.get(Name::Prompt), mapped.params.notes().halves), (Some("fine"), true));
+    assert_eq!(prompt("prompt = \"{{ body.a }}\"", r#"{"a":"x\ud83dy"}"#).unwrap(), "x\u{fffd}y");
+    assert_eq!(prompt("params_mapping = { prompt = \"$.a\" }", r#"{"a":["\ud83d"]}"#).unwrap(), "[\"\u{fffd}\"]");
+}
+
+#[test]
+fn a5_ids_and_threads_that_cannot_be_read_stay_different() {
+    let mapping = compile("thread = \"t\"", "", &["json:id"], &[]).unwrap();
+    let of = |body: &[u8], target: &str| {
+        let request = request(target, &[], body).verify(&Always, Timestamp::default()).unwrap();
+        let mapped = mapping.apply(&request, false).unwrap();
+        (mapped.dedup.unwrap(), mapped.thread.unwrap())
+    };
+    let bodies: [&[u8]; 6] = [
+        br#"{"id":"\ud83d","t":"\ud83d"}"#,
+        br#"{"id":"\ud83e","t":"\ud83e"}"#,
+        br#"{"id":"\u0000","t":"\u0000"}"#,
+        "{\"id\":\"\u{fffd}\",\"t\":\"\u{fffd}\"}".as_bytes(),
+        b"{\"id\":\"\xff\",\"t\":\"\xff\"}",
+        b"{\"id\":\"\xfe\",\"t\":\"\xfe\"}",
+    ];
+    let (mut ids, mut threads) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+    for body in bodies {
+        let (id, thread) = of(body, "/");
+        assert!(!id.contains('\0') && !thread.contains('\0'));
+        assert_eq!(of(body, "/"), (id.clone(), thread.clone()), "the same every time");
+        ids.insert(id);
+        threads.insert(thread);
+    }
+    assert_eq!((ids.len(), threads.len()), (6, 6), "{ids:?} {threads:?}");
+    // The rest of the body does not matter where the name itself is there to be told by.
+    let (one, two) = (of(br#"{"id":1,"t":"x\ud83d","n":1}"#, "/").1, of(br#"{"id":2,"t":"x\ud83d","n":2}"#, "/").1);
+    assert_eq!(one, two);
+    let by_json_path = compile("", "", &["json:$.a[0]"], &[]).unwrap();
+    let of = |body: &str| apply(&by_json_path, "/", &[], body).unwrap().dedup.unwrap();
+    assert_ne!(of(r#"{"a":["\ud83d"]}"#), of(r#"{"a":["\ud83e"]}"#));
+    let by_query = compile("", "", &["query:id"], &[]).unwrap();
+    let of = |target: &str| apply(&by_query, target, &[], "{}").unwrap().dedup.unwrap();
+    assert!(of("/?id=%ff") != of("/?id=%fe") && of("/?id=%ff") == of("/?id=%ff"));
+}
+
+#[test]
+fn a4_headers_outside_ascii_are_read() {
+    let mapping = compile("prompt = \"{{ headers['x-title'] }}\"", "", &["header:X-Id"], &["header:X-Kind"]).unwrap();
+    let mut request = request("/", &[], b"{}");
+    for (name, value) in [("x-id", &b"caf\xe9"[..]), ("x-kind", "é".as_bytes()), ("x-title", b"na\xefve")] {
+        request.headers.insert(name, http::HeaderValue::from_bytes(value).unwrap());
+    }
+    let mapped = mapping.apply(&request.verify(&Always, Timestamp::default()).unwrap(), false).unwrap();
+    assert_eq!((mapped.dedup.as_deref(), mapped.event_type.as_deref()), (Some("café"), Some("é")));
+    assert_eq!(mapped.params.get(Name::Prompt), Some("naïve"));
+}
+
+#[test]
+fn a2_fields_in_parts_name_an_event_as_urlencoded_ones_do() {
+    let mapping = compile("", "", &["form:token"], &["form:kind"]).unwrap();
+    let part = |name: &str, text: &str| format!("--x\r\nContent-Disposition: form-data; name={name}\r\n\r\n{text}\r\n");
+    let body = format!("{}{}{}--x--", part("token", "t-1"), part("kind", "mail"), part("prompt", "hi"));
+    let mapped = apply(&mapping, "/", &[("content-type", "multipart/form-data; boundary=x")], &body).unwrap();
+    assert_eq!((mapped.dedup.as_deref(), mapped.event_type.as_deref()), (Some("t-1"), Some("mail")));
+    assert_eq!(mapped.params.get(Name::Prompt), Some("hi"));
+    // Taken apart while it came in.
+    let fields = vec![("token".to_owned(), "t-2".to_owned()), ("kind".to_owned(), "mail".to_owned())];
+    let form = crate::model::TakenForm { fields, ..Default::default() };
+    let verified = request("/", &[], b"").verify(&Always, Timestamp::default()).unwrap();
+    let mapped = mapping.apply(&verified.with_fields("{}".into(), form), false).unwrap();
+    assert_eq!((mapped.dedup.as_deref(), mapped.event_type.as_deref()), (Some("t-2"), Some("mail")));
 }
 
 #[test]
@@ -236,8 +315,41 @@ fn values_print_as_json_says_them() {
     let body = r#"{"b":true,"a":12345678901234567890123456789012345678901234567890,"c":null,"d":0.5,"e":1E400}"#;
     let text = prompt(all, body).unwrap();
     assert!(text.starts_with("12345678901234567890123456789012345678901234567890 true  0.5 1E400 "), "{text}");
-    let json = "«{\"b\":true,\"a\":\"12345678901234567890123456789012345678901234567890\",\"c\":null,\"d\":0.5,\"e\":\"1E400\"}»";
+    let json =
+        "«{\"b\":true,\"a\":12345678901234567890123456789012345678901234567890,\"c\":null,\"d\":0.5,\"e\":1E400}»";
     assert!(text.contains(json), "{text}");
+}
+
+#[test]
+fn a13_a_template_prints_the_digits_that_were_sent_and_calculates_with_them() {
+    let body =
+        r#"{"total":19.90,"minus":-0,"list":[{"price":5.00},{"price":2.50}],"big":12345678901234567890.10,"n":2}"#;
+    for (template, wanted) in [
+        ("{{ body.total }}", "19.90"),
+        ("{{ body.total | default('') }}{{ body.minus }}", "19.90-0"),
+        ("{% for one in body.list %}{{ one.price }};{% endfor %}", "5.00;2.50;"),
+        ("{{ body.list }}", "[{\"price\":5.00},{\"price\":2.50}]"),
+        ("{{ body | tojson }}", body),
+        ("{{ body.list | map(attribute='price') | join(', ') }}", "5.00, 2.50"),
+        ("{{ body.total ~ ' EUR' }}{% set t = body.total %}{{ t }}", "19.90 EUR19.90"),
+        ("{{ body.big }}", "12345678901234567890.10"),
+        ("{{ body.total * 2 }} {{ -body.total }} {{ body.total | round | int }}", "39.8 -19.9 20"),
+        ("{{ body.list | map(attribute='price') | sum }}", "7.5"),
+        ("{{ 'more' if body.total > 19.5 else 'less' }}", "more"),
+        ("{{ body.total == 19.9 }} {{ body.total in [1, 19.9] }} {{ body.total is number }}", "true true true"),
+        ("{{ body.total > body.list[0].price }} {{ body.n + body.total }}", "true 21.9"),
+        ("{{ (body.missing or body.total) }}", "19.90"),
+    ] {
+        // What is printed, without the marks of what is quoted.
+        let lines = format!("strict_template = false\nprompt = \"{template}\"");
+        let printed = prompt(&lines, body).unwrap();
+        let text = printed.split('«').nth(1).and_then(|quoted| quoted.split('»').next()).unwrap_or(&printed);
+        assert_eq!(text, wanted, "{template}: {printed}");
+    }
+    let when = source("when = \"body.total > 19.5 and body.total < 20 and not body.minus\"");
+    assert_eq!(apply(&when, "/", &[], body).unwrap().filtered, None);
+    let when = source("when = \"body.nothing > 5 or body.total > 20\"");
+    assert_eq!(apply(&when, "/", &[], body).unwrap().filtered.as_deref(), Some("when"));
 }
 
 #[test]

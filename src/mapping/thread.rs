@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::path::{Dotted, Path, Paths};
 use super::template::{Kind, Template};
-use super::value::{Text, head, text, without_nul};
+use super::value::{Text, head, text};
 use super::view::View;
 use crate::config::{Located, Problems};
 use crate::model::Refusal;
@@ -50,7 +50,7 @@ impl Parts {
     }
 
     /// The values, joined; none if one that has to be there is missing.
-    pub(super) fn joined(&self, view: &View<'_>, between: char, what: &str) -> Result<Option<String>, Refusal> {
+    pub(super) fn joined(&self, view: &View<'_>, between: char) -> Result<Option<String>, Refusal> {
         let mut joined = String::new();
         for part in &self.0 {
             let value = part.read(view)?;
@@ -65,7 +65,7 @@ impl Parts {
                 None => return Ok(None),
             }
         }
-        if joined.is_empty() { Ok(None) } else { without_nul(joined, what).map(Some) }
+        Ok(Some(joined).filter(|joined| !joined.is_empty()))
     }
 }
 
@@ -100,16 +100,23 @@ impl Part {
     fn read(&self, view: &View<'_>) -> Result<Option<String>, Refusal> {
         let plain = |value: Option<&str>| value.filter(|value| !value.is_empty()).map(str::to_owned);
         Ok(match self {
-            Self::Header(name) => plain(view.request.header(name.as_str())),
+            Self::Header(name) => {
+                let line = view.request.headers.get(name).map(|line| crate::text::header(line.as_bytes()));
+                plain(line.as_deref())
+            }
             Self::Query(name) => plain(view.in_query(name)),
             Self::Form(name) => plain(view.in_form(name)),
             Self::Claim(name) => view.claim(name),
-            Self::Json(path, _) => match view.find(path)?.as_deref().map(text) {
-                Some(Text::One(value)) => Some(value.into_owned()),
-                _ => None,
-            },
+            Self::Json(path, _) => {
+                let raw = view.find(path)?;
+                return Ok(match raw.as_deref().map(text) {
+                    Some(Text::One(value)) => Some(distinct(value.into_owned(), raw.as_deref(), view)),
+                    _ => None,
+                });
+            }
             Self::Key(keys) => keys.iter().find(|(_, path)| view.piece(*path).is_some()).map(|(key, _)| key.clone()),
-        })
+        }
+        .map(|value| distinct(value, None, view)))
     }
 }
 
@@ -137,6 +144,23 @@ impl Thread {
             Path::compile(written, paths, problems).map(|path| Self::Path(written.value.clone(), path))
         }
     }
+}
+
+/// A name as it is told from others. Where characters of it were lost, a digest of what it was read from takes its place:
+/// two names must not fall together because neither could be read.
+pub(super) fn distinct(value: String, raw: Option<&str>, view: &View<'_>) -> String {
+    if !value.contains(['\0', char::REPLACEMENT_CHARACTER]) {
+        return value;
+    }
+    let raw = raw.unwrap_or(&value);
+    let mut digest = Sha256::new_with_prefix(raw);
+    // Where the spelling itself is there, as with an escape, it is enough to tell names apart by.
+    if raw.contains(char::REPLACEMENT_CHARACTER) {
+        for bytes in view.behind() {
+            digest.update(bytes);
+        }
+    }
+    format!("sha256:{}", hex::encode(digest.finalize()))
 }
 
 /// A key or thread of any length as one of at most 512 bytes; different ones stay different.

@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
-
 use super::scan;
 use crate::model::Refusal;
 
@@ -39,9 +37,6 @@ pub(super) fn says_something(raw: &str) -> bool {
 /// A list or an object on one line without blanks; key order and the spelling of numbers stay.
 pub(super) fn compact(raw: &str) -> Result<String, Refusal> {
     let tree = scan::tree(raw).map_err(|_| Refusal::Malformed("the body is not JSON".into()))?;
-    if has_nul(&tree) {
-        return Err(nul("a value"));
-    }
     Ok(tree.to_string())
 }
 
@@ -51,20 +46,15 @@ pub(super) fn head(text: &str, bytes: usize) -> &str {
     &text[..end]
 }
 
-fn has_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(list) => list.iter().any(has_nul),
-        Value::Object(map) => map.iter().any(|(key, value)| key.contains('\0') || has_nul(value)),
-        _ => false,
+/// A text with U+FFFD for each NUL: text columns and terminals end at one.
+pub(super) fn cleared(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+}
+
+/// Refuses a NUL in what names something.
+pub(super) fn without_nul(text: String, what: &str) -> Result<String, Refusal> {
+    if text.contains('\0') {
+        return Err(Refusal::Malformed(format!("{what} has a NUL character in it")));
     }
-}
-
-/// Refuses a NUL: text columns and terminals end there.
-pub(super) fn without_nul<T: AsRef<str>>(text: T, what: &str) -> Result<T, Refusal> {
-    if text.as_ref().contains('\0') { Err(nul(what)) } else { Ok(text) }
-}
-
-fn nul(what: &str) -> Refusal {
-    Refusal::Malformed(format!("{what} has a NUL character in it"))
+    Ok(text)
 }

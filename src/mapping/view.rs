@@ -1,26 +1,24 @@
 //! A request as one document: what its body means, its query, its form.
 //!
 //! The kind of a body is judged by what it is rather than by what it calls itself, because senders get the type wrong.
-//! Whatever the kind, the document is JSON: a form is an object of texts (or the object in its field `payload`), other
-//! text is one text, an empty body is null.
+//! Whatever the kind, the document is JSON: a form, urlencoded or in parts, is an object of texts (or the object in its
+//! field `payload`), other text is one text, an empty body is null. What is no text in its character set stands as
+//! U+FFFD, and the notes say so: nobody needs that character enough to lose the event.
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::ops::Range;
 
-use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 use super::path::{Dotted, Path};
 use super::scan::{self, DEPTH, Fault, Found, NODES, Wanted};
+use super::value::cleared;
 use crate::config::QueryUse;
-use crate::model::{ENROL, Name, Received, Refusal};
-
-/// The most fields of a form or a query.
-const FIELDS: usize = 1_000;
-
-/// Fields of a form or a query, in order.
-pub(super) type Fields<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+use crate::model::{ENROL, Name, Received, Refusal, TakenForm, TextNotes};
+use crate::text;
+pub(super) use crate::text::fields::Fields;
+use crate::text::fields::{self, TooManyFields};
 
 /// A request, read.
 #[derive(Debug)]
@@ -35,20 +33,55 @@ pub(super) struct View<'a> {
     pub(super) counts: QueryUse,
     /// What the signed token said, as JSON.
     pub(super) claims: Option<&'a [u8]>,
+    notes: TextNotes,
+    has_nul: Cell<bool>,
     json: Cow<'a, str>,
     found: Found,
     tree: OnceCell<Value>,
 }
 
 impl<'a> View<'a> {
-    /// Reads a request and follows `paths` on the way.
-    pub(super) fn read(request: &'a Received, paths: &[Dotted]) -> Result<Self, Refusal> {
-        let mut query = fields(request.query(), "query")?;
+    /// Reads a request and follows `paths` on the way. `taken` is the form that its body was made of while it came in.
+    pub(super) fn read(request: &'a Received, paths: &[Dotted], taken: Option<&'a TakenForm>) -> Result<Self, Refusal> {
+        let (mut query, notes) = fields::query(request.query()).map_err(|error| too_many("query", error))?;
         // It opened the window in which the source's secret was brought, and says nothing of the event.
         query.retain(|(name, _)| name != ENROL);
-        let mut form = Vec::new();
-        let (json, found) = document(request, paths, &mut form)?;
-        Ok(Self { request, query, form, counts: QueryUse::Allow, claims: None, json, found, tree: OnceCell::new() })
+        let mut document = Document::of(request, paths)?;
+        if let Some(taken) = taken {
+            document.form = borrowed(&taken.fields);
+            document.notes = taken.notes.clone();
+        }
+        let Document { json, found, form, notes: of_body } = document;
+        let has_nul = Cell::new(false);
+        Ok(Self {
+            request,
+            query,
+            form,
+            counts: QueryUse::Allow,
+            claims: None,
+            notes: notes.and(&of_body),
+            has_nul,
+            json,
+            found,
+            tree: OnceCell::new(),
+        })
+    }
+
+    /// What has to be said of how the request was read.
+    pub(super) fn notes(&self) -> TextNotes {
+        TextNotes { nul: self.has_nul.get(), ..self.notes.clone() }
+    }
+
+    /// A value that is kept, with U+FFFD for each NUL.
+    pub(super) fn cleared(&self, value: String) -> String {
+        self.has_nul.set(self.has_nul.get() || value.contains('\0'));
+        cleared(value)
+    }
+
+    /// The bytes behind a text that was not read whole, so that two different ones are told apart.
+    pub(super) fn behind(&self) -> [&[u8]; 2] {
+        let body: &[u8] = if self.notes.replaced || self.notes.halves { &self.request.body } else { b"" };
+        [body, if self.notes.query { self.request.query().as_bytes() } else { b"" }]
     }
 
     /// The piece of the document at a dotted path, by the path's number, as it stands.
@@ -145,115 +178,133 @@ fn last<'f>(fields: &'f Fields<'_>, name: &str) -> Option<&'f str> {
 enum Label {
     Json,
     Form,
+    /// A form in parts.
+    Parts,
     Multipart,
-    Other,
+    Binary,
+    Text,
 }
 
-fn label(request: &Received) -> Label {
-    let written = request.header("content-type").unwrap_or("");
-    let essence = written.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    match essence.as_str() {
-        "application/x-www-form-urlencoded" => Label::Form,
-        "application/json" | "text/json" => Label::Json,
-        other if other.ends_with("+json") => Label::Json,
-        other if other.starts_with("multipart/") => Label::Multipart,
-        _ => Label::Other,
+impl Label {
+    fn of(content_type: &str) -> Self {
+        let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        match essence.as_str() {
+            "application/x-www-form-urlencoded" => Self::Form,
+            "application/json" | "text/json" => Self::Json,
+            "multipart/form-data" => Self::Parts,
+            other if other.ends_with("+json") => Self::Json,
+            other if other.starts_with("multipart/") => Self::Multipart,
+            other if is_binary(other) => Self::Binary,
+            _ => Self::Text,
+        }
     }
 }
 
-fn document<'a>(
-    request: &'a Received,
-    paths: &[Dotted],
-    form: &mut Fields<'a>,
-) -> Result<(Cow<'a, str>, Found), Refusal> {
-    let label = label(request);
-    let body = &request.body[..];
-    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
-    if label == Label::Multipart {
-        return Err(Refusal::Unsupported(
-            "this source takes no multipart bodies; files = true has it take them".into(),
-        ));
-    }
-    let Some(first) = first else { return nothing(paths) };
-    let looks = label == Label::Json || matches!(first, b'{' | b'[');
-    let text = match std::str::from_utf8(body) {
-        Ok(text) => text,
-        Err(error) if looks => {
-            return Err(Refusal::Malformed(format!("the body is not UTF-8 from byte {} on", error.valid_up_to())));
+/// Whether a type is that of something that is no text.
+fn is_binary(essence: &str) -> bool {
+    let (kind, sub) = essence.split_once('/').unwrap_or_default();
+    match kind {
+        "image" => !sub.ends_with("+xml"),
+        "audio" | "video" | "font" => true,
+        "application" => {
+            matches!(sub, "octet-stream" | "pdf" | "zip" | "gzip" | "protobuf" | "x-protobuf" | "cbor" | "msgpack")
         }
-        Err(_) => return Err(Refusal::Unsupported("the body is neither JSON nor a form nor UTF-8 text".into())),
-    };
-    if looks {
-        match scan::extract(text, paths) {
-            Ok(found) => return Ok((Cow::Borrowed(text), found)),
-            Err(Fault::Syntax(_)) if label != Label::Json => {}
-            Err(fault) => return Err(refusal(fault)),
+        _ => false,
+    }
+}
+
+/// What a body means.
+struct Document<'a> {
+    json: Cow<'a, str>,
+    found: Found,
+    form: Fields<'a>,
+    notes: TextNotes,
+}
+
+impl<'a> Document<'a> {
+    fn of(request: &'a Received, paths: &[Dotted]) -> Result<Self, Refusal> {
+        let written = request.headers.get(http::header::CONTENT_TYPE).map(|line| text::header(line.as_bytes()));
+        let written = written.as_deref().unwrap_or_default();
+        let label = Label::of(written);
+        let body = &request.body[..];
+        match label {
+            Label::Parts => return Self::of_parts(written, body, paths),
+            Label::Multipart => return Err(Refusal::Unsupported("this source takes no such multipart bodies".into())),
+            _ => {}
+        }
+        if body.trim_ascii().is_empty() {
+            return Self::made(&Value::Null, paths);
+        }
+        let declared = text::declared(written);
+        let read = text::json(body, declared.as_deref());
+        if label == Label::Json || read.text.trim_ascii_start().starts_with(['{', '[']) {
+            match scan::extract_noting(&read.text, paths) {
+                Ok((found, halves)) => {
+                    let notes = TextNotes { halves, ..read.notes };
+                    return Ok(Self { json: read.text, found, form: Vec::new(), notes });
+                }
+                Err(Fault::Syntax(_)) if label != Label::Json => {}
+                Err(fault) => return Err(refusal(fault)),
+            }
+        }
+        match label {
+            Label::Form => {
+                let raw = fields::split(body).map_err(|error| too_many("form", error))?;
+                let (form, notes) = fields::form(raw, declared.as_deref());
+                Self::of_form(form, notes, paths)
+            }
+            Label::Binary if std::str::from_utf8(body).is_err() => {
+                Err(Refusal::Unsupported("the body is neither JSON nor a form nor a text".into()))
+            }
+            _ => {
+                let read = text::plain(body, declared.as_deref());
+                Ok(Self { notes: read.notes, ..Self::made(&Value::from(read.text), paths)? })
+            }
         }
     }
-    if label == Label::Form {
-        *form = fields(text, "form")?;
-        if let Some((_, payload)) = form.iter().rev().find(|(key, _)| key == "payload")
-            && payload.trim_ascii_start().starts_with('{')
-        {
-            match scan::extract(payload, paths) {
-                Ok(found) => return Ok((payload.clone(), found)),
+
+    fn of_parts(content_type: &str, body: &[u8], paths: &[Dotted]) -> Result<Self, Refusal> {
+        let form = fields::in_parts(content_type, body).map_err(|fault| Refusal::Malformed(fault.to_string()))?;
+        if form.files > 0 {
+            return Err(Refusal::Unsupported("this source takes no files; files = true has it take them".into()));
+        }
+        let owned = form.fields.into_iter().map(|(name, value)| (Cow::Owned(name), Cow::Owned(value)));
+        Self::of_form(owned.collect(), form.notes, paths)
+    }
+
+    fn of_form(form: Fields<'a>, notes: TextNotes, paths: &[Dotted]) -> Result<Self, Refusal> {
+        if let Some(payload) = fields::payload(form.iter().map(|(name, value)| (&**name, &**value))) {
+            match scan::extract_noting(payload, paths) {
+                Ok((found, halves)) => {
+                    let json = Cow::Owned(payload.to_owned());
+                    return Ok(Self { json, found, form, notes: TextNotes { halves, ..notes } });
+                }
                 Err(Fault::Syntax(_)) => {}
                 Err(fault) => return Err(refusal(fault)),
             }
         }
-        return made(&object(form), paths);
+        let document = Self::made(&object(&form), paths)?;
+        Ok(Self { form, notes, ..document })
     }
-    made(&Value::from(text), paths)
+
+    fn made(value: &Value, paths: &[Dotted]) -> Result<Self, Refusal> {
+        let json = value.to_string();
+        let found = scan::extract(&json, paths).map_err(refusal)?;
+        Ok(Self { json: Cow::Owned(json), found, form: Vec::new(), notes: TextNotes::default() })
+    }
 }
 
-fn nothing<'a>(paths: &[Dotted]) -> Result<(Cow<'a, str>, Found), Refusal> {
-    Ok((Cow::Borrowed("null"), scan::extract("null", paths).map_err(refusal)?))
-}
-
-fn made<'a>(value: &Value, paths: &[Dotted]) -> Result<(Cow<'a, str>, Found), Refusal> {
-    let json = value.to_string();
-    let found = scan::extract(&json, paths).map_err(refusal)?;
-    Ok((Cow::Owned(json), found))
+fn borrowed(fields: &[(String, String)]) -> Fields<'_> {
+    fields.iter().map(|(name, value)| (Cow::Borrowed(name.as_str()), Cow::Borrowed(value.as_str()))).collect()
 }
 
 /// Fields as an object of texts; a repeated one becomes a list.
-pub(super) fn object(fields: &Fields<'_>) -> Value {
-    let mut map = Map::new();
-    for (key, value) in fields {
-        match map.get_mut(&**key) {
-            None => {
-                map.insert(key.to_string(), Value::from(&**value));
-            }
-            Some(Value::Array(list)) => list.push(Value::from(&**value)),
-            Some(one) => *one = Value::Array(vec![one.take(), Value::from(&**value)]),
-        }
-    }
-    Value::Object(map)
+pub(super) fn object(form: &Fields<'_>) -> Value {
+    fields::object(form.iter().map(|(name, value)| (&**name, &**value))).into()
 }
 
-/// Splits an urlencoded text. Unlike a browser's reading, what does not decode to UTF-8 is refused, so that no two
-/// ids fall together.
-pub(super) fn fields<'a>(text: &'a str, what: &str) -> Result<Fields<'a>, Refusal> {
-    let mut list = Vec::new();
-    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-        if list.len() == FIELDS {
-            return Err(Refusal::Malformed(format!("the {what} has more than {FIELDS} fields")));
-        }
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        match (decoded(key), decoded(value)) {
-            (Some(key), Some(value)) => list.push((key, value)),
-            _ => return Err(Refusal::Malformed(format!("the {what} does not decode to UTF-8"))),
-        }
-    }
-    Ok(list)
-}
-
-fn decoded(text: &str) -> Option<Cow<'_, str>> {
-    if !text.bytes().any(|byte| matches!(byte, b'+' | b'%')) {
-        return Some(Cow::Borrowed(text));
-    }
-    let blanks = text.replace('+', " ");
-    percent_decode_str(&blanks).decode_utf8().ok().map(|text| Cow::Owned(text.into_owned()))
+pub(super) fn too_many(what: &str, error: TooManyFields) -> Refusal {
+    Refusal::Malformed(format!("the {what} cannot be read: {error}"))
 }
 
 pub(super) fn refusal(fault: Fault) -> Refusal {
@@ -274,7 +325,7 @@ mod tests {
 
     fn json(content_type: &str, body: &[u8]) -> Result<String, Refusal> {
         let request = request("/", &[("content-type", content_type)], body);
-        View::read(&request, &[]).map(|view| view.json.into_owned())
+        View::read(&request, &[], None).map(|view| view.json.into_owned())
     }
 
     #[test]
@@ -326,9 +377,12 @@ mod tests {
         assert_eq!(json("application/cloudevents+json", b"\"x\"").unwrap(), "\"x\"");
         assert_eq!(json("", b" ").unwrap(), "null");
         assert!(matches!(json("APPLICATION/JSON", b"hello"), Err(Refusal::Malformed(_))));
-        assert!(matches!(json("multipart/form-data; boundary=x", b""), Err(Refusal::Unsupported(_))));
-        assert!(matches!(json("text/plain", b"\xff"), Err(Refusal::Unsupported(_))));
-        assert!(matches!(json("text/plain", b"{\"\xff"), Err(Refusal::Malformed(_))));
+        assert!(matches!(json("multipart/form-data; boundary=x", b""), Err(Refusal::Malformed(_))));
+        assert!(matches!(json("multipart/mixed; boundary=x", b""), Err(Refusal::Unsupported(_))));
+        for binary in ["image/png", "application/octet-stream"] {
+            assert!(matches!(json(binary, b"\x89PNG\xff"), Err(Refusal::Unsupported(_))), "{binary}");
+            assert_eq!(json(binary, b"{\"a\":1}").unwrap(), r#"{"a":1}"#);
+        }
     }
 
     #[test]
@@ -340,7 +394,43 @@ mod tests {
         );
         assert_eq!(json(form, b"x=1&payload=%7B%22a%22%3A1%7D").unwrap(), r#"{"a":1}"#);
         assert_eq!(json(form, b"payload=%7Bno").unwrap(), r#"{"payload":"{no"}"#);
-        assert!(matches!(json(form, b"a=%ff"), Err(Refusal::Malformed(_))));
+    }
+
+    fn noted(content_type: &str, body: &[u8]) -> (String, TextNotes) {
+        let request = request("/", &[("content-type", content_type)], body);
+        let view = View::read(&request, &[], None).unwrap();
+        (view.json.to_string(), view.notes())
+    }
+
+    #[test]
+    fn a3_a4_a5_what_is_not_plain_utf_8_is_read_and_noted() {
+        let json = "application/json";
+        assert_eq!(noted(json, b"\xef\xbb\xbf{\"a\":1}"), (r#"{"a":1}"#.into(), TextNotes::default()));
+        assert_eq!(noted("text/plain", b"\xef\xbb\xbf[1]").0, "[1]");
+        let (text, notes) = noted(json, b"{\"a\":\"\xff\"}");
+        assert_eq!((text.as_str(), notes.replaced), ("{\"a\":\"\u{fffd}\"}", true));
+        let (text, notes) = noted("application/json; charset=iso-8859-1", b"{\"a\":\"caf\xe9\"}");
+        assert_eq!((text.as_str(), notes.charset.as_deref()), (r#"{"a":"café"}"#, Some("windows-1252")));
+        assert!(noted(json, br#"{"a":"\ud83d"}"#).1.halves);
+        assert_eq!(noted("text/plain; charset=Shift_JIS", b"\x93\xfa").0, "\"日\"");
+        assert_eq!(noted("text/plain", b"caf\xe9").0, "\"caf\u{fffd}\"");
+        let form = "application/x-www-form-urlencoded";
+        assert_eq!(noted(form, b"text=caf%E9&charset=windows-1252").0, r#"{"text":"café","charset":"windows-1252"}"#);
+        assert_eq!(noted(form, b"a=%ff").0, "{\"a\":\"\u{fffd}\"}");
+        let wide: Vec<u8> = "{\"a\":\"é\"}".encode_utf16().flat_map(u16::to_be_bytes).collect();
+        assert_eq!(noted(json, &wide).0, "{\"a\":\"é\"}");
+    }
+
+    #[test]
+    fn a2_a_form_in_parts_is_read_as_one_that_is_not() {
+        let body = b"--x\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--x\r\nContent-Disposition: form-data; NAME=\"b\"\r\n\r\n2\r\n--x--";
+        let request = request("/", &[("content-type", "multipart/form-data; boundary=x")], body);
+        let view = View::read(&request, &[], None).unwrap();
+        assert_eq!((&*view.json, view.in_form("b")), (r#"{"a":"1","b":"2"}"#, Some("2")));
+        let payload = b"--x\r\nContent-Disposition: form-data; name=payload\r\n\r\n{\"a\":1}\r\n--x--";
+        assert_eq!(noted("multipart/form-data; boundary=x", payload).0, r#"{"a":1}"#);
+        let file = b"--x\r\nContent-Disposition: form-data; name=f; filename=a\r\n\r\n1\r\n--x--";
+        assert!(matches!(json("multipart/form-data; boundary=x", file), Err(Refusal::Unsupported(_))));
     }
 
     #[test]

@@ -99,25 +99,155 @@ pub struct Param {
     pub over: Vec<Origin>,
 }
 
-/// The named values of one event.
+/// What has to be said of how an event's bytes were read as text. The bytes themselves are kept as they came.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Params(Vec<Param>);
+#[serde(default)]
+pub struct TextNotes {
+    /// The character set that they were read in, where it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub charset: Option<String>,
+    /// Bytes that are no text in that character set stand as U+FFFD.
+    #[serde(skip_serializing_if = "is_false")]
+    pub replaced: bool,
+    /// Escapes of half a character stand as U+FFFD.
+    #[serde(skip_serializing_if = "is_false")]
+    pub halves: bool,
+    /// NUL characters in a value that was taken stand as U+FFFD.
+    #[serde(skip_serializing_if = "is_false")]
+    pub nul: bool,
+    /// Escapes in the query that are no UTF-8 stand as U+FFFD.
+    #[serde(skip_serializing_if = "is_false")]
+    pub query: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde wants it so
+const fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+impl TextNotes {
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether something was lost between the bytes and the text.
+    pub const fn has_loss(&self) -> bool {
+        self.replaced || self.halves || self.nul || self.query
+    }
+
+    /// These and those.
+    #[must_use]
+    pub fn and(self, other: &Self) -> Self {
+        Self {
+            charset: self.charset.or_else(|| other.charset.clone()),
+            replaced: self.replaced || other.replaced,
+            halves: self.halves || other.halves,
+            nul: self.nul || other.nul,
+            query: self.query || other.query,
+        }
+    }
+
+    /// The notes in sentences.
+    pub fn sentences(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        let set = self.charset.as_deref().unwrap_or("UTF-8");
+        if self.charset.is_some() {
+            all.push(format!("The body was read as {set}."));
+        }
+        if self.replaced {
+            all.push(format!("The body has bytes that are not valid {set}; they were read as U+FFFD."));
+        }
+        if self.halves {
+            all.push("The body has escapes for half a character; they were read as U+FFFD.".to_owned());
+        }
+        if self.nul {
+            all.push("A value has a NUL character; it was read as U+FFFD.".to_owned());
+        }
+        if self.query {
+            all.push("The query has escapes that are not valid UTF-8; they were read as U+FFFD.".to_owned());
+        }
+        all
+    }
+}
+
+/// The named values of one event, and what has to be said of its text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
+pub struct Params {
+    list: Vec<Param>,
+    notes: TextNotes,
+}
+
+/// Named values as they are stored: the list alone where there is nothing to say of the text.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Plain(Vec<Param>),
+    Noted { params: Vec<Param>, text: TextNotes },
+}
+
+impl From<Written> for Params {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Plain(list) => Self { list, notes: TextNotes::default() },
+            Written::Noted { params, text } => Self { list: params, notes: text },
+        }
+    }
+}
+
+impl From<Params> for Written {
+    fn from(Params { list, notes }: Params) -> Self {
+        if notes.is_empty() { Self::Plain(list) } else { Self::Noted { params: list, text: notes } }
+    }
+}
 
 impl Params {
     /// From a list; a name stands in it at most once.
     pub fn new(list: Vec<Param>) -> Self {
         debug_assert!(list.iter().enumerate().all(|(i, p)| list[..i].iter().all(|q| q.name != p.name)));
-        Self(list)
+        Self { list, notes: TextNotes::default() }
+    }
+
+    /// The same, with what has to be said of the text they were taken from.
+    #[must_use]
+    pub fn noted(mut self, notes: TextNotes) -> Self {
+        self.notes = notes;
+        self
+    }
+
+    /// What has to be said of the text they were taken from.
+    pub const fn notes(&self) -> &TextNotes {
+        &self.notes
     }
 
     /// A value by name.
     pub fn get(&self, name: Name) -> Option<&str> {
-        self.0.iter().find(|param| param.name == name).map(|param| param.value.as_str())
+        self.list.iter().find(|param| param.name == name).map(|param| param.value.as_str())
     }
 
     /// All of them, in order of display.
     pub fn iter(&self) -> std::slice::Iter<'_, Param> {
-        self.0.iter()
+        self.list.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_are_stored_beside_the_values_and_old_rows_have_none() {
+        let param = Param { name: Name::Prompt, value: "x".into(), origin: Origin::Body, over: Vec::new() };
+        let plain = Params::new(vec![param]);
+        let old = r#"[{"name":"prompt","value":"x","origin":"body"}]"#;
+        assert_eq!(serde_json::to_string(&plain).unwrap(), old);
+        assert_eq!(serde_json::from_str::<Params>(old).unwrap(), plain);
+        let noted = plain.noted(TextNotes { halves: true, charset: Some("Shift_JIS".into()), ..TextNotes::default() });
+        let written = serde_json::to_string(&noted).unwrap();
+        assert!(written.ends_with(r#""text":{"charset":"Shift_JIS","halves":true}}"#), "{written}");
+        assert_eq!(serde_json::from_str::<Params>(&written).unwrap(), noted);
+        assert_eq!(noted.notes().sentences().len(), 2);
+        assert_eq!(serde_json::from_str::<Params>("[]").unwrap(), Params::default());
     }
 }

@@ -10,7 +10,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 use sha2::{Digest as _, Sha256};
 
-use super::{OriginFault, Refusal, RequestId, Timestamp};
+use super::{OriginFault, Refusal, RequestId, TextNotes, Timestamp};
 
 /// The field of the query that opens the window in which a handshake may bring a source's secret. It stays in the address
 /// that the provider was given, and says nothing of an event.
@@ -58,7 +58,7 @@ impl Received {
         match scheme.judge(&self, now) {
             Ok(proof) => {
                 let claims = scheme.claims(&self);
-                let mut verified = Verified { received: self, proof, claims: None };
+                let mut verified = Verified { received: self, proof, claims: None, form: None };
                 if let Some(claims) = claims {
                     if claims.is_body {
                         verified.received.body = claims.json.clone();
@@ -181,9 +181,24 @@ pub struct Verified {
     received: Received,
     proof: Proof,
     claims: Option<Bytes>,
+    form: Option<TakenForm>,
+}
+
+/// A form that was taken apart while its request came in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TakenForm {
+    /// The text parts, in order.
+    pub fields: Vec<(String, String)>,
+    /// What has to be said of how they were read.
+    pub notes: TextNotes,
 }
 
 impl Verified {
+    /// The form whose fields stand in the place of the body, where there was one.
+    pub const fn form(&self) -> Option<&TakenForm> {
+        self.form.as_ref()
+    }
+
     /// What the signed token said, as JSON, where the scheme has one.
     pub const fn claims(&self) -> Option<&Bytes> {
         self.claims.as_ref()
@@ -197,8 +212,9 @@ impl Verified {
     }
 
     /// The same request with the fields of its form, as JSON, in the place of the body that they were taken from.
-    pub fn with_fields(mut self, json: Bytes) -> Self {
+    pub fn with_fields(mut self, json: Bytes, form: TakenForm) -> Self {
         self.received.body = json;
+        self.form = Some(form);
         self.received.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         self
     }

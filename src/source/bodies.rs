@@ -10,6 +10,7 @@ use super::signature::Fault;
 use crate::config::Section;
 use crate::mapping::is_json;
 use crate::model::{OriginFault, Received};
+use crate::text::{self, multipart};
 
 /// One kind of body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,15 +104,22 @@ fn wrong() -> Fault {
 impl BodyKind {
     fn fits(self, received: &Received) -> bool {
         let body = received.body.trim_ascii();
-        let json = || std::str::from_utf8(&received.body).is_ok_and(is_json);
+        // Read as the mapping reads it, which sees no form where this sees JSON.
+        let begins = |with: &[char]| {
+            let declared = text::declared(received.header(CONTENT_TYPE.as_str()).unwrap_or_default());
+            let read = text::json(&received.body, declared.as_deref()).text;
+            read.trim_ascii_start().starts_with(with).then_some(read)
+        };
+        let json = |with: &[char]| begins(with).is_some_and(|read| is_json(&read));
         match self {
-            Self::JsonObject => body.starts_with(b"{") && json(),
-            Self::Json => (body.starts_with(b"{") || body.starts_with(b"[")) && json(),
+            Self::JsonObject => json(&['{']),
+            Self::Json => json(&['{', '[']),
             Self::Form => match essence(received).as_str() {
-                "application/x-www-form-urlencoded" => {
-                    !matches!(body.first(), None | Some(b'{' | b'[' | b'<')) && body.contains(&b'=')
+                "application/x-www-form-urlencoded" => body.contains(&b'=') && begins(&['{', '[', '<']).is_none(),
+                "multipart/form-data" => {
+                    let written = received.header(CONTENT_TYPE.as_str()).unwrap_or_default();
+                    multipart::read(written, &received.body).is_ok()
                 }
-                "multipart/form-data" => body.starts_with(b"--"),
                 _ => false,
             },
             Self::Xml => body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).starts_with(b"<"),
@@ -161,7 +169,10 @@ mod tests {
             ("'json-object'", "application/json", "12345678", false),
             ("'json-object'", "application/json", "", false),
             ("'json-object'", form, r#"{"a":"b&prompt=x"}"#, true),
-            ("'json-object'", form, r#"{"a":"\ud800&prompt=x"}"#, false),
+            ("'json-object'", form, r#"{"a":"\ud800&prompt=x"}"#, true),
+            ("'json-object'", form, r#"{"a":"\x&prompt=x"}"#, false),
+            ("'json-object'", "application/json", "\u{feff}{\"a\":1}", true),
+            ("'json-object'", "application/json", "\u{feff}[]", false),
             ("'json-object'", form, "code=abc&shop=x", false),
             ("'json'", "application/json", "[{}]", true),
             ("'json'", "application/json", "null", false),
@@ -169,8 +180,11 @@ mod tests {
             ("'form'", form, "a=1&b=2", true),
             ("'form'", "text/plain", "a=1&b=2", false),
             ("'form'", form, r#"{"a":"b=1"}"#, false),
+            ("'form'", form, "\u{feff}{\"a\":\"b=1\"}", false),
             ("'form'", form, "abcDEF", false),
             ("'form'", multipart, "--b\r\n\r\n--b--", true),
+            ("'form'", multipart, "a preamble\r\n--b\r\n\r\n--b--", true),
+            ("'form'", multipart, "--b\r\n", false),
             ("'xml'", "text/xml", "<a/>", true),
             ("'xml'", "text/xml", "a<b", false),
             ("'jws'", "application/jwt", "YQ.YQ.YQ", true),

@@ -140,10 +140,10 @@ impl<'c> Context<'c, '_> {
             }
             Value::UrlWithPort => Some(Cow::Owned(with_port(&received.url).into_bytes())),
             Value::FormSorted => {
-                let mut pairs: Vec<&(String, String)> = self.request.form()?.iter().collect();
+                let mut pairs: Vec<&(Vec<u8>, Vec<u8>)> = self.request.form()?.iter().collect();
                 pairs.sort_unstable();
                 pairs.dedup();
-                Some(Cow::Owned(pairs.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]).fold(
+                Some(Cow::Owned(pairs.iter().flat_map(|(name, value)| [name, value]).fold(
                     Vec::new(),
                     |mut all, bytes| {
                         all.extend_from_slice(bytes);

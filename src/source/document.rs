@@ -1,13 +1,17 @@
 //! The body, read for the fields a signature covers or stands in: JSON, form fields, the parts of a multipart form.
 //!
 //! Strict, because two readers that understand a document differently are a way around a signature: a key that
-//! stands twice in an object, or nesting past the bound, refuses the whole document.
+//! stands twice in an object, or nesting past the bound, refuses the whole document. A byte order mark or half a
+//! character somewhere in it does not: the sender signed the bytes, and those are what is digested.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+
+use crate::text::multipart::HeldPart;
+use crate::text::{self, fields, multipart};
 
 /// A JSON value with numbers as they were written.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +27,8 @@ pub(super) enum Json {
 impl Json {
     /// Reads a document. Nesting stops at the parser's own bound of 128 levels.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(bytes).map_err(|error| {
+        let text = text::mended(text::json(bytes, None).text);
+        serde_json::from_str(&text).map_err(|error| {
             // The parser's words quote no input but keys, which are the sender's own.
             format!("the document with the signed fields cannot be read: {error}")
         })
@@ -113,70 +118,31 @@ impl<'de> Deserialize<'de> for Json {
     }
 }
 
-/// How many fields a form may have where a signature has to do with them.
-const MOST_FIELDS: usize = 1000;
+/// The fields of a form: names and values, as bytes.
+pub(super) type FormBytes = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// The fields of a form body, decoded, in order: urlencoded, or the parts of a multipart form that are texts.
-pub(super) fn form(content_type: &str, body: &[u8]) -> Result<Vec<(String, String)>, String> {
-    let fields: Vec<(String, String)> = match boundary(content_type) {
-        Some(boundary) => parts(&boundary, body)
-            .filter_map(|(name, bytes)| Some((name, std::str::from_utf8(bytes).ok()?.to_owned())))
-            .take(MOST_FIELDS + 1)
-            .collect(),
-        None => form_urlencoded::parse(body).into_owned().take(MOST_FIELDS + 1).collect(),
-    };
-    if fields.len() > MOST_FIELDS { Err(format!("the form has more than {MOST_FIELDS} fields")) } else { Ok(fields) }
+/// The fields of a form body, in order: urlencoded, or the parts of a multipart form. Their values are the bytes that were
+/// sent, in whatever character set.
+pub(super) fn form(content_type: &str, body: &[u8]) -> Result<FormBytes, String> {
+    if multipart::is_form(content_type) {
+        return Ok(parts(content_type, body)?.into_iter().map(|(name, bytes)| (name.into_bytes(), bytes)).collect());
+    }
+    let fields = fields::split(body).map_err(|error| format!("the form cannot be read: {error}"))?;
+    Ok(fields.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
 }
 
 /// One part of a multipart body, by its field name; none when it is missing or there twice.
-pub(super) fn part<'b>(content_type: &str, body: &'b [u8], field: &str) -> Option<&'b [u8]> {
-    let boundary = boundary(content_type)?;
-    let mut found = parts(&boundary, body).filter(|(name, _)| name == field);
+pub(super) fn part(content_type: &str, body: &[u8], field: &str) -> Option<Vec<u8>> {
+    let mut found = parts(content_type, body).ok()?.into_iter().filter(|(name, _)| name == field);
     let (_, bytes) = found.next()?;
     found.next().is_none().then_some(bytes)
 }
 
-/// The boundary of a multipart form.
-fn boundary(content_type: &str) -> Option<Vec<u8>> {
-    let (kind, parameters) = content_type.split_once(';')?;
-    if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
-        return None;
-    }
-    let value = parameters.split(';').find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("boundary").then(|| value.trim().trim_matches('"'))
-    })?;
-    (1..=70).contains(&value.len()).then(|| format!("--{value}").into_bytes())
-}
-
-/// The parts between delimiter lines: field name and bytes. What does not have the form of a part ends the walk.
-fn parts<'b>(delimiter: &[u8], body: &'b [u8]) -> impl Iterator<Item = (String, &'b [u8])> {
-    let line = [b"\r\n", delimiter].concat();
-    let mut rest = body.strip_prefix(delimiter);
-    if rest.is_none() {
-        rest = find(body, &line).map(|at| &body[at + line.len()..]);
-    }
-    std::iter::from_fn(move || {
-        let part = rest?.strip_prefix(b"\r\n")?;
-        let end = find(part, &line)?;
-        rest = Some(&part[end + line.len()..]);
-        let part = &part[..end];
-        let head_end = find(part, b"\r\n\r\n")?;
-        let name = std::str::from_utf8(&part[..head_end]).ok().and_then(field_name).unwrap_or_default();
-        Some((name, &part[head_end + 4..]))
-    })
-}
-
-fn field_name(head: &str) -> Option<String> {
-    let line = head.split("\r\n").find(|line| line.to_ascii_lowercase().starts_with("content-disposition:"))?;
-    line.split(';').find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("name").then(|| value.trim().trim_matches('"').to_owned())
-    })
-}
-
-fn find(text: &[u8], word: &[u8]) -> Option<usize> {
-    text.windows(word.len()).position(|window| window == word)
+/// The parts of a multipart form: field names and bytes.
+fn parts(content_type: &str, body: &[u8]) -> Result<Vec<(String, Vec<u8>)>, String> {
+    let parts = multipart::read(content_type, body).map_err(|fault| format!("the form cannot be read: {fault}"))?;
+    let named = |part: HeldPart| (part.head.name(None).unwrap_or_default().0, part.bytes);
+    Ok(parts.into_iter().map(named).collect())
 }
 
 #[cfg(test)]
@@ -211,18 +177,33 @@ mod tests {
     fn multipart_fields_are_found_by_name() {
         let kind = "multipart/form-data; boundary=\"xyz\"";
         let body = b"--xyz\r\nContent-Disposition: form-data; name=\"json\"\r\n\r\n{\"a\":1}\r\n--xyz\r\ncontent-disposition: form-data; name=\"b\"; filename=\"x\"\r\nX: y\r\n\r\n\r\n--xyz--\r\n";
-        assert_eq!(part(kind, body, "json"), Some(&b"{\"a\":1}"[..]));
-        assert_eq!(part(kind, body, "b"), Some(&b""[..]));
+        assert_eq!(part(kind, body, "json").as_deref(), Some(&b"{\"a\":1}"[..]));
+        assert_eq!(part(kind, body, "b").as_deref(), Some(&b""[..]));
         assert_eq!(part(kind, body, "c"), None);
         assert_eq!(form(kind, body).unwrap().len(), 2);
-        assert_eq!(form("application/x-www-form-urlencoded", b"a=1&b=%41+c").unwrap()[1].1, "A c");
+        assert_eq!(form("application/x-www-form-urlencoded", b"a=1&b=%41+c").unwrap()[1].1, b"A c");
+        // In another character set the bytes are what was signed.
+        assert_eq!(form("application/x-www-form-urlencoded", b"a=caf%E9").unwrap()[0].1, b"caf\xe9");
+        let odd = b"--=_1\r\nContent-Disposition: form-data; NAME=a\r\n\r\n1\r\n--=_1--";
+        assert_eq!(form("multipart/form-data; boundary==_1", odd).unwrap(), [(b"a".to_vec(), b"1".to_vec())]);
+    }
+
+    #[test]
+    fn a3_a5_marks_and_half_characters_do_not_hide_the_signed_fields() {
+        let at =
+            |bytes: &[u8]| Json::parse(bytes).unwrap().at(&path("a.0.b")).and_then(Json::as_text).map(str::to_owned);
+        assert_eq!(at(b"\xef\xbb\xbf{\"a\":[{\"b\":\"x\"}]}").as_deref(), Some("x"));
+        assert_eq!(at(b"{\"a\":[{\"b\":\"x\"}],\"c\":\"\\ud83d\",\"d\":\"\xff\"}").as_deref(), Some("x"));
+        let wide: Vec<u8> = "\u{feff}{\"a\":[{\"b\":\"é\"}]}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(at(&wide).as_deref(), Some("é"));
+        assert!(Json::parse(b"\xff{}").is_err());
     }
 
     #[test]
     fn broken_multipart_ends_quietly() {
         let kind = "multipart/form-data; boundary=x";
-        for body in ["", "--x", "--x\r\n", "--x\r\n\r\n--x", "--x\r\na\r\n--x--", "\r\n--x\r\n\r\n\r\n\r\n--x--"] {
-            let _ = form(kind, body.as_bytes());
+        for body in ["", "--x", "--x\r\n", "--x\r\n\r\n--x", "--x\r\na\r\n--x--"] {
+            assert!(form(kind, body.as_bytes()).is_err(), "{body:?}");
             assert_eq!(part(kind, body.as_bytes(), "a"), None, "{body:?}");
         }
     }

@@ -8,7 +8,7 @@ use std::cell::OnceCell;
 use http::HeaderName;
 use http::header::CONTENT_TYPE;
 
-use super::document::{self, Json};
+use super::document::{self, FormBytes, Json};
 use crate::config::{Located, Problems};
 use crate::model::Received;
 
@@ -88,7 +88,7 @@ pub(super) struct Request<'r> {
     pub(super) received: &'r Received,
     document: &'r Document,
     json: OnceCell<Result<Json, String>>,
-    form: OnceCell<Result<Vec<(String, String)>, String>>,
+    form: OnceCell<Result<FormBytes, String>>,
 }
 
 impl<'r> Request<'r> {
@@ -108,9 +108,12 @@ impl<'r> Request<'r> {
                 let pairs = form_urlencoded::parse(self.received.query().as_bytes());
                 only(pairs.filter(|(key, _)| key == name).map(|(_, value)| into_bytes(value)))
             }
-            Field::Form(name) => {
-                only(self.form()?.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_bytes().into()))
-            }
+            Field::Form(name) => only(
+                self.form()?
+                    .iter()
+                    .filter(|(key, _)| key == name.as_bytes())
+                    .map(|(_, value)| Cow::Borrowed(&value[..])),
+            ),
             Field::Json(path) => {
                 let root = match item {
                     Some(item) => item,
@@ -134,15 +137,15 @@ impl<'r> Request<'r> {
             Document::Body => Json::parse(&self.received.body),
             Document::Multipart(field) => document::part(self.content_type(), &self.received.body, field)
                 .ok_or_else(|| format!("the body has no form part {field}"))
-                .and_then(Json::parse),
+                .and_then(|part| Json::parse(&part)),
         };
         self.json.get_or_init(parse).as_ref().map_err(String::clone)
     }
 
     /// The fields of the form.
-    pub(super) fn form(&self) -> Result<&[(String, String)], String> {
+    pub(super) fn form(&self) -> Result<&FormBytes, String> {
         let parse = || document::form(self.content_type(), &self.received.body);
-        self.form.get_or_init(parse).as_deref().map_err(String::clone)
+        self.form.get_or_init(parse).as_ref().map_err(String::clone)
     }
 
     fn content_type(&self) -> &'r str {

@@ -358,9 +358,10 @@ fn put(
                 Document::Multipart(name) => {
                     let kind = request.header("content-type").unwrap_or_default();
                     let part = document::part(kind, &request.body, name).ok_or("the form has no such part")?;
-                    // A part is a slice of the body.
-                    let start = part.as_ptr() as usize - request.body.as_ptr() as usize;
-                    start..start + part.len()
+                    let framed = [b"\r\n\r\n", &part[..], b"\r\n--"].concat();
+                    let start =
+                        memchr::memmem::find(&request.body, &framed).ok_or("the form's part cannot be changed")?;
+                    start + 4..start + 4 + part.len()
                 }
             };
             let mut tree: Tree =

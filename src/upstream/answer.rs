@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::Lookup;
 use crate::config::Secret;
 use crate::model::{AttemptResult, Run, RunStatus, Timestamp};
+use crate::text;
 
 /// The status text of a run whose call ended well, but with an answer that is no task.
 pub const UNREADABLE: &str = "unreadable";
@@ -107,21 +108,22 @@ pub fn speaks_of_plan(detail: &str) -> bool {
 
 /// A task object, read tolerantly: only a status must be there.
 pub(super) fn run(body: &[u8]) -> Option<Run> {
-    let task: Value = serde_json::from_slice(body).ok()?;
-    let text = |value: &Value| match value {
+    // An agent's answer may end in half a character as well.
+    let task: Value = serde_json::from_str(&text::mended(text::json(body, None).text)).ok()?;
+    let said = |value: &Value| match value {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),
         other => Some(other.to_string()),
     };
-    let at = |key: &str| task.get(key).and_then(text).filter(|text| !text.is_empty());
+    let at = |key: &str| task.get(key).and_then(said).filter(|text| !text.is_empty());
     let status_text = task.get("status")?.as_str()?.to_owned();
     Some(Run {
         status: RunStatus::parse(&status_text.to_ascii_lowercase()),
         status_text,
-        result: task.get("result").and_then(text),
+        result: task.get("result").and_then(said),
         finished_at: at("finished_at"),
         started_at: at("started_at").or_else(|| at("created_at")),
-        input_text: task.get("input").and_then(|input| input.get("text")).and_then(text),
+        input_text: task.get("input").and_then(|input| input.get("text")).and_then(said),
         task: (body.len() <= MAX_TASK).then(|| Bytes::copy_from_slice(body)),
     })
 }

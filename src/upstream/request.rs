@@ -20,6 +20,7 @@ use crate::inbox::seal::{SealError, SealedPart, Sealer};
 use crate::inbox::{Claimed, EventDetail, Turn};
 use crate::model::lookalike::broken;
 use crate::model::{Destination, DestinationKind, EventId, Marks, Name, NewDelivery, NewEvent, Origin, Params};
+use crate::text::{self, fields, multipart};
 
 /// How much of an event's JSON goes into a call.
 pub const MAX_EVENT_TEXT: usize = 256 * 1024;
@@ -481,40 +482,37 @@ fn numbered(text: &str) -> bool {
     number.is_some_and(|(text, rest)| rest.len() < text.len() && rest.ends_with(" of "))
 }
 
-/// An event's JSON, compact, with its keys in order and its numbers' digits as they came; at most
-/// [`MAX_EVENT_TEXT`] bytes and a mark that says how much was left out. What is no JSON: a form as an object of texts
-/// (or the JSON object in its `payload` field), any other text as it is.
+/// An event's JSON, compact, with its keys in order and its numbers' digits as they came. What is longer than
+/// [`MAX_EVENT_TEXT`] is cut so that it is still JSON, and says what was left out. What is no JSON: a form as an object of
+/// texts (or the JSON object in its `payload` field), any other text as it is, cut with a mark.
 pub fn event_text(body: &Bytes, headers: &[(String, String)]) -> String {
-    cut(uncut_event_text(body, headers))
+    let kind = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+    let kind = kind.map_or("", |(_, value)| value.as_str());
+    match json_of(body, kind) {
+        Some(json) => text::shorten(&json, MAX_EVENT_TEXT),
+        None => cut(text::plain(body, text::declared(kind).as_deref()).text.into_owned()),
+    }
 }
 
-fn uncut_event_text(body: &[u8], headers: &[(String, String)]) -> String {
+/// A body as JSON; none where it is another text.
+fn json_of(body: &[u8], kind: &str) -> Option<String> {
     // By content before type: JSON is often sent under a form's type, or under none.
-    if let Some(json) = std::str::from_utf8(body).ok().and_then(compact) {
-        return json;
+    let declared = text::declared(kind);
+    if let Some(json) = compact(&text::mended(text::json(body, declared.as_deref()).text)) {
+        return Some(json);
     }
-    let is_form = headers.iter().any(|(name, value)| {
-        let kind = value.split(';').next().unwrap_or_default().trim();
-        name.eq_ignore_ascii_case("content-type") && kind.eq_ignore_ascii_case("application/x-www-form-urlencoded")
-    });
-    if !is_form {
-        return String::from_utf8_lossy(body).into_owned();
-    }
-    let mut form = Map::new();
-    for (name, value) in form_urlencoded::parse(body) {
-        let value = Value::from(value);
-        match form.get_mut(&*name) {
-            None => drop(form.insert(name.into_owned(), value)),
-            Some(Value::Array(all)) => all.push(value),
-            Some(first) => *first = Value::Array(vec![first.take(), value]),
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    let fields = match essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        true => fields::form(fields::split(body).ok()?, declared.as_deref()).0,
+        false if multipart::is_form(kind) => {
+            let form = fields::in_parts(kind, body).ok()?.fields.into_iter();
+            form.map(|(name, value)| (Cow::Owned(name), Cow::Owned(value))).collect()
         }
-    }
-    if let Some(Value::String(payload)) = form.get("payload")
-        && let Some(json) = compact(payload).filter(|json| json.starts_with('{'))
-    {
-        return json;
-    }
-    Value::from(form).to_string()
+        false => return None,
+    };
+    let pairs = || fields.iter().map(|(name, value)| (&**name, &**value));
+    let payload = fields::payload(pairs()).and_then(|payload| compact(&text::mended(payload.into())));
+    Some(payload.unwrap_or_else(|| Value::from(fields::object(pairs())).to_string()))
 }
 
 /// JSON without the blanks between its parts and without needless escapes; none when the text is no JSON. Done on the
@@ -540,7 +538,7 @@ fn compact(text: &str) -> Option<String> {
                     at += 2;
                 }
                 at += 1;
-                // An escape for half a character has no other spelling; such a string stays as it is.
+                // What cannot be spelt anew stays as it is.
                 if escapes && let Ok(plain) = serde_json::from_str::<String>(text.get(start..at)?) {
                     out.extend_from_slice(&bytes[kept..start]);
                     serde_json::to_writer(&mut out, &plain).ok()?;
@@ -900,7 +898,7 @@ mod tests {
         assert_eq!(of("a=1", &[]), "a=1");
         assert_eq!(event_text(&Bytes::from_static(b"\xff!"), &[]), "\u{fffd}!");
         let deep = "[".repeat(200_000) + &"]".repeat(200_000);
-        assert_eq!(of(&deep, &[]).len(), cut(deep).len());
+        assert!(serde_json::from_str::<IgnoredAny>(&of(&deep, &[])).is_ok());
     }
 
     #[test]
@@ -951,5 +949,30 @@ mod tests {
         let kept = text.strip_suffix(&format!("…[{} bytes left out]", long.len() - (MAX_EVENT_TEXT - 1))).unwrap();
         assert_eq!(kept.len(), MAX_EVENT_TEXT - 1);
         assert!(long.starts_with(kept));
+        let json = format!("{{\"a\":\"{long}\",\"b\":1.50}}");
+        let text = event_text(&Bytes::from(json), &[]);
+        assert!(text.len() <= MAX_EVENT_TEXT && text.ends_with(" bytes left out]\",\"b\":1.50}"), "{}", text.len());
+        assert!(serde_json::from_str::<Value>(&text).is_ok());
+    }
+
+    #[test]
+    fn a3_a4_a5_the_agent_gets_json_whatever_the_bytes_are() {
+        let of = |kind: &str, body: &[u8]| {
+            event_text(&Bytes::copy_from_slice(body), &[("Content-Type".to_owned(), kind.to_owned())])
+        };
+        assert_eq!(of("application/json", b"\xef\xbb\xbf{\"a\": 1}"), r#"{"a":1}"#);
+        assert_eq!(
+            of("application/json", br#"{"a": "x\ud83d", "b": "\ud83d\ude00"}"#),
+            "{\"a\":\"x\u{fffd}\",\"b\":\"😀\"}"
+        );
+        assert_eq!(of("application/json", b"{\"a\":\"\xff\"}"), "{\"a\":\"\u{fffd}\"}");
+        assert_eq!(of("application/json; charset=iso-8859-1", b"{\"a\":\"caf\xe9\"}"), r#"{"a":"café"}"#);
+        assert_eq!(
+            of("application/x-www-form-urlencoded", b"a=caf%E9&charset=latin1"),
+            r#"{"a":"café","charset":"latin1"}"#
+        );
+        assert_eq!(of("text/plain; charset=shift_jis", b"\x93\xfa"), "日");
+        let parts = b"--x\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--x--";
+        assert_eq!(of("multipart/form-data; boundary=x", parts), r#"{"a":"1"}"#);
     }
 }

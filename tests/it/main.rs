@@ -43,6 +43,7 @@ mod shares;
 mod standing;
 mod strangers;
 mod terminal;
+mod text;
 mod threats;
 mod upload;
 mod wait;

@@ -21,12 +21,12 @@ use super::{ConfigFile, Ended, answer, say, tally, usage};
 use crate::app;
 use crate::config::{Config, Problems};
 use crate::inbox::Claimed;
-use crate::ingress::form;
 use crate::mapping::{Explained, Note, hosted as reading};
 use crate::model::{
     DeliveryId, EventId, HostedCall, Marks, Name, Origin, Param, Received, Refusal, Strength, Timestamp,
 };
 use crate::source::{Source, Sources};
+use crate::text::{fields, multipart};
 use crate::upstream::{Call, hosted};
 
 #[derive(Debug, Subcommand)]
@@ -84,7 +84,7 @@ pub(super) async fn run(command: MapCommand) -> Ended {
     };
     let view = match explain.source.as_ref().or(came_by.as_ref()) {
         Some(name) => at_source(find(&sources, name)?, &capture.received(&config.server.public_url)),
-        None => at_dropin(&config, &capture).await,
+        None => at_dropin(&config, &capture),
     };
     if explain.json {
         answer(&view.to_string())?;
@@ -159,17 +159,21 @@ fn at_source(source: &Source, request: &Received) -> Value {
         "thread": mapped.thread,
         "filtered": mapped.filtered,
         "params": mapped.params.iter().map(|one| with_backing(source, one)).collect::<Vec<_>>(),
+        "notes": mapped.params.notes().sentences(),
         "misses": notes,
         "call": call,
     })
 }
 
-async fn at_dropin(config: &Config, capture: &Capture) -> Value {
+fn at_dropin(config: &Config, capture: &Capture) -> Value {
     let kind = capture.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let parts = match form::is_multipart(kind) {
-        true => match form::read(kind, capture.body.clone()).await {
-            Ok(parts) => Some(parts),
-            Err(refusal) => return json!({ "source": "dropin", "refused": refused(&refusal) }),
+    let parts = match multipart::is_form(kind) {
+        true => match fields::in_parts(kind, &capture.body) {
+            Ok(form) => Some(form.fields),
+            Err(fault) => {
+                let refusal = Refusal::Malformed(fault.to_string());
+                return json!({ "source": "dropin", "refused": refused(&refusal) });
+            }
         },
         false => None,
     };

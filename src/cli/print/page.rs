@@ -43,6 +43,10 @@ pub(in crate::cli) fn page(out: &mut impl Paper, event: &Value) -> io::Result<()
         field(out, "replayed", &format!("{replays} times, last {last}"))?;
     }
 
+    for note in each(&event["notes"]) {
+        field(out, "note", &text(note))?;
+    }
+
     writeln!(out, "\nparams")?;
     none_where_empty(out, &event["params"])?;
     for param in each(&event["params"]) {

@@ -17,7 +17,8 @@ use super::path::Dotted;
 use super::scan::{self, Fault};
 use super::value::{self, Text, says_something};
 use super::view::{self, Fields};
-use crate::model::{HostedCall, Name, Origin, Param, Params, Refusal, Setting, Tokens, is_agent_id};
+use crate::model::{HostedCall, Name, Origin, Param, Params, Refusal, Setting, TextNotes, Tokens, is_agent_id};
+use crate::text::{self, fields};
 
 /// A request at the drop-in door.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +64,7 @@ enum Read<'a> {
     /// Named fields; the JSON text is there for paths, and as the message where no field is taken out of it.
     Fields(Map<String, Value>, Cow<'a, str>),
     /// A list, or a text that is no JSON.
-    Text(&'a str),
+    Text(Cow<'a, str>),
 }
 
 /// The parameters that every part of a request may hold, beside those of [`Name`].
@@ -85,8 +86,9 @@ pub fn explain(asked: &Asked<'_>) -> (Result<HostedCall, Refusal>, Vec<Note>) {
 }
 
 fn follow(asked: &Asked<'_>, notes: &mut Vec<Note>) -> Result<HostedCall, Refusal> {
-    let query = view::fields(asked.query, "query")?;
-    let read = body(asked)?;
+    let (query, mut notes_of_text) = fields::query(asked.query).map_err(|error| view::too_many("query", error))?;
+    let (read, of_body) = body(asked)?;
+    notes_of_text = notes_of_text.and(&of_body);
     let nothing = Map::new();
     let fields = match &read {
         Read::Fields(fields, _) => fields,
@@ -109,10 +111,10 @@ fn follow(asked: &Asked<'_>, notes: &mut Vec<Note>) -> Result<HostedCall, Refusa
     let has_prompt = params.first().is_some_and(|param| param.name == Name::Prompt);
     let extra = match &read {
         Read::Empty => None,
-        Read::Text(text) if has_prompt => Some(value::without_nul(*text, "the body")?.to_owned()),
+        Read::Text(text) if has_prompt => Some(value::cleared(text.to_string())),
         // A list is machine input and told as it came; so is a text, which is the message itself.
         Read::Text(text) => {
-            let prompt = value::without_nul(*text, "the body")?.to_owned();
+            let prompt = value::cleared(text.to_string());
             let prompt = Param { name: Name::Prompt, value: prompt, origin: Origin::Body, over: Vec::new() };
             params.insert(0, prompt);
             None
@@ -129,7 +131,7 @@ fn follow(asked: &Asked<'_>, notes: &mut Vec<Note>) -> Result<HostedCall, Refusa
     Ok(HostedCall {
         agent_id,
         id: None,
-        params: Params::new(params),
+        params: Params::new(params).noted(notes_of_text),
         extra,
         asynchronous,
         getter,
@@ -158,38 +160,46 @@ fn rest(fields: &Map<String, Value>, text: &str, has_prompt: bool) -> Option<Str
 }
 
 /// Reads the body by what it is rather than by what it calls itself.
-fn body<'a>(asked: &Asked<'a>) -> Result<Read<'a>, Refusal> {
+fn body<'a>(asked: &Asked<'a>) -> Result<(Read<'a>, TextNotes), Refusal> {
     let bytes = match asked.body {
         Body::Parts(parts) => {
             let fields: Fields<'_> =
                 parts.iter().map(|(key, value)| (Cow::Borrowed(key.as_str()), Cow::Borrowed(value.as_str()))).collect();
-            return Ok(made(&fields));
+            return Ok((made(&fields), TextNotes::default()));
         }
         Body::Whole(bytes) => bytes,
     };
+    if bytes.trim_ascii().is_empty() {
+        return Ok((Read::Empty, TextNotes::default()));
+    }
     let essence = asked.content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     let is_json = matches!(essence.as_str(), "application/json" | "text/json") || essence.ends_with("+json");
-    let first = bytes.iter().copied().find(|byte| !byte.is_ascii_whitespace());
-    let Some(first) = first else { return Ok(Read::Empty) };
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) if is_json => {
-            return Err(Refusal::Malformed(format!("the body is not UTF-8 from byte {} on", error.valid_up_to())));
+    let declared = text::declared(asked.content_type);
+    let read = text::json(bytes, declared.as_deref());
+    if is_json || read.text.trim_ascii_start().starts_with(['{', '[']) {
+        // Whoever calls here hears of it at once, and can mend it.
+        if read.notes.replaced {
+            let whole = std::str::from_utf8(bytes).err().map_or(0, |error| error.valid_up_to());
+            return Err(Refusal::Malformed(format!("the body is not UTF-8 from byte {whole} on")));
         }
-        Err(_) => return Err(Refusal::Unsupported("the body is neither JSON nor a form nor UTF-8 text".into())),
-    };
-    if is_json || matches!(first, b'{' | b'[') {
-        match scan::tree(text) {
-            Ok(Value::Object(fields)) => return Ok(Read::Fields(fields, Cow::Borrowed(text))),
-            Ok(_) => return Ok(Read::Text(text)),
+        let json = text::mended(read.text);
+        match scan::tree(&json) {
+            Ok(Value::Object(fields)) => return Ok((Read::Fields(fields, json), read.notes)),
+            Ok(_) => return Ok((Read::Text(json), read.notes)),
             Err(Fault::Syntax(_)) if !is_json => {}
             Err(fault) => return Err(view::refusal(fault)),
         }
     }
     if essence == "application/x-www-form-urlencoded" {
-        return Ok(made(&view::fields(text, "form")?));
+        let raw = fields::split(bytes).map_err(|error| view::too_many("form", error))?;
+        let (fields, notes) = fields::form(raw, declared.as_deref());
+        return Ok((made(&fields), notes));
     }
-    Ok(Read::Text(text))
+    let read = text::plain(bytes, declared.as_deref());
+    if read.notes.replaced {
+        return Err(Refusal::Unsupported("the body is neither JSON nor a form nor UTF-8 text".into()));
+    }
+    Ok((Read::Text(read.text), read.notes))
 }
 
 /// Fields of a form as JSON.
@@ -343,7 +353,7 @@ impl Ask<'_> {
         }
         let mut all = all.into_iter();
         let Some((origin, value)) = all.next() else { return Ok(None) };
-        let value = value::without_nul(value, name.as_str())?;
+        let value = value::cleared(value);
         Ok(Some(Param { name, value, origin, over: all.map(|(origin, _)| origin).collect() }))
     }
 

@@ -66,13 +66,20 @@ fn bodies_are_read_by_content() {
     assert_eq!((get(&call_, Name::Prompt), call_.extra.as_deref()), (Some("p"), Some("hello")));
     let call_ = call("agent_id=A", "", "[1, 2]").unwrap();
     assert_eq!(get(&call_, Name::Prompt), Some("[1, 2]"));
-    for (kind, body) in [("application/json", "{"), ("a/b+json", "nope"), (form, "a=%ff")] {
+    for (kind, body) in [("application/json", "{"), ("a/b+json", "nope")] {
         assert!(matches!(call("agent_id=A", kind, body), Err(Refusal::Malformed(_))), "{kind} {body}");
     }
     let raw = |kind, body| read(&Asked { path_agent: "A", query: "", content_type: kind, body: Body::Whole(body) });
-    assert!(matches!(raw("", b"\xff\xfe"), Err(Refusal::Unsupported(_))));
+    assert!(matches!(raw("", b"\xff"), Err(Refusal::Unsupported(_))));
     assert!(matches!(raw("application/json", b"\"\xff\""), Err(Refusal::Malformed(_))));
-    assert!(matches!(raw("", b"a\0b"), Err(Refusal::Malformed(_))));
+    assert_eq!(get(&raw("", b"a\0b").unwrap(), Name::Prompt), Some("a\u{fffd}b"));
+    assert_eq!(get(&raw(form, b"prompt=%ff").unwrap(), Name::Prompt), Some("\u{fffd}"));
+    assert_eq!(get(&raw("text/plain; charset=latin1", b"caf\xe9").unwrap(), Name::Prompt), Some("café"));
+    for json in [&b"\xef\xbb\xbf{\"prompt\":\"x\\ud83d\"}"[..], b"{\"prompt\":\"x\\ud83d\"}"] {
+        assert_eq!(get(&raw("application/json", json).unwrap(), Name::Prompt), Some("x\u{fffd}"));
+    }
+    let extra = raw("application/json", b"\xef\xbb\xbf{\"a\": \"\\ud83d\"}").unwrap().extra;
+    assert_eq!(extra.as_deref(), Some("{\"a\": \"\\ufffd\"}"));
     let parts = [("prompt".to_owned(), "Look".to_owned()), ("n".to_owned(), "1".to_owned())];
     let asked = Asked { path_agent: "A%2Db", query: "", content_type: "", body: Body::Parts(&parts) };
     let call_ = read(&asked).unwrap();

@@ -123,9 +123,9 @@ pub async fn a_job_that_is_not_running_or_has_moved_takes_no_step(world: World) 
     world.replay(ids[2], 1, event("2", 1).deliveries, 5).await;
     assert_eq!(inbox.step_job(first.clone(), at(6)).await.unwrap(), None);
     assert_eq!(pending().await, 1, "and none of the others is owed");
-    // One that is gone is no obstacle.
+    // That one is no longer dead, so the next step takes another. One that is gone is no obstacle.
     let mut first = plan(inbox, &job).await;
-    assert_eq!(first.owed[2].1, 2);
+    assert!(first.owed.iter().all(|(event, next, _)| *event != ids[2] && *next == 1));
     first.owed.push((EventId::new(), 1, event("x", 1).deliveries));
     first.skipped = 2;
     let job = inbox.step_job(first.clone(), at(7)).await.unwrap().unwrap();
