@@ -24,6 +24,7 @@ mod spend;
 mod sweep;
 mod words;
 mod writer;
+mod young;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -44,6 +45,7 @@ use self::shared::Shared;
 use self::space::Space;
 use self::sweep::Walks;
 use self::writer::{Job, Message, Turn, Weight, Writer, held};
+use self::young::Young;
 use super::fair::Shares;
 use super::{
     self as inbox, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox,
@@ -119,6 +121,7 @@ impl SqliteInbox {
         let lock = prepare_files(path)?;
         let conn = schema::writer(path)?;
         free_leases(&conn).map_err(|error| format!("leases of the last run cannot be freed: {error}"))?;
+        let young = Young::read(&conn).map_err(|error| format!("the proofs of the last events cannot be read: {error}"))?;
         // The file itself is on disk before anything is promised about what it holds.
         conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(|error| error.to_string())?;
         sync_folder(path)?;
@@ -133,6 +136,7 @@ impl SqliteInbox {
         let pace = Arc::new(Pace::new());
         let writer = Writer {
             conn,
+            young,
             queue,
             batch: options.batch.clamp(1, 1 << 16),
             returned: returned.clone(),
@@ -644,7 +648,7 @@ mod tests {
         (folder, inbox)
     }
 
-    fn event(bytes: usize) -> NewEvent {
+    pub(super) fn event(bytes: usize) -> NewEvent {
         NewEvent {
             id: EventId::new(),
             source: "s".into(),
