@@ -66,7 +66,7 @@ pub(super) fn keep(turn: &mut Turn<'_>, record: &Record) -> rusqlite::Result<Acc
         return again(turn, event)?.ok_or(rusqlite::Error::QueryReturnedNoRows);
     }
     let seq = turn.conn.last_insert_rowid();
-    proof::keep(turn, seq, event)?;
+    proof::keep(turn, seq, event);
     insert_body(turn, seq, record, &event.body)?;
     if !event.attachments.is_empty() {
         attachment::insert(turn, Some(seq), &event.source, &event.attachments)?;
@@ -157,8 +157,9 @@ fn insert_event(turn: &Turn<'_>, event: &NewEvent) -> rusqlite::Result<bool> {
     let rows = turn
         .conn
         .prepare_cached(
-            "INSERT INTO event (id, source, dedup, event_type, thread, received_at, strength, secret, filtered, proofs)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
+            "INSERT INTO event (id, source, dedup, event_type, thread, received_at, strength, secret, filtered, proofs,
+                                proofs_until)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING",
         )?
         .execute((
             event.id.as_bytes(),
@@ -171,6 +172,7 @@ fn insert_event(turn: &Turn<'_>, event: &NewEvent) -> rusqlite::Result<bool> {
             &event.secret,
             &event.filtered,
             proof::written(event),
+            event.proof.as_ref().and_then(|proof| proof.until).map(Timestamp::millis),
         ))?;
     Ok(rows == 1)
 }

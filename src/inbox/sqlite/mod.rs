@@ -25,6 +25,7 @@ mod sweep;
 mod waiting;
 mod words;
 mod writer;
+mod young;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -45,6 +46,7 @@ use self::shared::Shared;
 use self::space::Space;
 use self::sweep::Walks;
 use self::writer::{Job, Message, Turn, Weight, Writer, held};
+use self::young::Young;
 use super::fair::Shares;
 use super::{
     self as inbox, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox,
@@ -120,6 +122,7 @@ impl SqliteInbox {
         let lock = prepare_files(path)?;
         let conn = schema::writer(path)?;
         free_leases(&conn).map_err(|error| format!("leases of the last run cannot be freed: {error}"))?;
+        let young = Young::read(&conn).map_err(|error| format!("the proofs of the last events cannot be read: {error}"))?;
         // The file itself is on disk before anything is promised about what it holds.
         conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(|error| error.to_string())?;
         sync_folder(path)?;
@@ -134,6 +137,7 @@ impl SqliteInbox {
         let pace = Arc::new(Pace::new());
         let writer = Writer {
             conn,
+            young,
             queue,
             batch: options.batch.clamp(1, 1 << 16),
             returned: returned.clone(),
@@ -661,7 +665,7 @@ mod tests {
         (folder, inbox)
     }
 
-    fn event(bytes: usize) -> NewEvent {
+    pub(super) fn event(bytes: usize) -> NewEvent {
         NewEvent {
             id: EventId::new(),
             source: "s".into(),

@@ -1,9 +1,10 @@
 //! Proofs that were used: looked up and written with the event that used them, or by themselves for a request that is
-//! passed on.
+//! passed on. Those of the last events are not in the index yet, see `young`.
 
 use rusqlite::OptionalExtension as _;
 
 use super::writer::Turn;
+use super::young::Use;
 use crate::model::{EventId, NewEvent, ProofMark, Timestamp, UsedProof};
 
 /// How many old rows go in one turn of the writer.
@@ -21,7 +22,10 @@ pub(super) fn used(
         turn.conn.prepare_cached("SELECT event FROM proof WHERE mark = ?1 AND (until IS NULL OR until > ?2)")?;
     let mut first = None;
     for mark in &proof.marks {
-        let found = look.query_row((mark.0.as_slice(), now.millis()), |row| row.get::<_, Option<i64>>(0)).optional()?;
+        let found = match turn.young.used(&turn.staged, *mark, now) {
+            Some(event) => Some(Some(event)),
+            None => look.query_row((mark.0.as_slice(), now.millis()), |row| row.get(0)).optional()?,
+        };
         let Some(event) = found else { return Ok(None) };
         first = first.or(event);
     }
@@ -44,12 +48,14 @@ pub(super) fn replayed(turn: &Turn<'_>, seq: i64, now: Timestamp) -> rusqlite::R
 }
 
 /// Uses up the proofs of an event that is being kept.
-pub(super) fn keep(turn: &Turn<'_>, seq: i64, event: &NewEvent) -> rusqlite::Result<()> {
-    let Some(proof) = &event.proof else { return Ok(()) };
+pub(super) fn keep(turn: &mut Turn<'_>, seq: i64, event: &NewEvent) {
+    let Some(proof) = &event.proof else { return };
     for mark in &proof.marks {
-        write(turn, *mark, Some(seq), proof.until, event.received_at)?;
+        // Of several, one may be another event's already: it stays with that one.
+        if turn.young.used(&turn.staged, *mark, event.received_at).is_none() {
+            turn.staged.uses(*mark, Use { event: seq, until: proof.until, at: event.received_at });
+        }
     }
-    Ok(())
 }
 
 /// Adds the proofs of another request with the same event: a sender that tries again signs again, and that signature is
@@ -65,7 +71,9 @@ pub(super) fn add(turn: &Turn<'_>, first: EventId, event: &NewEvent) -> rusqlite
     let mut proofs = proofs.unwrap_or_default();
     let before = proofs.len();
     for mark in &proof.marks {
-        if write(turn, *mark, Some(seq), proof.until, event.received_at)? {
+        if turn.young.used(&turn.staged, *mark, event.received_at).is_none()
+            && write(turn, *mark, Some(seq), proof.until, event.received_at)?
+        {
             proofs.extend_from_slice(&mark.0);
         }
     }
@@ -75,8 +83,8 @@ pub(super) fn add(turn: &Turn<'_>, first: EventId, event: &NewEvent) -> rusqlite
     Ok(())
 }
 
-/// Writes a proof down, unless it counts as used already.
-fn write(
+/// Writes a proof into the index, unless it counts as used there.
+pub(super) fn write(
     turn: &Turn<'_>,
     mark: ProofMark,
     event: Option<i64>,
@@ -114,10 +122,11 @@ pub(super) fn free(turn: &Turn<'_>, marks: &[ProofMark]) -> rusqlite::Result<()>
 }
 
 /// Forgets the proofs of an event that has gone.
-pub(super) fn gone(turn: &Turn<'_>, seq: i64, proofs: &[u8]) -> rusqlite::Result<()> {
+pub(super) fn gone(turn: &mut Turn<'_>, seq: i64, proofs: &[u8]) -> rusqlite::Result<()> {
     let mut forget = turn.conn.prepare_cached("DELETE FROM proof WHERE mark = ?1 AND event = ?2")?;
-    for mark in proofs.chunks_exact(32) {
-        forget.execute((mark, seq))?;
+    for mark in marks(proofs) {
+        turn.staged.frees(mark, seq);
+        forget.execute((mark.0.as_slice(), seq))?;
     }
     Ok(())
 }
@@ -132,6 +141,11 @@ pub(super) fn forget(turn: &Turn<'_>, now: Timestamp) -> rusqlite::Result<bool> 
         )?
         .execute((now.millis(), CHUNK))?;
     Ok(i64::try_from(gone).is_ok_and(|gone| gone == CHUNK))
+}
+
+/// The marks that stand with an event.
+pub(super) fn marks(proofs: &[u8]) -> impl Iterator<Item = ProofMark> + '_ {
+    proofs.as_chunks::<32>().0.iter().map(|mark| ProofMark(*mark))
 }
 
 /// The marks of an event, as they stand with it.

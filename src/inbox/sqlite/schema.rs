@@ -34,6 +34,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/0006_accounts.sql"),
     include_str!("../migrations/sqlite/0007_upstream_ids.sql"),
     include_str!("../migrations/sqlite/0008_proofs.sql"),
+    include_str!("../migrations/sqlite/0009_young_proofs.sql"),
 ];
 
 /// How long a connection waits for a lock that somebody outside holds.

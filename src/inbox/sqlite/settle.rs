@@ -60,7 +60,7 @@ pub(super) fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> rusqlite::
 
 /// What a stranger sent whose key the upstream refused is nothing to keep: the event goes with all that hangs on it, and
 /// its files are nobody's from here on.
-fn forget(turn: &Turn<'_>, event: i64) -> rusqlite::Result<()> {
+fn forget(turn: &mut Turn<'_>, event: i64) -> rusqlite::Result<()> {
     turn.conn
         .prepare_cached("UPDATE attachment INDEXED BY attachment_event SET expires_at = 0 WHERE event = ?1")?
         .execute([event])?;

@@ -184,7 +184,7 @@ fn kept(keep: &Keep, row: &Row<'_>) -> rusqlite::Result<Option<Duration>> {
 }
 
 /// Removes events, except those that are owed again since they were found. What hangs on them goes with them.
-pub(super) fn remove(turn: &Turn<'_>, events: &[i64]) -> rusqlite::Result<usize> {
+pub(super) fn remove(turn: &mut Turn<'_>, events: &[i64]) -> rusqlite::Result<usize> {
     let mut statement = turn.conn.prepare_cached(
         "DELETE FROM event WHERE seq = ?1 AND NOT EXISTS
             (SELECT 1 FROM delivery AS d INDEXED BY delivery_event

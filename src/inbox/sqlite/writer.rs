@@ -18,6 +18,7 @@ use super::checkpoint::{self, Pace};
 use super::claim::Returned;
 use super::shared::Shared;
 use super::space::Space;
+use super::young::{Staged, Young};
 use crate::inbox::InboxError;
 use crate::model::{DeliveryId, State};
 
@@ -41,8 +42,19 @@ pub(super) trait Work: Send {
 pub(super) struct Turn<'a> {
     /// The connection, in a transaction.
     pub(super) conn: &'a Connection,
+    /// The proofs of the last events, as they were before the turn.
+    pub(super) young: &'a Young,
+    /// What the turn changes of them.
+    pub(super) staged: Staged,
     counts: BTreeMap<(String, &'static str), i64>,
     told: Told,
+}
+
+/// What follows once a turn is on disk.
+#[derive(Debug, Default)]
+struct Done {
+    told: Told,
+    staged: Staged,
 }
 
 /// What is told to others once a turn is on disk.
@@ -77,6 +89,17 @@ impl Turn<'_> {
     /// Notes that a delivery has come to its end.
     pub(super) fn ended(&mut self, id: DeliveryId) {
         self.told.ended.push(id);
+    }
+
+    /// Writes what the work of the turn left to its end.
+    fn end(&mut self) -> rusqlite::Result<()> {
+        let young = self.young;
+        young.step(self)?;
+        self.write_counts()
+    }
+
+    fn done(self) -> Done {
+        Done { told: self.told, staged: self.staged }
     }
 
     fn write_counts(&mut self) -> rusqlite::Result<()> {
@@ -171,6 +194,8 @@ impl Drop for Weight {
 pub(super) struct Writer {
     /// Its connection.
     pub(super) conn: Connection,
+    /// The proofs of the last events.
+    pub(super) young: Young,
     /// What waits.
     pub(super) queue: mpsc::Receiver<Message>,
     /// How many records share a commit at most.
@@ -306,14 +331,15 @@ impl Writer {
     /// Does a group in one transaction, and tells everybody in it how it ended.
     fn turn(&mut self, group: &mut Vec<Box<dyn Work>>) {
         let before = self.conn.total_changes();
-        let (ends, told) = match self.together(group) {
-            Ok(told) => (None, told),
+        let (ends, Done { told, staged }) = match self.together(group) {
+            Ok(done) => (None, done),
             Err(Fault::Record(_) | Fault::Engine(_)) => {
-                let (ends, told) = self.one_by_one(group);
-                (Some(ends), told)
+                let (ends, done) = self.one_by_one(group);
+                (Some(ends), done)
             }
-            Err(fault) => (Some(group.iter().map(|_| Err(fault.for_all())).collect()), Told::default()),
+            Err(fault) => (Some(group.iter().map(|_| Err(fault.for_all())).collect()), Done::default()),
         };
+        self.young.commit(staged);
         let wrote = self.conn.total_changes() != before;
         self.take_note(ends.as_deref(), wrote);
         if wrote {
@@ -338,57 +364,63 @@ impl Writer {
         }
     }
 
-    /// Everything or nothing. Ok: committed, and what is to be told.
-    fn together(&self, group: &mut [Box<dyn Work>]) -> Result<Told, Fault> {
+    /// Everything or nothing. Ok: committed, and what follows.
+    fn together(&self, group: &mut [Box<dyn Work>]) -> Result<Done, Fault> {
         let mut turn = self.begin().map_err(|error| Fault::of(&error, false))?;
-        let done = group.iter_mut().try_for_each(|work| work.apply(&mut turn)).and_then(|()| turn.write_counts());
+        let done = group.iter_mut().try_for_each(|work| work.apply(&mut turn)).and_then(|()| turn.end());
         if let Err(error) = done {
             self.roll_back();
             return Err(Fault::of(&error, false));
         }
         self.commit()?;
-        Ok(turn.told)
+        Ok(turn.done())
     }
 
     /// Each for itself, still in one transaction.
-    fn one_by_one(&self, group: &mut [Box<dyn Work>]) -> (Vec<Result<(), Fault>>, Told) {
+    fn one_by_one(&self, group: &mut [Box<dyn Work>]) -> (Vec<Result<(), Fault>>, Done) {
         let mut turn = match self.begin() {
             Ok(turn) => turn,
             Err(error) => {
                 let fault = Fault::of(&error, false);
-                return (group.iter().map(|_| Err(fault.for_all())).collect(), Told::default());
+                return (group.iter().map(|_| Err(fault.for_all())).collect(), Done::default());
             }
         };
         let mut ends = Vec::with_capacity(group.len());
         for work in group.iter_mut() {
-            let counts = turn.counts.clone();
+            let (counts, staged) = (turn.counts.clone(), turn.staged.clone());
             let end = self.conn.execute_batch("SAVEPOINT one").and_then(|()| work.apply(&mut turn));
             let undo = if end.is_ok() { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
             let undone = self.conn.execute_batch(undo);
             if end.is_err() {
-                turn.counts = counts;
+                (turn.counts, turn.staged) = (counts, staged);
             }
             // Some faults take the whole transaction with them, and the savepoint too.
             if let Err(error) = undone {
                 let fault = Fault::of(end.as_ref().err().unwrap_or(&error), false);
                 self.roll_back();
-                return (group.iter().map(|_| Err(fault.for_all())).collect(), Told::default());
+                return (group.iter().map(|_| Err(fault.for_all())).collect(), Done::default());
             }
             ends.push(end.map_err(|error| Fault::of(&error, false)));
         }
-        let done = turn.write_counts().map_err(|error| Fault::of(&error, false)).and_then(|()| self.commit());
+        let done = turn.end().map_err(|error| Fault::of(&error, false)).and_then(|()| self.commit());
         match done {
-            Ok(()) => (ends, turn.told),
+            Ok(()) => (ends, turn.done()),
             Err(fault) => {
                 self.roll_back();
-                (group.iter().map(|_| Err(fault.for_all())).collect(), Told::default())
+                (group.iter().map(|_| Err(fault.for_all())).collect(), Done::default())
             }
         }
     }
 
     fn begin(&self) -> rusqlite::Result<Turn<'_>> {
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        Ok(Turn { conn: &self.conn, counts: BTreeMap::new(), told: Told::default() })
+        Ok(Turn {
+            conn: &self.conn,
+            young: &self.young,
+            staged: Staged::default(),
+            counts: BTreeMap::new(),
+            told: Told::default(),
+        })
     }
 
     fn commit(&self) -> Result<(), Fault> {
