@@ -115,7 +115,8 @@ impl HeldBytes {
 }
 
 impl Hold {
-    /// For a body that is held already, and counted where it is.
+    /// For a body that is counted nowhere.
+    #[cfg(test)]
     pub(super) fn none() -> Self {
         Self { held: None, address: IpAddr::from([0; 4]), taken: Mutex::default() }
     }

@@ -143,7 +143,8 @@ fn a5_half_an_emoji_is_kept_where_it_is_asked_for_and_where_nobody_asks() {
     assert!(mapped.params.notes().halves);
     let mapped = apply(&mapping, "/", &[], r#"{"text":"fine","other":["\udc00"],"t":1}"#).unwrap();
     assert_eq!((mapped.params.get(Name::Prompt), mapped.params.notes().halves), (Some("fine"), true));
-    assert_eq!(prompt("prompt = \"{{ body.a }}\"", r#"{"a":"x\ud83dy"}"#).unwrap(), "x\u{fffd}y");
+    let quoted = prompt("prompt = \"{{ body.a }}\"", r#"{"a":"x\ud83dy"}"#).unwrap();
+    assert!(quoted.contains("«x\u{fffd}y»"), "{quoted}");
     assert_eq!(prompt("params_mapping = { prompt = \"$.a\" }", r#"{"a":["\ud83d"]}"#).unwrap(), "[\"\u{fffd}\"]");
 }
 
@@ -331,7 +332,8 @@ fn a13_a_template_prints_the_digits_that_were_sent_and_calculates_with_them() {
         ("{{ body.list }}", "[{\"price\":5.00},{\"price\":2.50}]"),
         ("{{ body | tojson }}", body),
         ("{{ body.list | map(attribute='price') | join(', ') }}", "5.00, 2.50"),
-        ("{{ body.total ~ ' EUR' }}{% set t = body.total %}{{ t }}", "19.90 EUR19.90"),
+        ("{{ body.total ~ ' EUR' }}", "19.90 EUR"),
+        ("{% set t = body.total %}{{ t }}", "19.90"),
         ("{{ body.big }}", "12345678901234567890.10"),
         ("{{ body.total * 2 }} {{ -body.total }} {{ body.total | round | int }}", "39.8 -19.9 20"),
         ("{{ body.list | map(attribute='price') | sum }}", "7.5"),

@@ -1,10 +1,9 @@
 //! Text as people's senders write it, over real sockets: kept when it is proved, byte for byte, and read as well as it
 //! can be.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use http::Response;
 use serde_json::{Value, json};
+use sluicegate::model::Clock;
 
 use crate::world::{API_KEY, Gateway, TOKEN, Upstream, free_address, hmac_sha256};
 
@@ -91,7 +90,7 @@ const JSON: &str = "application/json";
 #[tokio::test]
 async fn a2_a_field_in_parts_names_an_event_as_an_urlencoded_one_does() {
     let (_upstream, gateway) = started().await;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs().to_string();
+    let now = Clock::system().now().seconds().to_string();
     let part = |name: &str| format!("Content-Disposition: form-data; name=\"{name}\"").into_bytes();
     for (token, is_parts) in [("t-1", true), ("t-2", false)] {
         let signature = hmac_sha256(b"mailgun-key-12345", format!("{now}{token}").as_bytes());

@@ -122,7 +122,8 @@ impl SqliteInbox {
         let lock = prepare_files(path)?;
         let conn = schema::writer(path)?;
         free_leases(&conn).map_err(|error| format!("leases of the last run cannot be freed: {error}"))?;
-        let young = Young::read(&conn).map_err(|error| format!("the proofs of the last events cannot be read: {error}"))?;
+        let young =
+            Young::read(&conn).map_err(|error| format!("the proofs of the last events cannot be read: {error}"))?;
         // The file itself is on disk before anything is promised about what it holds.
         conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(|error| error.to_string())?;
         sync_folder(path)?;
