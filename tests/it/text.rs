@@ -141,7 +141,7 @@ async fn a4_other_character_sets() {
         (urlencoded, &b"text=caf%E9&charset=windows-1252"[..], "café"),
         (urlencoded, b"_charset_=shift_jis&text=%93%FA%96%7B", "日本"),
         ("application/json; charset=iso-8859-1", b"{\"text\":\"caf\xe9\"}", "café"),
-        ("application/json", b"{\"text\":\"caf\xe9\"}", "caf\u{fffd}"),
+        ("application/json", b"{\"text\": \"caf\xe9\"}", "caf\u{fffd}"),
     ] {
         for source in ["c", "plain"] {
             let event = kept(&gateway, source, kind, body).await;
