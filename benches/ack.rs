@@ -3,7 +3,7 @@
 //! commits every event alone, and, where `redis-server` is installed, beside a Redis stream that syncs before it answers:
 //! a queue that is handed the bare body, and checks, maps and looks up nothing.
 //!
-//! `cargo bench --bench ack`. `BENCH_FOLDER` picks another disk. The load runs on the same machine and is part of the
+//! `cargo bench --bench ack`; `-- 64` for 64 connections alone. `BENCH_FOLDER` picks another disk. The load runs on the same machine and is part of the
 //! figures; ratios within one run mean more than the figures themselves.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot go on ends")]
@@ -29,9 +29,11 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     println!("raw 8 KiB + fdatasync      {:>8.0} /s", raw_sync(folder.path()));
     println!("{:<26} {:>8}   {:>8} {:>8}", "durable acks over HTTP", "acks/s", "p50 ms", "p99 ms");
+    let chosen: Vec<usize> = std::env::args().skip(1).filter_map(|word| word.parse().ok()).collect();
+    let counts = if chosen.is_empty() { vec![1, 64, 512] } else { chosen };
     let mut at_most = [0.0; 2];
     for (row, (batch, name)) in [(512, "grouped"), (1, "one commit an event")].into_iter().enumerate() {
-        for connections in [1, 64, 512] {
+        for &connections in &counts {
             let place = folder.path().join(format!("{batch}-{connections}"));
             let command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
             let gateway =
@@ -49,7 +51,7 @@ fn main() {
     }
     match Redis::start(&folder.path().join("redis")) {
         Some(redis) => {
-            for connections in [1, 64, 512] {
+            for &connections in &counts {
                 let figures = runtime.block_on(load(redis.address, connections, Speaks::Redis));
                 let name = format!("peer: Redis stream, {connections}");
                 println!("{name:<26} {:>8.0}   {:>8.2} {:>8.2}", figures.rate, figures.p50, figures.p99);
@@ -57,7 +59,7 @@ fn main() {
         }
         None => println!("peer: Redis stream         not measured: there is no redis-server"),
     }
-    println!("grouped to one commit an event at 512 connections: {:.1} times", at_most[0] / at_most[1]);
+    println!("grouped to one commit an event: {:.1} times", at_most[0] / at_most[1]);
 }
 
 struct Figures {

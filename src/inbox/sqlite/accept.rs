@@ -208,7 +208,12 @@ fn is_busy(turn: &Turn<'_>, event: &NewEvent, most: u32) -> rusqlite::Result<boo
 }
 
 /// Whether too much of its source waits, or for too long. Counts that are kept, and one look into an index.
-fn is_behind(turn: &Turn<'_>, event: &NewEvent, backlog: Backlog, delivery: &NewDelivery) -> rusqlite::Result<bool> {
+fn is_behind(
+    turn: &mut Turn<'_>,
+    event: &NewEvent,
+    backlog: Backlog,
+    delivery: &NewDelivery,
+) -> rusqlite::Result<bool> {
     if let Some(most) = backlog.most
         && turn.counted(&event.source, State::Pending)? >= i64::try_from(most).unwrap_or(i64::MAX)
     {
@@ -279,7 +284,20 @@ fn owe(
 }
 
 /// The number of a delivery's route.
-fn route(turn: &Turn<'_>, source: &str, destination: &str, delivery: &NewDelivery) -> rusqlite::Result<i64> {
+fn route(turn: &mut Turn<'_>, source: &str, destination: &str, delivery: &NewDelivery) -> rusqlite::Result<i64> {
+    if let Some((last, id)) = &turn.route
+        && last.source == source
+        && (&last.destination, &last.account, last.class) == (&delivery.destination, &delivery.account, delivery.class)
+    {
+        return Ok(*id);
+    }
+    let id = find_route(turn, source, destination, delivery)?;
+    turn.route = Some((delivery.route(source), id));
+    Ok(id)
+}
+
+/// Looks a route up, and makes it where it is new.
+fn find_route(turn: &Turn<'_>, source: &str, destination: &str, delivery: &NewDelivery) -> rusqlite::Result<i64> {
     let route = (source, destination, account(&delivery.account), delivery.class.as_str());
     let known = turn
         .conn

@@ -20,7 +20,7 @@ use super::shared::Shared;
 use super::space::Space;
 use super::young::{Staged, Young};
 use crate::inbox::InboxError;
-use crate::model::{DeliveryId, State};
+use crate::model::{DeliveryId, Route, State};
 
 /// How many bytes of records share a commit at most, the one that passes the bound included.
 const BATCH_BYTES: usize = 4 << 20;
@@ -46,6 +46,8 @@ pub(super) struct Turn<'a> {
     pub(super) young: &'a Young,
     /// What the turn changes of them.
     pub(super) staged: Staged,
+    /// The last route that was asked for, and its number: most of a turn goes the same way.
+    pub(super) route: Option<(Route, i64)>,
     counts: BTreeMap<(String, &'static str), i64>,
     told: Told,
 }
@@ -392,7 +394,7 @@ impl Writer {
             let undo = if end.is_ok() { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
             let undone = self.conn.execute_batch(undo);
             if end.is_err() {
-                (turn.counts, turn.staged) = (counts, staged);
+                (turn.counts, turn.staged, turn.route) = (counts, staged, None);
             }
             // Some faults take the whole transaction with them, and the savepoint too.
             if let Err(error) = undone {
@@ -418,6 +420,7 @@ impl Writer {
             conn: &self.conn,
             young: &self.young,
             staged: Staged::default(),
+            route: None,
             counts: BTreeMap::new(),
             told: Told::default(),
         })
