@@ -48,7 +48,11 @@ impl Gateway {
              [inbox]\nurl = \"sqlite:inbox.db\"\n{inbox}\n\
              [dispatch]\nconcurrency = 1\nbackoff = \"1h\"\nbackoff_max = \"1h\"\n[log]\nformat = \"json\"\n\
              [sources.bench]\nprovider = \"github\"\nsecrets = [\"literal:{SECRET}\"]\nagent = \"a\"\n\
-             prompt = \"{{{{ body.action }}}}\"\n"
+             prompt = \"{{{{ body.action }}}}\"\n\
+             [sources.again]\nprovider = \"custom\"\nsecrets = [\"literal:{SECRET}\"]\nagent = \"a\"\n\
+             replay_window = \"0s\"\nprompt = \"{{{{ body.action }}}}\"\n\
+             verify = {{ signature = \"header:X-Hub-Signature-256\", prefix = \"sha256=\", \
+             event_id = \"header:X-GitHub-Delivery\" }}\n"
         );
         std::fs::write(&config, text).unwrap();
         let mut child = command.args(["serve", "--config"]).arg(&config).stderr(Stdio::piped()).spawn().unwrap();
