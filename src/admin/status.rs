@@ -109,7 +109,7 @@ pub(super) async fn show(State(state): State<Arc<AdminState>>) -> Result<Json<Va
             "oldest_at": oldest.map(|(at, _)| at),
             "oldest_source": oldest.map(|(_, source)| source),
         },
-        "open": { "dead": sum(|fare| fare.dead), "unknown": sum(|fare| fare.unknown) },
+        "open": { "dead": sum(|fare| fare.dead), "unknown": sum(|fare| fare.unknown), "unmappable": sum(|fare| fare.unmappable) },
         "last_event": last.map(|(at, source)| json!({ "at": at, "source": source })),
         "budgets": spent.collect::<Vec<_>>(),
         "disk": {
@@ -188,6 +188,14 @@ fn open(fares: &[SourceFare], attention: &mut Vec<AttentionView>) {
                 "sluicegate event list --source {name} --state dead; then: event replay --source {name} --state dead"
             );
             attention.push(AttentionView::new("dead", text, todo).about(name));
+        }
+        if fare.unmappable > 0 {
+            let text = format!("{} of {name} could not be mapped", events(fare.unmappable));
+            let todo = format!(
+                "sluicegate event list --source {name} --state unmappable says why; mend the mapping of {name}, then: \
+                 event replay --source {name} --state unmappable"
+            );
+            attention.push(AttentionView::new("unmappable", text, todo).about(name));
         }
         if fare.unknown > 0 {
             let text = format!("{} of {name}: nobody can tell whether the agent ran", events(fare.unknown));

@@ -3,7 +3,8 @@
 //!
 //! What adds up (`tests/it/pace.rs`): every accepted event and every replay is one delivery in
 //! `sluicegate_inbox_deliveries`, whatever its state: accepted + replayed = pending + leased + delivered + dead +
-//! unknown + cancelled + merged + dropped. Of these, `sluicegate_deliveries_total` counts what this process brought to
+//! unknown + cancelled + merged + dropped + unmappable + closed (dead, unknown or unmappable once, and replayed or
+//! removed since). Of these, `sluicegate_deliveries_total` counts what this process brought to
 //! a state that it does not leave by itself (what operators settle or call off is counted in the inbox alone).
 
 use std::time::Duration;
@@ -54,7 +55,7 @@ pub struct SourceGauges<'a> {
     /// Which.
     pub source: &'a str,
     /// How many of its events need an operator, by the state of their last delivery.
-    pub open: [(&'static str, u64); 2],
+    pub open: [(&'static str, u64); 3],
     /// How long ago the oldest event came that waits, in seconds.
     pub oldest_pending_s: u64,
     /// When its last event came, in seconds since 1970.
@@ -128,7 +129,7 @@ impl Metrics {
         let kept = IntGaugeVec::new(
             Opts::new(
                 "sluicegate_inbox_deliveries",
-                "Deliveries in the inbox, by state; final states since the start of the inbox",
+                "Deliveries in the inbox, by state; final states since the start of the inbox, but dead, unknown and unmappable by the last delivery of each event (what was replayed or removed since is closed)",
             ),
             &["source", "state"],
         )
@@ -367,7 +368,7 @@ mod tests {
         metrics.breakers(3, 1);
         let fare = SourceGauges {
             source: "triage",
-            open: [("dead", 2), ("unknown", 0)],
+            open: [("dead", 2), ("unknown", 0), ("unmappable", 0)],
             oldest_pending_s: 61,
             last_event_s: Some(1_800_000_000),
         };

@@ -70,7 +70,15 @@ fn facts(out: &mut impl Paper, status: &Value, look: &Look) -> io::Result<()> {
         ),
         ("processes", format!("{}; this one does {}", text(&status["replicas"]), text(&status["roles"]))),
         ("waiting", format!("{} waiting, {} running{oldest}", text(&waiting["pending"]), text(&waiting["running"]))),
-        ("open", format!("{} dead, {} unknown", text(&open["dead"]), text(&open["unknown"]))),
+        (
+            "open",
+            format!(
+                "{} dead, {} unknown, {} unmappable",
+                text(&open["dead"]),
+                text(&open["unknown"]),
+                text(&open["unmappable"])
+            ),
+        ),
         ("last event", last),
         ("runs today", if budgets.is_empty() { "not counted: no budget".into() } else { budgets.join(", ") }),
         ("disk", ceiling),

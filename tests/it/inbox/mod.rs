@@ -267,6 +267,7 @@ fn event(thread: &str, now: i64) -> NewEvent {
         secret: Some("current".into()),
         proof: None,
         filtered: None,
+        unmappable: None,
         thread: Some(thread.into()),
         params: Params::new(vec![Param {
             name: Name::Prompt,
