@@ -75,7 +75,14 @@ pub(super) async fn live() -> Json<Value> {
 /// `GET /health/ready`: events are taken and can be kept.
 pub(super) async fn ready(State(state): State<Arc<AdminState>>) -> (StatusCode, Json<Value>) {
     match unready(&state).await {
-        None => (StatusCode::OK, Json(json!({ "status": "ready" }))),
+        None => {
+            let mut answer = json!({ "status": "ready" });
+            // Events are taken all the same; nothing of them goes out.
+            if state.dispatcher.as_ref().is_some_and(|dispatcher| !dispatcher.refused_keys().is_empty()) {
+                answer["detail"] = "upstream_key_refused".into();
+            }
+            (StatusCode::OK, Json(answer))
+        }
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "unready", "reason": reason }))),
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::AdminState;
 use super::error::AdminError;
 use super::health::unready;
-use super::waiting::{PausedView, own};
+use super::waiting::{PausedView, own, refusal_of};
 use crate::dispatch::{BreakerState, Closed};
 use crate::inbox::{Count, Hold, SourceFare, Usage};
 use crate::model::{self, Account, Timestamp};
@@ -74,6 +74,7 @@ pub(super) async fn show(State(state): State<Arc<AdminState>>) -> Result<Json<Va
         attention.push(AttentionView::new("standing", text, "look at the database and at the clock of this machine"));
     }
     paused(&holds, &mut attention);
+    keys(&state, &mut attention);
     closed(&state, &mut attention);
     budgets(&state, &spent, now, &mut attention);
     open(&fares, &mut attention);
@@ -164,6 +165,29 @@ fn closed(state: &AdminState, attention: &mut Vec<AttentionView>) {
             AttentionView { since: Some(fare.since), until: fare.next_probe, ..item }
         };
         attention.push(item.about(to.to_string()));
+    }
+}
+
+/// Keys of the gateway's own that the upstream refuses, as this process sees them.
+fn keys(state: &AdminState, attention: &mut Vec<AttentionView>) {
+    let Some(dispatcher) = &state.dispatcher else { return };
+    for key in dispatcher.refused_keys().into_iter().take(MANY) {
+        let mut text = refusal_of(&key);
+        if !key.detail.is_empty() {
+            text.push_str(&format!(", saying {:?}", key.detail));
+        }
+        let (held, mend) = match &key.destination {
+            None => ("all deliveries to it are held".to_owned(), String::new()),
+            Some(to) => (format!("deliveries to {to} are held"), " or correct the agent's id,".to_owned()),
+        };
+        let todo = format!(
+            "set the right {} and reload,{mend} or have the upstream take this one ({}); what is held then goes on by itself",
+            key.setting,
+            dispatcher.server()
+        );
+        let item = AttentionView::new("key_refused", format!("{text}; {held}"), todo);
+        let about = key.destination.as_ref().map_or(key.setting, ToString::to_string);
+        attention.push(AttentionView { since: Some(key.since), until: key.next_try, ..item }.about(about));
     }
 }
 

@@ -1,11 +1,11 @@
 //! Every metric's name, labels and meaning. Labels come from configuration and from our own words only, so that no
 //! caller can make a new series.
 //!
-//! What adds up (`tests/it/pace.rs`): every accepted event and every replay is one delivery in
-//! `sluicegate_inbox_deliveries`, whatever its state: accepted + replayed = pending + leased + delivered + dead +
-//! unknown + cancelled + merged + dropped + unmappable + closed (dead, unknown or unmappable once, and replayed or
-//! removed since). Of these, `sluicegate_deliveries_total` counts what this process brought to
-//! a state that it does not leave by itself (what operators settle or call off is counted in the inbox alone).
+//! What adds up (`tests/it/pace.rs`): every accepted event, every one that could not be mapped and every replay is one
+//! delivery in `sluicegate_inbox_deliveries`, whatever its state: accepted + unmappable + replayed = pending + leased +
+//! delivered + dead + unknown + cancelled + merged + dropped + unmappable + closed (dead, unknown or unmappable once, and
+//! replayed or removed since). Of these, `sluicegate_deliveries_total` counts what this process brought to a state that it
+//! does not leave by itself (what operators settle or call off is counted in the inbox alone).
 
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ pub struct Metrics {
     breakers: IntGaugeVec,
     /// How often a destination was left alone because it failed.
     pub breaker_opened: IntCounter,
+    keys_refused: IntGaugeVec,
     held: IntGaugeVec,
     /// Public connections open now.
     pub connections: IntGauge,
@@ -185,6 +186,11 @@ impl Metrics {
                 "state",
             ),
             breaker_opened,
+            keys_refused: gauges(
+                "sluicegate_upstream_key_refused",
+                "Whether the upstream refuses the gateway's own key: for all (1), and at how many destinations",
+                "of",
+            ),
             held: gauges("sluicegate_held", "What an operator holds: every run, sources, destinations", "kind"),
             connections: gauge("sluicegate_connections", "Public connections open now"),
             connections_refused,
@@ -277,6 +283,13 @@ impl Metrics {
     pub fn breakers(&self, open: usize, half_open: usize) {
         for (state, count) in [("open", open), ("half_open", half_open)] {
             self.breakers.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Whether the upstream refuses its key, and at how many destinations it refuses one that is good for others.
+    pub fn keys_refused(&self, whole: usize, destinations: usize) {
+        for (of, count) in [("all", whole), ("destination", destinations)] {
+            self.keys_refused.with_label_values(&[of]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 

@@ -24,7 +24,8 @@ pub(in crate::cli) fn status(out: &mut impl Paper, status: &Value) -> io::Result
             sentence.push_str(&format!(", since {}", look.time(&item["since"])));
         }
         if item["until"].is_string() {
-            sentence.push_str(&format!(", until {}", look.time(&item["until"])));
+            let word = if item["code"] == "key_refused" { "next try" } else { "until" };
+            sentence.push_str(&format!(", {word} {}", look.time(&item["until"])));
         }
         paragraph(out, 0, &format!("- {sentence}"))?;
         paragraph(out, 4, &format!("do: {}", text(&item["todo"])))?;
