@@ -132,3 +132,26 @@ async fn a_key_that_is_refused_for_one_agent_holds_that_agent_alone() {
     assert_eq!(gateway.settled(&later).await["states"], json!(["delivered"]));
     gateway.metric_is(SOME, 0.0).await;
 }
+
+#[tokio::test]
+async fn calls_with_a_gateway_key_are_held_and_go_with_the_upstream_key_of_the_moment() {
+    let upstream = Upstream::start(&["--api-key", API_KEY]).await;
+    let key = "gateway-key-of-ci-0001";
+    let right = Gateway::config(upstream.address, &format!("[keys.ci]\nkey = \"literal:{key}\"\n"), "");
+    let gateway = Gateway::start_config(&right.replace(API_KEY, "planted-wrong-key")).await;
+    let headers = [("x-api-key", key), ("content-type", "application/json")];
+    // Whoever waits is told, and not that its own key is wrong.
+    let answer = gateway.post("/?agent_id=a", &headers, r#"{"prompt":"hi"}"#).await;
+    assert_eq!(answer.status(), 502, "{answer:?}");
+    assert!(!String::from_utf8_lossy(answer.body()).contains("API key"), "{answer:?}");
+    let answer = gateway.post("/?agent_id=a&asynchronous=true", &headers, r#"{"prompt":"later"}"#).await;
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    gateway.metric_is(ALL, 1.0).await;
+
+    std::fs::write(gateway.folder.path().join("sluicegate.toml"), &right).expect("the folder takes files");
+    signal(gateway.pid(), "HUP");
+    let runs = upstream.wait_for_runs(1).await;
+    assert_eq!(runs[0]["body"]["input"]["text"], "later", "{runs:?}");
+    gateway.metric_is(ALL, 0.0).await;
+    assert_eq!(upstream.runs().await.len(), 1);
+}
