@@ -26,7 +26,8 @@ pub(super) async fn cancel(
         return Ok(Json(json!({ "id": id, "state": model::State::Cancelled.as_str() })));
     }
     let now = stands(&state, id).await?;
-    let sentence = format!("The delivery is {}; only a pending one can be cancelled.", now.as_str());
+    let sentence =
+        format!("The delivery is {}; only one that is pending or unmappable can be cancelled.", now.as_str());
     Err(AdminError::Conflict("not_pending", sentence))
 }
 

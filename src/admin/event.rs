@@ -1,13 +1,11 @@
 //! Events: list, show.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::Method;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
 
@@ -16,8 +14,9 @@ use super::page::{Asked, EventQuery, PageView};
 use super::view::{EventPage, EventView};
 use super::{AdminState, Named};
 use crate::inbox::{EventDetail, EventSummary, Page};
+use crate::ingress;
 use crate::mapping::Note;
-use crate::model::{self, Attempt, DeliveryId, EventId, Received, RequestId};
+use crate::model::{self, Attempt, DeliveryId, EventId};
 
 /// How long a list waits for a delivery that is on its way again.
 const JUST_NOW: Duration = Duration::from_millis(100);
@@ -52,7 +51,7 @@ async fn reason(state: &AdminState, event: &EventSummary) -> Result<Option<Attem
     let Some(number) = event.states.len().checked_sub(1).and_then(|number| u32::try_from(number).ok()) else {
         return Ok(None);
     };
-    if !matches!(event.states.last(), Some(model::State::Dead | model::State::Unknown)) {
+    if !event.states.last().is_some_and(|state| state.needs_attention()) {
         return Ok(None);
     }
     let id = DeliveryId { event: event.id, number };
@@ -81,19 +80,7 @@ pub(super) async fn show(
 /// Why configured paths found nothing in an event: its source reads it once more, as it is configured now.
 fn notes(state: &AdminState, event: &EventDetail) -> Vec<Note> {
     let Some(source) = state.compiled.get(&event.summary.source) else { return Vec::new() };
-    let (method, target) = event.request_line.split_once(' ').unwrap_or(("POST", event.request_line.as_str()));
-    let headers = event.headers.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)));
-    let request = Received {
-        id: RequestId::new(),
-        at: event.summary.received_at,
-        method: method.parse().unwrap_or(Method::POST),
-        target: target.to_owned(),
-        url: String::new(),
-        headers: headers.collect(),
-        body: event.body.clone(),
-        peer: Ipv4Addr::UNSPECIFIED.into(),
-    };
-    source.mapping.explain(&request).notes
+    source.mapping.explain(&ingress::request_of(event)).notes
 }
 
 /// `GET /events/{id}/body`: the body as it came, whole. It is somebody else's, so it is never shown in a page.

@@ -13,12 +13,16 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use super::AdminState;
+use crate::inbox::waiting::LOOKED_AT;
 use crate::inbox::{Hold, InboxError, SourceFare};
 use crate::model::{self, Timestamp};
 use crate::telemetry::SourceGauges;
 
 /// The Prometheus text form, version 0.0.4.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The word for deliveries that needed an operator and do so no more.
+const CLOSED: &str = "closed";
 
 /// How long the inbox may take to say that it is ready.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -71,7 +75,14 @@ pub(super) async fn live() -> Json<Value> {
 /// `GET /health/ready`: events are taken and can be kept.
 pub(super) async fn ready(State(state): State<Arc<AdminState>>) -> (StatusCode, Json<Value>) {
     match unready(&state).await {
-        None => (StatusCode::OK, Json(json!({ "status": "ready" }))),
+        None => {
+            let mut answer = json!({ "status": "ready" });
+            // Events are taken all the same; nothing of them goes out.
+            if state.dispatcher.as_ref().is_some_and(|dispatcher| !dispatcher.refused_keys().is_empty()) {
+                answer["detail"] = "upstream_key_refused".into();
+            }
+            (StatusCode::OK, Json(answer))
+        }
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "unready", "reason": reason }))),
     }
 }
@@ -96,6 +107,7 @@ pub(super) async fn unready(state: &AdminState) -> Option<&'static str> {
 
 /// `GET /metrics`: the counters, and what the inbox holds at this moment.
 pub(super) async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
+    let fares = state.in_time(state.inbox.source_fares()).await;
     match state.inbox.counts().await {
         Ok(counts) => {
             // A state that nothing is in any more is not counted; its gauge must fall to zero.
@@ -105,6 +117,9 @@ pub(super) async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoRe
                 kept.extend(model::State::ALL.map(|state| ((name, state.as_str()), 0)));
             }
             kept.extend(counts.iter().map(|count| ((count.source.as_str(), count.state.as_str()), count.count)));
+            if let Ok(fares) = &fares {
+                closed(&mut kept, fares);
+            }
             for ((source, state_word), count) in kept {
                 state.metrics.kept(source, state_word, count);
             }
@@ -112,7 +127,7 @@ pub(super) async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoRe
         // The counters are as good as ever, and a silent scrape would hide that the inbox is ill.
         Err(error) => tracing::error!(%error, "cannot count what the inbox holds"),
     }
-    match state.in_time(state.inbox.source_fares()).await {
+    match fares {
         Ok(fares) => sources(&state, &fares),
         Err(error) => tracing::error!(%error, "cannot tell how the sources fare"),
     }
@@ -125,6 +140,35 @@ pub(super) async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoRe
     ([(CONTENT_TYPE, PROMETHEUS)], state.metrics.text())
 }
 
+/// Counts what needs an operator by the last delivery of each event, so that a replay that went well takes it off the
+/// gauge. What did so once and does no more, being replayed or removed since, is `closed`: the sum stays as it was.
+fn closed<'a>(kept: &mut BTreeMap<(&'a str, &'a str), u64>, fares: &[SourceFare]) {
+    let names: BTreeSet<&str> = kept.keys().map(|(name, _)| *name).collect();
+    let none = SourceFare::default();
+    for name in names {
+        let fare = fares.iter().find(|fare| fare.source == name).unwrap_or(&none);
+        let mut closed = 0;
+        for (state, open) in open(fare) {
+            let total = kept.entry((name, state)).or_default();
+            // Beyond what is looked at, the total is nearer.
+            if open < LOOKED_AT as u64 {
+                closed += total.saturating_sub(open);
+                *total = open.min(*total);
+            }
+        }
+        kept.insert((name, CLOSED), closed);
+    }
+}
+
+/// What of a source needs an operator, by the state of the last delivery.
+pub(super) fn open(fare: &SourceFare) -> [(&'static str, u64); 3] {
+    [
+        (model::State::Dead.as_str(), fare.dead),
+        (model::State::Unknown.as_str(), fare.unknown),
+        (model::State::Unmappable.as_str(), fare.unmappable),
+    ]
+}
+
 /// Sets what is measured of sources: those that are configured, and those that there are events of.
 fn sources(state: &AdminState, fares: &[SourceFare]) {
     let now = state.clock.now();
@@ -135,7 +179,7 @@ fn sources(state: &AdminState, fares: &[SourceFare]) {
         let fare = fares.iter().find(|fare| fare.source == source).unwrap_or(&none);
         SourceGauges {
             source,
-            open: [(model::State::Dead.as_str(), fare.dead), (model::State::Unknown.as_str(), fare.unknown)],
+            open: open(fare),
             oldest_pending_s: fare.oldest_pending.map_or(0, |oldest| now.since(oldest).as_secs()),
             last_event_s: fare.last_event.map(Timestamp::seconds),
         }

@@ -18,8 +18,8 @@ use serde_json::value::RawValue;
 use super::error::AdminError;
 use super::page::{Asked, DryRunQuery};
 use super::{AdminState, Named, said};
-use crate::dispatch::replay::{NotAgain, owed_again};
-use crate::inbox::{EventDetail, Replayed, SealedCall};
+use crate::dispatch::replay::{NotAgain, mapped_anew, owed_again};
+use crate::inbox::{Anew, EventDetail, Replayed, SealedCall};
 use crate::ingress;
 use crate::model::{
     Accepted, DeliveryId, EventId, NewDelivery, NewEvent, Proof, Received, Refusal, RequestId, Strength, Timestamp,
@@ -38,6 +38,9 @@ const MASK: &str = "***";
 #[derive(Debug, Serialize)]
 struct ReplayView {
     event: EventId,
+    /// The rule that keeps an event from going further which was mapped anew; nothing goes out then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filtered: Option<String>,
     deliveries: Vec<DeliveryId>,
 }
 
@@ -81,19 +84,26 @@ pub(super) async fn replay(
     let now = state.clock.now();
     state.replays.take(now).map_err(AdminError::Replays)?;
     if query.dry_run()? {
-        let event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
-        return Ok(Json(preview(&state, &event).await?).into_response());
+        let mut event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
+        let remapped = remapped(&state, &mut event)?.is_some();
+        return Ok(Json(preview(&state, &event, remapped).await?).into_response());
     }
     let _one_at_a_time = state.replaying.lock().await;
-    let event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
+    let mut event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
+    let anew = remapped(&state, &mut event)?;
     let name = &event.summary.source;
     let source = state.source(name).map(|source| (&source.config, &*state.ids));
     let (number, owed) = owed_again(source, &event).map_err(|why| cannot(why, name))?;
-    let deliveries = owe_again(&state, id, number, owed, now).await?;
+    let filtered = anew.as_ref().and_then(|anew| anew.filtered.clone());
+    let owed = if filtered.is_some() { Vec::new() } else { vec![owed] };
+    let deliveries = owe_again(&state, id, number, (owed, anew), now).await?;
+    if let Some(rule) = &filtered {
+        tracing::info!(audit = "event.replay", event = %id, source = name, filtered = rule, "mapped anew, and filtered");
+    }
     for delivery in &deliveries {
         tracing::info!(audit = "event.replay", event = %id, %delivery, source = name, "replayed by an operator");
     }
-    Ok((StatusCode::ACCEPTED, Json(ReplayView { event: id, deliveries })).into_response())
+    Ok((StatusCode::ACCEPTED, Json(ReplayView { event: id, filtered, deliveries })).into_response())
 }
 
 /// Owes the event once more. Two operators at once are not to owe it under one number.
@@ -101,10 +111,14 @@ async fn owe_again(
     state: &AdminState,
     id: EventId,
     number: u32,
-    owed: NewDelivery,
+    (owed, anew): (Vec<NewDelivery>, Option<Anew>),
     now: Timestamp,
 ) -> Result<Vec<DeliveryId>, AdminError> {
-    match state.inbox.replay(id, number, vec![owed], now).await? {
+    let replayed = match anew {
+        None => state.inbox.replay(id, number, owed, now).await?,
+        Some(anew) => state.inbox.replay_anew(id, number, owed, anew, now).await?,
+    };
+    match replayed {
         Replayed::Made(deliveries) => Ok(deliveries),
         Replayed::NoEvent => Err(AdminError::NotFound("event")),
         Replayed::Moved => Err(AdminError::Conflict(
@@ -113,6 +127,20 @@ async fn owe_again(
                 .to_owned(),
         )),
     }
+}
+
+/// Maps an event anew that could not be mapped when it came; gives what of that is to be kept.
+fn remapped(state: &AdminState, event: &mut EventDetail) -> Result<Option<Anew>, AdminError> {
+    if event.is_unmapped() && state.source(&event.summary.source).is_none() {
+        return Err(cannot(NotAgain::SourceGone, &event.summary.source));
+    }
+    mapped_anew(&ingress::Remapper(state.compiled.clone()), event).map_err(|why| {
+        let sentence = format!(
+            "The event still cannot be mapped: {why}. Mend the mapping of the source {}, reload, and replay it again.",
+            event.summary.source
+        );
+        AdminError::Conflict(NotAgain::StillUnmappable.as_str(), sentence)
+    })
 }
 
 /// Why one event cannot be owed again, for people.
@@ -127,15 +155,20 @@ fn cannot(why: NotAgain, source: &str) -> AdminError {
             .to_owned(),
         NotAgain::OnItsWay => "The event's last delivery has not ended.".to_owned(),
         NotAgain::ReplayedSince => "The event was replayed since.".to_owned(),
+        NotAgain::StillUnmappable => format!("The event still cannot be mapped by the source {source}."),
     };
     AdminError::Conflict(why.as_str(), sentence)
 }
 
 /// The request that a replay would send.
-async fn preview(state: &AdminState, event: &EventDetail) -> Result<DryRunView, AdminError> {
+async fn preview(state: &AdminState, event: &EventDetail, remapped: bool) -> Result<DryRunView, AdminError> {
     let name = &event.summary.source;
     let source = state.source(name).map(|source| &source.config);
     let (_, owed) = owed_again(source.map(|source| (source, &*state.ids)), event).map_err(|why| cannot(why, name))?;
+    if remapped && let Some(rule) = &event.summary.filtered {
+        let (event, filtered) = (event.summary.id, Some(rule.clone()));
+        return Ok(DryRunView { dry_run: true, event, filtered, thread: None, request: None });
+    }
     let Some(source) = source.filter(|_| event.deliveries.last().is_none_or(|last| last.sealed == SealedCall::None))
     else {
         return Err(AdminError::Conflict(

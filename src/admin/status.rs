@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::AdminState;
 use super::error::AdminError;
 use super::health::unready;
-use super::waiting::{PausedView, own};
+use super::waiting::{PausedView, own, refusal_of};
 use crate::dispatch::{BreakerState, Closed};
 use crate::inbox::{Count, Hold, SourceFare, Usage};
 use crate::model::{self, Account, Timestamp};
@@ -74,6 +74,7 @@ pub(super) async fn show(State(state): State<Arc<AdminState>>) -> Result<Json<Va
         attention.push(AttentionView::new("standing", text, "look at the database and at the clock of this machine"));
     }
     paused(&holds, &mut attention);
+    keys(&state, &mut attention);
     closed(&state, &mut attention);
     budgets(&state, &spent, now, &mut attention);
     open(&fares, &mut attention);
@@ -109,7 +110,7 @@ pub(super) async fn show(State(state): State<Arc<AdminState>>) -> Result<Json<Va
             "oldest_at": oldest.map(|(at, _)| at),
             "oldest_source": oldest.map(|(_, source)| source),
         },
-        "open": { "dead": sum(|fare| fare.dead), "unknown": sum(|fare| fare.unknown) },
+        "open": { "dead": sum(|fare| fare.dead), "unknown": sum(|fare| fare.unknown), "unmappable": sum(|fare| fare.unmappable) },
         "last_event": last.map(|(at, source)| json!({ "at": at, "source": source })),
         "budgets": spent.collect::<Vec<_>>(),
         "disk": {
@@ -167,6 +168,29 @@ fn closed(state: &AdminState, attention: &mut Vec<AttentionView>) {
     }
 }
 
+/// Keys of the gateway's own that the upstream refuses, as this process sees them.
+fn keys(state: &AdminState, attention: &mut Vec<AttentionView>) {
+    let Some(dispatcher) = &state.dispatcher else { return };
+    for key in dispatcher.refused_keys().into_iter().take(MANY) {
+        let mut text = refusal_of(&key);
+        if !key.detail.is_empty() {
+            text.push_str(&format!(", saying {:?}", key.detail));
+        }
+        let (held, mend) = match &key.destination {
+            None => ("all deliveries to it are held".to_owned(), String::new()),
+            Some(to) => (format!("deliveries to {to} are held"), " or correct the agent's id,".to_owned()),
+        };
+        let todo = format!(
+            "set the right {} and reload,{mend} or have the upstream take this one ({}); what is held then goes on by itself",
+            key.setting,
+            dispatcher.server()
+        );
+        let item = AttentionView::new("key_refused", format!("{text}; {held}"), todo);
+        let about = key.destination.as_ref().map_or(key.setting, ToString::to_string);
+        attention.push(AttentionView { since: Some(key.since), until: key.next_try, ..item }.about(about));
+    }
+}
+
 fn budgets(state: &AdminState, spent: &[(String, u64)], now: Timestamp, attention: &mut Vec<AttentionView>) {
     // A user's budget keeps that user waiting and nobody else.
     let whole = spent.iter().filter(|(budget, _)| !budget.starts_with("user/"));
@@ -188,6 +212,14 @@ fn open(fares: &[SourceFare], attention: &mut Vec<AttentionView>) {
                 "sluicegate event list --source {name} --state dead; then: event replay --source {name} --state dead"
             );
             attention.push(AttentionView::new("dead", text, todo).about(name));
+        }
+        if fare.unmappable > 0 {
+            let text = format!("{} of {name} could not be mapped", events(fare.unmappable));
+            let todo = format!(
+                "sluicegate event list --source {name} --state unmappable says why; mend the mapping of {name}, then: \
+                 event replay --source {name} --state unmappable"
+            );
+            attention.push(AttentionView::new("unmappable", text, todo).about(name));
         }
         if fare.unknown > 0 {
             let text = format!("{} of {name}: nobody can tell whether the agent ran", events(fare.unknown));

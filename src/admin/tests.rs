@@ -17,9 +17,9 @@ use super::*;
 use crate::config::Problems;
 use crate::dispatch::replay::Replayer;
 use crate::inbox::{
-    Answer, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, InboxError,
-    Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Page, Replayed, SealedCall, Settled, Settlement, Spend,
-    Standing, Terms, Turn, Usage,
+    Anew, Answer, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold,
+    InboxError, Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Page, Replayed, SealedCall, Settled, Settlement,
+    Spend, Standing, Terms, Turn, Usage,
 };
 use crate::inbox::{SourceFare, WaitingDelivery};
 use crate::model::{
@@ -241,6 +241,17 @@ impl Inbox for Memory {
             job.state = JobState::Done;
         }
         Ok(Some(job.clone()))
+    }
+
+    async fn replay_anew(
+        &self,
+        id: EventId,
+        first: u32,
+        to: Vec<NewDelivery>,
+        _: Anew,
+        now: Timestamp,
+    ) -> Result<Replayed, InboxError> {
+        self.replay(id, first, to, now).await
     }
 
     async fn usage(&self) -> Result<Usage, InboxError> {
@@ -804,7 +815,15 @@ async fn t103_a_replay_in_bulk_is_planned_begun_and_kept_to_its_pace() {
     assert_eq!(job["eta"], "2027-01-15T08:00:13.000Z");
 
     // Two processes at once: a step is taken once, and the next one a second later.
-    let replayer = || Replayer::new(&world.config, world.inbox.clone(), Arc::default(), world.state.clock.clone());
+    let replayer = || {
+        Replayer::new(
+            &world.config,
+            world.inbox.clone(),
+            Arc::new(crate::ingress::Remapper(world.state.compiled.clone())),
+            Arc::default(),
+            world.state.clock.clone(),
+        )
+    };
     let (one, other) = (replayer(), replayer());
     let done = async || world.get("/replays/1").await.1["done"].as_u64().unwrap();
     one.work().await;

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use super::ConfiguredSource;
+use super::health::open;
 use super::replay::RESENT_FROM;
 use super::waiting::WaitView;
 use crate::config::Located;
@@ -429,7 +430,7 @@ impl SourceView {
             let fare = fares.iter().find(|fare| fare.source == view.name).unwrap_or(&none);
             view.waits_for = waits(&view.name);
             (view.last_event_at, view.oldest_pending_at) = (fare.last_event, fare.oldest_pending);
-            view.open = [(State::Dead.as_str(), fare.dead), (State::Unknown.as_str(), fare.unknown)].into();
+            view.open = open(fare).into();
         }
         views
     }

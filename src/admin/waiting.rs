@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::AdminState;
 use super::error::AdminError;
-use crate::dispatch::Closed;
+use crate::dispatch::{Closed, RefusedKey};
 use crate::inbox::{Hold, WaitingDelivery, budget};
 use crate::model::{Account, Class, DeliveryId, Destination, EventId, Route, Timestamp};
 
@@ -72,6 +72,7 @@ impl WaitView {
         let (source, destination) = (&route.source, &route.destination);
         let text = match why {
             Closed::Held => "an operator paused it".to_owned(),
+            Closed::KeyRefused => "the upstream refused the gateway's own key".to_owned(),
             Closed::AskedToWait => format!("{destination} asked for a pause"),
             Closed::Breaker => format!("the breaker of {destination} is open: its last calls failed"),
             Closed::Probing => format!("one call tries {destination} again after failures"),
@@ -86,6 +87,12 @@ impl WaitView {
             Closed::Spent => "a budget of runs per day is spent".to_owned(),
         };
         Self { until, ..Self::new(why.as_str(), text) }
+    }
+
+    /// The upstream refuses a key.
+    fn refused_key(key: &RefusedKey) -> Self {
+        let word = Closed::KeyRefused.as_str();
+        Self { since: Some(key.since), until: key.next_try, ..Self::new(word, refusal_of(key)) }
     }
 
     fn behind(first: DeliveryId) -> Self {
@@ -132,8 +139,15 @@ impl AdminState {
 
     /// What this process has closed of a route.
     pub(super) fn closed(&self, route: &Route) -> Option<WaitView> {
-        let (why, until) = self.dispatcher.as_ref()?.waits(route)?;
-        Some(WaitView::closed(why, route, until))
+        let dispatcher = self.dispatcher.as_ref()?;
+        let (why, until) = dispatcher.waits(route)?;
+        let of_route = |key: &RefusedKey| {
+            key.destination.as_ref().is_none_or(|to| *to == route.destination && key.account == route.account)
+        };
+        match dispatcher.refused_keys().into_iter().find(of_route) {
+            Some(key) if why == Closed::KeyRefused => Some(WaitView::refused_key(&key)),
+            _ => Some(WaitView::closed(why, route, until)),
+        }
     }
 
     /// What everything of a source waits for.
@@ -164,6 +178,12 @@ impl AdminState {
         let until = Some(self.clock.now().tomorrow());
         (*runs >= most).then(|| WaitView { until, ..WaitView::new("runs_per_day", text) })
     }
+}
+
+/// A refused key in a sentence.
+pub(super) fn refusal_of(key: &RefusedKey) -> String {
+    let at = key.destination.as_ref().map_or_else(String::new, |to| format!(" at {to}"));
+    format!("the upstream refused {}{at} ({})", key.setting, key.status)
 }
 
 /// The usual route of a source.

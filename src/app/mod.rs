@@ -27,14 +27,14 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::{self, AdminState, Loaded, Stopper};
 use crate::attachment::Files;
 use crate::config::{Config, Problems, Secret, Server};
-use crate::dispatch::replay::Replayer;
+use crate::dispatch::replay::{Remap, Replayer};
 use crate::dispatch::{Dispatcher, Pace};
 use crate::inbox::encrypted::Encrypted;
 use crate::inbox::seal::Sealer;
 use crate::inbox::sweep::sweep;
 use crate::inbox::{Budgets, Inbox, Keep};
 use crate::ingress::{
-    self, Bounds, Dropin, ForeignKeys, HeldBytes, Ingress, Load, Proxies, UploadPlaces, largest_held,
+    self, Bounds, Dropin, ForeignKeys, HeldBytes, Ingress, Load, Proxies, Remapper, UploadPlaces, largest_held,
 };
 use crate::limit::{Limits, Share};
 use crate::model::{Clock, Roles, UpstreamIds};
@@ -387,7 +387,8 @@ impl Parts {
             kept.clock.clone(),
         );
         let dispatcher = Arc::new(dispatcher.with_files(kept.files.clone(), client.clone()));
-        let replayer = Replayer::new(config, kept.inbox.clone(), kept.ids.clone(), kept.clock.clone());
+        let remap: Arc<dyn Remap> = Arc::new(Remapper(sources.clone()));
+        let replayer = Replayer::new(config, kept.inbox.clone(), remap, kept.ids.clone(), kept.clock.clone());
         let admin = AdminState::new(
             config,
             sources,

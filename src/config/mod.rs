@@ -38,7 +38,9 @@ pub use reconcile::{LogKind, ProviderLog, ReconcileConfig};
 pub use secret::Secret;
 pub use section::Section;
 pub use server::{Forwarding, Server, TlsFiles};
-pub use source::{EventJson, OnUnknown, QueryUse, ReplayWindow, Respond, RunFields, RunMode, SourceConfig, TaskIdForm};
+pub use source::{
+    EventJson, OnUnknown, OnUnmappable, QueryUse, ReplayWindow, Respond, RunFields, RunMode, SourceConfig, TaskIdForm,
+};
 pub use unit::Rate;
 
 use crate::model::Block;

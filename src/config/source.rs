@@ -94,6 +94,8 @@ pub struct SourceConfig {
     pub keep: KeepConfig,
     /// What to do with a delivery nobody can tell the end of.
     pub on_unknown: OnUnknown,
+    /// What becomes of a proved event that cannot be mapped.
+    pub on_unmappable: OnUnmappable,
     /// Whether a run that ended in failure is run again.
     pub retry_failed_runs: bool,
     /// What files it takes; none where it takes none.
@@ -188,6 +190,15 @@ pub enum OnUnknown {
     Hold,
     /// Run it again.
     Retry,
+}
+
+/// What becomes of a proved event that cannot be mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnUnmappable {
+    /// It is acknowledged and kept, for an operator who mends the mapping and replays it.
+    Keep,
+    /// Its sender is told, and nothing is kept.
+    Refuse,
 }
 
 /// What the operator sets for every run of a source.
@@ -301,6 +312,9 @@ impl SourceConfig {
             on_unknown: section
                 .one_of("on_unknown", &[("hold", OnUnknown::Hold), ("retry", OnUnknown::Retry)])
                 .map_or(OnUnknown::Hold, |o| o.value),
+            on_unmappable: section
+                .one_of("on_unmappable", &[("keep", OnUnmappable::Keep), ("refuse", OnUnmappable::Refuse)])
+                .map_or(OnUnmappable::Keep, |o| o.value),
             retry_failed_runs: section.bool("retry_failed_runs").is_some_and(|b| b.value),
             files: SourceFiles::read(section, base),
             max_body: section.bytes("max_body").map(|b| b.value),

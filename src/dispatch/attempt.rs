@@ -7,12 +7,12 @@ use tokio::time::Instant;
 
 use super::breaker::Sign;
 use super::turn::{OurTurn, Shows, shows};
-use super::verdict::{Asked, Facts, Verdict, judge};
+use super::verdict::{Asked, Facts, KEY_REFUSED, Verdict, judge};
 use super::{Dispatcher, Policy, file};
 use crate::config::{OnUnknown, Respond, RunMode, Secret, SourceConfig};
 use crate::inbox::seal::SealError;
 use crate::inbox::{Claimed, Counted, InboxError, Next, Turn, Uncounted};
-use crate::model::{AttemptResult, Name, Run, Timestamp};
+use crate::model::{Account, AttemptResult, Name, Run, Timestamp};
 use crate::upstream::{Call, Draw, Expected, Lookup, Upstream, request};
 
 /// How long a call takes at most to be written, where nothing is wrong with the network.
@@ -45,6 +45,8 @@ enum Before {
         sign: Sign,
         /// For how long it asked to be left alone.
         asked: Option<Asked>,
+        /// It refused the key, with this status.
+        refused: Option<u16>,
     },
     /// The program stops.
     Interrupted,
@@ -55,6 +57,7 @@ pub(super) async fn attempt(
     dispatcher: &Dispatcher,
     claimed: &Claimed,
     expected: Expected,
+    tries_key: bool,
     hurry: watch::Receiver<bool>,
 ) -> Verdict {
     // A caller's own call needs no source: what is to be sent is all in it.
@@ -70,12 +73,16 @@ pub(super) async fn attempt(
     let claimed = fetched.as_ref();
     let call = match (&claimed.sealed, source) {
         (Some(sealed), _) => match Call::from_sealed(sealed, &dispatcher.sealer, claimed.id.event) {
-            Ok(call) => call,
+            Ok(call) => with_own_key(dispatcher, claimed, call),
             Err(error) => return closed(dispatcher, &error),
         },
         (None, Some(source)) => Call::without_files(claimed, source, dispatcher.sealer.marks(), &missing),
         (None, None) => return source_gone(&claimed.source),
     };
+    let foreign = claimed.account.is_foreign();
+    if !tries_key && !foreign && dispatcher.pace.refuses_key(&claimed.route(), &dispatcher.rules) {
+        return key_held(claimed.doubt);
+    }
     let own_key = call.key.is_some();
     let (doubt, run) = match settle_doubt(dispatcher, claimed, source, &call, hurry.clone()).await {
         Ok(Some(run)) => (claimed.doubt, Some(run)),
@@ -140,6 +147,11 @@ pub(super) async fn attempt(
         AttemptResult::Ran(run) if !is_shown(claimed, source) => AttemptResult::Ran(Run { task: None, ..run }),
         result => result,
     };
+    if let AttemptResult::Refused { status: status @ (401 | 403), detail, .. } = &result
+        && !foreign
+    {
+        return key_refused(*status, detail, doubt);
+    }
     let verdict = judge(result, facts(dispatcher, claimed, doubt, sent_at), &policy(dispatcher, source));
     let sign = if is_long { Sign::Nothing } else { verdict.sign };
     of_account(Verdict { sign, ..verdict }, own_key)
@@ -169,6 +181,42 @@ fn held(doubt: Option<Timestamp>) -> Verdict {
         detail: "an operator paused it before it was sent".to_owned(),
         sign: Sign::Nothing,
         asked: None,
+    }
+}
+
+/// The upstream refused a key of the gateway's own: nothing ran, and nothing is wrong with the delivery.
+fn key_refused(status: u16, detail: &str, doubt: Option<Timestamp>) -> Verdict {
+    Verdict {
+        next: Next::Released { doubt },
+        result: KEY_REFUSED,
+        status: Some(status),
+        detail: detail.to_owned(),
+        sign: Sign::Alive,
+        asked: None,
+    }
+}
+
+/// Its key is refused since it was claimed.
+fn key_held(doubt: Option<Timestamp>) -> Verdict {
+    Verdict {
+        next: Next::Released { doubt },
+        result: "key_held",
+        status: None,
+        detail: "the upstream refuses the gateway's own key; it was not sent".to_owned(),
+        sign: Sign::Nothing,
+        asked: None,
+    }
+}
+
+/// A call that was made with one of the gateway's keys goes with the upstream key that is configured for it now: the one
+/// it was sealed with may have been replaced since. A caller's own key stays.
+fn with_own_key(dispatcher: &Dispatcher, claimed: &Claimed, call: Call) -> Call {
+    match &claimed.account {
+        Account::Key(name) => match dispatcher.keys.get(name) {
+            Some(key) => Call { key: key.clone(), ..call },
+            None => call,
+        },
+        Account::Operator | Account::Foreign => call,
     }
 }
 
@@ -282,7 +330,10 @@ async fn settle_doubt(
                 asked: None,
             }),
         },
-        Before::NotAnswered { detail, sign, asked } => {
+        Before::NotAnswered { detail, refused: Some(status), .. } if !claimed.account.is_foreign() => {
+            Err(key_refused(status, &detail, Some(since)))
+        }
+        Before::NotAnswered { detail, sign, asked, .. } => {
             let mut verdict = judge(AttemptResult::NotSent(detail), facts(Some(since)), &policy);
             if let (Next::Retry { at, .. }, Some(asked)) = (&mut verdict.next, asked) {
                 *at = (*at).max(now + asked.wait);
@@ -319,7 +370,9 @@ async fn ask(
         Lookup::NotFound => return Before::Never,
         Lookup::Failed { status, detail, retry_after } => {
             let sign = if retry_after.is_some() { Sign::Nothing } else { Sign::Failing };
-            return Before::NotAnswered { detail, sign, asked: Asked::by(status, retry_after) };
+            // 403 may be said of the record alone.
+            let refused = status.filter(|status| *status == 401);
+            return Before::NotAnswered { detail, sign, asked: Asked::by(status, retry_after), refused };
         }
     };
     if claimed.thread.is_none() && !source.is_some_and(|source| source.retry_failed_runs) {
@@ -328,7 +381,7 @@ async fn ask(
     let earlier = match EarlierTurn::find(dispatcher, claimed, source).await {
         Ok(earlier) => earlier,
         Err(error) => {
-            return Before::NotAnswered { detail: unread(&error), sign: Sign::Nothing, asked: None };
+            return Before::NotAnswered { detail: unread(&error), sign: Sign::Nothing, asked: None, refused: None };
         }
     };
     match shows(&run, earlier.beside(call, since)) {

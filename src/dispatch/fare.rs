@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Dispatcher;
 use super::breaker::BreakerState;
+use super::keys::RefusedKey;
 use super::pace::Closed;
 use crate::inbox::Hold;
 use crate::model::{Account, Destination, Route, Timestamp};
@@ -65,6 +66,28 @@ impl Dispatcher {
         let (wall, now) = (self.clock.now(), tokio::time::Instant::now().into_std());
         let (why, until) = self.pace.waits(route, &self.rules, self.replicas(), now)?;
         Some((why, until.map(|until| wall + until.saturating_duration_since(now))))
+    }
+
+    /// Which of the gateway's own keys the upstream refuses, and since when; the one that is shared by most first.
+    pub fn refused_keys(&self) -> Vec<RefusedKey> {
+        let (wall, now) = (self.clock.now(), tokio::time::Instant::now().into_std());
+        let refused = self.pace.refused_keys(&self.rules).into_iter();
+        refused
+            .map(|(destination, account, refused)| RefusedKey {
+                setting: self.rules.key_setting(&account),
+                destination,
+                account,
+                since: wall - now.saturating_duration_since(refused.since),
+                next_try: refused.next().map(|at| wall + at.saturating_duration_since(now)),
+                status: refused.status,
+                detail: refused.detail,
+            })
+            .collect()
+    }
+
+    /// The host and port of the upstream.
+    pub fn server(&self) -> &str {
+        &self.server
     }
 
     /// Holds something in this process at once, or lets it go; the inbox has been told. Returns when no run that the

@@ -9,6 +9,7 @@ mod backoff;
 mod breaker;
 mod fare;
 mod file;
+mod keys;
 mod pace;
 pub mod replay;
 mod terms;
@@ -27,7 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::attachment::Files;
-use crate::config::{self, Config, SourceConfig};
+use crate::config::{self, Config, Secret, SourceConfig};
 use crate::inbox::seal::Sealer;
 use crate::inbox::{Budgets, Claimed, Inbox, InboxError, Next, Settled, Settlement, Terms as _};
 use crate::model::{Attempt, Clock, Destination, Role, Route, State, Timestamp};
@@ -38,12 +39,14 @@ use crate::upstream::{Expected, Upstream};
 use backoff::Backoff;
 use breaker::{Change, Sign};
 use file::Handing;
+use keys::KeyChange;
 use pace::{Place, Rules};
 use terms::Offer;
 use verdict::{Asked, Policy, Verdict};
 
 pub use breaker::BreakerState;
 pub use fare::DestinationFare;
+pub use keys::RefusedKey;
 pub use pace::{Closed, Pace};
 
 /// Sends what is owed.
@@ -61,6 +64,10 @@ pub struct Dispatcher {
     clock: Clock,
     config: config::Dispatch,
     policy: Policy,
+    /// Where the upstream is, as it is told.
+    server: String,
+    /// The upstream keys of gateway keys, where they have one of their own.
+    keys: HashMap<String, Option<Secret>>,
 }
 
 /// The longest time without a look at the inbox, whatever it says is due.
@@ -124,6 +131,8 @@ impl Dispatcher {
             clock,
             config: config.dispatch.clone(),
             policy,
+            server: server(&config.upstream.base_url),
+            keys: config.keys.iter().map(|key| (key.name.clone(), key.upstream_key.clone())).collect(),
         }
     }
 
@@ -239,7 +248,7 @@ impl Dispatcher {
         let doubt = claimed.doubt.or(Some(started_at));
         let tried = AssertUnwindSafe(async {
             tokio::select! {
-                verdict = attempt::attempt(self, &claimed, expected, hurry) => verdict,
+                verdict = attempt::attempt(self, &claimed, expected, place.tries_key(), hurry) => verdict,
                 () = turns_bad(good) => attempt::broken_off(self, doubt),
             }
         });
@@ -259,6 +268,7 @@ impl Dispatcher {
             self.rest(&claimed.route(), asked);
         }
         self.tell(&mut place, &claimed.destination, verdict.sign, &verdict.detail);
+        self.tell_key(&mut place, &claimed, &verdict);
         self.metrics.attempt(&claimed.source, verdict.result, begun.elapsed());
         log(&claimed, &verdict, begun.elapsed());
         self.settle(&claimed, verdict, started_at).await;
@@ -276,6 +286,34 @@ impl Dispatcher {
             Change::Closed => tracing::info!(%destination, "it answers again"),
             Change::Reopened => tracing::debug!(%destination, detail, "it still fails"),
             Change::None => {}
+        }
+    }
+
+    /// Notes what the upstream says of the gateway's own key.
+    fn tell_key(&self, place: &mut Place, claimed: &Claimed, verdict: &Verdict) {
+        if claimed.account.is_foreign() {
+            return;
+        }
+        let (destination, setting) = (&claimed.destination, self.rules.key_setting(&claimed.account));
+        let (upstream, detail) = (&self.server, verdict.detail.as_str());
+        let sign = verdict.key();
+        match (place.tell_key(sign, detail, &self.rules, Instant::now().into_std()), verdict.status) {
+            (KeyChange::Held, status) => tracing::error!(
+                upstream,
+                status,
+                detail,
+                "the upstream refused {setting}: all that goes there is held and nothing is lost; set the right key and \
+                 reload, or have the upstream take this one; one call tries it now and then"
+            ),
+            (KeyChange::HeldTo, status) => tracing::error!(
+                upstream, status, %destination, detail,
+                "the upstream refused {setting} at this destination: what goes there is held and nothing is lost; have \
+                 the upstream allow the key this agent, or correct the agent's id; one call tries it now and then"
+            ),
+            (KeyChange::Good, _) => {
+                tracing::info!(upstream, %destination, "the upstream takes {setting} again, what was held goes on");
+            }
+            (KeyChange::None, _) => {}
         }
     }
 
@@ -354,6 +392,14 @@ async fn turns_bad(mut good: watch::Receiver<bool>) {
     // A sender that is gone says nothing more.
     if good.wait_for(|good| !*good).await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+/// The host and port of an address, without what may be a secret in it.
+fn server(address: &http::Uri) -> String {
+    match (address.host(), address.port_u16()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (host, _) => host.unwrap_or_default().to_owned(),
     }
 }
 

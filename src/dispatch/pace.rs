@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 use super::breaker::{Begun, Breaker, BreakerState, Change, Sign};
+use super::keys::{KeyChange, KeySign, LATER, Refused, refuse};
 use crate::config::{self, Caps, Config};
 use crate::inbox::{Hold, budget};
 use crate::model::{Account, Destination, DestinationKind, Overlap, Route};
@@ -42,6 +43,8 @@ pub(super) struct Rules {
     sources: HashMap<String, (Overlap, Option<usize>)>,
     /// How much a source has of what the operator has, where it says.
     weights: HashMap<String, u32>,
+    /// Gateway keys that have an upstream key of their own.
+    own_keys: HashSet<String>,
     /// Of a hundred places, how many callers with foreign keys may have, how many those with one gateway key, and how
     /// many all of them together.
     foreign: usize,
@@ -66,6 +69,10 @@ impl Rules {
             key: if alone { OF_OTHERS } else { OF_KEY },
             others,
             weights: sources.clone().map(|source| (source.name.clone(), source.weight)).collect(),
+            own_keys: (config.keys.iter())
+                .filter(|key| key.upstream_key.is_some())
+                .map(|key| key.name.clone())
+                .collect(),
             concurrency: dispatch.concurrency,
             rate: dispatch.rate,
             each: dispatch.each_destination,
@@ -107,6 +114,28 @@ impl Rules {
     /// [`crate::inbox::Terms::weight`]
     pub(super) fn weight(&self, source: &str) -> u32 {
         self.weights.get(source).copied().unwrap_or(1)
+    }
+
+    /// Whether an account's calls are made with `upstream.api_key`.
+    fn shares_key(&self, account: &Account) -> bool {
+        match account {
+            Account::Operator => true,
+            Account::Key(name) => !self.own_keys.contains(name),
+            Account::Foreign => false,
+        }
+    }
+
+    /// How many of these are of accounts whose calls are made with `upstream.api_key`.
+    pub(super) fn taken_by_key(&self, accounts: &HashMap<Account, usize>) -> usize {
+        accounts.iter().filter(|(account, _)| self.shares_key(account)).map(|(_, count)| *count).sum()
+    }
+
+    /// The setting that holds the key of an account's calls.
+    pub(super) fn key_setting(&self, account: &Account) -> String {
+        match account {
+            Account::Key(name) if self.own_keys.contains(name) => format!("keys.{name}.upstream_key"),
+            _ => "upstream.api_key".to_owned(),
+        }
     }
 
     /// [`crate::inbox::Terms::foreign_share`]
@@ -158,6 +187,9 @@ struct Table {
     bucket: Bucket,
     /// Until when the upstream asked to be left alone altogether.
     rest: Option<Instant>,
+    /// That the upstream refuses `upstream.api_key`, and when it last took it.
+    key: Option<Refused>,
+    key_good: Option<Instant>,
     held: HashSet<Hold>,
     /// How often an operator's word changed that in this process.
     hold_changes: u64,
@@ -182,17 +214,22 @@ struct Entry {
     bucket: Bucket,
     /// Until when it asked to be left alone.
     rest: Option<Instant>,
+    /// That the upstream refuses the account's key here, and when it last refused it as such, since it last took it.
+    key: Option<Refused>,
+    key_refused: Option<Instant>,
     touched: Instant,
 }
 
 impl Entry {
     fn new(now: Instant) -> Self {
-        Self { in_flight: 0, breaker: Breaker::new(now), bucket: Bucket::default(), rest: None, touched: now }
+        let (breaker, bucket) = (Breaker::new(now), Bucket::default());
+        Self { in_flight: 0, breaker, bucket, rest: None, key: None, key_refused: None, touched: now }
     }
 
     /// Nothing would be lost with it.
     fn is_idle(&self, now: Instant) -> bool {
         self.in_flight == 0
+            && self.key.is_none()
             && self.rest.is_none_or(|until| until <= now)
             && self.bucket.is_full(now)
             && self.breaker.state(now) == BreakerState::Closed
@@ -205,6 +242,8 @@ impl Entry {
 pub enum Closed {
     /// An operator holds it.
     Held,
+    /// The upstream refuses the gateway's own key.
+    KeyRefused,
     /// It asked to be left alone for a while.
     AskedToWait,
     /// It failed, and is left alone for a while.
@@ -236,6 +275,7 @@ impl Closed {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Held => "held",
+            Self::KeyRefused => "key_refused",
             Self::AskedToWait => "asked_to_wait",
             Self::Breaker => "breaker",
             Self::Probing => "probing",
@@ -277,6 +317,8 @@ impl Pace {
                 in_flight: 0,
                 bucket: Bucket::default(),
                 rest: None,
+                key: None,
+                key_good: None,
                 held: HashSet::new(),
                 hold_changes: 0,
                 setting_out: watch::Sender::new(()),
@@ -310,9 +352,17 @@ impl Pace {
         table.spent.insert(budget, until).is_none_or(|before| until.saturating_duration_since(before) > TIDY)
     }
 
-    /// Has the loop look again at once: what it goes by has changed.
+    /// Has the loop look again at once: what it goes by has changed. A refused key may be another one now, and is tried.
     pub fn changed(&self) {
-        self.table().spent.clear();
+        let now = tokio::time::Instant::now().into_std();
+        let mut table = self.table();
+        table.spent.clear();
+        let each = table.destinations.values_mut().filter_map(|entry| entry.key.as_mut());
+        each.for_each(|refused| refused.hurry(now));
+        if let Some(refused) = &mut table.key {
+            refused.hurry(now);
+        }
+        drop(table);
         self.opened.notify_one();
     }
 
@@ -423,9 +473,11 @@ impl Pace {
         let each = table.destinations.iter().flat_map(|((_, destination), entry)| {
             let rate = rules.caps(destination).rate;
             let rate = rate.and_then(|rate| entry.bucket.opens_at(Flow::new(rate, replicas), now));
-            [ahead(entry.rest), entry.breaker.opens_at(now), rate].into_iter().flatten()
+            let key = ahead(entry.key.as_ref().and_then(Refused::next));
+            [ahead(entry.rest), entry.breaker.opens_at(now), rate, key].into_iter().flatten()
         });
-        [ahead(table.rest), whole, self.budget.opens_at(now)].into_iter().flatten().chain(each).min()
+        let key = ahead(table.key.as_ref().and_then(Refused::next));
+        [ahead(table.rest), key, whole, self.budget.opens_at(now)].into_iter().flatten().chain(each).min()
     }
 
     /// A delivery of this route is in flight from now on, until what is given is dropped.
@@ -446,10 +498,14 @@ impl Pace {
             entry.bucket.take(Flow::new(rate, replicas), 1, now);
         }
         let begun = entry.breaker.begin(now);
+        let tries_here = entry.key.as_mut().is_some_and(|refused| refused.begin(now));
+        let shared = table.key.as_mut().filter(|_| rules.shares_key(&route.account));
+        let tries_all = shared.is_some_and(|refused| refused.begin(now));
         table.probing[side(&route.account)] += usize::from(begun.probe);
         self.show(&table);
         self.metrics.in_flight(kind(&route.destination), 1);
-        Place { pace: self.clone(), route, begun: Some(begun) }
+        let key = Some(Shown { at: now, tries_here, tries_all });
+        Place { pace: self.clone(), route, begun: Some(begun), key }
     }
 
     /// Until when a route's destination, or the upstream altogether, asked the route's account to leave it alone. What
@@ -480,6 +536,10 @@ impl Pace {
             let probes = matches!((entry.breaker.room(0, now), entry.breaker.state(now)), (0, BreakerState::HalfOpen));
             let was_open = entry.breaker.reset(now);
             let asked = entry.rest.take().is_some_and(|until| until > now);
+            if let Some(refused) = &mut entry.key {
+                refused.hurry(now);
+                changed = true;
+            }
             let of_side = &mut probing[side(account)];
             *of_side = of_side.saturating_sub(usize::from(probes));
             *broken = broken.saturating_sub(usize::from(was_open));
@@ -518,9 +578,34 @@ impl Pace {
         fares
     }
 
+    /// Which keys are refused: the shared one, and those of accounts at single destinations.
+    pub(super) fn refused_keys(&self, rules: &Rules) -> Vec<(Option<Destination>, Account, Refused)> {
+        let table = self.table();
+        let of_all = table.key.iter().map(|refused| (None, Account::Operator, refused.clone()));
+        let said = |account: &Account, refused: &Refused| {
+            table.key.is_some() && refused.status == 401 && rules.shares_key(account)
+        };
+        let here = table.destinations.iter().filter_map(|((account, to), entry)| {
+            let refused = entry.key.as_ref().filter(|refused| !said(account, refused))?;
+            Some((Some(to.clone()), account.clone(), refused.clone()))
+        });
+        let mut list: Vec<_> = of_all.chain(here).collect();
+        list.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        list
+    }
+
+    /// Whether the key of a route is refused, so that a call which does not try it is not to be made.
+    pub(super) fn refuses_key(&self, route: &Route, rules: &Rules) -> bool {
+        let table = self.table();
+        (table.key.is_some() && rules.shares_key(&route.account))
+            || table.destinations.get(&called(route)).is_some_and(|entry| entry.key.is_some())
+    }
+
     fn show(&self, table: &Table) {
         let probing = table.probing.iter().sum();
         self.metrics.breakers(table.broken.saturating_sub(probing), probing);
+        let here = table.destinations.values().filter(|entry| entry.key.is_some()).count();
+        self.metrics.keys_refused(usize::from(table.key.is_some()), here);
     }
 
     // Counts only, changed in one go each: a panic leaves nothing half done.
@@ -535,6 +620,8 @@ pub(super) struct Taken {
     /// Of the account, and of all accounts but the operator's.
     pub(super) account: usize,
     pub(super) others: usize,
+    /// Of all accounts whose calls are made with the shared key.
+    pub(super) shared_key: usize,
     /// To the destination, of the account.
     pub(super) destination: usize,
     pub(super) source: usize,
@@ -577,14 +664,24 @@ impl Table {
         if let Some(until) = self.is_spent(|| budget::of_account(account).to_owned(), now) {
             return Err((Closed::Spent, Some(until)));
         }
+        let tries = match self.key.as_ref().filter(|_| rules.shares_key(account)) {
+            None => usize::MAX,
+            Some(refused) => {
+                let room = refused.room(now).map_err(|until| (Closed::KeyRefused, until))?;
+                match room.saturating_sub(taken.shared_key) {
+                    0 => return Err((Closed::KeyRefused, None)),
+                    room => room,
+                }
+            }
+        };
         if *account == Account::Operator {
-            return Ok(usize::MAX);
+            return Ok(tries);
         }
         let of = |account: &Account| self.accounts.get(account).copied().unwrap_or_default();
         let others = self.in_flight.saturating_sub(of(&Account::Operator)) + taken.others;
         let room = rules.most_of_account(account, replicas).saturating_sub(of(account) + taken.account);
         let room = room.min(rules.most_of_others(replicas).saturating_sub(others));
-        if room == 0 { Err((Closed::Share, None)) } else { Ok(room) }
+        if room == 0 { Err((Closed::Share, None)) } else { Ok(room.min(tries)) }
     }
 
     /// How many more of an account to a destination, or why none.
@@ -610,6 +707,13 @@ impl Table {
             let room = most.min(rate).saturating_sub(taken.destination);
             return if room == 0 { Err((Closed::Concurrency, None)) } else { Ok(room) };
         };
+        let tries = match &entry.key {
+            None => usize::MAX,
+            Some(refused) => refused.room(now).map_err(|until| (Closed::KeyRefused, until))?,
+        };
+        if tries.saturating_sub(taken.destination) == 0 {
+            return Err((Closed::KeyRefused, None));
+        }
         if let Some(until) = entry.rest.filter(|until| *until > now) {
             return Err((Closed::AskedToWait, Some(until)));
         }
@@ -632,7 +736,7 @@ impl Table {
             (0, ..) => Err((Closed::Probing, None)),
             (_, 0, _) => Err((Closed::Concurrency, None)),
             (.., 0) => Err((Closed::Rate, flow.and_then(|flow| entry.bucket.opens_at(flow, now)))),
-            _ => Ok(breaker.min(places).min(rate)),
+            _ => Ok(breaker.min(places).min(rate).min(tries)),
         }
     }
 
@@ -649,6 +753,45 @@ impl Table {
         }
         let to = self.closed_to(&route.account, &route.destination, rules, replicas, taken, now).unwrap_or(0);
         to.min(of_source).min(of_account)
+    }
+
+    /// A call that tried a key has said nothing of it: another may.
+    fn abandon_key(&mut self, route: &Route, shown: Shown, now: Instant) {
+        let here = self.destinations.get_mut(&called(route)).and_then(|entry| entry.key.as_mut());
+        if let Some(refused) = here.filter(|_| shown.tries_here) {
+            refused.abandon(now);
+        }
+        if let Some(refused) = self.key.as_mut().filter(|_| shown.tries_all) {
+            refused.abandon(now);
+        }
+    }
+
+    /// The upstream took a key. A call that began before the key was refused says nothing of it.
+    fn key_is_good(&mut self, route: &Route, shown: Shown, rules: &Rules, now: Instant) -> KeyChange {
+        let shares = rules.shares_key(&route.account);
+        let newer = |refused: &Refused| refused.since <= shown.at;
+        let mut change = KeyChange::None;
+        if let Some(entry) = self.destinations.get_mut(&called(route))
+            && entry.key.as_ref().is_none_or(newer)
+        {
+            entry.key_refused = None;
+            if entry.key.take().is_some() {
+                change = KeyChange::Good;
+            }
+        }
+        if shares && self.key.as_ref().is_none_or(newer) {
+            self.key_good = Some(now);
+            if self.key.take().is_some() {
+                change = KeyChange::Good;
+                // What was refused as the key itself is tried again at once.
+                for ((account, _), entry) in &mut self.destinations {
+                    if rules.shares_key(account) {
+                        entry.key.take_if(|refused| refused.status == 401);
+                    }
+                }
+            }
+        }
+        change
     }
 
     fn is_held(&self, route: &Route) -> bool {
@@ -697,9 +840,62 @@ pub(super) struct Place {
     route: Route,
     /// None: what it says of its destination is said.
     begun: Option<Begun>,
+    /// None: what it says of its key is said.
+    key: Option<Shown>,
+}
+
+/// A call that shows a key.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    at: Instant,
+    /// It tries a refused key: at its destination, or for all.
+    tries_here: bool,
+    tries_all: bool,
 }
 
 impl Place {
+    /// Whether it tries a key that is refused.
+    pub(super) fn tries_key(&self) -> bool {
+        self.key.is_some_and(|shown| shown.tries_here || shown.tries_all)
+    }
+
+    /// What the attempt says of the key that it was made with. Returns what that changed.
+    pub(super) fn tell_key(&mut self, sign: KeySign, detail: &str, rules: &Rules, now: Instant) -> KeyChange {
+        let Some(shown) = self.key.take() else { return KeyChange::None };
+        let mut table = self.pace.table();
+        let shares = rules.shares_key(&self.route.account);
+        let change = match sign {
+            KeySign::Nothing => {
+                table.abandon_key(&self.route, shown, now);
+                KeyChange::None
+            }
+            KeySign::Good => table.key_is_good(&self.route, shown, rules, now),
+            KeySign::Refused(status) => {
+                let good = table.key_good;
+                let Some(entry) = table.destinations.get_mut(&called(&self.route)) else { return KeyChange::None };
+                // One that was taken elsewhere since it was refused here is good, and not for this destination.
+                let only_here = status != 401 || !shares || entry.key_refused.is_some_and(|at| good > Some(at));
+                entry.key_refused = (status == 401).then_some(now).or(entry.key_refused);
+                let new_here = refuse(&mut entry.key, shown.tries_here, (status, detail), LATER, now);
+                if only_here {
+                    if let Some(refused) = table.key.as_mut().filter(|_| shown.tries_all) {
+                        refused.abandon(now);
+                    }
+                    if new_here { KeyChange::HeldTo } else { KeyChange::None }
+                } else if refuse(&mut table.key, shown.tries_all, (status, detail), Duration::ZERO, now) {
+                    KeyChange::Held
+                } else {
+                    KeyChange::None
+                }
+            }
+        };
+        self.pace.show(&table);
+        if change != KeyChange::None || std::mem::take(&mut table.closed) {
+            self.pace.opened.notify_one();
+        }
+        change
+    }
+
     /// What the attempt says of the destination. The place stays taken. Returns what that changed.
     pub(super) fn tell(&mut self, sign: Sign, rules: &Rules, replicas: u32, now: Instant, chance: f64) -> Change {
         let Some(begun) = self.begun.take() else { return Change::None };
@@ -737,6 +933,9 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut table = self.pace.table();
+        if let Some(shown) = self.key.take() {
+            table.abandon_key(&self.route, shown, tokio::time::Instant::now().into_std());
+        }
         table.in_flight = table.in_flight.saturating_sub(1);
         leave(&mut table.sources, &self.route.source);
         leave(&mut table.accounts, &self.route.account);

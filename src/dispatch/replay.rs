@@ -13,7 +13,9 @@ use tokio::sync::watch;
 
 use crate::config::{Config, SourceConfig};
 use crate::inbox::words::FilterWords;
-use crate::inbox::{EventDetail, EventFilter, EventSummary, Inbox, InboxError, Job, JobState, JobStep, SealedCall};
+use crate::inbox::{
+    Anew, EventDetail, EventFilter, EventSummary, Inbox, InboxError, Job, JobState, JobStep, SealedCall,
+};
 use crate::model::{Class, Clock, DeliveryId, NewDelivery, State, Timestamp, UpstreamIds};
 
 /// How often jobs are looked for, and how long one rests after a failure.
@@ -31,6 +33,7 @@ const PAGE: usize = 200;
 pub struct Replayer {
     inbox: Arc<dyn Inbox>,
     sources: HashMap<String, SourceConfig>,
+    remap: Arc<dyn Remap>,
     ids: Arc<UpstreamIds>,
     clock: Clock,
 }
@@ -48,6 +51,14 @@ pub enum NotAgain {
     OnItsWay,
     /// It was replayed since it came to the state that is looked for.
     ReplayedSince,
+    /// It could not be mapped when it came, and cannot be mapped now.
+    StillUnmappable,
+}
+
+/// Maps events anew that could not be mapped when they came.
+pub trait Remap: Send + Sync + std::fmt::Debug {
+    /// What the event's source makes of it as it is configured now; a sentence where that cannot be told.
+    fn anew(&self, event: &EventDetail) -> Result<Anew, String>;
 }
 
 impl NotAgain {
@@ -59,8 +70,23 @@ impl NotAgain {
             Self::CallErased => "call_erased",
             Self::OnItsWay => "on_its_way",
             Self::ReplayedSince => "replayed_since",
+            Self::StillUnmappable => "still_unmappable",
         }
     }
+}
+
+/// Has an event that could not be mapped say what its source makes of it now, and gives what of that is to be kept. None:
+/// it was mapped.
+pub fn mapped_anew(remap: &dyn Remap, event: &mut EventDetail) -> Result<Option<Anew>, String> {
+    if !event.is_unmapped() {
+        return Ok(None);
+    }
+    let anew = remap.anew(event)?;
+    let summary = &mut event.summary;
+    (summary.event_type, summary.thread) = (anew.event_type.clone(), anew.thread.clone());
+    summary.filtered = anew.filtered.clone();
+    event.params = anew.params.clone();
+    Ok(Some(anew))
 }
 
 /// What an event owes when it is replayed: the first new delivery's number, and the delivery. It goes to where its
@@ -109,9 +135,15 @@ pub fn takes(events: u64, pace: u32) -> Duration {
 
 impl Replayer {
     /// For a configuration.
-    pub fn new(config: &Config, inbox: Arc<dyn Inbox>, ids: Arc<UpstreamIds>, clock: Clock) -> Arc<Self> {
+    pub fn new(
+        config: &Config,
+        inbox: Arc<dyn Inbox>,
+        remap: Arc<dyn Remap>,
+        ids: Arc<UpstreamIds>,
+        clock: Clock,
+    ) -> Arc<Self> {
         let sources = config.sources.iter().map(|source| (source.name.clone(), source.clone())).collect();
-        Arc::new(Self { inbox, sources, ids, clock })
+        Arc::new(Self { inbox, sources, remap, ids, clock })
     }
 
     /// Works until `stop` is true. Every step is taken by the replayer of the moment, so that a new configuration
@@ -197,8 +229,15 @@ impl Replayer {
     /// The next events, as many as go at once.
     async fn plan(&self, job: &Job, mut filter: EventFilter) -> Result<JobStep, InboxError> {
         let most = at_once(job.pace);
-        let mut step =
-            JobStep { id: job.id, from: job.cursor, to: job.cursor, ended: false, owed: Vec::new(), skipped: 0 };
+        let mut step = JobStep {
+            id: job.id,
+            from: job.cursor,
+            to: job.cursor,
+            ended: false,
+            owed: Vec::new(),
+            anew: HashMap::new(),
+            skipped: 0,
+        };
         filter.oldest_first = true;
         while step.owed.len() < most && step.owed.len() as u64 + step.skipped < LOOKED_AT {
             filter.cursor = step.to;
@@ -207,7 +246,10 @@ impl Replayer {
             let page = self.inbox.events(&filter).await?;
             for event in page.items {
                 match self.judge(filter.state, &event).await? {
-                    Some((number, owed)) => step.owed.push((event.id, number, vec![owed])),
+                    Some((number, owed, anew)) => {
+                        step.owed.push((event.id, number, owed));
+                        step.anew.extend(anew.map(|anew| (event.id, anew)));
+                    }
                     None => step.skipped += 1,
                 }
             }
@@ -227,25 +269,43 @@ impl Replayer {
         &self,
         wanted: Option<State>,
         event: &EventSummary,
-    ) -> Result<Option<(u32, NewDelivery)>, InboxError> {
+    ) -> Result<Option<(u32, Vec<NewDelivery>, Option<Anew>)>, InboxError> {
         if let Some(why) = left_out(wanted, event) {
             tracing::debug!(event = %event.id, why = why.as_str(), "not replayed");
             return Ok(None);
         }
         // Old events may be swept while the job goes on.
-        let Some(detail) = self.inbox.event(event.id).await? else { return Ok(None) };
+        let Some(mut detail) = self.inbox.event(event.id).await? else { return Ok(None) };
         // It may have been replayed since it was listed.
         let again = match left_out(wanted, &detail.summary) {
             Some(why) => Err(why),
-            None => owed_again(self.sources.get(&event.source).map(|source| (source, &*self.ids)), &detail),
+            None => self.again(&mut detail),
         };
         match again {
-            Ok((number, owed)) => Ok(Some((number, NewDelivery { class: Class::Bulk, ..owed }))),
+            Ok(again) => Ok(Some(again)),
             Err(why) => {
                 tracing::debug!(event = %event.id, why = why.as_str(), "not replayed");
                 Ok(None)
             }
         }
+    }
+}
+
+impl Replayer {
+    /// What one event owes again, and what is made anew of it.
+    fn again(&self, event: &mut EventDetail) -> Result<(u32, Vec<NewDelivery>, Option<Anew>), NotAgain> {
+        let source = self.sources.get(&event.summary.source).ok_or(NotAgain::SourceGone);
+        if event.is_unmapped() {
+            source?;
+        }
+        let anew = mapped_anew(&*self.remap, event).map_err(|why| {
+            tracing::debug!(event = %event.summary.id, why, "it still cannot be mapped");
+            NotAgain::StillUnmappable
+        })?;
+        let (number, owed) = owed_again(source.ok().map(|source| (source, &*self.ids)), event)?;
+        let is_filtered = anew.as_ref().is_some_and(|anew| anew.filtered.is_some());
+        let owed = if is_filtered { Vec::new() } else { vec![NewDelivery { class: Class::Bulk, ..owed }] };
+        Ok((number, owed, anew))
     }
 }
 

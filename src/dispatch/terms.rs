@@ -56,6 +56,7 @@ impl Terms for Offer {
         let taken = Taken {
             account: self.accounts.get(&route.account).copied().unwrap_or_default(),
             others: others.map(|(_, count)| *count).sum(),
+            shared_key: self.rules.taken_by_key(&self.accounts),
             destination: self.destinations.get(&called).copied().unwrap_or_default(),
             source: self.sources.get(&route.source).copied().unwrap_or_default(),
             probes: self.probes[usize::from(route.account.is_foreign())],

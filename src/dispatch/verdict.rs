@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::breaker::Sign;
+use super::keys::KeySign;
 use crate::inbox::{Answer, Next};
 use crate::model::{AttemptResult, Run, RunStatus, Timestamp};
 use crate::upstream::answer::speaks_of_plan;
@@ -56,6 +57,22 @@ pub(super) struct Verdict {
     pub(super) sign: Sign,
     /// For how long the upstream asked to be left alone.
     pub(super) asked: Option<Asked>,
+}
+
+/// The result of an attempt whose key the upstream refused, where the key is the gateway's own.
+pub(super) const KEY_REFUSED: &str = "key_refused";
+
+impl Verdict {
+    /// What the attempt says of the gateway's own key, where it was made with that.
+    pub(super) fn key(&self) -> KeySign {
+        match (self.result, self.status) {
+            (KEY_REFUSED, Some(status)) => KeySign::Refused(status),
+            ("completed" | "failed" | "stopped" | "paused" | "running", _) => KeySign::Good,
+            // It looked at what was sent, and so at the key before that.
+            ("refused", Some(404 | 409 | 422)) => KeySign::Good,
+            _ => KeySign::Nothing,
+        }
+    }
 }
 
 /// A time for which the upstream asked.

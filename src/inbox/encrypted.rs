@@ -16,13 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use super::seal::{SealError, SealedPart, Sealer};
 use super::{
-    Answer, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox,
+    Anew, Answer, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox,
     InboxError, Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Next, Page, Replayed, Settled, Settlement,
     SourceFare, Spend, Standing, Terms, Turn, Usage, WaitingDelivery, cut,
 };
 use crate::model::{
     Accepted, Attachment, AttachmentId, Attempt, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Params,
-    ProofMark, Role, Timestamp, UpstreamIds, UsedProof,
+    ProofMark, Role, State, Timestamp, UpstreamIds, UsedProof,
 };
 
 /// Stands as the one header's name where an event is closed. No request can have a header of this name.
@@ -37,6 +37,9 @@ const UNOPENED: &str = "(this answer does not open: it was changed, or the key t
 
 /// What to do about it.
 const ADVICE: &str = "list the key that it was sealed with in inbox.old_keys, and replay it";
+
+/// How much is kept of the reason why an event could not be mapped, so that it is within the engines' bound closed.
+const MAX_REASON: usize = 2 << 10;
 
 /// How much of an answer's text is kept, so that it is within the engines' bound when it is closed.
 const MAX_RESULT: usize = 190 << 10;
@@ -83,21 +86,53 @@ impl Encrypted {
     }
 
     fn close_event(&self, event: &mut NewEvent) -> Result<(), SealError> {
-        let said = Said {
-            line: std::mem::take(&mut event.request_line),
-            params: std::mem::take(&mut event.params),
-            headers: std::mem::take(&mut event.headers),
-        };
-        let said = serde_json::to_vec(&said).map_err(|_| SealError::Damaged)?;
-        let closed = self.sealer.seal(&said, SealedPart::Said(event.id))?;
-        event.headers.push((CLOSED.to_owned(), STANDARD.encode(closed)));
+        self.close_said(event.id, &mut event.request_line, &mut event.params, &mut event.headers)?;
+        if let Some(why) = &mut event.unmappable {
+            // It may repeat what the body says.
+            let first = DeliveryId { event: event.id, number: 0 };
+            let closed = self.sealer.seal(cut(why, MAX_REASON).as_bytes(), SealedPart::Answer(first))?;
+            *why = format!("{CLOSED_TEXT}{}", STANDARD.encode(closed));
+        }
         event.body = self.sealer.seal(&event.body, SealedPart::Body(event.id))?;
         Ok(())
     }
 
+    fn close_said(
+        &self,
+        id: EventId,
+        line: &mut String,
+        params: &mut Params,
+        headers: &mut Vec<(String, String)>,
+    ) -> Result<(), SealError> {
+        let said =
+            Said { line: std::mem::take(line), params: std::mem::take(params), headers: std::mem::take(headers) };
+        let said = serde_json::to_vec(&said).map_err(|_| SealError::Damaged)?;
+        let closed = self.sealer.seal(&said, SealedPart::Said(id))?;
+        headers.push((CLOSED.to_owned(), STANDARD.encode(closed)));
+        Ok(())
+    }
+
+    /// Closes what is made anew of an event that was closed when it came, whatever holds for new ones by now: its body
+    /// stays closed, and opens with the rest.
+    async fn close_anew(&self, id: EventId, anew: &mut Anew) -> Result<(), InboxError> {
+        let kept = self.inner.event(id).await?;
+        if kept.is_some_and(|kept| is_closed(&kept.headers)) {
+            let Anew { request_line, params, headers, .. } = anew;
+            self.close_said(id, request_line, params, headers).map_err(|error| unsealed(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Opens the reasons why an event could not be mapped.
+    fn open_reasons(&self, delivery: &mut DeliveryDetail) {
+        for attempt in delivery.tries.iter_mut().filter(|attempt| attempt.result == State::Unmappable.as_str()) {
+            self.open_text(delivery.id, &mut attempt.detail);
+        }
+    }
+
     fn open_event(&self, id: EventId, parts: Parts<'_>) -> Result<(), SealError> {
-        let [(name, closed)] = parts.headers.as_slice() else { return Ok(()) };
-        if name != CLOSED {
+        let [(_, closed)] = parts.headers.as_slice() else { return Ok(()) };
+        if !is_closed(parts.headers) {
             return Ok(());
         }
         let closed = STANDARD.decode(closed).map_err(|_| SealError::Damaged)?;
@@ -137,14 +172,18 @@ impl Encrypted {
     /// is not shown.
     fn open_answer(&self, id: DeliveryId, answer: &mut Answer) {
         if let Some(text) = &mut answer.result {
-            let closed = text.strip_prefix(CLOSED_TEXT).and_then(|closed| STANDARD.decode(closed).ok());
-            if let Some(closed) = closed.filter(|closed| Sealer::has_form(closed)) {
-                let opened = self.sealer.open(&closed, SealedPart::Answer(id)).ok();
-                *text = opened.and_then(|said| String::from_utf8(said).ok()).unwrap_or_else(|| UNOPENED.to_owned());
-            }
+            self.open_text(id, text);
         }
         if let Some(task) = answer.task.take_if(|task| Sealer::has_form(task)) {
             answer.task = self.sealer.open(&task, SealedPart::Task(id)).ok().map(Bytes::from);
+        }
+    }
+
+    fn open_text(&self, id: DeliveryId, text: &mut String) {
+        let closed = text.strip_prefix(CLOSED_TEXT).and_then(|closed| STANDARD.decode(closed).ok());
+        if let Some(closed) = closed.filter(|closed| Sealer::has_form(closed)) {
+            let opened = self.sealer.open(&closed, SealedPart::Answer(id)).ok();
+            *text = opened.and_then(|said| String::from_utf8(said).ok()).unwrap_or_else(|| UNOPENED.to_owned());
         }
     }
 
@@ -152,6 +191,7 @@ impl Encrypted {
         let EventDetail { request_line, params, headers, body, .. } = detail;
         let parts = Parts { line: Some(request_line), params, headers, body };
         self.open_event(detail.summary.id, parts).map_err(|error| unopened(&error))?;
+        detail.deliveries.iter_mut().for_each(|delivery| self.open_reasons(delivery));
         detail
             .deliveries
             .iter_mut()
@@ -181,6 +221,11 @@ impl Encrypted {
             }
         });
     }
+}
+
+/// Whether the headers of an event stand for all that is closed of it.
+fn is_closed(headers: &[(String, String)]) -> bool {
+    matches!(headers, [(name, _)] if name == CLOSED)
 }
 
 fn unsealed(error: &SealError) -> InboxError {
@@ -242,10 +287,32 @@ impl Inbox for Encrypted {
 
     async fn ended(&self, id: DeliveryId) -> Result<Option<DeliveryDetail>, InboxError> {
         let mut ended = self.inner.ended(id).await?;
-        if let Some(DeliveryDetail { id, answer: Some(answer), .. }) = &mut ended {
-            self.open_answer(*id, answer);
+        if let Some(delivery) = &mut ended {
+            self.open_reasons(delivery);
+            if let Some(answer) = &mut delivery.answer {
+                self.open_answer(delivery.id, answer);
+            }
         }
         Ok(ended)
+    }
+
+    async fn replay_anew(
+        &self,
+        id: EventId,
+        first: u32,
+        to: Vec<NewDelivery>,
+        mut anew: Anew,
+        now: Timestamp,
+    ) -> Result<Replayed, InboxError> {
+        self.close_anew(id, &mut anew).await?;
+        self.inner.replay_anew(id, first, to, anew, now).await
+    }
+
+    async fn step_job(&self, mut step: JobStep, now: Timestamp) -> Result<Option<Job>, InboxError> {
+        for (id, anew) in &mut step.anew {
+            self.close_anew(*id, anew).await?;
+        }
+        self.inner.step_job(step, now).await
     }
 
     // From here on nothing is closed or opened.
@@ -348,10 +415,6 @@ impl Inbox for Encrypted {
         now: Timestamp,
     ) -> Result<Option<Job>, InboxError> {
         self.inner.steer_job(id, state, pace, now).await
-    }
-
-    async fn step_job(&self, step: JobStep, now: Timestamp) -> Result<Option<Job>, InboxError> {
-        self.inner.step_job(step, now).await
     }
 
     async fn counts(&self) -> Result<Vec<Count>, InboxError> {

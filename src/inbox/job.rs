@@ -3,6 +3,9 @@
 //! What is promised: a step and what it owes are one transaction, so a job that is broken off goes on where it was and
 //! owes nothing twice, whichever process takes the next step.
 
+use std::collections::HashMap;
+
+use super::Anew;
 use crate::model::{EventId, NewDelivery, Timestamp};
 
 /// A job about to be kept.
@@ -92,6 +95,8 @@ pub struct JobStep {
     pub ended: bool,
     /// Events that are owed again: the first new delivery's number, and the deliveries.
     pub owed: Vec<(EventId, u32, Vec<NewDelivery>)>,
+    /// What is made anew of those among them that could not be mapped.
+    pub anew: HashMap<EventId, Anew>,
     /// How many were left out.
     pub skipped: u64,
 }

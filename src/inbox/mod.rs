@@ -40,6 +40,9 @@ use crate::model::{
     NewEvent, Overlap, Params, ProofMark, Role, Route, State, Timestamp, UpstreamIds, UsedProof,
 };
 
+/// Stands before the reason, in the place of a filter, where an event could not be mapped and owes nothing.
+pub const UNMAPPABLE: &str = "unmappable: ";
+
 /// What the secret goes by that the names of conversations are made with.
 const OWN_SECRET: &str = "upstream ids";
 
@@ -104,7 +107,18 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
         now: Timestamp,
     ) -> Result<Replayed, InboxError>;
 
-    /// Calls a delivery off. False when it is not there or not pending any more.
+    /// The same for an event that could not be mapped, with what its source makes of it now, in one transaction. Owes
+    /// nothing where it is filtered now; what waited for an operator is then cancelled.
+    async fn replay_anew(
+        &self,
+        id: EventId,
+        first: u32,
+        to: Vec<NewDelivery>,
+        anew: Anew,
+        now: Timestamp,
+    ) -> Result<Replayed, InboxError>;
+
+    /// Calls a delivery off. False when it is not there or neither pending nor unmappable (any more).
     async fn cancel(&self, id: DeliveryId, now: Timestamp) -> Result<bool, InboxError>;
 
     /// Settles by hand what nobody could tell. False when it is not there or not `unknown` (any more). The note is
@@ -598,6 +612,34 @@ pub struct EventDetail {
     pub attachments: Vec<Attachment>,
     /// What it owes and owed, in order of number.
     pub deliveries: Vec<DeliveryDetail>,
+}
+
+impl EventDetail {
+    /// Whether it could not be mapped when it came, and has not been mapped since.
+    pub fn is_unmapped(&self) -> bool {
+        let filtered = self.summary.filtered.as_deref();
+        match self.deliveries.last() {
+            Some(last) => last.state == State::Unmappable,
+            None => filtered.is_some_and(|rule| rule.starts_with(UNMAPPABLE)),
+        }
+    }
+}
+
+/// What a source makes of an event that could not be mapped when it came. It is written over what was kept of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anew {
+    /// The provider's word for what happened.
+    pub event_type: Option<String>,
+    /// The conversation at the source.
+    pub thread: Option<String>,
+    /// The rule that keeps it from going further.
+    pub filtered: Option<String>,
+    /// The method and the target, as they were kept.
+    pub request_line: String,
+    /// What the mapping took from it.
+    pub params: Params,
+    /// The headers, as they were kept.
+    pub headers: Vec<(String, String)>,
 }
 
 /// A file, and what it belongs to.

@@ -33,6 +33,8 @@ pub struct SourceFare {
     pub oldest_pending: Option<Timestamp>,
     /// How many of its events have a dead delivery as their last one.
     pub dead: u64,
+    /// How many could not be mapped and have not been replayed since.
+    pub unmappable: u64,
     /// How many have one as their last of which nobody can tell whether it ran.
     pub unknown: u64,
 }
@@ -63,6 +65,7 @@ pub(super) fn fares(
         let count = count.unsigned_abs();
         match state {
             State::Unknown => fare.unknown += count,
+            State::Unmappable => fare.unmappable += count,
             _ => fare.dead += count,
         }
     }

@@ -34,14 +34,16 @@ use crate::config::{Config, Intake};
 use crate::inbox::seal::Sealer;
 use crate::inbox::{Budgets, Counted, Inbox, Uncounted};
 use crate::limit::Limits;
-use crate::model::{Clock, EventId, NewEvent, Outcome, Params, Refusal, RequestId, Route, Timestamp, UpstreamIds};
+use crate::model::{
+    Clock, EventId, NewEvent, Outcome, Params, Refusal, RequestId, Route, State, Timestamp, UpstreamIds,
+};
 use crate::net::{Door, Mark, TurnedAway};
 use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples, SparseLines};
 use crate::upstream::Upstream;
 
 pub use held::{HeldBytes, largest as largest_held};
-pub use keep::{event, keep};
+pub use keep::{Remapper, event, keep, request_of};
 pub use load::Load;
 pub use places::UploadPlaces;
 pub use proxy::{Front, Proxies};
@@ -160,7 +162,8 @@ impl Ingress {
         // What its sender would not send again is kept however much waits.
         let lost = event.backlog.is_some_and(|backlog| !backlog.turns_away);
         let again = lost.then(|| NewEvent { backlog: None, ..event.clone() });
-        match (keep(&*self.inbox, event).await, again) {
+        let unmappable = event.unmappable.clone().map(|why| (event.source.clone(), why));
+        let kept = match (keep(&*self.inbox, event).await, again) {
             (Err(Refusal::Behind(_)), Some(event)) => {
                 tracing::warn!(
                     source = event.source,
@@ -170,7 +173,18 @@ impl Ingress {
                 keep(&*self.inbox, event).await
             }
             (kept, _) => kept,
+        };
+        if let (Ok((Outcome::Unmappable, id)), Some((source, why))) = (&kept, unmappable) {
+            self.metrics.deliveries(&source, State::Unmappable.as_str(), 1);
+            if self.lines.admits() {
+                tracing::warn!(
+                    source, event = %id, why,
+                    "this event is proved and cannot be mapped, so it is kept and no agent runs: mend the mapping of its \
+                     source, reload, and replay it with `sluicegate event replay`"
+                );
+            }
         }
+        kept
     }
 
     /// Counts a run that begins at once.

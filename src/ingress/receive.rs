@@ -129,7 +129,7 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
         return confirm(ingress, &address).await;
     }
     source.check_query(verified.request(), &ingress.sealer)?;
-    let mapped = source.apply(&verified, false)?;
+    let mapped = source.apply_or_keep(&verified, false)?;
     go_on(ingress, source, &mapped, trace)?;
     let event = event(source, &verified, mapped);
     answer(ingress, source, event).await

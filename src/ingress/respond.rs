@@ -53,6 +53,7 @@ pub(super) async fn wait(
                 json(StatusCode::OK, shape(&task(&delivery), source.getter.as_ref(), source.config.json))
             }
             State::Dead => not_delivered(id, "dead", "The agent could not be run with this event."),
+            State::Unmappable => not_delivered(id, "unmappable", "The agent could not be run with this event."),
             State::Cancelled => not_delivered(id, "cancelled", "An operator has called this event off."),
             State::Dropped => not_delivered(id, "dropped", "A later event of the conversation took this one's place."),
             // One that was merged ends with the one it went with.

@@ -103,7 +103,7 @@ pub(super) async fn receive(
     receive::count(ingress, source, &verified, trace)?;
     ingress.places.proved(&source.config.name, trace.peer.0);
     source.check_query(verified.request(), &ingress.sealer)?;
-    let mapped = source.apply(&verified, !form.files.is_empty())?;
+    let mapped = source.apply_or_keep(&verified, !form.files.is_empty())?;
     receive::go_on(ingress, source, &mapped, trace)?;
     let mut event = event(source, &verified, mapped);
     // What goes no further needs no files.
@@ -150,8 +150,14 @@ impl Reading<'_> {
         let body = verified.request().body.clone();
         let bounds = Bounds::of_held(body.len() as u64);
         let mut held = Flow::new(Body::from(body.clone()), bounds, flow.held());
-        let form = self.read(&verified.request().headers, &mut held).await?;
-        Ok((self.with_fields(verified, &form), form))
+        match self.read(&verified.request().headers, &mut held).await {
+            Ok(form) => Ok((self.with_fields(verified, &form), form)),
+            // The body stays as it came, and the mapping says once more what is wrong with it.
+            Err(refusal @ Refusal::Malformed(_)) if source.keeps(&verified, &refusal) => {
+                Ok((verified, Form::default()))
+            }
+            Err(refusal) => Err(refusal),
+        }
     }
 
     async fn read(&self, headers: &HeaderMap, flow: &mut Flow) -> Result<Form, Refusal> {

@@ -28,6 +28,9 @@ pub use explain::{Explained, Miss, Note};
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+
 use crate::config::{Located, Problems, Provider, QueryUse, SourceConfig};
 use crate::model::{Marks, Name, Origin, Param, Params, Received, Refusal, TakenForm, Verified};
 
@@ -85,6 +88,8 @@ pub struct Mapped {
     pub thread: Option<String>,
     /// The rule that keeps it from going further.
     pub filtered: Option<String>,
+    /// Why it could not be mapped, where it is kept all the same.
+    pub unmappable: Option<String>,
     /// The named values.
     pub params: Params,
 }
@@ -198,6 +203,23 @@ impl Mapping {
         self.follow(verified.request(), (claims, verified.form()), has_files, &mut None)
     }
 
+    /// What can be told of an event that cannot be mapped: its type and its key, as far as they are readable, and
+    /// whether events of its type go no further in any case. Where its body says nothing, its headers may.
+    pub fn unmapped(&self, verified: &Verified, why: String) -> Mapped {
+        let request = verified.request();
+        let mut bare = Received { body: Bytes::new(), ..request.clone() };
+        bare.headers.remove(CONTENT_TYPE);
+        let paths = self.paths.list();
+        let whole = View::read(request, paths, verified.form()).or_else(|_| View::read(&bare, paths, None));
+        let Ok(mut view) = whole else { return Mapped { unmappable: Some(why), ..Mapped::default() } };
+        view.claims = verified.claims().map(|claims| &claims[..]);
+        let event_type = self.event_type.joined(&view, '.').ok().flatten().map(thread::cut);
+        let dedup = self.event_id.joined(&view, '/').ok().flatten().map(thread::bounded);
+        let unwanted = event_type.as_deref().and_then(|name| self.events.unwanted(Some(name)));
+        let unmappable = unwanted.is_none().then_some(why);
+        Mapped { dedup, event_type, filtered: unwanted, unmappable, ..Mapped::default() }
+    }
+
     /// The provider's own name for an event, and nothing else of it.
     pub fn dedup(&self, request: &Received) -> Result<Option<String>, Refusal> {
         let view = View::read(request, self.paths.list(), None)?;
@@ -280,7 +302,7 @@ impl Mapping {
 
         let params = Params::new(std::iter::once(prompt).chain(others).collect()).noted(view.notes());
         drop(scope);
-        Ok(Mapped { dedup, event_type, thread, filtered: None, params })
+        Ok(Mapped { dedup, event_type, thread, filtered: None, unmappable: None, params })
     }
 
     /// The rule that keeps an event from going further.

@@ -27,11 +27,14 @@ pub enum State {
     Merged,
     /// Not sent, because of what its source says of turns that wait (see [`Overlap`]).
     Dropped,
+    /// Its event was proved and could not be mapped: nothing was sent, and it waits for an operator who mends the
+    /// mapping and replays the event.
+    Unmappable,
 }
 
 impl State {
     /// Every state, in the order of a delivery's life.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Pending,
         Self::Leased,
         Self::Delivered,
@@ -40,6 +43,7 @@ impl State {
         Self::Cancelled,
         Self::Merged,
         Self::Dropped,
+        Self::Unmappable,
     ];
 
     /// A stable word for storage and display.
@@ -53,6 +57,7 @@ impl State {
             Self::Cancelled => "cancelled",
             Self::Merged => "merged",
             Self::Dropped => "dropped",
+            Self::Unmappable => "unmappable",
         }
     }
 
@@ -63,7 +68,7 @@ impl State {
 
     /// Whether an operator has to look at it, while no later delivery of its event takes its place.
     pub const fn needs_attention(self) -> bool {
-        matches!(self, Self::Dead | Self::Unknown)
+        matches!(self, Self::Dead | Self::Unknown | Self::Unmappable)
     }
 
     /// Whether nothing more will happen to it by itself.

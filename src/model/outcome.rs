@@ -11,6 +11,8 @@ pub enum Outcome {
     Replayed,
     /// Kept, but not passed on: a filter said so.
     Filtered,
+    /// Kept, but not passed on: it could not be mapped.
+    Unmappable,
     /// A provider's challenge, answered at the edge.
     Challenged,
     /// Passed on to the upstream at once; not kept.
@@ -29,6 +31,7 @@ impl Outcome {
             Self::Duplicate => "duplicate",
             Self::Replayed => "replayed",
             Self::Filtered => "filtered",
+            Self::Unmappable => "unmappable",
             Self::Challenged => "challenged",
             Self::Proxied => "proxied",
             Self::Shown => "shown",
@@ -36,10 +39,12 @@ impl Outcome {
         }
     }
 
-    /// The word that whoever brought it hears. What was played again is a duplicate to its sender.
+    /// The word that whoever brought it hears. What was played again is a duplicate to its sender, and what could not be
+    /// mapped is accepted: mending the mapping is the operator's matter.
     pub const fn told(self) -> &'static str {
         match self {
             Self::Replayed => Self::Duplicate.as_str(),
+            Self::Unmappable => Self::Accepted.as_str(),
             other => other.as_str(),
         }
     }

@@ -190,7 +190,7 @@ impl Reconciler {
         }
         let request = reading.request(sent.headers, sent.body);
         let verified = request.verify(&sent.proof, self.clock.now()).map_err(|refused| refused.1)?;
-        let mapped = reading.source.apply(&verified, false)?;
+        let mapped = reading.source.apply_or_keep(&verified, false)?;
         if mapped.dedup.is_none() {
             let why = "it has no dedup key, so nobody could tell whether it came already";
             return Err(Refusal::Unmappable(why.into()));

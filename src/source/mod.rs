@@ -66,7 +66,7 @@ pub use self::trial::{Judged, Trial, Written};
 use crate::attachment::Channel;
 use crate::config::section::nearest;
 use crate::config::{
-    Ack, Config, Located, Problems, Provider, ReplayWindow, Respond, Secret, Section, SourceConfig, Table,
+    Ack, Config, Located, OnUnmappable, Problems, Provider, ReplayWindow, Respond, Secret, Section, SourceConfig, Table,
 };
 use crate::mapping::shape::Getter;
 use crate::mapping::{Mapped, Mapping};
@@ -385,6 +385,25 @@ impl Source {
     pub fn apply(&self, verified: &Verified, has_files: bool) -> Result<Mapped, Refusal> {
         let named = |channel: &Channel| !channel.named(&verified.request().body, 1).is_empty();
         self.mapping.apply(verified, has_files || self.channel.as_ref().is_some_and(named))
+    }
+
+    /// The same where nothing is lost of what was proved: a request that cannot be mapped is kept with the reason, so that
+    /// an operator can mend the mapping and replay it. A caller who waits for an answer is told at once instead, and so
+    /// is one whose request nothing proves.
+    pub fn apply_or_keep(&self, verified: &Verified, has_files: bool) -> Result<Mapped, Refusal> {
+        self.apply(verified, has_files).or_else(|refusal| match self.keeps(verified, &refusal) {
+            true => Ok(self.mapping.unmapped(verified, refusal.cause())),
+            false => Err(refusal),
+        })
+    }
+
+    /// Whether a request is kept although it cannot be mapped, for this reason.
+    pub fn keeps(&self, verified: &Verified, refusal: &Refusal) -> bool {
+        let config = &self.config;
+        config.on_unmappable == OnUnmappable::Keep
+            && config.respond == Respond::Ack
+            && !matches!(verified.proof().strength, Strength::None | Strength::Observed(_))
+            && matches!(refusal, Refusal::Malformed(_) | Refusal::Unmappable(_) | Refusal::Unsupported(_))
     }
 
     /// Whether its requests are passed on and not kept.

@@ -1,10 +1,11 @@
 //! Every metric's name, labels and meaning. Labels come from configuration and from our own words only, so that no
 //! caller can make a new series.
 //!
-//! What adds up (`tests/it/pace.rs`): every accepted event and every replay is one delivery in
-//! `sluicegate_inbox_deliveries`, whatever its state: accepted + replayed = pending + leased + delivered + dead +
-//! unknown + cancelled + merged + dropped. Of these, `sluicegate_deliveries_total` counts what this process brought to
-//! a state that it does not leave by itself (what operators settle or call off is counted in the inbox alone).
+//! What adds up (`tests/it/pace.rs`): every accepted event, every one that could not be mapped and every replay is one
+//! delivery in `sluicegate_inbox_deliveries`, whatever its state: accepted + unmappable + replayed = pending + leased +
+//! delivered + dead + unknown + cancelled + merged + dropped + unmappable + closed (dead, unknown or unmappable once, and
+//! replayed or removed since). Of these, `sluicegate_deliveries_total` counts what this process brought to a state that it
+//! does not leave by itself (what operators settle or call off is counted in the inbox alone).
 
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ pub struct Metrics {
     breakers: IntGaugeVec,
     /// How often a destination was left alone because it failed.
     pub breaker_opened: IntCounter,
+    keys_refused: IntGaugeVec,
     held: IntGaugeVec,
     /// Public connections open now.
     pub connections: IntGauge,
@@ -54,7 +56,7 @@ pub struct SourceGauges<'a> {
     /// Which.
     pub source: &'a str,
     /// How many of its events need an operator, by the state of their last delivery.
-    pub open: [(&'static str, u64); 2],
+    pub open: [(&'static str, u64); 3],
     /// How long ago the oldest event came that waits, in seconds.
     pub oldest_pending_s: u64,
     /// When its last event came, in seconds since 1970.
@@ -128,7 +130,7 @@ impl Metrics {
         let kept = IntGaugeVec::new(
             Opts::new(
                 "sluicegate_inbox_deliveries",
-                "Deliveries in the inbox, by state; final states since the start of the inbox",
+                "Deliveries in the inbox, by state; final states since the start of the inbox, but dead, unknown and unmappable by the last delivery of each event (what was replayed or removed since is closed)",
             ),
             &["source", "state"],
         )
@@ -184,6 +186,11 @@ impl Metrics {
                 "state",
             ),
             breaker_opened,
+            keys_refused: gauges(
+                "sluicegate_upstream_key_refused",
+                "Whether the upstream refuses the gateway's own key: for all (1), and at how many destinations",
+                "of",
+            ),
             held: gauges("sluicegate_held", "What an operator holds: every run, sources, destinations", "kind"),
             connections: gauge("sluicegate_connections", "Public connections open now"),
             connections_refused,
@@ -279,6 +286,13 @@ impl Metrics {
         }
     }
 
+    /// Whether the upstream refuses its key, and at how many destinations it refuses one that is good for others.
+    pub fn keys_refused(&self, whole: usize, destinations: usize) {
+        for (of, count) in [("all", whole), ("destination", destinations)] {
+            self.keys_refused.with_label_values(&[of]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
     /// How much of a kind is held.
     pub fn held(&self, kind: &str, count: usize) {
         self.held.with_label_values(&[kind]).set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -367,7 +381,7 @@ mod tests {
         metrics.breakers(3, 1);
         let fare = SourceGauges {
             source: "triage",
-            open: [("dead", 2), ("unknown", 0)],
+            open: [("dead", 2), ("unknown", 0), ("unmappable", 0)],
             oldest_pending_s: 61,
             last_event_s: Some(1_800_000_000),
         };

@@ -86,13 +86,13 @@ async fn a_failed_run_is_an_outcome_and_is_not_run_again() {
 }
 
 #[tokio::test]
-async fn t81_a_wrong_key_is_dead_at_once_and_a_replay_brings_it_home() {
-    let upstream = Upstream::start(&["--fail", "401=1/1"]).await;
+async fn t81_a_call_that_is_wrong_is_dead_at_once_and_a_replay_brings_it_home() {
+    let upstream = Upstream::start(&["--fail", "404=1/1"]).await;
     let gateway = Gateway::start(upstream.address, OPEN).await;
     let id = send(&gateway, "1", "hello").await;
     let event = gateway.settled(&id).await;
     assert_eq!(event["deliveries"][0]["state"], "dead", "{event:#}");
-    assert_eq!(event["deliveries"][0]["attempts"][0]["status"], 401);
+    assert_eq!(event["deliveries"][0]["attempts"][0]["status"], 404);
     gateway.metric_is(r#"sluicegate_deliveries_total{source="open",state="dead"}"#, 1.0).await;
 
     upstream.set(json!({"fail": []})).await;

@@ -45,6 +45,8 @@ mod strangers;
 mod terminal;
 mod text;
 mod threats;
+mod unmappable;
 mod upload;
+mod upstream_key;
 mod wait;
 mod world;

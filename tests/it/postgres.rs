@@ -65,6 +65,7 @@ fn event(thread: &str) -> NewEvent {
         secret: None,
         proof: None,
         filtered: None,
+        unmappable: None,
         thread: Some(thread.into()),
         params: Params::default(),
         request_line: "POST /hooks/triage".into(),
@@ -595,6 +596,7 @@ async fn a_job_goes_on_where_it_was_and_owes_nothing_twice() {
         to,
         ended: false,
         owed: vec![(event.id, first, event.deliveries.clone())],
+        anew: HashMap::new(),
         skipped: 1,
     };
     let (one, two) =

@@ -51,6 +51,7 @@ async fn foreign_calls(folder: &Path, count: usize) {
             strength: Strength::Token,
             secret: None,
             filtered: None,
+            unmappable: None,
             thread: None,
             params: Params::default(),
             request_line: "POST /a".into(),

@@ -93,6 +93,8 @@ passed_on! {
     begin_job(job: NewJob, now: Timestamp) -> Result<Job, InboxError>;
     jobs() -> Result<Vec<Job>, InboxError>;
     steer_job(id: i64, state: Option<JobState>, pace: Option<u32>, now: Timestamp) -> Result<Option<Job>, InboxError>;
+    replay_anew(id: EventId, first: u32, to: Vec<NewDelivery>, anew: Anew, now: Timestamp)
+        -> Result<Replayed, InboxError>;
     step_job(step: JobStep, now: Timestamp) -> Result<Option<Job>, InboxError>;
     ended(id: DeliveryId) -> Result<Option<DeliveryDetail>, InboxError>;
     counts() -> Result<Vec<Count>, InboxError>;
@@ -133,6 +135,7 @@ fn event(config: &Config, text: &str) -> NewEvent {
         secret: None,
         proof: None,
         filtered: None,
+        unmappable: None,
         thread: None,
         params: Params::new(vec![prompt]),
         request_line: "POST /hooks/s".into(),

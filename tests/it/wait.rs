@@ -341,6 +341,7 @@ async fn put(folder: &std::path::Path, key: &str, text: &str) -> EventId {
         secret: None,
         proof: None,
         filtered: None,
+        unmappable: None,
         thread: None,
         params: Params::default(),
         request_line: "POST /a".into(),

@@ -95,6 +95,11 @@ impl Upstream {
         self.call(Method::POST, "/_stub/options", options).await;
     }
 
+    /// The same, of an upstream that wants another key.
+    pub async fn set_with_key(&self, options: Value, key: &str) {
+        self.call_with_key(Method::POST, "/_stub/options", options, key).await;
+    }
+
     async fn call(&self, method: Method, path: &str, body: Value) -> Value {
         self.call_with_key(method, path, body, API_KEY).await
     }

@@ -28,7 +28,10 @@ async fn status_says_whether_all_is_well_and_what_is_not() {
     let wanted =
         [("paused", "all"), ("paused", "triage"), ("unknown", "gone"), ("dead", "triage"), ("restart", "admin.listen")];
     assert_eq!(needs(&status), wanted.map(|(code, about)| (code.to_owned(), about.to_owned())), "{status:#}");
-    assert_eq!((&status["well"], &status["open"]), (&json!(false), &json!({ "dead": 1, "unknown": 1 })));
+    assert_eq!(
+        (&status["well"], &status["open"]),
+        (&json!(false), &json!({ "dead": 1, "unknown": 1, "unmappable": 0 }))
+    );
     assert_eq!(status["configuration"]["restart_for"], json!(["admin.listen"]));
     for item in status["attention"].as_array().unwrap() {
         assert!(item["text"].as_str().is_some_and(|text| !text.is_empty()), "{item}");

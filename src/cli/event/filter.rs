@@ -18,7 +18,7 @@ pub(super) struct FilterArgs {
     /// Only where the last delivery is in this state
     #[arg(long, value_parser = states())]
     pub(super) state: Option<String>,
-    /// Only what needs attention: the last delivery is dead, or nobody can tell whether it ran
+    /// Only what needs attention: the last delivery is dead, could not be mapped, or nobody can tell whether it ran
     #[arg(long)]
     pub(super) open: bool,
     /// Only of this type

@@ -41,7 +41,7 @@ pub(super) enum EventCommand {
     Resend(resend::Resend),
     /// Settle by hand a delivery of which nobody could tell whether it ran
     Settle(settle::Settle),
-    /// Call a delivery off that waits
+    /// Call a delivery off that waits, or whose event cannot be mapped
     Cancel(settle::Cancel),
 }
 

@@ -293,7 +293,11 @@ fn waits(waits: &Value, look: &super::sheet::Look) -> String {
         let _ = write!(sentence, ", since {}", look.time(&waits["since"]));
     }
     if waits["until"].is_string() {
-        let word = if waits["why"] == "retry" { ";" } else { ", until" };
+        let word = match waits["why"].as_str() {
+            Some("retry") => ";",
+            Some("key_refused") => ", next try",
+            _ => ", until",
+        };
         let _ = write!(sentence, "{word} {}", look.time(&waits["until"]));
     }
     sentence

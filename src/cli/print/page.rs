@@ -34,6 +34,10 @@ pub(in crate::cli) fn page(out: &mut impl Paper, event: &Value) -> io::Result<()
     ] {
         field(out, label, &value)?;
     }
+    if let Some(why) = unmappable(event) {
+        let todo = "; mend the mapping of its source, reload, then: sluicegate event replay ";
+        field(out, "unmappable", &format!("{}{todo}{}", text(why), text(&event["id"])))?;
+    }
     if event["waits_for"].is_object() {
         field(out, "waits for", &waits(&event["waits_for"], &look))?;
     }
@@ -79,6 +83,12 @@ pub(in crate::cli) fn page(out: &mut impl Paper, event: &Value) -> io::Result<()
     };
     writeln!(out, "\nbody, {} bytes{kind}", text(&event["body_bytes"]))?;
     block(out, 2, &line(body))
+}
+
+/// Why it could not be mapped, where that is how it stands.
+fn unmappable(event: &Value) -> Option<&Value> {
+    let last = event["deliveries"].as_array()?.last()?;
+    (last["state"] == "unmappable").then_some(&last["attempts"][0]["detail"])
 }
 
 /// A text of others, set in, every line of it by as much.

@@ -24,7 +24,8 @@ pub(in crate::cli) fn status(out: &mut impl Paper, status: &Value) -> io::Result
             sentence.push_str(&format!(", since {}", look.time(&item["since"])));
         }
         if item["until"].is_string() {
-            sentence.push_str(&format!(", until {}", look.time(&item["until"])));
+            let word = if item["code"] == "key_refused" { "next try" } else { "until" };
+            sentence.push_str(&format!(", {word} {}", look.time(&item["until"])));
         }
         paragraph(out, 0, &format!("- {sentence}"))?;
         paragraph(out, 4, &format!("do: {}", text(&item["todo"])))?;
@@ -70,7 +71,15 @@ fn facts(out: &mut impl Paper, status: &Value, look: &Look) -> io::Result<()> {
         ),
         ("processes", format!("{}; this one does {}", text(&status["replicas"]), text(&status["roles"]))),
         ("waiting", format!("{} waiting, {} running{oldest}", text(&waiting["pending"]), text(&waiting["running"]))),
-        ("open", format!("{} dead, {} unknown", text(&open["dead"]), text(&open["unknown"]))),
+        (
+            "open",
+            format!(
+                "{} dead, {} unknown, {} unmappable",
+                text(&open["dead"]),
+                text(&open["unknown"]),
+                text(&open["unmappable"])
+            ),
+        ),
         ("last event", last),
         ("runs today", if budgets.is_empty() { "not counted: no budget".into() } else { budgets.join(", ") }),
         ("disk", ceiling),

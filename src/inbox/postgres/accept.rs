@@ -16,8 +16,9 @@ use uuid::Uuid;
 use super::database::{Counts, change, rows};
 use super::fault::Fault;
 use super::proof::{self, Played};
+use super::settle::MAX_TEXT;
 use super::{attachment, routes};
-use crate::inbox::{InboxError, Replayed};
+use crate::inbox::{Anew, InboxError, Replayed, cut};
 use crate::model::{Accepted, DeliveryId, EventId, NewDelivery, NewEvent, Route, State, Timestamp};
 
 /// What rows and their places in indexes need beside what is in them, about.
@@ -114,7 +115,7 @@ pub(super) async fn keep(conn: &mut Client, slot: i32, batch: &[&Record]) -> Res
     }
 
     let mut counts = Counts::default();
-    let mut owing = Owing::default();
+    let (mut owing, mut held_back) = (Owing::default(), HeldBack::default());
     let mut keys = keys.into_iter();
     for (record, seq) in &kept {
         let event = &record.event;
@@ -122,6 +123,11 @@ pub(super) async fn keep(conn: &mut Client, slot: i32, batch: &[&Record]) -> Res
         for ((number, delivery), key) in (0..).zip(&event.deliveries).zip(&mut keys) {
             let id = DeliveryId { event: event.id, number };
             let route = routes::number(&routes, &event.source, delivery)?;
+            if let Some(why) = &event.unmappable {
+                held_back.push(key, *seq, id, route, delivery, (event.received_at, why));
+                counts.add(&event.source, State::Unmappable, 1);
+                continue;
+            }
             let lane = lanes.get(&delivery.lane).ok_or_else(|| Fault::Engine("a lane is missing".into()))?;
             owing.push(key, *seq, id, lane.id, route, delivery, event.received_at);
             counts.add(&event.source, State::Pending, 1);
@@ -144,6 +150,7 @@ pub(super) async fn keep(conn: &mut Client, slot: i32, batch: &[&Record]) -> Res
         insert_bodies(&turn, &kept).boxed(),
         files.insert(&turn).boxed(),
         owing.insert(&turn).boxed(),
+        held_back.insert(&turn).boxed(),
         remove_lanes(&turn, &idle).boxed(),
         move_lanes(&turn, &moved).boxed(),
     ])
@@ -188,7 +195,7 @@ async fn lock_lanes(
     routes: &HashMap<Route, i32>,
 ) -> Result<HashMap<Uuid, Locked>, Fault> {
     let mut wanted = BTreeMap::new();
-    for event in events {
+    for event in events.iter().filter(|event| event.unmappable.is_none()) {
         for delivery in &event.deliveries {
             let route = routes::number(routes, &event.source, delivery)?;
             wanted.entry(delivery.lane).or_insert((route, event.received_at.millis()));
@@ -542,18 +549,74 @@ impl<'a> Owing<'a> {
     }
 }
 
+/// Deliveries of events that could not be mapped, column by column, with the reasons. They have no lane, so nothing
+/// takes them up.
+#[derive(Debug, Default)]
+struct HeldBack<'a> {
+    keys: Vec<i64>,
+    events: Vec<i64>,
+    numbers: Vec<i32>,
+    routes: Vec<i32>,
+    upstream_ids: Vec<&'a [u8]>,
+    times: Vec<i64>,
+    reasons: Vec<&'a [u8]>,
+}
+
+impl<'a> HeldBack<'a> {
+    fn push(
+        &mut self,
+        key: i64,
+        seq: i64,
+        id: DeliveryId,
+        route: i32,
+        delivery: &'a NewDelivery,
+        (at, why): (Timestamp, &'a str),
+    ) {
+        self.keys.push(key);
+        self.events.push(seq);
+        self.numbers.push(i32::try_from(id.number).unwrap_or(i32::MAX));
+        self.routes.push(route);
+        self.upstream_ids.push(delivery.upstream_id.as_bytes());
+        self.times.push(at.millis());
+        self.reasons.push(cut(why, MAX_TEXT).as_bytes());
+    }
+
+    async fn insert(&self, turn: &Transaction<'_>) -> Result<(), Fault> {
+        if self.keys.is_empty() {
+            return Ok(());
+        }
+        change(
+            turn,
+            "INSERT INTO delivery (key, event, number, route, upstream_id, lane, turns, sealed, state)
+             SELECT n.*, 0, false, false, 'unmappable' FROM unnest($1::bigint[], $2::bigint[], $3::integer[],
+                                                                    $4::integer[], $5::bytea[]) AS n",
+            &[&self.keys, &self.events, &self.numbers, &self.routes, &self.upstream_ids],
+        )
+        .await?;
+        change(
+            turn,
+            "INSERT INTO attempt (delivery, fence, number, started_at, ended_at, result, detail)
+             SELECT n.key, 0, 0, n.at, n.at, $4::bytea, n.reason FROM unnest($1::bigint[], $2::bigint[], $3::bytea[])
+                AS n (key, at, reason)",
+            &[&self.keys, &self.times, &self.reasons, &State::Unmappable.as_str().as_bytes()],
+        )
+        .await
+        .map(|_| ())
+    }
+}
+
 /// Owes an event again, after whatever its lanes hold already.
 pub(super) async fn replay(
     conn: &mut Client,
     slot: i32,
     id: EventId,
     first: u32,
-    to: &[NewDelivery],
+    (to, anew): (&[NewDelivery], Option<&Anew>),
     now: Timestamp,
 ) -> Result<Replayed, Fault> {
     let turn = conn.transaction().await?;
     let mut counts = Counts::default();
-    let replayed = owe_again(&turn, &mut counts, id, first, to, now).await?;
+    let replayed = owe_again(&turn, &mut counts, id, first, (to, anew), now).await?;
     counts.write(&turn, slot).await?;
     turn.commit().await?;
     Ok(replayed)
@@ -565,7 +628,7 @@ pub(super) async fn owe_again(
     counts: &mut Counts,
     id: EventId,
     first: u32,
-    to: &[NewDelivery],
+    (to, anew): (&[NewDelivery], Option<&Anew>),
     now: Timestamp,
 ) -> Result<Replayed, Fault> {
     // Its row is locked: nobody else replays or removes it meanwhile.
@@ -577,6 +640,9 @@ pub(super) async fn owe_again(
     let next: i32 = next.first().map_or(Ok(0), |row| row.try_get(0))?;
     if i64::from(next) != i64::from(first) {
         return Ok(Replayed::Moved);
+    }
+    if let Some(anew) = anew {
+        write_anew(turn, counts, (seq, &source), anew, to.is_empty()).await?;
     }
     let kept = kept_call(turn, seq).await?;
     let to: Vec<NewDelivery> = to
@@ -611,6 +677,32 @@ pub(super) async fn owe_again(
         .await?;
     }
     Ok(Replayed::Made(made))
+}
+
+/// Writes what a source makes of an event that could not be mapped. Where nothing is owed, what waited for an operator
+/// is cancelled.
+async fn write_anew(
+    turn: &Transaction<'_>,
+    counts: &mut Counts,
+    (seq, source): (i64, &str),
+    anew: &Anew,
+    owes_nothing: bool,
+) -> Result<(), Fault> {
+    let unwritable = |error: serde_json::Error| Fault::Engine(error.to_string());
+    let params = serde_json::to_vec(&anew.params).map_err(unwritable)?;
+    let headers = serde_json::to_vec(&anew.headers).map_err(unwritable)?;
+    let (kind, thread) = (anew.event_type.as_deref().map(str::as_bytes), anew.thread.as_deref().map(str::as_bytes));
+    let sql = "UPDATE event SET event_type = $2, thread = $3, filtered = $4 WHERE seq = $1";
+    change(turn, sql, &[&seq, &kind, &thread, &anew.filtered]).await?;
+    let sql = "UPDATE body SET request_line = $2, params = $3, headers = $4 WHERE seq = $1";
+    change(turn, sql, &[&seq, &anew.request_line.as_bytes(), &params, &headers]).await?;
+    if owes_nothing {
+        let sql = "UPDATE delivery SET state = 'cancelled' WHERE event = $1 AND state || '' = 'unmappable'";
+        let cancelled = i64::try_from(change(turn, sql, &[&seq]).await?).unwrap_or(i64::MAX);
+        counts.add(source, State::Unmappable, -cancelled);
+        counts.add(source, State::Cancelled, cancelled);
+    }
+    Ok(())
 }
 
 /// The sealed call of an event's last delivery, while it is there.

@@ -80,6 +80,19 @@ async fn find(turn: &Transaction<'_>, id: DeliveryId) -> Result<Option<Found>, F
 pub(super) async fn cancel(conn: &mut Client, slot: i32, id: DeliveryId, now: Timestamp) -> Result<bool, Fault> {
     let turn = conn.transaction().await?;
     let Some(found) = find(&turn, id).await? else { return Ok(false) };
+    let mut counts = Counts::default();
+    if found.state == State::Unmappable {
+        // It stands in no lane, and nobody waits for it.
+        let sql = "UPDATE delivery SET state = 'cancelled' WHERE key + 0 = $1 AND state = 'unmappable'";
+        let changed = change(&turn, sql, &[&found.key]).await? == 1;
+        if changed {
+            counts.add(&found.source, State::Unmappable, -1);
+            counts.add(&found.source, State::Cancelled, 1);
+            counts.write(&turn, slot).await?;
+            turn.commit().await?;
+        }
+        return Ok(changed);
+    }
     let (State::Pending, Some(lane)) = (found.state, &found.lane) else { return Ok(false) };
     let first = first_pending(&turn, lane.id).await? == Some(found.key);
     change(
@@ -93,7 +106,6 @@ pub(super) async fn cancel(conn: &mut Client, slot: i32, id: DeliveryId, now: Ti
         // Under lease the lane's own settlement sees to it.
         stir(&turn, lane.id, now).await?;
     }
-    let mut counts = Counts::default();
     counts.add(&found.source, State::Pending, -1);
     counts.add(&found.source, State::Cancelled, 1);
     counts.write(&turn, slot).await?;

@@ -83,7 +83,7 @@ pub(super) async fn step(conn: &mut Client, slot: i32, step: &JobStep, now: Time
     let mut counts = Counts::default();
     let (mut done, mut skipped) = (0_i64, i64::try_from(step.skipped).unwrap_or(i64::MAX));
     for (event, first, to) in &step.owed {
-        match owe_again(&turn, &mut counts, *event, *first, to, now).await? {
+        match owe_again(&turn, &mut counts, *event, *first, (to, step.anew.get(event)), now).await? {
             Replayed::Made(_) => done += 1,
             Replayed::Moved => return Ok(None),
             // Swept since it was listed.

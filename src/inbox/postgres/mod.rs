@@ -55,9 +55,9 @@ use self::shared::Shared;
 use self::writer::{Item, Weight, Writer};
 use super::fair::Shares;
 use super::{
-    ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox, InboxError,
-    Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Next, Page, Replayed, Settled, Settlement, SourceFare, Spend,
-    Standing, Terms, Turn, Usage, WaitingDelivery,
+    Anew, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox,
+    InboxError, Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Next, Page, Replayed, Settled, Settlement,
+    SourceFare, Spend, Standing, Terms, Turn, Usage, WaitingDelivery,
 };
 use crate::config::Secret;
 use crate::model::{
@@ -546,7 +546,26 @@ impl Inbox for PostgresInbox {
         let replayed = self
             .write("replay", |conn| {
                 let to = Arc::clone(&to);
-                Box::pin(async move { accept::replay(conn, slot, id, first, &to, now).await })
+                Box::pin(async move { accept::replay(conn, slot, id, first, (&to, None), now).await })
+            })
+            .await?;
+        self.shared.tell(true, &[]);
+        Ok(replayed)
+    }
+
+    async fn replay_anew(
+        &self,
+        id: EventId,
+        first: u32,
+        to: Vec<NewDelivery>,
+        anew: Anew,
+        now: Timestamp,
+    ) -> Result<Replayed, InboxError> {
+        let (what, slot) = (Arc::new((to, anew)), database::slot());
+        let replayed = self
+            .write("replay", |conn| {
+                let what = Arc::clone(&what);
+                Box::pin(async move { accept::replay(conn, slot, id, first, (&what.0, Some(&what.1)), now).await })
             })
             .await?;
         self.shared.tell(true, &[]);

@@ -106,7 +106,7 @@ fn is_over(row: &Row, times: &KeepTimes, now: Timestamp) -> Result<bool, Fault> 
     for word in words {
         longest = longest.max(match State::parse(word) {
             Some(State::Delivered | State::Merged) => times.delivered,
-            Some(State::Dead | State::Unknown) => times.dead,
+            Some(State::Dead | State::Unknown | State::Unmappable) => times.dead,
             Some(State::Cancelled | State::Dropped) => times.filtered,
             Some(State::Pending | State::Leased) | None => return Ok(false),
         });

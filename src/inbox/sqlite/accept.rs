@@ -9,9 +9,10 @@ use uuid::Uuid;
 use super::attachment;
 use super::claim::rank_begins;
 use super::proof;
+use super::settle;
 use super::writer::Turn;
-use crate::inbox::{InboxError, Replayed, fair};
-use crate::model::{Accepted, Account, Backlog, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp};
+use crate::inbox::{Anew, InboxError, Replayed, fair};
+use crate::model::{Accepted, Account, Attempt, Backlog, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp};
 
 /// An event with its lists written out, which is done before the writer has it.
 #[derive(Debug)]
@@ -73,7 +74,10 @@ pub(super) fn keep(turn: &mut Turn<'_>, record: &Record) -> rusqlite::Result<Acc
     }
     for (number, delivery) in (0..).zip(&event.deliveries) {
         let id = DeliveryId { event: event.id, number };
-        owe(turn, seq, id, delivery, &event.source, event.received_at)?;
+        match &event.unmappable {
+            None => owe(turn, seq, id, delivery, &event.source, event.received_at)?,
+            Some(why) => hold_back(turn, seq, id, delivery, &event.source, (event.received_at, why))?,
+        }
     }
     Ok(Accepted::New)
 }
@@ -128,6 +132,40 @@ pub(super) fn replay(
             .execute((seq, first))?;
     }
     Ok(Replayed::Made(made))
+}
+
+/// The same with what a source makes of an event that could not be mapped. Where nothing is owed, what waited for an
+/// operator is cancelled.
+pub(super) fn replay_anew(
+    turn: &mut Turn<'_>,
+    (id, first): (EventId, u32),
+    to: &[NewDelivery],
+    anew: &Anew,
+    now: Timestamp,
+) -> rusqlite::Result<Replayed> {
+    let replayed = replay(turn, id, first, to, now)?;
+    let (Replayed::Made(_), Some((seq, _))) = (&replayed, next_number(turn, id)?) else { return Ok(replayed) };
+    let unwritable = |error: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
+    let params = serde_json::to_string(&anew.params).map_err(unwritable)?;
+    let headers = serde_json::to_string(&anew.headers).map_err(unwritable)?;
+    turn.conn
+        .prepare_cached("UPDATE event SET event_type = ?2, thread = ?3, filtered = ?4 WHERE seq = ?1")?
+        .execute((seq, &anew.event_type, &anew.thread, &anew.filtered))?;
+    turn.conn
+        .prepare_cached("UPDATE body SET request_line = ?2, params = ?3, headers = ?4 WHERE seq = ?1")?
+        .execute((seq, &anew.request_line, params, headers))?;
+    if to.is_empty() {
+        let source: String =
+            turn.conn.prepare_cached("SELECT source FROM event WHERE seq = ?1")?.query_row([seq], |row| row.get(0))?;
+        let cancelled = turn
+            .conn
+            .prepare_cached("UPDATE delivery SET state = 'cancelled' WHERE event = ?1 AND state = 'unmappable'")?
+            .execute([seq])?;
+        let cancelled = i64::try_from(cancelled).unwrap_or(i64::MAX);
+        turn.count(&source, State::Unmappable, -cancelled);
+        turn.count(&source, State::Cancelled, cancelled);
+    }
+    Ok(replayed)
 }
 
 /// An event's place, and the number that its next delivery will have.
@@ -280,6 +318,32 @@ fn owe(
     }
     turn.count(source, State::Pending, 1);
     turn.news();
+    Ok(())
+}
+
+/// One delivery of an event that could not be mapped, with the reason: it has no lane, so nothing takes it up.
+fn hold_back(
+    turn: &mut Turn<'_>,
+    seq: i64,
+    id: DeliveryId,
+    delivery: &NewDelivery,
+    source: &str,
+    (at, why): (Timestamp, &str),
+) -> rusqlite::Result<()> {
+    let destination = delivery.destination.to_string();
+    let route = route(turn, source, &destination, delivery)?;
+    let state = State::Unmappable;
+    turn.conn
+        .prepare_cached(
+            "INSERT INTO delivery (event, number, destination, route, lane, upstream_id, turns, sealed, state)
+             VALUES (?1, ?2, ?3, ?4, 0, ?5, 0, 0, ?6)",
+        )?
+        .execute((seq, id.number, &destination, route, &delivery.upstream_id, state.as_str()))?;
+    let key = turn.conn.last_insert_rowid();
+    let (result, detail) = (state.as_str().to_owned(), why.to_owned());
+    let attempt = Attempt { number: 0, started_at: at, ended_at: at, result, status: None, detail };
+    settle::insert_attempt(turn, key, &attempt, false)?;
+    turn.count(source, state, 1);
     Ok(())
 }
 

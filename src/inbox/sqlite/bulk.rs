@@ -53,6 +53,7 @@ fn event(source: &str, thread: &str, now: i64) -> NewEvent {
         secret: None,
         proof: None,
         filtered: None,
+        unmappable: None,
         thread: Some(thread.into()),
         params: Params::default(),
         request_line: "POST /hooks/s".into(),

@@ -178,7 +178,11 @@ pub(super) fn step_job(turn: &mut Turn<'_>, step: &JobStep, now: Timestamp) -> r
     }
     let mut skipped = i64::try_from(step.skipped).unwrap_or(i64::MAX);
     for (event, first, to) in &step.owed {
-        match accept::replay(turn, *event, *first, to, now)? {
+        let replayed = match step.anew.get(event) {
+            None => accept::replay(turn, *event, *first, to, now)?,
+            Some(anew) => accept::replay_anew(turn, (*event, *first), to, anew, now)?,
+        };
+        match replayed {
             Replayed::Made(_) => done += 1,
             // Swept since it was listed.
             Replayed::NoEvent | Replayed::Moved => skipped += 1,

@@ -49,9 +49,9 @@ use self::writer::{Job, Message, Turn, Weight, Writer, held};
 use self::young::Young;
 use super::fair::Shares;
 use super::{
-    self as inbox, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox,
-    InboxError, JobState, JobStep, Keep, KeptAttachment, NewJob, Page, Replayed, Settled, Settlement, SourceFare,
-    Spend, Standing, Terms, Turn as Before, Usage, WaitingDelivery,
+    self as inbox, Anew, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold,
+    Inbox, InboxError, JobState, JobStep, Keep, KeptAttachment, NewJob, Page, Replayed, Settled, Settlement,
+    SourceFare, Spend, Standing, Terms, Turn as Before, Usage, WaitingDelivery,
 };
 use crate::model::{
     Accepted, Attachment, AttachmentId, DeliveryId, Destination, EventId, NewDelivery, NewEvent, ProofMark, Role,
@@ -316,6 +316,18 @@ impl Inbox for SqliteInbox {
     ) -> Result<Replayed, InboxError> {
         self.has_room()?;
         self.write("replay", move |turn| accept::replay(turn, id, first, &to, now)).await
+    }
+
+    async fn replay_anew(
+        &self,
+        id: EventId,
+        first: u32,
+        to: Vec<NewDelivery>,
+        anew: Anew,
+        now: Timestamp,
+    ) -> Result<Replayed, InboxError> {
+        self.has_room()?;
+        self.write("replay", move |turn| accept::replay_anew(turn, (id, first), &to, &anew, now)).await
     }
 
     async fn cancel(&self, id: DeliveryId, now: Timestamp) -> Result<bool, InboxError> {
@@ -677,6 +689,7 @@ mod tests {
             secret: None,
             proof: None,
             filtered: None,
+            unmappable: None,
             thread: None,
             params: Params::default(),
             request_line: "POST /hooks/s".into(),

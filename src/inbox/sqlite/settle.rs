@@ -107,6 +107,13 @@ pub(super) fn cancel(turn: &mut Turn<'_>, id: DeliveryId, now: Timestamp) -> rus
         })
         .optional()?;
     let Some((key, lane, state, source)) = found else { return Ok(false) };
+    if state == State::Unmappable.as_str() {
+        // It stands in no lane, and nobody waits for it.
+        turn.conn.prepare_cached("UPDATE delivery SET state = 'cancelled' WHERE key = ?1")?.execute([key])?;
+        turn.count(&source, State::Unmappable, -1);
+        turn.count(&source, State::Cancelled, 1);
+        return Ok(true);
+    }
     if state != State::Pending.as_str() {
         return Ok(false);
     }

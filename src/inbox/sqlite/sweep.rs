@@ -111,7 +111,7 @@ const COLUMNS: &str = "e.received_at, e.seq, e.source, e.filtered IS NOT NULL,
                               WHEN d.state = 'merged' AND EXISTS (
                                 SELECT 1 FROM delivery AS l WHERE l.key = d.leader
                                     AND l.state IN ('pending', 'leased', 'unknown')) THEN 1
-                              WHEN d.state IN ('dead', 'unknown') THEN 2
+                              WHEN d.state IN ('dead', 'unknown', 'unmappable') THEN 2
                               WHEN d.state IN ('cancelled', 'dropped') THEN 4
                               ELSE 8 END)
      FROM delivery AS d INDEXED BY delivery_event WHERE d.event = e.seq)";

@@ -198,6 +198,12 @@ impl Calling<'_> {
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             self.bad_key(status.as_u16());
         }
+        if self.caller.standing == KeyStanding::Own && status == StatusCode::UNAUTHORIZED {
+            // The caller's key was good: what was refused is the gateway's.
+            let what =
+                "it refused the gateway's own key (401): see upstream.api_key, or upstream_key of the caller's key";
+            return Refusal::UpstreamFailed(what.to_owned());
+        }
         hosted::refusal(answer, self.ingress.clock.now())
     }
 

@@ -40,6 +40,7 @@ impl Calling<'_> {
             secret: None,
             proof: None,
             filtered: None,
+            unmappable: None,
             thread: call.params.get(Name::TaskId).map(str::to_owned),
             params: call.params.clone(),
             // What is kept in clear has neither the key nor the user's tokens in it.

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use sluicegate::inbox::{ByHand, Hold, Next, Replayed, Spend};
-use sluicegate::model::{DeliveryId, EventId, State, Timestamp};
+use sluicegate::inbox::{Anew, ByHand, EventFilter, Hold, Next, Replayed, Spend};
+use sluicegate::model::{Accepted, DeliveryId, EventId, NewEvent, Params, State, Timestamp};
 
-use super::{World, agent, at, done, event, keep, retry};
+use super::{World, agent, at, done, event, everything, keep, retry};
 
 pub async fn a_replay_is_a_new_delivery_behind_what_waits(world: World) {
     let (first, second) = (event("a", 1), event("a", 2));
@@ -143,4 +143,69 @@ pub async fn what_is_held_is_still_held_after_a_crash(mut world: World) {
     assert!(world.inbox().hold(&source, false, at(4)).await.unwrap());
     assert!(!world.inbox().hold(&source, false, at(4)).await.unwrap(), "it is not");
     assert_eq!(world.inbox().holds().await.unwrap(), [(to, at(3))]);
+}
+
+/// A12
+pub async fn what_cannot_be_mapped_waits_for_an_operator_and_is_written_anew(world: World) {
+    let why = "prompt: undefined value";
+    let unmapped = |thread: &str| NewEvent {
+        unmappable: Some(why.into()),
+        thread: None,
+        dedup: Some(thread.into()),
+        params: Params::default(),
+        ..event(thread, 1)
+    };
+    let (first, second, third) = (unmapped("1"), unmapped("2"), unmapped("3"));
+    for event in [&first, &second, &third] {
+        world.accept(event).await;
+    }
+    let again = NewEvent { id: EventId::new(), ..first.clone() };
+    assert_eq!(world.inbox().accept(again).await.unwrap(), Accepted::Duplicate(first.id));
+    assert!(world.claim(9).await.is_empty(), "nothing takes it up");
+    let count = |count| BTreeMap::from([(("triage".to_owned(), "unmappable"), count)]);
+    assert_eq!(world.counts().await, count(3));
+    let filter = EventFilter { state: Some(State::Unmappable), ..everything() };
+    assert_eq!(world.inbox().events(&filter).await.unwrap().items.len(), 3);
+    let fares = world.inbox().source_fares().await.unwrap();
+    assert_eq!((fares[0].unmappable, fares[0].dead, fares[0].oldest_pending), (3, 0, None));
+    let detail = world.inbox().event(first.id).await.unwrap().unwrap();
+    assert!(detail.is_unmapped());
+    assert_eq!((detail.body, &detail.deliveries[0].destination), (first.body.clone(), &agent()));
+    let tries = &detail.deliveries[0].tries;
+    assert_eq!((tries[0].result.as_str(), tries[0].detail.as_str(), tries.len()), ("unmappable", why, 1));
+
+    // Mapped anew, it is owed like any other.
+    let mapped = event("1", 1);
+    let anew = Anew {
+        event_type: Some("mended".into()),
+        thread: Some("1".into()),
+        filtered: None,
+        request_line: detail.request_line,
+        params: mapped.params.clone(),
+        headers: detail.headers,
+    };
+    let inbox = world.inbox();
+    let stale = inbox.replay_anew(first.id, 0, mapped.deliveries.clone(), anew.clone(), at(2)).await.unwrap();
+    assert_eq!(stale, Replayed::Moved);
+    let made = inbox.replay_anew(first.id, 1, mapped.deliveries, anew.clone(), at(2)).await.unwrap();
+    assert_eq!(made, Replayed::Made(vec![DeliveryId { event: first.id, number: 1 }]));
+    let claimed = world.claim_one(3).await;
+    assert_eq!((&claimed.params, &claimed.body), (&mapped.params, &first.body));
+    assert_eq!((claimed.event_type.as_deref(), claimed.thread.as_deref()), (Some("mended"), Some("1")));
+    let detail = world.inbox().event(first.id).await.unwrap().unwrap();
+    assert_eq!((detail.headers, detail.request_line), (first.headers, first.request_line));
+    assert_eq!(detail.summary.states, [State::Unmappable, State::Leased]);
+    world.settle(&claimed, 4, done()).await;
+
+    // Filtered by now, and called off.
+    let filtered = Anew { filtered: Some("events".into()), ..anew };
+    let made = world.inbox().replay_anew(second.id, 1, vec![], filtered, at(5)).await.unwrap();
+    assert_eq!(made, Replayed::Made(vec![]));
+    let off = DeliveryId { event: third.id, number: 0 };
+    assert!(world.inbox().cancel(off, at(6)).await.unwrap() && !world.inbox().cancel(off, at(6)).await.unwrap());
+    for id in [second.id, third.id] {
+        assert_eq!(world.inbox().event(id).await.unwrap().unwrap().summary.states, [State::Cancelled]);
+    }
+    assert_eq!(world.counts().await[&("triage".to_owned(), "cancelled")], 2);
+    assert!(world.inbox().events(&filter).await.unwrap().items.is_empty());
 }

@@ -1,6 +1,6 @@
 //! Jobs: each event is owed exactly once, whoever steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use sluicegate::inbox::{EventFilter, Inbox, Job, JobState, JobStep, NewJob, Next};
@@ -39,6 +39,7 @@ async fn plan(inbox: &dyn Inbox, job: &Job) -> JobStep {
         (item.id, u32::try_from(item.states.len()).unwrap(), deliveries)
     });
     JobStep {
+        anew: HashMap::new(),
         id: job.id,
         from: job.cursor,
         to: page.next.or(job.cursor),

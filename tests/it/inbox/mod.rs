@@ -267,6 +267,7 @@ fn event(thread: &str, now: i64) -> NewEvent {
         secret: Some("current".into()),
         proof: None,
         filtered: None,
+        unmappable: None,
         thread: Some(thread.into()),
         params: Params::new(vec![Param {
             name: Name::Prompt,
@@ -410,6 +411,7 @@ contract! {
         one_that_is_sent_again_by_hand_goes_before_what_waits,
         what_is_held_is_still_held_after_a_crash,
         a_run_is_counted_against_all_its_budgets_or_none,
+        what_cannot_be_mapped_waits_for_an_operator_and_is_written_anew,
     ]
     attachment: [
         files_stay_with_their_event_and_then_for_their_time,
@@ -465,6 +467,9 @@ contract! {
         the_turn_before_is_found_with_its_answer
     ]
     lease: [what_was_accepted_outlives_a_crash_and_leases_come_back_with_doubt]
-    hand: [a_replay_is_a_new_delivery_behind_what_waits]
+    hand: [
+        a_replay_is_a_new_delivery_behind_what_waits,
+        what_cannot_be_mapped_waits_for_an_operator_and_is_written_anew
+    ]
     walk: [random_walks_agree_with_a_plain_model]
 }
