@@ -45,7 +45,7 @@ use axum::routing::{delete, get, post};
 use self::auth::Tally;
 use self::error::AdminError;
 use self::guess::Guesses;
-pub use self::loaded::Loaded;
+pub use self::loaded::{Loaded, ReloadAnswer, ReloadOrder};
 use self::name::Named;
 pub use self::stopper::Stopper;
 use crate::attachment::Files;
@@ -151,7 +151,7 @@ impl AdminState {
         Self {
             sources: config.sources.iter().map(configured).collect(),
             compiled,
-            loaded: Arc::new(Loaded::new(clock.now())),
+            loaded: Arc::new(Loaded::new(clock.now(), String::new())),
             stopper: Stopper::default(),
             hosts: config.admin.hosts.clone(),
             max_body: config.server.max_body,
@@ -271,6 +271,7 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/refused", get(source::refused))
         .route("/api/v1/refused/{id}", get(source::refused_one))
         .route("/api/v1/status", get(status::show))
+        .route("/api/v1/reload", post(loaded::reload))
         .route("/api/v1/budgets", get(budget::list))
         .method_not_allowed_fallback(async || AdminError::Method)
         .route_layer(from_fn_with_state(state.clone(), auth::token));

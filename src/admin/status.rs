@@ -81,7 +81,12 @@ pub(super) async fn show(State(state): State<Arc<AdminState>>) -> Result<Json<Va
     disk(&usage, &mut attention);
     for setting in &loaded.restart_for {
         let text = format!("{setting} has changed, and the change holds after a restart only");
-        attention.push(AttentionView::new("restart", text, "restart the gateway").about(*setting));
+        attention.push(AttentionView::new("restart", text, "restart the gateway").about(setting));
+    }
+    if let Some(refused) = &loaded.refused {
+        let text = format!("the configuration was read again and not taken: {}", refused.why);
+        let item = AttentionView::new("configuration", text, "sluicegate check; when it is mended: sluicegate reload");
+        attention.push(AttentionView { since: Some(refused.at), ..item });
     }
 
     let count = |wanted: model::State| counts.iter().filter(|count| count.state == wanted).map(total).sum::<u64>();

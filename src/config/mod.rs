@@ -16,6 +16,7 @@ pub mod provider;
 pub mod reconcile;
 pub mod secret;
 pub mod section;
+pub mod sense;
 pub mod server;
 pub mod source;
 pub mod unit;
@@ -79,6 +80,10 @@ pub struct Config {
     pub proxies: Vec<ProxyConfig>,
     /// The folder that relative paths start from: the configuration file's.
     pub base: PathBuf,
+    /// What was written, defaults and environment included.
+    pub written: Arc<Table>,
+    /// The other files that it was read from: secrets, certificates to trust, providers.
+    pub files: Vec<PathBuf>,
 }
 
 /// The most refused requests that are kept whole.
@@ -159,14 +164,16 @@ impl Config {
     /// should start, whatever is returned.
     pub fn load(file: &Path, problems: &Problems) -> Option<Self> {
         let name = file.display().to_string();
-        let text = match std::fs::read_to_string(file) {
-            Ok(text) => text,
+        let text = match std::fs::read(file) {
+            Ok(bytes) => sense::utf8(file, bytes, problems)?,
             Err(error) => {
-                problems.error_hint(
-                    &Place { file: name.into(), line: 0 },
-                    format!("cannot be read: {error}"),
-                    "name the file with --config; config/example.toml shows one",
-                );
+                let hint = match error.kind() {
+                    std::io::ErrorKind::NotFound => {
+                        "`sluicegate init` writes one to begin with; one that is elsewhere is named with --config FILE"
+                    }
+                    _ => "name the file with --config FILE, and let the user that runs sluicegate read it",
+                };
+                problems.error_hint(&Place { file: name.into(), line: 0 }, format!("cannot be read: {error}"), hint);
                 return None;
             }
         };
@@ -190,6 +197,14 @@ impl Config {
         table.lay(Table::parse(name, text, problems));
         for (key, value) in environment {
             overrule(&mut table, &key, &value);
+            if let Some(right) = sense::misnamed(&table, &key) {
+                let place = Place { file: format!("environment variable {key}").into(), line: 0 };
+                problems.warn(
+                    &place,
+                    "this variable sets nothing",
+                    format!("two underscores stand between the words: {right}"),
+                );
+            }
         }
         lay_source_defaults(&mut table);
 
@@ -245,6 +260,8 @@ impl Config {
             providers,
             sources,
             base: base.to_owned(),
+            files: sense::files(&table, base),
+            written: Arc::new(table.clone()),
         };
         channel::check(&config, problems);
         door::check(&config, problems);
@@ -254,6 +271,11 @@ impl Config {
 }
 
 impl Config {
+    /// Where a setting stands, or the file where it is not set.
+    pub fn setting(&self, path: &[&str]) -> Place {
+        sense::find(&self.written, path).map_or_else(|| self.written.place.clone(), |node| node.place.clone())
+    }
+
     /// Of a hundred places, how many callers with foreign keys may have in all: a quarter where nothing is said, and
     /// everything where there is nobody else.
     pub fn foreign_share(&self) -> u32 {

@@ -57,6 +57,15 @@ impl<'a> Section<'a> {
         self.node(key).is_some()
     }
 
+    /// Whether a key that nobody asks for stands where this one is missing, and is probably meant to be it. It is told of
+    /// once, as what it is.
+    pub fn is_misspelt(&self, key: &str) -> bool {
+        let asked = self.asked.borrow();
+        let mut others = self.table.entries.iter().map(|(name, ..)| name.as_str());
+        self.table.get(key).is_none()
+            && others.any(|name| !asked.contains(name) && nearest(name, [key].into_iter()).is_some())
+    }
+
     /// A value as it stands, for readers of their own.
     pub fn node(&self, key: &str) -> Option<&'a Node> {
         self.asked.borrow_mut().insert(key.to_owned());
@@ -80,7 +89,7 @@ impl<'a> Section<'a> {
             }
             Some(text) => Some(text),
             None => {
-                if !self.has(key) {
+                if !self.has(key) && !self.is_misspelt(key) {
                     self.problems.error_hint(self.place(), format!("{} is missing", self.path(key)), hint);
                 }
                 None

@@ -54,7 +54,7 @@ pub struct Ingress {
     /// The configured ways in.
     pub sources: Arc<Sources>,
     /// How much, how fast.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// How many runs a day.
     pub budgets: Budgets,
     /// Where events are kept.

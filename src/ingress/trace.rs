@@ -50,6 +50,10 @@ pub(super) struct Trace {
     /// The request, where refused ones are kept whole.
     pub(super) whole: Option<Received>,
     pub(super) limits: Told,
+    /// What the operator hears beside the cause of a refusal.
+    pub(super) hint: Option<String>,
+    /// The name of the gateway key that was presented, and where its call goes.
+    pub(super) key: Option<(String, String)>,
 }
 
 /// A request that was refused, and what its caller hears of it: doors differ in their words.
@@ -88,6 +92,8 @@ impl Trace {
             drained: false,
             whole: None,
             limits: Told::default(),
+            hint: None,
+            key: None,
         }
     }
 }
@@ -125,7 +131,10 @@ pub(super) fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, R
         Err(Refused { refusal, answer }) => {
             ingress.metrics.request(source, Outcome::Refused, took);
             ingress.metrics.refused(source, refusal.reason());
-            let (code, reason, cause) = (refusal.code(), refusal.reason(), refusal.cause());
+            let (code, reason, mut cause) = (refusal.code(), refusal.reason(), refusal.cause());
+            if let Some(hint) = &trace.hint {
+                cause = format!("{cause}; {hint}");
+            }
             let whole = trace.whole.as_ref().and_then(|request| {
                 let kept = ingress.sources.get(source)?.kept(request);
                 let body = request.body.clone();

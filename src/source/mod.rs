@@ -69,7 +69,7 @@ use crate::config::{
     Ack, Config, Located, Problems, Provider, ReplayWindow, Respond, Secret, Section, SourceConfig, Table,
 };
 use crate::mapping::shape::Getter;
-use crate::mapping::{Mapped, Mapping};
+use crate::mapping::{Mapped, Mapping, better};
 use crate::model::{
     Claims, DeliveryId, ENROL, Marks, NewDelivery, Proof, ProofMark, Received, Refusal, Strength, Timestamp,
     UpstreamIds, UsedProof, Verified, Verify,
@@ -508,13 +508,28 @@ fn within(deadline: Option<Duration>) -> Duration {
 fn getter(source: &SourceConfig, problems: &Problems) -> Option<Option<Getter>> {
     let Some(written) = &source.getter else { return Some(None) };
     match Getter::parse(written) {
-        Ok(getter) => Some(Some(getter)),
+        Ok(getter) => {
+            let right = better(written).unwrap_or_else(|| written.value.clone());
+            let right = right.trim_start_matches("$.").replace("[*]", "");
+            let is_dotted = !right.contains(['$', '[']);
+            if right != written.value && is_dotted {
+                problems.warn(
+                    &written.place,
+                    format!(
+                        "getter {:?} is written as other programs write a path, and finds nothing here",
+                        written.value
+                    ),
+                    format!("did you mean {right:?}?"),
+                );
+            }
+            Some(Some(getter))
+        }
         Err(what) => {
-            problems.error_hint(
-                &written.place,
-                format!("getter {:?} is no path: {what}", written.value),
-                "write a dotted path into the task object, like \"result\" or \"result.summary\"",
-            );
+            let hint = match better(written) {
+                Some(right) => format!("did you mean {right:?}?"),
+                None => "write a dotted path into the task object, like \"result\" or \"result.summary\"".to_owned(),
+            };
+            problems.error_hint(&written.place, format!("getter {:?} is no path: {what}", written.value), hint);
             None
         }
     }
@@ -588,7 +603,8 @@ fn prove(
         secrets: &source.secrets,
         values: &source.values,
         has_public_url,
-        enrols: source.enrol_file.is_some(),
+        // One that is misspelt is told of already.
+        enrols: source.enrol_file.is_some() || source.misspelt_secrets,
         source: (&source.name, &source.place),
         problems,
     };
@@ -650,6 +666,10 @@ const WELL_KNOWN: [&str; 14] = [
 /// A secret that can be guessed is a problem; one that was written for trying out is only pointed at.
 fn weigh(secret: &Located<Secret>, problems: &Problems) {
     let value = String::from_utf8_lossy(secret.expose()).to_ascii_lowercase();
+    if secret.is_placeholder() {
+        // Said where it is read.
+        return;
+    }
     let what = if WELL_KNOWN.contains(&value.as_str()) {
         format!("the secret {} is one that everybody knows", secret.name())
     } else if secret.expose().len() < 8 {

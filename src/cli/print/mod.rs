@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 pub(in crate::cli) use list::{Cell, banner, list, rows};
 pub(super) use page::page;
-pub(super) use status::{refused, refused_page, status};
+pub(super) use status::{refused, refused_page, reloaded, status};
 
 use super::sheet::{Paper, Tone, span, wrap};
 

@@ -225,7 +225,7 @@ fn admit(passage: &mut Passage, proxy: &Proxy, head: &Parts) -> Result<(Uri, Jud
     }
     let target = target::target(&proxy.config, &head.uri)?;
     let asked = key::Asked { proxy, head, path_upstream: target.path() };
-    let limits = (&ingress.limits, &mut passage.trace.limits);
+    let limits = (&*ingress.limits, &mut passage.trace.limits);
     let judged = key::judge(keyring, &ingress.ids, limits, &asked)?;
     ingress.limits.whole(judged.name.is_some())?;
     ingress.limits.proxied(&proxy.label, judged.name.is_some(), &mut passage.trace.limits)?;
