@@ -44,7 +44,7 @@ use crate::net::{
 };
 use crate::reconcile::{self, Reconciler, Running};
 use crate::source::{Fetch, Sources};
-use crate::telemetry::{Metrics, RefusedSamples, SparseLines};
+use crate::telemetry::{Metrics, RefusedSamples, SparseLines, Uses};
 use crate::upstream::{Budget, Upstream};
 
 use files::FilesSweep;
@@ -95,6 +95,7 @@ struct Kept {
     held: Arc<HeldBytes>,
     places: Arc<UploadPlaces>,
     lines: Arc<SparseLines>,
+    uses: Arc<Uses>,
     foreign: Arc<ForeignKeys>,
     roles: Roles,
     share: Share,
@@ -186,6 +187,7 @@ impl App {
             held: HeldBytes::new(config.server.max_held.value),
             places: UploadPlaces::new(config.attachments.uploads),
             lines: SparseLines::new("requests that were refused or prove nothing"),
+            uses: Arc::new(Uses::default()),
             foreign: ForeignKeys::new(),
             roles,
             share,
@@ -383,6 +385,7 @@ impl Parts {
             fetch: Arc::new(Web(client.clone())),
             sources: sources.clone(),
             limits: limits.clone(),
+            uses: kept.uses.clone(),
             budgets: Budgets::new(config),
             inbox: kept.inbox.clone(),
             upstream: upstream.clone(),
@@ -433,6 +436,7 @@ impl Parts {
             .with_loaded(kept.loaded.clone(), kept.stopper.clone())
             .with_files(files)
             .with_reconciler(reconciler)
+            .with_uses(config, kept.uses.clone())
             .with_names(kept.ids.clone(), kept.sealer.marks().clone())
             .with_roles(kept.roles);
         let admin = Arc::new(if kept.roles.dispatch { admin.with_dispatcher(dispatcher.clone()) } else { admin });

@@ -8,6 +8,7 @@ mod gateway;
 mod health;
 mod help;
 mod init;
+mod key;
 mod map;
 mod migrate;
 mod pause;
@@ -90,6 +91,9 @@ enum Command {
     /// List destinations, pause, resume and reset them
     #[command(subcommand, after_long_help = help::DESTINATIONS)]
     Destination(destination::DestinationCommand),
+    /// List the gateway's own keys and how they were used
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Show which requests were refused, and why
     #[command(after_long_help = help::REFUSALS)]
     Refused(refused::Refused),
@@ -164,6 +168,7 @@ pub fn run() -> ExitCode {
             Command::Pause(all) => pause::run(all, "pause").await,
             Command::Resume(all) => pause::run(all, "resume").await,
             Command::Reload(reload) => reload::run(reload).await,
+            Command::Key(command) => key::run(command).await,
             Command::Map(command) => map::run(command).await,
             Command::Provider(command) => provider::run(&command),
             Command::Reconcile(reconcile) => reconcile::run(&reconcile).await,

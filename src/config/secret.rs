@@ -6,18 +6,35 @@ use std::path::Path;
 use zeroize::Zeroize as _;
 
 use super::problem::{Located, Place, Problems};
+use crate::model::Timestamp;
 
 /// A secret value with the name it goes by. Printing it in any way prints the name only.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     name: String,
     value: Vec<u8>,
+    until: Option<Timestamp>,
 }
 
 impl Secret {
     /// A secret made by the program itself.
     pub fn new(name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
-        Self { name: name.into(), value: value.into() }
+        Self { name: name.into(), value: value.into(), until: None }
+    }
+
+    /// The same under another name, good until a moment where there is one.
+    #[must_use]
+    pub fn called(mut self, name: Option<String>, until: Option<Timestamp>) -> Self {
+        if let Some(name) = name {
+            self.name = name;
+        }
+        self.until = until;
+        self
+    }
+
+    /// From when on it proves nothing any more.
+    pub const fn until(&self) -> Option<Timestamp> {
+        self.until
     }
 
     /// What it goes by: `env:HOOK_SECRET`, `file:/run/secrets/old`, `literal 1`.
@@ -87,7 +104,7 @@ impl Secret {
             );
             return None;
         }
-        let secret = Self { name, value };
+        let secret = Self { name, value, until: None };
         secret.doubt(kind == "literal", place, problems);
         Some(secret)
     }

@@ -429,7 +429,10 @@ mod tests {
             ),
             ("[server]\nlisten = \"0.0.0.0:9\"\n[admin]\nlisten = \"127.0.0.1:9\"".to_owned(), "are one address"),
             ("[dropin]\nenabled = false".to_owned(), "nothing answers at the public listener"),
-            ("[inbox]\nurl = \"sqlite:/dev/null/inbox.db\"".to_owned(), "t:2: warning: inbox.url: /dev/null is no folder"),
+            (
+                "[inbox]\nurl = \"sqlite:/dev/null/inbox.db\"".to_owned(),
+                "t:2: warning: inbox.url: /dev/null is no folder",
+            ),
             (format!("{KEY}{SOURCE}files = true"), "takes no files: server.public_url is not set"),
             (format!("{KEY}{SOURCE}respond = \"wait\""), "a status_url that has no host"),
             ("[server]\npublic_url = \"https://hooks.example.com/hooks\"".to_owned(), "/hooks/hooks/NAME"),

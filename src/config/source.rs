@@ -216,7 +216,17 @@ impl SourceConfig {
             .required_text("provider", "name one of `sluicegate provider list`, or \"custom\" with a verify table")
             .unwrap_or_else(|| Located { value: String::new(), place: section.place().clone() });
         let enrol_file = section.text("enrol_file").map(|file| file.map(|file| base.join(file)));
-        let mut secrets = section.secrets("secrets", base).unwrap_or_default();
+        let mut secrets = section.dated_secrets("secrets", base).unwrap_or_default();
+        if let (Some(dated), Some(_)) = (secrets.iter().find(|secret| secret.until().is_some()), &enrol_file) {
+            problems.error_hint(
+                &dated.place,
+                format!(
+                    "{} has enrol_file, where secrets come and go by themselves, and a secret with an end",
+                    section.name()
+                ),
+                "leave until out",
+            );
+        }
         if let Some(file) = &enrol_file {
             secrets.extend(enrolled(file, problems));
         }

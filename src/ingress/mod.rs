@@ -37,7 +37,7 @@ use crate::limit::Limits;
 use crate::model::{Clock, EventId, NewEvent, Outcome, Params, Refusal, RequestId, Route, Timestamp, UpstreamIds};
 use crate::net::{Door, Mark, TurnedAway};
 use crate::source::{Fetch, Sources};
-use crate::telemetry::{Metrics, RefusedSamples, SparseLines};
+use crate::telemetry::{Metrics, RefusedSamples, SparseLines, Uses};
 use crate::upstream::Upstream;
 
 pub use held::{HeldBytes, largest as largest_held};
@@ -55,6 +55,8 @@ pub struct Ingress {
     pub sources: Arc<Sources>,
     /// How much, how fast.
     pub limits: Arc<Limits>,
+    /// When secrets and keys were used.
+    pub uses: Arc<Uses>,
     /// How many runs a day.
     pub budgets: Budgets,
     /// Where events are kept.

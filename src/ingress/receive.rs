@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -158,8 +159,24 @@ pub(super) fn count(ingress: &Ingress, source: &Source, verified: &Verified, tra
         ingress.limits.whole(false)?;
         return unproved(ingress, source, trace);
     }
+    used(ingress, source, verified, trace.at);
     ingress.limits.whole(true)?;
     ingress.limits.source(&source.config.name, &mut trace.limits)
+}
+
+/// How long before its end a secret that still proves is told of.
+const ENDS_SOON: Duration = Duration::from_secs(3 * 24 * 3600);
+
+/// Notes which secret has proved a request. One that ends soon is told of once a day: its sender has to know the next.
+fn used(ingress: &Ingress, source: &Source, verified: &Verified, now: Timestamp) {
+    let Some(secret) = verified.proof().secret.as_deref() else { return };
+    let name = &source.config.name;
+    if !ingress.uses.secret(name, secret, now) {
+        return;
+    }
+    if let Some(until) = source.ends(secret).filter(|until| until.since(now) < ENDS_SOON) {
+        tracing::warn!(source = name, secret, %until, "a secret that ends soon still proves requests: give its sender the next one");
+    }
 }
 
 /// Counts a request that is not proved, and slows its caller down where it brings too many.

@@ -86,6 +86,8 @@ pub struct Source {
     pub config: SourceConfig,
     /// How its callers are known.
     pub scheme: Scheme,
+    /// The same without the secrets that have ended, each from when on it holds, the first first.
+    later: Vec<(Timestamp, Scheme)>,
     /// What its events say.
     pub mapping: Mapping,
     /// The answer its sender wants to an accepted event.
@@ -219,7 +221,9 @@ impl Source {
             _ => None,
         };
         let replay_window = replay_window(source, provider, scheme.as_ref());
+        let later = later(source, provider, has_public_url, problems);
         Some(Self {
+            later,
             config: source.clone(),
             scheme: scheme?,
             mapping: mapping?,
@@ -244,6 +248,17 @@ impl Source {
         self.config.owed(id, thread, &self.ids)
     }
 
+    /// How its callers are known at a moment: secrets end.
+    fn scheme_at(&self, now: Timestamp) -> &Scheme {
+        let later = self.later.iter().rev().find(|(from, _)| *from <= now);
+        later.map_or(&self.scheme, |(_, scheme)| scheme)
+    }
+
+    /// When a secret of it ends, by what it goes by.
+    pub fn ends(&self, secret: &str) -> Option<Timestamp> {
+        self.config.secrets.iter().find(|known| known.name() == secret)?.until()
+    }
+
     /// The methods it answers to, as an `Allow` header says them.
     pub fn allow(&self) -> &'static str {
         allow(&self.challenges)
@@ -261,7 +276,7 @@ impl Source {
 
     /// Has at hand what judging a request takes; see [`Scheme::prepare`].
     pub async fn prepare(&self, received: &Received, fetch: &dyn Fetch, now: Timestamp) -> Result<(), Refusal> {
-        match self.scheme.prepare(received, fetch, now).await {
+        match self.scheme_at(now).prepare(received, fetch, now).await {
             Err(refusal) if self.config.enforce => Err(self.rejected(refusal)),
             _ => Ok(()),
         }
@@ -270,7 +285,8 @@ impl Source {
     /// Answers a provider's challenge. None: it is none, and the request goes its way; only a POST has one to go.
     pub fn handshake(&self, received: &Received, now: Timestamp) -> Option<Result<Answer, Refusal>> {
         let brought = self.enrolment.as_ref().map(|enrolment| enrolment.now.load());
-        let scheme = brought.as_ref().and_then(|now| now.as_deref()).map_or(&self.scheme, |(scheme, _)| scheme);
+        let scheme =
+            brought.as_ref().and_then(|now| now.as_deref()).map_or_else(|| self.scheme_at(now), |(scheme, _)| scheme);
         let met = self.challenges.iter().find_map(|challenge| challenge.answer(received, scheme, now));
         match met {
             None if received.method != Method::POST => Some(Err(Refusal::Method(self.allow()))),
@@ -353,7 +369,8 @@ impl Source {
     /// wrong.
     pub fn verify(&self, received: Received, now: Timestamp) -> Result<Verified, Box<(Received, Refusal)>> {
         let brought = self.enrolment.as_ref().map(|enrolment| enrolment.now.load());
-        let scheme = brought.as_ref().and_then(|now| now.as_deref()).map_or(&self.scheme, |(scheme, _)| scheme);
+        let scheme =
+            brought.as_ref().and_then(|now| now.as_deref()).map_or_else(|| self.scheme_at(now), |(scheme, _)| scheme);
         let verified =
             if self.config.enforce { received.verify(scheme, now) } else { received.verify(&Observing(scheme), now) };
         match verified {
@@ -376,6 +393,13 @@ impl Source {
                 return None;
             }
             *explained = Some(now);
+        }
+        // With all secrets it may be right.
+        let proving = self.scheme.judge(received, now).ok().and_then(|proof| proof.secret);
+        if let Some(secret) = proving
+            && let Some(until) = self.ends(&secret)
+        {
+            return Some(format!("it was made with the secret {secret}, which ended at {until}"));
         }
         Trial::compile(self.written.clone()?).ok()?.hint(received, now)
     }
@@ -563,6 +587,34 @@ fn provider<'c>(source: &SourceConfig, config: &'c Config, problems: &Problems) 
             None
         }
     }
+}
+
+/// The most moments at which secrets of one source end.
+const MOST_ENDS: usize = 16;
+
+/// The checks of a source for the time after each of its secrets has ended.
+fn later(
+    source: &SourceConfig,
+    provider: Option<&Provider>,
+    has_public_url: bool,
+    problems: &Problems,
+) -> Vec<(Timestamp, Scheme)> {
+    let mut ends: Vec<Timestamp> = source.secrets.iter().filter_map(|secret| secret.until()).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    if ends.len() > MOST_ENDS {
+        let what = format!("secrets of source {} end at more than {MOST_ENDS} moments", source.name);
+        problems.error_hint(&source.place, what, "remove those that have ended");
+        return Vec::new();
+    }
+    // What is wrong is told by the check with all secrets.
+    let quiet = Problems::default();
+    let after = |end: Timestamp| {
+        let mut config = source.clone();
+        config.secrets.retain(|secret| secret.until().is_none_or(|until| until > end));
+        Some((end, prove(&config, provider, has_public_url, &quiet).0?))
+    };
+    ends.into_iter().filter_map(after).collect()
 }
 
 /// A secret that signs for whoever asks at one source must not be the secret of another kind of source.

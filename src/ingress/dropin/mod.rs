@@ -177,7 +177,7 @@ fn admit<'d>(
     if head.method != Method::POST {
         return Err(Refusal::Method("POST"));
     }
-    let presented = dropin.presented(head, trace.peer.0)?;
+    let presented = dropin.presented(ingress, head, trace)?;
     match &presented {
         Presented::Own(_) => {
             ingress.limits.whole(true)?;
@@ -187,7 +187,14 @@ fn admit<'d>(
     }
     let uploads = if is_form(&head.headers) { upload::intake_at_door(ingress) } else { None };
     let bounds = match uploads {
-        Some(intake) => upload::bounds(ingress, intake),
+        Some(intake) => {
+            let bounds = upload::bounds(ingress, intake);
+            let own = match &presented {
+                Presented::Own(own) => own.max_upload,
+                Presented::Foreign(_) => None,
+            };
+            Bounds { size: own.map_or(bounds.size, |own| own.min(bounds.size)), ..bounds }
+        }
         None => Bounds { size: dropin.config.max_body.unwrap_or(ingress.bounds.size), ..ingress.bounds },
     };
     body::judge_head(&head.headers, bounds)?;

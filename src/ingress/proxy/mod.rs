@@ -224,12 +224,15 @@ fn admit(passage: &mut Passage, proxy: &Proxy, head: &Parts) -> Result<(Uri, Jud
         return Err(key::misplaced());
     }
     let target = target::target(&proxy.config, &head.uri)?;
-    let asked = key::Asked { proxy, head, path_upstream: target.path() };
+    let asked = key::Asked { proxy, head, path_upstream: target.path(), now: passage.trace.at };
     let limits = (&*ingress.limits, &mut passage.trace.limits);
     let judged = key::judge(keyring, &ingress.ids, limits, &asked)?;
     ingress.limits.whole(judged.name.is_some())?;
     ingress.limits.proxied(&proxy.label, judged.name.is_some(), &mut passage.trace.limits)?;
     passage.key.clone_from(&judged.name);
+    if let (Some(name), Some(presented)) = (&judged.name, &judged.presented) {
+        ingress.uses.key(name, presented, passage.trace.at);
+    }
     let uri = Uri::builder().scheme(proxy.scheme.clone()).authority(proxy.authority.clone()).path_and_query(target);
     Ok((uri.build().map_err(|error| Refusal::Internal(error.to_string()))?, judged))
 }
