@@ -512,8 +512,7 @@ async fn renew(tls: Option<Tls>, mut told: mpsc::Receiver<()>) {
 /// Reads and compiles a configuration, as `check` and `serve` both do. None when something stands in the way; every
 /// problem is in `problems`.
 pub fn compile(file: &Path, problems: &Problems) -> Option<(Config, Sources)> {
-    let config = Config::load(file, problems)?;
-    let sources = Sources::compile(&config, problems);
+    let (config, sources) = compiled(Config::load(file, problems)?, problems);
     if let Some(files) = &config.server.tls
         && let Err(error) = Tls::load(&files.cert.value, &files.key.value)
     {
@@ -524,6 +523,17 @@ pub fn compile(file: &Path, problems: &Problems) -> Option<(Config, Sources)> {
     reconcile::check(&config, &sources, problems);
     check_held(&config, &sources, problems);
     (!problems.any_error()).then_some((config, sources))
+}
+
+/// The same for one source alone: what others, the upstream and callers need is not asked for.
+pub fn compile_source(file: &Path, source: &str, problems: &Problems) -> Option<(Config, Sources)> {
+    let (config, sources) = compiled(Config::load_for(file, Some(source), problems)?, problems);
+    (!problems.any_error()).then_some((config, sources))
+}
+
+fn compiled(config: Config, problems: &Problems) -> (Config, Sources) {
+    let sources = Sources::compile(&config, problems);
+    (config, sources)
 }
 
 /// Whether every body that is held may be as large as it is said to be.

@@ -81,9 +81,26 @@ pub struct Config {
     /// The folder that relative paths start from: the configuration file's.
     pub base: PathBuf,
     /// What was written, defaults and environment included.
-    pub written: Arc<Table>,
+    pub written: Arc<WrittenTable>,
     /// The other files that it was read from: secrets, certificates to trust, providers.
     pub files: Vec<PathBuf>,
+}
+
+/// What was written. Secrets may stand in it, so it is not printed.
+#[derive(Clone)]
+pub struct WrittenTable(Table);
+
+impl std::ops::Deref for WrittenTable {
+    type Target = Table;
+    fn deref(&self) -> &Table {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for WrittenTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WrittenTable").field("place", &self.0.place).finish_non_exhaustive()
+    }
 }
 
 /// The most refused requests that are kept whole.
@@ -163,6 +180,12 @@ impl Config {
     /// Reads a configuration. Everything that is wrong is noted in `problems`; when an error is among it, nothing
     /// should start, whatever is returned.
     pub fn load(file: &Path, problems: &Problems) -> Option<Self> {
+        Self::load_for(file, None, problems)
+    }
+
+    /// The same with one source alone, where it is there: what the others, the upstream and callers need is not asked for.
+    /// It is for commands that an operator types where those secrets are not.
+    pub fn load_for(file: &Path, source: Option<&str>, problems: &Problems) -> Option<Self> {
         let name = file.display().to_string();
         let text = match std::fs::read(file) {
             Ok(bytes) => sense::utf8(file, bytes, problems)?,
@@ -181,7 +204,7 @@ impl Config {
             Some(parent) if parent != Path::new("") => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        Self::parse(&name, &text, &base, std::env::vars(), problems)
+        Self::read(&name, &text, &base, source, std::env::vars(), problems)
     }
 
     /// Reads a configuration from text. `base` is the folder that relative paths start from; `environment` may
@@ -190,6 +213,17 @@ impl Config {
         name: &str,
         text: &str,
         base: &Path,
+        environment: impl Iterator<Item = (String, String)>,
+        problems: &Problems,
+    ) -> Option<Self> {
+        Self::read(name, text, base, None, environment, problems)
+    }
+
+    fn read(
+        name: &str,
+        text: &str,
+        base: &Path,
+        source: Option<&str>,
         environment: impl Iterator<Item = (String, String)>,
         problems: &Problems,
     ) -> Option<Self> {
@@ -205,6 +239,9 @@ impl Config {
                     format!("two underscores stand between the words: {right}"),
                 );
             }
+        }
+        if let Some(source) = source {
+            sense::keep_source(&mut table, source);
         }
         lay_source_defaults(&mut table);
 
@@ -261,7 +298,7 @@ impl Config {
             sources,
             base: base.to_owned(),
             files: sense::files(&table, base),
-            written: Arc::new(table.clone()),
+            written: Arc::new(WrittenTable(table.clone())),
         };
         channel::check(&config, problems);
         door::check(&config, problems);

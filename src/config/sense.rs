@@ -190,6 +190,13 @@ impl Sense<'_> {
                 "copy the id from the platform's address bar",
             );
         }
+        if source.files.is_some() && self.config.attachments.store.value == StorePlace::None {
+            self.problems.warn(
+                &source.place,
+                format!("source {} takes no files: attachments.store is empty", source.name),
+                "name a folder or a bucket there, for example \"file:data/files\"",
+            );
+        }
         let server = &self.config.server;
         let is_local = |block: &crate::model::Block| {
             block.holds([127, 0, 0, 1].into()) || block.holds(std::net::Ipv6Addr::LOCALHOST.into())
@@ -277,6 +284,24 @@ pub(super) fn misnamed(table: &Table, key: &str) -> Option<String> {
     });
     let (section, inner) = section?;
     Some(format!("SLUICEGATE__{}__{}", section.to_ascii_uppercase(), inner.to_ascii_uppercase()))
+}
+
+/// Leaves one source of a configuration, and nothing that others need: its own commands do without their secrets. One
+/// that is not there leaves everything as it is.
+pub(super) fn keep_source(table: &mut Table, name: &str) {
+    let is_there = find(table, &["sources", name]).is_some();
+    if !is_there {
+        return;
+    }
+    table.entries.retain(|(key, ..)| !matches!(key.as_str(), "keys" | "proxy"));
+    for (key, _, node) in &mut table.entries {
+        let Value::Table(inner) = &mut node.value else { continue };
+        match key.as_str() {
+            "sources" => inner.entries.retain(|(source, ..)| source == name),
+            "upstream" => inner.entries.retain(|(key, ..)| key != "api_key"),
+            _ => {}
+        }
+    }
 }
 
 /// Whether a text stands anywhere in a table.
@@ -434,6 +459,7 @@ mod tests {
                 "t:2: warning: inbox.url: /dev/null is no folder",
             ),
             (format!("{KEY}{SOURCE}files = true"), "takes no files: server.public_url is not set"),
+            (format!("{KEY}{SOURCE}files = true\n[attachments]\nstore = \"\""), "attachments.store is empty"),
             (format!("{KEY}{SOURCE}respond = \"wait\""), "a status_url that has no host"),
             ("[server]\npublic_url = \"https://hooks.example.com/hooks\"".to_owned(), "/hooks/hooks/NAME"),
             (format!("{KEY}{}", SOURCE.replace("\"A\"", "\"TODO\"")), "t:6: warning: \"TODO\" stands where"),

@@ -271,7 +271,7 @@ const MOST_NAMES: usize = 200;
 const MOST_MEANT: usize = 256;
 
 /// For the operator: the source that a path which leads nowhere was probably meant for.
-fn meant(sources: &Sources, path: &str) -> Option<String> {
+pub(super) fn meant(sources: &Sources, path: &str) -> Option<String> {
     let path = path.get(..MOST_MEANT.min(path.len()))?;
     let decoded = percent_encoding::percent_decode_str(path).decode_utf8().ok()?;
     let segments: Vec<&str> = decoded.split('/').map(str::trim).filter(|segment| !segment.is_empty()).collect();

@@ -124,6 +124,9 @@ pub(super) fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, R
     let mut answer = match ended {
         Ok(Answered { outcome, event, answer }) => {
             ingress.metrics.request(source, outcome, took);
+            if let Some(key) = key {
+                ingress.metrics.key_request(key, outcome);
+            }
             let is_proved = outcome != Outcome::Challenged;
             let (event, thread) = event.map_or((None, None), |(id, thread)| (Some(id.to_string()), thread));
             let (outcome, status) = (outcome.as_str(), answer.status().as_u16());
@@ -134,6 +137,9 @@ pub(super) fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, R
         }
         Err(Refused { refusal, answer }) => {
             ingress.metrics.request(source, Outcome::Refused, took);
+            if let Some(key) = key {
+                ingress.metrics.key_request(key, Outcome::Refused);
+            }
             ingress.metrics.refused(source, refusal.reason());
             let status = answer.status().as_u16();
             let (code, reason, mut cause) = (refusal.code(), refusal.reason(), refusal.cause());

@@ -102,6 +102,8 @@ async fn a_partner_has_several_keys_a_budget_and_an_end() {
     assert_eq!(call("the-old-key-of-a-partner").await, 200);
     assert_eq!(call("the-old-key-of-a-partner").await, 429, "the budget of the name is spent");
 
+    let counted = r#"sluicegate_key_requests_total{key="partner",outcome="proxied"}"#;
+    assert!((gateway.metric(counted).await - 3.0).abs() < 0.5, "{}", gateway.metric(counted).await);
     let log = gateway.log();
     let line = log.lines().find(|line| line.contains("\"key\":\"partner\"")).expect("a line");
     assert!(line.contains("\"agent\":\"a\"") && line.contains("\"status\":200"), "{line}");
@@ -126,7 +128,10 @@ async fn a18_a19_a_refusal_says_which_source_was_meant_and_which_signature_is_th
         let cause = refused["items"][0]["cause"].as_str().expect("a cause");
         assert!(cause.contains("there is a source c: its path is /hooks/c"), "{path}: {cause}");
     }
-    assert_eq!(gateway.post("/wp-login.php", &[], "{}").await.status(), 404);
+    assert_eq!(gateway.post("/c", &[], "{}").await.status(), 401, "it may be the agent of a drop-in call");
+    let refused = gateway.admin_json("/refused?limit=1").await;
+    assert!(refused["items"][0]["cause"].as_str().expect("a cause").contains("there is a source c"), "{refused}");
+    assert_eq!(gateway.post("/a/b/wp-login.php", &[], "{}").await.status(), 404);
     let refused = gateway.admin_json("/refused?limit=1").await;
     assert!(!refused["items"][0]["cause"].as_str().expect("a cause").contains("there is a source"), "{refused}");
 

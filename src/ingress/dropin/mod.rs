@@ -109,6 +109,10 @@ pub(super) async fn at_door(State(ingress): State<Arc<Ingress>>, request: Reques
     let Some(trace) = watched.trace.as_mut() else { return Response::default() };
     let ended = AssertUnwindSafe(answer(&ingress, dropin, request, trace)).catch_unwind().await;
     let ended = ended.unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned())));
+    if matches!(ended, Err(Refusal::NoKey)) {
+        // Whoever brings no key was perhaps sent to the wrong path.
+        trace.hint = receive::meant(&ingress.sources, &trace.path);
+    }
     watched.finish(ended)
 }
 

@@ -230,6 +230,7 @@ fn admit(passage: &mut Passage, proxy: &Proxy, head: &Parts) -> Result<(Uri, Jud
     ingress.limits.whole(judged.name.is_some())?;
     ingress.limits.proxied(&proxy.label, judged.name.is_some(), &mut passage.trace.limits)?;
     passage.key.clone_from(&judged.name);
+    passage.trace.key.clone_from(&judged.name);
     if let (Some(name), Some(presented)) = (&judged.name, &judged.presented) {
         ingress.uses.key(name, presented, passage.trace.at);
     }
@@ -350,6 +351,9 @@ impl Drop for Passage {
                 let source = self.trace.source.as_deref().unwrap_or("");
                 let took = self.trace.begun.elapsed();
                 self.ingress.metrics.request(source, Outcome::Proxied, took);
+                if let Some(key) = &self.key {
+                    self.ingress.metrics.key_request(key, Outcome::Proxied);
+                }
                 let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
                 tracing::info!(
                     request = %self.trace.id,
