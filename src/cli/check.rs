@@ -38,7 +38,7 @@ pub(super) async fn run(check: &Check) -> Ended {
     let file = check.named.as_deref().unwrap_or(&check.file.config);
     let (config, problems, seen) = look(file, check.online).await;
     let has_errors = problems.iter().any(|problem| problem.weight == Weight::Error);
-    let is_good = !has_errors && !(check.deny_warnings && !problems.is_empty());
+    let is_good = !has_errors && (!check.deny_warnings || problems.is_empty());
     let addresses = config.as_ref().map(addresses).unwrap_or_default();
     if check.json {
         let list: Vec<_> = problems.iter().map(view).collect();

@@ -35,11 +35,11 @@ colours away. --json prints what the admin API answers, for programs.";
 
 pub(super) const EVENTS: &str = "\
 Examples:
-  sluicegate event list --source github --since 2h
+  sluicegate event list --source triage --since 2h
   sluicegate event list --open             what needs attention
   sluicegate event show evt_0193ab12
   sluicegate event replay evt_0193ab12 --dry-run
-  sluicegate event replay --source github --state dead --pace 30/min";
+  sluicegate event replay --source triage --state dead --pace 30/min";
 
 pub(super) const REPLAYS: &str = "\
 Examples:
@@ -50,8 +50,8 @@ Examples:
 pub(super) const SOURCES: &str = "\
 Examples:
   sluicegate source list
-  sluicegate source pause github           what comes in is still kept
-  sluicegate source resume github";
+  sluicegate source pause triage           what comes in is still kept
+  sluicegate source resume triage";
 
 pub(super) const DESTINATIONS: &str = "\
 Examples:
@@ -62,7 +62,7 @@ Examples:
 pub(super) const REFUSALS: &str = "\
 Examples:
   sluicegate refused                       the last ones, newest first
-  sluicegate refused github --follow
+  sluicegate refused triage --follow
   sluicegate refused req_0123abcd          all that is kept of one
   sluicegate verify explain --refused req_0123abcd   with admin.keep_refused";
 

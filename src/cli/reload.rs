@@ -67,17 +67,18 @@ pub(super) struct WatchRun {
 }
 
 impl Watch {
-    /// A watch over the file that `config` was read from just now.
-    pub(super) fn new(file: &Path, config: &Config) -> Self {
-        let mut watch = Self {
-            file: file.to_owned(),
-            files: config.files.clone(),
-            text: std::fs::read_to_string(file).unwrap_or_default(),
-            sources: names(config),
-            seen: None,
-        };
-        watch.seen = watch.print();
+    /// A watch over the file that `config` was read from; `text` is what it said just before.
+    pub(super) fn new(file: &Path, config: &Config, text: String) -> Self {
+        let files = config.files.clone();
+        let mut watch = Self { file: file.to_owned(), files, text, sources: names(config), seen: None };
+        watch.dealt_with();
         watch
+    }
+
+    /// What is there now is what holds, unless the file was written while it was read: then it is looked at again.
+    fn dealt_with(&mut self) {
+        let is_same = whole(&self.file).is_some_and(|text| text == self.text);
+        self.seen = if is_same { self.print() } else { None };
     }
 
     /// The same, for a gateway that can be told.
@@ -117,7 +118,11 @@ impl WatchRun {
             last = now;
         }
         self.watch.seen = last;
-        let text = std::fs::read_to_string(&self.watch.file).unwrap_or_default();
+        if !self.watch.file.is_file() {
+            let why = format!("{} is no file that could be read again", self.watch.file.display());
+            return self.refuse(vec![why], order);
+        }
+        let text = whole(&self.watch.file).unwrap_or_default();
         if says_nothing(&text) && !self.watch.text.trim().is_empty() {
             let why = format!("{} says nothing, and the configuration that holds stays", self.watch.file.display());
             return self.refuse(vec![why], order);
@@ -136,7 +141,7 @@ impl WatchRun {
         if self.watch.print() != now {
             return true;
         }
-        let text = std::fs::read_to_string(&self.watch.file).unwrap_or_default();
+        let text = whole(&self.watch.file).unwrap_or_default();
         let file = self.watch.file.display().to_string();
         if says_nothing(&text) && !says_nothing(&self.watch.text) {
             self.watch.seen = now;
@@ -198,7 +203,7 @@ impl WatchRun {
             Ok(Ok(())) => {
                 (self.watch.files, self.watch.text, self.watch.sources) = (files, text, names);
                 // The files of the new one may be others.
-                self.watch.seen = self.watch.print();
+                self.watch.dealt_with();
                 answer(order, ReloadAnswer::Taken);
                 true
             }
@@ -219,7 +224,7 @@ impl WatchRun {
 
 impl Watch {
     fn print(&self) -> Print {
-        let mut digest = Sha256::new_with_prefix(std::fs::read(&self.file).ok()?);
+        let mut digest = Sha256::new_with_prefix(whole(&self.file)?);
         for file in &self.files {
             digest.update([0]);
             // A folder, a pipe and a device are no files to read here.
@@ -242,6 +247,13 @@ fn sources_of(text: &str) -> Option<BTreeSet<String>> {
         Some(Value::Table(sources)) => sources.entries.iter().map(|(name, ..)| name.clone()).collect(),
         _ => BTreeSet::new(),
     })
+}
+
+/// What a file says. A pipe is read once, by whoever compiles it, and has no second time.
+pub(super) fn whole(file: &Path) -> Option<String> {
+    // What is no UTF-8 is a change as well, of which the compiler says what is wrong.
+    let bytes = if file.is_file() { std::fs::read(file).ok() } else { None };
+    bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn names(config: &Config) -> BTreeSet<String> {

@@ -6,7 +6,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::reload::Watch;
+use super::reload::{Watch, whole};
 use super::{ConfigFile, Ended, say, stop_signal, tally};
 use crate::app::{self, App, Listeners, engine};
 use crate::config::Problems;
@@ -27,6 +27,8 @@ pub(super) struct Serve {
 
 pub(super) async fn run(serve: &Serve) -> Ended {
     let file = &serve.file;
+    // What is written from here on is a change.
+    let text = whole(&file.config).unwrap_or_default();
     let problems = Problems::default();
     let compiled = app::compile(&file.config, &problems);
     let problems = problems.into_sorted();
@@ -38,8 +40,7 @@ pub(super) async fn run(serve: &Serve) -> Ended {
         return Ok(ExitCode::FAILURE);
     };
     log::start(&config.log)?;
-    // What is written from here on is a change.
-    let watch = Watch::new(&file.config, &config);
+    let watch = Watch::new(&file.config, &config, text);
     // Told to stop while starting counts as told to stop.
     let stop = stop_signal()?;
     let roles = serve.roles.iter().copied().collect();

@@ -227,3 +227,28 @@ fn commands_for_one_source_do_without_the_secrets_of_others() {
     let (code, out, _) = run(folder.path(), &["check", "g.toml"]);
     assert!(code == Some(1) && out.matches("SLUICEGATE_NOBODY_SET_THIS is not set").count() == 1, "{out}");
 }
+
+#[test]
+fn a17_event_types_of_other_providers_are_known_as_well() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (provider, events, wanted) in [
+        ("slack", "message.channels", "did you mean message?"),
+        ("slack", "app_mention", ""),
+        ("telegram", "messages", "did you mean message?"),
+        ("linear", "issue.create", "did you mean Issue.create?"),
+        ("gitlab", "push", "Push Hook"),
+        ("gitea", "issues.opened", "did you mean issues?"),
+        ("bitbucket", "repo:push", ""),
+        ("sentry", "issue", "its types have 2 words"),
+    ] {
+        let text = format!(
+            "[server]\npublic_url = \"https://hooks.example.com\"\n[dropin]\nenabled = false\n[upstream]\n\
+             api_key = \"env:XPANDER_API_KEY\"\n[sources.s]\nprovider = \"{provider}\"\n\
+             secrets = [\"env:GITHUB_WEBHOOK_SECRET\"]\nagent = \"a\"\nevents = [\"{events}\"]\n"
+        );
+        std::fs::write(folder.path().join("g.toml"), text).expect("the folder takes files");
+        let (code, out, _) = run(folder.path(), &["check", "g.toml"]);
+        let is_right = if wanted.is_empty() { !out.contains("is known that") } else { out.contains(wanted) };
+        assert!(code == Some(0) && is_right, "{provider} {events}\n{out}");
+    }
+}

@@ -156,6 +156,11 @@ async fn a10_a_file_that_is_being_written_never_takes_the_place_of_one_that_work
     assert_eq!((hook(&gateway, "one").await, hook(&gateway, "two").await), (202, 202));
     assert!(attention(&gateway).await.iter().all(|(code, _)| code != "configuration"), "what was refused is mended");
 
+    // What cannot be read is said, and changes nothing.
+    std::fs::write(file(&gateway), [whole.as_bytes(), b"# caf\xe9\n"].concat()).expect("the folder takes files");
+    logged(&gateway, "not UTF-8").await;
+    assert_eq!(hook(&gateway, "one").await, 202);
+
     // Whoever means it says so.
     put(&gateway, head);
     let (status, answer) = order(&gateway).await;

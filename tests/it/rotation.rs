@@ -1,6 +1,9 @@
 //! Secrets and keys that are exchanged while they are used: several at once, with an end, and with proof of use.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use sluicegate::model::Clock;
 
 use crate::world::{API_KEY, Gateway, TOKEN, Upstream, binary, borrowed, github, wait_for};
 
@@ -27,15 +30,16 @@ fn command(gateway: &Gateway, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A moment so many seconds from now, as RFC 3339 writes it.
-fn in_seconds(seconds: i64) -> String {
-    (jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds)).to_string()
+/// A moment that is so far from now, as RFC 3339 writes it.
+fn later(time: Duration) -> String {
+    (Clock::system().now() + time).to_string()
 }
 
 #[tokio::test]
 async fn a_secret_that_has_ended_proves_nothing_and_use_is_proved() {
     let upstream = Upstream::start(&[]).await;
-    let gateway = Gateway::start(upstream.address, &SOURCE.replace("SOON", &in_seconds(36 * 3600))).await;
+    let gateway =
+        Gateway::start(upstream.address, &SOURCE.replace("SOON", &later(Duration::from_secs(36 * 3600)))).await;
     let send = async |secret: &str, id: &str| {
         let headers = github(secret, id, "push", "{}");
         gateway.post("/hooks/g", &borrowed(&headers), "{}").await.status().as_u16()
