@@ -15,12 +15,14 @@ mod event;
 mod guess;
 mod health;
 mod job;
+mod key;
 mod loaded;
 mod name;
 mod page;
 mod reconcile;
 mod replay;
 mod said;
+mod secret;
 mod source;
 mod status;
 mod stopper;
@@ -45,18 +47,18 @@ use axum::routing::{delete, get, post};
 use self::auth::Tally;
 use self::error::AdminError;
 use self::guess::Guesses;
-pub use self::loaded::Loaded;
+pub use self::loaded::{Loaded, ReloadAnswer, ReloadOrder};
 use self::name::Named;
 pub use self::stopper::Stopper;
 use crate::attachment::Files;
-use crate::config::{Config, Secret, SourceConfig};
+use crate::config::{Config, GatewayKey, Secret, SourceConfig};
 use crate::dispatch::Dispatcher;
 use crate::inbox::{Budgets, EventFilter, Inbox, InboxError};
 use crate::model::{Clock, Marks, Roles, UpstreamIds};
 use crate::net::Fault;
 use crate::reconcile::Reconciler;
 use crate::source::Sources;
-use crate::telemetry::{Metrics, RefusedSamples};
+use crate::telemetry::{Metrics, RefusedSamples, Uses};
 use crate::upstream::Upstream;
 
 /// Requests without the right token, a minute of one address, before they are told to wait.
@@ -113,6 +115,9 @@ pub struct AdminState {
     files: Option<Arc<Files>>,
     /// How many runs a day.
     budgets: Budgets,
+    /// The gateway's own keys, and when they and the sources' secrets were used.
+    keys: Vec<GatewayKey>,
+    uses: Arc<Uses>,
     ids: Arc<UpstreamIds>,
     marks: Marks,
     guesses: Guesses,
@@ -151,7 +156,7 @@ impl AdminState {
         Self {
             sources: config.sources.iter().map(configured).collect(),
             compiled,
-            loaded: Arc::new(Loaded::new(clock.now())),
+            loaded: Arc::new(Loaded::new(clock.now(), String::new())),
             stopper: Stopper::default(),
             hosts: config.admin.hosts.clone(),
             max_body: config.server.max_body,
@@ -163,6 +168,8 @@ impl AdminState {
             reconciler: None,
             files: None,
             budgets: Budgets::new(config),
+            keys: Vec::new(),
+            uses: Arc::default(),
             ids: Arc::default(),
             marks: Marks::default(),
             guesses: Guesses::new(GUESSES, MINUTE),
@@ -188,6 +195,12 @@ impl AdminState {
     /// The same, with what reads providers' own logs.
     pub fn with_reconciler(mut self, reconciler: Reconciler) -> Self {
         self.reconciler = Some(reconciler);
+        self
+    }
+
+    /// The same, with the gateway's own keys, and when they and the sources' secrets were used.
+    pub fn with_uses(mut self, config: &Config, uses: Arc<Uses>) -> Self {
+        (self.keys, self.uses) = (config.keys.clone(), uses);
         self
     }
 
@@ -259,6 +272,7 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/sources", get(source::list))
         .route("/api/v1/sources/{name}/enrol", get(source::brought).post(source::enrol))
         .route("/api/v1/sources/{name}/enrol/confirm", post(source::confirm))
+        .route("/api/v1/sources/{name}/secrets", get(secret::list))
         .route("/api/v1/sources/{name}/reconcile", post(reconcile::reconcile))
         .route("/api/v1/sources/{name}/pause", post(source::pause))
         .route("/api/v1/sources/{name}/resume", post(source::resume))
@@ -271,7 +285,9 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/refused", get(source::refused))
         .route("/api/v1/refused/{id}", get(source::refused_one))
         .route("/api/v1/status", get(status::show))
+        .route("/api/v1/reload", post(loaded::reload))
         .route("/api/v1/budgets", get(budget::list))
+        .route("/api/v1/keys", get(key::list))
         .method_not_allowed_fallback(async || AdminError::Method)
         .route_layer(from_fn_with_state(state.clone(), auth::token));
     guarded(behind_the_token.merge(health(&state)).fallback(async || AdminError::NoSuchPath), state)

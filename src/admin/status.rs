@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::AdminState;
 use super::error::AdminError;
 use super::health::unready;
+use super::secret::EndingSecret;
 use super::waiting::{PausedView, own, refusal_of};
 use crate::dispatch::{BreakerState, Closed};
 use crate::inbox::{Count, Hold, SourceFare, Usage};
@@ -82,7 +83,17 @@ pub(super) async fn show(State(state): State<Arc<AdminState>>) -> Result<Json<Va
     disk(&usage, &mut attention);
     for setting in &loaded.restart_for {
         let text = format!("{setting} has changed, and the change holds after a restart only");
-        attention.push(AttentionView::new("restart", text, "restart the gateway").about(*setting));
+        attention.push(AttentionView::new("restart", text, "restart the gateway").about(setting));
+    }
+    for EndingSecret { source, secret, until } in state.ending_secrets(now).take(MANY) {
+        let text = format!("the secret {secret} of {source} still proves requests and ends at {until}");
+        let todo = format!("give the sender the next secret; sluicegate source secrets {source} shows which is used");
+        attention.push(AttentionView::new("secret", text, todo).about(source));
+    }
+    if let Some(refused) = &loaded.refused {
+        let text = format!("the configuration was read again and not taken: {}", refused.why);
+        let item = AttentionView::new("configuration", text, "sluicegate check; when it is mended: sluicegate reload");
+        attention.push(AttentionView { since: Some(refused.at), ..item });
     }
 
     let count = |wanted: model::State| counts.iter().filter(|count| count.state == wanted).map(total).sum::<u64>();

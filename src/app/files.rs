@@ -45,11 +45,24 @@ pub(super) fn open(config: &Config, sealer: &Sealer) -> anyhow::Result<Option<Fi
             Arc::new(Remote::open(url, &settings, client).context("the attachment store cannot be used")?)
         }
     };
-    let public_url = &config.server.public_url;
-    let links = (attachments.links != LinkKind::Store && !public_url.is_empty())
-        .then(|| Links::new(public_url, sealer.file_keys()));
-    let presigned = attachments.links != LinkKind::Gateway && matches!(attachments.store.value, StorePlace::Bucket(_));
-    Ok(Some(Files::new(store, links, presigned, attachments.link_lifetime)))
+    Ok(Some(Files::new(store, links(config, sealer), presigned(config), attachments.link_lifetime)))
+}
+
+/// The same files, handed out as another configuration says.
+pub(super) fn handed_out(files: &Files, config: &Config, sealer: &Sealer) -> Files {
+    files.handed_out(links(config, sealer), presigned(config), config.attachments.link_lifetime)
+}
+
+/// The gateway's own links; none where nobody could follow them.
+fn links(config: &Config, sealer: &Sealer) -> Option<Links> {
+    let (attachments, public_url) = (&config.attachments, &config.server.public_url);
+    (attachments.links != LinkKind::Store && !public_url.is_empty()).then(|| Links::new(public_url, sealer.file_keys()))
+}
+
+/// Whether links are a bucket's own where it has some.
+fn presigned(config: &Config) -> bool {
+    let attachments = &config.attachments;
+    attachments.links != LinkKind::Gateway && matches!(attachments.store.value, StorePlace::Bucket(_))
 }
 
 /// Removes what a crash left in a store that is ours alone: nobody else could be at it.
@@ -72,20 +85,19 @@ pub(super) async fn sweep_left(inbox: &dyn Inbox, files: &Files, now: Timestamp)
 /// The sweep of a store: one drawer a time for what nothing refers to, and all whose time is over.
 pub(super) struct FilesSweep {
     files: Arc<Files>,
-    upload: Duration,
     drawer: u16,
 }
 
 impl FilesSweep {
-    /// One that begins at the first drawer. `upload` is the longest an upload may take.
-    pub(super) const fn new(files: Arc<Files>, upload: Duration) -> Self {
-        Self { files, upload, drawer: 0 }
+    /// One that begins at the first drawer.
+    pub(super) const fn new(files: Arc<Files>) -> Self {
+        Self { files, drawer: 0 }
     }
 
-    /// The next step.
-    pub(super) async fn step(&mut self, inbox: &dyn Inbox, now: Timestamp) {
+    /// The next step. `upload` is the longest an upload may take.
+    pub(super) async fn step(&mut self, inbox: &dyn Inbox, upload: Duration, now: Timestamp) {
         // One that is being kept just now must not go.
-        let before = now - self.upload - LEEWAY;
+        let before = now - upload - LEEWAY;
         match sweep_drawer(inbox, &self.files, self.drawer, before).await {
             Ok(0) => {}
             Ok(files) => tracing::info!(files, "files removed that nothing refers to"),

@@ -8,6 +8,7 @@
 pub mod engine;
 mod files;
 pub mod secret;
+mod settings;
 mod share;
 
 use std::future::Future;
@@ -18,15 +19,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::Router;
 use bytes::Bytes;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::{self, AdminState, Loaded, Stopper};
 use crate::attachment::Files;
-use crate::config::{Config, Problems, Secret, Server};
+use crate::config::{Config, Problems, Secret, Server, sense};
 use crate::dispatch::replay::{Remap, Replayer};
 use crate::dispatch::{Dispatcher, Pace};
 use crate::inbox::encrypted::Encrypted;
@@ -43,13 +44,14 @@ use crate::net::{
 };
 use crate::reconcile::{self, Reconciler, Running};
 use crate::source::{Fetch, Sources};
-use crate::telemetry::{Metrics, RefusedSamples, SparseLines};
+use crate::telemetry::{Metrics, RefusedSamples, SparseLines, Uses};
 use crate::upstream::{Budget, Upstream};
 
 use files::FilesSweep;
 use secret::admin_token;
 pub(crate) use secret::write_private;
 pub use secret::{admin_token_file, seal_key_file, sealer};
+use settings::Settings;
 
 /// The sockets of a gateway.
 #[derive(Debug)]
@@ -64,9 +66,21 @@ pub struct Listeners {
 #[derive(Debug)]
 pub struct App {
     config: Config,
+    settings: Settings,
     kept: Kept,
     parts: Parts,
     stop_all: watch::Sender<bool>,
+}
+
+/// A configuration that is to take the place of the one that holds.
+#[derive(Debug)]
+pub struct NextConfig {
+    /// The configuration.
+    pub config: Config,
+    /// Its sources, compiled.
+    pub sources: Sources,
+    /// Where it is told that it holds, or why it does not.
+    pub done: oneshot::Sender<Result<(), String>>,
 }
 
 /// What a new configuration leaves as it is.
@@ -81,12 +95,15 @@ struct Kept {
     held: Arc<HeldBytes>,
     places: Arc<UploadPlaces>,
     lines: Arc<SparseLines>,
+    uses: Arc<Uses>,
     foreign: Arc<ForeignKeys>,
     roles: Roles,
     share: Share,
     budget: Budget,
     pace: Arc<Pace>,
     files: Option<Arc<Files>>,
+    limits: ArcSwapOption<Limits>,
+    swept: Arc<ArcSwap<Swept>>,
     stopper: Stopper,
     loaded: Arc<Loaded>,
     token: Secret,
@@ -157,6 +174,7 @@ impl App {
             files::sweep_left(&*inbox, files, clock.now()).await;
         }
         let (stop_all, stopping) = watch::channel(false);
+        let settings = Settings::of(&config);
         let kept = Kept {
             inbox,
             pace: Pace::new(budget.clone(), metrics.clone()),
@@ -169,12 +187,15 @@ impl App {
             held: HeldBytes::new(config.server.max_held.value),
             places: UploadPlaces::new(config.attachments.uploads),
             lines: SparseLines::new("requests that were refused or prove nothing"),
+            uses: Arc::new(Uses::default()),
             foreign: ForeignKeys::new(),
             roles,
             share,
             files,
+            limits: ArcSwapOption::empty(),
+            swept: Arc::new(ArcSwap::from_pointee(Swept::new(&config))),
             stopper: Stopper::default(),
-            loaded: Arc::new(Loaded::new(clock.now())),
+            loaded: Arc::new(Loaded::new(clock.now(), settings.digest())),
             token,
             stopping,
             serving: Arc::new(AtomicBool::new(false)),
@@ -182,7 +203,12 @@ impl App {
             clock,
         };
         let parts = Parts::new(&config, sources, &kept)?;
-        Ok(Self { config, kept, parts, stop_all })
+        Ok(Self { config, settings, kept, parts, stop_all })
+    }
+
+    /// What is known of the configuration that holds.
+    pub fn loaded(&self) -> Arc<Loaded> {
+        self.kept.loaded.clone()
     }
 
     /// Serves until `stop` resolves, then drains: no new connection, no new claim; requests in flight are answered,
@@ -191,12 +217,12 @@ impl App {
     pub async fn serve(
         self,
         listeners: Listeners,
-        mut reloads: mpsc::Receiver<(Config, Sources)>,
+        mut reloads: mpsc::Receiver<NextConfig>,
         stop: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
         // What is read at the start only is compared with what the process was started with, so that a change is told of
         // until a restart has taken it over.
-        let Self { config, kept, parts, stop_all } = self;
+        let Self { config, settings, kept, parts, stop_all } = self;
         let drain = config.server.drain_timeout;
         let tls = config.server.tls.as_ref().map(|files| Tls::load(&files.cert.value, &files.key.value)).transpose()?;
         let options = listen_options(&config, tls.clone());
@@ -243,8 +269,8 @@ impl App {
             (dispatch, tokio::spawn(Replayer::run(replayer.clone(), stopping)))
         });
         let sweep = kept.roles.dispatch.then(|| {
-            let files = kept.files.clone().map(|files| FilesSweep::new(files, config.attachments.upload_timeout));
-            tokio::spawn(sweep_often(inbox.clone(), Keep::new(&config), files, kept.clock.clone()))
+            let files = kept.files.clone().map(FilesSweep::new);
+            tokio::spawn(sweep_often(inbox.clone(), kept.swept.clone(), files, kept.clock.clone()))
         });
         let follow = tokio::spawn(share::follow(kept.share.clone(), kept.budget.clone(), kept.stopper.clone(), inbox));
         let (look, told_to_look) = mpsc::channel(1);
@@ -269,19 +295,23 @@ impl App {
             tokio::select! {
                 () = stop.as_mut() => break None,
                 cause = kept.inbox.failed() => break Some(cause),
-                Some((next, compiled)) = reloads.recv() => match Parts::new(&next, compiled, &kept) {
+                Some(NextConfig { config: next, sources, done }) = reloads.recv() => match Parts::new(&next, sources, &kept) {
                     Ok(parts) => {
                         front.exchange(ingress::front(parts.ingress));
                         routes.exchange(kept.admin_routes(parts.admin));
                         dispatcher.store(parts.dispatcher);
                         replayer.store(parts.replayer);
+                        kept.swept.store(Arc::new(Swept::new(&next)));
                         kept.pace.changed();
-                        kept.loaded.next(kept.clock.now(), what_stays(&config, &next));
+                        take_over(&kept, &settings, &next);
                         // One that is looking already looks for us as well.
                         let _ = look.try_send(());
-                        tracing::info!(sources = next.sources.len(), "configuration reloaded");
+                        // Whoever ordered it may have left.
+                        let _ = done.send(Ok(()));
                     }
-                    Err(error) => tracing::error!(%error, "configuration not reloaded, the old one stays"),
+                    Err(error) => {
+                        let _ = done.send(Err(format!("{error:#}")));
+                    }
                 },
             }
         };
@@ -349,14 +379,17 @@ impl Parts {
             kept.reconciling.clone(),
         );
         kept.held.set(config.server.max_held.value);
+        let limits = Arc::new(Limits::next(config, &kept.share, kept.limits.load().as_deref()));
+        let files = kept.files.as_ref().map(|files| Arc::new(files::handed_out(files, config, &kept.sealer)));
         let ingress = Arc::new(Ingress {
             fetch: Arc::new(Web(client.clone())),
             sources: sources.clone(),
-            limits: Limits::new(config, &kept.share),
+            limits: limits.clone(),
+            uses: kept.uses.clone(),
             budgets: Budgets::new(config),
             inbox: kept.inbox.clone(),
             upstream: upstream.clone(),
-            files: kept.files.clone(),
+            files: files.clone(),
             intake: config.attachments.intake.clone(),
             keep_files: config.attachments.keep,
             sealer: kept.sealer.clone(),
@@ -386,7 +419,7 @@ impl Parts {
             kept.metrics.clone(),
             kept.clock.clone(),
         );
-        let dispatcher = Arc::new(dispatcher.with_files(kept.files.clone(), client.clone()));
+        let dispatcher = Arc::new(dispatcher.with_files(files.clone(), client.clone()));
         let remap: Arc<dyn Remap> = Arc::new(Remapper(sources.clone()));
         let replayer = Replayer::new(config, kept.inbox.clone(), remap, kept.ids.clone(), kept.clock.clone());
         let admin = AdminState::new(
@@ -402,11 +435,13 @@ impl Parts {
         );
         let admin = admin
             .with_loaded(kept.loaded.clone(), kept.stopper.clone())
-            .with_files(kept.files.clone())
+            .with_files(files)
             .with_reconciler(reconciler)
+            .with_uses(config, kept.uses.clone())
             .with_names(kept.ids.clone(), kept.sealer.marks().clone())
             .with_roles(kept.roles);
         let admin = Arc::new(if kept.roles.dispatch { admin.with_dispatcher(dispatcher.clone()) } else { admin });
+        kept.limits.store(Some(limits));
         Ok(Self { ingress, dispatcher, replayer, admin })
     }
 }
@@ -432,29 +467,16 @@ fn tell_addresses(config: &Config, public: SocketAddr) {
     }
 }
 
-/// What is read at the start only, and has changed since. Each is told of.
-fn what_stays(old: &Config, new: &Config) -> Vec<&'static str> {
-    let changed = [
-        ("server.listen", old.server.listen != new.server.listen),
-        ("server (connections, proxies, TLS files)", listening(&old.server) != listening(&new.server)),
-        ("admin.listen", old.admin.listen != new.admin.listen),
-        ("inbox", format!("{:?}", old.inbox) != format!("{:?}", new.inbox)),
-        ("attachments", format!("{:?}", old.attachments) != format!("{:?}", new.attachments)),
-        ("log", format!("{:?}", old.log) != format!("{:?}", new.log)),
-    ];
-    let changed: Vec<&str> = changed.into_iter().filter(|(_, changed)| *changed).map(|(setting, _)| setting).collect();
-    for setting in &changed {
+/// Says that another configuration holds, and what of it does not until a restart: at each reload, until then.
+fn take_over(kept: &Kept, started: &Settings, next: &Config) {
+    let settings = Settings::of(next);
+    let waiting = started.waiting(&settings);
+    for setting in &waiting {
         tracing::warn!(setting, "this setting has changed; the change holds after a restart only");
     }
-    changed
-}
-
-/// What of `[server]` the listener was started with.
-fn listening(server: &Server) -> impl PartialEq + use<> {
-    let connections = (server.max_connections, server.max_connections_per_address, server.max_requests);
-    let times = (server.head_timeout, server.idle_timeout, server.write_stall, server.max_head);
-    let proxies = (server.trusted_proxies.clone(), server.forwarded, server.proxy_protocol, server.http2_cleartext);
-    (connections, times, proxies, server.tls.clone())
+    let digest = settings.digest();
+    tracing::info!(sources = next.sources.len(), digest, "configuration reloaded");
+    kept.loaded.next(kept.clock.now(), digest, waiting);
 }
 
 fn listen_options(config: &Config, tls: Option<Tls>) -> ListenOptions {
@@ -491,17 +513,28 @@ async fn renew(tls: Option<Tls>, mut told: mpsc::Receiver<()>) {
 /// Reads and compiles a configuration, as `check` and `serve` both do. None when something stands in the way; every
 /// problem is in `problems`.
 pub fn compile(file: &Path, problems: &Problems) -> Option<(Config, Sources)> {
-    let config = Config::load(file, problems)?;
-    let sources = Sources::compile(&config, problems);
+    let (config, sources) = compiled(Config::load(file, problems)?, problems);
     if let Some(files) = &config.server.tls
         && let Err(error) = Tls::load(&files.cert.value, &files.key.value)
     {
         let place = if error.file == files.key.value { &files.key.place } else { &files.cert.place };
         problems.error_hint(place, error.to_string(), "write the certificate with its chain, and its key, as PEM");
     }
+    sense::check(&config, problems);
     reconcile::check(&config, &sources, problems);
     check_held(&config, &sources, problems);
     (!problems.any_error()).then_some((config, sources))
+}
+
+/// The same for one source alone: what others, the upstream and callers need is not asked for.
+pub fn compile_source(file: &Path, source: &str, problems: &Problems) -> Option<(Config, Sources)> {
+    let (config, sources) = compiled(Config::load_for(file, Some(source), problems)?, problems);
+    (!problems.any_error()).then_some((config, sources))
+}
+
+fn compiled(config: Config, problems: &Problems) -> (Config, Sources) {
+    let sources = Sources::compile(&config, problems);
+    (config, sources)
 }
 
 /// Whether every body that is held may be as large as it is said to be.
@@ -543,16 +576,31 @@ impl Door for Unwatched {
     }
 }
 
-async fn sweep_often(inbox: Arc<dyn Inbox>, keep: Keep, mut files: Option<FilesSweep>, clock: Clock) {
+/// How long what is over stays.
+#[derive(Debug)]
+struct Swept {
+    keep: Keep,
+    /// The longest an upload may take.
+    upload: Duration,
+}
+
+impl Swept {
+    fn new(config: &Config) -> Self {
+        Self { keep: Keep::new(config), upload: config.attachments.upload_timeout }
+    }
+}
+
+async fn sweep_often(inbox: Arc<dyn Inbox>, swept: Arc<ArcSwap<Swept>>, mut files: Option<FilesSweep>, clock: Clock) {
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
-        match sweep(&*inbox, &keep, clock.now()).await {
+        let swept = swept.load_full();
+        match sweep(&*inbox, &swept.keep, clock.now()).await {
             Ok(0) => {}
             Ok(events) => tracing::info!(events, "old events removed"),
             Err(error) => tracing::error!(%error, "cannot remove old events"),
         }
         if let Some(files) = &mut files {
-            files.step(&*inbox, clock.now()).await;
+            files.step(&*inbox, swept.upload, clock.now()).await;
         }
     }
 }

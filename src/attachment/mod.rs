@@ -114,6 +114,12 @@ impl Files {
         Self { store, links, presigned, lifetime }
     }
 
+    /// The same store, with other links.
+    #[must_use]
+    pub fn handed_out(&self, links: Option<Links>, presigned: bool, lifetime: Duration) -> Self {
+        Self { store: self.store.clone(), links, presigned, lifetime }
+    }
+
     /// Whether anybody could fetch what is taken in.
     pub const fn has_links(&self) -> bool {
         self.presigned || self.links.is_some()

@@ -4,7 +4,8 @@
 pub(super) const FIRST_STEPS: &str = "\
 First steps:
   sluicegate demo                  see it work: no account, no network
-  sluicegate check --config FILE   every mistake of a configuration at once
+  sluicegate init                  write a configuration to begin with
+  sluicegate check FILE            every mistake of a configuration at once
   sluicegate serve --config FILE   run the gateway
   sluicegate status --config FILE  whether all is well, and what is not
   sluicegate event list --config FILE   what came in, and what became of it";
@@ -13,7 +14,8 @@ First steps:
 pub(super) const MORE: &str = "\
 First steps:
   sluicegate demo                  see it work: no account, no network
-  sluicegate check --config FILE   every mistake of a configuration at once
+  sluicegate init                  write a configuration to begin with
+  sluicegate check FILE            every mistake of a configuration at once
   sluicegate serve --config FILE   run the gateway
   sluicegate status --config FILE  whether all is well, and what is not
   sluicegate event list --config FILE   what came in, and what became of it
@@ -23,7 +25,8 @@ the configuration file; --admin URL and --token-env NAME name them without one.
 
 Exit codes:
   0  done; all is well
-  1  failed; refused; something needs attention (status, check, health)
+  1  failed; refused; something needs attention (status, check, health);
+     warnings as well with check --deny-warnings
   2  the command line is wrong
   3  there is no such thing: event, source, destination, replay
 

@@ -7,6 +7,8 @@ mod event;
 mod gateway;
 mod health;
 mod help;
+mod init;
+mod key;
 mod map;
 mod migrate;
 mod pause;
@@ -14,6 +16,7 @@ mod print;
 mod provider;
 mod reconcile;
 mod refused;
+mod reload;
 mod replay;
 mod send;
 mod serve;
@@ -65,7 +68,12 @@ enum Command {
     /// exit code is 0 when all is well and 1 when something needs attention.
     Status(status::Status),
     /// Read a configuration, report every problem with its place, start nothing
+    ///
+    /// The exit code is 0 when it is good, and 1 when it has errors; with --deny-warnings also when it has warnings. The
+    /// addresses to give to each provider are printed as well.
     Check(check::Check),
+    /// Write a configuration to begin with
+    Init(init::Init),
     /// Show the whole way of events with a stand-in for the upstream: no account, no network
     Demo(demo::Demo),
     /// Run the stand-in for the upstream's API alone
@@ -83,6 +91,9 @@ enum Command {
     /// List destinations, pause, resume and reset them
     #[command(subcommand, after_long_help = help::DESTINATIONS)]
     Destination(destination::DestinationCommand),
+    /// List the gateway's own keys and how they were used
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Show which requests were refused, and why
     #[command(after_long_help = help::REFUSALS)]
     Refused(refused::Refused),
@@ -93,6 +104,11 @@ enum Command {
     Pause(pause::All),
     /// Let runs go on
     Resume(pause::All),
+    /// Have a running gateway read its configuration again, and say when it holds
+    ///
+    /// The one process that is asked reads it; each other one watches its own file. What is wrong with the file is told,
+    /// and the configuration before goes on holding.
+    Reload(reload::Reload),
     /// Show what a captured request is mapped to, and why
     #[command(subcommand)]
     Map(map::MapCommand),
@@ -141,7 +157,8 @@ pub fn run() -> ExitCode {
             Command::Health(file) => health::run(&file).await,
             Command::Status(status) => status::run(&status).await,
             Command::Refused(refused) => refused::run(&refused).await,
-            Command::Check(check) => check::run(&check),
+            Command::Check(check) => check::run(&check).await,
+            Command::Init(init) => init::run(&init),
             Command::Demo(demo) => demo::run(&demo).await,
             Command::Stub(stub) => stub::run(stub).await,
             Command::Event(event) => event::run(event).await,
@@ -150,6 +167,8 @@ pub fn run() -> ExitCode {
             Command::Destination(command) => destination::run(command).await,
             Command::Pause(all) => pause::run(all, "pause").await,
             Command::Resume(all) => pause::run(all, "resume").await,
+            Command::Reload(reload) => reload::run(reload).await,
+            Command::Key(command) => key::run(command).await,
             Command::Map(command) => map::run(command).await,
             Command::Provider(command) => provider::run(&command),
             Command::Reconcile(reconcile) => reconcile::run(&reconcile).await,

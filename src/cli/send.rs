@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
 use super::{ConfigFile, Ended, answer, reachable, say, tally};
 use crate::app;
-use crate::config::{Config, Problems, Sample};
+use crate::config::{Config, Located, Problems, Sample, Secret};
 use crate::model::{Clock, Received, RequestId, Timestamp};
 use crate::net::Client;
 use crate::source::{KeyPair, Signer, Source};
@@ -50,7 +50,7 @@ pub(super) struct Send {
 
 pub(super) async fn run(send: &Send) -> Ended {
     let problems = Problems::default();
-    let Some((config, sources)) = app::compile(&send.file.config, &problems) else {
+    let Some((config, sources)) = app::compile_source(&send.file.config, &send.source, &problems) else {
         let problems = problems.into_sorted();
         problems.iter().for_each(|problem| say(&problem.to_string()));
         say(&format!("{}: {}", send.file.config.display(), tally(&problems)));
@@ -63,7 +63,7 @@ pub(super) async fn run(send: &Send) -> Ended {
     let now = Clock::system().now();
     let request = request(send, &config, source, now)?;
     let pair = if source.scheme.has_key_pair() { Some(pair(send, source, now)?) } else { None };
-    let by = pair.as_ref().map_or(Signer::Secret(0), Signer::Pair);
+    let by = pair.as_ref().map_or_else(|| Signer::Secret(live(source, now)), Signer::Pair);
     let signed = source.scheme.signed(by, &request, now).map_err(|what| anyhow!("cannot sign it: {what}"))?;
     if send.print {
         print(&signed)?;
@@ -181,6 +181,12 @@ async fn post(send: &Send, config: &Config, signed: Received) -> Ended {
     say(&format!("{base}{} answered {}", signed.target, heard.status()));
     answer(&String::from_utf8_lossy(heard.body()))?;
     Ok(if heard.status().is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The first secret that has not ended.
+fn live(source: &Source, now: Timestamp) -> usize {
+    let is_live = |secret: &Located<Secret>| secret.until().is_none_or(|until| until > now);
+    source.config.secrets.iter().position(is_live).unwrap_or(0)
 }
 
 /// The request as it would stand on the wire. Headers that show a secret are part of it.

@@ -25,6 +25,8 @@ pub(super) enum SourceCommand {
     Pause(Named),
     /// Let it go on
     Resume(Named),
+    /// Show the secrets of a source: when each proved a request last, and when it ends
+    Secrets(Named),
     /// Let a provider's handshake bring the source's secret, and have it count
     Enrol(Enrol),
     /// Print the address to give to its provider, with parameters in it; sealed where the source wants that
@@ -131,7 +133,9 @@ async fn enrol(enrol: Enrol) -> anyhow::Result<ExitCode> {
 pub(super) async fn run(command: SourceCommand) -> anyhow::Result<ExitCode> {
     let times = match &command {
         SourceCommand::List(list) => list.gateway.times,
-        SourceCommand::Pause(named) | SourceCommand::Resume(named) => named.gateway.times,
+        SourceCommand::Pause(named) | SourceCommand::Resume(named) | SourceCommand::Secrets(named) => {
+            named.gateway.times
+        }
         SourceCommand::Enrol(words) => words.gateway.times,
         SourceCommand::Url(_) => Times::default(),
     };
@@ -151,6 +155,7 @@ pub(super) async fn run(command: SourceCommand) -> anyhow::Result<ExitCode> {
         SourceCommand::Pause(named) => (named, "pause"),
         SourceCommand::Resume(named) => (named, "resume"),
         SourceCommand::Enrol(words) => return enrol(words).await,
+        SourceCommand::Secrets(named) => return secrets(named).await,
         SourceCommand::Url(asked) => return url(asked),
     };
     let name = utf8_percent_encode(&named.name, NON_ALPHANUMERIC);
@@ -160,6 +165,21 @@ pub(super) async fn run(command: SourceCommand) -> anyhow::Result<ExitCode> {
         print::json(&mut out, &answer)?
     } else {
         print::held(&mut out, &answer)?
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the secrets of a source and how they were used.
+async fn secrets(named: Named) -> anyhow::Result<ExitCode> {
+    let (mut out, mut talk) = sheets(named.gateway.times);
+    let path = format!("/sources/{}/secrets", utf8_percent_encode(&named.name, NON_ALPHANUMERIC));
+    let asked = named.gateway.find()?.ask(&path).await?;
+    let Some(page) = asked.or_say(&mut talk, &print::line(&named.name)) else { return Ok(NOT_FOUND.into()) };
+    if named.json {
+        print::json(&mut out, &page)?;
+    } else if !print::secrets(&mut out, &page)? {
+        print::say(&mut talk, "it has no secrets");
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)

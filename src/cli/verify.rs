@@ -10,7 +10,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::gateway::{Asked, GatewayArgs};
 use super::provider::case::Case;
-use super::provider::known;
+use super::provider::known_for;
 use super::{Ended, print, say, tell, usage};
 use crate::config::{Located, Place, Problems, Secret};
 use crate::model::{Clock, Timestamp};
@@ -77,7 +77,7 @@ pub(super) async fn run(command: VerifyCommand) -> Ended {
         (None, Some(_)) => Some(PathBuf::from("sluicegate.toml")),
         (file, _) => file.clone(),
     };
-    let Some(config) = known(file.as_deref()) else { return Ok(ExitCode::FAILURE) };
+    let Some(config) = known_for(file.as_deref(), explain.source.as_deref()) else { return Ok(ExitCode::FAILURE) };
     let mut written = match (&explain.source, explain.provider.as_ref().or(case.provider.as_ref())) {
         (Some(name), _) => {
             let source = config.sources.iter().find(|source| source.name == *name);

@@ -10,7 +10,7 @@ use super::problem::{Located, Place, Problems};
 use super::secret::Secret;
 use super::section::Section;
 use super::unit::Rate;
-use crate::model::is_agent_id;
+use crate::model::{Timestamp, is_agent_id};
 
 /// `[dropin]`: `POST /` and `POST /{agent_id}` as the platform's hosted webhook answers them.
 #[derive(Clone, Debug)]
@@ -85,8 +85,14 @@ pub struct GatewayKey {
     pub name: String,
     /// Where its table begins.
     pub place: Place,
-    /// What callers present.
-    pub key: Secret,
+    /// What callers present; each of them is good, so that one can take another's place.
+    pub keys: Vec<Secret>,
+    /// From when on none of them is good any more.
+    pub expires: Option<Timestamp>,
+    /// How many runs a day its callers may begin.
+    pub runs_per_day: Option<u64>,
+    /// The largest body with files in it that its callers may send.
+    pub max_upload: Option<u64>,
     /// What goes upstream instead; `upstream.api_key` where there is none.
     pub upstream_key: Option<Secret>,
     /// The agents and workflows it is good for; empty: all.
@@ -203,7 +209,10 @@ impl GatewayKey {
             }
             let Some(section) = all.section(name) else { continue };
             let Some(key) = Self::read(name, &section, base) else { continue };
-            if let Some(twin) = keys.iter().find(|other| other.key.expose() == key.key.expose()) {
+            let is_twin = |other: &&Self| {
+                other.keys.iter().any(|theirs| key.keys.iter().any(|ours| ours.expose() == theirs.expose()))
+            };
+            if let Some(twin) = keys.iter().find(is_twin) {
                 section.problems().error_hint(
                     place,
                     format!("keys.{name} and keys.{} are the same key", twin.name),
@@ -216,23 +225,7 @@ impl GatewayKey {
     }
 
     fn read(name: &str, section: &Section<'_>, base: &Path) -> Option<Self> {
-        if !section.has("key") {
-            section.problems().error_hint(
-                section.place(),
-                format!("keys.{name} has no key"),
-                "key = \"env:NAME\" is what the caller presents as x-api-key",
-            );
-        }
-        let key = section.secret("key", base);
-        if let (Some(key), Some(written)) = (&key, section.text("key"))
-            && key.expose().len() < 16
-        {
-            section.problems().error_hint(
-                &written.place,
-                format!("keys.{name}.key is shorter than 16 characters"),
-                "make a long one, for example with: openssl rand -hex 24",
-            );
-        }
+        let keys = Self::live(name, section, base);
         let upstream_key = section.secret("upstream_key", base);
         let texts = |key: &str| section.texts(key).unwrap_or_default().into_iter().map(|text| text.value).collect();
         for agent in section.texts("agents").unwrap_or_default().iter().filter(|agent| !is_agent_id(agent)) {
@@ -247,10 +240,15 @@ impl GatewayKey {
         let methods = methods(section, paths.is_empty());
         let rate = section.rate("rate").map(|rate| rate.value);
         let isolate = section.bool("isolate").is_none_or(|isolate| isolate.value);
+        let (expires, max_upload) = (section.time("expires"), section.bytes("max_upload"));
+        let runs_per_day = super::size(section, "runs_per_day").map(|most| most as u64);
         Some(Self {
             name: name.to_owned(),
             place: section.place().clone(),
-            key: key?,
+            keys: keys?,
+            expires: expires.map(|expires| expires.value),
+            runs_per_day,
+            max_upload: max_upload.map(|bytes| bytes.value),
             upstream_key,
             agents,
             prefixes,
@@ -259,6 +257,45 @@ impl GatewayKey {
             rate,
             isolate,
         })
+    }
+}
+
+impl GatewayKey {
+    /// What callers may present: `key`, or each of `keys`.
+    fn live(name: &str, section: &Section<'_>, base: &Path) -> Option<Vec<Secret>> {
+        let problems = section.problems();
+        let is_missing = !section.has("key") && !section.has("keys");
+        if is_missing && !section.is_misspelt("key") {
+            problems.error_hint(
+                section.place(),
+                format!("keys.{name} has no key"),
+                "key = \"env:NAME\" is what the caller presents as x-api-key; keys = [\"env:NEW\", \"env:OLD\"] are good both",
+            );
+        }
+        let one = section.text("key").zip(section.secret("key", base));
+        let many = section.secrets("keys", base).unwrap_or_default();
+        if section.has("key") && section.has("keys") {
+            problems.error_hint(
+                section.place(),
+                format!("keys.{name} has key and keys"),
+                "write all of them in keys, the new one first",
+            );
+        }
+        let one = one.map(|(written, key)| Located { value: key, place: written.place });
+        let all: Vec<Located<Secret>> = one.into_iter().chain(many).collect();
+        for key in all.iter().filter(|key| key.expose().len() < 16 && !key.is_placeholder()) {
+            problems.error_hint(
+                &key.place,
+                format!("a key of keys.{name} is shorter than 16 characters"),
+                "make a long one, for example with: openssl rand -hex 24",
+            );
+        }
+        (!all.is_empty()).then(|| all.into_iter().map(|key| key.value).collect())
+    }
+
+    /// Whether it is not good any more.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
     }
 }
 

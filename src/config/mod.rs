@@ -16,6 +16,7 @@ pub mod provider;
 pub mod reconcile;
 pub mod secret;
 pub mod section;
+pub mod sense;
 pub mod server;
 pub mod source;
 pub mod unit;
@@ -81,6 +82,27 @@ pub struct Config {
     pub proxies: Vec<ProxyConfig>,
     /// The folder that relative paths start from: the configuration file's.
     pub base: PathBuf,
+    /// What was written, defaults and environment included.
+    pub written: Arc<WrittenTable>,
+    /// The other files that it was read from: secrets, certificates to trust, providers.
+    pub files: Vec<PathBuf>,
+}
+
+/// What was written. Secrets may stand in it, so it is not printed.
+#[derive(Clone)]
+pub struct WrittenTable(Table);
+
+impl std::ops::Deref for WrittenTable {
+    type Target = Table;
+    fn deref(&self) -> &Table {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for WrittenTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WrittenTable").field("place", &self.0.place).finish_non_exhaustive()
+    }
 }
 
 /// The most refused requests that are kept whole.
@@ -160,15 +182,23 @@ impl Config {
     /// Reads a configuration. Everything that is wrong is noted in `problems`; when an error is among it, nothing
     /// should start, whatever is returned.
     pub fn load(file: &Path, problems: &Problems) -> Option<Self> {
+        Self::load_for(file, None, problems)
+    }
+
+    /// The same with one source alone, where it is there: what the others, the upstream and callers need is not asked for.
+    /// It is for commands that an operator types where those secrets are not.
+    pub fn load_for(file: &Path, source: Option<&str>, problems: &Problems) -> Option<Self> {
         let name = file.display().to_string();
-        let text = match std::fs::read_to_string(file) {
-            Ok(text) => text,
+        let text = match std::fs::read(file) {
+            Ok(bytes) => sense::utf8(file, bytes, problems)?,
             Err(error) => {
-                problems.error_hint(
-                    &Place { file: name.into(), line: 0 },
-                    format!("cannot be read: {error}"),
-                    "name the file with --config; config/example.toml shows one",
-                );
+                let hint = match error.kind() {
+                    std::io::ErrorKind::NotFound => {
+                        "`sluicegate init` writes one to begin with; one that is elsewhere is named with --config FILE"
+                    }
+                    _ => "name the file with --config FILE, and let the user that runs sluicegate read it",
+                };
+                problems.error_hint(&Place { file: name.into(), line: 0 }, format!("cannot be read: {error}"), hint);
                 return None;
             }
         };
@@ -176,7 +206,7 @@ impl Config {
             Some(parent) if parent != Path::new("") => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        Self::parse(&name, &text, &base, std::env::vars(), problems)
+        Self::read(&name, &text, &base, source, std::env::vars(), problems)
     }
 
     /// Reads a configuration from text. `base` is the folder that relative paths start from; `environment` may
@@ -188,10 +218,32 @@ impl Config {
         environment: impl Iterator<Item = (String, String)>,
         problems: &Problems,
     ) -> Option<Self> {
+        Self::read(name, text, base, None, environment, problems)
+    }
+
+    fn read(
+        name: &str,
+        text: &str,
+        base: &Path,
+        source: Option<&str>,
+        environment: impl Iterator<Item = (String, String)>,
+        problems: &Problems,
+    ) -> Option<Self> {
         let mut table = Table::parse("default settings", DEFAULTS, problems);
         table.lay(Table::parse(name, text, problems));
         for (key, value) in environment {
             overrule(&mut table, &key, &value);
+            if let Some(right) = sense::misnamed(&table, &key) {
+                let place = Place { file: format!("environment variable {key}").into(), line: 0 };
+                problems.warn(
+                    &place,
+                    "this variable sets nothing",
+                    format!("two underscores stand between the words: {right}"),
+                );
+            }
+        }
+        if let Some(source) = source {
+            sense::keep_source(&mut table, source);
         }
         lay_source_defaults(&mut table);
 
@@ -247,6 +299,8 @@ impl Config {
             providers,
             sources,
             base: base.to_owned(),
+            files: sense::files(&table, base),
+            written: Arc::new(WrittenTable(table.clone())),
         };
         channel::check(&config, problems);
         door::check(&config, problems);
@@ -256,6 +310,11 @@ impl Config {
 }
 
 impl Config {
+    /// Where a setting stands, or the file where it is not set.
+    pub fn setting(&self, path: &[&str]) -> Place {
+        sense::find(&self.written, path).map_or_else(|| self.written.place.clone(), |node| node.place.clone())
+    }
+
     /// Of a hundred places, how many callers with foreign keys may have in all: a quarter where nothing is said, and
     /// everything where there is nobody else.
     pub fn foreign_share(&self) -> u32 {

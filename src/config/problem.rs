@@ -116,7 +116,14 @@ impl Problems {
     pub fn into_sorted(self) -> Vec<Problem> {
         let mut list = self.0.into_inner();
         list.sort_by(|a, b| a.place.cmp(&b.place));
-        list.dedup();
-        list
+        // The same may have been found twice with something else between.
+        let mut once: Vec<Problem> = Vec::with_capacity(list.len());
+        for problem in list {
+            let same = |known: &&Problem| known.place == problem.place;
+            if !once.iter().rev().take_while(same).any(|known| *known == problem) {
+                once.push(problem);
+            }
+        }
+        once
     }
 }

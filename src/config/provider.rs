@@ -48,6 +48,8 @@ pub struct Provider {
     pub reconcile: Option<ProviderLog>,
     /// How files are fetched that the sender keeps and only names.
     pub files: Option<ChannelFiles>,
+    /// The types of its events, as patterns; empty where nobody has written them down.
+    pub types: Vec<String>,
     /// Events as the sender makes them, to try a source with.
     pub samples: Vec<Sample>,
     /// Where the file begins, for problems that have no better place.
@@ -132,6 +134,10 @@ impl Provider {
                 .section("attachments")
                 .and_then(|files| files.section("fetch"))
                 .and_then(|fetch| ChannelFiles::read(&fetch)),
+            types: file
+                .section("events")
+                .and_then(|events| events.texts("types"))
+                .map_or_else(Vec::new, |types| types.into_iter().map(|name| name.value).collect()),
             samples: file.sections("sample").iter().map(Sample::read).collect(),
             place: table.place.clone(),
         }

@@ -5,19 +5,36 @@ use std::path::Path;
 
 use zeroize::Zeroize as _;
 
-use super::problem::{Located, Problems};
+use super::problem::{Located, Place, Problems};
+use crate::model::Timestamp;
 
 /// A secret value with the name it goes by. Printing it in any way prints the name only.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     name: String,
     value: Vec<u8>,
+    until: Option<Timestamp>,
 }
 
 impl Secret {
     /// A secret made by the program itself.
     pub fn new(name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
-        Self { name: name.into(), value: value.into() }
+        Self { name: name.into(), value: value.into(), until: None }
+    }
+
+    /// The same under another name, good until a moment where there is one.
+    #[must_use]
+    pub fn called(mut self, name: Option<String>, until: Option<Timestamp>) -> Self {
+        if let Some(name) = name {
+            self.name = name;
+        }
+        self.until = until;
+        self
+    }
+
+    /// From when on it proves nothing any more.
+    pub const fn until(&self) -> Option<Timestamp> {
+        self.until
     }
 
     /// What it goes by: `env:HOOK_SECRET`, `file:/run/secrets/old`, `literal 1`.
@@ -87,7 +104,58 @@ impl Secret {
             );
             return None;
         }
-        Some(Self { name, value })
+        let secret = Self { name, value, until: None };
+        secret.doubt(kind == "literal", place, problems);
+        Some(secret)
+    }
+
+    /// Whether the value stands in the place of one: what was never filled in, and what no shell has run.
+    pub fn is_placeholder(&self) -> bool {
+        let text = String::from_utf8_lossy(&self.value);
+        let text = text.trim();
+        let is_within = |open: &str, close: &str| text.starts_with(open) && text.ends_with(close);
+        const WORDS: [&str; 8] = [
+            "todo",
+            "tbd",
+            "fixme",
+            "your-api-key",
+            "your_api_key",
+            "your-key-here",
+            "your-secret-here",
+            "insert-key-here",
+        ];
+        text.chars().all(|letter| matches!(letter, '…' | '.' | 'x' | 'X' | '*' | '•'))
+            || is_within("<", ">")
+            || is_within("${", "}")
+            || is_within("$(", ")")
+            || is_within("`", "`")
+            || WORDS.contains(&text.to_ascii_lowercase().as_str())
+    }
+
+    /// Notes a value that is probably not what was meant.
+    fn doubt(&self, is_literal: bool, place: &Place, problems: &Problems) {
+        let name = self.name();
+        if self.is_placeholder() {
+            let text = String::from_utf8_lossy(&self.value);
+            let (what, hint) = match text.trim_start().starts_with(['$', '`']) {
+                true => (
+                    format!("the secret {name} is a command or variable that no shell has filled in"),
+                    "write double quotes around it where it is set, or keep the value in a file: file:PATH",
+                ),
+                false => (format!("the secret {name} is a placeholder"), "put the value itself there"),
+            };
+            // What was written for trying out is only pointed at.
+            match is_literal {
+                true => problems.warn(place, what, hint),
+                false => problems.error_hint(place, what, hint),
+            }
+        } else if self.value.starts_with(b"\xff\xfe") || self.value.starts_with(b"\xef\xbb\xbf") {
+            let what = format!("the secret {name} begins with a byte order mark");
+            problems.warn(place, what, "save the file again as UTF-8 without one: it counts as a part of the secret");
+        } else if self.value.trim_ascii().len() != self.value.len() {
+            let what = format!("the secret {name} has blanks or line ends around it, which count");
+            problems.warn(place, what, "remove them, unless they belong to it");
+        }
     }
 }
 
@@ -113,7 +181,6 @@ impl fmt::Display for Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::problem::Place;
 
     fn written(text: &str) -> Located<String> {
         Located { value: text.into(), place: Place { file: "t".into(), line: 1 } }
@@ -125,6 +192,22 @@ mod tests {
         let secret = Secret::resolve(&written("literal:hunter22"), 0, Path::new("."), &problems).expect("a secret");
         assert_eq!(secret.expose(), b"hunter22");
         assert!(!format!("{secret:?} {secret}").contains("hunter22"));
+    }
+
+    #[test]
+    fn what_nobody_filled_in_is_told() {
+        let said = |text: &str| {
+            let problems = Problems::default();
+            let _ = Secret::resolve(&written(text), 0, Path::new("."), &problems);
+            problems.into_sorted().iter().map(ToString::to_string).collect::<String>()
+        };
+        for placeholder in ["…", "...", "xxxx", "<your key>", "${KEY}", "TODO", "your-api-key"] {
+            assert!(said(&format!("literal:{placeholder}")).contains("warning"), "{placeholder}");
+        }
+        let command = said("literal:$(openssl rand -hex 24)");
+        assert!(command.contains("no shell") && !command.contains("openssl rand"), "{command}");
+        assert!(said("literal: a-long-enough-secret").contains("blanks"));
+        assert_eq!(said("literal:a-long-enough-secret"), "");
     }
 
     #[test]

@@ -15,8 +15,8 @@ use super::node::{Node, Table, Value};
 use super::problem::{Located, Place, Problems};
 use super::secret::Secret;
 use super::unit::{self, Rate};
-use crate::model::Block;
 use crate::model::block::NoBlock;
+use crate::model::{Block, Timestamp};
 
 /// One table, being read.
 pub struct Section<'a> {
@@ -57,6 +57,15 @@ impl<'a> Section<'a> {
         self.node(key).is_some()
     }
 
+    /// Whether a key that nobody asks for stands where this one is missing, and is probably meant to be it. It is told of
+    /// once, as what it is.
+    pub fn is_misspelt(&self, key: &str) -> bool {
+        let asked = self.asked.borrow();
+        let mut others = self.table.entries.iter().map(|(name, ..)| name.as_str());
+        self.table.get(key).is_none()
+            && others.any(|name| !asked.contains(name) && nearest(name, [key].into_iter()).is_some())
+    }
+
     /// A value as it stands, for readers of their own.
     pub fn node(&self, key: &str) -> Option<&'a Node> {
         self.asked.borrow_mut().insert(key.to_owned());
@@ -80,7 +89,7 @@ impl<'a> Section<'a> {
             }
             Some(text) => Some(text),
             None => {
-                if !self.has(key) {
+                if !self.has(key) && !self.is_misspelt(key) {
                     self.problems.error_hint(self.place(), format!("{} is missing", self.path(key)), hint);
                 }
                 None
@@ -108,6 +117,14 @@ impl<'a> Section<'a> {
     pub fn duration(&self, key: &str) -> Option<Located<Duration>> {
         self.read(key, "a time like \"30s\", \"5min\" or \"2h\"", |value| match value {
             Value::Text(text) => unit::duration(text),
+            _ => None,
+        })
+    }
+
+    /// A moment: a date, which is its beginning in UTC, or a date with a time.
+    pub fn time(&self, key: &str) -> Option<Located<Timestamp>> {
+        self.read(key, "a date like 2026-12-31 or a time like 2026-12-31T12:00:00Z", |value| match value {
+            Value::Text(text) | Value::Time(text) => unit::time(text),
             _ => None,
         })
     }
@@ -253,6 +270,50 @@ impl<'a> Section<'a> {
                 })
                 .collect(),
         )
+    }
+
+    /// A list of secrets, each a text or a table with `value` and perhaps `name` and `until`.
+    pub fn dated_secrets(&self, key: &str, base: &Path) -> Option<Vec<Located<Secret>>> {
+        let node = self.node(key)?;
+        let items = match &node.value {
+            Value::List(items) if items.iter().any(|item| matches!(item.value, Value::Table(_))) => items,
+            Value::Table(_) => std::slice::from_ref(node),
+            _ => return self.secrets(key, base),
+        };
+        let read = |(number, item): (usize, &Node)| {
+            let written = |text: &str| Located { value: text.to_owned(), place: item.place.clone() };
+            let value = match &item.value {
+                Value::Text(text) => Secret::resolve(&written(text), number, base, self.problems)?,
+                Value::Table(table) => {
+                    let section = Section::new(table, format!("{}[{number}]", self.path(key)), self.problems);
+                    let (name, until) = (section.text("name"), section.time("until"));
+                    let value = section.required_text("value", "say where it is kept: env:NAME or file:PATH")?;
+                    let secret = Secret::resolve(&value, number, base, self.problems)?;
+                    let name = name.map(|name| name.value).filter(|name| !name.is_empty());
+                    secret.called(name, until.map(|until| until.value))
+                }
+                other => {
+                    self.wrong(key, &item.place, "a list of texts and tables", other);
+                    return None;
+                }
+            };
+            Some(Located { value, place: item.place.clone() })
+        };
+        let all: Vec<Located<Secret>> = items.iter().enumerate().filter_map(read).collect();
+        for (at, secret) in all.iter().enumerate() {
+            if all[..at].iter().any(|other| other.name() == secret.name()) {
+                let what = format!("two secrets of {} are called {}", self.path(key), secret.name());
+                self.problems.error_hint(&secret.place, what, "give each a name of its own");
+            }
+        }
+        if let Some(last) = all.last().filter(|_| all.iter().all(|secret| secret.until().is_some())) {
+            self.problems.error_hint(
+                &last.place,
+                format!("each secret of {} ends: after the last one nobody could prove anything", self.path(key)),
+                "leave until out where the newest one stands",
+            );
+        }
+        Some(all)
     }
 
     /// A table inside this one.

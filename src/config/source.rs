@@ -32,6 +32,8 @@ pub struct SourceConfig {
     pub allow: Vec<Block>,
     /// The secrets, all live at once.
     pub secrets: Vec<Located<Secret>>,
+    /// Whether a key stands there that was meant to be `secrets`, and is told of already.
+    pub misspelt_secrets: bool,
     /// Where secrets are kept that the provider's handshake brings, one in a line; those of it are in `secrets`.
     pub enrol_file: Option<PathBuf>,
     /// How long what proves a request counts as used, where the source says.
@@ -225,7 +227,17 @@ impl SourceConfig {
             .required_text("provider", "name one of `sluicegate provider list`, or \"custom\" with a verify table")
             .unwrap_or_else(|| Located { value: String::new(), place: section.place().clone() });
         let enrol_file = section.text("enrol_file").map(|file| file.map(|file| base.join(file)));
-        let mut secrets = section.secrets("secrets", base).unwrap_or_default();
+        let mut secrets = section.dated_secrets("secrets", base).unwrap_or_default();
+        if let (Some(dated), Some(_)) = (secrets.iter().find(|secret| secret.until().is_some()), &enrol_file) {
+            problems.error_hint(
+                &dated.place,
+                format!(
+                    "{} has enrol_file, where secrets come and go by themselves, and a secret with an end",
+                    section.name()
+                ),
+                "leave until out",
+            );
+        }
         if let Some(file) = &enrol_file {
             secrets.extend(enrolled(file, problems));
         }
@@ -245,6 +257,7 @@ impl SourceConfig {
             provider,
             allow: section.blocks("allow").unwrap_or_default(),
             secrets,
+            misspelt_secrets: section.is_misspelt("secrets"),
             enrol_file: enrol_file.map(|file| file.value),
             replay_window: replay_window(section),
             enforce: enforce.is_none_or(|enforce| enforce.value),
@@ -441,11 +454,15 @@ fn destination(section: &Section<'_>) -> Option<Destination> {
     match written {
         [Some((kind, id)), None] | [None, Some((kind, id))] => {
             if !is_agent_id(&id.value) {
-                section.problems().error_hint(
-                    &id.place,
-                    "this is no id of an agent or workflow",
-                    "copy the id from the platform's address bar: 1 to 64 letters, digits, '-' and '_'",
-                );
+                // Of an address that was copied whole, the id is the part that looks like one.
+                let part = id.value.split(['/', '?', '#']).find(|part| part.len() == 36 && is_agent_id(part));
+                let hint = match part {
+                    Some(part) => format!("did you mean {part}?"),
+                    None => {
+                        "copy the id from the platform's address bar: 1 to 64 letters, digits, '-' and '_'".to_owned()
+                    }
+                };
+                section.problems().error_hint(&id.place, "this is no id of an agent or workflow", hint);
                 return None;
             }
             Some(Destination { kind, id: id.value })
@@ -459,7 +476,8 @@ fn destination(section: &Section<'_>) -> Option<Destination> {
             None
         }
         [None, None] => {
-            if !section.has("agent") && !section.has("workflow") {
+            let is_meant = section.is_misspelt("agent") || section.is_misspelt("workflow");
+            if !section.has("agent") && !section.has("workflow") && !is_meant {
                 section.problems().error_hint(
                     section.place(),
                     format!("{} has no destination", section.name()),

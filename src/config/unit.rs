@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::model::Timestamp;
+
 /// How often: a count in a span of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -62,6 +64,14 @@ fn split(text: &str) -> Option<(f64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let number: f64 = text[..end].parse().ok()?;
     number.is_finite().then(|| (number, text[end..].trim()))
+}
+
+/// A moment: a date, which is its beginning in UTC, or a date with a time, in UTC where nothing else is said.
+pub fn time(text: &str) -> Option<Timestamp> {
+    let text = text.trim().replace(' ', "T");
+    [text.clone(), format!("{text}Z"), format!("{text}:00Z"), format!("{text}T00:00:00Z")]
+        .iter()
+        .find_map(|text| Timestamp::parse(text))
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub struct Budgets {
     agent: Option<u64>,
     user: Option<u64>,
     sources: HashMap<String, u64>,
+    keys: HashMap<String, u64>,
 }
 
 /// A run that was counted.
@@ -56,6 +57,7 @@ impl Budgets {
             agent: runs.agent,
             user: runs.user,
             sources: sources.filter_map(|source| Some((source.name.clone(), source.runs_per_day?))).collect(),
+            keys: config.keys.iter().filter_map(|key| Some((key.name.clone(), key.runs_per_day?))).collect(),
         }
     }
 
@@ -65,6 +67,7 @@ impl Budgets {
             None if budget == FOREIGN => self.foreign,
             None => self.whole,
             Some(("source", name)) => self.sources.get(name).copied(),
+            Some(("key", name)) => self.keys.get(name).copied(),
             Some(("user", _)) => self.user,
             Some(_) => self.agent,
         }
@@ -118,10 +121,15 @@ impl Budgets {
             || Some(format!("user/{}", digest(&whose, params.get(Name::UserId).or(params.get(Name::UserEmail))?)));
         let spend = |budget: String, most: u64| Spend { budget, most };
         let whole = if account.is_foreign() { self.foreign } else { self.whole };
+        let of_key_most = match account {
+            Account::Key(name) => self.keys.get(name).map(|most| spend(of_key(name), *most)),
+            Account::Operator | Account::Foreign => None,
+        };
         let of_source_most = self.sources.get(source).filter(|_| *account == Account::Operator);
         [
             whole.map(|most| spend(of_account(account).to_owned(), most)),
             of_source_most.map(|most| spend(of_source(source), *most)),
+            of_key_most,
             self.agent.map(|most| spend(of_destination(account, destination), most)),
             self.user.and_then(|most| Some(spend(user()?, most))),
         ]
@@ -159,6 +167,11 @@ pub fn of_source(source: &str) -> String {
     format!("source/{source}")
 }
 
+/// The budget of the callers with a gateway key of this name.
+pub fn of_key(name: &str) -> String {
+    format!("key/{name}")
+}
+
 /// A user's name in the table: enough to count by, and nothing of who it is.
 fn digest(source: &str, user: &str) -> String {
     let digest = Sha256::new().chain_update(source).chain_update([0]).chain_update(user).finalize();
@@ -178,6 +191,7 @@ mod tests {
             agent: Some(8),
             user: Some(7),
             sources: HashMap::from([("s".to_owned(), 6), ("t".to_owned(), 5)]),
+            keys: HashMap::from([("ci".to_owned(), 4)]),
         };
         let of = |budgets: &Budgets, account: &str, source: &str, params: &Params| {
             let (destination, account) = ("agent/a".parse().unwrap(), account.parse().unwrap());
@@ -201,7 +215,9 @@ mod tests {
             assert_eq!(budgets.most(&budget), Some(most), "{budget}");
         }
         assert_eq!(account("foreign")[..2], [known("foreign", 3), known("foreign/agent/a", 8)]);
-        assert_eq!(account("key/ci")[..2], [known("all", 9), known("agent/a", 8)]);
-        assert_ne!(account("foreign")[2], account("key/ci")[2], "a stranger's ann is nobody of ours");
+        assert_eq!(account("key/ci")[..3], [known("all", 9), known("key/ci", 4), known("agent/a", 8)]);
+        assert_eq!(account("key/other")[..2], [known("all", 9), known("agent/a", 8)]);
+        assert_eq!(budgets.most("key/ci"), Some(4));
+        assert_ne!(account("foreign")[2], account("key/ci")[3], "a stranger's ann is nobody of ours");
     }
 }

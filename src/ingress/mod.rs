@@ -39,7 +39,7 @@ use crate::model::{
 };
 use crate::net::{Door, Mark, TurnedAway};
 use crate::source::{Fetch, Sources};
-use crate::telemetry::{Metrics, RefusedSamples, SparseLines};
+use crate::telemetry::{Metrics, RefusedSamples, SparseLines, Uses};
 use crate::upstream::Upstream;
 
 pub use held::{HeldBytes, largest as largest_held};
@@ -56,7 +56,9 @@ pub struct Ingress {
     /// The configured ways in.
     pub sources: Arc<Sources>,
     /// How much, how fast.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
+    /// When secrets and keys were used.
+    pub uses: Arc<Uses>,
     /// How many runs a day.
     pub budgets: Budgets,
     /// Where events are kept.

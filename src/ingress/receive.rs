@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -17,10 +18,11 @@ use super::load::{Rank, Slot};
 use super::trace::{self, Answered, Refused, Trace};
 use super::{Bounds, Ingress, body, host, respond, status, upload};
 use crate::config::Respond;
+use crate::config::section::nearest;
 use crate::mapping::Mapped;
 use crate::model::{EventId, NewEvent, Outcome, Received, Refusal, Strength, Timestamp, Verified};
 use crate::net::Fault;
-use crate::source::{self, Source};
+use crate::source::{self, Source, Sources};
 
 /// The id of an event, on the answer to whoever brought it.
 pub(super) const EVENT_ID: HeaderName = HeaderName::from_static("sluicegate-event-id");
@@ -47,6 +49,9 @@ pub(super) async fn elsewhere(State(ingress): State<Arc<Ingress>>, request: Requ
         .and_then(|_| ingress.limits.caller(trace.peer.0, &mut trace.limits))
         .and_then(|()| ingress.limits.whole(false));
     let refusal = judged.err().unwrap_or(Refusal::NotFound);
+    if matches!(refusal, Refusal::NotFound) {
+        trace.hint = meant(&ingress.sources, head.uri.path());
+    }
     trace.drained = body::drain(&head.headers, incoming);
     trace::finish(&ingress, &trace, Err(Refused::at_source(refusal, &trace)))
 }
@@ -99,6 +104,9 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
         Ok(admitted) => admitted,
         // Of a body that is not here yet nothing is read: the connection ends behind the answer.
         Err(refusal) => {
+            if matches!(refusal, Refusal::NotFound) {
+                trace.hint = meant(&ingress.sources, head.uri.path());
+            }
             trace.drained = body::drain(&head.headers, incoming);
             return Err(refusal);
         }
@@ -151,8 +159,24 @@ pub(super) fn count(ingress: &Ingress, source: &Source, verified: &Verified, tra
         ingress.limits.whole(false)?;
         return unproved(ingress, source, trace);
     }
+    used(ingress, source, verified, trace.at);
     ingress.limits.whole(true)?;
     ingress.limits.source(&source.config.name, &mut trace.limits)
+}
+
+/// How long before its end a secret that still proves is told of.
+const ENDS_SOON: Duration = Duration::from_secs(3 * 24 * 3600);
+
+/// Notes which secret has proved a request. One that ends soon is told of once a day: its sender has to know the next.
+fn used(ingress: &Ingress, source: &Source, verified: &Verified, now: Timestamp) {
+    let Some(secret) = verified.proof().secret.as_deref() else { return };
+    let name = &source.config.name;
+    if !ingress.uses.secret(name, secret, now) {
+        return;
+    }
+    if let Some(until) = source.ends(secret).filter(|until| until.since(now) < ENDS_SOON) {
+        tracing::warn!(source = name, secret, %until, "a secret that ends soon still proves requests: give its sender the next one");
+    }
 }
 
 /// Counts a request that is not proved, and slows its caller down where it brings too many.
@@ -238,6 +262,33 @@ fn find<'a>(ingress: &'a Ingress, path: &str, peer: IpAddr) -> Result<&'a Arc<So
         Some(source) => Ok(source),
         None => Err(ingress.load.enter(Rank::Unknown, peer).err().unwrap_or(Refusal::NotFound)),
     }
+}
+
+/// The most sources whose names are compared letter by letter with what a stranger asks for.
+const MOST_NAMES: usize = 200;
+
+/// The longest path that is looked at for what it may mean.
+const MOST_MEANT: usize = 256;
+
+/// For the operator: the source that a path which leads nowhere was probably meant for.
+pub(super) fn meant(sources: &Sources, path: &str) -> Option<String> {
+    let path = path.get(..MOST_MEANT.min(path.len()))?;
+    let decoded = percent_encoding::percent_decode_str(path).decode_utf8().ok()?;
+    let segments: Vec<&str> = decoded.split('/').map(str::trim).filter(|segment| !segment.is_empty()).collect();
+    let (last, before) = segments.split_last()?;
+    // Of longer paths only those that speak of hooks; of others nobody can tell.
+    let speaks = before.is_empty() || before.iter().any(|part| part.to_ascii_lowercase().contains("hook"));
+    if !speaks {
+        return None;
+    }
+    let names = || sources.iter().map(|source| source.config.name.as_str());
+    let found = names().find(|name| name.eq_ignore_ascii_case(last));
+    let near = || {
+        let is_small = names().nth(MOST_NAMES).is_none() && !before.is_empty() && last.len() <= 64;
+        is_small.then(|| nearest(last, names())).flatten()
+    };
+    let name = found.or_else(near)?;
+    Some(format!("there is a source {name}: its path is /hooks/{name}, and nothing else"))
 }
 
 /// A place among the requests in work.

@@ -50,6 +50,12 @@ pub(super) struct Trace {
     /// The request, where refused ones are kept whole.
     pub(super) whole: Option<Received>,
     pub(super) limits: Told,
+    /// What the operator hears beside the cause of a refusal.
+    pub(super) hint: Option<String>,
+    /// The name of the gateway key that was presented.
+    pub(super) key: Option<String>,
+    /// The agent that its call is for.
+    pub(super) agent: Option<String>,
 }
 
 /// A request that was refused, and what its caller hears of it: doors differ in their words.
@@ -88,6 +94,9 @@ impl Trace {
             drained: false,
             whole: None,
             limits: Told::default(),
+            hint: None,
+            key: None,
+            agent: None,
         }
     }
 }
@@ -110,22 +119,33 @@ pub(super) fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, R
     let took = trace.begun.elapsed();
     let source = trace.source.as_deref().unwrap_or("");
     let (request, peer, method, path) = (trace.id, trace.peer.0, &trace.method, &trace.path);
+    let (key, agent) = (trace.key.as_deref(), trace.agent.as_deref());
     let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     let mut answer = match ended {
         Ok(Answered { outcome, event, answer }) => {
             ingress.metrics.request(source, outcome, took);
+            if let Some(key) = key {
+                ingress.metrics.key_request(key, outcome);
+            }
             let is_proved = outcome != Outcome::Challenged;
             let (event, thread) = event.map_or((None, None), |(id, thread)| (Some(id.to_string()), thread));
-            let outcome = outcome.as_str();
+            let (outcome, status) = (outcome.as_str(), answer.status().as_u16());
             if is_proved || ingress.lines.admits() {
-                tracing::info!(%request, source, event, thread, %peer, outcome, took_us, "request");
+                tracing::info!(%request, source, key, agent, event, thread, %peer, outcome, status, took_us, "request");
             }
             answer
         }
         Err(Refused { refusal, answer }) => {
             ingress.metrics.request(source, Outcome::Refused, took);
+            if let Some(key) = key {
+                ingress.metrics.key_request(key, Outcome::Refused);
+            }
             ingress.metrics.refused(source, refusal.reason());
-            let (code, reason, cause) = (refusal.code(), refusal.reason(), refusal.cause());
+            let status = answer.status().as_u16();
+            let (code, reason, mut cause) = (refusal.code(), refusal.reason(), refusal.cause());
+            if let Some(hint) = &trace.hint {
+                cause = format!("{cause}; {hint}");
+            }
             let whole = trace.whole.as_ref().and_then(|request| {
                 let kept = ingress.sources.get(source)?.kept(request);
                 let body = request.body.clone();
@@ -148,12 +168,12 @@ pub(super) fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, R
             ingress.samples.keep(sample, whole, ingress.keep_refused);
             match refusal.plain() {
                 Refusal::Internal(_) | Refusal::Inbox(_) | Refusal::NoSpace => {
-                    tracing::error!(%request, source, %peer, method, path, outcome = "refused", reason, cause, took_us, "request");
+                    tracing::error!(%request, source, key, agent, %peer, method, path, outcome = "refused", reason, status, cause, took_us, "request");
                 }
                 // The counters and the last of them are there all the same.
                 _ if !ingress.lines.admits() => {}
                 _ => {
-                    tracing::info!(%request, source, %peer, method, path, outcome = "refused", reason, cause, took_us, "request");
+                    tracing::info!(%request, source, key, agent, %peer, method, path, outcome = "refused", reason, status, cause, took_us, "request");
                 }
             }
             answer

@@ -25,6 +25,11 @@ pub struct Keyed<K: Hash + Eq + Clone + Crowd> {
 }
 
 impl<K: Hash + Eq + Clone + Crowd> Keyed<K> {
+    /// The limit.
+    pub const fn rate(&self) -> Rate {
+        self.rate
+    }
+
     /// A share of the same rate for every key.
     pub fn new(rate: Rate, share: Share) -> Self {
         let processes = share.processes();

@@ -71,6 +71,11 @@ impl<L> Built<L> {
 }
 
 impl Limiter {
+    /// The limit.
+    pub const fn rate(&self) -> Rate {
+        self.rate
+    }
+
     /// A share of a rate.
     pub fn new(rate: Rate, share: Share) -> Self {
         let built = Built::new(rate, share.processes(), direct);

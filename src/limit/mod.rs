@@ -12,6 +12,7 @@ pub mod table;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Config;
@@ -27,14 +28,14 @@ pub use share::Share;
 /// those who have.
 #[derive(Debug)]
 pub struct Limits {
-    whole: Option<Split>,
-    callers: Option<Keyed<IpAddr>>,
-    sources: HashMap<String, AtSource>,
-    threads: HashMap<String, Keyed<u64>>,
+    whole: Option<Arc<Split>>,
+    callers: Option<Arc<Keyed<IpAddr>>>,
+    sources: HashMap<String, Arc<AtSource>>,
+    threads: HashMap<String, Arc<Keyed<u64>>>,
     names: RandomState,
-    proxies: HashMap<String, Split>,
-    dropin: Option<AtDropin>,
-    keys: HashMap<String, Limiter>,
+    proxies: HashMap<String, Arc<Split>>,
+    dropin: Option<Arc<AtDropin>>,
+    keys: HashMap<String, Arc<Limiter>>,
 }
 
 /// A limit on what is proved, and one as large on everything else.
@@ -69,27 +70,63 @@ impl Split {
 impl Limits {
     /// This process's share of a configuration's limits.
     pub fn new(config: &Config, share: &Share) -> Self {
+        Self::next(config, share, None)
+    }
+
+    /// The same after a reload. A limit that is what it was before goes on counting: a reload gives nobody a second
+    /// helping.
+    pub fn next(config: &Config, share: &Share, before: Option<&Self>) -> Self {
         let limiter = |rate| Limiter::new(rate, share.clone());
-        let split = |rate| Split { proved: limiter(rate), others: limiter(rate) };
-        let at_source = |rate| AtSource { proved: limiter(rate), failures: Keyed::new(rate, share.clone()) };
-        let (sources, proxies) = (config.sources.iter(), config.proxies.iter());
+        let split = |rate, old: Option<&Arc<Split>>| {
+            let make = || Split { proved: limiter(rate), others: limiter(rate) };
+            kept(old, |old| old.proved.rate() == rate, make)
+        };
+        let at_source = |rate, old: Option<&Arc<AtSource>>| {
+            let make = || AtSource { proved: limiter(rate), failures: Keyed::new(rate, share.clone()) };
+            kept(old, |old| old.proved.rate() == rate, make)
+        };
+        let thread = |rate, old: Option<&Arc<Keyed<u64>>>| {
+            kept(old, |old| old.rate() == rate, || Keyed::new(rate, share.clone()))
+        };
+        let old = |name: &str| before.and_then(|before| before.sources.get(name));
+        let old_thread = |name: &str| before.and_then(|before| before.threads.get(name));
+        let old_proxy = |label: &str| before.and_then(|before| before.proxies.get(label));
+        let old_key = |name: &str| before.and_then(|before| before.keys.get(name));
+        let (sources, proxies, keys) = (config.sources.iter(), config.proxies.iter(), config.keys.iter());
         Self {
-            whole: config.limits.whole.map(split),
-            callers: config.limits.caller.map(|rate| Keyed::new(rate, share.clone())),
-            sources: sources.filter_map(|source| Some((source.name.clone(), at_source(source.rate?)))).collect(),
-            threads: config
-                .sources
-                .iter()
-                .filter_map(|source| Some((source.name.clone(), Keyed::new(source.thread_rate?, share.clone()))))
-                .collect(),
-            names: RandomState::new(),
-            proxies: proxies.filter_map(|proxy| Some((proxy.label(), split(proxy.rate?)))).collect(),
-            dropin: config.dropin.rate.map(|rate| AtDropin {
-                own: limiter(rate),
-                foreign: limiter(rate),
-                others: limiter(rate),
+            whole: config.limits.whole.map(|rate| split(rate, before.and_then(|before| before.whole.as_ref()))),
+            callers: config.limits.caller.map(|rate| {
+                let old = before.and_then(|before| before.callers.as_ref());
+                kept(old, |old| old.rate() == rate, || Keyed::new(rate, share.clone()))
             }),
-            keys: config.keys.iter().filter_map(|key| Some((key.name.clone(), limiter(key.rate?)))).collect(),
+            sources: sources
+                .clone()
+                .filter_map(|source| Some((source.name.clone(), at_source(source.rate?, old(&source.name)))))
+                .collect(),
+            threads: sources
+                .filter_map(|source| Some((source.name.clone(), thread(source.thread_rate?, old_thread(&source.name)))))
+                .collect(),
+            // What conversations are called here goes with their limits.
+            names: before.map_or_else(RandomState::new, |before| before.names.clone()),
+            proxies: proxies
+                .filter_map(|proxy| {
+                    let label = proxy.label();
+                    let split = split(proxy.rate?, old_proxy(&label));
+                    Some((label, split))
+                })
+                .collect(),
+            dropin: config.dropin.rate.map(|rate| {
+                let old = before.and_then(|before| before.dropin.as_ref());
+                let make = || AtDropin { own: limiter(rate), foreign: limiter(rate), others: limiter(rate) };
+                kept(old, |old| old.own.rate() == rate, make)
+            }),
+            keys: keys
+                .filter_map(|key| {
+                    let rate = key.rate?;
+                    let limit = kept(old_key(&key.name), |old| old.rate() == rate, || limiter(rate));
+                    Some((key.name.clone(), limit))
+                })
+                .collect(),
         }
     }
 
@@ -148,9 +185,14 @@ impl Limits {
 
     /// Counts one event of a source's conversation. What the conversation is called is not kept.
     pub fn thread(&self, source: &str, thread: &str, told: &mut Told) -> Result<(), Refusal> {
-        let check = |threads: &Keyed<u64>| told.take("thread", threads.check(&self.names.hash_one(thread)));
+        let check = |threads: &Arc<Keyed<u64>>| told.take("thread", threads.check(&self.names.hash_one(thread)));
         self.threads.get(source).map_or(Ok(()), check)
     }
+}
+
+/// The limit of before where it fits, or else a new one.
+fn kept<L>(old: Option<&Arc<L>>, fits: impl FnOnce(&L) -> bool, make: impl FnOnce() -> L) -> Arc<L> {
+    old.filter(|old| fits(old)).map_or_else(|| Arc::new(make()), Arc::clone)
 }
 
 /// What a limit says that its caller is not told of.
@@ -185,4 +227,30 @@ impl Told {
 /// Whole seconds, never too few.
 fn whole(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Problems;
+
+    fn config(text: &str) -> Config {
+        Config::parse("t", text, Path::new("."), std::iter::empty(), &Problems::default()).expect("it is good")
+    }
+
+    #[test]
+    fn a10_a_reload_gives_nobody_a_second_helping() {
+        let text = "[limits]\nwhole = \"2/h\"\n[keys.k]\nkey = \"literal:a-key-of-our-own-1\"\nrate = \"1/h\"\n";
+        let share = Share::default();
+        let first = Limits::new(&config(text), &share);
+        let mut told = Told::default();
+        assert!(first.whole(true).is_ok() && first.whole(true).is_ok() && first.key("k", &mut told).is_ok());
+        let same = Limits::next(&config(&format!("{text}agents = [\"a\"]\n")), &share, Some(&first));
+        assert!(same.whole(true).is_err() && same.key("k", &mut told).is_err());
+        let other = Limits::next(&config(&text.replace("2/h", "3/h")), &share, Some(&same));
+        assert!(other.whole(true).is_ok(), "another limit counts anew");
+        assert!(other.key("k", &mut told).is_err(), "and what is the same goes on");
+    }
 }

@@ -34,11 +34,7 @@ type Step<T> = Result<T, TooCostly>;
 impl JsonPath {
     /// Reads a query; what is wrong with it otherwise.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let query = parse_json_path(text).map_err(|error| {
-            // The parser draws where it stopped; one line of that will do.
-            let drawn = error.to_string();
-            drawn.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it cannot be read").trim().to_owned()
-        })?;
+        let query = parse_json_path(text).map_err(|error| in_words(text, &error.to_string()))?;
         check(&query.segments)?;
         Ok(Self(query))
     }
@@ -46,6 +42,41 @@ impl JsonPath {
     /// What it selects, in the order of the document.
     pub(super) fn select<'v>(&self, root: &'v Value) -> Step<Vec<&'v Value>> {
         Walk { root, left: STEPS }.segments(&self.0.segments, root)
+    }
+}
+
+/// Why a query cannot be read. The parser draws where it stopped, and names rules of its grammar.
+fn in_words(text: &str, drawn: &str) -> String {
+    let mut open = Vec::new();
+    let mut quote = None;
+    let mut is_escaped = false;
+    for letter in text.chars() {
+        match (quote, letter) {
+            (Some(_), _) if is_escaped => is_escaped = false,
+            (Some(_), '\\') => is_escaped = true,
+            (Some(quoted), letter) if letter == quoted => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"') => quote = Some(letter),
+            (None, '[' | '(') => open.push(letter),
+            (None, ']' | ')') => match (open.pop(), letter) {
+                (Some('['), ']') | (Some('('), ')') => {}
+                _ => return format!("a {letter} in it closes nothing"),
+            },
+            _ => {}
+        }
+    }
+    if let Some(quote) = quote {
+        return format!("a text in it that begins with {quote} has no end");
+    }
+    if let Some(open) = open.pop() {
+        return format!("a {open} in it is not closed");
+    }
+    let at = drawn.lines().find_map(|line| line.trim().strip_prefix("--> 1:")?.trim().parse::<usize>().ok());
+    let rest = at.map(|at| text.chars().skip(at.saturating_sub(1)).take(20).collect::<String>());
+    match (at, rest) {
+        (Some(_), Some(rest)) if rest.is_empty() => "something is missing at its end".into(),
+        (Some(at), Some(rest)) => format!("it cannot be read from character {at} on, where {rest:?} stands"),
+        _ => "it cannot be read as a JSONPath".into(),
     }
 }
 

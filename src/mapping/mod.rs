@@ -5,6 +5,7 @@
 //! params; ids are compared as bytes and numbers keep their digits; each value knows where it came from and what it
 //! was preferred to; whatever a body holds, mapping it ends soon and in a value or a refusal.
 
+mod calls;
 #[cfg(test)]
 mod corpus;
 mod explain;
@@ -12,6 +13,7 @@ mod fence;
 mod filter;
 pub mod hosted;
 mod jsonpath;
+mod notation;
 mod number;
 mod path;
 mod scan;
@@ -20,10 +22,12 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod types;
 mod value;
 mod view;
 
 pub use explain::{Explained, Miss, Note};
+pub use notation::better;
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -181,6 +185,7 @@ impl Mapping {
             thread: thread.map_or(Some(None), |compiled| compiled.map(Some))?,
             when: when.map_or(Some(None), |compiled| compiled.map(Some))?,
         };
+        types::doubt(source, provider, event_type, problems);
         let thread = match &mapping.thread {
             Some(Thread::Template(template)) => Some(&**template),
             _ => None,

@@ -97,20 +97,28 @@ pub(super) enum Path {
 impl Path {
     /// Compiles a path as written; what is wrong with it is a problem.
     pub(super) fn compile(written: &Located<String>, paths: &mut Paths, problems: &Problems) -> Option<Self> {
+        let better = super::notation::better(written);
         let compiled = if written.starts_with('$') {
             JsonPath::parse(written).map(|path| Self::Json(Box::new(path)))
         } else {
             Dotted::parse(written).map(|path| Self::Dotted(paths.add(path))).map_err(str::to_owned)
         };
-        compiled
-            .map_err(|what| {
-                problems.error_hint(
-                    &written.place,
-                    format!("{:?} is no path: {what}", written.value),
-                    "write a dotted path like \"message.chat.id\" or a JSONPath like \"$.items[0].id\"",
-                );
-            })
-            .ok()
+        match compiled {
+            Ok(path) => {
+                super::notation::doubt(written, problems);
+                Some(path)
+            }
+            Err(what) => {
+                let hint = match better {
+                    Some(right) => format!("did you mean {right:?}?"),
+                    None => {
+                        "write a dotted path like \"message.chat.id\" or a JSONPath like \"$.items[0].id\"".to_owned()
+                    }
+                };
+                problems.error_hint(&written.place, format!("{:?} is no path: {what}", written.value), hint);
+                None
+            }
+        }
     }
 }
 

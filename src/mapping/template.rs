@@ -106,6 +106,8 @@ impl Template {
         }
         let template = Self { kind, environment };
         template.check_variables(written, problems);
+        template.check_calls(written, problems);
+        template.check_sense(written, problems);
         Some(template)
     }
 
@@ -123,6 +125,47 @@ impl Template {
                 format!("{}: there is no {name}", self.kind.name()),
                 format!("there are {}", self.kind.variables().join(", ")),
             );
+        }
+    }
+
+    fn check_calls(&self, written: &Located<String>, problems: &Problems) {
+        let source =
+            if self.kind == Kind::When { format!("{{{{ ({}) }}}}", written.value) } else { written.value.clone() };
+        for (what, hint) in super::calls::unknown(&self.environment, &source) {
+            problems.error_hint(&written.place, format!("{}: {what}", self.kind.name()), hint);
+        }
+    }
+
+    /// Notes what is a template and does nothing that anybody can want.
+    fn check_sense(&self, written: &Located<String>, problems: &Problems) {
+        let Ok(compiled) = self.environment.get_template(self.kind.name()) else { return };
+        let place = &written.place;
+        match self.kind {
+            Kind::When => {
+                let speaks = !compiled.undeclared_variables(false).is_empty();
+                let holds = || compiled.render(Value::from_pairs(Vec::<(&str, Value)>::new()));
+                if !speaks && holds().is_ok_and(|text| text.is_empty()) {
+                    let hint = "write a condition over body, query, headers or event_type, or remove it";
+                    problems.warn(place, "when never holds: no event goes further", hint);
+                }
+            }
+            Kind::Prompt if written.value.trim().is_empty() => {
+                let hint = "write what the agent is told, or remove the line";
+                problems.warn(place, "prompt is empty: no event goes further", hint);
+            }
+            Kind::Prompt | Kind::Thread => {
+                let words = self.kind.variables().iter();
+                let single = words.map(|word| format!("{{{word}.")).find(|start| {
+                    written
+                        .value
+                        .match_indices(start.as_str())
+                        .any(|(at, _)| !written.value[..at].ends_with(['{', '$']))
+                });
+                if let Some(start) = single {
+                    let what = format!("{}: {start}…}} stands there as it is", self.kind.name());
+                    problems.warn(place, what, "values stand in two braces: {{ body.issue.title }}");
+                }
+            }
         }
     }
 

@@ -93,13 +93,51 @@ impl Trial {
             | OriginFault::MissingPart
             | OriginFault::ClaimMismatch
             | OriginFault::BadTimestamp => {}
-            OriginFault::MissingSignature
-            | OriginFault::NotAttempted
+            OriginFault::MissingSignature => return self.other_headers(received, now),
+            OriginFault::NotAttempted
             | OriginFault::UnknownKey
             | OriginFault::WrongBodyKind
             | OriginFault::SignedForStranger => return None,
         }
         self.other_requests(received, now).or_else(|| self.other_checks(received, now))
+    }
+
+    /// The signature that stands in another header: that of an older scheme of the same sender, as a rule.
+    fn other_headers(&self, received: &Received, now: Timestamp) -> Option<String> {
+        let wanted = match self.written.verify.get("signature").map(|node| &node.value) {
+            Some(Value::Text(text)) => text.strip_prefix("header:")?.to_ascii_lowercase(),
+            _ => return None,
+        };
+        let is_alike = |name: &str| {
+            let words = ["signature", "hmac", "digest", "-sign", "token", "secret"];
+            let shares = words.iter().any(|word| name.contains(word) && wanted.contains(word));
+            name != wanted && (wanted.starts_with(name) || name.starts_with(wanted.as_str()) || shares)
+        };
+        let others = received.headers.keys().map(http::HeaderName::as_str).filter(|name| is_alike(name));
+        // Each is tried with some digests, and a request may have as many headers as it likes.
+        let others: Vec<&str> = others.take(4).collect();
+        for name in &others {
+            for (algorithm, title) in [("sha1", "SHA-1"), ("sha256", "SHA-256"), ("md5", "MD5")] {
+                for prefix in [format!("{algorithm}="), String::new()] {
+                    let mut written = self.written.clone();
+                    let place = Place { file: "a guess".into(), line: 0 };
+                    let header = format!("header:{name}");
+                    for (key, word) in [("signature", header.as_str()), ("algorithm", algorithm), ("prefix", &prefix)] {
+                        let node = Node { place: place.clone(), value: Value::Text(word.to_owned()) };
+                        written.verify.set(&[key], node);
+                    }
+                    let tried = Self::compile(written).ok();
+                    let tried = tried.and_then(|trial| trial.scheme.judge(received, now).ok());
+                    if tried.is_some_and(|proof| proof.secret.is_some()) {
+                        return Some(format!(
+                            "the sender signs in an older way: {name} has a right signature ({title}), and only {wanted} counts"
+                        ));
+                    }
+                }
+            }
+        }
+        let name = others.first()?;
+        Some(format!("the sender signs in another way: there is {name}, and only {wanted} counts"))
     }
 
     /// The request as it may have been signed.

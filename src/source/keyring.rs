@@ -8,7 +8,7 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{Config, GatewayKey};
+use crate::config::{Config, GatewayKey, Secret};
 
 /// The keys of a configuration.
 #[derive(Debug, Default)]
@@ -33,22 +33,33 @@ const PRIME: u64 = (1 << 61) - 1;
 impl Keyring {
     /// The keys of a configuration.
     pub fn new(config: &Config) -> Self {
-        let digest = |key: &GatewayKey| Sha256::digest(key.key.expose()).into();
         let base = RandomState::new().hash_one(0) % PRIME;
         let mut spans: Vec<Span> = Vec::new();
-        for key in config.keys.iter().map(|key| key.key.expose()).filter(|key| !key.is_empty()) {
+        let live = |key: &'_ GatewayKey| key.keys.iter().map(|key| key.expose().to_vec()).collect::<Vec<_>>();
+        for key in config.keys.iter().flat_map(live).filter(|key| !key.is_empty()) {
             match spans.iter_mut().find(|span| span.length == key.len()) {
-                Some(span) => span.prints.push(print(base, key)),
-                None => spans.push(Span::new(base, key)),
+                Some(span) => span.prints.push(print(base, &key)),
+                None => spans.push(Span::new(base, &key)),
             }
         }
-        Self { keys: config.keys.iter().map(|key| (digest(key), key.clone())).collect(), spans }
+        let digests = |key: &GatewayKey| {
+            let key = key.clone();
+            let all: Vec<[u8; 32]> = key.keys.iter().map(|live| Sha256::digest(live.expose()).into()).collect();
+            all.into_iter().map(move |digest| (digest, key.clone()))
+        };
+        Self { keys: config.keys.iter().flat_map(digests).collect(), spans }
     }
 
     /// The gateway key that a caller presents, if it is one.
     pub fn find(&self, presented: &[u8]) -> Option<&GatewayKey> {
         let digest: [u8; 32] = Sha256::digest(presented).into();
         self.keys.get(&digest)
+    }
+
+    /// What a key that a caller presents goes by among those of its table.
+    pub fn name_of<'k>(&self, key: &'k GatewayKey, presented: &[u8]) -> Option<&'k str> {
+        let wanted = Sha256::digest(presented);
+        key.keys.iter().find(|live| Sha256::digest(live.expose()) == wanted).map(Secret::name)
     }
 
     /// Whether a gateway key stands anywhere in a text.

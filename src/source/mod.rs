@@ -69,7 +69,7 @@ use crate::config::{
     Ack, Config, Located, OnUnmappable, Problems, Provider, ReplayWindow, Respond, Secret, Section, SourceConfig, Table,
 };
 use crate::mapping::shape::Getter;
-use crate::mapping::{Mapped, Mapping};
+use crate::mapping::{Mapped, Mapping, better};
 use crate::model::{
     Claims, DeliveryId, ENROL, Marks, NewDelivery, Proof, ProofMark, Received, Refusal, Strength, Timestamp,
     UpstreamIds, UsedProof, Verified, Verify,
@@ -86,6 +86,8 @@ pub struct Source {
     pub config: SourceConfig,
     /// How its callers are known.
     pub scheme: Scheme,
+    /// The same without the secrets that have ended, each from when on it holds, the first first.
+    later: Vec<(Timestamp, Scheme)>,
     /// What its events say.
     pub mapping: Mapping,
     /// The answer its sender wants to an accepted event.
@@ -219,7 +221,9 @@ impl Source {
             _ => None,
         };
         let replay_window = replay_window(source, provider, scheme.as_ref());
+        let later = later(source, provider, has_public_url, problems);
         Some(Self {
+            later,
             config: source.clone(),
             scheme: scheme?,
             mapping: mapping?,
@@ -244,6 +248,17 @@ impl Source {
         self.config.owed(id, thread, &self.ids)
     }
 
+    /// How its callers are known at a moment: secrets end.
+    fn scheme_at(&self, now: Timestamp) -> &Scheme {
+        let later = self.later.iter().rev().find(|(from, _)| *from <= now);
+        later.map_or(&self.scheme, |(_, scheme)| scheme)
+    }
+
+    /// When a secret of it ends, by what it goes by.
+    pub fn ends(&self, secret: &str) -> Option<Timestamp> {
+        self.config.secrets.iter().find(|known| known.name() == secret)?.until()
+    }
+
     /// The methods it answers to, as an `Allow` header says them.
     pub fn allow(&self) -> &'static str {
         allow(&self.challenges)
@@ -261,7 +276,7 @@ impl Source {
 
     /// Has at hand what judging a request takes; see [`Scheme::prepare`].
     pub async fn prepare(&self, received: &Received, fetch: &dyn Fetch, now: Timestamp) -> Result<(), Refusal> {
-        match self.scheme.prepare(received, fetch, now).await {
+        match self.scheme_at(now).prepare(received, fetch, now).await {
             Err(refusal) if self.config.enforce => Err(self.rejected(refusal)),
             _ => Ok(()),
         }
@@ -270,7 +285,8 @@ impl Source {
     /// Answers a provider's challenge. None: it is none, and the request goes its way; only a POST has one to go.
     pub fn handshake(&self, received: &Received, now: Timestamp) -> Option<Result<Answer, Refusal>> {
         let brought = self.enrolment.as_ref().map(|enrolment| enrolment.now.load());
-        let scheme = brought.as_ref().and_then(|now| now.as_deref()).map_or(&self.scheme, |(scheme, _)| scheme);
+        let scheme =
+            brought.as_ref().and_then(|now| now.as_deref()).map_or_else(|| self.scheme_at(now), |(scheme, _)| scheme);
         let met = self.challenges.iter().find_map(|challenge| challenge.answer(received, scheme, now));
         match met {
             None if received.method != Method::POST => Some(Err(Refusal::Method(self.allow()))),
@@ -353,7 +369,8 @@ impl Source {
     /// wrong.
     pub fn verify(&self, received: Received, now: Timestamp) -> Result<Verified, Box<(Received, Refusal)>> {
         let brought = self.enrolment.as_ref().map(|enrolment| enrolment.now.load());
-        let scheme = brought.as_ref().and_then(|now| now.as_deref()).map_or(&self.scheme, |(scheme, _)| scheme);
+        let scheme =
+            brought.as_ref().and_then(|now| now.as_deref()).map_or_else(|| self.scheme_at(now), |(scheme, _)| scheme);
         let verified =
             if self.config.enforce { received.verify(scheme, now) } else { received.verify(&Observing(scheme), now) };
         match verified {
@@ -376,6 +393,13 @@ impl Source {
                 return None;
             }
             *explained = Some(now);
+        }
+        // With all secrets it may be right.
+        let proving = self.scheme.judge(received, now).ok().and_then(|proof| proof.secret);
+        if let Some(secret) = proving
+            && let Some(until) = self.ends(&secret)
+        {
+            return Some(format!("it was made with the secret {secret}, which ended at {until}"));
         }
         Trial::compile(self.written.clone()?).ok()?.hint(received, now)
     }
@@ -527,13 +551,28 @@ fn within(deadline: Option<Duration>) -> Duration {
 fn getter(source: &SourceConfig, problems: &Problems) -> Option<Option<Getter>> {
     let Some(written) = &source.getter else { return Some(None) };
     match Getter::parse(written) {
-        Ok(getter) => Some(Some(getter)),
+        Ok(getter) => {
+            let right = better(written).unwrap_or_else(|| written.value.clone());
+            let right = right.trim_start_matches("$.").replace("[*]", "");
+            let is_dotted = !right.contains(['$', '[']);
+            if right != written.value && is_dotted {
+                problems.warn(
+                    &written.place,
+                    format!(
+                        "getter {:?} is written as other programs write a path, and finds nothing here",
+                        written.value
+                    ),
+                    format!("did you mean {right:?}?"),
+                );
+            }
+            Some(Some(getter))
+        }
         Err(what) => {
-            problems.error_hint(
-                &written.place,
-                format!("getter {:?} is no path: {what}", written.value),
-                "write a dotted path into the task object, like \"result\" or \"result.summary\"",
-            );
+            let hint = match better(written) {
+                Some(right) => format!("did you mean {right:?}?"),
+                None => "write a dotted path into the task object, like \"result\" or \"result.summary\"".to_owned(),
+            };
+            problems.error_hint(&written.place, format!("getter {:?} is no path: {what}", written.value), hint);
             None
         }
     }
@@ -567,6 +606,34 @@ fn provider<'c>(source: &SourceConfig, config: &'c Config, problems: &Problems) 
             None
         }
     }
+}
+
+/// The most moments at which secrets of one source end.
+const MOST_ENDS: usize = 16;
+
+/// The checks of a source for the time after each of its secrets has ended.
+fn later(
+    source: &SourceConfig,
+    provider: Option<&Provider>,
+    has_public_url: bool,
+    problems: &Problems,
+) -> Vec<(Timestamp, Scheme)> {
+    let mut ends: Vec<Timestamp> = source.secrets.iter().filter_map(|secret| secret.until()).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    if ends.len() > MOST_ENDS {
+        let what = format!("secrets of source {} end at more than {MOST_ENDS} moments", source.name);
+        problems.error_hint(&source.place, what, "remove those that have ended");
+        return Vec::new();
+    }
+    // What is wrong is told by the check with all secrets.
+    let quiet = Problems::default();
+    let after = |end: Timestamp| {
+        let mut config = source.clone();
+        config.secrets.retain(|secret| secret.until().is_none_or(|until| until > end));
+        Some((end, prove(&config, provider, has_public_url, &quiet).0?))
+    };
+    ends.into_iter().filter_map(after).collect()
 }
 
 /// A secret that signs for whoever asks at one source must not be the secret of another kind of source.
@@ -607,7 +674,8 @@ fn prove(
         secrets: &source.secrets,
         values: &source.values,
         has_public_url,
-        enrols: source.enrol_file.is_some(),
+        // One that is misspelt is told of already.
+        enrols: source.enrol_file.is_some() || source.misspelt_secrets,
         source: (&source.name, &source.place),
         problems,
     };
@@ -669,6 +737,10 @@ const WELL_KNOWN: [&str; 14] = [
 /// A secret that can be guessed is a problem; one that was written for trying out is only pointed at.
 fn weigh(secret: &Located<Secret>, problems: &Problems) {
     let value = String::from_utf8_lossy(secret.expose()).to_ascii_lowercase();
+    if secret.is_placeholder() {
+        // Said where it is read.
+        return;
+    }
     let what = if WELL_KNOWN.contains(&value.as_str()) {
         format!("the secret {} is one that everybody knows", secret.name())
     } else if secret.expose().len() < 8 {

@@ -60,7 +60,7 @@ impl Source {
     /// says that no body could make the request a good one.
     pub fn streamed(&self, head: &Received) -> Option<Result<Streamed, Refusal>> {
         let brought = self.enrolment.as_ref().and_then(|enrolment| enrolment.now.load_full());
-        let scheme = brought.as_ref().map_or(&self.scheme, |brought| &brought.0);
+        let scheme = brought.as_ref().map_or_else(|| self.scheme_at(head.at), |brought| &brought.0);
         if let Err((fault, cause)) = scheme.bodies.judge_head(head)
             && self.config.enforce
         {
@@ -85,7 +85,7 @@ impl Source {
         streamed: Streamed,
         received: Received,
     ) -> Result<Verified, Box<(Received, Refusal)>> {
-        let scheme = streamed.brought.as_ref().map_or(&self.scheme, |brought| &brought.0);
+        let scheme = streamed.brought.as_ref().map_or_else(|| self.scheme_at(received.at), |brought| &brought.0);
         let now = received.at;
         let ended = Ended(streamed.state.end(scheme, &received));
         let verified = match self.config.enforce {

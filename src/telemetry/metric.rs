@@ -23,6 +23,7 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     refused: IntCounterVec,
+    key_requests: IntCounterVec,
     accept: Histogram,
     attempts: IntCounterVec,
     attempt: HistogramVec,
@@ -94,6 +95,11 @@ impl Metrics {
             "sluicegate_refused_total",
             "Refused requests, by reason; source is empty where none was found",
             &["source", "reason"],
+        );
+        let key_requests = counters(
+            "sluicegate_key_requests_total",
+            "Requests with a key of the gateway's own, by the name of the key and what became of them",
+            &["key", "outcome"],
         );
         let attempts =
             counters("sluicegate_attempts_total", "Tries of deliveries, by what came of them", &["source", "result"]);
@@ -196,6 +202,7 @@ impl Metrics {
             connections_refused,
             requests,
             refused,
+            key_requests,
             accept,
             attempts,
             attempt,
@@ -232,6 +239,11 @@ impl Metrics {
         if outcome == Outcome::Accepted {
             self.accept.observe(took.as_secs_f64());
         }
+    }
+
+    /// One request with a key of the gateway's own has ended; counted beside [`Self::request`].
+    pub fn key_request(&self, key: &str, outcome: Outcome) {
+        self.key_requests.with_label_values(&[key, outcome.as_str()]).inc();
     }
 
     /// Files of one request were kept.

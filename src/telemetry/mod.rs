@@ -6,7 +6,9 @@ pub mod log;
 pub mod metric;
 pub mod sample;
 mod sparse;
+mod uses;
 
 pub use metric::{Metrics, SourceGauges};
 pub use sample::{RefusedSample, RefusedSamples, WholeRequest};
 pub use sparse::SparseLines;
+pub use uses::{Use, Uses};

@@ -223,6 +223,13 @@ impl Upstream {
         self.client.send(request, timeout, self.max_answer).await
     }
 
+    /// Asks whether there is an agent, which costs no run.
+    pub async fn ask_agent(&self, agent: &str, key: &Secret, timeout: Duration) -> Result<Response<Bytes>, SendError> {
+        let path = format!("/v1/agents/{}", request::segment(agent));
+        let request = self.request(Method::GET, &path, Bytes::new(), Some(key), "application/json")?;
+        self.client.send(request, timeout, self.max_answer).await
+    }
+
     /// Makes a call whose answer is a stream, and waits for its head. The body is the caller's to read; dropping it ends
     /// the call.
     pub async fn open_raw(&self, path: &str, body: Bytes, key: &Secret) -> Result<Response<Incoming>, SendError> {

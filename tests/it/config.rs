@@ -101,3 +101,154 @@ fn check_prints_json_on_demand() {
     assert_eq!(answer["good"], false);
     assert!(answer["problems"][0]["line"].as_u64().is_some_and(|line| line > 0), "{answer}");
 }
+
+/// Runs a command in a folder of its own: exit code, standard output, standard error.
+fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(binary())
+        .args(arguments)
+        .current_dir(folder)
+        .env("SLUICEGATE_ADMIN_TOKEN", "a-token-for-the-admin-api")
+        .env("XPANDER_API_KEY", "upstream-key")
+        .env("GITHUB_WEBHOOK_SECRET", "It's a Secret to Everybody")
+        .env("TELEGRAM_SECRET_TOKEN", "telegram-secret-token")
+        .output()
+        .expect("it runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+const GOOD: &str = "[server]\npublic_url = \"https://hooks.example.com\"\n[dropin]\nenabled = false\n\
+                    [upstream]\napi_key = \"env:XPANDER_API_KEY\"\n[sources.gh]\nprovider = \"github\"\n\
+                    secrets = [\"env:GITHUB_WEBHOOK_SECRET\"]\nagent = \"support\"\n";
+
+#[test]
+fn check_takes_a_file_prints_the_addresses_and_denies_warnings_on_demand() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |text: &str| std::fs::write(folder.path().join("g.toml"), text).expect("the folder takes files");
+    write(GOOD);
+    let (code, out, err) = run(folder.path(), &["check", "g.toml", "--deny-warnings"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.contains("https://hooks.example.com/hooks/gh") && out.contains("github"), "{out}");
+    assert_eq!(run(folder.path(), &["check", "--config", "g.toml"]).0, Some(0));
+    write(&GOOD.replace("\"support\"", "\"TODO\""));
+    assert_eq!(run(folder.path(), &["check", "g.toml"]).0, Some(0));
+    let (code, out, err) = run(folder.path(), &["check", "g.toml", "--deny-warnings"]);
+    assert!(code == Some(1) && out.contains("\"TODO\" stands where"), "{out}{err}");
+}
+
+#[test]
+fn without_a_file_check_says_what_to_do_and_init_does_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (code, out, _) = run(folder.path(), &["check"]);
+    assert!(code == Some(1) && out.contains("sluicegate init"), "{out}");
+    assert_eq!(run(folder.path(), &["init"]).0, Some(0));
+    let (code, out, err) = run(folder.path(), &["check"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert_eq!(run(folder.path(), &["init"]).0, Some(1), "what is there stays");
+    assert!(run(folder.path(), &["init", "--defaults"]).1.contains("max_body"));
+}
+
+#[test]
+fn a15_a16_a17_a19_check_says_what_cannot_work() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let said = |text: &[u8]| {
+        std::fs::write(folder.path().join("g.toml"), text).expect("the folder takes files");
+        let (code, out, _) = run(folder.path(), &["check", "g.toml"]);
+        (code, out)
+    };
+    for (line, is_error, wanted) in [
+        ("params_mapping = { prompt = \"items[0].id\" }", false, "did you mean \"items.0.id\"?"),
+        ("params_mapping = { prompt = \"body.x\" }", false, "did you mean \"x\"?"),
+        ("params_mapping = { prompt = \"$.message[\" }", true, "a [ in it is not closed"),
+        ("prompt = \"{{ body.x | foo }}\"", true, "there is no filter foo"),
+        ("prompt = \"Hi ${body.user.name}\"", false, "{{ body.user.name }}"),
+        ("events = [\"pull_request\"]", false, "did you mean pull_request.*?"),
+        ("events = [\"issue.opened\"]", false, "did you mean issues.opened?"),
+        ("events = [\"pull-request.opened\"]", false, "did you mean pull_request.opened?"),
+        ("verify = { signature = \"header:X-Other\" }", false, "replaces the whole check of the provider github"),
+        ("verify = { scheme = \"none\" }", false, "nothing proves who it is"),
+        ("when = \"false\"", false, "when never holds"),
+        ("getter = \"$.result\"", false, "did you mean \"result\"?"),
+    ] {
+        let (code, out) = said(format!("{GOOD}{line}\n").as_bytes());
+        assert!(
+            code == Some(i32::from(is_error)) && out.contains(wanted) && out.contains("g.toml:11"),
+            "{line}\n{out}"
+        );
+    }
+    for good in [
+        "events = [\"issues.opened\", \"push\", \"pull_request.*\", \"*\"]",
+        "params_mapping = { prompt = \"items.0.id\" }",
+    ] {
+        let (code, out) = said(format!("{GOOD}{good}\n").as_bytes());
+        let quiet = !out.contains("is known that") && !out.contains("other programs");
+        assert!(code == Some(0) && quiet, "{good}\n{out}");
+    }
+    let (code, out) = said(&[GOOD.as_bytes(), b"prompt = \"caf\xe9\"\n"].concat());
+    assert!(code == Some(1) && out.contains("g.toml:11") && out.contains("not UTF-8"), "{out}");
+    // One mistake, one message.
+    let (_, out) = said(GOOD.replace("secrets =", "secret =").as_bytes());
+    assert_eq!(out.matches("error").count(), 1, "{out}");
+    let (_, out) = said(GOOD.replace("provider =", "provder =").as_bytes());
+    assert_eq!(out.matches("error").count(), 1, "{out}");
+}
+
+#[tokio::test]
+async fn check_online_asks_the_upstream_for_the_key_and_each_agent() {
+    let upstream = crate::world::Upstream::start(&["--agents", "support,other", "--keys", "upstream-key"]).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let good = GOOD.replace("[upstream]\n", &format!("[upstream]\nbase_url = \"http://{}\"\n", upstream.address));
+    let said = |text: &str| {
+        std::fs::write(folder.path().join("g.toml"), text).expect("the folder takes files");
+        run(folder.path(), &["check", "g.toml", "--online"])
+    };
+    let (code, out, err) = said(&good);
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.contains("takes upstream.api_key") && out.contains("has agent/support"), "{out}");
+    let (code, out, _) = said(&good.replace("\"support\"", "\"nobody\""));
+    assert!(code == Some(1) && out.contains("has no agent/nobody") && out.contains("g.toml:11"), "{out}");
+    let (code, out, _) = said(&good.replace("env:XPANDER_API_KEY", "env:GITHUB_WEBHOOK_SECRET"));
+    assert!(code == Some(1) && out.contains("refuses upstream.api_key"), "{out}");
+    let (code, out, _) = said(&good.replace(&upstream.address.to_string(), &crate::world::free_address().to_string()));
+    assert!(code == Some(1) && out.contains("does not answer"), "{out}");
+}
+
+#[test]
+fn commands_for_one_source_do_without_the_secrets_of_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let more =
+        "[sources.other]\nprovider = \"github\"\nsecrets = [\"env:SLUICEGATE_NOBODY_SET_THIS\"]\nagent = \"a\"\n";
+    let text = format!("{GOOD}{more}").replace("env:XPANDER_API_KEY", "env:SLUICEGATE_NOR_THIS");
+    std::fs::write(folder.path().join("g.toml"), text).expect("the folder takes files");
+    let (code, out, err) = run(folder.path(), &["send", "gh", "--config", "g.toml", "--print"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let (code, _, err) = run(folder.path(), &["send", "other", "--config", "g.toml", "--print"]);
+    assert!(code == Some(1) && err.contains("SLUICEGATE_NOBODY_SET_THIS") && !err.contains("NOR_THIS"), "{err}");
+    let (code, out, _) = run(folder.path(), &["check", "g.toml"]);
+    assert!(code == Some(1) && out.matches("SLUICEGATE_NOBODY_SET_THIS is not set").count() == 1, "{out}");
+}
+
+#[test]
+fn a17_event_types_of_other_providers_are_known_as_well() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (provider, events, wanted) in [
+        ("slack", "message.channels", "did you mean message?"),
+        ("slack", "app_mention", ""),
+        ("telegram", "messages", "did you mean message?"),
+        ("linear", "issue.create", "did you mean Issue.create?"),
+        ("gitlab", "push", "Push Hook"),
+        ("gitea", "issues.opened", "did you mean issues?"),
+        ("bitbucket", "repo:push", ""),
+        ("sentry", "issue", "its types have 2 words"),
+    ] {
+        let text = format!(
+            "[server]\npublic_url = \"https://hooks.example.com\"\n[dropin]\nenabled = false\n[upstream]\n\
+             api_key = \"env:XPANDER_API_KEY\"\n[sources.s]\nprovider = \"{provider}\"\n\
+             secrets = [\"env:GITHUB_WEBHOOK_SECRET\"]\nagent = \"a\"\nevents = [\"{events}\"]\n"
+        );
+        std::fs::write(folder.path().join("g.toml"), text).expect("the folder takes files");
+        let (code, out, _) = run(folder.path(), &["check", "g.toml"]);
+        let is_right = if wanted.is_empty() { !out.contains("is known that") } else { out.contains(wanted) };
+        assert!(code == Some(0) && is_right, "{provider} {events}\n{out}");
+    }
+}

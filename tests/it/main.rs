@@ -39,6 +39,7 @@ mod refuse;
 mod reload;
 mod replayed;
 mod replicas;
+mod rotation;
 mod shares;
 mod standing;
 mod strangers;

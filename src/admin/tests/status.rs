@@ -23,7 +23,7 @@ async fn status_says_whether_all_is_well_and_what_is_not() {
         let mut events = world.inbox.events.lock().unwrap();
         events[number].summary.states = vec![state];
     }
-    world.state.loaded.next(NOW, vec!["admin.listen"]);
+    world.state.loaded.next(NOW, "d1".into(), vec!["admin.listen".into()]);
     let (_, status) = world.get("/status").await;
     let wanted =
         [("paused", "all"), ("paused", "triage"), ("unknown", "gone"), ("dead", "triage"), ("restart", "admin.listen")];

@@ -65,7 +65,11 @@ pub(super) struct Explain {
 pub(super) async fn run(command: MapCommand) -> Ended {
     let MapCommand::Explain(explain) = command;
     let problems = Problems::default();
-    let Some((config, sources)) = app::compile(&explain.file.config, &problems) else {
+    let compiled = match &explain.source {
+        Some(source) => app::compile_source(&explain.file.config, source, &problems),
+        None => app::compile(&explain.file.config, &problems),
+    };
+    let Some((config, sources)) = compiled else {
         let problems = problems.into_sorted();
         for problem in &problems {
             say(&problem.to_string());

@@ -4,6 +4,7 @@
 mod list;
 mod page;
 mod status;
+mod used;
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -12,7 +13,8 @@ use serde_json::{Value, json};
 
 pub(in crate::cli) use list::{Cell, banner, list, rows};
 pub(super) use page::page;
-pub(super) use status::{refused, refused_page, status};
+pub(super) use status::{refused, refused_page, reloaded, status};
+pub(super) use used::{keys, secrets};
 
 use super::sheet::{Paper, Tone, span, wrap};
 

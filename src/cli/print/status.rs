@@ -35,6 +35,18 @@ pub(in crate::cli) fn status(out: &mut impl Paper, status: &Value) -> io::Result
     Ok(well)
 }
 
+/// A configuration that holds since a moment ago.
+pub(in crate::cli) fn reloaded(out: &mut impl Paper, answer: &Value) -> io::Result<()> {
+    let configuration = &answer["configuration"];
+    let (generation, digest) = (text(&configuration["generation"]), text(&configuration["digest"]));
+    paragraph(out, 0, &format!("reloaded: generation {generation} holds, digest {digest}"))?;
+    for setting in each(&configuration["restart_for"]) {
+        let sentence = format!("- {} has changed, and the change holds after a restart only", text(setting));
+        paragraph(out, 0, &sentence)?;
+    }
+    Ok(())
+}
+
 fn facts(out: &mut impl Paper, status: &Value, look: &Look) -> io::Result<()> {
     let (waiting, open, disk) = (&status["waiting"], &status["open"], &status["disk"]);
     let configuration = &status["configuration"];
@@ -63,8 +75,9 @@ fn facts(out: &mut impl Paper, status: &Value, look: &Look) -> io::Result<()> {
         (
             "settings",
             format!(
-                "generation {}, loaded {}; {} sources",
+                "generation {}, digest {}, loaded {}; {} sources",
                 text(&configuration["generation"]),
+                text(&configuration["digest"]),
                 look.time(&configuration["loaded_at"]),
                 text(&status["sources"])
             ),

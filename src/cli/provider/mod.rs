@@ -48,9 +48,14 @@ pub(super) fn run(command: &ProviderCommand) -> Ended {
 
 /// A configuration with the providers that are known; what is wrong with it is said.
 pub(super) fn known(file: Option<&Path>) -> Option<Config> {
+    known_for(file, None)
+}
+
+/// The same with one source alone.
+pub(super) fn known_for(file: Option<&Path>, source: Option<&str>) -> Option<Config> {
     let problems = Problems::default();
     let config = match file {
-        Some(file) => Config::load(file, &problems),
+        Some(file) => Config::load_for(file, source, &problems),
         None => Config::parse("", "", Path::new("."), std::iter::empty(), &problems),
     };
     if config.is_none() {

@@ -10,7 +10,7 @@ use super::Dropin;
 use crate::config::{GatewayKey, Secret};
 use crate::ingress::Ingress;
 use crate::ingress::trace::Trace;
-use crate::model::{Account, HostedCall, Name, Refusal, UpstreamIds};
+use crate::model::{Account, HostedCall, Name, Refusal, UpstreamIds, is_agent_id};
 use crate::upstream::hosted;
 
 /// How long the upstream may take to say whether it knows a key.
@@ -66,9 +66,22 @@ impl Presented<'_> {
 
 impl Dropin {
     /// The key that a head presents.
-    pub(super) fn presented(&self, head: &Parts, peer: IpAddr) -> Result<Presented<'_>, Refusal> {
+    pub(super) fn presented(
+        &self,
+        ingress: &Ingress,
+        head: &Parts,
+        trace: &mut Trace,
+    ) -> Result<Presented<'_>, Refusal> {
+        let peer = trace.peer.0;
         let key = presented(head).ok_or(Refusal::NoKey)?;
         if let Some(own) = self.keyring.find(&key) {
+            trace.key = Some(own.name.clone());
+            if own.is_over(trace.at) {
+                return Err(Refusal::KeyRefused(format!("the key {} has expired", own.name)));
+            }
+            if let Some(name) = self.keyring.name_of(own, &key) {
+                ingress.uses.key(&own.name, name, trace.at);
+            }
             return Ok(Presented::Own(own));
         }
         if self.own_only {
@@ -93,6 +106,7 @@ impl Dropin {
     ) -> Result<Caller, Refusal> {
         match presented {
             Presented::Own(own) => {
+                trace.agent = Some(call.agent_id.clone()).filter(|agent| is_agent_id(agent));
                 if own.is_limited() && !own.agents.contains(&call.agent_id) {
                     return Err(Refusal::KeyRefused(format!("the key {} is not good for this agent", own.name)));
                 }

@@ -109,6 +109,10 @@ pub(super) async fn at_door(State(ingress): State<Arc<Ingress>>, request: Reques
     let Some(trace) = watched.trace.as_mut() else { return Response::default() };
     let ended = AssertUnwindSafe(answer(&ingress, dropin, request, trace)).catch_unwind().await;
     let ended = ended.unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned())));
+    if matches!(ended, Err(Refusal::NoKey)) {
+        // Whoever brings no key was perhaps sent to the wrong path.
+        trace.hint = receive::meant(&ingress.sources, &trace.path);
+    }
     watched.finish(ended)
 }
 
@@ -177,7 +181,7 @@ fn admit<'d>(
     if head.method != Method::POST {
         return Err(Refusal::Method("POST"));
     }
-    let presented = dropin.presented(head, trace.peer.0)?;
+    let presented = dropin.presented(ingress, head, trace)?;
     match &presented {
         Presented::Own(_) => {
             ingress.limits.whole(true)?;
@@ -187,7 +191,14 @@ fn admit<'d>(
     }
     let uploads = if is_form(&head.headers) { upload::intake_at_door(ingress) } else { None };
     let bounds = match uploads {
-        Some(intake) => upload::bounds(ingress, intake),
+        Some(intake) => {
+            let bounds = upload::bounds(ingress, intake);
+            let own = match &presented {
+                Presented::Own(own) => own.max_upload,
+                Presented::Foreign(_) => None,
+            };
+            Bounds { size: own.map_or(bounds.size, |own| own.min(bounds.size)), ..bounds }
+        }
         None => Bounds { size: dropin.config.max_body.unwrap_or(ingress.bounds.size), ..ingress.bounds },
     };
     body::judge_head(&head.headers, bounds)?;

@@ -106,7 +106,10 @@ mod tests {
         GatewayKey {
             name: "ci".to_owned(),
             place: Place { file: "t".into(), line: 1 },
-            key: Secret::new("keys.ci.key", "a-gateway-key-of-ours"),
+            keys: vec![Secret::new("keys.ci.key", "a-gateway-key-of-ours")],
+            expires: None,
+            runs_per_day: None,
+            max_upload: None,
             upstream_key: None,
             agents: texts(agents),
             prefixes: Vec::new(),

@@ -9,7 +9,7 @@ use percent_encoding::percent_decode;
 use super::Proxy;
 use super::allow::{self, Opened, Wish};
 use crate::limit::{Limits, Told};
-use crate::model::{Refusal, UpstreamIds};
+use crate::model::{Refusal, Timestamp, UpstreamIds};
 use crate::source::Keyring;
 
 /// Where a key stands.
@@ -21,6 +21,7 @@ pub(super) struct Asked<'a> {
     pub(super) head: &'a request::Parts,
     /// The path that goes upstream.
     pub(super) path_upstream: &'a str,
+    pub(super) now: Timestamp,
 }
 
 /// A caller, judged.
@@ -30,6 +31,8 @@ pub(super) struct Judged {
     pub(super) upstream_key: Option<HeaderValue>,
     /// The name of the gateway key that it stands for.
     pub(super) name: Option<String>,
+    /// Which of the keys of that name was presented.
+    pub(super) presented: Option<String>,
     /// Whether the call begins a run that has to be the key's own.
     pub(super) begins_own_run: bool,
 }
@@ -64,6 +67,9 @@ pub(super) fn judge(
         return Ok(Judged { upstream_key: Some(presented.clone()), ..Judged::default() });
     };
     let refused = |why: &str| Refusal::KeyRefused(format!("key {} {why}", key.name));
+    if key.is_over(asked.now) {
+        return Err(refused("has expired"));
+    }
     if !key.is_good_at(&proxy.prefix) {
         return Err(refused("is not good for this prefix"));
     }
@@ -78,6 +84,7 @@ pub(super) fn judge(
     let judged = |upstream_key| Judged {
         upstream_key: Some(upstream_key),
         name: Some(key.name.clone()),
+        presented: keyring.name_of(key, presented.as_bytes()).map(str::to_owned),
         begins_own_run: opened == Opened::Run && key.isolate,
     };
     if !proxy.exchange_keys {

@@ -224,12 +224,16 @@ fn admit(passage: &mut Passage, proxy: &Proxy, head: &Parts) -> Result<(Uri, Jud
         return Err(key::misplaced());
     }
     let target = target::target(&proxy.config, &head.uri)?;
-    let asked = key::Asked { proxy, head, path_upstream: target.path() };
-    let limits = (&ingress.limits, &mut passage.trace.limits);
+    let asked = key::Asked { proxy, head, path_upstream: target.path(), now: passage.trace.at };
+    let limits = (&*ingress.limits, &mut passage.trace.limits);
     let judged = key::judge(keyring, &ingress.ids, limits, &asked)?;
     ingress.limits.whole(judged.name.is_some())?;
     ingress.limits.proxied(&proxy.label, judged.name.is_some(), &mut passage.trace.limits)?;
     passage.key.clone_from(&judged.name);
+    passage.trace.key.clone_from(&judged.name);
+    if let (Some(name), Some(presented)) = (&judged.name, &judged.presented) {
+        ingress.uses.key(name, presented, passage.trace.at);
+    }
     let uri = Uri::builder().scheme(proxy.scheme.clone()).authority(proxy.authority.clone()).path_and_query(target);
     Ok((uri.build().map_err(|error| Refusal::Internal(error.to_string()))?, judged))
 }
@@ -347,6 +351,9 @@ impl Drop for Passage {
                 let source = self.trace.source.as_deref().unwrap_or("");
                 let took = self.trace.begun.elapsed();
                 self.ingress.metrics.request(source, Outcome::Proxied, took);
+                if let Some(key) = &self.key {
+                    self.ingress.metrics.key_request(key, Outcome::Proxied);
+                }
                 let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
                 tracing::info!(
                     request = %self.trace.id,

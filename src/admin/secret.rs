@@ -1,0 +1,71 @@
+//! The secrets of a source: when each ends, and when it proved a request. None is ever shown.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::Serialize;
+
+use super::AdminState;
+use super::error::AdminError;
+use super::page::PageView;
+use crate::config::{Located, Secret};
+use crate::model::Timestamp;
+use crate::telemetry::Use;
+
+/// How long before its end a secret that still proves needs attention.
+const SOON: Duration = Duration::from_secs(3 * 24 * 3600);
+
+/// A secret, by what it goes by.
+#[derive(Debug, Serialize)]
+pub(super) struct SecretView {
+    name: String,
+    /// From when on it proves nothing any more, and whether that is so now.
+    until: Option<Timestamp>,
+    ended: bool,
+    /// When it proved a request, in this process since its start.
+    used: Option<Use>,
+    counted_since: Timestamp,
+}
+
+/// A secret that still proves and ends soon.
+pub(super) struct EndingSecret<'s> {
+    pub(super) source: &'s str,
+    pub(super) secret: &'s str,
+    pub(super) until: Timestamp,
+}
+
+/// `GET /sources/{name}/secrets`
+pub(super) async fn list(
+    State(state): State<Arc<AdminState>>,
+    Path(name): Path<String>,
+) -> Result<Json<PageView<SecretView>>, AdminError> {
+    let now = state.clock.now();
+    let Some(source) = state.source(&name) else {
+        state.check_source(Some(&name)).await?;
+        return Err(AdminError::NotFound("configured source"));
+    };
+    let view = |secret: &Located<Secret>| SecretView {
+        name: secret.name().to_owned(),
+        until: secret.until(),
+        ended: secret.until().is_some_and(|until| until <= now),
+        used: state.uses.of_secret(&name, secret.name()),
+        counted_since: state.loaded.started_at(),
+    };
+    Ok(Json(PageView::whole(source.config.secrets.iter().map(view).collect())))
+}
+
+impl AdminState {
+    /// The secrets that end soon and proved something lately.
+    pub(super) fn ending_secrets(&self, now: Timestamp) -> impl Iterator<Item = EndingSecret<'_>> {
+        self.sources.iter().flat_map(move |source| {
+            let name = source.config.name.as_str();
+            source.config.secrets.iter().filter_map(move |secret| {
+                let until = secret.until().filter(|until| *until > now && until.since(now) < SOON)?;
+                let used = self.uses.of_secret(name, secret.name())?;
+                (now.since(used.last) < SOON).then_some(EndingSecret { source: name, secret: secret.name(), until })
+            })
+        })
+    }
+}

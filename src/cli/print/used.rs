@@ -1,0 +1,65 @@
+//! Keys and secrets: how they were used.
+
+use std::io;
+
+use serde_json::Value;
+
+use super::super::sheet::{Look, Paper, Tone};
+use super::{Cell, each, list, text};
+
+const KEYS: [&str; 6] = ["NAME", "LAST USED", "REQUESTS", "RUNS TODAY", "EXPIRES", "GOOD FOR"];
+
+/// The gateway's own keys. False when there are none.
+pub(in crate::cli) fn keys(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
+    let look = *out.look();
+    list(out, page, &KEYS, move |key| {
+        let runs = match (key["runs_today"].as_u64(), key["runs_per_day"].as_u64()) {
+            (Some(runs), Some(most)) => format!("{runs} of {most}"),
+            _ => "-".into(),
+        };
+        let some = |what: &str| each(&key[what]).map(text).collect::<Vec<_>>().join(", ");
+        let good: Vec<String> = ["agents", "paths"].into_iter().map(some).filter(|part| !part.is_empty()).collect();
+        let good = if good.is_empty() { "everything".to_owned() } else { good.join("; ") };
+        vec![
+            text(&key["name"]).into(),
+            used(&key["used"], &look),
+            key["used"]["count"].as_u64().map_or_else(|| "0".to_owned(), |count| count.to_string()).into(),
+            runs.into(),
+            ends(&key["expires"], key["expired"] == true, &look),
+            good.into(),
+        ]
+    })
+}
+
+const SECRETS: [&str; 6] = ["SECRET", "LAST USED", "REQUESTS", "FIRST USED", "ENDS", "SINCE"];
+
+/// The secrets of a source. False when there are none.
+pub(in crate::cli) fn secrets(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
+    let look = *out.look();
+    list(out, page, &SECRETS, move |secret| {
+        let first = match secret["used"].is_object() {
+            true => look.time(&secret["used"]["first"]),
+            false => "-".into(),
+        };
+        vec![
+            text(&secret["name"]).into(),
+            used(&secret["used"], &look),
+            secret["used"]["count"].as_u64().map_or_else(|| "0".to_owned(), |count| count.to_string()).into(),
+            first.into(),
+            ends(&secret["until"], secret["ended"] == true, &look),
+            look.time(&secret["counted_since"]).into(),
+        ]
+    })
+}
+
+fn used(used: &Value, look: &Look) -> Cell {
+    if used.is_object() { look.time(&used["last"]).into() } else { Cell::new("never".into(), Tone::Busy) }
+}
+
+fn ends(at: &Value, is_over: bool, look: &Look) -> Cell {
+    match (at.is_string(), is_over) {
+        (false, _) => "-".to_owned().into(),
+        (true, true) => Cell::new(format!("ended {}", look.time(at)), Tone::Bad),
+        (true, false) => look.time(at).into(),
+    }
+}

@@ -1,0 +1,307 @@
+//! The names that a template calls: filters, tests, functions and methods. The engine looks them up when a template is
+//! rendered, which is too late: an unknown one fails with each event. The places are found with the engine's own parser,
+//! as in [`super::number`].
+
+use std::collections::BTreeSet;
+
+use minijinja::machinery::ast::{CallArg, Expr, Stmt};
+use minijinja::machinery::parse;
+use minijinja::value::Value;
+use minijinja::{Environment, ErrorKind};
+
+use crate::config::section::nearest;
+
+/// What a template calls.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Calls {
+    filters: BTreeSet<String>,
+    tests: BTreeSet<String>,
+    methods: BTreeSet<String>,
+}
+
+/// Objects of the engine that have methods.
+const WITH_METHODS: [&str; 2] = ["loop", "self"];
+
+/// Filters of the engine and of Jinja, for whoever mistypes one.
+const FILTERS: [&str; 37] = [
+    "abs",
+    "batch",
+    "bool",
+    "capitalize",
+    "count",
+    "default",
+    "dictsort",
+    "escape",
+    "first",
+    "float",
+    "format",
+    "groupby",
+    "indent",
+    "int",
+    "items",
+    "join",
+    "last",
+    "length",
+    "lines",
+    "list",
+    "lower",
+    "map",
+    "max",
+    "min",
+    "replace",
+    "reverse",
+    "round",
+    "safe",
+    "select",
+    "sort",
+    "split",
+    "string",
+    "sum",
+    "title",
+    "tojson",
+    "trim",
+    "upper",
+];
+
+/// Tests of the engine.
+const TESTS: [&str; 20] = [
+    "boolean",
+    "defined",
+    "divisibleby",
+    "endingwith",
+    "eq",
+    "even",
+    "false",
+    "float",
+    "in",
+    "integer",
+    "iterable",
+    "lower",
+    "mapping",
+    "none",
+    "number",
+    "odd",
+    "sequence",
+    "startingwith",
+    "string",
+    "true",
+];
+
+/// What a template calls that does not exist, each with what is there instead. A template that cannot be parsed has
+/// another mistake, which is told already.
+pub(super) fn unknown(environment: &Environment<'_>, source: &str) -> Vec<(String, String)> {
+    let mut calls = Calls::default();
+    match parse(source, "", Default::default()) {
+        Ok(root) => calls.statement(&root),
+        Err(_) => return Vec::new(),
+    }
+    let near = |name: &str, known: &[&'static str], whole: &str| {
+        let known = nearest(name, known.iter().copied().filter(|known| *known != name));
+        known.map_or_else(|| whole.to_owned(), |near| format!("did you mean {near}?"))
+    };
+    let filters = calls.filters.iter().filter(|name| is_missing(environment, name, true));
+    let filters = filters.map(|name| {
+        let hint = near(
+            name,
+            &FILTERS,
+            "there are default, tojson, lower, upper, trim, replace, join, length, first and others",
+        );
+        (format!("there is no filter {name}"), hint)
+    });
+    let tests = calls.tests.iter().filter(|name| is_missing(environment, name, false));
+    let tests = tests.map(|name| {
+        let hint =
+            near(name, &TESTS, "there are defined, none, string, number, sequence, mapping, startingwith and others");
+        (format!("there is no test {name}"), hint)
+    });
+    let methods = calls.methods.iter().map(|name| {
+        let hint = match FILTERS.contains(&name.as_str()) {
+            true => format!("write the filter instead: value | {name}"),
+            false => "values have no methods: use filters, for example value | lower".to_owned(),
+        };
+        (format!("there is no method .{name}()"), hint)
+    });
+    filters.chain(tests).chain(methods).collect()
+}
+
+/// Whether the engine knows no filter, or no test, of this name.
+fn is_missing(environment: &Environment<'_>, name: &str, is_filter: bool) -> bool {
+    let (expression, kind) = match is_filter {
+        true => (format!("x|{name}"), ErrorKind::UnknownFilter),
+        false => (format!("x is {name}"), ErrorKind::UnknownTest),
+    };
+    // What else is wrong with the call, such as arguments that are missing, shows that it is known.
+    let tried = environment.compile_expression(&expression).and_then(|call| call.eval(Value::UNDEFINED));
+    tried.is_err_and(|error| error.kind() == kind)
+}
+
+impl Calls {
+    fn statements(&mut self, list: &[Stmt<'_>]) {
+        for statement in list {
+            self.statement(statement);
+        }
+    }
+
+    fn statement(&mut self, statement: &Stmt<'_>) {
+        match statement {
+            Stmt::Template(template) => self.statements(&template.children),
+            Stmt::EmitExpr(emit) => self.walk(&emit.expr),
+            Stmt::ForLoop(all) => {
+                self.walk(&all.iter);
+                all.filter_expr.iter().for_each(|expr| self.walk(expr));
+                self.statements(&all.body);
+                self.statements(&all.else_body);
+            }
+            Stmt::IfCond(condition) => {
+                self.walk(&condition.expr);
+                self.statements(&condition.true_body);
+                self.statements(&condition.false_body);
+            }
+            Stmt::WithBlock(with) => {
+                with.assignments.iter().for_each(|(_, expr)| self.walk(expr));
+                self.statements(&with.body);
+            }
+            Stmt::Set(set) => self.walk(&set.expr),
+            Stmt::SetBlock(set) => {
+                set.filter.iter().for_each(|expr| self.walk(expr));
+                self.statements(&set.body);
+            }
+            Stmt::AutoEscape(block) => self.statements(&block.body),
+            Stmt::FilterBlock(block) => {
+                self.walk(&block.filter);
+                self.statements(&block.body);
+            }
+            Stmt::Macro(each) => self.statements(&each.body),
+            Stmt::CallBlock(block) => {
+                block.call.args.iter().for_each(|argument| self.walk(of(argument)));
+                self.statements(&block.macro_decl.body);
+            }
+            Stmt::Do(each) => each.call.args.iter().for_each(|argument| self.walk(of(argument))),
+            Stmt::EmitRaw(_) => {}
+        }
+    }
+
+    fn walk(&mut self, expr: &Expr<'_>) {
+        match expr {
+            Expr::Var(_) | Expr::Const(_) => {}
+            Expr::Slice(slice) => {
+                self.walk(&slice.expr);
+                [&slice.start, &slice.stop, &slice.step].into_iter().flatten().for_each(|expr| self.walk(expr));
+            }
+            Expr::UnaryOp(unary) => self.walk(&unary.expr),
+            Expr::BinOp(binary) => [&binary.left, &binary.right].into_iter().for_each(|side| self.walk(side)),
+            Expr::Compare(compare) => {
+                self.walk(&compare.expr);
+                compare.ops.iter().for_each(|op| self.walk(&op.expr));
+            }
+            Expr::IfExpr(choice) => {
+                self.walk(&choice.true_expr);
+                self.walk(&choice.test_expr);
+                choice.false_expr.iter().for_each(|expr| self.walk(expr));
+            }
+            Expr::Filter(filter) => {
+                self.filters.insert(filter.name.to_owned());
+                self.arguments(filter.name, &filter.args);
+                filter.expr.iter().chain(filter.args.iter().map(of)).for_each(|expr| self.walk(expr));
+            }
+            Expr::Test(test) => {
+                self.tests.insert(test.name.to_owned());
+                self.walk(&test.expr);
+                test.args.iter().for_each(|argument| self.walk(of(argument)));
+            }
+            Expr::GetAttr(get) => self.walk(&get.expr),
+            Expr::GetItem(get) => {
+                self.walk(&get.expr);
+                self.walk(&get.subscript_expr);
+            }
+            Expr::Call(call) => {
+                match &call.expr {
+                    Expr::GetAttr(get) => {
+                        if !matches!(&get.expr, Expr::Var(of) if WITH_METHODS.contains(&of.id)) {
+                            self.methods.insert(get.name.to_owned());
+                        }
+                        self.walk(&get.expr);
+                    }
+                    called => self.walk(called),
+                }
+                call.args.iter().for_each(|argument| self.walk(of(argument)));
+            }
+            Expr::List(list) => list.items.iter().for_each(|expr| self.walk(expr)),
+            Expr::Tuple(tuple) => tuple.items.iter().for_each(|expr| self.walk(expr)),
+            Expr::Map(map) => map.keys.iter().chain(&map.values).for_each(|expr| self.walk(expr)),
+        }
+    }
+
+    /// Filters that take the name of a filter or of a test as a text.
+    fn arguments(&mut self, filter: &str, arguments: &[CallArg<'_>]) {
+        let text = |at: usize| match arguments.get(at) {
+            Some(CallArg::Pos(expr)) => expr.as_const().and_then(|value| value.as_str().map(str::to_owned)),
+            _ => None,
+        };
+        match filter {
+            "map" => self.filters.extend(text(0)),
+            "select" | "reject" => self.tests.extend(text(0)),
+            "selectattr" | "rejectattr" => self.tests.extend(text(1)),
+            _ => {}
+        }
+    }
+}
+
+fn of<'a, 's>(argument: &'a CallArg<'s>) -> &'a Expr<'s> {
+    match argument {
+        CallArg::Pos(expr) | CallArg::Kwarg(_, expr) | CallArg::PosSplat(expr) | CallArg::KwargSplat(expr) => expr,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(source: &str) -> Vec<String> {
+        let environment = Environment::new();
+        unknown(&environment, source).into_iter().map(|(what, hint)| format!("{what}: {hint}")).collect()
+    }
+
+    #[test]
+    fn a16_unknown_filters_tests_and_methods_are_found_wherever_they_stand() {
+        for (source, wanted) in [
+            ("{{ body.x | foo }}", "no filter foo"),
+            ("{{ body.x | lowr }}", "did you mean lower?"),
+            ("{{ 'a' if body.x is strng else 'b' }}", "did you mean string?"),
+            ("{% if body.x is not seen %}a{% endif %}", "no test seen"),
+            ("{% for x in body.list | sortd %}{{ x }}{% endfor %}", "did you mean sort?"),
+            ("{% filter uper %}a{% endfilter %}", "did you mean upper?"),
+            ("{% set a = body.x | foo(1) %}{{ a }}", "no filter foo"),
+            ("{{ [1, {'a': body.x | foo}] }}", "no filter foo"),
+            ("{{ body.list | map('uppr') | join }}", "did you mean upper?"),
+            ("{{ body.list | select('odds') | list }}", "did you mean odd?"),
+            ("{{ body.list | selectattr('a', 'eqq', 1) | list }}", "did you mean eq?"),
+            ("{{ body.x.upper() }}", "value | upper"),
+            ("{{ body.x.strip() }}", "no method .strip()"),
+        ] {
+            let said = said(source);
+            assert!(said.len() == 1 && said[0].contains(wanted), "{source}: {said:?}");
+        }
+    }
+
+    #[test]
+    fn a16_what_the_engine_knows_is_not_complained_of() {
+        for source in [
+            "{{ body.x | default('') | upper | replace('A', 'b') }}",
+            "{{ body.list | map(attribute='a') | join(', ') }}",
+            "{% for x in body.list %}{{ loop.cycle('a', 'b') }}{% endfor %}",
+            "{% if body.x is defined and body.x is not none and body.y is divisibleby 3 %}a{% endif %}",
+            "{{ body.list | batch(2) | list }}{{ range(3) }}{{ body.x | slice(2) | list }}",
+            "{% macro m(a) %}{{ a }}{% endmacro %}{{ m(1) }}",
+            "{{ broken",
+        ] {
+            assert_eq!(said(source), Vec::<String>::new(), "{source}");
+        }
+        for (names, is_filter) in [(&FILTERS[..], true), (&TESTS[..], false)] {
+            let environment = Environment::new();
+            let missing: Vec<&&str> =
+                names.iter().filter(|name| **name != "tojson" && is_missing(&environment, name, is_filter)).collect();
+            assert!(missing.is_empty(), "{missing:?}");
+        }
+    }
+}
