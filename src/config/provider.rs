@@ -3,13 +3,15 @@
 //! This module knows the shape of the file. `source` compiles `[verify]` and `[[challenge]]`, `mapping` compiles
 //! `[map]`; each reports what it cannot compile.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::channel::ChannelFiles;
 use super::node::Table;
 use super::problem::{Located, Place, Problems};
 use super::reconcile::ProviderLog;
-use super::section::Section;
+use super::section::{Section, nearest};
 use crate::model::Class;
 
 /// One provider.
@@ -17,6 +19,8 @@ use crate::model::Class;
 pub struct Provider {
     /// The name sources call it by: the file's name without `.toml`.
     pub name: String,
+    /// Other names that people use for it. Each leads to one provider only.
+    pub aliases: Vec<Located<String>>,
     /// What people call it.
     pub title: String,
     /// The name of the document that describes the scheme.
@@ -48,6 +52,8 @@ pub struct Provider {
     pub reconcile: Option<ProviderLog>,
     /// How files are fetched that the sender keeps and only names.
     pub files: Option<ChannelFiles>,
+    /// The steps that connect it, for people.
+    pub setup: Setup,
     /// Events as the sender makes them, to try a source with.
     pub samples: Vec<Sample>,
     /// Where the file begins, for problems that have no better place.
@@ -63,6 +69,15 @@ pub struct Map {
     pub thread: Option<Located<String>>,
     /// The prompt template.
     pub prompt: Option<Located<String>>,
+}
+
+/// The steps that connect a provider: which page, which field, which secret, which events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Setup {
+    /// The page where the webhook is made, or that describes how.
+    pub page: Option<String>,
+    /// What to do there, in order.
+    pub steps: Vec<String>,
 }
 
 /// What the sender wants to hear.
@@ -109,6 +124,7 @@ impl Provider {
         let ack = file.section("ack").map(|ack| Ack::read(&ack)).unwrap_or_default();
         Self {
             name: name.to_owned(),
+            aliases: aliases(name, &file),
             title: file.required_text("title", "the name people know it by").map_or_else(String::new, |t| t.value),
             docs: file.text("docs").map_or_else(String::new, |t| t.value),
             evidence: file
@@ -132,9 +148,97 @@ impl Provider {
                 .section("attachments")
                 .and_then(|files| files.section("fetch"))
                 .and_then(|fetch| ChannelFiles::read(&fetch)),
+            setup: file.section("setup").map(|setup| Setup::read(&setup)).unwrap_or_default(),
             samples: file.sections("sample").iter().map(Sample::read).collect(),
             place: table.place.clone(),
         }
+    }
+}
+
+/// The other names of a provider. They are written as the names of files are, so that each reads as one word.
+fn aliases(name: &str, file: &Section<'_>) -> Vec<Located<String>> {
+    let mut all: Vec<Located<String>> = Vec::new();
+    for alias in file.texts("aliases").unwrap_or_default() {
+        let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let what = if alias.is_empty() || !alias.chars().all(word) {
+            format!("the alias \"{}\" is no name of a provider", alias.escape_debug())
+        } else if alias.value == name || alias.value == "custom" || all.iter().any(|known| known.value == alias.value) {
+            format!("the alias {} is a name already", alias.value)
+        } else {
+            all.push(alias);
+            continue;
+        };
+        file.problems().error_hint(&alias.place, what, "write another name in small letters, digits and '-'");
+    }
+    all
+}
+
+/// The provider that is called so, by its own name or by another one. A name goes before an alias.
+pub fn find_provider<'p>(all: &'p BTreeMap<String, Arc<Provider>>, name: &str) -> Option<&'p Arc<Provider>> {
+    all.get(name).or_else(|| all.values().find(|provider| provider.aliases.iter().any(|alias| alias.value == name)))
+}
+
+/// What somebody may have meant who wrote a name that no provider has: a name with other capitals or marks in it, or
+/// one that differs in a letter or two.
+pub fn near_provider<'p>(all: &'p BTreeMap<String, Arc<Provider>>, written: &str) -> Option<&'p str> {
+    let names = || {
+        let of = |provider: &'p Arc<Provider>| {
+            std::iter::once(provider.name.as_str()).chain(provider.aliases.iter().map(|alias| alias.value.as_str()))
+        };
+        all.values().flat_map(of)
+    };
+    let folded = fold(written);
+    let alike = names().find(|name| !folded.is_empty() && fold(name) == folded);
+    alike.or_else(|| nearest(written, names().chain(["custom"])))
+}
+
+/// A name as people remember it: letters and digits, in small letters.
+pub fn fold(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// Gives the names and aliases of a provider from the operator's folder to it alone: of those compiled in, none keeps
+/// them. Two files of the folder must not want the same alias.
+pub(super) fn settle_aliases(all: &mut BTreeMap<String, Arc<Provider>>, own: &[String], problems: &Problems) {
+    let mut taken: BTreeMap<String, String> = BTreeMap::new();
+    for name in own {
+        let Some(provider) = all.get(name) else { continue };
+        for alias in &provider.aliases {
+            if all.contains_key(&alias.value) {
+                let what = format!("the alias {} of provider {name} is the name of another provider", alias.value);
+                problems.error_hint(&alias.place, what, "leave it out, or rename the other file");
+            } else if let Some(other) = taken.insert(alias.value.clone(), name.clone()) {
+                let what = format!("the alias {} of provider {name} is one of {other} as well", alias.value);
+                problems.error_hint(&alias.place, what, "leave it in one of the two files");
+            }
+        }
+    }
+    for provider in all.values_mut().filter(|provider| !own.contains(&provider.name)) {
+        if provider.aliases.iter().any(|alias| taken.contains_key(&alias.value)) {
+            Arc::make_mut(provider).aliases.retain(|alias| !taken.contains_key(&alias.value));
+        }
+    }
+}
+
+impl Setup {
+    fn read(section: &Section<'_>) -> Self {
+        let page = section.text("page").filter(|page| {
+            let good = page.strip_prefix("https://").is_some_and(|rest| rest.contains('.') && !page.contains(' '));
+            if !good {
+                let what = format!("setup.page is no address: {:?}", page.value);
+                section.problems().error_hint(&page.place, what, "write the whole address, from https:// on");
+            }
+            good
+        });
+        let steps = section.texts("steps").unwrap_or_default();
+        if steps.is_empty() {
+            let hint = "write a sentence for each thing to do: steps = [\"…\"]";
+            section.problems().error_hint(section.place(), "setup has no steps", hint);
+        }
+        for step in steps.iter().filter(|step| step.trim().is_empty()) {
+            section.problems().error_hint(&step.place, "a step of setup is empty", "write what to do, or leave it out");
+        }
+        Self { page: page.map(|page| page.value), steps: steps.into_iter().map(|step| step.value).collect() }
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Mapping {
     query: QueryUse,
     params: Vec<Rule>,
     prompt: Option<Template>,
+    /// The provider's own prompt, for events of sources that say nothing of theirs.
+    usual: Option<Template>,
     thread: Option<Thread>,
     event_id: Parts,
     event_type: Parts,
@@ -62,11 +64,21 @@ pub struct Mapping {
 struct Rule {
     name: Name,
     /// `params_mapping`, as written and compiled.
-    mapped: Option<(String, Path)>,
+    mapped: Option<MappedPath>,
     /// The document's own key of this name, by its path's number, where that counts.
     own: Option<usize>,
     fixed: Option<String>,
     default: Option<String>,
+}
+
+/// A path that `params_mapping` names.
+#[derive(Debug)]
+struct MappedPath {
+    written: String,
+    path: Path,
+    /// Whether the provider's file names it. Such a path is for every kind of its events: where a kind has something else
+    /// at that place, the parameter has no value, and the event is not refused.
+    shipped: bool,
 }
 
 /// Whether a text is a JSON document, as the mapping reads documents. One that nests too deep is one.
@@ -114,12 +126,14 @@ impl Mapping {
 
         // The provider's first: the source's are laid over them.
         let provided = below.map_or(&[][..], |map| &map.params_mapping);
-        for (target, path) in provided.iter().chain(&source.map.params_mapping) {
+        let provided = provided.iter().map(|pair| (pair, true));
+        let own = source.map.params_mapping.iter().map(|pair| (pair, false));
+        for ((target, path), shipped) in provided.chain(own) {
             let rule = rule(&mut params, target, "params_mapping", problems);
             let compiled = Path::compile(path, &mut paths, problems);
             sound &= rule.is_some() && compiled.is_some();
             if let (Some(rule), Some(compiled)) = (rule, compiled) {
-                rule.mapped = Some((path.value.clone(), compiled));
+                rule.mapped = Some(MappedPath { written: path.value.clone(), path: compiled, shipped });
             }
         }
         for (target, value) in &source.fixed {
@@ -157,10 +171,16 @@ impl Mapping {
             }
         }
 
-        let prompt = source.map.prompt.as_ref().or(below.and_then(|map| map.prompt.as_ref()));
-        let prompt = prompt.map(|written| Template::compile(Kind::Prompt, written, strict, problems));
-        let thread = source.map.thread.as_ref().or(below.and_then(|map| map.thread.as_ref()));
-        let thread = thread.map(|written| Thread::compile(written, strict, &mut paths, problems));
+        let own = source.map.prompt.as_ref();
+        let prompt = own.map(|written| Template::compile(Kind::Prompt, written, strict, problems));
+        // What a provider's file says is for every kind of its events, so what an event lacks prints nothing.
+        let usual = below.and_then(|map| map.prompt.as_ref()).filter(|_| own.is_none());
+        let usual = usual.map(|written| Template::compile(Kind::Prompt, written, false, problems));
+        let thread = match (&source.map.thread, below.and_then(|map| map.thread.as_ref())) {
+            (Some(written), _) => Some(Thread::compile(written, strict, false, &mut paths, problems)),
+            (None, Some(written)) => Some(Thread::compile(written, false, true, &mut paths, problems)),
+            (None, None) => None,
+        };
         let when = source.when.as_ref().map(|written| Template::compile(Kind::When, written, strict, problems));
         let mut mapping = Self {
             query: source.query,
@@ -173,6 +193,7 @@ impl Mapping {
             paths,
             // A part that was written but not compiled is a problem already; there is no mapping without it.
             prompt: prompt.map_or(Some(None), |compiled| compiled.map(Some))?,
+            usual: usual.map_or(Some(None), |compiled| compiled.map(Some))?,
             thread: thread.map_or(Some(None), |compiled| compiled.map(Some))?,
             when: when.map_or(Some(None), |compiled| compiled.map(Some))?,
         };
@@ -180,7 +201,7 @@ impl Mapping {
             Some(Thread::Template(template)) => Some(&**template),
             _ => None,
         };
-        for template in [mapping.prompt.as_ref(), thread, mapping.when.as_ref()].into_iter().flatten() {
+        for template in [mapping.prompt.as_ref(), mapping.usual.as_ref(), thread, mapping.when.as_ref()].into_iter().flatten() {
             template.reach(&mut mapping.reach);
         }
         mapping.reach.find(&mut mapping.paths);
@@ -206,7 +227,7 @@ impl Mapping {
 
     /// The parts of a request that the prompt's template speaks of.
     pub fn places_of_prompt(&self) -> Vec<&'static str> {
-        self.prompt.as_ref().map(Template::places).unwrap_or_default()
+        self.prompt.as_ref().or(self.usual.as_ref()).map(Template::places).unwrap_or_default()
     }
 
     /// The parts of a request that decide whether an event goes further, and in which conversation.
@@ -319,14 +340,15 @@ impl Mapping {
         if let Some(text) = &rule.fixed {
             offer(Origin::Fixed, Candidate::Text(text));
         }
-        if let Some((written, path)) = &rule.mapped {
+        if let Some(MappedPath { written, path, shipped }) = &rule.mapped {
             let found = view.find(path)?;
             if let Some(notes) = notes
                 && let Some(miss) = Miss::of(found.as_deref(), rule.name)
             {
                 notes.push(Note { of: rule.name.as_str(), path: written.clone(), miss });
             }
-            if let Some(raw) = found.filter(|raw| says_something(raw)) {
+            let fits = |raw: &str| says_something(raw) && !(*shipped && matches!(value::text(raw), Text::Many));
+            if let Some(raw) = found.filter(|raw| fits(raw)) {
                 offer(Origin::Mapping(written.clone()), Candidate::Json(raw));
             }
         }
@@ -342,6 +364,10 @@ impl Mapping {
         }
         if let Some(text) = &rule.default {
             offer(Origin::Default, Candidate::Text(text));
+        }
+        // Whatever the operator says of the prompt goes before what is usual at the provider.
+        if let Some(template) = self.usual.as_ref().filter(|_| rule.name == Name::Prompt) {
+            offer(Origin::Template, Candidate::Template(template));
         }
 
         let Some((origin, candidate)) = strongest else { return Ok(None) };
@@ -369,7 +395,7 @@ impl Mapping {
                 let text = Some(template.render(scope.get()?)?).filter(|text| !text.trim().is_empty());
                 text.map(|text| thread::distinct(text, None, scope.view))
             }
-            Some(Thread::Path(written, path)) => {
+            Some(Thread::Path { written, path, shipped }) => {
                 let raw = scope.view.find(path)?;
                 if let Some(notes) = notes
                     && let Some(miss) = Miss::of(raw.as_deref(), Name::TaskId)
@@ -378,6 +404,7 @@ impl Mapping {
                 }
                 match raw.as_deref().map(value::text) {
                     Some(Text::One(text)) => Some(thread::distinct(text.into_owned(), raw.as_deref(), scope.view)),
+                    Some(Text::Many) if *shipped => None,
                     Some(Text::Many) => {
                         return Err(Refusal::Unmappable("the thread is a list or an object".into()));
                     }

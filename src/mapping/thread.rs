@@ -123,25 +123,31 @@ impl Part {
 /// Where the conversation is found.
 #[derive(Debug)]
 pub(super) enum Thread {
-    /// At a path, as written and compiled.
-    Path(String, Path),
+    /// At a path, as written and compiled. Where the provider's file names it, an event that has something else there
+    /// belongs to no conversation, and is not refused.
+    Path { written: String, path: Path, shipped: bool },
     /// By a template.
     Template(Box<Template>),
 }
 
 impl Thread {
-    /// Compiles what the operator wrote: a template if it has `{{` in it, a path otherwise.
+    /// Compiles what was written: a template if it has `{{` or `{%` in it, a path otherwise.
     pub(super) fn compile(
         written: &Located<String>,
         strict: bool,
+        shipped: bool,
         paths: &mut Paths,
         problems: &Problems,
     ) -> Option<Self> {
-        if written.contains("{{") {
+        if written.contains("{{") || written.contains("{%") {
             Template::compile(Kind::Thread, written, strict, problems)
                 .map(|template| Self::Template(Box::new(template)))
         } else {
-            Path::compile(written, paths, problems).map(|path| Self::Path(written.value.clone(), path))
+            Path::compile(written, paths, problems).map(|path| Self::Path {
+                written: written.value.clone(),
+                path,
+                shipped,
+            })
         }
     }
 }

@@ -6,15 +6,15 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
+use super::super::sheet::wrap;
 use super::super::{Ended, answer, say, tell};
 use super::known;
-use crate::config::section::nearest;
-use crate::config::{Provider, Table, Value};
+use crate::config::{Provider, Table, Value, find_provider, near_provider};
 use crate::source::reasons;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Show {
-    /// Its name
+    /// Its name, or one of its other names
     name: String,
     /// A configuration file, for the providers of its folder
     #[arg(short, long, value_name = "FILE")]
@@ -26,8 +26,8 @@ pub(in crate::cli) struct Show {
 
 pub(super) fn run(show: &Show) -> Ended {
     let Some(config) = known(show.config.as_deref()) else { return Ok(ExitCode::FAILURE) };
-    let Some(provider) = config.providers.get(&show.name) else {
-        let near = nearest(&show.name, config.providers.keys().map(String::as_str));
+    let Some(provider) = find_provider(&config.providers, &show.name) else {
+        let near = near_provider(&config.providers, &show.name);
         let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
         say(&format!("no provider is called {:?}{hint}", show.name));
         return Ok(ExitCode::FAILURE);
@@ -93,6 +93,10 @@ impl Shown {
         let name = &provider.name;
         let mut lines = vec![provider.title.clone()];
         let mut line = |what: &str, text: &str| lines.push(format!("  {what:<12} {text}"));
+        let aliases: Vec<&str> = provider.aliases.iter().map(|alias| alias.as_str()).collect();
+        if !aliases.is_empty() {
+            line("also called", &aliases.join(", "));
+        }
         line("document", &provider.docs);
         line("known by", &provider.evidence);
         line("scheme", &self.scheme);
@@ -134,7 +138,7 @@ impl Shown {
         if !events.is_empty() {
             line("samples", &events.join(", "));
         }
-        lines.push("\nAt the provider, set the address to https://YOUR-HOST/hooks/NAME and the type to JSON where it asks. Then:\n".into());
+        lines.push(steps(provider));
         lines.push(format!("[sources.{name}]\nprovider = \"{name}\"\nagent    = \"AGENT-ID\""));
         let variable = name.to_ascii_uppercase().replace('-', "_");
         if self.brings_secret {
@@ -160,7 +164,10 @@ impl Shown {
     fn json(&self, provider: &Provider) -> serde_json::Value {
         json!({
             "name": provider.name,
+            "aliases": provider.aliases.iter().map(|alias| alias.as_str()).collect::<Vec<_>>(),
             "title": provider.title,
+            "setup": { "page": provider.setup.page, "steps": provider.setup.steps },
+            "prompt": provider.map.prompt.as_ref().map(|prompt| prompt.as_str()),
             "docs": provider.docs,
             "evidence": provider.evidence,
             "scheme": self.scheme,
@@ -177,6 +184,26 @@ impl Shown {
             "samples": provider.samples.iter().map(|sample| &sample.name).collect::<Vec<_>>(),
         })
     }
+}
+
+/// What to do at the provider, each step on lines of its own.
+fn steps(provider: &Provider) -> String {
+    let mut lines = String::from("\nAt the provider");
+    if let Some(page) = &provider.setup.page {
+        lines.push_str(&format!(" ({page})"));
+    }
+    lines.push_str(":\n");
+    for (number, step) in provider.setup.steps.iter().enumerate() {
+        for (at, line) in wrap(step, 74, 74).into_iter().enumerate() {
+            let before = if at == 0 { format!("{:>3}. ", number + 1) } else { " ".repeat(5) };
+            lines.push_str(&format!("{before}{line}\n"));
+        }
+    }
+    if provider.setup.steps.is_empty() {
+        lines.push_str("  Set the address to https://YOUR-HOST/hooks/NAME, and the type to JSON where it\n  asks.\n");
+    }
+    lines.push_str("\nThen, with your own words where the capitals are:\n");
+    lines
 }
 
 fn texts(table: &Table, key: &str) -> Vec<String> {
