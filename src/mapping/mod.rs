@@ -340,16 +340,20 @@ impl Mapping {
         if let Some(text) = &rule.fixed {
             offer(Origin::Fixed, Candidate::Text(text));
         }
-        if let Some(MappedPath { written, path, shipped }) = &rule.mapped {
-            let found = view.find(path)?;
+        let mut shipped = None;
+        if let Some(mapped) = &rule.mapped {
+            let found = view.find(&mapped.path)?;
             if let Some(notes) = notes
                 && let Some(miss) = Miss::of(found.as_deref(), rule.name)
             {
-                notes.push(Note { of: rule.name.as_str(), path: written.clone(), miss });
+                notes.push(Note { of: rule.name.as_str(), path: mapped.written.clone(), miss });
             }
-            let fits = |raw: &str| says_something(raw) && !(*shipped && matches!(value::text(raw), Text::Many));
-            if let Some(raw) = found.filter(|raw| fits(raw)) {
-                offer(Origin::Mapping(written.clone()), Candidate::Json(raw));
+            let found = found.filter(|raw| says_something(raw));
+            let origin = Origin::Mapping(mapped.written.clone());
+            match found {
+                Some(raw) if !mapped.shipped => offer(origin, Candidate::Json(raw)),
+                Some(raw) if !matches!(value::text(&raw), Text::Many) => shipped = Some((origin, raw)),
+                _ => {}
             }
         }
         if let Some(template) = self.prompt.as_ref().filter(|_| rule.name == Name::Prompt) {
@@ -365,7 +369,10 @@ impl Mapping {
         if let Some(text) = &rule.default {
             offer(Origin::Default, Candidate::Text(text));
         }
-        // Whatever the operator says of the prompt goes before what is usual at the provider.
+        // Whatever the operator says goes before what is usual at the provider.
+        if let Some((origin, raw)) = shipped {
+            offer(origin, Candidate::Json(raw));
+        }
         if let Some(template) = self.usual.as_ref().filter(|_| rule.name == Name::Prompt) {
             offer(Origin::Template, Candidate::Template(template));
         }
