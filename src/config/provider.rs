@@ -286,3 +286,111 @@ impl Ack {
         Self { status, text: section.text("text").map(|t| t.value), headers: pairs(section, "headers") }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn config(text: &str, base: &Path) -> (Option<Config>, Vec<String>) {
+        let problems = Problems::default();
+        let config = Config::parse("t", text, base, std::iter::empty(), &problems);
+        (config, problems.into_sorted().iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn every_alias_of_the_shipped_files_leads_to_one_provider() {
+        let (config, wrong) = config("", Path::new("."));
+        assert_eq!(wrong, Vec::<String>::new());
+        let all = config.unwrap().providers;
+        let mut seen = BTreeMap::new();
+        for provider in all.values() {
+            for alias in &provider.aliases {
+                assert!(!all.contains_key(&alias.value), "{} is the name of a file, and an alias", alias.value);
+                let other = seen.insert(alias.value.clone(), provider.name.clone());
+                assert_eq!(other, None, "{} is an alias of {} as well", alias.value, provider.name);
+            }
+        }
+        for (word, name) in [
+            ("lemonsqueezy", "lemon-squeezy"),
+            ("customerio", "customer-io"),
+            ("teams", "microsoft-teams"),
+            ("msteams", "microsoft-teams"),
+            ("ms-teams", "microsoft-teams"),
+            ("huggingface", "hugging-face"),
+            ("facebook", "meta"),
+            ("instagram", "meta"),
+            ("messenger", "meta"),
+            ("ghe", "github"),
+            ("hubspot", "hubspot-v3"),
+            ("github", "github"),
+        ] {
+            assert_eq!(find_provider(&all, word).map(|provider| provider.name.as_str()), Some(name), "{word}");
+        }
+        for (word, near) in
+            [("GitHub", "github"), ("MS Teams", "msteams"), ("Lemon_Squeezy", "lemon-squeezy"), ("gitlb", "gitlab")]
+        {
+            assert_eq!(near_provider(&all, word), Some(near), "{word}");
+        }
+        assert_eq!(near_provider(&all, "nothing-like-it"), None);
+    }
+
+    #[test]
+    fn a_source_may_name_a_provider_by_an_alias_and_has_the_files_own_name() {
+        let (config, wrong) = config("[sources.s]\nprovider = \"lemonsqueezy\"\nagent = \"a\"", Path::new("."));
+        assert_eq!(wrong, Vec::<String>::new());
+        assert_eq!(config.unwrap().sources[0].provider.value, "lemon-squeezy");
+    }
+
+    #[test]
+    fn a_file_of_the_operators_takes_its_aliases_and_two_of_them_must_not_want_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, lines: &str| {
+            let text = format!("title = \"Own\"\n{lines}\n[verify]\nscheme = \"none\"\n");
+            std::fs::write(folder.path().join(name), text).unwrap();
+        };
+        file("own.toml", "aliases = [\"lemonsqueezy\"]");
+        let text = "[providers]\nfolder = \".\"";
+        let (found, wrong) = config(text, folder.path());
+        assert_eq!(wrong, Vec::<String>::new());
+        let all = found.unwrap().providers;
+        assert_eq!(find_provider(&all, "lemonsqueezy").unwrap().name, "own");
+        assert_eq!(find_provider(&all, "lemon-squeezy").unwrap().name, "lemon-squeezy");
+
+        file("other.toml", "aliases = [\"lemonsqueezy\", \"github\", \"Other Name\", \"other\", \"custom\"]");
+        let wrong = config(text, folder.path()).1.join("\n");
+        for part in [
+            "the alias lemonsqueezy of provider own is one of other as well",
+            "the alias github of provider other is the name of another provider",
+            "the alias \"Other Name\" is no name of a provider",
+            "the alias other is a name already",
+            "the alias custom is a name already",
+        ] {
+            assert!(wrong.contains(part), "{part}: {wrong}");
+        }
+    }
+
+    #[test]
+    fn the_steps_of_a_setup_are_read_strictly() {
+        let read = |lines: &str| {
+            let problems = Problems::default();
+            let text = format!("title = \"P\"\n[verify]\nscheme = \"none\"\n[setup]\n{lines}");
+            let provider = Provider::read("p", &Table::parse("p.toml", &text, &problems), &problems);
+            (provider.setup, problems.into_sorted().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        };
+        let (setup, wrong) = read("page = \"https://example.com/hooks\"\nsteps = [\"Open it.\", \"Save.\"]");
+        assert_eq!(wrong, "");
+        assert_eq!((setup.page.as_deref(), setup.steps.len()), (Some("https://example.com/hooks"), 2));
+        for (lines, part) in [
+            ("page = \"example.com\"\nsteps = [\"a\"]", "setup.page is no address"),
+            ("page = \"https://example.com\"", "setup has no steps"),
+            ("steps = [\"a\", \" \"]", "a step of setup is empty"),
+            ("steps = [\"a\"]\nstep = \"b\"", "step"),
+        ] {
+            let wrong = read(lines).1;
+            assert!(wrong.contains(part), "{lines}: {wrong}");
+        }
+    }
+}

@@ -20,6 +20,8 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod thread;
+#[cfg(test)]
+mod usual;
 mod value;
 mod view;
 
@@ -49,6 +51,9 @@ pub struct Mapping {
     /// The provider's own prompt, for events of sources that say nothing of theirs.
     usual: Option<Template>,
     thread: Option<Thread>,
+    /// Whether the provider's file names the thread. An event that has something else there belongs to no conversation,
+    /// and is not refused.
+    usual_thread: bool,
     event_id: Parts,
     event_type: Parts,
     events: Events,
@@ -177,8 +182,8 @@ impl Mapping {
         let usual = below.and_then(|map| map.prompt.as_ref()).filter(|_| own.is_none());
         let usual = usual.map(|written| Template::compile(Kind::Prompt, written, false, problems));
         let thread = match (&source.map.thread, below.and_then(|map| map.thread.as_ref())) {
-            (Some(written), _) => Some(Thread::compile(written, strict, false, &mut paths, problems)),
-            (None, Some(written)) => Some(Thread::compile(written, false, true, &mut paths, problems)),
+            (Some(written), _) => Some(Thread::compile(written, strict, &mut paths, problems)),
+            (None, Some(written)) => Some(Thread::compile(written, false, &mut paths, problems)),
             (None, None) => None,
         };
         let when = source.when.as_ref().map(|written| Template::compile(Kind::When, written, strict, problems));
@@ -194,6 +199,7 @@ impl Mapping {
             // A part that was written but not compiled is a problem already; there is no mapping without it.
             prompt: prompt.map_or(Some(None), |compiled| compiled.map(Some))?,
             usual: usual.map_or(Some(None), |compiled| compiled.map(Some))?,
+            usual_thread: source.map.thread.is_none(),
             thread: thread.map_or(Some(None), |compiled| compiled.map(Some))?,
             when: when.map_or(Some(None), |compiled| compiled.map(Some))?,
         };
@@ -201,7 +207,9 @@ impl Mapping {
             Some(Thread::Template(template)) => Some(&**template),
             _ => None,
         };
-        for template in [mapping.prompt.as_ref(), mapping.usual.as_ref(), thread, mapping.when.as_ref()].into_iter().flatten() {
+        for template in
+            [mapping.prompt.as_ref(), mapping.usual.as_ref(), thread, mapping.when.as_ref()].into_iter().flatten()
+        {
             template.reach(&mut mapping.reach);
         }
         mapping.reach.find(&mut mapping.paths);
@@ -340,16 +348,20 @@ impl Mapping {
         if let Some(text) = &rule.fixed {
             offer(Origin::Fixed, Candidate::Text(text));
         }
-        if let Some(MappedPath { written, path, shipped }) = &rule.mapped {
-            let found = view.find(path)?;
+        let mut shipped = None;
+        if let Some(mapped) = &rule.mapped {
+            let found = view.find(&mapped.path)?;
             if let Some(notes) = notes
                 && let Some(miss) = Miss::of(found.as_deref(), rule.name)
             {
-                notes.push(Note { of: rule.name.as_str(), path: written.clone(), miss });
+                notes.push(Note { of: rule.name.as_str(), path: mapped.written.clone(), miss });
             }
-            let fits = |raw: &str| says_something(raw) && !(*shipped && matches!(value::text(raw), Text::Many));
-            if let Some(raw) = found.filter(|raw| fits(raw)) {
-                offer(Origin::Mapping(written.clone()), Candidate::Json(raw));
+            let found = found.filter(|raw| says_something(raw));
+            let origin = Origin::Mapping(mapped.written.clone());
+            match found {
+                Some(raw) if !mapped.shipped => offer(origin, Candidate::Json(raw)),
+                Some(raw) if !matches!(value::text(&raw), Text::Many) => shipped = Some((origin, raw)),
+                _ => {}
             }
         }
         if let Some(template) = self.prompt.as_ref().filter(|_| rule.name == Name::Prompt) {
@@ -365,12 +377,11 @@ impl Mapping {
         if let Some(text) = &rule.default {
             offer(Origin::Default, Candidate::Text(text));
         }
-        // Whatever the operator says of the prompt goes before what is usual at the provider.
-        if let Some(template) = self.usual.as_ref().filter(|_| rule.name == Name::Prompt) {
-            offer(Origin::Template, Candidate::Template(template));
+        // Whatever the operator says goes before what is usual at the provider.
+        if let Some((origin, raw)) = shipped {
+            offer(origin, Candidate::Json(raw));
         }
-
-        let Some((origin, candidate)) = strongest else { return Ok(None) };
+        let Some((origin, candidate)) = strongest else { return Ok(self.usual_prompt(rule.name, scope, others)) };
         let value = match candidate {
             Candidate::Text(text) => text.to_owned(),
             Candidate::Template(template) => template.render(&scope.get()?.with(others))?,
@@ -387,15 +398,27 @@ impl Mapping {
         Ok(Some(Param { name: rule.name, value, origin, over }))
     }
 
+    /// The prompt that the provider's file makes of an event. Where it makes nothing of one, the event itself is the
+    /// prompt.
+    fn usual_prompt(&self, name: Name, scope: &Lazy<'_, '_>, others: &[Param]) -> Option<Param> {
+        let template = self.usual.as_ref().filter(|_| name == Name::Prompt)?;
+        let text = template.render(&scope.get().ok()?.with(others)).ok()?;
+        let value = scope.view.cleared(text.trim().to_owned());
+        (!value.is_empty()).then_some(Param { name, value, origin: Origin::Template, over: Vec::new() })
+    }
+
     /// The conversation, where the configuration says where it stands.
     fn thread(&self, scope: &Lazy<'_, '_>, notes: &mut Option<Vec<Note>>) -> Result<Option<String>, Refusal> {
         Ok(match &self.thread {
             None => None,
             Some(Thread::Template(template)) => {
-                let text = Some(template.render(scope.get()?)?).filter(|text| !text.trim().is_empty());
+                let text = match scope.get().and_then(|scope| template.render(scope)) {
+                    Err(_) if self.usual_thread => return Ok(None),
+                    rendered => Some(rendered?).filter(|text| !text.trim().is_empty()),
+                };
                 text.map(|text| thread::distinct(text, None, scope.view))
             }
-            Some(Thread::Path { written, path, shipped }) => {
+            Some(Thread::Path(written, path)) => {
                 let raw = scope.view.find(path)?;
                 if let Some(notes) = notes
                     && let Some(miss) = Miss::of(raw.as_deref(), Name::TaskId)
@@ -404,7 +427,7 @@ impl Mapping {
                 }
                 match raw.as_deref().map(value::text) {
                     Some(Text::One(text)) => Some(thread::distinct(text.into_owned(), raw.as_deref(), scope.view)),
-                    Some(Text::Many) if *shipped => None,
+                    Some(Text::Many) if self.usual_thread => None,
                     Some(Text::Many) => {
                         return Err(Refusal::Unmappable("the thread is a list or an object".into()));
                     }

@@ -123,9 +123,8 @@ impl Part {
 /// Where the conversation is found.
 #[derive(Debug)]
 pub(super) enum Thread {
-    /// At a path, as written and compiled. Where the provider's file names it, an event that has something else there
-    /// belongs to no conversation, and is not refused.
-    Path { written: String, path: Path, shipped: bool },
+    /// At a path, as written and compiled.
+    Path(String, Path),
     /// By a template.
     Template(Box<Template>),
 }
@@ -135,7 +134,6 @@ impl Thread {
     pub(super) fn compile(
         written: &Located<String>,
         strict: bool,
-        shipped: bool,
         paths: &mut Paths,
         problems: &Problems,
     ) -> Option<Self> {
@@ -143,11 +141,7 @@ impl Thread {
             Template::compile(Kind::Thread, written, strict, problems)
                 .map(|template| Self::Template(Box::new(template)))
         } else {
-            Path::compile(written, paths, problems).map(|path| Self::Path {
-                written: written.value.clone(),
-                path,
-                shipped,
-            })
+            Path::compile(written, paths, problems).map(|path| Self::Path(written.value.clone(), path))
         }
     }
 }

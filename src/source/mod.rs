@@ -65,7 +65,8 @@ pub use self::streamed::Streamed;
 pub use self::trial::{Judged, Trial, Written};
 use crate::attachment::Channel;
 use crate::config::{
-    Ack, Config, Located, Problems, Provider, ReplayWindow, Respond, Secret, Section, SourceConfig, Table, near_provider,
+    Ack, Config, Located, Problems, Provider, ReplayWindow, Respond, Secret, Section, SourceConfig, Table,
+    near_provider,
 };
 use crate::mapping::shape::Getter;
 use crate::mapping::{Mapped, Mapping};
@@ -539,7 +540,9 @@ fn provider<'c>(source: &SourceConfig, config: &'c Config, problems: &Problems) 
         (None, name) => {
             let hint = match near_provider(&config.providers, name) {
                 Some(near) => format!("did you mean {near}?"),
-                None => "`sluicegate provider list WORD` looks for one; custom takes a verify table of your own".to_owned(),
+                None => {
+                    "`sluicegate provider list WORD` looks for one; custom takes a verify table of your own".to_owned()
+                }
             };
             let what = format!("no provider is called \"{}\"", name.escape_debug());
             problems.error_hint(&source.provider.place, what, hint);
