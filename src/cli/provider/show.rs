@@ -97,7 +97,11 @@ impl Shown {
         if !aliases.is_empty() {
             line("also called", &aliases.join(", "));
         }
-        line("document", &provider.docs);
+        let (title, address) = document(&provider.docs);
+        line("document", title);
+        if let Some(address) = address {
+            line("", address);
+        }
         line("known by", &provider.evidence);
         line("scheme", &self.scheme);
         if !self.places.is_empty() {
@@ -157,6 +161,9 @@ impl Shown {
                  Then compare what came in (--show) and have it count (--confirm FINGERPRINT)."
             ));
         }
+        if provider.map.prompt.is_some() {
+            lines.push("\nThe prompt is made by the provider's file, unless the source has one of its own.".into());
+        }
         lines.push(format!("\nTry it with a signed sample: sluicegate send {name} --config FILE"));
         lines.join("\n")
     }
@@ -184,6 +191,12 @@ impl Shown {
             "samples": provider.samples.iter().map(|sample| &sample.name).collect::<Vec<_>>(),
         })
     }
+}
+
+/// The document's title, and where it was read: an address, or a repository and a path.
+fn document(docs: &str) -> (&str, Option<&str>) {
+    let split = [", https://", ", github.com/"].into_iter().find_map(|mark| docs.find(mark));
+    split.map_or((docs, None), |at| (&docs[..at], Some(&docs[at + 2..])))
 }
 
 /// What to do at the provider, each step on lines of its own.
