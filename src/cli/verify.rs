@@ -12,7 +12,7 @@ use super::gateway::{Asked, GatewayArgs};
 use super::provider::case::Case;
 use super::provider::known_for;
 use super::{Ended, print, say, tell, usage};
-use crate::config::{Located, Place, Problems, Secret};
+use crate::config::{Located, Place, Problems, Secret, find_provider};
 use crate::model::{Clock, Timestamp};
 use crate::source::{Trial, Written};
 
@@ -88,7 +88,8 @@ pub(super) async fn run(command: VerifyCommand) -> Ended {
             Written::of_source(source, config.providers.get(&source.provider.value).map(|provider| &**provider))
         }
         (None, Some(name)) => {
-            let provider = config.providers.get(name).ok_or_else(|| anyhow!("no provider is called {name:?}"))?;
+            let provider = find_provider(&config.providers, name);
+            let provider = provider.ok_or_else(|| anyhow!("no provider is called {name:?}"))?;
             case.written(provider)
         }
         (None, None) => bail!("name the source or the provider: --source NAME --config FILE, or --provider NAME"),

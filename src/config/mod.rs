@@ -34,7 +34,7 @@ pub use door::{DropIn, ExtraFields, GatewayKey, ProxyConfig, RequireKey};
 pub use inbox::{Engine, Inbox, KeepConfig};
 pub use node::{Node, Table, Value};
 pub use problem::{Located, Place, Problem, Problems, Weight};
-pub use provider::{Ack, Provider, Sample};
+pub use provider::{Ack, Provider, Sample, Setup, find_provider, fold, near_provider};
 pub use reconcile::{LogKind, ProviderLog, ReconcileConfig};
 pub use secret::Secret;
 pub use section::Section;
@@ -506,12 +506,14 @@ fn providers(root: &Section<'_>, base: &Path, problems: &Problems) -> BTreeMap<S
     };
     let mut paths: Vec<PathBuf> = files.filter_map(|file| file.ok().map(|file| file.path())).collect();
     paths.sort();
+    let mut own = Vec::new();
     for path in paths.into_iter().filter(|path| path.extension().is_some_and(|end| end == "toml")) {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         match std::fs::read_to_string(&path) {
             Ok(text) => {
                 let table = Table::parse(&path.display().to_string(), &text, problems);
                 all.insert(name.clone(), Arc::new(Provider::read(&name, &table, problems)));
+                own.push(name);
             }
             Err(error) => {
                 let place = Place { file: path.display().to_string().into(), line: 0 };
@@ -519,6 +521,7 @@ fn providers(root: &Section<'_>, base: &Path, problems: &Problems) -> BTreeMap<S
             }
         }
     }
+    provider::settle_aliases(&mut all, &own, problems);
     all
 }
 

@@ -3,13 +3,15 @@
 //! This module knows the shape of the file. `source` compiles `[verify]` and `[[challenge]]`, `mapping` compiles
 //! `[map]`; each reports what it cannot compile.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::channel::ChannelFiles;
 use super::node::Table;
 use super::problem::{Located, Place, Problems};
 use super::reconcile::ProviderLog;
-use super::section::Section;
+use super::section::{Section, nearest};
 use crate::model::Class;
 
 /// One provider.
@@ -17,6 +19,8 @@ use crate::model::Class;
 pub struct Provider {
     /// The name sources call it by: the file's name without `.toml`.
     pub name: String,
+    /// Other names that people use for it. Each leads to one provider only.
+    pub aliases: Vec<Located<String>>,
     /// What people call it.
     pub title: String,
     /// The name of the document that describes the scheme.
@@ -50,6 +54,8 @@ pub struct Provider {
     pub files: Option<ChannelFiles>,
     /// The types of its events, as patterns; empty where nobody has written them down.
     pub types: Vec<String>,
+    /// The steps that connect it, for people.
+    pub setup: Setup,
     /// Events as the sender makes them, to try a source with.
     pub samples: Vec<Sample>,
     /// Where the file begins, for problems that have no better place.
@@ -65,6 +71,15 @@ pub struct Map {
     pub thread: Option<Located<String>>,
     /// The prompt template.
     pub prompt: Option<Located<String>>,
+}
+
+/// The steps that connect a provider: which page, which field, which secret, which events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Setup {
+    /// The page where the webhook is made, or that describes how.
+    pub page: Option<String>,
+    /// What to do there, in order.
+    pub steps: Vec<String>,
 }
 
 /// What the sender wants to hear.
@@ -111,6 +126,7 @@ impl Provider {
         let ack = file.section("ack").map(|ack| Ack::read(&ack)).unwrap_or_default();
         Self {
             name: name.to_owned(),
+            aliases: aliases(name, &file),
             title: file.required_text("title", "the name people know it by").map_or_else(String::new, |t| t.value),
             docs: file.text("docs").map_or_else(String::new, |t| t.value),
             evidence: file
@@ -138,9 +154,97 @@ impl Provider {
                 .section("events")
                 .and_then(|events| events.texts("types"))
                 .map_or_else(Vec::new, |types| types.into_iter().map(|name| name.value).collect()),
+            setup: file.section("setup").map(|setup| Setup::read(&setup)).unwrap_or_default(),
             samples: file.sections("sample").iter().map(Sample::read).collect(),
             place: table.place.clone(),
         }
+    }
+}
+
+/// The other names of a provider. They are written as the names of files are, so that each reads as one word.
+fn aliases(name: &str, file: &Section<'_>) -> Vec<Located<String>> {
+    let mut all: Vec<Located<String>> = Vec::new();
+    for alias in file.texts("aliases").unwrap_or_default() {
+        let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let what = if alias.is_empty() || !alias.chars().all(word) {
+            format!("the alias \"{}\" is no name of a provider", alias.escape_debug())
+        } else if alias.value == name || alias.value == "custom" || all.iter().any(|known| known.value == alias.value) {
+            format!("the alias {} is a name already", alias.value)
+        } else {
+            all.push(alias);
+            continue;
+        };
+        file.problems().error_hint(&alias.place, what, "write another name in small letters, digits and '-'");
+    }
+    all
+}
+
+/// The provider that is called so, by its own name or by another one. A name goes before an alias.
+pub fn find_provider<'p>(all: &'p BTreeMap<String, Arc<Provider>>, name: &str) -> Option<&'p Arc<Provider>> {
+    all.get(name).or_else(|| all.values().find(|provider| provider.aliases.iter().any(|alias| alias.value == name)))
+}
+
+/// What somebody may have meant who wrote a name that no provider has: a name with other capitals or marks in it, or
+/// one that differs in a letter or two.
+pub fn near_provider<'p>(all: &'p BTreeMap<String, Arc<Provider>>, written: &str) -> Option<&'p str> {
+    let names = || {
+        let of = |provider: &'p Arc<Provider>| {
+            std::iter::once(provider.name.as_str()).chain(provider.aliases.iter().map(|alias| alias.value.as_str()))
+        };
+        all.values().flat_map(of)
+    };
+    let folded = fold(written);
+    let alike = names().find(|name| !folded.is_empty() && fold(name) == folded);
+    alike.or_else(|| nearest(written, names().chain(["custom"])))
+}
+
+/// A name as people remember it: letters and digits, in small letters.
+pub fn fold(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// Gives the names and aliases of a provider from the operator's folder to it alone: of those compiled in, none keeps
+/// them. Two files of the folder must not want the same alias.
+pub(super) fn settle_aliases(all: &mut BTreeMap<String, Arc<Provider>>, own: &[String], problems: &Problems) {
+    let mut taken: BTreeMap<String, String> = BTreeMap::new();
+    for name in own {
+        let Some(provider) = all.get(name) else { continue };
+        for alias in &provider.aliases {
+            if all.contains_key(&alias.value) {
+                let what = format!("the alias {} of provider {name} is the name of another provider", alias.value);
+                problems.error_hint(&alias.place, what, "leave it out, or rename the other file");
+            } else if let Some(other) = taken.insert(alias.value.clone(), name.clone()) {
+                let what = format!("the alias {} of provider {name} is one of {other} as well", alias.value);
+                problems.error_hint(&alias.place, what, "leave it in one of the two files");
+            }
+        }
+    }
+    for provider in all.values_mut().filter(|provider| !own.contains(&provider.name)) {
+        if provider.aliases.iter().any(|alias| taken.contains_key(&alias.value)) {
+            Arc::make_mut(provider).aliases.retain(|alias| !taken.contains_key(&alias.value));
+        }
+    }
+}
+
+impl Setup {
+    fn read(section: &Section<'_>) -> Self {
+        let page = section.text("page").filter(|page| {
+            let good = page.strip_prefix("https://").is_some_and(|rest| rest.contains('.') && !page.contains(' '));
+            if !good {
+                let what = format!("setup.page is no address: {:?}", page.value);
+                section.problems().error_hint(&page.place, what, "write the whole address, from https:// on");
+            }
+            good
+        });
+        let steps = section.texts("steps").unwrap_or_default();
+        if steps.is_empty() {
+            let hint = "write a sentence for each thing to do: steps = [\"…\"]";
+            section.problems().error_hint(section.place(), "setup has no steps", hint);
+        }
+        for step in steps.iter().filter(|step| step.trim().is_empty()) {
+            section.problems().error_hint(&step.place, "a step of setup is empty", "write what to do, or leave it out");
+        }
+        Self { page: page.map(|page| page.value), steps: steps.into_iter().map(|step| step.value).collect() }
     }
 }
 
@@ -186,5 +290,113 @@ impl Ack {
             value
         });
         Self { status, text: section.text("text").map(|t| t.value), headers: pairs(section, "headers") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn config(text: &str, base: &Path) -> (Option<Config>, Vec<String>) {
+        let problems = Problems::default();
+        let config = Config::parse("t", text, base, std::iter::empty(), &problems);
+        (config, problems.into_sorted().iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn every_alias_of_the_shipped_files_leads_to_one_provider() {
+        let (config, wrong) = config("", Path::new("."));
+        assert_eq!(wrong, Vec::<String>::new());
+        let all = config.unwrap().providers;
+        let mut seen = BTreeMap::new();
+        for provider in all.values() {
+            for alias in &provider.aliases {
+                assert!(!all.contains_key(&alias.value), "{} is the name of a file, and an alias", alias.value);
+                let other = seen.insert(alias.value.clone(), provider.name.clone());
+                assert_eq!(other, None, "{} is an alias of {} as well", alias.value, provider.name);
+            }
+        }
+        for (word, name) in [
+            ("lemonsqueezy", "lemon-squeezy"),
+            ("customerio", "customer-io"),
+            ("teams", "microsoft-teams"),
+            ("msteams", "microsoft-teams"),
+            ("ms-teams", "microsoft-teams"),
+            ("huggingface", "hugging-face"),
+            ("facebook", "meta"),
+            ("instagram", "meta"),
+            ("messenger", "meta"),
+            ("ghe", "github"),
+            ("hubspot", "hubspot-v3"),
+            ("github", "github"),
+        ] {
+            assert_eq!(find_provider(&all, word).map(|provider| provider.name.as_str()), Some(name), "{word}");
+        }
+        for (word, near) in
+            [("GitHub", "github"), ("MS Teams", "msteams"), ("Lemon_Squeezy", "lemon-squeezy"), ("gitlb", "gitlab")]
+        {
+            assert_eq!(near_provider(&all, word), Some(near), "{word}");
+        }
+        assert_eq!(near_provider(&all, "nothing-like-it"), None);
+    }
+
+    #[test]
+    fn a_source_may_name_a_provider_by_an_alias_and_has_the_files_own_name() {
+        let (config, wrong) = config("[sources.s]\nprovider = \"lemonsqueezy\"\nagent = \"a\"", Path::new("."));
+        assert_eq!(wrong, Vec::<String>::new());
+        assert_eq!(config.unwrap().sources[0].provider.value, "lemon-squeezy");
+    }
+
+    #[test]
+    fn a_file_of_the_operators_takes_its_aliases_and_two_of_them_must_not_want_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, lines: &str| {
+            let text = format!("title = \"Own\"\n{lines}\n[verify]\nscheme = \"none\"\n");
+            std::fs::write(folder.path().join(name), text).unwrap();
+        };
+        file("own.toml", "aliases = [\"lemonsqueezy\"]");
+        let text = "[providers]\nfolder = \".\"";
+        let (found, wrong) = config(text, folder.path());
+        assert_eq!(wrong, Vec::<String>::new());
+        let all = found.unwrap().providers;
+        assert_eq!(find_provider(&all, "lemonsqueezy").unwrap().name, "own");
+        assert_eq!(find_provider(&all, "lemon-squeezy").unwrap().name, "lemon-squeezy");
+
+        file("other.toml", "aliases = [\"lemonsqueezy\", \"github\", \"Other Name\", \"other\", \"custom\"]");
+        let wrong = config(text, folder.path()).1.join("\n");
+        for part in [
+            "the alias lemonsqueezy of provider own is one of other as well",
+            "the alias github of provider other is the name of another provider",
+            "the alias \"Other Name\" is no name of a provider",
+            "the alias other is a name already",
+            "the alias custom is a name already",
+        ] {
+            assert!(wrong.contains(part), "{part}: {wrong}");
+        }
+    }
+
+    #[test]
+    fn the_steps_of_a_setup_are_read_strictly() {
+        let read = |lines: &str| {
+            let problems = Problems::default();
+            let text = format!("title = \"P\"\n[verify]\nscheme = \"none\"\n[setup]\n{lines}");
+            let provider = Provider::read("p", &Table::parse("p.toml", &text, &problems), &problems);
+            (provider.setup, problems.into_sorted().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        };
+        let (setup, wrong) = read("page = \"https://example.com/hooks\"\nsteps = [\"Open it.\", \"Save.\"]");
+        assert_eq!(wrong, "");
+        assert_eq!((setup.page.as_deref(), setup.steps.len()), (Some("https://example.com/hooks"), 2));
+        for (lines, part) in [
+            ("page = \"example.com\"\nsteps = [\"a\"]", "setup.page is no address"),
+            ("page = \"https://example.com\"", "setup has no steps"),
+            ("steps = [\"a\", \" \"]", "a step of setup is empty"),
+            ("steps = [\"a\"]\nstep = \"b\"", "step"),
+        ] {
+            let wrong = read(lines).1;
+            assert!(wrong.contains(part), "{lines}: {wrong}");
+        }
     }
 }

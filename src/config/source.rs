@@ -226,6 +226,9 @@ impl SourceConfig {
         let provider = section
             .required_text("provider", "name one of `sluicegate provider list`, or \"custom\" with a verify table")
             .unwrap_or_else(|| Located { value: String::new(), place: section.place().clone() });
+        // From here on it has the name of its file, also where an alias was written.
+        let named = super::provider::find_provider(providers, &provider.value);
+        let provider = Located { value: named.map_or(provider.value, |known| known.name.clone()), ..provider };
         let enrol_file = section.text("enrol_file").map(|file| file.map(|file| base.join(file)));
         let mut secrets = section.dated_secrets("secrets", base).unwrap_or_default();
         if let (Some(dated), Some(_)) = (secrets.iter().find(|secret| secret.until().is_some()), &enrol_file) {
@@ -241,7 +244,7 @@ impl SourceConfig {
         if let Some(file) = &enrol_file {
             secrets.extend(enrolled(file, problems));
         }
-        let of_provider = providers.get(&provider.value).and_then(|provider| provider.class);
+        let of_provider = named.and_then(|provider| provider.class);
         let respond = respond(section);
         let enforce = section.bool("enforce");
         if let Some(enforce) = enforce.as_ref().filter(|enforce| !enforce.value) {

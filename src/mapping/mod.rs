@@ -23,6 +23,8 @@ mod template;
 mod tests;
 mod thread;
 mod types;
+#[cfg(test)]
+mod usual;
 mod value;
 mod view;
 
@@ -53,7 +55,12 @@ pub struct Mapping {
     query: QueryUse,
     params: Vec<Rule>,
     prompt: Option<Template>,
+    /// The provider's own prompt, for events of sources that say nothing of theirs.
+    usual: Option<Template>,
     thread: Option<Thread>,
+    /// Whether the provider's file names the thread. An event that has something else there belongs to no conversation,
+    /// and is not refused.
+    usual_thread: bool,
     event_id: Parts,
     event_type: Parts,
     events: Events,
@@ -69,11 +76,21 @@ pub struct Mapping {
 struct Rule {
     name: Name,
     /// `params_mapping`, as written and compiled.
-    mapped: Option<(String, Path)>,
+    mapped: Option<MappedPath>,
     /// The document's own key of this name, by its path's number, where that counts.
     own: Option<usize>,
     fixed: Option<String>,
     default: Option<String>,
+}
+
+/// A path that `params_mapping` names.
+#[derive(Debug)]
+struct MappedPath {
+    written: String,
+    path: Path,
+    /// Whether the provider's file names it. Such a path is for every kind of its events: where a kind has something else
+    /// at that place, the parameter has no value, and the event is not refused.
+    shipped: bool,
 }
 
 /// Whether a text is a JSON document, as the mapping reads documents. One that nests too deep is one.
@@ -123,12 +140,14 @@ impl Mapping {
 
         // The provider's first: the source's are laid over them.
         let provided = below.map_or(&[][..], |map| &map.params_mapping);
-        for (target, path) in provided.iter().chain(&source.map.params_mapping) {
+        let provided = provided.iter().map(|pair| (pair, true));
+        let own = source.map.params_mapping.iter().map(|pair| (pair, false));
+        for ((target, path), shipped) in provided.chain(own) {
             let rule = rule(&mut params, target, "params_mapping", problems);
             let compiled = Path::compile(path, &mut paths, problems);
             sound &= rule.is_some() && compiled.is_some();
             if let (Some(rule), Some(compiled)) = (rule, compiled) {
-                rule.mapped = Some((path.value.clone(), compiled));
+                rule.mapped = Some(MappedPath { written: path.value.clone(), path: compiled, shipped });
             }
         }
         for (target, value) in &source.fixed {
@@ -166,10 +185,16 @@ impl Mapping {
             }
         }
 
-        let prompt = source.map.prompt.as_ref().or(below.and_then(|map| map.prompt.as_ref()));
-        let prompt = prompt.map(|written| Template::compile(Kind::Prompt, written, strict, problems));
-        let thread = source.map.thread.as_ref().or(below.and_then(|map| map.thread.as_ref()));
-        let thread = thread.map(|written| Thread::compile(written, strict, &mut paths, problems));
+        let own = source.map.prompt.as_ref();
+        let prompt = own.map(|written| Template::compile(Kind::Prompt, written, strict, problems));
+        // What a provider's file says is for every kind of its events, so what an event lacks prints nothing.
+        let usual = below.and_then(|map| map.prompt.as_ref()).filter(|_| own.is_none());
+        let usual = usual.map(|written| Template::compile(Kind::Prompt, written, false, problems));
+        let thread = match (&source.map.thread, below.and_then(|map| map.thread.as_ref())) {
+            (Some(written), _) => Some(Thread::compile(written, strict, &mut paths, problems)),
+            (None, Some(written)) => Some(Thread::compile(written, false, &mut paths, problems)),
+            (None, None) => None,
+        };
         let when = source.when.as_ref().map(|written| Template::compile(Kind::When, written, strict, problems));
         let mut mapping = Self {
             query: source.query,
@@ -182,6 +207,8 @@ impl Mapping {
             paths,
             // A part that was written but not compiled is a problem already; there is no mapping without it.
             prompt: prompt.map_or(Some(None), |compiled| compiled.map(Some))?,
+            usual: usual.map_or(Some(None), |compiled| compiled.map(Some))?,
+            usual_thread: source.map.thread.is_none(),
             thread: thread.map_or(Some(None), |compiled| compiled.map(Some))?,
             when: when.map_or(Some(None), |compiled| compiled.map(Some))?,
         };
@@ -190,7 +217,9 @@ impl Mapping {
             Some(Thread::Template(template)) => Some(&**template),
             _ => None,
         };
-        for template in [mapping.prompt.as_ref(), thread, mapping.when.as_ref()].into_iter().flatten() {
+        for template in
+            [mapping.prompt.as_ref(), mapping.usual.as_ref(), thread, mapping.when.as_ref()].into_iter().flatten()
+        {
             template.reach(&mut mapping.reach);
         }
         mapping.reach.find(&mut mapping.paths);
@@ -233,7 +262,7 @@ impl Mapping {
 
     /// The parts of a request that the prompt's template speaks of.
     pub fn places_of_prompt(&self) -> Vec<&'static str> {
-        self.prompt.as_ref().map(Template::places).unwrap_or_default()
+        self.prompt.as_ref().or(self.usual.as_ref()).map(Template::places).unwrap_or_default()
     }
 
     /// The parts of a request that decide whether an event goes further, and in which conversation.
@@ -346,15 +375,20 @@ impl Mapping {
         if let Some(text) = &rule.fixed {
             offer(Origin::Fixed, Candidate::Text(text));
         }
-        if let Some((written, path)) = &rule.mapped {
-            let found = view.find(path)?;
+        let mut shipped = None;
+        if let Some(mapped) = &rule.mapped {
+            let found = view.find(&mapped.path)?;
             if let Some(notes) = notes
                 && let Some(miss) = Miss::of(found.as_deref(), rule.name)
             {
-                notes.push(Note { of: rule.name.as_str(), path: written.clone(), miss });
+                notes.push(Note { of: rule.name.as_str(), path: mapped.written.clone(), miss });
             }
-            if let Some(raw) = found.filter(|raw| says_something(raw)) {
-                offer(Origin::Mapping(written.clone()), Candidate::Json(raw));
+            let found = found.filter(|raw| says_something(raw));
+            let origin = Origin::Mapping(mapped.written.clone());
+            match found {
+                Some(raw) if !mapped.shipped => offer(origin, Candidate::Json(raw)),
+                Some(raw) if !matches!(value::text(&raw), Text::Many) => shipped = Some((origin, raw)),
+                _ => {}
             }
         }
         if let Some(template) = self.prompt.as_ref().filter(|_| rule.name == Name::Prompt) {
@@ -370,8 +404,11 @@ impl Mapping {
         if let Some(text) = &rule.default {
             offer(Origin::Default, Candidate::Text(text));
         }
-
-        let Some((origin, candidate)) = strongest else { return Ok(None) };
+        // Whatever the operator says goes before what is usual at the provider.
+        if let Some((origin, raw)) = shipped {
+            offer(origin, Candidate::Json(raw));
+        }
+        let Some((origin, candidate)) = strongest else { return Ok(self.usual_prompt(rule.name, scope, others)) };
         let value = match candidate {
             Candidate::Text(text) => text.to_owned(),
             Candidate::Template(template) => template.render(&scope.get()?.with(others))?,
@@ -388,12 +425,24 @@ impl Mapping {
         Ok(Some(Param { name: rule.name, value, origin, over }))
     }
 
+    /// The prompt that the provider's file makes of an event. Where it makes nothing of one, the event itself is the
+    /// prompt.
+    fn usual_prompt(&self, name: Name, scope: &Lazy<'_, '_>, others: &[Param]) -> Option<Param> {
+        let template = self.usual.as_ref().filter(|_| name == Name::Prompt)?;
+        let text = template.render(&scope.get().ok()?.with(others)).ok()?;
+        let value = scope.view.cleared(text.trim().to_owned());
+        (!value.is_empty()).then_some(Param { name, value, origin: Origin::Template, over: Vec::new() })
+    }
+
     /// The conversation, where the configuration says where it stands.
     fn thread(&self, scope: &Lazy<'_, '_>, notes: &mut Option<Vec<Note>>) -> Result<Option<String>, Refusal> {
         Ok(match &self.thread {
             None => None,
             Some(Thread::Template(template)) => {
-                let text = Some(template.render(scope.get()?)?).filter(|text| !text.trim().is_empty());
+                let text = match scope.get().and_then(|scope| template.render(scope)) {
+                    Err(_) if self.usual_thread => return Ok(None),
+                    rendered => Some(rendered?).filter(|text| !text.trim().is_empty()),
+                };
                 text.map(|text| thread::distinct(text, None, scope.view))
             }
             Some(Thread::Path(written, path)) => {
@@ -405,6 +454,7 @@ impl Mapping {
                 }
                 match raw.as_deref().map(value::text) {
                     Some(Text::One(text)) => Some(thread::distinct(text.into_owned(), raw.as_deref(), scope.view)),
+                    Some(Text::Many) if self.usual_thread => None,
                     Some(Text::Many) => {
                         return Err(Refusal::Unmappable("the thread is a list or an object".into()));
                     }

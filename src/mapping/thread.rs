@@ -130,14 +130,14 @@ pub(super) enum Thread {
 }
 
 impl Thread {
-    /// Compiles what the operator wrote: a template if it has `{{` in it, a path otherwise.
+    /// Compiles what was written: a template if it has `{{` or `{%` in it, a path otherwise.
     pub(super) fn compile(
         written: &Located<String>,
         strict: bool,
         paths: &mut Paths,
         problems: &Problems,
     ) -> Option<Self> {
-        if written.contains("{{") {
+        if written.contains("{{") || written.contains("{%") {
             Template::compile(Kind::Thread, written, strict, problems)
                 .map(|template| Self::Template(Box::new(template)))
         } else {

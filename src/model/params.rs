@@ -51,7 +51,7 @@ pub enum Origin {
     Fixed,
     /// `params_mapping`, at this path.
     Mapping(String),
-    /// The operator's prompt template.
+    /// A prompt template: the operator's, or else the one of the provider's file.
     Template,
     /// The query.
     Query,

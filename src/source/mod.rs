@@ -64,9 +64,9 @@ pub use self::sign::Signer;
 pub use self::streamed::Streamed;
 pub use self::trial::{Judged, Trial, Written};
 use crate::attachment::Channel;
-use crate::config::section::nearest;
 use crate::config::{
     Ack, Config, Located, OnUnmappable, Problems, Provider, ReplayWindow, Respond, Secret, Section, SourceConfig, Table,
+    near_provider,
 };
 use crate::mapping::shape::Getter;
 use crate::mapping::{Mapped, Mapping, better};
@@ -596,10 +596,11 @@ fn provider<'c>(source: &SourceConfig, config: &'c Config, problems: &Problems) 
             None
         }
         (None, name) => {
-            let known = config.providers.keys().map(String::as_str).chain(["custom"]);
-            let hint = match nearest(name, known) {
+            let hint = match near_provider(&config.providers, name) {
                 Some(near) => format!("did you mean {near}?"),
-                None => "`sluicegate provider list` shows them all; custom takes a verify table of your own".to_owned(),
+                None => {
+                    "`sluicegate provider list WORD` looks for one; custom takes a verify table of your own".to_owned()
+                }
             };
             let what = format!("no provider is called \"{}\"", name.escape_debug());
             problems.error_hint(&source.provider.place, what, hint);

@@ -29,7 +29,10 @@ const MOST_ENTRIES: usize = 64;
 #[derive(Clone, Debug)]
 pub(super) struct Places {
     pub(super) list: Vec<Spot>,
+    /// What a sender writes before it.
     pub(super) prefix: String,
+    /// What may stand before it instead.
+    other_prefixes: Vec<String>,
     repeated: bool,
     pub(super) unwrap: Option<Vec<String>>,
 }
@@ -69,7 +72,8 @@ impl Places {
                 _ => Field::parse(text, problems).map(Spot::Field),
             })
             .collect();
-        let prefix = section.text("prefix").map_or_else(|| Some(String::new()), |text| fixed(&text, setup));
+        let prefixes = section.texts("prefix").unwrap_or_default();
+        let prefixes: Option<Vec<String>> = prefixes.iter().map(|text| fixed(text, setup)).collect();
         let unwrap = match section.text("unwrap") {
             Some(text) => match text.strip_prefix("base64-json:") {
                 Some(member) if !member.is_empty() => Some(Some(steps(member))),
@@ -86,8 +90,10 @@ impl Places {
         };
         let repeated = section.bool("repeated").is_some_and(|yes| yes.value);
         let list: Vec<Spot> = spots.into_iter().collect::<Option<_>>()?;
-        let (prefix, unwrap) = (prefix?, unwrap?);
-        (!list.is_empty()).then_some(Self { list, prefix, repeated, unwrap })
+        let (mut prefixes, unwrap) = (prefixes?.into_iter(), unwrap?);
+        let prefix = prefixes.next().unwrap_or_default();
+        let other_prefixes = prefixes.collect();
+        (!list.is_empty()).then_some(Self { list, prefix, other_prefixes, repeated, unwrap })
     }
 
     /// The texts that stand there, without the prefix, unwrapped.
@@ -130,15 +136,20 @@ impl Places {
         if raw.len() > MOST {
             return Err(too_many());
         }
-        let texts: Vec<Cow<'q, [u8]>> = raw.into_iter().filter_map(|text| self.peel(text)).collect();
+        let texts: Vec<Cow<'q, [u8]>> = raw.iter().flat_map(|text| self.peeled(text)).collect();
         if texts.is_empty() {
             return Err(malformed("the signature does not begin the way this provider's do".into()));
         }
         Ok(texts)
     }
 
-    fn peel<'t>(&self, text: Cow<'t, [u8]>) -> Option<Cow<'t, [u8]>> {
-        let prefix = self.prefix.as_bytes();
+    /// A text without each of the prefixes that it begins with.
+    fn peeled<'t>(&self, text: &Cow<'t, [u8]>) -> Vec<Cow<'t, [u8]>> {
+        let prefixes = std::iter::once(&self.prefix).chain(&self.other_prefixes);
+        prefixes.filter_map(|prefix| self.peel(prefix.as_bytes(), text.clone())).collect()
+    }
+
+    fn peel<'t>(&self, prefix: &[u8], text: Cow<'t, [u8]>) -> Option<Cow<'t, [u8]>> {
         let text = match text {
             Cow::Borrowed(text) => Cow::Borrowed(text.strip_prefix(prefix)?),
             Cow::Owned(text) => Cow::Owned(text.strip_prefix(prefix)?.to_vec()),

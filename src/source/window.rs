@@ -95,7 +95,8 @@ impl Window {
     pub(super) fn parse(&self, written: &[u8]) -> Option<Timestamp> {
         let text = std::str::from_utf8(written).ok()?;
         match self.unit {
-            Unit::Rfc3339 => return Timestamp::parse(text),
+            // A time without an offset is one of UTC with senders that leave it out.
+            Unit::Rfc3339 => return Timestamp::parse(text).or_else(|| Timestamp::parse(&format!("{text}Z"))),
             Unit::HttpDate => {
                 let at = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
                 return Some(Timestamp::from_millis(at.as_millisecond()));
@@ -125,6 +126,18 @@ mod tests {
         let window = Window::read(&Section::new(&table, "", &problems));
         assert!(!problems.any_error());
         window
+    }
+
+    #[test]
+    fn a_time_without_an_offset_is_one_of_utc() {
+        let window = window("unit = 'rfc3339'\ntolerance = 300");
+        let at = Timestamp::parse("2023-11-14T22:13:20.123Z");
+        assert!(at.is_some());
+        assert_eq!(window.parse(b"2023-11-14T22:13:20.123"), at);
+        assert_eq!(window.parse(b"2023-11-14T23:13:20.123+01:00"), at);
+        for wrong in ["2023-11-14", "2023-11-14T22:13:20ZZ", "2023-11-14T22:13:20 ", ""] {
+            assert_eq!(window.parse(wrong.as_bytes()), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -13,11 +13,11 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Ended, answer, say};
-use crate::config::{Config, Problems};
+use crate::config::{Config, Problems, Provider, fold, near_provider};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ProviderCommand {
-    /// List them
+    /// List them, or those that have a word in a name or in the title
     List(List),
     /// Show one: what to set up there, which secret goes where
     Show(show::Show),
@@ -29,6 +29,8 @@ pub(super) enum ProviderCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct List {
+    /// A word to look for; capitals, spaces and marks do not count
+    word: Option<String>,
     /// A configuration file, for the providers of its folder
     #[arg(short, long, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
@@ -71,16 +73,20 @@ const TITLE: usize = 44;
 
 fn run_list(list: &List) -> Ended {
     let Some(config) = known(list.config.as_deref()) else { return Ok(ExitCode::FAILURE) };
+    let found: Vec<&Provider> =
+        config.providers.values().map(|provider| &**provider).filter(|provider| fits(provider, list)).collect();
     if list.json {
-        let providers: Vec<_> = config
-            .providers
-            .values()
-            .map(|p| json!({ "name": p.name, "title": p.title, "docs": p.docs, "evidence": p.evidence }))
-            .collect();
+        let providers: Vec<_> = found.iter().map(|provider| row(provider)).collect();
         answer(&serde_json::Value::from(providers).to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
-    for provider in config.providers.values() {
+    if let (Some(word), true) = (&list.word, found.is_empty()) {
+        let near = near_provider(&config.providers, word);
+        let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        say(&format!("no provider has {word:?} in its name or title{hint}"));
+        return Ok(ExitCode::FAILURE);
+    }
+    for provider in found {
         let mut title: String = provider.title.chars().take(TITLE).collect();
         if title.len() < provider.title.len() {
             title.truncate(title.len().saturating_sub(3));
@@ -89,4 +95,22 @@ fn run_list(list: &List) -> Ended {
         answer(&format!("{:<23} {title:<TITLE$} {}", provider.name, provider.evidence))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn row(provider: &Provider) -> serde_json::Value {
+    let aliases: Vec<&str> = provider.aliases.iter().map(|alias| alias.as_str()).collect();
+    json!({
+        "name": provider.name,
+        "aliases": aliases,
+        "title": provider.title,
+        "docs": provider.docs,
+        "evidence": provider.evidence,
+    })
+}
+
+/// Whether a provider is one that was asked for.
+fn fits(provider: &Provider, list: &List) -> bool {
+    let Some(word) = list.word.as_deref().map(fold).filter(|word| !word.is_empty()) else { return true };
+    let aliases = provider.aliases.iter().map(|alias| alias.as_str());
+    [provider.name.as_str(), provider.title.as_str()].into_iter().chain(aliases).any(|text| fold(text).contains(&word))
 }

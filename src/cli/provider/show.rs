@@ -6,15 +6,15 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
+use super::super::sheet::wrap;
 use super::super::{Ended, answer, say, tell};
 use super::known;
-use crate::config::section::nearest;
-use crate::config::{Provider, Table, Value};
+use crate::config::{Provider, Table, Value, find_provider, near_provider};
 use crate::source::reasons;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Show {
-    /// Its name
+    /// Its name, or one of its other names
     name: String,
     /// A configuration file, for the providers of its folder
     #[arg(short, long, value_name = "FILE")]
@@ -26,8 +26,8 @@ pub(in crate::cli) struct Show {
 
 pub(super) fn run(show: &Show) -> Ended {
     let Some(config) = known(show.config.as_deref()) else { return Ok(ExitCode::FAILURE) };
-    let Some(provider) = config.providers.get(&show.name) else {
-        let near = nearest(&show.name, config.providers.keys().map(String::as_str));
+    let Some(provider) = find_provider(&config.providers, &show.name) else {
+        let near = near_provider(&config.providers, &show.name);
         let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
         say(&format!("no provider is called {:?}{hint}", show.name));
         return Ok(ExitCode::FAILURE);
@@ -93,7 +93,15 @@ impl Shown {
         let name = &provider.name;
         let mut lines = vec![provider.title.clone()];
         let mut line = |what: &str, text: &str| lines.push(format!("  {what:<12} {text}"));
-        line("document", &provider.docs);
+        let aliases: Vec<&str> = provider.aliases.iter().map(|alias| alias.as_str()).collect();
+        if !aliases.is_empty() {
+            line("also called", &aliases.join(", "));
+        }
+        let (title, address) = document(&provider.docs);
+        line("document", title);
+        if let Some(address) = address {
+            line("", address);
+        }
         line("known by", &provider.evidence);
         line("scheme", &self.scheme);
         if !self.places.is_empty() {
@@ -134,7 +142,7 @@ impl Shown {
         if !events.is_empty() {
             line("samples", &events.join(", "));
         }
-        lines.push("\nAt the provider, set the address to https://YOUR-HOST/hooks/NAME and the type to JSON where it asks. Then:\n".into());
+        lines.push(steps(provider));
         lines.push(format!("[sources.{name}]\nprovider = \"{name}\"\nagent    = \"AGENT-ID\""));
         let variable = name.to_ascii_uppercase().replace('-', "_");
         if self.brings_secret {
@@ -153,6 +161,9 @@ impl Shown {
                  Then compare what came in (--show) and have it count (--confirm FINGERPRINT)."
             ));
         }
+        if provider.map.prompt.is_some() {
+            lines.push("\nThe prompt is made by the provider's file, unless the source has one of its own.".into());
+        }
         lines.push(format!("\nTry it with a signed sample: sluicegate send {name} --config FILE"));
         lines.join("\n")
     }
@@ -160,7 +171,10 @@ impl Shown {
     fn json(&self, provider: &Provider) -> serde_json::Value {
         json!({
             "name": provider.name,
+            "aliases": provider.aliases.iter().map(|alias| alias.as_str()).collect::<Vec<_>>(),
             "title": provider.title,
+            "setup": { "page": provider.setup.page, "steps": provider.setup.steps },
+            "prompt": provider.map.prompt.as_ref().map(|prompt| prompt.as_str()),
             "docs": provider.docs,
             "evidence": provider.evidence,
             "scheme": self.scheme,
@@ -177,6 +191,32 @@ impl Shown {
             "samples": provider.samples.iter().map(|sample| &sample.name).collect::<Vec<_>>(),
         })
     }
+}
+
+/// The document's title, and where it was read: an address, or a repository and a path.
+fn document(docs: &str) -> (&str, Option<&str>) {
+    let split = [", https://", ", github.com/"].into_iter().find_map(|mark| docs.find(mark));
+    split.map_or((docs, None), |at| (&docs[..at], Some(&docs[at + 2..])))
+}
+
+/// What to do at the provider, each step on lines of its own.
+fn steps(provider: &Provider) -> String {
+    let mut lines = String::from("\nAt the provider");
+    if let Some(page) = &provider.setup.page {
+        lines.push_str(&format!(" ({page})"));
+    }
+    lines.push_str(":\n");
+    for (number, step) in provider.setup.steps.iter().enumerate() {
+        for (at, line) in wrap(step, 74, 74).into_iter().enumerate() {
+            let before = if at == 0 { format!("{:>3}. ", number + 1) } else { " ".repeat(5) };
+            lines.push_str(&format!("{before}{line}\n"));
+        }
+    }
+    if provider.setup.steps.is_empty() {
+        lines.push_str("  Set the address to https://YOUR-HOST/hooks/NAME, and the type to JSON where it\n  asks.\n");
+    }
+    lines.push_str("\nThen, with your own words where the capitals are:\n");
+    lines
 }
 
 fn texts(table: &Table, key: &str) -> Vec<String> {

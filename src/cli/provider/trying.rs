@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::super::Ended;
 use super::case::Case;
 use super::known;
-use crate::config::Config;
+use crate::config::{Config, find_provider};
 use crate::model::{Clock, Timestamp};
 use crate::source::{Answer, Trial};
 
@@ -70,7 +70,7 @@ fn judge(config: &Config, line: &[u8], now: Timestamp) -> Value {
         Err(error) => return not_tried(id, "malformed_request", format!("{error:#}")),
     };
     let name = case.provider.as_deref().unwrap_or_default();
-    let Some(written) = config.providers.get(name).and_then(|provider| case.written(provider)) else {
+    let Some(written) = find_provider(&config.providers, name).and_then(|provider| case.written(provider)) else {
         return not_tried(id, "not_attempted", format!("no provider is called {name:?}"));
     };
     let trial = match Trial::compile(written) {
