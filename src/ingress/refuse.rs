@@ -103,7 +103,7 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::BadHost => (StatusCode::BAD_REQUEST, "The Host header is missing or wrong."),
         Refusal::Loop => (StatusCode::LOOP_DETECTED, "The gateway was sent its own request."),
         Refusal::BadHead(_) => (StatusCode::BAD_REQUEST, "The request is malformed."),
-        Refusal::BadTarget(_) => (StatusCode::BAD_REQUEST, "The request target is wrong."),
+        Refusal::BadTarget(what) => (StatusCode::BAD_REQUEST, what),
         Refusal::BadVersion => (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "This version of HTTP is not spoken here."),
         Refusal::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large."),
         Refusal::SlowHead => (StatusCode::REQUEST_TIMEOUT, "The head of the request came too slowly."),

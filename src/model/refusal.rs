@@ -24,7 +24,7 @@ pub enum Refusal {
     Loop,
     /// The head is none, and why.
     BadHead(&'static str),
-    /// The target is neither a path nor an address, and why.
+    /// The target is neither a path nor an address, and why: a sentence that the caller gets as it is.
     BadTarget(&'static str),
     /// A version of HTTP that is not spoken here.
     BadVersion,

@@ -17,6 +17,7 @@ mod fence;
 mod fetch;
 mod framing;
 mod fuzz;
+mod hop;
 mod http2;
 mod inbox;
 mod keys;

@@ -157,6 +157,7 @@ impl Calling<'_> {
     /// Counts the run and makes its files ready.
     async fn begin(&self, files: Placed) -> Result<AtOnce, Refusal> {
         let (ingress, route, at) = (self.ingress, self.route(), Instant::now());
+        ingress.has_turn(&self.upstream())?;
         if files.bytes() > 0 {
             self.take_disk(&files).await?;
         }
