@@ -12,6 +12,7 @@ pub mod door;
 mod exposure;
 pub mod inbox;
 pub mod node;
+pub mod private;
 pub mod problem;
 pub mod provider;
 pub mod reconcile;

@@ -132,6 +132,9 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::KeyRefused(_) => (StatusCode::FORBIDDEN, "Invalid API key"),
         Refusal::BadPath => (StatusCode::BAD_REQUEST, "The path is not one that is passed on."),
         Refusal::NoAgent => (StatusCode::BAD_REQUEST, "agent_id is required"),
+        Refusal::OtherCall => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "This Idempotency-Key was used for another call. Use a new one.")
+        }
         Refusal::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "A parameter has a value that it cannot have."),
         Refusal::NotYet(_) => (StatusCode::NOT_IMPLEMENTED, "Files are not taken here. Send their addresses."),
         Refusal::Upstream { status, .. } => {

@@ -31,7 +31,7 @@ use std::cell::OnceCell;
 use crate::config::{Located, Problems, Provider, QueryUse, SourceConfig};
 use crate::model::{Marks, Name, Origin, Param, Params, Received, Refusal, TakenForm, Verified};
 
-use filter::Events;
+use filter::{Events, Senders};
 use path::{Dotted, Path, Paths};
 use template::{Kind, Reach, Scope, Template};
 use thread::{Parts, Thread};
@@ -46,10 +46,11 @@ pub struct Mapping {
     query: QueryUse,
     params: Vec<Rule>,
     prompt: Option<Template>,
-    thread: Option<Thread>,
+    thread: Vec<Thread>,
     event_id: Parts,
     event_type: Parts,
     events: Events,
+    senders: Senders,
     when: Option<Template>,
     /// What the templates speak of.
     reach: Reach,
@@ -159,8 +160,19 @@ impl Mapping {
 
         let prompt = source.map.prompt.as_ref().or(below.and_then(|map| map.prompt.as_ref()));
         let prompt = prompt.map(|written| Template::compile(Kind::Prompt, written, strict, problems));
-        let thread = source.map.thread.as_ref().or(below.and_then(|map| map.thread.as_ref()));
-        let thread = thread.map(|written| Thread::compile(written, strict, &mut paths, problems));
+        let threads = match below {
+            Some(below) if source.map.thread.is_empty() => &below.thread,
+            _ => &source.map.thread,
+        };
+        // Of several, one that prints a value which is not there leaves it to the next.
+        let strict_thread = strict || threads.len() > 1;
+        let compiled = threads.iter().map(|written| Thread::compile(written, strict_thread, &mut paths, problems));
+        let thread: Vec<Option<Thread>> = compiled.collect();
+        let senders = match provider {
+            Some(provider) if source.sender.is_empty() => &provider.sender,
+            _ => &source.sender,
+        };
+        let senders = Senders::compile(&source.not_senders, senders, &mut paths, problems);
         let when = source.when.as_ref().map(|written| Template::compile(Kind::When, written, strict, problems));
         let mut mapping = Self {
             query: source.query,
@@ -169,18 +181,16 @@ impl Mapping {
             params,
             event_id: Parts::compile(event_id, &mut paths, problems),
             event_type: Parts::compile(event_type, &mut paths, problems),
-            events: Events::compile(&source.events, problems),
+            events: Events::compile(&source.events, &source.not_events, problems),
+            senders,
             paths,
             // A part that was written but not compiled is a problem already; there is no mapping without it.
             prompt: prompt.map_or(Some(None), |compiled| compiled.map(Some))?,
-            thread: thread.map_or(Some(None), |compiled| compiled.map(Some))?,
+            thread: thread.into_iter().collect::<Option<_>>()?,
             when: when.map_or(Some(None), |compiled| compiled.map(Some))?,
         };
-        let thread = match &mapping.thread {
-            Some(Thread::Template(template)) => Some(&**template),
-            _ => None,
-        };
-        for template in [mapping.prompt.as_ref(), thread, mapping.when.as_ref()].into_iter().flatten() {
+        let threads = mapping.thread.iter().filter_map(Thread::template);
+        for template in threads.chain([mapping.prompt.as_ref(), mapping.when.as_ref()].into_iter().flatten()) {
             template.reach(&mut mapping.reach);
         }
         mapping.reach.find(&mut mapping.paths);
@@ -211,10 +221,7 @@ impl Mapping {
 
     /// The parts of a request that decide whether an event goes further, and in which conversation.
     pub fn deciding(&self) -> Vec<(&'static str, Vec<&'static str>)> {
-        let thread = match &self.thread {
-            Some(Thread::Template(template)) => template.places(),
-            _ => Vec::new(),
-        };
+        let thread = self.thread.iter().filter_map(Thread::template).flat_map(Template::places).collect();
         vec![("when", self.when.as_ref().map(Template::places).unwrap_or_default()), ("thread", thread)]
     }
 
@@ -286,6 +293,9 @@ impl Mapping {
     /// The rule that keeps an event from going further.
     fn filtered(&self, scope: &Lazy<'_, '_>) -> Result<Option<String>, Refusal> {
         if let Some(reason) = self.events.unwanted(scope.event_type) {
+            return Ok(Some(reason));
+        }
+        if let Some(reason) = self.senders.unwanted(scope.view)? {
             return Ok(Some(reason));
         }
         let Some(when) = &self.when else { return Ok(None) };
@@ -361,15 +371,29 @@ impl Mapping {
         Ok(Some(Param { name: rule.name, value, origin, over }))
     }
 
-    /// The conversation, where the configuration says where it stands.
+    /// The conversation, where the configuration says where it stands: by the first that says something.
     fn thread(&self, scope: &Lazy<'_, '_>, notes: &mut Option<Vec<Note>>) -> Result<Option<String>, Refusal> {
-        Ok(match &self.thread {
-            None => None,
-            Some(Thread::Template(template)) => {
+        for thread in &self.thread {
+            match Self::thread_at(thread, scope, notes) {
+                Ok(None) => {}
+                Err(_) if self.thread.len() > 1 => {}
+                found => return found,
+            }
+        }
+        Ok(None)
+    }
+
+    fn thread_at(
+        thread: &Thread,
+        scope: &Lazy<'_, '_>,
+        notes: &mut Option<Vec<Note>>,
+    ) -> Result<Option<String>, Refusal> {
+        Ok(match thread {
+            Thread::Template(template) => {
                 let text = Some(template.render(scope.get()?)?).filter(|text| !text.trim().is_empty());
                 text.map(|text| thread::distinct(text, None, scope.view))
             }
-            Some(Thread::Path(written, path)) => {
+            Thread::Path(written, path) => {
                 let raw = scope.view.find(path)?;
                 if let Some(notes) = notes
                     && let Some(miss) = Miss::of(raw.as_deref(), Name::TaskId)

@@ -26,6 +26,7 @@ mod limits;
 mod listener;
 mod load;
 mod map;
+mod once;
 mod operate;
 mod order;
 mod pace;
