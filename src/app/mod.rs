@@ -49,7 +49,6 @@ use crate::upstream::{Budget, Upstream};
 
 use files::FilesSweep;
 use secret::admin_token;
-pub(crate) use secret::write_private;
 pub use secret::{admin_token_file, seal_key_file, sealer};
 use settings::Settings;
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use crate::config::private::{is_open_to_others, write_private};
 use crate::config::{Config, Secret};
 use crate::inbox::seal::Sealer;
 
@@ -21,6 +22,7 @@ pub(super) fn admin_token(config: &Config) -> anyhow::Result<Secret> {
     if let Ok(text) = std::fs::read_to_string(&file)
         && text.trim().len() >= 32
     {
+        warn_of(&file);
         return Ok(Secret::new("admin.token", text.trim()));
     }
     let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
@@ -45,7 +47,10 @@ fn current(config: &Config) -> anyhow::Result<Sealer> {
     }
     let file = seal_key_file(config);
     let text = match std::fs::read_to_string(&file) {
-        Ok(text) => text,
+        Ok(text) => {
+            warn_of(&file);
+            text
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let key = Sealer::fresh_key()?;
             // A key that is half there would be worse than none.
@@ -62,60 +67,9 @@ fn current(config: &Config) -> anyhow::Result<Sealer> {
     )
 }
 
-/// Writes a file that only its owner reads, also where a file is there that others read. One that is another user's, or
-/// no file of its own (a link, a pipe), is left as it is.
-pub(crate) fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write as _;
-    if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let mut options = std::fs::OpenOptions::new();
-    // What is there is cut only once it is known to be ours.
-    options.write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-        options.mode(0o600).custom_flags(flags.bits().cast_signed());
-    }
-    let mut file = options.open(file)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-        let there = file.metadata()?;
-        if !there.is_file() || there.nlink() > 1 || there.uid() != rustix::process::geteuid().as_raw() {
-            return Err(std::io::Error::other("it is another user's file, or has other names: remove it first"));
-        }
-        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-    }
-    file.set_len(0)?;
-    writeln!(file, "{text}")?;
-    file.sync_all()
-}
-
-#[cfg(all(test, unix))]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    #[test]
-    fn security_f33_a_secret_is_written_where_nobody_else_reads_it_or_not_at_all() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("below/secret");
-        let mode = || std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
-        write_private(&file, "one").unwrap();
-        assert_eq!((std::fs::read_to_string(&file).unwrap().as_str(), mode()), ("one\n", 0o600));
-        std::fs::write(&file, "a longer text that others read").unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
-        write_private(&file, "two").unwrap();
-        assert_eq!((std::fs::read_to_string(&file).unwrap().as_str(), mode()), ("two\n", 0o600));
-        let link = folder.path().join("link");
-        std::os::unix::fs::symlink(&file, &link).unwrap();
-        assert!(write_private(&link, "three").is_err());
-        let name = folder.path().join("another-name");
-        std::fs::hard_link(&file, &name).unwrap();
-        assert!(write_private(&name, "three").is_err());
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), "two\n", "what is not ours alone is left as it is");
+/// Says that others may read or change what was made for one alone.
+fn warn_of(file: &Path) {
+    if is_open_to_others(file) {
+        tracing::warn!(file = %file.display(), "others may read or change this secret file: chmod 600");
     }
 }

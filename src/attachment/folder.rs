@@ -3,7 +3,7 @@
 //! Writing and digesting is done by a thread of its own for each file, at most a few pieces behind whoever reads the
 //! request, so that memory stays flat and the two share the work.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{ErrorKind, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{Named, Pieces, Sink, Store, StoreError, drawer};
+use crate::config::private::open_private;
 use crate::model::{AttachmentId, Timestamp};
 
 /// Where files lie that are not whole.
@@ -42,7 +43,7 @@ impl Folder {
     /// Makes the folder where it is missing.
     pub fn open(root: &Path) -> std::io::Result<Self> {
         make_folder(&root.join(BEGUN))?;
-        let lock = own_file(&root.join("lock"), false)?;
+        let lock = open_private(&root.join("lock"), false)?;
         let alone = lock.try_lock().is_ok().then_some(lock);
         Ok(Self { root: root.to_owned(), alone })
     }
@@ -216,7 +217,7 @@ impl Drop for Begun {
 
 /// Writes what arrives until the end is told; then it is synced.
 fn write(path: PathBuf, mut arriving: mpsc::Receiver<Next>) -> std::io::Result<Written> {
-    let mut file = own_file(&path, true)?;
+    let mut file = open_private(&path, true)?;
     let begun = Begun(Some(path));
     let mut digest = Sha256::new();
     while let Some(next) = arriving.blocking_recv() {
@@ -262,14 +263,6 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder)
-}
-
-fn own_file(path: &Path, new: bool) -> std::io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).create_new(new);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 fn sync_folder(folder: &Path) -> std::io::Result<()> {

@@ -191,6 +191,9 @@ fn base(url: &str) -> anyhow::Result<String> {
     let good = url.parse::<Uri>().is_ok_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some() && uri.query().is_none()
     });
+    if good && url.contains('@') {
+        return Err(usage("--admin takes no name and no password; the token comes by --token-env NAME".to_owned()));
+    }
     if !good {
         return Err(usage(format!(
             "--admin cannot be \"{}\"; write for example http://127.0.0.1:8081",
@@ -264,7 +267,7 @@ mod tests {
     #[test]
     fn an_address_is_http_and_has_no_slash_at_the_end() {
         assert_eq!(base("http://127.0.0.1:8081/").expect("an address"), "http://127.0.0.1:8081");
-        for wrong in ["", "127.0.0.1:8081", "ftp://a", "http://", "http://a?b", "/a"] {
+        for wrong in ["", "127.0.0.1:8081", "ftp://a", "http://", "http://a?b", "/a", "http://a:b@c"] {
             assert!(base(wrong).is_err(), "{wrong}");
         }
     }

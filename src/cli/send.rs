@@ -139,7 +139,7 @@ fn pair(send: &Send, source: &Source, now: Timestamp) -> anyhow::Result<KeyPair>
     let public = source.scheme.public_key(&pair, now).map_err(|what| anyhow!("cannot make a key pair: {what}"))?;
     match &send.key {
         Some(file) => {
-            app::write_private(file, pair.to_pem().trim_end())
+            crate::config::private::write_private(file, pair.to_pem().trim_end())
                 .with_context(|| format!("cannot write {}", file.display()))?;
             let beside = public_file(file);
             std::fs::write(&beside, &public).with_context(|| format!("cannot write {}", beside.display()))?;

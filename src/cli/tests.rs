@@ -7,7 +7,6 @@ use clap::Parser as _;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use super::Cli;
-use crate::app;
 use crate::config::{Config, Problems};
 
 const SETTINGS: &str = include_str!("../../deploy/sluicegate.toml");
@@ -63,7 +62,7 @@ fn judge(text: &str) -> Vec<String> {
             } else {
                 "0123456789abcdef0123456789abcdef"
             };
-            app::write_private(&folder.path().join(secret), content).expect("a file");
+            crate::config::private::write_private(&folder.path().join(secret), content).expect("a file");
         }
         let here = |text: &str| text.replace("/run/secrets", &folder.path().display().to_string());
         let environment = at(service, "environment")

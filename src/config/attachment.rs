@@ -177,6 +177,14 @@ fn accept(section: &Section<'_>) -> Option<Vec<String>> {
 }
 
 fn store(section: &Section<'_>, written: &Located<String>, base: &Path) -> Option<Located<StorePlace>> {
+    if super::address::has_login(written) {
+        section.problems().error_hint(
+            &written.place,
+            format!("{} has a name or a password in it", section.path("store")),
+            "put them into [attachments.settings], for example access_key_id and secret_access_key = \"env:NAME\"",
+        );
+        return None;
+    }
     let place = match written.split_once(':') {
         None if written.is_empty() => StorePlace::None,
         Some(("file", folder)) if !folder.is_empty() => StorePlace::Folder(base.join(folder)),
@@ -203,6 +211,13 @@ fn settings(table: &Section<'_>, base: &Path) -> Vec<(String, Secret)> {
     let mut all = Vec::new();
     for key in keys {
         let Some(text) = table.text(&key) else { continue };
+        if super::address::has_login(&text) {
+            table.problems().error_hint(
+                &text.place,
+                format!("{} has a name or a password in it", table.path(&key)),
+                "write the address alone; what the store wants to see has settings of its own",
+            );
+        }
         let is_secret = ["env:", "file:", "literal:"].iter().any(|start| text.starts_with(start));
         let value = match is_secret {
             true => table.secret(&key, base),

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Config;
+use super::address;
 use super::node::Value;
 use super::problem::{Located, Place, Problems};
 use super::secret::Secret;
@@ -116,6 +117,8 @@ pub struct ProxyConfig {
     pub prefix: Located<String>,
     /// Where it goes.
     pub upstream: http::Uri,
+    /// What the server there gets as `Authorization`, where its address has a name and a password in it.
+    pub login: Option<Secret>,
     /// Whether the prefix is cut before the rest is put behind the upstream's own path.
     pub strip_prefix: bool,
     /// Whether gateway keys are exchanged; a caller's other key passes through either way.
@@ -439,29 +442,30 @@ impl ProxyConfig {
             );
             None
         });
-        let upstream = section.required_text("upstream", "for example \"https://api.xpander.ai\"").and_then(|text| {
-            let uri = text.value.parse::<http::Uri>().ok().filter(|uri| {
-                matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some() && uri.query().is_none()
-            });
-            if uri.is_none() {
-                problems.error_hint(
-                    &text.place,
-                    format!("{} is no address", section.path("upstream")),
-                    "write for example \"https://api.xpander.ai\"; a path after the host is kept",
-                );
-            }
-            uri
-        });
+        let written = section.required_text("upstream", "for example \"https://api.xpander.ai\"");
+        let upstream = written.as_ref().and_then(|text| address::server(section, "upstream", text));
         let flag = |key: &str, default: bool| section.bool(key).map_or(default, |flag| flag.value);
         let (strip_prefix, exchange_keys, require_key) =
             (flag("strip_prefix", false), flag("exchange_keys", true), flag("require_key", false));
         let upstream_key = section.secret("upstream_key", base);
         let forward_authorization = flag("forward_authorization", false);
+        if let (Some(written), Some((_, Some(_))), true) = (&written, &upstream, forward_authorization) {
+            problems.error_hint(
+                &written.place,
+                format!(
+                    "{} has a name in it, and forward_authorization sends the caller's own",
+                    section.path("upstream")
+                ),
+                "a request has one Authorization: take the name out of the address, or leave forward_authorization out",
+            );
+        }
         let (max_body, rate) = (section.bytes("max_body"), section.rate("rate"));
         let (timeout, heartbeat) = (section.duration("timeout"), section.duration("heartbeat"));
+        let (upstream, login) = upstream?;
         Some(Self {
             prefix: prefix?,
-            upstream: upstream?,
+            upstream,
+            login,
             strip_prefix,
             exchange_keys,
             upstream_key,

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use super::address::has_login;
 use super::node::{Node, Table, Value};
 use super::problem::{Place, Problems};
 use super::{Config, Engine, SourceConfig};
@@ -69,11 +70,12 @@ impl Look<'_> {
         if !self.is_reached {
             return;
         }
-        if self.config.dropin.enabled && self.config.keys.is_empty() {
+        let takes_others = !self.config.dropin.require_key.holds(self.config.keys.len());
+        if self.config.dropin.enabled && takes_others {
             self.warn(
-                &["dropin", "enabled"],
+                if self.config.keys.is_empty() { &["dropin", "enabled"] } else { &["dropin", "require_key"] },
                 "the drop-in door is open to whoever has a key of the platform, anybody's",
-                "[dropin] enabled = false shuts it; with [keys] it is for those alone",
+                "[dropin] enabled = false shuts it; with [keys], and require_key not false, it is for those alone",
             );
         }
         for proxy in self.config.proxies.iter().filter(|proxy| !proxy.require_key) {
@@ -181,6 +183,18 @@ impl Look<'_> {
                 "keep it in a file of its own (file:PATH) or in the environment (env:NAME)",
             );
         }
+        if matches!(key, "base_url" | "upstream") && has_login(text) && self.is_reached {
+            let what = format!("a password stands in {}, and the gateway is reached from outside", path.join("."));
+            let hint = format!(
+                "keep the address out of the file: the environment variable SLUICEGATE__{} sets it",
+                path.join("__").to_ascii_uppercase()
+            );
+            self.problems.warn(
+                place,
+                what,
+                if path.len() == 2 { &hint } else { "let nobody but sluicegate read the file" },
+            );
+        }
         if let Some(file) = text.strip_prefix("file:").or_else(|| (path == ["server", "tls", "key"]).then_some(text)) {
             self.file(file, place);
         }
@@ -239,6 +253,7 @@ mod tests {
     fn security_f25_what_is_not_safe_is_said_with_its_line() {
         let open = "[server]\npublic_url = \"https://hooks.example.com\"\n";
         let shut = "[dropin]\nenabled = false\n";
+        let key = "[keys.ci]\nkey = \"literal:a-gateway-key-of-ours-1\"";
         for (text, line, what) in [
             ("[upstream]\nbase_url = \"http://api.example.com\"", 2, "upstream.base_url is called in clear"),
             (
@@ -251,6 +266,12 @@ mod tests {
             ("[admin]\ntoken = \"literal:12345678\"", 2, "shorter than 24"),
             (&format!("{open}{shut}[upstream]\napi_key = \"literal:key\""), 6, "a secret stands in this file"),
             (open, 1, "the drop-in door is open"),
+            (&format!("{open}[dropin]\nrequire_key = false\n{key}"), 4, "the drop-in door is open"),
+            (
+                &format!("{open}{shut}[upstream]\nbase_url = \"https://bob:pw@api.example.com\""),
+                6,
+                "a password stands in upstream.base_url",
+            ),
             ("[server]\npublic_url = \"http://hooks.example.com\"\n[dropin]\nenabled = false", 2, "in clear"),
             ("[server]\nlisten = \"0.0.0.0:8080\"\n[dropin]\nenabled = false", 2, "calls in clear"),
             ("[server]\ntrusted_proxies = [\"0.0.0.0/0\"]", 2, "are not your proxies"),
@@ -274,6 +295,7 @@ mod tests {
             "[server]\npublic_url = \"http://localhost:8080\"\n[dropin]\nenabled = false",
             "[sources.a]\nprovider = \"youtube\"\nagent = \"A\"\nallow = [\"192.0.2.0/24\"]",
             &format!("{open}{shut}"),
+            &format!("{open}[dropin]\nrequire_key = true\n"),
         ] {
             assert_eq!(warned(safe), Vec::<String>::new(), "{safe}");
         }

@@ -4,6 +4,7 @@
 //! when nothing is. The stages compile their own sections (`source`, `mapping`, …) with the same list of problems, so
 //! `sluicegate check` is the same path as starting.
 
+mod address;
 pub mod attachment;
 pub mod channel;
 pub mod dispatch;
@@ -11,6 +12,7 @@ pub mod door;
 mod exposure;
 pub mod inbox;
 pub mod node;
+pub mod private;
 pub mod problem;
 pub mod provider;
 pub mod reconcile;
@@ -126,6 +128,8 @@ pub struct Admin {
 pub struct Upstream {
     /// Where the API is; a path in it stands before every call's own.
     pub base_url: http::Uri,
+    /// What it gets as `Authorization`, where its address has a name and a password in it.
+    pub login: Option<Secret>,
     /// The key it wants.
     pub api_key: Option<Secret>,
     /// How long connecting may take.
@@ -372,25 +376,15 @@ impl Upstream {
                 "it has a line break or a control character in it; copy it again",
             );
         }
-        let base_url = section.text("base_url").and_then(|text| {
-            let uri = text.parse::<http::Uri>().ok().filter(|uri| {
-                matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some() && uri.query().is_none()
-            });
-            if uri.is_none() {
-                section.problems().error_hint(
-                    &text.place,
-                    "upstream.base_url is no address",
-                    "write for example \"https://api.xpander.ai\"; a path after the host is kept",
-                );
-            }
-            uri
-        });
+        let server = section.text("base_url").and_then(|text| address::server(section, "base_url", &text));
         let (connect_timeout, run_timeout) = (section.duration("connect_timeout"), section.duration("run_timeout"));
         let max_answer = section.bytes("max_answer");
         let budget = section.rate("budget");
         let ca_file = section.text("ca_file").filter(|file| !file.is_empty()).map(|file| base.join(&file.value));
+        let (base_url, login) = server?;
         Some(Self {
-            base_url: base_url?,
+            base_url,
+            login,
             api_key,
             connect_timeout: connect_timeout?.value,
             run_timeout: run_timeout?.value,

@@ -33,6 +33,8 @@ pub struct Provider {
     pub challenges: Vec<Table>,
     /// The `[map]` section: mappings that hold unless the source has its own.
     pub map: Map,
+    /// Where its events say who sent them: the first of these that says something.
+    pub sender: Vec<Located<String>>,
     /// The answer to an accepted event.
     pub ack: Ack,
     /// How long the sender waits for an answer.
@@ -67,8 +69,8 @@ pub struct Provider {
 pub struct Map {
     /// Parameter to path.
     pub params_mapping: Vec<(Located<String>, Located<String>)>,
-    /// Where the conversation stands.
-    pub thread: Option<Located<String>>,
+    /// Where the conversation stands: the first of these that says something.
+    pub thread: Vec<Located<String>>,
     /// The prompt template.
     pub prompt: Option<Located<String>>,
 }
@@ -137,6 +139,7 @@ impl Provider {
             challenges: file.sections("challenge").into_iter().map(Section::into_table).collect(),
             map: file.section("map").map(|map| Map::read(&map)).unwrap_or_default(),
             ack,
+            sender: file.one_or_more("sender"),
             deadline: file.duration("deadline").map(|d| d.value),
             implicit: file.bool("implicit").is_some_and(|implicit| implicit.value),
             repeats: file.bool("repeats").map(|repeats| repeats.value),
@@ -253,7 +256,7 @@ impl Map {
     pub fn read(section: &Section<'_>) -> Self {
         Self {
             params_mapping: section.text_table("params_mapping").unwrap_or_default(),
-            thread: section.text("thread"),
+            thread: section.one_or_more("thread"),
             prompt: section.text("prompt"),
         }
     }

@@ -52,6 +52,13 @@ impl Secret {
         std::str::from_utf8(&self.value).ok()
     }
 
+    /// The value as a header that is not printed; none for one that no header can carry.
+    pub fn as_header(&self) -> Option<http::HeaderValue> {
+        let mut value = http::HeaderValue::from_bytes(&self.value).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
     /// Finds the value behind what was written; what cannot be found is a problem. `number` names literals.
     pub fn resolve(written: &Located<String>, number: usize, base: &Path, problems: &Problems) -> Option<Self> {
         let place = &written.place;

@@ -184,6 +184,14 @@ impl<'a> Section<'a> {
         Some(texts)
     }
 
+    /// A text, or a list of them.
+    pub fn one_or_more(&self, key: &str) -> Vec<Located<String>> {
+        match self.node(key).map(|node| &node.value) {
+            Some(Value::Text(_)) => self.text(key).into_iter().collect(),
+            _ => self.texts(key).unwrap_or_default(),
+        }
+    }
+
     /// A list of addresses and blocks of them.
     pub fn blocks(&self, key: &str) -> Option<Vec<Block>> {
         let mut blocks = Vec::new();

@@ -153,6 +153,14 @@ fn public_url(section: &Section<'_>) -> Option<String> {
     let good = text.parse::<http::Uri>().is_ok_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some() && uri.query().is_none()
     });
+    if good && super::address::has_login(text) {
+        section.problems().error_hint(
+            &written.place,
+            "server.public_url has a name or a password in it",
+            "it stands in every link that is given away: write the address alone",
+        );
+        return None;
+    }
     if !good {
         section.problems().error_hint(
             &written.place,

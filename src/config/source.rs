@@ -48,6 +48,12 @@ pub struct SourceConfig {
     pub destination: Option<Destination>,
     /// Which event types are kept; empty keeps all.
     pub events: Vec<Located<String>>,
+    /// Which event types are not kept.
+    pub not_events: Vec<Located<String>>,
+    /// Whose events are not kept.
+    pub not_senders: Vec<Located<String>>,
+    /// Where its events say who sent them, where the source says.
+    pub sender: Vec<Located<String>>,
     /// An expression that must hold for an event to be kept.
     pub when: Option<Located<String>>,
     /// `params_mapping`, `thread` and `prompt`.
@@ -268,6 +274,9 @@ impl SourceConfig {
             values: section.text_table("values").unwrap_or_default(),
             destination: destination(section),
             events: section.texts("events").unwrap_or_default(),
+            not_events: section.texts("not_events").unwrap_or_default(),
+            not_senders: section.texts("not_senders").unwrap_or_default(),
+            sender: section.one_or_more("sender"),
             when: section.text("when"),
             map: Map::read(section),
             fixed: section.text_table("fixed").unwrap_or_default(),

@@ -33,7 +33,7 @@ use crate::inbox::seal::Sealer;
 use crate::inbox::{Budgets, Claimed, Inbox, InboxError, Next, Settled, Settlement, Terms as _};
 use crate::model::{Attempt, Clock, Destination, Role, Route, State, Timestamp};
 use crate::net::Client;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, SparseLines};
 use crate::upstream::{Expected, Upstream};
 
 use backoff::Backoff;
@@ -61,6 +61,8 @@ pub struct Dispatcher {
     rules: Arc<Rules>,
     budgets: Budgets,
     metrics: Arc<Metrics>,
+    /// The lines of deliveries that are dead or in doubt: an upstream that refuses all makes as many as there are events.
+    lines: Arc<SparseLines>,
     clock: Clock,
     config: config::Dispatch,
     policy: Policy,
@@ -128,6 +130,7 @@ impl Dispatcher {
             rules: Arc::new(Rules::new(config)),
             budgets: Budgets::new(config),
             metrics,
+            lines: SparseLines::new("deliveries that are dead or in doubt"),
             clock,
             config: config.dispatch.clone(),
             policy,
@@ -270,7 +273,7 @@ impl Dispatcher {
         self.tell(&mut place, &claimed.destination, verdict.sign, &verdict.detail);
         self.tell_key(&mut place, &claimed, &verdict);
         self.metrics.attempt(&claimed.source, verdict.result, begun.elapsed());
-        log(&claimed, &verdict, begun.elapsed());
+        log(&claimed, &verdict, begun.elapsed(), &self.lines);
         self.settle(&claimed, verdict, started_at).await;
         drop(place);
     }
@@ -407,7 +410,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn log(claimed: &Claimed, verdict: &Verdict, took: Duration) {
+fn log(claimed: &Claimed, verdict: &Verdict, took: Duration, lines: &Arc<SparseLines>) {
     let (delivery, event) = (claimed.id, claimed.id.event);
     let (source, destination, attempt) = (&claimed.source, &claimed.destination, claimed.attempt);
     let (result, status, detail) = (verdict.result, verdict.status, &verdict.detail);
@@ -419,6 +422,8 @@ fn log(claimed: &Claimed, verdict: &Verdict, took: Duration) {
         Next::Retry { at, .. } => {
             tracing::warn!(%delivery, %event, source, %destination, attempt, result, status, detail, retry_at = %at, took_ms, "attempt failed, will retry");
         }
+        // Each of them stands in the inbox, and the metrics count all.
+        Next::Dead(_) | Next::Unknown if !lines.admits() => {}
         Next::Dead(_) => {
             tracing::error!(%delivery, %event, source, %destination, attempt, result, status, detail, took_ms, "delivery is dead");
         }

@@ -50,6 +50,9 @@ pub use proxy::{Front, Proxies};
 
 pub use dropin::{Dropin, ForeignKeys};
 
+/// How long a call that is passed on may wait for its turn within the upstream's budget.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What the public listener shares.
 #[derive(Debug)]
 pub struct Ingress {
@@ -156,6 +159,14 @@ impl Ingress {
     /// Whether an agent may be run at once. What is kept waits until it may.
     fn may_run(&self) -> Result<(), Refusal> {
         if self.stopped.load(Ordering::Relaxed) { Err(Refusal::Stopped) } else { Ok(()) }
+    }
+
+    /// Whether a call that its caller waits for has its turn within the upstream's budget soon enough.
+    fn has_turn(&self, upstream: &Upstream) -> Result<(), Refusal> {
+        match upstream.is_busy(PATIENCE) {
+            Some(wait) => Err(Refusal::UpstreamBusy(wait)),
+            None => Ok(()),
+        }
     }
 
     /// Keeps an event. How long that takes tells whether there is room for more.

@@ -103,7 +103,7 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::BadHost => (StatusCode::BAD_REQUEST, "The Host header is missing or wrong."),
         Refusal::Loop => (StatusCode::LOOP_DETECTED, "The gateway was sent its own request."),
         Refusal::BadHead(_) => (StatusCode::BAD_REQUEST, "The request is malformed."),
-        Refusal::BadTarget(_) => (StatusCode::BAD_REQUEST, "The request target is wrong."),
+        Refusal::BadTarget(what) => (StatusCode::BAD_REQUEST, what),
         Refusal::BadVersion => (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "This version of HTTP is not spoken here."),
         Refusal::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large."),
         Refusal::SlowHead => (StatusCode::REQUEST_TIMEOUT, "The head of the request came too slowly."),
@@ -132,6 +132,9 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::KeyRefused(_) => (StatusCode::FORBIDDEN, "Invalid API key"),
         Refusal::BadPath => (StatusCode::BAD_REQUEST, "The path is not one that is passed on."),
         Refusal::NoAgent => (StatusCode::BAD_REQUEST, "agent_id is required"),
+        Refusal::OtherCall => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "This Idempotency-Key was used for another call. Use a new one.")
+        }
         Refusal::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "A parameter has a value that it cannot have."),
         Refusal::NotYet(_) => (StatusCode::NOT_IMPLEMENTED, "Files are not taken here. Send their addresses."),
         Refusal::Upstream { status, .. } => {

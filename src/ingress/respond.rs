@@ -4,8 +4,6 @@
 //! its end. What is passed on is not kept: nothing is promised of it but one call, and that what proves it is not good for
 //! another one.
 
-use std::time::Duration;
-
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -23,9 +21,6 @@ use crate::model::{AttemptResult, DeliveryId, EventId, NewDelivery, NewEvent, Ou
 use crate::net::SendError;
 use crate::source::Source;
 use crate::upstream::{Call, Draw, is_stream};
-
-/// How long a call that is passed on may wait for its turn within the upstream's budget.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Keeps the event, and waits for the end of its delivery. A double waits for the delivery of the first one.
 pub(super) async fn wait(
@@ -90,9 +85,7 @@ pub(super) async fn proxy(
     ingress.may_run()?;
     let upstream =
         ingress.upstream.of(Draw { account: owed.account.clone(), class: source.config.class, claimed: false });
-    if let Some(wait) = upstream.is_busy(PATIENCE) {
-        return Err(Refusal::UpstreamBusy(wait));
-    }
+    ingress.has_turn(&upstream)?;
     let Some(begun) = Begun::of(ingress, source, event, owed).await? else {
         return Ok((Outcome::Replayed, json(StatusCode::ACCEPTED, r#"{"status":"duplicate"}"#)));
     };

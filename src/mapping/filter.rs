@@ -1,35 +1,98 @@
-//! Which events are kept: patterns on the event type. The other rule, `when`, is an expression and lives with the
-//! templates.
+//! Which events go further: patterns on the event type and on who sent it. The other rule, `when`, is an expression and
+//! lives with the templates.
 
+use super::path::{Path, Paths};
+use super::value::{Text, head, text};
+use super::view::View;
 use crate::config::{Located, Problems};
+use crate::model::Refusal;
 
-/// The event types that are wanted; none given keeps all.
+/// How much of a sender's name stands in the reason, in bytes.
+const LONGEST: usize = 128;
+
+/// The event types that are wanted, where there are some, and those that are not.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Events(Vec<String>);
+pub(super) struct Events {
+    wanted: Vec<String>,
+    unwanted: Vec<String>,
+}
+
+/// Patterns as written; one that can match nothing is a problem.
+fn patterns(written: &[Located<String>], what: &str, problems: &Problems) -> Vec<String> {
+    for pattern in written.iter().filter(|pattern| pattern.trim() != pattern.value || pattern.is_empty()) {
+        problems.error_hint(
+            &pattern.place,
+            format!("{:?} matches no {what}", pattern.value),
+            format!("write a {what} as the provider names it, without blanks around it; * stands for anything"),
+        );
+    }
+    written.iter().map(|pattern| pattern.value.clone()).collect()
+}
 
 impl Events {
     /// Compiles the patterns.
-    pub(super) fn compile(written: &[Located<String>], problems: &Problems) -> Self {
-        for pattern in written.iter().filter(|pattern| pattern.trim() != pattern.value || pattern.is_empty()) {
-            problems.error_hint(
-                &pattern.place,
-                format!("{:?} matches no event type", pattern.value),
-                "write a type as the provider names it, without blanks around it; * stands for anything",
-            );
-        }
-        Self(written.iter().map(|pattern| pattern.value.clone()).collect())
+    pub(super) fn compile(wanted: &[Located<String>], unwanted: &[Located<String>], problems: &Problems) -> Self {
+        Self { wanted: patterns(wanted, "event type", problems), unwanted: patterns(unwanted, "event type", problems) }
     }
 
     /// Why an event of this type is not wanted; none if it is.
     pub(super) fn unwanted(&self, event_type: Option<&str>) -> Option<String> {
-        if self.0.is_empty() {
+        if let Some(name) = event_type
+            && self.unwanted.iter().any(|pattern| matches(pattern, name))
+        {
+            return Some(format!("not_events: {name:?} is not wanted"));
+        }
+        if self.wanted.is_empty() {
             return None;
         }
         match event_type {
-            Some(name) if self.0.iter().any(|pattern| matches(pattern, name)) => None,
+            Some(name) if self.wanted.iter().any(|pattern| matches(pattern, name)) => None,
             Some(name) => Some(format!("events: {name:?} is not wanted")),
             None => Some("events: an event without a type is not wanted".into()),
         }
+    }
+}
+
+/// Who is not wanted, and where events say who sent them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Senders {
+    unwanted: Vec<String>,
+    places: Vec<Path>,
+}
+
+impl Senders {
+    /// Compiles the patterns and the places.
+    pub(super) fn compile(
+        unwanted: &[Located<String>],
+        places: &[Located<String>],
+        paths: &mut Paths,
+        problems: &Problems,
+    ) -> Self {
+        if let (Some(first), []) = (unwanted.first(), places) {
+            problems.error_hint(
+                &first.place,
+                "not_senders has nothing to compare: nothing says where events of this provider name their sender",
+                "add sender = \"path.in.the.body\" to the source; a list of paths takes the first that says something",
+            );
+        }
+        Self {
+            unwanted: patterns(unwanted, "sender", problems),
+            places: places.iter().filter_map(|place| Path::compile(place, paths, problems)).collect(),
+        }
+    }
+
+    /// Why an event of this sender is not wanted; none if it is, or says nothing of who sent it.
+    pub(super) fn unwanted(&self, view: &View<'_>) -> Result<Option<String>, Refusal> {
+        if self.unwanted.is_empty() {
+            return Ok(None);
+        }
+        for place in &self.places {
+            if let Some(Text::One(sender)) = view.find(place)?.as_deref().map(text) {
+                let is_unwanted = self.unwanted.iter().any(|pattern| matches(pattern, &sender));
+                return Ok(is_unwanted.then(|| format!("not_senders: {:?} is not wanted", head(&sender, LONGEST))));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -83,10 +146,14 @@ mod tests {
 
     #[test]
     fn the_reason_names_the_rule_and_the_type() {
-        let events = Events(vec!["issues.opened".into()]);
+        let events = Events { wanted: vec!["issues.opened".into()], unwanted: Vec::new() };
         assert_eq!(events.unwanted(Some("issues.opened")), None);
         assert_eq!(events.unwanted(Some("issues.closed")).unwrap(), "events: \"issues.closed\" is not wanted");
         assert_eq!(events.unwanted(None).unwrap(), "events: an event without a type is not wanted");
         assert_eq!(Events::default().unwanted(None), None);
+        let but = Events { wanted: vec!["issues.*".into()], unwanted: vec!["*.deleted".into()] };
+        assert_eq!(but.unwanted(Some("issues.opened")), None);
+        assert_eq!(but.unwanted(Some("issues.deleted")).unwrap(), "not_events: \"issues.deleted\" is not wanted");
+        assert_eq!(but.unwanted(Some("push")).unwrap(), "events: \"push\" is not wanted");
     }
 }

@@ -40,7 +40,7 @@ use http::header::CONTENT_TYPE;
 use crate::config::{Located, Problems, Provider, QueryUse, SourceConfig};
 use crate::model::{Marks, Name, Origin, Param, Params, Received, Refusal, TakenForm, Verified};
 
-use filter::Events;
+use filter::{Events, Senders};
 use path::{Dotted, Path, Paths};
 use template::{Kind, Reach, Scope, Template};
 use thread::{Parts, Thread};
@@ -57,13 +57,14 @@ pub struct Mapping {
     prompt: Option<Template>,
     /// The provider's own prompt, for events of sources that say nothing of theirs.
     usual: Option<Template>,
-    thread: Option<Thread>,
+    thread: Vec<Thread>,
     /// Whether the provider's file names the thread. An event that has something else there belongs to no conversation,
     /// and is not refused.
     usual_thread: bool,
     event_id: Parts,
     event_type: Parts,
     events: Events,
+    senders: Senders,
     when: Option<Template>,
     /// What the templates speak of.
     reach: Reach,
@@ -190,11 +191,20 @@ impl Mapping {
         // What a provider's file says is for every kind of its events, so what an event lacks prints nothing.
         let usual = below.and_then(|map| map.prompt.as_ref()).filter(|_| own.is_none());
         let usual = usual.map(|written| Template::compile(Kind::Prompt, written, false, problems));
-        let thread = match (&source.map.thread, below.and_then(|map| map.thread.as_ref())) {
-            (Some(written), _) => Some(Thread::compile(written, strict, &mut paths, problems)),
-            (None, Some(written)) => Some(Thread::compile(written, false, &mut paths, problems)),
-            (None, None) => None,
+        let usual_thread = source.map.thread.is_empty();
+        let threads = match below {
+            Some(below) if usual_thread => &below.thread,
+            _ => &source.map.thread,
         };
+        // Of several, one that prints a value which is not there leaves it to the next.
+        let strict_thread = strict && !usual_thread || threads.len() > 1;
+        let compiled = threads.iter().map(|written| Thread::compile(written, strict_thread, &mut paths, problems));
+        let thread: Vec<Option<Thread>> = compiled.collect();
+        let senders = match provider {
+            Some(provider) if source.sender.is_empty() => &provider.sender,
+            _ => &source.sender,
+        };
+        let senders = Senders::compile(&source.not_senders, senders, &mut paths, problems);
         let when = source.when.as_ref().map(|written| Template::compile(Kind::When, written, strict, problems));
         let mut mapping = Self {
             query: source.query,
@@ -203,23 +213,20 @@ impl Mapping {
             params,
             event_id: Parts::compile(event_id, &mut paths, problems),
             event_type: Parts::compile(event_type, &mut paths, problems),
-            events: Events::compile(&source.events, problems),
+            events: Events::compile(&source.events, &source.not_events, problems),
+            senders,
             paths,
             // A part that was written but not compiled is a problem already; there is no mapping without it.
             prompt: prompt.map_or(Some(None), |compiled| compiled.map(Some))?,
             usual: usual.map_or(Some(None), |compiled| compiled.map(Some))?,
-            usual_thread: source.map.thread.is_none(),
-            thread: thread.map_or(Some(None), |compiled| compiled.map(Some))?,
+            usual_thread,
+            thread: thread.into_iter().collect::<Option<_>>()?,
             when: when.map_or(Some(None), |compiled| compiled.map(Some))?,
         };
         types::doubt(source, provider, event_type, problems);
-        let thread = match &mapping.thread {
-            Some(Thread::Template(template)) => Some(&**template),
-            _ => None,
-        };
-        for template in
-            [mapping.prompt.as_ref(), mapping.usual.as_ref(), thread, mapping.when.as_ref()].into_iter().flatten()
-        {
+        let threads = mapping.thread.iter().filter_map(Thread::template);
+        let others = [mapping.prompt.as_ref(), mapping.usual.as_ref(), mapping.when.as_ref()];
+        for template in threads.chain(others.into_iter().flatten()) {
             template.reach(&mut mapping.reach);
         }
         mapping.reach.find(&mut mapping.paths);
@@ -267,10 +274,7 @@ impl Mapping {
 
     /// The parts of a request that decide whether an event goes further, and in which conversation.
     pub fn deciding(&self) -> Vec<(&'static str, Vec<&'static str>)> {
-        let thread = match &self.thread {
-            Some(Thread::Template(template)) => template.places(),
-            _ => Vec::new(),
-        };
+        let thread = self.thread.iter().filter_map(Thread::template).flat_map(Template::places).collect();
         vec![("when", self.when.as_ref().map(Template::places).unwrap_or_default()), ("thread", thread)]
     }
 
@@ -342,6 +346,9 @@ impl Mapping {
     /// The rule that keeps an event from going further.
     fn filtered(&self, scope: &Lazy<'_, '_>) -> Result<Option<String>, Refusal> {
         if let Some(reason) = self.events.unwanted(scope.event_type) {
+            return Ok(Some(reason));
+        }
+        if let Some(reason) = self.senders.unwanted(scope.view)? {
             return Ok(Some(reason));
         }
         let Some(when) = &self.when else { return Ok(None) };
@@ -434,18 +441,29 @@ impl Mapping {
         (!value.is_empty()).then_some(Param { name, value, origin: Origin::Template, over: Vec::new() })
     }
 
-    /// The conversation, where the configuration says where it stands.
+    /// The conversation, where the configuration says where it stands: by the first that says something.
     fn thread(&self, scope: &Lazy<'_, '_>, notes: &mut Option<Vec<Note>>) -> Result<Option<String>, Refusal> {
-        Ok(match &self.thread {
-            None => None,
-            Some(Thread::Template(template)) => {
-                let text = match scope.get().and_then(|scope| template.render(scope)) {
-                    Err(_) if self.usual_thread => return Ok(None),
-                    rendered => Some(rendered?).filter(|text| !text.trim().is_empty()),
-                };
+        for thread in &self.thread {
+            match Self::thread_at(thread, scope, notes) {
+                Ok(None) => {}
+                Err(_) if self.thread.len() > 1 || self.usual_thread => {}
+                found => return found,
+            }
+        }
+        Ok(None)
+    }
+
+    fn thread_at(
+        thread: &Thread,
+        scope: &Lazy<'_, '_>,
+        notes: &mut Option<Vec<Note>>,
+    ) -> Result<Option<String>, Refusal> {
+        Ok(match thread {
+            Thread::Template(template) => {
+                let text = Some(template.render(scope.get()?)?).filter(|text| !text.trim().is_empty());
                 text.map(|text| thread::distinct(text, None, scope.view))
             }
-            Some(Thread::Path(written, path)) => {
+            Thread::Path(written, path) => {
                 let raw = scope.view.find(path)?;
                 if let Some(notes) = notes
                     && let Some(miss) = Miss::of(raw.as_deref(), Name::TaskId)
@@ -454,7 +472,6 @@ impl Mapping {
                 }
                 match raw.as_deref().map(value::text) {
                     Some(Text::One(text)) => Some(thread::distinct(text.into_owned(), raw.as_deref(), scope.view)),
-                    Some(Text::Many) if self.usual_thread => None,
                     Some(Text::Many) => {
                         return Err(Refusal::Unmappable("the thread is a list or an object".into()));
                     }

@@ -412,6 +412,52 @@ fn an_event_that_is_filtered_says_by_which_rule() {
 }
 
 #[test]
+fn types_and_senders_that_are_not_wanted_are_filtered() {
+    let compiled = |lines: &str| compile(lines, "", &[], &["json:kind"]);
+    let mapping = compiled(
+        "events = [\"a*\"]\nnot_events = [\"ab*\"]\nsender = [\"from.id\", \"$.user\"]\nnot_senders = [\"7\", \"bot-*\"]",
+    );
+    let mapping = mapping.unwrap();
+    for (body, reason) in [
+        (r#"{"kind":"aa","from":{"id":8}}"#, None),
+        (r#"{"kind":"abc","from":{"id":8}}"#, Some("not_events: \"abc\" is not wanted")),
+        (r#"{"kind":"b","from":{"id":8}}"#, Some("events: \"b\" is not wanted")),
+        (r#"{"kind":"aa","from":{"id":7}}"#, Some("not_senders: \"7\" is not wanted")),
+        (r#"{"kind":"aa","from":{"id":"7"}}"#, Some("not_senders: \"7\" is not wanted")),
+        (r#"{"kind":"aa","from":{"id":77}}"#, None),
+        (r#"{"kind":"aa","from":{"id":null},"user":"bot-1"}"#, Some("not_senders: \"bot-1\" is not wanted")),
+        (r#"{"kind":"aa","from":{"id":8},"user":"bot-1"}"#, None),
+        (r#"{"kind":"aa","from":{"id":["7"]}}"#, None),
+        (r#"{"kind":"aa"}"#, None),
+    ] {
+        assert_eq!(apply(&mapping, "/", &[], body).unwrap().filtered.as_deref(), reason, "{body}");
+    }
+    let wrong = compiled("not_senders = [\"7\"]").unwrap_err();
+    assert!(wrong.contains("source:3") && wrong.contains("not_senders has nothing to compare"), "{wrong}");
+    let wrong = compiled("sender = \"a\"\nnot_senders = [\" 7\"]\nnot_events = [\"\"]").unwrap_err();
+    assert!(wrong.contains("matches no sender") && wrong.contains("matches no event type"), "{wrong}");
+}
+
+#[test]
+fn the_thread_is_the_first_of_a_list_that_holds() {
+    let mapping = source(
+        "thread = [\"issue-{{ body.closes }}\", \"thread.id\", \"{{ body.a.b.c }}\", \"pr-{{ body.number }}\"]\nstrict_template = false",
+    );
+    for (body, thread) in [
+        (r#"{"closes":12,"thread":{"id":"t"},"number":3}"#, Some("issue-12")),
+        (r#"{"thread":{"id":"t"},"number":3}"#, Some("t")),
+        (r#"{"thread":{"id":{"x":1}},"number":3}"#, Some("pr-3")),
+        (r#"{"thread":{"id":""},"number":3}"#, Some("pr-3")),
+        (r#"{"x":1}"#, None),
+        (r#"{"x":1,"task_id":"own"}"#, Some("own")),
+    ] {
+        assert_eq!(apply(&mapping, "/", &[], body).unwrap().thread.as_deref(), thread, "{body}");
+    }
+    let alone = source("thread = [\"issue-{{ body.closes }}\"]");
+    assert!(apply(&alone, "/", &[], r#"{"x":1}"#).is_err(), "what is meant to be there has to be");
+}
+
+#[test]
 fn what_cannot_be_compiled_is_a_problem_with_its_place() {
     for (lines, said) in [
         ("params_mapping = { agent = \"x\" }", "source:3: error: params_mapping: there is no parameter \"agent\""),

@@ -130,6 +130,14 @@ pub(super) enum Thread {
 }
 
 impl Thread {
+    /// The template that it is; none for a path.
+    pub(super) fn template(&self) -> Option<&Template> {
+        match self {
+            Self::Template(template) => Some(template),
+            Self::Path(..) => None,
+        }
+    }
+
     /// Compiles what was written: a template if it has `{{` or `{%` in it, a path otherwise.
     pub(super) fn compile(
         written: &Located<String>,

@@ -64,6 +64,11 @@ impl UpstreamIds {
         self.proved(key, *Uuid::new_v4().as_bytes()).to_string()
     }
 
+    /// The name of the call that a caller makes under a key of its own choice.
+    pub fn of_call(&self, caller: &str, agent: &str, key: &str) -> Uuid {
+        Builder::from_custom_bytes(self.digest("call", &[caller, agent, key])).into_uuid()
+    }
+
     /// Whether a name was made for a gateway key.
     pub fn owns(&self, key: &str, id: &str) -> bool {
         let Ok(uuid) = Uuid::try_parse(id) else { return false };

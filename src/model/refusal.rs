@@ -24,7 +24,7 @@ pub enum Refusal {
     Loop,
     /// The head is none, and why.
     BadHead(&'static str),
-    /// The target is neither a path nor an address, and why.
+    /// The target is neither a path nor an address, and why: a sentence that the caller gets as it is.
     BadTarget(&'static str),
     /// A version of HTTP that is not spoken here.
     BadVersion,
@@ -84,6 +84,8 @@ pub enum Refusal {
     NoAgent,
     /// Parameters have values that they cannot have: a JSON list of what is wrong where.
     Invalid(String),
+    /// Another call was made under the same `Idempotency-Key`.
+    OtherCall,
     /// Something that is not taken yet.
     NotYet(&'static str),
     /// The upstream refused the call.
@@ -241,6 +243,7 @@ impl Refusal {
             Self::BadPath => "bad_path",
             Self::NoAgent => "no_agent",
             Self::Invalid(_) => "invalid_parameter",
+            Self::OtherCall => "idempotency_key_reused",
             Self::NotYet(_) => "not_taken_yet",
             Self::Upstream { .. } => "upstream_refused",
             Self::UpstreamFailed(_) => "upstream_failed",
@@ -294,6 +297,7 @@ impl Refusal {
             Self::Aborted => "the caller went away before the body was whole".into(),
             Self::NoKey => "x-api-key is neither among the headers nor in the query".into(),
             Self::NoAgent => "agent_id is neither in the path nor in the query nor in the body".into(),
+            Self::OtherCall => "the caller's event of this Idempotency-Key is another call".into(),
             Self::NotYet(what) => (*what).into(),
             Self::Upstream { status, .. } => format!("the upstream answered {status}"),
             Self::BadPath => "the path has a \"..\" in it".into(),

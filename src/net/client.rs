@@ -1,7 +1,9 @@
 //! The one outgoing HTTP client: pool, time-outs, TLS, bounds on what is read.
 //!
 //! What is promised: [`SendError::NotSent`] is said only when surely no byte of the request was written, so that
-//! trying again can do no harm. Every wait and everything that is read is bounded. An answer that was cut off is an
+//! trying again can do no harm. A request whose kept connection broke before any of an answer came is sent once more, by
+//! a new connection, where that can do no harm either: its method is idempotent (RFC 9110, 9.2.2) or nothing of it was
+//! written, and its body is still at hand. Every wait and everything that is read is bounded. An answer that was cut off is an
 //! error, never a short answer. Redirects are answers like any other; nothing is inflated; the environment names no
 //! proxy.
 
@@ -17,20 +19,22 @@ use bytes::{Bytes, BytesMut};
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body::Body;
-use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
 use tower::Service;
 
+use super::again::{self, AnyBody, Lent};
 use super::cores;
 use super::guard::{Guard, Resolver, System};
+use super::reuse::{Counted, Line};
 use crate::model::Block;
 
 /// How long a connection is kept for the next request. Shorter than most servers keep theirs, so that a request seldom
@@ -44,7 +48,7 @@ const POOL_IDLE_PER_HOST: usize = 256;
 const READ_AHEAD: usize = 64 * 1024;
 
 /// A request's body: at hand, or coming in while it goes out.
-type Outgoing = Either<Full<Bytes>, UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>>;
+type Outgoing = Either<Full<Bytes>, AnyBody>;
 
 /// The client. Cheap to clone; clones share the pools, of which each core has its own: an answer is read by the thread
 /// that asked.
@@ -59,12 +63,21 @@ pub struct Client {
 
 type Pool = legacy::Client<Connector, Outgoing>;
 
-/// A pool for each core.
+/// The ways of each core.
 #[derive(Clone, Debug)]
-struct Pools(Arc<[Pool]>);
+struct Pools(Arc<[Ways]>);
+
+/// How a request gets to its server.
+#[derive(Debug)]
+struct Ways {
+    /// By a connection that is kept, where there is one.
+    kept: Pool,
+    /// By a new one.
+    fresh: Pool,
+}
 
 impl Pools {
-    fn here(&self) -> &Pool {
+    fn here(&self) -> &Ways {
         self.0.get(cores::here()).unwrap_or(&self.0[0])
     }
 }
@@ -98,6 +111,16 @@ pub enum SendError {
         /// What was allowed.
         limit: u64,
     },
+}
+
+impl SendError {
+    /// The same, of a request that went by another connection before.
+    fn after(self, first: &Line) -> Self {
+        match self {
+            Self::NotSent(why) if !first.wrote_nothing() => Self::Ambiguous(why),
+            error => error,
+        }
+    }
 }
 
 impl Client {
@@ -161,37 +184,76 @@ impl Client {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let request = request.map(|body| {
-            // A body that is none must not become one of unknown length.
-            if body.is_end_stream() {
-                Either::Left(Full::default())
-            } else {
-                Either::Right(body.map_err(Into::into).boxed_unsync())
-            }
-        });
-        match self.pools.here().request(request).await {
-            Ok(answer) => Ok(answer),
-            Err(error) if error.is_connect() => Err(SendError::NotSent(causes(&error))),
-            Err(error) => Err(SendError::Ambiguous(format!("the connection broke: {}", causes(&error)))),
+        let ways = self.pools.here();
+        let (head, body) = request.into_parts();
+        // A body that is none must not become one of unknown length.
+        if body.is_end_stream() {
+            return whole(ways, Request::from_parts(head, Bytes::new()), &mut Trail::default()).await;
         }
+        let most = if head.method.is_idempotent() { again::MOST } else { 0 };
+        let (lent, loan) = Lent::new(body.map_err(Into::into).boxed_unsync(), most);
+        let again = head.clone();
+        let mut request = Request::from_parts(head, Either::Right(lent.boxed_unsync()));
+        let line = Line::new(capture_connection(&mut request));
+        let error = match once(&ways.kept, request, &line).await {
+            Err(error) if line.may_go_again(&again.method) => error,
+            ended => return ended,
+        };
+        let Some(lent) = loan.returned().await else { return Err(error) };
+        let mut request = Request::from_parts(again, Either::Right(lent.boxed_unsync()));
+        let second = Line::new(capture_connection(&mut request));
+        once(&ways.fresh, request, &second).await.map_err(|error| error.after(&line))
     }
 }
 
-async fn open(pool: &Pool, request: Request<Bytes>, timeout: Duration) -> Result<Response<Incoming>, SendError> {
+/// What became of a request so far.
+#[derive(Debug, Default)]
+struct Trail {
+    /// The connection that it was given to last.
+    line: Option<Line>,
+    /// Whether something of it may have been written to a connection before that one.
+    may_have_come: bool,
+}
+
+async fn open(ways: &Ways, request: Request<Bytes>, timeout: Duration) -> Result<Response<Incoming>, SendError> {
     if request.uri().scheme().is_none() || request.uri().authority().is_none() {
         return Err(SendError::NotSent("the address names no host".into()));
     }
-    let mut request = request.map(|body| Either::Left(Full::new(body)));
-    let connection = capture_connection(&mut request);
-    match tokio::time::timeout(timeout, pool.request(request)).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) if error.is_connect() => Err(SendError::NotSent(causes(&error))),
-        Ok(Err(error)) => Err(SendError::Ambiguous(format!("the connection broke: {}", causes(&error)))),
+    let mut trail = Trail::default();
+    let ended = tokio::time::timeout(timeout, whole(ways, request, &mut trail)).await;
+    ended.unwrap_or_else(|_| {
         // Nothing is written before there is a connection to write to.
-        Err(_) if connection.connection_metadata().is_none() => {
-            Err(SendError::NotSent(format!("no connection within {}", seconds(timeout))))
+        if !trail.may_have_come && trail.line.is_none_or(|line| !line.is_there()) {
+            return Err(SendError::NotSent(format!("no connection within {}", seconds(timeout))));
         }
-        Err(_) => Err(SendError::Ambiguous(format!("no answer within {}", seconds(timeout)))),
+        Err(SendError::Ambiguous(format!("no answer within {}", seconds(timeout))))
+    })
+}
+
+/// Sends a request whose body is at hand.
+async fn whole(ways: &Ways, request: Request<Bytes>, trail: &mut Trail) -> Result<Response<Incoming>, SendError> {
+    let again = request.clone();
+    let mut request = request.map(|body| Either::Left(Full::new(body)));
+    let first = trail.line.insert(Line::new(capture_connection(&mut request))).clone();
+    match once(&ways.kept, request, &first).await {
+        Err(_) if first.may_go_again(again.method()) => {}
+        ended => return ended,
+    }
+    trail.may_have_come = !first.wrote_nothing();
+    let mut request = again.map(|body| Either::Left(Full::new(body)));
+    let second = trail.line.insert(Line::new(capture_connection(&mut request)));
+    once(&ways.fresh, request, second).await.map_err(|error| error.after(&first))
+}
+
+/// Sends a request by one connection.
+async fn once(pool: &Pool, request: Request<Outgoing>, line: &Line) -> Result<Response<Incoming>, SendError> {
+    match pool.request(request).await {
+        Ok(answer) => {
+            line.heed(answer.headers(), POOL_IDLE);
+            Ok(answer)
+        }
+        Err(error) if error.is_connect() || line.wrote_nothing() => Err(SendError::NotSent(causes(&error))),
+        Err(error) => Err(SendError::Ambiguous(format!("the connection broke: {}", causes(&error)))),
     }
 }
 
@@ -242,10 +304,13 @@ fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, ClientError> {
 
 impl Made {
     fn pools(&self, guard: Option<&Guard>) -> Pools {
-        Pools((0..cores::places()).map(|_| self.pool(guard.cloned())).collect())
+        let ways =
+            |_| Ways { kept: self.pool(guard.cloned(), POOL_IDLE_PER_HOST), fresh: self.pool(guard.cloned(), 0) };
+        Pools((0..cores::places()).map(ways).collect())
     }
 
-    fn pool(&self, guard: Option<Guard>) -> Pool {
+    /// A pool that keeps so many connections for one host; with none every request goes by a new one.
+    fn pool(&self, guard: Option<Guard>, idle: usize) -> Pool {
         let mut http = HttpConnector::new_with_resolver(Resolver::new(Arc::new(System), guard));
         http.enforce_http(false);
         http.set_nodelay(true);
@@ -258,7 +323,7 @@ impl Made {
         legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(POOL_IDLE_PER_HOST)
+            .pool_max_idle_per_host(idle)
             .http1_max_buf_size(READ_AHEAD)
             .build(Connector { https, timeout: self.connect_timeout })
     }
@@ -273,7 +338,7 @@ struct Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = <HttpsConnector<HttpConnector<Resolver>> as Service<Uri>>::Response;
+    type Response = TokioIo<Counted<TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>>>;
     type Error = Box<dyn Error + Send + Sync>;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -286,7 +351,7 @@ impl Service<Uri> for Connector {
         let timeout = self.timeout;
         Box::pin(async move {
             match tokio::time::timeout(timeout, connecting).await {
-                Ok(connected) => connected,
+                Ok(connected) => connected.map(|stream| TokioIo::new(Counted::new(TokioIo::new(stream)))),
                 Err(_) => Err(format!("no connection within {}", seconds(timeout)).into()),
             }
         })
@@ -318,9 +383,10 @@ fn seconds(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -446,5 +512,112 @@ mod tests {
         let error = Client::new(SECOND, Some(file.path())).unwrap_err().to_string();
         assert!(error.contains(&file.path().display().to_string()), "{error}");
         assert!(Client::new(SECOND, Some(Path::new("/no/such/file"))).is_err());
+    }
+
+    /// Serves each connection by its own list: an answer for each request. The connection ends behind one that is not whole.
+    /// Counts the connections.
+    async fn scripted(connections: &'static [&'static [&'static str]]) -> (SocketAddr, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = accepted.clone();
+        tokio::spawn(async move {
+            for answers in connections {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    for answer in *answers {
+                        read_head(&mut stream).await;
+                        stream.write_all(answer.as_bytes()).await.unwrap();
+                        if !answer.ends_with("\r\n\r\n") {
+                            return;
+                        }
+                    }
+                    std::future::pending::<()>().await;
+                });
+            }
+            std::future::pending::<()>().await;
+        });
+        (address, accepted)
+    }
+
+    const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+
+    fn asked(to: SocketAddr, method: &str, body: &'static str) -> Request<Bytes> {
+        Request::builder()
+            .method(method)
+            .uri(format!("http://{to}/x"))
+            .body(Bytes::from_static(body.as_bytes()))
+            .unwrap()
+    }
+
+    /// A body of pieces whose length nobody says.
+    fn streamed(to: SocketAddr, method: &str, pieces: usize) -> Request<AnyBody> {
+        let piece = || Ok::<_, Box<dyn Error + Send + Sync>>(http_body::Frame::data(Bytes::from_static(&[b'x'; 1024])));
+        let pieces: Vec<_> = (0..pieces).map(|_| piece()).collect();
+        let body = http_body_util::StreamBody::new(futures_util::stream::iter(pieces)).boxed_unsync();
+        Request::builder().method(method).uri(format!("http://{to}/x")).body(body).unwrap()
+    }
+
+    /// RFC 9110, 9.2.2: an idempotent request may be repeated by itself, any other may not.
+    #[tokio::test]
+    async fn a21_a_request_that_meets_a_stale_connection_is_sent_once_more_where_that_does_no_harm() {
+        const STALE: &[&[&str]] = &[&[OK, ""], &[OK]];
+        for (method, body) in [("GET", ""), ("HEAD", ""), ("OPTIONS", ""), ("DELETE", ""), ("PUT", "{}"), ("GET", "{}")]
+        {
+            let (to, accepted) = scripted(STALE).await;
+            let client = client();
+            client.send(asked(to, "GET", ""), SECOND, 100).await.unwrap();
+            let answer = client.send(asked(to, method, body), SECOND, 100).await;
+            assert_eq!(answer.map(|answer| answer.status()), Ok(StatusCode::OK), "{method} {body}");
+            assert_eq!(accepted.load(Ordering::SeqCst), 2, "{method} {body}");
+        }
+        for (method, pieces, is_good) in [("PUT", 3, true), ("GET", 0, true), ("PUT", 100, false), ("POST", 3, false)] {
+            let (to, accepted) = scripted(STALE).await;
+            let client = client();
+            client.send(asked(to, "GET", ""), SECOND, 100).await.unwrap();
+            let answer = client.relay(streamed(to, method, pieces)).await;
+            assert_eq!(answer.is_ok(), is_good, "{method} {pieces}: {answer:?}");
+            assert_eq!(accepted.load(Ordering::SeqCst), if is_good { 2 } else { 1 }, "{method} {pieces}");
+        }
+        let (to, accepted) = scripted(STALE).await;
+        let client = client();
+        client.send(asked(to, "GET", ""), SECOND, 100).await.unwrap();
+        let error = client.send(asked(to, "POST", "{}"), SECOND, 100).await.unwrap_err();
+        assert!(matches!(error, SendError::Ambiguous(_)), "{error}");
+        assert_eq!(accepted.load(Ordering::SeqCst), 1, "a run may have begun");
+    }
+
+    #[tokio::test]
+    async fn a21_nothing_is_repeated_that_was_answered_in_part_or_broke_twice_or_on_a_new_connection() {
+        const HALF: &[&[&str]] = &[&[OK, "HTTP/1.1 20"], &[OK]];
+        const TWICE: &[&[&str]] = &[&[OK, ""], &[""], &[OK]];
+        const NEW: &[&[&str]] = &[&[""], &[OK]];
+        for (connections, expected) in [(HALF, 1), (TWICE, 2), (NEW, 1)] {
+            let (to, accepted) = scripted(connections).await;
+            let client = client();
+            if connections[0][0] == OK {
+                client.send(asked(to, "GET", ""), SECOND, 100).await.unwrap();
+            }
+            let error = client.send(asked(to, "GET", ""), SECOND / 2, 100).await.unwrap_err();
+            assert!(matches!(error, SendError::Ambiguous(_)), "{connections:?}: {error}");
+            assert_eq!(accepted.load(Ordering::SeqCst), expected, "{connections:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a21_a_connection_is_given_up_before_its_server_does() {
+        const SHORT: &[&[&str]] =
+            &[&["HTTP/1.1 200 OK\r\nkeep-alive: timeout=1\r\ncontent-length: 0\r\n\r\n", ""], &[OK]];
+        const NONE: &[&[&str]] =
+            &[&["HTTP/1.1 200 OK\r\nkeep-alive: timeout=0\r\ncontent-length: 0\r\n\r\n", ""], &[OK]];
+        for (connections, wait) in [(NONE, Duration::ZERO), (SHORT, Duration::from_millis(1200))] {
+            let (to, accepted) = scripted(connections).await;
+            let client = client();
+            client.send(request(to), SECOND, 100).await.unwrap();
+            tokio::time::sleep(wait).await;
+            client.send(request(to), SECOND, 100).await.unwrap();
+            assert_eq!(accepted.load(Ordering::SeqCst), 2, "{wait:?}");
+        }
     }
 }

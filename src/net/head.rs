@@ -104,14 +104,32 @@ fn judge_target(method: &str, target: &str) -> Result<(), Fault> {
         return Ok(());
     }
     if !target.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
-        return Err(Fault::Target("there is a byte in the target that cannot stand there"));
+        return Err(Fault::Target(unfit(target.as_bytes())));
     }
-    let uri: Uri = target.parse().map_err(|_| Fault::Target("the target is no path"))?;
+    let uri: Uri = target.parse().map_err(|_| Fault::Target(unfit(target.as_bytes())))?;
     let is_good = match uri.scheme_str() {
         None => target.starts_with('/'),
         Some(scheme) => matches!(scheme, "http" | "https") && uri.authority().is_some(),
     };
-    if is_good { Ok(()) } else { Err(Fault::Target("the target is no path")) }
+    if is_good { Ok(()) } else { Err(Fault::Target(NO_PATH)) }
+}
+
+const NO_PATH: &str = "The request target is neither a path nor an address.";
+
+/// What of a target cannot stand there, and how it is written instead. The sentence goes to the caller as it is.
+fn unfit(target: &[u8]) -> &'static str {
+    let first = target.iter().find(|b| !b.is_ascii_graphic() || matches!(b, b'"' | b'<' | b'>' | b'`' | b'#'));
+    match first {
+        Some(b'"') => r#"There is a raw " in the address. Write it as %22."#,
+        Some(b'<') => "There is a raw < in the address. Write it as %3C.",
+        Some(b'>') => "There is a raw > in the address. Write it as %3E.",
+        Some(b'`') => "There is a raw ` in the address. Write it as %60.",
+        Some(b'#') => "There is a raw # in the address. Write it as %23, or leave it and what follows out.",
+        Some(b' ') => "There is a blank in the address. Write it as %20.",
+        Some(0x80..) => "There is a character beyond ASCII in the address. Write its bytes in UTF-8 as %XX.",
+        Some(_) => "There is a control character in the address.",
+        None => NO_PATH,
+    }
 }
 
 /// Digits and nothing else, and a number that can be counted to.
@@ -133,14 +151,27 @@ fn syntax(error: httparse::Error, bytes: &[u8]) -> Fault {
         httparse::Error::HeaderValue => Fault::Head("a header's value has a byte that cannot stand there"),
         httparse::Error::NewLine => Fault::Head("a line is not ended as lines are"),
         httparse::Error::Version if names_version(bytes) => Fault::Version,
+        _ if has_blank_in_target(bytes) => Fault::Target(unfit(b" ")),
         _ => Fault::Head("the request line is none"),
     }
 }
 
+fn words_of_line(bytes: &[u8]) -> Vec<&[u8]> {
+    let line = bytes.split(|b| *b == b'\n').find(|line| !line.is_empty() && *line != b"\r").unwrap_or_default();
+    line.trim_ascii_end().split(|b| *b == b' ').collect()
+}
+
+/// Whether a request line is good but for blanks in its target.
+fn has_blank_in_target(bytes: &[u8]) -> bool {
+    let words = words_of_line(bytes);
+    let [method, target, .., version] = words[..] else { return false };
+    let is_method = !method.is_empty() && method.iter().all(u8::is_ascii_alphabetic);
+    is_method && words.len() > 3 && target.starts_with(b"/") && matches!(version, b"HTTP/1.0" | b"HTTP/1.1")
+}
+
 /// Whether a request line is good but for a version that is another.
 fn names_version(bytes: &[u8]) -> bool {
-    let line = bytes.split(|b| *b == b'\n').find(|line| !line.is_empty() && *line != b"\r").unwrap_or_default();
-    let parts: Vec<&[u8]> = line.trim_ascii_end().split(|b| *b == b' ').collect();
+    let parts = words_of_line(bytes);
     let [_, _, version] = parts[..] else { return false };
     let Some(digits) = version.strip_prefix(b"HTTP/") else { return false };
     !digits.is_empty() && digits.iter().all(|b| b.is_ascii_digit() || *b == b'.')
@@ -226,18 +257,17 @@ mod tests {
         ] {
             assert_eq!(line(good), Ok(()), "{good}");
         }
-        for bad in ["POST ! HTTP/1.1", "GET * HTTP/1.1", "GET a HTTP/1.1", "GET ftp://a/ HTTP/1.1", "GET /a#b HTTP/1.1"]
-        {
+        for bad in [
+            "POST /a b HTTP/1.1",
+            "POST ! HTTP/1.1",
+            "GET * HTTP/1.1",
+            "GET a HTTP/1.1",
+            "GET ftp://a/ HTTP/1.1",
+            "GET /a#b HTTP/1.1",
+        ] {
             assert!(matches!(line(bad), Err(Fault::Target(_))), "{bad}: {:?}", line(bad));
         }
-        for bad in [
-            "POST  / HTTP/1.1",
-            "\0 / HTTP/1.1",
-            "POST /a b HTTP/1.1",
-            "POST /a\rb HTTP/1.1",
-            "G@T / HTTP/1.1",
-            "GET /",
-        ] {
+        for bad in ["POST  / HTTP/1.1", "\0 / HTTP/1.1", "POST /a\rb HTTP/1.1", "G@T / HTTP/1.1", "GET /"] {
             assert!(matches!(line(bad), Err(Fault::Head(_))), "{bad}: {:?}", line(bad));
         }
         for bad in ["GET / HTTP/1.32", "GET / HTTP/2.0", "GET / HTTP/0.9", "PRI * HTTP/2.0"] {

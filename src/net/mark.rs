@@ -2,7 +2,7 @@
 //! a base address that leads to the gateway itself would otherwise send it round for ever.
 
 use http::Uri;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue, VIA};
 use sha2::{Digest as _, Sha256};
 
 /// The header.
@@ -26,19 +26,28 @@ impl Mark {
 
     /// Puts the one for a server on a request to it, beside the marks of others.
     pub fn put_on(&self, headers: &mut HeaderMap, server: &Uri) {
-        let name = server_of(server);
-        if let Some((_, mark)) = self.0.iter().find(|(server, _)| *server == name) {
+        if let Some(mark) = self.of(server) {
             headers.append(CDN_LOOP, mark.clone());
         }
     }
 
-    /// Whether a request has one of them.
+    /// The one for a server.
+    pub fn of(&self, server: &Uri) -> Option<&HeaderValue> {
+        let name = server_of(server);
+        self.0.iter().find(|(server, _)| *server == name).map(|(_, mark)| mark)
+    }
+
+    /// Whether a request has one of them, in `CDN-Loop` or in `Via` (RFC 9110, 7.6.3): a proxy on the way may drop the
+    /// first, and must not drop the second.
     pub fn is_on(&self, headers: &HeaderMap) -> bool {
-        let lines = headers.get_all(CDN_LOOP).into_iter();
-        let marks = lines.flat_map(|line| line.as_bytes().split(|b| *b == b','));
+        let members =
+            |name: HeaderName| headers.get_all(name).into_iter().flat_map(|line| line.as_bytes().split(|b| *b == b','));
         // Parameters may follow a mark.
-        let mut marks = marks.filter_map(|mark| mark.split(|b| *b == b';').next()).map(<[u8]>::trim_ascii);
-        marks.any(|mark| self.0.iter().any(|(_, ours)| mark == ours.as_bytes()))
+        let loops = members(CDN_LOOP).filter_map(|mark| mark.split(|b| *b == b';').next()).map(<[u8]>::trim_ascii);
+        // A protocol, who received it, and perhaps a comment.
+        let passed =
+            members(VIA).filter_map(|hop| hop.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).nth(1));
+        loops.chain(passed).any(|mark| self.0.iter().any(|(_, ours)| mark == ours.as_bytes()))
     }
 }
 
@@ -74,5 +83,14 @@ mod tests {
             assert!(!ours.is_on(&HeaderMap::from_iter([(CDN_LOOP, HeaderValue::try_from(&line).unwrap())])), "{line}");
         }
         assert!(!ours.is_on(&HeaderMap::new()));
+        let via = |line: String| HeaderMap::from_iter([(VIA, HeaderValue::try_from(line).unwrap())]);
+        for line in
+            [format!("1.1 {said}"), format!("1.0 other, HTTP/1.1  {said} (a comment)"), format!("2 {said},1.1 x")]
+        {
+            assert!(ours.is_on(&via(line.clone())), "RFC 9110, 7.6.3: {line}");
+        }
+        for line in [format!("1.1 {said}2"), said.clone(), "1.1 sluicegate".to_owned()] {
+            assert!(!ours.is_on(&via(line.clone())), "{line}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Sockets: the accept loop of the listeners, and the one outgoing HTTP client.
 
+mod again;
 mod chunk;
 pub mod client;
 mod connection;
@@ -14,6 +15,7 @@ mod mark;
 mod peer;
 mod places;
 mod preface;
+mod reuse;
 mod screen;
 mod stall;
 mod stream;

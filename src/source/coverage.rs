@@ -104,7 +104,7 @@ impl Source {
             problems.warn(&first.place, what, hint);
         }
         for (name, places) in self.mapping.deciding() {
-            let written = if name == "when" { self.config.when.as_ref() } else { self.config.map.thread.as_ref() };
+            let written = if name == "when" { self.config.when.as_ref() } else { self.config.map.thread.first() };
             let places: Vec<&str> = places.into_iter().filter(|place| open(place)).collect();
             if let (Some(written), false) = (written, places.is_empty()) {
                 let what =

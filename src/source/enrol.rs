@@ -13,6 +13,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use sha2::{Digest as _, Sha256};
 
 use super::mac::same;
+use crate::config::private::open_private;
 use crate::model::Timestamp;
 
 /// How many brought secrets are kept; with more the oldest goes.
@@ -133,11 +134,8 @@ impl Window {
         let mut name = self.file.file_name().unwrap_or_default().to_owned();
         name.push(".new");
         let new = self.file.with_file_name(name);
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&new)?;
+        let mut file = open_private(&new, false)?;
+        file.set_len(0)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&new, &self.file)?;

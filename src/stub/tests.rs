@@ -30,6 +30,7 @@ impl World {
         let upstream = Upstream::new(
             &config::Upstream {
                 base_url: format!("http://{address}{prefix}").parse().unwrap(),
+                login: None,
                 api_key: Some(config::Secret::new("k", "sk-right")),
                 connect_timeout: SECOND,
                 run_timeout: 5 * SECOND,

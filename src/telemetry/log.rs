@@ -1,5 +1,6 @@
 //! The log: one line per request and per attempt on standard error, ids as fields, no secret ever. What a caller wrote
-//! can make neither a second line nor a second field (`field`), and nothing that a terminal obeys (`line`).
+//! can make neither a second line nor a second field (`field`), and nothing that a terminal obeys (`line`). Panics are lines
+//! like any other.
 
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
@@ -33,6 +34,7 @@ pub fn start(config: &Log) -> std::io::Result<()> {
     } else {
         builder.fmt_fields(PlainFields).finish().try_init()
     };
+    super::panic::log();
     if let Some(error) = wrong {
         tracing::warn!(%error, "log.filter cannot be read, using info");
     }

@@ -4,7 +4,8 @@ mod field;
 mod line;
 pub mod log;
 pub mod metric;
-pub mod sample;
+pub mod panic;
+mod sample;
 mod sparse;
 mod uses;
 

@@ -1,7 +1,8 @@
 //! The agent platform's API: one call per attempt, and the question what became of a run.
 //!
 //! What is promised: a call is one request, never repeated here; what it came to says whether anything may have run
-//! (`answer.rs`). The key leaves by the `x-api-key` header and by no other way. All requests wait for their turn within
+//! (`answer.rs`). The key leaves by the `x-api-key` header and by no other way; a name and a password that stand in
+//! `upstream.base_url` leave as basic auth. All requests wait for their turn within
 //! `upstream.budget`.
 
 pub mod answer;
@@ -14,7 +15,7 @@ pub mod stream;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -36,6 +37,7 @@ pub struct Upstream {
     /// Scheme, host and the path that stands before every call's own, without a slash at the end.
     base: String,
     key: Option<Secret>,
+    login: Option<HeaderValue>,
     run_timeout: Duration,
     max_answer: u64,
     budget: Budget,
@@ -71,6 +73,7 @@ impl Upstream {
             client,
             base: config.base_url.to_string().trim_end_matches('/').to_owned(),
             key: config.api_key.clone(),
+            login: config.login.as_ref().and_then(Secret::as_header),
             run_timeout: config.run_timeout,
             max_answer: config.max_answer,
             budget,
@@ -166,6 +169,11 @@ impl Upstream {
         }
     }
 
+    /// Waits for a turn within the budget, for a request that is sent elsewhere.
+    pub async fn turn(&self) {
+        self.budget.turn(&self.draw).await;
+    }
+
     /// How long a request would wait for its turn within the budget, where that is longer than `most`.
     pub fn is_busy(&self, most: Duration) -> Option<Duration> {
         Some(self.budget.wait(&self.draw, Instant::now())).filter(|wait| *wait > most)
@@ -207,6 +215,7 @@ impl Upstream {
         timeout: Option<Duration>,
     ) -> Result<Response<Bytes>, SendError> {
         let request = self.request(Method::POST, path, body, Some(key), "application/json")?;
+        self.budget.turn(&self.draw).await;
         self.client.send(request, timeout.unwrap_or(self.run_timeout), self.max_answer).await
     }
 
@@ -220,6 +229,7 @@ impl Upstream {
         let agent = agent.map(|agent| format!("&agent_id={}", request::segment(agent))).unwrap_or_default();
         let path = format!("/v1/tasks?page=1&per_page=1{agent}");
         let request = self.request(Method::GET, &path, Bytes::new(), Some(key), "application/json")?;
+        self.budget.turn(&self.draw).await;
         self.client.send(request, timeout, self.max_answer).await
     }
 
@@ -234,6 +244,7 @@ impl Upstream {
     /// the call.
     pub async fn open_raw(&self, path: &str, body: Bytes, key: &Secret) -> Result<Response<Incoming>, SendError> {
         let request = self.request(Method::POST, path, body, Some(key), "text/event-stream")?;
+        self.budget.turn(&self.draw).await;
         self.client.open(request, self.run_timeout).await
     }
 
@@ -263,6 +274,9 @@ impl Upstream {
                 .map_err(|_| SendError::NotSent("the upstream's key cannot stand in a header".into()))?;
             key.set_sensitive(true);
             request = request.header("x-api-key", key);
+        }
+        if let Some(login) = &self.login {
+            request = request.header(AUTHORIZATION, login);
         }
         let mut request = request
             .method(method)

@@ -297,6 +297,17 @@ async fn t11_t12_t14_hosts_targets_methods_and_versions() {
         let heard = ask(&gateway, &format!("POST {target} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
         assert_ends(&heard, 400, "bad_target", &format!("T12 {target}"));
     }
+    for (target, said) in [
+        (r#"/hooks/open?params_mapping={"prompt":"a"}"#, "a raw \\\" in the address. Write it as %22."),
+        ("/hooks/open?a=<b>", "a raw < in the address. Write it as %3C."),
+        ("/hooks/open?a=b c", "a blank in the address. Write it as %20."),
+        ("/hooks/open?a=\u{e9}", "a character beyond ASCII in the address."),
+        ("/hooks/open#x", "a raw # in the address."),
+    ] {
+        let heard = ask(&gateway, &format!("POST {target} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        assert_ends(&heard, 400, "bad_target", target);
+        assert!(heard.text.contains(said), "{target}: {}", heard.text);
+    }
     let elsewhere = post("Content-Length: 7\r\n", BODY).replace(" /hooks/open ", " http://other.test/hooks/open ");
     assert_eq!(ask(&gateway, &elsewhere).await.finals(), [202], "T12: by its path only");
     for (line, status, code) in [

@@ -12,22 +12,22 @@ use crate::world::{API_KEY, Gateway, wait_for};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A connection, read as bytes.
-struct Wire {
-    stream: TcpStream,
+pub struct Wire {
+    pub stream: TcpStream,
     read: Vec<u8>,
 }
 
 impl Wire {
-    async fn to(address: SocketAddr) -> Self {
+    pub async fn to(address: SocketAddr) -> Self {
         Self { stream: TcpStream::connect(address).await.unwrap(), read: Vec::new() }
     }
 
-    async fn say(&mut self, text: &str) {
+    pub async fn say(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).await.unwrap();
     }
 
     /// Reads up to and with `mark`.
-    async fn until(&mut self, mark: &str) -> String {
+    pub async fn until(&mut self, mark: &str) -> String {
         let read = async {
             loop {
                 if let Some(at) = self.read.windows(mark.len()).position(|window| window == mark.as_bytes()) {
@@ -44,11 +44,11 @@ impl Wire {
         tokio::time::timeout(10 * SECOND, read).await.unwrap_or_else(|_| panic!("waited in vain for {mark:?}"))
     }
 
-    async fn head(&mut self) -> String {
+    pub async fn head(&mut self) -> String {
         self.until("\r\n\r\n").await
     }
 
-    async fn exactly(&mut self, count: usize) -> String {
+    pub async fn exactly(&mut self, count: usize) -> String {
         while self.read.len() < count {
             let mut piece = vec![0; 16 * 1024];
             let got = tokio::time::timeout(10 * SECOND, self.stream.read(&mut piece)).await.unwrap().unwrap();
@@ -60,7 +60,7 @@ impl Wire {
     }
 
     /// Whatever comes until the connection ends.
-    async fn rest(mut self) -> String {
+    pub async fn rest(mut self) -> String {
         let mut piece = vec![0; 16 * 1024];
         loop {
             match tokio::time::timeout(10 * SECOND, self.stream.read(&mut piece)).await.expect("it ends") {
@@ -72,26 +72,32 @@ impl Wire {
 }
 
 /// A gateway with one prefix, and the upstream's socket.
-struct Pair {
-    gateway: Gateway,
-    upstream: TcpListener,
+pub struct Pair {
+    pub gateway: Gateway,
+    pub upstream: TcpListener,
 }
 
 impl Pair {
     /// `settings` stand in the `[[proxy]]` table of `/v1`; further tables may follow.
-    async fn start(settings: &str) -> Self {
+    pub async fn start(settings: &str) -> Self {
+        Self::start_with(settings, |config| config).await
+    }
+
+    /// The same, with a change of the whole configuration.
+    pub async fn start_with(settings: &str, change: impl FnOnce(String) -> String) -> Self {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = upstream.local_addr().unwrap();
         let settings = settings.replace("UPSTREAM", &address.to_string());
         let sources = format!("[[proxy]]\nprefix = \"/v1\"\nupstream = \"http://{address}\"\n{settings}\n");
-        Self { gateway: Gateway::start(address, &sources).await, upstream }
+        let config = change(Gateway::config(address, &sources, ""));
+        Self { gateway: Gateway::start_config(&config).await, upstream }
     }
 
-    async fn caller(&self) -> Wire {
+    pub async fn caller(&self) -> Wire {
         Wire::to(self.gateway.public).await
     }
 
-    async fn accept(&self) -> Wire {
+    pub async fn accept(&self) -> Wire {
         let accepted = tokio::time::timeout(10 * SECOND, self.upstream.accept()).await.expect("a call comes");
         let (stream, _) = accepted.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -110,14 +116,15 @@ impl Pair {
         upstream.say("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok").await;
         let answer = caller.until("\r\n\r\nok").await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        // The one thing that is added: our mark, by which a loop is seen.
-        let (before, mark) = head.split_once("cdn-loop: sluicegate-").expect("our mark");
-        let (_, after) = mark.split_once("\r\n").expect("a line");
+        // What is added: our mark, by which a loop is seen, and that the request came by here.
+        let (before, mark) = head.split_once("cdn-loop: ").expect("our mark");
+        let (mark, after) = mark.split_once("\r\n").expect("a line");
+        let after = after.strip_prefix(&format!("via: 1.1 {mark}\r\n")).expect("Via (RFC 9110, 7.6.3)");
         format!("{before}{after}")
     }
 
     /// Sends a request that does not reach the upstream, and gives the answer.
-    async fn refused(&self, request: &str) -> String {
+    pub async fn refused(&self, request: &str) -> String {
         let mut caller = self.caller().await;
         caller.say(request).await;
         let mut answer = caller.head().await;
@@ -127,7 +134,7 @@ impl Pair {
         answer
     }
 
-    async fn nobody_calls(&self) {
+    pub async fn nobody_calls(&self) {
         let call = tokio::time::timeout(Duration::from_millis(100), self.upstream.accept()).await;
         assert!(call.is_err(), "nothing may reach the upstream");
     }
@@ -153,7 +160,7 @@ fn length(head: &str) -> Option<usize> {
     line.split(':').nth(1)?.trim().parse().ok()
 }
 
-fn has(head: &str, line: &str) -> bool {
+pub fn has(head: &str, line: &str) -> bool {
     head.lines().any(|one| one.eq_ignore_ascii_case(line))
 }
 
@@ -305,7 +312,7 @@ async fn answers_come_back_as_they_are() {
             assert!(length(&head).is_none(), "no length is made up: {head}");
         }
         assert!(!head.contains("x-hop") && !head.contains("keep-alive"), "{head}");
-        assert!(head.contains("sluicegate-request-id: "), "{head}");
+        assert!(head.contains("sluicegate-request-id: ") && has(&head, "via: 1.1 sluicegate"), "{head}");
         drop(upstream);
         // The caller's connection is good for another.
         caller.say("GET /hooks/none HTTP/1.1\r\nhost: gw\r\n\r\n").await;

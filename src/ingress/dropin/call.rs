@@ -12,6 +12,8 @@ use http_body_util::{BodyExt as _, Limited};
 use tokio::time::Instant;
 
 use super::caller::{Caller, KeyStanding};
+use super::kept::DurableEnd;
+use super::once::Once;
 use super::{Dropin, NAME};
 use crate::inbox::Counted;
 use crate::ingress::trace::{Answered, Trace};
@@ -39,6 +41,8 @@ pub(super) struct Calling<'c> {
     pub(super) dropin: &'c Dropin,
     pub(super) call: &'c HostedCall,
     pub(super) caller: Caller,
+    /// Its name, where its caller gave it one.
+    pub(super) once: Option<Once>,
     pub(super) peer: IpAddr,
 }
 
@@ -70,7 +74,7 @@ impl Calling<'_> {
         thread: &str,
         files: Placed,
         trace: &Trace,
-    ) -> Result<(Option<EventId>, Bytes), Refusal> {
+    ) -> Result<(Option<DurableEnd>, Bytes), Refusal> {
         let (known, waits) = (&self.dropin.known, self.dropin.config.waits_for_its_turn);
         let mut turn = None;
         if self.caller.standing == KeyStanding::Unproved {
@@ -85,7 +89,8 @@ impl Calling<'_> {
             return Ok((None, self.run(files).await?));
         }
         let end = self.durable(files, trace, true).await?;
-        Ok((Some(end.event), end.task.unwrap_or_default()))
+        let task = end.task.clone().unwrap_or_default();
+        Ok((Some(end), task))
     }
 
     async fn made(&self, manner: Manner, timeout: Option<Duration>, files: Placed) -> Result<Bytes, Refusal> {
@@ -157,6 +162,7 @@ impl Calling<'_> {
     /// Counts the run and makes its files ready.
     async fn begin(&self, files: Placed) -> Result<AtOnce, Refusal> {
         let (ingress, route, at) = (self.ingress, self.route(), Instant::now());
+        ingress.has_turn(&self.upstream())?;
         if files.bytes() > 0 {
             self.take_disk(&files).await?;
         }

@@ -133,6 +133,21 @@ impl Dropin {
         }
     }
 
+    /// Asks the upstream whether it knows the key of a caller. The question costs no run.
+    pub(super) async fn prove(
+        &self,
+        ingress: &Ingress,
+        caller: &mut Caller,
+        agent: &str,
+        peer: IpAddr,
+    ) -> Result<(), Refusal> {
+        if caller.standing == KeyStanding::Unproved {
+            Gate { dropin: self, key: caller.key.clone(), agent: Some(agent.to_owned()), peer }.open(ingress).await?;
+            caller.standing = KeyStanding::Foreign;
+        }
+        Ok(())
+    }
+
     /// What the files of a caller have to pass first; none where its key is known.
     pub(super) fn gate(&self, presented: &Presented<'_>, head: &Parts, peer: IpAddr) -> Option<Gate<'_>> {
         let Presented::Foreign(key) = presented else { return None };

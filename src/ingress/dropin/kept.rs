@@ -5,20 +5,23 @@ use bytes::Bytes;
 
 use super::NAME;
 use super::call::Calling;
+use super::once::Once;
 use crate::config::RunMode;
 use crate::ingress::respond;
 use crate::ingress::trace::Trace;
-use crate::ingress::upload::Placed;
+use crate::ingress::upload::{self, Placed};
 use crate::model::{
-    Class, DeliveryId, EventId, Name, NewDelivery, NewEvent, Refusal, State as DeliveryState, Strength,
+    Class, DeliveryId, EventId, Name, NewDelivery, NewEvent, Outcome, Refusal, State as DeliveryState, Strength,
 };
 use crate::upstream::Call;
 use crate::upstream::hosted::{self, Manner};
 
 /// What became of a call that went by way of the inbox.
 pub(super) struct DurableEnd {
-    /// The event that was kept.
+    /// The event that was kept, now or by the same call before.
     pub(super) event: EventId,
+    /// Which of the two.
+    pub(super) outcome: Outcome,
     /// The finished task; none for a caller that does not wait.
     pub(super) task: Option<Bytes>,
 }
@@ -30,10 +33,12 @@ impl Calling<'_> {
         let delivery = DeliveryId { event: EventId::new(), number: 0 };
         let owed = self.owed(delivery, wait)?;
         let call = self.call;
+        let files = files.into_files();
+        let notes = self.once.as_ref().map(|once| once.notes(call, &files)).unwrap_or_default();
         let event = NewEvent {
             id: delivery.event,
             source: NAME.to_owned(),
-            dedup: None,
+            dedup: self.once.as_ref().map(|once| once.dedup.clone()),
             event_type: None,
             received_at: trace.at,
             strength: Strength::Token,
@@ -45,16 +50,30 @@ impl Calling<'_> {
             params: call.params.clone(),
             // What is kept in clear has neither the key nor the user's tokens in it.
             request_line: format!("{} {}", trace.method, trace.path),
-            headers: Vec::new(),
+            headers: notes.clone(),
             body: call.extra.clone().unwrap_or_default().into(),
-            attachments: files.into_files(),
+            attachments: files,
             deliveries: vec![owed],
             most_ahead: (!self.dropin.config.waits_for_its_turn).then_some(0),
             backlog: None,
         };
-        self.ingress.keep(event).await?;
-        let task = if wait { Some(self.end(delivery).await?) } else { None };
-        Ok(DurableEnd { event: delivery.event, task })
+        let (outcome, event) = upload::keep(self.ingress, event).await?;
+        if outcome == Outcome::Duplicate {
+            self.is_same(event, &notes).await?;
+        }
+        let task = if wait { Some(self.end(DeliveryId { event, number: 0 }).await?) } else { None };
+        Ok(DurableEnd { event, outcome, task })
+    }
+
+    /// Whether the event that has the call's name is of the same call.
+    async fn is_same(&self, event: EventId, notes: &[(String, String)]) -> Result<(), Refusal> {
+        let kept = self.ingress.inbox.event(event).await.map_err(|error| Refusal::Inbox(error.to_string()))?;
+        match kept {
+            Some(kept) if Once::is_of(&kept.headers, notes) => Ok(()),
+            Some(_) => Err(Refusal::OtherCall),
+            // It went in this very moment; the next try begins anew.
+            None => Err(Refusal::Busy),
+        }
     }
 
     /// The delivery that a call is, with the upstream `id` chosen before it is made.

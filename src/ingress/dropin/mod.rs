@@ -3,7 +3,8 @@
 //! The caller brings an API key: one of the gateway's own is exchanged for the upstream's, any other goes upstream as it
 //! is and is judged there (`caller`, `known`). A call that waits for its answer passes straight through (`call`); one
 //! that does not, or that continues a conversation, is a delivery like any other (`kept`), but only when the upstream
-//! is known to take its key: until then it passes straight through too. Nothing of a call is kept for a key that nobody
+//! is known to take its key: until then it passes straight through too. A call under an `Idempotency-Key` is always one that
+//! is kept (`once`). Nothing of a call is kept for a key that nobody
 //! has judged. No key is logged, wherever it stood.
 
 mod call;
@@ -11,6 +12,7 @@ mod caller;
 mod disk;
 mod kept;
 mod known;
+mod once;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -31,7 +33,7 @@ use super::{Bounds, Ingress, body, form, receive};
 use crate::config::{Config, DropIn, Secret};
 use crate::mapping::hosted as reading;
 use crate::mapping::shape::{Getter, is_task, shape};
-use crate::model::{EventId, HostedCall, Name, Outcome, Refusal};
+use crate::model::{HostedCall, Name, Outcome, Refusal};
 use crate::source::Keyring;
 use crate::upstream::Upstream;
 
@@ -39,7 +41,9 @@ use call::Calling;
 pub(super) use caller::Gate;
 use caller::{KeyStanding, Presented};
 use disk::DiskShare;
+use kept::DurableEnd;
 pub use known::ForeignKeys;
+use once::Once;
 
 /// What the door is called in logs and counters.
 const NAME: &str = "dropin";
@@ -125,37 +129,59 @@ async fn answer(
 ) -> Result<Answered, Refusal> {
     let (head, incoming) = request.into_parts();
     let (presented, bounds, _slot) = admit(ingress, dropin, &head, trace)?;
+    let key = once::key(&head.headers)?;
     let hold = Arc::new(ingress.held.hold(trace.peer.0));
     let read = CallReading { ingress, dropin, presented: &presented, head: &head, bounds, hold: hold.clone() };
     let (mut call, files) = read.whole(incoming, trace).await?;
     // The body is gone, and the call that it became stands here twice: as it was read, and as it is sent.
     hold.grow(2 * trace.body_bytes.min(bounds.size))?;
     call.id = presented.chosen_id(&ingress.ids, &call);
-    let caller = dropin.caller(ingress, presented, &call, trace)?;
-    let calling = Calling { ingress, dropin, call: &call, caller, peer: trace.peer.0 };
+    let mut caller = dropin.caller(ingress, presented, &call, trace)?;
+    let once = match key {
+        Some(_) if !call.asynchronous && wants_events(&head.headers) => {
+            return Err(Refusal::Malformed("a stream has no Idempotency-Key: it cannot be told twice".into()));
+        }
+        Some(key) => {
+            // What is kept is kept for a key that the upstream knows.
+            dropin.prove(ingress, &mut caller, &call.agent_id, trace.peer.0).await?;
+            Some(Once::new(&key, &caller, &call.agent_id, &ingress.ids))
+        }
+        None => None,
+    };
+    let calling = Calling { ingress, dropin, call: &call, caller, once, peer: trace.peer.0 };
     if call.asynchronous {
-        let event = match calling.caller.standing {
+        let kept = match calling.caller.standing {
             KeyStanding::Unproved => {
                 calling.start(files).await?;
                 None
             }
-            KeyStanding::Own | KeyStanding::Foreign => Some(calling.durable(files, trace, false).await?.event),
+            KeyStanding::Own | KeyStanding::Foreign => Some(calling.durable(files, trace, false).await?),
         };
-        return Ok(answered(event, r#"{"status":"Started"}"#.to_owned()));
+        return Ok(answered(kept.as_ref(), r#"{"status":"Started"}"#.to_owned()));
+    }
+    if calling.once.is_some() {
+        ingress.may_run()?;
+        let end = calling.durable(files, trace, true).await?;
+        return whole(&call, Some(&end), end.task.clone().unwrap_or_default());
     }
     ingress.may_run()?;
     if wants_events(&head.headers) {
         return calling.events(files).await;
     }
-    let (event, task) = match call.params.get(Name::TaskId) {
+    let (kept, task) = match call.params.get(Name::TaskId) {
         // A turn of a conversation waits for the one before it, whichever door that came by.
         Some(thread) => calling.in_turn(thread, files, trace).await?,
         None => (None, calling.run(files).await?),
     };
+    whole(&call, kept.as_ref(), task)
+}
+
+/// The answer to a call that has come to its end.
+fn whole(call: &HostedCall, kept: Option<&DurableEnd>, task: Bytes) -> Result<Answered, Refusal> {
     if !is_task(&task) {
         return Err(Refusal::UpstreamFailed("the answer is no JSON object".into()));
     }
-    Ok(answered(event, shaped(&call, &task)))
+    Ok(answered(kept, shaped(call, &task)))
 }
 
 /// The task as the caller wants to see it. A `getter` that is no path leads nowhere.
@@ -245,14 +271,17 @@ impl CallReading<'_> {
     }
 }
 
-fn answered(event: Option<EventId>, json: impl Into<Body>) -> Answered {
+fn answered(kept: Option<&DurableEnd>, json: impl Into<Body>) -> Answered {
     let mut answer = Response::new(json.into());
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(id) = event.and_then(|id| HeaderValue::try_from(id.to_string()).ok()) {
+    if let Some(id) = kept.and_then(|kept| HeaderValue::try_from(kept.event.to_string()).ok()) {
         answer.headers_mut().insert(receive::EVENT_ID, id);
     }
-    let outcome = if event.is_some() { Outcome::Accepted } else { Outcome::Proxied };
-    Answered { outcome, event: event.map(|id| (id, None)), answer }
+    let outcome = kept.map_or(Outcome::Proxied, |kept| kept.outcome);
+    if outcome == Outcome::Duplicate {
+        answer.headers_mut().insert(once::REPLAYED, HeaderValue::from_static("true"));
+    }
+    Answered { outcome, event: kept.map(|kept| (kept.event, None)), answer }
 }
 
 /// Whether a caller asks for a stream of events.

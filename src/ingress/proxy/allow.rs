@@ -45,17 +45,24 @@ pub(super) fn below_root<'p>(base: &str, path_upstream: &'p str) -> &'p str {
     path_upstream.strip_prefix(root).unwrap_or(path_upstream)
 }
 
+/// Whether a call begins a run, or goes on with one, whoever makes it.
+pub(super) fn is_run(wish: &Wish<'_>) -> bool {
+    *wish.method == Method::POST && run_of(wish.call).is_some()
+}
+
 /// A run of one of the key's agents or workflows, at the API or at the control plane of the SDK.
 fn begins_run(key: &GatewayKey, wish: &Wish<'_>) -> bool {
     let ours = |id: &str| key.agents.iter().any(|agent| agent == id);
-    if *wish.method != Method::POST {
-        return false;
-    }
-    match segments(wish.call).as_deref() {
-        Some(["v1", "agents" | "workflows", id, "invoke"]) => ours(id),
-        Some(["v1", "agents" | "workflows", id, "invoke", "async" | "stream"]) => ours(id),
-        Some(["agent-execution", id]) => ours(id),
-        _ => false,
+    *wish.method == Method::POST && run_of(wish.call).is_some_and(ours)
+}
+
+/// The agent or workflow that a path runs.
+fn run_of(call: &str) -> Option<&str> {
+    match segments(call)?[..] {
+        ["v1", "agents" | "workflows", id, "invoke"] => Some(id),
+        ["v1", "agents" | "workflows", id, "invoke", "async" | "stream"] => Some(id),
+        ["agent-execution", id] => Some(id),
+        _ => None,
     }
 }
 

@@ -1,8 +1,9 @@
 //! Which headers are passed on. What belongs to one connection is not (RFC 9110, 7.6.1): first what `Connection`
-//! names, then the known ones. Nor is what claims to know where a request came from or what it really is, in any
+//! names, then the known ones. `Via` says that a message came by here (7.6.3), and `Max-Forwards` is counted down (7.6.2).
+//! Nor is what claims to know where a request came from or what it really is, in any
 //! spelling that an upstream may take for it.
 
-use http::header::{CONNECTION, COOKIE, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONNECTION, COOKIE, HOST, HeaderName, HeaderValue, MAX_FORWARDS, TRANSFER_ENCODING, VIA};
 use http::{HeaderMap, Version, header};
 
 use super::key::X_API_KEY;
@@ -38,6 +39,30 @@ pub(super) fn upward(
     headers
 }
 
+/// How a gateway calls itself where nothing tells it from others.
+const NAME: &str = "sluicegate";
+
+/// Says that a message came by here, and by which protocol it came (RFC 9110, 7.6.3). `name` is what the gateway is called
+/// there.
+pub(super) fn pass_via(headers: &mut HeaderMap, received: Version, name: Option<&HeaderValue>) {
+    let protocol = match received {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        _ => "1.1",
+    };
+    let name = name.and_then(|name| name.to_str().ok()).unwrap_or(NAME);
+    if let Ok(hop) = HeaderValue::try_from(format!("{protocol} {name}")) {
+        headers.append(VIA, hop);
+    }
+}
+
+/// How often a request may still be passed on, where it says so (RFC 9110, 7.6.2).
+pub(super) fn max_forwards(headers: &HeaderMap) -> Option<u64> {
+    let text = headers.get(MAX_FORWARDS)?.to_str().ok()?.trim();
+    // A number that is too large for us is large enough.
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().unwrap_or(u64::MAX))
+}
+
 /// HTTP/2 splits a cookie line to pack it well; whoever takes it to HTTP/1 puts it together again (RFC 9113, 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let lines: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
@@ -49,8 +74,9 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// What comes down.
-pub(super) fn downward(headers: &mut HeaderMap) {
+pub(super) fn downward(headers: &mut HeaderMap, received: Version) {
     remove(headers, is_of_one_connection);
+    pass_via(headers, received, None);
 }
 
 fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
@@ -174,6 +200,29 @@ mod tests {
     }
 
     #[test]
+    fn rfc_9110_7_6_3_via_says_who_passed_a_message_on_and_how_it_came() {
+        for (version, name, hop) in [
+            (Version::HTTP_10, None, "1.0 sluicegate"),
+            (Version::HTTP_11, Some("sluicegate-1a"), "1.1 sluicegate-1a"),
+            (Version::HTTP_2, None, "2 sluicegate"),
+        ] {
+            let mut passed = headers(&[("via", "1.0 fred, 1.1 p.example.net (a cache)")]);
+            pass_via(&mut passed, version, name.map(HeaderValue::from_static).as_ref());
+            let hops: Vec<_> = passed.get_all(VIA).iter().map(|hop| hop.to_str().unwrap()).collect();
+            assert_eq!(hops, ["1.0 fred, 1.1 p.example.net (a cache)", hop], "those before it stay before it");
+        }
+    }
+
+    #[test]
+    fn rfc_9110_7_6_2_max_forwards_is_a_number_or_is_left_alone() {
+        for (line, most) in [("0", Some(0)), (" 7", Some(7)), ("99999999999999999999999", Some(u64::MAX)), ("-1", None)]
+        {
+            assert_eq!(max_forwards(&headers(&[("max-forwards", line)])), most, "{line}");
+        }
+        assert_eq!(max_forwards(&HeaderMap::new()), None);
+    }
+
+    #[test]
     fn an_answer_loses_only_what_is_of_its_connection() {
         let mut answer = headers(&[
             ("connection", "x-hop"),
@@ -186,8 +235,9 @@ mod tests {
             ("location", "/x"),
             ("content-length", "9"),
         ]);
-        downward(&mut answer);
-        assert_eq!(answer.len(), 5);
+        downward(&mut answer, Version::HTTP_10);
+        assert_eq!(answer.len(), 6);
+        assert_eq!(answer["via"], "1.0 sluicegate");
         assert_eq!(answer.get_all("set-cookie").iter().count(), 2);
     }
 }

@@ -8,6 +8,7 @@ use percent_encoding::percent_decode;
 
 use super::Proxy;
 use super::allow::{self, Opened, Wish};
+use crate::config::Secret;
 use crate::limit::{Limits, Told};
 use crate::model::{Refusal, Timestamp, UpstreamIds};
 use crate::source::Keyring;
@@ -33,7 +34,9 @@ pub(super) struct Judged {
     pub(super) name: Option<String>,
     /// Which of the keys of that name was presented.
     pub(super) presented: Option<String>,
-    /// Whether the call begins a run that has to be the key's own.
+    /// Whether the call begins a run, or goes on with one.
+    pub(super) begins_run: bool,
+    /// Whether that run has to be the key's own.
     pub(super) begins_own_run: bool,
 }
 
@@ -45,12 +48,15 @@ pub(super) fn judge(
     asked: &Asked<'_>,
 ) -> Result<Judged, Refusal> {
     let (proxy, head) = (&asked.proxy.config, asked.head);
+    let call = allow::below_root(proxy.upstream.path(), asked.path_upstream);
+    let wish = Wish { method: &head.method, path: head.uri.path(), call };
+    let begins_run = allow::is_run(&wish);
     if head.uri.query().is_some_and(|query| is_in_text(keyring, query)) || is_in_headers(keyring, &head.headers) {
         return Err(misplaced());
     }
     let mut lines = head.headers.get_all(X_API_KEY).iter();
     let Some(presented) = lines.next().filter(|line| !line.is_empty()) else {
-        return if proxy.require_key { Err(Refusal::NoKey) } else { Ok(Judged::default()) };
+        return if proxy.require_key { Err(Refusal::NoKey) } else { Ok(Judged { begins_run, ..Judged::default() }) };
     };
     // Two keys are two callers, and whoever reads only one may read the other.
     if lines.next().is_some() {
@@ -64,7 +70,7 @@ pub(super) fn judge(
         if keyring.is_within(presented.as_bytes()) {
             return Err(misplaced());
         }
-        return Ok(Judged { upstream_key: Some(presented.clone()), ..Judged::default() });
+        return Ok(Judged { upstream_key: Some(presented.clone()), begins_run, ..Judged::default() });
     };
     let refused = |why: &str| Refusal::KeyRefused(format!("key {} {why}", key.name));
     if key.is_over(asked.now) {
@@ -73,8 +79,6 @@ pub(super) fn judge(
     if !key.is_good_at(&proxy.prefix) {
         return Err(refused("is not good for this prefix"));
     }
-    let call = allow::below_root(proxy.upstream.path(), asked.path_upstream);
-    let wish = Wish { method: &head.method, path: head.uri.path(), call };
     let opened = match key.is_limited() {
         true => allow::open(key, &wish, |task| ids.owns(&key.name, task)),
         false => Some(Opened::Other),
@@ -85,21 +89,15 @@ pub(super) fn judge(
         upstream_key: Some(upstream_key),
         name: Some(key.name.clone()),
         presented: keyring.name_of(key, presented.as_bytes()).map(str::to_owned),
+        begins_run,
         begins_own_run: opened == Opened::Run && key.isolate,
     };
     if !proxy.exchange_keys {
         return Ok(judged(presented.clone()));
     }
     let own = key.upstream_key.as_ref().filter(|_| !asked.proxy.has_own_key);
-    let upstream_key = own.and_then(|key| header(key.expose())).or_else(|| asked.proxy.key_here.clone());
+    let upstream_key = own.and_then(Secret::as_header).or_else(|| asked.proxy.key_here.clone());
     upstream_key.map(judged).ok_or_else(|| refused("has no upstream_key for the server behind this prefix"))
-}
-
-/// A key as a header; none for one that no header can carry.
-pub(super) fn header(key: &[u8]) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_bytes(key).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 /// A gateway key that stands anywhere but in `x-api-key`.

@@ -4,8 +4,10 @@
 //! come, nothing kept whole. What concerns one connection only, or claims where a request came from, is taken out
 //! (`header`). A gateway key never goes upstream, wherever in the head it stands, unless `exchange_keys` is off; every
 //! other key does, unless `require_key` is on. What a gateway key with a list opens is on that list (`allow`), and a run
-//! that such a key begins has a name of its own (`run`): that body is read whole and gets an `id`. An answer that the upstream does not finish is not finished here either. Whoever leaves takes
-//! the call upstream along. Every request ends in one log line and one counted outcome.
+//! that such a key begins has a name of its own (`run`): that body is read whole and gets an `id`. A call that begins a
+//! run at the upstream of the gateway's own waits for its turn within `upstream.budget`, and is refused while every run is
+//! paused. An answer that the upstream does not finish is not finished here either. Whoever leaves takes the call upstream
+//! along. Every request ends in one log line and one counted outcome.
 
 mod allow;
 mod header;
@@ -26,10 +28,10 @@ use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, MAX_FORWARDS, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tower::Service;
@@ -40,10 +42,11 @@ use super::receive::misframed;
 use super::trace::{REQUEST_ID, Refused, Trace, finish};
 use super::{Bounds, Ingress, body};
 use crate::config::door::is_same_server;
-use crate::config::{self, Config, ProxyConfig};
-use crate::model::{Outcome, Refusal};
+use crate::config::{self, Config, ProxyConfig, Secret};
+use crate::model::{Account, Class, Outcome, Refusal};
 use crate::net::{self, Client, SendError};
 use crate::source::Keyring;
+use crate::upstream::Draw;
 
 use key::Judged;
 use stream::{Downward, Fault, Tally, Upward};
@@ -72,6 +75,10 @@ struct Proxy {
     key_here: Option<HeaderValue>,
     /// Whether that is the prefix's own.
     has_own_key: bool,
+    /// What the server gets as `Authorization`, where its address has a name in it.
+    login: Option<HeaderValue>,
+    /// Whether it leads to the server of `upstream.base_url`.
+    is_home: bool,
 }
 
 impl Proxies {
@@ -97,8 +104,10 @@ impl Proxy {
         let of_upstream = upstream.api_key.as_ref().filter(|_| is_home);
         let key_here = config.upstream_key.as_ref().or(of_upstream);
         Some(Self {
-            key_here: key_here.and_then(|key| key::header(key.expose())),
+            key_here: key_here.and_then(Secret::as_header),
             has_own_key: config.upstream_key.is_some(),
+            is_home,
+            login: config.login.as_ref().and_then(Secret::as_header),
             label: config.label(),
             scheme: config.upstream.scheme()?.clone(),
             authority: config.upstream.authority()?.clone(),
@@ -148,17 +157,36 @@ async fn through(ingress: Arc<Ingress>, proxy: Arc<Proxy>, request: Request<Inco
     // A bug that one request finds is that request's alone.
     let ended = AssertUnwindSafe(pass(&mut passage, &proxy, request)).catch_unwind().await;
     match ended.unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned()))) {
-        Ok(answer) => passage.on(&proxy, answer),
+        Ok(Passed::On(answer)) => passage.on(&proxy, answer),
+        Ok(Passed::Here) => passage.here(),
         Err(refusal) => passage.refuse(refusal),
     }
 }
 
+/// What became of a request below a prefix.
+enum Passed {
+    /// The upstream has begun its answer.
+    On(Response<Incoming>),
+    /// It asks about the gateway itself.
+    Here,
+}
+
 /// The way of a request to the head of its answer.
-async fn pass(passage: &mut Passage, proxy: &Proxy, request: Request<Incoming>) -> Result<Response<Incoming>, Refusal> {
+async fn pass(passage: &mut Passage, proxy: &Proxy, request: Request<Incoming>) -> Result<Passed, Refusal> {
     let (mut head, incoming) = request.into_parts();
     let admitted = passage.ingress.judge_head(&head).and_then(|()| admit(passage, proxy, &head));
     // What is refused here leaves its body unread: the connection ends behind the answer.
     let (uri, judged) = admitted?;
+    if head.method == Method::OPTIONS
+        && let Some(left) = header::max_forwards(&head.headers)
+    {
+        // The last one that may be asked answers for itself (RFC 9110, 7.6.2).
+        let Some(left) = left.checked_sub(1) else { return Ok(Passed::Here) };
+        head.headers.insert(MAX_FORWARDS, left.into());
+    }
+    if judged.begins_run && proxy.is_home {
+        may_begin(&passage.ingress, judged.name.as_deref()).await?;
+    }
     let stall = passage.ingress.bounds.stall;
     // What is held of a body is held until the upstream has begun its answer.
     let hold = passage.ingress.held.hold(passage.trace.peer.0);
@@ -171,15 +199,33 @@ async fn pass(passage: &mut Passage, proxy: &Proxy, request: Request<Incoming>) 
     };
     let (given, authorization) = (std::mem::take(&mut head.headers), proxy.config.forward_authorization);
     let mut headers = header::upward(given, head.version, authorization, judged.upstream_key);
+    if let Some(login) = &proxy.login {
+        headers.insert(AUTHORIZATION, login.clone());
+    }
     passage.ingress.mark.put_on(&mut headers, &uri);
+    header::pass_via(&mut headers, head.version, passage.ingress.mark.of(&uri));
     let mut request = Request::new(body);
     (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (head.method, uri, headers);
     let ingress = passage.ingress.clone();
     let answer = ingress.proxies.client.relay(request);
     let mut answer = wait(answer, &passage.tally, proxy.config.timeout).await?;
-    *answer.version_mut() = Version::HTTP_11;
-    header::downward(answer.headers_mut());
-    Ok(answer)
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        // Nobody asked for it: `Upgrade` is not passed on (RFC 9110, 7.8).
+        return Err(Refusal::UpstreamFailed("it changes to another protocol, which was not asked for".to_owned()));
+    }
+    let received = std::mem::replace(answer.version_mut(), Version::HTTP_11);
+    header::downward(answer.headers_mut(), received);
+    Ok(Passed::On(answer))
+}
+
+/// Waits for the turn of a call that begins a run, where one may begin.
+async fn may_begin(ingress: &Ingress, key: Option<&str>) -> Result<(), Refusal> {
+    ingress.may_run()?;
+    let account = key.map_or(Account::Foreign, |name| Account::Key(name.to_owned()));
+    let upstream = ingress.upstream.of(Draw { account, class: Class::Interactive, claimed: false });
+    ingress.has_turn(&upstream)?;
+    upstream.turn().await;
+    Ok(())
 }
 
 /// The body of a call that begins a run of a key's own, read whole, with the run's name in it.
@@ -315,6 +361,19 @@ impl Passage {
         let to_head = self.trace.method == "HEAD";
         let body = Downward::new(incoming, self, &head.headers, to_head, proxy.config.heartbeat);
         Response::from_parts(head, Body::new(body))
+    }
+
+    /// What the gateway says of itself to whoever asks it and nobody behind it.
+    fn here(mut self) -> Response<Body> {
+        let mut answer = Response::new(Body::empty());
+        *answer.status_mut() = StatusCode::NO_CONTENT;
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
+        if let Ok(id) = HeaderValue::try_from(self.trace.id.to_string()) {
+            answer.headers_mut().insert(REQUEST_ID, id);
+        }
+        let (status, first) = (answer.status().as_u16(), self.trace.begun.elapsed());
+        self.ended = Ended::Answered { status, first, bytes: 0, end: "whole" };
+        answer
     }
 
     fn refuse(mut self, refusal: Refusal) -> Response<Body> {

@@ -56,6 +56,7 @@ mod tests {
         ProxyConfig {
             prefix: Located { value: prefix.to_owned(), place: Place { file: "t".into(), line: 1 } },
             upstream: upstream.parse().unwrap(),
+            login: None,
             strip_prefix,
             exchange_keys: true,
             upstream_key: None,
