@@ -28,6 +28,7 @@ mod map;
 mod operate;
 mod order;
 mod pace;
+mod payloads;
 mod postgres;
 mod providers;
 mod proxy;
