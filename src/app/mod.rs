@@ -443,7 +443,7 @@ fn what_stays(old: &Config, new: &Config) -> Vec<&'static str> {
     ];
     let changed: Vec<&str> = changed.into_iter().filter(|(_, changed)| *changed).map(|(setting, _)| setting).collect();
     for setting in &changed {
-        tracing::warn!(setting, "this setting has changed; the change holds after a restart only");
+        tracing::warn!(setting, "this setting has changed; it needs a restart to take effect");
     }
     changed
 }
