@@ -7,6 +7,7 @@
 
 pub mod engine;
 mod files;
+mod notify;
 pub mod secret;
 mod share;
 
@@ -260,6 +261,7 @@ impl App {
             upstream = %config.upstream.base_url,
             "serving"
         );
+        notify::ready();
         if let Some(public) = public_address {
             tell_addresses(&config, public);
         }
@@ -286,6 +288,7 @@ impl App {
             }
         };
         kept.serving.store(false, Ordering::Release);
+        notify::stopping();
         tracing::info!(drain_s = drain.as_secs_f64(), "stopping");
         if let Some(sweep) = sweep {
             sweep.abort();

@@ -294,9 +294,11 @@ impl Refusal {
             Self::FileTooLarge(limit) => format!("a file is larger than {limit} bytes"),
             Self::SlowBody => "the body came too slowly".into(),
             Self::Aborted => "the caller went away before the body was whole".into(),
-            Self::Left => "the caller, or a proxy in between, went away before it was answered; does it wait as long as a run \
+            Self::Left => {
+                "the caller, or a proxy in between, went away before it was answered; does it wait as long as a run \
                            takes?"
-                .into(),
+                    .into()
+            }
             Self::NoKey => "x-api-key is neither among the headers nor in the query".into(),
             Self::NoAgent => "agent_id is neither in the path nor in the query nor in the body".into(),
             Self::NotYet(what) => (*what).into(),

@@ -303,6 +303,8 @@ struct Lines {
     delimiter: memmem::Finder<'static>,
     /// Whether no boundary was found yet.
     is_first: bool,
+    /// Whether something stood before the first boundary.
+    has_preamble: bool,
     at: At,
     buffer: BytesMut,
     lines: Vec<Vec<u8>>,
@@ -321,6 +323,7 @@ impl Lines {
         Ok(Self {
             delimiter: memmem::Finder::new(&[b"\r\n--", boundary].concat()).into_owned(),
             is_first: true,
+            has_preamble: false,
             at: At::Preamble(true),
             buffer: BytesMut::new(),
             lines: Vec::new(),
@@ -386,12 +389,14 @@ impl Lines {
         // Here a line may end in either way.
         match memmem::find(&self.buffer, &delimiter[1..]) {
             Some(at) => {
+                self.has_preamble |= !self.buffer[..at].trim_ascii().is_empty();
                 self.buffer.advance(at + delimiter.len() - 1);
                 self.at = At::Boundary(0);
                 true
             }
             None => {
                 let keep = self.buffer.len().min(delimiter.len());
+                self.has_preamble |= !self.buffer[..self.buffer.len() - keep].trim_ascii().is_empty();
                 self.buffer.advance(self.buffer.len() - keep);
                 self.at = At::Preamble(false);
                 false
@@ -408,6 +413,10 @@ impl Lines {
         let was_part = self.is_part;
         let ended = was_part.then_some(Found::End);
         if self.buffer.starts_with(b"--") {
+            // No part, yet something before the end: those are parts whose boundary is another one.
+            if self.is_first && self.has_preamble {
+                return Err(PartFault::NotWhole);
+            }
             self.is_part = false;
             self.at = At::Epilogue;
             return Ok(Some(ended));

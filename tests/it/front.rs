@@ -148,8 +148,7 @@ fn caddy_takes_the_file_as_it_stands() {
 #[tokio::test]
 async fn first_hour_11_large_uploads_long_runs_and_event_streams_get_through_nginx() {
     let upstream = Upstream::start(&[]).await;
-    let gateway =
-        Gateway::start_with(upstream.address, SOURCES, "trusted_proxies = [\"127.0.0.1\"]").await;
+    let gateway = Gateway::start_with(upstream.address, SOURCES, "trusted_proxies = [\"127.0.0.1\"]").await;
     let nginx = Nginx::start(gateway.public, |site| site).await;
 
     let file: Vec<u8> = (0..20_000_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
@@ -193,7 +192,13 @@ async fn first_hour_11_the_log_names_the_cause_when_a_proxy_waits_too_shortly() 
     let gateway = Gateway::start_with(upstream.address, SOURCES, "trusted_proxies = [\"127.0.0.1\"]").await;
     let impatient = |site: String| {
         site.lines()
-            .map(|line| if line.contains("proxy_read_timeout") { "proxy_read_timeout 1s;\n".into() } else { format!("{line}\n") })
+            .map(|line| {
+                if line.contains("proxy_read_timeout") {
+                    "proxy_read_timeout 1s;\n".into()
+                } else {
+                    format!("{line}\n")
+                }
+            })
             .collect()
     };
     let nginx = Nginx::start(gateway.public, impatient).await;

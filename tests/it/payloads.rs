@@ -143,16 +143,20 @@ fn boundary(body: &[u8]) -> String {
 fn payloads() -> Vec<Payload> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/payloads");
     let mut found = Vec::new();
-    let mut folders: Vec<_> = fs::read_dir(root).expect("they are there").map(|entry| entry.expect("one").path()).collect();
+    let mut folders: Vec<_> =
+        fs::read_dir(root).expect("they are there").map(|entry| entry.expect("one").path()).collect();
     folders.sort();
     for folder in folders.iter().filter(|path| path.is_dir()) {
         let folder_name = folder.file_name().expect("a name").to_string_lossy().into_owned();
-        let mut files: Vec<_> = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("one").path()).collect();
+        let mut files: Vec<_> =
+            fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("one").path()).collect();
         files.sort();
-        let is_payload = |path: &Path| path.extension().is_some_and(|end| end == "json" || end == "form" || end == "multipart");
+        let is_payload =
+            |path: &Path| path.extension().is_some_and(|end| end == "json" || end == "form" || end == "multipart");
         for file in files.iter().filter(|path| is_payload(path)) {
             let name = file.file_name().expect("a name").to_string_lossy().into_owned();
-            let words = WORDS.iter().find(|(of, _)| *of == folder_name).map(|(_, words)| format!("prompt = \"{words}\""));
+            let words =
+                WORDS.iter().find(|(of, _)| *of == folder_name).map(|(_, words)| format!("prompt = \"{words}\""));
             let message = MESSAGES.iter().find(|(of, _)| *of == folder_name && name.starts_with("human."));
             let message = message.map(|(_, mapping)| format!("params_mapping = {mapping}"));
             for mapping in [Some(String::new()), words.or(message)].into_iter().flatten() {
@@ -190,7 +194,9 @@ fn nonsense(told: &str, payload: &Payload, sent: &[u8]) -> Option<String> {
     }
     let whole: (Option<Value>, Option<Value>) = (serde_json::from_str(told).ok(), serde_json::from_str(&sent).ok());
     match whole {
-        (Some(told @ Value::Object(_)), Some(sent @ Value::Object(_))) if payload.folder != "whatsapp" && told != sent => {
+        (Some(told @ Value::Object(_)), Some(sent @ Value::Object(_)))
+            if payload.folder != "whatsapp" && told != sent =>
+        {
             Some("the event's JSON is another one".into())
         }
         _ => None,

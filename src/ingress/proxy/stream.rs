@@ -43,7 +43,13 @@ pub(super) enum Fault {
 
 impl Tally {
     pub(super) const fn new(begun: Instant) -> Self {
-        Self { begun, last: AtomicU64::new(0), bytes: AtomicU64::new(0), is_whole: AtomicBool::new(false), fault: OnceLock::new() }
+        Self {
+            begun,
+            last: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            is_whole: AtomicBool::new(false),
+            fault: OnceLock::new(),
+        }
     }
 
     /// When the last piece went up, or the request began.
