@@ -2,6 +2,7 @@
 //! that it shows ends well; every setting and every metric is written down.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tokio::net::UnixDatagram;
 use crate::layers::files;
 use crate::readme::{blocks, text};
 use crate::world::{
-    API_KEY, Gateway, TOKEN, Upstream, binary, borrowed, free_address, github, json as body_of, wait_for,
+    API_KEY, Gateway, TOKEN, Upstream, binary, borrowed, free_address, github, json as body_of, signal, wait_for,
 };
 
 /// Files that hold a configuration, beside the blocks of README and `docs/`.
@@ -34,7 +35,8 @@ fn pages() -> Vec<String> {
     pages
 }
 
-/// Every configuration that is shown, with its place. What has no table is a line of one, or a provider's file.
+/// Every configuration that is shown, with its place. What has no table is a line of one, or a provider's file; a source
+/// without a provider is a part of one.
 fn configurations() -> Vec<(String, String)> {
     let shown = pages().into_iter().flat_map(|page| {
         let blocks = blocks(&text(&page), "toml").into_iter().enumerate();
@@ -42,7 +44,8 @@ fn configurations() -> Vec<(String, String)> {
     });
     let is_whole = |block: &str| {
         let first = block.lines().find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or_default();
-        first.starts_with('[') && !first.starts_with("[[challenge]]")
+        let is_part = block.contains("[sources.") && !block.contains("provider");
+        first.starts_with('[') && !first.starts_with("[[challenge]]") && !is_part
     };
     let of_files = CONFIGURATIONS.iter().map(|file| ((*file).to_owned(), text(file)));
     shown.filter(|(_, block)| is_whole(block)).chain(of_files).collect()
@@ -175,6 +178,32 @@ async fn first_hour_9_every_configuration_starts_and_runs_every_sample_of_its_pr
         sent += of_place;
     }
     assert!(sent >= 12, "{sent} samples were sent");
+}
+
+#[test]
+fn what_the_demo_says_to_try_works_as_pasted() {
+    let mut demo = Command::new(binary());
+    let mut demo =
+        demo.args(["demo", "--serve"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it runs");
+    let lines = BufReader::new(demo.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    let mut lines = lines.skip_while(|line| !line.contains("In another terminal")).skip(1);
+    let mut script = String::new();
+    for line in lines.by_ref() {
+        script.push_str(&line);
+        script.push('\n');
+        if line.starts_with("sluicegate refused") {
+            break;
+        }
+    }
+    let folder = binary().parent().expect("a folder").display().to_string();
+    let path = format!("{folder}:{}", std::env::var("PATH").expect("a path"));
+    let tried = Command::new("bash").args(["-e", "-c", &script]).env("PATH", path).stdin(Stdio::null()).output();
+    let tried = tried.expect("a shell");
+    signal(demo.id(), "TERM");
+    let ended = demo.wait().expect("it ends");
+    assert!(tried.status.success(), "{script}\n{}", said(&tried));
+    assert_eq!(String::from_utf8_lossy(&tried.stdout).matches("202 Accepted").count(), 2, "{}", said(&tried));
+    assert!(ended.success(), "{ended}");
 }
 
 #[tokio::test]

@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::SigningKey as _;
 use serde_json::{Value, json};
+use sluicegate::model::Clock;
 
 use crate::world::{Gateway, Upstream, corpus, hmac_sha256, wait_for};
 
@@ -75,7 +75,7 @@ impl Payload {
     }
 
     /// The body and the headers, as the provider signs them at this time.
-    fn signed(&self, key: &rcgen::KeyPair, now: u64) -> (Vec<u8>, Vec<(&'static str, String)>) {
+    fn signed(&self, key: &rcgen::KeyPair, now: i64) -> (Vec<u8>, Vec<(&'static str, String)>) {
         let mut body = self.body.clone();
         let word = self.name.trim_end_matches(".json");
         let id = format!("{:032x}", fastrand::u128(..));
@@ -218,7 +218,7 @@ async fn every_payload_is_kept_and_reaches_the_agent_in_words_that_make_sense() 
     let gateway = Gateway::start(upstream.address, &sources).await;
     let mut sent = HashMap::new();
     for payload in &payloads {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+        let now = Clock::system().now().seconds();
         let (body, headers) = payload.signed(&key, now);
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let answer = gateway.post(&format!("/hooks/{}", payload.source), &headers, body.clone()).await;
