@@ -82,7 +82,7 @@ pub(super) async fn show(State(state): State<Arc<AdminState>>) -> Result<Json<Va
     behind(&state, &fares, &holds, now, &mut attention);
     disk(&usage, &mut attention);
     for setting in &loaded.restart_for {
-        let text = format!("{setting} has changed, and the change holds after a restart only");
+        let text = format!("{setting} has changed; it needs a restart to take effect");
         attention.push(AttentionView::new("restart", text, "restart the gateway").about(setting));
     }
     for EndingSecret { source, secret, until } in state.ending_secrets(now).take(MANY) {

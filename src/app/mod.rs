@@ -7,6 +7,7 @@
 
 pub mod engine;
 mod files;
+mod notify;
 pub mod secret;
 mod settings;
 mod share;
@@ -285,6 +286,7 @@ impl App {
             upstream = %config.upstream.base_url,
             "serving"
         );
+        notify::ready();
         if let Some(public) = public_address {
             tell_addresses(&config, public);
         }
@@ -315,6 +317,7 @@ impl App {
             }
         };
         kept.serving.store(false, Ordering::Release);
+        notify::stopping();
         tracing::info!(drain_s = drain.as_secs_f64(), "stopping");
         if let Some(sweep) = sweep {
             sweep.abort();
@@ -471,7 +474,7 @@ fn take_over(kept: &Kept, started: &Settings, next: &Config) {
     let settings = Settings::of(next);
     let waiting = started.waiting(&settings);
     for setting in &waiting {
-        tracing::warn!(setting, "this setting has changed; the change holds after a restart only");
+        tracing::warn!(setting, "this setting has changed; it needs a restart to take effect");
     }
     let digest = settings.digest();
     tracing::info!(sources = next.sources.len(), digest, "configuration reloaded");

@@ -16,13 +16,13 @@ use crate::model::Destination;
 /// What to do with destinations.
 #[derive(Debug, Subcommand)]
 pub(super) enum DestinationCommand {
-    /// List them and how they fare
+    /// List destinations and their state: calls in flight, breaker, what waits
     List(List),
     /// Hold what waits for one
     Pause(Named),
     /// Let it go on
     Resume(Named),
-    /// Have one that failed or asked to be left alone called again at once
+    /// Call a destination that failed again now, before its rest is over
     Reset(Named),
 }
 

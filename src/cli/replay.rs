@@ -15,7 +15,7 @@ use super::{pace, print};
 pub(super) enum ReplayCommand {
     /// List the last ones, newest first
     List(List),
-    /// Show how one goes
+    /// Show the progress of one replay
     Show(One),
     /// Stop one until it is resumed
     Pause(One),

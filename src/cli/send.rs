@@ -1,5 +1,6 @@
 //! Send an event to a running gateway, signed as the source's provider would sign it.
 
+use std::io::{IsTerminal as _, Write as _};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -189,13 +190,20 @@ fn live(source: &Source, now: Timestamp) -> usize {
     source.config.secrets.iter().position(is_live).unwrap_or(0)
 }
 
-/// The request as it would stand on the wire. Headers that show a secret are part of it.
+/// The request as it would stand on the wire, byte for byte, so that a file of it can be explained and sent. Headers that
+/// show a secret are part of it.
 fn print(request: &Received) -> std::io::Result<()> {
     let mut text = format!("POST {} HTTP/1.1\n", request.target);
     for (name, value) in &request.headers {
         text.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
     }
     text.push('\n');
-    text.push_str(&String::from_utf8_lossy(&request.body));
-    answer(&text)
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.write_all(&request.body)?;
+    // A prompt of the shell stands on a line of its own.
+    if out.is_terminal() {
+        out.write_all(b"\n")?;
+    }
+    out.flush()
 }

@@ -102,3 +102,21 @@ fn the_image_runs_what_there_is() {
     let user = file.lines().rfind(|line| line.starts_with("USER ")).expect("a user");
     assert!(!user.contains("root") && !user.starts_with("USER 0"), "{user}");
 }
+
+#[test]
+fn the_unit_starts_a_command_of_ours_with_secrets_that_its_head_names() {
+    let unit = include_str!("../../deploy/sluicegate.service");
+    let values = |key: &str| -> Vec<&str> { unit.lines().filter_map(|line| line.strip_prefix(key)).collect() };
+    let start = values("ExecStart=");
+    Cli::try_parse_from(start[0].split_whitespace()).unwrap_or_else(|error| panic!("{start:?}: {error}"));
+    let loaded = values("LoadCredential=");
+    let loaded: BTreeSet<&str> = loaded.iter().filter_map(|line| line.split(':').next()).collect();
+    let named = unit.split("file:/run/credentials/sluicegate.service/").skip(1);
+    let named: BTreeSet<&str> = named.filter_map(|rest| rest.split('"').next()).collect();
+    assert!(loaded.len() >= 4 && loaded == named, "{loaded:?} are loaded, {named:?} are named");
+    // The fragment of a configuration in its head, without its comment signs.
+    let lines = unit.lines().filter_map(|line| line.strip_prefix("#   "));
+    let fragment: Vec<&str> = lines.skip_while(|line| !line.starts_with("[server]")).collect();
+    let wrong = fragment.iter().find(|line| !line.starts_with('[') && !line.contains(" = "));
+    assert!(fragment.len() >= 12 && wrong.is_none(), "{wrong:?}");
+}

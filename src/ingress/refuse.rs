@@ -117,11 +117,13 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "Files cannot be kept now. Try again later."),
         Refusal::SlowBody => (StatusCode::REQUEST_TIMEOUT, "The body came too slowly."),
         Refusal::Aborted => (StatusCode::BAD_REQUEST, "The body is not whole."),
+        // Nobody is there to read it.
+        Refusal::Left => (StatusCode::BAD_REQUEST, "The caller went away."),
         Refusal::Origin(..) => (StatusCode::UNAUTHORIZED, "The signature does not match."),
         Refusal::Challenge(_) => (StatusCode::FORBIDDEN, "The challenge is not answered."),
         Refusal::Malformed(_) => (StatusCode::BAD_REQUEST, "The body is malformed."),
         Refusal::Unsupported(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "This kind of body is not taken here."),
-        Refusal::Unmappable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "The body has not what this source needs of it."),
+        Refusal::Unmappable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "The event lacks a value that this source needs."),
         Refusal::Inbox(_) => (StatusCode::SERVICE_UNAVAILABLE, "The event cannot be kept now. Try again later."),
         Refusal::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "No agent is run now. Try again later."),
         Refusal::Spent(..) => (StatusCode::TOO_MANY_REQUESTS, "No more runs are begun today. Try again tomorrow."),
@@ -136,7 +138,7 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
             (StatusCode::UNPROCESSABLE_ENTITY, "This Idempotency-Key was used for another call. Use a new one.")
         }
         Refusal::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "A parameter has a value that it cannot have."),
-        Refusal::NotYet(_) => (StatusCode::NOT_IMPLEMENTED, "Files are not taken here. Send their addresses."),
+        Refusal::NotYet(_) => (StatusCode::NOT_IMPLEMENTED, "This gateway cannot take files now."),
         Refusal::Upstream { status, .. } => {
             (StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY), "The agent platform refused the call.")
         }
@@ -183,6 +185,7 @@ fn leaves_body(refusal: &Refusal) -> bool {
             | Refusal::Malformed(_)
             | Refusal::SlowBody
             | Refusal::Aborted
+            | Refusal::Left
             | Refusal::NotFound
             | Refusal::Limited(_)
             | Refusal::Overloaded(_)

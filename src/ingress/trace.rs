@@ -45,6 +45,8 @@ pub(super) struct Trace {
     pub(super) headers: Vec<HeaderName>,
     pub(super) source: Option<String>,
     pub(super) body_bytes: u64,
+    /// Whether the body has come to its end, where somebody asks.
+    pub(super) has_body: bool,
     /// Whether the body of a request that was refused before it was read has been taken in.
     pub(super) drained: bool,
     /// The request, where refused ones are kept whole.
@@ -91,6 +93,7 @@ impl Trace {
             headers: request.headers().keys().take(MAX_NAMES).cloned().collect(),
             source: None,
             body_bytes: 0,
+            has_body: false,
             drained: false,
             whole: None,
             limits: Told::default(),

@@ -25,9 +25,9 @@ use crate::source::{Source, Streamed};
 use crate::text::parameter;
 
 /// Why files are refused where nobody could fetch them.
-const NO_STORE: &str = "Files are not taken here: the gateway has no attachment store that can be used.";
+const NO_STORE: &str = "Files are not taken here: the gateway has no store for them (attachments.store).";
 const NO_LINKS: &str =
-    "Files are not taken here: the agent could not fetch them, since the gateway does not know its public address.";
+    "Files are not taken here: the agent could not fetch them, because server.public_url is not set.";
 
 /// What a source takes files by, if this request may bring some. An error is a type that nobody can be sure of.
 pub(super) fn wanted<'s>(source: &'s Source, headers: &HeaderMap) -> Result<Option<&'s SourceFiles>, Refusal> {

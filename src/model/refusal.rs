@@ -46,6 +46,8 @@ pub enum Refusal {
     SlowBody,
     /// The caller went away before the body was whole.
     Aborted,
+    /// The caller went away after the body was whole, while it waited for the answer.
+    Left,
     /// The origin is not proved.
     Origin(OriginFault, String),
     /// A challenge was answered wrongly.
@@ -226,7 +228,7 @@ impl Refusal {
             Self::FileKind(_) => "file_not_taken",
             Self::Store(_) => "files_unavailable",
             Self::SlowBody => "slow_body",
-            Self::Aborted => "aborted",
+            Self::Aborted | Self::Left => "aborted",
             Self::Origin(..) => "bad_signature",
             Self::Challenge(_) => "bad_challenge",
             Self::Malformed(_) => "malformed_body",
@@ -295,6 +297,11 @@ impl Refusal {
             Self::FileTooLarge(limit) => format!("a file is larger than {limit} bytes"),
             Self::SlowBody => "the body came too slowly".into(),
             Self::Aborted => "the caller went away before the body was whole".into(),
+            Self::Left => {
+                "the caller, or a proxy in between, went away before it was answered; does it wait as long as a run \
+                           takes?"
+                    .into()
+            }
             Self::NoKey => "x-api-key is neither among the headers nor in the query".into(),
             Self::NoAgent => "agent_id is neither in the path nor in the query nor in the body".into(),
             Self::OtherCall => "the caller's event of this Idempotency-Key is another call".into(),

@@ -521,4 +521,6 @@ async fn a_caller_that_leaves_is_counted_and_its_call_ends() {
     assert_eq!(gone.as_deref(), Some("gone"));
     let counted = r#"sluicegate_refused_total{reason="aborted",source="dropin"}"#;
     wait_for("the count", async || (gateway.metric(counted).await == 1.0).then_some(())).await;
+    wait_for("its line", async || gateway.log().contains("went away before it was answered").then_some(())).await;
+    assert!(!gateway.log().contains("before the body was whole"), "the body was whole");
 }

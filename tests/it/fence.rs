@@ -154,9 +154,9 @@ verify = { scheme = "none", event_id = "json:id" }
 }
 
 #[tokio::test]
-async fn security_f16_the_first_example_of_the_readme_is_readable_and_marks_what_strangers_wrote() {
+async fn security_f16_the_example_of_a_template_is_readable_and_marks_what_strangers_wrote() {
     let prompt = r#"prompt = "Triage {{ body.issue.title }} ({{ body.issue.html_url }})""#;
-    assert!(include_str!("../../README.md").contains(prompt));
+    assert!(include_str!("../../docs/mapping.md").contains(prompt));
     let triage = format!(
         "[sources.triage]\nprovider = \"github\"\nsecrets = [\"literal:0123456789abcdef\"]\nagent = \"A\"\n{prompt}"
     );

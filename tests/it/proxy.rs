@@ -364,7 +364,10 @@ async fn a_caller_that_leaves_before_the_answer_takes_the_call_along() {
     drop(caller);
     upstream.rest().await;
     assert!(left.elapsed() < SECOND, "{:?}", left.elapsed());
-    assert_eq!(pair.logged(1).await[0]["reason"], "aborted");
+    let line = pair.logged(1).await[0].clone();
+    assert_eq!(line["reason"], "aborted");
+    let cause = line["cause"].as_str().expect("a cause");
+    assert!(cause.contains("went away before it was answered"), "the body was whole: {cause}");
 }
 
 #[tokio::test]

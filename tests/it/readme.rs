@@ -5,24 +5,25 @@ use std::process::Command;
 
 use crate::world::binary;
 
-fn text(file: &str) -> String {
+pub fn text(file: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("it is there")
 }
 
-/// The fenced blocks of a language.
-fn blocks(text: &str, language: &str) -> Vec<String> {
+/// The fenced blocks of a language; those of a list's items without their indent.
+pub fn blocks(text: &str, language: &str) -> Vec<String> {
     let mut found = Vec::new();
-    let mut open: Option<String> = None;
+    // The block that is open: its indent, and its text where it is of the language.
+    let mut open: Option<(usize, Option<String>)> = None;
     for line in text.lines() {
-        match (&mut open, line.strip_prefix("```")) {
-            (None, Some(word)) if word == language => open = Some(String::new()),
-            (None, Some(_)) => open = Some("\u{0}".to_owned()),
-            (Some(_), Some(_)) => found.extend(open.take().filter(|block| !block.starts_with('\u{0}'))),
-            (Some(block), None) => {
-                block.push_str(line);
+        let indent = line.len() - line.trim_start().len();
+        match (&mut open, line.trim_start().strip_prefix("```")) {
+            (None, Some(word)) => open = Some((indent, (word == language).then(String::new))),
+            (Some(_), Some(_)) => found.extend(open.take().and_then(|(_, block)| block)),
+            (Some((indent, Some(block))), None) => {
+                block.push_str(line.get(*indent..).unwrap_or_default());
                 block.push('\n');
             }
-            (None, None) => {}
+            (Some((_, None)) | None, None) => {}
         }
     }
     found
@@ -180,6 +181,9 @@ fn default_toml_names_every_setting_it_documents() {
             ("GITHUB_TOKEN", "token-of-the-defaults"),
             ("STRIPE_WEBHOOK_SECRET", "whsec_0123456789abcdef0123456789abcdef"),
             ("STRIPE_API_KEY", "rk_token-of-the-defaults"),
+            ("ORDERS_SECRET", "0123456789abcdef"),
+            ("WHATSAPP_APP_SECRET", "0123456789abcdef"),
+            ("WHATSAPP_VERIFY_TOKEN", "0123456789abcdef"),
         ])
         .output()
         .expect("check runs");

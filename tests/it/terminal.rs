@@ -150,7 +150,13 @@ async fn every_list_and_every_page_fits_80_columns_and_ids_are_whole() {
         assert!(list.contains(id.as_str()), "{id} is whole: {list}");
     }
     assert!(list.contains(" s ago") && list.starts_with("PAUSED: every run"), "{list}");
-    for command in [&["demo"][..], &["provider", "list"], &["provider", "show", "github"]] {
+    for command in [
+        &["demo"][..],
+        &["provider", "list"],
+        &["provider", "show", "github"],
+        &["provider", "show", "slack"],
+        &["health", "-h"],
+    ] {
         let output = run(command);
         assert!(output.status.success(), "{command:?}: {}", said(&output));
         fits(&command.join(" "), &output);
@@ -261,6 +267,7 @@ async fn a_refused_request_is_shown_followed_and_explained() {
     let explain = ["verify", "explain", "--refused", &id, "--config", &file, "--admin", &admin];
     let explained = run(&explain);
     assert_eq!(explained.status.code(), Some(1), "{}", said(&explained));
+    fits("verify explain", &explained);
     let words = out(&explained).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(words.contains("line end was cut off"), "{}{}", out(&explained), said(&explained));
     assert!(!words.contains("malformed_signature"), "what was cut is not judged: {words}");

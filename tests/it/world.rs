@@ -190,6 +190,11 @@ impl Gateway {
         Self::run_with(Arc::new(tempfile::tempdir().expect("a folder")), config, public, arguments).await
     }
 
+    /// Starts one in a folder by a command of the test's own that ends in the binary's name, as with variables set.
+    pub async fn start_as(command: Command, folder: Arc<tempfile::TempDir>, config: &str) -> Self {
+        Self::run_as(command, folder, config, None, &[]).await
+    }
+
     async fn run(folder: Arc<tempfile::TempDir>, config: &str, public: Option<SocketAddr>) -> Self {
         Self::run_with(folder, config, public, &[]).await
     }

@@ -263,10 +263,12 @@ impl CallReading<'_> {
             let gate = self.dropin.gate(self.presented, head, trace.peer.0);
             let bounds = (*bounds, hold.clone());
             let (parts, files) = upload::at_door(ingress, head, incoming, bounds, gate.as_ref(), trace).await?;
+            trace.has_body = true;
             return Ok((call(reading::Body::Parts(&parts))?, files));
         }
         let bytes = body::read(incoming, *bounds, hold).await?;
         trace.body_bytes = bytes.len() as u64;
+        trace.has_body = true;
         Ok((call(reading::Body::Whole(&bytes))?, Placed::none()))
     }
 }
@@ -316,7 +318,8 @@ impl Watched<'_> {
 impl Drop for Watched<'_> {
     fn drop(&mut self) {
         if let Some(trace) = self.trace.take() {
-            trace::finish(self.ingress, &trace, Err(Refused::at_dropin(Refusal::Aborted)));
+            let refusal = if trace.has_body { Refusal::Left } else { Refusal::Aborted };
+            trace::finish(self.ingress, &trace, Err(Refused::at_dropin(refusal)));
         }
     }
 }

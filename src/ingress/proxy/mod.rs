@@ -243,6 +243,7 @@ async fn begun(
     // It is there twice when the name is put in.
     hold.grow(2 * given.len() as u64)?;
     passage.tally.moved(given.len() as u64);
+    passage.tally.end();
     let body = run::named(&passage.ingress.ids, key, given)?;
     head.headers.remove(TRANSFER_ENCODING);
     head.headers.insert(CONTENT_LENGTH, body.len().into());
@@ -404,7 +405,8 @@ impl Drop for Passage {
             // The handler is dropped only when the caller's connection is.
             Ended::Waiting => {
                 self.trace.body_bytes = self.tally.bytes();
-                drop(finish(&self.ingress, &self.trace, Err(Refused::at_source(Refusal::Aborted, &self.trace))));
+                let refusal = if self.tally.is_whole() { Refusal::Left } else { Refusal::Aborted };
+                drop(finish(&self.ingress, &self.trace, Err(Refused::at_source(refusal, &self.trace))));
             }
             Ended::Answered { status, first, bytes, end } => {
                 let source = self.trace.source.as_deref().unwrap_or("");

@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::future::Future as _;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub(super) struct Tally {
     /// Milliseconds after `begun` at which the last piece went up.
     last: AtomicU64,
     bytes: AtomicU64,
+    /// Whether the body has come to its end.
+    is_whole: AtomicBool,
     fault: OnceLock<Fault>,
 }
 
@@ -41,7 +43,13 @@ pub(super) enum Fault {
 
 impl Tally {
     pub(super) const fn new(begun: Instant) -> Self {
-        Self { begun, last: AtomicU64::new(0), bytes: AtomicU64::new(0), fault: OnceLock::new() }
+        Self {
+            begun,
+            last: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            is_whole: AtomicBool::new(false),
+            fault: OnceLock::new(),
+        }
     }
 
     /// When the last piece went up, or the request began.
@@ -51,6 +59,15 @@ impl Tally {
 
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole.load(Ordering::Relaxed)
+    }
+
+    /// The body has come to its end.
+    pub(super) fn end(&self) {
+        self.is_whole.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn fault(&self) -> Option<Fault> {
@@ -86,6 +103,9 @@ pub(super) struct Upward {
 
 impl Upward {
     pub(super) fn new(incoming: Incoming, tally: Arc<Tally>, limit: Option<u64>, stall: Duration) -> Self {
+        if incoming.is_end_stream() {
+            tally.end();
+        }
         Self { incoming, tally, limit: limit.unwrap_or(u64::MAX), stall, waiting: None }
     }
 }
@@ -105,13 +125,20 @@ impl Body for Upward {
             };
             this.waiting = None;
             let frame = match frame {
-                None => return Poll::Ready(None),
+                None => {
+                    this.tally.end();
+                    return Poll::Ready(None);
+                }
                 Some(Err(_)) => return Poll::Ready(Some(Err(this.tally.fail(Fault::Broken)))),
                 Some(Ok(frame)) => frame,
             };
             let Ok(piece) = frame.into_data() else { continue };
             if this.tally.moved(piece.len() as u64) > this.limit {
                 return Poll::Ready(Some(Err(this.tally.fail(Fault::TooLarge(this.limit)))));
+            }
+            // Whoever knows the length asks for no further piece.
+            if this.incoming.is_end_stream() {
+                this.tally.end();
             }
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
