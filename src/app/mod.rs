@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::{self, AdminState, Loaded, Stopper};
 use crate::attachment::Files;
-use crate::config::{Config, Problems, Secret, Server, sense};
+use crate::config::{Config, Problems, Secret, sense};
 use crate::dispatch::replay::{Remap, Replayer};
 use crate::dispatch::{Dispatcher, Pace};
 use crate::inbox::encrypted::Encrypted;
