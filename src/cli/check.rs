@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{ConfigFile, Ended, answer, say, tally, tell};
 use crate::app;
-use crate::config::{Config, Place, Problem, Problems, Secret, Weight};
+use crate::config::{Config, GatewayKey, Place, Problem, Problems, Secret, Weight};
 use crate::model::DestinationKind;
 use crate::net::Client;
 use crate::upstream::{Budget, Upstream};
@@ -113,63 +113,61 @@ const AGENTS: usize = 50;
 
 /// Asks the upstream, by reading calls alone. `seen` gets what is there.
 async fn ask(config: &Config, seen: &mut Vec<String>) -> Vec<Problem> {
-    let begun = Instant::now();
-    let place = config.setting(&["upstream", "api_key"]);
+    let Some(key) = &config.upstream.api_key else { return Vec::new() };
     let client = Client::new(config.upstream.connect_timeout, config.upstream.ca_file.as_deref());
     let client = match client {
         Ok(client) => client.allowing(&config.fetch.allow),
         Err(error) => {
+            let place = config.setting(&["upstream", "ca_file"]);
             return vec![error_at(&place, format!("the upstream cannot be asked: {error}"), "see upstream.ca_file")];
         }
     };
     let upstream = Upstream::new(&config.upstream, client, Budget::default());
-    let Some(key) = &config.upstream.api_key else { return Vec::new() };
+    let problems = ask_keys(config, &upstream, key, seen).await;
+    // What a refused key says of agents is nothing.
+    if problems.is_empty() { ask_agents(config, &upstream, key, seen).await } else { problems }
+}
+
+/// Asks for the key, and for those that callers' keys are exchanged for.
+async fn ask_keys(config: &Config, upstream: &Upstream, own: &Secret, seen: &mut Vec<String>) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let others = config
-        .keys
-        .iter()
-        .filter_map(|own| Some((format!("keys.{}.upstream_key", own.name), own.upstream_key.as_ref()?)));
-    let mut asked: Vec<&Secret> = Vec::new();
-    for (name, key) in std::iter::once(("upstream.api_key".to_owned(), key)).chain(others) {
-        if asked.contains(&key) {
+    let of_key = |key: &GatewayKey| {
+        let place = config.setting(&["keys", &key.name, "upstream_key"]);
+        Some((format!("keys.{}.upstream_key", key.name), place, key.upstream_key.clone()?))
+    };
+    let own = ("upstream.api_key".to_owned(), config.setting(&["upstream", "api_key"]), own.clone());
+    let mut asked: Vec<Secret> = Vec::new();
+    for (name, place, key) in std::iter::once(own).chain(config.keys.iter().filter_map(of_key)) {
+        if asked.iter().any(|other| other.expose() == key.expose()) || asked.len() >= AGENTS {
             continue;
         }
-        asked.push(key);
-        let place = if name == "upstream.api_key" {
-            place.clone()
-        } else {
-            config.setting(&name.split('.').collect::<Vec<_>>())
-        };
-        match upstream.ask_raw(None, key, ANSWER).await.map(|answer| answer.status().as_u16()) {
+        match upstream.ask_raw(None, &key, ANSWER).await.map(|answer| answer.status().as_u16()) {
             Ok(200..=299) => seen.push(format!("the upstream takes {name}")),
             Ok(status @ (401 | 403)) => {
                 let what = format!("the upstream refuses {name} (status {status})");
-                problems.push(error_at(
-                    &place,
-                    what,
-                    "copy the key again; it has to be of the organisation of the agents",
-                ));
+                let hint = "copy the key again; it has to be of the organisation of the agents";
+                problems.push(error_at(&place, what, hint));
             }
             Ok(status) => {
                 let what = format!("the upstream does not say whether it takes {name}: status {status}");
                 problems.push(error_at(&place, what, "is upstream.base_url the address of the API?"));
             }
             Err(error) => {
+                let place = config.setting(&["upstream", "base_url"]);
                 let what = format!("the upstream does not answer: {error}");
-                problems.push(error_at(
-                    &config.setting(&["upstream", "base_url"]),
-                    what,
-                    "look at upstream.base_url and the network",
-                ));
-                return problems;
+                problems.push(error_at(&place, what, "look at upstream.base_url and the network"));
+                break;
             }
         }
+        asked.push(key);
     }
-    if !problems.is_empty() {
-        // What a refused key says of agents is nothing.
-        return problems;
-    }
-    let mut known = BTreeSet::new();
+    problems
+}
+
+/// Asks for each agent that a source names.
+async fn ask_agents(config: &Config, upstream: &Upstream, key: &Secret, seen: &mut Vec<String>) -> Vec<Problem> {
+    let begun = Instant::now();
+    let (mut problems, mut known) = (Vec::new(), BTreeSet::new());
     for source in &config.sources {
         let Some(destination) = &source.destination else { continue };
         if !known.insert(destination.to_string()) {
@@ -183,10 +181,10 @@ async fn ask(config: &Config, seen: &mut Vec<String>) -> Vec<Problem> {
             seen.push("there are more agents, which were not asked for".to_owned());
             break;
         }
-        let place = config.setting(&["sources", &source.name, "agent"]);
         match upstream.ask_agent(&destination.id, key, ANSWER).await.map(|answer| answer.status().as_u16()) {
             Ok(200..=299) => seen.push(format!("the upstream has {destination}")),
             Ok(status @ (403 | 404 | 422)) => {
+                let place = config.setting(&["sources", &source.name, "agent"]);
                 let what = format!("the upstream has no {destination} for this key (status {status})");
                 problems.push(error_at(&place, what, "copy the id from the platform's address bar"));
             }

@@ -12,6 +12,7 @@ pub mod door;
 mod exposure;
 pub mod inbox;
 pub mod node;
+mod origin;
 pub mod private;
 pub mod problem;
 pub mod provider;
@@ -194,7 +195,7 @@ impl Config {
     pub fn load_for(file: &Path, source: Option<&str>, problems: &Problems) -> Option<Self> {
         let name = file.display().to_string();
         let text = match std::fs::read(file) {
-            Ok(bytes) => sense::utf8(file, bytes, problems)?,
+            Ok(bytes) => origin::utf8(file, bytes, problems)?,
             Err(error) => {
                 let hint = match error.kind() {
                     std::io::ErrorKind::NotFound => {
@@ -237,7 +238,7 @@ impl Config {
         table.lay(Table::parse(name, text, problems));
         for (key, value) in environment {
             overrule(&mut table, &key, &value);
-            if let Some(right) = sense::misnamed(&table, &key) {
+            if let Some(right) = origin::misnamed(&table, &key) {
                 let place = Place { file: format!("environment variable {key}").into(), line: 0 };
                 problems.warn(
                     &place,
@@ -247,7 +248,7 @@ impl Config {
             }
         }
         if let Some(source) = source {
-            sense::keep_source(&mut table, source);
+            origin::keep_source(&mut table, source);
         }
         lay_source_defaults(&mut table);
 
@@ -303,7 +304,7 @@ impl Config {
             providers,
             sources,
             base: base.to_owned(),
-            files: sense::files(&table, base),
+            files: origin::files(&table, base),
             written: Arc::new(WrittenTable(table.clone())),
         };
         channel::check(&config, problems);

@@ -61,7 +61,10 @@ pub(super) fn doubt(
         };
         problems.warn(
             &pattern.place,
-            format!("no event of {title} is known that \"{}\" fits: it keeps nothing", pattern.value.escape_debug()),
+            format!(
+                "no known event type of {title} matches \"{}\": this entry keeps nothing",
+                pattern.value.escape_debug()
+            ),
             hint,
         );
     }
