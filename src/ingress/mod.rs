@@ -48,7 +48,7 @@ pub use load::Load;
 pub use places::UploadPlaces;
 pub use proxy::{Front, Proxies};
 
-pub use dropin::{Dropin, ForeignKeys};
+pub use dropin::{Dropin, ForeignKeys, explain};
 
 /// How long a call that is passed on may wait for its turn within the upstream's budget.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,6 +1,7 @@
 //! Why a mapping found what it found: told to whoever writes one, from the same steps that map events.
 
 use super::Mapped;
+use super::near::near;
 use crate::model::{Name, Refusal};
 
 /// What a mapping made of a request, and what it looked for in vain.
@@ -21,6 +22,8 @@ pub struct Note {
     pub path: String,
     /// What stands at its end.
     pub miss: Miss,
+    /// A path like it that leads to a value, where it leads nowhere.
+    pub near: Option<String>,
 }
 
 /// What stands at the end of a path that gave no value.
@@ -34,6 +37,13 @@ pub enum Miss {
     Empty,
     /// A list or an object, where a text is wanted.
     Many,
+}
+
+/// Looks for paths like those that led nowhere.
+pub(super) fn look_around(notes: &mut [Note], document: &serde_json::Value) {
+    for note in notes.iter_mut().filter(|note| note.miss == Miss::Nowhere) {
+        note.near = near(document, &note.path);
+    }
 }
 
 impl Miss {

@@ -13,6 +13,7 @@ mod fence;
 mod filter;
 pub mod hosted;
 mod jsonpath;
+mod near;
 mod notation;
 mod number;
 mod path;
@@ -288,7 +289,11 @@ impl Mapping {
     pub fn explain(&self, request: &Received) -> Explained {
         let mut notes = Some(Vec::new());
         let mapped = self.follow(request, (None, None), false, &mut notes);
-        Explained { mapped, notes: notes.unwrap_or_default() }
+        let mut notes = notes.unwrap_or_default();
+        if let Ok(document) = serde_json::from_slice(&request.body) {
+            explain::look_around(&mut notes, &document);
+        }
+        Explained { mapped, notes }
     }
 
     fn follow(
@@ -388,7 +393,7 @@ impl Mapping {
             if let Some(notes) = notes
                 && let Some(miss) = Miss::of(found.as_deref(), rule.name)
             {
-                notes.push(Note { of: rule.name.as_str(), path: mapped.written.clone(), miss });
+                notes.push(Note { of: rule.name.as_str(), path: mapped.written.clone(), miss, near: None });
             }
             let found = found.filter(|raw| says_something(raw));
             let origin = Origin::Mapping(mapped.written.clone());
@@ -468,7 +473,7 @@ impl Mapping {
                 if let Some(notes) = notes
                     && let Some(miss) = Miss::of(raw.as_deref(), Name::TaskId)
                 {
-                    notes.push(Note { of: "thread", path: written.clone(), miss });
+                    notes.push(Note { of: "thread", path: written.clone(), miss, near: None });
                 }
                 match raw.as_deref().map(value::text) {
                     Some(Text::One(text)) => Some(thread::distinct(text.into_owned(), raw.as_deref(), scope.view)),

@@ -17,7 +17,7 @@ pub enum Outcome {
     Challenged,
     /// Passed on to the upstream at once; not kept.
     Proxied,
-    /// A caller was shown what became of its event.
+    /// A caller was shown what became of its event, or what its call would become.
     Shown,
     /// Not accepted.
     Refused,

@@ -524,3 +524,34 @@ async fn a_caller_that_leaves_is_counted_and_its_call_ends() {
     wait_for("its line", async || gateway.log().contains("went away before it was answered").then_some(())).await;
     assert!(!gateway.log().contains("before the body was whole"), "the body was whole");
 }
+
+#[tokio::test]
+async fn a_call_is_explained_to_whoever_has_a_gateway_key_and_runs_nothing() {
+    const OWN: &str = "a-key-of-the-gateways-own";
+    let keys = format!("[dropin]\nrequire_key = false\n[keys.ci]\nkey = \"literal:{OWN}\"\nagents = [\"A\"]\n");
+    let (upstream, gateway) = world(&keys).await;
+    let mapping =
+        "/A?params_mapping=%7B%22prompt%22:%22message.txt%22,%22task_id%22:%22message.chat.id%22%7D&user_id=u";
+    let text = r#"{"message":{"text":"hi","chat":{"id":7}},"user_tokens":{"t":"hush"}}"#;
+    let ask = async |key: &str, target: &str, body: &str| {
+        let headers = [("x-api-key", key), ("x-sluicegate-explain", "1"), ("content-type", "application/json")];
+        gateway.post(target, &headers, body.to_owned()).await
+    };
+    let answer = ask(OWN, mapping, text).await;
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    let told = json(&answer);
+    assert_eq!(told["agent_id"], "A", "{told}");
+    let miss = json!({"of": "prompt", "path": "message.txt", "why": "leads nowhere", "near": "message.text"});
+    assert_eq!(told["misses"], json!([miss]), "{told}");
+    let task = told["params"].as_array().unwrap().iter().find(|param| param["name"] == "task_id").unwrap();
+    assert_eq!((&task["value"], &task["from"]), (&"7".into(), &"params_mapping message.chat.id".into()), "{told}");
+    assert_eq!(told["call"]["path"], "/v1/agents/A/invoke", "{told}");
+    assert!(!told.to_string().contains("hush"), "{told}");
+    // What is wrong with a call is said as well.
+    let told = json(&ask(OWN, "/A", "{").await);
+    assert_eq!(told["refused"]["code"], "malformed_body", "{told}");
+    assert_eq!(ask(OWN, "/B", text).await.status(), 403, "a key is good for its agents");
+    assert_eq!(ask(KEY, mapping, text).await.status(), 403, "it is for keys of the gateway's own");
+    assert!(upstream.runs().await.is_empty());
+    assert_eq!(gateway.metric("sluicegate_requests_total{outcome=\"shown\",source=\"dropin\"}").await, 2.0);
+}

@@ -21,13 +21,12 @@ use super::{ConfigFile, Ended, answer, say, tally, usage};
 use crate::app;
 use crate::config::{Config, Problems};
 use crate::inbox::Claimed;
-use crate::mapping::{Explained, Note, hosted as reading};
-use crate::model::{
-    DeliveryId, EventId, HostedCall, Marks, Name, Origin, Param, Received, Refusal, Strength, Timestamp,
-};
+use crate::ingress::explain::{self, misses, param, refused};
+use crate::mapping::{Explained, hosted as reading};
+use crate::model::{DeliveryId, EventId, Marks, Param, Received, Refusal, Strength, Timestamp};
 use crate::source::{Source, Sources};
 use crate::text::{fields, multipart};
-use crate::upstream::{Call, hosted};
+use crate::upstream::Call;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum MapCommand {
@@ -188,36 +187,7 @@ fn at_dropin(config: &Config, capture: &Capture) -> Value {
         content_type: kind,
         body: parts.as_deref().map_or(reading::Body::Whole(&capture.body), reading::Body::Parts),
     });
-    let call = match read {
-        Ok(call) => call,
-        Err(refusal) => {
-            return json!({ "source": "dropin", "misses": misses(&notes), "refused": refused(&refusal) });
-        }
-    };
-    let manner = if call.asynchronous { hosted::Manner::Start } else { hosted::Manner::Wait };
-    let mut sent = body(&hosted::body(&call, &config.dropin, None, EventId::new(), &Marks::default()));
-    if let Some(tokens) = sent.get_mut("user_tokens") {
-        *tokens = "***".into();
-    }
-    json!({
-        "source": "dropin",
-        "agent_id": call.agent_id,
-        "params": call.params.iter().map(param).collect::<Vec<_>>(),
-        "settings": settings(&call),
-        "misses": misses(&notes),
-        "call": { "path": hosted::path(&call, manner), "body": sent },
-    })
-}
-
-fn misses(notes: &[Note]) -> Vec<Value> {
-    notes.iter().map(|note| json!({ "of": note.of, "path": note.path, "why": note.miss.as_str() })).collect()
-}
-
-fn settings(call: &HostedCall) -> Vec<Value> {
-    call.settings
-        .iter()
-        .map(|setting| json!({ "name": setting.name, "from": setting.from, "over": setting.over }))
-        .collect()
+    explain::call(&config.dropin, &read, &notes, &Marks::default())
 }
 
 /// The same, with on whose word it stands once the request is proved.
@@ -225,31 +195,6 @@ fn with_backing(source: &Source, one: &Param) -> Value {
     let mut view = param(one);
     view["backing"] = source.backing(Strength::Signed.as_str(), &one.origin).as_str().into();
     view
-}
-
-fn param(param: &Param) -> Value {
-    json!({
-        "name": param.name.as_str(),
-        "value": param.value,
-        "from": origin(&param.origin, param.name),
-        "over": param.over.iter().map(|over| origin(over, param.name)).collect::<Vec<_>>(),
-    })
-}
-
-fn origin(origin: &Origin, name: Name) -> String {
-    match origin {
-        Origin::Mapping(path) => format!("params_mapping {path}"),
-        Origin::Template => "the source's prompt template".into(),
-        Origin::Fixed => "the fixed value".into(),
-        Origin::Query => format!("the query's {}", name.as_str()),
-        Origin::Body => format!("the body's {}", name.as_str()),
-        Origin::Default => "the default".into(),
-        Origin::Event => "nothing gave one: the event itself".into(),
-    }
-}
-
-fn refused(refusal: &Refusal) -> Value {
-    json!({ "code": refusal.code(), "cause": refusal.cause() })
 }
 
 /// A body that we have made ourselves.
@@ -295,7 +240,9 @@ fn printed(view: &Value) -> String {
         line(&plain(&setting["name"]), &format!("from the {}{over}", plain(&setting["from"])));
     }
     for miss in list("misses") {
-        line("found nothing", &format!("{}: {} {}", plain(&miss["of"]), plain(&miss["path"]), plain(&miss["why"])));
+        let near = miss["near"].as_str().map_or_else(String::new, |near| format!("; {near} leads to a value"));
+        let (of, path, why) = (plain(&miss["of"]), plain(&miss["path"]), plain(&miss["why"]));
+        line("found nothing", &format!("{of}: {path} {why}{near}"));
     }
     if let Some(refused) = view.get("refused") {
         line("refused", &format!("{}: {}", plain(&refused["code"]), plain(&refused["cause"])));

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use rusqlite::Connection;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::schema;
 use super::writer::held;
@@ -35,11 +35,8 @@ impl Readers {
     ) -> Result<T, InboxError> {
         let permit = Arc::clone(&self.free).acquire_owned().await.map_err(|_| InboxError::Closed)?;
         let conn = held(&self.idle).pop().ok_or(InboxError::Closed)?;
-        let mut seat = Seat { conn: Some(conn), idle: Arc::clone(&self.idle) };
-        let asked = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            seat.conn.as_mut().map(|conn| question(conn))
-        });
+        let mut seat = Seat { conn: Some(conn), idle: Arc::clone(&self.idle), _permit: permit };
+        let asked = tokio::task::spawn_blocking(move || seat.conn.as_mut().map(|conn| question(conn)));
         match asked.await {
             Ok(Some(Ok(answer))) => Ok(answer),
             Ok(Some(Err(error))) => Err(InboxError::Engine { doing, cause: error.to_string() }),
@@ -63,6 +60,8 @@ impl Readers {
 struct Seat {
     conn: Option<Connection>,
     idle: Arc<Mutex<Vec<Connection>>>,
+    /// Given back after the connection: whoever has it finds one.
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for Seat {

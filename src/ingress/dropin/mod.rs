@@ -10,6 +10,7 @@
 mod call;
 mod caller;
 mod disk;
+pub mod explain;
 mod kept;
 mod known;
 mod once;
@@ -31,8 +32,8 @@ use super::trace::{self, Answered, Refused, Trace};
 use super::upload::{self, Placed};
 use super::{Bounds, Ingress, body, form, receive};
 use crate::config::{Config, DropIn, Secret};
-use crate::mapping::hosted as reading;
 use crate::mapping::shape::{Getter, is_task, shape};
+use crate::mapping::{Note, hosted as reading};
 use crate::model::{HostedCall, Name, Outcome, Refusal};
 use crate::source::Keyring;
 use crate::upstream::Upstream;
@@ -131,8 +132,21 @@ async fn answer(
     let (presented, bounds, _slot) = admit(ingress, dropin, &head, trace)?;
     let key = once::key(&head.headers)?;
     let hold = Arc::new(ingress.held.hold(trace.peer.0));
-    let read = CallReading { ingress, dropin, presented: &presented, head: &head, bounds, hold: hold.clone() };
-    let (mut call, files) = read.whole(incoming, trace).await?;
+    let explains = explain::is_asked(&head.headers);
+    if explains && matches!(presented, Presented::Foreign(_)) {
+        return Err(Refusal::KeyRefused("x-sluicegate-explain is for keys of [keys]".into()));
+    }
+    let read =
+        CallReading { ingress, dropin, presented: &presented, head: &head, bounds, hold: hold.clone(), explains };
+    let (read, notes, files) = read.whole(incoming, trace).await?;
+    if explains {
+        if let Ok(call) = &read {
+            dropin.caller(ingress, presented, call, trace)?;
+        }
+        let told = explain::call(&dropin.config, &read, &notes, ingress.sealer.marks());
+        return Ok(Answered { outcome: Outcome::Shown, ..answered(None, told.to_string()) });
+    }
+    let mut call = read?;
     // The body is gone, and the call that it became stands here twice: as it was read, and as it is sent.
     hold.grow(2 * trace.body_bytes.min(bounds.size))?;
     call.id = presented.chosen_id(&ingress.ids, &call);
@@ -244,32 +258,40 @@ struct CallReading<'r> {
     head: &'r Parts,
     bounds: Bounds,
     hold: Arc<Hold>,
+    /// Whether its caller asks what it would become.
+    explains: bool,
 }
 
+/// A request as a call, what it looked for in vain where that is asked for, and the files that came with it.
+type ReadCall = (Result<HostedCall, Refusal>, Vec<Note>, Placed);
+
 impl CallReading<'_> {
-    /// The request as a call, and the files that came with it.
-    async fn whole(&self, incoming: Body, trace: &mut Trace) -> Result<(HostedCall, Placed), Refusal> {
+    /// Reads the request.
+    async fn whole(&self, incoming: Body, trace: &mut Trace) -> Result<ReadCall, Refusal> {
         let Self { ingress, head, bounds, hold, .. } = self;
         let content_type = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let call = |body| {
-            reading::read(&reading::Asked {
+        let call = |body, files| {
+            let asked = reading::Asked {
                 path_agent: head.uri.path().strip_prefix('/').unwrap_or_default(),
                 query: head.uri.query().unwrap_or_default(),
                 content_type,
                 body,
-            })
+            };
+            let (read, notes) =
+                if self.explains { reading::explain(&asked) } else { (reading::read(&asked), Vec::new()) };
+            Ok((read, notes, files))
         };
         if is_form(&head.headers) {
             let gate = self.dropin.gate(self.presented, head, trace.peer.0);
             let bounds = (*bounds, hold.clone());
             let (parts, files) = upload::at_door(ingress, head, incoming, bounds, gate.as_ref(), trace).await?;
             trace.has_body = true;
-            return Ok((call(reading::Body::Parts(&parts))?, files));
+            return call(reading::Body::Parts(&parts), files);
         }
         let bytes = body::read(incoming, *bounds, hold).await?;
         trace.body_bytes = bytes.len() as u64;
         trace.has_body = true;
-        Ok((call(reading::Body::Whole(&bytes))?, Placed::none()))
+        call(reading::Body::Whole(&bytes), Placed::none())
     }
 }
 

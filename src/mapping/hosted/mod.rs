@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
-use super::explain::{Miss, Note};
+use super::explain::{Miss, Note, look_around};
 use super::path::Dotted;
 use super::scan::{self, Fault};
 use super::value::{self, Text, says_something};
@@ -82,7 +82,13 @@ pub fn read(asked: &Asked<'_>) -> Result<HostedCall, Refusal> {
 /// The same, with what the caller's own mapping looked for in vain.
 pub fn explain(asked: &Asked<'_>) -> (Result<HostedCall, Refusal>, Vec<Note>) {
     let mut notes = Vec::new();
-    (follow(asked, &mut notes), notes)
+    let read = follow(asked, &mut notes);
+    if let Ok((Read::Fields(_, text) | Read::Text(text), _)) = body(asked)
+        && let Ok(document) = scan::tree(&text)
+    {
+        look_around(&mut notes, &document);
+    }
+    (read, notes)
 }
 
 fn follow(asked: &Asked<'_>, notes: &mut Vec<Note>) -> Result<HostedCall, Refusal> {
@@ -317,7 +323,7 @@ impl Ask<'_> {
         for ((name, path), piece) in targets.into_iter().zip(pieces) {
             let raw = piece.and_then(|range| text.get(range));
             if let Some(miss) = Miss::of(raw, name) {
-                notes.push(Note { of: name.as_str(), path: path.clone(), miss });
+                notes.push(Note { of: name.as_str(), path: path.clone(), miss, near: None });
             }
             let Some(raw) = raw.filter(|raw| says_something(raw)) else { continue };
             let value = match value::text(raw) {

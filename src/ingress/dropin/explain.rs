@@ -1,0 +1,81 @@
+//! What a call would become, for whoever makes calls: what each parameter was taken from, what was looked for in vain, and
+//! the request that would go upstream. Nothing of it is kept or sent.
+
+use http::header::{HeaderMap, HeaderName};
+use serde_json::{Value, json};
+
+use crate::config::DropIn;
+use crate::mapping::Note;
+use crate::model::{EventId, HostedCall, Marks, Name, Origin, Param, Refusal};
+use crate::upstream::hosted::{self, Manner};
+
+const HEADER: HeaderName = HeaderName::from_static("x-sluicegate-explain");
+
+/// Whether a caller asks what its call would become.
+pub(super) fn is_asked(headers: &HeaderMap) -> bool {
+    headers.get(HEADER).is_some_and(|value| !matches!(value.as_bytes(), b"" | b"0" | b"false"))
+}
+
+/// What a request at the drop-in door was read as.
+pub fn call(config: &DropIn, read: &Result<HostedCall, Refusal>, notes: &[Note], marks: &Marks) -> Value {
+    let call = match read {
+        Ok(call) => call,
+        Err(refusal) => return json!({ "source": "dropin", "misses": misses(notes), "refused": refused(refusal) }),
+    };
+    let manner = if call.asynchronous { Manner::Start } else { Manner::Wait };
+    let sent = hosted::body(call, config, None, EventId::new(), marks);
+    let mut sent: Value = serde_json::from_slice(&sent).unwrap_or_default();
+    if let Some(tokens) = sent.get_mut("user_tokens") {
+        *tokens = "***".into();
+    }
+    let settings = call.settings.iter();
+    let settings: Vec<Value> =
+        settings.map(|setting| json!({ "name": setting.name, "from": setting.from, "over": setting.over })).collect();
+    json!({
+        "source": "dropin",
+        "agent_id": call.agent_id,
+        "params": call.params.iter().map(param).collect::<Vec<_>>(),
+        "settings": settings,
+        "misses": misses(notes),
+        "call": { "path": hosted::path(call, manner), "body": sent },
+    })
+}
+
+/// Paths that gave no value, each with one that would, where there is one like it.
+pub fn misses(notes: &[Note]) -> Vec<Value> {
+    let miss = |note: &Note| {
+        let mut miss = json!({ "of": note.of, "path": note.path, "why": note.miss.as_str() });
+        if let Some(near) = &note.near {
+            miss["near"] = near.as_str().into();
+        }
+        miss
+    };
+    notes.iter().map(miss).collect()
+}
+
+/// Why there is no call.
+pub fn refused(refusal: &Refusal) -> Value {
+    json!({ "code": refusal.code(), "cause": refusal.cause() })
+}
+
+/// A parameter and where it came from.
+pub fn param(param: &Param) -> Value {
+    json!({
+        "name": param.name.as_str(),
+        "value": param.value,
+        "from": origin(&param.origin, param.name),
+        "over": param.over.iter().map(|over| origin(over, param.name)).collect::<Vec<_>>(),
+    })
+}
+
+fn origin(origin: &Origin, name: Name) -> String {
+    match origin {
+        Origin::Mapping(path) => format!("params_mapping {path}"),
+        Origin::Template => "the source's prompt template".into(),
+        Origin::Fixed => "the fixed value".into(),
+        Origin::Query => format!("the query's {}", name.as_str()),
+        Origin::Body => format!("the body's {}", name.as_str()),
+        Origin::Default => "the default".into(),
+        Origin::Event => "nothing gave one: the event itself".into(),
+    }
+}
