@@ -41,7 +41,7 @@ pub(in crate::cli) fn reloaded(out: &mut impl Paper, answer: &Value) -> io::Resu
     let (generation, digest) = (text(&configuration["generation"]), text(&configuration["digest"]));
     paragraph(out, 0, &format!("reloaded: generation {generation} holds, digest {digest}"))?;
     for setting in each(&configuration["restart_for"]) {
-        let sentence = format!("- {} has changed, and the change holds after a restart only", text(setting));
+        let sentence = format!("- {} has changed; it needs a restart to take effect", text(setting));
         paragraph(out, 0, &sentence)?;
     }
     Ok(())
