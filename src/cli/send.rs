@@ -82,7 +82,8 @@ fn request(send: &Send, config: &Config, source: &Source, now: Timestamp) -> any
             let names: Vec<&str> = samples.iter().map(|sample| sample.name.as_str()).collect();
             anyhow!("the provider has no sample {name:?}; there are: {}", names.join(", "))
         })?),
-        None => samples.first(),
+        // A sample that the source keeps shows more than one that it leaves out.
+        None => samples.iter().find(|sample| source.mapping.wants(&sample.name)).or(samples.first()),
     };
     let body: Bytes = match (&send.body, sample) {
         (Some(file), _) => std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?.into(),

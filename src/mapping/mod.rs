@@ -268,6 +268,11 @@ impl Mapping {
         Ok(self.event_id.joined(&view, '/')?.map(thread::bounded))
     }
 
+    /// Whether `events` keeps an event of this type.
+    pub fn wants(&self, event_type: &str) -> bool {
+        self.events.unwanted(Some(event_type)).is_none()
+    }
+
     /// The parts of a request that the prompt's template speaks of.
     pub fn places_of_prompt(&self) -> Vec<&'static str> {
         self.prompt.as_ref().or(self.usual.as_ref()).map(Template::places).unwrap_or_default()

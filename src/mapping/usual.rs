@@ -172,3 +172,10 @@ fn the_operators_word_goes_before_the_files() {
     let own = (Some("https://github.com/octo/app/issues/12".to_owned()), Some("bot".to_owned()));
     assert_eq!(of(&mapping("github", lines).0), own);
 }
+
+#[test]
+fn a_source_says_which_samples_it_keeps() {
+    let (mapping, _) = mapping("github", "events = [\"issues.*\"]");
+    assert!(mapping.wants("issues.opened"));
+    assert!(!mapping.wants("pull_request.opened"));
+}

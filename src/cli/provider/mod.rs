@@ -114,3 +114,23 @@ fn fits(provider: &Provider, list: &List) -> bool {
     let aliases = provider.aliases.iter().map(|alias| alias.as_str());
     [provider.name.as_str(), provider.title.as_str()].into_iter().chain(aliases).any(|text| fold(text).contains(&word))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_finds_providers_by_name_alias_and_title_whatever_its_capitals() {
+        let config = known(None).unwrap();
+        let found = |word: &str| {
+            let list = List { word: Some(word.to_owned()), config: None, json: false };
+            let fitting = config.providers.values().filter(|provider| fits(provider, &list));
+            fitting.map(|provider| provider.name.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!(found("msteams"), ["microsoft-teams"]);
+        assert_eq!(found("Lemon Squeezy"), ["lemon-squeezy"]);
+        assert!(found("hub").contains(&"github") && found("HUB").contains(&"hubspot-v3"));
+        assert_eq!(found("no such thing"), Vec::<&str>::new());
+        assert_eq!(found("").len(), config.providers.len());
+    }
+}

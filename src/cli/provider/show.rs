@@ -41,6 +41,12 @@ pub(super) fn run(show: &Show) -> Ended {
     Ok(ExitCode::SUCCESS)
 }
 
+/// How wide the second column is, so that a line has 80 columns at most.
+const VALUE: usize = 65;
+
+/// How wide a step is behind its number.
+const WIDE: usize = 75;
+
 /// What is read of a `[verify]` section to be shown.
 struct Shown {
     scheme: String,
@@ -92,7 +98,14 @@ impl Shown {
     fn text(&self, provider: &Provider) -> String {
         let name = &provider.name;
         let mut lines = vec![provider.title.clone()];
-        let mut line = |what: &str, text: &str| lines.push(format!("  {what:<12} {text}"));
+        let mut line = |what: &str, text: &str| {
+            // An address stays whole, so that it can be copied.
+            let address = text.starts_with("https://") || text.starts_with("github.com/");
+            let parts = if address { vec![text.to_owned()] } else { wrap(text, VALUE, VALUE) };
+            for (at, part) in parts.into_iter().enumerate() {
+                lines.push(format!("  {:<12} {part}", if at == 0 { what } else { "" }));
+            }
+        };
         let aliases: Vec<&str> = provider.aliases.iter().map(|alias| alias.as_str()).collect();
         if !aliases.is_empty() {
             line("also called", &aliases.join(", "));
@@ -156,15 +169,15 @@ impl Shown {
         }
         if self.brings_secret {
             lines.push(format!(
-                "\nThe provider's first request brings the secret. This prints the address to give to it:\n  \
+                "\nThe provider's first request brings the secret. This prints the address for it:\n  \
                  sluicegate source enrol {name}\n\
                  Then compare what came in (--show) and have it count (--confirm FINGERPRINT)."
             ));
         }
         if provider.map.prompt.is_some() {
-            lines.push("\nThe prompt is made by the provider's file, unless the source has one of its own.".into());
+            lines.push("\nThe provider's file makes the prompt, unless the source has one of its own.".into());
         }
-        lines.push(format!("\nTry it with a signed sample: sluicegate send {name} --config FILE"));
+        lines.push(format!("\nTry it with a signed sample:\n  sluicegate send {name} --config FILE"));
         lines.join("\n")
     }
 
@@ -201,13 +214,12 @@ fn document(docs: &str) -> (&str, Option<&str>) {
 
 /// What to do at the provider, each step on lines of its own.
 fn steps(provider: &Provider) -> String {
-    let mut lines = String::from("\nAt the provider");
+    let mut lines = String::from("\nAt the provider:\n");
     if let Some(page) = &provider.setup.page {
-        lines.push_str(&format!(" ({page})"));
+        lines.push_str(&format!("  {page}\n"));
     }
-    lines.push_str(":\n");
     for (number, step) in provider.setup.steps.iter().enumerate() {
-        for (at, line) in wrap(step, 74, 74).into_iter().enumerate() {
+        for (at, line) in wrap(step, WIDE, WIDE).into_iter().enumerate() {
             let before = if at == 0 { format!("{:>3}. ", number + 1) } else { " ".repeat(5) };
             lines.push_str(&format!("{before}{line}\n"));
         }
@@ -228,5 +240,33 @@ fn texts(table: &Table, key: &str) -> Vec<String> {
         Some(Value::List(items)) => items.iter().filter_map(|item| text(&item.value)).collect(),
         Some(value) => text(value).into_iter().collect(),
         None => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_of_any_provider_fits_eighty_columns() {
+        let config = known(None).unwrap();
+        for provider in config.providers.values() {
+            let text = Shown::new(provider).text(provider);
+            let address = |line: &str| ["https://", "github.com/"].iter().any(|begin| line.trim().starts_with(begin));
+            let long = text.lines().find(|line| line.chars().count() > 80 && !address(line));
+            assert_eq!(long, None, "{}", provider.name);
+        }
+    }
+
+    #[test]
+    fn the_steps_of_a_provider_are_numbered_and_its_other_names_are_said() {
+        let config = known(None).unwrap();
+        let provider = find_provider(&config.providers, "ghe").unwrap();
+        let text = Shown::new(provider).text(provider);
+        for part in
+            ["also called  gh, ghe", "  1. In the repository", "  5. GitHub sends a ping", "provider = \"github\""]
+        {
+            assert!(text.contains(part), "{part}: {text}");
+        }
     }
 }
