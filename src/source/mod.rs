@@ -65,8 +65,8 @@ pub use self::streamed::Streamed;
 pub use self::trial::{Judged, Trial, Written};
 use crate::attachment::Channel;
 use crate::config::{
-    Ack, Config, Located, OnUnmappable, Problems, Provider, ReplayWindow, Respond, Secret, Section, SourceConfig, Table,
-    near_provider,
+    Ack, Config, Located, OnUnmappable, Problems, Provider, ReplayWindow, Respond, Secret, Section, SourceConfig,
+    Table, near_provider,
 };
 use crate::mapping::shape::Getter;
 use crate::mapping::{Mapped, Mapping, better};

@@ -8,7 +8,7 @@ use crate::world::{Gateway, Upstream, borrowed, github, hmac_sha256, json, signa
 const SECRET: &str = "github-secret-12";
 
 const PROMPT: &str = "prompt = \"{{ event_type }} in {{ body.repository.full_name }}\"";
-const MENDED: &str = "prompt = \"{{ event_type }} in {{ body.repository.full_name or 'no repository' }}\"";
+const MENDED: &str = "prompt = \"{{ event_type }} {{ body.action | default('alone') }}, in no repository\"";
 
 fn source(more: &str) -> String {
     format!("[sources.gh]\nprovider = \"github\"\nsecrets = [\"literal:{SECRET}\"]\nagent = \"a-gh\"\n{more}\n")
@@ -82,7 +82,7 @@ async fn a12_a_proved_event_that_cannot_be_mapped_is_kept_and_runs_once_its_mapp
     assert!(prompt.contains("installation.created") && prompt.contains("no repository"), "{prompt}");
 
     // The others by a filter.
-    let (status, job) = gateway.tell("/replays", json!({"state": "unmappable"})).await;
+    let (status, job) = gateway.tell("/replays", json!({"filter": {"state": "unmappable"}})).await;
     assert_eq!(status, 202, "{job}");
     for id in [id(&second), id(&third)] {
         wait_for("the replay", async || {

@@ -15,6 +15,7 @@ use super::caller::{Caller, KeyStanding};
 use super::kept::DurableEnd;
 use super::once::Once;
 use super::{Dropin, NAME};
+use crate::config::Secret;
 use crate::inbox::Counted;
 use crate::ingress::trace::{Answered, Trace};
 use crate::ingress::upload::{self, Placed};
@@ -204,11 +205,11 @@ impl Calling<'_> {
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             self.bad_key(status.as_u16());
         }
-        if self.caller.standing == KeyStanding::Own && status == StatusCode::UNAUTHORIZED {
+        let shared = self.dropin.upstream_key.as_ref().map(Secret::expose);
+        let goes_with_shared = shared == Some(self.caller.key.expose());
+        if self.caller.standing == KeyStanding::Own && goes_with_shared && status == StatusCode::UNAUTHORIZED {
             // The caller's key was good: what was refused is the gateway's.
-            let what =
-                "it refused the gateway's own key (401): see upstream.api_key, or upstream_key of the caller's key";
-            return Refusal::UpstreamFailed(what.to_owned());
+            return Refusal::UpstreamFailed("it refused upstream.api_key (401)".to_owned());
         }
         hosted::refusal(answer, self.ingress.clock.now())
     }
