@@ -33,7 +33,7 @@ pub use door::{DropIn, ExtraFields, GatewayKey, ProxyConfig, RequireKey};
 pub use inbox::{Engine, Inbox, KeepConfig};
 pub use node::{Node, Table, Value};
 pub use problem::{Located, Place, Problem, Problems, Weight};
-pub use provider::{Ack, Provider, Sample};
+pub use provider::{Ack, Kind, Provider, Runs, Sample};
 pub use reconcile::{LogKind, ProviderLog, ReconcileConfig};
 pub use secret::Secret;
 pub use section::Section;

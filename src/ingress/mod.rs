@@ -154,20 +154,25 @@ impl Ingress {
         if self.stopped.load(Ordering::Relaxed) { Err(Refusal::Stopped) } else { Ok(()) }
     }
 
-    /// Keeps an event. How long that takes tells whether there is room for more.
-    async fn keep(&self, event: NewEvent) -> Result<(Outcome, EventId), Refusal> {
+    /// Keeps the events of one request. How long that takes tells whether there is room for more.
+    async fn keep(&self, events: Vec<NewEvent>) -> Result<Vec<(Outcome, EventId)>, Refusal> {
         let _waiting = self.load.queue();
         // What its sender would not send again is kept however much waits.
-        let lost = event.backlog.is_some_and(|backlog| !backlog.turns_away);
-        let again = lost.then(|| NewEvent { backlog: None, ..event.clone() });
-        match (keep(&*self.inbox, event).await, again) {
-            (Err(Refusal::Behind(_)), Some(event)) => {
-                tracing::warn!(
-                    source = event.source,
-                    event = %event.id,
-                    "more waits than max_waiting or max_lag allow, kept all the same: its sender does not try again"
-                );
-                keep(&*self.inbox, event).await
+        let lost = events.iter().any(|event| event.backlog.is_some_and(|backlog| !backlog.turns_away));
+        let again = lost.then(|| {
+            let unbounded = events.iter().cloned().map(|event| NewEvent { backlog: None, ..event });
+            unbounded.collect::<Vec<_>>()
+        });
+        match (keep::keep_all(&*self.inbox, events).await, again) {
+            (Err(Refusal::Behind(_)), Some(events)) => {
+                for event in &events {
+                    tracing::warn!(
+                        source = event.source,
+                        event = %event.id,
+                        "more waits than max_waiting or max_lag allow, kept all the same: its sender does not try again"
+                    );
+                }
+                keep::keep_all(&*self.inbox, events).await
             }
             (kept, _) => kept,
         }

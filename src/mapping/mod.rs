@@ -7,11 +7,13 @@
 
 #[cfg(test)]
 mod corpus;
+mod each;
 mod explain;
 mod fence;
 mod filter;
 pub mod hosted;
 mod jsonpath;
+mod kind;
 mod number;
 mod path;
 mod scan;
@@ -28,10 +30,12 @@ pub use explain::{Explained, Miss, Note};
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
-use crate::config::{Located, Problems, Provider, QueryUse, SourceConfig};
+use crate::config::{Ack, Located, Problems, Provider, QueryUse, SourceConfig};
 use crate::model::{Marks, Name, Origin, Param, Params, Received, Refusal, TakenForm, Verified};
 
+use each::Each;
 use filter::Events;
+use kind::Kinds;
 use path::{Dotted, Path, Paths};
 use template::{Kind, Reach, Scope, Template};
 use thread::{Parts, Thread};
@@ -49,7 +53,10 @@ pub struct Mapping {
     thread: Option<Thread>,
     event_id: Parts,
     event_type: Parts,
+    /// Where the items of a request stand.
+    each: Each,
     events: Events,
+    kinds: Kinds,
     when: Option<Template>,
     /// What the templates speak of.
     reach: Reach,
@@ -87,6 +94,8 @@ pub struct Mapped {
     pub filtered: Option<String>,
     /// The named values.
     pub params: Params,
+    /// The answer to the sender of an event of this kind, where it is not that of all events.
+    pub ack: Option<Ack>,
 }
 
 impl Mapping {
@@ -162,8 +171,13 @@ impl Mapping {
         let thread = source.map.thread.as_ref().or(below.and_then(|map| map.thread.as_ref()));
         let thread = thread.map(|written| Thread::compile(written, strict, &mut paths, problems));
         let when = source.when.as_ref().map(|written| Template::compile(Kind::When, written, strict, problems));
+        let each = source.map.each.as_ref().or(below.and_then(|map| map.each.as_ref()));
+        let each = Each::compile(each.map_or(&[][..], Vec::as_slice), problems);
+        let kinds = Kinds::compile(provider, source.humans_only, &mut paths, problems);
         let mut mapping = Self {
             query: source.query,
+            each: each?,
+            kinds: kinds?,
             reach: Reach::NOTHING,
             marks: Marks::default(),
             params,
@@ -190,6 +204,14 @@ impl Mapping {
     /// Has marks around values made with the gateway's key; without it they end with the process.
     pub fn mark_with(&mut self, marks: Marks) {
         self.marks = marks;
+    }
+
+    /// The items that a request brings, each as a request of its own, in their order; mostly it is one.
+    pub fn items(&self, verified: Verified) -> Result<Vec<Verified>, Refusal> {
+        if self.each.is_empty() {
+            return Ok(vec![verified]);
+        }
+        Ok(self.each.of(&verified)?.unwrap_or_else(|| vec![verified]))
     }
 
     /// Reads an event. One with files may say nothing else.
@@ -251,9 +273,11 @@ impl Mapping {
             scope: OnceCell::new(),
         };
 
-        if let Some(rule) = self.filtered(&scope)? {
+        let kind = self.kinds.of(&view)?;
+        if let Some(rule) = self.filtered(&scope, kind.filtered)? {
             let params = Params::default().noted(view.notes());
-            return Ok(Mapped { dedup, event_type, filtered: Some(rule), params, ..Mapped::default() });
+            let ack = kind.ack;
+            return Ok(Mapped { dedup, event_type, filtered: Some(rule), params, ack, ..Mapped::default() });
         }
         let mut others = Vec::new();
         for rule in self.params.iter().filter(|rule| rule.name != Name::Prompt) {
@@ -280,12 +304,12 @@ impl Mapping {
 
         let params = Params::new(std::iter::once(prompt).chain(others).collect()).noted(view.notes());
         drop(scope);
-        Ok(Mapped { dedup, event_type, thread, filtered: None, params })
+        Ok(Mapped { dedup, event_type, thread, filtered: None, params, ack: kind.ack })
     }
 
     /// The rule that keeps an event from going further.
-    fn filtered(&self, scope: &Lazy<'_, '_>) -> Result<Option<String>, Refusal> {
-        if let Some(reason) = self.events.unwanted(scope.event_type) {
+    fn filtered(&self, scope: &Lazy<'_, '_>, kind: Option<String>) -> Result<Option<String>, Refusal> {
+        if let Some(reason) = self.events.unwanted(scope.event_type).or(kind) {
             return Ok(Some(reason));
         }
         let Some(when) = &self.when else { return Ok(None) };

@@ -51,7 +51,7 @@ impl Calling<'_> {
             most_ahead: (!self.dropin.config.waits_for_its_turn).then_some(0),
             backlog: None,
         };
-        self.ingress.keep(event).await?;
+        self.ingress.keep(vec![event]).await?;
         let task = if wait { Some(self.end(delivery).await?) } else { None };
         Ok(DurableEnd { event: delivery.event, task })
     }
