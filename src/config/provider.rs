@@ -74,8 +74,10 @@ pub struct Map {
 pub struct Kind {
     /// The reason that an event is kept with which runs no agent for being of this kind.
     pub name: String,
-    /// Places, and what stands there: `*` anything, `!` nothing, else one of these texts with `|` between them.
+    /// Places, and what stands at all of them: `*` anything, `!` nothing, else one of these texts with `|` between them.
     pub when: Vec<(Located<String>, Located<String>)>,
+    /// Places at one of which something stands; without any nothing more is asked.
+    pub any: Vec<Located<String>>,
     /// Whether it runs an agent.
     pub runs: Runs,
     /// The answer to its sender, where it is not that of all events.
@@ -182,18 +184,23 @@ impl Map {
 impl Kind {
     fn read(section: &Section<'_>) -> Self {
         let when = section.text_table("when").unwrap_or_default();
-        if when.is_empty() {
+        let any = section.texts("any").unwrap_or_default();
+        if when.is_empty() && any.is_empty() {
             section.problems().error_hint(
                 section.place(),
                 format!("{} would be every event", section.name()),
-                "say which with when = { \"json:type\" = \"4\" }",
+                "say which with when = { \"json:type\" = \"4\" } or any = [\"json:edited_message\"]",
             );
         }
         Self {
             name: section.required_text("name", "what such events are called").map_or_else(String::new, |t| t.value),
             when,
+            any,
             runs: section
-                .one_of("run", &[("always", Runs::Always), ("unless-humans-only", Runs::Unless), ("never", Runs::Never)])
+                .one_of(
+                    "run",
+                    &[("always", Runs::Always), ("unless-humans-only", Runs::Unless), ("never", Runs::Never)],
+                )
                 .map_or(Runs::Always, |runs| runs.value),
             ack: section.section("ack").map(|ack| Ack::read(&ack)),
         }

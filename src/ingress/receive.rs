@@ -163,7 +163,8 @@ pub(super) fn brought(
     // However many items of a conversation a request brings, it goes on once.
     let mut threads = HashSet::new();
     for (place, item) in items.iter().enumerate() {
-        let mapped = source.apply(item, has_files)?;
+        let mut mapped = source.apply(item, has_files)?;
+        mapped.dedup = source.mapping.key_of_item(mapped.dedup, place);
         if let (Some(thread), None) = (&mapped.thread, &mapped.filtered)
             && threads.insert(thread.clone())
         {
@@ -353,9 +354,7 @@ pub(super) fn acknowledge(ack: &Ack, outcome: Outcome, id: EventId) -> Response<
 fn acknowledge_all(ack: &Ack, kept: &[(Outcome, EventId)], leading: usize) -> Response<Body> {
     let (outcome, id) = kept[leading];
     acknowledged(ack, id, || {
-        let of_event = |(outcome, id): &(Outcome, EventId)| {
-            serde_json::json!({ "status": outcome.told(), "event_id": id.to_string() })
-        };
+        let of_event = |(outcome, id): &(Outcome, EventId)| serde_json::json!({ "status": outcome.told(), "event_id": id.to_string() });
         let events: Vec<_> = kept.iter().map(of_event).collect();
         serde_json::json!({ "status": outcome.told(), "event_id": id.to_string(), "events": events })
     })

@@ -70,7 +70,10 @@ impl Each {
 
     fn parse(text: &str) -> Result<(Option<String>, Vec<Step>), &'static str> {
         let (field, path) = match text.strip_prefix("form:") {
-            Some(rest) => rest.split_once('.').map(|(field, path)| (Some(field.to_owned()), path)).ok_or("it ends at the field")?,
+            Some(rest) => rest
+                .split_once('.')
+                .map(|(field, path)| (Some(field.to_owned()), path))
+                .ok_or("it ends at the field")?,
             None => (None, text),
         };
         let steps: Vec<Step> =
@@ -100,7 +103,11 @@ impl Each {
     }
 
     /// The documents of a request's items, and what else its form says.
-    fn documents(&self, request: &Received, form: Option<&TakenForm>) -> Result<Option<(Vec<Bytes>, TakenForm)>, Refusal> {
+    fn documents(
+        &self,
+        request: &Received,
+        form: Option<&TakenForm>,
+    ) -> Result<Option<(Vec<Bytes>, TakenForm)>, Refusal> {
         let view = View::read(request, &[], form)?;
         let rest = view.form.iter().filter(|(name, _)| self.field.as_ref().is_some_and(|field| name != field));
         let rest = rest.map(|(name, value)| (name.to_string(), value.to_string())).collect();
@@ -214,7 +221,12 @@ fn value<'t>(scan: &mut Scan<'t>, wants: &[&[Step]]) -> Result<Outline<'t>, Faul
 
 /// What is left of the paths that go on by a step.
 fn further<'w>(wants: &[&'w [Step]], goes_on: impl Fn(&Step) -> bool) -> Vec<&'w [Step]> {
-    wants.iter().filter_map(|steps| steps.split_first()).filter(|(step, _)| goes_on(step)).map(|(_, rest)| rest).collect()
+    wants
+        .iter()
+        .filter_map(|steps| steps.split_first())
+        .filter(|(step, _)| goes_on(step))
+        .map(|(_, rest)| rest)
+        .collect()
 }
 
 impl Outline<'_> {
@@ -329,7 +341,10 @@ mod tests {
         let body = b"mandrill_events=%5B%7B%22a%22%3A1%7D%5D&b=2";
         let received = request("/", &[("content-type", "application/x-www-form-urlencoded")], body);
         let (documents, form) = each(&["form:mandrill_events.*"]).documents(&received, None).unwrap().unwrap();
-        assert_eq!((documents.as_slice(), form.fields), (&[Bytes::from(r#"[{"a":1}]"#)][..], vec![("b".into(), "2".into())]));
+        assert_eq!(
+            (documents.as_slice(), form.fields),
+            (&[Bytes::from(r#"[{"a":1}]"#)][..], vec![("b".into(), "2".into())])
+        );
     }
 
     #[test]

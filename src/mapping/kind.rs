@@ -14,6 +14,7 @@ pub(super) struct Kinds(Vec<Kind>);
 #[derive(Debug)]
 struct Kind {
     when: Vec<(Part, Want)>,
+    any: Vec<Part>,
     /// The rule that keeps such an event from going further.
     filtered: Option<String>,
     ack: Option<Ack>,
@@ -51,13 +52,10 @@ impl Kinds {
 
     /// What kind an event is of.
     pub(super) fn of(&self, view: &View<'_>) -> Result<OfKind, Refusal> {
-        'kinds: for kind in &self.0 {
-            for (part, want) in &kind.when {
-                if !want.is_met(part, view)? {
-                    continue 'kinds;
-                }
+        for kind in &self.0 {
+            if kind.is_met(view)? {
+                return Ok(OfKind { filtered: kind.filtered.clone(), ack: kind.ack.clone() });
             }
-            return Ok(OfKind { filtered: kind.filtered.clone(), ack: kind.ack.clone() });
         }
         Ok(OfKind::default())
     }
@@ -82,8 +80,24 @@ impl Kind {
             Runs::Unless if humans_only => Some(format!("humans_only: {}", written.name)),
             Runs::Unless | Runs::Always => None,
         };
+        let any: Vec<_> = written.any.iter().map(|place| Part::compile(place, paths, problems)).collect();
         let when = conditions.into_iter().collect::<Option<Vec<_>>>()?;
-        Some(Self { when, filtered, ack: written.ack.clone() })
+        let any = any.into_iter().collect::<Option<Vec<_>>>()?;
+        Some(Self { when, any, filtered, ack: written.ack.clone() })
+    }
+
+    fn is_met(&self, view: &View<'_>) -> Result<bool, Refusal> {
+        for (part, want) in &self.when {
+            if !want.is_met(part, view)? {
+                return Ok(false);
+            }
+        }
+        for part in &self.any {
+            if part.is_there(view)? {
+                return Ok(true);
+            }
+        }
+        Ok(self.any.is_empty())
     }
 }
 

@@ -214,6 +214,14 @@ impl Mapping {
         Ok(self.each.of(&verified)?.unwrap_or_else(|| vec![verified]))
     }
 
+    /// The key of an item by its place. Where the provider names a request and not its items, the place is part of it.
+    pub fn key_of_item(&self, dedup: Option<String>, place: usize) -> Option<String> {
+        match dedup {
+            Some(key) if place > 0 && self.event_id.are_of_request() => Some(thread::bounded(format!("{key}/{place}"))),
+            dedup => dedup,
+        }
+    }
+
     /// Reads an event. One with files may say nothing else.
     pub fn apply(&self, verified: &Verified, has_files: bool) -> Result<Mapped, Refusal> {
         let claims = verified.claims().map(|claims| &claims[..]);

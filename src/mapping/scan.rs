@@ -339,7 +339,10 @@ impl<'a> Scan<'a> {
     }
 
     /// Goes through an object: `each` reads what stands at a key.
-    pub(super) fn members(&mut self, mut each: impl FnMut(&mut Self, Quoted<'a>) -> Result<(), Fault>) -> Result<(), Fault> {
+    pub(super) fn members(
+        &mut self,
+        mut each: impl FnMut(&mut Self, Quoted<'a>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         self.enter()?;
         self.blanks();
         if self.next() == Some(b'}') {

@@ -49,6 +49,11 @@ impl Parts {
         self.0.iter().all(|part| matches!(part, Part::Header(_)))
     }
 
+    /// Whether they are the same for all items of a request: none of them stands in the document.
+    pub(super) fn are_of_request(&self) -> bool {
+        !self.0.iter().any(|part| matches!(part, Part::Json(..) | Part::Key(_)))
+    }
+
     /// The values, joined; none if one that has to be there is missing.
     pub(super) fn joined(&self, view: &View<'_>, between: char) -> Result<Option<String>, Refusal> {
         let mut joined = String::new();

@@ -305,7 +305,9 @@ async fn judge(
             let most = event.most_ahead.map(i64::from);
             // What an earlier item of a list says of its proof says nothing of the lane.
             let minds = span.len() == 1 || played[place].is_none();
-            if minds && most.is_some_and(|most| of_event.clone().any(|lane| ahead.get(&lane.id).is_some_and(|n| *n > most))) {
+            if minds
+                && most.is_some_and(|most| of_event.clone().any(|lane| ahead.get(&lane.id).is_some_and(|n| *n > most)))
+            {
                 turned_away = turned_away.or(Some(Accepted::Busy));
             } else if minds && behind.is_behind(event, routes)? {
                 turned_away = turned_away.or(Some(Accepted::Behind));

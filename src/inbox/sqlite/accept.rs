@@ -11,7 +11,9 @@ use super::claim::rank_begins;
 use super::proof;
 use super::writer::Turn;
 use crate::inbox::{InboxError, Replayed, fair};
-use crate::model::{Accepted, Account, Backlog, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp, UsedProof};
+use crate::model::{
+    Accepted, Account, Backlog, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp, UsedProof,
+};
 
 /// An event with its lists written out, which is done before the writer has it.
 #[derive(Debug)]
