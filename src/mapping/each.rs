@@ -8,6 +8,8 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
 
 use super::scan::{Fault, Scan};
 use super::view::{View, refusal};
@@ -59,7 +61,7 @@ impl Each {
                         &path.place,
                         format!("each: {:?} leads to no list: {what}", path.value),
                         "write a dotted path with * for every item of a list, like \"events.*\" or \
-                         \"form:mandrill_events.*\"",
+                         \"form:events.*\"",
                     );
                     sound = false;
                 }
@@ -100,6 +102,18 @@ impl Each {
         let Some((documents, form)) = self.documents(verified.request(), verified.form())? else { return Ok(None) };
         let items = documents.into_iter().enumerate();
         Ok(Some(items.map(|(place, document)| verified.item(place, document, form.clone())).collect()))
+    }
+
+    /// The first item of a request that brings several, and how many it brings.
+    pub(super) fn first(&self, request: &Received) -> Result<Option<(Received, usize)>, Refusal> {
+        let Some((documents, _)) = self.documents(request, None)? else { return Ok(None) };
+        let count = documents.len();
+        let item = documents.into_iter().next().map(|body| {
+            let mut item = Received { body, ..request.clone() };
+            item.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            (item, count)
+        });
+        Ok(item)
     }
 
     /// The documents of a request's items, and what else its form says.

@@ -214,6 +214,11 @@ impl Mapping {
         Ok(self.each.of(&verified)?.unwrap_or_else(|| vec![verified]))
     }
 
+    /// The first item of a request that brings several, and how many it brings. For whoever writes a mapping.
+    pub fn first_item(&self, request: &Received) -> Result<Option<(Received, usize)>, Refusal> {
+        if self.each.is_empty() { Ok(None) } else { self.each.first(request) }
+    }
+
     /// The key of an item by its place. Where the provider names a request and not its items, the place is part of it.
     pub fn key_of_item(&self, dedup: Option<String>, place: usize) -> Option<String> {
         match dedup {

@@ -251,9 +251,9 @@ async fn a1_a_crash_keeps_all_of_a_batch_or_nothing() {
             let key = event["dedup"].as_str().unwrap();
             *found.entry(key.split('-').next().unwrap().to_owned()).or_default() += 1;
         }
-        match &page["next"] {
-            Value::Null => break,
-            next => cursor = format!("&cursor={}", next.as_str().map_or_else(|| next.to_string(), str::to_owned)),
+        match page["next_cursor"].as_str() {
+            None => break,
+            Some(next) => cursor = format!("&cursor={next}"),
         }
     }
     assert!((0..acknowledged).all(|n| found.contains_key(&n.to_string())), "{found:?}");
