@@ -74,7 +74,8 @@ pub struct Map {
 pub struct Kind {
     /// The reason that an event is kept with which runs no agent for being of this kind.
     pub name: String,
-    /// Places, and what stands at all of them: `*` anything, `!` nothing, else one of these texts with `|` between them.
+    /// Places, and what stands at all of them: `*` anything, `!` nothing, else one of these texts with `|` between them,
+    /// in which `*` stands for any run of characters.
     pub when: Vec<(Located<String>, Located<String>)>,
     /// Places at one of which something stands; without any nothing more is asked.
     pub any: Vec<Located<String>>,

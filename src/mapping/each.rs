@@ -291,6 +291,8 @@ impl Outline<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::tests::request;
     use super::*;
 
@@ -369,6 +371,27 @@ mod tests {
         assert!(matches!(of(format!("{{\"l\":[{}]}}", list(2_001))), Err(Refusal::TooManyItems(_))));
         let around = format!("{{\"l\":[{}],\"around\":\"{}\"}}", list(1_000), "x".repeat(100_000));
         assert!(matches!(of(around), Err(Refusal::TooManyItems(_))), "what stands around is copied for each");
+    }
+
+    proptest! {
+        #[test]
+        fn a1_whatever_stands_in_a_list_comes_out_of_it_once_and_unchanged(
+            items in proptest::collection::vec(any::<String>(), 2..20), around in any::<String>()
+        ) {
+            let written = |text: &String| serde_json::Value::from(text.as_str()).to_string();
+            let list: Vec<_> = items.iter().map(written).collect();
+            let body = format!("{{\"a\":[{{\"l\":[{}]}}],\"b\":{}}}", list.join(","), written(&around));
+            let documents = split(&["a.*.l.*"], &body);
+            prop_assert_eq!(documents.len(), items.len());
+            for (document, item) in documents.iter().zip(&list) {
+                prop_assert_eq!(document, &format!("{{\"a\":[{{\"l\":[{item}]}}],\"b\":{}}}", written(&around)));
+            }
+        }
+
+        #[test]
+        fn no_text_breaks_the_reading_of_lists(text in "[\\[\\]{}:,\"al0 \\\\]{0,60}") {
+            let _ = each(&["a.*.l.*", "l.*", "*"]).documents(&request("/", &[], text.as_bytes()), None);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Kinds of events that a provider's file tells apart: those that are answered in their own way, and those that run no
 //! agent because no human said them.
 
+use super::filter::matches;
 use super::path::Paths;
 use super::thread::Part;
 use super::view::View;
@@ -106,7 +107,9 @@ impl Want {
         Ok(match self {
             Self::Present => part.is_there(view)?,
             Self::Absent => !part.is_there(view)?,
-            Self::OneOf(texts) => part.read(view)?.is_some_and(|text| texts.contains(&text)),
+            Self::OneOf(patterns) => {
+                part.read(view)?.is_some_and(|text| patterns.iter().any(|pattern| matches(pattern, &text)))
+            }
         })
     }
 }
