@@ -1,7 +1,6 @@
 //! Lists in requests, answers by kind of event, and who makes the agent run in chats. Over real sockets.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -33,8 +32,8 @@ fn hmac_sha1(message: &str) -> String {
     hex::encode(mac.finalize().into_bytes())
 }
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+fn now() -> i64 {
+    sluicegate::model::Clock::system().now().seconds()
 }
 
 /// Sends a body as the provider signs it.
