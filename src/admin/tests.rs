@@ -43,6 +43,28 @@ struct Memory {
     ill: AtomicBool,
 }
 
+impl Memory {
+    async fn keep(&self, event: NewEvent) -> Result<Accepted, InboxError> {
+        let mut kept = self::event(0, &event.source, event.filtered.is_some());
+        kept.summary = EventSummary {
+            id: event.id,
+            source: event.source,
+            event_type: event.event_type,
+            dedup: event.dedup,
+            thread: event.thread,
+            received_at: event.received_at,
+            filtered: event.filtered,
+            states: Vec::new(),
+        };
+        kept.strength = event.strength.as_str().into();
+        (kept.params, kept.headers, kept.body) = (event.params, event.headers, event.body);
+        kept.deliveries.clear();
+        self.events.lock().unwrap().insert(0, kept);
+        self.replay(event.id, 0, event.deliveries, event.received_at).await?;
+        Ok(Accepted::New)
+    }
+}
+
 #[async_trait]
 impl Inbox for Memory {
     async fn events(&self, filter: &EventFilter) -> Result<Page<EventSummary>, InboxError> {
@@ -290,24 +312,12 @@ impl Inbox for Memory {
         if self.ill.load(Ordering::Relaxed) { Err(InboxError::NoSpace) } else { Ok(()) }
     }
 
-    async fn accept(&self, event: NewEvent) -> Result<Accepted, InboxError> {
-        let mut kept = self::event(0, &event.source, event.filtered.is_some());
-        kept.summary = EventSummary {
-            id: event.id,
-            source: event.source,
-            event_type: event.event_type,
-            dedup: event.dedup,
-            thread: event.thread,
-            received_at: event.received_at,
-            filtered: event.filtered,
-            states: Vec::new(),
-        };
-        kept.strength = event.strength.as_str().into();
-        (kept.params, kept.headers, kept.body) = (event.params, event.headers, event.body);
-        kept.deliveries.clear();
-        self.events.lock().unwrap().insert(0, kept);
-        self.replay(event.id, 0, event.deliveries, event.received_at).await?;
-        Ok(Accepted::New)
+    async fn accept_all(&self, events: Vec<NewEvent>) -> Result<Vec<Accepted>, InboxError> {
+        let mut told = Vec::new();
+        for event in events {
+            told.push(self.keep(event).await?);
+        }
+        Ok(told)
     }
 
     async fn claim(&self, _: Box<dyn Terms>, _: Timestamp) -> Result<Claims, InboxError> {

@@ -37,7 +37,7 @@ pub use door::{DropIn, ExtraFields, GatewayKey, ProxyConfig, RequireKey};
 pub use inbox::{Engine, Inbox, KeepConfig};
 pub use node::{Node, Table, Value};
 pub use problem::{Located, Place, Problem, Problems, Weight};
-pub use provider::{Ack, Provider, Sample, Setup, find_provider, fold, near_provider};
+pub use provider::{Ack, Kind, Provider, Runs, Sample, Setup, find_provider, fold, near_provider};
 pub use reconcile::{LogKind, ProviderLog, ReconcileConfig};
 pub use secret::Secret;
 pub use section::Section;

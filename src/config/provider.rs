@@ -37,6 +37,8 @@ pub struct Provider {
     pub sender: Vec<Located<String>>,
     /// The answer to an accepted event.
     pub ack: Ack,
+    /// Kinds of events that are answered in their own way, or that run no agent.
+    pub kinds: Vec<Kind>,
     /// How long the sender waits for an answer.
     pub deadline: Option<Duration>,
     /// Whether a top-level `prompt`, `user_id` and so on of its bodies are parameters: people fill them in by hand.
@@ -69,6 +71,8 @@ pub struct Provider {
 pub struct Map {
     /// Parameter to path.
     pub params_mapping: Vec<(Located<String>, Located<String>)>,
+    /// Where the items of a request stand, each of which is an event; none of them: a request is one event.
+    pub each: Option<Vec<Located<String>>>,
     /// Where the conversation stands: the first of these that says something.
     pub thread: Vec<Located<String>>,
     /// The prompt template.
@@ -84,8 +88,35 @@ pub struct Setup {
     pub steps: Vec<String>,
 }
 
+/// A kind of events that is told from others by what stands in them.
+#[derive(Clone, Debug)]
+pub struct Kind {
+    /// The reason that an event is kept with which runs no agent for being of this kind.
+    pub name: String,
+    /// Places, and what stands at all of them: `*` anything, `!` nothing, else one of these texts with `|` between them,
+    /// in which `*` stands for any run of characters.
+    pub when: Vec<(Located<String>, Located<String>)>,
+    /// Places at one of which something stands; without any nothing more is asked.
+    pub any: Vec<Located<String>>,
+    /// Whether it runs an agent.
+    pub runs: Runs,
+    /// The answer to its sender, where it is not that of all events.
+    pub ack: Option<Ack>,
+}
+
+/// Whether events of a kind run an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// As any other.
+    Always,
+    /// No human said it: only at sources with `humans_only = false`.
+    Unless,
+    /// Never: it asks for nothing.
+    Never,
+}
+
 /// What the sender wants to hear.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ack {
     /// The status; 202 where nothing is said.
     pub status: Option<u16>,
@@ -140,6 +171,7 @@ impl Provider {
             map: file.section("map").map(|map| Map::read(&map)).unwrap_or_default(),
             ack,
             sender: file.one_or_more("sender"),
+            kinds: file.sections("kind").iter().map(Kind::read).collect(),
             deadline: file.duration("deadline").map(|d| d.value),
             implicit: file.bool("implicit").is_some_and(|implicit| implicit.value),
             repeats: file.bool("repeats").map(|repeats| repeats.value),
@@ -252,12 +284,39 @@ impl Setup {
 }
 
 impl Map {
-    /// Reads `params_mapping`, `thread` and `prompt`, wherever they stand.
+    /// Reads `params_mapping`, `each`, `thread` and `prompt`, wherever they stand.
     pub fn read(section: &Section<'_>) -> Self {
         Self {
             params_mapping: section.text_table("params_mapping").unwrap_or_default(),
+            each: section.texts("each"),
             thread: section.one_or_more("thread"),
             prompt: section.text("prompt"),
+        }
+    }
+}
+
+impl Kind {
+    fn read(section: &Section<'_>) -> Self {
+        let when = section.text_table("when").unwrap_or_default();
+        let any = section.texts("any").unwrap_or_default();
+        if when.is_empty() && any.is_empty() {
+            section.problems().error_hint(
+                section.place(),
+                format!("{} would be every event", section.name()),
+                "say which with when = { \"json:type\" = \"4\" } or any = [\"json:edited_message\"]",
+            );
+        }
+        Self {
+            name: section.required_text("name", "what such events are called").map_or_else(String::new, |t| t.value),
+            when,
+            any,
+            runs: section
+                .one_of(
+                    "run",
+                    &[("always", Runs::Always), ("unless-humans-only", Runs::Unless), ("never", Runs::Never)],
+                )
+                .map_or(Runs::Always, |runs| runs.value),
+            ack: section.section("ack").map(|ack| Ack::read(&ack)),
         }
     }
 }

@@ -56,7 +56,9 @@ pub struct SourceConfig {
     pub sender: Vec<Located<String>>,
     /// An expression that must hold for an event to be kept.
     pub when: Option<Located<String>>,
-    /// `params_mapping`, `thread` and `prompt`.
+    /// Whether only what humans say runs an agent, where the provider's file tells it from the rest.
+    pub humans_only: bool,
+    /// `params_mapping`, `each`, `thread` and `prompt`.
     pub map: Map,
     /// Values for parameters that nothing overrules.
     pub fixed: Vec<(Located<String>, Located<String>)>,
@@ -278,6 +280,7 @@ impl SourceConfig {
             not_senders: section.texts("not_senders").unwrap_or_default(),
             sender: section.one_or_more("sender"),
             when: section.text("when"),
+            humans_only: section.bool("humans_only").is_none_or(|humans_only| humans_only.value),
             map: Map::read(section),
             fixed: section.text_table("fixed").unwrap_or_default(),
             query: section

@@ -239,11 +239,13 @@ fn unopened(error: &SealError) -> InboxError {
 
 #[async_trait]
 impl Inbox for Encrypted {
-    async fn accept(&self, mut event: NewEvent) -> Result<Accepted, InboxError> {
+    async fn accept_all(&self, mut events: Vec<NewEvent>) -> Result<Vec<Accepted>, InboxError> {
         if self.closes {
-            self.close_event(&mut event).map_err(|error| unsealed(&error))?;
+            for event in &mut events {
+                self.close_event(event).map_err(|error| unsealed(&error))?;
+            }
         }
-        self.inner.accept(event).await
+        self.inner.accept_all(events).await
     }
 
     async fn claim(&self, terms: Box<dyn Terms>, now: Timestamp) -> Result<Claims, InboxError> {

@@ -2,6 +2,7 @@
 //!
 //! What is promised:
 //! * An event that [`Inbox::accept`] said yes to is on disk: it survives a crash and a power cut.
+//! * The events of one request are kept together: all of them or none.
 //! * A source and a dedup key are one event, however often and however many at once they come.
 //! * What proved one event proves no other one, as long as the proof counts as used.
 //! * Delivery is at least once; a delivery that may have been sent before says so when it is claimed
@@ -50,8 +51,16 @@ const OWN_SECRET: &str = "upstream ids";
 /// (`tests/it/inbox.rs`).
 #[async_trait]
 pub trait Inbox: Send + Sync + std::fmt::Debug {
-    /// Keeps an event and what it owes, in one transaction. Returns when that is on disk.
-    async fn accept(&self, event: NewEvent) -> Result<Accepted, InboxError>;
+    /// Keeps the events of one request and what they owe, in one transaction and in their order. Returns when that is on
+    /// disk. Of several all are kept or none: where one has to be turned away, all are. The proof of the first is that
+    /// of the request: where it was used before, none of them is new, whatever else the request says.
+    async fn accept_all(&self, events: Vec<NewEvent>) -> Result<Vec<Accepted>, InboxError>;
+
+    /// Keeps one event and what it owes.
+    async fn accept(&self, event: NewEvent) -> Result<Accepted, InboxError> {
+        let told = self.accept_all(vec![event]).await?;
+        told.into_iter().next().ok_or(InboxError::Closed)
+    }
 
     /// Leases due deliveries on the terms given: one a lane, in each route the lanes that are due longest first, and
     /// the routes by the shares of their accounts, classes and sources (`fair.rs`), so that none keeps another waiting. Fewer than there is room for does not say that no more

@@ -121,17 +121,27 @@ fn own_key(key: String, strength: Strength) -> String {
 
 /// Keeps the event. Answers are made after the commit, never before.
 pub async fn keep(inbox: &dyn Inbox, event: NewEvent) -> Result<(Outcome, EventId), Refusal> {
-    let (id, filtered, unmappable) = (event.id, event.filtered.is_some(), event.unmappable.is_some());
-    match inbox.accept(event).await {
-        Ok(Accepted::New) if filtered => Ok((Outcome::Filtered, id)),
-        Ok(Accepted::New) if unmappable => Ok((Outcome::Unmappable, id)),
-        Ok(Accepted::New) => Ok((Outcome::Accepted, id)),
-        Ok(Accepted::Duplicate(first)) => Ok((Outcome::Duplicate, first)),
-        Ok(Accepted::Replayed(first)) => Ok((Outcome::Replayed, first)),
-        Ok(Accepted::Busy) => Err(Refusal::Busy),
-        Ok(Accepted::Behind) => Err(Refusal::Behind(BACKLOG_WAIT)),
-        Err(error) => Err(unkept(error)),
-    }
+    let kept = keep_all(inbox, vec![event]).await?;
+    kept.into_iter().next().ok_or_else(|| Refusal::Internal("the inbox says nothing of an event".into()))
+}
+
+/// Keeps the events of one request, all of them or none.
+pub(super) async fn keep_all(inbox: &dyn Inbox, events: Vec<NewEvent>) -> Result<Vec<(Outcome, EventId)>, Refusal> {
+    let becomes = |event: &NewEvent| match event {
+        NewEvent { filtered: Some(_), .. } => Outcome::Filtered,
+        NewEvent { unmappable: Some(_), .. } => Outcome::Unmappable,
+        _ => Outcome::Accepted,
+    };
+    let ids: Vec<_> = events.iter().map(|event| (event.id, becomes(event))).collect();
+    let accepted = inbox.accept_all(events).await.map_err(unkept)?;
+    let told = ids.into_iter().zip(accepted).map(|((id, becomes), accepted)| match accepted {
+        Accepted::New => Ok((becomes, id)),
+        Accepted::Duplicate(first) => Ok((Outcome::Duplicate, first)),
+        Accepted::Replayed(first) => Ok((Outcome::Replayed, first)),
+        Accepted::Busy => Err(Refusal::Busy),
+        Accepted::Behind => Err(Refusal::Behind(BACKLOG_WAIT)),
+    });
+    told.collect()
 }
 
 /// Why something could not be written.

@@ -169,25 +169,37 @@ impl Ingress {
         }
     }
 
-    /// Keeps an event. How long that takes tells whether there is room for more.
-    async fn keep(&self, event: NewEvent) -> Result<(Outcome, EventId), Refusal> {
+    /// Keeps the events of one request. How long that takes tells whether there is room for more.
+    async fn keep(&self, events: Vec<NewEvent>) -> Result<Vec<(Outcome, EventId)>, Refusal> {
         let _waiting = self.load.queue();
         // What its sender would not send again is kept however much waits.
-        let lost = event.backlog.is_some_and(|backlog| !backlog.turns_away);
-        let again = lost.then(|| NewEvent { backlog: None, ..event.clone() });
-        let unmappable = event.unmappable.clone().map(|why| (event.source.clone(), why));
-        let kept = match (keep(&*self.inbox, event).await, again) {
-            (Err(Refusal::Behind(_)), Some(event)) => {
-                tracing::warn!(
-                    source = event.source,
-                    event = %event.id,
-                    "more waits than max_waiting or max_lag allow, kept all the same: its sender does not try again"
-                );
-                keep(&*self.inbox, event).await
+        let lost = events.iter().any(|event| event.backlog.is_some_and(|backlog| !backlog.turns_away));
+        let again = lost.then(|| {
+            let unbounded = events.iter().cloned().map(|event| NewEvent { backlog: None, ..event });
+            unbounded.collect::<Vec<_>>()
+        });
+        let unmappable: Vec<_> = events
+            .iter()
+            .filter_map(|event| Some((event.id, event.source.clone(), event.unmappable.clone()?)))
+            .collect();
+        let kept = match (keep::keep_all(&*self.inbox, events).await, again) {
+            (Err(Refusal::Behind(_)), Some(events)) => {
+                for event in &events {
+                    tracing::warn!(
+                        source = event.source,
+                        event = %event.id,
+                        "more waits than max_waiting or max_lag allow, kept all the same: its sender does not try again"
+                    );
+                }
+                keep::keep_all(&*self.inbox, events).await
             }
             (kept, _) => kept,
         };
-        if let (Ok((Outcome::Unmappable, id)), Some((source, why))) = (&kept, unmappable) {
+        for (id, source, why) in unmappable {
+            let is_new = |(outcome, kept): &(Outcome, EventId)| *outcome == Outcome::Unmappable && *kept == id;
+            if !kept.as_ref().is_ok_and(|kept| kept.iter().any(is_new)) {
+                continue;
+            }
             self.metrics.deliveries(&source, State::Unmappable.as_str(), 1);
             if self.lines.admits() {
                 tracing::warn!(

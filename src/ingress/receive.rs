@@ -1,5 +1,6 @@
 //! The way in: one function that reads as a list.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -17,9 +18,8 @@ use super::keep::event;
 use super::load::{Rank, Slot};
 use super::trace::{self, Answered, Refused, Trace};
 use super::{Bounds, Ingress, body, host, respond, status, upload};
-use crate::config::Respond;
 use crate::config::section::nearest;
-use crate::mapping::Mapped;
+use crate::config::{Ack, Respond};
 use crate::model::{EventId, NewEvent, Outcome, Received, Refusal, Strength, Timestamp, Verified};
 use crate::net::Fault;
 use crate::source::{self, Source, Sources};
@@ -29,6 +29,9 @@ pub(super) const EVENT_ID: HeaderName = HeaderName::from_static("sluicegate-even
 
 /// The longest request target.
 const MAX_TARGET: usize = 16 * 1024;
+
+/// What an item of a list takes beside its document: headers and names, about.
+const ITEM_BYTES: u64 = 4 * 1024;
 
 /// A request at `/hooks/{source}`.
 pub(super) async fn at_source(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response<Body> {
@@ -137,10 +140,50 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
         return confirm(ingress, &address).await;
     }
     source.check_query(verified.request(), &ingress.sealer)?;
-    let mapped = source.apply_or_keep(&verified, false)?;
-    go_on(ingress, source, &mapped, trace)?;
-    let event = event(source, &verified, mapped);
-    answer(ingress, source, event).await
+    let brought = brought(ingress, source, verified, false, &hold, trace)?;
+    answer(ingress, source, brought).await
+}
+
+/// What a request brings.
+pub(super) struct Brought {
+    /// Its events, in their order; at least one.
+    pub(super) events: Vec<NewEvent>,
+    /// The answer to its sender, where it is not that of all of the source's events.
+    pub(super) ack: Option<Ack>,
+}
+
+/// The events of a proved request: one, or one for each item of a list.
+pub(super) fn brought(
+    ingress: &Ingress,
+    source: &Source,
+    verified: Verified,
+    has_files: bool,
+    hold: &Hold,
+    trace: &mut Trace,
+) -> Result<Brought, Refusal> {
+    let whole = verified.request().body.len() as u64;
+    let items = source.items(verified)?;
+    if items.len() > 1 {
+        let of_items: u64 = items.iter().map(|item| item.request().body.len() as u64 + ITEM_BYTES).sum();
+        hold.grow(whole + of_items)?;
+    }
+    let mut brought = Brought { events: Vec::with_capacity(items.len()), ack: None };
+    // However many items of a conversation a request brings, it goes on once.
+    let mut threads = HashSet::new();
+    for (place, item) in items.iter().enumerate() {
+        let mut mapped = source.apply_or_keep(item, has_files)?;
+        mapped.dedup = source.mapping.key_of_item(mapped.dedup, place);
+        if let (Some(thread), None) = (&mapped.thread, &mapped.filtered)
+            && threads.insert(thread.clone())
+        {
+            ingress.limits.thread(&source.config.name, thread, &mut trace.limits)?;
+        }
+        if place == 0 {
+            brought.ack.clone_from(&mapped.ack);
+        }
+        brought.events.push(event(source, item, mapped));
+    }
+    Ok(brought)
 }
 
 /// The request with the body that is signed. What a compressed one may become is taken from what all bodies share.
@@ -184,26 +227,28 @@ pub(super) fn unproved(ingress: &Ingress, source: &Source, trace: &mut Trace) ->
     ingress.limits.failed(&source.config.name, trace.peer.0, &mut trace.limits)
 }
 
-/// The limit on a conversation, which what goes no further does not count against.
-pub(super) fn go_on(ingress: &Ingress, source: &Source, mapped: &Mapped, trace: &mut Trace) -> Result<(), Refusal> {
-    match &mapped.thread {
-        Some(thread) if mapped.filtered.is_none() => {
-            ingress.limits.thread(&source.config.name, thread, &mut trace.limits)
-        }
-        _ => Ok(()),
+/// What the source's callers get: see [`Respond`]. Who brings several events at once gets an acknowledgement: one answer
+/// cannot be the end of several runs.
+pub(super) async fn answer(ingress: &Ingress, source: &Source, brought: Brought) -> Result<Answered, Refusal> {
+    let Brought { mut events, ack } = brought;
+    let ack = ack.as_ref().unwrap_or(&source.ack);
+    if events.len() > 1 {
+        let threads: Vec<_> = events.iter().map(|event| event.thread.clone()).collect();
+        let kept = upload::keep(ingress, events).await?;
+        let place = leading(&kept);
+        let (outcome, id) = kept[place];
+        let answer = acknowledge_all(ack, &kept, place);
+        return Ok(Answered { outcome, event: Some((id, threads[place].clone())), answer });
     }
-}
-
-/// What the source's callers get: see [`Respond`].
-pub(super) async fn answer(ingress: &Ingress, source: &Source, event: NewEvent) -> Result<Answered, Refusal> {
+    let event = events.pop().ok_or_else(|| Refusal::Internal("a request without an event".into()))?;
     let thread = event.thread.clone();
     let (outcome, id, answer) = match source.config.respond {
         Respond::Ack => {
-            let (outcome, id) = upload::keep(ingress, event).await?;
-            (outcome, Some(id), acknowledge(source, outcome, id))
+            let (outcome, id) = upload::keep_one(ingress, event).await?;
+            (outcome, Some(id), acknowledge(ack, outcome, id))
         }
         Respond::Wait => {
-            let (outcome, id, answer) = respond::wait(ingress, source, event).await?;
+            let (outcome, id, answer) = respond::wait(ingress, source, ack, event).await?;
             (outcome, Some(id), answer)
         }
         Respond::Proxy | Respond::Stream => {
@@ -212,6 +257,14 @@ pub(super) async fn answer(ingress: &Ingress, source: &Source, event: NewEvent) 
         }
     };
     Ok(Answered { outcome, event: id.map(|id| (id, thread)), answer })
+}
+
+/// Which of the events says what became of their request: the first that is new, or else the first.
+fn leading(kept: &[(Outcome, EventId)]) -> usize {
+    [Outcome::Accepted, Outcome::Unmappable, Outcome::Filtered, Outcome::Duplicate]
+        .into_iter()
+        .find_map(|wanted| kept.iter().position(|(outcome, _)| *outcome == wanted))
+        .unwrap_or(0)
 }
 
 /// A refusal with what probably went wrong, for the operator.
@@ -344,19 +397,30 @@ pub(super) fn received(ingress: &Ingress, head: http::request::Parts, body: byte
 }
 
 /// What the sender of a kept event hears: what its provider wants, or our JSON.
-pub(super) fn acknowledge(source: &Source, outcome: Outcome, id: EventId) -> Response<Body> {
-    let (kind, body) = match &source.ack.text {
+pub(super) fn acknowledge(ack: &Ack, outcome: Outcome, id: EventId) -> Response<Body> {
+    acknowledged(ack, id, || serde_json::json!({ "status": outcome.told(), "event_id": id.to_string() }))
+}
+
+/// What the sender of several events hears: in our JSON each of them, in order.
+fn acknowledge_all(ack: &Ack, kept: &[(Outcome, EventId)], leading: usize) -> Response<Body> {
+    let (outcome, id) = kept[leading];
+    acknowledged(ack, id, || {
+        let of_event = |(outcome, id): &(Outcome, EventId)| serde_json::json!({ "status": outcome.told(), "event_id": id.to_string() });
+        let events: Vec<_> = kept.iter().map(of_event).collect();
+        serde_json::json!({ "status": outcome.told(), "event_id": id.to_string(), "events": events })
+    })
+}
+
+fn acknowledged(ack: &Ack, id: EventId, ours: impl FnOnce() -> serde_json::Value) -> Response<Body> {
+    let (kind, body) = match &ack.text {
         Some(text) => ("text/plain; charset=utf-8", text.clone()),
-        None => (
-            "application/json",
-            serde_json::json!({ "status": outcome.told(), "event_id": id.to_string() }).to_string(),
-        ),
+        None => ("application/json", ours().to_string()),
     };
     let mut answer = Response::new(Body::from(body));
     *answer.status_mut() =
-        source.ack.status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::ACCEPTED);
+        ack.status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::ACCEPTED);
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    for (name, value) in &source.ack.headers {
+    for (name, value) in &ack.headers {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             answer.headers_mut().insert(name, value);
         }

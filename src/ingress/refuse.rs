@@ -112,6 +112,9 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::AddressNotAllowed => (StatusCode::FORBIDDEN, "This address may not call here."),
         Refusal::TargetTooLong => (StatusCode::URI_TOO_LONG, "The request target is too long."),
         Refusal::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "The body is too large."),
+        Refusal::TooManyItems(_) => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "The body brings more items than are taken at once.")
+        }
         Refusal::FileTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "A file is larger than is taken here."),
         Refusal::FileKind(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "This kind of file is not taken here."),
         Refusal::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "Files cannot be kept now. Try again later."),

@@ -14,7 +14,7 @@ use super::Ingress;
 use super::keep::unkept;
 use super::receive::{acknowledge, name_event};
 use super::{stream, upload};
-use crate::config::{Respond, RunMode};
+use crate::config::{Ack, Respond, RunMode};
 use crate::inbox::{Answer, Counted, DeliveryDetail};
 use crate::mapping::shape::shape;
 use crate::model::{AttemptResult, DeliveryId, EventId, NewDelivery, NewEvent, Outcome, ProofMark, Refusal, State};
@@ -26,11 +26,12 @@ use crate::upstream::{Call, Draw, is_stream};
 pub(super) async fn wait(
     ingress: &Ingress,
     source: &Source,
+    ack: &Ack,
     event: NewEvent,
 ) -> Result<(Outcome, EventId, Response<Body>), Refusal> {
-    let (outcome, id) = upload::keep(ingress, event).await?;
+    let (outcome, id) = upload::keep_one(ingress, event).await?;
     if outcome == Outcome::Filtered {
-        return Ok((outcome, id, acknowledge(source, outcome, id)));
+        return Ok((outcome, id, acknowledge(ack, outcome, id)));
     }
     let left = Left::guard(ingress, source, outcome, Some(id));
     let mut stopping = ingress.stopping.clone();
@@ -42,7 +43,7 @@ pub(super) async fn wait(
     };
     let answer = match ended {
         // A double of one that was filtered: nothing is owed.
-        Ok(None) => acknowledge(source, outcome, id),
+        Ok(None) => acknowledge(ack, outcome, id),
         Ok(Some(delivery)) => match delivery.state {
             State::Delivered => {
                 json(StatusCode::OK, shape(&task(&delivery), source.getter.as_ref(), source.config.json))

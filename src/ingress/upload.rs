@@ -15,7 +15,6 @@ use super::dropin::Gate;
 use super::flow::{FLOWING, Flow};
 use super::form::{self, Form, Taking};
 use super::held::Hold;
-use super::keep::event;
 use super::trace::{Answered, Trace};
 use super::{Bounds, Ingress, receive};
 use crate::attachment::{Files, Whole};
@@ -103,14 +102,13 @@ pub(super) async fn receive(
     receive::count(ingress, source, &verified, trace)?;
     ingress.places.proved(&source.config.name, trace.peer.0);
     source.check_query(verified.request(), &ingress.sealer)?;
-    let mapped = source.apply_or_keep(&verified, !form.files.is_empty())?;
-    receive::go_on(ingress, source, &mapped, trace)?;
-    let mut event = event(source, &verified, mapped);
-    // What goes no further needs no files.
-    if event.filtered.is_none() {
+    let has_files = !form.files.is_empty();
+    let mut brought = receive::brought(ingress, source, verified, has_files, &flow.held(), trace)?;
+    // What goes no further needs no files. Of several events the first that goes further has them.
+    if let Some(event) = brought.events.iter_mut().find(|event| event.filtered.is_none()) {
         event.attachments = place(ingress, form.files).await?.into_files();
     }
-    receive::answer(ingress, source, event).await
+    receive::answer(ingress, source, brought).await
 }
 
 /// How the files of a request are read.
@@ -303,16 +301,21 @@ impl Drop for Placed {
     }
 }
 
-/// Keeps an event that may have brought files. Those of one that is not kept go.
-pub(super) async fn keep(ingress: &Ingress, event: NewEvent) -> Result<(Outcome, EventId), Refusal> {
-    let Some(store) = ingress.files.as_ref().filter(|_| !event.attachments.is_empty()) else {
-        return ingress.keep(event).await;
-    };
-    let (id, source, files) = (event.id, event.source.clone(), event.attachments.clone());
-    let kept = ingress.keep(event).await;
-    match &kept {
-        Ok((Outcome::Duplicate, first)) if *first == id => {}
-        Ok((Outcome::Duplicate | Outcome::Replayed, _)) => store.remove(&files).await,
+/// Keeps one event that may have brought files.
+pub(super) async fn keep_one(ingress: &Ingress, event: NewEvent) -> Result<(Outcome, EventId), Refusal> {
+    let kept = keep(ingress, vec![event]).await?;
+    kept.into_iter().next().ok_or_else(|| Refusal::Internal("the inbox says nothing of an event".into()))
+}
+
+/// Keeps the events of a request, one of which may have brought files. Those of one that is not kept go.
+pub(super) async fn keep(ingress: &Ingress, events: Vec<NewEvent>) -> Result<Vec<(Outcome, EventId)>, Refusal> {
+    let brings = events.iter().position(|event| !event.attachments.is_empty());
+    let (Some(store), Some(place)) = (&ingress.files, brings) else { return ingress.keep(events).await };
+    let (id, source, files) = (events[place].id, events[place].source.clone(), events[place].attachments.clone());
+    let kept = ingress.keep(events).await;
+    match kept.as_ref().map(|kept| kept.get(place)) {
+        Ok(Some((Outcome::Duplicate, first))) if *first == id => {}
+        Ok(Some((Outcome::Duplicate | Outcome::Replayed, _))) => store.remove(&files).await,
         Ok(_) => ingress.metrics.files(&source, &files),
         // It may be kept all the same; the sweep will know.
         Err(Refusal::Inbox(_)) => {}

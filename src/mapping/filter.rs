@@ -97,7 +97,7 @@ impl Senders {
 }
 
 /// Whether a pattern, in which `*` stands for any run of characters, is this text.
-fn matches(pattern: &str, text: &str) -> bool {
+pub(super) fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
     // Where the last star stood, and how much of the text it has swallowed: the only place to go back to.

@@ -8,11 +8,13 @@
 mod calls;
 #[cfg(test)]
 mod corpus;
+mod each;
 mod explain;
 mod fence;
 mod filter;
 pub mod hosted;
 mod jsonpath;
+mod kind;
 mod near;
 mod notation;
 mod number;
@@ -38,10 +40,12 @@ use std::cell::OnceCell;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 
-use crate::config::{Located, Problems, Provider, QueryUse, SourceConfig};
+use crate::config::{Ack, Located, Problems, Provider, QueryUse, SourceConfig};
 use crate::model::{Marks, Name, Origin, Param, Params, Received, Refusal, TakenForm, Verified};
 
+use each::Each;
 use filter::{Events, Senders};
+use kind::Kinds;
 use path::{Dotted, Path, Paths};
 use template::{Kind, Reach, Scope, Template};
 use thread::{Parts, Thread};
@@ -64,8 +68,11 @@ pub struct Mapping {
     usual_thread: bool,
     event_id: Parts,
     event_type: Parts,
+    /// Where the items of a request stand.
+    each: Each,
     events: Events,
     senders: Senders,
+    kinds: Kinds,
     when: Option<Template>,
     /// What the templates speak of.
     reach: Reach,
@@ -115,6 +122,8 @@ pub struct Mapped {
     pub unmappable: Option<String>,
     /// The named values.
     pub params: Params,
+    /// The answer to the sender of an event of this kind, where it is not that of all events.
+    pub ack: Option<Ack>,
 }
 
 impl Mapping {
@@ -207,8 +216,13 @@ impl Mapping {
         };
         let senders = Senders::compile(&source.not_senders, senders, &mut paths, problems);
         let when = source.when.as_ref().map(|written| Template::compile(Kind::When, written, strict, problems));
+        let each = source.map.each.as_ref().or(below.and_then(|map| map.each.as_ref()));
+        let each = Each::compile(each.map_or(&[][..], Vec::as_slice), problems);
+        let kinds = Kinds::compile(provider, source.humans_only, &mut paths, problems);
         let mut mapping = Self {
             query: source.query,
+            each: each?,
+            kinds: kinds?,
             reach: Reach::NOTHING,
             marks: Marks::default(),
             params,
@@ -237,6 +251,32 @@ impl Mapping {
     /// Has marks around values made with the gateway's key; without it they end with the process.
     pub fn mark_with(&mut self, marks: Marks) {
         self.marks = marks;
+    }
+
+    /// The items that a request brings, each as a request of its own, in their order; mostly it is one.
+    pub fn items(&self, verified: Verified) -> Result<Vec<Verified>, Refusal> {
+        if self.each.is_empty() {
+            return Ok(vec![verified]);
+        }
+        match self.each.of(&verified) {
+            Ok(Some(items)) => Ok(items),
+            // What cannot be read is one event, and its mapping says why.
+            Ok(None) | Err(Refusal::Malformed(_) | Refusal::Unmappable(_) | Refusal::Unsupported(_)) => Ok(vec![verified]),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// The first item of a request that brings several, and how many it brings. For whoever writes a mapping.
+    pub fn first_item(&self, request: &Received) -> Result<Option<(Received, usize)>, Refusal> {
+        if self.each.is_empty() { Ok(None) } else { self.each.first(request) }
+    }
+
+    /// The key of an item by its place. Where the provider names a request and not its items, the place is part of it.
+    pub fn key_of_item(&self, dedup: Option<String>, place: usize) -> Option<String> {
+        match dedup {
+            Some(key) if place > 0 && self.event_id.are_of_request() => Some(thread::bounded(format!("{key}/{place}"))),
+            dedup => dedup,
+        }
     }
 
     /// Reads an event. One with files may say nothing else.
@@ -321,9 +361,11 @@ impl Mapping {
             scope: OnceCell::new(),
         };
 
-        if let Some(rule) = self.filtered(&scope)? {
+        let kind = self.kinds.of(&view)?;
+        if let Some(rule) = self.filtered(&scope, kind.filtered)? {
             let params = Params::default().noted(view.notes());
-            return Ok(Mapped { dedup, event_type, filtered: Some(rule), params, ..Mapped::default() });
+            let ack = kind.ack;
+            return Ok(Mapped { dedup, event_type, filtered: Some(rule), params, ack, ..Mapped::default() });
         }
         let mut others = Vec::new();
         for rule in self.params.iter().filter(|rule| rule.name != Name::Prompt) {
@@ -350,12 +392,12 @@ impl Mapping {
 
         let params = Params::new(std::iter::once(prompt).chain(others).collect()).noted(view.notes());
         drop(scope);
-        Ok(Mapped { dedup, event_type, thread, filtered: None, unmappable: None, params })
+        Ok(Mapped { dedup, event_type, thread, filtered: None, unmappable: None, params, ack: kind.ack })
     }
 
     /// The rule that keeps an event from going further.
-    fn filtered(&self, scope: &Lazy<'_, '_>) -> Result<Option<String>, Refusal> {
-        if let Some(reason) = self.events.unwanted(scope.event_type) {
+    fn filtered(&self, scope: &Lazy<'_, '_>, kind: Option<String>) -> Result<Option<String>, Refusal> {
+        if let Some(reason) = self.events.unwanted(scope.event_type).or(kind) {
             return Ok(Some(reason));
         }
         if let Some(reason) = self.senders.unwanted(scope.view)? {

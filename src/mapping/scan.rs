@@ -122,22 +122,26 @@ struct Slot {
     found: Option<Range<usize>>,
 }
 
-struct Scan<'a> {
+/// A reader on its way through a text.
+pub(super) struct Scan<'a> {
     text: &'a str,
-    at: usize,
+    /// How far it is.
+    pub(super) at: usize,
     depth: u32,
     nodes: u32,
     halves: bool,
 }
 
 /// What stands between two quotes.
-struct Quoted<'a> {
-    inner: &'a str,
+pub(super) struct Quoted<'a> {
+    /// As it is written.
+    pub(super) inner: &'a str,
     escaped: bool,
 }
 
 impl<'a> Scan<'a> {
-    const fn new(text: &'a str) -> Self {
+    /// At the beginning.
+    pub(super) const fn new(text: &'a str) -> Self {
         Self { text, at: 0, depth: 0, nodes: 0, halves: false }
     }
 
@@ -213,7 +217,8 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    fn skip(&mut self) -> Result<(), Fault> {
+    /// Goes past the next value.
+    pub(super) fn skip(&mut self) -> Result<(), Fault> {
         match self.begin()? {
             b'{' => self.members(|scan, _| scan.skip()),
             b'[' => self.items(|scan, _| scan.skip()),
@@ -284,7 +289,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Goes to the first byte of the next value and counts it.
-    fn begin(&mut self) -> Result<u8, Fault> {
+    pub(super) fn begin(&mut self) -> Result<u8, Fault> {
         self.nodes += 1;
         if self.nodes > NODES {
             return Err(Fault::Nodes);
@@ -293,7 +298,8 @@ impl<'a> Scan<'a> {
         self.next().ok_or(Fault::Syntax(self.at))
     }
 
-    fn end(&mut self) -> Result<(), Fault> {
+    /// Nothing more may come.
+    pub(super) fn end(&mut self) -> Result<(), Fault> {
         self.blanks();
         if self.at == self.text.len() { Ok(()) } else { self.fault() }
     }
@@ -332,7 +338,11 @@ impl<'a> Scan<'a> {
         self.at += 1;
     }
 
-    fn members(&mut self, mut each: impl FnMut(&mut Self, Quoted<'a>) -> Result<(), Fault>) -> Result<(), Fault> {
+    /// Goes through an object: `each` reads what stands at a key.
+    pub(super) fn members(
+        &mut self,
+        mut each: impl FnMut(&mut Self, Quoted<'a>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         self.enter()?;
         self.blanks();
         if self.next() == Some(b'}') {
@@ -358,7 +368,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn items(&mut self, mut each: impl FnMut(&mut Self, usize) -> Result<(), Fault>) -> Result<(), Fault> {
+    /// Goes through a list: `each` reads what stands at a place.
+    pub(super) fn items(&mut self, mut each: impl FnMut(&mut Self, usize) -> Result<(), Fault>) -> Result<(), Fault> {
         self.enter()?;
         self.blanks();
         if self.next() == Some(b']') {
@@ -378,7 +389,8 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    fn scalar(&mut self, first: u8) -> Result<(), Fault> {
+    /// Goes past what is neither an object nor a list.
+    pub(super) fn scalar(&mut self, first: u8) -> Result<(), Fault> {
         match first {
             b'"' => {
                 self.at += 1;
@@ -510,7 +522,7 @@ fn plain(bytes: &[u8]) -> usize {
 
 impl<'a> Quoted<'a> {
     /// The text that is meant.
-    fn text(&self) -> Cow<'a, str> {
+    pub(super) fn text(&self) -> Cow<'a, str> {
         if !self.escaped {
             return Cow::Borrowed(self.inner);
         }

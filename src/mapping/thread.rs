@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::path::{Dotted, Path, Paths};
 use super::template::{Kind, Template};
-use super::value::{Text, head, text};
+use super::value::{Text, head, says_something, text};
 use super::view::View;
 use crate::config::{Located, Problems};
 use crate::model::Refusal;
@@ -19,7 +19,7 @@ const LONGEST: usize = 512;
 
 /// One source of a key or a type.
 #[derive(Clone, Debug)]
-enum Part {
+pub(super) enum Part {
     /// `header:Name`
     Header(http::HeaderName),
     /// `query:name`
@@ -49,6 +49,11 @@ impl Parts {
         self.0.iter().all(|part| matches!(part, Part::Header(_)))
     }
 
+    /// Whether they are the same for all items of a request: none of them stands in the document.
+    pub(super) fn are_of_request(&self) -> bool {
+        !self.0.iter().any(|part| matches!(part, Part::Json(..) | Part::Key(_)))
+    }
+
     /// The values, joined; none if one that has to be there is missing.
     pub(super) fn joined(&self, view: &View<'_>, between: char) -> Result<Option<String>, Refusal> {
         let mut joined = String::new();
@@ -70,7 +75,8 @@ impl Parts {
 }
 
 impl Part {
-    fn compile(written: &Located<String>, paths: &mut Paths, problems: &Problems) -> Option<Self> {
+    /// Compiles a source; what is none is a problem.
+    pub(super) fn compile(written: &Located<String>, paths: &mut Paths, problems: &Problems) -> Option<Self> {
         let (kind, name) = written.split_once(':').unwrap_or(("", ""));
         let part = match kind {
             _ if name.is_empty() => None,
@@ -97,7 +103,16 @@ impl Part {
         part
     }
 
-    fn read(&self, view: &View<'_>) -> Result<Option<String>, Refusal> {
+    /// Whether anything stands there: a list or an object too.
+    pub(super) fn is_there(&self, view: &View<'_>) -> Result<bool, Refusal> {
+        match self {
+            Self::Json(path, _) => Ok(view.find(path)?.is_some_and(|raw| says_something(&raw))),
+            other => Ok(other.read(view)?.is_some()),
+        }
+    }
+
+    /// The text there.
+    pub(super) fn read(&self, view: &View<'_>) -> Result<Option<String>, Refusal> {
         let plain = |value: Option<&str>| value.filter(|value| !value.is_empty()).map(str::to_owned);
         Ok(match self {
             Self::Header(name) => {

@@ -84,6 +84,11 @@ impl<'a> View<'a> {
         [body, if self.notes.query { self.request.query().as_bytes() } else { b"" }]
     }
 
+    /// The document.
+    pub(super) fn document(&self) -> &str {
+        &self.json
+    }
+
     /// The piece of the document at a dotted path, by the path's number, as it stands.
     pub(super) fn piece(&self, path: usize) -> Option<&str> {
         self.found.get(path)?.clone().and_then(|range: Range<usize>| self.json.get(range))

@@ -42,6 +42,8 @@ pub enum Refusal {
     TargetTooLong,
     /// The body is larger than this many bytes.
     TooLarge(u64),
+    /// The body brings more items than are taken at once, and why.
+    TooManyItems(String),
     /// The body came too slowly.
     SlowBody,
     /// The caller went away before the body was whole.
@@ -224,6 +226,7 @@ impl Refusal {
             Self::BadSeal => "bad_seal",
             Self::TargetTooLong => "target_too_long",
             Self::TooLarge(_) => "too_large",
+            Self::TooManyItems(_) => "too_many_items",
             Self::FileTooLarge(_) => "file_too_large",
             Self::FileKind(_) => "file_not_taken",
             Self::Store(_) => "files_unavailable",
@@ -317,6 +320,7 @@ impl Refusal {
             | Self::Malformed(cause)
             | Self::Unsupported(cause)
             | Self::Unmappable(cause)
+            | Self::TooManyItems(cause)
             | Self::FileKind(cause)
             | Self::Store(cause)
             | Self::Inbox(cause)

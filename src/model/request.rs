@@ -111,6 +111,17 @@ pub struct Proof {
 pub struct ProofMark(pub [u8; 32]);
 
 impl ProofMark {
+    /// The mark of one item of a request that brings several: the first one's is that of the request.
+    pub fn of_item(self, place: usize) -> Self {
+        if place == 0 {
+            return self;
+        }
+        let mut digest = Sha256::new_with_prefix(b"item\0");
+        digest.update((place as u64).to_be_bytes());
+        digest.update(self.0);
+        Self(digest.finalize().into())
+    }
+
     /// The same mark for one source: what was proved to one says nothing to another.
     pub fn at_source(self, source: &str) -> Self {
         let mut digest = Sha256::new();
@@ -217,6 +228,14 @@ impl Verified {
         self.form = Some(form);
         self.received.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         self
+    }
+
+    /// One item of a request that brings several, with a document of its own in the place of the body.
+    pub fn item(&self, place: usize, document: Bytes, form: TakenForm) -> Self {
+        let mut item = self.clone().with_fields(document, form);
+        item.received.headers.remove(CONTENT_ENCODING);
+        item.proof.marks = self.proof.marks.iter().map(|mark| mark.of_item(place)).collect();
+        item
     }
 
     /// The request.

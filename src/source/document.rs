@@ -121,6 +121,12 @@ impl<'de> Deserialize<'de> for Json {
 /// The fields of a form: names and values, as bytes.
 pub(super) type FormBytes = Vec<(Vec<u8>, Vec<u8>)>;
 
+/// Whether a content type says that a body is JSON, and so no form.
+pub(super) fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
 /// The fields of a form body, in order: urlencoded, or the parts of a multipart form. Their values are the bytes that were
 /// sent, in whatever character set.
 pub(super) fn form(content_type: &str, body: &[u8]) -> Result<FormBytes, String> {

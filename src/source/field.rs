@@ -144,7 +144,10 @@ impl<'r> Request<'r> {
 
     /// The fields of the form.
     pub(super) fn form(&self) -> Result<&FormBytes, String> {
-        let parse = || document::form(self.content_type(), &self.received.body);
+        let parse = || match document::is_json(self.content_type()) {
+            true => Ok(FormBytes::new()),
+            false => document::form(self.content_type(), &self.received.body),
+        };
         self.form.get_or_init(parse).as_ref().map_err(String::clone)
     }
 

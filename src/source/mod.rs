@@ -404,6 +404,11 @@ impl Source {
         Trial::compile(self.written.clone()?).ok()?.hint(received, now)
     }
 
+    /// The items that a proved request brings. One that is passed on stays whole: its caller waits for one answer.
+    pub fn items(&self, verified: Verified) -> Result<Vec<Verified>, Refusal> {
+        if self.passes_on() { Ok(vec![verified]) } else { self.mapping.items(verified) }
+    }
+
     /// What a proved request says, as the mapping has it. One that brings files, or names some that its channel keeps,
     /// needs no prompt.
     pub fn apply(&self, verified: &Verified, has_files: bool) -> Result<Mapped, Refusal> {

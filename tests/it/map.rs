@@ -14,6 +14,11 @@ agent = "A"
 thread = "message.chat.id"
 params_mapping = { prompt = "message.text", user_id = "message.from.username", user_email = "message.mail", user_first_name = "message.from" }
 defaults = { user_last_name = "Lee" }
+[sources.phone]
+provider = "whatsapp"
+secrets = ["literal:an-app-secret-of-meta"]
+values = { verify_token = "verify-me-please" }
+agent = "A"
 "#;
 
 fn explain(request: &str, arguments: &[&str]) -> Output {
@@ -86,4 +91,20 @@ fn what_is_no_request_or_no_source_is_said() {
     assert!(!out.status.success() && String::from_utf8_lossy(&out.stderr).contains("is no request"), "{out:?}");
     let out = explain("POST /", &["--source", "nobody"]);
     assert!(!out.status.success() && String::from_utf8_lossy(&out.stderr).contains("there are: bot"), "{out:?}");
+}
+
+#[test]
+fn a1_a_request_that_brings_several_events_is_explained_by_its_first() {
+    let message =
+        |id: &str| format!("{{\"id\":\"{id}\",\"from\":\"1\",\"type\":\"text\",\"text\":{{\"body\":\"hi\"}}}}");
+    let request = format!(
+        "POST /hooks/phone HTTP/1.1\r\nhost: h\r\n\r\n{{\"entry\":[{{\"changes\":[{{\"field\":\"messages\",\"value\":{{\"messages\":\
+         [{},{}]}}}}]}}]}}",
+        message("m1"),
+        message("m2")
+    );
+    let seen = view(&request, &["--source", "phone"]);
+    assert_eq!((&seen["items"], &seen["dedup"], &seen["thread"]), (&json!(2), &json!("m1"), &json!("1")), "{seen:#}");
+    let text = String::from_utf8(explain(&request, &["--source", "phone"]).stdout).expect("text");
+    assert!(text.contains("2 in this request"), "{text}");
 }

@@ -67,7 +67,7 @@ macro_rules! passed_on {
 }
 
 passed_on! {
-    accept(event: NewEvent) -> Result<Accepted, InboxError>;
+    accept_all(events: Vec<NewEvent>) -> Result<Vec<Accepted>, InboxError>;
     known(source: &str, dedup: &str) -> Result<Option<EventId>, InboxError>;
     between(from: EventId, to: EventId, most: usize) -> Result<Vec<EventId>, InboxError>;
     waiting(events: Vec<EventId>) -> Result<Vec<WaitingDelivery>, InboxError>;

@@ -119,6 +119,20 @@ fn find<'s>(sources: &'s Sources, name: &str) -> anyhow::Result<&'s Source> {
 }
 
 fn at_source(source: &Source, request: &Received) -> Value {
+    let (first, count) = match source.mapping.first_item(request) {
+        Ok(Some(found)) if !source.passes_on() => found,
+        Ok(_) => (request.clone(), 1),
+        Err(refusal) => return json!({ "source": source.config.name, "misses": [], "refused": refused(&refusal) }),
+    };
+    let mut view = of_event(source, &first);
+    if count > 1 {
+        view["items"] = count.into();
+    }
+    view
+}
+
+/// What one event is mapped to.
+fn of_event(source: &Source, request: &Received) -> Value {
     let Explained { mapped, notes } = source.mapping.explain(request);
     let notes = misses(&notes);
     let mapped = match mapped {
@@ -211,6 +225,9 @@ fn printed(view: &Value) -> String {
     };
     let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     line("source", &plain(&view["source"]));
+    if let Some(count) = view.get("items") {
+        line("items", &format!("{count} in this request, each an event of its own; this is the first"));
+    }
     for (label, key) in
         [("agent", "agent_id"), ("event type", "event_type"), ("dedup key", "dedup"), ("thread", "thread")]
     {

@@ -5,6 +5,7 @@
 //! deliveries are drawn while their lanes are locked, so that in a lane their order is that of the commits.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 
 use bytes::Bytes;
 use deadpool_postgres::{Client, Transaction};
@@ -55,26 +56,68 @@ impl Record {
             + sealed.sum::<usize>()
             + OVERHEAD
     }
+}
 
-    /// Its name.
-    pub(super) fn id(&self) -> EventId {
-        self.event.id
+/// The events of one request: all of them are kept, or none.
+#[derive(Debug)]
+pub(super) struct Together(Vec<Record>);
+
+impl Together {
+    /// Writes the lists out.
+    pub(super) fn new(events: Vec<NewEvent>) -> Result<Self, InboxError> {
+        events.into_iter().map(Record::new).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// About how much of the disk they need.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().map(Record::bytes).sum()
+    }
+
+    /// Their names.
+    pub(super) fn ids(&self) -> impl Iterator<Item = EventId> + '_ {
+        self.0.iter().map(|record| record.event.id)
     }
 }
 
-/// Keeps what can be kept of a batch, in one transaction, and says of each what became of it.
-pub(super) async fn keep(conn: &mut Client, slot: i32, batch: &[&Record]) -> Result<Vec<Accepted>, Fault> {
+/// Keeps what can be kept of a batch of requests, in one transaction, and says of each event what became of it.
+pub(super) async fn keep(conn: &mut Client, slot: i32, requests: &[&Together]) -> Result<Vec<Vec<Accepted>>, Fault> {
+    let batch: Vec<&Record> = requests.iter().flat_map(|together| &together.0).collect();
+    let mut from = 0;
+    let spans: Vec<Range<usize>> = requests
+        .iter()
+        .map(|together| {
+            let span = from..from + together.0.len();
+            from = span.end;
+            span
+        })
+        .collect();
+    let answers = keep_batch(conn, slot, &batch, &spans).await?;
+    Ok(spans.into_iter().map(|span| answers[span].to_vec()).collect())
+}
+
+/// A span is the places of the events of one request.
+async fn keep_batch(
+    conn: &mut Client,
+    slot: i32,
+    batch: &[&Record],
+    spans: &[Range<usize>],
+) -> Result<Vec<Accepted>, Fault> {
     let events: Vec<&NewEvent> = batch.iter().map(|record| &record.event).collect();
     let turn = conn.transaction().await?;
     let routes = routes::numbers(&turn, events.iter().flat_map(|event| event_routes(event))).await?;
     let lanes = lock_lanes(&turn, &events, &routes).await?;
     let used = proof::used(&turn, &events).await?;
-    let played = used.played(&events);
-    let mut verdicts = judge(&turn, &events, &lanes, &routes).await?;
-    // One that came before is that first, whatever keeps its lane busy or its source behind.
-    for (verdict, _) in verdicts.iter_mut().zip(&played).filter(|(_, played)| played.is_some()) {
-        if matches!(verdict, Some(Accepted::Busy | Accepted::Behind)) {
-            *verdict = None;
+    let mut played = used.played(&events);
+    let mut verdicts = judge(&turn, &events, spans, &played, &lanes, &routes).await?;
+    for span in spans {
+        let Some(replayed) = played.get(span.start).copied().flatten() else { continue };
+        for (verdict, played) in verdicts[span.clone()].iter_mut().zip(&mut played[span.clone()]) {
+            // The proof of the first is that of the request: an item that was put into it is no news.
+            played.get_or_insert(replayed);
+            // One that came before is that first, whatever keeps its lane busy or its source behind.
+            if matches!(verdict, Some(Accepted::Busy | Accepted::Behind)) {
+                *verdict = None;
+            }
         }
     }
     let open = |place: &usize| verdicts[*place].is_none() && played[*place].is_none();
@@ -230,10 +273,12 @@ async fn lock(turn: &Transaction<'_>, wanted: &BTreeMap<Uuid, (i32, i64)>) -> Re
 }
 
 /// Says which events are turned away, being known or having too much ahead of them. Only asked where one of the batch
-/// minds what is ahead of it.
+/// minds what is ahead of it. The events of one request do not stand in each other's way, and are turned away together.
 async fn judge(
     turn: &Transaction<'_>,
     events: &[&NewEvent],
+    spans: &[Range<usize>],
+    played: &[Option<Played>],
     lanes: &HashMap<Uuid, Locked>,
     routes: &HashMap<Route, i32>,
 ) -> Result<Vec<Option<Accepted>>, Fault> {
@@ -252,28 +297,42 @@ async fn judge(
     }
     let (known, mut ahead) = tokio::try_join!(known(turn, events.iter().copied()), ahead(turn, &limits))?;
     let mut first: HashMap<(&str, &str), EventId> = HashMap::new();
-    for ((event, known), verdict) in events.iter().zip(known).zip(&mut verdicts) {
-        let key = event.dedup.as_deref().map(|dedup| (event.source.as_str(), dedup));
-        // A double of the one that keeps the lane busy is a double first.
-        if let Some(id) = known.or_else(|| first.get(&key?).copied()) {
-            *verdict = Some(Accepted::Duplicate(id));
+    for span in spans {
+        let mut turned_away = None;
+        let mut fresh = Vec::new();
+        for place in span.clone() {
+            let event = events[place];
+            let key = event.dedup.as_deref().map(|dedup| (event.source.as_str(), dedup));
+            // A double of the one that keeps the lane busy is a double first.
+            if let Some(id) = known[place].or_else(|| first.get(&key?).copied()) {
+                verdicts[place] = Some(Accepted::Duplicate(id));
+                continue;
+            }
+            let of_event = event.deliveries.iter().filter_map(|delivery| lanes.get(&delivery.lane));
+            let most = event.most_ahead.map(i64::from);
+            // What an earlier item of a list says of its proof says nothing of the lane.
+            let minds = span.len() == 1 || played[place].is_none();
+            if minds
+                && most.is_some_and(|most| of_event.clone().any(|lane| ahead.get(&lane.id).is_some_and(|n| *n > most)))
+            {
+                turned_away = turned_away.or(Some(Accepted::Busy));
+            } else if minds && behind.is_behind(event, routes)? {
+                turned_away = turned_away.or(Some(Accepted::Behind));
+            }
+            fresh.push((key, event, of_event));
+        }
+        if turned_away.is_some() {
+            verdicts[span.clone()].fill(turned_away);
             continue;
         }
-        let of_event = || event.deliveries.iter().filter_map(|delivery| lanes.get(&delivery.lane));
-        let busy = |most: u32| of_event().any(|lane| ahead.get(&lane.id).copied().unwrap_or(0) > i64::from(most));
-        if event.most_ahead.is_some_and(busy) {
-            *verdict = Some(Accepted::Busy);
-            continue;
-        }
-        if behind.is_behind(event, routes)? {
-            *verdict = Some(Accepted::Behind);
-            continue;
-        }
-        if let Some(key) = key {
-            first.insert(key, event.id);
-        }
-        for lane in of_event() {
-            *ahead.entry(lane.id).or_default() += 1;
+        for (key, event, lanes) in fresh {
+            if let Some(key) = key {
+                first.entry(key).or_insert(event.id);
+            }
+            behind.add(event);
+            for lane in lanes {
+                *ahead.entry(lane.id).or_default() += 1;
+            }
         }
     }
     Ok(verdicts)
@@ -315,20 +374,24 @@ impl Behind {
         })
     }
 
-    /// Whether it is to be turned away; else it waits with the others.
-    fn is_behind(&mut self, event: &NewEvent, routes: &HashMap<Route, i32>) -> Result<bool, Fault> {
+    /// Whether it is to be turned away.
+    fn is_behind(&self, event: &NewEvent, routes: &HashMap<Route, i32>) -> Result<bool, Fault> {
         let (Some(backlog), Some(first)) = (event.backlog, event.deliveries.first()) else { return Ok(false) };
-        let waiting = self.waiting.entry(event.source.clone()).or_default();
-        if backlog.most.is_some_and(|most| *waiting >= i64::try_from(most).unwrap_or(i64::MAX)) {
+        let waiting = self.waiting.get(&event.source).copied().unwrap_or_default();
+        if backlog.most.is_some_and(|most| waiting >= i64::try_from(most).unwrap_or(i64::MAX)) {
             return Ok(true);
         }
         let oldest = self.oldest.get(&routes::number(routes, &event.source, first)?);
         let late = |age| oldest.is_some_and(|oldest| event.received_at.since(*oldest) > age);
-        if backlog.age.is_some_and(late) {
-            return Ok(true);
+        Ok(backlog.age.is_some_and(late))
+    }
+
+    /// It waits with the others.
+    fn add(&mut self, event: &NewEvent) {
+        if event.backlog.is_some() {
+            *self.waiting.entry(event.source.clone()).or_default() +=
+                i64::try_from(event.deliveries.len()).unwrap_or(i64::MAX);
         }
-        *waiting += i64::try_from(event.deliveries.len()).unwrap_or(i64::MAX);
-        Ok(false)
     }
 }
 

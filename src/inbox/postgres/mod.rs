@@ -43,7 +43,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use self::accept::Record;
+use self::accept::Together;
 use self::address::Address;
 use self::claim::Lease;
 use self::database::{Database, within};
@@ -121,7 +121,7 @@ pub struct PostgresOptions {
 
 #[derive(Clone)]
 struct Queues {
-    records: mpsc::Sender<Item<Record>>,
+    records: mpsc::Sender<Item<Together>>,
     endings: mpsc::Sender<Item<Ending>>,
 }
 
@@ -418,14 +418,14 @@ fn full() -> InboxError {
 
 #[async_trait]
 impl Inbox for PostgresInbox {
-    async fn accept(&self, event: NewEvent) -> Result<Accepted, InboxError> {
+    async fn accept_all(&self, events: Vec<NewEvent>) -> Result<Vec<Accepted>, InboxError> {
         let queue = self.queues()?.records;
         if self.shared.is_full() {
             return Err(InboxError::NoSpace);
         }
-        let record = Record::new(event)?;
-        let weight = Weight::of(record.bytes(), &self.waiting, QUEUE_BYTES).ok_or_else(full)?;
-        let (item, end) = Item::new(record, weight);
+        let together = Together::new(events)?;
+        let weight = Weight::of(together.bytes(), &self.waiting, QUEUE_BYTES).ok_or_else(full)?;
+        let (item, end) = Item::new(together, weight);
         // Whoever calls from outside is told at once that we are full; everybody else waits for a place.
         queue.try_send(item).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => full(),

@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::accept::{self, Record};
+use super::accept::{self, Together};
 use super::database::{Database, give_back, pause, slot, within};
 use super::fault::Fault;
 use super::settle::{self, Ending};
@@ -79,8 +79,8 @@ pub(super) struct Wrote<W: Work> {
     news: bool,
 }
 
-impl Work for Record {
-    type Answer = Accepted;
+impl Work for Together {
+    type Answer = Vec<Accepted>;
 
     const DOING: &'static str = "accept";
 
@@ -92,13 +92,13 @@ impl Work for Record {
     ) -> BoxFuture<'a, Result<Wrote<Self>, Fault>> {
         Box::pin(async move {
             let mut answers = accept::keep(conn, slot, batch).await?;
-            for (record, answer) in batch.iter().zip(&mut answers) {
+            for (id, answer) in batch.iter().flat_map(|together| together.ids()).zip(answers.iter_mut().flatten()) {
                 // It is the first itself.
-                if again && *answer == Accepted::Duplicate(record.id()) {
+                if again && *answer == Accepted::Duplicate(id) {
                     *answer = Accepted::New;
                 }
             }
-            let news = answers.contains(&Accepted::New);
+            let news = answers.iter().flatten().any(|answer| *answer == Accepted::New);
             Ok(Wrote { answers, ended: vec![], news })
         })
     }

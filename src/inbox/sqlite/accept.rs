@@ -12,7 +12,9 @@ use super::proof;
 use super::settle;
 use super::writer::Turn;
 use crate::inbox::{Anew, InboxError, Replayed, fair};
-use crate::model::{Accepted, Account, Attempt, Backlog, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp};
+use crate::model::{
+    Accepted, Account, Attempt, Backlog, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp, UsedProof,
+};
 
 /// An event with its lists written out, which is done before the writer has it.
 #[derive(Debug)]
@@ -49,6 +51,59 @@ impl Record {
     }
 }
 
+/// Keeps the events of one request: all of them or none. What is known already stays as it is.
+pub(super) fn keep_all(turn: &mut Turn<'_>, records: &[Record]) -> rusqlite::Result<Vec<Accepted>> {
+    let first = match records {
+        [] => return Ok(Vec::new()),
+        [record] => return keep(turn, record).map(|accepted| vec![accepted]),
+        [first, ..] => &first.event,
+    };
+    let replays = proof::used(turn, first.proof.as_ref(), first.received_at)?.is_some();
+    if !replays && let Some(turned_away) = turned_away(turn, records)? {
+        // Before anything is written: else the proofs of a request that is not kept would count as used.
+        return Ok(vec![turned_away; records.len()]);
+    }
+    let mut all = Vec::with_capacity(records.len());
+    for record in records {
+        let event = &record.event;
+        let came_before = replays || proof::used(turn, event.proof.as_ref(), event.received_at)?.is_some();
+        if !came_before && insert(turn, record)? {
+            all.push(Accepted::New);
+            continue;
+        }
+        let again = match again(turn, event)? {
+            // An item that was put into a request whose proof was used.
+            None if replays => replayed(turn, event, first.proof.as_ref())?,
+            again => again,
+        };
+        all.push(again.ok_or(rusqlite::Error::QueryReturnedNoRows)?);
+    }
+    Ok(all)
+}
+
+/// Why the events of a request are turned away together. They do not stand in each other's way.
+fn turned_away(turn: &Turn<'_>, records: &[Record]) -> rusqlite::Result<Option<Accepted>> {
+    for Record { event, .. } in records {
+        if event.most_ahead.is_none() && event.backlog.is_none() {
+            continue;
+        }
+        if known(turn, event)?.is_some() || proof::used(turn, event.proof.as_ref(), event.received_at)?.is_some() {
+            continue;
+        }
+        if let Some(most) = event.most_ahead
+            && is_busy(turn, event, most)?
+        {
+            return Ok(Some(Accepted::Busy));
+        }
+        if let (Some(backlog), Some(first)) = (event.backlog, event.deliveries.first())
+            && is_behind(turn, event, backlog, first)?
+        {
+            return Ok(Some(Accepted::Behind));
+        }
+    }
+    Ok(None)
+}
+
 /// Keeps it, unless it is known or comes while its lane is busy and is not to wait.
 pub(super) fn keep(turn: &mut Turn<'_>, record: &Record) -> rusqlite::Result<Accepted> {
     let event = &record.event;
@@ -63,8 +118,17 @@ pub(super) fn keep(turn: &mut Turn<'_>, record: &Record) -> rusqlite::Result<Acc
     {
         return Ok(again(turn, event)?.unwrap_or(Accepted::Behind));
     }
-    if proof::used(turn, event.proof.as_ref(), event.received_at)?.is_some() || !insert_event(turn, event)? {
+    if proof::used(turn, event.proof.as_ref(), event.received_at)?.is_some() || !insert(turn, record)? {
         return again(turn, event)?.ok_or(rusqlite::Error::QueryReturnedNoRows);
+    }
+    Ok(Accepted::New)
+}
+
+/// Writes an event with all that hangs on it. False: it is there already.
+fn insert(turn: &mut Turn<'_>, record: &Record) -> rusqlite::Result<bool> {
+    let event = &record.event;
+    if !insert_event(turn, event)? {
+        return Ok(false);
     }
     let seq = turn.conn.last_insert_rowid();
     proof::keep(turn, seq, event);
@@ -79,7 +143,7 @@ pub(super) fn keep(turn: &mut Turn<'_>, record: &Record) -> rusqlite::Result<Acc
             Some(why) => hold_back(turn, seq, id, delivery, &event.source, (event.received_at, why))?,
         }
     }
-    Ok(Accepted::New)
+    Ok(true)
 }
 
 /// What is said to an event that came before, by its key or by its proof; none: it did not.
@@ -88,7 +152,12 @@ fn again(turn: &Turn<'_>, event: &NewEvent) -> rusqlite::Result<Option<Accepted>
         proof::add(turn, first, event)?;
         return Ok(Some(Accepted::Duplicate(first)));
     }
-    let used = proof::used(turn, event.proof.as_ref(), event.received_at)?;
+    replayed(turn, event, event.proof.as_ref())
+}
+
+/// What is said to an event whose proof was used before; none: it was not.
+fn replayed(turn: &Turn<'_>, event: &NewEvent, proof: Option<&UsedProof>) -> rusqlite::Result<Option<Accepted>> {
+    let used = proof::used(turn, proof, event.received_at)?;
     Ok(match used {
         None => None,
         Some(Some((seq, first))) => {

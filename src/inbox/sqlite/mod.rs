@@ -209,11 +209,12 @@ impl SqliteInbox {
 
 #[async_trait]
 impl Inbox for SqliteInbox {
-    async fn accept(&self, event: NewEvent) -> Result<Accepted, InboxError> {
+    async fn accept_all(&self, events: Vec<NewEvent>) -> Result<Vec<Accepted>, InboxError> {
         self.has_room()?;
-        let record = accept::Record::new(event)?;
-        let weight = Weight::of(record.bytes(), &self.waiting, QUEUE_BYTES).ok_or_else(full)?;
-        let (job, end) = Job::new("accept", weight, move |turn| accept::keep(turn, &record), |accepted| accepted);
+        let records: Vec<_> = events.into_iter().map(accept::Record::new).collect::<Result<_, _>>()?;
+        let bytes = records.iter().map(accept::Record::bytes).sum();
+        let weight = Weight::of(bytes, &self.waiting, QUEUE_BYTES).ok_or_else(full)?;
+        let (job, end) = Job::new("accept", weight, move |turn| accept::keep_all(turn, &records), |accepted| accepted);
         // Whoever calls from outside is told at once that we are full; everybody else waits for a place.
         self.queue()?.try_send(Message::Work(Box::new(job))).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => full(),

@@ -57,7 +57,7 @@ impl Calling<'_> {
             most_ahead: (!self.dropin.config.waits_for_its_turn).then_some(0),
             backlog: None,
         };
-        let (outcome, event) = upload::keep(self.ingress, event).await?;
+        let (outcome, event) = upload::keep_one(self.ingress, event).await?;
         if outcome == Outcome::Duplicate {
             self.is_same(event, &notes).await?;
         }

@@ -11,6 +11,7 @@ mod list;
 mod overlap;
 mod proof;
 mod sweep;
+mod together;
 mod waiting;
 mod walk;
 
@@ -445,6 +446,13 @@ contract! {
         each_source_and_state_is_kept_for_its_time,
         what_a_retry_would_bring_again_is_not_swept,
     ]
+    together: [
+        a1_events_of_one_request_are_kept_in_their_order,
+        a1_a_list_of_old_and_new_keeps_the_new,
+        a1_a_list_that_is_played_again_brings_nothing_new,
+        a1_all_of_a_request_are_kept_or_none,
+        a1_copies_at_once_of_a_list_are_kept_once,
+    ]
     waiting: [
         what_waits_says_for_what,
         a_source_fares_by_the_last_delivery_of_each_event,
@@ -458,6 +466,7 @@ contract! {
     in encrypted:
     keep: [an_event_reads_back_as_it_was_given, odd_text_reads_back_unchanged]
     proof: [security_f8_a_proof_is_good_for_one_event]
+    together: [a1_events_of_one_request_are_kept_in_their_order, a1_a_list_of_old_and_new_keeps_the_new]
     overlap: [
         what_waited_goes_together_and_a_retry_brings_the_same_again,
         one_that_was_merged_ends_with_the_one_it_went_with

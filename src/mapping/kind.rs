@@ -1,0 +1,115 @@
+//! Kinds of events that a provider's file tells apart: those that are answered in their own way, and those that run no
+//! agent because no human said them.
+
+use super::filter::matches;
+use super::path::Paths;
+use super::thread::Part;
+use super::view::View;
+use crate::config::{self, Ack, Problems, Provider, Runs};
+use crate::model::Refusal;
+
+/// The kinds of a provider, in the order of its file: the first that an event is of counts.
+#[derive(Debug, Default)]
+pub(super) struct Kinds(Vec<Kind>);
+
+#[derive(Debug)]
+struct Kind {
+    when: Vec<(Part, Want)>,
+    any: Vec<Part>,
+    /// The rule that keeps such an event from going further.
+    filtered: Option<String>,
+    ack: Option<Ack>,
+}
+
+#[derive(Debug)]
+enum Want {
+    Present,
+    Absent,
+    OneOf(Vec<String>),
+}
+
+/// What follows from the kind that an event is of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct OfKind {
+    /// The rule that keeps it from going further.
+    pub(super) filtered: Option<String>,
+    /// The answer to its sender.
+    pub(super) ack: Option<Ack>,
+}
+
+impl Kinds {
+    /// Compiles a provider's kinds; what cannot be compiled is a problem. `humans_only`: what no human said runs nothing.
+    pub(super) fn compile(
+        provider: Option<&Provider>,
+        humans_only: bool,
+        paths: &mut Paths,
+        problems: &Problems,
+    ) -> Option<Self> {
+        let written = provider.map_or(&[][..], |provider| &provider.kinds);
+        // All of them are looked at, so that every mistake is told.
+        let compiled: Vec<_> = written.iter().map(|kind| Kind::compile(kind, humans_only, paths, problems)).collect();
+        compiled.into_iter().collect::<Option<Vec<_>>>().map(Self)
+    }
+
+    /// What kind an event is of.
+    pub(super) fn of(&self, view: &View<'_>) -> Result<OfKind, Refusal> {
+        for kind in &self.0 {
+            if kind.is_met(view)? {
+                return Ok(OfKind { filtered: kind.filtered.clone(), ack: kind.ack.clone() });
+            }
+        }
+        Ok(OfKind::default())
+    }
+}
+
+impl Kind {
+    fn compile(written: &config::Kind, humans_only: bool, paths: &mut Paths, problems: &Problems) -> Option<Self> {
+        let conditions: Vec<_> = written
+            .when
+            .iter()
+            .map(|(place, text)| {
+                let want = match text.as_str() {
+                    "*" => Want::Present,
+                    "!" => Want::Absent,
+                    texts => Want::OneOf(texts.split('|').map(str::to_owned).collect()),
+                };
+                Part::compile(place, paths, problems).map(|part| (part, want))
+            })
+            .collect();
+        let filtered = match written.runs {
+            Runs::Never => Some(format!("kind: {}", written.name)),
+            Runs::Unless if humans_only => Some(format!("humans_only: {}", written.name)),
+            Runs::Unless | Runs::Always => None,
+        };
+        let any: Vec<_> = written.any.iter().map(|place| Part::compile(place, paths, problems)).collect();
+        let when = conditions.into_iter().collect::<Option<Vec<_>>>()?;
+        let any = any.into_iter().collect::<Option<Vec<_>>>()?;
+        Some(Self { when, any, filtered, ack: written.ack.clone() })
+    }
+
+    fn is_met(&self, view: &View<'_>) -> Result<bool, Refusal> {
+        for (part, want) in &self.when {
+            if !want.is_met(part, view)? {
+                return Ok(false);
+            }
+        }
+        for part in &self.any {
+            if part.is_there(view)? {
+                return Ok(true);
+            }
+        }
+        Ok(self.any.is_empty())
+    }
+}
+
+impl Want {
+    fn is_met(&self, part: &Part, view: &View<'_>) -> Result<bool, Refusal> {
+        Ok(match self {
+            Self::Present => part.is_there(view)?,
+            Self::Absent => !part.is_there(view)?,
+            Self::OneOf(patterns) => {
+                part.read(view)?.is_some_and(|text| patterns.iter().any(|pattern| matches(pattern, &text)))
+            }
+        })
+    }
+}
