@@ -261,7 +261,9 @@ impl Mapping {
         match self.each.of(&verified) {
             Ok(Some(items)) => Ok(items),
             // What cannot be read is one event, and its mapping says why.
-            Ok(None) | Err(Refusal::Malformed(_) | Refusal::Unmappable(_) | Refusal::Unsupported(_)) => Ok(vec![verified]),
+            Ok(None) | Err(Refusal::Malformed(_) | Refusal::Unmappable(_) | Refusal::Unsupported(_)) => {
+                Ok(vec![verified])
+            }
             Err(refusal) => Err(refusal),
         }
     }

@@ -82,7 +82,7 @@ pub(super) fn keep_all(turn: &mut Turn<'_>, records: &[Record]) -> rusqlite::Res
 }
 
 /// Why the events of a request are turned away together. They do not stand in each other's way.
-fn turned_away(turn: &Turn<'_>, records: &[Record]) -> rusqlite::Result<Option<Accepted>> {
+fn turned_away(turn: &mut Turn<'_>, records: &[Record]) -> rusqlite::Result<Option<Accepted>> {
     for Record { event, .. } in records {
         if event.most_ahead.is_none() && event.backlog.is_none() {
             continue;
