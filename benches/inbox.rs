@@ -419,6 +419,7 @@ fn event(at: Timestamp, thread: &str) -> NewEvent {
         secret: Some("current".into()),
         proof: None,
         filtered: None,
+        unmappable: None,
         thread: Some(thread.to_owned()),
         params: Params::new(vec![Param {
             name: Name::Prompt,
