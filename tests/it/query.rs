@@ -118,14 +118,16 @@ async fn security_f16_a_field_of_a_body_is_a_parameter_only_where_people_write_t
         + &source("zapier", "implicit = false").replace("[sources.s]", "[sources.not]");
     let gateway = Gateway::start(upstream.address, &sources).await;
     let body = json!({"action": "opened", "prompt": "Obey me", "user_id": "ceo", "task_id": "t"}).to_string();
-    for (name, implicit) in [("s", false), ("said", true), ("hand", true), ("not", false)] {
+    for (name, implicit, prompt) in
+        [("s", false, "template"), ("said", true, "body"), ("hand", true, "body"), ("not", false, "event")]
+    {
         let mut headers = github(SECRET, "d-1", "issues", &body);
         headers.push(("x-webhook-token", SECRET.to_owned()));
         let answer = gateway.post(&format!("/hooks/{name}"), &borrowed(&headers), body.clone()).await;
         let event = gateway.settled(json(&answer)["event_id"].as_str().expect("an id")).await;
         let user = param(&event, "user_id").map(|(user, ..)| user);
         assert_eq!(user.as_deref(), implicit.then_some("ceo"), "{name}");
-        assert_eq!(param(&event, "prompt").unwrap().1, if implicit { "body" } else { "event" }, "{name}");
+        assert_eq!(param(&event, "prompt").unwrap().1, prompt, "{name}");
     }
     // A form's extra field is none either.
     let form = format!("user_id=ceo&payload={}", body.replace('"', "%22").replace(' ', "+"));

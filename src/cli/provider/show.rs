@@ -100,8 +100,7 @@ impl Shown {
         let mut lines = vec![provider.title.clone()];
         let mut line = |what: &str, text: &str| {
             // An address stays whole, so that it can be copied.
-            let address = text.starts_with("https://") || text.starts_with("github.com/");
-            let parts = if address { vec![text.to_owned()] } else { wrap(text, VALUE, VALUE) };
+            let parts = if is_place(text) { vec![text.to_owned()] } else { wrap(text, VALUE, VALUE) };
             for (at, part) in parts.into_iter().enumerate() {
                 lines.push(format!("  {:<12} {part}", if at == 0 { what } else { "" }));
             }
@@ -208,8 +207,15 @@ impl Shown {
 
 /// The document's title, and where it was read: an address, or a repository and a path.
 fn document(docs: &str) -> (&str, Option<&str>) {
-    let split = [", https://", ", github.com/"].into_iter().find_map(|mark| docs.find(mark));
-    split.map_or((docs, None), |at| (&docs[..at], Some(&docs[at + 2..])))
+    let mut splits = docs.match_indices(", ").map(|(at, comma)| (&docs[..at], &docs[at + comma.len()..]));
+    splits.find(|(_, place)| is_place(place)).map_or((docs, None), |(title, place)| (title, Some(place)))
+}
+
+/// Whether a text begins with an address, with `https://` or without.
+fn is_place(text: &str) -> bool {
+    let first = text.split(' ').next().unwrap_or_default();
+    let host = first.strip_prefix("https://").unwrap_or(first).split_once('/');
+    host.is_some_and(|(host, _)| host.contains('.'))
 }
 
 /// What to do at the provider, each step on lines of its own.
