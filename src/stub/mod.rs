@@ -10,7 +10,7 @@
 //! * `POST /_stub/options` changes [`StubOptions`] at run time
 //! * `DELETE /_stub/runs` forgets runs and counts, but no task
 //!
-//! The control plane's calls that the SDK begins with are there as well ([`control`]). With a list of agents or of keys,
+//! The control plane's calls that the SDK begins with are there as well (`control`). With a list of agents or of keys,
 //! others are unknown.
 //!
 //! It is no server for strangers: `/_stub/` asks for no key.

@@ -174,7 +174,7 @@ async def use_sdk(base_url, key):
 def compare(what, direct, through):
     """Requests as they arrived: method, path, body and headers, but for the address in `host`."""
     plain = lambda requests: [  # noqa: E731
-        (method, path, [pair for pair in headers if pair[0] not in ("host", "connection", "cdn-loop")], body)
+        (method, path, [pair for pair in headers if pair[0] not in ("host", "connection", "cdn-loop", "via")], body)
         for method, path, headers, body in requests
     ]
     direct, through = plain(direct), plain(through)
