@@ -160,7 +160,7 @@ fn a15_a16_a17_a19_check_says_what_cannot_work() {
         ("params_mapping = { prompt = \"items[0].id\" }", false, "did you mean \"items.0.id\"?"),
         ("params_mapping = { prompt = \"body.x\" }", false, "did you mean \"x\"?"),
         ("params_mapping = { prompt = \"$.message[\" }", true, "a [ in it is not closed"),
-        ("prompt = \"{{ body.x | foo }}\"", true, "there is no filter foo"),
+        ("prompt = \"{{ body.x | foo }}\"", false, "there is no filter foo"),
         ("prompt = \"Hi ${body.user.name}\"", false, "{{ body.user.name }}"),
         ("events = [\"pull_request\"]", false, "did you mean pull_request.*?"),
         ("events = [\"issue.opened\"]", false, "did you mean issues.opened?"),
