@@ -108,6 +108,11 @@ fn a_new_provider_is_checked_with_its_requests() {
     let check = |file: &str, vectors: &str| run(&["provider", "check", file, "--vectors", vectors], "");
     let good = check(&at("config/providers/stripe.toml"), &at("tests/vectors/stripe"));
     assert!(good.status.success(), "{good:?}");
+    // These sign the address as well; their kept requests were sent to https://hooks.example.com.
+    for name in ["trello", "favro", "hubspot-v3", "twilio", "square"] {
+        let whole = check(&at(&format!("config/providers/{name}.toml")), &at(&format!("tests/vectors/{name}")));
+        assert!(whole.status.success(), "{name}: {whole:?}");
+    }
     let wrong = check(&at("config/providers/stripe.toml"), &at("tests/vectors/slack"));
     assert!(!wrong.status.success() && out(&wrong).contains("not as expected"), "{wrong:?}");
 }
