@@ -23,6 +23,7 @@ use anyhow::Context as _;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::Router;
 use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -563,6 +564,11 @@ impl Fetch for Web {
         let bounds = download::Bounds { time: FETCH_TIME, stall: FETCH_TIME, bytes: FETCH_BYTES };
         let fetched = async { self.0.download_here(address, bounds).await?.whole().await };
         fetched.await.map_err(|error: DownloadError| error.to_string())
+    }
+
+    async fn ask(&self, request: Request<Bytes>, timeout: Duration) -> Result<(StatusCode, HeaderMap), String> {
+        let answer = self.0.send(request, timeout, FETCH_BYTES).await.map_err(|error| error.to_string())?;
+        Ok((answer.status(), answer.headers().clone()))
     }
 }
 

@@ -123,12 +123,12 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
     let received = received(ingress, head, bytes, trace);
     trace.whole = (ingress.keep_refused > 0).then(|| received.clone());
     let received = opened(source, received, &hold)?;
-    source.prepare(&received, &*ingress.fetch, ingress.clock.now()).await?;
+    let prepared = source.prepare(&received, &*ingress.fetch, ingress.clock.now()).await?;
     if let Some(challenge) = source.handshake(&received, trace.at) {
         return challenge.map(|answer| Answered::challenged(&answer));
     }
     let now = ingress.clock.now();
-    let verified = match source.verify(received, now) {
+    let verified = match source.verify_prepared(received, prepared, now) {
         Ok(verified) => verified,
         Err(refused) => {
             let refusal = explained(source, *refused, now);

@@ -77,6 +77,10 @@ fn made(refusal: &Refusal, status: StatusCode, body: serde_json::Value, drained:
         Refusal::Stopped => {
             headers.insert(RETRY_AFTER, HeaderValue::from(fastrand::u64(30..=60)));
         }
+        // Nothing was found wrong with it; it could not be judged now.
+        Refusal::Origin(..) | Refusal::Challenge(_) if status == StatusCode::SERVICE_UNAVAILABLE => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds(Duration::from_secs(5))));
+        }
         Refusal::Inbox(_) | Refusal::Store(_) | Refusal::NoSpace => {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds(Duration::from_secs(5))));
         }
@@ -149,6 +153,10 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::UpstreamSilent(_) => (StatusCode::GATEWAY_TIMEOUT, "The agent platform did not answer in time."),
         Refusal::Answered(refusal, status) => {
             let (usual, sentence) = status_and_sentence(refusal);
+            let sentence = match (&**refusal, status) {
+                (Refusal::Origin(..), 503) => "This request cannot be judged now. Try again later.",
+                _ => sentence,
+            };
             (StatusCode::from_u16(*status).unwrap_or(usual), sentence)
         }
         Refusal::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong on our side."),

@@ -143,8 +143,9 @@ impl Reading<'_> {
         let received = Received { body: flow.whole().await?, ..head };
         let received = receive::opened(source, received, &flow.held())?;
         let now = self.ingress.clock.now();
-        source.prepare(&received, &*self.ingress.fetch, now).await?;
-        let verified = source.verify(received, now).map_err(|refused| receive::explained(source, *refused, now))?;
+        let prepared = source.prepare(&received, &*self.ingress.fetch, now).await?;
+        let verified = source.verify_prepared(received, prepared, now);
+        let verified = verified.map_err(|refused| receive::explained(source, *refused, now))?;
         let body = verified.request().body.clone();
         let bounds = Bounds::of_held(body.len() as u64);
         let mut held = Flow::new(Body::from(body.clone()), bounds, flow.held());

@@ -151,6 +151,8 @@ pub enum Strength {
     Origin,
     /// The sender, by a shared value that says nothing about the body.
     Token,
+    /// The sender, on the word of another service that the operator has asked.
+    Asked,
     /// The sender and every byte of the body: nobody sent it, it was read from the provider's own API, over TLS and
     /// under the operator's token.
     Fetched,
@@ -167,7 +169,7 @@ impl Strength {
     pub const fn verdict(self) -> &'static str {
         match self {
             Self::Signed | Self::Fetched => "verified",
-            Self::Origin | Self::Token | Self::Operator => "authenticated",
+            Self::Origin | Self::Token | Self::Asked | Self::Operator => "authenticated",
             Self::None | Self::Observed(_) => "observed",
         }
     }
@@ -178,6 +180,7 @@ impl Strength {
             Self::Signed => "signed",
             Self::Origin => "origin",
             Self::Token => "token",
+            Self::Asked => "asked",
             Self::Fetched => "fetched",
             Self::Operator => "operator",
             Self::None => "none",

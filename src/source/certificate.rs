@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Uri;
+use http::{HeaderMap, Request, StatusCode, Uri};
 use regex::Regex;
 use tokio::sync::Semaphore;
 
@@ -26,6 +26,12 @@ pub trait Fetch: Send + Sync + std::fmt::Debug {
     /// GETs an address: within a few seconds, at most 64 KiB, following no redirect. Anything but a 200 is an error, in
     /// words for the operator.
     async fn get(&self, address: &str) -> Result<Bytes, String>;
+
+    /// Sends a request to an address that the operator wrote, and gives the status and the headers of the answer: in this
+    /// time, following no redirect.
+    async fn ask(&self, _: Request<Bytes>, _: Duration) -> Result<(StatusCode, HeaderMap), String> {
+        Err("nobody can be asked here".into())
+    }
 }
 
 /// How many certificates are kept for a source.

@@ -17,7 +17,7 @@ impl Scheme {
     pub fn covers(&self, place: &str) -> bool {
         let (kind, name) = place.split_once(':').unwrap_or((place, ""));
         self.ways().all(|way| match way {
-            Way::Open | Way::Basic(_) | Way::Token(..) => false,
+            Way::Open | Way::Ask(_) | Way::Basic(_) | Way::Token(..) => false,
             Way::Jwt(jwt) => match kind {
                 "claim" => true,
                 "query" => jwt.claims.iter().any(|(_, template)| template.always(&|value| is_target(value))),

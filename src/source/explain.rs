@@ -233,6 +233,7 @@ impl Trial {
         };
         match self.way(received) {
             Way::Open => "none: whoever knows the address is let in".into(),
+            Way::Ask(ask) => format!("what {} says of it", ask.told()),
             Way::Basic(_) => "HTTP basic auth".into(),
             Way::Token(token, _) => format!("a shared token in {}", places(&token.places)),
             Way::Jwt(jwt) => {

@@ -125,7 +125,7 @@ impl Scheme {
                 Field::Json(_) | Field::Form(_) | Field::Body => jwt.strength == Strength::Signed,
                 _ => false,
             },
-            Way::Token(..) | Way::Basic(_) | Way::Open => true,
+            Way::Token(..) | Way::Basic(_) | Way::Ask(_) | Way::Open => true,
         })
     }
 
@@ -174,7 +174,7 @@ impl Way {
                 signed.strength == Strength::Origin && !signed.contents.iter().all(|content| content.any(&of_form))
             }
             Self::Jwt(jwt) => jwt.strength == Strength::Origin,
-            Self::Token(..) | Self::Basic(_) | Self::Open => false,
+            Self::Token(..) | Self::Basic(_) | Self::Ask(_) | Self::Open => false,
         }
     }
 }

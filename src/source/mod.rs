@@ -4,6 +4,7 @@
 //! provider's name stands in this module. Everything that is wrong comes out at once, and a source that could let
 //! anybody in by accident, without a secret or with one that everybody knows, is not made.
 
+mod ask;
 mod bodies;
 mod certificate;
 mod challenge;
@@ -50,6 +51,8 @@ use bytes::Bytes;
 use http::Method;
 use http::header::CONTENT_ENCODING;
 
+pub use self::ask::Prepared;
+use self::ask::Told;
 pub use self::certificate::Fetch;
 use self::challenge::Challenge;
 pub use self::enrol::Brought;
@@ -275,10 +278,18 @@ impl Source {
     }
 
     /// Has at hand what judging a request takes; see [`Scheme::prepare`].
-    pub async fn prepare(&self, received: &Received, fetch: &dyn Fetch, now: Timestamp) -> Result<(), Refusal> {
-        match self.scheme_at(now).prepare(received, fetch, now).await {
+    /// Where another service judges, it is asked here.
+    pub async fn prepare(&self, received: &Received, fetch: &dyn Fetch, now: Timestamp) -> Result<Prepared, Refusal> {
+        let scheme = self.scheme_at(now);
+        let prepared = match scheme.asks() {
+            // No other method brings an event.
+            Some(ask) if received.method == Method::POST => ask.ask(received, fetch).await,
+            _ => scheme.prepare(received, fetch, now).await.map(|()| Prepared::default()),
+        };
+        match prepared {
             Err(refusal) if self.config.enforce => Err(self.rejected(refusal)),
-            _ => Ok(()),
+            Err(_) => Ok(Prepared::default()),
+            prepared => prepared,
         }
     }
 
@@ -373,6 +384,33 @@ impl Source {
             brought.as_ref().and_then(|now| now.as_deref()).map_or_else(|| self.scheme_at(now), |(scheme, _)| scheme);
         let verified =
             if self.config.enforce { received.verify(scheme, now) } else { received.verify(&Observing(scheme), now) };
+        self.ended(scheme, verified)
+    }
+
+    /// The same of a request that was prepared; see [`Source::prepare`]. The headers that another service answered with
+    /// take the place of what the sender wrote there.
+    pub fn verify_prepared(
+        &self,
+        mut received: Received,
+        prepared: Prepared,
+        now: Timestamp,
+    ) -> Result<Verified, Box<(Received, Refusal)>> {
+        let scheme = self.scheme_at(now);
+        let Some(ask) = scheme.asks() else { return self.verify(received, now) };
+        ask.strip(&mut received.headers);
+        let (said, headers) = prepared.said();
+        received.headers.extend(headers);
+        let told = Told { scheme, said };
+        let verified =
+            if self.config.enforce { received.verify(&told, now) } else { received.verify(&Observing(&told), now) };
+        self.ended(scheme, verified)
+    }
+
+    fn ended(
+        &self,
+        scheme: &Scheme,
+        verified: Result<Verified, Box<(Received, Refusal)>>,
+    ) -> Result<Verified, Box<(Received, Refusal)>> {
         match verified {
             Ok(verified) => inflated(scheme, verified, self.config.enforce),
             Err(mut refused) => {
@@ -448,7 +486,7 @@ impl Source {
         }
         // Whoever shows a secret can say the same again in other words, and a question that is asked twice wants two
         // answers.
-        if self.passes_on() && verified.proof().strength == Strength::Token {
+        if self.passes_on() && matches!(verified.proof().strength, Strength::Token | Strength::Asked) {
             return None;
         }
         let at = verified.request().at;

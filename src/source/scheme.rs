@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use super::ask::Ask;
 use super::bodies::Bodies;
 use super::certificate::Certificates;
 use super::challenge::{Confirm, Want, wants};
@@ -56,6 +57,8 @@ pub(super) enum Way {
     Token(Token, Option<Each>),
     /// HTTP basic auth.
     Basic(Basic),
+    /// Another service judges.
+    Ask(Box<Ask>),
     /// Nothing is checked.
     Open,
 }
@@ -135,8 +138,8 @@ pub(super) struct Given<'g> {
 }
 
 /// The words of `scheme`.
-const SCHEMES: [&str; 10] =
-    ["hmac", "hash", "ed25519", "ecdsa-p256", "rsa-pkcs1", "rsa-pss", "jwt", "token", "basic", "none"];
+const SCHEMES: [&str; 11] =
+    ["hmac", "hash", "ed25519", "ecdsa-p256", "rsa-pkcs1", "rsa-pss", "jwt", "token", "basic", "ask", "none"];
 
 /// How a signature is made, before its keys are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -205,6 +208,11 @@ impl Scheme {
                 given.problems.error(merged.place(), what);
                 variants = None;
             }
+            if way.is_some() && [way.as_ref(), base.as_ref()].iter().any(|way| matches!(way, Some(Way::Ask(_)))) {
+                let what = "a source that asks another service has no variants: the service sees the whole request";
+                given.problems.error(merged.place(), what);
+                variants = None;
+            }
             variants = variants.zip(when.zip(way)).map(|(mut all, variant)| {
                 all.push(variant);
                 all
@@ -243,7 +251,7 @@ impl Scheme {
             match way {
                 Way::Signed(signed) => signed.asked.clone_from(&asked),
                 Way::Jwt(jwt) => jwt.asked.clone_from(&asked),
-                Way::Token(..) | Way::Basic(_) | Way::Open => {}
+                Way::Token(..) | Way::Basic(_) | Way::Ask(_) | Way::Open => {}
             }
         }
         Some(self)
@@ -387,6 +395,7 @@ impl Way {
                 }
                 whole.then_some(Self::Basic(Basic { keys }))
             }
+            "ask" => Some(Self::Ask(Box::new(Ask::read(section, given)?))),
             "none" => Some(Self::Open),
             word => {
                 // What else stands here belongs to a scheme that nobody knows.
@@ -420,7 +429,7 @@ impl Way {
             Self::Jwt(jwt) => &jwt.keys,
             Self::Token(token, _) => &token.keys,
             Self::Basic(basic) => &basic.keys,
-            Self::Open => &[],
+            Self::Ask(_) | Self::Open => &[],
         }
     }
 }

@@ -140,7 +140,7 @@ impl Scheme {
             }
             Way::Basic(_) => Some(State::Judged(self.judge(head, head.at), Some(Marking::of_shown(head, way.shown())))),
             Way::Open => Some(State::Judged(self.judge(head, head.at), None)),
-            Way::Token(..) | Way::Jwt(_) => None,
+            Way::Token(..) | Way::Jwt(_) | Way::Ask(_) => None,
         }
     }
 }

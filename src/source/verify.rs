@@ -100,6 +100,10 @@ impl Way {
         let mut marks = Vec::new();
         let (secret, strength) = match self {
             Self::Open => return Ok(Proof { strength: Strength::None, secret: None, marks: Vec::new() }),
+            Self::Ask(ask) => {
+                let cause = format!("nobody has asked {}: only a running gateway does", ask.told());
+                return Err((OriginFault::NotAttempted, cause));
+            }
             Self::Basic(basic) => (basic.judge(request)?.name().to_owned(), Strength::Token),
             Self::Token(token, each) => {
                 let judge = |item| token.judge(request, item).map(|key| key.name().to_owned());

@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod admin;
+mod ask;
 mod batches;
 mod cli;
 mod cluster;
