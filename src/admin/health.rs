@@ -78,6 +78,10 @@ pub(super) async fn ready(State(state): State<Arc<AdminState>>) -> (StatusCode, 
         None => {
             let mut answer = json!({ "status": "ready" });
             // Events are taken all the same; nothing of them goes out.
+            let holds = tokio::time::timeout(PATIENCE, state.inbox.holds()).await;
+            if holds.is_ok_and(|holds| holds.is_ok_and(|holds| holds.iter().any(|(hold, _)| *hold == Hold::All))) {
+                answer["detail"] = "paused".into();
+            }
             if state.dispatcher.as_ref().is_some_and(|dispatcher| !dispatcher.refused_keys().is_empty()) {
                 answer["detail"] = "upstream_key_refused".into();
             }

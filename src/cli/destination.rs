@@ -20,7 +20,7 @@ pub(super) enum DestinationCommand {
     List(List),
     /// Hold what waits for one
     Pause(Named),
-    /// Let it go on
+    /// Send again to a destination that was paused
     Resume(Named),
     /// Call a destination that failed again now, before its rest is over
     Reset(Named),

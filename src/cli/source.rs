@@ -23,7 +23,7 @@ pub(super) enum SourceCommand {
     List(List),
     /// Hold what a source has waiting; what comes in is still kept
     Pause(Named),
-    /// Let it go on
+    /// Run again what a paused source has waiting
     Resume(Named),
     /// Show the secrets of a source: when each proved a request last, and when it ends
     Secrets(Named),

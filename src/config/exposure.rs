@@ -1,5 +1,6 @@
 //! What starts and is not safe: an operator should know of it before strangers do. Everything here is a warning.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -15,19 +16,22 @@ struct Look<'a> {
     problems: &'a Problems,
     /// Whether anybody but this machine reaches the public listener.
     is_reached: bool,
+    /// Where secrets stand in the configuration itself.
+    literals: RefCell<Vec<Place>>,
 }
 
 /// Notes what is not safe.
 pub(super) fn check(config: &Config, table: &Table, problems: &Problems) {
     let server = &config.server;
     let is_reached = !server.public_url.is_empty() || !server.listen.ip().is_loopback();
-    let look = Look { config, table, problems, is_reached };
+    let look = Look { config, table, problems, is_reached, literals: RefCell::default() };
     look.listeners();
     look.doors();
     look.sources();
     look.inbox();
     look.blocks();
     look.texts(table, &mut Vec::new());
+    look.literals();
 }
 
 impl Look<'_> {
@@ -174,14 +178,28 @@ impl Look<'_> {
         }
     }
 
+    /// Secrets that stand in the configuration: one warning for all of them, so that it hides no other.
+    fn literals(&self) {
+        let literals = self.literals.borrow();
+        let Some((first, others)) = literals.split_first() else { return };
+        let others: Vec<String> = others
+            .iter()
+            .map(|place| if place.file == first.file { place.line.to_string() } else { place.to_string() })
+            .collect();
+        let what = match others.len() {
+            0 => "a secret stands in this file, and the gateway is reached from outside".to_owned(),
+            more => format!(
+                "a secret stands in this file, and the gateway is reached from outside; so do {more} more, in {}",
+                others.join(", ")
+            ),
+        };
+        self.problems.warn(first, what, "keep each in a file of its own (file:PATH) or in the environment (env:NAME)");
+    }
+
     fn one(&self, text: &str, place: &Place, path: &[&str]) {
         let key = path.last().copied().unwrap_or_default();
         if text.starts_with("literal:") && self.is_reached {
-            self.problems.warn(
-                place,
-                "a secret stands in this file, and the gateway is reached from outside",
-                "keep it in a file of its own (file:PATH) or in the environment (env:NAME)",
-            );
+            self.literals.borrow_mut().push(place.clone());
         }
         if matches!(key, "base_url" | "upstream") && has_login(text) && self.is_reached {
             let what = format!("a password stands in {}, and the gateway is reached from outside", path.join("."));

@@ -64,11 +64,14 @@ pub(super) struct Ask {
 pub struct Prepared(Option<Said>);
 
 /// What the address said: yes, with headers for the request, or no.
-type Said = Result<Vec<(HeaderName, HeaderValue)>, String>;
+type Said = Result<Named, String>;
+
+/// The named headers of an answer.
+type Named = Vec<(HeaderName, HeaderValue)>;
 
 impl Prepared {
     /// What was said, for the judge, with the headers for the request apart.
-    pub(super) fn said(self) -> (Option<Result<(), String>>, Vec<(HeaderName, HeaderValue)>) {
+    pub(super) fn said(self) -> (Option<Result<(), String>>, Named) {
         match self.0 {
             None => (None, Vec::new()),
             Some(Ok(headers)) => (Some(Ok(())), headers),
@@ -177,7 +180,7 @@ impl Ask {
     }
 
     /// The named headers of a yes.
-    fn taken(&self, headers: &HeaderMap) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+    fn taken(&self, headers: &HeaderMap) -> Result<Named, String> {
         let mut taken = Vec::new();
         for name in &self.headers {
             let mut values = headers.get_all(name).iter();

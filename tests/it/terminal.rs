@@ -213,6 +213,8 @@ async fn no_run_begins_after_pause_has_answered() {
         }
         let (code, held) = gateway.tell("/pause", Value::Null).await;
         assert_eq!((code, &held["paused"]), (200, &json!(true)));
+        let ready = gateway.admin_json("/health/ready").await;
+        assert_eq!(ready, json!({ "status": "ready", "detail": "paused" }));
         let mut last = String::new();
         let word = format!("after {round}");
         for number in 20..70 {
