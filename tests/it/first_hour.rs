@@ -58,7 +58,9 @@ fn sources(config: &str) -> Vec<(String, String)> {
     let named = tables.filter_map(|table| Some((table.split_once(']')?, table)));
     named
         .filter(|((name, _), table)| {
-            !name.contains('.') && !table.contains("enrol_file") && !table.contains("\nallow =")
+            // Nor those that ask a service which is not there.
+            let asks = table.contains("scheme = \"ask\"") || table.contains("scheme  = \"ask\"");
+            !name.contains('.') && !table.contains("enrol_file") && !table.contains("\nallow =") && !asks
         })
         .filter_map(|((name, _), table)| {
             let line = table.lines().find(|line| line.starts_with("provider"))?;
