@@ -1,14 +1,13 @@
 //! The names that a template calls: filters, tests, functions and methods. The engine looks them up when a template is
-//! rendered, which is too late: an unknown one fails with each event. The places are found with the engine's own parser,
-//! as in [`super::number`].
+//! rendered, which is too late: an unknown one fails with each event. So they are found in its tree ([`super::syntax`]).
 
 use std::collections::BTreeSet;
 
-use minijinja::machinery::ast::{CallArg, Expr, Stmt};
-use minijinja::machinery::parse;
+use minijinja::machinery::ast::{CallArg, Expr};
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind};
 
+use super::syntax::{children, expressions};
 use crate::config::section::nearest;
 
 /// What a template calls.
@@ -91,9 +90,8 @@ const TESTS: [&str; 20] = [
 /// another mistake, which is told already.
 pub(super) fn unknown(environment: &Environment<'_>, source: &str) -> Vec<(String, String)> {
     let mut calls = Calls::default();
-    match parse(source, "", Default::default()) {
-        Ok(root) => calls.statement(&root),
-        Err(_) => return Vec::new(),
+    if !expressions(source, &mut |expr| calls.walk(expr)) {
+        return Vec::new();
     }
     let near = |name: &str, known: &[&'static str], whole: &str| {
         let known = nearest(name, known.iter().copied().filter(|known| *known != name));
@@ -136,100 +134,23 @@ fn is_missing(environment: &Environment<'_>, name: &str, is_filter: bool) -> boo
 }
 
 impl Calls {
-    fn statements(&mut self, list: &[Stmt<'_>]) {
-        for statement in list {
-            self.statement(statement);
-        }
-    }
-
-    fn statement(&mut self, statement: &Stmt<'_>) {
-        match statement {
-            Stmt::Template(template) => self.statements(&template.children),
-            Stmt::EmitExpr(emit) => self.walk(&emit.expr),
-            Stmt::ForLoop(all) => {
-                self.walk(&all.iter);
-                all.filter_expr.iter().for_each(|expr| self.walk(expr));
-                self.statements(&all.body);
-                self.statements(&all.else_body);
-            }
-            Stmt::IfCond(condition) => {
-                self.walk(&condition.expr);
-                self.statements(&condition.true_body);
-                self.statements(&condition.false_body);
-            }
-            Stmt::WithBlock(with) => {
-                with.assignments.iter().for_each(|(_, expr)| self.walk(expr));
-                self.statements(&with.body);
-            }
-            Stmt::Set(set) => self.walk(&set.expr),
-            Stmt::SetBlock(set) => {
-                set.filter.iter().for_each(|expr| self.walk(expr));
-                self.statements(&set.body);
-            }
-            Stmt::AutoEscape(block) => self.statements(&block.body),
-            Stmt::FilterBlock(block) => {
-                self.walk(&block.filter);
-                self.statements(&block.body);
-            }
-            Stmt::Macro(each) => self.statements(&each.body),
-            Stmt::CallBlock(block) => {
-                block.call.args.iter().for_each(|argument| self.walk(of(argument)));
-                self.statements(&block.macro_decl.body);
-            }
-            Stmt::Do(each) => each.call.args.iter().for_each(|argument| self.walk(of(argument))),
-            Stmt::EmitRaw(_) => {}
-        }
-    }
-
     fn walk(&mut self, expr: &Expr<'_>) {
         match expr {
-            Expr::Var(_) | Expr::Const(_) => {}
-            Expr::Slice(slice) => {
-                self.walk(&slice.expr);
-                [&slice.start, &slice.stop, &slice.step].into_iter().flatten().for_each(|expr| self.walk(expr));
-            }
-            Expr::UnaryOp(unary) => self.walk(&unary.expr),
-            Expr::BinOp(binary) => [&binary.left, &binary.right].into_iter().for_each(|side| self.walk(side)),
-            Expr::Compare(compare) => {
-                self.walk(&compare.expr);
-                compare.ops.iter().for_each(|op| self.walk(&op.expr));
-            }
-            Expr::IfExpr(choice) => {
-                self.walk(&choice.true_expr);
-                self.walk(&choice.test_expr);
-                choice.false_expr.iter().for_each(|expr| self.walk(expr));
-            }
             Expr::Filter(filter) => {
                 self.filters.insert(filter.name.to_owned());
                 self.arguments(filter.name, &filter.args);
-                filter.expr.iter().chain(filter.args.iter().map(of)).for_each(|expr| self.walk(expr));
             }
-            Expr::Test(test) => {
-                self.tests.insert(test.name.to_owned());
-                self.walk(&test.expr);
-                test.args.iter().for_each(|argument| self.walk(of(argument)));
-            }
-            Expr::GetAttr(get) => self.walk(&get.expr),
-            Expr::GetItem(get) => {
-                self.walk(&get.expr);
-                self.walk(&get.subscript_expr);
-            }
+            Expr::Test(test) => drop(self.tests.insert(test.name.to_owned())),
             Expr::Call(call) => {
-                match &call.expr {
-                    Expr::GetAttr(get) => {
-                        if !matches!(&get.expr, Expr::Var(of) if WITH_METHODS.contains(&of.id)) {
-                            self.methods.insert(get.name.to_owned());
-                        }
-                        self.walk(&get.expr);
-                    }
-                    called => self.walk(called),
+                if let Expr::GetAttr(get) = &call.expr
+                    && !matches!(&get.expr, Expr::Var(of) if WITH_METHODS.contains(&of.id))
+                {
+                    self.methods.insert(get.name.to_owned());
                 }
-                call.args.iter().for_each(|argument| self.walk(of(argument)));
             }
-            Expr::List(list) => list.items.iter().for_each(|expr| self.walk(expr)),
-            Expr::Tuple(tuple) => tuple.items.iter().for_each(|expr| self.walk(expr)),
-            Expr::Map(map) => map.keys.iter().chain(&map.values).for_each(|expr| self.walk(expr)),
+            _ => {}
         }
+        children(expr, &mut |expr| self.walk(expr));
     }
 
     /// Filters that take the name of a filter or of a test as a text.
@@ -244,12 +165,6 @@ impl Calls {
             "selectattr" | "rejectattr" => self.tests.extend(text(1)),
             _ => {}
         }
-    }
-}
-
-fn of<'a, 's>(argument: &'a CallArg<'s>) -> &'a Expr<'s> {
-    match argument {
-        CallArg::Pos(expr) | CallArg::Kwarg(_, expr) | CallArg::PosSplat(expr) | CallArg::KwargSplat(expr) => expr,
     }
 }
 

@@ -21,6 +21,7 @@ mod number;
 mod path;
 mod scan;
 pub mod shape;
+mod syntax;
 mod template;
 #[cfg(test)]
 mod tests;

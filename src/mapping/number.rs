@@ -3,17 +3,17 @@
 //! The engine's own numbers are integers of 128 bits and doubles. A number that they would print in another way (19.90,
 //! 1e400, -0) is an object that knows its spelling. The engine cannot calculate with objects, so a template is given a
 //! hidden filter at each operand of an operator, of a test and of a filter for numbers: it turns such an object into the
-//! nearest number. The places are found with the engine's own parser, which it offers without a promise of stability:
-//! a new version of it may need changes here, and tells so when it is compiled.
+//! nearest number. The places are found in the template's tree ([`super::syntax`]).
 
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-use minijinja::machinery::ast::{BinOpKind, CallArg, Expr, Stmt, UnaryOpKind};
-use minijinja::machinery::parse;
+use minijinja::machinery::ast::{BinOpKind, Expr, UnaryOpKind};
 use minijinja::value::{DynObject, Object, ObjectRepr, Value, ValueKind};
 use minijinja::{Environment, Error, State};
+
+use super::syntax::{argument, children, expressions};
 
 /// The hidden filter.
 const FILTER: &str = "__number";
@@ -142,9 +142,8 @@ fn holds_spelled(state: &mut State<'_, '_>, value: &Value, depth: u32) -> Result
 /// A template with the hidden filter where it calculates. One that cannot be parsed is left alone.
 pub(super) fn calculating(source: String) -> String {
     let mut places = Places::default();
-    match parse(&source, "", Default::default()) {
-        Ok(root) => places.statement(&root),
-        Err(_) => return source,
+    if !expressions(&source, &mut |expr| places.walk(expr)) {
+        return source;
     }
     let Places(mut places) = places;
     if places.is_empty() {
@@ -170,53 +169,9 @@ pub(super) fn calculating(source: String) -> String {
 struct Places(Vec<(usize, &'static str)>);
 
 impl Places {
-    fn statements(&mut self, list: &[Stmt<'_>]) {
-        for statement in list {
-            self.statement(statement);
-        }
-    }
-
-    fn statement(&mut self, statement: &Stmt<'_>) {
-        match statement {
-            Stmt::Template(template) => self.statements(&template.children),
-            Stmt::EmitExpr(emit) => self.walk(&emit.expr),
-            Stmt::ForLoop(all) => {
-                self.walk(&all.iter);
-                all.filter_expr.iter().for_each(|expr| self.walk(expr));
-                self.statements(&all.body);
-                self.statements(&all.else_body);
-            }
-            Stmt::IfCond(condition) => {
-                self.walk(&condition.expr);
-                self.statements(&condition.true_body);
-                self.statements(&condition.false_body);
-            }
-            Stmt::WithBlock(with) => {
-                with.assignments.iter().for_each(|(_, expr)| self.walk(expr));
-                self.statements(&with.body);
-            }
-            Stmt::Set(set) => self.walk(&set.expr),
-            Stmt::SetBlock(set) => self.statements(&set.body),
-            Stmt::AutoEscape(block) => self.statements(&block.body),
-            Stmt::FilterBlock(block) => self.statements(&block.body),
-            Stmt::Macro(each) => self.statements(&each.body),
-            Stmt::CallBlock(block) => {
-                block.call.args.iter().for_each(|argument| self.walk(of(argument)));
-                self.statements(&block.macro_decl.body);
-            }
-            Stmt::Do(each) => each.call.args.iter().for_each(|argument| self.walk(of(argument))),
-            Stmt::EmitRaw(_) => {}
-        }
-    }
-
     /// Looks for operators in an expression.
     fn walk(&mut self, expr: &Expr<'_>) {
         match expr {
-            Expr::Var(_) | Expr::Const(_) => {}
-            Expr::Slice(slice) => {
-                self.walk(&slice.expr);
-                [&slice.start, &slice.stop, &slice.step].into_iter().flatten().for_each(|expr| self.walk(expr));
-            }
             Expr::UnaryOp(unary) => match unary.op {
                 UnaryOpKind::Not => self.walk(&unary.expr),
                 UnaryOpKind::Neg => {
@@ -238,14 +193,9 @@ impl Places {
                 self.operand(&compare.expr);
                 compare.ops.iter().for_each(|op| self.operand(&op.expr));
             }
-            Expr::IfExpr(choice) => {
-                self.walk(&choice.true_expr);
-                self.walk(&choice.test_expr);
-                choice.false_expr.iter().for_each(|expr| self.walk(expr));
-            }
             Expr::Filter(filter) => {
                 let is_for_numbers = FOR_NUMBERS.contains(&filter.name);
-                for expr in filter.expr.iter().chain(filter.args.iter().map(of)) {
+                for expr in filter.expr.iter().chain(filter.args.iter().map(argument)) {
                     if is_for_numbers { self.operand(expr) } else { self.walk(expr) }
                 }
             }
@@ -255,20 +205,9 @@ impl Places {
                 } else {
                     self.operand(&test.expr);
                 }
-                test.args.iter().for_each(|argument| self.argument(of(argument)));
+                test.args.iter().for_each(|one| self.argument(argument(one)));
             }
-            Expr::GetAttr(get) => self.walk(&get.expr),
-            Expr::GetItem(get) => {
-                self.walk(&get.expr);
-                self.walk(&get.subscript_expr);
-            }
-            Expr::Call(call) => {
-                self.walk(&call.expr);
-                call.args.iter().for_each(|argument| self.walk(of(argument)));
-            }
-            Expr::List(list) => list.items.iter().for_each(|expr| self.walk(expr)),
-            Expr::Tuple(tuple) => tuple.items.iter().for_each(|expr| self.walk(expr)),
-            Expr::Map(map) => map.keys.iter().chain(&map.values).for_each(|expr| self.walk(expr)),
+            _ => children(expr, &mut |expr| self.walk(expr)),
         }
     }
 
@@ -305,12 +244,6 @@ impl Places {
             }
             None => self.walk(expr),
         }
-    }
-}
-
-const fn of<'e, 's>(argument: &'e CallArg<'s>) -> &'e Expr<'s> {
-    match argument {
-        CallArg::Pos(expr) | CallArg::Kwarg(_, expr) | CallArg::PosSplat(expr) | CallArg::KwargSplat(expr) => expr,
     }
 }
 
