@@ -1,11 +1,10 @@
 //! What starts and is not safe: an operator should know of it before strangers do. Everything here is a warning.
 
-use std::cell::RefCell;
 use std::net::IpAddr;
 use std::path::Path;
 
 use super::address::has_login;
-use super::node::{Node, Table, Value};
+use super::node::{Table, Value};
 use super::problem::{Place, Problems};
 use super::{Config, Engine, SourceConfig};
 
@@ -16,28 +15,32 @@ struct Look<'a> {
     problems: &'a Problems,
     /// Whether anybody but this machine reaches the public listener.
     is_reached: bool,
-    /// Where secrets stand in the configuration itself.
-    literals: RefCell<Vec<Place>>,
 }
 
 /// Notes what is not safe.
 pub(super) fn check(config: &Config, table: &Table, problems: &Problems) {
     let server = &config.server;
     let is_reached = !server.public_url.is_empty() || !server.listen.ip().is_loopback();
-    let look = Look { config, table, problems, is_reached, literals: RefCell::default() };
+    let look = Look { config, table, problems, is_reached };
     look.listeners();
     look.doors();
     look.sources();
     look.inbox();
     look.blocks();
-    look.texts(table, &mut Vec::new());
-    look.literals();
+    let mut literals = Vec::new();
+    table.each_text(&mut |text, place, path| {
+        look.one(text, place, path);
+        if is_reached && text.starts_with("literal:") {
+            literals.push(place);
+        }
+    });
+    look.literals(&literals);
 }
 
 impl Look<'_> {
     /// Where a setting stands, or the file where it is not set.
     fn place(&self, path: &[&str]) -> &Place {
-        find(self.table, path).map_or(&self.table.place, |node| &node.place)
+        self.table.find(path).map_or(&self.table.place, |node| &node.place)
     }
 
     fn warn(&self, path: &[&str], what: impl Into<String>, hint: &str) {
@@ -160,27 +163,8 @@ impl Look<'_> {
         }
     }
 
-    /// Every text of the file: secrets that stand in it or lie open, and addresses that are called in clear.
-    fn texts<'t>(&self, table: &'t Table, path: &mut Vec<&'t str>) {
-        for (key, _, node) in &table.entries {
-            path.push(key);
-            self.text(node, path);
-            path.pop();
-        }
-    }
-
-    fn text<'t>(&self, node: &'t Node, path: &mut Vec<&'t str>) {
-        match &node.value {
-            Value::Table(table) => self.texts(table, path),
-            Value::List(list) => list.iter().for_each(|node| self.text(node, path)),
-            Value::Text(text) => self.one(text, &node.place, path),
-            _ => {}
-        }
-    }
-
     /// Secrets that stand in the configuration: one warning for all of them, so that it hides no other.
-    fn literals(&self) {
-        let literals = self.literals.borrow();
+    fn literals(&self, literals: &[&Place]) {
         let Some((first, others)) = literals.split_first() else { return };
         let others: Vec<String> = others
             .iter()
@@ -198,9 +182,6 @@ impl Look<'_> {
 
     fn one(&self, text: &str, place: &Place, path: &[&str]) {
         let key = path.last().copied().unwrap_or_default();
-        if text.starts_with("literal:") && self.is_reached {
-            self.literals.borrow_mut().push(place.clone());
-        }
         if matches!(key, "base_url" | "upstream") && has_login(text) && self.is_reached {
             let what = format!("a password stands in {}, and the gateway is reached from outside", path.join("."));
             let hint = format!(
@@ -238,15 +219,6 @@ impl Look<'_> {
 
     #[cfg(not(unix))]
     fn file(&self, _: &str, _: &Place) {}
-}
-
-fn find<'t>(table: &'t Table, path: &[&str]) -> Option<&'t Node> {
-    let (first, rest) = path.split_first()?;
-    match (table.get(first), rest) {
-        (found, []) => found,
-        (Some(Node { value: Value::Table(table), .. }), rest) => find(table, rest),
-        _ => None,
-    }
 }
 
 /// Whether an address leads to this machine.

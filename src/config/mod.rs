@@ -317,7 +317,7 @@ impl Config {
 impl Config {
     /// Where a setting stands, or the file where it is not set.
     pub fn setting(&self, path: &[&str]) -> Place {
-        sense::find(&self.written, path).map_or_else(|| self.written.place.clone(), |node| node.place.clone())
+        self.written.find(path).map_or_else(|| self.written.place.clone(), |node| node.place.clone())
     }
 
     /// Of a hundred places, how many callers with foreign keys may have in all: a quarter where nothing is said, and

@@ -16,6 +16,17 @@ pub struct Node {
     pub value: Value,
 }
 
+impl Node {
+    fn texts_below<'t>(&'t self, path: &mut Vec<&'t str>, each: &mut impl FnMut(&'t str, &'t Place, &[&'t str])) {
+        match &self.value {
+            Value::Table(table) => table.texts_below(path, each),
+            Value::List(list) => list.iter().for_each(|node| node.texts_below(path, each)),
+            Value::Text(text) => each(text, &self.place, path),
+            _ => {}
+        }
+    }
+}
+
 /// What a [`Node`] is.
 #[derive(Clone, Debug)]
 pub enum Value {
@@ -75,6 +86,29 @@ impl Table {
         }
         let start = table.span().start;
         reader.table(start, table.get_ref())
+    }
+
+    /// A value by the keys that lead to it.
+    pub fn find(&self, path: &[&str]) -> Option<&Node> {
+        let (first, rest) = path.split_first()?;
+        match (self.get(first), rest) {
+            (found, []) => found,
+            (Some(Node { value: Value::Table(table), .. }), rest) => table.find(rest),
+            _ => None,
+        }
+    }
+
+    /// Hands on every text below, with its place and the keys that lead to it.
+    pub fn each_text<'t>(&'t self, each: &mut impl FnMut(&'t str, &'t Place, &[&'t str])) {
+        self.texts_below(&mut Vec::new(), each);
+    }
+
+    fn texts_below<'t>(&'t self, path: &mut Vec<&'t str>, each: &mut impl FnMut(&'t str, &'t Place, &[&'t str])) {
+        for (key, _, node) in &self.entries {
+            path.push(key);
+            node.texts_below(path, each);
+            path.pop();
+        }
     }
 
     /// A value by key.

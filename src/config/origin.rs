@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use super::node::{Table, Value};
 use super::problem::{Place, Problems};
-use super::sense::find;
 
 /// An environment variable that was meant to set something: the name it should have.
 pub(super) fn misnamed(table: &Table, key: &str) -> Option<String> {
@@ -29,7 +28,7 @@ pub(super) fn misnamed(table: &Table, key: &str) -> Option<String> {
 /// Leaves one source of a configuration, and nothing that others need: its own commands do without their secrets. One
 /// that is not there leaves everything as it is.
 pub(super) fn keep_source(table: &mut Table, name: &str) {
-    let is_there = find(table, &["sources", name]).is_some();
+    let is_there = table.find(&["sources", name]).is_some();
     if !is_there {
         return;
     }

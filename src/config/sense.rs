@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::attachment::{LinkKind, StorePlace};
-use super::node::{Node, Table, Value};
+use super::node::{Table, Value};
 use super::problem::{Place, Problems};
 use super::{Config, Engine, Respond, SourceConfig};
 use crate::model::DestinationKind;
@@ -44,7 +44,7 @@ pub fn check(config: &Config, problems: &Problems) {
     for source in &config.sources {
         sense.source(source);
     }
-    sense.texts(&config.written, &mut Vec::new());
+    config.written.each_text(&mut |text, place, path| sense.dollar(text, place, path));
 }
 
 impl Sense<'_> {
@@ -224,24 +224,6 @@ impl Sense<'_> {
         }
     }
 
-    /// Every text of the file, for what other programs would fill in.
-    fn texts<'t>(&self, table: &'t Table, path: &mut Vec<&'t str>) {
-        for (key, _, node) in &table.entries {
-            path.push(key);
-            self.text(node, path);
-            path.pop();
-        }
-    }
-
-    fn text<'t>(&self, node: &'t Node, path: &mut Vec<&'t str>) {
-        match &node.value {
-            Value::Table(table) => self.texts(table, path),
-            Value::List(list) => list.iter().for_each(|node| self.text(node, path)),
-            Value::Text(text) => self.dollar(text, &node.place, path),
-            _ => {}
-        }
-    }
-
     /// `${…}`, which stays as it is.
     fn dollar(&self, text: &str, place: &Place, path: &[&str]) {
         let key = path.last().copied().unwrap_or_default();
@@ -294,15 +276,6 @@ fn is_writable(folder: &Path) -> bool {
 #[cfg(not(unix))]
 fn is_writable(folder: &Path) -> bool {
     std::fs::metadata(folder).is_ok_and(|data| !data.permissions().readonly())
-}
-
-pub(super) fn find<'t>(table: &'t Table, path: &[&str]) -> Option<&'t Node> {
-    let (first, rest) = path.split_first()?;
-    match (table.get(first), rest) {
-        (found, []) => found,
-        (Some(Node { value: Value::Table(table), .. }), rest) => find(table, rest),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
