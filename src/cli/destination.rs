@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::gateway::{GatewayArgs, NOT_FOUND};
+use super::gateway::{GatewayArgs, ListArgs, NOT_FOUND};
 use super::print;
 use super::sheet::sheets;
 use crate::inbox::words::destination;
@@ -17,22 +17,13 @@ use crate::model::Destination;
 #[derive(Debug, Subcommand)]
 pub(super) enum DestinationCommand {
     /// List destinations and their state: calls in flight, breaker, what waits
-    List(List),
+    List(ListArgs),
     /// Hold what waits for one
     Pause(Named),
     /// Send again to a destination that was paused
     Resume(Named),
     /// Call a destination that failed again now, before its rest is over
     Reset(Named),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct List {
-    /// Print the API's JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    gateway: GatewayArgs,
 }
 
 #[derive(Debug, Args)]
@@ -56,29 +47,15 @@ fn named(text: &str) -> Result<Destination, &'static str> {
 
 /// Runs a command. The exit code is 0 when all went well, 3 when there is no such thing, 1 for every other problem.
 pub(super) async fn run(command: DestinationCommand) -> anyhow::Result<ExitCode> {
-    let times = match &command {
-        DestinationCommand::List(list) => list.gateway.times,
-        DestinationCommand::Pause(named) | DestinationCommand::Resume(named) | DestinationCommand::Reset(named) => {
-            named.gateway.times
-        }
-    };
-    let (mut out, mut talk) = sheets(times);
     let (named, verb) = match command {
         DestinationCommand::List(list) => {
-            let asked = list.gateway.find()?.ask("/destinations").await?;
-            let Some(page) = asked.or_say(&mut talk, "destinations") else { return Ok(NOT_FOUND.into()) };
-            if list.json {
-                print::json(&mut out, &page)?;
-            } else if !print::destinations(&mut out, &page)? {
-                print::say(&mut talk, "no destinations");
-            }
-            out.flush()?;
-            return Ok(ExitCode::SUCCESS);
+            return list.show("destinations", "no destinations", print::destinations).await;
         }
         DestinationCommand::Pause(named) => (named, "pause"),
         DestinationCommand::Resume(named) => (named, "resume"),
         DestinationCommand::Reset(named) => (named, "reset"),
     };
+    let (mut out, mut talk) = sheets(named.gateway.times);
     let written = named.destination.to_string();
     let (kind, id) = written.split_once('/').unwrap_or((&written, ""));
     let force = if named.force { "?force=true" } else { "" };

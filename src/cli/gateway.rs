@@ -1,8 +1,9 @@
 //! The gateway that a command speaks to: where its admin API is, what it wants to be shown, and its answers.
 
 use std::fmt;
-use std::io::Write;
+use std::io::{self, StdoutLock, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -12,7 +13,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use serde_json::Value;
 
-use super::sheet::{self, Times};
+use super::sheet::{self, Sheet, Times};
 use super::{print, reachable, usage};
 use crate::app;
 use crate::config::{Config, Problems, Secret, Weight};
@@ -45,6 +46,16 @@ pub(in crate::cli) struct GatewayArgs {
     /// How times are told
     #[arg(long = "time", value_name = "FORM", default_value = "ago", hide_possible_values = false)]
     pub(in crate::cli) times: Times,
+}
+
+/// A command that lists everything of a kind.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ListArgs {
+    /// Print the API's JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    gateway: GatewayArgs,
 }
 
 /// A gateway that can be asked.
@@ -99,6 +110,27 @@ impl GatewayArgs {
         };
         let client = Client::new(CONNECT, None).context("cannot make a client")?;
         Ok(Gateway { client, base, token })
+    }
+}
+
+impl ListArgs {
+    /// Shows the list of that name, or says that it has nothing in it.
+    pub(in crate::cli) async fn show(
+        self,
+        name: &str,
+        nothing: &str,
+        print: fn(&mut Sheet<StdoutLock<'static>>, &Value) -> io::Result<bool>,
+    ) -> anyhow::Result<ExitCode> {
+        let asked = self.gateway.find()?.ask(&format!("/{name}")).await?;
+        let (mut out, mut talk) = sheet::sheets(self.gateway.times);
+        let Some(page) = asked.or_say(&mut talk, name) else { return Ok(NOT_FOUND.into()) };
+        if self.json {
+            print::json(&mut out, &page)?;
+        } else if !print(&mut out, &page)? {
+            print::say(&mut talk, nothing);
+        }
+        out.flush()?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 

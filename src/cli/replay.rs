@@ -6,15 +6,15 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::gateway::{GatewayArgs, NOT_FOUND};
-use super::sheet::{Times, sheets};
+use super::gateway::{GatewayArgs, ListArgs, NOT_FOUND};
+use super::sheet::sheets;
 use super::{pace, print};
 
 /// What to do with replays.
 #[derive(Debug, Subcommand)]
 pub(super) enum ReplayCommand {
     /// List the last ones, newest first
-    List(List),
+    List(ListArgs),
     /// Show the progress of one replay
     Show(One),
     /// Stop one until it is resumed
@@ -25,15 +25,6 @@ pub(super) enum ReplayCommand {
     Pace(Pace),
     /// Call one off; what it has owed already stays owed
     Cancel(One),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct List {
-    /// Print the API's JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    gateway: GatewayArgs,
 }
 
 #[derive(Debug, Args)]
@@ -57,38 +48,17 @@ pub(super) struct Pace {
     pace: u32,
 }
 
-impl ReplayCommand {
-    /// How times are to be told.
-    const fn times(&self) -> Times {
-        match self {
-            Self::List(list) => list.gateway.times,
-            Self::Show(one) | Self::Pause(one) | Self::Resume(one) | Self::Cancel(one) => one.gateway.times,
-            Self::Pace(pace) => pace.one.gateway.times,
-        }
-    }
-}
-
 /// Runs a command. The exit code is 0 when all went well, 3 when there is no such replay, 1 for every other problem.
 pub(super) async fn run(command: ReplayCommand) -> anyhow::Result<ExitCode> {
-    let (mut out, mut talk) = sheets(command.times());
     let (one, change) = match command {
-        ReplayCommand::List(list) => {
-            let asked = list.gateway.find()?.ask("/replays").await?;
-            let Some(page) = asked.or_say(&mut talk, "replays") else { return Ok(NOT_FOUND.into()) };
-            if list.json {
-                print::json(&mut out, &page)?;
-            } else if !print::jobs(&mut out, &page)? {
-                print::say(&mut talk, "no replays");
-            }
-            out.flush()?;
-            return Ok(ExitCode::SUCCESS);
-        }
+        ReplayCommand::List(list) => return list.show("replays", "no replays", print::jobs).await,
         ReplayCommand::Show(one) => (one, Value::Null),
         ReplayCommand::Pause(one) => (one, json!({ "state": "paused" })),
         ReplayCommand::Resume(one) => (one, json!({ "state": "running" })),
         ReplayCommand::Pace(Pace { one, pace }) => (one, json!({ "pace": pace })),
         ReplayCommand::Cancel(one) => (one, json!({ "state": "cancelled" })),
     };
+    let (mut out, mut talk) = sheets(one.gateway.times);
     let gateway = one.gateway.find()?;
     let path = format!("/replays/{}", one.id);
     let asked = if change.is_null() { gateway.ask(&path).await? } else { gateway.tell(&path, &change).await? };

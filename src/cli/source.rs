@@ -12,15 +12,15 @@ use crate::app;
 use crate::config::{Problems, QueryUse};
 use crate::model::Name;
 
-use super::gateway::{GatewayArgs, NOT_FOUND};
+use super::gateway::{GatewayArgs, ListArgs, NOT_FOUND};
 use super::print;
-use super::sheet::{Times, sheets};
+use super::sheet::sheets;
 
 /// What to do with sources.
 #[derive(Debug, Subcommand)]
 pub(super) enum SourceCommand {
     /// List them with what they have waiting
-    List(List),
+    List(ListArgs),
     /// Hold what a source has waiting; what comes in is still kept
     Pause(Named),
     /// Run again what a paused source has waiting
@@ -58,15 +58,6 @@ pub(super) struct SourceUrl {
     /// The family name of who is speaking
     #[arg(long, value_name = "NAME")]
     user_last_name: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct List {
-    /// Print the API's JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    gateway: GatewayArgs,
 }
 
 #[derive(Debug, Args)]
@@ -131,33 +122,15 @@ async fn enrol(enrol: Enrol) -> anyhow::Result<ExitCode> {
 
 /// Runs a command. The exit code is 0 when all went well, 3 when there is no such source, 1 for every other problem.
 pub(super) async fn run(command: SourceCommand) -> anyhow::Result<ExitCode> {
-    let times = match &command {
-        SourceCommand::List(list) => list.gateway.times,
-        SourceCommand::Pause(named) | SourceCommand::Resume(named) | SourceCommand::Secrets(named) => {
-            named.gateway.times
-        }
-        SourceCommand::Enrol(words) => words.gateway.times,
-        SourceCommand::Url(_) => Times::default(),
-    };
-    let (mut out, mut talk) = sheets(times);
     let (named, verb) = match command {
-        SourceCommand::List(list) => {
-            let asked = list.gateway.find()?.ask("/sources").await?;
-            let Some(page) = asked.or_say(&mut talk, "sources") else { return Ok(NOT_FOUND.into()) };
-            if list.json {
-                print::json(&mut out, &page)?;
-            } else if !print::sources(&mut out, &page)? {
-                print::say(&mut talk, "no sources");
-            }
-            out.flush()?;
-            return Ok(ExitCode::SUCCESS);
-        }
+        SourceCommand::List(list) => return list.show("sources", "no sources", print::sources).await,
         SourceCommand::Pause(named) => (named, "pause"),
         SourceCommand::Resume(named) => (named, "resume"),
         SourceCommand::Enrol(words) => return enrol(words).await,
         SourceCommand::Secrets(named) => return secrets(named).await,
         SourceCommand::Url(asked) => return url(asked),
     };
+    let (mut out, mut talk) = sheets(named.gateway.times);
     let name = utf8_percent_encode(&named.name, NON_ALPHANUMERIC);
     let asked = named.gateway.find()?.tell(&format!("/sources/{name}/{verb}"), &Value::Null).await?;
     let Some(answer) = asked.or_say(&mut talk, &print::line(&named.name)) else { return Ok(NOT_FOUND.into()) };
