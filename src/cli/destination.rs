@@ -1,4 +1,4 @@
-//! The destinations of a running gateway: how they fare, held and let go, and their breakers reset.
+//! The destinations of a running gateway: their state, paused and resumed, and their breakers reset.
 
 use std::io::Write as _;
 use std::process::ExitCode;

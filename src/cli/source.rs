@@ -1,4 +1,4 @@
-//! The sources of a running gateway: how they fare, held and let go.
+//! The sources of a running gateway: their state, paused and resumed.
 
 use std::io::Write as _;
 use std::process::ExitCode;

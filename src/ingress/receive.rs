@@ -174,7 +174,7 @@ pub(super) fn brought(
         let mut mapped = source.apply_or_keep(item, has_files)?;
         mapped.dedup = source.mapping.key_of_item(mapped.dedup, place);
         if let (Some(thread), None) = (&mapped.thread, &mapped.filtered)
-            && threads.insert(thread.clone())
+            && (items.len() == 1 || threads.insert(thread.clone()))
         {
             ingress.limits.thread(&source.config.name, thread, &mut trace.limits)?;
         }

@@ -10,14 +10,13 @@ use futures_util::stream;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, Limited, StreamBody};
+use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::invoke::Manner;
-use super::ledger::RequestRecord;
-use super::{Answer, Hangup, MAX_BODY, Stub, detail, found, json_answer, no_key};
+use super::{Answer, Hangup, Stub, detail, found, json_answer, no_key};
 
 /// How often a run is looked at whose events somebody reads.
 const LOOK: Duration = Duration::from_millis(50);
@@ -41,7 +40,7 @@ impl Stub {
         }
         Some(match (request.method(), parts) {
             (&Method::GET, ["agents", id]) => Ok(self.agent(id)),
-            (&Method::POST, ["agent-execution", id]) => self.start(id, request).await,
+            (&Method::POST, ["agent-execution", id]) => self.run(("agents", id), Manner::Start, request).await,
             (&Method::DELETE, ["agent-execution", id]) => {
                 let mut ledger = self.ledger();
                 ledger.stop(id, self.clock.now());
@@ -76,23 +75,6 @@ impl Stub {
             .map(|id| agent(id.trim_start_matches("agent/")))
             .collect();
         json_answer(StatusCode::OK, &json!({ "total": items.len(), "items": items, "page": 1, "total_pages": 1 }))
-    }
-
-    async fn start(self: &Arc<Self>, id: &str, request: Request<Incoming>) -> Result<Answer, Hangup> {
-        if !self.has("agents", id) {
-            return Ok(no_agent());
-        }
-        let fate = self.fate();
-        let (head, body) = request.into_parts();
-        let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
-            return Ok(detail(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large"));
-        };
-        let record = RequestRecord {
-            query: head.uri.query().unwrap_or_default().to_owned(),
-            headers: head.headers.keys().map(|name| name.as_str().to_owned()).collect(),
-            body: body.to_bytes(),
-        };
-        self.invoke(("agents", id), Manner::Start, &head.headers, record, fate).await
     }
 
     /// A run, told until its end.

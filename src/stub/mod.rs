@@ -169,7 +169,17 @@ impl Stub {
         if !self.admits(request.headers()) {
             return Ok(no_key());
         }
-        if !self.has(kind, agent_id) {
+        self.run((kind, agent_id), manner, request).await
+    }
+
+    /// Begins a run of an agent or workflow, or fails as it was told to.
+    async fn run(
+        self: &Arc<Self>,
+        (kind, id): (&str, &str),
+        manner: Manner,
+        request: Request<Incoming>,
+    ) -> Result<Answer, Hangup> {
+        if !self.has(kind, id) {
             return Ok(control::no_agent());
         }
         let fate = self.fate();
@@ -187,7 +197,7 @@ impl Stub {
             headers: head.headers.keys().map(|name| name.as_str().to_owned()).collect(),
             body: body.to_bytes(),
         };
-        self.invoke((kind, agent_id), manner, &head.headers, record, fate).await
+        self.invoke((kind, id), manner, &head.headers, record, fate).await
     }
 
     fn admits(&self, headers: &HeaderMap) -> bool {
