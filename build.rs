@@ -19,11 +19,20 @@ fn main() {
     );
     for path in files {
         println!("cargo::rerun-if-changed={}", path.display());
-        let name = path.file_stem().expect("a file name").to_string_lossy().into_owned();
-        writeln!(code, "        ({name:?}, include_str!({:?})),", path.display().to_string())
-            .expect("a String takes text");
+        let name = path
+            .file_stem()
+            .expect("a file name")
+            .to_string_lossy()
+            .into_owned();
+        writeln!(
+            code,
+            "        ({name:?}, include_str!({:?})),",
+            path.display().to_string()
+        )
+        .expect("a String takes text");
     }
     code.push_str("    ]\n}\n");
-    let out = Path::new(&env::var("OUT_DIR").expect("cargo sets OUT_DIR")).join("shipped_providers.rs");
+    let out =
+        Path::new(&env::var("OUT_DIR").expect("cargo sets OUT_DIR")).join("shipped_providers.rs");
     fs::write(out, code).expect("the build folder takes files");
 }

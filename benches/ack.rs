@@ -6,7 +6,11 @@
 //! `cargo bench --bench ack`; `-- 64` for 64 connections alone. `BENCH_FOLDER` picks another disk. The load runs on the same machine and is part of the
 //! figures; ratios within one run mean more than the figures themselves.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot go on ends")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a measurement that cannot go on ends"
+)]
 
 mod served;
 
@@ -24,20 +28,45 @@ use served::Gateway;
 const TIME: Duration = Duration::from_secs(4);
 
 fn main() {
-    let disk = std::env::var_os("BENCH_FOLDER").unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
+    let disk =
+        std::env::var_os("BENCH_FOLDER").unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
     let folder = tempfile::tempdir_in(disk).unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    println!("raw 8 KiB + fdatasync      {:>8.0} /s", raw_sync(folder.path()));
-    println!("{:<26} {:>8}   {:>8} {:>8}", "durable acks over HTTP", "acks/s", "p50 ms", "p99 ms");
-    let chosen: Vec<usize> = std::env::args().skip(1).filter_map(|word| word.parse().ok()).collect();
-    let counts = if chosen.is_empty() { vec![1, 64, 512] } else { chosen };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    println!(
+        "raw 8 KiB + fdatasync      {:>8.0} /s",
+        raw_sync(folder.path())
+    );
+    println!(
+        "{:<26} {:>8}   {:>8} {:>8}",
+        "durable acks over HTTP", "acks/s", "p50 ms", "p99 ms"
+    );
+    let chosen: Vec<usize> = std::env::args()
+        .skip(1)
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    let counts = if chosen.is_empty() {
+        vec![1, 64, 512]
+    } else {
+        chosen
+    };
     let mut at_most = [0.0; 2];
-    for (row, (batch, name)) in [(512, "grouped"), (1, "one commit an event")].into_iter().enumerate() {
+    for (row, (batch, name)) in [(512, "grouped"), (1, "one commit an event")]
+        .into_iter()
+        .enumerate()
+    {
         for &connections in &counts {
             let place = folder.path().join(format!("{batch}-{connections}"));
             let command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
-            let gateway =
-                Gateway::start(command, &place, "max_connections_per_address = 1024", &format!("batch = {batch}"));
+            let gateway = Gateway::start(
+                command,
+                &place,
+                "max_connections_per_address = 1024",
+                &format!("batch = {batch}"),
+            );
             let figures = runtime.block_on(load(gateway.public, connections, Speaks::Http));
             println!(
                 "{:<26} {:>8.0}   {:>8.2} {:>8.2}",
@@ -54,12 +83,18 @@ fn main() {
             for &connections in &counts {
                 let figures = runtime.block_on(load(redis.address, connections, Speaks::Redis));
                 let name = format!("peer: Redis stream, {connections}");
-                println!("{name:<26} {:>8.0}   {:>8.2} {:>8.2}", figures.rate, figures.p50, figures.p99);
+                println!(
+                    "{name:<26} {:>8.0}   {:>8.2} {:>8.2}",
+                    figures.rate, figures.p50, figures.p99
+                );
             }
         }
         None => println!("peer: Redis stream         not measured: there is no redis-server"),
     }
-    println!("grouped to one commit an event: {:.1} times", at_most[0] / at_most[1]);
+    println!(
+        "grouped to one commit an event: {:.1} times",
+        at_most[0] / at_most[1]
+    );
 }
 
 struct Figures {
@@ -71,8 +106,9 @@ struct Figures {
 /// Sends events over so many connections for a while.
 async fn load(address: SocketAddr, connections: usize, speaks: Speaks) -> Figures {
     let begun = Instant::now();
-    let senders: Vec<_> =
-        (0..connections).map(|number| tokio::spawn(sender(address, number, begun + TIME, speaks))).collect();
+    let senders: Vec<_> = (0..connections)
+        .map(|number| tokio::spawn(sender(address, number, begun + TIME, speaks)))
+        .collect();
     let mut waits: Vec<f64> = Vec::new();
     for sender in senders {
         waits.extend(sender.await.unwrap());
@@ -80,7 +116,11 @@ async fn load(address: SocketAddr, connections: usize, speaks: Speaks) -> Figure
     let took = begun.elapsed().as_secs_f64();
     waits.sort_by(f64::total_cmp);
     let part = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize] * 1e3;
-    Figures { rate: waits.len() as f64 / took, p50: part(0.5), p99: part(0.99) }
+    Figures {
+        rate: waits.len() as f64 / took,
+        p50: part(0.5),
+        p99: part(0.99),
+    }
 }
 
 /// What is spoken to whoever keeps the events.
@@ -95,7 +135,10 @@ impl Speaks {
         match self {
             Self::Http => served::request(body, signature, &format!("{number}-{sent}")),
             Self::Redis => {
-                format!("*5\r\n$4\r\nXADD\r\n$6\r\nevents\r\n$1\r\n*\r\n$4\r\nbody\r\n${}\r\n{body}\r\n", body.len())
+                format!(
+                    "*5\r\n$4\r\nXADD\r\n$6\r\nevents\r\n$1\r\n*\r\n$4\r\nbody\r\n${}\r\n{body}\r\n",
+                    body.len()
+                )
             }
         }
     }
@@ -134,7 +177,11 @@ async fn sender(address: SocketAddr, number: usize, until: Instant, speaks: Spea
             assert!(read > 0, "the connection was closed");
             filled += read;
         }
-        assert!(buffer.starts_with(speaks.good()), "{}", String::from_utf8_lossy(&buffer[..filled]));
+        assert!(
+            buffer.starts_with(speaks.good()),
+            "{}",
+            String::from_utf8_lossy(&buffer[..filled])
+        );
         waits.push(begun.elapsed().as_secs_f64());
     }
     waits
@@ -164,10 +211,23 @@ impl Redis {
     /// None where it is not installed.
     fn start(folder: &Path) -> Option<Self> {
         std::fs::create_dir_all(folder).unwrap();
-        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
         let port = address.port().to_string();
         let child = Command::new("redis-server")
-            .args(["--port", &port, "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir"])
+            .args([
+                "--port",
+                &port,
+                "--save",
+                "",
+                "--appendonly",
+                "yes",
+                "--appendfsync",
+                "always",
+                "--dir",
+            ])
             .arg(folder)
             .stdout(Stdio::null())
             .spawn()

@@ -6,7 +6,11 @@
 //! `vacuum`, `claim`, `sweep`). Ends with 1 when a claim and its settlement cost more than twice as much with that many
 //! as with 10,000. Every figure comes from one run on one disk: the ratios say more than the figures.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program for a terminal")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a program for a terminal"
+)]
 
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
@@ -16,10 +20,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
-use sluicegate::inbox::{Answer, Claimed, EventFilter, Inbox, Keep, KeepTimes, Next, Settlement, Terms, sweep};
+use sluicegate::inbox::{
+    Answer, Claimed, EventFilter, Inbox, Keep, KeepTimes, Next, Settlement, Terms, sweep,
+};
 use sluicegate::model::{
-    Account, Attempt, Class, Clock, Destination, EventId, Name, NewDelivery, NewEvent, Origin, Overlap, Param, Params,
-    Route, Strength, Timestamp,
+    Account, Attempt, Class, Clock, Destination, EventId, Name, NewDelivery, NewEvent, Origin,
+    Overlap, Param, Params, Route, Strength, Timestamp,
 };
 
 #[global_allocator]
@@ -41,15 +47,30 @@ const FLAT: f64 = 2.0;
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn main() -> ExitCode {
-    let disk = std::env::var_os("BENCH_FOLDER").unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
-    let most: usize = std::env::var("BENCH_QUEUED").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
+    let disk =
+        std::env::var_os("BENCH_FOLDER").unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
+    let most: usize = std::env::var("BENCH_QUEUED")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1_000_000);
     let folder = tempfile::tempdir_in(disk).unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let chosen: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
     let wanted = |part: &str| chosen.is_empty() || chosen.iter().any(|word| word == part);
     let mut flat = true;
     if wanted("acks") {
-        println!("{:<44}{:>10.0}", "write 8 KiB + fdatasync /s", syncs(folder.path()));
+        println!(
+            "{:<44}{:>10.0}",
+            "write 8 KiB + fdatasync /s",
+            syncs(folder.path())
+        );
         runtime.block_on(acks(folder.path()));
     }
     if wanted("search") {
@@ -64,7 +85,11 @@ fn main() -> ExitCode {
     if wanted("sweep") {
         runtime.block_on(sweeps(folder.path(), most));
     }
-    if flat { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if flat {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn syncs(folder: &Path) -> f64 {
@@ -87,13 +112,28 @@ async fn acks(folder: &Path) {
     head("1 KB events");
     let mut shared = 0.0;
     for (senders, batch) in [(1, 512), (64, 512), (512, 512), (512, 1)] {
-        let inbox = open(&file(folder), SqliteOptions { batch, ..SqliteOptions::default() }).await;
+        let inbox = open(
+            &file(folder),
+            SqliteOptions {
+                batch,
+                ..SqliteOptions::default()
+            },
+        )
+        .await;
         let acks = accepts(&inbox, senders).await;
         inbox.close().await;
-        let kind = if batch == 1 { "one commit each" } else { "shared commits" };
+        let kind = if batch == 1 {
+            "one commit each"
+        } else {
+            "shared commits"
+        };
         acks.print(&format!("{senders:>3} senders, {kind}"));
         if batch == 1 {
-            println!("{:<44}{:>10.1}", "shared / one commit each", shared / acks.rate);
+            println!(
+                "{:<44}{:>10.1}",
+                "shared / one commit each",
+                shared / acks.rate
+            );
         }
         shared = acks.rate;
     }
@@ -103,13 +143,24 @@ async fn acks(folder: &Path) {
 async fn search(folder: &Path) {
     head("search, 512 senders");
     for search in [false, true, false, true] {
-        let inbox = open(&file(folder), SqliteOptions { search, ..SqliteOptions::default() }).await;
+        let inbox = open(
+            &file(folder),
+            SqliteOptions {
+                search,
+                ..SqliteOptions::default()
+            },
+        )
+        .await;
         let (before, begun) = (cpu(), Instant::now());
         let mut acks = accepts(&inbox, 512).await;
         let mut last = event(Clock::system().now(), "last");
         last.body = b"{\"word\": \"findmeplease\"}".to_vec().into();
         inbox.accept(last).await.unwrap();
-        let filter = EventFilter { text: Some("findmeplease".into()), limit: 1, ..EventFilter::default() };
+        let filter = EventFilter {
+            text: Some("findmeplease".into()),
+            limit: 1,
+            ..EventFilter::default()
+        };
         while search && inbox.events(&filter).await.unwrap().items.is_empty() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -127,13 +178,22 @@ async fn search(folder: &Path) {
 async fn vacuum(folder: &Path) {
     head("auto_vacuum, 512 senders");
     let mut costs = [0.0; 2];
-    for (at, name) in [(0, "none"), (1, "incremental"), (1, "incremental"), (0, "none")].repeat(2) {
+    for (at, name) in [
+        (0, "none"),
+        (1, "incremental"),
+        (1, "incremental"),
+        (0, "none"),
+    ]
+    .repeat(2)
+    {
         let path = file(folder);
         if at == 0 {
             // In a file that has a first page already it is not changed any more.
             let conn = rusqlite::Connection::open(&path).unwrap();
-            conn.execute_batch("PRAGMA page_size = 8192; PRAGMA auto_vacuum = NONE; PRAGMA journal_mode = WAL;")
-                .unwrap();
+            conn.execute_batch(
+                "PRAGMA page_size = 8192; PRAGMA auto_vacuum = NONE; PRAGMA journal_mode = WAL;",
+            )
+            .unwrap();
         }
         let inbox = open(&path, SqliteOptions::default()).await;
         let acks = accepts(&inbox, 512).await;
@@ -142,18 +202,27 @@ async fn vacuum(folder: &Path) {
         acks.print(name);
         costs[at] += acks.cpu + cost.cpu;
     }
-    println!("{:<44}{:>10.1}", "accept, claim, settle: costs more, %", (costs[1] / costs[0] - 1.0) * 100.0);
+    println!(
+        "{:<44}{:>10.1}",
+        "accept, claim, settle: costs more, %",
+        (costs[1] / costs[0] - 1.0) * 100.0
+    );
 }
 
 /// Whether it costs the same however much waits.
 async fn claims(folder: &Path, most: usize) -> bool {
     let ratios = ["wall", "CPU"];
     println!();
-    println!("{:<44}{:>10}{:>10}{:>10}{:>10}", "claim + settle of an event", "wall us", "CPU us", ratios[0], ratios[1]);
+    println!(
+        "{:<44}{:>10}{:>10}{:>10}{:>10}",
+        "claim + settle of an event", "wall us", "CPU us", ratios[0], ratios[1]
+    );
     let mut flat = true;
-    for (name, threads, hot) in
-        [("1,000 threads", 1_000, false), ("100,000 threads", 100_000, false), ("half in one thread", 100_000, true)]
-    {
+    for (name, threads, hot) in [
+        ("1,000 threads", 1_000, false),
+        ("100,000 threads", 100_000, false),
+        ("half in one thread", 100_000, true),
+    ] {
         let mut few: Option<Cost> = None;
         for queued in [FEW, most] {
             let path = file(folder);
@@ -195,15 +264,34 @@ async fn sweeps(folder: &Path, most: usize) {
     .await;
     let inbox = open(&path, SqliteOptions::default()).await;
     let keep = |filtered| {
-        let usual = KeepTimes { delivered: HOUR * 720, dead: HOUR, filtered };
-        Keep { usual, sources: std::collections::HashMap::new() }
+        let usual = KeepTimes {
+            delivered: HOUR * 720,
+            dead: HOUR,
+            filtered,
+        };
+        Keep {
+            usual,
+            sources: std::collections::HashMap::new(),
+        }
     };
     println!();
-    println!("{:<44}{:>10}{:>10}", format!("sweep, {most} events kept longer"), "ms", "CPU ms");
+    println!(
+        "{:<44}{:>10}{:>10}",
+        format!("sweep, {most} events kept longer"),
+        "ms",
+        "CPU ms"
+    );
     for name in ["first", "second", "third"] {
         let (begun, before) = (Instant::now(), cpu());
-        assert_eq!(sweep::sweep(&*inbox, &keep(HOUR * 720), now).await.unwrap(), 0);
-        println!("{name:<44}{:>10.1}{:>10.0}", begun.elapsed().as_secs_f64() * 1e3, (cpu() - before) * 1e3);
+        assert_eq!(
+            sweep::sweep(&*inbox, &keep(HOUR * 720), now).await.unwrap(),
+            0
+        );
+        println!(
+            "{name:<44}{:>10.1}{:>10.0}",
+            begun.elapsed().as_secs_f64() * 1e3,
+            (cpu() - before) * 1e3
+        );
     }
     inbox.close().await;
     // As after a start: otherwise what was found to be kept longer is not looked at again today.
@@ -213,7 +301,12 @@ async fn sweeps(folder: &Path, most: usize) {
     let gone = Arc::new(AtomicUsize::new(0));
     let going = Arc::new(AtomicBool::new(true));
     let sweeping = tokio::spawn({
-        let (inbox, gone, going, keep) = (Arc::clone(&inbox), Arc::clone(&gone), Arc::clone(&going), keep(HOUR));
+        let (inbox, gone, going, keep) = (
+            Arc::clone(&inbox),
+            Arc::clone(&gone),
+            Arc::clone(&going),
+            keep(HOUR),
+        );
         async move {
             while going.load(Ordering::Relaxed) {
                 let step = inbox.sweep(&keep, now, 1000).await.unwrap();
@@ -247,13 +340,19 @@ struct Acks {
 
 impl Acks {
     fn print(&self, name: &str) {
-        println!("{name:<44}{:>10.0}{:>10.2}{:>10.2}{:>10.0}", self.rate, self.p50, self.p99, self.cpu);
+        println!(
+            "{name:<44}{:>10.0}{:>10.2}{:>10.2}{:>10.0}",
+            self.rate, self.p50, self.p99, self.cpu
+        );
     }
 }
 
 fn head(name: &str) {
     println!();
-    println!("{name:<44}{:>10}{:>10}{:>10}{:>10}", "acks/s", "p50 ms", "p99 ms", "CPU us");
+    println!(
+        "{name:<44}{:>10}{:>10}{:>10}{:>10}",
+        "acks/s", "p50 ms", "p99 ms", "CPU us"
+    );
 }
 
 async fn accepts(inbox: &Arc<SqliteInbox>, senders: usize) -> Acks {
@@ -282,13 +381,31 @@ async fn accepts(inbox: &Arc<SqliteInbox>, senders: usize) -> Acks {
     let share = |percent: usize| times[(times.len() - 1) * percent / 100].as_secs_f64() * 1000.0;
     let count = times.len() as f64;
     let cpu = (cpu() - before) / count * 1e6;
-    Acks { count, took, rate: count / took, p50: share(50), p99: share(99), cpu }
+    Acks {
+        count,
+        took,
+        rate: count / took,
+        p50: share(50),
+        p99: share(99),
+        cpu,
+    }
 }
 
 /// Puts a backlog there, and leaves it as it is after a start.
-async fn fill(path: &Path, count: usize, event: impl Fn(usize) -> NewEvent + Clone + Send + 'static) {
+async fn fill(
+    path: &Path,
+    count: usize,
+    event: impl Fn(usize) -> NewEvent + Clone + Send + 'static,
+) {
     const SENDERS: usize = 2048;
-    let inbox = open(path, SqliteOptions { batch: SENDERS, ..SqliteOptions::default() }).await;
+    let inbox = open(
+        path,
+        SqliteOptions {
+            batch: SENDERS,
+            ..SqliteOptions::default()
+        },
+    )
+    .await;
     let next = Arc::new(AtomicUsize::new(0));
     let tasks: Vec<_> = (0..SENDERS)
         .map(|_| {
@@ -333,13 +450,19 @@ async fn deliveries(inbox: &Arc<SqliteInbox>) -> Cost {
     }
     let cpu = (cpu() - before) * 1e6 / done as f64;
     walls.sort_unstable_by(f64::total_cmp);
-    Cost { wall: walls[walls.len() / 2], cpu }
+    Cost {
+        wall: walls[walls.len() / 2],
+        cpu,
+    }
 }
 
 async fn round(inbox: &Arc<SqliteInbox>, now: Timestamp) -> usize {
     let claims = inbox.claim(Box::new(Any(CLAIM)), now).await.unwrap();
-    let tasks: Vec<_> =
-        claims.claimed.into_iter().map(|claimed| tokio::spawn(settle(Arc::clone(inbox), claimed, now))).collect();
+    let tasks: Vec<_> = claims
+        .claimed
+        .into_iter()
+        .map(|claimed| tokio::spawn(settle(Arc::clone(inbox), claimed, now)))
+        .collect();
     let count = tasks.len();
     assert!(count > 0, "nothing left to claim");
     for task in tasks {
@@ -357,9 +480,29 @@ async fn settle(inbox: Arc<SqliteInbox>, claimed: Claimed, now: Timestamp) {
         status: Some(200),
         detail: String::new(),
     };
-    let answer = Answer { status: "completed".into(), result: Some("done".into()), finished_at: None, task: None };
-    let (key, lane, fence, next) = (claimed.key, claimed.lane, claimed.fence, Next::Delivered(answer));
-    inbox.settle(Settlement { id: Some(claimed.id), key, lane, fence, attempt, next }).await.unwrap();
+    let answer = Answer {
+        status: "completed".into(),
+        result: Some("done".into()),
+        finished_at: None,
+        task: None,
+    };
+    let (key, lane, fence, next) = (
+        claimed.key,
+        claimed.lane,
+        claimed.fence,
+        Next::Delivered(answer),
+    );
+    inbox
+        .settle(Settlement {
+            id: Some(claimed.id),
+            key,
+            lane,
+            fence,
+            attempt,
+            next,
+        })
+        .await
+        .unwrap();
 }
 
 /// Whatever is due.
@@ -387,8 +530,16 @@ impl Terms for Any {
 /// The CPU time this process has used, in seconds, senders and all; on Linux, elsewhere 0.
 fn cpu() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let ticks: f64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
+    let fields = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace();
+    let ticks: f64 = fields
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<f64>().ok())
+        .sum();
     ticks / 100.0
 }
 
@@ -428,7 +579,10 @@ fn event(at: Timestamp, thread: &str) -> NewEvent {
             over: vec![],
         }]),
         request_line: "POST /hooks/bench".into(),
-        headers: vec![("x-event".into(), "issues".into()), ("content-type".into(), "application/json".into())],
+        headers: vec![
+            ("x-event".into(), "issues".into()),
+            ("content-type".into(), "application/json".into()),
+        ],
         body: body().into(),
         attachments: vec![],
         most_ahead: None,

@@ -4,7 +4,11 @@
 //! in a scratch folder (`BENCH_FOLDER`). `BENCH_QUEUED` says how many events wait at most. The ratios say more than the
 //! figures.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program for a terminal")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a program for a terminal"
+)]
 #![allow(unreachable_pub, dead_code, reason = "a part is shared with the tests")]
 
 #[path = "../tests/it/cluster.rs"]
@@ -17,8 +21,8 @@ use sluicegate::config::Secret;
 use sluicegate::inbox::postgres::{PostgresInbox, PostgresOptions};
 use sluicegate::inbox::{Answer, Inbox, Next, Settlement, Terms};
 use sluicegate::model::{
-    Account, Attempt, Class, Clock, Destination, EventId, Name, NewDelivery, NewEvent, Origin, Overlap, Param, Params,
-    Route, Strength, Timestamp,
+    Account, Attempt, Class, Clock, Destination, EventId, Name, NewDelivery, NewEvent, Origin,
+    Overlap, Param, Params, Route, Strength, Timestamp,
 };
 
 #[global_allocator]
@@ -32,19 +36,39 @@ const SPAN: Duration = Duration::from_secs(4);
 const ROUNDS: usize = 3_000;
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     let server = cluster::Cluster::start();
     runtime.block_on(async {
-        println!("{:<44}{:>10}{:>10}{:>10}", "1 KB events", "acks/s", "p50 ms", "p99 ms");
+        println!(
+            "{:<44}{:>10}{:>10}{:>10}",
+            "1 KB events", "acks/s", "p50 ms", "p99 ms"
+        );
         for (senders, batch) in [(1, 512), (64, 512), (512, 512), (512, 1)] {
             let url = server.migrated().await;
             let (rate, p50, p99) = accepts(&url, senders, batch).await;
-            let shared = if batch == 1 { "one commit each" } else { "shared commits" };
-            println!("{:<44}{rate:>10.0}{p50:>10.2}{p99:>10.2}", format!("{senders:>3} senders, {shared}"));
+            let shared = if batch == 1 {
+                "one commit each"
+            } else {
+                "shared commits"
+            };
+            println!(
+                "{:<44}{rate:>10.0}{p50:>10.2}{p99:>10.2}",
+                format!("{senders:>3} senders, {shared}")
+            );
         }
-        let most: usize = std::env::var("BENCH_QUEUED").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
+        let most: usize = std::env::var("BENCH_QUEUED")
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(1_000_000);
         println!();
-        println!("{:<44}{:>10}{:>10}{:>10}", "claim + settle", "us each", "per s", "ratio");
+        println!(
+            "{:<44}{:>10}{:>10}{:>10}",
+            "claim + settle", "us each", "per s", "ratio"
+        );
         for (name, threads, hot) in [
             ("1,000 threads", 1_000, false),
             ("100,000 threads", 100_000, false),
@@ -60,7 +84,11 @@ fn main() {
                 let name = format!("{queued} queued, {name}");
                 println!("{name:<44}{each:>10.1}{:>10.0}{ratio:>10.2}", 1e6 / each);
                 let usage = inbox.usage().await.unwrap();
-                println!("{:<44}{:>10} bytes an event", "", usage.bytes / queued as u64);
+                println!(
+                    "{:<44}{:>10} bytes an event",
+                    "",
+                    usage.bytes / queued as u64
+                );
                 inbox.close().await;
             }
         }
@@ -105,14 +133,21 @@ async fn accepts(url: &Secret, senders: usize, batch: usize) -> (f64, f64, f64) 
     inbox.close().await;
     times.sort_unstable();
     let share = |percent: usize| times[(times.len() - 1) * percent / 100].as_secs_f64() * 1000.0;
-    (times.len() as f64 / took.as_secs_f64(), share(50), share(99))
+    (
+        times.len() as f64 / took.as_secs_f64(),
+        share(50),
+        share(99),
+    )
 }
 
 /// Puts a backlog there, past the inbox: what is measured is what comes after. Then the server knows its tables, as it
 /// does soon by itself.
 async fn fill(url: &Secret, queued: usize, threads: usize, hot: bool) {
     let beside = cluster::beside(url).await;
-    let (queued, threads) = (i64::try_from(queued).unwrap(), i64::try_from(threads).unwrap());
+    let (queued, threads) = (
+        i64::try_from(queued).unwrap(),
+        i64::try_from(threads).unwrap(),
+    );
     beside
         .batch_execute(&format!(
             "SET synchronous_commit TO off;
@@ -169,7 +204,17 @@ async fn deliveries(inbox: &Arc<PostgresInbox>) -> f64 {
                     task: None,
                 });
                 let (key, lane, fence) = (claimed.key, claimed.lane, claimed.fence);
-                inbox.settle(Settlement { id: Some(claimed.id), key, lane, fence, attempt, next }).await.unwrap()
+                inbox
+                    .settle(Settlement {
+                        id: Some(claimed.id),
+                        key,
+                        lane,
+                        fence,
+                        attempt,
+                        next,
+                    })
+                    .await
+                    .unwrap()
             })
         });
         let mut count = 0;
@@ -227,7 +272,10 @@ fn event(at: Timestamp, thread: &str) -> NewEvent {
             over: vec![],
         }]),
         request_line: "POST /hooks/bench".into(),
-        headers: vec![("x-event".into(), "issues".into()), ("content-type".into(), "application/json".into())],
+        headers: vec![
+            ("x-event".into(), "issues".into()),
+            ("content-type".into(), "application/json".into()),
+        ],
         body: vec![b'x'; 1024].into(),
         attachments: vec![],
         most_ahead: None,

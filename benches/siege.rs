@@ -5,7 +5,11 @@
 //! `taskset` and `prlimit` (util-linux), and wrk. Every figure is printed with what it has to hold; what does not hold
 //! ends the run with 1.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot go on ends")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a measurement that cannot go on ends"
+)]
 
 mod served;
 
@@ -33,11 +37,21 @@ fn main() -> ExitCode {
     // Of our own process, its threads included.
     let pid = std::process::id().to_string();
     let cores = std::thread::available_parallelism().unwrap().get();
-    let ours = if cores > 1 { format!("0-{}", cores - 2) } else { "0".to_owned() };
+    let ours = if cores > 1 {
+        format!("0-{}", cores - 2)
+    } else {
+        "0".to_owned()
+    };
     quiet("taskset", &["-acp", &ours, &pid]);
     quiet("prlimit", &["--pid", &pid, "--nofile=20000:20000"]);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let asked: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let asked: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
     let wants = |what: &str| asked.is_empty() || asked.iter().any(|word| word == what);
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let mut verdict = Verdict(true);
@@ -47,7 +61,11 @@ fn main() -> ExitCode {
     if wants("flood") {
         runtime.block_on(flood(&folder.path().join("flood"), cores - 1, &mut verdict));
     }
-    if verdict.0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if verdict.0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Whether everything has held so far.
@@ -57,7 +75,10 @@ impl Verdict {
     fn hold(&mut self, what: &str, figure: f64, most: f64, unit: &str) {
         let holds = figure <= most;
         self.0 &= holds;
-        println!("{what:<52} {figure:>9.1} {unit:<6} at most {most:>8.1}   {}", if holds { "holds" } else { "MISSED" });
+        println!(
+            "{what:<52} {figure:>9.1} {unit:<6} at most {most:>8.1}   {}",
+            if holds { "holds" } else { "MISSED" }
+        );
     }
 
     fn reach(&mut self, what: &str, figure: f64, least: f64, unit: &str) {
@@ -100,7 +121,9 @@ async fn stuck(folder: &Path, core: usize, verdict: &mut Verdict) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         with.push(good().await);
-        each = each.max(resident(gateway.child.id()).saturating_sub(before) as f64 / STUCK as f64 / 1024.0);
+        each = each.max(
+            resident(gateway.child.id()).saturating_sub(before) as f64 / STUCK as f64 / 1024.0,
+        );
         drop(held);
         let begun = Instant::now();
         while descriptors(&gateway) > own + 64 && begun.elapsed() < Duration::from_secs(30) {
@@ -110,9 +133,19 @@ async fn stuck(folder: &Path, core: usize, verdict: &mut Verdict) {
     let best = |all: &[(f64, f64)]| all.iter().map(|(_, p99)| *p99).fold(f64::MAX, f64::min);
     println!("400 signed events a second, p50 and p99 in ms, three times in turn");
     println!("  without: {without:.2?}\n  beside {STUCK} stuck connections: {with:.2?}");
-    verdict.hold("p99 beside them to p99 without (best of three)", best(&with) / best(&without), 2.0, "times");
+    verdict.hold(
+        "p99 beside them to p99 without (best of three)",
+        best(&with) / best(&without),
+        2.0,
+        "times",
+    );
     verdict.hold("memory of a stuck connection", each, 20.0, "KiB");
-    verdict.hold("descriptors left when they are gone", descriptors(&gateway) as f64, (own + 64) as f64, "");
+    verdict.hold(
+        "descriptors left when they are gone",
+        descriptors(&gateway) as f64,
+        (own + 64) as f64,
+        "",
+    );
 }
 
 /// More than can be carried: first five times what the operator says is its share, which is a fifth of the peak; then
@@ -121,29 +154,58 @@ async fn flood(folder: &Path, core: usize, verdict: &mut Verdict) {
     let gateway = started(&folder.join("free"), core, "");
     let mut peak = 0.0_f64;
     for connections in [64, 256, 512] {
-        let rate = storm(gateway.public, connections, Duration::from_secs(5)).await.good as f64 / 5.0;
-        println!("{connections} connections, each as fast as it is answered: {rate:.0} events a second");
+        let rate = storm(gateway.public, connections, Duration::from_secs(5))
+            .await
+            .good as f64
+            / 5.0;
+        println!(
+            "{connections} connections, each as fast as it is answered: {rate:.0} events a second"
+        );
         peak = peak.max(rate);
     }
     let share = (peak / 5.0).round();
-    let limited = started(&folder.join("limited"), core, &format!("\n[limits]\nwhole = \"{share}/s\""));
-    println!("512 callers who do not wait to come back, limits.whole = {share} events a second; the second 15 s of 30");
+    let limited = started(
+        &folder.join("limited"),
+        core,
+        &format!("\n[limits]\nwhole = \"{share}/s\""),
+    );
+    println!(
+        "512 callers who do not wait to come back, limits.whole = {share} events a second; the second 15 s of 30"
+    );
     let time = Duration::from_secs(15);
     // What is kept warms the database's cache, whoever floods.
     storm(limited.public, 512, time).await;
     let flood = under(&limited, 512, time).await;
-    verdict.reach("offered to the limit", flood.offered(time) / share, 5.0, "times");
-    verdict.reach("goodput to the limit", flood.storm.good as f64 / time.as_secs_f64() / share * 100.0, 90.0, "%");
+    verdict.reach(
+        "offered to the limit",
+        flood.offered(time) / share,
+        5.0,
+        "times",
+    );
+    verdict.reach(
+        "goodput to the limit",
+        flood.storm.good as f64 / time.as_secs_f64() / share * 100.0,
+        90.0,
+        "%",
+    );
     verdict.hold("a refusal, p99", flood.refusal * 1e3, 100.0, "ms");
     flood.hold(verdict, &limited).await;
     drop(limited);
 
     println!("{FLOOD} callers who do not wait to come back, no limit");
     let flood = under(&gateway, FLOOD, time).await;
-    println!("{:.1} times the peak is offered", flood.offered(time) / peak);
+    println!(
+        "{:.1} times the peak is offered",
+        flood.offered(time) / peak
+    );
     // Callers who wait for nothing outnumber the core: each is served in its turn, and so is each refusal. Were more of
     // them refused, more would be asked at once, and less done.
-    verdict.reach("goodput to peak", flood.storm.good as f64 / time.as_secs_f64() / peak * 100.0, 65.0, "%");
+    verdict.reach(
+        "goodput to peak",
+        flood.storm.good as f64 / time.as_secs_f64() / peak * 100.0,
+        65.0,
+        "%",
+    );
     verdict.hold("a refusal, p99", flood.refusal * 1e3, 1000.0, "ms");
     flood.hold(verdict, &gateway).await;
 }
@@ -164,7 +226,8 @@ async fn under(gateway: &Gateway, connections: usize, time: Duration) -> Flood {
         let (most, pid, begun) = (most.clone(), gateway.child.id(), Instant::now());
         async move {
             loop {
-                most[usize::from(begun.elapsed() >= FULL)].fetch_max(resident(pid), Ordering::Relaxed);
+                most[usize::from(begun.elapsed() >= FULL)]
+                    .fetch_max(resident(pid), Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -172,7 +235,10 @@ async fn under(gateway: &Gateway, connections: usize, time: Duration) -> Flood {
     // The flood's many callers wait for each other's turn, these do not.
     let public = gateway.public;
     let probes = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             tokio::time::sleep(FULL).await;
             probe(public, time - FULL).await
@@ -180,17 +246,34 @@ async fn under(gateway: &Gateway, connections: usize, time: Duration) -> Flood {
     });
     let storm = storm(gateway.public, connections, time).await;
     watching.abort();
-    println!("  {} taken, {} refused, {} without an answer", storm.good, storm.refused, storm.failed);
+    println!(
+        "  {} taken, {} refused, {} without an answer",
+        storm.good, storm.refused, storm.failed
+    );
     let mut probes = probes.join().unwrap();
-    for (what, waits) in [("refusals", &mut probes.refused), ("acknowledgements", &mut probes.good)] {
+    for (what, waits) in [
+        ("refusals", &mut probes.refused),
+        ("acknowledgements", &mut probes.good),
+    ] {
         waits.sort_by(f64::total_cmp);
         if !waits.is_empty() {
             let [p50, p99] = [0.5, 0.99].map(|share| part(waits, share) * 1e3);
-            println!("  {} {what} among the probes: p50 {p50:.1} ms, p99 {p99:.1} ms", waits.len());
+            println!(
+                "  {} {what} among the probes: p50 {p50:.1} ms, p99 {p99:.1} ms",
+                waits.len()
+            );
         }
     }
-    let refusal = if probes.refused.is_empty() { 0.0 } else { part(&probes.refused, 0.99) };
-    Flood { storm, refusal, memory: most.map(|bytes| bytes.load(Ordering::Relaxed) as f64 / 1024.0 / 1024.0) }
+    let refusal = if probes.refused.is_empty() {
+        0.0
+    } else {
+        part(&probes.refused, 0.99)
+    };
+    Flood {
+        storm,
+        refusal,
+        memory: most.map(|bytes| bytes.load(Ordering::Relaxed) as f64 / 1024.0 / 1024.0),
+    }
 }
 
 impl Flood {
@@ -200,11 +283,19 @@ impl Flood {
 
     async fn hold(&self, verdict: &mut Verdict, gateway: &Gateway) {
         let [early, late] = self.memory;
-        println!("  memory: {early:.0} MiB at most in the first {} s, {late:.0} later", FULL.as_secs());
+        println!(
+            "  memory: {early:.0} MiB at most in the first {} s, {late:.0} later",
+            FULL.as_secs()
+        );
         verdict.hold("memory later to memory by then", late / early, 1.1, "times");
         let (accepted, kept) = accepted_and_kept(gateway).await;
         println!("  {accepted:.0} acknowledged, {kept:.0} in the inbox");
-        verdict.hold("acknowledged and not kept", (accepted - kept).max(0.0), 0.0, "");
+        verdict.hold(
+            "acknowledged and not kept",
+            (accepted - kept).max(0.0),
+            0.0,
+            "",
+        );
     }
 }
 
@@ -285,7 +376,8 @@ struct Storm {
 async fn storm(to: SocketAddr, connections: usize, time: Duration) -> Storm {
     let (body, signature) = served::event("0");
     // wrk signs nothing, so all have one body; this source takes it again and again.
-    let request = served::request(&body, &signature, "DELIVERY").replace("/hooks/bench", "/hooks/again");
+    let request =
+        served::request(&body, &signature, "DELIVERY").replace("/hooks/bench", "/hooks/again");
     let (before, after) = request.split_once("DELIVERY").unwrap();
     let run = fastrand::u32(..);
     let script = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -295,20 +387,39 @@ async fn storm(to: SocketAddr, connections: usize, time: Duration) -> Storm {
     );
     std::fs::write(script.path(), text).unwrap();
     let mut wrk = Command::new("wrk");
-    wrk.args(["-t1", &format!("-c{connections}"), &format!("-d{}s", time.as_secs()), "--timeout", "30s", "-s"]);
+    wrk.args([
+        "-t1",
+        &format!("-c{connections}"),
+        &format!("-d{}s", time.as_secs()),
+        "--timeout",
+        "30s",
+        "-s",
+    ]);
     wrk.arg(script.path()).arg(format!("http://{to}"));
-    let out = tokio::task::spawn_blocking(move || wrk.output().expect("wrk runs")).await.unwrap();
+    let out = tokio::task::spawn_blocking(move || wrk.output().expect("wrk runs"))
+        .await
+        .unwrap();
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     let number = |line: Option<&str>| {
         line.map_or(0, |line| {
-            line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<u64>().ok()).sum()
+            line.split(|c: char| !c.is_ascii_digit())
+                .filter_map(|word| word.parse::<u64>().ok())
+                .sum()
         })
     };
     let line = |mark: &str| text.lines().find(|line| line.contains(mark)).map(str::trim);
     let all = number(line(" requests in ").and_then(|line| line.split(" requests").next()));
     let refused = number(line("Non-2xx or 3xx responses").and_then(|line| line.rsplit(':').next()));
-    Storm { good: all - refused, refused, failed: number(line("Socket errors")) }
+    Storm {
+        good: all - refused,
+        refused,
+        failed: number(line("Socket errors")),
+    }
 }
 
 /// A connection that is opened again when it was closed.
@@ -323,7 +434,12 @@ impl Caller {
     fn new(to: SocketAddr, number: usize) -> Self {
         // Unlike those of any other caller, in this run of it too.
         let number = number + (fastrand::u32(..) as usize) * 100_000;
-        Self { to, number, sent: 0, stream: None }
+        Self {
+            to,
+            number,
+            sent: 0,
+            stream: None,
+        }
     }
 
     /// The answer's status; none when there was no answer.
@@ -359,13 +475,28 @@ fn part(sorted: &[f64], share: f64) -> f64 {
 }
 
 fn quiet(command: &str, arguments: &[&str]) {
-    assert!(Command::new(command).args(arguments).stdout(Stdio::null()).status().unwrap().success(), "{command}");
+    assert!(
+        Command::new(command)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .status()
+            .unwrap()
+            .success(),
+        "{command}"
+    );
 }
 
 fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() * 1024
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap_or_default();
+    line.trim()
+        .trim_end_matches(" kB")
+        .parse::<u64>()
+        .unwrap_or_default()
+        * 1024
 }
 
 /// A gateway on one core.
@@ -378,7 +509,9 @@ fn started(folder: &Path, core: usize, more: &str) -> Gateway {
 }
 
 fn descriptors(gateway: &Gateway) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", gateway.child.id())).unwrap().count()
+    std::fs::read_dir(format!("/proc/{}/fd", gateway.child.id()))
+        .unwrap()
+        .count()
 }
 
 /// How many events it says it has acknowledged, and how many its inbox holds.
@@ -392,8 +525,15 @@ async fn accepted_and_kept(gateway: &Gateway) -> (f64, f64) {
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
     let sum = |name: &str, with: &str| {
-        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(with));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>()
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with(name) && line.contains(with));
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum::<f64>()
     };
-    (sum("sluicegate_requests_total{", "\"accepted\""), sum("sluicegate_inbox_deliveries{", ""))
+    (
+        sum("sluicegate_requests_total{", "\"accepted\""),
+        sum("sluicegate_inbox_deliveries{", ""),
+    )
 }

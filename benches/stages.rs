@@ -51,18 +51,34 @@ type Stage<'s> = (&'static str, f64, Box<dyn Fn() + 's>);
 
 fn main() -> ExitCode {
     let problems = Problems::default();
-    let config = Config::parse("bench", CONFIG, Path::new("."), std::iter::empty(), &problems).unwrap();
+    let config = Config::parse(
+        "bench",
+        CONFIG,
+        Path::new("."),
+        std::iter::empty(),
+        &problems,
+    )
+    .unwrap();
     let sources = Sources::compile(&config, &problems);
     let source = sources.get("github").unwrap();
     let received = push();
-    let verified = source.verify(received.clone(), NOW).map_err(|refused| refused.1.cause()).unwrap();
+    let verified = source
+        .verify(received.clone(), NOW)
+        .map_err(|refused| refused.1.cause())
+        .unwrap();
     let event = ingress::event(source, &verified, source.apply(&verified, false).unwrap());
     let sealer = Sealer::new(&Secret::new("key", "0123456789abcdef0123456789abcdef")).unwrap();
     let part = SealedPart::Body(event.id);
     let marks = sealer.marks().clone();
     let sealed = sealer.seal(&event.body, part).unwrap();
-    let rate = |count| Rate { count, per: Duration::from_secs(1) };
-    let (open, shut) = (Limiter::new(rate(1_000_000_000), Share::default()), Limiter::new(rate(1), Share::default()));
+    let rate = |count| Rate {
+        count,
+        per: Duration::from_secs(1),
+    };
+    let (open, shut) = (
+        Limiter::new(rate(1_000_000_000), Share::default()),
+        Limiter::new(rate(1), Share::default()),
+    );
     let prepared = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
 
     let stages: [Stage<'_>; 8] = [
@@ -74,7 +90,11 @@ fn main() -> ExitCode {
                 black_box(mac.finalize());
             })
         }),
-        ("check", 1.5, Box::new(|| drop(black_box(source.verify(received.clone(), NOW))))),
+        (
+            "check",
+            1.5,
+            Box::new(|| drop(black_box(source.verify(received.clone(), NOW)))),
+        ),
         (
             "mapping: a thread, a template, a parameter",
             3.0,
@@ -88,7 +108,13 @@ fn main() -> ExitCode {
         }),
         ("call, with the event in it", 5.0, {
             Box::new(|| {
-                drop(black_box(Call::of_event(&event, &event.deliveries[0], &source.config, &marks, RunMode::Call)))
+                drop(black_box(Call::of_event(
+                    &event,
+                    &event.deliveries[0],
+                    &source.config,
+                    &marks,
+                    RunMode::Call,
+                )))
             })
         }),
         ("encryption, and back", 1.0, {
@@ -133,9 +159,16 @@ fn main() -> ExitCode {
     for ((name, most, _), time) in stages.iter().zip(&medians) {
         let ratio = time / medians[0];
         holds &= ratio <= *most;
-        println!("{name:<44} {:>8.0} ns  {ratio:>5.2} of the bare HMAC, at most {most}", time * 1e9);
+        println!(
+            "{name:<44} {:>8.0} ns  {ratio:>5.2} of the bare HMAC, at most {most}",
+            time * 1e9
+        );
     }
-    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if holds {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// A signed push of 8 KB.
@@ -144,7 +177,9 @@ fn push() -> Received {
         r#"{"ref":"refs/heads/main","repository":{"full_name":"octo/gate","owner":{"login":"octo"}},"pusher":{"email":"ada@example.com"},"sender":{"login":"ada"},"commits":["#,
     );
     while body.len() < BODY - 100 {
-        body.push_str("{\"id\":\"6dcb09b5b57875f334f61aebed695e2e4193db5e\",\"message\":\"a line of work\"},");
+        body.push_str(
+            "{\"id\":\"6dcb09b5b57875f334f61aebed695e2e4193db5e\",\"message\":\"a line of work\"},",
+        );
     }
     body.push_str("{}]}");
     let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();

@@ -4,7 +4,11 @@
 //! `cargo bench --bench strangers` (`-- 10` for ten seconds instead of sixty). Every figure is printed with what it has
 //! to hold; what does not hold ends the run with 1.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot go on ends")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a measurement that cannot go on ends"
+)]
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -34,9 +38,17 @@ const MIB: f64 = 1024.0 * 1024.0;
 fn main() -> ExitCode {
     let asked = std::env::args().skip(1).find_map(|word| word.parse().ok());
     let time = Duration::from_secs(asked.unwrap_or(60));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    if runtime.block_on(siege(folder.path(), time)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if runtime.block_on(siege(folder.path(), time)) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 async fn siege(folder: &Path, time: Duration) -> bool {
@@ -46,7 +58,10 @@ async fn siege(folder: &Path, time: Duration) -> bool {
     let mut hold = |what: &str, figure: f64, most: f64, unit: &str| {
         let good = figure <= most;
         holds &= good;
-        println!("{what:<60} {figure:>9.2} {unit:<5} at most {most:>9.2}   {}", if good { "holds" } else { "MISSED" });
+        println!(
+            "{what:<60} {figure:>9.2} {unit:<5} at most {most:>9.2}   {}",
+            if good { "holds" } else { "MISSED" }
+        );
     };
 
     // The first ones warm everything up, and are not counted.
@@ -56,8 +71,9 @@ async fn siege(folder: &Path, time: Duration) -> bool {
     let (sizes, kept) = (disk(folder), deliveries(admin).await);
     let stop = Arc::new(AtomicBool::new(false));
     let (sent, most) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let strangers: Vec<_> =
-        (0..CONNECTIONS).map(|number| tokio::spawn(stranger(public, number, stop.clone(), sent.clone()))).collect();
+    let strangers: Vec<_> = (0..CONNECTIONS)
+        .map(|number| tokio::spawn(stranger(public, number, stop.clone(), sent.clone())))
+        .collect();
     let watched = tokio::spawn(watch(gateway.id(), stop.clone(), most.clone()));
     let under = events(public, time).await;
     stop.store(true, Ordering::Relaxed);
@@ -67,11 +83,33 @@ async fn siege(folder: &Path, time: Duration) -> bool {
     let _ = watched.await;
     let after = deliveries(admin).await;
 
-    println!("{} requests of strangers, {} events of the operator's", sent.load(Ordering::Relaxed), under.waits.len());
-    println!("an event's whole way: usually p50 {:.1} ms, p99 {:.1} ms", usual.part(0.5), usual.part(0.99));
-    println!("                      besieged p50 {:.1} ms, p99 {:.1} ms", under.part(0.5), under.part(0.99));
-    hold("events of the operator's that were not run", under.failed as f64, 0.0, "");
-    hold("p99 of an event's whole way, longer than usual", under.part(0.99) - usual.part(0.99), 1_000.0, "ms");
+    println!(
+        "{} requests of strangers, {} events of the operator's",
+        sent.load(Ordering::Relaxed),
+        under.waits.len()
+    );
+    println!(
+        "an event's whole way: usually p50 {:.1} ms, p99 {:.1} ms",
+        usual.part(0.5),
+        usual.part(0.99)
+    );
+    println!(
+        "                      besieged p50 {:.1} ms, p99 {:.1} ms",
+        under.part(0.5),
+        under.part(0.99)
+    );
+    hold(
+        "events of the operator's that were not run",
+        under.failed as f64,
+        0.0,
+        "",
+    );
+    hold(
+        "p99 of an event's whole way, longer than usual",
+        under.part(0.99) - usual.part(0.99),
+        1_000.0,
+        "ms",
+    );
     hold("deliveries of strangers", after.1 as f64, 0.0, "");
     // An event of the operator's own is kept, and takes what it took before.
     let own = (after.0 - kept.0) as f64 * 4096.0;
@@ -84,7 +122,11 @@ async fn siege(folder: &Path, time: Duration) -> bool {
     let grown = most.load(Ordering::Relaxed).saturating_sub(before) as f64 / MIB;
     hold("memory above what it was", grown, 256.0 + 64.0, "MiB");
     tokio::time::sleep(Duration::from_secs(3)).await;
-    println!("memory: {:.1} MiB before, {:.1} MiB after", before as f64 / MIB, resident(gateway.id()) as f64 / MIB);
+    println!(
+        "memory: {:.1} MiB before, {:.1} MiB after",
+        before as f64 / MIB,
+        resident(gateway.id()) as f64 / MIB
+    );
     drop((gateway, stub));
     holds
 }
@@ -97,20 +139,32 @@ async fn stranger(to: SocketAddr, number: usize, stop: Arc<AtomicBool>, sent: Ar
         round += CONNECTIONS + 1;
         let key = format!("a-key-that-nobody-knows-{}", round % KEYS);
         let (head, body): (String, Vec<u8>) = match round % 9 {
-            0 => (json("/A?asynchronous=true"), br#"{"prompt":"junk"}"#.to_vec()),
-            1 => (json("/A?asynchronous=true"), format!("{{\"prompt\":\"{}\"}}", "j".repeat(900_000)).into_bytes()),
+            0 => (
+                json("/A?asynchronous=true"),
+                br#"{"prompt":"junk"}"#.to_vec(),
+            ),
+            1 => (
+                json("/A?asynchronous=true"),
+                format!("{{\"prompt\":\"{}\"}}", "j".repeat(900_000)).into_bytes(),
+            ),
             2 => (json("/a?task_id=4711"), br#"{"prompt":"junk"}"#.to_vec()),
             3 => (json("/A"), br#"{"prompt":"junk"}"#.to_vec()),
             4 => (form("/A?asynchronous=true"), file(&large[..200_000])),
             5 => (json("/hooks/bench"), br#"{"action":"opened"}"#.to_vec()),
             6 => (json("/hooks/bench"), large.clone()),
             7 => (json("/hooks/nobody"), br#"{"a":1}"#.to_vec()),
-            _ => (json("/A?agent_id=B&asynchronous=true"), format!("[{}1]", "1,".repeat(400_000)).into_bytes()),
+            _ => (
+                json("/A?agent_id=B&asynchronous=true"),
+                format!("[{}1]", "1,".repeat(400_000)).into_bytes(),
+            ),
         };
         let length = body.len();
-        let request =
-            format!("{head}x-api-key: {key}\r\nx-hub-signature-256: sha256=00\r\nContent-Length: {length}\r\n\r\n");
-        let Some(mut stream) = connect(to, number).await else { continue };
+        let request = format!(
+            "{head}x-api-key: {key}\r\nx-hub-signature-256: sha256=00\r\nContent-Length: {length}\r\n\r\n"
+        );
+        let Some(mut stream) = connect(to, number).await else {
+            continue;
+        };
         let whole = async {
             stream.write_all(request.as_bytes()).await?;
             // Some never send the rest.
@@ -123,7 +177,9 @@ async fn stranger(to: SocketAddr, number: usize, stop: Arc<AtomicBool>, sent: Ar
             let mut answer = [0; 2048];
             stream.read(&mut answer).await.map(drop)
         };
-        let _ = tokio::time::timeout(Duration::from_secs(15), whole).await.map(|end: std::io::Result<()>| end.is_ok());
+        let _ = tokio::time::timeout(Duration::from_secs(15), whole)
+            .await
+            .map(|end: std::io::Result<()>| end.is_ok());
         sent.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -133,7 +189,9 @@ fn json(path: &str) -> String {
 }
 
 fn form(path: &str) -> String {
-    format!("POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: multipart/form-data; boundary=x\r\n")
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    )
 }
 
 fn file(bytes: &[u8]) -> Vec<u8> {
@@ -160,7 +218,10 @@ impl Waits {
     fn part(&self, share: f64) -> f64 {
         let mut sorted = self.waits.clone();
         sorted.sort_by(f64::total_cmp);
-        sorted.get(((sorted.len().max(1) - 1) as f64 * share) as usize).copied().unwrap_or(f64::MAX)
+        sorted
+            .get(((sorted.len().max(1) - 1) as f64 * share) as usize)
+            .copied()
+            .unwrap_or(f64::MAX)
     }
 }
 
@@ -172,7 +233,10 @@ async fn events(to: SocketAddr, time: Duration) -> Waits {
         sent.push(tokio::spawn(event(to)));
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
-    let mut waits = Waits { waits: Vec::new(), failed: 0 };
+    let mut waits = Waits {
+        waits: Vec::new(),
+        failed: 0,
+    };
     for wait in sent {
         match wait.await.unwrap() {
             Some(wait) => waits.waits.push(wait),
@@ -200,7 +264,9 @@ async fn event(to: SocketAddr) -> Option<f64> {
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.ok()?;
-    answer.starts_with(b"HTTP/1.1 200 ").then(|| begun.elapsed().as_secs_f64() * 1e3)
+    answer
+        .starts_with(b"HTTP/1.1 200 ")
+        .then(|| begun.elapsed().as_secs_f64() * 1e3)
 }
 
 /// The largest memory that a process has while this goes on.
@@ -213,8 +279,15 @@ async fn watch(pid: u32, stop: Arc<AtomicBool>, most: Arc<AtomicU64>) {
 
 fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() * 1024
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap_or_default();
+    line.trim()
+        .trim_end_matches(" kB")
+        .parse::<u64>()
+        .unwrap_or_default()
+        * 1024
 }
 
 /// The bytes of the inbox, without what SQLite writes ahead, and of the files.
@@ -223,7 +296,12 @@ fn disk(folder: &Path) -> u64 {
     entries
         .map(|entry| match entry.path() {
             path if path.is_dir() => disk(&path),
-            path if path.extension().is_some_and(|end| end == "db-wal" || end == "db-shm") => 0,
+            path if path
+                .extension()
+                .is_some_and(|end| end == "db-wal" || end == "db-shm") =>
+            {
+                0
+            }
             _ => entry.metadata().map_or(0, |known| known.len()),
         })
         .sum()
@@ -239,9 +317,12 @@ async fn deliveries(admin: SocketAddr) -> (u64, u64) {
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
     let of = |source: &str| {
-        let lines =
-            text.lines().filter(|line| line.starts_with("sluicegate_inbox_deliveries{") && line.contains(source));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
+        let lines = text.lines().filter(|line| {
+            line.starts_with("sluicegate_inbox_deliveries{") && line.contains(source)
+        });
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum::<f64>() as u64
     };
     (of("\"bench\""), of("\"dropin\""))
 }
@@ -265,8 +346,20 @@ impl Drop for Running {
 /// An upstream that knows one key.
 fn stub() -> (Running, SocketAddr) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
-    command.args(["stub", "--listen", "127.0.0.1:0", "--api-key", API_KEY, "--delay", "20ms"]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    command.args([
+        "stub",
+        "--listen",
+        "127.0.0.1:0",
+        "--api-key",
+        API_KEY,
+        "--delay",
+        "20ms",
+    ]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut out: BufReader<ChildStdout> = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     out.read_line(&mut line).unwrap();
@@ -287,13 +380,23 @@ fn gateway(folder: &Path, upstream: SocketAddr) -> (Running, SocketAddr, SocketA
     );
     std::fs::write(&config, text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
-    let mut child = command.args(["serve", "--config"]).arg(&config).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .args(["serve", "--config"])
+        .arg(&config)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut log: BufReader<ChildStderr> = BufReader::new(child.stderr.take().unwrap());
     let serving = loop {
         let mut line = String::new();
-        assert!(log.read_line(&mut line).unwrap() > 0, "the gateway ended before it served");
+        assert!(
+            log.read_line(&mut line).unwrap() > 0,
+            "the gateway ended before it served"
+        );
         // What is said of the configuration is no JSON.
-        let Ok(said) = serde_json::from_str::<Value>(&line) else { continue };
+        let Ok(said) = serde_json::from_str::<Value>(&line) else {
+            continue;
+        };
         if said["message"] == "serving" {
             break said;
         }

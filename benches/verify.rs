@@ -31,11 +31,21 @@ const COST: f64 = 1.3;
 const DIFFERENCE: f64 = 0.01;
 
 fn main() -> ExitCode {
-    let config = Config::parse("", "", std::path::Path::new("."), std::iter::empty(), &Problems::default()).unwrap();
+    let config = Config::parse(
+        "",
+        "",
+        std::path::Path::new("."),
+        std::iter::empty(),
+        &Problems::default(),
+    )
+    .unwrap();
     let secrets = vec![Secret::new("secret", SECRET)];
     let written = Written::of_provider(&config.providers["github"], secrets, Vec::new()).unwrap();
     let trial = Trial::compile(written).unwrap();
-    let request = trial.scheme().signed(Signer::Secret(0), &event(), NOW).unwrap();
+    let request = trial
+        .scheme()
+        .signed(Signer::Secret(0), &event(), NOW)
+        .unwrap();
 
     let prepared = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
     let bare = || {
@@ -71,14 +81,20 @@ fn main() -> ExitCode {
         difference * 100.0,
         DIFFERENCE * 100.0
     );
-    if ratio < COST && difference < DIFFERENCE { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if ratio < COST && difference < DIFFERENCE {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// An event of 8 KB.
 fn event() -> Received {
     let mut body = String::from("{\"ref\":\"refs/heads/main\",\"commits\":[");
     while body.len() < BODY - 120 {
-        body.push_str("{\"id\":\"6dcb09b5b57875f334f61aebed695e2e4193db5e\",\"message\":\"a line of work\"},");
+        body.push_str(
+            "{\"id\":\"6dcb09b5b57875f334f61aebed695e2e4193db5e\",\"message\":\"a line of work\"},",
+        );
     }
     body.push_str("{}]}");
     body.extend(std::iter::repeat_n(' ', BODY - body.len()));
@@ -109,7 +125,10 @@ fn wrong(request: &Received, at: usize) -> Received {
     let mut text = request.headers["x-hub-signature-256"].as_bytes().to_vec();
     let digit = &mut text["sha256=".len() + at];
     *digit = if *digit == b'0' { b'1' } else { b'0' };
-    request.headers.insert("x-hub-signature-256", HeaderValue::from_bytes(&text).unwrap());
+    request.headers.insert(
+        "x-hub-signature-256",
+        HeaderValue::from_bytes(&text).unwrap(),
+    );
     request
 }
 

@@ -13,7 +13,10 @@ const SECRET: &str = "a-secret-for-the-benchmark";
 /// An event of 1 KB and its signature.
 pub(crate) fn event(number: &str) -> (String, String) {
     // A body that was signed before is a replay, whatever its delivery is called.
-    let body = format!("{{\"action\":\"opened\",\"number\":\"{number}\",\"pad\":\"{}\"}}", "x".repeat(960));
+    let body = format!(
+        "{{\"action\":\"opened\",\"number\":\"{number}\",\"pad\":\"{}\"}}",
+        "x".repeat(960)
+    );
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
     mac.update(body.as_bytes());
     let signature = hex::encode(mac.finalize().into_bytes());
@@ -55,13 +58,23 @@ impl Gateway {
              event_id = \"header:X-GitHub-Delivery\" }}\n"
         );
         std::fs::write(&config, text).unwrap();
-        let mut child = command.args(["serve", "--config"]).arg(&config).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .args(["serve", "--config"])
+            .arg(&config)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let serving = loop {
             let mut line = String::new();
-            assert!(log.read_line(&mut line).unwrap() > 0, "the gateway ended before it served");
+            assert!(
+                log.read_line(&mut line).unwrap() > 0,
+                "the gateway ended before it served"
+            );
             // What is said of the configuration is no JSON.
-            let Ok(said) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
+            let Ok(said) = serde_json::from_str::<serde_json::Value>(&line) else {
+                continue;
+            };
             if said["message"] == "serving" {
                 break said;
             }
@@ -70,7 +83,11 @@ impl Gateway {
         let (public, admin) = (address("public"), address("admin"));
         // Lines that nobody reads are dropped and counted; a gateway in use has a reader.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { child, public, admin }
+        Self {
+            child,
+            public,
+            admin,
+        }
     }
 }
 

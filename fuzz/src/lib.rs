@@ -31,7 +31,11 @@ pub struct Parser {
 }
 
 /// How long an input may take; without optimisation everything takes longer.
-const LONGEST: Duration = if cfg!(debug_assertions) { Duration::from_secs(2) } else { Duration::from_millis(100) };
+const LONGEST: Duration = if cfg!(debug_assertions) {
+    Duration::from_secs(2)
+} else {
+    Duration::from_millis(100)
+};
 
 /// The largest input.
 pub const LARGEST: usize = 64 * 1024;
@@ -145,7 +149,13 @@ impl Parser {
         let begun = Instant::now();
         (self.feed)(input);
         let took = begun.elapsed();
-        assert!(took <= LONGEST, "{} took {} ms for {} bytes", self.name, took.as_millis(), input.len());
+        assert!(
+            took <= LONGEST,
+            "{} took {} ms for {} bytes",
+            self.name,
+            took.as_millis(),
+            input.len()
+        );
     }
 }
 
@@ -162,7 +172,17 @@ fn text(bytes: Option<&[u8]>) -> String {
 
 /// Names no file and no variable: what is fuzzed must not read the machine's.
 fn is_harmless(text: &str) -> bool {
-    !["file:", "env:", "folder", "ca_file", "enrol_file", "sqlite:", "cert"].iter().any(|word| text.contains(word))
+    ![
+        "file:",
+        "env:",
+        "folder",
+        "ca_file",
+        "enrol_file",
+        "sqlite:",
+        "cert",
+    ]
+    .iter()
+    .any(|word| text.contains(word))
 }
 
 fn config(input: &[u8]) {
@@ -171,7 +191,13 @@ fn config(input: &[u8]) {
         return;
     }
     let problems = Problems::default();
-    if let Some(config) = Config::parse("fuzz.toml", &text, Path::new("."), std::iter::empty(), &problems) {
+    if let Some(config) = Config::parse(
+        "fuzz.toml",
+        &text,
+        Path::new("."),
+        std::iter::empty(),
+        &problems,
+    ) {
         Sources::compile(&config, &problems);
     }
     for problem in problems.into_sorted() {
@@ -191,7 +217,10 @@ fn provider(input: &[u8]) {
     if let Some(written) = Written::of_provider(&provider, secrets, Vec::new())
         && let Ok(trial) = Trial::compile(written)
     {
-        trial.judge(&request(Method::POST, "/hooks/fuzz", &[], b"{\"a\":1}"), NOW);
+        trial.judge(
+            &request(Method::POST, "/hooks/fuzz", &[], b"{\"a\":1}"),
+            NOW,
+        );
     }
 }
 
@@ -199,10 +228,19 @@ fn provider(input: &[u8]) {
 fn signature(input: &[u8]) {
     static TRIALS: LazyLock<Vec<(String, Trial)>> = LazyLock::new(|| {
         let problems = Problems::default();
-        let config = Config::parse("fuzz.toml", "", Path::new("."), std::iter::empty(), &problems);
+        let config = Config::parse(
+            "fuzz.toml",
+            "",
+            Path::new("."),
+            std::iter::empty(),
+            &problems,
+        );
         let mut trials = Vec::new();
         for (name, provider) in config.expect("the defaults are sound").providers {
-            let secrets = vec![Secret::new("fuzz", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")];
+            let secrets = vec![Secret::new(
+                "fuzz",
+                "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+            )];
             if let Some(written) = Written::of_provider(&provider, secrets, Vec::new())
                 && let Ok(trial) = Trial::compile(written)
             {
@@ -216,8 +254,13 @@ fn signature(input: &[u8]) {
     let body = all.pop().unwrap_or_default();
     let mut all = all.into_iter();
     let name = text(all.next());
-    let number = name.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-    let (_, trial) = TRIALS.iter().find(|(known, _)| *known == name).unwrap_or(&TRIALS[number % TRIALS.len()]);
+    let number = name.bytes().fold(0_usize, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(byte.into())
+    });
+    let (_, trial) = TRIALS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .unwrap_or(&TRIALS[number % TRIALS.len()]);
     let mut headers = Vec::new();
     while let (Some(name), Some(value)) = (all.next(), all.next()) {
         headers.push((name, value));
@@ -228,11 +271,18 @@ fn signature(input: &[u8]) {
 
 fn source(written: &str) -> Option<Arc<Source>> {
     let problems = Problems::default();
-    let config = Config::parse("fuzz.toml", written, Path::new("."), std::iter::empty(), &problems)?;
+    let config = Config::parse(
+        "fuzz.toml",
+        written,
+        Path::new("."),
+        std::iter::empty(),
+        &problems,
+    )?;
     Sources::compile(&config, &problems).get("fuzz").cloned()
 }
 
-const CUSTOM: &str = "[sources.fuzz]\nprovider = \"custom\"\nagent = \"a\"\nverify = { scheme = \"none\" }\n";
+const CUSTOM: &str =
+    "[sources.fuzz]\nprovider = \"custom\"\nagent = \"a\"\nverify = { scheme = \"none\" }\n";
 
 fn mapping(input: &[u8]) {
     static SOURCE: LazyLock<Arc<Source>> = LazyLock::new(|| {
@@ -240,16 +290,30 @@ fn mapping(input: &[u8]) {
                     strict_template = false\n[sources.fuzz.params_mapping]\nuser_email = \"user.email\"\n\
                     title = \"$.list[?@.a > 0].a\"\n";
         let with = source(&format!("{CUSTOM}{more}"));
-        with.or_else(|| source(CUSTOM)).expect("a source that is sound")
+        with.or_else(|| source(CUSTOM))
+            .expect("a source that is sound")
     });
     let mut all = texts(input);
     let (kind, query) = (all.next().unwrap_or_default(), text(all.next()));
     let body = all.next().unwrap_or_default();
     let target = format!("/hooks/fuzz?{query}");
-    let explained = SOURCE.mapping.explain(&request(Method::POST, &target, &[(b"content-type", kind)], body));
+    let explained = SOURCE.mapping.explain(&request(
+        Method::POST,
+        &target,
+        &[(b"content-type", kind)],
+        body,
+    ));
     if let Ok(mapped) = explained.mapped {
-        assert!(mapped.thread.is_none_or(|thread| thread.len() <= 512 && !thread.contains('\0')));
-        assert!(mapped.dedup.is_none_or(|dedup| dedup.len() <= 512 && !dedup.contains('\0')));
+        assert!(
+            mapped
+                .thread
+                .is_none_or(|thread| thread.len() <= 512 && !thread.contains('\0'))
+        );
+        assert!(
+            mapped
+                .dedup
+                .is_none_or(|dedup| dedup.len() <= 512 && !dedup.contains('\0'))
+        );
     }
 }
 
@@ -257,25 +321,43 @@ fn template(input: &[u8]) {
     let mut all = texts(input);
     let written = text(all.next());
     let quoted = serde_json::to_string(&written).unwrap_or_default();
-    let Some(source) = source(&format!("{CUSTOM}prompt = {quoted}\n")) else { return };
+    let Some(source) = source(&format!("{CUSTOM}prompt = {quoted}\n")) else {
+        return;
+    };
     let json: (&[u8], &[u8]) = (b"content-type", b"application/json");
-    let _ = source.mapping.explain(&request(Method::POST, "/hooks/fuzz", &[json], all.next().unwrap_or(b"{}")));
+    let _ = source.mapping.explain(&request(
+        Method::POST,
+        "/hooks/fuzz",
+        &[json],
+        all.next().unwrap_or(b"{}"),
+    ));
 }
 
 fn hosted_call(input: &[u8]) {
     let mut all = texts(input);
     let (agent, query, kind) = (text(all.next()), text(all.next()), text(all.next()));
     let body = Body::Whole(all.next().unwrap_or_default());
-    let asked = Asked { path_agent: &agent, query: &query, content_type: &kind, body };
+    let asked = Asked {
+        path_agent: &agent,
+        query: &query,
+        content_type: &kind,
+        body,
+    };
     let _ = hosted::explain(&asked);
 }
 
 /// Taken out of the text as serde_json finds it in the tree.
 fn extract(input: &[u8]) {
-    let Some(cut) = input.iter().position(|byte| *byte == 0xFF) else { return };
+    let Some(cut) = input.iter().position(|byte| *byte == 0xFF) else {
+        return;
+    };
     let (path, task) = (String::from_utf8_lossy(&input[..cut]), &input[cut + 1..]);
-    let Ok(getter) = Getter::parse(&path) else { return };
-    let Ok(tree) = serde_json::from_slice::<Value>(task) else { return };
+    let Ok(getter) = Getter::parse(&path) else {
+        return;
+    };
+    let Ok(tree) = serde_json::from_slice::<Value>(task) else {
+        return;
+    };
     if path.starts_with("result") {
         return;
     }
@@ -284,9 +366,11 @@ fn extract(input: &[u8]) {
         found = found.and_then(|value| match value {
             Value::Object(members) => members.get(step),
             // An index is written as it is counted, or it is a name.
-            Value::Array(items) => {
-                step.parse::<usize>().ok().filter(|index| index.to_string() == step).and_then(|index| items.get(index))
-            }
+            Value::Array(items) => step
+                .parse::<usize>()
+                .ok()
+                .filter(|index| index.to_string() == step)
+                .and_then(|index| items.get(index)),
             _ => None,
         });
     }
@@ -296,7 +380,9 @@ fn extract(input: &[u8]) {
 }
 
 fn shaped(input: &[u8]) {
-    let Some(cut) = input.iter().position(|byte| *byte == 0xFF) else { return };
+    let Some(cut) = input.iter().position(|byte| *byte == 0xFF) else {
+        return;
+    };
     let getter = Getter::parse(&String::from_utf8_lossy(&input[..cut])).ok();
     let task = &input[cut + 1..];
     for json in [false, true] {
@@ -304,17 +390,24 @@ fn shaped(input: &[u8]) {
         // What is no text is given back as it is.
         let is_text = std::str::from_utf8(task).is_ok();
         if is_text && getter.is_some() || serde_json::from_slice::<Value>(task).is_ok() {
-            assert!(serde_json::from_slice::<Value>(&given).is_ok(), "what is given is JSON");
+            assert!(
+                serde_json::from_slice::<Value>(&given).is_ok(),
+                "what is given is JSON"
+            );
         }
     }
 }
 
 /// The same parts however the body is cut.
 fn multipart(input: &[u8]) {
-    let Some(cut) = input.iter().position(|byte| *byte == 0xFF) else { return };
+    let Some(cut) = input.iter().position(|byte| *byte == 0xFF) else {
+        return;
+    };
     let (kind, body) = (String::from_utf8_lossy(&input[..cut]), &input[cut + 1..]);
     let whole = parts::read(&kind, body);
-    let Ok(mut reader) = parts::Reader::new(&kind) else { return };
+    let Ok(mut reader) = parts::Reader::new(&kind) else {
+        return;
+    };
     let size = body.first().map_or(1, |byte| usize::from(*byte % 64) + 1);
     let mut pieces = Ok(0);
     'pieces: for piece in body.chunks(size) {
@@ -359,7 +452,9 @@ fn text_of(input: &[u8]) {
 fn events(input: &[u8]) {
     let mut whole = Events::new(LARGEST);
     let all = whole.feed(input);
-    let cut = input.first().map_or(0, |byte| usize::from(*byte) % input.len());
+    let cut = input
+        .first()
+        .map_or(0, |byte| usize::from(*byte) % input.len());
     let mut pieces = Events::new(LARGEST);
     let (first, second) = input.split_at(cut);
     let halves = pieces.feed(first).and_then(|mut events| {
@@ -377,7 +472,10 @@ fn events(input: &[u8]) {
 
 fn answered(input: &[u8]) {
     let mut all = texts(input);
-    let status = text(all.next()).parse().ok().and_then(|status| StatusCode::from_u16(status).ok());
+    let status = text(all.next())
+        .parse()
+        .ok()
+        .and_then(|status| StatusCode::from_u16(status).ok());
     let mut answer = Response::new(Bytes::new());
     *answer.status_mut() = status.unwrap_or(StatusCode::OK);
     if let Some((name, value)) = text(all.next()).split_once(": ")
@@ -393,18 +491,27 @@ fn answered(input: &[u8]) {
 
 fn link(input: &[u8]) {
     static SEALER: LazyLock<Sealer> = LazyLock::new(|| {
-        Sealer::new(&Secret::new("fuzz", "0123456789abcdef0123456789abcdef")).expect("a key of good length")
+        Sealer::new(&Secret::new("fuzz", "0123456789abcdef0123456789abcdef"))
+            .expect("a key of good length")
     });
     let event = EventId::new();
     let token = String::from_utf8_lossy(input);
-    assert!(!SEALER.is_link_token(event, &token), "nobody guesses a token");
-    assert!(SEALER.open(input, SealedPart::Body(event)).is_err(), "nobody guesses a seal");
+    assert!(
+        !SEALER.is_link_token(event, &token),
+        "nobody guesses a token"
+    );
+    assert!(
+        SEALER.open(input, SealedPart::Body(event)).is_err(),
+        "nobody guesses a seal"
+    );
 }
 
 fn request(method: Method, target: &str, headers: &[(&[u8], &[u8])], body: &[u8]) -> Received {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        {
             map.append(name, value);
         }
     }

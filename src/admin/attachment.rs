@@ -28,9 +28,16 @@ pub(super) async fn remove(
     State(state): State<Arc<AdminState>>,
     Named(id): Named<AttachmentId>,
 ) -> Result<Json<Value>, AdminError> {
-    let kept = state.inbox.attachment(id).await?.ok_or(AdminError::NotFound("attachment"))?;
+    let kept = state
+        .inbox
+        .attachment(id)
+        .await?
+        .ok_or(AdminError::NotFound("attachment"))?;
     let files = state.files.as_ref().ok_or_else(|| {
-        AdminError::Conflict("no_store", "There is no attachment store to delete it from; configure it again.".into())
+        AdminError::Conflict(
+            "no_store",
+            "There is no attachment store to delete it from; configure it again.".into(),
+        )
     })?;
     files.store().remove(&kept.attachment.key).await?;
     state.inbox.forget_attachments(vec![id]).await?;

@@ -37,7 +37,11 @@ pub(super) struct Tally {
 impl Tally {
     /// At most `most` in `span`.
     pub(super) const fn new(most: usize, span: Duration) -> Self {
-        Self { most, span, times: Mutex::new(VecDeque::new()) }
+        Self {
+            most,
+            span,
+            times: Mutex::new(VecDeque::new()),
+        }
     }
 
     /// When there is room again; none where there is some.
@@ -54,7 +58,10 @@ impl Tally {
         if let Some(wait) = self.full(now) {
             return Err(wait);
         }
-        self.times.lock().unwrap_or_else(PoisonError::into_inner).push_back(now);
+        self.times
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(now);
         Ok(())
     }
 }
@@ -67,7 +74,10 @@ pub(super) async fn host(
 ) -> Result<Response, AdminError> {
     let named = only(request.headers(), &HOST).ok_or(AdminError::Host)?;
     let in_target = request.uri().authority().map(Authority::as_str);
-    if std::iter::once(named).chain(in_target).all(|host| is_ours(host, &state.hosts)) {
+    if std::iter::once(named)
+        .chain(in_target)
+        .all(|host| is_ours(host, &state.hosts))
+    {
         Ok(next.run(request).await)
     } else {
         Err(AdminError::Host)
@@ -82,7 +92,11 @@ pub(super) async fn origin(request: Request, next: Next) -> Result<Response, Adm
         // "same-site" is another port of the same host: somebody else's program.
         Some(site) => site == "same-origin" || site == "none",
     };
-    let origin_is_ours = match (headers.contains_key(ORIGIN), only(headers, &ORIGIN), only(headers, &HOST)) {
+    let origin_is_ours = match (
+        headers.contains_key(ORIGIN),
+        only(headers, &ORIGIN),
+        only(headers, &HOST),
+    ) {
         (false, ..) => true,
         (true, Some(origin), Some(host)) => origin
             .strip_prefix("http://")
@@ -90,7 +104,11 @@ pub(super) async fn origin(request: Request, next: Next) -> Result<Response, Adm
             .is_some_and(|authority| authority.eq_ignore_ascii_case(host)),
         _ => false,
     };
-    if site_is_ours && origin_is_ours { Ok(next.run(request).await) } else { Err(AdminError::CrossSite) }
+    if site_is_ours && origin_is_ours {
+        Ok(next.run(request).await)
+    } else {
+        Err(AdminError::CrossSite)
+    }
 }
 
 /// Layer: the request carries the token.
@@ -99,9 +117,16 @@ pub(super) async fn token(
     request: Request,
     next: Next,
 ) -> Result<Response, AdminError> {
-    let address = request.extensions().get::<Peer>().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0);
+    let address = request
+        .extensions()
+        .get::<Peer>()
+        .map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0);
     if let Some(shown) = bearer(request.headers()) {
-        state.guesses.wait(address, state.clock.now()).await.map_err(AdminError::Guesses)?;
+        state
+            .guesses
+            .wait(address, state.clock.now())
+            .await
+            .map_err(AdminError::Guesses)?;
         // An empty token would be one that everybody knows.
         if !state.token.expose().is_empty() && same(shown, state.token.expose()) {
             return Ok(next.run(request).await);
@@ -116,21 +141,30 @@ pub(super) async fn token(
 /// What an `Authorization: Bearer` header shows.
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut lines = headers.get_all(AUTHORIZATION).iter();
-    let (Some(line), None) = (lines.next(), lines.next()) else { return None };
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return None;
+    };
     let (scheme, shown) = line.as_bytes().split_at_checked(b"bearer ".len())?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| shown.trim_ascii())
+    scheme
+        .eq_ignore_ascii_case(b"bearer ")
+        .then(|| shown.trim_ascii())
 }
 
 /// Whether two secrets are the same. Their digests are compared in constant time, so that neither the first byte that
 /// differs nor the length shows in how long it takes.
 fn same(a: &[u8], b: &[u8]) -> bool {
-    Sha256::digest(a).as_slice().ct_eq(Sha256::digest(b).as_slice()).into()
+    Sha256::digest(a)
+        .as_slice()
+        .ct_eq(Sha256::digest(b).as_slice())
+        .into()
 }
 
 /// A header that stands there once, as visible text.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut lines = headers.get_all(name).iter();
-    let (Some(line), None) = (lines.next(), lines.next()) else { return None };
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return None;
+    };
     line.to_str().ok()
 }
 
@@ -140,14 +174,21 @@ fn is_ours(host: &str, names: &[String]) -> bool {
     if host.contains('@') {
         return false;
     }
-    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let Ok(authority) = host.parse::<Authority>() else {
+        return false;
+    };
     let name = authority.host();
-    let bracketed = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    if bracketed.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()) || name.parse::<Ipv4Addr>().is_ok() {
+    let bracketed = name
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    if bracketed.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
+        || name.parse::<Ipv4Addr>().is_ok()
+    {
         return true;
     }
     let name = name.strip_suffix('.').unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost") || names.iter().any(|ours| ours.eq_ignore_ascii_case(name))
+    name.eq_ignore_ascii_case("localhost")
+        || names.iter().any(|ours| ours.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
@@ -157,7 +198,14 @@ mod tests {
     #[test]
     fn t98_only_addresses_and_our_own_names_are_hosts_of_ours() {
         let names = ["gateway.internal".to_owned()];
-        for good in ["127.0.0.1:8081", "10.1.2.3", "[::1]:8081", "localhost", "LOCALHOST.:1", "Gateway.Internal:8081"] {
+        for good in [
+            "127.0.0.1:8081",
+            "10.1.2.3",
+            "[::1]:8081",
+            "localhost",
+            "LOCALHOST.:1",
+            "Gateway.Internal:8081",
+        ] {
             assert!(is_ours(good, &names), "{good}");
         }
         for bad in [

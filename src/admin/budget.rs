@@ -26,12 +26,19 @@ pub(super) struct BudgetView {
 }
 
 /// `GET /api/v1/budgets`
-pub(super) async fn list(State(state): State<Arc<AdminState>>) -> Result<Json<PageView<BudgetView>>, AdminError> {
+pub(super) async fn list(
+    State(state): State<Arc<AdminState>>,
+) -> Result<Json<PageView<BudgetView>>, AdminError> {
     let now = state.clock.now();
     let spent = state.in_time(state.inbox.spent(now.day())).await?;
     let view = |(budget, runs): (String, u64)| {
         let most = state.budgets.most(&budget);
-        BudgetView { budget, runs, most, until: now.tomorrow() }
+        BudgetView {
+            budget,
+            runs,
+            most,
+            until: now.tomorrow(),
+        }
     };
     Ok(Json(PageView::whole(spent.into_iter().map(view).collect())))
 }

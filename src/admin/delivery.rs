@@ -23,11 +23,15 @@ pub(super) async fn cancel(
 ) -> Result<Json<Value>, AdminError> {
     if state.inbox.cancel(id, state.clock.now()).await? {
         tracing::info!(audit = "delivery.cancel", event = %id.event, delivery = %id, "cancelled by an operator");
-        return Ok(Json(json!({ "id": id, "state": model::State::Cancelled.as_str() })));
+        return Ok(Json(
+            json!({ "id": id, "state": model::State::Cancelled.as_str() }),
+        ));
     }
     let now = stands(&state, id).await?;
-    let sentence =
-        format!("The delivery is {}; only one that is pending or unmappable can be cancelled.", now.as_str());
+    let sentence = format!(
+        "The delivery is {}; only one that is pending or unmappable can be cancelled.",
+        now.as_str()
+    );
     Err(AdminError::Conflict("not_pending", sentence))
 }
 
@@ -50,13 +54,23 @@ pub(super) async fn settle(
         "delivered" => (ByHand::Delivered, model::State::Delivered),
         "dead" => (ByHand::Dead, model::State::Dead),
         "again" => (ByHand::Again, model::State::Pending),
-        _ => return Err(AdminError::Body("as must be delivered, dead or again.".into())),
+        _ => {
+            return Err(AdminError::Body(
+                "as must be delivered, dead or again.".into(),
+            ));
+        }
     };
     let note = settling.note.trim();
     if note.len() > MAX_NOTE || note.contains('\0') {
-        return Err(AdminError::Body(format!("note must be a text of at most {MAX_NOTE} bytes.")));
+        return Err(AdminError::Body(format!(
+            "note must be a text of at most {MAX_NOTE} bytes."
+        )));
     }
-    if state.inbox.resolve(id, how, note, state.clock.now()).await? {
+    if state
+        .inbox
+        .resolve(id, how, note, state.clock.now())
+        .await?
+    {
         tracing::info!(
             audit = "delivery.settle", event = %id.event, delivery = %id, r#as = settling.r#as, note,
             "settled by an operator"
@@ -64,14 +78,21 @@ pub(super) async fn settle(
         return Ok(Json(json!({ "id": id, "state": becomes.as_str() })));
     }
     let now = stands(&state, id).await?;
-    let sentence =
-        format!("The delivery is {}; only an unknown one is settled by hand. A replay sends it again.", now.as_str());
+    let sentence = format!(
+        "The delivery is {}; only an unknown one is settled by hand. A replay sends it again.",
+        now.as_str()
+    );
     Err(AdminError::Conflict("not_unknown", sentence))
 }
 
 /// Where a delivery stands that could not be changed.
 async fn stands(state: &AdminState, id: DeliveryId) -> Result<model::State, AdminError> {
     let event = state.inbox.event(id.event).await?;
-    let delivery = event.and_then(|event| event.deliveries.into_iter().find(|delivery| delivery.id == id));
+    let delivery = event.and_then(|event| {
+        event
+            .deliveries
+            .into_iter()
+            .find(|delivery| delivery.id == id)
+    });
     Ok(delivery.ok_or(AdminError::NotFound("delivery"))?.state)
 }

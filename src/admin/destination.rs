@@ -80,18 +80,26 @@ impl<S: Send + Sync> FromRequestParts<S> for Target {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AdminError> {
         let missing = AdminError::NotFound("destination");
         match Path::<(String, String)>::from_request_parts(parts, state).await {
-            Ok(Path((kind, id))) => destination(&format!("{kind}/{id}")).map(Self).ok_or(missing),
+            Ok(Path((kind, id))) => destination(&format!("{kind}/{id}"))
+                .map(Self)
+                .ok_or(missing),
             Err(_) => Err(missing),
         }
     }
 }
 
 /// `GET /destinations`: those that a source sends to, and those that are held or in use.
-pub(super) async fn list(State(state): State<Arc<AdminState>>) -> Result<Json<PageView<DestinationView>>, AdminError> {
+pub(super) async fn list(
+    State(state): State<Arc<AdminState>>,
+) -> Result<Json<PageView<DestinationView>>, AdminError> {
     let mut views: BTreeMap<Destination, DestinationView> = BTreeMap::new();
     for source in &state.sources {
         if let Some(destination) = &source.config.destination {
-            views.entry(destination.clone()).or_default().sources.insert(source.config.name.clone());
+            views
+                .entry(destination.clone())
+                .or_default()
+                .sources
+                .insert(source.config.name.clone());
         }
     }
     let holds = state.inbox.holds().await?;
@@ -100,14 +108,23 @@ pub(super) async fn list(State(state): State<Arc<AdminState>>) -> Result<Json<Pa
             views.entry(destination.clone()).or_default().paused_since = Some(*since);
         }
     }
-    let every = holds.iter().find(|(hold, _)| *hold == Hold::All).map(|(_, since)| *since);
-    for fare in state.dispatcher.iter().flat_map(|dispatcher| dispatcher.destinations()) {
+    let every = holds
+        .iter()
+        .find(|(hold, _)| *hold == Hold::All)
+        .map(|(_, since)| *since);
+    for fare in state
+        .dispatcher
+        .iter()
+        .flat_map(|dispatcher| dispatcher.destinations())
+    {
         // The operator's come first.
         let view = views.entry(fare.destination.clone()).or_default();
         // What the operator's own calls wait for; another account's are nothing to them.
         if fare.account == Account::Operator {
             let route = own("", fare.destination.clone());
-            view.waits_for = fare.closed.map(|why| WaitView::closed(why, &route, fare.closed_until));
+            view.waits_for = fare
+                .closed
+                .map(|why| WaitView::closed(why, &route, fare.closed_until));
         }
         match view.fare {
             None => view.fare = Some(FareView::from(&fare)),
@@ -116,16 +133,24 @@ pub(super) async fn list(State(state): State<Arc<AdminState>>) -> Result<Json<Pa
     }
     for (destination, view) in &mut views {
         let since = |what: String| move |since| WaitView::paused(&what, since);
-        let paused = every.map(since("every run".into())).or(view.paused_since.map(since(destination.to_string())));
+        let paused = every
+            .map(since("every run".into()))
+            .or(view.paused_since.map(since(destination.to_string())));
         view.waits_for = paused.or(view.waits_for.take());
     }
-    let items = views.into_iter().map(|(destination, view)| view.named(&destination)).collect();
+    let items = views
+        .into_iter()
+        .map(|(destination, view)| view.named(&destination))
+        .collect();
     Ok(Json(PageView::whole(items).with_paused(&holds)))
 }
 
 impl DestinationView {
     fn named(self, destination: &Destination) -> Self {
-        Self { destination: destination.to_string(), ..self }
+        Self {
+            destination: destination.to_string(),
+            ..self
+        }
     }
 }
 
@@ -137,7 +162,9 @@ pub(super) async fn pause(
     Asked(query): Asked<ForceQuery>,
 ) -> Result<Json<HeldView>, AdminError> {
     let destination = state.destination(destination, query.force()?).await?;
-    hold(&state, Hold::Destination(destination), true).await.map(Json)
+    hold(&state, Hold::Destination(destination), true)
+        .await
+        .map(Json)
 }
 
 /// `POST /destinations/{kind}/{id}/resume`
@@ -147,7 +174,9 @@ pub(super) async fn resume(
     Asked(query): Asked<ForceQuery>,
 ) -> Result<Json<HeldView>, AdminError> {
     let destination = state.destination(destination, query.force()?).await?;
-    hold(&state, Hold::Destination(destination), false).await.map(Json)
+    hold(&state, Hold::Destination(destination), false)
+        .await
+        .map(Json)
 }
 
 /// `POST /destinations/{kind}/{id}/reset`: it is called again at once, whatever it did or asked for. Every process
@@ -166,5 +195,7 @@ pub(super) async fn reset(
     if changed {
         tracing::info!(audit = "destination.reset", %destination, "an operator has it called again");
     }
-    Ok(Json(json!({ "destination": destination.to_string(), "changed": changed })))
+    Ok(Json(
+        json!({ "destination": destination.to_string(), "changed": changed }),
+    ))
 }

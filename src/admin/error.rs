@@ -79,43 +79,73 @@ impl AdminError {
     /// One match: which status, which code, which sentence.
     fn parts(&self) -> (StatusCode, &'static str, String) {
         let (status, code, sentence) = match self {
-            Self::NoRequest(Fault::Slow) => {
-                (StatusCode::REQUEST_TIMEOUT, "slow_head", "The head of the request came too slowly.")
-            }
-            Self::NoRequest(Fault::TargetTooLong) => {
-                (StatusCode::URI_TOO_LONG, "target_too_long", "The request target is too long.")
-            }
-            Self::NoRequest(Fault::TooLarge) => {
-                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "The head of the request is too large.")
-            }
+            Self::NoRequest(Fault::Slow) => (
+                StatusCode::REQUEST_TIMEOUT,
+                "slow_head",
+                "The head of the request came too slowly.",
+            ),
+            Self::NoRequest(Fault::TargetTooLong) => (
+                StatusCode::URI_TOO_LONG,
+                "target_too_long",
+                "The request target is too long.",
+            ),
+            Self::NoRequest(Fault::TooLarge) => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "head_too_large",
+                "The head of the request is too large.",
+            ),
             Self::NoRequest(Fault::Version) => (
                 StatusCode::HTTP_VERSION_NOT_SUPPORTED,
                 "unsupported_version",
                 "This version of HTTP is not spoken here.",
             ),
-            Self::NoRequest(_) => (StatusCode::BAD_REQUEST, "bad_head", "The request is malformed."),
-            Self::Host => (StatusCode::FORBIDDEN, "bad_host", "This listener does not go by that host name."),
-            Self::CrossSite => (StatusCode::FORBIDDEN, "cross_site", "Requests from other sites' pages are refused."),
-            Self::Token => {
-                (StatusCode::UNAUTHORIZED, "unauthorized", "Send the admin token as Authorization: Bearer TOKEN.")
-            }
+            Self::NoRequest(_) => (
+                StatusCode::BAD_REQUEST,
+                "bad_head",
+                "The request is malformed.",
+            ),
+            Self::Host => (
+                StatusCode::FORBIDDEN,
+                "bad_host",
+                "This listener does not go by that host name.",
+            ),
+            Self::CrossSite => (
+                StatusCode::FORBIDDEN,
+                "cross_site",
+                "Requests from other sites' pages are refused.",
+            ),
+            Self::Token => (
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "Send the admin token as Authorization: Bearer TOKEN.",
+            ),
             Self::Guesses(_) => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "too_many_guesses",
                 "Too many requests without the admin token. Try again later.",
             ),
-            Self::NoSuchPath => (StatusCode::NOT_FOUND, "no_such_path", "Nothing answers at this path."),
+            Self::NoSuchPath => (
+                StatusCode::NOT_FOUND,
+                "no_such_path",
+                "Nothing answers at this path.",
+            ),
             Self::NoAdminRole => (
                 StatusCode::NOT_FOUND,
                 "no_admin_role",
                 "This process answers health and metrics only. Ask one that has the admin role.",
             ),
-            Self::Method => {
-                (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not answer to this method.")
-            }
+            Self::Method => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "This path does not answer to this method.",
+            ),
             Self::Query(why) => return (StatusCode::BAD_REQUEST, "bad_query", why.clone()),
             Self::Body(why) => {
-                return (StatusCode::BAD_REQUEST, "bad_body", format!("The body cannot be read: {why}"));
+                return (
+                    StatusCode::BAD_REQUEST,
+                    "bad_body",
+                    format!("The body cannot be read: {why}"),
+                );
             }
             Self::TooLarge(most) => {
                 let sentence = format!("The body is larger than {most} bytes.");
@@ -130,28 +160,50 @@ impl AdminError {
                 "too_slow",
                 "Looking takes too long. Name a source, a state or a time to look at less.",
             ),
-            Self::NotFound(what) => return (StatusCode::NOT_FOUND, "not_found", format!("There is no such {what}.")),
+            Self::NotFound(what) => {
+                return (
+                    StatusCode::NOT_FOUND,
+                    "not_found",
+                    format!("There is no such {what}."),
+                );
+            }
             Self::Unknown(why) => return (StatusCode::NOT_FOUND, "not_found", why.clone()),
             Self::Conflict(code, why) => return (StatusCode::CONFLICT, code, why.clone()),
-            Self::Replays(_) => {
-                (StatusCode::TOO_MANY_REQUESTS, "too_many_replays", "Too many replays at once. Try again later.")
-            }
-            Self::Store(_) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "store_failed", "The attachment store failed; the log says why.")
-            }
-            Self::Inbox(InboxError::Full(_)) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The inbox is busy. Try again later.")
-            }
-            Self::Inbox(InboxError::NoSpace) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "no_space", "The inbox has no space left.")
-            }
-            Self::Inbox(InboxError::Closed) => (StatusCode::SERVICE_UNAVAILABLE, "closed", "The inbox is closed."),
-            Self::Inbox(InboxError::Record(_)) => {
-                (StatusCode::CONFLICT, "record_refused", "The inbox cannot keep this; the log says why.")
-            }
-            Self::Inbox(InboxError::Engine { .. }) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "inbox_failed", "The inbox failed; the log says why.")
-            }
+            Self::Replays(_) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_replays",
+                "Too many replays at once. Try again later.",
+            ),
+            Self::Store(_) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "store_failed",
+                "The attachment store failed; the log says why.",
+            ),
+            Self::Inbox(InboxError::Full(_)) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "The inbox is busy. Try again later.",
+            ),
+            Self::Inbox(InboxError::NoSpace) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no_space",
+                "The inbox has no space left.",
+            ),
+            Self::Inbox(InboxError::Closed) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "closed",
+                "The inbox is closed.",
+            ),
+            Self::Inbox(InboxError::Record(_)) => (
+                StatusCode::CONFLICT,
+                "record_refused",
+                "The inbox cannot keep this; the log says why.",
+            ),
+            Self::Inbox(InboxError::Engine { .. }) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "inbox_failed",
+                "The inbox failed; the log says why.",
+            ),
         };
         (status, code, sentence.to_owned())
     }
@@ -163,7 +215,9 @@ impl IntoResponse for AdminError {
         match &self {
             Self::Store(error) => tracing::error!(%error, "an admin request failed"),
             Self::Inbox(error) => tracing::error!(%error, "an admin request failed"),
-            refused => tracing::debug!(status = status.as_u16(), cause = %refused, "an admin request was refused"),
+            refused => {
+                tracing::debug!(status = status.as_u16(), cause = %refused, "an admin request was refused")
+            }
         }
         let mut answer = (status, Json(json!({ "detail": detail, "code": code }))).into_response();
         let headers = answer.headers_mut();
@@ -191,7 +245,10 @@ mod tests {
 
     #[test]
     fn the_engines_words_do_not_reach_the_caller() {
-        let error = AdminError::Inbox(InboxError::Engine { doing: "list", cause: "/var/lib/inbox.db is odd".into() });
+        let error = AdminError::Inbox(InboxError::Engine {
+            doing: "list",
+            cause: "/var/lib/inbox.db is odd".into(),
+        });
         let (status, code, detail) = error.parts();
         assert_eq!((status.as_u16(), code), (500, "inbox_failed"));
         assert!(!detail.contains("inbox.db"));

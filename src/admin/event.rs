@@ -32,29 +32,62 @@ pub(super) async fn list(
     let page = state.in_time(state.inbox.events(&filter)).await?;
     let mut items = Vec::with_capacity(page.items.len());
     let pending = |event: &&EventSummary| event.states.contains(&model::State::Pending);
-    let pending = page.items.iter().filter(pending).map(|event| event.id).collect();
+    let pending = page
+        .items
+        .iter()
+        .filter(pending)
+        .map(|event| event.id)
+        .collect();
     let mut waits = state.waits(pending).await?;
     for event in page.items {
         let reason = reason(&state, &event).await?;
-        let last = event.states.iter().rposition(|state| *state == model::State::Pending);
-        let last =
-            last.and_then(|number| u32::try_from(number).ok()).map(|number| DeliveryId { event: event.id, number });
+        let last = event
+            .states
+            .iter()
+            .rposition(|state| *state == model::State::Pending);
+        let last = last
+            .and_then(|number| u32::try_from(number).ok())
+            .map(|number| DeliveryId {
+                event: event.id,
+                number,
+            });
         let waits = last.and_then(|last| waits.remove(&last));
         items.push(EventView::new(event, reason, waits));
     }
     let holds = state.inbox.holds().await?;
-    Ok(Json(PageView::new(Page { items, next: page.next }, |event| event).with_paused(&holds)))
+    Ok(Json(
+        PageView::new(
+            Page {
+                items,
+                next: page.next,
+            },
+            |event| event,
+        )
+        .with_paused(&holds),
+    ))
 }
 
 /// Why the last delivery of an event ended as it did, where it did not end well: its last try.
 async fn reason(state: &AdminState, event: &EventSummary) -> Result<Option<Attempt>, AdminError> {
-    let Some(number) = event.states.len().checked_sub(1).and_then(|number| u32::try_from(number).ok()) else {
+    let Some(number) = event
+        .states
+        .len()
+        .checked_sub(1)
+        .and_then(|number| u32::try_from(number).ok())
+    else {
         return Ok(None);
     };
-    if !event.states.last().is_some_and(|state| state.needs_attention()) {
+    if !event
+        .states
+        .last()
+        .is_some_and(|state| state.needs_attention())
+    {
         return Ok(None);
     }
-    let id = DeliveryId { event: event.id, number };
+    let id = DeliveryId {
+        event: event.id,
+        number,
+    };
     // It has ended; only one that was sent again just now is waited for, and its reason is none any more.
     match tokio::time::timeout(JUST_NOW, state.inbox.ended(id)).await {
         Ok(ended) => Ok(ended?.and_then(|mut delivery| delivery.tries.pop())),
@@ -67,19 +100,30 @@ pub(super) async fn show(
     State(state): State<Arc<AdminState>>,
     Named(id): Named<EventId>,
 ) -> Result<Json<EventPage>, AdminError> {
-    let event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
+    let event = state
+        .inbox
+        .event(id)
+        .await?
+        .ok_or(AdminError::NotFound("event"))?;
     let notes = notes(&state, &event);
     let source = state.compiled.get(&event.summary.source).cloned();
     let waits = match event.summary.states.contains(&model::State::Pending) {
         true => state.waits(vec![id]).await?,
         false => HashMap::new(),
     };
-    Ok(Json(EventPage::new(event, &notes, source.as_deref(), waits)))
+    Ok(Json(EventPage::new(
+        event,
+        &notes,
+        source.as_deref(),
+        waits,
+    )))
 }
 
 /// Why configured paths found nothing in an event: its source reads it once more, as it is configured now.
 fn notes(state: &AdminState, event: &EventDetail) -> Vec<Note> {
-    let Some(source) = state.compiled.get(&event.summary.source) else { return Vec::new() };
+    let Some(source) = state.compiled.get(&event.summary.source) else {
+        return Vec::new();
+    };
     source.mapping.explain(&ingress::request_of(event)).notes
 }
 
@@ -88,7 +132,14 @@ pub(super) async fn body(
     State(state): State<Arc<AdminState>>,
     Named(id): Named<EventId>,
 ) -> Result<Response, AdminError> {
-    let event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
-    let headers = [(CONTENT_TYPE, "application/octet-stream"), (CONTENT_DISPOSITION, "attachment")];
+    let event = state
+        .inbox
+        .event(id)
+        .await?
+        .ok_or(AdminError::NotFound("event"))?;
+    let headers = [
+        (CONTENT_TYPE, "application/octet-stream"),
+        (CONTENT_DISPOSITION, "attachment"),
+    ];
     Ok((headers, event.body).into_response())
 }

@@ -41,14 +41,23 @@ pub(super) struct Guesser {
 impl Guesses {
     /// At most `most` in `span` until an address has to wait.
     pub(super) fn new(most: usize, span: Duration) -> Self {
-        Self { most, span, addresses: Mutex::default(), others: Arc::new(Guesser::new(most, span)) }
+        Self {
+            most,
+            span,
+            addresses: Mutex::default(),
+            others: Arc::new(Guesser::new(most, span)),
+        }
     }
 
     /// Waits as long as a token of this address has to; an error says when to come back, its token unseen.
     pub(super) async fn wait(&self, address: IpAddr, now: Timestamp) -> Result<(), Duration> {
         let found = self.held().get(&bucket(address)).cloned();
-        let Some(wait) = found.as_ref().and_then(|guesser| guesser.tally.full(now)) else { return Ok(()) };
-        let Some(Ok(_turn)) = found.as_ref().map(|guesser| guesser.waiting.try_acquire()) else { return Err(wait) };
+        let Some(wait) = found.as_ref().and_then(|guesser| guesser.tally.full(now)) else {
+            return Ok(());
+        };
+        let Some(Ok(_turn)) = found.as_ref().map(|guesser| guesser.waiting.try_acquire()) else {
+            return Err(wait);
+        };
         tokio::time::sleep(WAIT).await;
         Ok(())
     }
@@ -60,8 +69,12 @@ impl Guesses {
             // Whoever has to wait is not forgotten for others.
             addresses.retain(|_, guesser| guesser.tally.full(now).is_some());
         }
-        let guesser = if addresses.len() < MAX_ADDRESSES || addresses.contains_key(&bucket(address)) {
-            addresses.entry(bucket(address)).or_insert_with(|| Arc::new(Guesser::new(self.most, self.span))).clone()
+        let guesser = if addresses.len() < MAX_ADDRESSES || addresses.contains_key(&bucket(address))
+        {
+            addresses
+                .entry(bucket(address))
+                .or_insert_with(|| Arc::new(Guesser::new(self.most, self.span)))
+                .clone()
         } else {
             self.others.clone()
         };
@@ -70,13 +83,18 @@ impl Guesses {
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<IpAddr, Arc<Guesser>>> {
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+        self.addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Guesser {
     fn new(most: usize, span: Duration) -> Self {
-        Self { tally: Tally::new(most, span), waiting: tokio::sync::Semaphore::new(WAITING) }
+        Self {
+            tally: Tally::new(most, span),
+            waiting: tokio::sync::Semaphore::new(WAITING),
+        }
     }
 }
 
@@ -89,17 +107,33 @@ mod tests {
     #[tokio::test]
     async fn security_f28_guesses_are_slow_for_the_address_that_makes_them_and_for_nobody_else() {
         let guesses = Guesses::new(2, Duration::from_secs(60));
-        let (theirs, ours) = ("192.0.2.1".parse().unwrap(), "198.51.100.1".parse().unwrap());
+        let (theirs, ours) = (
+            "192.0.2.1".parse().unwrap(),
+            "198.51.100.1".parse().unwrap(),
+        );
         let now = Timestamp::from_seconds(100);
         let begun = tokio::time::Instant::now();
-        assert_eq!((guesses.count(theirs, now), guesses.count(theirs, now)), (Ok(()), Ok(())));
+        assert_eq!(
+            (guesses.count(theirs, now), guesses.count(theirs, now)),
+            (Ok(()), Ok(()))
+        );
         assert_eq!(guesses.count(theirs, now), Err(Duration::from_secs(60)));
-        assert_eq!(guesses.wait(ours, now).now_or_never(), Some(Ok(())), "nobody else waits");
-        let waits = futures_util::future::join_all((0..WAITING + 3).map(|_| guesses.wait(theirs, now))).await;
+        assert_eq!(
+            guesses.wait(ours, now).now_or_never(),
+            Some(Ok(())),
+            "nobody else waits"
+        );
+        let waits =
+            futures_util::future::join_all((0..WAITING + 3).map(|_| guesses.wait(theirs, now)))
+                .await;
         assert_eq!(waits.iter().filter(|wait| wait.is_ok()).count(), WAITING);
         assert!(begun.elapsed() >= WAIT);
         let later = Timestamp::from_seconds(161);
-        assert_eq!(guesses.wait(theirs, later).now_or_never(), Some(Ok(())), "its time is over");
+        assert_eq!(
+            guesses.wait(theirs, later).now_or_never(),
+            Some(Ok(())),
+            "its time is over"
+        );
     }
 
     #[tokio::test]
@@ -112,6 +146,9 @@ mod tests {
         }
         assert_eq!(guesses.held().len(), MAX_ADDRESSES);
         assert!(guesses.count(address(0), now).is_err());
-        assert!(guesses.count(address(u32::MAX), now).is_err(), "who finds no room is counted with the others");
+        assert!(
+            guesses.count(address(u32::MAX), now).is_err(),
+            "who finds no room is counted with the others"
+        );
     }
 }

@@ -42,7 +42,10 @@ pub(super) async fn gateway(State(state): State<Arc<AdminState>>) -> Json<Value>
     };
     let deliveries = match state.inbox.counts().await {
         Ok(counts) => {
-            let mut states: BTreeMap<_, _> = model::State::ALL.into_iter().map(|state| (state.as_str(), 0)).collect();
+            let mut states: BTreeMap<_, _> = model::State::ALL
+                .into_iter()
+                .map(|state| (state.as_str(), 0))
+                .collect();
             for count in counts {
                 *states.entry(count.state.as_str()).or_default() += count.count;
             }
@@ -54,7 +57,10 @@ pub(super) async fn gateway(State(state): State<Arc<AdminState>>) -> Json<Value>
         }
     };
     let holds = state.inbox.holds().await.unwrap_or_default();
-    let paused = holds.iter().find(|(hold, _)| *hold == Hold::All).map(|(_, since)| *since);
+    let paused = holds
+        .iter()
+        .find(|(hold, _)| *hold == Hold::All)
+        .map(|(_, since)| *since);
     Json(json!({
         "name": "sluicegate",
         "version": env!("CARGO_PKG_VERSION"),
@@ -79,15 +85,24 @@ pub(super) async fn ready(State(state): State<Arc<AdminState>>) -> (StatusCode, 
             let mut answer = json!({ "status": "ready" });
             // Events are taken all the same; nothing of them goes out.
             let holds = tokio::time::timeout(PATIENCE, state.inbox.holds()).await;
-            if holds.is_ok_and(|holds| holds.is_ok_and(|holds| holds.iter().any(|(hold, _)| *hold == Hold::All))) {
+            if holds.is_ok_and(|holds| {
+                holds.is_ok_and(|holds| holds.iter().any(|(hold, _)| *hold == Hold::All))
+            }) {
                 answer["detail"] = "paused".into();
             }
-            if state.dispatcher.as_ref().is_some_and(|dispatcher| !dispatcher.refused_keys().is_empty()) {
+            if state
+                .dispatcher
+                .as_ref()
+                .is_some_and(|dispatcher| !dispatcher.refused_keys().is_empty())
+            {
                 answer["detail"] = "upstream_key_refused".into();
             }
             (StatusCode::OK, Json(answer))
         }
-        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "unready", "reason": reason }))),
+        Some(reason) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Json(json!({ "status": "unready", "reason": reason })),
+        ),
     }
 }
 
@@ -116,11 +131,18 @@ pub(super) async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoRe
         Ok(counts) => {
             // A state that nothing is in any more is not counted; its gauge must fall to zero.
             let mut kept = BTreeMap::new();
-            let names = state.sources.iter().map(|source| source.config.name.as_str());
+            let names = state
+                .sources
+                .iter()
+                .map(|source| source.config.name.as_str());
             for name in names.chain(counts.iter().map(|count| count.source.as_str())) {
                 kept.extend(model::State::ALL.map(|state| ((name, state.as_str()), 0)));
             }
-            kept.extend(counts.iter().map(|count| ((count.source.as_str(), count.state.as_str()), count.count)));
+            kept.extend(
+                counts
+                    .iter()
+                    .map(|count| ((count.source.as_str(), count.state.as_str()), count.count)),
+            );
             if let Ok(fares) = &fares {
                 closed(&mut kept, fares);
             }
@@ -138,7 +160,9 @@ pub(super) async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoRe
     let standing = state.inbox.standing();
     state.metrics.standing(standing.good, standing.replicas);
     match state.inbox.usage().await {
-        Ok(usage) => state.metrics.disk(usage.bytes, usage.reusable, usage.ceiling),
+        Ok(usage) => state
+            .metrics
+            .disk(usage.bytes, usage.reusable, usage.ceiling),
         Err(error) => tracing::error!(%error, "cannot tell how much of the disk the inbox has"),
     }
     ([(CONTENT_TYPE, PROMETHEUS)], state.metrics.text())
@@ -150,7 +174,10 @@ fn closed<'a>(kept: &mut BTreeMap<(&'a str, &'a str), u64>, fares: &[SourceFare]
     let names: BTreeSet<&str> = kept.keys().map(|(name, _)| *name).collect();
     let none = SourceFare::default();
     for name in names {
-        let fare = fares.iter().find(|fare| fare.source == name).unwrap_or(&none);
+        let fare = fares
+            .iter()
+            .find(|fare| fare.source == name)
+            .unwrap_or(&none);
         let mut closed = 0;
         for (state, open) in open(fare) {
             let total = kept.entry((name, state)).or_default();
@@ -177,14 +204,24 @@ pub(super) fn open(fare: &SourceFare) -> [(&'static str, u64); 3] {
 fn sources(state: &AdminState, fares: &[SourceFare]) {
     let now = state.clock.now();
     let none = SourceFare::default();
-    let named = state.sources.iter().map(|source| source.config.name.as_str());
-    let names: BTreeSet<&str> = named.chain(fares.iter().map(|fare| fare.source.as_str())).collect();
+    let named = state
+        .sources
+        .iter()
+        .map(|source| source.config.name.as_str());
+    let names: BTreeSet<&str> = named
+        .chain(fares.iter().map(|fare| fare.source.as_str()))
+        .collect();
     state.metrics.sources(names.into_iter().map(|source| {
-        let fare = fares.iter().find(|fare| fare.source == source).unwrap_or(&none);
+        let fare = fares
+            .iter()
+            .find(|fare| fare.source == source)
+            .unwrap_or(&none);
         SourceGauges {
             source,
             open: open(fare),
-            oldest_pending_s: fare.oldest_pending.map_or(0, |oldest| now.since(oldest).as_secs()),
+            oldest_pending_s: fare
+                .oldest_pending
+                .map_or(0, |oldest| now.since(oldest).as_secs()),
             last_event_s: fare.last_event.map(Timestamp::seconds),
         }
     }));

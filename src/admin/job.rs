@@ -93,11 +93,19 @@ pub(super) async fn plan(
     State(state): State<Arc<AdminState>>,
     Said(wanted): Said<Wanted>,
 ) -> Result<Json<PlanView>, AdminError> {
-    state.replays.take(state.clock.now()).map_err(AdminError::Replays)?;
+    state
+        .replays
+        .take(state.clock.now())
+        .map_err(AdminError::Replays)?;
     let (words, filter, pace) = wanted.read(&state)?;
     state.check_source(filter.source.as_deref()).await?;
     let count = state.in_time(state.inbox.count(&filter, MOST + 1)).await?;
-    let newest = state.in_time(state.inbox.events(&EventFilter { limit: 1, ..filter.clone() })).await?;
+    let newest = state
+        .in_time(state.inbox.events(&EventFilter {
+            limit: 1,
+            ..filter.clone()
+        }))
+        .await?;
     let mut sample = state.in_time(sample(&state, &filter)).await?;
     let oldest = sample.first().map(EdgeView::new);
     let looked_at = sample.len();
@@ -119,14 +127,25 @@ pub(super) async fn plan(
         looked_at,
         left_out: counts
             .into_iter()
-            .map(|((source, why), count)| LeftOutView { source, why: why.as_str(), count })
+            .map(|((source, why), count)| LeftOutView {
+                source,
+                why: why.as_str(),
+                count,
+            })
             .collect(),
     }))
 }
 
 /// The oldest events of a filter.
-async fn sample(state: &AdminState, filter: &EventFilter) -> Result<Vec<EventSummary>, crate::inbox::InboxError> {
-    let mut filter = EventFilter { oldest_first: true, limit: PAGE, ..filter.clone() };
+async fn sample(
+    state: &AdminState,
+    filter: &EventFilter,
+) -> Result<Vec<EventSummary>, crate::inbox::InboxError> {
+    let mut filter = EventFilter {
+        oldest_first: true,
+        limit: PAGE,
+        ..filter.clone()
+    };
     let mut sample = Vec::new();
     while sample.len() < SAMPLE {
         let page = state.inbox.events(&filter).await?;
@@ -150,7 +169,11 @@ async fn why_not(
         return Ok(Some(why));
     }
     match state.source(&event.source) {
-        Some(source) => Ok(source.config.destination.is_none().then_some(NotAgain::NoDestination)),
+        Some(source) => Ok(source
+            .config
+            .destination
+            .is_none()
+            .then_some(NotAgain::NoDestination)),
         None => {
             let detail = state.inbox.event(event.id).await?;
             Ok(detail.and_then(|detail| owed_again(None, &detail).err()))
@@ -168,17 +191,38 @@ pub(super) async fn begin(
     let (words, filter, pace) = wanted.read(&state)?;
     state.check_source(filter.source.as_deref()).await?;
     let _one_at_a_time = state.replaying.lock().await;
-    let under_way = state.inbox.jobs().await?.iter().filter(|job| !job.state.is_final()).count();
+    let under_way = state
+        .inbox
+        .jobs()
+        .await?
+        .iter()
+        .filter(|job| !job.state.is_final())
+        .count();
     if under_way >= UNDER_WAY {
-        let sentence = format!("{under_way} replays are under way. Cancel one, or wait for one to end.");
+        let sentence =
+            format!("{under_way} replays are under way. Cancel one, or wait for one to end.");
         return Err(AdminError::Conflict("replays_under_way", sentence));
     }
     let total = state.in_time(state.inbox.count(&filter, MOST)).await?;
     if total == 0 {
-        return Err(AdminError::Conflict("nothing_fits", "No event fits the filter.".to_owned()));
+        return Err(AdminError::Conflict(
+            "nothing_fits",
+            "No event fits the filter.".to_owned(),
+        ));
     }
-    let filter = serde_json::to_string(&words).map_err(|error| AdminError::Body(error.to_string()))?;
-    let job = state.inbox.begin_job(NewJob { filter, total, pace }, now).await?;
+    let filter =
+        serde_json::to_string(&words).map_err(|error| AdminError::Body(error.to_string()))?;
+    let job = state
+        .inbox
+        .begin_job(
+            NewJob {
+                filter,
+                total,
+                pace,
+            },
+            now,
+        )
+        .await?;
     tracing::info!(
         audit = "replay.begin",
         replay = job.id,
@@ -201,7 +245,9 @@ impl Wanted {
         judge_pace(pace)?;
         let mut words = self.filter;
         // What comes in from now on is not old, and what the job makes is not to be replayed by it.
-        words.until.get_or_insert_with(|| state.clock.now().to_string());
+        words
+            .until
+            .get_or_insert_with(|| state.clock.now().to_string());
         // What a filter of the source held back stays there unless an operator says otherwise.
         words.filtered.get_or_insert(false);
         let filter = words.filter().map_err(AdminError::Body)?;
@@ -214,15 +260,21 @@ fn judge_pace(pace: u32) -> Result<(), AdminError> {
     if (1..=MAX_PACE).contains(&pace) {
         Ok(())
     } else {
-        Err(AdminError::Body(format!("pace must be a number of events a minute from 1 to {MAX_PACE}.")))
+        Err(AdminError::Body(format!(
+            "pace must be a number of events a minute from 1 to {MAX_PACE}."
+        )))
     }
 }
 
 /// `GET /replays`: the last ones, newest first.
-pub(super) async fn list(State(state): State<Arc<AdminState>>) -> Result<Json<PageView<JobView>>, AdminError> {
+pub(super) async fn list(
+    State(state): State<Arc<AdminState>>,
+) -> Result<Json<PageView<JobView>>, AdminError> {
     let now = state.clock.now();
     let jobs = state.inbox.jobs().await?;
-    Ok(Json(PageView::whole(jobs.into_iter().map(|job| JobView::new(job, now)).collect())))
+    Ok(Json(PageView::whole(
+        jobs.into_iter().map(|job| JobView::new(job, now)).collect(),
+    )))
 }
 
 /// `GET /replays/{id}`
@@ -230,8 +282,16 @@ pub(super) async fn show(
     State(state): State<Arc<AdminState>>,
     Named(JobId(id)): Named<JobId>,
 ) -> Result<Json<JobView>, AdminError> {
-    let job = state.inbox.jobs().await?.into_iter().find(|job| job.id == id);
-    Ok(Json(JobView::new(job.ok_or(AdminError::NotFound("replay"))?, state.clock.now())))
+    let job = state
+        .inbox
+        .jobs()
+        .await?
+        .into_iter()
+        .find(|job| job.id == id);
+    Ok(Json(JobView::new(
+        job.ok_or(AdminError::NotFound("replay"))?,
+        state.clock.now(),
+    )))
 }
 
 /// What an operator changes of a replay.
@@ -252,7 +312,11 @@ pub(super) async fn steer(
         None => None,
         Some(word) => match JobState::parse(word).filter(|state| *state != JobState::Done) {
             Some(to) => Some(to),
-            None => return Err(AdminError::Body("state must be running, paused or cancelled.".into())),
+            None => {
+                return Err(AdminError::Body(
+                    "state must be running, paused or cancelled.".into(),
+                ));
+            }
         },
     };
     if to.is_none() && steering.pace.is_none() {
@@ -260,8 +324,13 @@ pub(super) async fn steer(
     }
     steering.pace.map_or(Ok(()), judge_pace)?;
     let now = state.clock.now();
-    let job = state.inbox.steer_job(id, to, steering.pace, now).await?.ok_or(AdminError::NotFound("replay"))?;
-    let stands = to.is_none_or(|to| to == job.state) && steering.pace.is_none_or(|pace| pace == job.pace);
+    let job = state
+        .inbox
+        .steer_job(id, to, steering.pace, now)
+        .await?
+        .ok_or(AdminError::NotFound("replay"))?;
+    let stands =
+        to.is_none_or(|to| to == job.state) && steering.pace.is_none_or(|pace| pace == job.pace);
     if !stands || (job.state.is_final() && to != Some(job.state)) {
         let sentence = format!("The replay is {}; it stays as it is.", job.state.as_str());
         return Err(AdminError::Conflict("replay_ended", sentence));
@@ -278,16 +347,22 @@ pub(super) async fn steer(
 
 impl EdgeView {
     const fn new(event: &EventSummary) -> Self {
-        Self { id: event.id, received_at: event.received_at }
+        Self {
+            id: event.id,
+            received_at: event.received_at,
+        }
     }
 }
 
 impl JobView {
     fn new(job: Job, now: Timestamp) -> Self {
-        let left = job.total.saturating_sub(job.done.saturating_add(job.skipped));
+        let left = job
+            .total
+            .saturating_sub(job.done.saturating_add(job.skipped));
         let eta = (job.state == JobState::Running).then(|| now + takes(left, job.pace));
         // What is kept was written here; what is no JSON all the same is shown as a text.
-        let filter = RawValue::from_string(job.filter).unwrap_or_else(|_| RawValue::NULL.to_owned());
+        let filter =
+            RawValue::from_string(job.filter).unwrap_or_else(|_| RawValue::NULL.to_owned());
         Self {
             id: job.id,
             state: job.state.as_str(),

@@ -44,17 +44,22 @@ struct LiveView {
 }
 
 /// `GET /keys`
-pub(super) async fn list(State(state): State<Arc<AdminState>>) -> Result<Json<PageView<KeyView>>, AdminError> {
+pub(super) async fn list(
+    State(state): State<Arc<AdminState>>,
+) -> Result<Json<PageView<KeyView>>, AdminError> {
     let now = state.clock.now();
     let spent = state.in_time(state.inbox.spent(now.day())).await?;
     let view = |key: &GatewayKey| {
-        let live = key
-            .keys
-            .iter()
-            .map(|live| LiveView { key: live.name().to_owned(), used: state.uses.of_key(&key.name, live.name()) });
+        let live = key.keys.iter().map(|live| LiveView {
+            key: live.name().to_owned(),
+            used: state.uses.of_key(&key.name, live.name()),
+        });
         let keys: Vec<LiveView> = live.collect();
         let budget = of_key(&key.name);
-        let runs = spent.iter().find(|(name, _)| *name == budget).map(|(_, runs)| *runs);
+        let runs = spent
+            .iter()
+            .find(|(name, _)| *name == budget)
+            .map(|(_, runs)| *runs);
         KeyView {
             name: key.name.clone(),
             agents: key.agents.clone(),
@@ -65,7 +70,9 @@ pub(super) async fn list(State(state): State<Arc<AdminState>>) -> Result<Json<Pa
             runs_today: key.runs_per_day.map(|_| runs.unwrap_or(0)),
             runs_per_day: key.runs_per_day,
             max_upload_bytes: key.max_upload,
-            rate: key.rate.map(|rate| format!("{}/{}s", rate.count, rate.per.as_secs_f64())),
+            rate: key
+                .rate
+                .map(|rate| format!("{}/{}s", rate.count, rate.per.as_secs_f64())),
             used: keys.iter().filter_map(|live| live.used).reduce(together),
             keys,
         }
@@ -74,5 +81,9 @@ pub(super) async fn list(State(state): State<Arc<AdminState>>) -> Result<Json<Pa
 }
 
 fn together(a: Use, b: Use) -> Use {
-    Use { first: a.first.min(b.first), last: a.last.max(b.last), count: a.count.saturating_add(b.count) }
+    Use {
+        first: a.first.min(b.first),
+        last: a.last.max(b.last),
+        count: a.count.saturating_add(b.count),
+    }
 }

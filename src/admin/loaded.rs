@@ -63,8 +63,18 @@ pub(super) struct RefusedConfig {
 impl Loaded {
     /// The first one holds.
     pub fn new(now: Timestamp, digest: String) -> Self {
-        let first = LoadedView { generation: 1, digest, loaded_at: now, restart_for: Vec::new(), refused: None };
-        Self { started_at: now, now: Mutex::new(first), orders: OnceLock::new() }
+        let first = LoadedView {
+            generation: 1,
+            digest,
+            loaded_at: now,
+            restart_for: Vec::new(),
+            refused: None,
+        };
+        Self {
+            started_at: now,
+            now: Mutex::new(first),
+            orders: OnceLock::new(),
+        }
     }
 
     /// Since when the process runs.
@@ -82,28 +92,45 @@ impl Loaded {
     pub fn next(&self, now: Timestamp, digest: String, restart_for: Vec<String>) {
         let mut loaded = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         let generation = loaded.generation + 1;
-        *loaded = LoadedView { generation, digest, loaded_at: now, restart_for, refused: None };
+        *loaded = LoadedView {
+            generation,
+            digest,
+            loaded_at: now,
+            restart_for,
+            refused: None,
+        };
     }
 
     /// One was read and is not taken.
     pub fn refuse(&self, at: Timestamp, why: String) {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner).refused = Some(RefusedConfig { at, why });
+        self.now
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .refused = Some(RefusedConfig { at, why });
     }
 
     /// What is known.
     pub(super) fn view(&self) -> LoadedView {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.now
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
 /// `POST /reload`: has this process read its configuration again, and answers when it holds.
-pub(super) async fn reload(State(state): State<Arc<AdminState>>) -> Result<Json<Value>, AdminError> {
+pub(super) async fn reload(
+    State(state): State<Arc<AdminState>>,
+) -> Result<Json<Value>, AdminError> {
     let Some(orders) = state.loaded.orders.get() else {
         let why = "This process was started without a configuration file that it could read again.";
         return Err(AdminError::Conflict("no_reload", why.into()));
     };
     let (order, told) = oneshot::channel();
-    tracing::info!(audit = "reload", "an operator has the configuration read again");
+    tracing::info!(
+        audit = "reload",
+        "an operator has the configuration read again"
+    );
     let answer = async {
         orders.send(order).await.ok()?;
         told.await.ok()
@@ -114,10 +141,16 @@ pub(super) async fn reload(State(state): State<Arc<AdminState>>) -> Result<Json<
             Ok(Json(json!({ "configuration": state.loaded.view() })))
         }
         Ok(Some(ReloadAnswer::Refused(why))) => {
-            let why = format!("The configuration was not taken, and the one before holds: {}.", why.join("; "));
+            let why = format!(
+                "The configuration was not taken, and the one before holds: {}.",
+                why.join("; ")
+            );
             Err(AdminError::Conflict("not_reloaded", why))
         }
-        Ok(None) => Err(AdminError::Conflict("no_reload", "The process stops.".into())),
+        Ok(None) => Err(AdminError::Conflict(
+            "no_reload",
+            "The process stops.".into(),
+        )),
         Err(_) => Err(AdminError::Slow),
     }
 }

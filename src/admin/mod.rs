@@ -137,7 +137,10 @@ pub struct ConfiguredSource {
 
 impl AdminState {
     /// The state for a configuration and its sources, compiled. `serving` is set by whoever runs the public listener.
-    #[expect(clippy::too_many_arguments, reason = "one of each thing that is shared, built in one place")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one of each thing that is shared, built in one place"
+    )]
     pub fn new(
         config: &Config,
         compiled: Arc<Sources>,
@@ -150,7 +153,10 @@ impl AdminState {
         serving: Arc<AtomicBool>,
     ) -> Self {
         let configured = |source: &SourceConfig| ConfiguredSource {
-            provider_title: config.providers.get(&source.provider.value).map(|provider| provider.title.clone()),
+            provider_title: config
+                .providers
+                .get(&source.provider.value)
+                .map(|provider| provider.title.clone()),
             config: source.clone(),
         };
         Self {
@@ -225,19 +231,26 @@ impl AdminState {
 
     /// A configured source.
     fn source(&self, name: &str) -> Option<&ConfiguredSource> {
-        self.sources.iter().find(|source| source.config.name == name)
+        self.sources
+            .iter()
+            .find(|source| source.config.name == name)
     }
 
     /// Whether this filter can be answered.
     fn can_search(&self, filter: &EventFilter) -> Result<(), AdminError> {
         if filter.text.is_some() && !self.search {
-            return Err(AdminError::Query("text cannot be searched for: inbox.search is off.".into()));
+            return Err(AdminError::Query(
+                "text cannot be searched for: inbox.search is off.".into(),
+            ));
         }
         Ok(())
     }
 
     /// What the inbox answers, or that it takes too long.
-    async fn in_time<T>(&self, look: impl Future<Output = Result<T, InboxError>>) -> Result<T, AdminError> {
+    async fn in_time<T>(
+        &self,
+        look: impl Future<Output = Result<T, InboxError>>,
+    ) -> Result<T, AdminError> {
         match tokio::time::timeout(LOOK, look).await {
             Ok(found) => Ok(found?),
             Err(_) => Err(AdminError::Slow),
@@ -270,16 +283,34 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/attachments", get(attachment::list))
         .route("/api/v1/attachments/{id}", delete(attachment::remove))
         .route("/api/v1/sources", get(source::list))
-        .route("/api/v1/sources/{name}/enrol", get(source::brought).post(source::enrol))
-        .route("/api/v1/sources/{name}/enrol/confirm", post(source::confirm))
+        .route(
+            "/api/v1/sources/{name}/enrol",
+            get(source::brought).post(source::enrol),
+        )
+        .route(
+            "/api/v1/sources/{name}/enrol/confirm",
+            post(source::confirm),
+        )
         .route("/api/v1/sources/{name}/secrets", get(secret::list))
-        .route("/api/v1/sources/{name}/reconcile", post(reconcile::reconcile))
+        .route(
+            "/api/v1/sources/{name}/reconcile",
+            post(reconcile::reconcile),
+        )
         .route("/api/v1/sources/{name}/pause", post(source::pause))
         .route("/api/v1/sources/{name}/resume", post(source::resume))
         .route("/api/v1/destinations", get(destination::list))
-        .route("/api/v1/destinations/{kind}/{id}/pause", post(destination::pause))
-        .route("/api/v1/destinations/{kind}/{id}/resume", post(destination::resume))
-        .route("/api/v1/destinations/{kind}/{id}/reset", post(destination::reset))
+        .route(
+            "/api/v1/destinations/{kind}/{id}/pause",
+            post(destination::pause),
+        )
+        .route(
+            "/api/v1/destinations/{kind}/{id}/resume",
+            post(destination::resume),
+        )
+        .route(
+            "/api/v1/destinations/{kind}/{id}/reset",
+            post(destination::reset),
+        )
         .route("/api/v1/pause", post(source::pause_all))
         .route("/api/v1/resume", post(source::resume_all))
         .route("/api/v1/refused", get(source::refused))
@@ -290,12 +321,20 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/keys", get(key::list))
         .method_not_allowed_fallback(async || AdminError::Method)
         .route_layer(from_fn_with_state(state.clone(), auth::token));
-    guarded(behind_the_token.merge(health(&state)).fallback(async || AdminError::NoSuchPath), state)
+    guarded(
+        behind_the_token
+            .merge(health(&state))
+            .fallback(async || AdminError::NoSuchPath),
+        state,
+    )
 }
 
 /// What the listener answers in a process without the admin role: health and metrics.
 pub fn probes(state: Arc<AdminState>) -> Router {
-    guarded(health(&state).fallback(async || AdminError::NoAdminRole), state)
+    guarded(
+        health(&state).fallback(async || AdminError::NoAdminRole),
+        state,
+    )
 }
 
 /// Health, and the metrics behind the token.

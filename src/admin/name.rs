@@ -26,9 +26,14 @@ pub(super) struct Named<T>(pub(super) T);
 impl<T: FromStr + Kind> FromRequestParts<Arc<AdminState>> for Named<T> {
     type Rejection = AdminError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &Arc<AdminState>) -> Result<Self, AdminError> {
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Arc<AdminState>,
+    ) -> Result<Self, AdminError> {
         let missing = AdminError::NotFound(T::WORD);
-        let Ok(Path(text)) = Path::<String>::from_request_parts(parts, state).await else { return Err(missing) };
+        let Ok(Path(text)) = Path::<String>::from_request_parts(parts, state).await else {
+            return Err(missing);
+        };
         match text.parse().ok() {
             Some(id) => Ok(Self(id)),
             None => T::begins(&text, state).await?.map(Self).ok_or(missing),
@@ -42,7 +47,10 @@ pub(super) trait Kind: Send + Sized {
     const WORD: &'static str;
 
     /// The only one that begins with a text, where that can be looked up.
-    fn begins(_text: &str, _state: &AdminState) -> impl Future<Output = Result<Option<Self>, AdminError>> + Send {
+    fn begins(
+        _text: &str,
+        _state: &AdminState,
+    ) -> impl Future<Output = Result<Option<Self>, AdminError>> + Send {
         async { Ok(None) }
     }
 }
@@ -62,16 +70,28 @@ impl Kind for DeliveryId {
     const WORD: &'static str = "delivery";
 
     async fn begins(text: &str, state: &AdminState) -> Result<Option<Self>, AdminError> {
-        let Some((span, number)) = DeliveryId::beginning(text) else { return Ok(None) };
-        let Some(event) = only(state, text, span).await? else { return Ok(None) };
+        let Some((span, number)) = DeliveryId::beginning(text) else {
+            return Ok(None);
+        };
+        let Some(event) = only(state, text, span).await? else {
+            return Ok(None);
+        };
         if let Some(number) = number {
             return Ok(Some(Self { event, number }));
         }
-        let deliveries = state.inbox.event(event).await?.map(|event| event.deliveries).unwrap_or_default();
+        let deliveries = state
+            .inbox
+            .event(event)
+            .await?
+            .map(|event| event.deliveries)
+            .unwrap_or_default();
         match deliveries.as_slice() {
             [] => Ok(None),
             [one] => Ok(Some(one.id)),
-            several => Err(ambiguous(text, several.iter().map(|delivery| delivery.id.to_string()))),
+            several => Err(ambiguous(
+                text,
+                several.iter().map(|delivery| delivery.id.to_string()),
+            )),
         }
     }
 }
@@ -85,8 +105,14 @@ impl Kind for AttachmentId {
 }
 
 /// The only event of a span.
-async fn only(state: &AdminState, text: &str, (from, to): (EventId, EventId)) -> Result<Option<EventId>, AdminError> {
-    let found = state.in_time(state.inbox.between(from, to, TOLD + 1)).await?;
+async fn only(
+    state: &AdminState,
+    text: &str,
+    (from, to): (EventId, EventId),
+) -> Result<Option<EventId>, AdminError> {
+    let found = state
+        .in_time(state.inbox.between(from, to, TOLD + 1))
+        .await?;
     match found.as_slice() {
         [] => Ok(None),
         [one] => Ok(Some(*one)),
@@ -99,42 +125,88 @@ fn ambiguous(text: &str, ids: impl ExactSizeIterator<Item = String>) -> AdminErr
     let ids: Vec<String> = ids.take(TOLD).collect();
     AdminError::Conflict(
         "ambiguous",
-        format!("Several begin with {text}: {}{more}. Write more of the one that is meant.", ids.join(", ")),
+        format!(
+            "Several begin with {text}: {}{more}. Write more of the one that is meant.",
+            ids.join(", ")
+        ),
     )
 }
 
 impl AdminState {
     /// Says where there is no source of a name: none is configured, and no event came by one.
     pub(super) async fn check_source(&self, name: Option<&str>) -> Result<(), AdminError> {
-        let Some(name) = name.filter(|name| self.source(name).is_none()) else { return Ok(()) };
-        let filter = EventFilter { source: Some(name.to_owned()), limit: 1, ..EventFilter::default() };
-        let known = self.inbox.counts().await?.iter().any(|count| count.source == name)
-            || self.inbox.holds().await?.iter().any(|(hold, _)| matches!(hold, Hold::Source(held) if held == name))
-            || !self.in_time(self.inbox.events(&filter)).await?.items.is_empty();
+        let Some(name) = name.filter(|name| self.source(name).is_none()) else {
+            return Ok(());
+        };
+        let filter = EventFilter {
+            source: Some(name.to_owned()),
+            limit: 1,
+            ..EventFilter::default()
+        };
+        let known = self
+            .inbox
+            .counts()
+            .await?
+            .iter()
+            .any(|count| count.source == name)
+            || self
+                .inbox
+                .holds()
+                .await?
+                .iter()
+                .any(|(hold, _)| matches!(hold, Hold::Source(held) if held == name))
+            || !self
+                .in_time(self.inbox.events(&filter))
+                .await?
+                .items
+                .is_empty();
         if known {
             return Ok(());
         }
-        let names = self.sources.iter().map(|source| source.config.name.as_str());
+        let names = self
+            .sources
+            .iter()
+            .map(|source| source.config.name.as_str());
         let hint = match nearest(name, names) {
             Some(near) => format!("; did you mean {near}?"),
             None => ". GET /api/v1/sources and `sluicegate source list` name them.".to_owned(),
         };
-        Err(AdminError::Unknown(format!("There is no source {name}{hint}")))
+        Err(AdminError::Unknown(format!(
+            "There is no source {name}{hint}"
+        )))
     }
 
     /// The destination that is meant: one that there is, or the only one that begins so. Callers with keys of their own
     /// name agents that no source does, so `force` takes any.
-    pub(super) async fn destination(&self, named: Destination, force: bool) -> Result<Destination, AdminError> {
-        let mut known: BTreeSet<Destination> =
-            self.sources.iter().filter_map(|source| source.config.destination.clone()).collect();
+    pub(super) async fn destination(
+        &self,
+        named: Destination,
+        force: bool,
+    ) -> Result<Destination, AdminError> {
+        let mut known: BTreeSet<Destination> = self
+            .sources
+            .iter()
+            .filter_map(|source| source.config.destination.clone())
+            .collect();
         if force || known.contains(&named) {
             return Ok(named);
         }
-        known.extend(self.dispatcher.iter().flat_map(|sends| sends.destinations()).map(|fare| fare.destination));
-        known.extend(self.inbox.holds().await?.into_iter().filter_map(|(hold, _)| match hold {
-            Hold::Destination(destination) => Some(destination),
-            Hold::All | Hold::Source(_) => None,
-        }));
+        known.extend(
+            self.dispatcher
+                .iter()
+                .flat_map(|sends| sends.destinations())
+                .map(|fare| fare.destination),
+        );
+        known.extend(
+            self.inbox
+                .holds()
+                .await?
+                .into_iter()
+                .filter_map(|(hold, _)| match hold {
+                    Hold::Destination(destination) => Some(destination),
+                    Hold::All | Hold::Source(_) => None,
+                }),
+        );
         known.extend(self.inbox.destinations().await?);
         if known.contains(&named) {
             return Ok(named);
@@ -146,7 +218,12 @@ impl AdminState {
             match fitting.as_slice() {
                 [] => {}
                 [one] => return Ok((*one).clone()),
-                several => return Err(ambiguous(&named.to_string(), several.iter().map(ToString::to_string))),
+                several => {
+                    return Err(ambiguous(
+                        &named.to_string(),
+                        several.iter().map(ToString::to_string),
+                    ));
+                }
             }
         }
         let names: Vec<String> = known.iter().map(ToString::to_string).collect();

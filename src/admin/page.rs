@@ -46,13 +46,24 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
 
 /// What is wrong with a query, in plain words.
 fn complaint(text: &str) -> String {
-    let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(text);
+    let text = text
+        .strip_prefix("Failed to deserialize query string: ")
+        .unwrap_or(text);
     // The reader puts the key before its sentence.
-    let text = text.split_once(": ").filter(|(key, _)| !key.contains(' ')).map_or(text, |(_, rest)| rest);
+    let text = text
+        .split_once(": ")
+        .filter(|(key, _)| !key.contains(' '))
+        .map_or(text, |(_, rest)| rest);
     let quoted = |start: &str| text.strip_prefix(start)?.split_once('`');
     let sentence = if let Some((key, known)) = quoted("unknown field `") {
-        let known = known.trim_start_matches(", ").trim_start_matches("expected ").trim_start_matches("one of ");
-        format!("There is no {key} in this query; there are: {}.", known.replace('`', "").replace(" or ", ", "))
+        let known = known
+            .trim_start_matches(", ")
+            .trim_start_matches("expected ")
+            .trim_start_matches("one of ");
+        format!(
+            "There is no {key} in this query; there are: {}.",
+            known.replace('`', "").replace(" or ", ", ")
+        )
     } else if let Some((key, _)) = quoted("duplicate field `") {
         format!("{key} stands twice in the query.")
     } else {
@@ -129,8 +140,12 @@ pub(super) struct AttachmentQuery {
 impl AttachmentQuery {
     /// Where to begin, and how many.
     pub(super) fn page(&self) -> Result<(Option<i64>, usize), AdminError> {
-        let EventFilter { cursor, limit, .. } =
-            EventQuery { cursor: self.cursor.clone(), limit: self.limit.clone(), ..EventQuery::default() }.filter()?;
+        let EventFilter { cursor, limit, .. } = EventQuery {
+            cursor: self.cursor.clone(),
+            limit: self.limit.clone(),
+            ..EventQuery::default()
+        }
+        .filter()?;
         Ok((cursor, limit))
     }
 }
@@ -152,9 +167,12 @@ pub(super) struct ConfirmQuery {
 impl ConfirmQuery {
     /// The fingerprint.
     pub(super) fn fingerprint(self) -> Result<String, AdminError> {
-        let is_one = |text: &String| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_one =
+            |text: &String| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let complaint = "fingerprint must be the 16 digits that the window shows.";
-        self.fingerprint.filter(is_one).ok_or_else(|| AdminError::Query(complaint.into()))
+        self.fingerprint
+            .filter(is_one)
+            .ok_or_else(|| AdminError::Query(complaint.into()))
     }
 }
 
@@ -165,7 +183,8 @@ const MAX_WINDOW: Duration = Duration::from_secs(24 * 3600);
 impl EnrolQuery {
     /// How long.
     pub(super) fn span(&self) -> Result<Duration, AdminError> {
-        let span = |text: &str| unit::duration(text).filter(|span| !span.is_zero() && *span <= MAX_WINDOW);
+        let span =
+            |text: &str| unit::duration(text).filter(|span| !span.is_zero() && *span <= MAX_WINDOW);
         let complaint = || "for must be a time like 10min, at most 24h.".into();
         Ok(read(self.r#for.as_deref(), span, complaint)?.unwrap_or(DEFAULT_WINDOW))
     }
@@ -180,8 +199,12 @@ impl EventQuery {
             "oldest" => Some(true),
             _ => None,
         };
-        let oldest_first = read(self.order.as_deref(), order, || "order must be newest or oldest.".into())?;
-        let cursor = read(self.cursor.as_deref(), read_cursor, || "cursor must be a next_cursor of this list.".into())?;
+        let oldest_first = read(self.order.as_deref(), order, || {
+            "order must be newest or oldest.".into()
+        })?;
+        let cursor = read(self.cursor.as_deref(), read_cursor, || {
+            "cursor must be a next_cursor of this list.".into()
+        })?;
         let words = FilterWords {
             source: self.source,
             state: self.state,
@@ -225,11 +248,17 @@ impl RefusedQuery {
 
 fn limit(text: Option<&str>, most: usize) -> Result<Option<usize>, AdminError> {
     let good = |text: &str| text.parse().ok().filter(|limit| (1..=most).contains(limit));
-    read(text, good, || format!("limit must be a number from 1 to {most}."))
+    read(text, good, || {
+        format!("limit must be a number from 1 to {most}.")
+    })
 }
 
 fn truth(key: &str, text: Option<&str>) -> Result<Option<bool>, AdminError> {
-    read(text, |text| text.parse().ok(), || format!("{key} must be true or false."))
+    read(
+        text,
+        |text| text.parse().ok(),
+        || format!("{key} must be true or false."),
+    )
 }
 
 fn source(text: Option<&str>) -> Result<Option<String>, AdminError> {
@@ -244,7 +273,9 @@ fn read<T>(
 ) -> Result<Option<T>, AdminError> {
     match text {
         None => Ok(None),
-        Some(text) => parse(text).map(Some).ok_or_else(|| AdminError::Query(complaint())),
+        Some(text) => parse(text)
+            .map(Some)
+            .ok_or_else(|| AdminError::Query(complaint())),
     }
 }
 
@@ -270,12 +301,19 @@ impl<T> PageView<T> {
 
     /// A list that is whole.
     pub(super) const fn whole(items: Vec<T>) -> Self {
-        Self { items, next_cursor: None, paused: Vec::new() }
+        Self {
+            items,
+            next_cursor: None,
+            paused: Vec::new(),
+        }
     }
 
     /// The same, with what is held.
     pub(super) fn with_paused(self, holds: &[(Hold, Timestamp)]) -> Self {
-        Self { paused: PausedView::list(holds), ..self }
+        Self {
+            paused: PausedView::list(holds),
+            ..self
+        }
     }
 }
 
@@ -288,7 +326,9 @@ fn write_cursor(next: i64) -> String {
 
 fn read_cursor(text: &str) -> Option<i64> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-    let (1, next) = bytes.split_first().map(|(form, next)| (*form, next))? else { return None };
+    let (1, next) = bytes.split_first().map(|(form, next)| (*form, next))? else {
+        return None;
+    };
     next.try_into().ok().map(i64::from_be_bytes)
 }
 
@@ -302,7 +342,15 @@ mod tests {
             assert_eq!(read_cursor(&write_cursor(next)), Some(next));
         }
         let too_long = "A".repeat(10_000);
-        for wrong in ["", "1", "AA", "%%%", "AQAAAAAAAAAAAA", "AgAAAAAAAAAB", &too_long] {
+        for wrong in [
+            "",
+            "1",
+            "AA",
+            "%%%",
+            "AQAAAAAAAAAAAA",
+            "AgAAAAAAAAAB",
+            &too_long,
+        ] {
             assert_eq!(read_cursor(wrong), None, "{wrong}");
         }
     }
@@ -311,32 +359,76 @@ mod tests {
     fn what_no_query_has_is_said_in_plain_words() {
         let wrong = |query: &str| {
             let uri = format!("/x?{query}").parse().expect("an address");
-            Query::<RefusedQuery>::try_from_uri(&uri).map(drop).map_err(|error| complaint(&error.body_text()))
+            Query::<RefusedQuery>::try_from_uri(&uri)
+                .map(drop)
+                .map_err(|error| complaint(&error.body_text()))
         };
         let said = wrong("limt=2").expect_err("no such word");
-        assert_eq!(said, "There is no limt in this query; there are: source, since, limit.");
-        assert_eq!(wrong("limit=2&limit=3").expect_err("twice"), "limit stands twice in the query.");
+        assert_eq!(
+            said,
+            "There is no limt in this query; there are: source, since, limit."
+        );
+        assert_eq!(
+            wrong("limit=2&limit=3").expect_err("twice"),
+            "limit stands twice in the query."
+        );
         assert_eq!(wrong("limit=2"), Ok(()));
     }
 
     #[test]
     fn t102_what_a_query_says_wrongly_is_said() {
         let wrong = [
-            EventQuery { state: Some("accepted".into()), ..EventQuery::default() },
-            EventQuery { filtered: Some("1".into()), ..EventQuery::default() },
-            EventQuery { since: Some("yesterday".into()), ..EventQuery::default() },
-            EventQuery { cursor: Some("' OR 1=1".into()), ..EventQuery::default() },
-            EventQuery { limit: Some("0".into()), ..EventQuery::default() },
-            EventQuery { limit: Some("201".into()), ..EventQuery::default() },
-            EventQuery { source: Some("a".repeat(65)), ..EventQuery::default() },
-            EventQuery { order: Some("best".into()), ..EventQuery::default() },
-            EventQuery { text: Some("'--".into()), ..EventQuery::default() },
-            EventQuery { destination: Some("a1".into()), ..EventQuery::default() },
+            EventQuery {
+                state: Some("accepted".into()),
+                ..EventQuery::default()
+            },
+            EventQuery {
+                filtered: Some("1".into()),
+                ..EventQuery::default()
+            },
+            EventQuery {
+                since: Some("yesterday".into()),
+                ..EventQuery::default()
+            },
+            EventQuery {
+                cursor: Some("' OR 1=1".into()),
+                ..EventQuery::default()
+            },
+            EventQuery {
+                limit: Some("0".into()),
+                ..EventQuery::default()
+            },
+            EventQuery {
+                limit: Some("201".into()),
+                ..EventQuery::default()
+            },
+            EventQuery {
+                source: Some("a".repeat(65)),
+                ..EventQuery::default()
+            },
+            EventQuery {
+                order: Some("best".into()),
+                ..EventQuery::default()
+            },
+            EventQuery {
+                text: Some("'--".into()),
+                ..EventQuery::default()
+            },
+            EventQuery {
+                destination: Some("a1".into()),
+                ..EventQuery::default()
+            },
         ];
         for query in wrong {
             let asked = format!("{query:?}");
-            assert!(matches!(query.filter(), Err(AdminError::Query(_))), "{asked}");
+            assert!(
+                matches!(query.filter(), Err(AdminError::Query(_))),
+                "{asked}"
+            );
         }
-        assert_eq!(EventQuery::default().filter().expect("a filter").limit, DEFAULT_LIMIT);
+        assert_eq!(
+            EventQuery::default().filter().expect("a filter").limit,
+            DEFAULT_LIMIT
+        );
     }
 }

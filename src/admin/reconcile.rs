@@ -74,12 +74,22 @@ pub(super) async fn reconcile(
 ) -> Result<Json<ReportView>, AdminError> {
     let body = body.map_err(|error| AdminError::Body(error.body_text()))?;
     let asked = Written::read(&body)?.asked(state.clock.now())?;
-    if !state.sources.iter().any(|source| source.config.name == name) {
+    if !state
+        .sources
+        .iter()
+        .any(|source| source.config.name == name)
+    {
         return Err(AdminError::NotFound("source"));
     }
-    let reconciler = state.reconciler.as_ref().ok_or_else(|| refused(Refused::NoLog, &name))?;
+    let reconciler = state
+        .reconciler
+        .as_ref()
+        .ok_or_else(|| refused(Refused::NoLog, &name))?;
     tracing::info!(source = name, since = %asked.since, until = %asked.until, dry_run = asked.dry_run, "an operator reconciles");
-    let report = reconciler.reconcile(&name, asked).await.map_err(|why| refused(why, &name))?;
+    let report = reconciler
+        .reconcile(&name, asked)
+        .await
+        .map_err(|why| refused(why, &name))?;
     Ok(Json(report.into()))
 }
 
@@ -98,14 +108,25 @@ impl Written {
                     "{key} must be a time like 2026-01-31T12:00:00Z, or how long ago, like 2h or 3d."
                 ))
             };
-            Timestamp::parse(text).or_else(|| unit::duration(text).map(|ago| now - ago)).ok_or_else(complaint)
+            Timestamp::parse(text)
+                .or_else(|| unit::duration(text).map(|ago| now - ago))
+                .ok_or_else(complaint)
         };
         let since = time("since", &self.since)?;
-        let until = self.until.as_deref().map_or(Ok(now), |until| time("until", until))?;
+        let until = self
+            .until
+            .as_deref()
+            .map_or(Ok(now), |until| time("until", until))?;
         if since >= until {
-            return Err(AdminError::Body("since must be before until, and in the past.".into()));
+            return Err(AdminError::Body(
+                "since must be before until, and in the past.".into(),
+            ));
         }
-        Ok(Asked { since, until, dry_run: self.dry_run })
+        Ok(Asked {
+            since,
+            until,
+            dry_run: self.dry_run,
+        })
     }
 }
 
@@ -114,11 +135,15 @@ fn refused(why: Refused, name: &str) -> AdminError {
         Refused::NoSuchSource => AdminError::NotFound("source"),
         Refused::NoLog => AdminError::Conflict(
             "no_log",
-            format!("The source {name} does not say where its provider's log is: give it a reconcile table."),
+            format!(
+                "The source {name} does not say where its provider's log is: give it a reconcile table."
+            ),
         ),
         Refused::Running => AdminError::Conflict(
             "reconciling",
-            format!("The log of {name} is being read already. Wait for its end, at most five minutes."),
+            format!(
+                "The log of {name} is being read already. Wait for its end, at most five minutes."
+            ),
         ),
         Refused::Forgotten(reach) => AdminError::Conflict(
             "forgotten",
@@ -152,7 +177,10 @@ impl From<Report> for ReportView {
             filtered: report.filtered,
             failed: report.failed,
             reached: report.reached,
-            stopped: report.stopped.map(|stop| StopView { code: stop.code, detail: stop.detail }),
+            stopped: report.stopped.map(|stop| StopView {
+                code: stop.code,
+                detail: stop.detail,
+            }),
             lines: report.lines.into_iter().map(LineView::from).collect(),
             unnamed: report.unnamed,
         }
@@ -186,10 +214,19 @@ mod tests {
     #[test]
     fn times_are_points_or_how_long_ago() {
         let read = asked(r#"{"since":"2h","until":"30min","dry_run":true}"#).expect("it is good");
-        assert_eq!((read.since, read.until), (NOW - Duration::from_secs(7_200), NOW - Duration::from_secs(1_800)));
+        assert_eq!(
+            (read.since, read.until),
+            (
+                NOW - Duration::from_secs(7_200),
+                NOW - Duration::from_secs(1_800)
+            )
+        );
         assert!(read.dry_run);
         let read = asked(r#"{"since":"2026-01-31T14:00:00+02:00"}"#).expect("it is good");
-        assert_eq!((Some(read.since), read.until), (Timestamp::parse("2026-01-31T12:00:00Z"), NOW));
+        assert_eq!(
+            (Some(read.since), read.until),
+            (Timestamp::parse("2026-01-31T12:00:00Z"), NOW)
+        );
         assert!(!read.dry_run);
     }
 

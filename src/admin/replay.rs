@@ -22,8 +22,8 @@ use crate::dispatch::replay::{NotAgain, mapped_anew, owed_again};
 use crate::inbox::{Anew, EventDetail, Replayed, SealedCall};
 use crate::ingress;
 use crate::model::{
-    Accepted, DeliveryId, EventId, NewDelivery, NewEvent, Proof, Received, Refusal, RequestId, Strength, Timestamp,
-    Verify,
+    Accepted, DeliveryId, EventId, NewDelivery, NewEvent, Proof, Received, Refusal, RequestId,
+    Strength, Timestamp, Verify,
 };
 use crate::source::Source;
 use crate::upstream::Call;
@@ -84,18 +84,32 @@ pub(super) async fn replay(
     let now = state.clock.now();
     state.replays.take(now).map_err(AdminError::Replays)?;
     if query.dry_run()? {
-        let mut event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
+        let mut event = state
+            .inbox
+            .event(id)
+            .await?
+            .ok_or(AdminError::NotFound("event"))?;
         let remapped = remapped(&state, &mut event)?.is_some();
         return Ok(Json(preview(&state, &event, remapped).await?).into_response());
     }
     let _one_at_a_time = state.replaying.lock().await;
-    let mut event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
+    let mut event = state
+        .inbox
+        .event(id)
+        .await?
+        .ok_or(AdminError::NotFound("event"))?;
     let anew = remapped(&state, &mut event)?;
     let name = &event.summary.source;
-    let source = state.source(name).map(|source| (&source.config, &*state.ids));
+    let source = state
+        .source(name)
+        .map(|source| (&source.config, &*state.ids));
     let (number, owed) = owed_again(source, &event).map_err(|why| cannot(why, name))?;
     let filtered = anew.as_ref().and_then(|anew| anew.filtered.clone());
-    let owed = if filtered.is_some() { Vec::new() } else { vec![owed] };
+    let owed = if filtered.is_some() {
+        Vec::new()
+    } else {
+        vec![owed]
+    };
     let deliveries = owe_again(&state, id, number, (owed, anew), now).await?;
     if let Some(rule) = &filtered {
         tracing::info!(audit = "event.replay", event = %id, source = name, filtered = rule, "mapped anew, and filtered");
@@ -103,7 +117,15 @@ pub(super) async fn replay(
     for delivery in &deliveries {
         tracing::info!(audit = "event.replay", event = %id, %delivery, source = name, "replayed by an operator");
     }
-    Ok((StatusCode::ACCEPTED, Json(ReplayView { event: id, filtered, deliveries })).into_response())
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(ReplayView {
+            event: id,
+            filtered,
+            deliveries,
+        }),
+    )
+        .into_response())
 }
 
 /// Owes the event once more. Two operators at once are not to owe it under one number.
@@ -147,41 +169,70 @@ fn remapped(state: &AdminState, event: &mut EventDetail) -> Result<Option<Anew>,
 fn cannot(why: NotAgain, source: &str) -> AdminError {
     let sentence = match why {
         NotAgain::SourceGone => {
-            format!("The source {source} of this event is not configured any more. Configure it again to replay.")
+            format!(
+                "The source {source} of this event is not configured any more. Configure it again to replay."
+            )
         }
         NotAgain::NoDestination => format!("The source {source} has no destination to replay to."),
-        NotAgain::CallErased => "This event was sent with its caller's own key, which was erased when its delivery \
+        NotAgain::CallErased => {
+            "This event was sent with its caller's own key, which was erased when its delivery \
                                  ended. Ask the caller to send it again."
-            .to_owned(),
+                .to_owned()
+        }
         NotAgain::OnItsWay => "The event's last delivery has not ended.".to_owned(),
         NotAgain::ReplayedSince => "The event was replayed since.".to_owned(),
-        NotAgain::StillUnmappable => format!("The event still cannot be mapped by the source {source}."),
+        NotAgain::StillUnmappable => {
+            format!("The event still cannot be mapped by the source {source}.")
+        }
     };
     AdminError::Conflict(why.as_str(), sentence)
 }
 
 /// The request that a replay would send.
-async fn preview(state: &AdminState, event: &EventDetail, remapped: bool) -> Result<DryRunView, AdminError> {
+async fn preview(
+    state: &AdminState,
+    event: &EventDetail,
+    remapped: bool,
+) -> Result<DryRunView, AdminError> {
     let name = &event.summary.source;
     let source = state.source(name).map(|source| &source.config);
-    let (_, owed) = owed_again(source.map(|source| (source, &*state.ids)), event).map_err(|why| cannot(why, name))?;
+    let (_, owed) = owed_again(source.map(|source| (source, &*state.ids)), event)
+        .map_err(|why| cannot(why, name))?;
     if remapped && let Some(rule) = &event.summary.filtered {
         let (event, filtered) = (event.summary.id, Some(rule.clone()));
-        return Ok(DryRunView { dry_run: true, event, filtered, thread: None, request: None });
+        return Ok(DryRunView {
+            dry_run: true,
+            event,
+            filtered,
+            thread: None,
+            request: None,
+        });
     }
-    let Some(source) = source.filter(|_| event.deliveries.last().is_none_or(|last| last.sealed == SealedCall::None))
-    else {
+    let Some(source) = source.filter(|_| {
+        event
+            .deliveries
+            .last()
+            .is_none_or(|last| last.sealed == SealedCall::None)
+    }) else {
         return Err(AdminError::Conflict(
             "call_sealed",
             "This event was sent with its caller's own key. Its call is kept closed and is shown to nobody.".to_owned(),
         ));
     };
     let links = match &state.files {
-        Some(files) if !event.attachments.is_empty() => files.links(&event.attachments, state.clock.now()).await,
+        Some(files) if !event.attachments.is_empty() => {
+            files.links(&event.attachments, state.clock.now()).await
+        }
         _ => Ok(Vec::new()),
     };
-    let links = links.map_err(|error| AdminError::Conflict("no_request", format!("There are no links: {error}")))?;
-    let request = rendered(state, &owed, &Call::of_kept(event, &owed, source, &state.marks).with_files(&links))?;
+    let links = links.map_err(|error| {
+        AdminError::Conflict("no_request", format!("There are no links: {error}"))
+    })?;
+    let request = rendered(
+        state,
+        &owed,
+        &Call::of_kept(event, &owed, source, &state.marks).with_files(&links),
+    )?;
     Ok(DryRunView {
         dry_run: true,
         event: event.summary.id,
@@ -192,17 +243,33 @@ async fn preview(state: &AdminState, event: &EventDetail, remapped: bool) -> Res
 }
 
 /// A call as the upstream would get it, with what is secret masked.
-fn rendered(state: &AdminState, owed: &NewDelivery, call: &Call) -> Result<RequestView, AdminError> {
-    let cannot = |why: String| AdminError::Conflict("no_request", format!("No request can be made of it: {why}"));
-    let request = state.upstream.request_of(call).map_err(|error| cannot(error.to_string()))?;
+fn rendered(
+    state: &AdminState,
+    owed: &NewDelivery,
+    call: &Call,
+) -> Result<RequestView, AdminError> {
+    let cannot = |why: String| {
+        AdminError::Conflict("no_request", format!("No request can be made of it: {why}"))
+    };
+    let request = state
+        .upstream
+        .request_of(call)
+        .map_err(|error| cannot(error.to_string()))?;
     let headers = request.headers().iter().map(|(name, value)| {
-        let value = if value.is_sensitive() { MASK.into() } else { String::from_utf8_lossy(value.as_bytes()) };
+        let value = if value.is_sensitive() {
+            MASK.into()
+        } else {
+            String::from_utf8_lossy(value.as_bytes())
+        };
         (name.as_str().to_owned(), value.into_owned())
     });
     Ok(RequestView {
         destination: owed.destination.to_string(),
         method: request.method().to_string(),
-        path: request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string),
+        path: request
+            .uri()
+            .path_and_query()
+            .map_or_else(|| "/".to_owned(), ToString::to_string),
         headers: headers.collect(),
         body: serde_json::from_slice(request.body()).map_err(|error| cannot(error.to_string()))?,
     })
@@ -230,18 +297,30 @@ pub(super) async fn resend(
     let now = state.clock.now();
     state.replays.take(now).map_err(AdminError::Replays)?;
     let dry_run = query.dry_run()?;
-    let event = state.inbox.event(id).await?.ok_or(AdminError::NotFound("event"))?;
+    let event = state
+        .inbox
+        .event(id)
+        .await?
+        .ok_or(AdminError::NotFound("event"))?;
     if !event.attachments.is_empty() {
         let why = "It brought files, which stay with it. Replay it as it is.".to_owned();
         return Err(AdminError::Conflict("has_files", why));
     }
     let name = event.summary.source.clone();
-    let source = state.compiled.get(&name).ok_or_else(|| cannot(NotAgain::SourceGone, &name))?;
+    let source = state
+        .compiled
+        .get(&name)
+        .ok_or_else(|| cannot(NotAgain::SourceGone, &name))?;
     let most = source.max_body.unwrap_or(state.max_body);
     // Written as JSON, a text takes up to six times its room.
-    let changes = said::read(request.into_body(), most.saturating_mul(6).saturating_add(64 * 1024)).await?;
+    let changes = said::read(
+        request.into_body(),
+        most.saturating_mul(6).saturating_add(64 * 1024),
+    )
+    .await?;
     let received = changed(event, changes, most, now)?;
-    let resent = by_hand(source, received).map_err(|refusal| AdminError::Unmappable(refusal.cause()))?;
+    let resent =
+        by_hand(source, received).map_err(|refusal| AdminError::Unmappable(refusal.cause()))?;
     if dry_run {
         let owed = resent.deliveries.first();
         let request = owed
@@ -249,11 +328,23 @@ pub(super) async fn resend(
                 rendered(
                     &state,
                     owed,
-                    &Call::of_event(&resent, owed, &source.config, &state.marks, source.config.run_mode),
+                    &Call::of_event(
+                        &resent,
+                        owed,
+                        &source.config,
+                        &state.marks,
+                        source.config.run_mode,
+                    ),
                 )
             })
             .transpose()?;
-        let view = DryRunView { dry_run, event: id, filtered: resent.filtered, thread: resent.thread, request };
+        let view = DryRunView {
+            dry_run,
+            event: id,
+            filtered: resent.filtered,
+            thread: resent.thread,
+            request,
+        };
         return Ok(Json(view).into_response());
     }
     no_destination(source, resent.filtered.is_some())?;
@@ -261,12 +352,21 @@ pub(super) async fn resend(
         event: resent.id,
         resent_from: id,
         filtered: resent.filtered.clone(),
-        deliveries: (0..).zip(&resent.deliveries).map(|(number, _)| DeliveryId { event: resent.id, number }).collect(),
+        deliveries: (0..)
+            .zip(&resent.deliveries)
+            .map(|(number, _)| DeliveryId {
+                event: resent.id,
+                number,
+            })
+            .collect(),
     };
     match state.inbox.accept(resent).await? {
         Accepted::New => {}
         Accepted::Duplicate(_) | Accepted::Replayed(_) | Accepted::Busy | Accepted::Behind => {
-            return Err(AdminError::Conflict("not_kept", "The inbox did not keep it as a new event.".to_owned()));
+            return Err(AdminError::Conflict(
+                "not_kept",
+                "The inbox did not keep it as a new event.".to_owned(),
+            ));
         }
     }
     tracing::info!(
@@ -285,13 +385,23 @@ fn no_destination(source: &Source, filtered: bool) -> Result<(), AdminError> {
 }
 
 /// The request that an event came by, with the changes.
-fn changed(event: EventDetail, changes: Changes, most: u64, now: Timestamp) -> Result<Received, AdminError> {
+fn changed(
+    event: EventDetail,
+    changes: Changes,
+    most: u64,
+    now: Timestamp,
+) -> Result<Received, AdminError> {
     let id = event.summary.id;
-    let mut headers: HeaderMap =
-        event.headers.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?))).collect();
+    let mut headers: HeaderMap = event
+        .headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)))
+        .collect();
     let body = match (changes.body, changes.body_base64) {
         (Some(_), Some(_)) => {
-            return Err(AdminError::Body("body and body_base64 cannot both be given.".into()));
+            return Err(AdminError::Body(
+                "body and body_base64 cannot both be given.".into(),
+            ));
         }
         (Some(text), None) => Some(Bytes::from(text)),
         (None, Some(text)) => match STANDARD.decode(text) {
@@ -312,7 +422,8 @@ fn changed(event: EventDetail, changes: Changes, most: u64, now: Timestamp) -> R
         match value {
             Value::Null => drop(headers.remove(key)),
             Value::String(text) => {
-                let value = HeaderValue::try_from(text).map_err(|_| wrong("has a value that no header can have."))?;
+                let value = HeaderValue::try_from(text)
+                    .map_err(|_| wrong("has a value that no header can have."))?;
                 headers.insert(key, value);
             }
             _ => return Err(wrong("must be a text, or null to take it away.")),
@@ -324,7 +435,10 @@ fn changed(event: EventDetail, changes: Changes, most: u64, now: Timestamp) -> R
     if body.len() as u64 > most {
         return Err(AdminError::TooLarge(most));
     }
-    let (method, target) = event.request_line.split_once(' ').unwrap_or(("POST", event.request_line.as_str()));
+    let (method, target) = event
+        .request_line
+        .split_once(' ')
+        .unwrap_or(("POST", event.request_line.as_str()));
     Ok(Received {
         id: RequestId::new(),
         at: now,
@@ -343,7 +457,12 @@ fn by_hand(source: &Source, request: Received) -> Result<NewEvent, Refusal> {
     let now = request.at;
     let verified = request.verify(&ByHand, now).map_err(|refused| refused.1)?;
     let mapped = source.apply(&verified, false)?;
-    Ok(NewEvent { dedup: None, most_ahead: None, backlog: None, ..ingress::event(source, &verified, mapped) })
+    Ok(NewEvent {
+        dedup: None,
+        most_ahead: None,
+        backlog: None,
+        ..ingress::event(source, &verified, mapped)
+    })
 }
 
 /// An operator's word, who was let in by the admin token.
@@ -351,6 +470,10 @@ struct ByHand;
 
 impl Verify for ByHand {
     fn judge(&self, _: &Received, _: Timestamp) -> Result<Proof, Refusal> {
-        Ok(Proof { strength: Strength::Operator, secret: None, marks: Vec::new() })
+        Ok(Proof {
+            strength: Strength::Operator,
+            secret: None,
+            marks: Vec::new(),
+        })
     }
 }

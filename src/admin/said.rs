@@ -36,7 +36,11 @@ pub(super) async fn read<T: DeserializeOwned>(body: Body, most: u64) -> Result<T
         Ok(bytes) => bytes?,
         Err(_) => return Err(AdminError::Body("it did not come in time.".into())),
     };
-    let text: &[u8] = if bytes.trim_ascii().is_empty() { b"{}" } else { &bytes };
+    let text: &[u8] = if bytes.trim_ascii().is_empty() {
+        b"{}"
+    } else {
+        &bytes
+    };
     serde_json::from_slice(text)
         .map_err(|error| AdminError::Body(error.to_string().chars().take(MAX_COMPLAINT).collect()))
 }

@@ -53,7 +53,9 @@ pub(super) async fn list(
         used: state.uses.of_secret(&name, secret.name()),
         counted_since: state.loaded.started_at(),
     };
-    Ok(Json(PageView::whole(source.config.secrets.iter().map(view).collect())))
+    Ok(Json(PageView::whole(
+        source.config.secrets.iter().map(view).collect(),
+    )))
 }
 
 impl AdminState {
@@ -62,9 +64,15 @@ impl AdminState {
         self.sources.iter().flat_map(move |source| {
             let name = source.config.name.as_str();
             source.config.secrets.iter().filter_map(move |secret| {
-                let until = secret.until().filter(|until| *until > now && until.since(now) < SOON)?;
+                let until = secret
+                    .until()
+                    .filter(|until| *until > now && until.since(now) < SOON)?;
                 let used = self.uses.of_secret(name, secret.name())?;
-                (now.since(used.last) < SOON).then_some(EndingSecret { source: name, secret: secret.name(), until })
+                (now.since(used.last) < SOON).then_some(EndingSecret {
+                    source: name,
+                    secret: secret.name(),
+                    until,
+                })
             })
         })
     }

@@ -20,11 +20,15 @@ use crate::source::{Brought, Source};
 use crate::telemetry::{RefusedSample, WholeRequest};
 
 /// `GET /sources`
-pub(super) async fn list(State(state): State<Arc<AdminState>>) -> Result<Json<PageView<SourceView>>, AdminError> {
+pub(super) async fn list(
+    State(state): State<Arc<AdminState>>,
+) -> Result<Json<PageView<SourceView>>, AdminError> {
     let counts = state.inbox.counts().await?;
     let holds = state.inbox.holds().await?;
     let fares = state.in_time(state.inbox.source_fares()).await?;
-    let spent = state.in_time(state.inbox.spent(state.clock.now().day())).await?;
+    let spent = state
+        .in_time(state.inbox.spent(state.clock.now().day()))
+        .await?;
     let waits = |name: &str| state.source_waits(name, &spent, &holds);
     let views = SourceView::list(&state.sources, &counts, &holds, &fares, waits);
     Ok(Json(PageView::whole(views).with_paused(&holds)))
@@ -38,7 +42,9 @@ pub(super) async fn refused(
     let (source, since, limit) = (query.source()?, query.since()?, query.limit()?);
     state.check_source(source.as_deref()).await?;
     let list = state.samples.list(source.as_deref()).into_iter();
-    let list = list.take_while(|sample| since.is_none_or(|since| sample.at >= since)).take(limit);
+    let list = list
+        .take_while(|sample| since.is_none_or(|since| sample.at >= since))
+        .take(limit);
     Ok(Json(PageView::whole(list.collect())))
 }
 
@@ -65,12 +71,21 @@ struct WholeView {
 
 impl From<WholeRequest> for WholeView {
     fn from(whole: WholeRequest) -> Self {
-        let (method, target) = whole.request_line.split_once(' ').unwrap_or(("POST", whole.request_line.as_str()));
+        let (method, target) = whole
+            .request_line
+            .split_once(' ')
+            .unwrap_or(("POST", whole.request_line.as_str()));
         let (body, body_base64) = match std::str::from_utf8(&whole.body) {
             Ok(text) => (Some(text.to_owned()), None),
             Err(_) => (None, Some(STANDARD.encode(&whole.body))),
         };
-        Self { method: method.to_owned(), target: target.to_owned(), headers: whole.headers, body, body_base64 }
+        Self {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            headers: whole.headers,
+            body,
+            body_base64,
+        }
     }
 }
 
@@ -80,11 +95,21 @@ pub(super) async fn refused_one(
     Path(id): Path<String>,
 ) -> Result<Json<RefusedPage>, AdminError> {
     let start = id.trim_end_matches(['.', '…']);
-    let mut found = if start.starts_with("req_") { state.samples.beginning(start) } else { Vec::new() };
+    let mut found = if start.starts_with("req_") {
+        state.samples.beginning(start)
+    } else {
+        Vec::new()
+    };
     match (found.pop(), found.len()) {
-        (Some((sample, whole)), 0) => Ok(Json(RefusedPage { sample, request: whole.map(WholeView::from) })),
+        (Some((sample, whole)), 0) => Ok(Json(RefusedPage {
+            sample,
+            request: whole.map(WholeView::from),
+        })),
         (Some(_), more) => {
-            let why = format!("{} refused requests begin with {start}. Write more of the id.", more + 1);
+            let why = format!(
+                "{} refused requests begin with {start}. Write more of the id.",
+                more + 1
+            );
             Err(AdminError::Conflict("ambiguous", why))
         }
         (None, _) => Err(AdminError::NotFound("refused request")),
@@ -135,13 +160,26 @@ pub(super) async fn enrol(
     let word = match source.open_window(until) {
         Some(Ok(word)) => word,
         Some(Err(what)) => {
-            return Err(AdminError::Conflict("no_window", format!("No window could be opened: {what}.")));
+            return Err(AdminError::Conflict(
+                "no_window",
+                format!("No window could be opened: {what}."),
+            ));
         }
         None => return Err(no_enrolment(&name)),
     };
     tracing::info!(audit = "source.enrol", source = name, %until, "an operator lets a handshake bring a secret");
-    let address = format!("{}/hooks/{name}?{ENROL}={word}", state.public_url.trim_end_matches('/'));
-    Ok((StatusCode::ACCEPTED, Json(Opened { source: name, until, address })))
+    let address = format!(
+        "{}/hooks/{name}?{ENROL}={word}",
+        state.public_url.trim_end_matches('/')
+    );
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(Opened {
+            source: name,
+            until,
+            address,
+        }),
+    ))
 }
 
 /// `GET /sources/{name}/enrol`: what a handshake brought and nobody has confirmed yet.
@@ -150,8 +188,21 @@ pub(super) async fn brought(
     Path(name): Path<String>,
 ) -> Result<Json<BroughtView>, AdminError> {
     let brought = enrolling(&state, &name)?.brought();
-    let brought = brought.map(|Brought { fingerprint, peer, at }| BroughtSecret { fingerprint, peer, at });
-    Ok(Json(BroughtView { source: name, brought }))
+    let brought = brought.map(
+        |Brought {
+             fingerprint,
+             peer,
+             at,
+         }| BroughtSecret {
+            fingerprint,
+            peer,
+            at,
+        },
+    );
+    Ok(Json(BroughtView {
+        source: name,
+        brought,
+    }))
 }
 
 /// `POST /sources/{name}/enrol/confirm?fingerprint=…`: has the secret count that a handshake brought.
@@ -164,20 +215,34 @@ pub(super) async fn confirm(
     match enrolling(&state, &name)?.confirm_secret(&fingerprint, state.clock.now()) {
         Some(Ok(())) => {}
         Some(Err(what)) => {
-            return Err(AdminError::Conflict("not_confirmed", format!("The secret does not count: {what}.")));
+            return Err(AdminError::Conflict(
+                "not_confirmed",
+                format!("The secret does not count: {what}."),
+            ));
         }
         None => {
             let why = format!("No secret with the fingerprint {fingerprint} waits at {name}.");
             return Err(AdminError::Conflict("no_such_secret", why));
         }
     }
-    tracing::info!(audit = "source.confirm", source = name, fingerprint, "an operator has a brought secret count");
-    Ok(Json(Confirmed { source: name, fingerprint }))
+    tracing::info!(
+        audit = "source.confirm",
+        source = name,
+        fingerprint,
+        "an operator has a brought secret count"
+    );
+    Ok(Json(Confirmed {
+        source: name,
+        fingerprint,
+    }))
 }
 
 /// A source whose requests this process takes.
 fn enrolling<'s>(state: &'s AdminState, name: &str) -> Result<&'s Arc<Source>, AdminError> {
-    let source = state.compiled.get(name).ok_or(AdminError::NotFound("source"))?;
+    let source = state
+        .compiled
+        .get(name)
+        .ok_or(AdminError::NotFound("source"))?;
     if state.roles.ingress {
         return Ok(source);
     }
@@ -211,7 +276,14 @@ pub(super) async fn resume(
 ) -> Result<Json<HeldView>, AdminError> {
     // One that is not configured any more may still be held.
     let held = Hold::Source(name.clone());
-    if state.source(&name).is_none() && !state.inbox.holds().await?.iter().any(|(hold, _)| *hold == held) {
+    if state.source(&name).is_none()
+        && !state
+            .inbox
+            .holds()
+            .await?
+            .iter()
+            .any(|(hold, _)| *hold == held)
+    {
         state.check_source(Some(&name)).await?;
         return Err(AdminError::NotFound("configured source"));
     }
@@ -219,12 +291,16 @@ pub(super) async fn resume(
 }
 
 /// `POST /pause`: no run is begun any more, wherever it would go and whoever asks for it. What comes in is still kept.
-pub(super) async fn pause_all(State(state): State<Arc<AdminState>>) -> Result<Json<HeldView>, AdminError> {
+pub(super) async fn pause_all(
+    State(state): State<Arc<AdminState>>,
+) -> Result<Json<HeldView>, AdminError> {
     hold(&state, Hold::All, true).await.map(Json)
 }
 
 /// `POST /resume`
-pub(super) async fn resume_all(State(state): State<Arc<AdminState>>) -> Result<Json<HeldView>, AdminError> {
+pub(super) async fn resume_all(
+    State(state): State<Arc<AdminState>>,
+) -> Result<Json<HeldView>, AdminError> {
     hold(&state, Hold::All, false).await.map(Json)
 }
 
@@ -261,8 +337,18 @@ pub(super) async fn hold(state: &AdminState, what: Hold, on: bool) -> Result<Hel
     };
     if changed {
         let audit = if on { "pause" } else { "resume" };
-        let done = if on { "paused by an operator" } else { "resumed by an operator" };
+        let done = if on {
+            "paused by an operator"
+        } else {
+            "resumed by an operator"
+        };
         tracing::info!(audit, all, source, destination, "{done}");
     }
-    Ok(HeldView { source, destination, paused: on, all, changed })
+    Ok(HeldView {
+        source,
+        destination,
+        paused: on,
+        all,
+        changed,
+    })
 }

@@ -12,9 +12,14 @@ use super::health::open;
 use super::replay::RESENT_FROM;
 use super::waiting::WaitView;
 use crate::config::Located;
-use crate::inbox::{Answer, Count, DeliveryDetail, EventDetail, EventSummary, Hold, KeptAttachment, SourceFare};
+use crate::inbox::{
+    Answer, Count, DeliveryDetail, EventDetail, EventSummary, Hold, KeptAttachment, SourceFare,
+};
 use crate::mapping::Note;
-use crate::model::{Attachment, AttachmentId, Attempt, DeliveryId, EventId, Origin, Param, State, Strength, Timestamp};
+use crate::model::{
+    Attachment, AttachmentId, Attempt, DeliveryId, EventId, Origin, Param, State, Strength,
+    Timestamp,
+};
 use crate::source::Source;
 
 /// The most that is shown of a body or of one parameter.
@@ -41,8 +46,16 @@ pub(super) struct EventView {
 
 impl EventView {
     /// An event in a list.
-    pub(super) fn new(event: EventSummary, reason: Option<Attempt>, waits_for: Option<WaitView>) -> Self {
-        Self { reason: reason.map(AttemptView::from), waits_for, ..event.into() }
+    pub(super) fn new(
+        event: EventSummary,
+        reason: Option<Attempt>,
+        waits_for: Option<WaitView>,
+    ) -> Self {
+        Self {
+            reason: reason.map(AttemptView::from),
+            waits_for,
+            ..event.into()
+        }
     }
 }
 
@@ -115,7 +128,11 @@ impl From<Attachment> for FileView {
 
 impl From<KeptAttachment> for KeptFileView {
     fn from(kept: KeptAttachment) -> Self {
-        Self { file: kept.attachment.into(), source: kept.source, event: kept.event }
+        Self {
+            file: kept.attachment.into(),
+            source: kept.source,
+            event: kept.event,
+        }
     }
 }
 
@@ -159,25 +176,44 @@ impl EventPage {
         source: Option<&Source>,
         mut waits: HashMap<DeliveryId, WaitView>,
     ) -> Self {
-        let miss = |note: &Note| MissView { of: note.of, path: note.path.clone(), why: note.miss.as_str() };
+        let miss = |note: &Note| MissView {
+            of: note.of,
+            path: note.path.clone(),
+            why: note.miss.as_str(),
+        };
         let backings = source.map(|source| {
             let backing = |param: &Param| source.backing(&event.strength, &param.origin).as_str();
             let of = |places: &[Located<String>]| {
-                let all = places.iter().map(|place| source.backing_of(&event.strength, place));
+                let all = places
+                    .iter()
+                    .map(|place| source.backing_of(&event.strength, place));
                 all.min().map(crate::model::Backing::as_str)
             };
-            let heads = HeadBackings { event_type: of(&source.scheme.event_type), dedup: of(&source.scheme.event_id) };
+            let heads = HeadBackings {
+                event_type: of(&source.scheme.event_type),
+                dedup: of(&source.scheme.event_id),
+            };
             (event.params.iter().map(backing).collect::<Vec<_>>(), heads)
         });
-        let mut page = Self { misses: notes.iter().map(miss).collect(), ..event.into() };
+        let mut page = Self {
+            misses: notes.iter().map(miss).collect(),
+            ..event.into()
+        };
         if let Some((params, heads)) = backings {
-            page.params.iter_mut().zip(params).for_each(|(param, backing)| param.backing = Some(backing));
+            page.params
+                .iter_mut()
+                .zip(params)
+                .for_each(|(param, backing)| param.backing = Some(backing));
             page.backing = Some(heads);
         }
         for delivery in &mut page.deliveries {
             delivery.waits_for = waits.remove(&delivery.id);
         }
-        page.event.waits_for = page.deliveries.iter().rev().find_map(|delivery| delivery.waits_for.clone());
+        page.event.waits_for = page
+            .deliveries
+            .iter()
+            .rev()
+            .find_map(|delivery| delivery.waits_for.clone());
         page
     }
 }
@@ -271,15 +307,24 @@ impl From<EventDetail> for EventPage {
     fn from(event: EventDetail) -> Self {
         let (body, body_base64) = match std::str::from_utf8(&event.body) {
             Ok(text) => (Some(cut(text).to_owned()), None),
-            Err(_) => (None, Some(STANDARD.encode(&event.body[..event.body.len().min(SHOWN)]))),
+            Err(_) => (
+                None,
+                Some(STANDARD.encode(&event.body[..event.body.len().min(SHOWN)])),
+            ),
         };
         // Anybody may send the header; only an operator's own is true.
         let by_hand = event.strength == Strength::Operator.as_str();
-        let from = event.headers.iter().find(|(name, _)| by_hand && name == RESENT_FROM);
+        let from = event
+            .headers
+            .iter()
+            .find(|(name, _)| by_hand && name == RESENT_FROM);
         Self {
             resent_from: from.map(|(_, id)| id.clone()),
             event: event.summary.into(),
-            verification: VerificationView { strength: event.strength, secret: event.secret },
+            verification: VerificationView {
+                strength: event.strength,
+                secret: event.secret,
+            },
             request_line: event.request_line,
             params: event.params.iter().map(ParamView::from).collect(),
             backing: None,
@@ -293,7 +338,11 @@ impl From<EventDetail> for EventPage {
             body_bytes: event.body.len(),
             body_cut: event.body.len() > SHOWN,
             attachments: event.attachments.into_iter().map(FileView::from).collect(),
-            deliveries: event.deliveries.into_iter().map(DeliveryView::from).collect(),
+            deliveries: event
+                .deliveries
+                .into_iter()
+                .map(DeliveryView::from)
+                .collect(),
         }
     }
 }
@@ -347,7 +396,11 @@ impl From<DeliveryDetail> for DeliveryView {
 
 impl From<Answer> for AnswerView {
     fn from(answer: Answer) -> Self {
-        Self { status: answer.status, result: answer.result, finished_at: answer.finished_at }
+        Self {
+            status: answer.status,
+            result: answer.result,
+            finished_at: answer.finished_at,
+        }
     }
 }
 
@@ -374,10 +427,16 @@ impl SourceView {
         waits: impl Fn(&str) -> Option<WaitView>,
     ) -> Vec<Self> {
         let paused = |name: &str| {
-            holds.iter().find(|(hold, _)| matches!(hold, Hold::Source(held) if held == name)).map(|(_, since)| *since)
+            holds
+                .iter()
+                .find(|(hold, _)| matches!(hold, Hold::Source(held) if held == name))
+                .map(|(_, since)| *since)
         };
         let of = |name: &str| {
-            let mut states: BTreeMap<_, _> = State::ALL.into_iter().map(|state| (state.as_str(), 0)).collect();
+            let mut states: BTreeMap<_, _> = State::ALL
+                .into_iter()
+                .map(|state| (state.as_str(), 0))
+                .collect();
             for count in counts.iter().filter(|count| count.source == name) {
                 states.insert(count.state.as_str(), count.count);
             }
@@ -392,7 +451,12 @@ impl SourceView {
                 provider: Some(source.config.provider.value.clone()),
                 provider_title: source.provider_title.clone(),
                 destination: source.config.destination.as_ref().map(ToString::to_string),
-                secrets: source.config.secrets.iter().map(|secret| secret.name().to_owned()).collect(),
+                secrets: source
+                    .config
+                    .secrets
+                    .iter()
+                    .map(|secret| secret.name().to_owned())
+                    .collect(),
                 paused_since: paused(&source.config.name),
                 waits_for: None,
                 last_event_at: None,
@@ -405,7 +469,10 @@ impl SourceView {
             Hold::Source(name) => Some(name),
             Hold::All | Hold::Destination(_) => None,
         });
-        let known = counts.iter().map(|count| &count.source).chain(fares.iter().map(|fare| &fare.source));
+        let known = counts
+            .iter()
+            .map(|count| &count.source)
+            .chain(fares.iter().map(|fare| &fare.source));
         for name in known.chain(held) {
             if !views.iter().any(|view| view.name == *name) {
                 views.push(Self {
@@ -427,7 +494,10 @@ impl SourceView {
         }
         let none = SourceFare::default();
         for view in &mut views {
-            let fare = fares.iter().find(|fare| fare.source == view.name).unwrap_or(&none);
+            let fare = fares
+                .iter()
+                .find(|fare| fare.source == view.name)
+                .unwrap_or(&none);
             view.waits_for = waits(&view.name);
             (view.last_event_at, view.oldest_pending_at) = (fare.last_event, fare.oldest_pending);
             view.open = open(fare).into();
@@ -438,7 +508,9 @@ impl SourceView {
 
 /// As much of a text as is shown, whole characters.
 fn cut(text: &str) -> &str {
-    let end = (0..=SHOWN.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    let end = (0..=SHOWN.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or(0)]
 }
 

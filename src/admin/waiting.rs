@@ -51,7 +51,11 @@ impl PausedView {
                 Hold::Source(name) => ("source", name.clone()),
                 Hold::Destination(destination) => ("destination", destination.to_string()),
             };
-            Self { what, kind, since: *since }
+            Self {
+                what,
+                kind,
+                since: *since,
+            }
         };
         holds.iter().map(view).collect()
     }
@@ -59,12 +63,21 @@ impl PausedView {
 
 impl WaitView {
     fn new(why: &'static str, text: impl Into<String>) -> Self {
-        Self { why, text: text.into(), since: None, until: None, behind: None }
+        Self {
+            why,
+            text: text.into(),
+            since: None,
+            until: None,
+            behind: None,
+        }
     }
 
     /// An operator holds it.
     pub(super) fn paused(what: &str, since: Timestamp) -> Self {
-        Self { since: Some(since), ..Self::new("paused", format!("{what} is paused by an operator")) }
+        Self {
+            since: Some(since),
+            ..Self::new("paused", format!("{what} is paused by an operator"))
+        }
     }
 
     /// The dispatcher has it closed.
@@ -74,50 +87,90 @@ impl WaitView {
             Closed::Held => "an operator paused it".to_owned(),
             Closed::KeyRefused => "the upstream refused the gateway's own key".to_owned(),
             Closed::AskedToWait => format!("{destination} asked for a pause"),
-            Closed::Breaker => format!("the breaker of {destination} is open: its last calls failed"),
+            Closed::Breaker => {
+                format!("the breaker of {destination} is open: its last calls failed")
+            }
             Closed::Probing => format!("one call tries {destination} again after failures"),
-            Closed::Concurrency => format!("{destination} has as many calls in flight as it may have"),
-            Closed::SourceConcurrency => format!("the source {source} has as many calls in flight as it may have"),
+            Closed::Concurrency => {
+                format!("{destination} has as many calls in flight as it may have")
+            }
+            Closed::SourceConcurrency => {
+                format!("the source {source} has as many calls in flight as it may have")
+            }
             Closed::Rate => format!("the rate of {destination} is used up"),
             Closed::AllAskedToWait => "the upstream asked for a pause".to_owned(),
             Closed::AllConcurrency => "dispatch.concurrency is reached".to_owned(),
-            Closed::Share => "its account has as many calls in flight as its share of dispatch.concurrency".to_owned(),
+            Closed::Share => {
+                "its account has as many calls in flight as its share of dispatch.concurrency"
+                    .to_owned()
+            }
             Closed::AllRate => "dispatch.rate is used up".to_owned(),
             Closed::Budget => "upstream.budget is used up".to_owned(),
             Closed::Spent => "a budget of runs per day is spent".to_owned(),
         };
-        Self { until, ..Self::new(why.as_str(), text) }
+        Self {
+            until,
+            ..Self::new(why.as_str(), text)
+        }
     }
 
     /// The upstream refuses a key.
     fn refused_key(key: &RefusedKey) -> Self {
         let word = Closed::KeyRefused.as_str();
-        Self { since: Some(key.since), until: key.next_try, ..Self::new(word, refusal_of(key)) }
+        Self {
+            since: Some(key.since),
+            until: key.next_try,
+            ..Self::new(word, refusal_of(key))
+        }
     }
 
     fn behind(first: DeliveryId) -> Self {
-        Self { behind: Some(first), ..Self::new("behind", format!("{first} of its conversation goes first")) }
+        Self {
+            behind: Some(first),
+            ..Self::new("behind", format!("{first} of its conversation goes first"))
+        }
     }
 
     fn retry(waiting: &WaitingDelivery, due: Timestamp) -> Self {
-        let Some(last) = &waiting.last else { return Self { until: Some(due), ..Self::new("due", "its time") } };
-        let status = last.status.map(|status| format!(" {status}")).unwrap_or_default();
+        let Some(last) = &waiting.last else {
+            return Self {
+                until: Some(due),
+                ..Self::new("due", "its time")
+            };
+        };
+        let status = last
+            .status
+            .map(|status| format!(" {status}"))
+            .unwrap_or_default();
         let detail: String = last.detail.chars().take(MAX_DETAIL).collect();
-        let why = if detail.is_empty() { format!("{}{status}", last.result) } else { detail };
+        let why = if detail.is_empty() {
+            format!("{}{status}", last.result)
+        } else {
+            detail
+        };
         let text = format!("retry {}, after: {why}", last.number.saturating_add(1));
-        Self { until: Some(due), ..Self::new("retry", text) }
+        Self {
+            until: Some(due),
+            ..Self::new("retry", text)
+        }
     }
 }
 
 impl AdminState {
     /// What the pending deliveries of these events wait for.
-    pub(super) async fn waits(&self, events: Vec<EventId>) -> Result<HashMap<DeliveryId, WaitView>, AdminError> {
+    pub(super) async fn waits(
+        &self,
+        events: Vec<EventId>,
+    ) -> Result<HashMap<DeliveryId, WaitView>, AdminError> {
         if events.is_empty() {
             return Ok(HashMap::new());
         }
         let waiting = self.in_time(self.inbox.waiting(events)).await?;
         let holds = self.inbox.holds().await?;
-        Ok(waiting.iter().map(|waiting| (waiting.id, self.wait(waiting, &holds))).collect())
+        Ok(waiting
+            .iter()
+            .map(|waiting| (waiting.id, self.wait(waiting, &holds)))
+            .collect())
     }
 
     fn wait(&self, waiting: &WaitingDelivery, holds: &[(Hold, Timestamp)]) -> WaitView {
@@ -142,7 +195,9 @@ impl AdminState {
         let dispatcher = self.dispatcher.as_ref()?;
         let (why, until) = dispatcher.waits(route)?;
         let of_route = |key: &RefusedKey| {
-            key.destination.as_ref().is_none_or(|to| *to == route.destination && key.account == route.account)
+            key.destination
+                .as_ref()
+                .is_none_or(|to| *to == route.destination && key.account == route.account)
         };
         match dispatcher.refused_keys().into_iter().find(of_route) {
             Some(key) if why == Closed::KeyRefused => Some(WaitView::refused_key(&key)),
@@ -157,7 +212,9 @@ impl AdminState {
         spent: &[(String, u64)],
         holds: &[(Hold, Timestamp)],
     ) -> Option<WaitView> {
-        let destination = self.source(name).and_then(|source| source.config.destination.clone());
+        let destination = self
+            .source(name)
+            .and_then(|source| source.config.destination.clone());
         let route = destination.map(|destination| own(name, destination));
         let paused = match &route {
             Some(route) => held(route, holds),
@@ -167,7 +224,9 @@ impl AdminState {
                 _ => None,
             }),
         };
-        paused.or_else(|| self.spent(&budget::of_source(name), spent)).or_else(|| self.closed(&route?))
+        paused
+            .or_else(|| self.spent(&budget::of_source(name), spent))
+            .or_else(|| self.closed(&route?))
     }
 
     /// That a budget is spent, where it is.
@@ -176,29 +235,48 @@ impl AdminState {
         let (_, runs) = spent.iter().find(|(budget, _)| budget == name)?;
         let text = format!("the budget {name} of {most} runs per day is spent");
         let until = Some(self.clock.now().tomorrow());
-        (*runs >= most).then(|| WaitView { until, ..WaitView::new("runs_per_day", text) })
+        (*runs >= most).then(|| WaitView {
+            until,
+            ..WaitView::new("runs_per_day", text)
+        })
     }
 }
 
 /// A refused key in a sentence.
 pub(super) fn refusal_of(key: &RefusedKey) -> String {
-    let at = key.destination.as_ref().map_or_else(String::new, |to| format!(" at {to}"));
+    let at = key
+        .destination
+        .as_ref()
+        .map_or_else(String::new, |to| format!(" at {to}"));
     format!("the upstream refused {}{at} ({})", key.setting, key.status)
 }
 
 /// The usual route of a source.
 pub(super) fn own(source: &str, destination: Destination) -> Route {
-    Route { source: source.to_owned(), destination, account: Account::default(), class: Class::default() }
+    Route {
+        source: source.to_owned(),
+        destination,
+        account: Account::default(),
+        class: Class::default(),
+    }
 }
 
 /// The hold that is about a route, the widest first.
 fn held(route: &Route, holds: &[(Hold, Timestamp)]) -> Option<WaitView> {
-    let since = |wanted: &Hold| holds.iter().find(|(hold, _)| hold == wanted).map(|(_, since)| *since);
+    let since = |wanted: &Hold| {
+        holds
+            .iter()
+            .find(|(hold, _)| hold == wanted)
+            .map(|(_, since)| *since)
+    };
     if let Some(since) = since(&Hold::All) {
         return Some(WaitView::paused("every run", since));
     }
     if let Some(since) = since(&Hold::Source(route.source.clone())) {
-        return Some(WaitView::paused(&format!("the source {}", route.source), since));
+        return Some(WaitView::paused(
+            &format!("the source {}", route.source),
+            since,
+        ));
     }
     let since = since(&Hold::Destination(route.destination.clone()))?;
     Some(WaitView::paused(&route.destination.to_string(), since))

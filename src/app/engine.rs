@@ -32,7 +32,9 @@ pub(super) async fn open(config: &Config, roles: Roles) -> anyhow::Result<Arc<dy
                 max_disk: config.inbox.max_disk,
             };
             let opened = PostgresInbox::open_as(address, options, roles).await;
-            Ok(Arc::new(opened.context("cannot open the inbox on Postgres")?))
+            Ok(Arc::new(
+                opened.context("cannot open the inbox on Postgres")?,
+            ))
         }
     }
 }
@@ -41,13 +43,15 @@ pub(super) async fn open(config: &Config, roles: Roles) -> anyhow::Result<Arc<dy
 pub async fn migrate(config: &Config) -> anyhow::Result<()> {
     match &config.inbox.engine {
         Engine::Sqlite(path) => {
-            let inbox = file(config, path).await.context("a running gateway has its file up to date already")?;
+            let inbox = file(config, path)
+                .await
+                .context("a running gateway has its file up to date already")?;
             inbox.close().await;
             Ok(())
         }
-        Engine::Postgres(address) => {
-            PostgresInbox::migrate(address).await.context("cannot bring the inbox on Postgres up to date")
-        }
+        Engine::Postgres(address) => PostgresInbox::migrate(address)
+            .await
+            .context("cannot bring the inbox on Postgres up to date"),
     }
 }
 
@@ -59,5 +63,7 @@ async fn file(config: &Config, path: &Path) -> anyhow::Result<SqliteInbox> {
         max_bytes: config.inbox.max_disk,
         min_free: config.inbox.min_free,
     };
-    SqliteInbox::open(path, options).await.with_context(|| format!("cannot open the inbox {}", path.display()))
+    SqliteInbox::open(path, options)
+        .await
+        .with_context(|| format!("cannot open the inbox {}", path.display()))
 }

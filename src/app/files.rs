@@ -32,37 +32,61 @@ pub(super) fn open(config: &Config, sealer: &Sealer) -> anyhow::Result<Option<Fi
                 return Ok(None);
             }
             Err(error) => {
-                return Err(error).with_context(|| format!("cannot use the attachment store {}", folder.display()));
+                return Err(error).with_context(|| {
+                    format!("cannot use the attachment store {}", folder.display())
+                });
             }
         },
         StorePlace::Bucket(url) => {
-            let client = Client::new(config.upstream.connect_timeout, attachments.ca_file.as_deref())?;
+            let client = Client::new(
+                config.upstream.connect_timeout,
+                attachments.ca_file.as_deref(),
+            )?;
             let settings: Vec<(String, String)> = attachments
                 .settings
                 .iter()
-                .map(|(key, value)| (key.clone(), String::from_utf8_lossy(value.expose()).into_owned()))
+                .map(|(key, value)| {
+                    (
+                        key.clone(),
+                        String::from_utf8_lossy(value.expose()).into_owned(),
+                    )
+                })
                 .collect();
-            Arc::new(Remote::open(url, &settings, client).context("the attachment store cannot be used")?)
+            Arc::new(
+                Remote::open(url, &settings, client)
+                    .context("the attachment store cannot be used")?,
+            )
         }
     };
-    Ok(Some(Files::new(store, links(config, sealer), presigned(config), attachments.link_lifetime)))
+    Ok(Some(Files::new(
+        store,
+        links(config, sealer),
+        presigned(config),
+        attachments.link_lifetime,
+    )))
 }
 
 /// The same files, handed out as another configuration says.
 pub(super) fn handed_out(files: &Files, config: &Config, sealer: &Sealer) -> Files {
-    files.handed_out(links(config, sealer), presigned(config), config.attachments.link_lifetime)
+    files.handed_out(
+        links(config, sealer),
+        presigned(config),
+        config.attachments.link_lifetime,
+    )
 }
 
 /// The gateway's own links; none where nobody could follow them.
 fn links(config: &Config, sealer: &Sealer) -> Option<Links> {
     let (attachments, public_url) = (&config.attachments, &config.server.public_url);
-    (attachments.links != LinkKind::Store && !public_url.is_empty()).then(|| Links::new(public_url, sealer.file_keys()))
+    (attachments.links != LinkKind::Store && !public_url.is_empty())
+        .then(|| Links::new(public_url, sealer.file_keys()))
 }
 
 /// Whether links are a bucket's own where it has some.
 fn presigned(config: &Config) -> bool {
     let attachments = &config.attachments;
-    attachments.links != LinkKind::Gateway && matches!(attachments.store.value, StorePlace::Bucket(_))
+    attachments.links != LinkKind::Gateway
+        && matches!(attachments.store.value, StorePlace::Bucket(_))
 }
 
 /// Removes what a crash left in a store that is ours alone: nobody else could be at it.

@@ -37,12 +37,14 @@ use crate::inbox::seal::Sealer;
 use crate::inbox::sweep::sweep;
 use crate::inbox::{Budgets, Inbox, Keep};
 use crate::ingress::{
-    self, Bounds, Dropin, ForeignKeys, HeldBytes, Ingress, Load, Proxies, Remapper, UploadPlaces, largest_held,
+    self, Bounds, Dropin, ForeignKeys, HeldBytes, Ingress, Load, Proxies, Remapper, UploadPlaces,
+    largest_held,
 };
 use crate::limit::{Limits, Share};
 use crate::model::{Clock, Roles, UpstreamIds};
 use crate::net::{
-    Client, Cores, Door, DownloadError, ListenOptions, Mark, Swap, Tls, TurnedAway, descriptors, download, listen,
+    Client, Cores, Door, DownloadError, ListenOptions, Mark, Swap, Tls, TurnedAway, descriptors,
+    download, listen,
 };
 use crate::reconcile::{self, Reconciler, Running};
 use crate::source::{Fetch, Sources};
@@ -159,14 +161,24 @@ impl Listeners {
 
 impl App {
     /// Opens the inbox and builds the parts.
-    pub async fn build(config: Config, sources: Sources, roles: Roles, clock: Clock) -> anyhow::Result<Self> {
+    pub async fn build(
+        config: Config,
+        sources: Sources,
+        roles: Roles,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
         let token = admin_token(&config)?;
         let inbox = engine::open(&config, roles).await?;
         // After the inbox, whose lock keeps a second process from making a key of its own.
         let sealer = Arc::new(sealer(&config)?);
         let inbox = Encrypted::open(inbox, sealer.clone(), config.inbox.encrypt).await;
         let inbox: Arc<dyn Inbox> = Arc::new(inbox.context("the inbox cannot be read")?);
-        let ids = Arc::new(inbox.upstream_ids().await.context("the names of conversations cannot be read")?);
+        let ids = Arc::new(
+            inbox
+                .upstream_ids()
+                .await
+                .context("the names of conversations cannot be read")?,
+        );
         let share = Share::default();
         let (budget, metrics) = (Budget::default(), Arc::new(Metrics::new()));
         share::take(&share, &budget, &*inbox);
@@ -204,7 +216,13 @@ impl App {
             clock,
         };
         let parts = Parts::new(&config, sources, &kept)?;
-        Ok(Self { config, settings, kept, parts, stop_all })
+        Ok(Self {
+            config,
+            settings,
+            kept,
+            parts,
+            stop_all,
+        })
     }
 
     /// What is known of the configuration that holds.
@@ -223,11 +241,26 @@ impl App {
     ) -> anyhow::Result<()> {
         // What is read at the start only is compared with what the process was started with, so that a change is told of
         // until a restart has taken it over.
-        let Self { config, settings, kept, parts, stop_all } = self;
+        let Self {
+            config,
+            settings,
+            kept,
+            parts,
+            stop_all,
+        } = self;
         let drain = config.server.drain_timeout;
-        let tls = config.server.tls.as_ref().map(|files| Tls::load(&files.cert.value, &files.key.value)).transpose()?;
+        let tls = config
+            .server
+            .tls
+            .as_ref()
+            .map(|files| Tls::load(&files.cert.value, &files.key.value))
+            .transpose()?;
         let options = listen_options(&config, tls.clone());
-        let public_address = listeners.public.as_ref().map(TcpListener::local_addr).transpose()?;
+        let public_address = listeners
+            .public
+            .as_ref()
+            .map(TcpListener::local_addr)
+            .transpose()?;
         let admin_address = listeners.admin.local_addr()?;
         let (hurry_all, hurry) = watch::channel(false);
         let told = |mut stopping: watch::Receiver<bool>| async move {
@@ -242,7 +275,14 @@ impl App {
         let cores = listeners.public.is_some().then(Cores::start).transpose()?;
         let public = listeners.public.map(|listener| {
             let stop = told(kept.stopping.clone());
-            tokio::spawn(listen::serve(listener, front.clone(), options.clone(), cores, door, stop))
+            tokio::spawn(listen::serve(
+                listener,
+                front.clone(),
+                options.clone(),
+                cores,
+                door,
+                stop,
+            ))
         });
         // The admin listener stays until the end, so that a stop can be watched.
         let (close_admin, admin_closing) = watch::channel(false);
@@ -266,14 +306,28 @@ impl App {
         ));
         let (inbox, stopping) = (kept.inbox.clone(), kept.stopping.clone());
         let dispatch = kept.roles.dispatch.then(|| {
-            let dispatch = tokio::spawn(Dispatcher::run(dispatcher.clone(), stopping.clone(), hurry));
-            (dispatch, tokio::spawn(Replayer::run(replayer.clone(), stopping)))
+            let dispatch =
+                tokio::spawn(Dispatcher::run(dispatcher.clone(), stopping.clone(), hurry));
+            (
+                dispatch,
+                tokio::spawn(Replayer::run(replayer.clone(), stopping)),
+            )
         });
         let sweep = kept.roles.dispatch.then(|| {
             let files = kept.files.clone().map(FilesSweep::new);
-            tokio::spawn(sweep_often(inbox.clone(), kept.swept.clone(), files, kept.clock.clone()))
+            tokio::spawn(sweep_often(
+                inbox.clone(),
+                kept.swept.clone(),
+                files,
+                kept.clock.clone(),
+            ))
         });
-        let follow = tokio::spawn(share::follow(kept.share.clone(), kept.budget.clone(), kept.stopper.clone(), inbox));
+        let follow = tokio::spawn(share::follow(
+            kept.share.clone(),
+            kept.budget.clone(),
+            kept.stopper.clone(),
+            inbox,
+        ));
         let (look, told_to_look) = mpsc::channel(1);
         let renewal = tokio::spawn(renew(tls, told_to_look));
         kept.serving.store(true, Ordering::Release);
@@ -339,7 +393,9 @@ impl App {
         if tokio::time::timeout(drain, finish.as_mut()).await.is_err() {
             let _ = hurry_all.send(true);
             if tokio::time::timeout(LAST_WORDS, finish).await.is_err() {
-                tracing::warn!("some deliveries did not end in time; their leases are free at the next start");
+                tracing::warn!(
+                    "some deliveries did not end in time; their leases are free at the next start"
+                );
             }
         }
         let _ = close_admin.send(true);
@@ -358,17 +414,29 @@ impl App {
 impl Kept {
     /// What the admin listener answers in this process.
     fn admin_routes(&self, state: Arc<AdminState>) -> Router {
-        if self.roles.admin { admin::router(state) } else { admin::probes(state) }
+        if self.roles.admin {
+            admin::router(state)
+        } else {
+            admin::probes(state)
+        }
     }
 }
 
 impl Parts {
     fn new(config: &Config, sources: Sources, kept: &Kept) -> anyhow::Result<Self> {
-        let client = Client::new(config.upstream.connect_timeout, config.upstream.ca_file.as_deref())?
-            .allowing(&config.fetch.allow);
-        let servers = config.proxies.iter().map(|proxy| &proxy.upstream).chain([&config.upstream.base_url]);
+        let client = Client::new(
+            config.upstream.connect_timeout,
+            config.upstream.ca_file.as_deref(),
+        )?
+        .allowing(&config.fetch.allow);
+        let servers = config
+            .proxies
+            .iter()
+            .map(|proxy| &proxy.upstream)
+            .chain([&config.upstream.base_url]);
         let mark = Mark::new(kept.sealer.mark(), servers);
-        let upstream = Upstream::new(&config.upstream, client.clone(), kept.budget.clone()).marked(mark.clone());
+        let upstream = Upstream::new(&config.upstream, client.clone(), kept.budget.clone())
+            .marked(mark.clone());
         kept.budget.set_foreign_share(config.foreign_share());
         let sources = Arc::new(sources.of_inbox(&kept.ids, kept.sealer.marks()));
         let reconciler = Reconciler::new(
@@ -382,8 +450,15 @@ impl Parts {
             kept.reconciling.clone(),
         );
         kept.held.set(config.server.max_held.value);
-        let limits = Arc::new(Limits::next(config, &kept.share, kept.limits.load().as_deref()));
-        let files = kept.files.as_ref().map(|files| Arc::new(files::handed_out(files, config, &kept.sealer)));
+        let limits = Arc::new(Limits::next(
+            config,
+            &kept.share,
+            kept.limits.load().as_deref(),
+        ));
+        let files = kept
+            .files
+            .as_ref()
+            .map(|files| Arc::new(files::handed_out(files, config, &kept.sealer)));
         let ingress = Arc::new(Ingress {
             fetch: Arc::new(Web(client.clone())),
             sources: sources.clone(),
@@ -424,7 +499,13 @@ impl Parts {
         );
         let dispatcher = Arc::new(dispatcher.with_files(files.clone(), client.clone()));
         let remap: Arc<dyn Remap> = Arc::new(Remapper(sources.clone()));
-        let replayer = Replayer::new(config, kept.inbox.clone(), remap, kept.ids.clone(), kept.clock.clone());
+        let replayer = Replayer::new(
+            config,
+            kept.inbox.clone(),
+            remap,
+            kept.ids.clone(),
+            kept.clock.clone(),
+        );
         let admin = AdminState::new(
             config,
             sources,
@@ -432,7 +513,11 @@ impl Parts {
             upstream,
             kept.metrics.clone(),
             kept.samples.clone(),
-            config.admin.token.clone().unwrap_or_else(|| kept.token.clone()),
+            config
+                .admin
+                .token
+                .clone()
+                .unwrap_or_else(|| kept.token.clone()),
             kept.clock.clone(),
             kept.serving.clone(),
         );
@@ -443,9 +528,18 @@ impl Parts {
             .with_uses(config, kept.uses.clone())
             .with_names(kept.ids.clone(), kept.sealer.marks().clone())
             .with_roles(kept.roles);
-        let admin = Arc::new(if kept.roles.dispatch { admin.with_dispatcher(dispatcher.clone()) } else { admin });
+        let admin = Arc::new(if kept.roles.dispatch {
+            admin.with_dispatcher(dispatcher.clone())
+        } else {
+            admin
+        });
         kept.limits.store(Some(limits));
-        Ok(Self { ingress, dispatcher, replayer, admin })
+        Ok(Self {
+            ingress,
+            dispatcher,
+            replayer,
+            admin,
+        })
     }
 }
 
@@ -456,17 +550,32 @@ const ADDRESSES: usize = 50;
 fn tell_addresses(config: &Config, public: SocketAddr) {
     let base = match config.server.public_url.as_str() {
         "" => {
-            tracing::info!("server.public_url is not set: these addresses are reached from this machine alone");
+            tracing::info!(
+                "server.public_url is not set: these addresses are reached from this machine alone"
+            );
             format!("http://{public}")
         }
         url => url.to_owned(),
     };
     for source in config.sources.iter().take(ADDRESSES) {
         let (name, provider) = (&source.name, &source.provider.value);
-        tracing::info!(source = name, provider, address = format!("{base}/hooks/{name}"), "an address to give away");
+        tracing::info!(
+            source = name,
+            provider,
+            address = format!("{base}/hooks/{name}"),
+            "an address to give away"
+        );
     }
-    if let Some(more) = config.sources.len().checked_sub(ADDRESSES).filter(|more| *more > 0) {
-        tracing::info!(more, "more sources have addresses; sluicegate source list names them");
+    if let Some(more) = config
+        .sources
+        .len()
+        .checked_sub(ADDRESSES)
+        .filter(|more| *more > 0)
+    {
+        tracing::info!(
+            more,
+            "more sources have addresses; sluicegate source list names them"
+        );
     }
 }
 
@@ -475,10 +584,17 @@ fn take_over(kept: &Kept, started: &Settings, next: &Config) {
     let settings = Settings::of(next);
     let waiting = started.waiting(&settings);
     for setting in &waiting {
-        tracing::warn!(setting, "this setting has changed; it needs a restart to take effect");
+        tracing::warn!(
+            setting,
+            "this setting has changed; it needs a restart to take effect"
+        );
     }
     let digest = settings.digest();
-    tracing::info!(sources = next.sources.len(), digest, "configuration reloaded");
+    tracing::info!(
+        sources = next.sources.len(),
+        digest,
+        "configuration reloaded"
+    );
     kept.loaded.next(kept.clock.now(), digest, waiting);
 }
 
@@ -503,12 +619,17 @@ fn listen_options(config: &Config, tls: Option<Tls>) -> ListenOptions {
 /// Looks for another certificate in the place of the one that is shown; at once when told to, and else now and then.
 async fn renew(tls: Option<Tls>, mut told: mpsc::Receiver<()>) {
     let Some(tls) = tls else { return };
-    while let Ok(Some(())) | Err(_) = tokio::time::timeout(LOOK_FOR_CERTIFICATE, told.recv()).await {
+    while let Ok(Some(())) | Err(_) = tokio::time::timeout(LOOK_FOR_CERTIFICATE, told.recv()).await
+    {
         let (cert, key) = tls.files();
         match tls.reload() {
             Ok(false) => {}
-            Ok(true) => tracing::info!(cert = %cert.display(), "another certificate is shown from now on"),
-            Err(error) => tracing::error!(%error, key = %key.display(), "certificate not taken, the one before stays"),
+            Ok(true) => {
+                tracing::info!(cert = %cert.display(), "another certificate is shown from now on")
+            }
+            Err(error) => {
+                tracing::error!(%error, key = %key.display(), "certificate not taken, the one before stays")
+            }
         }
     }
 }
@@ -520,8 +641,16 @@ pub fn compile(file: &Path, problems: &Problems) -> Option<(Config, Sources)> {
     if let Some(files) = &config.server.tls
         && let Err(error) = Tls::load(&files.cert.value, &files.key.value)
     {
-        let place = if error.file == files.key.value { &files.key.place } else { &files.cert.place };
-        problems.error_hint(place, error.to_string(), "write the certificate with its chain, and its key, as PEM");
+        let place = if error.file == files.key.value {
+            &files.key.place
+        } else {
+            &files.cert.place
+        };
+        problems.error_hint(
+            place,
+            error.to_string(),
+            "write the certificate with its chain, and its key, as PEM",
+        );
     }
     sense::check(&config, problems);
     reconcile::check(&config, &sources, problems);
@@ -544,7 +673,10 @@ fn compiled(config: Config, problems: &Problems) -> (Config, Sources) {
 fn check_held(config: &Config, sources: &Sources, problems: &Problems) {
     let (max_held, own) = (&config.server.max_held, config.server.max_body);
     let of_sources = sources.iter().map(|source| source.max_body.unwrap_or(own));
-    let largest = of_sources.chain([own, config.dropin.max_body.unwrap_or(own)]).max().unwrap_or(own);
+    let largest = of_sources
+        .chain([own, config.dropin.max_body.unwrap_or(own)])
+        .max()
+        .unwrap_or(own);
     if largest > largest_held(max_held.value) {
         problems.error_hint(
             &max_held.place,
@@ -561,13 +693,27 @@ struct Web(Client);
 #[async_trait::async_trait]
 impl Fetch for Web {
     async fn get(&self, address: &str) -> Result<Bytes, String> {
-        let bounds = download::Bounds { time: FETCH_TIME, stall: FETCH_TIME, bytes: FETCH_BYTES };
+        let bounds = download::Bounds {
+            time: FETCH_TIME,
+            stall: FETCH_TIME,
+            bytes: FETCH_BYTES,
+        };
         let fetched = async { self.0.download_here(address, bounds).await?.whole().await };
-        fetched.await.map_err(|error: DownloadError| error.to_string())
+        fetched
+            .await
+            .map_err(|error: DownloadError| error.to_string())
     }
 
-    async fn ask(&self, request: Request<Bytes>, timeout: Duration) -> Result<(StatusCode, HeaderMap), String> {
-        let answer = self.0.send(request, timeout, FETCH_BYTES).await.map_err(|error| error.to_string())?;
+    async fn ask(
+        &self,
+        request: Request<Bytes>,
+        timeout: Duration,
+    ) -> Result<(StatusCode, HeaderMap), String> {
+        let answer = self
+            .0
+            .send(request, timeout, FETCH_BYTES)
+            .await
+            .map_err(|error| error.to_string())?;
         Ok((answer.status(), answer.headers().clone()))
     }
 }
@@ -594,11 +740,19 @@ struct Swept {
 
 impl Swept {
     fn new(config: &Config) -> Self {
-        Self { keep: Keep::new(config), upload: config.attachments.upload_timeout }
+        Self {
+            keep: Keep::new(config),
+            upload: config.attachments.upload_timeout,
+        }
     }
 }
 
-async fn sweep_often(inbox: Arc<dyn Inbox>, swept: Arc<ArcSwap<Swept>>, mut files: Option<FilesSweep>, clock: Clock) {
+async fn sweep_often(
+    inbox: Arc<dyn Inbox>,
+    swept: Arc<ArcSwap<Swept>>,
+    mut files: Option<FilesSweep>,
+    clock: Clock,
+) {
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
         let swept = swept.load_full();

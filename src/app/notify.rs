@@ -22,7 +22,9 @@ pub(super) fn stopping() {
 }
 
 fn tell(state: &str) {
-    let Some(socket) = std::env::var_os(SOCKET).filter(|socket| !socket.is_empty()) else { return };
+    let Some(socket) = std::env::var_os(SOCKET).filter(|socket| !socket.is_empty()) else {
+        return;
+    };
     if let Err(error) = send(&socket, state) {
         tracing::warn!(%error, state, "the service manager was not told: NOTIFY_SOCKET does not take it");
     }

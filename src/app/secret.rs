@@ -25,7 +25,11 @@ pub(super) fn admin_token(config: &Config) -> anyhow::Result<Secret> {
         warn_of(&file);
         return Ok(Secret::new("admin.token", text.trim()));
     }
-    let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+    let token = format!(
+        "{}{}",
+        uuid::Uuid::new_v4().simple(),
+        uuid::Uuid::new_v4().simple()
+    );
     write_private(&file, &token).with_context(|| format!("cannot write {}", file.display()))?;
     tracing::warn!(file = %file.display(), "admin.token is not set, made one and kept it here");
     Ok(Secret::new("admin.token", token))
@@ -56,7 +60,8 @@ fn current(config: &Config) -> anyhow::Result<Sealer> {
             // A key that is half there would be worse than none.
             let new = file.with_extension("key.new");
             write_private(&new, &key).with_context(|| format!("cannot write {}", new.display()))?;
-            std::fs::rename(&new, &file).with_context(|| format!("cannot write {}", file.display()))?;
+            std::fs::rename(&new, &file)
+                .with_context(|| format!("cannot write {}", file.display()))?;
             tracing::warn!(file = %file.display(), "inbox.key is not set, made one and kept it here");
             key
         }

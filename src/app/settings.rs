@@ -63,7 +63,10 @@ impl Settings {
         // A provider's file is a setting as well, by its name.
         for (name, provider) in &config.providers {
             if !provider.place.file.starts_with("config/providers/") {
-                all.insert(format!("provider {name}"), Sha256::digest(format!("{provider:?}")).into());
+                all.insert(
+                    format!("provider {name}"),
+                    Sha256::digest(format!("{provider:?}")).into(),
+                );
             }
         }
         Self(all)
@@ -82,23 +85,39 @@ impl Settings {
 
     /// The names of what is another in `next`, and holds after a restart only.
     pub(super) fn waiting(&self, next: &Self) -> Vec<String> {
-        self.changed(next).filter(|name| is_at_start(name)).map(str::to_owned).collect()
+        self.changed(next)
+            .filter(|name| is_at_start(name))
+            .map(str::to_owned)
+            .collect()
     }
 
     fn changed<'s>(&'s self, next: &'s Self) -> impl Iterator<Item = &'s str> {
-        let names: BTreeSet<&str> = self.0.keys().chain(next.0.keys()).map(String::as_str).collect();
-        names.into_iter().filter(|name| self.0.get(*name) != next.0.get(*name))
+        let names: BTreeSet<&str> = self
+            .0
+            .keys()
+            .chain(next.0.keys())
+            .map(String::as_str)
+            .collect();
+        names
+            .into_iter()
+            .filter(|name| self.0.get(*name) != next.0.get(*name))
     }
 }
 
 /// Whether a setting is read at the start only.
 fn is_at_start(name: &str) -> bool {
-    AT_START.iter().any(|setting| name == *setting || (setting.ends_with('.') && name.starts_with(setting)))
+    AT_START
+        .iter()
+        .any(|setting| name == *setting || (setting.ends_with('.') && name.starts_with(setting)))
 }
 
 fn gather(config: &Config, table: &Table, before: String, all: &mut BTreeMap<String, [u8; 32]>) {
     for (key, _, node) in &table.entries {
-        let name = if before.is_empty() { key.clone() } else { format!("{before}.{key}") };
+        let name = if before.is_empty() {
+            key.clone()
+        } else {
+            format!("{before}.{key}")
+        };
         match &node.value {
             Value::Table(inner) => gather(config, inner, name, all),
             value => {
@@ -124,7 +143,11 @@ fn add(config: &Config, value: &Value, digest: &mut Sha256) {
                 put(b'e', std::env::var(name).unwrap_or_default().as_bytes());
             } else if let Some(file) = text.strip_prefix("file:") {
                 let file = config.base.join(file);
-                let bytes = if file.is_file() { std::fs::read(file).unwrap_or_default() } else { Vec::new() };
+                let bytes = if file.is_file() {
+                    std::fs::read(file).unwrap_or_default()
+                } else {
+                    Vec::new()
+                };
                 put(b'f', &bytes);
             }
         }
@@ -133,11 +156,21 @@ fn add(config: &Config, value: &Value, digest: &mut Sha256) {
         Value::Bool(yes) => put(b'b', &[u8::from(*yes)]),
         Value::Time(text) => put(b'T', text.as_bytes()),
         Value::List(items) => {
-            put(b'l', &u64::try_from(items.len()).unwrap_or(u64::MAX).to_be_bytes());
-            items.iter().for_each(|item| add(config, &item.value, digest));
+            put(
+                b'l',
+                &u64::try_from(items.len()).unwrap_or(u64::MAX).to_be_bytes(),
+            );
+            items
+                .iter()
+                .for_each(|item| add(config, &item.value, digest));
         }
         Value::Table(table) => {
-            put(b'm', &u64::try_from(table.entries.len()).unwrap_or(u64::MAX).to_be_bytes());
+            put(
+                b'm',
+                &u64::try_from(table.entries.len())
+                    .unwrap_or(u64::MAX)
+                    .to_be_bytes(),
+            );
             let mut entries: Vec<_> = table.entries.iter().collect();
             entries.sort_by(|a, b| a.0.cmp(&b.0));
             for (key, _, node) in entries {
@@ -202,9 +235,16 @@ mod tests {
         for line in DEFAULTS.lines() {
             let line = line.strip_prefix("# ").unwrap_or(line);
             if let Some(name) = line.strip_prefix('[') {
-                section = name.trim_start_matches('[').split(']').next().unwrap_or_default().to_owned();
+                section = name
+                    .trim_start_matches('[')
+                    .split(']')
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned();
             } else if let Some((key, _)) = line.split_once(" = ")
-                && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+                && key
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
                 && !section.is_empty()
             {
                 all.push(format!("{section}.{key}"));
@@ -220,10 +260,16 @@ mod tests {
         for name in &all {
             let name = name.replace("attachments.settings", "attachments.settings.");
             let at_once = AT_ONCE.iter().any(|known| name.starts_with(known));
-            assert!(at_once != is_at_start(&name), "{name}: does it hold from a reload on, or after a restart?");
+            assert!(
+                at_once != is_at_start(&name),
+                "{name}: does it hold from a reload on, or after a restart?"
+            );
         }
         for name in AT_START.iter().filter(|name| !name.ends_with('.')) {
-            assert!(all.iter().any(|known| known == name), "{name} is no setting");
+            assert!(
+                all.iter().any(|known| known == name),
+                "{name} is no setting"
+            );
         }
     }
 
@@ -232,9 +278,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let of = |text: &str| settings(text, folder.path());
         let started = of("[server]\nmax_body = \"2MiB\"\n[inbox]\nbatch = 64\n");
-        assert_eq!(of("# moved\n\n[inbox]\nbatch = 64\n\n[server]\nmax_body = \"2MiB\"\n"), started);
-        let next = of("[server]\nmax_body = \"3MiB\"\nidle_timeout = \"5s\"\n[log]\nfilter = \"debug\"\n");
-        assert_eq!(started.waiting(&next), ["inbox.batch", "log.filter", "server.idle_timeout"]);
+        assert_eq!(
+            of("# moved\n\n[inbox]\nbatch = 64\n\n[server]\nmax_body = \"2MiB\"\n"),
+            started
+        );
+        let next =
+            of("[server]\nmax_body = \"3MiB\"\nidle_timeout = \"5s\"\n[log]\nfilter = \"debug\"\n");
+        assert_eq!(
+            started.waiting(&next),
+            ["inbox.batch", "log.filter", "server.idle_timeout"]
+        );
         assert_eq!(started.waiting(&started), Vec::<String>::new());
         assert_ne!(started.digest(), next.digest());
     }

@@ -22,7 +22,9 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) fn take(share: &Share, budget: &Budget, inbox: &dyn Inbox) -> bool {
     let ingress = inbox.replicas_with(Role::Ingress);
     // Those that take requests call it too, for what is passed on. One that does both is counted twice, so at most all.
-    let callers = ingress.saturating_add(inbox.replicas_with(Role::Dispatch)).min(inbox.standing().replicas);
+    let callers = ingress
+        .saturating_add(inbox.replicas_with(Role::Dispatch))
+        .min(inbox.standing().replicas);
     budget.share(callers);
     share.set(ingress)
 }
@@ -36,7 +38,10 @@ pub(super) async fn follow(share: Share, budget: Budget, stopper: Stopper, inbox
             stopper.read(holds.iter().any(|(hold, _)| *hold == Hold::All), orders);
         }
         if take(&share, &budget, &*inbox) {
-            tracing::info!(processes = share.processes(), "limits are divided among so many processes");
+            tracing::info!(
+                processes = share.processes(),
+                "limits are divided among so many processes"
+            );
         }
         // A change between asking and waiting, and one in roles alone, is found by the next look.
         let _ = tokio::time::timeout(LOOK, inbox.standing_changed()).await;

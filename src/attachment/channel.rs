@@ -14,7 +14,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::{Files, StoreError};
-use crate::config::{ChannelFiles, Intake, Part, Provider, Secret, SourceConfig, SourceFetch, Step, Way};
+use crate::config::{
+    ChannelFiles, Intake, Part, Provider, Secret, SourceConfig, SourceFetch, Step, Way,
+};
 use crate::model::attachment::{cleaned_name, cleaned_type};
 use crate::model::{Attachment, Timestamp};
 use crate::net::Client;
@@ -34,7 +36,11 @@ const ANSWER: u64 = 64 * 1024;
 const STALL: Duration = Duration::from_secs(15);
 
 /// What is escaped in a part of a path; in a token, which has what its channel chose; and in a path that was found.
-const PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const PART: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 const TOKEN: &AsciiSet = &PART.remove(b':');
 const PATH: &AsciiSet = &PART.remove(b'/');
 
@@ -103,17 +109,26 @@ impl Channel {
     fn new(rule: &ChannelFiles, fetch: &SourceFetch) -> Option<Self> {
         let at = fetch.api.clone().unwrap_or_else(|| rule.api.clone());
         let api = at.to_string().trim_end_matches('/').to_owned();
-        Some(Self { rule: rule.clone(), api, at, token: fetch.token.clone()? })
+        Some(Self {
+            rule: rule.clone(),
+            api,
+            at,
+            token: fetch.token.clone()?,
+        })
     }
 
     /// The files that a payload names, each once, in its order; no more than `most`.
     pub fn named(&self, body: &[u8], most: usize) -> Vec<NamedFile> {
         let read = text::mended(text::json(body, None).text);
-        let Ok(document) = serde_json::from_str::<Value>(&read) else { return Vec::new() };
+        let Ok(document) = serde_json::from_str::<Value>(&read) else {
+            return Vec::new();
+        };
         let mut found: Vec<NamedFile> = Vec::new();
         for path in &self.rule.each {
             for value in at_path(&document, path) {
-                let Some(file) = self.file(value) else { continue };
+                let Some(file) = self.file(value) else {
+                    continue;
+                };
                 if found.len() < most && !found.iter().any(|known| known.id == file.id) {
                     found.push(file);
                 }
@@ -135,7 +150,13 @@ impl Channel {
         };
         let id = text(&self.rule.id).filter(|id| id.len() <= MAX_ID)?;
         let size = of(&self.rule.size).and_then(|size| size.parse().ok());
-        Some(NamedFile { id, name: of(&self.rule.name), kind: of(&self.rule.kind), size, address })
+        Some(NamedFile {
+            id,
+            name: of(&self.rule.name),
+            kind: of(&self.rule.kind),
+            size,
+            address,
+        })
     }
 
     /// Fetches a file into the store. It is there then, and to be referred to or removed.
@@ -150,33 +171,73 @@ impl Channel {
         if file.size.is_some_and(|size| size > intake.max_file) {
             return Err(too_large(intake.max_file));
         }
-        let bounds = Bounds { time: allowed.time, stall: STALL, bytes: intake.max_file };
+        let bounds = Bounds {
+            time: allowed.time,
+            stall: STALL,
+            bytes: intake.max_file,
+        };
         let (target, found) = self.target(client, file).await?;
         // Only what a channel says for the first time may be gone; what it just said is asked for again another time.
-        let mut download = self.open(client, &target, bounds).await.map_err(|error| judged(error, found.is_none()))?;
-        let name = file.name.as_deref().or(found.as_deref()).or_else(|| target.split('?').next());
+        let mut download = self
+            .open(client, &target, bounds)
+            .await
+            .map_err(|error| judged(error, found.is_none()))?;
+        let name = file
+            .name
+            .as_deref()
+            .or(found.as_deref())
+            .or_else(|| target.split('?').next());
         let name = cleaned_name(name.unwrap_or_default());
-        let said = download.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let said = download
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok());
         let kind = cleaned_type(file.kind.as_deref().or(said));
         if !intake.accepts(&name, &kind) {
             return Err(Unfetched::Never("is of a kind that is not taken".into()));
         }
         let mut incoming = files.begin(&name, Some(&kind)).await.map_err(unkept)?;
-        while let Some(piece) = download.next().await.map_err(|error| judged(error, false))? {
+        while let Some(piece) = download
+            .next()
+            .await
+            .map_err(|error| judged(error, false))?
+        {
             incoming.take(piece).await.map_err(unkept)?;
         }
-        let placed = incoming.end(allowed.until).await.map_err(unkept)?.place().await.map_err(unkept)?;
-        Ok(Attachment { origin: Some(file.id.clone()), ..placed })
+        let placed = incoming
+            .end(allowed.until)
+            .await
+            .map_err(unkept)?
+            .place()
+            .await
+            .map_err(unkept)?;
+        Ok(Attachment {
+            origin: Some(file.id.clone()),
+            ..placed
+        })
     }
 
     /// Where a file is, and what was found by asking for that.
-    async fn target(&self, client: &Client, file: &NamedFile) -> Result<(String, Option<String>), Unfetched> {
+    async fn target(
+        &self,
+        client: &Client,
+        file: &NamedFile,
+    ) -> Result<(String, Option<String>), Unfetched> {
         match &self.rule.way {
-            Way::Named(_) => Ok((self.owned(file.address.as_deref().unwrap_or_default())?, None)),
+            Way::Named(_) => Ok((
+                self.owned(file.address.as_deref().unwrap_or_default())?,
+                None,
+            )),
             Way::Target(target) => Ok((self.filled(target, &file.id, ""), None)),
             Way::Asked { ask, found, get } => {
-                let bounds = Bounds { time: STALL, stall: STALL, bytes: ANSWER };
-                let asked = self.open(client, &self.filled(ask, &file.id, ""), bounds).await;
+                let bounds = Bounds {
+                    time: STALL,
+                    stall: STALL,
+                    bytes: ANSWER,
+                };
+                let asked = self
+                    .open(client, &self.filled(ask, &file.id, ""), bounds)
+                    .await;
                 let asked = asked.map_err(|error| match error {
                     DownloadError::Status(status) if status.as_u16() == 400 => {
                         Unfetched::Never("is not given out by the channel".into())
@@ -184,9 +245,15 @@ impl Channel {
                     error => judged(error, false),
                 })?;
                 let answer = asked.whole().await.map_err(|error| judged(error, false))?;
-                let place = serde_json::from_slice::<Value>(&answer).ok().and_then(|answer| {
-                    found.iter().try_fold(&answer, |at, key| at.get(key))?.as_str().map(str::to_owned)
-                });
+                let place = serde_json::from_slice::<Value>(&answer)
+                    .ok()
+                    .and_then(|answer| {
+                        found
+                            .iter()
+                            .try_fold(&answer, |at, key| at.get(key))?
+                            .as_str()
+                            .map(str::to_owned)
+                    });
                 let unsaid = || Unfetched::NotNow("the channel does not say where it is".into());
                 let place = place.filter(|place| is_path(place)).ok_or_else(unsaid)?;
                 Ok((self.filled(get, &file.id, &place), Some(place)))
@@ -196,16 +263,33 @@ impl Channel {
 
     /// The target of an address that a payload names, if it is the host's.
     fn owned(&self, address: &str) -> Result<String, Unfetched> {
-        let port = |uri: &Uri| uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        let port = |uri: &Uri| {
+            uri.port_u16()
+                .unwrap_or(if uri.scheme_str() == Some("https") {
+                    443
+                } else {
+                    80
+                })
+        };
         let ours = |uri: &Uri| {
             uri.scheme() == self.at.scheme()
-                && uri.host().is_some_and(|host| self.at.host().is_some_and(|own| own.eq_ignore_ascii_case(host)))
+                && uri.host().is_some_and(|host| {
+                    self.at
+                        .host()
+                        .is_some_and(|own| own.eq_ignore_ascii_case(host))
+                })
                 && port(uri) == port(&self.at)
-                && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+                && uri
+                    .authority()
+                    .is_some_and(|authority| !authority.as_str().contains('@'))
         };
         let uri = address.parse::<Uri>().ok().filter(ours);
-        let uri = uri.ok_or_else(|| Unfetched::Never("has an address that is not one of the channel's own".into()))?;
-        Ok(uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string))
+        let uri = uri.ok_or_else(|| {
+            Unfetched::Never("has an address that is not one of the channel's own".into())
+        })?;
+        Ok(uri
+            .path_and_query()
+            .map_or_else(|| "/".to_owned(), ToString::to_string))
     }
 
     fn filled(&self, target: &[Part], id: &str, found: &str) -> String {
@@ -219,14 +303,25 @@ impl Channel {
         target.iter().map(part).collect()
     }
 
-    async fn open(&self, client: &Client, target: &str, bounds: Bounds) -> Result<Download, DownloadError> {
+    async fn open(
+        &self,
+        client: &Client,
+        target: &str,
+        bounds: Bounds,
+    ) -> Result<Download, DownloadError> {
         let address = match &self.rule.way {
             // The payload's address is whole.
-            Way::Named(_) => format!("{}://{}{target}", self.at.scheme_str().unwrap_or("https"), authority(&self.at)),
+            Way::Named(_) => format!(
+                "{}://{}{target}",
+                self.at.scheme_str().unwrap_or("https"),
+                authority(&self.at)
+            ),
             _ => format!("{}{target}", self.api),
         };
         let unfit = || DownloadError::Broken("no request can be made of it".into());
-        let mut request = Request::get(address).body(Bytes::new()).map_err(|_| unfit())?;
+        let mut request = Request::get(address)
+            .body(Bytes::new())
+            .map_err(|_| unfit())?;
         let agent = HeaderValue::from_static(concat!("sluicegate/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().insert(USER_AGENT, agent);
         for (name, value) in &self.rule.headers {
@@ -249,7 +344,9 @@ fn authority(uri: &Uri) -> &str {
 
 /// Whether what was found leads nowhere but down.
 fn is_path(place: &str) -> bool {
-    !place.is_empty() && place.len() <= 1024 && !place.split('/').any(|part| matches!(part, "" | "." | ".."))
+    !place.is_empty()
+        && place.len() <= 1024
+        && !place.split('/').any(|part| matches!(part, "" | "." | ".."))
 }
 
 /// The values at a path.
@@ -277,8 +374,12 @@ fn at_path<'v>(document: &'v Value, path: &[Step]) -> Vec<&'v Value> {
 
 fn too_large(most: u64) -> Unfetched {
     Unfetched::Never(match most {
-        most if most >= 1 << 20 && most.is_multiple_of(1 << 20) => format!("is larger than {} MiB", most >> 20),
-        most if most >= 1 << 10 && most.is_multiple_of(1 << 10) => format!("is larger than {} KiB", most >> 10),
+        most if most >= 1 << 20 && most.is_multiple_of(1 << 20) => {
+            format!("is larger than {} MiB", most >> 20)
+        }
+        most if most >= 1 << 10 && most.is_multiple_of(1 << 10) => {
+            format!("is larger than {} KiB", most >> 10)
+        }
         most => format!("is larger than {most} bytes"),
     })
 }
@@ -287,7 +388,9 @@ fn too_large(most: u64) -> Unfetched {
 fn judged(error: DownloadError, may_be_gone: bool) -> Unfetched {
     match error {
         DownloadError::TooLarge(most) => too_large(most),
-        DownloadError::Status(status) if may_be_gone && matches!(status.as_u16(), 400 | 404 | 410) => {
+        DownloadError::Status(status)
+            if may_be_gone && matches!(status.as_u16(), 400 | 404 | 410) =>
+        {
             Unfetched::Never("is no longer at the channel".into())
         }
         error => Unfetched::NotNow(format!("the channel did not give it: {error}")),
@@ -305,13 +408,18 @@ mod tests {
     use crate::config::Table;
 
     fn channel(rule: &str, api: Option<&str>) -> Channel {
-        let text = format!("title = \"t\"\n[verify]\nscheme = \"none\"\n[attachments.fetch]\n{rule}");
+        let text =
+            format!("title = \"t\"\n[verify]\nscheme = \"none\"\n[attachments.fetch]\n{rule}");
         let problems = Problems::default();
         let provider = Provider::read("p", &Table::parse("p.toml", &text, &problems), &problems);
         assert!(!problems.any_error(), "{problems:?}");
         let place = provider.place.clone();
         let token = Some(Secret::new("token", "123:abc/d"));
-        let fetch = SourceFetch { place, token, api: api.map(|api| api.parse().unwrap()) };
+        let fetch = SourceFetch {
+            place,
+            token,
+            api: api.map(|api| api.parse().unwrap()),
+        };
         Channel::new(&provider.files.unwrap(), &fetch).unwrap()
     }
 
@@ -333,7 +441,13 @@ mod tests {
             br#"{"t":"\ud83d","m":{"document":{"file_id":"x"}}}"#,
         ] {
             let named = channel(BOT, None).named(body, 9);
-            assert_eq!(named.iter().map(|file| file.id.as_str()).collect::<Vec<_>>(), ["x"]);
+            assert_eq!(
+                named
+                    .iter()
+                    .map(|file| file.id.as_str())
+                    .collect::<Vec<_>>(),
+                ["x"]
+            );
         }
     }
 
@@ -342,11 +456,21 @@ mod tests {
         let body = br#"{"update_id":1,"message":{"photo":[{"file_id":"small"},{"file_id":"large","file_size":9}],
             "document":{"file_id":"large"},"other":{"file_id":"no"}},"edited":{"document":{"file_id":"d","file_name":"a.pdf"}}}"#;
         let found = channel(BOT, None).named(body, 9);
-        let names: Vec<_> = found.iter().map(|file| (file.id.as_str(), file.name.as_deref(), file.size)).collect();
-        assert_eq!(names, [("large", None, Some(9)), ("d", Some("a.pdf"), None)]);
+        let names: Vec<_> = found
+            .iter()
+            .map(|file| (file.id.as_str(), file.name.as_deref(), file.size))
+            .collect();
+        assert_eq!(
+            names,
+            [("large", None, Some(9)), ("d", Some("a.pdf"), None)]
+        );
         assert_eq!(channel(BOT, None).named(body, 1).len(), 1);
-        for odd in [&b"no json"[..], b"[]", br#"{"message":{"photo":[]}}"#, br#"{"m":{"document":{"file_id":["x"]}}}"#]
-        {
+        for odd in [
+            &b"no json"[..],
+            b"[]",
+            br#"{"message":{"photo":[]}}"#,
+            br#"{"m":{"document":{"file_id":["x"]}}}"#,
+        ] {
             assert_eq!(channel(BOT, None).named(odd, 9), []);
         }
     }
@@ -354,15 +478,32 @@ mod tests {
     #[test]
     fn t74_t76_targets_hold_what_is_filled_in_as_one_part_and_lead_to_the_host_alone() {
         let bot = channel(BOT, None);
-        let Way::Asked { ask, get, .. } = &bot.rule.way else { panic!() };
-        assert_eq!(bot.filled(ask, "a/../b&x=1", ""), "/bot123:abc%2Fd/getFile?file_id=a%2F..%2Fb%26x%3D1");
-        assert_eq!(bot.filled(get, "", "photos/a b.jpg"), "/file/bot123:abc%2Fd/photos/a%20b.jpg");
-        for (place, good) in [("a/b.jpg", true), ("../a", false), ("a//b", false), ("/a", false), ("a/./b", false)] {
+        let Way::Asked { ask, get, .. } = &bot.rule.way else {
+            panic!()
+        };
+        assert_eq!(
+            bot.filled(ask, "a/../b&x=1", ""),
+            "/bot123:abc%2Fd/getFile?file_id=a%2F..%2Fb%26x%3D1"
+        );
+        assert_eq!(
+            bot.filled(get, "", "photos/a b.jpg"),
+            "/file/bot123:abc%2Fd/photos/a%20b.jpg"
+        );
+        for (place, good) in [
+            ("a/b.jpg", true),
+            ("../a", false),
+            ("a//b", false),
+            ("/a", false),
+            ("a/./b", false),
+        ] {
             assert_eq!(is_path(place), good, "{place}");
         }
         let rule = "api = \"https://files.example\"\neach = [\"files.*\"]\nurl = \"url\"\nheaders = { Authorization = \"Bearer {token}\" }";
         let named = channel(rule, None);
-        assert_eq!(named.owned("https://FILES.example:443/a?b=c").unwrap(), "/a?b=c");
+        assert_eq!(
+            named.owned("https://FILES.example:443/a?b=c").unwrap(),
+            "/a?b=c"
+        );
         for wrong in [
             "http://files.example/a",
             "https://files.example.evil/a",

@@ -45,13 +45,21 @@ impl Folder {
         make_folder(&root.join(BEGUN))?;
         let lock = open_private(&root.join("lock"), false)?;
         let alone = lock.try_lock().is_ok().then_some(lock);
-        Ok(Self { root: root.to_owned(), alone })
+        Ok(Self {
+            root: root.to_owned(),
+            alone,
+        })
     }
 
     fn path(&self, key: &str) -> Result<PathBuf, StoreError> {
         // Keys are made by us; what is none reaches no file.
-        AttachmentId::of_key(key).filter(|_| !key.contains(['/', '\\'])).ok_or(StoreError::Missing)?;
-        Ok(self.root.join(drawer(key).ok_or(StoreError::Missing)?).join(key))
+        AttachmentId::of_key(key)
+            .filter(|_| !key.contains(['/', '\\']))
+            .ok_or(StoreError::Missing)?;
+        Ok(self
+            .root
+            .join(drawer(key).ok_or(StoreError::Missing)?)
+            .join(key))
     }
 }
 
@@ -61,7 +69,12 @@ impl Store for Folder {
         let (place, begun) = (self.path(key)?, self.root.join(BEGUN).join(key));
         let (pieces, arriving) = mpsc::channel(WAITING);
         let thread = spawn_blocking(move || write(begun, arriving));
-        Ok(Box::new(FolderSink { pieces: Some(pieces), thread: Some(thread), begun: None, place }))
+        Ok(Box::new(FolderSink {
+            pieces: Some(pieces),
+            thread: Some(thread),
+            begun: None,
+            place,
+        }))
     }
 
     async fn open(&self, key: &str, range: Range<u64>) -> Result<Pieces, StoreError> {
@@ -79,11 +92,17 @@ impl Store for Folder {
             }
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(PIECE);
             let mut piece = BytesMut::with_capacity(most);
-            let read =
-                (&mut file).take(most as u64).read_buf(&mut piece).await.map_err(|e| failed("read a file", &e))?;
+            let read = (&mut file)
+                .take(most as u64)
+                .read_buf(&mut piece)
+                .await
+                .map_err(|e| failed("read a file", &e))?;
             if read == 0 {
                 let cause = "it is shorter than it was".to_owned();
-                return Err(StoreError::Failed { doing: "read a file", cause });
+                return Err(StoreError::Failed {
+                    doing: "read a file",
+                    cause,
+                });
             }
             Ok(Some((piece.freeze(), (file, left - read as u64))))
         });
@@ -100,7 +119,10 @@ impl Store for Folder {
     }
 
     async fn look(&self, number: u16, before: Timestamp) -> Result<Vec<String>, StoreError> {
-        let (folder, begun) = (self.root.join(format!("{number:02x}")), self.root.join(BEGUN));
+        let (folder, begun) = (
+            self.root.join(format!("{number:02x}")),
+            self.root.join(BEGUN),
+        );
         let looked = spawn_blocking(move || {
             if number == 0 {
                 for key in older(&begun, before)? {
@@ -153,7 +175,9 @@ impl FolderSink {
 
     async fn joined(&mut self) -> Result<Written, StoreError> {
         self.pieces = None;
-        let Some(thread) = self.thread.take() else { return Err(ended()) };
+        let Some(thread) = self.thread.take() else {
+            return Err(ended());
+        };
         joined(thread.await, "write a file")
     }
 }
@@ -174,7 +198,10 @@ impl Sink for FolderSink {
     async fn place(mut self: Box<Self>) -> Result<(), StoreError> {
         let begun = self.begun.take().ok_or_else(ended)?;
         let place = std::mem::take(&mut self.place);
-        joined(spawn_blocking(move || begun.place(&place)).await, "put a file at its place")
+        joined(
+            spawn_blocking(move || begun.place(&place)).await,
+            "put a file at its place",
+        )
     }
 }
 
@@ -192,7 +219,9 @@ struct Begun(Option<PathBuf>);
 
 impl Begun {
     fn place(mut self, place: &Path) -> std::io::Result<()> {
-        let Some(folder) = place.parent() else { return Err(ErrorKind::InvalidInput.into()) };
+        let Some(folder) = place.parent() else {
+            return Err(ErrorKind::InvalidInput.into());
+        };
         if !folder.is_dir() {
             make_folder(folder)?;
             folder.parent().map_or(Ok(()), sync_folder)?;
@@ -269,10 +298,16 @@ fn sync_folder(folder: &Path) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn joined<T>(end: Result<std::io::Result<T>, tokio::task::JoinError>, doing: &'static str) -> Result<T, StoreError> {
+fn joined<T>(
+    end: Result<std::io::Result<T>, tokio::task::JoinError>,
+    doing: &'static str,
+) -> Result<T, StoreError> {
     match end {
         Ok(done) => done.map_err(|error| failed(doing, &error)),
-        Err(error) => Err(StoreError::Failed { doing, cause: error.to_string() }),
+        Err(error) => Err(StoreError::Failed {
+            doing,
+            cause: error.to_string(),
+        }),
     }
 }
 
@@ -280,12 +315,18 @@ fn failed(doing: &'static str, error: &std::io::Error) -> StoreError {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::NoSpace,
         ErrorKind::NotFound => StoreError::Missing,
-        _ => StoreError::Failed { doing, cause: error.to_string() },
+        _ => StoreError::Failed {
+            doing,
+            cause: error.to_string(),
+        },
     }
 }
 
 fn ended() -> StoreError {
-    StoreError::Failed { doing: "write a file", cause: "it had ended already".into() }
+    StoreError::Failed {
+        doing: "write a file",
+        cause: "it had ended already".into(),
+    }
 }
 
 #[cfg(test)]
@@ -298,7 +339,9 @@ mod tests {
     const LATER: Timestamp = Timestamp::from_seconds(i64::MAX / 2000);
 
     async fn taken(store: &Folder, pieces: &[&'static [u8]]) -> Whole {
-        let mut incoming = Incoming::begin(store, "../../a.TXT", Some("text/plain; x=y")).await.unwrap();
+        let mut incoming = Incoming::begin(store, "../../a.TXT", Some("text/plain; x=y"))
+            .await
+            .unwrap();
         for piece in pieces {
             incoming.take(Bytes::from_static(piece)).await.unwrap();
         }
@@ -319,7 +362,13 @@ mod tests {
     }
 
     async fn read(store: &Folder, key: &str, range: Range<u64>) -> Vec<u8> {
-        let pieces: Vec<Bytes> = store.open(key, range).await.unwrap().try_collect().await.unwrap();
+        let pieces: Vec<Bytes> = store
+            .open(key, range)
+            .await
+            .unwrap()
+            .try_collect()
+            .await
+            .unwrap();
         pieces.concat()
     }
 
@@ -330,15 +379,33 @@ mod tests {
         assert!(store.is_ours_alone() && !Folder::open(folder.path()).unwrap().is_ours_alone());
         let whole = taken(&store, &[b"hel", b"", b"lo"]).await;
         let key = whole.file().key.clone();
-        assert_eq!(store.open(&key, 0..5).await.err(), Some(StoreError::Missing));
+        assert_eq!(
+            store.open(&key, 0..5).await.err(),
+            Some(StoreError::Missing)
+        );
         let file = whole.place().await.unwrap();
-        assert_eq!((file.name.as_str(), file.content_type.as_str(), file.size), ("a.TXT", "text/plain", 5));
-        assert_eq!(hex::encode(file.sha256), "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
+        assert_eq!(
+            (file.name.as_str(), file.content_type.as_str(), file.size),
+            ("a.TXT", "text/plain", 5)
+        );
+        assert_eq!(
+            hex::encode(file.sha256),
+            "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+        );
         assert_eq!(read(&store, &key, 0..5).await, b"hello");
         assert_eq!(read(&store, &key, 1..3).await, b"el");
         let drawer = u16::from_str_radix(drawer(&key).unwrap(), 16).unwrap();
-        assert_eq!(store.look(drawer, LATER).await.unwrap(), std::slice::from_ref(&key));
-        assert_eq!(store.look(drawer, Timestamp::from_seconds(1)).await.unwrap(), [""; 0]);
+        assert_eq!(
+            store.look(drawer, LATER).await.unwrap(),
+            std::slice::from_ref(&key)
+        );
+        assert_eq!(
+            store
+                .look(drawer, Timestamp::from_seconds(1))
+                .await
+                .unwrap(),
+            [""; 0]
+        );
         store.remove(&key).await.unwrap();
         store.remove(&key).await.unwrap();
         assert!(files(folder.path()).is_empty());
@@ -355,7 +422,11 @@ mod tests {
         drop((begun, whole));
         let begun = std::time::Instant::now();
         while !files(folder.path()).is_empty() {
-            assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", files(folder.path()));
+            assert!(
+                begun.elapsed() < Duration::from_secs(1),
+                "{:?}",
+                files(folder.path())
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -377,8 +448,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Folder::open(folder.path()).unwrap();
         let id = "0".repeat(32);
-        for key in ["../x", "/etc/passwd", "", &format!("{id}./../../x"), &format!("{id}.a/b")] {
-            assert_eq!(store.open(key, 0..1).await.err(), Some(StoreError::Missing), "{key}");
+        for key in [
+            "../x",
+            "/etc/passwd",
+            "",
+            &format!("{id}./../../x"),
+            &format!("{id}.a/b"),
+        ] {
+            assert_eq!(
+                store.open(key, 0..1).await.err(),
+                Some(StoreError::Missing),
+                "{key}"
+            );
         }
     }
 }

@@ -20,12 +20,24 @@ pub struct Whole {
 }
 
 impl Incoming {
-    pub(super) async fn begin(store: &dyn Store, name: &str, content_type: Option<&str>) -> Result<Self, StoreError> {
+    pub(super) async fn begin(
+        store: &dyn Store,
+        name: &str,
+        content_type: Option<&str>,
+    ) -> Result<Self, StoreError> {
         let id = AttachmentId::new();
         let name = cleaned_name(name);
         let content_type = cleaned_type(content_type);
         let key = id.key(&name);
-        let sink = store.begin(&key, &Named { name: &name, content_type: &content_type }).await?;
+        let sink = store
+            .begin(
+                &key,
+                &Named {
+                    name: &name,
+                    content_type: &content_type,
+                },
+            )
+            .await?;
         let file = Attachment {
             id,
             name,
@@ -53,7 +65,14 @@ impl Incoming {
     /// Everything has come. It is kept until `expires_at` even if nothing refers to it.
     pub async fn end(mut self, expires_at: Timestamp) -> Result<Whole, StoreError> {
         let sha256 = self.sink.finish().await?;
-        Ok(Whole { sink: self.sink, file: Attachment { sha256, expires_at, ..self.file } })
+        Ok(Whole {
+            sink: self.sink,
+            file: Attachment {
+                sha256,
+                expires_at,
+                ..self.file
+            },
+        })
     }
 }
 

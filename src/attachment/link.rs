@@ -19,7 +19,11 @@ use crate::model::{Attachment, AttachmentId, Timestamp};
 const PATH: &str = "/files/";
 
 /// What stands for itself in a path segment (RFC 3986, unreserved).
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// A token's parts: id, seconds, signature.
 const ID: usize = 16;
@@ -44,8 +48,14 @@ pub struct Linked {
 impl Links {
     /// Links below an address, signed with the first key; the others are good for links that were made before.
     pub fn new(public_url: &str, keys: impl IntoIterator<Item = [u8; 32]>) -> Self {
-        let keys = keys.into_iter().map(|key| hmac::Key::new(hmac::HMAC_SHA256, &key)).collect();
-        Self { public_url: public_url.to_owned(), keys }
+        let keys = keys
+            .into_iter()
+            .map(|key| hmac::Key::new(hmac::HMAC_SHA256, &key))
+            .collect();
+        Self {
+            public_url: public_url.to_owned(),
+            keys,
+        }
     }
 
     /// A link to a file that is good until a time.
@@ -58,7 +68,11 @@ impl Links {
             token.extend_from_slice(&mark.as_ref()[..MARK]);
         }
         let name = utf8_percent_encode(&file.name, ESCAPED);
-        format!("{}{PATH}{}/{name}", self.public_url, URL_SAFE_NO_PAD.encode(token))
+        format!(
+            "{}{PATH}{}/{name}",
+            self.public_url,
+            URL_SAFE_NO_PAD.encode(token)
+        )
     }
 
     /// What a token says, if it is one of ours and its time is not over.
@@ -111,8 +125,14 @@ mod tests {
         let links = Links::new("https://h.example", [[1; 32]]);
         let until = NOW + std::time::Duration::from_secs(60);
         let link = links.make(&file("a b\"é.pdf"), until);
-        assert!(link.starts_with("https://h.example/files/") && link.ends_with("/a%20b%22%C3%A9.pdf"), "{link}");
-        let said = Linked { id: AttachmentId::from_bytes([5; 16]), until };
+        assert!(
+            link.starts_with("https://h.example/files/") && link.ends_with("/a%20b%22%C3%A9.pdf"),
+            "{link}"
+        );
+        let said = Linked {
+            id: AttachmentId::from_bytes([5; 16]),
+            until,
+        };
         assert_eq!(links.judge(token(&link), NOW), Some(said));
         assert_eq!(links.judge(token(&link), until), None, "its time is over");
     }
@@ -125,9 +145,19 @@ mod tests {
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(links.judge(&URL_SAFE_NO_PAD.encode(&bad), NOW), None, "bit {bit}");
+            assert_eq!(
+                links.judge(&URL_SAFE_NO_PAD.encode(&bad), NOW),
+                None,
+                "bit {bit}"
+            );
         }
-        for bad in ["", "x", &token(&link)[1..], &format!("{}A", token(&link)), &"A".repeat(100_000)] {
+        for bad in [
+            "",
+            "x",
+            &token(&link)[1..],
+            &format!("{}A", token(&link)),
+            &"A".repeat(100_000),
+        ] {
             assert_eq!(links.judge(bad, NOW), None);
         }
     }
@@ -136,7 +166,11 @@ mod tests {
     fn links_outlive_a_new_key_while_the_old_one_is_listed() {
         let old = Links::new("https://h.example", [[1; 32]]);
         let link = old.make(&file("a"), NOW + std::time::Duration::from_secs(60));
-        assert!(Links::new("", [[2; 32], [1; 32]]).judge(token(&link), NOW).is_some());
+        assert!(
+            Links::new("", [[2; 32], [1; 32]])
+                .judge(token(&link), NOW)
+                .is_some()
+        );
         assert!(Links::new("", [[2; 32]]).judge(token(&link), NOW).is_none());
         assert!(Links::new("", []).judge(token(&link), NOW).is_none());
     }

@@ -110,14 +110,29 @@ pub struct Files {
 impl Files {
     /// Files in a store. `links` makes the gateway's own links; with `presigned` the store's are given where it has
     /// some.
-    pub fn new(store: Arc<dyn Store>, links: Option<Links>, presigned: bool, lifetime: Duration) -> Self {
-        Self { store, links, presigned, lifetime }
+    pub fn new(
+        store: Arc<dyn Store>,
+        links: Option<Links>,
+        presigned: bool,
+        lifetime: Duration,
+    ) -> Self {
+        Self {
+            store,
+            links,
+            presigned,
+            lifetime,
+        }
     }
 
     /// The same store, with other links.
     #[must_use]
     pub fn handed_out(&self, links: Option<Links>, presigned: bool, lifetime: Duration) -> Self {
-        Self { store: self.store.clone(), links, presigned, lifetime }
+        Self {
+            store: self.store.clone(),
+            links,
+            presigned,
+            lifetime,
+        }
     }
 
     /// Whether anybody could fetch what is taken in.
@@ -126,7 +141,11 @@ impl Files {
     }
 
     /// Begins to take a file in, which is called `name` by its sender.
-    pub async fn begin(&self, name: &str, content_type: Option<&str>) -> Result<Incoming, StoreError> {
+    pub async fn begin(
+        &self,
+        name: &str,
+        content_type: Option<&str>,
+    ) -> Result<Incoming, StoreError> {
         Incoming::begin(&*self.store, name, content_type).await
     }
 
@@ -136,12 +155,24 @@ impl Files {
     }
 
     /// A link for each file, good from `now` on.
-    pub async fn links(&self, files: &[Attachment], now: Timestamp) -> Result<Vec<String>, StoreError> {
+    pub async fn links(
+        &self,
+        files: &[Attachment],
+        now: Timestamp,
+    ) -> Result<Vec<String>, StoreError> {
         let mut links = Vec::with_capacity(files.len());
         for file in files {
-            let own = || self.links.as_ref().map(|links| links.make(file, now + self.lifetime));
+            let own = || {
+                self.links
+                    .as_ref()
+                    .map(|links| links.make(file, now + self.lifetime))
+            };
             let link = match self.presigned {
-                true => self.store.link(&file.key, self.lifetime).await?.or_else(own),
+                true => self
+                    .store
+                    .link(&file.key, self.lifetime)
+                    .await?
+                    .or_else(own),
                 false => own(),
             };
             links.push(link.ok_or_else(|| StoreError::Failed {

@@ -15,14 +15,15 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
+    HttpResponseBody, HttpService,
 };
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
 use object_store::signer::Signer;
 use object_store::{
-    Attribute, Attributes, ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, PutMultipartOptions,
-    PutOptions, PutPayload, RetryConfig, WriteMultipart,
+    Attribute, Attributes, ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _,
+    PutMultipartOptions, PutOptions, PutPayload, RetryConfig, WriteMultipart,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest as _, Sha256};
@@ -49,7 +50,11 @@ const TRIES: usize = 3;
 const SIGNED: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What stands for itself in an extended header value (RFC 8187).
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// A bucket.
 #[derive(Debug)]
@@ -68,18 +73,32 @@ pub struct RemoteError(pub String);
 impl Remote {
     /// A store at an address like `s3://bucket/prefix`, with settings by the names that its kind of store has for
     /// them (`endpoint`, `region`, `access_key_id`, …) over those of the environment.
-    pub fn open(url: &str, settings: &[(String, String)], client: Client) -> Result<Self, RemoteError> {
+    pub fn open(
+        url: &str,
+        settings: &[(String, String)],
+        client: Client,
+    ) -> Result<Self, RemoteError> {
         let wrong = |error: object_store::Error| RemoteError(format!("{url}: {error}"));
-        let (scheme, rest) = url.split_once("://").ok_or_else(|| RemoteError(format!("{url} is no address")))?;
+        let (scheme, rest) = url
+            .split_once("://")
+            .ok_or_else(|| RemoteError(format!("{url} is no address")))?;
         let prefix = rest.split_once('/').map_or("", |(_, prefix)| prefix);
-        let prefix = Path::parse(prefix.trim_matches('/')).map_err(|error| RemoteError(error.to_string()))?;
+        let prefix = Path::parse(prefix.trim_matches('/'))
+            .map_err(|error| RemoteError(error.to_string()))?;
         // Our client's own time-outs and trust hold; plain HTTP is for whoever writes it into an endpoint.
         let options = ClientOptions::new().with_allow_http(true);
-        let retry = RetryConfig { max_retries: TRIES, retry_timeout: TRYING, ..RetryConfig::default() };
+        let retry = RetryConfig {
+            max_retries: TRIES,
+            retry_timeout: TRYING,
+            ..RetryConfig::default()
+        };
         let wire = Wire(client);
         macro_rules! built {
             ($builder:ty) => {{
-                let mut builder = <$builder>::from_env().with_url(url).with_client_options(options).with_retry(retry);
+                let mut builder = <$builder>::from_env()
+                    .with_url(url)
+                    .with_client_options(options)
+                    .with_retry(retry);
                 for (key, value) in settings {
                     builder = builder.with_config(key.parse().map_err(wrong)?, value);
                 }
@@ -101,7 +120,12 @@ impl Remote {
             }
             other => return Err(RemoteError(format!("{other}:// is no store that is known"))),
         };
-        Ok(Self { objects, signer, prefix, longest })
+        Ok(Self {
+            objects,
+            signer,
+            prefix,
+            longest,
+        })
     }
 
     fn path(&self, key: &str) -> Result<Path, StoreError> {
@@ -116,7 +140,10 @@ impl Store for Remote {
         let name = utf8_percent_encode(file.name, ESCAPED);
         let attributes = Attributes::from_iter([
             (Attribute::ContentType, file.content_type.to_owned()),
-            (Attribute::ContentDisposition, format!("attachment; filename*=UTF-8''{name}")),
+            (
+                Attribute::ContentDisposition,
+                format!("attachment; filename*=UTF-8''{name}"),
+            ),
         ]);
         Ok(Box::new(RemoteSink {
             objects: self.objects.clone(),
@@ -134,9 +161,20 @@ impl Store for Remote {
         if range.is_empty() {
             return Ok(Box::pin(futures_util::stream::empty()));
         }
-        let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
-        let found = self.objects.get_opts(&path, options).await.map_err(|error| failed("read a file", &error))?;
-        Ok(Box::pin(found.into_stream().map_err(|error| failed("read a file", &error))))
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(range)),
+            ..GetOptions::default()
+        };
+        let found = self
+            .objects
+            .get_opts(&path, options)
+            .await
+            .map_err(|error| failed("read a file", &error))?;
+        Ok(Box::pin(
+            found
+                .into_stream()
+                .map_err(|error| failed("read a file", &error)),
+        ))
     }
 
     async fn remove(&self, key: &str) -> Result<(), StoreError> {
@@ -161,9 +199,15 @@ impl Store for Remote {
     }
 
     async fn link(&self, key: &str, lifetime: Duration) -> Result<Option<String>, StoreError> {
-        let lifetime = self.longest.map_or(lifetime, |longest| lifetime.min(longest));
-        let link = self.signer.signed_url(http::Method::GET, &self.path(key)?, lifetime).await;
-        link.map(|link| Some(link.to_string())).map_err(|error| failed("sign a link", &error))
+        let lifetime = self
+            .longest
+            .map_or(lifetime, |longest| lifetime.min(longest));
+        let link = self
+            .signer
+            .signed_url(http::Method::GET, &self.path(key)?, lifetime)
+            .await;
+        link.map(|link| Some(link.to_string()))
+            .map_err(|error| failed("sign a link", &error))
     }
 
     fn is_ours_alone(&self) -> bool {
@@ -192,7 +236,10 @@ impl Sink for RemoteSink {
             return Ok(());
         }
         if self.parts.is_none() {
-            let options = PutMultipartOptions { attributes: self.attributes.clone(), ..PutMultipartOptions::default() };
+            let options = PutMultipartOptions {
+                attributes: self.attributes.clone(),
+                ..PutMultipartOptions::default()
+            };
             let begun = self.objects.put_multipart_opts(&self.path, options).await;
             let begun = begun.map_err(|error| failed("begin a file", &error))?;
             let mut parts = WriteMultipart::new_with_chunk_size(begun, PART);
@@ -202,7 +249,10 @@ impl Sink for RemoteSink {
             self.parts = Some(parts);
         }
         if let Some(parts) = &mut self.parts {
-            parts.wait_for_capacity(UNDER_WAY).await.map_err(|error| failed("send a part of a file", &error))?;
+            parts
+                .wait_for_capacity(UNDER_WAY)
+                .await
+                .map_err(|error| failed("send a part of a file", &error))?;
             parts.write(&piece);
         }
         Ok(())
@@ -210,7 +260,10 @@ impl Sink for RemoteSink {
 
     async fn finish(&mut self) -> Result<[u8; 32], StoreError> {
         if let Some(parts) = &mut self.parts {
-            parts.wait_for_capacity(1).await.map_err(|error| failed("send a part of a file", &error))?;
+            parts
+                .wait_for_capacity(1)
+                .await
+                .map_err(|error| failed("send a part of a file", &error))?;
         }
         Ok(self.digest.finalize_reset().into())
     }
@@ -220,11 +273,15 @@ impl Sink for RemoteSink {
             Some(parts) => parts.finish().await,
             None => {
                 let payload: PutPayload = std::mem::take(&mut self.first).into_iter().collect();
-                let options = PutOptions { attributes: self.attributes.clone(), ..PutOptions::default() };
+                let options = PutOptions {
+                    attributes: self.attributes.clone(),
+                    ..PutOptions::default()
+                };
                 self.objects.put_opts(&self.path, payload, options).await
             }
         };
-        put.map(|_| ()).map_err(|error| failed("put a file at its place", &error))
+        put.map(|_| ())
+            .map_err(|error| failed("put a file at its place", &error))
     }
 }
 
@@ -244,7 +301,10 @@ impl Drop for RemoteSink {
 fn failed(doing: &'static str, error: &object_store::Error) -> StoreError {
     match error {
         object_store::Error::NotFound { .. } => StoreError::Missing,
-        error => StoreError::Failed { doing, cause: error.to_string() },
+        error => StoreError::Failed {
+            doing,
+            cause: error.to_string(),
+        },
     }
 }
 
@@ -264,9 +324,13 @@ impl HttpService for Wire {
         match tokio::time::timeout(ANSWER, self.0.relay(request)).await {
             Ok(Ok(answer)) => {
                 let broken = |error| HttpError::new(HttpErrorKind::Interrupted, error);
-                Ok(answer.map(|body| HttpResponseBody::new(http_body_util::BodyExt::map_err(body, broken))))
+                Ok(answer.map(|body| {
+                    HttpResponseBody::new(http_body_util::BodyExt::map_err(body, broken))
+                }))
             }
-            Ok(Err(error @ SendError::NotSent(_))) => Err(HttpError::new(HttpErrorKind::Connect, error)),
+            Ok(Err(error @ SendError::NotSent(_))) => {
+                Err(HttpError::new(HttpErrorKind::Connect, error))
+            }
             Ok(Err(error)) => Err(HttpError::new(HttpErrorKind::Interrupted, error)),
             Err(late) => Err(HttpError::new(HttpErrorKind::Timeout, late)),
         }

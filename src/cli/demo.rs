@@ -67,7 +67,9 @@ impl Sample {
         let problems = Problems::default();
         let table = Table::parse("config/demo/events.toml", EVENTS, &problems);
         let file = Section::new(&table, "", &problems);
-        let text = |event: &Section<'_>, key: &str| event.text(key).map_or_else(String::new, |text| text.value);
+        let text = |event: &Section<'_>, key: &str| {
+            event.text(key).map_or_else(String::new, |text| text.value)
+        };
         let all = file.sections("event").into_iter().map(|event| Self {
             title: text(&event, "title"),
             source: text(&event, "source"),
@@ -79,7 +81,10 @@ impl Sample {
                 .collect(),
             body: text(&event, "body"),
             flaw: event
-                .one_of("flaw", &[("forged", Flaw::Forged), ("repeated", Flaw::Repeated)])
+                .one_of(
+                    "flaw",
+                    &[("forged", Flaw::Forged), ("repeated", Flaw::Repeated)],
+                )
                 .map_or(Flaw::None, |flaw| flaw.value),
         });
         let all = all.collect();
@@ -96,21 +101,37 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) async fn run(demo: &Demo) -> Ended {
     let folder = Scratch::new()?;
-    let stub_listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen on 127.0.0.1")?;
+    let stub_listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .context("cannot listen on 127.0.0.1")?;
     let upstream = stub_listener.local_addr()?;
     let (config, sources) = configure(upstream, &folder.0)?;
     log::start(&config.log)?;
     let listeners = Listeners::bind(&config, Roles::ALL).await?;
-    let public = listeners.public.as_ref().context("a gateway with all roles has a public listener")?.local_addr()?;
+    let public = listeners
+        .public
+        .as_ref()
+        .context("a gateway with all roles has a public listener")?
+        .local_addr()?;
     let admin = listeners.admin.local_addr()?;
     let (stop_all, stopping) = watch::channel(false);
     let stopped = |mut stopping: watch::Receiver<bool>| async move {
         let _ = stopping.wait_for(|stop| *stop).await;
     };
-    let stub = Stub::new(StubOptions { delay: Duration::from_millis(150), ..StubOptions::default() })?;
-    let stub = tokio::spawn(stub::serve(stub_listener, Arc::new(stub), stopped(stopping.clone())));
+    let stub = Stub::new(StubOptions {
+        delay: Duration::from_millis(150),
+        ..StubOptions::default()
+    })?;
+    let stub = tokio::spawn(stub::serve(
+        stub_listener,
+        Arc::new(stub),
+        stopped(stopping.clone()),
+    ));
     // The gateway's own are its alone: it gives them the names and marks of its inbox.
-    let signers: Vec<_> = Sources::compile(&config, &Problems::default()).iter().cloned().collect();
+    let signers: Vec<_> = Sources::compile(&config, &Problems::default())
+        .iter()
+        .cloned()
+        .collect();
     let app = App::build(config, sources, Roles::ALL, Clock::system()).await?;
     let (_, no_reloads) = mpsc::channel(1);
     let gateway = tokio::spawn(app.serve(listeners, no_reloads, stopped(stopping)));
@@ -120,7 +141,11 @@ pub(super) async fn run(demo: &Demo) -> Ended {
          its admin API at         http://{admin}\n\
          and a stand-in for the agent platform at http://{upstream}\n"
     ))?;
-    let visitor = Visitor { client: Client::new(Duration::from_secs(5), None)?, public, admin };
+    let visitor = Visitor {
+        client: Client::new(Duration::from_secs(5), None)?,
+        public,
+        admin,
+    };
     let good = show(&visitor, &signers).await?;
     if demo.serve {
         answer(&what_to_try(public, admin))?;
@@ -129,7 +154,11 @@ pub(super) async fn run(demo: &Demo) -> Ended {
     let _ = stop_all.send(true);
     gateway.await.context("the gateway panicked")??;
     stub.await.context("the stand-in panicked")?;
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn configure(upstream: SocketAddr, folder: &Path) -> anyhow::Result<(Config, Sources)> {
@@ -140,11 +169,27 @@ fn configure(upstream: SocketAddr, folder: &Path) -> anyhow::Result<(Config, Sou
          [inbox]\nurl = \"sqlite:inbox.db\"\n[log]\nfilter = \"error\"\n{SOURCES}"
     );
     let problems = Problems::default();
-    let config = Config::parse("the demo's configuration", &text, folder, std::iter::empty(), &problems);
-    let sources = config.as_ref().map(|config| Sources::compile(config, &problems));
+    let config = Config::parse(
+        "the demo's configuration",
+        &text,
+        folder,
+        std::iter::empty(),
+        &problems,
+    );
+    let sources = config
+        .as_ref()
+        .map(|config| Sources::compile(config, &problems));
     match (config, sources) {
         (Some(config), Some(sources)) if !problems.any_error() => Ok((config, sources)),
-        _ => bail!("{}", problems.into_sorted().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+        _ => bail!(
+            "{}",
+            problems
+                .into_sorted()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
+        ),
     }
 }
 
@@ -184,20 +229,29 @@ async fn show(visitor: &Visitor, sources: &[Arc<Source>]) -> anyhow::Result<bool
             title: sample.title.clone(),
             verdict: format!(
                 "{status} {}",
-                if said.is_empty() { body["code"].as_str().unwrap_or_default() } else { said }
+                if said.is_empty() {
+                    body["code"].as_str().unwrap_or_default()
+                } else {
+                    said
+                }
             ),
             thread: String::new(),
             invoke: String::new(),
             result: String::new(),
         };
         if said == "accepted" || said == "filtered" {
-            let event = visitor.settled(body["event_id"].as_str().unwrap_or_default()).await?;
+            let event = visitor
+                .settled(body["event_id"].as_str().unwrap_or_default())
+                .await?;
             good &= row.tell(&event, said);
         }
         rows.push(row);
     }
     print_all(&rows)?;
-    let runs = rows.iter().filter(|row| row.result.starts_with("completed")).count();
+    let runs = rows
+        .iter()
+        .filter(|row| row.result.starts_with("completed"))
+        .count();
     answer(&format!(
         "{} requests: {runs} runs, one for each wanted event.\n\
          The forged one was refused, the repeated one ran nothing.",
@@ -217,9 +271,19 @@ impl Row {
             return true;
         }
         let delivery = &event["deliveries"][0];
-        let prompt = event["params"].as_array().and_then(|list| list.iter().find(|param| param["name"] == "prompt"));
-        self.invoke = format!("{}: {}", text(&delivery["destination"]), text(&prompt.unwrap_or(&Value::Null)["value"]));
-        self.result = format!("{}: {}", text(&delivery["answer"]["status"]), text(&delivery["answer"]["result"]));
+        let prompt = event["params"]
+            .as_array()
+            .and_then(|list| list.iter().find(|param| param["name"] == "prompt"));
+        self.invoke = format!(
+            "{}: {}",
+            text(&delivery["destination"]),
+            text(&prompt.unwrap_or(&Value::Null)["value"])
+        );
+        self.result = format!(
+            "{}: {}",
+            text(&delivery["answer"]["status"]),
+            text(&delivery["answer"]["result"])
+        );
         delivery["state"] == "delivered" && delivery["answer"]["status"] == "completed"
     }
 }
@@ -227,8 +291,10 @@ impl Row {
 impl Visitor {
     /// Signs a sample as its provider would, and posts it.
     async fn send(&self, sample: &Sample, sources: &[Arc<Source>]) -> anyhow::Result<(u16, Value)> {
-        let source =
-            sources.iter().find(|source| source.config.name == sample.source).context("the demo knows its sources")?;
+        let source = sources
+            .iter()
+            .find(|source| source.config.name == sample.source)
+            .context("the demo knows its sources")?;
         let target = format!("/hooks/{}", sample.source);
         let body = Bytes::from(sample.body.clone());
         let mut received = Received {
@@ -238,21 +304,35 @@ impl Visitor {
             url: format!("https://hooks.example.com{target}"),
             target: target.clone(),
             headers: HeaderMap::new(),
-            body: if sample.flaw == Flaw::Forged { Bytes::from_static(b"something else") } else { body.clone() },
+            body: if sample.flaw == Flaw::Forged {
+                Bytes::from_static(b"something else")
+            } else {
+                body.clone()
+            },
             peer: self.public.ip(),
         };
-        received.headers.insert("content-type", HeaderValue::from_static("application/json"));
+        received
+            .headers
+            .insert("content-type", HeaderValue::from_static("application/json"));
         for (name, value) in &sample.headers {
-            received.headers.insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
+            received
+                .headers
+                .insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
         }
-        let signed = source.scheme.sign(0, &received, now()).map_err(anyhow::Error::msg)?;
+        let signed = source
+            .scheme
+            .sign(0, &received, now())
+            .map_err(anyhow::Error::msg)?;
         let mut request = Request::post(format!("http://{}{target}", self.public)).body(body)?;
         *request.headers_mut() = received.headers;
         for (name, value) in signed {
             request.headers_mut().insert(name, value);
         }
         let answer = self.client.send(request, PATIENCE, 1 << 20).await?;
-        Ok((answer.status().as_u16(), serde_json::from_slice(answer.body()).unwrap_or(Value::Null)))
+        Ok((
+            answer.status().as_u16(),
+            serde_json::from_slice(answer.body()).unwrap_or(Value::Null),
+        ))
     }
 
     /// An event, once all its deliveries have ended.
@@ -263,9 +343,12 @@ impl Visitor {
                     .header("authorization", format!("Bearer {ADMIN_TOKEN}"))
                     .body(Bytes::new())?;
                 let answer = self.client.send(request, PATIENCE, 1 << 20).await?;
-                let event: Value = serde_json::from_slice(answer.body()).context("the admin API answers JSON")?;
+                let event: Value =
+                    serde_json::from_slice(answer.body()).context("the admin API answers JSON")?;
                 let ended = event["deliveries"].as_array().is_some_and(|list| {
-                    list.iter().all(|delivery| delivery["state"] != "pending" && delivery["state"] != "leased")
+                    list.iter().all(|delivery| {
+                        delivery["state"] != "pending" && delivery["state"] != "leased"
+                    })
                 });
                 if ended {
                     return anyhow::Ok(event);
@@ -273,7 +356,9 @@ impl Visitor {
                 tokio::time::sleep(Duration::from_millis(30)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, look).await.with_context(|| format!("the delivery of {id} did not end"))?
+        tokio::time::timeout(PATIENCE, look)
+            .await
+            .with_context(|| format!("the delivery of {id} did not end"))?
     }
 }
 
@@ -284,7 +369,11 @@ fn now() -> Timestamp {
 /// Prints a block for each.
 fn print_all(rows: &[Row]) -> std::io::Result<()> {
     for row in rows {
-        let tone = if row.verdict.starts_with("4") { Tone::Bad } else { Tone::Good };
+        let tone = if row.verdict.starts_with("4") {
+            Tone::Bad
+        } else {
+            Tone::Good
+        };
         block(row, tone)?;
     }
     Ok(())
@@ -296,8 +385,11 @@ fn block(row: &Row, tone: Tone) -> std::io::Result<()> {
     let look = *out.look();
     let gap = " ".repeat(TITLE.saturating_sub(columns_of(&row.title)).max(1));
     writeln!(out, "{}{gap}{}", row.title, look.paint(&row.verdict, tone))?;
-    for (label, text, most) in [("thread", &row.thread, 60), ("invoke", &row.invoke, 200), ("result", &row.result, 130)]
-    {
+    for (label, text, most) in [
+        ("thread", &row.thread, 60),
+        ("invoke", &row.invoke, 200),
+        ("result", &row.result, 130),
+    ] {
         if !text.is_empty() {
             print::labelled(&mut out, 2, 6, label, &cut(text, most))?;
         }
@@ -311,8 +403,16 @@ const TITLE: usize = 46;
 
 /// One line, cut with a mark.
 fn cut(text: &str, most: usize) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(most).collect();
-    if text.chars().count() > most { line.chars().take(most - 1).chain(['…']).collect() } else { line }
+    let line: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(most)
+        .collect();
+    if text.chars().count() > most {
+        line.chars().take(most - 1).chain(['…']).collect()
+    } else {
+        line
+    }
 }
 
 fn what_to_try(public: SocketAddr, admin: SocketAddr) -> String {
@@ -327,8 +427,10 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> anyhow::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("sluicegate-demo-{}", uuid::Uuid::new_v4().simple()));
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let folder =
+            std::env::temp_dir().join(format!("sluicegate-demo-{}", uuid::Uuid::new_v4().simple()));
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
         Ok(Self(folder))
     }
 }

@@ -49,7 +49,9 @@ fn named(text: &str) -> Result<Destination, &'static str> {
 pub(super) async fn run(command: DestinationCommand) -> anyhow::Result<ExitCode> {
     let (named, verb) = match command {
         DestinationCommand::List(list) => {
-            return list.show("destinations", "no destinations", print::destinations).await;
+            return list
+                .show("destinations", "no destinations", print::destinations)
+                .await;
         }
         DestinationCommand::Pause(named) => (named, "pause"),
         DestinationCommand::Resume(named) => (named, "resume"),
@@ -59,9 +61,14 @@ pub(super) async fn run(command: DestinationCommand) -> anyhow::Result<ExitCode>
     let written = named.destination.to_string();
     let (kind, id) = written.split_once('/').unwrap_or((&written, ""));
     let force = if named.force { "?force=true" } else { "" };
-    let path = format!("/destinations/{kind}/{}/{verb}{force}", utf8_percent_encode(id, NON_ALPHANUMERIC));
+    let path = format!(
+        "/destinations/{kind}/{}/{verb}{force}",
+        utf8_percent_encode(id, NON_ALPHANUMERIC)
+    );
     let asked = named.gateway.find()?.tell(&path, &Value::Null).await?;
-    let Some(answer) = asked.or_say(&mut talk, &print::line(&written)) else { return Ok(NOT_FOUND.into()) };
+    let Some(answer) = asked.or_say(&mut talk, &print::line(&written)) else {
+        return Ok(NOT_FOUND.into());
+    };
     if named.json {
         print::json(&mut out, &answer)?
     } else {

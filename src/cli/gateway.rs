@@ -44,7 +44,12 @@ pub(in crate::cli) struct GatewayArgs {
     #[arg(long, value_name = "NAME")]
     token_env: Option<String>,
     /// How times are told
-    #[arg(long = "time", value_name = "FORM", default_value = "ago", hide_possible_values = false)]
+    #[arg(
+        long = "time",
+        value_name = "FORM",
+        default_value = "ago",
+        hide_possible_values = false
+    )]
     pub(in crate::cli) times: Times,
 }
 
@@ -76,20 +81,35 @@ pub(in crate::cli) enum Asked {
 
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gateway").field("base", &self.base).field("token", &self.token).finish_non_exhaustive()
+        f.debug_struct("Gateway")
+            .field("base", &self.base)
+            .field("token", &self.token)
+            .finish_non_exhaustive()
     }
 }
 
 impl GatewayArgs {
     /// The gateway of a configuration file.
-    pub(in crate::cli) const fn of(config: PathBuf, admin: Option<String>, token_env: Option<String>) -> Self {
-        Self { config, admin, token_env, times: Times::Ago }
+    pub(in crate::cli) const fn of(
+        config: PathBuf,
+        admin: Option<String>,
+        token_env: Option<String>,
+    ) -> Self {
+        Self {
+            config,
+            admin,
+            token_env,
+            times: Times::Ago,
+        }
     }
 
     /// Finds the address and the token.
     pub(in crate::cli) fn find(&self) -> anyhow::Result<Gateway> {
         let (base, token) = match &self.admin {
-            Some(url) => (base(url)?, from_env(self.token_env.as_deref().unwrap_or(TOKEN_ENV))?),
+            Some(url) => (
+                base(url)?,
+                from_env(self.token_env.as_deref().unwrap_or(TOKEN_ENV))?,
+            ),
             None => {
                 let problems = Problems::default();
                 let config = Config::load(&self.config, &problems);
@@ -97,8 +117,13 @@ impl GatewayArgs {
                 // operator works.
                 let Some(config) = config else {
                     let problems = problems.into_sorted();
-                    let error = problems.iter().find(|problem| problem.weight == Weight::Error);
-                    let why = error.map_or_else(|| "the configuration cannot be read".into(), ToString::to_string);
+                    let error = problems
+                        .iter()
+                        .find(|problem| problem.weight == Weight::Error);
+                    let why = error.map_or_else(
+                        || "the configuration cannot be read".into(),
+                        ToString::to_string,
+                    );
                     bail!("{why}\n  or name the admin API: --admin URL --token-env NAME");
                 };
                 let token = match &self.token_env {
@@ -109,7 +134,11 @@ impl GatewayArgs {
             }
         };
         let client = Client::new(CONNECT, None).context("cannot make a client")?;
-        Ok(Gateway { client, base, token })
+        Ok(Gateway {
+            client,
+            base,
+            token,
+        })
     }
 }
 
@@ -123,7 +152,9 @@ impl ListArgs {
     ) -> anyhow::Result<ExitCode> {
         let asked = self.gateway.find()?.ask(&format!("/{name}")).await?;
         let (mut out, mut talk) = sheet::sheets(self.gateway.times);
-        let Some(page) = asked.or_say(&mut talk, name) else { return Ok(NOT_FOUND.into()) };
+        let Some(page) = asked.or_say(&mut talk, name) else {
+            return Ok(NOT_FOUND.into());
+        };
         if self.json {
             print::json(&mut out, &page)?;
         } else if !print(&mut out, &page)? {
@@ -147,8 +178,17 @@ impl Gateway {
     }
 
     /// The same, with another time for the answer.
-    pub(super) async fn tell_within(&self, path: &str, what: &Value, time: Duration) -> anyhow::Result<Asked> {
-        let body = if what.is_null() { Bytes::new() } else { what.to_string().into() };
+    pub(super) async fn tell_within(
+        &self,
+        path: &str,
+        what: &Value,
+        time: Duration,
+    ) -> anyhow::Result<Asked> {
+        let body = if what.is_null() {
+            Bytes::new()
+        } else {
+            what.to_string().into()
+        };
         let answer = self.send(Method::POST, path, body, time).await?;
         judge(answer.status(), answer.body(), &self.base, &self.token)
     }
@@ -162,17 +202,29 @@ impl Gateway {
         match judge(answer.status(), answer.body(), &self.base, &self.token)? {
             Asked::NotFound(why) => Ok(Err(why)),
             Asked::Answered(_) => {
-                bail!("{} answered {}; is it the admin API of a gateway?", self.base, answer.status())
+                bail!(
+                    "{} answered {}; is it the admin API of a gateway?",
+                    self.base,
+                    answer.status()
+                )
             }
         }
     }
 
-    async fn send(&self, method: Method, path: &str, body: Bytes, time: Duration) -> anyhow::Result<Response<Bytes>> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        time: Duration,
+    ) -> anyhow::Result<Response<Bytes>> {
         let mut bearer = HeaderValue::from_bytes(&[b"Bearer ", self.token.expose()].concat())
             .map_err(|_| anyhow!("the admin token ({}) cannot stand in a header", self.token))?;
         bearer.set_sensitive(true);
-        let mut request =
-            Request::builder().method(method).uri(format!("{}/api/v1{path}", self.base)).header(AUTHORIZATION, bearer);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}/api/v1{path}", self.base))
+            .header(AUTHORIZATION, bearer);
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
@@ -180,7 +232,12 @@ impl Gateway {
         self.client
             .send(request, time, MAX_ANSWER)
             .await
-            .with_context(|| format!("the admin API at {} does not answer; does the gateway run?", self.base))
+            .with_context(|| {
+                format!(
+                    "the admin API at {} does not answer; does the gateway run?",
+                    self.base
+                )
+            })
     }
 }
 
@@ -190,7 +247,10 @@ impl Asked {
         match self {
             Self::Answered(answer) => Some(answer),
             Self::NotFound(why) => {
-                print::say(talk, &sheet::prose(&format!("error: {what}: {why}"), sheet::talk_columns()));
+                print::say(
+                    talk,
+                    &sheet::prose(&format!("error: {what}: {why}"), sheet::talk_columns()),
+                );
                 None
             }
         }
@@ -212,7 +272,9 @@ fn judge(status: StatusCode, body: &[u8], base: &str, token: &Secret) -> anyhow:
     let detail = print::line(detail);
     match (status, code) {
         (StatusCode::NOT_FOUND, "not_found") => Ok(Asked::NotFound(detail)),
-        (StatusCode::UNAUTHORIZED, _) => bail!("the gateway at {base} does not know the admin token ({token})"),
+        (StatusCode::UNAUTHORIZED, _) => {
+            bail!("the gateway at {base} does not know the admin token ({token})")
+        }
         _ => bail!("{detail} ({} {})", status.as_u16(), print::line(code)),
     }
 }
@@ -221,10 +283,14 @@ fn judge(status: StatusCode, body: &[u8], base: &str, token: &Secret) -> anyhow:
 fn base(url: &str) -> anyhow::Result<String> {
     let url = url.trim_end_matches('/');
     let good = url.parse::<Uri>().is_ok_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some() && uri.query().is_none()
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.authority().is_some()
+            && uri.query().is_none()
     });
     if good && url.contains('@') {
-        return Err(usage("--admin takes no name and no password; the token comes by --token-env NAME".to_owned()));
+        return Err(usage(
+            "--admin takes no name and no password; the token comes by --token-env NAME".to_owned(),
+        ));
     }
     if !good {
         return Err(usage(format!(
@@ -239,7 +305,9 @@ fn from_env(name: &str) -> anyhow::Result<Secret> {
     match std::env::var(name) {
         Ok(token) if !token.is_empty() => Ok(Secret::new(format!("env:{name}"), token)),
         _ => {
-            bail!("the environment variable {name} does not hold the admin token; set it, or name another: --token-env")
+            bail!(
+                "the environment variable {name} does not hold the admin token; set it, or name another: --token-env"
+            )
         }
     }
 }
@@ -251,7 +319,10 @@ fn configured(config: &Config) -> anyhow::Result<Secret> {
     }
     let file = app::admin_token_file(config);
     let text = std::fs::read_to_string(&file).with_context(|| {
-        format!("cannot read the admin token from {}; or name the variable that holds it: --token-env", file.display())
+        format!(
+            "cannot read the admin token from {}; or name the variable that holds it: --token-env",
+            file.display()
+        )
     })?;
     Ok(Secret::new(format!("file:{}", file.display()), text.trim()))
 }
@@ -269,10 +340,16 @@ mod tests {
     #[test]
     fn a_missing_event_differs_from_a_wrong_address() {
         let missing = r#"{"detail":"There is no such event.","code":"not_found"}"#;
-        assert_eq!(judged(404, missing), Ok(Asked::NotFound("There is no such event.".into())));
+        assert_eq!(
+            judged(404, missing),
+            Ok(Asked::NotFound("There is no such event.".into()))
+        );
         for (status, body) in [
             (404, "not here"),
-            (404, r#"{"detail":"Nothing answers at this path.","code":"no_such_path"}"#),
+            (
+                404,
+                r#"{"detail":"Nothing answers at this path.","code":"no_such_path"}"#,
+            ),
             (200, "<html>"),
             (302, "{}"),
         ] {
@@ -282,10 +359,14 @@ mod tests {
 
     #[test]
     fn what_a_gateway_says_is_escaped_and_the_token_never_told() {
-        let said = judged(409, r#"{"detail":"\u001b[2Jgone","code":"source_gone"}"#).expect_err("a conflict");
+        let said = judged(409, r#"{"detail":"\u001b[2Jgone","code":"source_gone"}"#)
+            .expect_err("a conflict");
         assert_eq!(said, "\\u{1b}[2Jgone (409 source_gone)");
         let said = judged(401, r#"{"detail":"x","code":"unauthorized"}"#).expect_err("a refusal");
-        assert!(said.contains("env:T") && !said.contains("the-token-itself"), "{said}");
+        assert!(
+            said.contains("env:T") && !said.contains("the-token-itself"),
+            "{said}"
+        );
     }
 
     #[test]
@@ -298,8 +379,19 @@ mod tests {
 
     #[test]
     fn an_address_is_http_and_has_no_slash_at_the_end() {
-        assert_eq!(base("http://127.0.0.1:8081/").expect("an address"), "http://127.0.0.1:8081");
-        for wrong in ["", "127.0.0.1:8081", "ftp://a", "http://", "http://a?b", "/a", "http://a:b@c"] {
+        assert_eq!(
+            base("http://127.0.0.1:8081/").expect("an address"),
+            "http://127.0.0.1:8081"
+        );
+        for wrong in [
+            "",
+            "127.0.0.1:8081",
+            "ftp://a",
+            "http://",
+            "http://a?b",
+            "/a",
+            "http://a:b@c",
+        ] {
             assert!(base(wrong).is_err(), "{wrong}");
         }
     }

@@ -38,7 +38,9 @@ pub(super) fn run(init: &Init) -> Ended {
         }
         opened => opened.with_context(|| format!("cannot write {file}"))?,
     };
-    written.write_all(EXAMPLE.as_bytes()).with_context(|| format!("cannot write {file}"))?;
+    written
+        .write_all(EXAMPLE.as_bytes())
+        .with_context(|| format!("cannot write {file}"))?;
     say(&format!(
         "wrote {file}: a small setup with two sources. Name your agents in it, set the variables that it names, then:\n\
          \x20 sluicegate check {file}\n\

@@ -17,5 +17,6 @@ pub(super) enum KeyCommand {
 /// Runs a command.
 pub(super) async fn run(command: KeyCommand) -> anyhow::Result<ExitCode> {
     let KeyCommand::List(list) = command;
-    list.show("keys", "no keys; [keys.NAME] makes one", print::keys).await
+    list.show("keys", "no keys; [keys.NAME] makes one", print::keys)
+        .await
 }

@@ -15,11 +15,18 @@ pub(super) async fn run(file: &ConfigFile) -> Ended {
         say(&problem.to_string());
     }
     let Some((config, _)) = compiled else {
-        say(&format!("{}: {}; nothing was changed", file.config.display(), tally(&problems)));
+        say(&format!(
+            "{}: {}; nothing was changed",
+            file.config.display(),
+            tally(&problems)
+        ));
         return Ok(ExitCode::FAILURE);
     };
     log::start(&config.log)?;
     engine::migrate(&config).await?;
-    say(&format!("the inbox {} is up to date", config.inbox.engine.title()));
+    say(&format!(
+        "the inbox {} is up to date",
+        config.inbox.engine.title()
+    ));
     Ok(ExitCode::SUCCESS)
 }

@@ -146,7 +146,10 @@ struct ConfigFile {
 pub fn run() -> ExitCode {
     let command = parsed().command;
     keep_memory_private();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("cannot start")),
     };
@@ -220,7 +223,9 @@ fn usage(what: impl Into<String>) -> anyhow::Error {
 
 /// A time as typed: whole, a date (its beginning, in UTC), or how long ago.
 fn since(option: &str, text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
-    let day = |ago: u64| Timestamp::from_seconds((now - Duration::from_secs(ago * 86_400)).day() * 86_400);
+    let day = |ago: u64| {
+        Timestamp::from_seconds((now - Duration::from_secs(ago * 86_400)).day() * 86_400)
+    };
     let found = match text {
         "today" => Some(day(0)),
         "yesterday" => Some(day(1)),
@@ -232,19 +237,27 @@ fn since(option: &str, text: &str, now: Timestamp) -> anyhow::Result<Timestamp> 
     };
     found.ok_or_else(|| {
         let text = print::line(text);
-        usage(format!("{option} cannot be \"{text}\"; write 2026-01-31, 2026-01-31T12:00:00Z, 2h or 30min"))
+        usage(format!(
+            "{option} cannot be \"{text}\"; write 2026-01-31, 2026-01-31T12:00:00Z, 2h or 30min"
+        ))
     })
 }
 
 /// Whoever read our output has seen enough.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Talk: a line on standard error. A terminal that is gone is no reason to stop.
 fn say(text: &str) {
     use std::io::Write as _;
-    let _ = writeln!(std::io::stderr().lock(), "{}", sheet::prose(text, sheet::talk_columns()));
+    let _ = writeln!(
+        std::io::stderr().lock(),
+        "{}",
+        sheet::prose(text, sheet::talk_columns())
+    );
 }
 
 /// An answer in words: lines on standard output, broken where the terminal ends.
@@ -288,15 +301,22 @@ const MAX_PACE: u32 = 6000;
 /// How many events a minute, as typed.
 fn pace(text: &str) -> Result<u32, String> {
     let pace = unit::rate(text).map(|rate| u64::from(rate.count) * 60 / rate.per.as_secs().max(1));
-    let pace = pace.and_then(|pace| u32::try_from(pace).ok()).filter(|pace| (1..=MAX_PACE).contains(pace));
+    let pace = pace
+        .and_then(|pace| u32::try_from(pace).ok())
+        .filter(|pace| (1..=MAX_PACE).contains(pace));
     pace.ok_or_else(|| format!("write for example 60/min; from 1/min to {MAX_PACE}/min"))
 }
 
 /// How many errors and warnings a list has, as words.
 fn tally(problems: &[Problem]) -> String {
-    let errors = problems.iter().filter(|problem| problem.weight == Weight::Error).count();
+    let errors = problems
+        .iter()
+        .filter(|problem| problem.weight == Weight::Error)
+        .count();
     let warnings = problems.len() - errors;
-    let count = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
+    let count = |number: usize, word: &str| {
+        format!("{number} {word}{}", if number == 1 { "" } else { "s" })
+    };
     format!("{}, {}", count(errors, "error"), count(warnings, "warning"))
 }
 
@@ -317,11 +337,18 @@ mod typed {
             ("today", "2026-11-30T00:00:00Z"),
             ("yesterday", "2026-11-29T00:00:00Z"),
         ] {
-            assert_eq!(since("--since", text, now).expect(text), Timestamp::parse(time).expect("a time"), "{text}");
+            assert_eq!(
+                since("--since", text, now).expect(text),
+                Timestamp::parse(time).expect("a time"),
+                "{text}"
+            );
         }
         for wrong in ["", "tomorrow", "2026-13-01", "2026-11-30T", "h"] {
             let error = since("--since", wrong, now).expect_err(wrong);
-            assert!(error.is::<UsageError>() && error.to_string().contains("2026-01-31"), "{error}");
+            assert!(
+                error.is::<UsageError>() && error.to_string().contains("2026-01-31"),
+                "{error}"
+            );
         }
     }
 }

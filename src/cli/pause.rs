@@ -22,8 +22,14 @@ pub(super) struct All {
 /// Runs `pause` or `resume`, which is the verb of the admin API as well.
 pub(super) async fn run(all: All, verb: &str) -> anyhow::Result<ExitCode> {
     let (mut out, mut talk) = sheets(all.gateway.times);
-    let asked = all.gateway.find()?.tell(&format!("/{verb}"), &Value::Null).await?;
-    let Some(answer) = asked.or_say(&mut talk, verb) else { return Ok(NOT_FOUND.into()) };
+    let asked = all
+        .gateway
+        .find()?
+        .tell(&format!("/{verb}"), &Value::Null)
+        .await?;
+    let Some(answer) = asked.or_say(&mut talk, verb) else {
+        return Ok(NOT_FOUND.into());
+    };
     if all.json {
         print::json(&mut out, &answer)?
     } else {

@@ -46,7 +46,11 @@ pub(super) async fn run(reconcile: &Reconcile) -> Ended {
     let gateway = reconcile.gateway.find()?;
     let name: String = form_urlencoded::byte_serialize(reconcile.source.as_bytes()).collect();
     let now = Clock::system().now();
-    let until = reconcile.until.as_deref().map(|text| since("--until", text, now)).transpose()?;
+    let until = reconcile
+        .until
+        .as_deref()
+        .map(|text| since("--until", text, now))
+        .transpose()?;
     let from = since("--since", &reconcile.since, now)?;
     let body = json!({
         "since": from.to_string(), "until": until.map(|until| until.to_string()), "dry_run": reconcile.dry_run,
@@ -69,33 +73,59 @@ pub(super) async fn run(reconcile: &Reconcile) -> Ended {
     if let Some(detail) = report["stopped"]["detail"].as_str() {
         say(&format!("stopped: {}", line(detail)));
         match report["reached"].as_str() {
-            Some(reached) => say(&format!("everything before {0} is done; go on with --since {0}", line(reached))),
+            Some(reached) => say(&format!(
+                "everything before {0} is done; go on with --since {0}",
+                line(reached)
+            )),
             None => say("nothing was done"),
         }
     }
     let good = report["stopped"].is_null() && report["failed"] == 0;
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// What was not here already, as a table, and the sums.
 fn print(out: &mut impl Paper, report: &Value) -> std::io::Result<()> {
     let lines = report["lines"].as_array().map_or(&[][..], Vec::as_slice);
-    let shown: Vec<&Value> = lines.iter().filter(|line| line["became"] != "already_here").collect();
+    let shown: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line["became"] != "already_here")
+        .collect();
     let look = *out.look();
     list(
         out,
         &json!({ "items": shown }),
-        &["CAME", "BECAME", "TYPE", "DEDUP KEY", "PROVIDER ID", "EVENT OR WHY"],
+        &[
+            "CAME",
+            "BECAME",
+            "TYPE",
+            "DEDUP KEY",
+            "PROVIDER ID",
+            "EVENT OR WHY",
+        ],
         move |shown| {
-            let why = shown["why"].as_str().or(shown["event"].as_str()).unwrap_or("-");
+            let why = shown["why"]
+                .as_str()
+                .or(shown["event"].as_str())
+                .unwrap_or("-");
             let mut row = vec![look.time(&shown["at"]).into()];
-            row.extend(["became", "event_type", "dedup", "id"].map(|key| column(shown, key).into()));
+            row.extend(
+                ["became", "event_type", "dedup", "id"].map(|key| column(shown, key).into()),
+            );
             row.push(line(why).into());
             row
         },
     )?;
     let count = |key: &str| report[key].as_u64().unwrap_or(0);
-    let missing = if report["dry_run"] == true { ("missing", "missing") } else { ("pulled_in", "pulled in") };
+    let missing = if report["dry_run"] == true {
+        ("missing", "missing")
+    } else {
+        ("pulled_in", "pulled in")
+    };
     writeln!(
         out,
         "{} listed: {} already here, {} {}, {} filtered, {} failed",
@@ -123,13 +153,24 @@ mod tests {
         };
         let report = json!({ "listed": 3, "already_here": 2, "missing": 0, "pulled_in": 1, "filtered": 0, "failed": 0,
             "dry_run": false, "lines": [line("already_here"), line("pulled_in")] });
-        let sheet = |width| Sheet::new(Vec::new(), Look::plain(width, Times::Utc, Timestamp::from_seconds(0)));
+        let sheet = |width| {
+            Sheet::new(
+                Vec::new(),
+                Look::plain(width, Times::Utc, Timestamp::from_seconds(0)),
+            )
+        };
         let mut out = sheet(400);
         print(&mut out, &report).expect("memory takes it");
         let text = String::from_utf8(out.into_inner()).expect("text");
         assert_eq!(text.lines().count(), 3, "{text}");
-        assert!(text.ends_with("3 listed: 2 already here, 1 pulled in, 0 filtered, 0 failed\n"), "{text}");
-        assert!(!text.contains('\u{1b}') && !text.lines().any(|line| line.starts_with("forged")), "{text}");
+        assert!(
+            text.ends_with("3 listed: 2 already here, 1 pulled in, 0 filtered, 0 failed\n"),
+            "{text}"
+        );
+        assert!(
+            !text.contains('\u{1b}') && !text.lines().any(|line| line.starts_with("forged")),
+            "{text}"
+        );
         for odd in [json!(null), json!([]), json!({ "lines": [1, null, {}] })] {
             print(&mut sheet(80), &odd).expect("memory takes it");
         }

@@ -47,10 +47,15 @@ pub(super) async fn run(refused: &Refused) -> anyhow::Result<ExitCode> {
     let (mut out, mut talk) = sheets(refused.gateway.times);
     let gateway = refused.gateway.find()?;
     let (out, talk) = (&mut out, &mut talk);
-    let id = refused.what.as_deref().filter(|what| what.starts_with("req_"));
+    let id = refused
+        .what
+        .as_deref()
+        .filter(|what| what.starts_with("req_"));
     if let Some(id) = id {
         let path = format!("/refused/{}", utf8_percent_encode(id, NON_ALPHANUMERIC));
-        let Some(page) = gateway.ask(&path).await?.or_say(talk, &print::line(id)) else { return Ok(NOT_FOUND.into()) };
+        let Some(page) = gateway.ask(&path).await?.or_say(talk, &print::line(id)) else {
+            return Ok(NOT_FOUND.into());
+        };
         if refused.json {
             print::json(out, &page)?
         } else {
@@ -59,7 +64,11 @@ pub(super) async fn run(refused: &Refused) -> anyhow::Result<ExitCode> {
         out.flush()?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(page) = gateway.ask(&refused.path(refused.limit)?).await?.or_say(talk, "refused") else {
+    let Some(page) = gateway
+        .ask(&refused.path(refused.limit)?)
+        .await?
+        .or_say(talk, "refused")
+    else {
         return Ok(NOT_FOUND.into());
     };
     if refused.follow {
@@ -87,20 +96,34 @@ impl Refused {
             query.append_pair("source", source);
         }
         if let Some(text) = &self.since {
-            query.append_pair("since", &since("--since", text, Clock::system().now())?.to_string());
+            query.append_pair(
+                "since",
+                &since("--since", text, Clock::system().now())?.to_string(),
+            );
         }
         Ok(format!("/refused?{}", query.finish()))
     }
 
     /// Prints what there is, the oldest first, and then what comes.
-    async fn go_on(&self, gateway: &Gateway, first: Value, out: &mut impl Paper) -> anyhow::Result<()> {
+    async fn go_on(
+        &self,
+        gateway: &Gateway,
+        first: Value,
+        out: &mut impl Paper,
+    ) -> anyhow::Result<()> {
         let mut seen = HashSet::new();
         let mut page = first;
         loop {
             let items = page["items"].as_array().cloned().unwrap_or_default();
-            let ids: HashSet<String> = items.iter().map(|item| item["request_id"].to_string()).collect();
-            let new: Vec<Value> =
-                items.into_iter().rev().filter(|item| !seen.contains(&item["request_id"].to_string())).collect();
+            let ids: HashSet<String> = items
+                .iter()
+                .map(|item| item["request_id"].to_string())
+                .collect();
+            let new: Vec<Value> = items
+                .into_iter()
+                .rev()
+                .filter(|item| !seen.contains(&item["request_id"].to_string()))
+                .collect();
             // What the gateway has forgotten does not come again.
             seen = ids;
             if self.json {

@@ -70,7 +70,13 @@ impl Watch {
     /// A watch over the file that `config` was read from; `text` is what it said just before.
     pub(super) fn new(file: &Path, config: &Config, text: String) -> Self {
         let files = config.files.clone();
-        let mut watch = Self { file: file.to_owned(), files, text, sources: names(config), seen: None };
+        let mut watch = Self {
+            file: file.to_owned(),
+            files,
+            text,
+            sources: names(config),
+            seen: None,
+        };
         watch.dealt_with();
         watch
     }
@@ -83,7 +89,12 @@ impl Watch {
 
     /// The same, for a gateway that can be told.
     pub(super) fn over(self, loaded: Arc<Loaded>, reloads: mpsc::Sender<NextConfig>) -> WatchRun {
-        WatchRun { loaded, clock: Clock::system(), reloads, watch: self }
+        WatchRun {
+            loaded,
+            clock: Clock::system(),
+            reloads,
+            watch: self,
+        }
     }
 }
 
@@ -119,12 +130,18 @@ impl WatchRun {
         }
         self.watch.seen = last;
         if !self.watch.file.is_file() {
-            let why = format!("{} is no file that could be read again", self.watch.file.display());
+            let why = format!(
+                "{} is no file that could be read again",
+                self.watch.file.display()
+            );
             return self.refuse(vec![why], order);
         }
         let text = whole(&self.watch.file).unwrap_or_default();
         if says_nothing(&text) && !self.watch.text.trim().is_empty() {
-            let why = format!("{} says nothing, and the configuration that holds stays", self.watch.file.display());
+            let why = format!(
+                "{} says nothing, and the configuration that holds stays",
+                self.watch.file.display()
+            );
             return self.refuse(vec![why], order);
         }
         self.read(text, order).await
@@ -145,7 +162,12 @@ impl WatchRun {
         let file = self.watch.file.display().to_string();
         if says_nothing(&text) && !says_nothing(&self.watch.text) {
             self.watch.seen = now;
-            return self.refuse(vec![format!("{file} says nothing, and the configuration that holds stays")], None);
+            return self.refuse(
+                vec![format!(
+                    "{file} says nothing, and the configuration that holds stays"
+                )],
+                None,
+            );
         }
         let sources = sources_of(&text);
         if !self.watch.sources.is_empty() && sources.as_ref().is_some_and(BTreeSet::is_empty) {
@@ -157,7 +179,8 @@ impl WatchRun {
             return self.refuse(vec![why], None);
         }
         let is_less = sources.is_none_or(|sources| !self.watch.sources.is_subset(&sources));
-        let is_cut = self.watch.text.len() > text.len() && self.watch.text.starts_with(text.as_str());
+        let is_cut =
+            self.watch.text.len() > text.len() && self.watch.text.starts_with(text.as_str());
         if is_less || is_cut {
             tracing::warn!(
                 file,
@@ -181,22 +204,44 @@ impl WatchRun {
         let problems = Problems::default();
         let compiled = app::compile(&self.watch.file, &problems);
         let problems = problems.into_sorted();
-        for Problem { weight, place, what, hint } in &problems {
+        for Problem {
+            weight,
+            place,
+            what,
+            hint,
+        } in &problems
+        {
             match weight {
                 Weight::Error => tracing::error!(%place, hint, "{what}"),
                 Weight::Warning => tracing::warn!(%place, hint, "{what}"),
             }
         }
         let Some((config, sources)) = compiled else {
-            let errors = problems.iter().filter(|problem| problem.weight == Weight::Error);
-            let mut told: Vec<String> =
-                errors.take(MOST_TOLD).map(|problem| format!("{}: {}", problem.place, problem.what)).collect();
-            told.push(format!("{}; sluicegate check names them all", tally(&problems)));
+            let errors = problems
+                .iter()
+                .filter(|problem| problem.weight == Weight::Error);
+            let mut told: Vec<String> = errors
+                .take(MOST_TOLD)
+                .map(|problem| format!("{}: {}", problem.place, problem.what))
+                .collect();
+            told.push(format!(
+                "{}; sluicegate check names them all",
+                tally(&problems)
+            ));
             return self.refuse(told, order);
         };
         let (files, names) = (config.files.clone(), names(&config));
         let (done, told) = oneshot::channel();
-        if self.reloads.send(NextConfig { config, sources, done }).await.is_err() {
+        if self
+            .reloads
+            .send(NextConfig {
+                config,
+                sources,
+                done,
+            })
+            .await
+            .is_err()
+        {
             return false;
         }
         match told.await {
@@ -215,7 +260,10 @@ impl WatchRun {
     /// What is there is not taken.
     fn refuse(&self, why: Vec<String>, order: Option<ReloadOrder>) -> bool {
         let first = why.first().cloned().unwrap_or_default();
-        tracing::error!(cause = first, "configuration not reloaded, the old one stays");
+        tracing::error!(
+            cause = first,
+            "configuration not reloaded, the old one stays"
+        );
         self.loaded.refuse(self.clock.now(), first);
         answer(order, ReloadAnswer::Refused(why));
         true
@@ -244,7 +292,11 @@ fn sources_of(text: &str) -> Option<BTreeSet<String>> {
         return None;
     }
     Some(match table.get("sources").map(|node| &node.value) {
-        Some(Value::Table(sources)) => sources.entries.iter().map(|(name, ..)| name.clone()).collect(),
+        Some(Value::Table(sources)) => sources
+            .entries
+            .iter()
+            .map(|(name, ..)| name.clone())
+            .collect(),
         _ => BTreeSet::new(),
     })
 }
@@ -252,17 +304,27 @@ fn sources_of(text: &str) -> Option<BTreeSet<String>> {
 /// What a file says. A pipe is read once, by whoever compiles it, and has no second time.
 pub(super) fn whole(file: &Path) -> Option<String> {
     // What is no UTF-8 is a change as well, of which the compiler says what is wrong.
-    let bytes = if file.is_file() { std::fs::read(file).ok() } else { None };
+    let bytes = if file.is_file() {
+        std::fs::read(file).ok()
+    } else {
+        None
+    };
     bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn names(config: &Config) -> BTreeSet<String> {
-    config.sources.iter().map(|source| source.name.clone()).collect()
+    config
+        .sources
+        .iter()
+        .map(|source| source.name.clone())
+        .collect()
 }
 
 /// Whether a file has nothing but blanks and comments in it.
 fn says_nothing(text: &str) -> bool {
-    text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
+    text.lines()
+        .map(str::trim)
+        .all(|line| line.is_empty() || line.starts_with('#'))
 }
 
 fn answer(order: Option<ReloadOrder>, with: ReloadAnswer) {
@@ -287,10 +349,20 @@ pub(super) struct Reload {
 /// Has a running gateway read its configuration again, and says which one holds.
 pub(super) async fn run(reload: Reload) -> anyhow::Result<ExitCode> {
     let (mut out, mut talk) = sheets(reload.gateway.times);
-    let wait = unit::duration(&reload.wait)
-        .ok_or_else(|| usage(format!("--wait cannot be \"{}\"; write for example 30s", print::line(&reload.wait))))?;
-    let asked = reload.gateway.find()?.tell_within("/reload", &json!({}), wait).await?;
-    let Some(answer) = asked.or_say(&mut talk, "reload") else { return Ok(NOT_FOUND.into()) };
+    let wait = unit::duration(&reload.wait).ok_or_else(|| {
+        usage(format!(
+            "--wait cannot be \"{}\"; write for example 30s",
+            print::line(&reload.wait)
+        ))
+    })?;
+    let asked = reload
+        .gateway
+        .find()?
+        .tell_within("/reload", &json!({}), wait)
+        .await?;
+    let Some(answer) = asked.or_say(&mut talk, "reload") else {
+        return Ok(NOT_FOUND.into());
+    };
     if reload.json {
         print::json(&mut out, &answer)?;
     } else {
@@ -306,6 +378,8 @@ mod tests {
 
     #[test]
     fn a10_a_file_with_comments_alone_says_nothing() {
-        assert!(says_nothing("") && says_nothing("\n  \n# [server]\n") && !says_nothing("[server]\n"));
+        assert!(
+            says_nothing("") && says_nothing("\n  \n# [server]\n") && !says_nothing("[server]\n")
+        );
     }
 }

@@ -61,8 +61,14 @@ pub(super) async fn run(command: ReplayCommand) -> anyhow::Result<ExitCode> {
     let (mut out, mut talk) = sheets(one.gateway.times);
     let gateway = one.gateway.find()?;
     let path = format!("/replays/{}", one.id);
-    let asked = if change.is_null() { gateway.ask(&path).await? } else { gateway.tell(&path, &change).await? };
-    let Some(job) = asked.or_say(&mut talk, &one.id.to_string()) else { return Ok(NOT_FOUND.into()) };
+    let asked = if change.is_null() {
+        gateway.ask(&path).await?
+    } else {
+        gateway.tell(&path, &change).await?
+    };
+    let Some(job) = asked.or_say(&mut talk, &one.id.to_string()) else {
+        return Ok(NOT_FOUND.into());
+    };
     if one.json {
         print::json(&mut out, &job)?
     } else {

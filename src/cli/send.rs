@@ -51,21 +51,44 @@ pub(super) struct Send {
 
 pub(super) async fn run(send: &Send) -> Ended {
     let problems = Problems::default();
-    let Some((config, sources)) = app::compile_source(&send.file.config, &send.source, &problems) else {
+    let Some((config, sources)) = app::compile_source(&send.file.config, &send.source, &problems)
+    else {
         let problems = problems.into_sorted();
-        problems.iter().for_each(|problem| say(&problem.to_string()));
-        say(&format!("{}: {}", send.file.config.display(), tally(&problems)));
+        problems
+            .iter()
+            .for_each(|problem| say(&problem.to_string()));
+        say(&format!(
+            "{}: {}",
+            send.file.config.display(),
+            tally(&problems)
+        ));
         return Ok(ExitCode::FAILURE);
     };
     let source = sources.get(&send.source).ok_or_else(|| {
-        let names: Vec<&str> = sources.iter().map(|source| source.config.name.as_str()).collect();
-        anyhow!("no source is called {:?}; there are {}", send.source, names.join(", "))
+        let names: Vec<&str> = sources
+            .iter()
+            .map(|source| source.config.name.as_str())
+            .collect();
+        anyhow!(
+            "no source is called {:?}; there are {}",
+            send.source,
+            names.join(", ")
+        )
     })?;
     let now = Clock::system().now();
     let request = request(send, &config, source, now)?;
-    let pair = if source.scheme.has_key_pair() { Some(pair(send, source, now)?) } else { None };
-    let by = pair.as_ref().map_or_else(|| Signer::Secret(live(source, now)), Signer::Pair);
-    let signed = source.scheme.signed(by, &request, now).map_err(|what| anyhow!("cannot sign it: {what}"))?;
+    let pair = if source.scheme.has_key_pair() {
+        Some(pair(send, source, now)?)
+    } else {
+        None
+    };
+    let by = pair
+        .as_ref()
+        .map_or_else(|| Signer::Secret(live(source, now)), Signer::Pair);
+    let signed = source
+        .scheme
+        .signed(by, &request, now)
+        .map_err(|what| anyhow!("cannot sign it: {what}"))?;
     if send.print {
         print(&signed)?;
         return Ok(ExitCode::SUCCESS);
@@ -74,21 +97,42 @@ pub(super) async fn run(send: &Send) -> Ended {
 }
 
 /// The event, before it is signed.
-fn request(send: &Send, config: &Config, source: &Source, now: Timestamp) -> anyhow::Result<Received> {
+fn request(
+    send: &Send,
+    config: &Config,
+    source: &Source,
+    now: Timestamp,
+) -> anyhow::Result<Received> {
     let provider = config.providers.get(&source.config.provider.value);
     let samples = provider.map_or(&[][..], |provider| &provider.samples);
     let sample = match &send.event {
-        Some(name) => Some(samples.iter().find(|sample| sample.name == *name).ok_or_else(|| {
-            let names: Vec<&str> = samples.iter().map(|sample| sample.name.as_str()).collect();
-            anyhow!("the provider has no sample {name:?}; there are: {}", names.join(", "))
-        })?),
+        Some(name) => Some(
+            samples
+                .iter()
+                .find(|sample| sample.name == *name)
+                .ok_or_else(|| {
+                    let names: Vec<&str> =
+                        samples.iter().map(|sample| sample.name.as_str()).collect();
+                    anyhow!(
+                        "the provider has no sample {name:?}; there are: {}",
+                        names.join(", ")
+                    )
+                })?,
+        ),
         // A sample that the source keeps shows more than one that it leaves out.
-        None => samples.iter().find(|sample| source.mapping.wants(&sample.name)).or(samples.first()),
+        None => samples
+            .iter()
+            .find(|sample| source.mapping.wants(&sample.name))
+            .or(samples.first()),
     };
     let body: Bytes = match (&send.body, sample) {
-        (Some(file), _) => std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?.into(),
+        (Some(file), _) => std::fs::read(file)
+            .with_context(|| format!("cannot read {}", file.display()))?
+            .into(),
         (None, Some(sample)) => anew(source, &sample.body).into(),
-        (None, None) => bail!("the provider of this source has no sample event; give a body: --body FILE"),
+        (None, None) => {
+            bail!("the provider of this source has no sample event; give a body: --body FILE")
+        }
     };
     let mut headers = HeaderMap::new();
     let json = HeaderValue::from_static("application/json");
@@ -99,12 +143,20 @@ fn request(send: &Send, config: &Config, source: &Source, now: Timestamp) -> any
     // A header that names the event names another one each time, or the gateway would know it already.
     for id in &source.scheme.event_id {
         if let Some(name) = id.strip_prefix("header:") {
-            headers.insert(HeaderName::try_from(name)?, HeaderValue::try_from(uuid::Uuid::new_v4().to_string())?);
+            headers.insert(
+                HeaderName::try_from(name)?,
+                HeaderValue::try_from(uuid::Uuid::new_v4().to_string())?,
+            );
         }
     }
     for line in &send.header {
-        let (name, value) = line.split_once(':').ok_or_else(|| anyhow!("--header is NAME: VALUE"))?;
-        headers.insert(HeaderName::try_from(name.trim())?, HeaderValue::try_from(value.trim())?);
+        let (name, value) = line
+            .split_once(':')
+            .ok_or_else(|| anyhow!("--header is NAME: VALUE"))?;
+        headers.insert(
+            HeaderName::try_from(name.trim())?,
+            HeaderValue::try_from(value.trim())?,
+        );
     }
     let target = format!("/hooks/{}", source.config.name);
     Ok(Received {
@@ -122,11 +174,17 @@ fn request(send: &Send, config: &Config, source: &Source, now: Timestamp) -> any
 /// The body of a sample as one that was never sent, or the gateway would know already what is signed. Where the body holds
 /// the event's id, it stays that event.
 fn anew(source: &Source, body: &str) -> String {
-    let is_named = source.scheme.event_id.iter().any(|place| !place.starts_with("header:"));
+    let is_named = source
+        .scheme
+        .event_id
+        .iter()
+        .any(|place| !place.starts_with("header:"));
     let number = uuid::Uuid::new_v4();
     let is_object = matches!(serde_json::from_str(body), Ok(serde_json::Value::Object(fields)) if !fields.is_empty());
     match body.trim_end().strip_suffix('}') {
-        Some(open) if is_object && !is_named => format!("{open},\"sluicegate_send\":\"{number}\"}}"),
+        Some(open) if is_object && !is_named => {
+            format!("{open},\"sluicegate_send\":\"{number}\"}}")
+        }
         _ => body.to_owned(),
     }
 }
@@ -134,24 +192,35 @@ fn anew(source: &Source, body: &str) -> String {
 /// The key pair to sign with: the one that is kept, or one made for the occasion.
 fn pair(send: &Send, source: &Source, now: Timestamp) -> anyhow::Result<KeyPair> {
     if let Some(file) = send.key.as_ref().filter(|file| file.exists()) {
-        let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        return KeyPair::from_pem(&text).ok_or_else(|| anyhow!("{} holds no key pair of ours", file.display()));
+        let text =
+            std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        return KeyPair::from_pem(&text)
+            .ok_or_else(|| anyhow!("{} holds no key pair of ours", file.display()));
     }
-    let pair = source.scheme.make_pair().map_err(|what| anyhow!("cannot make a key pair: {what}"))?;
-    let public = source.scheme.public_key(&pair, now).map_err(|what| anyhow!("cannot make a key pair: {what}"))?;
+    let pair = source
+        .scheme
+        .make_pair()
+        .map_err(|what| anyhow!("cannot make a key pair: {what}"))?;
+    let public = source
+        .scheme
+        .public_key(&pair, now)
+        .map_err(|what| anyhow!("cannot make a key pair: {what}"))?;
     match &send.key {
         Some(file) => {
             crate::config::private::write_private(file, pair.to_pem().trim_end())
                 .with_context(|| format!("cannot write {}", file.display()))?;
             let beside = public_file(file);
-            std::fs::write(&beside, &public).with_context(|| format!("cannot write {}", beside.display()))?;
+            std::fs::write(&beside, &public)
+                .with_context(|| format!("cannot write {}", beside.display()))?;
             say(&format!(
                 "made a key pair; let the source know its public key: secrets = [\"file:{}\"], then restart the gateway",
                 beside.display()
             ));
         }
         None => {
-            say("made a key pair for this one event; the gateway accepts it only if the source knows its public key:");
+            say(
+                "made a key pair for this one event; the gateway accepts it only if the source knows its public key:",
+            );
             say(public.trim_end());
             say("keep one over several events with --key FILE");
         }
@@ -170,19 +239,29 @@ async fn post(send: &Send, config: &Config, signed: Received) -> Ended {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => format!("http://{}", reachable(config.server.listen)),
     };
-    let uri: Uri =
-        format!("{base}{}", signed.target).parse().context("--to is no address like http://127.0.0.1:8080")?;
+    let uri: Uri = format!("{base}{}", signed.target)
+        .parse()
+        .context("--to is no address like http://127.0.0.1:8080")?;
     let mut request = Request::post(uri).body(signed.body)?;
     *request.headers_mut() = signed.headers;
     request.headers_mut().remove(HOST);
-    let client = Client::new(CONNECT, config.upstream.ca_file.as_deref()).context("cannot make a client")?;
+    let client =
+        Client::new(CONNECT, config.upstream.ca_file.as_deref()).context("cannot make a client")?;
     let heard = client
         .send(request, ANSWER, MAX_ANSWER)
         .await
         .with_context(|| format!("{base} does not answer; does the gateway run?"))?;
-    say(&format!("{base}{} answered {}", signed.target, heard.status()));
+    say(&format!(
+        "{base}{} answered {}",
+        signed.target,
+        heard.status()
+    ));
     answer(&String::from_utf8_lossy(heard.body()))?;
-    Ok(if heard.status().is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if heard.status().is_success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// The first secret that has not ended.
@@ -196,7 +275,10 @@ fn live(source: &Source, now: Timestamp) -> usize {
 fn print(request: &Received) -> std::io::Result<()> {
     let mut text = format!("POST {} HTTP/1.1\n", request.target);
     for (name, value) in &request.headers {
-        text.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
+        text.push_str(&format!(
+            "{name}: {}\n",
+            String::from_utf8_lossy(value.as_bytes())
+        ));
     }
     text.push('\n');
     let mut out = std::io::stdout().lock();

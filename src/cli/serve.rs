@@ -18,7 +18,12 @@ pub(super) struct Serve {
     #[command(flatten)]
     file: ConfigFile,
     /// What this process does: ingress, dispatch, admin. Less than all needs an inbox on Postgres
-    #[arg(long, value_name = "ROLES", value_delimiter = ',', default_value = "ingress,dispatch,admin")]
+    #[arg(
+        long,
+        value_name = "ROLES",
+        value_delimiter = ',',
+        default_value = "ingress,dispatch,admin"
+    )]
     roles: Vec<Role>,
     /// Bring the inbox's schema up to date first, also on Postgres
     #[arg(long)]
@@ -36,7 +41,11 @@ pub(super) async fn run(serve: &Serve) -> Ended {
         say(&problem.to_string());
     }
     let Some((config, sources)) = compiled else {
-        say(&format!("{}: {}; nothing was started", file.config.display(), tally(&problems)));
+        say(&format!(
+            "{}: {}; nothing was started",
+            file.config.display(),
+            tally(&problems)
+        ));
         return Ok(ExitCode::FAILURE);
     };
     log::start(&config.log)?;

@@ -84,12 +84,25 @@ impl Look {
     /// Of a sheet that is this wide and has no colours.
     #[cfg(test)]
     pub(in crate::cli) const fn plain(width: usize, times: Times, now: Timestamp) -> Self {
-        Self { width, colour: false, ascii: false, times, now }
+        Self {
+            width,
+            colour: false,
+            ascii: false,
+            times,
+            now,
+        }
     }
 
     fn of(terminal: Option<usize>, times: Times) -> Self {
-        let colour = terminal.is_some() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { width: width(terminal), colour, ascii: !is_utf8(), times, now: Clock::system().now() }
+        let colour =
+            terminal.is_some() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self {
+            width: width(terminal),
+            colour,
+            ascii: !is_utf8(),
+            times,
+            now: Clock::system().now(),
+        }
     }
 
     /// A text in its colour, where there are any.
@@ -102,7 +115,9 @@ impl Look {
 
     /// A time as it is told in lists; a dash where there is none.
     pub(in crate::cli) fn time(&self, value: &Value) -> String {
-        let Some(at) = value.as_str().and_then(Timestamp::parse) else { return "-".into() };
+        let Some(at) = value.as_str().and_then(Timestamp::parse) else {
+            return "-".into();
+        };
         match self.times {
             Times::Ago if at > self.now => format!("in {}", span(at.since(self.now).as_secs())),
             Times::Ago => format!("{} ago", span(self.now.since(at).as_secs())),
@@ -123,13 +138,19 @@ impl Look {
 
 /// Without the fraction of a second.
 fn seconds(text: &str) -> String {
-    text.split_once('.').map_or_else(|| text.to_owned(), |(seconds, _)| format!("{seconds}Z"))
+    text.split_once('.')
+        .map_or_else(|| text.to_owned(), |(seconds, _)| format!("{seconds}Z"))
 }
 
 /// In the time zone of this machine.
 fn local(at: Timestamp) -> Option<String> {
     let at = jiff::Timestamp::from_millisecond(at.millis()).ok()?;
-    Some(TimeZone::system().to_datetime(at).strftime("%Y-%m-%d %H:%M:%S").to_string())
+    Some(
+        TimeZone::system()
+            .to_datetime(at)
+            .strftime("%Y-%m-%d %H:%M:%S")
+            .to_string(),
+    )
 }
 
 /// Seconds as one says them.
@@ -162,7 +183,11 @@ pub(in crate::cli) struct Sheet<W> {
 impl<W: Write> Sheet<W> {
     /// On something that looks so.
     pub(in crate::cli) const fn new(out: W, look: Look) -> Self {
-        Self { out, look, exact: false }
+        Self {
+            out,
+            look,
+            exact: false,
+        }
     }
 
     /// What was written on.
@@ -173,11 +198,19 @@ impl<W: Write> Sheet<W> {
 }
 
 /// Standard output for answers, standard error for talk.
-pub(in crate::cli) fn sheets(times: Times) -> (Sheet<io::StdoutLock<'static>>, Sheet<io::StderrLock<'static>>) {
+pub(in crate::cli) fn sheets(
+    times: Times,
+) -> (
+    Sheet<io::StdoutLock<'static>>,
+    Sheet<io::StderrLock<'static>>,
+) {
     let (out, talk) = (io::stdout(), io::stderr());
     let out_look = Look::of(out.is_terminal().then(|| columns(&out)), times);
     let talk_look = Look::of(talk.is_terminal().then(|| columns(&talk)), times);
-    (Sheet::new(out.lock(), out_look), Sheet::new(talk.lock(), talk_look))
+    (
+        Sheet::new(out.lock(), out_look),
+        Sheet::new(talk.lock(), talk_look),
+    )
 }
 
 impl<W: Write> Paper for Sheet<W> {
@@ -193,7 +226,9 @@ impl<W: Write> Paper for Sheet<W> {
 impl<W: Write> Write for Sheet<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match std::str::from_utf8(bytes) {
-            Ok(text) if self.look.ascii && !self.exact => self.out.write_all(ascii(text).as_bytes())?,
+            Ok(text) if self.look.ascii && !self.exact => {
+                self.out.write_all(ascii(text).as_bytes())?
+            }
             _ => self.out.write_all(bytes)?,
         }
         Ok(bytes.len())
@@ -212,19 +247,32 @@ fn ascii(text: &str) -> String {
 /// A line of prose as standard error or standard output shows it: its marks as the locale has them, and broken where the
 /// terminal ends. What goes elsewhere is one line, for whoever looks for words in it; `COLUMNS` asks for breaks there too.
 pub(in crate::cli) fn prose(text: &str, terminal: Option<usize>) -> String {
-    let text = if is_utf8() { text.to_owned() } else { ascii(text) };
+    let text = if is_utf8() {
+        text.to_owned()
+    } else {
+        ascii(text)
+    };
     if terminal.is_none() && asked_width().is_none() {
         return text;
     }
     let width = width(terminal);
     let lines = text.lines().map(|line| {
         let indent = line.chars().take_while(|c| *c == ' ').count();
-        wrap(line.trim_start(), width.saturating_sub(indent), width.saturating_sub(indent + 2))
-            .iter()
-            .enumerate()
-            .map(|(number, part)| format!("{}{part}", " ".repeat(if number == 0 { indent } else { indent + 2 })))
-            .collect::<Vec<_>>()
-            .join("\n")
+        wrap(
+            line.trim_start(),
+            width.saturating_sub(indent),
+            width.saturating_sub(indent + 2),
+        )
+        .iter()
+        .enumerate()
+        .map(|(number, part)| {
+            format!(
+                "{}{part}",
+                " ".repeat(if number == 0 { indent } else { indent + 2 })
+            )
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
     });
     let mut wrapped = lines.collect::<Vec<_>>().join("\n");
     if text.ends_with('\n') {
@@ -246,7 +294,9 @@ pub(in crate::cli) fn talk_columns() -> Option<usize> {
 }
 
 fn columns(terminal: impl std::os::fd::AsFd) -> usize {
-    rustix::termios::tcgetwinsize(terminal).ok().map_or(0, |size| usize::from(size.ws_col))
+    rustix::termios::tcgetwinsize(terminal)
+        .ok()
+        .map_or(0, |size| usize::from(size.ws_col))
 }
 
 /// What `COLUMNS` says.
@@ -264,7 +314,9 @@ pub(in crate::cli) fn width(terminal: Option<usize>) -> usize {
 /// Whether the locale writes UTF-8. The first of the variables that says anything decides; none: it does, as everywhere
 /// by now.
 fn is_utf8() -> bool {
-    let said = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(|name| std::env::var(name).ok());
+    let said = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .filter_map(|name| std::env::var(name).ok());
     match said.into_iter().find(|value| !value.is_empty()) {
         Some(value) => {
             let value = value.to_ascii_lowercase();
@@ -340,7 +392,10 @@ mod tests {
     fn texts_are_broken_between_words_and_long_words_within() {
         assert_eq!(wrap("one two three", 80, 80), ["one two three"]);
         assert_eq!(wrap("one two three", 9, 9), ["one two", "three"]);
-        assert_eq!(wrap("a 0123456789abcdef z", 10, 9), ["a", "012345678", "9abcdef z"]);
+        assert_eq!(
+            wrap("a 0123456789abcdef z", 10, 9),
+            ["a", "012345678", "9abcdef z"]
+        );
         assert_eq!(wrap("", 10, 10), [""]);
         for line in wrap(&"日本語の長いテキスト ".repeat(20), 30, 20) {
             assert!(columns_of(&line) <= 30, "{line}");
@@ -352,25 +407,48 @@ mod tests {
         let now = Timestamp::from_seconds(1_800_000_000);
         let at = |seconds: i64| json!(Timestamp::from_seconds(1_800_000_000 + seconds).to_string());
         let ago = Look::plain(80, Times::Ago, now);
-        let told: Vec<String> = [-5, -200, -10_000, -400_000, 60].map(|seconds| ago.time(&at(seconds))).into();
-        assert_eq!(told, ["5 s ago", "3 min ago", "2 h ago", "4 days ago", "in 60 s"]);
-        assert_eq!(ago.whole_time(&at(-5)), "5 s ago (2027-01-15T07:59:55.000Z)");
+        let told: Vec<String> = [-5, -200, -10_000, -400_000, 60]
+            .map(|seconds| ago.time(&at(seconds)))
+            .into();
+        assert_eq!(
+            told,
+            ["5 s ago", "3 min ago", "2 h ago", "4 days ago", "in 60 s"]
+        );
+        assert_eq!(
+            ago.whole_time(&at(-5)),
+            "5 s ago (2027-01-15T07:59:55.000Z)"
+        );
         let utc = Look::plain(80, Times::Utc, now);
         assert_eq!(utc.time(&at(0)), "2027-01-15T08:00:00Z");
-        assert_eq!((utc.time(&json!(null)), utc.whole_time(&json!("x"))), ("-".into(), "-".into()));
-        assert_eq!(Look::plain(80, Times::Local, now).time(&at(0)).len(), "2027-01-15 08:00:00".len());
+        assert_eq!(
+            (utc.time(&json!(null)), utc.whole_time(&json!("x"))),
+            ("-".into(), "-".into())
+        );
+        assert_eq!(
+            Look::plain(80, Times::Local, now).time(&at(0)).len(),
+            "2027-01-15 08:00:00".len()
+        );
     }
 
     #[test]
     fn marks_of_ours_are_ascii_where_the_locale_is_and_bytes_that_are_asked_for_stay() {
-        let look = Look { ascii: true, ..Look::plain(80, Times::Ago, Timestamp::from_seconds(0)) };
+        let look = Look {
+            ascii: true,
+            ..Look::plain(80, Times::Ago, Timestamp::from_seconds(0))
+        };
         let mut sheet = Sheet::new(Vec::new(), look);
         write!(sheet, "cut… ").expect("memory takes it");
         sheet.exact();
         write!(sheet, "cut…").expect("memory takes it");
         assert_eq!(sheet.into_inner(), "cut... cut…".as_bytes());
-        let colour = Look { colour: true, ..look };
-        assert_eq!(colour.paint("dead", Tone::of_state("dead")), "\u{1b}[31mdead\u{1b}[0m");
+        let colour = Look {
+            colour: true,
+            ..look
+        };
+        assert_eq!(
+            colour.paint("dead", Tone::of_state("dead")),
+            "\u{1b}[31mdead\u{1b}[0m"
+        );
         assert_eq!(look.paint("dead", Tone::Bad), "dead");
     }
 }

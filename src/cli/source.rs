@@ -96,7 +96,10 @@ pub(super) struct Enrol {
 /// Opens a window, shows what came in by it, or has that count.
 async fn enrol(enrol: Enrol) -> anyhow::Result<ExitCode> {
     let (mut out, mut talk) = sheets(enrol.gateway.times);
-    let path = format!("/sources/{}/enrol", utf8_percent_encode(&enrol.name, NON_ALPHANUMERIC));
+    let path = format!(
+        "/sources/{}/enrol",
+        utf8_percent_encode(&enrol.name, NON_ALPHANUMERIC)
+    );
     let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let gateway = enrol.gateway.find()?;
     let asked = match (&enrol.confirm, enrol.show) {
@@ -106,11 +109,18 @@ async fn enrol(enrol: Enrol) -> anyhow::Result<ExitCode> {
         }
         (None, true) => gateway.ask(&path).await?,
         (None, false) => {
-            let query = enrol.span.as_deref().map_or_else(String::new, |span| format!("?for={}", encoded(span)));
-            gateway.tell(&format!("{path}{query}"), &Value::Null).await?
+            let query = enrol
+                .span
+                .as_deref()
+                .map_or_else(String::new, |span| format!("?for={}", encoded(span)));
+            gateway
+                .tell(&format!("{path}{query}"), &Value::Null)
+                .await?
         }
     };
-    let Some(answer) = asked.or_say(&mut talk, &print::line(&enrol.name)) else { return Ok(NOT_FOUND.into()) };
+    let Some(answer) = asked.or_say(&mut talk, &print::line(&enrol.name)) else {
+        return Ok(NOT_FOUND.into());
+    };
     if enrol.json {
         print::json(&mut out, &answer)?;
     } else {
@@ -123,7 +133,9 @@ async fn enrol(enrol: Enrol) -> anyhow::Result<ExitCode> {
 /// Runs a command. The exit code is 0 when all went well, 3 when there is no such source, 1 for every other problem.
 pub(super) async fn run(command: SourceCommand) -> anyhow::Result<ExitCode> {
     let (named, verb) = match command {
-        SourceCommand::List(list) => return list.show("sources", "no sources", print::sources).await,
+        SourceCommand::List(list) => {
+            return list.show("sources", "no sources", print::sources).await;
+        }
         SourceCommand::Pause(named) => (named, "pause"),
         SourceCommand::Resume(named) => (named, "resume"),
         SourceCommand::Enrol(words) => return enrol(words).await,
@@ -132,8 +144,14 @@ pub(super) async fn run(command: SourceCommand) -> anyhow::Result<ExitCode> {
     };
     let (mut out, mut talk) = sheets(named.gateway.times);
     let name = utf8_percent_encode(&named.name, NON_ALPHANUMERIC);
-    let asked = named.gateway.find()?.tell(&format!("/sources/{name}/{verb}"), &Value::Null).await?;
-    let Some(answer) = asked.or_say(&mut talk, &print::line(&named.name)) else { return Ok(NOT_FOUND.into()) };
+    let asked = named
+        .gateway
+        .find()?
+        .tell(&format!("/sources/{name}/{verb}"), &Value::Null)
+        .await?;
+    let Some(answer) = asked.or_say(&mut talk, &print::line(&named.name)) else {
+        return Ok(NOT_FOUND.into());
+    };
     if named.json {
         print::json(&mut out, &answer)?
     } else {
@@ -146,9 +164,14 @@ pub(super) async fn run(command: SourceCommand) -> anyhow::Result<ExitCode> {
 /// Shows the secrets of a source and how they were used.
 async fn secrets(named: Named) -> anyhow::Result<ExitCode> {
     let (mut out, mut talk) = sheets(named.gateway.times);
-    let path = format!("/sources/{}/secrets", utf8_percent_encode(&named.name, NON_ALPHANUMERIC));
+    let path = format!(
+        "/sources/{}/secrets",
+        utf8_percent_encode(&named.name, NON_ALPHANUMERIC)
+    );
     let asked = named.gateway.find()?.ask(&path).await?;
-    let Some(page) = asked.or_say(&mut talk, &print::line(&named.name)) else { return Ok(NOT_FOUND.into()) };
+    let Some(page) = asked.or_say(&mut talk, &print::line(&named.name)) else {
+        return Ok(NOT_FOUND.into());
+    };
     if named.json {
         print::json(&mut out, &page)?;
     } else if !print::secrets(&mut out, &page)? {
@@ -160,11 +183,22 @@ async fn secrets(named: Named) -> anyhow::Result<ExitCode> {
 
 /// Prints the address of a source. Nothing has to run: the configuration and the gateway's key are enough.
 fn url(asked: SourceUrl) -> anyhow::Result<ExitCode> {
-    let SourceUrl { file, name, prompt, task_id, user_id, user_email, user_first_name, user_last_name } = asked;
+    let SourceUrl {
+        file,
+        name,
+        prompt,
+        task_id,
+        user_id,
+        user_email,
+        user_first_name,
+        user_last_name,
+    } = asked;
     let problems = Problems::default();
     let Some((config, sources)) = app::compile(&file.config, &problems) else {
         let problems = problems.into_sorted();
-        problems.iter().for_each(|problem| say(&problem.to_string()));
+        problems
+            .iter()
+            .for_each(|problem| say(&problem.to_string()));
         say(&format!("{}: {}", file.config.display(), tally(&problems)));
         return Ok(ExitCode::FAILURE);
     };
@@ -172,12 +206,24 @@ fn url(asked: SourceUrl) -> anyhow::Result<ExitCode> {
         say(&format!("no source is called {name:?}"));
         return Ok(NOT_FOUND.into());
     };
-    let given = [prompt, task_id, user_id, user_email, user_first_name, user_last_name];
-    let params: Vec<(Name, String)> =
-        Name::ALL.into_iter().zip(given).filter_map(|(name, value)| value.map(|value| (name, value))).collect();
+    let given = [
+        prompt,
+        task_id,
+        user_id,
+        user_email,
+        user_first_name,
+        user_last_name,
+    ];
+    let params: Vec<(Name, String)> = Name::ALL
+        .into_iter()
+        .zip(given)
+        .filter_map(|(name, value)| value.map(|value| (name, value)))
+        .collect();
     match source.config.query {
         QueryUse::Ignore if !params.is_empty() => {
-            anyhow::bail!("source {name} ignores its query; set query = \"sealed\" to have parameters in its address")
+            anyhow::bail!(
+                "source {name} ignores its query; set query = \"sealed\" to have parameters in its address"
+            )
         }
         QueryUse::Allow if !params.is_empty() => {
             say(
@@ -189,8 +235,9 @@ fn url(asked: SourceUrl) -> anyhow::Result<ExitCode> {
     if config.server.public_url.is_empty() {
         say("server.public_url is not set: put the public address before the path");
     }
-    let target =
-        source.target(&params, &app::sealer(&config)?).ok_or_else(|| anyhow::anyhow!("a parameter is given twice"))?;
+    let target = source
+        .target(&params, &app::sealer(&config)?)
+        .ok_or_else(|| anyhow::anyhow!("a parameter is given twice"))?;
     answer(&format!("{}{target}", config.server.public_url))?;
     Ok(ExitCode::SUCCESS)
 }

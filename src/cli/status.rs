@@ -22,7 +22,9 @@ pub(super) struct Status {
 pub(super) async fn run(status: &Status) -> anyhow::Result<ExitCode> {
     let (mut out, mut talk) = sheets(status.gateway.times);
     let asked = status.gateway.find()?.ask("/status").await?;
-    let Some(answer) = asked.or_say(&mut talk, "status") else { return Ok(NOT_FOUND.into()) };
+    let Some(answer) = asked.or_say(&mut talk, "status") else {
+        return Ok(NOT_FOUND.into());
+    };
     let well = if status.json {
         print::json(&mut out, &answer)?;
         answer["well"] == true
@@ -30,5 +32,9 @@ pub(super) async fn run(status: &Status) -> anyhow::Result<ExitCode> {
         print::status(&mut out, &answer)?
     };
     out.flush()?;
-    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

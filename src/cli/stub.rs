@@ -52,11 +52,17 @@ fn time(text: &str) -> Result<Duration, &'static str> {
 }
 
 pub(super) async fn run(stub: StubArgs) -> Ended {
-    let listener = TcpListener::bind(stub.listen).await.with_context(|| format!("cannot listen on {}", stub.listen))?;
+    let listener = TcpListener::bind(stub.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", stub.listen))?;
     let address = listener.local_addr()?;
     let options = StubOptions {
         api_key: stub.api_key.map(|key| Secret::new("--api-key", key)),
-        keys: stub.keys.into_iter().map(|key| Secret::new("--keys", key)).collect(),
+        keys: stub
+            .keys
+            .into_iter()
+            .map(|key| Secret::new("--keys", key))
+            .collect(),
         agents: stub.agents,
         delay: stub.delay,
         result: stub.result,
@@ -65,7 +71,9 @@ pub(super) async fn run(stub: StubArgs) -> Ended {
         journal: stub.journal,
     };
     let stub = Stub::new(options).context("cannot open the journal")?;
-    answer(&format!("the stand-in for the upstream is at http://{address}"))?;
+    answer(&format!(
+        "the stand-in for the upstream is at http://{address}"
+    ))?;
     stub::serve(listener, Arc::new(stub), stop_signal()?).await;
     Ok(ExitCode::SUCCESS)
 }

@@ -65,7 +65,8 @@ pub(super) struct Explain {
 pub(super) async fn run(command: VerifyCommand) -> Ended {
     let VerifyCommand::Explain(mut explain) = command;
     let now = match &explain.now {
-        Some(text) => Timestamp::parse(text).ok_or_else(|| usage("--now is no time like 2026-01-31T12:00:00Z"))?,
+        Some(text) => Timestamp::parse(text)
+            .ok_or_else(|| usage("--now is no time like 2026-01-31T12:00:00Z"))?,
         None => Clock::system().now(),
     };
     let (mut case, found) = match explain.refused.take() {
@@ -77,33 +78,50 @@ pub(super) async fn run(command: VerifyCommand) -> Ended {
         (None, Some(_)) => Some(PathBuf::from("sluicegate.toml")),
         (file, _) => file.clone(),
     };
-    let Some(config) = known_for(file.as_deref(), explain.source.as_deref()) else { return Ok(ExitCode::FAILURE) };
-    let mut written = match (&explain.source, explain.provider.as_ref().or(case.provider.as_ref())) {
+    let Some(config) = known_for(file.as_deref(), explain.source.as_deref()) else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let mut written = match (
+        &explain.source,
+        explain.provider.as_ref().or(case.provider.as_ref()),
+    ) {
         (Some(name), _) => {
             let source = config.sources.iter().find(|source| source.name == *name);
             let source = source.ok_or_else(|| anyhow!("no source is called {name:?}"))?;
             if case.received.url.is_empty() {
                 case.received.url = format!("{}{}", config.server.public_url, case.received.target);
             }
-            Written::of_source(source, config.providers.get(&source.provider.value).map(|provider| &**provider))
+            Written::of_source(
+                source,
+                config
+                    .providers
+                    .get(&source.provider.value)
+                    .map(|provider| &**provider),
+            )
         }
         (None, Some(name)) => {
             let provider = find_provider(&config.providers, name);
             let provider = provider.ok_or_else(|| anyhow!("no provider is called {name:?}"))?;
             case.written(provider)
         }
-        (None, None) => bail!("name the source or the provider: --source NAME --config FILE, or --provider NAME"),
+        (None, None) => bail!(
+            "name the source or the provider: --source NAME --config FILE, or --provider NAME"
+        ),
     }
     .context("nothing says how its callers are known")?;
     written.secrets.extend(secrets(&explain.secret)?);
     for pair in &explain.value {
-        let (name, value) = pair.split_once('=').ok_or_else(|| usage("--value is NAME=VALUE"))?;
+        let (name, value) = pair
+            .split_once('=')
+            .ok_or_else(|| usage("--value is NAME=VALUE"))?;
         written.values.push((name.to_owned(), value.to_owned()));
     }
     let trial = match Trial::compile(written) {
         Ok(trial) => trial,
         Err(problems) => {
-            problems.iter().for_each(|problem| say(&problem.to_string()));
+            problems
+                .iter()
+                .for_each(|problem| say(&problem.to_string()));
             return Ok(ExitCode::FAILURE);
         }
     };
@@ -119,7 +137,11 @@ pub(super) async fn run(command: VerifyCommand) -> Ended {
         tell(&line)?;
     }
     let good = trial.judge(&case.received, case.now).verdict != "refused";
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// What stands in the place of a value that was masked before a request was kept.
@@ -130,10 +152,23 @@ const CUT: char = '…';
 
 /// A request that a gateway keeps. It names its source, and when it came: by that time its own is judged. Where a
 /// signature was cut before it was kept, what the gateway found stands beside the request.
-async fn fetch(explain: &mut Explain, id: &str, now: Timestamp) -> anyhow::Result<(Case, Option<String>)> {
-    let file = explain.config.clone().unwrap_or_else(|| PathBuf::from("sluicegate.toml"));
+async fn fetch(
+    explain: &mut Explain,
+    id: &str,
+    now: Timestamp,
+) -> anyhow::Result<(Case, Option<String>)> {
+    let file = explain
+        .config
+        .clone()
+        .unwrap_or_else(|| PathBuf::from("sluicegate.toml"));
     let gateway = GatewayArgs::of(file, explain.admin.clone(), explain.token_env.clone()).find()?;
-    let page = match gateway.ask(&format!("/refused/{}", utf8_percent_encode(id, NON_ALPHANUMERIC))).await? {
+    let page = match gateway
+        .ask(&format!(
+            "/refused/{}",
+            utf8_percent_encode(id, NON_ALPHANUMERIC)
+        ))
+        .await?
+    {
         Asked::Answered(page) => page,
         Asked::NotFound(why) => bail!("{}: {why}", print::line(id)),
     };
@@ -147,7 +182,14 @@ async fn fetch(explain: &mut Explain, id: &str, now: Timestamp) -> anyhow::Resul
         explain.source = page["source"].as_str().map(str::to_owned);
     }
     let came = page["at"].as_str().and_then(Timestamp::parse);
-    let case = Case::read(&page["request"], if explain.now.is_some() { now } else { came.unwrap_or(now) })?;
+    let case = Case::read(
+        &page["request"],
+        if explain.now.is_some() {
+            now
+        } else {
+            came.unwrap_or(now)
+        },
+    )?;
     let masked: Vec<&str> = case
         .received
         .headers
@@ -162,10 +204,22 @@ async fn fetch(explain: &mut Explain, id: &str, now: Timestamp) -> anyhow::Resul
         ));
     }
     let request = &page["request"];
-    let of_headers = request["headers"].as_array().into_iter().flatten().filter_map(|header| header[1].as_str());
-    let is_cut = of_headers.chain(request["target"].as_str()).any(|text| text.contains(CUT));
+    let of_headers = request["headers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|header| header[1].as_str());
+    let is_cut = of_headers
+        .chain(request["target"].as_str())
+        .any(|text| text.contains(CUT));
     let word = |key: &str| print::line(page[key].as_str().unwrap_or_default());
-    let found = is_cut.then(|| format!("the gateway refused it when it came ({}): {}", word("reason"), word("cause")));
+    let found = is_cut.then(|| {
+        format!(
+            "the gateway refused it when it came ({}): {}",
+            word("reason"),
+            word("cause")
+        )
+    });
     if found.is_some() {
         say("of signatures only the beginnings are kept, so that nobody can send them again");
     }
@@ -176,16 +230,25 @@ fn read(explain: &Explain, now: Timestamp) -> anyhow::Result<Case> {
     let mut bytes = Vec::new();
     let from = explain.request.display();
     if explain.request.as_os_str() == "-" {
-        std::io::stdin().take(LARGEST + 1).read_to_end(&mut bytes).context("cannot read the request")?;
+        std::io::stdin()
+            .take(LARGEST + 1)
+            .read_to_end(&mut bytes)
+            .context("cannot read the request")?;
     } else {
-        let file = std::fs::File::open(&explain.request).with_context(|| format!("cannot read {from}"))?;
-        file.take(LARGEST + 1).read_to_end(&mut bytes).with_context(|| format!("cannot read {from}"))?;
+        let file =
+            std::fs::File::open(&explain.request).with_context(|| format!("cannot read {from}"))?;
+        file.take(LARGEST + 1)
+            .read_to_end(&mut bytes)
+            .with_context(|| format!("cannot read {from}"))?;
     }
     if bytes.len() as u64 > LARGEST {
         bail!("the request is larger than {LARGEST} bytes");
     }
     let mut case = if bytes.trim_ascii_start().starts_with(b"{") {
-        Case::read(&serde_json::from_slice(&bytes).context("the request is no JSON")?, now)?
+        Case::read(
+            &serde_json::from_slice(&bytes).context("the request is no JSON")?,
+            now,
+        )?
     } else {
         Case::raw(&bytes, now)?
     };
@@ -197,12 +260,18 @@ fn read(explain: &Explain, now: Timestamp) -> anyhow::Result<Case> {
 
 fn secrets(written: &[String]) -> anyhow::Result<Vec<Secret>> {
     let problems = Problems::default();
-    let place = Place { file: "--secret".into(), line: 0 };
+    let place = Place {
+        file: "--secret".into(),
+        line: 0,
+    };
     let found: Vec<Option<Secret>> = written
         .iter()
         .enumerate()
         .map(|(number, text)| {
-            let text = Located { value: text.clone(), place: place.clone() };
+            let text = Located {
+                value: text.clone(),
+                place: place.clone(),
+            };
             Secret::resolve(&text, number, std::path::Path::new("."), &problems)
         })
         .collect();

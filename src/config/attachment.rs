@@ -82,12 +82,32 @@ pub struct SourceFiles {
 
 impl Attachments {
     pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Self> {
-        let store = section.text("store").and_then(|text| store(section, &text, base));
-        let settings = section.section("settings").map(|table| settings(&table, base)).unwrap_or_default();
-        let ca_file = section.text("ca_file").filter(|file| !file.is_empty()).map(|file| base.join(&file.value));
-        let links = section
-            .one_of("links", &[("auto", LinkKind::Auto), ("gateway", LinkKind::Gateway), ("store", LinkKind::Store)]);
-        if let (Some(Located { value: StorePlace::Folder(_), .. }), Some(links)) = (&store, &links)
+        let store = section
+            .text("store")
+            .and_then(|text| store(section, &text, base));
+        let settings = section
+            .section("settings")
+            .map(|table| settings(&table, base))
+            .unwrap_or_default();
+        let ca_file = section
+            .text("ca_file")
+            .filter(|file| !file.is_empty())
+            .map(|file| base.join(&file.value));
+        let links = section.one_of(
+            "links",
+            &[
+                ("auto", LinkKind::Auto),
+                ("gateway", LinkKind::Gateway),
+                ("store", LinkKind::Store),
+            ],
+        );
+        if let (
+            Some(Located {
+                value: StorePlace::Folder(_),
+                ..
+            }),
+            Some(links),
+        ) = (&store, &links)
             && links.value == LinkKind::Store
         {
             section.problems().error_hint(
@@ -111,7 +131,12 @@ impl Attachments {
             keep: keep?.value,
             uploads: uploads?,
             upload_timeout: upload_timeout?.value,
-            intake: Intake { accept, max_file: max_file?.value, max_files: max_files?, max_upload: max_upload?.value },
+            intake: Intake {
+                accept,
+                max_file: max_file?.value,
+                max_files: max_files?,
+                max_upload: max_upload?.value,
+            },
         })
     }
 }
@@ -121,11 +146,16 @@ impl Intake {
     pub fn accepts(&self, name: &str, content_type: &str) -> bool {
         let name = name.to_ascii_lowercase();
         self.accept.is_empty()
-            || self.accept.iter().any(|wanted| match wanted.strip_suffix("/*") {
-                Some(kind) => content_type.split_once('/').is_some_and(|(own, _)| own == kind),
-                None if wanted.starts_with('.') => name.ends_with(wanted.as_str()),
-                None => wanted == content_type,
-            })
+            || self
+                .accept
+                .iter()
+                .any(|wanted| match wanted.strip_suffix("/*") {
+                    Some(kind) => content_type
+                        .split_once('/')
+                        .is_some_and(|(own, _)| own == kind),
+                    None if wanted.starts_with('.') => name.ends_with(wanted.as_str()),
+                    None => wanted == content_type,
+                })
     }
 
     /// The same, with what a source says of its own.
@@ -151,7 +181,9 @@ impl SourceFiles {
         let body = section.one_of("body", &[("form", false), ("file", true)]);
         Some(Self {
             body_is_file: body.is_some_and(|body| body.value),
-            fetch: section.section("fetch").map(|fetch| SourceFetch::read(&fetch, base)),
+            fetch: section
+                .section("fetch")
+                .map(|fetch| SourceFetch::read(&fetch, base)),
             accept: accept(&section),
             max_file: section.bytes("max_file").map(|size| size.value),
             max_files: super::size(&section, "max_files"),
@@ -163,7 +195,9 @@ impl SourceFiles {
 fn accept(section: &Section<'_>) -> Option<Vec<String>> {
     let written = section.texts("accept")?;
     for text in &written {
-        let whole = text.split_once('/').is_some_and(|(kind, sub)| !kind.is_empty() && !sub.is_empty());
+        let whole = text
+            .split_once('/')
+            .is_some_and(|(kind, sub)| !kind.is_empty() && !sub.is_empty());
         let is_end = text.starts_with('.') && text.len() > 1;
         if !whole && !is_end {
             section.problems().error_hint(
@@ -173,10 +207,19 @@ fn accept(section: &Section<'_>) -> Option<Vec<String>> {
             );
         }
     }
-    Some(written.into_iter().map(|text| text.value.to_ascii_lowercase()).collect())
+    Some(
+        written
+            .into_iter()
+            .map(|text| text.value.to_ascii_lowercase())
+            .collect(),
+    )
 }
 
-fn store(section: &Section<'_>, written: &Located<String>, base: &Path) -> Option<Located<StorePlace>> {
+fn store(
+    section: &Section<'_>,
+    written: &Located<String>,
+    base: &Path,
+) -> Option<Located<StorePlace>> {
     if super::address::has_login(written) {
         section.problems().error_hint(
             &written.place,
@@ -189,7 +232,9 @@ fn store(section: &Section<'_>, written: &Located<String>, base: &Path) -> Optio
         None if written.is_empty() => StorePlace::None,
         Some(("file", folder)) if !folder.is_empty() => StorePlace::Folder(base.join(folder)),
         Some(("s3" | "gs" | "az", rest))
-            if rest.strip_prefix("//").is_some_and(|rest| !rest.starts_with('/') && !rest.is_empty()) =>
+            if rest
+                .strip_prefix("//")
+                .is_some_and(|rest| !rest.starts_with('/') && !rest.is_empty()) =>
         {
             StorePlace::Bucket(written.value.clone())
         }
@@ -202,7 +247,10 @@ fn store(section: &Section<'_>, written: &Located<String>, base: &Path) -> Optio
             return None;
         }
     };
-    Some(Located { value: place, place: written.place.clone() })
+    Some(Located {
+        value: place,
+        place: written.place.clone(),
+    })
 }
 
 /// Settings of a bucket: any may be a secret, and those that are none are written as they are.
@@ -210,7 +258,9 @@ fn settings(table: &Section<'_>, base: &Path) -> Vec<(String, Secret)> {
     let keys: Vec<String> = table.keys().map(|(key, _)| key.to_owned()).collect();
     let mut all = Vec::new();
     for key in keys {
-        let Some(text) = table.text(&key) else { continue };
+        let Some(text) = table.text(&key) else {
+            continue;
+        };
         if super::address::has_login(&text) {
             table.problems().error_hint(
                 &text.place,
@@ -218,7 +268,9 @@ fn settings(table: &Section<'_>, base: &Path) -> Vec<(String, Secret)> {
                 "write the address alone; what the store wants to see has settings of its own",
             );
         }
-        let is_secret = ["env:", "file:", "literal:"].iter().any(|start| text.starts_with(start));
+        let is_secret = ["env:", "file:", "literal:"]
+            .iter()
+            .any(|start| text.starts_with(start));
         let value = match is_secret {
             true => table.secret(&key, base),
             false => Some(Secret::new(table.path(&key), text.value)),
@@ -243,13 +295,22 @@ mod tests {
         for (accept, name, kind, wanted) in [
             (&[][..], "x", "a/b", true),
             (&["application/pdf"], "x", "application/pdf", true),
-            (&["application/pdf"], "x.pdf", "application/octet-stream", false),
+            (
+                &["application/pdf"],
+                "x.pdf",
+                "application/octet-stream",
+                false,
+            ),
             (&["image/*"], "x", "image/png", true),
             (&["image/*"], "x", "imagex/png", false),
             (&[".csv"], "A.CSV", "text/plain", true),
             (&[".csv"], "csv", "text/csv", false),
         ] {
-            assert_eq!(of(accept).accepts(name, kind), wanted, "{accept:?} {name} {kind}");
+            assert_eq!(
+                of(accept).accepts(name, kind),
+                wanted,
+                "{accept:?} {name} {kind}"
+            );
         }
     }
 }

@@ -93,13 +93,24 @@ impl ChannelFiles {
         let missing = |key: &str, hint: &str| {
             if !section.has(key) {
                 let what = format!("{} is missing", section.path(key));
-                section.problems().error_hint(section.place(), what, hint.to_owned());
+                section
+                    .problems()
+                    .error_hint(section.place(), what, hint.to_owned());
             }
         };
-        missing("api", "where the channel keeps its files, for example \"https://files.example.com\"");
-        missing("each", "where a payload names files, for example [\"event.files.*\"]");
+        missing(
+            "api",
+            "where the channel keeps its files, for example \"https://files.example.com\"",
+        );
+        missing(
+            "each",
+            "where a payload names files, for example [\"event.files.*\"]",
+        );
         let each = section.texts("each").unwrap_or_default();
-        let each = each.iter().filter_map(|path| steps(section, path)).collect();
+        let each = each
+            .iter()
+            .filter_map(|path| steps(section, path))
+            .collect();
         let key = |name: &str| section.text(name).map(|text| text.value);
         let (id, name, kind, size) = (key("id"), key("name"), key("type"), key("size"));
         let (way, headers) = (way(section), headers(section));
@@ -125,7 +136,9 @@ impl SourceFetch {
                 "token = \"env:NAME\" is what the channel wants to be shown for its files",
             );
         }
-        let fits = |token: &Secret| token.expose_text().is_some() && HeaderValue::from_bytes(token.expose()).is_ok();
+        let fits = |token: &Secret| {
+            token.expose_text().is_some() && HeaderValue::from_bytes(token.expose()).is_ok()
+        };
         let token = section.secret("token", base);
         if token.as_ref().is_some_and(|token| !fits(token)) {
             section.problems().error_hint(
@@ -134,15 +147,24 @@ impl SourceFetch {
                 "it has a line break or a control character in it; copy it again",
             );
         }
-        Self { place: section.place().clone(), token: token.filter(fits), api: section.api("api") }
+        Self {
+            place: section.place().clone(),
+            token: token.filter(fits),
+            api: section.api("api"),
+        }
     }
 }
 
 /// Reports sources that fetch what their provider file does not describe, or that could hand nothing on.
 pub(super) fn check(config: &Config, problems: &Problems) {
     for source in &config.sources {
-        let Some(fetch) = source.files.as_ref().and_then(|files| files.fetch.as_ref()) else { continue };
-        let described = config.providers.get(&source.provider.value).is_some_and(|provider| provider.files.is_some());
+        let Some(fetch) = source.files.as_ref().and_then(|files| files.fetch.as_ref()) else {
+            continue;
+        };
+        let described = config
+            .providers
+            .get(&source.provider.value)
+            .is_some_and(|provider| provider.files.is_some());
         if !described {
             problems.error_hint(
                 &fetch.place,
@@ -159,7 +181,11 @@ pub(super) fn check(config: &Config, problems: &Problems) {
         }
         let store = &config.attachments.store.value;
         if *store == StorePlace::None {
-            problems.error_hint(&fetch.place, "there is no store for what is fetched", "set attachments.store");
+            problems.error_hint(
+                &fetch.place,
+                "there is no store for what is fetched",
+                "set attachments.store",
+            );
         } else if matches!(store, StorePlace::Folder(_)) && config.server.public_url.is_empty() {
             problems.error_hint(
                 &fetch.place,
@@ -193,7 +219,11 @@ fn way(section: &Section<'_>) -> Option<Way> {
         let written = section.text(key)?;
         if !written.starts_with('/') {
             let what = format!("{} does not begin with a slash", section.path(key));
-            section.problems().error_hint(&written.place, what, "it is the path below api, with its query");
+            section.problems().error_hint(
+                &written.place,
+                what,
+                "it is the path below api, with its query",
+            );
             return None;
         }
         parts(section, &written, may)
@@ -202,9 +232,20 @@ fn way(section: &Section<'_>) -> Option<Way> {
         [true, false, false, false] => section.text("url").map(|key| Way::Named(key.value)),
         [false, false, false, true] => target("get", &["token", "id"]).map(Way::Target),
         [false, true, true, true] => {
-            let (ask, get) = (target("ask", &["token", "id"]), target("get", &["token", "id", "found"]));
-            let found = section.text("found")?.split('.').map(str::to_owned).collect();
-            Some(Way::Asked { ask: ask?, found, get: get? })
+            let (ask, get) = (
+                target("ask", &["token", "id"]),
+                target("get", &["token", "id", "found"]),
+            );
+            let found = section
+                .text("found")?
+                .split('.')
+                .map(str::to_owned)
+                .collect();
+            Some(Way::Asked {
+                ask: ask?,
+                found,
+                get: get?,
+            })
         }
         _ => {
             section.problems().error_hint(
@@ -222,7 +263,9 @@ fn headers(section: &Section<'_>) -> Vec<(HeaderName, Target)> {
     let header = |(name, value): (Located<String>, Located<String>)| {
         let Ok(header) = HeaderName::try_from(name.value.as_str()) else {
             let what = format!("{:?} is no name of a header", name.value);
-            section.problems().error_hint(&name.place, what, "letters, digits and dashes");
+            section
+                .problems()
+                .error_hint(&name.place, what, "letters, digits and dashes");
             return None;
         };
         Some((header, parts(section, &value, &["token"])?))
@@ -243,9 +286,15 @@ fn parts(section: &Section<'_>, written: &Located<String>, may: &[&str]) -> Opti
             _ => Some(Part::Found),
         };
         let Some(part) = part else {
-            let known = may.iter().map(|name| format!("{{{name}}}")).collect::<Vec<_>>().join(", ");
+            let known = may
+                .iter()
+                .map(|name| format!("{{{name}}}"))
+                .collect::<Vec<_>>()
+                .join(", ");
             let what = format!("{{{}}} stands for nothing here", name.escape_debug());
-            section.problems().error_hint(&written.place, what, format!("known are {known}"));
+            section
+                .problems()
+                .error_hint(&written.place, what, format!("known are {known}"));
             return None;
         };
         if !before.is_empty() {

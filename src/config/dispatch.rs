@@ -55,8 +55,12 @@ pub struct Caps {
 const MAX_BREAKER_CALLS: usize = 1_000;
 
 impl Dispatch {
-    pub(super) fn read(section: &Section<'_>, destinations: HashMap<Destination, Caps>) -> Option<Self> {
-        let (concurrency, max_attempts) = (size(section, "concurrency"), size(section, "max_attempts"));
+    pub(super) fn read(
+        section: &Section<'_>,
+        destinations: HashMap<Destination, Caps>,
+    ) -> Option<Self> {
+        let (concurrency, max_attempts) =
+            (size(section, "concurrency"), size(section, "max_attempts"));
         let (backoff, backoff_max) = (section.duration("backoff"), section.duration("backoff_max"));
         let give_up_after = section.duration("give_up_after");
         let follow_timeout = section.duration("follow_timeout");
@@ -83,7 +87,10 @@ impl Breaker {
         if calls.is_some_and(|calls| calls > MAX_BREAKER_CALLS)
             && let Some(node) = section.node("breaker_calls")
         {
-            let most = format!("{} must be at most {MAX_BREAKER_CALLS}", section.path("breaker_calls"));
+            let most = format!(
+                "{} must be at most {MAX_BREAKER_CALLS}",
+                section.path("breaker_calls")
+            );
             section.problems().error(&node.place, most);
         }
         let percent = section.integer("breaker_percent");
@@ -99,21 +106,32 @@ impl Breaker {
                 None
             }
         });
-        Some(Self { calls: calls?, percent: percent?, rest: rest?.value })
+        Some(Self {
+            calls: calls?,
+            percent: percent?,
+            rest: rest?.value,
+        })
     }
 }
 
 impl Caps {
     pub(super) fn read(section: &Section<'_>, concurrency: &str, rate: &str) -> Self {
-        Self { concurrency: size(section, concurrency), rate: section.rate(rate).map(|rate| rate.value) }
+        Self {
+            concurrency: size(section, concurrency),
+            rate: section.rate(rate).map(|rate| rate.value),
+        }
     }
 
     /// `[destinations."agent/ID"]`
     pub(super) fn read_all(root: &Section<'_>) -> HashMap<Destination, Self> {
-        let Some(all) = root.section("destinations") else { return HashMap::new() };
+        let Some(all) = root.section("destinations") else {
+            return HashMap::new();
+        };
         let mut destinations = HashMap::new();
         for (name, place) in all.keys() {
-            let caps = all.section(name).map(|section| Self::read(&section, "concurrency", "rate"));
+            let caps = all
+                .section(name)
+                .map(|section| Self::read(&section, "concurrency", "rate"));
             match name.parse() {
                 Ok(destination) => destinations.extend(caps.map(|caps| (destination, caps))),
                 Err(_) => all.problems().error_hint(

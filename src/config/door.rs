@@ -60,12 +60,16 @@ impl RequireKey {
     }
 
     fn read(section: &Section<'_>) -> Option<Self> {
-        let read = section.read("require_key", "\"auto\", true or false", |value| match value {
-            Value::Text(text) if text == "auto" => Some(Self::Auto),
-            Value::Bool(true) => Some(Self::Always),
-            Value::Bool(false) => Some(Self::Never),
-            _ => None,
-        });
+        let read = section.read(
+            "require_key",
+            "\"auto\", true or false",
+            |value| match value {
+                Value::Text(text) if text == "auto" => Some(Self::Auto),
+                Value::Bool(true) => Some(Self::Always),
+                Value::Bool(false) => Some(Self::Never),
+                _ => None,
+            },
+        );
         read.map(|read| read.value)
     }
 }
@@ -143,8 +147,13 @@ pub struct ProxyConfig {
 impl DropIn {
     pub(super) fn read(section: &Section<'_>) -> Option<Self> {
         let enabled = section.bool("enabled");
-        let extra_fields =
-            section.one_of("extra_fields", &[("context", ExtraFields::Context), ("text", ExtraFields::Text)]);
+        let extra_fields = section.one_of(
+            "extra_fields",
+            &[
+                ("context", ExtraFields::Context),
+                ("text", ExtraFields::Text),
+            ],
+        );
         let template = section.text("user_email_template");
         if let Some(template) = &template
             && !template.contains("{id}")
@@ -176,7 +185,10 @@ impl DropIn {
 /// A share of a hundred, as `25%`.
 fn share(section: &Section<'_>) -> Option<u32> {
     let text = section.text("share")?;
-    let percent = text.value.strip_suffix('%').and_then(|number| number.trim().parse().ok());
+    let percent = text
+        .value
+        .strip_suffix('%')
+        .and_then(|number| number.trim().parse().ok());
     let percent = percent.filter(|percent| (1..=100).contains(percent));
     if percent.is_none() {
         section.problems().error_hint(
@@ -196,11 +208,17 @@ impl GatewayKey {
 
     /// Whether it is good for a prefix at all.
     pub fn is_good_at(&self, prefix: &str) -> bool {
-        self.prefixes.is_empty() || self.prefixes.iter().any(|good| good.trim_end_matches('/') == prefix)
+        self.prefixes.is_empty()
+            || self
+                .prefixes
+                .iter()
+                .any(|good| good.trim_end_matches('/') == prefix)
     }
 
     pub(super) fn read_all(root: &Section<'_>, base: &Path) -> Vec<Self> {
-        let Some(all) = root.section("keys") else { return Vec::new() };
+        let Some(all) = root.section("keys") else {
+            return Vec::new();
+        };
         let mut keys: Vec<Self> = Vec::new();
         for (name, place) in all.keys() {
             if !super::is_name(name) {
@@ -210,10 +228,17 @@ impl GatewayKey {
                     "use letters, digits, '-' and '_'; it is what logs call the key",
                 );
             }
-            let Some(section) = all.section(name) else { continue };
-            let Some(key) = Self::read(name, &section, base) else { continue };
+            let Some(section) = all.section(name) else {
+                continue;
+            };
+            let Some(key) = Self::read(name, &section, base) else {
+                continue;
+            };
             let is_twin = |other: &&Self| {
-                other.keys.iter().any(|theirs| key.keys.iter().any(|ours| ours.expose() == theirs.expose()))
+                other
+                    .keys
+                    .iter()
+                    .any(|theirs| key.keys.iter().any(|ours| ours.expose() == theirs.expose()))
             };
             if let Some(twin) = keys.iter().find(is_twin) {
                 section.problems().error_hint(
@@ -230,11 +255,26 @@ impl GatewayKey {
     fn read(name: &str, section: &Section<'_>, base: &Path) -> Option<Self> {
         let keys = Self::live(name, section, base);
         let upstream_key = section.secret("upstream_key", base);
-        let texts = |key: &str| section.texts(key).unwrap_or_default().into_iter().map(|text| text.value).collect();
-        for agent in section.texts("agents").unwrap_or_default().iter().filter(|agent| !is_agent_id(agent)) {
+        let texts = |key: &str| {
+            section
+                .texts(key)
+                .unwrap_or_default()
+                .into_iter()
+                .map(|text| text.value)
+                .collect()
+        };
+        for agent in section
+            .texts("agents")
+            .unwrap_or_default()
+            .iter()
+            .filter(|agent| !is_agent_id(agent))
+        {
             section.problems().error_hint(
                 &agent.place,
-                format!("\"{}\" is no id of an agent or workflow", agent.value.escape_debug()),
+                format!(
+                    "\"{}\" is no id of an agent or workflow",
+                    agent.value.escape_debug()
+                ),
                 "copy the id from the platform's address bar: 1 to 64 letters, digits, '-' and '_'",
             );
         }
@@ -284,9 +324,15 @@ impl GatewayKey {
                 "write all of them in keys, the new one first",
             );
         }
-        let one = one.map(|(written, key)| Located { value: key, place: written.place });
+        let one = one.map(|(written, key)| Located {
+            value: key,
+            place: written.place,
+        });
         let all: Vec<Located<Secret>> = one.into_iter().chain(many).collect();
-        for key in all.iter().filter(|key| key.expose().len() < 16 && !key.is_placeholder()) {
+        for key in all
+            .iter()
+            .filter(|key| key.expose().len() < 16 && !key.is_placeholder())
+        {
             problems.error_hint(
                 &key.place,
                 format!("a key of keys.{name} is shorter than 16 characters"),
@@ -311,12 +357,19 @@ pub fn is_plain_segment(text: &str) -> bool {
 fn paths(section: &Section<'_>) -> Vec<String> {
     let list = section.texts("paths").unwrap_or_default();
     for path in &list {
-        let segments: Vec<&str> = path.strip_prefix('/').unwrap_or_default().split('/').collect();
-        let good = segments.iter().enumerate().all(|(at, segment)| match *segment {
-            "*" => true,
-            "**" => at + 1 == segments.len(),
-            segment => is_plain_segment(segment),
-        });
+        let segments: Vec<&str> = path
+            .strip_prefix('/')
+            .unwrap_or_default()
+            .split('/')
+            .collect();
+        let good = segments
+            .iter()
+            .enumerate()
+            .all(|(at, segment)| match *segment {
+                "*" => true,
+                "**" => at + 1 == segments.len(),
+                segment => is_plain_segment(segment),
+            });
         if !good {
             section.problems().error_hint(
                 &path.place,
@@ -329,7 +382,9 @@ fn paths(section: &Section<'_>) -> Vec<String> {
 }
 
 fn methods(section: &Section<'_>, alone: bool) -> Vec<http::Method> {
-    let Some(list) = section.texts("methods") else { return vec![http::Method::GET] };
+    let Some(list) = section.texts("methods") else {
+        return vec![http::Method::GET];
+    };
     if alone {
         section.problems().error_hint(
             section.place(),
@@ -343,7 +398,11 @@ fn methods(section: &Section<'_>, alone: bool) -> Vec<http::Method> {
             return method.value.parse().ok();
         }
         let what = format!("\"{}\" is no method of a key", method.value.escape_debug());
-        section.problems().error_hint(&method.place, what, format!("write one of {}", known.join(", ")));
+        section.problems().error_hint(
+            &method.place,
+            what,
+            format!("write one of {}", known.join(", ")),
+        );
         None
     };
     list.iter().filter_map(read).collect()
@@ -357,7 +416,11 @@ pub fn is_same_server(one: &http::Uri, other: &http::Uri) -> bool {
             Some("https") => Some(443),
             _ => None,
         });
-        (uri.scheme_str().map(str::to_owned), uri.host().map(str::to_ascii_lowercase), port)
+        (
+            uri.scheme_str().map(str::to_owned),
+            uri.host().map(str::to_ascii_lowercase),
+            port,
+        )
     };
     server(one) == server(other)
 }
@@ -365,7 +428,11 @@ pub fn is_same_server(one: &http::Uri, other: &http::Uri) -> bool {
 /// What keys and prefixes say of each other.
 pub(super) fn check(config: &Config, problems: &Problems) {
     for key in config.keys.iter().filter(|key| key.upstream_key.is_none()) {
-        for proxy in config.proxies.iter().filter(|proxy| key.is_good_at(&proxy.prefix)) {
+        for proxy in config
+            .proxies
+            .iter()
+            .filter(|proxy| key.is_good_at(&proxy.prefix))
+        {
             let goes_home = is_same_server(&proxy.upstream, &config.upstream.base_url);
             if proxy.exchange_keys && proxy.upstream_key.is_none() && !goes_home {
                 problems.error_hint(
@@ -382,7 +449,11 @@ pub(super) fn check(config: &Config, problems: &Problems) {
             }
         }
         for prefix in &key.prefixes {
-            if !config.proxies.iter().any(|proxy| *proxy.prefix == prefix.trim_end_matches('/')) {
+            if !config
+                .proxies
+                .iter()
+                .any(|proxy| *proxy.prefix == prefix.trim_end_matches('/'))
+            {
                 problems.warn(
                     &key.place,
                     format!(
@@ -412,11 +483,16 @@ impl ProxyConfig {
     pub(super) fn read_all(root: &Section<'_>, base: &Path) -> Vec<Self> {
         let mut proxies: Vec<Self> = Vec::new();
         for section in root.sections("proxy") {
-            let Some(proxy) = Self::read(&section, base) else { continue };
+            let Some(proxy) = Self::read(&section, base) else {
+                continue;
+            };
             if proxies.iter().any(|other| *other.prefix == *proxy.prefix) {
                 section.problems().error(
                     &proxy.prefix.place,
-                    format!("the prefix \"{}\" stands in two [[proxy]] tables", proxy.prefix.value.escape_debug()),
+                    format!(
+                        "the prefix \"{}\" stands in two [[proxy]] tables",
+                        proxy.prefix.value.escape_debug()
+                    ),
                 );
             }
             proxies.push(proxy);
@@ -426,30 +502,47 @@ impl ProxyConfig {
 
     fn read(section: &Section<'_>, base: &Path) -> Option<Self> {
         let problems = section.problems();
-        let prefix = section.required_text("prefix", "for example \"/v1\"").and_then(|text| {
-            let cut = text.value.trim_end_matches('/').to_owned();
-            let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
-            let good = cut.starts_with('/') && !cut.contains("//") && !cut.contains("/.") && cut.bytes().all(plain);
-            let taken =
-                ["/hooks", "/files", "/events"].iter().any(|own| cut == *own || cut.starts_with(&format!("{own}/")));
-            if good && !taken {
-                return Some(Located { value: cut, place: text.place });
-            }
-            problems.error_hint(
+        let prefix =
+            section
+                .required_text("prefix", "for example \"/v1\"")
+                .and_then(|text| {
+                    let cut = text.value.trim_end_matches('/').to_owned();
+                    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
+                    let good = cut.starts_with('/')
+                        && !cut.contains("//")
+                        && !cut.contains("/.")
+                        && cut.bytes().all(plain);
+                    let taken = ["/hooks", "/files", "/events"]
+                        .iter()
+                        .any(|own| cut == *own || cut.starts_with(&format!("{own}/")));
+                    if good && !taken {
+                        return Some(Located {
+                            value: cut,
+                            place: text.place,
+                        });
+                    }
+                    problems.error_hint(
                 &text.place,
                 format!("\"{}\" cannot be the prefix of a proxy", text.value.escape_debug()),
                 "write a path like \"/v1\"; /hooks, /files and /events are the gateway's own",
             );
-            None
-        });
+                    None
+                });
         let written = section.required_text("upstream", "for example \"https://api.xpander.ai\"");
-        let upstream = written.as_ref().and_then(|text| address::server(section, "upstream", text));
+        let upstream = written
+            .as_ref()
+            .and_then(|text| address::server(section, "upstream", text));
         let flag = |key: &str, default: bool| section.bool(key).map_or(default, |flag| flag.value);
-        let (strip_prefix, exchange_keys, require_key) =
-            (flag("strip_prefix", false), flag("exchange_keys", true), flag("require_key", false));
+        let (strip_prefix, exchange_keys, require_key) = (
+            flag("strip_prefix", false),
+            flag("exchange_keys", true),
+            flag("require_key", false),
+        );
         let upstream_key = section.secret("upstream_key", base);
         let forward_authorization = flag("forward_authorization", false);
-        if let (Some(written), Some((_, Some(_))), true) = (&written, &upstream, forward_authorization) {
+        if let (Some(written), Some((_, Some(_))), true) =
+            (&written, &upstream, forward_authorization)
+        {
             problems.error_hint(
                 &written.place,
                 format!(

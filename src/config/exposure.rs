@@ -21,7 +21,12 @@ struct Look<'a> {
 pub(super) fn check(config: &Config, table: &Table, problems: &Problems) {
     let server = &config.server;
     let is_reached = !server.public_url.is_empty() || !server.listen.ip().is_loopback();
-    let look = Look { config, table, problems, is_reached };
+    let look = Look {
+        config,
+        table,
+        problems,
+        is_reached,
+    };
     look.listeners();
     look.doors();
     look.sources();
@@ -40,7 +45,9 @@ pub(super) fn check(config: &Config, table: &Table, problems: &Problems) {
 impl Look<'_> {
     /// Where a setting stands, or the file where it is not set.
     fn place(&self, path: &[&str]) -> &Place {
-        self.table.find(path).map_or(&self.table.place, |node| &node.place)
+        self.table
+            .find(path)
+            .map_or(&self.table.place, |node| &node.place)
     }
 
     fn warn(&self, path: &[&str], what: impl Into<String>, hint: &str) {
@@ -85,17 +92,30 @@ impl Look<'_> {
                 "[dropin] enabled = false shuts it; with [keys], and require_key not false, it is for those alone",
             );
         }
-        for proxy in self.config.proxies.iter().filter(|proxy| !proxy.require_key) {
+        for proxy in self
+            .config
+            .proxies
+            .iter()
+            .filter(|proxy| !proxy.require_key)
+        {
             self.problems.warn(
                 &proxy.prefix.place,
-                format!("whoever calls below {} is passed through, with any key or none", *proxy.prefix),
+                format!(
+                    "whoever calls below {} is passed through, with any key or none",
+                    *proxy.prefix
+                ),
                 "require_key = true takes the keys of [keys] alone",
             );
         }
     }
 
     fn sources(&self) {
-        for source in self.config.sources.iter().filter(|source| source.allow.is_empty()) {
+        for source in self
+            .config
+            .sources
+            .iter()
+            .filter(|source| source.allow.is_empty())
+        {
             if let Some(place) = self.proves_nothing(source) {
                 self.problems.warn(
                     place,
@@ -108,24 +128,53 @@ impl Look<'_> {
 
     fn proves_nothing<'s>(&'s self, source: &'s SourceConfig) -> Option<&'s Place> {
         let provider = self.config.providers.get(source.provider.value.as_str());
-        let verify = source.verify.as_ref().or_else(|| provider.and_then(|provider| provider.verify.as_ref()))?;
-        let none = verify.get("scheme").filter(|node| matches!(&node.value, Value::Text(text) if text == "none"))?;
-        Some(if source.verify.is_some() { &none.place } else { &source.place })
+        let verify = source
+            .verify
+            .as_ref()
+            .or_else(|| provider.and_then(|provider| provider.verify.as_ref()))?;
+        let none = verify
+            .get("scheme")
+            .filter(|node| matches!(&node.value, Value::Text(text) if text == "none"))?;
+        Some(if source.verify.is_some() {
+            &none.place
+        } else {
+            &source.place
+        })
     }
 
     fn inbox(&self) {
-        let Engine::Postgres(url) = &self.config.inbox.engine else { return };
-        let Some(text) = url.expose_text() else { return };
+        let Engine::Postgres(url) = &self.config.inbox.engine else {
+            return;
+        };
+        let Some(text) = url.expose_text() else {
+            return;
+        };
         let (address, query) = text.split_once('?').unwrap_or((text, ""));
         let pairs = || query.split('&').filter_map(|pair| pair.split_once('='));
-        let verifies =
-            pairs().any(|(name, value)| (name, value) == ("sslmode", "verify-full") || name == "sslrootcert");
+        let verifies = pairs().any(|(name, value)| {
+            (name, value) == ("sslmode", "verify-full") || name == "sslrootcert"
+        });
         let whole = address.split_once("://").map_or("", |(_, rest)| rest);
-        let hosts = whole.rsplit('@').next().unwrap_or_default().split('/').next().unwrap_or_default();
-        let elsewhere = hosts.split(',').chain(pairs().filter(|(name, _)| *name == "host").map(|(_, host)| host));
+        let hosts = whole
+            .rsplit('@')
+            .next()
+            .unwrap_or_default()
+            .split('/')
+            .next()
+            .unwrap_or_default();
+        let elsewhere = hosts.split(',').chain(
+            pairs()
+                .filter(|(name, _)| *name == "host")
+                .map(|(_, host)| host),
+        );
         // A path, also an encoded one, is a socket of this machine.
-        let elsewhere = elsewhere.filter(|host| !host.is_empty() && !host.starts_with('/') && !host.starts_with('%'));
-        if !verifies && elsewhere.into_iter().any(|host| !is_local(&format!("postgres://{host}"))) {
+        let elsewhere = elsewhere
+            .filter(|host| !host.is_empty() && !host.starts_with('/') && !host.starts_with('%'));
+        if !verifies
+            && elsewhere
+                .into_iter()
+                .any(|host| !is_local(&format!("postgres://{host}")))
+        {
             self.warn(
                 &["inbox", "url"],
                 "the database is elsewhere and does not have to prove its name: whoever is on the way can be it",
@@ -146,7 +195,11 @@ impl Look<'_> {
         }
         for block in &self.config.fetch.allow {
             let inner = ["127.0.0.1", "::1", "169.254.169.254", "fd00:ec2::254"];
-            let inner = inner.iter().find(|inner| inner.parse::<IpAddr>().is_ok_and(|inner| block.holds(inner)));
+            let inner = inner.iter().find(|inner| {
+                inner
+                    .parse::<IpAddr>()
+                    .is_ok_and(|inner| block.holds(inner))
+            });
             if let Some(inner) = inner {
                 self.warn(
                     &["fetch", "allow"],
@@ -155,20 +208,37 @@ impl Look<'_> {
                 );
             }
         }
-        for (source, block) in self.config.sources.iter().flat_map(|s| s.allow.iter().map(move |block| (s, block))) {
+        for (source, block) in self
+            .config
+            .sources
+            .iter()
+            .flat_map(|s| s.allow.iter().map(move |block| (s, block)))
+        {
             if block.bits() == 0 {
                 let what = format!("{block} keeps nobody from source {}", source.name);
-                self.problems.warn(&source.place, what, "name the addresses that its provider sends from");
+                self.problems.warn(
+                    &source.place,
+                    what,
+                    "name the addresses that its provider sends from",
+                );
             }
         }
     }
 
     /// Secrets that stand in the configuration: one warning for all of them, so that it hides no other.
     fn literals(&self, literals: &[&Place]) {
-        let Some((first, others)) = literals.split_first() else { return };
+        let Some((first, others)) = literals.split_first() else {
+            return;
+        };
         let others: Vec<String> = others
             .iter()
-            .map(|place| if place.file == first.file { place.line.to_string() } else { place.to_string() })
+            .map(|place| {
+                if place.file == first.file {
+                    place.line.to_string()
+                } else {
+                    place.to_string()
+                }
+            })
             .collect();
         let what = match others.len() {
             0 => "a secret stands in this file, and the gateway is reached from outside".to_owned(),
@@ -177,13 +247,20 @@ impl Look<'_> {
                 others.join(", ")
             ),
         };
-        self.problems.warn(first, what, "keep each in a file of its own (file:PATH) or in the environment (env:NAME)");
+        self.problems.warn(
+            first,
+            what,
+            "keep each in a file of its own (file:PATH) or in the environment (env:NAME)",
+        );
     }
 
     fn one(&self, text: &str, place: &Place, path: &[&str]) {
         let key = path.last().copied().unwrap_or_default();
         if matches!(key, "base_url" | "upstream") && has_login(text) && self.is_reached {
-            let what = format!("a password stands in {}, and the gateway is reached from outside", path.join("."));
+            let what = format!(
+                "a password stands in {}, and the gateway is reached from outside",
+                path.join(".")
+            );
             let hint = format!(
                 "keep the address out of the file: the environment variable SLUICEGATE__{} sets it",
                 path.join("__").to_ascii_uppercase()
@@ -191,15 +268,27 @@ impl Look<'_> {
             self.problems.warn(
                 place,
                 what,
-                if path.len() == 2 { &hint } else { "let nobody but sluicegate read the file" },
+                if path.len() == 2 {
+                    &hint
+                } else {
+                    "let nobody but sluicegate read the file"
+                },
             );
         }
-        if let Some(file) = text.strip_prefix("file:").or_else(|| (path == ["server", "tls", "key"]).then_some(text)) {
+        if let Some(file) = text
+            .strip_prefix("file:")
+            .or_else(|| (path == ["server", "tls", "key"]).then_some(text))
+        {
             self.file(file, place);
         }
-        if matches!(key, "base_url" | "upstream" | "api" | "endpoint") && text.starts_with("http://") && !is_local(text)
+        if matches!(key, "base_url" | "upstream" | "api" | "endpoint")
+            && text.starts_with("http://")
+            && !is_local(text)
         {
-            let what = format!("{} is called in clear: keys and what is sent can be read on the way", path.join("."));
+            let what = format!(
+                "{} is called in clear: keys and what is sent can be read on the way",
+                path.join(".")
+            );
             self.problems.warn(place, what, "use its https address");
         }
     }
@@ -209,11 +298,18 @@ impl Look<'_> {
     fn file(&self, file: &str, place: &Place) {
         use std::os::unix::fs::PermissionsExt as _;
         let file = self.config.base.join(file);
-        let given = ["/run/secrets", "/var/run/secrets"].iter().any(|folder| file.starts_with(Path::new(folder)));
-        let open = std::fs::metadata(&file).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o007 != 0);
+        let given = ["/run/secrets", "/var/run/secrets"]
+            .iter()
+            .any(|folder| file.starts_with(Path::new(folder)));
+        let open = std::fs::metadata(&file)
+            .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o007 != 0);
         if open && !given {
             let what = format!("everybody on this machine reads {}", file.display());
-            self.problems.warn(place, what, "chmod 600, and let the user that runs sluicegate own it");
+            self.problems.warn(
+                place,
+                what,
+                "chmod 600, and let the user that runs sluicegate own it",
+            );
         }
     }
 
@@ -223,10 +319,18 @@ impl Look<'_> {
 
 /// Whether an address leads to this machine.
 fn is_local(address: &str) -> bool {
-    let Ok(uri) = address.parse::<http::Uri>() else { return false };
+    let Ok(uri) = address.parse::<http::Uri>() else {
+        return false;
+    };
     let Some(host) = uri.host() else { return false };
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost")
+        || bare
+            .parse::<IpAddr>()
+            .is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 #[cfg(test)]
@@ -235,8 +339,15 @@ mod tests {
 
     fn warned(text: &str) -> Vec<String> {
         let problems = Problems::default();
-        assert!(Config::parse("t", text, Path::new("."), std::iter::empty(), &problems).is_some(), "{text}");
-        problems.into_sorted().iter().map(|problem| format!("{} {}", problem.place, problem.what)).collect()
+        assert!(
+            Config::parse("t", text, Path::new("."), std::iter::empty(), &problems).is_some(),
+            "{text}"
+        );
+        problems
+            .into_sorted()
+            .iter()
+            .map(|problem| format!("{} {}", problem.place, problem.what))
+            .collect()
     }
 
     #[test]
@@ -245,37 +356,81 @@ mod tests {
         let shut = "[dropin]\nenabled = false\n";
         let key = "[keys.ci]\nkey = \"literal:a-gateway-key-of-ours-1\"";
         for (text, line, what) in [
-            ("[upstream]\nbase_url = \"http://api.example.com\"", 2, "upstream.base_url is called in clear"),
+            (
+                "[upstream]\nbase_url = \"http://api.example.com\"",
+                2,
+                "upstream.base_url is called in clear",
+            ),
             (
                 "[sources.a]\nprovider = \"custom\"\nagent = \"A\"\nverify = { scheme = \"none\" }",
                 4,
                 "nothing proves who",
             ),
-            ("[sources.a]\nprovider = \"youtube\"\nagent = \"A\"", 1, "nothing proves who"),
+            (
+                "[sources.a]\nprovider = \"youtube\"\nagent = \"A\"",
+                1,
+                "nothing proves who",
+            ),
             ("[admin]\nlisten = \"0.0.0.0:8081\"", 2, "in clear"),
-            ("[admin]\ntoken = \"literal:12345678\"", 2, "shorter than 24"),
-            (&format!("{open}{shut}[upstream]\napi_key = \"literal:key\""), 6, "a secret stands in this file"),
+            (
+                "[admin]\ntoken = \"literal:12345678\"",
+                2,
+                "shorter than 24",
+            ),
+            (
+                &format!("{open}{shut}[upstream]\napi_key = \"literal:key\""),
+                6,
+                "a secret stands in this file",
+            ),
             (open, 1, "the drop-in door is open"),
-            (&format!("{open}[dropin]\nrequire_key = false\n{key}"), 4, "the drop-in door is open"),
+            (
+                &format!("{open}[dropin]\nrequire_key = false\n{key}"),
+                4,
+                "the drop-in door is open",
+            ),
             (
                 &format!("{open}{shut}[upstream]\nbase_url = \"https://bob:pw@api.example.com\""),
                 6,
                 "a password stands in upstream.base_url",
             ),
-            ("[server]\npublic_url = \"http://hooks.example.com\"\n[dropin]\nenabled = false", 2, "in clear"),
-            ("[server]\nlisten = \"0.0.0.0:8080\"\n[dropin]\nenabled = false", 2, "calls in clear"),
-            ("[server]\ntrusted_proxies = [\"0.0.0.0/0\"]", 2, "are not your proxies"),
-            ("[fetch]\nallow = [\"169.254.0.0/16\"]", 2, "holds 169.254.169.254"),
             (
-                &format!("{open}{shut}[[proxy]]\nprefix = \"/v1\"\nupstream = \"https://api.xpander.ai\""),
+                "[server]\npublic_url = \"http://hooks.example.com\"\n[dropin]\nenabled = false",
+                2,
+                "in clear",
+            ),
+            (
+                "[server]\nlisten = \"0.0.0.0:8080\"\n[dropin]\nenabled = false",
+                2,
+                "calls in clear",
+            ),
+            (
+                "[server]\ntrusted_proxies = [\"0.0.0.0/0\"]",
+                2,
+                "are not your proxies",
+            ),
+            (
+                "[fetch]\nallow = [\"169.254.0.0/16\"]",
+                2,
+                "holds 169.254.169.254",
+            ),
+            (
+                &format!(
+                    "{open}{shut}[[proxy]]\nprefix = \"/v1\"\nupstream = \"https://api.xpander.ai\""
+                ),
                 6,
                 "any key or none",
             ),
-            ("[[proxy]]\nprefix = \"/v1\"\nupstream = \"http://api.example.com\"", 3, "called in clear"),
+            (
+                "[[proxy]]\nprefix = \"/v1\"\nupstream = \"http://api.example.com\"",
+                3,
+                "called in clear",
+            ),
         ] {
             let said = warned(text);
             let wanted = format!("t:{line} ");
-            let found = said.iter().any(|one| (one.starts_with(&wanted) || line == 1) && one.contains(what));
+            let found = said
+                .iter()
+                .any(|one| (one.starts_with(&wanted) || line == 1) && one.contains(what));
             assert!(found, "{text}\n{said:#?}");
         }
         for safe in [
@@ -306,8 +461,15 @@ mod tests {
             ("postgres:///d?host=db", false),
         ] {
             let keys = "[admin]\ntoken = \"literal:0123456789abcdef01234567\"";
-            let text = format!("{keys}\n[inbox]\nurl = \"{url}\"\nkey = \"literal:0123456789abcdef0123456789abcdef\"");
-            assert_eq!(warned(&text).is_empty(), is_safe, "{url} {:?}", warned(&text));
+            let text = format!(
+                "{keys}\n[inbox]\nurl = \"{url}\"\nkey = \"literal:0123456789abcdef0123456789abcdef\""
+            );
+            assert_eq!(
+                warned(&text).is_empty(),
+                is_safe,
+                "{url} {:?}",
+                warned(&text)
+            );
         }
     }
 }

@@ -81,7 +81,10 @@ impl Inbox {
         let engine = engine(section, base);
         if let (Some(Engine::Postgres(_)), Some(url)) = (&engine, section.text("url")) {
             // What one process made beside itself, the others could not read.
-            for (there, what, size) in [(section.has("key"), "inbox.key", 32), (token, "admin.token", 24)] {
+            for (there, what, size) in [
+                (section.has("key"), "inbox.key", 32),
+                (token, "admin.token", 24),
+            ] {
                 if !there {
                     section.problems().error_hint(
                         &url.place,
@@ -158,10 +161,14 @@ impl Inbox {
 /// The inbox's address. One with a password may stand in the environment or in a file.
 fn engine(section: &Section<'_>, base: &Path) -> Option<Engine> {
     let url = section.text("url")?;
-    if let Some(path) = url.strip_prefix("sqlite:").filter(|path| !path.is_empty() && *path != ":memory:") {
+    if let Some(path) = url
+        .strip_prefix("sqlite:")
+        .filter(|path| !path.is_empty() && *path != ":memory:")
+    {
         return Some(Engine::Sqlite(base.join(path)));
     }
-    let is_postgres = |url: &str| url.starts_with("postgres://") || url.starts_with("postgresql://");
+    let is_postgres =
+        |url: &str| url.starts_with("postgres://") || url.starts_with("postgresql://");
     let secret = if is_postgres(&url.value) {
         Some(Secret::new("inbox.url", url.value.clone()))
     } else if url.starts_with("env:") || url.starts_with("file:") {
@@ -170,7 +177,9 @@ fn engine(section: &Section<'_>, base: &Path) -> Option<Engine> {
         None
     };
     match secret {
-        Some(secret) if std::str::from_utf8(secret.expose()).is_ok_and(is_postgres) => Some(Engine::Postgres(secret)),
+        Some(secret) if std::str::from_utf8(secret.expose()).is_ok_and(is_postgres) => {
+            Some(Engine::Postgres(secret))
+        }
         _ => {
             section.problems().error_hint(
                 &url.place,
@@ -186,6 +195,10 @@ fn engine(section: &Section<'_>, base: &Path) -> Option<Engine> {
 impl KeepConfig {
     pub(super) fn read(section: &Section<'_>) -> Self {
         let time = |key| section.duration(key).map(|time| time.value);
-        Self { all: time("keep"), dead: time("keep_dead"), filtered: time("keep_filtered") }
+        Self {
+            all: time("keep"),
+            dead: time("keep_dead"),
+            filtered: time("keep_filtered"),
+        }
     }
 }

@@ -43,7 +43,8 @@ pub use secret::Secret;
 pub use section::Section;
 pub use server::{Forwarding, Server, TlsFiles};
 pub use source::{
-    EventJson, OnUnknown, OnUnmappable, QueryUse, ReplayWindow, Respond, RunFields, RunMode, SourceConfig, TaskIdForm,
+    EventJson, OnUnknown, OnUnmappable, QueryUse, ReplayWindow, Respond, RunFields, RunMode,
+    SourceConfig, TaskIdForm,
 };
 pub use unit::Rate;
 
@@ -104,7 +105,9 @@ impl std::ops::Deref for WrittenTable {
 
 impl std::fmt::Debug for WrittenTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WrittenTable").field("place", &self.0.place).finish_non_exhaustive()
+        f.debug_struct("WrittenTable")
+            .field("place", &self.0.place)
+            .finish_non_exhaustive()
     }
 }
 
@@ -201,9 +204,18 @@ impl Config {
                     std::io::ErrorKind::NotFound => {
                         "`sluicegate init` writes one to begin with; one that is elsewhere is named with --config FILE"
                     }
-                    _ => "name the file with --config FILE, and let the user that runs sluicegate read it",
+                    _ => {
+                        "name the file with --config FILE, and let the user that runs sluicegate read it"
+                    }
                 };
-                problems.error_hint(&Place { file: name.into(), line: 0 }, format!("cannot be read: {error}"), hint);
+                problems.error_hint(
+                    &Place {
+                        file: name.into(),
+                        line: 0,
+                    },
+                    format!("cannot be read: {error}"),
+                    hint,
+                );
                 return None;
             }
         };
@@ -239,7 +251,10 @@ impl Config {
         for (key, value) in environment {
             overrule(&mut table, &key, &value);
             if let Some(right) = origin::misnamed(&table, &key) {
-                let place = Place { file: format!("environment variable {key}").into(), line: 0 };
+                let place = Place {
+                    file: format!("environment variable {key}").into(),
+                    line: 0,
+                };
                 problems.warn(
                     &place,
                     "this variable sets nothing",
@@ -272,20 +287,34 @@ impl Config {
         // Read by `lay_source_defaults`; wrong keys in it are reported where they land.
         root.has("source_defaults");
         // All sections are read before the first that is missing ends it: every problem comes at once.
-        let server = root.section("server").and_then(|section| Server::read(&section, base));
+        let server = root
+            .section("server")
+            .and_then(|section| Server::read(&section, base));
         let mut token = false;
         let admin = root.section("admin").and_then(|section| {
             token = section.has("token");
             Admin::read(&section, base)
         });
-        let upstream = root.section("upstream").and_then(|section| Upstream::read(&section, base));
-        let fetch = root.section("fetch").map(|section| Fetch { allow: section.blocks("allow").unwrap_or_default() });
-        let inbox = root.section("inbox").and_then(|section| Inbox::read(&section, base, token));
-        let dispatch = root.section("dispatch").and_then(|section| Dispatch::read(&section, Caps::read_all(&root)));
-        let attachments = root.section("attachments").and_then(|section| Attachments::read(&section, base));
+        let upstream = root
+            .section("upstream")
+            .and_then(|section| Upstream::read(&section, base));
+        let fetch = root.section("fetch").map(|section| Fetch {
+            allow: section.blocks("allow").unwrap_or_default(),
+        });
+        let inbox = root
+            .section("inbox")
+            .and_then(|section| Inbox::read(&section, base, token));
+        let dispatch = root
+            .section("dispatch")
+            .and_then(|section| Dispatch::read(&section, Caps::read_all(&root)));
+        let attachments = root
+            .section("attachments")
+            .and_then(|section| Attachments::read(&section, base));
         let limits = root.section("limits").map(|section| Limits::read(&section));
         let log = root.section("log").and_then(|section| Log::read(&section));
-        let dropin = root.section("dropin").and_then(|section| DropIn::read(&section));
+        let dropin = root
+            .section("dropin")
+            .and_then(|section| DropIn::read(&section));
         let keys = GatewayKey::read_all(&root, base);
         let proxies = ProxyConfig::read_all(&root, base);
         let config = Self {
@@ -317,14 +346,18 @@ impl Config {
 impl Config {
     /// Where a setting stands, or the file where it is not set.
     pub fn setting(&self, path: &[&str]) -> Place {
-        self.written.find(path).map_or_else(|| self.written.place.clone(), |node| node.place.clone())
+        self.written
+            .find(path)
+            .map_or_else(|| self.written.place.clone(), |node| node.place.clone())
     }
 
     /// Of a hundred places, how many callers with foreign keys may have in all: a quarter where nothing is said, and
     /// everything where there is nobody else.
     pub fn foreign_share(&self) -> u32 {
         let alone = self.sources.is_empty() && self.keys.is_empty();
-        self.dropin.share.unwrap_or(if alone { 100 } else { FOREIGN_SHARE })
+        self.dropin
+            .share
+            .unwrap_or(if alone { 100 } else { FOREIGN_SHARE })
     }
 }
 
@@ -350,7 +383,12 @@ impl Admin {
             }
         }
         let listen = section.parsed("listen", "an address and port like \"127.0.0.1:8081\"");
-        let hosts = section.texts("hosts").unwrap_or_default().into_iter().map(|host| host.value).collect();
+        let hosts = section
+            .texts("hosts")
+            .unwrap_or_default()
+            .into_iter()
+            .map(|host| host.value)
+            .collect();
         let keep_refused = section.integer("keep_refused").map(|number| {
             if number.value > MOST_REFUSED {
                 section.problems().error_hint(
@@ -361,7 +399,12 @@ impl Admin {
             }
             usize::try_from(number.value.min(MOST_REFUSED)).unwrap_or_default()
         });
-        Some(Self { listen: listen?.value, token, hosts, keep_refused: keep_refused? })
+        Some(Self {
+            listen: listen?.value,
+            token,
+            hosts,
+            keep_refused: keep_refused?,
+        })
     }
 }
 
@@ -377,11 +420,19 @@ impl Upstream {
                 "it has a line break or a control character in it; copy it again",
             );
         }
-        let server = section.text("base_url").and_then(|text| address::server(section, "base_url", &text));
-        let (connect_timeout, run_timeout) = (section.duration("connect_timeout"), section.duration("run_timeout"));
+        let server = section
+            .text("base_url")
+            .and_then(|text| address::server(section, "base_url", &text));
+        let (connect_timeout, run_timeout) = (
+            section.duration("connect_timeout"),
+            section.duration("run_timeout"),
+        );
         let max_answer = section.bytes("max_answer");
         let budget = section.rate("budget");
-        let ca_file = section.text("ca_file").filter(|file| !file.is_empty()).map(|file| base.join(&file.value));
+        let ca_file = section
+            .text("ca_file")
+            .filter(|file| !file.is_empty())
+            .map(|file| base.join(&file.value));
         let (base_url, login) = server?;
         Some(Self {
             base_url,
@@ -400,7 +451,11 @@ impl Limits {
     fn read(section: &Section<'_>) -> Self {
         let runs = section.section("runs_per_day").map(|runs| {
             let read = |key| size(&runs, key).map(|most| most as u64);
-            RunBudgets { whole: read("whole"), agent: read("agent"), user: read("user") }
+            RunBudgets {
+                whole: read("whole"),
+                agent: read("agent"),
+                user: read("user"),
+            }
         });
         Self {
             caller: section.rate("caller").map(|r| r.value),
@@ -414,7 +469,10 @@ impl Log {
     fn read(section: &Section<'_>) -> Option<Self> {
         let json = section.one_of("format", &[("text", false), ("json", true)]);
         let filter = section.text("filter");
-        Some(Self { json: json?.value, filter: filter?.value })
+        Some(Self {
+            json: json?.value,
+            filter: filter?.value,
+        })
     }
 }
 
@@ -422,23 +480,35 @@ impl Log {
 pub(super) fn size(section: &Section<'_>, key: &str) -> Option<usize> {
     let number = section.integer(key)?;
     if number.value == 0 {
-        section.problems().error(&number.place, format!("{} must be at least 1", section.path(key)));
+        section.problems().error(
+            &number.place,
+            format!("{} must be at least 1", section.path(key)),
+        );
     }
     Some(usize::try_from(number.value).unwrap_or(usize::MAX).max(1))
 }
 
 /// A name that may stand in paths, labels and headers.
 pub(super) fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    !text.is_empty()
+        && text.len() <= 64
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 /// One environment variable over the file: `SLUICEGATE__A__B` sets `a.b`. Truth values and whole numbers are read as
 /// such, everything else is text.
 fn overrule(table: &mut Table, key: &str, value: &str) {
-    let Some(path) = key.strip_prefix("SLUICEGATE__") else { return };
+    let Some(path) = key.strip_prefix("SLUICEGATE__") else {
+        return;
+    };
     let path = path.to_ascii_lowercase();
     let path: Vec<&str> = path.split("__").collect();
-    let place = Place { file: Arc::from(format!("environment variable {key}")), line: 0 };
+    let place = Place {
+        file: Arc::from(format!("environment variable {key}")),
+        line: 0,
+    };
     let value = match (value, value.parse::<i64>()) {
         ("true", _) => Value::Bool(true),
         ("false", _) => Value::Bool(false),
@@ -450,7 +520,13 @@ fn overrule(table: &mut Table, key: &str, value: &str) {
 
 /// Puts `[source_defaults]` under every source.
 fn lay_source_defaults(table: &mut Table) {
-    let Some(Node { value: Value::Table(defaults), .. }) = table.get("source_defaults").cloned() else { return };
+    let Some(Node {
+        value: Value::Table(defaults),
+        ..
+    }) = table.get("source_defaults").cloned()
+    else {
+        return;
+    };
     for (key, _, node) in &mut table.entries {
         if let ("sources", Value::Table(sources)) = (key.as_str(), &mut node.value) {
             for (.., source) in &mut sources.entries {
@@ -473,18 +549,33 @@ fn shipped(problems: &Problems) -> Shipped {
         let problems = Problems::default();
         let read = |(name, text): &(&str, &str)| {
             let table = Table::parse(&format!("config/providers/{name}.toml"), text, &problems);
-            ((*name).to_owned(), Arc::new(Provider::read(name, &table, &problems)))
+            (
+                (*name).to_owned(),
+                Arc::new(Provider::read(name, &table, &problems)),
+            )
         };
-        (shipped_providers().iter().map(read).collect(), problems.into_sorted())
+        (
+            shipped_providers().iter().map(read).collect(),
+            problems.into_sorted(),
+        )
     });
     problems.add(wrong);
     all.clone()
 }
 
 /// The providers compiled in, and those of `[providers] folder` over them.
-fn providers(root: &Section<'_>, base: &Path, problems: &Problems) -> BTreeMap<String, Arc<Provider>> {
+fn providers(
+    root: &Section<'_>,
+    base: &Path,
+    problems: &Problems,
+) -> BTreeMap<String, Arc<Provider>> {
     let mut all = shipped(problems);
-    let Some(folder) = root.section("providers").and_then(|section| section.text("folder")) else { return all };
+    let Some(folder) = root
+        .section("providers")
+        .and_then(|section| section.text("folder"))
+    else {
+        return all;
+    };
     if folder.is_empty() {
         return all;
     }
@@ -493,25 +584,42 @@ fn providers(root: &Section<'_>, base: &Path, problems: &Problems) -> BTreeMap<S
         Err(error) => {
             problems.error_hint(
                 &folder.place,
-                format!("the provider folder {} cannot be read: {error}", folder.value),
+                format!(
+                    "the provider folder {} cannot be read: {error}",
+                    folder.value
+                ),
                 "make it, or leave providers.folder out",
             );
             return all;
         }
     };
-    let mut paths: Vec<PathBuf> = files.filter_map(|file| file.ok().map(|file| file.path())).collect();
+    let mut paths: Vec<PathBuf> = files
+        .filter_map(|file| file.ok().map(|file| file.path()))
+        .collect();
     paths.sort();
     let mut own = Vec::new();
-    for path in paths.into_iter().filter(|path| path.extension().is_some_and(|end| end == "toml")) {
-        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    for path in paths
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "toml"))
+    {
+        let name = path
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned())
+            .unwrap_or_default();
         match std::fs::read_to_string(&path) {
             Ok(text) => {
                 let table = Table::parse(&path.display().to_string(), &text, problems);
-                all.insert(name.clone(), Arc::new(Provider::read(&name, &table, problems)));
+                all.insert(
+                    name.clone(),
+                    Arc::new(Provider::read(&name, &table, problems)),
+                );
                 own.push(name);
             }
             Err(error) => {
-                let place = Place { file: path.display().to_string().into(), line: 0 };
+                let place = Place {
+                    file: path.display().to_string().into(),
+                    line: 0,
+                };
                 problems.error(&place, format!("cannot be read: {error}"));
             }
         }

@@ -17,7 +17,11 @@ pub struct Node {
 }
 
 impl Node {
-    fn texts_below<'t>(&'t self, path: &mut Vec<&'t str>, each: &mut impl FnMut(&'t str, &'t Place, &[&'t str])) {
+    fn texts_below<'t>(
+        &'t self,
+        path: &mut Vec<&'t str>,
+        each: &mut impl FnMut(&'t str, &'t Place, &[&'t str]),
+    ) {
         match &self.value {
             Value::Table(table) => table.texts_below(path, each),
             Value::List(list) => list.iter().for_each(|node| node.texts_below(path, each)),
@@ -73,12 +77,18 @@ pub struct Table {
 impl Table {
     /// A table with nothing in it.
     pub const fn empty(place: Place) -> Self {
-        Self { place, entries: Vec::new() }
+        Self {
+            place,
+            entries: Vec::new(),
+        }
     }
 
     /// Reads a document. What cannot be read is a problem, and the rest is read all the same.
     pub fn parse(file: &str, text: &str, problems: &Problems) -> Self {
-        let reader = Reader { file: Arc::from(file), lines: line_starts(text) };
+        let reader = Reader {
+            file: Arc::from(file),
+            lines: line_starts(text),
+        };
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let place = reader.place(error.span().map_or(0, |span| span.start));
@@ -93,7 +103,13 @@ impl Table {
         let (first, rest) = path.split_first()?;
         match (self.get(first), rest) {
             (found, []) => found,
-            (Some(Node { value: Value::Table(table), .. }), rest) => table.find(rest),
+            (
+                Some(Node {
+                    value: Value::Table(table),
+                    ..
+                }),
+                rest,
+            ) => table.find(rest),
             _ => None,
         }
     }
@@ -103,7 +119,11 @@ impl Table {
         self.texts_below(&mut Vec::new(), each);
     }
 
-    fn texts_below<'t>(&'t self, path: &mut Vec<&'t str>, each: &mut impl FnMut(&'t str, &'t Place, &[&'t str])) {
+    fn texts_below<'t>(
+        &'t self,
+        path: &mut Vec<&'t str>,
+        each: &mut impl FnMut(&'t str, &'t Place, &[&'t str]),
+    ) {
         for (key, _, node) in &self.entries {
             path.push(key);
             node.texts_below(path, each);
@@ -113,7 +133,10 @@ impl Table {
 
     /// A value by key.
     pub fn get(&self, key: &str) -> Option<&Node> {
-        self.entries.iter().find(|(name, ..)| name == key).map(|(.., node)| node)
+        self.entries
+            .iter()
+            .find(|(name, ..)| name == key)
+            .map(|(.., node)| node)
     }
 
     /// Lays `over` on top: its values win, tables are laid on tables.
@@ -129,7 +152,10 @@ impl Table {
                     }
                     (_, value) => {
                         *at = place;
-                        *under = Node { place: node.place, value };
+                        *under = Node {
+                            place: node.place,
+                            value,
+                        };
                     }
                 },
                 None => self.entries.push((key, place, node)),
@@ -149,10 +175,16 @@ impl Table {
             let place = node.place.clone();
             let mut inner = Self::empty(place.clone());
             inner.set(rest, node);
-            Node { place, value: Value::Table(inner) }
+            Node {
+                place,
+                value: Value::Table(inner),
+            }
         };
         let place = value.place.clone();
-        self.lay(Self { place: self.place.clone(), entries: vec![(first.to_owned(), place, value)] });
+        self.lay(Self {
+            place: self.place.clone(),
+            entries: vec![(first.to_owned(), place, value)],
+        });
     }
 }
 
@@ -164,7 +196,10 @@ struct Reader {
 impl Reader {
     fn place(&self, offset: usize) -> Place {
         let line = self.lines.partition_point(|start| *start <= offset);
-        Place { file: self.file.clone(), line: u32::try_from(line).unwrap_or(u32::MAX) }
+        Place {
+            file: self.file.clone(),
+            line: u32::try_from(line).unwrap_or(u32::MAX),
+        }
     }
 
     fn table(&self, start: usize, table: &DeTable<'_>) -> Table {
@@ -172,11 +207,17 @@ impl Reader {
             .iter()
             .map(|(key, value)| {
                 let at = key.span().start;
-                (at, (key.get_ref().to_string(), self.place(at), self.node(value)))
+                (
+                    at,
+                    (key.get_ref().to_string(), self.place(at), self.node(value)),
+                )
             })
             .collect();
         entries.sort_by_key(|(at, _)| *at);
-        Table { place: self.place(start), entries: entries.into_iter().map(|(_, entry)| entry).collect() }
+        Table {
+            place: self.place(start),
+            entries: entries.into_iter().map(|(_, entry)| entry).collect(),
+        }
     }
 
     fn node(&self, value: &Spanned<DeValue<'_>>) -> Node {
@@ -186,9 +227,10 @@ impl Reader {
             DeValue::String(text) => Value::Text(text.to_string()),
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
                 .map_or_else(|_| Value::Text(number.as_str().to_owned()), Value::Integer),
-            DeValue::Float(number) => {
-                number.as_str().parse().map_or_else(|_| Value::Text(number.as_str().to_owned()), Value::Float)
-            }
+            DeValue::Float(number) => number
+                .as_str()
+                .parse()
+                .map_or_else(|_| Value::Text(number.as_str().to_owned()), Value::Float),
             DeValue::Boolean(yes) => Value::Bool(*yes),
             DeValue::Datetime(time) => Value::Time(time.to_string()),
             DeValue::Array(list) => Value::List(list.iter().map(|item| self.node(item)).collect()),
@@ -199,7 +241,9 @@ impl Reader {
 }
 
 fn line_starts(text: &str) -> Vec<usize> {
-    std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect()
+    std::iter::once(0)
+        .chain(text.match_indices('\n').map(|(at, _)| at + 1))
+        .collect()
 }
 
 #[cfg(test)]
@@ -211,10 +255,28 @@ mod tests {
         let problems = Problems::default();
         let table = Table::parse("a.toml", "x = 1\n\n[s.t]\ny = [\n 'a',\n 'b']\n", &problems);
         assert!(!problems.any_error());
-        let Some(Node { value: Value::Table(s), .. }) = table.get("s") else { panic!("no s") };
-        let Some(Node { value: Value::Table(t), place }) = s.get("t") else { panic!("no t") };
+        let Some(Node {
+            value: Value::Table(s),
+            ..
+        }) = table.get("s")
+        else {
+            panic!("no s")
+        };
+        let Some(Node {
+            value: Value::Table(t),
+            place,
+        }) = s.get("t")
+        else {
+            panic!("no t")
+        };
         assert_eq!(place.line, 3);
-        let Some(Node { value: Value::List(list), place }) = t.get("y") else { panic!("no y") };
+        let Some(Node {
+            value: Value::List(list),
+            place,
+        }) = t.get("y")
+        else {
+            panic!("no y")
+        };
         assert_eq!((place.line, list[1].place.line), (4, 6));
     }
 
@@ -230,8 +292,22 @@ mod tests {
         let problems = Problems::default();
         let mut base = Table::parse("base", "[a]\nx = 1\ny = 1\n", &problems);
         base.lay(Table::parse("over", "[a]\ny = 2\n", &problems));
-        let Some(Node { value: Value::Table(a), .. }) = base.get("a") else { panic!("no a") };
-        assert!(matches!(a.get("x"), Some(Node { value: Value::Integer(1), .. })));
-        assert!(matches!(a.get("y"), Some(Node { value: Value::Integer(2), place }) if &*place.file == "over"));
+        let Some(Node {
+            value: Value::Table(a),
+            ..
+        }) = base.get("a")
+        else {
+            panic!("no a")
+        };
+        assert!(matches!(
+            a.get("x"),
+            Some(Node {
+                value: Value::Integer(1),
+                ..
+            })
+        ));
+        assert!(
+            matches!(a.get("y"), Some(Node { value: Value::Integer(2), place }) if &*place.file == "over")
+        );
     }
 }

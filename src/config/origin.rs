@@ -8,7 +8,9 @@ use super::problem::{Place, Problems};
 
 /// An environment variable that was meant to set something: the name it should have.
 pub(super) fn misnamed(table: &Table, key: &str) -> Option<String> {
-    let rest = key.strip_prefix("SLUICEGATE_").filter(|rest| !rest.starts_with('_'))?;
+    let rest = key
+        .strip_prefix("SLUICEGATE_")
+        .filter(|rest| !rest.starts_with('_'))?;
     let reference = format!("env:{key}");
     if holds(table, &reference) {
         return None;
@@ -22,7 +24,11 @@ pub(super) fn misnamed(table: &Table, key: &str) -> Option<String> {
         }
     });
     let (section, inner) = section?;
-    Some(format!("SLUICEGATE__{}__{}", section.to_ascii_uppercase(), inner.to_ascii_uppercase()))
+    Some(format!(
+        "SLUICEGATE__{}__{}",
+        section.to_ascii_uppercase(),
+        inner.to_ascii_uppercase()
+    ))
 }
 
 /// Leaves one source of a configuration, and nothing that others need: its own commands do without their secrets. One
@@ -32,9 +38,13 @@ pub(super) fn keep_source(table: &mut Table, name: &str) {
     if !is_there {
         return;
     }
-    table.entries.retain(|(key, ..)| !matches!(key.as_str(), "keys" | "proxy"));
+    table
+        .entries
+        .retain(|(key, ..)| !matches!(key.as_str(), "keys" | "proxy"));
     for (key, _, node) in &mut table.entries {
-        let Value::Table(inner) = &mut node.value else { continue };
+        let Value::Table(inner) = &mut node.value else {
+            continue;
+        };
         match key.as_str() {
             "sources" => inner.entries.retain(|(source, ..)| source == name),
             "upstream" => inner.entries.retain(|(key, ..)| key != "api_key"),
@@ -53,7 +63,10 @@ fn holds(table: &Table, text: &str) -> bool {
             _ => false,
         }
     }
-    table.entries.iter().any(|(_, _, node)| is_in(&node.value, text))
+    table
+        .entries
+        .iter()
+        .any(|(_, _, node)| is_in(&node.value, text))
 }
 
 /// The text of a configuration file, or what is wrong with its letters.
@@ -63,9 +76,16 @@ pub(super) fn utf8(file: &Path, bytes: Vec<u8>, problems: &Problems) -> Option<S
         Some(rest) => rest.to_vec(),
         None => bytes,
     };
-    let place = |line: u32| Place { file: name.as_str().into(), line };
+    let place = |line: u32| Place {
+        file: name.as_str().into(),
+        line,
+    };
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        problems.error_hint(&place(1), "this file is UTF-16, and has to be UTF-8", "save it again as UTF-8");
+        problems.error_hint(
+            &place(1),
+            "this file is UTF-16, and has to be UTF-8",
+            "save it again as UTF-8",
+        );
         return None;
     }
     let error = match String::from_utf8(bytes) {
@@ -93,22 +113,32 @@ pub(super) fn files(table: &Table, base: &Path) -> Vec<PathBuf> {
         match value {
             Value::Text(text) => all.extend(text.strip_prefix("file:").map(|file| base.join(file))),
             Value::List(list) => list.iter().for_each(|node| gather(&node.value, base, all)),
-            Value::Table(table) => table.entries.iter().for_each(|(_, _, node)| gather(&node.value, base, all)),
+            Value::Table(table) => table
+                .entries
+                .iter()
+                .for_each(|(_, _, node)| gather(&node.value, base, all)),
             _ => {}
         }
     }
     let mut all = Vec::new();
     for (key, _, node) in &table.entries {
         // The store is a folder of files that come and go.
-        let Value::Table(section) = &node.value else { continue };
+        let Value::Table(section) = &node.value else {
+            continue;
+        };
         for (name, _, node) in &section.entries {
             match (key.as_str(), name.as_str(), &node.value) {
                 ("attachments", "store", _) => {}
                 (_, "ca_file", Value::Text(file)) if !file.is_empty() => all.push(base.join(file)),
                 ("providers", "folder", Value::Text(folder)) if !folder.is_empty() => {
-                    let files = std::fs::read_dir(base.join(folder)).into_iter().flatten().flatten();
+                    let files = std::fs::read_dir(base.join(folder))
+                        .into_iter()
+                        .flatten()
+                        .flatten();
                     all.extend(
-                        files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|end| end == "toml")),
+                        files
+                            .map(|file| file.path())
+                            .filter(|path| path.extension().is_some_and(|end| end == "toml")),
                     );
                 }
                 (_, _, value) => gather(value, base, &mut all),
@@ -131,15 +161,27 @@ mod tests {
             let problems = Problems::default();
             let environment = [(key.to_owned(), "127.0.0.1:1".to_owned())].into_iter();
             assert!(Config::parse("t", "", Path::new("."), environment, &problems).is_some());
-            problems.into_sorted().iter().map(ToString::to_string).collect::<Vec<_>>()
+            problems
+                .into_sorted()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
         };
         assert!(
             said("SLUICEGATE_SERVER_LISTEN")[0].contains("SLUICEGATE__SERVER__LISTEN"),
             "{:?}",
             said("SLUICEGATE_SERVER_LISTEN")
         );
-        assert!(said("SLUICEGATE_DISPATCH_MAX_ATTEMPTS")[0].contains("SLUICEGATE__DISPATCH__MAX_ATTEMPTS"));
-        for other in ["SLUICEGATE_ADMIN_TOKEN", "SLUICEGATE_KEY", "SLUICEGATE_SOMETHING", "SERVER_LISTEN"] {
+        assert!(
+            said("SLUICEGATE_DISPATCH_MAX_ATTEMPTS")[0]
+                .contains("SLUICEGATE__DISPATCH__MAX_ATTEMPTS")
+        );
+        for other in [
+            "SLUICEGATE_ADMIN_TOKEN",
+            "SLUICEGATE_KEY",
+            "SLUICEGATE_SOMETHING",
+            "SERVER_LISTEN",
+        ] {
             assert_eq!(said(other), Vec::<String>::new(), "{other}");
         }
     }
@@ -149,11 +191,21 @@ mod tests {
         let read = |bytes: &[u8]| {
             let problems = Problems::default();
             let text = utf8(Path::new("g.toml"), bytes.to_vec(), &problems);
-            (text, problems.into_sorted().iter().map(ToString::to_string).collect::<String>())
+            (
+                text,
+                problems
+                    .into_sorted()
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<String>(),
+            )
         };
         let (text, said) = read(b"a = 1\nb = \"caf\xe9\"\n");
         assert!(
-            text.is_none() && said.contains("g.toml:2") && said.contains("0xE9") && said.contains("\"é\""),
+            text.is_none()
+                && said.contains("g.toml:2")
+                && said.contains("0xE9")
+                && said.contains("\"é\""),
             "{said}"
         );
         assert!(read(b"\xff\xfea\0").1.contains("UTF-16"));

@@ -11,7 +11,11 @@ use std::path::Path;
 /// Opens a file for writing, and makes it where it is missing. What is in it stays. A `new` one must not be there yet.
 pub fn open_private(path: &Path, new: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).create_new(new).truncate(false);
+    options
+        .write(true)
+        .create(true)
+        .create_new(new)
+        .truncate(false);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt as _;
@@ -23,8 +27,13 @@ pub fn open_private(path: &Path, new: bool) -> io::Result<File> {
     {
         use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
         let there = file.metadata()?;
-        if !there.is_file() || there.nlink() > 1 || there.uid() != rustix::process::geteuid().as_raw() {
-            return Err(io::Error::other("it is another user's file, or has other names: remove it first"));
+        if !there.is_file()
+            || there.nlink() > 1
+            || there.uid() != rustix::process::geteuid().as_raw()
+        {
+            return Err(io::Error::other(
+                "it is another user's file, or has other names: remove it first",
+            ));
         }
         file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
     }
@@ -70,12 +79,18 @@ mod tests {
         let file = folder.path().join("below/secret");
         let mode = || std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
         write_private(&file, "one").unwrap();
-        assert_eq!((std::fs::read_to_string(&file).unwrap().as_str(), mode()), ("one\n", 0o600));
+        assert_eq!(
+            (std::fs::read_to_string(&file).unwrap().as_str(), mode()),
+            ("one\n", 0o600)
+        );
         std::fs::write(&file, "a longer text that others read").unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(is_open_to_others(&file));
         write_private(&file, "two").unwrap();
-        assert_eq!((std::fs::read_to_string(&file).unwrap().as_str(), mode()), ("two\n", 0o600));
+        assert_eq!(
+            (std::fs::read_to_string(&file).unwrap().as_str(), mode()),
+            ("two\n", 0o600)
+        );
         assert!(!is_open_to_others(&file) && open_private(&file, true).is_err());
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&file, &link).unwrap();
@@ -83,6 +98,10 @@ mod tests {
         let name = folder.path().join("another-name");
         std::fs::hard_link(&file, &name).unwrap();
         assert!(write_private(&name, "three").is_err());
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), "two\n", "what is not ours alone is left as it is");
+        assert_eq!(
+            std::fs::read_to_string(&file).unwrap(),
+            "two\n",
+            "what is not ours alone is left as it is"
+        );
     }
 }

@@ -15,7 +15,11 @@ pub struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.line == 0 { f.write_str(&self.file) } else { write!(f, "{}:{}", self.file, self.line) }
+        if self.line == 0 {
+            f.write_str(&self.file)
+        } else {
+            write!(f, "{}:{}", self.file, self.line)
+        }
     }
 }
 
@@ -31,7 +35,10 @@ pub struct Located<T> {
 impl<T> Located<T> {
     /// The same place with another value.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Located<U> {
-        Located { value: change(self.value), place: self.place }
+        Located {
+            value: change(self.value),
+            place: self.place,
+        }
     }
 }
 
@@ -99,7 +106,12 @@ impl Problems {
     }
 
     fn push(&self, weight: Weight, place: &Place, what: String, hint: Option<String>) {
-        self.0.borrow_mut().push(Problem { weight, place: place.clone(), what, hint });
+        self.0.borrow_mut().push(Problem {
+            weight,
+            place: place.clone(),
+            what,
+            hint,
+        });
     }
 
     /// Notes what was found elsewhere.
@@ -120,7 +132,12 @@ impl Problems {
         let mut once: Vec<Problem> = Vec::with_capacity(list.len());
         for problem in list {
             let same = |known: &&Problem| known.place == problem.place;
-            if !once.iter().rev().take_while(same).any(|known| *known == problem) {
+            if !once
+                .iter()
+                .rev()
+                .take_while(same)
+                .any(|known| *known == problem)
+            {
                 once.push(problem);
             }
         }

@@ -146,7 +146,9 @@ impl Provider {
         // These two may stand beside the section as well.
         for key in ["reject_status", "confirm"] {
             if let (Some(node), Some(verify)) = (file.node(key), &mut verify) {
-                verify.entries.push((key.to_owned(), node.place.clone(), node.clone()));
+                verify
+                    .entries
+                    .push((key.to_owned(), node.place.clone(), node.clone()));
             }
         }
         if verify.is_none() {
@@ -156,19 +158,39 @@ impl Provider {
                 "say how its requests are proved; scheme = \"none\" if they are not",
             );
         }
-        let ack = file.section("ack").map(|ack| Ack::read(&ack)).unwrap_or_default();
+        let ack = file
+            .section("ack")
+            .map(|ack| Ack::read(&ack))
+            .unwrap_or_default();
         Self {
             name: name.to_owned(),
             aliases: aliases(name, &file),
-            title: file.required_text("title", "the name people know it by").map_or_else(String::new, |t| t.value),
+            title: file
+                .required_text("title", "the name people know it by")
+                .map_or_else(String::new, |t| t.value),
             docs: file.text("docs").map_or_else(String::new, |t| t.value),
             evidence: file
-                .one_of("evidence", &[("sdk", "sdk"), ("doc", "doc"), ("catalogue", "catalogue"), ("recall", "recall")])
+                .one_of(
+                    "evidence",
+                    &[
+                        ("sdk", "sdk"),
+                        ("doc", "doc"),
+                        ("catalogue", "catalogue"),
+                        ("recall", "recall"),
+                    ],
+                )
                 .map_or("recall", |e| e.value)
                 .to_owned(),
             verify,
-            challenges: file.sections("challenge").into_iter().map(Section::into_table).collect(),
-            map: file.section("map").map(|map| Map::read(&map)).unwrap_or_default(),
+            challenges: file
+                .sections("challenge")
+                .into_iter()
+                .map(Section::into_table)
+                .collect(),
+            map: file
+                .section("map")
+                .map(|map| Map::read(&map))
+                .unwrap_or_default(),
             ack,
             sender: file.one_or_more("sender"),
             kinds: file.sections("kind").iter().map(Kind::read).collect(),
@@ -176,11 +198,16 @@ impl Provider {
             implicit: file.bool("implicit").is_some_and(|implicit| implicit.value),
             repeats: file.bool("repeats").map(|repeats| repeats.value),
             retries: file
-                .one_of("retries", &[("never", "never"), ("hours", "hours"), ("days", "days")])
+                .one_of(
+                    "retries",
+                    &[("never", "never"), ("hours", "hours"), ("days", "days")],
+                )
                 .map(|r| r.value.to_owned()),
             class: super::source::class(&file),
             max_body: file.bytes("max_body").map(|b| b.value),
-            reconcile: file.section("reconcile").and_then(|log| ProviderLog::read(&log)),
+            reconcile: file
+                .section("reconcile")
+                .and_then(|log| ProviderLog::read(&log)),
             files: file
                 .section("attachments")
                 .and_then(|files| files.section("fetch"))
@@ -188,8 +215,13 @@ impl Provider {
             types: file
                 .section("events")
                 .and_then(|events| events.texts("types"))
-                .map_or_else(Vec::new, |types| types.into_iter().map(|name| name.value).collect()),
-            setup: file.section("setup").map(|setup| Setup::read(&setup)).unwrap_or_default(),
+                .map_or_else(Vec::new, |types| {
+                    types.into_iter().map(|name| name.value).collect()
+                }),
+            setup: file
+                .section("setup")
+                .map(|setup| Setup::read(&setup))
+                .unwrap_or_default(),
             samples: file.sections("sample").iter().map(Sample::read).collect(),
             place: table.place.clone(),
         }
@@ -202,29 +234,49 @@ fn aliases(name: &str, file: &Section<'_>) -> Vec<Located<String>> {
     for alias in file.texts("aliases").unwrap_or_default() {
         let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         let what = if alias.is_empty() || !alias.chars().all(word) {
-            format!("the alias \"{}\" is no name of a provider", alias.escape_debug())
-        } else if alias.value == name || alias.value == "custom" || all.iter().any(|known| known.value == alias.value) {
+            format!(
+                "the alias \"{}\" is no name of a provider",
+                alias.escape_debug()
+            )
+        } else if alias.value == name
+            || alias.value == "custom"
+            || all.iter().any(|known| known.value == alias.value)
+        {
             format!("the alias {} is a name already", alias.value)
         } else {
             all.push(alias);
             continue;
         };
-        file.problems().error_hint(&alias.place, what, "write another name in small letters, digits and '-'");
+        file.problems().error_hint(
+            &alias.place,
+            what,
+            "write another name in small letters, digits and '-'",
+        );
     }
     all
 }
 
 /// The provider that is called so, by its own name or by another one. A name goes before an alias.
-pub fn find_provider<'p>(all: &'p BTreeMap<String, Arc<Provider>>, name: &str) -> Option<&'p Arc<Provider>> {
-    all.get(name).or_else(|| all.values().find(|provider| provider.aliases.iter().any(|alias| alias.value == name)))
+pub fn find_provider<'p>(
+    all: &'p BTreeMap<String, Arc<Provider>>,
+    name: &str,
+) -> Option<&'p Arc<Provider>> {
+    all.get(name).or_else(|| {
+        all.values()
+            .find(|provider| provider.aliases.iter().any(|alias| alias.value == name))
+    })
 }
 
 /// What somebody may have meant who wrote a name that no provider has: a name with other capitals or marks in it, or
 /// one that differs in a letter or two.
-pub fn near_provider<'p>(all: &'p BTreeMap<String, Arc<Provider>>, written: &str) -> Option<&'p str> {
+pub fn near_provider<'p>(
+    all: &'p BTreeMap<String, Arc<Provider>>,
+    written: &str,
+) -> Option<&'p str> {
     let names = || {
         let of = |provider: &'p Arc<Provider>| {
-            std::iter::once(provider.name.as_str()).chain(provider.aliases.iter().map(|alias| alias.value.as_str()))
+            std::iter::once(provider.name.as_str())
+                .chain(provider.aliases.iter().map(|alias| alias.value.as_str()))
         };
         all.values().flat_map(of)
     };
@@ -235,28 +287,52 @@ pub fn near_provider<'p>(all: &'p BTreeMap<String, Arc<Provider>>, written: &str
 
 /// A name as people remember it: letters and digits, in small letters.
 pub fn fold(name: &str) -> String {
-    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+    name.chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|c| c.to_ascii_lowercase())
+        .collect()
 }
 
 /// Gives the names and aliases of a provider from the operator's folder to it alone: of those compiled in, none keeps
 /// them. Two files of the folder must not want the same alias.
-pub(super) fn settle_aliases(all: &mut BTreeMap<String, Arc<Provider>>, own: &[String], problems: &Problems) {
+pub(super) fn settle_aliases(
+    all: &mut BTreeMap<String, Arc<Provider>>,
+    own: &[String],
+    problems: &Problems,
+) {
     let mut taken: BTreeMap<String, String> = BTreeMap::new();
     for name in own {
-        let Some(provider) = all.get(name) else { continue };
+        let Some(provider) = all.get(name) else {
+            continue;
+        };
         for alias in &provider.aliases {
             if all.contains_key(&alias.value) {
-                let what = format!("the alias {} of provider {name} is the name of another provider", alias.value);
+                let what = format!(
+                    "the alias {} of provider {name} is the name of another provider",
+                    alias.value
+                );
                 problems.error_hint(&alias.place, what, "leave it out, or rename the other file");
             } else if let Some(other) = taken.insert(alias.value.clone(), name.clone()) {
-                let what = format!("the alias {} of provider {name} is one of {other} as well", alias.value);
+                let what = format!(
+                    "the alias {} of provider {name} is one of {other} as well",
+                    alias.value
+                );
                 problems.error_hint(&alias.place, what, "leave it in one of the two files");
             }
         }
     }
-    for provider in all.values_mut().filter(|provider| !own.contains(&provider.name)) {
-        if provider.aliases.iter().any(|alias| taken.contains_key(&alias.value)) {
-            Arc::make_mut(provider).aliases.retain(|alias| !taken.contains_key(&alias.value));
+    for provider in all
+        .values_mut()
+        .filter(|provider| !own.contains(&provider.name))
+    {
+        if provider
+            .aliases
+            .iter()
+            .any(|alias| taken.contains_key(&alias.value))
+        {
+            Arc::make_mut(provider)
+                .aliases
+                .retain(|alias| !taken.contains_key(&alias.value));
         }
     }
 }
@@ -264,22 +340,37 @@ pub(super) fn settle_aliases(all: &mut BTreeMap<String, Arc<Provider>>, own: &[S
 impl Setup {
     fn read(section: &Section<'_>) -> Self {
         let page = section.text("page").filter(|page| {
-            let good = page.strip_prefix("https://").is_some_and(|rest| rest.contains('.') && !page.contains(' '));
+            let good = page
+                .strip_prefix("https://")
+                .is_some_and(|rest| rest.contains('.') && !page.contains(' '));
             if !good {
                 let what = format!("setup.page is no address: {:?}", page.value);
-                section.problems().error_hint(&page.place, what, "write the whole address, from https:// on");
+                section.problems().error_hint(
+                    &page.place,
+                    what,
+                    "write the whole address, from https:// on",
+                );
             }
             good
         });
         let steps = section.texts("steps").unwrap_or_default();
         if steps.is_empty() {
             let hint = "write a sentence for each thing to do: steps = [\"…\"]";
-            section.problems().error_hint(section.place(), "setup has no steps", hint);
+            section
+                .problems()
+                .error_hint(section.place(), "setup has no steps", hint);
         }
         for step in steps.iter().filter(|step| step.trim().is_empty()) {
-            section.problems().error_hint(&step.place, "a step of setup is empty", "write what to do, or leave it out");
+            section.problems().error_hint(
+                &step.place,
+                "a step of setup is empty",
+                "write what to do, or leave it out",
+            );
         }
-        Self { page: page.map(|page| page.value), steps: steps.into_iter().map(|step| step.value).collect() }
+        Self {
+            page: page.map(|page| page.value),
+            steps: steps.into_iter().map(|step| step.value).collect(),
+        }
     }
 }
 
@@ -307,13 +398,19 @@ impl Kind {
             );
         }
         Self {
-            name: section.required_text("name", "what such events are called").map_or_else(String::new, |t| t.value),
+            name: section
+                .required_text("name", "what such events are called")
+                .map_or_else(String::new, |t| t.value),
             when,
             any,
             runs: section
                 .one_of(
                     "run",
-                    &[("always", Runs::Always), ("unless-humans-only", Runs::Unless), ("never", Runs::Never)],
+                    &[
+                        ("always", Runs::Always),
+                        ("unless-humans-only", Runs::Unless),
+                        ("never", Runs::Never),
+                    ],
                 )
                 .map_or(Runs::Always, |runs| runs.value),
             ack: section.section("ack").map(|ack| Ack::read(&ack)),
@@ -323,7 +420,11 @@ impl Kind {
 
 impl Sample {
     fn read(section: &Section<'_>) -> Self {
-        let text = |key: &str, hint: &str| section.required_text(key, hint).map_or_else(String::new, |t| t.value);
+        let text = |key: &str, hint: &str| {
+            section
+                .required_text(key, hint)
+                .map_or_else(String::new, |t| t.value)
+        };
         Self {
             name: text("name", "what the provider calls such an event"),
             headers: pairs(section, "headers"),
@@ -335,13 +436,18 @@ impl Sample {
 /// A table of texts, without places.
 fn pairs(section: &Section<'_>, key: &str) -> Vec<(String, String)> {
     let table = section.text_table(key).unwrap_or_default();
-    table.into_iter().map(|(name, value)| (name.value, value.value)).collect()
+    table
+        .into_iter()
+        .map(|(name, value)| (name.value, value.value))
+        .collect()
 }
 
 impl Ack {
     fn read(section: &Section<'_>) -> Self {
         let status = section.integer("status").and_then(|status| {
-            let value = u16::try_from(status.value).ok().filter(|code| (200..300).contains(code));
+            let value = u16::try_from(status.value)
+                .ok()
+                .filter(|code| (200..300).contains(code));
             if value.is_none() {
                 section.problems().error_hint(
                     &status.place,
@@ -351,7 +457,11 @@ impl Ack {
             }
             value
         });
-        Self { status, text: section.text("text").map(|t| t.value), headers: pairs(section, "headers") }
+        Self {
+            status,
+            text: section.text("text").map(|t| t.value),
+            headers: pairs(section, "headers"),
+        }
     }
 }
 
@@ -365,7 +475,14 @@ mod tests {
     fn config(text: &str, base: &Path) -> (Option<Config>, Vec<String>) {
         let problems = Problems::default();
         let config = Config::parse("t", text, base, std::iter::empty(), &problems);
-        (config, problems.into_sorted().iter().map(ToString::to_string).collect())
+        (
+            config,
+            problems
+                .into_sorted()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+        )
     }
 
     #[test]
@@ -376,9 +493,17 @@ mod tests {
         let mut seen = BTreeMap::new();
         for provider in all.values() {
             for alias in &provider.aliases {
-                assert!(!all.contains_key(&alias.value), "{} is the name of a file, and an alias", alias.value);
+                assert!(
+                    !all.contains_key(&alias.value),
+                    "{} is the name of a file, and an alias",
+                    alias.value
+                );
                 let other = seen.insert(alias.value.clone(), provider.name.clone());
-                assert_eq!(other, None, "{} is an alias of {} as well", alias.value, provider.name);
+                assert_eq!(
+                    other, None,
+                    "{} is an alias of {} as well",
+                    alias.value, provider.name
+                );
             }
         }
         for (word, name) in [
@@ -395,11 +520,18 @@ mod tests {
             ("hubspot", "hubspot-v3"),
             ("github", "github"),
         ] {
-            assert_eq!(find_provider(&all, word).map(|provider| provider.name.as_str()), Some(name), "{word}");
+            assert_eq!(
+                find_provider(&all, word).map(|provider| provider.name.as_str()),
+                Some(name),
+                "{word}"
+            );
         }
-        for (word, near) in
-            [("GitHub", "github"), ("MS Teams", "msteams"), ("Lemon_Squeezy", "lemon-squeezy"), ("gitlb", "gitlab")]
-        {
+        for (word, near) in [
+            ("GitHub", "github"),
+            ("MS Teams", "msteams"),
+            ("Lemon_Squeezy", "lemon-squeezy"),
+            ("gitlb", "gitlab"),
+        ] {
             assert_eq!(near_provider(&all, word), Some(near), "{word}");
         }
         assert_eq!(near_provider(&all, "nothing-like-it"), None);
@@ -407,7 +539,10 @@ mod tests {
 
     #[test]
     fn a_source_may_name_a_provider_by_an_alias_and_has_the_files_own_name() {
-        let (config, wrong) = config("[sources.s]\nprovider = \"lemonsqueezy\"\nagent = \"a\"", Path::new("."));
+        let (config, wrong) = config(
+            "[sources.s]\nprovider = \"lemonsqueezy\"\nagent = \"a\"",
+            Path::new("."),
+        );
         assert_eq!(wrong, Vec::<String>::new());
         assert_eq!(config.unwrap().sources[0].provider.value, "lemon-squeezy");
     }
@@ -425,9 +560,15 @@ mod tests {
         assert_eq!(wrong, Vec::<String>::new());
         let all = found.unwrap().providers;
         assert_eq!(find_provider(&all, "lemonsqueezy").unwrap().name, "own");
-        assert_eq!(find_provider(&all, "lemon-squeezy").unwrap().name, "lemon-squeezy");
+        assert_eq!(
+            find_provider(&all, "lemon-squeezy").unwrap().name,
+            "lemon-squeezy"
+        );
 
-        file("other.toml", "aliases = [\"lemonsqueezy\", \"github\", \"Other Name\", \"other\", \"custom\"]");
+        file(
+            "other.toml",
+            "aliases = [\"lemonsqueezy\", \"github\", \"Other Name\", \"other\", \"custom\"]",
+        );
         let wrong = config(text, folder.path()).1.join("\n");
         for part in [
             "the alias lemonsqueezy of provider own is one of other as well",
@@ -445,14 +586,30 @@ mod tests {
         let read = |lines: &str| {
             let problems = Problems::default();
             let text = format!("title = \"P\"\n[verify]\nscheme = \"none\"\n[setup]\n{lines}");
-            let provider = Provider::read("p", &Table::parse("p.toml", &text, &problems), &problems);
-            (provider.setup, problems.into_sorted().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+            let provider =
+                Provider::read("p", &Table::parse("p.toml", &text, &problems), &problems);
+            (
+                provider.setup,
+                problems
+                    .into_sorted()
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join("\n"),
+            )
         };
-        let (setup, wrong) = read("page = \"https://example.com/hooks\"\nsteps = [\"Open it.\", \"Save.\"]");
+        let (setup, wrong) =
+            read("page = \"https://example.com/hooks\"\nsteps = [\"Open it.\", \"Save.\"]");
         assert_eq!(wrong, "");
-        assert_eq!((setup.page.as_deref(), setup.steps.len()), (Some("https://example.com/hooks"), 2));
+        assert_eq!(
+            (setup.page.as_deref(), setup.steps.len()),
+            (Some("https://example.com/hooks"), 2)
+        );
         for (lines, part) in [
-            ("page = \"example.com\"\nsteps = [\"a\"]", "setup.page is no address"),
+            (
+                "page = \"example.com\"\nsteps = [\"a\"]",
+                "setup.page is no address",
+            ),
             ("page = \"https://example.com\"", "setup has no steps"),
             ("steps = [\"a\", \" \"]", "a step of setup is empty"),
             ("steps = [\"a\"]\nstep = \"b\"", "step"),

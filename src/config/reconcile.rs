@@ -49,7 +49,10 @@ const TYPES: usize = 20;
 
 impl ProviderLog {
     pub(super) fn read(section: &Section<'_>) -> Option<Self> {
-        let kinds = [("github-deliveries", LogKind::Deliveries), ("stripe-events", LogKind::Events)];
+        let kinds = [
+            ("github-deliveries", LogKind::Deliveries),
+            ("stripe-events", LogKind::Events),
+        ];
         let kind = section.one_of("kind", &kinds);
         let missing = |key: &str, hint: &str| {
             if !section.has(key) {
@@ -61,9 +64,15 @@ impl ProviderLog {
             }
         };
         missing("kind", "one of \"github-deliveries\", \"stripe-events\"");
-        missing("api", "where the provider's API is, for example \"https://api.example.com\"");
+        missing(
+            "api",
+            "where the provider's API is, for example \"https://api.example.com\"",
+        );
         let api = section.api("api");
-        Some(Self { kind: kind?.value, api: api? })
+        Some(Self {
+            kind: kind?.value,
+            api: api?,
+        })
     }
 }
 
@@ -121,7 +130,9 @@ fn token(section: &Section<'_>, base: &Path) -> Option<Secret> {
         );
     }
     let token = section.secret("token", base)?;
-    let fits = |secret: &Secret| HeaderValue::from_bytes(secret.expose()).is_ok() && secret.expose_text().is_some();
+    let fits = |secret: &Secret| {
+        HeaderValue::from_bytes(secret.expose()).is_ok() && secret.expose_text().is_some()
+    };
     if !fits(&token) {
         section.problems().error_hint(
             section.place(),
@@ -138,9 +149,13 @@ fn hook(section: &Section<'_>) -> Option<Located<String>> {
     let hook = section.text("hook")?;
     let parts: Vec<&str> = hook.split('/').collect();
     let named = |part: &str| is_word(part, "._-") && !part.starts_with('.');
-    let numbered = |part: &str| !part.is_empty() && part.len() <= 20 && part.bytes().all(|b| b.is_ascii_digit());
+    let numbered = |part: &str| {
+        !part.is_empty() && part.len() <= 20 && part.bytes().all(|b| b.is_ascii_digit())
+    };
     let good = match parts.as_slice() {
-        ["repos", owner, repository, "hooks", id] => named(owner) && named(repository) && numbered(id),
+        ["repos", owner, repository, "hooks", id] => {
+            named(owner) && named(repository) && numbered(id)
+        }
         ["orgs", name, "hooks", id] => named(name) && numbered(id),
         ["app", "hook"] => true,
         _ => false,
@@ -157,5 +172,9 @@ fn hook(section: &Section<'_>) -> Option<Located<String>> {
 
 /// Letters, digits and a few signs.
 fn is_word(text: &str, signs: &str) -> bool {
-    !text.is_empty() && text.len() <= 128 && text.chars().all(|c| c.is_ascii_alphanumeric() || signs.contains(c))
+    !text.is_empty()
+        && text.len() <= 128
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || signs.contains(c))
 }

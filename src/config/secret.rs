@@ -19,7 +19,11 @@ pub struct Secret {
 impl Secret {
     /// A secret made by the program itself.
     pub fn new(name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
-        Self { name: name.into(), value: value.into(), until: None }
+        Self {
+            name: name.into(),
+            value: value.into(),
+            until: None,
+        }
     }
 
     /// The same under another name, good until a moment where there is one.
@@ -60,7 +64,12 @@ impl Secret {
     }
 
     /// Finds the value behind what was written; what cannot be found is a problem. `number` names literals.
-    pub fn resolve(written: &Located<String>, number: usize, base: &Path, problems: &Problems) -> Option<Self> {
+    pub fn resolve(
+        written: &Located<String>,
+        number: usize,
+        base: &Path,
+        problems: &Problems,
+    ) -> Option<Self> {
         let place = &written.place;
         let (kind, rest) = match written.value.split_once(':') {
             Some((kind @ ("env" | "file" | "literal"), rest)) => (kind, rest),
@@ -111,7 +120,11 @@ impl Secret {
             );
             return None;
         }
-        let secret = Self { name, value, until: None };
+        let secret = Self {
+            name,
+            value,
+            until: None,
+        };
         secret.doubt(kind == "literal", place, problems);
         Some(secret)
     }
@@ -131,7 +144,8 @@ impl Secret {
             "your-secret-here",
             "insert-key-here",
         ];
-        text.chars().all(|letter| matches!(letter, '…' | '.' | 'x' | 'X' | '*' | '•'))
+        text.chars()
+            .all(|letter| matches!(letter, '…' | '.' | 'x' | 'X' | '*' | '•'))
             || is_within("<", ">")
             || is_within("${", "}")
             || is_within("$(", ")")
@@ -146,10 +160,15 @@ impl Secret {
             let text = String::from_utf8_lossy(&self.value);
             let (what, hint) = match text.trim_start().starts_with(['$', '`']) {
                 true => (
-                    format!("the secret {name} is a command or variable that no shell has filled in"),
+                    format!(
+                        "the secret {name} is a command or variable that no shell has filled in"
+                    ),
                     "write double quotes around it where it is set, or keep the value in a file: file:PATH",
                 ),
-                false => (format!("the secret {name} is a placeholder"), "put the value itself there"),
+                false => (
+                    format!("the secret {name} is a placeholder"),
+                    "put the value itself there",
+                ),
             };
             // What was written for trying out is only pointed at.
             match is_literal {
@@ -158,7 +177,11 @@ impl Secret {
             }
         } else if self.value.starts_with(b"\xff\xfe") || self.value.starts_with(b"\xef\xbb\xbf") {
             let what = format!("the secret {name} begins with a byte order mark");
-            problems.warn(place, what, "save the file again as UTF-8 without one: it counts as a part of the secret");
+            problems.warn(
+                place,
+                what,
+                "save the file again as UTF-8 without one: it counts as a part of the secret",
+            );
         } else if self.value.trim_ascii().len() != self.value.len() {
             let what = format!("the secret {name} has blanks or line ends around it, which count");
             problems.warn(place, what, "remove them, unless they belong to it");
@@ -190,13 +213,20 @@ mod tests {
     use super::*;
 
     fn written(text: &str) -> Located<String> {
-        Located { value: text.into(), place: Place { file: "t".into(), line: 1 } }
+        Located {
+            value: text.into(),
+            place: Place {
+                file: "t".into(),
+                line: 1,
+            },
+        }
     }
 
     #[test]
     fn prints_its_name_only() {
         let problems = Problems::default();
-        let secret = Secret::resolve(&written("literal:hunter22"), 0, Path::new("."), &problems).expect("a secret");
+        let secret = Secret::resolve(&written("literal:hunter22"), 0, Path::new("."), &problems)
+            .expect("a secret");
         assert_eq!(secret.expose(), b"hunter22");
         assert!(!format!("{secret:?} {secret}").contains("hunter22"));
     }
@@ -206,22 +236,48 @@ mod tests {
         let said = |text: &str| {
             let problems = Problems::default();
             let _ = Secret::resolve(&written(text), 0, Path::new("."), &problems);
-            problems.into_sorted().iter().map(ToString::to_string).collect::<String>()
+            problems
+                .into_sorted()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<String>()
         };
-        for placeholder in ["…", "...", "xxxx", "<your key>", "${KEY}", "TODO", "your-api-key"] {
-            assert!(said(&format!("literal:{placeholder}")).contains("warning"), "{placeholder}");
+        for placeholder in [
+            "…",
+            "...",
+            "xxxx",
+            "<your key>",
+            "${KEY}",
+            "TODO",
+            "your-api-key",
+        ] {
+            assert!(
+                said(&format!("literal:{placeholder}")).contains("warning"),
+                "{placeholder}"
+            );
         }
         let command = said("literal:$(openssl rand -hex 24)");
-        assert!(command.contains("no shell") && !command.contains("openssl rand"), "{command}");
+        assert!(
+            command.contains("no shell") && !command.contains("openssl rand"),
+            "{command}"
+        );
         assert!(said("literal: a-long-enough-secret").contains("blanks"));
         assert_eq!(said("literal:a-long-enough-secret"), "");
     }
 
     #[test]
     fn refuses_what_is_empty_missing_or_bare() {
-        for wrong in ["literal:", "hunter22", "env:SLUICEGATE_NO_SUCH_VARIABLE", "file:/no/such/file"] {
+        for wrong in [
+            "literal:",
+            "hunter22",
+            "env:SLUICEGATE_NO_SUCH_VARIABLE",
+            "file:/no/such/file",
+        ] {
             let problems = Problems::default();
-            assert!(Secret::resolve(&written(wrong), 0, Path::new("."), &problems).is_none(), "{wrong}");
+            assert!(
+                Secret::resolve(&written(wrong), 0, Path::new("."), &problems).is_none(),
+                "{wrong}"
+            );
             assert!(problems.any_error(), "{wrong}");
         }
     }

@@ -29,7 +29,12 @@ pub struct Section<'a> {
 impl<'a> Section<'a> {
     /// Begins to read a table; `name` is its dotted path in the document, empty for the whole.
     pub fn new(table: &'a Table, name: impl Into<String>, problems: &'a Problems) -> Self {
-        Self { table, name: name.into(), asked: RefCell::default(), problems }
+        Self {
+            table,
+            name: name.into(),
+            asked: RefCell::default(),
+            problems,
+        }
     }
 
     /// Where the table begins.
@@ -49,7 +54,10 @@ impl<'a> Section<'a> {
 
     /// The keys that stand in it, in the order of the file.
     pub fn keys(&self) -> impl Iterator<Item = (&'a str, &'a Place)> + use<'a> {
-        self.table.entries.iter().map(|(key, place, _)| (key.as_str(), place))
+        self.table
+            .entries
+            .iter()
+            .map(|(key, place, _)| (key.as_str(), place))
     }
 
     /// Whether a key stands in it. Asking counts as knowing it.
@@ -63,7 +71,8 @@ impl<'a> Section<'a> {
         let asked = self.asked.borrow();
         let mut others = self.table.entries.iter().map(|(name, ..)| name.as_str());
         self.table.get(key).is_none()
-            && others.any(|name| !asked.contains(name) && nearest(name, [key].into_iter()).is_some())
+            && others
+                .any(|name| !asked.contains(name) && nearest(name, [key].into_iter()).is_some())
     }
 
     /// A value as it stands, for readers of their own.
@@ -84,13 +93,18 @@ impl<'a> Section<'a> {
     pub fn required_text(&self, key: &str, hint: &str) -> Option<Located<String>> {
         match self.text(key) {
             Some(text) if text.is_empty() => {
-                self.problems.error_hint(&text.place, format!("{} is empty", self.path(key)), hint);
+                self.problems
+                    .error_hint(&text.place, format!("{} is empty", self.path(key)), hint);
                 None
             }
             Some(text) => Some(text),
             None => {
                 if !self.has(key) && !self.is_misspelt(key) {
-                    self.problems.error_hint(self.place(), format!("{} is missing", self.path(key)), hint);
+                    self.problems.error_hint(
+                        self.place(),
+                        format!("{} is missing", self.path(key)),
+                        hint,
+                    );
                 }
                 None
             }
@@ -99,10 +113,14 @@ impl<'a> Section<'a> {
 
     /// A whole number that is not negative.
     pub fn integer(&self, key: &str) -> Option<Located<u64>> {
-        self.read(key, "a whole number that is not negative", |value| match value {
-            Value::Integer(number) => u64::try_from(*number).ok(),
-            _ => None,
-        })
+        self.read(
+            key,
+            "a whole number that is not negative",
+            |value| match value {
+                Value::Integer(number) => u64::try_from(*number).ok(),
+                _ => None,
+            },
+        )
     }
 
     /// True or false.
@@ -115,35 +133,51 @@ impl<'a> Section<'a> {
 
     /// A span of time.
     pub fn duration(&self, key: &str) -> Option<Located<Duration>> {
-        self.read(key, "a time like \"30s\", \"5min\" or \"2h\"", |value| match value {
-            Value::Text(text) => unit::duration(text),
-            _ => None,
-        })
+        self.read(
+            key,
+            "a time like \"30s\", \"5min\" or \"2h\"",
+            |value| match value {
+                Value::Text(text) => unit::duration(text),
+                _ => None,
+            },
+        )
     }
 
     /// A moment: a date, which is its beginning in UTC, or a date with a time.
     pub fn time(&self, key: &str) -> Option<Located<Timestamp>> {
-        self.read(key, "a date like 2026-12-31 or a time like 2026-12-31T12:00:00Z", |value| match value {
-            Value::Text(text) | Value::Time(text) => unit::time(text),
-            _ => None,
-        })
+        self.read(
+            key,
+            "a date like 2026-12-31 or a time like 2026-12-31T12:00:00Z",
+            |value| match value {
+                Value::Text(text) | Value::Time(text) => unit::time(text),
+                _ => None,
+            },
+        )
     }
 
     /// A size in bytes.
     pub fn bytes(&self, key: &str) -> Option<Located<u64>> {
-        self.read(key, "a size like \"1MiB\" or \"512KiB\"", |value| match value {
-            Value::Text(text) => unit::bytes(text),
-            Value::Integer(number) => u64::try_from(*number).ok(),
-            _ => None,
-        })
+        self.read(
+            key,
+            "a size like \"1MiB\" or \"512KiB\"",
+            |value| match value {
+                Value::Text(text) => unit::bytes(text),
+                Value::Integer(number) => u64::try_from(*number).ok(),
+                _ => None,
+            },
+        )
     }
 
     /// A rate.
     pub fn rate(&self, key: &str) -> Option<Located<Rate>> {
-        self.read(key, "a rate like \"100/s\" or \"600/min\"", |value| match value {
-            Value::Text(text) => unit::rate(text),
-            _ => None,
-        })
+        self.read(
+            key,
+            "a rate like \"100/s\" or \"600/min\"",
+            |value| match value {
+                Value::Text(text) => unit::rate(text),
+                _ => None,
+            },
+        )
     }
 
     /// Anything that reads itself from text, such as a socket address.
@@ -156,9 +190,16 @@ impl<'a> Section<'a> {
 
     /// One of a few words.
     pub fn one_of<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Option<Located<T>> {
-        let listed = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+        let listed = words
+            .iter()
+            .map(|(word, _)| format!("\"{word}\""))
+            .collect::<Vec<_>>()
+            .join(", ");
         self.read(key, &format!("one of {listed}"), |value| match value {
-            Value::Text(text) => words.iter().find(|(word, _)| word == text).map(|(_, meaning)| *meaning),
+            Value::Text(text) => words
+                .iter()
+                .find(|(word, _)| word == text)
+                .map(|(_, meaning)| *meaning),
             _ => None,
         })
     }
@@ -177,7 +218,10 @@ impl<'a> Section<'a> {
         let mut texts = Vec::with_capacity(items.len());
         for item in items {
             match &item.value {
-                Value::Text(text) => texts.push(Located { value: text.clone(), place: item.place.clone() }),
+                Value::Text(text) => texts.push(Located {
+                    value: text.clone(),
+                    place: item.place.clone(),
+                }),
                 other => self.wrong(key, &item.place, "a list of texts", other),
             }
         }
@@ -212,11 +256,15 @@ impl<'a> Section<'a> {
     pub fn api(&self, key: &str) -> Option<Uri> {
         let written = self.text(key)?;
         let wrong = |what: &str, hint: &str| {
-            self.problems().error_hint(&written.place, format!("{} {what}", self.path(key)), hint);
+            self.problems()
+                .error_hint(&written.place, format!("{} {what}", self.path(key)), hint);
             None
         };
-        let whole =
-            |uri: &Uri| uri.authority().is_some_and(|host| !host.as_str().contains('@')) && uri.query().is_none();
+        let whole = |uri: &Uri| {
+            uri.authority()
+                .is_some_and(|host| !host.as_str().contains('@'))
+                && uri.query().is_none()
+        };
         let Some(uri) = written.value.parse::<Uri>().ok().filter(whole) else {
             return wrong(
                 "is no address",
@@ -230,8 +278,14 @@ impl<'a> Section<'a> {
         match uri.scheme_str() {
             Some("https") => Some(uri),
             Some("http") if local => Some(uri),
-            Some("http") => wrong("would show the token to everybody on the way", "write https://"),
-            _ => wrong("is no address", "write for example \"https://api.example.com\""),
+            Some("http") => wrong(
+                "would show the token to everybody on the way",
+                "write https://",
+            ),
+            _ => wrong(
+                "is no address",
+                "write for example \"https://api.example.com\"",
+            ),
         }
     }
 
@@ -252,8 +306,14 @@ impl<'a> Section<'a> {
                 }
             };
             pairs.push((
-                Located { value: name.clone(), place: place.clone() },
-                Located { value: text, place: node.place.clone() },
+                Located {
+                    value: name.clone(),
+                    place: place.clone(),
+                },
+                Located {
+                    value: text,
+                    place: node.place.clone(),
+                },
             ));
         }
         Some(pairs)
@@ -274,7 +334,10 @@ impl<'a> Section<'a> {
                 .enumerate()
                 .filter_map(|(number, text)| {
                     let value = Secret::resolve(text, number, base, self.problems)?;
-                    Some(Located { value, place: text.place.clone() })
+                    Some(Located {
+                        value,
+                        place: text.place.clone(),
+                    })
                 })
                 .collect(),
         )
@@ -284,18 +347,32 @@ impl<'a> Section<'a> {
     pub fn dated_secrets(&self, key: &str, base: &Path) -> Option<Vec<Located<Secret>>> {
         let node = self.node(key)?;
         let items = match &node.value {
-            Value::List(items) if items.iter().any(|item| matches!(item.value, Value::Table(_))) => items,
+            Value::List(items)
+                if items
+                    .iter()
+                    .any(|item| matches!(item.value, Value::Table(_))) =>
+            {
+                items
+            }
             Value::Table(_) => std::slice::from_ref(node),
             _ => return self.secrets(key, base),
         };
         let read = |(number, item): (usize, &Node)| {
-            let written = |text: &str| Located { value: text.to_owned(), place: item.place.clone() };
+            let written = |text: &str| Located {
+                value: text.to_owned(),
+                place: item.place.clone(),
+            };
             let value = match &item.value {
                 Value::Text(text) => Secret::resolve(&written(text), number, base, self.problems)?,
                 Value::Table(table) => {
-                    let section = Section::new(table, format!("{}[{number}]", self.path(key)), self.problems);
+                    let section = Section::new(
+                        table,
+                        format!("{}[{number}]", self.path(key)),
+                        self.problems,
+                    );
                     let (name, until) = (section.text("name"), section.time("until"));
-                    let value = section.required_text("value", "say where it is kept: env:NAME or file:PATH")?;
+                    let value = section
+                        .required_text("value", "say where it is kept: env:NAME or file:PATH")?;
                     let secret = Secret::resolve(&value, number, base, self.problems)?;
                     let name = name.map(|name| name.value).filter(|name| !name.is_empty());
                     secret.called(name, until.map(|until| until.value))
@@ -305,19 +382,33 @@ impl<'a> Section<'a> {
                     return None;
                 }
             };
-            Some(Located { value, place: item.place.clone() })
+            Some(Located {
+                value,
+                place: item.place.clone(),
+            })
         };
         let all: Vec<Located<Secret>> = items.iter().enumerate().filter_map(read).collect();
         for (at, secret) in all.iter().enumerate() {
             if all[..at].iter().any(|other| other.name() == secret.name()) {
-                let what = format!("two secrets of {} are called {}", self.path(key), secret.name());
-                self.problems.error_hint(&secret.place, what, "give each a name of its own");
+                let what = format!(
+                    "two secrets of {} are called {}",
+                    self.path(key),
+                    secret.name()
+                );
+                self.problems
+                    .error_hint(&secret.place, what, "give each a name of its own");
             }
         }
-        if let Some(last) = all.last().filter(|_| all.iter().all(|secret| secret.until().is_some())) {
+        if let Some(last) = all
+            .last()
+            .filter(|_| all.iter().all(|secret| secret.until().is_some()))
+        {
             self.problems.error_hint(
                 &last.place,
-                format!("each secret of {} ends: after the last one nobody could prove anything", self.path(key)),
+                format!(
+                    "each secret of {} ends: after the last one nobody could prove anything",
+                    self.path(key)
+                ),
                 "leave until out where the newest one stands",
             );
         }
@@ -338,7 +429,9 @@ impl<'a> Section<'a> {
 
     /// A list of tables inside this one (`[[key]]`); one table alone is a list of one.
     pub fn sections(&self, key: &str) -> Vec<Section<'a>> {
-        let Some(node) = self.node(key) else { return Vec::new() };
+        let Some(node) = self.node(key) else {
+            return Vec::new();
+        };
         let items = match &node.value {
             Value::Table(_) => std::slice::from_ref(node),
             Value::List(items) => items.as_slice(),
@@ -351,7 +444,11 @@ impl<'a> Section<'a> {
         for (at, item) in items.iter().enumerate() {
             match &item.value {
                 Value::Table(table) => {
-                    sections.push(Section::new(table, format!("{}[{at}]", self.path(key)), self.problems));
+                    sections.push(Section::new(
+                        table,
+                        format!("{}[{at}]", self.path(key)),
+                        self.problems,
+                    ));
                 }
                 other => self.wrong(key, &item.place, "a list of tables", other),
             }
@@ -361,13 +458,19 @@ impl<'a> Section<'a> {
 
     /// The table itself, for another module that will read it as a section of its own.
     pub fn into_table(self) -> Table {
-        self.asked.borrow_mut().extend(self.table.entries.iter().map(|(key, ..)| key.clone()));
+        self.asked
+            .borrow_mut()
+            .extend(self.table.entries.iter().map(|(key, ..)| key.clone()));
         self.table.clone()
     }
 
     /// The dotted path of a key.
     pub fn path(&self, key: &str) -> String {
-        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+        if self.name.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.name)
+        }
     }
 
     pub(super) fn read<T>(
@@ -378,7 +481,10 @@ impl<'a> Section<'a> {
     ) -> Option<Located<T>> {
         let node = self.node(key)?;
         match read(&node.value) {
-            Some(value) => Some(Located { value, place: node.place.clone() }),
+            Some(value) => Some(Located {
+                value,
+                place: node.place.clone(),
+            }),
             None => {
                 self.wrong(key, &node.place, expected, &node.value);
                 None
@@ -389,13 +495,18 @@ impl<'a> Section<'a> {
     fn wrong(&self, key: &str, place: &Place, expected: &str, found: &Value) {
         let found = match found {
             // Long texts and whatever may be a secret stay out of the message.
-            Value::Text(text) if text.len() <= 40 && !key.contains("secret") && !key.contains("key") => {
+            Value::Text(text)
+                if text.len() <= 40 && !key.contains("secret") && !key.contains("key") =>
+            {
                 format!("\"{}\"", text.escape_debug())
             }
             Value::Integer(number) => number.to_string(),
             other => other.kind().to_owned(),
         };
-        self.problems.error(place, format!("{} must be {expected}, not {found}", self.path(key)));
+        self.problems.error(
+            place,
+            format!("{} must be {expected}, not {found}", self.path(key)),
+        );
     }
 }
 
@@ -408,11 +519,18 @@ impl Drop for Section<'_> {
             }
             let what = format!("nothing is called {}", self.path(key));
             match nearest(key, asked.iter().map(String::as_str)) {
-                Some(near) => self.problems.error_hint(place, what, format!("did you mean {near}?")),
+                Some(near) => {
+                    self.problems
+                        .error_hint(place, what, format!("did you mean {near}?"))
+                }
                 None => {
                     let mut known: Vec<&str> = asked.iter().map(String::as_str).collect();
                     known.sort_unstable();
-                    self.problems.error_hint(place, what, format!("known here: {}", known.join(", ")));
+                    self.problems.error_hint(
+                        place,
+                        what,
+                        format!("known here: {}", known.join(", ")),
+                    );
                 }
             }
         }
@@ -451,8 +569,11 @@ mod tests {
     #[test]
     fn names_everything_that_is_wrong_at_once() {
         let problems = Problems::default();
-        let table =
-            Table::parse("t.toml", "listen = 5\nlisten_adress = 'x'\nwait = 'soon'\nmode = 'fast'\n", &problems);
+        let table = Table::parse(
+            "t.toml",
+            "listen = 5\nlisten_adress = 'x'\nwait = 'soon'\nmode = 'fast'\n",
+            &problems,
+        );
         let section = Section::new(&table, "server", &problems);
         assert!(section.text("listen").is_none());
         assert!(section.duration("wait").is_none());
@@ -464,14 +585,19 @@ mod tests {
         let texts: Vec<String> = list.iter().map(ToString::to_string).collect();
         assert_eq!(texts.len(), 5, "{texts:#?}");
         assert!(
-            texts.iter().any(|t| t.contains("t.toml:2") && t.contains("did you mean listen_address?")),
+            texts
+                .iter()
+                .any(|t| t.contains("t.toml:2") && t.contains("did you mean listen_address?")),
             "{texts:#?}"
         );
     }
 
     #[test]
     fn near_words_are_found_and_far_ones_are_not() {
-        assert_eq!(nearest("secrts", ["secrets", "sources"].into_iter()), Some("secrets"));
+        assert_eq!(
+            nearest("secrts", ["secrets", "sources"].into_iter()),
+            Some("secrets")
+        );
         assert_eq!(nearest("banana", ["secrets", "sources"].into_iter()), None);
     }
 }

@@ -44,7 +44,9 @@ pub fn check(config: &Config, problems: &Problems) {
     for source in &config.sources {
         sense.source(source);
     }
-    config.written.each_text(&mut |text, place, path| sense.dollar(text, place, path));
+    config
+        .written
+        .each_text(&mut |text, place, path| sense.dollar(text, place, path));
 }
 
 impl Sense<'_> {
@@ -54,7 +56,8 @@ impl Sense<'_> {
 
     fn upstream(&self) {
         let (upstream, config) = (&self.config.upstream, self.config);
-        let is_needed = !config.sources.is_empty() || config.keys.iter().any(|key| key.upstream_key.is_none());
+        let is_needed =
+            !config.sources.is_empty() || config.keys.iter().any(|key| key.upstream_key.is_none());
         if upstream.api_key.is_none() && is_needed {
             self.problems.warn(
                 &self.place(&["upstream", "api_key"]),
@@ -65,7 +68,10 @@ impl Sense<'_> {
         if upstream.base_url.path().split('/').any(|part| part == "v1") {
             self.problems.warn(
                 &self.place(&["upstream", "base_url"]),
-                format!("runs are sent to {}/v1/agents/…", address(&upstream.base_url)),
+                format!(
+                    "runs are sent to {}/v1/agents/…",
+                    address(&upstream.base_url)
+                ),
                 "leave /v1 out of upstream.base_url: it is put behind it",
             );
         }
@@ -74,7 +80,11 @@ impl Sense<'_> {
             if !path.is_empty() && path.ends_with(proxy.prefix.as_str()) {
                 self.problems.warn(
                     &proxy.prefix.place,
-                    format!("what comes below {0} goes to {1}{0}/…", *proxy.prefix, address(&proxy.upstream)),
+                    format!(
+                        "what comes below {0} goes to {1}{0}/…",
+                        *proxy.prefix,
+                        address(&proxy.upstream)
+                    ),
                     "leave the prefix out of the upstream's address, or set strip_prefix = true",
                 );
             }
@@ -121,10 +131,22 @@ impl Sense<'_> {
     }
 
     fn folder(&self, folder: &Path, key: &str, path: &[&str]) {
-        let folder = if folder == Path::new("") { Path::new(".") } else { folder };
+        let folder = if folder == Path::new("") {
+            Path::new(".")
+        } else {
+            folder
+        };
         // One that is not there is made, if what it would stand in may be written to.
-        let there = folder.ancestors().map(|part| if part == Path::new("") { Path::new(".") } else { part });
-        let Some(there) = there.into_iter().find(|part| part.exists()) else { return };
+        let there = folder.ancestors().map(|part| {
+            if part == Path::new("") {
+                Path::new(".")
+            } else {
+                part
+            }
+        });
+        let Some(there) = there.into_iter().find(|part| part.exists()) else {
+            return;
+        };
         let why = if !there.is_dir() {
             "is no folder"
         } else if !is_writable(there) {
@@ -134,7 +156,11 @@ impl Sense<'_> {
         };
         self.problems.warn(
             &self.place(path),
-            format!("{key}: {} {why}, and the gateway keeps its data in {}", there.display(), folder.display()),
+            format!(
+                "{key}: {} {why}, and the gateway keeps its data in {}",
+                there.display(),
+                folder.display()
+            ),
             "name another folder, or give this one to the user that runs sluicegate",
         );
     }
@@ -152,8 +178,8 @@ impl Sense<'_> {
             return;
         }
         let attachments = &self.config.attachments;
-        let has_links =
-            matches!(attachments.store.value, StorePlace::Bucket(_)) && attachments.links != LinkKind::Gateway;
+        let has_links = matches!(attachments.store.value, StorePlace::Bucket(_))
+            && attachments.links != LinkKind::Gateway;
         for source in &self.config.sources {
             if source.files.is_some() && !has_links {
                 self.problems.warn(
@@ -177,7 +203,11 @@ impl Sense<'_> {
 
     fn source(&self, source: &SourceConfig) {
         let at = |key: &str| self.place(&["sources", &source.name, key]);
-        let kind = match source.destination.as_ref().map(|destination| destination.kind) {
+        let kind = match source
+            .destination
+            .as_ref()
+            .map(|destination| destination.kind)
+        {
             Some(DestinationKind::Workflow) => "workflow",
             _ => "agent",
         };
@@ -186,14 +216,20 @@ impl Sense<'_> {
         {
             self.problems.warn(
                 &at(kind),
-                format!("\"{}\" stands where the id of the {} of source {} belongs", destination.id, kind, source.name),
+                format!(
+                    "\"{}\" stands where the id of the {} of source {} belongs",
+                    destination.id, kind, source.name
+                ),
                 "copy the id from the platform's address bar",
             );
         }
         if source.files.is_some() && self.config.attachments.store.value == StorePlace::None {
             self.problems.warn(
                 &source.place,
-                format!("source {} takes no files: attachments.store is empty", source.name),
+                format!(
+                    "source {} takes no files: attachments.store is empty",
+                    source.name
+                ),
                 "name a folder or a bucket there, for example \"file:data/files\"",
             );
         }
@@ -218,8 +254,7 @@ impl Sense<'_> {
                 "source {}: this table replaces the whole check of the provider {}, also what it does not name",
                 source.name, provider.name
             );
-            let hint =
-                "remove it to have the provider's own check; for a sender of your own write provider = \"custom\"";
+            let hint = "remove it to have the provider's own check; for a sender of your own write provider = \"custom\"";
             self.problems.warn(&verify.place, what, hint);
         }
     }
@@ -232,45 +267,70 @@ impl Sense<'_> {
         let is_read_elsewhere = path.contains(&"params_mapping")
             || matches!(key, "when" | "getter")
             || (key == "thread" && !text.contains("{{"))
-            || ["env:", "file:", "literal:"].iter().any(|kind| text.starts_with(kind));
+            || ["env:", "file:", "literal:"]
+                .iter()
+                .any(|kind| text.starts_with(kind));
         if is_read_elsewhere {
             return;
         }
-        let found = text.match_indices("${").map(|(at, _)| at).find(|at| !text[at + 2..].starts_with('{'));
+        let found = text
+            .match_indices("${")
+            .map(|(at, _)| at)
+            .find(|at| !text[at + 2..].starts_with('{'));
         let Some(at) = found else { return };
-        let inner = text[at + 2..].split_once('}').map_or("", |(inner, _)| inner.trim());
+        let inner = text[at + 2..]
+            .split_once('}')
+            .map_or("", |(inner, _)| inner.trim());
         let hint = if matches!(key, "prompt" | "thread") && inner.contains('.') {
-            format!("values of the event stand in two braces: {{{{ {} }}}}", inner.chars().take(60).collect::<String>())
+            format!(
+                "values of the event stand in two braces: {{{{ {} }}}}",
+                inner.chars().take(60).collect::<String>()
+            )
         } else {
             "nothing is filled in here; a secret is named with env:NAME, and values of the event stand in {{ }}"
                 .to_owned()
         };
-        self.problems.warn(place, format!("{}: ${{…}} stands there as it is", path.join(".")), hint);
+        self.problems.warn(
+            place,
+            format!("{}: ${{…}} stands there as it is", path.join(".")),
+            hint,
+        );
     }
 }
 
 /// Whether a `[verify]` section checks nothing.
 fn is_open(verify: &Table) -> bool {
-    verify.get("scheme").is_some_and(|node| matches!(&node.value, Value::Text(text) if text == "none"))
+    verify
+        .get("scheme")
+        .is_some_and(|node| matches!(&node.value, Value::Text(text) if text == "none"))
 }
 
 /// An address without what may be a secret in it.
 fn address(uri: &http::Uri) -> String {
     let host = uri.authority().map_or("", |authority| authority.as_str());
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-    format!("{}://{host}{}", uri.scheme_str().unwrap_or("https"), uri.path().trim_end_matches('/'))
+    format!(
+        "{}://{host}{}",
+        uri.scheme_str().unwrap_or("https"),
+        uri.path().trim_end_matches('/')
+    )
 }
 
 /// Whether two listeners cannot both have what they ask for.
 fn is_one(a: SocketAddr, b: SocketAddr) -> bool {
     let is_any = |ip: IpAddr| ip.is_unspecified();
     let same_family = a.is_ipv4() == b.is_ipv4();
-    a.port() == b.port() && (a.ip() == b.ip() || (same_family && (is_any(a.ip()) || is_any(b.ip()))))
+    a.port() == b.port()
+        && (a.ip() == b.ip() || (same_family && (is_any(a.ip()) || is_any(b.ip()))))
 }
 
 #[cfg(unix)]
 fn is_writable(folder: &Path) -> bool {
-    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok()
+    rustix::fs::access(
+        folder,
+        rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
+    )
+    .is_ok()
 }
 
 #[cfg(not(unix))]
@@ -287,11 +347,14 @@ mod tests {
         let problems = Problems::default();
         let config = Config::parse("t", text, folder.path(), std::iter::empty(), &problems);
         check(&config.unwrap_or_else(|| panic!("{text}")), &problems);
-        problems.into_sorted().iter().map(ToString::to_string).collect()
+        problems
+            .into_sorted()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
-    const SOURCE: &str =
-        "[sources.a]\nprovider = \"github\"\nsecrets = [\"literal:0123456789abcdef\"]\nagent = \"A\"\n";
+    const SOURCE: &str = "[sources.a]\nprovider = \"github\"\nsecrets = [\"literal:0123456789abcdef\"]\nagent = \"A\"\n";
     const KEY: &str = "[upstream]\napi_key = \"literal:key\"\n";
 
     #[test]
@@ -303,34 +366,69 @@ mod tests {
                 "t:3: warning: runs are sent to https://api.example.com/v1/v1/agents",
             ),
             (
-                format!("{KEY}[[proxy]]\nprefix = \"/v1\"\nupstream = \"https://api.example.com/v1\""),
+                format!(
+                    "{KEY}[[proxy]]\nprefix = \"/v1\"\nupstream = \"https://api.example.com/v1\""
+                ),
                 "goes to https://api.example.com/v1/v1/",
             ),
             (
                 "[server]\nlisten = \"127.0.0.1:9\"\n[admin]\nlisten = \"127.0.0.1:9\"".to_owned(),
                 "t:4: error: server.listen and admin.listen are one address",
             ),
-            ("[server]\nlisten = \"0.0.0.0:9\"\n[admin]\nlisten = \"127.0.0.1:9\"".to_owned(), "are one address"),
-            ("[dropin]\nenabled = false".to_owned(), "nothing answers at the public listener"),
+            (
+                "[server]\nlisten = \"0.0.0.0:9\"\n[admin]\nlisten = \"127.0.0.1:9\"".to_owned(),
+                "are one address",
+            ),
+            (
+                "[dropin]\nenabled = false".to_owned(),
+                "nothing answers at the public listener",
+            ),
             (
                 "[inbox]\nurl = \"sqlite:/dev/null/inbox.db\"".to_owned(),
                 "t:2: warning: inbox.url: /dev/null is no folder",
             ),
-            (format!("{KEY}{SOURCE}files = true"), "takes no files: server.public_url is not set"),
-            (format!("{KEY}{SOURCE}files = true\n[attachments]\nstore = \"\""), "attachments.store is empty"),
-            (format!("{KEY}{SOURCE}respond = \"wait\""), "a status_url that has no host"),
-            ("[server]\npublic_url = \"https://hooks.example.com/hooks\"".to_owned(), "/hooks/hooks/NAME"),
-            (format!("{KEY}{}", SOURCE.replace("\"A\"", "\"TODO\"")), "t:6: warning: \"TODO\" stands where"),
-            (format!("{KEY}{SOURCE}allow = [\"192.0.2.0/24\"]"), "nobody reaches source a"),
+            (
+                format!("{KEY}{SOURCE}files = true"),
+                "takes no files: server.public_url is not set",
+            ),
+            (
+                format!("{KEY}{SOURCE}files = true\n[attachments]\nstore = \"\""),
+                "attachments.store is empty",
+            ),
+            (
+                format!("{KEY}{SOURCE}respond = \"wait\""),
+                "a status_url that has no host",
+            ),
+            (
+                "[server]\npublic_url = \"https://hooks.example.com/hooks\"".to_owned(),
+                "/hooks/hooks/NAME",
+            ),
+            (
+                format!("{KEY}{}", SOURCE.replace("\"A\"", "\"TODO\"")),
+                "t:6: warning: \"TODO\" stands where",
+            ),
+            (
+                format!("{KEY}{SOURCE}allow = [\"192.0.2.0/24\"]"),
+                "nobody reaches source a",
+            ),
             (
                 format!("{KEY}{SOURCE}verify = {{ signature = \"header:X-S\" }}"),
                 "replaces the whole check of the provider github",
             ),
-            (format!("{KEY}{SOURCE}prompt = \"Hi ${{body.user.name}}\""), "{{ body.user.name }}"),
-            (format!("{KEY}{SOURCE}title = \"${{NAME}}\""), "title: ${…} stands there as it is"),
+            (
+                format!("{KEY}{SOURCE}prompt = \"Hi ${{body.user.name}}\""),
+                "{{ body.user.name }}",
+            ),
+            (
+                format!("{KEY}{SOURCE}title = \"${{NAME}}\""),
+                "title: ${…} stands there as it is",
+            ),
         ] {
             let said = said(&text);
-            assert!(said.iter().any(|one| one.contains(wanted)), "{wanted}\n{text}\n{said:#?}");
+            assert!(
+                said.iter().any(|one| one.contains(wanted)),
+                "{wanted}\n{text}\n{said:#?}"
+            );
         }
         for good in [
             String::new(),

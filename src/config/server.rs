@@ -80,8 +80,14 @@ impl Server {
         let public_url = public_url(section);
         let (max_body, max_head) = (section.bytes("max_body"), section.bytes("max_head"));
         let head_timeout = section.duration("head_timeout");
-        let (idle_timeout, write_stall) = (section.duration("idle_timeout"), section.duration("write_stall"));
-        let (body_stall, body_timeout) = (section.duration("body_stall"), section.duration("body_timeout"));
+        let (idle_timeout, write_stall) = (
+            section.duration("idle_timeout"),
+            section.duration("write_stall"),
+        );
+        let (body_stall, body_timeout) = (
+            section.duration("body_stall"),
+            section.duration("body_timeout"),
+        );
         let (min_body_rate, max_held) = (section.bytes("min_body_rate"), section.bytes("max_held"));
         let max_connections = size(section, "max_connections");
         let max_connections_per_address = size(section, "max_connections_per_address");
@@ -96,7 +102,10 @@ impl Server {
                 ("none", Forwarding::None),
             ],
         );
-        let (proxy_protocol, http2_cleartext) = (section.bool("proxy_protocol"), section.bool("http2_cleartext"));
+        let (proxy_protocol, http2_cleartext) = (
+            section.bool("proxy_protocol"),
+            section.bool("http2_cleartext"),
+        );
         if let Some(on) = proxy_protocol.as_ref().filter(|on| on.value)
             && trusted_proxies.is_empty()
         {
@@ -106,7 +115,9 @@ impl Server {
                 "name the proxies in server.trusted_proxies, for example [\"10.0.0.0/8\"]",
             );
         }
-        let tls = section.section("tls").map(|section| TlsFiles::read(&section, base));
+        let tls = section
+            .section("tls")
+            .map(|section| TlsFiles::read(&section, base));
         let drain_timeout = section.duration("drain_timeout");
         Some(Self {
             listen: listen?.value,
@@ -140,7 +151,10 @@ impl TlsFiles {
     pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Self> {
         let cert = section.required_text("cert", "name the file of the certificate, as PEM");
         let key = section.required_text("key", "name the file of the certificate's key, as PEM");
-        Some(Self { cert: cert?.map(|file| base.join(file)), key: key?.map(|file| base.join(file)) })
+        Some(Self {
+            cert: cert?.map(|file| base.join(file)),
+            key: key?.map(|file| base.join(file)),
+        })
     }
 }
 
@@ -151,7 +165,9 @@ fn public_url(section: &Section<'_>) -> Option<String> {
         return None;
     }
     let good = text.parse::<http::Uri>().is_ok_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some() && uri.query().is_none()
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.authority().is_some()
+            && uri.query().is_none()
     });
     if good && super::address::has_login(text) {
         section.problems().error_hint(

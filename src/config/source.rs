@@ -15,8 +15,8 @@ use super::section::Section;
 use super::unit::Rate;
 use super::{KeepConfig, size};
 use crate::model::{
-    Account, Backlog, Block, Class, DeliveryId, Destination, DestinationKind, NewDelivery, Overlap, OverlapMode,
-    UpstreamIds, is_agent_id,
+    Account, Backlog, Block, Class, DeliveryId, Destination, DestinationKind, NewDelivery, Overlap,
+    OverlapMode, UpstreamIds, is_agent_id,
 };
 
 /// One configured way in.
@@ -232,14 +232,28 @@ impl SourceConfig {
     ) -> Self {
         let problems = section.problems();
         let provider = section
-            .required_text("provider", "name one of `sluicegate provider list`, or \"custom\" with a verify table")
-            .unwrap_or_else(|| Located { value: String::new(), place: section.place().clone() });
+            .required_text(
+                "provider",
+                "name one of `sluicegate provider list`, or \"custom\" with a verify table",
+            )
+            .unwrap_or_else(|| Located {
+                value: String::new(),
+                place: section.place().clone(),
+            });
         // From here on it has the name of its file, also where an alias was written.
         let named = super::provider::find_provider(providers, &provider.value);
-        let provider = Located { value: named.map_or(provider.value, |known| known.name.clone()), ..provider };
-        let enrol_file = section.text("enrol_file").map(|file| file.map(|file| base.join(file)));
+        let provider = Located {
+            value: named.map_or(provider.value, |known| known.name.clone()),
+            ..provider
+        };
+        let enrol_file = section
+            .text("enrol_file")
+            .map(|file| file.map(|file| base.join(file)));
         let mut secrets = section.dated_secrets("secrets", base).unwrap_or_default();
-        if let (Some(dated), Some(_)) = (secrets.iter().find(|secret| secret.until().is_some()), &enrol_file) {
+        if let (Some(dated), Some(_)) = (
+            secrets.iter().find(|secret| secret.until().is_some()),
+            &enrol_file,
+        ) {
             problems.error_hint(
                 &dated.place,
                 format!(
@@ -280,13 +294,19 @@ impl SourceConfig {
             not_senders: section.texts("not_senders").unwrap_or_default(),
             sender: section.one_or_more("sender"),
             when: section.text("when"),
-            humans_only: section.bool("humans_only").is_none_or(|humans_only| humans_only.value),
+            humans_only: section
+                .bool("humans_only")
+                .is_none_or(|humans_only| humans_only.value),
             map: Map::read(section),
             fixed: section.text_table("fixed").unwrap_or_default(),
             query: section
                 .one_of(
                     "query",
-                    &[("allow", QueryUse::Allow), ("sealed", QueryUse::Sealed), ("ignore", QueryUse::Ignore)],
+                    &[
+                        ("allow", QueryUse::Allow),
+                        ("sealed", QueryUse::Sealed),
+                        ("ignore", QueryUse::Ignore),
+                    ],
                 )
                 .map_or(QueryUse::Allow, |query| query.value),
             implicit: section.bool("implicit").map(|implicit| implicit.value),
@@ -304,7 +324,13 @@ impl SourceConfig {
                 .map_or(EventJson::Auto, |e| e.value),
             strict_template: section.bool("strict_template").is_none_or(|b| b.value),
             task_id_form: section
-                .one_of("task_id_form", &[("uuid", TaskIdForm::Uuid), ("as-given", TaskIdForm::AsGiven)])
+                .one_of(
+                    "task_id_form",
+                    &[
+                        ("uuid", TaskIdForm::Uuid),
+                        ("as-given", TaskIdForm::AsGiven),
+                    ],
+                )
                 .map_or(TaskIdForm::Uuid, |t| t.value),
             user_email_template: section
                 .text("user_email_template")
@@ -321,7 +347,14 @@ impl SourceConfig {
                 .unwrap_or_else(|| "{id}@webhook.invalid".to_owned()),
             run: RunFields::read(section),
             run_mode: section
-                .one_of("run", &[("call", RunMode::Call), ("async", RunMode::Async), ("stream", RunMode::Stream)])
+                .one_of(
+                    "run",
+                    &[
+                        ("call", RunMode::Call),
+                        ("async", RunMode::Async),
+                        ("stream", RunMode::Stream),
+                    ],
+                )
                 .map_or(RunMode::Call, |r| r.value),
             respond,
             wait_timeout: section.duration("wait_timeout").map(|d| d.value),
@@ -338,17 +371,28 @@ impl SourceConfig {
             runs_per_day: size(section, "runs_per_day").map(|most| most as u64),
             keep: KeepConfig::read(section),
             on_unknown: section
-                .one_of("on_unknown", &[("hold", OnUnknown::Hold), ("retry", OnUnknown::Retry)])
+                .one_of(
+                    "on_unknown",
+                    &[("hold", OnUnknown::Hold), ("retry", OnUnknown::Retry)],
+                )
                 .map_or(OnUnknown::Hold, |o| o.value),
             on_unmappable: section
-                .one_of("on_unmappable", &[("keep", OnUnmappable::Keep), ("refuse", OnUnmappable::Refuse)])
+                .one_of(
+                    "on_unmappable",
+                    &[
+                        ("keep", OnUnmappable::Keep),
+                        ("refuse", OnUnmappable::Refuse),
+                    ],
+                )
                 .map_or(OnUnmappable::Keep, |o| o.value),
             retry_failed_runs: section.bool("retry_failed_runs").is_some_and(|b| b.value),
             files: SourceFiles::read(section, base),
             max_body: section.bytes("max_body").map(|b| b.value),
             rate: section.rate("rate").map(|r| r.value),
             thread_rate: section.rate("thread_rate").map(|r| r.value),
-            reconcile: section.section("reconcile").map(|log| ReconcileConfig::read(&log, base)),
+            reconcile: section
+                .section("reconcile")
+                .map(|log| ReconcileConfig::read(&log, base)),
         }
     }
 }
@@ -367,7 +411,11 @@ fn enrolled(file: &Located<PathBuf>, problems: &Problems) -> Vec<Located<Secret>
             return Vec::new();
         }
     };
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).enumerate();
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .enumerate();
     lines
         .map(|(number, line)| Located {
             value: Secret::new(format!("enrolled {}", number + 1), line),
@@ -379,29 +427,47 @@ fn enrolled(file: &Located<PathBuf>, problems: &Problems) -> Vec<Located<Secret>
 impl SourceConfig {
     /// What an event of this source owes: its destination, with the lane and the upstream `id` that its conversation
     /// has there. None where the source has no destination, which a checked configuration does not allow.
-    pub fn owed(&self, id: DeliveryId, thread: Option<&str>, ids: &UpstreamIds) -> Option<NewDelivery> {
+    pub fn owed(
+        &self,
+        id: DeliveryId,
+        thread: Option<&str>,
+        ids: &UpstreamIds,
+    ) -> Option<NewDelivery> {
         let destination = self.destination.clone()?;
         let upstream_id = match (thread, self.task_id_form) {
             (None, _) => id.as_uuid().to_string(),
-            (Some(thread), TaskIdForm::Uuid) => ids.of_thread(&self.name, &destination, thread).to_string(),
+            (Some(thread), TaskIdForm::Uuid) => {
+                ids.of_thread(&self.name, &destination, thread).to_string()
+            }
             (Some(thread), TaskIdForm::AsGiven) => thread.to_owned(),
         };
         let account = Account::Operator;
         let lane = destination.lane(&account, &upstream_id);
-        Some(NewDelivery { destination, lane, upstream_id, account, class: self.class, sealed: None })
+        Some(NewDelivery {
+            destination,
+            lane,
+            upstream_id,
+            account,
+            class: self.class,
+            sealed: None,
+        })
     }
 }
 
 /// `class`, of a source or of a provider.
 pub(super) fn class(section: &Section<'_>) -> Option<Class> {
-    section.one_of("class", &Class::ALL.map(|class| (class.as_str(), class))).map(|class| class.value)
+    section
+        .one_of("class", &Class::ALL.map(|class| (class.as_str(), class)))
+        .map(|class| class.value)
 }
 
 /// The largest weight: enough to tell sources apart, and not so much that one has nothing.
 const MOST_WEIGHT: usize = 100;
 
 fn weight(section: &Section<'_>) -> u32 {
-    let Some(weight) = size(section, "weight") else { return 1 };
+    let Some(weight) = size(section, "weight") else {
+        return 1;
+    };
     if weight > MOST_WEIGHT
         && let Some(node) = section.node("weight")
     {
@@ -414,7 +480,11 @@ fn weight(section: &Section<'_>) -> u32 {
 fn backlog(section: &Section<'_>) -> Option<Backlog> {
     let most = size(section, "max_waiting").map(|most| most as u64);
     let age = section.duration("max_lag").map(|age| age.value);
-    (most.is_some() || age.is_some()).then_some(Backlog { most, age, turns_away: true })
+    (most.is_some() || age.is_some()).then_some(Backlog {
+        most,
+        age,
+        turns_away: true,
+    })
 }
 
 fn overlap(section: &Section<'_>) -> Overlap {
@@ -424,7 +494,9 @@ fn overlap(section: &Section<'_>) -> Overlap {
         ("latest", OverlapMode::Latest),
         ("reject", OverlapMode::Reject),
     ];
-    let mode = section.one_of("overlap", &modes).map_or(OverlapMode::Queue, |mode| mode.value);
+    let mode = section
+        .one_of("overlap", &modes)
+        .map_or(OverlapMode::Queue, |mode| mode.value);
     let depth = size(section, "overlap_depth");
     let age = section.duration("overlap_age");
     if matches!(mode, OverlapMode::Latest | OverlapMode::Reject)
@@ -436,20 +508,35 @@ fn overlap(section: &Section<'_>) -> Overlap {
             "it is for overlap = \"queue\" and \"collect\"",
         );
     }
-    Overlap { mode, depth: depth.map(|depth| u32::try_from(depth).unwrap_or(u32::MAX)), age: age.map(|age| age.value) }
+    Overlap {
+        mode,
+        depth: depth.map(|depth| u32::try_from(depth).unwrap_or(u32::MAX)),
+        age: age.map(|age| age.value),
+    }
 }
 
 fn replay_window(section: &Section<'_>) -> Option<ReplayWindow> {
-    if section.node("replay_window").is_some_and(|node| matches!(&node.value, Value::Text(text) if text == "kept")) {
+    if section
+        .node("replay_window")
+        .is_some_and(|node| matches!(&node.value, Value::Text(text) if text == "kept"))
+    {
         return Some(ReplayWindow::Kept);
     }
-    section.duration("replay_window").map(|window| ReplayWindow::Lasts(window.value))
+    section
+        .duration("replay_window")
+        .map(|window| ReplayWindow::Lasts(window.value))
 }
 
 fn respond(section: &Section<'_>) -> Respond {
-    let words =
-        [("ack", Respond::Ack), ("wait", Respond::Wait), ("proxy", Respond::Proxy), ("stream", Respond::Stream)];
-    let Some(respond) = section.one_of("respond", &words) else { return Respond::Ack };
+    let words = [
+        ("ack", Respond::Ack),
+        ("wait", Respond::Wait),
+        ("proxy", Respond::Proxy),
+        ("stream", Respond::Stream),
+    ];
+    let Some(respond) = section.one_of("respond", &words) else {
+        return Respond::Ack;
+    };
     if matches!(respond.value, Respond::Proxy | Respond::Stream) {
         section.problems().warn(
             &respond.place,
@@ -464,20 +551,30 @@ fn respond(section: &Section<'_>) -> Respond {
 }
 
 fn destination(section: &Section<'_>) -> Option<Destination> {
-    let written = [(DestinationKind::Agent, "agent"), (DestinationKind::Workflow, "workflow")]
-        .map(|(kind, key)| section.text(key).map(|id| (kind, id)));
+    let written = [
+        (DestinationKind::Agent, "agent"),
+        (DestinationKind::Workflow, "workflow"),
+    ]
+    .map(|(kind, key)| section.text(key).map(|id| (kind, id)));
     match written {
         [Some((kind, id)), None] | [None, Some((kind, id))] => {
             if !is_agent_id(&id.value) {
                 // Of an address that was copied whole, the id is the part that looks like one.
-                let part = id.value.split(['/', '?', '#']).find(|part| part.len() == 36 && is_agent_id(part));
+                let part = id
+                    .value
+                    .split(['/', '?', '#'])
+                    .find(|part| part.len() == 36 && is_agent_id(part));
                 let hint = match part {
                     Some(part) => format!("did you mean {part}?"),
                     None => {
                         "copy the id from the platform's address bar: 1 to 64 letters, digits, '-' and '_'".to_owned()
                     }
                 };
-                section.problems().error_hint(&id.place, "this is no id of an agent or workflow", hint);
+                section.problems().error_hint(
+                    &id.place,
+                    "this is no id of an agent or workflow",
+                    hint,
+                );
                 return None;
             }
             Some(Destination { kind, id: id.value })
@@ -519,12 +616,19 @@ impl RunFields {
         };
         words(
             "output_format",
-            &[("text", "text"), ("markdown", "markdown"), ("json", "json"), ("voice", "voice")],
+            &[
+                ("text", "text"),
+                ("markdown", "markdown"),
+                ("json", "json"),
+                ("voice", "voice"),
+            ],
             &mut fields,
         );
         if let Some(node) = section.node("output_schema") {
             match json(node) {
-                Some(schema @ serde_json::Value::Object(_)) => fields.push(("output_schema", schema)),
+                Some(schema @ serde_json::Value::Object(_)) => {
+                    fields.push(("output_schema", schema))
+                }
                 _ => section.problems().error_hint(
                     &node.place,
                     "output_schema must be a table or a text that holds a JSON object",
@@ -532,7 +636,11 @@ impl RunFields {
                 ),
             }
         }
-        words("think_mode", &[("default", "default"), ("harder", "harder")], &mut fields);
+        words(
+            "think_mode",
+            &[("default", "default"), ("harder", "harder")],
+            &mut fields,
+        );
         if let Some(yes) = section.bool("disable_attachment_injection") {
             fields.push(("disable_attachment_injection", yes.value.into()));
         }
@@ -543,7 +651,12 @@ impl RunFields {
         }
         words(
             "llm_reasoning_effort",
-            &[("low", "low"), ("medium", "medium"), ("high", "high"), ("xhigh", "xhigh")],
+            &[
+                ("low", "low"),
+                ("medium", "medium"),
+                ("high", "high"),
+                ("xhigh", "xhigh"),
+            ],
             &mut fields,
         );
         Self {

@@ -61,7 +61,9 @@ pub fn rate(text: &str) -> Option<Rate> {
 
 fn split(text: &str) -> Option<(f64, &str)> {
     let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let number: f64 = text[..end].parse().ok()?;
     number.is_finite().then(|| (number, text[end..].trim()))
 }
@@ -69,9 +71,14 @@ fn split(text: &str) -> Option<(f64, &str)> {
 /// A moment: a date, which is its beginning in UTC, or a date with a time, in UTC where nothing else is said.
 pub fn time(text: &str) -> Option<Timestamp> {
     let text = text.trim().replace(' ', "T");
-    [text.clone(), format!("{text}Z"), format!("{text}:00Z"), format!("{text}T00:00:00Z")]
-        .iter()
-        .find_map(|text| Timestamp::parse(text))
+    [
+        text.clone(),
+        format!("{text}Z"),
+        format!("{text}:00Z"),
+        format!("{text}T00:00:00Z"),
+    ]
+    .iter()
+    .find_map(|text| Timestamp::parse(text))
 }
 
 #[cfg(test)]
@@ -84,7 +91,13 @@ mod tests {
         assert_eq!(duration("2 min"), Some(Duration::from_secs(120)));
         assert_eq!(bytes("10MiB"), Some(10 * 1024 * 1024));
         assert_eq!(bytes("512"), Some(512));
-        assert_eq!(rate("100/min"), Some(Rate { count: 100, per: Duration::from_secs(60) }));
+        assert_eq!(
+            rate("100/min"),
+            Some(Rate {
+                count: 100,
+                per: Duration::from_secs(60)
+            })
+        );
         for wrong in ["", "s", "-1s", "1 parsec", "1e9d", "NaNs", "infs"] {
             assert_eq!(duration(wrong), None, "{wrong}");
             assert_eq!(bytes(wrong), None, "{wrong}");

@@ -72,15 +72,24 @@ pub(super) async fn attempt(
     };
     let claimed = fetched.as_ref();
     let call = match (&claimed.sealed, source) {
-        (Some(sealed), _) => match Call::from_sealed(sealed, &dispatcher.sealer, claimed.id.event) {
-            Ok(call) => with_own_key(dispatcher, claimed, call),
-            Err(error) => return closed(dispatcher, &error),
-        },
-        (None, Some(source)) => Call::without_files(claimed, source, dispatcher.sealer.marks(), &missing),
+        (Some(sealed), _) => {
+            match Call::from_sealed(sealed, &dispatcher.sealer, claimed.id.event) {
+                Ok(call) => with_own_key(dispatcher, claimed, call),
+                Err(error) => return closed(dispatcher, &error),
+            }
+        }
+        (None, Some(source)) => {
+            Call::without_files(claimed, source, dispatcher.sealer.marks(), &missing)
+        }
         (None, None) => return source_gone(&claimed.source),
     };
     let foreign = claimed.account.is_foreign();
-    if !tries_key && !foreign && dispatcher.pace.refuses_key(&claimed.route(), &dispatcher.rules) {
+    if !tries_key
+        && !foreign
+        && dispatcher
+            .pace
+            .refuses_key(&claimed.route(), &dispatcher.rules)
+    {
         return key_held(claimed.doubt);
     }
     let own_key = call.key.is_some();
@@ -130,7 +139,10 @@ pub(super) async fn attempt(
     }
     // A run that takes longer than a call may is no sign that nobody is there: the question for it tells.
     let is_long = call.run != RunMode::Async
-        && begun.elapsed() >= call.timeout.unwrap_or_else(|| dispatcher.upstream.run_timeout())
+        && begun.elapsed()
+            >= call
+                .timeout
+                .unwrap_or_else(|| dispatcher.upstream.run_timeout())
         && matches!(result, AttemptResult::Ambiguous(_));
     let result = match result {
         AttemptResult::Ran(run) if !run.status.is_final() => {
@@ -144,22 +156,36 @@ pub(super) async fn attempt(
     };
     let result = match result {
         // Where nobody will be shown it, the inbox need not hold it.
-        AttemptResult::Ran(run) if !is_shown(claimed, source) => AttemptResult::Ran(Run { task: None, ..run }),
+        AttemptResult::Ran(run) if !is_shown(claimed, source) => {
+            AttemptResult::Ran(Run { task: None, ..run })
+        }
         result => result,
     };
-    if let AttemptResult::Refused { status: status @ (401 | 403), detail, .. } = &result
+    if let AttemptResult::Refused {
+        status: status @ (401 | 403),
+        detail,
+        ..
+    } = &result
         && !foreign
     {
         return key_refused(*status, detail, doubt);
     }
-    let verdict = judge(result, facts(dispatcher, claimed, doubt, sent_at), &policy(dispatcher, source));
+    let verdict = judge(
+        result,
+        facts(dispatcher, claimed, doubt, sent_at),
+        &policy(dispatcher, source),
+    );
     let sign = if is_long { Sign::Nothing } else { verdict.sign };
     of_account(Verdict { sign, ..verdict }, own_key)
 }
 
 /// The upstream, with this delivery's place among those that share its budget.
 fn upstream(dispatcher: &Dispatcher, claimed: &Claimed) -> Upstream {
-    dispatcher.upstream.of(Draw { account: claimed.account.clone(), class: claimed.class, claimed: true })
+    dispatcher.upstream.of(Draw {
+        account: claimed.account.clone(),
+        class: claimed.class,
+        claimed: true,
+    })
 }
 
 /// The end of a call. A hold need not wait for it longer than it takes to be written.
@@ -213,7 +239,10 @@ fn key_held(doubt: Option<Timestamp>) -> Verdict {
 fn with_own_key(dispatcher: &Dispatcher, claimed: &Claimed, call: Call) -> Call {
     match &claimed.account {
         Account::Key(name) => match dispatcher.keys.get(name) {
-            Some(key) => Call { key: key.clone(), ..call },
+            Some(key) => Call {
+                key: key.clone(),
+                ..call
+            },
             None => call,
         },
         Account::Operator | Account::Foreign => call,
@@ -222,12 +251,25 @@ fn with_own_key(dispatcher: &Dispatcher, claimed: &Claimed, call: Call) -> Call 
 
 /// What is asked of a caller's own account is not asked of ours.
 fn of_account(verdict: Verdict, own_key: bool) -> Verdict {
-    Verdict { asked: verdict.asked.map(|asked| Asked { whole: asked.whole && !own_key, ..asked }), ..verdict }
+    Verdict {
+        asked: verdict.asked.map(|asked| Asked {
+            whole: asked.whole && !own_key,
+            ..asked
+        }),
+        ..verdict
+    }
 }
 
 /// Counts the run that is about to begin.
-async fn spend(dispatcher: &Dispatcher, claimed: &Claimed, now: Timestamp) -> Result<Counted, Uncounted> {
-    dispatcher.budgets.spend(&*dispatcher.inbox, &claimed.route(), &claimed.params, now).await
+async fn spend(
+    dispatcher: &Dispatcher,
+    claimed: &Claimed,
+    now: Timestamp,
+) -> Result<Counted, Uncounted> {
+    dispatcher
+        .budgets
+        .spend(&*dispatcher.inbox, &claimed.route(), &claimed.params, now)
+        .await
 }
 
 /// A budget is spent: what waits for it goes on tomorrow, or when a new configuration allows more. A user's budget
@@ -245,12 +287,19 @@ fn uncounted(
         Uncounted::Inbox(error) => {
             let result = AttemptResult::NotSent(format!("the run cannot be counted: {error}"));
             let facts = facts(dispatcher, claimed, doubt, now);
-            return Verdict { sign: Sign::Nothing, ..judge(result, facts, &policy(dispatcher, source)) };
+            return Verdict {
+                sign: Sign::Nothing,
+                ..judge(result, facts, &policy(dispatcher, source))
+            };
         }
     };
     let detail = format!("the budget {budget} of runs per day is spent");
     let next = if budget.starts_with("user/") {
-        Next::Retry { at: now.tomorrow(), doubt, counted: false }
+        Next::Retry {
+            at: now.tomorrow(),
+            doubt,
+            counted: false,
+        }
     } else {
         let until = Instant::now() + now.tomorrow().since(now);
         if dispatcher.pace.spent(budget, until.into_std()) {
@@ -258,7 +307,14 @@ fn uncounted(
         }
         Next::Released { doubt }
     };
-    Verdict { next, result: "budget_spent", status: None, detail, sign: Sign::Nothing, asked: None }
+    Verdict {
+        next,
+        result: "budget_spent",
+        status: None,
+        detail,
+        sign: Sign::Nothing,
+        asked: None,
+    }
 }
 
 /// The files are not to be had: an attempt like any other, and no fault of the upstream's.
@@ -270,7 +326,14 @@ fn without_files(
     why: String,
 ) -> Verdict {
     let facts = facts(dispatcher, claimed, doubt, dispatcher.clock.now());
-    Verdict { sign: Sign::Nothing, ..judge(AttemptResult::NotSent(why), facts, &policy(dispatcher, source)) }
+    Verdict {
+        sign: Sign::Nothing,
+        ..judge(
+            AttemptResult::NotSent(why),
+            facts,
+            &policy(dispatcher, source),
+        )
+    }
 }
 
 /// Whether a caller may ask for the run's end.
@@ -312,33 +375,49 @@ async fn settle_doubt(
     call: &Call,
     hurry: watch::Receiver<bool>,
 ) -> Result<Option<Run>, Verdict> {
-    let Some(since) = claimed.doubt else { return Ok(None) };
+    let Some(since) = claimed.doubt else {
+        return Ok(None);
+    };
     let now = dispatcher.clock.now();
     let facts = |doubt| facts(dispatcher, claimed, doubt, now);
     let policy = policy(dispatcher, source);
     match ask(dispatcher, claimed, source, call, since, hurry).await {
         Before::Ran(run) => Ok(Some(run)),
         Before::Never => Ok(None),
-        Before::CannotTell(detail) => match source.map_or(OnUnknown::Hold, |source| source.on_unknown) {
-            OnUnknown::Retry => Ok(None),
-            OnUnknown::Hold => Err(Verdict {
-                next: Next::Unknown,
-                result: "cannot_tell",
-                status: None,
-                detail,
-                sign: Sign::Alive,
-                asked: None,
-            }),
-        },
-        Before::NotAnswered { detail, refused: Some(status), .. } if !claimed.account.is_foreign() => {
-            Err(key_refused(status, &detail, Some(since)))
+        Before::CannotTell(detail) => {
+            match source.map_or(OnUnknown::Hold, |source| source.on_unknown) {
+                OnUnknown::Retry => Ok(None),
+                OnUnknown::Hold => Err(Verdict {
+                    next: Next::Unknown,
+                    result: "cannot_tell",
+                    status: None,
+                    detail,
+                    sign: Sign::Alive,
+                    asked: None,
+                }),
+            }
         }
-        Before::NotAnswered { detail, sign, asked, .. } => {
+        Before::NotAnswered {
+            detail,
+            refused: Some(status),
+            ..
+        } if !claimed.account.is_foreign() => Err(key_refused(status, &detail, Some(since))),
+        Before::NotAnswered {
+            detail,
+            sign,
+            asked,
+            ..
+        } => {
             let mut verdict = judge(AttemptResult::NotSent(detail), facts(Some(since)), &policy);
             if let (Next::Retry { at, .. }, Some(asked)) = (&mut verdict.next, asked) {
                 *at = (*at).max(now + asked.wait);
             }
-            Err(Verdict { result: "not_answered", sign, asked, ..verdict })
+            Err(Verdict {
+                result: "not_answered",
+                sign,
+                asked,
+                ..verdict
+            })
         }
         Before::Interrupted => Err(interrupted(dispatcher, Some(since))),
     }
@@ -368,11 +447,24 @@ async fn ask(
     let run = match lookup {
         Lookup::Found(run) => run,
         Lookup::NotFound => return Before::Never,
-        Lookup::Failed { status, detail, retry_after } => {
-            let sign = if retry_after.is_some() { Sign::Nothing } else { Sign::Failing };
+        Lookup::Failed {
+            status,
+            detail,
+            retry_after,
+        } => {
+            let sign = if retry_after.is_some() {
+                Sign::Nothing
+            } else {
+                Sign::Failing
+            };
             // 403 may be said of the record alone.
             let refused = status.filter(|status| *status == 401);
-            return Before::NotAnswered { detail, sign, asked: Asked::by(status, retry_after), refused };
+            return Before::NotAnswered {
+                detail,
+                sign,
+                asked: Asked::by(status, retry_after),
+                refused,
+            };
         }
     };
     if claimed.thread.is_none() && !source.is_some_and(|source| source.retry_failed_runs) {
@@ -381,14 +473,20 @@ async fn ask(
     let earlier = match EarlierTurn::find(dispatcher, claimed, source).await {
         Ok(earlier) => earlier,
         Err(error) => {
-            return Before::NotAnswered { detail: unread(&error), sign: Sign::Nothing, asked: None, refused: None };
+            return Before::NotAnswered {
+                detail: unread(&error),
+                sign: Sign::Nothing,
+                asked: None,
+                refused: None,
+            };
         }
     };
     match shows(&run, earlier.beside(call, since)) {
         Shows::Ours => Before::Ran(run),
         Shows::Earlier => Before::Never,
         Shows::CannotTell => Before::CannotTell(
-            "the upstream's record of this conversation does not show whether this turn has run".to_owned(),
+            "the upstream's record of this conversation does not show whether this turn has run"
+                .to_owned(),
         ),
     }
 }
@@ -411,12 +509,19 @@ impl EarlierTurn {
             // A caller's own call is erased by now; of what it said its prompt is known.
             None => turn.params.get(Name::Prompt).unwrap_or_default().to_owned(),
         });
-        Ok(Self { turn, said: said.unwrap_or_default() })
+        Ok(Self {
+            turn,
+            said: said.unwrap_or_default(),
+        })
     }
 
     fn beside<'a>(&'a self, call: &'a Call, not_before: Timestamp) -> OurTurn<'a> {
         let earlier = self.turn.as_ref().map(|turn| (turn, self.said.as_str()));
-        OurTurn { text: &call.text, not_before, earlier }
+        OurTurn {
+            text: &call.text,
+            not_before,
+            earlier,
+        }
     }
 }
 
@@ -442,7 +547,9 @@ async fn follow(
         (RunMode::Async, Some(_)) => EarlierTurn::find(dispatcher, claimed, source).await.ok(),
         _ => None,
     };
-    while !run.status.is_final() && dispatcher.clock.now().since(since) < dispatcher.config.follow_timeout {
+    while !run.status.is_final()
+        && dispatcher.clock.now().since(since) < dispatcher.config.follow_timeout
+    {
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = told(hurry.clone()) => return None,
@@ -458,7 +565,9 @@ async fn follow(
         };
         match lookup {
             Lookup::Found(now) => {
-                let ours = earlier.as_ref().map(|earlier| shows(&now, earlier.beside(call, since)));
+                let ours = earlier
+                    .as_ref()
+                    .map(|earlier| shows(&now, earlier.beside(call, since)));
                 if ours != Some(Shows::Earlier) {
                     run = now;
                 }
@@ -469,10 +578,20 @@ async fn follow(
                     break;
                 }
             }
-            Lookup::Failed { status, retry_after, .. } => {
+            Lookup::Failed {
+                status,
+                retry_after,
+                ..
+            } => {
                 wait = wait.max(retry_after.unwrap_or_default());
                 if let Some(asked) = Asked::by(status, retry_after) {
-                    dispatcher.rest(&claimed.route(), Asked { whole: asked.whole && key.is_none(), ..asked });
+                    dispatcher.rest(
+                        &claimed.route(),
+                        Asked {
+                            whole: asked.whole && key.is_none(),
+                            ..asked
+                        },
+                    );
                 }
             }
         }
@@ -483,7 +602,11 @@ async fn follow(
 /// The program stops: given back, due at once, with what is known of its being sent.
 fn interrupted(dispatcher: &Dispatcher, sent_at: Option<Timestamp>) -> Verdict {
     Verdict {
-        next: Next::Retry { at: dispatcher.clock.now(), doubt: sent_at, counted: false },
+        next: Next::Retry {
+            at: dispatcher.clock.now(),
+            doubt: sent_at,
+            counted: false,
+        },
         result: "interrupted",
         status: None,
         detail: "the gateway stopped while the run went on".to_owned(),
@@ -496,10 +619,15 @@ fn interrupted(dispatcher: &Dispatcher, sent_at: Option<Timestamp>) -> Verdict {
 /// a lease that is still ours would be nobody else's to take; one that has passed on is not changed by it.
 pub(super) fn broken_off(dispatcher: &Dispatcher, doubt: Option<Timestamp>) -> Verdict {
     Verdict {
-        next: Next::Retry { at: dispatcher.clock.now(), doubt, counted: false },
+        next: Next::Retry {
+            at: dispatcher.clock.now(),
+            doubt,
+            counted: false,
+        },
         result: "broken_off",
         status: None,
-        detail: "this process could not keep its leases; another may have taken the delivery over".to_owned(),
+        detail: "this process could not keep its leases; another may have taken the delivery over"
+            .to_owned(),
         sign: Sign::Nothing,
         asked: None,
     }
@@ -513,7 +641,12 @@ async fn told(mut hurry: watch::Receiver<bool>) {
     }
 }
 
-fn facts(dispatcher: &Dispatcher, claimed: &Claimed, doubt: Option<Timestamp>, sent_at: Timestamp) -> Facts {
+fn facts(
+    dispatcher: &Dispatcher,
+    claimed: &Claimed,
+    doubt: Option<Timestamp>,
+    sent_at: Timestamp,
+) -> Facts {
     Facts {
         strikes: claimed.strikes,
         received_at: claimed.received_at,
@@ -525,7 +658,10 @@ fn facts(dispatcher: &Dispatcher, claimed: &Claimed, doubt: Option<Timestamp>, s
 }
 
 fn policy(dispatcher: &Dispatcher, source: Option<&SourceConfig>) -> Policy {
-    Policy { retry_failed_runs: source.is_some_and(|source| source.retry_failed_runs), ..dispatcher.policy }
+    Policy {
+        retry_failed_runs: source.is_some_and(|source| source.retry_failed_runs),
+        ..dispatcher.policy
+    }
 }
 
 /// A text cut at a character's edge.
@@ -533,6 +669,9 @@ pub(super) fn cut(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_owned();
     }
-    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let end = (0..=most)
+        .rev()
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or(0);
     format!("{}…", &text[..end])
 }

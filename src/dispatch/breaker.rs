@@ -92,7 +92,12 @@ enum State {
 
 impl Breaker {
     pub(super) const fn new(now: Instant) -> Self {
-        Self { state: State::Closed { room: None }, since: now, last: VecDeque::new(), epoch: 0 }
+        Self {
+            state: State::Closed { room: None },
+            since: now,
+            last: VecDeque::new(),
+            epoch: 0,
+        }
     }
 
     /// How it stands.
@@ -133,7 +138,10 @@ impl Breaker {
         if probe {
             self.state = State::Probing;
         }
-        Begun { epoch: self.epoch, probe }
+        Begun {
+            epoch: self.epoch,
+            probe,
+        }
     }
 
     /// A call that was let through has ended. `most` is how many its caps allow.
@@ -150,29 +158,41 @@ impl Breaker {
             return Change::None;
         }
         match (self.state, sign) {
-            (State::Probing, Sign::Nothing) if begun.probe => self.state = State::Open { until: now },
+            (State::Probing, Sign::Nothing) if begun.probe => {
+                self.state = State::Open { until: now }
+            }
             (State::Probing, Sign::Failing) if begun.probe => {
-                self.state = State::Open { until: now + rest(rules.rest, chance) };
+                self.state = State::Open {
+                    until: now + rest(rules.rest, chance),
+                };
                 return Change::Reopened;
             }
             (State::Probing, Sign::Alive) if begun.probe => {
                 self.last.clear();
                 self.since = now;
-                self.state = State::Closed { room: (most > 2).then_some(2) };
+                self.state = State::Closed {
+                    room: (most > 2).then_some(2),
+                };
                 return Change::Closed;
             }
             (State::Closed { room }, Sign::Alive) => {
                 self.note(false, rules);
-                let room = room.map(|room| room.saturating_mul(2)).filter(|room| *room < most);
+                let room = room
+                    .map(|room| room.saturating_mul(2))
+                    .filter(|room| *room < most);
                 self.state = State::Closed { room };
             }
             (State::Closed { room }, Sign::Failing) => {
                 self.note(true, rules);
-                self.state = State::Closed { room: room.map(|room| (room / 2).max(1)) };
+                self.state = State::Closed {
+                    room: room.map(|room| (room / 2).max(1)),
+                };
                 if rules.percent > 0 && self.failures() >= enough(rules) {
                     self.since = now;
                     self.epoch = self.epoch.wrapping_add(1);
-                    self.state = State::Open { until: now + rest(rules.rest, chance) };
+                    self.state = State::Open {
+                        until: now + rest(rules.rest, chance),
+                    };
                     return Change::Opened;
                 }
             }
@@ -215,7 +235,9 @@ impl Breaker {
 
 /// How many failures among the last calls are enough.
 fn enough(rules: &config::Breaker) -> usize {
-    (rules.calls.saturating_mul(rules.percent)).div_ceil(100).max(1)
+    (rules.calls.saturating_mul(rules.percent))
+        .div_ceil(100)
+        .max(1)
 }
 
 fn rest(rest: Duration, chance: f64) -> Duration {
@@ -227,7 +249,11 @@ mod tests {
     use super::*;
 
     const REST: Duration = Duration::from_secs(10);
-    const RULES: config::Breaker = config::Breaker { calls: 4, percent: 50, rest: REST };
+    const RULES: config::Breaker = config::Breaker {
+        calls: 4,
+        percent: 50,
+        rest: REST,
+    };
     const MOST: usize = 16;
 
     fn call(breaker: &mut Breaker, sign: Sign, now: Instant) -> Change {
@@ -248,21 +274,33 @@ mod tests {
         let now = Instant::now();
         for (signs, opens) in [
             (&[Failing, Failing][..], true),
-            (&[Alive, Alive, Failing, Alive, Alive, Failing, Nothing], false),
+            (
+                &[Alive, Alive, Failing, Alive, Alive, Failing, Nothing],
+                false,
+            ),
             (&[Failing, Alive, Alive, Alive, Failing], false),
             (&[Failing, Alive, Alive, Failing], true),
             (&[Nothing; 9], false),
         ] {
             let mut breaker = Breaker::new(now);
-            let changes: Vec<_> = signs.iter().map(|sign| call(&mut breaker, *sign, now)).collect();
+            let changes: Vec<_> = signs
+                .iter()
+                .map(|sign| call(&mut breaker, *sign, now))
+                .collect();
             assert_eq!(changes.last() == Some(&Change::Opened), opens, "{signs:?}");
             assert!(breaker.last.len() <= RULES.calls);
         }
-        let never = config::Breaker { percent: 0, ..RULES };
+        let never = config::Breaker {
+            percent: 0,
+            ..RULES
+        };
         let mut breaker = Breaker::new(now);
         for _ in 0..100 {
             let begun = breaker.begin(now);
-            assert_eq!(breaker.end(begun, Failing, &never, MOST, now, 0.0), Change::None);
+            assert_eq!(
+                breaker.end(begun, Failing, &never, MOST, now, 0.0),
+                Change::None
+            );
         }
     }
 
@@ -271,19 +309,38 @@ mod tests {
         let mut now = Instant::now();
         let mut breaker = open(now);
         for _ in 0..10 {
-            let state = |breaker: &Breaker, now| (breaker.state(now), breaker.room(0, now), breaker.opens_at(now));
-            assert_eq!(state(&breaker, now), (BreakerState::Open, 0, Some(now + REST)));
+            let state = |breaker: &Breaker, now| {
+                (
+                    breaker.state(now),
+                    breaker.room(0, now),
+                    breaker.opens_at(now),
+                )
+            };
+            assert_eq!(
+                state(&breaker, now),
+                (BreakerState::Open, 0, Some(now + REST))
+            );
             now += REST;
             assert_eq!(state(&breaker, now), (BreakerState::HalfOpen, 1, None));
             let begun = breaker.begin(now);
             assert!(begun.probe);
-            assert_eq!(state(&breaker, now + 9 * REST), (BreakerState::HalfOpen, 0, None));
+            assert_eq!(
+                state(&breaker, now + 9 * REST),
+                (BreakerState::HalfOpen, 0, None)
+            );
             now += REST / 2;
-            assert_eq!(breaker.end(begun, Sign::Failing, &RULES, MOST, now, 0.0), Change::Reopened);
+            assert_eq!(
+                breaker.end(begun, Sign::Failing, &RULES, MOST, now, 0.0),
+                Change::Reopened
+            );
         }
         let begun = breaker.begin(now + REST);
         breaker.end(begun, Sign::Failing, &RULES, MOST, now, 1.0);
-        assert_eq!(breaker.opens_at(now), Some(now + REST.mul_f64(0.8)), "chance only makes it earlier");
+        assert_eq!(
+            breaker.opens_at(now),
+            Some(now + REST.mul_f64(0.8)),
+            "chance only makes it earlier"
+        );
     }
 
     #[test]
@@ -293,7 +350,13 @@ mod tests {
         let now = now + REST;
         assert_eq!(call(&mut breaker, Sign::Alive, now), Change::Closed);
         let mut rooms = Vec::new();
-        for sign in [Sign::Alive, Sign::Failing, Sign::Alive, Sign::Alive, Sign::Alive] {
+        for sign in [
+            Sign::Alive,
+            Sign::Failing,
+            Sign::Alive,
+            Sign::Alive,
+            Sign::Alive,
+        ] {
             rooms.push(breaker.room(0, now));
             assert_eq!(call(&mut breaker, sign, now), Change::None);
         }
@@ -310,10 +373,16 @@ mod tests {
         call(&mut breaker, Sign::Failing, now);
         let now = now + REST;
         let probe = breaker.begin(now);
-        assert_eq!(breaker.end(old, Sign::Alive, &RULES, MOST, now, 0.0), Change::None);
+        assert_eq!(
+            breaker.end(old, Sign::Alive, &RULES, MOST, now, 0.0),
+            Change::None
+        );
         assert_eq!(breaker.state(now), BreakerState::HalfOpen);
         // A probe that called nobody makes room for the next one.
-        assert_eq!(breaker.end(probe, Sign::Nothing, &RULES, MOST, now, 0.0), Change::None);
+        assert_eq!(
+            breaker.end(probe, Sign::Nothing, &RULES, MOST, now, 0.0),
+            Change::None
+        );
         assert_eq!(breaker.room(0, now), 1);
         assert!(breaker.reset(now) && !breaker.reset(now));
         assert_eq!((breaker.room(9, now), breaker.failures()), (usize::MAX, 0));

@@ -65,7 +65,10 @@ impl Dispatcher {
     pub fn waits(&self, route: &Route) -> Option<(Closed, Option<Timestamp>)> {
         let (wall, now) = (self.clock.now(), tokio::time::Instant::now().into_std());
         let (why, until) = self.pace.waits(route, &self.rules, self.replicas(), now)?;
-        Some((why, until.map(|until| wall + until.saturating_duration_since(now))))
+        Some((
+            why,
+            until.map(|until| wall + until.saturating_duration_since(now)),
+        ))
     }
 
     /// Which of the gateway's own keys the upstream refuses, and since when; the one that is shared by most first.
@@ -78,7 +81,9 @@ impl Dispatcher {
                 destination,
                 account,
                 since: wall - now.saturating_duration_since(refused.since),
-                next_try: refused.next().map(|at| wall + at.saturating_duration_since(now)),
+                next_try: refused
+                    .next()
+                    .map(|at| wall + at.saturating_duration_since(now)),
                 status: refused.status,
                 detail: refused.detail,
             })
@@ -101,6 +106,7 @@ impl Dispatcher {
 
     /// Calls a destination again at once, whatever it did or asked for. False: nothing kept it from being called.
     pub fn reset(&self, destination: &Destination) -> bool {
-        self.pace.reset(destination, tokio::time::Instant::now().into_std())
+        self.pace
+            .reset(destination, tokio::time::Instant::now().into_std())
     }
 }

@@ -49,27 +49,51 @@ pub(super) async fn fetch<'c>(
     claimed: &'c Claimed,
 ) -> Result<(Cow<'c, Claimed>, Vec<Unattached>), String> {
     let handing = &dispatcher.files;
-    let Some((channel, intake)) = handing.channels.get(&claimed.source).filter(|_| claimed.sealed.is_none()) else {
+    let Some((channel, intake)) = handing
+        .channels
+        .get(&claimed.source)
+        .filter(|_| claimed.sealed.is_none())
+    else {
         return Ok((Cow::Borrowed(claimed), Vec::new()));
     };
     let mut turn = claimed.clone();
     let mut missing = Vec::new();
     let mut count = 0;
     let own = (turn.id.event, &turn.body, &mut turn.attachments);
-    let merged = turn.merged.iter_mut().map(|merged| (merged.id.event, &merged.body, &mut merged.attachments));
+    let merged = turn
+        .merged
+        .iter_mut()
+        .map(|merged| (merged.id.event, &merged.body, &mut merged.attachments));
     for (event, body, attachments) in std::iter::once(own).chain(merged) {
         // A process that lost its lease while it fetched may have kept a file that another one kept as well.
         let mut seen = HashSet::new();
-        attachments.retain(|file| file.origin.as_ref().is_none_or(|origin| seen.insert(origin.clone())));
+        attachments.retain(|file| {
+            file.origin
+                .as_ref()
+                .is_none_or(|origin| seen.insert(origin.clone()))
+        });
         for file in channel.named(body, intake.max_files) {
             count += 1;
-            if attachments.iter().any(|known| known.origin.as_ref() == Some(&file.id)) {
+            if attachments
+                .iter()
+                .any(|known| known.origin.as_ref() == Some(&file.id))
+            {
                 continue;
             }
-            let store = handing.store.as_ref().ok_or("there is no attachment store that can be used")?;
-            let client = handing.client.as_ref().ok_or("there is no client to fetch files with")?;
+            let store = handing
+                .store
+                .as_ref()
+                .ok_or("there is no attachment store that can be used")?;
+            let client = handing
+                .client
+                .as_ref()
+                .ok_or("there is no client to fetch files with")?;
             let until = dispatcher.clock.now() + handing.keep;
-            let allowed = Allowed { intake, time: handing.time, until };
+            let allowed = Allowed {
+                intake,
+                time: handing.time,
+                until,
+            };
             match channel.fetch(client, store, &file, allowed).await {
                 Ok(fetched) => {
                     keep(dispatcher, store, &claimed.source, event, &fetched).await?;
@@ -82,11 +106,13 @@ pub(super) async fn fetch<'c>(
             }
         }
     }
-    let missing = missing.into_iter().map(|(number, kind, why, name)| Unattached {
-        number,
-        sentence: format!("File {number} of {count}{kind} {why}: it is not attached."),
-        name,
-    });
+    let missing = missing
+        .into_iter()
+        .map(|(number, kind, why, name)| Unattached {
+            number,
+            sentence: format!("File {number} of {count}{kind} {why}: it is not attached."),
+            name,
+        });
     let missing = missing.collect();
     Ok((Cow::Owned(turn), missing))
 }
@@ -130,21 +156,41 @@ async fn keep(
 
 /// The call with links to the files of its event, and of those that go with it, in the order they came. The links are
 /// good from now on, and the files stay at least as long.
-pub(super) async fn attach(dispatcher: &Dispatcher, claimed: &Claimed, call: Call) -> Result<Call, String> {
+pub(super) async fn attach(
+    dispatcher: &Dispatcher,
+    claimed: &Claimed,
+    call: Call,
+) -> Result<Call, String> {
     let mut links = Vec::new();
     for (event, files) in of_turn(claimed) {
-        let store = dispatcher.files.store.as_ref().ok_or("there is no attachment store that can be used")?;
+        let store = dispatcher
+            .files
+            .store
+            .as_ref()
+            .ok_or("there is no attachment store that can be used")?;
         let now = dispatcher.clock.now();
-        links.append(&mut store.links(files, now).await.map_err(|error| error.to_string())?);
+        links.append(
+            &mut store
+                .links(files, now)
+                .await
+                .map_err(|error| error.to_string())?,
+        );
         let until = now + store.lifetime();
-        dispatcher.inbox.extend_attachments(event, until).await.map_err(|error| error.to_string())?;
+        dispatcher
+            .inbox
+            .extend_attachments(event, until)
+            .await
+            .map_err(|error| error.to_string())?;
     }
     Ok(call.with_files(&links))
 }
 
 /// The events of a turn that brought files.
 fn of_turn(claimed: &Claimed) -> impl Iterator<Item = (EventId, &[Attachment])> {
-    let merged = claimed.merged.iter().map(|merged| (merged.id.event, merged.attachments.as_slice()));
+    let merged = claimed
+        .merged
+        .iter()
+        .map(|merged| (merged.id.event, merged.attachments.as_slice()));
     std::iter::once((claimed.id.event, claimed.attachments.as_slice()))
         .chain(merged)
         .filter(|(_, files)| !files.is_empty())

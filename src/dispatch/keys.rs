@@ -102,7 +102,14 @@ pub(super) fn refuse(
     match held {
         None => {
             let until = now + FIRST + later;
-            *held = Some(Refused { since: now, until, wait: FIRST, trying: false, status, detail: detail() });
+            *held = Some(Refused {
+                since: now,
+                until,
+                wait: FIRST,
+                trying: false,
+                status,
+                detail: detail(),
+            });
             true
         }
         Some(refused) => {
@@ -144,11 +151,17 @@ mod tests {
         let mut now = Instant::now();
         let mut held = None;
         assert!(refuse(&mut held, false, (401, "no"), Duration::ZERO, now));
-        assert!(!refuse(&mut held, false, (401, "no"), Duration::ZERO, now), "others in flight change nothing");
+        assert!(
+            !refuse(&mut held, false, (401, "no"), Duration::ZERO, now),
+            "others in flight change nothing"
+        );
         for seconds in [1, 2, 4, 8, 16, 30, 30] {
             let refused = held.as_mut().unwrap();
             let until = now + Duration::from_secs(seconds);
-            assert_eq!((refused.room(now), refused.next()), (Err(Some(until)), Some(until)));
+            assert_eq!(
+                (refused.room(now), refused.next()),
+                (Err(Some(until)), Some(until))
+            );
             assert!(!refused.begin(now), "it is not time yet");
             now = until;
             assert!(refused.begin(now) && !refused.begin(now), "one at a time");

@@ -114,8 +114,15 @@ impl Dispatcher {
     ) -> Self {
         let longest = config.dispatch.backoff_max;
         let policy = Policy {
-            backoff: Backoff { first: config.dispatch.backoff, longest },
-            longest_unsent: if config.dispatch.breaker.percent > 0 { config.dispatch.breaker.rest } else { longest },
+            backoff: Backoff {
+                first: config.dispatch.backoff,
+                longest,
+            },
+            longest_unsent: if config.dispatch.breaker.percent > 0 {
+                config.dispatch.breaker.rest
+            } else {
+                longest
+            },
             max_attempts: config.dispatch.max_attempts,
             give_up_after: config.dispatch.give_up_after,
             retry_failed_runs: false,
@@ -125,7 +132,11 @@ impl Dispatcher {
             upstream,
             sealer,
             files: Handing::new(config),
-            sources: config.sources.iter().map(|source| (source.name.clone(), source.clone())).collect(),
+            sources: config
+                .sources
+                .iter()
+                .map(|source| (source.name.clone(), source.clone()))
+                .collect(),
             pace,
             rules: Arc::new(Rules::new(config)),
             budgets: Budgets::new(config),
@@ -135,7 +146,11 @@ impl Dispatcher {
             config: config.dispatch.clone(),
             policy,
             server: server(&config.upstream.base_url),
-            keys: config.keys.iter().map(|key| (key.name.clone(), key.upstream_key.clone())).collect(),
+            keys: config
+                .keys
+                .iter()
+                .map(|key| (key.name.clone(), key.upstream_key.clone()))
+                .collect(),
         }
     }
 
@@ -149,7 +164,11 @@ impl Dispatcher {
 
     /// Works until `stop` is true, then gives what is in flight until `hurry` is true. Everything goes by the
     /// dispatcher of the moment, so that a new configuration holds from the next claim on.
-    pub async fn run(current: Arc<ArcSwap<Self>>, mut stop: watch::Receiver<bool>, hurry: watch::Receiver<bool>) {
+    pub async fn run(
+        current: Arc<ArcSwap<Self>>,
+        mut stop: watch::Receiver<bool>,
+        hurry: watch::Receiver<bool>,
+    ) {
         let (tell, good) = watch::channel(true);
         let standing = tokio::spawn(watch_standing(current.load().inbox.clone(), tell));
         let mut attempts = JoinSet::new();
@@ -162,7 +181,10 @@ impl Dispatcher {
             };
             let dispatcher = current.load_full();
             // All have their places before the first is sent, and so before anything is claimed again.
-            let admitted: Vec<Admitted> = claimed.into_iter().map(|claimed| dispatcher.admit(claimed)).collect();
+            let admitted: Vec<Admitted> = claimed
+                .into_iter()
+                .map(|claimed| dispatcher.admit(claimed))
+                .collect();
             for admitted in admitted {
                 let (dispatcher, good, hurry) = (dispatcher.clone(), good.clone(), hurry.clone());
                 attempts.spawn(async move { dispatcher.deliver(admitted, good, hurry).await });
@@ -174,7 +196,11 @@ impl Dispatcher {
     }
 
     /// The next deliveries, as many as there is room for. None: it has waited until there may be some.
-    async fn claim_or_wait(&self, looked: &mut Looked, mut good: watch::Receiver<bool>) -> Vec<Claimed> {
+    async fn claim_or_wait(
+        &self,
+        looked: &mut Looked,
+        mut good: watch::Receiver<bool>,
+    ) -> Vec<Claimed> {
         if !self.inbox.standing().good || !*good.borrow() {
             tokio::select! {
                 _ = good.wait_for(|good| *good) => {}
@@ -194,9 +220,17 @@ impl Dispatcher {
                 return Vec::new();
             }
         };
-        let opens_at = self.pace.opens_at(&self.rules, replicas, Instant::now().into_std());
-        let opens = opens_at.map_or(LOOK, |at| at.saturating_duration_since(Instant::now().into_std()));
-        let longest = if self.pace.holds_any() { LOOK_AT_HOLDS } else { LOOK };
+        let opens_at = self
+            .pace
+            .opens_at(&self.rules, replicas, Instant::now().into_std());
+        let opens = opens_at.map_or(LOOK, |at| {
+            at.saturating_duration_since(Instant::now().into_std())
+        });
+        let longest = if self.pace.holds_any() {
+            LOOK_AT_HOLDS
+        } else {
+            LOOK
+        };
         let wait = wait.min(opens).min(longest).max(PAUSE);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -207,22 +241,44 @@ impl Dispatcher {
     }
 
     /// What is due and open, and how long until there is more by the inbox's word.
-    async fn claim(&self, looked: &mut Looked, replicas: u32) -> Result<(Vec<Claimed>, Duration), InboxError> {
-        if looked.news || looked.holds.is_none_or(|last| last.elapsed() >= LOOK_AT_HOLDS) {
+    async fn claim(
+        &self,
+        looked: &mut Looked,
+        replicas: u32,
+    ) -> Result<(Vec<Claimed>, Duration), InboxError> {
+        if looked.news
+            || looked
+                .holds
+                .is_none_or(|last| last.elapsed() >= LOOK_AT_HOLDS)
+        {
             let changes = self.pace.hold_changes();
-            self.pace.hold(self.inbox.holds().await?.into_iter().map(|(hold, _)| hold), changes);
-            *looked = Looked { holds: Some(Instant::now()), news: false };
+            self.pace.hold(
+                self.inbox.holds().await?.into_iter().map(|(hold, _)| hold),
+                changes,
+            );
+            *looked = Looked {
+                holds: Some(Instant::now()),
+                news: false,
+            };
         }
-        let offer = Offer::new(self.pace.clone(), self.rules.clone(), replicas, Instant::now().into_std());
+        let offer = Offer::new(
+            self.pace.clone(),
+            self.rules.clone(),
+            replicas,
+            Instant::now().into_std(),
+        );
         if offer.room() == 0 {
             return Ok((Vec::new(), LOOK));
         }
         let claims = self.inbox.claim(Box::new(offer), self.clock.now()).await?;
         for (source, count) in &claims.dropped {
-            self.metrics.deliveries(source, State::Dropped.as_str(), *count);
+            self.metrics
+                .deliveries(source, State::Dropped.as_str(), *count);
             tracing::info!(source, count, "turns that waited were dropped");
         }
-        let due = claims.next_due.map_or(LOOK, |due| due.since(self.clock.now()));
+        let due = claims
+            .next_due
+            .map_or(LOOK, |due| due.since(self.clock.now()));
         Ok((claims.claimed, due))
     }
 
@@ -235,17 +291,36 @@ impl Dispatcher {
     fn admit(&self, claimed: Claimed) -> Admitted {
         if claimed.attempt == 1 {
             let merged = u64::try_from(claimed.merged.len()).unwrap_or(u64::MAX);
-            self.metrics.deliveries(&claimed.source, State::Merged.as_str(), merged);
+            self.metrics
+                .deliveries(&claimed.source, State::Merged.as_str(), merged);
         }
         let route = claimed.route();
         self.metrics.claimed(&route.account, route.class);
-        let place = self.pace.enter(route, &self.rules, self.replicas(), Instant::now().into_std());
-        Admitted { claimed, place, expected: self.pace.budget.expect() }
+        let place = self.pace.enter(
+            route,
+            &self.rules,
+            self.replicas(),
+            Instant::now().into_std(),
+        );
+        Admitted {
+            claimed,
+            place,
+            expected: self.pace.budget.expect(),
+        }
     }
 
     /// One delivery: tried, judged, settled, counted, logged.
-    async fn deliver(&self, admitted: Admitted, good: watch::Receiver<bool>, hurry: watch::Receiver<bool>) {
-        let Admitted { claimed, mut place, expected } = admitted;
+    async fn deliver(
+        &self,
+        admitted: Admitted,
+        good: watch::Receiver<bool>,
+        hurry: watch::Receiver<bool>,
+    ) {
+        let Admitted {
+            claimed,
+            mut place,
+            expected,
+        } = admitted;
         let started_at = self.clock.now();
         let begun = Instant::now();
         let doubt = claimed.doubt.or(Some(started_at));
@@ -259,7 +334,11 @@ impl Dispatcher {
             tracing::error!(delivery = %claimed.id, "a bug: the attempt panicked");
             let at = started_at + self.policy.backoff.wait(claimed.strikes, None, 1.0);
             Verdict {
-                next: Next::Retry { at, doubt, counted: true },
+                next: Next::Retry {
+                    at,
+                    doubt,
+                    counted: true,
+                },
                 result: "panicked",
                 status: None,
                 detail: "a bug in the gateway; see its log".to_owned(),
@@ -270,9 +349,15 @@ impl Dispatcher {
         if let Some(asked) = verdict.asked {
             self.rest(&claimed.route(), asked);
         }
-        self.tell(&mut place, &claimed.destination, verdict.sign, &verdict.detail);
+        self.tell(
+            &mut place,
+            &claimed.destination,
+            verdict.sign,
+            &verdict.detail,
+        );
         self.tell_key(&mut place, &claimed, &verdict);
-        self.metrics.attempt(&claimed.source, verdict.result, begun.elapsed());
+        self.metrics
+            .attempt(&claimed.source, verdict.result, begun.elapsed());
         log(&claimed, &verdict, begun.elapsed(), &self.lines);
         self.settle(&claimed, verdict, started_at).await;
         drop(place);
@@ -297,10 +382,16 @@ impl Dispatcher {
         if claimed.account.is_foreign() {
             return;
         }
-        let (destination, setting) = (&claimed.destination, self.rules.key_setting(&claimed.account));
+        let (destination, setting) = (
+            &claimed.destination,
+            self.rules.key_setting(&claimed.account),
+        );
         let (upstream, detail) = (&self.server, verdict.detail.as_str());
         let sign = verdict.key();
-        match (place.tell_key(sign, detail, &self.rules, Instant::now().into_std()), verdict.status) {
+        match (
+            place.tell_key(sign, detail, &self.rules, Instant::now().into_std()),
+            verdict.status,
+        ) {
             (KeyChange::Held, status) => tracing::error!(
                 upstream,
                 status,

@@ -68,7 +68,10 @@ impl Rules {
             foreign,
             key: if alone { OF_OTHERS } else { OF_KEY },
             others,
-            weights: sources.clone().map(|source| (source.name.clone(), source.weight)).collect(),
+            weights: sources
+                .clone()
+                .map(|source| (source.name.clone(), source.weight))
+                .collect(),
             own_keys: (config.keys.iter())
                 .filter(|key| key.upstream_key.is_some())
                 .map(|key| key.name.clone())
@@ -78,22 +81,31 @@ impl Rules {
             each: dispatch.each_destination,
             destinations: dispatch.destinations.clone(),
             breaker: dispatch.breaker,
-            sources: sources.map(|source| (source.name.clone(), (source.overlap, source.concurrency))).collect(),
+            sources: sources
+                .map(|source| (source.name.clone(), (source.overlap, source.concurrency)))
+                .collect(),
         }
     }
 
     /// What becomes of turns that wait. A source that is gone, and a caller's own door, let them wait.
     pub(super) fn overlap(&self, source: &str) -> Overlap {
-        self.sources.get(source).map_or(Overlap::QUEUE, |(overlap, _)| *overlap)
+        self.sources
+            .get(source)
+            .map_or(Overlap::QUEUE, |(overlap, _)| *overlap)
     }
 
     fn caps(&self, destination: &Destination) -> Caps {
-        self.destinations.get(destination).copied().unwrap_or(self.each)
+        self.destinations
+            .get(destination)
+            .copied()
+            .unwrap_or(self.each)
     }
 
     /// How many calls of a destination may be in flight.
     fn most(&self, destination: &Destination, replicas: u32) -> usize {
-        self.caps(destination).concurrency.map_or(usize::MAX, |most| share(most, replicas))
+        self.caps(destination)
+            .concurrency
+            .map_or(usize::MAX, |most| share(most, replicas))
     }
 
     /// How many calls an account may have in flight.
@@ -127,13 +139,19 @@ impl Rules {
 
     /// How many of these are of accounts whose calls are made with `upstream.api_key`.
     pub(super) fn taken_by_key(&self, accounts: &HashMap<Account, usize>) -> usize {
-        accounts.iter().filter(|(account, _)| self.shares_key(account)).map(|(_, count)| *count).sum()
+        accounts
+            .iter()
+            .filter(|(account, _)| self.shares_key(account))
+            .map(|(_, count)| *count)
+            .sum()
     }
 
     /// The setting that holds the key of an account's calls.
     pub(super) fn key_setting(&self, account: &Account) -> String {
         match account {
-            Account::Key(name) if self.own_keys.contains(name) => format!("keys.{name}.upstream_key"),
+            Account::Key(name) if self.own_keys.contains(name) => {
+                format!("keys.{name}.upstream_key")
+            }
             _ => "upstream.api_key".to_owned(),
         }
     }
@@ -144,7 +162,10 @@ impl Rules {
     }
 
     fn most_of_source(&self, source: &str, replicas: u32) -> usize {
-        self.sources.get(source).and_then(|(_, most)| *most).map_or(usize::MAX, |most| share(most, replicas))
+        self.sources
+            .get(source)
+            .and_then(|(_, most)| *most)
+            .map_or(usize::MAX, |most| share(most, replicas))
     }
 }
 
@@ -223,7 +244,15 @@ struct Entry {
 impl Entry {
     fn new(now: Instant) -> Self {
         let (breaker, bucket) = (Breaker::new(now), Bucket::default());
-        Self { in_flight: 0, breaker, bucket, rest: None, key: None, key_refused: None, touched: now }
+        Self {
+            in_flight: 0,
+            breaker,
+            bucket,
+            rest: None,
+            key: None,
+            key_refused: None,
+            touched: now,
+        }
     }
 
     /// Nothing would be lost with it.
@@ -349,7 +378,10 @@ impl Pace {
         {
             table.spent.remove(&any);
         }
-        table.spent.insert(budget, until).is_none_or(|before| until.saturating_duration_since(before) > TIDY)
+        table
+            .spent
+            .insert(budget, until)
+            .is_none_or(|before| until.saturating_duration_since(before) > TIDY)
     }
 
     /// Has the loop look again at once: what it goes by has changed. A refused key may be another one now, and is tried.
@@ -357,7 +389,10 @@ impl Pace {
         let now = tokio::time::Instant::now().into_std();
         let mut table = self.table();
         table.spent.clear();
-        let each = table.destinations.values_mut().filter_map(|entry| entry.key.as_mut());
+        let each = table
+            .destinations
+            .values_mut()
+            .filter_map(|entry| entry.key.as_mut());
         each.for_each(|refused| refused.hurry(now));
         if let Some(refused) = &mut table.key {
             refused.hurry(now);
@@ -423,7 +458,11 @@ impl Pace {
         if let Err(why) = table.closed_to(account, &route.destination, rules, replicas, none, now) {
             return Some(why);
         }
-        let in_flight = table.sources.get(&route.source).copied().unwrap_or_default();
+        let in_flight = table
+            .sources
+            .get(&route.source)
+            .copied()
+            .unwrap_or_default();
         if in_flight >= rules.most_of_source(&route.source, replicas) {
             return Some((Closed::SourceConcurrency, None));
         }
@@ -432,9 +471,14 @@ impl Pace {
 
     fn show_held(&self, table: &Table) {
         let count = |is: fn(&Hold) -> bool| table.held.iter().filter(|hold| is(hold)).count();
-        self.metrics.held("all", count(|hold| matches!(hold, Hold::All)));
-        self.metrics.held("source", count(|hold| matches!(hold, Hold::Source(_))));
-        self.metrics.held("destination", count(|hold| matches!(hold, Hold::Destination(_))));
+        self.metrics
+            .held("all", count(|hold| matches!(hold, Hold::All)));
+        self.metrics
+            .held("source", count(|hold| matches!(hold, Hold::Source(_))));
+        self.metrics.held(
+            "destination",
+            count(|hold| matches!(hold, Hold::Destination(_))),
+        );
     }
 
     /// Whether anything is held.
@@ -446,13 +490,22 @@ impl Pace {
     pub(super) fn room(&self, rules: &Rules, replicas: u32, now: Instant) -> usize {
         let mut table = self.table();
         table.closed = false;
-        let room = table.closed_whole(rules, replicas, &self.budget, now).unwrap_or(0);
+        let room = table
+            .closed_whole(rules, replicas, &self.budget, now)
+            .unwrap_or(0);
         table.closed = room == 0;
         room
     }
 
     /// How many more of a route may be in flight, beside what a claim has taken already.
-    pub(super) fn open(&self, route: &Route, rules: &Rules, replicas: u32, taken: Taken, now: Instant) -> usize {
+    pub(super) fn open(
+        &self,
+        route: &Route,
+        rules: &Rules,
+        replicas: u32,
+        taken: Taken,
+        now: Instant,
+    ) -> usize {
         let mut table = self.table();
         let room = table.room_of(route, rules, replicas, taken, now);
         table.closed |= room == 0;
@@ -462,26 +515,47 @@ impl Pace {
     /// Whether a call by this route would try a destination that was left alone.
     pub(super) fn is_probe(&self, route: &Route, now: Instant) -> bool {
         let table = self.table();
-        table.destinations.get(&called(route)).is_some_and(|entry| entry.breaker.state(now) == BreakerState::HalfOpen)
+        table
+            .destinations
+            .get(&called(route))
+            .is_some_and(|entry| entry.breaker.state(now) == BreakerState::HalfOpen)
     }
 
     /// When the next of what is closed opens by time alone.
     pub(super) fn opens_at(&self, rules: &Rules, replicas: u32, now: Instant) -> Option<Instant> {
         let table = self.table();
         let ahead = |until: Option<Instant>| until.filter(|until| *until > now);
-        let whole = rules.rate.and_then(|rate| table.bucket.opens_at(Flow::new(rate, replicas), now));
-        let each = table.destinations.iter().flat_map(|((_, destination), entry)| {
-            let rate = rules.caps(destination).rate;
-            let rate = rate.and_then(|rate| entry.bucket.opens_at(Flow::new(rate, replicas), now));
-            let key = ahead(entry.key.as_ref().and_then(Refused::next));
-            [ahead(entry.rest), entry.breaker.opens_at(now), rate, key].into_iter().flatten()
-        });
+        let whole = rules
+            .rate
+            .and_then(|rate| table.bucket.opens_at(Flow::new(rate, replicas), now));
+        let each = table
+            .destinations
+            .iter()
+            .flat_map(|((_, destination), entry)| {
+                let rate = rules.caps(destination).rate;
+                let rate =
+                    rate.and_then(|rate| entry.bucket.opens_at(Flow::new(rate, replicas), now));
+                let key = ahead(entry.key.as_ref().and_then(Refused::next));
+                [ahead(entry.rest), entry.breaker.opens_at(now), rate, key]
+                    .into_iter()
+                    .flatten()
+            });
         let key = ahead(table.key.as_ref().and_then(Refused::next));
-        [ahead(table.rest), key, whole, self.budget.opens_at(now)].into_iter().flatten().chain(each).min()
+        [ahead(table.rest), key, whole, self.budget.opens_at(now)]
+            .into_iter()
+            .flatten()
+            .chain(each)
+            .min()
     }
 
     /// A delivery of this route is in flight from now on, until what is given is dropped.
-    pub(super) fn enter(self: &Arc<Self>, route: Route, rules: &Rules, replicas: u32, now: Instant) -> Place {
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        route: Route,
+        rules: &Rules,
+        replicas: u32,
+        now: Instant,
+    ) -> Place {
         let mut table = self.table();
         table.tidy(now);
         table.in_flight += 1;
@@ -491,7 +565,10 @@ impl Pace {
             table.bucket.take(Flow::new(rate, replicas), 1, now);
         }
         let rate = rules.caps(&route.destination).rate;
-        let entry = table.destinations.entry(called(&route)).or_insert_with(|| Entry::new(now));
+        let entry = table
+            .destinations
+            .entry(called(&route))
+            .or_insert_with(|| Entry::new(now));
         entry.in_flight += 1;
         entry.touched = now;
         if let Some(rate) = rate {
@@ -499,13 +576,25 @@ impl Pace {
         }
         let begun = entry.breaker.begin(now);
         let tries_here = entry.key.as_mut().is_some_and(|refused| refused.begin(now));
-        let shared = table.key.as_mut().filter(|_| rules.shares_key(&route.account));
+        let shared = table
+            .key
+            .as_mut()
+            .filter(|_| rules.shares_key(&route.account));
         let tries_all = shared.is_some_and(|refused| refused.begin(now));
         table.probing[side(&route.account)] += usize::from(begun.probe);
         self.show(&table);
         self.metrics.in_flight(kind(&route.destination), 1);
-        let key = Some(Shown { at: now, tries_here, tries_all });
-        Place { pace: self.clone(), route, begun: Some(begun), key }
+        let key = Some(Shown {
+            at: now,
+            tries_here,
+            tries_all,
+        });
+        Place {
+            pace: self.clone(),
+            route,
+            begun: Some(begun),
+            key,
+        }
     }
 
     /// Until when a route's destination, or the upstream altogether, asked the route's account to leave it alone. What
@@ -530,10 +619,16 @@ impl Pace {
         let table = &mut *table;
         let mut changed = table.rest.take().is_some_and(|until| until > now);
         let (mut known, probing, broken) = (false, &mut table.probing, &mut table.broken);
-        let of_it = table.destinations.iter_mut().filter(|((_, called), _)| called == destination);
+        let of_it = table
+            .destinations
+            .iter_mut()
+            .filter(|((_, called), _)| called == destination);
         for ((account, _), entry) in of_it {
             known = true;
-            let probes = matches!((entry.breaker.room(0, now), entry.breaker.state(now)), (0, BreakerState::HalfOpen));
+            let probes = matches!(
+                (entry.breaker.room(0, now), entry.breaker.state(now)),
+                (0, BreakerState::HalfOpen)
+            );
             let was_open = entry.breaker.reset(now);
             let asked = entry.rest.take().is_some_and(|until| until > now);
             if let Some(refused) = &mut entry.key {
@@ -568,7 +663,16 @@ impl Pace {
                 in_flight: entry.in_flight,
                 closed: table
                     .closed_account(account, rules, replicas, Taken::default(), now)
-                    .and_then(|_| table.closed_to(account, destination, rules, replicas, Taken::default(), now))
+                    .and_then(|_| {
+                        table.closed_to(
+                            account,
+                            destination,
+                            rules,
+                            replicas,
+                            Taken::default(),
+                            now,
+                        )
+                    })
                     .err()
                     .or(whole),
                 next_probe: entry.breaker.opens_at(now),
@@ -579,16 +683,28 @@ impl Pace {
     }
 
     /// Which keys are refused: the shared one, and those of accounts at single destinations.
-    pub(super) fn refused_keys(&self, rules: &Rules) -> Vec<(Option<Destination>, Account, Refused)> {
+    pub(super) fn refused_keys(
+        &self,
+        rules: &Rules,
+    ) -> Vec<(Option<Destination>, Account, Refused)> {
         let table = self.table();
-        let of_all = table.key.iter().map(|refused| (None, Account::Operator, refused.clone()));
+        let of_all = table
+            .key
+            .iter()
+            .map(|refused| (None, Account::Operator, refused.clone()));
         let said = |account: &Account, refused: &Refused| {
             table.key.is_some() && refused.status == 401 && rules.shares_key(account)
         };
-        let here = table.destinations.iter().filter_map(|((account, to), entry)| {
-            let refused = entry.key.as_ref().filter(|refused| !said(account, refused))?;
-            Some((Some(to.clone()), account.clone(), refused.clone()))
-        });
+        let here = table
+            .destinations
+            .iter()
+            .filter_map(|((account, to), entry)| {
+                let refused = entry
+                    .key
+                    .as_ref()
+                    .filter(|refused| !said(account, refused))?;
+                Some((Some(to.clone()), account.clone(), refused.clone()))
+            });
         let mut list: Vec<_> = of_all.chain(here).collect();
         list.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
         list
@@ -598,14 +714,23 @@ impl Pace {
     pub(super) fn refuses_key(&self, route: &Route, rules: &Rules) -> bool {
         let table = self.table();
         (table.key.is_some() && rules.shares_key(&route.account))
-            || table.destinations.get(&called(route)).is_some_and(|entry| entry.key.is_some())
+            || table
+                .destinations
+                .get(&called(route))
+                .is_some_and(|entry| entry.key.is_some())
     }
 
     fn show(&self, table: &Table) {
         let probing = table.probing.iter().sum();
-        self.metrics.breakers(table.broken.saturating_sub(probing), probing);
-        let here = table.destinations.values().filter(|entry| entry.key.is_some()).count();
-        self.metrics.keys_refused(usize::from(table.key.is_some()), here);
+        self.metrics
+            .breakers(table.broken.saturating_sub(probing), probing);
+        let here = table
+            .destinations
+            .values()
+            .filter(|entry| entry.key.is_some())
+            .count();
+        self.metrics
+            .keys_refused(usize::from(table.key.is_some()), here);
     }
 
     // Counts only, changed in one go each: a panic leaves nothing half done.
@@ -646,7 +771,10 @@ impl Table {
         let budgeted = upstream.room(now);
         match (places, rate, budgeted) {
             (0, ..) => Err((Closed::AllConcurrency, None)),
-            (_, 0, _) => Err((Closed::AllRate, flow.and_then(|flow| self.bucket.opens_at(flow, now)))),
+            (_, 0, _) => Err((
+                Closed::AllRate,
+                flow.and_then(|flow| self.bucket.opens_at(flow, now)),
+            )),
             (.., 0) => Err((Closed::Budget, upstream.opens_at(now))),
             _ => Ok(places.min(rate).min(budgeted)),
         }
@@ -667,7 +795,9 @@ impl Table {
         let tries = match self.key.as_ref().filter(|_| rules.shares_key(account)) {
             None => usize::MAX,
             Some(refused) => {
-                let room = refused.room(now).map_err(|until| (Closed::KeyRefused, until))?;
+                let room = refused
+                    .room(now)
+                    .map_err(|until| (Closed::KeyRefused, until))?;
                 match room.saturating_sub(taken.shared_key) {
                     0 => return Err((Closed::KeyRefused, None)),
                     room => room,
@@ -679,9 +809,15 @@ impl Table {
         }
         let of = |account: &Account| self.accounts.get(account).copied().unwrap_or_default();
         let others = self.in_flight.saturating_sub(of(&Account::Operator)) + taken.others;
-        let room = rules.most_of_account(account, replicas).saturating_sub(of(account) + taken.account);
+        let room = rules
+            .most_of_account(account, replicas)
+            .saturating_sub(of(account) + taken.account);
         let room = room.min(rules.most_of_others(replicas).saturating_sub(others));
-        if room == 0 { Err((Closed::Share, None)) } else { Ok(room.min(tries)) }
+        if room == 0 {
+            Err((Closed::Share, None))
+        } else {
+            Ok(room.min(tries))
+        }
     }
 
     /// How many more of an account to a destination, or why none.
@@ -694,22 +830,36 @@ impl Table {
         taken: Taken,
         now: Instant,
     ) -> Result<usize, (Closed, Option<Instant>)> {
-        if self.held.contains(&Hold::All) || self.held.contains(&Hold::Destination(destination.clone())) {
+        if self.held.contains(&Hold::All)
+            || self.held.contains(&Hold::Destination(destination.clone()))
+        {
             return Err((Closed::Held, None));
         }
         if let Some(until) = self.is_spent(|| budget::of_destination(account, destination), now) {
             return Err((Closed::Spent, Some(until)));
         }
         let most = rules.most(destination, replicas);
-        let flow = rules.caps(destination).rate.map(|rate| Flow::new(rate, replicas));
-        let Some(entry) = self.destinations.get(&(account.clone(), destination.clone())) else {
+        let flow = rules
+            .caps(destination)
+            .rate
+            .map(|rate| Flow::new(rate, replicas));
+        let Some(entry) = self
+            .destinations
+            .get(&(account.clone(), destination.clone()))
+        else {
             let rate = flow.map_or(usize::MAX, |flow| Bucket::default().room(flow, now));
             let room = most.min(rate).saturating_sub(taken.destination);
-            return if room == 0 { Err((Closed::Concurrency, None)) } else { Ok(room) };
+            return if room == 0 {
+                Err((Closed::Concurrency, None))
+            } else {
+                Ok(room)
+            };
         };
         let tries = match &entry.key {
             None => usize::MAX,
-            Some(refused) => refused.room(now).map_err(|until| (Closed::KeyRefused, until))?,
+            Some(refused) => refused
+                .room(now)
+                .map_err(|until| (Closed::KeyRefused, until))?,
         };
         if tries.saturating_sub(taken.destination) == 0 {
             return Err((Closed::KeyRefused, None));
@@ -718,16 +868,23 @@ impl Table {
             return Err((Closed::AskedToWait, Some(until)));
         }
         let places = most.saturating_sub(entry.in_flight + taken.destination);
-        let rate = flow.map_or(usize::MAX, |flow| entry.bucket.room(flow, now)).saturating_sub(taken.destination);
+        let rate = flow
+            .map_or(usize::MAX, |flow| entry.bucket.room(flow, now))
+            .saturating_sub(taken.destination);
         let breaker = if rules.breaker.percent == 0 {
             usize::MAX
         } else {
-            let room = entry.breaker.room(entry.in_flight, now).saturating_sub(taken.destination);
+            let room = entry
+                .breaker
+                .room(entry.in_flight, now)
+                .saturating_sub(taken.destination);
             match entry.breaker.state(now) {
                 BreakerState::Open => return Err((Closed::Breaker, entry.breaker.opens_at(now))),
                 BreakerState::HalfOpen => {
                     let side = side(account);
-                    room.min(self.most_probing[side].saturating_sub(self.probing[side] + taken.probes))
+                    room.min(
+                        self.most_probing[side].saturating_sub(self.probing[side] + taken.probes),
+                    )
                 }
                 BreakerState::Closed => room,
             }
@@ -735,29 +892,55 @@ impl Table {
         match (breaker, places, rate) {
             (0, ..) => Err((Closed::Probing, None)),
             (_, 0, _) => Err((Closed::Concurrency, None)),
-            (.., 0) => Err((Closed::Rate, flow.and_then(|flow| entry.bucket.opens_at(flow, now)))),
+            (.., 0) => Err((
+                Closed::Rate,
+                flow.and_then(|flow| entry.bucket.opens_at(flow, now)),
+            )),
             _ => Ok(breaker.min(places).min(rate).min(tries)),
         }
     }
 
-    fn room_of(&self, route: &Route, rules: &Rules, replicas: u32, taken: Taken, now: Instant) -> usize {
+    fn room_of(
+        &self,
+        route: &Route,
+        rules: &Rules,
+        replicas: u32,
+        taken: Taken,
+        now: Instant,
+    ) -> usize {
         let spent = self.is_spent(|| budget::of_source(&route.source), now);
         if spent.is_some() || self.held.contains(&Hold::Source(route.source.clone())) {
             return 0;
         }
         let in_flight = self.sources.get(&route.source).copied().unwrap_or_default();
-        let of_source = rules.most_of_source(&route.source, replicas).saturating_sub(in_flight + taken.source);
-        let of_account = self.closed_account(&route.account, rules, replicas, taken, now).unwrap_or(0);
+        let of_source = rules
+            .most_of_source(&route.source, replicas)
+            .saturating_sub(in_flight + taken.source);
+        let of_account = self
+            .closed_account(&route.account, rules, replicas, taken, now)
+            .unwrap_or(0);
         if of_account.min(of_source) == 0 {
             return 0;
         }
-        let to = self.closed_to(&route.account, &route.destination, rules, replicas, taken, now).unwrap_or(0);
+        let to = self
+            .closed_to(
+                &route.account,
+                &route.destination,
+                rules,
+                replicas,
+                taken,
+                now,
+            )
+            .unwrap_or(0);
         to.min(of_source).min(of_account)
     }
 
     /// A call that tried a key has said nothing of it: another may.
     fn abandon_key(&mut self, route: &Route, shown: Shown, now: Instant) {
-        let here = self.destinations.get_mut(&called(route)).and_then(|entry| entry.key.as_mut());
+        let here = self
+            .destinations
+            .get_mut(&called(route))
+            .and_then(|entry| entry.key.as_mut());
         if let Some(refused) = here.filter(|_| shown.tries_here) {
             refused.abandon(now);
         }
@@ -767,7 +950,13 @@ impl Table {
     }
 
     /// The upstream took a key. A call that began before the key was refused says nothing of it.
-    fn key_is_good(&mut self, route: &Route, shown: Shown, rules: &Rules, now: Instant) -> KeyChange {
+    fn key_is_good(
+        &mut self,
+        route: &Route,
+        shown: Shown,
+        rules: &Rules,
+        now: Instant,
+    ) -> KeyChange {
         let shares = rules.shares_key(&route.account);
         let newer = |refused: &Refused| refused.since <= shown.at;
         let mut change = KeyChange::None;
@@ -798,17 +987,25 @@ impl Table {
         !self.held.is_empty()
             && (self.held.contains(&Hold::All)
                 || self.held.contains(&Hold::Source(route.source.clone()))
-                || self.held.contains(&Hold::Destination(route.destination.clone())))
+                || self
+                    .held
+                    .contains(&Hold::Destination(route.destination.clone())))
     }
 
     fn is_spent(&self, budget: impl FnOnce() -> String, now: Instant) -> Option<Instant> {
-        let until = if self.spent.is_empty() { None } else { self.spent.get(&budget()).copied() };
+        let until = if self.spent.is_empty() {
+            None
+        } else {
+            self.spent.get(&budget()).copied()
+        };
         until.filter(|until| *until > now)
     }
 
     /// Forgets destinations that nothing is known of; with too many, those that were called longest ago.
     fn tidy(&mut self, now: Instant) {
-        let due = self.tidied.is_none_or(|last| now.saturating_duration_since(last) >= TIDY);
+        let due = self
+            .tidied
+            .is_none_or(|last| now.saturating_duration_since(last) >= TIDY);
         if !due && self.destinations.len() < MAX_DESTINATIONS {
             return;
         }
@@ -817,16 +1014,25 @@ impl Table {
         self.destinations.retain(|_, entry| !entry.is_idle(now));
         if self.destinations.len() >= MAX_DESTINATIONS {
             // Foreign callers name any destination they like: theirs go first, as long as they are half of all.
-            let foreign = self.destinations.keys().filter(|(account, _)| account.is_foreign()).count();
+            let foreign = self
+                .destinations
+                .keys()
+                .filter(|(account, _)| account.is_foreign())
+                .count();
             let only_foreign = foreign >= MAX_DESTINATIONS / 2;
-            let may_go =
-                |account: &Account, entry: &Entry| entry.in_flight == 0 && (account.is_foreign() || !only_foreign);
-            let resting = self.destinations.iter().filter(|((account, _), entry)| may_go(account, entry));
+            let may_go = |account: &Account, entry: &Entry| {
+                entry.in_flight == 0 && (account.is_foreign() || !only_foreign)
+            };
+            let resting = self
+                .destinations
+                .iter()
+                .filter(|((account, _), entry)| may_go(account, entry));
             let mut ages: Vec<Instant> = resting.map(|(_, entry)| entry.touched).collect();
             ages.sort_unstable();
             let edge = ages.get(ages.len() / 2).copied();
-            self.destinations
-                .retain(|(account, _), entry| !may_go(account, entry) || edge.is_some_and(|edge| entry.touched > edge));
+            self.destinations.retain(|(account, _), entry| {
+                !may_go(account, entry) || edge.is_some_and(|edge| entry.touched > edge)
+            });
             let broken = |entry: &&Entry| entry.breaker.state(now) != BreakerState::Closed;
             self.broken = self.destinations.values().filter(broken).count();
         }
@@ -856,12 +1062,21 @@ struct Shown {
 impl Place {
     /// Whether it tries a key that is refused.
     pub(super) fn tries_key(&self) -> bool {
-        self.key.is_some_and(|shown| shown.tries_here || shown.tries_all)
+        self.key
+            .is_some_and(|shown| shown.tries_here || shown.tries_all)
     }
 
     /// What the attempt says of the key that it was made with. Returns what that changed.
-    pub(super) fn tell_key(&mut self, sign: KeySign, detail: &str, rules: &Rules, now: Instant) -> KeyChange {
-        let Some(shown) = self.key.take() else { return KeyChange::None };
+    pub(super) fn tell_key(
+        &mut self,
+        sign: KeySign,
+        detail: &str,
+        rules: &Rules,
+        now: Instant,
+    ) -> KeyChange {
+        let Some(shown) = self.key.take() else {
+            return KeyChange::None;
+        };
         let mut table = self.pace.table();
         let shares = rules.shares_key(&self.route.account);
         let change = match sign {
@@ -872,17 +1087,36 @@ impl Place {
             KeySign::Good => table.key_is_good(&self.route, shown, rules, now),
             KeySign::Refused(status) => {
                 let good = table.key_good;
-                let Some(entry) = table.destinations.get_mut(&called(&self.route)) else { return KeyChange::None };
+                let Some(entry) = table.destinations.get_mut(&called(&self.route)) else {
+                    return KeyChange::None;
+                };
                 // One that was taken elsewhere since it was refused here is good, and not for this destination.
-                let only_here = status != 401 || !shares || entry.key_refused.is_some_and(|at| good > Some(at));
+                let only_here =
+                    status != 401 || !shares || entry.key_refused.is_some_and(|at| good > Some(at));
                 entry.key_refused = (status == 401).then_some(now).or(entry.key_refused);
-                let new_here = refuse(&mut entry.key, shown.tries_here, (status, detail), LATER, now);
+                let new_here = refuse(
+                    &mut entry.key,
+                    shown.tries_here,
+                    (status, detail),
+                    LATER,
+                    now,
+                );
                 if only_here {
                     if let Some(refused) = table.key.as_mut().filter(|_| shown.tries_all) {
                         refused.abandon(now);
                     }
-                    if new_here { KeyChange::HeldTo } else { KeyChange::None }
-                } else if refuse(&mut table.key, shown.tries_all, (status, detail), Duration::ZERO, now) {
+                    if new_here {
+                        KeyChange::HeldTo
+                    } else {
+                        KeyChange::None
+                    }
+                } else if refuse(
+                    &mut table.key,
+                    shown.tries_all,
+                    (status, detail),
+                    Duration::ZERO,
+                    now,
+                ) {
                     KeyChange::Held
                 } else {
                     KeyChange::None
@@ -897,14 +1131,29 @@ impl Place {
     }
 
     /// What the attempt says of the destination. The place stays taken. Returns what that changed.
-    pub(super) fn tell(&mut self, sign: Sign, rules: &Rules, replicas: u32, now: Instant, chance: f64) -> Change {
-        let Some(begun) = self.begun.take() else { return Change::None };
+    pub(super) fn tell(
+        &mut self,
+        sign: Sign,
+        rules: &Rules,
+        replicas: u32,
+        now: Instant,
+        chance: f64,
+    ) -> Change {
+        let Some(begun) = self.begun.take() else {
+            return Change::None;
+        };
         let mut table = self.pace.table();
         let side = side(&self.route.account);
-        let most = rules.most(&self.route.destination, replicas).min(share(rules.concurrency, replicas));
-        let Some(entry) = table.destinations.get_mut(&called(&self.route)) else { return Change::None };
+        let most = rules
+            .most(&self.route.destination, replicas)
+            .min(share(rules.concurrency, replicas));
+        let Some(entry) = table.destinations.get_mut(&called(&self.route)) else {
+            return Change::None;
+        };
         let was_probing = begun.probe && entry.breaker.is_probed_by(begun);
-        let change = entry.breaker.end(begun, sign, &rules.breaker, most, now, chance);
+        let change = entry
+            .breaker
+            .end(begun, sign, &rules.breaker, most, now, chance);
         if was_probing {
             table.probing[side] = table.probing[side].saturating_sub(1);
         }
@@ -918,8 +1167,9 @@ impl Place {
             Change::Closed => {
                 table.broken = table.broken.saturating_sub(1);
                 // The upstream is back: the others need not wait for long.
-                table.most_probing[side] =
-                    table.most_probing[side].saturating_mul(2).min(share(rules.concurrency, replicas).max(PROBES));
+                table.most_probing[side] = table.most_probing[side]
+                    .saturating_mul(2)
+                    .min(share(rules.concurrency, replicas).max(PROBES));
             }
         }
         self.pace.show(&table);
@@ -942,7 +1192,11 @@ impl Drop for Place {
         let mut probing = false;
         if let Some(entry) = table.destinations.get_mut(&called(&self.route)) {
             entry.in_flight = entry.in_flight.saturating_sub(1);
-            if let Some(begun) = self.begun.take().filter(|begun| entry.breaker.is_probed_by(*begun)) {
+            if let Some(begun) = self
+                .begun
+                .take()
+                .filter(|begun| entry.breaker.is_probed_by(*begun))
+            {
                 entry.breaker.abandon(begun);
                 probing = true;
             }
@@ -950,7 +1204,9 @@ impl Drop for Place {
         let of_side = &mut table.probing[side(&self.route.account)];
         *of_side = of_side.saturating_sub(usize::from(probing));
         self.pace.show(&table);
-        self.pace.metrics.in_flight(kind(&self.route.destination), -1);
+        self.pace
+            .metrics
+            .in_flight(kind(&self.route.destination), -1);
         if std::mem::take(&mut table.closed) {
             self.pace.opened.notify_one();
         }

@@ -14,7 +14,8 @@ use tokio::sync::watch;
 use crate::config::{Config, SourceConfig};
 use crate::inbox::words::FilterWords;
 use crate::inbox::{
-    Anew, EventDetail, EventFilter, EventSummary, Inbox, InboxError, Job, JobState, JobStep, SealedCall,
+    Anew, EventDetail, EventFilter, EventSummary, Inbox, InboxError, Job, JobState, JobStep,
+    SealedCall,
 };
 use crate::model::{Class, Clock, DeliveryId, NewDelivery, State, Timestamp, UpstreamIds};
 
@@ -95,7 +96,12 @@ pub fn owed_again(
     source: Option<(&SourceConfig, &UpstreamIds)>,
     event: &EventDetail,
 ) -> Result<(u32, NewDelivery), NotAgain> {
-    let number = event.deliveries.iter().map(|delivery| delivery.id.number.saturating_add(1)).max().unwrap_or(0);
+    let number = event
+        .deliveries
+        .iter()
+        .map(|delivery| delivery.id.number.saturating_add(1))
+        .max()
+        .unwrap_or(0);
     match event.deliveries.last() {
         Some(last) if last.sealed == SealedCall::Erased => Err(NotAgain::CallErased),
         Some(last) if last.sealed == SealedCall::Kept => {
@@ -112,8 +118,13 @@ pub fn owed_again(
         }
         _ => {
             let (source, ids) = source.ok_or(NotAgain::SourceGone)?;
-            let id = DeliveryId { event: event.summary.id, number };
-            let owed = source.owed(id, event.summary.thread.as_deref(), ids).ok_or(NotAgain::NoDestination)?;
+            let id = DeliveryId {
+                event: event.summary.id,
+                number,
+            };
+            let owed = source
+                .owed(id, event.summary.thread.as_deref(), ids)
+                .ok_or(NotAgain::NoDestination)?;
             Ok((number, owed))
         }
     }
@@ -125,7 +136,9 @@ pub fn left_out(wanted: Option<State>, event: &EventSummary) -> Option<NotAgain>
     if !last.is_final() {
         return Some(NotAgain::OnItsWay);
     }
-    wanted.is_some_and(|wanted| wanted != *last).then_some(NotAgain::ReplayedSince)
+    wanted
+        .is_some_and(|wanted| wanted != *last)
+        .then_some(NotAgain::ReplayedSince)
 }
 
 /// How long a number of events takes at a pace.
@@ -142,8 +155,18 @@ impl Replayer {
         ids: Arc<UpstreamIds>,
         clock: Clock,
     ) -> Arc<Self> {
-        let sources = config.sources.iter().map(|source| (source.name.clone(), source.clone())).collect();
-        Arc::new(Self { inbox, sources, remap, ids, clock })
+        let sources = config
+            .sources
+            .iter()
+            .map(|source| (source.name.clone(), source.clone()))
+            .collect();
+        Arc::new(Self {
+            inbox,
+            sources,
+            remap,
+            ids,
+            clock,
+        })
     }
 
     /// Works until `stop` is true. Every step is taken by the replayer of the moment, so that a new configuration
@@ -177,7 +200,11 @@ impl Replayer {
             }
         };
         let mut wait = LOOK;
-        for job in jobs.iter().filter(|job| job.state == JobState::Running).rev() {
+        for job in jobs
+            .iter()
+            .filter(|job| job.state == JobState::Running)
+            .rev()
+        {
             let now = self.clock.now();
             let due = due(job);
             if due > now {
@@ -220,7 +247,9 @@ impl Replayer {
             }
             Err(error) => {
                 tracing::error!(replay = job.id, %error, "a replay's filter cannot be read, the replay is paused");
-                self.inbox.steer_job(job.id, Some(JobState::Paused), None, self.clock.now()).await?;
+                self.inbox
+                    .steer_job(job.id, Some(JobState::Paused), None, self.clock.now())
+                    .await?;
                 Ok(None)
             }
         }
@@ -275,7 +304,9 @@ impl Replayer {
             return Ok(None);
         }
         // Old events may be swept while the job goes on.
-        let Some(mut detail) = self.inbox.event(event.id).await? else { return Ok(None) };
+        let Some(mut detail) = self.inbox.event(event.id).await? else {
+            return Ok(None);
+        };
         // It may have been replayed since it was listed.
         let again = match left_out(wanted, &detail.summary) {
             Some(why) => Err(why),
@@ -293,8 +324,14 @@ impl Replayer {
 
 impl Replayer {
     /// What one event owes again, and what is made anew of it.
-    fn again(&self, event: &mut EventDetail) -> Result<(u32, Vec<NewDelivery>, Option<Anew>), NotAgain> {
-        let source = self.sources.get(&event.summary.source).ok_or(NotAgain::SourceGone);
+    fn again(
+        &self,
+        event: &mut EventDetail,
+    ) -> Result<(u32, Vec<NewDelivery>, Option<Anew>), NotAgain> {
+        let source = self
+            .sources
+            .get(&event.summary.source)
+            .ok_or(NotAgain::SourceGone);
         if event.is_unmapped() {
             source?;
         }
@@ -304,7 +341,14 @@ impl Replayer {
         })?;
         let (number, owed) = owed_again(source.ok().map(|source| (source, &*self.ids)), event)?;
         let is_filtered = anew.as_ref().is_some_and(|anew| anew.filtered.is_some());
-        let owed = if is_filtered { Vec::new() } else { vec![NewDelivery { class: Class::Bulk, ..owed }] };
+        let owed = if is_filtered {
+            Vec::new()
+        } else {
+            vec![NewDelivery {
+                class: Class::Bulk,
+                ..owed
+            }]
+        };
         Ok((number, owed, anew))
     }
 }
@@ -347,10 +391,17 @@ mod tests {
         assert_eq!(due(&job(60, 0)), Timestamp::from_seconds(100));
         assert_eq!(due(&job(60, 1)), Timestamp::from_seconds(101));
         assert_eq!(due(&job(1, 1)), Timestamp::from_seconds(160));
-        assert_eq!((at_once(1), at_once(60), at_once(61), at_once(6000)), (1, 1, 2, 100));
+        assert_eq!(
+            (at_once(1), at_once(60), at_once(61), at_once(6000)),
+            (1, 1, 2, 100)
+        );
         for pace in [1, 59, 60, 61, 599, 6000] {
-            let a_minute = 60_000.0 / takes(at_once(pace) as u64, pace).as_millis() as f64 * at_once(pace) as f64;
-            assert!((a_minute - f64::from(pace)).abs() < 1.0 + f64::from(pace) / 100.0, "{pace}: {a_minute}");
+            let a_minute = 60_000.0 / takes(at_once(pace) as u64, pace).as_millis() as f64
+                * at_once(pace) as f64;
+            assert!(
+                (a_minute - f64::from(pace)).abs() < 1.0 + f64::from(pace) / 100.0,
+                "{pace}: {a_minute}"
+            );
         }
         assert_eq!(takes(120, 60), Duration::from_secs(120));
     }
@@ -371,8 +422,17 @@ mod tests {
         assert_eq!(left_out(dead, &event(&[State::Dead])), None);
         assert_eq!(left_out(None, &event(&[State::Delivered])), None);
         assert_eq!(left_out(None, &event(&[])), None);
-        assert_eq!(left_out(dead, &event(&[State::Dead, State::Delivered])), Some(NotAgain::ReplayedSince));
-        assert_eq!(left_out(None, &event(&[State::Dead, State::Pending])), Some(NotAgain::OnItsWay));
-        assert_eq!(left_out(Some(State::Pending), &event(&[State::Pending])), Some(NotAgain::OnItsWay));
+        assert_eq!(
+            left_out(dead, &event(&[State::Dead, State::Delivered])),
+            Some(NotAgain::ReplayedSince)
+        );
+        assert_eq!(
+            left_out(None, &event(&[State::Dead, State::Pending])),
+            Some(NotAgain::OnItsWay)
+        );
+        assert_eq!(
+            left_out(Some(State::Pending), &event(&[State::Pending])),
+            Some(NotAgain::OnItsWay)
+        );
     }
 }

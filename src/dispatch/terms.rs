@@ -28,7 +28,17 @@ impl Offer {
     /// What may be claimed now.
     pub(super) fn new(pace: Arc<Pace>, rules: Arc<Rules>, replicas: u32, now: Instant) -> Self {
         let (accounts, destinations, sources) = (HashMap::new(), HashMap::new(), HashMap::new());
-        let mut offer = Self { pace, rules, replicas, now, room: 0, probes: [0; 2], accounts, destinations, sources };
+        let mut offer = Self {
+            pace,
+            rules,
+            replicas,
+            now,
+            room: 0,
+            probes: [0; 2],
+            accounts,
+            destinations,
+            sources,
+        };
         offer.begin();
         offer
     }
@@ -36,7 +46,10 @@ impl Offer {
 
 impl Terms for Offer {
     fn begin(&mut self) {
-        self.room = self.pace.room(&self.rules, self.replicas, self.now).min(CLAIM);
+        self.room = self
+            .pace
+            .room(&self.rules, self.replicas, self.now)
+            .min(CLAIM);
         self.probes = [0; 2];
         self.accounts.clear();
         self.destinations.clear();
@@ -52,16 +65,25 @@ impl Terms for Offer {
             return 0;
         }
         let called = (route.account.clone(), route.destination.clone());
-        let others = self.accounts.iter().filter(|(account, _)| **account != Account::Operator);
+        let others = self
+            .accounts
+            .iter()
+            .filter(|(account, _)| **account != Account::Operator);
         let taken = Taken {
-            account: self.accounts.get(&route.account).copied().unwrap_or_default(),
+            account: self
+                .accounts
+                .get(&route.account)
+                .copied()
+                .unwrap_or_default(),
             others: others.map(|(_, count)| *count).sum(),
             shared_key: self.rules.taken_by_key(&self.accounts),
             destination: self.destinations.get(&called).copied().unwrap_or_default(),
             source: self.sources.get(&route.source).copied().unwrap_or_default(),
             probes: self.probes[usize::from(route.account.is_foreign())],
         };
-        self.pace.open(route, &self.rules, self.replicas, taken, self.now).min(self.room)
+        self.pace
+            .open(route, &self.rules, self.replicas, taken, self.now)
+            .min(self.room)
     }
 
     fn took(&mut self, route: &Route, count: usize) {
@@ -73,7 +95,10 @@ impl Terms for Offer {
             self.probes[usize::from(route.account.is_foreign())] += count;
         }
         *self.accounts.entry(route.account.clone()).or_default() += count;
-        *self.destinations.entry((route.account.clone(), route.destination.clone())).or_default() += count;
+        *self
+            .destinations
+            .entry((route.account.clone(), route.destination.clone()))
+            .or_default() += count;
         *self.sources.entry(route.source.clone()).or_default() += count;
     }
 
@@ -120,15 +145,32 @@ mod tests {
                  verify = {{ scheme = \"none\" }}\nconcurrency = 2\noverlap = \"latest\""
             );
             let problems = Problems::default();
-            let config = Config::parse("t", &file, std::path::Path::new("."), std::iter::empty(), &problems);
+            let config = Config::parse(
+                "t",
+                &file,
+                std::path::Path::new("."),
+                std::iter::empty(),
+                &problems,
+            );
             assert!(!problems.any_error(), "{:?}", problems.into_sorted());
             let pace = Pace::new(Budget::default(), Arc::new(Metrics::new()));
             let rules = Arc::new(Rules::new(&config.unwrap()));
-            Self { pace, rules, replicas: 1, now: Instant::now(), places: Vec::new() }
+            Self {
+                pace,
+                rules,
+                replicas: 1,
+                now: Instant::now(),
+                places: Vec::new(),
+            }
         }
 
         fn offer(&self) -> Offer {
-            Offer::new(self.pace.clone(), self.rules.clone(), self.replicas, self.now)
+            Offer::new(
+                self.pace.clone(),
+                self.rules.clone(),
+                self.replicas,
+                self.now,
+            )
         }
 
         /// How many a claim would get of each of these routes, in turn.
@@ -149,14 +191,21 @@ mod tests {
 
         fn enter(&mut self, route: &Route, count: usize) {
             for _ in 0..count {
-                self.places.push(self.pace.enter(route.clone(), &self.rules, self.replicas, self.now));
+                self.places.push(self.pace.enter(
+                    route.clone(),
+                    &self.rules,
+                    self.replicas,
+                    self.now,
+                ));
             }
         }
 
         /// Calls, one after the other, that all end so.
         fn calls(&self, route: &Route, sign: Sign, count: usize) {
             for _ in 0..count {
-                let mut place = self.pace.enter(route.clone(), &self.rules, self.replicas, self.now);
+                let mut place =
+                    self.pace
+                        .enter(route.clone(), &self.rules, self.replicas, self.now);
                 place.tell(sign, &self.rules, self.replicas, self.now, 0.0);
             }
         }
@@ -167,13 +216,22 @@ mod tests {
 
         fn closed(&self, destination: &str) -> Option<Closed> {
             let fares = self.pace.fares(&self.rules, self.replicas, self.now);
-            fares.into_iter().find(|fare| fare.destination.to_string() == destination)?.closed.map(|(why, _)| why)
+            fares
+                .into_iter()
+                .find(|fare| fare.destination.to_string() == destination)?
+                .closed
+                .map(|(why, _)| why)
         }
     }
 
     fn route(source: &str, agent: &str) -> Route {
         let destination = format!("agent/{agent}").parse().unwrap();
-        Route { source: source.into(), destination, account: Account::Operator, class: Class::Normal }
+        Route {
+            source: source.into(),
+            destination,
+            account: Account::Operator,
+            class: Class::Normal,
+        }
     }
 
     #[test]
@@ -181,22 +239,49 @@ mod tests {
         let mut world = World::new(
             "concurrency = 10\ndestination_concurrency = 4\n[destinations.\"agent/b\"]\nconcurrency = 5\nrate = \"9/h\"",
         );
-        let (a, b, c, small) = (route("s", "a"), route("s", "b"), route("s", "c"), route("small", "c"));
-        assert_eq!(world.would_take(&[a.clone(), small.clone(), c.clone(), b.clone()]), [4, 2, 2, 1]);
-        assert_eq!(world.would_take(&[a.clone(), c.clone(), route("s", "d")]), [4, 4, 2]);
+        let (a, b, c, small) = (
+            route("s", "a"),
+            route("s", "b"),
+            route("s", "c"),
+            route("small", "c"),
+        );
+        assert_eq!(
+            world.would_take(&[a.clone(), small.clone(), c.clone(), b.clone()]),
+            [4, 2, 2, 1]
+        );
+        assert_eq!(
+            world.would_take(&[a.clone(), c.clone(), route("s", "d")]),
+            [4, 4, 2]
+        );
         world.enter(&a, 3);
         world.enter(&small, 1);
-        assert_eq!(world.would_take(&[a.clone(), small.clone(), c.clone(), b.clone()]), [1, 1, 2, 1]);
+        assert_eq!(
+            world.would_take(&[a.clone(), small.clone(), c.clone(), b.clone()]),
+            [1, 1, 2, 1]
+        );
         world.enter(&a, 1);
-        assert_eq!((world.room(&a), world.closed("agent/a")), (0, Some(Closed::Concurrency)));
-        assert_eq!(world.opens_in(), None, "a place that is freed is no matter of time");
+        assert_eq!(
+            (world.room(&a), world.closed("agent/a")),
+            (0, Some(Closed::Concurrency))
+        );
+        assert_eq!(
+            world.opens_in(),
+            None,
+            "a place that is freed is no matter of time"
+        );
         world.enter(&c, 5);
-        assert_eq!((world.offer().room(), world.closed("agent/c")), (0, Some(Closed::Concurrency)));
+        assert_eq!(
+            (world.offer().room(), world.closed("agent/c")),
+            (0, Some(Closed::Concurrency))
+        );
         world.places.clear();
         assert_eq!(world.would_take(&[a, small]), [4, 2]);
         assert_eq!(
             world.offer().overlap("small"),
-            Overlap { mode: crate::model::OverlapMode::Latest, ..Overlap::QUEUE }
+            Overlap {
+                mode: crate::model::OverlapMode::Latest,
+                ..Overlap::QUEUE
+            }
         );
         assert_eq!(world.offer().overlap("gone"), Overlap::QUEUE);
     }
@@ -219,20 +304,33 @@ mod tests {
         assert_eq!(world.would_take(&[a.clone(), b.clone()]), [2, 18]);
         world.enter(&a, 2);
         world.places.clear();
-        assert_eq!((world.would_take(&[a.clone(), b.clone()]), world.opens_in()), (vec![0, 18], Some(SECOND / 20)));
+        assert_eq!(
+            (world.would_take(&[a.clone(), b.clone()]), world.opens_in()),
+            (vec![0, 18], Some(SECOND / 20))
+        );
         assert_eq!(world.closed("agent/a"), Some(Closed::Rate));
         world.enter(&b, 18);
-        assert_eq!((world.offer().room(), world.opens_in()), (0, Some(SECOND / 200)));
+        assert_eq!(
+            (world.offer().room(), world.opens_in()),
+            (0, Some(SECOND / 200))
+        );
         assert_eq!(world.closed("agent/b"), Some(Closed::AllRate));
         world.now += SECOND / 20;
-        assert_eq!((world.would_take(&[a, b]), world.opens_in()), (vec![1, 9], None));
+        assert_eq!(
+            (world.would_take(&[a, b]), world.opens_in()),
+            (vec![1, 9], None)
+        );
     }
 
     #[test]
     fn replicas_share_every_cap_and_rate_and_each_has_something() {
-        let mut world = World::new("concurrency = 8\ndestination_concurrency = 4\ndestination_rate = \"80/s\"");
+        let mut world =
+            World::new("concurrency = 8\ndestination_concurrency = 4\ndestination_rate = \"80/s\"");
         world.replicas = 3;
-        assert_eq!(world.would_take(&[route("s", "a"), route("small", "b"), route("s", "c")]), [1, 1, 0]);
+        assert_eq!(
+            world.would_take(&[route("s", "a"), route("small", "b"), route("s", "c")]),
+            [1, 1, 0]
+        );
         world.replicas = 100;
         assert_eq!(world.would_take(&[route("s", "a")]), [1]);
     }
@@ -240,18 +338,29 @@ mod tests {
     #[test]
     fn the_budget_bounds_what_is_claimed() {
         let world = World::new("");
-        world.pace.budget.set(Some(crate::config::Rate { count: 30, per: SECOND }));
+        world.pace.budget.set(Some(crate::config::Rate {
+            count: 30,
+            per: SECOND,
+        }));
         let _expected = world.pace.budget.expect();
-        assert_eq!(world.would_take(&[route("s", "a"), route("s", "b")]), [2, 0]);
+        assert_eq!(
+            world.would_take(&[route("s", "a"), route("s", "b")]),
+            [2, 0]
+        );
         let _more = [world.pace.budget.expect(), world.pace.budget.expect()];
-        assert_eq!((world.offer().room(), world.opens_in()), (0, Some(SECOND / 30)));
+        assert_eq!(
+            (world.offer().room(), world.opens_in()),
+            (0, Some(SECOND / 30))
+        );
     }
 
     #[test]
     fn what_is_held_is_closed_and_keeps_nothing_else_waiting() {
         let world = World::new("");
         let (a, b) = (route("s", "a"), route("small", "b"));
-        world.pace.hold([Hold::Destination(a.destination.clone())], 0);
+        world
+            .pace
+            .hold([Hold::Destination(a.destination.clone())], 0);
         assert_eq!(world.would_take(&[a.clone(), b.clone()]), [0, 2]);
         world.pace.hold([Hold::Source("small".into())], 0);
         assert_eq!(world.would_take(&[a, b]), [128, 0]);
@@ -266,7 +375,10 @@ mod tests {
         let read = world.pace.hold_changes();
         let gone = world.pace.hold_here(&Hold::Source("s".into()), true);
         assert!(world.pace.set_out(&a).is_none() && world.pace.set_out(&b).is_some());
-        assert_eq!(world.pace.waits(&a, &world.rules, 1, world.now), Some((Closed::Held, None)));
+        assert_eq!(
+            world.pace.waits(&a, &world.rules, 1, world.now),
+            Some((Closed::Held, None))
+        );
         assert!(!gone.is_closed(), "one is about to begin");
         drop(begun);
         gone.closed().await;
@@ -282,10 +394,16 @@ mod tests {
         let mut world = World::new("destination_concurrency = 7");
         let (a, b) = (route("s", "a"), route("s", "b"));
         world.calls(&a, Sign::Failing, 1);
-        assert_eq!((world.would_take(&[a.clone(), b.clone()]), world.opens_in()), (vec![0, 7], Some(10 * SECOND)));
+        assert_eq!(
+            (world.would_take(&[a.clone(), b.clone()]), world.opens_in()),
+            (vec![0, 7], Some(10 * SECOND))
+        );
         assert_eq!(world.closed("agent/a"), Some(Closed::Breaker));
         world.now += 10 * SECOND;
-        assert_eq!((world.would_take(&[a.clone(), a.clone()]), world.opens_in()), (vec![1, 0], None));
+        assert_eq!(
+            (world.would_take(&[a.clone(), a.clone()]), world.opens_in()),
+            (vec![1, 0], None)
+        );
         world.enter(&a, 1);
         assert_eq!((world.room(&a), world.opens_in()), (0, None));
         assert_eq!(world.closed("agent/a"), Some(Closed::Probing));
@@ -313,7 +431,13 @@ mod tests {
         assert_eq!((world.room(&a), world.opens_in()), (0, Some(SECOND)));
         world.pace.rest(&a, false, world.now + 2 * SECOND);
         world.now += SECOND;
-        assert_eq!((world.would_take(&[a.clone(), route("s", "b")]), world.opens_in()), (vec![0, 128], Some(SECOND)));
+        assert_eq!(
+            (
+                world.would_take(&[a.clone(), route("s", "b")]),
+                world.opens_in()
+            ),
+            (vec![0, 128], Some(SECOND))
+        );
         assert!(world.pace.reset(&a.destination, world.now));
         assert_eq!(world.room(&a), 128);
     }
@@ -322,17 +446,35 @@ mod tests {
     fn a_thousand_destinations_that_failed_are_tried_a_few_at_once() {
         let mut world = World::new("concurrency = 20");
         let routes: Vec<Route> = (0..1000).map(|n| route("s", &n.to_string())).collect();
-        routes.iter().for_each(|route| world.calls(route, Sign::Failing, 1));
+        routes
+            .iter()
+            .for_each(|route| world.calls(route, Sign::Failing, 1));
         world.now += 10 * SECOND;
         assert_eq!(world.would_take(&routes).iter().sum::<usize>(), 8);
-        routes.iter().take(8).for_each(|route| world.enter(route, 1));
-        assert_eq!((world.would_take(&routes).iter().sum::<usize>(), world.opens_in()), (0, None));
+        routes
+            .iter()
+            .take(8)
+            .for_each(|route| world.enter(route, 1));
+        assert_eq!(
+            (
+                world.would_take(&routes).iter().sum::<usize>(),
+                world.opens_in()
+            ),
+            (0, None)
+        );
         // One answers: the upstream is back, and the others may be tried sooner.
         let mut places = std::mem::take(&mut world.places);
-        places.remove(0).tell(Sign::Alive, &world.rules, 1, world.now, 0.0);
-        let (closed, tried) = (world.would_take(&routes[..1])[0], world.would_take(&routes[8..]).iter().sum::<usize>());
+        places
+            .remove(0)
+            .tell(Sign::Alive, &world.rules, 1, world.now, 0.0);
+        let (closed, tried) = (
+            world.would_take(&routes[..1])[0],
+            world.would_take(&routes[8..]).iter().sum::<usize>(),
+        );
         assert_eq!((closed, tried), (2, 9));
-        places.remove(0).tell(Sign::Failing, &world.rules, 1, world.now, 0.0);
+        places
+            .remove(0)
+            .tell(Sign::Failing, &world.rules, 1, world.now, 0.0);
         assert_eq!(world.would_take(&routes[8..]).iter().sum::<usize>(), 2);
     }
 
@@ -347,7 +489,11 @@ mod tests {
         let fares = world.pace.fares(&world.rules, 1, world.now);
         assert!(fares.len() <= 10_001, "{}", fares.len());
         assert!(fares.iter().any(|fare| fare.in_flight == 1));
-        assert!(fares.iter().all(|fare| fare.breaker != BreakerState::Closed || fare.in_flight == 1));
+        assert!(
+            fares
+                .iter()
+                .all(|fare| fare.breaker != BreakerState::Closed || fare.in_flight == 1)
+        );
         // What was called long ago and is called as before is forgotten.
         world.places.clear();
         world.now += 1000 * SECOND;

@@ -30,8 +30,11 @@ pub(super) struct OurTurn<'a> {
 
 /// Tells what a record shows.
 pub(super) fn shows(run: &Run, ours: OurTurn<'_>) -> Shows {
-    let known_end = ours.earlier.and_then(|(turn, _)| turn.answer.as_ref()?.finished_at.as_deref());
-    let ends_alike = run.status.is_final() && known_end.is_some() && known_end == run.finished_at.as_deref();
+    let known_end = ours
+        .earlier
+        .and_then(|(turn, _)| turn.answer.as_ref()?.finished_at.as_deref());
+    let ends_alike =
+        run.status.is_final() && known_end.is_some() && known_end == run.finished_at.as_deref();
     let began = time(run.started_at.as_deref());
     let ended = time(run.finished_at.as_deref());
     match run.input_text.as_deref() {
@@ -51,7 +54,13 @@ pub(super) fn shows(run: &Run, ours: OurTurn<'_>) -> Shows {
         _ if ends_alike => Shows::Earlier,
         // Nothing of ours follows our own turn, so a record that shows other words shows a turn before it, unless
         // another door has spoken since.
-        Some(_) if began.or(ended).is_some_and(|at| at > ours.not_before + SKEW) => Shows::CannotTell,
+        Some(_)
+            if began
+                .or(ended)
+                .is_some_and(|at| at > ours.not_before + SKEW) =>
+        {
+            Shows::CannotTell
+        }
         Some(_) => Shows::Earlier,
         None => by_time(began, ended, ours.not_before),
     }
@@ -94,9 +103,17 @@ mod tests {
 
     fn turn(finished_at: Option<&str>) -> Turn {
         let finished_at = finished_at.map(str::to_owned);
-        let answer = Answer { status: "completed".into(), result: None, finished_at, task: None };
+        let answer = Answer {
+            status: "completed".into(),
+            result: None,
+            finished_at,
+            task: None,
+        };
         Turn {
-            id: DeliveryId { event: EventId::from_bytes([0; 16]), number: 0 },
+            id: DeliveryId {
+                event: EventId::from_bytes([0; 16]),
+                number: 0,
+            },
             answer: Some(answer),
             params: Params::default(),
             headers: Vec::new(),
@@ -108,48 +125,145 @@ mod tests {
     fn two_turns_that_end_in_the_same_instant_are_told_apart_by_what_was_said() {
         let end = "2026-01-01T00:00:01Z";
         let before = turn(Some(end));
-        let ours = OurTurn { text: "two", not_before: SENT, earlier: Some((&before, "one")) };
-        assert_eq!(shows(&run(RunStatus::Completed, Some("two"), Some(end)), ours), Shows::Ours);
-        assert_eq!(shows(&run(RunStatus::Completed, Some("one"), Some(end)), ours), Shows::Earlier);
-        assert_eq!(shows(&run(RunStatus::Completed, None, Some(end)), ours), Shows::Earlier);
-        let alike = OurTurn { earlier: Some((&before, "two")), ..ours };
-        assert_eq!(shows(&run(RunStatus::Completed, Some("two"), Some(end)), alike), Shows::Earlier);
+        let ours = OurTurn {
+            text: "two",
+            not_before: SENT,
+            earlier: Some((&before, "one")),
+        };
+        assert_eq!(
+            shows(&run(RunStatus::Completed, Some("two"), Some(end)), ours),
+            Shows::Ours
+        );
+        assert_eq!(
+            shows(&run(RunStatus::Completed, Some("one"), Some(end)), ours),
+            Shows::Earlier
+        );
+        assert_eq!(
+            shows(&run(RunStatus::Completed, None, Some(end)), ours),
+            Shows::Earlier
+        );
+        let alike = OurTurn {
+            earlier: Some((&before, "two")),
+            ..ours
+        };
+        assert_eq!(
+            shows(&run(RunStatus::Completed, Some("two"), Some(end)), alike),
+            Shows::Earlier
+        );
     }
 
     #[test]
     fn a_record_that_has_not_changed_since_the_turn_before_shows_that_turn() {
         let before = turn(Some("2025-12-31T23:00:00Z"));
-        let ours = OurTurn { text: "hi", not_before: SENT, earlier: Some((&before, "hi")) };
-        let record = run(RunStatus::Completed, Some("hi"), Some("2025-12-31T23:00:00Z"));
+        let ours = OurTurn {
+            text: "hi",
+            not_before: SENT,
+            earlier: Some((&before, "hi")),
+        };
+        let record = run(
+            RunStatus::Completed,
+            Some("hi"),
+            Some("2025-12-31T23:00:00Z"),
+        );
         assert_eq!(shows(&record, ours), Shows::Earlier);
-        let record = run(RunStatus::Completed, Some("hi"), Some("2026-01-01T00:00:05Z"));
+        let record = run(
+            RunStatus::Completed,
+            Some("hi"),
+            Some("2026-01-01T00:00:05Z"),
+        );
         assert_eq!(shows(&record, ours), Shows::Ours);
-        assert_eq!(shows(&run(RunStatus::Running, Some("hi"), None), ours), Shows::Ours);
+        assert_eq!(
+            shows(&run(RunStatus::Running, Some("hi"), None), ours),
+            Shows::Ours
+        );
     }
 
     #[test]
     fn other_words_are_an_earlier_turn_unless_they_came_later() {
         let before = turn(None);
-        let ours = OurTurn { text: "two", not_before: SENT, earlier: Some((&before, "one")) };
-        assert_eq!(shows(&run(RunStatus::Completed, Some("one"), None), ours), Shows::Earlier);
-        assert_eq!(shows(&run(RunStatus::Completed, Some("two"), None), ours), Shows::Ours);
-        let later = run(RunStatus::Completed, Some("three"), Some("2026-01-01T01:00:00Z"));
+        let ours = OurTurn {
+            text: "two",
+            not_before: SENT,
+            earlier: Some((&before, "one")),
+        };
+        assert_eq!(
+            shows(&run(RunStatus::Completed, Some("one"), None), ours),
+            Shows::Earlier
+        );
+        assert_eq!(
+            shows(&run(RunStatus::Completed, Some("two"), None), ours),
+            Shows::Ours
+        );
+        let later = run(
+            RunStatus::Completed,
+            Some("three"),
+            Some("2026-01-01T01:00:00Z"),
+        );
         assert_eq!(shows(&later, ours), Shows::CannotTell);
     }
 
     #[test]
     fn the_same_words_of_a_first_turn_are_ours_unless_they_are_old() {
-        let ours = OurTurn { text: "hi", not_before: SENT, earlier: None };
-        assert_eq!(shows(&run(RunStatus::Completed, Some("hi"), Some("2026-01-01T00:00:01Z")), ours), Shows::Ours);
-        assert_eq!(shows(&run(RunStatus::Completed, Some("hi"), Some("2025-12-30T00:00:00Z")), ours), Shows::Earlier);
+        let ours = OurTurn {
+            text: "hi",
+            not_before: SENT,
+            earlier: None,
+        };
+        assert_eq!(
+            shows(
+                &run(
+                    RunStatus::Completed,
+                    Some("hi"),
+                    Some("2026-01-01T00:00:01Z")
+                ),
+                ours
+            ),
+            Shows::Ours
+        );
+        assert_eq!(
+            shows(
+                &run(
+                    RunStatus::Completed,
+                    Some("hi"),
+                    Some("2025-12-30T00:00:00Z")
+                ),
+                ours
+            ),
+            Shows::Earlier
+        );
     }
 
     #[test]
     fn without_words_only_clear_times_tell() {
-        let ours = OurTurn { text: "hi", not_before: SENT, earlier: None };
-        assert_eq!(shows(&run(RunStatus::Completed, None, None), ours), Shows::CannotTell);
-        assert_eq!(shows(&run(RunStatus::Completed, None, Some("2026-01-01T00:00:30Z")), ours), Shows::CannotTell);
-        assert_eq!(shows(&run(RunStatus::Completed, None, Some("2026-01-01T01:00:00Z")), ours), Shows::Ours);
-        assert_eq!(shows(&run(RunStatus::Completed, None, Some("2025-12-01T00:00:00Z")), ours), Shows::Earlier);
+        let ours = OurTurn {
+            text: "hi",
+            not_before: SENT,
+            earlier: None,
+        };
+        assert_eq!(
+            shows(&run(RunStatus::Completed, None, None), ours),
+            Shows::CannotTell
+        );
+        assert_eq!(
+            shows(
+                &run(RunStatus::Completed, None, Some("2026-01-01T00:00:30Z")),
+                ours
+            ),
+            Shows::CannotTell
+        );
+        assert_eq!(
+            shows(
+                &run(RunStatus::Completed, None, Some("2026-01-01T01:00:00Z")),
+                ours
+            ),
+            Shows::Ours
+        );
+        assert_eq!(
+            shows(
+                &run(RunStatus::Completed, None, Some("2025-12-01T00:00:00Z")),
+                ours
+            ),
+            Shows::Earlier
+        );
     }
 }

@@ -97,7 +97,10 @@ impl Asked {
 /// Judges the end of an attempt.
 pub(super) fn judge(result: AttemptResult, facts: Facts, policy: &Policy) -> Verdict {
     let again = |retry_after, doubt, counted| Next::Retry {
-        at: facts.now + policy.backoff.wait(facts.strikes.max(1), retry_after, facts.chance),
+        at: facts.now
+            + policy
+                .backoff
+                .wait(facts.strikes.max(1), retry_after, facts.chance),
         doubt,
         counted,
     };
@@ -108,8 +111,14 @@ pub(super) fn judge(result: AttemptResult, facts: Facts, policy: &Policy) -> Ver
         AttemptResult::NotSent(detail) => Verdict {
             next: match (patience_is_over, facts.doubt) {
                 (false, doubt) => {
-                    let wait = policy.backoff.wait(facts.strikes.max(1), None, facts.chance);
-                    Next::Retry { at: facts.now + wait.min(policy.longest_unsent), doubt, counted: false }
+                    let wait = policy
+                        .backoff
+                        .wait(facts.strikes.max(1), None, facts.chance);
+                    Next::Retry {
+                        at: facts.now + wait.min(policy.longest_unsent),
+                        doubt,
+                        counted: false,
+                    }
                 }
                 (true, None) => Next::Dead(None),
                 (true, Some(_)) => Next::Unknown,
@@ -120,7 +129,11 @@ pub(super) fn judge(result: AttemptResult, facts: Facts, policy: &Policy) -> Ver
             sign: Sign::Failing,
             asked: None,
         },
-        AttemptResult::Refused { status, detail, retry_after } => {
+        AttemptResult::Refused {
+            status,
+            detail,
+            retry_after,
+        } => {
             let next = match status {
                 // A plan that is used up does not come back by waiting.
                 429 if speaks_of_plan(&detail) => Next::Dead(None),
@@ -131,15 +144,30 @@ pub(super) fn judge(result: AttemptResult, facts: Facts, policy: &Policy) -> Ver
             let (sign, asked) = match status {
                 429 if speaks_of_plan(&detail) => (Sign::Alive, None),
                 429 | 503 => {
-                    let sign = if retry_after.is_some() { Sign::Nothing } else { Sign::Failing };
+                    let sign = if retry_after.is_some() {
+                        Sign::Nothing
+                    } else {
+                        Sign::Failing
+                    };
                     (sign, Asked::by(Some(status), retry_after))
                 }
                 _ => (Sign::Alive, None),
             };
-            Verdict { next, result: "refused", status: Some(status), detail, sign, asked }
+            Verdict {
+                next,
+                result: "refused",
+                status: Some(status),
+                detail,
+                sign,
+                asked,
+            }
         }
         AttemptResult::Ambiguous(detail) => Verdict {
-            next: if last_try { Next::Unknown } else { again(None, Some(facts.doubt.unwrap_or(facts.sent_at)), true) },
+            next: if last_try {
+                Next::Unknown
+            } else {
+                again(None, Some(facts.doubt.unwrap_or(facts.sent_at)), true)
+            },
             result: "ambiguous",
             status: None,
             detail,
@@ -151,7 +179,10 @@ pub(super) fn judge(result: AttemptResult, facts: Facts, policy: &Policy) -> Ver
 
 fn ran(run: Run, facts: Facts, policy: &Policy, last_try: bool) -> Verdict {
     let detail = match run.status {
-        RunStatus::Failed => run.result.clone().unwrap_or_else(|| "the run ended in failure".to_owned()),
+        RunStatus::Failed => run
+            .result
+            .clone()
+            .unwrap_or_else(|| "the run ended in failure".to_owned()),
         _ => String::new(),
     };
     let result = match run.status {
@@ -163,13 +194,25 @@ fn ran(run: Run, facts: Facts, policy: &Policy, last_try: bool) -> Verdict {
     };
     let failed = run.status == RunStatus::Failed;
     let is_final = run.status.is_final();
-    let answer = Answer { status: run.status_text, result: run.result, finished_at: run.finished_at, task: run.task };
+    let answer = Answer {
+        status: run.status_text,
+        result: run.result,
+        finished_at: run.finished_at,
+        task: run.task,
+    };
     let next = if failed && policy.retry_failed_runs {
         if last_try {
             Next::Dead(Some(answer))
         } else {
-            let at = facts.now + policy.backoff.wait(facts.strikes.max(1), None, facts.chance);
-            Next::Retry { at, doubt: None, counted: true }
+            let at = facts.now
+                + policy
+                    .backoff
+                    .wait(facts.strikes.max(1), None, facts.chance);
+            Next::Retry {
+                at,
+                doubt: None,
+                counted: true,
+            }
         }
     } else if is_final {
         Next::Delivered(answer)
@@ -178,7 +221,14 @@ fn ran(run: Run, facts: Facts, policy: &Policy, last_try: bool) -> Verdict {
         Next::Unknown
     };
     let detail = super::attempt::cut(&detail, 500);
-    Verdict { next, result, status: Some(200), detail, sign: Sign::Alive, asked: None }
+    Verdict {
+        next,
+        result,
+        status: Some(200),
+        detail,
+        sign: Sign::Alive,
+        asked: None,
+    }
 }
 
 #[cfg(test)]
@@ -188,12 +238,22 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_000_000_000);
 
     fn facts() -> Facts {
-        Facts { strikes: 1, received_at: NOW, now: NOW, doubt: None, sent_at: NOW, chance: 1.0 }
+        Facts {
+            strikes: 1,
+            received_at: NOW,
+            now: NOW,
+            doubt: None,
+            sent_at: NOW,
+            chance: 1.0,
+        }
     }
 
     fn policy() -> Policy {
         Policy {
-            backoff: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) },
+            backoff: Backoff {
+                first: Duration::from_secs(1),
+                longest: Duration::from_secs(60),
+            },
             max_attempts: 3,
             longest_unsent: Duration::from_secs(10),
             give_up_after: Duration::from_secs(3_600),
@@ -202,7 +262,11 @@ mod tests {
     }
 
     fn refused(status: u16, detail: &str, retry_after: Option<u64>) -> AttemptResult {
-        AttemptResult::Refused { status, detail: detail.into(), retry_after: retry_after.map(Duration::from_secs) }
+        AttemptResult::Refused {
+            status,
+            detail: detail.into(),
+            retry_after: retry_after.map(Duration::from_secs),
+        }
     }
 
     fn ended(status: RunStatus) -> AttemptResult {
@@ -219,11 +283,30 @@ mod tests {
 
     #[test]
     fn what_surely_did_not_run_is_tried_again_without_doubt_and_without_counting() {
-        for result in
-            [AttemptResult::NotSent("refused".into()), refused(429, "slow down", None), refused(503, "", Some(9))]
-        {
-            let verdict = judge(result, Facts { strikes: 9, ..facts() }, &policy());
-            assert!(matches!(verdict.next, Next::Retry { doubt: None, counted: false, .. }), "{verdict:?}");
+        for result in [
+            AttemptResult::NotSent("refused".into()),
+            refused(429, "slow down", None),
+            refused(503, "", Some(9)),
+        ] {
+            let verdict = judge(
+                result,
+                Facts {
+                    strikes: 9,
+                    ..facts()
+                },
+                &policy(),
+            );
+            assert!(
+                matches!(
+                    verdict.next,
+                    Next::Retry {
+                        doubt: None,
+                        counted: false,
+                        ..
+                    }
+                ),
+                "{verdict:?}"
+            );
         }
     }
 
@@ -233,21 +316,51 @@ mod tests {
             let verdict = judge(result, facts(), &policy());
             (verdict.sign, verdict.asked)
         };
-        let asked = |whole, seconds| Some(Asked { whole, wait: Duration::from_secs(seconds) });
-        assert_eq!(sign(AttemptResult::NotSent(String::new())), (Sign::Failing, None));
-        assert_eq!(sign(AttemptResult::Ambiguous(String::new())), (Sign::Failing, None));
-        assert_eq!(sign(refused(429, "slow", None)), (Sign::Failing, asked(true, 1)));
-        assert_eq!(sign(refused(429, "slow", Some(7))), (Sign::Nothing, asked(true, 7)));
-        assert_eq!(sign(refused(503, "", Some(9))), (Sign::Nothing, asked(false, 9)));
-        for alive in [ended(RunStatus::Failed), refused(404, "no", None), refused(409, "busy", None)] {
+        let asked = |whole, seconds| {
+            Some(Asked {
+                whole,
+                wait: Duration::from_secs(seconds),
+            })
+        };
+        assert_eq!(
+            sign(AttemptResult::NotSent(String::new())),
+            (Sign::Failing, None)
+        );
+        assert_eq!(
+            sign(AttemptResult::Ambiguous(String::new())),
+            (Sign::Failing, None)
+        );
+        assert_eq!(
+            sign(refused(429, "slow", None)),
+            (Sign::Failing, asked(true, 1))
+        );
+        assert_eq!(
+            sign(refused(429, "slow", Some(7))),
+            (Sign::Nothing, asked(true, 7))
+        );
+        assert_eq!(
+            sign(refused(503, "", Some(9))),
+            (Sign::Nothing, asked(false, 9))
+        );
+        for alive in [
+            ended(RunStatus::Failed),
+            refused(404, "no", None),
+            refused(409, "busy", None),
+        ] {
             assert_eq!(sign(alive), (Sign::Alive, None));
         }
-        assert_eq!(sign(refused(429, "Your plan limit is reached", None)), (Sign::Alive, None));
+        assert_eq!(
+            sign(refused(429, "Your plan limit is reached", None)),
+            (Sign::Alive, None)
+        );
     }
 
     #[test]
     fn what_was_not_sent_does_not_wait_longer_than_a_destination_rests() {
-        let late = Facts { strikes: 7, ..facts() };
+        let late = Facts {
+            strikes: 7,
+            ..facts()
+        };
         let at = |result| match judge(result, late, &policy()).next {
             Next::Retry { at, .. } => at.since(NOW).as_secs(),
             next => panic!("{next:?}"),
@@ -258,40 +371,110 @@ mod tests {
 
     #[test]
     fn an_upstream_that_takes_nothing_is_given_up_in_the_end() {
-        let late = Facts { now: NOW + Duration::from_secs(3_600), ..facts() };
-        assert_eq!(judge(AttemptResult::NotSent(String::new()), late, &policy()).next, Next::Dead(None));
-        let doubtful = Facts { doubt: Some(NOW), ..late };
-        assert_eq!(judge(AttemptResult::NotSent(String::new()), doubtful, &policy()).next, Next::Unknown);
+        let late = Facts {
+            now: NOW + Duration::from_secs(3_600),
+            ..facts()
+        };
+        assert_eq!(
+            judge(AttemptResult::NotSent(String::new()), late, &policy()).next,
+            Next::Dead(None)
+        );
+        let doubtful = Facts {
+            doubt: Some(NOW),
+            ..late
+        };
+        assert_eq!(
+            judge(AttemptResult::NotSent(String::new()), doubtful, &policy()).next,
+            Next::Unknown
+        );
     }
 
     #[test]
     fn what_may_have_run_keeps_its_first_doubt_and_is_never_simply_dead() {
         let verdict = judge(AttemptResult::Ambiguous("cut".into()), facts(), &policy());
-        assert!(matches!(verdict.next, Next::Retry { doubt: Some(NOW), counted: true, .. }), "{verdict:?}");
+        assert!(
+            matches!(
+                verdict.next,
+                Next::Retry {
+                    doubt: Some(NOW),
+                    counted: true,
+                    ..
+                }
+            ),
+            "{verdict:?}"
+        );
         let earlier = NOW - Duration::from_secs(5);
-        let verdict =
-            judge(AttemptResult::Ambiguous("cut".into()), Facts { doubt: Some(earlier), ..facts() }, &policy());
-        assert!(matches!(verdict.next, Next::Retry { doubt: Some(at), .. } if at == earlier), "{verdict:?}");
-        let last = Facts { strikes: 3, ..facts() };
-        assert_eq!(judge(AttemptResult::Ambiguous("cut".into()), last, &policy()).next, Next::Unknown);
+        let verdict = judge(
+            AttemptResult::Ambiguous("cut".into()),
+            Facts {
+                doubt: Some(earlier),
+                ..facts()
+            },
+            &policy(),
+        );
+        assert!(
+            matches!(verdict.next, Next::Retry { doubt: Some(at), .. } if at == earlier),
+            "{verdict:?}"
+        );
+        let last = Facts {
+            strikes: 3,
+            ..facts()
+        };
+        assert_eq!(
+            judge(AttemptResult::Ambiguous("cut".into()), last, &policy()).next,
+            Next::Unknown
+        );
     }
 
     #[test]
     fn a_refusal_that_will_not_change_is_dead_at_once() {
         for status in [400, 401, 403, 404, 413, 422] {
-            assert_eq!(judge(refused(status, "no", None), facts(), &policy()).next, Next::Dead(None), "{status}");
+            assert_eq!(
+                judge(refused(status, "no", None), facts(), &policy()).next,
+                Next::Dead(None),
+                "{status}"
+            );
         }
-        assert_eq!(judge(refused(429, "Your plan limit is reached", None), facts(), &policy()).next, Next::Dead(None));
-        assert!(matches!(judge(refused(409, "busy", None), facts(), &policy()).next, Next::Retry { .. }));
+        assert_eq!(
+            judge(
+                refused(429, "Your plan limit is reached", None),
+                facts(),
+                &policy()
+            )
+            .next,
+            Next::Dead(None)
+        );
+        assert!(matches!(
+            judge(refused(409, "busy", None), facts(), &policy()).next,
+            Next::Retry { .. }
+        ));
     }
 
     #[test]
     fn a_failed_run_is_an_outcome_and_run_again_only_where_asked() {
-        assert!(matches!(judge(ended(RunStatus::Failed), facts(), &policy()).next, Next::Delivered(_)));
-        let again = Policy { retry_failed_runs: true, ..policy() };
-        assert!(matches!(judge(ended(RunStatus::Failed), facts(), &again).next, Next::Retry { doubt: None, .. }));
-        let last = Facts { strikes: 3, ..facts() };
-        assert!(matches!(judge(ended(RunStatus::Failed), last, &again).next, Next::Dead(Some(_))));
-        assert_eq!(judge(ended(RunStatus::Paused), facts(), &policy()).next, Next::Unknown);
+        assert!(matches!(
+            judge(ended(RunStatus::Failed), facts(), &policy()).next,
+            Next::Delivered(_)
+        ));
+        let again = Policy {
+            retry_failed_runs: true,
+            ..policy()
+        };
+        assert!(matches!(
+            judge(ended(RunStatus::Failed), facts(), &again).next,
+            Next::Retry { doubt: None, .. }
+        ));
+        let last = Facts {
+            strikes: 3,
+            ..facts()
+        };
+        assert!(matches!(
+            judge(ended(RunStatus::Failed), last, &again).next,
+            Next::Dead(Some(_))
+        ));
+        assert_eq!(
+            judge(ended(RunStatus::Paused), facts(), &policy()).next,
+            Next::Unknown
+        );
     }
 }

@@ -56,8 +56,14 @@ impl Budgets {
             foreign: config.dropin.runs_per_day.or(runs.whole),
             agent: runs.agent,
             user: runs.user,
-            sources: sources.filter_map(|source| Some((source.name.clone(), source.runs_per_day?))).collect(),
-            keys: config.keys.iter().filter_map(|key| Some((key.name.clone(), key.runs_per_day?))).collect(),
+            sources: sources
+                .filter_map(|source| Some((source.name.clone(), source.runs_per_day?)))
+                .collect(),
+            keys: config
+                .keys
+                .iter()
+                .filter_map(|key| Some((key.name.clone(), key.runs_per_day?)))
+                .collect(),
         }
     }
 
@@ -82,7 +88,10 @@ impl Budgets {
         now: Timestamp,
     ) -> Result<Counted, Uncounted> {
         let spends = self.of(route, params);
-        let counted = Counted { day: now.day(), budgets: spends.iter().map(|spend| spend.budget.clone()).collect() };
+        let counted = Counted {
+            day: now.day(),
+            budgets: spends.iter().map(|spend| spend.budget.clone()).collect(),
+        };
         if spends.is_empty() {
             return Ok(counted);
         }
@@ -105,32 +114,61 @@ impl Budgets {
         if wanted.is_empty() {
             return Ok(());
         }
-        let spent: HashMap<String, u64> = inbox.spent(now.day()).await.map_err(Uncounted::Inbox)?.into_iter().collect();
-        let over = wanted.into_iter().find(|spend| spent.get(&spend.budget).is_some_and(|runs| *runs >= spend.most));
+        let spent: HashMap<String, u64> = inbox
+            .spent(now.day())
+            .await
+            .map_err(Uncounted::Inbox)?
+            .into_iter()
+            .collect();
+        let over = wanted.into_iter().find(|spend| {
+            spent
+                .get(&spend.budget)
+                .is_some_and(|runs| *runs >= spend.most)
+        });
         over.map_or(Ok(()), |spend| Err(Uncounted::Spent(spend.budget)))
     }
 
     fn of(&self, route: &Route, params: &Params) -> Vec<Spend> {
-        let Route { source, destination, account, .. } = route;
+        let Route {
+            source,
+            destination,
+            account,
+            ..
+        } = route;
         // A name that two accounts' callers give is two users.
         let whose = match account {
             Account::Operator => source.clone(),
             Account::Key(_) | Account::Foreign => format!("{source}/{account}"),
         };
-        let user =
-            || Some(format!("user/{}", digest(&whose, params.get(Name::UserId).or(params.get(Name::UserEmail))?)));
+        let user = || {
+            Some(format!(
+                "user/{}",
+                digest(
+                    &whose,
+                    params.get(Name::UserId).or(params.get(Name::UserEmail))?
+                )
+            ))
+        };
         let spend = |budget: String, most: u64| Spend { budget, most };
-        let whole = if account.is_foreign() { self.foreign } else { self.whole };
+        let whole = if account.is_foreign() {
+            self.foreign
+        } else {
+            self.whole
+        };
         let of_key_most = match account {
             Account::Key(name) => self.keys.get(name).map(|most| spend(of_key(name), *most)),
             Account::Operator | Account::Foreign => None,
         };
-        let of_source_most = self.sources.get(source).filter(|_| *account == Account::Operator);
+        let of_source_most = self
+            .sources
+            .get(source)
+            .filter(|_| *account == Account::Operator);
         [
             whole.map(|most| spend(of_account(account).to_owned(), most)),
             of_source_most.map(|most| spend(of_source(source), *most)),
             of_key_most,
-            self.agent.map(|most| spend(of_destination(account, destination), most)),
+            self.agent
+                .map(|most| spend(of_destination(account, destination), most)),
             self.user.and_then(|most| Some(spend(user()?, most))),
         ]
         .into_iter()
@@ -159,7 +197,11 @@ pub const fn of_account(account: &Account) -> &'static str {
 
 /// The budget of a destination as an account calls it.
 pub fn of_destination(account: &Account, destination: &Destination) -> String {
-    if account.is_foreign() { format!("{FOREIGN}/{destination}") } else { destination.to_string() }
+    if account.is_foreign() {
+        format!("{FOREIGN}/{destination}")
+    } else {
+        destination.to_string()
+    }
 }
 
 /// The budget of a source.
@@ -174,7 +216,11 @@ pub fn of_key(name: &str) -> String {
 
 /// A user's name in the table: enough to count by, and nothing of who it is.
 fn digest(source: &str, user: &str) -> String {
-    let digest = Sha256::new().chain_update(source).chain_update([0]).chain_update(user).finalize();
+    let digest = Sha256::new()
+        .chain_update(source)
+        .chain_update([0])
+        .chain_update(user)
+        .finalize();
     hex::encode(&digest[..16])
 }
 
@@ -195,29 +241,73 @@ mod tests {
         };
         let of = |budgets: &Budgets, account: &str, source: &str, params: &Params| {
             let (destination, account) = ("agent/a".parse().unwrap(), account.parse().unwrap());
-            let route = Route { source: source.to_owned(), destination, account, class: Class::Normal };
-            budgets.of(&route, params).into_iter().map(|spend| (spend.budget, spend.most)).collect::<Vec<_>>()
+            let route = Route {
+                source: source.to_owned(),
+                destination,
+                account,
+                class: Class::Normal,
+            };
+            budgets
+                .of(&route, params)
+                .into_iter()
+                .map(|spend| (spend.budget, spend.most))
+                .collect::<Vec<_>>()
         };
-        let names = |budgets: &Budgets, source: &str, params: &Params| of(budgets, "operator", source, params);
+        let names = |budgets: &Budgets, source: &str, params: &Params| {
+            of(budgets, "operator", source, params)
+        };
         let nobody = Params::default();
         let known = |name: &str, most| (name.to_owned(), most);
-        assert_eq!(names(&budgets, "s", &nobody), [known("all", 9), known("source/s", 6), known("agent/a", 8)]);
-        assert_eq!(names(&budgets, "dropin", &nobody), [known("all", 9), known("agent/a", 8)]);
+        assert_eq!(
+            names(&budgets, "s", &nobody),
+            [known("all", 9), known("source/s", 6), known("agent/a", 8)]
+        );
+        assert_eq!(
+            names(&budgets, "dropin", &nobody),
+            [known("all", 9), known("agent/a", 8)]
+        );
         assert!(names(&Budgets::default(), "s", &nobody).is_empty());
-        let ann = Param { name: Name::UserId, value: "ann".into(), origin: Origin::Template, over: vec![] };
+        let ann = Param {
+            name: Name::UserId,
+            value: "ann".into(),
+            origin: Origin::Template,
+            over: vec![],
+        };
         let somebody = Params::new(vec![ann]);
-        let only = Budgets { user: Some(7), ..Budgets::default() };
+        let only = Budgets {
+            user: Some(7),
+            ..Budgets::default()
+        };
         let (here, there) = (names(&only, "s", &somebody), names(&only, "t", &somebody));
-        assert!(here[0].0.starts_with("user/") && !here[0].0.contains("ann"), "{here:?}");
+        assert!(
+            here[0].0.starts_with("user/") && !here[0].0.contains("ann"),
+            "{here:?}"
+        );
         assert_ne!(here, there, "another source's ann is somebody else");
         let account = |account: &str| of(&budgets, account, "dropin", &somebody);
-        for (budget, most) in names(&budgets, "t", &somebody).into_iter().chain(account("foreign")) {
+        for (budget, most) in names(&budgets, "t", &somebody)
+            .into_iter()
+            .chain(account("foreign"))
+        {
             assert_eq!(budgets.most(&budget), Some(most), "{budget}");
         }
-        assert_eq!(account("foreign")[..2], [known("foreign", 3), known("foreign/agent/a", 8)]);
-        assert_eq!(account("key/ci")[..3], [known("all", 9), known("key/ci", 4), known("agent/a", 8)]);
-        assert_eq!(account("key/other")[..2], [known("all", 9), known("agent/a", 8)]);
+        assert_eq!(
+            account("foreign")[..2],
+            [known("foreign", 3), known("foreign/agent/a", 8)]
+        );
+        assert_eq!(
+            account("key/ci")[..3],
+            [known("all", 9), known("key/ci", 4), known("agent/a", 8)]
+        );
+        assert_eq!(
+            account("key/other")[..2],
+            [known("all", 9), known("agent/a", 8)]
+        );
         assert_eq!(budgets.most("key/ci"), Some(4));
-        assert_ne!(account("foreign")[2], account("key/ci")[3], "a stranger's ann is nobody of ours");
+        assert_ne!(
+            account("foreign")[2],
+            account("key/ci")[3],
+            "a stranger's ann is nobody of ours"
+        );
     }
 }

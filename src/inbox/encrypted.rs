@@ -16,13 +16,14 @@ use serde::{Deserialize, Serialize};
 
 use super::seal::{SealError, SealedPart, Sealer};
 use super::{
-    Anew, Answer, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox,
-    InboxError, Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Next, Page, Replayed, Settled, Settlement,
-    SourceFare, Spend, Standing, Terms, Turn, Usage, WaitingDelivery, cut,
+    Anew, Answer, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter,
+    EventSummary, Hold, Inbox, InboxError, Job, JobState, JobStep, Keep, KeptAttachment, NewJob,
+    Next, Page, Replayed, Settled, Settlement, SourceFare, Spend, Standing, Terms, Turn, Usage,
+    WaitingDelivery, cut,
 };
 use crate::model::{
-    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Params,
-    ProofMark, Role, State, Timestamp, UpstreamIds, UsedProof,
+    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, Destination, EventId, NewDelivery,
+    NewEvent, Params, ProofMark, Role, State, Timestamp, UpstreamIds, UsedProof,
 };
 
 /// Stands as the one header's name where an event is closed. No request can have a header of this name.
@@ -72,11 +73,28 @@ struct Parts<'a> {
 impl Encrypted {
     /// Puts a key before an inbox. Refused when the oldest or the newest event in it does not open with it: whoever has
     /// mislaid a key is to be told before anything is taken in or sent.
-    pub async fn open(inner: Arc<dyn Inbox>, sealer: Arc<Sealer>, closes: bool) -> Result<Self, InboxError> {
-        let this = Self { inner, sealer, closes };
+    pub async fn open(
+        inner: Arc<dyn Inbox>,
+        sealer: Arc<Sealer>,
+        closes: bool,
+    ) -> Result<Self, InboxError> {
+        let this = Self {
+            inner,
+            sealer,
+            closes,
+        };
         for oldest_first in [true, false] {
-            let page = this.inner.events(&EventFilter { limit: 1, oldest_first, ..EventFilter::default() }).await?;
-            let Some(event) = page.items.first() else { break };
+            let page = this
+                .inner
+                .events(&EventFilter {
+                    limit: 1,
+                    oldest_first,
+                    ..EventFilter::default()
+                })
+                .await?;
+            let Some(event) = page.items.first() else {
+                break;
+            };
             // A record that cannot be read for another reason is no reason not to start.
             if let Ok(Some(mut detail)) = this.inner.event(event.id).await {
                 this.open_detail(&mut detail)?;
@@ -86,11 +104,21 @@ impl Encrypted {
     }
 
     fn close_event(&self, event: &mut NewEvent) -> Result<(), SealError> {
-        self.close_said(event.id, &mut event.request_line, &mut event.params, &mut event.headers)?;
+        self.close_said(
+            event.id,
+            &mut event.request_line,
+            &mut event.params,
+            &mut event.headers,
+        )?;
         if let Some(why) = &mut event.unmappable {
             // It may repeat what the body says.
-            let first = DeliveryId { event: event.id, number: 0 };
-            let closed = self.sealer.seal(cut(why, MAX_REASON).as_bytes(), SealedPart::Answer(first))?;
+            let first = DeliveryId {
+                event: event.id,
+                number: 0,
+            };
+            let closed = self
+                .sealer
+                .seal(cut(why, MAX_REASON).as_bytes(), SealedPart::Answer(first))?;
             *why = format!("{CLOSED_TEXT}{}", STANDARD.encode(closed));
         }
         event.body = self.sealer.seal(&event.body, SealedPart::Body(event.id))?;
@@ -104,8 +132,11 @@ impl Encrypted {
         params: &mut Params,
         headers: &mut Vec<(String, String)>,
     ) -> Result<(), SealError> {
-        let said =
-            Said { line: std::mem::take(line), params: std::mem::take(params), headers: std::mem::take(headers) };
+        let said = Said {
+            line: std::mem::take(line),
+            params: std::mem::take(params),
+            headers: std::mem::take(headers),
+        };
         let said = serde_json::to_vec(&said).map_err(|_| SealError::Damaged)?;
         let closed = self.sealer.seal(&said, SealedPart::Said(id))?;
         headers.push((CLOSED.to_owned(), STANDARD.encode(closed)));
@@ -117,21 +148,33 @@ impl Encrypted {
     async fn close_anew(&self, id: EventId, anew: &mut Anew) -> Result<(), InboxError> {
         let kept = self.inner.event(id).await?;
         if kept.is_some_and(|kept| is_closed(&kept.headers)) {
-            let Anew { request_line, params, headers, .. } = anew;
-            self.close_said(id, request_line, params, headers).map_err(|error| unsealed(&error))?;
+            let Anew {
+                request_line,
+                params,
+                headers,
+                ..
+            } = anew;
+            self.close_said(id, request_line, params, headers)
+                .map_err(|error| unsealed(&error))?;
         }
         Ok(())
     }
 
     /// Opens the reasons why an event could not be mapped.
     fn open_reasons(&self, delivery: &mut DeliveryDetail) {
-        for attempt in delivery.tries.iter_mut().filter(|attempt| attempt.result == State::Unmappable.as_str()) {
+        for attempt in delivery
+            .tries
+            .iter_mut()
+            .filter(|attempt| attempt.result == State::Unmappable.as_str())
+        {
             self.open_text(delivery.id, &mut attempt.detail);
         }
     }
 
     fn open_event(&self, id: EventId, parts: Parts<'_>) -> Result<(), SealError> {
-        let [(_, closed)] = parts.headers.as_slice() else { return Ok(()) };
+        let [(_, closed)] = parts.headers.as_slice() else {
+            return Ok(());
+        };
         if !is_closed(parts.headers) {
             return Ok(());
         }
@@ -148,18 +191,49 @@ impl Encrypted {
     }
 
     fn open_claimed(&self, claimed: &mut Claimed) -> Result<(), SealError> {
-        let Claimed { id, params, headers, body, merged, .. } = claimed;
-        self.open_event(id.event, Parts { line: None, params, headers, body })?;
+        let Claimed {
+            id,
+            params,
+            headers,
+            body,
+            merged,
+            ..
+        } = claimed;
+        self.open_event(
+            id.event,
+            Parts {
+                line: None,
+                params,
+                headers,
+                body,
+            },
+        )?;
         for merged in merged {
-            let super::Merged { id, params, headers, body, .. } = merged;
-            self.open_event(id.event, Parts { line: None, params, headers, body })?;
+            let super::Merged {
+                id,
+                params,
+                headers,
+                body,
+                ..
+            } = merged;
+            self.open_event(
+                id.event,
+                Parts {
+                    line: None,
+                    params,
+                    headers,
+                    body,
+                },
+            )?;
         }
         Ok(())
     }
 
     fn close_answer(&self, id: DeliveryId, answer: &mut Answer) -> Result<(), SealError> {
         if let Some(text) = &mut answer.result {
-            let closed = self.sealer.seal(cut(text, MAX_RESULT).as_bytes(), SealedPart::Answer(id))?;
+            let closed = self
+                .sealer
+                .seal(cut(text, MAX_RESULT).as_bytes(), SealedPart::Answer(id))?;
             *text = format!("{CLOSED_TEXT}{}", STANDARD.encode(closed));
         }
         if let Some(task) = &mut answer.task {
@@ -175,23 +249,46 @@ impl Encrypted {
             self.open_text(id, text);
         }
         if let Some(task) = answer.task.take_if(|task| Sealer::has_form(task)) {
-            answer.task = self.sealer.open(&task, SealedPart::Task(id)).ok().map(Bytes::from);
+            answer.task = self
+                .sealer
+                .open(&task, SealedPart::Task(id))
+                .ok()
+                .map(Bytes::from);
         }
     }
 
     fn open_text(&self, id: DeliveryId, text: &mut String) {
-        let closed = text.strip_prefix(CLOSED_TEXT).and_then(|closed| STANDARD.decode(closed).ok());
+        let closed = text
+            .strip_prefix(CLOSED_TEXT)
+            .and_then(|closed| STANDARD.decode(closed).ok());
         if let Some(closed) = closed.filter(|closed| Sealer::has_form(closed)) {
             let opened = self.sealer.open(&closed, SealedPart::Answer(id)).ok();
-            *text = opened.and_then(|said| String::from_utf8(said).ok()).unwrap_or_else(|| UNOPENED.to_owned());
+            *text = opened
+                .and_then(|said| String::from_utf8(said).ok())
+                .unwrap_or_else(|| UNOPENED.to_owned());
         }
     }
 
     fn open_detail(&self, detail: &mut EventDetail) -> Result<(), InboxError> {
-        let EventDetail { request_line, params, headers, body, .. } = detail;
-        let parts = Parts { line: Some(request_line), params, headers, body };
-        self.open_event(detail.summary.id, parts).map_err(|error| unopened(&error))?;
-        detail.deliveries.iter_mut().for_each(|delivery| self.open_reasons(delivery));
+        let EventDetail {
+            request_line,
+            params,
+            headers,
+            body,
+            ..
+        } = detail;
+        let parts = Parts {
+            line: Some(request_line),
+            params,
+            headers,
+            body,
+        };
+        self.open_event(detail.summary.id, parts)
+            .map_err(|error| unopened(&error))?;
+        detail
+            .deliveries
+            .iter_mut()
+            .for_each(|delivery| self.open_reasons(delivery));
         detail
             .deliveries
             .iter_mut()
@@ -212,8 +309,21 @@ impl Encrypted {
             status: None,
             detail: format!("the event cannot be opened: {error}; {ADVICE}"),
         };
-        let Claimed { id, key, lane, fence, .. } = *claimed;
-        let ended = Settlement { id: Some(id), key, lane, fence, attempt, next: Next::Dead(None) };
+        let Claimed {
+            id,
+            key,
+            lane,
+            fence,
+            ..
+        } = *claimed;
+        let ended = Settlement {
+            id: Some(id),
+            key,
+            lane,
+            fence,
+            attempt,
+            next: Next::Dead(None),
+        };
         let inner = self.inner.clone();
         tokio::spawn(async move {
             if let Err(error) = inner.settle(ended).await {
@@ -229,12 +339,18 @@ fn is_closed(headers: &[(String, String)]) -> bool {
 }
 
 fn unsealed(error: &SealError) -> InboxError {
-    InboxError::Engine { doing: "close an event", cause: error.to_string() }
+    InboxError::Engine {
+        doing: "close an event",
+        cause: error.to_string(),
+    }
 }
 
 fn unopened(error: &SealError) -> InboxError {
     let cause = format!("{error}; list the key it was sealed with in inbox.old_keys");
-    InboxError::Engine { doing: "open an event", cause }
+    InboxError::Engine {
+        doing: "open an event",
+        cause,
+    }
 }
 
 #[async_trait]
@@ -266,15 +382,33 @@ impl Inbox for Encrypted {
             && let Next::Delivered(answer) | Next::Dead(Some(answer)) = &mut settlement.next
         {
             let id = settlement.id.ok_or_else(|| unsealed(&SealError::Damaged))?;
-            self.close_answer(id, answer).map_err(|error| unsealed(&error))?;
+            self.close_answer(id, answer)
+                .map_err(|error| unsealed(&error))?;
         }
         self.inner.settle(settlement).await
     }
 
     async fn earlier_turn(&self, claimed: &Claimed) -> Result<Option<Turn>, InboxError> {
-        let Some(mut turn) = self.inner.earlier_turn(claimed).await? else { return Ok(None) };
-        let Turn { id, params, headers, body, .. } = &mut turn;
-        self.open_event(id.event, Parts { line: None, params, headers, body }).map_err(|error| unopened(&error))?;
+        let Some(mut turn) = self.inner.earlier_turn(claimed).await? else {
+            return Ok(None);
+        };
+        let Turn {
+            id,
+            params,
+            headers,
+            body,
+            ..
+        } = &mut turn;
+        self.open_event(
+            id.event,
+            Parts {
+                line: None,
+                params,
+                headers,
+                body,
+            },
+        )
+        .map_err(|error| unopened(&error))?;
         if let Some(answer) = &mut turn.answer {
             self.open_answer(turn.id, answer);
         }
@@ -282,7 +416,9 @@ impl Inbox for Encrypted {
     }
 
     async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError> {
-        let Some(mut detail) = self.inner.event(id).await? else { return Ok(None) };
+        let Some(mut detail) = self.inner.event(id).await? else {
+            return Ok(None);
+        };
         self.open_detail(&mut detail)?;
         Ok(Some(detail))
     }
@@ -331,7 +467,12 @@ impl Inbox for Encrypted {
         self.inner.count(filter, most).await
     }
 
-    async fn between(&self, from: EventId, to: EventId, most: usize) -> Result<Vec<EventId>, InboxError> {
+    async fn between(
+        &self,
+        from: EventId,
+        to: EventId,
+        most: usize,
+    ) -> Result<Vec<EventId>, InboxError> {
         self.inner.between(from, to, most).await
     }
 
@@ -365,7 +506,13 @@ impl Inbox for Encrypted {
         self.inner.cancel(id, now).await
     }
 
-    async fn resolve(&self, id: DeliveryId, how: ByHand, note: &str, now: Timestamp) -> Result<bool, InboxError> {
+    async fn resolve(
+        &self,
+        id: DeliveryId,
+        how: ByHand,
+        note: &str,
+        now: Timestamp,
+    ) -> Result<bool, InboxError> {
         self.inner.resolve(id, how, note, now).await
     }
 
@@ -443,11 +590,19 @@ impl Inbox for Encrypted {
         self.inner.standing_changed().await;
     }
 
-    async fn keep_attachments(&self, source: &str, attachments: Vec<Attachment>) -> Result<(), InboxError> {
+    async fn keep_attachments(
+        &self,
+        source: &str,
+        attachments: Vec<Attachment>,
+    ) -> Result<(), InboxError> {
         self.inner.keep_attachments(source, attachments).await
     }
 
-    async fn add_attachments(&self, event: EventId, attachments: Vec<Attachment>) -> Result<bool, InboxError> {
+    async fn add_attachments(
+        &self,
+        event: EventId,
+        attachments: Vec<Attachment>,
+    ) -> Result<bool, InboxError> {
         self.inner.add_attachments(event, attachments).await
     }
 
@@ -459,15 +614,26 @@ impl Inbox for Encrypted {
         self.inner.attachment(id).await
     }
 
-    async fn attachments(&self, cursor: Option<i64>, limit: usize) -> Result<Page<KeptAttachment>, InboxError> {
+    async fn attachments(
+        &self,
+        cursor: Option<i64>,
+        limit: usize,
+    ) -> Result<Page<KeptAttachment>, InboxError> {
         self.inner.attachments(cursor, limit).await
     }
 
-    async fn attachments_gone(&self, now: Timestamp, limit: usize) -> Result<Vec<Attachment>, InboxError> {
+    async fn attachments_gone(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Attachment>, InboxError> {
         self.inner.attachments_gone(now, limit).await
     }
 
-    async fn attachments_known(&self, ids: Vec<AttachmentId>) -> Result<Vec<AttachmentId>, InboxError> {
+    async fn attachments_known(
+        &self,
+        ids: Vec<AttachmentId>,
+    ) -> Result<Vec<AttachmentId>, InboxError> {
         self.inner.attachments_known(ids).await
     }
 

@@ -68,7 +68,10 @@ struct Line<K> {
 
 impl<K> Default for Line<K> {
     fn default() -> Self {
-        Self { had: HashMap::new(), floor: 0 }
+        Self {
+            had: HashMap::new(),
+            floor: 0,
+        }
     }
 }
 
@@ -79,7 +82,9 @@ impl<K: Hash + Eq> Line<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized + 'a,
     {
-        let (least, next) = waiting.map(|key| (self.had_by(key), key)).min_by_key(|(had, _)| *had)?;
+        let (least, next) = waiting
+            .map(|key| (self.had_by(key), key))
+            .min_by_key(|(had, _)| *had)?;
         self.floor = least;
         Some(next)
     }
@@ -96,7 +101,9 @@ impl<K: Hash + Eq> Line<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let had = self.had_by(key).saturating_add(COST / u64::from(weight.max(1)));
+        let had = self
+            .had_by(key)
+            .saturating_add(COST / u64::from(weight.max(1)));
         if let Some(entry) = self.had.get_mut(key) {
             *entry = had;
             return;
@@ -110,7 +117,8 @@ impl<K: Hash + Eq> Line<K> {
         K: Borrow<Q>,
     {
         if let Some(had) = self.had.get_mut(key) {
-            *had = had.saturating_sub((COST / u64::from(weight.max(1))).saturating_mul(count as u64));
+            *had =
+                had.saturating_sub((COST / u64::from(weight.max(1))).saturating_mul(count as u64));
         }
     }
 }
@@ -123,11 +131,17 @@ fn bound<K: Hash + Eq, V>(table: &mut HashMap<K, V>) {
 }
 
 /// Those that still wait, as places of the list that is dealt to: side, class, account, source.
-type Waiting<'a> = BTreeMap<bool, BTreeMap<Class, BTreeMap<&'a Account, BTreeMap<&'a str, VecDeque<usize>>>>>;
+type Waiting<'a> =
+    BTreeMap<bool, BTreeMap<Class, BTreeMap<&'a Account, BTreeMap<&'a str, VecDeque<usize>>>>>;
 
 impl Shares {
     /// Deals up to `room` places to routes that have something due. Says how many each gets; the terms are told.
-    pub fn deal<N: Copy + Into<i64>>(&mut self, due: &[(N, Route)], terms: &mut dyn Terms, room: usize) -> Vec<usize> {
+    pub fn deal<N: Copy + Into<i64>>(
+        &mut self,
+        due: &[(N, Route)],
+        terms: &mut dyn Terms,
+        room: usize,
+    ) -> Vec<usize> {
         let mut dealt = vec![0; due.len()];
         if let [(_, route)] = due {
             // Nobody else waits.
@@ -145,7 +159,9 @@ impl Shares {
                 .and_then(|side| side.get_mut(&class)?.get_mut(account)?.get_mut(source))
                 .and_then(|routes| Some((routes.pop_front()?, routes)));
             let Some((place, routes)) = routes else { break };
-            let Some((number, route)) = due.get(place) else { break };
+            let Some((number, route)) = due.get(place) else {
+                break;
+            };
             if terms.open(route) == 0 {
                 remove_empty(&mut waiting, foreign, class, account, source);
                 continue;
@@ -165,7 +181,8 @@ impl Shares {
     /// Takes back what was dealt to a route and not used.
     pub(super) fn refund(&mut self, route: &Route, terms: &dyn Terms, count: usize) {
         let foreign = route.account.is_foreign();
-        self.sides.refund(&foreign, side_weight(foreign, terms), count);
+        self.sides
+            .refund(&foreign, side_weight(foreign, terms), count);
         if let Some(line) = self.accounts.get_mut(&(foreign, route.class)) {
             line.refund(&route.account, 1, count);
         }
@@ -178,17 +195,31 @@ impl Shares {
         let mut waiting = Waiting::new();
         for (place, (_, route)) in due.iter().enumerate() {
             let side = waiting.entry(route.account.is_foreign()).or_default();
-            let account = side.entry(route.class).or_default().entry(&route.account).or_default();
+            let account = side
+                .entry(route.class)
+                .or_default()
+                .entry(&route.account)
+                .or_default();
             account.entry(&route.source).or_default().push_back(place);
         }
         // In turn by their numbers, beginning behind the last one.
-        for (class, account, source, routes) in waiting.values_mut().flatten().flat_map(|(class, accounts)| {
-            accounts.iter_mut().flat_map(move |(account, sources)| {
-                sources.iter_mut().map(move |(source, routes)| (*class, *account, *source, routes))
-            })
-        }) {
+        for (class, account, source, routes) in
+            waiting
+                .values_mut()
+                .flatten()
+                .flat_map(|(class, accounts)| {
+                    accounts.iter_mut().flat_map(move |(account, sources)| {
+                        sources
+                            .iter_mut()
+                            .map(move |(source, routes)| (*class, *account, *source, routes))
+                    })
+                })
+        {
             let number = |place: &usize| due.get(*place).map_or(0, |(number, _)| (*number).into());
-            let last = self.last.get(&(class, account.clone(), source.to_owned())).copied();
+            let last = self
+                .last
+                .get(&(class, account.clone(), source.to_owned()))
+                .copied();
             routes.make_contiguous().sort_by_key(|place| {
                 let number: i64 = number(place);
                 (last.is_some_and(|last| number <= last), number)
@@ -202,18 +233,25 @@ impl Shares {
         let foreign = *self.sides.next(waiting.keys())?;
         let classes = waiting.get(&foreign)?;
         let waited = &self.waited[usize::from(foreign)];
-        let longest = classes.keys().filter(|class| waited[**class as usize] >= PATIENCE);
-        let longest = longest.max_by_key(|class| (waited[**class as usize], std::cmp::Reverse(**class)));
+        let longest = classes
+            .keys()
+            .filter(|class| waited[**class as usize] >= PATIENCE);
+        let longest =
+            longest.max_by_key(|class| (waited[**class as usize], std::cmp::Reverse(**class)));
         let class = *longest.or_else(|| classes.keys().next())?;
         let accounts = classes.get(&class)?;
         let account = {
             let line = self.accounts.entry((foreign, class)).or_default();
-            *accounts.keys().min_by_key(|account| line.had_by::<Account>(account))?
+            *accounts
+                .keys()
+                .min_by_key(|account| line.had_by::<Account>(account))?
         };
         let sources = accounts.get(account)?;
         let source = {
             let line = self.sources.entry((class, account.clone())).or_default();
-            *sources.keys().min_by_key(|source| line.had_by::<str>(source))?
+            *sources
+                .keys()
+                .min_by_key(|source| line.had_by::<str>(source))?
         };
         Some((foreign, class, account, source))
     }
@@ -224,7 +262,9 @@ impl Shares {
         self.sides.charge(&foreign, side_weight(foreign, terms));
         let waited = &mut self.waited[usize::from(foreign)];
         for class in Class::ALL {
-            let waits = waiting.get(&foreign).is_some_and(|side| side.contains_key(&class));
+            let waits = waiting
+                .get(&foreign)
+                .is_some_and(|side| side.contains_key(&class));
             let entry = &mut waited[class as usize];
             *entry = match (waits, class == route.class) {
                 (true, true) => entry.saturating_sub(PATIENCE),
@@ -236,7 +276,10 @@ impl Shares {
         line.floor = line.had_by(&route.account);
         line.charge(&route.account, 1);
         bound(&mut self.sources);
-        let line = self.sources.entry((route.class, route.account.clone())).or_default();
+        let line = self
+            .sources
+            .entry((route.class, route.account.clone()))
+            .or_default();
         line.floor = line.had_by(route.source.as_str());
         line.charge(route.source.as_str(), terms.weight(&route.source));
     }
@@ -248,8 +291,16 @@ fn side_weight(foreign: bool, terms: &dyn Terms) -> u32 {
     if foreign { share } else { 100 - share }
 }
 
-fn remove_empty(waiting: &mut Waiting<'_>, foreign: bool, class: Class, account: &Account, source: &str) {
-    let Some(side) = waiting.get_mut(&foreign) else { return };
+fn remove_empty(
+    waiting: &mut Waiting<'_>,
+    foreign: bool,
+    class: Class,
+    account: &Account,
+    source: &str,
+) {
+    let Some(side) = waiting.get_mut(&foreign) else {
+        return;
+    };
     if let Some(accounts) = side.get_mut(&class) {
         if let Some(sources) = accounts.get_mut(account) {
             if sources.get(source).is_some_and(VecDeque::is_empty) {
@@ -302,7 +353,12 @@ mod tests {
 
     fn route(account: &str, class: Class, source: &str) -> Route {
         let destination = "agent/a".parse().unwrap();
-        Route { source: source.into(), destination, account: account.parse().unwrap(), class }
+        Route {
+            source: source.into(),
+            destination,
+            account: account.parse().unwrap(),
+            class,
+        }
     }
 
     /// What each of these has of so many places, dealt a few at a time.
@@ -331,14 +387,20 @@ mod tests {
 
     #[test]
     fn a_chat_waits_for_one_other_place_at_most_however_much_waits_in_bulk() {
-        let (bulk, chat) = (route("operator", Class::Bulk, "s"), route("operator", Class::Interactive, "s"));
+        let (bulk, chat) = (
+            route("operator", Class::Bulk, "s"),
+            route("operator", Class::Interactive, "s"),
+        );
         let (mut shares, mut terms) = (Shares::default(), Open(HashMap::new()));
         for round in 0..100 {
             for _ in 0..round {
                 shares.deal(&[(1, bulk.clone())], &mut terms, 1);
             }
             let both = [(1, bulk.clone()), (2, chat.clone())];
-            let turns = [shares.deal(&both, &mut terms, 1), shares.deal(&both, &mut terms, 1)];
+            let turns = [
+                shares.deal(&both, &mut terms, 1),
+                shares.deal(&both, &mut terms, 1),
+            ];
             assert!(turns.iter().any(|dealt| dealt[1] == 1), "{turns:?}");
         }
     }
@@ -346,14 +408,27 @@ mod tests {
     #[test]
     fn accounts_share_equally_and_sources_by_weight() {
         let of = |account, source| route(account, Class::Normal, source);
-        let had = shares(&[of("operator", "a"), of("operator", "heavy"), of("key/ci", "dropin")], 800, 7);
-        assert!(had[0].abs_diff(100) < 4 && had[1].abs_diff(300) < 4 && had[2].abs_diff(400) < 4, "{had:?}");
+        let had = shares(
+            &[
+                of("operator", "a"),
+                of("operator", "heavy"),
+                of("key/ci", "dropin"),
+            ],
+            800,
+            7,
+        );
+        assert!(
+            had[0].abs_diff(100) < 4 && had[1].abs_diff(300) < 4 && had[2].abs_diff(400) < 4,
+            "{had:?}"
+        );
     }
 
     #[test]
     fn security_f3_the_foreign_have_their_share_and_never_more_while_others_wait() {
         let ours = route("operator", Class::Bulk, "s");
-        let theirs: Vec<Route> = (0..50).map(|n| route("foreign", Class::Interactive, &format!("source{n}"))).collect();
+        let theirs: Vec<Route> = (0..50)
+            .map(|n| route("foreign", Class::Interactive, &format!("source{n}")))
+            .collect();
         let mut routes = vec![ours.clone()];
         routes.extend(theirs.iter().cloned());
         let had = shares(&routes, 1_000, 1);
@@ -361,13 +436,23 @@ mod tests {
         // Whoever comes while they have all of it is next.
         let due: Vec<(i64, Route)> = (1..).zip(routes).collect();
         let (mut shares, mut terms) = (Shares::default(), Open(HashMap::new()));
-        assert_eq!(shares.deal(&due[1..], &mut terms, 500).iter().sum::<usize>(), 500, "nobody else waits");
+        assert_eq!(
+            shares
+                .deal(&due[1..], &mut terms, 500)
+                .iter()
+                .sum::<usize>(),
+            500,
+            "nobody else waits"
+        );
         assert_eq!(shares.deal(&due, &mut terms, 1)[0], 1);
     }
 
     #[test]
     fn whoever_was_away_has_saved_nothing_up() {
-        let (a, b) = (route("operator", Class::Normal, "a"), route("operator", Class::Normal, "b"));
+        let (a, b) = (
+            route("operator", Class::Normal, "a"),
+            route("operator", Class::Normal, "b"),
+        );
         let both = [(1, a.clone()), (2, b)];
         let (mut shares, mut terms) = (Shares::default(), Open(HashMap::new()));
         let others = [(1, a.clone()), (3, route("operator", Class::Normal, "c"))];
@@ -378,7 +463,10 @@ mod tests {
 
     #[test]
     fn what_one_may_not_take_is_for_the_others_and_what_was_not_used_is_not_counted() {
-        let (a, b) = (route("operator", Class::Normal, "a"), route("operator", Class::Normal, "b"));
+        let (a, b) = (
+            route("operator", Class::Normal, "a"),
+            route("operator", Class::Normal, "b"),
+        );
         let due = [(1, a.clone()), (2, b)];
         let mut shares = Shares::default();
         let mut terms = Open(HashMap::from([(a.clone(), 3)]));
@@ -392,12 +480,25 @@ mod tests {
     fn routes_of_one_source_come_in_turn() {
         let due: Vec<(i64, Route)> = (1..=4)
             .map(|n| {
-                (n, Route { destination: format!("agent/{n}").parse().unwrap(), ..route("foreign", Class::Bulk, "s") })
+                (
+                    n,
+                    Route {
+                        destination: format!("agent/{n}").parse().unwrap(),
+                        ..route("foreign", Class::Bulk, "s")
+                    },
+                )
             })
             .collect();
         let (mut shares, mut terms) = (Shares::default(), Open(HashMap::new()));
-        let turns: Vec<usize> =
-            (0..8).map(|_| shares.deal(&due, &mut terms, 1).iter().position(|dealt| *dealt == 1).unwrap()).collect();
+        let turns: Vec<usize> = (0..8)
+            .map(|_| {
+                shares
+                    .deal(&due, &mut terms, 1)
+                    .iter()
+                    .position(|dealt| *dealt == 1)
+                    .unwrap()
+            })
+            .collect();
         assert_eq!(turns, [0, 1, 2, 3, 0, 1, 2, 3]);
     }
 
@@ -408,7 +509,11 @@ mod tests {
             let key = |n: i32| route(&format!("key/{n}"), Class::Normal, &format!("s{n}"));
             shares.deal(&[(1, key(n)), (2, key(n + 1))], &mut terms, 2);
         }
-        let lines = shares.accounts.values().map(|line| line.had.len()).sum::<usize>();
+        let lines = shares
+            .accounts
+            .values()
+            .map(|line| line.had.len())
+            .sum::<usize>();
         assert!(lines <= MOST && shares.sources.len() <= MOST && shares.last.len() <= MOST);
     }
 }

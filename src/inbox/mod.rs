@@ -37,8 +37,9 @@ pub use job::{Job, JobState, JobStep, NewJob};
 pub use waiting::{SourceFare, WaitingDelivery};
 
 use crate::model::{
-    Accepted, Account, Attachment, AttachmentId, Attempt, Class, DeliveryId, Destination, EventId, NewDelivery,
-    NewEvent, Overlap, Params, ProofMark, Role, Route, State, Timestamp, UpstreamIds, UsedProof,
+    Accepted, Account, Attachment, AttachmentId, Attempt, Class, DeliveryId, Destination, EventId,
+    NewDelivery, NewEvent, Overlap, Params, ProofMark, Role, Route, State, Timestamp, UpstreamIds,
+    UsedProof,
 };
 
 /// Stands before the reason, in the place of a filter, where an event could not be mapped and owes nothing.
@@ -91,7 +92,12 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
     async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError>;
 
     /// The events whose ids lie between two, both included; the oldest first, at most `most`.
-    async fn between(&self, from: EventId, to: EventId, most: usize) -> Result<Vec<EventId>, InboxError>;
+    async fn between(
+        &self,
+        from: EventId,
+        to: EventId,
+        most: usize,
+    ) -> Result<Vec<EventId>, InboxError>;
 
     /// What the pending deliveries of these events wait for, as far as the inbox knows; of at most 200 events.
     async fn waiting(&self, events: Vec<EventId>) -> Result<Vec<WaitingDelivery>, InboxError>;
@@ -132,7 +138,13 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
 
     /// Settles by hand what nobody could tell. False when it is not there or not `unknown` (any more). The note is
     /// kept among the delivery's tries.
-    async fn resolve(&self, id: DeliveryId, how: ByHand, note: &str, now: Timestamp) -> Result<bool, InboxError>;
+    async fn resolve(
+        &self,
+        id: DeliveryId,
+        how: ByHand,
+        note: &str,
+        now: Timestamp,
+    ) -> Result<bool, InboxError>;
 
     /// Holds what a source or a destination has waiting, or lets it go. What comes in is still kept. False when it
     /// was so already.
@@ -208,10 +220,18 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
     async fn standing_changed(&self);
 
     /// Keeps files of a call that is passed on and not kept itself. Their bytes are durable already.
-    async fn keep_attachments(&self, source: &str, attachments: Vec<Attachment>) -> Result<(), InboxError>;
+    async fn keep_attachments(
+        &self,
+        source: &str,
+        attachments: Vec<Attachment>,
+    ) -> Result<(), InboxError>;
 
     /// Keeps more files of an event, behind those it has. False: there is no such event any more.
-    async fn add_attachments(&self, event: EventId, attachments: Vec<Attachment>) -> Result<bool, InboxError>;
+    async fn add_attachments(
+        &self,
+        event: EventId,
+        attachments: Vec<Attachment>,
+    ) -> Result<bool, InboxError>;
 
     /// Has the files of an event stay at least until a time: somebody was given links to them.
     async fn extend_attachments(&self, event: EventId, until: Timestamp) -> Result<(), InboxError>;
@@ -220,13 +240,24 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
     async fn attachment(&self, id: AttachmentId) -> Result<Option<KeptAttachment>, InboxError>;
 
     /// A page of files, newest first; at most 200.
-    async fn attachments(&self, cursor: Option<i64>, limit: usize) -> Result<Page<KeptAttachment>, InboxError>;
+    async fn attachments(
+        &self,
+        cursor: Option<i64>,
+        limit: usize,
+    ) -> Result<Page<KeptAttachment>, InboxError>;
 
     /// Up to `limit` files that no event refers to and whose time is over. Whoever removed their bytes forgets them.
-    async fn attachments_gone(&self, now: Timestamp, limit: usize) -> Result<Vec<Attachment>, InboxError>;
+    async fn attachments_gone(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Attachment>, InboxError>;
 
     /// Those of these files that the inbox knows of.
-    async fn attachments_known(&self, ids: Vec<AttachmentId>) -> Result<Vec<AttachmentId>, InboxError>;
+    async fn attachments_known(
+        &self,
+        ids: Vec<AttachmentId>,
+    ) -> Result<Vec<AttachmentId>, InboxError>;
 
     /// Forgets files whose bytes are gone. Returns how many it knew.
     async fn forget_attachments(&self, ids: Vec<AttachmentId>) -> Result<usize, InboxError>;

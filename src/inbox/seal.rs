@@ -88,7 +88,9 @@ impl SealedPart {
     fn formerly_bound(&self) -> Vec<u8> {
         match self {
             Self::Call(event) => event.as_bytes().to_vec(),
-            Self::Said(event) | Self::Body(event) => [event.as_bytes().as_slice(), self.word().as_bytes()].concat(),
+            Self::Said(event) | Self::Body(event) => {
+                [event.as_bytes().as_slice(), self.word().as_bytes()].concat()
+            }
             Self::Answer(_) | Self::Task(_) => b"answer".to_vec(),
         }
     }
@@ -113,7 +115,9 @@ struct Keys {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// The key is too short, or none can be made of it.
-    #[error("the key {0} is no key: 32 bytes as hex or base64, or a text of 32 or more characters, is needed")]
+    #[error(
+        "the key {0} is no key: 32 bytes as hex or base64, or a text of 32 or more characters, is needed"
+    )]
     NoKey(String),
     /// It was closed with another key.
     #[error("it was sealed with another key than {0}")]
@@ -133,7 +137,9 @@ impl Keys {
         let root = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT).extract(&secret);
         let derive = |use_: &'static [u8]| {
             let mut out = [0_u8; 32];
-            root.expand(&[use_], hkdf::HKDF_SHA256).and_then(|made| made.fill(&mut out)).map(|()| out)
+            root.expand(&[use_], hkdf::HKDF_SHA256)
+                .and_then(|made| made.fill(&mut out))
+                .map(|()| out)
         };
         let sealing = derive(b"seal").map_err(|_| no_key())?;
         let links = derive(b"link").map_err(|_| no_key())?;
@@ -143,9 +149,15 @@ impl Keys {
         let fences = derive(b"fence").map_err(|_| no_key())?;
         Ok(Self {
             name: key.name().to_owned(),
-            seal_id: digest::digest(&digest::SHA256, &sealing).as_ref().first().copied().unwrap_or_default(),
+            seal_id: digest::digest(&digest::SHA256, &sealing)
+                .as_ref()
+                .first()
+                .copied()
+                .unwrap_or_default(),
             events: hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, &sealing),
-            former: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &sealing).map_err(|_| no_key())?),
+            former: LessSafeKey::new(
+                UnboundKey::new(&AES_256_GCM, &sealing).map_err(|_| no_key())?,
+            ),
             links: hmac::Key::new(hmac::HMAC_SHA256, &links),
             files,
             queries: hmac::Key::new(hmac::HMAC_SHA256, &queries),
@@ -157,7 +169,10 @@ impl Keys {
     /// The key for what is closed of an event.
     fn of_event(&self, event: EventId) -> Result<LessSafeKey, SealError> {
         let info = [b"event".as_slice(), event.as_bytes()];
-        let key = self.events.expand(&info, &AES_256_GCM).map_err(|_| SealError::Damaged)?;
+        let key = self
+            .events
+            .expand(&info, &AES_256_GCM)
+            .map_err(|_| SealError::Damaged)?;
         Ok(LessSafeKey::new(UnboundKey::from(key)))
     }
 
@@ -173,11 +188,18 @@ impl Keys {
 impl Sealer {
     /// A sealer for a key: 32 bytes as hex or base64, or any text of 32 or more characters.
     pub fn new(key: &Secret) -> Result<Self, SealError> {
-        Ok(Self { current: Keys::new(key)?, old: Vec::new(), random: SystemRandom::new() })
+        Ok(Self {
+            current: Keys::new(key)?,
+            old: Vec::new(),
+            random: SystemRandom::new(),
+        })
     }
 
     /// The same, which opens what was closed with these keys as well, and holds their links good.
-    pub fn with_old<'a>(mut self, keys: impl IntoIterator<Item = &'a Secret>) -> Result<Self, SealError> {
+    pub fn with_old<'a>(
+        mut self,
+        keys: impl IntoIterator<Item = &'a Secret>,
+    ) -> Result<Self, SealError> {
         self.old = keys.into_iter().map(Keys::new).collect::<Result<_, _>>()?;
         Ok(self)
     }
@@ -189,7 +211,9 @@ impl Sealer {
     /// A new key, as the text that is kept in a file.
     pub fn fresh_key() -> Result<String, SealError> {
         let mut key = [0_u8; 32];
-        SystemRandom::new().fill(&mut key).map_err(|_| SealError::NoRandom)?;
+        SystemRandom::new()
+            .fill(&mut key)
+            .map_err(|_| SealError::NoRandom)?;
         Ok(hex::encode(key))
     }
 
@@ -211,22 +235,29 @@ impl Sealer {
     /// Closes a text as a part of something; only as the same part it opens again.
     pub fn seal(&self, text: &[u8], part: SealedPart) -> Result<Bytes, SealError> {
         let mut nonce = [0_u8; NONCE_LEN];
-        self.random.fill(&mut nonce).map_err(|_| SealError::NoRandom)?;
+        self.random
+            .fill(&mut nonce)
+            .map_err(|_| SealError::NoRandom)?;
         let mut sealed = Vec::with_capacity(HEAD + text.len() + AES_256_GCM.tag_len());
         sealed.extend_from_slice(&[FORM, self.current.seal_id]);
         sealed.extend_from_slice(&nonce);
         sealed.extend_from_slice(text);
         let nonce = Nonce::assume_unique_for_key(nonce);
         let key = self.current.of_event(part.event())?;
-        let tag = key.seal_in_place_separate_tag(nonce, Aad::from(part.bound()), &mut sealed[HEAD..]);
+        let tag =
+            key.seal_in_place_separate_tag(nonce, Aad::from(part.bound()), &mut sealed[HEAD..]);
         sealed.extend_from_slice(tag.map_err(|_| SealError::Damaged)?.as_ref());
         Ok(sealed.into())
     }
 
     /// Opens what was closed as this part.
     pub fn open(&self, sealed: &[u8], part: SealedPart) -> Result<Vec<u8>, SealError> {
-        let Some((&[form, id], rest)) = sealed.split_first_chunk::<2>() else { return Err(SealError::Damaged) };
-        let Some((nonce, closed)) = rest.split_first_chunk::<NONCE_LEN>() else { return Err(SealError::Damaged) };
+        let Some((&[form, id], rest)) = sealed.split_first_chunk::<2>() else {
+            return Err(SealError::Damaged);
+        };
+        let Some((nonce, closed)) = rest.split_first_chunk::<NONCE_LEN>() else {
+            return Err(SealError::Damaged);
+        };
         let bound = match form {
             FORM => part.bound(),
             FORMER => part.formerly_bound(),
@@ -245,7 +276,10 @@ impl Sealer {
                     &own
                 }
             };
-            match key.open_in_place(nonce, Aad::from(&bound), &mut text).map(|open| open.len()) {
+            match key
+                .open_in_place(nonce, Aad::from(&bound), &mut text)
+                .map(|open| open.len())
+            {
                 Ok(length) => {
                     text.truncate(length);
                     return Ok(text);
@@ -273,7 +307,12 @@ impl Sealer {
 
     /// Whether a seal is that of a text.
     pub fn is_query_seal(&self, text: &[u8], seal: &str) -> bool {
-        self.keys().any(|keys| keys.query_seal(text).as_bytes().ct_eq(seal.as_bytes()).into())
+        self.keys().any(|keys| {
+            keys.query_seal(text)
+                .as_bytes()
+                .ct_eq(seal.as_bytes())
+                .into()
+        })
     }
 
     /// The keys that links to files are signed with; the current one first.
@@ -283,7 +322,12 @@ impl Sealer {
 
     /// Whether a token is that of an event's status link.
     pub fn is_link_token(&self, event: EventId, token: &str) -> bool {
-        self.keys().any(|keys| keys.link_token(event).as_bytes().ct_eq(token.as_bytes()).into())
+        self.keys().any(|keys| {
+            keys.link_token(event)
+                .as_bytes()
+                .ct_eq(token.as_bytes())
+                .into()
+        })
     }
 }
 
@@ -321,11 +365,24 @@ mod tests {
     #[test]
     fn what_is_sealed_opens_with_the_same_key_and_context_only() {
         let ours = sealer("a text that is long enough for a key");
-        let sealed = ours.seal(b"the caller's key", SealedPart::Call(ONE)).unwrap();
-        assert_eq!(ours.open(&sealed, SealedPart::Call(ONE)).unwrap(), b"the caller's key");
+        let sealed = ours
+            .seal(b"the caller's key", SealedPart::Call(ONE))
+            .unwrap();
+        assert_eq!(
+            ours.open(&sealed, SealedPart::Call(ONE)).unwrap(),
+            b"the caller's key"
+        );
         assert!(!sealed.windows(6).any(|part| part == b"caller"));
-        assert_ne!(sealed, ours.seal(b"the caller's key", SealedPart::Call(ONE)).unwrap(), "no two seals are alike");
-        assert_eq!(ours.open(&sealed, SealedPart::Call(TWO)), Err(SealError::Damaged));
+        assert_ne!(
+            sealed,
+            ours.seal(b"the caller's key", SealedPart::Call(ONE))
+                .unwrap(),
+            "no two seals are alike"
+        );
+        assert_eq!(
+            ours.open(&sealed, SealedPart::Call(TWO)),
+            Err(SealError::Damaged)
+        );
         let again = sealer("a text that is long enough for a key");
         assert_eq!(
             again.open(&sealed, SealedPart::Call(ONE)).unwrap(),
@@ -333,21 +390,48 @@ mod tests {
             "the key outlives the process"
         );
         let other = (0..64).map(|n| sealer(&format!("another text that is a key, number {n}")));
-        let other = other.map(|other| other.open(&sealed, SealedPart::Call(ONE)).unwrap_err()).collect::<Vec<_>>();
-        assert!(other.contains(&SealError::OtherKey("file:k".into())), "{other:?}");
+        let other = other
+            .map(|other| other.open(&sealed, SealedPart::Call(ONE)).unwrap_err())
+            .collect::<Vec<_>>();
+        assert!(
+            other.contains(&SealError::OtherKey("file:k".into())),
+            "{other:?}"
+        );
     }
 
     #[test]
     fn what_older_keys_closed_still_opens_and_nothing_new_is_closed_with_them() {
         let secret = |text: &str| Secret::new("k", text.to_owned());
-        let (before, now) = ("the key that was used before this one", "the key that is used from now on, 1");
-        let (old, new) = (sealer(before), sealer(now).with_old([&secret(before)]).unwrap());
+        let (before, now) = (
+            "the key that was used before this one",
+            "the key that is used from now on, 1",
+        );
+        let (old, new) = (
+            sealer(before),
+            sealer(now).with_old([&secret(before)]).unwrap(),
+        );
         let event = EventId::from_bytes([1; 16]);
-        assert_eq!(new.open(&old.seal(b"x", SealedPart::Body(ONE)).unwrap(), SealedPart::Body(ONE)).unwrap(), b"x");
+        assert_eq!(
+            new.open(
+                &old.seal(b"x", SealedPart::Body(ONE)).unwrap(),
+                SealedPart::Body(ONE)
+            )
+            .unwrap(),
+            b"x"
+        );
         assert!(new.is_link_token(event, &old.link_token(event)));
-        assert!(old.open(&new.seal(b"x", SealedPart::Body(ONE)).unwrap(), SealedPart::Body(ONE)).is_err());
+        assert!(
+            old.open(
+                &new.seal(b"x", SealedPart::Body(ONE)).unwrap(),
+                SealedPart::Body(ONE)
+            )
+            .is_err()
+        );
         assert_ne!(new.link_token(event), old.link_token(event));
-        assert_eq!(new.file_keys(), [sealer(now).file_keys(), old.file_keys()].concat());
+        assert_eq!(
+            new.file_keys(),
+            [sealer(now).file_keys(), old.file_keys()].concat()
+        );
         assert!(sealer(now).with_old([&secret("short")]).is_err());
     }
 
@@ -358,21 +442,42 @@ mod tests {
         for at in 0..sealed.len() {
             let mut changed = sealed.to_vec();
             changed[at] ^= 1;
-            assert!(ours.open(&changed, SealedPart::Body(ONE)).is_err(), "byte {at}");
-            assert!(ours.open(&sealed[..at], SealedPart::Body(ONE)).is_err(), "cut at {at}");
+            assert!(
+                ours.open(&changed, SealedPart::Body(ONE)).is_err(),
+                "byte {at}"
+            );
+            assert!(
+                ours.open(&sealed[..at], SealedPart::Body(ONE)).is_err(),
+                "cut at {at}"
+            );
         }
-        assert_eq!(ours.open(&ours.seal(b"", SealedPart::Body(ONE)).unwrap(), SealedPart::Body(ONE)).unwrap(), b"");
+        assert_eq!(
+            ours.open(
+                &ours.seal(b"", SealedPart::Body(ONE)).unwrap(),
+                SealedPart::Body(ONE)
+            )
+            .unwrap(),
+            b""
+        );
     }
 
     #[test]
     fn a_key_is_32_bytes_or_a_long_text_and_is_never_printed() {
         let fresh = Sealer::fresh_key().unwrap();
-        for good in [fresh.as_str(), &STANDARD.encode([7; 32]), "thirty-two characters, or more!!"] {
+        for good in [
+            fresh.as_str(),
+            &STANDARD.encode([7; 32]),
+            "thirty-two characters, or more!!",
+        ] {
             assert!(Sealer::new(&Secret::new("k", good)).is_ok(), "{good}");
         }
-        let sealed = sealer(&hex::encode([7; 32])).seal(b"x", SealedPart::Body(ONE)).unwrap();
+        let sealed = sealer(&hex::encode([7; 32]))
+            .seal(b"x", SealedPart::Body(ONE))
+            .unwrap();
         assert!(
-            sealer(&STANDARD.encode([7; 32])).open(&sealed, SealedPart::Body(ONE)).is_ok(),
+            sealer(&STANDARD.encode([7; 32]))
+                .open(&sealed, SealedPart::Body(ONE))
+                .is_ok(),
             "two spellings of one key"
         );
         for bad in ["", "short", &hex::encode([7; 15])] {
@@ -387,7 +492,12 @@ mod tests {
         let (one, two) = (EventId::from_bytes([1; 16]), EventId::from_bytes([2; 16]));
         let token = ours.link_token(one);
         assert!(ours.is_link_token(one, &token));
-        for wrong in ["", &token[1..], &ours.link_token(two), &sealer(&"cd".repeat(32)).link_token(one)] {
+        for wrong in [
+            "",
+            &token[1..],
+            &ours.link_token(two),
+            &sealer(&"cd".repeat(32)).link_token(one),
+        ] {
             assert!(!ours.is_link_token(one, wrong), "{wrong}");
         }
     }
@@ -408,7 +518,11 @@ mod tests {
         for part in parts {
             let sealed = ours.seal(b"yes", part).unwrap();
             for other in parts {
-                assert_eq!(ours.open(&sealed, other).is_ok(), other == part, "{part:?} as {other:?}");
+                assert_eq!(
+                    ours.open(&sealed, other).is_ok(),
+                    other == part,
+                    "{part:?} as {other:?}"
+                );
             }
         }
     }
@@ -420,12 +534,22 @@ mod tests {
         let closed = |key: LessSafeKey| {
             let mut text = *b"a text";
             let _tag = key
-                .seal_in_place_separate_tag(Nonce::assume_unique_for_key([0; NONCE_LEN]), Aad::empty(), &mut text)
+                .seal_in_place_separate_tag(
+                    Nonce::assume_unique_for_key([0; NONCE_LEN]),
+                    Aad::empty(),
+                    &mut text,
+                )
                 .unwrap();
             text
         };
-        assert_eq!(closed(keys.of_event(ONE).unwrap()), closed(keys.of_event(ONE).unwrap()));
-        assert_ne!(closed(keys.of_event(ONE).unwrap()), closed(keys.of_event(TWO).unwrap()));
+        assert_eq!(
+            closed(keys.of_event(ONE).unwrap()),
+            closed(keys.of_event(ONE).unwrap())
+        );
+        assert_ne!(
+            closed(keys.of_event(ONE).unwrap()),
+            closed(keys.of_event(TWO).unwrap())
+        );
     }
 
     #[test]
@@ -435,14 +559,28 @@ mod tests {
             let nonce = [5; NONCE_LEN];
             let mut closed = text.to_vec();
             let key = &ours.current.former;
-            key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(bound), &mut closed).unwrap();
+            key.seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(bound),
+                &mut closed,
+            )
+            .unwrap();
             [&[FORMER, ours.current.seal_id][..], &nonce, &closed].concat()
         };
-        let delivery = DeliveryId { event: ONE, number: 3 };
+        let delivery = DeliveryId {
+            event: ONE,
+            number: 3,
+        };
         for (part, bound) in [
             (SealedPart::Call(ONE), ONE.as_bytes().to_vec()),
-            (SealedPart::Said(ONE), [ONE.as_bytes().as_slice(), b"said"].concat()),
-            (SealedPart::Body(ONE), [ONE.as_bytes().as_slice(), b"body"].concat()),
+            (
+                SealedPart::Said(ONE),
+                [ONE.as_bytes().as_slice(), b"said"].concat(),
+            ),
+            (
+                SealedPart::Body(ONE),
+                [ONE.as_bytes().as_slice(), b"body"].concat(),
+            ),
             (SealedPart::Answer(delivery), b"answer".to_vec()),
             (SealedPart::Task(delivery), b"answer".to_vec()),
         ] {
@@ -450,6 +588,9 @@ mod tests {
             assert!(Sealer::has_form(&sealed));
             assert_eq!(ours.open(&sealed, part).unwrap(), b"text", "{part:?}");
         }
-        assert_eq!(ours.open(&former(b"text", TWO.as_bytes()), SealedPart::Call(ONE)), Err(SealError::Damaged));
+        assert_eq!(
+            ours.open(&former(b"text", TWO.as_bytes()), SealedPart::Call(ONE)),
+            Err(SealError::Damaged)
+        );
     }
 }

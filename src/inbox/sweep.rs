@@ -16,10 +16,15 @@ impl Keep {
     /// How long a configuration keeps finished events.
     pub fn new(config: &Config) -> Self {
         let usual = times(&config.inbox.keep, &KeepConfig::default());
-        let own = config.sources.iter().filter(|source| source.keep != KeepConfig::default());
+        let own = config
+            .sources
+            .iter()
+            .filter(|source| source.keep != KeepConfig::default());
         Self {
             usual,
-            sources: own.map(|source| (source.name.clone(), times(&source.keep, &config.inbox.keep))).collect(),
+            sources: own
+                .map(|source| (source.name.clone(), times(&source.keep, &config.inbox.keep)))
+                .collect(),
         }
     }
 }
@@ -27,7 +32,11 @@ impl Keep {
 impl Keep {
     /// How long everything of a source is known at least.
     pub fn shortest(&self, source: &str) -> Duration {
-        let KeepTimes { delivered, dead, filtered } = self.sources.get(source).unwrap_or(&self.usual);
+        let KeepTimes {
+            delivered,
+            dead,
+            filtered,
+        } = self.sources.get(source).unwrap_or(&self.usual);
         *delivered.min(dead).min(filtered)
     }
 }
@@ -68,14 +77,22 @@ pub enum FileSweepError {
 
 /// Removes files that no event refers to and whose time is over. Returns how many went. The bytes go first: what is
 /// left in between is found again.
-pub async fn sweep_files(inbox: &dyn Inbox, files: &Files, now: Timestamp) -> Result<usize, FileSweepError> {
+pub async fn sweep_files(
+    inbox: &dyn Inbox,
+    files: &Files,
+    now: Timestamp,
+) -> Result<usize, FileSweepError> {
     let mut gone = 0_usize;
     loop {
         let old = inbox.attachments_gone(now, STEP).await?;
         for file in &old {
             files.store().remove(&file.key).await?;
         }
-        gone = gone.saturating_add(inbox.forget_attachments(old.iter().map(|file| file.id).collect()).await?);
+        gone = gone.saturating_add(
+            inbox
+                .forget_attachments(old.iter().map(|file| file.id).collect())
+                .await?,
+        );
         if old.len() < STEP {
             return Ok(gone);
         }
@@ -93,9 +110,13 @@ pub async fn sweep_drawer(
     let keys = files.store().look(drawer, before).await?;
     let mut gone = 0;
     for keys in keys.chunks(STEP) {
-        let found: Vec<(AttachmentId, &String)> =
-            keys.iter().filter_map(|key| AttachmentId::of_key(key).map(|id| (id, key))).collect();
-        let known = inbox.attachments_known(found.iter().map(|(id, _)| *id).collect()).await?;
+        let found: Vec<(AttachmentId, &String)> = keys
+            .iter()
+            .filter_map(|key| AttachmentId::of_key(key).map(|id| (id, key)))
+            .collect();
+        let known = inbox
+            .attachments_known(found.iter().map(|(id, _)| *id).collect())
+            .await?;
         let known: HashSet<AttachmentId> = known.into_iter().collect();
         for (_, key) in found.iter().filter(|(id, _)| !known.contains(id)) {
             files.store().remove(key).await?;

@@ -43,7 +43,9 @@ impl EventFilter {
     /// Whether an event fits whose last delivery is in this state.
     pub(super) fn fits_last(&self, last: Option<State>) -> bool {
         self.state.is_none_or(|wanted| last == Some(wanted))
-            && self.open.is_none_or(|open| open == last.is_some_and(State::needs_attention))
+            && self
+                .open
+                .is_none_or(|open| open == last.is_some_and(State::needs_attention))
     }
 }
 
@@ -69,5 +71,8 @@ pub(super) fn fares(
             _ => fare.dead += count,
         }
     }
-    fares.into_iter().map(|(source, fare)| SourceFare { source, ..fare }).collect()
+    fares
+        .into_iter()
+        .map(|(source, fare)| SourceFare { source, ..fare })
+        .collect()
 }

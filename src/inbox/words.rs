@@ -59,12 +59,16 @@ impl FilterWords {
     pub fn filter(&self) -> Result<EventFilter, String> {
         let time = |key: &str, text: &Option<String>| {
             read(text.as_deref(), Timestamp::parse, || {
-                format!("{key} must be a time like 2026-01-31T12:00:00Z (in an address, write + as %2B).")
+                format!(
+                    "{key} must be a time like 2026-01-31T12:00:00Z (in an address, write + as %2B)."
+                )
             })
         };
         let word = |key: &str, text: &Option<String>, most: usize| {
             let good = |text: &str| is_word(text, most).then(|| text.to_owned());
-            read(text.as_deref(), good, || format!("{key} must be a text of at most {most} bytes."))
+            read(text.as_deref(), good, || {
+                format!("{key} must be a text of at most {most} bytes.")
+            })
         };
         let filter = EventFilter {
             source: read(
@@ -80,11 +84,17 @@ impl FilterWords {
             })?,
             text: read(
                 self.text.as_deref(),
-                |text| (is_word(text, MAX_TEXT) && text.chars().any(char::is_alphanumeric)).then(|| text.to_owned()),
+                |text| {
+                    (is_word(text, MAX_TEXT) && text.chars().any(char::is_alphanumeric))
+                        .then(|| text.to_owned())
+                },
                 || format!("text must be words, {MAX_TEXT} bytes at most."),
             )?,
             state: read(self.state.as_deref(), State::parse, || {
-                format!("state must be one of {}.", State::ALL.map(State::as_str).join(", "))
+                format!(
+                    "state must be one of {}.",
+                    State::ALL.map(State::as_str).join(", ")
+                )
             })?,
             open: self.open,
             filtered: self.filtered,
@@ -93,7 +103,9 @@ impl FilterWords {
             ..EventFilter::default()
         };
         match (filter.since, filter.until) {
-            (Some(since), Some(until)) if since >= until => Err("since must be before until.".into()),
+            (Some(since), Some(until)) if since >= until => {
+                Err("since must be before until.".into())
+            }
             _ => Ok(filter),
         }
     }
@@ -116,7 +128,9 @@ impl FilterWords {
 
 /// A destination as an operator writes it.
 pub fn destination(text: &str) -> Option<Destination> {
-    text.parse().ok().filter(|to: &Destination| is_word(&to.id, MAX_WORD))
+    text.parse()
+        .ok()
+        .filter(|to: &Destination| is_word(&to.id, MAX_WORD))
 }
 
 /// No engine can look for a NUL.
@@ -146,15 +160,23 @@ mod tests {
 
     #[test]
     fn words_become_a_filter_and_keep_their_form() {
-        let text =
-            r#"{"source":"a","state":"dead","type":"x.y","destination":"agent/a1","since":"2026-01-31T12:00:00Z"}"#;
+        let text = r#"{"source":"a","state":"dead","type":"x.y","destination":"agent/a1","since":"2026-01-31T12:00:00Z"}"#;
         let filter = read(text).expect("a filter");
-        assert_eq!((filter.source.as_deref(), filter.state), (Some("a"), Some(State::Dead)));
+        assert_eq!(
+            (filter.source.as_deref(), filter.state),
+            (Some("a"), Some(State::Dead))
+        );
         assert_eq!(filter.destination, "agent/a1".parse().ok());
         let words: FilterWords = serde_json::from_str(text).expect("words");
         assert_eq!(serde_json::to_string(&words).expect("text"), text);
         assert!(words.restricts());
-        assert!(!FilterWords { filtered: Some(false), ..FilterWords::default() }.restricts());
+        assert!(
+            !FilterWords {
+                filtered: Some(false),
+                ..FilterWords::default()
+            }
+            .restricts()
+        );
     }
 
     #[test]

@@ -23,13 +23,18 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Says at once what the head alone shows: too long, or compressed. Asked before the body is touched, since touching
 /// it tells the caller to go on (`100-continue`).
 pub(super) fn judge_head(headers: &HeaderMap, bounds: Bounds) -> Result<(), Refusal> {
-    let said = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    let said = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.parse::<u64>().ok());
     if said.is_some_and(|length| length > bounds.size) {
         return Err(Refusal::TooLarge(bounds.size));
     }
     match headers.get(CONTENT_ENCODING) {
         Some(coding)
-            if !bounds.compressed && !coding.as_bytes().eq_ignore_ascii_case(b"identity") && !coding.is_empty() =>
+            if !bounds.compressed
+                && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
+                && !coding.is_empty() =>
         {
             Err(Refusal::Unsupported("the body is compressed".to_owned()))
         }
@@ -54,7 +59,11 @@ pub(super) fn drain(headers: &HeaderMap, mut body: axum::body::Body) -> bool {
 
 /// Reads the whole body. Memory for it is taken from what all bodies share: for a length that is said before a byte is
 /// read, else as it grows.
-pub(super) async fn read(mut body: axum::body::Body, bounds: Bounds, hold: &Hold) -> Result<Bytes, Refusal> {
+pub(super) async fn read(
+    mut body: axum::body::Body,
+    bounds: Bounds,
+    hold: &Hold,
+) -> Result<Bytes, Refusal> {
     let begun = Instant::now();
     let expected = usize::try_from(body.size_hint().lower().min(bounds.size)).unwrap_or(0);
     hold.grow(expected as u64)?;
@@ -69,7 +78,9 @@ pub(super) async fn read(mut body: axum::body::Body, bounds: Bounds, hold: &Hold
             Ok(Some(Err(error))) => return Err(broken(&error)),
             Ok(Some(Ok(frame))) => frame,
         };
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         length += data.len() as u64;
         if length > bounds.size {
             return Err(Refusal::TooLarge(bounds.size));
@@ -100,7 +111,11 @@ pub(super) async fn read(mut body: axum::body::Body, bounds: Bounds, hold: &Hold
 pub(super) fn make_room(rest: &mut BytesMut, more: usize, hold: &Hold) -> Result<(), Refusal> {
     let (length, room) = (rest.len(), rest.capacity());
     if length + more > room {
-        let wanted = if room == 0 { more } else { (length + more).max(2 * room) };
+        let wanted = if room == 0 {
+            more
+        } else {
+            (length + more).max(2 * room)
+        };
         hold.grow((wanted + room) as u64)?;
         rest.reserve(wanted - length);
     }
@@ -110,7 +125,11 @@ pub(super) fn make_room(rest: &mut BytesMut, more: usize, hold: &Hold) -> Result
 /// Whether this much of a body is enough by now: a body of a length that is said has to be there when it would be at
 /// the slowest rate.
 pub(super) fn is_fast_enough(length: u64, begun: Instant, bounds: Bounds) -> Result<(), Refusal> {
-    if is_slow(length, begun.elapsed(), bounds.slowest) { Err(Refusal::SlowBody) } else { Ok(()) }
+    if is_slow(length, begun.elapsed(), bounds.slowest) {
+        Err(Refusal::SlowBody)
+    } else {
+        Ok(())
+    }
 }
 
 fn is_slow(length: u64, took: Duration, slowest: u64) -> bool {
@@ -122,7 +141,10 @@ pub(super) fn broken(error: &axum::Error) -> Refusal {
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
         if let Some(io) = inner.downcast_ref::<std::io::Error>()
-            && matches!(io.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput)
+            && matches!(
+                io.kind(),
+                std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput
+            )
         {
             return Refusal::BadFraming("the body is not framed as its head says");
         }
@@ -157,6 +179,10 @@ mod tests {
             rest.extend_from_slice(&[0; 16 * 1024]);
             assert!(held.now() >= rest.capacity() as u64);
         }
-        assert!(matches!(refused, Some(Refusal::Overloaded(_))) && rest.len() < 4 << 20, "{}", rest.len());
+        assert!(
+            matches!(refused, Some(Refusal::Overloaded(_))) && rest.len() < 4 << 20,
+            "{}",
+            rest.len()
+        );
     }
 }

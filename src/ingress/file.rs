@@ -12,9 +12,9 @@ use axum::body::Body;
 use axum::extract::State;
 use futures_util::FutureExt as _;
 use http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
-    CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE,
+    RANGE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
@@ -26,10 +26,17 @@ use crate::attachment::{Files, Linked, StoreError};
 use crate::model::{Attachment, Outcome, Refusal};
 
 /// What stands for itself in an extended header value (RFC 8187).
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// A request below `/files/`.
-pub(super) async fn at_file(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response<Body> {
+pub(super) async fn at_file(
+    State(ingress): State<Arc<Ingress>>,
+    request: Request<Body>,
+) -> Response<Body> {
     let mut trace = Trace::new(&ingress, &request);
     trace.path = "/files/***".to_owned();
     let (head, _) = request.into_parts();
@@ -45,7 +52,11 @@ pub(super) async fn at_file(State(ingress): State<Arc<Ingress>>, request: Reques
         Err(refusal) => Err(refusal),
     };
     let ended = ended
-        .map(|answer| Answered { outcome: Outcome::Shown, event: None, answer })
+        .map(|answer| Answered {
+            outcome: Outcome::Shown,
+            event: None,
+            answer,
+        })
         .map_err(|refusal| Refused::at_source(refusal, &trace));
     trace::finish(&ingress, &trace, ended)
 }
@@ -53,7 +64,11 @@ pub(super) async fn at_file(State(ingress): State<Arc<Ingress>>, request: Reques
 async fn answer(ingress: &Ingress, head: &Parts) -> Result<Response<Body>, Refusal> {
     let files = ingress.files.as_ref().ok_or(Refusal::NotFound)?;
     let linked = linked(ingress, head).ok_or(Refusal::NotFound)?;
-    let kept = ingress.inbox.attachment(linked.id).await.map_err(|error| Refusal::Inbox(error.to_string()))?;
+    let kept = ingress
+        .inbox
+        .attachment(linked.id)
+        .await
+        .map_err(|error| Refusal::Inbox(error.to_string()))?;
     let file = kept.ok_or(Refusal::NotFound)?.attachment;
     match head.method {
         Method::GET | Method::HEAD => sent(files, &file, head).await,
@@ -64,7 +79,10 @@ async fn answer(ingress: &Ingress, head: &Parts) -> Result<Response<Body>, Refus
 /// The file that a good link leads to.
 fn linked(ingress: &Ingress, head: &Parts) -> Option<Linked> {
     let path = head.uri.path().strip_prefix("/files/").unwrap_or_default();
-    ingress.files.as_ref()?.linked(path.split('/').next().unwrap_or_default(), ingress.clock.now())
+    ingress.files.as_ref()?.linked(
+        path.split('/').next().unwrap_or_default(),
+        ingress.clock.now(),
+    )
 }
 
 async fn sent(files: &Files, file: &Attachment, head: &Parts) -> Result<Response<Body>, Refusal> {
@@ -95,7 +113,9 @@ async fn sent(files: &Files, file: &Attachment, head: &Parts) -> Result<Response
             return Ok(answer);
         }
     };
-    answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(bytes.end - bytes.start));
+    answer
+        .headers_mut()
+        .insert(CONTENT_LENGTH, HeaderValue::from(bytes.end - bytes.start));
     if head.method == Method::HEAD {
         return Ok(answer);
     }
@@ -114,11 +134,26 @@ async fn sent(files: &Files, file: &Attachment, head: &Parts) -> Result<Response
 
 /// What is said of a file, whatever of it is sent.
 fn named(headers: &mut HeaderMap, file: &Attachment, tag: &str) {
-    let plain: String = file.name.chars().map(|c| if c.is_ascii() && !"\"\\%".contains(c) { c } else { '_' }).collect();
-    let disposition =
-        format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{}", utf8_percent_encode(&file.name, ESCAPED));
-    for (name, value) in [(CONTENT_DISPOSITION, disposition.as_str()), (CONTENT_TYPE, &file.content_type), (ETAG, tag)]
-    {
+    let plain: String = file
+        .name
+        .chars()
+        .map(|c| {
+            if c.is_ascii() && !"\"\\%".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect();
+    let disposition = format!(
+        "attachment; filename=\"{plain}\"; filename*=UTF-8''{}",
+        utf8_percent_encode(&file.name, ESCAPED)
+    );
+    for (name, value) in [
+        (CONTENT_DISPOSITION, disposition.as_str()),
+        (CONTENT_TYPE, &file.content_type),
+        (ETAG, tag),
+    ] {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
         }
@@ -136,15 +171,22 @@ fn named(headers: &mut HeaderMap, file: &Attachment, tag: &str) {
 
 /// Whether the caller has this very file.
 fn is_known(headers: &HeaderMap, tag: &str) -> bool {
-    let mut lists = headers.get_all(IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
+    let mut lists = headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|line| line.to_str().ok());
     lists.any(|list| {
-        list.split(',').map(str::trim).any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
+        list.split(',')
+            .map(str::trim)
+            .any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
     })
 }
 
 /// Whether a range is of this very file.
 fn is_current(headers: &HeaderMap, tag: &str) -> bool {
-    headers.get(IF_RANGE).is_none_or(|wanted| wanted.as_bytes() == tag.as_bytes())
+    headers
+        .get(IF_RANGE)
+        .is_none_or(|wanted| wanted.as_bytes() == tag.as_bytes())
 }
 
 /// How much of a file is wanted.
@@ -162,7 +204,10 @@ fn range(headers: &HeaderMap, size: u64) -> Wanted {
         (Some(Ok(line)), None) => line,
         _ => return Wanted::Whole,
     };
-    let Some((first, last)) = line.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-')) else {
+    let Some((first, last)) = line
+        .strip_prefix("bytes=")
+        .and_then(|range| range.trim().split_once('-'))
+    else {
         return Wanted::Whole;
     };
     let number = |text: &str| {
@@ -176,7 +221,11 @@ fn range(headers: &HeaderMap, size: u64) -> Wanted {
         (None, Some(last)) if first.is_empty() => (size.saturating_sub(last), size),
         _ => return Wanted::Whole,
     };
-    if start < end { Wanted::Part(start..end) } else { Wanted::Nothing }
+    if start < end {
+        Wanted::Part(start..end)
+    } else {
+        Wanted::Nothing
+    }
 }
 
 #[cfg(test)]
@@ -230,6 +279,9 @@ mod tests {
             "attachment; filename=\"a_; x=___.html\"; filename*=UTF-8''a%22%3B%20x%3D%5C%C3%A9%25.html"
         );
         assert_eq!(headers[X_CONTENT_TYPE_OPTIONS], "nosniff");
-        assert_eq!(headers[CONTENT_SECURITY_POLICY], "sandbox; default-src 'none'");
+        assert_eq!(
+            headers[CONTENT_SECURITY_POLICY],
+            "sandbox; default-src 'none'"
+        );
     }
 }

@@ -45,7 +45,15 @@ pub(super) struct Flow {
 impl Flow {
     /// A body under its bounds.
     pub(super) fn new(body: Body, bounds: Bounds, hold: Arc<Hold>) -> Self {
-        Self { body, bounds, begun: Instant::now(), length: 0, rest: Bytes::new(), seen: None, hold }
+        Self {
+            body,
+            bounds,
+            begun: Instant::now(),
+            length: 0,
+            rest: Bytes::new(),
+            seen: None,
+            hold,
+        }
     }
 
     /// Has a check see every byte from now on.
@@ -119,7 +127,8 @@ impl Flow {
     /// Holds the whole body.
     pub(super) async fn whole(&mut self) -> Result<Bytes, Refusal> {
         let mut whole = BytesMut::new();
-        let expected = usize::try_from(self.body.size_hint().lower().min(self.bounds.size)).unwrap_or(0);
+        let expected =
+            usize::try_from(self.body.size_hint().lower().min(self.bounds.size)).unwrap_or(0);
         body::make_room(&mut whole, expected, &self.hold)?;
         while let Some(piece) = self.next().await? {
             body::make_room(&mut whole, piece.len(), &self.hold)?;

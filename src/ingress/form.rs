@@ -43,7 +43,11 @@ pub(super) enum Taking<'f> {
     /// They are taken in.
     Taken(&'f Files, &'f Intake, Timestamp),
     /// They are taken in once the upstream has said that it knows their sender's key.
-    Gated(&'f Gate<'f>, &'f Ingress, (&'f Files, &'f Intake, Timestamp)),
+    Gated(
+        &'f Gate<'f>,
+        &'f Ingress,
+        (&'f Files, &'f Intake, Timestamp),
+    ),
 }
 
 impl<'f> Taking<'f> {
@@ -60,12 +64,22 @@ impl<'f> Taking<'f> {
 }
 
 /// Reads a form to the end of its body.
-pub(super) async fn take(content_type: &str, flow: &mut Flow, taking: Taking<'_>) -> Result<Form, Refusal> {
+pub(super) async fn take(
+    content_type: &str,
+    flow: &mut Flow,
+    taking: Taking<'_>,
+) -> Result<Form, Refusal> {
     let mut reader = Reader::new(content_type).map_err(refusal)?;
     let hold = flow.held();
     hold.grow(FLOWING)?;
-    let mut taker =
-        Taker { taking, hold, fields: PartFields::default(), length: 0, files: Vec::new(), now: Part::None };
+    let mut taker = Taker {
+        taking,
+        hold,
+        fields: PartFields::default(),
+        length: 0,
+        files: Vec::new(),
+        now: Part::None,
+    };
     while let Some(bytes) = flow.next().await? {
         reader.feed(bytes);
         while let Some(piece) = reader.piece().map_err(refusal)? {
@@ -78,7 +92,10 @@ pub(super) async fn take(content_type: &str, flow: &mut Flow, taking: Taking<'_>
     }
     reader.end().map_err(refusal)?;
     let (fields, notes) = taker.fields.end(text::declared(content_type).as_deref());
-    Ok(Form { text: TakenForm { fields, notes }, files: taker.files })
+    Ok(Form {
+        text: TakenForm { fields, notes },
+        files: taker.files,
+    })
 }
 
 /// A form that is being taken in.
@@ -118,7 +135,9 @@ impl Taker<'_> {
                 self.now = Part::Text(name, Vec::new(), head.charset());
                 Ok(())
             }
-            _ => Err(Refusal::Malformed("a part of the body has no good name".into())),
+            _ => Err(Refusal::Malformed(
+                "a part of the body has no good name".into(),
+            )),
         }
     }
 
@@ -126,7 +145,9 @@ impl Taker<'_> {
         self.now = match std::mem::replace(&mut self.now, Part::None) {
             Part::Named(name, kind) => {
                 self.taking = self.taking.opened().await?;
-                Part::File(Box::new(file(self.taking, self.files.len(), &name, kind.as_deref()).await?))
+                Part::File(Box::new(
+                    file(self.taking, self.files.len(), &name, kind.as_deref()).await?,
+                ))
             }
             now => now,
         };
@@ -139,7 +160,9 @@ impl Taker<'_> {
                 }
                 self.hold.grow(FLOWING + self.length as u64)
             }
-            (Part::File(incoming), Taking::Taken(_, intake, _)) => grown(incoming, intake, bytes).await,
+            (Part::File(incoming), Taking::Taken(_, intake, _)) => {
+                grown(incoming, intake, bytes).await
+            }
             _ => Ok(()),
         }
     }
@@ -167,28 +190,44 @@ impl Taker<'_> {
 }
 
 /// Begins one more file where there are so many.
-async fn file(taking: Taking<'_>, number: usize, name: &str, kind: Option<&str>) -> Result<Incoming, Refusal> {
+async fn file(
+    taking: Taking<'_>,
+    number: usize,
+    name: &str,
+    kind: Option<&str>,
+) -> Result<Incoming, Refusal> {
     match taking {
         Taking::Refused(why) => Err(Refusal::NotYet(why)),
         Taking::Gated(..) => Err(Refusal::Internal("a gate that was opened is shut".into())),
-        Taking::Taken(_, intake, _) if number == intake.max_files => {
-            Err(Refusal::Malformed(format!("the body has more than {} files", intake.max_files)))
-        }
+        Taking::Taken(_, intake, _) if number == intake.max_files => Err(Refusal::Malformed(
+            format!("the body has more than {} files", intake.max_files),
+        )),
         Taking::Taken(files, intake, _) => begin(files, intake, name, kind).await,
     }
 }
 
 /// Begins a file, if its kind is taken.
-pub(super) async fn begin(files: &Files, intake: &Intake, name: &str, kind: Option<&str>) -> Result<Incoming, Refusal> {
+pub(super) async fn begin(
+    files: &Files,
+    intake: &Intake,
+    name: &str,
+    kind: Option<&str>,
+) -> Result<Incoming, Refusal> {
     let (shown, essence) = (cleaned_name(name), cleaned_type(kind));
     if !intake.accepts(&shown, &essence) {
-        return Err(Refusal::FileKind(format!("files of the type {essence} are not in the list accept")));
+        return Err(Refusal::FileKind(format!(
+            "files of the type {essence} are not in the list accept"
+        )));
     }
     files.begin(name, kind).await.map_err(unkept)
 }
 
 /// Takes the next bytes of a file.
-pub(super) async fn grown(incoming: &mut Incoming, intake: &Intake, bytes: Bytes) -> Result<(), Refusal> {
+pub(super) async fn grown(
+    incoming: &mut Incoming,
+    intake: &Intake,
+    bytes: Bytes,
+) -> Result<(), Refusal> {
     if incoming.size() + bytes.len() as u64 > intake.max_file {
         return Err(Refusal::FileTooLarge(intake.max_file));
     }
@@ -209,7 +248,11 @@ pub(super) fn document(fields: &Parts) -> Bytes {
     if fields.is_empty() {
         return Bytes::new();
     }
-    let pairs = || fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let pairs = || {
+        fields
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    };
     if let Some(payload) = fields::payload(pairs())
         && serde_json::from_str::<serde::de::IgnoredAny>(payload).is_ok()
     {
@@ -230,8 +273,17 @@ mod tests {
     use super::*;
 
     async fn parse(body: &str) -> Result<Parts, Refusal> {
-        let mut flow = Flow::new(Body::from(body.to_owned()), Bounds::of_held(body.len() as u64), Hold::none().into());
-        let form = take("multipart/form-data; boundary=x", &mut flow, Taking::Refused("no")).await?;
+        let mut flow = Flow::new(
+            Body::from(body.to_owned()),
+            Bounds::of_held(body.len() as u64),
+            Hold::none().into(),
+        );
+        let form = take(
+            "multipart/form-data; boundary=x",
+            &mut flow,
+            Taking::Refused("no"),
+        )
+        .await?;
         Ok(form.text.fields)
     }
 
@@ -241,27 +293,72 @@ mod tests {
 
     #[tokio::test]
     async fn text_parts_are_fields_in_order() {
-        let body = format!("{}{}--x--\r\n", part("name=\"prompt\"", "Look\r\nhere"), part("name=b", "é"));
-        let wanted = [("prompt".to_owned(), "Look\r\nhere".to_owned()), ("b".to_owned(), "é".to_owned())];
+        let body = format!(
+            "{}{}--x--\r\n",
+            part("name=\"prompt\"", "Look\r\nhere"),
+            part("name=b", "é")
+        );
+        let wanted = [
+            ("prompt".to_owned(), "Look\r\nhere".to_owned()),
+            ("b".to_owned(), "é".to_owned()),
+        ];
         assert_eq!(parse(&body).await.unwrap(), wanted);
-        assert!(is_multipart("Multipart/Form-Data; boundary=x") && !is_multipart("multipart/mixed"));
+        assert!(
+            is_multipart("Multipart/Form-Data; boundary=x") && !is_multipart("multipart/mixed")
+        );
     }
 
     #[tokio::test]
     async fn a9_a_file_is_told_that_it_is_not_taken_and_one_that_nobody_chose_is_none() {
         let refused = Err(Refusal::NotYet("no"));
-        assert_eq!(parse(&format!("{}--x--", part("name=\"f\"; filename=\"a.pdf\"", "%PDF"))).await, refused);
-        assert_eq!(parse(&format!("{}--x--", part("name=\"f\"; filename=\"a.pdf\"", ""))).await, refused);
-        assert_eq!(parse(&format!("{}--x--", part("name=\"f\"; filename=\"\"", "x"))).await, refused);
-        for none in ["filename=\"\"", "filename=", "filename=\"\"\r\nContent-Type: application/octet-stream"] {
-            assert_eq!(parse(&format!("{}--x--", part(&format!("name=\"f\"; {none}"), ""))).await, Ok(Parts::new()));
+        assert_eq!(
+            parse(&format!(
+                "{}--x--",
+                part("name=\"f\"; filename=\"a.pdf\"", "%PDF")
+            ))
+            .await,
+            refused
+        );
+        assert_eq!(
+            parse(&format!(
+                "{}--x--",
+                part("name=\"f\"; filename=\"a.pdf\"", "")
+            ))
+            .await,
+            refused
+        );
+        assert_eq!(
+            parse(&format!("{}--x--", part("name=\"f\"; filename=\"\"", "x"))).await,
+            refused
+        );
+        for none in [
+            "filename=\"\"",
+            "filename=",
+            "filename=\"\"\r\nContent-Type: application/octet-stream",
+        ] {
+            assert_eq!(
+                parse(&format!(
+                    "{}--x--",
+                    part(&format!("name=\"f\"; {none}"), "")
+                ))
+                .await,
+                Ok(Parts::new())
+            );
         }
     }
 
     #[tokio::test]
     async fn t85_t86_names_that_are_none_and_too_much_are_refused() {
-        for wrong in [part("name=\"\"", "1") + "--x--", "--x\r\n\r\n1\r\n--x--".into(), part("name=a", "1")] {
-            assert!(matches!(parse(&wrong).await, Err(Refusal::Malformed(_))), "{wrong:?}: {:?}", parse(&wrong).await);
+        for wrong in [
+            part("name=\"\"", "1") + "--x--",
+            "--x\r\n\r\n1\r\n--x--".into(),
+            part("name=a", "1"),
+        ] {
+            assert!(
+                matches!(parse(&wrong).await, Err(Refusal::Malformed(_))),
+                "{wrong:?}: {:?}",
+                parse(&wrong).await
+            );
         }
         let long = part(&format!("name={}", "n".repeat(256)), "1") + "--x--";
         assert!(matches!(parse(&long).await, Err(Refusal::Malformed(_))));
@@ -269,6 +366,9 @@ mod tests {
         assert!(matches!(parse(&large).await, Err(Refusal::TooLarge(_))));
         let much = part("name=a", &"1".repeat(1024 * 1024)).repeat(4);
         assert!(parse(&(much.clone() + "--x--")).await.is_ok());
-        assert!(matches!(parse(&(much + &part("name=a", "1") + "--x--")).await, Err(Refusal::TooLarge(_))));
+        assert!(matches!(
+            parse(&(much + &part("name=a", "1") + "--x--")).await,
+            Err(Refusal::TooLarge(_))
+        ));
     }
 }

@@ -54,7 +54,11 @@ struct Portion {
 impl HeldBytes {
     /// Nothing yet, and so much at most.
     pub fn new(most: u64) -> Arc<Self> {
-        Arc::new(Self { most: AtomicU64::new(most), now: AtomicU64::new(0), counted: Mutex::default() })
+        Arc::new(Self {
+            most: AtomicU64::new(most),
+            now: AtomicU64::new(0),
+            counted: Mutex::default(),
+        })
     }
 
     /// Another bound, for what is taken from now on.
@@ -69,7 +73,11 @@ impl HeldBytes {
 
     /// For the body of a request from this address.
     pub(super) fn hold(self: &Arc<Self>, address: IpAddr) -> Hold {
-        Hold { held: Some(self.clone()), address: bucket(address), taken: Mutex::default() }
+        Hold {
+            held: Some(self.clone()),
+            address: bucket(address),
+            taken: Mutex::default(),
+        }
     }
 
     /// Takes so much, if there is room. Counted first and judged then, so that no two take the last of it.
@@ -87,7 +95,11 @@ impl HeldBytes {
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         let mine = counted.get(&address).copied().unwrap_or(0);
         let most = self.most.load(Ordering::Relaxed);
-        let open = if is_large { most - most / RESERVE } else { most };
+        let open = if is_large {
+            most - most / RESERVE
+        } else {
+            most
+        };
         let others = self.now().saturating_sub(mine);
         if mine.saturating_add(bytes) > open.saturating_sub(others) / SHARE || !self.take(bytes) {
             return false;
@@ -118,12 +130,18 @@ impl Hold {
     /// For a body that is counted nowhere.
     #[cfg(test)]
     pub(super) fn none() -> Self {
-        Self { held: None, address: IpAddr::from([0; 4]), taken: Mutex::default() }
+        Self {
+            held: None,
+            address: IpAddr::from([0; 4]),
+            taken: Mutex::default(),
+        }
     }
 
     /// Holds so much in all from now on, if there is room.
     pub(super) fn grow(&self, to: u64) -> Result<(), Refusal> {
-        let Some(held) = &self.held else { return Ok(()) };
+        let Some(held) = &self.held else {
+            return Ok(());
+        };
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let more = to.saturating_sub(taken.bytes);
         if more == 0 {
@@ -186,7 +204,10 @@ mod tests {
         let mut all: Vec<Hold> = (0..7).map(|_| hold(1, 4 * MIB).unwrap()).collect();
         assert!(hold(1, 4 * MIB).is_err(), "28 MiB are half of 56");
         all.extend((0..3).map(|_| hold(2, 4 * MIB).unwrap()));
-        assert!(hold(2, 4 * MIB).is_err(), "and the next one gets half of the rest");
+        assert!(
+            hold(2, 4 * MIB).is_err(),
+            "and the next one gets half of the rest"
+        );
         assert!(hold(3, 4 * MIB).is_ok());
         // Whoever comes with however many addresses: small ones find room.
         for number in 3..250 {
@@ -195,7 +216,9 @@ mod tests {
             }
         }
         assert!(held.now() <= 56 * MIB, "{}", held.now());
-        assert!(hold(251, 20 * 1024).is_ok() && hold(1, 20 * 1024).is_ok() == (held.now() < 36 * MIB));
+        assert!(
+            hold(251, 20 * 1024).is_ok() && hold(1, 20 * 1024).is_ok() == (held.now() < 36 * MIB)
+        );
         drop(all);
         assert_eq!((held.now(), held.counted.lock().unwrap().len()), (0, 0));
     }

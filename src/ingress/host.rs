@@ -34,13 +34,20 @@ pub(super) fn is_good(head: &Parts) -> bool {
 
 fn is_host(text: &str) -> bool {
     // `Authority` lets user parts and odd characters through; a host is narrower.
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':' | b'[' | b']' | b'~' | b'%');
+    let plain = |b: u8| {
+        b.is_ascii_alphanumeric()
+            || matches!(b, b'-' | b'.' | b'_' | b':' | b'[' | b']' | b'~' | b'%')
+    };
     if text.is_empty() || !text.bytes().all(plain) {
         return false;
     }
-    let Ok(authority) = text.parse::<Authority>() else { return false };
+    let Ok(authority) = text.parse::<Authority>() else {
+        return false;
+    };
     let port_is_good = match text.rsplit_once(':') {
-        Some((_, port)) if !port.ends_with(']') => !port.is_empty() && authority.port_u16().is_some(),
+        Some((_, port)) if !port.ends_with(']') => {
+            !port.is_empty() && authority.port_u16().is_some()
+        }
         _ => true,
     };
     !authority.host().is_empty() && port_is_good
@@ -63,10 +70,21 @@ mod tests {
     #[test]
     fn t11_one_plain_host_is_good_and_everything_else_is_not() {
         let judged = |lines: &[&str]| judged(Version::HTTP_11, "/", lines);
-        for good in ["a", "hooks.example.com", "hooks.example.com:8080", "127.0.0.1:1", "[::1]:8080", "[::1]", "a_b"] {
+        for good in [
+            "a",
+            "hooks.example.com",
+            "hooks.example.com:8080",
+            "127.0.0.1:1",
+            "[::1]:8080",
+            "[::1]",
+            "a_b",
+        ] {
             assert!(judged(&[good]), "{good}");
         }
-        for bad in ["", "a, b", "a b", "u@h", "a:", "a:x", "a:99999", "a/b", "a?b", "a#b", "\"a\"", "[::1", ":80"] {
+        for bad in [
+            "", "a, b", "a b", "u@h", "a:", "a:x", "a:99999", "a/b", "a?b", "a#b", "\"a\"", "[::1",
+            ":80",
+        ] {
             assert!(!judged(&[bad]), "{bad}");
         }
         assert!(!judged(&[]));

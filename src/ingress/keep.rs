@@ -11,8 +11,8 @@ use crate::dispatch::replay::Remap;
 use crate::inbox::{Anew, EventDetail, Inbox, InboxError, UNMAPPABLE};
 use crate::mapping::Mapped;
 use crate::model::{
-    Accepted, Backlog, DeliveryId, EventId, NewEvent, Outcome, Proof, Received, Refusal, RequestId, Strength,
-    Timestamp, Verified, Verify,
+    Accepted, Backlog, DeliveryId, EventId, NewEvent, Outcome, Proof, Received, Refusal, RequestId,
+    Strength, Timestamp, Verified, Verify,
 };
 use crate::source::{Source, Sources};
 
@@ -28,7 +28,13 @@ pub fn event(source: &Source, verified: &Verified, mapped: Mapped) -> NewEvent {
     let id = EventId::new();
     let owed = match mapped.filtered {
         Some(_) => None,
-        None => source.owed(DeliveryId { event: id, number: 0 }, mapped.thread.as_deref()),
+        None => source.owed(
+            DeliveryId {
+                event: id,
+                number: 0,
+            },
+            mapped.thread.as_deref(),
+        ),
     };
     // What is not to be sent waits behind nothing, and nobody is turned away for it.
     let waits = mapped.unmappable.is_none();
@@ -56,16 +62,24 @@ pub fn event(source: &Source, verified: &Verified, mapped: Mapped) -> NewEvent {
         body: request.body.clone(),
         attachments: Vec::new(),
         most_ahead: source.config.overlap.most_ahead().filter(|_| waits),
-        backlog: (source.config.backlog.filter(|_| waits))
-            .map(|backlog| Backlog { turns_away: source.sender_retries, ..backlog }),
+        backlog: (source.config.backlog.filter(|_| waits)).map(|backlog| Backlog {
+            turns_away: source.sender_retries,
+            ..backlog
+        }),
         deliveries: owed.into_iter().collect(),
     }
 }
 
 /// The request that an event came by, as far as it was kept.
 pub fn request_of(event: &EventDetail) -> Received {
-    let (method, target) = event.request_line.split_once(' ').unwrap_or(("POST", event.request_line.as_str()));
-    let headers = event.headers.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)));
+    let (method, target) = event
+        .request_line
+        .split_once(' ')
+        .unwrap_or(("POST", event.request_line.as_str()));
+    let headers = event
+        .headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)));
     Received {
         id: RequestId::new(),
         at: event.summary.received_at,
@@ -83,7 +97,11 @@ struct ProvedBefore;
 
 impl Verify for ProvedBefore {
     fn judge(&self, _: &Received, _: Timestamp) -> Result<Proof, Refusal> {
-        Ok(Proof { strength: Strength::Operator, secret: None, marks: Vec::new() })
+        Ok(Proof {
+            strength: Strength::Operator,
+            secret: None,
+            marks: Vec::new(),
+        })
     }
 }
 
@@ -94,13 +112,21 @@ pub struct Remapper(pub Arc<Sources>);
 impl Remap for Remapper {
     fn anew(&self, event: &EventDetail) -> Result<Anew, String> {
         let name = &event.summary.source;
-        let source = self.0.get(name).ok_or_else(|| format!("no source is called {name} any more"))?;
-        let verified =
-            request_of(event).verify(&ProvedBefore, event.summary.received_at).map_err(|refused| refused.1.cause())?;
-        let mapped = source.apply(&verified, !event.attachments.is_empty()).map_err(|refusal| refusal.cause())?;
+        let source = self
+            .0
+            .get(name)
+            .ok_or_else(|| format!("no source is called {name} any more"))?;
+        let verified = request_of(event)
+            .verify(&ProvedBefore, event.summary.received_at)
+            .map_err(|refused| refused.1.cause())?;
+        let mapped = source
+            .apply(&verified, !event.attachments.is_empty())
+            .map_err(|refusal| refusal.cause())?;
         Ok(Anew {
             // What was said by something that is not kept stays.
-            event_type: mapped.event_type.or_else(|| event.summary.event_type.clone()),
+            event_type: mapped
+                .event_type
+                .or_else(|| event.summary.event_type.clone()),
             thread: mapped.thread,
             filtered: mapped.filtered,
             request_line: event.request_line.clone(),
@@ -122,25 +148,41 @@ fn own_key(key: String, strength: Strength) -> String {
 /// Keeps the event. Answers are made after the commit, never before.
 pub async fn keep(inbox: &dyn Inbox, event: NewEvent) -> Result<(Outcome, EventId), Refusal> {
     let kept = keep_all(inbox, vec![event]).await?;
-    kept.into_iter().next().ok_or_else(|| Refusal::Internal("the inbox says nothing of an event".into()))
+    kept.into_iter()
+        .next()
+        .ok_or_else(|| Refusal::Internal("the inbox says nothing of an event".into()))
 }
 
 /// Keeps the events of one request, all of them or none.
-pub(super) async fn keep_all(inbox: &dyn Inbox, events: Vec<NewEvent>) -> Result<Vec<(Outcome, EventId)>, Refusal> {
+pub(super) async fn keep_all(
+    inbox: &dyn Inbox,
+    events: Vec<NewEvent>,
+) -> Result<Vec<(Outcome, EventId)>, Refusal> {
     let becomes = |event: &NewEvent| match event {
-        NewEvent { filtered: Some(_), .. } => Outcome::Filtered,
-        NewEvent { unmappable: Some(_), .. } => Outcome::Unmappable,
+        NewEvent {
+            filtered: Some(_), ..
+        } => Outcome::Filtered,
+        NewEvent {
+            unmappable: Some(_),
+            ..
+        } => Outcome::Unmappable,
         _ => Outcome::Accepted,
     };
-    let ids: Vec<_> = events.iter().map(|event| (event.id, becomes(event))).collect();
+    let ids: Vec<_> = events
+        .iter()
+        .map(|event| (event.id, becomes(event)))
+        .collect();
     let accepted = inbox.accept_all(events).await.map_err(unkept)?;
-    let told = ids.into_iter().zip(accepted).map(|((id, becomes), accepted)| match accepted {
-        Accepted::New => Ok((becomes, id)),
-        Accepted::Duplicate(first) => Ok((Outcome::Duplicate, first)),
-        Accepted::Replayed(first) => Ok((Outcome::Replayed, first)),
-        Accepted::Busy => Err(Refusal::Busy),
-        Accepted::Behind => Err(Refusal::Behind(BACKLOG_WAIT)),
-    });
+    let told = ids
+        .into_iter()
+        .zip(accepted)
+        .map(|((id, becomes), accepted)| match accepted {
+            Accepted::New => Ok((becomes, id)),
+            Accepted::Duplicate(first) => Ok((Outcome::Duplicate, first)),
+            Accepted::Replayed(first) => Ok((Outcome::Replayed, first)),
+            Accepted::Busy => Err(Refusal::Busy),
+            Accepted::Behind => Err(Refusal::Behind(BACKLOG_WAIT)),
+        });
     told.collect()
 }
 

@@ -71,7 +71,12 @@ impl Load {
             moved: AtomicU64::new(0),
             wait: AtomicU64::new(0),
         };
-        Arc::new(Self { now: AtomicUsize::new(0), most, late: Mutex::default(), queue })
+        Arc::new(Self {
+            now: AtomicUsize::new(0),
+            most,
+            late: Mutex::default(),
+            queue,
+        })
     }
 
     /// Takes a request in, if there is room for one of its rank.
@@ -80,7 +85,11 @@ impl Load {
     }
 
     /// Takes a request in that will not wait for the inbox, if there is room for one of its rank.
-    pub(super) fn enter_beside(self: &Arc<Self>, rank: Rank, peer: IpAddr) -> Result<Slot, Refusal> {
+    pub(super) fn enter_beside(
+        self: &Arc<Self>,
+        rank: Rank,
+        peer: IpAddr,
+    ) -> Result<Slot, Refusal> {
         self.slot(rank.bound(self.most), peer)
     }
 
@@ -95,7 +104,10 @@ impl Load {
     /// requests in work.
     fn slot(self: &Arc<Self>, bound: usize, peer: IpAddr) -> Result<Slot, Refusal> {
         // Counted first and judged then, so that no two take the last place.
-        let mut slot = Slot { load: self.clone(), late: None };
+        let mut slot = Slot {
+            load: self.clone(),
+            late: None,
+        };
         let before = self.now.fetch_add(1, Ordering::AcqRel);
         if before >= bound.max(1) {
             return Err(full());
@@ -131,7 +143,10 @@ impl Queue {
 
     fn leave(&self, since: Instant, now: Instant) {
         self.moved.store(self.at(now), Ordering::Release);
-        self.wait.store(micros(now.saturating_duration_since(since)), Ordering::Release);
+        self.wait.store(
+            micros(now.saturating_duration_since(since)),
+            Ordering::Release,
+        );
         self.length.fetch_sub(1, Ordering::AcqRel);
     }
 
@@ -140,7 +155,9 @@ impl Queue {
         if self.length.load(Ordering::Acquire) < SHORT_QUEUE {
             return Duration::ZERO;
         }
-        let stands = self.at(now).saturating_sub(self.moved.load(Ordering::Acquire));
+        let stands = self
+            .at(now)
+            .saturating_sub(self.moved.load(Ordering::Acquire));
         Duration::from_micros(stands.max(self.wait.load(Ordering::Acquire)))
     }
 
@@ -152,7 +169,11 @@ impl Queue {
 impl Rank {
     /// The rank of a source's senders.
     pub(super) const fn of(source: &Source) -> Self {
-        if source.sender_retries { Self::Retrying } else { Self::Once }
+        if source.sender_retries {
+            Self::Retrying
+        } else {
+            Self::Once
+        }
     }
 
     /// How many may be in work for one more of this rank to be taken in.
@@ -181,7 +202,11 @@ fn full() -> Refusal {
 impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(address) = self.late {
-            let mut late = self.load.late.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut late = self
+                .load
+                .late
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             if let Some(mine) = late.get_mut(&address) {
                 *mine -= 1;
                 if *mine == 0 {
@@ -216,7 +241,10 @@ mod tests {
         let load = Load::new(16);
         let enter = |rank, number| load.enter(rank, address(number));
         let mut slots: Vec<Slot> = (0..8).map(|_| enter(Rank::Unknown, 0).unwrap()).collect();
-        assert!(matches!(enter(Rank::Unknown, 0), Err(Refusal::Overloaded(_))));
+        assert!(matches!(
+            enter(Rank::Unknown, 0),
+            Err(Refusal::Overloaded(_))
+        ));
         slots.extend((8..14).map(|number| enter(Rank::Retrying, number).unwrap()));
         assert!(enter(Rank::Retrying, 14).is_err());
         slots.extend((14..16).map(|number| enter(Rank::Once, number).unwrap()));
@@ -250,14 +278,25 @@ mod tests {
         (1..SHORT_QUEUE).for_each(|_| queue.join(at(0)));
         assert_eq!(may(at(60_000)), [true; 3], "few wait, however long");
         queue.join(at(60_000));
-        assert_eq!(may(at(60_000)), [false; 3], "nothing has moved for a minute");
-        assert!(load.enter_beside(Rank::Retrying, address(1)).is_ok(), "what is passed on waits for no inbox");
+        assert_eq!(
+            may(at(60_000)),
+            [false; 3],
+            "nothing has moved for a minute"
+        );
+        assert!(
+            load.enter_beside(Rank::Retrying, address(1)).is_ok(),
+            "what is passed on waits for no inbox"
+        );
         (0..SHORT_QUEUE).for_each(|_| queue.leave(at(0), at(60_000)));
         assert_eq!(may(at(60_000)), [true; 3]);
 
         (0..SHORT_QUEUE + 100).for_each(|_| queue.join(at(70_000)));
         assert_eq!(may(at(70_010)), [true; 3], "they have just come");
-        for (now, expected) in [(90, [true; 3]), (150, [false, true, true]), (350, [false, false, true])] {
+        for (now, expected) in [
+            (90, [true; 3]),
+            (150, [false, true, true]),
+            (350, [false, false, true]),
+        ] {
             queue.leave(at(70_000), at(70_000 + now));
             assert_eq!(may(at(70_000 + now)), expected, "{now} ms");
         }

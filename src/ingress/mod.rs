@@ -35,7 +35,8 @@ use crate::inbox::seal::Sealer;
 use crate::inbox::{Budgets, Counted, Inbox, Uncounted};
 use crate::limit::Limits;
 use crate::model::{
-    Clock, EventId, NewEvent, Outcome, Params, Refusal, RequestId, Route, State, Timestamp, UpstreamIds,
+    Clock, EventId, NewEvent, Outcome, Params, Refusal, RequestId, Route, State, Timestamp,
+    UpstreamIds,
 };
 use crate::net::{Door, Mark, TurnedAway};
 use crate::source::{Fetch, Sources};
@@ -145,7 +146,14 @@ impl Bounds {
     /// Of a body that is held already.
     pub(crate) const fn of_held(size: u64) -> Self {
         let long = Duration::from_secs(600);
-        Self { size, stall: long, whole: long, upload: long, slowest: 0, compressed: false }
+        Self {
+            size,
+            stall: long,
+            whole: long,
+            upload: long,
+            slowest: 0,
+            compressed: false,
+        }
     }
 }
 
@@ -153,12 +161,20 @@ impl Ingress {
     /// Whether a request may be looked at more closely: what is judged at every path.
     fn judge_head(&self, head: &http::request::Parts) -> Result<(), Refusal> {
         receive::judge_head(head)?;
-        if self.mark.is_on(&head.headers) { Err(Refusal::Loop) } else { Ok(()) }
+        if self.mark.is_on(&head.headers) {
+            Err(Refusal::Loop)
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether an agent may be run at once. What is kept waits until it may.
     fn may_run(&self) -> Result<(), Refusal> {
-        if self.stopped.load(Ordering::Relaxed) { Err(Refusal::Stopped) } else { Ok(()) }
+        if self.stopped.load(Ordering::Relaxed) {
+            Err(Refusal::Stopped)
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether a call that its caller waits for has its turn within the upstream's budget soon enough.
@@ -173,9 +189,14 @@ impl Ingress {
     async fn keep(&self, events: Vec<NewEvent>) -> Result<Vec<(Outcome, EventId)>, Refusal> {
         let _waiting = self.load.queue();
         // What its sender would not send again is kept however much waits.
-        let lost = events.iter().any(|event| event.backlog.is_some_and(|backlog| !backlog.turns_away));
+        let lost = events
+            .iter()
+            .any(|event| event.backlog.is_some_and(|backlog| !backlog.turns_away));
         let again = lost.then(|| {
-            let unbounded = events.iter().cloned().map(|event| NewEvent { backlog: None, ..event });
+            let unbounded = events.iter().cloned().map(|event| NewEvent {
+                backlog: None,
+                ..event
+            });
             unbounded.collect::<Vec<_>>()
         });
         let unmappable: Vec<_> = events
@@ -196,11 +217,14 @@ impl Ingress {
             (kept, _) => kept,
         };
         for (id, source, why) in unmappable {
-            let is_new = |(outcome, kept): &(Outcome, EventId)| *outcome == Outcome::Unmappable && *kept == id;
+            let is_new = |(outcome, kept): &(Outcome, EventId)| {
+                *outcome == Outcome::Unmappable && *kept == id
+            };
             if !kept.as_ref().is_ok_and(|kept| kept.iter().any(is_new)) {
                 continue;
             }
-            self.metrics.deliveries(&source, State::Unmappable.as_str(), 1);
+            self.metrics
+                .deliveries(&source, State::Unmappable.as_str(), 1);
             if self.lines.admits() {
                 tracing::warn!(
                     source, event = %id, why,
@@ -215,13 +239,19 @@ impl Ingress {
     /// Counts a run that begins at once.
     async fn spend(&self, route: &Route, params: &Params) -> Result<Counted, Refusal> {
         let now = self.clock.now();
-        self.budgets.spend(&*self.inbox, route, params, now).await.map_err(|why| uncounted(why, now))
+        self.budgets
+            .spend(&*self.inbox, route, params, now)
+            .await
+            .map_err(|why| uncounted(why, now))
     }
 
     /// Whether a run might begin at once, as far as its budgets go. Nothing is counted.
     async fn has_runs(&self, route: &Route, params: &Params) -> Result<(), Refusal> {
         let now = self.clock.now();
-        self.budgets.has_room(&*self.inbox, route, params, now).await.map_err(|why| uncounted(why, now))
+        self.budgets
+            .has_room(&*self.inbox, route, params, now)
+            .await
+            .map_err(|why| uncounted(why, now))
     }
 
     /// Counts connections for the accept loop.
@@ -274,7 +304,9 @@ pub fn router(ingress: Arc<Ingress>) -> Router {
         .route("/events/{event}", any(receive::at_event))
         .route("/files/{token}/{name}", any(file::at_file));
     if ingress.dropin.is_some() {
-        router = router.route("/", any(dropin::at_door)).route("/{agent_id}", any(dropin::at_door));
+        router = router
+            .route("/", any(dropin::at_door))
+            .route("/{agent_id}", any(dropin::at_door));
     }
     router.fallback(receive::elsewhere).with_state(ingress)
 }

@@ -54,9 +54,19 @@ pub(super) struct UploadPlace {
 impl UploadPlaces {
     /// So many each.
     pub fn new(most: usize) -> Arc<Self> {
-        let pool = || Arc::new(Pool { most: most.max(1), taken: Mutex::default() });
+        let pool = || {
+            Arc::new(Pool {
+                most: most.max(1),
+                taken: Mutex::default(),
+            })
+        };
         let known = Mutex::new(Recent::new(KNOWN, HALF));
-        Arc::new(Self { sources: pool(), dropin: pool(), known, names: RandomState::new() })
+        Arc::new(Self {
+            sources: pool(),
+            dropin: pool(),
+            known,
+            names: RandomState::new(),
+        })
     }
 
     /// One at a source.
@@ -66,7 +76,11 @@ impl UploadPlaces {
     }
 
     /// One at the drop-in. `is_known`: its caller shows a key that is known to be good.
-    pub(super) fn at_dropin(&self, address: IpAddr, is_known: bool) -> Result<UploadPlace, Refusal> {
+    pub(super) fn at_dropin(
+        &self,
+        address: IpAddr,
+        is_known: bool,
+    ) -> Result<UploadPlace, Refusal> {
         self.dropin.take(address, is_known)
     }
 
@@ -96,7 +110,10 @@ impl Pool {
         }
         *whole += 1;
         by_address.insert(address, mine + 1);
-        Ok(UploadPlace { pool: self.clone(), address })
+        Ok(UploadPlace {
+            pool: self.clone(),
+            address,
+        })
     }
 }
 
@@ -140,7 +157,10 @@ mod tests {
         assert!(places.at_source("other", address(200)).is_err());
         held.extend(fill(200));
         assert_eq!(held.len(), 32);
-        assert!(places.at_dropin(address(1), false).is_ok(), "the drop-in has its own");
+        assert!(
+            places.at_dropin(address(1), false).is_ok(),
+            "the drop-in has its own"
+        );
         drop(held);
         let taken = places.sources.taken.lock().unwrap();
         assert_eq!((taken.whole, taken.by_address.len()), (0, 0));

@@ -34,16 +34,29 @@ const MAX_TARGET: usize = 16 * 1024;
 const ITEM_BYTES: u64 = 4 * 1024;
 
 /// A request at `/hooks/{source}`.
-pub(super) async fn at_source(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response<Body> {
+pub(super) async fn at_source(
+    State(ingress): State<Arc<Ingress>>,
+    request: Request<Body>,
+) -> Response<Body> {
     let mut trace = Trace::new(&ingress, &request);
     // A bug that one request finds is that request's alone.
-    let ended = AssertUnwindSafe(receive(&ingress, request, &mut trace)).catch_unwind().await;
-    let ended = ended.unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned())));
-    trace::finish(&ingress, &trace, ended.map_err(|refusal| Refused::at_source(refusal, &trace)))
+    let ended = AssertUnwindSafe(receive(&ingress, request, &mut trace))
+        .catch_unwind()
+        .await;
+    let ended =
+        ended.unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned())));
+    trace::finish(
+        &ingress,
+        &trace,
+        ended.map_err(|refusal| Refused::at_source(refusal, &trace)),
+    )
 }
 
 /// A request at any other path.
-pub(super) async fn elsewhere(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response<Body> {
+pub(super) async fn elsewhere(
+    State(ingress): State<Arc<Ingress>>,
+    request: Request<Body>,
+) -> Response<Body> {
     let mut trace = Trace::new(&ingress, &request);
     let (head, incoming) = request.into_parts();
     let judged = ingress
@@ -60,7 +73,11 @@ pub(super) async fn elsewhere(State(ingress): State<Arc<Ingress>>, request: Requ
 }
 
 /// A request that is none: what came in its place says only what was wrong with it.
-pub(super) fn misframed(ingress: &Ingress, fault: Fault, request: &Request<Incoming>) -> Response<Body> {
+pub(super) fn misframed(
+    ingress: &Ingress,
+    fault: Fault,
+    request: &Request<Incoming>,
+) -> Response<Body> {
     let trace = Trace::of_none(ingress, request);
     let refusal = match fault {
         Fault::Head(what) => Refusal::BadHead(what),
@@ -75,13 +92,20 @@ pub(super) fn misframed(ingress: &Ingress, fault: Fault, request: &Request<Incom
 }
 
 /// A request for what became of an event.
-pub(super) async fn at_event(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response<Body> {
+pub(super) async fn at_event(
+    State(ingress): State<Arc<Ingress>>,
+    request: Request<Body>,
+) -> Response<Body> {
     let mut trace = Trace::new(&ingress, &request);
     let (head, _) = request.into_parts();
     let admitted = ingress
         .judge_head(&head)
         .and_then(|()| ingress.limits.caller(trace.peer.0, &mut trace.limits))
-        .and_then(|()| ingress.limits.whole(status::asked(&ingress, &head).is_some()));
+        .and_then(|()| {
+            ingress
+                .limits
+                .whole(status::asked(&ingress, &head).is_some())
+        });
     let ended = match admitted {
         Ok(()) => AssertUnwindSafe(status::answer(&ingress, &head))
             .catch_unwind()
@@ -90,19 +114,29 @@ pub(super) async fn at_event(State(ingress): State<Arc<Ingress>>, request: Reque
         Err(refusal) => Err(refusal),
     };
     let ended = ended
-        .map(|answer| Answered { outcome: Outcome::Shown, event: None, answer })
+        .map(|answer| Answered {
+            outcome: Outcome::Shown,
+            event: None,
+            answer,
+        })
         .map_err(|refusal| Refused::at_source(refusal, &trace));
     trace::finish(&ingress, &trace, ended)
 }
 
 /// The way of a request, from its head to its answer.
-async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -> Result<Answered, Refusal> {
+async fn receive(
+    ingress: &Ingress,
+    request: Request<Body>,
+    trace: &mut Trace,
+) -> Result<Answered, Refusal> {
     let (head, incoming) = request.into_parts();
     let early = ingress
         .judge_head(&head)
         .and_then(|()| find(ingress, head.uri.path(), trace.peer.0))
         .and_then(|source| enter(ingress, source, trace.peer.0).map(|slot| (source, slot)))
-        .and_then(|(source, slot)| admit(ingress, source, &head, trace).map(|bounds| (source, bounds, slot)));
+        .and_then(|(source, slot)| {
+            admit(ingress, source, &head, trace).map(|bounds| (source, bounds, slot))
+        });
     let (source, bounds, _slot) = match early {
         Ok(admitted) => admitted,
         // Of a body that is not here yet nothing is read: the connection ends behind the answer.
@@ -123,7 +157,9 @@ async fn receive(ingress: &Ingress, request: Request<Body>, trace: &mut Trace) -
     let received = received(ingress, head, bytes, trace);
     trace.whole = (ingress.keep_refused > 0).then(|| received.clone());
     let received = opened(source, received, &hold)?;
-    let prepared = source.prepare(&received, &*ingress.fetch, ingress.clock.now()).await?;
+    let prepared = source
+        .prepare(&received, &*ingress.fetch, ingress.clock.now())
+        .await?;
     if let Some(challenge) = source.handshake(&received, trace.at) {
         return challenge.map(|answer| Answered::challenged(&answer));
     }
@@ -164,10 +200,16 @@ pub(super) fn brought(
     let whole = verified.request().body.len() as u64;
     let items = source.items(verified)?;
     if items.len() > 1 {
-        let of_items: u64 = items.iter().map(|item| item.request().body.len() as u64 + ITEM_BYTES).sum();
+        let of_items: u64 = items
+            .iter()
+            .map(|item| item.request().body.len() as u64 + ITEM_BYTES)
+            .sum();
         hold.grow(whole + of_items)?;
     }
-    let mut brought = Brought { events: Vec::with_capacity(items.len()), ack: None };
+    let mut brought = Brought {
+        events: Vec::with_capacity(items.len()),
+        ack: None,
+    };
     // However many items of a conversation a request brings, it goes on once.
     let mut threads = HashSet::new();
     for (place, item) in items.iter().enumerate() {
@@ -176,7 +218,9 @@ pub(super) fn brought(
         if let (Some(thread), None) = (&mapped.thread, &mapped.filtered)
             && (items.len() == 1 || threads.insert(thread.clone()))
         {
-            ingress.limits.thread(&source.config.name, thread, &mut trace.limits)?;
+            ingress
+                .limits
+                .thread(&source.config.name, thread, &mut trace.limits)?;
         }
         if place == 0 {
             brought.ack.clone_from(&mapped.ack);
@@ -187,7 +231,11 @@ pub(super) fn brought(
 }
 
 /// The request with the body that is signed. What a compressed one may become is taken from what all bodies share.
-pub(super) fn opened(source: &Source, received: Received, hold: &Hold) -> Result<Received, Refusal> {
+pub(super) fn opened(
+    source: &Source,
+    received: Received,
+    hold: &Hold,
+) -> Result<Received, Refusal> {
     if source.takes_compressed() && received.headers.contains_key(CONTENT_ENCODING) {
         let length = received.body.len() as u64;
         hold.grow(length + source::most_inflated(length))?;
@@ -197,14 +245,21 @@ pub(super) fn opened(source: &Source, received: Received, hold: &Hold) -> Result
 
 /// The limits of the source and of the whole gateway. What passes although nothing is proved of it counts against its
 /// own caller.
-pub(super) fn count(ingress: &Ingress, source: &Source, verified: &Verified, trace: &mut Trace) -> Result<(), Refusal> {
+pub(super) fn count(
+    ingress: &Ingress,
+    source: &Source,
+    verified: &Verified,
+    trace: &mut Trace,
+) -> Result<(), Refusal> {
     if matches!(verified.proof().strength, Strength::Observed(_)) {
         ingress.limits.whole(false)?;
         return unproved(ingress, source, trace);
     }
     used(ingress, source, verified, trace.at);
     ingress.limits.whole(true)?;
-    ingress.limits.source(&source.config.name, &mut trace.limits)
+    ingress
+        .limits
+        .source(&source.config.name, &mut trace.limits)
 }
 
 /// How long before its end a secret that still proves is told of.
@@ -212,24 +267,39 @@ const ENDS_SOON: Duration = Duration::from_secs(3 * 24 * 3600);
 
 /// Notes which secret has proved a request. One that ends soon is told of once a day: its sender has to know the next.
 fn used(ingress: &Ingress, source: &Source, verified: &Verified, now: Timestamp) {
-    let Some(secret) = verified.proof().secret.as_deref() else { return };
+    let Some(secret) = verified.proof().secret.as_deref() else {
+        return;
+    };
     let name = &source.config.name;
     if !ingress.uses.secret(name, secret, now) {
         return;
     }
-    if let Some(until) = source.ends(secret).filter(|until| until.since(now) < ENDS_SOON) {
+    if let Some(until) = source
+        .ends(secret)
+        .filter(|until| until.since(now) < ENDS_SOON)
+    {
         tracing::warn!(source = name, secret, %until, "a secret that ends soon still proves requests: give its sender the next one");
     }
 }
 
 /// Counts a request that is not proved, and slows its caller down where it brings too many.
-pub(super) fn unproved(ingress: &Ingress, source: &Source, trace: &mut Trace) -> Result<(), Refusal> {
-    ingress.limits.failed(&source.config.name, trace.peer.0, &mut trace.limits)
+pub(super) fn unproved(
+    ingress: &Ingress,
+    source: &Source,
+    trace: &mut Trace,
+) -> Result<(), Refusal> {
+    ingress
+        .limits
+        .failed(&source.config.name, trace.peer.0, &mut trace.limits)
 }
 
 /// What the source's callers get: see [`Respond`]. Who brings several events at once gets an acknowledgement: one answer
 /// cannot be the end of several runs.
-pub(super) async fn answer(ingress: &Ingress, source: &Source, brought: Brought) -> Result<Answered, Refusal> {
+pub(super) async fn answer(
+    ingress: &Ingress,
+    source: &Source,
+    brought: Brought,
+) -> Result<Answered, Refusal> {
     let Brought { mut events, ack } = brought;
     let ack = ack.as_ref().unwrap_or(&source.ack);
     if events.len() > 1 {
@@ -238,9 +308,15 @@ pub(super) async fn answer(ingress: &Ingress, source: &Source, brought: Brought)
         let place = leading(&kept);
         let (outcome, id) = kept[place];
         let answer = acknowledge_all(ack, &kept, place);
-        return Ok(Answered { outcome, event: Some((id, threads[place].clone())), answer });
+        return Ok(Answered {
+            outcome,
+            event: Some((id, threads[place].clone())),
+            answer,
+        });
     }
-    let event = events.pop().ok_or_else(|| Refusal::Internal("a request without an event".into()))?;
+    let event = events
+        .pop()
+        .ok_or_else(|| Refusal::Internal("a request without an event".into()))?;
     let thread = event.thread.clone();
     let (outcome, id, answer) = match source.config.respond {
         Respond::Ack => {
@@ -256,19 +332,32 @@ pub(super) async fn answer(ingress: &Ingress, source: &Source, brought: Brought)
             (outcome, None, answer)
         }
     };
-    Ok(Answered { outcome, event: id.map(|id| (id, thread)), answer })
+    Ok(Answered {
+        outcome,
+        event: id.map(|id| (id, thread)),
+        answer,
+    })
 }
 
 /// Which of the events says what became of their request: the first that is new, or else the first.
 fn leading(kept: &[(Outcome, EventId)]) -> usize {
-    [Outcome::Accepted, Outcome::Unmappable, Outcome::Filtered, Outcome::Duplicate]
-        .into_iter()
-        .find_map(|wanted| kept.iter().position(|(outcome, _)| *outcome == wanted))
-        .unwrap_or(0)
+    [
+        Outcome::Accepted,
+        Outcome::Unmappable,
+        Outcome::Filtered,
+        Outcome::Duplicate,
+    ]
+    .into_iter()
+    .find_map(|wanted| kept.iter().position(|(outcome, _)| *outcome == wanted))
+    .unwrap_or(0)
 }
 
 /// A refusal with what probably went wrong, for the operator.
-pub(super) fn explained(source: &Source, (received, mut refusal): (Received, Refusal), now: Timestamp) -> Refusal {
+pub(super) fn explained(
+    source: &Source,
+    (received, mut refusal): (Received, Refusal),
+    now: Timestamp,
+) -> Refusal {
     let inner = match &mut refusal {
         Refusal::Answered(inner, _) => &mut **inner,
         plain => plain,
@@ -289,10 +378,16 @@ async fn confirm(ingress: &Ingress, address: &str) -> Result<Answered, Refusal> 
     match ingress.fetch.get(address).await {
         Ok(_) => {
             tracing::info!(address = plain, "confirmed a subscription");
-            Ok(Answered { outcome: Outcome::Challenged, event: None, answer: Response::new(Body::empty()) })
+            Ok(Answered {
+                outcome: Outcome::Challenged,
+                event: None,
+                answer: Response::new(Body::empty()),
+            })
         }
         // The sender tries again.
-        Err(what) => Err(Refusal::Challenge(format!("cannot confirm at {plain}: {what}")).answered(503)),
+        Err(what) => {
+            Err(Refusal::Challenge(format!("cannot confirm at {plain}: {what}")).answered(503))
+        }
     }
 }
 
@@ -305,15 +400,29 @@ pub(super) fn judge_head(head: &http::request::Parts) -> Result<(), Refusal> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method("GET, POST"));
     }
-    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    if target > MAX_TARGET { Err(Refusal::TargetTooLong) } else { Ok(()) }
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    if target > MAX_TARGET {
+        Err(Refusal::TargetTooLong)
+    } else {
+        Ok(())
+    }
 }
 
 /// The source at a path.
 fn find<'a>(ingress: &'a Ingress, path: &str, peer: IpAddr) -> Result<&'a Arc<Source>, Refusal> {
-    match path.strip_prefix("/hooks/").and_then(|name| ingress.sources.get(name)) {
+    match path
+        .strip_prefix("/hooks/")
+        .and_then(|name| ingress.sources.get(name))
+    {
         Some(source) => Ok(source),
-        None => Err(ingress.load.enter(Rank::Unknown, peer).err().unwrap_or(Refusal::NotFound)),
+        None => Err(ingress
+            .load
+            .enter(Rank::Unknown, peer)
+            .err()
+            .unwrap_or(Refusal::NotFound)),
     }
 }
 
@@ -326,11 +435,20 @@ const MOST_MEANT: usize = 256;
 /// For the operator: the source that a path which leads nowhere was probably meant for.
 pub(super) fn meant(sources: &Sources, path: &str) -> Option<String> {
     let path = path.get(..MOST_MEANT.min(path.len()))?;
-    let decoded = percent_encoding::percent_decode_str(path).decode_utf8().ok()?;
-    let segments: Vec<&str> = decoded.split('/').map(str::trim).filter(|segment| !segment.is_empty()).collect();
+    let decoded = percent_encoding::percent_decode_str(path)
+        .decode_utf8()
+        .ok()?;
+    let segments: Vec<&str> = decoded
+        .split('/')
+        .map(str::trim)
+        .filter(|segment| !segment.is_empty())
+        .collect();
     let (last, before) = segments.split_last()?;
     // Of longer paths only those that speak of hooks; of others nobody can tell.
-    let speaks = before.is_empty() || before.iter().any(|part| part.to_ascii_lowercase().contains("hook"));
+    let speaks = before.is_empty()
+        || before
+            .iter()
+            .any(|part| part.to_ascii_lowercase().contains("hook"));
     if !speaks {
         return None;
     }
@@ -341,7 +459,9 @@ pub(super) fn meant(sources: &Sources, path: &str) -> Option<String> {
         is_small.then(|| nearest(last, names())).flatten()
     };
     let name = found.or_else(near)?;
-    Some(format!("there is a source {name}: its path is /hooks/{name}, and nothing else"))
+    Some(format!(
+        "there is a source {name}: its path is /hooks/{name}, and nothing else"
+    ))
 }
 
 /// A place among the requests in work.
@@ -366,7 +486,10 @@ fn admit(
         return Err(Refusal::AddressNotAllowed);
     }
     let allow = source.allow();
-    if !allow.split(", ").any(|method| method == head.method.as_str()) {
+    if !allow
+        .split(", ")
+        .any(|method| method == head.method.as_str())
+    {
         return Err(Refusal::Method(allow));
     }
     let bounds = match upload::wanted(source, &head.headers)? {
@@ -382,8 +505,16 @@ fn admit(
 }
 
 /// The request as the stages behind see it.
-pub(super) fn received(ingress: &Ingress, head: http::request::Parts, body: bytes::Bytes, trace: &Trace) -> Received {
-    let target = head.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
+pub(super) fn received(
+    ingress: &Ingress,
+    head: http::request::Parts,
+    body: bytes::Bytes,
+    trace: &Trace,
+) -> Received {
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or_else(|| "/".to_owned(), ToString::to_string);
     Received {
         id: trace.id,
         at: trace.at,
@@ -398,7 +529,11 @@ pub(super) fn received(ingress: &Ingress, head: http::request::Parts, body: byte
 
 /// What the sender of a kept event hears: what its provider wants, or our JSON.
 pub(super) fn acknowledge(ack: &Ack, outcome: Outcome, id: EventId) -> Response<Body> {
-    acknowledged(ack, id, || serde_json::json!({ "status": outcome.told(), "event_id": id.to_string() }))
+    acknowledged(
+        ack,
+        id,
+        || serde_json::json!({ "status": outcome.told(), "event_id": id.to_string() }),
+    )
 }
 
 /// What the sender of several events hears: in our JSON each of them, in order.
@@ -411,15 +546,23 @@ fn acknowledge_all(ack: &Ack, kept: &[(Outcome, EventId)], leading: usize) -> Re
     })
 }
 
-fn acknowledged(ack: &Ack, id: EventId, ours: impl FnOnce() -> serde_json::Value) -> Response<Body> {
+fn acknowledged(
+    ack: &Ack,
+    id: EventId,
+    ours: impl FnOnce() -> serde_json::Value,
+) -> Response<Body> {
     let (kind, body) = match &ack.text {
         Some(text) => ("text/plain; charset=utf-8", text.clone()),
         None => ("application/json", ours().to_string()),
     };
     let mut answer = Response::new(Body::from(body));
-    *answer.status_mut() =
-        ack.status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::ACCEPTED);
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    *answer.status_mut() = ack
+        .status
+        .and_then(|status| StatusCode::from_u16(status).ok())
+        .unwrap_or(StatusCode::ACCEPTED);
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     for (name, value) in &ack.headers {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             answer.headers_mut().insert(name, value);
@@ -441,13 +584,25 @@ impl Answered {
         let mut answer = Response::new(Body::from(given.body.clone()));
         *answer.status_mut() = StatusCode::from_u16(given.status).unwrap_or(StatusCode::OK);
         let headers = answer.headers_mut();
-        let named = given.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let own = [("content-type", given.content_type.as_str()), ("x-content-type-options", "nosniff")];
+        let named = given
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        let own = [
+            ("content-type", given.content_type.as_str()),
+            ("x-content-type-options", "nosniff"),
+        ];
         for (name, value) in named.chain(own) {
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            if let (Ok(name), Ok(value)) =
+                (HeaderName::try_from(name), HeaderValue::try_from(value))
+            {
                 headers.insert(name, value);
             }
         }
-        Self { outcome: Outcome::Challenged, event: None, answer }
+        Self {
+            outcome: Outcome::Challenged,
+            event: None,
+            answer,
+        }
     }
 }

@@ -20,7 +20,12 @@ pub(super) struct Recent<K> {
 impl<K: Hash + Eq> Recent<K> {
     /// Remembers each for `time`, and twice `half` of them at most.
     pub(super) fn new(time: Duration, half: usize) -> Self {
-        Self { time, half, young: HashMap::new(), old: HashMap::new() }
+        Self {
+            time,
+            half,
+            young: HashMap::new(),
+            old: HashMap::new(),
+        }
     }
 
     /// Remembers a name from now on.
@@ -33,7 +38,10 @@ impl<K: Hash + Eq> Recent<K> {
 
     /// Whether a name is remembered.
     pub(super) fn holds(&self, name: &K, now: Instant) -> bool {
-        self.young.get(name).or_else(|| self.old.get(name)).is_some_and(|until| *until > now)
+        self.young
+            .get(name)
+            .or_else(|| self.old.get(name))
+            .is_some_and(|until| *until > now)
     }
 
     /// Forgets a name.

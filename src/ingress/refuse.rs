@@ -34,7 +34,12 @@ pub(super) fn hosted(refusal: &Refusal) -> Response<Body> {
         }
         _ => serde_json::Value::from(sentence),
     };
-    made(refusal, status, serde_json::json!({ "detail": detail }), false)
+    made(
+        refusal,
+        status,
+        serde_json::json!({ "detail": detail }),
+        false,
+    )
 }
 
 /// What whoever finds no place for its connection is told, as it stands on the wire.
@@ -57,32 +62,54 @@ pub(super) fn retry_soon() -> Duration {
     Duration::from_secs(fastrand::u64(1..=24))
 }
 
-fn made(refusal: &Refusal, status: StatusCode, body: serde_json::Value, drained: bool) -> Response<Body> {
+fn made(
+    refusal: &Refusal,
+    status: StatusCode,
+    body: serde_json::Value,
+    drained: bool,
+) -> Response<Body> {
     let mut answer = Response::new(Body::from(body.to_string()));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     match refusal.plain() {
-        Refusal::Limited(wait) | Refusal::Overloaded(wait) | Refusal::Behind(wait) | Refusal::UpstreamBusy(wait) => {
+        Refusal::Limited(wait)
+        | Refusal::Overloaded(wait)
+        | Refusal::Behind(wait)
+        | Refusal::UpstreamBusy(wait) => {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds(*wait)));
         }
         // A share of so long a wait would be hours.
         Refusal::Spent(_, wait) => {
-            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + fastrand::u64(1..=300)));
+            headers.insert(
+                RETRY_AFTER,
+                HeaderValue::from(wait.as_secs() + fastrand::u64(1..=300)),
+            );
         }
         // The upstream's own word, which its callers would have had from it.
-        Refusal::Upstream { retry_after: Some(wait), .. } => {
+        Refusal::Upstream {
+            retry_after: Some(wait),
+            ..
+        } => {
             headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
         }
         Refusal::Stopped => {
             headers.insert(RETRY_AFTER, HeaderValue::from(fastrand::u64(30..=60)));
         }
         // Nothing was found wrong with it; it could not be judged now.
-        Refusal::Origin(..) | Refusal::Challenge(_) if status == StatusCode::SERVICE_UNAVAILABLE => {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds(Duration::from_secs(5))));
+        Refusal::Origin(..) | Refusal::Challenge(_)
+            if status == StatusCode::SERVICE_UNAVAILABLE =>
+        {
+            headers.insert(
+                RETRY_AFTER,
+                HeaderValue::from(seconds(Duration::from_secs(5))),
+            );
         }
         Refusal::Inbox(_) | Refusal::Store(_) | Refusal::NoSpace => {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds(Duration::from_secs(5))));
+            headers.insert(
+                RETRY_AFTER,
+                HeaderValue::from(seconds(Duration::from_secs(5))),
+            );
         }
         Refusal::Method(allowed) => {
             headers.insert(ALLOW, HeaderValue::from_static(allowed));
@@ -100,28 +127,68 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
     match refusal {
         // Word for word what the hosted webhook says, since its callers may be at the wrong path of this gateway.
         Refusal::NotFound => (StatusCode::NOT_FOUND, "Not Found"),
-        Refusal::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "This path does not answer to this method."),
-        Refusal::Limited(_) => (StatusCode::TOO_MANY_REQUESTS, "Too many requests. Try again later."),
-        Refusal::Overloaded(_) => (StatusCode::SERVICE_UNAVAILABLE, "The gateway is busy. Try again later."),
-        Refusal::Behind(_) => (StatusCode::SERVICE_UNAVAILABLE, "Too much waits here already. Try again later."),
-        Refusal::BadHost => (StatusCode::BAD_REQUEST, "The Host header is missing or wrong."),
-        Refusal::Loop => (StatusCode::LOOP_DETECTED, "The gateway was sent its own request."),
+        Refusal::Method(_) => (
+            StatusCode::METHOD_NOT_ALLOWED,
+            "This path does not answer to this method.",
+        ),
+        Refusal::Limited(_) => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many requests. Try again later.",
+        ),
+        Refusal::Overloaded(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The gateway is busy. Try again later.",
+        ),
+        Refusal::Behind(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Too much waits here already. Try again later.",
+        ),
+        Refusal::BadHost => (
+            StatusCode::BAD_REQUEST,
+            "The Host header is missing or wrong.",
+        ),
+        Refusal::Loop => (
+            StatusCode::LOOP_DETECTED,
+            "The gateway was sent its own request.",
+        ),
         Refusal::BadHead(_) => (StatusCode::BAD_REQUEST, "The request is malformed."),
         Refusal::BadTarget(what) => (StatusCode::BAD_REQUEST, what),
-        Refusal::BadVersion => (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "This version of HTTP is not spoken here."),
-        Refusal::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large."),
-        Refusal::SlowHead => (StatusCode::REQUEST_TIMEOUT, "The head of the request came too slowly."),
+        Refusal::BadVersion => (
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            "This version of HTTP is not spoken here.",
+        ),
+        Refusal::HeadTooLarge => (
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "The head of the request is too large.",
+        ),
+        Refusal::SlowHead => (
+            StatusCode::REQUEST_TIMEOUT,
+            "The head of the request came too slowly.",
+        ),
         Refusal::BadFraming(_) => (StatusCode::BAD_REQUEST, "The body is badly framed."),
-        Refusal::BadSeal => (StatusCode::FORBIDDEN, "The parameters in this address are not sealed."),
+        Refusal::BadSeal => (
+            StatusCode::FORBIDDEN,
+            "The parameters in this address are not sealed.",
+        ),
         Refusal::AddressNotAllowed => (StatusCode::FORBIDDEN, "This address may not call here."),
         Refusal::TargetTooLong => (StatusCode::URI_TOO_LONG, "The request target is too long."),
         Refusal::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "The body is too large."),
-        Refusal::TooManyItems(_) => {
-            (StatusCode::PAYLOAD_TOO_LARGE, "The body brings more items than are taken at once.")
-        }
-        Refusal::FileTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "A file is larger than is taken here."),
-        Refusal::FileKind(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "This kind of file is not taken here."),
-        Refusal::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "Files cannot be kept now. Try again later."),
+        Refusal::TooManyItems(_) => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "The body brings more items than are taken at once.",
+        ),
+        Refusal::FileTooLarge(_) => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "A file is larger than is taken here.",
+        ),
+        Refusal::FileKind(_) => (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "This kind of file is not taken here.",
+        ),
+        Refusal::Store(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Files cannot be kept now. Try again later.",
+        ),
         Refusal::SlowBody => (StatusCode::REQUEST_TIMEOUT, "The body came too slowly."),
         Refusal::Aborted => (StatusCode::BAD_REQUEST, "The body is not whole."),
         // Nobody is there to read it.
@@ -129,28 +196,69 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
         Refusal::Origin(..) => (StatusCode::UNAUTHORIZED, "The signature does not match."),
         Refusal::Challenge(_) => (StatusCode::FORBIDDEN, "The challenge is not answered."),
         Refusal::Malformed(_) => (StatusCode::BAD_REQUEST, "The body is malformed."),
-        Refusal::Unsupported(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "This kind of body is not taken here."),
-        Refusal::Unmappable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "The event lacks a value that this source needs."),
-        Refusal::Inbox(_) => (StatusCode::SERVICE_UNAVAILABLE, "The event cannot be kept now. Try again later."),
-        Refusal::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "No agent is run now. Try again later."),
-        Refusal::Spent(..) => (StatusCode::TOO_MANY_REQUESTS, "No more runs are begun today. Try again tomorrow."),
-        Refusal::NoSpace => (StatusCode::SERVICE_UNAVAILABLE, "The event cannot be kept now. Try again later."),
-        Refusal::Busy => (StatusCode::CONFLICT, "This conversation has a turn that has not ended."),
-        Refusal::UpstreamBusy(_) => (StatusCode::SERVICE_UNAVAILABLE, "The agent is busy. Try again later."),
+        Refusal::Unsupported(_) => (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "This kind of body is not taken here.",
+        ),
+        Refusal::Unmappable(_) => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "The event lacks a value that this source needs.",
+        ),
+        Refusal::Inbox(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The event cannot be kept now. Try again later.",
+        ),
+        Refusal::Stopped => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "No agent is run now. Try again later.",
+        ),
+        Refusal::Spent(..) => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "No more runs are begun today. Try again tomorrow.",
+        ),
+        Refusal::NoSpace => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The event cannot be kept now. Try again later.",
+        ),
+        Refusal::Busy => (
+            StatusCode::CONFLICT,
+            "This conversation has a turn that has not ended.",
+        ),
+        Refusal::UpstreamBusy(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The agent is busy. Try again later.",
+        ),
         Refusal::NoKey => (StatusCode::UNAUTHORIZED, "API key not specified"),
         Refusal::KeyRefused(_) => (StatusCode::FORBIDDEN, "Invalid API key"),
-        Refusal::BadPath => (StatusCode::BAD_REQUEST, "The path is not one that is passed on."),
+        Refusal::BadPath => (
+            StatusCode::BAD_REQUEST,
+            "The path is not one that is passed on.",
+        ),
         Refusal::NoAgent => (StatusCode::BAD_REQUEST, "agent_id is required"),
-        Refusal::OtherCall => {
-            (StatusCode::UNPROCESSABLE_ENTITY, "This Idempotency-Key was used for another call. Use a new one.")
-        }
-        Refusal::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "A parameter has a value that it cannot have."),
-        Refusal::NotYet(_) => (StatusCode::NOT_IMPLEMENTED, "This gateway cannot take files now."),
-        Refusal::Upstream { status, .. } => {
-            (StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY), "The agent platform refused the call.")
-        }
-        Refusal::UpstreamFailed(_) => (StatusCode::BAD_GATEWAY, "The agent platform failed to answer."),
-        Refusal::UpstreamSilent(_) => (StatusCode::GATEWAY_TIMEOUT, "The agent platform did not answer in time."),
+        Refusal::OtherCall => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "This Idempotency-Key was used for another call. Use a new one.",
+        ),
+        Refusal::Invalid(_) => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "A parameter has a value that it cannot have.",
+        ),
+        Refusal::NotYet(_) => (
+            StatusCode::NOT_IMPLEMENTED,
+            "This gateway cannot take files now.",
+        ),
+        Refusal::Upstream { status, .. } => (
+            StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY),
+            "The agent platform refused the call.",
+        ),
+        Refusal::UpstreamFailed(_) => (
+            StatusCode::BAD_GATEWAY,
+            "The agent platform failed to answer.",
+        ),
+        Refusal::UpstreamSilent(_) => (
+            StatusCode::GATEWAY_TIMEOUT,
+            "The agent platform did not answer in time.",
+        ),
         Refusal::Answered(refusal, status) => {
             let (usual, sentence) = status_and_sentence(refusal);
             let sentence = match (&**refusal, status) {
@@ -159,7 +267,10 @@ fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
             };
             (StatusCode::from_u16(*status).unwrap_or(usual), sentence)
         }
-        Refusal::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong on our side."),
+        Refusal::Internal(_) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Something went wrong on our side.",
+        ),
     }
 }
 

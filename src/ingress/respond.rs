@@ -17,7 +17,9 @@ use super::{stream, upload};
 use crate::config::{Ack, Respond, RunMode};
 use crate::inbox::{Answer, Counted, DeliveryDetail};
 use crate::mapping::shape::shape;
-use crate::model::{AttemptResult, DeliveryId, EventId, NewDelivery, NewEvent, Outcome, ProofMark, Refusal, State};
+use crate::model::{
+    AttemptResult, DeliveryId, EventId, NewDelivery, NewEvent, Outcome, ProofMark, Refusal, State,
+};
 use crate::net::SendError;
 use crate::source::Source;
 use crate::upstream::{Call, Draw, is_stream};
@@ -45,13 +47,24 @@ pub(super) async fn wait(
         // A double of one that was filtered: nothing is owed.
         Ok(None) => acknowledge(ack, outcome, id),
         Ok(Some(delivery)) => match delivery.state {
-            State::Delivered => {
-                json(StatusCode::OK, shape(&task(&delivery), source.getter.as_ref(), source.config.json))
-            }
+            State::Delivered => json(
+                StatusCode::OK,
+                shape(&task(&delivery), source.getter.as_ref(), source.config.json),
+            ),
             State::Dead => not_delivered(id, "dead", "The agent could not be run with this event."),
-            State::Unmappable => not_delivered(id, "unmappable", "The agent could not be run with this event."),
-            State::Cancelled => not_delivered(id, "cancelled", "An operator has called this event off."),
-            State::Dropped => not_delivered(id, "dropped", "A later event of the conversation took this one's place."),
+            State::Unmappable => not_delivered(
+                id,
+                "unmappable",
+                "The agent could not be run with this event.",
+            ),
+            State::Cancelled => {
+                not_delivered(id, "cancelled", "An operator has called this event off.")
+            }
+            State::Dropped => not_delivered(
+                id,
+                "dropped",
+                "A later event of the conversation took this one's place.",
+            ),
             // One that was merged ends with the one it went with.
             State::Merged => later(ingress, source, id),
             State::Unknown | State::Pending | State::Leased => later(ingress, source, id),
@@ -72,23 +85,39 @@ pub(super) async fn proxy(
     event: &NewEvent,
 ) -> Result<(Outcome, Response<Body>), Refusal> {
     if event.filtered.is_some() {
-        return Ok((Outcome::Filtered, json(StatusCode::ACCEPTED, r#"{"status":"filtered"}"#)));
+        return Ok((
+            Outcome::Filtered,
+            json(StatusCode::ACCEPTED, r#"{"status":"filtered"}"#),
+        ));
     }
-    let owed = event.deliveries.first().ok_or_else(|| Refusal::Internal("the source has no destination".into()))?;
+    let owed = event
+        .deliveries
+        .first()
+        .ok_or_else(|| Refusal::Internal("the source has no destination".into()))?;
     let streams = source.config.respond == Respond::Stream;
     let call = Call::of_event(
         event,
         owed,
         &source.config,
         ingress.sealer.marks(),
-        if streams { RunMode::Stream } else { RunMode::Call },
+        if streams {
+            RunMode::Stream
+        } else {
+            RunMode::Call
+        },
     );
     ingress.may_run()?;
-    let upstream =
-        ingress.upstream.of(Draw { account: owed.account.clone(), class: source.config.class, claimed: false });
+    let upstream = ingress.upstream.of(Draw {
+        account: owed.account.clone(),
+        class: source.config.class,
+        claimed: false,
+    });
     ingress.has_turn(&upstream)?;
     let Some(begun) = Begun::of(ingress, source, event, owed).await? else {
-        return Ok((Outcome::Replayed, json(StatusCode::ACCEPTED, r#"{"status":"duplicate"}"#)));
+        return Ok((
+            Outcome::Replayed,
+            json(StatusCode::ACCEPTED, r#"{"status":"duplicate"}"#),
+        ));
     };
     let links = match upload::passed_on(ingress, &source.config.name, &event.attachments).await {
         Ok(links) => links,
@@ -142,7 +171,10 @@ impl Begun {
     ) -> Result<Option<Self>, Refusal> {
         let marks = match &event.proof {
             Some(proof) => {
-                let new = ingress.inbox.use_proof(proof.clone(), ingress.clock.now()).await;
+                let new = ingress
+                    .inbox
+                    .use_proof(proof.clone(), ingress.clock.now())
+                    .await;
                 if !new.map_err(unkept)? {
                     return Ok(None);
                 }
@@ -150,7 +182,10 @@ impl Begun {
             }
             None => Vec::new(),
         };
-        match ingress.spend(&owed.route(&source.config.name), &event.params).await {
+        match ingress
+            .spend(&owed.route(&source.config.name), &event.params)
+            .await
+        {
             Ok(counted) => Ok(Some(Self { counted, marks })),
             Err(refusal) => {
                 free(ingress, marks).await;
@@ -185,8 +220,20 @@ struct Left<'a> {
 }
 
 impl<'a> Left<'a> {
-    fn guard(ingress: &'a Ingress, source: &'a Source, outcome: Outcome, event: Option<EventId>) -> Self {
-        Self { ingress, source: &source.config.name, outcome, event, begun: Instant::now(), stayed: false }
+    fn guard(
+        ingress: &'a Ingress,
+        source: &'a Source,
+        outcome: Outcome,
+        event: Option<EventId>,
+    ) -> Self {
+        Self {
+            ingress,
+            source: &source.config.name,
+            outcome,
+            event,
+            begun: Instant::now(),
+            stayed: false,
+        }
     }
 
     /// The caller has not gone away.
@@ -204,17 +251,29 @@ impl Drop for Left<'_> {
         let (source, outcome, took) = (self.source, self.outcome.as_str(), self.begun.elapsed());
         self.ingress.metrics.request(source, self.outcome, took);
         let event = self.event.map(|id| id.to_string());
-        tracing::info!(source, event, outcome, waited_ms = took.as_millis() as u64, "caller went away while it waited");
+        tracing::info!(
+            source,
+            event,
+            outcome,
+            waited_ms = took.as_millis() as u64,
+            "caller went away while it waited"
+        );
     }
 }
 
 /// The task object of a delivery that has ended: the upstream's own, or what is kept of one that was too large.
 pub(super) fn task(delivery: &DeliveryDetail) -> Bytes {
     match &delivery.answer {
-        Some(Answer { task: Some(task), .. }) => task.clone(),
+        Some(Answer {
+            task: Some(task), ..
+        }) => task.clone(),
         answer => {
             let (status, result, finished_at) = match answer {
-                Some(answer) => (Some(&answer.status), answer.result.as_ref(), answer.finished_at.as_ref()),
+                Some(answer) => (
+                    Some(&answer.status),
+                    answer.result.as_ref(),
+                    answer.finished_at.as_ref(),
+                ),
                 None => (None, None, None),
             };
             let task = serde_json::json!({
@@ -229,17 +288,32 @@ pub(super) fn task(delivery: &DeliveryDetail) -> Bytes {
 pub(super) fn json(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
     let mut answer = Response::new(body.into());
     *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }
 
 /// It is kept, and its end will stand at a link.
 fn later(ingress: &Ingress, source: &Source, id: EventId) -> Response<Body> {
-    let url = format!("{}/events/{id}?token={}", ingress.public_url, ingress.sealer.link_token(id));
-    let body = serde_json::json!({ "status": "accepted", "event_id": id.to_string(), "status_url": url });
-    let status = source.ack.status.and_then(|status| StatusCode::from_u16(status).ok());
-    name_event(json(status.unwrap_or(StatusCode::ACCEPTED), body.to_string()), id)
+    let url = format!(
+        "{}/events/{id}?token={}",
+        ingress.public_url,
+        ingress.sealer.link_token(id)
+    );
+    let body =
+        serde_json::json!({ "status": "accepted", "event_id": id.to_string(), "status_url": url });
+    let status = source
+        .ack
+        .status
+        .and_then(|status| StatusCode::from_u16(status).ok());
+    name_event(
+        json(status.unwrap_or(StatusCode::ACCEPTED), body.to_string()),
+        id,
+    )
 }
 
 fn not_delivered(id: EventId, code: &str, detail: &str) -> Response<Body> {
@@ -251,15 +325,24 @@ fn not_delivered(id: EventId, code: &str, detail: &str) -> Response<Body> {
 fn passed_on(source: &Source, result: AttemptResult) -> Result<Response<Body>, Refusal> {
     match result {
         AttemptResult::Ran(run) => match run.task {
-            Some(task) => Ok(json(StatusCode::OK, shape(&task, source.getter.as_ref(), source.config.json))),
-            None => Err(Refusal::UpstreamFailed("its answer is no task, or larger than can be passed on".into())),
+            Some(task) => Ok(json(
+                StatusCode::OK,
+                shape(&task, source.getter.as_ref(), source.config.json),
+            )),
+            None => Err(Refusal::UpstreamFailed(
+                "its answer is no task, or larger than can be passed on".into(),
+            )),
         },
-        AttemptResult::Refused { status: 429 | 503, retry_after, .. } => {
-            Err(Refusal::UpstreamBusy(retry_after.unwrap_or_default()))
+        AttemptResult::Refused {
+            status: 429 | 503,
+            retry_after,
+            ..
+        } => Err(Refusal::UpstreamBusy(retry_after.unwrap_or_default())),
+        AttemptResult::Refused { status, detail, .. } => Err(Refusal::UpstreamFailed(format!(
+            "it refused ({status}): {detail}"
+        ))),
+        AttemptResult::NotSent(why) | AttemptResult::Ambiguous(why) => {
+            Err(Refusal::UpstreamFailed(why))
         }
-        AttemptResult::Refused { status, detail, .. } => {
-            Err(Refusal::UpstreamFailed(format!("it refused ({status}): {detail}")))
-        }
-        AttemptResult::NotSent(why) | AttemptResult::Ambiguous(why) => Err(Refusal::UpstreamFailed(why)),
     }
 }

@@ -26,16 +26,27 @@ struct StatusView<'a> {
 }
 
 /// Answers a request below [`PATH`].
-pub(super) async fn answer(ingress: &Ingress, head: &http::request::Parts) -> Result<Response<Body>, Refusal> {
+pub(super) async fn answer(
+    ingress: &Ingress,
+    head: &http::request::Parts,
+) -> Result<Response<Body>, Refusal> {
     let id = asked(ingress, head).ok_or(Refusal::NotFound)?;
     if head.method != Method::GET {
         return Err(Refusal::Method("GET"));
     }
-    let event = ingress.inbox.event(id).await.map_err(|error| Refusal::Inbox(error.to_string()))?;
+    let event = ingress
+        .inbox
+        .event(id)
+        .await
+        .map_err(|error| Refusal::Inbox(error.to_string()))?;
     let event = event.ok_or(Refusal::NotFound)?;
     let (status, task) = stands(ingress, &event);
-    let body = serde_json::to_string(&StatusView { event_id: id, status, task })
-        .map_err(|error| Refusal::Internal(error.to_string()))?;
+    let body = serde_json::to_string(&StatusView {
+        event_id: id,
+        status,
+        task,
+    })
+    .map_err(|error| Refusal::Internal(error.to_string()))?;
     Ok(json(StatusCode::OK, body))
 }
 
@@ -49,7 +60,9 @@ pub(super) fn asked(ingress: &Ingress, head: &http::request::Parts) -> Option<Ev
 
 /// Where an event stands: as its last delivery does.
 fn stands(ingress: &Ingress, event: &EventDetail) -> (&'static str, Option<Box<RawValue>>) {
-    let Some(delivery) = event.deliveries.last() else { return ("filtered", None) };
+    let Some(delivery) = event.deliveries.last() else {
+        return ("filtered", None);
+    };
     let status = match delivery.state {
         State::Leased => "running",
         state => state.as_str(),
@@ -63,5 +76,10 @@ fn stands(ingress: &Ingress, event: &EventDetail) -> (&'static str, Option<Box<R
         Some(source) => shape(&task, source.getter.as_ref(), source.config.json),
         None => task.to_vec(),
     };
-    (status, String::from_utf8(shaped).ok().and_then(|text| RawValue::from_string(text).ok()))
+    (
+        status,
+        String::from_utf8(shaped)
+            .ok()
+            .and_then(|text| RawValue::from_string(text).ok()),
+    )
 }

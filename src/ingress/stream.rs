@@ -22,8 +22,13 @@ const ACCEL: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Whether an answer is a stream of events.
 pub(super) fn is_events(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
+    kind.split(';')
+        .next()
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
 /// Passes a stream of events on.
@@ -46,7 +51,9 @@ where
                 Ok(None) => return None,
                 Ok(Some(Err(error))) => return Some((Err(error), None)),
                 Ok(Some(Ok(frame))) => {
-                    let Ok(piece) = frame.into_data() else { continue };
+                    let Ok(piece) = frame.into_data() else {
+                        continue;
+                    };
                     tail.follow(&piece);
                     return Some((Ok(piece), Some((body, tail))));
                 }
@@ -73,7 +80,8 @@ struct Tail(Vec<u8>);
 
 impl Tail {
     fn follow(&mut self, piece: &[u8]) {
-        self.0.extend_from_slice(&piece[piece.len().saturating_sub(4)..]);
+        self.0
+            .extend_from_slice(&piece[piece.len().saturating_sub(4)..]);
         let cut = self.0.len().saturating_sub(4);
         self.0.drain(..cut);
     }
@@ -100,7 +108,10 @@ mod tests {
     use super::*;
 
     /// Gives its pieces one and a half silences apart; `None` breaks it.
-    struct Script(VecDeque<Option<&'static [u8]>>, Pin<Box<tokio::time::Sleep>>);
+    struct Script(
+        VecDeque<Option<&'static [u8]>>,
+        Pin<Box<tokio::time::Sleep>>,
+    );
 
     impl http_body::Body for Script {
         type Data = Bytes;
@@ -120,7 +131,10 @@ mod tests {
     }
 
     async fn relayed(script: &[Option<&'static [u8]>]) -> (String, bool, HeaderMap) {
-        let body = Script(script.iter().copied().collect(), Box::pin(tokio::time::sleep(Duration::ZERO)));
+        let body = Script(
+            script.iter().copied().collect(),
+            Box::pin(tokio::time::sleep(Duration::ZERO)),
+        );
         let upstream = Response::builder()
             .header("content-type", "text/event-stream; charset=utf-8")
             .header("set-cookie", "a=b")
@@ -153,7 +167,10 @@ mod tests {
         let wanted = "data: {\"a\":1}\n: ping\ndata: 2\n\n: ping\n\ndata: 3\r\n\r\n: ping\n\ndata: 4\n\n: ping\n\n";
         assert_eq!((text.as_str(), broken), (wanted, false));
         let names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
-        assert_eq!(names, ["content-type", "cache-control", "x-accel-buffering"]);
+        assert_eq!(
+            names,
+            ["content-type", "cache-control", "x-accel-buffering"]
+        );
     }
 
     #[tokio::test]

@@ -87,7 +87,11 @@ impl Trace {
             id: RequestId::new(),
             at: ingress.clock.now(),
             begun: Instant::now(),
-            peer: request.extensions().get::<Peer>().copied().unwrap_or(Peer([0, 0, 0, 0].into(), Standing::OfProxy)),
+            peer: request
+                .extensions()
+                .get::<Peer>()
+                .copied()
+                .unwrap_or(Peer([0, 0, 0, 0].into(), Standing::OfProxy)),
             method: request.method().as_str().chars().take(16).collect(),
             path: start(request.uri().path(), MAX_PATH).to_owned(),
             headers: request.headers().keys().take(MAX_NAMES).cloned().collect(),
@@ -107,31 +111,47 @@ impl Trace {
 impl Trace {
     /// What is known of what came in a request's place: nothing that it said is repeated.
     pub(super) fn of_none<B>(ingress: &Ingress, stand_in: &Request<B>) -> Self {
-        Self { method: String::new(), path: String::new(), headers: Vec::new(), ..Self::new(ingress, stand_in) }
+        Self {
+            method: String::new(),
+            path: String::new(),
+            headers: Vec::new(),
+            ..Self::new(ingress, stand_in)
+        }
     }
 }
 
 /// A text's start, up to a character's end.
 fn start(text: &str, most: usize) -> &str {
-    let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    let end = (0..=most.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or(0)]
 }
 
 /// One outcome, one log line, one answer.
-pub(super) fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, Refused>) -> Response<Body> {
+pub(super) fn finish(
+    ingress: &Ingress,
+    trace: &Trace,
+    ended: Result<Answered, Refused>,
+) -> Response<Body> {
     let took = trace.begun.elapsed();
     let source = trace.source.as_deref().unwrap_or("");
     let (request, peer, method, path) = (trace.id, trace.peer.0, &trace.method, &trace.path);
     let (key, agent) = (trace.key.as_deref(), trace.agent.as_deref());
     let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     let mut answer = match ended {
-        Ok(Answered { outcome, event, answer }) => {
+        Ok(Answered {
+            outcome,
+            event,
+            answer,
+        }) => {
             ingress.metrics.request(source, outcome, took);
             if let Some(key) = key {
                 ingress.metrics.key_request(key, outcome);
             }
             let is_proved = outcome != Outcome::Challenged;
-            let (event, thread) = event.map_or((None, None), |(id, thread)| (Some(id.to_string()), thread));
+            let (event, thread) =
+                event.map_or((None, None), |(id, thread)| (Some(id.to_string()), thread));
             let (outcome, status) = (outcome.as_str(), answer.status().as_u16());
             if is_proved || ingress.lines.admits() {
                 tracing::info!(%request, source, key, agent, event, thread, %peer, outcome, status, took_us, "request");
@@ -152,7 +172,11 @@ pub(super) fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, R
             let whole = trace.whole.as_ref().and_then(|request| {
                 let kept = ingress.sources.get(source)?.kept(request);
                 let body = request.body.clone();
-                Some(WholeRequest { request_line: kept.request_line, headers: kept.headers, body })
+                Some(WholeRequest {
+                    request_line: kept.request_line,
+                    headers: kept.headers,
+                    body,
+                })
             });
             let sample = RefusedSample {
                 at: trace.at,
@@ -184,7 +208,9 @@ pub(super) fn finish(ingress: &Ingress, trace: &Trace, ended: Result<Answered, R
     };
     if let Some((policy, state)) = trace.limits.fields() {
         for (name, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
-            answer.headers_mut().extend(HeaderValue::try_from(value).ok().map(|value| (name, value)));
+            answer
+                .headers_mut()
+                .extend(HeaderValue::try_from(value).ok().map(|value| (name, value)));
         }
     }
     if let Ok(id) = HeaderValue::try_from(trace.id.to_string()) {

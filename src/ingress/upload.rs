@@ -24,39 +24,64 @@ use crate::source::{Source, Streamed};
 use crate::text::parameter;
 
 /// Why files are refused where nobody could fetch them.
-const NO_STORE: &str = "Files are not taken here: the gateway has no store for them (attachments.store).";
-const NO_LINKS: &str =
-    "Files are not taken here: the agent could not fetch them, because server.public_url is not set.";
+const NO_STORE: &str =
+    "Files are not taken here: the gateway has no store for them (attachments.store).";
+const NO_LINKS: &str = "Files are not taken here: the agent could not fetch them, because server.public_url is not set.";
 
 /// What a source takes files by, if this request may bring some. An error is a type that nobody can be sure of.
-pub(super) fn wanted<'s>(source: &'s Source, headers: &HeaderMap) -> Result<Option<&'s SourceFiles>, Refusal> {
-    let Some(taken) = &source.config.files else { return Ok(None) };
+pub(super) fn wanted<'s>(
+    source: &'s Source,
+    headers: &HeaderMap,
+) -> Result<Option<&'s SourceFiles>, Refusal> {
+    let Some(taken) = &source.config.files else {
+        return Ok(None);
+    };
     let mut lines = headers.get_all(CONTENT_TYPE).iter();
     let (first, second) = (lines.next(), lines.next());
-    let kind = first.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = first
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
     let is_upload = form::is_multipart(kind) || (taken.body_is_file && !is_document(kind));
     match second {
-        Some(_) if is_upload => Err(Refusal::Unsupported("there are several content types".into())),
+        Some(_) if is_upload => Err(Refusal::Unsupported(
+            "there are several content types".into(),
+        )),
         _ => Ok(is_upload.then_some(taken)),
     }
 }
 
 /// Whether a type is one that the mapping reads, where a whole body may be a file.
 fn is_document(kind: &str) -> bool {
-    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    matches!(essence.as_str(), "application/json" | "text/json" | "application/x-www-form-urlencoded")
-        || essence.ends_with("+json")
+    let essence = kind
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    matches!(
+        essence.as_str(),
+        "application/json" | "text/json" | "application/x-www-form-urlencoded"
+    ) || essence.ends_with("+json")
 }
 
 /// The files of this gateway; a refusal that says why there are none.
 fn usable(ingress: &Ingress) -> Result<&Arc<Files>, &'static str> {
     let files = ingress.files.as_ref().ok_or(NO_STORE)?;
-    if files.has_links() { Ok(files) } else { Err(NO_LINKS) }
+    if files.has_links() {
+        Ok(files)
+    } else {
+        Err(NO_LINKS)
+    }
 }
 
 /// The bounds of an upload.
 pub(super) fn bounds(ingress: &Ingress, intake: &Intake) -> Bounds {
-    Bounds { size: intake.max_upload, whole: ingress.bounds.upload, compressed: false, ..ingress.bounds }
+    Bounds {
+        size: intake.max_upload,
+        whole: ingress.bounds.upload,
+        compressed: false,
+        ..ingress.bounds
+    }
 }
 
 /// What the drop-in takes in where files can be kept.
@@ -79,11 +104,22 @@ pub(super) async fn receive(
     let head = receive::received(ingress, head, Bytes::new(), trace);
     let way = async {
         let files = usable(ingress).map_err(Refusal::NotYet)?;
-        let place = ingress.places.at_source(&source.config.name, trace.peer.0)?;
+        let place = ingress
+            .places
+            .at_source(&source.config.name, trace.peer.0)?;
         hold.grow(FLOWING)?;
-        let reading = Reading { files, intake: &intake, body_is_file: taken.body_is_file, ingress };
+        let reading = Reading {
+            files,
+            intake: &intake,
+            body_is_file: taken.body_is_file,
+            ingress,
+        };
         match source.streamed(&head) {
-            Some(streamed) => reading.while_proving(source, streamed?, head, &mut flow).await,
+            Some(streamed) => {
+                reading
+                    .while_proving(source, streamed?, head, &mut flow)
+                    .await
+            }
             None => reading.when_proved(source, head, &mut flow).await,
         }
         .map(|read| (read, place))
@@ -95,7 +131,9 @@ pub(super) async fn receive(
         Err(refusal) => {
             flow.drain(&headers).await;
             let is_unproved = matches!(refusal.plain(), Refusal::Origin(..));
-            let slowed = is_unproved.then(|| receive::unproved(ingress, source, trace).err()).flatten();
+            let slowed = is_unproved
+                .then(|| receive::unproved(ingress, source, trace).err())
+                .flatten();
             return Err(slowed.unwrap_or(refusal));
         }
     };
@@ -105,7 +143,11 @@ pub(super) async fn receive(
     let has_files = !form.files.is_empty();
     let mut brought = receive::brought(ingress, source, verified, has_files, &flow.held(), trace)?;
     // What goes no further needs no files. Of several events the first that goes further has them.
-    if let Some(event) = brought.events.iter_mut().find(|event| event.filtered.is_none()) {
+    if let Some(event) = brought
+        .events
+        .iter_mut()
+        .find(|event| event.filtered.is_none())
+    {
         event.attachments = place(ingress, form.files).await?.into_files();
     }
     receive::answer(ingress, source, brought).await
@@ -130,17 +172,28 @@ impl Reading<'_> {
     ) -> Result<(Verified, Form), Refusal> {
         flow.check(streamed);
         let form = self.read(&head.headers, flow).await?;
-        let streamed = flow.checked().ok_or_else(|| Refusal::Internal("a check was lost on its way".into()))?;
+        let streamed = flow
+            .checked()
+            .ok_or_else(|| Refusal::Internal("a check was lost on its way".into()))?;
         let now = self.ingress.clock.now();
-        let verified =
-            source.verify_streamed(streamed, head).map_err(|refused| receive::explained(source, *refused, now))?;
+        let verified = source
+            .verify_streamed(streamed, head)
+            .map_err(|refused| receive::explained(source, *refused, now))?;
         Ok((self.with_fields(verified, &form), form))
     }
 
     /// Holds the body until it is authenticated, within the bounds of bodies that are held.
-    async fn when_proved(&self, source: &Source, head: Received, flow: &mut Flow) -> Result<(Verified, Form), Refusal> {
+    async fn when_proved(
+        &self,
+        source: &Source,
+        head: Received,
+        flow: &mut Flow,
+    ) -> Result<(Verified, Form), Refusal> {
         flow.shrink(source.max_body.unwrap_or(self.ingress.bounds.size));
-        let received = Received { body: flow.whole().await?, ..head };
+        let received = Received {
+            body: flow.whole().await?,
+            ..head
+        };
         let received = receive::opened(source, received, &flow.held())?;
         let now = self.ingress.clock.now();
         let prepared = source.prepare(&received, &*self.ingress.fetch, now).await?;
@@ -161,7 +214,9 @@ impl Reading<'_> {
 
     async fn read(&self, headers: &HeaderMap, flow: &mut Flow) -> Result<Form, Refusal> {
         let until = self.ingress.clock.now() + self.ingress.keep_files;
-        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let kind = headers
+            .get(CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok());
         if kind.is_some_and(form::is_multipart) {
             let taking = Taking::Taken(self.files, self.intake, until);
             return form::take(kind.unwrap_or_default(), flow, taking).await;
@@ -171,19 +226,25 @@ impl Reading<'_> {
         while let Some(piece) = flow.next().await? {
             let incoming = match &mut incoming {
                 Some(begun) => begun,
-                none => none.insert(form::begin(self.files, self.intake, &name_of_body(headers), kind).await?),
+                none => none.insert(
+                    form::begin(self.files, self.intake, &name_of_body(headers), kind).await?,
+                ),
             };
             form::grown(incoming, self.intake, piece).await?;
         }
         if let Some(incoming) = incoming {
-            form.files.push(incoming.end(until).await.map_err(form::unkept)?);
+            form.files
+                .push(incoming.end(until).await.map_err(form::unkept)?);
         }
         Ok(form)
     }
 
     /// The request as the mapping sees it: with what was a field, and without what was a file.
     fn with_fields(&self, verified: Verified, form: &Form) -> Verified {
-        let kind = verified.request().header(CONTENT_TYPE.as_str()).unwrap_or_default();
+        let kind = verified
+            .request()
+            .header(CONTENT_TYPE.as_str())
+            .unwrap_or_default();
         match self.body_is_file && !form::is_multipart(kind) {
             true => verified.with_body(Bytes::new()),
             false => verified.with_fields(form::document(&form.text.fields), form.text.clone()),
@@ -193,13 +254,28 @@ impl Reading<'_> {
 
 /// What the sender of a body that is a file calls it.
 fn name_of_body(headers: &HeaderMap) -> String {
-    let disposition = headers.get(CONTENT_DISPOSITION).map(|line| parameter::parse(line.as_bytes()));
-    let named = disposition.and_then(|disposition| disposition.text("filename", None)).map(|(name, _)| name);
+    let disposition = headers
+        .get(CONTENT_DISPOSITION)
+        .map(|line| parameter::parse(line.as_bytes()));
+    let named = disposition
+        .and_then(|disposition| disposition.text("filename", None))
+        .map(|(name, _)| name);
     named.filter(|name| !name.is_empty()).unwrap_or_else(|| {
-        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let kind = headers
+            .get(CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok())
+            .unwrap_or_default();
+        let kind = kind
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase();
         // The agent tells a file's kind by the end of its name.
-        let end = EXTENSIONS.iter().find(|(known, _)| *known == kind).map_or("", |(_, end)| end);
+        let end = EXTENSIONS
+            .iter()
+            .find(|(known, _)| *known == kind)
+            .map_or("", |(_, end)| end);
         format!("file{end}")
     })
 }
@@ -208,9 +284,15 @@ fn name_of_body(headers: &HeaderMap) -> String {
 const EXTENSIONS: [(&str, &str); 17] = [
     ("application/pdf", ".pdf"),
     ("application/msword", ".doc"),
-    ("application/vnd.openxmlformats-officedocument.wordprocessingml.document", ".docx"),
+    (
+        "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+        ".docx",
+    ),
     ("application/vnd.ms-excel", ".xls"),
-    ("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", ".xlsx"),
+    (
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        ".xlsx",
+    ),
     ("application/zip", ".zip"),
     ("text/plain", ".txt"),
     ("text/csv", ".csv"),
@@ -235,18 +317,29 @@ pub(super) async fn at_door(
     gate: Option<&Gate<'_>>,
     trace: &mut Trace,
 ) -> Result<(form::Parts, Placed), Refusal> {
-    let content_type = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let content_type = head
+        .headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
     let mut flow = Flow::new(incoming, bounds, hold);
     let read = async {
         let files = usable(ingress);
-        let place = files.ok().map(|_| ingress.places.at_dropin(trace.peer.0, gate.is_none())).transpose()?;
+        let place = files
+            .ok()
+            .map(|_| ingress.places.at_dropin(trace.peer.0, gate.is_none()))
+            .transpose()?;
         let until = ingress.clock.now() + ingress.keep_files;
         let taking = match (files, gate) {
             (Ok(files), None) => Taking::Taken(files, &ingress.intake, until),
-            (Ok(files), Some(gate)) => Taking::Gated(gate, ingress, (files, &ingress.intake, until)),
+            (Ok(files), Some(gate)) => {
+                Taking::Gated(gate, ingress, (files, &ingress.intake, until))
+            }
             (Err(why), _) => Taking::Refused(why),
         };
-        form::take(content_type, &mut flow, taking).await.map(|form| (form, place))
+        form::take(content_type, &mut flow, taking)
+            .await
+            .map(|form| (form, place))
     };
     let read = read.await;
     trace.body_bytes = flow.length();
@@ -261,9 +354,14 @@ pub(super) async fn at_door(
 
 /// Puts files at their places.
 async fn place(ingress: &Ingress, files: Vec<Whole>) -> Result<Placed, Refusal> {
-    let mut placed = Placed { files: Vec::with_capacity(files.len()), store: ingress.files.clone() };
+    let mut placed = Placed {
+        files: Vec::with_capacity(files.len()),
+        store: ingress.files.clone(),
+    };
     for whole in files {
-        placed.files.push(whole.place().await.map_err(form::unkept)?);
+        placed
+            .files
+            .push(whole.place().await.map_err(form::unkept)?);
     }
     Ok(placed)
 }
@@ -277,7 +375,10 @@ pub(super) struct Placed {
 impl Placed {
     /// No files.
     pub(super) const fn none() -> Self {
-        Self { files: Vec::new(), store: None }
+        Self {
+            files: Vec::new(),
+            store: None,
+        }
     }
 
     /// How large they are together.
@@ -294,25 +395,43 @@ impl Placed {
 impl Drop for Placed {
     fn drop(&mut self) {
         let files = std::mem::take(&mut self.files);
-        if let (false, Some(store), Ok(runtime)) =
-            (files.is_empty(), self.store.take(), tokio::runtime::Handle::try_current())
-        {
+        if let (false, Some(store), Ok(runtime)) = (
+            files.is_empty(),
+            self.store.take(),
+            tokio::runtime::Handle::try_current(),
+        ) {
             runtime.spawn(async move { store.remove(&files).await }.boxed());
         }
     }
 }
 
 /// Keeps one event that may have brought files.
-pub(super) async fn keep_one(ingress: &Ingress, event: NewEvent) -> Result<(Outcome, EventId), Refusal> {
+pub(super) async fn keep_one(
+    ingress: &Ingress,
+    event: NewEvent,
+) -> Result<(Outcome, EventId), Refusal> {
     let kept = keep(ingress, vec![event]).await?;
-    kept.into_iter().next().ok_or_else(|| Refusal::Internal("the inbox says nothing of an event".into()))
+    kept.into_iter()
+        .next()
+        .ok_or_else(|| Refusal::Internal("the inbox says nothing of an event".into()))
 }
 
 /// Keeps the events of a request, one of which may have brought files. Those of one that is not kept go.
-pub(super) async fn keep(ingress: &Ingress, events: Vec<NewEvent>) -> Result<Vec<(Outcome, EventId)>, Refusal> {
-    let brings = events.iter().position(|event| !event.attachments.is_empty());
-    let (Some(store), Some(place)) = (&ingress.files, brings) else { return ingress.keep(events).await };
-    let (id, source, files) = (events[place].id, events[place].source.clone(), events[place].attachments.clone());
+pub(super) async fn keep(
+    ingress: &Ingress,
+    events: Vec<NewEvent>,
+) -> Result<Vec<(Outcome, EventId)>, Refusal> {
+    let brings = events
+        .iter()
+        .position(|event| !event.attachments.is_empty());
+    let (Some(store), Some(place)) = (&ingress.files, brings) else {
+        return ingress.keep(events).await;
+    };
+    let (id, source, files) = (
+        events[place].id,
+        events[place].source.clone(),
+        events[place].attachments.clone(),
+    );
     let kept = ingress.keep(events).await;
     match kept.as_ref().map(|kept| kept.get(place)) {
         Ok(Some((Outcome::Duplicate, first))) if *first == id => {}
@@ -326,11 +445,23 @@ pub(super) async fn keep(ingress: &Ingress, events: Vec<NewEvent>) -> Result<Vec
 }
 
 /// Keeps files of a call that is passed on at once, and gives links to them.
-pub(super) async fn passed_on(ingress: &Ingress, source: &str, files: &[Attachment]) -> Result<Vec<String>, Refusal> {
-    let Some(store) = ingress.files.as_ref().filter(|_| !files.is_empty()) else { return Ok(Vec::new()) };
+pub(super) async fn passed_on(
+    ingress: &Ingress,
+    source: &str,
+    files: &[Attachment],
+) -> Result<Vec<String>, Refusal> {
+    let Some(store) = ingress.files.as_ref().filter(|_| !files.is_empty()) else {
+        return Ok(Vec::new());
+    };
     let now = ingress.clock.now();
     let until = now + store.lifetime();
-    let kept = files.iter().map(|file| Attachment { expires_at: file.expires_at.max(until), ..file.clone() }).collect();
+    let kept = files
+        .iter()
+        .map(|file| Attachment {
+            expires_at: file.expires_at.max(until),
+            ..file.clone()
+        })
+        .collect();
     let ready = match store.links(files, now).await {
         Ok(links) => match ingress.inbox.keep_attachments(source, kept).await {
             Ok(()) => Ok(links),
@@ -347,7 +478,9 @@ pub(super) async fn passed_on(ingress: &Ingress, source: &str, files: &[Attachme
 
 /// Takes files back of a call that surely reached nobody.
 pub(super) async fn take_back(ingress: &Ingress, files: &[Attachment]) {
-    let Some(store) = ingress.files.as_ref().filter(|_| !files.is_empty()) else { return };
+    let Some(store) = ingress.files.as_ref().filter(|_| !files.is_empty()) else {
+        return;
+    };
     store.remove(files).await;
     let ids = files.iter().map(|file| file.id).collect();
     if let Err(error) = ingress.inbox.forget_attachments(ids).await {

@@ -63,7 +63,11 @@ struct AtDropin {
 
 impl Split {
     fn of(&self, is_proved: bool) -> &Limiter {
-        if is_proved { &self.proved } else { &self.others }
+        if is_proved {
+            &self.proved
+        } else {
+            &self.others
+        }
     }
 }
 
@@ -78,33 +82,64 @@ impl Limits {
     pub fn next(config: &Config, share: &Share, before: Option<&Self>) -> Self {
         let limiter = |rate| Limiter::new(rate, share.clone());
         let split = |rate, old: Option<&Arc<Split>>| {
-            let make = || Split { proved: limiter(rate), others: limiter(rate) };
+            let make = || Split {
+                proved: limiter(rate),
+                others: limiter(rate),
+            };
             kept(old, |old| old.proved.rate() == rate, make)
         };
         let at_source = |rate, old: Option<&Arc<AtSource>>| {
-            let make = || AtSource { proved: limiter(rate), failures: Keyed::new(rate, share.clone()) };
+            let make = || AtSource {
+                proved: limiter(rate),
+                failures: Keyed::new(rate, share.clone()),
+            };
             kept(old, |old| old.proved.rate() == rate, make)
         };
         let thread = |rate, old: Option<&Arc<Keyed<u64>>>| {
-            kept(old, |old| old.rate() == rate, || Keyed::new(rate, share.clone()))
+            kept(
+                old,
+                |old| old.rate() == rate,
+                || Keyed::new(rate, share.clone()),
+            )
         };
         let old = |name: &str| before.and_then(|before| before.sources.get(name));
         let old_thread = |name: &str| before.and_then(|before| before.threads.get(name));
         let old_proxy = |label: &str| before.and_then(|before| before.proxies.get(label));
         let old_key = |name: &str| before.and_then(|before| before.keys.get(name));
-        let (sources, proxies, keys) = (config.sources.iter(), config.proxies.iter(), config.keys.iter());
+        let (sources, proxies, keys) = (
+            config.sources.iter(),
+            config.proxies.iter(),
+            config.keys.iter(),
+        );
         Self {
-            whole: config.limits.whole.map(|rate| split(rate, before.and_then(|before| before.whole.as_ref()))),
+            whole: config
+                .limits
+                .whole
+                .map(|rate| split(rate, before.and_then(|before| before.whole.as_ref()))),
             callers: config.limits.caller.map(|rate| {
                 let old = before.and_then(|before| before.callers.as_ref());
-                kept(old, |old| old.rate() == rate, || Keyed::new(rate, share.clone()))
+                kept(
+                    old,
+                    |old| old.rate() == rate,
+                    || Keyed::new(rate, share.clone()),
+                )
             }),
             sources: sources
                 .clone()
-                .filter_map(|source| Some((source.name.clone(), at_source(source.rate?, old(&source.name)))))
+                .filter_map(|source| {
+                    Some((
+                        source.name.clone(),
+                        at_source(source.rate?, old(&source.name)),
+                    ))
+                })
                 .collect(),
             threads: sources
-                .filter_map(|source| Some((source.name.clone(), thread(source.thread_rate?, old_thread(&source.name)))))
+                .filter_map(|source| {
+                    Some((
+                        source.name.clone(),
+                        thread(source.thread_rate?, old_thread(&source.name)),
+                    ))
+                })
                 .collect(),
             // What conversations are called here goes with their limits.
             names: before.map_or_else(RandomState::new, |before| before.names.clone()),
@@ -117,13 +152,21 @@ impl Limits {
                 .collect(),
             dropin: config.dropin.rate.map(|rate| {
                 let old = before.and_then(|before| before.dropin.as_ref());
-                let make = || AtDropin { own: limiter(rate), foreign: limiter(rate), others: limiter(rate) };
+                let make = || AtDropin {
+                    own: limiter(rate),
+                    foreign: limiter(rate),
+                    others: limiter(rate),
+                };
                 kept(old, |old| old.own.rate() == rate, make)
             }),
             keys: keys
                 .filter_map(|key| {
                     let rate = key.rate?;
-                    let limit = kept(old_key(&key.name), |old| old.rate() == rate, || limiter(rate));
+                    let limit = kept(
+                        old_key(&key.name),
+                        |old| old.rate() == rate,
+                        || limiter(rate),
+                    );
                     Some((key.name.clone(), limit))
                 })
                 .collect(),
@@ -132,45 +175,61 @@ impl Limits {
 
     /// Counts one request of a caller's address, before it is known what it wants.
     pub fn caller(&self, peer: IpAddr, told: &mut Told) -> Result<(), Refusal> {
-        self.callers.as_ref().map_or(Ok(()), |callers| told.take("caller", callers.check(&bucket(peer))))
+        self.callers.as_ref().map_or(Ok(()), |callers| {
+            told.take("caller", callers.check(&bucket(peer)))
+        })
     }
 
     /// Counts one request to the whole gateway. `is_proved`: its caller has shown a key, a secret or a signature.
     pub fn whole(&self, is_proved: bool) -> Result<(), Refusal> {
         // The whole gateway's limit is our own trouble, not this caller's doing, and none of its business.
-        self.whole.as_ref().map_or(Ok(()), |whole| alone(whole.of(is_proved).check()))
+        self.whole
+            .as_ref()
+            .map_or(Ok(()), |whole| alone(whole.of(is_proved).check()))
     }
 
     /// Counts one request at the drop-in with a key of the gateway's own.
     pub fn dropin_own(&self, told: &mut Told) -> Result<(), Refusal> {
-        self.dropin.as_ref().map_or(Ok(()), |dropin| told.take("dropin", dropin.own.check()))
+        self.dropin
+            .as_ref()
+            .map_or(Ok(()), |dropin| told.take("dropin", dropin.own.check()))
     }
 
     /// Counts one request at the drop-in with another key that is known to be good.
     pub fn dropin_foreign(&self, told: &mut Told) -> Result<(), Refusal> {
-        self.dropin.as_ref().map_or(Ok(()), |dropin| told.take("dropin", dropin.foreign.check()))
+        self.dropin
+            .as_ref()
+            .map_or(Ok(()), |dropin| told.take("dropin", dropin.foreign.check()))
     }
 
     /// Counts one request at the drop-in with a key that nobody has judged. Others use this limit up, so its end is no
     /// fault of the caller.
     pub fn dropin_others(&self) -> Result<(), Refusal> {
-        self.dropin.as_ref().map_or(Ok(()), |dropin| alone(dropin.others.check()))
+        self.dropin
+            .as_ref()
+            .map_or(Ok(()), |dropin| alone(dropin.others.check()))
     }
 
     /// Counts one use of a gateway key, by the key's name.
     pub fn key(&self, name: &str, told: &mut Told) -> Result<(), Refusal> {
-        self.keys.get(name).map_or(Ok(()), |limiter| told.take("key", limiter.check()))
+        self.keys
+            .get(name)
+            .map_or(Ok(()), |limiter| told.take("key", limiter.check()))
     }
 
     /// Counts one proved request at a source.
     pub fn source(&self, name: &str, told: &mut Told) -> Result<(), Refusal> {
-        self.sources.get(name).map_or(Ok(()), |source| told.take("source", source.proved.check()))
+        self.sources
+            .get(name)
+            .map_or(Ok(()), |source| told.take("source", source.proved.check()))
     }
 
     /// Counts one request at a source that is not proved, against its caller's address alone. It hears of the source's
     /// limit as well, which it does not use up.
     pub fn failed(&self, name: &str, peer: IpAddr, told: &mut Told) -> Result<(), Refusal> {
-        let Some(source) = self.sources.get(name) else { return Ok(()) };
+        let Some(source) = self.sources.get(name) else {
+            return Ok(());
+        };
         match source.proved.full() {
             Some(left) => told.take("source", Err(left)),
             None => told.take("source", source.failures.check(&bucket(peer))),
@@ -179,25 +238,36 @@ impl Limits {
 
     /// Counts one request at a proxied prefix, by its label. `is_proved`: it has a gateway key.
     pub fn proxied(&self, label: &str, is_proved: bool, told: &mut Told) -> Result<(), Refusal> {
-        let Some(proxy) = self.proxies.get(label) else { return Ok(()) };
+        let Some(proxy) = self.proxies.get(label) else {
+            return Ok(());
+        };
         told.take("source", proxy.of(is_proved).check())
     }
 
     /// Counts one event of a source's conversation. What the conversation is called is not kept.
     pub fn thread(&self, source: &str, thread: &str, told: &mut Told) -> Result<(), Refusal> {
-        let check = |threads: &Arc<Keyed<u64>>| told.take("thread", threads.check(&self.names.hash_one(thread)));
+        let check = |threads: &Arc<Keyed<u64>>| {
+            told.take("thread", threads.check(&self.names.hash_one(thread)))
+        };
         self.threads.get(source).map_or(Ok(()), check)
     }
 }
 
 /// The limit of before where it fits, or else a new one.
-fn kept<L>(old: Option<&Arc<L>>, fits: impl FnOnce(&L) -> bool, make: impl FnOnce() -> L) -> Arc<L> {
-    old.filter(|old| fits(old)).map_or_else(|| Arc::new(make()), Arc::clone)
+fn kept<L>(
+    old: Option<&Arc<L>>,
+    fits: impl FnOnce(&L) -> bool,
+    make: impl FnOnce() -> L,
+) -> Arc<L> {
+    old.filter(|old| fits(old))
+        .map_or_else(|| Arc::new(make()), Arc::clone)
 }
 
 /// What a limit says that its caller is not told of.
 fn alone(counted: Result<Left, Left>) -> Result<(), Refusal> {
-    counted.map(drop).map_err(|left| Refusal::Overloaded(left.reset))
+    counted
+        .map(drop)
+        .map_err(|left| Refusal::Overloaded(left.reset))
 }
 
 /// What a caller may be told of the limits it was counted by, in the words of the RateLimit header fields
@@ -217,9 +287,18 @@ impl Told {
 
     /// `RateLimit-Policy` and `RateLimit`; none where there was no limit.
     pub fn fields(&self) -> Option<(String, String)> {
-        let list = |item: fn(&(&'static str, Left)) -> String| self.0.iter().map(item).collect::<Vec<_>>().join(", ");
-        let policy = list(|(name, left)| format!("\"{name}\";q={};w={}", left.rate.count, whole(left.rate.per)));
-        let state = list(|(name, left)| format!("\"{name}\";r={};t={}", left.remaining, whole(left.reset)));
+        let list = |item: fn(&(&'static str, Left)) -> String| {
+            self.0.iter().map(item).collect::<Vec<_>>().join(", ")
+        };
+        let policy = list(|(name, left)| {
+            format!(
+                "\"{name}\";q={};w={}",
+                left.rate.count,
+                whole(left.rate.per)
+            )
+        });
+        let state =
+            list(|(name, left)| format!("\"{name}\";r={};t={}", left.remaining, whole(left.reset)));
         (!self.0.is_empty()).then_some((policy, state))
     }
 }
@@ -237,7 +316,14 @@ mod tests {
     use crate::config::Problems;
 
     fn config(text: &str) -> Config {
-        Config::parse("t", text, Path::new("."), std::iter::empty(), &Problems::default()).expect("it is good")
+        Config::parse(
+            "t",
+            text,
+            Path::new("."),
+            std::iter::empty(),
+            &Problems::default(),
+        )
+        .expect("it is good")
     }
 
     #[test]
@@ -246,11 +332,22 @@ mod tests {
         let share = Share::default();
         let first = Limits::new(&config(text), &share);
         let mut told = Told::default();
-        assert!(first.whole(true).is_ok() && first.whole(true).is_ok() && first.key("k", &mut told).is_ok());
-        let same = Limits::next(&config(&format!("{text}agents = [\"a\"]\n")), &share, Some(&first));
+        assert!(
+            first.whole(true).is_ok()
+                && first.whole(true).is_ok()
+                && first.key("k", &mut told).is_ok()
+        );
+        let same = Limits::next(
+            &config(&format!("{text}agents = [\"a\"]\n")),
+            &share,
+            Some(&first),
+        );
         assert!(same.whole(true).is_err() && same.key("k", &mut told).is_err());
         let other = Limits::next(&config(&text.replace("2/h", "3/h")), &share, Some(&same));
         assert!(other.whole(true).is_ok(), "another limit counts anew");
-        assert!(other.key("k", &mut told).is_err(), "and what is the same goes on");
+        assert!(
+            other.key("k", &mut told).is_err(),
+            "and what is the same goes on"
+        );
     }
 }

@@ -74,10 +74,17 @@ impl Spare {
 
 impl<K: Hash + Eq + Clone + Crowd> Keys<K> {
     pub(super) fn new(spare: Spare) -> Self {
-        let part = || Mutex::new(Part { places: HashMap::new(), list: Vec::new() });
+        let part = || {
+            Mutex::new(Part {
+                places: HashMap::new(),
+                list: Vec::new(),
+            })
+        };
         Self {
             parts: std::iter::repeat_with(part).take(PARTS).collect(),
-            crowds: std::iter::repeat_with(Mutex::default).take(CROWDS).collect(),
+            crowds: std::iter::repeat_with(Mutex::default)
+                .take(CROWDS)
+                .collect(),
             hasher: RandomState::new(),
             spare,
         }
@@ -94,10 +101,17 @@ impl<K: Hash + Eq + Clone> Part<K> {
     /// Takes a new key in, if there is room or some other has something left.
     fn take(&mut self, key: &K, whole_again: Nanos, spare: Spare) -> bool {
         if self.list.len() >= MAX_KEYS / PARTS {
-            let looked_at = std::iter::repeat_with(|| fastrand::usize(..self.list.len())).take(LOOK_AT);
-            let best = looked_at.min_by_key(|at| self.list.get(*at).map(|(_, whole_again)| whole_again.as_u64()));
+            let looked_at =
+                std::iter::repeat_with(|| fastrand::usize(..self.list.len())).take(LOOK_AT);
+            let best = looked_at.min_by_key(|at| {
+                self.list
+                    .get(*at)
+                    .map(|(_, whole_again)| whole_again.as_u64())
+            });
             let Some(at) = best.filter(|at| {
-                self.list.get(*at).is_some_and(|(_, other)| spare.has_something_left(*other, whole_again))
+                self.list
+                    .get(*at)
+                    .is_some_and(|(_, other)| spare.has_something_left(*other, whole_again))
             }) else {
                 return false;
             };
@@ -120,7 +134,9 @@ impl<K: Hash + Eq + Clone + Crowd> StateStore for Keys<K> {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let Some(part) = self.parts.get(self.chosen(key, PARTS)) else { return measure(None).map(|(said, _)| said) };
+        let Some(part) = self.parts.get(self.chosen(key, PARTS)) else {
+            return measure(None).map(|(said, _)| said);
+        };
         let mut part = held(part);
         if let Some(at) = part.places.get(key).copied()
             && let Some((_, kept)) = part.list.get_mut(at)
@@ -134,7 +150,9 @@ impl<K: Hash + Eq + Clone + Crowd> StateStore for Keys<K> {
             return Ok(said);
         }
         drop(part);
-        let Some(crowd) = self.crowds.get(self.chosen(key.crowd(), CROWDS)) else { return Ok(said) };
+        let Some(crowd) = self.crowds.get(self.chosen(key.crowd(), CROWDS)) else {
+            return Ok(said);
+        };
         let mut crowd = held(crowd);
         let (said, whole_again) = measure(*crowd)?;
         *crowd = Some(whole_again);
@@ -147,7 +165,11 @@ impl<K: Hash + Eq + Clone + Crowd> ShrinkableKeyedStateStore<K> for Keys<K> {
         for part in &self.parts {
             let Part { places, list } = &mut *held(part);
             list.retain(|(_, whole_again)| *whole_again > drop_below);
-            *places = list.iter().enumerate().map(|(at, (key, _))| (key.clone(), at)).collect();
+            *places = list
+                .iter()
+                .enumerate()
+                .map(|(at, (key, _))| (key.clone(), at))
+                .collect();
         }
     }
 
@@ -166,6 +188,8 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<K> fmt::Debug for Keys<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys").field("spare", &self.spare).finish_non_exhaustive()
+        f.debug_struct("Keys")
+            .field("spare", &self.spare)
+            .finish_non_exhaustive()
     }
 }

@@ -97,7 +97,10 @@ pub(super) fn unknown(environment: &Environment<'_>, source: &str) -> Vec<(Strin
         let known = nearest(name, known.iter().copied().filter(|known| *known != name));
         known.map_or_else(|| whole.to_owned(), |near| format!("did you mean {near}?"))
     };
-    let filters = calls.filters.iter().filter(|name| is_missing(environment, name, true));
+    let filters = calls
+        .filters
+        .iter()
+        .filter(|name| is_missing(environment, name, true));
     let filters = filters.map(|name| {
         let hint = near(
             name,
@@ -106,10 +109,16 @@ pub(super) fn unknown(environment: &Environment<'_>, source: &str) -> Vec<(Strin
         );
         (format!("there is no filter {name}"), hint)
     });
-    let tests = calls.tests.iter().filter(|name| is_missing(environment, name, false));
+    let tests = calls
+        .tests
+        .iter()
+        .filter(|name| is_missing(environment, name, false));
     let tests = tests.map(|name| {
-        let hint =
-            near(name, &TESTS, "there are defined, none, string, number, sequence, mapping, startingwith and others");
+        let hint = near(
+            name,
+            &TESTS,
+            "there are defined, none, string, number, sequence, mapping, startingwith and others",
+        );
         (format!("there is no test {name}"), hint)
     });
     let methods = calls.methods.iter().map(|name| {
@@ -129,7 +138,9 @@ fn is_missing(environment: &Environment<'_>, name: &str, is_filter: bool) -> boo
         false => (format!("x is {name}"), ErrorKind::UnknownTest),
     };
     // What else is wrong with the call, such as arguments that are missing, shows that it is known.
-    let tried = environment.compile_expression(&expression).and_then(|call| call.eval(Value::UNDEFINED));
+    let tried = environment
+        .compile_expression(&expression)
+        .and_then(|call| call.eval(Value::UNDEFINED));
     tried.is_err_and(|error| error.kind() == kind)
 }
 
@@ -156,7 +167,9 @@ impl Calls {
     /// Filters that take the name of a filter or of a test as a text.
     fn arguments(&mut self, filter: &str, arguments: &[CallArg<'_>]) {
         let text = |at: usize| match arguments.get(at) {
-            Some(CallArg::Pos(expr)) => expr.as_const().and_then(|value| value.as_str().map(str::to_owned)),
+            Some(CallArg::Pos(expr)) => expr
+                .as_const()
+                .and_then(|value| value.as_str().map(str::to_owned)),
             _ => None,
         };
         match filter {
@@ -174,7 +187,10 @@ mod tests {
 
     fn said(source: &str) -> Vec<String> {
         let environment = Environment::new();
-        unknown(&environment, source).into_iter().map(|(what, hint)| format!("{what}: {hint}")).collect()
+        unknown(&environment, source)
+            .into_iter()
+            .map(|(what, hint)| format!("{what}: {hint}"))
+            .collect()
     }
 
     #[test]
@@ -182,20 +198,38 @@ mod tests {
         for (source, wanted) in [
             ("{{ body.x | foo }}", "no filter foo"),
             ("{{ body.x | lowr }}", "did you mean lower?"),
-            ("{{ 'a' if body.x is strng else 'b' }}", "did you mean string?"),
+            (
+                "{{ 'a' if body.x is strng else 'b' }}",
+                "did you mean string?",
+            ),
             ("{% if body.x is not seen %}a{% endif %}", "no test seen"),
-            ("{% for x in body.list | sortd %}{{ x }}{% endfor %}", "did you mean sort?"),
+            (
+                "{% for x in body.list | sortd %}{{ x }}{% endfor %}",
+                "did you mean sort?",
+            ),
             ("{% filter uper %}a{% endfilter %}", "did you mean upper?"),
             ("{% set a = body.x | foo(1) %}{{ a }}", "no filter foo"),
             ("{{ [1, {'a': body.x | foo}] }}", "no filter foo"),
-            ("{{ body.list | map('uppr') | join }}", "did you mean upper?"),
-            ("{{ body.list | select('odds') | list }}", "did you mean odd?"),
-            ("{{ body.list | selectattr('a', 'eqq', 1) | list }}", "did you mean eq?"),
+            (
+                "{{ body.list | map('uppr') | join }}",
+                "did you mean upper?",
+            ),
+            (
+                "{{ body.list | select('odds') | list }}",
+                "did you mean odd?",
+            ),
+            (
+                "{{ body.list | selectattr('a', 'eqq', 1) | list }}",
+                "did you mean eq?",
+            ),
             ("{{ body.x.upper() }}", "value | upper"),
             ("{{ body.x.strip() }}", "no method .strip()"),
         ] {
             let said = said(source);
-            assert!(said.len() == 1 && said[0].contains(wanted), "{source}: {said:?}");
+            assert!(
+                said.len() == 1 && said[0].contains(wanted),
+                "{source}: {said:?}"
+            );
         }
     }
 
@@ -214,8 +248,10 @@ mod tests {
         }
         for (names, is_filter) in [(&FILTERS[..], true), (&TESTS[..], false)] {
             let environment = Environment::new();
-            let missing: Vec<&&str> =
-                names.iter().filter(|name| **name != "tojson" && is_missing(&environment, name, is_filter)).collect();
+            let missing: Vec<&&str> = names
+                .iter()
+                .filter(|name| **name != "tojson" && is_missing(&environment, name, is_filter))
+                .collect();
             assert!(missing.is_empty(), "{missing:?}");
         }
     }

@@ -5,7 +5,11 @@ use std::path::PathBuf;
 /// A file or folder of the corpora. Fails where it is missing: a test that reads nothing proves nothing.
 pub(super) fn path(name: &str) -> PathBuf {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpora")).join(name);
-    assert!(path.exists(), "the test corpora are not there: {}", path.display());
+    assert!(
+        path.exists(),
+        "the test corpora are not there: {}",
+        path.display()
+    );
     path
 }
 

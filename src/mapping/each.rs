@@ -53,7 +53,10 @@ impl Each {
                     each.paths.push(steps);
                 }
                 Ok(_) => {
-                    problems.error(&path.place, "each: all paths have to lead into the same field of the form");
+                    problems.error(
+                        &path.place,
+                        "each: all paths have to lead into the same field of the form",
+                    );
                     sound = false;
                 }
                 Err(what) => {
@@ -78,8 +81,16 @@ impl Each {
                 .ok_or("it ends at the field")?,
             None => (None, text),
         };
-        let steps: Vec<Step> =
-            path.split('.').map(|part| if part == "*" { Step::Item } else { Step::Key(part.to_owned()) }).collect();
+        let steps: Vec<Step> = path
+            .split('.')
+            .map(|part| {
+                if part == "*" {
+                    Step::Item
+                } else {
+                    Step::Key(part.to_owned())
+                }
+            })
+            .collect();
         if steps.contains(&Step::Key(String::new())) {
             return Err("a part of it is empty");
         }
@@ -99,18 +110,30 @@ impl Each {
 
     /// The items of a request, in order. None: it is one event as it stands.
     pub(super) fn of(&self, verified: &Verified) -> Result<Option<Vec<Verified>>, Refusal> {
-        let Some((documents, form)) = self.documents(verified.request(), verified.form())? else { return Ok(None) };
+        let Some((documents, form)) = self.documents(verified.request(), verified.form())? else {
+            return Ok(None);
+        };
         let items = documents.into_iter().enumerate();
-        Ok(Some(items.map(|(place, document)| verified.item(place, document, form.clone())).collect()))
+        Ok(Some(
+            items
+                .map(|(place, document)| verified.item(place, document, form.clone()))
+                .collect(),
+        ))
     }
 
     /// The first item of a request that brings several, and how many it brings.
     pub(super) fn first(&self, request: &Received) -> Result<Option<(Received, usize)>, Refusal> {
-        let Some((documents, _)) = self.documents(request, None)? else { return Ok(None) };
+        let Some((documents, _)) = self.documents(request, None)? else {
+            return Ok(None);
+        };
         let count = documents.len();
         let item = documents.into_iter().next().map(|body| {
-            let mut item = Received { body, ..request.clone() };
-            item.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            let mut item = Received {
+                body,
+                ..request.clone()
+            };
+            item.headers
+                .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             (item, count)
         });
         Ok(item)
@@ -123,10 +146,21 @@ impl Each {
         form: Option<&TakenForm>,
     ) -> Result<Option<(Vec<Bytes>, TakenForm)>, Refusal> {
         let view = View::read(request, &[], form)?;
-        let rest = view.form.iter().filter(|(name, _)| self.field.as_ref().is_some_and(|field| name != field));
-        let rest = rest.map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let rest = view
+            .form
+            .iter()
+            .filter(|(name, _)| self.field.as_ref().is_some_and(|field| name != field));
+        let rest = rest
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect();
         // A text that was not read whole in the request is not whole in its items.
-        let form = TakenForm { fields: rest, notes: TextNotes { query: false, ..view.notes() } };
+        let form = TakenForm {
+            fields: rest,
+            notes: TextNotes {
+                query: false,
+                ..view.notes()
+            },
+        };
         let (text, least) = match &self.field {
             // An item is not read as a form again, so even one alone gets a document.
             Some(field) => match view.in_form(field) {
@@ -140,7 +174,10 @@ impl Each {
             return Ok(None);
         }
         if outline.count > ITEMS {
-            let cause = format!("the body brings {} items; at most {ITEMS} are taken at once", outline.count);
+            let cause = format!(
+                "the body brings {} items; at most {ITEMS} are taken at once",
+                outline.count
+            );
             return Err(Refusal::TooManyItems(cause));
         }
         let (mut documents, mut bytes) = (Vec::with_capacity(outline.count), 0);
@@ -149,7 +186,9 @@ impl Each {
             outline.write(text, place, &mut document);
             bytes += document.len();
             if bytes > BYTES {
-                let cause = format!("what stands around the items makes them larger than {BYTES} bytes together");
+                let cause = format!(
+                    "what stands around the items makes them larger than {BYTES} bytes together"
+                );
                 return Err(Refusal::TooManyItems(cause));
             }
             documents.push(Bytes::from(document));
@@ -202,7 +241,10 @@ fn value<'t>(scan: &mut Scan<'t>, wants: &[&[Step]]) -> Result<Outline<'t>, Faul
             let mut members = Vec::new();
             scan.members(|scan, key| {
                 let name = key.text();
-                let below = further(wants, |step| matches!(step, Step::Key(wanted) if *wanted == name));
+                let below = further(
+                    wants,
+                    |step| matches!(step, Step::Key(wanted) if *wanted == name),
+                );
                 let member = value(scan, &below)?;
                 count += member.count;
                 members.push((key.inner, member));
@@ -230,7 +272,11 @@ fn value<'t>(scan: &mut Scan<'t>, wants: &[&[Step]]) -> Result<Outline<'t>, Faul
     };
     // What has no items needs no shape.
     let inner = if count == 0 { Inner::Plain } else { inner };
-    Ok(Outline { range: start..scan.at, count, inner })
+    Ok(Outline {
+        range: start..scan.at,
+        count,
+        inner,
+    })
 }
 
 /// What is left of the paths that go on by a step.
@@ -297,21 +343,39 @@ mod tests {
     use super::*;
 
     fn each(paths: &[&str]) -> Each {
-        let place = crate::config::Place { file: "f".into(), line: 1 };
-        let written: Vec<_> =
-            paths.iter().map(|path| Located { value: (*path).to_owned(), place: place.clone() }).collect();
+        let place = crate::config::Place {
+            file: "f".into(),
+            line: 1,
+        };
+        let written: Vec<_> = paths
+            .iter()
+            .map(|path| Located {
+                value: (*path).to_owned(),
+                place: place.clone(),
+            })
+            .collect();
         Each::compile(&written, &Problems::default()).unwrap()
     }
 
     fn split(paths: &[&str], body: &str) -> Vec<String> {
-        let documents = each(paths).documents(&request("/", &[], body.as_bytes()), None).unwrap();
-        let documents = documents.map(|(documents, _)| documents).unwrap_or_default();
-        documents.into_iter().map(|document| String::from_utf8(document.to_vec()).unwrap()).collect()
+        let documents = each(paths)
+            .documents(&request("/", &[], body.as_bytes()), None)
+            .unwrap();
+        let documents = documents
+            .map(|(documents, _)| documents)
+            .unwrap_or_default();
+        documents
+            .into_iter()
+            .map(|document| String::from_utf8(document.to_vec()).unwrap())
+            .collect()
     }
 
     #[test]
     fn a1_every_item_of_a_list_gets_a_document_of_its_own() {
-        assert_eq!(split(&["*"], r#"[{"id":1.50}, {"id":2}]"#), [r#"[{"id":1.50}]"#, r#"[{"id":2}]"#]);
+        assert_eq!(
+            split(&["*"], r#"[{"id":1.50}, {"id":2}]"#),
+            [r#"[{"id":1.50}]"#, r#"[{"id":2}]"#]
+        );
         let body = r#"{"to":"x", "events": [1, [2], "\ud83d"], "n":1e400}"#;
         let documents = split(&["events.*"], body);
         assert_eq!(documents[0], r#"{"to":"x","events":[1],"n":1e400}"#);
@@ -328,7 +392,11 @@ mod tests {
 
     #[test]
     fn a1_lists_in_lists_and_several_lists_are_taken_apart_in_order() {
-        let paths = ["entry.*.changes.*.value.messages.*", "entry.*.changes.*.value.statuses.*", "entry.*.messaging.*"];
+        let paths = [
+            "entry.*.changes.*.value.messages.*",
+            "entry.*.changes.*.value.statuses.*",
+            "entry.*.messaging.*",
+        ];
         let body = r#"{"object":"w","entry":[
             {"id":1,"changes":[{"field":"messages","value":{"meta":7,"messages":["a","b"],"statuses":["s"]}},{"field":"other","value":{"messages":[]}}]},
             {"id":2,"messaging":["m"]},{"id":3}]}"#;
@@ -355,11 +423,21 @@ mod tests {
     #[test]
     fn a1_a_list_in_a_field_of_a_form_is_a_document_of_its_own() {
         let body = b"mandrill_events=%5B%7B%22a%22%3A1%7D%5D&b=2";
-        let received = request("/", &[("content-type", "application/x-www-form-urlencoded")], body);
-        let (documents, form) = each(&["form:mandrill_events.*"]).documents(&received, None).unwrap().unwrap();
+        let received = request(
+            "/",
+            &[("content-type", "application/x-www-form-urlencoded")],
+            body,
+        );
+        let (documents, form) = each(&["form:mandrill_events.*"])
+            .documents(&received, None)
+            .unwrap()
+            .unwrap();
         assert_eq!(
             (documents.as_slice(), form.fields),
-            (&[Bytes::from(r#"[{"a":1}]"#)][..], vec![("b".into(), "2".into())])
+            (
+                &[Bytes::from(r#"[{"a":1}]"#)][..],
+                vec![("b".into(), "2".into())]
+            )
         );
     }
 
@@ -367,10 +445,27 @@ mod tests {
     fn more_items_than_are_taken_at_once_are_refused() {
         let of = |body: String| each(&["l.*"]).documents(&request("/", &[], body.as_bytes()), None);
         let list = |count: usize| vec!["0"; count].join(",");
-        assert_eq!(of(format!("{{\"l\":[{}]}}", list(2_000))).unwrap().unwrap().0.len(), 2_000);
-        assert!(matches!(of(format!("{{\"l\":[{}]}}", list(2_001))), Err(Refusal::TooManyItems(_))));
-        let around = format!("{{\"l\":[{}],\"around\":\"{}\"}}", list(1_000), "x".repeat(100_000));
-        assert!(matches!(of(around), Err(Refusal::TooManyItems(_))), "what stands around is copied for each");
+        assert_eq!(
+            of(format!("{{\"l\":[{}]}}", list(2_000)))
+                .unwrap()
+                .unwrap()
+                .0
+                .len(),
+            2_000
+        );
+        assert!(matches!(
+            of(format!("{{\"l\":[{}]}}", list(2_001))),
+            Err(Refusal::TooManyItems(_))
+        ));
+        let around = format!(
+            "{{\"l\":[{}],\"around\":\"{}\"}}",
+            list(1_000),
+            "x".repeat(100_000)
+        );
+        assert!(
+            matches!(of(around), Err(Refusal::TooManyItems(_))),
+            "what stands around is copied for each"
+        );
     }
 
     proptest! {
@@ -396,7 +491,14 @@ mod tests {
 
     #[test]
     fn what_leads_to_no_list_is_a_problem() {
-        for path in ["", "a", "a.*.b", "*..*", "form:f", "a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.*"] {
+        for path in [
+            "",
+            "a",
+            "a.*.b",
+            "*..*",
+            "form:f",
+            "a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.*",
+        ] {
             assert!(Each::parse(path).is_err(), "{path}");
         }
     }

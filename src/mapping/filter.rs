@@ -19,20 +19,33 @@ pub(super) struct Events {
 
 /// Patterns as written; one that can match nothing is a problem.
 fn patterns(written: &[Located<String>], what: &str, problems: &Problems) -> Vec<String> {
-    for pattern in written.iter().filter(|pattern| pattern.trim() != pattern.value || pattern.is_empty()) {
+    for pattern in written
+        .iter()
+        .filter(|pattern| pattern.trim() != pattern.value || pattern.is_empty())
+    {
         problems.error_hint(
             &pattern.place,
             format!("{:?} matches no {what}", pattern.value),
             format!("write a {what} as the provider names it, without blanks around it; * stands for anything"),
         );
     }
-    written.iter().map(|pattern| pattern.value.clone()).collect()
+    written
+        .iter()
+        .map(|pattern| pattern.value.clone())
+        .collect()
 }
 
 impl Events {
     /// Compiles the patterns.
-    pub(super) fn compile(wanted: &[Located<String>], unwanted: &[Located<String>], problems: &Problems) -> Self {
-        Self { wanted: patterns(wanted, "event type", problems), unwanted: patterns(unwanted, "event type", problems) }
+    pub(super) fn compile(
+        wanted: &[Located<String>],
+        unwanted: &[Located<String>],
+        problems: &Problems,
+    ) -> Self {
+        Self {
+            wanted: patterns(wanted, "event type", problems),
+            unwanted: patterns(unwanted, "event type", problems),
+        }
     }
 
     /// Why an event of this type is not wanted; none if it is.
@@ -77,7 +90,10 @@ impl Senders {
         }
         Self {
             unwanted: patterns(unwanted, "sender", problems),
-            places: places.iter().filter_map(|place| Path::compile(place, paths, problems)).collect(),
+            places: places
+                .iter()
+                .filter_map(|place| Path::compile(place, paths, problems))
+                .collect(),
         }
     }
 
@@ -88,8 +104,12 @@ impl Senders {
         }
         for place in &self.places {
             if let Some(Text::One(sender)) = view.find(place)?.as_deref().map(text) {
-                let is_unwanted = self.unwanted.iter().any(|pattern| matches(pattern, &sender));
-                return Ok(is_unwanted.then(|| format!("not_senders: {:?} is not wanted", head(&sender, LONGEST))));
+                let is_unwanted = self
+                    .unwanted
+                    .iter()
+                    .any(|pattern| matches(pattern, &sender));
+                return Ok(is_unwanted
+                    .then(|| format!("not_senders: {:?} is not wanted", head(&sender, LONGEST))));
             }
         }
         Ok(None)
@@ -146,14 +166,32 @@ mod tests {
 
     #[test]
     fn the_reason_names_the_rule_and_the_type() {
-        let events = Events { wanted: vec!["issues.opened".into()], unwanted: Vec::new() };
+        let events = Events {
+            wanted: vec!["issues.opened".into()],
+            unwanted: Vec::new(),
+        };
         assert_eq!(events.unwanted(Some("issues.opened")), None);
-        assert_eq!(events.unwanted(Some("issues.closed")).unwrap(), "events: \"issues.closed\" is not wanted");
-        assert_eq!(events.unwanted(None).unwrap(), "events: an event without a type is not wanted");
+        assert_eq!(
+            events.unwanted(Some("issues.closed")).unwrap(),
+            "events: \"issues.closed\" is not wanted"
+        );
+        assert_eq!(
+            events.unwanted(None).unwrap(),
+            "events: an event without a type is not wanted"
+        );
         assert_eq!(Events::default().unwanted(None), None);
-        let but = Events { wanted: vec!["issues.*".into()], unwanted: vec!["*.deleted".into()] };
+        let but = Events {
+            wanted: vec!["issues.*".into()],
+            unwanted: vec!["*.deleted".into()],
+        };
         assert_eq!(but.unwanted(Some("issues.opened")), None);
-        assert_eq!(but.unwanted(Some("issues.deleted")).unwrap(), "not_events: \"issues.deleted\" is not wanted");
-        assert_eq!(but.unwanted(Some("push")).unwrap(), "events: \"push\" is not wanted");
+        assert_eq!(
+            but.unwanted(Some("issues.deleted")).unwrap(),
+            "not_events: \"issues.deleted\" is not wanted"
+        );
+        assert_eq!(
+            but.unwanted(Some("push")).unwrap(),
+            "events: \"push\" is not wanted"
+        );
     }
 }

@@ -8,8 +8,8 @@
 use std::cmp::Ordering;
 
 use jsonpath_rust::parser::model::{
-    Comparable, Comparison, Filter, FilterAtom, FnArg, JpQuery, Literal, Segment, Selector, SingularQuery,
-    SingularQuerySegment, Test, TestFunction,
+    Comparable, Comparison, Filter, FilterAtom, FnArg, JpQuery, Literal, Segment, Selector,
+    SingularQuery, SingularQuerySegment, Test, TestFunction,
 };
 use jsonpath_rust::parser::parse_json_path;
 use jsonpath_rust::query::state::State;
@@ -71,11 +71,24 @@ fn in_words(text: &str, drawn: &str) -> String {
     if let Some(open) = open.pop() {
         return format!("a {open} in it is not closed");
     }
-    let at = drawn.lines().find_map(|line| line.trim().strip_prefix("--> 1:")?.trim().parse::<usize>().ok());
-    let rest = at.map(|at| text.chars().skip(at.saturating_sub(1)).take(20).collect::<String>());
+    let at = drawn.lines().find_map(|line| {
+        line.trim()
+            .strip_prefix("--> 1:")?
+            .trim()
+            .parse::<usize>()
+            .ok()
+    });
+    let rest = at.map(|at| {
+        text.chars()
+            .skip(at.saturating_sub(1))
+            .take(20)
+            .collect::<String>()
+    });
     match (at, rest) {
         (Some(_), Some(rest)) if rest.is_empty() => "something is missing at its end".into(),
-        (Some(at), Some(rest)) => format!("it cannot be read from character {at} on, where {rest:?} stands"),
+        (Some(at), Some(rest)) => {
+            format!("it cannot be read from character {at} on, where {rest:?} stands")
+        }
         _ => "it cannot be read as a JSONPath".into(),
     }
 }
@@ -107,7 +120,10 @@ fn check_filter(filter: &Filter) -> Result<(), String> {
             Test::RelQuery(segments) => check(segments),
             Test::AbsQuery(query) => check(&query.segments),
             Test::Function(function) => {
-                if !matches!(**function, TestFunction::Match(..) | TestFunction::Search(..)) {
+                if !matches!(
+                    **function,
+                    TestFunction::Match(..) | TestFunction::Search(..)
+                ) {
                     return Err(format!("{function} has to be compared with something"));
                 }
                 check_function(function)
@@ -136,7 +152,9 @@ fn check_function(function: &TestFunction) -> Result<(), String> {
             check_value(function, of)?;
             match pattern {
                 FnArg::Literal(Literal::String(_)) => Ok(()),
-                _ => Err(format!("{function}: the pattern must be a text in the query itself")),
+                _ => Err(format!(
+                    "{function}: the pattern must be a text in the query itself"
+                )),
             }
         }
         TestFunction::Custom(name, _) => Err(format!("there is no function {name}")),
@@ -154,7 +172,11 @@ fn check_value(function: &TestFunction, argument: &FnArg) -> Result<(), String> 
             Test::Function(inner) => inner.is_comparable(),
         },
     };
-    if single { check_argument(argument) } else { Err(format!("{function} takes one value")) }
+    if single {
+        check_argument(argument)
+    } else {
+        Err(format!("{function} takes one value"))
+    }
 }
 
 fn check_argument(argument: &FnArg) -> Result<(), String> {
@@ -170,7 +192,12 @@ fn check_argument(argument: &FnArg) -> Result<(), String> {
 }
 
 fn singular(segments: &[Segment]) -> bool {
-    segments.iter().all(|segment| matches!(segment, Segment::Selector(Selector::Name(_) | Selector::Index(_))))
+    segments.iter().all(|segment| {
+        matches!(
+            segment,
+            Segment::Selector(Selector::Name(_) | Selector::Index(_))
+        )
+    })
 }
 
 /// A query on its way through a document.
@@ -214,7 +241,12 @@ impl<'v> Walk<'v> {
         Ok(nodes)
     }
 
-    fn segment(&mut self, segment: &Segment, node: &'v Value, out: &mut Vec<&'v Value>) -> Step<()> {
+    fn segment(
+        &mut self,
+        segment: &Segment,
+        node: &'v Value,
+        out: &mut Vec<&'v Value>,
+    ) -> Step<()> {
         match segment {
             Segment::Selector(selector) => self.selector(selector, node, out),
             Segment::Selectors(list) => {
@@ -234,7 +266,12 @@ impl<'v> Walk<'v> {
         }
     }
 
-    fn selector(&mut self, selector: &Selector, node: &'v Value, out: &mut Vec<&'v Value>) -> Step<()> {
+    fn selector(
+        &mut self,
+        selector: &Selector,
+        node: &'v Value,
+        out: &mut Vec<&'v Value>,
+    ) -> Step<()> {
         self.spend(1)?;
         match selector {
             Selector::Name(name) => out.extend(node.as_object().and_then(|map| map.get(name))),
@@ -246,7 +283,12 @@ impl<'v> Walk<'v> {
                 }
             }
             Selector::Slice(start, end, step) => {
-                for index in slice(node.as_array().map_or(0, Vec::len), *start, *end, step.unwrap_or(1)) {
+                for index in slice(
+                    node.as_array().map_or(0, Vec::len),
+                    *start,
+                    *end,
+                    step.unwrap_or(1),
+                ) {
                     self.spend(1)?;
                     out.extend(node.get(index));
                 }
@@ -286,7 +328,10 @@ impl<'v> Walk<'v> {
             Filter::Atom(FilterAtom::Test { expr, not }) => {
                 let holds = match &**expr {
                     Test::Function(function) => {
-                        matches!(self.function(function, node)?.value(), Some(Value::Bool(true)))
+                        matches!(
+                            self.function(function, node)?.value(),
+                            Some(Value::Bool(true))
+                        )
                     }
                     query => !self.query(query, node)?.is_empty(),
                 };
@@ -300,7 +345,12 @@ impl<'v> Walk<'v> {
         }
     }
 
-    fn compare(&mut self, comparison: &Comparison, left: Option<&Value>, right: Option<&Value>) -> Step<bool> {
+    fn compare(
+        &mut self,
+        comparison: &Comparison,
+        left: Option<&Value>,
+        right: Option<&Value>,
+    ) -> Step<bool> {
         let order = match (left, right) {
             (None, None) => Some(Ordering::Equal),
             (Some(Value::Number(left)), Some(Value::Number(right))) => number_order(left, right),
@@ -325,7 +375,9 @@ impl<'v> Walk<'v> {
     fn equal(&mut self, left: &Value, right: &Value) -> Step<bool> {
         self.spend(1)?;
         match (left, right) {
-            (Value::Number(left), Value::Number(right)) => Ok(number_order(left, right) == Some(Ordering::Equal)),
+            (Value::Number(left), Value::Number(right)) => {
+                Ok(number_order(left, right) == Some(Ordering::Equal))
+            }
             (Value::String(left), Value::String(right)) => {
                 self.spend(length(left))?;
                 Ok(left == right)
@@ -377,7 +429,9 @@ impl<'v> Walk<'v> {
                 };
                 for segment in segments {
                     let next = match segment {
-                        SingularQuerySegment::Name(name) => at.as_object().and_then(|map| map.get(name)),
+                        SingularQuerySegment::Name(name) => {
+                            at.as_object().and_then(|map| map.get(name))
+                        }
                         SingularQuerySegment::Index(index) => element(at, *index),
                     };
                     match next {
@@ -406,7 +460,9 @@ impl<'v> Walk<'v> {
                 self.spend(spent)?;
                 count.map_or(Side::Nothing, |count| Side::Made(count.into()))
             }
-            TestFunction::Count(FnArg::Test(query)) => Side::Made(self.query(query, node)?.len().into()),
+            TestFunction::Count(FnArg::Test(query)) => {
+                Side::Made(self.query(query, node)?.len().into())
+            }
             TestFunction::Value(FnArg::Test(query)) => match self.query(query, node)?[..] {
                 [only] => Side::Node(only),
                 _ => Side::Nothing,
@@ -422,9 +478,16 @@ impl<'v> Walk<'v> {
                     TestFunction::Match(..) => TestFunction::Match(text, pattern.clone()),
                     _ => TestFunction::Search(text, pattern.clone()),
                 };
-                Side::Made(function.apply(State::root(self.root)).ok_val().unwrap_or_default())
+                Side::Made(
+                    function
+                        .apply(State::root(self.root))
+                        .ok_val()
+                        .unwrap_or_default(),
+                )
             }
-            TestFunction::Count(_) | TestFunction::Value(_) | TestFunction::Custom(..) => Side::Nothing,
+            TestFunction::Count(_) | TestFunction::Value(_) | TestFunction::Custom(..) => {
+                Side::Nothing
+            }
         })
     }
 
@@ -434,7 +497,10 @@ impl<'v> Walk<'v> {
             FnArg::Filter(filter) => Side::Made(self.holds(filter, node)?.into()),
             FnArg::Test(test) => match &**test {
                 Test::Function(function) => self.function(function, node)?,
-                query => self.query(query, node)?.first().map_or(Side::Nothing, |value| Side::Node(value)),
+                query => self
+                    .query(query, node)?
+                    .first()
+                    .map_or(Side::Nothing, |value| Side::Node(value)),
             },
         })
     }
@@ -451,22 +517,46 @@ fn children(node: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {
 fn element(node: &Value, index: i64) -> Option<&Value> {
     let list = node.as_array()?;
     let back = usize::try_from(index.unsigned_abs()).ok()?;
-    list.get(if index < 0 { list.len().checked_sub(back)? } else { back })
+    list.get(if index < 0 {
+        list.len().checked_sub(back)?
+    } else {
+        back
+    })
 }
 
 /// The indexes of a slice, as RFC 9535, 2.3.4.2.2 has them.
-fn slice(length: usize, start: Option<i64>, end: Option<i64>, step: i64) -> impl Iterator<Item = usize> {
+fn slice(
+    length: usize,
+    start: Option<i64>,
+    end: Option<i64>,
+    step: i64,
+) -> impl Iterator<Item = usize> {
     let length = i64::try_from(length).unwrap_or(i64::MAX);
-    let from_end = |index: i64| if index < 0 { index.saturating_add(length) } else { index };
+    let from_end = |index: i64| {
+        if index < 0 {
+            index.saturating_add(length)
+        } else {
+            index
+        }
+    };
     let (first, last) = if step < 0 {
         (
             from_end(start.unwrap_or(length - 1)).clamp(-1, length - 1),
             end.map_or(-1, |end| from_end(end).clamp(-1, length - 1)),
         )
     } else {
-        (from_end(start.unwrap_or(0)).clamp(0, length), from_end(end.unwrap_or(length)).clamp(0, length))
+        (
+            from_end(start.unwrap_or(0)).clamp(0, length),
+            from_end(end.unwrap_or(length)).clamp(0, length),
+        )
     };
-    let inside = move |index: &i64| if step < 0 { *index > last } else { step > 0 && *index < last };
+    let inside = move |index: &i64| {
+        if step < 0 {
+            *index > last
+        } else {
+            step > 0 && *index < last
+        }
+    };
     std::iter::successors(Some(first), move |index| index.checked_add(step))
         .take_while(inside)
         .filter_map(|index| usize::try_from(index).ok())
@@ -489,9 +579,16 @@ fn length(text: &str) -> u32 {
 
 /// Whole numbers by all their digits, others as doubles.
 fn number_order(left: &serde_json::Number, right: &serde_json::Number) -> Option<Ordering> {
-    match (left.as_str().parse::<i128>(), right.as_str().parse::<i128>()) {
+    match (
+        left.as_str().parse::<i128>(),
+        right.as_str().parse::<i128>(),
+    ) {
         (Ok(left), Ok(right)) => Some(left.cmp(&right)),
-        _ => left.as_str().parse::<f64>().ok()?.partial_cmp(&right.as_str().parse::<f64>().ok()?),
+        _ => left
+            .as_str()
+            .parse::<f64>()
+            .ok()?
+            .partial_cmp(&right.as_str().parse::<f64>().ok()?),
     }
 }
 
@@ -502,10 +599,22 @@ mod tests {
 
     /// Where the suite and we part, and why.
     const DEVIATIONS: &[(&str, &str)] = &[
-        ("functions, match, regex from the document", "a document brings no pattern"),
-        ("functions, search, regex from the document", "a document brings no pattern"),
-        ("functions, match, non-string second arg", "refused when the configuration is read, not always false"),
-        ("functions, search, non-string second arg", "refused when the configuration is read, not always false"),
+        (
+            "functions, match, regex from the document",
+            "a document brings no pattern",
+        ),
+        (
+            "functions, search, regex from the document",
+            "a document brings no pattern",
+        ),
+        (
+            "functions, match, non-string second arg",
+            "refused when the configuration is read, not always false",
+        ),
+        (
+            "functions, search, non-string second arg",
+            "refused when the configuration is read, not always false",
+        ),
     ];
 
     #[test]
@@ -560,6 +669,9 @@ mod tests {
         let query = JsonPath::parse("$[?@ > 9007199254740991]").unwrap();
         assert_eq!(query.select(&tree).unwrap().len(), 2);
         let query = JsonPath::parse("$[?@ == $[1]]").unwrap();
-        assert_eq!(query.select(&tree).unwrap()[0].to_string(), "9007199254740993");
+        assert_eq!(
+            query.select(&tree).unwrap()[0].to_string(),
+            "9007199254740993"
+        );
     }
 }

@@ -47,7 +47,10 @@ impl Kinds {
     ) -> Option<Self> {
         let written = provider.map_or(&[][..], |provider| &provider.kinds);
         // All of them are looked at, so that every mistake is told.
-        let compiled: Vec<_> = written.iter().map(|kind| Kind::compile(kind, humans_only, paths, problems)).collect();
+        let compiled: Vec<_> = written
+            .iter()
+            .map(|kind| Kind::compile(kind, humans_only, paths, problems))
+            .collect();
         compiled.into_iter().collect::<Option<Vec<_>>>().map(Self)
     }
 
@@ -55,7 +58,10 @@ impl Kinds {
     pub(super) fn of(&self, view: &View<'_>) -> Result<OfKind, Refusal> {
         for kind in &self.0 {
             if kind.is_met(view)? {
-                return Ok(OfKind { filtered: kind.filtered.clone(), ack: kind.ack.clone() });
+                return Ok(OfKind {
+                    filtered: kind.filtered.clone(),
+                    ack: kind.ack.clone(),
+                });
             }
         }
         Ok(OfKind::default())
@@ -63,7 +69,12 @@ impl Kinds {
 }
 
 impl Kind {
-    fn compile(written: &config::Kind, humans_only: bool, paths: &mut Paths, problems: &Problems) -> Option<Self> {
+    fn compile(
+        written: &config::Kind,
+        humans_only: bool,
+        paths: &mut Paths,
+        problems: &Problems,
+    ) -> Option<Self> {
         let conditions: Vec<_> = written
             .when
             .iter()
@@ -81,10 +92,19 @@ impl Kind {
             Runs::Unless if humans_only => Some(format!("humans_only: {}", written.name)),
             Runs::Unless | Runs::Always => None,
         };
-        let any: Vec<_> = written.any.iter().map(|place| Part::compile(place, paths, problems)).collect();
+        let any: Vec<_> = written
+            .any
+            .iter()
+            .map(|place| Part::compile(place, paths, problems))
+            .collect();
         let when = conditions.into_iter().collect::<Option<Vec<_>>>()?;
         let any = any.into_iter().collect::<Option<Vec<_>>>()?;
-        Some(Self { when, any, filtered, ack: written.ack.clone() })
+        Some(Self {
+            when,
+            any,
+            filtered,
+            ack: written.ack.clone(),
+        })
     }
 
     fn is_met(&self, view: &View<'_>) -> Result<bool, Refusal> {
@@ -107,9 +127,9 @@ impl Want {
         Ok(match self {
             Self::Present => part.is_there(view)?,
             Self::Absent => !part.is_there(view)?,
-            Self::OneOf(patterns) => {
-                part.read(view)?.is_some_and(|text| patterns.iter().any(|pattern| matches(pattern, &text)))
-            }
+            Self::OneOf(patterns) => part
+                .read(view)?
+                .is_some_and(|text| patterns.iter().any(|pattern| matches(pattern, &text))),
         })
     }
 }

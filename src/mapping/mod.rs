@@ -139,14 +139,22 @@ impl Mapping {
     ) -> Option<Self> {
         let below = provider.map(|provider| &provider.map);
         let strict = source.strict_template;
-        let implicit = source.implicit.unwrap_or_else(|| provider.is_none_or(|provider| provider.implicit));
+        let implicit = source
+            .implicit
+            .unwrap_or_else(|| provider.is_none_or(|provider| provider.implicit));
         let mut sound = true;
         let mut paths = Paths::default();
         let mut params: Vec<Rule> = Name::ALL
             .into_iter()
             .map(|name| {
                 let own = implicit.then(|| paths.add(Dotted::of_key(name.as_str())));
-                Rule { name, mapped: None, own, fixed: None, default: None }
+                Rule {
+                    name,
+                    mapped: None,
+                    own,
+                    fixed: None,
+                    default: None,
+                }
             })
             .collect();
 
@@ -159,32 +167,51 @@ impl Mapping {
             let compiled = Path::compile(path, &mut paths, problems);
             sound &= rule.is_some() && compiled.is_some();
             if let (Some(rule), Some(compiled)) = (rule, compiled) {
-                rule.mapped = Some(MappedPath { written: path.value.clone(), path: compiled, shipped });
+                rule.mapped = Some(MappedPath {
+                    written: path.value.clone(),
+                    path: compiled,
+                    shipped,
+                });
             }
         }
         for (target, value) in &source.fixed {
-            let own =
-                source.map.params_mapping.iter().chain(&source.defaults).any(|(name, _)| name.value == target.value);
+            let own = source
+                .map
+                .params_mapping
+                .iter()
+                .chain(&source.defaults)
+                .any(|(name, _)| name.value == target.value);
             if own || (target.value == Name::Prompt.as_str() && source.map.prompt.is_some()) {
                 problems.warn(
                     &target.place,
-                    format!("{} is fixed, so what else the source says of it counts for nothing", target.value),
+                    format!(
+                        "{} is fixed, so what else the source says of it counts for nothing",
+                        target.value
+                    ),
                     "remove it from fixed, or from params_mapping, prompt and defaults",
                 );
             }
             match rule(&mut params, target, "fixed", problems) {
-                Some(rule) => rule.fixed = Some(value.value.clone()).filter(|value| !value.is_empty()),
+                Some(rule) => {
+                    rule.fixed = Some(value.value.clone()).filter(|value| !value.is_empty())
+                }
                 None => sound = false,
             }
         }
         for (target, value) in &source.defaults {
             match rule(&mut params, target, "defaults", problems) {
-                Some(rule) => rule.default = Some(value.value.clone()).filter(|value| !value.is_empty()),
+                Some(rule) => {
+                    rule.default = Some(value.value.clone()).filter(|value| !value.is_empty())
+                }
                 None => sound = false,
             }
         }
         if let Some(template) = &source.map.prompt {
-            let own = source.map.params_mapping.iter().any(|(target, _)| target.value == Name::Prompt.as_str());
+            let own = source
+                .map
+                .params_mapping
+                .iter()
+                .any(|(target, _)| target.value == Name::Prompt.as_str());
             if own {
                 problems.warn(
                     &template.place,
@@ -200,7 +227,9 @@ impl Mapping {
         let own = source.map.prompt.as_ref();
         let prompt = own.map(|written| Template::compile(Kind::Prompt, written, strict, problems));
         // What a provider's file says is for every kind of its events, so what an event lacks prints nothing.
-        let usual = below.and_then(|map| map.prompt.as_ref()).filter(|_| own.is_none());
+        let usual = below
+            .and_then(|map| map.prompt.as_ref())
+            .filter(|_| own.is_none());
         let usual = usual.map(|written| Template::compile(Kind::Prompt, written, false, problems));
         let usual_thread = source.map.thread.is_empty();
         let threads = match below {
@@ -209,15 +238,24 @@ impl Mapping {
         };
         // Of several, one that prints a value which is not there leaves it to the next.
         let strict_thread = strict && !usual_thread || threads.len() > 1;
-        let compiled = threads.iter().map(|written| Thread::compile(written, strict_thread, &mut paths, problems));
+        let compiled = threads
+            .iter()
+            .map(|written| Thread::compile(written, strict_thread, &mut paths, problems));
         let thread: Vec<Option<Thread>> = compiled.collect();
         let senders = match provider {
             Some(provider) if source.sender.is_empty() => &provider.sender,
             _ => &source.sender,
         };
         let senders = Senders::compile(&source.not_senders, senders, &mut paths, problems);
-        let when = source.when.as_ref().map(|written| Template::compile(Kind::When, written, strict, problems));
-        let each = source.map.each.as_ref().or(below.and_then(|map| map.each.as_ref()));
+        let when = source
+            .when
+            .as_ref()
+            .map(|written| Template::compile(Kind::When, written, strict, problems));
+        let each = source
+            .map
+            .each
+            .as_ref()
+            .or(below.and_then(|map| map.each.as_ref()));
         let each = Each::compile(each.map_or(&[][..], Vec::as_slice), problems);
         let kinds = Kinds::compile(provider, source.humans_only, &mut paths, problems);
         let mut mapping = Self {
@@ -241,7 +279,11 @@ impl Mapping {
         };
         types::doubt(source, provider, event_type, problems);
         let threads = mapping.thread.iter().filter_map(Thread::template);
-        let others = [mapping.prompt.as_ref(), mapping.usual.as_ref(), mapping.when.as_ref()];
+        let others = [
+            mapping.prompt.as_ref(),
+            mapping.usual.as_ref(),
+            mapping.when.as_ref(),
+        ];
         for template in threads.chain(others.into_iter().flatten()) {
             template.reach(&mut mapping.reach);
         }
@@ -262,7 +304,8 @@ impl Mapping {
         match self.each.of(&verified) {
             Ok(Some(items)) => Ok(items),
             // What cannot be read is one event, and its mapping says why.
-            Ok(None) | Err(Refusal::Malformed(_) | Refusal::Unmappable(_) | Refusal::Unsupported(_)) => {
+            Ok(None)
+            | Err(Refusal::Malformed(_) | Refusal::Unmappable(_) | Refusal::Unsupported(_)) => {
                 Ok(vec![verified])
             }
             Err(refusal) => Err(refusal),
@@ -271,13 +314,19 @@ impl Mapping {
 
     /// The first item of a request that brings several, and how many it brings. For whoever writes a mapping.
     pub fn first_item(&self, request: &Received) -> Result<Option<(Received, usize)>, Refusal> {
-        if self.each.is_empty() { Ok(None) } else { self.each.first(request) }
+        if self.each.is_empty() {
+            Ok(None)
+        } else {
+            self.each.first(request)
+        }
     }
 
     /// The key of an item by its place. Where the provider names a request and not its items, the place is part of it.
     pub fn key_of_item(&self, dedup: Option<String>, place: usize) -> Option<String> {
         match dedup {
-            Some(key) if place > 0 && self.event_id.are_of_request() => Some(thread::bounded(format!("{key}/{place}"))),
+            Some(key) if place > 0 && self.event_id.are_of_request() => {
+                Some(thread::bounded(format!("{key}/{place}")))
+            }
             dedup => dedup,
         }
     }
@@ -285,24 +334,56 @@ impl Mapping {
     /// Reads an event. One with files may say nothing else.
     pub fn apply(&self, verified: &Verified, has_files: bool) -> Result<Mapped, Refusal> {
         let claims = verified.claims().map(|claims| &claims[..]);
-        self.follow(verified.request(), (claims, verified.form()), has_files, &mut None)
+        self.follow(
+            verified.request(),
+            (claims, verified.form()),
+            has_files,
+            &mut None,
+        )
     }
 
     /// What can be told of an event that cannot be mapped: its type and its key, as far as they are readable, and
     /// whether events of its type go no further in any case. Where its body says nothing, its headers may.
     pub fn unmapped(&self, verified: &Verified, why: String) -> Mapped {
         let request = verified.request();
-        let mut bare = Received { body: Bytes::new(), ..request.clone() };
+        let mut bare = Received {
+            body: Bytes::new(),
+            ..request.clone()
+        };
         bare.headers.remove(CONTENT_TYPE);
         let paths = self.paths.list();
-        let whole = View::read(request, paths, verified.form()).or_else(|_| View::read(&bare, paths, None));
-        let Ok(mut view) = whole else { return Mapped { unmappable: Some(why), ..Mapped::default() } };
+        let whole =
+            View::read(request, paths, verified.form()).or_else(|_| View::read(&bare, paths, None));
+        let Ok(mut view) = whole else {
+            return Mapped {
+                unmappable: Some(why),
+                ..Mapped::default()
+            };
+        };
         view.claims = verified.claims().map(|claims| &claims[..]);
-        let event_type = self.event_type.joined(&view, '.').ok().flatten().map(thread::cut);
-        let dedup = self.event_id.joined(&view, '/').ok().flatten().map(thread::bounded);
-        let unwanted = event_type.as_deref().and_then(|name| self.events.unwanted(Some(name)));
+        let event_type = self
+            .event_type
+            .joined(&view, '.')
+            .ok()
+            .flatten()
+            .map(thread::cut);
+        let dedup = self
+            .event_id
+            .joined(&view, '/')
+            .ok()
+            .flatten()
+            .map(thread::bounded);
+        let unwanted = event_type
+            .as_deref()
+            .and_then(|name| self.events.unwanted(Some(name)));
         let unmappable = unwanted.is_none().then_some(why);
-        Mapped { dedup, event_type, filtered: unwanted, unmappable, ..Mapped::default() }
+        Mapped {
+            dedup,
+            event_type,
+            filtered: unwanted,
+            unmappable,
+            ..Mapped::default()
+        }
     }
 
     /// The provider's own name for an event, and nothing else of it.
@@ -318,13 +399,28 @@ impl Mapping {
 
     /// The parts of a request that the prompt's template speaks of.
     pub fn places_of_prompt(&self) -> Vec<&'static str> {
-        self.prompt.as_ref().or(self.usual.as_ref()).map(Template::places).unwrap_or_default()
+        self.prompt
+            .as_ref()
+            .or(self.usual.as_ref())
+            .map(Template::places)
+            .unwrap_or_default()
     }
 
     /// The parts of a request that decide whether an event goes further, and in which conversation.
     pub fn deciding(&self) -> Vec<(&'static str, Vec<&'static str>)> {
-        let thread = self.thread.iter().filter_map(Thread::template).flat_map(Template::places).collect();
-        vec![("when", self.when.as_ref().map(Template::places).unwrap_or_default()), ("thread", thread)]
+        let thread = self
+            .thread
+            .iter()
+            .filter_map(Thread::template)
+            .flat_map(Template::places)
+            .collect();
+        vec![
+            (
+                "when",
+                self.when.as_ref().map(Template::places).unwrap_or_default(),
+            ),
+            ("thread", thread),
+        ]
     }
 
     /// Whether that name is made of headers alone, so that no body is needed for it.
@@ -368,7 +464,14 @@ impl Mapping {
         if let Some(rule) = self.filtered(&scope, kind.filtered)? {
             let params = Params::default().noted(view.notes());
             let ack = kind.ack;
-            return Ok(Mapped { dedup, event_type, filtered: Some(rule), params, ack, ..Mapped::default() });
+            return Ok(Mapped {
+                dedup,
+                event_type,
+                filtered: Some(rule),
+                params,
+                ack,
+                ..Mapped::default()
+            });
         }
         let mut others = Vec::new();
         for rule in self.params.iter().filter(|rule| rule.name != Name::Prompt) {
@@ -382,7 +485,12 @@ impl Mapping {
             Some(prompt) if prompt.value.trim().is_empty() => return Err(empty()),
             Some(prompt) => prompt,
             None if view.is_blank() && !has_files => return Err(empty()),
-            None => Param { name: Name::Prompt, value: String::new(), origin: Origin::Event, over: Vec::new() },
+            None => Param {
+                name: Name::Prompt,
+                value: String::new(),
+                origin: Origin::Event,
+                over: Vec::new(),
+            },
         };
         let thread = match self.thread(&scope, notes)? {
             Some(thread) => Some(thread),
@@ -393,20 +501,35 @@ impl Mapping {
         };
         let thread = thread.map(thread::bounded);
 
-        let params = Params::new(std::iter::once(prompt).chain(others).collect()).noted(view.notes());
+        let params =
+            Params::new(std::iter::once(prompt).chain(others).collect()).noted(view.notes());
         drop(scope);
-        Ok(Mapped { dedup, event_type, thread, filtered: None, unmappable: None, params, ack: kind.ack })
+        Ok(Mapped {
+            dedup,
+            event_type,
+            thread,
+            filtered: None,
+            unmappable: None,
+            params,
+            ack: kind.ack,
+        })
     }
 
     /// The rule that keeps an event from going further.
-    fn filtered(&self, scope: &Lazy<'_, '_>, kind: Option<String>) -> Result<Option<String>, Refusal> {
+    fn filtered(
+        &self,
+        scope: &Lazy<'_, '_>,
+        kind: Option<String>,
+    ) -> Result<Option<String>, Refusal> {
         if let Some(reason) = self.events.unwanted(scope.event_type).or(kind) {
             return Ok(Some(reason));
         }
         if let Some(reason) = self.senders.unwanted(scope.view)? {
             return Ok(Some(reason));
         }
-        let Some(when) = &self.when else { return Ok(None) };
+        let Some(when) = &self.when else {
+            return Ok(None);
+        };
         Ok(match when.holds(scope.get()?) {
             Ok(true) => None,
             Ok(false) => Some("when".into()),
@@ -443,20 +566,30 @@ impl Mapping {
             if let Some(notes) = notes
                 && let Some(miss) = Miss::of(found.as_deref(), rule.name)
             {
-                notes.push(Note { of: rule.name.as_str(), path: mapped.written.clone(), miss, near: None });
+                notes.push(Note {
+                    of: rule.name.as_str(),
+                    path: mapped.written.clone(),
+                    miss,
+                    near: None,
+                });
             }
             let found = found.filter(|raw| says_something(raw));
             let origin = Origin::Mapping(mapped.written.clone());
             match found {
                 Some(raw) if !mapped.shipped => offer(origin, Candidate::Json(raw)),
-                Some(raw) if !matches!(value::text(&raw), Text::Many) => shipped = Some((origin, raw)),
+                Some(raw) if !matches!(value::text(&raw), Text::Many) => {
+                    shipped = Some((origin, raw))
+                }
                 _ => {}
             }
         }
         if let Some(template) = self.prompt.as_ref().filter(|_| rule.name == Name::Prompt) {
             offer(Origin::Template, Candidate::Template(template));
         }
-        if let Some(text) = view.in_counted_query(rule.name.as_str()).filter(|text| !text.is_empty()) {
+        if let Some(text) = view
+            .in_counted_query(rule.name.as_str())
+            .filter(|text| !text.is_empty())
+        {
             offer(Origin::Query, Candidate::Text(text));
         }
         let own = rule.own.and_then(|path| view.piece(path));
@@ -470,7 +603,9 @@ impl Mapping {
         if let Some((origin, raw)) = shipped {
             offer(origin, Candidate::Json(raw));
         }
-        let Some((origin, candidate)) = strongest else { return Ok(self.usual_prompt(rule.name, scope, others)) };
+        let Some((origin, candidate)) = strongest else {
+            return Ok(self.usual_prompt(rule.name, scope, others));
+        };
         let value = match candidate {
             Candidate::Text(text) => text.to_owned(),
             Candidate::Template(template) => template.render(&scope.get()?.with(others))?,
@@ -478,13 +613,21 @@ impl Mapping {
                 Text::One(text) => text.into_owned(),
                 Text::Many if rule.name == Name::Prompt => value::compact(&raw)?,
                 Text::Many => {
-                    return Err(Refusal::Unmappable(format!("{} is a list or an object", rule.name.as_str())));
+                    return Err(Refusal::Unmappable(format!(
+                        "{} is a list or an object",
+                        rule.name.as_str()
+                    )));
                 }
                 Text::Absent => return Ok(None),
             },
         };
         let value = view.cleared(value);
-        Ok(Some(Param { name: rule.name, value, origin, over }))
+        Ok(Some(Param {
+            name: rule.name,
+            value,
+            origin,
+            over,
+        }))
     }
 
     /// The prompt that the provider's file makes of an event. Where it makes nothing of one, the event itself is the
@@ -493,11 +636,20 @@ impl Mapping {
         let template = self.usual.as_ref().filter(|_| name == Name::Prompt)?;
         let text = template.render(&scope.get().ok()?.with(others)).ok()?;
         let value = scope.view.cleared(text.trim().to_owned());
-        (!value.is_empty()).then_some(Param { name, value, origin: Origin::Template, over: Vec::new() })
+        (!value.is_empty()).then_some(Param {
+            name,
+            value,
+            origin: Origin::Template,
+            over: Vec::new(),
+        })
     }
 
     /// The conversation, where the configuration says where it stands: by the first that says something.
-    fn thread(&self, scope: &Lazy<'_, '_>, notes: &mut Option<Vec<Note>>) -> Result<Option<String>, Refusal> {
+    fn thread(
+        &self,
+        scope: &Lazy<'_, '_>,
+        notes: &mut Option<Vec<Note>>,
+    ) -> Result<Option<String>, Refusal> {
         for thread in &self.thread {
             match Self::thread_at(thread, scope, notes) {
                 Ok(None) => {}
@@ -515,7 +667,8 @@ impl Mapping {
     ) -> Result<Option<String>, Refusal> {
         Ok(match thread {
             Thread::Template(template) => {
-                let text = Some(template.render(scope.get()?)?).filter(|text| !text.trim().is_empty());
+                let text =
+                    Some(template.render(scope.get()?)?).filter(|text| !text.trim().is_empty());
                 text.map(|text| thread::distinct(text, None, scope.view))
             }
             Thread::Path(written, path) => {
@@ -523,12 +676,23 @@ impl Mapping {
                 if let Some(notes) = notes
                     && let Some(miss) = Miss::of(raw.as_deref(), Name::TaskId)
                 {
-                    notes.push(Note { of: "thread", path: written.clone(), miss, near: None });
+                    notes.push(Note {
+                        of: "thread",
+                        path: written.clone(),
+                        miss,
+                        near: None,
+                    });
                 }
                 match raw.as_deref().map(value::text) {
-                    Some(Text::One(text)) => Some(thread::distinct(text.into_owned(), raw.as_deref(), scope.view)),
+                    Some(Text::One(text)) => Some(thread::distinct(
+                        text.into_owned(),
+                        raw.as_deref(),
+                        scope.view,
+                    )),
                     Some(Text::Many) => {
-                        return Err(Refusal::Unmappable("the thread is a list or an object".into()));
+                        return Err(Refusal::Unmappable(
+                            "the thread is a list or an object".into(),
+                        ));
                     }
                     Some(Text::Absent) | None => None,
                 }
@@ -544,12 +708,17 @@ fn rule<'r>(
     table: &str,
     problems: &Problems,
 ) -> Option<&'r mut Rule> {
-    let found = params.iter_mut().find(|rule| rule.name.as_str() == target.value);
+    let found = params
+        .iter_mut()
+        .find(|rule| rule.name.as_str() == target.value);
     if found.is_none() {
         problems.error_hint(
             &target.place,
             format!("{table}: there is no parameter {:?}", target.value),
-            format!("the parameters are {}", Name::ALL.map(Name::as_str).join(", ")),
+            format!(
+                "the parameters are {}",
+                Name::ALL.map(Name::as_str).join(", ")
+            ),
         );
     }
     found

@@ -20,7 +20,11 @@ pub(super) fn near(document: &Value, path: &str) -> Option<String> {
 /// The path without what other notations put around it: `$.items[0].id`, `body.items.0.id`.
 fn plain(path: &str) -> String {
     let path = path.strip_prefix('$').unwrap_or(path);
-    let path = path.replace("['", ".").replace("[\"", ".").replace("']", "").replace("\"]", "");
+    let path = path
+        .replace("['", ".")
+        .replace("[\"", ".")
+        .replace("']", "")
+        .replace("\"]", "");
     let path = path.replace('[', ".").replace(']', "");
     let path = path.trim_start_matches('.');
     path.strip_prefix("body.").unwrap_or(path).to_owned()
@@ -51,8 +55,12 @@ fn mended(document: &Value, steps: &[&str]) -> Option<String> {
         let like = match (step(here, name), here) {
             (Some(_), _) => (*name).to_owned(),
             (None, Value::Object(fields)) => {
-                let same = fields.keys().find(|key| letters(key) == letters(name)).map(String::as_str);
-                same.or_else(|| nearest(name, fields.keys().map(String::as_str)))?.to_owned()
+                let same = fields
+                    .keys()
+                    .find(|key| letters(key) == letters(name))
+                    .map(String::as_str);
+                same.or_else(|| nearest(name, fields.keys().map(String::as_str)))?
+                    .to_owned()
             }
             _ => return None,
         };
@@ -64,7 +72,10 @@ fn mended(document: &Value, steps: &[&str]) -> Option<String> {
 
 /// A name without what people write differently.
 fn letters(name: &str) -> String {
-    name.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).flat_map(char::to_lowercase).collect()
+    name.chars()
+        .filter(|c| !matches!(c, '_' | '-' | ' '))
+        .flat_map(char::to_lowercase)
+        .collect()
 }
 
 /// The only place of the document where something of this name stands.
@@ -77,20 +88,32 @@ fn elsewhere(document: &Value, name: &str) -> Option<String> {
         if seen > MOST {
             return None;
         }
-        let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+        let below = |key: &str| {
+            if path.is_empty() {
+                key.to_owned()
+            } else {
+                format!("{path}.{key}")
+            }
+        };
         match here {
             Value::Object(fields) => {
                 for (key, value) in fields {
                     // A dot in a name is no step.
-                    if key == name && !value.is_null() && !key.contains('.') && found.replace(below(key)).is_some() {
+                    if key == name
+                        && !value.is_null()
+                        && !key.contains('.')
+                        && found.replace(below(key)).is_some()
+                    {
                         return None;
                     }
                     left.push((below(key), value));
                 }
             }
-            Value::Array(list) => {
-                left.extend(list.iter().enumerate().map(|(at, value)| (below(&at.to_string()), value)))
-            }
+            Value::Array(list) => left.extend(
+                list.iter()
+                    .enumerate()
+                    .map(|(at, value)| (below(&at.to_string()), value)),
+            ),
             _ => {}
         }
     }

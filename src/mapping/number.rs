@@ -54,7 +54,11 @@ impl Object for SpelledNumber {
 
     fn custom_cmp(self: &Arc<Self>, other: &DynObject) -> Option<Ordering> {
         let other = other.downcast_ref::<Self>()?;
-        Some(self.near.total_cmp(&other.near).then_with(|| self.digits.cmp(&other.digits)))
+        Some(
+            self.near
+                .total_cmp(&other.near)
+                .then_with(|| self.digits.cmp(&other.digits)),
+        )
     }
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,25 +68,45 @@ impl Object for SpelledNumber {
 
 /// The digits of a number that is spelled in its own way.
 pub(super) fn digits(value: &Value) -> Option<&str> {
-    value.downcast_object_ref::<SpelledNumber>().map(|number| number.digits.as_str())
+    value
+        .downcast_object_ref::<SpelledNumber>()
+        .map(|number| number.digits.as_str())
 }
 
 /// A number of a document, by its spelling there.
 pub(super) fn number(spelled: &str) -> Value {
-    let whole = spelled.parse::<i64>().map(Value::from).or_else(|_| spelled.parse::<i128>().map(Value::from)).ok();
-    let double = || spelled.parse::<f64>().ok().filter(|double| double.is_finite()).map(Value::from);
-    match whole.or_else(double).filter(|value| value.to_string() == spelled) {
+    let whole = spelled
+        .parse::<i64>()
+        .map(Value::from)
+        .or_else(|_| spelled.parse::<i128>().map(Value::from))
+        .ok();
+    let double = || {
+        spelled
+            .parse::<f64>()
+            .ok()
+            .filter(|double| double.is_finite())
+            .map(Value::from)
+    };
+    match whole
+        .or_else(double)
+        .filter(|value| value.to_string() == spelled)
+    {
         Some(value) => value,
         None => {
             let near = spelled.parse().unwrap_or(f64::NAN);
-            Value::from_object(SpelledNumber { digits: spelled.to_owned(), near })
+            Value::from_object(SpelledNumber {
+                digits: spelled.to_owned(),
+                near,
+            })
         }
     }
 }
 
 /// Adds the hidden filter.
 pub(super) fn add_filter(environment: &mut Environment<'_>) {
-    environment.add_filter(FILTER, |state: &mut State<'_, '_>, value: &Value| counted(state, value, 0));
+    environment.add_filter(FILTER, |state: &mut State<'_, '_>, value: &Value| {
+        counted(state, value, 0)
+    });
 }
 
 /// A value with numbers that can be calculated with, also inside lists and objects.
@@ -96,7 +120,10 @@ fn counted(state: &mut State<'_, '_>, value: &Value, depth: u32) -> Result<Value
     Ok(match value.kind() {
         ValueKind::Seq => {
             let items: Vec<Value> = value.try_iter()?.collect();
-            let items: Result<Vec<Value>, Error> = items.iter().map(|item| counted(state, item, depth + 1)).collect();
+            let items: Result<Vec<Value>, Error> = items
+                .iter()
+                .map(|item| counted(state, item, depth + 1))
+                .collect();
             Value::from(items?)
         }
         ValueKind::Map => {
@@ -155,7 +182,9 @@ pub(super) fn calculating(source: String) -> String {
     let mut from = 0;
     for (at, what) in places {
         // A place outside the text would be the parser's mistake.
-        let Some(piece) = source.get(from..at) else { return source };
+        let Some(piece) = source.get(from..at) else {
+            return source;
+        };
         whole.push_str(piece);
         whole.push_str(what);
         from = at;
@@ -184,9 +213,16 @@ impl Places {
                 }
             },
             Expr::BinOp(binary) => {
-                let is_operator = !matches!(binary.op, BinOpKind::ScAnd | BinOpKind::ScOr | BinOpKind::Concat);
+                let is_operator = !matches!(
+                    binary.op,
+                    BinOpKind::ScAnd | BinOpKind::ScOr | BinOpKind::Concat
+                );
                 for side in [&binary.left, &binary.right] {
-                    if is_operator { self.operand(side) } else { self.walk(side) }
+                    if is_operator {
+                        self.operand(side)
+                    } else {
+                        self.walk(side)
+                    }
                 }
             }
             Expr::Compare(compare) => {
@@ -196,7 +232,11 @@ impl Places {
             Expr::Filter(filter) => {
                 let is_for_numbers = FOR_NUMBERS.contains(&filter.name);
                 for expr in filter.expr.iter().chain(filter.args.iter().map(argument)) {
-                    if is_for_numbers { self.operand(expr) } else { self.walk(expr) }
+                    if is_for_numbers {
+                        self.operand(expr)
+                    } else {
+                        self.walk(expr)
+                    }
                 }
             }
             Expr::Test(test) => {
@@ -205,7 +245,9 @@ impl Places {
                 } else {
                     self.operand(&test.expr);
                 }
-                test.args.iter().for_each(|one| self.argument(argument(one)));
+                test.args
+                    .iter()
+                    .for_each(|one| self.argument(argument(one)));
             }
             _ => children(expr, &mut |expr| self.walk(expr)),
         }
@@ -251,7 +293,12 @@ impl Places {
 const fn is_value(expr: &Expr<'_>) -> bool {
     matches!(
         expr,
-        Expr::Var(_) | Expr::GetAttr(_) | Expr::GetItem(_) | Expr::Filter(_) | Expr::Call(_) | Expr::Slice(_)
+        Expr::Var(_)
+            | Expr::GetAttr(_)
+            | Expr::GetItem(_)
+            | Expr::Filter(_)
+            | Expr::Call(_)
+            | Expr::Slice(_)
     )
 }
 
@@ -275,9 +322,19 @@ mod tests {
 
     #[test]
     fn a13_a_number_prints_as_it_was_sent() {
-        for spelled in
-            ["19.90", "1e400", "-0", "0", "12345678901234567890", "1E5", "1.0", "0.1", "-0.0", "1e-400", "5.00"]
-        {
+        for spelled in [
+            "19.90",
+            "1e400",
+            "-0",
+            "0",
+            "12345678901234567890",
+            "1E5",
+            "1.0",
+            "0.1",
+            "-0.0",
+            "1e-400",
+            "5.00",
+        ] {
             assert_eq!(number(spelled).to_string(), spelled);
         }
         let long = "9".repeat(60);
@@ -295,8 +352,14 @@ mod tests {
                 "{{ a.b[0] + (c | default(0)) * -d.e }}",
                 "{{ a.b[0]|__number + (c | default(0)|__number) * -(d.e|__number) }}",
             ),
-            ("{% if 1 < a <= b and c %}{% endif %}", "{% if 1 < a|__number <= b|__number and c %}{% endif %}"),
-            ("{{ (a if b else c) == d }}", "{{ (a|__number if b else c|__number) == d|__number }}"),
+            (
+                "{% if 1 < a <= b and c %}{% endif %}",
+                "{% if 1 < a|__number <= b|__number and c %}{% endif %}",
+            ),
+            (
+                "{{ (a if b else c) == d }}",
+                "{{ (a|__number if b else c|__number) == d|__number }}",
+            ),
             ("{{ (a or b) > 1 }}", "{{ (a|__number or b|__number) > 1 }}"),
             ("{{ a ~ b | round(2) }}", "{{ a ~ b|__number | round(2) }}"),
             (
@@ -304,8 +367,14 @@ mod tests {
                 "{{ a|__number is number }}{{ a|__number is gt (b.c|__number) }}{{ a is defined }}",
             ),
             ("{{ a in [b, 2] }}", "{{ a|__number in [b|__number, 2] }}"),
-            ("{% for x in a if x > 1 %}{{ x }}{% endfor %}", "{% for x in a if x|__number > 1 %}{{ x }}{% endfor %}"),
-            ("{{ \"%.2f\" | format(a) }}", "{{ \"%.2f\" | format(a|__number) }}"),
+            (
+                "{% for x in a if x > 1 %}{{ x }}{% endfor %}",
+                "{% for x in a if x|__number > 1 %}{{ x }}{% endfor %}",
+            ),
+            (
+                "{{ \"%.2f\" | format(a) }}",
+                "{{ \"%.2f\" | format(a|__number) }}",
+            ),
             ("{{ a >", "{{ a >"),
         ] {
             assert_eq!(calculating(written.to_owned()), wanted);

@@ -23,16 +23,26 @@ impl Dotted {
         if text.split('.').any(str::is_empty) {
             return Err("a part of it is empty");
         }
-        let ends: Vec<usize> = text.match_indices('.').map(|(at, _)| at).chain([text.len()]).collect();
+        let ends: Vec<usize> = text
+            .match_indices('.')
+            .map(|(at, _)| at)
+            .chain([text.len()])
+            .collect();
         if ends.len() > SEGMENTS {
             return Err("it has more than 127 parts");
         }
-        Ok(Self { text: text.to_owned(), ends })
+        Ok(Self {
+            text: text.to_owned(),
+            ends,
+        })
     }
 
     /// A key of the document itself, as it is.
     pub(super) fn of_key(key: &str) -> Self {
-        Self { text: key.to_owned(), ends: vec![key.len()] }
+        Self {
+            text: key.to_owned(),
+            ends: vec![key.len()],
+        }
     }
 
     /// How many segments it has.
@@ -47,13 +57,17 @@ impl Dotted {
             return None;
         }
         let end = self.text.len() - rest.len() + key.len();
-        self.ends[at..].iter().position(|stop| *stop == end).map(|more| at + more + 1)
+        self.ends[at..]
+            .iter()
+            .position(|stop| *stop == end)
+            .map(|more| at + more + 1)
     }
 
     /// Segment `at` as an array's index.
     pub(super) fn index(&self, at: usize) -> Option<usize> {
         let segment = self.text.get(self.start(at)?..*self.ends.get(at)?)?;
-        let plain = segment == "0" || (!segment.starts_with('0') && segment.bytes().all(|b| b.is_ascii_digit()));
+        let plain = segment == "0"
+            || (!segment.starts_with('0') && segment.bytes().all(|b| b.is_ascii_digit()));
         if plain { segment.parse().ok() } else { None }
     }
 
@@ -73,10 +87,13 @@ pub(super) struct Paths(Vec<Dotted>);
 impl Paths {
     /// The number under which the path's piece is found.
     pub(super) fn add(&mut self, path: Dotted) -> usize {
-        self.0.iter().position(|known| *known == path).unwrap_or_else(|| {
-            self.0.push(path);
-            self.0.len() - 1
-        })
+        self.0
+            .iter()
+            .position(|known| *known == path)
+            .unwrap_or_else(|| {
+                self.0.push(path);
+                self.0.len() - 1
+            })
     }
 
     /// All of them, in the order of their numbers.
@@ -96,12 +113,18 @@ pub(super) enum Path {
 
 impl Path {
     /// Compiles a path as written; what is wrong with it is a problem.
-    pub(super) fn compile(written: &Located<String>, paths: &mut Paths, problems: &Problems) -> Option<Self> {
+    pub(super) fn compile(
+        written: &Located<String>,
+        paths: &mut Paths,
+        problems: &Problems,
+    ) -> Option<Self> {
         let better = super::notation::better(written);
         let compiled = if written.starts_with('$') {
             JsonPath::parse(written).map(|path| Self::Json(Box::new(path)))
         } else {
-            Dotted::parse(written).map(|path| Self::Dotted(paths.add(path))).map_err(str::to_owned)
+            Dotted::parse(written)
+                .map(|path| Self::Dotted(paths.add(path)))
+                .map_err(str::to_owned)
         };
         match compiled {
             Ok(path) => {
@@ -115,7 +138,11 @@ impl Path {
                         "write a dotted path like \"message.chat.id\" or a JSONPath like \"$.items[0].id\"".to_owned()
                     }
                 };
-                problems.error_hint(&written.place, format!("{:?} is no path: {what}", written.value), hint);
+                problems.error_hint(
+                    &written.place,
+                    format!("{:?} is no path: {what}", written.value),
+                    hint,
+                );
                 None
             }
         }
@@ -137,10 +164,20 @@ mod tests {
     #[test]
     fn keys_and_indexes_lead_to_a_piece_as_it_stands() {
         let text = r#" {"entry": [{"changes":[ {"value" : -1001234567890 } ]}], "0": {"a\u0062": [1, 2.50] } } "#;
-        assert_eq!(at(text, "entry.0.changes.0.value").as_deref(), Some("-1001234567890"));
+        assert_eq!(
+            at(text, "entry.0.changes.0.value").as_deref(),
+            Some("-1001234567890")
+        );
         assert_eq!(at(text, "0.ab").as_deref(), Some("[1, 2.50]"));
-        for nowhere in ["entry.1", "entry.00", "entry.-1", "entry.0x", "0.ab.x", "nothing", "entry.0.changes.0.value.x"]
-        {
+        for nowhere in [
+            "entry.1",
+            "entry.00",
+            "entry.-1",
+            "entry.0x",
+            "0.ab.x",
+            "nothing",
+            "entry.0.changes.0.value.x",
+        ] {
             assert_eq!(at(text, nowhere), None, "{nowhere}");
         }
     }
@@ -148,14 +185,23 @@ mod tests {
     #[test]
     fn a_key_with_dots_wins_and_a_dead_end_falls_back() {
         assert_eq!(at(r#"{"a":{"b":1},"a.b":2}"#, "a.b").as_deref(), Some("2"));
-        assert_eq!(at(r#"{"a.b":{"c":2},"a":{"b":{"c":1},"b.c":3}}"#, "a.b.c").as_deref(), Some("2"));
-        assert_eq!(at(r#"{"a.b":{},"a":{"b":{"c":1},"b.c":3}}"#, "a.b.c").as_deref(), Some("3"));
+        assert_eq!(
+            at(r#"{"a.b":{"c":2},"a":{"b":{"c":1},"b.c":3}}"#, "a.b.c").as_deref(),
+            Some("2")
+        );
+        assert_eq!(
+            at(r#"{"a.b":{},"a":{"b":{"c":1},"b.c":3}}"#, "a.b.c").as_deref(),
+            Some("3")
+        );
     }
 
     #[test]
     fn t61_the_last_of_two_equal_keys_counts() {
         assert_eq!(at(r#"{"a":{"b":1},"a":{}}"#, "a.b"), None);
-        assert_eq!(at(r#"{"a":0,"a":{"b":1,"b":2}}"#, "a.b").as_deref(), Some("2"));
+        assert_eq!(
+            at(r#"{"a":0,"a":{"b":1,"b":2}}"#, "a.b").as_deref(),
+            Some("2")
+        );
     }
 
     #[test]
@@ -195,9 +241,9 @@ mod tests {
             return Some(value);
         }
         match value {
-            Value::Object(map) => {
-                (1..=segments.len()).rev().find_map(|n| follow(map.get(&segments[..n].join("."))?, &segments[n..]))
-            }
+            Value::Object(map) => (1..=segments.len())
+                .rev()
+                .find_map(|n| follow(map.get(&segments[..n].join("."))?, &segments[n..])),
             Value::Array(list) => {
                 let index: usize = segments[0].parse().ok()?;
                 (index.to_string() == segments[0]).then_some(())?;
@@ -238,7 +284,10 @@ mod tests {
 
     #[test]
     fn t60_numbers_keep_their_digits() {
-        for row in super::super::corpus::cases("edge-cases/numbers.json").as_array().unwrap() {
+        for row in super::super::corpus::cases("edge-cases/numbers.json")
+            .as_array()
+            .unwrap()
+        {
             let number = row["number"].as_str().unwrap();
             let text = format!("{{\"n\":{number}}}");
             assert_eq!(at(&text, "n").as_deref(), Some(number));

@@ -142,11 +142,22 @@ pub(super) struct Quoted<'a> {
 impl<'a> Scan<'a> {
     /// At the beginning.
     pub(super) const fn new(text: &'a str) -> Self {
-        Self { text, at: 0, depth: 0, nodes: 0, halves: false }
+        Self {
+            text,
+            at: 0,
+            depth: 0,
+            nodes: 0,
+            halves: false,
+        }
     }
 
     /// Follows the wants into the value that comes next. `found` has a place for each.
-    fn walk(&mut self, paths: &[Dotted], wants: &[Want], found: &mut [Option<Range<usize>>]) -> Result<(), Fault> {
+    fn walk(
+        &mut self,
+        paths: &[Dotted],
+        wants: &[Want],
+        found: &mut [Option<Range<usize>>],
+    ) -> Result<(), Fault> {
         if wants.is_empty() {
             return self.skip();
         }
@@ -163,10 +174,19 @@ impl<'a> Scan<'a> {
                     let mut into = Vec::new();
                     for (index, want) in wants.iter().enumerate() {
                         if let Some(to) = paths[want.path].key(want.at, &key) {
-                            next.push(Want { path: want.path, at: to });
-                            let known = slots.iter().position(|slot| (slot.want, slot.to) == (index, to));
+                            next.push(Want {
+                                path: want.path,
+                                at: to,
+                            });
+                            let known = slots
+                                .iter()
+                                .position(|slot| (slot.want, slot.to) == (index, to));
                             into.push(known.unwrap_or_else(|| {
-                                slots.push(Slot { want: index, to, found: None });
+                                slots.push(Slot {
+                                    want: index,
+                                    to,
+                                    found: None,
+                                });
                                 slots.len() - 1
                             }));
                         }
@@ -193,7 +213,10 @@ impl<'a> Scan<'a> {
                 let mut into = Vec::new();
                 for (index, want) in wants.iter().enumerate() {
                     if paths[want.path].index(want.at) == Some(position) {
-                        next.push(Want { path: want.path, at: want.at + 1 });
+                        next.push(Want {
+                            path: want.path,
+                            at: want.at + 1,
+                        });
                         into.push(index);
                     }
                 }
@@ -257,14 +280,18 @@ impl<'a> Scan<'a> {
                     b't' => Value::Bool(true),
                     b'f' => Value::Bool(false),
                     b'n' => Value::Null,
-                    _ => Value::Number(Number::from_string_unchecked(self.text[start..self.at].to_owned())),
+                    _ => Value::Number(Number::from_string_unchecked(
+                        self.text[start..self.at].to_owned(),
+                    )),
                 }
             }
         })
     }
 
     fn part(&mut self, wanted: &Wanted) -> Result<Value, Fault> {
-        let Wanted::Members(members) = wanted else { return self.tree() };
+        let Wanted::Members(members) = wanted else {
+            return self.tree();
+        };
         self.blanks();
         match self.next() {
             Some(b'{') => {
@@ -301,7 +328,11 @@ impl<'a> Scan<'a> {
     /// Nothing more may come.
     pub(super) fn end(&mut self) -> Result<(), Fault> {
         self.blanks();
-        if self.at == self.text.len() { Ok(()) } else { self.fault() }
+        if self.at == self.text.len() {
+            Ok(())
+        } else {
+            self.fault()
+        }
     }
 
     fn next(&self) -> Option<u8> {
@@ -330,7 +361,11 @@ impl<'a> Scan<'a> {
     const fn enter(&mut self) -> Result<(), Fault> {
         self.depth += 1;
         self.at += 1;
-        if self.depth >= DEPTH { Err(Fault::Depth) } else { Ok(()) }
+        if self.depth >= DEPTH {
+            Err(Fault::Depth)
+        } else {
+            Ok(())
+        }
     }
 
     const fn leave(&mut self) {
@@ -369,7 +404,10 @@ impl<'a> Scan<'a> {
     }
 
     /// Goes through a list: `each` reads what stands at a place.
-    pub(super) fn items(&mut self, mut each: impl FnMut(&mut Self, usize) -> Result<(), Fault>) -> Result<(), Fault> {
+    pub(super) fn items(
+        &mut self,
+        mut each: impl FnMut(&mut Self, usize) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         self.enter()?;
         self.blanks();
         if self.next() == Some(b']') {
@@ -440,7 +478,11 @@ impl<'a> Scan<'a> {
         while matches!(self.next(), Some(b'0'..=b'9')) {
             self.at += 1;
         }
-        if self.at == start { self.fault() } else { Ok(()) }
+        if self.at == start {
+            self.fault()
+        } else {
+            Ok(())
+        }
     }
 
     /// Reads on behind an opening quote.
@@ -452,7 +494,10 @@ impl<'a> Scan<'a> {
             match self.next() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(Quoted { inner: &self.text[start..self.at - 1], escaped });
+                    return Ok(Quoted {
+                        inner: &self.text[start..self.at - 1],
+                        escaped,
+                    });
                 }
                 Some(b'\\') => {
                     escaped = true;
@@ -494,7 +539,9 @@ impl<'a> Scan<'a> {
         let mut value = 0;
         for _ in 0..4 {
             let digit = self.next().and_then(|byte| char::from(byte).to_digit(16));
-            let Some(digit) = digit else { return self.fault() };
+            let Some(digit) = digit else {
+                return self.fault();
+            };
             value = value * 16 + digit;
             self.at += 1;
         }
@@ -517,7 +564,10 @@ fn plain(bytes: &[u8]) -> usize {
         at += 8;
     }
     let ends = |byte: &u8| matches!(byte, 0..=0x1f | b'"' | b'\\');
-    at + bytes[at..].iter().position(ends).unwrap_or(bytes.len() - at)
+    at + bytes[at..]
+        .iter()
+        .position(ends)
+        .unwrap_or(bytes.len() - at)
 }
 
 impl<'a> Quoted<'a> {
@@ -555,7 +605,12 @@ impl<'a> Quoted<'a> {
 
 /// Reads `uXXXX`, or two of them that make one character. The scan has checked the digits. Half a character is U+FFFD.
 fn unicode(escape: &str) -> (char, &str) {
-    let unit = |from: usize| escape.get(from..from + 4).and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0);
+    let unit = |from: usize| {
+        escape
+            .get(from..from + 4)
+            .and_then(|hex| u32::from_str_radix(hex, 16).ok())
+            .unwrap_or(0)
+    };
     let (code, length) = match unit(1) {
         high @ 0xd800..=0xdbff if escape.get(5..7) == Some("\\u") => match unit(7) {
             low @ 0xdc00..=0xdfff => (0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00), 11),
@@ -563,5 +618,8 @@ fn unicode(escape: &str) -> (char, &str) {
         },
         code => (code, 5),
     };
-    (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), escape.get(length..).unwrap_or(""))
+    (
+        char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER),
+        escape.get(length..).unwrap_or(""),
+    )
 }

@@ -24,8 +24,13 @@ impl Getter {
     /// Reads a dotted path; what is wrong with it otherwise.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let whole = Dotted::parse(text)?;
-        let inner = text.strip_prefix(RESULT).and_then(|rest| rest.strip_prefix('.'));
-        Ok(Self { whole, inner: inner.map(Dotted::parse).transpose()? })
+        let inner = text
+            .strip_prefix(RESULT)
+            .and_then(|rest| rest.strip_prefix('.'));
+        Ok(Self {
+            whole,
+            inner: inner.map(Dotted::parse).transpose()?,
+        })
     }
 }
 
@@ -39,7 +44,9 @@ pub fn is_task(answer: &[u8]) -> bool {
 /// path leads nowhere. A path into a result that is JSON as text leads into that JSON, `json` or not. What is no JSON
 /// object is given back as it is.
 pub fn shape(task: &[u8], getter: Option<&Getter>, json: bool) -> Vec<u8> {
-    let Ok(text) = std::str::from_utf8(task) else { return task.to_vec() };
+    let Ok(text) = std::str::from_utf8(task) else {
+        return task.to_vec();
+    };
     match getter {
         Some(getter) => get(text, getter, json).as_bytes().to_vec(),
         None if json => parsed_in_place(text).unwrap_or_else(|| task.to_vec()),
@@ -49,15 +56,21 @@ pub fn shape(task: &[u8], getter: Option<&Getter>, json: bool) -> Vec<u8> {
 
 fn get<'t>(text: &'t str, getter: &Getter, json: bool) -> Cow<'t, str> {
     let null = Cow::Borrowed("null");
-    let Ok(found) = scan::extract(text, &[getter.whole.clone(), Dotted::of_key(RESULT)]) else { return null };
-    let [whole, result] = found.as_slice() else { return null };
+    let Ok(found) = scan::extract(text, &[getter.whole.clone(), Dotted::of_key(RESULT)]) else {
+        return null;
+    };
+    let [whole, result] = found.as_slice() else {
+        return null;
+    };
     let inner = || inner_json(&text[result.clone()?]);
     match (whole, &getter.inner) {
         (Some(whole), _) if json && Some(whole) == result.as_ref() => {
             inner().map_or(Cow::Borrowed(&text[whole.clone()]), Cow::Owned)
         }
         (Some(whole), _) => Cow::Borrowed(&text[whole.clone()]),
-        (None, Some(rest)) => inner().and_then(|inner| piece(&inner, rest)).map_or(null, Cow::Owned),
+        (None, Some(rest)) => inner()
+            .and_then(|inner| piece(&inner, rest))
+            .map_or(null, Cow::Owned),
         (None, None) => null,
     }
 }
@@ -79,7 +92,11 @@ fn parsed_in_place(text: &str) -> Option<Vec<u8>> {
     let found = scan::extract(text, &[Dotted::of_key(RESULT)]).ok()?;
     let range = found.into_iter().next()??;
     let inner = inner_json(&text[range.clone()])?;
-    Some([&text[..range.start], &inner, &text[range.end..]].concat().into_bytes())
+    Some(
+        [&text[..range.start], &inner, &text[range.end..]]
+            .concat()
+            .into_bytes(),
+    )
 }
 
 #[cfg(test)]
@@ -110,10 +127,20 @@ mod tests {
                 assert_eq!(shaped(TASK, Some(path), json), wanted, "{path}");
             }
         }
-        assert_eq!(shaped(TASK, Some("result"), false), r#""{\"summary\": \"up 15%\", \"list\": [1.50, 2]}""#);
-        assert_eq!(shaped(TASK, Some("result"), true), r#"{"summary": "up 15%", "list": [1.50, 2]}"#);
+        assert_eq!(
+            shaped(TASK, Some("result"), false),
+            r#""{\"summary\": \"up 15%\", \"list\": [1.50, 2]}""#
+        );
+        assert_eq!(
+            shaped(TASK, Some("result"), true),
+            r#"{"summary": "up 15%", "list": [1.50, 2]}"#
+        );
         let object = r#"{"result":{"a":1}}"#;
-        assert_eq!(shaped(object, Some("result.a"), false), "1", "an object needs no parsing");
+        assert_eq!(
+            shaped(object, Some("result.a"), false),
+            "1",
+            "an object needs no parsing"
+        );
     }
 
     #[test]
@@ -124,7 +151,12 @@ mod tests {
         );
         assert_eq!(shaped(TASK, None, true), wanted);
         assert_eq!(shaped(TASK, None, false), TASK);
-        for plain in [r#"{"result":"plain"}"#, r#"{"result":null}"#, r#"{"result":""}"#, r#"{"id":1}"#] {
+        for plain in [
+            r#"{"result":"plain"}"#,
+            r#"{"result":null}"#,
+            r#"{"result":""}"#,
+            r#"{"id":1}"#,
+        ] {
             assert_eq!(shaped(plain, None, true), plain);
         }
     }

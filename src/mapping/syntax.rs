@@ -9,7 +9,9 @@ use minijinja::machinery::parse;
 /// Hands on each expression that stands by itself in a template, but not those inside of it ([`children`]). False: the
 /// template cannot be parsed.
 pub(super) fn expressions(source: &str, each: &mut impl FnMut(&Expr<'_>)) -> bool {
-    let Ok(root) = parse(source, "", Default::default()) else { return false };
+    let Ok(root) = parse(source, "", Default::default()) else {
+        return false;
+    };
     statement(&root, each);
     true
 }
@@ -65,7 +67,10 @@ pub(super) fn children(expr: &Expr<'_>, each: &mut impl FnMut(&Expr<'_>)) {
         Expr::Var(_) | Expr::Const(_) => {}
         Expr::Slice(slice) => {
             each(&slice.expr);
-            [&slice.start, &slice.stop, &slice.step].into_iter().flatten().for_each(each);
+            [&slice.start, &slice.stop, &slice.step]
+                .into_iter()
+                .flatten()
+                .for_each(each);
         }
         Expr::UnaryOp(unary) => each(&unary.expr),
         Expr::BinOp(binary) => [&binary.left, &binary.right].into_iter().for_each(each),
@@ -78,7 +83,11 @@ pub(super) fn children(expr: &Expr<'_>, each: &mut impl FnMut(&Expr<'_>)) {
             each(&choice.test_expr);
             choice.false_expr.iter().for_each(each);
         }
-        Expr::Filter(filter) => filter.expr.iter().chain(filter.args.iter().map(argument)).for_each(each),
+        Expr::Filter(filter) => filter
+            .expr
+            .iter()
+            .chain(filter.args.iter().map(argument))
+            .for_each(each),
         Expr::Test(test) => {
             each(&test.expr);
             test.args.iter().map(argument).for_each(each);
@@ -101,6 +110,9 @@ pub(super) fn children(expr: &Expr<'_>, each: &mut impl FnMut(&Expr<'_>)) {
 /// The expression of an argument, however it is passed.
 pub(super) const fn argument<'e, 's>(argument: &'e CallArg<'s>) -> &'e Expr<'s> {
     match argument {
-        CallArg::Pos(expr) | CallArg::Kwarg(_, expr) | CallArg::PosSplat(expr) | CallArg::KwargSplat(expr) => expr,
+        CallArg::Pos(expr)
+        | CallArg::Kwarg(_, expr)
+        | CallArg::PosSplat(expr)
+        | CallArg::KwargSplat(expr) => expr,
     }
 }

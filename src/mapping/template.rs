@@ -65,7 +65,12 @@ pub(super) struct Template {
 
 impl Template {
     /// Compiles what the operator wrote; what is wrong with it is a problem.
-    pub(super) fn compile(kind: Kind, written: &Located<String>, strict: bool, problems: &Problems) -> Option<Self> {
+    pub(super) fn compile(
+        kind: Kind,
+        written: &Located<String>,
+        strict: bool,
+        problems: &Problems,
+    ) -> Option<Self> {
         let mut environment = Environment::new();
         environment.set_debug(true);
         environment.set_fuel(Some(FUEL));
@@ -75,7 +80,11 @@ impl Template {
             _ => UndefinedBehavior::Chainable,
         });
         environment.set_auto_escape_callback(|name| {
-            if name == Kind::Prompt.name() { AutoEscape::Custom("fence".into()) } else { AutoEscape::None }
+            if name == Kind::Prompt.name() {
+                AutoEscape::Custom("fence".into())
+            } else {
+                AutoEscape::None
+            }
         });
         environment.set_formatter(format);
         environment.add_filter("tojson", tojson);
@@ -91,7 +100,9 @@ impl Template {
         } else {
             Ok(written.value.clone())
         };
-        let compiled = compiled.and_then(|text| environment.add_template_owned(kind.name(), number::calculating(text)));
+        let compiled = compiled.and_then(|text| {
+            environment.add_template_owned(kind.name(), number::calculating(text))
+        });
         if let Err(error) = compiled {
             problems.error_hint(
                 &written.place,
@@ -112,7 +123,9 @@ impl Template {
     }
 
     fn check_variables(&self, written: &Located<String>, problems: &Problems) {
-        let Ok(compiled) = self.environment.get_template(self.kind.name()) else { return };
+        let Ok(compiled) = self.environment.get_template(self.kind.name()) else {
+            return;
+        };
         let mut unknown: Vec<String> = compiled.undeclared_variables(false).into_iter().collect();
         unknown.retain(|name| {
             !self.kind.variables().contains(&name.as_str())
@@ -129,24 +142,34 @@ impl Template {
     }
 
     fn check_calls(&self, written: &Located<String>, problems: &Problems) {
-        let source =
-            if self.kind == Kind::When { format!("{{{{ ({}) }}}}", written.value) } else { written.value.clone() };
+        let source = if self.kind == Kind::When {
+            format!("{{{{ ({}) }}}}", written.value)
+        } else {
+            written.value.clone()
+        };
         // The rest of the gateway starts all the same: an event that needs the name is kept as unmappable.
         for (what, hint) in super::calls::unknown(&self.environment, &source) {
-            problems.warn(&written.place, format!("{}: {what}", self.kind.name()), hint);
+            problems.warn(
+                &written.place,
+                format!("{}: {what}", self.kind.name()),
+                hint,
+            );
         }
     }
 
     /// Notes what is a template and does nothing that anybody can want.
     fn check_sense(&self, written: &Located<String>, problems: &Problems) {
-        let Ok(compiled) = self.environment.get_template(self.kind.name()) else { return };
+        let Ok(compiled) = self.environment.get_template(self.kind.name()) else {
+            return;
+        };
         let place = &written.place;
         match self.kind {
             Kind::When => {
                 let speaks = !compiled.undeclared_variables(false).is_empty();
                 let holds = || compiled.render(Value::from_pairs(Vec::<(&str, Value)>::new()));
                 if !speaks && holds().is_ok_and(|text| text.is_empty()) {
-                    let hint = "write a condition over body, query, headers or event_type, or remove it";
+                    let hint =
+                        "write a condition over body, query, headers or event_type, or remove it";
                     problems.warn(place, "when never holds: no event goes further", hint);
                 }
             }
@@ -164,7 +187,11 @@ impl Template {
                 });
                 if let Some(start) = single {
                     let what = format!("{}: {start}…}} stands there as it is", self.kind.name());
-                    problems.warn(place, what, "values stand in two braces: {{ body.issue.title }}");
+                    problems.warn(
+                        place,
+                        what,
+                        "values stand in two braces: {{ body.issue.title }}",
+                    );
                 }
             }
         }
@@ -172,15 +199,27 @@ impl Template {
 
     /// Adds what it speaks of.
     pub(super) fn reach(&self, reach: &mut Reach) {
-        let names = self.environment.get_template(self.kind.name()).ok().map(|template| {
-            // Where a name is given anew, the engine's list does not tell the old from the new.
-            let renames = template.source().split("{%").skip(1).any(|tag| {
-                let word = tag.trim_start_matches(['-', '+']).trim_start();
-                ["set", "with", "macro", "call", "import", "from"].iter().any(|name| word.starts_with(name))
+        let names = self
+            .environment
+            .get_template(self.kind.name())
+            .ok()
+            .map(|template| {
+                // Where a name is given anew, the engine's list does not tell the old from the new.
+                let renames = template.source().split("{%").skip(1).any(|tag| {
+                    let word = tag.trim_start_matches(['-', '+']).trim_start();
+                    ["set", "with", "macro", "call", "import", "from"]
+                        .iter()
+                        .any(|name| word.starts_with(name))
+                });
+                if renames {
+                    None
+                } else {
+                    Some(template.undeclared_variables(true))
+                }
             });
-            if renames { None } else { Some(template.undeclared_variables(true)) }
-        });
-        let Some(Some(names)) = names else { return *reach = Reach::ALL };
+        let Some(Some(names)) = names else {
+            return *reach = Reach::ALL;
+        };
         for name in names {
             let mut keys = name.split('.');
             match keys.next() {
@@ -196,8 +235,10 @@ impl Template {
     pub(super) fn places(&self) -> Vec<&'static str> {
         let mut reach = Reach::NOTHING;
         self.reach(&mut reach);
-        let names =
-            self.environment.get_template(self.kind.name()).map(|template| template.undeclared_variables(false));
+        let names = self
+            .environment
+            .get_template(self.kind.name())
+            .map(|template| template.undeclared_variables(false));
         let says = |name: &str| names.as_ref().is_ok_and(|names| names.contains(name));
         let mut places = Vec::new();
         for (place, spoken) in [
@@ -219,15 +260,26 @@ impl Template {
         let rendered = self
             .environment
             .get_template(self.kind.name())
-            .and_then(|template| template.render_captured_to(scope.value(), &mut text).map(|_| ()));
+            .and_then(|template| {
+                template
+                    .render_captured_to(scope.value(), &mut text)
+                    .map(|_| ())
+            });
         match rendered {
             Ok(()) => {}
             // The text is as long as it may get, and rendering ended there.
             Err(_) if text.full => {}
-            Err(error) => return Err(Refusal::Unmappable(format!("{}: {}", self.kind.name(), said(&error)))),
+            Err(error) => {
+                return Err(Refusal::Unmappable(format!(
+                    "{}: {}",
+                    self.kind.name(),
+                    said(&error)
+                )));
+            }
         }
         if self.kind == Kind::Prompt {
-            text.text.push_str(&scope.fence().map(Fence::explained).unwrap_or_default());
+            text.text
+                .push_str(&scope.fence().map(Fence::explained).unwrap_or_default());
         }
         Ok(text.text)
     }
@@ -246,7 +298,15 @@ impl Template {
 fn said(error: &Error) -> String {
     let mut said = error.kind().to_string();
     if let Some(detail) = error.detail() {
-        let _ = write!(said, ": {}", detail.chars().take(200).filter(|c| !c.is_control()).collect::<String>());
+        let _ = write!(
+            said,
+            ": {}",
+            detail
+                .chars()
+                .take(200)
+                .filter(|c| !c.is_control())
+                .collect::<String>()
+        );
     }
     if let Some(line) = error.line().filter(|line| *line > 1) {
         let _ = write!(said, " (line {line})");
@@ -266,14 +326,27 @@ pub(super) struct Reach {
 
 impl Reach {
     /// Nothing.
-    pub(super) const NOTHING: Self = Self { body: Wanted::NOTHING, members: Vec::new(), headers: false, query: false };
+    pub(super) const NOTHING: Self = Self {
+        body: Wanted::NOTHING,
+        members: Vec::new(),
+        headers: false,
+        query: false,
+    };
     /// Everything.
-    const ALL: Self = Self { body: Wanted::All, members: Vec::new(), headers: true, query: true };
+    const ALL: Self = Self {
+        body: Wanted::All,
+        members: Vec::new(),
+        headers: true,
+        query: true,
+    };
 
     /// Has them found on the way through the body.
     pub(super) fn find(&mut self, paths: &mut Paths) {
         if let Wanted::Members(members) = &self.body {
-            self.members = members.iter().map(|(name, _)| paths.add(Dotted::of_key(name))).collect();
+            self.members = members
+                .iter()
+                .map(|(name, _)| paths.add(Dotted::of_key(name)))
+                .collect();
         }
     }
 }
@@ -290,7 +363,10 @@ impl Scope {
         reach: &Reach,
         marks: &Marks,
     ) -> Result<Self, Refusal> {
-        let mut scope = vec![("body", value(view.part(&reach.body, &reach.members)?.as_ref()))];
+        let mut scope = vec![(
+            "body",
+            value(view.part(&reach.body, &reach.members)?.as_ref()),
+        )];
         if reach.query {
             scope.push(("query", Value::from_pairs(view.counted_query())));
         }
@@ -298,14 +374,22 @@ impl Scope {
             scope.push(("headers", headers(view)));
         }
         scope.extend(event_type.map(|name| ("event_type", Value::from(name))));
-        let fence = Fence::new(marks.clone(), &view.request.target, view.request.body.clone());
+        let fence = Fence::new(
+            marks.clone(),
+            &view.request.target,
+            view.request.body.clone(),
+        );
         scope.push((Fence::NAME, fence.into_value()));
         Ok(Self(scope))
     }
 
     /// The same, with the other parameters.
     pub(super) fn with(&self, params: &[Param]) -> Self {
-        let params = Value::from_pairs(params.iter().map(|param| (param.name.as_str(), param.value.as_str())));
+        let params = Value::from_pairs(
+            params
+                .iter()
+                .map(|param| (param.name.as_str(), param.value.as_str())),
+        );
         let mut scope = self.0.clone();
         scope.push(("params", params));
         Self(scope)
@@ -313,7 +397,11 @@ impl Scope {
 
     /// What marks the values in a prompt.
     fn fence(&self) -> Option<&Fence> {
-        self.0.iter().find(|(name, _)| *name == Fence::NAME)?.1.downcast_object_ref()
+        self.0
+            .iter()
+            .find(|(name, _)| *name == Fence::NAME)?
+            .1
+            .downcast_object_ref()
     }
 
     fn value(&self) -> Value {
@@ -323,7 +411,15 @@ impl Scope {
 
 /// The headers by lower-case name, several of one name in one line; those that are secrets or made with one left out.
 fn headers(view: &View<'_>) -> Value {
-    const SECRET: [&str; 7] = ["authorization", "cookie", "token", "secret", "api-key", "signature", "password"];
+    const SECRET: [&str; 7] = [
+        "authorization",
+        "cookie",
+        "token",
+        "secret",
+        "api-key",
+        "signature",
+        "password",
+    ];
     let mut list: Vec<(&str, Cow<'_, str>)> = Vec::new();
     for (name, value) in &view.request.headers {
         let name = name.as_str();
@@ -347,7 +443,9 @@ fn value(of: &serde_json::Value) -> Value {
         Json::Bool(yes) => Value::from(*yes),
         Json::String(text) => Value::from(text),
         Json::Array(list) => Value::from(list.iter().map(value).collect::<Vec<_>>()),
-        Json::Object(map) => Value::from_pairs(map.iter().map(|(key, of)| (key.as_str(), value(of)))),
+        Json::Object(map) => {
+            Value::from_pairs(map.iter().map(|(key, of)| (key.as_str(), value(of))))
+        }
         Json::Number(number) => number::number(number.as_str()),
     }
 }
@@ -364,7 +462,8 @@ fn format(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Res
     state.consume_fuel(u64::try_from(text.len() / 64).unwrap_or(u64::MAX))?;
     let scope = state.lookup(Fence::NAME);
     let fence = scope.as_ref().and_then(Value::downcast_object_ref::<Fence>);
-    let fence = fence.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "a value cannot be marked here"))?;
+    let fence = fence
+        .ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "a value cannot be marked here"))?;
     Ok(out.write_str(&fence.around(&text))?)
 }
 
@@ -382,7 +481,10 @@ fn spelled(state: &State<'_, '_>, value: &Value) -> Result<String, Error> {
 fn json(state: &State<'_, '_>, value: &Value, out: &mut String, depth: u32) -> Result<(), Error> {
     state.consume_fuel(1)?;
     if depth > super::scan::DEPTH {
-        return Err(Error::new(ErrorKind::InvalidOperation, "the value nests too deep"));
+        return Err(Error::new(
+            ErrorKind::InvalidOperation,
+            "the value nests too deep",
+        ));
     }
     if let Some(digits) = number::digits(value) {
         out.push_str(digits);
@@ -455,7 +557,8 @@ impl io::Write for Bounded {
         }
         self.full = true;
         let end = Fence::end_of(piece);
-        self.text.push_str(head(piece, room.min(end.unwrap_or(room))));
+        self.text
+            .push_str(head(piece, room.min(end.unwrap_or(room))));
         self.text.push_str(CUT);
         if let Some(end) = end {
             self.text.push_str(&piece[end..]);

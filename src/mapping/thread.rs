@@ -40,8 +40,17 @@ pub(super) struct Parts(Vec<Part>);
 
 impl Parts {
     /// Compiles the sources; what is none is a problem.
-    pub(super) fn compile(written: &[Located<String>], paths: &mut Paths, problems: &Problems) -> Self {
-        Self(written.iter().filter_map(|part| Part::compile(part, paths, problems)).collect())
+    pub(super) fn compile(
+        written: &[Located<String>],
+        paths: &mut Paths,
+        problems: &Problems,
+    ) -> Self {
+        Self(
+            written
+                .iter()
+                .filter_map(|part| Part::compile(part, paths, problems))
+                .collect(),
+        )
     }
 
     /// Whether all of them are headers.
@@ -51,7 +60,10 @@ impl Parts {
 
     /// Whether they are the same for all items of a request: none of them stands in the document.
     pub(super) fn are_of_request(&self) -> bool {
-        !self.0.iter().any(|part| matches!(part, Part::Json(..) | Part::Key(_)))
+        !self
+            .0
+            .iter()
+            .any(|part| matches!(part, Part::Json(..) | Part::Key(_)))
     }
 
     /// The values, joined; none if one that has to be there is missing.
@@ -76,7 +88,11 @@ impl Parts {
 
 impl Part {
     /// Compiles a source; what is none is a problem.
-    pub(super) fn compile(written: &Located<String>, paths: &mut Paths, problems: &Problems) -> Option<Self> {
+    pub(super) fn compile(
+        written: &Located<String>,
+        paths: &mut Paths,
+        problems: &Problems,
+    ) -> Option<Self> {
         let (kind, name) = written.split_once(':').unwrap_or(("", ""));
         let part = match kind {
             _ if name.is_empty() => None,
@@ -84,13 +100,19 @@ impl Part {
             "query" => Some(Self::Query(name.to_owned())),
             "form" => Some(Self::Form(name.to_owned())),
             "json" | "json?" => {
-                let path = Located { value: name.to_owned(), place: written.place.clone() };
-                return Path::compile(&path, paths, problems).map(|path| Self::Json(path, kind == "json?"));
+                let path = Located {
+                    value: name.to_owned(),
+                    place: written.place.clone(),
+                };
+                return Path::compile(&path, paths, problems)
+                    .map(|path| Self::Json(path, kind == "json?"));
             }
             "claim" => Some(Self::Claim(name.to_owned())),
-            "json-key" => {
-                Some(Self::Key(name.split('|').map(|key| (key.to_owned(), paths.add(Dotted::of_key(key)))).collect()))
-            }
+            "json-key" => Some(Self::Key(
+                name.split('|')
+                    .map(|key| (key.to_owned(), paths.add(Dotted::of_key(key))))
+                    .collect(),
+            )),
             _ => None,
         };
         if part.is_none() {
@@ -113,10 +135,15 @@ impl Part {
 
     /// The text there.
     pub(super) fn read(&self, view: &View<'_>) -> Result<Option<String>, Refusal> {
-        let plain = |value: Option<&str>| value.filter(|value| !value.is_empty()).map(str::to_owned);
+        let plain =
+            |value: Option<&str>| value.filter(|value| !value.is_empty()).map(str::to_owned);
         Ok(match self {
             Self::Header(name) => {
-                let line = view.request.headers.get(name).map(|line| crate::text::header(line.as_bytes()));
+                let line = view
+                    .request
+                    .headers
+                    .get(name)
+                    .map(|line| crate::text::header(line.as_bytes()));
                 plain(line.as_deref())
             }
             Self::Query(name) => plain(view.in_query(name)),
@@ -125,11 +152,16 @@ impl Part {
             Self::Json(path, _) => {
                 let raw = view.find(path)?;
                 return Ok(match raw.as_deref().map(text) {
-                    Some(Text::One(value)) => Some(distinct(value.into_owned(), raw.as_deref(), view)),
+                    Some(Text::One(value)) => {
+                        Some(distinct(value.into_owned(), raw.as_deref(), view))
+                    }
                     _ => None,
                 });
             }
-            Self::Key(keys) => keys.iter().find(|(_, path)| view.piece(*path).is_some()).map(|(key, _)| key.clone()),
+            Self::Key(keys) => keys
+                .iter()
+                .find(|(_, path)| view.piece(*path).is_some())
+                .map(|(key, _)| key.clone()),
         }
         .map(|value| distinct(value, None, view)))
     }
@@ -164,7 +196,8 @@ impl Thread {
             Template::compile(Kind::Thread, written, strict, problems)
                 .map(|template| Self::Template(Box::new(template)))
         } else {
-            Path::compile(written, paths, problems).map(|path| Self::Path(written.value.clone(), path))
+            Path::compile(written, paths, problems)
+                .map(|path| Self::Path(written.value.clone(), path))
         }
     }
 }

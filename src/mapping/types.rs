@@ -14,7 +14,9 @@ pub(super) fn doubt(
     parts: &[Located<String>],
     problems: &Problems,
 ) {
-    let Some(first) = source.events.first() else { return };
+    let Some(first) = source.events.first() else {
+        return;
+    };
     if parts.is_empty() {
         problems.warn(
             &first.place,
@@ -28,9 +30,17 @@ pub(super) fn doubt(
     }
     let title = provider.map_or("this source", |provider| provider.name.as_str());
     let known = known(provider, parts);
-    let samples: Vec<&str> =
-        provider.map_or_else(Vec::new, |provider| provider.samples.iter().map(|sample| sample.name.as_str()).collect());
-    let least = parts.iter().filter(|part| !part.starts_with("json?:")).count();
+    let samples: Vec<&str> = provider.map_or_else(Vec::new, |provider| {
+        provider
+            .samples
+            .iter()
+            .map(|sample| sample.name.as_str())
+            .collect()
+    });
+    let least = parts
+        .iter()
+        .filter(|part| !part.starts_with("json?:"))
+        .count();
     for pattern in &source.events {
         let meant = if known.is_empty() {
             match other_spelling(pattern, samples.iter().copied()) {
@@ -38,7 +48,10 @@ pub(super) fn doubt(
                 None if !pattern.contains('*') && pattern.split('.').count() < least => Some(None),
                 None => None,
             }
-        } else if known.iter().any(|type_| meet(pattern.as_bytes(), type_.as_bytes())) {
+        } else if known
+            .iter()
+            .any(|type_| meet(pattern.as_bytes(), type_.as_bytes()))
+        {
             None
         } else {
             Some(meant(pattern, &known))
@@ -84,8 +97,15 @@ fn known(provider: Option<&Provider>, parts: &[Located<String>]) -> Vec<String> 
 
 /// The type that an operator probably meant.
 fn meant(pattern: &str, known: &[String]) -> Option<String> {
-    let fits = |wanted: &str| known.iter().any(|type_| meet(wanted.as_bytes(), type_.as_bytes()));
-    let whole = known.iter().map(String::as_str).filter(|type_| !type_.contains('*'));
+    let fits = |wanted: &str| {
+        known
+            .iter()
+            .any(|type_| meet(wanted.as_bytes(), type_.as_bytes()))
+    };
+    let whole = known
+        .iter()
+        .map(String::as_str)
+        .filter(|type_| !type_.contains('*'));
     if let Some(meant) = other_spelling(pattern, whole.clone()) {
         return Some(meant);
     }
@@ -93,13 +113,29 @@ fn meant(pattern: &str, known: &[String]) -> Option<String> {
     if fits(&all_of) {
         return Some(all_of);
     }
-    let (word, rest) = pattern.split_once('.').map_or((pattern, None), |(word, rest)| (word, Some(rest)));
-    let words =
-        || known.iter().map(|type_| type_.split('.').next().unwrap_or(type_)).filter(|word| !word.contains('*'));
-    let near = words().find(|known| plain(known) == plain(word)).or_else(|| nearest(word, words()));
+    let (word, rest) = pattern
+        .split_once('.')
+        .map_or((pattern, None), |(word, rest)| (word, Some(rest)));
+    let words = || {
+        known
+            .iter()
+            .map(|type_| type_.split('.').next().unwrap_or(type_))
+            .filter(|word| !word.contains('*'))
+    };
+    let near = words()
+        .find(|known| plain(known) == plain(word))
+        .or_else(|| nearest(word, words()));
     if let Some(near) = near {
-        let candidates = [rest.map(|rest| format!("{near}.{rest}")), Some(near.to_owned()), Some(format!("{near}.*"))];
-        if let Some(meant) = candidates.into_iter().flatten().find(|candidate| fits(candidate)) {
+        let candidates = [
+            rest.map(|rest| format!("{near}.{rest}")),
+            Some(near.to_owned()),
+            Some(format!("{near}.*")),
+        ];
+        if let Some(meant) = candidates
+            .into_iter()
+            .flatten()
+            .find(|candidate| fits(candidate))
+        {
             return Some(meant);
         }
     }
@@ -108,12 +144,17 @@ fn meant(pattern: &str, known: &[String]) -> Option<String> {
 
 /// One of these types, where it is the pattern in other letters or with other marks between its words.
 fn other_spelling<'t>(pattern: &str, mut types: impl Iterator<Item = &'t str>) -> Option<String> {
-    types.find(|type_| *type_ != pattern && plain(type_) == plain(pattern)).map(str::to_owned)
+    types
+        .find(|type_| *type_ != pattern && plain(type_) == plain(pattern))
+        .map(str::to_owned)
 }
 
 /// A name without what people write in different ways.
 fn plain(name: &str) -> String {
-    name.chars().filter(|letter| letter.is_alphanumeric() || *letter == '*').flat_map(char::to_lowercase).collect()
+    name.chars()
+        .filter(|letter| letter.is_alphanumeric() || *letter == '*')
+        .flat_map(char::to_lowercase)
+        .collect()
 }
 
 /// Whether some text fits both patterns, in which `*` stands for any run of characters.
@@ -123,7 +164,8 @@ fn meet(one: &[u8], other: &[u8]) -> bool {
     for i in 0..=one.len() {
         let above = std::mem::take(&mut row);
         for j in 0..=other.len() {
-            let (star_of_one, star_of_other) = (i > 0 && one[i - 1] == b'*', j > 0 && other[j - 1] == b'*');
+            let (star_of_one, star_of_other) =
+                (i > 0 && one[i - 1] == b'*', j > 0 && other[j - 1] == b'*');
             // A star ends here, or swallows what the other pattern has, which may be a star as well.
             let up = (star_of_one || star_of_other) && i > 0 && above[j];
             let left = (star_of_one || star_of_other) && j > 0 && row[j - 1];
@@ -154,15 +196,25 @@ mod tests {
             ("", "*", true),
             ("", "a", false),
         ] {
-            assert_eq!(meet(one.as_bytes(), other.as_bytes()), wanted, "{one} {other}");
-            assert_eq!(meet(other.as_bytes(), one.as_bytes()), wanted, "{other} {one}");
+            assert_eq!(
+                meet(one.as_bytes(), other.as_bytes()),
+                wanted,
+                "{one} {other}"
+            );
+            assert_eq!(
+                meet(other.as_bytes(), one.as_bytes()),
+                wanted,
+                "{other} {one}"
+            );
         }
     }
 
     #[test]
     fn a17_what_was_meant_is_told() {
-        let known: Vec<String> =
-            ["issues.*", "pull_request.*", "push", "issue_comment.*"].map(str::to_owned).into_iter().collect();
+        let known: Vec<String> = ["issues.*", "pull_request.*", "push", "issue_comment.*"]
+            .map(str::to_owned)
+            .into_iter()
+            .collect();
         for (written, right) in [
             ("issue.opened", "issues.opened"),
             ("pull-request.opened", "pull_request.opened"),

@@ -24,19 +24,40 @@ fn mapping(provider: &str, lines: &str) -> (Mapping, std::sync::Arc<Provider>) {
     let file = config.providers[&source.provider.value].clone();
     let problems = Problems::default();
     let empty = Table::empty(file.place.clone());
-    let verify = crate::config::Section::new(file.verify.as_ref().unwrap_or(&empty), "verify", &problems);
+    let verify =
+        crate::config::Section::new(file.verify.as_ref().unwrap_or(&empty), "verify", &problems);
     let texts = |key: &str| verify.texts(key).unwrap_or_default();
     let quiet = Problems::default();
-    let mapping = Mapping::compile(source, Some(&file), &texts("event_id"), &texts("event_type"), &quiet);
-    let wrong: Vec<String> = quiet.into_sorted().iter().map(ToString::to_string).collect();
+    let mapping = Mapping::compile(
+        source,
+        Some(&file),
+        &texts("event_id"),
+        &texts("event_type"),
+        &quiet,
+    );
+    let wrong: Vec<String> = quiet
+        .into_sorted()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     drop(verify);
-    (mapping.unwrap_or_else(|| panic!("{provider}: {wrong:?}")), file)
+    (
+        mapping.unwrap_or_else(|| panic!("{provider}: {wrong:?}")),
+        file,
+    )
 }
 
 /// A sample, as it comes in.
 fn sent(sample: &Sample, body: &str) -> Received {
-    let mut headers: Vec<_> = sample.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+    let mut headers: Vec<_> = sample
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    if !headers
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("content-type"))
+    {
         headers.push(("content-type", "application/json"));
     }
     request("/hooks/s", &headers, body.as_bytes())
@@ -45,15 +66,29 @@ fn sent(sample: &Sample, body: &str) -> Received {
 /// The names of the files that bring a prompt along.
 fn told() -> Vec<String> {
     let config = configured("github", "");
-    config.providers.values().filter(|file| file.map.prompt.is_some()).map(|file| file.name.clone()).collect()
+    config
+        .providers
+        .values()
+        .filter(|file| file.map.prompt.is_some())
+        .map(|file| file.name.clone())
+        .collect()
 }
 
 /// The prompt of an event; none for one that runs no agent.
 fn prompt(mapping: &Mapping, sample: &Sample, body: &str) -> Option<Param> {
     let mapped = mapping.explain(&sent(sample, body)).mapped;
     let mapped = mapped.unwrap_or_else(|refusal| panic!("{}: {refusal:?}: {body}", sample.name));
-    let prompt = mapped.params.iter().find(|param| param.name == Name::Prompt).cloned();
-    assert_eq!(prompt.is_none(), mapped.filtered.is_some(), "{}: there is always a prompt: {body}", sample.name);
+    let prompt = mapped
+        .params
+        .iter()
+        .find(|param| param.name == Name::Prompt)
+        .cloned();
+    assert_eq!(
+        prompt.is_none(),
+        mapped.filtered.is_some(),
+        "{}: there is always a prompt: {body}",
+        sample.name
+    );
     prompt
 }
 
@@ -63,14 +98,35 @@ fn every_sample_of_a_file_with_a_prompt_is_told_in_words() {
     assert!(names.len() >= 16, "{names:?}");
     for name in names {
         let (mapping, file) = mapping(&name, "humans_only = false");
-        assert!(!file.samples.is_empty(), "{name} has a prompt and no sample");
+        assert!(
+            !file.samples.is_empty(),
+            "{name} has a prompt and no sample"
+        );
         for sample in &file.samples {
-            let Some(prompt) = prompt(&mapping, sample, &sample.body) else { continue };
-            assert_eq!(prompt.origin, Origin::Template, "{name} {}: its prompt makes nothing of it", sample.name);
+            let Some(prompt) = prompt(&mapping, sample, &sample.body) else {
+                continue;
+            };
+            assert_eq!(
+                prompt.origin,
+                Origin::Template,
+                "{name} {}: its prompt makes nothing of it",
+                sample.name
+            );
             let first = prompt.value.lines().next().unwrap_or_default();
-            assert!(first.chars().any(char::is_alphabetic), "{name} {}: {first:?}", sample.name);
-            assert!(!first.starts_with(['{', '[']), "{name} {}: {first:?}", sample.name);
-            let hangs = prompt.value.lines().find(|line| line.trim_end().ends_with([':', '(']));
+            assert!(
+                first.chars().any(char::is_alphabetic),
+                "{name} {}: {first:?}",
+                sample.name
+            );
+            assert!(
+                !first.starts_with(['{', '[']),
+                "{name} {}: {first:?}",
+                sample.name
+            );
+            let hangs = prompt
+                .value
+                .lines()
+                .find(|line| line.trim_end().ends_with([':', '(']));
             assert_eq!(hangs, None, "{name} {}: a line says nothing", sample.name);
         }
     }
@@ -80,17 +136,57 @@ fn every_sample_of_a_file_with_a_prompt_is_told_in_words() {
 fn what_people_want_to_read_first_stands_in_the_prompt() {
     let wanted = [
         ("github", "issues.opened", "Issue", "The door is stuck"),
-        ("github", "pull_request.opened", "Pull request", "Fix the door"),
-        ("github", "issue_comment.created", "Comment", "It opens again after the last release."),
-        ("github", "push", "Pushed to refs/heads/main", "Fix the door"),
-        ("github", "release.published", "Release 1.2", "The door opens."),
-        ("github", "workflow_run.completed", "Workflow tests", "failure"),
+        (
+            "github",
+            "pull_request.opened",
+            "Pull request",
+            "Fix the door",
+        ),
+        (
+            "github",
+            "issue_comment.created",
+            "Comment",
+            "It opens again after the last release.",
+        ),
+        (
+            "github",
+            "push",
+            "Pushed to refs/heads/main",
+            "Fix the door",
+        ),
+        (
+            "github",
+            "release.published",
+            "Release 1.2",
+            "The door opens.",
+        ),
+        (
+            "github",
+            "workflow_run.completed",
+            "Workflow tests",
+            "failure",
+        ),
         ("meta", "page.feed", "page feed", "caf\u{e9}"),
-        ("bitbucket", "pullrequest:comment_created", "Pull request 5", "Looks good"),
+        (
+            "bitbucket",
+            "pullrequest:comment_created",
+            "Pull request 5",
+            "Looks good",
+        ),
         ("asana", "task.added", "task", "added"),
-        ("calendly", "invitee.canceled", "ann@example.com", "I am ill"),
+        (
+            "calendly",
+            "invitee.canceled",
+            "ann@example.com",
+            "I am ill",
+        ),
         ("clerk", "user.created", "Clerk", "Ann"),
-        ("intercom", "conversation.user.replied", "conversation 147", "It still does not open"),
+        (
+            "intercom",
+            "conversation.user.replied",
+            "conversation 147",
+            "It still does not open",
+        ),
         ("gitlab", "Merge Request Hook", "GitLab", "Fix the door"),
         ("jira", "comment_created", "ED-1", "It opens again."),
         ("linear", "Issue.create", "Linear", "The door is stuck"),
@@ -99,9 +195,19 @@ fn what_people_want_to_read_first_stands_in_the_prompt() {
     ];
     for (name, sample, kind, words) in wanted {
         let (mapping, file) = mapping(name, "");
-        let sample = file.samples.iter().find(|known| known.name == sample).expect(sample);
-        let prompt = prompt(&mapping, sample, &sample.body).expect("it runs an agent").value;
-        assert!(prompt.contains(kind) && prompt.contains(words), "{name} {}: {prompt}", sample.name);
+        let sample = file
+            .samples
+            .iter()
+            .find(|known| known.name == sample)
+            .expect(sample);
+        let prompt = prompt(&mapping, sample, &sample.body)
+            .expect("it runs an agent")
+            .value;
+        assert!(
+            prompt.contains(kind) && prompt.contains(words),
+            "{name} {}: {prompt}",
+            sample.name
+        );
     }
 }
 
@@ -134,14 +240,26 @@ fn changed(whole: &Json, with: &Json) -> Vec<Json> {
 
 #[test]
 fn a_prompt_of_a_file_maps_whatever_stands_in_an_event() {
-    let others =
-        [json!(null), json!("word"), json!(7), json!(true), json!([]), json!({}), json!([["x"], 1]), json!({"a": []})];
+    let others = [
+        json!(null),
+        json!("word"),
+        json!(7),
+        json!(true),
+        json!([]),
+        json!({}),
+        json!([["x"], 1]),
+        json!({"a": []}),
+    ];
     for name in told() {
         let (mapping, file) = mapping(&name, "humans_only = false");
         for sample in &file.samples {
-            let Ok(whole) = serde_json::from_str::<Json>(&sample.body) else { continue };
+            let Ok(whole) = serde_json::from_str::<Json>(&sample.body) else {
+                continue;
+            };
             for body in others.iter().flat_map(|other| changed(&whole, other)) {
-                let Some(prompt) = prompt(&mapping, sample, &body.to_string()) else { continue };
+                let Some(prompt) = prompt(&mapping, sample, &body.to_string()) else {
+                    continue;
+                };
                 assert!(!prompt.value.is_empty(), "{name} {}: {body}", sample.name);
             }
         }
@@ -150,10 +268,19 @@ fn a_prompt_of_a_file_maps_whatever_stands_in_an_event() {
 
 #[test]
 fn the_operators_word_goes_before_the_files() {
-    let body = |file: &Provider| file.samples.iter().find(|known| known.name == "issues.opened").cloned().unwrap();
+    let body = |file: &Provider| {
+        file.samples
+            .iter()
+            .find(|known| known.name == "issues.opened")
+            .cloned()
+            .unwrap()
+    };
     let cases = [
         ("prompt = \"Mine: {{ body.issue.number }}\"", "Mine"),
-        ("params_mapping = { prompt = \"issue.html_url\" }", "https://github.com/octo/app/issues/12"),
+        (
+            "params_mapping = { prompt = \"issue.html_url\" }",
+            "https://github.com/octo/app/issues/12",
+        ),
         ("fixed = { prompt = \"Only this\" }", "Only this"),
         ("defaults = { prompt = \"Look at it\" }", "Look at it"),
     ];
@@ -161,18 +288,32 @@ fn the_operators_word_goes_before_the_files() {
         let (mapping, file) = mapping("github", lines);
         let sample = body(&file);
         let prompt = prompt(&mapping, &sample, &sample.body).expect("it runs an agent");
-        assert!(prompt.value.starts_with(begins), "{lines}: {}", prompt.value);
+        assert!(
+            prompt.value.starts_with(begins),
+            "{lines}: {}",
+            prompt.value
+        );
     }
     let (usual, file) = mapping("github", "");
     let sample = body(&file);
     let of = |mapping: &Mapping| {
-        let mapped = mapping.explain(&sent(&sample, &sample.body)).mapped.unwrap();
-        let user = mapped.params.iter().find(|param| param.name == Name::UserId).map(|param| param.value.clone());
+        let mapped = mapping
+            .explain(&sent(&sample, &sample.body))
+            .mapped
+            .unwrap();
+        let user = mapped
+            .params
+            .iter()
+            .find(|param| param.name == Name::UserId)
+            .map(|param| param.value.clone());
         (mapped.thread, user)
     };
     assert_eq!(of(&usual), (Some("octo/app#12".into()), Some("ann".into())));
     let lines = "thread = \"issue.html_url\"\ndefaults = { user_id = \"bot\" }";
-    let own = (Some("https://github.com/octo/app/issues/12".to_owned()), Some("bot".to_owned()));
+    let own = (
+        Some("https://github.com/octo/app/issues/12".to_owned()),
+        Some("bot".to_owned()),
+    );
     assert_eq!(of(&mapping("github", lines).0), own);
 }
 

@@ -42,19 +42,28 @@ pub(super) fn compact(raw: &str) -> Result<String, Refusal> {
 
 /// The first bytes of a text, at most so many, up to the end of a character.
 pub(super) fn head(text: &str, bytes: usize) -> &str {
-    let end = (0..=bytes.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let end = (0..=bytes.min(text.len()))
+        .rev()
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or(0);
     &text[..end]
 }
 
 /// A text with U+FFFD for each NUL: text columns and terminals end at one.
 pub(super) fn cleared(text: String) -> String {
-    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+    if text.contains('\0') {
+        text.replace('\0', "\u{fffd}")
+    } else {
+        text
+    }
 }
 
 /// Refuses a NUL in what names something.
 pub(super) fn without_nul(text: String, what: &str) -> Result<String, Refusal> {
     if text.contains('\0') {
-        return Err(Refusal::Malformed(format!("{what} has a NUL character in it")));
+        return Err(Refusal::Malformed(format!(
+            "{what} has a NUL character in it"
+        )));
     }
     Ok(text)
 }

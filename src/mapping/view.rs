@@ -42,8 +42,13 @@ pub(super) struct View<'a> {
 
 impl<'a> View<'a> {
     /// Reads a request and follows `paths` on the way. `taken` is the form that its body was made of while it came in.
-    pub(super) fn read(request: &'a Received, paths: &[Dotted], taken: Option<&'a TakenForm>) -> Result<Self, Refusal> {
-        let (mut query, notes) = fields::query(request.query()).map_err(|error| too_many("query", error))?;
+    pub(super) fn read(
+        request: &'a Received,
+        paths: &[Dotted],
+        taken: Option<&'a TakenForm>,
+    ) -> Result<Self, Refusal> {
+        let (mut query, notes) =
+            fields::query(request.query()).map_err(|error| too_many("query", error))?;
         // It opened the window in which the source's secret was brought, and says nothing of the event.
         query.retain(|(name, _)| name != ENROL);
         let mut document = Document::of(request, paths)?;
@@ -51,7 +56,12 @@ impl<'a> View<'a> {
             document.form = borrowed(&taken.fields);
             document.notes = taken.notes.clone();
         }
-        let Document { json, found, form, notes: of_body } = document;
+        let Document {
+            json,
+            found,
+            form,
+            notes: of_body,
+        } = document;
         let has_nul = Cell::new(false);
         Ok(Self {
             request,
@@ -69,7 +79,10 @@ impl<'a> View<'a> {
 
     /// What has to be said of how the request was read.
     pub(super) fn notes(&self) -> TextNotes {
-        TextNotes { nul: self.has_nul.get(), ..self.notes.clone() }
+        TextNotes {
+            nul: self.has_nul.get(),
+            ..self.notes.clone()
+        }
     }
 
     /// A value that is kept, with U+FFFD for each NUL.
@@ -80,8 +93,19 @@ impl<'a> View<'a> {
 
     /// The bytes behind a text that was not read whole, so that two different ones are told apart.
     pub(super) fn behind(&self) -> [&[u8]; 2] {
-        let body: &[u8] = if self.notes.replaced || self.notes.halves { &self.request.body } else { b"" };
-        [body, if self.notes.query { self.request.query().as_bytes() } else { b"" }]
+        let body: &[u8] = if self.notes.replaced || self.notes.halves {
+            &self.request.body
+        } else {
+            b""
+        };
+        [
+            body,
+            if self.notes.query {
+                self.request.query().as_bytes()
+            } else {
+                b""
+            },
+        ]
     }
 
     /// The document.
@@ -91,7 +115,10 @@ impl<'a> View<'a> {
 
     /// The piece of the document at a dotted path, by the path's number, as it stands.
     pub(super) fn piece(&self, path: usize) -> Option<&str> {
-        self.found.get(path)?.clone().and_then(|range: Range<usize>| self.json.get(range))
+        self.found
+            .get(path)?
+            .clone()
+            .and_then(|range: Range<usize>| self.json.get(range))
     }
 
     /// The JSON of what a path leads to.
@@ -100,7 +127,9 @@ impl<'a> View<'a> {
             Path::Dotted(number) => Ok(self.piece(*number).map(Cow::Borrowed)),
             Path::Json(path) => match path.select(self.tree()?) {
                 Ok(nodes) => Ok(nodes.first().map(|node| Cow::Owned(node.to_string()))),
-                Err(_) => Err(Refusal::Unmappable("a JSONPath takes too many steps in this body".into())),
+                Err(_) => Err(Refusal::Unmappable(
+                    "a JSONPath takes too many steps in this body".into(),
+                )),
             },
         }
     }
@@ -115,13 +144,19 @@ impl<'a> View<'a> {
     }
 
     /// The document as a tree, as far as it is wanted. `members` are the paths of what is wanted of it at its top.
-    pub(super) fn part(&self, wanted: &Wanted, members: &[usize]) -> Result<Cow<'_, Value>, Refusal> {
+    pub(super) fn part(
+        &self,
+        wanted: &Wanted,
+        members: &[usize],
+    ) -> Result<Cow<'_, Value>, Refusal> {
         let list = match wanted {
             Wanted::All => return self.tree().map(Cow::Borrowed),
             Wanted::Members(list) => list,
         };
         if !self.json.trim_ascii_start().starts_with('{') {
-            return scan::part(&self.json, wanted).map(Cow::Owned).map_err(refusal);
+            return scan::part(&self.json, wanted)
+                .map(Cow::Owned)
+                .map_err(refusal);
         }
         // The one pass over the document has found where they stand.
         let mut map = Map::new();
@@ -160,12 +195,18 @@ impl<'a> View<'a> {
             QueryUse::Sealed => Name::parse(name).is_some(),
             QueryUse::Ignore => false,
         };
-        self.query.iter().filter(move |(name, _)| counts(name)).map(|(name, value)| (&**name, &**value))
+        self.query
+            .iter()
+            .filter(move |(name, _)| counts(name))
+            .map(|(name, value)| (&**name, &**value))
     }
 
     /// A field of the query that counts; of several the last.
     pub(super) fn in_counted_query(&self, name: &str) -> Option<&str> {
-        self.counted_query().filter(|(key, _)| *key == name).last().map(|(_, value)| value)
+        self.counted_query()
+            .filter(|(key, _)| *key == name)
+            .last()
+            .map(|(_, value)| value)
     }
 
     /// A field of the form; of several the last.
@@ -175,7 +216,11 @@ impl<'a> View<'a> {
 }
 
 fn last<'f>(fields: &'f Fields<'_>, name: &str) -> Option<&'f str> {
-    fields.iter().rev().find(|(key, _)| key == name).map(|(_, value)| &**value)
+    fields
+        .iter()
+        .rev()
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| &**value)
 }
 
 /// What the content type says, as far as it matters.
@@ -192,7 +237,12 @@ enum Label {
 
 impl Label {
     fn of(content_type: &str) -> Self {
-        let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        let essence = content_type
+            .split(';')
+            .next()
+            .unwrap_or("")
+            .trim()
+            .to_ascii_lowercase();
         match essence.as_str() {
             "application/x-www-form-urlencoded" => Self::Form,
             "application/json" | "text/json" => Self::Json,
@@ -212,7 +262,17 @@ fn is_binary(essence: &str) -> bool {
         "image" => !sub.ends_with("+xml"),
         "audio" | "video" | "font" => true,
         "application" => {
-            matches!(sub, "octet-stream" | "pdf" | "zip" | "gzip" | "protobuf" | "x-protobuf" | "cbor" | "msgpack")
+            matches!(
+                sub,
+                "octet-stream"
+                    | "pdf"
+                    | "zip"
+                    | "gzip"
+                    | "protobuf"
+                    | "x-protobuf"
+                    | "cbor"
+                    | "msgpack"
+            )
         }
         _ => false,
     }
@@ -228,13 +288,20 @@ struct Document<'a> {
 
 impl<'a> Document<'a> {
     fn of(request: &'a Received, paths: &[Dotted]) -> Result<Self, Refusal> {
-        let written = request.headers.get(http::header::CONTENT_TYPE).map(|line| text::header(line.as_bytes()));
+        let written = request
+            .headers
+            .get(http::header::CONTENT_TYPE)
+            .map(|line| text::header(line.as_bytes()));
         let written = written.as_deref().unwrap_or_default();
         let label = Label::of(written);
         let body = &request.body[..];
         match label {
             Label::Parts => return Self::of_parts(written, body, paths),
-            Label::Multipart => return Err(Refusal::Unsupported("this source takes no such multipart bodies".into())),
+            Label::Multipart => {
+                return Err(Refusal::Unsupported(
+                    "this source takes no such multipart bodies".into(),
+                ));
+            }
             _ => {}
         }
         if body.trim_ascii().is_empty() {
@@ -245,8 +312,16 @@ impl<'a> Document<'a> {
         if label == Label::Json || read.text.trim_ascii_start().starts_with(['{', '[']) {
             match scan::extract_noting(&read.text, paths) {
                 Ok((found, halves)) => {
-                    let notes = TextNotes { halves, ..read.notes };
-                    return Ok(Self { json: read.text, found, form: Vec::new(), notes });
+                    let notes = TextNotes {
+                        halves,
+                        ..read.notes
+                    };
+                    return Ok(Self {
+                        json: read.text,
+                        found,
+                        form: Vec::new(),
+                        notes,
+                    });
                 }
                 Err(Fault::Syntax(_)) if label != Label::Json => {}
                 Err(fault) => return Err(refusal(fault)),
@@ -258,49 +333,76 @@ impl<'a> Document<'a> {
                 let (form, notes) = fields::form(raw, declared.as_deref());
                 Self::of_form(form, notes, paths)
             }
-            Label::Binary if std::str::from_utf8(body).is_err() => {
-                Err(Refusal::Unsupported("the body is neither JSON nor a form nor a text".into()))
-            }
+            Label::Binary if std::str::from_utf8(body).is_err() => Err(Refusal::Unsupported(
+                "the body is neither JSON nor a form nor a text".into(),
+            )),
             _ => {
                 let read = text::plain(body, declared.as_deref());
-                Ok(Self { notes: read.notes, ..Self::made(&Value::from(read.text), paths)? })
+                Ok(Self {
+                    notes: read.notes,
+                    ..Self::made(&Value::from(read.text), paths)?
+                })
             }
         }
     }
 
     fn of_parts(content_type: &str, body: &[u8], paths: &[Dotted]) -> Result<Self, Refusal> {
-        let form = fields::in_parts(content_type, body).map_err(|fault| Refusal::Malformed(fault.to_string()))?;
+        let form = fields::in_parts(content_type, body)
+            .map_err(|fault| Refusal::Malformed(fault.to_string()))?;
         if form.files > 0 {
-            return Err(Refusal::Unsupported("this source takes no files; files = true has it take them".into()));
+            return Err(Refusal::Unsupported(
+                "this source takes no files; files = true has it take them".into(),
+            ));
         }
-        let owned = form.fields.into_iter().map(|(name, value)| (Cow::Owned(name), Cow::Owned(value)));
+        let owned = form
+            .fields
+            .into_iter()
+            .map(|(name, value)| (Cow::Owned(name), Cow::Owned(value)));
         Self::of_form(owned.collect(), form.notes, paths)
     }
 
     fn of_form(form: Fields<'a>, notes: TextNotes, paths: &[Dotted]) -> Result<Self, Refusal> {
-        if let Some(payload) = fields::payload(form.iter().map(|(name, value)| (&**name, &**value))) {
+        if let Some(payload) = fields::payload(form.iter().map(|(name, value)| (&**name, &**value)))
+        {
             match scan::extract_noting(payload, paths) {
                 Ok((found, halves)) => {
                     let json = Cow::Owned(payload.to_owned());
-                    return Ok(Self { json, found, form, notes: TextNotes { halves, ..notes } });
+                    return Ok(Self {
+                        json,
+                        found,
+                        form,
+                        notes: TextNotes { halves, ..notes },
+                    });
                 }
                 Err(Fault::Syntax(_)) => {}
                 Err(fault) => return Err(refusal(fault)),
             }
         }
         let document = Self::made(&object(&form), paths)?;
-        Ok(Self { form, notes, ..document })
+        Ok(Self {
+            form,
+            notes,
+            ..document
+        })
     }
 
     fn made(value: &Value, paths: &[Dotted]) -> Result<Self, Refusal> {
         let json = value.to_string();
         let found = scan::extract(&json, paths).map_err(refusal)?;
-        Ok(Self { json: Cow::Owned(json), found, form: Vec::new(), notes: TextNotes::default() })
+        Ok(Self {
+            json: Cow::Owned(json),
+            found,
+            form: Vec::new(),
+            notes: TextNotes::default(),
+        })
     }
 }
 
 fn borrowed(fields: &[(String, String)]) -> Fields<'_> {
-    fields.iter().map(|(name, value)| (Cow::Borrowed(name.as_str()), Cow::Borrowed(value.as_str()))).collect()
+    fields
+        .iter()
+        .map(|(name, value)| (Cow::Borrowed(name.as_str()), Cow::Borrowed(value.as_str())))
+        .collect()
 }
 
 /// Fields as an object of texts; a repeated one becomes a list.
@@ -348,7 +450,10 @@ mod tests {
                 match &name[..2] {
                     "y_" => assert!(result.is_ok(), "{name}: {result:?}"),
                     "n_" if !body.trim_ascii().is_empty() => {
-                        assert!(matches!(result, Err(Refusal::Malformed(_))), "{name}: {result:?}");
+                        assert!(
+                            matches!(result, Err(Refusal::Malformed(_))),
+                            "{name}: {result:?}"
+                        );
                     }
                     _ => {}
                 }
@@ -361,15 +466,28 @@ mod tests {
     #[test]
     fn t59_deep_bodies_are_refused_at_once_whatever_their_type() {
         let deep = "[".repeat(200_000);
-        for label in ["application/json", "text/plain", "application/x-www-form-urlencoded"] {
+        for label in [
+            "application/json",
+            "text/plain",
+            "application/x-www-form-urlencoded",
+        ] {
             let start = Instant::now();
-            assert!(matches!(json(label, deep.as_bytes()), Err(Refusal::Malformed(_))));
+            assert!(matches!(
+                json(label, deep.as_bytes()),
+                Err(Refusal::Malformed(_))
+            ));
             assert!(start.elapsed() < Duration::from_millis(50));
         }
         let payload = format!("payload={{\"a\":{deep}");
-        assert!(matches!(json("application/x-www-form-urlencoded", payload.as_bytes()), Err(Refusal::Malformed(_))));
+        assert!(matches!(
+            json("application/x-www-form-urlencoded", payload.as_bytes()),
+            Err(Refusal::Malformed(_))
+        ));
         let wide = format!("[{}0]", "0,".repeat(100_000));
-        assert!(matches!(json("application/json", wide.as_bytes()), Err(Refusal::Unmappable(_))));
+        assert!(matches!(
+            json("application/json", wide.as_bytes()),
+            Err(Refusal::Unmappable(_))
+        ));
     }
 
     #[test]
@@ -377,15 +495,33 @@ mod tests {
         let form = "application/x-www-form-urlencoded; charset=utf-8";
         assert_eq!(json(form, b" {\"a\":1}").unwrap(), " {\"a\":1}");
         assert_eq!(json(form, b"{a=1").unwrap(), r#"{"{a":"1"}"#);
-        assert_eq!(json("text/plain", b"[hello] there").unwrap(), r#""[hello] there""#);
+        assert_eq!(
+            json("text/plain", b"[hello] there").unwrap(),
+            r#""[hello] there""#
+        );
         assert_eq!(json("", b"hello").unwrap(), r#""hello""#);
-        assert_eq!(json("application/cloudevents+json", b"\"x\"").unwrap(), "\"x\"");
+        assert_eq!(
+            json("application/cloudevents+json", b"\"x\"").unwrap(),
+            "\"x\""
+        );
         assert_eq!(json("", b" ").unwrap(), "null");
-        assert!(matches!(json("APPLICATION/JSON", b"hello"), Err(Refusal::Malformed(_))));
-        assert!(matches!(json("multipart/form-data; boundary=x", b""), Err(Refusal::Malformed(_))));
-        assert!(matches!(json("multipart/mixed; boundary=x", b""), Err(Refusal::Unsupported(_))));
+        assert!(matches!(
+            json("APPLICATION/JSON", b"hello"),
+            Err(Refusal::Malformed(_))
+        ));
+        assert!(matches!(
+            json("multipart/form-data; boundary=x", b""),
+            Err(Refusal::Malformed(_))
+        ));
+        assert!(matches!(
+            json("multipart/mixed; boundary=x", b""),
+            Err(Refusal::Unsupported(_))
+        ));
         for binary in ["image/png", "application/octet-stream"] {
-            assert!(matches!(json(binary, b"\x89PNG\xff"), Err(Refusal::Unsupported(_))), "{binary}");
+            assert!(
+                matches!(json(binary, b"\x89PNG\xff"), Err(Refusal::Unsupported(_))),
+                "{binary}"
+            );
             assert_eq!(json(binary, b"{\"a\":1}").unwrap(), r#"{"a":1}"#);
         }
     }
@@ -397,8 +533,14 @@ mod tests {
             json(form, "a=Great service+%C3%A9&b=1&b=2&b=3&c".as_bytes()).unwrap(),
             r#"{"a":"Great service é","b":["1","2","3"],"c":""}"#
         );
-        assert_eq!(json(form, b"x=1&payload=%7B%22a%22%3A1%7D").unwrap(), r#"{"a":1}"#);
-        assert_eq!(json(form, b"payload=%7Bno").unwrap(), r#"{"payload":"{no"}"#);
+        assert_eq!(
+            json(form, b"x=1&payload=%7B%22a%22%3A1%7D").unwrap(),
+            r#"{"a":1}"#
+        );
+        assert_eq!(
+            json(form, b"payload=%7Bno").unwrap(),
+            r#"{"payload":"{no"}"#
+        );
     }
 
     fn noted(content_type: &str, body: &[u8]) -> (String, TextNotes) {
@@ -410,32 +552,67 @@ mod tests {
     #[test]
     fn a3_a4_a5_what_is_not_plain_utf_8_is_read_and_noted() {
         let json = "application/json";
-        assert_eq!(noted(json, b"\xef\xbb\xbf{\"a\":1}"), (r#"{"a":1}"#.into(), TextNotes::default()));
+        assert_eq!(
+            noted(json, b"\xef\xbb\xbf{\"a\":1}"),
+            (r#"{"a":1}"#.into(), TextNotes::default())
+        );
         assert_eq!(noted("text/plain", b"\xef\xbb\xbf[1]").0, "[1]");
         let (text, notes) = noted(json, b"{\"a\":\"\xff\"}");
-        assert_eq!((text.as_str(), notes.replaced), ("{\"a\":\"\u{fffd}\"}", true));
-        let (text, notes) = noted("application/json; charset=iso-8859-1", b"{\"a\":\"caf\xe9\"}");
-        assert_eq!((text.as_str(), notes.charset.as_deref()), (r#"{"a":"café"}"#, Some("windows-1252")));
+        assert_eq!(
+            (text.as_str(), notes.replaced),
+            ("{\"a\":\"\u{fffd}\"}", true)
+        );
+        let (text, notes) = noted(
+            "application/json; charset=iso-8859-1",
+            b"{\"a\":\"caf\xe9\"}",
+        );
+        assert_eq!(
+            (text.as_str(), notes.charset.as_deref()),
+            (r#"{"a":"café"}"#, Some("windows-1252"))
+        );
         assert!(noted(json, br#"{"a":"\ud83d"}"#).1.halves);
-        assert_eq!(noted("text/plain; charset=Shift_JIS", b"\x93\xfa").0, "\"日\"");
+        assert_eq!(
+            noted("text/plain; charset=Shift_JIS", b"\x93\xfa").0,
+            "\"日\""
+        );
         assert_eq!(noted("text/plain", b"caf\xe9").0, "\"caf\u{fffd}\"");
         let form = "application/x-www-form-urlencoded";
-        assert_eq!(noted(form, b"text=caf%E9&charset=windows-1252").0, r#"{"text":"café","charset":"windows-1252"}"#);
+        assert_eq!(
+            noted(form, b"text=caf%E9&charset=windows-1252").0,
+            r#"{"text":"café","charset":"windows-1252"}"#
+        );
         assert_eq!(noted(form, b"a=%ff").0, "{\"a\":\"\u{fffd}\"}");
-        let wide: Vec<u8> = "{\"a\":\"é\"}".encode_utf16().flat_map(u16::to_be_bytes).collect();
+        let wide: Vec<u8> = "{\"a\":\"é\"}"
+            .encode_utf16()
+            .flat_map(u16::to_be_bytes)
+            .collect();
         assert_eq!(noted(json, &wide).0, "{\"a\":\"é\"}");
     }
 
     #[test]
     fn a2_a_form_in_parts_is_read_as_one_that_is_not() {
         let body = b"--x\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--x\r\nContent-Disposition: form-data; NAME=\"b\"\r\n\r\n2\r\n--x--";
-        let request = request("/", &[("content-type", "multipart/form-data; boundary=x")], body);
+        let request = request(
+            "/",
+            &[("content-type", "multipart/form-data; boundary=x")],
+            body,
+        );
         let view = View::read(&request, &[], None).unwrap();
-        assert_eq!((&*view.json, view.in_form("b")), (r#"{"a":"1","b":"2"}"#, Some("2")));
-        let payload = b"--x\r\nContent-Disposition: form-data; name=payload\r\n\r\n{\"a\":1}\r\n--x--";
-        assert_eq!(noted("multipart/form-data; boundary=x", payload).0, r#"{"a":1}"#);
+        assert_eq!(
+            (&*view.json, view.in_form("b")),
+            (r#"{"a":"1","b":"2"}"#, Some("2"))
+        );
+        let payload =
+            b"--x\r\nContent-Disposition: form-data; name=payload\r\n\r\n{\"a\":1}\r\n--x--";
+        assert_eq!(
+            noted("multipart/form-data; boundary=x", payload).0,
+            r#"{"a":1}"#
+        );
         let file = b"--x\r\nContent-Disposition: form-data; name=f; filename=a\r\n\r\n1\r\n--x--";
-        assert!(matches!(json("multipart/form-data; boundary=x", file), Err(Refusal::Unsupported(_))));
+        assert!(matches!(
+            json("multipart/form-data; boundary=x", file),
+            Err(Refusal::Unsupported(_))
+        ));
     }
 
     #[test]
@@ -443,7 +620,10 @@ mod tests {
         let form = "application/x-www-form-urlencoded";
         assert!(json(form, "a[0][b]=1&".repeat(1_000).as_bytes()).is_ok());
         let start = Instant::now();
-        assert!(matches!(json(form, "k=&".repeat(200_000).as_bytes()), Err(Refusal::Malformed(_))));
+        assert!(matches!(
+            json(form, "k=&".repeat(200_000).as_bytes()),
+            Err(Refusal::Malformed(_))
+        ));
         assert!(start.elapsed() < Duration::from_millis(50));
     }
 }

@@ -69,7 +69,10 @@ impl FromStr for Account {
         match text {
             "operator" => Ok(Self::Operator),
             "foreign" => Ok(Self::Foreign),
-            _ => text.strip_prefix("key/").map(|name| Self::Key(name.to_owned())).ok_or(super::id::NotAnId),
+            _ => text
+                .strip_prefix("key/")
+                .map(|name| Self::Key(name.to_owned()))
+                .ok_or(super::id::NotAnId),
         }
     }
 }
@@ -80,8 +83,12 @@ mod tests {
 
     #[test]
     fn accounts_and_classes_are_read_as_they_are_written() {
-        for account in [Account::Operator, Account::Foreign, Account::Key("ci".into()), Account::Key("foreign".into())]
-        {
+        for account in [
+            Account::Operator,
+            Account::Foreign,
+            Account::Key("ci".into()),
+            Account::Key("foreign".into()),
+        ] {
             assert_eq!(account.to_string().parse(), Ok(account));
         }
         assert!("ours".parse::<Account>().is_err());

@@ -69,7 +69,10 @@ impl fmt::Display for AttachmentId {
 impl FromStr for AttachmentId {
     type Err = NotAnId;
     fn from_str(text: &str) -> Result<Self, NotAnId> {
-        let hex = text.strip_prefix("att_").filter(|hex| hex.len() == 32).ok_or(NotAnId)?;
+        let hex = text
+            .strip_prefix("att_")
+            .filter(|hex| hex.len() == 32)
+            .ok_or(NotAnId)?;
         Uuid::try_parse(hex).map(Self).map_err(|_| NotAnId)
     }
 }
@@ -114,7 +117,10 @@ pub fn cleaned_name(given: &str) -> String {
     if clean.is_empty() || clean.chars().all(|c| c == '.') {
         return "file".to_owned();
     }
-    let end = (0..=MAX_NAME.min(clean.len())).rev().find(|end| clean.is_char_boundary(*end)).unwrap_or(0);
+    let end = (0..=MAX_NAME.min(clean.len()))
+        .rev()
+        .find(|end| clean.is_char_boundary(*end))
+        .unwrap_or(0);
     clean[..end].to_owned()
 }
 
@@ -125,9 +131,19 @@ const fn turns(c: char) -> bool {
 
 /// A type as a sender wrote it, without its parameters; that of unknown bytes where it is none.
 pub fn cleaned_type(given: Option<&str>) -> String {
-    let essence = given.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let token =
-        |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b));
+    let essence = given
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    let token = |text: &str| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
+    };
     match essence.split_once('/') {
         Some((kind, sub)) if token(kind) && token(sub) && essence.len() <= 127 => essence,
         _ => "application/octet-stream".to_owned(),
@@ -137,7 +153,8 @@ pub fn cleaned_type(given: Option<&str>) -> String {
 /// The extension of a name, where it is short and plain.
 fn extension(name: &str) -> Option<String> {
     let (stem, extension) = name.rsplit_once('.')?;
-    let plain = (1..=MAX_EXTENSION).contains(&extension.len()) && extension.bytes().all(|b| b.is_ascii_alphanumeric());
+    let plain = (1..=MAX_EXTENSION).contains(&extension.len())
+        && extension.bytes().all(|b| b.is_ascii_alphanumeric());
     (plain && !stem.is_empty()).then(|| extension.to_ascii_lowercase())
 }
 
@@ -148,12 +165,19 @@ mod tests {
     #[test]
     fn t91_names_are_shown_cleaned() {
         let cases = include_str!("../../tests/corpora/edge-cases/file-names.json");
-        let cases: Vec<std::collections::BTreeMap<String, String>> = serde_json::from_str(cases).unwrap();
+        let cases: Vec<std::collections::BTreeMap<String, String>> =
+            serde_json::from_str(cases).unwrap();
         assert!(cases.len() >= 15);
         for case in cases {
             assert_eq!(cleaned_name(&case["given"]), case["shown"], "{case:?}");
         }
-        for (given, shown) in [("", "file"), ("..", "file"), ("a/", "file"), ("a\nb", "a_b"), (" a.pdf ", "a.pdf")] {
+        for (given, shown) in [
+            ("", "file"),
+            ("..", "file"),
+            ("a/", "file"),
+            ("a\nb", "a_b"),
+            (" a.pdf ", "a.pdf"),
+        ] {
             assert_eq!(cleaned_name(given), shown, "{given:?}");
         }
         assert!(cleaned_name(&"é".repeat(300)).len() <= MAX_NAME);
@@ -163,7 +187,13 @@ mod tests {
     fn a_place_in_a_store_has_nothing_of_a_name_but_a_plain_extension() {
         let id = AttachmentId::from_bytes([7; 16]);
         let hex = "07".repeat(16);
-        for (name, end) in [("a.PDF", ".pdf"), (".htaccess", ""), ("a.tar.gz", ".gz"), ("a.b c", ""), ("a", "")] {
+        for (name, end) in [
+            ("a.PDF", ".pdf"),
+            (".htaccess", ""),
+            ("a.tar.gz", ".gz"),
+            ("a.b c", ""),
+            ("a", ""),
+        ] {
             assert_eq!(id.key(name), format!("{hex}{end}"), "{name}");
             assert_eq!(AttachmentId::of_key(&id.key(name)), Some(id));
         }

@@ -30,10 +30,14 @@ impl Block {
     /// Whether an address lies in it.
     pub fn holds(&self, address: IpAddr) -> bool {
         match (self.base, address.to_canonical()) {
-            (IpAddr::V4(base), IpAddr::V4(address)) => {
-                same(base.to_bits().into(), address.to_bits().into(), 32 - self.bits)
+            (IpAddr::V4(base), IpAddr::V4(address)) => same(
+                base.to_bits().into(),
+                address.to_bits().into(),
+                32 - self.bits,
+            ),
+            (IpAddr::V6(base), IpAddr::V6(address)) => {
+                same(base.to_bits(), address.to_bits(), 128 - self.bits)
             }
-            (IpAddr::V6(base), IpAddr::V6(address)) => same(base.to_bits(), address.to_bits(), 128 - self.bits),
             _ => false,
         }
     }
@@ -71,14 +75,19 @@ impl FromStr for Block {
         let most: u8 = if written.is_ipv4() { 32 } else { 128 };
         let bits: u8 = match bits {
             None => most,
-            Some(bits) if !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit()) => {
-                bits.parse().ok().filter(|bits| *bits <= most).ok_or(NoBlock)?
-            }
+            Some(bits) if !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit()) => bits
+                .parse()
+                .ok()
+                .filter(|bits| *bits <= most)
+                .ok_or(NoBlock)?,
             Some(_) => return Err(NoBlock),
         };
         match written.to_canonical() {
             // A mapped block is one of IPv4 as long as it is no wider than all of IPv4.
-            base @ IpAddr::V4(_) if written.is_ipv6() => Ok(Self { base, bits: bits.checked_sub(96).ok_or(NoBlock)? }),
+            base @ IpAddr::V4(_) if written.is_ipv6() => Ok(Self {
+                base,
+                bits: bits.checked_sub(96).ok_or(NoBlock)?,
+            }),
             base => Ok(Self { base, bits }),
         }
     }
@@ -100,7 +109,10 @@ mod tests {
     use super::*;
 
     fn holds(block: &str, address: &str) -> bool {
-        block.parse::<Block>().unwrap().holds(address.parse().unwrap())
+        block
+            .parse::<Block>()
+            .unwrap()
+            .holds(address.parse().unwrap())
     }
 
     #[test]
@@ -117,12 +129,24 @@ mod tests {
         ] {
             assert!(holds(block, address), "{block} {address}");
         }
-        for (block, address) in
-            [("10.0.0.0/8", "11.0.0.1"), ("0.0.0.0/0", "::1"), ("::/0", "1.2.3.4"), ("192.0.2.7", "192.0.2.8")]
-        {
+        for (block, address) in [
+            ("10.0.0.0/8", "11.0.0.1"),
+            ("0.0.0.0/0", "::1"),
+            ("::/0", "1.2.3.4"),
+            ("192.0.2.7", "192.0.2.8"),
+        ] {
             assert!(!holds(block, address), "{block} {address}");
         }
-        for wrong in ["", "10.0.0.0/33", "10.0.0.0/", "10.0.0/8", "10.0.0.0/-1", "a/8", "::/129", "::ffff:1.2.3.4/8"] {
+        for wrong in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0.0/",
+            "10.0.0/8",
+            "10.0.0.0/-1",
+            "a/8",
+            "::/129",
+            "::ffff:1.2.3.4/8",
+        ] {
             assert_eq!(wrong.parse::<Block>(), Err(NoBlock), "{wrong}");
         }
     }

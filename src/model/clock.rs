@@ -50,21 +50,29 @@ impl Timestamp {
 
     /// Reads RFC 3339, with any number of fraction digits and any offset.
     pub fn parse(text: &str) -> Option<Self> {
-        text.parse::<jiff::Timestamp>().ok().map(|t| Self(t.as_millisecond()))
+        text.parse::<jiff::Timestamp>()
+            .ok()
+            .map(|t| Self(t.as_millisecond()))
     }
 }
 
 impl std::ops::Add<Duration> for Timestamp {
     type Output = Self;
     fn add(self, wait: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)),
+        )
     }
 }
 
 impl std::ops::Sub<Duration> for Timestamp {
     type Output = Self;
     fn sub(self, wait: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_sub(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)),
+        )
     }
 }
 
@@ -99,12 +107,17 @@ impl Clock {
     }
 
     /// The time now.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the wall clock"
+    )]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Some(held) => Timestamp(held.load(Ordering::Relaxed)),
             None => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let since = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default();
                 Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
             }
         }
@@ -113,7 +126,10 @@ impl Clock {
     /// Moves a stopped clock on; the machine's clock takes no notice.
     pub fn advance(&self, by: Duration) {
         if let Some(held) = &self.0 {
-            held.fetch_add(i64::try_from(by.as_millis()).unwrap_or(0), Ordering::Relaxed);
+            held.fetch_add(
+                i64::try_from(by.as_millis()).unwrap_or(0),
+                Ordering::Relaxed,
+            );
         }
     }
 }
@@ -126,15 +142,24 @@ mod tests {
     fn prints_and_reads_rfc_3339() {
         let t = Timestamp::from_millis(1_614_265_330_120);
         assert_eq!(t.to_string(), "2021-02-25T15:02:10.120Z");
-        assert_eq!(Timestamp::parse("2021-02-25T17:02:10.120999+02:00"), Some(t));
+        assert_eq!(
+            Timestamp::parse("2021-02-25T17:02:10.120999+02:00"),
+            Some(t)
+        );
         assert_eq!(Timestamp::parse("yesterday"), None);
     }
 
     #[test]
     fn days_begin_at_midnight_in_utc() {
         let t = Timestamp::from_millis(1_614_265_330_120);
-        assert_eq!((t.day(), t.tomorrow().to_string().as_str()), (18_683, "2021-02-26T00:00:00.000Z"));
-        assert_eq!((t.tomorrow().day(), t.tomorrow().tomorrow().day()), (18_684, 18_685));
+        assert_eq!(
+            (t.day(), t.tomorrow().to_string().as_str()),
+            (18_683, "2021-02-26T00:00:00.000Z")
+        );
+        assert_eq!(
+            (t.tomorrow().day(), t.tomorrow().tomorrow().day()),
+            (18_684, 18_685)
+        );
         assert_eq!(Timestamp::from_millis(-1).day(), -1);
     }
 

@@ -158,7 +158,11 @@ pub enum OverlapMode {
 
 impl Overlap {
     /// Waits, in any number and for any time.
-    pub const QUEUE: Self = Self { mode: OverlapMode::Queue, depth: None, age: None };
+    pub const QUEUE: Self = Self {
+        mode: OverlapMode::Queue,
+        depth: None,
+        age: None,
+    };
 
     /// How many deliveries may be ahead of a new one in its lane; with more it is turned away.
     pub const fn most_ahead(&self) -> Option<u32> {
@@ -195,7 +199,10 @@ impl FromStr for Destination {
             "workflow" => DestinationKind::Workflow,
             _ => return Err(super::id::NotAnId),
         };
-        Ok(Self { kind, id: id.to_owned() })
+        Ok(Self {
+            kind,
+            id: id.to_owned(),
+        })
     }
 }
 
@@ -205,8 +212,14 @@ mod tests {
 
     #[test]
     fn thread_ids_differ_by_source_destination_and_thread() {
-        let a = Destination { kind: DestinationKind::Agent, id: "a".into() };
-        let w = Destination { kind: DestinationKind::Workflow, id: "a".into() };
+        let a = Destination {
+            kind: DestinationKind::Agent,
+            id: "a".into(),
+        };
+        let w = Destination {
+            kind: DestinationKind::Workflow,
+            id: "a".into(),
+        };
         let ids = [
             a.former_thread_id("s", "1"),
             a.former_thread_id("s", "2"),
@@ -217,8 +230,17 @@ mod tests {
             assert!(!ids[..i].contains(id));
         }
         assert_eq!(a.former_thread_id("s", "1"), ids[0]);
-        let lanes = [&Account::Operator, &Account::Foreign, &Account::Key("k".into())].map(|of| a.lane(of, "1"));
-        assert_eq!(lanes[0].to_string(), "9b711a99-dc55-5707-b8f6-0fae999b9841", "lanes that exist keep their names");
+        let lanes = [
+            &Account::Operator,
+            &Account::Foreign,
+            &Account::Key("k".into()),
+        ]
+        .map(|of| a.lane(of, "1"));
+        assert_eq!(
+            lanes[0].to_string(),
+            "9b711a99-dc55-5707-b8f6-0fae999b9841",
+            "lanes that exist keep their names"
+        );
         assert!(lanes[0] != lanes[1] && lanes[1] != lanes[2] && lanes[0] != lanes[2]);
         assert_eq!("agent/a".parse(), Ok(a));
     }

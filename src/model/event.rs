@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{Account, Attachment, Class, Destination, EventId, Params, Route, Strength, Timestamp, UsedProof};
+use super::{
+    Account, Attachment, Class, Destination, EventId, Params, Route, Strength, Timestamp, UsedProof,
+};
 
 /// An event about to be kept, with the deliveries it owes.
 #[derive(Clone, Debug)]

@@ -30,11 +30,18 @@ impl EventId {
     /// The first and the last id that begin with a text, which may lack `evt_` and may end in dots; none where it is no
     /// beginning, or one so short that it would name half of the inbox.
     pub fn beginning(text: &str) -> Option<(Self, Self)> {
-        let hex = text.strip_prefix("evt_").unwrap_or(text).trim_end_matches(['.', '…']);
-        if !(MIN_BEGINNING..=32).contains(&hex.len()) || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        let hex = text
+            .strip_prefix("evt_")
+            .unwrap_or(text)
+            .trim_end_matches(['.', '…']);
+        if !(MIN_BEGINNING..=32).contains(&hex.len())
+            || !hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+        {
             return None;
         }
-        let fill = |with: char| Uuid::try_parse(&format!("{hex}{}", with.to_string().repeat(32 - hex.len()))).ok();
+        let fill = |with: char| {
+            Uuid::try_parse(&format!("{hex}{}", with.to_string().repeat(32 - hex.len()))).ok()
+        };
         Some((Self(fill('0')?), Self(fill('f')?)))
     }
 }
@@ -57,7 +64,10 @@ impl fmt::Display for EventId {
 impl FromStr for EventId {
     type Err = NotAnId;
     fn from_str(text: &str) -> Result<Self, NotAnId> {
-        let hex = text.strip_prefix("evt_").filter(|hex| hex.len() == 32).ok_or(NotAnId)?;
+        let hex = text
+            .strip_prefix("evt_")
+            .filter(|hex| hex.len() == 32)
+            .ok_or(NotAnId)?;
         Uuid::try_parse(hex).map(Self).map_err(|_| NotAnId)
     }
 }
@@ -108,9 +118,15 @@ impl fmt::Display for DeliveryId {
 impl FromStr for DeliveryId {
     type Err = NotAnId;
     fn from_str(text: &str) -> Result<Self, NotAnId> {
-        let (event, number) = text.strip_prefix("dlv_").and_then(|rest| rest.split_once('_')).ok_or(NotAnId)?;
+        let (event, number) = text
+            .strip_prefix("dlv_")
+            .and_then(|rest| rest.split_once('_'))
+            .ok_or(NotAnId)?;
         let event = format!("evt_{event}").parse()?;
-        Ok(Self { event, number: number.parse().map_err(|_| NotAnId)? })
+        Ok(Self {
+            event,
+            number: number.parse().map_err(|_| NotAnId)?,
+        })
     }
 }
 
@@ -173,16 +189,38 @@ mod tests {
 
     #[test]
     fn a_beginning_names_a_span_of_ids() {
-        let id: EventId = "evt_0193ab00000000000000000000000007".parse().expect("an id");
-        for text in ["evt_0193ab", "0193ab", "evt_0193ab000…", "evt_0193AB000...", &id.to_string()] {
+        let id: EventId = "evt_0193ab00000000000000000000000007"
+            .parse()
+            .expect("an id");
+        for text in [
+            "evt_0193ab",
+            "0193ab",
+            "evt_0193ab000…",
+            "evt_0193AB000...",
+            &id.to_string(),
+        ] {
             let (from, to) = EventId::beginning(text).expect(text);
             assert!(from <= id && id <= to, "{text}");
         }
-        for wrong in ["", "evt_", "evt_0193a", "evt_0193ag", "dlv_0193ab", "evt_…", &format!("{id}0")] {
+        for wrong in [
+            "",
+            "evt_",
+            "evt_0193a",
+            "evt_0193ag",
+            "dlv_0193ab",
+            "evt_…",
+            &format!("{id}0"),
+        ] {
             assert_eq!(EventId::beginning(wrong), None, "{wrong}");
         }
-        assert_eq!(DeliveryId::beginning("dlv_0193ab_2").map(|(_, number)| number), Some(Some(2)));
-        assert_eq!(DeliveryId::beginning("dlv_0193ab").map(|(_, number)| number), Some(None));
+        assert_eq!(
+            DeliveryId::beginning("dlv_0193ab_2").map(|(_, number)| number),
+            Some(Some(2))
+        );
+        assert_eq!(
+            DeliveryId::beginning("dlv_0193ab").map(|(_, number)| number),
+            Some(None)
+        );
         for wrong in ["evt_0193ab", "dlv_1", "dlv_0193ab_", "dlv_0193ab_x"] {
             assert_eq!(DeliveryId::beginning(wrong), None, "{wrong}");
         }

@@ -61,8 +61,14 @@ struct Seen {
 impl Seen {
     fn of(text: &str) -> Self {
         // The bulk of what comes in. What is no control character is seen as it stands there.
-        if text.bytes().all(|byte| byte.is_ascii() && (!byte.is_ascii_control() || byte.is_ascii_whitespace())) {
-            return Self { text: text.to_ascii_lowercase(), ends: None };
+        if text
+            .bytes()
+            .all(|byte| byte.is_ascii() && (!byte.is_ascii_control() || byte.is_ascii_whitespace()))
+        {
+            return Self {
+                text: text.to_ascii_lowercase(),
+                ends: None,
+            };
         }
         let mut seen = String::with_capacity(text.len());
         let mut ends = Vec::with_capacity(text.len());
@@ -79,7 +85,10 @@ impl Seen {
             }
             ends.resize(seen.len(), at + c.len_utf8());
         }
-        Self { text: seen, ends: Some(ends) }
+        Self {
+            text: seen,
+            ends: Some(ends),
+        }
     }
 
     /// Where the character ends in the text that this byte came from.
@@ -100,10 +109,13 @@ impl Seen {
     fn lines(&self, word: &str) -> Vec<usize> {
         let opens = self.text.char_indices().filter(|(_, c)| is_bracket(*c));
         let lines = opens.filter(|(at, c)| {
-            let rest = self.text[at + c.len_utf8()..].trim_start_matches(|c: char| c.is_whitespace() || is_slash(c));
+            let rest = self.text[at + c.len_utf8()..]
+                .trim_start_matches(|c: char| c.is_whitespace() || is_slash(c));
             // Not the beginning of another word; digits of a mark may follow at once.
             rest.strip_prefix(word).is_some_and(|rest| {
-                rest.chars().next().is_none_or(|next| !next.is_alphanumeric() || next.is_ascii_hexdigit())
+                rest.chars()
+                    .next()
+                    .is_none_or(|next| !next.is_alphanumeric() || next.is_ascii_hexdigit())
             })
         });
         lines.map(|(at, _)| self.end(at)).collect()
@@ -151,7 +163,24 @@ const fn is_slash(c: char) -> bool {
 }
 
 const fn is_quote(c: char) -> bool {
-    matches!(c, '«' | '»' | '≪' | '≫' | '⟪' | '⟫' | '《' | '》' | '⦉' | '⦊' | '❮' | '❯' | '❰' | '❱' | '⋘' | '⋙')
+    matches!(
+        c,
+        '«' | '»'
+            | '≪'
+            | '≫'
+            | '⟪'
+            | '⟫'
+            | '《'
+            | '》'
+            | '⦉'
+            | '⦊'
+            | '❮'
+            | '❯'
+            | '❰'
+            | '❱'
+            | '⋘'
+            | '⋙'
+    )
 }
 
 /// What leaves no trace where it is printed (the format characters, what is ignorable by default, and marks that stand
@@ -201,21 +230,33 @@ mod tests {
     #[test]
     fn security_f15_what_looks_like_the_line_of_a_fence_is_broken_visibly() {
         for (text, wanted) in [
-            (format!("x [/event {MARK}] y"), format!("x [~/event {}~{}] y", &MARK[..17], &MARK[17..])),
+            (
+                format!("x [/event {MARK}] y"),
+                format!("x [~/event {}~{}] y", &MARK[..17], &MARK[17..]),
+            ),
             ("[/EVENT 19317D]".into(), "[~/EVENT 19317D]".into()),
             ("[ / event ]".into(), "[~ / event ]".into()),
             ("[/ev\u{200b}ent 1]".into(), "[~/ev\u{200b}ent 1]".into()),
             ("[/e\u{332}vent 1]".into(), "[~/e\u{332}vent 1]".into()),
-            ("［／ｅｖｅｎｔ １９３１７ｄ］".into(), "［~／ｅｖｅｎｔ １９３１７ｄ］".into()),
+            (
+                "［／ｅｖｅｎｔ １９３１７ｄ］".into(),
+                "［~／ｅｖｅｎｔ １９３１７ｄ］".into(),
+            ),
             ("[/еvеnт 1]".into(), "[~/еvеnт 1]".into()),
             ("⟦⁄event 1⟧".into(), "⟦~⁄event 1⟧".into()),
             ("[event1]".into(), "[~event1]".into()),
-            (MARK.to_uppercase(), format!("{}~{}", &MARK[..17], &MARK[17..]).to_uppercase()),
+            (
+                MARK.to_uppercase(),
+                format!("{}~{}", &MARK[..17], &MARK[17..]).to_uppercase(),
+            ),
         ] {
             assert_eq!(event(&text), wanted);
         }
         let fine = r#"{"event":"64f1c0ffee0123456789abcd","list":["event","19317d"],"é":"[events] [eventual]"}"#;
-        assert!(matches!(event(fine), Cow::Borrowed(_)), "JSON stays as it is");
+        assert!(
+            matches!(event(fine), Cow::Borrowed(_)),
+            "JSON stays as it is"
+        );
     }
 
     #[test]

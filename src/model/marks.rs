@@ -60,7 +60,11 @@ mod tests {
         let (one, two) = (EventId::from_bytes([1; 16]), EventId::from_bytes([2; 16]));
         let mark = marks.of_event(one, "event");
         assert_eq!(mark.len(), 32);
-        assert_eq!(mark, Marks::new(&[7; 32]).of_event(one, "event"), "a retry has the same");
+        assert_eq!(
+            mark,
+            Marks::new(&[7; 32]).of_event(one, "event"),
+            "a retry has the same"
+        );
         let others = [
             marks.of_event(two, "event"),
             marks.of_event(one, "names"),

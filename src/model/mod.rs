@@ -32,5 +32,7 @@ pub use naming::UpstreamIds;
 pub use outcome::Outcome;
 pub use params::{Backing, Name, Origin, Param, Params, TextNotes};
 pub use refusal::{OriginFault, Refusal};
-pub use request::{Claims, ENROL, Proof, ProofMark, Received, Strength, TakenForm, UsedProof, Verified, Verify};
+pub use request::{
+    Claims, ENROL, Proof, ProofMark, Received, Strength, TakenForm, UsedProof, Verified, Verify,
+};
 pub use role::{NoRole, Role, Roles};

@@ -28,7 +28,10 @@ impl UpstreamIds {
         let mut former: Vec<u128> = former.into_iter().map(|id| id.as_u128()).collect();
         former.sort_unstable();
         former.dedup();
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret), former }
+        Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, secret),
+            former,
+        }
     }
 
     /// A new secret.
@@ -48,7 +51,10 @@ impl UpstreamIds {
                 return former;
             }
         }
-        Builder::from_custom_bytes(self.digest("thread", &[source, &destination.to_string(), thread])).into_uuid()
+        Builder::from_custom_bytes(
+            self.digest("thread", &[source, &destination.to_string(), thread]),
+        )
+        .into_uuid()
     }
 
     /// The name of what the caller with a gateway key calls `task`. One that was made for the same key stays as it is.
@@ -56,7 +62,8 @@ impl UpstreamIds {
         if self.owns(key, task) {
             return task.to_owned();
         }
-        self.proved(key, self.digest("key", &[key, task])).to_string()
+        self.proved(key, self.digest("key", &[key, task]))
+            .to_string()
     }
 
     /// A new name for a run that the caller with a gateway key begins.
@@ -71,7 +78,9 @@ impl UpstreamIds {
 
     /// Whether a name was made for a gateway key.
     pub fn owns(&self, key: &str, id: &str) -> bool {
-        let Ok(uuid) = Uuid::try_parse(id) else { return false };
+        let Ok(uuid) = Uuid::try_parse(id) else {
+            return false;
+        };
         self.proved(key, *uuid.as_bytes()) == uuid && uuid.to_string() == id
     }
 
@@ -117,30 +126,54 @@ mod tests {
     use crate::model::DestinationKind;
 
     fn agent(id: &str) -> Destination {
-        Destination { kind: DestinationKind::Agent, id: id.into() }
+        Destination {
+            kind: DestinationKind::Agent,
+            id: id.into(),
+        }
     }
 
     #[test]
     fn security_f20_nobody_works_a_conversations_name_out_without_the_secret() {
         let ids = UpstreamIds::new(&[7; 32], []);
         let a = agent("a");
-        let w = Destination { kind: DestinationKind::Workflow, id: "a".into() };
-        let made = [("s", &a, "1"), ("s", &a, "2"), ("t", &a, "1"), ("s", &w, "1"), ("s", &agent("b"), "1")]
-            .map(|(source, destination, thread)| ids.of_thread(source, destination, thread));
+        let w = Destination {
+            kind: DestinationKind::Workflow,
+            id: "a".into(),
+        };
+        let made = [
+            ("s", &a, "1"),
+            ("s", &a, "2"),
+            ("t", &a, "1"),
+            ("s", &w, "1"),
+            ("s", &agent("b"), "1"),
+        ]
+        .map(|(source, destination, thread)| ids.of_thread(source, destination, thread));
         for (at, id) in made.iter().enumerate() {
             assert_eq!(id.get_version_num(), 8);
             assert!(!made[..at].contains(id));
         }
-        assert_eq!(made[0], UpstreamIds::new(&[7; 32], []).of_thread("s", &a, "1"), "it outlives the process");
-        assert_ne!(made[0], UpstreamIds::new(&[8; 32], []).of_thread("s", &a, "1"));
+        assert_eq!(
+            made[0],
+            UpstreamIds::new(&[7; 32], []).of_thread("s", &a, "1"),
+            "it outlives the process"
+        );
+        assert_ne!(
+            made[0],
+            UpstreamIds::new(&[8; 32], []).of_thread("s", &a, "1")
+        );
         assert_ne!(made[0], a.former_thread_id("s", "1"));
-        assert_ne!(UpstreamIds::default().of_thread("s", &a, "1"), UpstreamIds::default().of_thread("s", &a, "1"));
+        assert_ne!(
+            UpstreamIds::default().of_thread("s", &a, "1"),
+            UpstreamIds::default().of_thread("s", &a, "1")
+        );
     }
 
     #[test]
     fn a_conversation_of_before_keeps_its_name() {
         let a = agent("a");
-        let former: Vec<Uuid> = (0..100).map(|n| a.former_thread_id("s", &n.to_string())).collect();
+        let former: Vec<Uuid> = (0..100)
+            .map(|n| a.former_thread_id("s", &n.to_string()))
+            .collect();
         let ids = UpstreamIds::new(&[7; 32], former.iter().copied().chain([former[3]]));
         assert_eq!(ids.of_thread("s", &a, "42"), former[42]);
         assert_eq!(ids.of_thread("s", &a, "100").get_version_num(), 8);
@@ -154,20 +187,38 @@ mod tests {
         assert_eq!(mine, ids.of_key("ci", "4711"), "it continues");
         assert_ne!(mine, ids.of_key("shop", "4711"));
         let thread = ids.of_thread("telegram", &agent("a"), "4711").to_string();
-        for foreign in [&thread, &ids.of_key("shop", "4711"), &ids.new_of_key("shop"), &Uuid::new_v4().to_string()] {
+        for foreign in [
+            &thread,
+            &ids.of_key("shop", "4711"),
+            &ids.new_of_key("shop"),
+            &Uuid::new_v4().to_string(),
+        ] {
             assert!(!ids.owns("ci", foreign));
             assert_ne!(ids.of_key("ci", foreign), **foreign);
         }
         for given in [&mine, &ids.new_of_key("ci")] {
             assert!(ids.owns("ci", given));
-            assert_eq!(ids.of_key("ci", given), **given, "what the caller was given goes on");
+            assert_eq!(
+                ids.of_key("ci", given),
+                **given,
+                "what the caller was given goes on"
+            );
         }
-        let odd = [mine.to_uppercase(), mine.replace('-', ""), format!("{{{mine}}}"), String::new(), "4711".to_owned()];
+        let odd = [
+            mine.to_uppercase(),
+            mine.replace('-', ""),
+            format!("{{{mine}}}"),
+            String::new(),
+            "4711".to_owned(),
+        ];
         assert!(odd.iter().all(|odd| !ids.owns("ci", odd)));
         let mut other = Uuid::try_parse(&mine).unwrap().into_bytes();
         for at in 0..16 {
             other[at] ^= 1;
-            assert!(!ids.owns("ci", &Uuid::from_bytes(other).to_string()), "byte {at}");
+            assert!(
+                !ids.owns("ci", &Uuid::from_bytes(other).to_string()),
+                "byte {at}"
+            );
             other[at] ^= 1;
         }
     }

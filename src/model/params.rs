@@ -22,8 +22,14 @@ pub enum Name {
 
 impl Name {
     /// Every name, in the order of display.
-    pub const ALL: [Self; 6] =
-        [Self::Prompt, Self::TaskId, Self::UserId, Self::UserEmail, Self::UserFirstName, Self::UserLastName];
+    pub const ALL: [Self; 6] = [
+        Self::Prompt,
+        Self::TaskId,
+        Self::UserId,
+        Self::UserEmail,
+        Self::UserFirstName,
+        Self::UserLastName,
+    ];
 
     /// The name as it stands in queries, bodies and configuration.
     pub const fn as_str(self) -> &'static str {
@@ -156,16 +162,23 @@ impl TextNotes {
             all.push(format!("The body was read as {set}."));
         }
         if self.replaced {
-            all.push(format!("The body has bytes that are not valid {set}; they were read as U+FFFD."));
+            all.push(format!(
+                "The body has bytes that are not valid {set}; they were read as U+FFFD."
+            ));
         }
         if self.halves {
-            all.push("The body has escapes for half a character; they were read as U+FFFD.".to_owned());
+            all.push(
+                "The body has escapes for half a character; they were read as U+FFFD.".to_owned(),
+            );
         }
         if self.nul {
             all.push("A value has a NUL character; it was read as U+FFFD.".to_owned());
         }
         if self.query {
-            all.push("The query has escapes that are not valid UTF-8; they were read as U+FFFD.".to_owned());
+            all.push(
+                "The query has escapes that are not valid UTF-8; they were read as U+FFFD."
+                    .to_owned(),
+            );
         }
         all
     }
@@ -190,23 +203,43 @@ enum Written {
 impl From<Written> for Params {
     fn from(written: Written) -> Self {
         match written {
-            Written::Plain(list) => Self { list, notes: TextNotes::default() },
-            Written::Noted { params, text } => Self { list: params, notes: text },
+            Written::Plain(list) => Self {
+                list,
+                notes: TextNotes::default(),
+            },
+            Written::Noted { params, text } => Self {
+                list: params,
+                notes: text,
+            },
         }
     }
 }
 
 impl From<Params> for Written {
     fn from(Params { list, notes }: Params) -> Self {
-        if notes.is_empty() { Self::Plain(list) } else { Self::Noted { params: list, text: notes } }
+        if notes.is_empty() {
+            Self::Plain(list)
+        } else {
+            Self::Noted {
+                params: list,
+                text: notes,
+            }
+        }
     }
 }
 
 impl Params {
     /// From a list; a name stands in it at most once.
     pub fn new(list: Vec<Param>) -> Self {
-        debug_assert!(list.iter().enumerate().all(|(i, p)| list[..i].iter().all(|q| q.name != p.name)));
-        Self { list, notes: TextNotes::default() }
+        debug_assert!(
+            list.iter()
+                .enumerate()
+                .all(|(i, p)| list[..i].iter().all(|q| q.name != p.name))
+        );
+        Self {
+            list,
+            notes: TextNotes::default(),
+        }
     }
 
     /// The same, with what has to be said of the text they were taken from.
@@ -223,7 +256,10 @@ impl Params {
 
     /// A value by name.
     pub fn get(&self, name: Name) -> Option<&str> {
-        self.list.iter().find(|param| param.name == name).map(|param| param.value.as_str())
+        self.list
+            .iter()
+            .find(|param| param.name == name)
+            .map(|param| param.value.as_str())
     }
 
     /// All of them, in order of display.
@@ -238,16 +274,31 @@ mod tests {
 
     #[test]
     fn notes_are_stored_beside_the_values_and_old_rows_have_none() {
-        let param = Param { name: Name::Prompt, value: "x".into(), origin: Origin::Body, over: Vec::new() };
+        let param = Param {
+            name: Name::Prompt,
+            value: "x".into(),
+            origin: Origin::Body,
+            over: Vec::new(),
+        };
         let plain = Params::new(vec![param]);
         let old = r#"[{"name":"prompt","value":"x","origin":"body"}]"#;
         assert_eq!(serde_json::to_string(&plain).unwrap(), old);
         assert_eq!(serde_json::from_str::<Params>(old).unwrap(), plain);
-        let noted = plain.noted(TextNotes { halves: true, charset: Some("Shift_JIS".into()), ..TextNotes::default() });
+        let noted = plain.noted(TextNotes {
+            halves: true,
+            charset: Some("Shift_JIS".into()),
+            ..TextNotes::default()
+        });
         let written = serde_json::to_string(&noted).unwrap();
-        assert!(written.ends_with(r#""text":{"charset":"Shift_JIS","halves":true}}"#), "{written}");
+        assert!(
+            written.ends_with(r#""text":{"charset":"Shift_JIS","halves":true}}"#),
+            "{written}"
+        );
         assert_eq!(serde_json::from_str::<Params>(&written).unwrap(), noted);
         assert_eq!(noted.notes().sentences().len(), 2);
-        assert_eq!(serde_json::from_str::<Params>("[]").unwrap(), Params::default());
+        assert_eq!(
+            serde_json::from_str::<Params>("[]").unwrap(),
+            Params::default()
+        );
     }
 }

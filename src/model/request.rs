@@ -40,7 +40,9 @@ pub struct Received {
 impl Received {
     /// The path, without the query.
     pub fn path(&self) -> &str {
-        self.target.split_once('?').map_or(self.target.as_str(), |(path, _)| path)
+        self.target
+            .split_once('?')
+            .map_or(self.target.as_str(), |(path, _)| path)
     }
 
     /// The query, without its question mark; empty when there is none.
@@ -54,11 +56,20 @@ impl Received {
     }
 
     /// Proves the origin, or says why not. `now` is the time that time stamps are judged by.
-    pub fn verify(self, scheme: &dyn Verify, now: Timestamp) -> Result<Verified, Box<(Self, Refusal)>> {
+    pub fn verify(
+        self,
+        scheme: &dyn Verify,
+        now: Timestamp,
+    ) -> Result<Verified, Box<(Self, Refusal)>> {
         match scheme.judge(&self, now) {
             Ok(proof) => {
                 let claims = scheme.claims(&self);
-                let mut verified = Verified { received: self, proof, claims: None, form: None };
+                let mut verified = Verified {
+                    received: self,
+                    proof,
+                    claims: None,
+                    form: None,
+                };
                 if let Some(claims) = claims {
                     if claims.is_body {
                         verified.received.body = claims.json.clone();
@@ -229,7 +240,9 @@ impl Verified {
     pub fn with_fields(mut self, json: Bytes, form: TakenForm) -> Self {
         self.received.body = json;
         self.form = Some(form);
-        self.received.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self.received
+            .headers
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         self
     }
 
@@ -237,7 +250,12 @@ impl Verified {
     pub fn item(&self, place: usize, document: Bytes, form: TakenForm) -> Self {
         let mut item = self.clone().with_fields(document, form);
         item.received.headers.remove(CONTENT_ENCODING);
-        item.proof.marks = self.proof.marks.iter().map(|mark| mark.of_item(place)).collect();
+        item.proof.marks = self
+            .proof
+            .marks
+            .iter()
+            .map(|mark| mark.of_item(place))
+            .collect();
         item
     }
 

@@ -43,7 +43,10 @@ impl FromStr for Role {
     type Err = NoRole;
 
     fn from_str(text: &str) -> Result<Self, NoRole> {
-        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or(NoRole)
+        Self::ALL
+            .into_iter()
+            .find(|role| role.as_str() == text)
+            .ok_or(NoRole)
     }
 }
 
@@ -60,7 +63,11 @@ pub struct Roles {
 
 impl Roles {
     /// A process that does everything.
-    pub const ALL: Self = Self { ingress: true, dispatch: true, admin: true };
+    pub const ALL: Self = Self {
+        ingress: true,
+        dispatch: true,
+        admin: true,
+    };
 
     /// Whether it does everything.
     pub fn are_all(self) -> bool {
@@ -78,7 +85,11 @@ impl Roles {
 
 impl FromIterator<Role> for Roles {
     fn from_iter<I: IntoIterator<Item = Role>>(roles: I) -> Self {
-        let mut all = Self { ingress: false, dispatch: false, admin: false };
+        let mut all = Self {
+            ingress: false,
+            dispatch: false,
+            admin: false,
+        };
         for role in roles {
             match role {
                 Role::Ingress => all.ingress = true,
@@ -92,7 +103,11 @@ impl FromIterator<Role> for Roles {
 
 impl fmt::Display for Roles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = Role::ALL.into_iter().filter(|role| self.has(*role)).map(Role::as_str).collect();
+        let names: Vec<&str> = Role::ALL
+            .into_iter()
+            .filter(|role| self.has(*role))
+            .map(Role::as_str)
+            .collect();
         f.write_str(&names.join(","))
     }
 }
@@ -103,8 +118,14 @@ mod tests {
 
     #[test]
     fn roles_are_read_and_written_as_the_same_words() {
-        let some: Roles = ["admin", "ingress"].iter().map(|text| text.parse::<Role>().expect("a role")).collect();
-        assert_eq!((some.ingress, some.dispatch, some.admin), (true, false, true));
+        let some: Roles = ["admin", "ingress"]
+            .iter()
+            .map(|text| text.parse::<Role>().expect("a role"))
+            .collect();
+        assert_eq!(
+            (some.ingress, some.dispatch, some.admin),
+            (true, false, true)
+        );
         assert_eq!(some.to_string(), "ingress,admin");
         assert!(Role::ALL.into_iter().collect::<Roles>().are_all());
         assert_eq!("Ingress".parse::<Role>(), Err(NoRole));

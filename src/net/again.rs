@@ -45,17 +45,37 @@ pub(super) struct Loan(oneshot::Receiver<Whole>);
 impl Lent {
     /// Lends a body. Up to `most` bytes of it are remembered; with none it is whole only as long as nothing of it has gone.
     pub(super) fn new(body: AnyBody, most: usize) -> (Self, Loan) {
-        Self::from(Whole { begun: Vec::new(), bytes: 0, rest: body }, most)
+        Self::from(
+            Whole {
+                begun: Vec::new(),
+                bytes: 0,
+                rest: body,
+            },
+            most,
+        )
     }
 
     fn from(whole: Whole, most: usize) -> (Self, Loan) {
         let (back, loan) = oneshot::channel();
         let (ahead, ahead_bytes) = (whole.begun.clone().into_iter(), whole.bytes as u64);
-        (Self { whole: Some(whole), ahead, ahead_bytes, most, back: Some(back), rest: None }, Loan(loan))
+        (
+            Self {
+                whole: Some(whole),
+                ahead,
+                ahead_bytes,
+                most,
+                back: Some(back),
+                rest: None,
+            },
+            Loan(loan),
+        )
     }
 
     fn rest(&mut self) -> Option<&mut AnyBody> {
-        self.whole.as_mut().map(|whole| &mut whole.rest).or(self.rest.as_mut())
+        self.whole
+            .as_mut()
+            .map(|whole| &mut whole.rest)
+            .or(self.rest.as_mut())
     }
 
     /// It cannot be sent again from here on.
@@ -78,13 +98,18 @@ impl Body for Lent {
     type Data = Bytes;
     type Error = Box<dyn Error + Send + Sync>;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
         if let Some(piece) = this.ahead.next() {
             this.ahead_bytes -= piece.len() as u64;
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        let Some(rest) = this.rest() else { return Poll::Ready(None) };
+        let Some(rest) = this.rest() else {
+            return Poll::Ready(None);
+        };
         let frame = ready!(Pin::new(rest).poll_frame(cx));
         match &frame {
             None => {}
@@ -102,12 +127,20 @@ impl Body for Lent {
     }
 
     fn is_end_stream(&self) -> bool {
-        let rest = self.whole.as_ref().map(|whole| &whole.rest).or(self.rest.as_ref());
+        let rest = self
+            .whole
+            .as_ref()
+            .map(|whole| &whole.rest)
+            .or(self.rest.as_ref());
         self.ahead.len() == 0 && rest.is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = self.whole.as_ref().map(|whole| &whole.rest).or(self.rest.as_ref());
+        let rest = self
+            .whole
+            .as_ref()
+            .map(|whole| &whole.rest)
+            .or(self.rest.as_ref());
         let of_rest = rest.map(Body::size_hint).unwrap_or_default();
         let mut hint = SizeHint::new();
         if let Some(upper) = of_rest.upper() {
@@ -133,13 +166,17 @@ mod tests {
     use super::*;
 
     fn body(pieces: &[&'static str]) -> AnyBody {
-        let pieces: Vec<Result<_, Box<dyn Error + Send + Sync>>> =
-            pieces.iter().map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes())))).collect();
+        let pieces: Vec<Result<_, Box<dyn Error + Send + Sync>>> = pieces
+            .iter()
+            .map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes()))))
+            .collect();
         StreamBody::new(futures_util::stream::iter(pieces)).boxed_unsync()
     }
 
     async fn take(lent: &mut Lent) -> Option<Bytes> {
-        lent.frame().await.map(|frame| frame.unwrap().into_data().unwrap())
+        lent.frame()
+            .await
+            .map(|frame| frame.unwrap().into_data().unwrap())
     }
 
     #[tokio::test]
@@ -151,8 +188,16 @@ mod tests {
             }
             drop(lent);
             let again = loan.returned().await.expect("it is whole");
-            assert_eq!(again.size_hint().lower(), 2 * gone, "what is remembered has a length");
-            assert_eq!(again.collect().await.unwrap().to_bytes(), "abcdef", "after {gone}");
+            assert_eq!(
+                again.size_hint().lower(),
+                2 * gone,
+                "what is remembered has a length"
+            );
+            assert_eq!(
+                again.collect().await.unwrap().to_bytes(),
+                "abcdef",
+                "after {gone}"
+            );
         }
     }
 
@@ -162,12 +207,17 @@ mod tests {
         take(&mut lent).await;
         take(&mut lent).await;
         drop(lent);
-        assert!(loan.returned().await.is_none(), "more has gone than is remembered");
+        assert!(
+            loan.returned().await.is_none(),
+            "more has gone than is remembered"
+        );
         let (mut lent, loan) = Lent::new(body(&["ab"]), 0);
         take(&mut lent).await;
         drop(lent);
         assert!(loan.returned().await.is_none());
-        let broken = StreamBody::new(futures_util::stream::iter([Err::<Frame<Bytes>, _>("it broke".into())]));
+        let broken = StreamBody::new(futures_util::stream::iter([Err::<Frame<Bytes>, _>(
+            "it broke".into(),
+        )]));
         let (mut lent, loan) = Lent::new(broken.boxed_unsync(), 9);
         assert!(lent.frame().await.unwrap().is_err());
         drop(lent);

@@ -31,7 +31,12 @@ enum At {
 
 impl Chunks {
     pub(super) const fn new() -> Self {
-        Self { at: At::Size, size: 0, digits: 0, extra: 0 }
+        Self {
+            at: At::Size,
+            size: 0,
+            digits: 0,
+            extra: 0,
+        }
     }
 
     /// Whether the body is whole.
@@ -45,7 +50,9 @@ impl Chunks {
         let mut at = 0;
         while at < bytes.len() && self.at != At::End {
             if self.at == At::Data {
-                let here = usize::try_from(self.size).unwrap_or(usize::MAX).min(bytes.len() - at);
+                let here = usize::try_from(self.size)
+                    .unwrap_or(usize::MAX)
+                    .min(bytes.len() - at);
                 at += here;
                 self.size -= here as u64;
                 if self.size == 0 {
@@ -76,7 +83,11 @@ impl Chunks {
             (At::Size, _) => return Err("a chunk's size is no number"),
             (At::SizeLf, b'\n') => {
                 self.digits = 0;
-                if self.size == 0 { At::TrailerStart } else { At::Data }
+                if self.size == 0 {
+                    At::TrailerStart
+                } else {
+                    At::Data
+                }
             }
             (At::DataCr, b'\r') => At::DataLf,
             (At::DataLf, b'\n') => At::Size,
@@ -86,7 +97,9 @@ impl Chunks {
             (At::Trailer, b'\r') => At::TrailerLf,
             (At::TrailerLf, b'\n') => At::TrailerStart,
             (At::LastLf, b'\n') => At::End,
-            (At::SizeLf | At::TrailerLf | At::LastLf, _) => return Err("a line of the chunks is ended by CR alone"),
+            (At::SizeLf | At::TrailerLf | At::LastLf, _) => {
+                return Err("a line of the chunks is ended by CR alone");
+            }
             (At::Extension | At::TrailerStart | At::Trailer, b'\n') => {
                 return Err("a line of the chunks is ended by LF alone");
             }
@@ -102,7 +115,11 @@ impl Chunks {
 
     const fn extra(&mut self, at: At) -> Result<At, &'static str> {
         self.extra += 1;
-        if self.extra > MAX_EXTRA { Err("the chunks' extensions or trailers are too long") } else { Ok(at) }
+        if self.extra > MAX_EXTRA {
+            Err("the chunks' extensions or trailers are too long")
+        } else {
+            Ok(at)
+        }
     }
 }
 
@@ -113,7 +130,10 @@ mod tests {
     /// How many bytes are the body's, fed whole and byte by byte alike; none where it is not whole.
     fn body(text: &[u8]) -> Result<Option<usize>, &'static str> {
         let mut whole = Chunks::new();
-        let at_once = whole.follow(text).map_err(|(_, what)| what).map(|length| whole.ended().then_some(length));
+        let at_once = whole
+            .follow(text)
+            .map_err(|(_, what)| what)
+            .map(|length| whole.ended().then_some(length));
         let mut single = Chunks::new();
         let mut length = 0;
         let mut result = Ok(None);
@@ -136,7 +156,10 @@ mod tests {
     #[test]
     fn t6_chunks_are_exact() {
         assert_eq!(body(b"7\r\n{\"a\":1}\r\n0\r\n\r\nGET"), Ok(Some(17)));
-        assert_eq!(body(b"007;a=b;c\r\n{\"a\":1}\r\n000\r\nX-A: 1\r\n\r\nGET"), Ok(Some(35)));
+        assert_eq!(
+            body(b"007;a=b;c\r\n{\"a\":1}\r\n000\r\nX-A: 1\r\n\r\nGET"),
+            Ok(Some(35))
+        );
         assert_eq!(body(b"7\r\n{\"a"), Ok(None));
         for wrong in [
             &b"+7\r\n{\"a\":1}\r\n0\r\n\r\n"[..],

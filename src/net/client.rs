@@ -127,9 +127,17 @@ impl Client {
     /// A client that trusts the usual certificates, and those in `ca_file`. `connect_timeout` covers finding the
     /// address, connecting and the TLS handshake.
     pub fn new(connect_timeout: Duration, ca_file: Option<&Path>) -> Result<Self, ClientError> {
-        let made = Arc::new(Made { connect_timeout, tls: tls(ca_file)? });
+        let made = Arc::new(Made {
+            connect_timeout,
+            tls: tls(ca_file)?,
+        });
         let guard = Guard::default();
-        Ok(Self { pools: made.pools(None), guarded: made.pools(Some(&guard)), guard, made })
+        Ok(Self {
+            pools: made.pools(None),
+            guarded: made.pools(Some(&guard)),
+            guard,
+            made,
+        })
     }
 
     /// The same client, which reaches these blocks by [`Client::download`] although they are not public.
@@ -152,18 +160,28 @@ impl Client {
         timeout: Duration,
         max_answer: u64,
     ) -> Result<Response<Bytes>, SendError> {
-        request.headers_mut().entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
+        request
+            .headers_mut()
+            .entry(ACCEPT_ENCODING)
+            .or_insert(HeaderValue::from_static("identity"));
         let end = tokio::time::Instant::now() + timeout;
         let answer = self.open(request, timeout).await?;
         match tokio::time::timeout_at(end, read(answer, max_answer)).await {
             Ok(answer) => answer,
-            Err(_) => Err(SendError::Ambiguous(format!("its answer was not whole within {}", seconds(timeout)))),
+            Err(_) => Err(SendError::Ambiguous(format!(
+                "its answer was not whole within {}",
+                seconds(timeout)
+            ))),
         }
     }
 
     /// Sends a request and waits, at most `timeout`, for the head of the answer. The body is the caller's to read and
     /// to bound; dropping it before its end closes the connection.
-    pub async fn open(&self, request: Request<Bytes>, timeout: Duration) -> Result<Response<Incoming>, SendError> {
+    pub async fn open(
+        &self,
+        request: Request<Bytes>,
+        timeout: Duration,
+    ) -> Result<Response<Incoming>, SendError> {
         open(self.pools.here(), request, timeout).await
     }
 
@@ -188,9 +206,18 @@ impl Client {
         let (head, body) = request.into_parts();
         // A body that is none must not become one of unknown length.
         if body.is_end_stream() {
-            return whole(ways, Request::from_parts(head, Bytes::new()), &mut Trail::default()).await;
+            return whole(
+                ways,
+                Request::from_parts(head, Bytes::new()),
+                &mut Trail::default(),
+            )
+            .await;
         }
-        let most = if head.method.is_idempotent() { again::MOST } else { 0 };
+        let most = if head.method.is_idempotent() {
+            again::MOST
+        } else {
+            0
+        };
         let (lent, loan) = Lent::new(body.map_err(Into::into).boxed_unsync(), most);
         let again = head.clone();
         let mut request = Request::from_parts(head, Either::Right(lent.boxed_unsync()));
@@ -199,10 +226,14 @@ impl Client {
             Err(error) if line.may_go_again(&again.method) => error,
             ended => return ended,
         };
-        let Some(lent) = loan.returned().await else { return Err(error) };
+        let Some(lent) = loan.returned().await else {
+            return Err(error);
+        };
         let mut request = Request::from_parts(again, Either::Right(lent.boxed_unsync()));
         let second = Line::new(capture_connection(&mut request));
-        once(&ways.fresh, request, &second).await.map_err(|error| error.after(&line))
+        once(&ways.fresh, request, &second)
+            .await
+            .map_err(|error| error.after(&line))
     }
 }
 
@@ -215,7 +246,11 @@ struct Trail {
     may_have_come: bool,
 }
 
-async fn open(ways: &Ways, request: Request<Bytes>, timeout: Duration) -> Result<Response<Incoming>, SendError> {
+async fn open(
+    ways: &Ways,
+    request: Request<Bytes>,
+    timeout: Duration,
+) -> Result<Response<Incoming>, SendError> {
     if request.uri().scheme().is_none() || request.uri().authority().is_none() {
         return Err(SendError::NotSent("the address names no host".into()));
     }
@@ -224,43 +259,72 @@ async fn open(ways: &Ways, request: Request<Bytes>, timeout: Duration) -> Result
     ended.unwrap_or_else(|_| {
         // Nothing is written before there is a connection to write to.
         if !trail.may_have_come && trail.line.is_none_or(|line| !line.is_there()) {
-            return Err(SendError::NotSent(format!("no connection within {}", seconds(timeout))));
+            return Err(SendError::NotSent(format!(
+                "no connection within {}",
+                seconds(timeout)
+            )));
         }
-        Err(SendError::Ambiguous(format!("no answer within {}", seconds(timeout))))
+        Err(SendError::Ambiguous(format!(
+            "no answer within {}",
+            seconds(timeout)
+        )))
     })
 }
 
 /// Sends a request whose body is at hand.
-async fn whole(ways: &Ways, request: Request<Bytes>, trail: &mut Trail) -> Result<Response<Incoming>, SendError> {
+async fn whole(
+    ways: &Ways,
+    request: Request<Bytes>,
+    trail: &mut Trail,
+) -> Result<Response<Incoming>, SendError> {
     let again = request.clone();
     let mut request = request.map(|body| Either::Left(Full::new(body)));
-    let first = trail.line.insert(Line::new(capture_connection(&mut request))).clone();
+    let first = trail
+        .line
+        .insert(Line::new(capture_connection(&mut request)))
+        .clone();
     match once(&ways.kept, request, &first).await {
         Err(_) if first.may_go_again(again.method()) => {}
         ended => return ended,
     }
     trail.may_have_come = !first.wrote_nothing();
     let mut request = again.map(|body| Either::Left(Full::new(body)));
-    let second = trail.line.insert(Line::new(capture_connection(&mut request)));
-    once(&ways.fresh, request, second).await.map_err(|error| error.after(&first))
+    let second = trail
+        .line
+        .insert(Line::new(capture_connection(&mut request)));
+    once(&ways.fresh, request, second)
+        .await
+        .map_err(|error| error.after(&first))
 }
 
 /// Sends a request by one connection.
-async fn once(pool: &Pool, request: Request<Outgoing>, line: &Line) -> Result<Response<Incoming>, SendError> {
+async fn once(
+    pool: &Pool,
+    request: Request<Outgoing>,
+    line: &Line,
+) -> Result<Response<Incoming>, SendError> {
     match pool.request(request).await {
         Ok(answer) => {
             line.heed(answer.headers(), POOL_IDLE);
             Ok(answer)
         }
-        Err(error) if error.is_connect() || line.wrote_nothing() => Err(SendError::NotSent(causes(&error))),
-        Err(error) => Err(SendError::Ambiguous(format!("the connection broke: {}", causes(&error)))),
+        Err(error) if error.is_connect() || line.wrote_nothing() => {
+            Err(SendError::NotSent(causes(&error)))
+        }
+        Err(error) => Err(SendError::Ambiguous(format!(
+            "the connection broke: {}",
+            causes(&error)
+        ))),
     }
 }
 
 /// Reads a body to its end, or to the bound.
 async fn read(answer: Response<Incoming>, limit: u64) -> Result<Response<Bytes>, SendError> {
     let (head, mut body) = answer.into_parts();
-    let too_large = SendError::TooLarge { status: head.status, limit };
+    let too_large = SendError::TooLarge {
+        status: head.status,
+        limit,
+    };
     let said = body.size_hint().lower();
     if said > limit {
         return Err(too_large);
@@ -268,8 +332,9 @@ async fn read(answer: Response<Incoming>, limit: u64) -> Result<Response<Bytes>,
     // What the sender says of the length is believed only so far: memory follows what arrives.
     let mut whole = BytesMut::with_capacity(usize::try_from(said.min(64 * 1024)).unwrap_or(0));
     while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| SendError::Ambiguous(format!("its answer was cut off: {}", causes(&error))))?;
+        let frame = frame.map_err(|error| {
+            SendError::Ambiguous(format!("its answer was cut off: {}", causes(&error)))
+        })?;
         if let Some(piece) = frame.data_ref() {
             if (whole.len() + piece.len()) as u64 > limit {
                 return Err(too_large);
@@ -281,14 +346,19 @@ async fn read(answer: Response<Incoming>, limit: u64) -> Result<Response<Bytes>,
 }
 
 fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, ClientError> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let mut roots = RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
     if let Some(file) = ca_file {
         let wrong = |what: String| ClientError(format!("{}: {what}", file.display()));
-        let certificates = CertificateDer::pem_file_iter(file).map_err(|error| wrong(error.to_string()))?;
+        let certificates =
+            CertificateDer::pem_file_iter(file).map_err(|error| wrong(error.to_string()))?;
         let mut found = 0;
         for certificate in certificates {
             let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
-            roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+            roots
+                .add(certificate)
+                .map_err(|error| wrong(error.to_string()))?;
             found += 1;
         }
         if found == 0 {
@@ -304,8 +374,10 @@ fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, ClientError> {
 
 impl Made {
     fn pools(&self, guard: Option<&Guard>) -> Pools {
-        let ways =
-            |_| Ways { kept: self.pool(guard.cloned(), POOL_IDLE_PER_HOST), fresh: self.pool(guard.cloned(), 0) };
+        let ways = |_| Ways {
+            kept: self.pool(guard.cloned(), POOL_IDLE_PER_HOST),
+            fresh: self.pool(guard.cloned(), 0),
+        };
         Pools((0..cores::places()).map(ways).collect())
     }
 
@@ -325,7 +397,10 @@ impl Made {
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(idle)
             .http1_max_buf_size(READ_AHEAD)
-            .build(Connector { https, timeout: self.connect_timeout })
+            .build(Connector {
+                https,
+                timeout: self.connect_timeout,
+            })
     }
 }
 
@@ -351,7 +426,9 @@ impl Service<Uri> for Connector {
         let timeout = self.timeout;
         Box::pin(async move {
             match tokio::time::timeout(timeout, connecting).await {
-                Ok(connected) => connected.map(|stream| TokioIo::new(Counted::new(TokioIo::new(stream)))),
+                Ok(connected) => {
+                    connected.map(|stream| TokioIo::new(Counted::new(TokioIo::new(stream))))
+                }
                 Err(_) => Err(format!("no connection within {}", seconds(timeout)).into()),
             }
         })
@@ -373,11 +450,19 @@ fn causes(error: &dyn Error) -> String {
         }
         next = cause.source();
     }
-    if text.is_empty() { error.to_string() } else { text }
+    if text.is_empty() {
+        error.to_string()
+    } else {
+        text
+    }
 }
 
 fn seconds(time: Duration) -> String {
-    if time < Duration::from_secs(1) { format!("{} ms", time.as_millis()) } else { format!("{} s", time.as_secs_f64()) }
+    if time < Duration::from_secs(1) {
+        format!("{} ms", time.as_millis())
+    } else {
+        format!("{} s", time.as_secs_f64())
+    }
 }
 
 #[cfg(test)]
@@ -397,7 +482,9 @@ mod tests {
     }
 
     fn request(to: SocketAddr) -> Request<Bytes> {
-        Request::post(format!("http://{to}/x")).body(Bytes::from_static(b"{}")).unwrap()
+        Request::post(format!("http://{to}/x"))
+            .body(Bytes::from_static(b"{}"))
+            .unwrap()
     }
 
     async fn read_head(stream: &mut TcpStream) -> String {
@@ -436,13 +523,24 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let closed = listener.local_addr().unwrap();
         drop(listener);
-        let error = client().send(request(closed), SECOND, 100).await.unwrap_err();
-        assert!(matches!(&error, SendError::NotSent(text) if text.contains("refused")), "{error}");
-        let nowhere = Request::get("http://no-such-host.invalid/").body(Bytes::new()).unwrap();
+        let error = client()
+            .send(request(closed), SECOND, 100)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(&error, SendError::NotSent(text) if text.contains("refused")),
+            "{error}"
+        );
+        let nowhere = Request::get("http://no-such-host.invalid/")
+            .body(Bytes::new())
+            .unwrap();
         let error = client().send(nowhere, SECOND, 100).await.unwrap_err();
         assert!(matches!(error, SendError::NotSent(_)), "{error}");
         let relative = Request::get("/x").body(Bytes::new()).unwrap();
-        assert!(matches!(client().send(relative, SECOND, 100).await, Err(SendError::NotSent(_))));
+        assert!(matches!(
+            client().send(relative, SECOND, 100).await,
+            Err(SendError::NotSent(_))
+        ));
     }
 
     #[tokio::test]
@@ -457,7 +555,9 @@ mod tests {
                 }
                 let _ = stream.write_all(b"no TLS here\r\n\r\n").await;
             });
-            let request = Request::get(format!("https://{to}/")).body(Bytes::new()).unwrap();
+            let request = Request::get(format!("https://{to}/"))
+                .body(Bytes::new())
+                .unwrap();
             let error = client().send(request, 3 * SECOND, 100).await.unwrap_err();
             assert!(matches!(error, SendError::NotSent(_)), "{error}");
         }
@@ -466,14 +566,32 @@ mod tests {
     #[tokio::test]
     async fn whatever_breaks_after_writing_is_ambiguous() {
         let half = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
-        for (answer, hold) in [("", false), ("", true), (half, false), (half, true), ("BOO 200\r\n\r\n", true)] {
+        for (answer, hold) in [
+            ("", false),
+            ("", true),
+            (half, false),
+            (half, true),
+            ("BOO 200\r\n\r\n", true),
+        ] {
             let to = server(answer, hold).await;
-            let error = client().send(request(to), Duration::from_millis(500), 100).await.unwrap_err();
-            assert!(matches!(error, SendError::Ambiguous(_)), "{answer:?} {hold}: {error}");
+            let error = client()
+                .send(request(to), Duration::from_millis(500), 100)
+                .await
+                .unwrap_err();
+            assert!(
+                matches!(error, SendError::Ambiguous(_)),
+                "{answer:?} {hold}: {error}"
+            );
         }
         let to = server("", true).await;
-        let error = client().send(request(to), Duration::from_millis(500), 100).await.unwrap_err();
-        assert_eq!(error, SendError::Ambiguous("no answer within 500 ms".into()));
+        let error = client()
+            .send(request(to), Duration::from_millis(500), 100)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            error,
+            SendError::Ambiguous("no answer within 500 ms".into())
+        );
     }
 
     #[tokio::test]
@@ -485,7 +603,13 @@ mod tests {
             let whole = client().send(request(to), SECOND, 5).await.unwrap();
             assert_eq!(whole.body(), "hello");
             let error = client().send(request(to), SECOND, 4).await.unwrap_err();
-            assert_eq!(error, SendError::TooLarge { status: StatusCode::OK, limit: 4 });
+            assert_eq!(
+                error,
+                SendError::TooLarge {
+                    status: StatusCode::OK,
+                    limit: 4
+                }
+            );
         }
     }
 
@@ -503,20 +627,31 @@ mod tests {
         let answer = client().send(request(to), SECOND, 100).await.unwrap();
         assert_eq!(answer.status(), StatusCode::FOUND);
         let head = seen.await.unwrap();
-        assert!(head.starts_with("POST /x HTTP/1.1\r\n") && head.contains("accept-encoding: identity\r\n"), "{head}");
+        assert!(
+            head.starts_with("POST /x HTTP/1.1\r\n")
+                && head.contains("accept-encoding: identity\r\n"),
+            "{head}"
+        );
     }
 
     #[test]
     fn a_file_without_certificates_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let error = Client::new(SECOND, Some(file.path())).unwrap_err().to_string();
-        assert!(error.contains(&file.path().display().to_string()), "{error}");
+        let error = Client::new(SECOND, Some(file.path()))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(&file.path().display().to_string()),
+            "{error}"
+        );
         assert!(Client::new(SECOND, Some(Path::new("/no/such/file"))).is_err());
     }
 
     /// Serves each connection by its own list: an answer for each request. The connection ends behind one that is not whole.
     /// Counts the connections.
-    async fn scripted(connections: &'static [&'static [&'static str]]) -> (SocketAddr, Arc<AtomicUsize>) {
+    async fn scripted(
+        connections: &'static [&'static [&'static str]],
+    ) -> (SocketAddr, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let accepted = Arc::new(AtomicUsize::new(0));
@@ -553,43 +688,85 @@ mod tests {
 
     /// A body of pieces whose length nobody says.
     fn streamed(to: SocketAddr, method: &str, pieces: usize) -> Request<AnyBody> {
-        let piece = || Ok::<_, Box<dyn Error + Send + Sync>>(http_body::Frame::data(Bytes::from_static(&[b'x'; 1024])));
+        let piece = || {
+            Ok::<_, Box<dyn Error + Send + Sync>>(http_body::Frame::data(Bytes::from_static(
+                &[b'x'; 1024],
+            )))
+        };
         let pieces: Vec<_> = (0..pieces).map(|_| piece()).collect();
-        let body = http_body_util::StreamBody::new(futures_util::stream::iter(pieces)).boxed_unsync();
-        Request::builder().method(method).uri(format!("http://{to}/x")).body(body).unwrap()
+        let body =
+            http_body_util::StreamBody::new(futures_util::stream::iter(pieces)).boxed_unsync();
+        Request::builder()
+            .method(method)
+            .uri(format!("http://{to}/x"))
+            .body(body)
+            .unwrap()
     }
 
     /// RFC 9110, 9.2.2: an idempotent request may be repeated by itself, any other may not.
     #[tokio::test]
-    async fn a21_a_request_that_meets_a_stale_connection_is_sent_once_more_where_that_does_no_harm() {
+    async fn a21_a_request_that_meets_a_stale_connection_is_sent_once_more_where_that_does_no_harm()
+    {
         const STALE: &[&[&str]] = &[&[OK, ""], &[OK]];
-        for (method, body) in [("GET", ""), ("HEAD", ""), ("OPTIONS", ""), ("DELETE", ""), ("PUT", "{}"), ("GET", "{}")]
-        {
+        for (method, body) in [
+            ("GET", ""),
+            ("HEAD", ""),
+            ("OPTIONS", ""),
+            ("DELETE", ""),
+            ("PUT", "{}"),
+            ("GET", "{}"),
+        ] {
             let (to, accepted) = scripted(STALE).await;
             let client = client();
-            client.send(asked(to, "GET", ""), SECOND, 100).await.unwrap();
+            client
+                .send(asked(to, "GET", ""), SECOND, 100)
+                .await
+                .unwrap();
             let answer = client.send(asked(to, method, body), SECOND, 100).await;
-            assert_eq!(answer.map(|answer| answer.status()), Ok(StatusCode::OK), "{method} {body}");
+            assert_eq!(
+                answer.map(|answer| answer.status()),
+                Ok(StatusCode::OK),
+                "{method} {body}"
+            );
             assert_eq!(accepted.load(Ordering::SeqCst), 2, "{method} {body}");
         }
-        for (method, pieces, is_good) in [("PUT", 3, true), ("GET", 0, true), ("PUT", 100, false), ("POST", 3, false)] {
+        for (method, pieces, is_good) in [
+            ("PUT", 3, true),
+            ("GET", 0, true),
+            ("PUT", 100, false),
+            ("POST", 3, false),
+        ] {
             let (to, accepted) = scripted(STALE).await;
             let client = client();
-            client.send(asked(to, "GET", ""), SECOND, 100).await.unwrap();
+            client
+                .send(asked(to, "GET", ""), SECOND, 100)
+                .await
+                .unwrap();
             let answer = client.relay(streamed(to, method, pieces)).await;
             assert_eq!(answer.is_ok(), is_good, "{method} {pieces}: {answer:?}");
-            assert_eq!(accepted.load(Ordering::SeqCst), if is_good { 2 } else { 1 }, "{method} {pieces}");
+            assert_eq!(
+                accepted.load(Ordering::SeqCst),
+                if is_good { 2 } else { 1 },
+                "{method} {pieces}"
+            );
         }
         let (to, accepted) = scripted(STALE).await;
         let client = client();
-        client.send(asked(to, "GET", ""), SECOND, 100).await.unwrap();
-        let error = client.send(asked(to, "POST", "{}"), SECOND, 100).await.unwrap_err();
+        client
+            .send(asked(to, "GET", ""), SECOND, 100)
+            .await
+            .unwrap();
+        let error = client
+            .send(asked(to, "POST", "{}"), SECOND, 100)
+            .await
+            .unwrap_err();
         assert!(matches!(error, SendError::Ambiguous(_)), "{error}");
         assert_eq!(accepted.load(Ordering::SeqCst), 1, "a run may have begun");
     }
 
     #[tokio::test]
-    async fn a21_nothing_is_repeated_that_was_answered_in_part_or_broke_twice_or_on_a_new_connection() {
+    async fn a21_nothing_is_repeated_that_was_answered_in_part_or_broke_twice_or_on_a_new_connection()
+     {
         const HALF: &[&[&str]] = &[&[OK, "HTTP/1.1 20"], &[OK]];
         const TWICE: &[&[&str]] = &[&[OK, ""], &[""], &[OK]];
         const NEW: &[&[&str]] = &[&[""], &[OK]];
@@ -597,20 +774,39 @@ mod tests {
             let (to, accepted) = scripted(connections).await;
             let client = client();
             if connections[0][0] == OK {
-                client.send(asked(to, "GET", ""), SECOND, 100).await.unwrap();
+                client
+                    .send(asked(to, "GET", ""), SECOND, 100)
+                    .await
+                    .unwrap();
             }
-            let error = client.send(asked(to, "GET", ""), SECOND / 2, 100).await.unwrap_err();
-            assert!(matches!(error, SendError::Ambiguous(_)), "{connections:?}: {error}");
+            let error = client
+                .send(asked(to, "GET", ""), SECOND / 2, 100)
+                .await
+                .unwrap_err();
+            assert!(
+                matches!(error, SendError::Ambiguous(_)),
+                "{connections:?}: {error}"
+            );
             assert_eq!(accepted.load(Ordering::SeqCst), expected, "{connections:?}");
         }
     }
 
     #[tokio::test]
     async fn a21_a_connection_is_given_up_before_its_server_does() {
-        const SHORT: &[&[&str]] =
-            &[&["HTTP/1.1 200 OK\r\nkeep-alive: timeout=1\r\ncontent-length: 0\r\n\r\n", ""], &[OK]];
-        const NONE: &[&[&str]] =
-            &[&["HTTP/1.1 200 OK\r\nkeep-alive: timeout=0\r\ncontent-length: 0\r\n\r\n", ""], &[OK]];
+        const SHORT: &[&[&str]] = &[
+            &[
+                "HTTP/1.1 200 OK\r\nkeep-alive: timeout=1\r\ncontent-length: 0\r\n\r\n",
+                "",
+            ],
+            &[OK],
+        ];
+        const NONE: &[&[&str]] = &[
+            &[
+                "HTTP/1.1 200 OK\r\nkeep-alive: timeout=0\r\ncontent-length: 0\r\n\r\n",
+                "",
+            ],
+            &[OK],
+        ];
         for (connections, wait) in [(NONE, Duration::ZERO), (SHORT, Duration::from_millis(1200))] {
             let (to, accepted) = scripted(connections).await;
             let client = client();

@@ -85,7 +85,10 @@ struct OtherEnd {
 
 impl OtherEnd {
     const fn new(address: IpAddr) -> Self {
-        Self { address, is_silent: false }
+        Self {
+            address,
+            is_silent: false,
+        }
     }
 
     /// The caller of a request that came from here.
@@ -122,7 +125,13 @@ impl<S> Shared<S> {
             .max_send_buf_size(SEND_BUFFER)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_EVERY);
-        Self { service, options, door, one, two }
+        Self {
+            service,
+            options,
+            door,
+            one,
+            two,
+        }
     }
 
     /// Puts down what is known of a request beside what it says: who is calling, and that it is none.
@@ -146,16 +155,26 @@ pub(super) async fn run<S, B>(
     mut place: Place,
     mut drain: watch::Receiver<bool>,
 ) where
-    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     S::Future: Send,
     B: http_body::Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let leaving = place.seat();
-    let plain = shared.options.tls.is_none() && !shared.options.proxy_protocol && !shared.options.http2_cleartext;
+    let plain = shared.options.tls.is_none()
+        && !shared.options.proxy_protocol
+        && !shared.options.http2_cleartext;
     let opened = if plain {
-        Opened { stream: Stream::Plain(socket), peer: OtherEnd::new(peer), speaks_2: false }
+        Opened {
+            stream: Stream::Plain(socket),
+            peer: OtherEnd::new(peer),
+            speaks_2: false,
+        }
     } else {
         let opened = tokio::select! {
             opened = Box::pin(open(&shared.options, socket, peer, &mut place)) => opened,
@@ -202,23 +221,41 @@ async fn open(
     if let Some(tls) = &options.tls {
         let shaken = within(options.head_timeout, tls.accept(socket)).await;
         let (stream, speaks_2) = shaken.map_err(|what| (TurnedAway::Handshake, what))?;
-        return Ok(Opened { stream: Stream::Tls(Box::new(stream)), peer, speaks_2 });
+        return Ok(Opened {
+            stream: Stream::Tls(Box::new(stream)),
+            peer,
+            speaks_2,
+        });
     }
     if !options.http2_cleartext {
-        return Ok(Opened { stream: Stream::Plain(socket), peer, speaks_2: false });
+        return Ok(Opened {
+            stream: Stream::Plain(socket),
+            peer,
+            speaks_2: false,
+        });
     }
     let mut first = Vec::with_capacity(PREFACE.len());
     let begun = within(options.head_timeout, begin(&mut socket, &mut first)).await;
     // What is slow or gone shows that again to whoever reads on.
     let speaks_2 = begun.unwrap_or(false);
-    Ok(Opened { stream: Stream::Begun { first, given: 0, rest: socket }, peer, speaks_2 })
+    Ok(Opened {
+        stream: Stream::Begun {
+            first,
+            given: 0,
+            rest: socket,
+        },
+        peer,
+        speaks_2,
+    })
 }
 
 /// Reads as much as HTTP/2 begins with, or less where it is something else.
 async fn begin(socket: &mut TcpStream, first: &mut Vec<u8>) -> std::io::Result<bool> {
     while first.len() < PREFACE.len() && PREFACE.starts_with(first) {
         let mut space = [0; PREFACE.len()];
-        let read = socket.read(&mut space[..PREFACE.len() - first.len()]).await?;
+        let read = socket
+            .read(&mut space[..PREFACE.len() - first.len()])
+            .await?;
         if read == 0 {
             return Ok(false);
         }
@@ -227,7 +264,10 @@ async fn begin(socket: &mut TcpStream, first: &mut Vec<u8>) -> std::io::Result<b
     Ok(first == PREFACE)
 }
 
-async fn within<T>(time: Duration, what: impl Future<Output = std::io::Result<T>>) -> Result<T, String> {
+async fn within<T>(
+    time: Duration,
+    what: impl Future<Output = std::io::Result<T>>,
+) -> Result<T, String> {
     match timeout(time, what).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => Err(error.to_string()),
@@ -242,13 +282,22 @@ async fn serve_1<S, B>(
     place: Place,
     mut drain: watch::Receiver<bool>,
 ) where
-    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     S::Future: Send,
     B: http_body::Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let ListenOptions { max_head, head_timeout, write_stall, .. } = shared.options;
+    let ListenOptions {
+        max_head,
+        head_timeout,
+        write_stall,
+        ..
+    } = shared.options;
     let notice = Arc::new(Notice::default());
     let io = Screen::new(stream, max_head, head_timeout, notice.clone());
     let io = Stalling::new(TokioIo::new(io), write_stall);
@@ -256,7 +305,11 @@ async fn serve_1<S, B>(
     let builder = shared.one.clone();
     let seat = place.seat();
     let serve = service_fn(move |mut request: Request<Incoming>| {
-        shared.prepare(&mut request, peer, notice.of(number.fetch_add(1, Ordering::Relaxed)));
+        shared.prepare(
+            &mut request,
+            peer,
+            notice.of(number.fetch_add(1, Ordering::Relaxed)),
+        );
         let busy = place.busy();
         let answer = call(shared.service.clone(), request);
         async move { Ok::<_, Infallible>(answer.await?.map(|body| Seated::new(body, busy))) }
@@ -282,16 +335,32 @@ async fn serve_2<S, B>(
     place: Place,
     mut drain: watch::Receiver<bool>,
 ) where
-    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     S::Future: Send,
     B: http_body::Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let ListenOptions { head_timeout, idle_timeout, write_stall, .. } = shared.options;
-    let patience = Patience { head: head_timeout, idle: idle_timeout, stall: write_stall };
+    let ListenOptions {
+        head_timeout,
+        idle_timeout,
+        write_stall,
+        ..
+    } = shared.options;
+    let patience = Patience {
+        head: head_timeout,
+        idle: idle_timeout,
+        stall: write_stall,
+    };
     let pulse = Arc::new(Pulse::new());
-    let io = Stalling::new(TokioIo::new(Frames::new(stream, pulse.clone())), write_stall);
+    let io = Stalling::new(
+        TokioIo::new(Frames::new(stream, pulse.clone())),
+        write_stall,
+    );
     let (builder, door) = (shared.two.clone(), shared.door.clone());
     let watched = pulse.clone();
     let seat = place.seat();

@@ -56,18 +56,34 @@ impl Cores {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let handle = runtime.handle().clone();
             let ended = end.clone();
-            std::thread::Builder::new().name(format!("core-{number}")).spawn(move || {
-                HERE.set(number);
-                runtime.block_on(ended.notified());
-            })?;
-            all.push(Core { handle, open: Arc::default() });
+            std::thread::Builder::new()
+                .name(format!("core-{number}"))
+                .spawn(move || {
+                    HERE.set(number);
+                    runtime.block_on(ended.notified());
+                })?;
+            all.push(Core {
+                handle,
+                open: Arc::default(),
+            });
         }
         Ok(Self(Arc::new(Threads { all, end })))
     }
 
     /// Has a connection served by the thread that has the fewest.
-    pub fn put(&self, connections: &mut JoinSet<()>, connection: impl Future<Output = ()> + Send + 'static) {
-        let Some(core) = self.0.all.iter().min_by_key(|core| core.open.load(Ordering::Relaxed)) else { return };
+    pub fn put(
+        &self,
+        connections: &mut JoinSet<()>,
+        connection: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let Some(core) = self
+            .0
+            .all
+            .iter()
+            .min_by_key(|core| core.open.load(Ordering::Relaxed))
+        else {
+            return;
+        };
         let place = Place::take(&core.open);
         let served = async move {
             let _place = place;

@@ -23,12 +23,23 @@ pub fn room_for_connections(wanted: usize) -> usize {
 fn raised() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let soft = if current == maximum || setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
+    let soft = if current == maximum
+        || setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: maximum,
+                maximum,
+            },
+        )
+        .is_err()
+    {
         current
     } else {
         maximum
     };
-    soft.map_or(usize::MAX, |soft| usize::try_from(soft).unwrap_or(usize::MAX))
+    soft.map_or(usize::MAX, |soft| {
+        usize::try_from(soft).unwrap_or(usize::MAX)
+    })
 }
 
 #[cfg(not(unix))]
@@ -45,6 +56,9 @@ mod tests {
         assert_eq!(room_for_connections(1), 1);
         let all = room_for_connections(usize::MAX);
         let limit = raised();
-        assert!(all == limit - RESERVE || limit == usize::MAX, "{all} of {limit}");
+        assert!(
+            all == limit - RESERVE || limit == usize::MAX,
+            "{all} of {limit}"
+        );
     }
 }

@@ -66,16 +66,26 @@ pub struct Download {
 impl Client {
     /// Asks for what stands at an address, and reads as far as the answer's head. `headers` go to the host of this
     /// address and to no other that it leads on to.
-    pub async fn download(&self, address: &str, headers: HeaderMap, bounds: Bounds) -> Result<Download, DownloadError> {
+    pub async fn download(
+        &self,
+        address: &str,
+        headers: HeaderMap,
+        bounds: Bounds,
+    ) -> Result<Download, DownloadError> {
         let end = Instant::now() + bounds.time;
         let mut uri = self.guard().judge(address)?;
         let mut headers = headers;
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         for _ in 0..=MAX_REDIRECTS {
-            let mut request = Request::get(uri.clone()).body(Bytes::new()).map_err(|_| DownloadError::Redirects)?;
+            let mut request = Request::get(uri.clone())
+                .body(Bytes::new())
+                .map_err(|_| DownloadError::Redirects)?;
             *request.headers_mut() = headers.clone();
             let left = end.saturating_duration_since(Instant::now());
-            let answer = self.open_guarded(request, left).await.map_err(|error| broken(error, end, bounds))?;
+            let answer = self
+                .open_guarded(request, left)
+                .await
+                .map_err(|error| broken(error, end, bounds))?;
             let status = answer.status();
             if status == StatusCode::OK {
                 return begun(answer, bounds, end);
@@ -83,13 +93,20 @@ impl Client {
             if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Err(DownloadError::Status(status));
             }
-            let to = answer.headers().get(LOCATION).and_then(|to| to.to_str().ok()).ok_or(DownloadError::Redirects)?;
-            let next = self.guard().judge(&resolve(&uri, to).ok_or(DownloadError::Redirects)?)?;
+            let to = answer
+                .headers()
+                .get(LOCATION)
+                .and_then(|to| to.to_str().ok())
+                .ok_or(DownloadError::Redirects)?;
+            let next = self
+                .guard()
+                .judge(&resolve(&uri, to).ok_or(DownloadError::Redirects)?)?;
             if uri.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
                 return Err(Forbidden("it leads from https to http").into());
             }
             if next.authority() != uri.authority() || next.scheme() != uri.scheme() {
-                headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
+                headers =
+                    HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
             }
             uri = next;
         }
@@ -100,11 +117,21 @@ impl Client {
 impl Client {
     /// The same for an address whose place was judged by its caller: a redirect would lead to another one, and is followed
     /// nowhere.
-    pub async fn download_here(&self, address: &str, bounds: Bounds) -> Result<Download, DownloadError> {
+    pub async fn download_here(
+        &self,
+        address: &str,
+        bounds: Bounds,
+    ) -> Result<Download, DownloadError> {
         let end = Instant::now() + bounds.time;
-        let request = Request::get(self.guard().judge(address)?).header(ACCEPT_ENCODING, "identity");
-        let request = request.body(Bytes::new()).map_err(|error| DownloadError::Broken(error.to_string()))?;
-        let answer = self.open_guarded(request, bounds.time).await.map_err(|error| broken(error, end, bounds))?;
+        let request =
+            Request::get(self.guard().judge(address)?).header(ACCEPT_ENCODING, "identity");
+        let request = request
+            .body(Bytes::new())
+            .map_err(|error| DownloadError::Broken(error.to_string()))?;
+        let answer = self
+            .open_guarded(request, bounds.time)
+            .await
+            .map_err(|error| broken(error, end, bounds))?;
         match answer.status() {
             StatusCode::OK => begun(answer, bounds, end),
             status => Err(DownloadError::Status(status)),
@@ -118,9 +145,14 @@ impl Client {
         bounds: Bounds,
     ) -> Result<Download, DownloadError> {
         let end = Instant::now() + bounds.time;
-        request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        request
+            .headers_mut()
+            .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let head = bounds.time.min(bounds.stall);
-        let answer = self.open(request, head).await.map_err(|error| broken(error, end, bounds))?;
+        let answer = self
+            .open(request, head)
+            .await
+            .map_err(|error| broken(error, end, bounds))?;
         match answer.status() {
             StatusCode::OK => begun(answer, bounds, end),
             status => Err(DownloadError::Status(status)),
@@ -136,10 +168,14 @@ impl Download {
             let frame = match tokio::time::timeout_at(until, self.body.frame()).await {
                 Err(_) => return Err(DownloadError::Slow(self.bounds.time)),
                 Ok(None) => return Ok(None),
-                Ok(Some(Err(error))) => return Err(DownloadError::Broken(format!("it was cut off: {error}"))),
+                Ok(Some(Err(error))) => {
+                    return Err(DownloadError::Broken(format!("it was cut off: {error}")));
+                }
                 Ok(Some(Ok(frame))) => frame,
             };
-            let Ok(piece) = frame.into_data() else { continue };
+            let Ok(piece) = frame.into_data() else {
+                continue;
+            };
             self.length += piece.len() as u64;
             if self.length > self.bounds.bytes {
                 return Err(DownloadError::TooLarge(self.bounds.bytes));
@@ -158,16 +194,30 @@ impl Download {
     }
 }
 
-fn begun(answer: Response<Incoming>, bounds: Bounds, end: Instant) -> Result<Download, DownloadError> {
+fn begun(
+    answer: Response<Incoming>,
+    bounds: Bounds,
+    end: Instant,
+) -> Result<Download, DownloadError> {
     let (head, body) = answer.into_parts();
     if body.size_hint().lower() > bounds.bytes {
         return Err(DownloadError::TooLarge(bounds.bytes));
     }
-    Ok(Download { headers: head.headers, body, bounds, end, length: 0 })
+    Ok(Download {
+        headers: head.headers,
+        body,
+        bounds,
+        end,
+        length: 0,
+    })
 }
 
 fn broken(error: SendError, end: Instant, bounds: Bounds) -> DownloadError {
-    if Instant::now() >= end { DownloadError::Slow(bounds.time) } else { DownloadError::Broken(error.to_string()) }
+    if Instant::now() >= end {
+        DownloadError::Slow(bounds.time)
+    } else {
+        DownloadError::Broken(error.to_string())
+    }
 }
 
 /// Where a redirect leads (RFC 3986, 5.2, without the dots: the server reads those as well as we do).
@@ -185,7 +235,12 @@ fn resolve(from: &Uri, to: &str) -> Option<String> {
         None => return None,
         Some(b'/') => to.to_owned(),
         Some(b'?') => format!("{}{to}", from.path()),
-        Some(_) => format!("{}/{to}", from.path().rsplit_once('/').map_or("", |(folder, _)| folder)),
+        Some(_) => format!(
+            "{}/{to}",
+            from.path()
+                .rsplit_once('/')
+                .map_or("", |(folder, _)| folder)
+        ),
     };
     Some(format!("{scheme}://{authority}{path}"))
 }
@@ -200,11 +255,17 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { time: Duration::from_secs(2), stall: Duration::from_millis(300), bytes: 100 };
+    const BOUNDS: Bounds = Bounds {
+        time: Duration::from_secs(2),
+        stall: Duration::from_millis(300),
+        bytes: 100,
+    };
 
     fn client(allow: &[&str]) -> Client {
         let allow: Vec<_> = allow.iter().map(|block| block.parse().unwrap()).collect();
-        Client::new(Duration::from_millis(300), None).unwrap().allowing(&allow)
+        Client::new(Duration::from_millis(300), None)
+            .unwrap()
+            .allowing(&allow)
     }
 
     /// Answers each path with what is told for it; keeps the heads that came.
@@ -222,8 +283,13 @@ mod tests {
                     let head = String::from_utf8_lossy(&head[..length]).into_owned();
                     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
                     seen.lock().unwrap().push(head);
-                    let answer = answers.iter().find(|(at, _)| *at == path).map(|(_, answer)| answer.clone());
-                    let _ = stream.write_all(answer.unwrap_or_default().as_bytes()).await;
+                    let answer = answers
+                        .iter()
+                        .find(|(at, _)| *at == path)
+                        .map(|(_, answer)| answer.clone());
+                    let _ = stream
+                        .write_all(answer.unwrap_or_default().as_bytes())
+                        .await;
                     if path.contains("hold") {
                         tokio::time::sleep(Duration::from_secs(30)).await;
                     }
@@ -234,7 +300,10 @@ mod tests {
     }
 
     fn ok(body: &str) -> String {
-        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
     }
 
     fn to(location: &str) -> String {
@@ -242,19 +311,34 @@ mod tests {
     }
 
     async fn get(client: &Client, address: &str) -> Result<Bytes, DownloadError> {
-        client.download(address, HeaderMap::new(), BOUNDS).await?.whole().await
+        client
+            .download(address, HeaderMap::new(), BOUNDS)
+            .await?
+            .whole()
+            .await
     }
 
     #[tokio::test]
     async fn t70_t71_what_is_not_public_is_not_connected() {
         let (at, heads) = server(vec![("/", ok("secret"))]).await;
-        for address in [format!("http://{at}/"), format!("http://localhost:{}/", at.port())] {
+        for address in [
+            format!("http://{at}/"),
+            format!("http://localhost:{}/", at.port()),
+        ] {
             let error = get(&client(&[]), &address).await.unwrap_err();
-            assert!(error.to_string().contains("public internet"), "{address}: {error}");
+            assert!(
+                error.to_string().contains("public internet"),
+                "{address}: {error}"
+            );
         }
         assert!(heads.lock().unwrap().is_empty());
         let both = client(&["127.0.0.0/8", "::1"]);
-        assert_eq!(get(&both, &format!("http://localhost:{}/", at.port())).await.unwrap(), "secret");
+        assert_eq!(
+            get(&both, &format!("http://localhost:{}/", at.port()))
+                .await
+                .unwrap(),
+            "secret"
+        );
     }
 
     #[tokio::test]
@@ -267,43 +351,86 @@ mod tests {
             ("/loop", to("/loop")),
             ("/in", to("http://10.0.0.1/")),
             ("/odd", to("file:///etc/passwd")),
-            ("/none", "HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n".into()),
-            ("/gone", "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".into()),
+            (
+                "/none",
+                "HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n".into(),
+            ),
+            (
+                "/gone",
+                "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".into(),
+            ),
         ])
         .await;
         let client = client(&["127.0.0.0/8"]);
-        let headers = HeaderMap::from_iter([(http::header::AUTHORIZATION, HeaderValue::from_static("Bearer planted"))]);
+        let headers = HeaderMap::from_iter([(
+            http::header::AUTHORIZATION,
+            HeaderValue::from_static("Bearer planted"),
+        )]);
         // A certificate stands where its provider's file says, and nowhere that this leads to.
-        let here = client.download_here(&format!("http://{at}/one"), BOUNDS).await.map(|_| ());
+        let here = client
+            .download_here(&format!("http://{at}/one"), BOUNDS)
+            .await
+            .map(|_| ());
         assert_eq!(here, Err(DownloadError::Status(StatusCode::FOUND)));
-        let file = client.download(&format!("http://{at}/one"), headers, BOUNDS).await.unwrap();
+        let file = client
+            .download(&format!("http://{at}/one"), headers, BOUNDS)
+            .await
+            .unwrap();
         assert_eq!(file.whole().await.unwrap(), "there");
         let head = seen_there.lock().unwrap()[0].clone();
-        assert!(!head.contains("planted") && head.contains("accept-encoding: identity"), "{head}");
+        assert!(
+            !head.contains("planted") && head.contains("accept-encoding: identity"),
+            "{head}"
+        );
         for (path, error) in [
             ("/loop", DownloadError::Redirects),
             ("/none", DownloadError::Redirects),
-            ("/in", Forbidden("it is not one of the public internet").into()),
+            (
+                "/in",
+                Forbidden("it is not one of the public internet").into(),
+            ),
             ("/gone", DownloadError::Status(StatusCode::NOT_FOUND)),
         ] {
-            assert_eq!(get(&client, &format!("http://{at}{path}")).await.unwrap_err(), error, "{path}");
+            assert_eq!(
+                get(&client, &format!("http://{at}{path}"))
+                    .await
+                    .unwrap_err(),
+                error,
+                "{path}"
+            );
         }
-        assert!(matches!(get(&client, &format!("http://{at}/odd")).await, Err(DownloadError::Forbidden(_))));
+        assert!(matches!(
+            get(&client, &format!("http://{at}/odd")).await,
+            Err(DownloadError::Forbidden(_))
+        ));
     }
 
     #[tokio::test]
     async fn t73_endless_huge_slow_and_cut_downloads_are_errors() {
-        let endless = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{}", "5\r\nhello\r\n".repeat(50));
+        let endless = format!(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{}",
+            "5\r\nhello\r\n".repeat(50)
+        );
         let (at, _) = server(vec![
             ("/said", ok(&"x".repeat(101))),
             ("/hold-endless", endless),
-            ("/hold-slow", "HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nhalf".into()),
-            ("/cut", "HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nhalf".into()),
+            (
+                "/hold-slow",
+                "HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nhalf".into(),
+            ),
+            (
+                "/cut",
+                "HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nhalf".into(),
+            ),
             ("/hold-head", "HTTP/1.1 200".into()),
         ])
         .await;
         let client = client(&["127.0.0.0/8"]);
-        let get = async |path: &str| get(&client, &format!("http://{at}{path}")).await.unwrap_err();
+        let get = async |path: &str| {
+            get(&client, &format!("http://{at}{path}"))
+                .await
+                .unwrap_err()
+        };
         assert_eq!(get("/said").await, DownloadError::TooLarge(100));
         assert_eq!(get("/hold-endless").await, DownloadError::TooLarge(100));
         assert_eq!(get("/hold-slow").await, DownloadError::Slow(BOUNDS.time));

@@ -97,13 +97,20 @@ impl Pulse {
         if seen.flood {
             return Verdict::WindDown("frames or resets without end");
         }
-        if seen.block_since.is_some_and(|since| longer(since, patience.head)) {
+        if seen
+            .block_since
+            .is_some_and(|since| longer(since, patience.head))
+        {
             return Verdict::Cut("a header block was left open");
         }
         if seen.requests == 0 && longer(seen.since, patience.head) {
             return Verdict::Cut("no request came");
         }
-        let still = seen.answers.values().filter(|last| longer(**last, patience.stall)).count();
+        let still = seen
+            .answers
+            .values()
+            .filter(|last| longer(**last, patience.stall))
+            .count();
         if still > seen.hungry {
             return Verdict::Cut("the other end does not read");
         }
@@ -215,14 +222,22 @@ pub(super) struct Watched<B> {
 
 impl<B> Watched<B> {
     pub(super) const fn new(inner: B, pulse: Arc<Pulse>) -> Self {
-        Self { inner, hungry: false, pulse }
+        Self {
+            inner,
+            hungry: false,
+            pulse,
+        }
     }
 
     fn hunger(&mut self, hungry: bool) {
         if self.hungry != hungry {
             self.hungry = hungry;
             let mut seen = self.pulse.seen();
-            seen.hungry = if hungry { seen.hungry + 1 } else { seen.hungry - 1 };
+            seen.hungry = if hungry {
+                seen.hungry + 1
+            } else {
+                seen.hungry - 1
+            };
         }
     }
 }
@@ -299,7 +314,12 @@ impl Following {
             if self.have == 9 {
                 let [a, b, c, kind, flags, s @ ..] = self.head;
                 let length = u32::from_be_bytes([0, a, b, c]);
-                each(FrameHead { length, kind, flags, stream: u32::from_be_bytes(s) & 0x7fff_ffff });
+                each(FrameHead {
+                    length,
+                    kind,
+                    flags,
+                    stream: u32::from_be_bytes(s) & 0x7fff_ffff,
+                });
                 self.have = 0;
                 self.left = length as usize;
             }
@@ -319,15 +339,27 @@ impl<T> Frames<T> {
     pub(super) const fn new(inner: T, pulse: Arc<Pulse>) -> Self {
         Self {
             inner,
-            inward: Following { head: [0; 9], have: 0, left: PREFACE.len() },
-            outward: Following { head: [0; 9], have: 0, left: 0 },
+            inward: Following {
+                head: [0; 9],
+                have: 0,
+                left: PREFACE.len(),
+            },
+            outward: Following {
+                head: [0; 9],
+                have: 0,
+                left: 0,
+            },
             pulse,
         }
     }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Frames<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
         let this = &mut *self;
         if this.pulse.seen().flood {
             // Nothing more is read; the connection's task ends it.
@@ -336,18 +368,24 @@ impl<T: AsyncRead + Unpin> AsyncRead for Frames<T> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut this.inner).poll_read(cx, buffer);
         let mut seen = this.pulse.seen();
-        this.inward.follow(&buffer.filled()[before..], |frame| seen.came(frame));
+        this.inward
+            .follow(&buffer.filled()[before..], |frame| seen.came(frame));
         polled
     }
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Frames<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize>> {
         let this = &mut *self;
         let written = Pin::new(&mut this.inner).poll_write(cx, bytes);
         if let Poll::Ready(Ok(length)) = written {
             let mut seen = this.pulse.seen();
-            this.outward.follow(&bytes[..length], |frame| seen.went(frame));
+            this.outward
+                .follow(&bytes[..length], |frame| seen.went(frame));
         }
         written
     }
@@ -363,7 +401,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Frames<T> {
             let mut seen = this.pulse.seen();
             for piece in pieces {
                 let here = piece.len().min(length);
-                this.outward.follow(&piece[..here], |frame| seen.went(frame));
+                this.outward
+                    .follow(&piece[..here], |frame| seen.went(frame));
                 length -= here;
             }
         }
@@ -387,21 +426,40 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Frames<T> {
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience =
-        Patience { head: Duration::from_secs(10), idle: Duration::from_secs(60), stall: Duration::from_secs(30) };
+    const PATIENCE: Patience = Patience {
+        head: Duration::from_secs(10),
+        idle: Duration::from_secs(60),
+        stall: Duration::from_secs(30),
+    };
 
     fn frame(length: u32, kind: u8, flags: u8, stream: u32) -> FrameHead {
-        FrameHead { length, kind, flags, stream }
+        FrameHead {
+            length,
+            kind,
+            flags,
+            stream,
+        }
     }
 
     #[test]
     fn frames_are_found_however_they_come() {
-        let bytes = [&PREFACE[..], &[0, 0, 2, 1, 5, 0, 0, 0, 1, 9, 9], &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+        let bytes = [
+            &PREFACE[..],
+            &[0, 0, 2, 1, 5, 0, 0, 0, 1, 9, 9],
+            &[0, 0, 0, 4, 0, 0, 0, 0, 0],
+        ]
+        .concat();
         for size in [1, 4, 100] {
             let mut found = Vec::new();
-            let mut inward = Following { head: [0; 9], have: 0, left: PREFACE.len() };
+            let mut inward = Following {
+                head: [0; 9],
+                have: 0,
+                left: PREFACE.len(),
+            };
             for piece in bytes.chunks(size) {
-                inward.follow(piece, |frame| found.push((frame.kind, frame.length, frame.stream)));
+                inward.follow(piece, |frame| {
+                    found.push((frame.kind, frame.length, frame.stream))
+                });
             }
             assert_eq!(found, [(1, 2, 1), (4, 0, 0)]);
         }
@@ -416,14 +474,30 @@ mod tests {
         }
         assert_eq!(pulse.verdict(Instant::now(), PATIENCE), Verdict::Good);
         pulse.seen().came(frame(4, kind::RST_STREAM, 0, 1));
-        assert!(matches!(pulse.verdict(Instant::now(), PATIENCE), Verdict::WindDown(_)));
+        assert!(matches!(
+            pulse.verdict(Instant::now(), PATIENCE),
+            Verdict::WindDown(_)
+        ));
 
-        for (kind, flags) in [(kind::DATA, 0), (kind::CONTINUATION, 0), (4, 0), (6, 0), (2, 0), (77, 0)] {
+        for (kind, flags) in [
+            (kind::DATA, 0),
+            (kind::CONTINUATION, 0),
+            (4, 0),
+            (6, 0),
+            (2, 0),
+            (77, 0),
+        ] {
             let pulse = Pulse::new();
             for _ in 0..=MAX_IDLE_FRAMES {
                 pulse.seen().came(frame(0, kind, flags, 1));
             }
-            assert!(matches!(pulse.verdict(Instant::now(), PATIENCE), Verdict::WindDown(_)), "{kind}");
+            assert!(
+                matches!(
+                    pulse.verdict(Instant::now(), PATIENCE),
+                    Verdict::WindDown(_)
+                ),
+                "{kind}"
+            );
         }
     }
 
@@ -431,19 +505,31 @@ mod tests {
     async fn t24_t29_what_is_left_open_ends_and_what_waits_for_us_does_not() {
         let later = |seconds| Instant::now() + Duration::from_secs(seconds);
         let pulse = Arc::new(Pulse::new());
-        assert!(matches!(pulse.verdict(later(11), PATIENCE), Verdict::Cut(_)));
+        assert!(matches!(
+            pulse.verdict(later(11), PATIENCE),
+            Verdict::Cut(_)
+        ));
         pulse.seen().came(frame(9, kind::HEADERS, 1, 1));
-        assert!(matches!(pulse.verdict(later(11), PATIENCE), Verdict::Cut("a header block was left open")));
+        assert!(matches!(
+            pulse.verdict(later(11), PATIENCE),
+            Verdict::Cut("a header block was left open")
+        ));
         pulse.seen().came(frame(9, kind::CONTINUATION, 4, 1));
         let busy = pulse.busy();
         assert_eq!(pulse.verdict(later(999), PATIENCE), Verdict::Good);
         drop(busy);
         pulse.seen().went(frame(9, kind::HEADERS, 4, 1));
-        assert!(matches!(pulse.verdict(later(31), PATIENCE), Verdict::Cut("the other end does not read")));
+        assert!(matches!(
+            pulse.verdict(later(31), PATIENCE),
+            Verdict::Cut("the other end does not read")
+        ));
         pulse.seen().hungry = 1;
         assert_eq!(pulse.verdict(later(999), PATIENCE), Verdict::Good);
         pulse.seen().went(frame(0, kind::DATA, 1, 1));
         assert_eq!(pulse.verdict(later(59), PATIENCE), Verdict::Good);
-        assert_eq!(pulse.verdict(later(61), PATIENCE), Verdict::WindDown("idle"));
+        assert_eq!(
+            pulse.verdict(later(61), PATIENCE),
+            Verdict::WindDown("idle")
+        );
     }
 }

@@ -51,7 +51,9 @@ const NOT_PUBLIC: [(Ipv4Addr, u32); 15] = [
 
 impl Guard {
     pub(super) fn new(allow: &[Block]) -> Self {
-        Self { allow: allow.into() }
+        Self {
+            allow: allow.into(),
+        }
     }
 
     /// An address as it is written, as far as can be seen without asking for its name.
@@ -92,10 +94,19 @@ impl Guard {
 /// The address that a host is, where it is one. What looks like one and is not is no name either.
 fn literal(host: &str) -> Result<Option<IpAddr>, Forbidden> {
     if let Some(rest) = host.strip_prefix('[') {
-        let inside = rest.strip_suffix(']').ok_or(Forbidden("it names no host"))?;
-        return inside.parse().map(|v6| Some(IpAddr::V6(v6))).map_err(|_| Forbidden("it names no host"));
+        let inside = rest
+            .strip_suffix(']')
+            .ok_or(Forbidden("it names no host"))?;
+        return inside
+            .parse()
+            .map(|v6| Some(IpAddr::V6(v6)))
+            .map_err(|_| Forbidden("it names no host"));
     }
-    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let last = host
+        .trim_end_matches('.')
+        .rsplit('.')
+        .next()
+        .unwrap_or_default();
     let is_number = last.bytes().all(|b| b.is_ascii_digit())
         || last
             .strip_prefix("0x")
@@ -104,14 +115,18 @@ fn literal(host: &str) -> Result<Option<IpAddr>, Forbidden> {
     if !is_number {
         return Ok(None);
     }
-    host.parse().map(|v4| Some(IpAddr::V4(v4))).map_err(|_| Forbidden("it is a number in a form of its own"))
+    host.parse()
+        .map(|v4| Some(IpAddr::V4(v4)))
+        .map_err(|_| Forbidden("it is a number in a form of its own"))
 }
 
 fn is_name(host: &str) -> bool {
     let good = |label: &str| {
         (1..=63).contains(&label.len())
             && !label.eq_ignore_ascii_case("xn--")
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
     };
     host.len() <= 253 && host.split('.').all(good)
 }
@@ -120,7 +135,9 @@ fn is_name(host: &str) -> bool {
 fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
-            let held = |(base, bits): &(Ipv4Addr, u32)| (v4.to_bits() ^ base.to_bits()) >> (32 - bits) == 0;
+            let held = |(base, bits): &(Ipv4Addr, u32)| {
+                (v4.to_bits() ^ base.to_bits()) >> (32 - bits) == 0
+            };
             !NOT_PUBLIC.iter().any(held)
         }
         IpAddr::V6(v6) => is_public_v6(v6),
@@ -132,21 +149,26 @@ fn is_public_v6(v6: Ipv6Addr) -> bool {
     let [a, b, ..] = v6.segments();
     let given_out = a & 0xe000 == 0x2000;
     // 2001::/23 (Teredo and other protocols), documents (2001:db8::/32, 3fff::/20), 6to4.
-    let special = (a == 0x2001 && (b < 0x0200 || b == 0x0db8)) || a == 0x2002 || (a == 0x3fff && b < 0x1000);
+    let special =
+        (a == 0x2001 && (b < 0x0200 || b == 0x0db8)) || a == 0x2002 || (a == 0x3fff && b < 0x1000);
     given_out && !special
 }
 
 /// Where addresses of names come from.
 pub(super) trait Lookup: Send + Sync {
     /// All addresses of a name; the ports are of no meaning.
-    fn find(&self, name: String) -> Pin<Box<dyn Future<Output = IoResult<Vec<SocketAddr>>> + Send>>;
+    fn find(&self, name: String)
+    -> Pin<Box<dyn Future<Output = IoResult<Vec<SocketAddr>>> + Send>>;
 }
 
 /// The system's.
 pub(super) struct System;
 
 impl Lookup for System {
-    fn find(&self, name: String) -> Pin<Box<dyn Future<Output = IoResult<Vec<SocketAddr>>> + Send>> {
+    fn find(
+        &self,
+        name: String,
+    ) -> Pin<Box<dyn Future<Output = IoResult<Vec<SocketAddr>>> + Send>> {
         Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) })
     }
 }
@@ -167,7 +189,9 @@ impl Resolver {
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resolver").field("guard", &self.guard).finish_non_exhaustive()
+        f.debug_struct("Resolver")
+            .field("guard", &self.guard)
+            .finish_non_exhaustive()
     }
 }
 
@@ -181,13 +205,18 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let (found, guard) = (self.lookup.find(name.as_str().to_owned()), self.guard.clone());
+        let (found, guard) = (
+            self.lookup.find(name.as_str().to_owned()),
+            self.guard.clone(),
+        );
         Box::pin(async move {
             let found = found.await?;
             // One that must not be reached spoils all: a name that points at both is no accident.
             for address in &found {
                 if let Some(guard) = &guard {
-                    guard.admit(address.ip()).map_err(|error| Error::new(ErrorKind::PermissionDenied, error))?;
+                    guard
+                        .admit(address.ip())
+                        .map_err(|error| Error::new(ErrorKind::PermissionDenied, error))?;
                 }
             }
             Ok(found.into_iter())
@@ -203,14 +232,23 @@ mod tests {
 
     #[test]
     fn t70_the_table_of_addresses() {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpora/edge-cases/ssrf-urls.json");
-        let text = std::fs::read_to_string(&file)
-            .unwrap_or_else(|error| panic!("{}: {error}; this file is part of the repository", file.display()));
+        let file =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpora/edge-cases/ssrf-urls.json");
+        let text = std::fs::read_to_string(&file).unwrap_or_else(|error| {
+            panic!(
+                "{}: {error}; this file is part of the repository",
+                file.display()
+            )
+        });
         let cases: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
         assert!(cases.len() > 30, "saw {} cases", cases.len());
         for case in &cases {
             let judged = Guard::default().judge(case["url"].as_str().unwrap());
-            assert_eq!(judged.is_ok(), case["expect"] == "allow", "{case}: {judged:?}");
+            assert_eq!(
+                judged.is_ok(),
+                case["expect"] == "allow",
+                "{case}: {judged:?}"
+            );
         }
     }
 
@@ -244,8 +282,12 @@ mod tests {
         ] {
             assert!(Guard::default().judge(wrong).is_err(), "{wrong}");
         }
-        for good in ["https://example.com/a?b=c", "http://a_b.example.com:8080", "https://8.8.8.8/", "http://1.example"]
-        {
+        for good in [
+            "https://example.com/a?b=c",
+            "http://a_b.example.com:8080",
+            "https://8.8.8.8/",
+            "http://1.example",
+        ] {
             assert!(Guard::default().judge(good).is_ok(), "{good}");
         }
     }
@@ -261,8 +303,15 @@ mod tests {
     struct Told(Vec<&'static str>);
 
     impl Lookup for Told {
-        fn find(&self, _: String) -> Pin<Box<dyn Future<Output = IoResult<Vec<SocketAddr>>> + Send>> {
-            let found = self.0.iter().map(|text| SocketAddr::new(text.parse().unwrap(), 0)).collect();
+        fn find(
+            &self,
+            _: String,
+        ) -> Pin<Box<dyn Future<Output = IoResult<Vec<SocketAddr>>> + Send>> {
+            let found = self
+                .0
+                .iter()
+                .map(|text| SocketAddr::new(text.parse().unwrap(), 0))
+                .collect();
             Box::pin(std::future::ready(Ok(found)))
         }
     }
@@ -276,11 +325,17 @@ mod tests {
             (vec!["::ffff:10.0.0.1"], false),
             (vec!["fe80::1"], false),
         ] {
-            let mut resolver = Resolver::new(Arc::new(Told(addresses.clone())), Some(Guard::default()));
+            let mut resolver =
+                Resolver::new(Arc::new(Told(addresses.clone())), Some(Guard::default()));
             let found = resolver.call("rebind.test".parse().unwrap()).await;
             assert_eq!(found.is_ok(), good, "{addresses:?}");
             let mut operators = Resolver::new(Arc::new(Told(addresses)), None);
-            assert!(operators.call("upstream.test".parse().unwrap()).await.is_ok());
+            assert!(
+                operators
+                    .call("upstream.test".parse().unwrap())
+                    .await
+                    .is_ok()
+            );
         }
     }
 }

@@ -45,7 +45,9 @@ pub(super) fn judge(bytes: &[u8]) -> Result<(usize, Framing), Fault> {
     let mut request = httparse::Request::new(&mut []);
     let length = match request.parse_with_uninit_headers(bytes, &mut headers) {
         Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => return Err(Fault::Head("the head ends before it is whole")),
+        Ok(httparse::Status::Partial) => {
+            return Err(Fault::Head("the head ends before it is whole"));
+        }
         Err(error) => return Err(syntax(error, bytes)),
     };
     let one_one = request.version == Some(1);
@@ -58,7 +60,10 @@ pub(super) fn judge(bytes: &[u8]) -> Result<(usize, Framing), Fault> {
                 if said.is_some() {
                     return Err(Fault::Framing("there are two Content-Length lines"));
                 }
-                said = Some(length_of(header.value).ok_or(Fault::Framing("Content-Length is no whole number"))?);
+                said = Some(
+                    length_of(header.value)
+                        .ok_or(Fault::Framing("Content-Length is no whole number"))?,
+                );
             }
             17 if header.name.eq_ignore_ascii_case("transfer-encoding") => {
                 if chunked || !is_chunked(header.value) {
@@ -70,7 +75,9 @@ pub(super) fn judge(bytes: &[u8]) -> Result<(usize, Framing), Fault> {
         }
     }
     match (said, chunked) {
-        (Some(_), true) => Err(Fault::Framing("there are a Content-Length and a Transfer-Encoding")),
+        (Some(_), true) => Err(Fault::Framing(
+            "there are a Content-Length and a Transfer-Encoding",
+        )),
         (None, true) if !one_one => Err(Fault::Framing("there is a Transfer-Encoding in HTTP/1.0")),
         (None, true) => Ok((length, Framing::Chunked)),
         (said, false) => Ok((length, Framing::Length(said.unwrap_or(0)))),
@@ -106,27 +113,39 @@ fn judge_target(method: &str, target: &str) -> Result<(), Fault> {
     if !target.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
         return Err(Fault::Target(unfit(target.as_bytes())));
     }
-    let uri: Uri = target.parse().map_err(|_| Fault::Target(unfit(target.as_bytes())))?;
+    let uri: Uri = target
+        .parse()
+        .map_err(|_| Fault::Target(unfit(target.as_bytes())))?;
     let is_good = match uri.scheme_str() {
         None => target.starts_with('/'),
         Some(scheme) => matches!(scheme, "http" | "https") && uri.authority().is_some(),
     };
-    if is_good { Ok(()) } else { Err(Fault::Target(NO_PATH)) }
+    if is_good {
+        Ok(())
+    } else {
+        Err(Fault::Target(NO_PATH))
+    }
 }
 
 const NO_PATH: &str = "The request target is neither a path nor an address.";
 
 /// What of a target cannot stand there, and how it is written instead. The sentence goes to the caller as it is.
 fn unfit(target: &[u8]) -> &'static str {
-    let first = target.iter().find(|b| !b.is_ascii_graphic() || matches!(b, b'"' | b'<' | b'>' | b'`' | b'#'));
+    let first = target
+        .iter()
+        .find(|b| !b.is_ascii_graphic() || matches!(b, b'"' | b'<' | b'>' | b'`' | b'#'));
     match first {
         Some(b'"') => r#"There is a raw " in the address. Write it as %22."#,
         Some(b'<') => "There is a raw < in the address. Write it as %3C.",
         Some(b'>') => "There is a raw > in the address. Write it as %3E.",
         Some(b'`') => "There is a raw ` in the address. Write it as %60.",
-        Some(b'#') => "There is a raw # in the address. Write it as %23, or leave it and what follows out.",
+        Some(b'#') => {
+            "There is a raw # in the address. Write it as %23, or leave it and what follows out."
+        }
         Some(b' ') => "There is a blank in the address. Write it as %20.",
-        Some(0x80..) => "There is a character beyond ASCII in the address. Write its bytes in UTF-8 as %XX.",
+        Some(0x80..) => {
+            "There is a character beyond ASCII in the address. Write its bytes in UTF-8 as %XX."
+        }
         Some(_) => "There is a control character in the address.",
         None => NO_PATH,
     }
@@ -135,12 +154,19 @@ fn unfit(target: &[u8]) -> &'static str {
 /// Digits and nothing else, and a number that can be counted to.
 fn length_of(value: &[u8]) -> Option<u64> {
     let good = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    good.then(|| std::str::from_utf8(value).ok()?.parse().ok()).flatten()
+    good.then(|| std::str::from_utf8(value).ok()?.parse().ok())
+        .flatten()
 }
 
 fn is_chunked(value: &[u8]) -> bool {
-    let from = value.iter().position(|b| !matches!(b, b' ' | b'\t')).unwrap_or(value.len());
-    let to = value.iter().rposition(|b| !matches!(b, b' ' | b'\t')).map_or(from, |last| last + 1);
+    let from = value
+        .iter()
+        .position(|b| !matches!(b, b' ' | b'\t'))
+        .unwrap_or(value.len());
+    let to = value
+        .iter()
+        .rposition(|b| !matches!(b, b' ' | b'\t'))
+        .map_or(from, |last| last + 1);
     value[from..to].eq_ignore_ascii_case(b"chunked")
 }
 
@@ -148,7 +174,9 @@ fn syntax(error: httparse::Error, bytes: &[u8]) -> Fault {
     match error {
         httparse::Error::TooManyHeaders => Fault::TooLarge,
         httparse::Error::HeaderName => Fault::Head("a header's name is none"),
-        httparse::Error::HeaderValue => Fault::Head("a header's value has a byte that cannot stand there"),
+        httparse::Error::HeaderValue => {
+            Fault::Head("a header's value has a byte that cannot stand there")
+        }
         httparse::Error::NewLine => Fault::Head("a line is not ended as lines are"),
         httparse::Error::Version if names_version(bytes) => Fault::Version,
         _ if has_blank_in_target(bytes) => Fault::Target(unfit(b" ")),
@@ -157,23 +185,35 @@ fn syntax(error: httparse::Error, bytes: &[u8]) -> Fault {
 }
 
 fn words_of_line(bytes: &[u8]) -> Vec<&[u8]> {
-    let line = bytes.split(|b| *b == b'\n').find(|line| !line.is_empty() && *line != b"\r").unwrap_or_default();
+    let line = bytes
+        .split(|b| *b == b'\n')
+        .find(|line| !line.is_empty() && *line != b"\r")
+        .unwrap_or_default();
     line.trim_ascii_end().split(|b| *b == b' ').collect()
 }
 
 /// Whether a request line is good but for blanks in its target.
 fn has_blank_in_target(bytes: &[u8]) -> bool {
     let words = words_of_line(bytes);
-    let [method, target, .., version] = words[..] else { return false };
+    let [method, target, .., version] = words[..] else {
+        return false;
+    };
     let is_method = !method.is_empty() && method.iter().all(u8::is_ascii_alphabetic);
-    is_method && words.len() > 3 && target.starts_with(b"/") && matches!(version, b"HTTP/1.0" | b"HTTP/1.1")
+    is_method
+        && words.len() > 3
+        && target.starts_with(b"/")
+        && matches!(version, b"HTTP/1.0" | b"HTTP/1.1")
 }
 
 /// Whether a request line is good but for a version that is another.
 fn names_version(bytes: &[u8]) -> bool {
     let parts = words_of_line(bytes);
-    let [_, _, version] = parts[..] else { return false };
-    let Some(digits) = version.strip_prefix(b"HTTP/") else { return false };
+    let [_, _, version] = parts[..] else {
+        return false;
+    };
+    let Some(digits) = version.strip_prefix(b"HTTP/") else {
+        return false;
+    };
     !digits.is_empty() && digits.iter().all(|b| b.is_ascii_digit() || *b == b'.')
 }
 
@@ -193,8 +233,14 @@ mod tests {
     fn t1_to_t5_a_body_is_framed_in_one_way_or_not_at_all() {
         assert_eq!(head(""), Ok(Framing::Length(0)));
         assert_eq!(head("Content-Length: 7\r\n"), Ok(Framing::Length(7)));
-        assert_eq!(head("transfer-encoding:\tChunked \r\n"), Ok(Framing::Chunked));
-        assert_eq!(head("Transfer_Encoding: chunked\r\ncontent-length: 7\r\n"), Ok(Framing::Length(7)));
+        assert_eq!(
+            head("transfer-encoding:\tChunked \r\n"),
+            Ok(Framing::Chunked)
+        );
+        assert_eq!(
+            head("Transfer_Encoding: chunked\r\ncontent-length: 7\r\n"),
+            Ok(Framing::Length(7))
+        );
         for lines in [
             "Content-Length: 7\r\nTransfer-Encoding: chunked\r\n",
             "Transfer-Encoding: chunked\r\nContent-Length: 7\r\n",
@@ -218,7 +264,11 @@ mod tests {
             "Content-Length: \r\n",
             "Content-Length: 18446744073709551616\r\n",
         ] {
-            assert!(matches!(head(lines), Err(Fault::Framing(_))), "{lines:?}: {:?}", head(lines));
+            assert!(
+                matches!(head(lines), Err(Fault::Framing(_))),
+                "{lines:?}: {:?}",
+                head(lines)
+            );
         }
         let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert!(matches!(judge(old.as_bytes()), Err(Fault::Framing(_))));
@@ -237,9 +287,16 @@ mod tests {
             "X-A: one\r\n two\r\n",
             "X-A: o\x7fne\r\n",
         ] {
-            assert!(matches!(head(lines), Err(Fault::Head(_))), "{lines:?}: {:?}", head(lines));
+            assert!(
+                matches!(head(lines), Err(Fault::Head(_))),
+                "{lines:?}: {:?}",
+                head(lines)
+            );
         }
-        assert_eq!(head(&"X-A: 1\r\n".repeat(MAX_HEADERS)), Err(Fault::TooLarge));
+        assert_eq!(
+            head(&"X-A: 1\r\n".repeat(MAX_HEADERS)),
+            Err(Fault::TooLarge)
+        );
         // T10: a bare LF ends a line, and what is passed on has lines of its own.
         assert!(judge(b"GET / HTTP/1.1\nHost: a\n\n").is_ok());
     }
@@ -265,12 +322,31 @@ mod tests {
             "GET ftp://a/ HTTP/1.1",
             "GET /a#b HTTP/1.1",
         ] {
-            assert!(matches!(line(bad), Err(Fault::Target(_))), "{bad}: {:?}", line(bad));
+            assert!(
+                matches!(line(bad), Err(Fault::Target(_))),
+                "{bad}: {:?}",
+                line(bad)
+            );
         }
-        for bad in ["POST  / HTTP/1.1", "\0 / HTTP/1.1", "POST /a\rb HTTP/1.1", "G@T / HTTP/1.1", "GET /"] {
-            assert!(matches!(line(bad), Err(Fault::Head(_))), "{bad}: {:?}", line(bad));
+        for bad in [
+            "POST  / HTTP/1.1",
+            "\0 / HTTP/1.1",
+            "POST /a\rb HTTP/1.1",
+            "G@T / HTTP/1.1",
+            "GET /",
+        ] {
+            assert!(
+                matches!(line(bad), Err(Fault::Head(_))),
+                "{bad}: {:?}",
+                line(bad)
+            );
         }
-        for bad in ["GET / HTTP/1.32", "GET / HTTP/2.0", "GET / HTTP/0.9", "PRI * HTTP/2.0"] {
+        for bad in [
+            "GET / HTTP/1.32",
+            "GET / HTTP/2.0",
+            "GET / HTTP/0.9",
+            "PRI * HTTP/2.0",
+        ] {
             assert_eq!(line(bad), Err(Fault::Version), "{bad}");
         }
     }

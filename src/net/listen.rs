@@ -132,7 +132,10 @@ pub async fn serve<S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let drain_time = options.drain;
-    let places = Arc::new(Places::new(options.max_connections, options.max_connections_per_address));
+    let places = Arc::new(Places::new(
+        options.max_connections,
+        options.max_connections_per_address,
+    ));
     let told = Arc::new(Semaphore::new(TOLD));
     let shared = Arc::new(Shared::new(service, options, door));
     let (drain_begins, drain) = tokio::sync::watch::channel(false);
@@ -188,7 +191,10 @@ pub async fn serve<S, B>(
     let _ = drain_begins.send(true);
     let all = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(drain_time, all).await.is_err() {
-        tracing::warn!(open = connections.len(), "connections cut at the end of the drain time");
+        tracing::warn!(
+            open = connections.len(),
+            "connections cut at the end of the drain time"
+        );
     }
 }
 
@@ -228,5 +234,8 @@ async fn accept(listener: &TcpListener) -> (TcpStream, IpAddr) {
 
 fn is_of_one_connection(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
 }

@@ -47,7 +47,12 @@ pub(super) fn is_trusted(address: IpAddr, trusted: &[Block]) -> bool {
 }
 
 /// The caller: the connection's other end, or the rightmost address that is not a trusted proxy's.
-pub(super) fn client(peer: IpAddr, trusted: &[Block], written: Forwarding, headers: &HeaderMap) -> Peer {
+pub(super) fn client(
+    peer: IpAddr,
+    trusted: &[Block],
+    written: Forwarding,
+    headers: &HeaderMap,
+) -> Peer {
     let mut last = peer.to_canonical();
     if !is_trusted(last, trusted) {
         return Peer(last, Standing::Own);
@@ -61,8 +66,17 @@ pub(super) fn client(peer: IpAddr, trusted: &[Block], written: Forwarding, heade
     let Some(steps) = steps else {
         // A caller inside that needs no proxy brings no such header. One that brings another has come through a proxy
         // that does not write what the operator says.
-        let others = [X_FORWARDED_FOR, FORWARDED, X_REAL_IP].iter().any(|name| headers.contains_key(name));
-        return Peer(last, if others { Standing::OfProxy } else { Standing::Own });
+        let others = [X_FORWARDED_FOR, FORWARDED, X_REAL_IP]
+            .iter()
+            .any(|name| headers.contains_key(name));
+        return Peer(
+            last,
+            if others {
+                Standing::OfProxy
+            } else {
+                Standing::Own
+            },
+        );
     };
     for step in steps {
         if !is_trusted(last, trusted) {
@@ -88,12 +102,21 @@ fn x_real_ip(headers: &HeaderMap) -> Option<Vec<Option<IpAddr>>> {
 
 /// The addresses of `X-Forwarded-For`, the last one first. What is no address is none.
 fn x_forwarded_for(headers: &HeaderMap) -> Option<Vec<Option<IpAddr>>> {
-    let lines: Vec<&[u8]> = headers.get_all(X_FORWARDED_FOR).iter().map(http::HeaderValue::as_bytes).collect();
+    let lines: Vec<&[u8]> = headers
+        .get_all(X_FORWARDED_FOR)
+        .iter()
+        .map(http::HeaderValue::as_bytes)
+        .collect();
     if lines.is_empty() {
         return None;
     }
-    let parts = lines.iter().rev().flat_map(|line| line.rsplit(|b| *b == b','));
-    let parts = parts.map(<[u8]>::trim_ascii).filter(|part| !part.is_empty());
+    let parts = lines
+        .iter()
+        .rev()
+        .flat_map(|line| line.rsplit(|b| *b == b','));
+    let parts = parts
+        .map(<[u8]>::trim_ascii)
+        .filter(|part| !part.is_empty());
     let steps = parts.map(|part| address(std::str::from_utf8(part).ok()?));
     Some(bounded(steps))
 }
@@ -110,12 +133,21 @@ fn bounded(steps: impl Iterator<Item = Option<IpAddr>>) -> Vec<Option<IpAddr>> {
 
 /// The `for` addresses of `Forwarded` (RFC 7239), the last one first.
 fn forwarded(headers: &HeaderMap) -> Option<Vec<Option<IpAddr>>> {
-    let lines: Vec<&[u8]> = headers.get_all(FORWARDED).iter().map(http::HeaderValue::as_bytes).collect();
+    let lines: Vec<&[u8]> = headers
+        .get_all(FORWARDED)
+        .iter()
+        .map(http::HeaderValue::as_bytes)
+        .collect();
     if lines.is_empty() {
         return None;
     }
-    let parts = lines.iter().rev().flat_map(|line| split(line, b',').into_iter().rev());
-    let parts = parts.map(<[u8]>::trim_ascii).filter(|part| !part.is_empty());
+    let parts = lines
+        .iter()
+        .rev()
+        .flat_map(|line| split(line, b',').into_iter().rev());
+    let parts = parts
+        .map(<[u8]>::trim_ascii)
+        .filter(|part| !part.is_empty());
     Some(bounded(parts.map(for_of)))
 }
 
@@ -123,9 +155,13 @@ fn for_of(element: &[u8]) -> Option<IpAddr> {
     let pairs = split(element, b';');
     let mut named = pairs.iter().filter_map(|pair| {
         let (name, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("for").then_some(value.trim())
+        name.trim()
+            .eq_ignore_ascii_case("for")
+            .then_some(value.trim())
     });
-    let (Some(value), None) = (named.next(), named.next()) else { return None };
+    let (Some(value), None) = (named.next(), named.next()) else {
+        return None;
+    };
     match value.strip_prefix('"') {
         Some(rest) => address(rest.strip_suffix('"')?),
         None => address(value),
@@ -152,10 +188,15 @@ fn split(text: &[u8], mark: u8) -> Vec<&[u8]> {
 
 /// An address, with or without a port, with or without brackets.
 fn address(text: &str) -> Option<IpAddr> {
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
     let parsed = match bare {
         Some(v6) => v6.parse().map(IpAddr::V6).ok(),
-        None => text.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip())),
+        None => text
+            .parse()
+            .ok()
+            .or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip())),
     };
     parsed.map(|address: IpAddr| address.to_canonical())
 }
@@ -170,13 +211,18 @@ mod tests {
     use crate::model::bucket;
 
     fn judged(peer: &str, trusted: &[&str], lines: &[(&str, &str)]) -> String {
-        told(peer, trusted, Forwarding::XForwardedFor, lines).0.to_string()
+        told(peer, trusted, Forwarding::XForwardedFor, lines)
+            .0
+            .to_string()
     }
 
     fn told(peer: &str, trusted: &[&str], written: Forwarding, lines: &[(&str, &str)]) -> Peer {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
-            headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
+            headers.append(
+                HeaderName::try_from(*name).unwrap(),
+                HeaderValue::try_from(*value).unwrap(),
+            );
         }
         let trusted: Vec<Block> = trusted.iter().map(|block| block.parse().unwrap()).collect();
         client(peer.parse().unwrap(), &trusted, written, &headers)
@@ -184,14 +230,24 @@ mod tests {
 
     #[test]
     fn t37_t38_the_table_of_client_addresses() {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpora/edge-cases/client-address.json");
-        let text = std::fs::read_to_string(&file)
-            .unwrap_or_else(|error| panic!("{}: {error}; this file is part of the repository", file.display()));
+        let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/corpora/edge-cases/client-address.json");
+        let text = std::fs::read_to_string(&file).unwrap_or_else(|error| {
+            panic!(
+                "{}: {error}; this file is part of the repository",
+                file.display()
+            )
+        });
         let cases: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
         assert!(cases.len() > 10, "saw {} cases", cases.len());
         for case in &cases {
             let texts = |key: &str| -> Vec<&str> {
-                case[key].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
+                case[key]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|text| text.as_str().unwrap())
+                    .collect()
             };
             let lines = texts("headers");
             let lines: Vec<(&str, &str)> = lines
@@ -205,7 +261,12 @@ mod tests {
             assert_eq!(got, case["client"].as_str().unwrap(), "{}", case["why"]);
             if let Some(wanted) = case["bucket"].as_str() {
                 let wanted = wanted.split('/').next().unwrap();
-                assert_eq!(bucket(got.parse().unwrap()).to_string(), wanted, "{}", case["why"]);
+                assert_eq!(
+                    bucket(got.parse().unwrap()).to_string(),
+                    wanted,
+                    "{}",
+                    case["why"]
+                );
             }
         }
     }
@@ -215,28 +276,54 @@ mod tests {
         let proxies = ["10.0.0.0/8"];
         for (value, client) in [
             ("for=198.51.100.7", "198.51.100.7"),
-            ("for=1.1.1.1, For=\"198.51.100.7:80\";proto=https", "198.51.100.7"),
-            ("for=1.1.1.1;by=\"a,b\", for=\"[2001:db8::7]:443\", for=10.1.1.1", "2001:db8::7"),
+            (
+                "for=1.1.1.1, For=\"198.51.100.7:80\";proto=https",
+                "198.51.100.7",
+            ),
+            (
+                "for=1.1.1.1;by=\"a,b\", for=\"[2001:db8::7]:443\", for=10.1.1.1",
+                "2001:db8::7",
+            ),
             ("for=1.1.1.1, for=unknown", "10.0.0.5"),
             ("for=1.1.1.1, for=_hidden", "10.0.0.5"),
             ("for=1.1.1.1;for=2.2.2.2", "10.0.0.5"),
             ("proto=https", "10.0.0.5"),
             ("for=\"1.1.1.1", "10.0.0.5"),
         ] {
-            let peer = told("10.0.0.5", &proxies, Forwarding::Forwarded, &[("forwarded", value)]);
+            let peer = told(
+                "10.0.0.5",
+                &proxies,
+                Forwarding::Forwarded,
+                &[("forwarded", value)],
+            );
             assert_eq!(peer.0.to_string(), client, "{value}");
             assert_eq!(peer.1 == Standing::OfProxy, client == "10.0.0.5", "{value}");
         }
     }
 
     #[test]
-    fn security_f18_only_the_header_that_the_proxy_writes_is_read_and_who_is_unclear_is_in_no_block() {
+    fn security_f18_only_the_header_that_the_proxy_writes_is_read_and_who_is_unclear_is_in_no_block()
+     {
         use Forwarding::{Forwarded, None, XForwardedFor, XRealIp};
         let proxies = ["10.0.0.0/8"];
-        let blocks = ["10.0.0.0/8".parse::<Block>().unwrap(), "198.51.100.0/24".parse().unwrap()];
-        let both = [("forwarded", "for=1.1.1.1"), ("x-forwarded-for", "198.51.100.7"), ("x-real-ip", "2.2.2.2")];
-        for (written, caller) in [(XForwardedFor, "198.51.100.7"), (Forwarded, "1.1.1.1"), (XRealIp, "2.2.2.2")] {
-            assert_eq!(told("10.0.0.5", &proxies, written, &both), Peer(caller.parse().unwrap(), Standing::Own));
+        let blocks = [
+            "10.0.0.0/8".parse::<Block>().unwrap(),
+            "198.51.100.0/24".parse().unwrap(),
+        ];
+        let both = [
+            ("forwarded", "for=1.1.1.1"),
+            ("x-forwarded-for", "198.51.100.7"),
+            ("x-real-ip", "2.2.2.2"),
+        ];
+        for (written, caller) in [
+            (XForwardedFor, "198.51.100.7"),
+            (Forwarded, "1.1.1.1"),
+            (XRealIp, "2.2.2.2"),
+        ] {
+            assert_eq!(
+                told("10.0.0.5", &proxies, written, &both),
+                Peer(caller.parse().unwrap(), Standing::Own)
+            );
         }
         let proxy = Peer("10.0.0.5".parse().unwrap(), Standing::OfProxy);
         for (written, lines) in [
@@ -247,31 +334,63 @@ mod tests {
             (XForwardedFor, &[("x-forwarded-for", " , ")]),
             (Forwarded, &[("x-forwarded-for", "10.0.0.7")]),
             (Forwarded, &[("forwarded", "for=_hidden")]),
-            (XRealIp, &[("x-real-ip", "10.0.0.7"), ("x-real-ip", "10.0.0.7")]),
+            (
+                XRealIp,
+                &[("x-real-ip", "10.0.0.7"), ("x-real-ip", "10.0.0.7")],
+            ),
             (XRealIp, &[("x-real-ip", "10.0.0.7, 10.0.0.8")]),
             (None, &[("x-forwarded-for", "10.0.0.7")]),
         ] {
             let peer = told("10.0.0.5", &proxies, written, lines);
-            assert_eq!((peer, peer.is_in(&blocks)), (proxy, false), "{written:?} {lines:?}");
+            assert_eq!(
+                (peer, peer.is_in(&blocks)),
+                (proxy, false),
+                "{written:?} {lines:?}"
+            );
         }
         // A hop that cannot be followed: the proxy before it counts.
-        let peer = told("10.0.0.5", &proxies, XForwardedFor, &[("x-forwarded-for", "10.0.0.7, evil, 10.0.0.9")]);
-        assert_eq!((peer.0.to_string().as_str(), peer.1), ("10.0.0.9", Standing::OfProxy));
+        let peer = told(
+            "10.0.0.5",
+            &proxies,
+            XForwardedFor,
+            &[("x-forwarded-for", "10.0.0.7, evil, 10.0.0.9")],
+        );
+        assert_eq!(
+            (peer.0.to_string().as_str(), peer.1),
+            ("10.0.0.9", Standing::OfProxy)
+        );
         // Callers inside who need no proxy.
         for lines in [&[][..], &[("x-forwarded-for", "10.1.1.1")]] {
-            assert!(told("10.0.0.5", &proxies, XForwardedFor, lines).is_in(&blocks), "{lines:?}");
+            assert!(
+                told("10.0.0.5", &proxies, XForwardedFor, lines).is_in(&blocks),
+                "{lines:?}"
+            );
         }
     }
 
     #[test]
     fn t38_a_list_is_followed_only_so_far_and_over_all_its_lines() {
         let proxies = ["10.0.0.0/8"];
-        let lines = [("x-forwarded-for", "1.1.1.1, 198.51.100.7"), ("x-forwarded-for", "10.0.0.9")];
+        let lines = [
+            ("x-forwarded-for", "1.1.1.1, 198.51.100.7"),
+            ("x-forwarded-for", "10.0.0.9"),
+        ];
         assert_eq!(judged("10.0.0.5", &proxies, &lines), "198.51.100.7");
         let long = format!("1.1.1.1, {}", vec!["10.0.0.7"; MAX_STEPS].join(", "));
-        let peer = told("10.0.0.5", &proxies, Forwarding::XForwardedFor, &[("x-forwarded-for", &long)]);
-        assert_eq!((peer.0.to_string().as_str(), peer.1), ("10.0.0.7", Standing::OfProxy));
+        let peer = told(
+            "10.0.0.5",
+            &proxies,
+            Forwarding::XForwardedFor,
+            &[("x-forwarded-for", &long)],
+        );
+        assert_eq!(
+            (peer.0.to_string().as_str(), peer.1),
+            ("10.0.0.7", Standing::OfProxy)
+        );
         let just = format!("1.1.1.1, {}", vec!["10.0.0.7"; MAX_STEPS - 1].join(", "));
-        assert_eq!(judged("10.0.0.5", &proxies, &[("x-forwarded-for", &just)]), "1.1.1.1");
+        assert_eq!(
+            judged("10.0.0.5", &proxies, &[("x-forwarded-for", &just)]),
+            "1.1.1.1"
+        );
     }
 }

@@ -86,7 +86,12 @@ pub(super) enum NoPlace {
 
 impl Places {
     pub(super) fn new(whole: usize, each: usize) -> Self {
-        Self { whole, each, taken: Mutex::default(), ends: AtomicU64::new(0) }
+        Self {
+            whole,
+            each,
+            taken: Mutex::default(),
+            ends: AtomicU64::new(0),
+        }
     }
 
     /// A place for a connection: counted for an address, or for nobody where the caller is not known yet.
@@ -96,12 +101,20 @@ impl Places {
             self.has_room(&taken, address)?;
         }
         if taken.seats.len() >= self.whole + taken.leaving {
-            let crowd = address.and_then(|address| taken.by_network.get(&network(address)).copied());
+            let crowd =
+                address.and_then(|address| taken.by_network.get(&network(address)).copied());
             taken.make_room(crowd.unwrap_or_default())?;
         }
-        let seat = Arc::new(Seat::new(taken.seats.len(), self.ends.fetch_add(1, Ordering::Relaxed)));
+        let seat = Arc::new(Seat::new(
+            taken.seats.len(),
+            self.ends.fetch_add(1, Ordering::Relaxed),
+        ));
         taken.seats.push(seat.clone());
-        let mut place = Place { places: self.clone(), seat, address: None };
+        let mut place = Place {
+            places: self.clone(),
+            seat,
+            address: None,
+        };
         if let Some(address) = address {
             place.count(&mut taken, address);
         }
@@ -110,8 +123,16 @@ impl Places {
     }
 
     fn has_room(&self, taken: &Taken, address: IpAddr) -> Result<(), NoPlace> {
-        let count = taken.by_address.get(&bucket(address)).copied().unwrap_or_default();
-        if count >= self.each { Err(NoPlace::Share) } else { Ok(()) }
+        let count = taken
+            .by_address
+            .get(&bucket(address))
+            .copied()
+            .unwrap_or_default();
+        if count >= self.each {
+            Err(NoPlace::Share)
+        } else {
+            Ok(())
+        }
     }
 
     fn held(&self) -> MutexGuard<'_, Taken> {
@@ -128,12 +149,18 @@ impl Taken {
         }
         let count = self.seats.len();
         let looked_at = (0..count.min(LOOK_AT)).map(|step| (self.next + step) % count);
-        let idle = looked_at.filter_map(|at| self.seats.get(at)).filter(|seat| seat.is_idle());
-        let best = idle.map(|seat| (self.crowd_of(seat), seat)).max_by_key(|(crowd, seat)| {
-            let last = seat.last.load(Ordering::Relaxed);
-            (*crowd, std::cmp::Reverse(last))
-        });
-        let leaver = best.filter(|(size, _)| *size >= crowd).map(|(_, seat)| seat.clone());
+        let idle = looked_at
+            .filter_map(|at| self.seats.get(at))
+            .filter(|seat| seat.is_idle());
+        let best = idle
+            .map(|seat| (self.crowd_of(seat), seat))
+            .max_by_key(|(crowd, seat)| {
+                let last = seat.last.load(Ordering::Relaxed);
+                (*crowd, std::cmp::Reverse(last))
+            });
+        let leaver = best
+            .filter(|(size, _)| *size >= crowd)
+            .map(|(_, seat)| seat.clone());
         self.next = (self.next + LOOK_AT) % count.max(1);
         let leaver = leaver.ok_or(NoPlace::Full)?;
         self.leaving += 1;
@@ -145,7 +172,9 @@ impl Taken {
     /// How many connections the network of this one has.
     fn crowd_of(&self, seat: &Seat) -> usize {
         let network = *seat.network.lock().unwrap_or_else(PoisonError::into_inner);
-        network.and_then(|network| self.by_network.get(&network).copied()).unwrap_or_default()
+        network
+            .and_then(|network| self.by_network.get(&network).copied())
+            .unwrap_or_default()
     }
 }
 
@@ -163,7 +192,11 @@ impl Place {
     fn count(&mut self, taken: &mut Taken, address: IpAddr) {
         *taken.by_address.entry(bucket(address)).or_default() += 1;
         *taken.by_network.entry(network(address)).or_default() += 1;
-        *self.seat.network.lock().unwrap_or_else(PoisonError::into_inner) = Some(network(address));
+        *self
+            .seat
+            .network
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(network(address));
         self.address = Some(address);
     }
 
@@ -171,7 +204,10 @@ impl Place {
     pub(super) fn busy(&self) -> BusyPlace {
         self.seat.busy.fetch_add(1, Ordering::Relaxed);
         self.seat.has_asked.store(true, Ordering::Relaxed);
-        BusyPlace { places: self.places.clone(), seat: self.seat.clone() }
+        BusyPlace {
+            places: self.places.clone(),
+            seat: self.seat.clone(),
+        }
     }
 
     /// What tells when it is to be given up.
@@ -232,7 +268,9 @@ impl Drop for Place {
 }
 
 fn one_less<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, of: &K) {
-    let Some(count) = counts.get_mut(of) else { return };
+    let Some(count) = counts.get_mut(of) else {
+        return;
+    };
     *count -= 1;
     if *count == 0 {
         counts.remove(of);
@@ -274,7 +312,10 @@ impl<B: Body + Unpin> Body for Seated<B> {
     type Data = B::Data;
     type Error = B::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         Pin::new(&mut self.inner).poll_frame(cx)
     }
 
@@ -300,15 +341,25 @@ mod tests {
         let places = Arc::new(Places::new(4, 2));
         let one = take(&places, "192.0.2.1").unwrap();
         let two = take(&places, "192.0.2.1").unwrap();
-        assert_eq!(take(&places, "::ffff:192.0.2.1").unwrap_err(), NoPlace::Share);
+        assert_eq!(
+            take(&places, "::ffff:192.0.2.1").unwrap_err(),
+            NoPlace::Share
+        );
         let v6 = take(&places, "2001:db8::1").unwrap();
         let same_64 = take(&places, "2001:db8::2").unwrap();
         let _busy = [&one, &two, &v6, &same_64].map(Place::busy);
-        assert_eq!(take(&places, "192.0.2.9").unwrap_err(), NoPlace::Full, "all are taken");
+        assert_eq!(
+            take(&places, "192.0.2.9").unwrap_err(),
+            NoPlace::Full,
+            "all are taken"
+        );
         drop(two);
         assert_eq!(take(&places, "2001:db8::3").unwrap_err(), NoPlace::Share);
         let mut unknown = places.take(None).unwrap();
-        assert_eq!(unknown.share("2001:db8::3".parse().unwrap()), Err(NoPlace::Share));
+        assert_eq!(
+            unknown.share("2001:db8::3".parse().unwrap()),
+            Err(NoPlace::Share)
+        );
         unknown.share("192.0.2.1".parse().unwrap()).unwrap();
     }
 
@@ -316,12 +367,21 @@ mod tests {
     fn security_f35_when_all_places_are_taken_an_idle_one_of_the_largest_network_goes() {
         let places = Arc::new(Places::new(6, 2));
         // Three /64s of one /48, and two callers from elsewhere.
-        let crowd: Vec<Place> = ["2001:db8:0:1::1", "2001:db8:0:2::1", "2001:db8:0:3::1", "2001:db8:0:1::2"]
-            .map(|address| take(&places, address).unwrap())
-            .into();
+        let crowd: Vec<Place> = [
+            "2001:db8:0:1::1",
+            "2001:db8:0:2::1",
+            "2001:db8:0:3::1",
+            "2001:db8:0:1::2",
+        ]
+        .map(|address| take(&places, address).unwrap())
+        .into();
         let other = take(&places, "192.0.2.1").unwrap();
         let proxy = places.take(None).unwrap();
-        assert_eq!(take(&places, "198.51.100.1").unwrap_err(), NoPlace::Full, "all of them have just come");
+        assert_eq!(
+            take(&places, "198.51.100.1").unwrap_err(),
+            NoPlace::Full,
+            "all of them have just come"
+        );
         for place in crowd.iter().chain([&other, &proxy]) {
             drop(place.busy());
         }
@@ -329,7 +389,10 @@ mod tests {
         let busy = crowd[0].busy();
         let newcomer = take(&places, "198.51.100.1").unwrap();
         assert!(told(&crowd[1]), "the one that has been idle longest");
-        assert_eq!([&crowd[0], &crowd[2], &crowd[3], &other, &proxy].map(told), [false; 5]);
+        assert_eq!(
+            [&crowd[0], &crowd[2], &crowd[3], &other, &proxy].map(told),
+            [false; 5]
+        );
         // The network itself may come back in place of its own only.
         drop(newcomer.busy());
         let again = take(&places, "2001:db8:0:4::1").unwrap();
@@ -349,9 +412,18 @@ mod tests {
     fn nothing_is_kept_of_who_has_gone() {
         let places = Arc::new(Places::new(10, 1));
         for number in 0..100_u32 {
-            places.take(Some(std::net::Ipv4Addr::from_bits(number).into())).unwrap();
+            places
+                .take(Some(std::net::Ipv4Addr::from_bits(number).into()))
+                .unwrap();
         }
         let taken = places.held();
-        assert_eq!((taken.seats.len(), taken.by_address.len(), taken.by_network.len()), (0, 0, 0));
+        assert_eq!(
+            (
+                taken.seats.len(),
+                taken.by_address.len(),
+                taken.by_network.len()
+            ),
+            (0, 0, 0)
+        );
     }
 }

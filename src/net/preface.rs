@@ -35,11 +35,18 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option
 
 fn version_1(line: &str) -> Result<Option<IpAddr>> {
     let parts: Vec<&str> = line.split(' ').collect();
-    let is_port = |text: &str| text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok();
+    let is_port =
+        |text: &str| text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok();
     match parts[..] {
         ["PROXY", "UNKNOWN", ..] => Ok(None),
-        ["PROXY", family, from, to, from_port, to_port] if is_port(from_port) && is_port(to_port) => {
-            let read = |text: &str| text.parse::<IpAddr>().ok().filter(|a| a.is_ipv4() == (family == "TCP4"));
+        ["PROXY", family, from, to, from_port, to_port]
+            if is_port(from_port) && is_port(to_port) =>
+        {
+            let read = |text: &str| {
+                text.parse::<IpAddr>()
+                    .ok()
+                    .filter(|a| a.is_ipv4() == (family == "TCP4"))
+            };
             let known = matches!(family, "TCP4" | "TCP6");
             match (read(from), read(to)) {
                 (Some(from), Some(_)) if known => Ok(Some(from.to_canonical())),
@@ -66,7 +73,9 @@ async fn version_2(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<IpAdd
             _ => Err(wrong("it is too short")),
         },
         (0x21, 0x21 | 0x22) => match rest.first_chunk::<16>() {
-            Some(address) if rest.len() >= 36 => Ok(Some(IpAddr::V6(Ipv6Addr::from(*address)).to_canonical())),
+            Some(address) if rest.len() >= 36 => {
+                Ok(Some(IpAddr::V6(Ipv6Addr::from(*address)).to_canonical()))
+            }
             _ => Err(wrong("it is too short")),
         },
         // Of no family, or of this machine's own.
@@ -99,8 +108,14 @@ mod tests {
     #[tokio::test]
     async fn both_versions_name_the_caller_and_leave_what_follows() {
         let named = |text: &str| Ok((Some(text.to_owned()), 3));
-        assert_eq!(judged(b"PROXY TCP4 192.0.2.7 10.0.0.1 40000 443\r\nGET").await, named("192.0.2.7"));
-        assert_eq!(judged(b"PROXY TCP6 2001:db8::7 ::1 1 65535\r\nGET").await, named("2001:db8::7"));
+        assert_eq!(
+            judged(b"PROXY TCP4 192.0.2.7 10.0.0.1 40000 443\r\nGET").await,
+            named("192.0.2.7")
+        );
+        assert_eq!(
+            judged(b"PROXY TCP6 2001:db8::7 ::1 1 65535\r\nGET").await,
+            named("2001:db8::7")
+        );
         assert_eq!(judged(b"PROXY UNKNOWN\r\nGET").await, Ok((None, 3)));
         let v4 = [192, 0, 2, 7, 10, 0, 0, 1, 0, 1, 0, 2, 9, 9, 9];
         assert_eq!(judged(&binary(0x21, 0x11, &v4)).await, named("192.0.2.7"));
@@ -122,13 +137,26 @@ mod tests {
             "PROXY UDP4 192.0.2.7 10.0.0.1 1 1\r\n",
             "PROXY TCP4 192.0.2.7  10.0.0.1 1 1\r\n",
         ] {
-            assert_eq!(judged(text.as_bytes()).await, Err(ErrorKind::InvalidData), "{text}");
+            assert_eq!(
+                judged(text.as_bytes()).await,
+                Err(ErrorKind::InvalidData),
+                "{text}"
+            );
         }
         let long = format!("PROXY UNKNOWN {}", "x".repeat(200));
         assert_eq!(judged(long.as_bytes()).await, Err(ErrorKind::InvalidData));
-        assert_eq!(judged(&binary(0x21, 0x11, &[0; 4])).await, Err(ErrorKind::InvalidData));
-        assert_eq!(judged(&binary(0x31, 0x11, &[0; 12])).await, Err(ErrorKind::InvalidData));
-        assert_eq!(judged(&binary(0x21, 0x11, &[0; 3000])).await, Err(ErrorKind::InvalidData));
+        assert_eq!(
+            judged(&binary(0x21, 0x11, &[0; 4])).await,
+            Err(ErrorKind::InvalidData)
+        );
+        assert_eq!(
+            judged(&binary(0x31, 0x11, &[0; 12])).await,
+            Err(ErrorKind::InvalidData)
+        );
+        assert_eq!(
+            judged(&binary(0x21, 0x11, &[0; 3000])).await,
+            Err(ErrorKind::InvalidData)
+        );
         assert_eq!(judged(b"PROXY TCP4").await, Err(ErrorKind::UnexpectedEof));
     }
 }

@@ -40,12 +40,17 @@ impl Traffic {
     fn count(&self, of: &AtomicU64, bytes: usize) {
         if bytes > 0 {
             of.fetch_add(bytes as u64, Ordering::AcqRel);
-            self.last.store(u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Release);
+            self.last.store(
+                u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX),
+                Ordering::Release,
+            );
         }
     }
 
     fn silent_for(&self) -> Duration {
-        self.made.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Acquire)))
+        self.made
+            .elapsed()
+            .saturating_sub(Duration::from_millis(self.last.load(Ordering::Acquire)))
     }
 }
 
@@ -65,27 +70,41 @@ impl<T> Counted<T> {
             last: AtomicU64::new(0),
             is_timed: AtomicBool::new(false),
         };
-        Self { inner, traffic: Arc::new(traffic) }
+        Self {
+            inner,
+            traffic: Arc::new(traffic),
+        }
     }
 }
 
 impl<T: Connection> Connection for Counted<hyper_util::rt::TokioIo<T>> {
     fn connected(&self) -> Connected {
-        self.inner.connected().extra(Carried::SoFar(self.traffic.clone()))
+        self.inner
+            .connected()
+            .extra(Carried::SoFar(self.traffic.clone()))
     }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = into.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, into))?;
-        self.traffic.count(&self.traffic.read, into.filled().len() - before);
+        self.traffic
+            .count(&self.traffic.read, into.filled().len() - before);
         Poll::Ready(Ok(()))
     }
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
         self.traffic.count(&self.traffic.written, written);
         Poll::Ready(Ok(written))
@@ -121,7 +140,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
 #[derive(Debug)]
 enum Carried {
     SoFar(Arc<Traffic>),
-    Before { traffic: Arc<Traffic>, read: u64, written: u64 },
+    Before {
+        traffic: Arc<Traffic>,
+        read: u64,
+        written: u64,
+    },
 }
 
 impl Clone for Carried {
@@ -132,9 +155,15 @@ impl Clone for Carried {
                 written: traffic.written.load(Ordering::Acquire),
                 traffic: traffic.clone(),
             },
-            Self::Before { traffic, read, written } => {
-                Self::Before { traffic: traffic.clone(), read: *read, written: *written }
-            }
+            Self::Before {
+                traffic,
+                read,
+                written,
+            } => Self::Before {
+                traffic: traffic.clone(),
+                read: *read,
+                written: *written,
+            },
         }
     }
 }
@@ -162,7 +191,12 @@ impl Line {
     /// Whether surely no byte of the request was written. It holds once the connection has broken: while it stands, a byte
     /// may still go.
     pub(super) fn wrote_nothing(&self) -> bool {
-        let Some(Carried::Before { traffic, written, .. }) = self.carried() else { return false };
+        let Some(Carried::Before {
+            traffic, written, ..
+        }) = self.carried()
+        else {
+            return false;
+        };
         traffic.written.load(Ordering::Acquire) == written
     }
 
@@ -170,7 +204,14 @@ impl Line {
     /// others before and nothing of this one, and doing what is asked twice must be as good as doing it once (RFC 9110,
     /// 9.2.2); or nothing of the request may have been written.
     pub(super) fn may_go_again(&self, method: &Method) -> bool {
-        let Some(Carried::Before { traffic, read, written }) = self.carried() else { return false };
+        let Some(Carried::Before {
+            traffic,
+            read,
+            written,
+        }) = self.carried()
+        else {
+            return false;
+        };
         let was_used = read > 0;
         let answered_nothing = traffic.read.load(Ordering::Acquire) == read;
         let wrote_nothing = traffic.written.load(Ordering::Acquire) == written;
@@ -180,9 +221,13 @@ impl Line {
     /// Gives the connection up before its server does, where the server says for how long it keeps connections. `longest`
     /// is how long the pool keeps them anyway.
     pub(super) fn heed(&self, answer: &HeaderMap, longest: Duration) {
-        let Some(kept_for) = kept_for(answer) else { return };
+        let Some(kept_for) = kept_for(answer) else {
+            return;
+        };
         let usable = kept_for.saturating_sub(MARGIN.min(kept_for / 2));
-        let Some(Carried::Before { traffic, .. }) = self.carried() else { return };
+        let Some(Carried::Before { traffic, .. }) = self.carried() else {
+            return;
+        };
         if usable >= longest || traffic.is_timed.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -211,13 +256,20 @@ impl Line {
 
 /// For how long a server keeps a connection that is idle, as it says itself (`Keep-Alive: timeout=5, max=100`).
 fn kept_for(answer: &HeaderMap) -> Option<Duration> {
-    let lines = answer.get_all(KEEP_ALIVE).into_iter().filter_map(|line| line.to_str().ok());
+    let lines = answer
+        .get_all(KEEP_ALIVE)
+        .into_iter()
+        .filter_map(|line| line.to_str().ok());
     let seconds = lines.flat_map(|line| line.split(',')).filter_map(|part| {
         let (name, value) = part.split_once('=')?;
         let value = value.trim().trim_matches('"');
-        name.trim().eq_ignore_ascii_case("timeout").then(|| value.parse::<u32>().ok())?
+        name.trim()
+            .eq_ignore_ascii_case("timeout")
+            .then(|| value.parse::<u32>().ok())?
     });
-    seconds.min().map(|seconds| Duration::from_secs(seconds.into()))
+    seconds
+        .min()
+        .map(|seconds| Duration::from_secs(seconds.into()))
 }
 
 #[cfg(test)]
@@ -227,7 +279,8 @@ mod tests {
     #[test]
     fn a_server_says_how_long_it_keeps_a_connection() {
         let said = |line: &str| {
-            let headers = HeaderMap::from_iter([(KEEP_ALIVE, http::HeaderValue::try_from(line).unwrap())]);
+            let headers =
+                HeaderMap::from_iter([(KEEP_ALIVE, http::HeaderValue::try_from(line).unwrap())]);
             kept_for(&headers).map(|time| time.as_secs())
         };
         for (line, seconds) in [

@@ -39,7 +39,10 @@ pub(super) struct Notice(OnceLock<(u32, Fault)>);
 impl Notice {
     /// What was wrong with the request of this number.
     pub(super) fn of(&self, number: u32) -> Option<Fault> {
-        self.0.get().filter(|(at, _)| *at == number).map(|(_, fault)| *fault)
+        self.0
+            .get()
+            .filter(|(at, _)| *at == number)
+            .map(|(_, fault)| *fault)
     }
 }
 
@@ -82,7 +85,12 @@ enum Closing {
 }
 
 impl<T> Screen<T> {
-    pub(super) fn new(inner: T, max_head: usize, head_timeout: Duration, notice: Arc<Notice>) -> Self {
+    pub(super) fn new(
+        inner: T,
+        max_head: usize,
+        head_timeout: Duration,
+        notice: Arc<Notice>,
+    ) -> Self {
         Self {
             inner,
             state: State::Head,
@@ -140,7 +148,9 @@ impl<T> Screen<T> {
                     Err(fault) => return (at, Some(fault)),
                 },
                 State::Length(left) => {
-                    let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len() - at);
+                    let here = usize::try_from(*left)
+                        .unwrap_or(usize::MAX)
+                        .min(bytes.len() - at);
                     at += here;
                     *left -= here as u64;
                     if *left == 0 {
@@ -169,7 +179,11 @@ impl<T> Screen<T> {
     /// The head at the beginning of some bytes, where it is whole.
     fn whole_head(&mut self, bytes: &[u8]) -> std::result::Result<Option<(usize, Framing)>, Fault> {
         if let Some(end) = end_of_head(bytes, self.searched) {
-            return if end > self.max_head { Err(self.too_large(bytes)) } else { head::judge(bytes).map(Some) };
+            return if end > self.max_head {
+                Err(self.too_large(bytes))
+            } else {
+                head::judge(bytes).map(Some)
+            };
         }
         head::judge_early(bytes, self.searched)?;
         if bytes.len() > self.max_head {
@@ -182,7 +196,11 @@ impl<T> Screen<T> {
     /// Which part of a head is too large.
     fn too_large(&self, bytes: &[u8]) -> Fault {
         let line_ends = memchr::memchr(b'\n', &bytes[..bytes.len().min(self.max_head)]).is_some();
-        if line_ends { Fault::TooLarge } else { Fault::TargetTooLong }
+        if line_ends {
+            Fault::TooLarge
+        } else {
+            Fault::TargetTooLong
+        }
     }
 
     /// Puts our own request in the place of one that is none.
@@ -234,15 +252,21 @@ impl<T> Screen<T> {
 fn end_of_head(bytes: &[u8], searched: usize) -> Option<usize> {
     // The line end before may lie at the end of what was searched.
     let from = searched.saturating_sub(3);
-    memchr::memchr_iter(b'\n', &bytes[from..]).map(|at| from + at).find_map(|at| match bytes[at + 1..] {
-        [b'\n', ..] => Some(at + 2),
-        [b'\r', b'\n', ..] => Some(at + 3),
-        _ => None,
-    })
+    memchr::memchr_iter(b'\n', &bytes[from..])
+        .map(|at| from + at)
+        .find_map(|at| match bytes[at + 1..] {
+            [b'\n', ..] => Some(at + 2),
+            [b'\r', b'\n', ..] => Some(at + 3),
+            _ => None,
+        })
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Screen<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
         let this = &mut *self;
         loop {
             if this.given < this.cleared {
@@ -291,7 +315,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Screen<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Screen<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
 
@@ -322,14 +350,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Screen<T> {
                     this.closing = if this.ended || between {
                         Closing::Done
                     } else {
-                        Closing::Lingering { left: LINGER_BYTES, timer: Box::pin(sleep(LINGER_TIME)) }
+                        Closing::Lingering {
+                            left: LINGER_BYTES,
+                            timer: Box::pin(sleep(LINGER_TIME)),
+                        }
                     };
                 }
                 Closing::Lingering { left, timer } => {
                     let mut space = [0; 4096];
                     let mut dropped = ReadBuf::new(&mut space);
                     match Pin::new(&mut this.inner).poll_read(cx, &mut dropped) {
-                        Poll::Ready(Ok(())) if !dropped.filled().is_empty() && dropped.filled().len() < *left => {
+                        Poll::Ready(Ok(()))
+                            if !dropped.filled().is_empty() && dropped.filled().len() < *left =>
+                        {
                             *left -= dropped.filled().len();
                         }
                         Poll::Ready(_) => this.closing = Closing::Done,
@@ -356,24 +389,34 @@ mod tests {
     fn screen() -> (Screen<DuplexStream>, DuplexStream, Arc<Notice>) {
         let (ours, theirs) = duplex(64 * 1024);
         let notice = Arc::new(Notice::default());
-        (Screen::new(ours, 1024, Duration::from_millis(100), notice.clone()), theirs, notice)
+        (
+            Screen::new(ours, 1024, Duration::from_millis(100), notice.clone()),
+            theirs,
+            notice,
+        )
     }
 
     /// Everything that passes of what comes in pieces, with room for so much at a time.
-    async fn passed(pieces: impl Iterator<Item = &[u8]>, room: usize) -> (String, Option<(u32, Fault)>, bool) {
+    async fn passed(
+        pieces: impl Iterator<Item = &[u8]>,
+        room: usize,
+    ) -> (String, Option<(u32, Fault)>, bool) {
         let (mut ours, mut theirs, notice) = screen();
         let mut text = Vec::new();
         let mut broken = false;
-        let read = async |ours: &mut Screen<DuplexStream>, text: &mut Vec<u8>, broken: &mut bool| {
-            let mut buffer = vec![0; room];
-            while let Ok(read) = tokio::time::timeout(Duration::from_millis(5), ours.read(&mut buffer)).await {
-                match read {
-                    Ok(0) => break,
-                    Ok(length) => text.extend_from_slice(&buffer[..length]),
-                    Err(_) => *broken = true,
+        let read =
+            async |ours: &mut Screen<DuplexStream>, text: &mut Vec<u8>, broken: &mut bool| {
+                let mut buffer = vec![0; room];
+                while let Ok(read) =
+                    tokio::time::timeout(Duration::from_millis(5), ours.read(&mut buffer)).await
+                {
+                    match read {
+                        Ok(0) => break,
+                        Ok(length) => text.extend_from_slice(&buffer[..length]),
+                        Err(_) => *broken = true,
+                    }
                 }
-            }
-        };
+            };
         for piece in pieces {
             theirs.write_all(piece).await.unwrap();
             let mut buffer = vec![0; room];
@@ -391,13 +434,21 @@ mod tests {
             }
         }
         read(&mut ours, &mut text, &mut broken).await;
-        (String::from_utf8(text).unwrap(), notice.0.get().copied(), broken)
+        (
+            String::from_utf8(text).unwrap(),
+            notice.0.get().copied(),
+            broken,
+        )
     }
 
     async fn every_way(text: &str) -> (String, Option<(u32, Fault)>, bool) {
         let whole = passed(std::iter::once(text.as_bytes()), 8192).await;
         for (size, room) in [(1, 8192), (7, 5), (text.len(), 10), (50, 8192)] {
-            assert_eq!(passed(text.as_bytes().chunks(size), room).await, whole, "{size} {room} {text:?}");
+            assert_eq!(
+                passed(text.as_bytes().chunks(size), room).await,
+                whole,
+                "{size} {room} {text:?}"
+            );
         }
         whole
     }
@@ -414,7 +465,10 @@ mod tests {
         let bad = "POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: cow\r\n\r\n";
         let text = format!("{GOOD}{GOOD}{bad}{GOOD}");
         let (got, notice, broken) = every_way(&text).await;
-        assert_eq!(got, format!("{GOOD}{GOOD}{}", std::str::from_utf8(STAND_IN).unwrap()));
+        assert_eq!(
+            got,
+            format!("{GOOD}{GOOD}{}", std::str::from_utf8(STAND_IN).unwrap())
+        );
         let (number, fault) = notice.unwrap();
         assert_eq!(number, 2);
         assert!(matches!(fault, Fault::Framing(_)) && !broken);
@@ -432,12 +486,23 @@ mod tests {
     async fn t13_a_head_that_is_too_long_is_one_fault_and_its_target_another() {
         let long = "x".repeat(2_000);
         for (text, fault) in [
-            (format!("GET / HTTP/1.1\r\nX: {long}\r\n\r\n"), Fault::TooLarge),
+            (
+                format!("GET / HTTP/1.1\r\nX: {long}\r\n\r\n"),
+                Fault::TooLarge,
+            ),
             (format!("GET / HTTP/1.1\r\nX: {long}"), Fault::TooLarge),
-            (format!("GET /{long} HTTP/1.1\r\n\r\n"), Fault::TargetTooLong),
+            (
+                format!("GET /{long} HTTP/1.1\r\n\r\n"),
+                Fault::TargetTooLong,
+            ),
             (format!("GET /{long}"), Fault::TargetTooLong),
         ] {
-            assert_eq!(every_way(&text).await.1, Some((0, fault)), "{}", &text[..20]);
+            assert_eq!(
+                every_way(&text).await.1,
+                Some((0, fault)),
+                "{}",
+                &text[..20]
+            );
         }
     }
 
@@ -460,7 +525,10 @@ mod tests {
     #[tokio::test]
     async fn t17_what_still_comes_behind_an_early_answer_is_dropped_within_bounds() {
         let (mut ours, mut theirs, _) = screen();
-        theirs.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n").await.unwrap();
+        theirs
+            .write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n")
+            .await
+            .unwrap();
         assert!(ours.read(&mut [0; 8192]).await.unwrap() > 0);
         ours.write_all(b"no").await.unwrap();
         let send = async {

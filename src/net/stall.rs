@@ -19,7 +19,11 @@ pub(super) struct Stalling<T> {
 
 impl<T> Stalling<T> {
     pub(super) const fn new(inner: T, stall: Duration) -> Self {
-        Self { inner, stall, waiting: None }
+        Self {
+            inner,
+            stall,
+            waiting: None,
+        }
     }
 
     /// The outcome of a write, or an error when it has waited too long.
@@ -30,18 +34,31 @@ impl<T> Stalling<T> {
         }
         let stall = self.stall;
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(stall)));
-        waiting.as_mut().poll(cx).map(|()| Err(Error::new(ErrorKind::TimedOut, "the other end does not read")))
+        waiting.as_mut().poll(cx).map(|()| {
+            Err(Error::new(
+                ErrorKind::TimedOut,
+                "the other end does not read",
+            ))
+        })
     }
 }
 
 impl<T: Read + Unpin> Read for Stalling<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<Result<()>> {
         Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
 }
 
 impl<T: Write + Unpin> Write for Stalling<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, bytes);
         self.judge(written, cx)
     }
@@ -94,6 +111,9 @@ mod tests {
             let (written, _) = tokio::join!(write(&mut ours), read);
             assert_eq!(written.unwrap(), 64);
         }
-        assert_eq!(write(&mut ours).await.unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(
+            write(&mut ours).await.unwrap_err().kind(),
+            ErrorKind::TimedOut
+        );
     }
 }

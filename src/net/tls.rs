@@ -68,16 +68,28 @@ impl Tls {
         });
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| TlsError { file: certificate.to_owned(), what: error.to_string() })?
+            .map_err(|error| TlsError {
+                file: certificate.to_owned(),
+                what: error.to_string(),
+            })?
             .with_no_client_auth()
             .with_cert_resolver(shown.clone());
         config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), shown })
+        Ok(Self {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            shown,
+        })
     }
 
     /// Reads both files again when one of them has changed since; says whether there is another certificate now.
     pub fn reload(&self) -> Result<bool, TlsError> {
-        let Shown { certificate, key, pair, seen, provider } = &*self.shown;
+        let Shown {
+            certificate,
+            key,
+            pair,
+            seen,
+            provider,
+        } = &*self.shown;
         let now = [look(certificate), look(key)];
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         // A file that is gone is being replaced.
@@ -96,7 +108,10 @@ impl Tls {
     }
 
     /// Does a handshake; says whether the other end wants HTTP/2.
-    pub(super) async fn accept(&self, socket: TcpStream) -> std::io::Result<(TlsStream<TcpStream>, bool)> {
+    pub(super) async fn accept(
+        &self,
+        socket: TcpStream,
+    ) -> std::io::Result<(TlsStream<TcpStream>, bool)> {
         let stream = self.acceptor.accept(socket).await?;
         let wants_2 = stream.get_ref().1.alpn_protocol() == Some(H2);
         Ok((stream, wants_2))
@@ -105,13 +120,17 @@ impl Tls {
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("certificate", &self.shown.certificate).finish_non_exhaustive()
+        f.debug_struct("Tls")
+            .field("certificate", &self.shown.certificate)
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shown").field("certificate", &self.certificate).finish_non_exhaustive()
+        f.debug_struct("Shown")
+            .field("certificate", &self.certificate)
+            .finish_non_exhaustive()
     }
 }
 
@@ -126,17 +145,27 @@ fn look(file: &Path) -> Option<(SystemTime, u64)> {
     Some((data.modified().ok()?, data.len()))
 }
 
-fn read(certificate: &Path, key: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
-    let wrong = |file: &Path, what: String| TlsError { file: file.to_owned(), what };
+fn read(
+    certificate: &Path,
+    key: &Path,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, TlsError> {
+    let wrong = |file: &Path, what: String| TlsError {
+        file: file.to_owned(),
+        what,
+    };
     let chain: Result<Vec<CertificateDer<'static>>, _> =
         CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
     let chain = chain.map_err(|error| wrong(certificate, error.to_string()))?;
     if chain.is_empty() {
         return Err(wrong(certificate, "there is no certificate in it".into()));
     }
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, error.to_string()))?;
+    let secret =
+        PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, error.to_string()))?;
     CertifiedKey::from_der(chain, secret, provider).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => wrong(key, "it is not the key of the certificate".into()),
+        rustls::Error::InconsistentKeys(_) => {
+            wrong(key, "it is not the key of the certificate".into())
+        }
         other => wrong(certificate, other.to_string()),
     })
 }
@@ -153,7 +182,10 @@ mod tests {
     #[test]
     fn another_certificate_is_taken_and_a_broken_one_leaves_the_first() {
         let folder = tempfile::tempdir().unwrap();
-        let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+        let (certificate, key) = (
+            folder.path().join("cert.pem"),
+            folder.path().join("key.pem"),
+        );
         let write = |pair: &(String, String)| {
             std::fs::write(&certificate, &pair.0).unwrap();
             std::fs::write(&key, &pair.1).unwrap();
@@ -167,13 +199,24 @@ mod tests {
         two.0.push_str("\n\n");
         write(&(two.0.clone(), one.1.clone()));
         let error = tls.reload().unwrap_err().to_string();
-        assert!(error.contains("key.pem: it is not the key of the certificate"), "{error}");
+        assert!(
+            error.contains("key.pem: it is not the key of the certificate"),
+            "{error}"
+        );
         assert!(Arc::ptr_eq(&first, &tls.shown.pair.load_full()));
 
         write(&("nothing".into(), two.1.clone() + "\n"));
-        assert!(tls.reload().unwrap_err().to_string().contains("cert.pem: there is no certificate"));
+        assert!(
+            tls.reload()
+                .unwrap_err()
+                .to_string()
+                .contains("cert.pem: there is no certificate")
+        );
         std::fs::remove_file(&certificate).unwrap();
-        assert!(!tls.reload().unwrap(), "a file that is gone is being replaced");
+        assert!(
+            !tls.reload().unwrap(),
+            "a file that is gone is being replaced"
+        );
 
         write(&(two.0.clone() + "\n", two.1.clone() + "\n\n"));
         assert!(tls.reload().unwrap());
@@ -183,7 +226,10 @@ mod tests {
     #[test]
     fn files_that_are_no_pair_are_named() {
         let folder = tempfile::tempdir().unwrap();
-        let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+        let (certificate, key) = (
+            folder.path().join("cert.pem"),
+            folder.path().join("key.pem"),
+        );
         assert_eq!(Tls::load(&certificate, &key).unwrap_err().file, certificate);
         std::fs::write(&certificate, pair().0).unwrap();
         assert_eq!(Tls::load(&certificate, &key).unwrap_err().file, key);

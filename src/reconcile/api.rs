@@ -66,7 +66,14 @@ impl Api {
         let agent = HeaderValue::from_static(concat!("sluicegate/", env!("CARGO_PKG_VERSION")));
         headers.insert(USER_AGENT, agent);
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        Self { client, base, at: at.clone(), token, headers, clock }
+        Self {
+            client,
+            base,
+            at: at.clone(),
+            token,
+            headers,
+            clock,
+        }
     }
 
     /// The same, with a header on every request.
@@ -77,9 +84,17 @@ impl Api {
 
     /// Whether an address is at this API's host.
     pub(super) fn owns(&self, address: &Uri) -> bool {
-        let port = |uri: &Uri| uri.port_u16().or(if uri.scheme_str() == Some("https") { Some(443) } else { Some(80) });
+        let port = |uri: &Uri| {
+            uri.port_u16().or(if uri.scheme_str() == Some("https") {
+                Some(443)
+            } else {
+                Some(80)
+            })
+        };
         let host = |uri: &Uri| uri.host().map(str::to_ascii_lowercase);
-        let plain = address.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+        let plain = address
+            .authority()
+            .is_some_and(|authority| !authority.as_str().contains('@'));
         plain
             && address.scheme() == self.at.scheme()
             && host(address) == host(&self.at)
@@ -88,7 +103,12 @@ impl Api {
 
     /// Asks for what is at a path, at most `most` bytes of it. Asking changes nothing, so it is done again where an
     /// answer did not come.
-    pub(super) async fn get(&self, path: &str, most: u64, patience: &Patience) -> Result<Fetched, Unread> {
+    pub(super) async fn get(
+        &self,
+        path: &str,
+        most: u64,
+        patience: &Patience,
+    ) -> Result<Fetched, Unread> {
         let mut tried = 0;
         loop {
             let sent = self.client.send(self.request(path)?, ANSWER, most);
@@ -97,7 +117,11 @@ impl Api {
             let pause = match answer {
                 Ok(answer) if answer.status() == StatusCode::OK => {
                     let (head, body) = answer.into_parts();
-                    return Ok(Fetched { headers: head.headers, body, by: self.token.name().to_owned() });
+                    return Ok(Fetched {
+                        headers: head.headers,
+                        body,
+                        by: self.token.name().to_owned(),
+                    });
                 }
                 Ok(answer) => self.judge(answer.status(), answer.headers(), tried, patience)?,
                 Err(SendError::TooLarge { limit, .. }) => return Err(Unread::TooLarge(limit)),
@@ -106,7 +130,10 @@ impl Api {
                     growing(tried)
                 }
                 Err(error) => {
-                    return Err(stop("unreachable", format!("The provider's API does not answer: {error}.")));
+                    return Err(stop(
+                        "unreachable",
+                        format!("The provider's API does not answer: {error}."),
+                    ));
                 }
             };
             patience.pause(pause).await.map_err(Unread::Stop)?;
@@ -137,11 +164,18 @@ impl Api {
         let code = status.as_u16();
         if let Some(wait) = pause(status, headers, self.clock.now(), tried) {
             if tried < TRIES && patience.bears(wait) {
-                tracing::info!(status = code, wait_s = wait.as_secs(), "a provider's API wants a pause");
+                tracing::info!(
+                    status = code,
+                    wait_s = wait.as_secs(),
+                    "a provider's API wants a pause"
+                );
                 return Ok(wait);
             }
             let at = self.clock.now() + wait;
-            let detail = format!("The provider's API takes no more requests for {} s, until {at}.", wait.as_secs());
+            let detail = format!(
+                "The provider's API takes no more requests for {} s, until {at}.",
+                wait.as_secs()
+            );
             return Err(stop("rate_limited", detail));
         }
         match code {
@@ -154,15 +188,27 @@ impl Api {
                 Err(stop("token_refused", detail))
             }
             300..=399 => {
-                let to = headers.get(LOCATION).and_then(|to| to.to_str().ok()?.parse::<Uri>().ok());
-                let to = to.as_ref().and_then(Uri::host).map_or_else(String::new, |host| format!(" to {host}"));
-                let detail =
-                    format!("The provider's API redirects{to}; the token goes nowhere else. Set api to where it is.");
+                let to = headers
+                    .get(LOCATION)
+                    .and_then(|to| to.to_str().ok()?.parse::<Uri>().ok());
+                let to = to
+                    .as_ref()
+                    .and_then(Uri::host)
+                    .map_or_else(String::new, |host| format!(" to {host}"));
+                let detail = format!(
+                    "The provider's API redirects{to}; the token goes nowhere else. Set api to where it is."
+                );
                 Err(stop("redirected", detail))
             }
             500..=599 if tried < TRIES => Ok(growing(tried)),
-            500..=599 => Err(stop("unreachable", format!("The provider's API fails: it answers {code}."))),
-            _ => Err(stop("strange_answer", format!("The provider's API answers {code}, which is not understood."))),
+            500..=599 => Err(stop(
+                "unreachable",
+                format!("The provider's API fails: it answers {code}."),
+            )),
+            _ => Err(stop(
+                "strange_answer",
+                format!("The provider's API answers {code}, which is not understood."),
+            )),
         }
     }
 }
@@ -172,10 +218,12 @@ impl Api {
 fn pause(status: StatusCode, headers: &HeaderMap, now: Timestamp, tried: u32) -> Option<Duration> {
     let number = |name: &HeaderName| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
     let after = number(&RETRY_AFTER).map(|seconds| Duration::from_secs(seconds.max(1).into()));
-    let reset = number(&RESET).filter(|_| number(&REMAINING) == Some(0)).map(|at| {
-        // Their second may be over a little later than ours.
-        Timestamp::from_seconds(at.into()).since(now) + Duration::from_secs(1)
-    });
+    let reset = number(&RESET)
+        .filter(|_| number(&REMAINING) == Some(0))
+        .map(|at| {
+            // Their second may be over a little later than ours.
+            Timestamp::from_seconds(at.into()).since(now) + Duration::from_secs(1)
+        });
     match status {
         StatusCode::TOO_MANY_REQUESTS => after.or(reset).or(Some(growing(tried))),
         StatusCode::FORBIDDEN => after.or(reset),
@@ -212,13 +260,20 @@ impl Fetched {
 
 /// An answer that is none of this API's.
 pub(super) fn strange(what: &str) -> Stop {
-    Stop::new("strange_answer", format!("The provider's API answers something that is not understood: {what}."))
+    Stop::new(
+        "strange_answer",
+        format!("The provider's API answers something that is not understood: {what}."),
+    )
 }
 
 /// Whoever built a request of what was fetched has it proved by that.
 impl Verify for Fetched {
     fn judge(&self, _: &Received, _: Timestamp) -> Result<Proof, Refusal> {
-        Ok(Proof { strength: Strength::Fetched, secret: Some(self.by.clone()), marks: Vec::new() })
+        Ok(Proof {
+            strength: Strength::Fetched,
+            secret: Some(self.by.clone()),
+            marks: Vec::new(),
+        })
     }
 }
 
@@ -226,10 +281,13 @@ impl Unread {
     /// Why a list cannot be read.
     pub(super) fn stop(self, what: &str) -> Stop {
         match self {
-            Self::NotThere => {
-                Stop::new("not_found", format!("The provider's API knows no {what}, or the token may not see it."))
+            Self::NotThere => Stop::new(
+                "not_found",
+                format!("The provider's API knows no {what}, or the token may not see it."),
+            ),
+            Self::TooLarge(most) => {
+                strange(&format!("a page of the list is larger than {most} bytes"))
             }
-            Self::TooLarge(most) => strange(&format!("a page of the list is larger than {most} bytes")),
             Self::Stop(stop) => stop,
         }
     }
@@ -238,8 +296,12 @@ impl Unread {
 impl From<Unread> for Miss {
     fn from(unread: Unread) -> Self {
         match unread {
-            Unread::NotThere => Self::One("gone: the provider's log does not have it any more".into()),
-            Unread::TooLarge(most) => Self::One(format!("too_large: it is larger than {most} bytes")),
+            Unread::NotThere => {
+                Self::One("gone: the provider's log does not have it any more".into())
+            }
+            Unread::TooLarge(most) => {
+                Self::One(format!("too_large: it is larger than {most} bytes"))
+            }
             Unread::Stop(stop) => Self::Stop(stop),
         }
     }
@@ -252,8 +314,16 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
     fn wait(status: u16, headers: &[(&'static str, &str)]) -> Option<u64> {
-        let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
-        pause(StatusCode::from_u16(status).unwrap(), &headers.collect(), NOW, 1).map(|wait| wait.as_secs())
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
+        pause(
+            StatusCode::from_u16(status).unwrap(),
+            &headers.collect(),
+            NOW,
+            1,
+        )
+        .map(|wait| wait.as_secs())
     }
 
     #[test]
@@ -263,11 +333,20 @@ mod tests {
         assert_eq!(wait(429, &[]), Some(1));
         assert_eq!(wait(403, &[("retry-after", "7")]), Some(7));
         let reset = ("x-ratelimit-reset", "1800000029");
-        assert_eq!(wait(403, &[reset, ("x-ratelimit-remaining", "0")]), Some(30));
+        assert_eq!(
+            wait(403, &[reset, ("x-ratelimit-remaining", "0")]),
+            Some(30)
+        );
         // The reset stands on every answer; here requests are left, and the token is not good for this.
         assert_eq!(wait(403, &[reset, ("x-ratelimit-remaining", "4999")]), None);
         assert_eq!(wait(401, &[("retry-after", "7")]), None);
-        assert_eq!(wait(403, &[("x-ratelimit-reset", "12"), ("x-ratelimit-remaining", "0")]), Some(1));
+        assert_eq!(
+            wait(
+                403,
+                &[("x-ratelimit-reset", "12"), ("x-ratelimit-remaining", "0")]
+            ),
+            Some(1)
+        );
         assert_eq!(wait(403, &[("retry-after", "-1")]), None);
     }
 
@@ -275,7 +354,12 @@ mod tests {
     fn only_the_same_host_scheme_and_port_are_its_own() {
         let api = |at: &str| {
             let client = Client::new(Duration::from_secs(1), None).unwrap();
-            Api::new(client, &at.parse().unwrap(), Secret::new("t", "t"), Clock::stopped(NOW))
+            Api::new(
+                client,
+                &at.parse().unwrap(),
+                Secret::new("t", "t"),
+                Clock::stopped(NOW),
+            )
         };
         let public = api("https://api.example.com/v3");
         for (address, own) in [

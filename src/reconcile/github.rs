@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, LINK, TRANSFER_ENCODING,
+    ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, LINK,
+    TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderValue, Uri};
 use serde::Deserialize;
@@ -37,7 +38,8 @@ const CURSOR: usize = 1024;
 const HEADERS: usize = 100;
 
 /// What belongs to the connection of a delivery, and not to the delivery.
-const OF_THE_CONNECTION: [HeaderName; 5] = [HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT];
+const OF_THE_CONNECTION: [HeaderName; 5] =
+    [HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT];
 
 /// The deliveries of one hook.
 #[derive(Debug)]
@@ -88,17 +90,29 @@ impl Log for Deliveries {
     async fn fetch(&self, reading: &Reading<'_>, listed: &Listed) -> Result<Sent, Miss> {
         let path = format!("/{}/deliveries/{}", self.hook, listed.id);
         let proof = self.api.get(&path, ONE, reading.patience).await?;
-        let Delivery { guid, event, request } = serde_json::from_slice(proof.body())
+        let Delivery {
+            guid,
+            event,
+            request,
+        } = serde_json::from_slice(proof.body())
             .map_err(|error| Miss::One(format!("strange: it cannot be read ({error})")))?;
-        let payload =
-            request.payload.ok_or_else(|| Miss::One("gone: the provider's log has it without its payload".into()))?;
+        let payload = request.payload.ok_or_else(|| {
+            Miss::One("gone: the provider's log has it without its payload".into())
+        })?;
         let mut headers = headers(request.headers);
         for (name, value) in [(DELIVERY, guid), (EVENT, event)] {
-            headers
-                .insert(name, HeaderValue::try_from(value).map_err(|_| Miss::One("strange: its id is none".into()))?);
+            headers.insert(
+                name,
+                HeaderValue::try_from(value)
+                    .map_err(|_| Miss::One("strange: its id is none".into()))?,
+            );
         }
         let body = body(&headers, payload, proof.body());
-        Ok(Sent { headers, body, proof })
+        Ok(Sent {
+            headers,
+            body,
+            proof,
+        })
     }
 
     fn again(&self) -> Duration {
@@ -109,7 +123,10 @@ impl Log for Deliveries {
 impl Deliveries {
     pub(super) fn new(api: Api, hook: String) -> Self {
         let api = api
-            .with(ACCEPT, HeaderValue::from_static("application/vnd.github+json"))
+            .with(
+                ACCEPT,
+                HeaderValue::from_static("application/vnd.github+json"),
+            )
             .with(VERSION, HeaderValue::from_static("2022-11-28"));
         Self { api, hook }
     }
@@ -118,11 +135,15 @@ impl Deliveries {
     async fn read(&self, reading: &Reading<'_>, listing: &mut Listing) -> Result<(), Stop> {
         let mut cursor: Option<String> = None;
         loop {
-            let page = self.api.get(&self.page(cursor.as_deref()), PAGE, reading.patience).await;
+            let page = self
+                .api
+                .get(&self.page(cursor.as_deref()), PAGE, reading.patience)
+                .await;
             let page = page.map_err(|unread| unread.stop("hook of this path"))?;
             let mut last = None;
             for item in page.json::<Vec<Item<'_>>>()? {
-                let at = Timestamp::parse(&item.delivered_at).ok_or_else(|| strange("delivered_at is no time"))?;
+                let at = Timestamp::parse(&item.delivered_at)
+                    .ok_or_else(|| strange("delivered_at is no time"))?;
                 last = Some(at);
                 if reading.wants(at) {
                     listing.push(listed(reading, &item, at)?);
@@ -155,10 +176,16 @@ impl Deliveries {
     /// The cursor of the next page. Nothing but the cursor is taken from its address; one at another host is a reason
     /// to stop all the same.
     fn next(&self, headers: &HeaderMap) -> Result<Option<String>, Stop> {
-        let Some(address) = headers.get_all(LINK).iter().find_map(|link| next_in(link.to_str().ok()?)) else {
+        let Some(address) = headers
+            .get_all(LINK)
+            .iter()
+            .find_map(|link| next_in(link.to_str().ok()?))
+        else {
             return Ok(None);
         };
-        let address: Uri = address.parse().map_err(|_| strange("the next page's address is none"))?;
+        let address: Uri = address
+            .parse()
+            .map_err(|_| strange("the next page's address is none"))?;
         if !self.api.owns(&address) {
             let host = cut(address.host().unwrap_or("no host"));
             let detail = format!(
@@ -184,7 +211,9 @@ fn listed(reading: &Reading<'_>, item: &Item<'_>, at: Timestamp) -> Result<Liste
     // What names an event may stand in its body, which the list does not have.
     let dedup = if reading.source.mapping.is_named_by_headers() {
         let named = [(DELIVERY, &item.guid), (EVENT, &item.event)];
-        let headers = named.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?)));
+        let headers = named
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?)));
         reading.dedup(headers.collect(), Bytes::new())
     } else {
         None
@@ -193,26 +222,39 @@ fn listed(reading: &Reading<'_>, item: &Item<'_>, at: Timestamp) -> Result<Liste
         Some(action) => format!("{}.{action}", item.event),
         None => item.event.clone(),
     };
-    Ok(Listed { id: id.to_owned(), name: cut(&item.guid), dedup, event_type: Some(cut(&event_type)), at })
+    Ok(Listed {
+        id: id.to_owned(),
+        name: cut(&item.guid),
+        dedup,
+        event_type: Some(cut(&event_type)),
+        at,
+    })
 }
 
 /// The headers of a delivery, without those of its connection.
 fn headers(written: Option<serde_json::Map<String, serde_json::Value>>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in written.into_iter().flatten().take(HEADERS) {
-        if let (Ok(name), Some(Ok(value))) = (HeaderName::try_from(name), value.as_str().map(HeaderValue::from_str))
-            && !OF_THE_CONNECTION.contains(&name)
+        if let (Ok(name), Some(Ok(value))) = (
+            HeaderName::try_from(name),
+            value.as_str().map(HeaderValue::from_str),
+        ) && !OF_THE_CONNECTION.contains(&name)
         {
             headers.insert(name, value);
         }
     }
-    headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+    headers
+        .entry(CONTENT_TYPE)
+        .or_insert(HeaderValue::from_static("application/json"));
     headers
 }
 
 /// The body as it was sent: the payload's text, or a form with it.
 fn body(headers: &HeaderMap, payload: &RawValue, answer: &Bytes) -> Bytes {
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         let mut form = form_urlencoded::Serializer::new(String::new());
@@ -230,7 +272,10 @@ fn next_in(link: &str) -> Option<&str> {
         let (address, after) = rest.split_once('<')?.1.split_once('>')?;
         let end = after.find('<').unwrap_or(after.len());
         let is_next = after[..end].split([';', ',']).any(|part| {
-            let relation = part.trim().strip_prefix("rel=").map(|relation| relation.trim_matches('"'));
+            let relation = part
+                .trim()
+                .strip_prefix("rel=")
+                .map(|relation| relation.trim_matches('"'));
             relation.is_some_and(|relation| relation.split(' ').any(|word| word == "next"))
         });
         if is_next {
@@ -246,12 +291,31 @@ mod tests {
 
     #[test]
     fn the_next_page_is_found_among_the_links() {
-        let (one, two) = ("<https://a.example/x?cursor=v1,2>; rel=\"next\"", "<https://a.example/y>; rel=\"prev\"");
+        let (one, two) = (
+            "<https://a.example/x?cursor=v1,2>; rel=\"next\"",
+            "<https://a.example/y>; rel=\"prev\"",
+        );
         assert_eq!(next_in(one), Some("https://a.example/x?cursor=v1,2"));
-        assert_eq!(next_in(&format!("{two}, {one}")), Some("https://a.example/x?cursor=v1,2"));
-        assert_eq!(next_in(&format!("{one},{two}")), Some("https://a.example/x?cursor=v1,2"));
-        assert_eq!(next_in("<https://a.example/z>; title=\"n\"; rel=next"), Some("https://a.example/z"));
-        for none in [two, "", "next", "<https://a.example", "<>; rel=\"nextish\"", "rel=\"next\""] {
+        assert_eq!(
+            next_in(&format!("{two}, {one}")),
+            Some("https://a.example/x?cursor=v1,2")
+        );
+        assert_eq!(
+            next_in(&format!("{one},{two}")),
+            Some("https://a.example/x?cursor=v1,2")
+        );
+        assert_eq!(
+            next_in("<https://a.example/z>; title=\"n\"; rel=next"),
+            Some("https://a.example/z")
+        );
+        for none in [
+            two,
+            "",
+            "next",
+            "<https://a.example",
+            "<>; rel=\"nextish\"",
+            "rel=\"next\"",
+        ] {
             assert_eq!(next_in(none), None, "{none}");
         }
     }
@@ -264,10 +328,21 @@ mod tests {
             #[serde(borrow)]
             payload: &'a RawValue,
         }
-        let payload = serde_json::from_slice::<Whole<'_>>(&answer).unwrap().payload;
-        let typed = |kind: &'static str| HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
-        assert_eq!(body(&typed("application/json"), payload, &answer), r#"{"n":12345678901234567890.10}"#);
-        let form = body(&typed("application/x-www-form-urlencoded; charset=utf-8"), payload, &answer);
+        let payload = serde_json::from_slice::<Whole<'_>>(&answer)
+            .unwrap()
+            .payload;
+        let typed = |kind: &'static str| {
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))])
+        };
+        assert_eq!(
+            body(&typed("application/json"), payload, &answer),
+            r#"{"n":12345678901234567890.10}"#
+        );
+        let form = body(
+            &typed("application/x-www-form-urlencoded; charset=utf-8"),
+            payload,
+            &answer,
+        );
         assert_eq!(form, "payload=%7B%22n%22%3A12345678901234567890.10%7D");
     }
 }

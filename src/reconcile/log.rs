@@ -113,13 +113,22 @@ impl Reading<'_> {
 
     /// The dedup key that such a request would have.
     pub(super) fn dedup(&self, headers: HeaderMap, body: Bytes) -> Option<String> {
-        self.source.mapping.dedup(&self.request(headers, body)).ok().flatten()
+        self.source
+            .mapping
+            .dedup(&self.request(headers, body))
+            .ok()
+            .flatten()
     }
 }
 
 impl Listing {
     pub(super) const fn new(most: usize) -> Self {
-        Self { most, kept: VecDeque::new(), cut: None, back_to: None }
+        Self {
+            most,
+            kept: VecDeque::new(),
+            cut: None,
+            back_to: None,
+        }
     }
 
     /// The list goes back to here.
@@ -148,8 +157,13 @@ impl Listing {
         // A log may be a little out of order; what is told of how far it got must hold.
         events.sort_by_key(|listed| listed.at);
         let mut seen = HashSet::new();
-        events.retain(|listed| self.cut.is_none_or(|cut| listed.at < cut) && seen.insert(listed.name.clone()));
-        List { events, cut: self.cut }
+        events.retain(|listed| {
+            self.cut.is_none_or(|cut| listed.at < cut) && seen.insert(listed.name.clone())
+        });
+        List {
+            events,
+            cut: self.cut,
+        }
     }
 }
 
@@ -159,7 +173,13 @@ mod tests {
 
     fn listed(id: u32, name: &str, at: i64) -> Listed {
         let at = Timestamp::from_seconds(at);
-        Listed { id: id.to_string(), name: name.to_owned(), dedup: None, event_type: None, at }
+        Listed {
+            id: id.to_string(),
+            name: name.to_owned(),
+            dedup: None,
+            event_type: None,
+            at,
+        }
     }
 
     fn read(most: usize, newest_first: &[(u32, &str, i64)]) -> (Vec<String>, Option<Timestamp>) {
@@ -168,18 +188,37 @@ mod tests {
             listing.push(listed(*id, name, *at));
         }
         let list = listing.oldest_first();
-        (list.events.into_iter().map(|listed| listed.id).collect(), list.cut)
+        (
+            list.events.into_iter().map(|listed| listed.id).collect(),
+            list.cut,
+        )
     }
 
     #[test]
     fn the_oldest_delivery_of_an_event_stands_for_it() {
-        let (ids, cut) = read(9, &[(5, "a", 50), (4, "b", 40), (3, "c", 30), (2, "b", 20), (1, "a", 10)]);
+        let (ids, cut) = read(
+            9,
+            &[
+                (5, "a", 50),
+                (4, "b", 40),
+                (3, "c", 30),
+                (2, "b", 20),
+                (1, "a", 10),
+            ],
+        );
         assert_eq!((ids, cut), (vec!["1".into(), "2".into(), "3".into()], None));
     }
 
     #[test]
     fn of_too_many_the_oldest_are_kept_and_nothing_after_a_gap() {
-        let log = [(6, "f", 60), (5, "e", 45), (4, "d", 50), (3, "c", 30), (2, "b", 20), (1, "a", 10)];
+        let log = [
+            (6, "f", 60),
+            (5, "e", 45),
+            (4, "d", 50),
+            (3, "c", 30),
+            (2, "b", 20),
+            (1, "a", 10),
+        ];
         let (ids, cut) = read(4, &log);
         // The fifth was left out, and so nothing that is as late as it may be told to be done.
         assert_eq!(cut, Some(Timestamp::from_seconds(45)));

@@ -104,7 +104,10 @@ struct Alone {
 
 impl Reconciler {
     /// Those of a configuration that passed [`check`].
-    #[expect(clippy::too_many_arguments, reason = "one of each thing that is shared, built in one place")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one of each thing that is shared, built in one place"
+    )]
     pub fn new(
         config: &Config,
         sources: Arc<Sources>,
@@ -117,7 +120,10 @@ impl Reconciler {
     ) -> Self {
         let setups = check(config, &sources, &Problems::default());
         Self {
-            logs: setups.into_iter().map(|setup| (setup.source.clone(), log(setup, client, &clock))).collect(),
+            logs: setups
+                .into_iter()
+                .map(|setup| (setup.source.clone(), log(setup, client, &clock)))
+                .collect(),
             sources,
             inbox,
             metrics,
@@ -137,7 +143,14 @@ impl Reconciler {
         let _alone = self.running.enter(name)?;
         let patience = Patience::new(TIME, self.stopping.clone());
         let (clock, public_url) = (&self.clock, self.public_url.as_str());
-        let reading = Reading { source, asked, patience: &patience, clock, public_url, most: MOST };
+        let reading = Reading {
+            source,
+            asked,
+            patience: &patience,
+            clock,
+            public_url,
+            most: MOST,
+        };
         let mut report = Report::new(name, asked);
         report.stopped = self.walk(log, &reading, &mut report).await.err();
         report.log();
@@ -145,22 +158,34 @@ impl Reconciler {
     }
 
     /// The whole way, oldest first.
-    async fn walk(&self, log: &dyn Log, reading: &Reading<'_>, report: &mut Report) -> Result<(), Stop> {
+    async fn walk(
+        &self,
+        log: &dyn Log,
+        reading: &Reading<'_>,
+        report: &mut Report,
+    ) -> Result<(), Stop> {
         let list = log.list(reading).await?;
         report.listed = list.events.len();
         for listed in &list.events {
             let line = self.one(log, reading, listed).await?;
             if !reading.asked.dry_run {
-                self.metrics.reconciled(&report.source, line.became.as_str());
+                self.metrics
+                    .reconciled(&report.source, line.became.as_str());
             }
             report.note(line);
         }
         report.reached = Some(list.cut.unwrap_or(reading.asked.until));
-        list.cut.map_or(Ok(()), |cut| Err(Stop::too_many(reading.most, cut)))
+        list.cut
+            .map_or(Ok(()), |cut| Err(Stop::too_many(reading.most, cut)))
     }
 
     /// The way of one event: known already, or fetched, proved, mapped and kept.
-    async fn one(&self, log: &dyn Log, reading: &Reading<'_>, listed: &Listed) -> Result<Line, Stop> {
+    async fn one(
+        &self,
+        log: &dyn Log,
+        reading: &Reading<'_>,
+        listed: &Listed,
+    ) -> Result<Line, Stop> {
         let line = Line::of(listed);
         if let Some(event) = self.known(reading, listed.dedup.as_deref()).await? {
             return Ok(line.became(Became::AlreadyHere, Some(event)));
@@ -189,7 +214,9 @@ impl Reconciler {
             return Err(Refusal::TooLarge(most));
         }
         let request = reading.request(sent.headers, sent.body);
-        let verified = request.verify(&sent.proof, self.clock.now()).map_err(|refused| refused.1)?;
+        let verified = request
+            .verify(&sent.proof, self.clock.now())
+            .map_err(|refused| refused.1)?;
         let mapped = reading.source.apply_or_keep(&verified, false)?;
         if mapped.dedup.is_none() {
             let why = "it has no dedup key, so nobody could tell whether it came already";
@@ -197,12 +224,23 @@ impl Reconciler {
         }
         let mut missed = event(reading.source, &verified, mapped);
         // Nobody waits for what is hours old, and nobody would send it again.
-        missed.deliveries.iter_mut().for_each(|delivery| delivery.class = Class::Bulk);
-        Ok(NewEvent { backlog: None, ..missed })
+        missed
+            .deliveries
+            .iter_mut()
+            .for_each(|delivery| delivery.class = Class::Bulk);
+        Ok(NewEvent {
+            backlog: None,
+            ..missed
+        })
     }
 
     /// What would become of an event.
-    async fn look(&self, reading: &Reading<'_>, line: Line, event: &NewEvent) -> Result<Line, Stop> {
+    async fn look(
+        &self,
+        reading: &Reading<'_>,
+        line: Line,
+        event: &NewEvent,
+    ) -> Result<Line, Stop> {
         Ok(match self.known(reading, event.dedup.as_deref()).await? {
             Some(first) => line.became(Became::AlreadyHere, Some(first)),
             None if event.filtered.is_some() => line.became(Became::Filtered, None),
@@ -224,7 +262,9 @@ impl Reconciler {
                     return Ok(line.became(Became::PulledIn, Some(id)));
                 }
                 Err(Refusal::Overloaded(wait)) => reading.patience.pause(wait).await?,
-                Err(refusal @ (Refusal::Inbox(_) | Refusal::NoSpace)) => return Err(Stop::inbox(&refusal.cause())),
+                Err(refusal @ (Refusal::Inbox(_) | Refusal::NoSpace)) => {
+                    return Err(Stop::inbox(&refusal.cause()));
+                }
                 Err(refusal) => return Ok(line.refused(&refusal)),
             }
         }
@@ -232,7 +272,11 @@ impl Reconciler {
     }
 
     /// The event that has a dedup key.
-    async fn known(&self, reading: &Reading<'_>, dedup: Option<&str>) -> Result<Option<EventId>, Stop> {
+    async fn known(
+        &self,
+        reading: &Reading<'_>,
+        dedup: Option<&str>,
+    ) -> Result<Option<EventId>, Stop> {
         let Some(dedup) = dedup else { return Ok(None) };
         let known = self.inbox.known(&reading.source.config.name, dedup).await;
         known.map_err(|error| Stop::inbox(&error.to_string()))
@@ -246,8 +290,15 @@ impl Reconciler {
 
     /// Whether the inbox still knows everything that arrived since a time. What it has forgotten would run twice.
     fn remembers(&self, source: &str, log: &dyn Log, since: Timestamp) -> Result<(), Refused> {
-        let reach = self.keep.shortest(source).saturating_sub(TIME + SKEW + log.again());
-        if self.clock.now().since(since) > reach { Err(Refused::Forgotten(reach)) } else { Ok(()) }
+        let reach = self
+            .keep
+            .shortest(source)
+            .saturating_sub(TIME + SKEW + log.again());
+        if self.clock.now().since(since) > reach {
+            Err(Refused::Forgotten(reach))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -264,7 +315,10 @@ impl Running {
     fn enter(&self, name: &str) -> Result<Alone, Refused> {
         let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if names.insert(name.to_owned()) {
-            Ok(Alone { running: self.clone(), name: name.to_owned() })
+            Ok(Alone {
+                running: self.clone(),
+                name: name.to_owned(),
+            })
         } else {
             Err(Refused::Running)
         }
@@ -273,6 +327,10 @@ impl Running {
 
 impl Drop for Alone {
     fn drop(&mut self) {
-        self.running.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+        self.running
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.name);
     }
 }

@@ -22,7 +22,10 @@ pub(super) struct Patience {
 impl Patience {
     /// From now on, so long.
     pub(super) fn new(time: Duration, stopping: watch::Receiver<bool>) -> Self {
-        Self { end: Instant::now() + time, stopping }
+        Self {
+            end: Instant::now() + time,
+            stopping,
+        }
     }
 
     /// Waits for something as long as there is time. What is not done by then is given up.
@@ -66,10 +69,26 @@ mod tests {
         assert!(!patience.bears(Duration::from_millis(1)));
 
         let patience = Patience::new(Duration::from_secs(300), stopping);
-        assert!(patience.bears(Duration::from_secs(60)) && !patience.bears(Duration::from_secs(61)));
-        assert_eq!(patience.pause(Duration::from_secs(61)).await.expect_err("too long").code, "time");
+        assert!(
+            patience.bears(Duration::from_secs(60)) && !patience.bears(Duration::from_secs(61))
+        );
+        assert_eq!(
+            patience
+                .pause(Duration::from_secs(61))
+                .await
+                .expect_err("too long")
+                .code,
+            "time"
+        );
         assert_eq!(patience.pause(Duration::from_millis(1)).await, Ok(()));
         stop.send(true).expect("somebody listens");
-        assert_eq!(patience.pause(Duration::from_secs(60)).await.expect_err("it stops").code, "stopping");
+        assert_eq!(
+            patience
+                .pause(Duration::from_secs(60))
+                .await
+                .expect_err("it stops")
+                .code,
+            "stopping"
+        );
     }
 }

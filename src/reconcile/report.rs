@@ -139,7 +139,16 @@ impl Report {
 
     /// One log line for the whole.
     pub(super) fn log(&self) {
-        let Self { source, listed, already_here, missing, pulled_in, filtered, failed, .. } = self;
+        let Self {
+            source,
+            listed,
+            already_here,
+            missing,
+            pulled_in,
+            filtered,
+            failed,
+            ..
+        } = self;
         let (since, until, dry_run) = (self.asked.since, self.asked.until, self.asked.dry_run);
         match &self.stopped {
             None => tracing::info!(
@@ -173,16 +182,30 @@ impl Line {
     pub(super) fn named(self, event: &NewEvent) -> Self {
         let event_type = event.event_type.clone().or(self.event_type);
         let why = event.filtered.as_deref().map(cut);
-        Self { dedup: event.dedup.clone(), event_type, why, ..self }
+        Self {
+            dedup: event.dedup.clone(),
+            event_type,
+            why,
+            ..self
+        }
     }
 
     pub(super) fn became(self, became: Became, event: Option<EventId>) -> Self {
         let why = self.why.filter(|_| became == Became::Filtered);
-        Self { became, event, why, ..self }
+        Self {
+            became,
+            event,
+            why,
+            ..self
+        }
     }
 
     pub(super) fn failed(self, why: String) -> Self {
-        Self { became: Became::Failed, why: Some(cut(&why)), ..self }
+        Self {
+            became: Became::Failed,
+            why: Some(cut(&why)),
+            ..self
+        }
     }
 
     pub(super) fn refused(self, refusal: &Refusal) -> Self {
@@ -192,26 +215,39 @@ impl Line {
 
 impl Stop {
     pub(super) fn new(code: &'static str, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        Self {
+            code,
+            detail: detail.into(),
+        }
     }
 
     /// The engine's own words go to the log only.
     pub(super) fn inbox(cause: &str) -> Self {
         tracing::error!(cause, "the inbox stops a reconcile");
-        Self::new("inbox", "The inbox cannot keep events now; the log says why.")
+        Self::new(
+            "inbox",
+            "The inbox cannot keep events now; the log says why.",
+        )
     }
 
     pub(super) fn too_many(most: usize, cut: Timestamp) -> Self {
         Self::new(
             "too_many",
-            format!("There are more than {most} deliveries; those from {cut} on are left for the next."),
+            format!(
+                "There are more than {most} deliveries; those from {cut} on are left for the next."
+            ),
         )
     }
 
     /// The same, while the log was being listed.
     pub(super) fn listing(self, back_to: Option<Timestamp>) -> Self {
-        let far = back_to.map_or_else(String::new, |at| format!(" The list was read back to {at}."));
-        Self { detail: format!("{}{far} Nothing was pulled in.", self.detail), ..self }
+        let far = back_to.map_or_else(String::new, |at| {
+            format!(" The list was read back to {at}.")
+        });
+        Self {
+            detail: format!("{}{far} Nothing was pulled in.", self.detail),
+            ..self
+        }
     }
 }
 
@@ -227,7 +263,14 @@ mod tests {
     #[test]
     fn what_was_here_already_gives_way_in_a_long_report() {
         let at = Timestamp::from_seconds(1_800_000_000);
-        let mut report = Report::new("a", Asked { since: at, until: at, dry_run: false });
+        let mut report = Report::new(
+            "a",
+            Asked {
+                since: at,
+                until: at,
+                dry_run: false,
+            },
+        );
         let line = |number: usize, became| Line {
             id: number.to_string(),
             dedup: None,

@@ -4,7 +4,8 @@
 use http::Uri;
 
 use crate::config::{
-    Config, Located, LogKind, Place, Problems, Provider, ReconcileConfig, Respond, Secret, SourceConfig,
+    Config, Located, LogKind, Place, Problems, Provider, ReconcileConfig, Respond, Secret,
+    SourceConfig,
 };
 use crate::source::Sources;
 
@@ -23,7 +24,10 @@ pub(super) enum Way {
     /// A hook's deliveries.
     Deliveries { hook: String },
     /// An account's events.
-    Events { types: Vec<String>, account: Option<String> },
+    Events {
+        types: Vec<String>,
+        account: Option<String>,
+    },
 }
 
 /// The setups of a configuration; what is wrong with one is a problem.
@@ -48,25 +52,45 @@ fn setup(
     let wrong = |place: &Place, what: String, hint: &str| problems.error_hint(place, what, hint);
     if matches!(source.respond, Respond::Proxy | Respond::Stream) {
         let what = format!("sources.{name} keeps no events, so nobody can tell which have arrived");
-        wrong(&written.place, what, "remove the reconcile table, or set respond = \"ack\" or \"wait\"");
+        wrong(
+            &written.place,
+            what,
+            "remove the reconcile table, or set respond = \"ack\" or \"wait\"",
+        );
     }
     // One that cannot be compiled is a problem already.
-    if sources.get(name).is_some_and(|source| source.scheme.event_id.is_empty()) {
-        let what = format!("sources.{name} has no dedup key, so nobody can tell which events have arrived");
-        wrong(&written.place, what, "name the provider's own id of an event as event_id in the verify table");
+    if sources
+        .get(name)
+        .is_some_and(|source| source.scheme.event_id.is_empty())
+    {
+        let what = format!(
+            "sources.{name} has no dedup key, so nobody can tell which events have arrived"
+        );
+        wrong(
+            &written.place,
+            what,
+            "name the provider's own id of an event as event_id in the verify table",
+        );
     }
     let provider = config.providers.get(&source.provider.value);
     let log = provider.and_then(|provider| provider.reconcile.as_ref());
     let Some(log) = log else {
         // A provider that nobody knows is a problem already.
         if provider.is_some() || source.provider.value == "custom" {
-            let with: Vec<&str> =
-                config.providers.values().filter(|p| p.reconcile.is_some()).map(|p| title(p)).collect();
+            let with: Vec<&str> = config
+                .providers
+                .values()
+                .filter(|p| p.reconcile.is_some())
+                .map(|p| title(p))
+                .collect();
             let what = format!("the provider of sources.{name} keeps no log that can be read");
             wrong(
                 &written.place,
                 what,
-                &format!("remove the reconcile table; providers with a log: {}", with.join(", ")),
+                &format!(
+                    "remove the reconcile table; providers with a log: {}",
+                    with.join(", ")
+                ),
             );
         }
         return None;
@@ -74,7 +98,11 @@ fn setup(
     let out_of_place = |key: &str, value: Option<&Located<String>>, has: &str| {
         if let Some(value) = value {
             let what = format!("sources.{name}.reconcile.{key} means nothing to this provider");
-            wrong(&value.place, what, &format!("remove it; its log is read by {has}"));
+            wrong(
+                &value.place,
+                what,
+                &format!("remove it; its log is read by {has}"),
+            );
         }
     };
     let way = match log.kind {
@@ -83,12 +111,22 @@ fn setup(
             out_of_place("account", written.account.as_ref(), "api, token and hook");
             if written.hook.is_none() {
                 let what = format!("sources.{name}.reconcile.hook is missing");
-                wrong(&written.place, what, "write repos/OWNER/REPO/hooks/ID, orgs/ORG/hooks/ID or app/hook");
+                wrong(
+                    &written.place,
+                    what,
+                    "write repos/OWNER/REPO/hooks/ID, orgs/ORG/hooks/ID or app/hook",
+                );
             }
-            Way::Deliveries { hook: written.hook.as_ref()?.value.clone() }
+            Way::Deliveries {
+                hook: written.hook.as_ref()?.value.clone(),
+            }
         }
         LogKind::Events => {
-            out_of_place("hook", written.hook.as_ref(), "api, token, types and account");
+            out_of_place(
+                "hook",
+                written.hook.as_ref(),
+                "api, token, types and account",
+            );
             if written.types.is_empty() && source.events.is_empty() {
                 problems.warn(
                     &written.place,
@@ -99,13 +137,25 @@ fn setup(
                 );
             }
             Way::Events {
-                types: written.types.iter().map(|name| name.value.clone()).collect(),
-                account: written.account.as_ref().map(|account| account.value.clone()),
+                types: written
+                    .types
+                    .iter()
+                    .map(|name| name.value.clone())
+                    .collect(),
+                account: written
+                    .account
+                    .as_ref()
+                    .map(|account| account.value.clone()),
             }
         }
     };
     let api = written.api.clone().unwrap_or_else(|| log.api.clone());
-    Some(Setup { source: name.clone(), api, token: written.token.clone()?, way })
+    Some(Setup {
+        source: name.clone(),
+        api,
+        token: written.token.clone()?,
+        way,
+    })
 }
 
 fn title(provider: &Provider) -> &str {

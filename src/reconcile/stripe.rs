@@ -61,12 +61,23 @@ impl Log for Events {
     }
 
     async fn fetch(&self, reading: &Reading<'_>, listed: &Listed) -> Result<Sent, Miss> {
-        let proof = self.api.get(&format!("/v1/events/{}", listed.id), ONE, reading.patience).await?;
-        let event: Event = proof.json().map_err(|stop| Miss::One(format!("strange: {}", stop.detail)))?;
+        let proof = self
+            .api
+            .get(&format!("/v1/events/{}", listed.id), ONE, reading.patience)
+            .await?;
+        let event: Event = proof
+            .json()
+            .map_err(|stop| Miss::One(format!("strange: {}", stop.detail)))?;
         if event.object != "event" || event.id != listed.id {
-            return Err(Miss::One("strange: the provider's API answers with something else".into()));
+            return Err(Miss::One(
+                "strange: the provider's API answers with something else".into(),
+            ));
         }
-        Ok(Sent { headers: headers(), body: proof.body().clone(), proof })
+        Ok(Sent {
+            headers: headers(),
+            body: proof.body().clone(),
+            proof,
+        })
     }
 
     /// Each event is listed once, when it was made.
@@ -79,7 +90,9 @@ impl Events {
     pub(super) fn new(api: Api, types: Vec<String>, account: Option<String>) -> Self {
         // What cannot stand in a header is a problem of the configuration.
         let account = account.and_then(|account| HeaderValue::try_from(account).ok());
-        let api = account.into_iter().fold(api, |api, account| api.with(ACCOUNT, account));
+        let api = account
+            .into_iter()
+            .fold(api, |api, account| api.with(ACCOUNT, account));
         Self { api, types }
     }
 
@@ -91,7 +104,8 @@ impl Events {
             let page: Page<'_> = answer.json()?;
             let mut last = None;
             for text in page.data {
-                let event: Event = serde_json::from_str(text.get()).map_err(|_| strange("the list has no events"))?;
+                let event: Event = serde_json::from_str(text.get())
+                    .map_err(|_| strange("the list has no events"))?;
                 if !is_id(&event.id) {
                     return Err(strange("an event's id is none"));
                 }
@@ -100,14 +114,23 @@ impl Events {
                 last = Some(event.id.clone());
                 // The time is in whole seconds, which have begun a little before.
                 if at.seconds() >= reading.asked.since.seconds() && at < reading.asked.until {
-                    let dedup = reading.dedup(headers(), answer.body().slice_ref(text.get().as_bytes()));
+                    let dedup =
+                        reading.dedup(headers(), answer.body().slice_ref(text.get().as_bytes()));
                     let event_type = Some(cut(&event.r#type));
-                    listing.push(Listed { name: event.id.clone(), id: event.id, dedup, event_type, at });
+                    listing.push(Listed {
+                        name: event.id.clone(),
+                        id: event.id,
+                        dedup,
+                        event_type,
+                        at,
+                    });
                 }
             }
             match last {
                 Some(_) if !page.has_more => return Ok(()),
-                Some(_) if last == after => return Err(strange("a page of the list is its own next")),
+                Some(_) if last == after => {
+                    return Err(strange("a page of the list is its own next"));
+                }
                 Some(_) => after = last,
                 None => return Ok(()),
             }
@@ -118,7 +141,11 @@ impl Events {
     async fn page(&self, reading: &Reading<'_>, after: Option<&str>) -> Result<Fetched, Stop> {
         let mut limit = EVENTS;
         loop {
-            match self.api.get(&self.path(reading, after, limit), PAGE, reading.patience).await {
+            match self
+                .api
+                .get(&self.path(reading, after, limit), PAGE, reading.patience)
+                .await
+            {
                 Err(Unread::TooLarge(_)) if limit > 1 => limit = (limit / 5).max(1),
                 answer => return answer.map_err(|unread| unread.stop("list of events")),
             }
@@ -129,7 +156,10 @@ impl Events {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("limit", &limit.to_string());
         query.append_pair("created[gte]", &reading.asked.since.seconds().to_string());
-        query.append_pair("created[lt]", &reading.asked.until.seconds().saturating_add(1).to_string());
+        query.append_pair(
+            "created[lt]",
+            &reading.asked.until.seconds().saturating_add(1).to_string(),
+        );
         match self.types.as_slice() {
             // Alone it may have a star.
             [name] => drop(query.append_pair("type", name)),
@@ -144,12 +174,17 @@ impl Events {
 
 /// What comes with every event.
 fn headers() -> HeaderMap {
-    HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"))])
+    HeaderMap::from_iter([(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/json; charset=utf-8"),
+    )])
 }
 
 /// An id that is one segment of a path.
 fn is_id(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 255 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    !text.is_empty()
+        && text.len() <= 255
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 #[cfg(test)]

@@ -47,8 +47,15 @@ const OF_CONNECTION: [&str; 12] = [
 ];
 
 /// Headers that say what a body is, or show what only their owner knows. They are not taken from an answer.
-const NOT_TAKEN: [&str; 7] =
-    ["authorization", "content-encoding", "content-type", "cookie", "proxy-authorization", "set-cookie", "x-api-key"];
+const NOT_TAKEN: [&str; 7] = [
+    "authorization",
+    "content-encoding",
+    "content-type",
+    "cookie",
+    "proxy-authorization",
+    "set-cookie",
+    "x-api-key",
+];
 
 /// The address that is asked, and what of its answers is kept.
 #[derive(Debug)]
@@ -83,17 +90,28 @@ impl Prepared {
 impl Ask {
     /// Reads `url`, `headers` and `timeout`.
     pub(super) fn read(section: &Section<'_>, given: &Given<'_>) -> Option<Self> {
-        let hint = "write the address that judges requests, for example \"https://auth.internal/check\"";
-        let url = section.required_text("url", hint).and_then(|text| address(&text, section));
+        let hint =
+            "write the address that judges requests, for example \"https://auth.internal/check\"";
+        let url = section
+            .required_text("url", hint)
+            .and_then(|text| address(&text, section));
         let mut headers = Some(Vec::new());
         for text in section.texts("headers").unwrap_or_default() {
-            headers = headers.zip(header(&text, section)).map(|(mut all, header)| {
-                all.push(header);
-                all
-            });
+            headers = headers
+                .zip(header(&text, section))
+                .map(|(mut all, header)| {
+                    all.push(header);
+                    all
+                });
         }
-        if headers.as_ref().is_some_and(|headers| headers.len() > MOST_HEADERS) {
-            let what = format!("{} may name {MOST_HEADERS} headers at most", section.path("headers"));
+        if headers
+            .as_ref()
+            .is_some_and(|headers| headers.len() > MOST_HEADERS)
+        {
+            let what = format!(
+                "{} may name {MOST_HEADERS} headers at most",
+                section.path("headers")
+            );
             section.problems().error(section.place(), what);
             headers = None;
         }
@@ -108,42 +126,74 @@ impl Ask {
         };
         if let Some(secret) = given.secrets.first() {
             let what = "a source that asks another service has no secrets of its own";
-            section.problems().error_hint(&secret.place, what, "remove secrets, or choose the scheme that needs them");
+            section.problems().error_hint(
+                &secret.place,
+                what,
+                "remove secrets, or choose the scheme that needs them",
+            );
             return None;
         }
-        Some(Self { url: url?, headers: headers?, timeout: timeout?, turns: Semaphore::new(AT_ONCE) })
+        Some(Self {
+            url: url?,
+            headers: headers?,
+            timeout: timeout?,
+            turns: Semaphore::new(AT_ONCE),
+        })
     }
 
     /// The address without what may be a secret in it.
     pub(super) fn told(&self) -> String {
         let scheme = self.url.scheme_str().unwrap_or_default();
-        let host = self.url.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        let host = self
+            .url
+            .authority()
+            .map(http::uri::Authority::as_str)
+            .unwrap_or_default();
         format!("{scheme}://{host}{}", self.url.path())
     }
 
     /// Shows a request to the address. An error is a refusal that says to come again.
-    pub(super) async fn ask(&self, received: &Received, fetch: &dyn Fetch) -> Result<Prepared, Refusal> {
-        self.answer(received, fetch).await.map(|said| Prepared(Some(said))).map_err(|what| {
-            let cause = format!("{} did not say whether the request is good: {what}", self.told());
-            Refusal::Origin(OriginFault::NotAttempted, cause).answered(503)
-        })
+    pub(super) async fn ask(
+        &self,
+        received: &Received,
+        fetch: &dyn Fetch,
+    ) -> Result<Prepared, Refusal> {
+        self.answer(received, fetch)
+            .await
+            .map(|said| Prepared(Some(said)))
+            .map_err(|what| {
+                let cause = format!(
+                    "{} did not say whether the request is good: {what}",
+                    self.told()
+                );
+                Refusal::Origin(OriginFault::NotAttempted, cause).answered(503)
+            })
     }
 
     async fn answer(&self, received: &Received, fetch: &dyn Fetch) -> Result<Said, String> {
         let end = Instant::now() + self.timeout;
         let turn = tokio::time::timeout_at(end, self.turns.acquire()).await;
-        let Ok(Ok(_turn)) = turn else { return Err("too many other requests are being asked about".into()) };
+        let Ok(Ok(_turn)) = turn else {
+            return Err("too many other requests are being asked about".into());
+        };
         let left = end.saturating_duration_since(Instant::now());
         let asked = tokio::time::timeout_at(end, fetch.ask(self.question(received)?, left)).await;
-        let (status, headers) = asked.unwrap_or_else(|_| Err("there was no answer in time".into()))?;
+        let (status, headers) =
+            asked.unwrap_or_else(|_| Err("there was no answer in time".into()))?;
         if status.is_success() {
             return self.taken(&headers).map(Ok);
         }
         // These are of the moment: it was too slow, too early or too busy.
-        let is_passing =
-            matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS);
+        let is_passing = matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+        );
         if status.is_client_error() && !is_passing {
-            return Ok(Err(format!("{} refused it with {}", self.told(), status.as_u16())));
+            return Ok(Err(format!(
+                "{} refused it with {}",
+                self.told(),
+                status.as_u16()
+            )));
         }
         Err(format!("it answered {}", status.as_u16()))
     }
@@ -158,7 +208,10 @@ impl Ask {
             .flat_map(|line| line.split(','))
             .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
             .collect();
-        let own = headers.keys().filter(|name| name.as_str().starts_with("x-forwarded-")).cloned();
+        let own = headers
+            .keys()
+            .filter(|name| name.as_str().starts_with("x-forwarded-"))
+            .cloned();
         let own: Vec<HeaderName> = own.chain([FORWARDED, ACCEPT_ENCODING]).collect();
         for name in listed.iter().chain(&own) {
             headers.remove(name);
@@ -168,13 +221,16 @@ impl Ask {
         }
         // What a sender writes there must not look as if an earlier judge had said it.
         self.strip(&mut headers);
-        let value =
-            |text: &str| HeaderValue::try_from(text).map_err(|_| "its target cannot stand in a header".to_owned());
+        let value = |text: &str| {
+            HeaderValue::try_from(text)
+                .map_err(|_| "its target cannot stand in a header".to_owned())
+        };
         headers.insert("x-forwarded-method", value(received.method.as_str())?);
         headers.insert("x-forwarded-uri", value(&received.target)?);
         headers.insert("x-forwarded-for", value(&received.peer.to_string())?);
-        let mut request =
-            Request::post(self.url.clone()).body(received.body.clone()).map_err(|error| error.to_string())?;
+        let mut request = Request::post(self.url.clone())
+            .body(received.body.clone())
+            .map_err(|error| error.to_string())?;
         *request.headers_mut() = headers;
         Ok(request)
     }
@@ -187,7 +243,9 @@ impl Ask {
             match (values.next(), values.next()) {
                 (Some(_), Some(_)) => return Err(format!("its answer has {name} twice")),
                 (Some(value), None) if value.len() > MOST_VALUE => {
-                    return Err(format!("in its answer {name} is longer than {MOST_VALUE} bytes"));
+                    return Err(format!(
+                        "in its answer {name} is longer than {MOST_VALUE} bytes"
+                    ));
                 }
                 (Some(value), None) => taken.push((name.clone(), value.clone())),
                 (None, _) => {}
@@ -216,10 +274,17 @@ impl Verify for Told<'_> {
             None => self.scheme.judge(received, now),
             Some(Err(cause)) => Err(Refusal::Origin(OriginFault::WrongSignature, cause.clone())),
             Some(Ok(())) => {
-                self.scheme.bodies.judge(received).map_err(|(fault, cause)| Refusal::Origin(fault, cause))?;
+                self.scheme
+                    .bodies
+                    .judge(received)
+                    .map_err(|(fault, cause)| Refusal::Origin(fault, cause))?;
                 let mut marking = Marking::of_shown(received, &[]);
                 marking.take(&received.body);
-                Ok(Proof { strength: Strength::Asked, secret: None, marks: vec![marking.end()] })
+                Ok(Proof {
+                    strength: Strength::Asked,
+                    secret: None,
+                    marks: vec![marking.end()],
+                })
             }
         }
     }
@@ -242,9 +307,15 @@ impl Scheme {
 fn address(text: &Located<String>, section: &Section<'_>) -> Option<Uri> {
     let is_whole = |uri: &Uri| {
         matches!(uri.scheme_str(), Some("http" | "https"))
-            && uri.authority().is_some_and(|host| !host.host().is_empty() && !host.as_str().contains('@'))
+            && uri
+                .authority()
+                .is_some_and(|host| !host.host().is_empty() && !host.as_str().contains('@'))
     };
-    let uri = text.value.parse::<Uri>().ok().filter(|uri| is_whole(uri) && !text.value.contains('#'));
+    let uri = text
+        .value
+        .parse::<Uri>()
+        .ok()
+        .filter(|uri| is_whole(uri) && !text.value.contains('#'));
     if uri.is_none() {
         let what = format!("{} is no address", section.path("url"));
         let hint = "write http:// or https://, a host and a path, without a user and without #";
@@ -260,11 +331,17 @@ fn header(text: &Located<String>, section: &Section<'_>) -> Option<HeaderName> {
     };
     let written = text.value.escape_debug();
     let Ok(name) = HeaderName::from_bytes(text.value.as_bytes()) else {
-        return problem(format!("\"{written}\" is no name of a header"), "write for example \"X-User\"");
+        return problem(
+            format!("\"{written}\" is no name of a header"),
+            "write for example \"X-User\"",
+        );
     };
     if OF_CONNECTION.contains(&name.as_str()) || NOT_TAKEN.contains(&name.as_str()) {
         let hint = "have the service answer with a header of another name, for example X-User";
-        return problem(format!("the header {written} cannot be taken from an answer"), hint);
+        return problem(
+            format!("the header {written} cannot be taken from an answer"),
+            hint,
+        );
     }
     Some(name)
 }

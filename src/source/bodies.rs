@@ -49,7 +49,9 @@ pub(super) struct Bodies {
 impl Bodies {
     /// Reads `body_kind`; a section without it takes bodies of any kind.
     pub(super) fn read(section: &Section<'_>) -> Option<Self> {
-        let Some(words) = section.texts("body_kind") else { return Some(Self::default()) };
+        let Some(words) = section.texts("body_kind") else {
+            return Some(Self::default());
+        };
         let (mut kinds, mut any, mut sound) = (Vec::new(), words.is_empty(), true);
         for word in &words {
             match WORDS.iter().find(|(known, _)| *known == word.value) {
@@ -59,11 +61,15 @@ impl Bodies {
                     sound = false;
                     let known = WORDS.map(|(word, _)| word).join(", ");
                     let what = format!("no kind of body is called \"{}\"", word.escape_debug());
-                    section.problems().error_hint(&word.place, what, format!("known are {known}"));
+                    section
+                        .problems()
+                        .error_hint(&word.place, what, format!("known are {known}"));
                 }
             }
         }
-        sound.then_some(Self { kinds: (!any).then_some(kinds) })
+        sound.then_some(Self {
+            kinds: (!any).then_some(kinds),
+        })
     }
 
     /// Whether bodies of any kind are taken.
@@ -74,19 +80,29 @@ impl Bodies {
     /// Whether every body begins with a brace or a bracket, and ends with one.
     pub(super) fn only_json(&self) -> bool {
         let json = |kind: &BodyKind| matches!(kind, BodyKind::Json | BodyKind::JsonObject);
-        self.kinds.as_ref().is_some_and(|kinds| kinds.iter().all(json))
+        self.kinds
+            .as_ref()
+            .is_some_and(|kinds| kinds.iter().all(json))
     }
 
     /// Judges the body of a request.
     pub(super) fn judge(&self, received: &Received) -> Result<(), Fault> {
-        let Some(kinds) = &self.kinds else { return Ok(()) };
-        if kinds.iter().any(|kind| kind.fits(received)) { Ok(()) } else { Err(wrong()) }
+        let Some(kinds) = &self.kinds else {
+            return Ok(());
+        };
+        if kinds.iter().any(|kind| kind.fits(received)) {
+            Ok(())
+        } else {
+            Err(wrong())
+        }
     }
 
     /// Judges a body by the head alone, where that is enough: one that is stored as it streams in is a form with files,
     /// or a file.
     pub(super) fn judge_head(&self, head: &Received) -> Result<(), Fault> {
-        let Some(kinds) = &self.kinds else { return Ok(()) };
+        let Some(kinds) = &self.kinds else {
+            return Ok(());
+        };
         let kind = essence(head);
         let fits = match kind.as_str() {
             "multipart/form-data" => kinds.contains(&BodyKind::Form),
@@ -98,7 +114,10 @@ impl Bodies {
 }
 
 fn wrong() -> Fault {
-    (OriginFault::WrongBodyKind, "the body is of another kind than this provider's events are".into())
+    (
+        OriginFault::WrongBodyKind,
+        "the body is of another kind than this provider's events are".into(),
+    )
 }
 
 impl BodyKind {
@@ -106,7 +125,8 @@ impl BodyKind {
         let body = received.body.trim_ascii();
         // Read as the mapping reads it, which sees no form where this sees JSON.
         let begins = |with: &[char]| {
-            let declared = text::declared(received.header(CONTENT_TYPE.as_str()).unwrap_or_default());
+            let declared =
+                text::declared(received.header(CONTENT_TYPE.as_str()).unwrap_or_default());
             let read = text::json(&received.body, declared.as_deref()).text;
             read.trim_ascii_start().starts_with(with).then_some(read)
         };
@@ -115,16 +135,22 @@ impl BodyKind {
             Self::JsonObject => json(&['{']),
             Self::Json => json(&['{', '[']),
             Self::Form => match essence(received).as_str() {
-                "application/x-www-form-urlencoded" => body.contains(&b'=') && begins(&['{', '[', '<']).is_none(),
+                "application/x-www-form-urlencoded" => {
+                    body.contains(&b'=') && begins(&['{', '[', '<']).is_none()
+                }
                 "multipart/form-data" => {
                     let written = received.header(CONTENT_TYPE.as_str()).unwrap_or_default();
                     multipart::read(written, &received.body).is_ok()
                 }
                 _ => false,
             },
-            Self::Xml => body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).starts_with(b"<"),
+            Self::Xml => body
+                .strip_prefix(b"\xef\xbb\xbf")
+                .unwrap_or(body)
+                .starts_with(b"<"),
             Self::Jws => {
-                let text = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+                let text =
+                    |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
                 body.iter().all(text) && body.iter().filter(|byte| **byte == b'.').count() == 2
             }
             Self::Empty => body.is_empty(),
@@ -135,7 +161,12 @@ impl BodyKind {
 /// The content type without its parameters, in lower case.
 fn essence(received: &Received) -> String {
     let written = received.header(CONTENT_TYPE.as_str()).unwrap_or_default();
-    written.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    written
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
 }
 
 #[cfg(test)]
@@ -148,9 +179,14 @@ mod tests {
     fn takes(kinds: &str, content_type: &str, body: &str) -> bool {
         let scheme = scheme(&format!("signature = 'header:s'\nbody_kind = {kinds}"));
         let mut request = post(&[("content-type", content_type)], body);
-        let mut mac = super::super::mac::Running::keyed(super::super::mac::Algorithm::Sha256, b"a-long-secret");
+        let mut mac = super::super::mac::Running::keyed(
+            super::super::mac::Algorithm::Sha256,
+            b"a-long-secret",
+        );
         mac.take(body.as_bytes());
-        request.headers.insert("s", hex::encode(mac.finish().as_bytes()).parse().unwrap());
+        request
+            .headers
+            .insert("s", hex::encode(mac.finish().as_bytes()).parse().unwrap());
         match fault(scheme.judge(&request, request.at)) {
             None => true,
             Some(OriginFault::WrongBodyKind) => false,
@@ -160,7 +196,10 @@ mod tests {
 
     #[test]
     fn security_f1_a_signed_body_of_another_kind_is_no_event() {
-        let (form, multipart) = ("application/x-www-form-urlencoded", "multipart/form-data; boundary=b");
+        let (form, multipart) = (
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=b",
+        );
         for (kinds, content_type, body, taken) in [
             ("'json-object'", "application/json", r#" {"a":1} "#, true),
             ("'json-object'", "text/plain", r#"{"a":1}"#, true),
@@ -171,7 +210,12 @@ mod tests {
             ("'json-object'", form, r#"{"a":"b&prompt=x"}"#, true),
             ("'json-object'", form, r#"{"a":"\ud800&prompt=x"}"#, true),
             ("'json-object'", form, r#"{"a":"\x&prompt=x"}"#, false),
-            ("'json-object'", "application/json", "\u{feff}{\"a\":1}", true),
+            (
+                "'json-object'",
+                "application/json",
+                "\u{feff}{\"a\":1}",
+                true,
+            ),
             ("'json-object'", "application/json", "\u{feff}[]", false),
             ("'json-object'", form, "code=abc&shop=x", false),
             ("'json'", "application/json", "[{}]", true),
@@ -192,7 +236,11 @@ mod tests {
             ("['json', 'form']", form, "a=1", true),
             ("'any'", "text/plain", "whatever", true),
         ] {
-            assert_eq!(takes(kinds, content_type, body), taken, "{kinds} {content_type} {body}");
+            assert_eq!(
+                takes(kinds, content_type, body),
+                taken,
+                "{kinds} {content_type} {body}"
+            );
         }
     }
 }

@@ -69,10 +69,16 @@ impl Pinned {
     pub(super) fn read(section: &Section<'_>) -> Option<Self> {
         let problems = section.problems();
         let from = section
-            .required_text("from", "name the field that holds the address, for example \"json:SigningCertURL\"")
+            .required_text(
+                "from",
+                "name the field that holds the address, for example \"json:SigningCertURL\"",
+            )
             .and_then(|text| Field::parse(&text, problems));
         let host = section
-            .required_text("host", "write a regular expression that the whole name of the host has to match")
+            .required_text(
+                "host",
+                "write a regular expression that the whole name of the host has to match",
+            )
             .and_then(|text| whole("host", &text, section));
         let path = section
             .required_text(
@@ -80,16 +86,30 @@ impl Pinned {
                 "write a regular expression that the whole path has to match, for example '/certs/[0-9a-f]{32}\\.pem'",
             )
             .and_then(|text| whole("path", &text, section));
-        Some(Self { from: from?, host: host?, path: path? })
+        Some(Self {
+            from: from?,
+            host: host?,
+            path: path?,
+        })
     }
 
     /// The address that a request names, if it is one that may be asked: https, at the pinned host, at the usual port.
     pub(super) fn address(&self, context: &Context<'_, '_>) -> Result<String, Fault> {
         let wrong = |what: &str| (OriginFault::UnknownKey, format!("{} {what}", self.from));
-        let text = context.text(&self.from).map_err(|what| (OriginFault::MissingPart, what))?;
-        let text = text.ok_or_else(|| (OriginFault::MissingPart, format!("{} is missing", self.from)))?;
+        let text = context
+            .text(&self.from)
+            .map_err(|what| (OriginFault::MissingPart, what))?;
+        let text = text.ok_or_else(|| {
+            (
+                OriginFault::MissingPart,
+                format!("{} is missing", self.from),
+            )
+        })?;
         let text = std::str::from_utf8(&text).map_err(|_| wrong("is no address"))?;
-        if text.len() > LONGEST || text.contains(['#', '\\', '@', '%']) || text.bytes().any(|b| b <= b' ') {
+        if text.len() > LONGEST
+            || text.contains(['#', '\\', '@', '%'])
+            || text.bytes().any(|b| b <= b' ')
+        {
             return Err(wrong("is no plain address"));
         }
         let uri: Uri = text.parse().map_err(|_| wrong("is no address"))?;
@@ -103,7 +123,9 @@ impl Pinned {
         if !self.path.is_match(uri.path()) || uri.path().split('/').any(|step| step == "..") {
             return Err(wrong("is at a path that this provider does not use"));
         }
-        let query = uri.query().map_or_else(String::new, |query| format!("?{query}"));
+        let query = uri
+            .query()
+            .map_or_else(String::new, |query| format!("?{query}"));
         Ok(format!("https://{host}{}{query}", uri.path()))
     }
 }
@@ -114,7 +136,11 @@ fn whole(key: &str, text: &Located<String>, section: &Section<'_>) -> Option<Reg
         Ok(regex) => Some(regex),
         Err(_) => {
             let what = format!("{} is no regular expression", section.path(key));
-            section.problems().error_hint(&text.place, what, "for example 'sns\\.[a-z0-9-]+\\.example\\.com'");
+            section.problems().error_hint(
+                &text.place,
+                what,
+                "for example 'sns\\.[a-z0-9-]+\\.example\\.com'",
+            );
             None
         }
     }
@@ -167,7 +193,10 @@ impl Certificates {
         let address = self.pinned.address(context)?;
         // With a query one certificate would stand at any number of addresses.
         if address.contains('?') {
-            return Err((OriginFault::UnknownKey, "the address of the certificate has a query".into()));
+            return Err((
+                OriginFault::UnknownKey,
+                "the address of the certificate has a query".into(),
+            ));
         }
         Ok(address)
     }
@@ -175,13 +204,17 @@ impl Certificates {
     /// The key of a certificate that was fetched and still holds.
     pub(super) fn at_hand(&self, address: &str, now: Timestamp) -> Option<Arc<PublicKey>> {
         let kept = self.kept();
-        kept.get(address).filter(|kept| kept.key.holds_at(now)).map(|kept| kept.key.clone())
+        kept.get(address)
+            .filter(|kept| kept.key.holds_at(now))
+            .map(|kept| kept.key.clone())
     }
 
     /// Whether the certificate at an address has to be fetched.
     pub(super) fn need(&self, address: &str, now: Timestamp) -> Option<Need> {
         let kept = self.kept();
-        let Some(kept) = kept.get(address).filter(|kept| kept.key.holds_at(now)) else { return Some(Need::Missing) };
+        let Some(kept) = kept.get(address).filter(|kept| kept.key.holds_at(now)) else {
+            return Some(Need::Missing);
+        };
         let ends = !kept.key.holds_at(now + AHEAD);
         (ends && kept.proved.is_some() && now.since(kept.fetched) > AGAIN).then_some(Need::Ending)
     }
@@ -201,9 +234,15 @@ impl Certificates {
         fetch: &dyn Fetch,
         now: Timestamp,
     ) -> Result<(), String> {
-        let turns = if self.failed(peer, now) < MOST_FAILURES { &self.turns } else { &self.last_turn };
+        let turns = if self.failed(peer, now) < MOST_FAILURES {
+            &self.turns
+        } else {
+            &self.last_turn
+        };
         let turn = tokio::time::timeout(TURN, turns.acquire()).await;
-        let Ok(Ok(_turn)) = turn else { return Err("too many other addresses are being asked for".into()) };
+        let Ok(Ok(_turn)) = turn else {
+            return Err("too many other addresses are being asked for".into());
+        };
         if self.need(address, now).is_none() {
             return Ok(());
         }
@@ -226,18 +265,29 @@ impl Certificates {
         let mut kept = self.kept();
         let proved = kept.remove(address).and_then(|before| before.proved);
         if kept.len() >= MOST {
-            let idlest = kept.iter().min_by_key(|(_, kept)| (kept.proved, kept.fetched));
+            let idlest = kept
+                .iter()
+                .min_by_key(|(_, kept)| (kept.proved, kept.fetched));
             if let Some(idlest) = idlest.map(|(address, _)| address.clone()) {
                 kept.remove(&idlest);
             }
         }
-        kept.insert(address.to_owned(), Kept { key: Arc::new(key), fetched: now, proved });
+        kept.insert(
+            address.to_owned(),
+            Kept {
+                key: Arc::new(key),
+                fetched: now,
+                proved,
+            },
+        );
     }
 
     /// How many addresses without a certificate the network of a peer has named in the last minute.
     fn failed(&self, peer: IpAddr, now: Timestamp) -> usize {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.get(&network(peer)).map_or(0, |times| times.iter().filter(|at| is_recent(**at, now)).count())
+        failures.get(&network(peer)).map_or(0, |times| {
+            times.iter().filter(|at| is_recent(**at, now)).count()
+        })
     }
 
     fn fail(&self, peer: IpAddr, now: Timestamp) {
@@ -247,7 +297,9 @@ impl Certificates {
             failures.retain(|_, times| times.back().is_some_and(|at| is_recent(*at, now)));
             if failures.len() >= MOST_NETWORKS {
                 // Whoever failed longest ago is forgiven.
-                let oldest = failures.iter().min_by_key(|(_, times)| times.back().copied());
+                let oldest = failures
+                    .iter()
+                    .min_by_key(|(_, times)| times.back().copied());
                 if let Some(oldest) = oldest.map(|(network, _)| *network) {
                     failures.remove(&oldest);
                 }
@@ -271,7 +323,11 @@ async fn read(address: &str, fetch: &dyn Fetch, now: Timestamp) -> Result<Public
     let key = PublicKey::of_certificate(address, &bytes)
         .or_else(|| PublicKey::read(address, Notation::X509, &bytes)?.pop())
         .ok_or("what is at the address is no certificate")?;
-    if key.holds_at(now) { Ok(key) } else { Err("the certificate at the address does not hold now".into()) }
+    if key.holds_at(now) {
+        Ok(key)
+    } else {
+        Err("the certificate at the address does not hold now".into())
+    }
 }
 
 fn is_recent(at: Timestamp, now: Timestamp) -> bool {
@@ -300,13 +356,21 @@ mod tests {
     fn allows(name: &str, key: &str, address: &str) -> bool {
         let verify = shipped(name).verify.unwrap();
         let problems = Problems::default();
-        let section = Section::new(&verify, "verify", &problems).section(key).unwrap();
+        let section = Section::new(&verify, "verify", &problems)
+            .section(key)
+            .unwrap();
         let mut pinned = Pinned::read(&section).unwrap();
         section.has("when");
         pinned.from = Field::Json(vec!["at".into()]);
         let received = post(&[], &serde_json::json!({ "at": address }).to_string());
         let request = Request::new(&received, &Document::Body);
-        let context = Context { request: &request, item: None, fields: &[], ts: None, key: None };
+        let context = Context {
+            request: &request,
+            item: None,
+            fields: &[],
+            ts: None,
+            key: None,
+        };
         pinned.address(&context).is_ok()
     }
 
@@ -320,9 +384,16 @@ mod tests {
             "sns.il-central-1.amazonaws.com",
             "sns.cn-northwest-1.amazonaws.com.cn",
         ] {
-            assert!(allows("aws-sns", "cert_url", &format!("https://{host}/{pem}")), "{host}");
             assert!(
-                allows("aws-sns", "confirm", &format!("https://{host}/?Action=ConfirmSubscription&Token=1")),
+                allows("aws-sns", "cert_url", &format!("https://{host}/{pem}")),
+                "{host}"
+            );
+            assert!(
+                allows(
+                    "aws-sns",
+                    "confirm",
+                    &format!("https://{host}/?Action=ConfirmSubscription&Token=1")
+                ),
                 "{host}"
             );
         }
@@ -335,11 +406,29 @@ mod tests {
             "sns-us-west-2.amazonaws.com",
             "bucket.s3-us-west-2.amazonaws.com",
         ] {
-            assert!(!allows("aws-sns", "cert_url", &format!("https://{host}/{pem}")), "{host}");
-            assert!(!allows("aws-sns", "confirm", &format!("https://{host}/")), "{host}");
+            assert!(
+                !allows("aws-sns", "cert_url", &format!("https://{host}/{pem}")),
+                "{host}"
+            );
+            assert!(
+                !allows("aws-sns", "confirm", &format!("https://{host}/")),
+                "{host}"
+            );
         }
-        for path in ["", "x.pem", "SimpleNotificationService-1.pem", "a/SimpleNotificationService-1.pem"] {
-            assert!(!allows("aws-sns", "cert_url", &format!("https://sns.us-west-2.amazonaws.com/{path}")), "{path}");
+        for path in [
+            "",
+            "x.pem",
+            "SimpleNotificationService-1.pem",
+            "a/SimpleNotificationService-1.pem",
+        ] {
+            assert!(
+                !allows(
+                    "aws-sns",
+                    "cert_url",
+                    &format!("https://sns.us-west-2.amazonaws.com/{path}")
+                ),
+                "{path}"
+            );
         }
         let cert = "v1/notifications/certs/CERT-360caa42-fca2a594-1d93a270";
         for (name, host, other) in [
@@ -347,17 +436,34 @@ mod tests {
             ("paypal", "api-m.paypal.com", "api-m.sandbox.paypal.com"),
             ("paypal-sandbox", "api.sandbox.paypal.com", "api.paypal.com"),
         ] {
-            assert!(allows(name, "cert_url", &format!("https://{host}/{cert}")), "{host}");
-            assert!(!allows(name, "cert_url", &format!("https://{other}/{cert}")), "{name}: {other}");
-            assert!(!allows(name, "cert_url", &format!("https://{host}/v1/other/CERT-1")), "{host}");
+            assert!(
+                allows(name, "cert_url", &format!("https://{host}/{cert}")),
+                "{host}"
+            );
+            assert!(
+                !allows(name, "cert_url", &format!("https://{other}/{cert}")),
+                "{name}: {other}"
+            );
+            assert!(
+                !allows(name, "cert_url", &format!("https://{host}/v1/other/CERT-1")),
+                "{host}"
+            );
         }
     }
 
     #[test]
     fn security_f22_a_place_without_a_pinned_path_is_a_problem() {
         let problems = Problems::default();
-        let table = Table::parse("t", "from = 'json:at'\nhost = 'a\\.example\\.com'", &problems);
+        let table = Table::parse(
+            "t",
+            "from = 'json:at'\nhost = 'a\\.example\\.com'",
+            &problems,
+        );
         assert!(Certificates::read(&Section::new(&table, "verify.cert_url", &problems)).is_none());
-        assert!(problems.into_sorted()[0].what.contains("verify.cert_url.path is missing"));
+        assert!(
+            problems.into_sorted()[0]
+                .what
+                .contains("verify.cert_url.path is missing")
+        );
     }
 }

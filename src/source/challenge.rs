@@ -59,17 +59,37 @@ impl Confirm {
     /// Reads `confirm`: `from`, `host`, `path` and `when`.
     pub(super) fn read(section: &Section<'_>) -> Option<Self> {
         let (pinned, when) = (Pinned::read(section), wants(section));
-        Some(Self { pinned: pinned?, when: when? })
+        Some(Self {
+            pinned: pinned?,
+            when: when?,
+        })
     }
 
     /// The address that this request asks to be fetched. None: it is no such request.
-    pub(super) fn address(&self, received: &Received, document: &Document) -> Result<Option<String>, Refusal> {
+    pub(super) fn address(
+        &self,
+        received: &Received,
+        document: &Document,
+    ) -> Result<Option<String>, Refusal> {
         let request = Request::new(received, document);
-        if !self.when.iter().all(|(field, want)| want.met(field, &request)) {
+        if !self
+            .when
+            .iter()
+            .all(|(field, want)| want.met(field, &request))
+        {
             return Ok(None);
         }
-        let context = Context { request: &request, item: None, fields: &[], ts: None, key: None };
-        self.pinned.address(&context).map(Some).map_err(|(_, cause)| Refusal::Challenge(cause))
+        let context = Context {
+            request: &request,
+            item: None,
+            fields: &[],
+            ts: None,
+            key: None,
+        };
+        self.pinned
+            .address(&context)
+            .map(Some)
+            .map_err(|(_, cause)| Refusal::Challenge(cause))
     }
 }
 
@@ -82,10 +102,12 @@ pub(super) fn wants(section: &Section<'_>) -> Option<Vec<(Field, Want)>> {
             "!" => Want::Absent,
             _ => Want::Is(text.value),
         };
-        all = all.zip(Field::parse(&field, section.problems())).map(|(mut all, field)| {
-            all.push((field, want));
-            all
-        });
+        all = all
+            .zip(Field::parse(&field, section.problems()))
+            .map(|(mut all, field)| {
+                all.push((field, want));
+                all
+            });
     }
     all
 }
@@ -126,7 +148,12 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 
 impl Challenge {
     /// Compiles a `[[challenge]]` table. `declared` is the section whose `config` names the operator's values.
-    pub(super) fn compile(table: &Table, name: &str, setup: &Setup<'_>, given: &Given<'_>) -> Option<Self> {
+    pub(super) fn compile(
+        table: &Table,
+        name: &str,
+        setup: &Setup<'_>,
+        given: &Given<'_>,
+    ) -> Option<Self> {
         let problems = given.problems;
         let section = Section::new(table, name, problems);
         let mut whole = true;
@@ -139,9 +166,14 @@ impl Challenge {
             None => None,
         };
         let otherwise = section.integer("otherwise").and_then(|status| {
-            let good = u16::try_from(status.value).ok().filter(|code| (400..500).contains(code));
+            let good = u16::try_from(status.value)
+                .ok()
+                .filter(|code| (400..500).contains(code));
             if good.is_none() {
-                problems.error(&status.place, format!("{} must be from 400 to 499", section.path("otherwise")));
+                problems.error(
+                    &status.place,
+                    format!("{} must be from 400 to 499", section.path("otherwise")),
+                );
                 whole = false;
             }
             good
@@ -150,9 +182,14 @@ impl Challenge {
             None => None,
             Some(word) => {
                 let known = [Method::GET, Method::HEAD, Method::OPTIONS, Method::POST];
-                let method = known.into_iter().find(|method| method.as_str() == word.value);
+                let method = known
+                    .into_iter()
+                    .find(|method| method.as_str() == word.value);
                 if method.is_none() {
-                    let what = format!("{} must be GET, HEAD, OPTIONS or POST", section.path("method"));
+                    let what = format!(
+                        "{} must be GET, HEAD, OPTIONS or POST",
+                        section.path("method")
+                    );
                     problems.error(&word.place, what);
                 }
                 whole &= method.is_some();
@@ -164,12 +201,19 @@ impl Challenge {
         let when = when.unwrap_or_default();
         if whole && when.is_empty() && method.as_ref().is_none_or(|method| method == Method::POST) {
             let what = format!("{} would answer every request", section.name());
-            problems.error_hint(section.place(), what, "say which with when = { … } or a method");
+            problems.error_hint(
+                section.place(),
+                what,
+                "say which with when = { … } or a method",
+            );
             whole = false;
         }
         let mut require = Vec::new();
         for (field, text) in section.text_table("require").unwrap_or_default() {
-            match (Field::parse(&field, problems), Template::compile(&text, setup)) {
+            match (
+                Field::parse(&field, problems),
+                Template::compile(&text, setup),
+            ) {
                 (Some(field), Some(template)) => require.push((field, template)),
                 _ => whole = false,
             }
@@ -178,13 +222,25 @@ impl Challenge {
         let reply = match section.section("reply") {
             Some(reply) => Reply::read(&reply, setup),
             None => {
-                problems.error(section.place(), format!("{} is missing", section.path("reply")));
+                problems.error(
+                    section.place(),
+                    format!("{} is missing", section.path("reply")),
+                );
                 None
             }
         };
         let reply = reply?;
         let asked = Asked::read(&section, &reply.templates())?;
-        whole.then_some(Self { method, when, signed, require, store, otherwise, asked, reply })
+        whole.then_some(Self {
+            method,
+            when,
+            signed,
+            require,
+            store,
+            otherwise,
+            asked,
+            reply,
+        })
     }
 
     /// Whether it brings the secret.
@@ -201,50 +257,97 @@ impl Challenge {
     }
 
     /// Answers a request that is this challenge. None: it is another, or none.
-    pub(super) fn answer(&self, received: &Received, scheme: &Scheme, now: Timestamp) -> Option<Result<Met, Refusal>> {
-        if self.method.as_ref().is_some_and(|method| *method != received.method) {
+    pub(super) fn answer(
+        &self,
+        received: &Received,
+        scheme: &Scheme,
+        now: Timestamp,
+    ) -> Option<Result<Met, Refusal>> {
+        if self
+            .method
+            .as_ref()
+            .is_some_and(|method| *method != received.method)
+        {
             return None;
         }
         let request = Request::new(received, &scheme.document);
-        self.when.iter().all(|(field, want)| want.met(field, &request)).then(|| {
-            let mut key = scheme.keys().first();
-            let mut proof = Proof { strength: Strength::None, secret: None, marks: Vec::new() };
-            if self.signed {
-                proof = crate::model::Verify::judge(scheme, received, now)?;
-                key = scheme.keys().iter().find(|key| Some(key.name()) == proof.secret.as_deref()).or(key);
-            } else if !self.require.is_empty() {
-                proof.strength = Strength::Token;
-            }
-            let answer = self.reply(&request, key)?;
-            let secret = match &self.store {
-                Some(field) => request.text(field, None).map_err(Refusal::Challenge)?.map(Cow::into_owned),
-                None => None,
-            };
-            if self.store.is_some() && !secret.as_deref().is_some_and(is_secret) {
-                return Err(self.otherwise(Refusal::Challenge("what it brings is no secret".into())));
-            }
-            Ok(Met { answer, secret, proof })
-        })
+        self.when
+            .iter()
+            .all(|(field, want)| want.met(field, &request))
+            .then(|| {
+                let mut key = scheme.keys().first();
+                let mut proof = Proof {
+                    strength: Strength::None,
+                    secret: None,
+                    marks: Vec::new(),
+                };
+                if self.signed {
+                    proof = crate::model::Verify::judge(scheme, received, now)?;
+                    key = scheme
+                        .keys()
+                        .iter()
+                        .find(|key| Some(key.name()) == proof.secret.as_deref())
+                        .or(key);
+                } else if !self.require.is_empty() {
+                    proof.strength = Strength::Token;
+                }
+                let answer = self.reply(&request, key)?;
+                let secret = match &self.store {
+                    Some(field) => request
+                        .text(field, None)
+                        .map_err(Refusal::Challenge)?
+                        .map(Cow::into_owned),
+                    None => None,
+                };
+                if self.store.is_some() && !secret.as_deref().is_some_and(is_secret) {
+                    return Err(
+                        self.otherwise(Refusal::Challenge("what it brings is no secret".into()))
+                    );
+                }
+                Ok(Met {
+                    answer,
+                    secret,
+                    proof,
+                })
+            })
     }
 
     fn reply(&self, request: &Request<'_>, key: Option<&Key>) -> Result<Answer, Refusal> {
-        let context = Context { request, item: None, fields: &[], ts: None, key };
+        let context = Context {
+            request,
+            item: None,
+            fields: &[],
+            ts: None,
+            key,
+        };
         let refuse = |cause| self.otherwise(Refusal::Challenge(cause));
         for (field, template) in &self.require {
             let given = context.text(field).map_err(refuse)?.unwrap_or_default();
             let expected = template.bytes(&context).map_err(refuse)?;
             if !same(&expected, &given) {
-                return Err(refuse(format!("{field} is not what the configuration says")));
+                return Err(refuse(format!(
+                    "{field} is not what the configuration says"
+                )));
             }
         }
-        for field in self.reply.templates().into_iter().flat_map(Template::keyed_fields) {
+        for field in self
+            .reply
+            .templates()
+            .into_iter()
+            .flat_map(Template::keyed_fields)
+        {
             let text = context.text(field).map_err(refuse)?.unwrap_or_default();
             if !self.asked.as_ref().is_some_and(|asked| asked.allows(&text)) {
-                return Err(refuse(format!("{field} is not what this provider has signed; nothing else is")));
+                return Err(refuse(format!(
+                    "{field} is not what this provider has signed; nothing else is"
+                )));
             }
         }
         let answer = self.reply.render(&context).map_err(refuse)?;
-        if !self.signed && answer.content_type == PLAIN && answer.body.iter().any(|byte| matches!(byte, b'<' | b'>')) {
+        if !self.signed
+            && answer.content_type == PLAIN
+            && answer.body.iter().any(|byte| matches!(byte, b'<' | b'>'))
+        {
             return Err(refuse("the answer to the challenge would be markup".into()));
         }
         Ok(answer)
@@ -261,7 +364,9 @@ impl Challenge {
 impl Want {
     fn met(&self, field: &Field, request: &Request<'_>) -> bool {
         if let (Self::Is(text), Field::Json(_)) = (self, field)
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
             && !contains(&request.received.body, text)
         {
             // No sender writes such letters escaped, so a body without them is another request: most are, and need
@@ -269,7 +374,8 @@ impl Want {
             return false;
         }
         // A document that cannot be read is no challenge; what it is will be said when it is verified.
-        self.holds(field, request).unwrap_or(matches!(self, Self::Absent))
+        self.holds(field, request)
+            .unwrap_or(matches!(self, Self::Absent))
     }
 
     /// The same, where a document that cannot be read is an error.
@@ -291,18 +397,32 @@ impl Reply {
     fn read(section: &Section<'_>, setup: &Setup<'_>) -> Option<Self> {
         let problems = section.problems();
         let status = section.integer("status").map_or(Some(200), |status| {
-            let good = u16::try_from(status.value).ok().filter(|code| (200..300).contains(code));
+            let good = u16::try_from(status.value)
+                .ok()
+                .filter(|code| (200..300).contains(code));
             if good.is_none() {
-                problems.error(&status.place, format!("{} must be from 200 to 299", section.path("status")));
+                problems.error(
+                    &status.place,
+                    format!("{} must be from 200 to 299", section.path("status")),
+                );
             }
             good
         });
         let text = section.text("text");
         let json = section.node("json");
-        let kind = section.one_of("type", &[("text/plain", PLAIN), ("application/json", "application/json")]);
+        let kind = section.one_of(
+            "type",
+            &[
+                ("text/plain", PLAIN),
+                ("application/json", "application/json"),
+            ],
+        );
         let body = match (&text, json) {
             (Some(_), Some(node)) => {
-                problems.error(&node.place, format!("{} has both text and json", section.name()));
+                problems.error(
+                    &node.place,
+                    format!("{} has both text and json", section.name()),
+                );
                 None
             }
             (Some(text), None) => Template::compile(text, setup).map(Body::Text),
@@ -315,12 +435,18 @@ impl Reply {
             if parsed.is_none() {
                 problems.error(&name.place, "this is no name of a header");
             }
-            headers = headers.zip(parsed.zip(Template::compile(&value, setup))).map(|(mut all, header)| {
-                all.push(header);
-                all
-            });
+            headers = headers
+                .zip(parsed.zip(Template::compile(&value, setup)))
+                .map(|(mut all, header)| {
+                    all.push(header);
+                    all
+                });
         }
-        let default = if json.is_some() { "application/json" } else { PLAIN };
+        let default = if json.is_some() {
+            "application/json"
+        } else {
+            PLAIN
+        };
         Some(Self {
             status: status?,
             content_type: kind.map_or(default, |kind| kind.value),
@@ -347,32 +473,54 @@ impl Reply {
             Body::Json(shape) => shape.render(context)?.to_string().into_bytes(),
         };
         if body.len() > MOST_BYTES {
-            return Err(format!("the answer to the challenge would be larger than {MOST_BYTES} bytes"));
+            return Err(format!(
+                "the answer to the challenge would be larger than {MOST_BYTES} bytes"
+            ));
         }
         let mut headers = vec![("x-content-type-options".to_owned(), "nosniff".to_owned())];
         for (name, template) in &self.headers {
             let value = template.bytes(context)?;
-            let value = HeaderValue::from_bytes(&value).ok().filter(|value| value.len() <= MOST_BYTES);
+            let value = HeaderValue::from_bytes(&value)
+                .ok()
+                .filter(|value| value.len() <= MOST_BYTES);
             match value.as_ref().and_then(|value| value.to_str().ok()) {
                 Some(value) => headers.push((name.as_str().to_owned(), value.to_owned())),
-                None => return Err(format!("the challenge cannot be answered in the header {name}")),
+                None => {
+                    return Err(format!(
+                        "the challenge cannot be answered in the header {name}"
+                    ));
+                }
             }
         }
-        Ok(Answer { status: self.status, content_type: self.content_type.to_owned(), headers, body: Bytes::from(body) })
+        Ok(Answer {
+            status: self.status,
+            content_type: self.content_type.to_owned(),
+            headers,
+            body: Bytes::from(body),
+        })
     }
 }
 
 impl Shape {
     fn read(node: &Node, setup: &Setup<'_>) -> Option<Self> {
         Some(match &node.value {
-            Toml::Text(text) => {
-                Self::Text(Template::compile(&Located { value: text.clone(), place: node.place.clone() }, setup)?)
-            }
+            Toml::Text(text) => Self::Text(Template::compile(
+                &Located {
+                    value: text.clone(),
+                    place: node.place.clone(),
+                },
+                setup,
+            )?),
             Toml::Integer(number) => Self::Other((*number).into()),
             Toml::Float(number) => Self::Other((*number).into()),
             Toml::Bool(yes) => Self::Other((*yes).into()),
             Toml::Time(text) => Self::Other(text.clone().into()),
-            Toml::List(items) => Self::List(items.iter().map(|item| Self::read(item, setup)).collect::<Option<_>>()?),
+            Toml::List(items) => Self::List(
+                items
+                    .iter()
+                    .map(|item| Self::read(item, setup))
+                    .collect::<Option<_>>()?,
+            ),
             Toml::Table(table) => Self::Object(
                 table
                     .entries
@@ -399,9 +547,12 @@ impl Shape {
                 Answered::String(text.map_err(|_| "the challenge is no text".to_owned())?)
             }
             Self::Other(value) => value.clone(),
-            Self::List(items) => {
-                Answered::Array(items.iter().map(|item| item.render(context)).collect::<Result<_, _>>()?)
-            }
+            Self::List(items) => Answered::Array(
+                items
+                    .iter()
+                    .map(|item| item.render(context))
+                    .collect::<Result<_, _>>()?,
+            ),
             Self::Object(entries) => {
                 let mut object = Map::new();
                 for (key, shape) in entries {

@@ -30,11 +30,15 @@ impl Setup<'_> {
     fn value(&self, name: &str, place: &Place) -> Option<String> {
         if !self.declared.iter().any(|known| known == name) {
             let what = format!("{{config:{name}}} is not declared");
-            self.problems.error_hint(place, what, format!("add it: config = [\"{name}\"]"));
+            self.problems
+                .error_hint(place, what, format!("add it: config = [\"{name}\"]"));
             return None;
         }
         // A declared value that the source does not give is reported where the declaration is read.
-        self.values.iter().find(|(key, _)| key.value == name).map(|(_, value)| value.value.clone())
+        self.values
+            .iter()
+            .find(|(key, _)| key.value == name)
+            .map(|(_, value)| value.value.clone())
     }
 }
 
@@ -118,7 +122,9 @@ impl<'c> Context<'c, '_> {
                 let mut found = self.fields.iter().filter(|(name, _)| name == key);
                 let first = found.next();
                 // A key that stands there twice has no one value.
-                Ok(first.filter(|_| found.next().is_none()).map(|(_, value)| Cow::Borrowed(value.as_slice())))
+                Ok(first
+                    .filter(|_| found.next().is_none())
+                    .map(|(_, value)| Cow::Borrowed(value.as_slice())))
             }
             field => self.request.text(field, self.item),
         }
@@ -135,7 +141,10 @@ impl<'c> Context<'c, '_> {
             Value::Path => Some(Cow::Borrowed(received.target.as_bytes())),
             Value::Url => Some(Cow::Borrowed(received.url.as_bytes())),
             Value::UrlBase => {
-                let base = received.url.split_once('?').map_or(received.url.as_str(), |(base, _)| base);
+                let base = received
+                    .url
+                    .split_once('?')
+                    .map_or(received.url.as_str(), |(base, _)| base);
                 Some(Cow::Borrowed(base.as_bytes()))
             }
             Value::UrlWithPort => Some(Cow::Owned(with_port(&received.url).into_bytes())),
@@ -143,22 +152,33 @@ impl<'c> Context<'c, '_> {
                 let mut pairs: Vec<&(Vec<u8>, Vec<u8>)> = self.request.form()?.iter().collect();
                 pairs.sort_unstable();
                 pairs.dedup();
-                Some(Cow::Owned(pairs.iter().flat_map(|(name, value)| [name, value]).fold(
-                    Vec::new(),
-                    |mut all, bytes| {
-                        all.extend_from_slice(bytes);
-                        all
-                    },
-                )))
+                Some(Cow::Owned(
+                    pairs.iter().flat_map(|(name, value)| [name, value]).fold(
+                        Vec::new(),
+                        |mut all, bytes| {
+                            all.extend_from_slice(bytes);
+                            all
+                        },
+                    ),
+                ))
             }
             Value::QuerySorted => {
-                let mut pairs: Vec<&str> = received.query().split('&').filter(|pair| !pair.is_empty()).collect();
+                let mut pairs: Vec<&str> = received
+                    .query()
+                    .split('&')
+                    .filter(|pair| !pair.is_empty())
+                    .collect();
                 pairs.sort_unstable_by_key(|pair| pair.split_once('=').unwrap_or((pair, "")));
                 Some(Cow::Owned(pairs.join("&").into_bytes()))
             }
             Value::QueryLast => {
                 let query = received.query();
-                Some(Cow::Borrowed(query.rsplit_once('&').map_or(query, |(_, last)| last).as_bytes()))
+                Some(Cow::Borrowed(
+                    query
+                        .rsplit_once('&')
+                        .map_or(query, |(_, last)| last)
+                        .as_bytes(),
+                ))
             }
             Value::HeaderListed(name) => self.listed(name),
         })
@@ -174,7 +194,10 @@ impl<'c> Context<'c, '_> {
         let mut pairs = Vec::new();
         for name in list.split(',') {
             let name = http::HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
-            let value = self.request.text(&Field::Header(name.clone()), None).ok()??;
+            let value = self
+                .request
+                .text(&Field::Header(name.clone()), None)
+                .ok()??;
             pairs.push([name.as_str().as_bytes(), b":", &value].concat());
         }
         pairs.sort_unstable();
@@ -184,11 +207,17 @@ impl<'c> Context<'c, '_> {
 
 /// An address with the port that its scheme implies written out.
 fn with_port(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    let has_port = host
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
     match (has_port, scheme) {
         (false, "https") => format!("{scheme}://{authority}:443{path}"),
         (false, "http") => format!("{scheme}://{authority}:80{path}"),
@@ -199,12 +228,16 @@ fn with_port(url: &str) -> String {
 impl Template {
     /// Compiles a text. What cannot be compiled is a problem.
     pub(super) fn compile(written: &Located<String>, setup: &Setup<'_>) -> Option<Self> {
-        let reader = Reader { setup, place: &written.place };
+        let reader = Reader {
+            setup,
+            place: &written.place,
+        };
         match reader.template(&written.value) {
             Ok(parts) => {
                 let template = Self(parts);
                 if !setup.has_public_url
-                    && template.any(&|v| matches!(v, Value::Url | Value::UrlBase | Value::UrlWithPort))
+                    && template
+                        .any(&|v| matches!(v, Value::Url | Value::UrlBase | Value::UrlWithPort))
                 {
                     setup.problems.error_hint(
                         setup.source,
@@ -229,12 +262,19 @@ impl Template {
         written: impl IntoIterator<Item = &'t Located<String>>,
         setup: &Setup<'_>,
     ) -> Option<Vec<Self>> {
-        let all: Vec<Option<Self>> = written.into_iter().map(|text| Self::compile(text, setup)).collect();
+        let all: Vec<Option<Self>> = written
+            .into_iter()
+            .map(|text| Self::compile(text, setup))
+            .collect();
         all.into_iter().collect()
     }
 
     /// Feeds the bytes, part by part. An error names what is absent or unreadable.
-    pub(super) fn feed(&self, context: &Context<'_, '_>, take: &mut dyn FnMut(&[u8])) -> Result<(), String> {
+    pub(super) fn feed(
+        &self,
+        context: &Context<'_, '_>,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), String> {
         feed(&self.0, context, take)
     }
 
@@ -243,8 +283,14 @@ impl Template {
     pub(super) fn body_at(&self, is_of_body: &dyn Fn(&Value) -> bool) -> Option<Option<usize>> {
         let is_body = |part: &Part| matches!(part, Part::Value(Value::Field(Field::Body)));
         let at = self.0.iter().position(is_body);
-        let others = self.0.iter().enumerate().filter(|(number, _)| Some(*number) != at);
-        let asks = others.into_iter().any(|(_, part)| any(std::slice::from_ref(part), is_of_body));
+        let others = self
+            .0
+            .iter()
+            .enumerate()
+            .filter(|(number, _)| Some(*number) != at);
+        let asks = others
+            .into_iter()
+            .any(|(_, part)| any(std::slice::from_ref(part), is_of_body));
         (!asks).then_some(at)
     }
 
@@ -320,7 +366,9 @@ impl Template {
     /// Whether the secret is always part of it.
     pub(super) fn holds_secret(&self) -> bool {
         let is = |value: &Value| *value == Value::Secret;
-        self.0.iter().any(|part| !matches!(part, Part::Section(_)) && any(std::slice::from_ref(part), &is))
+        self.0
+            .iter()
+            .any(|part| !matches!(part, Part::Section(_)) && any(std::slice::from_ref(part), &is))
     }
 
     /// Whether it always holds the whole body, as it is or by a digest.
@@ -329,7 +377,9 @@ impl Template {
             Part::Value(Value::Field(Field::Body)) => true,
             Part::Filtered(of, filters) => {
                 !filters.contains(&Filter::Crc32)
-                    && of.iter().any(|part| matches!(part, Part::Value(Value::Field(Field::Body))))
+                    && of
+                        .iter()
+                        .any(|part| matches!(part, Part::Value(Value::Field(Field::Body))))
             }
             _ => false,
         })
@@ -341,7 +391,9 @@ impl Template {
             Part::Value(value) => is(value),
             Part::Filtered(of, filters) => {
                 !filters.contains(&Filter::Crc32)
-                    && of.iter().any(|part| matches!(part, Part::Value(value) if is(value)))
+                    && of
+                        .iter()
+                        .any(|part| matches!(part, Part::Value(value) if is(value)))
             }
             Part::Text(_) | Part::Section(_) => false,
         })
@@ -349,7 +401,9 @@ impl Template {
 
     /// Whether it always holds this very value, as it is.
     pub(super) fn holds(&self, value: &Value) -> bool {
-        self.0.iter().any(|part| matches!(part, Part::Value(held) if held == value))
+        self.0
+            .iter()
+            .any(|part| matches!(part, Part::Value(held) if held == value))
     }
 
     /// The places whose text it always holds.
@@ -373,10 +427,14 @@ impl Template {
         fn collect<'p>(parts: &'p [Part], keyed: bool, into: &mut Vec<&'p Field>) {
             for part in parts {
                 match part {
-                    Part::Value(Value::Field(field) | Value::FieldOrEmpty(field)) if keyed => into.push(field),
+                    Part::Value(Value::Field(field) | Value::FieldOrEmpty(field)) if keyed => {
+                        into.push(field)
+                    }
                     Part::Filtered(of, filters) => {
                         let secret = |part: &Part| matches!(part, Part::Value(Value::Secret));
-                        let keyed = filters.iter().any(|filter| matches!(filter, Filter::Hmac(_)));
+                        let keyed = filters
+                            .iter()
+                            .any(|filter| matches!(filter, Filter::Hmac(_)));
                         collect(of, keyed || of.iter().any(secret), into);
                     }
                     Part::Section(of) => collect(of, keyed, into),
@@ -394,7 +452,10 @@ impl Template {
     pub(super) fn keyed_texts(&self, field: &str) -> Vec<String> {
         fn pattern(parts: &[Part], field: &str) -> String {
             let part = |part: &Part| match part {
-                Part::Text(text) => text.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>(),
+                Part::Text(text) => text
+                    .iter()
+                    .map(|byte| format!("\\x{byte:02x}"))
+                    .collect::<String>(),
                 Part::Value(Value::Field(_)) => format!("(?:{field})"),
                 Part::Value(_) | Part::Filtered(..) | Part::Section(_) => "(?s-u:.*)".to_owned(),
             };
@@ -405,7 +466,9 @@ impl Template {
                 match part {
                     Part::Filtered(of, filters) => {
                         let secret = |part: &Part| matches!(part, Part::Value(Value::Secret));
-                        let keyed = filters.iter().position(|filter| matches!(filter, Filter::Hmac(_)));
+                        let keyed = filters
+                            .iter()
+                            .position(|filter| matches!(filter, Filter::Hmac(_)));
                         if keyed == Some(0) || (keyed.is_none() && of.iter().any(secret)) {
                             into.push(pattern(of, field));
                         } else if keyed.is_some() {
@@ -446,13 +509,18 @@ fn any(parts: &[Part], is: &dyn Fn(&Value) -> bool) -> bool {
         Part::Text(_) => false,
         Part::Value(value) => is(value),
         Part::Filtered(of, filters) => {
-            (filters.iter().any(|f| matches!(f, Filter::Hmac(_))) && is(&Value::Secret)) || any(of, is)
+            (filters.iter().any(|f| matches!(f, Filter::Hmac(_))) && is(&Value::Secret))
+                || any(of, is)
         }
         Part::Section(of) => any(of, is),
     })
 }
 
-fn feed(parts: &[Part], context: &Context<'_, '_>, take: &mut dyn FnMut(&[u8])) -> Result<(), String> {
+fn feed(
+    parts: &[Part],
+    context: &Context<'_, '_>,
+    take: &mut dyn FnMut(&[u8]),
+) -> Result<(), String> {
     for part in parts {
         match part {
             Part::Text(text) => take(text),
@@ -514,7 +582,9 @@ fn filtered(of: &[Part], filters: &[Filter], context: &Context<'_, '_>) -> Resul
         bytes = match filter {
             Filter::Crc32 => crc32(&bytes).to_string().into_bytes(),
             Filter::Hex => hex::encode(&bytes).into_bytes(),
-            Filter::Base64 => base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &bytes).into_bytes(),
+            Filter::Base64 => {
+                base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &bytes).into_bytes()
+            }
             digest => match begin(digest)? {
                 Some(mut running) => {
                     running.take(&bytes);
@@ -563,7 +633,9 @@ impl Reader<'_> {
             rest = after;
             match mark {
                 "{" => {
-                    let end = rest.find('}').ok_or_else(|| Some(format!("\"{}\" has a {{ without }}", show(text))))?;
+                    let end = rest
+                        .find('}')
+                        .ok_or_else(|| Some(format!("\"{}\" has a {{ without }}", show(text))))?;
                     into.push(self.placeholder(&rest[..end])?);
                     rest = &rest[end + 1..];
                 }
@@ -579,7 +651,10 @@ impl Reader<'_> {
                     parts.push(Part::Section(of));
                 }
                 mark => {
-                    return Err(Some(format!("\"{}\" has a {mark} too many; write it twice to mean it", show(text))));
+                    return Err(Some(format!(
+                        "\"{}\" has a {mark} too many; write it twice to mean it",
+                        show(text)
+                    )));
                 }
             }
         }
@@ -592,13 +667,20 @@ impl Reader<'_> {
 
     fn placeholder(&self, text: &str) -> Read<Part> {
         let (of, filters) = if text.starts_with('(') {
-            let end = text.rfind(')').ok_or_else(|| Some(format!("{{{}}} has a ( without )", show(text))))?;
+            let end = text
+                .rfind(')')
+                .ok_or_else(|| Some(format!("{{{}}} has a ( without )", show(text))))?;
             let mut of = Vec::new();
             for value in text[1..end].split(")(") {
-                of.push(match value.strip_prefix('\'').and_then(|text| text.strip_suffix('\'')) {
-                    Some(text) => Part::Text(text.as_bytes().to_vec()),
-                    None => self.value(value)?,
-                });
+                of.push(
+                    match value
+                        .strip_prefix('\'')
+                        .and_then(|text| text.strip_suffix('\''))
+                    {
+                        Some(text) => Part::Text(text.as_bytes().to_vec()),
+                        None => self.value(value)?,
+                    },
+                );
             }
             (of, &text[end + 1..])
         } else {
@@ -607,7 +689,9 @@ impl Reader<'_> {
         };
         let mut chain = Vec::new();
         if !filters.is_empty() {
-            let words = filters.strip_prefix('|').ok_or_else(|| Some(format!("{{{}}} cannot be read", show(text))))?;
+            let words = filters
+                .strip_prefix('|')
+                .ok_or_else(|| Some(format!("{{{}}} cannot be read", show(text))))?;
             for word in words.split('|') {
                 match FILTERS.iter().find(|(known, _)| *known == word) {
                     Some((_, filter)) => chain.push(*filter),
@@ -648,7 +732,11 @@ impl Reader<'_> {
             "query.last" => Value::QueryLast,
             _ => match text.split_once(':') {
                 Some(("config", name)) => {
-                    return self.setup.value(name, self.place).map(|v| Part::Text(v.into_bytes())).ok_or(None);
+                    return self
+                        .setup
+                        .value(name, self.place)
+                        .map(|v| Part::Text(v.into_bytes()))
+                        .ok_or(None);
                 }
                 Some(("header.listed", name)) => Value::HeaderListed(
                     http::HeaderName::from_bytes(name.as_bytes())

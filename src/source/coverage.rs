@@ -20,7 +20,10 @@ impl Scheme {
             Way::Open | Way::Ask(_) | Way::Basic(_) | Way::Token(..) => false,
             Way::Jwt(jwt) => match kind {
                 "claim" => true,
-                "query" => jwt.claims.iter().any(|(_, template)| template.always(&|value| is_target(value))),
+                "query" => jwt
+                    .claims
+                    .iter()
+                    .any(|(_, template)| template.always(&|value| is_target(value))),
                 "header" => false,
                 _ => jwt.strength == Strength::Signed,
             },
@@ -31,17 +34,29 @@ impl Scheme {
 
 impl Signed {
     fn covers(&self, kind: &str, name: &str) -> bool {
-        let all = |is: &dyn Fn(&Value) -> bool| self.contents.iter().all(|content: &Template| content.always(is));
+        let all = |is: &dyn Fn(&Value) -> bool| {
+            self.contents
+                .iter()
+                .all(|content: &Template| content.always(is))
+        };
         let holds = |field: Field| all(&|value| *value == Value::Field(field.clone()));
-        let body = || self.strength == Strength::Signed || all(&|value| *value == Value::FormSorted);
+        let body =
+            || self.strength == Strength::Signed || all(&|value| *value == Value::FormSorted);
         match kind {
             "header" => HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| {
-                let times = self.stamp.as_ref().is_some_and(|stamp| stamp.from == Field::Header(name.clone()));
+                let times = self
+                    .stamp
+                    .as_ref()
+                    .is_some_and(|stamp| stamp.from == Field::Header(name.clone()));
                 holds(Field::Header(name)) || (times && all(&|value| *value == Value::Ts))
             }),
-            "query" => all(&is_target) || (!name.is_empty() && holds(Field::Query(name.to_owned()))),
+            "query" => {
+                all(&is_target) || (!name.is_empty() && holds(Field::Query(name.to_owned())))
+            }
             "form" => body() || holds(Field::Form(name.to_owned())),
-            "json" | "json?" => body() || holds(Field::Form("payload".into())) || holds(Field::Json(steps(name))),
+            "json" | "json?" => {
+                body() || holds(Field::Form("payload".into())) || holds(Field::Json(steps(name)))
+            }
             "claim" => false,
             _ => body() || holds(Field::Form("payload".into())),
         }
@@ -50,7 +65,10 @@ impl Signed {
 
 /// Whether the whole query is part of it.
 fn is_target(value: &Value) -> bool {
-    matches!(value, Value::Url | Value::UrlWithPort | Value::Path | Value::QuerySorted)
+    matches!(
+        value,
+        Value::Url | Value::UrlWithPort | Value::Path | Value::QuerySorted
+    )
 }
 
 impl Source {
@@ -75,7 +93,11 @@ impl Source {
     /// The same of a place.
     pub fn backing_of(&self, strength: &str, place: &str) -> Backing {
         if place == "event_type" {
-            let all = self.scheme.event_type.iter().map(|place| self.backing_of(strength, place));
+            let all = self
+                .scheme
+                .event_type
+                .iter()
+                .map(|place| self.backing_of(strength, place));
             return all.min().unwrap_or(Backing::Operator);
         }
         match strength {
@@ -91,10 +113,17 @@ impl Source {
         if !self.scheme.is_signed() {
             return;
         }
-        let open = |place: &str| self.backing_of(Strength::Signed.as_str(), place) == Backing::Unproved;
-        let hint = "the event cannot be told to be another where the body decides: when = \"body.… == …\"";
+        let open =
+            |place: &str| self.backing_of(Strength::Signed.as_str(), place) == Backing::Unproved;
+        let hint =
+            "the event cannot be told to be another where the body decides: when = \"body.… == …\"";
         if let (Some(first), true) = (self.config.events.first(), open("event_type")) {
-            let from: Vec<&str> = self.scheme.event_type.iter().map(|place| place.value.as_str()).collect();
+            let from: Vec<&str> = self
+                .scheme
+                .event_type
+                .iter()
+                .map(|place| place.value.as_str())
+                .collect();
             let what = format!(
                 "source {} goes by a type that is read from {}, which is not signed: whoever has a captured request that \
                  never arrived can give it another",
@@ -104,19 +133,37 @@ impl Source {
             problems.warn(&first.place, what, hint);
         }
         for (name, places) in self.mapping.deciding() {
-            let written = if name == "when" { self.config.when.as_ref() } else { self.config.map.thread.first() };
+            let written = if name == "when" {
+                self.config.when.as_ref()
+            } else {
+                self.config.map.thread.first()
+            };
             let places: Vec<&str> = places.into_iter().filter(|place| open(place)).collect();
             if let (Some(written), false) = (written, places.is_empty()) {
-                let what =
-                    format!("{name} of source {} goes by {}, not signed", self.config.name, places.join(" and "));
+                let what = format!(
+                    "{name} of source {} goes by {}, not signed",
+                    self.config.name,
+                    places.join(" and ")
+                );
                 problems.warn(&written.place, what, hint);
             }
         }
         let known = [Name::UserId, Name::UserEmail, Name::TaskId];
-        let said = self.config.defaults.iter().find(|(name, _)| known.iter().any(|known| name.value == known.as_str()));
+        let said = self
+            .config
+            .defaults
+            .iter()
+            .find(|(name, _)| known.iter().any(|known| name.value == known.as_str()));
         if let (Some((name, _)), QueryUse::Allow, true) = (said, self.config.query, open("query")) {
-            let what = format!("a query that nobody signs goes before the default of {}", name.value);
-            problems.warn(&name.place, what, "write it under fixed instead, or set query = \"sealed\" or \"ignore\"");
+            let what = format!(
+                "a query that nobody signs goes before the default of {}",
+                name.value
+            );
+            problems.warn(
+                &name.place,
+                what,
+                "write it under fixed instead, or set query = \"sealed\" or \"ignore\"",
+            );
         }
     }
 }

@@ -48,8 +48,14 @@ impl<'d> Reader<'d> {
             0x81..=0x83 => {
                 let (digits, after) = rest.split_at_checked(usize::from(first & 0x7f))?;
                 rest = after;
-                let length = digits.iter().fold(0_usize, |length, byte| length << 8 | usize::from(*byte));
-                let shortest = if digits.len() == 1 { 0x80 } else { 1 << (8 * (digits.len() - 1)) };
+                let length = digits
+                    .iter()
+                    .fold(0_usize, |length, byte| length << 8 | usize::from(*byte));
+                let shortest = if digits.len() == 1 {
+                    0x80
+                } else {
+                    1 << (8 * (digits.len() - 1))
+                };
                 (length >= shortest).then_some(length)?
             }
             _ => return None,
@@ -61,7 +67,9 @@ impl<'d> Reader<'d> {
 
     /// The content of the next value, when it has this tag.
     pub(super) fn value(&mut self, tag: u8) -> Option<&'d [u8]> {
-        self.any().filter(|(found, ..)| *found == tag).map(|(_, content, _)| content)
+        self.any()
+            .filter(|(found, ..)| *found == tag)
+            .map(|(_, content, _)| content)
     }
 
     /// A number that is not negative, without its leading zero.
@@ -100,8 +108,16 @@ pub(super) fn spki(bytes: &[u8]) -> Option<Spki<'_>> {
     // The number of unused bits stands before the key; keys are whole bytes.
     let key = info.value(BIT_STRING)?.strip_prefix(&[0])?;
     let name = algorithm.value(OID)?;
-    let curve = if algorithm.is_done() { None } else { algorithm.value(OID) };
-    info.is_done().then_some(Spki { algorithm: name, curve, key })
+    let curve = if algorithm.is_done() {
+        None
+    } else {
+        algorithm.value(OID)
+    };
+    info.is_done().then_some(Spki {
+        algorithm: name,
+        curve,
+        key,
+    })
 }
 
 /// What is read of a certificate: from when to when it holds, and its key.
@@ -159,7 +175,10 @@ fn time(reader: &mut Reader<'_>) -> Option<Timestamp> {
 pub(super) fn write(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut out = vec![tag];
     let digits = content.len().to_be_bytes();
-    let digits = &digits[digits.iter().position(|byte| *byte != 0).unwrap_or(digits.len() - 1)..];
+    let digits = &digits[digits
+        .iter()
+        .position(|byte| *byte != 0)
+        .unwrap_or(digits.len() - 1)..];
     match digits {
         [short @ 0..=0x7f] => out.push(*short),
         // A length has at most eight bytes.
@@ -174,7 +193,10 @@ pub(super) fn write(tag: u8, content: &[u8]) -> Vec<u8> {
 
 /// Writes a number that is not negative.
 pub(super) fn write_unsigned(digits: &[u8]) -> Vec<u8> {
-    let digits = &digits[digits.iter().position(|byte| *byte != 0).unwrap_or(digits.len())..];
+    let digits = &digits[digits
+        .iter()
+        .position(|byte| *byte != 0)
+        .unwrap_or(digits.len())..];
     match digits.first() {
         Some(first) if first & 0x80 == 0 => write(INTEGER, digits),
         _ => write(INTEGER, &[&[0], digits].concat()),
@@ -189,7 +211,10 @@ pub(super) fn write_spki(algorithm: &[u8], curve: Option<&[u8]>, key: &[u8]) -> 
         (None, false) => Vec::new(),
     };
     let algorithm = write(SEQUENCE, &[write(OID, algorithm), parameters].concat());
-    write(SEQUENCE, &[algorithm, write(BIT_STRING, &[&[0], key].concat())].concat())
+    write(
+        SEQUENCE,
+        &[algorithm, write(BIT_STRING, &[&[0], key].concat())].concat(),
+    )
 }
 
 #[cfg(test)]
@@ -198,7 +223,12 @@ mod tests {
 
     #[test]
     fn lengths_are_definite_short_and_within_the_bytes() {
-        for wrong in [&[0x30_u8, 0x80, 0, 0][..], &[0x30, 0x81, 0x01, 0], &[0x30, 0x82, 0x00, 0x01, 0], &[0x30, 2, 0]] {
+        for wrong in [
+            &[0x30_u8, 0x80, 0, 0][..],
+            &[0x30, 0x81, 0x01, 0],
+            &[0x30, 0x82, 0x00, 0x01, 0],
+            &[0x30, 2, 0],
+        ] {
             assert!(only(wrong, SEQUENCE).is_none(), "{wrong:02x?}");
         }
         for length in [0, 1, 127, 128, 255, 256, 70_000] {
@@ -215,8 +245,14 @@ mod tests {
             let written = write_unsigned(digits);
             assert_eq!(Reader::new(&written).unsigned(), Some(digits));
         }
-        assert!(Reader::new(&[INTEGER, 1, 0x80]).unsigned().is_none(), "negative");
-        assert!(Reader::new(&[INTEGER, 2, 0, 1]).unsigned().is_none(), "longer than it has to be");
+        assert!(
+            Reader::new(&[INTEGER, 1, 0x80]).unsigned().is_none(),
+            "negative"
+        );
+        assert!(
+            Reader::new(&[INTEGER, 2, 0, 1]).unsigned().is_none(),
+            "longer than it has to be"
+        );
     }
 
     #[test]

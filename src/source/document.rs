@@ -38,7 +38,10 @@ impl Json {
     pub(super) fn at(&self, path: &[String]) -> Option<&Self> {
         path.iter().try_fold(self, |value, step| match value {
             Self::Object(entries) => entries.get(step),
-            Self::List(items) => step.parse::<usize>().ok().and_then(|number| items.get(number)),
+            Self::List(items) => step
+                .parse::<usize>()
+                .ok()
+                .and_then(|number| items.get(number)),
             _ => None,
         })
     }
@@ -60,7 +63,9 @@ const NUMBER: &str = "$serde_json::private::Number";
 
 fn is_number(text: &str) -> bool {
     text.starts_with(|c: char| c == '-' || c.is_ascii_digit())
-        && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'+' | b'.' | b'e' | b'E'))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'+' | b'.' | b'e' | b'E'))
 }
 
 impl<'de> Deserialize<'de> for Json {
@@ -131,22 +136,33 @@ pub(super) fn is_json(content_type: &str) -> bool {
 /// sent, in whatever character set.
 pub(super) fn form(content_type: &str, body: &[u8]) -> Result<FormBytes, String> {
     if multipart::is_form(content_type) {
-        return Ok(parts(content_type, body)?.into_iter().map(|(name, bytes)| (name.into_bytes(), bytes)).collect());
+        return Ok(parts(content_type, body)?
+            .into_iter()
+            .map(|(name, bytes)| (name.into_bytes(), bytes))
+            .collect());
     }
-    let fields = fields::split(body).map_err(|error| format!("the form cannot be read: {error}"))?;
-    Ok(fields.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
+    let fields =
+        fields::split(body).map_err(|error| format!("the form cannot be read: {error}"))?;
+    Ok(fields
+        .into_iter()
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect())
 }
 
 /// One part of a multipart body, by its field name; none when it is missing or there twice.
 pub(super) fn part(content_type: &str, body: &[u8], field: &str) -> Option<Vec<u8>> {
-    let mut found = parts(content_type, body).ok()?.into_iter().filter(|(name, _)| name == field);
+    let mut found = parts(content_type, body)
+        .ok()?
+        .into_iter()
+        .filter(|(name, _)| name == field);
     let (_, bytes) = found.next()?;
     found.next().is_none().then_some(bytes)
 }
 
 /// The parts of a multipart form: field names and bytes.
 fn parts(content_type: &str, body: &[u8]) -> Result<Vec<(String, Vec<u8>)>, String> {
-    let parts = multipart::read(content_type, body).map_err(|fault| format!("the form cannot be read: {fault}"))?;
+    let parts = multipart::read(content_type, body)
+        .map_err(|fault| format!("the form cannot be read: {fault}"))?;
     let named = |part: HeldPart| (part.head.name(None).unwrap_or_default().0, part.bytes);
     Ok(parts.into_iter().map(named).collect())
 }
@@ -161,12 +177,16 @@ mod tests {
 
     #[test]
     fn values_keep_their_spelling_and_the_rest_has_none() {
-        let text = br#"{"a":{"b":[{"c":12345678901234567890}]},"t":true,"f":1.50,"n":null,"s":"x\u0041"}"#;
+        let text =
+            br#"{"a":{"b":[{"c":12345678901234567890}]},"t":true,"f":1.50,"n":null,"s":"x\u0041"}"#;
         let json = Json::parse(text).unwrap();
         let get = |p: &str| json.at(&path(p)).and_then(Json::as_text);
         assert_eq!(get("a.b.0.c"), Some("12345678901234567890"));
         assert_eq!((get("t"), get("s")), (Some("true"), Some("xA")));
-        assert_eq!((get("f"), get("n"), get("a"), get("a.b.1.c")), (None, None, None, None));
+        assert_eq!(
+            (get("f"), get("n"), get("a"), get("a.b.1.c")),
+            (None, None, None, None)
+        );
     }
 
     #[test]
@@ -187,20 +207,43 @@ mod tests {
         assert_eq!(part(kind, body, "b").as_deref(), Some(&b""[..]));
         assert_eq!(part(kind, body, "c"), None);
         assert_eq!(form(kind, body).unwrap().len(), 2);
-        assert_eq!(form("application/x-www-form-urlencoded", b"a=1&b=%41+c").unwrap()[1].1, b"A c");
+        assert_eq!(
+            form("application/x-www-form-urlencoded", b"a=1&b=%41+c").unwrap()[1].1,
+            b"A c"
+        );
         // In another character set the bytes are what was signed.
-        assert_eq!(form("application/x-www-form-urlencoded", b"a=caf%E9").unwrap()[0].1, b"caf\xe9");
+        assert_eq!(
+            form("application/x-www-form-urlencoded", b"a=caf%E9").unwrap()[0].1,
+            b"caf\xe9"
+        );
         let odd = b"--=_1\r\nContent-Disposition: form-data; NAME=a\r\n\r\n1\r\n--=_1--";
-        assert_eq!(form("multipart/form-data; boundary==_1", odd).unwrap(), [(b"a".to_vec(), b"1".to_vec())]);
+        assert_eq!(
+            form("multipart/form-data; boundary==_1", odd).unwrap(),
+            [(b"a".to_vec(), b"1".to_vec())]
+        );
     }
 
     #[test]
     fn a3_a5_marks_and_half_characters_do_not_hide_the_signed_fields() {
-        let at =
-            |bytes: &[u8]| Json::parse(bytes).unwrap().at(&path("a.0.b")).and_then(Json::as_text).map(str::to_owned);
-        assert_eq!(at(b"\xef\xbb\xbf{\"a\":[{\"b\":\"x\"}]}").as_deref(), Some("x"));
-        assert_eq!(at(b"{\"a\":[{\"b\":\"x\"}],\"c\":\"\\ud83d\",\"d\":\"\xff\"}").as_deref(), Some("x"));
-        let wide: Vec<u8> = "\u{feff}{\"a\":[{\"b\":\"é\"}]}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let at = |bytes: &[u8]| {
+            Json::parse(bytes)
+                .unwrap()
+                .at(&path("a.0.b"))
+                .and_then(Json::as_text)
+                .map(str::to_owned)
+        };
+        assert_eq!(
+            at(b"\xef\xbb\xbf{\"a\":[{\"b\":\"x\"}]}").as_deref(),
+            Some("x")
+        );
+        assert_eq!(
+            at(b"{\"a\":[{\"b\":\"x\"}],\"c\":\"\\ud83d\",\"d\":\"\xff\"}").as_deref(),
+            Some("x")
+        );
+        let wide: Vec<u8> = "\u{feff}{\"a\":[{\"b\":\"é\"}]}"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
         assert_eq!(at(&wide).as_deref(), Some("é"));
         assert!(Json::parse(b"\xff{}").is_err());
     }

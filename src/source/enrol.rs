@@ -70,45 +70,82 @@ pub struct Brought {
 impl Window {
     /// A window that is closed.
     pub(super) fn new(file: PathBuf) -> Self {
-        Self { state: Mutex::default(), file }
+        Self {
+            state: Mutex::default(),
+            file,
+        }
     }
 
     /// Opens it, and says the word that opens it to a caller. What waited to be confirmed is forgotten.
     pub(super) fn open(&self, until: Timestamp) -> Result<String, String> {
         let mut bytes = [0; 16];
-        SystemRandom::new().fill(&mut bytes).map_err(|_| "the system gives no random numbers".to_owned())?;
+        SystemRandom::new()
+            .fill(&mut bytes)
+            .map_err(|_| "the system gives no random numbers".to_owned())?;
         let word = hex::encode(bytes);
-        *self.state() = State { open: Some(Open { until, word: word.clone() }), brought: None };
+        *self.state() = State {
+            open: Some(Open {
+                until,
+                word: word.clone(),
+            }),
+            brought: None,
+        };
         Ok(word)
     }
 
     /// Takes a secret from a caller who knows the word, and closes. False: the window is not open to this caller.
-    pub(super) fn take(&self, word: Option<&str>, secret: &str, peer: IpAddr, now: Timestamp) -> bool {
+    pub(super) fn take(
+        &self,
+        word: Option<&str>,
+        secret: &str,
+        peer: IpAddr,
+        now: Timestamp,
+    ) -> bool {
         let mut state = self.state();
         // Brought again, because the answer was lost.
-        if state.brought.as_ref().is_some_and(|pending| same(pending.secret.as_bytes(), secret.as_bytes())) {
+        if state
+            .brought
+            .as_ref()
+            .is_some_and(|pending| same(pending.secret.as_bytes(), secret.as_bytes()))
+        {
             return true;
         }
-        let is_right =
-            |open: &Open| now <= open.until && word.is_some_and(|word| same(open.word.as_bytes(), word.as_bytes()));
+        let is_right = |open: &Open| {
+            now <= open.until
+                && word.is_some_and(|word| same(open.word.as_bytes(), word.as_bytes()))
+        };
         if !state.open.as_ref().is_some_and(is_right) {
             return false;
         }
-        let about = Brought { fingerprint: fingerprint(secret), peer, at: now };
-        *state = State { open: None, brought: Some(Pending { secret: secret.to_owned(), about }) };
+        let about = Brought {
+            fingerprint: fingerprint(secret),
+            peer,
+            at: now,
+        };
+        *state = State {
+            open: None,
+            brought: Some(Pending {
+                secret: secret.to_owned(),
+                about,
+            }),
+        };
         true
     }
 
     /// What waits to be confirmed.
     pub(super) fn brought(&self) -> Option<Brought> {
-        self.state().brought.as_ref().map(|pending| pending.about.clone())
+        self.state()
+            .brought
+            .as_ref()
+            .map(|pending| pending.about.clone())
     }
 
     /// The secret with this fingerprint, where it waits to be confirmed.
     pub(super) fn waiting(&self, fingerprint: &str) -> Option<String> {
         let state = self.state();
         let pending = state.brought.as_ref()?;
-        same(pending.about.fingerprint.as_bytes(), fingerprint.as_bytes()).then(|| pending.secret.clone())
+        same(pending.about.fingerprint.as_bytes(), fingerprint.as_bytes())
+            .then(|| pending.secret.clone())
     }
 
     /// Forgets what waited, for it counts now.
@@ -123,13 +160,21 @@ impl Window {
     /// Adds a secret to the file, which only its owner reads. It is on the disk when this returns.
     pub(super) fn keep(&self, secret: &str) -> std::io::Result<()> {
         let mut lines = match std::fs::read_to_string(&self.file) {
-            Ok(text) => text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect(),
+            Ok(text) => text
+                .lines()
+                .filter(|line| !line.is_empty())
+                .map(str::to_owned)
+                .collect(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
         lines.push(secret.to_owned());
         let text = lines[lines.len().saturating_sub(MOST)..].join("\n") + "\n";
-        let folder = self.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = self
+            .file
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)?;
         let mut name = self.file.file_name().unwrap_or_default().to_owned();
         name.push(".new");

@@ -36,7 +36,9 @@ impl Trial {
                 }
             }
             (verdict, code, _) => {
-                let by = judged.secret.map_or_else(String::new, |secret| format!(" by {secret}"));
+                let by = judged
+                    .secret
+                    .map_or_else(String::new, |secret| format!(" by {secret}"));
                 let code = code.map_or_else(String::new, |code| format!(" ({code})"));
                 let means = match verdict {
                     "verified" => ": the sender and every byte of the body are proved",
@@ -69,23 +71,47 @@ impl Trial {
     /// Which parts of a request what proves it covers.
     fn coverage_in_words(&self) -> String {
         let scheme = self.scheme();
-        let named = scheme.event_id.iter().chain(&scheme.event_type).map(|place| place.value.as_str());
+        let named = scheme
+            .event_id
+            .iter()
+            .chain(&scheme.event_type)
+            .map(|place| place.value.as_str());
         let mut places: Vec<&str> = ["body", "query"].into_iter().chain(named).collect();
         places.dedup();
-        let (covered, open): (Vec<&str>, Vec<&str>) = places.into_iter().partition(|place| scheme.covers(place));
-        let list = |places: Vec<&str>| if places.is_empty() { "none of them".to_owned() } else { places.join(", ") };
-        format!("of body, query, id and type the proof covers: {}; it does not cover: {}", list(covered), list(open))
+        let (covered, open): (Vec<&str>, Vec<&str>) =
+            places.into_iter().partition(|place| scheme.covers(place));
+        let list = |places: Vec<&str>| {
+            if places.is_empty() {
+                "none of them".to_owned()
+            } else {
+                places.join(", ")
+            }
+        };
+        format!(
+            "of body, query, id and type the proof covers: {}; it does not cover: {}",
+            list(covered),
+            list(open)
+        )
     }
 
     /// The mistake that explains a refusal: with it undone, the request is right.
     pub fn hint(&self, received: &Received, now: Timestamp) -> Option<String> {
-        let Err(refusal) = self.scheme.judge(received, now) else { return None };
-        let Refusal::Origin(fault, _) = refusal.plain() else { return None };
+        let Err(refusal) = self.scheme.judge(received, now) else {
+            return None;
+        };
+        let Refusal::Origin(fault, _) = refusal.plain() else {
+            return None;
+        };
         match fault {
             OriginFault::Stale => {
-                return Some("it waited too long on its way, was sent again later, or our clock is ahead".into());
+                return Some(
+                    "it waited too long on its way, was sent again later, or our clock is ahead"
+                        .into(),
+                );
             }
-            OriginFault::Future => return Some("the sender's clock is ahead of ours, or ours is behind".into()),
+            OriginFault::Future => {
+                return Some("the sender's clock is ahead of ours, or ours is behind".into());
+            }
             OriginFault::WrongSignature
             | OriginFault::WrongSecret
             | OriginFault::MalformedSignature
@@ -99,7 +125,8 @@ impl Trial {
             | OriginFault::WrongBodyKind
             | OriginFault::SignedForStranger => return None,
         }
-        self.other_requests(received, now).or_else(|| self.other_checks(received, now))
+        self.other_requests(received, now)
+            .or_else(|| self.other_checks(received, now))
     }
 
     /// The signature that stands in another header: that of an older scheme of the same sender, as a rule.
@@ -110,20 +137,37 @@ impl Trial {
         };
         let is_alike = |name: &str| {
             let words = ["signature", "hmac", "digest", "-sign", "token", "secret"];
-            let shares = words.iter().any(|word| name.contains(word) && wanted.contains(word));
-            name != wanted && (wanted.starts_with(name) || name.starts_with(wanted.as_str()) || shares)
+            let shares = words
+                .iter()
+                .any(|word| name.contains(word) && wanted.contains(word));
+            name != wanted
+                && (wanted.starts_with(name) || name.starts_with(wanted.as_str()) || shares)
         };
-        let others = received.headers.keys().map(http::HeaderName::as_str).filter(|name| is_alike(name));
+        let others = received
+            .headers
+            .keys()
+            .map(http::HeaderName::as_str)
+            .filter(|name| is_alike(name));
         // Each is tried with some digests, and a request may have as many headers as it likes.
         let others: Vec<&str> = others.take(4).collect();
         for name in &others {
             for (algorithm, title) in [("sha1", "SHA-1"), ("sha256", "SHA-256"), ("md5", "MD5")] {
                 for prefix in [format!("{algorithm}="), String::new()] {
                     let mut written = self.written.clone();
-                    let place = Place { file: "a guess".into(), line: 0 };
+                    let place = Place {
+                        file: "a guess".into(),
+                        line: 0,
+                    };
                     let header = format!("header:{name}");
-                    for (key, word) in [("signature", header.as_str()), ("algorithm", algorithm), ("prefix", &prefix)] {
-                        let node = Node { place: place.clone(), value: Value::Text(word.to_owned()) };
+                    for (key, word) in [
+                        ("signature", header.as_str()),
+                        ("algorithm", algorithm),
+                        ("prefix", &prefix),
+                    ] {
+                        let node = Node {
+                            place: place.clone(),
+                            value: Value::Text(word.to_owned()),
+                        };
                         written.verify.set(&[key], node);
                     }
                     let tried = Self::compile(written).ok();
@@ -137,7 +181,9 @@ impl Trial {
             }
         }
         let name = others.first()?;
-        Some(format!("the sender signs in another way: there is {name}, and only {wanted} counts"))
+        Some(format!(
+            "the sender signs in another way: there is {name}, and only {wanted} counts"
+        ))
     }
 
     /// The request as it may have been signed.
@@ -146,10 +192,19 @@ impl Trial {
         let mut bodies: Vec<(Bytes, &str)> = Vec::new();
         let body = &received.body;
         if body.len() <= MOST_BYTES {
-            if let Some(cut) = body.strip_suffix(b"\r\n").or_else(|| body.strip_suffix(b"\n")) {
-                bodies.push((body.slice_ref(cut), "a line end was added to the body after it was signed"));
+            if let Some(cut) = body
+                .strip_suffix(b"\r\n")
+                .or_else(|| body.strip_suffix(b"\n"))
+            {
+                bodies.push((
+                    body.slice_ref(cut),
+                    "a line end was added to the body after it was signed",
+                ));
             }
-            bodies.push(([body, &b"\n"[..]].concat().into(), "a line end was cut off the body after it was signed"));
+            bodies.push((
+                [body, &b"\n"[..]].concat().into(),
+                "a line end was cut off the body after it was signed",
+            ));
             if let Ok(json) = serde_json::from_slice::<Json>(body) {
                 let what = "the JSON was read and written again on its way: something between the sender and here \
                             changes the body";
@@ -168,7 +223,9 @@ impl Trial {
             request.target = path_of(&url);
             request.url = url;
             if is_good(&request) {
-                return Some(format!("the address that the provider was given is another one: {what}"));
+                return Some(format!(
+                    "the address that the provider was given is another one: {what}"
+                ));
             }
         }
         None
@@ -178,8 +235,12 @@ impl Trial {
     fn other_checks(&self, received: &Received, now: Timestamp) -> Option<String> {
         let is_good = |written: Written| {
             // A check of another kind than the one that is configured must not pass for it.
-            Self::compile(written)
-                .is_ok_and(|trial| trial.scheme.judge(received, now).is_ok_and(|proof| proof.secret.is_some()))
+            Self::compile(written).is_ok_and(|trial| {
+                trial
+                    .scheme
+                    .judge(received, now)
+                    .is_ok_and(|proof| proof.secret.is_some())
+            })
         };
         for (number, secret) in self.written.secrets.iter().enumerate() {
             for (text, what) in slips(secret.expose()) {
@@ -191,30 +252,79 @@ impl Trial {
             }
         }
         for (key, word, what) in [
-            ("secret_encoding", "utf8", "the secret has to be used as text, and the configuration decodes it"),
-            ("secret_encoding", "base64", "the secret is base64 that has to be decoded, and is used as text"),
-            ("secret_encoding", "whsec", "the secret is whsec_ and base64 that has to be decoded, and is used as text"),
-            ("secret_encoding", "hex", "the secret is hexadecimal digits that have to be decoded, and is used as text"),
-            ("encoding", "hex", "the signature is written as hexadecimal digits"),
+            (
+                "secret_encoding",
+                "utf8",
+                "the secret has to be used as text, and the configuration decodes it",
+            ),
+            (
+                "secret_encoding",
+                "base64",
+                "the secret is base64 that has to be decoded, and is used as text",
+            ),
+            (
+                "secret_encoding",
+                "whsec",
+                "the secret is whsec_ and base64 that has to be decoded, and is used as text",
+            ),
+            (
+                "secret_encoding",
+                "hex",
+                "the secret is hexadecimal digits that have to be decoded, and is used as text",
+            ),
+            (
+                "encoding",
+                "hex",
+                "the signature is written as hexadecimal digits",
+            ),
             ("encoding", "base64", "the signature is written as base64"),
-            ("encoding", "base64url", "the signature is written as base64url"),
+            (
+                "encoding",
+                "base64url",
+                "the signature is written as base64url",
+            ),
             ("algorithm", "sha1", "it is signed with SHA-1"),
             ("algorithm", "sha256", "it is signed with SHA-256"),
             ("algorithm", "sha512", "it is signed with SHA-512"),
-            ("prefix", "", "the signature stands there without the text before it"),
+            (
+                "prefix",
+                "",
+                "the signature stands there without the text before it",
+            ),
             ("prefix", "sha256=", "sha256= stands before the signature"),
             ("prefix", "sha1=", "sha1= stands before the signature"),
             ("prefix", "v0=", "v0= stands before the signature"),
             ("prefix", "v1=", "v1= stands before the signature"),
             ("prefix", "Bearer ", "Bearer stands before the token"),
             ("signed_content", "{body}", "only the body is signed"),
-            ("signed_content", "{ts}.{body}", "time and body are signed with a dot between them"),
-            ("signed_content", "{ts}{body}", "time and body are signed with nothing between them"),
-            ("signed_content", "{body}{ts}", "the body is signed before the time"),
+            (
+                "signed_content",
+                "{ts}.{body}",
+                "time and body are signed with a dot between them",
+            ),
+            (
+                "signed_content",
+                "{ts}{body}",
+                "time and body are signed with nothing between them",
+            ),
+            (
+                "signed_content",
+                "{body}{ts}",
+                "the body is signed before the time",
+            ),
         ] {
             let mut written = self.written.clone();
-            let place = Place { file: "a guess".into(), line: 0 };
-            written.verify.set(&[key], Node { place, value: Value::Text(word.into()) });
+            let place = Place {
+                file: "a guess".into(),
+                line: 0,
+            };
+            written.verify.set(
+                &[key],
+                Node {
+                    place,
+                    value: Value::Text(word.into()),
+                },
+            );
             if is_good(written) {
                 return Some(what.into());
             }
@@ -223,7 +333,9 @@ impl Trial {
     }
 
     fn way(&self, received: &Received) -> &Way {
-        self.scheme.way(&Request::new(received, &self.scheme.document)).unwrap_or(&self.scheme.base)
+        self.scheme
+            .way(&Request::new(received, &self.scheme.document))
+            .unwrap_or(&self.scheme.base)
     }
 
     fn scheme_in_words(&self, received: &Received) -> String {
@@ -237,30 +349,60 @@ impl Trial {
             Way::Basic(_) => "HTTP basic auth".into(),
             Way::Token(token, _) => format!("a shared token in {}", places(&token.places)),
             Way::Jwt(jwt) => {
-                let ways: Vec<&str> = jwt.ways.iter().map(|(name, _): &(&str, jwt::Way)| *name).collect();
-                format!("a signed token ({}) in {}", ways.join(", "), places(&jwt.places))
+                let ways: Vec<&str> = jwt
+                    .ways
+                    .iter()
+                    .map(|(name, _): &(&str, jwt::Way)| *name)
+                    .collect();
+                format!(
+                    "a signed token ({}) in {}",
+                    ways.join(", "),
+                    places(&jwt.places)
+                )
             }
             Way::Signed(signed) => {
-                let digests: Vec<&str> = signed.algorithm.all().map(super::mac::Algorithm::word).collect();
+                let digests: Vec<&str> = signed
+                    .algorithm
+                    .all()
+                    .map(super::mac::Algorithm::word)
+                    .collect();
                 let how = match &signed.prove {
                     Prove::Hmac(_) => format!("HMAC with {}", digests.join(" or ")),
-                    Prove::Plain(_) => format!("a plain {} of a text with the secret in it", digests.join(" or ")),
-                    Prove::Public { kind: super::key::Kind::Ed25519, .. } => "an Ed25519 signature".to_owned(),
-                    Prove::Public { kind, .. } => format!("a {} signature with {}", kind.what(), digests.join(" or ")),
+                    Prove::Plain(_) => format!(
+                        "a plain {} of a text with the secret in it",
+                        digests.join(" or ")
+                    ),
+                    Prove::Public {
+                        kind: super::key::Kind::Ed25519,
+                        ..
+                    } => "an Ed25519 signature".to_owned(),
+                    Prove::Public { kind, .. } => {
+                        format!("a {} signature with {}", kind.what(), digests.join(" or "))
+                    }
                 };
                 let grammar = &signed.grammar;
                 let prefix = match grammar.places.prefix.as_str() {
                     "" => String::new(),
                     prefix => format!(" behind \"{}\"", prefix.escape_debug()),
                 };
-                format!("{how}, written as {}, in {}{prefix}", grammar.encoding.word(), places(&grammar.places))
+                format!(
+                    "{how}, written as {}, in {}{prefix}",
+                    grammar.encoding.word(),
+                    places(&grammar.places)
+                )
             }
         }
     }
 
     fn content_in_words(&self, received: &Received) -> Option<String> {
-        let Way::Signed(signed) = self.way(received) else { return None };
-        let template = self.written.verify.get("signed_content").map(|node| &node.value);
+        let Way::Signed(signed) = self.way(received) else {
+            return None;
+        };
+        let template = self
+            .written
+            .verify
+            .get("signed_content")
+            .map(|node| &node.value);
         let template = match template {
             Some(Value::Text(text)) => text.as_str(),
             Some(Value::List(_)) => "one of several texts",
@@ -268,30 +410,69 @@ impl Trial {
         };
         let request = Request::new(received, &self.scheme.document);
         let found = signed.grammar.find(&request, None);
-        let fields = found.as_deref().ok().and_then(<[_]>::first).map_or(&[][..], |found| &found.fields);
-        let mut context = Context { request: &request, item: None, fields, ts: None, key: None };
+        let fields = found
+            .as_deref()
+            .ok()
+            .and_then(<[_]>::first)
+            .map_or(&[][..], |found| &found.fields);
+        let mut context = Context {
+            request: &request,
+            item: None,
+            fields,
+            ts: None,
+            key: None,
+        };
         let ts = signed.time(&context).ok().flatten();
         context.ts = ts.as_deref();
-        Some(match (&signed.prove, signed.contents.first().map(|content| content.bytes(&context))) {
-            (Prove::Plain(_), _) => format!("what is digested: {template}"),
-            (_, Some(Ok(bytes))) => format!("what is signed: {template}, {} bytes: {}", bytes.len(), ends(&bytes)),
-            (_, Some(Err(what))) => format!("what is signed: {template}, which cannot be made: {what}"),
-            (_, None) => return None,
-        })
+        Some(
+            match (
+                &signed.prove,
+                signed
+                    .contents
+                    .first()
+                    .map(|content| content.bytes(&context)),
+            ) {
+                (Prove::Plain(_), _) => format!("what is digested: {template}"),
+                (_, Some(Ok(bytes))) => format!(
+                    "what is signed: {template}, {} bytes: {}",
+                    bytes.len(),
+                    ends(&bytes)
+                ),
+                (_, Some(Err(what))) => {
+                    format!("what is signed: {template}, which cannot be made: {what}")
+                }
+                (_, None) => return None,
+            },
+        )
     }
 
     fn age_in_words(&self, received: &Received, now: Timestamp) -> Option<String> {
-        let Way::Signed(signed) = self.way(received) else { return None };
+        let Way::Signed(signed) = self.way(received) else {
+            return None;
+        };
         let signed: &Signed = signed;
         let stamp = signed.stamp.as_ref()?;
         let request = Request::new(received, &self.scheme.document);
         let found = signed.grammar.find(&request, None);
-        let fields = found.as_deref().ok().and_then(<[_]>::first).map_or(&[][..], |found| &found.fields);
-        let context = Context { request: &request, item: None, fields, ts: None, key: None };
+        let fields = found
+            .as_deref()
+            .ok()
+            .and_then(<[_]>::first)
+            .map_or(&[][..], |found| &found.fields);
+        let context = Context {
+            request: &request,
+            item: None,
+            fields,
+            ts: None,
+            key: None,
+        };
         let ts = signed.time(&context).ok().flatten()?;
         Some(match stamp.window.parse(&ts) {
             None => format!("the time in {} cannot be read", stamp.from),
-            Some(at) if at > now => format!("it was signed {} s ahead of our clock", at.since(now).as_secs()),
+            Some(at) if at > now => format!(
+                "it was signed {} s ahead of our clock",
+                at.since(now).as_secs()
+            ),
             Some(at) => format!("it was signed {} s ago", now.since(at).as_secs()),
         })
     }
@@ -303,7 +484,11 @@ fn ends(bytes: &[u8]) -> String {
     if bytes.len() <= 2 * ENDS {
         return format!("\"{}\"", show(bytes));
     }
-    format!("\"{}\" … \"{}\"", show(&bytes[..ENDS]), show(&bytes[bytes.len() - ENDS..]))
+    format!(
+        "\"{}\" … \"{}\"",
+        show(&bytes[..ENDS]),
+        show(&bytes[bytes.len() - ENDS..])
+    )
 }
 
 /// A document as other programs would write it: compact, with blanks behind commas and colons, indented, with escapes.
@@ -344,23 +529,43 @@ fn rewritten(json: &Json) -> Vec<String> {
 
 /// An address as it may have been meant.
 fn addresses(url: &str) -> Vec<(String, &'static str)> {
-    let Some((scheme, rest)) = url.split_once("://") else { return Vec::new() };
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Vec::new();
+    };
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+    let (path, query) = path
+        .split_once('?')
+        .map_or((path, None), |(path, query)| (path, Some(query)));
     let tail = |query: Option<&str>| query.map_or_else(String::new, |query| format!("?{query}"));
     let mut all = Vec::new();
     match path.strip_suffix('/') {
-        Some(cut) => all.push((format!("{scheme}://{authority}{cut}{}", tail(query)), "without the slash at the end")),
-        None => all.push((format!("{scheme}://{authority}{path}/{}", tail(query)), "with a slash at the end")),
+        Some(cut) => all.push((
+            format!("{scheme}://{authority}{cut}{}", tail(query)),
+            "without the slash at the end",
+        )),
+        None => all.push((
+            format!("{scheme}://{authority}{path}/{}", tail(query)),
+            "with a slash at the end",
+        )),
     }
     match authority.rsplit_once(':') {
-        Some((host, _)) => all.push((format!("{scheme}://{host}{path}{}", tail(query)), "without the port")),
+        Some((host, _)) => all.push((
+            format!("{scheme}://{host}{path}{}", tail(query)),
+            "without the port",
+        )),
         None => {
             let port = if scheme == "http" { 80 } else { 443 };
-            all.push((format!("{scheme}://{authority}:{port}{path}{}", tail(query)), "with the port"));
+            all.push((
+                format!("{scheme}://{authority}:{port}{path}{}", tail(query)),
+                "with the port",
+            ));
         }
     }
-    let (other, what) = if scheme == "https" { ("http", "with http") } else { ("https", "with https") };
+    let (other, what) = if scheme == "https" {
+        ("http", "with http")
+    } else {
+        ("https", "with https")
+    };
     all.push((format!("{other}://{authority}{path}{}", tail(query)), what));
     if query.is_some() {
         all.push((format!("{scheme}://{authority}{path}"), "without the query"));
@@ -370,7 +575,9 @@ fn addresses(url: &str) -> Vec<(String, &'static str)> {
 
 fn path_of(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.find(['/', '?']).map_or("/", |at| &rest[at..]).to_owned()
+    rest.find(['/', '?'])
+        .map_or("/", |at| &rest[at..])
+        .to_owned()
 }
 
 /// A secret as it may have been meant.
@@ -378,16 +585,31 @@ fn slips(secret: &[u8]) -> Vec<(Vec<u8>, &'static str)> {
     let mut all = Vec::new();
     let trimmed = secret.trim_ascii();
     if trimmed != secret {
-        all.push((trimmed.to_vec(), "has blanks or a line end around it that do not belong to it"));
+        all.push((
+            trimmed.to_vec(),
+            "has blanks or a line end around it that do not belong to it",
+        ));
     }
-    all.push(([secret, b"\n"].concat(), "is used with a line end by the sender"));
+    all.push((
+        [secret, b"\n"].concat(),
+        "is used with a line end by the sender",
+    ));
     if let Some(bare) = secret.strip_prefix(b"whsec_") {
         all.push((bare.to_vec(), "is used by the sender without its whsec_"));
     }
-    if let Some(bare) = trimmed.strip_prefix(b"\"").and_then(|secret| secret.strip_suffix(b"\"")) {
-        all.push((bare.to_vec(), "has quotation marks around it that do not belong to it"));
+    if let Some(bare) = trimmed
+        .strip_prefix(b"\"")
+        .and_then(|secret| secret.strip_suffix(b"\""))
+    {
+        all.push((
+            bare.to_vec(),
+            "has quotation marks around it that do not belong to it",
+        ));
     }
-    all.push((secret.to_ascii_lowercase(), "is written in small letters by the sender"));
+    all.push((
+        secret.to_ascii_lowercase(),
+        "is written in small letters by the sender",
+    ));
     all
 }
 
@@ -399,9 +621,19 @@ mod tests {
     use crate::config::{Problems, Table};
 
     fn trial(verify: &str, secrets: &[&str]) -> Trial {
-        let secrets = secrets.iter().enumerate().map(|(n, s)| Secret::new(format!("secret {n}"), *s)).collect();
+        let secrets = secrets
+            .iter()
+            .enumerate()
+            .map(|(n, s)| Secret::new(format!("secret {n}"), *s))
+            .collect();
         let verify = Table::parse("t", verify, &Problems::default());
-        Trial::compile(Written { verify, challenges: Vec::new(), secrets, values: Vec::new() }).unwrap()
+        Trial::compile(Written {
+            verify,
+            challenges: Vec::new(),
+            secrets,
+            values: Vec::new(),
+        })
+        .unwrap()
     }
 
     const TIMED: &str = "signature = 'header:x-sig'\nprefix = 'v1='\nsigned_content = '{ts}.{url}.{body}'\n\
@@ -412,28 +644,54 @@ mod tests {
     fn usual_mistakes_are_named() {
         let right = trial(TIMED, &[SECRET]);
         let body = "{\"a\": 1, \"b\": [\"é\", \"x,y:z\"]}";
-        let signed = right.scheme.signed(Signer::Secret(0), &post(&[], body), NOW).unwrap();
+        let signed = right
+            .scheme
+            .signed(Signer::Secret(0), &post(&[], body), NOW)
+            .unwrap();
         let hint = |trial: &Trial, change: &dyn Fn(&mut Received)| {
             let mut request = signed.clone();
             change(&mut request);
             let lines = trial.explain(&request, NOW).join("\n");
-            assert!(!lines.contains(SECRET) && !lines.contains("MfKQ9r8G"), "{lines}");
+            assert!(
+                !lines.contains(SECRET) && !lines.contains("MfKQ9r8G"),
+                "{lines}"
+            );
             let mac = signed.headers["x-sig"].to_str().unwrap();
-            assert!(!lines.contains(&mac[3..]), "the expected signature is never shown: {lines}");
+            assert!(
+                !lines.contains(&mac[3..]),
+                "the expected signature is never shown: {lines}"
+            );
             lines
         };
         let same: &dyn Fn(&mut Received) = &|_| {};
         assert!(hint(&right, same).contains("verified by secret 0"));
         for (expected, lines) in [
-            ("JSON was read and written again", hint(&right, &|r| r.body = "{\"a\":1,\"b\":[\"é\",\"x,y:z\"]}".into())),
-            ("a line end was added", hint(&right, &|r| r.body = format!("{body}\n").into())),
+            (
+                "JSON was read and written again",
+                hint(&right, &|r| {
+                    r.body = "{\"a\":1,\"b\":[\"é\",\"x,y:z\"]}".into()
+                }),
+            ),
+            (
+                "a line end was added",
+                hint(&right, &|r| r.body = format!("{body}\n").into()),
+            ),
             ("without the slash", hint(&right, &|r| r.url.push('/'))),
-            ("without the port", hint(&right, &|r| r.url = r.url.replace(".com", ".com:443"))),
+            (
+                "without the port",
+                hint(&right, &|r| r.url = r.url.replace(".com", ".com:443")),
+            ),
             (
                 "used as text, and the configuration decodes it",
-                hint(&trial(&format!("{TIMED}secret_encoding = 'whsec'"), &[SECRET]), same),
+                hint(
+                    &trial(&format!("{TIMED}secret_encoding = 'whsec'"), &[SECRET]),
+                    same,
+                ),
             ),
-            ("has blanks or a line end", hint(&trial(TIMED, &[&format!("{SECRET}\n")]), same)),
+            (
+                "has blanks or a line end",
+                hint(&trial(TIMED, &[&format!("{SECRET}\n")]), same),
+            ),
             (
                 "without the text before it",
                 hint(&right, &|r| {
@@ -441,13 +699,27 @@ mod tests {
                     r.headers.insert("x-sig", bare.parse().unwrap());
                 }),
             ),
-            ("written as hexadecimal digits", hint(&trial(&format!("{TIMED}encoding = 'base64'"), &[SECRET]), same)),
+            (
+                "written as hexadecimal digits",
+                hint(
+                    &trial(&format!("{TIMED}encoding = 'base64'"), &[SECRET]),
+                    same,
+                ),
+            ),
             ("it was signed 0 s ago", hint(&right, same)),
-            ("the secret is another, or the body was changed", hint(&trial(TIMED, &["another-secret"]), same)),
+            (
+                "the secret is another, or the body was changed",
+                hint(&trial(TIMED, &["another-secret"]), same),
+            ),
         ] {
             assert!(lines.contains(expected), "{expected} is not in\n{lines}");
         }
-        let late = right.explain(&signed, NOW + std::time::Duration::from_secs(900)).join("\n");
-        assert!(late.contains("900 s ago") && late.contains("waited too long"), "{late}");
+        let late = right
+            .explain(&signed, NOW + std::time::Duration::from_secs(900))
+            .join("\n");
+        assert!(
+            late.contains("900 s ago") && late.contains("waited too long"),
+            "{late}"
+        );
     }
 }

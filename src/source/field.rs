@@ -39,7 +39,10 @@ impl Field {
         if field.is_none() {
             problems.error_hint(
                 &written.place,
-                format!("\"{}\" names no place in a request", written.value.escape_debug()),
+                format!(
+                    "\"{}\" names no place in a request",
+                    written.value.escape_debug()
+                ),
                 "write header:Name, query:name, form:name, json:path, signature:key or body",
             );
         }
@@ -93,20 +96,37 @@ pub(super) struct Request<'r> {
 
 impl<'r> Request<'r> {
     pub(super) fn new(received: &'r Received, document: &'r Document) -> Self {
-        Self { received, document, json: OnceCell::new(), form: OnceCell::new() }
+        Self {
+            received,
+            document,
+            json: OnceCell::new(),
+            form: OnceCell::new(),
+        }
     }
 
     /// The text at a place, before any signature is found. An error is a document that cannot be read.
-    pub(super) fn text<'s>(&'s self, field: &Field, item: Option<&'s Json>) -> Result<Option<Cow<'s, [u8]>>, String> {
+    pub(super) fn text<'s>(
+        &'s self,
+        field: &Field,
+        item: Option<&'s Json>,
+    ) -> Result<Option<Cow<'s, [u8]>>, String> {
         Ok(match field {
             Field::Header(name) => {
                 let mut lines = self.header_lines(name);
                 let first = lines.next();
-                if lines.next().is_some() { None } else { first.map(Cow::Borrowed) }
+                if lines.next().is_some() {
+                    None
+                } else {
+                    first.map(Cow::Borrowed)
+                }
             }
             Field::Query(name) => {
                 let pairs = form_urlencoded::parse(self.received.query().as_bytes());
-                only(pairs.filter(|(key, _)| key == name).map(|(_, value)| into_bytes(value)))
+                only(
+                    pairs
+                        .filter(|(key, _)| key == name)
+                        .map(|(_, value)| into_bytes(value)),
+                )
             }
             Field::Form(name) => only(
                 self.form()?
@@ -119,7 +139,9 @@ impl<'r> Request<'r> {
                     Some(item) => item,
                     None => self.json()?,
                 };
-                root.at(path).and_then(Json::as_text).map(|text| Cow::Borrowed(text.as_bytes()))
+                root.at(path)
+                    .and_then(Json::as_text)
+                    .map(|text| Cow::Borrowed(text.as_bytes()))
             }
             Field::Body => Some(Cow::Borrowed(&self.received.body)),
             Field::Signature(_) => None,
@@ -127,17 +149,26 @@ impl<'r> Request<'r> {
     }
 
     /// The lines of a header, without blanks around them: those are no part of a value.
-    pub(super) fn header_lines(&self, name: &HeaderName) -> impl Iterator<Item = &'r [u8]> + use<'r> {
-        self.received.headers.get_all(name).iter().map(|value| value.as_bytes().trim_ascii())
+    pub(super) fn header_lines(
+        &self,
+        name: &HeaderName,
+    ) -> impl Iterator<Item = &'r [u8]> + use<'r> {
+        self.received
+            .headers
+            .get_all(name)
+            .iter()
+            .map(|value| value.as_bytes().trim_ascii())
     }
 
     /// The document that `json:` looks into.
     pub(super) fn json(&self) -> Result<&Json, String> {
         let parse = || match self.document {
             Document::Body => Json::parse(&self.received.body),
-            Document::Multipart(field) => document::part(self.content_type(), &self.received.body, field)
-                .ok_or_else(|| format!("the body has no form part {field}"))
-                .and_then(|part| Json::parse(&part)),
+            Document::Multipart(field) => {
+                document::part(self.content_type(), &self.received.body, field)
+                    .ok_or_else(|| format!("the body has no form part {field}"))
+                    .and_then(|part| Json::parse(&part))
+            }
         };
         self.json.get_or_init(parse).as_ref().map_err(String::clone)
     }
@@ -152,7 +183,9 @@ impl<'r> Request<'r> {
     }
 
     fn content_type(&self) -> &'r str {
-        self.received.header(CONTENT_TYPE.as_str()).unwrap_or_default()
+        self.received
+            .header(CONTENT_TYPE.as_str())
+            .unwrap_or_default()
     }
 }
 

@@ -38,23 +38,37 @@ pub(super) fn inflated(headers: &HeaderMap, body: &Bytes) -> Result<Option<Bytes
     let coding = match (lines.next(), lines.next()) {
         (None, _) => return Ok(None),
         (Some(line), None) => line.as_bytes().trim_ascii().to_ascii_lowercase(),
-        _ => return Err(Refusal::Unsupported("the body is compressed more than once".into())),
+        _ => {
+            return Err(Refusal::Unsupported(
+                "the body is compressed more than once".into(),
+            ));
+        }
     };
     let most = most(body.len());
     let mut out = Vec::new();
     let limit = most as u64 + 1;
     let read = match coding.as_slice() {
         b"" | b"identity" => return Ok(None),
-        b"gzip" | b"x-gzip" => MultiGzDecoder::new(&body[..]).take(limit).read_to_end(&mut out),
-        b"deflate" => ZlibDecoder::new(&body[..]).take(limit).read_to_end(&mut out),
-        _ => return Err(Refusal::Unsupported("the body is compressed in a way that is not known".into())),
+        b"gzip" | b"x-gzip" => MultiGzDecoder::new(&body[..])
+            .take(limit)
+            .read_to_end(&mut out),
+        b"deflate" => ZlibDecoder::new(&body[..])
+            .take(limit)
+            .read_to_end(&mut out),
+        _ => {
+            return Err(Refusal::Unsupported(
+                "the body is compressed in a way that is not known".into(),
+            ));
+        }
     };
     if out.len() > most {
         return Err(Refusal::TooLarge(most as u64));
     }
     match read {
         Ok(_) => Ok(Some(out.into())),
-        Err(_) => Err(Refusal::Malformed("the body is not compressed the way it says".into())),
+        Err(_) => Err(Refusal::Malformed(
+            "the body is not compressed the way it says".into(),
+        )),
     }
 }
 
@@ -82,24 +96,48 @@ mod tests {
 
     #[test]
     fn what_was_compressed_comes_back() {
-        assert_eq!(inflate("GZIP", gzip(b"hello")), Ok(Some(Bytes::from_static(b"hello"))));
+        assert_eq!(
+            inflate("GZIP", gzip(b"hello")),
+            Ok(Some(Bytes::from_static(b"hello")))
+        );
         let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
         zlib.write_all(b"hello").unwrap();
-        assert_eq!(inflate("deflate", zlib.finish().unwrap()), Ok(Some(Bytes::from_static(b"hello"))));
+        assert_eq!(
+            inflate("deflate", zlib.finish().unwrap()),
+            Ok(Some(Bytes::from_static(b"hello")))
+        );
         assert_eq!(inflate("identity", b"x".to_vec()), Ok(None));
-        assert_eq!(inflated(&HeaderMap::new(), &Bytes::from_static(b"x")), Ok(None));
+        assert_eq!(
+            inflated(&HeaderMap::new(), &Bytes::from_static(b"x")),
+            Ok(None)
+        );
     }
 
     #[test]
     fn t67_bombs_and_broken_bodies_are_refused() {
         for size in [SMALL + 1_000_000, 11 * 1024 * 1024, 200 * 1024 * 1024] {
-            assert!(matches!(inflate("gzip", gzip(&vec![0; size])), Err(Refusal::TooLarge(_))), "{size}");
+            assert!(
+                matches!(
+                    inflate("gzip", gzip(&vec![0; size])),
+                    Err(Refusal::TooLarge(_))
+                ),
+                "{size}"
+            );
         }
         let whole = gzip(b"hello");
         for broken in [&whole[..whole.len() - 3], b"hello", b""] {
-            assert!(matches!(inflate("gzip", broken.to_vec()), Err(Refusal::Malformed(_))), "{broken:?}");
+            assert!(
+                matches!(inflate("gzip", broken.to_vec()), Err(Refusal::Malformed(_))),
+                "{broken:?}"
+            );
         }
-        assert!(matches!(inflate("br", whole.clone()), Err(Refusal::Unsupported(_))));
-        assert!(matches!(inflate("gzip, gzip", whole), Err(Refusal::Unsupported(_))));
+        assert!(matches!(
+            inflate("br", whole.clone()),
+            Err(Refusal::Unsupported(_))
+        ));
+        assert!(matches!(
+            inflate("gzip, gzip", whole),
+            Err(Refusal::Unsupported(_))
+        ));
     }
 }

@@ -49,7 +49,10 @@ const WAYS: [(&str, Way); 11] = [
     ("PS256", Way::Pair(Kind::RsaPss, Algorithm::Sha256)),
     ("PS384", Way::Pair(Kind::RsaPss, Algorithm::Sha384)),
     ("PS512", Way::Pair(Kind::RsaPss, Algorithm::Sha512)),
-    ("ES256", Way::Pair(Kind::EcdsaP256 { raw: true }, Algorithm::Sha256)),
+    (
+        "ES256",
+        Way::Pair(Kind::EcdsaP256 { raw: true }, Algorithm::Sha256),
+    ),
     ("EdDSA", Way::Pair(Kind::Ed25519, Algorithm::Sha512)),
 ];
 
@@ -92,7 +95,11 @@ pub(super) struct ProvedToken {
 
 impl Jwt {
     /// Reads the keys of `[verify]` that have to do with tokens.
-    pub(super) fn read(section: &Section<'_>, setup: &Setup<'_>, given: &Given<'_>) -> Option<Self> {
+    pub(super) fn read(
+        section: &Section<'_>,
+        setup: &Setup<'_>,
+        given: &Given<'_>,
+    ) -> Option<Self> {
         let problems = section.problems();
         let places = Places::read(section, setup);
         let mut sound = true;
@@ -102,16 +109,27 @@ impl Jwt {
                 Some(way) => ways.push(*way),
                 None => {
                     sound = false;
-                    let what = format!("no algorithm of tokens is called \"{}\"", word.value.escape_debug());
+                    let what = format!(
+                        "no algorithm of tokens is called \"{}\"",
+                        word.value.escape_debug()
+                    );
                     let known = WAYS.map(|(name, _)| name).join(", ");
-                    problems.error_hint(&word.place, what, format!("known are {known}; none is not one"));
+                    problems.error_hint(
+                        &word.place,
+                        what,
+                        format!("known are {known}; none is not one"),
+                    );
                 }
             }
         }
         if ways.is_empty() && sound {
             sound = false;
             let what = format!("{} is missing", section.path("algorithms"));
-            problems.error_hint(section.place(), what, "name those that the provider uses: [\"HS256\"]");
+            problems.error_hint(
+                section.place(),
+                what,
+                "name those that the provider uses: [\"HS256\"]",
+            );
         }
         let mut claims = Vec::new();
         for (name, text) in section.text_table("claims").unwrap_or_default() {
@@ -120,9 +138,15 @@ impl Jwt {
                 None => sound = false,
             }
         }
-        let required =
-            section.texts("required_claims").unwrap_or_default().into_iter().map(|name| name.value).collect();
-        let max_age = section.integer("max_age").map(|seconds| Duration::from_secs(seconds.value));
+        let required = section
+            .texts("required_claims")
+            .unwrap_or_default()
+            .into_iter()
+            .map(|name| name.value)
+            .collect();
+        let max_age = section
+            .integer("max_age")
+            .map(|seconds| Duration::from_secs(seconds.value));
         let kid = match section.text("kid") {
             Some(text) => {
                 let template = Template::compile(&text, setup);
@@ -137,7 +161,11 @@ impl Jwt {
         let places = places?;
         let whole = matches!(places.list.as_slice(), [Spot::Field(Field::Body)]);
         let bound = detached || whole || claims.iter().any(|(_, template)| template.holds_body());
-        let strength = if bound { Strength::Signed } else { Strength::Origin };
+        let strength = if bound {
+            Strength::Signed
+        } else {
+            Strength::Origin
+        };
         sound.then_some(Self {
             places,
             ways,
@@ -155,22 +183,46 @@ impl Jwt {
     }
 
     /// Proves the token.
-    pub(super) fn judge(&self, request: &Request<'_>, now: Timestamp) -> Result<ProvedToken, Fault> {
+    pub(super) fn judge(
+        &self,
+        request: &Request<'_>,
+        now: Timestamp,
+    ) -> Result<ProvedToken, Fault> {
         let texts = self.places.texts(request, None)?;
-        let [text] = texts.as_slice() else { return Err(malformed("there is more than one token")) };
+        let [text] = texts.as_slice() else {
+            return Err(malformed("there is more than one token"));
+        };
         let token = self.take_apart(text)?;
-        let mut context = Context { request, item: None, fields: &[], ts: None, key: None };
+        let mut context = Context {
+            request,
+            item: None,
+            fields: &[],
+            ts: None,
+            key: None,
+        };
         if let Some(expected) = &self.kid {
             let expected = expected.bytes(&context).map_err(missing)?;
-            if !token.kid.as_ref().is_some_and(|kid| same(&expected, kid.as_bytes())) {
-                return Err((OriginFault::UnknownKey, "the token names another key".into()));
+            if !token
+                .kid
+                .as_ref()
+                .is_some_and(|kid| same(&expected, kid.as_bytes()))
+            {
+                return Err((
+                    OriginFault::UnknownKey,
+                    "the token names another key".into(),
+                ));
             }
         }
         let detached;
         let signed = if self.detached {
             let body = &request.received.body;
-            let (head, _) = split(token.signed).ok_or_else(|| malformed("the token has not three parts"))?;
-            let body = if token.encoded { BASE64_URL_SAFE_NO_PAD.encode(body).into_bytes() } else { body.to_vec() };
+            let (head, _) =
+                split(token.signed).ok_or_else(|| malformed("the token has not three parts"))?;
+            let body = if token.encoded {
+                BASE64_URL_SAFE_NO_PAD.encode(body).into_bytes()
+            } else {
+                body.to_vec()
+            };
             detached = [head, b".", body.as_slice()].concat();
             detached.as_slice()
         } else {
@@ -180,10 +232,14 @@ impl Jwt {
         context.key = key;
         stranger::refuse(&self.asked, signed)?;
         if !self.detached {
-            let claims = Json::parse(&token.payload).map_err(|_| malformed("the token's claims are no JSON"))?;
+            let claims = Json::parse(&token.payload)
+                .map_err(|_| malformed("the token's claims are no JSON"))?;
             self.hold(&claims, &context, now)?;
         }
-        Ok(ProvedToken { name, signed: Sha256::digest(signed).into() })
+        Ok(ProvedToken {
+            name,
+            signed: Sha256::digest(signed).into(),
+        })
     }
 
     /// What a token that was found good says.
@@ -193,9 +249,14 @@ impl Jwt {
         }
         let request = Request::new(received, &super::field::Document::Body);
         let texts = self.places.texts(&request, None).ok()?;
-        let [text] = texts.as_slice() else { return None };
+        let [text] = texts.as_slice() else {
+            return None;
+        };
         let is_body = matches!(self.places.list.as_slice(), [Spot::Field(Field::Body)]);
-        Some(Claims { json: self.take_apart(text).ok()?.payload.into(), is_body })
+        Some(Claims {
+            json: self.take_apart(text).ok()?.payload.into(),
+            is_body,
+        })
     }
 
     fn take_apart<'t>(&self, text: &'t [u8]) -> Result<Token<'t>, Fault> {
@@ -211,19 +272,25 @@ impl Jwt {
             return Err(three());
         }
         let decode = |part: &[u8]| {
-            BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed("a part of the token is not base64url"))
+            BASE64_URL_SAFE_NO_PAD
+                .decode(part)
+                .map_err(|_| malformed("a part of the token is not base64url"))
         };
         let (payload, signature) = (decode(payload)?, decode(signature)?);
-        let head = Json::parse(&decode(head)?).map_err(|_| malformed("the token's header is no JSON"))?;
+        let head =
+            Json::parse(&decode(head)?).map_err(|_| malformed("the token's header is no JSON"))?;
         let member = |name: &str| head.at(&[name.to_owned()]);
         let word = member("alg").and_then(Json::as_text).unwrap_or_default();
         let way = self.ways.iter().find(|(name, _)| *name == word);
-        let way = *way.ok_or_else(|| malformed("the token is signed by an algorithm that is not allowed"))?;
+        let way = *way
+            .ok_or_else(|| malformed("the token is signed by an algorithm that is not allowed"))?;
         // Extensions that have to be understood (RFC 7515, 4.1.11): only the one of RFC 7797 is.
         let encoded = member("b64") != Some(&Json::Bool(false));
         let understood = match member("crit") {
             None => encoded,
-            Some(Json::List(names)) => self.detached && matches!(names.as_slice(), [Json::Text(name)] if name == "b64"),
+            Some(Json::List(names)) => {
+                self.detached && matches!(names.as_slice(), [Json::Text(name)] if name == "b64")
+            }
             Some(_) => false,
         };
         if !understood && (member("crit").is_some() || !self.detached) {
@@ -233,11 +300,23 @@ impl Jwt {
             return Err(malformed("a part of the token is empty, or is not"));
         }
         let kid = member("kid").and_then(Json::as_text).map(str::to_owned);
-        Ok(Token { signed, way, kid, payload, signature, encoded })
+        Ok(Token {
+            signed,
+            way,
+            kid,
+            payload,
+            signature,
+            encoded,
+        })
     }
 
     /// The key that made it.
-    fn key(&self, token: &Token<'_>, signed: &[u8], now: Timestamp) -> Result<(String, Option<&Key>), Fault> {
+    fn key(
+        &self,
+        token: &Token<'_>,
+        signed: &[u8],
+        now: Timestamp,
+    ) -> Result<(String, Option<&Key>), Fault> {
         match token.way.1 {
             Way::Hmac(algorithm) => {
                 let made = |key: &&Key| {
@@ -246,9 +325,16 @@ impl Jwt {
                     mac.finish().is(&token.signature)
                 };
                 if self.keys.is_empty() {
-                    return Err((OriginFault::NotAttempted, "this source has no secret for such a token".into()));
+                    return Err((
+                        OriginFault::NotAttempted,
+                        "this source has no secret for such a token".into(),
+                    ));
                 }
-                self.keys.iter().find(made).map(|key| (key.name().to_owned(), Some(key))).ok_or_else(wrong)
+                self.keys
+                    .iter()
+                    .find(made)
+                    .map(|key| (key.name().to_owned(), Some(key)))
+                    .ok_or_else(wrong)
             }
             Way::Pair(kind, algorithm) => {
                 // A key with an id proves only tokens that name it.
@@ -257,65 +343,113 @@ impl Jwt {
                     (Some(_), None) => self.public.len() == 1,
                     (None, _) => true,
                 };
-                let mut fit = self.public.iter().filter(|key| key.is(kind)).filter(named).peekable();
+                let mut fit = self
+                    .public
+                    .iter()
+                    .filter(|key| key.is(kind))
+                    .filter(named)
+                    .peekable();
                 if fit.peek().is_none() {
-                    return Err((OriginFault::UnknownKey, "the token names a key that this source has not".into()));
+                    return Err((
+                        OriginFault::UnknownKey,
+                        "the token names a key that this source has not".into(),
+                    ));
                 }
-                let made =
-                    |key: &&PublicKey| key.holds_at(now) && key.proves(kind, algorithm, signed, &token.signature);
-                fit.find(made).map(|key| (key.name.clone(), None)).ok_or_else(wrong)
+                let made = |key: &&PublicKey| {
+                    key.holds_at(now) && key.proves(kind, algorithm, signed, &token.signature)
+                };
+                fit.find(made)
+                    .map(|key| (key.name.clone(), None))
+                    .ok_or_else(wrong)
             }
         }
     }
 
     /// Checks what the token says.
     fn hold(&self, claims: &Json, context: &Context<'_, '_>, now: Timestamp) -> Result<(), Fault> {
-        let Json::Object(entries) = claims else { return Err(malformed("the token's claims are no object")) };
+        let Json::Object(entries) = claims else {
+            return Err(malformed("the token's claims are no object"));
+        };
         for name in &self.required {
             if at(claims, name).is_none_or(|claim| *claim == Json::Null) {
-                return Err((OriginFault::MissingPart, format!("the token has no claim {name}")));
+                return Err((
+                    OriginFault::MissingPart,
+                    format!("the token has no claim {name}"),
+                ));
             }
         }
         for (name, template) in &self.claims {
             let expected = template.bytes(context).map_err(missing)?;
-            let is = |claim: &Json| claim.as_text().is_some_and(|claim| same(&expected, claim.as_bytes()));
+            let is = |claim: &Json| {
+                claim
+                    .as_text()
+                    .is_some_and(|claim| same(&expected, claim.as_bytes()))
+            };
             let good = match at(claims, name) {
                 Some(Json::List(any)) => any.iter().any(is),
                 Some(one) => is(one),
-                None => return Err((OriginFault::MissingPart, format!("the token has no claim {name}"))),
+                None => {
+                    return Err((
+                        OriginFault::MissingPart,
+                        format!("the token has no claim {name}"),
+                    ));
+                }
             };
             if !good {
                 return Err(if template.holds_body() {
-                    (OriginFault::BodyChanged, format!("the body is not the one that the claim {name} is about"))
+                    (
+                        OriginFault::BodyChanged,
+                        format!("the body is not the one that the claim {name} is about"),
+                    )
                 } else {
-                    (OriginFault::ClaimMismatch, format!("the claim {name} is not what it has to be"))
+                    (
+                        OriginFault::ClaimMismatch,
+                        format!("the claim {name} is not what it has to be"),
+                    )
                 });
             }
         }
         let time = |name: &str| match entries.get(name) {
             None => Ok(None),
-            Some(claim) => seconds(claim)
-                .map(Some)
-                .ok_or_else(|| (OriginFault::BadTimestamp, format!("the claim {name} is no time"))),
+            Some(claim) => seconds(claim).map(Some).ok_or_else(|| {
+                (
+                    OriginFault::BadTimestamp,
+                    format!("the claim {name} is no time"),
+                )
+            }),
         };
         if let Some(until) = time("exp")?
             && until <= now
         {
-            return Err((OriginFault::Stale, format!("the token ran out {} s ago", now.since(until).as_secs())));
+            return Err((
+                OriginFault::Stale,
+                format!("the token ran out {} s ago", now.since(until).as_secs()),
+            ));
         }
         for name in ["nbf", "iat"] {
             if let Some(at) = time(name)?
                 && at.since(now) > AHEAD
             {
                 let lead = at.since(now).as_secs();
-                return Err((OriginFault::Future, format!("the claim {name} lies {lead} s ahead of our clock")));
+                return Err((
+                    OriginFault::Future,
+                    format!("the claim {name} lies {lead} s ahead of our clock"),
+                ));
             }
         }
         if let Some(most) = self.max_age {
-            let made = time("iat")?.ok_or_else(|| (OriginFault::BadTimestamp, "the token has no claim iat".into()))?;
+            let made = time("iat")?.ok_or_else(|| {
+                (
+                    OriginFault::BadTimestamp,
+                    "the token has no claim iat".into(),
+                )
+            })?;
             if now.since(made) > most {
                 let age = now.since(made).as_secs();
-                return Err((OriginFault::Stale, format!("made {age} s ago, {} s are allowed", most.as_secs())));
+                return Err((
+                    OriginFault::Stale,
+                    format!("made {age} s ago, {} s are allowed", most.as_secs()),
+                ));
             }
         }
         Ok(())
@@ -348,16 +482,33 @@ fn keys(
     let what = kinds.first().map_or("public", |kind| kind.what());
     match (hmac.is_empty(), kinds.is_empty()) {
         (_, true) => Some((given.keys(section, &hmac)?, Vec::new())),
-        (true, false) => Some((Vec::new(), given.public_keys(section, setup, false, &fits, what)?)),
+        (true, false) => Some((
+            Vec::new(),
+            given.public_keys(section, setup, false, &fits, what)?,
+        )),
         (false, false) => {
             let marked = |text: &[u8]| {
-                text.trim_ascii_start().starts_with(b"-----BEGIN ") || text.trim_ascii_start().starts_with(b"{")
+                text.trim_ascii_start().starts_with(b"-----BEGIN ")
+                    || text.trim_ascii_start().starts_with(b"{")
             };
-            let (pairs, secrets): (Vec<Located<_>>, Vec<Located<_>>) =
-                given.secrets.iter().cloned().partition(|secret| marked(secret.expose()));
-            let public = Given { secrets: &pairs, ..*given };
-            let shared = Given { secrets: &secrets, enrols: given.enrols || !pairs.is_empty(), ..*given };
-            let (keys, public) = (shared.keys(section, &hmac), public.public_keys(section, setup, true, &fits, what));
+            let (pairs, secrets): (Vec<Located<_>>, Vec<Located<_>>) = given
+                .secrets
+                .iter()
+                .cloned()
+                .partition(|secret| marked(secret.expose()));
+            let public = Given {
+                secrets: &pairs,
+                ..*given
+            };
+            let shared = Given {
+                secrets: &secrets,
+                enrols: given.enrols || !pairs.is_empty(),
+                ..*given
+            };
+            let (keys, public) = (
+                shared.keys(section, &hmac),
+                public.public_keys(section, setup, true, &fits, what),
+            );
             Some((keys?, public?))
         }
     }
@@ -371,12 +522,16 @@ fn split(text: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// A claim by its name, which may have dots in it, or by a dotted path.
 fn at<'c>(claims: &'c Json, name: &str) -> Option<&'c Json> {
-    claims.at(&[name.to_owned()]).or_else(|| claims.at(&super::field::steps(name)))
+    claims
+        .at(&[name.to_owned()])
+        .or_else(|| claims.at(&super::field::steps(name)))
 }
 
 /// A NumericDate, which may have a fraction.
 fn seconds(claim: &Json) -> Option<Timestamp> {
-    let Json::Number(digits) = claim else { return None };
+    let Json::Number(digits) = claim else {
+        return None;
+    };
     let seconds: f64 = digits.parse().ok()?;
     let millis = seconds * 1000.0;
     // Within what a whole number of 64 bits holds without loss.

@@ -40,7 +40,12 @@ const KEYS: [&str; 3] = ["api", "access", "private"];
 const OPENING: [&str; 5] = [ENROL, "key", "seal", "sig", "signature"];
 
 /// Headers that are not kept at all.
-const DROPPED: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "x-api-key"];
+const DROPPED: [&str; 4] = [
+    "authorization",
+    "cookie",
+    "proxy-authorization",
+    "x-api-key",
+];
 
 impl Source {
     /// What may be kept of a request.
@@ -78,12 +83,17 @@ pub(super) fn kept(scheme: &Scheme, received: &Received) -> Kept {
         }
         stands_in_query(signed.iter().copied(), name).then(|| beginnings(value))
     };
-    Kept { request_line: format!("{} {}", received.method, target(&received.target, &hidden)), headers }
+    Kept {
+        request_line: format!("{} {}", received.method, target(&received.target, &hidden)),
+        headers,
+    }
 }
 
 /// Whether a field of the query is one of these places.
 pub(super) fn stands_in_query<'s>(spots: impl IntoIterator<Item = &'s Spot>, name: &str) -> bool {
-    spots.into_iter().any(|spot| matches!(spot, Spot::Field(Field::Query(query)) if query == name))
+    spots
+        .into_iter()
+        .any(|spot| matches!(spot, Spot::Field(Field::Query(query)) if query == name))
 }
 
 /// A value that holds signatures, of each its first digits: enough to see which it was, too little to send it again.
@@ -92,7 +102,9 @@ fn beginnings(value: &str) -> String {
     let (mut short, mut cut) = (String::with_capacity(value.len()), false);
     let mut rest = value;
     while let Some(first) = rest.chars().next() {
-        let end = rest.find(|c| is_digit(c) != is_digit(first)).unwrap_or(rest.len());
+        let end = rest
+            .find(|c| is_digit(c) != is_digit(first))
+            .unwrap_or(rest.len());
         let (run, behind) = rest.split_at(end);
         if is_digit(first) && run.len() > LONGEST_WORD {
             short.push_str(&run[..DIGITS]);
@@ -107,23 +119,34 @@ fn beginnings(value: &str) -> String {
         return short;
     }
     // No signature was recognised: all of it may be one.
-    let end = (0..=DIGITS).rev().find(|end| value.is_char_boundary(*end)).unwrap_or(0);
+    let end = (0..=DIGITS)
+        .rev()
+        .find(|end| value.is_char_boundary(*end))
+        .unwrap_or(0);
     format!("{}…", &value[..end])
 }
 
 /// Path and query, with the values masked that are keys, and with those that `hidden` has another text for. All other
 /// bytes stay as they were.
 pub(super) fn target(target: &str, hidden: &dyn Fn(&str, &str) -> Option<String>) -> String {
-    let Some((path, query)) = target.split_once('?') else { return escaped(target.as_bytes()) };
+    let Some((path, query)) = target.split_once('?') else {
+        return escaped(target.as_bytes());
+    };
     let pairs: Vec<Cow<'_, str>> = query
         .split('&')
         .map(|pair| {
-            let Some((name, value)) = pair.split_once('=') else { return Cow::Borrowed(pair) };
-            let decoded = form_urlencoded::parse(name.as_bytes()).next().map_or(Cow::Borrowed(""), |(name, _)| name);
+            let Some((name, value)) = pair.split_once('=') else {
+                return Cow::Borrowed(pair);
+            };
+            let decoded = form_urlencoded::parse(name.as_bytes())
+                .next()
+                .map_or(Cow::Borrowed(""), |(name, _)| name);
             if is_secretive(&decoded) || OPENING.contains(&decoded.to_ascii_lowercase().as_str()) {
                 return Cow::Owned(format!("{name}={MASK}"));
             }
-            hidden(&decoded, value).map_or(Cow::Borrowed(pair), |value| Cow::Owned(format!("{name}={value}")))
+            hidden(&decoded, value).map_or(Cow::Borrowed(pair), |value| {
+                Cow::Owned(format!("{name}={value}"))
+            })
         })
         .collect();
     escaped(format!("{path}?{}", pairs.join("&")).as_bytes())
@@ -134,7 +157,9 @@ fn is_secretive(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let words: Vec<&str> = name.split(|c: char| !c.is_ascii_alphanumeric()).collect();
     words.iter().any(|word| SECRETIVE.contains(word))
-        || words.windows(2).any(|pair| KEYS.contains(&pair[0]) && pair[1] == "key")
+        || words
+            .windows(2)
+            .any(|pair| KEYS.contains(&pair[0]) && pair[1] == "key")
 }
 
 /// Visible text as it is; every other byte as `\x` and two digits.

@@ -78,7 +78,9 @@ impl Notation {
 
     /// Reads `key_encoding`.
     pub(super) fn read(section: &Section<'_>) -> Self {
-        section.one_of("key_encoding", &Self::WORDS).map_or(Self::Pem, |word| word.value)
+        section
+            .one_of("key_encoding", &Self::WORDS)
+            .map_or(Self::Pem, |word| word.value)
     }
 
     /// What is expected, for a sentence.
@@ -126,7 +128,12 @@ impl PublicKey {
     /// Reads the keys that a text holds: one, or those of a set.
     pub(super) fn read(name: &str, notation: Notation, text: &[u8]) -> Option<Vec<Self>> {
         let one = |material: Option<Material>| {
-            Some(vec![Self { name: name.to_owned(), kid: None, holds: None, material: material? }])
+            Some(vec![Self {
+                name: name.to_owned(),
+                kid: None,
+                holds: None,
+                material: material?,
+            }])
         };
         let text = text.trim_ascii();
         // Whoever pastes more than was asked for, and plainly marked, is understood.
@@ -144,8 +151,13 @@ impl PublicKey {
             Notation::Hex => one(Material::of_bytes(&hex::decode(text).ok()?)),
             Notation::Base64 => one(Material::of_bytes(&unwrapped(text)?)),
             Notation::Base64Url => {
-                let end = text.iter().rposition(|byte| *byte != b'=').map_or(0, |at| at + 1);
-                one(Material::of_bytes(&BASE64_URL_SAFE_NO_PAD.decode(&text[..end]).ok()?))
+                let end = text
+                    .iter()
+                    .rposition(|byte| *byte != b'=')
+                    .map_or(0, |at| at + 1);
+                one(Material::of_bytes(
+                    &BASE64_URL_SAFE_NO_PAD.decode(&text[..end]).ok()?,
+                ))
             }
             Notation::Whpk => {
                 let key = text.strip_prefix(b"whpk_").unwrap_or(text);
@@ -155,9 +167,15 @@ impl PublicKey {
             Notation::Jwk => {
                 let json: Value = serde_json::from_slice(text).ok()?;
                 let one = std::slice::from_ref(&json);
-                let list = json.get("keys").and_then(Value::as_array).map_or(one, Vec::as_slice);
+                let list = json
+                    .get("keys")
+                    .and_then(Value::as_array)
+                    .map_or(one, Vec::as_slice);
                 // A set may hold keys of other kinds; those that cannot be read are left out.
-                let keys: Vec<Self> = list.iter().filter_map(|jwk| Self::of_jwk(name, jwk)).collect();
+                let keys: Vec<Self> = list
+                    .iter()
+                    .filter_map(|jwk| Self::of_jwk(name, jwk))
+                    .collect();
                 (!keys.is_empty()).then_some(keys)
             }
         }
@@ -167,7 +185,12 @@ impl PublicKey {
     pub(super) fn of_certificate(name: &str, der: &[u8]) -> Option<Self> {
         let certificate = der::certificate(der)?;
         let material = Material::of_spki(certificate.spki)?;
-        Some(Self { name: name.to_owned(), kid: None, holds: Some((certificate.from, certificate.to)), material })
+        Some(Self {
+            name: name.to_owned(),
+            kid: None,
+            holds: Some((certificate.from, certificate.to)),
+            material,
+        })
     }
 
     fn of_jwk(name: &str, jwk: &Value) -> Option<Self> {
@@ -175,11 +198,18 @@ impl PublicKey {
         let bytes = |key: &str| BASE64_URL_SAFE_NO_PAD.decode(text(key)?).ok();
         let material = match (text("kty")?, text("crv")) {
             ("OKP", Some("Ed25519")) => Material::of_bytes(&bytes("x")?)?,
-            ("EC", Some("P-256")) => Material::of_point(&[vec![4], bytes("x")?, bytes("y")?].concat())?,
+            ("EC", Some("P-256")) => {
+                Material::of_point(&[vec![4], bytes("x")?, bytes("y")?].concat())?
+            }
             ("RSA", _) => Material::rsa(&bytes("n")?, &bytes("e")?)?,
             _ => return None,
         };
-        Some(Self { name: name.to_owned(), kid: text("kid").map(str::to_owned), holds: None, material })
+        Some(Self {
+            name: name.to_owned(),
+            kid: text("kid").map(str::to_owned),
+            holds: None,
+            material,
+        })
     }
 
     /// Whether it is a key of this kind.
@@ -198,22 +228,35 @@ impl PublicKey {
     }
 
     /// Whether this key's owner made the signature.
-    pub(super) fn proves(&self, kind: Kind, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
+    pub(super) fn proves(
+        &self,
+        kind: Kind,
+        algorithm: Algorithm,
+        message: &[u8],
+        signature: &[u8],
+    ) -> bool {
         match (&self.material, kind) {
-            (Material::Ed25519(key), Kind::Ed25519) => {
-                UnparsedPublicKey::new(&proof::ED25519, key).verify(message, signature).is_ok()
-            }
+            (Material::Ed25519(key), Kind::Ed25519) => UnparsedPublicKey::new(&proof::ED25519, key)
+                .verify(message, signature)
+                .is_ok(),
             (Material::P256(key), Kind::EcdsaP256 { raw }) => match (algorithm, raw) {
                 (Algorithm::Sha256, false) => {
-                    UnparsedPublicKey::new(&proof::ECDSA_P256_SHA256_ASN1, key).verify(message, signature).is_ok()
+                    UnparsedPublicKey::new(&proof::ECDSA_P256_SHA256_ASN1, key)
+                        .verify(message, signature)
+                        .is_ok()
                 }
                 (Algorithm::Sha256, true) => {
-                    UnparsedPublicKey::new(&proof::ECDSA_P256_SHA256_FIXED, key).verify(message, signature).is_ok()
+                    UnparsedPublicKey::new(&proof::ECDSA_P256_SHA256_FIXED, key)
+                        .verify(message, signature)
+                        .is_ok()
                 }
                 (algorithm, raw) => prehashed(key, algorithm, raw, message, signature),
             },
-            (Material::Rsa { n, e }, kind) => rsa(kind, algorithm)
-                .is_some_and(|how| RsaPublicKeyComponents { n, e }.verify(how, message, signature).is_ok()),
+            (Material::Rsa { n, e }, kind) => rsa(kind, algorithm).is_some_and(|how| {
+                RsaPublicKeyComponents { n, e }
+                    .verify(how, message, signature)
+                    .is_ok()
+            }),
             _ => false,
         }
     }
@@ -253,7 +296,8 @@ impl Material {
     }
 
     fn rsa(n: &[u8], e: &[u8]) -> Option<Self> {
-        let whole = |digits: &[u8]| digits[digits.iter().take_while(|byte| **byte == 0).count()..].to_vec();
+        let whole =
+            |digits: &[u8]| digits[digits.iter().take_while(|byte| **byte == 0).count()..].to_vec();
         let (n, e) = (whole(n), whole(e));
         let bits = n.len() * 8 - n.first().map_or(0, |first| first.leading_zeros() as usize);
         (bits >= RSA_BITS && !e.is_empty()).then_some(Self::Rsa { n, e })
@@ -267,13 +311,26 @@ impl Material {
 }
 
 /// ECDSA with the digests that have no entry of their own in `ring`.
-fn prehashed(key: &[u8], algorithm: Algorithm, raw: bool, message: &[u8], signature: &[u8]) -> bool {
+fn prehashed(
+    key: &[u8],
+    algorithm: Algorithm,
+    raw: bool,
+    message: &[u8],
+    signature: &[u8],
+) -> bool {
     use p256::ecdsa::{Signature, VerifyingKey};
-    let signature = if raw { Signature::from_slice(signature) } else { Signature::from_der(signature) };
-    let (Ok(key), Ok(signature)) = (VerifyingKey::from_sec1_bytes(key), signature) else { return false };
+    let signature = if raw {
+        Signature::from_slice(signature)
+    } else {
+        Signature::from_der(signature)
+    };
+    let (Ok(key), Ok(signature)) = (VerifyingKey::from_sec1_bytes(key), signature) else {
+        return false;
+    };
     let mut digest = Running::plain(algorithm);
     digest.take(message);
-    key.verify_prehash(digest.finish().as_bytes(), &signature).is_ok()
+    key.verify_prehash(digest.finish().as_bytes(), &signature)
+        .is_ok()
 }
 
 fn rsa(kind: Kind, algorithm: Algorithm) -> Option<&'static RsaParameters> {
@@ -304,7 +361,10 @@ fn unwrapped(text: &[u8]) -> Option<Vec<u8>> {
     let mut letters = text.iter().copied().peekable();
     while let Some(letter) = letters.next() {
         match letter {
-            b'\\' if letters.next_if(|next| matches!(next, b'n' | b'r')).is_some() => {}
+            b'\\'
+                if letters
+                    .next_if(|next| matches!(next, b'n' | b'r'))
+                    .is_some() => {}
             letter if letter.is_ascii_whitespace() => {}
             letter => whole.push(letter),
         }
@@ -317,9 +377,15 @@ mod tests {
     use super::*;
 
     fn suite(file: &str) -> Value {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpora/wycheproof").join(file);
-        let text = std::fs::read_to_string(&path)
-            .unwrap_or_else(|error| panic!("{} is needed, vectors of Project Wycheproof: {error}", path.display()));
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/corpora/wycheproof")
+            .join(file);
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| {
+            panic!(
+                "{} is needed, vectors of Project Wycheproof: {error}",
+                path.display()
+            )
+        });
         serde_json::from_str(&text).unwrap()
     }
 
@@ -327,8 +393,16 @@ mod tests {
     fn t53_every_wycheproof_vector_is_judged_as_it_says_in_every_notation() {
         for (file, kind, expected) in [
             ("ed25519_test.json", Kind::Ed25519, 72),
-            ("ecdsa_secp256r1_sha256_test.json", Kind::EcdsaP256 { raw: false }, 216),
-            ("ecdsa_secp256r1_sha256_p1363_test.json", Kind::EcdsaP256 { raw: true }, 141),
+            (
+                "ecdsa_secp256r1_sha256_test.json",
+                Kind::EcdsaP256 { raw: false },
+                216,
+            ),
+            (
+                "ecdsa_secp256r1_sha256_p1363_test.json",
+                Kind::EcdsaP256 { raw: true },
+                141,
+            ),
             ("rsa_signature_2048_sha256_test.json", Kind::RsaPkcs1, 134),
         ] {
             let mut seen = 0;
@@ -344,7 +418,10 @@ mod tests {
                         notations.push((Notation::Jwk, group[key].to_string()));
                     }
                 }
-                if let Some(bare) = group["publicKey"]["pk"].as_str().or(group["publicKey"]["uncompressed"].as_str()) {
+                if let Some(bare) = group["publicKey"]["pk"]
+                    .as_str()
+                    .or(group["publicKey"]["uncompressed"].as_str())
+                {
                     notations.push((Notation::Hex, bare.to_owned()));
                 }
                 for (notation, text) in notations {
@@ -353,11 +430,18 @@ mod tests {
                     assert!(key.is(kind));
                     for case in group["tests"].as_array().unwrap() {
                         let bytes = |key: &str| hex::decode(case[key].as_str().unwrap()).unwrap();
-                        let good = key.proves(kind, Algorithm::Sha256, &bytes("msg"), &bytes("sig"));
+                        let good =
+                            key.proves(kind, Algorithm::Sha256, &bytes("msg"), &bytes("sig"));
                         match case["result"].as_str().unwrap() {
                             "acceptable" => {}
                             result => {
-                                assert_eq!(good, result == "valid", "{file} {} {}", case["tcId"], case["comment"])
+                                assert_eq!(
+                                    good,
+                                    result == "valid",
+                                    "{file} {} {}",
+                                    case["tcId"],
+                                    case["comment"]
+                                )
                             }
                         }
                     }
@@ -371,15 +455,24 @@ mod tests {
     #[test]
     fn the_path_of_other_digests_judges_alike() {
         let mut seen = 0;
-        for (file, raw) in
-            [("ecdsa_secp256r1_sha256_test.json", false), ("ecdsa_secp256r1_sha256_p1363_test.json", true)]
-        {
+        for (file, raw) in [
+            ("ecdsa_secp256r1_sha256_test.json", false),
+            ("ecdsa_secp256r1_sha256_p1363_test.json", true),
+        ] {
             for group in suite(file)["testGroups"].as_array().unwrap() {
-                let key = hex::decode(group["publicKey"]["uncompressed"].as_str().unwrap()).unwrap();
+                let key =
+                    hex::decode(group["publicKey"]["uncompressed"].as_str().unwrap()).unwrap();
                 for case in group["tests"].as_array().unwrap() {
                     let bytes = |key: &str| hex::decode(case[key].as_str().unwrap()).unwrap();
-                    let good = prehashed(&key, Algorithm::Sha256, raw, &bytes("msg"), &bytes("sig"));
-                    assert_eq!(good, case["result"] == "valid", "{file} {} {}", case["tcId"], case["comment"]);
+                    let good =
+                        prehashed(&key, Algorithm::Sha256, raw, &bytes("msg"), &bytes("sig"));
+                    assert_eq!(
+                        good,
+                        case["result"] == "valid",
+                        "{file} {} {}",
+                        case["tcId"],
+                        case["comment"]
+                    );
                     seen += 1;
                 }
             }
@@ -389,19 +482,28 @@ mod tests {
 
     #[test]
     fn what_is_no_key_or_a_weak_one_is_none() {
-        let short = der::write(der::SEQUENCE, &[der::write_unsigned(&[0xff; 128]), der::write_unsigned(&[3])].concat());
+        let short = der::write(
+            der::SEQUENCE,
+            &[der::write_unsigned(&[0xff; 128]), der::write_unsigned(&[3])].concat(),
+        );
         for (notation, text) in [
             (Notation::Hex, hex::encode(short)),
             (Notation::Hex, "04".repeat(65)),
             (Notation::Hex, "00".repeat(31)),
             (Notation::Base64, "====".into()),
             (Notation::Pem, "-----BEGIN PUBLIC KEY-----\nAAAA".into()),
-            (Notation::Pem, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----".into()),
+            (
+                Notation::Pem,
+                "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----".into(),
+            ),
             (Notation::Jwk, "{\"keys\":[]}".into()),
             (Notation::Jwk, "{\"kty\":\"oct\",\"k\":\"AAAA\"}".into()),
             (Notation::X509, "AAAA".into()),
         ] {
-            assert!(PublicKey::read("k", notation, text.as_bytes()).is_none(), "{notation:?} {text}");
+            assert!(
+                PublicKey::read("k", notation, text.as_bytes()).is_none(),
+                "{notation:?} {text}"
+            );
         }
     }
 }

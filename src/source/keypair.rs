@@ -77,7 +77,9 @@ impl KeyPair {
         let inner = key.value(OCTET_STRING)?;
         if let Some(mut ec) = der::only(inner, SEQUENCE) {
             ec.unsigned()?;
-            return SigningKey::from_slice(ec.value(OCTET_STRING)?).ok().map(|key| Self(Private::P256(key)));
+            return SigningKey::from_slice(ec.value(OCTET_STRING)?)
+                .ok()
+                .map(|key| Self(Private::P256(key)));
         }
         let seed = der::Reader::new(inner).value(OCTET_STRING)?;
         Some(Self(Private::Ed25519(seed.try_into().ok()?)))
@@ -86,7 +88,11 @@ impl KeyPair {
     /// The private key as text, for a file that only its owner reads.
     pub fn to_pem(&self) -> String {
         let pkcs8 = |algorithm: Vec<u8>, key: Vec<u8>| {
-            let parts = [write_small(0), der::write(SEQUENCE, &algorithm), der::write(OCTET_STRING, &key)];
+            let parts = [
+                write_small(0),
+                der::write(SEQUENCE, &algorithm),
+                der::write(OCTET_STRING, &key),
+            ];
             armoured("PRIVATE KEY", &der::write(SEQUENCE, &parts.concat()))
         };
         let oid = |name: &[u8]| der::write(0x06, name);
@@ -100,9 +106,24 @@ impl KeyPair {
             Private::Rsa(Rsa { n, e, d, p, q }) => {
                 let one = BigUint::from(1_u8);
                 let inverse = q.modinv(p).unwrap_or_default();
-                let numbers = [n, e, d, p, q, &(d % (p - &one)), &(d % (q - &one)), &inverse];
-                let numbers: Vec<u8> = numbers.iter().flat_map(|n| der::write_unsigned(&n.to_bytes_be())).collect();
-                armoured("RSA PRIVATE KEY", &der::write(SEQUENCE, &[write_small(0), numbers].concat()))
+                let numbers = [
+                    n,
+                    e,
+                    d,
+                    p,
+                    q,
+                    &(d % (p - &one)),
+                    &(d % (q - &one)),
+                    &inverse,
+                ];
+                let numbers: Vec<u8> = numbers
+                    .iter()
+                    .flat_map(|n| der::write_unsigned(&n.to_bytes_be()))
+                    .collect();
+                armoured(
+                    "RSA PRIVATE KEY",
+                    &der::write(SEQUENCE, &[write_small(0), numbers].concat()),
+                )
             }
         }
     }
@@ -121,7 +142,9 @@ impl KeyPair {
             Notation::Jwk => {
                 let b64 = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
                 let jwk = match &self.0 {
-                    Private::Ed25519(_) => serde_json::json!({ "kty": "OKP", "crv": "Ed25519", "x": b64(&bare) }),
+                    Private::Ed25519(_) => {
+                        serde_json::json!({ "kty": "OKP", "crv": "Ed25519", "x": b64(&bare) })
+                    }
                     Private::P256(_) => {
                         serde_json::json!({ "kty": "EC", "crv": "P-256", "x": b64(&bare[1..33]), "y": b64(&bare[33..]) })
                     }
@@ -142,7 +165,8 @@ impl KeyPair {
                 .unwrap_or_default(),
             Private::P256(key) => key.verifying_key().to_sec1_point(false).as_bytes().to_vec(),
             Private::Rsa(rsa) => {
-                let numbers = [&rsa.n, &rsa.e].map(|number| der::write_unsigned(&number.to_bytes_be()));
+                let numbers =
+                    [&rsa.n, &rsa.e].map(|number| der::write_unsigned(&number.to_bytes_be()));
                 der::write(SEQUENCE, &numbers.concat())
             }
         }
@@ -162,21 +186,51 @@ impl KeyPair {
         // sha256WithRSAEncryption, ecdsa-with-SHA256, Ed25519
         let (oid, kind): (&[u8], _) = match &self.0 {
             Private::Ed25519(_) => (der::ED25519, Kind::Ed25519),
-            Private::P256(_) => (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02], Kind::EcdsaP256 { raw: false }),
-            Private::Rsa(_) => (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b], Kind::RsaPkcs1),
+            Private::P256(_) => (
+                &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02],
+                Kind::EcdsaP256 { raw: false },
+            ),
+            Private::Rsa(_) => (
+                &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b],
+                Kind::RsaPkcs1,
+            ),
         };
         let algorithm = der::write(SEQUENCE, &der::write(0x06, oid));
         // CN=sluicegate
-        let common_name = [der::write(0x06, &[0x55, 0x04, 0x03]), der::write(0x0c, b"sluicegate")].concat();
-        let name = der::write(SEQUENCE, &der::write(0x31, &der::write(SEQUENCE, &common_name)));
+        let common_name = [
+            der::write(0x06, &[0x55, 0x04, 0x03]),
+            der::write(0x0c, b"sluicegate"),
+        ]
+        .concat();
+        let name = der::write(
+            SEQUENCE,
+            &der::write(0x31, &der::write(SEQUENCE, &common_name)),
+        );
         let half_a_year = std::time::Duration::from_secs(182 * 86_400);
         let time = |at: Timestamp| {
-            let digits: String = at.to_string().chars().take(19).filter(char::is_ascii_digit).collect();
+            let digits: String = at
+                .to_string()
+                .chars()
+                .take(19)
+                .filter(char::is_ascii_digit)
+                .collect();
             der::write(0x18, format!("{digits}Z").as_bytes())
         };
-        let validity = der::write(SEQUENCE, &[time(now - half_a_year), time(now + half_a_year)].concat());
+        let validity = der::write(
+            SEQUENCE,
+            &[time(now - half_a_year), time(now + half_a_year)].concat(),
+        );
         let version = der::write(0xa0, &write_small(2));
-        let body = [version, write_small(1), algorithm.clone(), name.clone(), validity, name, self.spki()].concat();
+        let body = [
+            version,
+            write_small(1),
+            algorithm.clone(),
+            name.clone(),
+            validity,
+            name,
+            self.spki(),
+        ]
+        .concat();
         let body = der::write(SEQUENCE, &body);
         let signature = self.sign(kind, Algorithm::Sha256, &body)?;
         let signature = der::write(0x03, &[&[0], signature.as_slice()].concat());
@@ -184,7 +238,12 @@ impl KeyPair {
     }
 
     /// Signs.
-    pub(super) fn sign(&self, kind: Kind, algorithm: Algorithm, message: &[u8]) -> Result<Vec<u8>, String> {
+    pub(super) fn sign(
+        &self,
+        kind: Kind,
+        algorithm: Algorithm,
+        message: &[u8],
+    ) -> Result<Vec<u8>, String> {
         let digest = |algorithm, bytes: &[&[u8]]| {
             let mut digest = Running::plain(algorithm);
             bytes.iter().for_each(|bytes| digest.take(bytes));
@@ -192,20 +251,27 @@ impl KeyPair {
         };
         match (&self.0, kind) {
             (Private::Ed25519(seed), Kind::Ed25519) => {
-                let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| "the key cannot sign".to_owned())?;
+                let pair = Ed25519KeyPair::from_seed_unchecked(seed)
+                    .map_err(|_| "the key cannot sign".to_owned())?;
                 Ok(pair.sign(message).as_ref().to_vec())
             }
             (Private::P256(key), Kind::EcdsaP256 { raw }) => {
                 let signature: p256::ecdsa::Signature = key
                     .sign_prehash(&digest(algorithm, &[message]))
                     .map_err(|_| "the key cannot sign such a digest".to_owned())?;
-                Ok(if raw { signature.to_bytes().to_vec() } else { signature.to_der().as_bytes().to_vec() })
+                Ok(if raw {
+                    signature.to_bytes().to_vec()
+                } else {
+                    signature.to_der().as_bytes().to_vec()
+                })
             }
             (Private::Rsa(rsa), Kind::RsaPkcs1) => {
                 let info = digest_info(algorithm).ok_or("RSA does not sign such a digest")?;
                 let text = [info, &digest(algorithm, &[message])].concat();
                 let size = rsa.n.bits().div_ceil(8) as usize;
-                let padding = size.checked_sub(text.len() + 3).ok_or("the key is too short")?;
+                let padding = size
+                    .checked_sub(text.len() + 3)
+                    .ok_or("the key is too short")?;
                 Ok(rsa.power(&[&[0, 1][..], &vec![0xff; padding], &[0], &text].concat()))
             }
             (Private::Rsa(rsa), Kind::RsaPss) => {
@@ -214,12 +280,17 @@ impl KeyPair {
                 let salt = &random::<64>()?[..hashed.len()];
                 let size = rsa.n.bits().div_ceil(8) as usize;
                 let mixed = digest(algorithm, &[&[0; 8], &hashed, salt]);
-                let room = size.checked_sub(2 * hashed.len() + 2).ok_or("the key is too short")?;
+                let room = size
+                    .checked_sub(2 * hashed.len() + 2)
+                    .ok_or("the key is too short")?;
                 let mut block = [vec![0; room], vec![1], salt.to_vec()].concat();
                 for (number, chunk) in block.chunks_mut(hashed.len()).enumerate() {
                     let number = u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes();
                     let mask = digest(algorithm, &[&mixed, &number]);
-                    chunk.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
+                    chunk
+                        .iter_mut()
+                        .zip(mask)
+                        .for_each(|(byte, mask)| *byte ^= mask);
                 }
                 block[0] &= 0x7f;
                 Ok(rsa.power(&[block, mixed, vec![0xbc]].concat()))
@@ -243,7 +314,10 @@ impl Rsa {
             let (p, q) = (prime()?, prime()?);
             let n = &p * &q;
             let phi = (&p - &one) * (&q - &one);
-            if let (true, Some(d)) = (n.bits() == u64::from(2 * PRIME_BITS) && p != q, e.modinv(&phi)) {
+            if let (true, Some(d)) = (
+                n.bits() == u64::from(2 * PRIME_BITS) && p != q,
+                e.modinv(&phi),
+            ) {
                 return Ok(Self { n, e, d, p, q });
             }
         }
@@ -252,7 +326,9 @@ impl Rsa {
     /// The signature of an encoded message. Takes a time that depends on the key, which is why these keys are only for
     /// trying out.
     fn power(&self, encoded: &[u8]) -> Vec<u8> {
-        let power = BigUint::from_bytes_be(encoded).modpow(&self.d, &self.n).to_bytes_be();
+        let power = BigUint::from_bytes_be(encoded)
+            .modpow(&self.d, &self.n)
+            .to_bytes_be();
         let size = self.n.bits().div_ceil(8) as usize;
         [vec![0; size.saturating_sub(power.len())], power].concat()
     }
@@ -260,7 +336,9 @@ impl Rsa {
 
 /// A random prime with its two highest bits set, so that two of them make a number of full length.
 fn prime() -> Result<BigUint, String> {
-    let small: Vec<u32> = (3..2_000_u32).filter(|n| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0)).collect();
+    let small: Vec<u32> = (3..2_000_u32)
+        .filter(|n| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0))
+        .collect();
     let one = BigUint::from(1_u8);
     'candidates: loop {
         let mut bytes = random::<{ PRIME_BITS as usize / 8 }>()?;
@@ -295,7 +373,9 @@ fn prime() -> Result<BigUint, String> {
 
 fn random<const N: usize>() -> Result<[u8; N], String> {
     let mut bytes = [0; N];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| "the system gives no random numbers".to_owned())?;
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| "the system gives no random numbers".to_owned())?;
     Ok(bytes)
 }
 
@@ -306,10 +386,18 @@ fn write_small(number: u8) -> Vec<u8> {
 /// What stands before a digest in an RSA signature (RFC 8017, 9.2).
 fn digest_info(algorithm: Algorithm) -> Option<&'static [u8]> {
     Some(match algorithm {
-        Algorithm::Sha1 => &[0x30, 0x21, 0x30, 0x09, 6, 5, 0x2b, 0x0e, 3, 2, 0x1a, 5, 0, 4, 0x14],
-        Algorithm::Sha256 => &[0x30, 0x31, 0x30, 0x0d, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1, 5, 0, 4, 0x20],
-        Algorithm::Sha384 => &[0x30, 0x41, 0x30, 0x0d, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 2, 5, 0, 4, 0x30],
-        Algorithm::Sha512 => &[0x30, 0x51, 0x30, 0x0d, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 3, 5, 0, 4, 0x40],
+        Algorithm::Sha1 => &[
+            0x30, 0x21, 0x30, 0x09, 6, 5, 0x2b, 0x0e, 3, 2, 0x1a, 5, 0, 4, 0x14,
+        ],
+        Algorithm::Sha256 => &[
+            0x30, 0x31, 0x30, 0x0d, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1, 5, 0, 4, 0x20,
+        ],
+        Algorithm::Sha384 => &[
+            0x30, 0x41, 0x30, 0x0d, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 2, 5, 0, 4, 0x30,
+        ],
+        Algorithm::Sha512 => &[
+            0x30, 0x51, 0x30, 0x0d, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 3, 5, 0, 4, 0x40,
+        ],
         Algorithm::Md5 => return None,
     })
 }
@@ -338,16 +426,28 @@ mod tests {
         let now = Timestamp::from_seconds(1_700_000_000);
         for (kind, algorithms) in [
             (Kind::Ed25519, &[Algorithm::Sha512][..]),
-            (Kind::EcdsaP256 { raw: false }, &[Algorithm::Sha256, Algorithm::Sha1]),
+            (
+                Kind::EcdsaP256 { raw: false },
+                &[Algorithm::Sha256, Algorithm::Sha1],
+            ),
             (Kind::EcdsaP256 { raw: true }, &[Algorithm::Sha256]),
-            (Kind::RsaPkcs1, &[Algorithm::Sha1, Algorithm::Sha256, Algorithm::Sha384, Algorithm::Sha512]),
+            (
+                Kind::RsaPkcs1,
+                &[
+                    Algorithm::Sha1,
+                    Algorithm::Sha256,
+                    Algorithm::Sha384,
+                    Algorithm::Sha512,
+                ],
+            ),
             (Kind::RsaPss, &[Algorithm::Sha256, Algorithm::Sha512]),
         ] {
             let made = KeyPair::make(kind).unwrap();
             let pair = KeyPair::from_pem(made.to_pem().as_bytes()).unwrap();
             for (_, notation) in Notation::WORDS {
                 let text = made.public(notation, now).unwrap();
-                let key = &PublicKey::read("k", notation, text.as_bytes()).unwrap_or_else(|| panic!("{text}"))[0];
+                let key = &PublicKey::read("k", notation, text.as_bytes())
+                    .unwrap_or_else(|| panic!("{text}"))[0];
                 for algorithm in algorithms {
                     let signature = pair.sign(kind, *algorithm, b"message").unwrap();
                     assert!(

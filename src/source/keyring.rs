@@ -35,8 +35,18 @@ impl Keyring {
     pub fn new(config: &Config) -> Self {
         let base = RandomState::new().hash_one(0) % PRIME;
         let mut spans: Vec<Span> = Vec::new();
-        let live = |key: &'_ GatewayKey| key.keys.iter().map(|key| key.expose().to_vec()).collect::<Vec<_>>();
-        for key in config.keys.iter().flat_map(live).filter(|key| !key.is_empty()) {
+        let live = |key: &'_ GatewayKey| {
+            key.keys
+                .iter()
+                .map(|key| key.expose().to_vec())
+                .collect::<Vec<_>>()
+        };
+        for key in config
+            .keys
+            .iter()
+            .flat_map(live)
+            .filter(|key| !key.is_empty())
+        {
             match spans.iter_mut().find(|span| span.length == key.len()) {
                 Some(span) => span.prints.push(print(base, &key)),
                 None => spans.push(Span::new(base, &key)),
@@ -44,10 +54,17 @@ impl Keyring {
         }
         let digests = |key: &GatewayKey| {
             let key = key.clone();
-            let all: Vec<[u8; 32]> = key.keys.iter().map(|live| Sha256::digest(live.expose()).into()).collect();
+            let all: Vec<[u8; 32]> = key
+                .keys
+                .iter()
+                .map(|live| Sha256::digest(live.expose()).into())
+                .collect();
             all.into_iter().map(move |digest| (digest, key.clone()))
         };
-        Self { keys: config.keys.iter().flat_map(digests).collect(), spans }
+        Self {
+            keys: config.keys.iter().flat_map(digests).collect(),
+            spans,
+        }
     }
 
     /// The gateway key that a caller presents, if it is one.
@@ -59,19 +76,30 @@ impl Keyring {
     /// What a key that a caller presents goes by among those of its table.
     pub fn name_of<'k>(&self, key: &'k GatewayKey, presented: &[u8]) -> Option<&'k str> {
         let wanted = Sha256::digest(presented);
-        key.keys.iter().find(|live| Sha256::digest(live.expose()) == wanted).map(Secret::name)
+        key.keys
+            .iter()
+            .find(|live| Sha256::digest(live.expose()) == wanted)
+            .map(Secret::name)
     }
 
     /// Whether a gateway key stands anywhere in a text.
     pub fn is_within(&self, text: &[u8]) -> bool {
-        self.spans.iter().any(|span| span.ends(text).any(|end| self.find(&text[end - span.length..end]).is_some()))
+        self.spans.iter().any(|span| {
+            span.ends(text)
+                .any(|end| self.find(&text[end - span.length..end]).is_some())
+        })
     }
 }
 
 impl Span {
     fn new(base: u64, key: &[u8]) -> Self {
         let top = (1..key.len()).fold(1, |top, _| times(top, base));
-        Self { length: key.len(), base, top, prints: vec![print(base, key)] }
+        Self {
+            length: key.len(),
+            base,
+            top,
+            prints: vec![print(base, key)],
+        }
     }
 
     /// Where windows end whose fingerprint is that of a key.
@@ -88,7 +116,9 @@ impl Span {
 }
 
 fn print(base: u64, text: &[u8]) -> u64 {
-    text.iter().fold(0, |so_far, byte| (times(so_far, base) + u64::from(*byte)) % PRIME)
+    text.iter().fold(0, |so_far, byte| {
+        (times(so_far, base) + u64::from(*byte)) % PRIME
+    })
 }
 
 fn times(a: u64, b: u64) -> u64 {
@@ -106,15 +136,27 @@ mod tests {
 
     #[test]
     fn security_f26_a_key_is_found_inside_of_any_text_and_nothing_else_is() {
-        let keys = ["a-gateway-key-of-ours", "another-key-of-its-own!!", "one-more-key-of-ours!"];
-        let tables: String =
-            keys.iter().enumerate().map(|(at, key)| format!("[keys.k{at}]\nkey = \"literal:{key}\"\n")).collect();
+        let keys = [
+            "a-gateway-key-of-ours",
+            "another-key-of-its-own!!",
+            "one-more-key-of-ours!",
+        ];
+        let tables: String = keys
+            .iter()
+            .enumerate()
+            .map(|(at, key)| format!("[keys.k{at}]\nkey = \"literal:{key}\"\n"))
+            .collect();
         let problems = Problems::default();
-        let config = Config::parse("t", &tables, Path::new("."), std::iter::empty(), &problems).expect("it is good");
+        let config = Config::parse("t", &tables, Path::new("."), std::iter::empty(), &problems)
+            .expect("it is good");
         let keyring = Keyring::new(&config);
         for key in keys {
-            for text in [key.to_owned(), format!("x{key}"), format!("{key}y"), format!("{}{key}{key}", "é".repeat(99))]
-            {
+            for text in [
+                key.to_owned(),
+                format!("x{key}"),
+                format!("{key}y"),
+                format!("{}{key}{key}", "é".repeat(99)),
+            ] {
                 assert!(keyring.is_within(text.as_bytes()), "{text}");
             }
             for text in [&key[1..], &key[..key.len() - 1], &key.to_uppercase(), ""] {

@@ -33,12 +33,18 @@ impl Algorithm {
 
     /// Its word.
     pub(super) fn word(self) -> &'static str {
-        Self::WORDS.iter().find(|(_, known)| *known == self).map_or("", |(word, _)| word)
+        Self::WORDS
+            .iter()
+            .find(|(_, known)| *known == self)
+            .map_or("", |(word, _)| word)
     }
 
     /// The algorithm of this word.
     pub(super) fn parse(word: &str) -> Option<Self> {
-        Self::WORDS.iter().find(|(known, _)| *known == word).map(|(_, algorithm)| *algorithm)
+        Self::WORDS
+            .iter()
+            .find(|(known, _)| *known == word)
+            .map(|(_, algorithm)| *algorithm)
     }
 }
 
@@ -167,8 +173,15 @@ pub(super) struct Key {
 impl Key {
     /// Prepares a key. It must not be empty; the scheme sees to that.
     pub(super) fn new(name: &str, bytes: Vec<u8>, algorithms: &[Algorithm]) -> Self {
-        let prepared = algorithms.iter().map(|a| (*a, Running::keyed(*a, &bytes))).collect();
-        Self { name: name.to_owned(), bytes, prepared }
+        let prepared = algorithms
+            .iter()
+            .map(|a| (*a, Running::keyed(*a, &bytes)))
+            .collect();
+        Self {
+            name: name.to_owned(),
+            bytes,
+            prepared,
+        }
     }
 
     /// What its secret goes by.
@@ -186,7 +199,10 @@ impl Key {
         self.prepared
             .iter()
             .find(|(known, _)| *known == algorithm)
-            .map_or_else(|| Running::keyed(algorithm, &self.bytes), |(_, state)| state.clone())
+            .map_or_else(
+                || Running::keyed(algorithm, &self.bytes),
+                |(_, state)| state.clone(),
+            )
     }
 }
 
@@ -202,7 +218,8 @@ mod tests {
 
     #[test]
     fn t53_every_wycheproof_vector_is_judged_as_it_says() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpora/wycheproof");
+        let folder =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpora/wycheproof");
         let mut seen = 0;
         for (file, algorithm, full) in [
             ("hmac_sha1_test.json", Algorithm::Sha1, 160),
@@ -211,7 +228,10 @@ mod tests {
         ] {
             let path = folder.join(file);
             let text = std::fs::read_to_string(&path).unwrap_or_else(|error| {
-                panic!("{} is needed, the HMAC vectors of Project Wycheproof: {error}", path.display())
+                panic!(
+                    "{} is needed, the HMAC vectors of Project Wycheproof: {error}",
+                    path.display()
+                )
             });
             let suite: serde_json::Value = serde_json::from_str(&text).unwrap();
             for group in suite["testGroups"].as_array().unwrap() {
@@ -221,7 +241,12 @@ mod tests {
                     let mut mac = Key::new("k", bytes("key"), &[algorithm]).hmac(algorithm);
                     mac.take(&bytes("msg"));
                     let expected = whole && case["result"] == "valid";
-                    assert_eq!(mac.finish().is(&bytes("tag")), expected, "{file} {}", case["tcId"]);
+                    assert_eq!(
+                        mac.finish().is(&bytes("tag")),
+                        expected,
+                        "{file} {}",
+                        case["tcId"]
+                    );
                     seen += 1;
                 }
             }

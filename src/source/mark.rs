@@ -20,7 +20,10 @@ use crate::model::{ProofMark, Received, Strength};
 /// Stands for the secret in a signed text: which of several live secrets made a signature is not what was said, and no
 /// digest of a secret is kept.
 pub(super) static BLANK: LazyLock<Key> = LazyLock::new(|| {
-    let all: Vec<Algorithm> = Algorithm::WORDS.into_iter().map(|(_, algorithm)| algorithm).collect();
+    let all: Vec<Algorithm> = Algorithm::WORDS
+        .into_iter()
+        .map(|(_, algorithm)| algorithm)
+        .collect();
     Key::new("", Vec::new(), &all)
 });
 
@@ -72,8 +75,15 @@ pub(super) fn of_shown(request: &Request<'_>, spots: &[Spot]) -> ProofMark {
 
 impl Signed {
     /// The mark of a text that was signed.
-    pub(super) fn mark(&self, content: &Template, context: &Context<'_, '_>) -> Result<ProofMark, String> {
-        let told = Context { key: Some(&BLANK), ..*context };
+    pub(super) fn mark(
+        &self,
+        content: &Template,
+        context: &Context<'_, '_>,
+    ) -> Result<ProofMark, String> {
+        let told = Context {
+            key: Some(&BLANK),
+            ..*context
+        };
         if self.is_of_one {
             let mut marking = Marking::begin();
             content.feed(&told, &mut |bytes| marking.take(bytes))?;
@@ -85,8 +95,15 @@ impl Signed {
     }
 
     /// Begins the mark of a text that says nothing of its request; the body follows.
-    pub(super) fn mark_beside(&self, content: &Template, context: &Context<'_, '_>) -> Result<Marking, String> {
-        let told = Context { key: Some(&BLANK), ..*context };
+    pub(super) fn mark_beside(
+        &self,
+        content: &Template,
+        context: &Context<'_, '_>,
+    ) -> Result<Marking, String> {
+        let told = Context {
+            key: Some(&BLANK),
+            ..*context
+        };
         Ok(Marking::beside(&content.bytes(&told)?))
     }
 }

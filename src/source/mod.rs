@@ -68,14 +68,14 @@ pub use self::streamed::Streamed;
 pub use self::trial::{Judged, Trial, Written};
 use crate::attachment::Channel;
 use crate::config::{
-    Ack, Config, Located, OnUnmappable, Problems, Provider, ReplayWindow, Respond, Secret, Section, SourceConfig,
-    Table, near_provider,
+    Ack, Config, Located, OnUnmappable, Problems, Provider, ReplayWindow, Respond, Secret, Section,
+    SourceConfig, Table, near_provider,
 };
 use crate::mapping::shape::Getter;
 use crate::mapping::{Mapped, Mapping, better};
 use crate::model::{
-    Claims, DeliveryId, ENROL, Marks, NewDelivery, Proof, ProofMark, Received, Refusal, Strength, Timestamp,
-    UpstreamIds, UsedProof, Verified, Verify,
+    Claims, DeliveryId, ENROL, Marks, NewDelivery, Proof, ProofMark, Received, Refusal, Strength,
+    Timestamp, UpstreamIds, UsedProof, Verified, Verify,
 };
 
 /// The configured sources, by name.
@@ -184,7 +184,8 @@ impl Sources {
     /// it both end with the process.
     pub fn of_inbox(mut self, ids: &Arc<UpstreamIds>, marks: &Marks) -> Self {
         for source in self.0.values_mut() {
-            let source = Arc::get_mut(source).expect("sources that were just compiled are in nobody else's hands");
+            let source = Arc::get_mut(source)
+                .expect("sources that were just compiled are in nobody else's hands");
             source.ids = ids.clone();
             source.mapping.mark_with(marks.clone());
         }
@@ -213,7 +214,9 @@ impl Source {
         };
         let mapping = Mapping::compile(source, provider, event_id, event_type, problems);
         let getter = getter(source, problems);
-        let brought = challenges.as_ref().is_some_and(|all| all.iter().any(Challenge::brings_secret));
+        let brought = challenges
+            .as_ref()
+            .is_some_and(|all| all.iter().any(Challenge::brings_secret));
         let enrolment = match (&source.enrol_file, provider) {
             (Some(file), Some(provider)) if brought => Some(Enrolment {
                 window: Window::new(file.clone()),
@@ -230,13 +233,25 @@ impl Source {
             config: source.clone(),
             scheme: scheme?,
             mapping: mapping?,
-            ack: provider.map(|provider| provider.ack.clone()).unwrap_or_default(),
-            max_body: source.max_body.or(provider.and_then(|provider| provider.max_body)),
+            ack: provider
+                .map(|provider| provider.ack.clone())
+                .unwrap_or_default(),
+            max_body: source
+                .max_body
+                .or(provider.and_then(|provider| provider.max_body)),
             replay_window,
-            kept_for: source.keep.all.or(config.inbox.keep.all).unwrap_or(KEPT_FOR).min(KEPT_FOR),
-            sender_retries: provider.and_then(|provider| provider.retries.as_deref()) != Some("never"),
+            kept_for: source
+                .keep
+                .all
+                .or(config.inbox.keep.all)
+                .unwrap_or(KEPT_FOR)
+                .min(KEPT_FOR),
+            sender_retries: provider.and_then(|provider| provider.retries.as_deref())
+                != Some("never"),
             getter: getter?,
-            wait: source.wait_timeout.unwrap_or_else(|| within(provider.and_then(|provider| provider.deadline))),
+            wait: source
+                .wait_timeout
+                .unwrap_or_else(|| within(provider.and_then(|provider| provider.deadline))),
             ids: Arc::default(),
             channel: provider.and_then(|provider| Channel::of(source, provider)),
             challenges: challenges?,
@@ -259,7 +274,11 @@ impl Source {
 
     /// When a secret of it ends, by what it goes by.
     pub fn ends(&self, secret: &str) -> Option<Timestamp> {
-        self.config.secrets.iter().find(|known| known.name() == secret)?.until()
+        self.config
+            .secrets
+            .iter()
+            .find(|known| known.name() == secret)?
+            .until()
     }
 
     /// The methods it answers to, as an `Allow` header says them.
@@ -279,12 +298,20 @@ impl Source {
 
     /// Has at hand what judging a request takes; see [`Scheme::prepare`].
     /// Where another service judges, it is asked here.
-    pub async fn prepare(&self, received: &Received, fetch: &dyn Fetch, now: Timestamp) -> Result<Prepared, Refusal> {
+    pub async fn prepare(
+        &self,
+        received: &Received,
+        fetch: &dyn Fetch,
+        now: Timestamp,
+    ) -> Result<Prepared, Refusal> {
         let scheme = self.scheme_at(now);
         let prepared = match scheme.asks() {
             // No other method brings an event.
             Some(ask) if received.method == Method::POST => ask.ask(received, fetch).await,
-            _ => scheme.prepare(received, fetch, now).await.map(|()| Prepared::default()),
+            _ => scheme
+                .prepare(received, fetch, now)
+                .await
+                .map(|()| Prepared::default()),
         };
         match prepared {
             Err(refusal) if self.config.enforce => Err(self.rejected(refusal)),
@@ -294,27 +321,51 @@ impl Source {
     }
 
     /// Answers a provider's challenge. None: it is none, and the request goes its way; only a POST has one to go.
-    pub fn handshake(&self, received: &Received, now: Timestamp) -> Option<Result<Answer, Refusal>> {
-        let brought = self.enrolment.as_ref().map(|enrolment| enrolment.now.load());
-        let scheme =
-            brought.as_ref().and_then(|now| now.as_deref()).map_or_else(|| self.scheme_at(now), |(scheme, _)| scheme);
-        let met = self.challenges.iter().find_map(|challenge| challenge.answer(received, scheme, now));
+    pub fn handshake(
+        &self,
+        received: &Received,
+        now: Timestamp,
+    ) -> Option<Result<Answer, Refusal>> {
+        let brought = self
+            .enrolment
+            .as_ref()
+            .map(|enrolment| enrolment.now.load());
+        let scheme = brought
+            .as_ref()
+            .and_then(|now| now.as_deref())
+            .map_or_else(|| self.scheme_at(now), |(scheme, _)| scheme);
+        let met = self
+            .challenges
+            .iter()
+            .find_map(|challenge| challenge.answer(received, scheme, now));
         match met {
             None if received.method != Method::POST => Some(Err(Refusal::Method(self.allow()))),
             None => None,
             Some(Err(refusal)) => Some(Err(self.rejected(refusal))),
             Some(Ok(met)) => Some(match met.secret {
                 None => Ok(met.answer),
-                Some(secret) => self.enrol(scheme, received, &secret, now).map(|()| met.answer),
+                Some(secret) => self
+                    .enrol(scheme, received, &secret, now)
+                    .map(|()| met.answer),
             }),
         }
     }
 
     /// Takes a secret that a handshake brought, if the operator has opened the window to who brings it. It counts when the
     /// operator has confirmed it.
-    fn enrol(&self, scheme: &Scheme, received: &Received, secret: &[u8], now: Timestamp) -> Result<(), Refusal> {
+    fn enrol(
+        &self,
+        scheme: &Scheme,
+        received: &Received,
+        secret: &[u8],
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         // Brought again, because the answer was lost: whoever brings it knows it.
-        if scheme.keys().iter().any(|key| mac::same(key.expose(), secret)) {
+        if scheme
+            .keys()
+            .iter()
+            .any(|key| mac::same(key.expose(), secret))
+        {
             return Ok(());
         }
         let closed = || {
@@ -325,8 +376,15 @@ impl Source {
         let enrolment = self.enrolment.as_ref().ok_or_else(closed)?;
         let text = std::str::from_utf8(secret).map_err(|_| closed())?;
         let query = form_urlencoded::parse(received.query().as_bytes());
-        let words: Vec<_> = query.filter(|(name, _)| name == ENROL).map(|(_, word)| word).collect();
-        let word = if let [word] = words.as_slice() { Some(&**word) } else { None };
+        let words: Vec<_> = query
+            .filter(|(name, _)| name == ENROL)
+            .map(|(_, word)| word)
+            .collect();
+        let word = if let [word] = words.as_slice() {
+            Some(&**word)
+        } else {
+            None
+        };
         if !enrolment.window.take(word, text, received.peer, now) {
             return Err(closed());
         }
@@ -346,7 +404,9 @@ impl Source {
     /// Opens the window in which a handshake may bring a secret, and says the word that the provider's address must have
     /// behind `?enrol=`. None: this source takes none.
     pub fn open_window(&self, until: Timestamp) -> Option<Result<String, String>> {
-        self.enrolment.as_ref().map(|enrolment| enrolment.window.open(until))
+        self.enrolment
+            .as_ref()
+            .map(|enrolment| enrolment.window.open(until))
     }
 
     /// What a handshake brought and no operator has confirmed yet.
@@ -362,15 +422,29 @@ impl Source {
     }
 
     fn adopt(&self, enrolment: &Enrolment, secret: &str, now: Timestamp) -> Result<(), String> {
-        let mut config =
-            enrolment.now.load().as_deref().map_or_else(|| self.config.clone(), |(_, config)| config.clone());
+        let mut config = enrolment
+            .now
+            .load()
+            .as_deref()
+            .map_or_else(|| self.config.clone(), |(_, config)| config.clone());
         let name = format!("enrolled at {now}");
-        config.secrets.push(Located { value: Secret::new(name, secret), place: self.config.place.clone() });
+        config.secrets.push(Located {
+            value: Secret::new(name, secret),
+            place: self.config.place.clone(),
+        });
         let problems = Problems::default();
-        let (Some(scheme), _) = prove(&config, Some(&enrolment.provider), enrolment.has_public_url, &problems) else {
+        let (Some(scheme), _) = prove(
+            &config,
+            Some(&enrolment.provider),
+            enrolment.has_public_url,
+            &problems,
+        ) else {
             return Err("the secret that was brought is none for this scheme".into());
         };
-        enrolment.window.keep(secret).map_err(|error| format!("cannot keep the secret: {error}"))?;
+        enrolment
+            .window
+            .keep(secret)
+            .map_err(|error| format!("cannot keep the secret: {error}"))?;
         enrolment.now.store(Some(Arc::new((scheme, config))));
         enrolment.window.settle();
         Ok(())
@@ -378,12 +452,24 @@ impl Source {
 
     /// Proves the origin, or says why not. A source that does not enforce lets everything pass, and says what was
     /// wrong.
-    pub fn verify(&self, received: Received, now: Timestamp) -> Result<Verified, Box<(Received, Refusal)>> {
-        let brought = self.enrolment.as_ref().map(|enrolment| enrolment.now.load());
-        let scheme =
-            brought.as_ref().and_then(|now| now.as_deref()).map_or_else(|| self.scheme_at(now), |(scheme, _)| scheme);
-        let verified =
-            if self.config.enforce { received.verify(scheme, now) } else { received.verify(&Observing(scheme), now) };
+    pub fn verify(
+        &self,
+        received: Received,
+        now: Timestamp,
+    ) -> Result<Verified, Box<(Received, Refusal)>> {
+        let brought = self
+            .enrolment
+            .as_ref()
+            .map(|enrolment| enrolment.now.load());
+        let scheme = brought
+            .as_ref()
+            .and_then(|now| now.as_deref())
+            .map_or_else(|| self.scheme_at(now), |(scheme, _)| scheme);
+        let verified = if self.config.enforce {
+            received.verify(scheme, now)
+        } else {
+            received.verify(&Observing(scheme), now)
+        };
         self.ended(scheme, verified)
     }
 
@@ -396,13 +482,18 @@ impl Source {
         now: Timestamp,
     ) -> Result<Verified, Box<(Received, Refusal)>> {
         let scheme = self.scheme_at(now);
-        let Some(ask) = scheme.asks() else { return self.verify(received, now) };
+        let Some(ask) = scheme.asks() else {
+            return self.verify(received, now);
+        };
         ask.strip(&mut received.headers);
         let (said, headers) = prepared.said();
         received.headers.extend(headers);
         let told = Told { scheme, said };
-        let verified =
-            if self.config.enforce { received.verify(&told, now) } else { received.verify(&Observing(&told), now) };
+        let verified = if self.config.enforce {
+            received.verify(&told, now)
+        } else {
+            received.verify(&Observing(&told), now)
+        };
         self.ended(scheme, verified)
     }
 
@@ -426,42 +517,61 @@ impl Source {
             return None;
         }
         {
-            let mut explained = self.explained.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut explained = self
+                .explained
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             if explained.is_some_and(|at| at <= now && now.since(at) < EXPLAIN_EVERY) {
                 return None;
             }
             *explained = Some(now);
         }
         // With all secrets it may be right.
-        let proving = self.scheme.judge(received, now).ok().and_then(|proof| proof.secret);
+        let proving = self
+            .scheme
+            .judge(received, now)
+            .ok()
+            .and_then(|proof| proof.secret);
         if let Some(secret) = proving
             && let Some(until) = self.ends(&secret)
         {
-            return Some(format!("it was made with the secret {secret}, which ended at {until}"));
+            return Some(format!(
+                "it was made with the secret {secret}, which ended at {until}"
+            ));
         }
-        Trial::compile(self.written.clone()?).ok()?.hint(received, now)
+        Trial::compile(self.written.clone()?)
+            .ok()?
+            .hint(received, now)
     }
 
     /// The items that a proved request brings. One that is passed on stays whole: its caller waits for one answer.
     pub fn items(&self, verified: Verified) -> Result<Vec<Verified>, Refusal> {
-        if self.passes_on() { Ok(vec![verified]) } else { self.mapping.items(verified) }
+        if self.passes_on() {
+            Ok(vec![verified])
+        } else {
+            self.mapping.items(verified)
+        }
     }
 
     /// What a proved request says, as the mapping has it. One that brings files, or names some that its channel keeps,
     /// needs no prompt.
     pub fn apply(&self, verified: &Verified, has_files: bool) -> Result<Mapped, Refusal> {
         let named = |channel: &Channel| !channel.named(&verified.request().body, 1).is_empty();
-        self.mapping.apply(verified, has_files || self.channel.as_ref().is_some_and(named))
+        self.mapping.apply(
+            verified,
+            has_files || self.channel.as_ref().is_some_and(named),
+        )
     }
 
     /// The same where nothing is lost of what was proved: a request that cannot be mapped is kept with the reason, so that
     /// an operator can mend the mapping and replay it. A caller who waits for an answer is told at once instead, and so
     /// is one whose request nothing proves.
     pub fn apply_or_keep(&self, verified: &Verified, has_files: bool) -> Result<Mapped, Refusal> {
-        self.apply(verified, has_files).or_else(|refusal| match self.keeps(verified, &refusal) {
-            true => Ok(self.mapping.unmapped(verified, refusal.cause())),
-            false => Err(refusal),
-        })
+        self.apply(verified, has_files)
+            .or_else(|refusal| match self.keeps(verified, &refusal) {
+                true => Ok(self.mapping.unmapped(verified, refusal.cause())),
+                false => Err(refusal),
+            })
     }
 
     /// Whether a request is kept although it cannot be mapped, for this reason.
@@ -469,8 +579,14 @@ impl Source {
         let config = &self.config;
         config.on_unmappable == OnUnmappable::Keep
             && config.respond == Respond::Ack
-            && !matches!(verified.proof().strength, Strength::None | Strength::Observed(_))
-            && matches!(refusal, Refusal::Malformed(_) | Refusal::Unmappable(_) | Refusal::Unsupported(_))
+            && !matches!(
+                verified.proof().strength,
+                Strength::None | Strength::Observed(_)
+            )
+            && matches!(
+                refusal,
+                Refusal::Malformed(_) | Refusal::Unmappable(_) | Refusal::Unsupported(_)
+            )
     }
 
     /// Whether its requests are passed on and not kept.
@@ -486,7 +602,9 @@ impl Source {
         }
         // Whoever shows a secret can say the same again in other words, and a question that is asked twice wants two
         // answers.
-        if self.passes_on() && matches!(verified.proof().strength, Strength::Token | Strength::Asked) {
+        if self.passes_on()
+            && matches!(verified.proof().strength, Strength::Token | Strength::Asked)
+        {
             return None;
         }
         let at = verified.request().at;
@@ -496,7 +614,10 @@ impl Source {
             ReplayWindow::Kept => None,
             ReplayWindow::Lasts(window) => Some(at + window),
         };
-        let mut marks: Vec<ProofMark> = marks.iter().map(|mark| mark.at_source(&self.config.name)).collect();
+        let mut marks: Vec<ProofMark> = marks
+            .iter()
+            .map(|mark| mark.at_source(&self.config.name))
+            .collect();
         marks.sort_unstable();
         marks.dedup();
         Some(UsedProof { marks, until })
@@ -525,9 +646,11 @@ struct Observing<'s, V>(&'s V);
 impl<V: Verify> Verify for Observing<'_, V> {
     fn judge(&self, received: &Received, now: Timestamp) -> Result<Proof, Refusal> {
         match self.0.judge(received, now) {
-            Err(Refusal::Origin(fault, _)) => {
-                Ok(Proof { strength: Strength::Observed(fault), secret: None, marks: Vec::new() })
-            }
+            Err(Refusal::Origin(fault, _)) => Ok(Proof {
+                strength: Strength::Observed(fault),
+                secret: None,
+                marks: Vec::new(),
+            }),
             judged => judged,
         }
     }
@@ -554,7 +677,11 @@ pub fn most_inflated(length: u64) -> u64 {
 }
 
 /// What is proved, with the body as it was before it was compressed.
-fn inflated(scheme: &Scheme, verified: Verified, enforce: bool) -> Result<Verified, Box<(Received, Refusal)>> {
+fn inflated(
+    scheme: &Scheme,
+    verified: Verified,
+    enforce: bool,
+) -> Result<Verified, Box<(Received, Refusal)>> {
     if scheme.compressed.is_none() {
         return Ok(verified);
     }
@@ -562,9 +689,10 @@ fn inflated(scheme: &Scheme, verified: Verified, enforce: bool) -> Result<Verifi
         Ok(Some(body)) => {
             let verified = verified.with_body(body);
             match scheme.bodies.judge(verified.request()) {
-                Err((fault, cause)) if enforce => {
-                    Err(Box::new((verified.into_parts().0, Refusal::Origin(fault, cause))))
-                }
+                Err((fault, cause)) if enforce => Err(Box::new((
+                    verified.into_parts().0,
+                    Refusal::Origin(fault, cause),
+                ))),
                 _ => Ok(verified),
             }
         }
@@ -575,11 +703,17 @@ fn inflated(scheme: &Scheme, verified: Verified, enforce: bool) -> Result<Verifi
 
 /// How long what proves a request of a source counts as used. A secret that callers show proves nothing of a request, so
 /// that two alike may be meant, whatever ids there are.
-fn replay_window(source: &SourceConfig, provider: Option<&Provider>, scheme: Option<&Scheme>) -> ReplayWindow {
+fn replay_window(
+    source: &SourceConfig,
+    provider: Option<&Provider>,
+    scheme: Option<&Scheme>,
+) -> ReplayWindow {
     let said = source.replay_window;
     let unlike = || {
         let (provider, scheme) = (provider?, scheme?);
-        let unlike = provider.repeats.map_or_else(|| scheme.names_or_times(), |repeats| !repeats);
+        let unlike = provider
+            .repeats
+            .map_or_else(|| scheme.names_or_times(), |repeats| !repeats);
         (unlike && scheme.is_signed()).then_some(ReplayWindow::Kept)
     };
     said.or_else(unlike).unwrap_or(ReplayWindow::USUAL)
@@ -587,12 +721,16 @@ fn replay_window(source: &SourceConfig, provider: Option<&Provider>, scheme: Opt
 
 /// How long a caller waits whose sender gives up after `deadline`.
 fn within(deadline: Option<Duration>) -> Duration {
-    deadline.map_or(WAIT, |deadline| deadline.saturating_sub(WAY_BACK).max(deadline / 2))
+    deadline.map_or(WAIT, |deadline| {
+        deadline.saturating_sub(WAY_BACK).max(deadline / 2)
+    })
 }
 
 /// The compiled getter of a source; the outer none when it cannot be compiled.
 fn getter(source: &SourceConfig, problems: &Problems) -> Option<Option<Getter>> {
-    let Some(written) = &source.getter else { return Some(None) };
+    let Some(written) = &source.getter else {
+        return Some(None);
+    };
     match Getter::parse(written) {
         Ok(getter) => {
             let right = better(written).unwrap_or_else(|| written.value.clone());
@@ -615,14 +753,22 @@ fn getter(source: &SourceConfig, problems: &Problems) -> Option<Option<Getter>> 
                 Some(right) => format!("did you mean {right:?}?"),
                 None => "write a dotted path into the task object, like \"result\" or \"result.summary\"".to_owned(),
             };
-            problems.error_hint(&written.place, format!("getter {:?} is no path: {what}", written.value), hint);
+            problems.error_hint(
+                &written.place,
+                format!("getter {:?} is no path: {what}", written.value),
+                hint,
+            );
             None
         }
     }
 }
 
 /// The provider of a source; none for one of its own.
-fn provider<'c>(source: &SourceConfig, config: &'c Config, problems: &Problems) -> Option<&'c Provider> {
+fn provider<'c>(
+    source: &SourceConfig,
+    config: &'c Config,
+    problems: &Problems,
+) -> Option<&'c Provider> {
     let name = source.provider.value.as_str();
     match (config.providers.get(name), name) {
         (Some(provider), _) => Some(provider),
@@ -662,11 +808,18 @@ fn later(
     has_public_url: bool,
     problems: &Problems,
 ) -> Vec<(Timestamp, Scheme)> {
-    let mut ends: Vec<Timestamp> = source.secrets.iter().filter_map(|secret| secret.until()).collect();
+    let mut ends: Vec<Timestamp> = source
+        .secrets
+        .iter()
+        .filter_map(|secret| secret.until())
+        .collect();
     ends.sort_unstable();
     ends.dedup();
     if ends.len() > MOST_ENDS {
-        let what = format!("secrets of source {} end at more than {MOST_ENDS} moments", source.name);
+        let what = format!(
+            "secrets of source {} end at more than {MOST_ENDS} moments",
+            source.name
+        );
         problems.error_hint(&source.place, what, "remove those that have ended");
         return Vec::new();
     }
@@ -674,7 +827,9 @@ fn later(
     let quiet = Problems::default();
     let after = |end: Timestamp| {
         let mut config = source.clone();
-        config.secrets.retain(|secret| secret.until().is_none_or(|until| until > end));
+        config
+            .secrets
+            .retain(|secret| secret.until().is_none_or(|until| until > end));
         Some((end, prove(&config, provider, has_public_url, &quiet).0?))
     };
     ends.into_iter().filter_map(after).collect()
@@ -682,20 +837,34 @@ fn later(
 
 /// A secret that signs for whoever asks at one source must not be the secret of another kind of source.
 fn apart(source: &Source, all: &BTreeMap<String, Arc<Source>>, problems: &Problems) {
-    if !source.challenges.iter().any(|challenge| challenge.signs_for_strangers().is_some()) {
+    if !source
+        .challenges
+        .iter()
+        .any(|challenge| challenge.signs_for_strangers().is_some())
+    {
         return;
     }
-    let others = all.values().filter(|other| other.config.provider.value != source.config.provider.value);
+    let others = all
+        .values()
+        .filter(|other| other.config.provider.value != source.config.provider.value);
     for other in others {
         let shares = |secret: &&Located<Secret>| {
-            source.config.secrets.iter().any(|known| mac::same(known.expose(), secret.expose()))
+            source
+                .config
+                .secrets
+                .iter()
+                .any(|known| mac::same(known.expose(), secret.expose()))
         };
         if let Some(secret) = other.config.secrets.iter().find(shares) {
             let what = format!(
                 "source {} has the secret of source {}, whose handshake signs with it for whoever asks",
                 other.config.name, source.config.name
             );
-            problems.error_hint(&secret.place, what, "give one of the two a secret of its own");
+            problems.error_hint(
+                &secret.place,
+                what,
+                "give one of the two a secret of its own",
+            );
         }
     }
 }
@@ -710,10 +879,17 @@ fn prove(
     for secret in &source.secrets {
         weigh(secret, problems);
     }
-    let inline = source.verify.as_ref().map(|table| (table, format!("sources.{}.verify", source.name)));
-    let shipped = provider.and_then(|provider| provider.verify.as_ref()).map(|table| (table, "verify".to_owned()));
+    let inline = source
+        .verify
+        .as_ref()
+        .map(|table| (table, format!("sources.{}.verify", source.name)));
+    let shipped = provider
+        .and_then(|provider| provider.verify.as_ref())
+        .map(|table| (table, "verify".to_owned()));
     // What is missing here is reported already.
-    let Some((table, name)) = inline.or(shipped) else { return (None, None) };
+    let Some((table, name)) = inline.or(shipped) else {
+        return (None, None);
+    };
     let given = Given {
         secrets: &source.secrets,
         values: &source.values,
@@ -723,7 +899,12 @@ fn prove(
         source: (&source.name, &source.place),
         problems,
     };
-    let compiled = compile(table, &name, provider.map_or(&[][..], |provider| provider.challenges.as_slice()), &given);
+    let compiled = compile(
+        table,
+        &name,
+        provider.map_or(&[][..], |provider| provider.challenges.as_slice()),
+        &given,
+    );
     if let (Some(scheme), true) = (&compiled.0, source.enforce) {
         lint::say_open(scheme, table, given.source, problems);
     }
@@ -739,23 +920,42 @@ fn compile(
 ) -> (Option<Scheme>, Option<Vec<Challenge>>) {
     let scheme = Scheme::compile(verify, name, given);
     let challenges = compile_challenges(challenges, verify, given);
-    let asked = challenges.iter().flatten().filter_map(Challenge::signs_for_strangers).cloned().collect();
-    (scheme.and_then(|scheme| scheme.beside(asked, verify, given.problems)), challenges)
+    let asked = challenges
+        .iter()
+        .flatten()
+        .filter_map(Challenge::signs_for_strangers)
+        .cloned()
+        .collect();
+    (
+        scheme.and_then(|scheme| scheme.beside(asked, verify, given.problems)),
+        challenges,
+    )
 }
 
-fn compile_challenges(tables: &[Table], verify: &Table, given: &Given<'_>) -> Option<Vec<Challenge>> {
+fn compile_challenges(
+    tables: &[Table],
+    verify: &Table,
+    given: &Given<'_>,
+) -> Option<Vec<Challenge>> {
     if tables.is_empty() {
         return Some(Vec::new());
     }
     // The values that templates may use are declared by the verify section, which has reported what is wrong with it.
     let quiet = Problems::default();
     let section = Section::new(verify, "verify", &quiet);
-    let declared = section.texts("config").unwrap_or_default().into_iter().map(|name| name.value).collect();
+    let declared = section
+        .texts("config")
+        .unwrap_or_default()
+        .into_iter()
+        .map(|name| name.value)
+        .collect();
     let setup = given.setup(declared);
     let compiled: Vec<Option<Challenge>> = tables
         .iter()
         .enumerate()
-        .map(|(number, table)| Challenge::compile(table, &format!("challenge[{number}]"), &setup, given))
+        .map(|(number, table)| {
+            Challenge::compile(table, &format!("challenge[{number}]"), &setup, given)
+        })
         .collect();
     compiled.into_iter().collect()
 }
@@ -792,7 +992,8 @@ fn weigh(secret: &Located<Secret>, problems: &Problems) {
     } else {
         return;
     };
-    let hint = "set a long random one here and with the provider, for example from: openssl rand -hex 32";
+    let hint =
+        "set a long random one here and with the provider, for example from: openssl rand -hex 32";
     if secret.name().starts_with("literal ") {
         problems.warn(&secret.place, what, hint);
     } else {
@@ -802,7 +1003,11 @@ fn weigh(secret: &Located<Secret>, problems: &Problems) {
 
 /// The `Allow` header of a source with these challenges.
 fn allow(challenges: &[Challenge]) -> &'static str {
-    let has = |method: Method| challenges.iter().any(|challenge| challenge.method.as_ref() == Some(&method));
+    let has = |method: Method| {
+        challenges
+            .iter()
+            .any(|challenge| challenge.method.as_ref() == Some(&method))
+    };
     match (has(Method::GET), has(Method::HEAD), has(Method::OPTIONS)) {
         (false, false, false) => "POST",
         (true, false, false) => "GET, POST",

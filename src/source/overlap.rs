@@ -45,11 +45,18 @@ impl Edge {
 
     /// Takes in the bytes of another.
     fn extend(&mut self, other: &Self) {
-        self.0.iter_mut().zip(&other.0).take(END / 64).for_each(|(word, other)| *word |= other);
+        self.0
+            .iter_mut()
+            .zip(&other.0)
+            .take(END / 64)
+            .for_each(|(word, other)| *word |= other);
     }
 
     fn meets(&self, other: &Self) -> bool {
-        self.0.iter().zip(&other.0).any(|(word, other)| word & other != 0)
+        self.0
+            .iter()
+            .zip(&other.0)
+            .any(|(word, other)| word & other != 0)
     }
 }
 
@@ -81,7 +88,9 @@ fn cells(pieces: &[Piece], backwards: bool) -> Vec<Cell<'_>> {
     for piece in pieces {
         match piece {
             Piece::Text(text) => all.extend(text.iter().map(|byte| Cell::Byte(*byte))),
-            Piece::Within { first, last } => all.push(Cell::Edge(if backwards { last } else { first })),
+            Piece::Within { first, last } => {
+                all.push(Cell::Edge(if backwards { last } else { first }))
+            }
         }
     }
     if backwards {
@@ -99,7 +108,10 @@ fn differ(a: &[Cell<'_>], b: &[Cell<'_>]) -> bool {
         }
         at += 1;
     }
-    let (a, b) = (begins(a.get(at..).unwrap_or_default()), begins(b.get(at..).unwrap_or_default()));
+    let (a, b) = (
+        begins(a.get(at..).unwrap_or_default()),
+        begins(b.get(at..).unwrap_or_default()),
+    );
     !a.meets(&b)
 }
 
@@ -125,20 +137,32 @@ fn begins(cells: &[Cell<'_>]) -> Edge {
 }
 
 fn pieces(parts: &[Part], known: &Known<'_>) -> Vec<Piece> {
-    let within = |first: &[u8], last: &[u8]| Piece::Within { first: Edge::of(first), last: Edge::of(last) };
-    let anything = || Piece::Within { first: Edge::ALL, last: Edge::ALL };
+    let within = |first: &[u8], last: &[u8]| Piece::Within {
+        first: Edge::of(first),
+        last: Edge::of(last),
+    };
+    let anything = || Piece::Within {
+        first: Edge::ALL,
+        last: Edge::ALL,
+    };
     let one = |part: &Part| match part {
         Part::Text(text) => Piece::Text(text.clone()),
-        Part::Value(Value::Field(Field::Body)) if known.bodies.only_json() => within(b"{[ \t\r\n", b"}] \t\r\n"),
+        Part::Value(Value::Field(Field::Body)) if known.bodies.only_json() => {
+            within(b"{[ \t\r\n", b"}] \t\r\n")
+        }
         Part::Value(Value::Field(field)) => match known.fixed.iter().find(|(of, _)| of == field) {
             Some((_, text)) => Piece::Text(text.clone()),
             None => anything(),
         },
         Part::Value(Value::Ts) if known.timed => within(b"0123456789", b"0123456789Zz"),
-        Part::Value(Value::Url | Value::UrlBase | Value::UrlWithPort) => {
-            Piece::Within { first: Edge::of(b"h"), last: Edge::ALL }
-        }
-        Part::Value(Value::Path) => Piece::Within { first: Edge::of(b"/"), last: Edge::ALL },
+        Part::Value(Value::Url | Value::UrlBase | Value::UrlWithPort) => Piece::Within {
+            first: Edge::of(b"h"),
+            last: Edge::ALL,
+        },
+        Part::Value(Value::Path) => Piece::Within {
+            first: Edge::of(b"/"),
+            last: Edge::ALL,
+        },
         Part::Filtered(_, filters) => match filters.last() {
             Some(Filter::Hex) => within(b"0123456789abcdef", b"0123456789abcdef"),
             Some(Filter::Crc32) => within(b"0123456789", b"0123456789"),

@@ -17,7 +17,11 @@ const LIST: &str = "signature = 'header:x-sig'\nsplit = ','\npair = '='\nselect 
                     signed_content = '{ts}.{body}'\ntimestamp = { from = 'signature:t', tolerance = 300 }\n";
 
 /// A scheme with a made pair's public key as its only one.
-fn paired(verify: &str, kind: super::key::Kind, notation: super::key::Notation) -> (Scheme, KeyPair) {
+fn paired(
+    verify: &str,
+    kind: super::key::Kind,
+    notation: super::key::Notation,
+) -> (Scheme, KeyPair) {
     let pair = KeyPair::make(kind).unwrap();
     let public = pair.public(notation, NOW).unwrap();
     let (scheme, _) = compile(&source(&[&public], &[], verify), None).unwrap();
@@ -30,24 +34,53 @@ fn a_key_pair_proves_what_it_signed_and_nothing_else() {
     for (word, kind, notation, encoding) in [
         ("ed25519", Kind::Ed25519, Notation::Hex, "hex"),
         ("ed25519", Kind::Ed25519, Notation::Whpk, "whpk"),
-        ("ecdsa-p256", Kind::EcdsaP256 { raw: false }, Notation::SpkiBase64, "spki-base64"),
+        (
+            "ecdsa-p256",
+            Kind::EcdsaP256 { raw: false },
+            Notation::SpkiBase64,
+            "spki-base64",
+        ),
         ("rsa-pss", Kind::RsaPss, Notation::Pem, "pem"),
         ("rsa-pkcs1", Kind::RsaPkcs1, Notation::X509, "x509"),
     ] {
         let verify = format!("scheme = '{word}'\nkey_encoding = '{encoding}'\n{LIST}");
         let (scheme, pair) = paired(&verify, kind, notation);
-        let good = scheme.signed(Signer::Pair(&pair), &post(&[], "{\"a\":1}"), NOW).unwrap();
-        let proof = scheme.judge(&good, NOW).unwrap_or_else(|refusal| panic!("{word}: {refusal:?}"));
-        assert_eq!((proof.strength, proof.secret.as_deref()), (Strength::Signed, Some("literal 1")));
+        let good = scheme
+            .signed(Signer::Pair(&pair), &post(&[], "{\"a\":1}"), NOW)
+            .unwrap();
+        let proof = scheme
+            .judge(&good, NOW)
+            .unwrap_or_else(|refusal| panic!("{word}: {refusal:?}"));
+        assert_eq!(
+            (proof.strength, proof.secret.as_deref()),
+            (Strength::Signed, Some("literal 1"))
+        );
         let mut changed = good.clone();
         changed.body = "{\"a\":2}".into();
-        assert_eq!(fault(scheme.judge(&changed, NOW)), Some(OriginFault::WrongSignature), "{word}");
+        assert_eq!(
+            fault(scheme.judge(&changed, NOW)),
+            Some(OriginFault::WrongSignature),
+            "{word}"
+        );
         let late = NOW + std::time::Duration::from_secs(301);
-        assert_eq!(fault(scheme.judge(&good, late)), Some(OriginFault::Stale), "{word}");
+        assert_eq!(
+            fault(scheme.judge(&good, late)),
+            Some(OriginFault::Stale),
+            "{word}"
+        );
         let other = KeyPair::make(kind).unwrap();
-        let forged = scheme.signed(Signer::Pair(&other), &post(&[], "{\"a\":1}"), NOW).unwrap();
-        assert_eq!(fault(scheme.judge(&forged, NOW)), Some(OriginFault::WrongSignature), "{word}");
-        assert_eq!(fault(scheme.judge(&post(&[], "{}"), NOW)), Some(OriginFault::MissingSignature));
+        let forged = scheme
+            .signed(Signer::Pair(&other), &post(&[], "{\"a\":1}"), NOW)
+            .unwrap();
+        assert_eq!(
+            fault(scheme.judge(&forged, NOW)),
+            Some(OriginFault::WrongSignature),
+            "{word}"
+        );
+        assert_eq!(
+            fault(scheme.judge(&post(&[], "{}"), NOW)),
+            Some(OriginFault::MissingSignature)
+        );
     }
 }
 
@@ -70,28 +103,50 @@ impl Fetch for Web {
 }
 
 fn note(cert: &str, topic: &str) -> Received {
-    post(&[], &json!({ "Message": "m", "Topic": topic, "Version": "1", "Cert": cert, "Signature": "" }).to_string())
+    post(
+        &[],
+        &json!({ "Message": "m", "Topic": topic, "Version": "1", "Cert": cert, "Signature": "" })
+            .to_string(),
+    )
 }
 
 #[tokio::test]
-async fn t55_a_certificate_is_fetched_once_from_the_pinned_host_and_only_for_a_request_that_is_right() {
+async fn t55_a_certificate_is_fetched_once_from_the_pinned_host_and_only_for_a_request_that_is_right()
+ {
     let (scheme, _) = compile(&source(&[], &[("topic", "t")], NOTE), None).unwrap();
     let pair = scheme.make_pair().unwrap();
     let web = Web(scheme.public_key(&pair, NOW).unwrap(), Mutex::default());
     let address = "https://certs.eu.example.com/a.pem";
-    let good = scheme.signed(Signer::Pair(&pair), &note(address, "t"), NOW).unwrap();
-    assert_eq!(fault(scheme.judge(&good, NOW)), Some(OriginFault::UnknownKey), "not at hand");
+    let good = scheme
+        .signed(Signer::Pair(&pair), &note(address, "t"), NOW)
+        .unwrap();
+    assert_eq!(
+        fault(scheme.judge(&good, NOW)),
+        Some(OriginFault::UnknownKey),
+        "not at hand"
+    );
     for _ in 0..3 {
         scheme.prepare(&good, &web, NOW).await.unwrap();
-        assert_eq!(scheme.judge(&good, NOW).unwrap().secret.as_deref(), Some(address));
+        assert_eq!(
+            scheme.judge(&good, NOW).unwrap().secret.as_deref(),
+            Some(address)
+        );
     }
     assert_eq!(*web.1.lock().unwrap(), [address]);
     let mut changed = good.clone();
-    changed.body = String::from_utf8_lossy(&good.body).replace("\"m\"", "\"n\"").into();
-    assert_eq!(fault(scheme.judge(&changed, NOW)), Some(OriginFault::WrongSignature));
+    changed.body = String::from_utf8_lossy(&good.body)
+        .replace("\"m\"", "\"n\"")
+        .into();
+    assert_eq!(
+        fault(scheme.judge(&changed, NOW)),
+        Some(OriginFault::WrongSignature)
+    );
 
     let year = std::time::Duration::from_secs(365 * 86_400);
-    assert!(scheme.prepare(&good, &web, NOW + year).await.is_err(), "a certificate that ran out is none");
+    assert!(
+        scheme.prepare(&good, &web, NOW + year).await.is_err(),
+        "a certificate that ran out is none"
+    );
     web.1.lock().unwrap().clear();
     for wrong in [
         "http://certs.eu.example.com/a.pem",
@@ -107,14 +162,44 @@ async fn t55_a_certificate_is_fetched_once_from_the_pinned_host_and_only_for_a_r
         "file:///a.pem",
         "",
     ] {
-        let request = scheme.signed(Signer::Pair(&pair), &note(wrong, "t"), NOW).unwrap();
-        assert!(scheme.prepare(&request, &web, NOW).await.is_err(), "{wrong}");
-        assert!(matches!(fault(scheme.judge(&request, NOW)), Some(OriginFault::UnknownKey)), "{wrong}");
+        let request = scheme
+            .signed(Signer::Pair(&pair), &note(wrong, "t"), NOW)
+            .unwrap();
+        assert!(
+            scheme.prepare(&request, &web, NOW).await.is_err(),
+            "{wrong}"
+        );
+        assert!(
+            matches!(
+                fault(scheme.judge(&request, NOW)),
+                Some(OriginFault::UnknownKey)
+            ),
+            "{wrong}"
+        );
     }
-    let other = scheme.signed(Signer::Pair(&pair), &note("https://certs.us.example.com/a.pem", "other"), NOW).unwrap();
-    assert!(scheme.prepare(&other, &web, NOW).await.is_err(), "another topic");
-    assert!(scheme.prepare(&note("https://certs.us.example.com/a.pem", "t"), &web, NOW).await.is_err(), "unsigned");
-    assert_eq!(*web.1.lock().unwrap(), [""; 0], "nothing was asked for any of them");
+    let other = scheme
+        .signed(
+            Signer::Pair(&pair),
+            &note("https://certs.us.example.com/a.pem", "other"),
+            NOW,
+        )
+        .unwrap();
+    assert!(
+        scheme.prepare(&other, &web, NOW).await.is_err(),
+        "another topic"
+    );
+    assert!(
+        scheme
+            .prepare(&note("https://certs.us.example.com/a.pem", "t"), &web, NOW)
+            .await
+            .is_err(),
+        "unsigned"
+    );
+    assert_eq!(
+        *web.1.lock().unwrap(),
+        [""; 0],
+        "nothing was asked for any of them"
+    );
 }
 
 /// A web where most addresses have no certificate.
@@ -128,8 +213,13 @@ struct Junk {
 #[async_trait::async_trait]
 impl Fetch for Junk {
     async fn get(&self, address: &str) -> Result<Bytes, String> {
-        self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        if address == self.at { Ok(self.pem.clone().into()) } else { Err("it answered 404 Not Found".into()) }
+        self.asked
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if address == self.at {
+            Ok(self.pem.clone().into())
+        } else {
+            Err("it answered 404 Not Found".into())
+        }
     }
 }
 
@@ -138,27 +228,46 @@ async fn security_f22_made_up_addresses_do_not_keep_the_true_one_from_being_fetc
     let (scheme, _) = compile(&source(&[], &[("topic", "t")], NOTE), None).unwrap();
     let pair = scheme.make_pair().unwrap();
     let at = "https://certs.eu.example.com/true.pem";
-    let web = Junk { pem: scheme.public_key(&pair, NOW).unwrap(), at, asked: Default::default() };
+    let web = Junk {
+        pem: scheme.public_key(&pair, NOW).unwrap(),
+        at,
+        asked: Default::default(),
+    };
     let made_up = |number: u32| {
         let cert = format!("https://certs.us.example.com/{number}.pem");
-        scheme.signed(Signer::Pair(&pair), &note(&cert, "t"), NOW).unwrap()
+        scheme
+            .signed(Signer::Pair(&pair), &note(&cert, "t"), NOW)
+            .unwrap()
     };
     let junk: Vec<_> = (0..100).map(made_up).collect();
-    let all = futures_util::future::join_all(junk.iter().map(|request| scheme.prepare(request, &web, NOW))).await;
+    let all = futures_util::future::join_all(
+        junk.iter()
+            .map(|request| scheme.prepare(request, &web, NOW)),
+    )
+    .await;
     assert!(all.iter().all(Result::is_err));
-    let good = scheme.signed(Signer::Pair(&pair), &note(at, "t"), NOW).unwrap();
+    let good = scheme
+        .signed(Signer::Pair(&pair), &note(at, "t"), NOW)
+        .unwrap();
     scheme.prepare(&good, &web, NOW).await.unwrap();
     assert!(scheme.judge(&good, NOW).is_ok());
 
     // Certificates that prove nothing do not take the place of one that did.
     let everywhere = Web(scheme.public_key(&pair, NOW).unwrap(), Mutex::default());
     for number in 100..140 {
-        scheme.prepare(&made_up(number), &everywhere, NOW).await.unwrap();
+        scheme
+            .prepare(&made_up(number), &everywhere, NOW)
+            .await
+            .unwrap();
     }
     let before = web.asked.load(std::sync::atomic::Ordering::Relaxed);
     scheme.prepare(&good, &web, NOW).await.unwrap();
     assert!(scheme.judge(&good, NOW).is_ok());
-    assert_eq!(web.asked.load(std::sync::atomic::Ordering::Relaxed), before, "it is still at hand");
+    assert_eq!(
+        web.asked.load(std::sync::atomic::Ordering::Relaxed),
+        before,
+        "it is still at hand"
+    );
 }
 
 const TOKEN: &str = "scheme = 'jwt'\nsignature = 'header:authorization'\nalgorithms = ['HS256']\nrequired_claims = ['exp']\n\
@@ -176,34 +285,62 @@ fn token(secret: &str, head: &str, claims: &str) -> String {
 
 #[test]
 fn t54_a_token_is_what_the_file_says_and_never_what_it_says_of_itself() {
-    let (scheme, _) = compile(&source(&["a-long-secret"], &[("issuer", "me")], TOKEN), None).unwrap();
-    let good = scheme.signed(Signer::Secret(0), &post(&[], "{\"a\":1}"), NOW).unwrap();
+    let (scheme, _) = compile(
+        &source(&["a-long-secret"], &[("issuer", "me")], TOKEN),
+        None,
+    )
+    .unwrap();
+    let good = scheme
+        .signed(Signer::Secret(0), &post(&[], "{\"a\":1}"), NOW)
+        .unwrap();
     assert_eq!(scheme.judge(&good, NOW).unwrap().strength, Strength::Signed);
     let mut changed = good.clone();
     changed.body = "{\"a\":2}".into();
-    assert_eq!(fault(scheme.judge(&changed, NOW)), Some(OriginFault::BodyChanged));
+    assert_eq!(
+        fault(scheme.judge(&changed, NOW)),
+        Some(OriginFault::BodyChanged)
+    );
     let late = NOW + std::time::Duration::from_secs(301);
     assert_eq!(fault(scheme.judge(&good, late)), Some(OriginFault::Stale));
 
-    let (now, digest) = (NOW.seconds(), "0OCXGzVRJ2kMKhHWBEaOCWg5LzNfJEdwGUhBFzTYhwc=");
+    let (now, digest) = (
+        NOW.seconds(),
+        "0OCXGzVRJ2kMKhHWBEaOCWg5LzNfJEdwGUhBFzTYhwc=",
+    );
     let head = r#"{"alg":"HS256"}"#;
     let body = "{\"a\":1}";
     use base64::Engine;
     use sha2::Digest as _;
     let real = base64::prelude::BASE64_STANDARD.encode(sha2::Sha256::digest(body));
-    let claims =
-        |exp: i64, iat: i64, iss: &str| json!({ "iss": iss, "sha256": real, "exp": exp, "iat": iat }).to_string();
+    let claims = |exp: i64, iat: i64, iss: &str| {
+        json!({ "iss": iss, "sha256": real, "exp": exp, "iat": iat }).to_string()
+    };
     let judge = |token: &str| fault(scheme.judge(&post(&[("authorization", token)], body), NOW));
     let by = |head: &str, claims: &str| judge(&token("a-long-secret", head, claims));
     assert_eq!(by(head, &claims(now + 9, now, "me")), None);
-    assert_eq!(by(head, &claims(now + 9, now, "you")), Some(OriginFault::ClaimMismatch));
+    assert_eq!(
+        by(head, &claims(now + 9, now, "you")),
+        Some(OriginFault::ClaimMismatch)
+    );
     assert_eq!(by(head, &claims(now, now, "me")), Some(OriginFault::Stale));
-    assert_eq!(by(head, &claims(now + 999, now - 301, "me")), Some(OriginFault::Stale));
-    assert_eq!(by(head, &claims(now + 999, now + 61, "me")), Some(OriginFault::Future));
-    assert_eq!(by(head, &claims(now + 9, now, "me").replace(&real, digest)), Some(OriginFault::BodyChanged));
+    assert_eq!(
+        by(head, &claims(now + 999, now - 301, "me")),
+        Some(OriginFault::Stale)
+    );
+    assert_eq!(
+        by(head, &claims(now + 999, now + 61, "me")),
+        Some(OriginFault::Future)
+    );
+    assert_eq!(
+        by(head, &claims(now + 9, now, "me").replace(&real, digest)),
+        Some(OriginFault::BodyChanged)
+    );
     assert_eq!(by(head, "{}"), Some(OriginFault::MissingPart));
     assert_eq!(
-        by(head, &claims(now + 9, now, "me").replace("\"exp\":", "\"exp\":true,\"x\":")),
+        by(
+            head,
+            &claims(now + 9, now, "me").replace("\"exp\":", "\"exp\":true,\"x\":")
+        ),
         Some(OriginFault::BadTimestamp)
     );
     for wrong in [
@@ -217,18 +354,37 @@ fn t54_a_token_is_what_the_file_says_and_never_what_it_says_of_itself() {
         r#"{"alg":"HS256","b64":false}"#,
         r#"{"alg":"HS256","alg":"HS256"}"#,
     ] {
-        assert_eq!(by(wrong, &claims(now + 9, now, "me")), Some(OriginFault::MalformedSignature), "{wrong}");
+        assert_eq!(
+            by(wrong, &claims(now + 9, now, "me")),
+            Some(OriginFault::MalformedSignature),
+            "{wrong}"
+        );
     }
     let whole = token("a-long-secret", head, &claims(now + 9, now, "me"));
-    assert_eq!(judge(&token("another-secret", head, &claims(now + 9, now, "me"))), Some(OriginFault::WrongSignature));
+    assert_eq!(
+        judge(&token("another-secret", head, &claims(now + 9, now, "me"))),
+        Some(OriginFault::WrongSignature)
+    );
     let (parts, none) = whole.rsplit_once('.').unwrap();
     assert!(!none.is_empty());
-    for wrong in
-        [format!("{parts}."), parts.to_owned(), format!("{whole}.x"), format!("{whole}="), "a.b.c".into(), "..".into()]
-    {
-        assert_eq!(judge(&wrong), Some(OriginFault::MalformedSignature), "{wrong}");
+    for wrong in [
+        format!("{parts}."),
+        parts.to_owned(),
+        format!("{whole}.x"),
+        format!("{whole}="),
+        "a.b.c".into(),
+        "..".into(),
+    ] {
+        assert_eq!(
+            judge(&wrong),
+            Some(OriginFault::MalformedSignature),
+            "{wrong}"
+        );
     }
-    assert_eq!(judge(&"a".repeat(17_000)), Some(OriginFault::MalformedSignature));
+    assert_eq!(
+        judge(&"a".repeat(17_000)),
+        Some(OriginFault::MalformedSignature)
+    );
     assert_eq!(judge(""), Some(OriginFault::MissingSignature));
 }
 
@@ -237,41 +393,75 @@ fn a_public_key_proves_no_hmac_and_keys_are_found_by_their_id() {
     use super::key::{Kind, Notation};
     let verify = "scheme = 'jwt'\nsignature = 'header:x-jwt'\nalgorithms = ['HS256', 'ES256']\n";
     let (both, pair) = paired(verify, Kind::EcdsaP256 { raw: true }, Notation::Pem);
-    let good = both.signed(Signer::Pair(&pair), &post(&[], "x"), NOW).unwrap();
-    assert_eq!(both.judge(&good, NOW).unwrap().strength, Strength::Origin, "no claim is about the body");
+    let good = both
+        .signed(Signer::Pair(&pair), &post(&[], "x"), NOW)
+        .unwrap();
+    assert_eq!(
+        both.judge(&good, NOW).unwrap().strength,
+        Strength::Origin,
+        "no claim is about the body"
+    );
     let public = pair.public(Notation::Pem, NOW).unwrap();
     for secret in [public.as_str(), public.trim()] {
         let forged = token(secret, r#"{"alg":"HS256"}"#, "{}");
-        assert_eq!(fault(both.judge(&post(&[("x-jwt", &forged)], "x"), NOW)), Some(OriginFault::NotAttempted));
+        assert_eq!(
+            fault(both.judge(&post(&[("x-jwt", &forged)], "x"), NOW)),
+            Some(OriginFault::NotAttempted)
+        );
     }
 
-    let (one, two) = (KeyPair::make(Kind::Ed25519).unwrap(), KeyPair::make(Kind::Ed25519).unwrap());
+    let (one, two) = (
+        KeyPair::make(Kind::Ed25519).unwrap(),
+        KeyPair::make(Kind::Ed25519).unwrap(),
+    );
     let jwk = |pair: &KeyPair, kid: &str| {
-        let mut jwk: serde_json::Value = serde_json::from_str(&pair.public(Notation::Jwk, NOW).unwrap()).unwrap();
+        let mut jwk: serde_json::Value =
+            serde_json::from_str(&pair.public(Notation::Jwk, NOW).unwrap()).unwrap();
         jwk["kid"] = kid.into();
         jwk
     };
-    let verify = "scheme = 'jwt'\nsignature = 'body'\nalgorithms = ['EdDSA']\nkey_encoding = 'jwk'\n";
+    let verify =
+        "scheme = 'jwt'\nsignature = 'body'\nalgorithms = ['EdDSA']\nkey_encoding = 'jwk'\n";
     let set = json!({ "keys": [jwk(&one, "1"), jwk(&two, "2")] }).to_string();
     let (scheme, _) = compile(&source(&[&set], &[], verify), None).unwrap();
-    let good = scheme.signed(Signer::Pair(&one), &post(&[], "{\"type\":\"t\"}"), NOW).unwrap();
+    let good = scheme
+        .signed(Signer::Pair(&one), &post(&[], "{\"type\":\"t\"}"), NOW)
+        .unwrap();
     assert_eq!(
-        fault(scheme.judge(&scheme.signed(Signer::Pair(&two), &post(&[], "{}"), NOW).unwrap(), NOW)),
+        fault(
+            scheme.judge(
+                &scheme
+                    .signed(Signer::Pair(&two), &post(&[], "{}"), NOW)
+                    .unwrap(),
+                NOW
+            )
+        ),
         Some(OriginFault::WrongSignature)
     );
     let verified = good.verify(&scheme, NOW).unwrap();
-    assert_eq!(verified.proof().strength, Strength::Signed, "the token is the body");
+    assert_eq!(
+        verified.proof().strength,
+        Strength::Signed,
+        "the token is the body"
+    );
     let claims: serde_json::Value = serde_json::from_slice(&verified.request().body).unwrap();
     assert_eq!(claims["type"], "t");
 }
 
 #[test]
 fn a_detached_token_covers_the_body() {
-    let scheme = scheme("scheme = 'jwt'\nsignature = 'header:x-jws'\nalgorithms = ['HS512']\ndetached = true\n");
-    let mut good = scheme.signed(Signer::Secret(0), &post(&[], "{\"a\":1}"), NOW).unwrap();
+    let scheme = scheme(
+        "scheme = 'jwt'\nsignature = 'header:x-jws'\nalgorithms = ['HS512']\ndetached = true\n",
+    );
+    let mut good = scheme
+        .signed(Signer::Secret(0), &post(&[], "{\"a\":1}"), NOW)
+        .unwrap();
     assert_eq!(scheme.judge(&good, NOW).unwrap().strength, Strength::Signed);
     good.body = "{\"a\":2}".into();
-    assert_eq!(fault(scheme.judge(&good, NOW)), Some(OriginFault::WrongSignature));
+    assert_eq!(
+        fault(scheme.judge(&good, NOW)),
+        Some(OriginFault::WrongSignature)
+    );
 }
 
 #[test]
@@ -294,21 +484,37 @@ fn signatures_are_put_wherever_they_are_looked_for() {
             "signature = 'query:hmac'\nalgorithm = 'sha512'\nsigned_content = '{json:a}{json:b}'",
             post(&[], r#"{"a":1,"b":true}"#),
         ),
-        ("signature = 'header:x'\nunwrap = 'base64-json:inner.sig'\nencoding = 'base64'", post(&[], "{}")),
-        ("scheme = 'token'\nsignature = 'json:token'", post(&[], "{}")),
+        (
+            "signature = 'header:x'\nunwrap = 'base64-json:inner.sig'\nencoding = 'base64'",
+            post(&[], "{}"),
+        ),
+        (
+            "scheme = 'token'\nsignature = 'json:token'",
+            post(&[], "{}"),
+        ),
         ("scheme = 'token'\nsignature = 'query:key'", post(&[], "")),
-        ("scheme = 'token'\nsignature = 'json:state'\neach = 'value[*]'", post(&[], r#"{"value":[{},{}]}"#)),
+        (
+            "scheme = 'token'\nsignature = 'json:state'\neach = 'value[*]'",
+            post(&[], r#"{"value":[{},{}]}"#),
+        ),
         (
             "signature = 'header:x'\npositional = ['t', 'n']\nsplit = ':'\nsigned_content = '{signature:n}.{ts}.{header:id}.{body}'\ntimestamp = { from = 'signature:t', tolerance = 9 }",
             post(&[], "b"),
         ),
     ] {
         let scheme = scheme(verify);
-        let signed = scheme.signed(Signer::Secret(0), &request, NOW).unwrap_or_else(|what| panic!("{verify}: {what}"));
+        let signed = scheme
+            .signed(Signer::Secret(0), &request, NOW)
+            .unwrap_or_else(|what| panic!("{verify}: {what}"));
         assert!(scheme.judge(&signed, NOW).is_ok(), "{verify}");
     }
     let inside = scheme("signature = 'json:sig'\nsigned_content = '{body}'");
-    assert!(inside.signed(Signer::Secret(0), &post(&[], "{}"), NOW).is_err(), "a signature inside of what it covers");
+    assert!(
+        inside
+            .signed(Signer::Secret(0), &post(&[], "{}"), NOW)
+            .is_err(),
+        "a signature inside of what it covers"
+    );
 }
 
 #[test]
@@ -330,7 +536,10 @@ fn every_sample_of_every_provider_is_sent_as_the_provider_would() {
     let (mut seen, mut wrong) = (0, Vec::new());
     for (name, _) in crate::config::shipped_providers() {
         let provider = super::vectors::shipped(name);
-        let good = super::vectors::cases(name).into_iter().find(super::vectors::Case::is_good).unwrap();
+        let good = super::vectors::cases(name)
+            .into_iter()
+            .find(super::vectors::Case::is_good)
+            .unwrap();
         let scheme = good.scheme(&provider);
         let pair = scheme.has_key_pair().then(|| scheme.make_pair().unwrap());
         // A pair's public key takes the place of the real one.
@@ -340,7 +549,9 @@ fn every_sample_of_every_provider_is_sent_as_the_provider_would() {
                 let public = scheme.public_key(pair, NOW).unwrap();
                 source.secrets[0].value = Secret::new("made", public);
                 source.secrets.truncate(1);
-                compile(&source, Some(&provider)).unwrap_or_else(|problems| panic!("{name}: {problems:#?}")).0
+                compile(&source, Some(&provider))
+                    .unwrap_or_else(|problems| panic!("{name}: {problems:#?}"))
+                    .0
             }
             None => scheme,
         };
@@ -348,12 +559,17 @@ fn every_sample_of_every_provider_is_sent_as_the_provider_would() {
         for sample in &provider.samples {
             let mut request = post(&[("content-type", "application/json")], &sample.body);
             for (name, value) in &sample.headers {
-                request
-                    .headers
-                    .insert(http::HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
+                request.headers.insert(
+                    http::HeaderName::try_from(name).unwrap(),
+                    HeaderValue::try_from(value).unwrap(),
+                );
             }
             let signed = scheme.signed(by, &request, NOW);
-            let judged = signed.and_then(|signed| scheme.judge(&signed, NOW).map_err(|refusal| refusal.cause()));
+            let judged = signed.and_then(|signed| {
+                scheme
+                    .judge(&signed, NOW)
+                    .map_err(|refusal| refusal.cause())
+            });
             match judged {
                 Ok(_) => seen += 1,
                 Err(what) => wrong.push(format!("{name}: {}: {what}", sample.name)),

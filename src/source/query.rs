@@ -29,7 +29,8 @@ impl Source {
         }
         let good = match seals.as_slice() {
             [] => params.is_empty(),
-            [seal] => text(&self.config.name, &params).is_some_and(|text| sealer.is_query_seal(&text, seal)),
+            [seal] => text(&self.config.name, &params)
+                .is_some_and(|text| sealer.is_query_seal(&text, seal)),
             _ => false,
         };
         if good { Ok(()) } else { Err(Refusal::BadSeal) }
@@ -59,7 +60,9 @@ fn text(source: &str, params: &[(Name, String)]) -> Option<Vec<u8>> {
         return None;
     }
     let mut text = Vec::new();
-    let fields = params.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
+    let fields = params
+        .iter()
+        .flat_map(|(name, value)| [name.as_str(), value.as_str()]);
     for field in std::iter::once(source).chain(fields) {
         text.extend_from_slice(&(field.len() as u64).to_be_bytes());
         text.extend_from_slice(field.as_bytes());

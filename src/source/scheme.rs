@@ -90,7 +90,12 @@ pub(super) enum Prove {
     /// A plain digest of a text that holds the secret.
     Plain(Vec<Key>),
     /// A private key; the public ones are at hand, or in certificates that requests name.
-    Public { kind: Kind, notation: key::Notation, keys: Vec<PublicKey>, certificates: Option<Box<Certificates>> },
+    Public {
+        kind: Kind,
+        notation: key::Notation,
+        keys: Vec<PublicKey>,
+        certificates: Option<Box<Certificates>>,
+    },
 }
 
 impl Prove {
@@ -138,8 +143,19 @@ pub(super) struct Given<'g> {
 }
 
 /// The words of `scheme`.
-const SCHEMES: [&str; 11] =
-    ["hmac", "hash", "ed25519", "ecdsa-p256", "rsa-pkcs1", "rsa-pss", "jwt", "token", "basic", "ask", "none"];
+const SCHEMES: [&str; 11] = [
+    "hmac",
+    "hash",
+    "ed25519",
+    "ecdsa-p256",
+    "rsa-pkcs1",
+    "rsa-pss",
+    "jwt",
+    "token",
+    "basic",
+    "ask",
+    "none",
+];
 
 /// How a signature is made, before its keys are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -174,14 +190,23 @@ impl Scheme {
         let event_id = section.texts("event_id").unwrap_or_default();
         let event_type = section.texts("event_type").unwrap_or_default();
         let compressed = section
-            .one_of("body", &[("as-received", Compressed::AsReceived), ("decompressed", Compressed::Inflated)])
+            .one_of(
+                "body",
+                &[
+                    ("as-received", Compressed::AsReceived),
+                    ("decompressed", Compressed::Inflated),
+                ],
+            )
             .map(|word| word.value);
         let reject_status = section.integer("reject_status").and_then(|status| {
-            let good = u16::try_from(status.value).ok().filter(|code| (400..500).contains(code));
+            let good = u16::try_from(status.value)
+                .ok()
+                .filter(|code| (400..500).contains(code));
             if good.is_none() {
-                given
-                    .problems
-                    .error(&status.place, format!("{} must be from 400 to 499", section.path("reject_status")));
+                given.problems.error(
+                    &status.place,
+                    format!("{} must be from 400 to 499", section.path("reject_status")),
+                );
             }
             good
         });
@@ -208,7 +233,11 @@ impl Scheme {
                 given.problems.error(merged.place(), what);
                 variants = None;
             }
-            if way.is_some() && [way.as_ref(), base.as_ref()].iter().any(|way| matches!(way, Some(Way::Ask(_)))) {
+            if way.is_some()
+                && [way.as_ref(), base.as_ref()]
+                    .iter()
+                    .any(|way| matches!(way, Some(Way::Ask(_))))
+            {
                 let what = "a source that asks another service has no variants: the service sees the whole request";
                 given.problems.error(merged.place(), what);
                 variants = None;
@@ -234,7 +263,12 @@ impl Scheme {
 
     /// Tells it what handshakes have signed with its secrets for whoever asks. Where bodies may be of any kind, that is a
     /// problem: the next one who asks could have an event signed.
-    pub(super) fn beside(mut self, asked: Vec<Asked>, verify: &Table, problems: &Problems) -> Option<Self> {
+    pub(super) fn beside(
+        mut self,
+        asked: Vec<Asked>,
+        verify: &Table,
+        problems: &Problems,
+    ) -> Option<Self> {
         if asked.is_empty() {
             return Some(self);
         }
@@ -277,7 +311,8 @@ impl Scheme {
 
     /// Whether requests are signed, in every way.
     pub fn is_signed(&self) -> bool {
-        self.ways().all(|way| matches!(way, Way::Signed(_) | Way::Jwt(_)))
+        self.ways()
+            .all(|way| matches!(way, Way::Signed(_) | Way::Jwt(_)))
     }
 
     /// Whether its file names an id of events, or every way has a time.
@@ -310,13 +345,24 @@ impl<'g> Given<'g> {
 
     /// Reads `config`. A value that is declared and not given is a problem of the source.
     fn declared(&self, section: &Section<'_>) -> Vec<String> {
-        let declared: Vec<String> =
-            section.texts("config").unwrap_or_default().into_iter().map(|name| name.value).collect();
+        let declared: Vec<String> = section
+            .texts("config")
+            .unwrap_or_default()
+            .into_iter()
+            .map(|name| name.value)
+            .collect();
         for name in &declared {
-            if !self.values.iter().any(|(key, value)| key.value == *name && !value.is_empty()) {
+            if !self
+                .values
+                .iter()
+                .any(|(key, value)| key.value == *name && !value.is_empty())
+            {
                 self.problems.error_hint(
                     self.source.1,
-                    format!("the provider of source {} needs the value {name}", self.source.0),
+                    format!(
+                        "the provider of source {} needs the value {name}",
+                        self.source.0
+                    ),
                     format!("add it: values = {{ {name} = \"…\" }}"),
                 );
             }
@@ -324,7 +370,11 @@ impl<'g> Given<'g> {
         for (key, _) in self.values {
             if !declared.contains(&key.value) {
                 let what = format!("nothing asks for the value {}", key.value.escape_debug());
-                self.problems.warn(&key.place, what, "the provider file names its values with config = […]");
+                self.problems.warn(
+                    &key.place,
+                    what,
+                    "the provider file names its values with config = […]",
+                );
             }
         }
         declared
@@ -345,40 +395,82 @@ fn chosen(variant: &Section<'_>) -> Option<Vec<(Field, Want)>> {
 }
 
 fn document(section: &Section<'_>) -> Option<Document> {
-    let Some(written) = section.text("document") else { return Some(Document::Body) };
-    let field = written.strip_prefix("multipart:").filter(|field| !field.is_empty());
+    let Some(written) = section.text("document") else {
+        return Some(Document::Body);
+    };
+    let field = written
+        .strip_prefix("multipart:")
+        .filter(|field| !field.is_empty());
     if field.is_none() && written.value != "body" {
         section.problems().error(
             &written.place,
-            format!("{} must be \"body\" or \"multipart:\" and the name of a form part", section.path("document")),
+            format!(
+                "{} must be \"body\" or \"multipart:\" and the name of a form part",
+                section.path("document")
+            ),
         );
         return None;
     }
-    Some(field.map_or(Document::Body, |field| Document::Multipart(field.to_owned())))
+    Some(field.map_or(Document::Body, |field| {
+        Document::Multipart(field.to_owned())
+    }))
 }
 
 impl Way {
     fn read(section: &Section<'_>, setup: &Setup<'_>, given: &Given<'_>) -> Option<Self> {
         let written = section.text("scheme");
         match written.as_ref().map_or("hmac", |word| word.value.as_str()) {
-            "hmac" => Some(Self::Signed(Box::new(Signed::read(Made::Hmac, section, setup, given)?))),
-            "hash" => Some(Self::Signed(Box::new(Signed::read(Made::Plain, section, setup, given)?))),
-            "ed25519" => Some(Self::Signed(Box::new(Signed::read(Made::Pair(Kind::Ed25519), section, setup, given)?))),
+            "hmac" => Some(Self::Signed(Box::new(Signed::read(
+                Made::Hmac,
+                section,
+                setup,
+                given,
+            )?))),
+            "hash" => Some(Self::Signed(Box::new(Signed::read(
+                Made::Plain,
+                section,
+                setup,
+                given,
+            )?))),
+            "ed25519" => Some(Self::Signed(Box::new(Signed::read(
+                Made::Pair(Kind::Ed25519),
+                section,
+                setup,
+                given,
+            )?))),
             "ecdsa-p256" => {
-                let raw = section.one_of("form", &[("der", false), ("raw", true)]).is_some_and(|form| form.value);
+                let raw = section
+                    .one_of("form", &[("der", false), ("raw", true)])
+                    .is_some_and(|form| form.value);
                 let made = Made::Pair(Kind::EcdsaP256 { raw });
-                Some(Self::Signed(Box::new(Signed::read(made, section, setup, given)?)))
+                Some(Self::Signed(Box::new(Signed::read(
+                    made, section, setup, given,
+                )?)))
             }
-            "rsa-pkcs1" => {
-                Some(Self::Signed(Box::new(Signed::read(Made::Pair(Kind::RsaPkcs1), section, setup, given)?)))
-            }
-            "rsa-pss" => Some(Self::Signed(Box::new(Signed::read(Made::Pair(Kind::RsaPss), section, setup, given)?))),
+            "rsa-pkcs1" => Some(Self::Signed(Box::new(Signed::read(
+                Made::Pair(Kind::RsaPkcs1),
+                section,
+                setup,
+                given,
+            )?))),
+            "rsa-pss" => Some(Self::Signed(Box::new(Signed::read(
+                Made::Pair(Kind::RsaPss),
+                section,
+                setup,
+                given,
+            )?))),
             "jwt" => Some(Self::Jwt(Box::new(Jwt::read(section, setup, given)?))),
             "token" => {
                 let places = Places::read(section, setup);
                 let each = Each::read(section);
                 let keys = given.keys(section, &[]);
-                Some(Self::Token(Token { places: places?, keys: keys? }, each?))
+                Some(Self::Token(
+                    Token {
+                        places: places?,
+                        keys: keys?,
+                    },
+                    each?,
+                ))
             }
             "basic" => {
                 let keys = given.keys(section, &[])?;
@@ -407,7 +499,11 @@ impl Way {
                     Some(near) => format!("did you mean {near}?"),
                     None => format!("known are {}", SCHEMES.join(", ")),
                 };
-                given.problems.error_hint(place, format!("no scheme is called \"{}\"", word.escape_debug()), hint);
+                given.problems.error_hint(
+                    place,
+                    format!("no scheme is called \"{}\"", word.escape_debug()),
+                    hint,
+                );
                 None
             }
         }
@@ -435,33 +531,56 @@ impl Way {
 }
 
 impl Signed {
-    fn read(made: Made, section: &Section<'_>, setup: &Setup<'_>, given: &Given<'_>) -> Option<Self> {
+    fn read(
+        made: Made,
+        section: &Section<'_>,
+        setup: &Setup<'_>,
+        given: &Given<'_>,
+    ) -> Option<Self> {
         let problems = section.problems();
         let algorithm = Choice::read(section);
         let grammar = Grammar::read(section, setup);
         let stamp = section.section("timestamp").map(|stamp| {
             let from = stamp
-                .required_text("from", "name the field that holds the time, for example \"signature:t\"")
+                .required_text(
+                    "from",
+                    "name the field that holds the time, for example \"signature:t\"",
+                )
                 .and_then(|text| Field::parse(&text, problems));
             let window = Window::read(&stamp);
             from.map(|from| Stamp { from, window })
         });
-        let default = || vec![Located { value: "{body}".into(), place: section.place().clone() }];
+        let default = || {
+            vec![Located {
+                value: "{body}".into(),
+                place: section.place().clone(),
+            }]
+        };
         let written = section.texts("signed_content").unwrap_or_else(default);
         if written.is_empty() {
-            problems.error(section.place(), format!("{} is empty", section.path("signed_content")));
+            problems.error(
+                section.place(),
+                format!("{} is empty", section.path("signed_content")),
+            );
         }
         let contents = Template::compile_all(&written, setup);
         let equal = equalities(section, setup);
         let without = without(section);
         let each = Each::read(section);
-        let algorithms: Vec<Algorithm> = algorithm.as_ref().map(|choice| choice.all().collect()).unwrap_or_default();
+        let algorithms: Vec<Algorithm> = algorithm
+            .as_ref()
+            .map(|choice| choice.all().collect())
+            .unwrap_or_default();
         let prove = match made {
             Made::Hmac => given.keys(section, &algorithms).map(Prove::Hmac),
             Made::Plain => given.keys(section, &[]).map(Prove::Plain),
             Made::Pair(kind) => given.pairs(kind, &algorithms, section, setup),
         };
-        let (stamp, contents, equal) = (stamp.map_or(Some(None), |s| s.map(Some))?, contents?, equal?);
+        let (stamp, contents, equal) = (
+            stamp.map_or(Some(None), |s| s.map(Some))?,
+            contents?,
+            equal?,
+        );
         let grammar = grammar?;
         let mut sound = !written.is_empty();
         let mut fault = |place: &Place, what: &str| {
@@ -470,25 +589,47 @@ impl Signed {
         };
         for (template, text) in contents.iter().zip(&written) {
             if made == Made::Plain && !template.holds_secret() {
-                fault(&text.place, "a plain digest without {secret} in its text can be made by anybody");
+                fault(
+                    &text.place,
+                    "a plain digest without {secret} in its text can be made by anybody",
+                );
             }
             if matches!(made, Made::Pair(_)) && template.any(&|value| *value == Value::Secret) {
-                fault(&text.place, "a secret stands here, and a scheme with a key pair has none");
+                fault(
+                    &text.place,
+                    "a secret stands here, and a scheme with a key pair has none",
+                );
             }
             if stamp.is_none() && template.any(&|value| *value == Value::Ts) {
-                fault(&text.place, "{ts} stands here, and no timestamp says where it comes from");
+                fault(
+                    &text.place,
+                    "{ts} stands here, and no timestamp says where it comes from",
+                );
             }
             let listed = |value: &Value| matches!(value, Value::Field(Field::Signature(_)));
             if !grammar.has_fields() && template.any(&listed) {
-                fault(&text.place, "{signature:…} stands here, and neither pair nor positional names other keys");
+                fault(
+                    &text.place,
+                    "{signature:…} stands here, and neither pair nor positional names other keys",
+                );
             }
         }
-        if let Some(Stamp { from: Field::Signature(_), .. }) = &stamp
+        if let Some(Stamp {
+            from: Field::Signature(_),
+            ..
+        }) = &stamp
             && !grammar.has_fields()
         {
-            fault(section.place(), "the time comes from signature:…, and neither pair nor positional names other keys");
+            fault(
+                section.place(),
+                "the time comes from signature:…, and neither pair nor positional names other keys",
+            );
         }
-        let strength = if binds_body(&contents, &equal) { Strength::Signed } else { Strength::Origin };
+        let strength = if binds_body(&contents, &equal) {
+            Strength::Signed
+        } else {
+            Strength::Origin
+        };
         let (algorithm, each, prove, without) = (algorithm?, each?, prove?, without?);
         let is_of_one = strength == Strength::Signed || contents.iter().all(Template::is_of_one);
         let asked = Vec::new();
@@ -519,13 +660,20 @@ fn binds_body(contents: &[Template], equal: &[(Template, Template)]) -> bool {
             contents.iter().all(|content| {
                 content.holds(value)
                     || matches!(value, Value::Field(Field::Query(_)))
-                        && [Value::Url, Value::UrlWithPort, Value::Path, Value::QuerySorted]
-                            .iter()
-                            .any(|whole| content.holds(whole))
+                        && [
+                            Value::Url,
+                            Value::UrlWithPort,
+                            Value::Path,
+                            Value::QuerySorted,
+                        ]
+                        .iter()
+                        .any(|whole| content.holds(whole))
             })
         })
     };
-    equal.iter().any(|(a, b)| (a.holds_body() && signed(b)) || (b.holds_body() && signed(a)))
+    equal
+        .iter()
+        .any(|(a, b)| (a.holds_body() && signed(b)) || (b.holds_body() && signed(a)))
 }
 
 /// Reads `without`, a table of fields and the text that each does not hold.
@@ -533,13 +681,18 @@ fn without(section: &Section<'_>) -> Option<Vec<(Field, Vec<u8>)>> {
     let mut all = Some(Vec::new());
     for (field, text) in section.text_table("without").unwrap_or_default() {
         if text.is_empty() {
-            section.problems().error(&text.place, format!("{} has an empty text in it", section.path("without")));
+            section.problems().error(
+                &text.place,
+                format!("{} has an empty text in it", section.path("without")),
+            );
             all = None;
         }
-        all = all.zip(Field::parse(&field, section.problems())).map(|(mut all, field)| {
-            all.push((field, text.value.into_bytes()));
-            all
-        });
+        all = all
+            .zip(Field::parse(&field, section.problems()))
+            .map(|(mut all, field)| {
+                all.push((field, text.value.into_bytes()));
+                all
+            });
     }
     all
 }
@@ -547,7 +700,9 @@ fn without(section: &Section<'_>) -> Option<Vec<(Field, Vec<u8>)>> {
 /// Reads `equal`, a list of pairs of templates.
 fn equalities(section: &Section<'_>, setup: &Setup<'_>) -> Option<Vec<(Template, Template)>> {
     use crate::config::Value as Toml;
-    let Some(node) = section.node("equal") else { return Some(Vec::new()) };
+    let Some(node) = section.node("equal") else {
+        return Some(Vec::new());
+    };
     let wrong = |place: &Place| {
         section.problems().error_hint(
             place,
@@ -565,7 +720,10 @@ fn equalities(section: &Section<'_>, setup: &Setup<'_>) -> Option<Vec<(Template,
             Toml::List(sides) => sides
                 .iter()
                 .filter_map(|side| match &side.value {
-                    Toml::Text(text) => Some(Located { value: text.clone(), place: side.place.clone() }),
+                    Toml::Text(text) => Some(Located {
+                        value: text.clone(),
+                        place: side.place.clone(),
+                    }),
                     _ => None,
                 })
                 .collect(),
@@ -599,17 +757,25 @@ impl Choice {
                 for (text, word) in table.text_table("map").unwrap_or_default() {
                     match Algorithm::parse(&word) {
                         Some(algorithm) => map.push((text.value, algorithm)),
-                        None => table.problems().error(&word.place, "no algorithm is called so"),
+                        None => table
+                            .problems()
+                            .error(&word.place, "no algorithm is called so"),
                     }
                 }
                 if map.is_empty() {
                     let what = format!("{} allows no algorithm", table.path("map"));
-                    table.problems().error_hint(table.place(), what, "for example map = { v2 = \"sha256\" }");
+                    table.problems().error_hint(
+                        table.place(),
+                        what,
+                        "for example map = { v2 = \"sha256\" }",
+                    );
                     return None;
                 }
                 Some(Self::Listed(from?, map))
             }
-            Some(_) => section.one_of("algorithm", &Algorithm::WORDS).map(|word| Self::One(word.value)),
+            Some(_) => section
+                .one_of("algorithm", &Algorithm::WORDS)
+                .map(|word| Self::One(word.value)),
         }
     }
 
@@ -618,18 +784,32 @@ impl Choice {
             Self::One(algorithm) => (Some(*algorithm), &[][..]),
             Self::Listed(_, map) => (None, map.as_slice()),
         };
-        one.into_iter().chain(listed.iter().map(|(_, algorithm)| *algorithm))
+        one.into_iter()
+            .chain(listed.iter().map(|(_, algorithm)| *algorithm))
     }
 }
 
 impl Each {
     /// Reads `each`; the outer option is whether it could be read.
     fn read(section: &Section<'_>) -> Option<Option<Self>> {
-        let Some(written) = section.text("each") else { return Some(None) };
-        let path = |text: &str| if text.is_empty() { Vec::new() } else { steps(text) };
+        let Some(written) = section.text("each") else {
+            return Some(None);
+        };
+        let path = |text: &str| {
+            if text.is_empty() {
+                Vec::new()
+            } else {
+                steps(text)
+            }
+        };
         match written.split_once("[*]") {
-            Some((list, rest)) if !rest.contains("[*]") && (rest.is_empty() || rest.starts_with('.')) => {
-                Some(Some(Self { list: path(list), rest: path(rest.trim_start_matches('.')) }))
+            Some((list, rest))
+                if !rest.contains("[*]") && (rest.is_empty() || rest.starts_with('.')) =>
+            {
+                Some(Some(Self {
+                    list: path(list),
+                    rest: path(rest.trim_start_matches('.')),
+                }))
             }
             _ => {
                 section.problems().error_hint(
@@ -670,13 +850,19 @@ const MADE_UP: GeneralPurpose = GeneralPurpose::new(
 /// The bytes of a shared secret that is written in base64, as the senders' libraries read them: padding may be missing or
 /// be too much, and what is left of the last letters and fills no byte is left out.
 fn shared_base64(text: &[u8]) -> Option<Vec<u8>> {
-    let end = text.iter().rposition(|byte| *byte != b'=').map_or(0, |at| at + 1);
+    let end = text
+        .iter()
+        .rposition(|byte| *byte != b'=')
+        .map_or(0, |at| at + 1);
     if text.len() - end > 2 {
         return None;
     }
     // Six bits alone are no byte.
     let end = if end % 4 == 1 { end - 1 } else { end };
-    MADE_UP.decode(&text[..end]).ok().filter(|key| !key.is_empty())
+    MADE_UP
+        .decode(&text[..end])
+        .ok()
+        .filter(|key| !key.is_empty())
 }
 
 impl Notation {
@@ -687,7 +873,10 @@ impl Notation {
             Self::Hex => hex::decode(text).ok(),
             Self::Whsec => {
                 let mark = b"whsec_";
-                let start = text.windows(mark.len()).position(|w| w == mark).map_or(0, |at| at + mark.len());
+                let start = text
+                    .windows(mark.len())
+                    .position(|w| w == mark)
+                    .map_or(0, |at| at + mark.len());
                 shared_base64(&text[start..])
             }
         }
@@ -717,7 +906,9 @@ impl Given<'_> {
                 ],
             )
             .map_or(Notation::Utf8, |word| word.value);
-        let derive = section.one_of("secret_derive", &Algorithm::WORDS).map(|word| word.value);
+        let derive = section
+            .one_of("secret_derive", &Algorithm::WORDS)
+            .map(|word| word.value);
         if self.secrets.is_empty() && !self.enrols {
             self.problems.error_hint(
                 self.source.1,
@@ -728,7 +919,9 @@ impl Given<'_> {
         }
         let mut keys = Some(Vec::with_capacity(self.secrets.len()));
         for secret in self.secrets {
-            let bytes = notation.decode(secret.expose()).filter(|bytes| !bytes.is_empty());
+            let bytes = notation
+                .decode(secret.expose())
+                .filter(|bytes| !bytes.is_empty());
             if bytes.is_none() {
                 self.problems.error_hint(
                     &secret.place,
@@ -750,7 +943,13 @@ impl Given<'_> {
     }
 
     /// Makes the public keys of a scheme with a key pair, and what may fetch more of them.
-    fn pairs(&self, kind: Kind, algorithms: &[Algorithm], section: &Section<'_>, setup: &Setup<'_>) -> Option<Prove> {
+    fn pairs(
+        &self,
+        kind: Kind,
+        algorithms: &[Algorithm],
+        section: &Section<'_>,
+        setup: &Setup<'_>,
+    ) -> Option<Prove> {
         let mut sound = true;
         if let Some(wrong) = algorithms.iter().find(|algorithm| !kind.takes(**algorithm)) {
             sound = false;
@@ -765,9 +964,20 @@ impl Given<'_> {
             }
             None => None,
         };
-        let keys = self.public_keys(section, setup, certificates.is_some(), &|key| key.is(kind), kind.what())?;
+        let keys = self.public_keys(
+            section,
+            setup,
+            certificates.is_some(),
+            &|key| key.is(kind),
+            kind.what(),
+        )?;
         let notation = key::Notation::read(section);
-        sound.then_some(Prove::Public { kind, notation, keys, certificates })
+        sound.then_some(Prove::Public {
+            kind,
+            notation,
+            keys,
+            certificates,
+        })
     }
 
     /// Reads the public keys: those of the source, or without any those that stand in the file.
@@ -787,7 +997,10 @@ impl Given<'_> {
             if keys.is_empty() {
                 self.problems.error_hint(
                     place,
-                    format!("the key {name} is no {what} key written as {}", notation.what()),
+                    format!(
+                        "the key {name} is no {what} key written as {}",
+                        notation.what()
+                    ),
                     "copy the public key whole; RSA keys need at least 2048 bits",
                 );
             }
@@ -799,12 +1012,22 @@ impl Given<'_> {
             sound &= !read.is_empty();
             keys.extend(read);
         }
-        for (number, text) in section.texts("public_key").unwrap_or_default().iter().enumerate() {
-            let Some(fixed) = Template::compile(text, setup).and_then(|template| template.fixed()) else {
+        for (number, text) in section
+            .texts("public_key")
+            .unwrap_or_default()
+            .iter()
+            .enumerate()
+        {
+            let Some(fixed) = Template::compile(text, setup).and_then(|template| template.fixed())
+            else {
                 sound = false;
                 continue;
             };
-            let shipped = read(&format!("public_key {}", number + 1), &text.place, fixed.as_bytes());
+            let shipped = read(
+                &format!("public_key {}", number + 1),
+                &text.place,
+                fixed.as_bytes(),
+            );
             sound &= !shipped.is_empty();
             if self.secrets.is_empty() {
                 keys.extend(shipped);
@@ -813,7 +1036,10 @@ impl Given<'_> {
         if sound && keys.is_empty() && !may_be_none && !self.enrols {
             self.problems.error_hint(
                 self.source.1,
-                format!("source {} has no public key to check its callers with", self.source.0),
+                format!(
+                    "source {} has no public key to check its callers with",
+                    self.source.0
+                ),
                 "set secrets = [\"file:provider.pem\"] to the public key that the provider shows",
             );
             return None;
@@ -834,7 +1060,11 @@ mod tests {
         for also in ["AQIDBA", "AQIDBA=", "AQIDBP", "AQIDBP==", "AQIDBP="] {
             assert_eq!(key(also).as_deref(), Some(&[1, 2, 3, 4][..]), "{also}");
         }
-        assert_eq!(key("AQIDq").as_deref(), Some(&[1, 2, 3][..]), "six bits are no byte");
+        assert_eq!(
+            key("AQIDq").as_deref(),
+            Some(&[1, 2, 3][..]),
+            "six bits are no byte"
+        );
         for wrong in ["", "A", "==", "AQID===", "AQ ID", "AQ=D", "AQI-", "äöü"] {
             assert_eq!(key(wrong), None, "{wrong:?}");
         }

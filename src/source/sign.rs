@@ -42,19 +42,33 @@ impl Scheme {
         if signed.body != request.body || signed.target != request.target {
             return Err("this signature does not stand in a header".into());
         }
-        let new = signed.headers.iter().filter(|(name, value)| request.headers.get(*name) != Some(*value));
-        Ok(new.map(|(name, value)| (name.clone(), value.clone())).collect())
+        let new = signed
+            .headers
+            .iter()
+            .filter(|(name, value)| request.headers.get(*name) != Some(*value));
+        Ok(new
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect())
     }
 
     /// The request as this provider would send it. An error says why it cannot be done.
-    pub fn signed(&self, by: Signer<'_>, request: &Received, now: Timestamp) -> Result<Received, String> {
+    pub fn signed(
+        &self,
+        by: Signer<'_>,
+        request: &Received,
+        now: Timestamp,
+    ) -> Result<Received, String> {
         let mut request = request.clone();
-        let way = self.way(&Request::new(&request, &self.document)).map_err(|(_, cause)| cause)?;
+        let way = self
+            .way(&Request::new(&request, &self.document))
+            .map_err(|(_, cause)| cause)?;
         let key = |keys: &[Key]| -> Result<Vec<u8>, String> {
             let Signer::Secret(number) = by else {
                 return Err("this scheme has a shared secret and no key pair".into());
             };
-            let key = keys.get(number).ok_or_else(|| format!("there is no secret number {}", number + 1))?;
+            let key = keys
+                .get(number)
+                .ok_or_else(|| format!("there is no secret number {}", number + 1))?;
             Ok(key.expose().to_vec())
         };
         match way {
@@ -62,7 +76,9 @@ impl Scheme {
             Way::Open | Way::Ask(_) => {}
             Way::Basic(basic) => {
                 let value = format!("Basic {}", BASE64_STANDARD.encode(key(&basic.keys)?));
-                request.headers.insert(AUTHORIZATION, header_value(value.as_bytes())?);
+                request
+                    .headers
+                    .insert(AUTHORIZATION, header_value(value.as_bytes())?);
             }
             Way::Token(token, each) => {
                 let shown = [token.places.prefix.as_bytes(), &key(&token.keys)?].concat();
@@ -81,7 +97,8 @@ impl Scheme {
         // A signature inside of what it covers cannot be made; better said here than found out by the receiver.
         // Of what another service judges, only a running gateway can tell.
         if matches!(by, Signer::Secret(_)) && !matches!(way, Way::Ask(_)) {
-            self.judge(&request, now).map_err(|refusal| format!("it cannot be signed so: {}", refusal.cause()))?;
+            self.judge(&request, now)
+                .map_err(|refusal| format!("it cannot be signed so: {}", refusal.cause()))?;
         }
         Ok(request)
     }
@@ -93,10 +110,12 @@ impl Scheme {
                 Prove::Public { kind, notation, .. } => Some((*kind, *notation)),
                 _ => None,
             },
-            Way::Jwt(jwt) if jwt.keys.is_empty() => jwt.ways.iter().find_map(|(_, way)| match way {
-                jwt::Way::Pair(kind, _) => Some((*kind, jwt.notation)),
-                jwt::Way::Hmac(_) => None,
-            }),
+            Way::Jwt(jwt) if jwt.keys.is_empty() => {
+                jwt.ways.iter().find_map(|(_, way)| match way {
+                    jwt::Way::Pair(kind, _) => Some((*kind, jwt.notation)),
+                    jwt::Way::Hmac(_) => None,
+                })
+            }
             _ => None,
         }
     }
@@ -108,25 +127,37 @@ impl Scheme {
 
     /// Makes a key pair for it.
     pub fn make_pair(&self) -> Result<KeyPair, String> {
-        let (kind, _) = self.pair().ok_or("this scheme has a shared secret and no key pair")?;
+        let (kind, _) = self
+            .pair()
+            .ok_or("this scheme has a shared secret and no key pair")?;
         KeyPair::make(kind)
     }
 
     /// The public key of a pair, as this provider would show it.
     pub fn public_key(&self, pair: &KeyPair, now: Timestamp) -> Result<String, String> {
-        let (_, notation) = self.pair().ok_or("this scheme has a shared secret and no key pair")?;
+        let (_, notation) = self
+            .pair()
+            .ok_or("this scheme has a shared secret and no key pair")?;
         pair.public(notation, now)
     }
 }
 
 /// The paths of the items that are signed one by one; the empty path for a request that is signed as a whole.
-fn items(each: Option<&Each>, request: &Received, document: &Document) -> Result<Vec<Vec<String>>, String> {
-    let Some(each) = each else { return Ok(vec![Vec::new()]) };
+fn items(
+    each: Option<&Each>,
+    request: &Received,
+    document: &Document,
+) -> Result<Vec<Vec<String>>, String> {
+    let Some(each) = each else {
+        return Ok(vec![Vec::new()]);
+    };
     let request = Request::new(request, document);
     let Some(Json::List(list)) = request.json()?.at(&each.list) else {
         return Err("the body has not the list whose items are signed".into());
     };
-    Ok((0..list.len()).map(|at| [each.list.clone(), vec![at.to_string()], each.rest.clone()].concat()).collect())
+    Ok((0..list.len())
+        .map(|at| [each.list.clone(), vec![at.to_string()], each.rest.clone()].concat())
+        .collect())
 }
 
 impl Signed {
@@ -165,18 +196,29 @@ impl Signed {
             }
         }
         let secret = match (by, &self.prove) {
-            (Signer::Secret(number), Prove::Hmac(keys) | Prove::Plain(keys)) => {
-                Some(keys.get(number).ok_or_else(|| format!("there is no secret number {}", number + 1))?)
+            (Signer::Secret(number), Prove::Hmac(keys) | Prove::Plain(keys)) => Some(
+                keys.get(number)
+                    .ok_or_else(|| format!("there is no secret number {}", number + 1))?,
+            ),
+            (Signer::Secret(_), Prove::Public { .. }) => {
+                return Err("only the provider's private key can sign".into());
             }
-            (Signer::Secret(_), Prove::Public { .. }) => return Err("only the provider's private key can sign".into()),
             (Signer::Pair(_), Prove::Public { .. }) => None,
-            (Signer::Pair(_), _) => return Err("this scheme has a shared secret and no key pair".into()),
+            (Signer::Pair(_), _) => {
+                return Err("this scheme has a shared secret and no key pair".into());
+            }
         };
         for (a, b) in &self.equal {
             for (here, there) in [(a, b), (b, a)] {
                 if let Some(field @ (Field::Query(_) | Field::Header(_))) = here.as_field() {
                     let looked = &Request::new(request, document);
-                    let context = Context { request: looked, item: None, fields: &fields, ts: None, key: secret };
+                    let context = Context {
+                        request: looked,
+                        item: None,
+                        fields: &fields,
+                        ts: None,
+                        key: secret,
+                    };
                     let value = there.bytes(&context)?;
                     put(request, document, field, item, &value)?;
                     break;
@@ -185,8 +227,18 @@ impl Signed {
         }
         let text = {
             let looked = Request::new(request, document);
-            let inner = if item.is_empty() { None } else { looked.json()?.at(item) };
-            let mut context = Context { request: &looked, item: inner, fields: &fields, ts: None, key: secret };
+            let inner = if item.is_empty() {
+                None
+            } else {
+                looked.json()?.at(item)
+            };
+            let mut context = Context {
+                request: &looked,
+                item: inner,
+                fields: &fields,
+                ts: None,
+                key: secret,
+            };
             let ts = self.time(&context).map_err(|(_, cause)| cause)?;
             context.ts = ts.as_deref();
             let algorithm = self.algorithm.of(&context).map_err(|(_, cause)| cause)?;
@@ -197,40 +249,73 @@ impl Signed {
                 }
                 (prove, Some(key), _) => {
                     let keyed = matches!(prove, Prove::Hmac(_));
-                    let mut digest = if keyed { key.hmac(algorithm) } else { Running::plain(algorithm) };
+                    let mut digest = if keyed {
+                        key.hmac(algorithm)
+                    } else {
+                        Running::plain(algorithm)
+                    };
                     content.feed(&context, &mut |bytes| digest.take(bytes))?;
                     digest.finish().as_bytes().to_vec()
                 }
                 _ => return Err("there is nothing to sign with".into()),
             };
-            self.grammar.places.wrapped(self.grammar.write(&signature, &fields).as_bytes())
+            self.grammar
+                .places
+                .wrapped(self.grammar.write(&signature, &fields).as_bytes())
         };
         put_first(request, document, &self.grammar.places, item, &text)
     }
 }
 
 impl Jwt {
-    fn sign(&self, by: Signer<'_>, request: &mut Received, document: &Document, now: Timestamp) -> Result<(), String> {
+    fn sign(
+        &self,
+        by: Signer<'_>,
+        request: &mut Received,
+        document: &Document,
+        now: Timestamp,
+    ) -> Result<(), String> {
         let (name, way) = match by {
-            Signer::Secret(_) => self.ways.iter().find(|(_, way)| matches!(way, jwt::Way::Hmac(_))),
-            Signer::Pair(_) => self.ways.iter().find(|(_, way)| matches!(way, jwt::Way::Pair(..))),
+            Signer::Secret(_) => self
+                .ways
+                .iter()
+                .find(|(_, way)| matches!(way, jwt::Way::Hmac(_))),
+            Signer::Pair(_) => self
+                .ways
+                .iter()
+                .find(|(_, way)| matches!(way, jwt::Way::Pair(..))),
         }
         .ok_or("tokens of this scheme are not signed so")?;
         let secret = match by {
-            Signer::Secret(number) => {
-                Some(self.keys.get(number).ok_or_else(|| format!("there is no secret number {}", number + 1))?)
-            }
+            Signer::Secret(number) => Some(
+                self.keys
+                    .get(number)
+                    .ok_or_else(|| format!("there is no secret number {}", number + 1))?,
+            ),
             Signer::Pair(_) => None,
         };
         let token = {
             let looked = Request::new(request, document);
-            let context = Context { request: &looked, item: None, fields: &[], ts: None, key: secret };
+            let context = Context {
+                request: &looked,
+                item: None,
+                fields: &[],
+                ts: None,
+                key: secret,
+            };
             let mut head = Map::new();
             head.insert("alg".into(), (*name).into());
             head.insert("typ".into(), "JWT".into());
-            let kid = self.kid.as_ref().map(|kid| kid.bytes(&context)).transpose()?;
+            let kid = self
+                .kid
+                .as_ref()
+                .map(|kid| kid.bytes(&context))
+                .transpose()?;
             let known = self.public.iter().find_map(|key| key.kid.clone());
-            if let Some(kid) = kid.map(|kid| String::from_utf8_lossy(&kid).into_owned()).or(known) {
+            if let Some(kid) = kid
+                .map(|kid| String::from_utf8_lossy(&kid).into_owned())
+                .or(known)
+            {
                 head.insert("kid".into(), kid.into());
             }
             let whole = matches!(self.places.list.as_slice(), [Spot::Field(Field::Body)]);
@@ -245,13 +330,24 @@ impl Jwt {
                 let seconds = now.seconds();
                 claims.insert("iat".into(), seconds.into());
                 claims.insert("exp".into(), (seconds + 300).into());
-                for name in self.required.iter().filter(|name| !matches!(name.as_str(), "iat" | "exp")) {
-                    let made = if name == "nbf" { seconds.into() } else { format!("made-{}", now.millis()).into() };
+                for name in self
+                    .required
+                    .iter()
+                    .filter(|name| !matches!(name.as_str(), "iat" | "exp"))
+                {
+                    let made = if name == "nbf" {
+                        seconds.into()
+                    } else {
+                        format!("made-{}", now.millis()).into()
+                    };
                     claims.entry(name.clone()).or_insert(made);
                 }
                 for (name, template) in &self.claims {
                     let value = template.bytes(&context)?;
-                    claims.insert(name.clone(), String::from_utf8_lossy(&value).into_owned().into());
+                    claims.insert(
+                        name.clone(),
+                        String::from_utf8_lossy(&value).into_owned().into(),
+                    );
                 }
                 Tree::Object(claims).to_string().into_bytes()
             };
@@ -269,8 +365,14 @@ impl Jwt {
                 }
                 _ => return Err("there is nothing to sign with".into()),
             };
-            let signed = if self.detached { format!("{head}.") } else { signed };
-            self.places.wrapped(format!("{}{signed}.{}", self.places.prefix, encode(&signature)).as_bytes())
+            let signed = if self.detached {
+                format!("{head}.")
+            } else {
+                signed
+            };
+            self.places.wrapped(
+                format!("{}{signed}.{}", self.places.prefix, encode(&signature)).as_bytes(),
+            )
         };
         put_first(request, document, &self.places, &[], &token)
     }
@@ -282,26 +384,45 @@ impl Grammar {
         let signature = self.encoding.encode(digest);
         let field = |name: &str| {
             let found = fields.iter().find(|(key, _)| key == name);
-            found.map_or_else(String::new, |(_, value)| String::from_utf8_lossy(value).into_owned())
+            found.map_or_else(String::new, |(_, value)| {
+                String::from_utf8_lossy(value).into_owned()
+            })
         };
         let mut entries: Vec<String> = self.positional.iter().map(|name| field(name)).collect();
         match (&self.pair, self.select.first()) {
             (Some(pair), Some(select)) => {
-                let others = fields.iter().filter(|(key, _)| !self.positional.contains(key));
+                let others = fields
+                    .iter()
+                    .filter(|(key, _)| !self.positional.contains(key));
                 entries.extend(others.map(|(key, _)| format!("{key}{pair}{}", field(key))));
                 entries.push(format!("{select}{pair}{signature}"));
             }
             _ => entries.push(signature),
         }
-        format!("{}{}", self.places.prefix, entries.join(self.split.as_deref().unwrap_or_default()))
+        format!(
+            "{}{}",
+            self.places.prefix,
+            entries.join(self.split.as_deref().unwrap_or_default())
+        )
     }
 }
 
 /// Whether something stands at a place.
-fn has(request: &Received, document: &Document, field: &Field, item: &[String]) -> Result<bool, String> {
+fn has(
+    request: &Received,
+    document: &Document,
+    field: &Field,
+    item: &[String],
+) -> Result<bool, String> {
     let looked = Request::new(request, document);
-    let inner = if item.is_empty() { None } else { looked.json()?.at(item) };
-    Ok(looked.text(field, inner)?.is_some_and(|text| !text.is_empty()))
+    let inner = if item.is_empty() {
+        None
+    } else {
+        looked.json()?.at(item)
+    };
+    Ok(looked
+        .text(field, inner)?
+        .is_some_and(|text| !text.is_empty()))
 }
 
 /// Puts a signature or a token at the first of its places.
@@ -315,7 +436,8 @@ fn put_first(
     match places.list.first() {
         Some(Spot::Field(field)) => put(request, document, field, item, value),
         Some(Spot::Numbered(start)) => {
-            let name = HeaderName::from_bytes(format!("{start}1").as_bytes()).map_err(|_| "no name of a header")?;
+            let name = HeaderName::from_bytes(format!("{start}1").as_bytes())
+                .map_err(|_| "no name of a header")?;
             request.headers.insert(name, header_value(value)?);
             Ok(())
         }
@@ -331,17 +453,28 @@ fn put(
     item: &[String],
     value: &[u8],
 ) -> Result<(), String> {
-    let text = || std::str::from_utf8(value).map(str::to_owned).map_err(|_| "the value is no text".to_owned());
+    let text = || {
+        std::str::from_utf8(value)
+            .map(str::to_owned)
+            .map_err(|_| "the value is no text".to_owned())
+    };
     match field {
         Field::Header(name) => {
             request.headers.insert(name.clone(), header_value(value)?);
         }
         Field::Query(name) => {
             let mut pairs = form_urlencoded::Serializer::new(String::new());
-            let kept = form_urlencoded::parse(request.query().as_bytes()).filter(|(key, _)| key != name);
-            let query = pairs.extend_pairs(kept).append_pair(name, &text()?).finish();
+            let kept =
+                form_urlencoded::parse(request.query().as_bytes()).filter(|(key, _)| key != name);
+            let query = pairs
+                .extend_pairs(kept)
+                .append_pair(name, &text()?)
+                .finish();
             request.target = format!("{}?{query}", request.path());
-            let base = request.url.split_once('?').map_or(request.url.as_str(), |(base, _)| base);
+            let base = request
+                .url
+                .split_once('?')
+                .map_or(request.url.as_str(), |(base, _)| base);
             request.url = format!("{base}?{query}");
         }
         Field::Form(name) => {
@@ -349,25 +482,32 @@ fn put(
             if kind.to_ascii_lowercase().starts_with("multipart/") {
                 return Err("a field of a multipart form cannot be put there".into());
             }
-            let kept: Vec<(String, String)> =
-                form_urlencoded::parse(&request.body).into_owned().filter(|(key, _)| key != name).collect();
+            let kept: Vec<(String, String)> = form_urlencoded::parse(&request.body)
+                .into_owned()
+                .filter(|(key, _)| key != name)
+                .collect();
             let mut pairs = form_urlencoded::Serializer::new(String::new());
-            request.body = pairs.extend_pairs(kept).append_pair(name, &text()?).finish().into();
+            request.body = pairs
+                .extend_pairs(kept)
+                .append_pair(name, &text()?)
+                .finish()
+                .into();
         }
         Field::Json(path) => {
             let range = match document {
                 Document::Body => 0..request.body.len(),
                 Document::Multipart(name) => {
                     let kind = request.header("content-type").unwrap_or_default();
-                    let part = document::part(kind, &request.body, name).ok_or("the form has no such part")?;
+                    let part = document::part(kind, &request.body, name)
+                        .ok_or("the form has no such part")?;
                     let framed = [b"\r\n\r\n", &part[..], b"\r\n--"].concat();
-                    let start =
-                        memchr::memmem::find(&request.body, &framed).ok_or("the form's part cannot be changed")?;
+                    let start = memchr::memmem::find(&request.body, &framed)
+                        .ok_or("the form's part cannot be changed")?;
                     start + 4..start + 4 + part.len()
                 }
             };
-            let mut tree: Tree =
-                serde_json::from_slice(&request.body[range.clone()]).map_err(|_| "the document is no JSON")?;
+            let mut tree: Tree = serde_json::from_slice(&request.body[range.clone()])
+                .map_err(|_| "the document is no JSON")?;
             let mut place = &mut tree;
             for step in item.iter().chain(path) {
                 place = match place {
@@ -380,7 +520,9 @@ fn put(
                     other => {
                         *other = Tree::Object(Map::new());
                         match other {
-                            Tree::Object(entries) => entries.entry(step.clone()).or_insert(Tree::Null),
+                            Tree::Object(entries) => {
+                                entries.entry(step.clone()).or_insert(Tree::Null)
+                            }
                             _ => return Err("the document has no such place".into()),
                         }
                     }
@@ -392,7 +534,13 @@ fn put(
                 _ => text.into(),
             };
             let written = tree.to_string().into_bytes();
-            request.body = [&request.body[..range.start], &written, &request.body[range.end..]].concat().into();
+            request.body = [
+                &request.body[..range.start],
+                &written,
+                &request.body[range.end..],
+            ]
+            .concat()
+            .into();
         }
         Field::Body => request.body = value.to_vec().into(),
         Field::Signature(_) => return Err("a signature's own keys are written with it".into()),
@@ -403,7 +551,9 @@ fn put(
 impl Places {
     /// A signature inside the object that it is a member of, where it is one.
     fn wrapped(&self, text: &[u8]) -> Vec<u8> {
-        let Some(member) = &self.unwrap else { return text.to_vec() };
+        let Some(member) = &self.unwrap else {
+            return text.to_vec();
+        };
         let inner = text.strip_prefix(self.prefix.as_bytes()).unwrap_or(text);
         let value = Tree::String(String::from_utf8_lossy(inner).into_owned());
         let object = member.iter().rev().fold(value, |inner, step| {
@@ -411,13 +561,19 @@ impl Places {
             object.insert(step.clone(), inner);
             Tree::Object(object)
         });
-        format!("{}{}", self.prefix, BASE64_STANDARD.encode(object.to_string())).into_bytes()
+        format!(
+            "{}{}",
+            self.prefix,
+            BASE64_STANDARD.encode(object.to_string())
+        )
+        .into_bytes()
     }
 }
 
 /// A value for a header; what cannot stand in one is not shown, since it may be the secret.
 fn header_value(bytes: &[u8]) -> Result<HeaderValue, String> {
-    let mut value = HeaderValue::from_bytes(bytes).map_err(|_| "the value cannot stand in a header".to_owned())?;
+    let mut value = HeaderValue::from_bytes(bytes)
+        .map_err(|_| "the value cannot stand in a header".to_owned())?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -67,13 +67,21 @@ impl Places {
         }
         let spots: Vec<Option<Spot>> = written
             .iter()
-            .map(|text| match text.strip_prefix("header:").and_then(|name| name.strip_suffix('*')) {
-                Some(name) if !name.is_empty() => Some(Spot::Numbered(name.to_ascii_lowercase())),
-                _ => Field::parse(text, problems).map(Spot::Field),
+            .map(|text| {
+                match text
+                    .strip_prefix("header:")
+                    .and_then(|name| name.strip_suffix('*'))
+                {
+                    Some(name) if !name.is_empty() => {
+                        Some(Spot::Numbered(name.to_ascii_lowercase()))
+                    }
+                    _ => Field::parse(text, problems).map(Spot::Field),
+                }
             })
             .collect();
         let prefixes = section.texts("prefix").unwrap_or_default();
-        let prefixes: Option<Vec<String>> = prefixes.iter().map(|text| fixed(text, setup)).collect();
+        let prefixes: Option<Vec<String>> =
+            prefixes.iter().map(|text| fixed(text, setup)).collect();
         let unwrap = match section.text("unwrap") {
             Some(text) => match text.strip_prefix("base64-json:") {
                 Some(member) if !member.is_empty() => Some(Some(steps(member))),
@@ -93,7 +101,13 @@ impl Places {
         let (mut prefixes, unwrap) = (prefixes?.into_iter(), unwrap?);
         let prefix = prefixes.next().unwrap_or_default();
         let other_prefixes = prefixes.collect();
-        (!list.is_empty()).then_some(Self { list, prefix, other_prefixes, repeated, unwrap })
+        (!list.is_empty()).then_some(Self {
+            list,
+            prefix,
+            other_prefixes,
+            repeated,
+            unwrap,
+        })
     }
 
     /// The texts that stand there, without the prefix, unwrapped.
@@ -108,7 +122,12 @@ impl Places {
             if lines.len() > 1 && !self.repeated {
                 return Err(malformed(format!("the header {name} stands there twice")));
             }
-            raw.extend(lines.into_iter().filter(|line| !line.is_empty()).map(Cow::Borrowed));
+            raw.extend(
+                lines
+                    .into_iter()
+                    .filter(|line| !line.is_empty())
+                    .map(Cow::Borrowed),
+            );
             Ok(())
         };
         let mut others = Vec::new();
@@ -116,13 +135,17 @@ impl Places {
             match spot {
                 Spot::Field(Field::Header(name)) => header(name)?,
                 Spot::Field(field) => {
-                    let text = request.text(field, item).map_err(|cause| (OriginFault::MissingPart, cause))?;
+                    let text = request
+                        .text(field, item)
+                        .map_err(|cause| (OriginFault::MissingPart, cause))?;
                     others.extend(text.filter(|text| !text.is_empty()));
                 }
                 Spot::Numbered(start) => {
                     for name in request.received.headers.keys() {
                         let number = name.as_str().strip_prefix(start.as_str());
-                        if number.is_some_and(|n| (1..=4).contains(&n.len()) && n.bytes().all(|b| b.is_ascii_digit())) {
+                        if number.is_some_and(|n| {
+                            (1..=4).contains(&n.len()) && n.bytes().all(|b| b.is_ascii_digit())
+                        }) {
                             header(name)?;
                         }
                     }
@@ -131,14 +154,19 @@ impl Places {
         }
         raw.append(&mut others);
         if raw.is_empty() {
-            return Err((OriginFault::MissingSignature, "there is no signature".into()));
+            return Err((
+                OriginFault::MissingSignature,
+                "there is no signature".into(),
+            ));
         }
         if raw.len() > MOST {
             return Err(too_many());
         }
         let texts: Vec<Cow<'q, [u8]>> = raw.iter().flat_map(|text| self.peeled(text)).collect();
         if texts.is_empty() {
-            return Err(malformed("the signature does not begin the way this provider's do".into()));
+            return Err(malformed(
+                "the signature does not begin the way this provider's do".into(),
+            ));
         }
         Ok(texts)
     }
@@ -146,7 +174,9 @@ impl Places {
     /// A text without each of the prefixes that it begins with.
     fn peeled<'t>(&self, text: &Cow<'t, [u8]>) -> Vec<Cow<'t, [u8]>> {
         let prefixes = std::iter::once(&self.prefix).chain(&self.other_prefixes);
-        prefixes.filter_map(|prefix| self.peel(prefix.as_bytes(), text.clone())).collect()
+        prefixes
+            .filter_map(|prefix| self.peel(prefix.as_bytes(), text.clone()))
+            .collect()
     }
 
     fn peel<'t>(&self, prefix: &[u8], text: Cow<'t, [u8]>) -> Option<Cow<'t, [u8]>> {
@@ -158,7 +188,9 @@ impl Places {
             None => Some(text),
             Some(member) => {
                 let json = Json::parse(&BASE64_STANDARD.decode(&text).ok()?).ok()?;
-                json.at(member)?.as_text().map(|text| Cow::Owned(text.as_bytes().to_vec()))
+                json.at(member)?
+                    .as_text()
+                    .map(|text| Cow::Owned(text.as_bytes().to_vec()))
             }
         }
     }
@@ -169,7 +201,9 @@ fn fixed(text: &crate::config::Located<String>, setup: &Setup<'_>) -> Option<Str
     let template = Template::compile(text, setup)?;
     let fixed = template.fixed();
     if fixed.is_none() {
-        setup.problems.error(&text.place, "only {config:name} may stand in this text");
+        setup
+            .problems
+            .error(&text.place, "only {config:name} may stand in this text");
     }
     fixed
 }
@@ -187,7 +221,9 @@ pub(super) enum Encoding {
 /// Base64 for addresses, which senders write with and without padding.
 const BASE64_URL: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
-    GeneralPurposeConfig::new().with_encode_padding(false).with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
 impl Encoding {
@@ -201,7 +237,10 @@ impl Encoding {
 
     /// Its word.
     pub(super) fn word(self) -> &'static str {
-        Self::WORDS.iter().find(|(_, known)| *known == self).map_or("", |(word, _)| word)
+        Self::WORDS
+            .iter()
+            .find(|(_, known)| *known == self)
+            .map_or("", |(word, _)| word)
     }
 
     /// The bytes, when the text is written exactly so.
@@ -249,13 +288,25 @@ pub(super) struct Found {
 impl Grammar {
     /// Reads the keys of `[verify]` that say how signatures are found and written.
     pub(super) fn read(section: &Section<'_>, setup: &Setup<'_>) -> Option<Self> {
-        let separator = |key: &str| section.text(key).map(|text| text.value).filter(|text| !text.is_empty());
+        let separator = |key: &str| {
+            section
+                .text(key)
+                .map(|text| text.value)
+                .filter(|text| !text.is_empty())
+        };
         let places = Places::read(section, setup);
-        let encoding = section.one_of("encoding", &Encoding::WORDS).map_or(Encoding::Hex, |word| word.value);
+        let encoding = section
+            .one_of("encoding", &Encoding::WORDS)
+            .map_or(Encoding::Hex, |word| word.value);
         let (group, split, pair) = (separator("group"), separator("split"), separator("pair"));
         let written = section.texts("select").unwrap_or_default();
         let select: Vec<Option<String>> = written.iter().map(|text| fixed(text, setup)).collect();
-        let positional = section.texts("positional").unwrap_or_default().into_iter().map(|text| text.value).collect();
+        let positional = section
+            .texts("positional")
+            .unwrap_or_default()
+            .into_iter()
+            .map(|text| text.value)
+            .collect();
         if pair.is_some() == written.is_empty() {
             section.problems().error_hint(
                 section.place(),
@@ -264,7 +315,15 @@ impl Grammar {
             );
         }
         let select = select.into_iter().collect::<Option<_>>()?;
-        Some(Self { places: places?, encoding, split, pair, select, positional, group })
+        Some(Self {
+            places: places?,
+            encoding,
+            split,
+            pair,
+            select,
+            positional,
+            group,
+        })
     }
 
     /// Whether other keys can stand beside the signatures.
@@ -273,11 +332,16 @@ impl Grammar {
     }
 
     /// Finds the candidates. There is at least one when this succeeds.
-    pub(super) fn find(&self, request: &Request<'_>, item: Option<&Json>) -> Result<Vec<Found>, Fault> {
+    pub(super) fn find(
+        &self,
+        request: &Request<'_>,
+        item: Option<&Json>,
+    ) -> Result<Vec<Found>, Fault> {
         let mut all = Vec::new();
         let (mut seen, mut decoded, mut entries) = (0, 0, 0);
         for text in self.places.texts(request, item)? {
-            let text = std::str::from_utf8(&text).map_err(|_| malformed("the signature is no text".into()))?;
+            let text = std::str::from_utf8(&text)
+                .map_err(|_| malformed("the signature is no text".into()))?;
             for group in parted(text, self.group.as_deref()) {
                 let mut found = Found::default();
                 for (number, entry) in parted(group, self.split.as_deref()).enumerate() {
@@ -291,9 +355,15 @@ impl Grammar {
                     }
                     let signature = match self.pair.as_deref().map(|pair| entry.split_once(pair)) {
                         None => entry,
-                        Some(Some((key, value))) if self.select.iter().any(|wanted| wanted == key) => value,
+                        Some(Some((key, value)))
+                            if self.select.iter().any(|wanted| wanted == key) =>
+                        {
+                            value
+                        }
                         Some(Some((key, value))) => {
-                            found.fields.push((key.to_owned(), value.as_bytes().to_vec()));
+                            found
+                                .fields
+                                .push((key.to_owned(), value.as_bytes().to_vec()));
                             continue;
                         }
                         Some(None) => continue,
@@ -305,7 +375,11 @@ impl Grammar {
                     if seen > MOST {
                         return Err(too_many());
                     }
-                    if let Some(bytes) = self.encoding.decode(signature).filter(|bytes| !bytes.is_empty()) {
+                    if let Some(bytes) = self
+                        .encoding
+                        .decode(signature)
+                        .filter(|bytes| !bytes.is_empty())
+                    {
                         decoded += 1;
                         found.candidates.push(bytes);
                     }
@@ -321,8 +395,13 @@ impl Grammar {
             }
         }
         match (seen, decoded) {
-            (0, _) => Err((OriginFault::MissingSignature, "there is no signature of a kind that counts".into())),
-            (_, 0) => Err(malformed("the signature is not written the way this provider writes them".into())),
+            (0, _) => Err((
+                OriginFault::MissingSignature,
+                "there is no signature of a kind that counts".into(),
+            )),
+            (_, 0) => Err(malformed(
+                "the signature is not written the way this provider writes them".into(),
+            )),
             _ => Ok(all),
         }
     }
@@ -354,7 +433,11 @@ mod tests {
     fn encodings_are_strict() {
         let bytes = [0xfb, 0xff, 0x01, 0x02];
         for (_, encoding) in Encoding::WORDS {
-            assert_eq!(encoding.decode(&encoding.encode(&bytes)).as_deref(), Some(&bytes[..]), "{encoding:?}");
+            assert_eq!(
+                encoding.decode(&encoding.encode(&bytes)).as_deref(),
+                Some(&bytes[..]),
+                "{encoding:?}"
+            );
             for wrong in ["z", " ", "ab\n", "ä"] {
                 assert_eq!(encoding.decode(wrong), None, "{encoding:?} {wrong:?}");
             }
@@ -362,8 +445,14 @@ mod tests {
         assert!(Encoding::Hex.decode("FBff").is_some());
         assert!(Encoding::HexLower.decode("FBff").is_none());
         assert!(Encoding::Base64.decode("+/8BAg").is_none(), "no padding");
-        assert!(Encoding::Base64.decode("-_8BAg==").is_none(), "other alphabet");
-        assert!(Encoding::Base64.decode("+/8BAh==").is_none(), "bits left over");
+        assert!(
+            Encoding::Base64.decode("-_8BAg==").is_none(),
+            "other alphabet"
+        );
+        assert!(
+            Encoding::Base64.decode("+/8BAh==").is_none(),
+            "bits left over"
+        );
         assert!(Encoding::Base64Url.decode("-_8BAg==").is_some());
     }
 }

@@ -15,7 +15,13 @@ use crate::model::OriginFault;
 const LONGEST: usize = 256;
 
 /// Texts of events, of which no pattern may match one.
-const EVENTS: [&[u8]; 5] = [b"{\"type\":\"a b\",\"n\":[1]}", b"[1,{}]", b"type=a&n=1", b"1700000000.{}", b"<a>b</a>"];
+const EVENTS: [&[u8]; 5] = [
+    b"{\"type\":\"a b\",\"n\":[1]}",
+    b"[1,{}]",
+    b"type=a&n=1",
+    b"1700000000.{}",
+    b"<a>b</a>",
+];
 
 /// What one handshake signs.
 #[derive(Clone, Debug)]
@@ -32,7 +38,9 @@ impl Asked {
     pub(super) fn read(section: &Section<'_>, answers: &[&Template]) -> Option<Option<Self>> {
         let problems = section.problems();
         let written = section.text("pattern");
-        let is_keyed = answers.iter().any(|template| !template.keyed_fields().is_empty());
+        let is_keyed = answers
+            .iter()
+            .any(|template| !template.keyed_fields().is_empty());
         match (&written, is_keyed) {
             (None, false) => return Some(None),
             (None, true) => {
@@ -45,7 +53,10 @@ impl Asked {
                 return None;
             }
             (Some(text), false) => {
-                let what = format!("{} says nothing, for nothing is signed", section.path("pattern"));
+                let what = format!(
+                    "{} says nothing, for nothing is signed",
+                    section.path("pattern")
+                );
                 problems.error(&text.place, what);
                 return None;
             }
@@ -53,19 +64,31 @@ impl Asked {
         }
         let text = written?;
         let Some(pattern) = whole(&text) else {
-            problems.error(&text.place, format!("{} is no regular expression", section.path("pattern")));
+            problems.error(
+                &text.place,
+                format!("{} is no regular expression", section.path("pattern")),
+            );
             return None;
         };
         if EVENTS.iter().any(|event| pattern.is_match(event)) {
             problems.error_hint(
                 &text.place,
-                format!("{} lets whoever asks have an event signed", section.path("pattern")),
+                format!(
+                    "{} lets whoever asks have an event signed",
+                    section.path("pattern")
+                ),
                 "allow only what the provider asks with, for example '[a-f0-9]{20,32}'",
             );
             return None;
         }
-        let texts = answers.iter().flat_map(|template| template.keyed_texts(&text)).map(|text| whole(&text));
-        Some(Some(Self { pattern, texts: texts.collect::<Option<_>>()? }))
+        let texts = answers
+            .iter()
+            .flat_map(|template| template.keyed_texts(&text))
+            .map(|text| whole(&text));
+        Some(Some(Self {
+            pattern,
+            texts: texts.collect::<Option<_>>()?,
+        }))
     }
 
     /// Whether a text of a request may be signed for whoever asks.
@@ -76,14 +99,18 @@ impl Asked {
 
 /// An expression for the whole of a text. Bytes count, whatever characters they make.
 fn whole(text: &str) -> Option<Regex> {
-    RegexBuilder::new(&format!("^(?:{text})$")).unicode(false).build().ok()
+    RegexBuilder::new(&format!("^(?:{text})$"))
+        .unicode(false)
+        .build()
+        .ok()
 }
 
 /// Refuses a signed text that one of these handshakes could have had signed.
 pub(super) fn refuse(asked: &[Asked], signed: &[u8]) -> Result<(), Fault> {
     let made = |asked: &Asked| asked.texts.iter().any(|text| text.is_match(signed));
     if asked.iter().any(made) {
-        let cause = "what is signed could have been signed by the handshake, which signs for whoever asks";
+        let cause =
+            "what is signed could have been signed by the handshake, which signs for whoever asks";
         return Err((OriginFault::SignedForStranger, cause.into()));
     }
     Ok(())
@@ -91,7 +118,12 @@ pub(super) fn refuse(asked: &[Asked], signed: &[u8]) -> Result<(), Fault> {
 
 /// Whether a text has the form that challenges have: one word, which no document and no form is.
 fn is_token(text: &[u8]) -> bool {
-    let bare = text.iter().rposition(|byte| *byte != b'=').map_or(&[][..], |at| &text[..=at]);
+    let bare = text
+        .iter()
+        .rposition(|byte| *byte != b'=')
+        .map_or(&[][..], |at| &text[..=at]);
     !bare.is_empty()
-        && bare.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+' | b'/'))
+        && bare.iter().all(|byte| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+' | b'/')
+        })
 }

@@ -29,7 +29,11 @@ enum State {
     /// The head alone says it all.
     Judged(Result<Proof, Refusal>, Option<Marking>),
     /// Digests that are being fed.
-    Fed { trials: Vec<Trial>, absent: Option<String>, fault: Option<Fault> },
+    Fed {
+        trials: Vec<Trial>,
+        absent: Option<String>,
+        fault: Option<Fault>,
+    },
 }
 
 /// One text under one key.
@@ -59,8 +63,13 @@ impl Source {
     /// Begins to check a request by its head; its body is still empty. None: the check needs the body whole. An error
     /// says that no body could make the request a good one.
     pub fn streamed(&self, head: &Received) -> Option<Result<Streamed, Refusal>> {
-        let brought = self.enrolment.as_ref().and_then(|enrolment| enrolment.now.load_full());
-        let scheme = brought.as_ref().map_or_else(|| self.scheme_at(head.at), |brought| &brought.0);
+        let brought = self
+            .enrolment
+            .as_ref()
+            .and_then(|enrolment| enrolment.now.load_full());
+        let scheme = brought
+            .as_ref()
+            .map_or_else(|| self.scheme_at(head.at), |brought| &brought.0);
         if let Err((fault, cause)) = scheme.bodies.judge_head(head)
             && self.config.enforce
         {
@@ -69,12 +78,19 @@ impl Source {
         let begun = scheme.begin(head)?;
         let hopeless = match &begun {
             State::Judged(Err(refusal), _) => Some(refusal.clone()),
-            State::Fed { trials, absent, fault } if trials.is_empty() => Some(nothing(absent.clone(), fault.clone())),
+            State::Fed {
+                trials,
+                absent,
+                fault,
+            } if trials.is_empty() => Some(nothing(absent.clone(), fault.clone())),
             _ => None,
         };
         Some(match hopeless {
             Some(refusal) if self.config.enforce => Err(self.rejected(refusal)),
-            _ => Ok(Streamed { brought, state: begun }),
+            _ => Ok(Streamed {
+                brought,
+                state: begun,
+            }),
         })
     }
 
@@ -85,7 +101,10 @@ impl Source {
         streamed: Streamed,
         received: Received,
     ) -> Result<Verified, Box<(Received, Refusal)>> {
-        let scheme = streamed.brought.as_ref().map_or_else(|| self.scheme_at(received.at), |brought| &brought.0);
+        let scheme = streamed
+            .brought
+            .as_ref()
+            .map_or_else(|| self.scheme_at(received.at), |brought| &brought.0);
         let now = received.at;
         let ended = Ended(streamed.state.end(scheme, &received));
         let verified = match self.config.enforce {
@@ -121,11 +140,16 @@ impl Streamed {
 
 impl Scheme {
     fn begin(&self, head: &Received) -> Option<State> {
-        if !self.variants.iter().all(|(when, _)| when.iter().all(|(field, _)| is_in_head(field))) {
+        if !self
+            .variants
+            .iter()
+            .all(|(when, _)| when.iter().all(|(field, _)| is_in_head(field)))
+        {
             return None;
         }
         let request = Request::new(head, &self.document);
-        let refused = |(fault, cause): Fault| State::Judged(Err(Refusal::Origin(fault, cause)), None);
+        let refused =
+            |(fault, cause): Fault| State::Judged(Err(Refusal::Origin(fault, cause)), None);
         let way = match self.way(&request) {
             Ok(way) => way,
             Err(fault) => return Some(refused(fault)),
@@ -136,9 +160,15 @@ impl Scheme {
                 Err(fault) => Some(refused(fault)),
             },
             Way::Token(token, None) if token.places.list.iter().all(is_in_head_spot) => {
-                Some(State::Judged(self.judge(head, head.at), Some(Marking::of_shown(head, way.shown()))))
+                Some(State::Judged(
+                    self.judge(head, head.at),
+                    Some(Marking::of_shown(head, way.shown())),
+                ))
             }
-            Way::Basic(_) => Some(State::Judged(self.judge(head, head.at), Some(Marking::of_shown(head, way.shown())))),
+            Way::Basic(_) => Some(State::Judged(
+                self.judge(head, head.at),
+                Some(Marking::of_shown(head, way.shown())),
+            )),
             Way::Open => Some(State::Judged(self.judge(head, head.at), None)),
             Way::Token(..) | Way::Jwt(_) | Way::Ask(_) => None,
         }
@@ -150,10 +180,21 @@ impl State {
         let (trials, absent, fault) = match self {
             Self::Judged(judged, marking) => {
                 // The mark of a head alone would be that of a request without a body.
-                let marks = || marking.map(|marking| vec![marking.end()]).unwrap_or_default();
-                return judged.map(|proof| Proof { marks: marks(), ..proof });
+                let marks = || {
+                    marking
+                        .map(|marking| vec![marking.end()])
+                        .unwrap_or_default()
+                };
+                return judged.map(|proof| Proof {
+                    marks: marks(),
+                    ..proof
+                });
             }
-            Self::Fed { trials, absent, fault } => (trials, absent, fault),
+            Self::Fed {
+                trials,
+                absent,
+                fault,
+            } => (trials, absent, fault),
         };
         if trials.is_empty() {
             return Err(nothing(absent, fault));
@@ -161,9 +202,15 @@ impl State {
         let request = Request::new(head, &scheme.document);
         let signed = match scheme.way(&request) {
             Ok(Way::Signed(signed)) => signed,
-            _ => return Err(Refusal::Internal("a check ended with another scheme than it began with".into())),
+            _ => {
+                return Err(Refusal::Internal(
+                    "a check ended with another scheme than it began with".into(),
+                ));
+            }
         };
-        signed.end(&request, trials, head.at).map_err(|(fault, cause)| Refusal::Origin(fault, cause))
+        signed
+            .end(&request, trials, head.at)
+            .map_err(|(fault, cause)| Refusal::Origin(fault, cause))
     }
 }
 
@@ -183,21 +230,44 @@ impl Signed {
             && self.asked.is_empty()
             && self.each.is_none()
             && self.grammar.places.list.iter().all(is_in_head_spot)
-            && self.stamp.as_ref().is_none_or(|stamp| is_in_head(&stamp.from))
+            && self
+                .stamp
+                .as_ref()
+                .is_none_or(|stamp| is_in_head(&stamp.from))
             && self.without.iter().all(|(field, _)| is_in_head(field))
-            && !self.equal.iter().any(|(a, b)| a.any(&is_of_body) || b.any(&is_of_body));
-        let bodies: Option<Vec<_>> = self.contents.iter().map(|content| content.body_at(&is_of_body)).collect();
+            && !self
+                .equal
+                .iter()
+                .any(|(a, b)| a.any(&is_of_body) || b.any(&is_of_body));
+        let bodies: Option<Vec<_>> = self
+            .contents
+            .iter()
+            .map(|content| content.body_at(&is_of_body))
+            .collect();
         let bodies = bodies.filter(|_| of_head)?;
         if keys.is_empty() {
-            return Some(Err((OriginFault::NotAttempted, "this source has no secret yet".into())));
+            return Some(Err((
+                OriginFault::NotAttempted,
+                "this source has no secret yet".into(),
+            )));
         }
         let groups = match self.grammar.find(request, None) {
             Ok(groups) => groups,
             Err(fault) => return Some(Err(fault)),
         };
         let (mut trials, mut absent, mut fault) = (Vec::new(), None, None);
-        for (group, found) in groups.iter().enumerate().filter(|(_, found)| !found.candidates.is_empty()) {
-            let mut context = Context { request, item: None, fields: &found.fields, ts: None, key: None };
+        for (group, found) in groups
+            .iter()
+            .enumerate()
+            .filter(|(_, found)| !found.candidates.is_empty())
+        {
+            let mut context = Context {
+                request,
+                item: None,
+                fields: &found.fields,
+                ts: None,
+                key: None,
+            };
             let ts = match self.time(&context) {
                 Ok(ts) => ts,
                 Err(wrong) => {
@@ -215,12 +285,23 @@ impl Signed {
             };
             for (place, (content, body)) in self.contents.iter().zip(&bodies).enumerate() {
                 for (number, key) in keys.iter().enumerate() {
-                    let mut digest = if keyed { key.hmac(algorithm) } else { Running::plain(algorithm) };
-                    let tried = Context { key: Some(key), ..context };
+                    let mut digest = if keyed {
+                        key.hmac(algorithm)
+                    } else {
+                        Running::plain(algorithm)
+                    };
+                    let tried = Context {
+                        key: Some(key),
+                        ..context
+                    };
                     let mut behind = Vec::new();
-                    let fed = content.feed_before(*body, &tried, &mut |bytes| digest.take(bytes)).and_then(|()| {
-                        content.feed_behind(*body, &tried, &mut |bytes| behind.extend_from_slice(bytes))
-                    });
+                    let fed = content
+                        .feed_before(*body, &tried, &mut |bytes| digest.take(bytes))
+                        .and_then(|()| {
+                            content.feed_behind(*body, &tried, &mut |bytes| {
+                                behind.extend_from_slice(bytes)
+                            })
+                        });
                     match fed.and_then(|()| self.begin_mark(content, *body, &context)) {
                         Ok(marking) => {
                             let covers = body.is_some();
@@ -244,7 +325,11 @@ impl Signed {
                 }
             }
         }
-        Some(Ok(State::Fed { trials, absent, fault }))
+        Some(Ok(State::Fed {
+            trials,
+            absent,
+            fault,
+        }))
     }
 
     /// Begins the mark of a text as far as the body.
@@ -257,7 +342,10 @@ impl Signed {
         if !self.is_of_one {
             return self.mark_beside(content, context);
         }
-        let told = Context { key: Some(&BLANK), ..*context };
+        let told = Context {
+            key: Some(&BLANK),
+            ..*context
+        };
         let mut marking = Marking::begin();
         content.feed_before(body, &told, &mut |bytes| marking.take(bytes))?;
         Ok(marking)
@@ -271,32 +359,58 @@ impl Signed {
         context: &Context<'_, '_>,
     ) -> Result<ProofMark, String> {
         if let (Some(content), true) = (content, self.is_of_one) {
-            let told = Context { key: Some(&BLANK), ..*context };
-            content.feed_behind(content.body_at(&is_of_body).flatten(), &told, &mut |bytes| marking.take(bytes))?;
+            let told = Context {
+                key: Some(&BLANK),
+                ..*context
+            };
+            content.feed_behind(
+                content.body_at(&is_of_body).flatten(),
+                &told,
+                &mut |bytes| marking.take(bytes),
+            )?;
         }
         Ok(marking.end())
     }
 
-    fn end(&self, request: &Request<'_>, trials: Vec<Trial>, now: Timestamp) -> Result<Proof, Fault> {
+    fn end(
+        &self,
+        request: &Request<'_>,
+        trials: Vec<Trial>,
+        now: Timestamp,
+    ) -> Result<Proof, Fault> {
         let groups = self.grammar.find(request, None)?;
         let keys = self.prove.secrets();
         for trial in trials {
-            let (Some(found), Some(key)) = (groups.get(trial.group), keys.get(trial.key)) else { continue };
+            let (Some(found), Some(key)) = (groups.get(trial.group), keys.get(trial.key)) else {
+                continue;
+            };
             let content = self.contents.get(trial.content);
             let mut digest = trial.digest;
             digest.take(&trial.behind);
             if !is_one_of(&digest.finish(), &found.candidates) {
                 continue;
             }
-            let mut context = Context { request, item: None, fields: &found.fields, ts: None, key: Some(key) };
+            let mut context = Context {
+                request,
+                item: None,
+                fields: &found.fields,
+                ts: None,
+                key: Some(key),
+            };
             let ts = self.time(&context)?;
             context.ts = ts.as_deref();
             self.hold(&context)?;
             if let (Some(stamp), Some(ts)) = (&self.stamp, context.ts) {
                 stamp.window.judge(ts, now)?;
             }
-            let mark = self.end_mark(trial.marking, content.filter(|_| trial.covers), &context).map_err(missing)?;
-            return Ok(Proof { strength: self.strength, secret: Some(key.name().to_owned()), marks: vec![mark] });
+            let mark = self
+                .end_mark(trial.marking, content.filter(|_| trial.covers), &context)
+                .map_err(missing)?;
+            return Ok(Proof {
+                strength: self.strength,
+                secret: Some(key.name().to_owned()),
+                marks: vec![mark],
+            });
         }
         Err(unmatched(None, true))
     }
@@ -307,13 +421,19 @@ fn nothing(absent: Option<String>, fault: Option<Fault>) -> Refusal {
     let (fault, cause) = match (absent, fault) {
         (Some(what), _) => missing(what),
         (None, Some(fault)) => fault,
-        (None, None) => (OriginFault::MissingSignature, "there is no signature".into()),
+        (None, None) => (
+            OriginFault::MissingSignature,
+            "there is no signature".into(),
+        ),
     };
     Refusal::Origin(fault, cause)
 }
 
 const fn is_in_head(field: &Field) -> bool {
-    matches!(field, Field::Header(_) | Field::Query(_) | Field::Signature(_))
+    matches!(
+        field,
+        Field::Header(_) | Field::Query(_) | Field::Signature(_)
+    )
 }
 
 const fn is_in_head_spot(spot: &Spot) -> bool {
@@ -340,9 +460,19 @@ mod tests {
     use super::*;
 
     /// Judges a request by pieces of its body; none where that cannot be.
-    fn streamed(scheme: &Scheme, received: &Received, piece: usize) -> Option<Result<Proof, Refusal>> {
-        let head = Received { body: Bytes::new(), ..received.clone() };
-        let mut streamed = Streamed { brought: None, state: scheme.begin(&head)? };
+    fn streamed(
+        scheme: &Scheme,
+        received: &Received,
+        piece: usize,
+    ) -> Option<Result<Proof, Refusal>> {
+        let head = Received {
+            body: Bytes::new(),
+            ..received.clone()
+        };
+        let mut streamed = Streamed {
+            brought: None,
+            state: scheme.begin(&head)?,
+        };
         for piece in received.body.chunks(piece) {
             streamed.take(piece);
         }
@@ -357,11 +487,21 @@ mod tests {
             let before = seen;
             for case in cases(name) {
                 let scheme = case.scheme(&provider);
-                let received = Received { at: case.now(), ..case.received.clone() };
+                let received = Received {
+                    at: case.now(),
+                    ..case.received.clone()
+                };
                 let whole = scheme.judge(&received, case.now());
                 for piece in [1, 7, 4096] {
-                    let Some(pieces) = streamed(&scheme, &received, piece) else { continue };
-                    assert_eq!(pieces.is_ok(), whole.is_ok(), "{}: {pieces:?}, whole {whole:?}", case.place());
+                    let Some(pieces) = streamed(&scheme, &received, piece) else {
+                        continue;
+                    };
+                    assert_eq!(
+                        pieces.is_ok(),
+                        whole.is_ok(),
+                        "{}: {pieces:?}, whole {whole:?}",
+                        case.place()
+                    );
                     if let (Ok(pieces), Ok(whole)) = (&pieces, &whole) {
                         assert_eq!(pieces, whole, "{}", case.place());
                     }
@@ -370,7 +510,10 @@ mod tests {
             }
             providers += usize::from(seen > before);
         }
-        assert!(providers >= 200 && seen >= 6000, "{providers} providers, {seen} cases in pieces");
+        assert!(
+            providers >= 200 && seen >= 6000,
+            "{providers} providers, {seen} cases in pieces"
+        );
     }
 
     #[test]
@@ -413,7 +556,10 @@ mod tests {
             "signature = 'header:S'\nsigned_content = '{form.sorted}'",
         ] {
             let scheme = scheme(&format!("scheme = 'hmac'\n{verify}"));
-            assert!(streamed(&scheme, &post(&[("s", "00")], "x"), 1).is_none(), "{verify}");
+            assert!(
+                streamed(&scheme, &post(&[("s", "00")], "x"), 1).is_none(),
+                "{verify}"
+            );
         }
     }
 }

@@ -24,7 +24,12 @@ impl Token {
         shown
             .iter()
             .find_map(|shown| shown_key(&self.keys, shown))
-            .ok_or_else(|| (OriginFault::WrongSecret, "the token is none of this source's".into()))
+            .ok_or_else(|| {
+                (
+                    OriginFault::WrongSecret,
+                    "the token is none of this source's".into(),
+                )
+            })
     }
 }
 
@@ -41,8 +46,15 @@ impl Basic {
         let mut lines = request.header_lines(&AUTHORIZATION);
         let line = match (lines.next(), lines.next()) {
             (Some(line), None) if !line.is_empty() => line,
-            (Some(_), Some(_)) => return Err(malformed("the header authorization stands there twice")),
-            _ => return Err((OriginFault::MissingSignature, "there are no credentials".into())),
+            (Some(_), Some(_)) => {
+                return Err(malformed("the header authorization stands there twice"));
+            }
+            _ => {
+                return Err((
+                    OriginFault::MissingSignature,
+                    "there are no credentials".into(),
+                ));
+            }
         };
         let (_, encoded) = std::str::from_utf8(line)
             .ok()
@@ -52,12 +64,22 @@ impl Basic {
         let shown = BASE64_STANDARD
             .decode(encoded.trim())
             .map_err(|_| malformed("the credentials are not written as base64"))?;
-        shown_key(&self.keys, &shown)
-            .ok_or_else(|| (OriginFault::WrongSecret, "name and password are none of this source's".into()))
+        shown_key(&self.keys, &shown).ok_or_else(|| {
+            (
+                OriginFault::WrongSecret,
+                "name and password are none of this source's".into(),
+            )
+        })
     }
 }
 
 /// The key that is this very value. Every key is compared, whichever matches.
 fn shown_key<'k>(keys: &'k [Key], shown: &[u8]) -> Option<&'k Key> {
-    keys.iter().fold(None, |found, key| if same(key.expose(), shown) { Some(key) } else { found })
+    keys.iter().fold(None, |found, key| {
+        if same(key.expose(), shown) {
+            Some(key)
+        } else {
+            found
+        }
+    })
 }

@@ -45,19 +45,39 @@ pub struct Judged {
 
 impl Written {
     /// What a provider's file says, with these secrets and values. None: the file has no `[verify]` section.
-    pub fn of_provider(provider: &Provider, secrets: Vec<Secret>, values: Vec<(String, String)>) -> Option<Self> {
+    pub fn of_provider(
+        provider: &Provider,
+        secrets: Vec<Secret>,
+        values: Vec<(String, String)>,
+    ) -> Option<Self> {
         let verify = provider.verify.clone()?;
-        Some(Self { verify, challenges: provider.challenges.clone(), secrets, values })
+        Some(Self {
+            verify,
+            challenges: provider.challenges.clone(),
+            secrets,
+            values,
+        })
     }
 
     /// What a source says, over its provider.
     pub fn of_source(source: &SourceConfig, provider: Option<&Provider>) -> Option<Self> {
-        let verify = source.verify.as_ref().or(provider.and_then(|provider| provider.verify.as_ref()))?;
+        let verify = source
+            .verify
+            .as_ref()
+            .or(provider.and_then(|provider| provider.verify.as_ref()))?;
         Some(Self {
             verify: verify.clone(),
             challenges: provider.map_or_else(Vec::new, |provider| provider.challenges.clone()),
-            secrets: source.secrets.iter().map(|secret| secret.value.clone()).collect(),
-            values: source.values.iter().map(|(name, value)| (name.value.clone(), value.value.clone())).collect(),
+            secrets: source
+                .secrets
+                .iter()
+                .map(|secret| secret.value.clone())
+                .collect(),
+            values: source
+                .values
+                .iter()
+                .map(|(name, value)| (name.value.clone(), value.value.clone()))
+                .collect(),
         })
     }
 }
@@ -66,13 +86,32 @@ impl Trial {
     /// Compiles a check. The secrets are taken as they are, however weak.
     pub fn compile(written: Written) -> Result<Self, Vec<Problem>> {
         let problems = Problems::default();
-        let place = Place { file: "the request".into(), line: 0 };
-        let located = |text: &str| Located { value: text.to_owned(), place: place.clone() };
-        let secrets: Vec<Located<Secret>> =
-            written.secrets.iter().map(|secret| Located { value: secret.clone(), place: place.clone() }).collect();
-        let values: Vec<_> = written.values.iter().map(|(name, value)| (located(name), located(value))).collect();
+        let place = Place {
+            file: "the request".into(),
+            line: 0,
+        };
+        let located = |text: &str| Located {
+            value: text.to_owned(),
+            place: place.clone(),
+        };
+        let secrets: Vec<Located<Secret>> = written
+            .secrets
+            .iter()
+            .map(|secret| Located {
+                value: secret.clone(),
+                place: place.clone(),
+            })
+            .collect();
+        let values: Vec<_> = written
+            .values
+            .iter()
+            .map(|(name, value)| (located(name), located(value)))
+            .collect();
         // A handshake that brings the secret has none before.
-        let brings = written.challenges.iter().any(|challenge| challenge.get("store_secret").is_some());
+        let brings = written
+            .challenges
+            .iter()
+            .any(|challenge| challenge.get("store_secret").is_some());
         let given = Given {
             secrets: &secrets,
             values: &values,
@@ -82,7 +121,11 @@ impl Trial {
             problems: &problems,
         };
         match compile(&written.verify, "verify", &written.challenges, &given) {
-            (Some(scheme), Some(challenges)) if !problems.any_error() => Ok(Self { written, scheme, challenges }),
+            (Some(scheme), Some(challenges)) if !problems.any_error() => Ok(Self {
+                written,
+                scheme,
+                challenges,
+            }),
             _ => Err(problems.into_sorted()),
         }
     }
@@ -93,9 +136,16 @@ impl Trial {
             Ok(received) => received,
             Err(refusal) => return refused(&refusal),
         };
-        match self.challenges.iter().find_map(|challenge| challenge.answer(&received, &self.scheme, now)) {
+        match self
+            .challenges
+            .iter()
+            .find_map(|challenge| challenge.answer(&received, &self.scheme, now))
+        {
             Some(Ok(Met { answer, proof, .. })) => {
-                return Judged { reply: Some(answer), ..passed(proof) };
+                return Judged {
+                    reply: Some(answer),
+                    ..passed(proof)
+                };
             }
             Some(Err(refusal)) => return refused(&refusal),
             None => {}
@@ -104,9 +154,14 @@ impl Trial {
         let judged = judged.and_then(|proof| match self.scheme.compressed {
             Some(_) => match inflate::inflated(&received.headers, &received.body)? {
                 Some(body) => {
-                    let inflated = Received { body, ..received.clone() };
+                    let inflated = Received {
+                        body,
+                        ..received.clone()
+                    };
                     let judged = self.scheme.bodies.judge(&inflated);
-                    judged.map(|()| proof).map_err(|(fault, cause)| Refusal::Origin(fault, cause))
+                    judged
+                        .map(|()| proof)
+                        .map_err(|(fault, cause)| Refusal::Origin(fault, cause))
                 }
                 None => Ok(proof),
             },
@@ -130,10 +185,22 @@ fn passed(proof: Proof) -> Judged {
         Strength::Observed(fault) => Some(fault.as_str()),
         _ => None,
     };
-    Judged { verdict: proof.strength.verdict(), code, cause: None, secret: proof.secret, reply: None }
+    Judged {
+        verdict: proof.strength.verdict(),
+        code,
+        cause: None,
+        secret: proof.secret,
+        reply: None,
+    }
 }
 
 fn refused(refusal: &Refusal) -> Judged {
     let (code, cause) = (Some(refusal.reason()), Some(refusal.cause()));
-    Judged { verdict: "refused", code, cause, secret: None, reply: None }
+    Judged {
+        verdict: "refused",
+        code,
+        cause,
+        secret: None,
+        reply: None,
+    }
 }

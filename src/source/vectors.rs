@@ -10,7 +10,9 @@ use serde_json::Value;
 use super::challenge::Challenge;
 use super::scheme::Scheme;
 use super::{Answer, kept, prove};
-use crate::config::{Config, Located, Place, Problem, Problems, Provider, Secret, SourceConfig, Table};
+use crate::config::{
+    Config, Located, Place, Problem, Problems, Provider, Secret, SourceConfig, Table,
+};
 use crate::model::{OriginFault, Proof, Received, Refusal, RequestId, Strength, Timestamp, Verify};
 
 pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
@@ -18,7 +20,10 @@ pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
 /// A shipped provider.
 pub(super) fn shipped(name: &str) -> Provider {
     let problems = Problems::default();
-    let (_, text) = crate::config::shipped_providers().iter().find(|(known, _)| *known == name).unwrap();
+    let (_, text) = crate::config::shipped_providers()
+        .iter()
+        .find(|(known, _)| *known == name)
+        .unwrap();
     let provider = Provider::read(name, &Table::parse(name, text, &problems), &problems);
     assert_eq!(problems.into_sorted(), []);
     provider
@@ -29,18 +34,37 @@ pub(super) fn source(secrets: &[&str], values: &[(&str, &str)], verify: &str) ->
     // Reading a configuration reads every provider, so it is read once.
     static BARE: LazyLock<SourceConfig> = LazyLock::new(|| {
         let config = "[sources.s]\nprovider = 'custom'\nagent = 'a'\n";
-        let config = Config::parse("t", config, Path::new("."), std::iter::empty(), &Problems::default()).unwrap();
+        let config = Config::parse(
+            "t",
+            config,
+            Path::new("."),
+            std::iter::empty(),
+            &Problems::default(),
+        )
+        .unwrap();
         config.sources[0].clone()
     });
     let mut source = BARE.clone();
-    let place = Place { file: "t".into(), line: 1 };
-    let located = |text: &str| Located { value: text.to_owned(), place: place.clone() };
+    let place = Place {
+        file: "t".into(),
+        line: 1,
+    };
+    let located = |text: &str| Located {
+        value: text.to_owned(),
+        place: place.clone(),
+    };
     source.secrets = secrets
         .iter()
         .enumerate()
-        .map(|(n, s)| Located { value: Secret::new(format!("literal {}", n + 1), *s), place: place.clone() })
+        .map(|(n, s)| Located {
+            value: Secret::new(format!("literal {}", n + 1), *s),
+            place: place.clone(),
+        })
         .collect();
-    source.values = values.iter().map(|(k, v)| (located(k), located(v))).collect();
+    source.values = values
+        .iter()
+        .map(|(k, v)| (located(k), located(v)))
+        .collect();
     if !verify.is_empty() {
         source.verify = Some(Table::parse("verify.toml", verify, &Problems::default()));
     }
@@ -64,10 +88,17 @@ pub(super) fn compile(
 
 /// The scheme of an inline table, with one secret.
 pub(super) fn scheme(verify: &str) -> Scheme {
-    compile(&source(&["a-long-secret"], &[], verify), None).map(|(scheme, _)| scheme).unwrap()
+    compile(&source(&["a-long-secret"], &[], verify), None)
+        .map(|(scheme, _)| scheme)
+        .unwrap()
 }
 
-pub(super) fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Received {
+pub(super) fn request(
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Received {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
@@ -109,7 +140,8 @@ fn vectors() -> PathBuf {
 }
 
 fn json(path: &Path) -> Value {
-    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text =
+        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -118,7 +150,8 @@ fn says(reason: &str, expected: Option<&str>) -> bool {
     expected == Some(reason)
         || matches!(
             (expected, reason),
-            (Some("wrong_signature"), "wrong_secret" | "body_changed") | (Some("claim_mismatch"), "body_changed")
+            (Some("wrong_signature"), "wrong_secret" | "body_changed")
+                | (Some("claim_mismatch"), "body_changed")
         )
 }
 
@@ -137,34 +170,65 @@ impl Case {
         let text = |key: &str| case[key].as_str().map(str::to_owned);
         let body = match (text("body"), text("body_base64")) {
             (Some(body), None) => body.into_bytes(),
-            (None, Some(body)) => base64::Engine::decode(&base64::prelude::BASE64_STANDARD, body).unwrap(),
+            (None, Some(body)) => {
+                base64::Engine::decode(&base64::prelude::BASE64_STANDARD, body).unwrap()
+            }
             _ => panic!("{place}: one of body and body_base64"),
         };
-        let list = |key: &str| case[key].as_array().unwrap_or_else(|| panic!("{place}: {key} is a list"));
+        let list = |key: &str| {
+            case[key]
+                .as_array()
+                .unwrap_or_else(|| panic!("{place}: {key} is a list"))
+        };
         let text_of = |value: &Value| value.as_str().unwrap().to_owned();
-        let headers: Vec<(String, String)> =
-            list("headers").iter().map(|pair| (text_of(&pair[0]), text_of(&pair[1]))).collect();
-        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let mut received = request(&text("method").unwrap(), &text("target").unwrap(), &headers, &body);
+        let headers: Vec<(String, String)> = list("headers")
+            .iter()
+            .map(|pair| (text_of(&pair[0]), text_of(&pair[1])))
+            .collect();
+        let headers: Vec<(&str, &str)> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let mut received = request(
+            &text("method").unwrap(),
+            &text("target").unwrap(),
+            &headers,
+            &body,
+        );
         if let Some(url) = text("url") {
             received.url = url;
         }
         let secrets = list("secrets").iter().map(text_of).collect();
         let values = case["values"].as_object().into_iter().flatten();
-        let values = values.map(|(name, value)| (name.clone(), text_of(value))).collect();
+        let values = values
+            .map(|(name, value)| (name.clone(), text_of(value)))
+            .collect();
         let now = Timestamp::parse(&text("now").unwrap()).unwrap();
-        Self { place, received, secrets, values, now, expect: case["expect"].clone() }
+        Self {
+            place,
+            received,
+            secrets,
+            values,
+            now,
+            expect: case["expect"].clone(),
+        }
     }
 
     pub(super) fn source(&self) -> SourceConfig {
         let secrets: Vec<&str> = self.secrets.iter().map(String::as_str).collect();
-        let values: Vec<(&str, &str)> = self.values.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let values: Vec<(&str, &str)> = self
+            .values
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect();
         source(&secrets, &values, "")
     }
 
     pub(super) fn scheme(&self, provider: &Provider) -> Scheme {
         let compiled = compile(&self.source(), Some(provider));
-        compiled.unwrap_or_else(|problems| panic!("{}: {problems:#?}", self.place)).0
+        compiled
+            .unwrap_or_else(|problems| panic!("{}: {problems:#?}", self.place))
+            .0
     }
 
     pub(super) const fn now(&self) -> Timestamp {
@@ -183,7 +247,8 @@ impl Case {
 /// The cases of a provider: a file is one of them, or a list.
 pub(super) fn cases(provider: &str) -> Vec<Case> {
     let folder = vectors().join(provider);
-    let files = std::fs::read_dir(&folder).unwrap_or_else(|_| panic!("{} has no cases", folder.display()));
+    let files =
+        std::fs::read_dir(&folder).unwrap_or_else(|_| panic!("{} has no cases", folder.display()));
     let mut all = Vec::new();
     for file in files {
         let path = file.unwrap().path();
@@ -212,7 +277,9 @@ fn every_kept_request_is_judged_as_its_file_says() {
             let verdict = received.and_then(|received| scheme.judge(&received, case.now));
             match (&verdict, case.is_good()) {
                 (Ok(proof), true) => {
-                    let secret = case.expect["secret"].as_u64().map(|number| format!("literal {number}"));
+                    let secret = case.expect["secret"]
+                        .as_u64()
+                        .map(|number| format!("literal {number}"));
                     if proof.secret != secret {
                         wrong.push(format!("{}: by {:?}", case.place, proof.secret));
                     }
@@ -221,7 +288,12 @@ fn every_kept_request_is_judged_as_its_file_says() {
                 }
                 (Err(refusal), false) => {
                     if !says(refusal.reason(), case.expect["fault"].as_str()) {
-                        wrong.push(format!("{}: {}: {}", case.place, refusal.reason(), refusal.cause()));
+                        wrong.push(format!(
+                            "{}: {}: {}",
+                            case.place,
+                            refusal.reason(),
+                            refusal.cause()
+                        ));
                     }
                     for secret in &case.secrets {
                         assert!(!refusal.cause().contains(secret.as_str()), "{}", case.place);
@@ -236,12 +308,17 @@ fn every_kept_request_is_judged_as_its_file_says() {
         let timed = text.contains("tolerance =") || text.contains("max_age");
         let kinds = faults.contains("missing_signature") && (!timed || faults.contains("stale"));
         if accepted == 0 || (proves && (refused < 5 || faults.len() < 2 || !kinds)) {
-            wrong.push(format!("{name}: {accepted} accepted, {refused} refused, for {faults:?}"));
+            wrong.push(format!(
+                "{name}: {accepted} accepted, {refused} refused, for {faults:?}"
+            ));
         }
         providers += 1;
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert!(providers >= 270 && seen >= 2800, "only {providers} providers and {seen} cases seen");
+    assert!(
+        providers >= 270 && seen >= 2800,
+        "only {providers} providers and {seen} cases seen"
+    );
 }
 
 #[test]
@@ -256,13 +333,21 @@ fn every_sample_is_an_event_that_the_mapping_understands() {
             let mut received = good.received.clone();
             for (name, value) in &sample.headers {
                 let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
-                received.headers.insert(name, HeaderValue::from_str(value).unwrap());
+                received
+                    .headers
+                    .insert(name, HeaderValue::from_str(value).unwrap());
             }
             received.body = sample.body.clone().into();
             if received.body.starts_with(b"{") || received.body.starts_with(b"[") {
-                assert!(serde_json::from_str::<Value>(&sample.body).is_ok(), "the sample of {name} is no JSON");
+                assert!(
+                    serde_json::from_str::<Value>(&sample.body).is_ok(),
+                    "the sample of {name} is no JSON"
+                );
             }
-            if received.header("content-type").is_some_and(|kind| kind.starts_with("multipart/")) {
+            if received
+                .header("content-type")
+                .is_some_and(|kind| kind.starts_with("multipart/"))
+            {
                 continue;
             }
             let problems = Problems::default();
@@ -278,7 +363,9 @@ fn every_sample_is_an_event_that_the_mapping_understands() {
             let found = problems.into_sorted();
             assert!(found.is_empty(), "{name}: {found:#?}");
             let mapping = mapping.unwrap();
-            let items = mapping.items(received.verify(&anybody, NOW).unwrap()).unwrap();
+            let items = mapping
+                .items(received.verify(&anybody, NOW).unwrap())
+                .unwrap();
             let mapped = mapping.apply(&items[0], false);
             match mapped {
                 Ok(mapped) => {
@@ -286,13 +373,19 @@ fn every_sample_is_an_event_that_the_mapping_understands() {
                     let claims = scheme.event_id.iter().any(|id| id.starts_with("claim:"));
                     // One whose every part may be missing names only some events.
                     let names_some = scheme.event_id.iter().all(|id| id.starts_with("json?:"));
-                    if !claims && !names_some && mapped.dedup.is_none() != scheme.event_id.is_empty() {
+                    if !claims
+                        && !names_some
+                        && mapped.dedup.is_none() != scheme.event_id.is_empty()
+                    {
                         wrong.push(format!("{name}: the sample has no event id"));
                     }
                     // What nobody said to the agent may be a sample as well, but not the one that is sent first.
                     let shows_silence = |why: &str| number > 0 && why.starts_with("humans_only:");
                     if let Some(filtered) = mapped.filtered.filter(|why| !shows_silence(why)) {
-                        wrong.push(format!("{name}: the sample {} runs nothing: {filtered}", sample.name));
+                        wrong.push(format!(
+                            "{name}: the sample {} runs nothing: {filtered}",
+                            sample.name
+                        ));
                     }
                     if mapped.event_type.is_none() != scheme.event_type.is_empty() {
                         wrong.push(format!("{name}: the sample has no event type"));
@@ -310,17 +403,28 @@ fn the_table_of_signature_headers_holds() {
     use base64::Engine;
     use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
     let mut seen = 0;
-    for row in json(&vectors().join("signature-headers.json")).as_array().unwrap() {
+    for row in json(&vectors().join("signature-headers.json"))
+        .as_array()
+        .unwrap()
+    {
         let kind = row["scheme"].as_str().unwrap();
         let (provider, header, time) = match kind {
             "github" => ("github", "x-hub-signature-256", ""),
             "stripe" => ("stripe", "stripe-signature", ""),
             "slack" => ("slack", "x-slack-signature", "x-slack-request-timestamp"),
-            "standard" => ("standard-webhooks", "webhook-signature", "webhook-timestamp"),
+            "standard" => (
+                "standard-webhooks",
+                "webhook-signature",
+                "webhook-timestamp",
+            ),
             "token" => ("gitlab", "x-gitlab-token", ""),
             other => panic!("no scheme {other}"),
         };
-        let secret = if kind == "standard" { "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" } else { "a-long-secret" };
+        let secret = if kind == "standard" {
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+        } else {
+            "a-long-secret"
+        };
         let (scheme, _) = compile(&source(&[secret], &[], ""), Some(&shipped(provider))).unwrap();
         let lines: Vec<&str> = match &row["value"] {
             Value::String(line) => vec![line.as_str()],
@@ -342,7 +446,11 @@ fn the_table_of_signature_headers_holds() {
             let line = timed(line);
             // The signature is right for the time as it is written, wherever it is written.
             let written = match kind {
-                "stripe" => line.split([',', ';']).find_map(|e| e.strip_prefix("t=")).unwrap_or_default().to_owned(),
+                "stripe" => line
+                    .split([',', ';'])
+                    .find_map(|e| e.strip_prefix("t="))
+                    .unwrap_or_default()
+                    .to_owned(),
                 _ => ts.clone().unwrap_or_default(),
             };
             let content = match kind {
@@ -358,9 +466,15 @@ fn the_table_of_signature_headers_holds() {
             let mut mac = super::mac::Running::keyed(super::mac::Algorithm::Sha256, &key);
             mac.take(content.as_bytes());
             let digest = mac.finish();
-            let (hex, b64) = (hex::encode(digest.as_bytes()), BASE64_STANDARD.encode(digest.as_bytes()));
+            let (hex, b64) = (
+                hex::encode(digest.as_bytes()),
+                BASE64_STANDARD.encode(digest.as_bytes()),
+            );
             let url = BASE64_URL_SAFE.encode(digest.as_bytes());
-            assert!(!line.contains("{b64url}") || url != b64, "the alphabets must differ for the row to say something");
+            assert!(
+                !line.contains("{b64url}") || url != b64,
+                "the alphabets must differ for the row to say something"
+            );
             let value = line
                 .replace("{hex}", &hex)
                 .replace("{HEX}", &hex.to_uppercase())
@@ -373,14 +487,24 @@ fn the_table_of_signature_headers_holds() {
                 .replace("{secret}", secret)
                 .replace("{secret-1}", &secret[1..]);
             assert!(!value.contains('{'), "{value}");
-            received.headers.append(HeaderName::from_static(header), HeaderValue::from_str(&value).unwrap());
+            received.headers.append(
+                HeaderName::from_static(header),
+                HeaderValue::from_str(&value).unwrap(),
+            );
             if let Some(ts) = ts {
                 let value = HeaderValue::from_bytes(ts.as_bytes()).unwrap();
-                received.headers.append(HeaderName::from_static(time), value);
+                received
+                    .headers
+                    .append(HeaderName::from_static(time), value);
             }
         }
         let accepted = scheme.judge(&received, NOW).is_ok();
-        assert_eq!(accepted, row["expect"] == "accept", "{kind}: {}", row["why"]);
+        assert_eq!(
+            accepted,
+            row["expect"] == "accept",
+            "{kind}: {}",
+            row["why"]
+        );
         seen += 1;
     }
     assert!(seen >= 33, "only {seen} rows seen");
@@ -394,12 +518,16 @@ fn what_is_signed_like_the_provider_is_accepted_for_every_provider() {
         let good = cases(name).into_iter().find(Case::is_good).unwrap();
         let scheme = good.scheme(&provider);
         // What stands inside the document cannot be written there afterwards.
-        let Ok(headers) = scheme.sign(0, &good.received, NOW) else { continue };
+        let Ok(headers) = scheme.sign(0, &good.received, NOW) else {
+            continue;
+        };
         let mut request = good.received.clone();
         for (name, value) in headers {
             request.headers.insert(name, value);
         }
-        let proof = scheme.judge(&request, NOW).unwrap_or_else(|refusal| panic!("{name}: {refusal:?}"));
+        let proof = scheme
+            .judge(&request, NOW)
+            .unwrap_or_else(|refusal| panic!("{name}: {refusal:?}"));
         request.body = "{\"a\":2}".into();
         if proof.strength == Strength::Signed {
             assert!(scheme.judge(&request, NOW).is_err(), "{name}");
@@ -417,13 +545,25 @@ fn signed_parts_other_than_the_body_are_the_sender_only() {
     let scheme = scheme(way);
     let form = [("content-type", "application/x-www-form-urlencoded")];
     let plain = signed(&scheme, request("POST", "/hooks/s?a=1", &form, b"b=2&a=1"));
-    assert_eq!(scheme.judge(&plain, NOW).map(|proof| proof.strength), Ok(Strength::Origin));
+    assert_eq!(
+        scheme.judge(&plain, NOW).map(|proof| proof.strength),
+        Ok(Strength::Origin)
+    );
     let digest = "230d8358dc8e8890b4c58deeb62912ee2f20357ae92a5cc861b98e68fe31acb5";
-    let bound = signed(&scheme, request("POST", &format!("/hooks/s?digest={digest}"), &[], b"body"));
-    assert_eq!(scheme.judge(&bound, NOW).map(|proof| proof.strength), Ok(Strength::Signed));
+    let bound = signed(
+        &scheme,
+        request("POST", &format!("/hooks/s?digest={digest}"), &[], b"body"),
+    );
+    assert_eq!(
+        scheme.judge(&bound, NOW).map(|proof| proof.strength),
+        Ok(Strength::Signed)
+    );
     let mut changed = bound;
     changed.body = "Body".into();
-    assert_eq!(fault(scheme.judge(&changed, NOW)), Some(OriginFault::BodyChanged));
+    assert_eq!(
+        fault(scheme.judge(&changed, NOW)),
+        Some(OriginFault::BodyChanged)
+    );
 }
 
 #[test]
@@ -444,17 +584,30 @@ fn published_vectors_with_harder_grammars_hold() {
     let boxed = "signature = ['header:box-signature-secondary', 'header:box-signature-primary']\nencoding = 'base64'\n\
                  signed_content = '{body}{header:box-delivery-timestamp}'\n\
                  timestamp = { from = 'header:box-delivery-timestamp', unit = 'rfc3339', tolerance = 600 }";
-    let (scheme, _) = compile(&source(&["another-key", "SamplePrimaryKey"], &[], boxed), None).unwrap();
+    let (scheme, _) = compile(
+        &source(&["another-key", "SamplePrimaryKey"], &[], boxed),
+        None,
+    )
+    .unwrap();
     let received = post(
         &[
             ("box-delivery-timestamp", "2020-01-01T00:00:00-07:00"),
-            ("box-signature-primary", "6TfeAW3A1PASkgboxxA5yqHNKOwFyMWuEXny/FPD5hI="),
+            (
+                "box-signature-primary",
+                "6TfeAW3A1PASkgboxxA5yqHNKOwFyMWuEXny/FPD5hI=",
+            ),
         ],
         r#"{"type":"webhook_event","webhook":{"id":"1234567890"},"trigger":"FILE.UPLOADED","source":{"id":"1234567890","type":"file","name":"Test.txt"}}"#,
     );
     let at = Timestamp::parse("2020-01-01T07:01:00Z").unwrap();
-    assert_eq!(scheme.judge(&received, at).unwrap().secret.as_deref(), Some("literal 2"));
-    assert_eq!(fault(scheme.judge(&received, NOW)), Some(OriginFault::Stale));
+    assert_eq!(
+        scheme.judge(&received, at).unwrap().secret.as_deref(),
+        Some("literal 2")
+    );
+    assert_eq!(
+        fault(scheme.judge(&received, NOW)),
+        Some(OriginFault::Stale)
+    );
 }
 
 #[test]
@@ -470,9 +623,18 @@ fn a_list_proves_each_item_and_an_empty_one_nothing() {
     let judge = |body: &str| scheme.judge(&post(&[], body), NOW);
     let good = format!(r#"{{"items":[{},{}]}}"#, item("a", 1), item("b", 2));
     assert!(judge(&good).is_ok());
-    assert_eq!(fault(judge(&good.replace("\"value\":2", "\"value\":3"))), Some(OriginFault::WrongSignature));
-    assert_eq!(fault(judge(r#"{"items":[]}"#)), Some(OriginFault::MissingSignature));
-    assert_eq!(fault(judge(r#"{"items":[],"items":[]}"#)), Some(OriginFault::MissingPart));
+    assert_eq!(
+        fault(judge(&good.replace("\"value\":2", "\"value\":3"))),
+        Some(OriginFault::WrongSignature)
+    );
+    assert_eq!(
+        fault(judge(r#"{"items":[]}"#)),
+        Some(OriginFault::MissingSignature)
+    );
+    assert_eq!(
+        fault(judge(r#"{"items":[],"items":[]}"#)),
+        Some(OriginFault::MissingPart)
+    );
     assert_eq!(fault(judge("not json")), Some(OriginFault::MissingPart));
 }
 
@@ -490,11 +652,21 @@ fn groups_sections_wrapping_and_derived_keys_work() {
         "signature = 'header:x-sig'\ngroup = ' '\nsplit = ','\npair = '='\nselect = 'v1'\nsigned_content = '{ts}.{body}'\ntimestamp = { from = 'signature:t' }",
     );
     let good = hex::encode(mac(Sha256, b"a-long-secret", "2.b"));
-    assert!(groups.judge(&headers(&format!("t=1,v1={good} t=2,v1={good}")), NOW).is_ok());
-    assert!(groups.judge(&headers(&format!("t=2,v1=00 t=1,v1={good}")), NOW).is_err(), "a time counts in its group");
+    assert!(
+        groups
+            .judge(&headers(&format!("t=1,v1={good} t=2,v1={good}")), NOW)
+            .is_ok()
+    );
+    assert!(
+        groups
+            .judge(&headers(&format!("t=2,v1=00 t=1,v1={good}")), NOW)
+            .is_err(),
+        "a time counts in its group"
+    );
 
-    let sections =
-        scheme("signature = 'header:x-sig'\nsigned_content = '[id:{query:data.id};][rid:{header:x-rid};]end'");
+    let sections = scheme(
+        "signature = 'header:x-sig'\nsigned_content = '[id:{query:data.id};][rid:{header:x-rid};]end'",
+    );
     let good = hex::encode(mac(Sha256, b"a-long-secret", "id:7;end"));
     assert!(sections.judge(&headers(&good), NOW).is_ok());
 
@@ -503,7 +675,10 @@ fn groups_sections_wrapping_and_derived_keys_work() {
     );
     let mut key = super::mac::Running::plain(Sha1);
     key.take(b"a-long-secret");
-    let inner = format!(r#"{{"signature":"{}"}}"#, hex::encode(mac(Sha1, key.finish().as_bytes(), "b")));
+    let inner = format!(
+        r#"{{"signature":"{}"}}"#,
+        hex::encode(mac(Sha1, key.finish().as_bytes(), "b"))
+    );
     let outer = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, inner);
     assert!(wrapped.judge(&headers(&outer), NOW).is_ok());
 
@@ -513,7 +688,10 @@ fn groups_sections_wrapping_and_derived_keys_work() {
     let mut request = signed(&plain, headers(""));
     assert!(plain.judge(&request, NOW).is_ok());
     request.target = "/h?data.id=8".into();
-    assert_eq!(fault(plain.judge(&request, NOW)), Some(OriginFault::MalformedSignature));
+    assert_eq!(
+        fault(plain.judge(&request, NOW)),
+        Some(OriginFault::MalformedSignature)
+    );
 }
 
 #[test]
@@ -522,32 +700,73 @@ fn basic_auth_takes_one_well_formed_line() {
     let judge = |value: &str| fault(scheme.judge(&post(&[("authorization", value)], ""), NOW));
     assert_eq!(judge("basic dXNlcjpwYXNzOndvcmQ="), None);
     assert_eq!(judge("Basic dXNlcjpwYXNz"), Some(OriginFault::WrongSecret));
-    assert_eq!(judge("Bearer dXNlcjpwYXNzOndvcmQ="), Some(OriginFault::MalformedSignature));
+    assert_eq!(
+        judge("Bearer dXNlcjpwYXNzOndvcmQ="),
+        Some(OriginFault::MalformedSignature)
+    );
     assert_eq!(judge("Basic %%%"), Some(OriginFault::MalformedSignature));
     assert_eq!(judge(""), Some(OriginFault::MissingSignature));
-    assert_eq!(fault(scheme.judge(&post(&[], ""), NOW)), Some(OriginFault::MissingSignature));
+    assert_eq!(
+        fault(scheme.judge(&post(&[], ""), NOW)),
+        Some(OriginFault::MissingSignature)
+    );
 }
 
-fn answered(challenges: &[Challenge], scheme: &Scheme, request: &Received) -> Option<Result<Answer, Refusal>> {
-    let met = challenges.iter().find_map(|challenge| challenge.answer(request, scheme, NOW))?;
+fn answered(
+    challenges: &[Challenge],
+    scheme: &Scheme,
+    request: &Received,
+) -> Option<Result<Answer, Refusal>> {
+    let met = challenges
+        .iter()
+        .find_map(|challenge| challenge.answer(request, scheme, NOW))?;
     Some(met.map(|met| met.answer))
 }
 
 #[test]
 fn a_signed_challenge_is_answered_only_when_it_is_signed() {
-    let (scheme, challenges) = compile(&source(&["a-long-secret"], &[], ""), Some(&shipped("slack"))).unwrap();
-    let ask = post(&[], r#"{"type":"url_verification","challenge":"<script>3eZbrw1a"}"#);
-    assert!(matches!(answered(&challenges, &scheme, &ask), Some(Err(Refusal::Origin(..)))));
-    let answer = answered(&challenges, &scheme, &signed(&scheme, ask)).unwrap().unwrap();
-    assert_eq!((answer.status, &answer.body[..]), (200, &b"<script>3eZbrw1a"[..]));
+    let (scheme, challenges) = compile(
+        &source(&["a-long-secret"], &[], ""),
+        Some(&shipped("slack")),
+    )
+    .unwrap();
+    let ask = post(
+        &[],
+        r#"{"type":"url_verification","challenge":"<script>3eZbrw1a"}"#,
+    );
+    assert!(matches!(
+        answered(&challenges, &scheme, &ask),
+        Some(Err(Refusal::Origin(..)))
+    ));
+    let answer = answered(&challenges, &scheme, &signed(&scheme, ask))
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (answer.status, &answer.body[..]),
+        (200, &b"<script>3eZbrw1a"[..])
+    );
     assert_eq!(answer.content_type, "text/plain; charset=utf-8");
-    assert!(answer.headers.contains(&("x-content-type-options".into(), "nosniff".into())));
-    let long = format!(r#"{{"type":"url_verification","challenge":"{}"}}"#, "x".repeat(1025));
+    assert!(
+        answer
+            .headers
+            .contains(&("x-content-type-options".into(), "nosniff".into()))
+    );
+    let long = format!(
+        r#"{{"type":"url_verification","challenge":"{}"}}"#,
+        "x".repeat(1025)
+    );
     assert!(matches!(
         answered(&challenges, &scheme, &signed(&scheme, post(&[], &long))),
         Some(Err(Refusal::Challenge(_)))
     ));
-    assert!(answered(&challenges, &scheme, &post(&[], r#"{"type":"event_callback"}"#)).is_none());
+    assert!(
+        answered(
+            &challenges,
+            &scheme,
+            &post(&[], r#"{"type":"event_callback"}"#)
+        )
+        .is_none()
+    );
 }
 
 #[test]
@@ -562,56 +781,122 @@ fn a_token_is_compared_before_anything_is_echoed() {
     let with = source(&["a-long-secret"], &[("verify_token", "t0ken")], "");
     let (scheme, challenges) = compile(&with, Some(&provider)).unwrap();
     let get = |target: &str| answered(&challenges, &scheme, &request("GET", target, &[], b""));
-    let good = get("/h?hub.mode=subscribe&hub.verify_token=t0ken&hub.challenge=123").unwrap().unwrap();
+    let good = get("/h?hub.mode=subscribe&hub.verify_token=t0ken&hub.challenge=123")
+        .unwrap()
+        .unwrap();
     assert_eq!(&good.body[..], b"123");
-    for wrong in ["/h?hub.mode=subscribe&hub.verify_token=x&hub.challenge=1", "/h?hub.mode=subscribe&hub.challenge=1"] {
-        assert!(matches!(get(wrong), Some(Err(Refusal::Challenge(_)))), "{wrong}");
+    for wrong in [
+        "/h?hub.mode=subscribe&hub.verify_token=x&hub.challenge=1",
+        "/h?hub.mode=subscribe&hub.challenge=1",
+    ] {
+        assert!(
+            matches!(get(wrong), Some(Err(Refusal::Challenge(_)))),
+            "{wrong}"
+        );
     }
     let crc = get("/h?crc_token=abc").unwrap().unwrap();
     let json: Value = serde_json::from_slice(&crc.body).unwrap();
-    assert!(json["response_token"].as_str().unwrap().starts_with("sha256=") && json["n"] == 1);
+    assert!(
+        json["response_token"]
+            .as_str()
+            .unwrap()
+            .starts_with("sha256=")
+            && json["n"] == 1
+    );
     assert_eq!(crc.content_type, "application/json");
     assert!(get("/h").is_none());
     assert_eq!(super::allow(&challenges), "GET, POST");
 
     let problems = compile(&source(&["a-long-secret"], &[], ""), Some(&provider)).unwrap_err();
-    assert!(problems.iter().any(|p| p.what.contains("needs the value verify_token")), "{problems:#?}");
+    assert!(
+        problems
+            .iter()
+            .any(|p| p.what.contains("needs the value verify_token")),
+        "{problems:#?}"
+    );
 }
 
 #[test]
 fn everything_that_is_wrong_with_a_section_comes_at_once() {
     let all = |secrets: &[&str], verify: &str| -> String {
-        let problems = compile(&source(secrets, &[], verify), None).err().unwrap_or_default();
-        problems.iter().map(|problem| format!("{problem}\n")).collect()
+        let problems = compile(&source(secrets, &[], verify), None)
+            .err()
+            .unwrap_or_default();
+        problems
+            .iter()
+            .map(|problem| format!("{problem}\n"))
+            .collect()
     };
     let text = all(
         &[],
         "signature = 'hedder:x'\nsigned_content = ['{ts}.{boddy}', '{body|sha265}', '[x]']\nencoding = 'hax'\nsplitt = ','",
     );
-    for expected in
-        ["hedder:x", "{boddy}", "did you mean sha256?", "[section]", "hax", "did you mean split?", "no secret"]
-    {
+    for expected in [
+        "hedder:x",
+        "{boddy}",
+        "did you mean sha256?",
+        "[section]",
+        "hax",
+        "did you mean split?",
+        "no secret",
+    ] {
         assert!(text.contains(expected), "{expected} is not in\n{text}");
     }
     for (verify, expected) in [
-        ("scheme = 'ed25519'\nsignature = 'header:x'\nkey_encoding = 'hex'", "is no Ed25519 key"),
-        ("scheme = 'jwt'\nsignature = 'header:x'\nalgorithms = ['none']", "none is not one"),
+        (
+            "scheme = 'ed25519'\nsignature = 'header:x'\nkey_encoding = 'hex'",
+            "is no Ed25519 key",
+        ),
+        (
+            "scheme = 'jwt'\nsignature = 'header:x'\nalgorithms = ['none']",
+            "none is not one",
+        ),
         ("scheme = 'hmack'", "no scheme is called"),
-        ("scheme = 'hash'\nsignature = 'header:x'", "without {secret}"),
-        ("signature = 'header:x'\nsigned_content = '{ts}'", "no timestamp"),
+        (
+            "scheme = 'hash'\nsignature = 'header:x'",
+            "without {secret}",
+        ),
+        (
+            "signature = 'header:x'\nsigned_content = '{ts}'",
+            "no timestamp",
+        ),
         ("signature = 'header:x'\nsigned_content = []", "is empty"),
-        ("signature = 'header:x'\npair = '='", "only one of pair and select"),
-        ("signature = 'header:x'\ntimestamp = { from = 'signature:t' }", "neither pair nor positional"),
-        ("signature = 'header:x'\nsecret_encoding = 'base64'", "is not base64"),
-        ("signature = 'header:x'\nsigned_content = '{config:x}'", "not declared"),
-        ("scheme = 'hash'\nsignature = 'header:x'\nsigned_content = '[{secret}{header:y}]{body}'", "without {secret}"),
-        ("signature = 'header:x'\n[[variant]]\nwhen = 'query:open'\nscheme = 'none'", "whoever chooses it"),
+        (
+            "signature = 'header:x'\npair = '='",
+            "only one of pair and select",
+        ),
+        (
+            "signature = 'header:x'\ntimestamp = { from = 'signature:t' }",
+            "neither pair nor positional",
+        ),
+        (
+            "signature = 'header:x'\nsecret_encoding = 'base64'",
+            "is not base64",
+        ),
+        (
+            "signature = 'header:x'\nsigned_content = '{config:x}'",
+            "not declared",
+        ),
+        (
+            "scheme = 'hash'\nsignature = 'header:x'\nsigned_content = '[{secret}{header:y}]{body}'",
+            "without {secret}",
+        ),
+        (
+            "signature = 'header:x'\n[[variant]]\nwhen = 'query:open'\nscheme = 'none'",
+            "whoever chooses it",
+        ),
         ("scheme = 'basic'", "name and password"),
         ("scheme = 'token'", "signature is missing"),
-        ("signature = 'header:x'\nsigned_content = '{body'", "without }"),
+        (
+            "signature = 'header:x'\nsigned_content = '{body'",
+            "without }",
+        ),
     ] {
         let text = all(&["a-long-secret!"], verify);
-        assert!(text.contains(expected), "{verify}: {expected} is not in\n{text}");
+        assert!(
+            text.contains(expected),
+            "{verify}: {expected} is not in\n{text}"
+        );
         assert!(!text.contains("a-long-secret!"), "{text}");
     }
 }
@@ -620,31 +905,65 @@ fn everything_that_is_wrong_with_a_section_comes_at_once() {
 fn an_unknown_provider_is_named_with_its_nearest() {
     let problems = Problems::default();
     let text = "[sources.a]\nprovider = 'githib'\nagent = 'a'\n[sources.b]\nprovider = 'custom'\nagent = 'a'\n";
-    let config = Config::parse("c.toml", text, Path::new("."), std::iter::empty(), &problems).unwrap();
+    let config = Config::parse(
+        "c.toml",
+        text,
+        Path::new("."),
+        std::iter::empty(),
+        &problems,
+    )
+    .unwrap();
     for source in &config.sources {
         assert!(super::provider(source, &config, &problems).is_none());
         assert!(matches!(prove(source, None, true, &problems), (None, None)));
     }
-    let list: Vec<String> = problems.into_sorted().iter().map(ToString::to_string).collect();
+    let list: Vec<String> = problems
+        .into_sorted()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(list.len(), 2, "{list:#?}");
-    assert!(list[0].starts_with("c.toml:2") && list[0].contains("did you mean github?"), "{list:#?}");
-    assert!(list[1].starts_with("c.toml:5") && list[1].contains("needs a verify table"), "{list:#?}");
+    assert!(
+        list[0].starts_with("c.toml:2") && list[0].contains("did you mean github?"),
+        "{list:#?}"
+    );
+    assert!(
+        list[1].starts_with("c.toml:5") && list[1].contains("needs a verify table"),
+        "{list:#?}"
+    );
 }
 
 #[test]
 fn the_public_address_is_asked_for_where_it_is_signed() {
     let problems = Problems::default();
-    let source = source(&["a-long-secret"], &[], "signature = 'header:x'\nsigned_content = '{url}{body}'");
+    let source = source(
+        &["a-long-secret"],
+        &[],
+        "signature = 'header:x'\nsigned_content = '{url}{body}'",
+    );
     assert!(prove(&source, None, false, &problems).0.is_none());
-    assert!(problems.into_sorted()[0].what.contains("server.public_url is empty"));
+    assert!(
+        problems.into_sorted()[0]
+            .what
+            .contains("server.public_url is empty")
+    );
 }
 
 #[test]
 fn t58_weak_secrets_stop_the_start_unless_they_are_for_trying_out() {
-    let place = Place { file: "t".into(), line: 1 };
+    let place = Place {
+        file: "t".into(),
+        line: 1,
+    };
     let weigh = |name: &str, value: &str| {
         let problems = Problems::default();
-        super::weigh(&Located { value: Secret::new(name, value), place: place.clone() }, &problems);
+        super::weigh(
+            &Located {
+                value: Secret::new(name, value),
+                place: place.clone(),
+            },
+            &problems,
+        );
         (problems.any_error(), problems.into_sorted().len())
     };
     assert_eq!(weigh("env:S", "short12"), (true, 1));
@@ -669,8 +988,12 @@ fn what_is_kept_shows_no_secret() {
         b"",
     );
     let kept = kept::kept(&token, &received);
-    assert_eq!(kept.request_line, "POST /hooks/s?pass=***&a=1&API%5FKEY=***&token=***&bare");
-    let expected = [("x-token", "***"), ("x-other", "caf\\xc3\\xa9")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    assert_eq!(
+        kept.request_line,
+        "POST /hooks/s?pass=***&a=1&API%5FKEY=***&token=***&bare"
+    );
+    let expected = [("x-token", "***"), ("x-other", "caf\\xc3\\xa9")]
+        .map(|(n, v)| (n.to_owned(), v.to_owned()));
     assert_eq!(kept.headers, expected);
     assert!(!format!("{token:?}").contains("a-long-secret"));
 }
@@ -679,7 +1002,9 @@ fn what_is_kept_shows_no_secret() {
 fn no_header_value_makes_it_panic() {
     let grammar = "split = ','\npair = '='\nselect = 'v1'\nsigned_content = '{ts}.{body}'\ntimestamp = { from = 'signature:t', tolerance = 300 }";
     let list = scheme(&format!("signature = 'header:x'\n{grammar}"));
-    let wrapped = scheme(&format!("signature = 'header:x'\nunwrap = 'base64-json:s'\n{grammar}"));
+    let wrapped = scheme(&format!(
+        "signature = 'header:x'\nunwrap = 'base64-json:s'\n{grammar}"
+    ));
     let any_bytes = proptest::collection::vec(0x20_u8..=0xff, 0..200);
     proptest::proptest!(|(bytes in any_bytes)| {
         let mut received = post(&[], "body");

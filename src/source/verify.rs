@@ -17,7 +17,9 @@ use super::mark;
 use super::scheme::{Choice, Each, Prove, Scheme, Signed, Way};
 use super::signature::Fault;
 use super::stranger;
-use crate::model::{Claims, OriginFault, Proof, ProofMark, Received, Refusal, Strength, Timestamp, Verify};
+use crate::model::{
+    Claims, OriginFault, Proof, ProofMark, Received, Refusal, Strength, Timestamp, Verify,
+};
 
 /// How many items of a list are proved one by one.
 const MOST_ITEMS: usize = 1000;
@@ -39,7 +41,9 @@ impl Verify for Scheme {
             .and_then(|way| way.judge(&request, now))
             .and_then(|proof| match self.compressed {
                 // The kind of a body that is compressed is judged when it is inflated.
-                Some(Compressed::AsReceived) if received.headers.contains_key(CONTENT_ENCODING) => Ok(proof),
+                Some(Compressed::AsReceived) if received.headers.contains_key(CONTENT_ENCODING) => {
+                    Ok(proof)
+                }
                 _ => self.bodies.judge(received).map(|()| proof),
             })
             .map_err(|(fault, cause)| Refusal::Origin(fault, cause))
@@ -49,17 +53,30 @@ impl Verify for Scheme {
 impl Scheme {
     /// Has at hand what judging a request takes: fetches the certificate that it names, where its scheme wants one and
     /// the request is right in everything that can be told without. An error is a refusal.
-    pub async fn prepare(&self, received: &Received, fetch: &dyn Fetch, now: Timestamp) -> Result<(), Refusal> {
+    pub async fn prepare(
+        &self,
+        received: &Received,
+        fetch: &dyn Fetch,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         if !self.fetches() {
             return Ok(());
         }
         let wanted = {
             let request = Request::new(received, &self.document);
-            let way = self.way(&request).map_err(|(fault, cause)| Refusal::Origin(fault, cause))?;
-            way.wants(&request, now).map_err(|(fault, cause)| Refusal::Origin(fault, cause))?
+            let way = self
+                .way(&request)
+                .map_err(|(fault, cause)| Refusal::Origin(fault, cause))?;
+            way.wants(&request, now)
+                .map_err(|(fault, cause)| Refusal::Origin(fault, cause))?
         };
-        let Some((certificates, address, need)) = wanted else { return Ok(()) };
-        match certificates.fetch(&address, received.peer, fetch, now).await {
+        let Some((certificates, address, need)) = wanted else {
+            return Ok(());
+        };
+        match certificates
+            .fetch(&address, received.peer, fetch, now)
+            .await
+        {
             Err(what) if need == Need::Missing => {
                 let cause = format!("the certificate at {address} cannot be had: {what}");
                 // No fault of the sender's; it may try again.
@@ -99,9 +116,18 @@ impl Way {
     fn judge(&self, request: &Request<'_>, now: Timestamp) -> Result<Proof, Fault> {
         let mut marks = Vec::new();
         let (secret, strength) = match self {
-            Self::Open => return Ok(Proof { strength: Strength::None, secret: None, marks: Vec::new() }),
+            Self::Open => {
+                return Ok(Proof {
+                    strength: Strength::None,
+                    secret: None,
+                    marks: Vec::new(),
+                });
+            }
             Self::Ask(ask) => {
-                let cause = format!("nobody has asked {}: only a running gateway does", ask.told());
+                let cause = format!(
+                    "nobody has asked {}: only a running gateway does",
+                    ask.told()
+                );
                 return Err((OriginFault::NotAttempted, cause));
             }
             Self::Basic(basic) => (basic.judge(request)?.name().to_owned(), Strength::Token),
@@ -115,7 +141,10 @@ impl Way {
                     marks.push(mark);
                     Ok(name)
                 };
-                (each_item(signed.each.as_ref(), request, judge)?, signed.strength)
+                (
+                    each_item(signed.each.as_ref(), request, judge)?,
+                    signed.strength,
+                )
             }
             Self::Jwt(jwt) => {
                 let token = jwt.judge(request, now)?;
@@ -126,12 +155,20 @@ impl Way {
         if let Self::Basic(_) | Self::Token(..) = self {
             marks.push(mark::of_shown(request, self.shown()));
         }
-        Ok(Proof { strength, secret: Some(secret), marks })
+        Ok(Proof {
+            strength,
+            secret: Some(secret),
+            marks,
+        })
     }
 
     /// The certificate that has to be fetched before a request is judged; none where it is at hand, or none is needed. An
     /// error when the request would be refused whatever the certificate.
-    pub(super) fn wants(&self, request: &Request<'_>, now: Timestamp) -> Result<Option<Wanted<'_>>, Fault> {
+    pub(super) fn wants(
+        &self,
+        request: &Request<'_>,
+        now: Timestamp,
+    ) -> Result<Option<Wanted<'_>>, Fault> {
         match self {
             Self::Signed(signed) => signed.wants(request, now),
             _ => Ok(None),
@@ -149,18 +186,28 @@ fn each_item<'q>(
     let Some(each) = each else { return judge(None) };
     let items = match request.json().map_err(missing)?.at(&each.list) {
         Some(Json::List(items)) if items.len() > MOST_ITEMS => {
-            return Err((OriginFault::MalformedSignature, format!("more than {MOST_ITEMS} items to prove")));
+            return Err((
+                OriginFault::MalformedSignature,
+                format!("more than {MOST_ITEMS} items to prove"),
+            ));
         }
         Some(Json::List(items)) => items.as_slice(),
         _ => &[],
     };
     let mut proved = None;
     for item in items {
-        let item = item.at(&each.rest).ok_or_else(|| missing("a signed item is missing".into()))?;
+        let item = item
+            .at(&each.rest)
+            .ok_or_else(|| missing("a signed item is missing".into()))?;
         let key = judge(Some(item))?;
         proved.get_or_insert(key);
     }
-    proved.ok_or_else(|| (OriginFault::MissingSignature, "there is no item to prove".into()))
+    proved.ok_or_else(|| {
+        (
+            OriginFault::MissingSignature,
+            "there is no item to prove".into(),
+        )
+    })
 }
 
 /// The key that made a signature.
@@ -183,7 +230,13 @@ impl Signed {
         let groups = self.grammar.find(request, item)?;
         let mut fault = None;
         for group in groups.iter().filter(|group| !group.candidates.is_empty()) {
-            let mut context = Context { request, item, fields: &group.fields, ts: None, key: None };
+            let mut context = Context {
+                request,
+                item,
+                fields: &group.fields,
+                ts: None,
+                key: None,
+            };
             let ts = match self.time(&context) {
                 Ok(ts) => ts,
                 Err(wrong) => {
@@ -204,7 +257,10 @@ impl Signed {
                     context.key = key.secret;
                     self.hold(&context)?;
                     if !self.asked.is_empty() {
-                        stranger::refuse(&self.asked, &key.content.message(&context).map_err(missing)?)?;
+                        stranger::refuse(
+                            &self.asked,
+                            &key.content.message(&context).map_err(missing)?,
+                        )?;
                     }
                     if let (Some(stamp), Some(ts)) = (&self.stamp, context.ts) {
                         stamp.window.judge(ts, now)?;
@@ -217,29 +273,62 @@ impl Signed {
                 }
             }
         }
-        Err(fault.unwrap_or_else(|| (OriginFault::MissingSignature, "there is no signature".into())))
+        Err(fault.unwrap_or_else(|| {
+            (
+                OriginFault::MissingSignature,
+                "there is no signature".into(),
+            )
+        }))
     }
 
     /// The time as it was sent, where there is one.
-    pub(super) fn time<'c>(&self, context: &Context<'c, '_>) -> Result<Option<Cow<'c, [u8]>>, Fault> {
-        let Some(stamp) = &self.stamp else { return Ok(None) };
-        match context.text(&stamp.from).map_err(missing)?.filter(|ts| !ts.is_empty()) {
+    pub(super) fn time<'c>(
+        &self,
+        context: &Context<'c, '_>,
+    ) -> Result<Option<Cow<'c, [u8]>>, Fault> {
+        let Some(stamp) = &self.stamp else {
+            return Ok(None);
+        };
+        match context
+            .text(&stamp.from)
+            .map_err(missing)?
+            .filter(|ts| !ts.is_empty())
+        {
             Some(ts) => Ok(Some(ts)),
-            None => Err((OriginFault::BadTimestamp, format!("there is no one time stamp in {}", stamp.from))),
+            None => Err((
+                OriginFault::BadTimestamp,
+                format!("there is no one time stamp in {}", stamp.from),
+            )),
         }
     }
 
     /// What has to be fetched. Everything that can be judged without it is, so that a request which is refused anyway
     /// makes nothing happen.
     fn wants(&self, request: &Request<'_>, now: Timestamp) -> Result<Option<Wanted<'_>>, Fault> {
-        let Prove::Public { certificates: Some(certificates), keys, .. } = &self.prove else { return Ok(None) };
+        let Prove::Public {
+            certificates: Some(certificates),
+            keys,
+            ..
+        } = &self.prove
+        else {
+            return Ok(None);
+        };
         // With a certificate from the operator nothing is fetched.
         if !keys.is_empty() {
             return Ok(None);
         }
         let groups = self.grammar.find(request, None)?;
-        let fields = groups.iter().find(|group| !group.candidates.is_empty()).map_or(&[][..], |group| &group.fields);
-        let mut context = Context { request, item: None, fields, ts: None, key: None };
+        let fields = groups
+            .iter()
+            .find(|group| !group.candidates.is_empty())
+            .map_or(&[][..], |group| &group.fields);
+        let mut context = Context {
+            request,
+            item: None,
+            fields,
+            ts: None,
+            key: None,
+        };
         let ts = self.time(&context)?;
         context.ts = ts.as_deref();
         self.algorithm.of(&context)?;
@@ -248,7 +337,9 @@ impl Signed {
             stamp.window.judge(ts, now)?;
         }
         let address = certificates.address(&context)?;
-        Ok(certificates.need(&address, now).map(|need| (&**certificates, address, need)))
+        Ok(certificates
+            .need(&address, now)
+            .map(|need| (&**certificates, address, need)))
     }
 
     /// Tries every text with every key against every candidate.
@@ -264,14 +355,22 @@ impl Signed {
                 let keyed = matches!(self.prove, Prove::Hmac(_));
                 self.digested(context, keys, keyed, algorithm, candidates)
             }
-            Prove::Public { kind, keys, certificates, .. } => {
+            Prove::Public {
+                kind,
+                keys,
+                certificates,
+                ..
+            } => {
                 let fetched;
                 let mut named = None;
                 let keys = match certificates {
                     Some(certificates) if keys.is_empty() => {
                         let address = certificates.address(&context)?;
                         fetched = certificates.at_hand(&address, now).ok_or_else(|| {
-                            (OriginFault::UnknownKey, "the certificate it names is not at hand".to_owned())
+                            (
+                                OriginFault::UnknownKey,
+                                "the certificate it names is not at hand".to_owned(),
+                            )
                         })?;
                         named = Some((certificates, address));
                         std::slice::from_ref(&*fetched)
@@ -281,9 +380,15 @@ impl Signed {
                 let held: Vec<_> = keys.iter().filter(|key| key.holds_at(now)).collect();
                 if held.is_empty() {
                     let fault = if keys.is_empty() {
-                        (OriginFault::NotAttempted, "this source has no public key yet".to_owned())
+                        (
+                            OriginFault::NotAttempted,
+                            "this source has no public key yet".to_owned(),
+                        )
                     } else {
-                        (OriginFault::UnknownKey, "the certificate does not hold now".to_owned())
+                        (
+                            OriginFault::UnknownKey,
+                            "the certificate does not hold now".to_owned(),
+                        )
                     };
                     return Err(fault);
                 }
@@ -294,14 +399,20 @@ impl Signed {
                         Ok(message) => {
                             compared = true;
                             let made = |key: &&&super::key::PublicKey| {
-                                candidates.iter().any(|signature| key.proves(*kind, algorithm, &message, signature))
+                                candidates.iter().any(|signature| {
+                                    key.proves(*kind, algorithm, &message, signature)
+                                })
                             };
                             if let Some(key) = held.iter().find(made) {
                                 if let Some((certificates, address)) = &named {
                                     certificates.proved(address, now);
                                 }
                                 let name = Cow::Owned(key.name.clone());
-                                return Ok(Matched { name, secret: None, content });
+                                return Ok(Matched {
+                                    name,
+                                    secret: None,
+                                    content,
+                                });
                             }
                         }
                         Err(what) => {
@@ -323,18 +434,32 @@ impl Signed {
         candidates: &[Vec<u8>],
     ) -> Result<Matched<'s>, Fault> {
         if keys.is_empty() {
-            return Err((OriginFault::NotAttempted, "this source has no secret yet".into()));
+            return Err((
+                OriginFault::NotAttempted,
+                "this source has no secret yet".into(),
+            ));
         }
         let (mut absent, mut compared) = (None, false);
         for content in &self.contents {
             for key in keys {
-                let mut digest = if keyed { key.hmac(algorithm) } else { Running::plain(algorithm) };
-                let tried = Context { key: Some(key), ..context };
+                let mut digest = if keyed {
+                    key.hmac(algorithm)
+                } else {
+                    Running::plain(algorithm)
+                };
+                let tried = Context {
+                    key: Some(key),
+                    ..context
+                };
                 match content.feed(&tried, &mut |bytes| digest.take(bytes)) {
                     Ok(()) => {
                         compared = true;
                         if is_one_of(&digest.finish(), candidates) {
-                            return Ok(Matched { name: Cow::Borrowed(key.name()), secret: Some(key), content });
+                            return Ok(Matched {
+                                name: Cow::Borrowed(key.name()),
+                                secret: Some(key),
+                                content,
+                            });
                         }
                     }
                     Err(what) => {
@@ -351,18 +476,31 @@ impl Signed {
     pub(super) fn hold(&self, context: &Context<'_, '_>) -> Result<(), Fault> {
         for (field, text) in &self.without {
             let found = context.text(field).map_err(missing)?.unwrap_or_default();
-            if found.windows(text.len()).any(|part| part == text.as_slice()) {
-                let cause = format!("{field} holds the text that parts the fields of what is signed");
+            if found
+                .windows(text.len())
+                .any(|part| part == text.as_slice())
+            {
+                let cause =
+                    format!("{field} holds the text that parts the fields of what is signed");
                 return Err((OriginFault::ClaimMismatch, cause));
             }
         }
         for (a, b) in &self.equal {
-            let bytes = (a.bytes(context).map_err(missing)?, b.bytes(context).map_err(missing)?);
+            let bytes = (
+                a.bytes(context).map_err(missing)?,
+                b.bytes(context).map_err(missing)?,
+            );
             if !same(&bytes.0, &bytes.1) {
                 return Err(if a.holds_body() || b.holds_body() {
-                    (OriginFault::BodyChanged, "the body is not the one whose digest is signed".into())
+                    (
+                        OriginFault::BodyChanged,
+                        "the body is not the one whose digest is signed".into(),
+                    )
                 } else {
-                    (OriginFault::ClaimMismatch, "a signed value is not the one it has to equal".into())
+                    (
+                        OriginFault::ClaimMismatch,
+                        "a signed value is not the one it has to equal".into(),
+                    )
                 });
             }
         }
@@ -384,7 +522,9 @@ pub(super) fn unmatched(absent: Option<String>, compared: bool) -> Fault {
 
 /// Whether a digest is among the candidates; all of them are compared.
 pub(super) fn is_one_of(tag: &Tag, candidates: &[Vec<u8>]) -> bool {
-    candidates.iter().fold(false, |hit, candidate| tag.is(candidate) | hit)
+    candidates
+        .iter()
+        .fold(false, |hit, candidate| tag.is(candidate) | hit)
 }
 
 impl Choice {
@@ -393,11 +533,19 @@ impl Choice {
             Self::One(algorithm) => return Ok(*algorithm),
             Self::Listed(from, map) => (from, map),
         };
-        let word = context.text(from).map_err(missing)?.ok_or_else(|| missing(format!("{from} is missing")))?;
+        let word = context
+            .text(from)
+            .map_err(missing)?
+            .ok_or_else(|| missing(format!("{from} is missing")))?;
         map.iter()
             .find(|(text, _)| text.as_bytes() == &*word)
             .map(|(_, algorithm)| *algorithm)
-            .ok_or_else(|| (OriginFault::MalformedSignature, format!("{from} names an algorithm that is not allowed")))
+            .ok_or_else(|| {
+                (
+                    OriginFault::MalformedSignature,
+                    format!("{from} names an algorithm that is not allowed"),
+                )
+            })
     }
 }
 

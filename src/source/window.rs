@@ -43,17 +43,25 @@ impl Window {
                 ],
             )
             .map_or(Unit::Seconds, |unit| unit.value);
-        let back = section.integer("tolerance").map(|seconds| Duration::from_secs(seconds.value));
+        let back = section
+            .integer("tolerance")
+            .map(|seconds| Duration::from_secs(seconds.value));
         let ahead = section.integer("future");
         if let (None, Some(ahead)) = (back, &ahead) {
             section.problems().error_hint(
                 &ahead.place,
-                format!("{} says nothing without a tolerance", section.path("future")),
+                format!(
+                    "{} says nothing without a tolerance",
+                    section.path("future")
+                ),
                 "set tolerance to how old a time stamp may be, in seconds",
             );
         }
         let ahead = ahead.map(|seconds| Duration::from_secs(seconds.value));
-        Self { unit, bounds: back.map(|back| (back, ahead.unwrap_or(back.min(AHEAD)))) }
+        Self {
+            unit,
+            bounds: back.map(|back| (back, ahead.unwrap_or(back.min(AHEAD)))),
+        }
     }
 
     /// Whether times are checked.
@@ -62,18 +70,33 @@ impl Window {
     }
 
     /// Judges a time as it was received.
-    pub(super) fn judge(&self, written: &[u8], now: Timestamp) -> Result<(), (OriginFault, String)> {
-        let Some((back, ahead)) = self.bounds else { return Ok(()) };
+    pub(super) fn judge(
+        &self,
+        written: &[u8],
+        now: Timestamp,
+    ) -> Result<(), (OriginFault, String)> {
+        let Some((back, ahead)) = self.bounds else {
+            return Ok(());
+        };
         let Some(at) = self.parse(written) else {
-            return Err((OriginFault::BadTimestamp, "the time stamp is no time".into()));
+            return Err((
+                OriginFault::BadTimestamp,
+                "the time stamp is no time".into(),
+            ));
         };
         if now.since(at) > back {
             let age = now.since(at).as_secs();
-            return Err((OriginFault::Stale, format!("signed {age} s ago, {} s are allowed", back.as_secs())));
+            return Err((
+                OriginFault::Stale,
+                format!("signed {age} s ago, {} s are allowed", back.as_secs()),
+            ));
         }
         if at.since(now) > ahead {
             let lead = at.since(now).as_secs();
-            let cause = format!("signed {lead} s ahead of our clock, {} s are allowed", ahead.as_secs());
+            let cause = format!(
+                "signed {lead} s ahead of our clock, {} s are allowed",
+                ahead.as_secs()
+            );
             return Err((OriginFault::Future, cause));
         }
         Ok(())
@@ -86,7 +109,9 @@ impl Window {
             Unit::Millis => at.millis().to_string(),
             Unit::Rfc3339 => at.to_string(),
             Unit::HttpDate => jiff::Timestamp::from_millisecond(at.millis())
-                .and_then(|at| jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at))
+                .and_then(|at| {
+                    jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at)
+                })
                 .unwrap_or_default(),
         }
     }
@@ -96,14 +121,21 @@ impl Window {
         let text = std::str::from_utf8(written).ok()?;
         match self.unit {
             // A time without an offset is one of UTC with senders that leave it out.
-            Unit::Rfc3339 => return Timestamp::parse(text).or_else(|| Timestamp::parse(&format!("{text}Z"))),
+            Unit::Rfc3339 => {
+                return Timestamp::parse(text).or_else(|| Timestamp::parse(&format!("{text}Z")));
+            }
             Unit::HttpDate => {
-                let at = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+                let at = jiff::fmt::rfc2822::DateTimeParser::new()
+                    .parse_timestamp(text)
+                    .ok()?;
                 return Some(Timestamp::from_millis(at.as_millisecond()));
             }
             Unit::Seconds | Unit::Millis | Unit::Either => {}
         }
-        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) || (text.len() > 1 && text.starts_with('0')) {
+        if text.is_empty()
+            || !text.bytes().all(|b| b.is_ascii_digit())
+            || (text.len() > 1 && text.starts_with('0'))
+        {
             return None;
         }
         let number: i64 = text.parse().ok()?;
@@ -135,7 +167,12 @@ mod tests {
         assert!(at.is_some());
         assert_eq!(window.parse(b"2023-11-14T22:13:20.123"), at);
         assert_eq!(window.parse(b"2023-11-14T23:13:20.123+01:00"), at);
-        for wrong in ["2023-11-14", "2023-11-14T22:13:20ZZ", "2023-11-14T22:13:20 ", ""] {
+        for wrong in [
+            "2023-11-14",
+            "2023-11-14T22:13:20ZZ",
+            "2023-11-14T22:13:20 ",
+            "",
+        ] {
             assert_eq!(window.parse(wrong.as_bytes()), None, "{wrong}");
         }
     }
@@ -151,7 +188,11 @@ mod tests {
             (1_700_000_061, Err(OriginFault::Future)),
         ] {
             let text = i64::to_string(&seconds);
-            assert_eq!(window.judge(text.as_bytes(), now).map_err(|e| e.0), expected, "{text}");
+            assert_eq!(
+                window.judge(text.as_bytes(), now).map_err(|e| e.0),
+                expected,
+                "{text}"
+            );
         }
     }
 
@@ -159,8 +200,15 @@ mod tests {
     fn a_short_tolerance_shortens_both_sides_and_the_file_may_say_more() {
         let now = Timestamp::from_seconds(1000);
         assert!(window("tolerance = 30").judge(b"1031", now).is_err());
-        assert!(window("tolerance = 30\nfuture = 120").judge(b"1120", now).is_ok());
-        assert!(window("unit = 's'").judge(b"whatever", now).is_ok(), "without a tolerance it is not checked");
+        assert!(
+            window("tolerance = 30\nfuture = 120")
+                .judge(b"1120", now)
+                .is_ok()
+        );
+        assert!(
+            window("unit = 's'").judge(b"whatever", now).is_ok(),
+            "without a tolerance it is not checked"
+        );
     }
 
     #[test]
@@ -188,9 +236,16 @@ mod tests {
     #[test]
     fn other_units_are_read() {
         let now = Timestamp::parse("2024-01-01T00:00:00Z").unwrap();
-        assert!(window("unit = 'ms'\ntolerance = 5").judge(now.millis().to_string().as_bytes(), now).is_ok());
+        assert!(
+            window("unit = 'ms'\ntolerance = 5")
+                .judge(now.millis().to_string().as_bytes(), now)
+                .is_ok()
+        );
         let text = window("unit = 'rfc3339'\ntolerance = 5");
-        assert!(text.judge(b"2024-01-01T01:00:00.123456789+01:00", now).is_ok());
+        assert!(
+            text.judge(b"2024-01-01T01:00:00.123456789+01:00", now)
+                .is_ok()
+        );
         assert!(text.judge(b"2023-12-31T23:59:00Z", now).is_err());
         let date = window("unit = 'http-date'\ntolerance = 5");
         assert!(date.judge(b"Mon, 01 Jan 2024 00:00:03 GMT", now).is_ok());
@@ -199,7 +254,11 @@ mod tests {
         let either = window("unit = 's-or-ms'\ntolerance = 5");
         for at in [now.millis(), now.seconds()] {
             assert!(either.judge(at.to_string().as_bytes(), now).is_ok());
-            assert!(either.judge((at - at / 1000).to_string().as_bytes(), now).is_err());
+            assert!(
+                either
+                    .judge((at - at / 1000).to_string().as_bytes(), now)
+                    .is_err()
+            );
         }
     }
 }

@@ -31,7 +31,10 @@ impl Stub {
         parts: &[&str],
         request: Request<Incoming>,
     ) -> Option<Result<Answer, Hangup>> {
-        let is_ours = matches!(parts, ["agents", _] | ["agent-execution", ..] | [_, "agent-execution", _, "events"]);
+        let is_ours = matches!(
+            parts,
+            ["agents", _] | ["agent-execution", ..] | [_, "agent-execution", _, "events"]
+        );
         if !is_ours {
             return None;
         }
@@ -40,13 +43,16 @@ impl Stub {
         }
         Some(match (request.method(), parts) {
             (&Method::GET, ["agents", id]) => Ok(self.agent(id)),
-            (&Method::POST, ["agent-execution", id]) => self.run(("agents", id), Manner::Start, request).await,
+            (&Method::POST, ["agent-execution", id]) => {
+                self.run(("agents", id), Manner::Start, request).await
+            }
             (&Method::DELETE, ["agent-execution", id]) => {
                 let mut ledger = self.ledger();
                 ledger.stop(id, self.clock.now());
                 Ok(found(ledger.task(id)))
             }
-            (&Method::GET, ["agent-execution", id, "status"]) | (&Method::PATCH, ["agent-execution", id, "update"]) => {
+            (&Method::GET, ["agent-execution", id, "status"])
+            | (&Method::PATCH, ["agent-execution", id, "update"]) => {
                 Ok(found(self.ledger().task(id)))
             }
             (&Method::GET, [_, "agent-execution", id, "events"]) => Ok(self.events(id)),
@@ -58,12 +64,20 @@ impl Stub {
     pub(super) fn has(&self, kind: &str, id: &str) -> bool {
         let options = self.options();
         let kind = kind.trim_end_matches('s');
-        options.agents.is_empty() || options.agents.iter().any(|one| one == id || *one == format!("{kind}/{id}"))
+        options.agents.is_empty()
+            || options
+                .agents
+                .iter()
+                .any(|one| one == id || *one == format!("{kind}/{id}"))
     }
 
     /// An agent as the control plane and the API show it.
     pub(super) fn agent(&self, id: &str) -> Answer {
-        if self.has("agents", id) { json_answer(StatusCode::OK, &agent(id)) } else { no_agent() }
+        if self.has("agents", id) {
+            json_answer(StatusCode::OK, &agent(id))
+        } else {
+            no_agent()
+        }
     }
 
     /// The agents that were named.
@@ -74,19 +88,31 @@ impl Stub {
             .filter(|id| !id.starts_with("workflow/"))
             .map(|id| agent(id.trim_start_matches("agent/")))
             .collect();
-        json_answer(StatusCode::OK, &json!({ "total": items.len(), "items": items, "page": 1, "total_pages": 1 }))
+        json_answer(
+            StatusCode::OK,
+            &json!({ "total": items.len(), "items": items, "page": 1, "total_pages": 1 }),
+        )
     }
 
     /// A run, told until its end.
     fn events(self: &Arc<Self>, id: &str) -> Answer {
-        let Some(first) = self.ledger().task(id) else { return found(None) };
+        let Some(first) = self.ledger().task(id) else {
+            return found(None);
+        };
         let (tell, hear) = mpsc::channel::<Bytes>(16);
-        tokio::spawn(tokio::time::timeout(LONGEST, Arc::clone(self).follow(id.to_owned(), first, tell)));
+        tokio::spawn(tokio::time::timeout(
+            LONGEST,
+            Arc::clone(self).follow(id.to_owned(), first, tell),
+        ));
         let frames = stream::unfold(hear, async |mut hear| {
-            hear.recv().await.map(|piece| (Ok::<_, Infallible>(Frame::data(piece)), hear))
+            hear.recv()
+                .await
+                .map(|piece| (Ok::<_, Infallible>(Frame::data(piece)), hear))
         });
         let mut answer = Response::new(StreamBody::new(frames).boxed_unsync());
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        answer
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         answer
     }
 
@@ -107,7 +133,10 @@ impl Stub {
         let mut last = first["status"].clone();
         loop {
             let task = self.ledger().task(&id).unwrap_or_default();
-            let ended = matches!(task["status"].as_str(), None | Some("completed" | "failed" | "error" | "stopped"));
+            let ended = matches!(
+                task["status"].as_str(),
+                None | Some("completed" | "failed" | "error" | "stopped")
+            );
             if ended {
                 let _ = tell.send(event("task_finished", &task)).await;
                 return;

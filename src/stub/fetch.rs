@@ -17,7 +17,12 @@ const MOST: u64 = 4 << 30;
 /// The links of a call's input.
 pub(super) fn links(input: &Map<String, Value>) -> Vec<String> {
     let links = input.get("files").and_then(Value::as_array);
-    links.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    links
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// A line for each link: its last segment, and the size and digest of what it leads to, or why it leads nowhere.
@@ -38,8 +43,13 @@ pub(super) async fn told(client: &Client, links: &[String]) -> String {
 }
 
 async fn fetched(client: &Client, link: &str) -> Result<(u64, String), String> {
-    let request = Request::get(link).body(Bytes::new()).map_err(|error| error.to_string())?;
-    let answer = client.open(request, TIME).await.map_err(|error| error.to_string())?;
+    let request = Request::get(link)
+        .body(Bytes::new())
+        .map_err(|error| error.to_string())?;
+    let answer = client
+        .open(request, TIME)
+        .await
+        .map_err(|error| error.to_string())?;
     if answer.status() != http::StatusCode::OK {
         return Err(format!("it answers {}", answer.status().as_u16()));
     }

@@ -66,11 +66,18 @@ impl Stub {
     ) -> Result<Answer, Hangup> {
         let told = match told::read(kind, agent_id, headers, request) {
             Ok(told) => told,
-            Err(problems) => return Ok(json_answer(StatusCode::UNPROCESSABLE_ENTITY, &json!({"detail": problems}))),
+            Err(problems) => {
+                return Ok(json_answer(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    &json!({"detail": problems}),
+                ));
+            }
         };
         let wish = Wish::read(told.text());
         let asked = self.ledger().ask(&told);
-        let wished = wish.fault.filter(|_| wish.times.is_none_or(|times| asked <= times));
+        let wished = wish
+            .fault
+            .filter(|_| wish.times.is_none_or(|times| asked <= times));
         let fault = wished.or(fate);
         if let Some(fault) = fault {
             self.count(fault);
@@ -80,7 +87,11 @@ impl Stub {
         }
 
         let course = self.course(&told, &wish, fault);
-        let begins_as = if manner == Manner::Wait { "executing" } else { "pending" };
+        let begins_as = if manner == Manner::Wait {
+            "executing"
+        } else {
+            "pending"
+        };
         let run = self.ledger().begin(told, begins_as, self.clock.now());
         let id = Arc::clone(&run.id);
         let made = self.ledger().task(&id).unwrap_or_default();
@@ -102,13 +113,24 @@ impl Stub {
                 self.ledger().task(&id).unwrap_or_default()
             }
             Manner::Stream => {
-                let told = Telling { stub: Arc::clone(self), id, made, pace, words, malformed };
+                let told = Telling {
+                    stub: Arc::clone(self),
+                    id,
+                    made,
+                    pace,
+                    words,
+                    malformed,
+                };
                 return Ok(told.answer(going));
             }
         };
         if malformed {
             let mut half = task.to_string();
-            half.truncate(half.char_indices().nth(half.len() / 3).map_or(0, |(at, _)| at));
+            half.truncate(
+                half.char_indices()
+                    .nth(half.len() / 3)
+                    .map_or(0, |(at, _)| at),
+            );
             return Ok(super::answer(StatusCode::OK, "application/json", half));
         }
         Ok(json_answer(StatusCode::OK, &task))
@@ -127,10 +149,18 @@ impl Stub {
             "failed" | "error" => Some("it failed because it was asked to".to_owned()),
             _ => None,
         });
-        let files = if wish.result.is_none() && status == "completed" { fetch::links(&told.input) } else { Vec::new() };
+        let files = if wish.result.is_none() && status == "completed" {
+            fetch::links(&told.input)
+        } else {
+            Vec::new()
+        };
         Course {
             files,
-            delay: if fault == Some(Fault::Slow) { delay * 10 + Duration::from_secs(1) } else { delay },
+            delay: if fault == Some(Fault::Slow) {
+                delay * 10 + Duration::from_secs(1)
+            } else {
+                delay
+            },
             status,
             result,
         }
@@ -149,7 +179,8 @@ impl Stub {
             let lines = fetch::told(&self.client, &course.files).await;
             result.get_or_insert_default().push_str(&lines);
         }
-        self.ledger().end(&run, &course.status, result, self.clock.now());
+        self.ledger()
+            .end(&run, &course.status, result, self.clock.now());
     }
 }
 
@@ -167,14 +198,21 @@ fn refusal(fault: Fault, retry_after: Option<&str>) -> Option<Result<Answer, Han
     };
     let mut answer = detail(status, text);
     let waits = matches!(fault, Fault::Status(429 | 503)).then_some("1");
-    if let Some(wait) = retry_after.or(waits).and_then(|wait| HeaderValue::from_str(wait).ok()) {
+    if let Some(wait) = retry_after
+        .or(waits)
+        .and_then(|wait| HeaderValue::from_str(wait).ok())
+    {
         answer.headers_mut().insert(RETRY_AFTER, wait);
     }
     Some(Ok(answer))
 }
 
 fn gateway() -> Answer {
-    super::answer(StatusCode::BAD_GATEWAY, "text/html", "<html><body><h1>502 Bad Gateway</h1></body></html>")
+    super::answer(
+        StatusCode::BAD_GATEWAY,
+        "text/html",
+        "<html><body><h1>502 Bad Gateway</h1></body></html>",
+    )
 }
 
 /// What a run says by itself: the beginning of what it was told.
@@ -204,10 +242,14 @@ impl Telling {
             let _ = self.tell(&tell, going).await;
         });
         let frames = stream::unfold(hear, async |mut hear| {
-            hear.recv().await.map(|piece| (Ok::<_, Infallible>(Frame::data(piece)), hear))
+            hear.recv()
+                .await
+                .map(|piece| (Ok::<_, Infallible>(Frame::data(piece)), hear))
         });
         let mut answer = Response::new(StreamBody::new(frames).boxed_unsync());
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        answer
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         answer
     }
 
@@ -223,14 +265,20 @@ impl Telling {
         tell.send(self.event("task_updated", made)).await?;
         let words = self.words.clone().unwrap_or_default();
         let pieces: Vec<&str> = words.split_inclusive(' ').collect();
-        let pieces: Vec<String> = pieces.chunks(pieces.len().div_ceil(8).max(1)).map(<[&str]>::concat).collect();
+        let pieces: Vec<String> = pieces
+            .chunks(pieces.len().div_ceil(8).max(1))
+            .map(<[&str]>::concat)
+            .collect();
         let pause = self.pace / u32::try_from(pieces.len() + 1).unwrap_or(u32::MAX);
         for piece in pieces {
             tokio::time::sleep(pause).await;
             tell.send(self.event("chunk", piece.into())).await?;
         }
         let _ = going.await;
-        let mut end = self.event("task_finished", self.stub.ledger().task(&self.id).unwrap_or_default());
+        let mut end = self.event(
+            "task_finished",
+            self.stub.ledger().task(&self.id).unwrap_or_default(),
+        );
         if self.malformed {
             end.truncate(end.len() / 2);
         }

@@ -83,10 +83,14 @@ impl Stats {
         self.runs += 1;
         self.running += 1;
         self.max_running = self.max_running.max(self.running);
-        if self.max_running_by.len() < MAX_COUNTED || self.max_running_by.contains_key(destination) {
+        if self.max_running_by.len() < MAX_COUNTED || self.max_running_by.contains_key(destination)
+        {
             let running = self.running_by.entry(destination.to_owned()).or_default();
             *running += 1;
-            let most = self.max_running_by.entry(destination.to_owned()).or_default();
+            let most = self
+                .max_running_by
+                .entry(destination.to_owned())
+                .or_default();
             *most = (*most).max(*running);
         }
     }
@@ -120,7 +124,10 @@ pub(super) struct Told {
 impl Told {
     /// `input.text`
     pub(super) fn text(&self) -> &str {
-        self.input.get("text").and_then(Value::as_str).unwrap_or_default()
+        self.input
+            .get("text")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 
     fn digest(&self) -> u64 {
@@ -200,7 +207,10 @@ pub(super) struct Started {
 impl Ledger {
     /// An empty memory, and the file that every beginning and end is written to.
     pub(super) fn new(journal: Option<File>) -> Self {
-        Self { journal, ..Self::default() }
+        Self {
+            journal,
+            ..Self::default()
+        }
     }
 
     /// How often this call was asked for, itself included.
@@ -217,14 +227,23 @@ impl Ledger {
     pub(super) fn begin(&mut self, told: Told, status: &str, now: Timestamp) -> Started {
         let digest = told.digest();
         let text = told.text();
-        let (short, text_bytes) = (text.chars().take(MAX_RUN_TEXT).collect::<String>(), text.len());
-        let id: Arc<str> = told.id.clone().unwrap_or_else(|| Uuid::new_v4().to_string()).into();
+        let (short, text_bytes) = (
+            text.chars().take(MAX_RUN_TEXT).collect::<String>(),
+            text.len(),
+        );
+        let id: Arc<str> = told
+            .id
+            .clone()
+            .unwrap_or_else(|| Uuid::new_v4().to_string())
+            .into();
 
         let before = self.tasks.remove(&id);
         let stop = Arc::new(Notify::new());
         let bytes = 512 + 2 * id.len() + told.request.body.len();
         let task = Task {
-            turn: before.as_ref().map_or(1, |task| task.turn.saturating_add(1)),
+            turn: before
+                .as_ref()
+                .map_or(1, |task| task.turn.saturating_add(1)),
             running: before.as_ref().map_or(0, |task| task.running) + 1,
             created_at: before.as_ref().map_or(now, |task| task.created_at),
             agent_id: told.agent_id,
@@ -272,19 +291,35 @@ impl Ledger {
         note(&mut self.journal, "begin", &record, now);
         self.runs.push_back(record);
         self.forget();
-        Started { number, destination, id, turn, stop }
+        Started {
+            number,
+            destination,
+            id,
+            turn,
+            stop,
+        }
     }
 
     /// A run that was queued goes on.
     pub(super) fn execute(&mut self, run: &Started, now: Timestamp) {
-        if let Some(task) = self.tasks.get_mut(&run.id).filter(|task| task.turn == run.turn && !task.stopped) {
+        if let Some(task) = self
+            .tasks
+            .get_mut(&run.id)
+            .filter(|task| task.turn == run.turn && !task.stopped)
+        {
             task.status = "executing".into();
             task.started_at = Some(now);
         }
     }
 
     /// A run ends, unless it was stopped before.
-    pub(super) fn end(&mut self, run: &Started, status: &str, result: Option<String>, now: Timestamp) {
+    pub(super) fn end(
+        &mut self,
+        run: &Started,
+        status: &str,
+        result: Option<String>,
+        now: Timestamp,
+    ) {
         self.stats.end(&run.destination);
         let mut ended_as = status;
         if let Some(task) = self.tasks.get_mut(&run.id) {
@@ -299,7 +334,10 @@ impl Ledger {
         }
         // Runs stand in order of their numbers, without gaps.
         let first = self.runs.front().map_or(0, |first| first.number);
-        let place = run.number.checked_sub(first).and_then(|place| usize::try_from(place).ok());
+        let place = run
+            .number
+            .checked_sub(first)
+            .and_then(|place| usize::try_from(place).ok());
         if let Some(record) = place.and_then(|place| self.runs.get_mut(place)) {
             record.status = ended_as.to_owned();
             record.finished_at = Some(now);
@@ -309,7 +347,9 @@ impl Ledger {
 
     /// Stops a task; one that has ended stays as it is. False when it is not there.
     pub(super) fn stop(&mut self, id: &str, now: Timestamp) -> bool {
-        let Some(task) = self.tasks.get_mut(id) else { return false };
+        let Some(task) = self.tasks.get_mut(id) else {
+            return false;
+        };
         if !RunStatus::parse(&task.status).is_final() {
             task.stopped = true;
             task.status = "stopped".into();
@@ -326,13 +366,28 @@ impl Ledger {
     }
 
     /// A page of tasks, newest first, and how many there are in all.
-    pub(super) fn list(&self, keep: impl Fn(&TaskFacts<'_>) -> bool, skip: usize, limit: usize) -> (Vec<Value>, usize) {
+    pub(super) fn list(
+        &self,
+        keep: impl Fn(&TaskFacts<'_>) -> bool,
+        skip: usize,
+        limit: usize,
+    ) -> (Vec<Value>, usize) {
         let mut found = 0;
         let mut items = Vec::new();
         for (id, turn) in self.by_age.iter().rev() {
-            let Some(task) = self.tasks.get(id).filter(|task| task.turn == *turn) else { continue };
-            let user_id = task.input.get("user").and_then(|user| user.get("id")).and_then(Value::as_str);
-            if keep(&TaskFacts { agent_id: &task.agent_id, user_id, status: &task.status }) {
+            let Some(task) = self.tasks.get(id).filter(|task| task.turn == *turn) else {
+                continue;
+            };
+            let user_id = task
+                .input
+                .get("user")
+                .and_then(|user| user.get("id"))
+                .and_then(Value::as_str);
+            if keep(&TaskFacts {
+                agent_id: &task.agent_id,
+                user_id,
+                status: &task.status,
+            }) {
                 if found >= skip && items.len() < limit {
                     items.push(task.view(id));
                 }
@@ -351,8 +406,14 @@ impl Ledger {
             .take(limit)
             .map(|run| {
                 let mut view = json!(run);
-                while requests.next_if(|(number, _)| *number < run.number).is_some() {}
-                if !brief && let Some((_, request)) = requests.next_if(|(number, _)| *number == run.number) {
+                while requests
+                    .next_if(|(number, _)| *number < run.number)
+                    .is_some()
+                {}
+                if !brief
+                    && let Some((_, request)) =
+                        requests.next_if(|(number, _)| *number == run.number)
+                {
                     view["query"] = request.query.as_str().into();
                     view["headers"] = json!(request.headers);
                     view["body"] = serde_json::from_slice(&request.body).unwrap_or_default();
@@ -369,14 +430,25 @@ impl Ledger {
         self.request_bytes = 0;
         self.said.clear();
         self.asked.clear();
-        let (running, running_by) = (self.stats.running, std::mem::take(&mut self.stats.running_by));
+        let (running, running_by) = (
+            self.stats.running,
+            std::mem::take(&mut self.stats.running_by),
+        );
         let max_running_by = running_by.clone();
-        self.stats = Stats { running, max_running: running, running_by, max_running_by, ..Stats::default() };
+        self.stats = Stats {
+            running,
+            max_running: running,
+            running_by,
+            max_running_by,
+            ..Stats::default()
+        };
     }
 
     fn forget(&mut self) {
         while self.runs.len() > MAX_RUNS {
-            let Some(run) = self.runs.pop_front() else { break };
+            let Some(run) = self.runs.pop_front() else {
+                break;
+            };
             if let Some(times) = self.said.get_mut(&run.digest) {
                 *times -= 1;
                 if *times == 0 {
@@ -385,7 +457,9 @@ impl Ledger {
             }
         }
         while self.requests.len() > MAX_REQUESTS || self.request_bytes > MAX_REQUEST_BYTES {
-            let Some((_, request)) = self.requests.pop_front() else { break };
+            let Some((_, request)) = self.requests.pop_front() else {
+                break;
+            };
             self.request_bytes = self.request_bytes.saturating_sub(request.size());
         }
         // At most once around: what is still running stays.
@@ -393,9 +467,13 @@ impl Ledger {
             if self.by_age.len() <= MAX_TASKS && self.task_bytes <= MAX_TASK_BYTES {
                 break;
             }
-            let Some((id, turn)) = self.by_age.pop_front() else { break };
+            let Some((id, turn)) = self.by_age.pop_front() else {
+                break;
+            };
             match self.tasks.get(&id) {
-                Some(task) if task.turn == turn && task.running > 0 => self.by_age.push_back((id, turn)),
+                Some(task) if task.turn == turn && task.running > 0 => {
+                    self.by_age.push_back((id, turn))
+                }
                 Some(task) if task.turn == turn => {
                     self.task_bytes = self.task_bytes.saturating_sub(task.bytes);
                     self.tasks.remove(&id);
@@ -463,7 +541,11 @@ mod tests {
             id: Some(id.into()),
             input: Map::new(),
             fields: Map::new(),
-            request: RequestRecord { query: String::new(), headers: vec![], body: body.clone() },
+            request: RequestRecord {
+                query: String::new(),
+                headers: vec![],
+                body: body.clone(),
+            },
         }
     }
 
@@ -471,7 +553,11 @@ mod tests {
     fn only_the_last_requests_are_remembered_whole() {
         let mut ledger = Ledger::default();
         for n in 0..MAX_REQUESTS + 2 {
-            ledger.begin(told(&n.to_string(), &Bytes::from_static(b"{}")), "executing", Timestamp::default());
+            ledger.begin(
+                told(&n.to_string(), &Bytes::from_static(b"{}")),
+                "executing",
+                Timestamp::default(),
+            );
         }
         let runs = ledger.runs(None, usize::MAX, false);
         assert_eq!(runs.len(), MAX_REQUESTS + 2);
@@ -486,11 +572,19 @@ mod tests {
         let large = Bytes::from(vec![b' '; 1024 * 1024]);
         let running = ledger.begin(told("running", &large), "executing", Timestamp::default());
         for n in 0..300 {
-            let run = ledger.begin(told(&n.to_string(), &large), "executing", Timestamp::default());
+            let run = ledger.begin(
+                told(&n.to_string(), &large),
+                "executing",
+                Timestamp::default(),
+            );
             ledger.end(&run, "completed", None, Timestamp::default());
         }
         assert!(ledger.task_bytes <= MAX_TASK_BYTES && ledger.request_bytes <= MAX_REQUEST_BYTES);
-        assert!(ledger.task("running").is_some() && ledger.task("0").is_none() && ledger.task("299").is_some());
+        assert!(
+            ledger.task("running").is_some()
+                && ledger.task("0").is_none()
+                && ledger.task("299").is_some()
+        );
         ledger.end(&running, "completed", None, Timestamp::default());
         assert_eq!((ledger.stats.running, ledger.stats.ended), (0, 301));
     }

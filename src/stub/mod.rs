@@ -84,11 +84,19 @@ impl Stub {
     /// A stand-in that remembers nothing yet. Fails only when its journal cannot be opened.
     pub fn new(options: StubOptions) -> std::io::Result<Self> {
         let journal = match &options.journal {
-            Some(file) => Some(std::fs::OpenOptions::new().create(true).append(true).open(file)?),
+            Some(file) => Some(
+                std::fs::OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(file)?,
+            ),
             None => None,
         };
         Ok(Self {
-            chance: Mutex::new(Chance { rng: fastrand::Rng::with_seed(options.seed), calls: 0 }),
+            chance: Mutex::new(Chance {
+                rng: fastrand::Rng::with_seed(options.seed),
+                calls: 0,
+            }),
             options: Mutex::new(options),
             ledger: Mutex::new(Ledger::new(journal)),
             clock: Clock::system(),
@@ -115,12 +123,19 @@ impl Stub {
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Answer, Hangup> {
         let path = request.uri().path().to_owned();
-        let parts: Result<Vec<_>, _> =
-            path.split('/').skip(1).map(|part| percent_decode_str(part).decode_utf8()).collect();
-        let Ok(parts) = parts else { return Ok(detail(StatusCode::NOT_FOUND, "Not Found")) };
+        let parts: Result<Vec<_>, _> = path
+            .split('/')
+            .skip(1)
+            .map(|part| percent_decode_str(part).decode_utf8())
+            .collect();
+        let Ok(parts) = parts else {
+            return Ok(detail(StatusCode::NOT_FOUND, "Not Found"));
+        };
         let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
         let query: Vec<(String, String)> =
-            form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).into_owned().collect();
+            form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes())
+                .into_owned()
+                .collect();
         match parts.as_slice() {
             ["health"] => Ok(json_answer(StatusCode::OK, &json!({"status": "healthy"}))),
             ["_stub", what] => Ok(self.inspect(what, &query, request).await),
@@ -128,7 +143,12 @@ impl Stub {
                 self.ledger().stats.requests += 1;
                 let answer = self.api(rest, &query, request).await;
                 if let Ok(answer) = &answer {
-                    *self.ledger().stats.answers.entry(answer.status().as_u16()).or_default() += 1;
+                    *self
+                        .ledger()
+                        .stats
+                        .answers
+                        .entry(answer.status().as_u16())
+                        .or_default() += 1;
                 }
                 answer
             }
@@ -146,7 +166,9 @@ impl Stub {
         request: Request<Incoming>,
     ) -> Result<Answer, Hangup> {
         let (kind, agent_id, manner) = match (request.method(), parts) {
-            (&Method::POST, [kind @ ("agents" | "workflows"), id, "invoke", manner @ ..]) if !id.is_empty() => {
+            (&Method::POST, [kind @ ("agents" | "workflows"), id, "invoke", manner @ ..])
+                if !id.is_empty() =>
+            {
                 match manner {
                     [] => (*kind, *id, Manner::Wait),
                     ["async"] => (*kind, *id, Manner::Start),
@@ -157,12 +179,20 @@ impl Stub {
             (_, ["agents" | "workflows", _, "invoke", ..]) => {
                 return Ok(detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"));
             }
-            (&Method::GET, ["agents"]) if self.admits(request.headers()) => return Ok(self.agents()),
-            (&Method::GET, ["agents", id]) if self.admits(request.headers()) => return Ok(self.agent(id)),
+            (&Method::GET, ["agents"]) if self.admits(request.headers()) => {
+                return Ok(self.agents());
+            }
+            (&Method::GET, ["agents", id]) if self.admits(request.headers()) => {
+                return Ok(self.agent(id));
+            }
             (&Method::GET, ["agents"] | ["agents", _]) => return Ok(no_key()),
             (method, ["tasks", rest @ ..]) => {
                 let method = method.clone();
-                return Ok(if self.admits(request.headers()) { self.tasks(&method, rest, query) } else { no_key() });
+                return Ok(if self.admits(request.headers()) {
+                    self.tasks(&method, rest, query)
+                } else {
+                    no_key()
+                });
             }
             _ => return Ok(detail(StatusCode::NOT_FOUND, "Not Found")),
         };
@@ -190,21 +220,32 @@ impl Stub {
         let (head, body) = request.into_parts();
         // Too large, or broken off by the caller, who then hears nothing of it.
         let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
-            return Ok(detail(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large"));
+            return Ok(detail(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "Request Entity Too Large",
+            ));
         };
         let record = RequestRecord {
             query: head.uri.query().unwrap_or_default().to_owned(),
-            headers: head.headers.keys().map(|name| name.as_str().to_owned()).collect(),
+            headers: head
+                .headers
+                .keys()
+                .map(|name| name.as_str().to_owned())
+                .collect(),
             body: body.to_bytes(),
         };
-        self.invoke((kind, id), manner, &head.headers, record, fate).await
+        self.invoke((kind, id), manner, &head.headers, record, fate)
+            .await
     }
 
     fn admits(&self, headers: &HeaderMap) -> bool {
-        let Some(shown) = headers.get("x-api-key") else { return false };
+        let Some(shown) = headers.get("x-api-key") else {
+            return false;
+        };
         let options = self.options();
         let mut keys = options.api_key.iter().chain(&options.keys).peekable();
-        !shown.is_empty() && (keys.peek().is_none() || keys.any(|key| key.expose() == shown.as_bytes()))
+        !shown.is_empty()
+            && (keys.peek().is_none() || keys.any(|key| key.expose() == shown.as_bytes()))
     }
 
     fn tasks(&self, method: &Method, parts: &[&str], query: &[(String, String)]) -> Answer {
@@ -218,10 +259,16 @@ impl Stub {
                         "type": "less_than_equal", "loc": ["query", "per_page"],
                         "msg": "Input should be between 1 and 50",
                     });
-                    return json_answer(StatusCode::UNPROCESSABLE_ENTITY, &json!({"detail": [problem]}));
+                    return json_answer(
+                        StatusCode::UNPROCESSABLE_ENTITY,
+                        &json!({"detail": [problem]}),
+                    );
                 }
-                let (agent_id, user_id, status) =
-                    (value(query, "agent_id"), value(query, "user_id"), value(query, "status"));
+                let (agent_id, user_id, status) = (
+                    value(query, "agent_id"),
+                    value(query, "user_id"),
+                    value(query, "status"),
+                );
                 let (items, total) = ledger.list(
                     |task| {
                         agent_id.is_none_or(|id| id == task.agent_id)
@@ -244,17 +291,26 @@ impl Stub {
                 ledger.stop(id, self.clock.now());
                 found(ledger.task(id))
             }
-            (_, [] | [_] | [_, "stop"]) => detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
+            (_, [] | [_] | [_, "stop"]) => {
+                detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+            }
             _ => detail(StatusCode::NOT_FOUND, "Not Found"),
         }
     }
 
-    async fn inspect(&self, what: &str, query: &[(String, String)], request: Request<Incoming>) -> Answer {
+    async fn inspect(
+        &self,
+        what: &str,
+        query: &[(String, String)],
+        request: Request<Incoming>,
+    ) -> Answer {
         match (request.method(), what) {
             (&Method::GET, "runs") => {
                 let after = number(query, "after").and_then(|after| u64::try_from(after).ok());
                 let limit = number(query, "limit").unwrap_or(usize::MAX);
-                let runs = self.ledger().runs(after, limit, value(query, "brief") == Some("true"));
+                let runs = self
+                    .ledger()
+                    .runs(after, limit, value(query, "brief") == Some("true"));
                 json_answer(StatusCode::OK, &json!({"runs": runs}))
             }
             (&Method::DELETE, "runs") => {
@@ -307,8 +363,10 @@ pub async fn serve(listener: TcpListener, stub: Arc<Stub>, shutdown: impl Future
         };
         let _ = stream.set_nodelay(true);
         let stub = Arc::clone(&stub);
-        let connection =
-            http.serve_connection(TokioIo::new(stream), service_fn(move |request| Arc::clone(&stub).answer(request)));
+        let connection = http.serve_connection(
+            TokioIo::new(stream),
+            service_fn(move |request| Arc::clone(&stub).answer(request)),
+        );
         let connection = graceful.watch(connection);
         connections.spawn(async move {
             if let Err(error) = connection.await {
@@ -323,7 +381,9 @@ pub async fn serve(listener: TcpListener, stub: Arc<Stub>, shutdown: impl Future
 fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()).boxed_unsync());
     *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer
 }
 
@@ -347,7 +407,11 @@ fn found(task: Option<Value>) -> Answer {
 }
 
 fn value<'a>(query: &'a [(String, String)], key: &str) -> Option<&'a str> {
-    query.iter().rfind(|(name, _)| name == key).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    query
+        .iter()
+        .rfind(|(name, _)| name == key)
+        .map(|(_, value)| value.as_str())
+        .filter(|value| !value.is_empty())
 }
 
 fn number(query: &[(String, String)], key: &str) -> Option<usize> {

@@ -81,11 +81,18 @@ impl StubOptions {
             self.result = (!result.is_empty()).then_some(result);
         }
         if let Some(keys) = change.keys {
-            self.keys = keys.into_iter().map(|key| Secret::new("the stub's key", key)).collect();
+            self.keys = keys
+                .into_iter()
+                .map(|key| Secret::new("the stub's key", key))
+                .collect();
         }
-        self.agents = change.agents.unwrap_or_else(|| std::mem::take(&mut self.agents));
+        self.agents = change
+            .agents
+            .unwrap_or_else(|| std::mem::take(&mut self.agents));
         self.delay = change.delay.unwrap_or(self.delay);
-        self.fail = change.fail.unwrap_or_else(|| std::mem::take(&mut self.fail));
+        self.fail = change
+            .fail
+            .unwrap_or_else(|| std::mem::take(&mut self.fail));
         self.seed = change.seed.unwrap_or(self.seed);
         self.journal = change.journal.or_else(|| self.journal.take());
     }
@@ -94,7 +101,8 @@ impl StubOptions {
 fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(from)?;
     let time = unit::duration(&text);
-    time.map(Some).ok_or_else(|| serde::de::Error::custom("a time is a number and ms, s, min or h"))
+    time.map(Some)
+        .ok_or_else(|| serde::de::Error::custom("a time is a number and ms, s, min or h"))
 }
 
 /// Something that goes wrong.
@@ -143,7 +151,12 @@ impl Fault {
             "slow" => Self::Slow,
             "failed" => Self::Failed,
             "malformed" => Self::Malformed,
-            status => Self::Status(status.parse().ok().filter(|status| (300..600).contains(status))?),
+            status => Self::Status(
+                status
+                    .parse()
+                    .ok()
+                    .filter(|status| (300..600).contains(status))?,
+            ),
         })
     }
 }
@@ -176,9 +189,16 @@ impl FromStr for FailRule {
             let when = match when.split_once('/') {
                 Some(("1", every)) => When::Every(every.parse().ok().filter(|every| *every > 0)?),
                 Some(_) => return None,
-                None => When::Fraction(when.parse().ok().filter(|part| (0.0..=1.0).contains(part))?),
+                None => When::Fraction(
+                    when.parse()
+                        .ok()
+                        .filter(|part| (0.0..=1.0).contains(part))?,
+                ),
             };
-            Some(Self { fault: Fault::parse(fault)?, when })
+            Some(Self {
+                fault: Fault::parse(fault)?,
+                when,
+            })
         };
         read().ok_or_else(|| {
             "a rule is a fault and how often: \"429=0.1\" (a tenth, by chance) or \"drop-after=1/7\" (every seventh); \
@@ -228,7 +248,12 @@ impl Wish {
     /// What a text asks for; nothing where it does not ask.
     pub fn read(text: &str) -> Self {
         let mut wish = Self::default();
-        let Some(inner) = text.split_once("[[stub").and_then(|(_, rest)| rest.split_once("]]")) else { return wish };
+        let Some(inner) = text
+            .split_once("[[stub")
+            .and_then(|(_, rest)| rest.split_once("]]"))
+        else {
+            return wish;
+        };
         let mut rest = inner.0.trim();
         while !rest.is_empty() {
             let (word, after) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
@@ -259,10 +284,20 @@ mod tests {
 
     #[test]
     fn rules_read_back_as_printed_and_nothing_else_does() {
-        for rule in ["429=0.1", "500=1", "drop-before=1/7", "drop-after=0", "unavailable=0.5", "slow=1/1"] {
+        for rule in [
+            "429=0.1",
+            "500=1",
+            "drop-before=1/7",
+            "drop-after=0",
+            "unavailable=0.5",
+            "slow=1/1",
+        ] {
             assert_eq!(rule.parse::<FailRule>().unwrap().to_string(), rule);
         }
-        for wrong in ["", "429", "429=2", "429=-1", "429=NaN", "200=1", "700=1", "drop=1", "slow=1/0", "slow=2/3"] {
+        for wrong in [
+            "", "429", "429=2", "429=-1", "429=NaN", "200=1", "700=1", "drop=1", "slow=1/0",
+            "slow=2/3",
+        ] {
             assert!(wrong.parse::<FailRule>().is_err(), "{wrong}");
         }
     }
@@ -273,17 +308,29 @@ mod tests {
             serde_json::from_str(r#"{"delay":"5s","api_key":"k","fail":["429=1/2"]}"#).unwrap();
         assert!(!format!("{options:?}").contains("\"k\""));
         options.apply(serde_json::from_str(r#"{"delay":"10ms"}"#).unwrap());
-        assert_eq!((options.delay, options.fail.len()), (Duration::from_millis(10), 1));
+        assert_eq!(
+            (options.delay, options.fail.len()),
+            (Duration::from_millis(10), 1)
+        );
         options.apply(serde_json::from_str(r#"{"fail":[],"api_key":""}"#).unwrap());
         assert!(options.fail.is_empty() && options.api_key.is_none());
-        for wrong in [r#"{"delay":"soon"}"#, r#"{"dealy":"1s"}"#, r#"{"fail":["x"]}"#] {
-            assert!(serde_json::from_str::<StubOptions>(wrong).is_err(), "{wrong}");
+        for wrong in [
+            r#"{"delay":"soon"}"#,
+            r#"{"dealy":"1s"}"#,
+            r#"{"fail":["x"]}"#,
+        ] {
+            assert!(
+                serde_json::from_str::<StubOptions>(wrong).is_err(),
+                "{wrong}"
+            );
         }
     }
 
     #[test]
     fn a_message_may_ask_for_its_own_fate() {
-        let wish = Wish::read("before [[stub delay=5s  status=failed drop=after times=2 result=all is = well]] after");
+        let wish = Wish::read(
+            "before [[stub delay=5s  status=failed drop=after times=2 result=all is = well]] after",
+        );
         assert_eq!(
             wish,
             Wish {
@@ -296,8 +343,17 @@ mod tests {
             }
         );
         let wish = Wish::read("[[stub http=503 retry-after=2]]");
-        assert_eq!((wish.fault, wish.retry_after.as_deref()), (Some(Fault::Status(503)), Some("2")));
-        for none in ["", "[[stub", "[[stub]]", "[[stub nonsense x=]]", "stub delay=5s"] {
+        assert_eq!(
+            (wish.fault, wish.retry_after.as_deref()),
+            (Some(Fault::Status(503)), Some("2"))
+        );
+        for none in [
+            "",
+            "[[stub",
+            "[[stub]]",
+            "[[stub nonsense x=]]",
+            "stub delay=5s",
+        ] {
             assert_eq!(Wish::read(none), Wish::default(), "{none}");
         }
     }

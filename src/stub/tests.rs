@@ -41,7 +41,11 @@ impl World {
             client.clone(),
             Budget::default(),
         );
-        Self { address, upstream, client }
+        Self {
+            address,
+            upstream,
+            client,
+        }
     }
 
     async fn say(&self, id: &str, text: &str) -> AttemptResult {
@@ -56,8 +60,15 @@ impl World {
             .header("content-type", "application/json")
             .body(Bytes::copy_from_slice(body.as_bytes()))
             .unwrap();
-        let answer = self.client.send(request, 5 * SECOND, 1024 * 1024).await.unwrap();
-        (answer.status().as_u16(), serde_json::from_slice(answer.body()).unwrap())
+        let answer = self
+            .client
+            .send(request, 5 * SECOND, 1024 * 1024)
+            .await
+            .unwrap();
+        (
+            answer.status().as_u16(),
+            serde_json::from_slice(answer.body()).unwrap(),
+        )
     }
 
     async fn stats(&self) -> Value {
@@ -68,7 +79,9 @@ impl World {
 fn call(id: &str, text: &str) -> Call {
     Call {
         path: "/v1/agents/a%2Fb/invoke".into(),
-        body: json!({"input": {"text": text}, "id": id, "source": "webhook"}).to_string().into(),
+        body: json!({"input": {"text": text}, "id": id, "source": "webhook"})
+            .to_string()
+            .into(),
         text: text.into(),
         timeout: None,
         key: None,
@@ -88,7 +101,10 @@ async fn a_call_runs_and_its_task_can_be_asked_for() {
     let world = World::new(r#"{"api_key":"sk-right"}"#).await;
     assert_eq!(world.upstream.task("t/1", None).await, Lookup::NotFound);
     let run = ran(world.say("t/1", "hello").await);
-    assert_eq!((run.status, run.result.as_deref()), (RunStatus::Completed, Some("echo: hello")));
+    assert_eq!(
+        (run.status, run.result.as_deref()),
+        (RunStatus::Completed, Some("echo: hello"))
+    );
     assert_eq!(run.input_text.as_deref(), Some("hello"));
     assert!(run.started_at.is_some() && run.finished_at.is_some());
     assert_eq!(world.upstream.task("t/1", None).await, Lookup::Found(run));
@@ -101,17 +117,29 @@ async fn a_call_runs_and_its_task_can_be_asked_for() {
     assert_eq!((&runs[0]["turn"], &runs[1]["turn"]), (&json!(1), &json!(2)));
     assert_eq!(runs[0]["destination"], "agents/a/b");
     assert_eq!(runs[0]["body"]["input"]["text"], "hello");
-    assert!(runs[0]["headers"].as_array().unwrap().contains(&json!("x-api-key")));
+    assert!(
+        runs[0]["headers"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("x-api-key"))
+    );
     assert!(!all.to_string().contains("sk-right"));
 }
 
 #[tokio::test]
 async fn who_shows_no_key_or_a_wrong_one_is_refused() {
     let world = World::new(r#"{"api_key":"another"}"#).await;
-    let wanted = AttemptResult::Refused { status: 401, detail: "Invalid or missing API key".into(), retry_after: None };
+    let wanted = AttemptResult::Refused {
+        status: 401,
+        detail: "Invalid or missing API key".into(),
+        retry_after: None,
+    };
     assert_eq!(world.say("t", "x").await, wanted);
     let (_, stats) = world.ask("GET", "/_stub/stats", "").await;
-    assert_eq!((&stats["runs"], &stats["answers"]["401"]), (&json!(0), &json!(1)));
+    assert_eq!(
+        (&stats["runs"], &stats["answers"]["401"]),
+        (&json!(0), &json!(1))
+    );
 }
 
 #[tokio::test]
@@ -131,18 +159,34 @@ async fn what_goes_wrong_is_told_apart_by_whether_it_may_have_run() {
     for (n, (text, wanted, runs)) in cases.into_iter().enumerate() {
         let before = world.stats().await["runs"].as_u64().unwrap();
         let got = match world.say(&format!("t{n}"), text).await {
-            AttemptResult::Refused { status, retry_after, .. } => {
-                format!("refused {status} {}", retry_after.map_or(0, |wait| wait.as_secs()))
+            AttemptResult::Refused {
+                status,
+                retry_after,
+                ..
+            } => {
+                format!(
+                    "refused {status} {}",
+                    retry_after.map_or(0, |wait| wait.as_secs())
+                )
             }
             AttemptResult::Ambiguous(_) => "ambiguous".into(),
             AttemptResult::Ran(run) => format!("ran {}", run.status_text),
             AttemptResult::NotSent(why) => format!("not sent: {why}"),
         };
         assert_eq!(got, wanted, "{text}");
-        assert_eq!(world.stats().await["runs"].as_u64().unwrap() - before, runs, "{text}");
+        assert_eq!(
+            world.stats().await["runs"].as_u64().unwrap() - before,
+            runs,
+            "{text}"
+        );
     }
-    let failed = ran(world.say("f", "[[stub status=failed result=because of this]]").await);
-    assert_eq!((failed.status, failed.result.as_deref()), (RunStatus::Failed, Some("because of this")));
+    let failed = ran(world
+        .say("f", "[[stub status=failed result=because of this]]")
+        .await);
+    assert_eq!(
+        (failed.status, failed.result.as_deref()),
+        (RunStatus::Failed, Some("because of this"))
+    );
 }
 
 #[tokio::test]
@@ -150,9 +194,15 @@ async fn a_message_may_fail_so_many_times_and_then_run() {
     let world = World::new("{}").await;
     let text = "[[stub http=429 times=2 result=done]]";
     for _ in 0..2 {
-        assert!(matches!(world.say("t", text).await, AttemptResult::Refused { status: 429, .. }));
+        assert!(matches!(
+            world.say("t", text).await,
+            AttemptResult::Refused { status: 429, .. }
+        ));
     }
-    assert_eq!(ran(world.say("t", text).await).result.as_deref(), Some("done"));
+    assert_eq!(
+        ran(world.say("t", text).await).result.as_deref(),
+        Some("done")
+    );
 }
 
 #[tokio::test]
@@ -160,12 +210,22 @@ async fn a_run_goes_on_when_its_caller_is_gone() {
     let world = World::new("{}").await;
     let mut call = call("t", "[[stub delay=1s result=late]]");
     call.timeout = Some(Duration::from_millis(400));
-    assert_eq!(world.upstream.invoke(&call).await, AttemptResult::Ambiguous("no answer within 400 ms".into()));
-    let Lookup::Found(now) = world.upstream.task("t", None).await else { panic!("it runs") };
+    assert_eq!(
+        world.upstream.invoke(&call).await,
+        AttemptResult::Ambiguous("no answer within 400 ms".into())
+    );
+    let Lookup::Found(now) = world.upstream.task("t", None).await else {
+        panic!("it runs")
+    };
     assert_eq!(now.status, RunStatus::Running);
     tokio::time::sleep(Duration::from_millis(900)).await;
-    let Lookup::Found(then) = world.upstream.task("t", None).await else { panic!("it ran") };
-    assert_eq!((then.status, then.result.as_deref()), (RunStatus::Completed, Some("late")));
+    let Lookup::Found(then) = world.upstream.task("t", None).await else {
+        panic!("it ran")
+    };
+    assert_eq!(
+        (then.status, then.result.as_deref()),
+        (RunStatus::Completed, Some("late"))
+    );
 }
 
 #[tokio::test]
@@ -175,15 +235,31 @@ async fn two_runs_of_one_id_at_once_are_an_overlap_and_one_text_twice_a_duplicat
     ran(one);
     ran(two);
     let stats = world.stats().await;
-    assert_eq!((&stats["overlaps"], &stats["duplicates"], &stats["max_running"]), (&json!(1), &json!(0), &json!(2)));
+    assert_eq!(
+        (
+            &stats["overlaps"],
+            &stats["duplicates"],
+            &stats["max_running"]
+        ),
+        (&json!(1), &json!(0), &json!(2))
+    );
     ran(world.say("t", "a").await);
     ran(world.say("u", "a").await);
     let stats = world.stats().await;
-    assert_eq!((&stats["overlaps"], &stats["duplicates"], &stats["running"]), (&json!(1), &json!(1), &json!(0)));
+    assert_eq!(
+        (&stats["overlaps"], &stats["duplicates"], &stats["running"]),
+        (&json!(1), &json!(1), &json!(0))
+    );
     world.ask("DELETE", "/_stub/runs", "").await;
-    assert_eq!(world.ask("GET", "/_stub/runs", "").await.1, json!({"runs": []}));
+    assert_eq!(
+        world.ask("GET", "/_stub/runs", "").await.1,
+        json!({"runs": []})
+    );
     assert_eq!(world.stats().await["overlaps"], 0);
-    assert!(matches!(world.upstream.task("t", None).await, Lookup::Found(_)));
+    assert!(matches!(
+        world.upstream.task("t", None).await,
+        Lookup::Found(_)
+    ));
 }
 
 #[tokio::test]
@@ -209,63 +285,132 @@ async fn rules_apply_every_so_often_and_change_at_run_time() {
     let world = World::new(r#"{"fail":["500=1/3"]}"#).await;
     let mut failed = Vec::new();
     for n in 1..=6 {
-        if matches!(world.say("t", &n.to_string()).await, AttemptResult::Ambiguous(_)) {
+        if matches!(
+            world.say("t", &n.to_string()).await,
+            AttemptResult::Ambiguous(_)
+        ) {
             failed.push(n);
         }
     }
     assert_eq!(failed, [3, 6]);
     assert_eq!(world.stats().await["faults"], json!({"500": 2}));
-    assert_eq!(world.ask("POST", "/_stub/options", r#"{"fail":["drop-before=1"]}"#).await.0, 200);
-    assert!(matches!(world.say("t", "x").await, AttemptResult::Ambiguous(_)));
-    assert_eq!(world.ask("POST", "/_stub/options", r#"{"fail":["nonsense"]}"#).await.0, 422);
-    assert_eq!(world.ask("POST", "/_stub/options", r#"{"fail":[],"result":"new"}"#).await.0, 200);
-    assert_eq!(ran(world.say("t", "x").await).result.as_deref(), Some("new"));
+    assert_eq!(
+        world
+            .ask("POST", "/_stub/options", r#"{"fail":["drop-before=1"]}"#)
+            .await
+            .0,
+        200
+    );
+    assert!(matches!(
+        world.say("t", "x").await,
+        AttemptResult::Ambiguous(_)
+    ));
+    assert_eq!(
+        world
+            .ask("POST", "/_stub/options", r#"{"fail":["nonsense"]}"#)
+            .await
+            .0,
+        422
+    );
+    assert_eq!(
+        world
+            .ask("POST", "/_stub/options", r#"{"fail":[],"result":"new"}"#)
+            .await
+            .0,
+        200
+    );
+    assert_eq!(
+        ran(world.say("t", "x").await).result.as_deref(),
+        Some("new")
+    );
 }
 
 #[tokio::test]
 async fn a_started_run_is_pending_then_executing_and_can_be_stopped() {
     let world = World::new(r#"{"delay":"10s"}"#).await;
     let body = r#"{"input":{"text":"x","user":{"id":"u","email":"e"}}}"#;
-    let (status, made) = world.ask("POST", "/v1/workflows/w/invoke/async", body).await;
-    assert_eq!((status, &made["status"], &made["result"]), (200, &json!("pending"), &Value::Null));
+    let (status, made) = world
+        .ask("POST", "/v1/workflows/w/invoke/async", body)
+        .await;
+    assert_eq!(
+        (status, &made["status"], &made["result"]),
+        (200, &json!("pending"), &Value::Null)
+    );
     let id = made["id"].as_str().unwrap();
     assert!(id.parse::<uuid::Uuid>().is_ok());
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(world.ask("GET", &format!("/v1/tasks/{id}"), "").await.1["status"], "executing");
+    assert_eq!(
+        world.ask("GET", &format!("/v1/tasks/{id}"), "").await.1["status"],
+        "executing"
+    );
     for _ in 0..2 {
         let (status, task) = world.ask("POST", &format!("/v1/tasks/{id}/stop"), "").await;
-        assert_eq!((status, &task["status"], &task["is_manually_stopped"]), (200, &json!("stopped"), &json!(true)));
+        assert_eq!(
+            (status, &task["status"], &task["is_manually_stopped"]),
+            (200, &json!("stopped"), &json!(true))
+        );
     }
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(world.stats().await["running"], 0);
     assert_eq!(world.ask("POST", "/v1/tasks/none/stop", "").await.0, 404);
 
-    let (_, one) = world.ask("GET", "/v1/tasks?user_id=u&status=stopped&agent_id=w", "").await;
-    assert_eq!((&one["total"], &one["items"][0]["id"]), (&json!(1), &json!(id)));
+    let (_, one) = world
+        .ask("GET", "/v1/tasks?user_id=u&status=stopped&agent_id=w", "")
+        .await;
+    assert_eq!(
+        (&one["total"], &one["items"][0]["id"]),
+        (&json!(1), &json!(id))
+    );
     let (_, none) = world.ask("GET", "/v1/tasks?user_id=v", "").await;
-    assert_eq!(none, json!({"items": [], "total": 0, "page": 1, "per_page": 20, "total_pages": 0}));
+    assert_eq!(
+        none,
+        json!({"items": [], "total": 0, "page": 1, "per_page": 20, "total_pages": 0})
+    );
     assert_eq!(world.ask("GET", "/v1/tasks?per_page=51", "").await.0, 422);
 }
 
 #[tokio::test]
 async fn a_stream_tells_of_the_run_until_it_ends() {
     let world = World::new("{}").await;
-    let request = Request::post(format!("http://{}/v1/agents/a/invoke/stream", world.address))
-        .header("x-api-key", "k")
-        .header("content-type", "application/json")
-        .body(Bytes::from_static(br#"{"input":{"text":"[[stub delay=50ms result=one two three]]"}}"#))
+    let request = Request::post(format!(
+        "http://{}/v1/agents/a/invoke/stream",
+        world.address
+    ))
+    .header("x-api-key", "k")
+    .header("content-type", "application/json")
+    .body(Bytes::from_static(
+        br#"{"input":{"text":"[[stub delay=50ms result=one two three]]"}}"#,
+    ))
+    .unwrap();
+    let answer = world
+        .client
+        .send(request, 5 * SECOND, 65_536)
+        .await
         .unwrap();
-    let answer = world.client.send(request, 5 * SECOND, 65_536).await.unwrap();
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
     let text = std::str::from_utf8(answer.body()).unwrap();
     let events: Vec<Value> = text
         .split_terminator("\n\n")
         .map(|event| serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap())
         .collect();
-    let kinds: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
-    let wanted = ["connected", "task_created", "task_updated", "chunk", "chunk", "chunk", "task_finished"];
+    let kinds: Vec<&str> = events
+        .iter()
+        .map(|event| event["type"].as_str().unwrap())
+        .collect();
+    let wanted = [
+        "connected",
+        "task_created",
+        "task_updated",
+        "chunk",
+        "chunk",
+        "chunk",
+        "task_finished",
+    ];
     assert_eq!(kinds, wanted);
-    let said: String = events[3..6].iter().map(|event| event["data"].as_str().unwrap()).collect();
+    let said: String = events[3..6]
+        .iter()
+        .map(|event| event["data"].as_str().unwrap())
+        .collect();
     assert_eq!(said, "one two three");
     assert_eq!(events[6]["data"]["status"], "completed");
     assert_eq!(events[6]["data"]["result"], "one two three");
@@ -274,7 +419,10 @@ async fn a_stream_tells_of_the_run_until_it_ends() {
 #[tokio::test]
 async fn a_prefix_of_the_base_address_stands_before_every_path() {
     let world = World::with_prefix("{}", "/_stub/").await;
-    assert!(matches!(world.say("t", "x").await, AttemptResult::Refused { status: 404, .. }));
+    assert!(matches!(
+        world.say("t", "x").await,
+        AttemptResult::Refused { status: 404, .. }
+    ));
     assert_eq!(world.ask("GET", "/v1/agents/a/invoke", "").await.0, 405);
     assert_eq!(world.ask("GET", "/nowhere", "").await.0, 404);
     assert_eq!(world.ask("GET", "/health", "").await.0, 200);
@@ -287,17 +435,32 @@ async fn the_journal_has_a_line_for_every_beginning_and_end() {
     ran(world.say("t", "one").await);
     ran(world.say("t", "[[stub status=failed]]").await);
     let text = std::fs::read_to_string(file.path()).unwrap();
-    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let told: Vec<String> = lines.iter().map(|l| format!("{} {} {}", l["event"], l["turn"], l["status"])).collect();
-    let wanted =
-        [r#""begin" 1 "executing""#, r#""end" 1 "completed""#, r#""begin" 2 "executing""#, r#""end" 2 "failed""#];
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let told: Vec<String> = lines
+        .iter()
+        .map(|l| format!("{} {} {}", l["event"], l["turn"], l["status"]))
+        .collect();
+    let wanted = [
+        r#""begin" 1 "executing""#,
+        r#""end" 1 "completed""#,
+        r#""begin" 2 "executing""#,
+        r#""end" 2 "failed""#,
+    ];
     assert_eq!(told, wanted);
 }
 
 #[tokio::test]
 async fn a_stop_lets_an_answer_leave_and_takes_no_new_connection() {
-    let stub =
-        Arc::new(Stub::new(StubOptions { delay: Duration::from_millis(300), ..StubOptions::default() }).unwrap());
+    let stub = Arc::new(
+        Stub::new(StubOptions {
+            delay: Duration::from_millis(300),
+            ..StubOptions::default()
+        })
+        .unwrap(),
+    );
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -318,12 +481,18 @@ async fn a_stop_lets_an_answer_leave_and_takes_no_new_connection() {
     stop.send(()).unwrap();
     assert_eq!(going.await.unwrap().unwrap().status(), StatusCode::OK);
     server.await.unwrap();
-    assert!(matches!(client.send(request(), SECOND, 9).await, Err(crate::net::SendError::NotSent(_))));
+    assert!(matches!(
+        client.send(request(), SECOND, 9).await,
+        Err(crate::net::SendError::NotSent(_))
+    ));
 }
 
 #[tokio::test]
 async fn with_a_list_of_agents_and_keys_others_are_unknown() {
-    let world = World::new(r#"{"agents":["support","workflow/nightly"],"api_key":"k-1","keys":["sk-right"]}"#).await;
+    let world = World::new(
+        r#"{"agents":["support","workflow/nightly"],"api_key":"k-1","keys":["sk-right"]}"#,
+    )
+    .await;
     let call = r#"{"input":{"text":"hi"}}"#;
     for (path, status) in [
         ("/v1/agents/support/invoke", 200),
@@ -334,14 +503,23 @@ async fn with_a_list_of_agents_and_keys_others_are_unknown() {
     ] {
         assert_eq!(world.ask("POST", path, call).await.0, status, "{path}");
     }
-    assert_eq!(world.ask("GET", "/v1/agents/support", "").await.1["id"], "support");
+    assert_eq!(
+        world.ask("GET", "/v1/agents/support", "").await.1["id"],
+        "support"
+    );
     assert_eq!(world.ask("GET", "/v1/agents/typo", "").await.0, 404);
     let (_, list) = world.ask("GET", "/v1/agents", "").await;
-    assert_eq!((&list["total"], &list["items"][0]["id"]), (&json!(1), &json!("support")));
+    assert_eq!(
+        (&list["total"], &list["items"][0]["id"]),
+        (&json!(1), &json!("support"))
+    );
     let change = r#"{"keys":["another"]}"#;
     assert_eq!(world.ask("POST", "/_stub/options", change).await.0, 200);
     assert_eq!(world.ask("GET", "/v1/agents/support", "").await.0, 401);
-    assert_eq!(world.ask("POST", "/v1/agents/support/invoke", call).await.0, 401);
+    assert_eq!(
+        world.ask("POST", "/v1/agents/support/invoke", call).await.0,
+        401
+    );
 }
 
 #[tokio::test]
@@ -351,14 +529,25 @@ async fn the_first_calls_of_the_sdk_are_answered() {
     assert_eq!((status, &agent["id"]), (200, &json!("a1")));
     let call = r#"{"input":{"text":"hi","files":[],"user":null},"source":"sdk","tool_call_limit":null,"title":"a"}"#;
     let (status, task) = world.ask("POST", "/agent-execution/a1", call).await;
-    assert_eq!((status, &task["status"]), (200, &json!("pending")), "{task}");
+    assert_eq!(
+        (status, &task["status"]),
+        (200, &json!("pending")),
+        "{task}"
+    );
     let id = task["id"].as_str().unwrap();
     let organization = task["organization_id"].as_str().unwrap();
-    let request = Request::get(format!("http://{}/{organization}/agent-execution/{id}/events", world.address))
-        .header("x-api-key", "any")
-        .body(Bytes::new())
+    let request = Request::get(format!(
+        "http://{}/{organization}/agent-execution/{id}/events",
+        world.address
+    ))
+    .header("x-api-key", "any")
+    .body(Bytes::new())
+    .unwrap();
+    let events = world
+        .client
+        .send(request, 5 * SECOND, 1024 * 1024)
+        .await
         .unwrap();
-    let events = world.client.send(request, 5 * SECOND, 1024 * 1024).await.unwrap();
     assert_eq!(events.headers()["content-type"], "text/event-stream");
     let text = String::from_utf8_lossy(events.body()).into_owned();
     let kinds: Vec<String> = text
@@ -366,11 +555,38 @@ async fn the_first_calls_of_the_sdk_are_answered() {
         .filter_map(|event| serde_json::from_str::<Value>(event.strip_prefix("data: ")?).ok())
         .map(|event| event["type"].as_str().unwrap_or_default().to_owned())
         .collect();
-    assert_eq!((kinds.first().unwrap().as_str(), kinds.last().unwrap().as_str()), ("task_created", "task_finished"));
-    let (_, task) = world.ask("GET", &format!("/agent-execution/{id}/status"), "").await;
-    assert_eq!((&task["status"], &task["result"]), (&json!("completed"), &json!("echo: hi")));
-    assert_eq!(world.ask("PATCH", &format!("/agent-execution/{id}/update"), r#"{"title":"b"}"#).await.0, 200);
-    assert_eq!(world.ask("DELETE", &format!("/agent-execution/{id}"), "").await.1["status"], "completed");
+    assert_eq!(
+        (
+            kinds.first().unwrap().as_str(),
+            kinds.last().unwrap().as_str()
+        ),
+        ("task_created", "task_finished")
+    );
+    let (_, task) = world
+        .ask("GET", &format!("/agent-execution/{id}/status"), "")
+        .await;
+    assert_eq!(
+        (&task["status"], &task["result"]),
+        (&json!("completed"), &json!("echo: hi"))
+    );
+    assert_eq!(
+        world
+            .ask(
+                "PATCH",
+                &format!("/agent-execution/{id}/update"),
+                r#"{"title":"b"}"#
+            )
+            .await
+            .0,
+        200
+    );
+    assert_eq!(
+        world
+            .ask("DELETE", &format!("/agent-execution/{id}"), "")
+            .await
+            .1["status"],
+        "completed"
+    );
     for (method, path, status) in [
         ("GET", "/agent-execution/nothing/status", 404),
         ("GET", "/org/agent-execution/nothing/events", 404),

@@ -20,7 +20,19 @@ const TEXTS: &[&str] = &[
 const WORDS: &[(&str, &[&str])] = &[
     (
         "source_node_type",
-        &["workbench", "sdk", "task", "assistant", "webhook", "mcp", "a2a", "telegram", "slack", "email", "api"],
+        &[
+            "workbench",
+            "sdk",
+            "task",
+            "assistant",
+            "webhook",
+            "mcp",
+            "a2a",
+            "telegram",
+            "slack",
+            "email",
+            "api",
+        ],
     ),
     ("output_format", &["text", "markdown", "json", "voice"]),
     ("think_mode", &["default", "harder"]),
@@ -30,24 +42,59 @@ const OBJECTS: &[&str] = &["output_schema", "user_tokens", "payload_extension"];
 const TRUTHS: &[&str] = &["disable_attachment_injection", "events_streaming"];
 
 /// What a task shows of the fields above.
-const SHOWN: &[&str] =
-    &["source", "source_node_type", "title", "llm_model_provider", "llm_model_name", "llm_reasoning_effort"];
+const SHOWN: &[&str] = &[
+    "source",
+    "source_node_type",
+    "title",
+    "llm_model_provider",
+    "llm_model_name",
+    "llm_reasoning_effort",
+];
 
 /// Reads a request for an agent or a workflow. The error is the value of `detail` in a 422.
-pub(super) fn read(kind: &str, agent_id: &str, headers: &HeaderMap, request: RequestRecord) -> Result<Told, Value> {
+pub(super) fn read(
+    kind: &str,
+    agent_id: &str,
+    headers: &HeaderMap,
+    request: RequestRecord,
+) -> Result<Told, Value> {
     let wrong = |loc: &[&str], kind: &str, msg: &str| json!({"type": kind, "loc": loc, "msg": msg});
-    let content_type = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let content_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
+    let content_type = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     let is_json = content_type == "application/json"
         || (content_type.starts_with("application/") && content_type.ends_with("+json"));
     let not_an_object = "Input should be a valid dictionary or object to extract fields from";
     if !is_json {
-        return Err(json!([wrong(&["body"], "model_attributes_type", not_an_object)]));
+        return Err(json!([wrong(
+            &["body"],
+            "model_attributes_type",
+            not_an_object
+        )]));
     }
     let mut body = match serde_json::from_slice::<Value>(&request.body) {
         Ok(Value::Object(body)) => body,
-        Ok(_) => return Err(json!([wrong(&["body"], "model_attributes_type", not_an_object)])),
-        Err(_) => return Err(json!([wrong(&["body"], "json_invalid", "JSON decode error")])),
+        Ok(_) => {
+            return Err(json!([wrong(
+                &["body"],
+                "model_attributes_type",
+                not_an_object
+            )]));
+        }
+        Err(_) => {
+            return Err(json!([wrong(
+                &["body"],
+                "json_invalid",
+                "JSON decode error"
+            )]));
+        }
     };
     body.retain(|_, value| !value.is_null());
 
@@ -57,25 +104,54 @@ pub(super) fn read(kind: &str, agent_id: &str, headers: &HeaderMap, request: Req
             problems.push(wrong(loc, kind, msg));
         }
     };
-    let (text, object) =
-        (("string_type", "Input should be a valid string"), ("dict_type", "Input should be a valid dictionary"));
+    let (text, object) = (
+        ("string_type", "Input should be a valid string"),
+        ("dict_type", "Input should be a valid dictionary"),
+    );
     for key in TEXTS {
-        check(&["body", key], body.get(*key).is_none_or(Value::is_string), text.0, text.1);
+        check(
+            &["body", key],
+            body.get(*key).is_none_or(Value::is_string),
+            text.0,
+            text.1,
+        );
     }
     for (key, words) in WORDS {
-        let right = body.get(*key).is_none_or(|value| value.as_str().is_some_and(|word| words.contains(&word)));
-        check(&["body", key], right, "enum", &format!("Input should be one of {}", words.join(", ")));
+        let right = body
+            .get(*key)
+            .is_none_or(|value| value.as_str().is_some_and(|word| words.contains(&word)));
+        check(
+            &["body", key],
+            right,
+            "enum",
+            &format!("Input should be one of {}", words.join(", ")),
+        );
     }
     for key in OBJECTS {
-        check(&["body", key], body.get(*key).is_none_or(Value::is_object), object.0, object.1);
+        check(
+            &["body", key],
+            body.get(*key).is_none_or(Value::is_object),
+            object.0,
+            object.1,
+        );
     }
     for key in TRUTHS {
-        let right = body.get(*key).is_none_or(|value| value.is_boolean() || value.is_string());
-        check(&["body", key], right, "bool_type", "Input should be a valid boolean");
+        let right = body
+            .get(*key)
+            .is_none_or(|value| value.is_boolean() || value.is_string());
+        check(
+            &["body", key],
+            right,
+            "bool_type",
+            "Input should be a valid boolean",
+        );
     }
     check(
         &["body", "mcp_servers"],
-        body.get("mcp_servers").is_none_or(|all| all.as_array().is_some_and(|all| all.iter().all(Value::is_object))),
+        body.get("mcp_servers").is_none_or(|all| {
+            all.as_array()
+                .is_some_and(|all| all.iter().all(Value::is_object))
+        }),
         "list_type",
         "Input should be a valid list",
     );
@@ -89,17 +165,36 @@ pub(super) fn read(kind: &str, agent_id: &str, headers: &HeaderMap, request: Req
             check(&["body", "input", "text"], said.is_string(), text.0, text.1);
             known.insert("text".into(), said);
             let files = input.remove("files").unwrap_or_else(|| json!([]));
-            let right = files.as_array().is_some_and(|files| files.iter().all(Value::is_string));
-            check(&["body", "input", "files"], right, "list_type", "Input should be a valid list");
+            let right = files
+                .as_array()
+                .is_some_and(|files| files.iter().all(Value::is_string));
+            check(
+                &["body", "input", "files"],
+                right,
+                "list_type",
+                "Input should be a valid list",
+            );
             known.insert("files".into(), files);
             if let Some(user) = input.remove("user") {
-                check(&["body", "input", "user"], user.is_object(), object.0, object.1);
+                check(
+                    &["body", "input", "user"],
+                    user.is_object(),
+                    object.0,
+                    object.1,
+                );
                 let email = user.get("email").filter(|email| !email.is_null());
                 let loc = ["body", "input", "user", "email"];
-                check(&loc, !user.is_object() || email.is_some(), "missing", "Field required");
+                check(
+                    &loc,
+                    !user.is_object() || email.is_some(),
+                    "missing",
+                    "Field required",
+                );
                 check(&loc, email.is_none_or(Value::is_string), text.0, text.1);
                 for key in ["id", "first_name", "last_name"] {
-                    let right = user.get(key).is_none_or(|value| value.is_string() || value.is_null());
+                    let right = user
+                        .get(key)
+                        .is_none_or(|value| value.is_string() || value.is_null());
                     check(&["body", "input", "user", key], right, text.0, text.1);
                 }
                 known.insert("user".into(), user);
@@ -110,7 +205,11 @@ pub(super) fn read(kind: &str, agent_id: &str, headers: &HeaderMap, request: Req
     if !problems.is_empty() {
         return Err(problems.into());
     }
-    let id = body.get("id").and_then(Value::as_str).filter(|id| !id.is_empty()).map(str::to_owned);
+    let id = body
+        .get("id")
+        .and_then(Value::as_str)
+        .filter(|id| !id.is_empty())
+        .map(str::to_owned);
     body.retain(|key, _| SHOWN.contains(&key.as_str()));
     Ok(Told {
         destination: format!("{kind}/{agent_id}"),
@@ -131,7 +230,11 @@ mod tests {
     fn read_as(content_type: &'static str, body: &str) -> Result<Told, Value> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        let request = RequestRecord { query: String::new(), headers: vec![], body: body.to_owned().into() };
+        let request = RequestRecord {
+            query: String::new(),
+            headers: vec![],
+            body: body.to_owned().into(),
+        };
         read("agents", "a", &headers, request)
     }
 
@@ -145,10 +248,19 @@ mod tests {
             (r#"{"input":"hi"}"#, r#"["body","input"]"#),
             (r#"{"input":{"text":1}}"#, r#"["body","input","text"]"#),
             (r#"{"input":{"files":[1]}}"#, r#"["body","input","files"]"#),
-            (r#"{"input":{"user":{}}}"#, r#"["body","input","user","email"]"#),
+            (
+                r#"{"input":{"user":{}}}"#,
+                r#"["body","input","user","email"]"#,
+            ),
             (r#"{"input":{},"id":7}"#, r#"["body","id"]"#),
-            (r#"{"input":{},"think_mode":"hard"}"#, r#"["body","think_mode"]"#),
-            (r#"{"input":{},"user_tokens":"{}"}"#, r#"["body","user_tokens"]"#),
+            (
+                r#"{"input":{},"think_mode":"hard"}"#,
+                r#"["body","think_mode"]"#,
+            ),
+            (
+                r#"{"input":{},"user_tokens":"{}"}"#,
+                r#"["body","user_tokens"]"#,
+            ),
         ] {
             let detail = read_as("application/json", body).unwrap_err();
             assert_eq!(detail[0]["loc"].to_string(), loc, "{body}");

@@ -17,7 +17,11 @@ pub(super) struct PlainFields;
 
 impl<'w> FormatFields<'w> for PlainFields {
     fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
-        let mut list = FieldList { writer, begun: false, end: Ok(()) };
+        let mut list = FieldList {
+            writer,
+            begun: false,
+            end: Ok(()),
+        };
         fields.record(&mut list);
         list.end
     }
@@ -54,7 +58,11 @@ impl FieldList<'_> {
 
 impl Visit for FieldList<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        let value = if field.name() == "message" { value.to_owned() } else { format!("{value:?}") };
+        let value = if field.name() == "message" {
+            value.to_owned()
+        } else {
+            format!("{value:?}")
+        };
         self.put(field.name(), &value);
     }
 
@@ -70,7 +78,12 @@ fn is_one_word(value: &str) -> bool {
 
 /// A value that stands in quotes of its own, with none but escaped ones inside.
 fn is_quoted(value: &str) -> bool {
-    let Some(inside) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return false };
+    let Some(inside) = value
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+    else {
+        return false;
+    };
     let mut escape = false;
     let broken = inside.chars().any(|c| {
         let bare_quote = c == '"' && !escape;
@@ -104,7 +117,11 @@ mod tests {
 
     fn put(name: &str, value: &str) -> String {
         let mut text = String::new();
-        let mut list = FieldList { writer: Writer::new(&mut text), begun: false, end: Ok(()) };
+        let mut list = FieldList {
+            writer: Writer::new(&mut text),
+            begun: false,
+            end: Ok(()),
+        };
         list.put(name, value);
         list.end.expect("a text takes all");
         text
@@ -115,9 +132,15 @@ mod tests {
         for (value, written) in [
             ("agent/A-1", "destination=agent/A-1"),
             ("a\nINFO forged", r#"destination="a\nINFO forged""#),
-            ("a audit=\"source.enrol\"", r#"destination="a audit=\"source.enrol\"""#),
+            (
+                "a audit=\"source.enrol\"",
+                r#"destination="a audit=\"source.enrol\"""#,
+            ),
             ("\u{1b}[31m", r"destination=\u{1b}[31m"),
-            ("a\u{202e}b\u{9b}c\u{7f}", r"destination=a\u{202e}b\u{9b}c\u{7f}"),
+            (
+                "a\u{202e}b\u{9b}c\u{7f}",
+                r"destination=a\u{202e}b\u{9b}c\u{7f}",
+            ),
             ("a\u{2028}b", "destination=\"a\\u{2028}b\""),
             ("", "destination=\"\""),
             ("\"a\" b=\"c\"", r#"destination="\"a\" b=\"c\"""#),
@@ -127,7 +150,10 @@ mod tests {
         ] {
             assert_eq!(put("destination", value), written, "{value:?}");
         }
-        assert_eq!(put("message", "it said \"no\"\r\n\u{1b}[2J"), r#"it said "no"\r\n\u{1b}[2J"#);
+        assert_eq!(
+            put("message", "it said \"no\"\r\n\u{1b}[2J"),
+            r#"it said "no"\r\n\u{1b}[2J"#
+        );
         assert_eq!(put("r#as", "dead"), "as=dead");
     }
 }

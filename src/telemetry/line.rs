@@ -50,7 +50,9 @@ impl Lines {
     pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let writer = Arc::clone(&shared);
-        std::thread::Builder::new().name("log".into()).spawn(move || writer.run(out))?;
+        std::thread::Builder::new()
+            .name("log".into())
+            .spawn(move || writer.run(out))?;
         Ok(Self(shared))
     }
 
@@ -59,9 +61,14 @@ impl Lines {
         let mut waiting = self.0.held();
         waiting.hurry = true;
         self.0.work.notify_one();
-        let written = |waiting: &mut Waiting| waiting.busy || !waiting.lines.is_empty() || waiting.dropped > 0;
-        let (mut waiting, _) =
-            self.0.idle.wait_timeout_while(waiting, LAST, written).unwrap_or_else(PoisonError::into_inner);
+        let written = |waiting: &mut Waiting| {
+            waiting.busy || !waiting.lines.is_empty() || waiting.dropped > 0
+        };
+        let (mut waiting, _) = self
+            .0
+            .idle
+            .wait_timeout_while(waiting, LAST, written)
+            .unwrap_or_else(PoisonError::into_inner);
         waiting.hurry = false;
     }
 
@@ -117,7 +124,9 @@ fn visible(line: &[u8]) -> Cow<'_, [u8]> {
         if (c.is_ascii() && c != '\x7f') || is_visible(c) {
             text.push(c);
         } else {
-            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| text.push_str(&format!("\\u{unit:04x}")));
+            c.encode_utf16(&mut [0; 2])
+                .iter()
+                .for_each(|unit| text.push_str(&format!("\\u{unit:04x}")));
         }
     }
     text.into_bytes().into()
@@ -133,7 +142,10 @@ impl Shared {
         let mut lines = Vec::new();
         loop {
             let nothing = |waiting: &mut Waiting| waiting.lines.is_empty() && waiting.dropped == 0;
-            let mut waiting = self.work.wait_while(self.held(), nothing).unwrap_or_else(PoisonError::into_inner);
+            let mut waiting = self
+                .work
+                .wait_while(self.held(), nothing)
+                .unwrap_or_else(PoisonError::into_inner);
             // From here on nobody needs to wake this thread: it comes back by itself.
             waiting.busy = true;
             let (mut waiting, _) = self
@@ -146,7 +158,10 @@ impl Shared {
             // A reader that has gone is no reason to stop working.
             let _ = out.write_all(&lines);
             if dropped > 0 {
-                let _ = writeln!(out, "{dropped} log lines were dropped: standard error was not read");
+                let _ = writeln!(
+                    out,
+                    "{dropped} log lines were dropped: standard error was not read"
+                );
             }
             let _ = out.flush();
             lines.clear();
@@ -204,7 +219,10 @@ mod tests {
         let (out, written) = channel();
         let lines = Lines::start(Slow(gate, out)).unwrap();
         for number in 0..1000 {
-            lines.make_writer().write_all(format!("line {number}\n").as_bytes()).unwrap();
+            lines
+                .make_writer()
+                .write_all(format!("line {number}\n").as_bytes())
+                .unwrap();
         }
         for _ in 0..1000 {
             let_go.send(()).unwrap();

@@ -10,8 +10,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use super::log;
@@ -101,8 +101,11 @@ impl Metrics {
             "Requests with a key of the gateway's own, by the name of the key and what became of them",
             &["key", "outcome"],
         );
-        let attempts =
-            counters("sluicegate_attempts_total", "Tries of deliveries, by what came of them", &["source", "result"]);
+        let attempts = counters(
+            "sluicegate_attempts_total",
+            "Tries of deliveries, by what came of them",
+            &["source", "result"],
+        );
         let claimed = counters(
             "sluicegate_claimed_total",
             "Deliveries taken to be sent, by class and by whose they are: operator, key or foreign",
@@ -118,17 +121,33 @@ impl Metrics {
             "Events read in providers' own logs, by what became of them",
             &["source", "became"],
         );
-        let files = counters("sluicegate_files_total", "Files that came along and were kept", &["source"]);
-        let file_bytes = counters("sluicegate_file_bytes_total", "Bytes of files that came along", &["source"]);
+        let files = counters(
+            "sluicegate_files_total",
+            "Files that came along and were kept",
+            &["source"],
+        );
+        let file_bytes = counters(
+            "sluicegate_file_bytes_total",
+            "Bytes of files that came along",
+            &["source"],
+        );
         let accept = Histogram::with_opts(
-            HistogramOpts::new("sluicegate_accept_seconds", "From a request's head to its answer, for accepted events")
-                .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0]),
+            HistogramOpts::new(
+                "sluicegate_accept_seconds",
+                "From a request's head to its answer, for accepted events",
+            )
+            .buckets(vec![
+                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
+            ]),
         )
         .expect(DEFINED);
         registry.register(Box::new(accept.clone())).expect(DEFINED);
         let attempt = HistogramVec::new(
-            HistogramOpts::new("sluicegate_attempt_seconds", "How long a try of a delivery took")
-                .buckets(vec![0.01, 0.05, 0.25, 1.0, 5.0, 15.0, 60.0, 300.0, 1_500.0]),
+            HistogramOpts::new(
+                "sluicegate_attempt_seconds",
+                "How long a try of a delivery took",
+            )
+            .buckets(vec![0.01, 0.05, 0.25, 1.0, 5.0, 15.0, 60.0, 300.0, 1_500.0]),
             &["source"],
         )
         .expect(DEFINED);
@@ -151,7 +170,11 @@ impl Metrics {
         )
         .expect(DEFINED);
         registry.register(Box::new(open.clone())).expect(DEFINED);
-        let build = gauges("sluicegate_build_info", "1, with the version of the program", "version");
+        let build = gauges(
+            "sluicegate_build_info",
+            "1, with the version of the program",
+            "version",
+        );
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let disk = IntGaugeVec::new(
             Opts::new(
@@ -172,13 +195,17 @@ impl Metrics {
             "Log lines dropped because standard error was not read",
         )
         .expect(DEFINED);
-        registry.register(Box::new(log_dropped.clone())).expect(DEFINED);
+        registry
+            .register(Box::new(log_dropped.clone()))
+            .expect(DEFINED);
         let breaker_opened = IntCounter::new(
             "sluicegate_breaker_opened_total",
             "How often a destination was left alone because its calls failed",
         )
         .expect(DEFINED);
-        registry.register(Box::new(breaker_opened.clone())).expect(DEFINED);
+        registry
+            .register(Box::new(breaker_opened.clone()))
+            .expect(DEFINED);
         Self {
             log_dropped,
             in_flight: gauges(
@@ -197,7 +224,11 @@ impl Metrics {
                 "Whether the upstream refuses the gateway's own key: for all (1), and at how many destinations",
                 "of",
             ),
-            held: gauges("sluicegate_held", "What an operator holds: every run, sources, destinations", "kind"),
+            held: gauges(
+                "sluicegate_held",
+                "What an operator holds: every run, sources, destinations",
+                "kind",
+            ),
             connections: gauge("sluicegate_connections", "Public connections open now"),
             connections_refused,
             requests,
@@ -226,7 +257,10 @@ impl Metrics {
                 "sluicegate_standing",
                 "1 while this process may call upstream, 0 while others do its work",
             ),
-            replicas: gauge("sluicegate_replicas", "Processes that share the inbox, this one among them"),
+            replicas: gauge(
+                "sluicegate_replicas",
+                "Processes that share the inbox, this one among them",
+            ),
             files,
             file_bytes,
             registry,
@@ -235,7 +269,9 @@ impl Metrics {
 
     /// One request has ended.
     pub fn request(&self, source: &str, outcome: Outcome, took: Duration) {
-        self.requests.with_label_values(&[source, outcome.as_str()]).inc();
+        self.requests
+            .with_label_values(&[source, outcome.as_str()])
+            .inc();
         if outcome == Outcome::Accepted {
             self.accept.observe(took.as_secs_f64());
         }
@@ -243,13 +279,19 @@ impl Metrics {
 
     /// One request with a key of the gateway's own has ended; counted beside [`Self::request`].
     pub fn key_request(&self, key: &str, outcome: Outcome) {
-        self.key_requests.with_label_values(&[key, outcome.as_str()]).inc();
+        self.key_requests
+            .with_label_values(&[key, outcome.as_str()])
+            .inc();
     }
 
     /// Files of one request were kept.
     pub fn files(&self, source: &str, files: &[Attachment]) {
-        self.files.with_label_values(&[source]).inc_by(files.len() as u64);
-        self.file_bytes.with_label_values(&[source]).inc_by(files.iter().map(|file| file.size).sum());
+        self.files
+            .with_label_values(&[source])
+            .inc_by(files.len() as u64);
+        self.file_bytes
+            .with_label_values(&[source])
+            .inc_by(files.iter().map(|file| file.size).sum());
     }
 
     /// One request was refused; counted beside [`Self::request`].
@@ -265,7 +307,9 @@ impl Metrics {
     /// One try of a delivery has ended.
     pub fn attempt(&self, source: &str, result: &str, took: Duration) {
         self.attempts.with_label_values(&[source, result]).inc();
-        self.attempt.with_label_values(&[source]).observe(took.as_secs_f64());
+        self.attempt
+            .with_label_values(&[source])
+            .observe(took.as_secs_f64());
     }
 
     /// A delivery is about to be sent.
@@ -276,13 +320,17 @@ impl Metrics {
             Account::Key(_) => "key",
             Account::Foreign => "foreign",
         };
-        self.claimed.with_label_values(&[class.as_str(), account]).inc();
+        self.claimed
+            .with_label_values(&[class.as_str(), account])
+            .inc();
     }
 
     /// So many deliveries have reached a state which they do not leave by themselves.
     pub fn deliveries(&self, source: &str, state: &str, count: u64) {
         if count > 0 {
-            self.deliveries.with_label_values(&[source, state]).inc_by(count);
+            self.deliveries
+                .with_label_values(&[source, state])
+                .inc_by(count);
         }
     }
 
@@ -294,20 +342,26 @@ impl Metrics {
     /// How many destinations are left alone, and how many of those are being tried.
     pub fn breakers(&self, open: usize, half_open: usize) {
         for (state, count) in [("open", open), ("half_open", half_open)] {
-            self.breakers.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+            self.breakers
+                .with_label_values(&[state])
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 
     /// Whether the upstream refuses its key, and at how many destinations it refuses one that is good for others.
     pub fn keys_refused(&self, whole: usize, destinations: usize) {
         for (of, count) in [("all", whole), ("destination", destinations)] {
-            self.keys_refused.with_label_values(&[of]).set(i64::try_from(count).unwrap_or(i64::MAX));
+            self.keys_refused
+                .with_label_values(&[of])
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 
     /// How much of a kind is held.
     pub fn held(&self, kind: &str, count: usize) {
-        self.held.with_label_values(&[kind]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.held
+            .with_label_values(&[kind])
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// An event was read in a provider's own log.
@@ -317,7 +371,9 @@ impl Metrics {
 
     /// How many deliveries of a source the inbox holds in a state; set when metrics are asked for.
     pub fn kept(&self, source: &str, state: &str, count: u64) {
-        self.kept.with_label_values(&[source, state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.kept
+            .with_label_values(&[source, state])
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// How the sources fare; set when metrics are asked for. What is not named any more goes.
@@ -328,9 +384,13 @@ impl Metrics {
         let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         for fare in fares {
             for (state, count) in fare.open {
-                self.open.with_label_values(&[fare.source, state]).set(whole(count));
+                self.open
+                    .with_label_values(&[fare.source, state])
+                    .set(whole(count));
             }
-            self.oldest.with_label_values(&[fare.source]).set(whole(fare.oldest_pending_s));
+            self.oldest
+                .with_label_values(&[fare.source])
+                .set(whole(fare.oldest_pending_s));
             if let Some(at) = fare.last_event_s {
                 self.last_event.with_label_values(&[fare.source]).set(at);
             }
@@ -339,10 +399,16 @@ impl Metrics {
 
     /// How much of the disk the inbox has; set when metrics are asked for.
     pub fn disk(&self, bytes: u64, reusable: u64, ceiling: Option<u64>) {
-        for (of, bytes) in [("used", Some(bytes)), ("reusable", Some(reusable)), ("ceiling", ceiling)] {
+        for (of, bytes) in [
+            ("used", Some(bytes)),
+            ("reusable", Some(reusable)),
+            ("ceiling", ceiling),
+        ] {
             match bytes {
                 Some(bytes) => {
-                    self.disk.with_label_values(&[of]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+                    self.disk
+                        .with_label_values(&[of])
+                        .set(i64::try_from(bytes).unwrap_or(i64::MAX));
                 }
                 // It may have been there before the configuration changed.
                 None => drop(self.disk.remove_label_values(&[of])),
@@ -358,7 +424,8 @@ impl Metrics {
 
     /// The Prometheus text form.
     pub fn text(&self) -> String {
-        self.log_dropped.inc_by(log::dropped().saturating_sub(self.log_dropped.get()));
+        self.log_dropped
+            .inc_by(log::dropped().saturating_sub(self.log_dropped.get()));
         let mut out = Vec::new();
         match TextEncoder::new().encode(&self.registry.gather(), &mut out) {
             Ok(()) => String::from_utf8(out).unwrap_or_default(),
@@ -399,24 +466,53 @@ mod tests {
         };
         metrics.sources([fare].into_iter());
         let text = metrics.text();
-        assert!(text.contains(r#"sluicegate_requests_total{outcome="refused",source="triage"} 1"#), "{text}");
-        assert!(text.contains(r#"sluicegate_refused_total{reason="stale",source="triage"} 1"#), "{text}");
-        assert!(text.contains(r#"sluicegate_deliveries_total{source="triage",state="dropped"} 2"#), "{text}");
+        assert!(
+            text.contains(r#"sluicegate_requests_total{outcome="refused",source="triage"} 1"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"sluicegate_refused_total{reason="stale",source="triage"} 1"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"sluicegate_deliveries_total{source="triage",state="dropped"} 2"#),
+            "{text}"
+        );
         assert!(!text.contains("merged"), "{text}");
-        assert!(text.contains(r#"sluicegate_breaker_destinations{state="open"} 3"#), "{text}");
-        assert!(text.contains(r#"sluicegate_inbox_deliveries{source="triage",state="pending"} 7"#), "{text}");
-        assert!(text.contains(r#"sluicegate_inbox_bytes{of="used"} 4096"#), "{text}");
+        assert!(
+            text.contains(r#"sluicegate_breaker_destinations{state="open"} 3"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"sluicegate_inbox_deliveries{source="triage",state="pending"} 7"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"sluicegate_inbox_bytes{of="used"} 4096"#),
+            "{text}"
+        );
         assert!(!text.contains(r#"of="ceiling""#), "{text}");
         for line in [
             r#"sluicegate_open_deliveries{source="triage",state="dead"} 2"#,
             r#"sluicegate_oldest_pending_seconds{source="triage"} 61"#,
             r#"sluicegate_last_event_timestamp_seconds{source="triage"} 1800000000"#,
-            concat!("sluicegate_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            concat!(
+                "sluicegate_build_info{version=\"",
+                env!("CARGO_PKG_VERSION"),
+                "\"} 1"
+            ),
         ] {
             assert!(text.contains(line), "{line}: {text}");
         }
         metrics.sources(std::iter::empty());
-        assert!(!metrics.text().contains("sluicegate_oldest_pending_seconds{"));
-        assert!(text.contains("sluicegate_standing 1") && text.contains("sluicegate_replicas 3"), "{text}");
+        assert!(
+            !metrics
+                .text()
+                .contains("sluicegate_oldest_pending_seconds{")
+        );
+        assert!(
+            text.contains("sluicegate_standing 1") && text.contains("sluicegate_replicas 3"),
+            "{text}"
+        );
     }
 }

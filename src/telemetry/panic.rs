@@ -24,14 +24,25 @@ fn tell(bug: &PanicHookInfo<'_>) {
     let trace = Backtrace::capture();
     let trace = (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string());
     let thread = std::thread::current();
-    tracing::error!(thread = thread.name(), place, cause = said(bug.payload()), trace, "a bug: a panic");
+    tracing::error!(
+        thread = thread.name(),
+        place,
+        cause = said(bug.payload()),
+        trace,
+        "a bug: a panic"
+    );
 }
 
 /// What a panic says.
 fn said(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text");
-    let end = (0..=LONGEST.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let text = text
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text");
+    let end = (0..=LONGEST.min(text.len()))
+        .rev()
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or(0);
     &text[..end]
 }
 

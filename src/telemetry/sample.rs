@@ -77,14 +77,28 @@ impl RefusedSamples {
         let mut kept = self.kept();
         if let Some(whole) = whole.filter(|whole| whole.body.len() <= BODY) {
             // A copy, so that no larger buffer of which it is a part is held.
-            let whole = WholeRequest { body: Bytes::copy_from_slice(&whole.body), ..whole };
+            let whole = WholeRequest {
+                body: Bytes::copy_from_slice(&whole.body),
+                ..whole
+            };
             kept.whole.push_back((sample.request_id.clone(), whole));
         }
-        while kept.whole.len() > most || kept.whole.iter().map(|(_, whole)| whole.body.len()).sum::<usize>() > BODIES {
+        while kept.whole.len() > most
+            || kept
+                .whole
+                .iter()
+                .map(|(_, whole)| whole.body.len())
+                .sum::<usize>()
+                > BODIES
+        {
             kept.whole.pop_front();
         }
         let list = &mut kept.samples;
-        if list.iter().filter(|kept| kept.source == sample.source).count() >= EACH
+        if list
+            .iter()
+            .filter(|kept| kept.source == sample.source)
+            .count()
+            >= EACH
             && let Some(at) = list.iter().position(|kept| kept.source == sample.source)
         {
             list.remove(at);
@@ -98,15 +112,26 @@ impl RefusedSamples {
     /// The newest first; only of one source where one is named.
     pub fn list(&self, source: Option<&str>) -> Vec<RefusedSample> {
         let kept = self.kept();
-        let of_source = |s: &&RefusedSample| source.is_none_or(|name| s.source.as_deref() == Some(name));
-        kept.samples.iter().rev().filter(of_source).map(|sample| kept.told(sample)).collect()
+        let of_source =
+            |s: &&RefusedSample| source.is_none_or(|name| s.source.as_deref() == Some(name));
+        kept.samples
+            .iter()
+            .rev()
+            .filter(of_source)
+            .map(|sample| kept.told(sample))
+            .collect()
     }
 
     /// Those whose ids begin with a text, and each whole where it is kept so.
     pub fn beginning(&self, text: &str) -> Vec<(RefusedSample, Option<WholeRequest>)> {
         let kept = self.kept();
-        let found = kept.samples.iter().filter(|sample| sample.request_id.starts_with(text));
-        found.map(|sample| (kept.told(sample), kept.whole(&sample.request_id).cloned())).collect()
+        let found = kept
+            .samples
+            .iter()
+            .filter(|sample| sample.request_id.starts_with(text));
+        found
+            .map(|sample| (kept.told(sample), kept.whole(&sample.request_id).cloned()))
+            .collect()
     }
 
     fn kept(&self) -> MutexGuard<'_, KeptRefusals> {
@@ -116,11 +141,17 @@ impl RefusedSamples {
 
 impl KeptRefusals {
     fn whole(&self, id: &str) -> Option<&WholeRequest> {
-        self.whole.iter().find(|(whole, _)| whole == id).map(|(_, whole)| whole)
+        self.whole
+            .iter()
+            .find(|(whole, _)| whole == id)
+            .map(|(_, whole)| whole)
     }
 
     fn told(&self, sample: &RefusedSample) -> RefusedSample {
-        RefusedSample { whole: self.whole(&sample.request_id).is_some(), ..sample.clone() }
+        RefusedSample {
+            whole: self.whole(&sample.request_id).is_some(),
+            ..sample.clone()
+        }
     }
 }
 
@@ -162,22 +193,42 @@ mod tests {
         let samples = RefusedSamples::default();
         let whole = |bytes: usize| {
             let body = Bytes::from(vec![0; bytes]);
-            Some(WholeRequest { request_line: "POST /hooks/a".into(), headers: Vec::new(), body })
+            Some(WholeRequest {
+                request_line: "POST /hooks/a".into(),
+                headers: Vec::new(),
+                body,
+            })
         };
         for number in 0..10 {
             samples.keep(sample(Some("a"), number), whole(4), 3);
         }
         let list = samples.list(None);
-        assert_eq!(list.iter().map(|sample| sample.whole).collect::<Vec<_>>()[..4], [true, true, true, false]);
+        assert_eq!(
+            list.iter().map(|sample| sample.whole).collect::<Vec<_>>()[..4],
+            [true, true, true, false]
+        );
         assert_eq!(samples.beginning(&list[0].request_id).len(), 1);
         assert_eq!(samples.beginning("req_").len(), 10);
         samples.keep(sample(Some("a"), 10), whole(BODY + 1), 3);
-        assert!(!samples.list(None)[0].whole, "one that is too large is kept as ever");
+        assert!(
+            !samples.list(None)[0].whole,
+            "one that is too large is kept as ever"
+        );
         for number in 11..40 {
             samples.keep(sample(None, number), whole(BODY), 100);
         }
-        assert_eq!(samples.list(None).iter().filter(|sample| sample.whole).count(), BODIES / BODY);
+        assert_eq!(
+            samples
+                .list(None)
+                .iter()
+                .filter(|sample| sample.whole)
+                .count(),
+            BODIES / BODY
+        );
         samples.keep(sample(None, 40), None, 0);
-        assert!(!samples.list(None).iter().any(|sample| sample.whole), "the setting was taken back");
+        assert!(
+            !samples.list(None).iter().any(|sample| sample.whole),
+            "the setting was taken back"
+        );
     }
 }

@@ -28,7 +28,10 @@ struct Second {
 impl SparseLines {
     /// None yet; `what` they are about, in the plural.
     pub fn new(what: &'static str) -> Arc<Self> {
-        Arc::new(Self { what, second: Mutex::default() })
+        Arc::new(Self {
+            what,
+            second: Mutex::default(),
+        })
     }
 
     /// Whether one more is written. One that is not is counted, and the count is written when the second is over.
@@ -69,7 +72,11 @@ impl SparseLines {
 
     fn tell(&self, count: u64) {
         if count > 0 {
-            tracing::info!(count, what = self.what, "more of these were not logged in the last second");
+            tracing::info!(
+                count,
+                what = self.what,
+                "more of these were not logged in the last second"
+            );
         }
     }
 }
@@ -83,10 +90,17 @@ mod tests {
         let lines = SparseLines::new("refused requests");
         let admitted = |count: usize| (0..count).filter(|_| lines.admits()).count();
         assert_eq!(admitted(1000), MOST as usize);
-        assert_eq!(lines.second.lock().unwrap().left_out, 1000 - u64::from(MOST));
+        assert_eq!(
+            lines.second.lock().unwrap().left_out,
+            1000 - u64::from(MOST)
+        );
         let until = lines.second.lock().unwrap().until.unwrap();
         lines.close(until + SECOND);
-        assert_eq!(lines.second.lock().unwrap().lines, MOST, "that is another second");
+        assert_eq!(
+            lines.second.lock().unwrap().lines,
+            MOST,
+            "that is another second"
+        );
         lines.close(until);
         assert_eq!(lines.second.lock().unwrap().left_out, 0, "it was told");
         assert_eq!(admitted(10), 10);

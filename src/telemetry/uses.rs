@@ -51,7 +51,11 @@ impl Uses {
     }
 
     fn find(&self, used: &Used) -> Option<Use> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(used).copied()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(used)
+            .copied()
     }
 
     fn note(&self, used: Used, at: Timestamp) -> bool {
@@ -63,7 +67,14 @@ impl Uses {
             return is_new_day;
         }
         if all.len() < MOST {
-            all.insert(used, Use { first: at, last: at, count: 1 });
+            all.insert(
+                used,
+                Use {
+                    first: at,
+                    last: at,
+                    count: 1,
+                },
+            );
         }
         true
     }
@@ -75,9 +86,25 @@ mod tests {
 
     #[test]
     fn first_last_and_count_are_kept_for_each() {
-        let (uses, day) = (Uses::default(), |n: i64| Timestamp::from_seconds(n * 86_400 + 60));
-        assert!(uses.secret("a", "new", day(1)) && !uses.secret("a", "new", day(1)) && uses.secret("a", "new", day(2)));
-        assert_eq!(uses.of_secret("a", "new"), Some(Use { first: day(1), last: day(2), count: 3 }));
-        assert_eq!((uses.of_secret("b", "new"), uses.of_key("a", "new")), (None, None));
+        let (uses, day) = (Uses::default(), |n: i64| {
+            Timestamp::from_seconds(n * 86_400 + 60)
+        });
+        assert!(
+            uses.secret("a", "new", day(1))
+                && !uses.secret("a", "new", day(1))
+                && uses.secret("a", "new", day(2))
+        );
+        assert_eq!(
+            uses.of_secret("a", "new"),
+            Some(Use {
+                first: day(1),
+                last: day(2),
+                count: 3
+            })
+        );
+        assert_eq!(
+            (uses.of_secret("b", "new"), uses.of_key("a", "new")),
+            (None, None)
+        );
     }
 }

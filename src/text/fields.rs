@@ -30,7 +30,10 @@ pub struct TooManyFields;
 /// Splits an urlencoded text.
 pub fn split(text: &[u8]) -> Result<RawFields<'_>, TooManyFields> {
     let mut list = Vec::new();
-    for pair in text.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
+    for pair in text
+        .split(|byte| *byte == b'&')
+        .filter(|pair| !pair.is_empty())
+    {
         if list.len() == FIELDS {
             return Err(TooManyFields);
         }
@@ -45,7 +48,10 @@ fn unescaped(text: &[u8]) -> Cow<'_, [u8]> {
     if !text.iter().any(|byte| matches!(byte, b'+' | b'%')) {
         return Cow::Borrowed(text);
     }
-    let blanks: Vec<u8> = text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+    let blanks: Vec<u8> = text
+        .iter()
+        .map(|byte| if *byte == b'+' { b' ' } else { *byte })
+        .collect();
     Cow::Owned(percent_decode(&blanks).collect())
 }
 
@@ -55,9 +61,15 @@ pub fn form<'a>(raw: RawFields<'a>, declared: Option<&str>) -> (Fields<'a>, Text
         let found = raw.iter().rev().find(|(known, _)| **known == *name);
         found.and_then(|(_, value)| charset(std::str::from_utf8(value).ok()?))
     };
-    let is_utf_8 =
-        || raw.iter().all(|(name, value)| [name, value].iter().all(|text| std::str::from_utf8(text).is_ok()));
-    let set = named(b"_charset_").or_else(|| declared.and_then(charset).filter(|set| *set != UTF_8));
+    let is_utf_8 = || {
+        raw.iter().all(|(name, value)| {
+            [name, value]
+                .iter()
+                .all(|text| std::str::from_utf8(text).is_ok())
+        })
+    };
+    let set =
+        named(b"_charset_").or_else(|| declared.and_then(charset).filter(|set| *set != UTF_8));
     let set = set.or_else(|| {
         // This name is not kept for the purpose, so the bytes have their say: few texts in a set of one byte a character
         // are UTF-8 by chance.
@@ -69,7 +81,13 @@ pub fn form<'a>(raw: RawFields<'a>, declared: Option<&str>) -> (Fields<'a>, Text
 /// Reads the fields of a query, which is UTF-8.
 pub fn query(text: &str) -> Result<(Fields<'_>, TextNotes), TooManyFields> {
     let (fields, notes) = all(split(text.as_bytes())?, UTF_8);
-    Ok((fields, TextNotes { query: notes.replaced, ..TextNotes::default() }))
+    Ok((
+        fields,
+        TextNotes {
+            query: notes.replaced,
+            ..TextNotes::default()
+        },
+    ))
 }
 
 fn all<'a>(raw: RawFields<'a>, set: Charset) -> (Fields<'a>, TextNotes) {
@@ -80,7 +98,10 @@ fn all<'a>(raw: RawFields<'a>, set: Charset) -> (Fields<'a>, TextNotes) {
         notes.replaced |= is_replaced;
         text
     };
-    let fields = raw.into_iter().map(|(name, value)| (one(name), one(value))).collect();
+    let fields = raw
+        .into_iter()
+        .map(|(name, value)| (one(name), one(value)))
+        .collect();
     notes.charset = (set != UTF_8 && !is_ascii).then(|| set.name().to_owned());
     (fields, notes)
 }
@@ -125,7 +146,10 @@ impl PartFields {
 
     /// The fields. `declared` is the character set of the whole form's type.
     pub fn end(mut self, declared: Option<&str>) -> (Vec<(String, String)>, TextNotes) {
-        let default = self.named.or_else(|| declared.and_then(charset)).unwrap_or(UTF_8);
+        let default = self
+            .named
+            .or_else(|| declared.and_then(charset))
+            .unwrap_or(UTF_8);
         let mut fields = Vec::with_capacity(self.list.len());
         for (name, value, own) in self.list {
             let set = own.unwrap_or(default);
@@ -133,7 +157,12 @@ impl PartFields {
             let (text, is_replaced) = match String::from_utf8(value) {
                 // A part's own UTF-8 mark, or none.
                 Ok(text) if set == UTF_8 => (text, false),
-                Ok(text) => (set.decode_without_bom_handling(text.as_bytes()).0.into_owned(), false),
+                Ok(text) => (
+                    set.decode_without_bom_handling(text.as_bytes())
+                        .0
+                        .into_owned(),
+                    false,
+                ),
                 Err(error) => {
                     let (text, is_replaced) = set.decode_without_bom_handling(error.as_bytes());
                     (text.into_owned(), is_replaced)
@@ -173,13 +202,20 @@ pub fn in_parts(content_type: &str, body: &[u8]) -> Result<HeldForm, PartFault> 
         fields.push(name, bytes, head.charset());
     }
     let (fields, notes) = fields.end(super::declared(content_type).as_deref());
-    Ok(HeldForm { fields, files, notes })
+    Ok(HeldForm {
+        fields,
+        files,
+        notes,
+    })
 }
 
 /// The JSON object in a form's field `payload`, as senders of JSON in a form have it.
 pub fn payload<'f>(fields: impl DoubleEndedIterator<Item = (&'f str, &'f str)>) -> Option<&'f str> {
     let (_, payload) = fields.rev().find(|(name, _)| *name == "payload")?;
-    payload.trim_ascii_start().starts_with('{').then_some(payload)
+    payload
+        .trim_ascii_start()
+        .starts_with('{')
+        .then_some(payload)
 }
 
 /// Fields as an object of texts; a repeated one becomes a list.
@@ -201,7 +237,13 @@ mod tests {
 
     fn read(text: &str, declared: Option<&str>) -> (Vec<String>, TextNotes) {
         let (fields, notes) = form(split(text.as_bytes()).unwrap(), declared);
-        (fields.into_iter().map(|(name, value)| format!("{name}={value}")).collect(), notes)
+        (
+            fields
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
+            notes,
+        )
     }
 
     #[test]
@@ -215,14 +257,24 @@ mod tests {
             ("t=caf%C3%A9&charset=my+own", None),
         ] {
             let (fields, notes) = read(text, declared);
-            assert_eq!((fields[0].as_str(), notes.replaced), ("t=café", false), "{text}");
+            assert_eq!(
+                (fields[0].as_str(), notes.replaced),
+                ("t=café", false),
+                "{text}"
+            );
         }
         assert_eq!(read("t=%93%FA&charset=Shift_JIS", None).0[0], "t=日");
         assert_eq!(read("t=%C3%A9&charset=Shift_JIS", None).0[0], "t=ﾃｩ");
         let (fields, notes) = read("t=caf%E9", None);
-        assert_eq!((fields[0].as_str(), notes.replaced), ("t=caf\u{fffd}", true));
+        assert_eq!(
+            (fields[0].as_str(), notes.replaced),
+            ("t=caf\u{fffd}", true)
+        );
         let (fields, notes) = query("a=%ff&b=c+d").unwrap();
-        assert_eq!((&*fields[0].1, &*fields[1].1, notes.query), ("\u{fffd}", "c d", true));
+        assert_eq!(
+            (&*fields[0].1, &*fields[1].1, notes.query),
+            ("\u{fffd}", "c d", true)
+        );
     }
 
     #[test]
@@ -240,21 +292,45 @@ mod tests {
             ("", "", "\r\nContent-Type: text/plain; charset=ISO-8859-1"),
             ("; charset=latin1", "", ""),
         ] {
-            let form = in_parts(&format!("multipart/form-data; boundary=x{kind}"), &body(first, head)).unwrap();
+            let form = in_parts(
+                &format!("multipart/form-data; boundary=x{kind}"),
+                &body(first, head),
+            )
+            .unwrap();
             assert_eq!(form.fields.last().unwrap().1, "café");
             assert!(!form.notes.replaced);
         }
         let form = in_parts("multipart/form-data; boundary=x", &body("", "")).unwrap();
-        assert_eq!((form.fields[0].1.as_str(), form.notes.replaced), ("caf\u{fffd}", true));
+        assert_eq!(
+            (form.fields[0].1.as_str(), form.notes.replaced),
+            ("caf\u{fffd}", true)
+        );
     }
 
     #[test]
     fn a9_a_file_that_nobody_chose_is_none() {
         let of = |head: &str, text: &str| {
-            let body = format!("--x\r\nContent-Disposition: form-data; name=f; {head}\r\n\r\n{text}\r\n--x--");
-            in_parts("multipart/form-data; boundary=x", body.as_bytes()).unwrap().files
+            let body = format!(
+                "--x\r\nContent-Disposition: form-data; name=f; {head}\r\n\r\n{text}\r\n--x--"
+            );
+            in_parts("multipart/form-data; boundary=x", body.as_bytes())
+                .unwrap()
+                .files
         };
-        assert_eq!(of("filename=\"\"\r\nContent-Type: application/octet-stream", ""), 0);
-        assert_eq!((of("filename=\"\"", "x"), of("filename=a", ""), of("filename*=''", "")), (1, 1, 0));
+        assert_eq!(
+            of(
+                "filename=\"\"\r\nContent-Type: application/octet-stream",
+                ""
+            ),
+            0
+        );
+        assert_eq!(
+            (
+                of("filename=\"\"", "x"),
+                of("filename=a", ""),
+                of("filename*=''", "")
+            ),
+            (1, 1, 0)
+        );
     }
 }

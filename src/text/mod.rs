@@ -45,12 +45,17 @@ pub fn json<'a>(bytes: &'a [u8], declared: Option<&str>) -> Decoded<'a> {
     if let Some(wide) = Wide::of_json(bytes) {
         return wide.read(bytes);
     }
-    let declared =
-        declared.and_then(charset).filter(|charset| !matches!(*charset, c if c == UTF_16LE || c == UTF_16BE));
+    let declared = declared
+        .and_then(charset)
+        .filter(|charset| !matches!(*charset, c if c == UTF_16LE || c == UTF_16BE));
     match declared {
         // ISO-2022-JP looks like UTF-8 but for its escapes, which JSON cannot have.
-        Some(charset) if !charset.is_ascii_compatible() && bytes.contains(&0x1b) => read(bytes, charset),
-        Some(charset) if charset.is_ascii_compatible() && std::str::from_utf8(bytes).is_err() => read(bytes, charset),
+        Some(charset) if !charset.is_ascii_compatible() && bytes.contains(&0x1b) => {
+            read(bytes, charset)
+        }
+        Some(charset) if charset.is_ascii_compatible() && std::str::from_utf8(bytes).is_err() => {
+            read(bytes, charset)
+        }
         _ => read(bytes, UTF_8),
     }
 }
@@ -77,7 +82,9 @@ pub fn declared(content_type: &str) -> Option<String> {
         return None;
     }
     let parameters = parameter::parse(content_type.as_bytes());
-    parameters.get("charset").map(|name| String::from_utf8_lossy(name).into_owned())
+    parameters
+        .get("charset")
+        .map(|name| String::from_utf8_lossy(name).into_owned())
 }
 
 /// JSON in which every escape of half a surrogate pair is that of U+FFFD instead. All places stay where they are.
@@ -88,7 +95,9 @@ pub fn mended(text: Cow<'_, str>) -> Cow<'_, str> {
     while let Some(next) = bytes.get(at..).and_then(|rest| memchr(b'\\', rest)) {
         at += next;
         match unit(bytes, at) {
-            Some(0xd800..=0xdbff) if matches!(unit(bytes, at + 6), Some(0xdc00..=0xdfff)) => at += 12,
+            Some(0xd800..=0xdbff) if matches!(unit(bytes, at + 6), Some(0xdc00..=0xdfff)) => {
+                at += 12
+            }
             Some(0xd800..=0xdfff) => {
                 halves.push(at);
                 at += 6;
@@ -114,15 +123,24 @@ pub fn mended(text: Cow<'_, str>) -> Cow<'_, str> {
 /// The number in an escape `\uXXXX` that stands at a place.
 fn unit(bytes: &[u8], at: usize) -> Option<u32> {
     let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
-    digits.iter().try_fold(0, |number, digit| Some(number * 16 + char::from(*digit).to_digit(16)?))
+    digits.iter().try_fold(0, |number, digit| {
+        Some(number * 16 + char::from(*digit).to_digit(16)?)
+    })
 }
 
 /// Reads bytes in a character set.
 fn read(bytes: &[u8], charset: Charset) -> Decoded<'_> {
     let (text, is_replaced) = charset.decode_without_bom_handling(bytes);
-    let charset =
-        (charset != UTF_8 && (charset != WINDOWS_1252 || !bytes.is_ascii())).then(|| charset.name().to_owned());
-    Decoded { text, notes: TextNotes { charset, replaced: is_replaced, ..TextNotes::default() } }
+    let charset = (charset != UTF_8 && (charset != WINDOWS_1252 || !bytes.is_ascii()))
+        .then(|| charset.name().to_owned());
+    Decoded {
+        text,
+        notes: TextNotes {
+            charset,
+            replaced: is_replaced,
+            ..TextNotes::default()
+        },
+    }
 }
 
 /// Bytes with a byte order mark, read without it.
@@ -164,11 +182,20 @@ impl Wide {
         match self {
             Self::Two(charset) => {
                 let Decoded { text, notes } = read(bytes, charset);
-                Decoded { text: Cow::Owned(text.into_owned()), notes }
+                Decoded {
+                    text: Cow::Owned(text.into_owned()),
+                    notes,
+                }
             }
             Self::Four { is_big } => {
                 let (units, rest) = bytes.as_chunks::<4>();
-                let of = |unit: &[u8; 4]| if is_big { u32::from_be_bytes(*unit) } else { u32::from_le_bytes(*unit) };
+                let of = |unit: &[u8; 4]| {
+                    if is_big {
+                        u32::from_be_bytes(*unit)
+                    } else {
+                        u32::from_le_bytes(*unit)
+                    }
+                };
                 let mut is_replaced = !rest.is_empty();
                 let text = units.iter().map(|unit| {
                     char::from_u32(of(unit)).unwrap_or_else(|| {
@@ -177,8 +204,11 @@ impl Wide {
                     })
                 });
                 let text = Cow::Owned(text.collect());
-                let notes =
-                    TextNotes { charset: Some("UTF-32".to_owned()), replaced: is_replaced, ..TextNotes::default() };
+                let notes = TextNotes {
+                    charset: Some("UTF-32".to_owned()),
+                    replaced: is_replaced,
+                    ..TextNotes::default()
+                };
                 Decoded { text, notes }
             }
         }
@@ -190,24 +220,53 @@ mod tests {
     use super::*;
 
     fn wide(text: &str, is_big: bool, mark: bool) -> Vec<u8> {
-        let units = mark.then_some(0xfeff).into_iter().chain(text.encode_utf16());
-        units.flat_map(|unit| if is_big { unit.to_be_bytes() } else { unit.to_le_bytes() }).collect()
+        let units = mark
+            .then_some(0xfeff)
+            .into_iter()
+            .chain(text.encode_utf16());
+        units
+            .flat_map(|unit| {
+                if is_big {
+                    unit.to_be_bytes()
+                } else {
+                    unit.to_le_bytes()
+                }
+            })
+            .collect()
     }
 
     #[test]
     fn a3_rfc_8259_8_1_byte_order_marks_and_wide_encodings_are_read() {
         let text = r#"{"text":"hé 😀"}"#;
-        let mut all = vec![text.as_bytes().to_vec(), [b"\xef\xbb\xbf", text.as_bytes()].concat()];
+        let mut all = vec![
+            text.as_bytes().to_vec(),
+            [b"\xef\xbb\xbf", text.as_bytes()].concat(),
+        ];
         for is_big in [true, false] {
             all.extend([true, false].map(|mark| wide(text, is_big, mark)));
-            let four = |c: char| if is_big { u32::from(c).to_be_bytes() } else { u32::from(c).to_le_bytes() };
+            let four = |c: char| {
+                if is_big {
+                    u32::from(c).to_be_bytes()
+                } else {
+                    u32::from(c).to_le_bytes()
+                }
+            };
             all.push(text.chars().flat_map(four).collect());
-            all.push(std::iter::once('\u{feff}').chain(text.chars()).flat_map(four).collect());
+            all.push(
+                std::iter::once('\u{feff}')
+                    .chain(text.chars())
+                    .flat_map(four)
+                    .collect(),
+            );
         }
         for bytes in all {
             for declared in [None, Some("utf-8"), Some("utf-16"), Some("nonsense")] {
                 let read = json(&bytes, declared);
-                assert_eq!((&*read.text, read.notes.replaced), (text, false), "{bytes:x?} {declared:?}");
+                assert_eq!(
+                    (&*read.text, read.notes.replaced),
+                    (text, false),
+                    "{bytes:x?} {declared:?}"
+                );
             }
         }
     }
@@ -216,9 +275,15 @@ mod tests {
     fn a4_json_is_utf_8_and_another_declared_charset_counts_where_it_is_not() {
         assert_eq!(json("\"é\"".as_bytes(), Some("iso-8859-1")).text, "\"é\"");
         let latin = json(b"\"caf\xe9\"", Some("ISO-8859-1"));
-        assert_eq!((&*latin.text, latin.notes.charset.as_deref()), ("\"café\"", Some("windows-1252")));
+        assert_eq!(
+            (&*latin.text, latin.notes.charset.as_deref()),
+            ("\"café\"", Some("windows-1252"))
+        );
         let unknown = json(b"\"caf\xe9\"", None);
-        assert_eq!((&*unknown.text, unknown.notes.replaced), ("\"caf\u{fffd}\"", true));
+        assert_eq!(
+            (&*unknown.text, unknown.notes.replaced),
+            ("\"caf\u{fffd}\"", true)
+        );
         let (kana, _, _) = encoding_rs::ISO_2022_JP.encode("\"日本\"");
         assert_eq!(json(&kana, Some("iso-2022-jp")).text, "\"日本\"");
     }
@@ -234,11 +299,21 @@ mod tests {
             ("us-ascii", b"a", "a"),
         ] {
             let read = plain(bytes, Some(name));
-            assert_eq!((&*read.text, read.notes.replaced), (wanted, false), "{name}");
+            assert_eq!(
+                (&*read.text, read.notes.replaced),
+                (wanted, false),
+                "{name}"
+            );
         }
         assert_eq!(plain(b"\xff", Some("no-such-set")).text, "\u{fffd}");
-        assert_eq!(declared("text/plain; Charset=\"Shift_JIS\"").as_deref(), Some("Shift_JIS"));
-        assert_eq!((header(b"caf\xe9"), header("café".as_bytes())), ("café".into(), "café".into()));
+        assert_eq!(
+            declared("text/plain; Charset=\"Shift_JIS\"").as_deref(),
+            Some("Shift_JIS")
+        );
+        assert_eq!(
+            (header(b"caf\xe9"), header("café".as_bytes())),
+            ("café".into(), "café".into())
+        );
     }
 
     #[test]

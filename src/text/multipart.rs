@@ -86,13 +86,17 @@ impl PartHead {
 
     /// The character set that the part says its text is in.
     pub fn charset(&self) -> Option<Charset> {
-        super::declared(self.content_type.as_deref()?).as_deref().and_then(charset)
+        super::declared(self.content_type.as_deref()?)
+            .as_deref()
+            .and_then(charset)
     }
 
     fn is_binary(&self) -> bool {
-        let essence = parameter::parse(self.content_type.as_deref().unwrap_or_default().as_bytes()).value;
+        let essence =
+            parameter::parse(self.content_type.as_deref().unwrap_or_default().as_bytes()).value;
         let (kind, sub) = essence.split_once('/').unwrap_or_default();
-        matches!(kind, "image" | "audio" | "video" | "font") || (kind == "application" && matches!(sub, "pdf" | "zip"))
+        matches!(kind, "image" | "audio" | "video" | "font")
+            || (kind == "application" && matches!(sub, "pdf" | "zip"))
     }
 
     /// The boundary of the parts inside this one, where it is a list of files under one name (RFC 2388, 4.2).
@@ -130,7 +134,10 @@ pub fn read(content_type: &str, body: &[u8]) -> Result<Vec<HeldPart>, PartFault>
     let mut parts: Vec<HeldPart> = Vec::new();
     while let Some(piece) = reader.piece()? {
         match (piece, parts.last_mut()) {
-            (Piece::Head(head), _) => parts.push(HeldPart { head, bytes: Vec::new() }),
+            (Piece::Head(head), _) => parts.push(HeldPart {
+                head,
+                bytes: Vec::new(),
+            }),
             (Piece::Bytes(bytes), Some(part)) => part.bytes.extend_from_slice(&bytes),
             _ => {}
         }
@@ -155,7 +162,13 @@ impl Reader {
     pub fn new(content_type: &str) -> Result<Self, PartFault> {
         let parameters = parameter::parse(content_type.as_bytes());
         let outer = Lines::new(parameters.get("boundary").unwrap_or_default())?;
-        Ok(Self { outer, inner: None, transfer: Transfer::Plain, parts: 0, ready: VecDeque::new() })
+        Ok(Self {
+            outer,
+            inner: None,
+            transfer: Transfer::Plain,
+            parts: 0,
+            ready: VecDeque::new(),
+        })
     }
 
     /// Takes the next bytes of the body.
@@ -243,7 +256,10 @@ fn head(lines: &[Vec<u8>]) -> Result<(PartHead, Transfer), PartFault> {
     let mut transfer = Transfer::Plain;
     let mut seen: Vec<String> = Vec::new();
     for line in lines {
-        if line.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
+        if line
+            .iter()
+            .any(|byte| byte.is_ascii_control() && *byte != b'\t')
+        {
             return Err(PartFault::Head);
         }
         let colon = memchr(b':', line).ok_or(PartFault::Head)?;
@@ -269,7 +285,10 @@ fn head(lines: &[Vec<u8>]) -> Result<(PartHead, Transfer), PartFault> {
 
 /// Whether a text can be the name of a header (RFC 9110, 5.6.2).
 fn is_token(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 /// What the lines of a body hold.
@@ -339,7 +358,11 @@ impl Lines {
     }
 
     fn end(&self) -> Result<(), PartFault> {
-        if self.at == At::Epilogue { Ok(()) } else { Err(PartFault::NotWhole) }
+        if self.at == At::Epilogue {
+            Ok(())
+        } else {
+            Err(PartFault::NotWhole)
+        }
     }
 
     fn next(&mut self) -> Result<Option<Found>, PartFault> {
@@ -396,7 +419,9 @@ impl Lines {
             }
             None => {
                 let keep = self.buffer.len().min(delimiter.len());
-                self.has_preamble |= !self.buffer[..self.buffer.len() - keep].trim_ascii().is_empty();
+                self.has_preamble |= !self.buffer[..self.buffer.len() - keep]
+                    .trim_ascii()
+                    .is_empty();
                 self.buffer.advance(self.buffer.len() - keep);
                 self.at = At::Preamble(false);
                 false
@@ -421,7 +446,11 @@ impl Lines {
             self.at = At::Epilogue;
             return Ok(Some(ended));
         }
-        let padding = self.buffer.iter().position(|byte| !matches!(byte, b' ' | b'\t')).unwrap_or(self.buffer.len());
+        let padding = self
+            .buffer
+            .iter()
+            .position(|byte| !matches!(byte, b' ' | b'\t'))
+            .unwrap_or(self.buffer.len());
         let length = match &self.buffer[padding..] {
             [b'\n', ..] => padding + 1,
             [b'\r', b'\n', ..] => padding + 2,
@@ -450,9 +479,15 @@ impl Lines {
     /// Reads lines of a head; the head when its empty line has come.
     fn head(&mut self) -> Result<Option<Option<Vec<Vec<u8>>>>, PartFault> {
         let Some(end) = memchr(b'\n', &self.buffer) else {
-            return if self.head + self.buffer.len() > PART_HEAD { Err(PartFault::HeadTooLarge) } else { Ok(None) };
+            return if self.head + self.buffer.len() > PART_HEAD {
+                Err(PartFault::HeadTooLarge)
+            } else {
+                Ok(None)
+            };
         };
-        let line = self.buffer[..end].strip_suffix(b"\r").unwrap_or(&self.buffer[..end]);
+        let line = self.buffer[..end]
+            .strip_suffix(b"\r")
+            .unwrap_or(&self.buffer[..end]);
         if line.is_empty() {
             // The empty line's end may be the one that a boundary stands behind.
             self.at = At::Bytes(end + 1);
@@ -504,7 +539,11 @@ mod tests {
         let text = |found: Option<(String, bool)>| found.map(|(text, _)| text);
         let one = |part: &HeldPart| {
             let name = text(part.head.name(None)).unwrap_or_default();
-            (name, text(part.head.file_name(None)), String::from_utf8_lossy(&part.bytes).into_owned())
+            (
+                name,
+                text(part.head.file_name(None)),
+                String::from_utf8_lossy(&part.bytes).into_owned(),
+            )
         };
         parts.iter().map(one).collect()
     }
@@ -520,8 +559,13 @@ mod tests {
                 reader.feed(Bytes::copy_from_slice(piece));
                 loop {
                     match (reader.piece(), parts.last_mut()) {
-                        (Ok(Some(Piece::Head(head))), _) => parts.push(HeldPart { head, bytes: Vec::new() }),
-                        (Ok(Some(Piece::Bytes(bytes))), Some(part)) => part.bytes.extend_from_slice(&bytes),
+                        (Ok(Some(Piece::Head(head))), _) => parts.push(HeldPart {
+                            head,
+                            bytes: Vec::new(),
+                        }),
+                        (Ok(Some(Piece::Bytes(bytes))), Some(part)) => {
+                            part.bytes.extend_from_slice(&bytes)
+                        }
                         (Ok(Some(_)), _) => {}
                         (Ok(None), _) => break,
                         (Err(fault), _) => {
@@ -565,23 +609,53 @@ mod tests {
             assert_eq!(form(&body), Ok(vec![field("a", "1")]), "{body:?}");
         }
         assert_eq!(form("--x--\r\n"), Ok(vec![]));
-        assert_eq!(form("--x\r\nContent-Disposition: a; name=a\r\n\r\n--x--"), Ok(vec![field("a", "")]));
-        assert_eq!(form("--x\r\nContent-Disposition: a; name=a\r\n\r\n\r\n--x--"), Ok(vec![field("a", "")]));
-        assert_eq!(form("--x\r\n\r\nbody\r\n--x--"), Ok(vec![field("", "body")]));
+        assert_eq!(
+            form("--x\r\nContent-Disposition: a; name=a\r\n\r\n--x--"),
+            Ok(vec![field("a", "")])
+        );
+        assert_eq!(
+            form("--x\r\nContent-Disposition: a; name=a\r\n\r\n\r\n--x--"),
+            Ok(vec![field("a", "")])
+        );
+        assert_eq!(
+            form("--x\r\n\r\nbody\r\n--x--"),
+            Ok(vec![field("", "body")])
+        );
         let like = "--x\r\nContent-Disposition: a; name=a\r\n\r\n--xq\r\n--x-q\r\n--x \t q\r\n--x\rq\r\n--x--";
-        assert_eq!(form(like), Ok(vec![field("a", "--xq\r\n--x-q\r\n--x \t q\r\n--x\rq")]));
-        let near = "--x\r\nContent-Disposition: a; name=a\r\n\r\n\r\n-x\n--x\r\r\n--\r\n--y\r\n--x--";
-        assert_eq!(form(near), Ok(vec![field("a", "\r\n-x\n--x\r\r\n--\r\n--y")]));
+        assert_eq!(
+            form(like),
+            Ok(vec![field("a", "--xq\r\n--x-q\r\n--x \t q\r\n--x\rq")])
+        );
+        let near =
+            "--x\r\nContent-Disposition: a; name=a\r\n\r\n\r\n-x\n--x\r\r\n--\r\n--y\r\n--x--";
+        assert_eq!(
+            form(near),
+            Ok(vec![field("a", "\r\n-x\n--x\r\r\n--\r\n--y")])
+        );
     }
 
     #[test]
     fn a7_odd_boundaries_are_boundaries() {
         let long = "b".repeat(70);
-        for boundary in ["----=_Part_0_1.2", "a b", "'()+_,-./:=?", &long, "=", "--", "\"q"] {
-            let body = format!("--{boundary}\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--{boundary}--\r\n");
+        for boundary in [
+            "----=_Part_0_1.2",
+            "a b",
+            "'()+_,-./:=?",
+            &long,
+            "=",
+            "--",
+            "\"q",
+        ] {
+            let body = format!(
+                "--{boundary}\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--{boundary}--\r\n"
+            );
             let quoted = boundary.replace('"', "\\\"");
             let kind = format!("multipart/form-data; charset=utf-8; Boundary=\"{quoted}\"; x=y");
-            assert_eq!(all(&kind, body.as_bytes()), Ok(vec![field("a", "1")]), "{boundary}");
+            assert_eq!(
+                all(&kind, body.as_bytes()),
+                Ok(vec![field("a", "1")]),
+                "{boundary}"
+            );
         }
         let bare = "multipart/form-data; boundary=----=_Part_0_1.2";
         let body = b"------=_Part_0_1.2\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n------=_Part_0_1.2--";
@@ -591,7 +665,10 @@ mod tests {
             let kind = format!("multipart/form-data; boundary={wrong}");
             assert_eq!(read(&kind, b"").err(), Some(PartFault::Boundary), "{wrong}");
         }
-        assert_eq!(read("multipart/form-data", b"").err(), Some(PartFault::Boundary));
+        assert_eq!(
+            read("multipart/form-data", b"").err(),
+            Some(PartFault::Boundary)
+        );
     }
 
     #[test]
@@ -602,19 +679,28 @@ mod tests {
         assert_eq!(form(body), Ok(vec![file("f", "a.txt", "1")]));
         let body = "--x\r\nContent-Disposition: attachment; name=f; filename*=iso-8859-1''caf%E9.pdf; filename=b\r\n\r\n\r\n--x--";
         assert_eq!(form(body), Ok(vec![file("f", "café.pdf", "")]));
-        for wrong in
-            ["no colon", ": x", "a<b: x", "X\r\nb: c", "Content-Type: a\r\nContent-Type: b", "X: \0", "X: a\rb"]
-        {
-            let body = format!("--x\r\nContent-Disposition: a; name=a\r\n{wrong}\r\n\r\n1\r\n--x--");
+        for wrong in [
+            "no colon",
+            ": x",
+            "a<b: x",
+            "X\r\nb: c",
+            "Content-Type: a\r\nContent-Type: b",
+            "X: \0",
+            "X: a\rb",
+        ] {
+            let body =
+                format!("--x\r\nContent-Disposition: a; name=a\r\n{wrong}\r\n\r\n1\r\n--x--");
             assert_eq!(form(&body), Err(PartFault::Head), "{wrong:?}");
         }
     }
 
     #[test]
     fn lines_may_end_in_lf_where_all_of_them_do() {
-        let body =
-            "--x\nContent-Disposition: form-data; name=a\n\none\r\ntwo\n--x\nContent-Disposition: a; name=b\n\n--x--\n";
-        assert_eq!(form(body), Ok(vec![field("a", "one\r\ntwo"), field("b", "")]));
+        let body = "--x\nContent-Disposition: form-data; name=a\n\none\r\ntwo\n--x\nContent-Disposition: a; name=b\n\n--x--\n";
+        assert_eq!(
+            form(body),
+            Ok(vec![field("a", "one\r\ntwo"), field("b", "")])
+        );
         // Where lines end in CRLF, a boundary behind LF alone is part of the bytes.
         let body = "--x\r\nContent-Disposition: form-data; name=a\r\n\r\none\n--x\ntwo\r\n--x--";
         assert_eq!(form(body), Ok(vec![field("a", "one\n--x\ntwo")]));
@@ -625,12 +711,24 @@ mod tests {
         let inner = "--in\r\nContent-Disposition: file; filename=\"1.txt\"\r\n\r\none\r\n--in\r\nContent-Disposition: file; \
                      filename=\"2.txt\"\r\nContent-Transfer-Encoding: base64\r\n\r\ndHdv\r\n--in--";
         let head = "Content-Disposition: form-data; name=\"files\"\r\nContent-Type: multipart/mixed; boundary=in";
-        let body = format!("--x\r\n{head}\r\n\r\n{inner}\r\n--x\r\nContent-Disposition: a; name=b\r\n\r\n2\r\n--x--");
-        let wanted = vec![file("files", "1.txt", "one"), file("files", "2.txt", "two"), field("b", "2")];
+        let body = format!(
+            "--x\r\n{head}\r\n\r\n{inner}\r\n--x\r\nContent-Disposition: a; name=b\r\n\r\n2\r\n--x--"
+        );
+        let wanted = vec![
+            file("files", "1.txt", "one"),
+            file("files", "2.txt", "two"),
+            field("b", "2"),
+        ];
         assert_eq!(form(&body), Ok(wanted));
-        assert_eq!(form(&body.replace("--in--", "--in")), Err(PartFault::NotWhole));
+        assert_eq!(
+            form(&body.replace("--in--", "--in")),
+            Err(PartFault::NotWhole)
+        );
         // A part that was given the type of the whole by mistake is a text.
-        let mistaken = body.replace("multipart/mixed; boundary=in", "multipart/form-data; charset=utf-8");
+        let mistaken = body.replace(
+            "multipart/mixed; boundary=in",
+            "multipart/form-data; charset=utf-8",
+        );
         assert_eq!(form(&mistaken).map(|parts| parts.len()), Ok(2));
     }
 
@@ -642,7 +740,10 @@ mod tests {
             ))
         };
         assert_eq!(of("Base64", "aGVs\r\nbG8="), Ok(vec![field("a", "hello")]));
-        assert_eq!(of("quoted-printable", "caf=C3=A9"), Ok(vec![field("a", "café")]));
+        assert_eq!(
+            of("quoted-printable", "caf=C3=A9"),
+            Ok(vec![field("a", "café")])
+        );
         assert_eq!(of("8bit", "a=41"), Ok(vec![field("a", "a=41")]));
         assert_eq!(of("base64", "!"), Err(PartFault::Encoded));
         assert_eq!(of("x-own", "1"), Err(PartFault::Encoding));
@@ -654,43 +755,69 @@ mod tests {
         for end in 0..whole.len() {
             assert_eq!(form(&whole[..end]), Err(PartFault::NotWhole), "{end}");
         }
-        assert_eq!(form(&whole.replace("--x\r\n", "--xjunk\r\n")), Err(PartFault::NotWhole));
+        assert_eq!(
+            form(&whole.replace("--x\r\n", "--xjunk\r\n")),
+            Err(PartFault::NotWhole)
+        );
         assert_eq!(form("--x-q\r\n"), Err(PartFault::NotWhole));
-        assert_eq!(form(&format!("--x{}", " ".repeat(300))), Err(PartFault::NotWhole));
+        assert_eq!(
+            form(&format!("--x{}", " ".repeat(300))),
+            Err(PartFault::NotWhole)
+        );
         let long = format!("--x\r\nA: {}\r\n\r\n1\r\n--x--", "a".repeat(9000));
         assert_eq!(form(&long), Err(PartFault::HeadTooLarge));
         let many = format!("--x\r\n{}\r\n1\r\n--x--", "A: b\r\n".repeat(17));
         assert_eq!(form(&many), Err(PartFault::HeadTooLarge));
         let part = "--x\r\nContent-Disposition: a; name=a\r\n\r\n1\r\n";
         assert!(form(&(part.repeat(PARTS) + "--x--")).is_ok());
-        assert_eq!(form(&(part.repeat(PARTS + 1) + "--x--")), Err(PartFault::Parts));
+        assert_eq!(
+            form(&(part.repeat(PARTS + 1) + "--x--")),
+            Err(PartFault::Parts)
+        );
     }
 
     #[test]
     fn a_part_of_a_kind_that_is_no_text_is_a_file_without_a_name() {
         let of = |kind: &str| {
-            form(&format!("--x\r\nContent-Disposition: a; name=a\r\nContent-Type: {kind}\r\n\r\n1\r\n--x--"))
-                .map(|parts| parts[0].1.is_some())
+            form(&format!(
+                "--x\r\nContent-Disposition: a; name=a\r\nContent-Type: {kind}\r\n\r\n1\r\n--x--"
+            ))
+            .map(|parts| parts[0].1.is_some())
         };
-        assert_eq!((of("image/png"), of("application/pdf")), (Ok(true), Ok(true)));
         assert_eq!(
-            (of("application/json"), of("application/octet-stream"), of("x")),
+            (of("image/png"), of("application/pdf")),
+            (Ok(true), Ok(true))
+        );
+        assert_eq!(
+            (
+                of("application/json"),
+                of("application/octet-stream"),
+                of("x")
+            ),
             (Ok(false), Ok(false), Ok(false))
         );
     }
 
     #[test]
     fn another_languages_cases_are_read_as_it_reads_them() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpora/multipart-python");
+        let folder =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpora/multipart-python");
         let cases = std::fs::read_to_string(folder.join("cases.json")).unwrap();
         let cases: Vec<serde_json::Value> = serde_json::from_str(&cases).unwrap();
         assert!(cases.len() >= 25, "saw {} cases", cases.len());
         for case in cases {
             let name = case["name"].as_str().unwrap();
             let bytes = |text: &serde_json::Value| -> Vec<u8> {
-                text.as_str().unwrap().chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect()
+                text.as_str()
+                    .unwrap()
+                    .chars()
+                    .map(|c| u8::try_from(u32::from(c)).unwrap())
+                    .collect()
             };
-            let kind = format!("multipart/form-data; boundary=\"{}\"", case["boundary"].as_str().unwrap());
+            let kind = format!(
+                "multipart/form-data; boundary=\"{}\"",
+                case["boundary"].as_str().unwrap()
+            );
             let found = all(&kind, &bytes(&case["body"]));
             match case["parts"].as_array() {
                 None => assert!(found.is_err(), "{name}: {found:?}"),

@@ -24,12 +24,18 @@ pub struct Parameters {
 
 /// Reads a header's value.
 pub fn parse(line: &[u8]) -> Parameters {
-    let end = line.iter().position(|byte| *byte == b';').unwrap_or(line.len());
+    let end = line
+        .iter()
+        .position(|byte| *byte == b';')
+        .unwrap_or(line.len());
     let value = String::from_utf8_lossy(line[..end].trim_ascii()).to_ascii_lowercase();
     let mut list = Vec::new();
     let mut rest = &line[end..];
     while let Some(more) = rest.strip_prefix(b";") {
-        let stop = more.iter().position(|byte| matches!(byte, b'=' | b';')).unwrap_or(more.len());
+        let stop = more
+            .iter()
+            .position(|byte| matches!(byte, b'=' | b';'))
+            .unwrap_or(more.len());
         let name = String::from_utf8_lossy(more[..stop].trim_ascii()).to_ascii_lowercase();
         let (value, after) = match more[stop..].strip_prefix(b"=") {
             Some(written) => one(written),
@@ -47,7 +53,10 @@ pub fn parse(line: &[u8]) -> Parameters {
 fn one(written: &[u8]) -> (Vec<u8>, &[u8]) {
     let written = written.trim_ascii_start();
     let Some(quoted) = written.strip_prefix(b"\"") else {
-        let end = written.iter().position(|byte| *byte == b';').unwrap_or(written.len());
+        let end = written
+            .iter()
+            .position(|byte| *byte == b';')
+            .unwrap_or(written.len());
         return (written[..end].trim_ascii().to_vec(), &written[end..]);
     };
     let mut value = Vec::new();
@@ -65,14 +74,20 @@ fn one(written: &[u8]) -> (Vec<u8>, &[u8]) {
         at += 1;
     }
     let after = quoted.get(at + 1..).unwrap_or_default();
-    let end = after.iter().position(|byte| *byte == b';').unwrap_or(after.len());
+    let end = after
+        .iter()
+        .position(|byte| *byte == b';')
+        .unwrap_or(after.len());
     (value, &after[end..])
 }
 
 impl Parameters {
     /// A parameter's bytes; of several of one name those of the first.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.list.iter().find(|(known, _)| known == name).map(|(_, value)| &value[..])
+        self.list
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| &value[..])
     }
 
     /// A parameter's text, in whichever form it stands: the extended form goes before the plain one where it can be
@@ -119,7 +134,9 @@ fn labelled(written: &[u8]) -> (Result<Charset, ()>, &[u8]) {
     let mut pieces = written.splitn(3, |byte| *byte == b'\'');
     match (pieces.next(), pieces.next(), pieces.next()) {
         (Some([]), Some(_), Some(text)) => (Ok(UTF_8), text),
-        (Some(name), Some(_), Some(text)) => (charset(&String::from_utf8_lossy(name)).ok_or(()), text),
+        (Some(name), Some(_), Some(text)) => {
+            (charset(&String::from_utf8_lossy(name)).ok_or(()), text)
+        }
         _ => (Ok(UTF_8), written),
     }
 }
@@ -140,7 +157,10 @@ fn spoken(bytes: &[u8], default: Option<Charset>) -> (String, bool) {
         return (words, false);
     }
     let text = match text.contains('%') {
-        true => text.replace("%22", "\"").replace("%0D", "\r").replace("%0A", "\n"),
+        true => text
+            .replace("%22", "\"")
+            .replace("%0D", "\r")
+            .replace("%0A", "\n"),
         false => text,
     };
     (text, is_replaced)
@@ -161,9 +181,14 @@ fn words(text: &str) -> Option<String> {
         let set = charset(set.split('*').next().unwrap_or_default())?;
         let bytes = match kind {
             "B" | "b" => BASE64_STANDARD.decode(written).ok()?,
-            "Q" | "q" => {
-                percent_decode(written.replace('%', "=25").replace('_', " ").replace('=', "%").as_bytes()).collect()
-            }
+            "Q" | "q" => percent_decode(
+                written
+                    .replace('%', "=25")
+                    .replace('_', " ")
+                    .replace('=', "%")
+                    .as_bytes(),
+            )
+            .collect(),
             _ => return None,
         };
         // A character may be cut between two words of one set.
@@ -205,55 +230,98 @@ mod tests {
         assert_eq!(parameters.get("name"), Some(&b"field"[..]));
         assert_eq!(parameters.get("filename"), Some(&b"a;b=c.txt"[..]));
         assert_eq!(
-            (parameters.get("x"), parameters.get("y"), parameters.get("z")),
+            (
+                parameters.get("x"),
+                parameters.get("y"),
+                parameters.get("z")
+            ),
             (Some(&b""[..]), Some(&b""[..]), None)
         );
         assert_eq!(
             parse(b"multipart/form-data; boundary=----=_Part_0_1.2").get("boundary"),
             Some(&b"----=_Part_0_1.2"[..])
         );
-        assert_eq!(parse(b"a; filename=my file.txt; b=c").get("filename"), Some(&b"my file.txt"[..]));
+        assert_eq!(
+            parse(b"a; filename=my file.txt; b=c").get("filename"),
+            Some(&b"my file.txt"[..])
+        );
     }
 
     #[test]
     fn rfc_7578_4_2_quotes_are_escaped_in_either_way() {
         assert_eq!(good(r#"form-data; filename="a \"b\".txt""#), "a \"b\".txt");
-        assert_eq!(good("form-data; filename=\"a%22b%0D%0A.txt\""), "a\"b\r\n.txt");
-        assert_eq!(good("form-data; filename=\"100%25 %20.txt\""), "100%25 %20.txt");
-        assert_eq!(good(r#"form-data; filename="C:\dir\file.txt""#), r"C:\dir\file.txt");
+        assert_eq!(
+            good("form-data; filename=\"a%22b%0D%0A.txt\""),
+            "a\"b\r\n.txt"
+        );
+        assert_eq!(
+            good("form-data; filename=\"100%25 %20.txt\""),
+            "100%25 %20.txt"
+        );
+        assert_eq!(
+            good(r#"form-data; filename="C:\dir\file.txt""#),
+            r"C:\dir\file.txt"
+        );
         assert_eq!(good("form-data; filename=\"open"), "open");
     }
 
     #[test]
     fn rfc_8187_extended_names_win_where_they_can_be_read() {
-        assert_eq!(good("a; filename=\"x.txt\"; filename*=UTF-8''caf%C3%A9.txt"), "café.txt");
-        assert_eq!(good("a; filename*=iso-8859-1'en'caf%E9.pdf; filename=x"), "café.pdf");
+        assert_eq!(
+            good("a; filename=\"x.txt\"; filename*=UTF-8''caf%C3%A9.txt"),
+            "café.txt"
+        );
+        assert_eq!(
+            good("a; filename*=iso-8859-1'en'caf%E9.pdf; filename=x"),
+            "café.pdf"
+        );
         assert_eq!(good("a; filename*=Shift_JIS''%93%FA.txt"), "日.txt");
-        assert_eq!(good("a; filename=\"x.txt\"; filename*=no-such''%41"), "x.txt");
+        assert_eq!(
+            good("a; filename=\"x.txt\"; filename*=no-such''%41"),
+            "x.txt"
+        );
         assert_eq!(good("a; filename=\"x.txt\"; filename*=UTF-8''%ff"), "x.txt");
-        assert_eq!(name(b"a; filename*=UTF-8''%ff.txt"), Some(("\u{fffd}.txt".into(), true)));
+        assert_eq!(
+            name(b"a; filename*=UTF-8''%ff.txt"),
+            Some(("\u{fffd}.txt".into(), true))
+        );
         assert_eq!(good("a; filename*=\"utf-8''quoted.txt\""), "quoted.txt");
         assert_eq!(good("a; filename*=bare.txt"), "bare.txt");
     }
 
     #[test]
     fn rfc_2231_names_in_pieces_are_put_together() {
-        assert_eq!(good("a; filename*0*=iso-8859-1''caf%E9; filename*1=\" menu\"; filename*2=.txt"), "café menu.txt");
+        assert_eq!(
+            good("a; filename*0*=iso-8859-1''caf%E9; filename*1=\" menu\"; filename*2=.txt"),
+            "café menu.txt"
+        );
         assert_eq!(good("a; filename*0=\"one\"; filename*1=\"two\""), "onetwo");
     }
 
     #[test]
     fn rfc_2047_encoded_words_are_names() {
         assert_eq!(good("a; filename=\"=?UTF-8?B?Y2Fmw6kudHh0?=\""), "café.txt");
-        assert_eq!(good("a; filename=\"=?iso-8859-1?Q?caf=E9_menu.txt?=\""), "café menu.txt");
-        assert_eq!(good("a; filename=\"=?utf-8?B?w?= =?utf-8?B?6Q==?=\""), "=?utf-8?B?w?= =?utf-8?B?6Q==?=");
-        assert_eq!(good("a; filename=\"=?utf-8?Q?caf=C3?= =?utf-8?q?=A9?=\""), "café");
+        assert_eq!(
+            good("a; filename=\"=?iso-8859-1?Q?caf=E9_menu.txt?=\""),
+            "café menu.txt"
+        );
+        assert_eq!(
+            good("a; filename=\"=?utf-8?B?w?= =?utf-8?B?6Q==?=\""),
+            "=?utf-8?B?w?= =?utf-8?B?6Q==?="
+        );
+        assert_eq!(
+            good("a; filename=\"=?utf-8?Q?caf=C3?= =?utf-8?q?=A9?=\""),
+            "café"
+        );
         assert_eq!(good("a; filename=\"=?x\""), "=?x");
     }
 
     #[test]
     fn a6_names_outside_utf_8_are_names_with_replacement() {
-        assert_eq!(name(b"a; filename=\"caf\xe9.txt\""), Some(("caf\u{fffd}.txt".into(), true)));
+        assert_eq!(
+            name(b"a; filename=\"caf\xe9.txt\""),
+            Some(("caf\u{fffd}.txt".into(), true))
+        );
         let latin = parse(b"a; filename=\"caf\xe9.txt\"").text("filename", charset("latin1"));
         assert_eq!(latin, Some(("café.txt".into(), false)));
     }

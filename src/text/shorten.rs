@@ -8,7 +8,9 @@ use std::fmt::Write as _;
 use serde::de::IgnoredAny;
 
 /// The lengths that texts are cut to, in bytes as they are spelt.
-const LENGTHS: [usize; 11] = [65_536, 32_768, 16_384, 8_192, 4_096, 2_048, 1_536, 1_024, 768, 512, 256];
+const LENGTHS: [usize; 11] = [
+    65_536, 32_768, 16_384, 8_192, 4_096, 2_048, 1_536, 1_024, 768, 512, 256,
+];
 
 /// The room that one open list or object needs for its end, and for the words that something is left out of it.
 const END: usize = 64;
@@ -25,12 +27,27 @@ pub fn shorten(json: &str, most: usize) -> String {
         return json.to_owned();
     }
     for length in LENGTHS {
-        let whole = Shorter { json, at: 0, out: String::new(), length, most: usize::MAX, depth: 0 }.whole(most);
+        let whole = Shorter {
+            json,
+            at: 0,
+            out: String::new(),
+            length,
+            most: usize::MAX,
+            depth: 0,
+        }
+        .whole(most);
         if let Some(whole) = whole {
             return whole;
         }
     }
-    let mut shorter = Shorter { json, at: 0, out: String::new(), length: SHORT, most, depth: 0 };
+    let mut shorter = Shorter {
+        json,
+        at: 0,
+        out: String::new(),
+        length: SHORT,
+        most,
+        depth: 0,
+    };
     shorter.value();
     shorter.out
 }
@@ -169,7 +186,10 @@ impl Shorter<'_> {
     fn string_end(&self) -> usize {
         let bytes = self.json.as_bytes();
         let mut at = self.at + 1;
-        while let Some(next) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        while let Some(next) = bytes
+            .get(at..)
+            .and_then(|rest| memchr::memchr2(b'"', b'\\', rest))
+        {
             at += next;
             if bytes[at] == b'"' {
                 return at + 1;
@@ -182,7 +202,9 @@ impl Shorter<'_> {
     /// Behind the number or word that begins here.
     fn plain_end(&self) -> usize {
         let rest = &self.json.as_bytes()[self.at..];
-        let length = rest.iter().position(|byte| matches!(byte, b',' | b'}' | b']' | b':' | b'"'));
+        let length = rest
+            .iter()
+            .position(|byte| matches!(byte, b',' | b'}' | b']' | b':' | b'"'));
         self.at + length.unwrap_or(rest.len())
     }
 }
@@ -222,13 +244,25 @@ mod tests {
     fn a14_what_is_cut_is_still_json_and_says_what_is_missing() {
         let text = json!({ "big": vec!["y".repeat(1000); 300], "after": 1 }).to_string();
         let short = shorten(&text, 256 * 1024);
-        assert!(short.len() <= 256 * 1024 && short.len() > 200 * 1024, "{}", short.len());
+        assert!(
+            short.len() <= 256 * 1024 && short.len() > 200 * 1024,
+            "{}",
+            short.len()
+        );
         let read: Value = serde_json::from_str(&short).unwrap();
         assert_eq!(read["big"].as_array().unwrap().len(), 300);
-        assert!(read["big"][299].as_str().unwrap().ends_with("…[232 bytes left out]"), "{}", read["big"][299]);
+        assert!(
+            read["big"][299]
+                .as_str()
+                .unwrap()
+                .ends_with("…[232 bytes left out]"),
+            "{}",
+            read["big"][299]
+        );
         assert_eq!(read["after"], 1);
 
-        let many = json!({ "list": (0..100_000).collect::<Vec<_>>(), "after": [1], "last": {} }).to_string();
+        let many = json!({ "list": (0..100_000).collect::<Vec<_>>(), "after": [1], "last": {} })
+            .to_string();
         let short = shorten(&many, 1000);
         assert!(short.len() <= 1000, "{}", short.len());
         let read: Value = serde_json::from_str(&short).unwrap();
@@ -240,9 +274,15 @@ mod tests {
 
     #[test]
     fn numbers_keep_their_digits_and_small_texts_stay() {
-        let text = format!("{{\"n\":1.50,\"e\":1E400,\"t\":\"{}\"}}", "é\\n".repeat(1000));
+        let text = format!(
+            "{{\"n\":1.50,\"e\":1E400,\"t\":\"{}\"}}",
+            "é\\n".repeat(1000)
+        );
         let short = shorten(&text, 500);
-        assert!(short.starts_with("{\"n\":1.50,\"e\":1E400,\"t\":\"é\\n") && short.len() <= 500, "{short}");
+        assert!(
+            short.starts_with("{\"n\":1.50,\"e\":1E400,\"t\":\"é\\n") && short.len() <= 500,
+            "{short}"
+        );
         assert!(serde_json::from_str::<Value>(&short).is_ok());
         assert_eq!(shorten("[1]", 3), "[1]");
         let digits = format!("[{}]", "9".repeat(5000));

@@ -38,7 +38,10 @@ impl Transfer {
             Self::Base64(waiting) => {
                 waiting.extend(piece.iter().filter(|byte| !byte.is_ascii_whitespace()));
                 // A padded group is the last one and is left for the end.
-                let padded = waiting.iter().position(|byte| *byte == b'=').unwrap_or(waiting.len());
+                let padded = waiting
+                    .iter()
+                    .position(|byte| *byte == b'=')
+                    .unwrap_or(waiting.len());
                 if waiting.len() - padded > 2 {
                     return None;
                 }
@@ -79,7 +82,11 @@ fn unquoted(text: &[u8], is_end: bool) -> (Vec<u8>, usize) {
             Some([b'\n', ..]) => at += 2,
             Some([b'\r', b'\n', ..]) => at += 3,
             Some([high, low, ..]) => {
-                let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+                let digit = |byte: u8| {
+                    char::from(byte)
+                        .to_digit(16)
+                        .and_then(|digit| u8::try_from(digit).ok())
+                };
                 match (digit(*high), digit(*low)) {
                     (Some(high), Some(low)) => {
                         plain.push(high * 16 + low);
@@ -120,11 +127,25 @@ mod tests {
     #[test]
     fn rfc_2045_6_encodings_are_undone_however_they_are_cut() {
         for size in [1, 2, 3, 4, 5, 100] {
-            assert_eq!(undone("BASE64", b"aGVs\r\nbG8=\r\n", size).as_deref(), Some(&b"hello"[..]), "{size}");
-            assert_eq!(undone("base64", b"aGVsbG8", size).as_deref(), Some(&b"hello"[..]));
+            assert_eq!(
+                undone("BASE64", b"aGVs\r\nbG8=\r\n", size).as_deref(),
+                Some(&b"hello"[..]),
+                "{size}"
+            );
+            assert_eq!(
+                undone("base64", b"aGVsbG8", size).as_deref(),
+                Some(&b"hello"[..])
+            );
             let quoted = undone("Quoted-Printable", b"caf=C3=A9 =\r\nx =3D=3d 5=6 =zz", size);
-            assert_eq!(quoted.as_deref(), Some("café x == 5=6 =zz".as_bytes()), "{size}");
-            assert_eq!(undone("binary", b"a=00", size).as_deref(), Some(&b"a=00"[..]));
+            assert_eq!(
+                quoted.as_deref(),
+                Some("café x == 5=6 =zz".as_bytes()),
+                "{size}"
+            );
+            assert_eq!(
+                undone("binary", b"a=00", size).as_deref(),
+                Some(&b"a=00"[..])
+            );
         }
         for wrong in [&b"a*b="[..], b"aGVsbG8=aGVsbG8=", b"a", b"===="] {
             assert_eq!(undone("base64", wrong, 3), None, "{wrong:?}");

@@ -51,10 +51,16 @@ pub fn invoke(answer: &Response<Bytes>, key: Option<&Secret>, now: Timestamp) ->
     };
     if refused {
         let retry_after = match status {
-            StatusCode::TOO_MANY_REQUESTS => retry_after.or_else(|| limit_reset(answer.headers(), now)),
+            StatusCode::TOO_MANY_REQUESTS => {
+                retry_after.or_else(|| limit_reset(answer.headers(), now))
+            }
             _ => retry_after,
         };
-        AttemptResult::Refused { status: status.as_u16(), detail, retry_after }
+        AttemptResult::Refused {
+            status: status.as_u16(),
+            detail,
+            retry_after,
+        }
     } else {
         AttemptResult::Ambiguous(format!("it answered {}: {detail}", status.as_u16()))
     }
@@ -82,7 +88,11 @@ pub fn lookup(answer: &Response<Bytes>, key: Option<&Secret>, now: Timestamp) ->
         _ => None,
     });
     let detail = format!("it answered {}: {}", status.as_u16(), detail(answer, key));
-    Lookup::Failed { status: Some(status.as_u16()), detail, retry_after }
+    Lookup::Failed {
+        status: Some(status.as_u16()),
+        detail,
+        retry_after,
+    }
 }
 
 /// The run of a 2xx whose answer could not be read.
@@ -101,9 +111,17 @@ pub(super) fn unreadable() -> Run {
 /// Whether a refusal speaks of the plan or the bill rather than of pace: waiting does not help then.
 pub fn speaks_of_plan(detail: &str) -> bool {
     let detail = detail.to_ascii_lowercase();
-    ["billing", "your plan", "plan limit", "plan's", "upgrade", "payment", "credits"]
-        .iter()
-        .any(|word| detail.contains(word))
+    [
+        "billing",
+        "your plan",
+        "plan limit",
+        "plan's",
+        "upgrade",
+        "payment",
+        "credits",
+    ]
+    .iter()
+    .any(|word| detail.contains(word))
 }
 
 /// A task object, read tolerantly: only a status must be there.
@@ -123,7 +141,10 @@ pub(super) fn run(body: &[u8]) -> Option<Run> {
         result: task.get("result").and_then(said),
         finished_at: at("finished_at"),
         started_at: at("started_at").or_else(|| at("created_at")),
-        input_text: task.get("input").and_then(|input| input.get("text")).and_then(said),
+        input_text: task
+            .get("input")
+            .and_then(|input| input.get("text"))
+            .and_then(said),
         task: (body.len() <= MAX_TASK).then(|| Bytes::copy_from_slice(body)),
     })
 }
@@ -144,8 +165,14 @@ fn detail(answer: &Response<Bytes>, key: Option<&Secret>) -> String {
 }
 
 fn is_html(answer: &Response<Bytes>) -> bool {
-    let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    kind.trim_start().get(..9).is_some_and(|kind| kind.eq_ignore_ascii_case("text/html"))
+    let kind = answer
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
+    kind.trim_start()
+        .get(..9)
+        .is_some_and(|kind| kind.eq_ignore_ascii_case("text/html"))
         || answer.body().trim_ascii_start().first() == Some(&b'<')
 }
 
@@ -164,17 +191,24 @@ fn innermost(value: &Value, depth: usize) -> Option<String> {
                 .filter_map(|one| {
                     let said = innermost(one, depth + 1)?;
                     let place = one.get("loc").and_then(Value::as_array).map(|loc| {
-                        let part = |part: &Value| part.as_str().map_or_else(|| part.to_string(), str::to_owned);
-                        loc.iter().take(MAX_DEPTH).map(part).collect::<Vec<_>>().join(".")
+                        let part = |part: &Value| {
+                            part.as_str()
+                                .map_or_else(|| part.to_string(), str::to_owned)
+                        };
+                        loc.iter()
+                            .take(MAX_DEPTH)
+                            .map(part)
+                            .collect::<Vec<_>>()
+                            .join(".")
                     });
                     Some(place.map_or_else(|| said.clone(), |place| format!("{place}: {said}")))
                 })
                 .collect();
             (!all.is_empty()).then(|| all.join("; "))
         }
-        Value::Object(map) => {
-            ["detail", "message", "error", "msg"].iter().find_map(|key| innermost(map.get(*key)?, depth + 1))
-        }
+        Value::Object(map) => ["detail", "message", "error", "msg"]
+            .iter()
+            .find_map(|key| innermost(map.get(*key)?, depth + 1)),
         _ => None,
     }
 }
@@ -185,18 +219,22 @@ fn innermost_in_text(text: &str, depth: usize) -> Option<String> {
     if let Ok(json) = serde_json::from_str::<Value>(printed) {
         return innermost(&json, depth + 1);
     }
-    ["'detail': ", "'message': ", "'error': "].iter().find_map(|key| {
-        let rest = &printed[printed.rfind(key)? + key.len()..];
-        let quote = rest.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
-        let rest = &rest[1..];
-        let said = &rest[..rest.find(quote).unwrap_or(rest.len())];
-        (!said.is_empty()).then(|| said.to_owned())
-    })
+    ["'detail': ", "'message': ", "'error': "]
+        .iter()
+        .find_map(|key| {
+            let rest = &printed[printed.rfind(key)? + key.len()..];
+            let quote = rest.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
+            let rest = &rest[1..];
+            let said = &rest[..rest.find(quote).unwrap_or(rest.len())];
+            (!said.is_empty()).then(|| said.to_owned())
+        })
 }
 
 /// One line that can be logged: the key masked, what is no printable character escaped, cut.
 fn clean(text: &str, key: Option<&Secret>) -> String {
-    let key = key.and_then(Secret::expose_text).filter(|key| !key.is_empty());
+    let key = key
+        .and_then(Secret::expose_text)
+        .filter(|key| !key.is_empty());
     // Masked before it is cut, or half a key could stand at the end.
     let text = key.map_or_else(|| text.to_owned(), |key| text.replace(key, "***"));
     if text.is_empty() {
@@ -228,13 +266,23 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
         return text.parse::<f64>().ok().map(within_bounds);
     }
     // By the upstream's own clock where it tells the time.
-    let now = headers.get(DATE).and_then(|date| date.to_str().ok()).and_then(date).unwrap_or(now);
+    let now = headers
+        .get(DATE)
+        .and_then(|date| date.to_str().ok())
+        .and_then(date)
+        .unwrap_or(now);
     date(text).map(|then| within_bounds(then.since(now).as_secs_f64()))
 }
 
 /// `X-RateLimit-Reset`: seconds to go, or a point in time in seconds or milliseconds since 1970.
 pub(super) fn limit_reset(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let number: f64 = headers.get("x-ratelimit-reset")?.to_str().ok()?.trim().parse().ok()?;
+    let number: f64 = headers
+        .get("x-ratelimit-reset")?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     let now = now.millis() as f64 / 1e3;
     Some(within_bounds(match number {
         n if n > 1e11 => n / 1e3 - now,
@@ -245,12 +293,19 @@ pub(super) fn limit_reset(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
 
 fn within_bounds(seconds: f64) -> Duration {
     // What is no number is not larger either.
-    Duration::from_secs_f64(if seconds > 1.0 { seconds.min(3_600.0) } else { 1.0 })
+    Duration::from_secs_f64(if seconds > 1.0 {
+        seconds.min(3_600.0)
+    } else {
+        1.0
+    })
 }
 
 /// A date as HTTP writes it.
 fn date(text: &str) -> Option<Timestamp> {
-    DateTimeParser::new().parse_timestamp(text.trim()).ok().map(|t| Timestamp::from_millis(t.as_millisecond()))
+    DateTimeParser::new()
+        .parse_timestamp(text.trim())
+        .ok()
+        .map(|t| Timestamp::from_millis(t.as_millisecond()))
 }
 
 #[cfg(test)]
@@ -264,11 +319,17 @@ mod tests {
         for (name, value) in headers {
             answer = answer.header(*name, *value);
         }
-        answer.body(Bytes::copy_from_slice(body.as_bytes())).unwrap()
+        answer
+            .body(Bytes::copy_from_slice(body.as_bytes()))
+            .unwrap()
     }
 
     fn refused(status: u16, detail: &str, seconds: Option<u64>) -> AttemptResult {
-        AttemptResult::Refused { status, detail: detail.into(), retry_after: seconds.map(Duration::from_secs) }
+        AttemptResult::Refused {
+            status,
+            detail: detail.into(),
+            retry_after: seconds.map(Duration::from_secs),
+        }
     }
 
     #[test]
@@ -284,29 +345,78 @@ mod tests {
             input_text: Some("hi".into()),
             task: Some(whole.into()),
         };
-        assert_eq!(invoke(&answer(200, &[], whole), None, NOW), AttemptResult::Ran(wanted));
+        assert_eq!(
+            invoke(&answer(200, &[], whole), None, NOW),
+            AttemptResult::Ran(wanted)
+        );
         for (body, status, result, started) in [
-            (r#"{"status":"failed","result":null}"#, RunStatus::Failed, None, None),
-            (r#"{"status":"error","result":"why"}"#, RunStatus::Failed, Some("why"), None),
+            (
+                r#"{"status":"failed","result":null}"#,
+                RunStatus::Failed,
+                None,
+                None,
+            ),
+            (
+                r#"{"status":"error","result":"why"}"#,
+                RunStatus::Failed,
+                Some("why"),
+                None,
+            ),
             (r#"{"status":"stopped"}"#, RunStatus::Stopped, None, None),
             (r#"{"status":"paused"}"#, RunStatus::Paused, None, None),
-            (r#"{"status":"pending","created_at":"c"}"#, RunStatus::Running, None, Some("c")),
+            (
+                r#"{"status":"pending","created_at":"c"}"#,
+                RunStatus::Running,
+                None,
+                Some("c"),
+            ),
             (r#"{"status":"brand-new"}"#, RunStatus::Running, None, None),
-            (r#"{"status":"completed","result":{"n":1.50}}"#, RunStatus::Completed, Some(r#"{"n":1.50}"#), None),
-            (r#"{"status":"completed","result":""}"#, RunStatus::Completed, Some(""), None),
+            (
+                r#"{"status":"completed","result":{"n":1.50}}"#,
+                RunStatus::Completed,
+                Some(r#"{"n":1.50}"#),
+                None,
+            ),
+            (
+                r#"{"status":"completed","result":""}"#,
+                RunStatus::Completed,
+                Some(""),
+                None,
+            ),
         ] {
-            let AttemptResult::Ran(run) = invoke(&answer(200, &[], body), None, NOW) else { panic!("{body}") };
+            let AttemptResult::Ran(run) = invoke(&answer(200, &[], body), None, NOW) else {
+                panic!("{body}")
+            };
             let got = (run.status, run.result.as_deref(), run.started_at.as_deref());
             assert_eq!(got, (status, result, started), "{body}");
-            assert_eq!(lookup(&answer(200, &[], body), None, NOW), Lookup::Found(run));
+            assert_eq!(
+                lookup(&answer(200, &[], body), None, NOW),
+                Lookup::Found(run)
+            );
         }
     }
 
     #[test]
     fn a_2xx_that_is_no_task_has_run_but_says_nothing_to_a_lookup() {
-        for (status, body) in [(200, "{\"status\":"), (200, "<html>"), (204, ""), (200, "[]"), (200, "{}")] {
-            assert_eq!(invoke(&answer(status, &[], body), None, NOW), AttemptResult::Ran(unreadable()), "{body}");
-            assert!(matches!(lookup(&answer(status, &[], body), None, NOW), Lookup::Failed { .. }), "{body}");
+        for (status, body) in [
+            (200, "{\"status\":"),
+            (200, "<html>"),
+            (204, ""),
+            (200, "[]"),
+            (200, "{}"),
+        ] {
+            assert_eq!(
+                invoke(&answer(status, &[], body), None, NOW),
+                AttemptResult::Ran(unreadable()),
+                "{body}"
+            );
+            assert!(
+                matches!(
+                    lookup(&answer(status, &[], body), None, NOW),
+                    Lookup::Failed { .. }
+                ),
+                "{body}"
+            );
         }
     }
 
@@ -314,17 +424,41 @@ mod tests {
     fn only_what_surely_did_not_run_is_refused() {
         let body = r#"{"detail":"why"}"#;
         for status in [400, 401, 403, 404, 405, 409, 413, 415, 422, 451] {
-            assert_eq!(invoke(&answer(status, &[], body), None, NOW), refused(status, "why", None));
+            assert_eq!(
+                invoke(&answer(status, &[], body), None, NOW),
+                refused(status, "why", None)
+            );
         }
-        let redirect = answer(307, &[("location", "http://elsewhere.invalid/")], "moved to http://elsewhere.invalid/");
-        assert_eq!(invoke(&redirect, None, NOW), refused(307, "a redirect, which is not followed", None));
+        let redirect = answer(
+            307,
+            &[("location", "http://elsewhere.invalid/")],
+            "moved to http://elsewhere.invalid/",
+        );
+        assert_eq!(
+            invoke(&redirect, None, NOW),
+            refused(307, "a redirect, which is not followed", None)
+        );
         let later = [("retry-after", "7")];
-        assert_eq!(invoke(&answer(429, &later, body), None, NOW), refused(429, "why", Some(7)));
-        assert_eq!(invoke(&answer(429, &[], body), None, NOW), refused(429, "why", None));
-        assert_eq!(invoke(&answer(503, &later, body), None, NOW), refused(503, "why", Some(7)));
-        for (status, headers) in
-            [(503, &[][..]), (503, &[("retry-after", "soon")]), (500, &later), (502, &[]), (504, &[]), (408, &[])]
-        {
+        assert_eq!(
+            invoke(&answer(429, &later, body), None, NOW),
+            refused(429, "why", Some(7))
+        );
+        assert_eq!(
+            invoke(&answer(429, &[], body), None, NOW),
+            refused(429, "why", None)
+        );
+        assert_eq!(
+            invoke(&answer(503, &later, body), None, NOW),
+            refused(503, "why", Some(7))
+        );
+        for (status, headers) in [
+            (503, &[][..]),
+            (503, &[("retry-after", "soon")]),
+            (500, &later),
+            (502, &[]),
+            (504, &[]),
+            (408, &[]),
+        ] {
             let wanted = AttemptResult::Ambiguous(format!("it answered {status}: why"));
             assert_eq!(invoke(&answer(status, headers, body), None, NOW), wanted);
         }
@@ -332,13 +466,27 @@ mod tests {
 
     #[test]
     fn only_the_api_itself_can_say_that_a_run_is_not_there() {
-        assert_eq!(lookup(&answer(404, &[], r#"{"detail":"Task not found"}"#), None, NOW), Lookup::NotFound);
+        assert_eq!(
+            lookup(
+                &answer(404, &[], r#"{"detail":"Task not found"}"#),
+                None,
+                NOW
+            ),
+            Lookup::NotFound
+        );
         assert_eq!(lookup(&answer(404, &[], ""), None, NOW), Lookup::NotFound);
-        for other in [answer(404, &[("content-type", "text/html")], "gone"), answer(404, &[], " <!doctype html>")] {
+        for other in [
+            answer(404, &[("content-type", "text/html")], "gone"),
+            answer(404, &[], " <!doctype html>"),
+        ] {
             assert!(matches!(lookup(&other, None, NOW), Lookup::Failed { .. }));
         }
         assert_eq!(
-            lookup(&answer(429, &[("x-ratelimit-reset", "30")], r#"{"detail":"slow"}"#), None, NOW),
+            lookup(
+                &answer(429, &[("x-ratelimit-reset", "30")], r#"{"detail":"slow"}"#),
+                None,
+                NOW
+            ),
             Lookup::Failed {
                 status: Some(429),
                 detail: "it answered 429: slow".into(),
@@ -352,7 +500,9 @@ mod tests {
         let by = |name, value| {
             let answer = answer(429, &[(name, value)], "");
             match invoke(&answer, None, NOW) {
-                AttemptResult::Refused { retry_after, .. } => retry_after.map(|wait| wait.as_secs()),
+                AttemptResult::Refused { retry_after, .. } => {
+                    retry_after.map(|wait| wait.as_secs())
+                }
                 other => panic!("{other:?}"),
             }
         };
@@ -389,20 +539,32 @@ mod tests {
         ] {
             assert_eq!(by("x-ratelimit-reset", value), wanted, "{value}");
         }
-        let skewed = [("retry-after", "Fri, 15 Jan 2027 09:00:20 GMT"), ("date", "Fri, 15 Jan 2027 09:00:00 GMT")];
-        assert_eq!(invoke(&answer(503, &skewed, "x"), None, NOW), refused(503, "x", Some(20)));
+        let skewed = [
+            ("retry-after", "Fri, 15 Jan 2027 09:00:20 GMT"),
+            ("date", "Fri, 15 Jan 2027 09:00:00 GMT"),
+        ];
+        assert_eq!(
+            invoke(&answer(503, &skewed, "x"), None, NOW),
+            refused(503, "x", Some(20))
+        );
     }
 
     #[test]
     fn the_innermost_text_is_found() {
         for (body, wanted) in [
-            (r#"{"detail":"Invalid or missing API key"}"#, "Invalid or missing API key"),
+            (
+                r#"{"detail":"Invalid or missing API key"}"#,
+                "Invalid or missing API key",
+            ),
             (
                 r#"{"detail":[{"loc":["body","input"],"msg":"Field required","type":"missing"},{"loc":["body",0],"msg":"No"}]}"#,
                 "body.input: Field required; body.0: No",
             ),
             (r#"{"error":{"code":1,"message":"deep"}}"#, "deep"),
-            (r#"{"detail":"429: {'detail': {'detail': 'plan limit'}}"}"#, "plan limit"),
+            (
+                r#"{"detail":"429: {'detail': {'detail': 'plan limit'}}"}"#,
+                "plan limit",
+            ),
             (r#"{"detail":"502: {\"message\": \"inner\"}"}"#, "inner"),
             (r#"{"detail":"","message":"next"}"#, "next"),
             (r#"{"code":7}"#, r#"{"code":7}"#),
@@ -419,7 +581,10 @@ mod tests {
         for body in [nested, long, "{\"a\":".repeat(200_000)] {
             assert!(detail(&answer(500, &[], &body), None).chars().count() <= MAX_DETAIL + 1);
         }
-        assert!(speaks_of_plan("You reached the limit of your plan") && !speaks_of_plan("Rate limit exceeded"));
+        assert!(
+            speaks_of_plan("You reached the limit of your plan")
+                && !speaks_of_plan("Rate limit exceeded")
+        );
     }
 
     #[test]

@@ -28,8 +28,13 @@ impl Flow {
     /// The share of a rate that one of `replicas` processes has.
     pub fn new(rate: Rate, replicas: u32) -> Self {
         let replicas = replicas.max(1);
-        let each = (rate.per / rate.count.max(1)).max(Duration::from_nanos(1)).saturating_mul(replicas);
-        Self { each, burst: (rate.count / 10 / replicas).max(1) }
+        let each = (rate.per / rate.count.max(1))
+            .max(Duration::from_nanos(1))
+            .saturating_mul(replicas);
+        Self {
+            each,
+            burst: (rate.count / 10 / replicas).max(1),
+        }
     }
 
     fn span(&self) -> Duration {
@@ -76,7 +81,8 @@ impl Bucket {
     }
 
     fn ahead(&self, now: Instant) -> Duration {
-        self.full.map_or(Duration::ZERO, |full| full.saturating_duration_since(now))
+        self.full
+            .map_or(Duration::ZERO, |full| full.saturating_duration_since(now))
     }
 }
 
@@ -142,7 +148,9 @@ impl Drawn {
             if let Some(at) = self.bucket.opens_at(flow, now) {
                 return at;
             }
-            let Some(next) = self.next() else { return now + flow.each };
+            let Some(next) = self.next() else {
+                return now + flow.each;
+            };
             // Whoever has given up takes no turn.
             if next.send(()).is_ok() {
                 self.bucket.take(flow, 1, now);
@@ -161,7 +169,9 @@ impl Drawn {
         for (number, draw) in (0..).zip(self.waiting.keys()) {
             groups.push((number, draw.as_route()));
         }
-        let dealt = self.shares.deal(&groups, &mut Everything(self.foreign_share), 1);
+        let dealt = self
+            .shares
+            .deal(&groups, &mut Everything(self.foreign_share), 1);
         let place = dealt.iter().position(|dealt| *dealt > 0)?;
         let draw = self.waiting.keys().nth(place)?.clone();
         let line = self.waiting.get_mut(&draw)?;
@@ -174,15 +184,27 @@ impl Drawn {
 
     /// How many of those who wait do so for a delivery.
     fn claimed(&self) -> usize {
-        self.waiting.iter().filter(|(draw, _)| draw.claimed).map(|(_, line)| line.len()).sum()
+        self.waiting
+            .iter()
+            .filter(|(draw, _)| draw.claimed)
+            .map(|(_, line)| line.len())
+            .sum()
     }
 }
 
 impl Draw {
     /// As the rule knows those who share.
     fn as_route(&self) -> Route {
-        let destination = Destination { kind: DestinationKind::Agent, id: String::new() };
-        Route { source: String::new(), destination, account: self.account.clone(), class: self.class }
+        let destination = Destination {
+            kind: DestinationKind::Agent,
+            id: String::new(),
+        };
+        Route {
+            source: String::new(),
+            destination,
+            account: self.account.clone(),
+            class: self.class,
+        }
     }
 }
 
@@ -226,7 +248,9 @@ impl Budget {
     /// them as its account and class do: who is next is for the rule to say.
     pub fn room(&self, now: Instant) -> usize {
         let drawn = self.drawn();
-        let Some(flow) = drawn.flow() else { return usize::MAX };
+        let Some(flow) = drawn.flow() else {
+            return usize::MAX;
+        };
         if drawn.waiting.is_empty() {
             return drawn.bucket.room(flow, now).saturating_sub(drawn.expected);
         }
@@ -257,10 +281,22 @@ impl Budget {
     /// How long a request would wait for its turn now, about.
     pub(super) fn wait(&self, draw: &Draw, now: Instant) -> Duration {
         let drawn = self.drawn();
-        let Some(flow) = drawn.flow() else { return Duration::ZERO };
-        let opens_in = drawn.bucket.opens_at(flow, now).map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        let before = drawn.waiting.iter().filter(|(other, _)| other.class <= draw.class).map(|(_, line)| line.len());
-        opens_in + flow.each.saturating_mul(u32::try_from(before.sum::<usize>()).unwrap_or(u32::MAX))
+        let Some(flow) = drawn.flow() else {
+            return Duration::ZERO;
+        };
+        let opens_in = drawn
+            .bucket
+            .opens_at(flow, now)
+            .map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        let before = drawn
+            .waiting
+            .iter()
+            .filter(|(other, _)| other.class <= draw.class)
+            .map(|(_, line)| line.len());
+        opens_in
+            + flow
+                .each
+                .saturating_mul(u32::try_from(before.sum::<usize>()).unwrap_or(u32::MAX))
     }
 
     /// Waits for a turn, and takes it.
@@ -274,10 +310,18 @@ impl Budget {
                 return;
             }
             let (tell, told) = oneshot::channel();
-            drawn.waiting.entry(draw.clone()).or_default().push_back(tell);
+            drawn
+                .waiting
+                .entry(draw.clone())
+                .or_default()
+                .push_back(tell);
             told
         };
-        let mut waiting = Waiting { budget: self, told, had: false };
+        let mut waiting = Waiting {
+            budget: self,
+            told,
+            had: false,
+        };
         tokio::select! {
             biased;
             _ = &mut waiting.told => {}
@@ -372,9 +416,24 @@ mod tests {
 
     #[test]
     fn replicas_together_keep_to_the_rate() {
-        let (whole, third) = (Flow::new(rate(90, SECOND), 1), Flow::new(rate(90, SECOND), 3));
-        assert_eq!(third, Flow { each: whole.each * 3, burst: 3 });
-        assert_eq!(Flow::new(rate(1, SECOND), 3), Flow { each: 3 * SECOND, burst: 1 });
+        let (whole, third) = (
+            Flow::new(rate(90, SECOND), 1),
+            Flow::new(rate(90, SECOND), 3),
+        );
+        assert_eq!(
+            third,
+            Flow {
+                each: whole.each * 3,
+                burst: 3
+            }
+        );
+        assert_eq!(
+            Flow::new(rate(1, SECOND), 3),
+            Flow {
+                each: 3 * SECOND,
+                burst: 1
+            }
+        );
     }
 
     #[tokio::test]
@@ -388,14 +447,19 @@ mod tests {
         budget.turn(&Draw::default()).await;
         assert!(begun.elapsed() < SECOND / 20);
         assert!(
-            tokio::time::timeout(SECOND / 50, budget.turn(&Draw::default())).await.is_err(),
+            tokio::time::timeout(SECOND / 50, budget.turn(&Draw::default()))
+                .await
+                .is_err(),
             "the second is over it"
         );
         assert!(budget.wait(&Draw::default(), begun.into_std()) >= SECOND / 10);
         budget.turn(&Draw::default()).await;
         budget.turn(&Draw::default()).await;
         let took = begun.elapsed();
-        assert!(took >= SECOND / 5 && took < SECOND / 10 * 3, "a turn given up is not taken: {took:?}");
+        assert!(
+            took >= SECOND / 5 && took < SECOND / 10 * 3,
+            "a turn given up is not taken: {took:?}"
+        );
     }
 
     #[tokio::test]
@@ -406,7 +470,10 @@ mod tests {
         budget.set(Some(rate(20, SECOND)));
         assert_eq!(budget.room(now), 2);
         let (one, two) = (budget.expect(), budget.expect());
-        assert_eq!((budget.room(now), budget.opens_at(now)), (0, Some(now + SECOND / 20)));
+        assert_eq!(
+            (budget.room(now), budget.opens_at(now)),
+            (0, Some(now + SECOND / 20))
+        );
         drop(one);
         budget.turn(&Draw::default()).await;
         assert_eq!(budget.room(Instant::now()), 0);
@@ -426,7 +493,11 @@ mod tests {
         gone(10);
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = tokio::task::JoinSet::new();
-        let draw = |account: &str, class| Draw { account: account.parse().unwrap(), class, claimed: false };
+        let draw = |account: &str, class| Draw {
+            account: account.parse().unwrap(),
+            class,
+            claimed: false,
+        };
         let groups = [
             (draw("foreign", Class::Interactive), 40),
             (draw("operator", Class::Bulk), 40),
@@ -445,6 +516,9 @@ mod tests {
         let order = order.lock().unwrap().clone();
         let ours = order.iter().take(40).filter(|number| **number > 0).count();
         assert!(ours >= 28, "{order:?}");
-        assert!(order.iter().position(|number| *number == 2).unwrap() < 3, "{order:?}");
+        assert!(
+            order.iter().position(|number| *number == 2).unwrap() < 3,
+            "{order:?}"
+        );
     }
 }

@@ -41,7 +41,13 @@ pub fn path(call: &HostedCall, manner: Manner) -> String {
 
 /// The body of a call. The order of its keys is always the same. `id` is the upstream's name for the run; without one
 /// the call's own is, or the caller's `task_id`, where there is one. `event` and `marks` make the marks of fences.
-pub fn body(call: &HostedCall, dropin: &DropIn, id: Option<&str>, event: EventId, marks: &Marks) -> Bytes {
+pub fn body(
+    call: &HostedCall,
+    dropin: &DropIn,
+    id: Option<&str>,
+    event: EventId,
+    marks: &Marks,
+) -> Bytes {
     let (text, context) = said(call, dropin, event, marks);
     let mut input = Map::new();
     input.insert("text".into(), text.into());
@@ -51,7 +57,10 @@ pub fn body(call: &HostedCall, dropin: &DropIn, id: Option<&str>, event: EventId
 
     let mut body = Map::new();
     body.insert("input".into(), input.into());
-    if let Some(id) = id.or(call.id.as_deref()).or_else(|| call.params.get(Name::TaskId)) {
+    if let Some(id) = id
+        .or(call.id.as_deref())
+        .or_else(|| call.params.get(Name::TaskId))
+    {
         body.insert("id".into(), id.into());
     }
     body.insert("source".into(), "webhook".into());
@@ -86,12 +95,20 @@ pub fn text(call: &HostedCall, dropin: &DropIn, event: EventId, marks: &Marks) -
 
 /// What the agent is told, and what goes into its context beside it: the fields that are no parameters, as the hosted
 /// webhook has it, unless the operator says otherwise.
-fn said(call: &HostedCall, dropin: &DropIn, event: EventId, marks: &Marks) -> (String, Vec<String>) {
-    let Some((prompt, _)) = prompt(&call.params) else { return (call.extra.clone().unwrap_or_default(), Vec::new()) };
+fn said(
+    call: &HostedCall,
+    dropin: &DropIn,
+    event: EventId,
+    marks: &Marks,
+) -> (String, Vec<String>) {
+    let Some((prompt, _)) = prompt(&call.params) else {
+        return (call.extra.clone().unwrap_or_default(), Vec::new());
+    };
     let (mut text, context) = match &call.extra {
-        Some(extra) if dropin.extra_fields == ExtraFields::Text => {
-            (fenced(prompt, extra, &marks.of_event(event, EVENT)), Vec::new())
-        }
+        Some(extra) if dropin.extra_fields == ExtraFields::Text => (
+            fenced(prompt, extra, &marks.of_event(event, EVENT)),
+            Vec::new(),
+        ),
         extra => (prompt.to_owned(), extra.iter().cloned().collect()),
     };
     let user = user(&call.params, &dropin.user_email_template);
@@ -111,14 +128,19 @@ pub fn refusal(answer: &Response<Bytes>, now: Timestamp) -> Refusal {
         status if status.is_client_error() => Refusal::Upstream {
             status: status.as_u16(),
             detail: detail(answer),
-            retry_after: if status == StatusCode::TOO_MANY_REQUESTS { wait(answer, now) } else { None },
+            retry_after: if status == StatusCode::TOO_MANY_REQUESTS {
+                wait(answer, now)
+            } else {
+                None
+            },
         },
         status => Refusal::UpstreamFailed(format!("the upstream answered {}", status.as_u16())),
     }
 }
 
 fn wait(answer: &Response<Bytes>, now: Timestamp) -> Option<Duration> {
-    answer::retry_after(answer.headers(), now).or_else(|| answer::limit_reset(answer.headers(), now))
+    answer::retry_after(answer.headers(), now)
+        .or_else(|| answer::limit_reset(answer.headers(), now))
 }
 
 /// The `detail` of an answer where it has one that can be shown, or the status in words.
@@ -129,7 +151,9 @@ fn detail(answer: &Response<Bytes>) -> String {
         detail: &'a RawValue,
     }
     let plain = || Value::from(answer.status().canonical_reason().unwrap_or("Refused")).to_string();
-    let Ok(Said { detail }) = serde_json::from_slice::<Said<'_>>(answer.body()) else { return plain() };
+    let Ok(Said { detail }) = serde_json::from_slice::<Said<'_>>(answer.body()) else {
+        return plain();
+    };
     let detail = detail.get();
     match serde_json::from_str::<Value>(detail) {
         Ok(Value::String(text)) => {
@@ -150,15 +174,27 @@ mod tests {
     fn dropin(settings: &str) -> DropIn {
         let problems = Problems::default();
         let file = format!("[dropin]\n{settings}");
-        let config = Config::parse("t", &file, std::path::Path::new("."), std::iter::empty(), &problems);
-        config.unwrap_or_else(|| panic!("{:?}", problems.into_sorted())).dropin
+        let config = Config::parse(
+            "t",
+            &file,
+            std::path::Path::new("."),
+            std::iter::empty(),
+            &problems,
+        );
+        config
+            .unwrap_or_else(|| panic!("{:?}", problems.into_sorted()))
+            .dropin
     }
 
     fn call(params: &[(Name, &str)], extra: Option<&str>) -> HostedCall {
         let param = |(name, value): &(Name, &str)| Param {
             name: *name,
             value: (*value).to_owned(),
-            origin: if value.is_empty() { Origin::Event } else { Origin::Query },
+            origin: if value.is_empty() {
+                Origin::Event
+            } else {
+                Origin::Query
+            },
             over: vec![],
         };
         HostedCall {
@@ -176,7 +212,17 @@ mod tests {
     }
 
     fn sent(call: &HostedCall, settings: &str) -> String {
-        String::from_utf8(body(call, &dropin(settings), None, EventId::new(), &Marks::default()).to_vec()).unwrap()
+        String::from_utf8(
+            body(
+                call,
+                &dropin(settings),
+                None,
+                EventId::new(),
+                &Marks::default(),
+            )
+            .to_vec(),
+        )
+        .unwrap()
     }
 
     const ENDS: &str = r#","source":"webhook","source_node_type":"webhook"}"#;
@@ -185,22 +231,41 @@ mod tests {
     fn prompt_and_extra_fields_go_where_the_table_says() {
         let ends = ENDS.strip_suffix('}').unwrap();
         for (params, extra, wanted) in [
-            (&[(Name::Prompt, "Hi")][..], None, format!(r#"{{"input":{{"text":"Hi"}}{ENDS}"#)),
-            (&[(Name::Prompt, "")], Some("{\"a\":1.50}"), format!(r#"{{"input":{{"text":"{{\"a\":1.50}}"}}{ENDS}"#)),
+            (
+                &[(Name::Prompt, "Hi")][..],
+                None,
+                format!(r#"{{"input":{{"text":"Hi"}}{ENDS}"#),
+            ),
+            (
+                &[(Name::Prompt, "")],
+                Some("{\"a\":1.50}"),
+                format!(r#"{{"input":{{"text":"{{\"a\":1.50}}"}}{ENDS}"#),
+            ),
             (
                 &[(Name::Prompt, "Hi"), (Name::TaskId, "7")],
                 Some("{\"a\":1}"),
-                format!(r#"{{"input":{{"text":"Hi"}},"id":"7"{ends},"additional_context":"{{\"a\":1}}"}}"#),
+                format!(
+                    r#"{{"input":{{"text":"Hi"}},"id":"7"{ends},"additional_context":"{{\"a\":1}}"}}"#
+                ),
             ),
-            (&[(Name::Prompt, "")], None, format!(r#"{{"input":{{"text":""}}{ENDS}"#)),
+            (
+                &[(Name::Prompt, "")],
+                None,
+                format!(r#"{{"input":{{"text":""}}{ENDS}"#),
+            ),
         ] {
             assert_eq!(sent(&call(params, extra), ""), wanted);
         }
-        let fenced: Value =
-            serde_json::from_str(&sent(&call(&[(Name::Prompt, "Hi")], Some("{\"a\":1}")), "extra_fields = \"text\""))
-                .unwrap();
+        let fenced: Value = serde_json::from_str(&sent(
+            &call(&[(Name::Prompt, "Hi")], Some("{\"a\":1}")),
+            "extra_fields = \"text\"",
+        ))
+        .unwrap();
         let text = fenced["input"]["text"].as_str().unwrap();
-        assert!(text.starts_with("Hi\n\n") && text.contains("\n{\"a\":1}\n[/event "), "{text}");
+        assert!(
+            text.starts_with("Hi\n\n") && text.contains("\n{\"a\":1}\n[/event "),
+            "{text}"
+        );
         assert_eq!(fenced.get("additional_context"), None);
     }
 
@@ -209,16 +274,36 @@ mod tests {
         let user = |params: &[(Name, &str)]| {
             let body: Value = serde_json::from_str(&sent(&call(params, None), "")).unwrap();
             assert_eq!(body.get("additional_context"), None);
-            (body["input"]["user"].to_string(), body["input"]["text"].as_str().unwrap().to_owned())
+            (
+                body["input"]["user"].to_string(),
+                body["input"]["text"].as_str().unwrap().to_owned(),
+            )
         };
-        let email = [(Name::Prompt, "p"), (Name::UserEmail, "a@b.c"), (Name::UserFirstName, "Ann")];
-        assert_eq!(user(&email).0, r#"{"id":"a@b.c","email":"a@b.c","first_name":"Ann"}"#);
+        let email = [
+            (Name::Prompt, "p"),
+            (Name::UserEmail, "a@b.c"),
+            (Name::UserFirstName, "Ann"),
+        ];
+        assert_eq!(
+            user(&email).0,
+            r#"{"id":"a@b.c","email":"a@b.c","first_name":"Ann"}"#
+        );
         let id = [(Name::Prompt, "p"), (Name::UserId, "d na@x")];
-        assert_eq!(user(&id).0, r#"{"id":"d na@x","email":"d%20na%40x@webhook.invalid"}"#);
-        let names = [(Name::Prompt, "p"), (Name::UserFirstName, "Ann"), (Name::UserLastName, "Lee")];
+        assert_eq!(
+            user(&id).0,
+            r#"{"id":"d na@x","email":"d%20na%40x@webhook.invalid"}"#
+        );
+        let names = [
+            (Name::Prompt, "p"),
+            (Name::UserFirstName, "Ann"),
+            (Name::UserLastName, "Lee"),
+        ];
         let (user, text) = user(&names);
         assert_eq!(user, "null");
-        assert!(text.starts_with("p\n\nNames") && text.contains("]\nsender: Ann Lee\n[/names "), "{text}");
+        assert!(
+            text.starts_with("p\n\nNames") && text.contains("]\nsender: Ann Lee\n[/names "),
+            "{text}"
+        );
     }
 
     #[test]
@@ -233,7 +318,10 @@ mod tests {
         assert_eq!(sent(&call, ""), wanted);
         assert_eq!(path(&call, Manner::Wait), "/v1/agents/A%2F../invoke");
         assert_eq!(path(&call, Manner::Start), "/v1/agents/A%2F../invoke/async");
-        assert_eq!(path(&call, Manner::Stream), "/v1/agents/A%2F../invoke/stream");
+        assert_eq!(
+            path(&call, Manner::Stream),
+            "/v1/agents/A%2F../invoke/stream"
+        );
     }
 
     #[test]
@@ -244,11 +332,23 @@ mod tests {
             for (name, value) in headers {
                 answer = answer.header(*name, *value);
             }
-            refusal(&answer.body(Bytes::copy_from_slice(body.as_bytes())).unwrap(), now)
+            refusal(
+                &answer
+                    .body(Bytes::copy_from_slice(body.as_bytes()))
+                    .unwrap(),
+                now,
+            )
         };
         for status in [500, 502, 503, 504, 302, 304] {
-            let found = answer(status, &[("retry-after", "7"), ("set-cookie", "a=b")], "secrets of db-7.internal");
-            assert_eq!(found, Refusal::UpstreamFailed(format!("the upstream answered {status}")));
+            let found = answer(
+                status,
+                &[("retry-after", "7"), ("set-cookie", "a=b")],
+                "secrets of db-7.internal",
+            );
+            assert_eq!(
+                found,
+                Refusal::UpstreamFailed(format!("the upstream answered {status}"))
+            );
         }
         assert!(matches!(answer(401, &[], ""), Refusal::KeyRefused(_)));
         assert!(matches!(answer(403, &[], ""), Refusal::KeyRefused(_)));
@@ -259,9 +359,18 @@ mod tests {
             retry_after: wait.map(Duration::from_secs),
         };
         let list = r#"[{"loc":["body","input"],"msg":"Field required","type":"missing"}]"#;
-        assert_eq!(answer(422, &[], &format!("{{\"detail\":{list}}}")), refused(422, list, None));
-        assert_eq!(answer(404, &[], r#"{"detail":"Agent not found"}"#), refused(404, "\"Agent not found\"", None));
-        assert_eq!(answer(404, &[], "<html>internal</html>"), refused(404, "\"Not Found\"", None));
+        assert_eq!(
+            answer(422, &[], &format!("{{\"detail\":{list}}}")),
+            refused(422, list, None)
+        );
+        assert_eq!(
+            answer(404, &[], r#"{"detail":"Agent not found"}"#),
+            refused(404, "\"Agent not found\"", None)
+        );
+        assert_eq!(
+            answer(404, &[], "<html>internal</html>"),
+            refused(404, "\"Not Found\"", None)
+        );
         let limited = answer(429, &[("retry-after", "7")], r#"{"detail":"slow"}"#);
         assert_eq!(limited, refused(429, "\"slow\"", Some(7)));
     }

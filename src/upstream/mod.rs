@@ -93,7 +93,10 @@ impl Upstream {
     /// The same, whose requests are somebody's.
     #[must_use]
     pub fn of(&self, draw: Draw) -> Self {
-        Self { draw, ..self.clone() }
+        Self {
+            draw,
+            ..self.clone()
+        }
     }
 
     /// Runs an agent in the call's manner: to its end, or for [`RunMode::Async`] to the word that it was started.
@@ -102,18 +105,26 @@ impl Upstream {
         let timeout = call.timeout.unwrap_or(self.run_timeout);
         match call.run {
             RunMode::Call => self.judged(self.post(call, timeout).await, key),
-            RunMode::Async => match self.judged(self.post(call, timeout.min(TASK_TIMEOUT)).await, key) {
-                // It was taken; what came of it is yet to be asked.
-                AttemptResult::Ran(run) if run.status_text == answer::UNREADABLE => {
-                    AttemptResult::Ran(Run { status: RunStatus::Running, ..run })
+            RunMode::Async => {
+                match self.judged(self.post(call, timeout.min(TASK_TIMEOUT)).await, key) {
+                    // It was taken; what came of it is yet to be asked.
+                    AttemptResult::Ran(run) if run.status_text == answer::UNREADABLE => {
+                        AttemptResult::Ran(Run {
+                            status: RunStatus::Running,
+                            ..run
+                        })
+                    }
+                    result => result,
                 }
-                result => result,
-            },
+            }
             RunMode::Stream => {
                 self.budget.turn(&self.draw).await;
                 match tokio::time::timeout(timeout, self.follow_stream(call, timeout)).await {
                     Ok(result) => result,
-                    Err(_) => AttemptResult::Ambiguous(format!("no end within {} s", timeout.as_secs_f64())),
+                    Err(_) => AttemptResult::Ambiguous(format!(
+                        "no end within {} s",
+                        timeout.as_secs_f64()
+                    )),
                 }
             }
         }
@@ -121,7 +132,9 @@ impl Upstream {
 
     async fn follow_stream(&self, call: &Call, timeout: Duration) -> AttemptResult {
         match self.open_now(call, timeout).await {
-            Ok(answer) if is_stream(&answer) => stream::read(answer.into_body(), self.max_answer).await,
+            Ok(answer) if is_stream(&answer) => {
+                stream::read(answer.into_body(), self.max_answer).await
+            }
             Ok(answer) => self.judged(self.read(answer).await, self.key_of(call)),
             Err(error) => self.judged(Err(error), self.key_of(call)),
         }
@@ -131,17 +144,32 @@ impl Upstream {
     /// closes the connection.
     pub async fn open(&self, call: &Call) -> Result<Response<Incoming>, SendError> {
         self.budget.turn(&self.draw).await;
-        self.open_now(call, call.timeout.unwrap_or(self.run_timeout)).await
+        self.open_now(call, call.timeout.unwrap_or(self.run_timeout))
+            .await
     }
 
-    async fn open_now(&self, call: &Call, timeout: Duration) -> Result<Response<Incoming>, SendError> {
+    async fn open_now(
+        &self,
+        call: &Call,
+        timeout: Duration,
+    ) -> Result<Response<Incoming>, SendError> {
         self.client.open(self.request_of(call)?, timeout).await
     }
 
     /// The request that a call is, as it is sent. Headers with a key in them are marked sensitive.
     pub fn request_of(&self, call: &Call) -> Result<Request<Bytes>, SendError> {
-        let accept = if call.run == RunMode::Stream { "text/event-stream" } else { "application/json" };
-        self.request(Method::POST, &call.path, call.body.clone(), self.key_of(call), accept)
+        let accept = if call.run == RunMode::Stream {
+            "text/event-stream"
+        } else {
+            "application/json"
+        };
+        self.request(
+            Method::POST,
+            &call.path,
+            call.body.clone(),
+            self.key_of(call),
+            accept,
+        )
     }
 
     /// What an answer that is no stream says.
@@ -158,14 +186,27 @@ impl Upstream {
         let path = format!("/v1/tasks/{}", request::segment(id));
         let key = key.or(self.key.as_ref());
         let request = self.request(Method::GET, &path, Bytes::new(), key, "application/json");
-        self.budget.turn(&Draw { claimed: false, ..self.draw.clone() }).await;
+        self.budget
+            .turn(&Draw {
+                claimed: false,
+                ..self.draw.clone()
+            })
+            .await;
         let answer = match request {
-            Ok(request) => self.client.send(request, TASK_TIMEOUT, self.max_answer).await,
+            Ok(request) => {
+                self.client
+                    .send(request, TASK_TIMEOUT, self.max_answer)
+                    .await
+            }
             Err(error) => Err(error),
         };
         match answer {
             Ok(answer) => answer::lookup(&answer, key, self.clock.now()),
-            Err(error) => Lookup::Failed { status: None, detail: error.to_string(), retry_after: None },
+            Err(error) => Lookup::Failed {
+                status: None,
+                detail: error.to_string(),
+                retry_after: None,
+            },
         }
     }
 
@@ -183,14 +224,20 @@ impl Upstream {
         call.key.as_ref().or(self.key.as_ref())
     }
 
-    fn judged(&self, answer: Result<Response<Bytes>, SendError>, key: Option<&Secret>) -> AttemptResult {
+    fn judged(
+        &self,
+        answer: Result<Response<Bytes>, SendError>,
+        key: Option<&Secret>,
+    ) -> AttemptResult {
         match answer {
             Ok(answer) => answer::invoke(&answer, key, self.clock.now()),
             Err(SendError::NotSent(why)) => AttemptResult::NotSent(why),
             Err(SendError::Ambiguous(why)) => AttemptResult::Ambiguous(why),
             // The status alone decides; what was said cannot be kept.
             Err(error @ SendError::TooLarge { status, .. }) => {
-                let empty = Response::builder().status(status).body(Bytes::from(error.to_string()));
+                let empty = Response::builder()
+                    .status(status)
+                    .body(Bytes::from(error.to_string()));
                 match empty {
                     Ok(answer) => answer::invoke(&answer, key, self.clock.now()),
                     Err(_) => AttemptResult::Ambiguous(error.to_string()),
@@ -216,7 +263,13 @@ impl Upstream {
     ) -> Result<Response<Bytes>, SendError> {
         let request = self.request(Method::POST, path, body, Some(key), "application/json")?;
         self.budget.turn(&self.draw).await;
-        self.client.send(request, timeout.unwrap_or(self.run_timeout), self.max_answer).await
+        self.client
+            .send(
+                request,
+                timeout.unwrap_or(self.run_timeout),
+                self.max_answer,
+            )
+            .await
     }
 
     /// Asks for a caller's own tasks, with its key: what shows whether the upstream knows the key, and costs no run.
@@ -226,23 +279,47 @@ impl Upstream {
         key: &Secret,
         timeout: Duration,
     ) -> Result<Response<Bytes>, SendError> {
-        let agent = agent.map(|agent| format!("&agent_id={}", request::segment(agent))).unwrap_or_default();
+        let agent = agent
+            .map(|agent| format!("&agent_id={}", request::segment(agent)))
+            .unwrap_or_default();
         let path = format!("/v1/tasks?page=1&per_page=1{agent}");
-        let request = self.request(Method::GET, &path, Bytes::new(), Some(key), "application/json")?;
+        let request = self.request(
+            Method::GET,
+            &path,
+            Bytes::new(),
+            Some(key),
+            "application/json",
+        )?;
         self.budget.turn(&self.draw).await;
         self.client.send(request, timeout, self.max_answer).await
     }
 
     /// Asks whether there is an agent, which costs no run.
-    pub async fn ask_agent(&self, agent: &str, key: &Secret, timeout: Duration) -> Result<Response<Bytes>, SendError> {
+    pub async fn ask_agent(
+        &self,
+        agent: &str,
+        key: &Secret,
+        timeout: Duration,
+    ) -> Result<Response<Bytes>, SendError> {
         let path = format!("/v1/agents/{}", request::segment(agent));
-        let request = self.request(Method::GET, &path, Bytes::new(), Some(key), "application/json")?;
+        let request = self.request(
+            Method::GET,
+            &path,
+            Bytes::new(),
+            Some(key),
+            "application/json",
+        )?;
         self.client.send(request, timeout, self.max_answer).await
     }
 
     /// Makes a call whose answer is a stream, and waits for its head. The body is the caller's to read; dropping it ends
     /// the call.
-    pub async fn open_raw(&self, path: &str, body: Bytes, key: &Secret) -> Result<Response<Incoming>, SendError> {
+    pub async fn open_raw(
+        &self,
+        path: &str,
+        body: Bytes,
+        key: &Secret,
+    ) -> Result<Response<Incoming>, SendError> {
         let request = self.request(Method::POST, path, body, Some(key), "text/event-stream")?;
         self.budget.turn(&self.draw).await;
         self.client.open(request, self.run_timeout).await
@@ -265,23 +342,26 @@ impl Upstream {
             .uri(format!("{}{path}", self.base))
             .header(ACCEPT, accept)
             .header(ACCEPT_ENCODING, "identity")
-            .header(USER_AGENT, concat!("sluicegate/", env!("CARGO_PKG_VERSION")));
+            .header(
+                USER_AGENT,
+                concat!("sluicegate/", env!("CARGO_PKG_VERSION")),
+            );
         if method == Method::POST {
             request = request.header(CONTENT_TYPE, "application/json");
         }
         if let Some(key) = key {
-            let mut key = HeaderValue::from_bytes(key.expose())
-                .map_err(|_| SendError::NotSent("the upstream's key cannot stand in a header".into()))?;
+            let mut key = HeaderValue::from_bytes(key.expose()).map_err(|_| {
+                SendError::NotSent("the upstream's key cannot stand in a header".into())
+            })?;
             key.set_sensitive(true);
             request = request.header("x-api-key", key);
         }
         if let Some(login) = &self.login {
             request = request.header(AUTHORIZATION, login);
         }
-        let mut request = request
-            .method(method)
-            .body(body)
-            .map_err(|error| SendError::NotSent(format!("no request can be made of this call: {error}")))?;
+        let mut request = request.method(method).body(body).map_err(|error| {
+            SendError::NotSent(format!("no request can be made of this call: {error}"))
+        })?;
         if let Some(mark) = &self.mark {
             let server = request.uri().clone();
             mark.put_on(request.headers_mut(), &server);
@@ -294,10 +374,15 @@ impl Upstream {
         let (head, mut body) = answer.into_parts();
         let mut whole = BytesMut::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| SendError::Ambiguous(format!("its answer was cut off: {error}")))?;
+            let frame = frame.map_err(|error| {
+                SendError::Ambiguous(format!("its answer was cut off: {error}"))
+            })?;
             if let Some(piece) = frame.data_ref() {
                 if (whole.len() + piece.len()) as u64 > self.max_answer {
-                    return Err(SendError::TooLarge { status: head.status, limit: self.max_answer });
+                    return Err(SendError::TooLarge {
+                        status: head.status,
+                        limit: self.max_answer,
+                    });
                 }
                 whole.extend_from_slice(piece);
             }
@@ -308,7 +393,11 @@ impl Upstream {
 
 /// Whether an answer tells of a run as it goes.
 pub fn is_stream(answer: &Response<Incoming>) -> bool {
-    let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = answer
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     answer.status().is_success() && kind.eq_ignore_ascii_case("text/event-stream")
 }

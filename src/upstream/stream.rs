@@ -39,7 +39,13 @@ pub struct Events {
 impl Events {
     /// A parser that holds so many bytes at most, twice.
     pub fn new(limit: usize) -> Self {
-        Self { limit, line: Vec::new(), data: None, after_cr: false, first: true }
+        Self {
+            limit,
+            line: Vec::new(),
+            data: None,
+            after_cr: false,
+            first: true,
+        }
     }
 
     /// Takes the next piece; gives the data of every event that is whole with it.
@@ -81,7 +87,9 @@ impl Events {
         if line.is_empty() {
             return Ok(self.data.take());
         }
-        let Some(value) = line.strip_prefix(b"data") else { return Ok(None) };
+        let Some(value) = line.strip_prefix(b"data") else {
+            return Ok(None);
+        };
         let value = match value.strip_prefix(b":") {
             Some(value) => value.strip_prefix(b" ").unwrap_or(value),
             None if value.is_empty() => value,
@@ -123,11 +131,15 @@ enum Said {
 }
 
 fn said(data: &[u8]) -> Said {
-    let Ok(told) = serde_json::from_slice::<Told<'_>>(data) else { return Said::Other };
+    let Ok(told) = serde_json::from_slice::<Told<'_>>(data) else {
+        return Said::Other;
+    };
     if told.kind.or(told.event).as_deref() != Some(FINISHED) {
         return Said::Other;
     }
-    let run = told.data.and_then(|task| answer::run(task.get().as_bytes()));
+    let run = told
+        .data
+        .and_then(|task| answer::run(task.get().as_bytes()));
     run.map_or(Said::Unreadable, |run| Said::Ended(Box::new(run)))
 }
 
@@ -137,18 +149,28 @@ pub(super) async fn read(mut body: Incoming, limit: u64) -> AttemptResult {
     while let Some(frame) = body.frame().await {
         let frame = match frame {
             Ok(frame) => frame,
-            Err(error) => return AttemptResult::Ambiguous(format!("the stream broke before the run ended: {error}")),
+            Err(error) => {
+                return AttemptResult::Ambiguous(format!(
+                    "the stream broke before the run ended: {error}"
+                ));
+            }
         };
-        let Some(piece) = frame.data_ref() else { continue };
+        let Some(piece) = frame.data_ref() else {
+            continue;
+        };
         let Ok(whole) = events.feed(piece) else {
-            return AttemptResult::Ambiguous(format!("the stream had an event of more than {limit} bytes"));
+            return AttemptResult::Ambiguous(format!(
+                "the stream had an event of more than {limit} bytes"
+            ));
         };
         for data in whole {
             match said(&data) {
                 Said::Other => {}
                 Said::Ended(run) => return AttemptResult::Ran(*run),
                 Said::Unreadable => {
-                    return AttemptResult::Ambiguous("the stream ended with something that is no task".into());
+                    return AttemptResult::Ambiguous(
+                        "the stream ended with something that is no task".into(),
+                    );
                 }
             }
         }
@@ -172,13 +194,27 @@ mod tests {
             whole.extend(events.feed(&text.as_bytes()[from..cut]).unwrap());
             from = cut;
         }
-        whole.into_iter().map(|data| String::from_utf8(data).unwrap()).collect()
+        whole
+            .into_iter()
+            .map(|data| String::from_utf8(data).unwrap())
+            .collect()
     }
 
     #[test]
     fn events_are_whole_at_a_blank_line_however_lines_end() {
-        let lines =
-            ["\u{feff}data: a", "", ": ping", "data:b", "id: 1", "data: c", "event: x", "", "", "database: no", ""];
+        let lines = [
+            "\u{feff}data: a",
+            "",
+            ": ping",
+            "data:b",
+            "id: 1",
+            "data: c",
+            "event: x",
+            "",
+            "",
+            "database: no",
+            "",
+        ];
         for end in ["\n", "\r\n", "\r"] {
             let text: String = lines.iter().map(|line| format!("{line}{end}")).collect();
             assert_eq!(all(&text, &[]), ["a", "b\nc"], "{end:?}");
@@ -194,7 +230,10 @@ mod tests {
         let mut events = Events::new(10);
         assert_eq!(events.feed(b"data: 12345"), Err(TooLong));
         let mut events = Events::new(10);
-        assert_eq!(events.feed(b"data: 1234\ndata: 1234\ndata: 1234\n"), Err(TooLong));
+        assert_eq!(
+            events.feed(b"data: 1234\ndata: 1234\ndata: 1234\n"),
+            Err(TooLong)
+        );
     }
 
     #[test]
@@ -212,13 +251,24 @@ mod tests {
         }
         for key in ["type", "event"] {
             let task = r#"{"status":"completed","result":"42","n":1.50}"#;
-            let Said::Ended(run) = ended(&format!(r#"{{"{key}":"task_finished","data":{task}}}"#)) else {
+            let Said::Ended(run) = ended(&format!(r#"{{"{key}":"task_finished","data":{task}}}"#))
+            else {
                 panic!("{key}");
             };
-            assert_eq!((run.status, run.result.as_deref()), (RunStatus::Completed, Some("42")));
-            assert_eq!(run.task.as_deref(), Some(task.as_bytes()), "as the upstream wrote it");
+            assert_eq!(
+                (run.status, run.result.as_deref()),
+                (RunStatus::Completed, Some("42"))
+            );
+            assert_eq!(
+                run.task.as_deref(),
+                Some(task.as_bytes()),
+                "as the upstream wrote it"
+            );
         }
-        for odd in [r#"{"type":"task_finished"}"#, r#"{"type":"task_finished","data":[]}"#] {
+        for odd in [
+            r#"{"type":"task_finished"}"#,
+            r#"{"type":"task_finished","data":[]}"#,
+        ] {
             assert_eq!(ended(odd), Said::Unreadable, "{odd}");
         }
     }

@@ -18,7 +18,9 @@ type Shown = Arc<Mutex<Vec<(Method, String, HeaderMap, Bytes)>>>;
 
 /// A service that answers with the status in the request's header `x-say`, or never.
 async fn service() -> (SocketAddr, Shown) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
     let address = listener.local_addr().expect("an address");
     let shown = Shown::default();
     let all = shown.clone();
@@ -26,17 +28,31 @@ async fn service() -> (SocketAddr, Shown) {
         while let Ok((stream, _)) = listener.accept().await {
             let all = all.clone();
             let service = service_fn(move |request| answer(request, all.clone()));
-            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            tokio::spawn(
+                hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service),
+            );
         }
     });
     (address, shown)
 }
 
-async fn answer(request: Request<Incoming>, shown: Shown) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    shown: Shown,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.expect("a body").to_bytes();
-    let say = head.headers.get("x-say").and_then(|value| value.to_str().ok()).unwrap_or("204").to_owned();
-    shown.lock().expect("no panic").push((head.method, head.uri.to_string(), head.headers, body));
+    let say = head
+        .headers
+        .get("x-say")
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("204")
+        .to_owned();
+    shown
+        .lock()
+        .expect("no panic")
+        .push((head.method, head.uri.to_string(), head.headers, body));
     if say == "never" {
         std::future::pending::<()>().await;
     }
@@ -47,7 +63,10 @@ async fn answer(request: Request<Incoming>, shown: Shown) -> Result<Response<Ful
     if say == "twice" {
         answer = answer.header("x-user", "eve");
     }
-    Ok(answer.status(say.parse().unwrap_or(204_u16)).body(Full::default()).expect("an answer"))
+    Ok(answer
+        .status(say.parse().unwrap_or(204_u16))
+        .body(Full::default())
+        .expect("an answer"))
 }
 
 fn source(address: SocketAddr, more: &str) -> String {
@@ -77,23 +96,49 @@ async fn another_service_proves_a_request_and_its_headers_can_be_read() {
     {
         let shown = shown.lock().expect("no panic");
         let (method, target, headers, seen) = &shown[0];
-        assert_eq!((method, target.as_str(), &seen[..]), (&Method::POST, "/check?k=planted-key", body.as_bytes()));
+        assert_eq!(
+            (method, target.as_str(), &seen[..]),
+            (&Method::POST, "/check?k=planted-key", body.as_bytes())
+        );
         let of = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        assert_eq!((of("x-forwarded-method"), of("x-forwarded-uri")), (Some("POST"), Some("/hooks/own?a=1")));
-        assert_eq!((of("x-forwarded-for"), of("authorization")), (Some("127.0.0.1"), Some("Bearer t")));
-        assert_eq!((of("x-user"), of("forwarded"), of("host")), (None, None, Some(address.to_string().as_str())));
-        assert!(!format!("{headers:?}").contains(API_KEY) && !format!("{headers:?}").contains(TOKEN), "{headers:?}");
+        assert_eq!(
+            (of("x-forwarded-method"), of("x-forwarded-uri")),
+            (Some("POST"), Some("/hooks/own?a=1"))
+        );
+        assert_eq!(
+            (of("x-forwarded-for"), of("authorization")),
+            (Some("127.0.0.1"), Some("Bearer t"))
+        );
+        assert_eq!(
+            (of("x-user"), of("forwarded"), of("host")),
+            (None, None, Some(address.to_string().as_str()))
+        );
+        assert!(
+            !format!("{headers:?}").contains(API_KEY) && !format!("{headers:?}").contains(TOKEN),
+            "{headers:?}"
+        );
     }
-    let event = gateway.settled(json(&taken)["event_id"].as_str().expect("an id")).await;
+    let event = gateway
+        .settled(json(&taken)["event_id"].as_str().expect("an id"))
+        .await;
     assert_eq!(event["verification"]["strength"], "asked", "{event:#}");
     let again = gateway.post("/hooks/own?a=1", &headers, body).await;
     assert_eq!(json(&again)["status"], "duplicate", "{again:?}");
     // A yes without the header: what the sender wrote there counts for nothing.
-    let plain = gateway.post("/hooks/own", &[("x-user", "mallory"), ("x-say", "200")], r#"{"text":"two"}"#).await;
+    let plain = gateway
+        .post(
+            "/hooks/own",
+            &[("x-user", "mallory"), ("x-say", "200")],
+            r#"{"text":"two"}"#,
+        )
+        .await;
     assert_eq!(plain.status(), 202, "{plain:?}");
     let runs = upstream.wait_for_runs(2).await;
     let runs = format!("{runs:?}");
-    assert!(runs.contains("nobody says two") && !runs.contains("mallory says"), "{runs}");
+    assert!(
+        runs.contains("nobody says two") && !runs.contains("mallory says"),
+        "{runs}"
+    );
 }
 
 #[tokio::test]
@@ -114,9 +159,15 @@ async fn without_a_clear_yes_nothing_passes_and_without_a_clear_no_the_sender_co
         ("twice", 503),
         ("never", 503),
     ] {
-        let answer = gateway.post("/hooks/own", &[("x-say", say)], r#"{"text":"no"}"#).await;
+        let answer = gateway
+            .post("/hooks/own", &[("x-say", say)], r#"{"text":"no"}"#)
+            .await;
         assert_eq!(answer.status().as_u16(), wanted, "{say}: {answer:?}");
-        assert_eq!(answer.headers().contains_key("retry-after"), wanted == 503, "{say}: {answer:?}");
+        assert_eq!(
+            answer.headers().contains_key("retry-after"),
+            wanted == 503,
+            "{say}: {answer:?}"
+        );
         let told = String::from_utf8_lossy(answer.body()).into_owned();
         assert!(!told.contains(&address.to_string()), "{say}: {told}");
     }
@@ -124,10 +175,24 @@ async fn without_a_clear_yes_nothing_passes_and_without_a_clear_no_the_sender_co
     assert_eq!(answer.status(), 503, "{answer:?}");
     assert!(answer.headers().contains_key("retry-after"), "{answer:?}");
     // No redirect was followed.
-    assert!(shown.lock().expect("no panic").iter().all(|(_, target, ..)| target.starts_with("/check")));
-    assert_eq!(gateway.admin_json("/events").await["items"].as_array().map(Vec::len), Some(0));
+    assert!(
+        shown
+            .lock()
+            .expect("no panic")
+            .iter()
+            .all(|(_, target, ..)| target.starts_with("/check"))
+    );
+    assert_eq!(
+        gateway.admin_json("/events").await["items"]
+            .as_array()
+            .map(Vec::len),
+        Some(0)
+    );
     let log = gateway.log();
-    assert!(log.contains("did not say whether the request is good"), "{log}");
+    assert!(
+        log.contains("did not say whether the request is good"),
+        "{log}"
+    );
     assert!(!log.contains("planted-key"), "{log}");
 }
 
@@ -139,18 +204,37 @@ fn check_finds_what_is_wrong_with_the_service_that_is_asked() {
     let url = "http://127.0.0.1:9/check?k=planted-key";
     for (written, wrong, said) in [
         (url, "ftp://auth.internal/check", "url is no address"),
-        (url, "https://me:word@auth.internal/check", "url is no address"),
+        (
+            url,
+            "https://me:word@auth.internal/check",
+            "url is no address",
+        ),
         ("X-User", "Set-Cookie", "cannot be taken from an answer"),
         ("X-User", "X User", "is no name of a header"),
         ("2s", "5min", "timeout must be from 100ms to 30s"),
         ("timeout", "timeuot", "timeuot"),
-        ("prompt", "secrets = [\"literal:a-secret-of-16-b\"]\nprompt", "has no secrets of its own"),
+        (
+            "prompt",
+            "secrets = [\"literal:a-secret-of-16-b\"]\nprompt",
+            "has no secrets of its own",
+        ),
     ] {
-        let config = Gateway::config(SocketAddr::from(([127, 0, 0, 1], 9)), &good.replacen(written, wrong, 1), "");
+        let config = Gateway::config(
+            SocketAddr::from(([127, 0, 0, 1], 9)),
+            &good.replacen(written, wrong, 1),
+            "",
+        );
         std::fs::write(&file, config).expect("the folder takes files");
-        let ended = std::process::Command::new(binary()).arg("check").arg(&file).output().expect("it runs");
+        let ended = std::process::Command::new(binary())
+            .arg("check")
+            .arg(&file)
+            .output()
+            .expect("it runs");
         let all = String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned();
         let words = all.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(!ended.status.success() && words.contains(said), "{wrong}: {all}");
+        assert!(
+            !ended.status.success() && words.contains(said),
+            "{wrong}: {all}"
+        );
     }
 }

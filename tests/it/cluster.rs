@@ -40,11 +40,24 @@ impl Cluster {
         std::fs::create_dir(&folder).unwrap();
         give_away(&folder);
         let data = folder.join("data");
-        let made = own(&bin.join("initdb")).arg("-D").arg(&data).args(["-A", "trust", "-U", "sluicegate"]).output();
+        let made = own(&bin.join("initdb"))
+            .arg("-D")
+            .arg(&data)
+            .args(["-A", "trust", "-U", "sluicegate"])
+            .output();
         let made = made.unwrap();
-        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        assert!(
+            made.status.success(),
+            "initdb: {}",
+            String::from_utf8_lossy(&made.stderr)
+        );
         let socket = folder.display().to_string().replace('/', "%2F");
-        let mut cluster = Self { address: format!("postgres://sluicegate@{socket}"), folder, bin, _keeper: None };
+        let mut cluster = Self {
+            address: format!("postgres://sluicegate@{socket}"),
+            folder,
+            bin,
+            _keeper: None,
+        };
         // Ends the server when the pipe to this process closes.
         let mut keeper = own(Path::new("sh"))
             .arg("-c")
@@ -81,7 +94,11 @@ impl Cluster {
             .stderr(Stdio::null())
             .status()
             .unwrap();
-        assert!(started.success(), "{}", std::fs::read_to_string(log).unwrap_or_default());
+        assert!(
+            started.success(),
+            "{}",
+            std::fs::read_to_string(log).unwrap_or_default()
+        );
     }
 
     /// Stops it as a power cut would.
@@ -99,8 +116,12 @@ impl Cluster {
     /// A database of its own, still empty.
     pub async fn database(&self) -> Secret {
         let name = format!("t{:016x}", fastrand::u64(..));
-        self.sql("postgres", &format!("CREATE DATABASE {name}")).await;
-        Secret::new("env:SLUICEGATE_TEST_POSTGRES", format!("{}/{name}", self.address))
+        self.sql("postgres", &format!("CREATE DATABASE {name}"))
+            .await;
+        Secret::new(
+            "env:SLUICEGATE_TEST_POSTGRES",
+            format!("{}/{name}", self.address),
+        )
     }
 
     /// A database of its own with the schema in it.
@@ -118,7 +139,9 @@ impl Cluster {
 
 /// A plain connection.
 pub async fn connect(url: &str) -> tokio_postgres::Client {
-    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
     tokio::spawn(connection);
     client
 }
@@ -126,13 +149,23 @@ pub async fn connect(url: &str) -> tokio_postgres::Client {
 /// A connection to a database that an inbox is in.
 pub async fn beside(url: &Secret) -> tokio_postgres::Client {
     let client = connect(url.expose_text().unwrap()).await;
-    client.batch_execute("SET search_path TO sluicegate").await.unwrap();
+    client
+        .batch_execute("SET search_path TO sluicegate")
+        .await
+        .unwrap();
     client
 }
 
 /// As tests run an inbox.
 pub fn options(lease: Duration) -> PostgresOptions {
-    PostgresOptions { batch: 64, queue: 256, lease, connections: 8, search: false, max_disk: None }
+    PostgresOptions {
+        batch: 64,
+        queue: 256,
+        lease,
+        connections: 8,
+        search: false,
+        max_disk: None,
+    }
 }
 
 /// Waits until something holds, and fails when it does not within a time.
@@ -155,11 +188,18 @@ fn find() -> Option<PathBuf> {
         .collect();
     installed.sort();
     let path = std::env::var_os("PATH").unwrap_or_default();
-    installed.into_iter().rev().chain(std::env::split_paths(&path)).find(|folder| folder.join("initdb").exists())
+    installed
+        .into_iter()
+        .rev()
+        .chain(std::env::split_paths(&path))
+        .find(|folder| folder.join("initdb").exists())
 }
 
 fn is_root() -> bool {
-    Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.starts_with(b"0"))
+    Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|id| id.stdout.starts_with(b"0"))
 }
 
 /// PostgreSQL does not run as root.
@@ -168,13 +208,20 @@ fn own(program: &Path) -> Command {
         return Command::new(program);
     }
     let mut command = Command::new("runuser");
-    command.args(["-u", "postgres", "--"]).arg(program).current_dir("/");
+    command
+        .args(["-u", "postgres", "--"])
+        .arg(program)
+        .current_dir("/");
     command
 }
 
 fn give_away(folder: &Path) {
     if is_root() {
-        let given = Command::new("chown").arg("postgres").arg(folder).status().unwrap();
+        let given = Command::new("chown")
+            .arg("postgres")
+            .arg(folder)
+            .status()
+            .unwrap();
         assert!(given.success());
     }
 }

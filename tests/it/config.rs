@@ -14,7 +14,10 @@ fn check(file: &Path) -> Output {
         .env("XPANDER_API_KEY", "upstream-key")
         .env("GITHUB_WEBHOOK_SECRET", "It's a Secret to Everybody")
         .env("TELEGRAM_SECRET_TOKEN", "telegram-secret-token")
-        .env("STRIPE_WEBHOOK_SECRET", "whsec_5WbX5kEWLlfzsGNjH64I8lOOqUB6e8FH")
+        .env(
+            "STRIPE_WEBHOOK_SECRET",
+            "whsec_5WbX5kEWLlfzsGNjH64I8lOOqUB6e8FH",
+        )
         .output()
         .expect("check runs")
 }
@@ -40,7 +43,8 @@ fn check_names_every_problem_of_every_wrong_file_with_its_line() {
         let mut wanted = Vec::new();
         for (number, line) in text.lines().enumerate() {
             for mark in line.split("#~").skip(1) {
-                let (digits, rest) = mark.split_at(mark.find(' ').expect("a blank behind the mark"));
+                let (digits, rest) =
+                    mark.split_at(mark.find(' ').expect("a blank behind the mark"));
                 wanted.push((digits.parse().unwrap_or(number + 1), rest.trim().to_owned()));
             }
         }
@@ -48,7 +52,11 @@ fn check_names_every_problem_of_every_wrong_file_with_its_line() {
         let output = check(file);
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         if output.status.code() != Some(1) {
-            failures.push(format!("{}: exit {:?}", file.display(), output.status.code()));
+            failures.push(format!(
+                "{}: exit {:?}",
+                file.display(),
+                output.status.code()
+            ));
         }
         // A problem is its line and the indented hint below it.
         let mut blocks: Vec<String> = Vec::new();
@@ -60,7 +68,10 @@ fn check_names_every_problem_of_every_wrong_file_with_its_line() {
         }
         for (line, text) in wanted {
             let place = format!("{}:{line}: ", file.display());
-            if !blocks.iter().any(|block| block.starts_with(&place) && block.contains(&text)) {
+            if !blocks
+                .iter()
+                .any(|block| block.starts_with(&place) && block.contains(&text))
+            {
                 failures.push(format!("{place}nothing says {text:?} in:\n{said}"));
             }
         }
@@ -86,7 +97,12 @@ fn check_never_prints_a_secret() {
         let output = check(&file);
         for text in [&output.stdout, &output.stderr] {
             let text = String::from_utf8_lossy(text);
-            for secret in ["hunter22", "a-long-enough-secret", "upstream-key", "It's a Secret"] {
+            for secret in [
+                "hunter22",
+                "a-long-enough-secret",
+                "upstream-key",
+                "It's a Secret",
+            ] {
                 assert!(!text.contains(secret), "{}: {text}", file.display());
             }
         }
@@ -96,10 +112,19 @@ fn check_never_prints_a_secret() {
 #[test]
 fn check_prints_json_on_demand() {
     let file = &cases("tests/config/invalid")[0];
-    let output = Command::new(binary()).args(["check", "--json", "--config"]).arg(file).output().expect("check runs");
+    let output = Command::new(binary())
+        .args(["check", "--json", "--config"])
+        .arg(file)
+        .output()
+        .expect("check runs");
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(answer["good"], false);
-    assert!(answer["problems"][0]["line"].as_u64().is_some_and(|line| line > 0), "{answer}");
+    assert!(
+        answer["problems"][0]["line"]
+            .as_u64()
+            .is_some_and(|line| line > 0),
+        "{answer}"
+    );
 }
 
 /// Runs a command in a folder of its own: exit code, standard output, standard error.
@@ -114,7 +139,11 @@ fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
         .output()
         .expect("it runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code(), text(&output.stdout), text(&output.stderr))
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
 }
 
 const GOOD: &str = "[server]\npublic_url = \"https://hooks.example.com\"\n[dropin]\nenabled = false\n\
@@ -124,16 +153,27 @@ const GOOD: &str = "[server]\npublic_url = \"https://hooks.example.com\"\n[dropi
 #[test]
 fn check_takes_a_file_prints_the_addresses_and_denies_warnings_on_demand() {
     let folder = tempfile::tempdir().expect("a folder");
-    let write = |text: &str| std::fs::write(folder.path().join("g.toml"), text).expect("the folder takes files");
+    let write = |text: &str| {
+        std::fs::write(folder.path().join("g.toml"), text).expect("the folder takes files")
+    };
     write(GOOD);
     let (code, out, err) = run(folder.path(), &["check", "g.toml", "--deny-warnings"]);
     assert_eq!(code, Some(0), "{out}{err}");
-    assert!(out.contains("https://hooks.example.com/hooks/gh") && out.contains("github"), "{out}");
-    assert_eq!(run(folder.path(), &["check", "--config", "g.toml"]).0, Some(0));
+    assert!(
+        out.contains("https://hooks.example.com/hooks/gh") && out.contains("github"),
+        "{out}"
+    );
+    assert_eq!(
+        run(folder.path(), &["check", "--config", "g.toml"]).0,
+        Some(0)
+    );
     write(&GOOD.replace("\"support\"", "\"TODO\""));
     assert_eq!(run(folder.path(), &["check", "g.toml"]).0, Some(0));
     let (code, out, err) = run(folder.path(), &["check", "g.toml", "--deny-warnings"]);
-    assert!(code == Some(1) && out.contains("\"TODO\" stands where"), "{out}{err}");
+    assert!(
+        code == Some(1) && out.contains("\"TODO\" stands where"),
+        "{out}{err}"
+    );
 }
 
 #[test]
@@ -144,8 +184,16 @@ fn without_a_file_check_says_what_to_do_and_init_does_it() {
     assert_eq!(run(folder.path(), &["init"]).0, Some(0));
     let (code, out, err) = run(folder.path(), &["check"]);
     assert_eq!(code, Some(0), "{out}{err}");
-    assert_eq!(run(folder.path(), &["init"]).0, Some(1), "what is there stays");
-    assert!(run(folder.path(), &["init", "--defaults"]).1.contains("max_body"));
+    assert_eq!(
+        run(folder.path(), &["init"]).0,
+        Some(1),
+        "what is there stays"
+    );
+    assert!(
+        run(folder.path(), &["init", "--defaults"])
+            .1
+            .contains("max_body")
+    );
 }
 
 #[test]
@@ -157,16 +205,56 @@ fn a15_a16_a17_a19_check_says_what_cannot_work() {
         (code, out)
     };
     for (line, is_error, wanted) in [
-        ("params_mapping = { prompt = \"items[0].id\" }", false, "did you mean \"items.0.id\"?"),
-        ("params_mapping = { prompt = \"body.x\" }", false, "did you mean \"x\"?"),
-        ("params_mapping = { prompt = \"$.message[\" }", true, "a [ in it is not closed"),
-        ("prompt = \"{{ body.x | foo }}\"", false, "there is no filter foo"),
-        ("prompt = \"Hi ${body.user.name}\"", false, "{{ body.user.name }}"),
-        ("events = [\"pull_request\"]", false, "did you mean pull_request.*?"),
-        ("events = [\"issue.opened\"]", false, "did you mean issues.opened?"),
-        ("events = [\"pull-request.opened\"]", false, "did you mean pull_request.opened?"),
-        ("verify = { signature = \"header:X-Other\" }", false, "replaces the whole check of the provider github"),
-        ("verify = { scheme = \"none\" }", false, "nothing proves who it is"),
+        (
+            "params_mapping = { prompt = \"items[0].id\" }",
+            false,
+            "did you mean \"items.0.id\"?",
+        ),
+        (
+            "params_mapping = { prompt = \"body.x\" }",
+            false,
+            "did you mean \"x\"?",
+        ),
+        (
+            "params_mapping = { prompt = \"$.message[\" }",
+            true,
+            "a [ in it is not closed",
+        ),
+        (
+            "prompt = \"{{ body.x | foo }}\"",
+            false,
+            "there is no filter foo",
+        ),
+        (
+            "prompt = \"Hi ${body.user.name}\"",
+            false,
+            "{{ body.user.name }}",
+        ),
+        (
+            "events = [\"pull_request\"]",
+            false,
+            "did you mean pull_request.*?",
+        ),
+        (
+            "events = [\"issue.opened\"]",
+            false,
+            "did you mean issues.opened?",
+        ),
+        (
+            "events = [\"pull-request.opened\"]",
+            false,
+            "did you mean pull_request.opened?",
+        ),
+        (
+            "verify = { signature = \"header:X-Other\" }",
+            false,
+            "replaces the whole check of the provider github",
+        ),
+        (
+            "verify = { scheme = \"none\" }",
+            false,
+            "nothing proves who it is",
+        ),
         ("when = \"false\"", false, "when never holds"),
         ("getter = \"$.result\"", false, "did you mean \"result\"?"),
     ] {
@@ -185,7 +273,10 @@ fn a15_a16_a17_a19_check_says_what_cannot_work() {
         assert!(code == Some(0) && quiet, "{good}\n{out}");
     }
     let (code, out) = said(&[GOOD.as_bytes(), b"prompt = \"caf\xe9\"\n"].concat());
-    assert!(code == Some(1) && out.contains("g.toml:11") && out.contains("not UTF-8"), "{out}");
+    assert!(
+        code == Some(1) && out.contains("g.toml:11") && out.contains("not UTF-8"),
+        "{out}"
+    );
     // One mistake, one message.
     let (_, out) = said(GOOD.replace("secrets =", "secret =").as_bytes());
     assert_eq!(out.matches("error").count(), 1, "{out}");
@@ -195,37 +286,65 @@ fn a15_a16_a17_a19_check_says_what_cannot_work() {
 
 #[tokio::test]
 async fn check_online_asks_the_upstream_for_the_key_and_each_agent() {
-    let upstream = crate::world::Upstream::start(&["--agents", "support,other", "--keys", "upstream-key"]).await;
+    let upstream =
+        crate::world::Upstream::start(&["--agents", "support,other", "--keys", "upstream-key"])
+            .await;
     let folder = tempfile::tempdir().expect("a folder");
-    let good = GOOD.replace("[upstream]\n", &format!("[upstream]\nbase_url = \"http://{}\"\n", upstream.address));
+    let good = GOOD.replace(
+        "[upstream]\n",
+        &format!("[upstream]\nbase_url = \"http://{}\"\n", upstream.address),
+    );
     let said = |text: &str| {
         std::fs::write(folder.path().join("g.toml"), text).expect("the folder takes files");
         run(folder.path(), &["check", "g.toml", "--online"])
     };
     let (code, out, err) = said(&good);
     assert_eq!(code, Some(0), "{out}{err}");
-    assert!(out.contains("takes upstream.api_key") && out.contains("has agent/support"), "{out}");
+    assert!(
+        out.contains("takes upstream.api_key") && out.contains("has agent/support"),
+        "{out}"
+    );
     let (code, out, _) = said(&good.replace("\"support\"", "\"nobody\""));
-    assert!(code == Some(1) && out.contains("has no agent/nobody") && out.contains("g.toml:11"), "{out}");
+    assert!(
+        code == Some(1) && out.contains("has no agent/nobody") && out.contains("g.toml:11"),
+        "{out}"
+    );
     let (code, out, _) = said(&good.replace("env:XPANDER_API_KEY", "env:GITHUB_WEBHOOK_SECRET"));
-    assert!(code == Some(1) && out.contains("refuses upstream.api_key"), "{out}");
-    let (code, out, _) = said(&good.replace(&upstream.address.to_string(), &crate::world::free_address().to_string()));
+    assert!(
+        code == Some(1) && out.contains("refuses upstream.api_key"),
+        "{out}"
+    );
+    let (code, out, _) = said(&good.replace(
+        &upstream.address.to_string(),
+        &crate::world::free_address().to_string(),
+    ));
     assert!(code == Some(1) && out.contains("does not answer"), "{out}");
 }
 
 #[test]
 fn commands_for_one_source_do_without_the_secrets_of_others() {
     let folder = tempfile::tempdir().expect("a folder");
-    let more =
-        "[sources.other]\nprovider = \"github\"\nsecrets = [\"env:SLUICEGATE_NOBODY_SET_THIS\"]\nagent = \"a\"\n";
+    let more = "[sources.other]\nprovider = \"github\"\nsecrets = [\"env:SLUICEGATE_NOBODY_SET_THIS\"]\nagent = \"a\"\n";
     let text = format!("{GOOD}{more}").replace("env:XPANDER_API_KEY", "env:SLUICEGATE_NOR_THIS");
     std::fs::write(folder.path().join("g.toml"), text).expect("the folder takes files");
-    let (code, out, err) = run(folder.path(), &["send", "gh", "--config", "g.toml", "--print"]);
+    let (code, out, err) = run(
+        folder.path(),
+        &["send", "gh", "--config", "g.toml", "--print"],
+    );
     assert_eq!(code, Some(0), "{out}{err}");
-    let (code, _, err) = run(folder.path(), &["send", "other", "--config", "g.toml", "--print"]);
-    assert!(code == Some(1) && err.contains("SLUICEGATE_NOBODY_SET_THIS") && !err.contains("NOR_THIS"), "{err}");
+    let (code, _, err) = run(
+        folder.path(),
+        &["send", "other", "--config", "g.toml", "--print"],
+    );
+    assert!(
+        code == Some(1) && err.contains("SLUICEGATE_NOBODY_SET_THIS") && !err.contains("NOR_THIS"),
+        "{err}"
+    );
     let (code, out, _) = run(folder.path(), &["check", "g.toml"]);
-    assert!(code == Some(1) && out.matches("SLUICEGATE_NOBODY_SET_THIS is not set").count() == 1, "{out}");
+    assert!(
+        code == Some(1) && out.matches("SLUICEGATE_NOBODY_SET_THIS is not set").count() == 1,
+        "{out}"
+    );
 }
 
 #[test]
@@ -248,7 +367,11 @@ fn a17_event_types_of_other_providers_are_known_as_well() {
         );
         std::fs::write(folder.path().join("g.toml"), text).expect("the folder takes files");
         let (code, out, _) = run(folder.path(), &["check", "g.toml"]);
-        let is_right = if wanted.is_empty() { !out.contains("no known event type") } else { out.contains(wanted) };
+        let is_right = if wanted.is_empty() {
+            !out.contains("no known event type")
+        } else {
+            out.contains(wanted)
+        };
         assert!(code == Some(0) && is_right, "{provider} {events}\n{out}");
     }
 }

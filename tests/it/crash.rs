@@ -9,7 +9,10 @@ use crate::world::{Gateway, free_address};
 
 /// How often the gateway is killed.
 fn kills() -> u32 {
-    std::env::var("SLUICEGATE_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
+    std::env::var("SLUICEGATE_TEST_KILLS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(20)
 }
 
 const THREADS: usize = 24;
@@ -27,8 +30,16 @@ async fn f1_kill_9_loses_nothing_doubles_nothing_and_keeps_order() {
     }
     let gateway = Gateway::start_at(public, folder, upstream.address, CHAT).await;
     let sent = load.finish().await;
-    assert!(sent.total() > 100, "the load was too thin to show anything: {}", sent.total());
+    assert!(
+        sent.total() > 100,
+        "the load was too thin to show anything: {}",
+        sent.total()
+    );
     drain(&gateway).await;
     let runs = sent.judge(&upstream, &gateway).await;
-    eprintln!("{} kills, {} acknowledged, {runs} runs, 0 lost, 0 doubled", kills(), sent.total());
+    eprintln!(
+        "{} kills, {} acknowledged, {runs} runs, 0 lost, 0 doubled",
+        kills(),
+        sent.total()
+    );
 }

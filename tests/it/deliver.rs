@@ -20,9 +20,18 @@ params_mapping = { prompt = "text" }
 "#;
 
 async fn send(gateway: &Gateway, id: &str, text: &str) -> String {
-    let answer = gateway.post("/hooks/open", &[], json!({"id": id, "text": text}).to_string()).await;
+    let answer = gateway
+        .post(
+            "/hooks/open",
+            &[],
+            json!({"id": id, "text": text}).to_string(),
+        )
+        .await;
     assert_eq!(answer.status(), 202, "{:?}", answer.body());
-    json(&answer)["event_id"].as_str().expect("an id").to_owned()
+    json(&answer)["event_id"]
+        .as_str()
+        .expect("an id")
+        .to_owned()
 }
 
 #[tokio::test]
@@ -32,13 +41,17 @@ async fn f11_an_upstream_that_is_gone_gets_the_event_when_it_is_back() {
     let id = send(&gateway, "1", "hello").await;
     wait_for("some tries", async || {
         let event = gateway.admin_json(&format!("/events/{id}")).await;
-        let tries = event["deliveries"][0]["attempts"].as_array().map_or(0, Vec::len);
+        let tries = event["deliveries"][0]["attempts"]
+            .as_array()
+            .map_or(0, Vec::len);
         (tries >= 3).then_some(())
     })
     .await;
     let upstream = Upstream::start_at(address, &[]).await;
     let event = gateway.settled(&id).await;
-    let attempts = event["deliveries"][0]["attempts"].as_array().expect("a list");
+    let attempts = event["deliveries"][0]["attempts"]
+        .as_array()
+        .expect("a list");
     assert_eq!(attempts[0]["result"], "not_sent");
     assert_eq!(attempts.last().expect("some")["result"], "completed");
     assert_eq!(upstream.runs().await.len(), 1);
@@ -53,7 +66,10 @@ async fn what_was_refused_for_now_is_tried_again_and_runs_once() {
         gateway.settled(&first).await;
         let second = send(&gateway, "2", "two").await;
         let event = gateway.settled(&second).await;
-        assert_eq!(event["deliveries"][0]["state"], "delivered", "{fault}: {event:#}");
+        assert_eq!(
+            event["deliveries"][0]["state"], "delivered",
+            "{fault}: {event:#}"
+        );
         let runs = upstream.runs().await;
         assert_eq!(runs.len(), 2, "{fault}: {runs:#?}");
     }
@@ -62,13 +78,17 @@ async fn what_was_refused_for_now_is_tried_again_and_runs_once() {
 #[tokio::test]
 async fn a_run_whose_answer_was_lost_is_adopted_and_not_run_twice() {
     for fault in ["drop-after", "gateway"] {
-        let upstream = Upstream::start(&["--fail", &format!("{fault}=1/1"), "--delay", "300ms"]).await;
+        let upstream =
+            Upstream::start(&["--fail", &format!("{fault}=1/1"), "--delay", "300ms"]).await;
         let gateway = Gateway::start(upstream.address, OPEN).await;
         let id = send(&gateway, "1", "hello").await;
         let event = gateway.settled(&id).await;
         let delivery = &event["deliveries"][0];
         assert_eq!(delivery["state"], "delivered", "{fault}: {event:#}");
-        assert_eq!(delivery["attempts"][0]["result"], "ambiguous", "{fault}: {event:#}");
+        assert_eq!(
+            delivery["attempts"][0]["result"], "ambiguous",
+            "{fault}: {event:#}"
+        );
         assert_eq!(delivery["answer"]["status"], "completed");
         assert_eq!(upstream.runs().await.len(), 1, "{fault}");
     }
@@ -93,10 +113,17 @@ async fn t81_a_call_that_is_wrong_is_dead_at_once_and_a_replay_brings_it_home() 
     let event = gateway.settled(&id).await;
     assert_eq!(event["deliveries"][0]["state"], "dead", "{event:#}");
     assert_eq!(event["deliveries"][0]["attempts"][0]["status"], 404);
-    gateway.metric_is(r#"sluicegate_deliveries_total{source="open",state="dead"}"#, 1.0).await;
+    gateway
+        .metric_is(
+            r#"sluicegate_deliveries_total{source="open",state="dead"}"#,
+            1.0,
+        )
+        .await;
 
     upstream.set(json!({"fail": []})).await;
-    let answer = gateway.admin(Method::POST, &format!("/events/{id}/replay")).await;
+    let answer = gateway
+        .admin(Method::POST, &format!("/events/{id}/replay"))
+        .await;
     assert_eq!(answer.status(), 202, "{:?}", answer.body());
     let event = gateway.settled(&id).await;
     assert_eq!(event["deliveries"][0]["state"], "dead");

@@ -71,7 +71,14 @@ fn changed(random: &mut fastrand::Rng, seeds: &[&[u8]], input: &mut Vec<u8>) {
             1 => drop(input.drain(at..end)),
             2 => drop(input.splice(at..at, WORDS[random.usize(..WORDS.len())].iter().copied())),
             3 if at < input.len() => input[at] ^= 1 << random.u32(..8),
-            4 => drop(input.splice(at..end, std::iter::repeat_with(|| random.u8(..)).take(4).collect::<Vec<_>>())),
+            4 => drop(
+                input.splice(
+                    at..end,
+                    std::iter::repeat_with(|| random.u8(..))
+                        .take(4)
+                        .collect::<Vec<_>>(),
+                ),
+            ),
             5 => {
                 let word = WORDS[random.usize(..WORDS.len())].repeat(random.usize(..=200));
                 drop(input.splice(at..at, word));
@@ -91,7 +98,10 @@ fn changed(random: &mut fastrand::Rng, seeds: &[&[u8]], input: &mut Vec<u8>) {
 }
 
 fn fuzz(parser: &Parser) {
-    let seed = std::env::var("SLUICEGATE_FUZZ_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let seed = std::env::var("SLUICEGATE_FUZZ_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(1);
     let mut random = fastrand::Rng::with_seed(seed);
     let mut input = Vec::new();
     for seed in parser.seeds {
@@ -100,7 +110,12 @@ fn fuzz(parser: &Parser) {
     for number in 0..INPUTS {
         changed(&mut random, parser.seeds, &mut input);
         let fed = catch_unwind(AssertUnwindSafe(|| parser.feed(&input)));
-        assert!(fed.is_ok(), "{} with input {number}: {}", parser.name, input.escape_ascii());
+        assert!(
+            fed.is_ok(),
+            "{} with input {number}: {}",
+            parser.name,
+            input.escape_ascii()
+        );
     }
 }
 
@@ -111,7 +126,9 @@ fn no_parser_panics_or_takes_long() {
     std::thread::scope(|scope| {
         for _ in 0..others {
             scope.spawn(|| {
-                while let Some(parser) = PARSERS.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                while let Some(parser) =
+                    PARSERS.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+                {
                     fuzz(parser);
                 }
             });

@@ -28,7 +28,8 @@ async fn kept(pair: &Pair) -> (Wire, Wire) {
 async fn a21_rfc_9110_9_2_2_an_idempotent_call_that_meets_a_stale_connection_is_made_again() {
     let pair = Pair::start("").await;
     let put = "PUT /v1/x HTTP/1.1\r\nhost: gw\r\ncontent-length: 3\r\n\r\nabc";
-    let chunked = "PUT /v1/x HTTP/1.1\r\nhost: gw\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let chunked =
+        "PUT /v1/x HTTP/1.1\r\nhost: gw\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     let delete = "DELETE /v1/x HTTP/1.1\r\nhost: gw\r\n\r\n";
     for request in [&get("/v1/x", ""), put, chunked, delete] {
         let (mut caller, mut stale) = kept(&pair).await;
@@ -41,12 +42,22 @@ async fn a21_rfc_9110_9_2_2_an_idempotent_call_that_meets_a_stale_connection_is_
         if request.contains("abc") {
             upstream.until("abc").await;
         }
-        upstream.say("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok").await;
-        assert!(caller.until("\r\n\r\nok").await.starts_with("HTTP/1.1 200 "), "{request}");
+        upstream
+            .say("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok")
+            .await;
+        assert!(
+            caller
+                .until("\r\n\r\nok")
+                .await
+                .starts_with("HTTP/1.1 200 "),
+            "{request}"
+        );
     }
     // What may have begun a run is not made again.
     let (mut caller, mut stale) = kept(&pair).await;
-    caller.say("POST /v1/x HTTP/1.1\r\nhost: gw\r\ncontent-length: 2\r\n\r\n{}").await;
+    caller
+        .say("POST /v1/x HTTP/1.1\r\nhost: gw\r\ncontent-length: 2\r\n\r\n{}")
+        .await;
     stale.until("{}").await;
     drop(stale);
     assert!(caller.head().await.starts_with("HTTP/1.1 502 "));
@@ -75,19 +86,40 @@ async fn a21_a_run_that_the_drop_in_began_is_not_made_again() {
 async fn rfc_9110_7_6_3_via_names_every_hop_and_shows_a_loop() {
     let pair = Pair::start("").await;
     let mut caller = pair.caller().await;
-    caller.say(&get("/v1/x", "via: 1.0 fred, 1.1 p.example.net\r\n")).await;
+    caller
+        .say(&get("/v1/x", "via: 1.0 fred, 1.1 p.example.net\r\n"))
+        .await;
     let mut upstream = pair.accept().await;
     let head = upstream.head().await;
-    let hops: Vec<&str> = head.lines().filter_map(|line| line.strip_prefix("via: ")).collect();
+    let hops: Vec<&str> = head
+        .lines()
+        .filter_map(|line| line.strip_prefix("via: "))
+        .collect();
     assert_eq!(hops.len(), 2, "{head}");
-    assert_eq!(hops[0], "1.0 fred, 1.1 p.example.net", "those before it stay, before it");
+    assert_eq!(
+        hops[0], "1.0 fred, 1.1 p.example.net",
+        "those before it stay, before it"
+    );
     assert!(hops[1].starts_with("1.1 sluicegate-"), "{head}");
-    upstream.say("HTTP/1.0 200 OK\r\nvia: 1.1 behind\r\nconnection: close\r\n\r\nok").await;
+    upstream
+        .say("HTTP/1.0 200 OK\r\nvia: 1.1 behind\r\nconnection: close\r\n\r\nok")
+        .await;
     let answer = caller.head().await;
-    assert!(has(&answer, "via: 1.1 behind") && has(&answer, "via: 1.0 sluicegate"), "{answer}");
+    assert!(
+        has(&answer, "via: 1.1 behind") && has(&answer, "via: 1.0 sluicegate"),
+        "{answer}"
+    );
     // A proxy on the way that drops CDN-Loop keeps Via.
-    let answer = pair.refused(&get("/v1/x", &format!("via: {}\r\nvia: 1.1 other\r\n", hops[1]))).await;
-    assert!(answer.starts_with("HTTP/1.1 508 ") && answer.contains("loop_detected"), "{answer}");
+    let answer = pair
+        .refused(&get(
+            "/v1/x",
+            &format!("via: {}\r\nvia: 1.1 other\r\n", hops[1]),
+        ))
+        .await;
+    assert!(
+        answer.starts_with("HTTP/1.1 508 ") && answer.contains("loop_detected"),
+        "{answer}"
+    );
     let mut caller = pair.caller().await;
     caller.say("GET /v1/x HTTP/1.0\r\nhost: gw\r\n\r\n").await;
     let head = pair.accept().await.head().await;
@@ -98,9 +130,13 @@ async fn rfc_9110_7_6_3_via_names_every_hop_and_shows_a_loop() {
 #[tokio::test]
 async fn rfc_9110_7_6_2_max_forwards_ends_here_or_is_counted_down() {
     let pair = Pair::start("").await;
-    let options = |left: &str| format!("OPTIONS /v1/x HTTP/1.1\r\nhost: gw\r\nmax-forwards: {left}\r\n\r\n");
+    let options =
+        |left: &str| format!("OPTIONS /v1/x HTTP/1.1\r\nhost: gw\r\nmax-forwards: {left}\r\n\r\n");
     let answer = pair.refused(&options("0")).await;
-    assert!(answer.starts_with("HTTP/1.1 204 ") && answer.contains("allow: GET, "), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 204 ") && answer.contains("allow: GET, "),
+        "{answer}"
+    );
     pair.nobody_calls().await;
     for (method, left, passed) in [("OPTIONS", "3", "2"), ("GET", "0", "0")] {
         let mut caller = pair.caller().await;
@@ -108,7 +144,9 @@ async fn rfc_9110_7_6_2_max_forwards_ends_here_or_is_counted_down() {
         let mut upstream = pair.accept().await;
         let head = upstream.head().await;
         assert!(has(&head, &format!("max-forwards: {passed}")), "{head}");
-        upstream.say("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok").await;
+        upstream
+            .say("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok")
+            .await;
         caller.until("\r\n\r\nok").await;
     }
 }
@@ -118,17 +156,31 @@ async fn rfc_9110_7_6_2_max_forwards_ends_here_or_is_counted_down() {
 async fn rfc_9110_15_2_interim_answers_are_not_taken_for_the_answer() {
     let pair = Pair::start("").await;
     for (said, begins) in [
-        (&format!("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n{OK}"), "HTTP/1.1 200 "),
-        (&"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n".to_owned(), "HTTP/1.1 502 "),
+        (
+            &format!(
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n{OK}"
+            ),
+            "HTTP/1.1 200 ",
+        ),
+        (
+            &"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"
+                .to_owned(),
+            "HTTP/1.1 502 ",
+        ),
     ] {
         let mut caller = pair.caller().await;
-        caller.say(&get("/v1/x", "connection: upgrade\r\nupgrade: x\r\n")).await;
+        caller
+            .say(&get("/v1/x", "connection: upgrade\r\nupgrade: x\r\n"))
+            .await;
         let mut upstream = pair.accept().await;
         let head = upstream.head().await;
         assert!(!head.contains("upgrade"), "{head}");
         upstream.say(said).await;
         let answer = caller.head().await;
-        assert!(answer.starts_with(begins) && !answer.contains("link: "), "{answer}");
+        assert!(
+            answer.starts_with(begins) && !answer.contains("link: "),
+            "{answer}"
+        );
         drop(upstream);
     }
 }
@@ -140,7 +192,8 @@ async fn a20_a_login_in_an_address_goes_upstream_as_basic_auth_and_into_no_log()
     let basic = "authorization: Basic Ym9iOnMzY3JldC1wdw==";
     for request in [
         get("/v1/x", "authorization: Bearer theirs\r\n"),
-        "POST /A?prompt=hi HTTP/1.1\r\nhost: gw\r\nx-api-key: k\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        "POST /A?prompt=hi HTTP/1.1\r\nhost: gw\r\nx-api-key: k\r\ncontent-length: 0\r\n\r\n"
+            .to_owned(),
     ] {
         let mut caller = pair.caller().await;
         caller.say(&request).await;
@@ -152,7 +205,10 @@ async fn a20_a_login_in_an_address_goes_upstream_as_basic_auth_and_into_no_log()
         assert!(caller.head().await.starts_with("HTTP/1.1 502 "));
     }
     let log = pair.gateway.log();
-    assert!(log.contains("\"serving\"") && !log.contains("s3cret") && !log.contains("Ym9iOn"), "{log}");
+    assert!(
+        log.contains("\"serving\"") && !log.contains("s3cret") && !log.contains("Ym9iOn"),
+        "{log}"
+    );
 }
 
 #[tokio::test]
@@ -165,20 +221,53 @@ async fn calls_that_begin_runs_draw_on_the_upstreams_budget_and_wait_while_all_r
         caller.say(request).await;
         let mut upstream = pair.accept().await;
         upstream.head().await;
-        upstream.say("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok").await;
+        upstream
+            .say("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok")
+            .await;
         caller.until("\r\n\r\nok").await
     };
-    assert_eq!(pair.gateway.admin(Method::POST, "/pause").await.status().as_u16(), 200);
+    assert_eq!(
+        pair.gateway
+            .admin(Method::POST, "/pause")
+            .await
+            .status()
+            .as_u16(),
+        200
+    );
     let answer = pair.refused(run).await;
-    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"stopped\""), "{answer}");
-    assert_eq!(pair.gateway.admin(Method::POST, "/resume").await.status().as_u16(), 200);
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"stopped\""),
+        "{answer}"
+    );
+    assert_eq!(
+        pair.gateway
+            .admin(Method::POST, "/resume")
+            .await
+            .status()
+            .as_u16(),
+        200
+    );
     assert!(passes(run).await.starts_with("HTTP/1.1 200 "));
-    let answer = tokio::time::timeout(10 * SECOND, pair.refused(run)).await.expect("nobody waits for an hour");
-    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"upstream_busy\""), "{answer}");
+    let answer = tokio::time::timeout(10 * SECOND, pair.refused(run))
+        .await
+        .expect("nobody waits for an hour");
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"upstream_busy\""),
+        "{answer}"
+    );
     assert!(answer.contains("retry-after: "), "{answer}");
-    let dropin = "POST /A?prompt=hi HTTP/1.1\r\nhost: gw\r\nx-api-key: k\r\ncontent-length: 0\r\n\r\n";
+    let dropin =
+        "POST /A?prompt=hi HTTP/1.1\r\nhost: gw\r\nx-api-key: k\r\ncontent-length: 0\r\n\r\n";
     let answer = pair.refused(dropin).await;
-    assert!(answer.starts_with("HTTP/1.1 503 "), "the drop-in draws on the same: {answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 503 "),
+        "the drop-in draws on the same: {answer}"
+    );
     pair.nobody_calls().await;
-    assert!(passes(&get("/v1/agents/A", "")).await.starts_with("HTTP/1.1 200 "), "what begins no run does not wait");
+    assert!(
+        passes(&get("/v1/agents/A", ""))
+            .await
+            .starts_with("HTTP/1.1 200 "),
+        "what begins no run does not wait"
+    );
 }

@@ -45,22 +45,37 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// A gateway that speaks HTTP/2 without TLS.
 async fn cleartext(server: &str) -> (Upstream, Gateway) {
     let upstream = Upstream::start(&[]).await;
-    let gateway = Gateway::start_with(upstream.address, OPEN, &format!("http2_cleartext = true\n{server}")).await;
+    let gateway = Gateway::start_with(
+        upstream.address,
+        OPEN,
+        &format!("http2_cleartext = true\n{server}"),
+    )
+    .await;
     (upstream, gateway)
 }
 
-async fn client<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: T) -> SendRequest<Bytes> {
+async fn client<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: T,
+) -> SendRequest<Bytes> {
     let (client, connection) = h2::client::handshake(stream).await.expect("a handshake");
     tokio::spawn(connection);
     client.ready().await.expect("it is ready")
 }
 
 async fn prior(gateway: &Gateway) -> SendRequest<Bytes> {
-    client(TcpStream::connect(gateway.public).await.expect("it listens")).await
+    client(
+        TcpStream::connect(gateway.public)
+            .await
+            .expect("it listens"),
+    )
+    .await
 }
 
 fn post(uri: &str) -> http::request::Builder {
-    Request::builder().method(Method::POST).uri(uri).header("content-type", "application/json")
+    Request::builder()
+        .method(Method::POST)
+        .uri(uri)
+        .header("content-type", "application/json")
 }
 
 async fn ask(
@@ -83,14 +98,19 @@ async fn ask(
 /// What a gateway says to raw bytes until it ends the connection, and how long that took.
 async fn raw(gateway: &Gateway, bytes: &[u8]) -> (Vec<u8>, Duration) {
     let begun = Instant::now();
-    let (mut read, mut write) = TcpStream::connect(gateway.public).await.expect("it listens").into_split();
+    let (mut read, mut write) = TcpStream::connect(gateway.public)
+        .await
+        .expect("it listens")
+        .into_split();
     let bytes = bytes.to_vec();
     let writing = tokio::spawn(async move {
         let _ = write.write_all(&bytes).await;
         write
     });
     let mut said = Vec::new();
-    let _ = tokio::time::timeout(Duration::from_secs(15), read.read_to_end(&mut said)).await.expect("it ends");
+    let _ = tokio::time::timeout(Duration::from_secs(15), read.read_to_end(&mut said))
+        .await
+        .expect("it ends");
     writing.abort();
     (said, begun.elapsed())
 }
@@ -110,7 +130,12 @@ const GOAWAY: u8 = 7;
 
 async fn still_good(gateway: &Gateway) {
     let mut client = prior(gateway).await;
-    let answer = ask(&mut client, post("http://a/hooks/open").body(()).expect("a request"), b"{}").await;
+    let answer = ask(
+        &mut client,
+        post("http://a/hooks/open").body(()).expect("a request"),
+        b"{}",
+    )
+    .await;
     assert_eq!(answer.expect("an answer").status(), 202);
 }
 
@@ -120,11 +145,18 @@ async fn requests_over_http2_are_as_any_other_and_http1_goes_on_beside() {
     let mut client = prior(&gateway).await;
     for _ in 0..3 {
         let request = post("http://a/hooks/open").body(()).expect("a request");
-        let answer = ask(&mut client, request, b"{\"a\":1}").await.expect("an answer");
+        let answer = ask(&mut client, request, b"{\"a\":1}")
+            .await
+            .expect("an answer");
         assert_eq!(answer.status(), 202);
         assert!(answer.headers().contains_key("sluicegate-event-id"));
     }
-    let answer = ask(&mut client, post("http://a/hooks/nobody").body(()).expect("a request"), b"{}").await;
+    let answer = ask(
+        &mut client,
+        post("http://a/hooks/nobody").body(()).expect("a request"),
+        b"{}",
+    )
+    .await;
     let answer = answer.expect("an answer");
     assert_eq!(answer.status(), 404);
     assert!(!answer.headers().contains_key("connection"));
@@ -139,24 +171,44 @@ async fn requests_over_http2_are_as_any_other_and_http1_goes_on_beside() {
         (upstream, gateway)
     };
     let heard = crate::framing::raw(off.public, &[BEGIN]);
-    assert!(heard.text.starts_with("HTTP/1.1 505 ") && heard.ended, "{}", heard.text);
+    assert!(
+        heard.text.starts_with("HTTP/1.1 505 ") && heard.ended,
+        "{}",
+        heard.text
+    );
 }
 
 #[tokio::test]
 async fn t25_t26_t27_what_is_malformed_is_an_error_of_its_stream() {
     let (_upstream, gateway) = cleartext("").await;
     let mut client = prior(&gateway).await;
-    let request = post("http://a/hooks/open").header("host", "b").body(()).expect("a request");
+    let request = post("http://a/hooks/open")
+        .header("host", "b")
+        .body(())
+        .expect("a request");
     let answer = ask(&mut client, request, b"{}").await.expect("an answer");
     assert_eq!(answer.status(), 400, "T27: host differs from authority");
     let body: Value = serde_json::from_slice(answer.body()).expect("JSON");
     assert_eq!(body["code"], "bad_host");
-    let longer = post("http://a/hooks/open").header("content-length", "50").body(()).expect("a request");
-    let error = ask(&mut client, longer, b"{\"a\":1}").await.map(|answer| answer.status());
-    assert!(error.is_err() || error.as_ref().is_ok_and(http::StatusCode::is_client_error), "T27: {error:?}");
+    let longer = post("http://a/hooks/open")
+        .header("content-length", "50")
+        .body(())
+        .expect("a request");
+    let error = ask(&mut client, longer, b"{\"a\":1}")
+        .await
+        .map(|answer| answer.status());
+    assert!(
+        error.is_err() || error.as_ref().is_ok_and(http::StatusCode::is_client_error),
+        "T27: {error:?}"
+    );
     let bomb = "x".repeat(60 * 1024);
-    let request = post("http://a/hooks/open").header("x-bomb", bomb).body(()).expect("a request");
-    let error = ask(&mut client, request, b"{}").await.map(|answer| answer.status().as_u16());
+    let request = post("http://a/hooks/open")
+        .header("x-bomb", bomb)
+        .body(())
+        .expect("a request");
+    let error = ask(&mut client, request, b"{}")
+        .await
+        .map(|answer| answer.status().as_u16());
     assert!(error.is_err() || matches!(error, Ok(431)), "T25: {error:?}");
     for headers in [
         &b"\x40\x0aconnection\x05close"[..],
@@ -166,8 +218,15 @@ async fn t25_t26_t27_what_is_malformed_is_an_error_of_its_stream() {
         b"\x40\x04:odd\x01x",
         b"\x40\x03X-A\x01x",
     ] {
-        let bytes = [BEGIN, &frame(1, 5, 1, &[&block(), headers].concat()), &frame(6, 0, 0, &[0; 8])].concat();
-        let mut stream = TcpStream::connect(gateway.public).await.expect("it listens");
+        let bytes = [
+            BEGIN,
+            &frame(1, 5, 1, &[&block(), headers].concat()),
+            &frame(6, 0, 0, &[0; 8]),
+        ]
+        .concat();
+        let mut stream = TcpStream::connect(gateway.public)
+            .await
+            .expect("it listens");
         stream.write_all(&bytes).await.expect("sent");
         let mut said = Vec::new();
         let read = async {
@@ -179,7 +238,10 @@ async fn t25_t26_t27_what_is_malformed_is_an_error_of_its_stream() {
         };
         let _ = tokio::time::timeout(Duration::from_secs(5), read).await;
         let kinds = kinds(&said);
-        assert!(kinds.iter().any(|kind| matches!(kind, 3 | 7)) && !kinds.contains(&1), "T26 {headers:?}: {kinds:?}");
+        assert!(
+            kinds.iter().any(|kind| matches!(kind, 3 | 7)) && !kinds.contains(&1),
+            "T26 {headers:?}: {kinds:?}"
+        );
     }
     still_good(&gateway).await;
 }
@@ -197,7 +259,9 @@ async fn t22_rapid_reset_ends_within_a_thousand_streams() {
     let (said, took) = raw(&gateway, &bytes).await;
     assert!(kinds(&said).contains(&GOAWAY), "T22: {:?}", kinds(&said));
     assert!(took < Duration::from_secs(5), "{took:?}");
-    let aborted = gateway.metric(r#"sluicegate_refused_total{reason="aborted",source="open"}"#).await;
+    let aborted = gateway
+        .metric(r#"sluicegate_refused_total{reason="aborted",source="open"}"#)
+        .await;
     assert!(aborted < 1_000.0, "{aborted} streams were taken");
     assert!(gateway.resident().saturating_sub(before) < 16 * 1024 * 1024);
     still_good(&gateway).await;
@@ -208,32 +272,55 @@ async fn t23_frames_that_ask_nothing_and_streams_made_to_be_reset_end() {
     let (_upstream, gateway) = cleartext("").await;
     let open = frame(1, 4, 1, &block());
     let floods: [(&str, Vec<u8>); 5] = [
-        ("empty data", [open.clone(), frame(0, 0, 1, &[]).repeat(50_000)].concat()),
+        (
+            "empty data",
+            [open.clone(), frame(0, 0, 1, &[]).repeat(50_000)].concat(),
+        ),
         ("pings", frame(6, 0, 0, &[0; 8]).repeat(50_000)),
         ("settings", frame(4, 0, 0, &[]).repeat(50_000)),
-        ("continuations", [frame(1, 0, 1, &block()), frame(9, 0, 1, &[]).repeat(50_000)].concat()),
+        (
+            "continuations",
+            [frame(1, 0, 1, &block()), frame(9, 0, 1, &[]).repeat(50_000)].concat(),
+        ),
         // A window that is opened by nothing is an error that the server must answer with a reset.
         (
             "made to reset",
             (0..20_000_u32)
-                .flat_map(|n| [frame(1, 4, 2 * n + 1, &block()), frame(8, 0, 2 * n + 1, &[0; 4])].concat())
+                .flat_map(|n| {
+                    [
+                        frame(1, 4, 2 * n + 1, &block()),
+                        frame(8, 0, 2 * n + 1, &[0; 4]),
+                    ]
+                    .concat()
+                })
                 .collect(),
         ),
     ];
     for (what, flood) in floods {
         let (said, took) = raw(&gateway, &[BEGIN, &flood].concat()).await;
         assert!(took < Duration::from_secs(10), "T23 {what}: {took:?}");
-        assert!(said.len() < 2 * 1024 * 1024, "T23 {what}: {} bytes", said.len());
+        assert!(
+            said.len() < 2 * 1024 * 1024,
+            "T23 {what}: {} bytes",
+            said.len()
+        );
     }
     // Some the library ends by itself.
-    assert!(gateway.metric(r#"sluicegate_connections_refused_total{reason="misuse"}"#).await >= 1.0);
+    assert!(
+        gateway
+            .metric(r#"sluicegate_connections_refused_total{reason="misuse"}"#)
+            .await
+            >= 1.0
+    );
     still_good(&gateway).await;
 }
 
 #[tokio::test]
 async fn t24_t29_what_is_left_open_or_unread_ends_at_its_bound() {
-    let (_upstream, gateway) =
-        cleartext("head_timeout = \"1s\"\nwrite_stall = \"1s\"\nidle_timeout = \"2s\"\nbody_stall = \"1s\"").await;
+    let (_upstream, gateway) = cleartext(
+        "head_timeout = \"1s\"\nwrite_stall = \"1s\"\nidle_timeout = \"2s\"\nbody_stall = \"1s\"",
+    )
+    .await;
     let settings_without_window = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
     let mut no_window = BEGIN[..24].to_vec();
     no_window.extend(settings_without_window);
@@ -241,9 +328,19 @@ async fn t24_t29_what_is_left_open_or_unread_ends_at_its_bound() {
     no_window.extend(frame(0, 1, 1, b"{}"));
     for (what, bytes, least, most) in [
         ("a preface and nothing", BEGIN.to_vec(), 800, 3_500),
-        ("a header block left open", [BEGIN, &frame(1, 0, 1, &block())].concat(), 800, 3_500),
+        (
+            "a header block left open",
+            [BEGIN, &frame(1, 0, 1, &block())].concat(),
+            800,
+            3_500,
+        ),
         ("a window never opened", no_window, 800, 4_500),
-        ("nothing after a request", [BEGIN, &frame(1, 4, 1, &block()), &frame(0, 1, 1, b"{}")].concat(), 1_800, 5_500),
+        (
+            "nothing after a request",
+            [BEGIN, &frame(1, 4, 1, &block()), &frame(0, 1, 1, b"{}")].concat(),
+            1_800,
+            5_500,
+        ),
     ] {
         let (_, took) = raw(&gateway, &bytes).await;
         let bounds = Duration::from_millis(least)..Duration::from_millis(most);
@@ -251,15 +348,21 @@ async fn t24_t29_what_is_left_open_or_unread_ends_at_its_bound() {
     }
     // A body that never comes ends its stream only.
     let mut client = prior(&gateway).await;
-    let (answer, _sending) =
-        client.send_request(post("http://a/hooks/open").body(()).expect("a request"), false).expect("sent");
+    let (answer, _sending) = client
+        .send_request(
+            post("http://a/hooks/open").body(()).expect("a request"),
+            false,
+        )
+        .expect("sent");
     assert_eq!(answer.await.expect("an answer").status(), 408);
     still_good(&gateway).await;
 }
 
 /// An upstream whose stream of events is silent for a while in between.
 async fn silent(silence: Duration) -> std::net::SocketAddr {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("a connection");
@@ -281,13 +384,16 @@ async fn t29_a_stream_that_is_silent_for_long_is_not_one_that_nobody_reads() {
     let gateway = Gateway::start_with(from, &sources, server).await;
     let mut client = prior(&gateway).await;
     let request = Request::get("http://a/v1/x").body(()).expect("a request");
-    let answer = ask(&mut client, request, b"").await.expect("the whole answer");
+    let answer = ask(&mut client, request, b"")
+        .await
+        .expect("the whole answer");
     assert_eq!(answer.body(), "data: 1\n\ndata: 2\n\n");
 }
 
 /// A certificate for `gateway.test` in a folder; gives it for clients to trust.
 fn certify(folder: &Path) -> Vec<u8> {
-    let made = rcgen::generate_simple_self_signed(vec!["gateway.test".into()]).expect("a certificate");
+    let made =
+        rcgen::generate_simple_self_signed(vec!["gateway.test".into()]).expect("a certificate");
     // Key first: whoever looks in between finds a pair that does not fit, and keeps the one before.
     std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).expect("a file");
     std::fs::write(folder.join("cert.pem"), made.cert.pem()).expect("a file");
@@ -300,7 +406,9 @@ async fn handshake(
     protocol: &[u8],
 ) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
-    roots.add(certificate.to_vec().into()).expect("a certificate");
+    roots
+        .add(certificate.to_vec().into())
+        .expect("a certificate");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -310,7 +418,9 @@ async fn handshake(
     config.alpn_protocols = vec![protocol.to_vec()];
     let socket = TcpStream::connect(gateway.public).await?;
     let name = ServerName::try_from("gateway.test").expect("a name");
-    TlsConnector::from(Arc::new(config)).connect(name, socket).await
+    TlsConnector::from(Arc::new(config))
+        .connect(name, socket)
+        .await
 }
 
 async fn tls(server: &str) -> (Upstream, Gateway, tempfile::TempDir, Vec<u8>) {
@@ -326,12 +436,26 @@ async fn tls(server: &str) -> (Upstream, Gateway, tempfile::TempDir, Vec<u8>) {
 #[tokio::test]
 async fn tls_speaks_both_versions_and_takes_another_certificate_without_a_restart() {
     let (_upstream, gateway, folder, first) = tls("head_timeout = \"1s\"").await;
-    let stream = handshake(&gateway, &first, b"h2").await.expect("a handshake");
+    let stream = handshake(&gateway, &first, b"h2")
+        .await
+        .expect("a handshake");
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let mut kept = client(stream).await;
-    let request = || post("https://gateway.test/hooks/open").body(()).expect("a request");
-    assert_eq!(ask(&mut kept, request(), b"{}").await.expect("an answer").status(), 202);
-    let mut one = handshake(&gateway, &first, b"http/1.1").await.expect("a handshake");
+    let request = || {
+        post("https://gateway.test/hooks/open")
+            .body(())
+            .expect("a request")
+    };
+    assert_eq!(
+        ask(&mut kept, request(), b"{}")
+            .await
+            .expect("an answer")
+            .status(),
+        202
+    );
+    let mut one = handshake(&gateway, &first, b"http/1.1")
+        .await
+        .expect("a handshake");
     let text = b"POST /hooks/open HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
     one.write_all(text).await.expect("sent");
     let mut answer = String::new();
@@ -339,7 +463,11 @@ async fn tls_speaks_both_versions_and_takes_another_certificate_without_a_restar
     assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
 
     // Noise, plain HTTP and silence are no handshake, and end.
-    for bytes in [&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], b"\x16\x03\x01\xff\xff", b""] {
+    for bytes in [
+        &b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..],
+        b"\x16\x03\x01\xff\xff",
+        b"",
+    ] {
         let (_, took) = raw(&gateway, bytes).await;
         assert!(took < Duration::from_secs(3), "{took:?}");
     }
@@ -350,30 +478,68 @@ async fn tls_speaks_both_versions_and_takes_another_certificate_without_a_restar
     std::fs::write(folder.path().join("cert.pem"), "nothing").expect("a file");
     signal(gateway.pid(), "HUP");
     wait_for("the problem to be logged", async || {
-        gateway.log().contains("there is no certificate in it").then_some(())
+        gateway
+            .log()
+            .contains("there is no certificate in it")
+            .then_some(())
     })
     .await;
-    handshake(&gateway, &first, b"h2").await.expect("the first is still shown");
+    handshake(&gateway, &first, b"h2")
+        .await
+        .expect("the first is still shown");
     let second = certify(folder.path());
-    wait_for("the second to be shown", async || handshake(&gateway, &second, b"h2").await.ok()).await;
+    wait_for("the second to be shown", async || {
+        handshake(&gateway, &second, b"h2").await.ok()
+    })
+    .await;
     assert!(handshake(&gateway, &first, b"h2").await.is_err());
-    assert_eq!(ask(&mut kept, request(), b"{}").await.expect("the connection goes on").status(), 202);
+    assert_eq!(
+        ask(&mut kept, request(), b"{}")
+            .await
+            .expect("the connection goes on")
+            .status(),
+        202
+    );
     assert!(!gateway.log().contains("PRIVATE KEY"));
 }
 
 #[tokio::test]
 async fn f17_a_stop_ends_http2_connections_when_their_requests_are_answered() {
     let (_upstream, gateway, _folder, certificate) = tls("").await;
-    let mut idle = client(handshake(&gateway, &certificate, b"h2").await.expect("a handshake")).await;
-    let request = || post("https://gateway.test/hooks/open").body(()).expect("a request");
-    assert_eq!(ask(&mut idle, request(), b"{}").await.expect("an answer").status(), 202);
-    let mut busy = client(handshake(&gateway, &certificate, b"h2").await.expect("a handshake")).await;
+    let mut idle = client(
+        handshake(&gateway, &certificate, b"h2")
+            .await
+            .expect("a handshake"),
+    )
+    .await;
+    let request = || {
+        post("https://gateway.test/hooks/open")
+            .body(())
+            .expect("a request")
+    };
+    assert_eq!(
+        ask(&mut idle, request(), b"{}")
+            .await
+            .expect("an answer")
+            .status(),
+        202
+    );
+    let mut busy = client(
+        handshake(&gateway, &certificate, b"h2")
+            .await
+            .expect("a handshake"),
+    )
+    .await;
     let (answer, mut sending) = busy.send_request(request(), false).expect("sent");
-    sending.send_data(Bytes::from_static(b"{"), false).expect("sent");
+    sending
+        .send_data(Bytes::from_static(b"{"), false)
+        .expect("sent");
     tokio::time::sleep(Duration::from_millis(300)).await;
     signal(gateway.pid(), "TERM");
     tokio::time::sleep(Duration::from_millis(300)).await;
-    sending.send_data(Bytes::from_static(b"}"), true).expect("the stream goes on");
+    sending
+        .send_data(Bytes::from_static(b"}"), true)
+        .expect("the stream goes on");
     assert_eq!(answer.await.expect("an answer").status(), 202);
     let took = gateway.stop().await;
     assert!(took < Duration::from_secs(6), "{took:?}");

@@ -48,10 +48,28 @@ const METHODS: [Method; 8] = [
 /// More than 200 paths, of which the first ones begin runs of the key's own agents.
 fn paths() -> Vec<String> {
     let mut paths: Vec<String> = OPEN.iter().map(|path| (*path).to_owned()).collect();
-    let account =
-        ["agents", "workflows", "tasks", "api-keys", "organizations", "users", "models", "knowledge", "secrets"];
+    let account = [
+        "agents",
+        "workflows",
+        "tasks",
+        "api-keys",
+        "organizations",
+        "users",
+        "models",
+        "knowledge",
+        "secrets",
+    ];
     for name in account {
-        for rest in ["", "/", "/A", "/B", "/A/", "?agent_id=A", "?agent_id=B", "/A?x-http-method=GET"] {
+        for rest in [
+            "",
+            "/",
+            "/A",
+            "/B",
+            "/A/",
+            "?agent_id=A",
+            "?agent_id=B",
+            "/A?x-http-method=GET",
+        ] {
             paths.push(format!("/v1/{name}{rest}"));
         }
         paths.push(format!("/xp/{name}/A"));
@@ -115,8 +133,15 @@ fn paths() -> Vec<String> {
             paths.push(spelled.replace("{}", id));
         }
     }
-    for bad in ["/v1", "/v1/", "/xp", "/xp/", "/v1/agents/B/invoke", "/v1/workflows/B/invoke", "/xp/agent-execution/B"]
-    {
+    for bad in [
+        "/v1",
+        "/v1/",
+        "/xp",
+        "/xp/",
+        "/v1/agents/B/invoke",
+        "/v1/workflows/B/invoke",
+        "/xp/agent-execution/B",
+    ] {
         paths.push(bad.to_owned());
     }
     paths
@@ -162,7 +187,8 @@ async fn security_f10_of_all_paths_and_methods_a_limited_key_opens_what_is_liste
 }
 
 #[tokio::test]
-async fn security_f10_paths_and_methods_of_a_key_open_more_and_no_key_stays_unlimited_by_a_spelling() {
+async fn security_f10_paths_and_methods_of_a_key_open_more_and_no_key_stays_unlimited_by_a_spelling()
+ {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, &both(&upstream)).await;
     let more = [("x-api-key", "a-key-with-paths-of-its-own")];
@@ -178,10 +204,21 @@ async fn security_f10_paths_and_methods_of_a_key_open_more_and_no_key_stays_unli
         (Method::GET, "/v1/tasks/.../thread", false),
     ] {
         let answer = gateway.send(method.clone(), path, &more, "").await;
-        assert_eq!(!matches!(answer.status().as_u16(), 400 | 403), is_open, "{method} {path}: {}", answer.status());
+        assert_eq!(
+            !matches!(answer.status().as_u16(), 400 | 403),
+            is_open,
+            "{method} {path}: {}",
+            answer.status()
+        );
     }
     let all = [("x-api-key", "a-key-that-opens-everything")];
-    assert_eq!(gateway.send(Method::GET, "/v1/tasks", &all, "").await.status(), 200);
+    assert_eq!(
+        gateway
+            .send(Method::GET, "/v1/tasks", &all, "")
+            .await
+            .status(),
+        200
+    );
 }
 
 #[tokio::test]
@@ -189,33 +226,75 @@ async fn security_f10_a_limited_key_reads_the_tasks_that_it_began_and_no_others(
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, &both(&upstream)).await;
     let as_json = ("content-type", "application/json");
-    let (ci, more) = [KEY, "a-key-with-paths-of-its-own"].map(|key| [("x-api-key", key), as_json]).into();
+    let (ci, more) = [KEY, "a-key-with-paths-of-its-own"]
+        .map(|key| [("x-api-key", key), as_json])
+        .into();
     let begin = async |headers: &[(&str, &str)], path: &str, body: &str| {
         let answer = gateway.post(path, headers, body.to_owned()).await;
         assert_eq!(answer.status(), 200, "{path} {body}");
         json_of(&answer)["id"].as_str().expect("an id").to_owned()
     };
     let read = async |headers: &[(&str, &str)], task: &str| {
-        gateway.send(Method::GET, &format!("/v1/tasks/{task}"), headers, "").await.status().as_u16()
+        gateway
+            .send(Method::GET, &format!("/v1/tasks/{task}"), headers, "")
+            .await
+            .status()
+            .as_u16()
     };
     let mine = begin(&ci, "/v1/agents/A/invoke", r#"{"input":{"text":"hi"}}"#).await;
-    let theirs = begin(&more, "/v1/agents/A/invoke/async", r#"{"input":{"text":"hi"},"id":null}"#).await;
-    assert_eq!((read(&ci, &mine).await, read(&more, &theirs).await), (200, 200));
-    assert_eq!((read(&ci, &theirs).await, read(&more, &mine).await), (403, 403));
+    let theirs = begin(
+        &more,
+        "/v1/agents/A/invoke/async",
+        r#"{"input":{"text":"hi"},"id":null}"#,
+    )
+    .await;
+    assert_eq!(
+        (read(&ci, &mine).await, read(&more, &theirs).await),
+        (200, 200)
+    );
+    assert_eq!(
+        (read(&ci, &theirs).await, read(&more, &mine).await),
+        (403, 403)
+    );
     // A conversation of somebody else is none of the key's, whatever it is called.
     let all = [("x-api-key", "a-key-that-opens-everything"), as_json];
-    let ceo = begin(&all, "/v1/agents/A/invoke", r#"{"input":{"text":"my PIN"},"id":"the-ceo"}"#).await;
-    let own = begin(&ci, "/v1/agents/A/invoke", r#"{"input":{"text":"hi"},"id":"the-ceo"}"#).await;
+    let ceo = begin(
+        &all,
+        "/v1/agents/A/invoke",
+        r#"{"input":{"text":"my PIN"},"id":"the-ceo"}"#,
+    )
+    .await;
+    let own = begin(
+        &ci,
+        "/v1/agents/A/invoke",
+        r#"{"input":{"text":"hi"},"id":"the-ceo"}"#,
+    )
+    .await;
     assert!(ceo == "the-ceo" && own != ceo);
     assert_eq!((read(&ci, &ceo).await, read(&ci, &own).await), (403, 200));
-    let again = begin(&ci, "/v1/agents/A/invoke", &format!(r#"{{"input":{{"text":"hi"}},"id":"{own}"}}"#)).await;
+    let again = begin(
+        &ci,
+        "/v1/agents/A/invoke",
+        &format!(r#"{{"input":{{"text":"hi"}},"id":"{own}"}}"#),
+    )
+    .await;
     assert_eq!(again, own, "what the caller was given goes on");
     // What the drop-in door gave it is its own as well.
     let answer = gateway.post("/A", &ci, r#"{"prompt":"hi"}"#).await;
     let task = json_of(&answer)["id"].as_str().expect("an id").to_owned();
-    assert_eq!((read(&ci, &task).await, read(&more, &task).await), (200, 403));
+    assert_eq!(
+        (read(&ci, &task).await, read(&more, &task).await),
+        (200, 403)
+    );
     for body in [r#"{"id":"a","id":"b"}"#, "{", r#"{"id":1}"#] {
-        assert_eq!(gateway.post("/v1/agents/A/invoke", &ci, body).await.status(), 400, "{body}");
+        assert_eq!(
+            gateway
+                .post("/v1/agents/A/invoke", &ci, body)
+                .await
+                .status(),
+            400,
+            "{body}"
+        );
     }
 }
 
@@ -223,7 +302,9 @@ async fn security_f10_a_limited_key_reads_the_tasks_that_it_began_and_no_others(
 async fn security_f21_the_operators_key_goes_to_the_operators_api_alone() {
     let upstream = Upstream::start(&[]).await;
     let other = Upstream::start(&[]).await;
-    other.set(json!({"api_key": "the-key-of-the-other-server"})).await;
+    other
+        .set(json!({"api_key": "the-key-of-the-other-server"}))
+        .await;
     upstream.set(json!({"api_key": API_KEY})).await;
     let prefix = |name: &str, server: &Upstream, more: &str| {
         format!(
@@ -233,11 +314,19 @@ async fn security_f21_the_operators_key_goes_to_the_operators_api_alone() {
     };
     let keys = "[keys.all]\nkey = \"literal:a-key-that-opens-everything\"\n";
     let own = "upstream_key = \"literal:the-key-of-the-other-server\"";
-    let config = format!("{}{}{keys}", prefix("home", &upstream, ""), prefix("crm", &other, own));
+    let config = format!(
+        "{}{}{keys}",
+        prefix("home", &upstream, ""),
+        prefix("crm", &other, own)
+    );
     let gateway = Gateway::start(upstream.address, &config).await;
     let all = [("x-api-key", "a-key-that-opens-everything")];
     for path in ["/home/v1/tasks", "/crm/v1/tasks"] {
-        assert_eq!(gateway.send(Method::GET, path, &all, "").await.status(), 200, "{path}");
+        assert_eq!(
+            gateway.send(Method::GET, path, &all, "").await.status(),
+            200,
+            "{path}"
+        );
     }
 }
 
@@ -255,17 +344,36 @@ async fn security_f26_a_gateway_key_goes_upstream_from_no_place_and_into_no_log(
         format!("/v1/tasks/x{encoded}"),
     ] {
         for headers in [&[][..], &[foreign], &[("x-api-key", KEY)]] {
-            assert_eq!(gateway.send(Method::GET, &path, headers, "").await.status(), 403, "{path}");
+            assert_eq!(
+                gateway.send(Method::GET, &path, headers, "").await.status(),
+                403,
+                "{path}"
+            );
         }
     }
     let bearer = format!("Bearer {KEY}");
     let listed = format!("{KEY}, other");
-    for (name, value) in [("authorization", &bearer), ("cookie", &format!("k={KEY}")), ("x-api-key", &listed)] {
-        let answer = gateway.send(Method::GET, "/v1/tasks", &[(name, value)], "").await;
+    for (name, value) in [
+        ("authorization", &bearer),
+        ("cookie", &format!("k={KEY}")),
+        ("x-api-key", &listed),
+    ] {
+        let answer = gateway
+            .send(Method::GET, "/v1/tasks", &[(name, value)], "")
+            .await;
         assert_eq!(answer.status(), 403, "{name}");
     }
-    assert_eq!(gateway.send(Method::GET, "/v1/tasks", &[foreign], "").await.status(), 200);
+    assert_eq!(
+        gateway
+            .send(Method::GET, "/v1/tasks", &[foreign], "")
+            .await
+            .status(),
+        200
+    );
     let refused = gateway.admin_json("/refused").await.to_string();
-    assert!(!gateway.log().contains(KEY) && !refused.contains(KEY), "{refused}");
+    assert!(
+        !gateway.log().contains(KEY) && !refused.contains(KEY),
+        "{refused}"
+    );
     assert!(!gateway.log().contains(&encoded) && !refused.contains(&encoded));
 }

@@ -7,17 +7,29 @@ use std::path::{Path, PathBuf};
 fn a_module_uses_only_what_is_listed_below_it() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let map = fs::read_to_string(src.join("lib.rs")).expect("lib.rs is there");
-    let order: Vec<String> =
-        map.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).map(str::to_owned).collect();
+    let order: Vec<String> = map
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .map(str::to_owned)
+        .collect();
     assert!(order.len() >= 12, "lib.rs lists the modules: {order:?}");
     let mut seen = 0;
     let mut wrong = Vec::new();
     for file in files(&src) {
         let inside = file.strip_prefix(&src).expect("below src");
-        let module = inside.components().next().expect("a name").as_os_str().to_string_lossy();
+        let module = inside
+            .components()
+            .next()
+            .expect("a name")
+            .as_os_str()
+            .to_string_lossy();
         let module = module.trim_end_matches(".rs");
         let Some(own) = order.iter().position(|name| name == module) else {
-            assert!(matches!(module, "lib" | "main"), "{} is in no module of lib.rs", inside.display());
+            assert!(
+                matches!(module, "lib" | "main"),
+                "{} is in no module of lib.rs",
+                inside.display()
+            );
             continue;
         };
         let text = fs::read_to_string(&file).expect("a source file");
@@ -30,7 +42,11 @@ fn a_module_uses_only_what_is_listed_below_it() {
                 seen += 1;
                 match order.iter().position(|name| *name == used) {
                     Some(other) if other < own => {
-                        wrong.push(format!("{}:{}: {module} uses {used}", inside.display(), number + 1));
+                        wrong.push(format!(
+                            "{}:{}: {module} uses {used}",
+                            inside.display(),
+                            number + 1
+                        ));
                     }
                     _ => {}
                 }
@@ -38,7 +54,11 @@ fn a_module_uses_only_what_is_listed_below_it() {
         }
     }
     assert!(seen > 50, "the search finds imports: {seen}");
-    assert!(wrong.is_empty(), "imports that run up:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "imports that run up:\n{}",
+        wrong.join("\n")
+    );
 }
 
 /// The modules that a line names as `crate::module`, also in a list: `use crate::{config, model::Clock};`.
@@ -46,7 +66,11 @@ fn crate_paths(line: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (at, _) in line.match_indices("crate::") {
         let rest = &line[at + "crate::".len()..];
-        let name = |text: &str| text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>();
+        let name = |text: &str| {
+            text.chars()
+                .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+                .collect::<String>()
+        };
         match rest.strip_prefix('{') {
             Some(list) => {
                 let mut depth = 0_u32;
@@ -88,22 +112,48 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
 fn the_tree_in_the_architecture_page_names_every_file() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/ARCHITECTURE.md")).expect("the page is there");
-    let named: Vec<&str> = page.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let named: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
     for file in [files(&root.join("src")), files(&root.join("tests/it"))].concat() {
-        let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+        let name = file
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
         let shown = named.contains(&name.as_str()) || matches!(name.as_str(), "mod.rs" | "main.rs");
-        assert!(shown, "{} is not in docs/ARCHITECTURE.md, section 2", file.display());
+        assert!(
+            shown,
+            "{} is not in docs/ARCHITECTURE.md, section 2",
+            file.display()
+        );
     }
-    let gone: Vec<&&str> = named.iter().filter(|name| name.ends_with(".rs") && !exists(root, name)).collect();
-    assert!(gone.is_empty(), "docs/ARCHITECTURE.md names files that are not there: {gone:?}");
+    let gone: Vec<&&str> = named
+        .iter()
+        .filter(|name| name.ends_with(".rs") && !exists(root, name))
+        .collect();
+    assert!(
+        gone.is_empty(),
+        "docs/ARCHITECTURE.md names files that are not there: {gone:?}"
+    );
 }
 
 fn exists(root: &Path, name: &str) -> bool {
-    [files(&root.join("src")), files(&root.join("tests/it"))].concat().iter().any(|file| file.ends_with(name))
+    [files(&root.join("src")), files(&root.join("tests/it"))]
+        .concat()
+        .iter()
+        .any(|file| file.ends_with(name))
 }
 
 #[test]
 fn the_search_for_imports_sees_lists() {
-    assert_eq!(crate_paths("use crate::{config::{self, Config}, model};"), ["config", "model"]);
-    assert_eq!(crate_paths("let x = crate::net::Client::new(crate::config::y);"), ["net", "config"]);
+    assert_eq!(
+        crate_paths("use crate::{config::{self, Config}, model};"),
+        ["config", "model"]
+    );
+    assert_eq!(
+        crate_paths("let x = crate::net::Client::new(crate::config::y);"),
+        ["net", "config"]
+    );
 }

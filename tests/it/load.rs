@@ -34,7 +34,14 @@ params_mapping = { prompt = "text" }
 
 /// An upstream that fails in every way, and tells the truth when it is asked.
 pub async fn flapping_upstream() -> Upstream {
-    let faults = ["429=0.04", "503=0.04", "unavailable=0.04", "drop-before=0.04", "drop-after=0.04", "gateway=0.04"];
+    let faults = [
+        "429=0.04",
+        "503=0.04",
+        "unavailable=0.04",
+        "drop-before=0.04",
+        "drop-after=0.04",
+        "gateway=0.04",
+    ];
     let mut arguments = vec!["--delay", "20ms"];
     for fault in faults {
         arguments.extend(["--fail", fault]);
@@ -60,12 +67,21 @@ pub struct Sent {
 impl Load {
     /// Begins; every message goes to one of these doors, and to the next when there is no answer.
     pub fn start(doors: &[SocketAddr], threads: usize) -> Self {
-        let (stop, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stop, refused) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let doors: Arc<[SocketAddr]> = doors.into();
         let senders = (0..threads)
-            .map(|thread| tokio::spawn(sender(doors.clone(), thread, stop.clone(), refused.clone())))
+            .map(|thread| {
+                tokio::spawn(sender(doors.clone(), thread, stop.clone(), refused.clone()))
+            })
             .collect();
-        Self { stop, refused, senders }
+        Self {
+            stop,
+            refused,
+            senders,
+        }
     }
 
     /// Ends it. The gateways are up or about to be.
@@ -75,7 +91,10 @@ impl Load {
         for (thread, sender) in self.senders.into_iter().enumerate() {
             acknowledged.insert(thread, sender.await.expect("a sender does not panic"));
         }
-        Sent { acknowledged, refused: self.refused.load(Ordering::Relaxed) }
+        Sent {
+            acknowledged,
+            refused: self.refused.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -93,9 +112,13 @@ impl Sent {
         for run in &runs {
             let text = run["text"].as_str().expect("a text");
             let (thread, number) = text.split_once('-').expect("thread-number");
-            said.entry(thread.parse().expect("a number")).or_default().push(number.parse().expect("a number"));
+            said.entry(thread.parse().expect("a number"))
+                .or_default()
+                .push(number.parse().expect("a number"));
         }
-        let unknown = gateway.admin_json("/events?state=unknown").await["items"].as_array().map_or(0, Vec::len);
+        let unknown = gateway.admin_json("/events?state=unknown").await["items"]
+            .as_array()
+            .map_or(0, Vec::len);
         let mut wrong = Vec::new();
         for (thread, count) in &self.acknowledged {
             let numbers = said.remove(thread).unwrap_or_default();
@@ -106,21 +129,42 @@ impl Sent {
             sorted.sort_unstable();
             let right = if loose { &sorted } else { &numbers } == &ordered;
             if !right || numbers.len() < *count || numbers.len() > count + 1 {
-                wrong.push(format!("thread {thread}: {count} acknowledged, ran {numbers:?}"));
+                wrong.push(format!(
+                    "thread {thread}: {count} acknowledged, ran {numbers:?}"
+                ));
             }
         }
         let stats = upstream.stats().await;
-        assert!(wrong.is_empty(), "{unknown} unknown, {stats}\n{}", wrong.join("\n"));
-        assert_eq!(stats["overlaps"], 0, "two turns of a conversation at once: {stats}");
-        assert_eq!(unknown, 0, "an upstream that tells the truth leaves nothing unknown");
+        assert!(
+            wrong.is_empty(),
+            "{unknown} unknown, {stats}\n{}",
+            wrong.join("\n")
+        );
+        assert_eq!(
+            stats["overlaps"], 0,
+            "two turns of a conversation at once: {stats}"
+        );
+        assert_eq!(
+            unknown, 0,
+            "an upstream that tells the truth leaves nothing unknown"
+        );
         runs.len()
     }
 }
 
 /// Sends numbered messages of one thread, each until it is acknowledged. Returns how many were.
-async fn sender(doors: Arc<[SocketAddr]>, thread: usize, stop: Arc<AtomicBool>, refused: Arc<AtomicUsize>) -> usize {
+async fn sender(
+    doors: Arc<[SocketAddr]>,
+    thread: usize,
+    stop: Arc<AtomicBool>,
+    refused: Arc<AtomicUsize>,
+) -> usize {
     let client = Client::new(Duration::from_secs(1), None).expect("a client");
-    let source = if thread.is_multiple_of(2) { "chat" } else { "loose" };
+    let source = if thread.is_multiple_of(2) {
+        "chat"
+    } else {
+        "loose"
+    };
     let mut number = 0;
     loop {
         let text = format!("{thread}-{number}");
@@ -158,14 +202,21 @@ pub async fn drain(gateway: &Gateway) {
     let (mut least, mut since) = (u64::MAX, Instant::now());
     loop {
         let states = gateway.admin_json("").await["deliveries"].clone();
-        let owed: u64 = ["pending", "leased"].iter().filter_map(|state| states[*state].as_u64()).sum();
+        let owed: u64 = ["pending", "leased"]
+            .iter()
+            .filter_map(|state| states[*state].as_u64())
+            .sum();
         if owed == 0 {
             return;
         }
         if owed < least {
             (least, since) = (owed, Instant::now());
         }
-        assert!(since.elapsed() < Duration::from_secs(60), "{owed} deliveries are still owed:\n{}", gateway.log());
+        assert!(
+            since.elapsed() < Duration::from_secs(60),
+            "{owed} deliveries are still owed:\n{}",
+            gateway.log()
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

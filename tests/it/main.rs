@@ -1,7 +1,10 @@
 //! The real parts together; one binary, a file for each thing that is promised.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![allow(clippy::print_stderr, reason = "a test that fails says what the gateway said")]
+#![allow(
+    clippy::print_stderr,
+    reason = "a test that fails says what the gateway said"
+)]
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod admin;

@@ -24,10 +24,19 @@ agent = "A"
 fn explain(request: &str, arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("a folder");
     let (config, file) = (folder.path().join("s.toml"), folder.path().join("request"));
-    std::fs::write(&config, Gateway::config("127.0.0.1:9".parse().expect("an address"), BOT, "")).expect("written");
+    std::fs::write(
+        &config,
+        Gateway::config("127.0.0.1:9".parse().expect("an address"), BOT, ""),
+    )
+    .expect("written");
     std::fs::write(&file, request).expect("written");
     let mut command = Command::new(binary());
-    command.args(["map", "explain", "--config"]).arg(&config).arg("--request").arg(&file).args(arguments);
+    command
+        .args(["map", "explain", "--config"])
+        .arg(&config)
+        .arg("--request")
+        .arg(&file)
+        .args(arguments);
     command.output().expect("it runs")
 }
 
@@ -40,14 +49,26 @@ fn view(request: &str, arguments: &[&str]) -> Value {
 fn a_sources_mapping_is_explained_without_a_signature_and_without_a_network() {
     let request = "POST /hooks/bot?user_id=q HTTP/1.1\r\nhost: h\r\nx-telegram-bot-api-secret-token: planted\r\n\r\n\
                    {\"update_id\":5,\"message\":{\"chat\":{\"id\":-100},\"from\":{\"username\":\"dana\"},\"text\":\"Hi\",\"mail\":null}}";
-    let seen = view(&request.replace("\"from\":{\"username\":\"dana\"}", "\"from\":\"\""), &["--source", "bot"]);
-    assert_eq!((&seen["thread"], &seen["filtered"]), (&json!("-100"), &Value::Null), "{seen:#}");
+    let seen = view(
+        &request.replace("\"from\":{\"username\":\"dana\"}", "\"from\":\"\""),
+        &["--source", "bot"],
+    );
+    assert_eq!(
+        (&seen["thread"], &seen["filtered"]),
+        (&json!("-100"), &Value::Null),
+        "{seen:#}"
+    );
     assert_eq!(seen["call"]["body"]["input"]["text"], "Hi");
     let whys: Vec<(&str, &str)> = seen["misses"]
         .as_array()
         .expect("a list")
         .iter()
-        .map(|miss| (miss["of"].as_str().expect("text"), miss["why"].as_str().expect("text")))
+        .map(|miss| {
+            (
+                miss["of"].as_str().expect("text"),
+                miss["why"].as_str().expect("text"),
+            )
+        })
         .collect();
     // The last one is asked for by the provider's file.
     let wanted = [
@@ -57,16 +78,33 @@ fn a_sources_mapping_is_explained_without_a_signature_and_without_a_network() {
         ("user_last_name", "leads nowhere"),
     ];
     assert_eq!(whys, wanted);
-    let user = seen["params"].as_array().expect("a list").iter().find(|param| param["name"] == "user_id");
-    assert_eq!(user.map(|user| &user["from"]), Some(&json!("the query's user_id")));
+    let user = seen["params"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|param| param["name"] == "user_id");
+    assert_eq!(
+        user.map(|user| &user["from"]),
+        Some(&json!("the query's user_id"))
+    );
 
     let refused = view(request, &["--source", "bot"]);
     assert_eq!(refused["refused"]["code"], "unmappable", "{refused:#}");
-    assert!(refused["misses"].to_string().contains("a list or an object"), "{refused:#}");
-    let out = explain(&request.replace("\"from\":{\"username\":\"dana\"}", "\"from\":\"\""), &["--source", "bot"]);
+    assert!(
+        refused["misses"]
+            .to_string()
+            .contains("a list or an object"),
+        "{refused:#}"
+    );
+    let out = explain(
+        &request.replace("\"from\":{\"username\":\"dana\"}", "\"from\":\"\""),
+        &["--source", "bot"],
+    );
     let text = String::from_utf8(out.stdout).expect("text");
     assert!(
-        out.status.success() && text.contains("POST /v1/agents/A/invoke") && text.contains("found nothing"),
+        out.status.success()
+            && text.contains("POST /v1/agents/A/invoke")
+            && text.contains("found nothing"),
         "{text}"
     );
     assert!(!text.contains("planted"), "{text}");
@@ -82,26 +120,43 @@ fn a_drop_in_call_is_explained_and_its_secrets_are_not_shown() {
     let seen = view(&request.to_string(), &["--dropin"]);
     assert_eq!(seen["params"][0]["from"], "the query's prompt", "{seen:#}");
     assert_eq!(seen["params"][0]["over"], json!(["the body's prompt"]));
-    assert_eq!(seen["settings"][0], json!({"name": "agent_id", "from": "query", "over": ["body"]}));
-    assert_eq!(seen["misses"], json!([{"of": "task_id", "path": "no.such", "why": "leads nowhere"}]));
+    assert_eq!(
+        seen["settings"][0],
+        json!({"name": "agent_id", "from": "query", "over": ["body"]})
+    );
+    assert_eq!(
+        seen["misses"],
+        json!([{"of": "task_id", "path": "no.such", "why": "leads nowhere"}])
+    );
     assert_eq!(seen["call"]["body"]["additional_context"], r#"{"n":1.5}"#);
     assert!(!seen.to_string().contains("planted"), "{seen:#}");
-    let text = String::from_utf8(explain(&request.to_string(), &["--dropin"]).stdout).expect("text");
-    assert!(text.contains("over the body") && !text.contains("planted"), "{text}");
+    let text =
+        String::from_utf8(explain(&request.to_string(), &["--dropin"]).stdout).expect("text");
+    assert!(
+        text.contains("over the body") && !text.contains("planted"),
+        "{text}"
+    );
 }
 
 #[test]
 fn what_is_no_request_or_no_source_is_said() {
     let out = explain("", &["--dropin"]);
-    assert!(!out.status.success() && String::from_utf8_lossy(&out.stderr).contains("is no request"), "{out:?}");
+    assert!(
+        !out.status.success() && String::from_utf8_lossy(&out.stderr).contains("is no request"),
+        "{out:?}"
+    );
     let out = explain("POST /", &["--source", "nobody"]);
-    assert!(!out.status.success() && String::from_utf8_lossy(&out.stderr).contains("there are: bot"), "{out:?}");
+    assert!(
+        !out.status.success() && String::from_utf8_lossy(&out.stderr).contains("there are: bot"),
+        "{out:?}"
+    );
 }
 
 #[test]
 fn a1_a_request_that_brings_several_events_is_explained_by_its_first() {
-    let message =
-        |id: &str| format!("{{\"id\":\"{id}\",\"from\":\"1\",\"type\":\"text\",\"text\":{{\"body\":\"hi\"}}}}");
+    let message = |id: &str| {
+        format!("{{\"id\":\"{id}\",\"from\":\"1\",\"type\":\"text\",\"text\":{{\"body\":\"hi\"}}}}")
+    };
     let request = format!(
         "POST /hooks/phone HTTP/1.1\r\nhost: h\r\n\r\n{{\"entry\":[{{\"changes\":[{{\"field\":\"messages\",\"value\":{{\"messages\":\
          [{},{}]}}}}]}}]}}",
@@ -109,7 +164,11 @@ fn a1_a_request_that_brings_several_events_is_explained_by_its_first() {
         message("m2")
     );
     let seen = view(&request, &["--source", "phone"]);
-    assert_eq!((&seen["items"], &seen["dedup"], &seen["thread"]), (&json!(2), &json!("m1"), &json!("1")), "{seen:#}");
+    assert_eq!(
+        (&seen["items"], &seen["dedup"], &seen["thread"]),
+        (&json!(2), &json!("m1"), &json!("1")),
+        "{seen:#}"
+    );
     let text = String::from_utf8(explain(&request, &["--source", "phone"]).stdout).expect("text");
     assert!(text.contains("2 in this request"), "{text}");
 }

@@ -24,7 +24,10 @@ pub async fn with_postgres(config: &str) -> String {
     let url = cluster::shared().migrated().await;
     let url = url.expose_text().expect("an address is text");
     let key = "literal:a-key-that-all-processes-have-0001";
-    config.replace("url = \"sqlite:data/inbox.db\"", &format!("url = \"{url}\"\nlease = \"2s\"\nkey = \"{key}\""))
+    config.replace(
+        "url = \"sqlite:data/inbox.db\"",
+        &format!("url = \"{url}\"\nlease = \"2s\"\nkey = \"{key}\""),
+    )
 }
 
 /// Conversations, one try each.
@@ -43,7 +46,10 @@ async fn say(gateway: &Gateway, id: u32, talk: &str, text: &str) -> String {
     let event = json!({ "id": id, "kind": "said", "talk": talk, "text": text });
     let answer = gateway.post("/hooks/talks", &[], event.to_string()).await;
     assert_eq!(answer.status(), 202, "{:?}", answer.body());
-    body_of(&answer)["event_id"].as_str().expect("an id").to_owned()
+    body_of(&answer)["event_id"]
+        .as_str()
+        .expect("an id")
+        .to_owned()
 }
 
 async fn ended(gateway: &Gateway, job: &Value) -> Value {
@@ -55,7 +61,13 @@ async fn ended(gateway: &Gateway, job: &Value) -> Value {
 }
 
 fn texts(runs: &[Value]) -> Vec<String> {
-    let text = |run: &Value| run["input"]["text"].as_str().or(run["text"].as_str()).unwrap_or_default().to_owned();
+    let text = |run: &Value| {
+        run["input"]["text"]
+            .as_str()
+            .or(run["text"].as_str())
+            .unwrap_or_default()
+            .to_owned()
+    };
     runs.iter().map(text).collect()
 }
 
@@ -74,7 +86,15 @@ async fn replayed_in_bulk(config: impl AsyncFn(&Upstream) -> String) {
     let gateway = Gateway::start_config(&config(&upstream).await).await;
     let mut ids = Vec::new();
     for number in 0..30 {
-        ids.push(say(&gateway, number, if number % 3 == 0 { "a" } else { "b" }, &format!("n{number:02}")).await);
+        ids.push(
+            say(
+                &gateway,
+                number,
+                if number % 3 == 0 { "a" } else { "b" },
+                &format!("n{number:02}"),
+            )
+            .await,
+        );
     }
     for id in &ids {
         assert_eq!(gateway.settled(id).await["deliveries"][0]["state"], "dead");
@@ -85,17 +105,33 @@ async fn replayed_in_bulk(config: impl AsyncFn(&Upstream) -> String) {
     let fine = say(&gateway, 30, "c", "fine").await;
     gateway.settled(&fine).await;
 
-    let wanted = json!({ "filter": { "source": "talks", "state": "dead", "type": "said" }, "pace": 6000 });
+    let wanted =
+        json!({ "filter": { "source": "talks", "state": "dead", "type": "said" }, "pace": 6000 });
     let (status, plan) = gateway.tell("/replays/plan", wanted.clone()).await;
-    assert_eq!((status, &plan["count"], &plan["left_out"]), (200, &json!(30), &json!([])), "{plan:#}");
-    assert_eq!((&plan["oldest"]["id"], &plan["newest"]["id"]), (&json!(ids[0]), &json!(ids[29])));
+    assert_eq!(
+        (status, &plan["count"], &plan["left_out"]),
+        (200, &json!(30), &json!([])),
+        "{plan:#}"
+    );
+    assert_eq!(
+        (&plan["oldest"]["id"], &plan["newest"]["id"]),
+        (&json!(ids[0]), &json!(ids[29]))
+    );
     let (status, job) = gateway.tell("/replays", wanted.clone()).await;
     assert_eq!(status, 202, "{job:#}");
     let job = ended(&gateway, &job).await;
-    assert_eq!((&job["done"], &job["skipped"], &job["total"]), (&json!(30), &json!(0), &json!(30)));
+    assert_eq!(
+        (&job["done"], &job["skipped"], &job["total"]),
+        (&json!(30), &json!(0), &json!(30))
+    );
     for id in &ids {
         let event = gateway.settled(id).await;
-        let states: Vec<&Value> = event["deliveries"].as_array().expect("a list").iter().map(|d| &d["state"]).collect();
+        let states: Vec<&Value> = event["deliveries"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|d| &d["state"])
+            .collect();
         assert_eq!(states, ["dead", "delivered"], "the old delivery stays");
     }
     let runs = texts(&upstream.runs().await);
@@ -103,7 +139,8 @@ async fn replayed_in_bulk(config: impl AsyncFn(&Upstream) -> String) {
         let of_talk: Vec<&String> = runs
             .iter()
             .filter(|text| {
-                text.strip_prefix('n').is_some_and(|n| (n.parse::<u32>().expect("a number") % 3 == 0) == (talk == 0))
+                text.strip_prefix('n')
+                    .is_some_and(|n| (n.parse::<u32>().expect("a number") % 3 == 0) == (talk == 0))
             })
             .collect();
         assert!(of_talk.is_sorted() && of_talk.len() >= 10, "{of_talk:?}");
@@ -112,7 +149,11 @@ async fn replayed_in_bulk(config: impl AsyncFn(&Upstream) -> String) {
 
     // Once more: everything was replayed since, and an event is as its last delivery is.
     let (status, refused) = gateway.tell("/replays", wanted).await;
-    assert_eq!((status, &refused["code"]), (409, &json!("nothing_fits")), "{refused:#}");
+    assert_eq!(
+        (status, &refused["code"]),
+        (409, &json!("nothing_fits")),
+        "{refused:#}"
+    );
     let log = gateway.log();
     assert_eq!(log.matches(r#""audit":"replay.begin""#).count(), 1, "{log}");
 }
@@ -140,7 +181,12 @@ async fn killed_and_gone_on(config: impl AsyncFn(&Upstream) -> String) {
         gateway.settled(id).await;
     }
     upstream.set(json!({ "fail": [] })).await;
-    let (_, job) = gateway.tell("/replays", json!({ "filter": { "state": "dead" }, "pace": 300 })).await;
+    let (_, job) = gateway
+        .tell(
+            "/replays",
+            json!({ "filter": { "state": "dead" }, "pace": 300 }),
+        )
+        .await;
     wait_for("some of it", async || {
         let job = gateway.admin_json(&format!("/replays/{}", job["id"])).await;
         (job["done"].as_u64() >= Some(5)).then_some(())
@@ -148,14 +194,36 @@ async fn killed_and_gone_on(config: impl AsyncFn(&Upstream) -> String) {
     .await;
     let folder = gateway.kill();
     let gateway = Gateway::start_config_in(folder, &config).await;
-    let (_, paused) = gateway.tell(&format!("/replays/{}", job["id"]), json!({ "state": "paused" })).await;
-    assert_eq!((&paused["state"], &paused["eta"]), (&json!("paused"), &Value::Null), "{paused:#}");
-    gateway.tell(&format!("/replays/{}", job["id"]), json!({ "state": "running", "pace": 6000 })).await;
+    let (_, paused) = gateway
+        .tell(
+            &format!("/replays/{}", job["id"]),
+            json!({ "state": "paused" }),
+        )
+        .await;
+    assert_eq!(
+        (&paused["state"], &paused["eta"]),
+        (&json!("paused"), &Value::Null),
+        "{paused:#}"
+    );
+    gateway
+        .tell(
+            &format!("/replays/{}", job["id"]),
+            json!({ "state": "running", "pace": 6000 }),
+        )
+        .await;
     let job = ended(&gateway, &job).await;
-    assert_eq!(job["done"].as_u64().zip(job["skipped"].as_u64()), Some((20, 0)), "{job:#}");
+    assert_eq!(
+        job["done"].as_u64().zip(job["skipped"].as_u64()),
+        Some((20, 0)),
+        "{job:#}"
+    );
     for id in &ids {
         let event = gateway.settled(id).await;
-        assert_eq!(event["deliveries"].as_array().map(Vec::len), Some(2), "{event:#}");
+        assert_eq!(
+            event["deliveries"].as_array().map(Vec::len),
+            Some(2),
+            "{event:#}"
+        );
     }
     assert_eq!(upstream.runs().await.len(), 20);
 }
@@ -174,16 +242,46 @@ async fn paused_and_resumed(config: impl AsyncFn(&Upstream) -> String) {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start_config(&config(&upstream).await).await;
     for path in ["/sources/talks", "/destinations/agent/a"] {
-        assert_eq!(gateway.admin(Method::POST, &format!("{path}/pause")).await.status(), 200, "{path}");
+        assert_eq!(
+            gateway
+                .admin(Method::POST, &format!("{path}/pause"))
+                .await
+                .status(),
+            200,
+            "{path}"
+        );
         let before = upstream.runs().await.len();
-        let ids = [say_fresh(&gateway, path, 1).await, say_fresh(&gateway, path, 2).await];
+        let ids = [
+            say_fresh(&gateway, path, 1).await,
+            say_fresh(&gateway, path, 2).await,
+        ];
         tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(upstream.runs().await.len(), before, "{path}: nothing goes out");
-        let list = gateway.admin_json(if path.starts_with("/s") { "/sources" } else { "/destinations" }).await;
+        assert_eq!(
+            upstream.runs().await.len(),
+            before,
+            "{path}: nothing goes out"
+        );
+        let list = gateway
+            .admin_json(if path.starts_with("/s") {
+                "/sources"
+            } else {
+                "/destinations"
+            })
+            .await;
         assert!(list["items"][0]["paused_since"].is_string(), "{list:#}");
-        assert_eq!(gateway.admin(Method::POST, &format!("{path}/resume")).await.status(), 200, "{path}");
+        assert_eq!(
+            gateway
+                .admin(Method::POST, &format!("{path}/resume"))
+                .await
+                .status(),
+            200,
+            "{path}"
+        );
         for id in &ids {
-            assert_eq!(gateway.settled(id).await["deliveries"][0]["state"], "delivered");
+            assert_eq!(
+                gateway.settled(id).await["deliveries"][0]["state"],
+                "delivered"
+            );
         }
         let runs = texts(&upstream.runs().await);
         assert_eq!(runs[before..], [format!("{path} 1"), format!("{path} 2")]);
@@ -210,28 +308,54 @@ async fn shown_and_resent(config: impl AsyncFn(&Upstream) -> String) {
     let gateway = Gateway::start_config(&config(&upstream).await).await;
     let id = say(&gateway, 1, "t", "hello").await;
     gateway.settled(&id).await;
-    let (status, shown) = gateway.tell(&format!("/events/{id}/replay?dry_run=true"), json!({})).await;
-    assert_eq!((status, &shown["request"]["path"]), (200, &json!("/v1/agents/a/invoke")), "{shown:#}");
+    let (status, shown) = gateway
+        .tell(&format!("/events/{id}/replay?dry_run=true"), json!({}))
+        .await;
+    assert_eq!(
+        (status, &shown["request"]["path"]),
+        (200, &json!("/v1/agents/a/invoke")),
+        "{shown:#}"
+    );
     assert!(!shown.to_string().contains(API_KEY));
     assert_eq!(upstream.runs().await.len(), 1);
-    gateway.tell(&format!("/events/{id}/replay"), json!({})).await;
+    gateway
+        .tell(&format!("/events/{id}/replay"), json!({}))
+        .await;
     gateway.settled(&id).await;
     let runs = upstream.runs().await;
-    assert_eq!(runs[1]["task_id"], shown["request"]["body"]["id"], "{runs:#?}");
+    assert_eq!(
+        runs[1]["task_id"], shown["request"]["body"]["id"],
+        "{runs:#?}"
+    );
 
-    let (status, made) =
-        gateway.tell(&format!("/events/{id}/resend"), json!({ "body": "{\"text\":\"mended\"}" })).await;
+    let (status, made) = gateway
+        .tell(
+            &format!("/events/{id}/resend"),
+            json!({ "body": "{\"text\":\"mended\"}" }),
+        )
+        .await;
     assert_eq!(status, 202, "{made:#}");
-    let event = gateway.settled(made["event"].as_str().expect("an id")).await;
-    assert_eq!((&event["verification"]["strength"], &event["resent_from"]), (&json!("operator"), &json!(id)));
-    assert_eq!(texts(&upstream.runs().await).last().map(String::as_str), Some("mended"));
+    let event = gateway
+        .settled(made["event"].as_str().expect("an id"))
+        .await;
+    assert_eq!(
+        (&event["verification"]["strength"], &event["resent_from"]),
+        (&json!("operator"), &json!(id))
+    );
+    assert_eq!(
+        texts(&upstream.runs().await).last().map(String::as_str),
+        Some("mended")
+    );
     assert!(gateway.log().contains(r#""audit":"event.resend""#));
 }
 
 #[tokio::test]
 async fn a_destination_that_fails_is_seen_to_rest_and_called_again_by_an_operator() {
     let upstream = Upstream::start(&["--fail", "drop-before=1/1"]).await;
-    let sources = TALKS.replace("max_attempts = 1", "breaker_calls = 2\nbreaker_rest = \"10min\"");
+    let sources = TALKS.replace(
+        "max_attempts = 1",
+        "breaker_calls = 2\nbreaker_rest = \"10min\"",
+    );
     let config = on_postgres(&upstream).await.replace(TALKS, &sources);
     let gateway = Gateway::start_config(&config).await;
     let mut ids = Vec::new();
@@ -239,14 +363,23 @@ async fn a_destination_that_fails_is_seen_to_rest_and_called_again_by_an_operato
         ids.push(say(&gateway, number, &number.to_string(), "x").await);
     }
     let fare = async || gateway.admin_json("/destinations").await["items"][0]["fare"].clone();
-    wait_for("its breaker to open", async || (fare().await["breaker"] == "open").then_some(())).await;
+    wait_for("its breaker to open", async || {
+        (fare().await["breaker"] == "open").then_some(())
+    })
+    .await;
     let shown = fare().await;
-    assert!(shown["next_probe"].is_string() && shown["failures"].as_u64() >= Some(1), "{shown:#}");
+    assert!(
+        shown["next_probe"].is_string() && shown["failures"].as_u64() >= Some(1),
+        "{shown:#}"
+    );
     upstream.set(json!({ "fail": [] })).await;
     let (status, reset) = gateway.tell("/destinations/agent/a/reset", json!({})).await;
     assert_eq!((status, &reset["changed"]), (200, &json!(true)));
     for id in &ids {
-        assert_eq!(gateway.settled(id).await["deliveries"][0]["state"], "delivered");
+        assert_eq!(
+            gateway.settled(id).await["deliveries"][0]["state"],
+            "delivered"
+        );
     }
     assert!(gateway.log().contains(r#""audit":"destination.reset""#));
 }
@@ -262,20 +395,45 @@ async fn several_processes_take_the_steps_of_a_replay_once_and_keep_its_pace() {
     ];
     let mut ids = Vec::new();
     for number in 0..12 {
-        ids.push(say(&gateways[number as usize % 3], number, &number.to_string(), "x").await);
+        ids.push(
+            say(
+                &gateways[number as usize % 3],
+                number,
+                &number.to_string(),
+                "x",
+            )
+            .await,
+        );
     }
     for id in &ids {
         gateways[0].settled(id).await;
     }
     upstream.set(json!({ "fail": [] })).await;
     let begun = std::time::Instant::now();
-    let (_, job) = gateways[0].tell("/replays", json!({ "filter": { "state": "dead" }, "pace": 120 })).await;
+    let (_, job) = gateways[0]
+        .tell(
+            "/replays",
+            json!({ "filter": { "state": "dead" }, "pace": 120 }),
+        )
+        .await;
     let job = ended(&gateways[1], &job).await;
-    assert_eq!((&job["done"], &job["skipped"]), (&json!(12), &json!(0)), "{job:#}");
-    assert!(begun.elapsed() >= Duration::from_secs(5), "two a second, whoever takes them: {:?}", begun.elapsed());
+    assert_eq!(
+        (&job["done"], &job["skipped"]),
+        (&json!(12), &json!(0)),
+        "{job:#}"
+    );
+    assert!(
+        begun.elapsed() >= Duration::from_secs(5),
+        "two a second, whoever takes them: {:?}",
+        begun.elapsed()
+    );
     for id in &ids {
         let event = gateways[2].settled(id).await;
-        assert_eq!(event["deliveries"].as_array().map(Vec::len), Some(2), "{event:#}");
+        assert_eq!(
+            event["deliveries"].as_array().map(Vec::len),
+            Some(2),
+            "{event:#}"
+        );
     }
     assert_eq!(upstream.runs().await.len(), 12);
 }

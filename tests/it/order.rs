@@ -32,9 +32,20 @@ async fn the_second_event_of_a_thread_waits_for_the_first_run_to_end() {
     send(&gateway, "2", "7", "second").await;
     send(&gateway, "3", "8", "elsewhere").await;
     let runs = upstream.wait_for_runs(3).await;
-    let texts: Vec<&str> = runs.iter().map(|run| run["text"].as_str().expect("a text")).collect();
-    assert_eq!(texts[2], "second", "the other thread does not wait: {texts:?}");
-    assert_eq!(runs[2]["task_id"], runs.iter().find(|run| run["text"] == "first").expect("it ran")["task_id"]);
+    let texts: Vec<&str> = runs
+        .iter()
+        .map(|run| run["text"].as_str().expect("a text"))
+        .collect();
+    assert_eq!(
+        texts[2], "second",
+        "the other thread does not wait: {texts:?}"
+    );
+    assert_eq!(
+        runs[2]["task_id"],
+        runs.iter()
+            .find(|run| run["text"] == "first")
+            .expect("it ran")["task_id"]
+    );
     assert_eq!(upstream.stats().await["overlaps"], 0);
 }
 
@@ -54,14 +65,23 @@ async fn order_in_a_thread_survives_an_upstream_that_fails() {
     let gateway = Gateway::start(upstream.address, CHAT).await;
     for number in 0..8 {
         for chat in ["a", "b", "c"] {
-            send(&gateway, &format!("{chat}{number}"), chat, &format!("{chat}{number}")).await;
+            send(
+                &gateway,
+                &format!("{chat}{number}"),
+                chat,
+                &format!("{chat}{number}"),
+            )
+            .await;
         }
     }
     let runs = upstream.wait_for_runs(24).await;
     assert_eq!(runs.len(), 24);
     for chat in ["a", "b", "c"] {
-        let texts: Vec<&str> =
-            runs.iter().filter_map(|run| run["text"].as_str()).filter(|text| text.starts_with(chat)).collect();
+        let texts: Vec<&str> = runs
+            .iter()
+            .filter_map(|run| run["text"].as_str())
+            .filter(|text| text.starts_with(chat))
+            .collect();
         let wanted: Vec<String> = (0..8).map(|number| format!("{chat}{number}")).collect();
         assert_eq!(texts, wanted);
     }
@@ -77,11 +97,21 @@ async fn two_hundred_threads_run_at_once() {
         send(&gateway, &number.to_string(), &number.to_string(), "hello").await;
     }
     upstream.wait_for_runs(200).await;
-    assert!(begun.elapsed() < Duration::from_secs(5), "they did not run side by side: {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "they did not run side by side: {:?}",
+        begun.elapsed()
+    );
     crate::world::wait_for("all runs to be settled", async || {
-        let delivered = gateway.metric(r#"sluicegate_deliveries_total{source="chat",state="delivered"}"#).await;
+        let delivered = gateway
+            .metric(r#"sluicegate_deliveries_total{source="chat",state="delivered"}"#)
+            .await;
         (delivered == 200.0).then_some(())
     })
     .await;
-    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        begun.elapsed()
+    );
 }

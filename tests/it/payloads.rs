@@ -18,17 +18,38 @@ const STRIPE: &str = "whsec_0123456789abcdef0123456789abcdef";
 
 /// Prompts as operators write them, by folder: what every event of the provider has, or a default.
 const WORDS: [(&str, &str); 5] = [
-    ("github", "{{ event_type }} by {{ body.sender.login if body.sender else 'nobody' }}"),
-    ("gitlab", "{{ event_type }} in {{ body.project.web_url if body.project else body.group_name | default('-') }}"),
-    ("shopify", "{{ event_type }} of {{ body.id | default('-') }}: {{ body.total_price | default('no price') }}"),
-    ("stripe", "{{ event_type }} of {{ body.data.object.id }}: {{ body.data.object.amount | default('-') }}"),
-    ("mailgun", "{{ event_type }} to {{ body['event-data'].recipient }}"),
+    (
+        "github",
+        "{{ event_type }} by {{ body.sender.login if body.sender else 'nobody' }}",
+    ),
+    (
+        "gitlab",
+        "{{ event_type }} in {{ body.project.web_url if body.project else body.group_name | default('-') }}",
+    ),
+    (
+        "shopify",
+        "{{ event_type }} of {{ body.id | default('-') }}: {{ body.total_price | default('no price') }}",
+    ),
+    (
+        "stripe",
+        "{{ event_type }} of {{ body.data.object.id }}: {{ body.data.object.amount | default('-') }}",
+    ),
+    (
+        "mailgun",
+        "{{ event_type }} to {{ body['event-data'].recipient }}",
+    ),
 ];
 
 /// How the messages of people are mapped, by folder.
 const MESSAGES: [(&str, &str); 3] = [
-    ("slack", r#"{ task_id = "event.channel", prompt = "event.text", user_id = "event.user" }"#),
-    ("telegram", r#"{ task_id = "message.chat.id", prompt = "message.text", user_id = "message.from.id" }"#),
+    (
+        "slack",
+        r#"{ task_id = "event.channel", prompt = "event.text", user_id = "event.user" }"#,
+    ),
+    (
+        "telegram",
+        r#"{ task_id = "message.chat.id", prompt = "message.text", user_id = "message.from.id" }"#,
+    ),
     (
         "whatsapp",
         r#"{ task_id = "entry.0.changes.0.value.messages.0.from", prompt = "entry.0.changes.0.value.messages.0.text.body" }"#,
@@ -49,8 +70,10 @@ struct Payload {
 impl Payload {
     /// Whether the agent is told of it. What no person said at a messenger may be filtered.
     fn runs(&self) -> bool {
-        !matches!(self.folder.as_str(), "slack" | "slack-form" | "telegram" | "whatsapp")
-            || self.name.starts_with("human.")
+        !matches!(
+            self.folder.as_str(),
+            "slack" | "slack-form" | "telegram" | "whatsapp"
+        ) || self.name.starts_with("human.")
     }
 
     /// The source's table.
@@ -64,7 +87,11 @@ impl Payload {
             ),
             "stripe" => ("stripe", STRIPE, ""),
             "sendgrid" => ("sendgrid", key, ""),
-            "whatsapp" => ("whatsapp", SECRET, "values = { verify_token = \"verify-me-please\" }"),
+            "whatsapp" => (
+                "whatsapp",
+                SECRET,
+                "values = { verify_token = \"verify-me-please\" }",
+            ),
             folder => (folder, SECRET, ""),
         };
         let (source, mapping) = (&self.source, &self.mapping);
@@ -81,19 +108,31 @@ impl Payload {
         let id = format!("{:032x}", fastrand::u128(..));
         let mac = |text: &[u8]| hmac_sha256(SECRET.as_bytes(), text);
         let mut headers = vec![match self.name.rsplit('.').next() {
-            Some("form") => ("content-type", "application/x-www-form-urlencoded".to_owned()),
-            Some("multipart") => ("content-type", format!("multipart/form-data; boundary={}", boundary(&body))),
+            Some("form") => (
+                "content-type",
+                "application/x-www-form-urlencoded".to_owned(),
+            ),
+            Some("multipart") => (
+                "content-type",
+                format!("multipart/form-data; boundary={}", boundary(&body)),
+            ),
             _ => ("content-type", "application/json; charset=utf-8".to_owned()),
         }];
         match self.folder.as_str() {
             "github" => headers.extend([
-                ("x-github-event", word.split('.').next().unwrap_or_default().to_owned()),
+                (
+                    "x-github-event",
+                    word.split('.').next().unwrap_or_default().to_owned(),
+                ),
                 ("x-github-delivery", id),
                 ("x-hub-signature-256", format!("sha256={}", mac(&body))),
             ]),
             "stripe" => {
                 let text = [format!("{now}.").as_bytes(), &body].concat();
-                headers.push(("stripe-signature", format!("t={now},v1={}", hmac_sha256(STRIPE.as_bytes(), &text))));
+                headers.push((
+                    "stripe-signature",
+                    format!("t={now},v1={}", hmac_sha256(STRIPE.as_bytes(), &text)),
+                ));
             }
             "slack" | "slack-form" => {
                 let text = [format!("v0:{now}:").as_bytes(), &body].concat();
@@ -118,14 +157,22 @@ impl Payload {
             "mailgun" => {
                 let (time, sum) = (now.to_string(), mac(format!("{now}{id}").as_bytes()));
                 let text = String::from_utf8(body).expect("text");
-                let text = text.replacen(r#""timestamp":"""#, &format!(r#""timestamp":"{time}""#), 1);
+                let text =
+                    text.replacen(r#""timestamp":"""#, &format!(r#""timestamp":"{time}""#), 1);
                 let text = text.replacen(r#""token":"""#, &format!(r#""token":"{id}""#), 1);
-                body = text.replacen(r#""signature":"""#, &format!(r#""signature":"{sum}""#), 1).into_bytes();
+                body = text
+                    .replacen(r#""signature":"""#, &format!(r#""signature":"{sum}""#), 1)
+                    .into_bytes();
             }
             "sendgrid" => {
-                let sum = key.sign(&[now.to_string().as_bytes(), &body].concat()).expect("a signature");
+                let sum = key
+                    .sign(&[now.to_string().as_bytes(), &body].concat())
+                    .expect("a signature");
                 headers.push(("x-twilio-email-event-webhook-timestamp", now.to_string()));
-                headers.push(("x-twilio-email-event-webhook-signature", STANDARD.encode(sum)));
+                headers.push((
+                    "x-twilio-email-event-webhook-signature",
+                    STANDARD.encode(sum),
+                ));
             }
             _ => headers.push(("x-signature", mac(&body))),
         }
@@ -136,33 +183,62 @@ impl Payload {
 /// The boundary of a body in parts: what stands on its first line.
 fn boundary(body: &[u8]) -> String {
     let line = body.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    String::from_utf8_lossy(line).trim_start_matches("--").to_owned()
+    String::from_utf8_lossy(line)
+        .trim_start_matches("--")
+        .to_owned()
 }
 
 /// Every file of `tests/payloads`, once as its source takes it with four lines, and once with a prompt or a mapping.
 fn payloads() -> Vec<Payload> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/payloads");
     let mut found = Vec::new();
-    let mut folders: Vec<_> =
-        fs::read_dir(root).expect("they are there").map(|entry| entry.expect("one").path()).collect();
+    let mut folders: Vec<_> = fs::read_dir(root)
+        .expect("they are there")
+        .map(|entry| entry.expect("one").path())
+        .collect();
     folders.sort();
     for folder in folders.iter().filter(|path| path.is_dir()) {
-        let folder_name = folder.file_name().expect("a name").to_string_lossy().into_owned();
-        let mut files: Vec<_> =
-            fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("one").path()).collect();
+        let folder_name = folder
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        let mut files: Vec<_> = fs::read_dir(folder)
+            .expect("a folder")
+            .map(|entry| entry.expect("one").path())
+            .collect();
         files.sort();
-        let is_payload =
-            |path: &Path| path.extension().is_some_and(|end| end == "json" || end == "form" || end == "multipart");
+        let is_payload = |path: &Path| {
+            path.extension()
+                .is_some_and(|end| end == "json" || end == "form" || end == "multipart")
+        };
         for file in files.iter().filter(|path| is_payload(path)) {
-            let name = file.file_name().expect("a name").to_string_lossy().into_owned();
-            let words =
-                WORDS.iter().find(|(of, _)| *of == folder_name).map(|(_, words)| format!("prompt = \"{words}\""));
-            let message = MESSAGES.iter().find(|(of, _)| *of == folder_name && name.starts_with("human."));
+            let name = file
+                .file_name()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned();
+            let words = WORDS
+                .iter()
+                .find(|(of, _)| *of == folder_name)
+                .map(|(_, words)| format!("prompt = \"{words}\""));
+            let message = MESSAGES
+                .iter()
+                .find(|(of, _)| *of == folder_name && name.starts_with("human."));
             let message = message.map(|(_, mapping)| format!("params_mapping = {mapping}"));
-            for mapping in [Some(String::new()), words.or(message)].into_iter().flatten() {
+            for mapping in [Some(String::new()), words.or(message)]
+                .into_iter()
+                .flatten()
+            {
                 let body = fs::read(file).expect("a payload");
                 let source = format!("{folder_name}-{}", found.len());
-                found.push(Payload { source, folder: folder_name.clone(), name: name.clone(), body, mapping });
+                found.push(Payload {
+                    source,
+                    folder: folder_name.clone(),
+                    name: name.clone(),
+                    body,
+                    mapping,
+                });
             }
         }
     }
@@ -182,17 +258,26 @@ fn nonsense(told: &str, payload: &Payload, sent: &[u8]) -> Option<String> {
         }
     }
     // Marks beside quotation marks and in the lines of a fence are the gateway's.
-    let beside = told.split('«').filter_map(|before| before.get(before.len().saturating_sub(8)..));
+    let beside = told
+        .split('«')
+        .filter_map(|before| before.get(before.len().saturating_sub(8)..));
     let fences = ["[data ", "[event ", "[names "];
-    let lines = told.lines().filter_map(|line| fences.iter().find_map(|fence| line.strip_prefix(fence)));
-    let marks: Vec<&str> = beside.chain(lines.filter_map(|rest| rest.split(']').next())).collect();
+    let lines = told
+        .lines()
+        .filter_map(|line| fences.iter().find_map(|fence| line.strip_prefix(fence)));
+    let marks: Vec<&str> = beside
+        .chain(lines.filter_map(|rest| rest.split(']').next()))
+        .collect();
     for word in told.split(|c: char| !c.is_ascii_alphanumeric()) {
         let is_number = word.len() >= 6 && word.bytes().all(|byte| byte.is_ascii_digit());
         if is_json && is_number && !sent.contains(word) && !marks.contains(&word) {
             return Some(format!("the digits {word} were not sent"));
         }
     }
-    let whole: (Option<Value>, Option<Value>) = (serde_json::from_str(told).ok(), serde_json::from_str(&sent).ok());
+    let whole: (Option<Value>, Option<Value>) = (
+        serde_json::from_str(told).ok(),
+        serde_json::from_str(&sent).ok(),
+    );
     match whole {
         (Some(told @ Value::Object(_)), Some(sent @ Value::Object(_)))
             if payload.folder != "whatsapp" && told != sent =>
@@ -206,24 +291,47 @@ fn nonsense(told: &str, payload: &Payload, sent: &[u8]) -> Option<String> {
 #[tokio::test]
 async fn every_payload_is_kept_and_reaches_the_agent_in_words_that_make_sense() {
     let payloads = payloads();
-    let folders: HashMap<&str, usize> = payloads.iter().fold(HashMap::new(), |mut counted, payload| {
-        *counted.entry(payload.folder.as_str()).or_default() += 1;
-        counted
-    });
-    assert!(payloads.len() >= 250 && folders.len() >= 11, "saw {folders:?}");
+    let folders: HashMap<&str, usize> =
+        payloads
+            .iter()
+            .fold(HashMap::new(), |mut counted, payload| {
+                *counted.entry(payload.folder.as_str()).or_default() += 1;
+                counted
+            });
+    assert!(
+        payloads.len() >= 250 && folders.len() >= 11,
+        "saw {folders:?}"
+    );
     let key = rcgen::KeyPair::generate().expect("a key pair");
     let public = STANDARD.encode(rcgen::PublicKeyData::subject_public_key_info(&key));
     let upstream = Upstream::start(&[]).await;
-    let sources: String = payloads.iter().map(|payload| payload.table(&public)).collect();
+    let sources: String = payloads
+        .iter()
+        .map(|payload| payload.table(&public))
+        .collect();
     let gateway = Gateway::start(upstream.address, &sources).await;
     let mut sent = HashMap::new();
     for payload in &payloads {
         let now = Clock::system().now().seconds();
         let (body, headers) = payload.signed(&key, now);
-        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let answer = gateway.post(&format!("/hooks/{}", payload.source), &headers, body.clone()).await;
+        let headers: Vec<(&str, &str)> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let answer = gateway
+            .post(
+                &format!("/hooks/{}", payload.source),
+                &headers,
+                body.clone(),
+            )
+            .await;
         let (folder, name) = (&payload.folder, &payload.name);
-        assert!(answer.status().is_success(), "{folder}/{name}: {} {:?}", answer.status(), answer.body());
+        assert!(
+            answer.status().is_success(),
+            "{folder}/{name}: {} {:?}",
+            answer.status(),
+            answer.body()
+        );
         sent.insert(payload.source.as_str(), body);
     }
     let expected: Vec<&Payload> = payloads.iter().filter(|payload| payload.runs()).collect();
@@ -232,22 +340,42 @@ async fn every_payload_is_kept_and_reaches_the_agent_in_words_that_make_sense() 
         let told: HashMap<String, String> = runs
             .iter()
             .map(|run| {
-                let agent = run["destination"].as_str().expect("a destination").trim_start_matches("agents/");
+                let agent = run["destination"]
+                    .as_str()
+                    .expect("a destination")
+                    .trim_start_matches("agents/");
                 let text = run["body"]["input"]["text"].as_str().expect("a text");
-                (agent.trim_start_matches("agent/").to_owned(), text.to_owned())
+                (
+                    agent.trim_start_matches("agent/").to_owned(),
+                    text.to_owned(),
+                )
             })
             .collect();
-        expected.iter().all(|payload| told.contains_key(&payload.source)).then_some(told)
+        expected
+            .iter()
+            .all(|payload| told.contains_key(&payload.source))
+            .then_some(told)
     })
     .await;
     let mut wrong = Vec::new();
     for payload in &payloads {
-        let Some(told) = told.get(&payload.source) else { continue };
+        let Some(told) = told.get(&payload.source) else {
+            continue;
+        };
         if let Some(what) = nonsense(told, payload, &sent[payload.source.as_str()]) {
-            wrong.push(format!("{}/{} ({}): {what}: {told:.200}", payload.folder, payload.name, payload.mapping));
+            wrong.push(format!(
+                "{}/{} ({}): {what}: {told:.200}",
+                payload.folder, payload.name, payload.mapping
+            ));
         }
     }
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), payloads.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        payloads.len(),
+        wrong.join("\n")
+    );
     let dead = gateway.admin_json("/events?state=dead").await;
     assert_eq!(dead["items"], json!([]), "{dead:#}");
 }
@@ -260,23 +388,53 @@ async fn the_bodies_of_another_parsers_tests_are_kept_or_refused_as_it_does() {
          verify = {{ signature = \"header:X-Signature\" }}\ndefaults = {{ prompt = \"read it\" }}\n"
     );
     let gateway = Gateway::start(upstream.address, &source).await;
-    let cases = fs::read_to_string(corpus("multipart-python/cases.json")).expect("the corpus is there");
+    let cases =
+        fs::read_to_string(corpus("multipart-python/cases.json")).expect("the corpus is there");
     let cases: Vec<Value> = serde_json::from_str(&cases).expect("JSON");
     assert!(cases.len() >= 30, "saw {} cases", cases.len());
     for case in &cases {
         // Each character of the corpus is a byte.
-        let body: Vec<u8> = case["body"].as_str().expect("a body").chars().map(|c| c as u8).collect();
-        let kind = format!("multipart/form-data; boundary=\"{}\"", case["boundary"].as_str().expect("a boundary"));
+        let body: Vec<u8> = case["body"]
+            .as_str()
+            .expect("a body")
+            .chars()
+            .map(|c| c as u8)
+            .collect();
+        let kind = format!(
+            "multipart/form-data; boundary=\"{}\"",
+            case["boundary"].as_str().expect("a boundary")
+        );
         let signature = hmac_sha256(SECRET.as_bytes(), &body);
-        let answer = gateway.post("/hooks/parts", &[("content-type", &kind), ("x-signature", &signature)], body).await;
+        let answer = gateway
+            .post(
+                "/hooks/parts",
+                &[("content-type", &kind), ("x-signature", &signature)],
+                body,
+            )
+            .await;
         let name = &case["name"];
         match case["parts"].as_array() {
             Some(parts) => {
-                assert!(answer.status().is_success(), "{name}: {} {:?}", answer.status(), answer.body());
-                let id = answer.headers()["sluicegate-event-id"].to_str().expect("an id").to_owned();
+                assert!(
+                    answer.status().is_success(),
+                    "{name}: {} {:?}",
+                    answer.status(),
+                    answer.body()
+                );
+                let id = answer.headers()["sluicegate-event-id"]
+                    .to_str()
+                    .expect("an id")
+                    .to_owned();
                 let event = gateway.settled(&id).await;
-                let files = parts.iter().filter(|part| !part["file_name"].is_null()).count();
-                assert_eq!(event["attachments"].as_array().map(Vec::len), Some(files), "{name}: {event:#}");
+                let files = parts
+                    .iter()
+                    .filter(|part| !part["file_name"].is_null())
+                    .count();
+                assert_eq!(
+                    event["attachments"].as_array().map(Vec::len),
+                    Some(files),
+                    "{name}: {event:#}"
+                );
             }
             None => assert_eq!(answer.status(), 400, "{name}: {:?}", answer.body()),
         }

@@ -19,7 +19,10 @@ pub struct Wire {
 
 impl Wire {
     pub async fn to(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.unwrap(), read: Vec::new() }
+        Self {
+            stream: TcpStream::connect(address).await.unwrap(),
+            read: Vec::new(),
+        }
     }
 
     pub async fn say(&mut self, text: &str) {
@@ -30,18 +33,28 @@ impl Wire {
     pub async fn until(&mut self, mark: &str) -> String {
         let read = async {
             loop {
-                if let Some(at) = self.read.windows(mark.len()).position(|window| window == mark.as_bytes()) {
+                if let Some(at) = self
+                    .read
+                    .windows(mark.len())
+                    .position(|window| window == mark.as_bytes())
+                {
                     let rest = self.read.split_off(at + mark.len());
                     let whole = std::mem::replace(&mut self.read, rest);
                     return String::from_utf8(whole).unwrap();
                 }
                 let mut piece = vec![0; 16 * 1024];
                 let count = self.stream.read(&mut piece).await.unwrap();
-                assert!(count > 0, "the end before {mark:?}: {:?}", String::from_utf8_lossy(&self.read));
+                assert!(
+                    count > 0,
+                    "the end before {mark:?}: {:?}",
+                    String::from_utf8_lossy(&self.read)
+                );
                 self.read.extend_from_slice(&piece[..count]);
             }
         };
-        tokio::time::timeout(10 * SECOND, read).await.unwrap_or_else(|_| panic!("waited in vain for {mark:?}"))
+        tokio::time::timeout(10 * SECOND, read)
+            .await
+            .unwrap_or_else(|_| panic!("waited in vain for {mark:?}"))
     }
 
     pub async fn head(&mut self) -> String {
@@ -51,7 +64,10 @@ impl Wire {
     pub async fn exactly(&mut self, count: usize) -> String {
         while self.read.len() < count {
             let mut piece = vec![0; 16 * 1024];
-            let got = tokio::time::timeout(10 * SECOND, self.stream.read(&mut piece)).await.unwrap().unwrap();
+            let got = tokio::time::timeout(10 * SECOND, self.stream.read(&mut piece))
+                .await
+                .unwrap()
+                .unwrap();
             assert!(got > 0, "the end");
             self.read.extend_from_slice(&piece[..got]);
         }
@@ -63,7 +79,10 @@ impl Wire {
     pub async fn rest(mut self) -> String {
         let mut piece = vec![0; 16 * 1024];
         loop {
-            match tokio::time::timeout(10 * SECOND, self.stream.read(&mut piece)).await.expect("it ends") {
+            match tokio::time::timeout(10 * SECOND, self.stream.read(&mut piece))
+                .await
+                .expect("it ends")
+            {
                 Ok(0) | Err(_) => return String::from_utf8_lossy(&self.read).into_owned(),
                 Ok(count) => self.read.extend_from_slice(&piece[..count]),
             }
@@ -88,9 +107,13 @@ impl Pair {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = upstream.local_addr().unwrap();
         let settings = settings.replace("UPSTREAM", &address.to_string());
-        let sources = format!("[[proxy]]\nprefix = \"/v1\"\nupstream = \"http://{address}\"\n{settings}\n");
+        let sources =
+            format!("[[proxy]]\nprefix = \"/v1\"\nupstream = \"http://{address}\"\n{settings}\n");
         let config = change(Gateway::config(address, &sources, ""));
-        Self { gateway: Gateway::start_config(&config).await, upstream }
+        Self {
+            gateway: Gateway::start_config(&config).await,
+            upstream,
+        }
     }
 
     pub async fn caller(&self) -> Wire {
@@ -98,10 +121,15 @@ impl Pair {
     }
 
     pub async fn accept(&self) -> Wire {
-        let accepted = tokio::time::timeout(10 * SECOND, self.upstream.accept()).await.expect("a call comes");
+        let accepted = tokio::time::timeout(10 * SECOND, self.upstream.accept())
+            .await
+            .expect("a call comes");
         let (stream, _) = accepted.unwrap();
         stream.set_nodelay(true).unwrap();
-        Wire { stream, read: Vec::new() }
+        Wire {
+            stream,
+            read: Vec::new(),
+        }
     }
 
     /// Sends a request and gives what arrived; it is answered 200 with "ok".
@@ -113,13 +141,17 @@ impl Pair {
         if let Some(length) = length(&head) {
             head.push_str(&upstream.exactly(length).await);
         }
-        upstream.say("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok").await;
+        upstream
+            .say("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
+            .await;
         let answer = caller.until("\r\n\r\nok").await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         // What is added: our mark, by which a loop is seen, and that the request came by here.
         let (before, mark) = head.split_once("cdn-loop: ").expect("our mark");
         let (mark, after) = mark.split_once("\r\n").expect("a line");
-        let after = after.strip_prefix(&format!("via: 1.1 {mark}\r\n")).expect("Via (RFC 9110, 7.6.3)");
+        let after = after
+            .strip_prefix(&format!("via: 1.1 {mark}\r\n"))
+            .expect("Via (RFC 9110, 7.6.3)");
         format!("{before}{after}")
     }
 
@@ -156,7 +188,9 @@ impl Pair {
 }
 
 fn length(head: &str) -> Option<usize> {
-    let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with("content-length:"))?;
+    let line = head
+        .lines()
+        .find(|line| line.to_ascii_lowercase().starts_with("content-length:"))?;
     line.split(':').nth(1)?.trim().parse().ok()
 }
 
@@ -174,7 +208,10 @@ async fn method_path_query_headers_and_body_arrive_as_they_were_sent() {
          Accept-Encoding: br\r\nX-Two: 1\r\nX-Two: 2\r\nContent-Length: 9\r\n\r\n{{\"a\": \u{e9}}}"
     );
     let head = pair.arrived(&sent).await;
-    assert!(head.starts_with(&format!("PATCH {target} HTTP/1.1\r\n")), "{head}");
+    assert!(
+        head.starts_with(&format!("PATCH {target} HTTP/1.1\r\n")),
+        "{head}"
+    );
     assert!(head.ends_with("\r\n\r\n{\"a\": \u{e9}}"), "{head}");
     for line in [
         &format!("host: {port}"),
@@ -188,19 +225,39 @@ async fn method_path_query_headers_and_body_arrive_as_they_were_sent() {
     ] {
         assert!(has(&head, line), "{line}\n{head}");
     }
-    assert_eq!(head.lines().take_while(|line| !line.is_empty()).count(), 9, "nothing is added: {head}");
+    assert_eq!(
+        head.lines().take_while(|line| !line.is_empty()).count(),
+        9,
+        "nothing is added: {head}"
+    );
     for method in ["GET", "DELETE", "OPTIONS", "PURGE"] {
-        let head = pair.arrived(&format!("{method} /v1 HTTP/1.1\r\nhost: gw\r\n\r\n")).await;
-        assert_eq!(head, format!("{method} /v1 HTTP/1.1\r\nhost: {port}\r\n\r\n"));
+        let head = pair
+            .arrived(&format!("{method} /v1 HTTP/1.1\r\nhost: gw\r\n\r\n"))
+            .await;
+        assert_eq!(
+            head,
+            format!("{method} /v1 HTTP/1.1\r\nhost: {port}\r\n\r\n")
+        );
     }
-    let head = pair.arrived("POST /v1/x HTTP/1.1\r\nhost: gw\r\ncontent-length: 0\r\n\r\n").await;
+    let head = pair
+        .arrived("POST /v1/x HTTP/1.1\r\nhost: gw\r\ncontent-length: 0\r\n\r\n")
+        .await;
     assert!(has(&head, "content-length: 0"), "{head}");
     let lines = pair.logged(6).await;
     assert_eq!(lines[0]["outcome"], "proxied");
-    assert_eq!((&lines[0]["status"], &lines[0]["end"]), (&200.into(), &"whole".into()));
-    assert_eq!((&lines[0]["bytes_up"], &lines[0]["bytes_down"]), (&9.into(), &2.into()));
+    assert_eq!(
+        (&lines[0]["status"], &lines[0]["end"]),
+        (&200.into(), &"whole".into())
+    );
+    assert_eq!(
+        (&lines[0]["bytes_up"], &lines[0]["bytes_down"]),
+        (&9.into(), &2.into())
+    );
     assert!(!pair.gateway.log().contains("hush") && !pair.gateway.log().contains("mine"));
-    let counted = pair.gateway.metric("sluicegate_requests_total{outcome=\"proxied\",source=\"proxy:/v1\"}").await;
+    let counted = pair
+        .gateway
+        .metric("sluicegate_requests_total{outcome=\"proxied\",source=\"proxy:/v1\"}")
+        .await;
     assert_eq!(counted, 6.0);
 }
 
@@ -214,7 +271,8 @@ async fn t15_t20_t21_what_is_of_one_connection_or_claims_an_origin_stays_behind(
                 forwarded: for=1\r\nx-original-url: /admin\r\nx-rewrite-url: /admin\r\nx-http-method-override: DELETE\r\n\
                 x_api_key: other\r\nx-kept: 1\r\n\r\n";
     let head = pair.arrived(sent).await;
-    let expected = format!("GET /v1/x HTTP/1.1\r\nx-kept: 1\r\nx-api-key: mine\r\nhost: {port}\r\n\r\n");
+    let expected =
+        format!("GET /v1/x HTTP/1.1\r\nx-kept: 1\r\nx-api-key: mine\r\nhost: {port}\r\n\r\n");
     assert_eq!(head, expected);
 }
 
@@ -228,39 +286,86 @@ async fn keys_are_exchanged_and_open_only_what_they_are_good_for() {
          [keys.any]\nkey = \"literal:gateway-key-of-any-001\"\nprefixes = [\"/closed\"]\n",
     )
     .await;
-    let get =
-        |path: &str, key: &str| format!("GET {path} HTTP/1.1\r\nhost: gw\r\nconnection: x-api-key\r\n{key}\r\n\r\n");
+    let get = |path: &str, key: &str| {
+        format!("GET {path} HTTP/1.1\r\nhost: gw\r\nconnection: x-api-key\r\n{key}\r\n\r\n")
+    };
     let post = |path: &str, key: &str| {
-        get(path, key).replacen("GET", "POST", 1).replacen("host: gw", "host: gw\r\ncontent-length: 0", 1)
+        get(path, key).replacen("GET", "POST", 1).replacen(
+            "host: gw",
+            "host: gw\r\ncontent-length: 0",
+            1,
+        )
     };
     let ci = "x-api-key: gateway-key-of-ci-0001";
     let any = "x-api-key: gateway-key-of-any-001\r\nauthorization: Bearer t";
-    assert!(has(&pair.arrived(&post("/v1/agents/A-1/invoke", ci)).await, "x-api-key: upstream-key-of-ci"));
+    assert!(has(
+        &pair.arrived(&post("/v1/agents/A-1/invoke", ci)).await,
+        "x-api-key: upstream-key-of-ci"
+    ));
     let head = pair.arrived(&get("/closed/x?y", any)).await;
     assert!(head.starts_with("GET /base/x?y HTTP/1.1\r\n"), "{head}");
-    assert!(has(&head, &format!("x-api-key: {API_KEY}")) && has(&head, "authorization: Bearer t"), "{head}");
+    assert!(
+        has(&head, &format!("x-api-key: {API_KEY}")) && has(&head, "authorization: Bearer t"),
+        "{head}"
+    );
     for (path, key, status, detail) in [
-        ("/v1/agents/A-1/invoke", ci, "403 ", "\"detail\":\"Invalid API key\""),
+        (
+            "/v1/agents/A-1/invoke",
+            ci,
+            "403 ",
+            "\"detail\":\"Invalid API key\"",
+        ),
         ("/v1/tasks/t", ci, "403 ", "\"detail\":\"Invalid API key\""),
-        ("/v1/agents/A-2/invoke", ci, "403 ", "\"detail\":\"Invalid API key\""),
-        ("/v1/%61gents/A-2/invoke", ci, "403 ", "\"detail\":\"Invalid API key\""),
+        (
+            "/v1/agents/A-2/invoke",
+            ci,
+            "403 ",
+            "\"detail\":\"Invalid API key\"",
+        ),
+        (
+            "/v1/%61gents/A-2/invoke",
+            ci,
+            "403 ",
+            "\"detail\":\"Invalid API key\"",
+        ),
         ("/v1/x", any, "403 ", "\"detail\":\"Invalid API key\""),
-        ("/v1/x", "x-api-key: a\r\nx-api-key: b", "403 ", "\"detail\":\"Invalid API key\""),
-        ("/closed/x", "x-api-key: somebody-elses", "403 ", "\"detail\":\"Invalid API key\""),
-        ("/closed/x", "x-other: 1", "401 ", "\"detail\":\"API key not specified\""),
+        (
+            "/v1/x",
+            "x-api-key: a\r\nx-api-key: b",
+            "403 ",
+            "\"detail\":\"Invalid API key\"",
+        ),
+        (
+            "/closed/x",
+            "x-api-key: somebody-elses",
+            "403 ",
+            "\"detail\":\"Invalid API key\"",
+        ),
+        (
+            "/closed/x",
+            "x-other: 1",
+            "401 ",
+            "\"detail\":\"API key not specified\"",
+        ),
         ("/closed/../x", any, "400 ", "\"detail\":"),
         ("/closed/%2e%2E/x", any, "400 ", "\"detail\":"),
         ("/closedx/y", any, "404 ", "\"detail\":"),
     ] {
         let answer = pair.refused(&get(path, key)).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(detail), "{path} {key}: {answer}");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(detail),
+            "{path} {key}: {answer}"
+        );
     }
     pair.nobody_calls().await;
     for _ in 0..2 {
         pair.arrived(&post("/v1/agents/A-1/invoke/async", ci)).await;
     }
     let over = pair.refused(&post("/v1/agents/A-1/invoke", ci)).await;
-    assert!(over.starts_with("HTTP/1.1 429 ") && over.contains("retry-after: "), "{over}");
+    assert!(
+        over.starts_with("HTTP/1.1 429 ") && over.contains("retry-after: "),
+        "{over}"
+    );
     let log = pair.gateway.log();
     for secret in ["gateway-key-of", "upstream-key-of", API_KEY] {
         assert!(!log.contains(secret), "{log}");
@@ -288,10 +393,18 @@ async fn answers_come_back_as_they_are() {
             "429 Slow Down\r\nretry-after: 17\r\nx-ratelimit-limit: 100\r\ncontent-length: 0\r\n",
             &["429", "retry-after: 17", "x-ratelimit-limit: 100"],
         ),
-        ("HEAD", "200 OK\r\ncontent-length: 1234\r\n", &["200 OK", "content-length: 1234"]),
+        (
+            "HEAD",
+            "200 OK\r\ncontent-length: 1234\r\n",
+            &["200 OK", "content-length: 1234"],
+        ),
         ("HEAD", "200 OK\r\netag: x\r\n", &["200 OK", "etag: x"]),
         ("DELETE", "204 No Content\r\nx-a: b\r\n", &["204", "x-a: b"]),
-        ("GET", "304 Not Modified\r\netag: x\r\n", &["304", "etag: x"]),
+        (
+            "GET",
+            "304 Not Modified\r\netag: x\r\n",
+            &["304", "etag: x"],
+        ),
         (
             "GET",
             "500 Oh\r\nconnection: x-hop\r\nx-hop: 1\r\nkeep-alive: 1\r\ncontent-encoding: gzip\r\ncontent-length: 0\r\n",
@@ -299,24 +412,40 @@ async fn answers_come_back_as_they_are() {
         ),
     ] {
         let mut caller = pair.caller().await;
-        caller.say(&format!("{request} /v1/x HTTP/1.1\r\nhost: gw\r\n\r\n")).await;
+        caller
+            .say(&format!("{request} /v1/x HTTP/1.1\r\nhost: gw\r\n\r\n"))
+            .await;
         let mut upstream = pair.accept().await;
         upstream.head().await;
         upstream.say(&format!("HTTP/1.1 {answer}\r\n")).await;
         let head = caller.head().await;
-        assert!(head.starts_with(&format!("HTTP/1.1 {}", expected[0])), "{head}");
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {}", expected[0])),
+            "{head}"
+        );
         for line in &expected[1..] {
             assert!(has(&head, line), "{line} in\n{head}");
         }
         if !answer.contains("content-length") {
             assert!(length(&head).is_none(), "no length is made up: {head}");
         }
-        assert!(!head.contains("x-hop") && !head.contains("keep-alive"), "{head}");
-        assert!(head.contains("sluicegate-request-id: ") && has(&head, "via: 1.1 sluicegate"), "{head}");
+        assert!(
+            !head.contains("x-hop") && !head.contains("keep-alive"),
+            "{head}"
+        );
+        assert!(
+            head.contains("sluicegate-request-id: ") && has(&head, "via: 1.1 sluicegate"),
+            "{head}"
+        );
         drop(upstream);
         // The caller's connection is good for another.
-        caller.say("GET /hooks/none HTTP/1.1\r\nhost: gw\r\n\r\n").await;
-        assert!(caller.head().await.starts_with("HTTP/1.1 404"), "after {request} {answer}");
+        caller
+            .say("GET /hooks/none HTTP/1.1\r\nhost: gw\r\n\r\n")
+            .await;
+        assert!(
+            caller.head().await.starts_with("HTTP/1.1 404"),
+            "after {request} {answer}"
+        );
     }
 }
 
@@ -324,18 +453,29 @@ async fn answers_come_back_as_they_are() {
 async fn t84_an_event_stream_is_passed_on_at_once_kept_open_and_cancelled_with_its_caller() {
     let pair = Pair::start("heartbeat = \"300ms\"").await;
     let mut caller = pair.caller().await;
-    caller.say("POST /v1/s HTTP/1.1\r\nhost: gw\r\ncontent-length: 2\r\n\r\n{}").await;
+    caller
+        .say("POST /v1/s HTTP/1.1\r\nhost: gw\r\ncontent-length: 2\r\n\r\n{}")
+        .await;
     let mut upstream = pair.accept().await;
     upstream.head().await;
     upstream.say("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n").await;
     let head = caller.head().await;
-    assert!(has(&head, "content-type: text/event-stream") && has(&head, "transfer-encoding: chunked"), "{head}");
+    assert!(
+        has(&head, "content-type: text/event-stream") && has(&head, "transfer-encoding: chunked"),
+        "{head}"
+    );
     for number in 0..5 {
         let begun = Instant::now();
         let event = format!("data: {number}\n\n");
-        upstream.say(&format!("{:x}\r\n{event}\r\n", event.len())).await;
+        upstream
+            .say(&format!("{:x}\r\n{event}\r\n", event.len()))
+            .await;
         caller.until(&event).await;
-        assert!(begun.elapsed() < Duration::from_millis(50), "{:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() < Duration::from_millis(50),
+            "{:?}",
+            begun.elapsed()
+        );
     }
     // Silent between events: comments. Silent within one: nothing.
     caller.until(": ping\n\n").await;
@@ -357,7 +497,9 @@ async fn t84_an_event_stream_is_passed_on_at_once_kept_open_and_cancelled_with_i
 async fn a_caller_that_leaves_before_the_answer_takes_the_call_along() {
     let pair = Pair::start("").await;
     let mut caller = pair.caller().await;
-    caller.say("POST /v1/s HTTP/1.1\r\nhost: gw\r\ncontent-length: 2\r\n\r\n{}").await;
+    caller
+        .say("POST /v1/s HTTP/1.1\r\nhost: gw\r\ncontent-length: 2\r\n\r\n{}")
+        .await;
     let mut upstream = pair.accept().await;
     upstream.until("{}").await;
     let left = Instant::now();
@@ -367,7 +509,10 @@ async fn a_caller_that_leaves_before_the_answer_takes_the_call_along() {
     let line = pair.logged(1).await[0].clone();
     assert_eq!(line["reason"], "aborted");
     let cause = line["cause"].as_str().expect("a cause");
-    assert!(cause.contains("went away before it was answered"), "the body was whole: {cause}");
+    assert!(
+        cause.contains("went away before it was answered"),
+        "the body was whole: {cause}"
+    );
 }
 
 #[tokio::test]
@@ -382,7 +527,10 @@ async fn a_request_body_streams_up_and_loses_its_trailers() {
             .await;
         let mut upstream = pair.accept().await;
         let head = upstream.head().await;
-        assert!(has(&head, "transfer-encoding: chunked") && !head.contains("expect"), "{head}");
+        assert!(
+            has(&head, "transfer-encoding: chunked") && !head.contains("expect"),
+            "{head}"
+        );
         assert_eq!(caller.head().await, "HTTP/1.1 100 Continue\r\n\r\n");
         caller.say("5\r\nfirst\r\n").await;
         upstream.until("first\r\n").await;
@@ -397,7 +545,10 @@ async fn a_request_body_streams_up_and_loses_its_trailers() {
 #[tokio::test]
 async fn t79_an_answer_that_breaks_off_does_not_look_whole() {
     let pair = Pair::start("").await;
-    for framing in ["transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n", "content-length: 100\r\n\r\nhalf"] {
+    for framing in [
+        "transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        "content-length: 100\r\n\r\nhalf",
+    ] {
         let mut caller = pair.caller().await;
         caller.say("GET /v1/x HTTP/1.1\r\nhost: gw\r\n\r\n").await;
         let mut upstream = pair.accept().await;
@@ -408,7 +559,12 @@ async fn t79_an_answer_that_breaks_off_does_not_look_whole() {
         let rest = caller.rest().await;
         assert!(!rest.contains("0\r\n\r\n"), "{rest:?}");
     }
-    assert!(pair.logged(2).await.iter().all(|line| line["end"] == "upstream broke"));
+    assert!(
+        pair.logged(2)
+            .await
+            .iter()
+            .all(|line| line["end"] == "upstream broke")
+    );
 }
 
 #[tokio::test]
@@ -417,7 +573,10 @@ async fn t80_an_upstream_that_fails_is_502_or_504_in_our_words() {
         Pair::start("timeout = \"400ms\"\n[[proxy]]\nprefix = \"/v1/gone\"\nupstream = \"http://127.0.0.1:1\"\n").await;
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: gw\r\n\r\n");
     let answer = pair.refused(&get("/v1/gone/x")).await;
-    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("\"code\":\"upstream_failed\""), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 502 ") && answer.contains("\"code\":\"upstream_failed\""),
+        "{answer}"
+    );
     for said in ["", "BOO\r\n\r\n", "HTTP/1.1 200 OK\r\nx y: z\r\n\r\n"] {
         let mut caller = pair.caller().await;
         caller.say(&get("/v1/x")).await;
@@ -446,30 +605,48 @@ async fn t16_a_body_over_its_bound_is_413_announced_or_not() {
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     pair.nobody_calls().await;
     let mut caller = pair.caller().await;
-    caller.say("POST /v1/x HTTP/1.1\r\nhost: gw\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    caller
+        .say("POST /v1/x HTTP/1.1\r\nhost: gw\r\ntransfer-encoding: chunked\r\n\r\n")
+        .await;
     let piece = "x".repeat(1000);
-    caller.say(&format!("3e8\r\n{piece}\r\n3e8\r\n{piece}\r\n")).await;
+    caller
+        .say(&format!("3e8\r\n{piece}\r\n3e8\r\n{piece}\r\n"))
+        .await;
     assert!(caller.head().await.starts_with("HTTP/1.1 413 "));
     let upstream = pair.accept().await;
-    assert!(!upstream.rest().await.contains("\r\n0\r\n\r\n"), "what was cut off does not look whole");
+    assert!(
+        !upstream.rest().await.contains("\r\n0\r\n\r\n"),
+        "what was cut off does not look whole"
+    );
 }
 
 #[tokio::test]
 async fn a_value_cannot_become_a_header_of_its_own() {
     let pair = Pair::start("").await;
     for bad in ["x-a: b\rc: d", "x-a: b\0c", "x a: b", " x-a: b", "x-a : b"] {
-        let answer = pair.refused(&format!("GET /v1/x HTTP/1.1\r\nhost: gw\r\n{bad}\r\n\r\n")).await;
+        let answer = pair
+            .refused(&format!("GET /v1/x HTTP/1.1\r\nhost: gw\r\n{bad}\r\n\r\n"))
+            .await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{bad:?}: {answer}");
     }
     for bad in [
         "transfer-encoding: gzip, chunked\r\n",
         "transfer-encoding: chunked\r\ncontent-length: 3\r\ntransfer-encoding: x\r\n",
     ] {
-        let answer = pair.refused(&format!("POST /v1/x HTTP/1.1\r\nhost: gw\r\n{bad}\r\n0\r\n\r\n")).await;
+        let answer = pair
+            .refused(&format!(
+                "POST /v1/x HTTP/1.1\r\nhost: gw\r\n{bad}\r\n0\r\n\r\n"
+            ))
+            .await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{bad:?}: {answer}");
     }
-    let head = pair.arrived("GET /v1/x?a=%0d%0ax-evil:%201 HTTP/1.1\r\nhost: gw\r\n\r\n").await;
-    assert!(head.starts_with("GET /v1/x?a=%0d%0ax-evil:%201 HTTP/1.1\r\n"), "{head}");
+    let head = pair
+        .arrived("GET /v1/x?a=%0d%0ax-evil:%201 HTTP/1.1\r\nhost: gw\r\n\r\n")
+        .await;
+    assert!(
+        head.starts_with("GET /v1/x?a=%0d%0ax-evil:%201 HTTP/1.1\r\n"),
+        "{head}"
+    );
     pair.nobody_calls().await;
 }
 
@@ -480,11 +657,17 @@ async fn a_big_body_flows_both_ways_in_little_memory() {
     let pair = Pair::start("").await;
     let before = pair.gateway.resident();
     let mut caller = pair.caller().await;
-    caller.say(&format!("POST /v1/x HTTP/1.1\r\nhost: gw\r\ncontent-length: {BIG}\r\n\r\n")).await;
+    caller
+        .say(&format!(
+            "POST /v1/x HTTP/1.1\r\nhost: gw\r\ncontent-length: {BIG}\r\n\r\n"
+        ))
+        .await;
     let mut upstream = pair.accept().await;
     let head = upstream.head().await;
     assert_eq!(length(&head), Some(BIG), "{head}");
-    upstream.say(&format!("HTTP/1.1 200 OK\r\ncontent-length: {BIG}\r\n\r\n")).await;
+    upstream
+        .say(&format!("HTTP/1.1 200 OK\r\ncontent-length: {BIG}\r\n\r\n"))
+        .await;
     let (Wire { stream: up, read }, Wire { stream: down, .. }) = (upstream, caller);
     let (mut echo_in, mut echo_out) = up.into_split();
     let echo = tokio::spawn(async move {
@@ -492,7 +675,9 @@ async fn a_big_body_flows_both_ways_in_little_memory() {
         tokio::io::copy(&mut echo_in, &mut echo_out).await.unwrap();
     });
     let (mut back, mut forth) = down.into_split();
-    let piece: Vec<u8> = (0..1 << 20).map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let piece: Vec<u8> = (0..1 << 20)
+        .map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
     let sent = piece.clone();
     let send = tokio::spawn(async move {
         for _ in 0..BIG / sent.len() {
@@ -530,7 +715,9 @@ async fn t32_a_caller_that_does_not_read_is_not_read_for() {
             upstream.head().await;
             callers.push(caller);
             feeders.push(tokio::spawn(async move {
-                upstream.say("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n").await;
+                upstream
+                    .say("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+                    .await;
                 while upstream.stream.write_all(&[b'x'; 64 * 1024]).await.is_ok() {}
             }));
         }
@@ -539,10 +726,16 @@ async fn t32_a_caller_that_does_not_read_is_not_read_for() {
     }
     // The first ones pay for what is there only once.
     let each = resident[2].saturating_sub(resident[0]) / 40;
-    assert!(each < 256 << 10, "{each} bytes for each caller: {resident:?}");
+    assert!(
+        each < 256 << 10,
+        "{each} bytes for each caller: {resident:?}"
+    );
     // When they leave, so does what was feeding them.
     drop(callers);
     for feeder in feeders {
-        tokio::time::timeout(5 * SECOND, feeder).await.expect("the upstream is left in time").unwrap();
+        tokio::time::timeout(5 * SECOND, feeder)
+            .await
+            .expect("the upstream is left in time")
+            .unwrap();
     }
 }

@@ -25,8 +25,15 @@ fn issue(action: &str) -> String {
 async fn a_signed_event_becomes_one_proper_invoke() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, TRIAGE).await;
-    let headers = github(SECRET, "72d3162e-cc78-11e3-81ab-4c9367dc0958", "issues", &issue("opened"));
-    let answer = gateway.post("/hooks/triage", &borrowed(&headers), issue("opened")).await;
+    let headers = github(
+        SECRET,
+        "72d3162e-cc78-11e3-81ab-4c9367dc0958",
+        "issues",
+        &issue("opened"),
+    );
+    let answer = gateway
+        .post("/hooks/triage", &borrowed(&headers), issue("opened"))
+        .await;
     assert_eq!(answer.status(), 202, "{:?}", answer.body());
     let body = json(&answer);
     assert_eq!(body["status"], "accepted");
@@ -42,7 +49,10 @@ async fn a_signed_event_becomes_one_proper_invoke() {
     let runs = upstream.wait_for_runs(1).await;
     assert_eq!(runs.len(), 1);
     let run = &runs[0];
-    assert_eq!(run["destination"], "agents/47c3b020-9a6b-4699-8d94-d92d71929b53");
+    assert_eq!(
+        run["destination"],
+        "agents/47c3b020-9a6b-4699-8d94-d92d71929b53"
+    );
     let mut body = run["body"].clone();
     body["input"]["text"] = unmarked(body["input"]["text"].as_str().expect("a text")).into();
     assert_eq!(
@@ -62,10 +72,20 @@ async fn a_signed_event_becomes_one_proper_invoke() {
 async fn the_second_secret_works_while_secrets_are_rotated() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, TRIAGE).await;
-    let headers = github("the-secret-before-this-one", "d-1", "issues", &issue("opened"));
-    let answer = gateway.post("/hooks/triage", &borrowed(&headers), issue("opened")).await;
+    let headers = github(
+        "the-secret-before-this-one",
+        "d-1",
+        "issues",
+        &issue("opened"),
+    );
+    let answer = gateway
+        .post("/hooks/triage", &borrowed(&headers), issue("opened"))
+        .await;
     assert_eq!(answer.status(), 202);
-    let id = json(&answer)["event_id"].as_str().expect("an id").to_owned();
+    let id = json(&answer)["event_id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     let event = gateway.settled(&id).await;
     assert_eq!(event["verification"]["secret"], "literal 2", "{event:#}");
     assert_eq!(event["verification"]["strength"], "signed");
@@ -76,11 +96,24 @@ async fn an_event_that_is_not_wanted_is_kept_as_filtered_with_the_reason() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, TRIAGE).await;
     let headers = github(SECRET, "d-2", "issues", &issue("closed"));
-    let answer = gateway.post("/hooks/triage", &borrowed(&headers), issue("closed")).await;
-    assert_eq!((answer.status().as_u16(), json(&answer)["status"].clone()), (202, json!("filtered")));
-    let id = json(&answer)["event_id"].as_str().expect("an id").to_owned();
+    let answer = gateway
+        .post("/hooks/triage", &borrowed(&headers), issue("closed"))
+        .await;
+    assert_eq!(
+        (answer.status().as_u16(), json(&answer)["status"].clone()),
+        (202, json!("filtered"))
+    );
+    let id = json(&answer)["event_id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     let event = gateway.settled(&id).await;
-    assert!(event["filtered"].as_str().is_some_and(|rule| rule.contains("issues.closed")), "{event:#}");
+    assert!(
+        event["filtered"]
+            .as_str()
+            .is_some_and(|rule| rule.contains("issues.closed")),
+        "{event:#}"
+    );
     assert_eq!(event["deliveries"], json!([]));
     assert!(upstream.runs().await.is_empty());
 }
@@ -92,17 +125,23 @@ async fn t49_t50_equal_events_at_once_make_one_event_and_one_run() {
     let body = issue("opened");
     let headers = github(SECRET, "the-same-64-times", "issues", &body);
     let headers = borrowed(&headers);
-    let answers =
-        futures_util::future::join_all((0..64).map(|_| gateway.post("/hooks/triage", &headers, body.clone()))).await;
-    let mut ids: Vec<String> =
-        answers.iter().map(|answer| json(answer)["event_id"].as_str().expect("an id").to_owned()).collect();
+    let answers = futures_util::future::join_all(
+        (0..64).map(|_| gateway.post("/hooks/triage", &headers, body.clone())),
+    )
+    .await;
+    let mut ids: Vec<String> = answers
+        .iter()
+        .map(|answer| json(answer)["event_id"].as_str().expect("an id").to_owned())
+        .collect();
     assert!(answers.iter().all(|answer| answer.status() == 202));
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 1, "one event, whoever asks");
     gateway.settled(&ids[0]).await;
     assert_eq!(upstream.runs().await.len(), 1);
-    let counted = |outcome: &str| format!(r#"sluicegate_requests_total{{outcome="{outcome}",source="triage"}}"#);
+    let counted = |outcome: &str| {
+        format!(r#"sluicegate_requests_total{{outcome="{outcome}",source="triage"}}"#)
+    };
     gateway.metric_is(&counted("accepted"), 1.0).await;
     gateway.metric_is(&counted("duplicate"), 63.0).await;
 }
@@ -125,9 +164,15 @@ params_mapping = { task_id = "message.chat.id", prompt = "message.text", user_id
     let runs = upstream.wait_for_runs(1).await;
     let sent = &runs[0]["body"];
     assert_eq!(sent["input"]["text"], "Hello \"you\" é");
-    assert_eq!(sent["input"]["user"], json!({"id": "9007199254740995", "email": "9007199254740995@webhook.invalid"}));
+    assert_eq!(
+        sent["input"]["user"],
+        json!({"id": "9007199254740995", "email": "9007199254740995@webhook.invalid"})
+    );
     let id = sent["id"].as_str().expect("a text");
-    assert!(uuid::Uuid::parse_str(id).is_ok_and(|id| id.get_version_num() == 8), "{id}");
+    assert!(
+        uuid::Uuid::parse_str(id).is_ok_and(|id| id.get_version_num() == 8),
+        "{id}"
+    );
     let page = gateway.admin_json("/events").await;
     assert_eq!(page["items"][0]["thread"], "-1001234567890123");
     assert_eq!(page["items"][0]["dedup"], "9007199254740993");
@@ -135,13 +180,18 @@ params_mapping = { task_id = "message.chat.id", prompt = "message.text", user_id
     assert!(!page.contains("telegram-secret-token"));
     let event = gateway
         .settled(
-            serde_json::from_str::<serde_json::Value>(&gateway.admin_json("/events").await.to_string()).expect("JSON")
-                ["items"][0]["id"]
+            serde_json::from_str::<serde_json::Value>(
+                &gateway.admin_json("/events").await.to_string(),
+            )
+            .expect("JSON")["items"][0]["id"]
                 .as_str()
                 .expect("an id"),
         )
         .await;
-    assert!(!event.to_string().contains("telegram-secret-token"), "{event:#}");
+    assert!(
+        !event.to_string().contains("telegram-secret-token"),
+        "{event:#}"
+    );
 }
 
 #[tokio::test]
@@ -156,8 +206,16 @@ params_mapping = { prompt = "message.text", user_id = "message.from.id", user_em
 defaults = { prompt = "hello" }
 "#;
     let gateway = Gateway::start(upstream.address, sources).await;
-    let answer = gateway.post("/hooks/open", &[], r#"{"message":{"text":"","from":{"id":7}}}"#).await;
-    let event = gateway.settled(json(&answer)["event_id"].as_str().expect("an id")).await;
+    let answer = gateway
+        .post(
+            "/hooks/open",
+            &[],
+            r#"{"message":{"text":"","from":{"id":7}}}"#,
+        )
+        .await;
+    let event = gateway
+        .settled(json(&answer)["event_id"].as_str().expect("an id"))
+        .await;
     assert_eq!(
         event["misses"],
         json!([
@@ -184,7 +242,11 @@ verify = { scheme = "hmac", algorithm = "sha256", signature = "header:X-Signatur
     let gateway = Gateway::start(upstream.address, sources).await;
     let body = r#"{"build":{"id":12345678901234567890,"ok":true}}"#;
     let signature = format!("sha256={}", hmac_sha256(b"try-me", body.as_bytes()));
-    let headers = [("x-signature", signature.as_str()), ("x-delivery", "77"), ("x-event", "build.done")];
+    let headers = [
+        ("x-signature", signature.as_str()),
+        ("x-delivery", "77"),
+        ("x-event", "build.done"),
+    ];
     let answer = gateway.post("/hooks/ci", &headers, body).await;
     assert_eq!(answer.status(), 202, "{:?}", answer.body());
     let runs = upstream.wait_for_runs(1).await;
@@ -193,7 +255,10 @@ verify = { scheme = "hmac", algorithm = "sha256", signature = "header:X-Signatur
     let text = sent["input"]["text"].as_str().expect("a text");
     assert!(text.starts_with("A build ended.\n\n"), "{text}");
     assert!(text.contains("12345678901234567890"), "{text}");
-    assert_eq!((&sent["title"], &sent["think_mode"]), (&json!("CI"), &json!("harder")));
+    assert_eq!(
+        (&sent["title"], &sent["think_mode"]),
+        (&json!("CI"), &json!("harder"))
+    );
 }
 
 #[tokio::test]
@@ -203,15 +268,31 @@ async fn a_slack_challenge_is_answered_at_the_edge_only_when_signed() {
     let gateway = Gateway::start(upstream.address, sources).await;
     let body = r#"{"type":"url_verification","challenge":"3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P"}"#;
     let now = now().to_string();
-    let signature = format!("v0={}", hmac_sha256(b"slack-signing-secret", format!("v0:{now}:{body}").as_bytes()));
-    let headers = [("x-slack-request-timestamp", now.as_str()), ("x-slack-signature", signature.as_str())];
+    let signature = format!(
+        "v0={}",
+        hmac_sha256(
+            b"slack-signing-secret",
+            format!("v0:{now}:{body}").as_bytes()
+        )
+    );
+    let headers = [
+        ("x-slack-request-timestamp", now.as_str()),
+        ("x-slack-signature", signature.as_str()),
+    ];
     let answer = gateway.post("/hooks/chat", &headers, body).await;
     assert_eq!(answer.status(), 200);
-    assert_eq!(&answer.body()[..], b"3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P");
+    assert_eq!(
+        &answer.body()[..],
+        b"3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P"
+    );
     assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
     let answer = gateway.post("/hooks/chat", &headers[..1], body).await;
     assert_eq!(answer.status(), 401);
-    assert!(gateway.admin_json("/events").await["items"].as_array().is_some_and(Vec::is_empty));
+    assert!(
+        gateway.admin_json("/events").await["items"]
+            .as_array()
+            .is_some_and(Vec::is_empty)
+    );
 }
 
 #[tokio::test]
@@ -222,11 +303,16 @@ async fn a_form_hook_is_signed_as_text_and_mapped_as_its_payload() {
     let body = format!("payload={payload}");
     let mut headers = github(SECRET, "form-1", "issues", &body);
     headers[0].1 = "application/x-www-form-urlencoded".into();
-    let answer = gateway.post("/hooks/triage", &borrowed(&headers), body).await;
+    let answer = gateway
+        .post("/hooks/triage", &borrowed(&headers), body)
+        .await;
     assert_eq!(answer.status(), 202, "{:?}", answer.body());
     let runs = upstream.wait_for_runs(1).await;
     let text = unmarked(runs[0]["body"]["input"]["text"].as_str().expect("a text"));
-    assert_eq!(text, "Triage «It is broken» (https://github.com/a/b/issues/7)");
+    assert_eq!(
+        text,
+        "Triage «It is broken» (https://github.com/a/b/issues/7)"
+    );
 }
 
 #[tokio::test]
@@ -234,10 +320,19 @@ async fn a_get_at_a_source_without_a_handshake_is_not_answered() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, TRIAGE).await;
     let answer = gateway.send(Method::GET, "/hooks/triage", &[], "").await;
-    assert_eq!((answer.status().as_u16(), answer.headers()["allow"].to_str().expect("text")), (405, "POST"));
+    assert_eq!(
+        (
+            answer.status().as_u16(),
+            answer.headers()["allow"].to_str().expect("text")
+        ),
+        (405, "POST")
+    );
 }
 
 #[expect(clippy::disallowed_methods, reason = "a sender has a clock")]
 fn now() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs()
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970")
+        .as_secs()
 }

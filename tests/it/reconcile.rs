@@ -14,7 +14,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use crate::world::{Gateway, TOKEN, Upstream, binary, borrowed, github, json as body_of, signal, unmarked, wait_for};
+use crate::world::{
+    Gateway, TOKEN, Upstream, binary, borrowed, github, json as body_of, signal, unmarked, wait_for,
+};
 
 const SECRET: &str = "a-github-secret-for-tests";
 const API_TOKEN: &str = "planted-api-token-4711";
@@ -28,12 +30,17 @@ struct Seen {
 
 impl Seen {
     fn header(&self, name: &str) -> &str {
-        self.headers.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map_or("", |(_, value)| value)
     }
 
     fn query(&self, name: &str) -> Option<String> {
         let query = self.target.split_once('?')?.1;
-        form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+        form_urlencoded::parse(query.as_bytes())
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
     }
 }
 
@@ -47,7 +54,12 @@ struct Said {
 }
 
 fn said(status: u16, body: impl Into<String>) -> Said {
-    Said { status, headers: Vec::new(), body: body.into(), hold: None }
+    Said {
+        status,
+        headers: Vec::new(),
+        body: body.into(),
+        hold: None,
+    }
 }
 
 /// A provider's API that answers by a script.
@@ -57,7 +69,9 @@ struct Api {
 }
 
 impl Api {
-    async fn start(script: impl Fn(SocketAddr, &Seen, usize) -> Said + Send + Sync + 'static) -> Self {
+    async fn start(
+        script: impl Fn(SocketAddr, &Seen, usize) -> Said + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -77,7 +91,10 @@ impl Api {
 
     /// How often a path was asked for whose beginning is this.
     fn asked(&self, start: &str) -> usize {
-        self.seen().iter().filter(|seen| seen.target.starts_with(start)).count()
+        self.seen()
+            .iter()
+            .filter(|seen| seen.target.starts_with(start))
+            .count()
     }
 }
 
@@ -96,9 +113,15 @@ async fn answer(
     }
     let head = String::from_utf8(head).expect("text");
     let mut lines = head.lines();
-    let target = lines.next().and_then(|line| line.split(' ').nth(1)).expect("a request line").to_owned();
+    let target = lines
+        .next()
+        .and_then(|line| line.split(' ').nth(1))
+        .expect("a request line")
+        .to_owned();
     let headers = lines.filter_map(|line| line.split_once(": "));
-    let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
+    let headers = headers
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+        .collect();
     let seen = Seen { target, headers };
     let said = {
         let mut all = all.lock().expect("no script panics");
@@ -108,10 +131,19 @@ async fn answer(
     if let Some(hold) = said.hold {
         hold.notified().await;
     }
-    let headers: String = said.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let headers: String = said
+        .headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
     let length = said.body.len();
-    let head = format!("HTTP/1.1 {} X\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n", said.status);
-    let _ = stream.write_all(format!("{head}{}", said.body).as_bytes()).await;
+    let head = format!(
+        "HTTP/1.1 {} X\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n",
+        said.status
+    );
+    let _ = stream
+        .write_all(format!("{head}{}", said.body).as_bytes())
+        .await;
 }
 
 fn now() -> Timestamp {
@@ -129,9 +161,21 @@ struct Delivery {
     kind: &'static str,
 }
 
-fn delivery(id: &'static str, guid: &'static str, minutes: u64, payload: impl Into<String>) -> Delivery {
+fn delivery(
+    id: &'static str,
+    guid: &'static str,
+    minutes: u64,
+    payload: impl Into<String>,
+) -> Delivery {
     let ago = Duration::from_secs(minutes * 60);
-    Delivery { id, guid, ago, action: "opened", payload: payload.into(), kind: "application/json" }
+    Delivery {
+        id,
+        guid,
+        ago,
+        action: "opened",
+        payload: payload.into(),
+        kind: "application/json",
+    }
 }
 
 fn issue(number: u32, title: &str) -> String {
@@ -146,7 +190,9 @@ fn hook_log(deliveries: Vec<Delivery>) -> impl Fn(SocketAddr, &Seen) -> Said + S
     move |address, seen| {
         let path = seen.target.split('?').next().unwrap_or_default();
         if let Some(id) = path.strip_prefix(&format!("{HOOK}/")) {
-            let Some(found) = deliveries.iter().find(|delivery| delivery.id == id) else { return said(404, "{}") };
+            let Some(found) = deliveries.iter().find(|delivery| delivery.id == id) else {
+                return said(404, "{}");
+            };
             // As text, so that the payload's digits are what they are.
             return said(
                 200,
@@ -156,7 +202,9 @@ fn hook_log(deliveries: Vec<Delivery>) -> impl Fn(SocketAddr, &Seen) -> Said + S
                 ),
             );
         }
-        let start: usize = seen.query("cursor").map_or(0, |cursor| cursor[3..].parse().expect("a cursor of ours"));
+        let start: usize = seen
+            .query("cursor")
+            .map_or(0, |cursor| cursor[3..].parse().expect("a cursor of ours"));
         let page: Vec<String> = deliveries[start..]
             .iter()
             .take(2)
@@ -171,11 +219,17 @@ fn hook_log(deliveries: Vec<Delivery>) -> impl Fn(SocketAddr, &Seen) -> Said + S
         let mut said = said(200, format!("[{}]", page.join(",")));
         // These stand on every answer and are no reason to wait.
         said.headers.push(("x-ratelimit-remaining", "4999".into()));
-        said.headers.push(("x-ratelimit-reset", "4102444800".into()));
+        said.headers
+            .push(("x-ratelimit-reset", "4102444800".into()));
         if start + 2 < deliveries.len() {
-            let next =
-                format!("<http://{address}/api/v3/repositories/1/x?per_page=2&cursor=v1_{}>; rel=\"next\"", start + 2);
-            said.headers.push(("link", format!("<http://{address}/first>; rel=\"first\", {next}")));
+            let next = format!(
+                "<http://{address}/api/v3/repositories/1/x?per_page=2&cursor=v1_{}>; rel=\"next\"",
+                start + 2
+            );
+            said.headers.push((
+                "link",
+                format!("<http://{address}/first>; rel=\"first\", {next}"),
+            ));
         }
         said
     }
@@ -203,11 +257,17 @@ async fn post(gateway: &Gateway, source: &str, body: &str) -> (u16, Value) {
     let client = Client::new(Duration::from_secs(5), None).expect("a client");
     let request = Request::builder()
         .method(Method::POST)
-        .uri(format!("http://{}/api/v1/sources/{source}/reconcile", gateway.admin))
+        .uri(format!(
+            "http://{}/api/v1/sources/{source}/reconcile",
+            gateway.admin
+        ))
         .header("authorization", format!("Bearer {TOKEN}"))
         .body(Bytes::from(body.to_owned()))
         .expect("a request");
-    let answer = client.send(request, Duration::from_secs(60), 1 << 24).await.expect("the admin API answers");
+    let answer = client
+        .send(request, Duration::from_secs(60), 1 << 24)
+        .await
+        .expect("the admin API answers");
     (answer.status().as_u16(), body_of(&answer))
 }
 
@@ -218,19 +278,35 @@ async fn reconcile(gateway: &Gateway, source: &str, asked: Value) -> Value {
 }
 
 fn sums(report: &Value) -> [u64; 6] {
-    ["listed", "already_here", "missing", "pulled_in", "filtered", "failed"]
-        .map(|key| report[key].as_u64().unwrap_or_else(|| panic!("{key} of {report:#}")))
+    [
+        "listed",
+        "already_here",
+        "missing",
+        "pulled_in",
+        "filtered",
+        "failed",
+    ]
+    .map(|key| {
+        report[key]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{key} of {report:#}"))
+    })
 }
 
 /// What became of each, by its id in the log.
 fn became(report: &Value) -> Vec<(String, String)> {
     let text = |line: &Value, key: &str| line[key].as_str().expect("a text").to_owned();
     let lines = report["lines"].as_array().expect("a list");
-    lines.iter().map(|line| (text(line, "id"), text(line, "became"))).collect()
+    lines
+        .iter()
+        .map(|line| (text(line, "id"), text(line, "became")))
+        .collect()
 }
 
 fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
-    list.iter().map(|(id, became)| ((*id).to_owned(), (*became).to_owned())).collect()
+    list.iter()
+        .map(|(id, became)| ((*id).to_owned(), (*became).to_owned()))
+        .collect()
 }
 
 /// Odd blanks and digits that no number type holds.
@@ -245,7 +321,12 @@ async fn what_never_arrived_is_pulled_in_oldest_first_and_only_once() {
         delivery("103", "g-2", 40, issue(7, "two")),
         Delivery {
             action: "closed",
-            ..delivery("102", "g-5", 45, r#"{"action":"closed","issue":{"number":7,"title":"five"}}"#)
+            ..delivery(
+                "102",
+                "g-5",
+                45,
+                r#"{"action":"closed","issue":{"number":7,"title":"five"}}"#,
+            )
         },
         delivery("101", "g-1", 50, issue(7, "one")),
         delivery("100", "g-0", 200, issue(7, "too old")),
@@ -257,7 +338,13 @@ async fn what_never_arrived_is_pulled_in_oldest_first_and_only_once() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, &triage(api.address)).await;
     let headers = github(SECRET, "g-2", "issues", &issue(7, "two"));
-    assert_eq!(gateway.post("/hooks/triage", &borrowed(&headers), issue(7, "two")).await.status(), 202);
+    assert_eq!(
+        gateway
+            .post("/hooks/triage", &borrowed(&headers), issue(7, "two"))
+            .await
+            .status(),
+        202
+    );
     upstream.wait_for_runs(1).await;
 
     let report = reconcile(&gateway, "triage", json!({"since": "2h"})).await;
@@ -270,41 +357,70 @@ async fn what_never_arrived_is_pulled_in_oldest_first_and_only_once() {
         ("9007199254740999", "pulled_in"),
     ];
     assert_eq!(became(&report), pairs(&wanted));
-    assert_eq!((&report["stopped"], &report["reached"]), (&Value::Null, &report["until"]));
+    assert_eq!(
+        (&report["stopped"], &report["reached"]),
+        (&Value::Null, &report["until"])
+    );
     assert_eq!(report["lines"][3]["dedup"], "g-3");
     assert_eq!(report["lines"][3]["event_type"], "issues.opened");
 
     // In their thread, in the order of the log, and as they were sent.
     let runs = upstream.wait_for_runs(4).await;
-    let texts: Vec<&str> = runs.iter().filter_map(|run| run["body"]["input"]["text"].as_str()).collect();
+    let texts: Vec<&str> = runs
+        .iter()
+        .filter_map(|run| run["body"]["input"]["text"].as_str())
+        .collect();
     let place = |title: &str| {
-        texts.iter().position(|text| unmarked(text) == title).unwrap_or_else(|| panic!("{title}: {texts:?}"))
+        texts
+            .iter()
+            .position(|text| unmarked(text) == title)
+            .unwrap_or_else(|| panic!("{title}: {texts:?}"))
     };
     assert!(place("Triage one") < place("Triage «Exact é»"), "{texts:?}");
-    let id = report["lines"][3]["event"].as_str().expect("an event").to_owned();
+    let id = report["lines"][3]["event"]
+        .as_str()
+        .expect("an event")
+        .to_owned();
     let event = gateway.settled(&id).await;
     assert_eq!(event["body"], EXACT);
-    assert_eq!(event["verification"], json!({"strength": "fetched", "secret": "literal 1"}));
-    assert_eq!((&event["thread"], &event["dedup"]), (&json!("7"), &json!("g-3")));
+    assert_eq!(
+        event["verification"],
+        json!({"strength": "fetched", "secret": "literal 1"})
+    );
+    assert_eq!(
+        (&event["thread"], &event["dedup"]),
+        (&json!("7"), &json!("g-3"))
+    );
     assert_eq!(event["request_line"], "POST /hooks/triage");
     let kept = event["headers"].to_string();
-    assert!(kept.contains("x-github-hook-id") && !kept.contains("\"host\""), "{kept}");
+    assert!(
+        kept.contains("x-github-hook-id") && !kept.contains("\"host\""),
+        "{kept}"
+    );
 
     // What is known is not fetched, and what lies before the time is not even listed.
     assert_eq!(api.asked(&format!("{HOOK}/103")), 0);
-    assert_eq!(api.asked(&format!("{HOOK}/105")), 0, "a delivery that was made again is one event");
+    assert_eq!(
+        api.asked(&format!("{HOOK}/105")),
+        0,
+        "a delivery that was made again is one event"
+    );
     assert_eq!(api.asked(&format!("{HOOK}?")), 4);
     for seen in api.seen() {
         assert_eq!(seen.header("authorization"), format!("Bearer {API_TOKEN}"));
         assert_eq!(seen.header("x-github-api-version"), "2022-11-28");
         assert_eq!(seen.header("accept"), "application/vnd.github+json");
-        assert_eq!(seen.header("user-agent"), format!("sluicegate/{}", env!("CARGO_PKG_VERSION")));
+        assert_eq!(
+            seen.header("user-agent"),
+            format!("sluicegate/{}", env!("CARGO_PKG_VERSION"))
+        );
     }
 
     let again = reconcile(&gateway, "triage", json!({"since": "2h"})).await;
     assert_eq!(sums(&again), [5, 5, 0, 0, 0, 0], "{again:#}");
     assert_eq!(upstream.runs().await.len(), 4);
-    let counted = |word: &str| format!(r#"sluicegate_reconciled_total{{became="{word}",source="triage"}}"#);
+    let counted =
+        |word: &str| format!(r#"sluicegate_reconciled_total{{became="{word}",source="triage"}}"#);
     gateway.metric_is(&counted("pulled_in"), 3.0).await;
     gateway.metric_is(&counted("already_here"), 6.0).await;
     let everything = format!("{report}{again}{event}{}", gateway.log());
@@ -315,7 +431,10 @@ async fn what_never_arrived_is_pulled_in_oldest_first_and_only_once() {
 async fn a_dry_run_says_the_same_and_changes_nothing() {
     let log = vec![
         delivery("2", "g-2", 10, issue(7, "two")),
-        Delivery { action: "closed", ..delivery("1", "g-1", 20, r#"{"action":"closed"}"#) },
+        Delivery {
+            action: "closed",
+            ..delivery("1", "g-1", 20, r#"{"action":"closed"}"#)
+        },
     ];
     let script = hook_log(log);
     let api = Api::start(move |address, seen, _| script(address, seen)).await;
@@ -323,36 +442,77 @@ async fn a_dry_run_says_the_same_and_changes_nothing() {
     let gateway = Gateway::start(upstream.address, &triage(api.address)).await;
     let report = reconcile(&gateway, "triage", json!({"since": "2h", "dry_run": true})).await;
     assert_eq!(sums(&report), [2, 0, 1, 0, 1, 0], "{report:#}");
-    assert_eq!(became(&report), pairs(&[("1", "filtered"), ("2", "missing")]));
-    assert!(report["lines"][0]["why"].as_str().is_some_and(|why| why.contains("issues.closed")), "{report:#}");
+    assert_eq!(
+        became(&report),
+        pairs(&[("1", "filtered"), ("2", "missing")])
+    );
+    assert!(
+        report["lines"][0]["why"]
+            .as_str()
+            .is_some_and(|why| why.contains("issues.closed")),
+        "{report:#}"
+    );
     assert_eq!(gateway.admin_json("/events").await["items"], json!([]));
     let until = (now() - Duration::from_secs(15 * 60)).to_string();
-    let report = reconcile(&gateway, "triage", json!({"since": "2h", "until": until, "dry_run": true})).await;
+    let report = reconcile(
+        &gateway,
+        "triage",
+        json!({"since": "2h", "until": until, "dry_run": true}),
+    )
+    .await;
     assert_eq!(became(&report), pairs(&[("1", "filtered")]), "{report:#}");
 }
 
 #[tokio::test]
 async fn a_form_hook_is_pulled_in_as_a_form_and_what_cannot_be_had_holds_up_nothing() {
-    let form = Delivery { kind: "application/x-www-form-urlencoded", ..delivery("3", "g-3", 10, issue(7, "a & b")) };
-    let log = vec![form, delivery("2", "g-2", 20, "null"), delivery("1", "g-1", 30, "{}")];
+    let form = Delivery {
+        kind: "application/x-www-form-urlencoded",
+        ..delivery("3", "g-3", 10, issue(7, "a & b"))
+    };
+    let log = vec![
+        form,
+        delivery("2", "g-2", 20, "null"),
+        delivery("1", "g-1", 30, "{}"),
+    ];
     let script = hook_log(log);
-    let api = Api::start(
-        move |address, seen, _| {
-            if seen.target.ends_with("/1") { said(404, "{}") } else { script(address, seen) }
-        },
-    )
+    let api = Api::start(move |address, seen, _| {
+        if seen.target.ends_with("/1") {
+            said(404, "{}")
+        } else {
+            script(address, seen)
+        }
+    })
     .await;
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, &triage(api.address)).await;
     let report = reconcile(&gateway, "triage", json!({"since": "2h"})).await;
-    assert_eq!(became(&report), pairs(&[("1", "failed"), ("2", "failed"), ("3", "pulled_in")]), "{report:#}");
+    assert_eq!(
+        became(&report),
+        pairs(&[("1", "failed"), ("2", "failed"), ("3", "pulled_in")]),
+        "{report:#}"
+    );
     for number in 0..2 {
-        assert!(report["lines"][number]["why"].as_str().is_some_and(|why| why.starts_with("gone: ")), "{report:#}");
+        assert!(
+            report["lines"][number]["why"]
+                .as_str()
+                .is_some_and(|why| why.starts_with("gone: ")),
+            "{report:#}"
+        );
     }
     let runs = upstream.wait_for_runs(1).await;
-    assert_eq!(unmarked(runs[0]["body"]["input"]["text"].as_str().expect("a text")), "Triage «a & b»");
-    let event = gateway.settled(report["lines"][2]["event"].as_str().expect("an event")).await;
-    assert!(event["body"].as_str().is_some_and(|body| body.starts_with("payload=%7B")), "{event:#}");
+    assert_eq!(
+        unmarked(runs[0]["body"]["input"]["text"].as_str().expect("a text")),
+        "Triage «a & b»"
+    );
+    let event = gateway
+        .settled(report["lines"][2]["event"].as_str().expect("an event"))
+        .await;
+    assert!(
+        event["body"]
+            .as_str()
+            .is_some_and(|body| body.starts_with("payload=%7B")),
+        "{event:#}"
+    );
 }
 
 #[tokio::test]
@@ -362,17 +522,33 @@ async fn an_event_that_arrives_in_the_meantime_runs_once_and_only_one_reconcile_
     let held = hold.clone();
     let api = Api::start(move |address, seen, _| {
         let hold = seen.target.ends_with("/1").then(|| held.clone());
-        Said { hold, ..script(address, seen) }
+        Said {
+            hold,
+            ..script(address, seen)
+        }
     })
     .await;
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, &triage(api.address)).await;
     let race = async {
-        wait_for("the delivery to be asked for", async || (api.asked(&format!("{HOOK}/1")) == 1).then_some(())).await;
+        wait_for("the delivery to be asked for", async || {
+            (api.asked(&format!("{HOOK}/1")) == 1).then_some(())
+        })
+        .await;
         let (status, refused) = post(&gateway, "triage", r#"{"since":"2h"}"#).await;
-        assert_eq!((status, refused["code"].as_str()), (409, Some("reconciling")), "{refused:#}");
+        assert_eq!(
+            (status, refused["code"].as_str()),
+            (409, Some("reconciling")),
+            "{refused:#}"
+        );
         let headers = github(SECRET, "g-1", "issues", &issue(7, "one"));
-        assert_eq!(gateway.post("/hooks/triage", &borrowed(&headers), issue(7, "one")).await.status(), 202);
+        assert_eq!(
+            gateway
+                .post("/hooks/triage", &borrowed(&headers), issue(7, "one"))
+                .await
+                .status(),
+            202
+        );
         hold.notify_one();
     };
     let (report, ()) = tokio::join!(reconcile(&gateway, "triage", json!({"since": "2h"})), race);
@@ -385,20 +561,32 @@ async fn an_event_that_arrives_in_the_meantime_runs_once_and_only_one_reconcile_
 
 #[tokio::test]
 async fn a_short_pause_is_waited_for_and_a_long_one_ends_it_with_what_was_done() {
-    let log = vec![delivery("2", "g-2", 10, issue(7, "two")), delivery("1", "g-1", 20, issue(7, "one"))];
+    let log = vec![
+        delivery("2", "g-2", 10, issue(7, "two")),
+        delivery("1", "g-1", 20, issue(7, "one")),
+    ];
     let script = hook_log(log);
     let limited = Mutex::new(0);
     let api = Api::start(move |address, seen, count| {
         let mut limited = limited.lock().expect("no script panics");
         if count == 1 {
             // The list, at first.
-            return Said { headers: vec![("retry-after", "1".into())], ..said(429, "{}") };
+            return Said {
+                headers: vec![("retry-after", "1".into())],
+                ..said(429, "{}")
+            };
         }
         if seen.target.ends_with("/2") && *limited < 1 {
             *limited += 1;
             let reset = (now().seconds() + 3_600).to_string();
-            let headers = vec![("x-ratelimit-remaining", "0".into()), ("x-ratelimit-reset", reset)];
-            return Said { headers, ..said(403, "{}") };
+            let headers = vec![
+                ("x-ratelimit-remaining", "0".into()),
+                ("x-ratelimit-reset", reset),
+            ];
+            return Said {
+                headers,
+                ..said(403, "{}")
+            };
         }
         script(address, seen)
     })
@@ -456,7 +644,11 @@ async fn the_token_goes_to_the_apis_own_host_only() {
         told.push_str(&report.to_string());
     }
     let (status, refused) = post(&gateway, "triage", r#"{"since":"2020-01-01T00:00:00Z"}"#).await;
-    assert_eq!((status, refused["code"].as_str()), (409, Some("forgotten")), "{refused:#}");
+    assert_eq!(
+        (status, refused["code"].as_str()),
+        (409, Some("forgotten")),
+        "{refused:#}"
+    );
     assert!(other.seen().is_empty(), "asked {:?}", other.seen());
     told.push_str(&gateway.log());
     assert!(told.contains("literal 1") && !told.contains(API_TOKEN));
@@ -467,7 +659,11 @@ async fn the_token_goes_to_the_apis_own_host_only() {
 async fn what_is_asked_wrongly_is_said() {
     let upstream = Upstream::start(&[]).await;
     let plain = "[sources.plain]\nprovider = \"github\"\nsecrets = [\"literal:a-long-secret\"]\nagent = \"a\"\n";
-    let gateway = Gateway::start(upstream.address, &format!("{}{plain}", triage(upstream.address))).await;
+    let gateway = Gateway::start(
+        upstream.address,
+        &format!("{}{plain}", triage(upstream.address)),
+    )
+    .await;
     for (source, body, status, code) in [
         ("triage", "", 400, "bad_body"),
         ("triage", r#"{"since":"soon"}"#, 400, "bad_body"),
@@ -476,29 +672,57 @@ async fn what_is_asked_wrongly_is_said() {
         ("plain", r#"{"since":"1h"}"#, 409, "no_log"),
     ] {
         let (got, answer) = post(&gateway, source, body).await;
-        assert_eq!((got, answer["code"].as_str()), (status, Some(code)), "{source} {body}: {answer}");
-        assert!(answer["detail"].as_str().is_some_and(|detail| detail.len() > 20), "{answer}");
+        assert_eq!(
+            (got, answer["code"].as_str()),
+            (status, Some(code)),
+            "{source} {body}: {answer}"
+        );
+        assert!(
+            answer["detail"]
+                .as_str()
+                .is_some_and(|detail| detail.len() > 20),
+            "{answer}"
+        );
     }
-    assert_eq!(gateway.admin(Method::GET, "/sources/triage/reconcile").await.status(), 405);
+    assert_eq!(
+        gateway
+            .admin(Method::GET, "/sources/triage/reconcile")
+            .await
+            .status(),
+        405
+    );
 }
 
 #[tokio::test]
 async fn a_gateway_that_stops_waits_for_no_provider() {
-    let script = hook_log(vec![delivery("2", "g-2", 10, issue(7, "two")), delivery("1", "g-1", 20, issue(7, "one"))]);
+    let script = hook_log(vec![
+        delivery("2", "g-2", 10, issue(7, "two")),
+        delivery("1", "g-1", 20, issue(7, "one")),
+    ]);
     let never = Arc::new(Notify::new());
     let api = Api::start(move |address, seen, _| {
         let hold = seen.target.ends_with("/2").then(|| never.clone());
-        Said { hold, ..script(address, seen) }
+        Said {
+            hold,
+            ..script(address, seen)
+        }
     })
     .await;
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, &triage(api.address)).await;
     let stop = async {
-        wait_for("the second one to be asked for", async || (api.asked(&format!("{HOOK}/2")) == 1).then_some(())).await;
+        wait_for("the second one to be asked for", async || {
+            (api.asked(&format!("{HOOK}/2")) == 1).then_some(())
+        })
+        .await;
         signal(gateway.pid(), "TERM");
     };
     let (report, ()) = tokio::join!(reconcile(&gateway, "triage", json!({"since": "2h"})), stop);
-    assert_eq!((&report["stopped"]["code"], &report["pulled_in"]), (&json!("stopping"), &json!(1)), "{report:#}");
+    assert_eq!(
+        (&report["stopped"]["code"], &report["pulled_in"]),
+        (&json!("stopping"), &json!(1)),
+        "{report:#}"
+    );
 }
 
 const BILLING: &str = r#"
@@ -526,9 +750,15 @@ fn charge(id: &str, created: i64, livemode: bool) -> String {
 #[tokio::test]
 async fn an_accounts_events_are_read_page_by_page() {
     let begun = now().seconds();
-    let events: Vec<(String, String)> = [("evt_5", 60), ("evt_4", 120), ("evt_3", 180), ("evt_2", 180), ("evt_1", 240)]
-        .map(|(id, ago)| (id.to_owned(), charge(id, begun - ago, id != "evt_4")))
-        .into();
+    let events: Vec<(String, String)> = [
+        ("evt_5", 60),
+        ("evt_4", 120),
+        ("evt_3", 180),
+        ("evt_2", 180),
+        ("evt_1", 240),
+    ]
+    .map(|(id, ago)| (id.to_owned(), charge(id, begun - ago, id != "evt_4")))
+    .into();
     let all = events.clone();
     let api = Api::start(move |_, seen, count| {
         let path = seen.target.split('?').next().unwrap_or_default();
@@ -544,22 +774,49 @@ async fn an_accounts_events_are_read_page_by_page() {
         }
         let start = match seen.query("starting_after") {
             None => 0,
-            Some(after) => all.iter().position(|(id, _)| *id == after).expect("a known id") + 1,
+            Some(after) => {
+                all.iter()
+                    .position(|(id, _)| *id == after)
+                    .expect("a known id")
+                    + 1
+            }
         };
         let end = (start + 2).min(all.len());
-        let page: Vec<&str> = all[start..end].iter().map(|(_, body)| body.as_str()).collect();
-        said(200, format!(r#"{{"object":"list","data":[{}],"has_more":{}}}"#, page.join(","), end < all.len()))
+        let page: Vec<&str> = all[start..end]
+            .iter()
+            .map(|(_, body)| body.as_str())
+            .collect();
+        said(
+            200,
+            format!(
+                r#"{{"object":"list","data":[{}],"has_more":{}}}"#,
+                page.join(","),
+                end < all.len()
+            ),
+        )
     })
     .await;
     let upstream = Upstream::start(&[]).await;
-    let gateway = Gateway::start(upstream.address, &BILLING.replace("API", &api.address.to_string())).await;
+    let gateway = Gateway::start(
+        upstream.address,
+        &BILLING.replace("API", &api.address.to_string()),
+    )
+    .await;
     let report = reconcile(&gateway, "billing", json!({"since": "1h"})).await;
     assert_eq!(sums(&report), [5, 0, 0, 4, 1, 0], "{report:#}");
     let order: Vec<String> = became(&report).into_iter().map(|(id, _)| id).collect();
     assert_eq!(order, ["evt_1", "evt_2", "evt_3", "evt_4", "evt_5"]);
-    assert_eq!((&report["lines"][3]["became"], &report["lines"][3]["why"]), (&json!("filtered"), &json!("when")));
-    let event = gateway.settled(report["lines"][0]["event"].as_str().expect("an event")).await;
-    assert_eq!((&event["body"], &event["event_type"]), (&json!(events[4].1), &json!("charge.failed")));
+    assert_eq!(
+        (&report["lines"][3]["became"], &report["lines"][3]["why"]),
+        (&json!("filtered"), &json!("when"))
+    );
+    let event = gateway
+        .settled(report["lines"][0]["event"].as_str().expect("an event"))
+        .await;
+    assert_eq!(
+        (&event["body"], &event["event_type"]),
+        (&json!(events[4].1), &json!("charge.failed"))
+    );
     assert_eq!(event["verification"]["strength"], "fetched");
     upstream.wait_for_runs(4).await;
 
@@ -570,14 +827,22 @@ async fn an_accounts_events_are_read_page_by_page() {
         ("Bearer planted-api-token-4711", "acct_1")
     );
     assert_eq!(list.header("stripe-version"), "", "the account's own");
-    let types: Vec<String> = form_urlencoded::parse(list.target.split_once('?').expect("a query").1.as_bytes())
-        .filter(|(key, _)| key == "types[]")
-        .map(|(_, value)| value.into_owned())
-        .collect();
+    let types: Vec<String> =
+        form_urlencoded::parse(list.target.split_once('?').expect("a query").1.as_bytes())
+            .filter(|(key, _)| key == "types[]")
+            .map(|(_, value)| value.into_owned())
+            .collect();
     assert_eq!(types, ["charge.failed", "invoice.paid"]);
-    let since: i64 = list.query("created[gte]").expect("it says since when").parse().expect("a number");
+    let since: i64 = list
+        .query("created[gte]")
+        .expect("it says since when")
+        .parse()
+        .expect("a number");
     assert!((begun - 3_610..=begun - 3_590).contains(&since), "{since}");
-    let limits: Vec<_> = seen[..4].iter().filter_map(|seen| seen.query("limit")).collect();
+    let limits: Vec<_> = seen[..4]
+        .iter()
+        .filter_map(|seen| seen.query("limit"))
+        .collect();
     assert_eq!(limits, ["100", "100", "20", "100"]);
 
     let again = reconcile(&gateway, "billing", json!({"since": "1h"})).await;
@@ -586,33 +851,58 @@ async fn an_accounts_events_are_read_page_by_page() {
 }
 
 fn run(arguments: &[&str]) -> Output {
-    Command::new(binary()).args(arguments).env("SLUICEGATE_ADMIN_TOKEN", TOKEN).output().expect("it runs")
+    Command::new(binary())
+        .args(arguments)
+        .env("SLUICEGATE_ADMIN_TOKEN", TOKEN)
+        .output()
+        .expect("it runs")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_types_it() {
-    let script = hook_log(vec![delivery("2", "g-2", 10, issue(7, "two")), delivery("1", "g-1", 20, "{}")]);
-    let api = Api::start(
-        move |address, seen, _| {
-            if seen.target.ends_with("/1") { said(404, "{}") } else { script(address, seen) }
-        },
-    )
+    let script = hook_log(vec![
+        delivery("2", "g-2", 10, issue(7, "two")),
+        delivery("1", "g-1", 20, "{}"),
+    ]);
+    let api = Api::start(move |address, seen, _| {
+        if seen.target.ends_with("/1") {
+            said(404, "{}")
+        } else {
+            script(address, seen)
+        }
+    })
     .await;
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, &triage(api.address)).await;
     let admin = format!("http://{}", gateway.admin);
     let typed = |words: &[&str]| run(&[&["reconcile"], words, &["--admin", &admin]].concat());
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let dry = typed(&["triage", "--since", "2h", "--until", "15min", "--dry-run", "--json"]);
+    let dry = typed(&[
+        "triage",
+        "--since",
+        "2h",
+        "--until",
+        "15min",
+        "--dry-run",
+        "--json",
+    ]);
     let report: Value = serde_json::from_slice(&dry.stdout).expect("JSON");
-    assert_eq!((dry.status.code(), sums(&report)), (Some(1), [1, 0, 0, 0, 0, 1]), "{report:#}");
+    assert_eq!(
+        (dry.status.code(), sums(&report)),
+        (Some(1), [1, 0, 0, 0, 0, 1]),
+        "{report:#}"
+    );
     let done = typed(&["triage", "--since", "15min"]);
     let said = text(&done.stdout);
     assert!(
-        done.status.success() && said.ends_with("1 listed: 0 already here, 1 pulled in, 0 filtered, 0 failed\n"),
+        done.status.success()
+            && said.ends_with("1 listed: 0 already here, 1 pulled in, 0 filtered, 0 failed\n"),
         "{said}"
     );
-    assert!(said.contains("g-2") && said.contains("issues.opened") && said.contains("evt_"), "{said}");
+    assert!(
+        said.contains("g-2") && said.contains("issues.opened") && said.contains("evt_"),
+        "{said}"
+    );
     let missing = typed(&["nobody", "--since", "2h"]);
     assert_eq!(missing.status.code(), Some(3), "{}", text(&missing.stderr));
     let wrong = typed(&["triage", "--since", "soon"]);

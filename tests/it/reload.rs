@@ -16,13 +16,18 @@ defaults = { prompt = "hello" }
 
 fn write(gateway: &Gateway, upstream: &Upstream, sources: &str) {
     let file = gateway.folder.path().join("sluicegate.toml");
-    std::fs::write(file, Gateway::config(upstream.address, sources, "")).expect("the folder takes files");
+    std::fs::write(file, Gateway::config(upstream.address, sources, ""))
+        .expect("the folder takes files");
     signal(gateway.pid(), "HUP");
 }
 
 async fn status(gateway: &Gateway, key: &str) -> u16 {
     let headers = [("x-api-key", key), ("content-type", "application/json")];
-    gateway.post("/?agent_id=a", &headers, r#"{"prompt":"hi"}"#).await.status().as_u16()
+    gateway
+        .post("/?agent_id=a", &headers, r#"{"prompt":"hi"}"#)
+        .await
+        .status()
+        .as_u16()
 }
 
 #[tokio::test]
@@ -34,26 +39,50 @@ async fn t105_a_reload_takes_sources_and_keys_and_a_wrong_one_changes_nothing() 
     upstream.wait_for_runs(2).await;
 
     // Everything wrong is named with its place, and nothing changes.
-    let wrong = KEYS.replace("\"before\"", "\"after\"").replace("provider = \"custom\"", "provider = \"costum\"");
+    let wrong = KEYS
+        .replace("\"before\"", "\"after\"")
+        .replace("provider = \"custom\"", "provider = \"costum\"");
     write(&gateway, &upstream, &wrong);
-    wait_for("the problems to be logged", async || gateway.log().contains("configuration not reloaded").then_some(()))
-        .await;
+    wait_for("the problems to be logged", async || {
+        gateway
+            .log()
+            .contains("configuration not reloaded")
+            .then_some(())
+    })
+    .await;
     let log = gateway.log();
-    assert!(log.contains("did you mean custom?") && log.contains("sluicegate.toml:"), "{log}");
+    assert!(
+        log.contains("did you mean custom?") && log.contains("sluicegate.toml:"),
+        "{log}"
+    );
     assert_eq!(status(&gateway, "gateway-key-of-ci-0001").await, 200);
 
     // A key that is gone is revoked, and a source goes where it is told now.
-    let next = KEYS.replace("\"before\"", "\"after\"").replace("gateway-key-of-ci-0001", "gateway-key-of-ci-0002");
+    let next = KEYS
+        .replace("\"before\"", "\"after\"")
+        .replace("gateway-key-of-ci-0001", "gateway-key-of-ci-0002");
     write(&gateway, &upstream, &next);
-    wait_for("the reload", async || gateway.log().contains("configuration reloaded").then_some(())).await;
+    wait_for("the reload", async || {
+        gateway
+            .log()
+            .contains("configuration reloaded")
+            .then_some(())
+    })
+    .await;
     // The old key is now one like any other, and only the gateway's own are taken.
     assert_eq!(status(&gateway, "gateway-key-of-ci-0001").await, 403);
     assert_eq!(status(&gateway, "gateway-key-of-ci-0002").await, 200);
     assert_eq!(gateway.post("/hooks/open", &[], "{}").await.status(), 202);
     let runs = upstream.wait_for_runs(5).await;
-    assert_eq!(runs.last().map(|run| run["destination"].clone()), Some(json!("agents/after")));
+    assert_eq!(
+        runs.last().map(|run| run["destination"].clone()),
+        Some(json!("agents/after"))
+    );
     let sources = gateway.admin_json("/sources").await;
-    assert_eq!(sources["items"][0]["destination"], "agent/after", "{sources:#} {TOKEN}");
+    assert_eq!(
+        sources["items"][0]["destination"], "agent/after",
+        "{sources:#} {TOKEN}"
+    );
 }
 
 #[tokio::test]
@@ -91,7 +120,11 @@ async fn order(gateway: &Gateway) -> (u16, serde_json::Value) {
 }
 
 async fn hook(gateway: &Gateway, name: &str) -> u16 {
-    gateway.post(&format!("/hooks/{name}"), &[], "{}").await.status().as_u16()
+    gateway
+        .post(&format!("/hooks/{name}"), &[], "{}")
+        .await
+        .status()
+        .as_u16()
 }
 
 async fn logged(gateway: &Gateway, words: &str) {
@@ -110,7 +143,10 @@ async fn attention(gateway: &Gateway) -> Vec<(String, String)> {
     let status = gateway.admin_json("/status").await;
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let items = status["attention"].as_array().cloned().unwrap_or_default();
-    items.iter().map(|item| (text(&item["code"]), text(&item["text"]))).collect()
+    items
+        .iter()
+        .map(|item| (text(&item["code"]), text(&item["text"])))
+        .collect()
 }
 
 const TWO: &str = r#"
@@ -134,11 +170,21 @@ async fn a10_a_file_that_is_being_written_never_takes_the_place_of_one_that_work
 
     put(&gateway, "");
     logged(&gateway, "says nothing").await;
-    assert_eq!((hook(&gateway, "one").await, hook(&gateway, "two").await), (202, 202));
+    assert_eq!(
+        (hook(&gateway, "one").await, hook(&gateway, "two").await),
+        (202, 202)
+    );
     let told = attention(&gateway).await;
-    assert!(told.iter().any(|(code, text)| code == "configuration" && text.contains("says nothing")), "{told:?}");
+    assert!(
+        told.iter()
+            .any(|(code, text)| code == "configuration" && text.contains("says nothing")),
+        "{told:?}"
+    );
     let (status, answer) = order(&gateway).await;
-    assert!(status == 409 && answer["code"] == "not_reloaded", "an order does not take nothing either: {answer}");
+    assert!(
+        status == 409 && answer["code"] == "not_reloaded",
+        "an order does not take nothing either: {answer}"
+    );
 
     let (head, _) = whole.split_once("[sources.one]").expect("it stands there");
     put(&gateway, head);
@@ -153,11 +199,21 @@ async fn a10_a_file_that_is_being_written_never_takes_the_place_of_one_that_work
     put(&gateway, &whole);
     let (status, answer) = order(&gateway).await;
     assert_eq!(status, 200, "{answer}");
-    assert_eq!((hook(&gateway, "one").await, hook(&gateway, "two").await), (202, 202));
-    assert!(attention(&gateway).await.iter().all(|(code, _)| code != "configuration"), "what was refused is mended");
+    assert_eq!(
+        (hook(&gateway, "one").await, hook(&gateway, "two").await),
+        (202, 202)
+    );
+    assert!(
+        attention(&gateway)
+            .await
+            .iter()
+            .all(|(code, _)| code != "configuration"),
+        "what was refused is mended"
+    );
 
     // What cannot be read is said, and changes nothing.
-    std::fs::write(file(&gateway), [whole.as_bytes(), b"# caf\xe9\n"].concat()).expect("the folder takes files");
+    std::fs::write(file(&gateway), [whole.as_bytes(), b"# caf\xe9\n"].concat())
+        .expect("the folder takes files");
     logged(&gateway, "not UTF-8").await;
     assert_eq!(hook(&gateway, "one").await, 202);
 
@@ -233,16 +289,28 @@ async fn a10_each_setting_holds_or_a_line_says_that_it_does_not() {
     wanted.retain(|name| !matches!(name.as_str(), "server.public_url" | "admin.token"));
     wanted.sort();
     let waiting = |answer: &serde_json::Value| {
-        let list = answer["configuration"]["restart_for"].as_array().expect("a list").clone();
-        list.iter().map(|name| name.as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+        let list = answer["configuration"]["restart_for"]
+            .as_array()
+            .expect("a list")
+            .clone();
+        list.iter()
+            .map(|name| name.as_str().expect("a name").to_owned())
+            .collect::<Vec<_>>()
     };
     assert_eq!(waiting(&answer), wanted);
-    assert!(answer["configuration"]["generation"] == 2 && answer["configuration"]["digest"] != before["digest"]);
+    assert!(
+        answer["configuration"]["generation"] == 2
+            && answer["configuration"]["digest"] != before["digest"]
+    );
     for name in &wanted {
         said(&gateway, name, 1).await;
     }
     let told = attention(&gateway).await;
-    assert_eq!(told.iter().filter(|(code, _)| code == "restart").count(), wanted.len(), "{told:?}");
+    assert_eq!(
+        told.iter().filter(|(code, _)| code == "restart").count(),
+        wanted.len(),
+        "{told:?}"
+    );
     assert_eq!(hook(&gateway, "one").await, 202, "what holds goes on");
 
     // It is said at each reload, until the old values are back or a restart has taken the new ones over.
@@ -251,7 +319,10 @@ async fn a10_each_setting_holds_or_a_line_says_that_it_does_not() {
     said(&gateway, "inbox.batch", 2).await;
     put(&gateway, &Gateway::config(upstream.address, TWO, ""));
     let (_, answer) = order(&gateway).await;
-    assert_eq!((waiting(&answer), answer["configuration"]["digest"].clone()), (Vec::new(), before["digest"].clone()));
+    assert_eq!(
+        (waiting(&answer), answer["configuration"]["digest"].clone()),
+        (Vec::new(), before["digest"].clone())
+    );
 }
 
 #[tokio::test]
@@ -261,9 +332,15 @@ async fn a10_what_is_said_to_hold_holds() {
     let sources = format!("{TWO}[keys.k]\nkey = \"literal:a-key-of-our-own-0001\"\n");
     let gateway = Gateway::start(upstream.address, &sources).await;
     let with = async |change: &dyn Fn(String) -> String| {
-        put(&gateway, &change(Gateway::config(upstream.address, &sources, "")));
+        put(
+            &gateway,
+            &change(Gateway::config(upstream.address, &sources, "")),
+        );
         let (status, answer) = order(&gateway).await;
-        assert!(status == 200 && answer["configuration"]["restart_for"] == json!([]), "{answer}");
+        assert!(
+            status == 200 && answer["configuration"]["restart_for"] == json!([]),
+            "{answer}"
+        );
     };
     let section = |name: &'static str, line: &'static str| {
         move |text: String| {
@@ -276,7 +353,13 @@ async fn a10_what_is_said_to_hold_holds() {
         }
     };
     with(&section("server", "max_body = \"8B\"")).await;
-    assert_eq!(gateway.post("/hooks/one", &[], "{\"a\":\"0123456789\"}").await.status(), 413);
+    assert_eq!(
+        gateway
+            .post("/hooks/one", &[], "{\"a\":\"0123456789\"}")
+            .await
+            .status(),
+        413
+    );
     with(&section("dropin", "enabled = false")).await;
     assert_eq!(status(&gateway, "a-key-of-our-own-0001").await, 404);
     with(&section("limits", "caller = \"1/h\"")).await;
@@ -303,22 +386,36 @@ async fn a10_what_is_said_to_hold_holds() {
 async fn a_public_url_holds_from_the_reload_on_for_files_as_well() {
     let upstream = Upstream::start(&[]).await;
     let source = "[sources.f]\nprovider = \"custom\"\nagent = \"a\"\nverify = { scheme = \"none\" }\nfiles = true\n";
-    let without =
-        Gateway::config(upstream.address, source, "").replace("public_url = \"https://hooks.example.com\"", "");
+    let without = Gateway::config(upstream.address, source, "")
+        .replace("public_url = \"https://hooks.example.com\"", "");
     let gateway = Gateway::start_config(&without).await;
     let body = "--X\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\nread it\r\n--X\r\n\
                 Content-Disposition: form-data; name=\"f\"; filename=\"a.txt\"\r\n\r\nhello\r\n--X--\r\n";
     let send = async || {
         let kind = [("content-type", "multipart/form-data; boundary=X")];
-        gateway.post("/hooks/f", &kind, body).await.status().as_u16()
+        gateway
+            .post("/hooks/f", &kind, body)
+            .await
+            .status()
+            .as_u16()
     };
     assert_eq!(send().await, 501);
-    put(&gateway, &Gateway::config(upstream.address, source, "").replace("hooks.example.com", "files.example.com"));
+    put(
+        &gateway,
+        &Gateway::config(upstream.address, source, "")
+            .replace("hooks.example.com", "files.example.com"),
+    );
     let (status, answer) = order(&gateway).await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(send().await, 202);
     let runs = upstream.wait_for_runs(1).await;
-    assert!(runs[0].to_string().contains("https://files.example.com/files/"), "{:#}", runs[0]);
+    assert!(
+        runs[0]
+            .to_string()
+            .contains("https://files.example.com/files/"),
+        "{:#}",
+        runs[0]
+    );
 }
 
 #[tokio::test]
@@ -336,7 +433,11 @@ async fn a_secret_file_that_changes_is_taken_without_an_order() {
     let gateway = Gateway::start_in(folder.clone(), upstream.address, source).await;
     let send = async |secret: &str, id: &str| {
         let headers = github(secret, id, "push", "{}");
-        gateway.post("/hooks/g", &borrowed(&headers), "{}").await.status().as_u16()
+        gateway
+            .post("/hooks/g", &borrowed(&headers), "{}")
+            .await
+            .status()
+            .as_u16()
     };
     assert_eq!(send("the-first-secret-of-all", "d-1").await, 202);
     write("another-secret-takes-over");
@@ -351,20 +452,45 @@ async fn a_reload_is_proved_by_the_command_that_orders_it() {
     let gateway = Gateway::start(upstream.address, TWO).await;
     let run = || {
         let output = std::process::Command::new(crate::world::binary())
-            .args(["reload", "--wait", "--admin", &format!("http://{}", gateway.admin)])
+            .args([
+                "reload",
+                "--wait",
+                "--admin",
+                &format!("http://{}", gateway.admin),
+            ])
             .env("SLUICEGATE_ADMIN_TOKEN", TOKEN)
             .output()
             .expect("it runs");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.code(), text(&output.stdout), text(&output.stderr))
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
     };
-    put(&gateway, &Gateway::config(upstream.address, TWO, "max_head = \"33KiB\""));
+    put(
+        &gateway,
+        &Gateway::config(upstream.address, TWO, "max_head = \"33KiB\""),
+    );
     let (code, out, err) = run();
     assert_eq!(code, Some(0), "{out}{err}");
-    assert!(out.contains("generation 2 holds") && out.contains("server.max_head"), "{out}");
-    let digest = gateway.admin_json("/status").await["configuration"]["digest"].as_str().expect("a text").to_owned();
+    assert!(
+        out.contains("generation 2 holds") && out.contains("server.max_head"),
+        "{out}"
+    );
+    let digest = gateway.admin_json("/status").await["configuration"]["digest"]
+        .as_str()
+        .expect("a text")
+        .to_owned();
     assert!(out.contains(&digest), "{out}");
-    put(&gateway, &Gateway::config(upstream.address, &TWO.replace("\"custom\"", "\"costum\""), ""));
+    put(
+        &gateway,
+        &Gateway::config(
+            upstream.address,
+            &TWO.replace("\"custom\"", "\"costum\""),
+            "",
+        ),
+    );
     let (code, _, err) = run();
     assert!(code == Some(1) && err.contains("costum"), "{err}");
 }

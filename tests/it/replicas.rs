@@ -18,7 +18,10 @@ use crate::world::{Gateway, Upstream, free_address, json as body_of, signal, wai
 
 /// How often a process is killed or frozen.
 fn kills() -> u32 {
-    std::env::var("SLUICEGATE_TEST_KILLS_POSTGRES").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
+    std::env::var("SLUICEGATE_TEST_KILLS_POSTGRES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(4)
 }
 
 const LEASE: Duration = Duration::from_secs(2);
@@ -67,12 +70,17 @@ async fn f1_f21_three_processes_killed_and_frozen_in_turn_lose_and_double_nothin
         } else {
             signal(gateways[at].pid(), "STOP");
             frozen += 1;
-            tokio::time::sleep(LEASE.mul_f64(0.5) + Duration::from_millis(fastrand::u64(0..3500))).await;
+            tokio::time::sleep(LEASE.mul_f64(0.5) + Duration::from_millis(fastrand::u64(0..3500)))
+                .await;
             signal(gateways[at].pid(), "CONT");
         }
     }
     let sent = load.finish().await;
-    assert!(sent.total() > 100, "the load was too thin to show anything: {}", sent.total());
+    assert!(
+        sent.total() > 100,
+        "the load was too thin to show anything: {}",
+        sent.total()
+    );
     drain(&gateways[0]).await;
     let runs = sent.judge(&upstream, &gateways[0]).await;
     eprintln!(
@@ -99,11 +107,18 @@ async fn f18_three_processes_restarted_one_after_the_other_refuse_and_lose_nothi
         gateways.insert(at, start(&config, doors[at]).await);
     }
     let sent = load.finish().await;
-    assert!(sent.total() > 100, "the load was too thin to show anything: {}", sent.total());
+    assert!(
+        sent.total() > 100,
+        "the load was too thin to show anything: {}",
+        sent.total()
+    );
     assert_eq!(sent.refused, 0, "every answer was a yes");
     drain(&gateways[0]).await;
     let runs = sent.judge(&upstream, &gateways[0]).await;
-    eprintln!("6 restarts, {} acknowledged, {runs} runs, 0 refused, 0 lost", sent.total());
+    eprintln!(
+        "6 restarts, {} acknowledged, {runs} runs, 0 refused, 0 lost",
+        sent.total()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -119,19 +134,30 @@ async fn f22_a_process_cut_off_from_the_database_for_longer_than_its_lease_takes
         tokio::time::sleep(Duration::from_millis(1500)).await;
         line.cut(true);
         tokio::time::sleep(LEASE * 2).await;
-        assert_eq!(cut_off.admin(Method::GET, "/health/ready").await.status(), 503, "it says that it keeps nothing");
+        assert_eq!(
+            cut_off.admin(Method::GET, "/health/ready").await.status(),
+            503,
+            "it says that it keeps nothing"
+        );
         line.cut(false);
     }
     tokio::time::sleep(LEASE).await;
     let sent = load.finish().await;
-    assert!(sent.total() > 100, "the load was too thin to show anything: {}", sent.total());
+    assert!(
+        sent.total() > 100,
+        "the load was too thin to show anything: {}",
+        sent.total()
+    );
     drain(&other).await;
     let runs = sent.judge(&upstream, &other).await;
     wait_for("it to be back", async || {
         (cut_off.admin(Method::GET, "/health/ready").await.status() == 200).then_some(())
     })
     .await;
-    eprintln!("2 partitions, {} acknowledged, {runs} runs, 0 lost, 0 doubled", sent.total());
+    eprintln!(
+        "2 partitions, {} acknowledged, {runs} runs, 0 lost, 0 doubled",
+        sent.total()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -168,39 +194,65 @@ defaults = { prompt = "hello" }
     // Nobody dispatches: the wait ends with a link, and nothing is claimed.
     let hurried = first.post("/hooks/hurried", &[], event("early")).await;
     assert_eq!(hurried.status(), 202);
-    let link = body_of(&hurried)["status_url"].as_str().expect("a link").replace("https://hooks.example.com", "");
+    let link = body_of(&hurried)["status_url"]
+        .as_str()
+        .expect("a link")
+        .replace("https://hooks.example.com", "");
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(upstream.runs().await.is_empty());
-    assert_eq!(body_of(&second.send(Method::GET, &link, &[], "").await)["status"], "pending");
+    assert_eq!(
+        body_of(&second.send(Method::GET, &link, &[], "").await)["status"],
+        "pending"
+    );
 
     let dispatch = Gateway::start_role(&config, None, &["--roles", "dispatch"]).await;
     assert_eq!(dispatch.public.port(), 0, "it has no public listener");
     upstream.wait_for_runs(1).await;
-    wait_for("the link to show the end, at the other process as well", async || {
-        let shown = body_of(&second.send(Method::GET, &link, &[], "").await);
-        (shown["status"] == "delivered").then_some(())
-    })
+    wait_for(
+        "the link to show the end, at the other process as well",
+        async || {
+            let shown = body_of(&second.send(Method::GET, &link, &[], "").await);
+            (shown["status"] == "delivered").then_some(())
+        },
+    )
     .await;
     let waited = first.post("/hooks/asked", &[], event("waited")).await;
-    assert_eq!((waited.status().as_u16(), &body_of(&waited)["status"]), (200, &json!("completed")));
+    assert_eq!(
+        (waited.status().as_u16(), &body_of(&waited)["status"]),
+        (200, &json!("completed"))
+    );
 
     // Health and metrics are everywhere, the API where the admin role is.
     let admin = Gateway::start_role(&config, None, &["--roles", "admin"]).await;
     for gateway in [&first, &second, &dispatch, &admin] {
         for path in ["/health/live", "/health/ready", "/metrics"] {
-            assert_eq!(gateway.admin(Method::GET, path).await.status(), 200, "{path}");
+            assert_eq!(
+                gateway.admin(Method::GET, path).await.status(),
+                200,
+                "{path}"
+            );
         }
     }
     for gateway in [&first, &dispatch] {
         let refused = gateway.admin(Method::GET, "/events").await;
-        assert_eq!((refused.status().as_u16(), &body_of(&refused)["code"]), (404, &json!("no_admin_role")));
+        assert_eq!(
+            (refused.status().as_u16(), &body_of(&refused)["code"]),
+            (404, &json!("no_admin_role"))
+        );
     }
-    assert_eq!(admin.admin_json("/events").await["items"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        admin.admin_json("/events").await["items"]
+            .as_array()
+            .map(Vec::len),
+        Some(2)
+    );
     assert_eq!(admin.admin_json("").await["replicas"], 4);
 
     // Two take requests, so each has half of a limit, however many processes there are.
-    wait_for("the first to know of the second", async || first.log().contains("limits are divided").then_some(()))
-        .await;
+    wait_for("the first to know of the second", async || {
+        first.log().contains("limits are divided").then_some(())
+    })
+    .await;
     for gateway in [&first, &second] {
         let mut taken = 0;
         for _ in 0..6 {
@@ -210,7 +262,11 @@ defaults = { prompt = "hello" }
     }
     let counted = second.kill();
     tokio::time::sleep(LEASE * 2).await;
-    assert_eq!(first.post("/hooks/slow", &[], "{}").await.status(), 429, "no second helping when one dies");
+    assert_eq!(
+        first.post("/hooks/slow", &[], "{}").await.status(),
+        429,
+        "no second helping when one dies"
+    );
     drop(counted);
 }
 
@@ -229,7 +285,10 @@ async fn an_old_schema_is_refused_with_what_to_do_and_migrated_when_asked() {
             .arg(&file)
             .output()
             .expect("it runs");
-        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
     };
     let (good, said) = tokio::task::block_in_place(|| run(&["serve"]));
     assert!(!good && said.contains("sluicegate migrate"), "{said}");
@@ -261,7 +320,9 @@ impl Line {
         let is_cut = cut.clone();
         tokio::spawn(async move {
             while let Ok((here, _)) = listener.accept().await {
-                let Ok(there) = UnixStream::connect(&socket).await else { continue };
+                let Ok(there) = UnixStream::connect(&socket).await else {
+                    continue;
+                };
                 let (here_out, here_in) = here.into_split();
                 let (there_out, there_in) = there.into_split();
                 tokio::spawn(carry(here_out, there_in, is_cut.clone()));

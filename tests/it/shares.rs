@@ -9,7 +9,8 @@ use sluicegate::inbox::Inbox as _;
 use sluicegate::inbox::seal::Sealer;
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::model::{
-    Accepted, Account, Class, Clock, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Params, Strength,
+    Accepted, Account, Class, Clock, DeliveryId, Destination, EventId, NewDelivery, NewEvent,
+    Params, Strength,
 };
 use sluicegate::upstream::Call;
 
@@ -29,14 +30,23 @@ fn config(upstream: &Upstream, more: &str) -> String {
 async fn foreign_calls(folder: &Path, count: usize) {
     let sealer = Sealer::new(&Secret::new("k", KEY)).unwrap();
     std::fs::create_dir_all(folder.join("data")).unwrap();
-    let inbox = SqliteInbox::open(&folder.join("data/inbox.db"), SqliteOptions::default()).await.unwrap();
+    let inbox = SqliteInbox::open(&folder.join("data/inbox.db"), SqliteOptions::default())
+        .await
+        .unwrap();
     let destination: Destination = "agent/a".parse().unwrap();
     let accepts = (0..count).map(|number| {
         let id = EventId::new();
-        let upstream_id = DeliveryId { event: id, number: 0 }.as_uuid().to_string();
+        let upstream_id = DeliveryId {
+            event: id,
+            number: 0,
+        }
+        .as_uuid()
+        .to_string();
         let call = Call {
             path: "/v1/agents/a/invoke".into(),
-            body: json!({"input": {"text": format!("theirs {number}")}, "id": upstream_id}).to_string().into(),
+            body: json!({"input": {"text": format!("theirs {number}")}, "id": upstream_id})
+                .to_string()
+                .into(),
             text: format!("theirs {number}"),
             timeout: None,
             key: Some(Secret::new("the caller's key", "a-key-nobody-knows")),
@@ -79,13 +89,27 @@ async fn foreign_calls(folder: &Path, count: usize) {
 
 /// The texts of the runs there are, in the order in which they began.
 async fn texts(upstream: &Upstream) -> Vec<String> {
-    upstream.runs().await.iter().map(|run| run["text"].as_str().unwrap_or_default().to_owned()).collect()
+    upstream
+        .runs()
+        .await
+        .iter()
+        .map(|run| run["text"].as_str().unwrap_or_default().to_owned())
+        .collect()
 }
 
 async fn send(gateway: &Gateway, id: &str) -> String {
-    let answer = gateway.post("/hooks/ours", &[], json!({"id": id, "text": "ours"}).to_string()).await;
+    let answer = gateway
+        .post(
+            "/hooks/ours",
+            &[],
+            json!({"id": id, "text": "ours"}).to_string(),
+        )
+        .await;
     assert_eq!(answer.status(), 202, "{:?}", answer.body());
-    json(&answer)["event_id"].as_str().expect("an id").to_owned()
+    json(&answer)["event_id"]
+        .as_str()
+        .expect("an id")
+        .to_owned()
 }
 
 async fn destination(gateway: &Gateway) -> Value {
@@ -93,19 +117,26 @@ async fn destination(gateway: &Gateway) -> Value {
 }
 
 #[tokio::test]
-async fn security_f3_f5_three_hundred_foreign_calls_leave_a_place_and_the_next_turn_to_the_operator() {
+async fn security_f3_f5_three_hundred_foreign_calls_leave_a_place_and_the_next_turn_to_the_operator()
+ {
     let upstream = Upstream::start(&["--delay", "500ms"]).await;
     let folder = std::sync::Arc::new(tempfile::tempdir().unwrap());
     foreign_calls(folder.path(), 300).await;
     let config = config(&upstream, "[dispatch]\nconcurrency = 8\n");
     let gateway = Gateway::start_config_in(folder, &config).await;
-    wait_for("the first of theirs", async || (!texts(&upstream).await.is_empty()).then_some(())).await;
+    wait_for("the first of theirs", async || {
+        (!texts(&upstream).await.is_empty()).then_some(())
+    })
+    .await;
     let event = gateway.settled(&send(&gateway, "1").await).await;
     assert_eq!(event["deliveries"][0]["account"], "operator", "{event:#}");
     let found = upstream.runs().await;
     assert!(found.len() < 300, "they are not done: {}", found.len());
     let stats = upstream.stats().await;
-    assert!(stats["max_running"].as_u64() <= Some(3), "a quarter of eight are theirs, and one is ours: {stats:#}");
+    assert!(
+        stats["max_running"].as_u64() <= Some(3),
+        "a quarter of eight are theirs, and one is ours: {stats:#}"
+    );
     let waiting = gateway.admin_json("/sources").await;
     assert!(waiting.to_string().contains("dropin"), "{waiting}");
 }
@@ -119,7 +150,10 @@ async fn security_f5_what_foreign_calls_come_to_is_nothing_to_the_operator() {
     let dispatch = "[dispatch]\nbreaker_calls = 4\nbreaker_rest = \"1h\"\nbackoff = \"50ms\"\nconcurrency = 40\n";
     let gateway = Gateway::start_config_in(folder, &config(&upstream, dispatch)).await;
     let opened = "sluicegate_breaker_opened_total";
-    wait_for("their breaker to open", async || (gateway.metric(opened).await == 1.0).then_some(())).await;
+    wait_for("their breaker to open", async || {
+        (gateway.metric(opened).await == 1.0).then_some(())
+    })
+    .await;
     upstream.set(json!({"fail": []})).await;
     gateway.settled(&send(&gateway, "1").await).await;
     let fares = destination(&gateway).await;
@@ -129,7 +163,11 @@ async fn security_f5_what_foreign_calls_come_to_is_nothing_to_the_operator() {
         "{fares}"
     );
     let theirs = &fares["others"][0];
-    assert_eq!((&theirs["account"], &theirs["breaker"]), (&"foreign".into(), &"open".into()), "{fares}");
+    assert_eq!(
+        (&theirs["account"], &theirs["breaker"]),
+        (&"foreign".into(), &"open".into()),
+        "{fares}"
+    );
 }
 
 #[tokio::test]
@@ -140,14 +178,21 @@ async fn security_f5_foreign_runs_count_in_no_budget_of_the_operators() {
     let limits = "[dropin]\nruns_per_day = 2\n[limits.runs_per_day]\nwhole = 1\nagent = 2\n";
     let gateway = Gateway::start_config_in(folder, &config(&upstream, limits)).await;
     wait_for("their budget to be spent", async || {
-        (gateway.metric(r#"sluicegate_attempts_total{result="budget_spent",source="dropin"}"#).await > 0.0)
+        (gateway
+            .metric(r#"sluicegate_attempts_total{result="budget_spent",source="dropin"}"#)
+            .await
+            > 0.0)
             .then_some(())
     })
     .await;
     gateway.settled(&send(&gateway, "1").await).await;
     let list = gateway.admin_json("/budgets").await;
     let runs = |budget: &str| {
-        let found = list["items"].as_array().unwrap().iter().find(|item| item["budget"] == budget);
+        let found = list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|item| item["budget"] == budget);
         found.map(|item| (item["runs"].as_u64(), item["most"].as_u64()))
     };
     assert_eq!(runs("all"), Some((Some(1), Some(1))), "{list}");
@@ -175,18 +220,30 @@ params_mapping = { prompt = "text" }
 #[tokio::test]
 async fn a_chat_goes_within_two_turns_however_much_waits_in_bulk() {
     let upstream = Upstream::start(&[]).await;
-    let config = Gateway::config(upstream.address, CLASSES, "").replace("[upstream]", "[upstream]\nbudget = \"2/s\"");
+    let config = Gateway::config(upstream.address, CLASSES, "")
+        .replace("[upstream]", "[upstream]\nbudget = \"2/s\"");
     let gateway = Gateway::start_config(&config).await;
     for number in 0..200 {
         let body = json!({"id": number.to_string(), "text": "push"}).to_string();
         assert_eq!(gateway.post("/hooks/pushes", &[], body).await.status(), 202);
     }
     let before = upstream.runs().await.len();
-    let answer = gateway.post("/hooks/chat", &[], json!({"id": "c", "text": "hello"}).to_string()).await;
-    let event = gateway.settled(json(&answer)["event_id"].as_str().unwrap()).await;
+    let answer = gateway
+        .post(
+            "/hooks/chat",
+            &[],
+            json!({"id": "c", "text": "hello"}).to_string(),
+        )
+        .await;
+    let event = gateway
+        .settled(json(&answer)["event_id"].as_str().unwrap())
+        .await;
     assert_eq!(event["deliveries"][0]["class"], "interactive", "{event:#}");
     let runs = upstream.runs().await;
-    let place = runs.iter().position(|run| run["destination"] == "agents/chat").expect("it ran");
+    let place = runs
+        .iter()
+        .position(|run| run["destination"] == "agents/chat")
+        .expect("it ran");
     // One may have been let through before the chat came, and one had its turn before.
     assert!(place <= before + 3, "{place}, {before} before it came");
 }
@@ -194,22 +251,41 @@ async fn a_chat_goes_within_two_turns_however_much_waits_in_bulk() {
 #[tokio::test]
 async fn beyond_its_bound_a_source_is_told_to_come_again() {
     let upstream = Upstream::start(&["--delay", "60s"]).await;
-    let bound = CLASSES.replace("class = \"bulk\"", "class = \"bulk\"\nconcurrency = 1\nmax_waiting = 3");
+    let bound = CLASSES.replace(
+        "class = \"bulk\"",
+        "class = \"bulk\"\nconcurrency = 1\nmax_waiting = 3",
+    );
     let gateway = Gateway::start(upstream.address, &bound).await;
     let push = async |number: usize| {
         let body = json!({"id": number.to_string(), "text": "push"}).to_string();
         gateway.post("/hooks/pushes", &[], body).await
     };
     assert_eq!(push(0).await.status(), 202);
-    wait_for("the first to be sent", async || (!upstream.runs().await.is_empty()).then_some(())).await;
+    wait_for("the first to be sent", async || {
+        (!upstream.runs().await.is_empty()).then_some(())
+    })
+    .await;
     for number in 1..=3 {
         assert_eq!(push(number).await.status(), 202, "{number}");
     }
     let refused = push(4).await;
-    assert_eq!((refused.status().as_u16(), &json(&refused)["code"]), (503, &"backlog".into()));
+    assert_eq!(
+        (refused.status().as_u16(), &json(&refused)["code"]),
+        (503, &"backlog".into())
+    );
     assert!(refused.headers().contains_key("retry-after"));
-    assert_eq!(push(3).await.status(), 202, "what is kept already is a duplicate");
-    let answer = gateway.post("/hooks/chat", &[], json!({"id": "c", "text": "hello"}).to_string()).await;
+    assert_eq!(
+        push(3).await.status(),
+        202,
+        "what is kept already is a duplicate"
+    );
+    let answer = gateway
+        .post(
+            "/hooks/chat",
+            &[],
+            json!({"id": "c", "text": "hello"}).to_string(),
+        )
+        .await;
     assert_eq!(answer.status(), 202, "another source's bound is its own");
     // The calls that go on would hold a stop up.
     gateway.kill();

@@ -12,8 +12,9 @@ use sluicegate::inbox::seal::Sealer;
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::inbox::*;
 use sluicegate::model::{
-    Accepted, Attachment, AttachmentId, Clock, DeliveryId, Destination, EventId, Name, NewDelivery, NewEvent, Origin,
-    Param, Params, ProofMark, Role, State, Strength, Timestamp, UpstreamIds, UsedProof,
+    Accepted, Attachment, AttachmentId, Clock, DeliveryId, Destination, EventId, Name, NewDelivery,
+    NewEvent, Origin, Param, Params, ProofMark, Role, State, Strength, Timestamp, UpstreamIds,
+    UsedProof,
 };
 use sluicegate::net::Client;
 use sluicegate::telemetry::Metrics;
@@ -123,8 +124,16 @@ verify = { scheme = "none" }
 
 fn event(config: &Config, text: &str) -> NewEvent {
     let id = EventId::new();
-    let delivery = DeliveryId { event: id, number: 0 };
-    let prompt = Param { name: Name::Prompt, value: text.into(), origin: Origin::Template, over: vec![] };
+    let delivery = DeliveryId {
+        event: id,
+        number: 0,
+    };
+    let prompt = Param {
+        name: Name::Prompt,
+        value: text.into(),
+        origin: Origin::Template,
+        over: vec![],
+    };
     NewEvent {
         id,
         source: "s".into(),
@@ -141,7 +150,10 @@ fn event(config: &Config, text: &str) -> NewEvent {
         request_line: "POST /hooks/s".into(),
         headers: Vec::new(),
         body: bytes::Bytes::from_static(b"{}"),
-        deliveries: config.sources[0].owed(delivery, None, &UpstreamIds::default()).into_iter().collect(),
+        deliveries: config.sources[0]
+            .owed(delivery, None, &UpstreamIds::default())
+            .into_iter()
+            .collect(),
         attachments: vec![],
         most_ahead: None,
         backlog: None,
@@ -154,11 +166,23 @@ async fn f21_a_process_that_lost_its_standing_breaks_its_calls_off_and_claims_no
     let folder = tempfile::tempdir().unwrap();
     let file = world::Gateway::config(upstream.address, SOURCE, "");
     let problems = Problems::default();
-    let config = Config::parse("t", &file, folder.path(), std::iter::empty(), &problems).expect("it is valid");
-    let options = SqliteOptions { batch: 64, queue: 64, ..SqliteOptions::default() };
-    let inner = SqliteInbox::open(&folder.path().join("inbox.db"), options).await.unwrap();
+    let config = Config::parse("t", &file, folder.path(), std::iter::empty(), &problems)
+        .expect("it is valid");
+    let options = SqliteOptions {
+        batch: 64,
+        queue: 64,
+        ..SqliteOptions::default()
+    };
+    let inner = SqliteInbox::open(&folder.path().join("inbox.db"), options)
+        .await
+        .unwrap();
     let (good, changed) = (AtomicBool::new(true), Notify::new());
-    let inbox = Arc::new(Shaky { inner, good, changed, claims: AtomicUsize::new(0) });
+    let inbox = Arc::new(Shaky {
+        inner,
+        good,
+        changed,
+        claims: AtomicUsize::new(0),
+    });
     let (budget, metrics) = (Budget::default(), Arc::new(Metrics::new()));
     let client = Client::new(Duration::from_secs(5), None).unwrap();
     let dispatcher = Arc::new(Dispatcher::new(
@@ -171,9 +195,16 @@ async fn f21_a_process_that_lost_its_standing_breaks_its_calls_off_and_claims_no
         Clock::system(),
     ));
     let ((stop, stopping), (_hurry, hurry)) = (watch::channel(false), watch::channel(false));
-    let dispatch = tokio::spawn(Dispatcher::run(Arc::new(ArcSwap::new(dispatcher.clone())), stopping, hurry));
+    let dispatch = tokio::spawn(Dispatcher::run(
+        Arc::new(ArcSwap::new(dispatcher.clone())),
+        stopping,
+        hurry,
+    ));
     let first = event(&config, "one [[stub delay=4s]]");
-    let id = DeliveryId { event: first.id, number: 0 };
+    let id = DeliveryId {
+        event: first.id,
+        number: 0,
+    };
     inbox.accept(first).await.unwrap();
     upstream.wait_for_runs(1).await;
     assert_eq!(dispatcher.destinations()[0].in_flight, 1);
@@ -184,20 +215,47 @@ async fn f21_a_process_that_lost_its_standing_breaks_its_calls_off_and_claims_no
         fares.iter().all(|fare| fare.in_flight == 0).then_some(())
     })
     .await;
-    let detail = inbox.event(id.event).await.unwrap().expect("it is kept").deliveries.remove(0);
-    assert_eq!((detail.state, detail.doubt.is_some()), (State::Pending, true), "{detail:?}");
+    let detail = inbox
+        .event(id.event)
+        .await
+        .unwrap()
+        .expect("it is kept")
+        .deliveries
+        .remove(0);
+    assert_eq!(
+        (detail.state, detail.doubt.is_some()),
+        (State::Pending, true),
+        "{detail:?}"
+    );
     assert_eq!(detail.tries[0].result, "broken_off");
-    let (claims, requests) = (inbox.claims.load(Ordering::SeqCst), upstream.stats().await["requests"].clone());
-    inbox.accept(event(&config, "two [[stub delay=10ms]]")).await.unwrap();
+    let (claims, requests) = (
+        inbox.claims.load(Ordering::SeqCst),
+        upstream.stats().await["requests"].clone(),
+    );
+    inbox
+        .accept(event(&config, "two [[stub delay=10ms]]"))
+        .await
+        .unwrap();
     tokio::time::sleep(Duration::from_millis(1_500)).await;
-    assert_eq!(inbox.claims.load(Ordering::SeqCst), claims, "nothing is claimed");
-    assert_eq!(upstream.stats().await["requests"], requests, "nobody is called");
+    assert_eq!(
+        inbox.claims.load(Ordering::SeqCst),
+        claims,
+        "nothing is claimed"
+    );
+    assert_eq!(
+        upstream.stats().await["requests"],
+        requests,
+        "nobody is called"
+    );
 
     // Good again: the first is asked for and not run twice, the second runs.
     inbox.stand(true);
     wait_for("both to end", async || {
         let counts = inbox.counts().await.unwrap();
-        counts.iter().any(|count| count.state == State::Delivered && count.count == 2).then_some(())
+        counts
+            .iter()
+            .any(|count| count.state == State::Delivered && count.count == 2)
+            .then_some(())
     })
     .await;
     assert_eq!(upstream.runs().await.len(), 2);

@@ -22,8 +22,15 @@ prompt = "{{ event_type }} {{ body.title | default('') }}"
 /// Runs a command where the terminal is 80 columns wide.
 fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(binary());
-    command.args(arguments).env("SLUICEGATE_ADMIN_TOKEN", TOKEN).env("COLUMNS", "80").stdin(Stdio::null());
-    command.envs(environment.iter().copied()).output().expect("it runs")
+    command
+        .args(arguments)
+        .env("SLUICEGATE_ADMIN_TOKEN", TOKEN)
+        .env("COLUMNS", "80")
+        .stdin(Stdio::null());
+    command
+        .envs(environment.iter().copied())
+        .output()
+        .expect("it runs")
 }
 
 fn run(arguments: &[&str]) -> Output {
@@ -41,7 +48,11 @@ fn said(output: &Output) -> String {
 /// No line of either is wider than 80 columns.
 fn fits(what: &str, output: &Output) {
     for line in out(output).lines().chain(said(output).lines()) {
-        assert!(line.chars().count() <= 80, "{what}: {} columns: {line}", line.chars().count());
+        assert!(
+            line.chars().count() <= 80,
+            "{what}: {} columns: {line}",
+            line.chars().count()
+        );
     }
 }
 
@@ -52,8 +63,17 @@ async fn start(upstream: &Upstream) -> Gateway {
 }
 
 async fn send(gateway: &Gateway, id: u32, text: &str) -> String {
-    let answer = gateway.post("/hooks/open", &[], json!({ "id": id, "text": text }).to_string()).await;
-    body_of(&answer)["event_id"].as_str().expect("an id").to_owned()
+    let answer = gateway
+        .post(
+            "/hooks/open",
+            &[],
+            json!({ "id": id, "text": text }).to_string(),
+        )
+        .await;
+    body_of(&answer)["event_id"]
+        .as_str()
+        .expect("an id")
+        .to_owned()
 }
 
 /// The commands below one, from its help.
@@ -61,9 +81,16 @@ fn subcommands(words: &[String]) -> Vec<Vec<String>> {
     let mut all = words.to_vec();
     all.push("-h".into());
     let help = out(&run(&all.iter().map(String::as_str).collect::<Vec<_>>()));
-    let list = help.split_once("\nCommands:\n").map_or("", |(_, rest)| rest.split("\n\n").next().unwrap_or_default());
-    let names = list.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
-    let names = names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+    let list = help.split_once("\nCommands:\n").map_or("", |(_, rest)| {
+        rest.split("\n\n").next().unwrap_or_default()
+    });
+    let names = list
+        .lines()
+        .filter_map(|line| line.strip_prefix("  "))
+        .filter(|line| !line.starts_with(' '));
+    let names = names
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help");
     let mut found = vec![words.to_vec()];
     for name in names {
         let mut deeper = words.to_vec();
@@ -89,10 +116,16 @@ fn every_help_fits_80_columns_in_plain_ascii_and_the_long_one_says_more() {
     }
     for command in ["event", "refused", "destination", "stub"] {
         let (short, long) = (out(&run(&[command, "-h"])), out(&run(&[command, "--help"])));
-        assert!(!short.contains("Examples:") && long.contains("Examples:"), "{command}: {long}");
+        assert!(
+            !short.contains("Examples:") && long.contains("Examples:"),
+            "{command}: {long}"
+        );
     }
     let long = out(&run(&["--help"]));
-    assert!(long.contains("Exit codes:") && !out(&run(&["-h"])).contains("Exit codes:"), "{long}");
+    assert!(
+        long.contains("Exit codes:") && !out(&run(&["-h"])).contains("Exit codes:"),
+        "{long}"
+    );
 }
 
 #[tokio::test]
@@ -103,20 +136,39 @@ async fn every_list_and_every_page_fits_80_columns_and_ids_are_whole() {
     let body =
         json!({ "title": "word ".repeat(60), "url": format!("https://example.com/{}", "x".repeat(150)) }).to_string();
     let headers = github("a-github-secret-for-tests", "d-1", "pull_request", &body);
-    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let answer = gateway.post(&format!("/hooks/{name}"), &headers, body.clone()).await;
-    let long = body_of(&answer)["event_id"].as_str().expect("an id").to_owned();
+    let headers: Vec<(&str, &str)> = headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let answer = gateway
+        .post(&format!("/hooks/{name}"), &headers, body.clone())
+        .await;
+    let long = body_of(&answer)["event_id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     let failed = send(&gateway, 1, "[[stub http=422]]").await;
     gateway.settled(&long).await;
     gateway.settled(&failed).await;
-    gateway.post(&format!("/hooks/{name}"), &[("x-github-event", "push")], body).await;
+    gateway
+        .post(
+            &format!("/hooks/{name}"),
+            &[("x-github-event", "push")],
+            body,
+        )
+        .await;
     let (code, _) = gateway.tell("/sources/open/pause", Value::Null).await;
     assert_eq!(code, 200);
     let waiting = send(&gateway, 2, "it waits").await;
-    gateway.tell("/replays", json!({ "filter": { "state": "dead" } })).await;
+    gateway
+        .tell("/replays", json!({ "filter": { "state": "dead" } }))
+        .await;
 
     let admin = format!("http://{}", gateway.admin);
-    let refused = gateway.admin_json("/refused").await["items"][0]["request_id"].as_str().expect("an id").to_owned();
+    let refused = gateway.admin_json("/refused").await["items"][0]["request_id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     for words in [
         &["status"][..],
         &["event", "list"],
@@ -141,7 +193,10 @@ async fn every_list_and_every_page_fits_80_columns_and_ids_are_whole() {
     ] {
         let output = run(&[words, &["--admin", &admin]].concat());
         fits(&words.join(" "), &output);
-        assert!(!out(&output).contains('\u{1b}'), "no colours where there is no terminal: {words:?}");
+        assert!(
+            !out(&output).contains('\u{1b}'),
+            "no colours where there is no terminal: {words:?}"
+        );
         let ascii = run_with(&[words, &["--admin", &admin]].concat(), &[("LC_ALL", "C")]);
         assert!(ascii.stdout.is_ascii(), "{words:?}: {}", out(&ascii));
     }
@@ -149,7 +204,10 @@ async fn every_list_and_every_page_fits_80_columns_and_ids_are_whole() {
     for id in [&long, &failed, &waiting] {
         assert!(list.contains(id.as_str()), "{id} is whole: {list}");
     }
-    assert!(list.contains(" s ago") && list.starts_with("PAUSED: every run"), "{list}");
+    assert!(
+        list.contains(" s ago") && list.starts_with("PAUSED: every run"),
+        "{list}"
+    );
     for command in [
         &["demo"][..],
         &["provider", "list"],
@@ -170,29 +228,51 @@ async fn status_says_whether_all_is_well_and_so_does_its_exit_code() {
     let admin = format!("http://{}", gateway.admin);
     let status = || run(&["status", "--admin", &admin]);
     let well = status();
-    assert_eq!((well.status.code(), out(&well).lines().next()), (Some(0), Some("all is well")), "{}", out(&well));
+    assert_eq!(
+        (well.status.code(), out(&well).lines().next()),
+        (Some(0), Some("all is well")),
+        "{}",
+        out(&well)
+    );
     let dead = send(&gateway, 1, "it is refused at first").await;
     gateway.settled(&dead).await;
     run(&["source", "pause", "open", "--admin", &admin]);
     let ill = status();
     let text = out(&ill);
     assert_eq!(ill.status.code(), Some(1), "{text}");
-    for words in
-        ["2 things need attention", "the source open is paused by an operator", "source resume open", "1 event"]
-    {
+    for words in [
+        "2 things need attention",
+        "the source open is paused by an operator",
+        "source resume open",
+        "1 event",
+    ] {
         assert!(text.contains(words), "{words}: {text}");
     }
-    let whole: Value = serde_json::from_slice(&run(&["status", "--json", "--admin", &admin]).stdout).expect("JSON");
-    assert_eq!((&whole["well"], &whole["open"]["dead"]), (&json!(false), &json!(1)), "{whole:#}");
+    let whole: Value =
+        serde_json::from_slice(&run(&["status", "--json", "--admin", &admin]).stdout)
+            .expect("JSON");
+    assert_eq!(
+        (&whole["well"], &whole["open"]["dead"]),
+        (&json!(false), &json!(1)),
+        "{whole:#}"
+    );
 
     // A replayed event is as its replay is, for lists and gauges.
     let gauge = r#"sluicegate_open_deliveries{source="open",state="dead"}"#;
     gateway.metric_is(gauge, 1.0).await;
     run(&["source", "resume", "open", "--admin", &admin]);
-    let listed = |state: &str| out(&run(&["event", "list", "--state", state, "--admin", &admin]));
+    let listed = |state: &str| {
+        out(&run(&[
+            "event", "list", "--state", state, "--admin", &admin,
+        ]))
+    };
     assert!(listed("dead").contains(&dead));
     upstream.set(json!({ "fail": [] })).await;
-    assert!(run(&["event", "replay", &dead, "--admin", &admin]).status.success());
+    assert!(
+        run(&["event", "replay", &dead, "--admin", &admin])
+            .status
+            .success()
+    );
     gateway.settled(&dead).await;
     assert!(!listed("dead").contains(&dead) && listed("delivered").contains(&dead));
     assert!(!out(&run(&["event", "list", "--open", "--admin", &admin])).contains(&dead));
@@ -222,8 +302,12 @@ async fn no_run_begins_after_pause_has_answered() {
         }
         let event = gateway.admin_json(&format!("/events/{last}")).await;
         assert_eq!(event["waits_for"]["why"], "paused", "{event:#}");
-        let begun =
-            upstream.runs().await.into_iter().filter(|run| run["body"]["input"]["text"] == word.as_str()).count();
+        let begun = upstream
+            .runs()
+            .await
+            .into_iter()
+            .filter(|run| run["body"]["input"]["text"] == word.as_str())
+            .count();
         assert_eq!(begun, 0, "round {round}");
         gateway.tell("/resume", Value::Null).await;
         gateway.settled(&last).await;
@@ -247,35 +331,92 @@ async fn a_refused_request_is_shown_followed_and_explained() {
         .spawn()
         .expect("it runs");
     let body = r#"{"title":"x"}"#;
-    let signed = github("a-github-secret-for-tests", "d-1", "push", &format!("{body}\n"));
-    let headers: Vec<(&str, &str)> = signed.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let answer = gateway.post(&format!("/hooks/{name}"), &headers, body).await;
+    let signed = github(
+        "a-github-secret-for-tests",
+        "d-1",
+        "push",
+        &format!("{body}\n"),
+    );
+    let headers: Vec<(&str, &str)> = signed
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let answer = gateway
+        .post(&format!("/hooks/{name}"), &headers, body)
+        .await;
     assert_eq!(answer.status(), 401);
-    let id = answer.headers()["sluicegate-request-id"].to_str().expect("text").to_owned();
+    let id = answer.headers()["sluicegate-request-id"]
+        .to_str()
+        .expect("text")
+        .to_owned();
     let lines = std::io::BufReader::new(follow.stdout.take().expect("it is piped"));
-    let line = std::io::BufRead::lines(lines).next().expect("a line").expect("text");
-    assert_eq!(serde_json::from_str::<Value>(&line).expect("JSON")["request_id"], json!(id));
+    let line = std::io::BufRead::lines(lines)
+        .next()
+        .expect("a line")
+        .expect("text");
+    assert_eq!(
+        serde_json::from_str::<Value>(&line).expect("JSON")["request_id"],
+        json!(id)
+    );
     follow.kill().expect("it goes");
     follow.wait().expect("it went");
 
     let list = out(&run(&["refused", name, "--admin", &admin]));
-    assert!(list.contains(&id) && list.contains("bad_signature") && list.contains("kept whole"), "{list}");
+    assert!(
+        list.contains(&id) && list.contains("bad_signature") && list.contains("kept whole"),
+        "{list}"
+    );
     let shown = out(&run(&["refused", &id[..12], "--admin", &admin]));
-    assert!(shown.contains("x-hub-signature-256: sha256=") && shown.contains(r#"{"title":"x"}"#), "{shown}");
-    let signature = signed.iter().find(|(name, _)| name.eq_ignore_ascii_case("x-hub-signature-256"));
+    assert!(
+        shown.contains("x-hub-signature-256: sha256=") && shown.contains(r#"{"title":"x"}"#),
+        "{shown}"
+    );
+    let signature = signed
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case("x-hub-signature-256"));
     let (_, signature) = signature.expect("it is signed");
-    assert!(!shown.replace(['\n', ' '], "").contains(&signature[..]), "a signature is kept by its beginning: {shown}");
-    let file = gateway.folder.path().join("sluicegate.toml").display().to_string();
-    let explain = ["verify", "explain", "--refused", &id, "--config", &file, "--admin", &admin];
+    assert!(
+        !shown.replace(['\n', ' '], "").contains(&signature[..]),
+        "a signature is kept by its beginning: {shown}"
+    );
+    let file = gateway
+        .folder
+        .path()
+        .join("sluicegate.toml")
+        .display()
+        .to_string();
+    let explain = [
+        "verify",
+        "explain",
+        "--refused",
+        &id,
+        "--config",
+        &file,
+        "--admin",
+        &admin,
+    ];
     let explained = run(&explain);
     assert_eq!(explained.status.code(), Some(1), "{}", said(&explained));
     fits("verify explain", &explained);
-    let words = out(&explained).split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(words.contains("line end was cut off"), "{}{}", out(&explained), said(&explained));
-    assert!(!words.contains("malformed_signature"), "what was cut is not judged: {words}");
+    let words = out(&explained)
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    assert!(
+        words.contains("line end was cut off"),
+        "{}{}",
+        out(&explained),
+        said(&explained)
+    );
+    assert!(
+        !words.contains("malformed_signature"),
+        "what was cut is not judged: {words}"
+    );
 
     let event = send(&gateway, 7, "mapped").await;
-    let map = ["map", "explain", "--event", &event, "--config", &file, "--admin", &admin];
+    let map = [
+        "map", "explain", "--event", &event, "--config", &file, "--admin", &admin,
+    ];
     let mapped = run(&map);
     assert!(
         mapped.status.success() && out(&mapped).contains("params_mapping text"),
@@ -283,7 +424,12 @@ async fn a_refused_request_is_shown_followed_and_explained() {
         out(&mapped),
         said(&mapped)
     );
-    assert_eq!(run(&["refused", "req_0000000000000000", "--admin", &admin]).status.code(), Some(3));
+    assert_eq!(
+        run(&["refused", "req_0000000000000000", "--admin", &admin])
+            .status
+            .code(),
+        Some(3)
+    );
 }
 
 #[tokio::test]
@@ -295,20 +441,38 @@ async fn names_that_nothing_has_and_wrong_usage_are_told_apart() {
     gateway.settled(&event).await;
     let code = |words: &[&str]| {
         let output = run(&[words, &["--admin", &admin]].concat());
-        (output.status.code(), format!("{}{}", out(&output), said(&output)))
+        (
+            output.status.code(),
+            format!("{}{}", out(&output), said(&output)),
+        )
     };
     for (words, hint) in [
-        (&["event", "list", "--source", "opn"][..], "did you mean open?"),
-        (&["event", "replay", "--source", "opn", "--yes"], "did you mean open?"),
+        (
+            &["event", "list", "--source", "opn"][..],
+            "did you mean open?",
+        ),
+        (
+            &["event", "replay", "--source", "opn", "--yes"],
+            "did you mean open?",
+        ),
         (&["refused", "opn"], "did you mean open?"),
         (&["source", "pause", "opn"], "did you mean open?"),
-        (&["destination", "pause", "agent/a-suport"], "did you mean agent/a-support?"),
-        (&["destination", "reset", "agent/a-suport"], "did you mean agent/a-support?"),
+        (
+            &["destination", "pause", "agent/a-suport"],
+            "did you mean agent/a-support?",
+        ),
+        (
+            &["destination", "reset", "agent/a-suport"],
+            "did you mean agent/a-support?",
+        ),
         (&["event", "show", "evt_ffffffff"], "no such event"),
     ] {
         let (code, text) = code(words);
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(code == Some(3) && text.contains(hint), "{words:?}: {code:?} {text}");
+        assert!(
+            code == Some(3) && text.contains(hint),
+            "{words:?}: {code:?} {text}"
+        );
     }
     for words in [
         &["event", "list", "--since", "tomorrow"][..],
@@ -320,13 +484,31 @@ async fn names_that_nothing_has_and_wrong_usage_are_told_apart() {
     ] {
         assert_eq!(code(words).0, Some(2), "{words:?}: {}", code(words).1);
     }
-    for since in ["today", "yesterday", "2026-01-31", "2026-01-31T12:00:00Z", "2h"] {
+    for since in [
+        "today",
+        "yesterday",
+        "2026-01-31",
+        "2026-01-31T12:00:00Z",
+        "2h",
+    ] {
         let (code, text) = code(&["event", "list", "--since", since]);
         assert_eq!(code, Some(0), "{since}: {text}");
     }
-    assert!(code(&["event", "show", &event[..30]]).1.contains(&event), "a unique beginning is enough");
-    assert_eq!(code(&["destination", "pause", "agent/a-supp"]).1.lines().next(), Some("agent/a-support paused"));
-    assert_eq!(code(&["destination", "pause", "agent/elsewhere", "--force"]).0, Some(0));
+    assert!(
+        code(&["event", "show", &event[..30]]).1.contains(&event),
+        "a unique beginning is enough"
+    );
+    assert_eq!(
+        code(&["destination", "pause", "agent/a-supp"])
+            .1
+            .lines()
+            .next(),
+        Some("agent/a-support paused")
+    );
+    assert_eq!(
+        code(&["destination", "pause", "agent/elsewhere", "--force"]).0,
+        Some(0)
+    );
     // Whoever reads has seen enough.
     let mut child = Command::new(binary())
         .args(["provider", "list"])

@@ -43,24 +43,51 @@ async fn started() -> (Upstream, Gateway) {
 async fn kept(gateway: &Gateway, source: &str, kind: &str, body: &[u8]) -> Value {
     let signature = format!("sha256={}", hmac_sha256(SECRET.as_bytes(), body));
     let id = format!("{:x}", fastrand::u64(..));
-    let headers = [("content-type", kind), ("x-signature", &signature), ("x-delivery", &id)];
-    event(gateway, &gateway.post(&format!("/hooks/{source}"), &headers, body.to_vec()).await).await
+    let headers = [
+        ("content-type", kind),
+        ("x-signature", &signature),
+        ("x-delivery", &id),
+    ];
+    event(
+        gateway,
+        &gateway
+            .post(&format!("/hooks/{source}"), &headers, body.to_vec())
+            .await,
+    )
+    .await
 }
 
 async fn event(gateway: &Gateway, answer: &Response<bytes::Bytes>) -> Value {
-    assert!(answer.status().is_success(), "{} {:?}", answer.status(), answer.body());
-    let id = answer.headers()["sluicegate-event-id"].to_str().expect("an id").to_owned();
+    assert!(
+        answer.status().is_success(),
+        "{} {:?}",
+        answer.status(),
+        answer.body()
+    );
+    let id = answer.headers()["sluicegate-event-id"]
+        .to_str()
+        .expect("an id")
+        .to_owned();
     gateway.settled(&id).await
 }
 
 /// What the agent was told last.
 async fn told(upstream: &Upstream) -> String {
     let runs = upstream.runs().await;
-    runs.last().expect("a run")["body"]["input"]["text"].as_str().expect("a text").to_owned()
+    runs.last().expect("a run")["body"]["input"]["text"]
+        .as_str()
+        .expect("a text")
+        .to_owned()
 }
 
 fn notes(event: &Value) -> String {
-    event["notes"].as_array().expect("a list").iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+    event["notes"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn prompt(event: &Value) -> &str {
@@ -69,7 +96,15 @@ fn prompt(event: &Value) -> &str {
 
 fn names(event: &Value) -> Vec<(&str, u64)> {
     let files = event["attachments"].as_array().expect("a list");
-    files.iter().map(|file| (file["name"].as_str().unwrap_or(""), file["bytes"].as_u64().unwrap_or(0))).collect()
+    files
+        .iter()
+        .map(|file| {
+            (
+                file["name"].as_str().unwrap_or(""),
+                file["bytes"].as_u64().unwrap_or(0),
+            )
+        })
+        .collect()
 }
 
 /// A form of parts: heads and bytes.
@@ -94,21 +129,43 @@ async fn a2_a_field_in_parts_names_an_event_as_an_urlencoded_one_does() {
     let part = |name: &str| format!("Content-Disposition: form-data; name=\"{name}\"").into_bytes();
     for (token, is_parts) in [("t-1", true), ("t-2", false)] {
         let signature = hmac_sha256(b"mailgun-key-12345", format!("{now}{token}").as_bytes());
-        let fields =
-            [("timestamp", &*now), ("token", token), ("signature", &signature), ("event", "mail"), ("text", "hi")];
-        let parts: Vec<(Vec<u8>, &[u8])> = fields.iter().map(|(name, value)| (part(name), value.as_bytes())).collect();
-        let parts: Vec<(&[u8], &[u8])> = parts.iter().map(|(head, value)| (&head[..], *value)).collect();
+        let fields = [
+            ("timestamp", &*now),
+            ("token", token),
+            ("signature", &signature),
+            ("event", "mail"),
+            ("text", "hi"),
+        ];
+        let parts: Vec<(Vec<u8>, &[u8])> = fields
+            .iter()
+            .map(|(name, value)| (part(name), value.as_bytes()))
+            .collect();
+        let parts: Vec<(&[u8], &[u8])> = parts
+            .iter()
+            .map(|(head, value)| (&head[..], *value))
+            .collect();
         let (kind, body) = match is_parts {
             true => (PARTS, form("XbX", &parts)),
             false => (
                 "application/x-www-form-urlencoded",
-                fields.map(|(name, value)| format!("{name}={value}")).join("&").into_bytes(),
+                fields
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .join("&")
+                    .into_bytes(),
             ),
         };
-        let answer = gateway.post("/hooks/mail", &[("content-type", kind)], body.clone()).await;
+        let answer = gateway
+            .post("/hooks/mail", &[("content-type", kind)], body.clone())
+            .await;
         let first = event(&gateway, &answer).await;
-        assert_eq!((&first["dedup"], &first["event_type"]), (&token.into(), &"mail".into()), "{kind}");
-        let again = gateway.post("/hooks/mail", &[("content-type", kind)], body).await;
+        assert_eq!(
+            (&first["dedup"], &first["event_type"]),
+            (&token.into(), &"mail".into()),
+            "{kind}"
+        );
+        let again = gateway
+            .post("/hooks/mail", &[("content-type", kind)], body)
+            .await;
         assert_eq!(crate::world::json(&again)["status"], "duplicate", "{kind}");
     }
 }
@@ -118,14 +175,23 @@ async fn a3_byte_order_marks_rfc_8259_8_1() {
     let (upstream, gateway) = started().await;
     let body = br#"{"value":[{"clientState":"client-state-77","resource":"r"}]}"#;
     for body in [body.to_vec(), [b"\xef\xbb\xbf", &body[..]].concat()] {
-        let answer = gateway.post("/hooks/sp", &[("content-type", JSON)], body).await;
+        let answer = gateway
+            .post("/hooks/sp", &[("content-type", JSON)], body)
+            .await;
         assert!(answer.status().is_success(), "{answer:?}");
     }
     let text = r#"{"text":"hi é"}"#;
     let wide = |bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
-        std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(bytes).collect()
+        std::iter::once(0xfeff)
+            .chain(text.encode_utf16())
+            .flat_map(bytes)
+            .collect()
     };
-    for body in [[b"\xef\xbb\xbf", text.as_bytes()].concat(), wide(u16::to_le_bytes), wide(u16::to_be_bytes)] {
+    for body in [
+        [b"\xef\xbb\xbf", text.as_bytes()].concat(),
+        wide(u16::to_le_bytes),
+        wide(u16::to_be_bytes),
+    ] {
         let event = kept(&gateway, "c", JSON, &body).await;
         assert_eq!(prompt(&event), "hi é");
         assert_eq!(event["body_bytes"], body.len(), "kept as it came");
@@ -140,8 +206,16 @@ async fn a4_other_character_sets() {
     for (kind, body, wanted) in [
         (urlencoded, &b"text=caf%E9&charset=windows-1252"[..], "café"),
         (urlencoded, b"_charset_=shift_jis&text=%93%FA%96%7B", "日本"),
-        ("application/json; charset=iso-8859-1", b"{\"text\":\"caf\xe9\"}", "café"),
-        ("application/json", b"{\"text\": \"caf\xe9\"}", "caf\u{fffd}"),
+        (
+            "application/json; charset=iso-8859-1",
+            b"{\"text\":\"caf\xe9\"}",
+            "café",
+        ),
+        (
+            "application/json",
+            b"{\"text\": \"caf\xe9\"}",
+            "caf\u{fffd}",
+        ),
     ] {
         for source in ["c", "plain"] {
             let event = kept(&gateway, source, kind, body).await;
@@ -151,8 +225,14 @@ async fn a4_other_character_sets() {
     }
     // RFC 7578, 5.1.2 and 4.6.
     let own = b"Content-Disposition: form-data; name=text\r\nContent-Type: text/plain; charset=ISO-8859-1";
-    let named: (&[u8], &[u8]) = (b"Content-Disposition: form-data; name=_charset_", b"windows-1252");
-    for body in [form("XbX", &[(own, b"caf\xe9")]), form("XbX", &[named, (TEXT, b"caf\xe9")])] {
+    let named: (&[u8], &[u8]) = (
+        b"Content-Disposition: form-data; name=_charset_",
+        b"windows-1252",
+    );
+    for body in [
+        form("XbX", &[(own, b"caf\xe9")]),
+        form("XbX", &[named, (TEXT, b"caf\xe9")]),
+    ] {
         for source in ["c", "plain"] {
             let event = kept(&gateway, source, PARTS, &body).await;
             assert_eq!(prompt(&event), "café");
@@ -164,12 +244,23 @@ async fn a4_other_character_sets() {
 async fn a5_half_an_emoji_and_a_nul_are_kept() {
     let (upstream, gateway) = started().await;
     for (body, wanted, note) in [
-        (r#"{"text":"cut here: \ud83d"}"#, "cut here: \u{fffd}", "half a character"),
-        (r#"{"text":"fine","other":"\ud83d"}"#, "fine", "half a character"),
+        (
+            r#"{"text":"cut here: \ud83d"}"#,
+            "cut here: \u{fffd}",
+            "half a character",
+        ),
+        (
+            r#"{"text":"fine","other":"\ud83d"}"#,
+            "fine",
+            "half a character",
+        ),
         (r#"{"text":"a\u0000b"}"#, "a\u{fffd}b", "NUL"),
     ] {
         let event = kept(&gateway, "c", JSON, body.as_bytes()).await;
-        assert_eq!((prompt(&event), event["body"].as_str()), (wanted, Some(body)));
+        assert_eq!(
+            (prompt(&event), event["body"].as_str()),
+            (wanted, Some(body))
+        );
         assert!(notes(&event).contains(note), "{event}");
         assert_eq!(told(&upstream).await, wanted);
     }
@@ -185,16 +276,29 @@ async fn a6_file_names_in_any_character_set_are_names_of_files() {
     let (_upstream, gateway) = started().await;
     for (disposition, wanted) in [
         (&b"filename=\"caf\xe9.txt\""[..], "caf\u{fffd}.txt"),
-        (b"filename=\"plain.txt\"; filename*=UTF-8''caf%C3%A9.txt", "café.txt"),
+        (
+            b"filename=\"plain.txt\"; filename*=UTF-8''caf%C3%A9.txt",
+            "café.txt",
+        ),
         (b"filename*=iso-8859-1''caf%E9.txt", "café.txt"),
         (b"FileName=\"=?UTF-8?B?Y2Fmw6kudHh0?=\"", "café.txt"),
         (b"filename=\"a%22b.txt\"", "a\"b.txt"),
         (b"filename=\"a\\\"b.txt\"", "a\"b.txt"),
     ] {
-        let head =
-            [b"Content-Disposition: form-data; name=\"f\"; ", disposition, b"\r\nContent-Type: text/plain"].concat();
+        let head = [
+            b"Content-Disposition: form-data; name=\"f\"; ",
+            disposition,
+            b"\r\nContent-Type: text/plain",
+        ]
+        .concat();
         for bytes in [&b"THE FILE"[..], b"\xff\0\xfe"] {
-            let event = kept(&gateway, "c", PARTS, &form("XbX", &[(TEXT, b"read it"), (&head, bytes)])).await;
+            let event = kept(
+                &gateway,
+                "c",
+                PARTS,
+                &form("XbX", &[(TEXT, b"read it"), (&head, bytes)]),
+            )
+            .await;
             assert_eq!(names(&event), [(wanted, bytes.len() as u64)]);
         }
     }
@@ -215,12 +319,26 @@ async fn a7_a8_boundaries_and_heads_as_senders_write_them() {
             }
         }
     }
-    for head in ["Content-Disposition: form-data; NAME=\"text\"", "CONTENT-DISPOSITION: Form-Data;\r\n name=text"] {
-        let event = kept(&gateway, "c", PARTS, &form("XbX", &[(head.as_bytes(), b"x")])).await;
+    for head in [
+        "Content-Disposition: form-data; NAME=\"text\"",
+        "CONTENT-DISPOSITION: Form-Data;\r\n name=text",
+    ] {
+        let event = kept(
+            &gateway,
+            "c",
+            PARTS,
+            &form("XbX", &[(head.as_bytes(), b"x")]),
+        )
+        .await;
         assert_eq!(prompt(&event), "x", "{head}");
     }
-    let lf = String::from_utf8(form("XbX", &[(TEXT, b"x")])).expect("a text").replace("\r\n", "\n");
-    assert_eq!(prompt(&kept(&gateway, "c", PARTS, lf.as_bytes()).await), "x");
+    let lf = String::from_utf8(form("XbX", &[(TEXT, b"x")]))
+        .expect("a text")
+        .replace("\r\n", "\n");
+    assert_eq!(
+        prompt(&kept(&gateway, "c", PARTS, lf.as_bytes()).await),
+        "x"
+    );
 }
 
 #[tokio::test]
@@ -229,12 +347,31 @@ async fn a9_a_file_that_nobody_chose_is_no_file() {
     let none: &[u8] =
         b"Content-Disposition: form-data; name=\"f\"; filename=\"\"\r\nContent-Type: application/octet-stream";
     for source in ["c", "plain"] {
-        let event = kept(&gateway, source, PARTS, &form("XbX", &[(TEXT, b"nobody chose a file"), (none, b"")])).await;
-        assert_eq!((prompt(&event), names(&event)), ("nobody chose a file", vec![]));
+        let event = kept(
+            &gateway,
+            source,
+            PARTS,
+            &form("XbX", &[(TEXT, b"nobody chose a file"), (none, b"")]),
+        )
+        .await;
+        assert_eq!(
+            (prompt(&event), names(&event)),
+            ("nobody chose a file", vec![])
+        );
     }
     let empty = b"Content-Disposition: form-data; name=\"f\"; filename=\"empty.txt\"";
-    let event = kept(&gateway, "c", PARTS, &form("XbX", &[(TEXT, b"x"), (empty, b"")])).await;
-    assert_eq!(names(&event), [("empty.txt", 0)], "an empty file that somebody chose is one");
+    let event = kept(
+        &gateway,
+        "c",
+        PARTS,
+        &form("XbX", &[(TEXT, b"x"), (empty, b"")]),
+    )
+    .await;
+    assert_eq!(
+        names(&event),
+        [("empty.txt", 0)],
+        "an empty file that somebody chose is one"
+    );
 }
 
 #[tokio::test]
@@ -245,6 +382,12 @@ async fn a14_a_large_event_reaches_the_agent_as_json() {
     let text = told(&upstream).await;
     let read: Value = serde_json::from_str(&text).expect("what the agent gets is JSON");
     assert!(text.len() <= 256 * 1024, "{}", text.len());
-    assert_eq!((read["big"].as_array().map(Vec::len), read["after"].to_string()), (Some(300), "1.5".into()));
+    assert_eq!(
+        (
+            read["big"].as_array().map(Vec::len),
+            read["after"].to_string()
+        ),
+        (Some(300), "1.5".into())
+    );
     assert!(text.contains("bytes left out]"));
 }

@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::world::{API_KEY, Gateway, TOKEN, Upstream, binary, hmac_sha256, json as body_of, wait_for};
+use crate::world::{
+    API_KEY, Gateway, TOKEN, Upstream, binary, hmac_sha256, json as body_of, wait_for,
+};
 
 const SECRET: &str = "planted-signing-secret-01";
 
@@ -50,14 +52,32 @@ async fn t47_a_time_stamp_is_judged_after_the_signature_and_no_number_does_harm(
     let send = async |time: &str, number: u32| {
         let body = format!(r#"{{"prompt":"{number}"}}"#);
         let signature = hmac_sha256(SECRET.as_bytes(), format!("{time}.{body}").as_bytes());
-        gateway.post("/hooks/timed", &[("x-time", time), ("x-signature", &signature)], body).await
+        gateway
+            .post(
+                "/hooks/timed",
+                &[("x-time", time), ("x-signature", &signature)],
+                body,
+            )
+            .await
     };
     for (number, offset) in (0..).zip([0, -290, 50]) {
         let answer = send(&(now() + offset).to_string(), number).await;
         assert_eq!(answer.status(), 202, "{offset}: {:?}", answer.body());
     }
-    let far: Vec<String> = [-310, 70, -1_000_000, 1_000_000].iter().map(|by| (now() + by).to_string()).collect();
-    let odd = ["", "0", "-1", "1e9", "NaN", "99999999999999999999999", "-9223372036854775808", "\u{661}\u{662}"];
+    let far: Vec<String> = [-310, 70, -1_000_000, 1_000_000]
+        .iter()
+        .map(|by| (now() + by).to_string())
+        .collect();
+    let odd = [
+        "",
+        "0",
+        "-1",
+        "1e9",
+        "NaN",
+        "99999999999999999999999",
+        "-9223372036854775808",
+        "\u{661}\u{662}",
+    ];
     let mut texts = BTreeSet::new();
     for (number, time) in (10..).zip(far.iter().map(String::as_str).chain(odd)) {
         let answer = send(time, number).await;
@@ -68,8 +88,18 @@ async fn t47_a_time_stamp_is_judged_after_the_signature_and_no_number_does_harm(
     let stale = [("x-time", "1"), ("x-signature", "00")];
     texts.insert(body_of(&gateway.post("/hooks/timed", &stale, "{}").await)["detail"].to_string());
     assert_eq!(texts.len(), 1, "one text for all: {texts:?}");
-    gateway.metric_is(r#"sluicegate_refused_total{reason="stale",source="timed"}"#, 3.0).await;
-    gateway.metric_is(r#"sluicegate_refused_total{reason="future",source="timed"}"#, 2.0).await;
+    gateway
+        .metric_is(
+            r#"sluicegate_refused_total{reason="stale",source="timed"}"#,
+            3.0,
+        )
+        .await;
+    gateway
+        .metric_is(
+            r#"sluicegate_refused_total{reason="future",source="timed"}"#,
+            2.0,
+        )
+        .await;
 }
 
 #[tokio::test]
@@ -78,14 +108,34 @@ async fn t48_thousands_of_signatures_cost_no_more_than_a_few() {
     let gateway = Gateway::start(upstream.address, SOURCES).await;
     let body = r#"{"id":"evt_1","type":"x"}"#;
     let now = now();
-    let right = hmac_sha256(format!("whsec_{SECRET}").as_bytes(), format!("{now}.{body}").as_bytes());
+    let right = hmac_sha256(
+        format!("whsec_{SECRET}").as_bytes(),
+        format!("{now}.{body}").as_bytes(),
+    );
     let header = format!("t={now},{}v1={right}", "v1=00,".repeat(2_000));
     let begun = Instant::now();
-    let answer = gateway.post("/hooks/listed", &[("stripe-signature", &header)], body).await;
-    assert_eq!(answer.status(), 401, "the right one stands behind more than anybody sends: {:?}", answer.body());
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    let answer = gateway
+        .post("/hooks/listed", &[("stripe-signature", &header)], body)
+        .await;
+    assert_eq!(
+        answer.status(),
+        401,
+        "the right one stands behind more than anybody sends: {:?}",
+        answer.body()
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
     let few = format!("t={now},v1={},v1={right}", "0".repeat(64));
-    assert_eq!(gateway.post("/hooks/listed", &[("stripe-signature", &few)], body).await.status(), 202);
+    assert_eq!(
+        gateway
+            .post("/hooks/listed", &[("stripe-signature", &few)], body)
+            .await
+            .status(),
+        202
+    );
 }
 
 /// Everything that a folder holds, file by file.
@@ -95,7 +145,10 @@ fn bytes_of(folder: &Path) -> Vec<u8> {
         let path = entry.path();
         if path.is_dir() {
             all.extend(bytes_of(&path));
-        } else if path.file_name().is_some_and(|name| name != "sluicegate.toml") {
+        } else if path
+            .file_name()
+            .is_some_and(|name| name != "sluicegate.toml")
+        {
             all.extend(std::fs::read(path).unwrap_or_default());
         }
     }
@@ -117,13 +170,17 @@ async fn t57_no_byte_of_a_secret_is_shown_logged_or_kept_in_clear() {
     let [caller, query, bearer, cookie, user_token, ..] = planted;
     // Errors are logged in more words than what goes well.
     let upstream = Upstream::start(&["--fail", "500=1/2"]).await;
-    let filter =
-        "[dispatch]\nbackoff = \"100ms\"\nbackoff_max = \"500ms\"\n[log]\nformat = \"json\"\nfilter = \"trace\"";
-    let config = Gateway::config(upstream.address, SOURCES, "").replace("[log]\nformat = \"json\"", filter);
+    let filter = "[dispatch]\nbackoff = \"100ms\"\nbackoff_max = \"500ms\"\n[log]\nformat = \"json\"\nfilter = \"trace\"";
+    let config =
+        Gateway::config(upstream.address, SOURCES, "").replace("[log]\nformat = \"json\"", filter);
     let gateway = Gateway::start_config(&config).await;
     let authorization = format!("Bearer {bearer}");
-    let headers =
-        [("authorization", authorization.as_str()), ("cookie", cookie), ("x-api-key", caller), ("x-token", bearer)];
+    let headers = [
+        ("authorization", authorization.as_str()),
+        ("cookie", cookie),
+        ("x-api-key", caller),
+        ("x-token", bearer),
+    ];
     for number in 0..4 {
         let body = json!({
             "prompt": format!("hi {number}"),
@@ -131,12 +188,28 @@ async fn t57_no_byte_of_a_secret_is_shown_logged_or_kept_in_clear() {
             "task_id": format!("t{number}"),
             "user_tokens": {"google": user_token},
         });
-        gateway.post(&format!("/?x-api-key={query}"), &headers[..2], body.to_string()).await;
-        gateway.post("/?asynchronous=true", &headers, body.to_string()).await;
-        gateway.post(&format!("/?x-api-key={query}"), &[], "no JSON").await;
+        gateway
+            .post(
+                &format!("/?x-api-key={query}"),
+                &headers[..2],
+                body.to_string(),
+            )
+            .await;
+        gateway
+            .post("/?asynchronous=true", &headers, body.to_string())
+            .await;
+        gateway
+            .post(&format!("/?x-api-key={query}"), &[], "no JSON")
+            .await;
         for source in ["open", "straight", "timed", "nobody"] {
             let path = format!("/hooks/{source}?x-api-key={query}&token={query}&key={query}");
-            gateway.post(&path, &headers, format!(r#"{{"prompt":"{source} {number}"}}"#)).await;
+            gateway
+                .post(
+                    &path,
+                    &headers,
+                    format!(r#"{{"prompt":"{source} {number}"}}"#),
+                )
+                .await;
         }
     }
     upstream.wait_for_runs(8).await;
@@ -153,13 +226,26 @@ async fn t57_no_byte_of_a_secret_is_shown_logged_or_kept_in_clear() {
     .await;
 
     let mut shown = gateway.log().into_bytes();
-    for path in ["", "/events?limit=200", "/sources", "/destinations", "/refused", "/metrics", "/budgets"] {
+    for path in [
+        "",
+        "/events?limit=200",
+        "/sources",
+        "/destinations",
+        "/refused",
+        "/metrics",
+        "/budgets",
+    ] {
         shown.extend_from_slice(gateway.admin(Method::GET, path).await.body());
     }
     let list = gateway.admin_json("/events?limit=200").await;
     for event in list["items"].as_array().expect("events") {
         let id = event["id"].as_str().expect("an id");
-        shown.extend_from_slice(gateway.admin(Method::GET, &format!("/events/{id}")).await.body());
+        shown.extend_from_slice(
+            gateway
+                .admin(Method::GET, &format!("/events/{id}"))
+                .await
+                .body(),
+        );
         let admin = format!("http://{}", gateway.admin);
         for format in [&["--json"][..], &[]] {
             let show = Command::new(binary())
@@ -168,23 +254,46 @@ async fn t57_no_byte_of_a_secret_is_shown_logged_or_kept_in_clear() {
                 .env("SLUICEGATE_ADMIN_TOKEN", TOKEN)
                 .output()
                 .expect("it runs");
-            assert!(show.status.success(), "{}", String::from_utf8_lossy(&show.stderr));
+            assert!(
+                show.status.success(),
+                "{}",
+                String::from_utf8_lossy(&show.stderr)
+            );
             shown.extend(show.stdout);
             shown.extend(show.stderr);
         }
     }
     let kept = bytes_of(gateway.folder.path());
-    assert!(kept.len() > 10_000 && shown.len() > 10_000, "there is something to look through");
+    assert!(
+        kept.len() > 10_000 && shown.len() > 10_000,
+        "there is something to look through"
+    );
     for secret in planted {
-        let has = |bytes: &[u8]| bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
-        assert!(!has(&shown), "{secret} is shown: {}", around(&shown, secret));
-        assert!(!has(&kept), "{secret} is kept in clear: {}", around(&kept, secret));
+        let has = |bytes: &[u8]| {
+            bytes
+                .windows(secret.len())
+                .any(|window| window == secret.as_bytes())
+        };
+        assert!(
+            !has(&shown),
+            "{secret} is shown: {}",
+            around(&shown, secret)
+        );
+        assert!(
+            !has(&kept),
+            "{secret} is kept in clear: {}",
+            around(&kept, secret)
+        );
     }
 }
 
 fn around(bytes: &[u8], text: &str) -> String {
-    let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).unwrap_or_default();
-    String::from_utf8_lossy(&bytes[at.saturating_sub(200)..(at + 200).min(bytes.len())]).into_owned()
+    let at = bytes
+        .windows(text.len())
+        .position(|window| window == text.as_bytes())
+        .unwrap_or_default();
+    String::from_utf8_lossy(&bytes[at.saturating_sub(200)..(at + 200).min(bytes.len())])
+        .into_owned()
 }
 
 #[tokio::test]
@@ -207,17 +316,28 @@ async fn t75_t76_what_a_caller_names_is_one_segment_and_never_a_header() {
         let body = json!({"agent_id": agent, "prompt": "x"});
         let headers = [("x-api-key", "k-1"), ("content-type", "application/json")];
         let answer = gateway.post("/", &headers, body.to_string()).await;
-        assert!(matches!(answer.status().as_u16(), 200 | 400 | 422), "{agent:?}: {:?}", answer.body());
+        assert!(
+            matches!(answer.status().as_u16(), 200 | 400 | 422),
+            "{agent:?}: {:?}",
+            answer.body()
+        );
         if answer.status() == 200 {
             taken.push(format!("agents/{agent}"));
         }
     }
     // Whatever was called was called by the whole of its name, and nothing else was.
     let runs = upstream.runs().await;
-    let called: Vec<&str> = runs.iter().map(|run| run["destination"].as_str().expect("a name")).collect();
+    let called: Vec<&str> = runs
+        .iter()
+        .map(|run| run["destination"].as_str().expect("a name"))
+        .collect();
     assert_eq!(called, taken);
     assert_eq!(taken, ["agents/plain", "agents/A_b-9"]);
-    assert!(runs.iter().all(|run| run["headers"].get("x-injected").is_none()), "{runs:?}");
+    assert!(
+        runs.iter()
+            .all(|run| run["headers"].get("x-injected").is_none()),
+        "{runs:?}"
+    );
 }
 
 #[tokio::test]
@@ -254,10 +374,16 @@ async fn t77_t79_a_broken_answer_is_502_and_its_connection_is_not_used_again() {
     let gateway = Gateway::start(address, SOURCES).await;
     for (number, sent) in answers.iter().enumerate() {
         next.store(number, Ordering::SeqCst);
-        let answer = gateway.post("/hooks/straight", &[], r#"{"prompt":"hi"}"#).await;
+        let answer = gateway
+            .post("/hooks/straight", &[], r#"{"prompt":"hi"}"#)
+            .await;
         assert_eq!(answer.status(), 502, "{sent:?}: {:?}", answer.body());
         assert_eq!(body_of(&answer)["code"], "upstream_failed", "{sent:?}");
-        assert_eq!(calls.load(Ordering::SeqCst), number + 1, "sent once: {sent:?}");
+        assert_eq!(
+            calls.load(Ordering::SeqCst),
+            number + 1,
+            "sent once: {sent:?}"
+        );
     }
 }
 
@@ -269,13 +395,28 @@ async fn t99_t100_t101_markup_and_control_bytes_stay_what_they_are() {
     let long = "L".repeat(5_000);
     let mut ids = Vec::new();
     for (number, word) in [nasty, &long].into_iter().enumerate() {
-        let body = json!({"prompt": word, "type": word, "id": format!("{number}{word}"), "chat": word});
-        let answer =
-            gateway.post("/hooks/open?x=%0d%0aforged%1b%5b31m", &[("user-agent", "a\tb")], body.to_string()).await;
+        let body =
+            json!({"prompt": word, "type": word, "id": format!("{number}{word}"), "chat": word});
+        let answer = gateway
+            .post(
+                "/hooks/open?x=%0d%0aforged%1b%5b31m",
+                &[("user-agent", "a\tb")],
+                body.to_string(),
+            )
+            .await;
         // What is too long to be a name may be refused; nothing else may.
-        assert!(matches!(answer.status().as_u16(), 202 | 422), "{:?}", answer.body());
+        assert!(
+            matches!(answer.status().as_u16(), 202 | 422),
+            "{:?}",
+            answer.body()
+        );
         if answer.status() == 202 {
-            ids.push(body_of(&answer)["event_id"].as_str().expect("an id").to_owned());
+            ids.push(
+                body_of(&answer)["event_id"]
+                    .as_str()
+                    .expect("an id")
+                    .to_owned(),
+            );
         }
         gateway.post("/hooks/%0d%0aforged%1b%5b31m", &[], "x").await;
     }
@@ -290,17 +431,36 @@ async fn t99_t100_t101_markup_and_control_bytes_stay_what_they_are() {
                 .output()
                 .expect("it runs");
             let text = String::from_utf8(show.stdout).expect("text");
-            let odd = |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{202e}' | '\u{2028}');
+            let odd =
+                |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{202e}' | '\u{2028}');
             assert!(show.status.success() && !text.contains(odd), "{text:?}");
-            assert!(!text.lines().any(|line| line.starts_with("2026-01-01 ERROR")), "{text}");
+            assert!(
+                !text
+                    .lines()
+                    .any(|line| line.starts_with("2026-01-01 ERROR")),
+                "{text}"
+            );
         }
-        let body = gateway.admin(Method::GET, &format!("/events/{id}/body")).await;
-        assert!(body.headers()["content-disposition"].to_str().is_ok_and(|value| value.starts_with("attachment")));
+        let body = gateway
+            .admin(Method::GET, &format!("/events/{id}/body"))
+            .await;
+        assert!(
+            body.headers()["content-disposition"]
+                .to_str()
+                .is_ok_and(|value| value.starts_with("attachment"))
+        );
         assert_eq!(body.headers()["x-content-type-options"], "nosniff");
     }
     for line in gateway.log().lines().filter(|line| line.starts_with('{')) {
-        let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        let longest = line.as_object().expect("an object").values().filter_map(Value::as_str).map(str::len).max();
+        let line: Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let longest = line
+            .as_object()
+            .expect("an object")
+            .values()
+            .filter_map(Value::as_str)
+            .map(str::len)
+            .max();
         assert!(longest < Some(1_100), "{line}");
     }
 }
@@ -329,17 +489,42 @@ async fn t104_odd_searches_are_refused_in_words_and_what_is_not_there_is_404() {
         "/replays/x",
     ] {
         let answer = gateway.admin(Method::GET, path).await;
-        assert!(matches!(answer.status().as_u16(), 400 | 404), "{path}: {:?} {:?}", answer.status(), answer.body());
+        assert!(
+            matches!(answer.status().as_u16(), 400 | 404),
+            "{path}: {:?} {:?}",
+            answer.status(),
+            answer.body()
+        );
         assert!(answer.body().len() < 2_000, "{path}");
     }
-    for path in ["/events/evt_00000000000070008000000000000000", "/replays/4711"] {
-        assert_eq!(gateway.admin(Method::GET, path).await.status(), 404, "{path}");
+    for path in [
+        "/events/evt_00000000000070008000000000000000",
+        "/replays/4711",
+    ] {
+        assert_eq!(
+            gateway.admin(Method::GET, path).await.status(),
+            404,
+            "{path}"
+        );
     }
     // No source is called so: that is said, and it stands for no other name.
-    assert_eq!(gateway.admin(Method::GET, "/events?source=%25").await.status(), 404);
-    for path in ["/events?thread=%27%3B+DROP+TABLE+event%3B--", "/events?dedup=_%25%5c"] {
+    assert_eq!(
+        gateway
+            .admin(Method::GET, "/events?source=%25")
+            .await
+            .status(),
+        404
+    );
+    for path in [
+        "/events?thread=%27%3B+DROP+TABLE+event%3B--",
+        "/events?dedup=_%25%5c",
+    ] {
         let answer = gateway.admin(Method::GET, path).await;
-        assert_eq!((answer.status().as_u16(), &body_of(&answer)["items"]), (200, &json!([])), "{path}");
+        assert_eq!(
+            (answer.status().as_u16(), &body_of(&answer)["items"]),
+            (200, &json!([])),
+            "{path}"
+        );
     }
 }
 
@@ -347,16 +532,34 @@ async fn t104_odd_searches_are_refused_in_words_and_what_is_not_there_is_404() {
 async fn t107_no_answer_names_its_maker() {
     let upstream = Upstream::start(&["--fail", "500=1/1"]).await;
     let gateway = Gateway::start(upstream.address, SOURCES).await;
-    for path in
-        ["/", "/hooks/open", "/hooks/straight", "/hooks/none", "/metrics", "/api/v1/events", "/files/x/y", "/%00"]
-    {
+    for path in [
+        "/",
+        "/hooks/open",
+        "/hooks/straight",
+        "/hooks/none",
+        "/metrics",
+        "/api/v1/events",
+        "/files/x/y",
+        "/%00",
+    ] {
         for method in [Method::GET, Method::POST, Method::PUT, Method::OPTIONS] {
-            let answer = gateway.send(method, path, &[("x-api-key", "k")], r#"{"prompt":"x"}"#).await;
+            let answer = gateway
+                .send(method, path, &[("x-api-key", "k")], r#"{"prompt":"x"}"#)
+                .await;
             for name in ["server", "x-powered-by", "via"] {
                 assert!(!answer.headers().contains_key(name), "{path}: {name}");
             }
             let text = String::from_utf8_lossy(answer.body()).to_lowercase();
-            for word in ["panic", "sqlite", "hyper", "tokio", "src/", ".rs", "127.0.0.1", "os error"] {
+            for word in [
+                "panic",
+                "sqlite",
+                "hyper",
+                "tokio",
+                "src/",
+                ".rs",
+                "127.0.0.1",
+                "os error",
+            ] {
                 assert!(!text.contains(word), "{path}: {text}");
             }
         }

@@ -57,7 +57,10 @@ impl FilterArgs {
         let words = FilterWords {
             source: self.source.clone(),
             // In lists what is leased is said to be running.
-            state: self.state.as_deref().map(|state| if state == "running" { "leased" } else { state }.to_owned()),
+            state: self
+                .state
+                .as_deref()
+                .map(|state| if state == "running" { "leased" } else { state }.to_owned()),
             event_type: self.event_type.clone(),
             thread: self.thread.clone(),
             dedup: self.dedup.clone(),
@@ -91,12 +94,23 @@ impl FilterArgs {
 
 /// The states as typed.
 fn states() -> PossibleValuesParser {
-    PossibleValuesParser::new(State::ALL.map(|state| if state == State::Leased { "running" } else { state.as_str() }))
+    PossibleValuesParser::new(State::ALL.map(|state| {
+        if state == State::Leased {
+            "running"
+        } else {
+            state.as_str()
+        }
+    }))
 }
 
 /// Adds words to a query.
-pub(super) fn append(query: &mut Serializer<'_, String>, words: &FilterWords) -> anyhow::Result<()> {
-    let Value::Object(words) = serde_json::to_value(words)? else { return Ok(()) };
+pub(super) fn append(
+    query: &mut Serializer<'_, String>,
+    words: &FilterWords,
+) -> anyhow::Result<()> {
+    let Value::Object(words) = serde_json::to_value(words)? else {
+        return Ok(());
+    };
     for (key, value) in &words {
         match value {
             Value::String(text) => query.append_pair(key, text),

@@ -106,7 +106,8 @@ impl FromStr for EventName {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim_end_matches(['.', '…']);
         let good = text.starts_with("evt_") && EventId::beginning(text).is_some();
-        good.then(|| Self(text.to_owned())).ok_or("an event's id is evt_ and 32 hex digits; 6 of them may be enough")
+        good.then(|| Self(text.to_owned()))
+            .ok_or("an event's id is evt_ and 32 hex digits; 6 of them may be enough")
     }
 }
 
@@ -140,15 +141,22 @@ impl List {
         out: &mut impl Paper,
         talk: &mut impl Paper,
     ) -> anyhow::Result<u8> {
-        let asked = gateway.ask(&format!("/events?{}", self.query(now)?)).await?;
-        let Some(page) = asked.or_say(talk, "events") else { return Ok(NOT_FOUND) };
+        let asked = gateway
+            .ask(&format!("/events?{}", self.query(now)?))
+            .await?;
+        let Some(page) = asked.or_say(talk, "events") else {
+            return Ok(NOT_FOUND);
+        };
         if self.json {
             print::json(out, &page)?;
         } else if !print::table(out, &page)? {
             print::say(talk, "no events");
         }
         if let (false, Some(cursor)) = (self.json, page["next_cursor"].as_str()) {
-            print::say(talk, &format!("there are more: add --cursor {}", print::line(cursor)));
+            print::say(
+                talk,
+                &format!("there are more: add --cursor {}", print::line(cursor)),
+            );
         }
         out.flush()?;
         Ok(0)
@@ -169,7 +177,12 @@ impl List {
 }
 
 impl Show {
-    async fn run(&self, gateway: &Gateway, out: &mut impl Paper, talk: &mut impl Paper) -> anyhow::Result<u8> {
+    async fn run(
+        &self,
+        gateway: &Gateway,
+        out: &mut impl Paper,
+        talk: &mut impl Paper,
+    ) -> anyhow::Result<u8> {
         let path = format!("/events/{}", self.id);
         if self.body {
             match gateway.fetch(&format!("{path}/body")).await? {
@@ -186,7 +199,11 @@ impl Show {
             let Some(event) = gateway.ask(&path).await?.or_say(talk, &self.id.to_string()) else {
                 return Ok(NOT_FOUND);
             };
-            if self.json { print::json(out, &event)? } else { print::page(out, &event)? }
+            if self.json {
+                print::json(out, &event)?
+            } else {
+                print::page(out, &event)?
+            }
         }
         out.flush()?;
         Ok(0)
@@ -211,18 +228,29 @@ mod tests {
 
     #[test]
     fn a_list_becomes_a_query_that_nothing_breaks_out_of() {
-        let Ok(EventCommand::List(list)) = parsed("list --source a&b=c --state dead --since 1s --limit 7") else {
-            panic!("a list")
-        };
-        let query = list.query(Timestamp::from_seconds(1)).expect("a query");
-        assert_eq!(query, "limit=7&source=a%26b%3Dc&state=dead&since=1970-01-01T00%3A00%3A00.000Z");
-        let Ok(EventCommand::List(list)) = parsed("list --type a --text b&c --filtered false --oldest --cursor d")
+        let Ok(EventCommand::List(list)) =
+            parsed("list --source a&b=c --state dead --since 1s --limit 7")
         else {
             panic!("a list")
         };
         let query = list.query(Timestamp::from_seconds(1)).expect("a query");
-        assert_eq!(query, "limit=50&type=a&text=b%26c&filtered=false&order=oldest&cursor=d");
-        let Ok(EventCommand::List(list)) = parsed("list --destination robot/1") else { panic!("a list") };
+        assert_eq!(
+            query,
+            "limit=7&source=a%26b%3Dc&state=dead&since=1970-01-01T00%3A00%3A00.000Z"
+        );
+        let Ok(EventCommand::List(list)) =
+            parsed("list --type a --text b&c --filtered false --oldest --cursor d")
+        else {
+            panic!("a list")
+        };
+        let query = list.query(Timestamp::from_seconds(1)).expect("a query");
+        assert_eq!(
+            query,
+            "limit=50&type=a&text=b%26c&filtered=false&order=oldest&cursor=d"
+        );
+        let Ok(EventCommand::List(list)) = parsed("list --destination robot/1") else {
+            panic!("a list")
+        };
         assert!(list.query(Timestamp::from_seconds(1)).is_err());
     }
 

@@ -60,11 +60,19 @@ impl Replay {
     }
 
     /// Every event is tried, whatever became of the one before.
-    async fn by_id(&self, gateway: &Gateway, out: &mut impl Paper, talk: &mut impl Paper) -> anyhow::Result<u8> {
+    async fn by_id(
+        &self,
+        gateway: &Gateway,
+        out: &mut impl Paper,
+        talk: &mut impl Paper,
+    ) -> anyhow::Result<u8> {
         let mut code = 0;
         for id in &self.ids {
             let dry_run = if self.dry_run { "?dry_run=true" } else { "" };
-            match gateway.tell(&format!("/events/{id}/replay{dry_run}"), &Value::Null).await {
+            match gateway
+                .tell(&format!("/events/{id}/replay{dry_run}"), &Value::Null)
+                .await
+            {
                 Ok(asked) => match asked.or_say(talk, &id.to_string()) {
                     Some(answer) if self.json => print::json(out, &answer)?,
                     Some(answer) if self.dry_run => print::dry_run(out, &answer)?,
@@ -93,7 +101,11 @@ impl Replay {
         if let Some(pace) = self.pace {
             wanted["pace"] = pace.into();
         }
-        let Some(plan) = gateway.tell("/replays/plan", &wanted).await?.or_say(talk, "replay") else {
+        let Some(plan) = gateway
+            .tell("/replays/plan", &wanted)
+            .await?
+            .or_say(talk, "replay")
+        else {
             return Ok(NOT_FOUND);
         };
         if self.dry_run {
@@ -116,14 +128,26 @@ impl Replay {
         }
         // What was shown is what is done: the plan says until when.
         wanted["filter"] = plan["filter"].clone();
-        let Some(job) = gateway.tell("/replays", &wanted).await?.or_say(talk, "replay") else { return Ok(NOT_FOUND) };
+        let Some(job) = gateway
+            .tell("/replays", &wanted)
+            .await?
+            .or_say(talk, "replay")
+        else {
+            return Ok(NOT_FOUND);
+        };
         if self.json {
             print::json(out, &job)?
         } else {
             print::job(out, &job)?
         }
         out.flush()?;
-        print::say(talk, &format!("follow it with: sluicegate replay show {}", print::line(&job["id"].to_string())));
+        print::say(
+            talk,
+            &format!(
+                "follow it with: sluicegate replay show {}",
+                print::line(&job["id"].to_string())
+            ),
+        );
         Ok(0)
     }
 }
@@ -132,11 +156,16 @@ impl Replay {
 fn agreed(talk: &mut impl Paper) -> anyhow::Result<bool> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
-        return Err(anyhow!("nobody can be asked here; add --yes to begin, or --dry-run to see the plan alone"));
+        return Err(anyhow!(
+            "nobody can be asked here; add --yes to begin, or --dry-run to see the plan alone"
+        ));
     }
     write!(talk, "Replay these? [y/N] ")?;
     talk.flush()?;
     let mut line = String::new();
     stdin.read_line(&mut line)?;
-    Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    Ok(matches!(
+        line.trim().to_ascii_lowercase().as_str(),
+        "y" | "yes"
+    ))
 }

@@ -49,11 +49,18 @@ impl Resend {
         let changes = self.changes()?;
         let dry_run = if self.dry_run { "?dry_run=true" } else { "" };
         let path = format!("/events/{}/resend{dry_run}", self.id);
-        let Some(answer) = gateway.tell(&path, &changes).await?.or_say(talk, &self.id.to_string()) else {
+        let Some(answer) = gateway
+            .tell(&path, &changes)
+            .await?
+            .or_say(talk, &self.id.to_string())
+        else {
             return Ok(NOT_FOUND);
         };
         if let Some(rule) = answer["filtered"].as_str() {
-            print::say(talk, &format!("its source's filter holds it back: {}", print::line(rule)));
+            print::say(
+                talk,
+                &format!("its source's filter holds it back: {}", print::line(rule)),
+            );
         }
         if self.json {
             print::json(out, &answer)?;
@@ -69,7 +76,9 @@ impl Resend {
     fn changes(&self) -> anyhow::Result<Value> {
         let mut headers = Map::new();
         for line in &self.header {
-            let (name, value) = line.split_once(':').ok_or_else(|| usage("--header is NAME: VALUE"))?;
+            let (name, value) = line
+                .split_once(':')
+                .ok_or_else(|| usage("--header is NAME: VALUE"))?;
             headers.insert(name.trim().to_owned(), value.trim().into());
         }
         for name in &self.without_header {
@@ -90,7 +99,10 @@ impl Resend {
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     if file.as_os_str() == "-" {
         let mut body = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut body).context("cannot read standard input")?;
+        std::io::stdin()
+            .lock()
+            .read_to_end(&mut body)
+            .context("cannot read standard input")?;
         return Ok(body);
     }
     std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))

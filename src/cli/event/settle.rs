@@ -21,7 +21,8 @@ impl FromStr for DeliveryName {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim_end_matches(['.', '…']);
         let good = text.parse::<DeliveryId>().is_ok() || DeliveryId::beginning(text).is_some();
-        good.then(|| Self(text.to_owned())).ok_or("a delivery's id is dlv_, 32 hex digits, _ and a number")
+        good.then(|| Self(text.to_owned()))
+            .ok_or("a delivery's id is dlv_, 32 hex digits, _ and a number")
     }
 }
 
@@ -76,7 +77,14 @@ impl Cancel {
         out: &mut impl Paper,
         talk: &mut impl Paper,
     ) -> anyhow::Result<u8> {
-        tell(gateway, (&self.id.0, "cancel", &Value::Null), self.json, out, talk).await
+        tell(
+            gateway,
+            (&self.id.0, "cancel", &Value::Null),
+            self.json,
+            out,
+            talk,
+        )
+        .await
     }
 }
 
@@ -87,8 +95,12 @@ async fn tell(
     out: &mut impl Paper,
     talk: &mut impl Paper,
 ) -> anyhow::Result<u8> {
-    let asked = gateway.tell(&format!("/deliveries/{id}/{verb}"), how).await?;
-    let Some(answer) = asked.or_say(talk, id) else { return Ok(NOT_FOUND) };
+    let asked = gateway
+        .tell(&format!("/deliveries/{id}/{verb}"), how)
+        .await?;
+    let Some(answer) = asked.or_say(talk, id) else {
+        return Ok(NOT_FOUND);
+    };
     if json {
         print::json(out, &answer)?;
     } else {

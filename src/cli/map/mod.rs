@@ -73,7 +73,11 @@ pub(super) async fn run(command: MapCommand) -> Ended {
         for problem in &problems {
             say(&problem.to_string());
         }
-        say(&format!("{}: {}", explain.file.config.display(), tally(&problems)));
+        say(&format!(
+            "{}: {}",
+            explain.file.config.display(),
+            tally(&problems)
+        ));
         return Ok(ExitCode::FAILURE);
     };
     let (capture, came_by) = match (&explain.event, &explain.request) {
@@ -81,12 +85,18 @@ pub(super) async fn run(command: MapCommand) -> Ended {
         (None, Some(request)) => {
             let file = request.display();
             let bytes = std::fs::read(request).with_context(|| format!("cannot read {file}"))?;
-            (Capture::parse(&bytes).map_err(|what| anyhow!("{file} is no request: {what}"))?, None)
+            (
+                Capture::parse(&bytes).map_err(|what| anyhow!("{file} is no request: {what}"))?,
+                None,
+            )
         }
         (None, None) => return Err(usage("name the request: --request FILE, or --event ID")),
     };
     let view = match explain.source.as_ref().or(came_by.as_ref()) {
-        Some(name) => at_source(find(&sources, name)?, &capture.received(&config.server.public_url)),
+        Some(name) => at_source(
+            find(&sources, name)?,
+            &capture.received(&config.server.public_url),
+        ),
         None => at_dropin(&config, &capture),
     };
     if explain.json {
@@ -94,7 +104,11 @@ pub(super) async fn run(command: MapCommand) -> Ended {
     } else {
         answer(printed(&view).trim_end())?;
     }
-    Ok(if view["refused"].is_null() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if view["refused"].is_null() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// An event's request, and the source that it came by.
@@ -106,15 +120,24 @@ async fn fetch(explain: &Explain, id: &EventName) -> anyhow::Result<(Capture, Op
         Asked::Answered(event) => event,
         Asked::NotFound(why) => return Err(missing(why)),
     };
-    let body = gateway.fetch(&format!("/events/{id}/body")).await?.map_err(missing)?;
+    let body = gateway
+        .fetch(&format!("/events/{id}/body"))
+        .await?
+        .map_err(missing)?;
     let capture = Capture::of_event(&event, body).map_err(|what| anyhow!("{id}: {what}"))?;
     Ok((capture, event["source"].as_str().map(str::to_owned)))
 }
 
 fn find<'s>(sources: &'s Sources, name: &str) -> anyhow::Result<&'s Source> {
     sources.get(name).map(|source| &**source).ok_or_else(|| {
-        let names: Vec<&str> = sources.iter().map(|source| source.config.name.as_str()).collect();
-        anyhow!("there is no source {name:?}; there are: {}", names.join(", "))
+        let names: Vec<&str> = sources
+            .iter()
+            .map(|source| source.config.name.as_str())
+            .collect();
+        anyhow!(
+            "there is no source {name:?}; there are: {}",
+            names.join(", ")
+        )
     })
 }
 
@@ -122,7 +145,9 @@ fn at_source(source: &Source, request: &Received) -> Value {
     let (first, count) = match source.mapping.first_item(request) {
         Ok(Some(found)) if !source.passes_on() => found,
         Ok(_) => (request.clone(), 1),
-        Err(refusal) => return json!({ "source": source.config.name, "misses": [], "refused": refused(&refusal) }),
+        Err(refusal) => {
+            return json!({ "source": source.config.name, "misses": [], "refused": refused(&refusal) });
+        }
     };
     let mut view = of_event(source, &first);
     if count > 1 {
@@ -137,10 +162,19 @@ fn of_event(source: &Source, request: &Received) -> Value {
     let notes = misses(&notes);
     let mapped = match mapped {
         Ok(mapped) => mapped,
-        Err(refusal) => return json!({ "source": source.config.name, "misses": notes, "refused": refused(&refusal) }),
+        Err(refusal) => {
+            return json!({ "source": source.config.name, "misses": notes, "refused": refused(&refusal) });
+        }
     };
-    let id = DeliveryId { event: EventId::new(), number: 0 };
-    let call = mapped.filtered.is_none().then(|| source.owed(id, mapped.thread.as_deref())).flatten();
+    let id = DeliveryId {
+        event: EventId::new(),
+        number: 0,
+    };
+    let call = mapped
+        .filtered
+        .is_none()
+        .then(|| source.owed(id, mapped.thread.as_deref()))
+        .flatten();
     let call = call.map(|owed| {
         let claimed = Claimed {
             id,
@@ -183,7 +217,11 @@ fn of_event(source: &Source, request: &Received) -> Value {
 }
 
 fn at_dropin(config: &Config, capture: &Capture) -> Value {
-    let kind = capture.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = capture
+        .headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
     let parts = match multipart::is_form(kind) {
         true => match fields::in_parts(kind, &capture.body) {
             Ok(form) => Some(form.fields),
@@ -194,12 +232,17 @@ fn at_dropin(config: &Config, capture: &Capture) -> Value {
         },
         false => None,
     };
-    let (path, query) = capture.target.split_once('?').unwrap_or((&capture.target, ""));
+    let (path, query) = capture
+        .target
+        .split_once('?')
+        .unwrap_or((&capture.target, ""));
     let (read, notes) = reading::explain(&reading::Asked {
         path_agent: path.trim_matches('/'),
         query,
         content_type: kind,
-        body: parts.as_deref().map_or(reading::Body::Whole(&capture.body), reading::Body::Parts),
+        body: parts
+            .as_deref()
+            .map_or(reading::Body::Whole(&capture.body), reading::Body::Parts),
     });
     explain::call(&config.dropin, &read, &notes, &Marks::default())
 }
@@ -207,7 +250,10 @@ fn at_dropin(config: &Config, capture: &Capture) -> Value {
 /// The same, with on whose word it stands once the request is proved.
 fn with_backing(source: &Source, one: &Param) -> Value {
     let mut view = param(one);
-    view["backing"] = source.backing(Strength::Signed.as_str(), &one.origin).as_str().into();
+    view["backing"] = source
+        .backing(Strength::Signed.as_str(), &one.origin)
+        .as_str()
+        .into();
     view
 }
 
@@ -221,16 +267,30 @@ fn printed(view: &Value) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     let mut line = |label: &str, text: &str| {
-        let _ = writeln!(out, "{}", prose(&format!("{label:<18} {text}"), out_columns()));
+        let _ = writeln!(
+            out,
+            "{}",
+            prose(&format!("{label:<18} {text}"), out_columns())
+        );
     };
-    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let plain = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
     line("source", &plain(&view["source"]));
     if let Some(count) = view.get("items") {
-        line("items", &format!("{count} in this request, each an event of its own; this is the first"));
+        line(
+            "items",
+            &format!("{count} in this request, each an event of its own; this is the first"),
+        );
     }
-    for (label, key) in
-        [("agent", "agent_id"), ("event type", "event_type"), ("dedup key", "dedup"), ("thread", "thread")]
-    {
+    for (label, key) in [
+        ("agent", "agent_id"),
+        ("event type", "event_type"),
+        ("dedup key", "dedup"),
+        ("thread", "thread"),
+    ] {
         match view.get(key) {
             Some(Value::Null) => line(label, "none"),
             Some(value) => line(label, &shown(&plain(value))),
@@ -242,27 +302,58 @@ fn printed(view: &Value) -> String {
         Some(rule) => line("filter", &format!("goes no further: {}", plain(rule))),
         None => {}
     }
-    let list = |key: &str| view.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    let list = |key: &str| {
+        view.get(key)
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default()
+    };
     for param in list("params") {
-        line(&plain(&param["name"]), &format!("{:?}", shown(&plain(&param["value"]))));
-        let backing = param["backing"].as_str().map_or_else(String::new, |backing| format!(" ({backing})"));
+        line(
+            &plain(&param["name"]),
+            &format!("{:?}", shown(&plain(&param["value"]))),
+        );
+        let backing = param["backing"]
+            .as_str()
+            .map_or_else(String::new, |backing| format!(" ({backing})"));
         line("", &format!("from {}{backing}", plain(&param["from"])));
         for over in param["over"].as_array().into_iter().flatten() {
             line("", &format!("over {}", plain(over)));
         }
     }
     for setting in list("settings") {
-        let over: Vec<String> = setting["over"].as_array().into_iter().flatten().map(plain).collect();
-        let over = if over.is_empty() { String::new() } else { format!(", over the {}", over.join(", the ")) };
-        line(&plain(&setting["name"]), &format!("from the {}{over}", plain(&setting["from"])));
+        let over: Vec<String> = setting["over"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(plain)
+            .collect();
+        let over = if over.is_empty() {
+            String::new()
+        } else {
+            format!(", over the {}", over.join(", the "))
+        };
+        line(
+            &plain(&setting["name"]),
+            &format!("from the {}{over}", plain(&setting["from"])),
+        );
     }
     for miss in list("misses") {
-        let near = miss["near"].as_str().map_or_else(String::new, |near| format!("; {near} leads to a value"));
-        let (of, path, why) = (plain(&miss["of"]), plain(&miss["path"]), plain(&miss["why"]));
+        let near = miss["near"]
+            .as_str()
+            .map_or_else(String::new, |near| format!("; {near} leads to a value"));
+        let (of, path, why) = (
+            plain(&miss["of"]),
+            plain(&miss["path"]),
+            plain(&miss["why"]),
+        );
         line("found nothing", &format!("{of}: {path} {why}{near}"));
     }
     if let Some(refused) = view.get("refused") {
-        line("refused", &format!("{}: {}", plain(&refused["code"]), plain(&refused["cause"])));
+        line(
+            "refused",
+            &format!("{}: {}", plain(&refused["code"]), plain(&refused["cause"])),
+        );
     }
     if let Some(call) = view.get("call").filter(|call| !call.is_null()) {
         line("call", &format!("POST {}", plain(&call["path"])));
@@ -277,5 +368,8 @@ fn shown(text: &str) -> String {
     if shown.len() < text.len() {
         shown.push('…');
     }
-    shown.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    shown
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }

@@ -50,8 +50,14 @@ pub(in crate::cli) fn banner(out: &mut impl Paper, page: &Value) -> io::Result<(
         let what = text(&paused["what"]);
         let (what, resume) = match paused["kind"].as_str() {
             Some("all") => ("every run".to_owned(), "sluicegate resume".to_owned()),
-            Some("source") => (format!("the source {what}"), format!("sluicegate source resume {what}")),
-            _ => (what.clone(), format!("sluicegate destination resume {what}")),
+            Some("source") => (
+                format!("the source {what}"),
+                format!("sluicegate source resume {what}"),
+            ),
+            _ => (
+                what.clone(),
+                format!("sluicegate destination resume {what}"),
+            ),
         };
         let since = look.time(&paused["since"]);
         let sentence = format!("PAUSED: {what}, since {since}; let it go on with: {resume}");
@@ -69,7 +75,9 @@ pub(in crate::cli) fn list(
     head: &[&str],
     row: impl Fn(&Value) -> Vec<Cell>,
 ) -> io::Result<bool> {
-    let Some(items) = page["items"].as_array().filter(|items| !items.is_empty()) else { return Ok(false) };
+    let Some(items) = page["items"].as_array().filter(|items| !items.is_empty()) else {
+        return Ok(false);
+    };
     rows(out, Some(head), head, items.iter().map(row).collect())?;
     Ok(true)
 }
@@ -83,13 +91,22 @@ pub(in crate::cli) fn rows(
 ) -> io::Result<()> {
     let look = *out.look();
     let kept: Vec<usize> = (0..names.len())
-        .filter(|at| rows.iter().any(|row| row.get(*at).is_some_and(|cell| !cell.is_empty())))
+        .filter(|at| {
+            rows.iter()
+                .any(|row| row.get(*at).is_some_and(|cell| !cell.is_empty()))
+        })
         .collect();
     let widths: Vec<usize> = kept
         .iter()
         .map(|at| {
-            let cells = rows.iter().filter_map(|row| row.get(*at)).map(|cell| columns_of(&cell.text));
-            cells.max().unwrap_or(0).max(head.map_or(0, |_| columns_of(names[*at])))
+            let cells = rows
+                .iter()
+                .filter_map(|row| row.get(*at))
+                .map(|cell| columns_of(&cell.text));
+            cells
+                .max()
+                .unwrap_or(0)
+                .max(head.map_or(0, |_| columns_of(names[*at])))
         })
         .collect();
     // As many columns as fit; the first in any case.
@@ -100,16 +117,29 @@ pub(in crate::cli) fn rows(
         taken += 1;
     }
     if head.is_some() {
-        let cells: Vec<Cell> = kept[..taken].iter().map(|at| Cell::new(names[*at].to_owned(), Tone::Head)).collect();
+        let cells: Vec<Cell> = kept[..taken]
+            .iter()
+            .map(|at| Cell::new(names[*at].to_owned(), Tone::Head))
+            .collect();
         writeln!(out, "{}", first_line(&cells, &widths, &look))?;
     }
     for row in rows {
-        let cells: Vec<Cell> =
-            kept.iter().map(|at| row.get(*at).cloned().unwrap_or_else(|| "-".to_owned().into())).collect();
+        let cells: Vec<Cell> = kept
+            .iter()
+            .map(|at| {
+                row.get(*at)
+                    .cloned()
+                    .unwrap_or_else(|| "-".to_owned().into())
+            })
+            .collect();
         writeln!(out, "{}", first_line(&cells[..taken], &widths, &look))?;
-        let later = kept[taken..].iter().zip(&cells[taken..]).filter(|(_, cell)| !cell.is_empty());
-        let pairs: Vec<String> =
-            later.map(|(at, cell)| format!("{}: {}", names[*at].to_lowercase(), cell.text)).collect();
+        let later = kept[taken..]
+            .iter()
+            .zip(&cells[taken..])
+            .filter(|(_, cell)| !cell.is_empty());
+        let pairs: Vec<String> = later
+            .map(|(at, cell)| format!("{}: {}", names[*at].to_lowercase(), cell.text))
+            .collect();
         for line in packed(&pairs, look.width.saturating_sub(INDENT)) {
             writeln!(out, "{:INDENT$}{line}", "")?;
         }
@@ -127,7 +157,9 @@ fn first_line(cells: &[Cell], widths: &[usize], look: &Look) -> String {
     }
     // The first may be longer than the sheet is wide.
     match cells {
-        [one] if columns_of(&one.text) > look.width => wrap(&one.text, look.width, look.width).join("\n"),
+        [one] if columns_of(&one.text) > look.width => {
+            wrap(&one.text, look.width, look.width).join("\n")
+        }
         _ => line.trim_end().to_owned(),
     }
 }
@@ -136,7 +168,9 @@ fn first_line(cells: &[Cell], widths: &[usize], look: &Look) -> String {
 fn packed(pairs: &[String], width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for pair in pairs {
-        let beside = lines.last().map(|line| columns_of(line) + GAP + columns_of(pair));
+        let beside = lines
+            .last()
+            .map(|line| columns_of(line) + GAP + columns_of(pair));
         match (lines.last_mut(), beside) {
             (Some(line), Some(needs)) if needs <= width => {
                 line.push_str(&" ".repeat(GAP));

@@ -64,7 +64,10 @@ fn harmless(json: &str) -> String {
 /// The same over several lines, for reading.
 fn pretty(out: &mut impl Paper, answer: &Value) -> io::Result<()> {
     out.exact();
-    for line in serde_json::to_string_pretty(answer).unwrap_or_default().lines() {
+    for line in serde_json::to_string_pretty(answer)
+        .unwrap_or_default()
+        .lines()
+    {
         writeln!(out, "{}", harmless(line))?;
     }
     Ok(())
@@ -81,11 +84,22 @@ fn field(out: &mut impl Paper, label: &str, value: &str) -> io::Result<()> {
 }
 
 /// The same, set in by so many columns, with words of another width.
-pub(super) fn labelled(out: &mut impl Paper, indent: usize, width: usize, label: &str, value: &str) -> io::Result<()> {
+pub(super) fn labelled(
+    out: &mut impl Paper,
+    indent: usize,
+    width: usize,
+    label: &str,
+    value: &str,
+) -> io::Result<()> {
     let left = out.look().width.saturating_sub(indent + width + 1);
     for (number, part) in wrap(value, left, left).iter().enumerate() {
         let label = if number == 0 { label } else { "" };
-        writeln!(out, "{:indent$}{}", "", format!("{label:<width$} {part}").trim_end())?;
+        writeln!(
+            out,
+            "{:indent$}{}",
+            "",
+            format!("{label:<width$} {part}").trim_end()
+        )?;
     }
     Ok(())
 }
@@ -93,7 +107,13 @@ pub(super) fn labelled(out: &mut impl Paper, indent: usize, width: usize, label:
 /// A text, set in by so many columns and its later lines by two more, broken where the sheet ends.
 fn paragraph(out: &mut impl Paper, indent: usize, text: &str) -> io::Result<()> {
     let width = out.look().width;
-    for (number, part) in wrap(text, width.saturating_sub(indent), width.saturating_sub(indent + 2)).iter().enumerate()
+    for (number, part) in wrap(
+        text,
+        width.saturating_sub(indent),
+        width.saturating_sub(indent + 2),
+    )
+    .iter()
+    .enumerate()
     {
         let indent = if number == 0 { indent } else { indent + 2 };
         writeln!(out, "{:indent$}{part}", "")?;
@@ -106,7 +126,10 @@ pub(super) fn table(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
     let look = *out.look();
     let row = move |event: &Value| {
         let state = states(event);
-        let last = each(&event["states"]).last().and_then(Value::as_str).unwrap_or("filtered");
+        let last = each(&event["states"])
+            .last()
+            .and_then(Value::as_str)
+            .unwrap_or("filtered");
         vec![
             look.time(&event["received_at"]).into(),
             name(event, "id").into(),
@@ -118,7 +141,12 @@ pub(super) fn table(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
         ]
     };
     banner(out, page)?;
-    list(out, page, &["CAME", "ID", "STATE", "SOURCE", "TYPE", "THREAD", "WHY"], row)
+    list(
+        out,
+        page,
+        &["CAME", "ID", "STATE", "SOURCE", "TYPE", "THREAD", "WHY"],
+        row,
+    )
 }
 
 /// Replays as a list. False when there are none.
@@ -139,7 +167,14 @@ pub(super) fn jobs(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
         ]
     };
     banner(out, page)?;
-    list(out, page, &["NUMBER", "STATE", "DONE", "LEFT OUT", "PACE", "BEGAN", "ENDS", "FILTER"], row)
+    list(
+        out,
+        page,
+        &[
+            "NUMBER", "STATE", "DONE", "LEFT OUT", "PACE", "BEGAN", "ENDS", "FILTER",
+        ],
+        row,
+    )
 }
 
 /// Sources as a list. False when there are none.
@@ -160,7 +195,12 @@ pub(super) fn sources(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
             count(&open["unknown"], Tone::Bad),
             count(&counts["delivered"], Tone::Plain),
             look.time(&source["last_event_at"]).into(),
-            if source["configured"] == true { name(source, "provider") } else { "(not configured)".into() }.into(),
+            if source["configured"] == true {
+                name(source, "provider")
+            } else {
+                "(not configured)".into()
+            }
+            .into(),
             name(source, "destination").into(),
             waits(&source["waits_for"], &look).into(),
         ]
@@ -185,15 +225,26 @@ pub(super) fn sources(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
 pub(super) fn destinations(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
     let look = *out.look();
     let row = move |destination: &Value| {
-        let sources = each(&destination["sources"]).map(text).collect::<Vec<_>>().join(", ");
+        let sources = each(&destination["sources"])
+            .map(text)
+            .collect::<Vec<_>>()
+            .join(", ");
         let fare = &destination["fare"];
         let breaker = column(fare, "breaker");
-        let tone = if breaker == "closed" { Tone::Plain } else { Tone::of_state(&breaker) };
+        let tone = if breaker == "closed" {
+            Tone::Plain
+        } else {
+            Tone::of_state(&breaker)
+        };
         // A line of another account has only the word.
         let waits_for = match fare["waits_for"].as_str() {
             Some(why) if !destination["waits_for"].is_object() => {
                 let until = &fare["waits_until"];
-                let until = if until.is_string() { format!(", until {}", look.time(until)) } else { String::new() };
+                let until = if until.is_string() {
+                    format!(", until {}", look.time(until))
+                } else {
+                    String::new()
+                };
                 format!("{}{until}", line(why))
             }
             _ => waits(&destination["waits_for"], &look),
@@ -203,7 +254,12 @@ pub(super) fn destinations(out: &mut impl Paper, page: &Value) -> io::Result<boo
             text(&fare["in_flight"]).into(),
             Cell::new(breaker, tone),
             waits_for.into(),
-            if sources.is_empty() { "-".into() } else { sources }.into(),
+            if sources.is_empty() {
+                "-".into()
+            } else {
+                sources
+            }
+            .into(),
         ]
     };
     // What other accounts' calls come to has a line of its own.
@@ -216,49 +272,84 @@ pub(super) fn destinations(out: &mut impl Paper, page: &Value) -> io::Result<boo
     });
     let lines = json!({ "items": lines.collect::<Vec<_>>() });
     banner(out, page)?;
-    list(out, &lines, &["DESTINATION", "IN FLIGHT", "BREAKER", "WAITS FOR", "SOURCES"], row)
+    list(
+        out,
+        &lines,
+        &[
+            "DESTINATION",
+            "IN FLIGHT",
+            "BREAKER",
+            "WAITS FOR",
+            "SOURCES",
+        ],
+        row,
+    )
 }
 
 /// What is held or let go.
 pub(super) fn held(out: &mut impl Paper, answer: &Value) -> io::Result<()> {
     let everything = Value::from("every run");
-    let what = [&answer["source"], &answer["destination"]].into_iter().find(|named| named.is_string());
+    let what = [&answer["source"], &answer["destination"]]
+        .into_iter()
+        .find(|named| named.is_string());
     let word = match &answer["paused"] {
         Value::Bool(true) => "paused",
         Value::Bool(false) => "running",
         _ => "called again",
     };
-    let already = if answer["changed"] == false { " (it was so already)" } else { "" };
+    let already = if answer["changed"] == false {
+        " (it was so already)"
+    } else {
+        ""
+    };
     writeln!(out, "{} {word}{already}", text(what.unwrap_or(&everything)))?;
     if answer["paused"] == true {
-        paragraph(out, 0, "No run begins any more in this process, and in every other one within 1 s.")?;
+        paragraph(
+            out,
+            0,
+            "No run begins any more in this process, and in every other one within 1 s.",
+        )?;
     }
     Ok(())
 }
 
 /// A window for a handshake, what it brought, or what counts now.
-pub(super) fn enrolment(out: &mut impl Paper, talk: &mut impl Paper, answer: &Value) -> io::Result<()> {
+pub(super) fn enrolment(
+    out: &mut impl Paper,
+    talk: &mut impl Paper,
+    answer: &Value,
+) -> io::Result<()> {
     let name = text(&answer["source"]);
     if answer["address"].is_string() {
         // The address is to be copied: it stays on one line.
         writeln!(out, "{}", text(&answer["address"]))?;
         let until = text(&answer["until"]);
-        let whose = format!("Give this address to the provider before {until}; nobody else can bring a secret.");
+        let whose = format!(
+            "Give this address to the provider before {until}; nobody else can bring a secret."
+        );
         paragraph(talk, 0, &whose)?;
-        return paragraph(talk, 0, &format!("Then compare what came in: sluicegate source enrol {name} --show"));
+        return paragraph(
+            talk,
+            0,
+            &format!("Then compare what came in: sluicegate source enrol {name} --show"),
+        );
     }
     let brought = &answer["brought"];
     if brought.is_object() {
         let fingerprint = text(&brought["fingerprint"]);
         let (peer, at) = (text(&brought["peer"]), text(&brought["at"]));
         paragraph(out, 0, &format!("{fingerprint}  from {peer}  at {at}"))?;
-        let next = format!("If that was the provider: sluicegate source enrol {name} --confirm {fingerprint}");
+        let next = format!(
+            "If that was the provider: sluicegate source enrol {name} --confirm {fingerprint}"
+        );
         return paragraph(talk, 0, &next);
     }
     match &answer["fingerprint"] {
-        Value::String(fingerprint) => {
-            paragraph(out, 0, &format!("{name}: the secret {} counts now", line(fingerprint)))
-        }
+        Value::String(fingerprint) => paragraph(
+            out,
+            0,
+            &format!("{name}: the secret {} counts now", line(fingerprint)),
+        ),
         _ => paragraph(talk, 0, &format!("nothing was brought to {name}")),
     }
 }
@@ -277,10 +368,20 @@ fn why(event: &Value, look: &super::sheet::Look) -> String {
     if !reason.is_object() {
         return "-".into();
     }
-    let status = if reason["status"].is_null() { String::new() } else { format!(" {}", text(&reason["status"])) };
-    let detail = reason["detail"].as_str().filter(|detail| !detail.is_empty());
+    let status = if reason["status"].is_null() {
+        String::new()
+    } else {
+        format!(" {}", text(&reason["status"]))
+    };
+    let detail = reason["detail"]
+        .as_str()
+        .filter(|detail| !detail.is_empty());
     escaped(
-        &format!("{}{status}{}", text(&reason["result"]), detail.map(|d| format!(": {d}")).unwrap_or_default()),
+        &format!(
+            "{}{status}{}",
+            text(&reason["result"]),
+            detail.map(|d| format!(": {d}")).unwrap_or_default()
+        ),
         LINE,
     )
 }
@@ -307,7 +408,13 @@ fn waits(waits: &Value, look: &super::sheet::Look) -> String {
 
 /// A short text of an object, or a dash.
 pub(super) fn column(of: &Value, key: &str) -> String {
-    escaped(of[key].as_str().filter(|text| !text.is_empty()).unwrap_or("-"), SHORT)
+    escaped(
+        of[key]
+            .as_str()
+            .filter(|text| !text.is_empty())
+            .unwrap_or("-"),
+        SHORT,
+    )
 }
 
 /// A name or an id of an object, whole, or a dash.
@@ -322,7 +429,11 @@ pub(super) fn plan(out: &mut impl Paper, plan: &Value) -> io::Result<()> {
         Some(id) => format!("{}  {}", look.time(&edge["received_at"]), line(id)),
         None => "-".into(),
     };
-    let more = if plan["more"] == true { "more than " } else { "" };
+    let more = if plan["more"] == true {
+        "more than "
+    } else {
+        ""
+    };
     let takes = plan["takes_s"].as_u64().map_or_else(|| "-".into(), span);
     for (label, value) in [
         ("filter", escaped(&words(&plan["filter"]), LONG)),
@@ -354,7 +465,10 @@ pub(super) fn job(out: &mut impl Paper, job: &Value) -> io::Result<()> {
         ("replay", text(&job["id"])),
         ("state", text(&job["state"])),
         ("filter", escaped(&words(&job["filter"]), LONG)),
-        ("done", format!("{} of {}", text(&job["done"]), text(&job["total"]))),
+        (
+            "done",
+            format!("{} of {}", text(&job["done"]), text(&job["total"])),
+        ),
         ("left out", text(&job["skipped"])),
         ("pace", format!("{} a minute", text(&job["pace"]))),
         ("began", look.whole_time(&job["started_at"])),
@@ -372,7 +486,12 @@ pub(super) fn dry_run(out: &mut impl Paper, answer: &Value) -> io::Result<()> {
     if !request.is_object() {
         return writeln!(out, "nothing would go out");
     }
-    writeln!(out, "{} {}", text(&request["method"]), text(&request["path"]))?;
+    writeln!(
+        out,
+        "{} {}",
+        text(&request["method"]),
+        text(&request["path"])
+    )?;
     for header in each(&request["headers"]) {
         writeln!(out, "{}: {}", text(&header[0]), text(&header[1]))?;
     }
@@ -389,17 +508,28 @@ fn words(filter: &Value) -> String {
             other => format!("{key}={other}"),
         })
         .collect();
-    if words.is_empty() { "-".into() } else { words.join(" ") }
+    if words.is_empty() {
+        "-".into()
+    } else {
+        words.join(" ")
+    }
 }
 
 /// What a replay has made: the event and its new deliveries.
 pub(super) fn replayed(out: &mut impl Paper, answer: &Value) -> io::Result<()> {
-    let list = each(&answer["deliveries"]).map(text).collect::<Vec<_>>().join(" ");
+    let list = each(&answer["deliveries"])
+        .map(text)
+        .collect::<Vec<_>>()
+        .join(" ");
     paragraph(out, 0, &format!("{} {list}", text(&answer["event"])))
 }
 
 fn none_where_empty(out: &mut impl Paper, list: &Value) -> io::Result<()> {
-    if each(list).next().is_none() { writeln!(out, "  none") } else { Ok(()) }
+    if each(list).next().is_none() {
+        writeln!(out, "  none")
+    } else {
+        Ok(())
+    }
 }
 
 fn each(list: &Value) -> impl Iterator<Item = &Value> {
@@ -420,7 +550,13 @@ fn states(event: &Value) -> String {
     if event["filtered"].is_string() && each(&event["states"]).next().is_none() {
         return "filtered".into();
     }
-    let word = |state: &Value| if state == "leased" { "running".to_owned() } else { text(state) };
+    let word = |state: &Value| {
+        if state == "leased" {
+            "running".to_owned()
+        } else {
+            text(state)
+        }
+    };
     let states: Vec<String> = each(&event["states"]).map(word).collect();
     match states.as_slice() {
         [] => "-".into(),
@@ -470,7 +606,10 @@ mod tests {
     /// Everything that a third party could have put into an event.
     const HOSTILE: &str = "\u{1b}[2J\u{9b}31m\r\nforged: line\u{202e}txt\u{2028}\u{7f}\0";
 
-    fn printed_on(width: usize, print: impl FnOnce(&mut Sheet<Vec<u8>>) -> io::Result<()>) -> String {
+    fn printed_on(
+        width: usize,
+        print: impl FnOnce(&mut Sheet<Vec<u8>>) -> io::Result<()>,
+    ) -> String {
         let now = Timestamp::parse("2026-11-25T00:22:41Z").expect("a time");
         let mut out = Sheet::new(Vec::new(), Look::plain(width, Times::Ago, now));
         print(&mut out).expect("memory takes it");
@@ -513,10 +652,18 @@ mod tests {
             printed(|out| table(out, &list).map(|_| ())),
             printed(|out| json(out, &event)),
             printed(|out| replayed(out, &json!({ "event": HOSTILE, "deliveries": [HOSTILE] }))),
-            printed(|out| job(out, &json!({ "id": HOSTILE, "filter": { HOSTILE: HOSTILE } }))),
+            printed(|out| {
+                job(
+                    out,
+                    &json!({ "id": HOSTILE, "filter": { HOSTILE: HOSTILE } }),
+                )
+            }),
             printed(|out| {
                 let left_out = json!([{ "source": HOSTILE, "why": HOSTILE }]);
-                plan(out, &json!({ "filter": { "text": HOSTILE }, "oldest": { "id": HOSTILE }, "left_out": left_out }))
+                plan(
+                    out,
+                    &json!({ "filter": { "text": HOSTILE }, "oldest": { "id": HOSTILE }, "left_out": left_out }),
+                )
             }),
             printed(|out| {
                 dry_run(
@@ -527,22 +674,44 @@ mod tests {
         ];
         for text in &texts {
             assert!(!text.chars().any(|c| c != '\n' && acts(c)), "{text:?}");
-            assert!(!text.lines().any(|line| line.starts_with("forged")), "{text}");
+            assert!(
+                !text.lines().any(|line| line.starts_with("forged")),
+                "{text}"
+            );
         }
         for line in texts.iter().take(2).flat_map(|text| text.lines()) {
             assert!(columns_of(line) <= 200, "{line}");
         }
-        assert_eq!(serde_json::from_str::<Value>(&texts[2]).expect("JSON"), event, "escapes change nothing");
+        assert_eq!(
+            serde_json::from_str::<Value>(&texts[2]).expect("JSON"),
+            event,
+            "escapes change nothing"
+        );
     }
 
     #[test]
     fn a_page_says_where_values_came_from_and_how_attempts_went() {
         let page = printed(|out| page(out, &hostile_event()));
-        assert!(page.contains("prompt           from the mapping of issue.title, over the query"), "{page}");
-        assert!(page.contains("verified   signed, by the secret literal 1"), "{page}");
-        assert!(page.contains("3 min ago, 1.500 s, completed 200: "), "{page}");
-        assert!(page.contains("received   3 min ago (2026-11-25T00:19:40.125Z)"), "{page}");
-        assert!(page.contains("body, 5000 bytes") && page.ends_with("x…\n"), "{page}");
+        assert!(
+            page.contains("prompt           from the mapping of issue.title, over the query"),
+            "{page}"
+        );
+        assert!(
+            page.contains("verified   signed, by the secret literal 1"),
+            "{page}"
+        );
+        assert!(
+            page.contains("3 min ago, 1.500 s, completed 200: "),
+            "{page}"
+        );
+        assert!(
+            page.contains("received   3 min ago (2026-11-25T00:19:40.125Z)"),
+            "{page}"
+        );
+        assert!(
+            page.contains("body, 5000 bytes") && page.ends_with("x…\n"),
+            "{page}"
+        );
     }
 
     #[test]
@@ -565,8 +734,14 @@ mod tests {
         let mut dead = event("a", json!(["dead"]), Value::Null);
         dead["reason"] = json!({ "result": "refused", "status": 422, "detail": "no\n" });
         let text = printed(|out| table(out, &json!({ "items": [dead] })).map(|some| assert!(some)));
-        assert!(text.contains("THREAD  WHY\n") && text.ends_with("t       refused 422: no\\n\n"), "{text}");
-        assert!(printed(|out| table(out, &json!({ "items": [] })).map(|some| assert!(!some))).is_empty());
+        assert!(
+            text.contains("THREAD  WHY\n") && text.ends_with("t       refused 422: no\\n\n"),
+            "{text}"
+        );
+        assert!(
+            printed(|out| table(out, &json!({ "items": [] })).map(|some| assert!(!some)))
+                .is_empty()
+        );
     }
 
     #[test]
@@ -575,15 +750,23 @@ mod tests {
         let event = json!({ "id": id, "source": "a-source-with-a-long-name", "received_at": "2026-11-25T00:19:40.125Z",
             "event_type": "pull_request.review_requested", "thread": "acme/app#7", "states": ["pending"], "filtered": null,
             "waits_for": { "why": "retry", "text": "retry 5, after: connection refused", "until": "2026-11-25T00:23:41Z" } });
-        let page =
-            json!({ "items": [event], "paused": [{ "what": "all", "kind": "all", "since": "2026-11-25T00:19:40Z" }] });
+        let page = json!({ "items": [event], "paused": [{ "what": "all", "kind": "all", "since": "2026-11-25T00:19:40Z" }] });
         for width in [40, 60, 80, 99] {
             let text = printed_on(width, |out| table(out, &page).map(|_| ()));
-            assert!(text.lines().all(|line| columns_of(line) <= width), "{width}: {text}");
+            assert!(
+                text.lines().all(|line| columns_of(line) <= width),
+                "{width}: {text}"
+            );
             assert!(text.contains(&id), "{width}: {text}");
             let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-            assert!(words.contains("retry 5, after: connection refused; in 60 s"), "{width}: {text}");
-            assert!(words.starts_with("PAUSED: every run, since 3 min ago"), "{width}: {text}");
+            assert!(
+                words.contains("retry 5, after: connection refused; in 60 s"),
+                "{width}: {text}"
+            );
+            assert!(
+                words.starts_with("PAUSED: every run, since 3 min ago"),
+                "{width}: {text}"
+            );
         }
         let long = json!({ "items": [{ "destination": format!("agent/{}", "x".repeat(150)), "fare": null }] });
         let text = printed_on(80, |out| destinations(out, &long).map(|_| ()));
@@ -598,18 +781,29 @@ mod tests {
             triage --state dead; then: event replay --source triage --state dead" }],
             "budgets": [{ "budget": "all", "runs": 3, "most": 5 }], "disk": { "bytes": 5_000_000, "reusable_bytes": 0 } });
         let text = printed_on(80, |out| status(out, &answer).map(|well| assert!(!well)));
-        assert!(text.starts_with("1 thing needs attention\n- 3 events of triage"), "{text}");
-        assert!(text.contains("runs today all 3 of 5") && text.contains("4 MiB"), "{text}");
         assert!(
-            printed(|out| status(out, &json!({ "well": true })).map(|well| assert!(well))).starts_with("all is well")
+            text.starts_with("1 thing needs attention\n- 3 events of triage"),
+            "{text}"
+        );
+        assert!(
+            text.contains("runs today all 3 of 5") && text.contains("4 MiB"),
+            "{text}"
+        );
+        assert!(
+            printed(|out| status(out, &json!({ "well": true })).map(|well| assert!(well)))
+                .starts_with("all is well")
         );
         let sample = json!({ "at": "2026-11-25T00:19:40Z", "request_id": "req_0123456789abcdef", "source": "triage",
             "method": "POST", "path": "/hooks/triage", "peer": "203.0.113.9", "headers": ["x-a"], "body_bytes": 12,
             "code": "bad_signature", "reason": "stale", "cause": HOSTILE, "whole": true });
         for text in [
             text,
-            printed_on(80, |out| refused(out, &json!({ "items": [sample] }), true).map(|_| ())),
-            printed_on(80, |out| refused(out, &json!({ "items": [sample] }), false).map(|_| ())),
+            printed_on(80, |out| {
+                refused(out, &json!({ "items": [sample] }), true).map(|_| ())
+            }),
+            printed_on(80, |out| {
+                refused(out, &json!({ "items": [sample] }), false).map(|_| ())
+            }),
             printed_on(80, |out| refused_page(out, &sample)),
         ] {
             assert!(text.lines().all(|line| columns_of(line) <= 80), "{text}");
@@ -619,7 +813,11 @@ mod tests {
 
     #[test]
     fn answers_of_another_shape_print_without_a_panic() {
-        for odd in [json!(null), json!([]), json!({ "items": [1, null, "x"], "params": 7, "headers": [[]] })] {
+        for odd in [
+            json!(null),
+            json!([]),
+            json!({ "items": [1, null, "x"], "params": 7, "headers": [[]] }),
+        ] {
             printed(|out| page(out, &odd));
             printed(|out| table(out, &odd).map(|_| ()));
             printed(|out| replayed(out, &odd));

@@ -12,23 +12,35 @@ use crate::model::Timestamp;
 pub(in crate::cli) fn page(out: &mut impl Paper, event: &Value) -> io::Result<()> {
     let verification = &event["verification"];
     let proof = match verification["secret"].as_str() {
-        Some(secret) => format!("{}, by the secret {}", text(&verification["strength"]), line(secret)),
+        Some(secret) => format!(
+            "{}, by the secret {}",
+            text(&verification["strength"]),
+            line(secret)
+        ),
         None => text(&verification["strength"]),
     };
     let proof = match event["resent_from"].as_str() {
         Some(from) => format!("{proof}, who made it of {}", line(from)),
         None => proof,
     };
-    let filtered = event["filtered"].as_str().map_or_else(|| "no".to_owned(), |rule| format!("yes, by {}", line(rule)));
+    let filtered = event["filtered"]
+        .as_str()
+        .map_or_else(|| "no".to_owned(), |rule| format!("yes, by {}", line(rule)));
     let look = *out.look();
     for (label, value) in [
         ("event", text(&event["id"])),
         ("source", text(&event["source"])),
-        ("type", with_backing(&event["event_type"], &event["backing"]["event_type"])),
+        (
+            "type",
+            with_backing(&event["event_type"], &event["backing"]["event_type"]),
+        ),
         ("received", look.whole_time(&event["received_at"])),
         ("request", text(&event["request_line"])),
         ("verified", proof),
-        ("dedup key", with_backing(&event["dedup"], &event["backing"]["dedup"])),
+        (
+            "dedup key",
+            with_backing(&event["dedup"], &event["backing"]["dedup"]),
+        ),
         ("thread", text(&event["thread"])),
         ("filtered", filtered),
     ] {
@@ -36,7 +48,11 @@ pub(in crate::cli) fn page(out: &mut impl Paper, event: &Value) -> io::Result<()
     }
     if let Some(why) = unmappable(event) {
         let todo = "; mend the mapping of its source, reload, then: sluicegate event replay ";
-        field(out, "unmappable", &format!("{}{todo}{}", text(why), text(&event["id"])))?;
+        field(
+            out,
+            "unmappable",
+            &format!("{}{todo}{}", text(why), text(&event["id"])),
+        )?;
     }
     if event["waits_for"].is_object() {
         field(out, "waits for", &waits(&event["waits_for"], &look))?;
@@ -55,14 +71,32 @@ pub(in crate::cli) fn page(out: &mut impl Paper, event: &Value) -> io::Result<()
     none_where_empty(out, &event["params"])?;
     for param in each(&event["params"]) {
         let over: Vec<String> = each(&param["over"]).map(origin).collect();
-        let over = if over.is_empty() { String::new() } else { format!(", over {}", over.join(", ")) };
-        let backing = param["backing"].as_str().map_or_else(String::new, |backing| format!(" ({})", line(backing)));
-        labelled(out, 2, 16, &text(&param["name"]), &format!("from {}{backing}{over}", origin(&param["origin"])))?;
+        let over = if over.is_empty() {
+            String::new()
+        } else {
+            format!(", over {}", over.join(", "))
+        };
+        let backing = param["backing"]
+            .as_str()
+            .map_or_else(String::new, |backing| format!(" ({})", line(backing)));
+        labelled(
+            out,
+            2,
+            16,
+            &text(&param["name"]),
+            &format!("from {}{backing}{over}", origin(&param["origin"])),
+        )?;
         block(out, 4, &text(&param["value"]))?;
     }
 
     for miss in each(&event["misses"]) {
-        labelled(out, 2, 16, &text(&miss["of"]), &format!("{} {}", text(&miss["path"]), text(&miss["why"])))?;
+        labelled(
+            out,
+            2,
+            16,
+            &text(&miss["of"]),
+            &format!("{} {}", text(&miss["path"]), text(&miss["why"])),
+        )?;
     }
 
     writeln!(out, "\ndeliveries")?;
@@ -74,12 +108,19 @@ pub(in crate::cli) fn page(out: &mut impl Paper, event: &Value) -> io::Result<()
     writeln!(out, "\nheaders")?;
     none_where_empty(out, &event["headers"])?;
     for header in each(&event["headers"]) {
-        paragraph(out, 2, &format!("{}: {}", text(&header[0]), text(&header[1])))?;
+        paragraph(
+            out,
+            2,
+            &format!("{}: {}", text(&header[0]), text(&header[1])),
+        )?;
     }
 
     let (kind, body) = match event["body"].as_str() {
         Some(body) => ("", body),
-        None => (", as base64", event["body_base64"].as_str().unwrap_or_default()),
+        None => (
+            ", as base64",
+            event["body_base64"].as_str().unwrap_or_default(),
+        ),
     };
     writeln!(out, "\nbody, {} bytes{kind}", text(&event["body_bytes"]))?;
     block(out, 2, &line(body))
@@ -103,11 +144,23 @@ fn block(out: &mut impl Paper, indent: usize, text: &str) -> io::Result<()> {
 fn delivery(out: &mut impl Paper, delivery: &Value) -> io::Result<()> {
     let look = *out.look();
     let state = delivery["state"].as_str().unwrap_or_default();
-    let word = if state == "leased" { "running".to_owned() } else { text(&delivery["state"]) };
-    writeln!(out, "  {}  {}", text(&delivery["id"]), look.paint(&word, Tone::of_state(state)))?;
+    let word = if state == "leased" {
+        "running".to_owned()
+    } else {
+        text(&delivery["state"])
+    };
+    writeln!(
+        out,
+        "  {}  {}",
+        text(&delivery["id"]),
+        look.paint(&word, Tone::of_state(state))
+    )?;
     let mut said = |label: &str, value: &str| labelled(out, 4, 12, label, value);
     said("to", &text(&delivery["destination"]))?;
-    if delivery["account"].as_str().is_some_and(|account| account != "operator") {
+    if delivery["account"]
+        .as_str()
+        .is_some_and(|account| account != "operator")
+    {
         said("account", &text(&delivery["account"]))?;
     }
     said("class", &text(&delivery["class"]))?;
@@ -119,16 +172,30 @@ fn delivery(out: &mut impl Paper, delivery: &Value) -> io::Result<()> {
         said("waits for", &waits(&delivery["waits_for"], &look))?;
     }
     if delivery["doubt"].is_string() {
-        said("in doubt", &format!("since {}: it may have run", text(&delivery["doubt"])))?;
+        said(
+            "in doubt",
+            &format!("since {}: it may have run", text(&delivery["doubt"])),
+        )?;
     }
     let answer = &delivery["answer"];
     if answer.is_object() {
-        said("answer", &format!("{}: {}", text(&answer["status"]), text(&answer["result"])))?;
+        said(
+            "answer",
+            &format!("{}: {}", text(&answer["status"]), text(&answer["result"])),
+        )?;
     }
     for attempt in each(&delivery["attempts"]) {
-        let status = if attempt["status"].is_null() { String::new() } else { format!(" {}", text(&attempt["status"])) };
-        let detail = attempt["detail"].as_str().filter(|detail| !detail.is_empty());
-        let detail = detail.map(|detail| format!(": {}", line(detail))).unwrap_or_default();
+        let status = if attempt["status"].is_null() {
+            String::new()
+        } else {
+            format!(" {}", text(&attempt["status"]))
+        };
+        let detail = attempt["detail"]
+            .as_str()
+            .filter(|detail| !detail.is_empty());
+        let detail = detail
+            .map(|detail| format!(": {}", line(detail)))
+            .unwrap_or_default();
         let (began, result) = (look.time(&attempt["started_at"]), text(&attempt["result"]));
         said(
             &format!("attempt {}", text(&attempt["number"])),

@@ -24,7 +24,11 @@ pub(in crate::cli) fn status(out: &mut impl Paper, status: &Value) -> io::Result
             sentence.push_str(&format!(", since {}", look.time(&item["since"])));
         }
         if item["until"].is_string() {
-            let word = if item["code"] == "key_refused" { "next try" } else { "until" };
+            let word = if item["code"] == "key_refused" {
+                "next try"
+            } else {
+                "until"
+            };
             sentence.push_str(&format!(", {word} {}", look.time(&item["until"])));
         }
         paragraph(out, 0, &format!("- {sentence}"))?;
@@ -38,10 +42,20 @@ pub(in crate::cli) fn status(out: &mut impl Paper, status: &Value) -> io::Result
 /// A configuration that holds since a moment ago.
 pub(in crate::cli) fn reloaded(out: &mut impl Paper, answer: &Value) -> io::Result<()> {
     let configuration = &answer["configuration"];
-    let (generation, digest) = (text(&configuration["generation"]), text(&configuration["digest"]));
-    paragraph(out, 0, &format!("reloaded: generation {generation} holds, digest {digest}"))?;
+    let (generation, digest) = (
+        text(&configuration["generation"]),
+        text(&configuration["digest"]),
+    );
+    paragraph(
+        out,
+        0,
+        &format!("reloaded: generation {generation} holds, digest {digest}"),
+    )?;
     for setting in each(&configuration["restart_for"]) {
-        let sentence = format!("- {} has changed; it needs a restart to take effect", text(setting));
+        let sentence = format!(
+            "- {} has changed; it needs a restart to take effect",
+            text(setting)
+        );
         paragraph(out, 0, &sentence)?;
     }
     Ok(())
@@ -52,7 +66,11 @@ fn facts(out: &mut impl Paper, status: &Value, look: &Look) -> io::Result<()> {
     let configuration = &status["configuration"];
     let oldest = match waiting["oldest_at"].as_str() {
         Some(_) => {
-            format!("; the oldest came {} by {}", look.time(&waiting["oldest_at"]), text(&waiting["oldest_source"]))
+            format!(
+                "; the oldest came {} by {}",
+                look.time(&waiting["oldest_at"]),
+                text(&waiting["oldest_source"])
+            )
         }
         None => String::new(),
     };
@@ -61,17 +79,38 @@ fn facts(out: &mut impl Paper, status: &Value, look: &Look) -> io::Result<()> {
         Some(_) => format!("{}, by {}", look.time(&last["at"]), text(&last["source"])),
         None => "none yet".to_owned(),
     };
-    let used = disk["bytes"].as_u64().unwrap_or(0).saturating_sub(disk["reusable_bytes"].as_u64().unwrap_or(0));
+    let used = disk["bytes"]
+        .as_u64()
+        .unwrap_or(0)
+        .saturating_sub(disk["reusable_bytes"].as_u64().unwrap_or(0));
     let ceiling = match disk["ceiling_bytes"].as_u64() {
         Some(ceiling) => format!("{} of {}", size(used), size(ceiling)),
         None => format!("{}; inbox.max_disk sets no ceiling", size(used)),
     };
-    let most = |budget: &Value| budget["most"].as_u64().map_or_else(String::new, |most| format!(" of {most}"));
+    let most = |budget: &Value| {
+        budget["most"]
+            .as_u64()
+            .map_or_else(String::new, |most| format!(" of {most}"))
+    };
     let budgets: Vec<String> = each(&status["budgets"])
-        .map(|budget| format!("{} {}{}", text(&budget["budget"]), text(&budget["runs"]), most(budget)))
+        .map(|budget| {
+            format!(
+                "{} {}{}",
+                text(&budget["budget"]),
+                text(&budget["runs"]),
+                most(budget)
+            )
+        })
         .collect();
     for (label, value) in [
-        ("gateway", format!("{}, started {}", text(&status["version"]), look.time(&status["started_at"]))),
+        (
+            "gateway",
+            format!(
+                "{}, started {}",
+                text(&status["version"]),
+                look.time(&status["started_at"])
+            ),
+        ),
         (
             "settings",
             format!(
@@ -82,8 +121,22 @@ fn facts(out: &mut impl Paper, status: &Value, look: &Look) -> io::Result<()> {
                 text(&status["sources"])
             ),
         ),
-        ("processes", format!("{}; this one does {}", text(&status["replicas"]), text(&status["roles"]))),
-        ("waiting", format!("{} waiting, {} running{oldest}", text(&waiting["pending"]), text(&waiting["running"]))),
+        (
+            "processes",
+            format!(
+                "{}; this one does {}",
+                text(&status["replicas"]),
+                text(&status["roles"])
+            ),
+        ),
+        (
+            "waiting",
+            format!(
+                "{} waiting, {} running{oldest}",
+                text(&waiting["pending"]),
+                text(&waiting["running"])
+            ),
+        ),
         (
             "open",
             format!(
@@ -94,7 +147,14 @@ fn facts(out: &mut impl Paper, status: &Value, look: &Look) -> io::Result<()> {
             ),
         ),
         ("last event", last),
-        ("runs today", if budgets.is_empty() { "not counted: no budget".into() } else { budgets.join(", ") }),
+        (
+            "runs today",
+            if budgets.is_empty() {
+                "not counted: no budget".into()
+            } else {
+                budgets.join(", ")
+            },
+        ),
         ("disk", ceiling),
     ] {
         field(out, label, &value)?;
@@ -116,27 +176,42 @@ fn size(bytes: u64) -> String {
 const REFUSED: [&str; 7] = ["CAME", "ID", "SOURCE", "CODE", "REQUEST", "FROM", "WHY"];
 
 /// Refused requests as a list, newest first. False when there are none.
-pub(in crate::cli) fn refused(out: &mut impl Paper, page: &Value, with_head: bool) -> io::Result<bool> {
+pub(in crate::cli) fn refused(
+    out: &mut impl Paper,
+    page: &Value,
+    with_head: bool,
+) -> io::Result<bool> {
     let look = *out.look();
     if with_head {
         banner(out, page)?;
         return list(out, page, &REFUSED, move |refused| row(refused, &look));
     }
-    let all: Vec<Vec<Cell>> = each(&page["items"]).map(|refused| row(refused, &look)).collect();
+    let all: Vec<Vec<Cell>> = each(&page["items"])
+        .map(|refused| row(refused, &look))
+        .collect();
     let some = !all.is_empty();
     rows(out, None, &REFUSED, all)?;
     Ok(some)
 }
 
 fn row(refused: &Value, look: &Look) -> Vec<Cell> {
-    let whole = if refused["whole"] == true { " (kept whole)" } else { "" };
+    let whole = if refused["whole"] == true {
+        " (kept whole)"
+    } else {
+        ""
+    };
     vec![
         look.time(&refused["at"]).into(),
         text(&refused["request_id"]).into(),
         text(&refused["source"]).into(),
         Cell::new(text(&refused["code"]), Tone::Bad),
-        format!("{} {}, {} bytes", text(&refused["method"]), text(&refused["path"]), text(&refused["body_bytes"]))
-            .into(),
+        format!(
+            "{} {}, {} bytes",
+            text(&refused["method"]),
+            text(&refused["path"]),
+            text(&refused["body_bytes"])
+        )
+        .into(),
         text(&refused["peer"]).into(),
         format!("{}{whole}", text(&refused["cause"])).into(),
     ]
@@ -150,9 +225,15 @@ pub(in crate::cli) fn refused_page(out: &mut impl Paper, page: &Value) -> io::Re
         ("request", text(&page["request_id"])),
         ("came", look.whole_time(&page["at"])),
         ("source", text(&page["source"])),
-        ("line", format!("{} {}", text(&page["method"]), text(&page["path"]))),
+        (
+            "line",
+            format!("{} {}", text(&page["method"]), text(&page["path"])),
+        ),
         ("from", text(&page["peer"])),
-        ("answered", format!("{} ({})", text(&page["code"]), text(&page["reason"]))),
+        (
+            "answered",
+            format!("{} ({})", text(&page["code"]), text(&page["reason"])),
+        ),
         ("why", text(&page["cause"])),
     ] {
         field(out, label, &value)?;
@@ -165,7 +246,11 @@ pub(in crate::cli) fn refused_page(out: &mut impl Paper, page: &Value) -> io::Re
     }
     writeln!(out, "\nheaders")?;
     for header in each(&request["headers"]) {
-        paragraph(out, 2, &format!("{}: {}", text(&header[0]), text(&header[1])))?;
+        paragraph(
+            out,
+            2,
+            &format!("{}: {}", text(&header[0]), text(&header[1])),
+        )?;
     }
     let (kind, body) = match request["body"].as_str() {
         Some(_) => ("", text(&request["body"])),
@@ -175,5 +260,9 @@ pub(in crate::cli) fn refused_page(out: &mut impl Paper, page: &Value) -> io::Re
     paragraph(out, 2, &body)?;
     let id = text(&page["request_id"]);
     writeln!(out)?;
-    paragraph(out, 0, &format!("Explain it with: sluicegate verify explain --refused {id}"))
+    paragraph(
+        out,
+        0,
+        &format!("Explain it with: sluicegate verify explain --refused {id}"),
+    )
 }

@@ -7,7 +7,14 @@ use serde_json::Value;
 use super::super::sheet::{Look, Paper, Tone};
 use super::{Cell, each, list, text};
 
-const KEYS: [&str; 6] = ["NAME", "LAST USED", "REQUESTS", "RUNS TODAY", "EXPIRES", "GOOD FOR"];
+const KEYS: [&str; 6] = [
+    "NAME",
+    "LAST USED",
+    "REQUESTS",
+    "RUNS TODAY",
+    "EXPIRES",
+    "GOOD FOR",
+];
 
 /// The gateway's own keys. False when there are none.
 pub(in crate::cli) fn keys(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
@@ -18,12 +25,23 @@ pub(in crate::cli) fn keys(out: &mut impl Paper, page: &Value) -> io::Result<boo
             _ => "-".into(),
         };
         let some = |what: &str| each(&key[what]).map(text).collect::<Vec<_>>().join(", ");
-        let good: Vec<String> = ["agents", "paths"].into_iter().map(some).filter(|part| !part.is_empty()).collect();
-        let good = if good.is_empty() { "everything".to_owned() } else { good.join("; ") };
+        let good: Vec<String> = ["agents", "paths"]
+            .into_iter()
+            .map(some)
+            .filter(|part| !part.is_empty())
+            .collect();
+        let good = if good.is_empty() {
+            "everything".to_owned()
+        } else {
+            good.join("; ")
+        };
         vec![
             text(&key["name"]).into(),
             used(&key["used"], &look),
-            key["used"]["count"].as_u64().map_or_else(|| "0".to_owned(), |count| count.to_string()).into(),
+            key["used"]["count"]
+                .as_u64()
+                .map_or_else(|| "0".to_owned(), |count| count.to_string())
+                .into(),
             runs.into(),
             ends(&key["expires"], key["expired"] == true, &look),
             good.into(),
@@ -31,7 +49,14 @@ pub(in crate::cli) fn keys(out: &mut impl Paper, page: &Value) -> io::Result<boo
     })
 }
 
-const SECRETS: [&str; 6] = ["SECRET", "LAST USED", "REQUESTS", "FIRST USED", "ENDS", "SINCE"];
+const SECRETS: [&str; 6] = [
+    "SECRET",
+    "LAST USED",
+    "REQUESTS",
+    "FIRST USED",
+    "ENDS",
+    "SINCE",
+];
 
 /// The secrets of a source. False when there are none.
 pub(in crate::cli) fn secrets(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
@@ -44,7 +69,10 @@ pub(in crate::cli) fn secrets(out: &mut impl Paper, page: &Value) -> io::Result<
         vec![
             text(&secret["name"]).into(),
             used(&secret["used"], &look),
-            secret["used"]["count"].as_u64().map_or_else(|| "0".to_owned(), |count| count.to_string()).into(),
+            secret["used"]["count"]
+                .as_u64()
+                .map_or_else(|| "0".to_owned(), |count| count.to_string())
+                .into(),
             first.into(),
             ends(&secret["until"], secret["ended"] == true, &look),
             look.time(&secret["counted_since"]).into(),
@@ -53,7 +81,11 @@ pub(in crate::cli) fn secrets(out: &mut impl Paper, page: &Value) -> io::Result<
 }
 
 fn used(used: &Value, look: &Look) -> Cell {
-    if used.is_object() { look.time(&used["last"]).into() } else { Cell::new("never".into(), Tone::Busy) }
+    if used.is_object() {
+        look.time(&used["last"]).into()
+    } else {
+        Cell::new("never".into(), Tone::Busy)
+    }
 }
 
 fn ends(at: &Value, is_over: bool, look: &Look) -> Cell {

@@ -27,7 +27,9 @@ pub(in crate::cli) struct Case {
 impl Case {
     /// Reads the JSON form. `now` is the time where it names none.
     pub(in crate::cli) fn read(json: &Value, now: Timestamp) -> anyhow::Result<Self> {
-        let object = json.as_object().ok_or_else(|| anyhow!("it is no JSON object"))?;
+        let object = json
+            .as_object()
+            .ok_or_else(|| anyhow!("it is no JSON object"))?;
         let text = |key: &str| match object.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.as_str())),
@@ -54,8 +56,10 @@ impl Case {
                 None => now,
             },
             Some(number) => {
-                let seconds =
-                    number.as_f64().filter(|s| s.abs() < 9.0e12).ok_or_else(|| anyhow!("now_unix is no time"))?;
+                let seconds = number
+                    .as_f64()
+                    .filter(|s| s.abs() < 9.0e12)
+                    .ok_or_else(|| anyhow!("now_unix is no time"))?;
                 Timestamp::from_millis((seconds * 1000.0).round() as i64)
             }
         };
@@ -85,11 +89,17 @@ impl Case {
 
     /// Reads a request as it stood on the wire: request line, headers, an empty line, the body.
     pub(in crate::cli) fn raw(bytes: &[u8], now: Timestamp) -> anyhow::Result<Self> {
-        let find = |mark: &[u8]| bytes.windows(mark.len()).position(|window| window == mark).map(|at| (at, mark.len()));
+        let find = |mark: &[u8]| {
+            bytes
+                .windows(mark.len())
+                .position(|window| window == mark)
+                .map(|at| (at, mark.len()))
+        };
         // Whichever comes first ends the head.
         let ends = [find(b"\r\n\r\n"), find(b"\n\n")];
         let (end, gap) = ends.into_iter().flatten().min().unwrap_or((bytes.len(), 0));
-        let head = std::str::from_utf8(&bytes[..end]).context("the head of the request is no text")?;
+        let head =
+            std::str::from_utf8(&bytes[..end]).context("the head of the request is no text")?;
         let mut lines = head.lines();
         let mut words = lines.next().unwrap_or_default().split_ascii_whitespace();
         let (Some(method), Some(target)) = (words.next(), words.next()) else {
@@ -97,15 +107,22 @@ impl Case {
         };
         let mut headers = HeaderMap::new();
         for line in lines {
-            let (name, value) = line.split_once(':').ok_or_else(|| anyhow!("a header has no colon: {line:?}"))?;
+            let (name, value) = line
+                .split_once(':')
+                .ok_or_else(|| anyhow!("a header has no colon: {line:?}"))?;
             put(&mut headers, name.trim(), value.trim())?;
         }
-        let target = if target.starts_with('/') { target } else { path_of(target) };
+        let target = if target.starts_with('/') {
+            target
+        } else {
+            path_of(target)
+        };
         Ok(Self {
             received: Received {
                 id: RequestId::new(),
                 at: now,
-                method: Method::from_bytes(method.as_bytes()).map_err(|_| anyhow!("the method is none"))?,
+                method: Method::from_bytes(method.as_bytes())
+                    .map_err(|_| anyhow!("the method is none"))?,
                 target: target.to_owned(),
                 url: String::new(),
                 headers,
@@ -127,7 +144,12 @@ impl Case {
             Uses::Secrets => self.secrets.clone(),
             Uses::Pairs if self.public_keys.is_empty() => self.secrets.clone(),
             Uses::Pairs => self.public_keys.clone(),
-            Uses::Both => self.secrets.iter().chain(&self.public_keys).cloned().collect(),
+            Uses::Both => self
+                .secrets
+                .iter()
+                .chain(&self.public_keys)
+                .cloned()
+                .collect(),
         };
         Written::of_provider(provider, secrets, self.values.clone())
     }
@@ -208,9 +230,10 @@ fn headers(json: Option<&Value>) -> anyhow::Result<HeaderMap> {
 }
 
 fn put(headers: &mut HeaderMap, name: &str, value: &str) -> anyhow::Result<()> {
-    let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| anyhow!("{name:?} is no name of a header"))?;
-    let value =
-        HeaderValue::from_bytes(value.as_bytes()).map_err(|_| anyhow!("the header {name} cannot be sent so"))?;
+    let parsed = HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| anyhow!("{name:?} is no name of a header"))?;
+    let value = HeaderValue::from_bytes(value.as_bytes())
+        .map_err(|_| anyhow!("the header {name} cannot be sent so"))?;
     headers.append(parsed, value);
     Ok(())
 }
@@ -225,12 +248,15 @@ fn named(key: &str, json: Option<&Value>) -> anyhow::Result<Vec<Secret>> {
     };
     match json {
         None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(list)) => {
-            list.iter().enumerate().map(|(number, value)| one(format!("{key}[{number}]"), value)).collect()
-        }
-        Some(Value::Object(entries)) if key == "secrets" => {
-            entries.iter().map(|(name, value)| one(name.clone(), value)).collect()
-        }
+        Some(Value::Array(list)) => list
+            .iter()
+            .enumerate()
+            .map(|(number, value)| one(format!("{key}[{number}]"), value))
+            .collect(),
+        Some(Value::Object(entries)) if key == "secrets" => entries
+            .iter()
+            .map(|(name, value)| one(name.clone(), value))
+            .collect(),
         Some(value) => Ok(vec![one(key.to_owned(), value)?]),
     }
 }
@@ -245,7 +271,10 @@ fn table(json: Option<&Value>) -> anyhow::Result<Vec<(String, String)>> {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    Ok(entries.iter().map(|(name, value)| (name.clone(), text(value))).collect())
+    Ok(entries
+        .iter()
+        .map(|(name, value)| (name.clone(), text(value)))
+        .collect())
 }
 
 #[cfg(test)]
@@ -263,18 +292,34 @@ mod tests {
             now,
         )
         .unwrap();
-        assert_eq!((case.received.target.as_str(), &case.received.body[..]), ("/hooks/a?b=1", &b"hi"[..]));
+        assert_eq!(
+            (case.received.target.as_str(), &case.received.body[..]),
+            ("/hooks/a?b=1", &b"hi"[..])
+        );
         assert_eq!(case.received.headers.get_all("a").iter().count(), 2);
-        assert_eq!((case.now.millis(), case.secrets[1].name()), (1500, "secrets[1]"));
+        assert_eq!(
+            (case.now.millis(), case.secrets[1].name()),
+            (1500, "secrets[1]")
+        );
         assert_eq!(case.values, [("n".to_owned(), "7".to_owned())]);
         let pairs = Case::read(&json!({ "path": "/p", "headers": [["A", "1"]] }), now).unwrap();
         assert_eq!((pairs.received.target.as_str(), pairs.now), ("/p", now));
-        for raw in ["POST /h?a=1 HTTP/1.1\r\nA: b\r\n\r\nbody\n\nmore", "POST /h?a=1 HTTP/1.1\nA: b\n\nbody\n\nmore"] {
+        for raw in [
+            "POST /h?a=1 HTTP/1.1\r\nA: b\r\n\r\nbody\n\nmore",
+            "POST /h?a=1 HTTP/1.1\nA: b\n\nbody\n\nmore",
+        ] {
             let case = Case::raw(raw.as_bytes(), now).unwrap();
-            assert_eq!((case.received.target.as_str(), &case.received.body[..]), ("/h?a=1", &b"body\n\nmore"[..]));
+            assert_eq!(
+                (case.received.target.as_str(), &case.received.body[..]),
+                ("/h?a=1", &b"body\n\nmore"[..])
+            );
         }
-        for wrong in [json!([]), json!({ "body": 1 }), json!({ "headers": { "a b": "c" } }), json!({ "now_unix": "x" })]
-        {
+        for wrong in [
+            json!([]),
+            json!({ "body": 1 }),
+            json!({ "headers": { "a b": "c" } }),
+            json!({ "now_unix": "x" }),
+        ] {
             assert!(Case::read(&wrong, now).is_err(), "{wrong}");
         }
     }

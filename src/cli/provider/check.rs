@@ -29,13 +29,25 @@ pub(in crate::cli) struct Check {
 }
 
 pub(super) fn run(check: &Check) -> Ended {
-    let name = check.file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let text = std::fs::read_to_string(&check.file).with_context(|| format!("cannot read {}", check.file.display()))?;
+    let name = check
+        .file
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let text = std::fs::read_to_string(&check.file)
+        .with_context(|| format!("cannot read {}", check.file.display()))?;
     let problems = Problems::default();
     let table = Table::parse(&check.file.display().to_string(), &text, &problems);
     let provider = Provider::read(&name, &table, &problems);
-    let mut wrong: Vec<String> = problems.into_sorted().iter().map(ToString::to_string).collect();
-    let folder = check.vectors.clone().unwrap_or_else(|| Path::new("tests/vectors").join(&name));
+    let mut wrong: Vec<String> = problems
+        .into_sorted()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let folder = check
+        .vectors
+        .clone()
+        .unwrap_or_else(|| Path::new("tests/vectors").join(&name));
     let (mut accepted, mut refused, mut proves) = (0, 0, true);
     for (place, json) in cases(&folder)? {
         match judge(&provider, &json) {
@@ -57,7 +69,10 @@ pub(super) fn run(check: &Check) -> Ended {
         answer(what)?;
     }
     if wrong.is_empty() {
-        say(&format!("{}: good; {accepted} accepted, {refused} refused", check.file.display()));
+        say(&format!(
+            "{}: good; {accepted} accepted, {refused} refused",
+            check.file.display()
+        ));
         Ok(ExitCode::SUCCESS)
     } else {
         say(&format!("{}: {} wrong", check.file.display(), wrong.len()));
@@ -68,19 +83,31 @@ pub(super) fn run(check: &Check) -> Ended {
 /// The cases in a folder: a file is one of them, or a list.
 fn cases(folder: &Path) -> anyhow::Result<Vec<(String, Value)>> {
     let mut paths = Vec::new();
-    let files = std::fs::read_dir(folder)
-        .with_context(|| format!("cannot read {}, where the requests are kept", folder.display()))?;
+    let files = std::fs::read_dir(folder).with_context(|| {
+        format!(
+            "cannot read {}, where the requests are kept",
+            folder.display()
+        )
+    })?;
     for file in files {
         paths.push(file?.path());
     }
     paths.sort();
     let mut all = Vec::new();
-    for path in paths.iter().filter(|path| path.extension().is_some_and(|end| end == "json")) {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let json: Value = serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))?;
+    for path in paths
+        .iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "json"))
+    {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let json: Value = serde_json::from_str(&text)
+            .with_context(|| format!("{} is no JSON", path.display()))?;
         match json {
             Value::Array(list) => {
-                all.extend(list.into_iter().map(|case| (format!("{}: {}", path.display(), case["name"]), case)));
+                all.extend(
+                    list.into_iter()
+                        .map(|case| (format!("{}: {}", path.display(), case["name"]), case)),
+                );
             }
             case => all.push((path.display().to_string(), case)),
         }
@@ -94,7 +121,9 @@ fn judge(provider: &Provider, json: &Value) -> anyhow::Result<(bool, bool)> {
     if case.received.url.is_empty() {
         case.received.url = format!("{PUBLIC}{}", case.received.target);
     }
-    let written = case.written(provider).context("the file has no [verify] section")?;
+    let written = case
+        .written(provider)
+        .context("the file has no [verify] section")?;
     let trial = Trial::compile(written).map_err(|problems| {
         let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("{}", all.join("\n"))

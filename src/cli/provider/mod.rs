@@ -72,9 +72,15 @@ pub(super) fn known_for(file: Option<&Path>, source: Option<&str>) -> Option<Con
 const TITLE: usize = 44;
 
 fn run_list(list: &List) -> Ended {
-    let Some(config) = known(list.config.as_deref()) else { return Ok(ExitCode::FAILURE) };
-    let found: Vec<&Provider> =
-        config.providers.values().map(|provider| &**provider).filter(|provider| fits(provider, list)).collect();
+    let Some(config) = known(list.config.as_deref()) else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let found: Vec<&Provider> = config
+        .providers
+        .values()
+        .map(|provider| &**provider)
+        .filter(|provider| fits(provider, list))
+        .collect();
     if list.json {
         let providers: Vec<_> = found.iter().map(|provider| row(provider)).collect();
         answer(&serde_json::Value::from(providers).to_string())?;
@@ -83,7 +89,9 @@ fn run_list(list: &List) -> Ended {
     if let (Some(word), true) = (&list.word, found.is_empty()) {
         let near = near_provider(&config.providers, word);
         let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
-        say(&format!("no provider has {word:?} in its name or title{hint}"));
+        say(&format!(
+            "no provider has {word:?} in its name or title{hint}"
+        ));
         return Ok(ExitCode::FAILURE);
     }
     for provider in found {
@@ -92,13 +100,20 @@ fn run_list(list: &List) -> Ended {
             title.truncate(title.len().saturating_sub(3));
             title.push_str("...");
         }
-        answer(&format!("{:<23} {title:<TITLE$} {}", provider.name, provider.evidence))?;
+        answer(&format!(
+            "{:<23} {title:<TITLE$} {}",
+            provider.name, provider.evidence
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn row(provider: &Provider) -> serde_json::Value {
-    let aliases: Vec<&str> = provider.aliases.iter().map(|alias| alias.as_str()).collect();
+    let aliases: Vec<&str> = provider
+        .aliases
+        .iter()
+        .map(|alias| alias.as_str())
+        .collect();
     json!({
         "name": provider.name,
         "aliases": aliases,
@@ -110,9 +125,19 @@ fn row(provider: &Provider) -> serde_json::Value {
 
 /// Whether a provider is one that was asked for.
 fn fits(provider: &Provider, list: &List) -> bool {
-    let Some(word) = list.word.as_deref().map(fold).filter(|word| !word.is_empty()) else { return true };
+    let Some(word) = list
+        .word
+        .as_deref()
+        .map(fold)
+        .filter(|word| !word.is_empty())
+    else {
+        return true;
+    };
     let aliases = provider.aliases.iter().map(|alias| alias.as_str());
-    [provider.name.as_str(), provider.title.as_str()].into_iter().chain(aliases).any(|text| fold(text).contains(&word))
+    [provider.name.as_str(), provider.title.as_str()]
+        .into_iter()
+        .chain(aliases)
+        .any(|text| fold(text).contains(&word))
 }
 
 #[cfg(test)]
@@ -123,9 +148,18 @@ mod tests {
     fn a_word_finds_providers_by_name_alias_and_title_whatever_its_capitals() {
         let config = known(None).unwrap();
         let found = |word: &str| {
-            let list = List { word: Some(word.to_owned()), config: None, json: false };
-            let fitting = config.providers.values().filter(|provider| fits(provider, &list));
-            fitting.map(|provider| provider.name.as_str()).collect::<Vec<_>>()
+            let list = List {
+                word: Some(word.to_owned()),
+                config: None,
+                json: false,
+            };
+            let fitting = config
+                .providers
+                .values()
+                .filter(|provider| fits(provider, &list));
+            fitting
+                .map(|provider| provider.name.as_str())
+                .collect::<Vec<_>>()
         };
         assert_eq!(found("msteams"), ["microsoft-teams"]);
         assert_eq!(found("Lemon Squeezy"), ["lemon-squeezy"]);

@@ -25,7 +25,9 @@ pub(in crate::cli) struct Show {
 }
 
 pub(super) fn run(show: &Show) -> Ended {
-    let Some(config) = known(show.config.as_deref()) else { return Ok(ExitCode::FAILURE) };
+    let Some(config) = known(show.config.as_deref()) else {
+        return Ok(ExitCode::FAILURE);
+    };
     let Some(provider) = find_provider(&config.providers, &show.name) else {
         let near = near_provider(&config.providers, &show.name);
         let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
@@ -67,17 +69,29 @@ impl Shown {
         let scheme = text("scheme").unwrap_or_else(|| "hmac".into());
         let secret = match (scheme.as_str(), text("secret_encoding").as_deref()) {
             ("none", _) => "none: nobody is checked, so keep the address to yourself",
-            ("ed25519" | "ecdsa-p256" | "rsa-pkcs1" | "rsa-pss", _) if verify.get("cert_url").is_some() => {
+            ("ed25519" | "ecdsa-p256" | "rsa-pkcs1" | "rsa-pss", _)
+                if verify.get("cert_url").is_some() =>
+            {
                 "none: the certificate is fetched from the provider's own host"
             }
-            ("ed25519" | "ecdsa-p256" | "rsa-pkcs1" | "rsa-pss", _) if verify.get("public_key").is_some() => {
+            ("ed25519" | "ecdsa-p256" | "rsa-pkcs1" | "rsa-pss", _)
+                if verify.get("public_key").is_some() =>
+            {
                 "none: the provider's published key is in the file; set secrets to use another"
             }
-            ("ed25519" | "ecdsa-p256" | "rsa-pkcs1" | "rsa-pss", _) => "the public key that the provider shows",
-            ("jwt", _) if texts(verify, "algorithms").iter().all(|word| !word.starts_with("HS")) => {
+            ("ed25519" | "ecdsa-p256" | "rsa-pkcs1" | "rsa-pss", _) => {
                 "the public key that the provider shows"
             }
-            ("basic", _) => "name and password with a colon between them, as you gave them to the provider",
+            ("jwt", _)
+                if texts(verify, "algorithms")
+                    .iter()
+                    .all(|word| !word.starts_with("HS")) =>
+            {
+                "the public key that the provider shows"
+            }
+            ("basic", _) => {
+                "name and password with a colon between them, as you gave them to the provider"
+            }
             ("token", _) => "the token that you gave to the provider, or that it shows",
             (_, Some("base64" | "whsec" | "hex")) => {
                 "the signing secret exactly as the provider shows it; it is decoded here"
@@ -90,7 +104,10 @@ impl Shown {
             values: texts(verify, "config"),
             bodies: texts(verify, "body_kind"),
             open: reasons(verify),
-            brings_secret: provider.challenges.iter().any(|challenge| challenge.get("store_secret").is_some()),
+            brings_secret: provider
+                .challenges
+                .iter()
+                .any(|challenge| challenge.get("store_secret").is_some()),
             scheme,
         }
     }
@@ -100,12 +117,20 @@ impl Shown {
         let mut lines = vec![provider.title.clone()];
         let mut line = |what: &str, text: &str| {
             // An address stays whole, so that it can be copied.
-            let parts = if is_place(text) { vec![text.to_owned()] } else { wrap(text, VALUE, VALUE) };
+            let parts = if is_place(text) {
+                vec![text.to_owned()]
+            } else {
+                wrap(text, VALUE, VALUE)
+            };
             for (at, part) in parts.into_iter().enumerate() {
                 lines.push(format!("  {:<12} {part}", if at == 0 { what } else { "" }));
             }
         };
-        let aliases: Vec<&str> = provider.aliases.iter().map(|alias| alias.as_str()).collect();
+        let aliases: Vec<&str> = provider
+            .aliases
+            .iter()
+            .map(|alias| alias.as_str())
+            .collect();
         if !aliases.is_empty() {
             line("also called", &aliases.join(", "));
         }
@@ -134,7 +159,10 @@ impl Shown {
             line("left open", &format!("{what}: {why}"));
         }
         if let Some(deadline) = provider.deadline {
-            line("waits", &format!("{} s for an answer", deadline.as_secs_f64()));
+            line(
+                "waits",
+                &format!("{} s for an answer", deadline.as_secs_f64()),
+            );
         }
         if let Some(retries) = &provider.retries {
             line(
@@ -148,14 +176,23 @@ impl Shown {
         }
         if !provider.challenges.is_empty() {
             let count = provider.challenges.len();
-            line("handshakes", &format!("{count}, answered by the gateway while it runs"));
+            line(
+                "handshakes",
+                &format!("{count}, answered by the gateway while it runs"),
+            );
         }
-        let events: Vec<&str> = provider.samples.iter().map(|sample| sample.name.as_str()).collect();
+        let events: Vec<&str> = provider
+            .samples
+            .iter()
+            .map(|sample| sample.name.as_str())
+            .collect();
         if !events.is_empty() {
             line("samples", &events.join(", "));
         }
         lines.push(steps(provider));
-        lines.push(format!("[sources.{name}]\nprovider = \"{name}\"\nagent    = \"AGENT-ID\""));
+        lines.push(format!(
+            "[sources.{name}]\nprovider = \"{name}\"\nagent    = \"AGENT-ID\""
+        ));
         let variable = name.to_ascii_uppercase().replace('-', "_");
         if self.brings_secret {
             lines.push(format!("enrol_file = \"{name}.secrets\""));
@@ -163,7 +200,11 @@ impl Shown {
             lines.push(format!("secrets  = [\"env:{variable}_SECRET\"]"));
         }
         if !self.values.is_empty() {
-            let values: Vec<String> = self.values.iter().map(|value| format!("{value} = \"…\"")).collect();
+            let values: Vec<String> = self
+                .values
+                .iter()
+                .map(|value| format!("{value} = \"…\""))
+                .collect();
             lines.push(format!("values   = {{ {} }}", values.join(", ")));
         }
         if self.brings_secret {
@@ -174,9 +215,14 @@ impl Shown {
             ));
         }
         if provider.map.prompt.is_some() {
-            lines.push("\nThe provider's file makes the prompt, unless the source has one of its own.".into());
+            lines.push(
+                "\nThe provider's file makes the prompt, unless the source has one of its own."
+                    .into(),
+            );
         }
-        lines.push(format!("\nTry it with a signed sample:\n  sluicegate send {name} --config FILE"));
+        lines.push(format!(
+            "\nTry it with a signed sample:\n  sluicegate send {name} --config FILE"
+        ));
         lines.join("\n")
     }
 
@@ -207,14 +253,21 @@ impl Shown {
 
 /// The document's title, and where it was read: an address, or a repository and a path.
 fn document(docs: &str) -> (&str, Option<&str>) {
-    let mut splits = docs.match_indices(", ").map(|(at, comma)| (&docs[..at], &docs[at + comma.len()..]));
-    splits.find(|(_, place)| is_place(place)).map_or((docs, None), |(title, place)| (title, Some(place)))
+    let mut splits = docs
+        .match_indices(", ")
+        .map(|(at, comma)| (&docs[..at], &docs[at + comma.len()..]));
+    splits
+        .find(|(_, place)| is_place(place))
+        .map_or((docs, None), |(title, place)| (title, Some(place)))
 }
 
 /// Whether a text begins with an address, with `https://` or without.
 fn is_place(text: &str) -> bool {
     let first = text.split(' ').next().unwrap_or_default();
-    let host = first.strip_prefix("https://").unwrap_or(first).split_once('/');
+    let host = first
+        .strip_prefix("https://")
+        .unwrap_or(first)
+        .split_once('/');
     host.is_some_and(|(host, _)| host.contains('.'))
 }
 
@@ -226,7 +279,11 @@ fn steps(provider: &Provider) -> String {
     }
     for (number, step) in provider.setup.steps.iter().enumerate() {
         for (at, line) in wrap(step, WIDE, WIDE).into_iter().enumerate() {
-            let before = if at == 0 { format!("{:>3}. ", number + 1) } else { " ".repeat(5) };
+            let before = if at == 0 {
+                format!("{:>3}. ", number + 1)
+            } else {
+                " ".repeat(5)
+            };
             lines.push_str(&format!("{before}{line}\n"));
         }
     }
@@ -258,8 +315,14 @@ mod tests {
         let config = known(None).unwrap();
         for provider in config.providers.values() {
             let text = Shown::new(provider).text(provider);
-            let address = |line: &str| ["https://", "github.com/"].iter().any(|begin| line.trim().starts_with(begin));
-            let long = text.lines().find(|line| line.chars().count() > 80 && !address(line));
+            let address = |line: &str| {
+                ["https://", "github.com/"]
+                    .iter()
+                    .any(|begin| line.trim().starts_with(begin))
+            };
+            let long = text
+                .lines()
+                .find(|line| line.chars().count() > 80 && !address(line));
             assert_eq!(long, None, "{}", provider.name);
         }
     }
@@ -269,9 +332,12 @@ mod tests {
         let config = known(None).unwrap();
         let provider = find_provider(&config.providers, "ghe").unwrap();
         let text = Shown::new(provider).text(provider);
-        for part in
-            ["also called  gh, ghe", "  1. In the repository", "  5. GitHub sends a ping", "provider = \"github\""]
-        {
+        for part in [
+            "also called  gh, ghe",
+            "  1. In the repository",
+            "  5. GitHub sends a ping",
+            "provider = \"github\"",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
     }

@@ -29,7 +29,9 @@ pub(in crate::cli) struct Try {
 }
 
 pub(super) fn run(command: &Try) -> Ended {
-    let Some(config) = known(command.config.as_deref()) else { return Ok(ExitCode::FAILURE) };
+    let Some(config) = known(command.config.as_deref()) else {
+        return Ok(ExitCode::FAILURE);
+    };
     let mut input: Box<dyn BufRead> = if command.requests.as_os_str() == "-" {
         Box::new(BufReader::new(std::io::stdin()))
     } else {
@@ -42,7 +44,10 @@ pub(super) fn run(command: &Try) -> Ended {
     let mut line = Vec::new();
     loop {
         line.clear();
-        let length = (&mut input).take(LONGEST).read_until(b'\n', &mut line).context("cannot read the requests")?;
+        let length = (&mut input)
+            .take(LONGEST)
+            .read_until(b'\n', &mut line)
+            .context("cannot read the requests")?;
         if length == 0 {
             return Ok(ExitCode::SUCCESS);
         }
@@ -62,7 +67,13 @@ fn judge(config: &Config, line: &[u8], now: Timestamp) -> Value {
     let not_tried = |id: Value, code: &str, why: String| json!({ "id": id, "verdict": "refused", "code": code, "secret": null, "detail": why });
     let json: Value = match serde_json::from_slice(line) {
         Ok(json) => json,
-        Err(error) => return not_tried(Value::Null, "malformed_request", format!("the line is no JSON: {error}")),
+        Err(error) => {
+            return not_tried(
+                Value::Null,
+                "malformed_request",
+                format!("the line is no JSON: {error}"),
+            );
+        }
     };
     let id = json.get("id").cloned().unwrap_or(Value::Null);
     let case = match Case::read(&json, now) {
@@ -70,13 +81,22 @@ fn judge(config: &Config, line: &[u8], now: Timestamp) -> Value {
         Err(error) => return not_tried(id, "malformed_request", format!("{error:#}")),
     };
     let name = case.provider.as_deref().unwrap_or_default();
-    let Some(written) = find_provider(&config.providers, name).and_then(|provider| case.written(provider)) else {
-        return not_tried(id, "not_attempted", format!("no provider is called {name:?}"));
+    let Some(written) =
+        find_provider(&config.providers, name).and_then(|provider| case.written(provider))
+    else {
+        return not_tried(
+            id,
+            "not_attempted",
+            format!("no provider is called {name:?}"),
+        );
     };
     let trial = match Trial::compile(written) {
         Ok(trial) => trial,
         Err(problems) => {
-            let why: Vec<&str> = problems.iter().map(|problem| problem.what.as_str()).collect();
+            let why: Vec<&str> = problems
+                .iter()
+                .map(|problem| problem.what.as_str())
+                .collect();
             return not_tried(id, "not_attempted", why.join("; "));
         }
     };
@@ -117,9 +137,15 @@ mod tests {
         let ask = |line: &str| judge(&config, line.as_bytes(), now);
         let signed = r#"{"id":1,"provider":"github","method":"POST","path":"/h","url":"https://x/h","headers":{"X-Hub-Signature-256":"sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"},"body_base64":"SGVsbG8sIFdvcmxkIQ==","secrets":["another","It's a Secret to Everybody"]}"#;
         let good = ask(signed);
-        assert_eq!(good, json!({ "id": 1, "verdict": "verified", "code": null, "secret": "secrets[1]" }));
+        assert_eq!(
+            good,
+            json!({ "id": 1, "verdict": "verified", "code": null, "secret": "secrets[1]" })
+        );
         let bad = ask(&signed.replace("SGVsbG8", "aGVsbG8"));
-        assert_eq!((&bad["verdict"], &bad["code"]), (&json!("refused"), &json!("wrong_signature")));
+        assert_eq!(
+            (&bad["verdict"], &bad["code"]),
+            (&json!("refused"), &json!("wrong_signature"))
+        );
         assert!(!bad.to_string().contains("Everybody"));
         for (line, code) in [
             ("{", "malformed_request"),
@@ -130,18 +156,34 @@ mod tests {
             (r#"{"provider":"github","secret":"s"}"#, "missing_signature"),
         ] {
             let answer = ask(line);
-            assert_eq!((&answer["verdict"], &answer["code"]), (&json!("refused"), &json!(code)), "{line}");
+            assert_eq!(
+                (&answer["verdict"], &answer["code"]),
+                (&json!("refused"), &json!(code)),
+                "{line}"
+            );
         }
     }
 
     #[test]
     fn a_handshake_shows_its_reply() {
         let config = known(None).unwrap();
-        let line =
-            r#"{"id":"h","provider":"x","method":"GET","url":"https://x.example/h?crc_token=abc","secret":"consumer"}"#;
-        let answer = judge(&config, line.as_bytes(), Timestamp::from_seconds(1_700_000_000));
+        let line = r#"{"id":"h","provider":"x","method":"GET","url":"https://x.example/h?crc_token=abc","secret":"consumer"}"#;
+        let answer = judge(
+            &config,
+            line.as_bytes(),
+            Timestamp::from_seconds(1_700_000_000),
+        );
         assert_eq!(answer["reply"]["status"], 200);
-        assert_eq!(answer["reply"]["headers"]["content-type"], "application/json");
-        assert!(answer["reply"]["body"].as_str().unwrap().contains("sha256="), "{answer}");
+        assert_eq!(
+            answer["reply"]["headers"]["content-type"],
+            "application/json"
+        );
+        assert!(
+            answer["reply"]["body"]
+                .as_str()
+                .unwrap()
+                .contains("sha256="),
+            "{answer}"
+        );
     }
 }

@@ -43,12 +43,20 @@ impl Record {
         let unwritable = |error: serde_json::Error| InboxError::Record(error.to_string());
         let params = serde_json::to_vec(&event.params).map_err(unwritable)?;
         let headers = serde_json::to_vec(&event.headers).map_err(unwritable)?;
-        Ok(Self { event, params, headers })
+        Ok(Self {
+            event,
+            params,
+            headers,
+        })
     }
 
     /// About how much of the disk it needs.
     pub(super) fn bytes(&self) -> usize {
-        let sealed = self.event.deliveries.iter().filter_map(|delivery| delivery.sealed.as_ref().map(Bytes::len));
+        let sealed = self
+            .event
+            .deliveries
+            .iter()
+            .filter_map(|delivery| delivery.sealed.as_ref().map(Bytes::len));
         self.event.body.len()
             + self.params.len()
             + self.headers.len()
@@ -65,7 +73,11 @@ pub(super) struct Together(Vec<Record>);
 impl Together {
     /// Writes the lists out.
     pub(super) fn new(events: Vec<NewEvent>) -> Result<Self, InboxError> {
-        events.into_iter().map(Record::new).collect::<Result<_, _>>().map(Self)
+        events
+            .into_iter()
+            .map(Record::new)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// About how much of the disk they need.
@@ -80,7 +92,11 @@ impl Together {
 }
 
 /// Keeps what can be kept of a batch of requests, in one transaction, and says of each event what became of it.
-pub(super) async fn keep(conn: &mut Client, slot: i32, requests: &[&Together]) -> Result<Vec<Vec<Accepted>>, Fault> {
+pub(super) async fn keep(
+    conn: &mut Client,
+    slot: i32,
+    requests: &[&Together],
+) -> Result<Vec<Vec<Accepted>>, Fault> {
     let batch: Vec<&Record> = requests.iter().flat_map(|together| &together.0).collect();
     let mut from = 0;
     let spans: Vec<Range<usize>> = requests
@@ -92,7 +108,10 @@ pub(super) async fn keep(conn: &mut Client, slot: i32, requests: &[&Together]) -
         })
         .collect();
     let answers = keep_batch(conn, slot, &batch, &spans).await?;
-    Ok(spans.into_iter().map(|span| answers[span].to_vec()).collect())
+    Ok(spans
+        .into_iter()
+        .map(|span| answers[span].to_vec())
+        .collect())
 }
 
 /// A span is the places of the events of one request.
@@ -104,14 +123,20 @@ async fn keep_batch(
 ) -> Result<Vec<Accepted>, Fault> {
     let events: Vec<&NewEvent> = batch.iter().map(|record| &record.event).collect();
     let turn = conn.transaction().await?;
-    let routes = routes::numbers(&turn, events.iter().flat_map(|event| event_routes(event))).await?;
+    let routes =
+        routes::numbers(&turn, events.iter().flat_map(|event| event_routes(event))).await?;
     let lanes = lock_lanes(&turn, &events, &routes).await?;
     let used = proof::used(&turn, &events).await?;
     let mut played = used.played(&events);
     let mut verdicts = judge(&turn, &events, spans, &played, &lanes, &routes).await?;
     for span in spans {
-        let Some(replayed) = played.get(span.start).copied().flatten() else { continue };
-        for (verdict, played) in verdicts[span.clone()].iter_mut().zip(&mut played[span.clone()]) {
+        let Some(replayed) = played.get(span.start).copied().flatten() else {
+            continue;
+        };
+        for (verdict, played) in verdicts[span.clone()]
+            .iter_mut()
+            .zip(&mut played[span.clone()])
+        {
             // The proof of the first is that of the request: an item that was put into it is no news.
             played.get_or_insert(replayed);
             // One that came before is that first, whatever keeps its lane busy or its source behind.
@@ -122,7 +147,10 @@ async fn keep_batch(
     }
     let open = |place: &usize| verdicts[*place].is_none() && played[*place].is_none();
     let chosen: Vec<usize> = (0..events.len()).filter(open).collect();
-    let owed = chosen.iter().map(|place| events[*place].deliveries.len()).sum();
+    let owed = chosen
+        .iter()
+        .map(|place| events[*place].deliveries.len())
+        .sum();
     let (seqs, keys) = tokio::try_join!(draw(&turn, SEQS, chosen.len()), draw(&turn, KEYS, owed))?;
     let fresh = insert_events(&turn, batch, &chosen, &seqs).await?;
 
@@ -140,11 +168,14 @@ async fn keep_batch(
     let found = known(&turn, known_ones.iter().map(|place| events[*place])).await?;
     for (place, id) in known_ones.into_iter().zip(found) {
         // Gone again since: a sweep was quicker.
-        let id = id.ok_or_else(|| Fault::Again("an event was removed while a copy of it came in".into()))?;
+        let id = id.ok_or_else(|| {
+            Fault::Again("an event was removed while a copy of it came in".into())
+        })?;
         answers[place] = Some(Accepted::Duplicate(id));
     }
-    let again: Vec<usize> =
-        (0..events.len()).filter(|place| answers[*place].is_none() && played[*place].is_some()).collect();
+    let again: Vec<usize> = (0..events.len())
+        .filter(|place| answers[*place].is_none() && played[*place].is_some())
+        .collect();
     let found = known(&turn, again.iter().map(|place| events[*place])).await?;
     for (place, known) in again.into_iter().zip(found) {
         answers[place] = match (known, played[place]) {
@@ -164,25 +195,35 @@ async fn keep_batch(
         let event = &record.event;
         counts.add_bytes(i64::try_from(record.bytes()).unwrap_or(i64::MAX));
         for ((number, delivery), key) in (0..).zip(&event.deliveries).zip(&mut keys) {
-            let id = DeliveryId { event: event.id, number };
+            let id = DeliveryId {
+                event: event.id,
+                number,
+            };
             let route = routes::number(&routes, &event.source, delivery)?;
             if let Some(why) = &event.unmappable {
                 held_back.push(key, *seq, id, route, delivery, (event.received_at, why));
                 counts.add(&event.source, State::Unmappable, 1);
                 continue;
             }
-            let lane = lanes.get(&delivery.lane).ok_or_else(|| Fault::Engine("a lane is missing".into()))?;
+            let lane = lanes
+                .get(&delivery.lane)
+                .ok_or_else(|| Fault::Engine("a lane is missing".into()))?;
             owing.push(key, *seq, id, lane.id, route, delivery, event.received_at);
             counts.add(&event.source, State::Pending, 1);
         }
     }
     let (made, first) = (lanes.values().filter(|lane| lane.made), owing.first());
     // A lane made for an event that is a double after all.
-    let idle: Vec<i64> = made.clone().map(|lane| lane.id).filter(|id| !first.contains_key(id)).collect();
+    let idle: Vec<i64> = made
+        .clone()
+        .map(|lane| lane.id)
+        .filter(|id| !first.contains_key(id))
+        .collect();
     let moved: Vec<(i64, i32, i64)> = made
         .filter_map(|lane| {
             let (route, ready_at) = first.get(&lane.id)?;
-            ((lane.route, lane.ready_at) != (*route, *ready_at)).then_some((lane.id, *route, *ready_at))
+            ((lane.route, lane.ready_at) != (*route, *ready_at))
+                .then_some((lane.id, *route, *ready_at))
         })
         .collect();
     let mut files = attachment::Rows::default();
@@ -198,14 +239,31 @@ async fn keep_batch(
         move_lanes(&turn, &moved).boxed(),
     ])
     .await?;
-    used.write(&turn, &events, &answers, &kept.iter().map(|(record, seq)| (record.event.id, *seq)).collect()).await?;
+    used.write(
+        &turn,
+        &events,
+        &answers,
+        &kept
+            .iter()
+            .map(|(record, seq)| (record.event.id, *seq))
+            .collect(),
+    )
+    .await?;
     counts.write(&turn, slot).await?;
     turn.commit().await?;
-    answers.into_iter().map(|answer| answer.ok_or_else(|| Fault::Engine("an event has no answer".into()))).collect()
+    answers
+        .into_iter()
+        .map(|answer| answer.ok_or_else(|| Fault::Engine("an event has no answer".into())))
+        .collect()
 }
 
 /// What is said to an event that has its proof from an earlier one of its batch.
-fn after(events: &[&NewEvent], answers: &[Option<Accepted>], first: usize, place: usize) -> Option<Accepted> {
+fn after(
+    events: &[&NewEvent],
+    answers: &[Option<Accepted>],
+    first: usize,
+    place: usize,
+) -> Option<Accepted> {
     let is_double = events[place].dedup.is_some() && events[place].dedup == events[first].dedup;
     Some(match answers[first]? {
         Accepted::New if is_double => Accepted::Duplicate(events[first].id),
@@ -217,7 +275,10 @@ fn after(events: &[&NewEvent], answers: &[Option<Accepted>], first: usize, place
 }
 
 fn event_routes(event: &NewEvent) -> impl Iterator<Item = Route> + '_ {
-    event.deliveries.iter().map(|delivery| delivery.route(&event.source))
+    event
+        .deliveries
+        .iter()
+        .map(|delivery| delivery.route(&event.source))
 }
 
 /// A lane that is locked.
@@ -241,13 +302,18 @@ async fn lock_lanes(
     for event in events.iter().filter(|event| event.unmappable.is_none()) {
         for delivery in &event.deliveries {
             let route = routes::number(routes, &event.source, delivery)?;
-            wanted.entry(delivery.lane).or_insert((route, event.received_at.millis()));
+            wanted
+                .entry(delivery.lane)
+                .or_insert((route, event.received_at.millis()));
         }
     }
     lock(turn, &wanted).await
 }
 
-async fn lock(turn: &Transaction<'_>, wanted: &BTreeMap<Uuid, (i32, i64)>) -> Result<HashMap<Uuid, Locked>, Fault> {
+async fn lock(
+    turn: &Transaction<'_>,
+    wanted: &BTreeMap<Uuid, (i32, i64)>,
+) -> Result<HashMap<Uuid, Locked>, Fault> {
     if wanted.is_empty() {
         return Ok(HashMap::new());
     }
@@ -265,8 +331,12 @@ async fn lock(turn: &Transaction<'_>, wanted: &BTreeMap<Uuid, (i32, i64)>) -> Re
     )
     .await?;
     let lane = |row: &tokio_postgres::Row| -> Result<(Uuid, Locked), Fault> {
-        let locked =
-            Locked { id: row.try_get(1)?, made: row.try_get(2)?, route: row.try_get(3)?, ready_at: row.try_get(4)? };
+        let locked = Locked {
+            id: row.try_get(1)?,
+            made: row.try_get(2)?,
+            route: row.try_get(3)?,
+            ready_at: row.try_get(4)?,
+        };
         Ok((row.try_get(0)?, locked))
     };
     found.iter().map(lane).collect()
@@ -283,37 +353,57 @@ async fn judge(
     routes: &HashMap<Route, i32>,
 ) -> Result<Vec<Option<Accepted>>, Fault> {
     let mut verdicts = vec![None; events.len()];
-    if events.iter().all(|event| event.most_ahead.is_none() && event.backlog.is_none()) {
+    if events
+        .iter()
+        .all(|event| event.most_ahead.is_none() && event.backlog.is_none())
+    {
         return Ok(verdicts);
     }
     let mut behind = Behind::look(turn, events, routes).await?;
     let mut limits: HashMap<i64, i64> = HashMap::new();
     for event in events {
-        let Some(most) = event.most_ahead else { continue };
-        for lane in event.deliveries.iter().filter_map(|delivery| lanes.get(&delivery.lane)) {
+        let Some(most) = event.most_ahead else {
+            continue;
+        };
+        for lane in event
+            .deliveries
+            .iter()
+            .filter_map(|delivery| lanes.get(&delivery.lane))
+        {
             let limit = limits.entry(lane.id).or_default();
             *limit = (*limit).max(i64::from(most) + 1);
         }
     }
-    let (known, mut ahead) = tokio::try_join!(known(turn, events.iter().copied()), ahead(turn, &limits))?;
+    let (known, mut ahead) =
+        tokio::try_join!(known(turn, events.iter().copied()), ahead(turn, &limits))?;
     let mut first: HashMap<(&str, &str), EventId> = HashMap::new();
     for span in spans {
         let mut turned_away = None;
         let mut fresh = Vec::new();
         for place in span.clone() {
             let event = events[place];
-            let key = event.dedup.as_deref().map(|dedup| (event.source.as_str(), dedup));
+            let key = event
+                .dedup
+                .as_deref()
+                .map(|dedup| (event.source.as_str(), dedup));
             // A double of the one that keeps the lane busy is a double first.
             if let Some(id) = known[place].or_else(|| first.get(&key?).copied()) {
                 verdicts[place] = Some(Accepted::Duplicate(id));
                 continue;
             }
-            let of_event = event.deliveries.iter().filter_map(|delivery| lanes.get(&delivery.lane));
+            let of_event = event
+                .deliveries
+                .iter()
+                .filter_map(|delivery| lanes.get(&delivery.lane));
             let most = event.most_ahead.map(i64::from);
             // What an earlier item of a list says of its proof says nothing of the lane.
             let minds = span.len() == 1 || played[place].is_none();
             if minds
-                && most.is_some_and(|most| of_event.clone().any(|lane| ahead.get(&lane.id).is_some_and(|n| *n > most)))
+                && most.is_some_and(|most| {
+                    of_event
+                        .clone()
+                        .any(|lane| ahead.get(&lane.id).is_some_and(|n| *n > most))
+                })
             {
                 turned_away = turned_away.or(Some(Accepted::Busy));
             } else if minds && behind.is_behind(event, routes)? {
@@ -346,7 +436,11 @@ struct Behind {
 }
 
 impl Behind {
-    async fn look(turn: &Transaction<'_>, events: &[&NewEvent], routes: &HashMap<Route, i32>) -> Result<Self, Fault> {
+    async fn look(
+        turn: &Transaction<'_>,
+        events: &[&NewEvent],
+        routes: &HashMap<Route, i32>,
+    ) -> Result<Self, Fault> {
         let bounded = || events.iter().filter(|event| event.backlog.is_some());
         let sources: BTreeSet<&str> = bounded().map(|event| event.source.as_str()).collect();
         if sources.is_empty() {
@@ -367,21 +461,33 @@ impl Behind {
                             WHERE l.delivery IS NULL AND l.route = n.route ORDER BY l.ready_at, l.id LIMIT 1) AS l";
         let waiting = rows(turn, waiting, &[&sources]).await?;
         let oldest = rows(turn, oldest, &[&numbers]).await?;
-        let time = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, Timestamp::from_millis(row.try_get(1)?)));
+        let time = |row: &tokio_postgres::Row| {
+            Ok((row.try_get(0)?, Timestamp::from_millis(row.try_get(1)?)))
+        };
         Ok(Self {
-            waiting: waiting.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, Fault>>()?,
+            waiting: waiting
+                .iter()
+                .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+                .collect::<Result<_, Fault>>()?,
             oldest: oldest.iter().map(time).collect::<Result<_, Fault>>()?,
         })
     }
 
     /// Whether it is to be turned away.
     fn is_behind(&self, event: &NewEvent, routes: &HashMap<Route, i32>) -> Result<bool, Fault> {
-        let (Some(backlog), Some(first)) = (event.backlog, event.deliveries.first()) else { return Ok(false) };
+        let (Some(backlog), Some(first)) = (event.backlog, event.deliveries.first()) else {
+            return Ok(false);
+        };
         let waiting = self.waiting.get(&event.source).copied().unwrap_or_default();
-        if backlog.most.is_some_and(|most| waiting >= i64::try_from(most).unwrap_or(i64::MAX)) {
+        if backlog
+            .most
+            .is_some_and(|most| waiting >= i64::try_from(most).unwrap_or(i64::MAX))
+        {
             return Ok(true);
         }
-        let oldest = self.oldest.get(&routes::number(routes, &event.source, first)?);
+        let oldest = self
+            .oldest
+            .get(&routes::number(routes, &event.source, first)?);
         let late = |age| oldest.is_some_and(|oldest| event.received_at.since(*oldest) > age);
         Ok(backlog.age.is_some_and(late))
     }
@@ -396,7 +502,10 @@ impl Behind {
 }
 
 /// How many deliveries wait or are in flight in each lane, counted up to a limit.
-async fn ahead(turn: &Transaction<'_>, limits: &HashMap<i64, i64>) -> Result<HashMap<i64, i64>, Fault> {
+async fn ahead(
+    turn: &Transaction<'_>,
+    limits: &HashMap<i64, i64>,
+) -> Result<HashMap<i64, i64>, Fault> {
     let (lanes, limits): (Vec<i64>, Vec<i64>) = limits.iter().unzip();
     let found = rows(
         turn,
@@ -406,7 +515,10 @@ async fn ahead(turn: &Transaction<'_>, limits: &HashMap<i64, i64>) -> Result<Has
         &[&lanes, &limits],
     )
     .await?;
-    found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    found
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect()
 }
 
 /// The first one's id, of each. An id that is there itself is a commit whose answer was lost.
@@ -434,7 +546,9 @@ async fn known<'a>(
     )
     .await?;
     let id = |row: &tokio_postgres::Row| -> Result<Option<EventId>, Fault> {
-        Ok(row.try_get::<_, Option<Uuid>>(0)?.map(|id| EventId::from_bytes(id.into_bytes())))
+        Ok(row
+            .try_get::<_, Option<Uuid>>(0)?
+            .map(|id| EventId::from_bytes(id.into_bytes())))
     };
     found.iter().map(id).collect()
 }
@@ -445,8 +559,11 @@ async fn draw(turn: &Transaction<'_>, sql: &str, count: usize) -> Result<Vec<i64
         return Ok(vec![]);
     }
     let count = i32::try_from(count).unwrap_or(i32::MAX);
-    let mut numbers: Vec<i64> =
-        rows(turn, sql, &[&count]).await?.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let mut numbers: Vec<i64> = rows(turn, sql, &[&count])
+        .await?
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<_, _>>()?;
     numbers.sort_unstable();
     Ok(numbers)
 }
@@ -463,13 +580,24 @@ async fn insert_events(
         return Ok(HashMap::new());
     }
     let of = || chosen.iter().map(|place| &batch[*place].event);
-    let ids: Vec<Uuid> = of().map(|event| Uuid::from_bytes(*event.id.as_bytes())).collect();
+    let ids: Vec<Uuid> = of()
+        .map(|event| Uuid::from_bytes(*event.id.as_bytes()))
+        .collect();
     let times: Vec<i64> = of().map(|event| event.received_at.millis()).collect();
-    let bytes: Vec<i64> = chosen.iter().map(|place| i64::try_from(batch[*place].bytes()).unwrap_or(i64::MAX)).collect();
+    let bytes: Vec<i64> = chosen
+        .iter()
+        .map(|place| i64::try_from(batch[*place].bytes()).unwrap_or(i64::MAX))
+        .collect();
     let sources: Vec<&str> = of().map(|event| event.source.as_str()).collect();
-    let keys: Vec<Option<&[u8]>> = of().map(|event| event.dedup.as_deref().map(str::as_bytes)).collect();
-    let types: Vec<Option<&[u8]>> = of().map(|event| event.event_type.as_deref().map(str::as_bytes)).collect();
-    let threads: Vec<Option<&[u8]>> = of().map(|event| event.thread.as_deref().map(str::as_bytes)).collect();
+    let keys: Vec<Option<&[u8]>> = of()
+        .map(|event| event.dedup.as_deref().map(str::as_bytes))
+        .collect();
+    let types: Vec<Option<&[u8]>> = of()
+        .map(|event| event.event_type.as_deref().map(str::as_bytes))
+        .collect();
+    let threads: Vec<Option<&[u8]>> = of()
+        .map(|event| event.thread.as_deref().map(str::as_bytes))
+        .collect();
     let strengths: Vec<&str> = of().map(|event| event.strength.as_str()).collect();
     let secrets: Vec<Option<&str>> = of().map(|event| event.secret.as_deref()).collect();
     let filtered: Vec<Option<&str>> = of().map(|event| event.filtered.as_deref()).collect();
@@ -494,10 +622,22 @@ async fn insert_bodies(turn: &Transaction<'_>, kept: &[(&Record, i64)]) -> Resul
         return Ok(());
     }
     let seqs: Vec<i64> = kept.iter().map(|(_, seq)| *seq).collect();
-    let lines: Vec<&[u8]> = kept.iter().map(|(record, _)| record.event.request_line.as_bytes()).collect();
-    let params: Vec<&[u8]> = kept.iter().map(|(record, _)| record.params.as_slice()).collect();
-    let headers: Vec<&[u8]> = kept.iter().map(|(record, _)| record.headers.as_slice()).collect();
-    let bodies: Vec<&[u8]> = kept.iter().map(|(record, _)| record.event.body.as_ref()).collect();
+    let lines: Vec<&[u8]> = kept
+        .iter()
+        .map(|(record, _)| record.event.request_line.as_bytes())
+        .collect();
+    let params: Vec<&[u8]> = kept
+        .iter()
+        .map(|(record, _)| record.params.as_slice())
+        .collect();
+    let headers: Vec<&[u8]> = kept
+        .iter()
+        .map(|(record, _)| record.headers.as_slice())
+        .collect();
+    let bodies: Vec<&[u8]> = kept
+        .iter()
+        .map(|(record, _)| record.event.body.as_ref())
+        .collect();
     let params: [&(dyn ToSql + Sync); 5] = [&seqs, &lines, &params, &headers, &bodies];
     change(
         turn,
@@ -513,7 +653,9 @@ async fn remove_lanes(turn: &Transaction<'_>, idle: &[i64]) -> Result<(), Fault>
     if idle.is_empty() {
         return Ok(());
     }
-    change(turn, "DELETE FROM lane WHERE id = ANY ($1)", &[&idle]).await.map(|_| ())
+    change(turn, "DELETE FROM lane WHERE id = ANY ($1)", &[&idle])
+        .await
+        .map(|_| ())
 }
 
 async fn move_lanes(turn: &Transaction<'_>, moved: &[(i64, i32, i64)]) -> Result<(), Fault> {
@@ -561,12 +703,14 @@ impl<'a> Owing<'a> {
     ) {
         self.keys.push(key);
         self.events.push(seq);
-        self.numbers.push(i32::try_from(id.number).unwrap_or(i32::MAX));
+        self.numbers
+            .push(i32::try_from(id.number).unwrap_or(i32::MAX));
         self.routes.push(route);
         self.lanes.push(lane);
         self.upstream_ids.push(delivery.upstream_id.as_bytes());
         // An upstream id made from the delivery itself belongs to no other: it needs no place in the index of turns.
-        self.turns.push(id.as_uuid().to_string() != delivery.upstream_id);
+        self.turns
+            .push(id.as_uuid().to_string() != delivery.upstream_id);
         self.times.push(ready_at.millis());
         self.calls.push(delivery.sealed.as_deref());
     }
@@ -602,12 +746,17 @@ impl<'a> Owing<'a> {
             ],
         )
         .await?;
-        let (keys, calls): (Vec<i64>, Vec<&[u8]>) =
-            self.keys.iter().zip(&self.calls).filter_map(|(key, call)| Some((*key, (*call)?))).unzip();
+        let (keys, calls): (Vec<i64>, Vec<&[u8]>) = self
+            .keys
+            .iter()
+            .zip(&self.calls)
+            .filter_map(|(key, call)| Some((*key, (*call)?)))
+            .unzip();
         if keys.is_empty() {
             return Ok(());
         }
-        let sql = "INSERT INTO sealed (delivery, call) SELECT * FROM unnest($1::bigint[], $2::bytea[])";
+        let sql =
+            "INSERT INTO sealed (delivery, call) SELECT * FROM unnest($1::bigint[], $2::bytea[])";
         change(turn, sql, &[&keys, &calls]).await.map(|_| ())
     }
 }
@@ -637,7 +786,8 @@ impl<'a> HeldBack<'a> {
     ) {
         self.keys.push(key);
         self.events.push(seq);
-        self.numbers.push(i32::try_from(id.number).unwrap_or(i32::MAX));
+        self.numbers
+            .push(i32::try_from(id.number).unwrap_or(i32::MAX));
         self.routes.push(route);
         self.upstream_ids.push(delivery.upstream_id.as_bytes());
         self.times.push(at.millis());
@@ -696,10 +846,22 @@ pub(super) async fn owe_again(
 ) -> Result<Replayed, Fault> {
     // Its row is locked: nobody else replays or removes it meanwhile.
     let name = Uuid::from_bytes(*id.as_bytes());
-    let event = rows(turn, "SELECT seq, source FROM event WHERE id = $1 FOR UPDATE", &[&name]).await?;
-    let Some(event) = event.first() else { return Ok(Replayed::NoEvent) };
+    let event = rows(
+        turn,
+        "SELECT seq, source FROM event WHERE id = $1 FOR UPDATE",
+        &[&name],
+    )
+    .await?;
+    let Some(event) = event.first() else {
+        return Ok(Replayed::NoEvent);
+    };
     let (seq, source): (i64, String) = (event.try_get(0)?, event.try_get(1)?);
-    let next = rows(turn, "SELECT coalesce(max(number) + 1, 0) FROM delivery WHERE event = $1", &[&seq]).await?;
+    let next = rows(
+        turn,
+        "SELECT coalesce(max(number) + 1, 0) FROM delivery WHERE event = $1",
+        &[&seq],
+    )
+    .await?;
     let next: i32 = next.first().map_or(Ok(0), |row| row.try_get(0))?;
     if i64::from(next) != i64::from(first) {
         return Ok(Replayed::Moved);
@@ -710,12 +872,17 @@ pub(super) async fn owe_again(
     let kept = kept_call(turn, seq).await?;
     let to: Vec<NewDelivery> = to
         .iter()
-        .map(|delivery| NewDelivery { sealed: delivery.sealed.clone().or_else(|| kept.clone()), ..delivery.clone() })
+        .map(|delivery| NewDelivery {
+            sealed: delivery.sealed.clone().or_else(|| kept.clone()),
+            ..delivery.clone()
+        })
         .collect();
     let routes = routes::numbers(turn, to.iter().map(|delivery| delivery.route(&source))).await?;
     let mut wanted = BTreeMap::new();
     for delivery in &to {
-        wanted.entry(delivery.lane).or_insert((routes::number(&routes, &source, delivery)?, now.millis()));
+        wanted
+            .entry(delivery.lane)
+            .or_insert((routes::number(&routes, &source, delivery)?, now.millis()));
     }
     let lanes = lock(turn, &wanted).await?;
     let keys = draw(turn, KEYS, to.len()).await?;
@@ -723,8 +890,18 @@ pub(super) async fn owe_again(
     let mut made = Vec::with_capacity(to.len());
     for ((number, delivery), key) in (first..).zip(&to).zip(keys) {
         let id = DeliveryId { event: id, number };
-        let lane = lanes.get(&delivery.lane).ok_or_else(|| Fault::Engine("a lane is missing".into()))?;
-        owing.push(key, seq, id, lane.id, routes::number(&routes, &source, delivery)?, delivery, now);
+        let lane = lanes
+            .get(&delivery.lane)
+            .ok_or_else(|| Fault::Engine("a lane is missing".into()))?;
+        owing.push(
+            key,
+            seq,
+            id,
+            lane.id,
+            routes::number(&routes, &source, delivery)?,
+            delivery,
+            now,
+        );
         counts.add(&source, State::Pending, 1);
         made.push(id);
     }
@@ -754,11 +931,19 @@ async fn write_anew(
     let unwritable = |error: serde_json::Error| Fault::Engine(error.to_string());
     let params = serde_json::to_vec(&anew.params).map_err(unwritable)?;
     let headers = serde_json::to_vec(&anew.headers).map_err(unwritable)?;
-    let (kind, thread) = (anew.event_type.as_deref().map(str::as_bytes), anew.thread.as_deref().map(str::as_bytes));
+    let (kind, thread) = (
+        anew.event_type.as_deref().map(str::as_bytes),
+        anew.thread.as_deref().map(str::as_bytes),
+    );
     let sql = "UPDATE event SET event_type = $2, thread = $3, filtered = $4 WHERE seq = $1";
     change(turn, sql, &[&seq, &kind, &thread, &anew.filtered]).await?;
     let sql = "UPDATE body SET request_line = $2, params = $3, headers = $4 WHERE seq = $1";
-    change(turn, sql, &[&seq, &anew.request_line.as_bytes(), &params, &headers]).await?;
+    change(
+        turn,
+        sql,
+        &[&seq, &anew.request_line.as_bytes(), &params, &headers],
+    )
+    .await?;
     if owes_nothing {
         let sql = "UPDATE delivery SET state = 'cancelled' WHERE event = $1 AND state || '' = 'unmappable'";
         let cancelled = i64::try_from(change(turn, sql, &[&seq]).await?).unwrap_or(i64::MAX);
@@ -777,5 +962,9 @@ async fn kept_call(turn: &Transaction<'_>, seq: i64) -> Result<Option<Bytes>, Fa
         &[&seq],
     )
     .await?;
-    Ok(found.first().map(|row| row.try_get::<_, Vec<u8>>(0)).transpose()?.map(Bytes::from))
+    Ok(found
+        .first()
+        .map(|row| row.try_get::<_, Vec<u8>>(0))
+        .transpose()?
+        .map(Bytes::from))
 }

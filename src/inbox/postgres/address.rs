@@ -46,7 +46,8 @@ impl Address {
             None => (text, ""),
         };
         let mut kept = Vec::new();
-        let (mut mode, mut verify, mut ca_file, mut r#unsafe) = (SslMode::Prefer, false, None, false);
+        let (mut mode, mut verify, mut ca_file, mut r#unsafe) =
+            (SslMode::Prefer, false, None, false);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').ok_or_else(unreadable)?;
             match (name, value) {
@@ -62,14 +63,18 @@ impl Address {
                     ));
                 }
                 ("sslrootcert", path) => {
-                    let path = percent_encoding::percent_decode_str(path).decode_utf8().map_err(|_| unreadable())?;
+                    let path = percent_encoding::percent_decode_str(path)
+                        .decode_utf8()
+                        .map_err(|_| unreadable())?;
                     ca_file = Some(PathBuf::from(path.into_owned()));
                 }
                 ("sluicegate_unsafe", value) => r#unsafe = value == "1",
                 _ => kept.push(pair),
             }
         }
-        let mut config: Config = format!("{rest}?{}", kept.join("&")).parse().map_err(|_| unreadable())?;
+        let mut config: Config = format!("{rest}?{}", kept.join("&"))
+            .parse()
+            .map_err(|_| unreadable())?;
         config.ssl_mode(mode);
         if config.get_application_name().is_none() {
             config.application_name("sluicegate");
@@ -80,9 +85,17 @@ impl Address {
         if config.get_tcp_user_timeout().is_none() {
             config.tcp_user_timeout(SILENCE);
         }
-        config.keepalives_idle(SILENCE).keepalives_interval(SILENCE / 4).keepalives_retries(3);
+        config
+            .keepalives_idle(SILENCE)
+            .keepalives_interval(SILENCE / 4)
+            .keepalives_retries(3);
         // As libpq: certificates that are named are there to be used.
-        Ok(Self { config, verify: verify || ca_file.is_some(), ca_file, r#unsafe })
+        Ok(Self {
+            config,
+            verify: verify || ca_file.is_some(),
+            ca_file,
+            r#unsafe,
+        })
     }
 }
 
@@ -99,27 +112,54 @@ mod tests {
         for (query, mode, verify) in [
             ("", SslMode::Prefer, false),
             ("?sslmode=disable", SslMode::Disable, false),
-            ("?sslmode=require&application_name=x", SslMode::Require, false),
+            (
+                "?sslmode=require&application_name=x",
+                SslMode::Require,
+                false,
+            ),
             ("?sslmode=verify-full", SslMode::Require, true),
-            ("?sslmode=require&sslrootcert=%2Fetc%2Fca.pem", SslMode::Require, true),
+            (
+                "?sslmode=require&sslrootcert=%2Fetc%2Fca.pem",
+                SslMode::Require,
+                true,
+            ),
         ] {
             let address = read(&format!("postgres://u:p@h/d{query}")).unwrap();
-            assert_eq!((address.config.get_ssl_mode(), address.verify), (mode, verify), "{query}");
+            assert_eq!(
+                (address.config.get_ssl_mode(), address.verify),
+                (mode, verify),
+                "{query}"
+            );
             assert_eq!(address.config.get_dbname(), Some("d"));
         }
-        let odd = read("postgres://u:p?sslmode=disable@h/d?sslmode=require").unwrap().config;
-        assert_eq!((odd.get_password(), odd.get_ssl_mode()), (Some(&b"p?sslmode=disable"[..]), SslMode::Require));
-        assert!(read("postgres://u@h/d?sluicegate_unsafe=1").unwrap().r#unsafe);
+        let odd = read("postgres://u:p?sslmode=disable@h/d?sslmode=require")
+            .unwrap()
+            .config;
+        assert_eq!(
+            (odd.get_password(), odd.get_ssl_mode()),
+            (Some(&b"p?sslmode=disable"[..]), SslMode::Require)
+        );
+        assert!(
+            read("postgres://u@h/d?sluicegate_unsafe=1")
+                .unwrap()
+                .r#unsafe
+        );
     }
 
     /// T57
     #[test]
     fn nothing_of_an_address_that_cannot_be_read_is_said() {
-        for url in
-            ["postgres://u:hunter2@h:port/d", "hunter2", "postgres://u@h/d?sslmode=hunter2", "postgres://u@h/d?hunter2"]
-        {
+        for url in [
+            "postgres://u:hunter2@h:port/d",
+            "hunter2",
+            "postgres://u@h/d?sslmode=hunter2",
+            "postgres://u@h/d?hunter2",
+        ] {
             let said = read(url).err().unwrap_or_default();
-            assert!(said.starts_with("env:DB: ") && !said.contains("hunter2"), "{url}: {said}");
+            assert!(
+                said.starts_with("env:DB: ") && !said.contains("hunter2"),
+                "{url}: {said}"
+            );
         }
     }
 }

@@ -31,7 +31,13 @@ impl<'a> Rows<'a> {
         self.add_from(event, 0, source, files);
     }
 
-    fn add_from(&mut self, event: Option<i64>, from: i32, source: &'a str, files: &'a [Attachment]) {
+    fn add_from(
+        &mut self,
+        event: Option<i64>,
+        from: i32,
+        source: &'a str,
+        files: &'a [Attachment],
+    ) {
         for (position, file) in (from..).zip(files) {
             self.events.push(event);
             self.positions.push(position);
@@ -46,17 +52,25 @@ impl<'a> Rows<'a> {
             return Ok(());
         }
         let of = || self.files.iter();
-        let ids: Vec<Uuid> = of().map(|file| Uuid::from_bytes(*file.id.as_bytes())).collect();
+        let ids: Vec<Uuid> = of()
+            .map(|file| Uuid::from_bytes(*file.id.as_bytes()))
+            .collect();
         let names: Vec<&[u8]> = of().map(|file| file.name.as_bytes()).collect();
         let types: Vec<&[u8]> = of().map(|file| file.content_type.as_bytes()).collect();
-        let sizes: Vec<i64> = of().map(|file| i64::try_from(file.size).unwrap_or(i64::MAX)).collect();
+        let sizes: Vec<i64> = of()
+            .map(|file| i64::try_from(file.size).unwrap_or(i64::MAX))
+            .collect();
         let digests: Vec<&[u8]> = of().map(|file| file.sha256.as_slice()).collect();
         let keys: Vec<&str> = of().map(|file| file.key.as_str()).collect();
         let times: Vec<i64> = of().map(|file| file.expires_at.millis()).collect();
-        let origins: Vec<Option<&[u8]>> = of().map(|file| file.origin.as_deref().map(str::as_bytes)).collect();
+        let origins: Vec<Option<&[u8]>> = of()
+            .map(|file| file.origin.as_deref().map(str::as_bytes))
+            .collect();
         let (events, positions, sources) = (&self.events, &self.positions, &self.sources);
-        let params: [&(dyn ToSql + Sync); 11] =
-            [&ids, events, positions, sources, &names, &types, &sizes, &digests, &keys, &times, &origins];
+        let params: [&(dyn ToSql + Sync); 11] = [
+            &ids, events, positions, sources, &names, &types, &sizes, &digests, &keys, &times,
+            &origins,
+        ];
         change(
             turn,
             "INSERT INTO attachment (id, event, position, source, name, content_type, size, sha256, key, expires_at, origin)
@@ -72,7 +86,11 @@ impl<'a> Rows<'a> {
 }
 
 /// Keeps files of no event.
-pub(super) async fn keep(conn: &mut Client, source: &str, files: &[Attachment]) -> Result<(), Fault> {
+pub(super) async fn keep(
+    conn: &mut Client,
+    source: &str,
+    files: &[Attachment],
+) -> Result<(), Fault> {
     let turn = conn.transaction().await?;
     let mut rows = Rows::default();
     rows.add(None, source, files);
@@ -81,7 +99,11 @@ pub(super) async fn keep(conn: &mut Client, source: &str, files: &[Attachment]) 
 }
 
 /// Keeps more files of an event, behind those it has. False: there is no such event.
-pub(super) async fn add(conn: &mut Client, event: EventId, files: &[Attachment]) -> Result<bool, Fault> {
+pub(super) async fn add(
+    conn: &mut Client,
+    event: EventId,
+    files: &[Attachment],
+) -> Result<bool, Fault> {
     let turn = conn.transaction().await?;
     // Locked, so that a sweep does not pass between.
     let found = rows(
@@ -92,7 +114,9 @@ pub(super) async fn add(conn: &mut Client, event: EventId, files: &[Attachment])
         &[&Uuid::from_bytes(*event.as_bytes())],
     )
     .await?;
-    let Some(row) = found.first() else { return Ok(false) };
+    let Some(row) = found.first() else {
+        return Ok(false);
+    };
     let source: String = row.try_get(1)?;
     let mut rows = Rows::default();
     rows.add_from(Some(row.try_get(0)?), row.try_get(2)?, &source, files);
@@ -102,7 +126,10 @@ pub(super) async fn add(conn: &mut Client, event: EventId, files: &[Attachment])
 }
 
 /// The files of events, each event's in the order they came.
-pub(super) async fn of_events(turn: &Transaction<'_>, events: &[i64]) -> Result<HashMap<i64, Vec<Attachment>>, Fault> {
+pub(super) async fn of_events(
+    turn: &Transaction<'_>,
+    events: &[i64],
+) -> Result<HashMap<i64, Vec<Attachment>>, Fault> {
     let found = rows(
         turn,
         "SELECT a.seq, a.id, a.name, a.content_type, a.size, a.sha256, a.key, a.expires_at, a.origin, a.event
@@ -113,22 +140,36 @@ pub(super) async fn of_events(turn: &Transaction<'_>, events: &[i64]) -> Result<
     .await?;
     let mut files: HashMap<i64, Vec<Attachment>> = HashMap::new();
     for row in &found {
-        files.entry(row.try_get(9)?).or_default().push(attachment(row)?);
+        files
+            .entry(row.try_get(9)?)
+            .or_default()
+            .push(attachment(row)?);
     }
     Ok(files)
 }
 
 /// One file.
-pub(super) async fn one(conn: &mut Client, id: AttachmentId) -> Result<Option<KeptAttachment>, Fault> {
+pub(super) async fn one(
+    conn: &mut Client,
+    id: AttachmentId,
+) -> Result<Option<KeptAttachment>, Fault> {
     let turn = conn.transaction().await?;
     let sql =
         "SELECT a.seq, a.id, a.name, a.content_type, a.size, a.sha256, a.key, a.expires_at, a.origin, a.source, e.id
                FROM attachment AS a LEFT JOIN event AS e ON e.seq = a.event WHERE a.id = $1";
-    rows(&turn, sql, &[&Uuid::from_bytes(*id.as_bytes())]).await?.first().map(kept).transpose()
+    rows(&turn, sql, &[&Uuid::from_bytes(*id.as_bytes())])
+        .await?
+        .first()
+        .map(kept)
+        .transpose()
 }
 
 /// A page of files, newest first.
-pub(super) async fn page(conn: &mut Client, cursor: Option<i64>, limit: usize) -> Result<Page<KeptAttachment>, Fault> {
+pub(super) async fn page(
+    conn: &mut Client,
+    cursor: Option<i64>,
+    limit: usize,
+) -> Result<Page<KeptAttachment>, Fault> {
     let turn = conn.transaction().await?;
     let limit = limit.clamp(1, PAGE);
     let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
@@ -146,11 +187,18 @@ pub(super) async fn page(conn: &mut Client, cursor: Option<i64>, limit: usize) -
         Some(last) if more => Some(last.try_get(0)?),
         _ => None,
     };
-    Ok(Page { items: found.iter().map(kept).collect::<Result<_, _>>()?, next })
+    Ok(Page {
+        items: found.iter().map(kept).collect::<Result<_, _>>()?,
+        next,
+    })
 }
 
 /// Files that no event refers to and nobody holds a link to.
-pub(super) async fn gone(conn: &mut Client, now: Timestamp, limit: usize) -> Result<Vec<Attachment>, Fault> {
+pub(super) async fn gone(
+    conn: &mut Client,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Vec<Attachment>, Fault> {
     let turn = conn.transaction().await?;
     rows(
         &turn,
@@ -165,14 +213,33 @@ pub(super) async fn gone(conn: &mut Client, now: Timestamp, limit: usize) -> Res
 }
 
 /// Those of these files that are known.
-pub(super) async fn known(conn: &mut Client, ids: &[AttachmentId]) -> Result<Vec<AttachmentId>, Fault> {
+pub(super) async fn known(
+    conn: &mut Client,
+    ids: &[AttachmentId],
+) -> Result<Vec<AttachmentId>, Fault> {
     let turn = conn.transaction().await?;
-    let found = rows(&turn, "SELECT id FROM attachment WHERE id = ANY ($1)", &[&uuids(ids)]).await?;
-    found.iter().map(|row| Ok(AttachmentId::from_bytes(row.try_get::<_, Uuid>(0)?.into_bytes()))).collect()
+    let found = rows(
+        &turn,
+        "SELECT id FROM attachment WHERE id = ANY ($1)",
+        &[&uuids(ids)],
+    )
+    .await?;
+    found
+        .iter()
+        .map(|row| {
+            Ok(AttachmentId::from_bytes(
+                row.try_get::<_, Uuid>(0)?.into_bytes(),
+            ))
+        })
+        .collect()
 }
 
 /// Has the files of an event stay at least until a time.
-pub(super) async fn extend(conn: &mut Client, event: EventId, until: Timestamp) -> Result<(), Fault> {
+pub(super) async fn extend(
+    conn: &mut Client,
+    event: EventId,
+    until: Timestamp,
+) -> Result<(), Fault> {
     let turn = conn.transaction().await?;
     change(
         &turn,
@@ -193,13 +260,20 @@ pub(super) async fn free(turn: &Transaction<'_>, events: &[i64]) -> Result<(), F
 /// Forgets files, whose bytes are gone.
 pub(super) async fn forget(conn: &mut Client, ids: &[AttachmentId]) -> Result<usize, Fault> {
     let turn = conn.transaction().await?;
-    let gone = change(&turn, "DELETE FROM attachment WHERE id = ANY ($1)", &[&uuids(ids)]).await?;
+    let gone = change(
+        &turn,
+        "DELETE FROM attachment WHERE id = ANY ($1)",
+        &[&uuids(ids)],
+    )
+    .await?;
     turn.commit().await?;
     Ok(usize::try_from(gone).unwrap_or(usize::MAX))
 }
 
 fn uuids(ids: &[AttachmentId]) -> Vec<Uuid> {
-    ids.iter().map(|id| Uuid::from_bytes(*id.as_bytes())).collect()
+    ids.iter()
+        .map(|id| Uuid::from_bytes(*id.as_bytes()))
+        .collect()
 }
 
 fn kept(row: &Row) -> Result<KeptAttachment, Fault> {
@@ -219,7 +293,9 @@ fn attachment(row: &Row) -> Result<Attachment, Fault> {
         name: text(row, 2)?.unwrap_or_default(),
         content_type: text(row, 3)?.unwrap_or_default(),
         size: u64::try_from(row.try_get::<_, i64>(4)?).unwrap_or(0),
-        sha256: digest.try_into().map_err(|_| Fault::Engine("a file's digest cannot be read".into()))?,
+        sha256: digest
+            .try_into()
+            .map_err(|_| Fault::Engine("a file's digest cannot be read".into()))?,
         key: row.try_get(6)?,
         expires_at: Timestamp::from_millis(row.try_get(7)?),
         origin: text(row, 8)?,

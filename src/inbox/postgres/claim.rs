@@ -23,7 +23,9 @@ use super::settle::delivery_id;
 use super::shared::held;
 use crate::inbox::fair::{RANKS, ROUTES, Shares};
 use crate::inbox::{Claimed, Merged, Terms};
-use crate::model::{Attachment, DeliveryId, Destination, Overlap, OverlapMode, Params, Route, State, Timestamp};
+use crate::model::{
+    Attachment, DeliveryId, Destination, Overlap, OverlapMode, Params, Route, State, Timestamp,
+};
 
 /// How many leases one claim gives at most.
 pub(super) const MOST: usize = 1024;
@@ -82,17 +84,27 @@ pub(super) async fn lease(
     terms.begin();
     let turn = conn.transaction().await?;
     if !is_alive(&turn, replica).await? {
-        return Ok(Leased { expired: true, ..Leased::default() });
+        return Ok(Leased {
+            expired: true,
+            ..Leased::default()
+        });
     }
     let room = terms.room().min(MOST);
     if room == 0 {
         return Ok(Leased::default());
     }
     let walked = held(shares).walked.clone();
-    let Walked { open, next_due, walked } = open_routes(&turn, walked, terms, now).await?;
+    let Walked {
+        open,
+        next_due,
+        walked,
+    } = open_routes(&turn, walked, terms, now).await?;
     if open.is_empty() {
         held(shares).walked = walked;
-        return Ok(Leased { next_due, ..Leased::default() });
+        return Ok(Leased {
+            next_due,
+            ..Leased::default()
+        });
     }
     let dealt = {
         let mut shares = held(shares);
@@ -125,7 +137,12 @@ pub(super) async fn lease(
     leases.append(&mut taking.leases);
     turn.commit().await?;
     let dropped = taking.by_source.into_iter().collect();
-    Ok(Leased { next_due, dropped, ended: taking.ended, expired: false })
+    Ok(Leased {
+        next_due,
+        dropped,
+        ended: taking.ended,
+        expired: false,
+    })
 }
 
 /// Whether this replica's row still stands. It does until the transaction ends: who removes it has to wait.
@@ -169,18 +186,33 @@ async fn open_routes(
     now: Timestamp,
 ) -> Result<Walked, Fault> {
     let stretch = |rank: i64| {
-        let start = walked.get(&rank).and_then(|at| i32::try_from(*at).ok()).unwrap_or(rank_begins(rank));
-        Stretch { rank, start, after: start, until: rank_begins(rank + 1) - 1, wrapped: false, found: 0 }
+        let start = walked
+            .get(&rank)
+            .and_then(|at| i32::try_from(*at).ok())
+            .unwrap_or(rank_begins(rank));
+        Stretch {
+            rank,
+            start,
+            after: start,
+            until: rank_begins(rank + 1) - 1,
+            wrapped: false,
+            found: 0,
+        }
     };
     let mut stretches: Vec<Stretch> = (0..RANKS).map(stretch).collect();
     let (mut open, mut next_due) = (Vec::new(), None::<Timestamp>);
     for _ in 0..LOOKS {
         let mut seen = vec![0; stretches.len()];
         for (place, number, route, ready_at) in ready_routes(turn, &stretches).await? {
-            let (Some(stretch), Some(seen)) = (stretches.get_mut(place), seen.get_mut(place)) else { continue };
+            let (Some(stretch), Some(seen)) = (stretches.get_mut(place), seen.get_mut(place))
+            else {
+                continue;
+            };
             *seen += 1;
             stretch.after = stretch.after.max(number);
-            let Some(route) = route.filter(|route| terms.open(route) > 0) else { continue };
+            let Some(route) = route.filter(|route| terms.open(route) > 0) else {
+                continue;
+            };
             if ready_at <= now {
                 open.push((number, route));
                 stretch.found += 1;
@@ -212,7 +244,11 @@ async fn open_routes(
     for stretch in stretches {
         walked.insert(stretch.rank, stretch.after.into());
     }
-    Ok(Walked { open, next_due, walked })
+    Ok(Walked {
+        open,
+        next_due,
+        walked,
+    })
 }
 
 /// Of each stretch the next routes with lanes that are not leased, and when the first lane of each is ready. Goes from
@@ -266,7 +302,10 @@ async fn lock_lanes(
     now: Timestamp,
 ) -> Result<Vec<(i64, Uuid, Route, i32)>, Fault> {
     let routes: Vec<i32> = due.iter().map(|(number, ..)| *number).collect();
-    let shares: Vec<i64> = due.iter().map(|(.., share)| i64::try_from(*share).unwrap_or(i64::MAX)).collect();
+    let shares: Vec<i64> = due
+        .iter()
+        .map(|(.., share)| i64::try_from(*share).unwrap_or(i64::MAX))
+        .collect();
     let found = rows(
         turn,
         "SELECT l.id, l.lane, n.place FROM unnest($1::integer[], $2::bigint[]) WITH ORDINALITY AS n (route, most, place)
@@ -311,7 +350,10 @@ struct First {
     leads: bool,
 }
 
-async fn heads(turn: &Transaction<'_>, lanes: &[(i64, Uuid, Route, i32)]) -> Result<Vec<Head>, Fault> {
+async fn heads(
+    turn: &Transaction<'_>,
+    lanes: &[(i64, Uuid, Route, i32)],
+) -> Result<Vec<Head>, Fault> {
     let numbers: Vec<i64> = lanes.iter().map(|(lane, ..)| *lane).collect();
     let found = rows(
         turn,
@@ -406,9 +448,24 @@ impl Taking {
             return Ok(());
         }
         let overlap = terms.overlap(&head.route.source);
-        let plain = matches!(overlap, Overlap { mode: OverlapMode::Queue | OverlapMode::Reject, age: None, .. });
+        let plain = matches!(
+            overlap,
+            Overlap {
+                mode: OverlapMode::Queue | OverlapMode::Reject,
+                age: None,
+                ..
+            }
+        );
         if plain || first.attempts > 0 || first.sealed || first.leads {
-            self.push(head, first, first.key, first.event, first.leads, first.dropped, now);
+            self.push(
+                head,
+                first,
+                first.key,
+                first.event,
+                first.leads,
+                first.dropped,
+                now,
+            );
             return Ok(());
         }
         let run = run(turn, head, overlap).await?;
@@ -424,12 +481,21 @@ impl Taking {
             .filter_map(|key| run.beside.get(key))
             .map(|(_, dropped)| *dropped)
             .sum();
-        let dropped = inherited.saturating_add(i32::try_from(decision.dropped.len()).unwrap_or(i32::MAX));
-        let pass = |key: &i64, state| Passed { lane: head.lane, key: *key, leader: decision.leader, state };
-        self.passed.extend(decision.dropped.iter().map(|key| pass(key, State::Dropped)));
-        self.passed.extend(decision.merged.iter().map(|key| pass(key, State::Merged)));
+        let dropped =
+            inherited.saturating_add(i32::try_from(decision.dropped.len()).unwrap_or(i32::MAX));
+        let pass = |key: &i64, state| Passed {
+            lane: head.lane,
+            key: *key,
+            leader: decision.leader,
+            state,
+        };
+        self.passed
+            .extend(decision.dropped.iter().map(|key| pass(key, State::Dropped)));
+        self.passed
+            .extend(decision.merged.iter().map(|key| pass(key, State::Merged)));
         if !decision.dropped.is_empty() {
-            *self.by_source.entry(head.route.source.clone()).or_default() += decision.dropped.len() as u64;
+            *self.by_source.entry(head.route.source.clone()).or_default() +=
+                decision.dropped.len() as u64;
         }
         if !decision.merged.is_empty() {
             let merged = i64::try_from(decision.merged.len()).unwrap_or(i64::MAX);
@@ -450,17 +516,40 @@ impl Taking {
             .waiting
             .iter()
             .filter(|one| decision.merged.contains(&one.key))
-            .fold(0_i64, |sum, one| sum.saturating_add(i64::try_from(one.bytes).unwrap_or(i64::MAX)));
+            .fold(0_i64, |sum, one| {
+                sum.saturating_add(i64::try_from(one.bytes).unwrap_or(i64::MAX))
+            });
         let grouped = !decision.merged.is_empty();
-        self.push(head, first, leader, event, grouped, own.saturating_add(dropped), now);
+        self.push(
+            head,
+            first,
+            leader,
+            event,
+            grouped,
+            own.saturating_add(dropped),
+            now,
+        );
         Ok(())
     }
 
     #[expect(clippy::too_many_arguments, reason = "a lease")]
-    fn push(&mut self, head: &Head, first: &First, key: i64, event: i64, grouped: bool, dropped: i32, now: Timestamp) {
+    fn push(
+        &mut self,
+        head: &Head,
+        first: &First,
+        key: i64,
+        event: i64,
+        grouped: bool,
+        dropped: i32,
+        now: Timestamp,
+    ) {
         // The one that goes is the first of the lane, or was never tried.
         let own = key == first.key;
-        let (attempts, strikes) = if own { (first.attempts, first.strikes) } else { (0, 0) };
+        let (attempts, strikes) = if own {
+            (first.attempts, first.strikes)
+        } else {
+            (0, 0)
+        };
         self.bytes = self.bytes.saturating_add(first.bytes);
         *self.took.entry(head.route.clone()).or_default() += 1;
         self.lanes.push(head.lane);
@@ -511,8 +600,10 @@ impl Taking {
                 lease_deliveries(turn, &self.lanes, &keys, now),
             )?;
             for (lease, lane) in self.leases.iter_mut().zip(&self.lanes) {
-                lease.fence =
-                    fences.get(lane).copied().ok_or_else(|| Fault::Engine("a lane that was locked is gone".into()))?;
+                lease.fence = fences
+                    .get(lane)
+                    .copied()
+                    .ok_or_else(|| Fault::Engine("a lane that was locked is gone".into()))?;
             }
         }
         for (route, count) in &self.took {
@@ -537,7 +628,11 @@ async fn run(turn: &Transaction<'_>, head: &Head, overlap: Overlap) -> Result<Ru
     )
     .await?;
     let whole = i64::try_from(found.len()).is_ok_and(|count| count < most);
-    let mut run = Run { waiting: Vec::with_capacity(found.len()), beside: HashMap::new(), whole };
+    let mut run = Run {
+        waiting: Vec::with_capacity(found.len()),
+        beside: HashMap::new(),
+        whole,
+    };
     for row in found {
         let of_it = row.try_get::<_, i32>(2)? == head.number && row.try_get::<_, i32>(3)? == 0;
         if !of_it || row.try_get::<_, bool>(4)? {
@@ -611,11 +706,19 @@ async fn lease_lanes(
         &[&lanes, &keys, &replica],
     )
     .await?;
-    found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    found
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect()
 }
 
 /// Counts the tries, and notes the doubt.
-async fn lease_deliveries(turn: &Transaction<'_>, lanes: &[i64], keys: &[i64], now: Timestamp) -> Result<(), Fault> {
+async fn lease_deliveries(
+    turn: &Transaction<'_>,
+    lanes: &[i64],
+    keys: &[i64],
+    now: Timestamp,
+) -> Result<(), Fault> {
     change(
         turn,
         "UPDATE delivery AS d SET state = 'leased', attempts = d.attempts + 1, strikes = d.strikes + 1,
@@ -646,17 +749,32 @@ pub(super) async fn fill(
         &[&keys, &events],
     )
     .await?;
-    let mut found: HashMap<i64, Row> =
-        found.into_iter().map(|row| Ok((row.try_get(0)?, row))).collect::<Result<_, Fault>>()?;
-    let leaders: Vec<i64> = leases.iter().filter(|lease| lease.grouped).map(|lease| lease.key).collect();
+    let mut found: HashMap<i64, Row> = found
+        .into_iter()
+        .map(|row| Ok((row.try_get(0)?, row)))
+        .collect::<Result<_, Fault>>()?;
+    let leaders: Vec<i64> = leases
+        .iter()
+        .filter(|lease| lease.grouped)
+        .map(|lease| lease.key)
+        .collect();
     let mut groups = groups(turn, &leaders).await?;
-    let merged = groups.values().flatten().map(|row| row.try_get::<_, i64>(8)).collect::<Result<Vec<_>, _>>()?;
+    let merged = groups
+        .values()
+        .flatten()
+        .map(|row| row.try_get::<_, i64>(8))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut files = attachment::of_events(turn, &[events, merged].concat()).await?;
     let (mut claimed, mut unreadable) = (Vec::with_capacity(leases.len()), Vec::new());
     for lease in leases {
         let one = match found.remove(&lease.key) {
             None => Err("its event is gone".into()),
-            Some(row) => read(lease, &row, groups.remove(&lease.key).unwrap_or_default(), &mut files)?,
+            Some(row) => read(
+                lease,
+                &row,
+                groups.remove(&lease.key).unwrap_or_default(),
+                &mut files,
+            )?,
         };
         match one {
             Ok(one) => claimed.push(one),
@@ -667,7 +785,12 @@ pub(super) async fn fill(
 }
 
 /// The outer error is the engine's and may pass; the inner one is the record's and stays.
-fn read(lease: &Lease, row: &Row, merged: Vec<Row>, files: &mut Files) -> Result<Result<Claimed, String>, Fault> {
+fn read(
+    lease: &Lease,
+    row: &Row,
+    merged: Vec<Row>,
+    files: &mut Files,
+) -> Result<Result<Claimed, String>, Fault> {
     let sealed = row.try_get::<_, Option<Vec<u8>>>(13)?.map(Bytes::from);
     if sealed.is_none() && row.try_get(12)? {
         return Ok(Err("the caller's own call is gone".into()));

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use deadpool_postgres::{Client, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    Client, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
+};
 use deadpool_postgres::{Timeouts, Transaction};
 use futures_util::future::BoxFuture;
 use tokio_postgres::types::ToSql;
@@ -44,7 +46,10 @@ const SESSION: &str = "
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
 /// A connection with what reads from it.
-pub(super) type Alone = (tokio_postgres::Client, tokio_postgres::Connection<Socket, Stream>);
+pub(super) type Alone = (
+    tokio_postgres::Client,
+    tokio_postgres::Connection<Socket, Stream>,
+);
 
 /// The database.
 pub(super) struct Database {
@@ -67,18 +72,38 @@ impl Database {
     pub(super) fn new(address: Address, writes: usize, reads: usize) -> Result<Self, String> {
         let tls = Tls::new(address.verify, address.ca_file.as_deref())?;
         let pool = |size: usize| {
-            let kept = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-            Pool::builder(Manager::from_config(address.config.clone(), tls.clone(), kept))
-                .max_size(size.max(1))
-                .runtime(Runtime::Tokio1)
-                .timeouts(Timeouts { wait: Some(WAIT), create: Some(CONNECT), recycle: Some(CONNECT) })
-                .post_create(Hook::async_fn(|conn, _| {
-                    Box::pin(async move { conn.batch_execute(SESSION).await.map_err(HookError::Backend) })
-                }))
-                .build()
-                .map_err(|error| error.to_string())
+            let kept = ManagerConfig {
+                recycling_method: RecyclingMethod::Fast,
+            };
+            Pool::builder(Manager::from_config(
+                address.config.clone(),
+                tls.clone(),
+                kept,
+            ))
+            .max_size(size.max(1))
+            .runtime(Runtime::Tokio1)
+            .timeouts(Timeouts {
+                wait: Some(WAIT),
+                create: Some(CONNECT),
+                recycle: Some(CONNECT),
+            })
+            .post_create(Hook::async_fn(|conn, _| {
+                Box::pin(async move {
+                    conn.batch_execute(SESSION)
+                        .await
+                        .map_err(HookError::Backend)
+                })
+            }))
+            .build()
+            .map_err(|error| error.to_string())
         };
-        Ok(Self { writes: pool(writes)?, reads: pool(reads)?, renewals: pool(1)?, tls, address })
+        Ok(Self {
+            writes: pool(writes)?,
+            reads: pool(reads)?,
+            renewals: pool(1)?,
+            tls,
+            address,
+        })
     }
 
     /// A connection outside of the pools, for what stays on one.
@@ -86,7 +111,10 @@ impl Database {
         let connecting = self.address.config.connect(self.tls.clone());
         match tokio::time::timeout(CONNECT, connecting).await {
             Ok(connected) => Ok(connected?),
-            Err(_) => Err(Fault::Lost(format!("no connection within {} s", CONNECT.as_secs()))),
+            Err(_) => Err(Fault::Lost(format!(
+                "no connection within {} s",
+                CONNECT.as_secs()
+            ))),
         }
     }
 
@@ -118,7 +146,13 @@ impl Database {
         doing: &'static str,
         work: impl for<'c> Fn(&'c mut Client) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
     ) -> Result<T, InboxError> {
-        let told = |fault: Fault| if self.reads.is_closed() { InboxError::Closed } else { fault.told(doing) };
+        let told = |fault: Fault| {
+            if self.reads.is_closed() {
+                InboxError::Closed
+            } else {
+                fault.told(doing)
+            }
+        };
         match again(&self.reads, &work).await {
             // A connection that broke while nobody looked, most likely; asking twice does no harm.
             Err(Fault::Lost(_)) => again(&self.reads, &work).await.map_err(told),
@@ -153,14 +187,20 @@ async fn again<T: Send>(
 
 /// Waits a little before something is tried again, not as long as the others who also wait.
 pub(super) async fn pause(tries: u32) {
-    tokio::time::sleep(Duration::from_millis(fastrand::u64(1..20) * u64::from(tries))).await;
+    tokio::time::sleep(Duration::from_millis(
+        fastrand::u64(1..20) * u64::from(tries),
+    ))
+    .await;
 }
 
 /// Work, within its time.
 pub(super) async fn within<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
     match tokio::time::timeout(WORK, work).await {
         Ok(end) => end,
-        Err(_) => Err(Fault::Lost(format!("no answer within {} s", WORK.as_secs()))),
+        Err(_) => Err(Fault::Lost(format!(
+            "no answer within {} s",
+            WORK.as_secs()
+        ))),
     }
 }
 
@@ -172,13 +212,21 @@ pub(super) fn give_back<T>(conn: Client, end: &Result<T, Fault>) {
 }
 
 /// Rows, by a statement that this connection knows or learns.
-pub(super) async fn rows(conn: &Transaction<'_>, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Fault> {
+pub(super) async fn rows(
+    conn: &Transaction<'_>,
+    sql: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>, Fault> {
     let statement = conn.prepare_cached(sql).await?;
     Ok(conn.query(&statement, params).await?)
 }
 
 /// How many rows a statement changed.
-pub(super) async fn change(conn: &Transaction<'_>, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, Fault> {
+pub(super) async fn change(
+    conn: &Transaction<'_>,
+    sql: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<u64, Fault> {
     let statement = conn.prepare_cached(sql).await?;
     Ok(conn.execute(&statement, params).await?)
 }
@@ -190,7 +238,10 @@ pub(super) struct Counts(BTreeMap<(String, &'static str), i64>);
 impl Counts {
     /// Notes a change.
     pub(super) fn add(&mut self, source: &str, state: State, by: i64) {
-        *self.0.entry((source.to_owned(), state.as_str())).or_default() += by;
+        *self
+            .0
+            .entry((source.to_owned(), state.as_str()))
+            .or_default() += by;
     }
 
     /// Notes that events need so many bytes more (or less).

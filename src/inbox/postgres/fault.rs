@@ -26,7 +26,9 @@ impl Fault {
         match self {
             Self::NoSpace => InboxError::NoSpace,
             Self::Record(cause) => InboxError::Record(cause),
-            Self::Lost(cause) | Self::Again(cause) | Self::Engine(cause) => InboxError::Engine { doing, cause },
+            Self::Lost(cause) | Self::Again(cause) | Self::Engine(cause) => {
+                InboxError::Engine { doing, cause }
+            }
         }
     }
 
@@ -41,7 +43,12 @@ impl From<tokio_postgres::Error> for Fault {
         let Some(said) = error.as_db_error() else {
             // What cannot be written into a parameter or read out of a row is no trouble of the connection.
             let cause = sentence(&error);
-            let of_a_value = ["serializing parameter", "deserializing column", "invalid column", "expected "];
+            let of_a_value = [
+                "serializing parameter",
+                "deserializing column",
+                "invalid column",
+                "expected ",
+            ];
             return if of_a_value.iter().any(|words| cause.contains(words)) {
                 Self::Engine(cause)
             } else {
@@ -80,7 +87,9 @@ impl From<PoolError> for Fault {
                 Self::Engine(cause) | Self::Again(cause) | Self::Record(cause) => Self::Lost(cause),
                 other => other,
             },
-            PoolError::Timeout(_) => Self::Again("every connection to the database is in use".into()),
+            PoolError::Timeout(_) => {
+                Self::Again("every connection to the database is in use".into())
+            }
             PoolError::PostCreateHook(error) => Self::Lost(error.to_string()),
             error => Self::Lost(error.to_string()),
         }

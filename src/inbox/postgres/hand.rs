@@ -42,17 +42,25 @@ async fn find(turn: &Transaction<'_>, id: DeliveryId) -> Result<Option<Found>, F
         &[&event, &number],
     )
     .await?;
-    let Some(row) = row.first() else { return Ok(None) };
+    let Some(row) = row.first() else {
+        return Ok(None);
+    };
     let destination = Destination::from_str(row.try_get(0)?)
         .map_err(|_| Fault::Engine("a route's destination cannot be read".into()))?;
     // One that waits stands in a lane already, maybe one that was named before there were accounts.
     let name = match row.try_get(3)? {
         Some(name) => name,
-        None => destination.lane(&routes::account(row, 2)?, &text(row, 1)?.unwrap_or_default()),
+        None => destination.lane(
+            &routes::account(row, 2)?,
+            &text(row, 1)?.unwrap_or_default(),
+        ),
     };
     let sql = "SELECT id, delivery IS NOT NULL FROM lane WHERE lane = $1 FOR UPDATE";
     let lane = match rows(turn, sql, &[&name]).await?.first() {
-        Some(row) => Some(Lane { id: row.try_get(0)?, leased: row.try_get(1)? }),
+        Some(row) => Some(Lane {
+            id: row.try_get(0)?,
+            leased: row.try_get(1)?,
+        }),
         None => None,
     };
     // Read after the lock.
@@ -63,7 +71,9 @@ async fn find(turn: &Transaction<'_>, id: DeliveryId) -> Result<Option<Found>, F
         &[&event, &number],
     )
     .await?;
-    let Some(row) = row.first() else { return Ok(None) };
+    let Some(row) = row.first() else {
+        return Ok(None);
+    };
     let word: &str = row.try_get(3)?;
     Ok(Some(Found {
         key: row.try_get(0)?,
@@ -77,13 +87,21 @@ async fn find(turn: &Transaction<'_>, id: DeliveryId) -> Result<Option<Found>, F
 }
 
 /// Calls a pending delivery off. When it was its lane's first, what waited behind it waits no longer.
-pub(super) async fn cancel(conn: &mut Client, slot: i32, id: DeliveryId, now: Timestamp) -> Result<bool, Fault> {
+pub(super) async fn cancel(
+    conn: &mut Client,
+    slot: i32,
+    id: DeliveryId,
+    now: Timestamp,
+) -> Result<bool, Fault> {
     let turn = conn.transaction().await?;
-    let Some(found) = find(&turn, id).await? else { return Ok(false) };
+    let Some(found) = find(&turn, id).await? else {
+        return Ok(false);
+    };
     let mut counts = Counts::default();
     if found.state == State::Unmappable {
         // It stands in no lane, and nobody waits for it.
-        let sql = "UPDATE delivery SET state = 'cancelled' WHERE key + 0 = $1 AND state = 'unmappable'";
+        let sql =
+            "UPDATE delivery SET state = 'cancelled' WHERE key + 0 = $1 AND state = 'unmappable'";
         let changed = change(&turn, sql, &[&found.key]).await? == 1;
         if changed {
             counts.add(&found.source, State::Unmappable, -1);
@@ -93,7 +111,9 @@ pub(super) async fn cancel(conn: &mut Client, slot: i32, id: DeliveryId, now: Ti
         }
         return Ok(changed);
     }
-    let (State::Pending, Some(lane)) = (found.state, &found.lane) else { return Ok(false) };
+    let (State::Pending, Some(lane)) = (found.state, &found.lane) else {
+        return Ok(false);
+    };
     let first = first_pending(&turn, lane.id).await? == Some(found.key);
     change(
         &turn,
@@ -123,7 +143,9 @@ pub(super) async fn resolve(
     now: Timestamp,
 ) -> Result<bool, Fault> {
     let turn = conn.transaction().await?;
-    let Some(found) = find(&turn, id).await? else { return Ok(false) };
+    let Some(found) = find(&turn, id).await? else {
+        return Ok(false);
+    };
     if found.state != State::Unknown {
         return Ok(false);
     }
@@ -143,7 +165,9 @@ pub(super) async fn resolve(
             &[&found.key, &lane],
         )
         .await?;
-        if found.lane.as_ref().is_none_or(|lane| !lane.leased) && first_pending(&turn, lane).await? == Some(found.key) {
+        if found.lane.as_ref().is_none_or(|lane| !lane.leased)
+            && first_pending(&turn, lane).await? == Some(found.key)
+        {
             stir(&turn, lane, now).await?;
         }
     } else {
@@ -159,7 +183,13 @@ pub(super) async fn resolve(
         &turn,
         "INSERT INTO attempt (delivery, fence, number, started_at, ended_at, result, detail)
          VALUES ($1, 0, $2, $3, $3, $4, $5)",
-        &[&found.key, &found.attempts, &now.millis(), &&b"by_hand"[..], &cut(note, MAX_TEXT).as_bytes()],
+        &[
+            &found.key,
+            &found.attempts,
+            &now.millis(),
+            &&b"by_hand"[..],
+            &cut(note, MAX_TEXT).as_bytes(),
+        ],
     )
     .await?;
     prune_attempts(&turn, &[found.key]).await?;
@@ -172,7 +202,12 @@ pub(super) async fn resolve(
 }
 
 /// A lane that has no work yet; another may have made it meanwhile.
-async fn make_lane(turn: &Transaction<'_>, name: Uuid, route: i32, now: Timestamp) -> Result<i64, Fault> {
+async fn make_lane(
+    turn: &Transaction<'_>,
+    name: Uuid,
+    route: i32,
+    now: Timestamp,
+) -> Result<i64, Fault> {
     let made = rows(
         turn,
         "INSERT INTO lane (lane, route, ready_at) VALUES ($1, $2, $3)
@@ -180,23 +215,40 @@ async fn make_lane(turn: &Transaction<'_>, name: Uuid, route: i32, now: Timestam
         &[&name, &route, &now.millis()],
     )
     .await?;
-    made.first().map_or(Err(Fault::Engine("no row".into())), |row| Ok(row.try_get(0)?))
+    made.first()
+        .map_or(Err(Fault::Engine("no row".into())), |row| {
+            Ok(row.try_get(0)?)
+        })
 }
 
 async fn first_pending(turn: &Transaction<'_>, lane: i64) -> Result<Option<i64>, Fault> {
     let sql = "SELECT key FROM delivery WHERE lane = $1 AND state = 'pending' ORDER BY key LIMIT 1";
-    Ok(rows(turn, sql, &[&lane]).await?.first().map(|row| row.try_get(0)).transpose()?)
+    Ok(rows(turn, sql, &[&lane])
+        .await?
+        .first()
+        .map(|row| row.try_get(0))
+        .transpose()?)
 }
 
 /// Has a lane that is not leased and has another first delivery than before go by that, now at the latest; one without
 /// goes.
 async fn stir(turn: &Transaction<'_>, lane: i64, now: Timestamp) -> Result<(), Fault> {
-    change(turn, "UPDATE lane SET ready_at = least(ready_at, $2) WHERE id = $1", &[&lane, &now.millis()]).await?;
+    change(
+        turn,
+        "UPDATE lane SET ready_at = least(ready_at, $2) WHERE id = $1",
+        &[&lane, &now.millis()],
+    )
+    .await?;
     super::settle::free_lanes(turn, &[lane], &[None]).await
 }
 
 /// Holds or lets go. False when it was so already.
-pub(super) async fn hold(conn: &mut Client, what: &Hold, on: bool, now: Timestamp) -> Result<bool, Fault> {
+pub(super) async fn hold(
+    conn: &mut Client,
+    what: &Hold,
+    on: bool,
+    now: Timestamp,
+) -> Result<bool, Fault> {
     let what = match what {
         Hold::All => "all/".to_owned(),
         Hold::Source(name) => format!("source/{name}"),

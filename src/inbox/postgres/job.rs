@@ -16,7 +16,8 @@ const LISTED: i64 = 100;
 /// How many are kept; the oldest that have ended go.
 const KEPT: i64 = 1000;
 
-const COLUMNS: &str = "id, filter, state, total, done, skipped, pace, cursor, started_at, changed_at";
+const COLUMNS: &str =
+    "id, filter, state, total, done, skipped, pace, cursor, started_at, changed_at";
 
 /// Keeps a job, running.
 pub(super) async fn begin(conn: &mut Client, job: &NewJob, now: Timestamp) -> Result<Job, Fault> {
@@ -37,7 +38,9 @@ pub(super) async fn begin(conn: &mut Client, job: &NewJob, now: Timestamp) -> Re
         &[&KEPT],
     )
     .await?;
-    let job = made.first().map_or_else(|| Err(Fault::Engine("no row".into())), read)?;
+    let job = made
+        .first()
+        .map_or_else(|| Err(Fault::Engine("no row".into())), read)?;
     turn.commit().await?;
     Ok(job)
 }
@@ -46,7 +49,11 @@ pub(super) async fn begin(conn: &mut Client, job: &NewJob, now: Timestamp) -> Re
 pub(super) async fn list(conn: &mut Client) -> Result<Vec<Job>, Fault> {
     let turn = conn.transaction().await?;
     let sql = format!("SELECT {COLUMNS} FROM job ORDER BY id DESC LIMIT $1");
-    rows(&turn, &sql, &[&LISTED]).await?.iter().map(read).collect()
+    rows(&turn, &sql, &[&LISTED])
+        .await?
+        .iter()
+        .map(read)
+        .collect()
 }
 
 /// Changes a job's state and pace.
@@ -58,7 +65,9 @@ pub(super) async fn steer(
     now: Timestamp,
 ) -> Result<Option<Job>, Fault> {
     let turn = conn.transaction().await?;
-    let Some(job) = locked(&turn, id).await? else { return Ok(None) };
+    let Some(job) = locked(&turn, id).await? else {
+        return Ok(None);
+    };
     if job.state.is_final() {
         return Ok(Some(job));
     }
@@ -74,23 +83,43 @@ pub(super) async fn steer(
 }
 
 /// Takes a job one step on.
-pub(super) async fn step(conn: &mut Client, slot: i32, step: &JobStep, now: Timestamp) -> Result<Option<Job>, Fault> {
+pub(super) async fn step(
+    conn: &mut Client,
+    slot: i32,
+    step: &JobStep,
+    now: Timestamp,
+) -> Result<Option<Job>, Fault> {
     let turn = conn.transaction().await?;
-    let Some(job) = locked(&turn, step.id).await? else { return Ok(None) };
+    let Some(job) = locked(&turn, step.id).await? else {
+        return Ok(None);
+    };
     if job.state != JobState::Running || job.cursor != step.from {
         return Ok(None);
     }
     let mut counts = Counts::default();
     let (mut done, mut skipped) = (0_i64, i64::try_from(step.skipped).unwrap_or(i64::MAX));
     for (event, first, to) in &step.owed {
-        match owe_again(&turn, &mut counts, *event, *first, (to, step.anew.get(event)), now).await? {
+        match owe_again(
+            &turn,
+            &mut counts,
+            *event,
+            *first,
+            (to, step.anew.get(event)),
+            now,
+        )
+        .await?
+        {
             Replayed::Made(_) => done += 1,
             Replayed::Moved => return Ok(None),
             // Swept since it was listed.
             Replayed::NoEvent => skipped = skipped.saturating_add(1),
         }
     }
-    let state = if step.ended { JobState::Done } else { JobState::Running };
+    let state = if step.ended {
+        JobState::Done
+    } else {
+        JobState::Running
+    };
     let changed = rows(
         &turn,
         &format!(
@@ -108,16 +137,22 @@ pub(super) async fn step(conn: &mut Client, slot: i32, step: &JobStep, now: Time
 
 async fn locked(turn: &Transaction<'_>, id: i64) -> Result<Option<Job>, Fault> {
     let sql = format!("SELECT {COLUMNS} FROM job WHERE id = $1 FOR UPDATE");
-    rows(turn, &sql, &[&id]).await?.first().map(read).transpose()
+    rows(turn, &sql, &[&id])
+        .await?
+        .first()
+        .map(read)
+        .transpose()
 }
 
 fn read(row: &Row) -> Result<Job, Fault> {
-    let number = |column| Ok::<_, Fault>(u64::try_from(row.try_get::<_, i64>(column)?).unwrap_or(0));
+    let number =
+        |column| Ok::<_, Fault>(u64::try_from(row.try_get::<_, i64>(column)?).unwrap_or(0));
     let word: &str = row.try_get(2)?;
     Ok(Job {
         id: row.try_get(0)?,
         filter: text(row, 1)?.unwrap_or_default(),
-        state: JobState::parse(word).ok_or_else(|| Fault::Engine(format!("{word:?} is no state of a job")))?,
+        state: JobState::parse(word)
+            .ok_or_else(|| Fault::Engine(format!("{word:?} is no state of a job")))?,
         total: number(3)?,
         done: number(4)?,
         skipped: number(5)?,

@@ -44,11 +44,17 @@ pub(super) async fn events(
 ) -> Result<Page<EventSummary>, Fault> {
     let turn = conn.transaction().await?;
     let limit = filter.limit.clamp(1, PAGE);
-    let window = if filter.text.is_some() && !indexed { BODIES } else { WINDOW };
+    let window = if filter.text.is_some() && !indexed {
+        BODIES
+    } else {
+        WINDOW
+    };
     let mut walk = Walk::new(&turn, filter, indexed).await?;
     let mut items: Vec<(i64, EventSummary)> = Vec::new();
     while items.len() <= limit && walk.looked < window {
-        let Some(more) = walk.step(&turn, true).await? else { break };
+        let Some(more) = walk.step(&turn, true).await? else {
+            break;
+        };
         items.extend(more);
     }
     let next = if items.len() > limit {
@@ -57,16 +63,26 @@ pub(super) async fn events(
     } else {
         walk.place.filter(|_| !walk.ended)
     };
-    Ok(Page { items: items.into_iter().map(|(_, event)| event).collect(), next })
+    Ok(Page {
+        items: items.into_iter().map(|(_, event)| event).collect(),
+        next,
+    })
 }
 
 /// How many events fit, up to a number.
-pub(super) async fn count(conn: &mut Client, filter: &EventFilter, indexed: bool, most: u64) -> Result<u64, Fault> {
+pub(super) async fn count(
+    conn: &mut Client,
+    filter: &EventFilter,
+    indexed: bool,
+    most: u64,
+) -> Result<u64, Fault> {
     let turn = conn.transaction().await?;
     let mut walk = Walk::new(&turn, filter, indexed).await?;
     let mut count = 0;
     while count < most {
-        let Some(more) = walk.step(&turn, false).await? else { break };
+        let Some(more) = walk.step(&turn, false).await? else {
+            break;
+        };
         count += more.len() as u64;
     }
     Ok(count.min(most))
@@ -97,25 +113,44 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    async fn new(turn: &Transaction<'_>, filter: &'a EventFilter, indexed: bool) -> Result<Self, Fault> {
+    async fn new(
+        turn: &Transaction<'_>,
+        filter: &'a EventFilter,
+        indexed: bool,
+    ) -> Result<Self, Fault> {
         let (mut above, mut below) = (i64::MIN, i64::MAX);
         if let Some(until) = filter.until {
-            below = last_before(turn, until + DISORDER).await?.map_or(i64::MIN, |last| last.saturating_add(1));
+            below = last_before(turn, until + DISORDER)
+                .await?
+                .map_or(i64::MIN, |last| last.saturating_add(1));
         }
         if let Some(since) = filter.since {
-            above = last_before(turn, since - DISORDER).await?.unwrap_or(i64::MIN);
+            above = last_before(turn, since - DISORDER)
+                .await?
+                .unwrap_or(i64::MIN);
         }
         match filter.cursor {
             Some(cursor) if filter.oldest_first => above = above.max(cursor),
             Some(cursor) => below = below.min(cursor),
             None => {}
         }
-        let text = filter.text.as_deref().filter(|text| !text.trim().is_empty());
+        let text = filter
+            .text
+            .as_deref()
+            .filter(|text| !text.trim().is_empty());
         // Few deliveries are not delivered, so they have an index of their own; the others are found soon by looking.
         let listed = filter.state.filter(|state| *state != State::Delivered);
-        let way = match (text.filter(|_| indexed), &filter.dedup, &filter.thread, listed, &filter.source) {
+        let way = match (
+            text.filter(|_| indexed),
+            &filter.dedup,
+            &filter.thread,
+            listed,
+            &filter.source,
+        ) {
             (Some(text), ..) => Way::Words(text),
-            (_, Some(dedup), _, _, Some(source)) => Way::Dedup(vec![source.clone()], dedup.as_bytes()),
+            (_, Some(dedup), _, _, Some(source)) => {
+                Way::Dedup(vec![source.clone()], dedup.as_bytes())
+            }
             (_, Some(dedup), ..) => Way::Dedup(sources(turn).await?, dedup.as_bytes()),
             (_, _, Some(thread), ..) => Way::Thread(thread.as_bytes()),
             (_, _, _, Some(state), _) => Way::State(state.as_str()),
@@ -124,8 +159,19 @@ impl<'a> Walk<'a> {
             _ => Way::All,
         };
         let searched = text.filter(|_| !indexed);
-        let words = searched.map(|text| text.split_whitespace().map(str::to_lowercase).collect()).unwrap_or_default();
-        Ok(Self { filter, way, words, above, below, looked: 0, place: None, ended: false })
+        let words = searched
+            .map(|text| text.split_whitespace().map(str::to_lowercase).collect())
+            .unwrap_or_default();
+        Ok(Self {
+            filter,
+            way,
+            words,
+            above,
+            below,
+            looked: 0,
+            place: None,
+            ended: false,
+        })
     }
 
     /// Those of the next events that fit; none when there are no more to look at.
@@ -137,7 +183,11 @@ impl<'a> Walk<'a> {
         if self.ended {
             return Ok(None);
         }
-        let chunk = if self.words.is_empty() { CHUNK } else { BODY_CHUNK };
+        let chunk = if self.words.is_empty() {
+            CHUNK
+        } else {
+            BODY_CHUNK
+        };
         let found = self.chunk(turn, chunk).await?;
         self.looked += found.len();
         self.ended = found.len() < chunk;
@@ -154,7 +204,11 @@ impl<'a> Walk<'a> {
             }
         }
         if let Some(place) = self.place {
-            if self.filter.oldest_first { self.above = place } else { self.below = place }
+            if self.filter.oldest_first {
+                self.above = place
+            } else {
+                self.below = place
+            }
         }
         let by_state = self.filter.state.is_some() || self.filter.open.is_some();
         if with_states || by_state || self.filter.destination.is_some() {
@@ -167,8 +221,13 @@ impl<'a> Walk<'a> {
     }
 
     async fn chunk(&self, turn: &Transaction<'_>, most: usize) -> Result<Vec<Row>, Fault> {
-        let order = if self.filter.oldest_first { "ASC" } else { "DESC" };
-        let columns = "e.seq, e.id, e.source, e.event_type, e.dedup, e.thread, e.received_at, e.filtered";
+        let order = if self.filter.oldest_first {
+            "ASC"
+        } else {
+            "DESC"
+        };
+        let columns =
+            "e.seq, e.id, e.source, e.event_type, e.dedup, e.thread, e.received_at, e.filtered";
         let of_event = |condition: &str, seq: &str| {
             format!(
                 "SELECT {columns} FROM event AS e WHERE {condition} AND {seq} > $1 AND {seq} < $2
@@ -182,15 +241,30 @@ impl<'a> Walk<'a> {
         match &self.way {
             Way::All => rows(turn, &of_event("true", "e.seq"), &all).await,
             Way::Source(source) => {
-                rows(turn, &of_event("e.source = $4", "(e.seq + 0)"), &[first, second, third, source]).await
+                rows(
+                    turn,
+                    &of_event("e.source = $4", "(e.seq + 0)"),
+                    &[first, second, third, source],
+                )
+                .await
             }
             Way::Thread(thread) => {
                 let condition = "e.thread = $4 AND e.thread IS NOT NULL";
-                rows(turn, &of_event(condition, "(e.seq + 0)"), &[first, second, third, thread]).await
+                rows(
+                    turn,
+                    &of_event(condition, "(e.seq + 0)"),
+                    &[first, second, third, thread],
+                )
+                .await
             }
             Way::Dedup(sources, dedup) => {
                 let condition = "e.source = ANY ($4) AND e.dedup = $5 AND e.dedup IS NOT NULL";
-                rows(turn, &of_event(condition, "(e.seq + 0)"), &[first, second, third, sources, dedup]).await
+                rows(
+                    turn,
+                    &of_event(condition, "(e.seq + 0)"),
+                    &[first, second, third, sources, dedup],
+                )
+                .await
             }
             Way::State(state) => {
                 let sql = format!(
@@ -211,8 +285,11 @@ impl<'a> Walk<'a> {
                         state.as_str()
                     )
                 };
-                let halves: Vec<String> =
-                    State::ALL.into_iter().filter(|state| state.needs_attention()).map(half).collect();
+                let halves: Vec<String> = State::ALL
+                    .into_iter()
+                    .filter(|state| state.needs_attention())
+                    .map(half)
+                    .collect();
                 let sql = format!(
                     "SELECT {columns} FROM (SELECT n.seq FROM ({}) AS n ORDER BY n.seq {order} LIMIT $3) AS d
                         JOIN event AS e ON e.seq = d.seq ORDER BY d.seq {order}",
@@ -236,18 +313,28 @@ impl<'a> Walk<'a> {
 
     fn fits(&self, event: &EventSummary) -> bool {
         let filter = self.filter;
-        let same = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
-        filter.source.as_ref().is_none_or(|source| *source == event.source)
+        let same =
+            |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+        filter
+            .source
+            .as_ref()
+            .is_none_or(|source| *source == event.source)
             && same(&filter.event_type, &event.event_type)
             && same(&filter.thread, &event.thread)
             && same(&filter.dedup, &event.dedup)
-            && filter.filtered.is_none_or(|filtered| filtered == event.filtered.is_some())
+            && filter
+                .filtered
+                .is_none_or(|filtered| filtered == event.filtered.is_some())
             && filter.since.is_none_or(|since| event.received_at >= since)
             && filter.until.is_none_or(|until| event.received_at < until)
     }
 
     /// Reads the deliveries' states, and lets go what does not fit for them.
-    async fn add_states(&self, turn: &Transaction<'_>, events: &mut Vec<(i64, EventSummary)>) -> Result<(), Fault> {
+    async fn add_states(
+        &self,
+        turn: &Transaction<'_>,
+        events: &mut Vec<(i64, EventSummary)>,
+    ) -> Result<(), Fault> {
         let seqs: Vec<i64> = events.iter().map(|(seq, _)| *seq).collect();
         let found = rows(
             turn,
@@ -274,9 +361,18 @@ impl<'a> Walk<'a> {
     }
 
     /// Lets go what does not say all the words.
-    async fn search(&self, turn: &Transaction<'_>, events: &mut Vec<(i64, EventSummary)>) -> Result<(), Fault> {
+    async fn search(
+        &self,
+        turn: &Transaction<'_>,
+        events: &mut Vec<(i64, EventSummary)>,
+    ) -> Result<(), Fault> {
         let seqs: Vec<i64> = events.iter().map(|(seq, _)| *seq).collect();
-        let found = rows(turn, "SELECT seq, body FROM body WHERE seq = ANY ($1)", &[&seqs]).await?;
+        let found = rows(
+            turn,
+            "SELECT seq, body FROM body WHERE seq = ANY ($1)",
+            &[&seqs],
+        )
+        .await?;
         let mut saying = Vec::with_capacity(found.len());
         for row in &found {
             let body = String::from_utf8_lossy(row.try_get(1)?).to_lowercase();
@@ -303,13 +399,21 @@ async fn sources(turn: &Transaction<'_>) -> Result<Vec<String>, Fault> {
         &[],
     )
     .await?;
-    Ok(found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    Ok(found
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<_, _>>()?)
 }
 
 /// The number of the last event received before a time.
 async fn last_before(turn: &Transaction<'_>, time: Timestamp) -> Result<Option<i64>, Fault> {
-    let sql = "SELECT seq FROM event WHERE received_at < $1 ORDER BY received_at DESC, seq DESC LIMIT 1";
-    Ok(rows(turn, sql, &[&time.millis()]).await?.first().map(|row| row.try_get(0)).transpose()?)
+    let sql =
+        "SELECT seq FROM event WHERE received_at < $1 ORDER BY received_at DESC, seq DESC LIMIT 1";
+    Ok(rows(turn, sql, &[&time.millis()])
+        .await?
+        .first()
+        .map(|row| row.try_get(0))
+        .transpose()?)
 }
 
 /// Columns 1 to 7 of a list, its states still missing.

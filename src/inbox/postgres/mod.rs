@@ -55,14 +55,15 @@ use self::shared::Shared;
 use self::writer::{Item, Weight, Writer};
 use super::fair::Shares;
 use super::{
-    Anew, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold, Inbox,
-    InboxError, Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Next, Page, Replayed, Settled, Settlement,
-    SourceFare, Spend, Standing, Terms, Turn, Usage, WaitingDelivery,
+    Anew, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary,
+    Hold, Inbox, InboxError, Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Next, Page,
+    Replayed, Settled, Settlement, SourceFare, Spend, Standing, Terms, Turn, Usage,
+    WaitingDelivery,
 };
 use crate::config::Secret;
 use crate::model::{
-    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, Destination, EventId, NewDelivery, NewEvent, ProofMark,
-    Role, Roles, Timestamp, UpstreamIds, UsedProof,
+    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, Destination, EventId, NewDelivery,
+    NewEvent, ProofMark, Role, Roles, Timestamp, UpstreamIds, UsedProof,
 };
 
 /// How many bytes of records may wait for the writers.
@@ -127,7 +128,9 @@ struct Queues {
 
 impl std::fmt::Debug for PostgresInbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PostgresInbox").field("replica", &self.replica.id()).finish_non_exhaustive()
+        f.debug_struct("PostgresInbox")
+            .field("replica", &self.replica.id())
+            .finish_non_exhaustive()
     }
 }
 
@@ -139,35 +142,75 @@ impl PostgresInbox {
     }
 
     /// The same, with some roles only.
-    pub async fn open_as(url: &Secret, options: PostgresOptions, roles: Roles) -> Result<Self, InboxError> {
-        let failed = |cause: String| InboxError::Engine { doing: "open", cause };
+    pub async fn open_as(
+        url: &Secret,
+        options: PostgresOptions,
+        roles: Roles,
+    ) -> Result<Self, InboxError> {
+        let failed = |cause: String| InboxError::Engine {
+            doing: "open",
+            cause,
+        };
         let address = Address::read(url).map_err(failed)?;
-        let client = schema::connect(&address).await.map_err(|fault| fault.told("open"))?;
-        within(schema::check(&client, address.r#unsafe)).await.map_err(|fault| fault.told("open"))?;
+        let client = schema::connect(&address)
+            .await
+            .map_err(|fault| fault.told("open"))?;
+        within(schema::check(&client, address.r#unsafe))
+            .await
+            .map_err(|fault| fault.told("open"))?;
         drop(client);
         // One listens, one renews; of the others most write.
         let left = options.connections.max(6) - 2;
         let reads = (left / 3).max(1);
         let database = Arc::new(Database::new(address, left - reads, reads).map_err(failed)?);
         let shared = Arc::new(Shared::default());
-        let replica = Arc::new(Replica::new(options.lease.max(Duration::from_millis(100)), roles));
-        replica::first(&replica, &database).await.map_err(|fault| fault.told("open"))?;
-        tracing::info!(replica = replica.id(), replicas = replica.standing().replicas, "inbox open");
+        let replica = Arc::new(Replica::new(
+            options.lease.max(Duration::from_millis(100)),
+            roles,
+        ));
+        replica::first(&replica, &database)
+            .await
+            .map_err(|fault| fault.told("open"))?;
+        tracing::info!(
+            replica = replica.id(),
+            replicas = replica.standing().replicas,
+            "inbox open"
+        );
 
         let (records, record_queue) = mpsc::channel(options.queue.clamp(1, 1 << 20));
         let (endings, ending_queue) = mpsc::channel(ENDINGS);
         let mut writers = Vec::new();
-        write(&mut writers, record_queue, options.batch, &database, &shared);
-        write(&mut writers, ending_queue, options.batch, &database, &shared);
+        write(
+            &mut writers,
+            record_queue,
+            options.batch,
+            &database,
+            &shared,
+        );
+        write(
+            &mut writers,
+            ending_queue,
+            options.batch,
+            &database,
+            &shared,
+        );
         let mut keepers = vec![
             tokio::spawn(Arc::clone(&replica).run(Arc::clone(&database), Arc::clone(&shared))),
-            tokio::spawn(news::run(Arc::clone(&database), Arc::clone(&shared), Arc::clone(&replica))),
+            tokio::spawn(news::run(
+                Arc::clone(&database),
+                Arc::clone(&shared),
+                Arc::clone(&replica),
+            )),
         ];
         if options.search {
             keepers.push(tokio::spawn(words::run(Arc::clone(&database))));
         }
         if let Some(ceiling) = options.max_disk {
-            keepers.push(tokio::spawn(measure(Arc::clone(&database), Arc::clone(&shared), ceiling)));
+            keepers.push(tokio::spawn(measure(
+                Arc::clone(&database),
+                Arc::clone(&shared),
+                ceiling,
+            )));
         }
         Ok(Self {
             database,
@@ -184,10 +227,17 @@ impl PostgresInbox {
 
     /// Brings the schema up to date. Several at once wait for each other, and one that is killed can be run again.
     pub async fn migrate(url: &Secret) -> Result<(), InboxError> {
-        let failed = |cause: String| InboxError::Engine { doing: "migrate", cause };
+        let failed = |cause: String| InboxError::Engine {
+            doing: "migrate",
+            cause,
+        };
         let address = Address::read(url).map_err(failed)?;
-        let mut client = schema::connect(&address).await.map_err(|fault| fault.told("migrate"))?;
-        schema::migrate(&mut client).await.map_err(|fault| fault.told("migrate"))
+        let mut client = schema::connect(&address)
+            .await
+            .map_err(|fault| fault.told("migrate"))?;
+        schema::migrate(&mut client)
+            .await
+            .map_err(|fault| fault.told("migrate"))
     }
 
     /// Stops renewing, as a process that is frozen would, and lets its row run out. For tests of what others then do.
@@ -199,13 +249,19 @@ impl PostgresInbox {
     }
 
     fn queues(&self) -> Result<Queues, InboxError> {
-        self.queues.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(InboxError::Closed)
+        self.queues
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+            .ok_or(InboxError::Closed)
     }
 
     async fn read<T: Send>(
         &self,
         doing: &'static str,
-        work: impl for<'c> Fn(&'c mut deadpool_postgres::Client) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
+        work: impl for<'c> Fn(&'c mut deadpool_postgres::Client) -> BoxFuture<'c, Result<T, Fault>>
+        + Send
+        + Sync,
     ) -> Result<T, InboxError> {
         self.database.read(doing, work).await
     }
@@ -213,16 +269,25 @@ impl PostgresInbox {
     async fn write<T: Send>(
         &self,
         doing: &'static str,
-        work: impl for<'c> Fn(&'c mut deadpool_postgres::Client) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
+        work: impl for<'c> Fn(&'c mut deadpool_postgres::Client) -> BoxFuture<'c, Result<T, Fault>>
+        + Send
+        + Sync,
     ) -> Result<T, InboxError> {
         if self.shared.is_closed() {
             return Err(InboxError::Closed);
         }
-        self.database.write(work).await.map_err(|fault| fault.told(doing))
+        self.database
+            .write(work)
+            .await
+            .map_err(|fault| fault.told(doing))
     }
 
     /// Leases, in a task that goes on when nobody waits for it any more; what nobody then takes goes back.
-    async fn lease(&self, terms: Box<dyn Terms>, now: Timestamp) -> Result<Option<Dealt>, InboxError> {
+    async fn lease(
+        &self,
+        terms: Box<dyn Terms>,
+        now: Timestamp,
+    ) -> Result<Option<Dealt>, InboxError> {
         let (reply, dealt) = oneshot::channel();
         let (database, shared) = (Arc::clone(&self.database), Arc::clone(&self.shared));
         let (replica, shares) = (Arc::clone(&self.replica), Arc::clone(&self.shares));
@@ -264,10 +329,22 @@ async fn deal(
     let mut tries = 0;
     let leased = loop {
         tries += 1;
-        let mut open = Leases { open: Vec::new(), endings: endings.clone() };
+        let mut open = Leases {
+            open: Vec::new(),
+            endings: endings.clone(),
+        };
         let mut conn = database.writer().await?;
         let id = replica.id();
-        let end = within(claim::lease(&mut conn, slot, id, shares, terms.as_mut(), now, &mut open.open)).await;
+        let end = within(claim::lease(
+            &mut conn,
+            slot,
+            id,
+            shares,
+            terms.as_mut(),
+            now,
+            &mut open.open,
+        ))
+        .await;
         database::give_back(conn, &end);
         match end {
             Ok(leased) => break (leased, open),
@@ -290,7 +367,11 @@ async fn deal(
     }
     shared.recovered();
     shared.tell(false, &leased.ended);
-    let mut claims = Claims { claimed: vec![], next_due: leased.next_due, dropped: leased.dropped };
+    let mut claims = Claims {
+        claimed: vec![],
+        next_due: leased.next_due,
+        dropped: leased.dropped,
+    };
     if !open.open.is_empty() {
         let list = Arc::new(open.open.clone());
         let (claimed, unreadable) = database
@@ -316,7 +397,11 @@ struct Leases {
 impl Leases {
     /// Ends a lease of which what was kept cannot be read again; it will not be tried for ever.
     fn bury(&mut self, lease: &Lease, cause: String) {
-        tracing::error!(delivery = lease.key, cause, "delivery cannot be read and is dead");
+        tracing::error!(
+            delivery = lease.key,
+            cause,
+            "delivery cannot be read and is dead"
+        );
         self.open.retain(|open| open.key != lease.key);
         let attempt = Attempt {
             number: lease.attempt,
@@ -327,8 +412,18 @@ impl Leases {
             detail: cause,
         };
         let (key, lane, fence) = (lease.key, lease.lane, lease.fence);
-        let settlement = Settlement { id: None, key, lane, fence, attempt, next: Next::Dead(None) };
-        end_all(vec![Ending::Settled(Box::new(settlement), true)], self.endings.clone());
+        let settlement = Settlement {
+            id: None,
+            key,
+            lane,
+            fence,
+            attempt,
+            next: Next::Dead(None),
+        };
+        end_all(
+            vec![Ending::Settled(Box::new(settlement), true)],
+            self.endings.clone(),
+        );
     }
 }
 
@@ -346,7 +441,9 @@ impl Drop for Leases {
 
 /// Ends leases that nobody else will, and tries until it is done. Not when the inbox closes: that frees them all.
 fn end_all(endings: Vec<Ending>, queue: mpsc::Sender<Item<Ending>>) {
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return;
+    };
     if endings.is_empty() {
         return;
     }
@@ -358,7 +455,9 @@ fn end_all(endings: Vec<Ending>, queue: mpsc::Sender<Item<Ending>>) {
             let Some(queue) = queue.upgrade() else { return };
             let mut replies = Vec::with_capacity(left.len());
             for ending in &left {
-                let Some(weight) = Weight::of(64, &Arc::default(), usize::MAX) else { return };
+                let Some(weight) = Weight::of(64, &Arc::default(), usize::MAX) else {
+                    return;
+                };
                 let (item, reply) = Item::new(ending.clone(), weight);
                 if queue.send(item).await.is_err() {
                     return;
@@ -403,7 +502,11 @@ fn write<W: writer::Work>(
 /// Looks how large it has become, from time to time.
 async fn measure(database: Arc<Database>, shared: Arc<Shared>, ceiling: u64) {
     loop {
-        let usage = database.read("measure", |conn| Box::pin(query::usage(conn, Some(ceiling)))).await;
+        let usage = database
+            .read("measure", |conn| {
+                Box::pin(query::usage(conn, Some(ceiling)))
+            })
+            .await;
         if let Ok(usage) = usage {
             shared.set_full(usage.bytes.saturating_sub(usage.reusable) >= ceiling);
         }
@@ -459,7 +562,8 @@ impl Inbox for PostgresInbox {
         let queue = self.queues()?.endings;
         let fence = settlement.fence;
         let ending = Ending::Settled(Box::new(settlement), self.shared.was_doubtful(fence));
-        let weight = Weight::of(ending.bytes(), &self.waiting, usize::MAX).ok_or(InboxError::Closed)?;
+        let weight =
+            Weight::of(ending.bytes(), &self.waiting, usize::MAX).ok_or(InboxError::Closed)?;
         let (item, end) = Item::new(ending, weight);
         queue.send(item).await.map_err(|_| InboxError::Closed)?;
         drop(queue);
@@ -502,11 +606,20 @@ impl Inbox for PostgresInbox {
     }
 
     async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError> {
-        self.read("read an event", |conn| Box::pin(query::event(conn, id))).await
+        self.read("read an event", |conn| Box::pin(query::event(conn, id)))
+            .await
     }
 
-    async fn between(&self, from: EventId, to: EventId, most: usize) -> Result<Vec<EventId>, InboxError> {
-        self.read("look ids up", |conn| Box::pin(waiting::between(conn, from, to, most))).await
+    async fn between(
+        &self,
+        from: EventId,
+        to: EventId,
+        most: usize,
+    ) -> Result<Vec<EventId>, InboxError> {
+        self.read("look ids up", |conn| {
+            Box::pin(waiting::between(conn, from, to, most))
+        })
+        .await
     }
 
     async fn waiting(&self, events: Vec<EventId>) -> Result<Vec<WaitingDelivery>, InboxError> {
@@ -519,11 +632,17 @@ impl Inbox for PostgresInbox {
     }
 
     async fn source_fares(&self) -> Result<Vec<SourceFare>, InboxError> {
-        self.read("look at the sources", |conn| Box::pin(waiting::source_fares(conn))).await
+        self.read("look at the sources", |conn| {
+            Box::pin(waiting::source_fares(conn))
+        })
+        .await
     }
 
     async fn destinations(&self) -> Result<Vec<Destination>, InboxError> {
-        self.read("list destinations", |conn| Box::pin(waiting::destinations(conn))).await
+        self.read("list destinations", |conn| {
+            Box::pin(waiting::destinations(conn))
+        })
+        .await
     }
 
     async fn known(&self, source: &str, dedup: &str) -> Result<Option<EventId>, InboxError> {
@@ -546,7 +665,9 @@ impl Inbox for PostgresInbox {
         let replayed = self
             .write("replay", |conn| {
                 let to = Arc::clone(&to);
-                Box::pin(async move { accept::replay(conn, slot, id, first, (&to, None), now).await })
+                Box::pin(
+                    async move { accept::replay(conn, slot, id, first, (&to, None), now).await },
+                )
             })
             .await?;
         self.shared.tell(true, &[]);
@@ -565,7 +686,9 @@ impl Inbox for PostgresInbox {
         let replayed = self
             .write("replay", |conn| {
                 let what = Arc::clone(&what);
-                Box::pin(async move { accept::replay(conn, slot, id, first, (&what.0, Some(&what.1)), now).await })
+                Box::pin(async move {
+                    accept::replay(conn, slot, id, first, (&what.0, Some(&what.1)), now).await
+                })
             })
             .await?;
         self.shared.tell(true, &[]);
@@ -574,14 +697,22 @@ impl Inbox for PostgresInbox {
 
     async fn cancel(&self, id: DeliveryId, now: Timestamp) -> Result<bool, InboxError> {
         let slot = database::slot();
-        let done = self.write("cancel", |conn| Box::pin(hand::cancel(conn, slot, id, now))).await?;
+        let done = self
+            .write("cancel", |conn| Box::pin(hand::cancel(conn, slot, id, now)))
+            .await?;
         if done {
             self.shared.tell(true, &[id]);
         }
         Ok(done)
     }
 
-    async fn resolve(&self, id: DeliveryId, how: ByHand, note: &str, now: Timestamp) -> Result<bool, InboxError> {
+    async fn resolve(
+        &self,
+        id: DeliveryId,
+        how: ByHand,
+        note: &str,
+        now: Timestamp,
+    ) -> Result<bool, InboxError> {
         let (note, slot) = (Arc::<str>::from(note), database::slot());
         let done = self
             .write("resolve", |conn| {
@@ -608,7 +739,8 @@ impl Inbox for PostgresInbox {
     }
 
     async fn holds(&self) -> Result<Vec<(Hold, Timestamp)>, InboxError> {
-        self.read("read what is held", |conn| Box::pin(hand::holds(conn))).await
+        self.read("read what is held", |conn| Box::pin(hand::holds(conn)))
+            .await
     }
 
     async fn begin_job(&self, job: NewJob, now: Timestamp) -> Result<Job, InboxError> {
@@ -621,7 +753,8 @@ impl Inbox for PostgresInbox {
     }
 
     async fn jobs(&self) -> Result<Vec<Job>, InboxError> {
-        self.read("list jobs", |conn| Box::pin(job::list(conn))).await
+        self.read("list jobs", |conn| Box::pin(job::list(conn)))
+            .await
     }
 
     async fn steer_job(
@@ -631,7 +764,10 @@ impl Inbox for PostgresInbox {
         pace: Option<u32>,
         now: Timestamp,
     ) -> Result<Option<Job>, InboxError> {
-        self.write("steer a job", |conn| Box::pin(job::steer(conn, id, state, pace, now))).await
+        self.write("steer a job", |conn| {
+            Box::pin(job::steer(conn, id, state, pace, now))
+        })
+        .await
     }
 
     async fn step_job(&self, step: JobStep, now: Timestamp) -> Result<Option<Job>, InboxError> {
@@ -652,8 +788,13 @@ impl Inbox for PostgresInbox {
         loop {
             // Made before the look: an end that comes after it is told.
             let told = waiter.told().map(Notify::notified);
-            let with_told = with.as_ref().and_then(|(_, waiter)| waiter.told().map(Notify::notified));
-            let leader = match self.read("look for an end", |conn| Box::pin(query::ended(conn, id))).await? {
+            let with_told = with
+                .as_ref()
+                .and_then(|(_, waiter)| waiter.told().map(Notify::notified));
+            let leader = match self
+                .read("look for an end", |conn| Box::pin(query::ended(conn, id)))
+                .await?
+            {
                 End::Nothing => return Ok(None),
                 End::Is(detail) => return Ok(Some(*detail)),
                 End::NotYet => None,
@@ -679,7 +820,8 @@ impl Inbox for PostgresInbox {
     }
 
     async fn counts(&self) -> Result<Vec<Count>, InboxError> {
-        self.read("count", |conn| Box::pin(query::counts(conn))).await
+        self.read("count", |conn| Box::pin(query::counts(conn)))
+            .await
     }
 
     async fn sweep(&self, keep: &Keep, now: Timestamp, limit: usize) -> Result<usize, InboxError> {
@@ -706,8 +848,16 @@ impl Inbox for PostgresInbox {
                 from = found.next;
             }
         }
-        self.write("forget old budgets", |conn| Box::pin(spend::forget(conn, now.day()))).await?;
-        while self.write("forget old proofs", |conn| Box::pin(proof::forget(conn, now))).await? {}
+        self.write("forget old budgets", |conn| {
+            Box::pin(spend::forget(conn, now.day()))
+        })
+        .await?;
+        while self
+            .write("forget old proofs", |conn| {
+                Box::pin(proof::forget(conn, now))
+            })
+            .await?
+        {}
         Ok(gone)
     }
 
@@ -750,15 +900,23 @@ impl Inbox for PostgresInbox {
     }
 
     async fn spent(&self, day: i64) -> Result<Vec<(String, u64)>, InboxError> {
-        self.read("read budgets", |conn| Box::pin(spend::spent(conn, day))).await
+        self.read("read budgets", |conn| Box::pin(spend::spent(conn, day)))
+            .await
     }
 
     async fn bytes_of(&self, source: &str) -> Result<u64, InboxError> {
         let source = source.to_owned();
-        self.read("measure a source", |conn| Box::pin(query::bytes_of(conn, source.clone()))).await
+        self.read("measure a source", |conn| {
+            Box::pin(query::bytes_of(conn, source.clone()))
+        })
+        .await
     }
 
-    async fn keep_attachments(&self, source: &str, attachments: Vec<Attachment>) -> Result<(), InboxError> {
+    async fn keep_attachments(
+        &self,
+        source: &str,
+        attachments: Vec<Attachment>,
+    ) -> Result<(), InboxError> {
         let kept = Arc::new((source.to_owned(), attachments));
         self.write("keep files", |conn| {
             let kept = Arc::clone(&kept);
@@ -767,7 +925,11 @@ impl Inbox for PostgresInbox {
         .await
     }
 
-    async fn add_attachments(&self, event: EventId, attachments: Vec<Attachment>) -> Result<bool, InboxError> {
+    async fn add_attachments(
+        &self,
+        event: EventId,
+        attachments: Vec<Attachment>,
+    ) -> Result<bool, InboxError> {
         let files = Arc::new(attachments);
         self.write("keep files", |conn| {
             let files = Arc::clone(&files);
@@ -777,22 +939,45 @@ impl Inbox for PostgresInbox {
     }
 
     async fn extend_attachments(&self, event: EventId, until: Timestamp) -> Result<(), InboxError> {
-        self.write("keep files longer", |conn| Box::pin(attachment::extend(conn, event, until))).await
+        self.write("keep files longer", |conn| {
+            Box::pin(attachment::extend(conn, event, until))
+        })
+        .await
     }
 
     async fn attachment(&self, id: AttachmentId) -> Result<Option<KeptAttachment>, InboxError> {
-        self.read("read a file's entry", |conn| Box::pin(attachment::one(conn, id))).await
+        self.read("read a file's entry", |conn| {
+            Box::pin(attachment::one(conn, id))
+        })
+        .await
     }
 
-    async fn attachments(&self, cursor: Option<i64>, limit: usize) -> Result<Page<KeptAttachment>, InboxError> {
-        self.read("list files", |conn| Box::pin(attachment::page(conn, cursor, limit))).await
+    async fn attachments(
+        &self,
+        cursor: Option<i64>,
+        limit: usize,
+    ) -> Result<Page<KeptAttachment>, InboxError> {
+        self.read("list files", |conn| {
+            Box::pin(attachment::page(conn, cursor, limit))
+        })
+        .await
     }
 
-    async fn attachments_gone(&self, now: Timestamp, limit: usize) -> Result<Vec<Attachment>, InboxError> {
-        self.read("find old files", |conn| Box::pin(attachment::gone(conn, now, limit))).await
+    async fn attachments_gone(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Attachment>, InboxError> {
+        self.read("find old files", |conn| {
+            Box::pin(attachment::gone(conn, now, limit))
+        })
+        .await
     }
 
-    async fn attachments_known(&self, ids: Vec<AttachmentId>) -> Result<Vec<AttachmentId>, InboxError> {
+    async fn attachments_known(
+        &self,
+        ids: Vec<AttachmentId>,
+    ) -> Result<Vec<AttachmentId>, InboxError> {
         let ids = Arc::new(ids);
         self.read("look files up", |conn| {
             let ids = Arc::clone(&ids);
@@ -812,7 +997,8 @@ impl Inbox for PostgresInbox {
 
     async fn usage(&self) -> Result<Usage, InboxError> {
         let ceiling = self.options.max_disk;
-        self.read("measure", |conn| Box::pin(query::usage(conn, ceiling))).await
+        self.read("measure", |conn| Box::pin(query::usage(conn, ceiling)))
+            .await
     }
 
     fn standing(&self) -> Standing {
@@ -829,7 +1015,10 @@ impl Inbox for PostgresInbox {
 
     async fn upstream_ids(&self) -> Result<UpstreamIds, InboxError> {
         let fresh = UpstreamIds::fresh_secret();
-        self.write("make a secret", move |conn| Box::pin(async move { naming::ids(conn, &fresh).await })).await
+        self.write("make a secret", move |conn| {
+            Box::pin(async move { naming::ids(conn, &fresh).await })
+        })
+        .await
     }
 
     async fn ready(&self) -> Result<(), InboxError> {
@@ -843,7 +1032,8 @@ impl Inbox for PostgresInbox {
         if self.shared.troubled().is_none() && self.standing().good {
             return Ok(());
         }
-        self.write("write", |conn| Box::pin(query::probe(conn))).await?;
+        self.write("write", |conn| Box::pin(query::probe(conn)))
+            .await?;
         self.shared.recovered();
         Ok(())
     }
@@ -855,7 +1045,10 @@ impl Inbox for PostgresInbox {
 
     async fn close(&self) {
         self.shared.close();
-        self.queues.write().unwrap_or_else(PoisonError::into_inner).take();
+        self.queues
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         for mut writer in std::mem::take(&mut *self.writers.lock().await) {
             if tokio::time::timeout(CLOSING, &mut writer).await.is_err() {
                 tracing::error!("inbox closed before everything that was handed in was written");
@@ -867,8 +1060,12 @@ impl Inbox for PostgresInbox {
         }
         match tokio::time::timeout(CLOSING, self.replica.leave(&self.database)).await {
             Ok(Ok(())) => {}
-            Ok(Err(fault)) => tracing::warn!(cause = ?fault, "leases were not given back and run out by themselves"),
-            Err(_) => tracing::warn!("leases were not given back in time and run out by themselves"),
+            Ok(Err(fault)) => {
+                tracing::warn!(cause = ?fault, "leases were not given back and run out by themselves")
+            }
+            Err(_) => {
+                tracing::warn!("leases were not given back in time and run out by themselves")
+            }
         }
         self.database.close();
     }

@@ -16,10 +16,28 @@ pub(super) async fn ids(conn: &mut Client, fresh: &[u8; 32]) -> Result<UpstreamI
     turn.commit().await?;
     // Another process may have made it at the same time: what is committed counts.
     let turn = conn.transaction().await?;
-    let found = rows(&turn, "SELECT secret FROM own_secret WHERE name = $1", &[&OWN_SECRET]).await?;
-    let secret: Vec<u8> = found.first().ok_or_else(|| Fault::Engine("the inbox has no secret".into()))?.try_get(0)?;
-    let secret = secret.try_into().map_err(|_| Fault::Engine("the inbox's secret is not one of 32 bytes".into()))?;
+    let found = rows(
+        &turn,
+        "SELECT secret FROM own_secret WHERE name = $1",
+        &[&OWN_SECRET],
+    )
+    .await?;
+    let secret: Vec<u8> = found
+        .first()
+        .ok_or_else(|| Fault::Engine("the inbox has no secret".into()))?
+        .try_get(0)?;
+    let secret = secret
+        .try_into()
+        .map_err(|_| Fault::Engine("the inbox's secret is not one of 32 bytes".into()))?;
     let former = rows(&turn, "SELECT upstream_id FROM former_thread", &[]).await?;
-    let former = former.iter().map(|row| row.try_get::<_, Vec<u8>>(0)).collect::<Result<Vec<_>, _>>()?;
-    Ok(UpstreamIds::new(&secret, former.iter().filter_map(|id| Uuid::try_parse_ascii(id).ok())))
+    let former = former
+        .iter()
+        .map(|row| row.try_get::<_, Vec<u8>>(0))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(UpstreamIds::new(
+        &secret,
+        former
+            .iter()
+            .filter_map(|id| Uuid::try_parse_ascii(id).ok()),
+    ))
 }

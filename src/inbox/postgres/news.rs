@@ -79,18 +79,25 @@ async fn talk(database: &Database, shared: &Shared, replica: &Replica) -> Result
 
 async fn tell(client: &Client, ended: &[DeliveryId]) -> Result<(), Fault> {
     if ended.is_empty() {
-        client.execute("SELECT pg_notify($1, '')", &[&CHANNEL]).await?;
+        client
+            .execute("SELECT pg_notify($1, '')", &[&CHANNEL])
+            .await?;
     }
     for some in ended.chunks(ENDS) {
         let names: Vec<String> = some.iter().map(ToString::to_string).collect();
-        client.execute("SELECT pg_notify($1, $2)", &[&CHANNEL, &names.join(" ")]).await?;
+        client
+            .execute("SELECT pg_notify($1, $2)", &[&CHANNEL, &names.join(" ")])
+            .await?;
     }
     Ok(())
 }
 
 fn hear(shared: &Shared, payload: &str) {
     // Names that cannot be read are of a version that is not known here.
-    let ended: Vec<DeliveryId> = payload.split_whitespace().filter_map(|name| name.parse().ok()).collect();
+    let ended: Vec<DeliveryId> = payload
+        .split_whitespace()
+        .filter_map(|name| name.parse().ok())
+        .collect();
     shared.ended(&ended);
     shared.news.notify_one();
 }

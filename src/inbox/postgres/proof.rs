@@ -55,20 +55,35 @@ pub(super) async fn used(turn: &Transaction<'_>, events: &[&NewEvent]) -> Result
         let mark: &[u8] = row.try_get(0)?;
         let Ok(mark) = mark.try_into() else { continue };
         let event: (Option<i64>, Option<Uuid>) = (row.try_get(2)?, row.try_get(3)?);
-        let event = event.0.zip(event.1).map(|(seq, id)| (seq, EventId::from_bytes(id.into_bytes())));
-        used.insert(ProofMark(mark), Row { event, until: row.try_get(1)? });
+        let event = event
+            .0
+            .zip(event.1)
+            .map(|(seq, id)| (seq, EventId::from_bytes(id.into_bytes())));
+        used.insert(
+            ProofMark(mark),
+            Row {
+                event,
+                until: row.try_get(1)?,
+            },
+        );
     }
     Ok(Used(used))
 }
 
 fn marks<'e>(events: &'e [&NewEvent]) -> impl Iterator<Item = &'e ProofMark> {
-    events.iter().filter_map(|event| event.proof.as_ref()).flat_map(|proof| &proof.marks)
+    events
+        .iter()
+        .filter_map(|event| event.proof.as_ref())
+        .flat_map(|proof| &proof.marks)
 }
 
 impl Used {
     /// The row of a proof that counts as used.
     fn holds(&self, mark: &ProofMark, now: Timestamp) -> Option<Row> {
-        self.0.get(mark).copied().filter(|row| row.until.is_none_or(|until| until > now.millis()))
+        self.0
+            .get(mark)
+            .copied()
+            .filter(|row| row.until.is_none_or(|until| until > now.millis()))
     }
 
     /// Who used the proofs of each event before; none where one of them is new, or nothing was proved.
@@ -80,7 +95,10 @@ impl Used {
             let mut played = None;
             for mark in marks {
                 let by = match self.holds(mark, event.received_at) {
-                    Some(Row { event: Some((_, id)), .. }) => Some(Played::By(id)),
+                    Some(Row {
+                        event: Some((_, id)),
+                        ..
+                    }) => Some(Played::By(id)),
                     Some(Row { event: None, .. }) => Some(Played::PassedOn),
                     None => first.get(mark).copied().map(Played::With),
                 };
@@ -88,7 +106,9 @@ impl Used {
                     played = None;
                     break;
                 };
-                played = played.filter(|played| *played != Played::PassedOn).or(Some(by));
+                played = played
+                    .filter(|played| *played != Played::PassedOn)
+                    .or(Some(by));
             }
             if played.is_none() {
                 for mark in marks {
@@ -119,12 +139,17 @@ impl Used {
                 Some(Accepted::Duplicate(id) | Accepted::Replayed(id)) => *id,
                 _ => continue,
             };
-            let Some(seq) = kept.get(&first).or_else(|| firsts.get(&first)).copied() else { continue };
+            let Some(seq) = kept.get(&first).or_else(|| firsts.get(&first)).copied() else {
+                continue;
+            };
             if matches!(answer, Some(Accepted::Replayed(_))) {
                 noted.entry(seq).or_default().replayed(event.received_at);
                 continue;
             }
-            for (proof, mark) in event.proof.iter().flat_map(|proof| proof.marks.iter().map(move |mark| (proof, mark)))
+            for (proof, mark) in event
+                .proof
+                .iter()
+                .flat_map(|proof| proof.marks.iter().map(move |mark| (proof, mark)))
             {
                 if self.holds(mark, event.received_at).is_some() || new.contains_key(mark) {
                     continue;
@@ -132,7 +157,11 @@ impl Used {
                 new.insert(*mark, (seq, proof.until.map(Timestamp::millis)));
                 now = now.min(event.received_at);
                 if *answer != Some(Accepted::New) {
-                    noted.entry(seq).or_default().marks.extend_from_slice(&mark.0);
+                    noted
+                        .entry(seq)
+                        .or_default()
+                        .marks
+                        .extend_from_slice(&mark.0);
                 }
             }
         }
@@ -163,17 +192,29 @@ async fn firsts(
     kept: &HashMap<EventId, i64>,
 ) -> Result<HashMap<EventId, i64>, Fault> {
     let ids = answers.iter().filter_map(|answer| match answer {
-        Some(Accepted::Duplicate(id) | Accepted::Replayed(id)) if !kept.contains_key(id) => Some(id),
+        Some(Accepted::Duplicate(id) | Accepted::Replayed(id)) if !kept.contains_key(id) => {
+            Some(id)
+        }
         _ => None,
     });
     let ids: Vec<Uuid> = ids.map(|id| Uuid::from_bytes(*id.as_bytes())).collect();
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let found = rows(turn, "SELECT id, seq FROM event WHERE id = ANY ($1)", &[&ids]).await?;
+    let found = rows(
+        turn,
+        "SELECT id, seq FROM event WHERE id = ANY ($1)",
+        &[&ids],
+    )
+    .await?;
     found
         .iter()
-        .map(|row| Ok((EventId::from_bytes(row.try_get::<_, Uuid>(0)?.into_bytes()), row.try_get(1)?)))
+        .map(|row| {
+            Ok((
+                EventId::from_bytes(row.try_get::<_, Uuid>(0)?.into_bytes()),
+                row.try_get(1)?,
+            ))
+        })
         .collect()
 }
 
@@ -199,7 +240,9 @@ async fn insert(
     if written == marks.len() as u64 {
         return Ok(());
     }
-    Err(Fault::Again("a proof was used by another while an event with it came in".into()))
+    Err(Fault::Again(
+        "a proof was used by another while an event with it came in".into(),
+    ))
 }
 
 /// In the order of the events, so that two who note do not wait for each other.
@@ -208,12 +251,22 @@ async fn note(turn: &Transaction<'_>, noted: &BTreeMap<i64, Note>) -> Result<(),
         return Ok(());
     }
     let seqs: Vec<i64> = noted.keys().copied().collect();
-    let locked = rows(turn, "SELECT seq FROM event WHERE seq = ANY ($1) ORDER BY seq FOR UPDATE", &[&seqs]).await?;
+    let locked = rows(
+        turn,
+        "SELECT seq FROM event WHERE seq = ANY ($1) ORDER BY seq FOR UPDATE",
+        &[&seqs],
+    )
+    .await?;
     if locked.len() != seqs.len() {
-        return Err(Fault::Again("an event was removed while a copy of it came in".into()));
+        return Err(Fault::Again(
+            "an event was removed while a copy of it came in".into(),
+        ));
     }
     let replays: Vec<i64> = noted.values().map(|note| note.replays).collect();
-    let lasts: Vec<Option<i64>> = noted.values().map(|note| (note.replays > 0).then_some(note.last)).collect();
+    let lasts: Vec<Option<i64>> = noted
+        .values()
+        .map(|note| (note.replays > 0).then_some(note.last))
+        .collect();
     let marks: Vec<&[u8]> = noted.values().map(|note| note.marks.as_slice()).collect();
     change(
         turn,
@@ -228,7 +281,11 @@ async fn note(turn: &Transaction<'_>, noted: &BTreeMap<i64, Note>) -> Result<(),
 }
 
 /// Uses up the proofs of a request that is passed on. False: they were used before.
-pub(super) async fn pass_on(conn: &mut Client, proof: &UsedProof, now: Timestamp) -> Result<bool, Fault> {
+pub(super) async fn pass_on(
+    conn: &mut Client,
+    proof: &UsedProof,
+    now: Timestamp,
+) -> Result<bool, Fault> {
     let turn = conn.transaction().await?;
     let mut marks: Vec<&[u8]> = proof.marks.iter().map(|mark| mark.0.as_slice()).collect();
     marks.sort_unstable();
@@ -249,7 +306,12 @@ pub(super) async fn pass_on(conn: &mut Client, proof: &UsedProof, now: Timestamp
 pub(super) async fn free(conn: &mut Client, marks: &[ProofMark]) -> Result<(), Fault> {
     let turn = conn.transaction().await?;
     let marks: Vec<&[u8]> = marks.iter().map(|mark| mark.0.as_slice()).collect();
-    change(&turn, "DELETE FROM proof WHERE mark = ANY ($1) AND event IS NULL", &[&marks]).await?;
+    change(
+        &turn,
+        "DELETE FROM proof WHERE mark = ANY ($1) AND event IS NULL",
+        &[&marks],
+    )
+    .await?;
     Ok(turn.commit().await?)
 }
 
@@ -263,7 +325,13 @@ pub(super) async fn gone(
     if marks.is_empty() {
         return Ok(());
     }
-    change(turn, "DELETE FROM proof WHERE mark = ANY ($1) AND event = ANY ($2)", &[&marks, &events]).await.map(|_| ())
+    change(
+        turn,
+        "DELETE FROM proof WHERE mark = ANY ($1) AND event = ANY ($2)",
+        &[&marks, &events],
+    )
+    .await
+    .map(|_| ())
 }
 
 /// Forgets proofs of requests that were passed on, whose time is over. True: there may be more.
@@ -282,5 +350,8 @@ pub(super) async fn forget(conn: &mut Client, now: Timestamp) -> Result<bool, Fa
 
 /// The marks of an event, as they stand with it.
 pub(super) fn written(event: &NewEvent) -> Option<Vec<u8>> {
-    event.proof.as_ref().map(|proof| proof.marks.iter().flat_map(|mark| mark.0).collect())
+    event
+        .proof
+        .as_ref()
+        .map(|proof| proof.marks.iter().flat_map(|mark| mark.0).collect())
 }

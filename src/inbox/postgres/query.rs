@@ -12,11 +12,16 @@ use super::fault::Fault;
 use super::list::{DELIVERIES, state, summary};
 use super::routes;
 use super::settle::delivery_id;
-use crate::inbox::{Answer, Claimed, Count, DeliveryDetail, EventDetail, SealedCall, Turn as Before, Usage};
+use crate::inbox::{
+    Answer, Claimed, Count, DeliveryDetail, EventDetail, SealedCall, Turn as Before, Usage,
+};
 use crate::model::{Attempt, DeliveryId, EventId, State, Timestamp};
 
 /// The last delivery before this one that reached the upstream under the same id.
-pub(super) async fn earlier_turn(conn: &mut Client, claimed: &Claimed) -> Result<Option<Before>, Fault> {
+pub(super) async fn earlier_turn(
+    conn: &mut Client,
+    claimed: &Claimed,
+) -> Result<Option<Before>, Fault> {
     let turn = conn.transaction().await?;
     let found = rows(
         &turn,
@@ -29,7 +34,9 @@ pub(super) async fn earlier_turn(conn: &mut Client, claimed: &Claimed) -> Result
         &[&claimed.upstream_id.as_bytes(), &claimed.key, &claimed.destination.to_string()],
     )
     .await?;
-    let Some(row) = found.first() else { return Ok(None) };
+    let Some(row) = found.first() else {
+        return Ok(None);
+    };
     Ok(Some(Before {
         id: delivery_id(row, 6, 7)?,
         params: json(row, 0)?,
@@ -50,7 +57,9 @@ pub(super) async fn event(conn: &mut Client, id: EventId) -> Result<Option<Event
         &[&Uuid::from_bytes(*id.as_bytes())],
     )
     .await?;
-    let Some(row) = found.first() else { return Ok(None) };
+    let Some(row) = found.first() else {
+        return Ok(None);
+    };
     let mut detail = EventDetail {
         summary: summary(row)?,
         strength: row.try_get(8)?,
@@ -60,11 +69,21 @@ pub(super) async fn event(conn: &mut Client, id: EventId) -> Result<Option<Event
         headers: json(row, 12)?,
         body: Bytes::from(row.try_get::<_, Vec<u8>>(13)?),
         replays: u64::try_from(row.try_get::<_, i64>(14)?).unwrap_or_default(),
-        replayed_at: row.try_get::<_, Option<i64>>(15)?.map(Timestamp::from_millis),
-        attachments: attachment::of_events(&turn, &[row.try_get(0)?]).await?.into_values().flatten().collect(),
+        replayed_at: row
+            .try_get::<_, Option<i64>>(15)?
+            .map(Timestamp::from_millis),
+        attachments: attachment::of_events(&turn, &[row.try_get(0)?])
+            .await?
+            .into_values()
+            .flatten()
+            .collect(),
         deliveries: deliveries(&turn, row.try_get(0)?, id, None).await?,
     };
-    detail.summary.states = detail.deliveries.iter().map(|delivery| delivery.state).collect();
+    detail.summary.states = detail
+        .deliveries
+        .iter()
+        .map(|delivery| delivery.state)
+        .collect();
     Ok(Some(detail))
 }
 
@@ -82,7 +101,11 @@ pub(super) enum End {
 }
 
 /// The event of a source that has this dedup key.
-pub(super) async fn known(conn: &mut Client, source: &str, dedup: &str) -> Result<Option<EventId>, Fault> {
+pub(super) async fn known(
+    conn: &mut Client,
+    source: &str,
+    dedup: &str,
+) -> Result<Option<EventId>, Fault> {
     let turn = conn.transaction().await?;
     let found = rows(
         &turn,
@@ -90,8 +113,12 @@ pub(super) async fn known(conn: &mut Client, source: &str, dedup: &str) -> Resul
         &[&source, &dedup.as_bytes()],
     )
     .await?;
-    let Some(row) = found.first() else { return Ok(None) };
-    Ok(Some(EventId::from_bytes(*row.try_get::<_, Uuid>(0)?.as_bytes())))
+    let Some(row) = found.first() else {
+        return Ok(None);
+    };
+    Ok(Some(EventId::from_bytes(
+        *row.try_get::<_, Uuid>(0)?.as_bytes(),
+    )))
 }
 
 /// Whether a delivery has ended, and the one it went with.
@@ -107,7 +134,9 @@ pub(super) async fn ended(conn: &mut Client, id: DeliveryId) -> Result<End, Faul
         &[&Uuid::from_bytes(*id.event.as_bytes()), &number],
     )
     .await?;
-    let Some(row) = found.first() else { return Ok(End::Nothing) };
+    let Some(row) = found.first() else {
+        return Ok(End::Nothing);
+    };
     if !state(row, 1)?.is_final() {
         return Ok(End::NotYet);
     }
@@ -118,7 +147,11 @@ pub(super) async fn ended(conn: &mut Client, id: DeliveryId) -> Result<End, Faul
     // rest is read.
     let (event, name, number) = if row.try_get::<_, Option<&str>>(2)?.is_some() {
         let leader = delivery_id(row, 3, 4)?;
-        (row.try_get(5)?, leader.event, i32::try_from(leader.number).unwrap_or(i32::MAX))
+        (
+            row.try_get(5)?,
+            leader.event,
+            i32::try_from(leader.number).unwrap_or(i32::MAX),
+        )
     } else {
         (row.try_get(0)?, id.event, number)
     };
@@ -155,8 +188,13 @@ async fn deliveries(
         let number: i32 = row.try_get(1)?;
         let destination: &str = row.try_get(2)?;
         list.push(DeliveryDetail {
-            id: DeliveryId { event, number: u32::try_from(number).unwrap_or_default() },
-            destination: destination.parse().map_err(|error| Fault::Engine(format!("{error}")))?,
+            id: DeliveryId {
+                event,
+                number: u32::try_from(number).unwrap_or_default(),
+            },
+            destination: destination
+                .parse()
+                .map_err(|error| Fault::Engine(format!("{error}")))?,
             account: routes::account(row, 14)?,
             class: routes::class(row, 15)?,
             state,
@@ -190,7 +228,9 @@ pub(super) async fn tries(turn: &Transaction<'_>, delivery: i64) -> Result<Vec<A
             started_at: Timestamp::from_millis(row.try_get(1)?),
             ended_at: Timestamp::from_millis(row.try_get(2)?),
             result: text(row, 3)?.unwrap_or_default(),
-            status: row.try_get::<_, Option<i32>>(4)?.and_then(|status| u16::try_from(status).ok()),
+            status: row
+                .try_get::<_, Option<i32>>(4)?
+                .and_then(|status| u16::try_from(status).ok()),
             detail: text(row, 5)?.unwrap_or_default(),
         })
     };
@@ -209,7 +249,10 @@ pub(super) async fn bytes_of(conn: &mut Client, source: String) -> Result<u64, F
     )
     .await?;
     turn.commit().await?;
-    let bytes = found.first().map(|row| row.try_get::<_, i64>(0)).transpose()?;
+    let bytes = found
+        .first()
+        .map(|row| row.try_get::<_, i64>(0))
+        .transpose()?;
     Ok(u64::try_from(bytes.unwrap_or_default()).unwrap_or(0))
 }
 
@@ -224,7 +267,11 @@ pub(super) async fn counts(conn: &mut Client) -> Result<Vec<Count>, Fault> {
     let mut list = Vec::with_capacity(found.len());
     for row in &found {
         let count = u64::try_from(row.try_get::<_, i64>(2)?).unwrap_or(0);
-        list.push(Count { source: row.try_get(0)?, state: state(row, 1)?, count });
+        list.push(Count {
+            source: row.try_get(0)?,
+            state: state(row, 1)?,
+            count,
+        });
     }
     let place = |count: &Count| State::ALL.iter().position(|state| *state == count.state);
     list.sort_by(|a, b| (&a.source, place(a)).cmp(&(&b.source, place(b))));
@@ -243,10 +290,16 @@ pub(super) async fn usage(conn: &mut Client, ceiling: Option<u64>) -> Result<Usa
         &[],
     )
     .await?;
-    let row = found.first().ok_or_else(|| Fault::Engine("no row".into()))?;
+    let row = found
+        .first()
+        .ok_or_else(|| Fault::Engine("no row".into()))?;
     let size = |column| Ok::<_, Fault>(u64::try_from(row.try_get::<_, i64>(column)?).unwrap_or(0));
     let (bytes, needed) = (size(0)?, size(1)?);
-    Ok(Usage { bytes, reusable: bytes.saturating_sub(needed.max(1 << 20).saturating_mul(2)), ceiling })
+    Ok(Usage {
+        bytes,
+        reusable: bytes.saturating_sub(needed.max(1 << 20).saturating_mul(2)),
+        ceiling,
+    })
 }
 
 /// Whether the database takes something.
@@ -258,17 +311,26 @@ pub(super) async fn probe(conn: &mut Client) -> Result<(), Fault> {
 }
 
 fn time(row: &Row, column: usize) -> Result<Option<Timestamp>, Fault> {
-    Ok(row.try_get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
+    Ok(row
+        .try_get::<_, Option<i64>>(column)?
+        .map(Timestamp::from_millis))
 }
 
 /// An answer from three columns: status, end, result; the task object, where it was asked for, from one of its own.
 fn answer(row: &Row, column: usize, task: Option<usize>) -> Result<Option<Answer>, Fault> {
-    let Some(status) = text(row, column)? else { return Ok(None) };
+    let Some(status) = text(row, column)? else {
+        return Ok(None);
+    };
     let task = match task {
         Some(task) => row.try_get::<_, Option<Vec<u8>>>(task)?.map(Bytes::from),
         None => None,
     };
-    Ok(Some(Answer { status, finished_at: text(row, column + 1)?, result: text(row, column + 2)?, task }))
+    Ok(Some(Answer {
+        status,
+        finished_at: text(row, column + 1)?,
+        result: text(row, column + 2)?,
+        task,
+    }))
 }
 
 fn json<T: serde::de::DeserializeOwned>(row: &Row, column: usize) -> Result<T, Fault> {

@@ -50,7 +50,10 @@ impl Replica {
             count: AtomicU32::new(1),
             with_role: Default::default(),
             renewed: watch::Sender::new(None),
-            changed: watch::Sender::new(Standing { good: false, replicas: 1 }),
+            changed: watch::Sender::new(Standing {
+                good: false,
+                replicas: 1,
+            }),
         }
     }
 
@@ -61,8 +64,14 @@ impl Replica {
 
     /// [`crate::inbox::Inbox::standing`]
     pub(super) fn standing(&self) -> Standing {
-        let good = self.renewed.borrow().is_some_and(|at| at.elapsed() < self.patience());
-        Standing { good, replicas: self.count.load(Ordering::Acquire).max(1) }
+        let good = self
+            .renewed
+            .borrow()
+            .is_some_and(|at| at.elapsed() < self.patience());
+        Standing {
+            good,
+            replicas: self.count.load(Ordering::Acquire).max(1),
+        }
     }
 
     /// [`crate::inbox::Inbox::replicas_with`]
@@ -104,9 +113,15 @@ impl Replica {
         self.changed.send_if_modified(|before| {
             let differs = *before != now;
             if differs && before.good && !now.good {
-                tracing::error!("this replica could not renew its leases and stops calling upstream");
+                tracing::error!(
+                    "this replica could not renew its leases and stops calling upstream"
+                );
             } else if differs && !before.good && now.good {
-                tracing::info!(replica = self.id(), replicas = now.replicas, "replica has its leases");
+                tracing::info!(
+                    replica = self.id(),
+                    replicas = now.replicas,
+                    "replica has its leases"
+                );
             }
             *before = now;
             differs
@@ -127,7 +142,11 @@ impl Replica {
                 Box::pin(async move {
                     let turn = conn.transaction().await?;
                     let kept = renew_row(&turn, id, lease).await?;
-                    let id = if kept { id } else { register(&turn, lease, roles).await? };
+                    let id = if kept {
+                        id
+                    } else {
+                        register(&turn, lease, roles).await?
+                    };
                     let counts = count(&turn).await?;
                     turn.commit().await?;
                     Ok((id, counts))
@@ -138,7 +157,11 @@ impl Replica {
             Ok((found, (count, with_role))) => {
                 if found != id {
                     if id != 0 {
-                        tracing::warn!(replica = found, before = id, "this replica's leases had run out");
+                        tracing::warn!(
+                            replica = found,
+                            before = id,
+                            "this replica's leases had run out"
+                        );
                     }
                     self.id.store(found, Ordering::Release);
                 }
@@ -165,7 +188,10 @@ impl Replica {
             let renewing = tokio::time::timeout(self.lease, self.renew(&database));
             tokio::pin!(renewing);
             let end = loop {
-                let left = self.renewed.borrow().map(|at| (at + self.patience()).duration_since(Instant::now()));
+                let left = self
+                    .renewed
+                    .borrow()
+                    .map(|at| (at + self.patience()).duration_since(Instant::now()));
                 tokio::select! {
                     end = &mut renewing => break end,
                     () = tokio::time::sleep(left.unwrap_or(self.lease).max(Duration::from_millis(10))) => self.publish(),
@@ -174,7 +200,9 @@ impl Replica {
             match end {
                 Ok(Ok(())) => shared.recovered(),
                 Ok(Err(fault)) => shared.trouble(fault.told("renew its leases")),
-                Err(_) => shared.trouble(Fault::Lost("no answer in time".into()).told("renew its leases")),
+                Err(_) => {
+                    shared.trouble(Fault::Lost("no answer in time".into()).told("renew its leases"))
+                }
             }
             if !self.standing().good {
                 continue;
@@ -185,7 +213,9 @@ impl Replica {
                     tracing::warn!(leases = freed, "leases of replicas that have gone are free");
                     shared.tell(true, &[]);
                 }
-                Err(fault) => tracing::warn!(cause = ?fault, "leases of replicas that have gone were not freed"),
+                Err(fault) => {
+                    tracing::warn!(cause = ?fault, "leases of replicas that have gone were not freed")
+                }
             }
         }
     }
@@ -218,17 +248,28 @@ async fn register(turn: &Transaction<'_>, lease: f64, roles: Roles) -> Result<i6
         &[&Uuid::new_v4(), &lease, &roles.to_string()],
     )
     .await?;
-    made.first().map_or(Err(Fault::Engine("no row".into())), |row| Ok(row.try_get(0)?))
+    made.first()
+        .map_or(Err(Fault::Engine("no row".into())), |row| {
+            Ok(row.try_get(0)?)
+        })
 }
 
 /// How many there are, and how many with each role.
 async fn count(turn: &Transaction<'_>) -> Result<(u32, [u32; Role::ALL.len()]), Fault> {
     let mut with_role = [0; Role::ALL.len()];
-    let found = rows(turn, "SELECT roles FROM replica WHERE expires_at > now()", &[]).await?;
+    let found = rows(
+        turn,
+        "SELECT roles FROM replica WHERE expires_at > now()",
+        &[],
+    )
+    .await?;
     for row in &found {
         let roles: &str = row.try_get(0)?;
         // A word that is not known here is of a newer version.
-        for role in roles.split(',').filter_map(|word| word.parse::<Role>().ok()) {
+        for role in roles
+            .split(',')
+            .filter_map(|word| word.parse::<Role>().ok())
+        {
             with_role[role as usize] += 1;
         }
     }
@@ -239,10 +280,14 @@ async fn count(turn: &Transaction<'_>) -> Result<(u32, [u32; Role::ALL.len()]), 
 /// it freed.
 pub(super) async fn reap(database: &Database, leaving: Option<i64>) -> Result<usize, Fault> {
     let mut freed = 0;
-    for owner in database.write(move |conn| Box::pin(async move { gone(conn, leaving).await })).await? {
+    for owner in database
+        .write(move |conn| Box::pin(async move { gone(conn, leaving).await }))
+        .await?
+    {
         loop {
-            let (step, done) =
-                database.write(move |conn| Box::pin(async move { free(conn, owner, leaving).await })).await?;
+            let (step, done) = database
+                .write(move |conn| Box::pin(async move { free(conn, owner, leaving).await }))
+                .await?;
             freed += step;
             if done {
                 break;
@@ -269,7 +314,10 @@ async fn gone(conn: &mut Client, leaving: Option<i64>) -> Result<Vec<i64>, Fault
         &[&leaving],
     )
     .await?;
-    Ok(found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    Ok(found
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<_, _>>()?)
 }
 
 /// Frees some leases of a replica that has run out, and removes its row with the last of them. Passes over what
@@ -283,7 +331,11 @@ async fn free(conn: &mut Client, owner: i64, leaving: Option<i64>) -> Result<(us
         &[&owner, &leaving],
     )
     .await?;
-    if row.is_empty() && !rows(&turn, "SELECT FROM replica WHERE id = $1", &[&owner]).await?.is_empty() {
+    if row.is_empty()
+        && !rows(&turn, "SELECT FROM replica WHERE id = $1", &[&owner])
+            .await?
+            .is_empty()
+    {
         return Ok((0, true));
     }
     let locked = rows(
@@ -292,8 +344,14 @@ async fn free(conn: &mut Client, owner: i64, leaving: Option<i64>) -> Result<(us
         &[&owner, &CHUNK],
     )
     .await?;
-    let lanes: Vec<i64> = locked.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    let keys: Vec<i64> = locked.iter().map(|row| row.try_get(1)).collect::<Result<_, _>>()?;
+    let lanes: Vec<i64> = locked
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<_, _>>()?;
+    let keys: Vec<i64> = locked
+        .iter()
+        .map(|row| row.try_get(1))
+        .collect::<Result<_, _>>()?;
     // The try stays counted, and the doubt stays: nobody knows whether it ran.
     let found = rows(
         &turn,

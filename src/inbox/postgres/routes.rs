@@ -18,10 +18,20 @@ pub(super) async fn numbers(
 ) -> Result<HashMap<Route, i32>, Fault> {
     let wanted: BTreeSet<Route> = wanted.collect();
     let mut found = find(turn, &wanted).await?;
-    let missing: BTreeSet<Route> = wanted.into_iter().filter(|route| !found.contains_key(route)).collect();
+    let missing: BTreeSet<Route> = wanted
+        .into_iter()
+        .filter(|route| !found.contains_key(route))
+        .collect();
     if !missing.is_empty() {
-        let Columns { sources, destinations, accounts, classes } = columns(&missing);
-        let rank = |route: &Route| i32::try_from(fair::rank(&route.account, route.class)).unwrap_or_default();
+        let Columns {
+            sources,
+            destinations,
+            accounts,
+            classes,
+        } = columns(&missing);
+        let rank = |route: &Route| {
+            i32::try_from(fair::rank(&route.account, route.class)).unwrap_or_default()
+        };
         let ranks: Vec<i32> = missing.iter().map(rank).collect();
         change(
             turn,
@@ -40,15 +50,30 @@ pub(super) async fn numbers(
 }
 
 /// The number of a delivery's route among those that were looked for.
-pub(super) fn number(routes: &HashMap<Route, i32>, source: &str, delivery: &NewDelivery) -> Result<i32, Fault> {
-    routes.get(&delivery.route(source)).copied().ok_or_else(|| Fault::Engine("a route is missing".into()))
+pub(super) fn number(
+    routes: &HashMap<Route, i32>,
+    source: &str,
+    delivery: &NewDelivery,
+) -> Result<i32, Fault> {
+    routes
+        .get(&delivery.route(source))
+        .copied()
+        .ok_or_else(|| Fault::Engine("a route is missing".into()))
 }
 
-async fn find(turn: &Transaction<'_>, wanted: &BTreeSet<Route>) -> Result<HashMap<Route, i32>, Fault> {
+async fn find(
+    turn: &Transaction<'_>,
+    wanted: &BTreeSet<Route>,
+) -> Result<HashMap<Route, i32>, Fault> {
     if wanted.is_empty() {
         return Ok(HashMap::new());
     }
-    let Columns { sources, destinations, accounts, classes } = columns(wanted);
+    let Columns {
+        sources,
+        destinations,
+        accounts,
+        classes,
+    } = columns(wanted);
     let found = rows(
         turn,
         "SELECT n.place, r.id FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
@@ -93,7 +118,8 @@ pub(super) fn read(row: &Row, column: usize) -> Result<Route, Fault> {
     let destination = row.try_get::<_, &str>(column + 1)?.parse();
     Ok(Route {
         source: row.try_get(column)?,
-        destination: destination.map_err(|_| Fault::Engine("a route's destination cannot be read".into()))?,
+        destination: destination
+            .map_err(|_| Fault::Engine("a route's destination cannot be read".into()))?,
         account: account(row, column + 2)?,
         class: class(row, column + 3)?,
     })
@@ -102,7 +128,8 @@ pub(super) fn read(row: &Row, column: usize) -> Result<Route, Fault> {
 /// A route's account.
 pub(super) fn account(row: &Row, column: usize) -> Result<Account, Fault> {
     let word: &str = row.try_get(column)?;
-    word.parse().map_err(|_| Fault::Engine(format!("{word:?} is no account")))
+    word.parse()
+        .map_err(|_| Fault::Engine(format!("{word:?} is no account")))
 }
 
 /// A route's class.

@@ -29,7 +29,9 @@ const OLDEST: i32 = 130_000;
 pub(super) async fn migrate(client: &mut Client) -> Result<(), Fault> {
     check_server_version(client).await?;
     // Held until this connection ends, however it ends.
-    client.execute("SELECT pg_advisory_lock($1)", &[&TURN]).await?;
+    client
+        .execute("SELECT pg_advisory_lock($1)", &[&TURN])
+        .await?;
     let begun = client.transaction().await?;
     begun
         .batch_execute(
@@ -45,13 +47,20 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), Fault> {
     for (number, migration) in (1..).zip(MIGRATIONS).filter(|(number, _)| *number > found) {
         let step = client.transaction().await?;
         // A change of the schema does not stand in front of everybody else for long.
-        step.batch_execute("SET LOCAL lock_timeout TO '10s'; SET LOCAL search_path TO sluicegate").await?;
+        step.batch_execute("SET LOCAL lock_timeout TO '10s'; SET LOCAL search_path TO sluicegate")
+            .await?;
         step.batch_execute(migration).await?;
-        step.execute("INSERT INTO sluicegate.schema_version (version) VALUES ($1)", &[&number]).await?;
+        step.execute(
+            "INSERT INTO sluicegate.schema_version (version) VALUES ($1)",
+            &[&number],
+        )
+        .await?;
         step.commit().await?;
         tracing::info!(version = number, "inbox schema brought up to date");
     }
-    client.execute("SELECT pg_advisory_unlock($1)", &[&TURN]).await?;
+    client
+        .execute("SELECT pg_advisory_unlock($1)", &[&TURN])
+        .await?;
     Ok(())
 }
 
@@ -61,7 +70,9 @@ pub(super) async fn check(client: &Client, r#unsafe: bool) -> Result<(), Fault> 
     check_durability(client, r#unsafe).await?;
     let newest = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
     match version(client).await? {
-        None => Err(Fault::Engine("the database has no inbox yet: run `sluicegate migrate`".into())),
+        None => Err(Fault::Engine(
+            "the database has no inbox yet: run `sluicegate migrate`".into(),
+        )),
         Some(found) if found < newest => Err(Fault::Engine(format!(
             "the inbox has schema version {found} and this program needs {newest}: run `sluicegate migrate`"
         ))),
@@ -73,18 +84,33 @@ pub(super) async fn check(client: &Client, r#unsafe: bool) -> Result<(), Fault> 
 }
 
 async fn version(client: &Client) -> Result<Option<i32>, Fault> {
-    let there = client.query_one("SELECT to_regclass('sluicegate.schema_version') IS NOT NULL", &[]).await?;
+    let there = client
+        .query_one(
+            "SELECT to_regclass('sluicegate.schema_version') IS NOT NULL",
+            &[],
+        )
+        .await?;
     if !there.try_get::<_, bool>(0)? {
         return Ok(None);
     }
-    Ok(client.query_one("SELECT max(version) FROM sluicegate.schema_version", &[]).await?.try_get(0)?)
+    Ok(client
+        .query_one("SELECT max(version) FROM sluicegate.schema_version", &[])
+        .await?
+        .try_get(0)?)
 }
 
 async fn check_server_version(client: &Client) -> Result<(), Fault> {
-    let row = client.query_one("SELECT current_setting('server_version_num')::int, version()", &[]).await?;
+    let row = client
+        .query_one(
+            "SELECT current_setting('server_version_num')::int, version()",
+            &[],
+        )
+        .await?;
     if row.try_get::<_, i32>(0)? < OLDEST {
         let found: String = row.try_get(1)?;
-        return Err(Fault::Engine(format!("PostgreSQL 13 or newer is needed, the server says: {found}")));
+        return Err(Fault::Engine(format!(
+            "PostgreSQL 13 or newer is needed, the server says: {found}"
+        )));
     }
     Ok(())
 }
@@ -106,7 +132,10 @@ async fn check_durability(client: &Client, r#unsafe: bool) -> Result<(), Fault> 
                  ?sluicegate_unsafe=1 in the address takes it as it is)"
             )));
         }
-        tracing::warn!(setting = name, "the database server may lose accepted events: this setting is off");
+        tracing::warn!(
+            setting = name,
+            "the database server may lose accepted events: this setting is off"
+        );
     }
     Ok(())
 }

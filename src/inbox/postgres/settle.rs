@@ -68,15 +68,24 @@ impl Ending {
 
     /// About how much is written for it.
     pub(super) fn bytes(&self) -> usize {
-        let Self::Settled(settlement, _) = self else { return 64 };
+        let Self::Settled(settlement, _) = self else {
+            return 64;
+        };
         let answer = match &settlement.next {
             Next::Delivered(answer) | Next::Dead(Some(answer)) => Some(answer),
             _ => None,
         };
         256 + settlement.attempt.detail.len().min(MAX_TEXT)
             + answer.map_or(0, |answer| {
-                let result = answer.result.as_ref().map_or(0, |text| text.len().min(MAX_RESULT));
-                result + answer.task.as_ref().map_or(0, |task| task.len().min(MAX_TASK))
+                let result = answer
+                    .result
+                    .as_ref()
+                    .map_or(0, |text| text.len().min(MAX_RESULT));
+                result
+                    + answer
+                        .task
+                        .as_ref()
+                        .map_or(0, |task| task.len().min(MAX_TASK))
             })
     }
 }
@@ -98,7 +107,8 @@ pub(super) async fn settle(
     let mut held: Vec<(&Ending, i64)> = Vec::new();
     let mut stale = Vec::new();
     for (place, &ending) in endings.iter().enumerate() {
-        let is_held = |lease: &Lease| lease.fence == ending.fence() && lease.delivery == ending.key();
+        let is_held =
+            |lease: &Lease| lease.fence == ending.fence() && lease.delivery == ending.key();
         if leases.get(&ending.lane()).is_some_and(is_held) {
             let lease = leases.remove(&ending.lane());
             held.extend(lease.map(|lease| (ending, lease.lane)));
@@ -136,22 +146,44 @@ async fn lock_lanes(turn: &Transaction<'_>, names: &[Uuid]) -> Result<HashMap<Uu
     let mut leases = HashMap::with_capacity(found.len());
     for row in found {
         if let Some(delivery) = row.try_get(2)? {
-            leases.insert(row.try_get(0)?, Lease { lane: row.try_get(1)?, delivery, fence: row.try_get(3)? });
+            leases.insert(
+                row.try_get(0)?,
+                Lease {
+                    lane: row.try_get(1)?,
+                    delivery,
+                    fence: row.try_get(3)?,
+                },
+            );
         }
     }
     Ok(leases)
 }
 
 /// Settlements that are on disk already, the same to the time: the commit was made and its answer lost.
-async fn answered_before(turn: &Transaction<'_>, stale: &[(usize, &Settlement)]) -> Result<Vec<usize>, Fault> {
+async fn answered_before(
+    turn: &Transaction<'_>,
+    stale: &[(usize, &Settlement)],
+) -> Result<Vec<usize>, Fault> {
     if stale.is_empty() {
         return Ok(vec![]);
     }
-    let places: Vec<i64> = stale.iter().map(|(place, _)| i64::try_from(*place).unwrap_or(0)).collect();
+    let places: Vec<i64> = stale
+        .iter()
+        .map(|(place, _)| i64::try_from(*place).unwrap_or(0))
+        .collect();
     let keys: Vec<i64> = stale.iter().map(|(_, settlement)| settlement.key).collect();
-    let fences: Vec<i64> = stale.iter().map(|(_, settlement)| settlement.fence).collect();
-    let starts: Vec<i64> = stale.iter().map(|(_, settlement)| settlement.attempt.started_at.millis()).collect();
-    let ends: Vec<i64> = stale.iter().map(|(_, settlement)| settlement.attempt.ended_at.millis()).collect();
+    let fences: Vec<i64> = stale
+        .iter()
+        .map(|(_, settlement)| settlement.fence)
+        .collect();
+    let starts: Vec<i64> = stale
+        .iter()
+        .map(|(_, settlement)| settlement.attempt.started_at.millis())
+        .collect();
+    let ends: Vec<i64> = stale
+        .iter()
+        .map(|(_, settlement)| settlement.attempt.ended_at.millis())
+        .collect();
     let found = rows(
         turn,
         "SELECT n.place FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
@@ -161,7 +193,10 @@ async fn answered_before(turn: &Transaction<'_>, stale: &[(usize, &Settlement)])
         &[&places, &keys, &fences, &starts, &ends],
     )
     .await?;
-    found.iter().map(|row| Ok(usize::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0))).collect()
+    found
+        .iter()
+        .map(|row| Ok(usize::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0)))
+        .collect()
 }
 
 /// What becomes of deliveries, column by column.
@@ -185,7 +220,8 @@ struct Changes<'a> {
 
 impl<'a> Changes<'a> {
     fn push(&mut self, ending: &'a Ending, lane: i64) {
-        let (mut tries, mut strikes, mut keep_doubt, mut doubt, mut answer, mut time) = (0, 0, false, None, None, None);
+        let (mut tries, mut strikes, mut keep_doubt, mut doubt, mut answer, mut time) =
+            (0, 0, false, None, None, None);
         let state = match ending {
             Ending::Untaken { doubt: before, .. } => {
                 (tries, strikes, doubt) = (1, 1, *before);
@@ -206,7 +242,11 @@ impl<'a> Changes<'a> {
                         keep_doubt = true;
                         State::Unknown
                     }
-                    Next::Retry { at, doubt: since, counted } => {
+                    Next::Retry {
+                        at,
+                        doubt: since,
+                        counted,
+                    } => {
                         (time, doubt, strikes) = (Some(*at), *since, i32::from(!counted));
                         State::Pending
                     }
@@ -224,14 +264,25 @@ impl<'a> Changes<'a> {
         self.strikes.push(strikes);
         self.keep_doubt.push(keep_doubt);
         self.doubts.push(doubt.map(Timestamp::millis));
-        self.ends.push(matches!(state, State::Delivered | State::Dead));
-        self.statuses.push(answer.map(|answer| cut(&answer.status, MAX_TEXT).as_bytes()));
-        self.finished
-            .push(answer.and_then(|answer| answer.finished_at.as_deref()).map(|text| cut(text, MAX_TEXT).as_bytes()));
-        self.results
-            .push(answer.and_then(|answer| answer.result.as_deref()).map(|text| cut(text, MAX_RESULT).as_bytes()));
+        self.ends
+            .push(matches!(state, State::Delivered | State::Dead));
+        self.statuses
+            .push(answer.map(|answer| cut(&answer.status, MAX_TEXT).as_bytes()));
+        self.finished.push(
+            answer
+                .and_then(|answer| answer.finished_at.as_deref())
+                .map(|text| cut(text, MAX_TEXT).as_bytes()),
+        );
+        self.results.push(
+            answer
+                .and_then(|answer| answer.result.as_deref())
+                .map(|text| cut(text, MAX_RESULT).as_bytes()),
+        );
         self.times.push(time.map(Timestamp::millis));
-        if let Some(task) = answer.and_then(|answer| answer.task.as_ref()).filter(|task| task.len() <= MAX_TASK) {
+        if let Some(task) = answer
+            .and_then(|answer| answer.task.as_ref())
+            .filter(|task| task.len() <= MAX_TASK)
+        {
             self.tasks.0.push(ending.key());
             self.tasks.1.push(task);
         }
@@ -239,7 +290,11 @@ impl<'a> Changes<'a> {
 }
 
 /// Ends leases whose lanes are locked. Returns the deliveries that came to their end.
-async fn end(turn: &Transaction<'_>, slot: i32, held: &[(&Ending, i64)]) -> Result<Vec<DeliveryId>, Fault> {
+async fn end(
+    turn: &Transaction<'_>,
+    slot: i32,
+    held: &[(&Ending, i64)],
+) -> Result<Vec<DeliveryId>, Fault> {
     if held.is_empty() {
         return Ok(vec![]);
     }
@@ -254,8 +309,12 @@ async fn end(turn: &Transaction<'_>, slot: i32, held: &[(&Ending, i64)]) -> Resu
             Ending::Untaken { .. } => None,
         })
         .collect();
-    let gone: Vec<i64> =
-        changes.keys.iter().zip(&changes.ends).filter_map(|(key, ends)| ends.then_some(*key)).collect();
+    let gone: Vec<i64> = changes
+        .keys
+        .iter()
+        .zip(&changes.ends)
+        .filter_map(|(key, ends)| ends.then_some(*key))
+        .collect();
     let mut counts = Counts::default();
     let mut ended = Vec::new();
     let changed = change_deliveries(turn, &changes).await?;
@@ -267,7 +326,8 @@ async fn end(turn: &Transaction<'_>, slot: i32, held: &[(&Ending, i64)]) -> Resu
     )?;
     for row in &changed {
         let (word, source): (String, String) = (row.try_get(2)?, row.try_get(3)?);
-        let state = State::parse(&word).ok_or_else(|| Fault::Engine(format!("{word:?} is no state")))?;
+        let state =
+            State::parse(&word).ok_or_else(|| Fault::Engine(format!("{word:?} is no state")))?;
         counts.add(&source, State::Leased, -1);
         counts.add(&source, state, 1);
         if state.is_final() {
@@ -281,21 +341,45 @@ async fn end(turn: &Transaction<'_>, slot: i32, held: &[(&Ending, i64)]) -> Resu
 
 /// What a stranger sent whose key the upstream refused is nothing to keep: the event goes with all that hangs on it, and
 /// its files are nobody's from here on.
-async fn forget(turn: &Transaction<'_>, settlements: &[&Settlement], counts: &mut Counts) -> Result<(), Fault> {
-    let keys: Vec<i64> = settlements.iter().filter(|one| one.refuses_key()).map(|one| one.key).collect();
+async fn forget(
+    turn: &Transaction<'_>,
+    settlements: &[&Settlement],
+    counts: &mut Counts,
+) -> Result<(), Fault> {
+    let keys: Vec<i64> = settlements
+        .iter()
+        .filter(|one| one.refuses_key())
+        .map(|one| one.key)
+        .collect();
     if keys.is_empty() {
         return Ok(());
     }
     let events = "SELECT d.event FROM delivery AS d JOIN route AS r ON r.id = d.route
                   WHERE d.key = ANY ($1) AND r.account = $2";
     let found = rows(turn, events, &[&keys, &Account::Foreign.to_string()]).await?;
-    let events: Vec<i64> = found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    change(turn, "UPDATE attachment SET expires_at = 0 WHERE event = ANY ($1)", &[&events]).await?;
-    let removed = rows(turn, "DELETE FROM event WHERE seq = ANY ($1) RETURNING seq, bytes, proofs", &[&events]).await?;
+    let events: Vec<i64> = found
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<_, _>>()?;
+    change(
+        turn,
+        "UPDATE attachment SET expires_at = 0 WHERE event = ANY ($1)",
+        &[&events],
+    )
+    .await?;
+    let removed = rows(
+        turn,
+        "DELETE FROM event WHERE seq = ANY ($1) RETURNING seq, bytes, proofs",
+        &[&events],
+    )
+    .await?;
     sweep::erase(turn, &removed, counts).await.map(drop)
 }
 
-async fn change_deliveries(turn: &Transaction<'_>, changes: &Changes<'_>) -> Result<Vec<tokio_postgres::Row>, Fault> {
+async fn change_deliveries(
+    turn: &Transaction<'_>,
+    changes: &Changes<'_>,
+) -> Result<Vec<tokio_postgres::Row>, Fault> {
     rows(
         turn,
         "UPDATE delivery AS d SET
@@ -332,7 +416,8 @@ async fn change_deliveries(turn: &Transaction<'_>, changes: &Changes<'_>) -> Res
 async fn keep_tasks(turn: &Transaction<'_>, changes: &Changes<'_>) -> Result<(), Fault> {
     let (keys, tasks) = &changes.tasks;
     if !keys.is_empty() {
-        let sql = "INSERT INTO task (delivery, task) SELECT * FROM unnest($1::bigint[], $2::bytea[])
+        let sql =
+            "INSERT INTO task (delivery, task) SELECT * FROM unnest($1::bigint[], $2::bytea[])
                    ON CONFLICT (delivery) DO UPDATE SET task = excluded.task";
         change(turn, sql, &[keys, tasks]).await?;
     }
@@ -342,7 +427,12 @@ async fn keep_tasks(turn: &Transaction<'_>, changes: &Changes<'_>) -> Result<(),
 /// Nobody needs a caller's own call, with its keys, any longer than its delivery lasts.
 pub(super) async fn erase_calls(turn: &Transaction<'_>, keys: &[i64]) -> Result<(), Fault> {
     if !keys.is_empty() {
-        change(turn, "DELETE FROM sealed WHERE delivery = ANY ($1)", &[&keys]).await?;
+        change(
+            turn,
+            "DELETE FROM sealed WHERE delivery = ANY ($1)",
+            &[&keys],
+        )
+        .await?;
     }
     Ok(())
 }
@@ -354,13 +444,30 @@ async fn insert_attempts(turn: &Transaction<'_>, settlements: &[&Settlement]) ->
     }
     let keys: Vec<i64> = settlements.iter().map(|one| one.key).collect();
     let fences: Vec<i64> = settlements.iter().map(|one| one.fence).collect();
-    let numbers: Vec<i32> =
-        settlements.iter().map(|one| i32::try_from(one.attempt.number).unwrap_or(i32::MAX)).collect();
-    let begun: Vec<i64> = settlements.iter().map(|one| one.attempt.started_at.millis()).collect();
-    let ended: Vec<i64> = settlements.iter().map(|one| one.attempt.ended_at.millis()).collect();
-    let results: Vec<&[u8]> = settlements.iter().map(|one| cut(&one.attempt.result, MAX_TEXT).as_bytes()).collect();
-    let statuses: Vec<Option<i32>> = settlements.iter().map(|one| one.attempt.status.map(i32::from)).collect();
-    let details: Vec<&[u8]> = settlements.iter().map(|one| cut(&one.attempt.detail, MAX_TEXT).as_bytes()).collect();
+    let numbers: Vec<i32> = settlements
+        .iter()
+        .map(|one| i32::try_from(one.attempt.number).unwrap_or(i32::MAX))
+        .collect();
+    let begun: Vec<i64> = settlements
+        .iter()
+        .map(|one| one.attempt.started_at.millis())
+        .collect();
+    let ended: Vec<i64> = settlements
+        .iter()
+        .map(|one| one.attempt.ended_at.millis())
+        .collect();
+    let results: Vec<&[u8]> = settlements
+        .iter()
+        .map(|one| cut(&one.attempt.result, MAX_TEXT).as_bytes())
+        .collect();
+    let statuses: Vec<Option<i32>> = settlements
+        .iter()
+        .map(|one| one.attempt.status.map(i32::from))
+        .collect();
+    let details: Vec<&[u8]> = settlements
+        .iter()
+        .map(|one| cut(&one.attempt.detail, MAX_TEXT).as_bytes())
+        .collect();
     change(
         turn,
         "INSERT INTO attempt (delivery, fence, number, started_at, ended_at, result, status, detail)
@@ -371,7 +478,9 @@ async fn insert_attempts(turn: &Transaction<'_>, settlements: &[&Settlement]) ->
     .await?;
     let many: HashSet<i64> = settlements
         .iter()
-        .filter(|one| matches!(one.next, Next::Released { .. }) || i64::from(one.attempt.number) > TRIES)
+        .filter(|one| {
+            matches!(one.next, Next::Released { .. }) || i64::from(one.attempt.number) > TRIES
+        })
         .map(|one| one.key)
         .collect();
     if !many.is_empty() {
@@ -395,7 +504,11 @@ pub(super) async fn prune_attempts(turn: &Transaction<'_>, keys: &[i64]) -> Resu
 
 /// Lets the lanes' next deliveries come, from a time on or from when they were due before; a lane without one goes.
 /// Read anew, after what this transaction did to its deliveries.
-pub(super) async fn free_lanes(turn: &Transaction<'_>, lanes: &[i64], times: &[Option<i64>]) -> Result<(), Fault> {
+pub(super) async fn free_lanes(
+    turn: &Transaction<'_>,
+    lanes: &[i64],
+    times: &[Option<i64>],
+) -> Result<(), Fault> {
     change(
         turn,
         "WITH n AS MATERIALIZED (
@@ -415,7 +528,14 @@ pub(super) async fn free_lanes(turn: &Transaction<'_>, lanes: &[i64], times: &[O
 }
 
 /// A delivery's name from two columns.
-pub(super) fn delivery_id(row: &tokio_postgres::Row, event: usize, number: usize) -> Result<DeliveryId, Fault> {
+pub(super) fn delivery_id(
+    row: &tokio_postgres::Row,
+    event: usize,
+    number: usize,
+) -> Result<DeliveryId, Fault> {
     let (event, number): (Uuid, i32) = (row.try_get(event)?, row.try_get(number)?);
-    Ok(DeliveryId { event: EventId::from_bytes(event.into_bytes()), number: u32::try_from(number).unwrap_or_default() })
+    Ok(DeliveryId {
+        event: EventId::from_bytes(event.into_bytes()),
+        number: u32::try_from(number).unwrap_or_default(),
+    })
 }

@@ -72,7 +72,11 @@ impl Shared {
         } else {
             None
         };
-        Waiter { id, told, awaited: Arc::clone(&self.awaited) }
+        Waiter {
+            id,
+            told,
+            awaited: Arc::clone(&self.awaited),
+        }
     }
 
     /// Tells whoever waits in this process that these have ended.

@@ -8,7 +8,11 @@ use super::fault::Fault;
 use crate::inbox::{Spend, budget};
 
 /// Counts one more run. Some: that budget is spent, and nothing was counted. `budgets` is in the order of the names.
-pub(super) async fn spend(conn: &mut Client, day: i64, budgets: &[Spend]) -> Result<Option<String>, Fault> {
+pub(super) async fn spend(
+    conn: &mut Client,
+    day: i64,
+    budgets: &[Spend],
+) -> Result<Option<String>, Fault> {
     let turn = conn.transaction().await?;
     for Spend { budget, most } in budgets {
         let most = i64::try_from(*most).unwrap_or(i64::MAX);
@@ -29,7 +33,11 @@ pub(super) async fn spend(conn: &mut Client, day: i64, budgets: &[Spend]) -> Res
 }
 
 /// Takes one run back. `budgets` is in the order of the names.
-pub(super) async fn give_back(conn: &mut Client, day: i64, budgets: &[String]) -> Result<(), Fault> {
+pub(super) async fn give_back(
+    conn: &mut Client,
+    day: i64,
+    budgets: &[String],
+) -> Result<(), Fault> {
     let turn = conn.transaction().await?;
     for budget in budgets {
         let sql = "UPDATE spent SET runs = runs - 1 WHERE day = $1 AND budget = $2 AND runs > 0";
@@ -45,13 +53,23 @@ pub(super) async fn spent(conn: &mut Client, day: i64) -> Result<Vec<(String, u6
     let found = rows(&turn, sql, &[&day]).await?;
     found
         .iter()
-        .map(|row| Ok((row.try_get(0)?, u64::try_from(row.try_get::<_, i64>(1)?).unwrap_or_default())))
+        .map(|row| {
+            Ok((
+                row.try_get(0)?,
+                u64::try_from(row.try_get::<_, i64>(1)?).unwrap_or_default(),
+            ))
+        })
         .collect()
 }
 
 /// Forgets days that nobody asks for any more.
 pub(super) async fn forget(conn: &mut Client, today: i64) -> Result<(), Fault> {
     let turn = conn.transaction().await?;
-    change(&turn, "DELETE FROM spent WHERE day < $1", &[&(today - budget::DAYS)]).await?;
+    change(
+        &turn,
+        "DELETE FROM spent WHERE day < $1",
+        &[&(today - budget::DAYS)],
+    )
+    .await?;
     Ok(turn.commit().await?)
 }

@@ -45,9 +45,15 @@ pub(super) struct Found {
 
 /// Every list of events that is kept in a way of its own.
 pub(super) fn lists(keep: &Keep) -> Vec<(Whose, KeepTimes)> {
-    let mut lists: Vec<(Whose, KeepTimes)> =
-        keep.sources.iter().map(|(source, times)| (Whose::Source(source.clone()), *times)).collect();
-    lists.push((Whose::Others(keep.sources.keys().cloned().collect()), keep.usual));
+    let mut lists: Vec<(Whose, KeepTimes)> = keep
+        .sources
+        .iter()
+        .map(|(source, times)| (Whose::Source(source.clone()), *times))
+        .collect();
+    lists.push((
+        Whose::Others(keep.sources.keys().cloned().collect()),
+        keep.usual,
+    ));
     lists
 }
 
@@ -61,7 +67,8 @@ pub(super) async fn look(
 ) -> Result<Found, Fault> {
     let turn = conn.transaction().await?;
     let before = now - times.delivered.min(times.dead).min(times.filtered);
-    let columns = "e.received_at, e.seq, ARRAY (SELECT d.state FROM delivery AS d WHERE d.event = e.seq),
+    let columns =
+        "e.received_at, e.seq, ARRAY (SELECT d.state FROM delivery AS d WHERE d.event = e.seq),
                    EXISTS (SELECT FROM delivery AS d JOIN delivery AS l ON (l.key + 0) = d.leader
                            WHERE d.event = e.seq AND d.state || '' = 'merged'
                             AND l.state || '' IN ('pending', 'leased', 'unknown'))";
@@ -71,7 +78,12 @@ pub(super) async fn look(
                 "SELECT {columns} FROM event AS e WHERE (e.received_at, e.seq) > ($1, $2) AND e.received_at < $3
                     AND e.source <> ALL ($4) ORDER BY e.received_at, e.seq LIMIT $5"
             );
-            rows(&turn, &sql, &[&from.0, &from.1, &before.millis(), &named, &WINDOW]).await?
+            rows(
+                &turn,
+                &sql,
+                &[&from.0, &from.1, &before.millis(), &named, &WINDOW],
+            )
+            .await?
         }
         // In order of arrival, as far as receipt can be out of it.
         Whose::Source(source) => {
@@ -96,13 +108,20 @@ pub(super) async fn look(
         }
     }
     let whole = i64::try_from(found.len()).is_ok_and(|count| count < WINDOW);
-    Ok(Found { events, next: place.filter(|_| !whole) })
+    Ok(Found {
+        events,
+        next: place.filter(|_| !whole),
+    })
 }
 
 /// Whether an event is finished and kept long enough: the longest that fits one of its deliveries.
 fn is_over(row: &Row, times: &KeepTimes, now: Timestamp) -> Result<bool, Fault> {
     let words: Vec<&str> = row.try_get(2)?;
-    let mut longest = if words.is_empty() { times.filtered } else { Duration::ZERO };
+    let mut longest = if words.is_empty() {
+        times.filtered
+    } else {
+        Duration::ZERO
+    };
     for word in words {
         longest = longest.max(match State::parse(word) {
             Some(State::Delivered | State::Merged) => times.delivered,
@@ -119,8 +138,11 @@ fn is_over(row: &Row, times: &KeepTimes, now: Timestamp) -> Result<bool, Fault> 
 pub(super) async fn remove(conn: &mut Client, events: &[i64]) -> Result<usize, Fault> {
     let turn = conn.transaction().await?;
     let sql = "SELECT seq FROM event WHERE seq = ANY ($1) FOR UPDATE SKIP LOCKED";
-    let locked: Vec<i64> =
-        rows(&turn, sql, &[&events]).await?.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let locked: Vec<i64> = rows(&turn, sql, &[&events])
+        .await?
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<_, _>>()?;
     if locked.is_empty() {
         return Ok(0);
     }
@@ -142,14 +164,35 @@ pub(super) async fn remove(conn: &mut Client, events: &[i64]) -> Result<usize, F
 }
 
 /// Removes what hangs on events that were removed: of each its number and its bytes.
-pub(super) async fn erase(turn: &Transaction<'_>, removed: &[Row], counts: &mut Counts) -> Result<usize, Fault> {
-    let gone: Vec<i64> = removed.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    let deliveries = rows(turn, "DELETE FROM delivery WHERE event = ANY ($1) RETURNING key", &[&gone]).await?;
-    let keys: Vec<i64> = deliveries.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    let proofs: Vec<Option<Vec<u8>>> = removed.iter().map(|row| row.try_get(2)).collect::<Result<_, _>>()?;
+pub(super) async fn erase(
+    turn: &Transaction<'_>,
+    removed: &[Row],
+    counts: &mut Counts,
+) -> Result<usize, Fault> {
+    let gone: Vec<i64> = removed
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<_, _>>()?;
+    let deliveries = rows(
+        turn,
+        "DELETE FROM delivery WHERE event = ANY ($1) RETURNING key",
+        &[&gone],
+    )
+    .await?;
+    let keys: Vec<i64> = deliveries
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<_, _>>()?;
+    let proofs: Vec<Option<Vec<u8>>> = removed
+        .iter()
+        .map(|row| row.try_get(2))
+        .collect::<Result<_, _>>()?;
     proof::gone(turn, &gone, proofs.iter().flatten()).await?;
     attachment::free(turn, &gone).await?;
-    for sql in ["DELETE FROM body WHERE seq = ANY ($1)", "DELETE FROM words WHERE seq = ANY ($1)"] {
+    for sql in [
+        "DELETE FROM body WHERE seq = ANY ($1)",
+        "DELETE FROM words WHERE seq = ANY ($1)",
+    ] {
         change(turn, sql, &[&gone]).await?;
     }
     for sql in [

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -34,19 +36,29 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
         let config = if verify {
-            let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+            let mut roots = RootCertStore {
+                roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+            };
             if let Some(path) = ca_file {
                 let at = |error: &dyn Error| format!("sslrootcert {}: {error}", path.display());
-                for certificate in CertificateDer::pem_file_iter(path).map_err(|error| at(&error))? {
-                    roots.add(certificate.map_err(|error| at(&error))?).map_err(|error| at(&error))?;
+                for certificate in
+                    CertificateDer::pem_file_iter(path).map_err(|error| at(&error))?
+                {
+                    roots
+                        .add(certificate.map_err(|error| at(&error))?)
+                        .map_err(|error| at(&error))?;
                 }
             }
             builder.with_root_certificates(roots)
         } else {
             let anybody = Anybody(supported(&provider));
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(anybody))
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(anybody))
         };
-        Ok(Self { config: Arc::new(config.with_no_client_auth()) })
+        Ok(Self {
+            config: Arc::new(config.with_no_client_auth()),
+        })
     }
 }
 
@@ -61,8 +73,13 @@ impl MakeTlsConnect<Socket> for Tls {
 
     fn make_tls_connect(&mut self, domain: &str) -> io::Result<Connect> {
         // The path of a socket is no name, and nothing is encrypted over it.
-        let name = ServerName::try_from(domain).ok().map(|name| name.to_owned());
-        Ok(Connect { connector: TlsConnector::from(Arc::clone(&self.config)), name })
+        let name = ServerName::try_from(domain)
+            .ok()
+            .map(|name| name.to_owned());
+        Ok(Connect {
+            connector: TlsConnector::from(Arc::clone(&self.config)),
+            name,
+        })
     }
 }
 
@@ -79,9 +96,17 @@ impl TlsConnect<Socket> for Connect {
 
     fn connect(self, socket: Socket) -> Self::Future {
         Box::pin(async move {
-            let no_name = || io::Error::new(io::ErrorKind::InvalidInput, "the server's host is no name to be proved");
+            let no_name = || {
+                io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "the server's host is no name to be proved",
+                )
+            };
             let name = self.name.ok_or_else(no_name)?;
-            self.connector.connect(name, socket).await.map(|stream| Stream(Box::new(stream)))
+            self.connector
+                .connect(name, socket)
+                .await
+                .map(|stream| Stream(Box::new(stream)))
         })
     }
 }
@@ -96,13 +121,21 @@ impl TlsStream for Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, into)
     }
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }
 

@@ -21,18 +21,36 @@ const DELIVERIES: i64 = 2_000;
 const NAMES: usize = 10_000;
 
 /// The events whose ids lie between two.
-pub(super) async fn between(conn: &mut Client, from: EventId, to: EventId, most: usize) -> Result<Vec<EventId>, Fault> {
+pub(super) async fn between(
+    conn: &mut Client,
+    from: EventId,
+    to: EventId,
+    most: usize,
+) -> Result<Vec<EventId>, Fault> {
     let turn = conn.transaction().await?;
-    let (from, to) = (Uuid::from_bytes(*from.as_bytes()), Uuid::from_bytes(*to.as_bytes()));
+    let (from, to) = (
+        Uuid::from_bytes(*from.as_bytes()),
+        Uuid::from_bytes(*to.as_bytes()),
+    );
     let sql = "SELECT id FROM event WHERE id >= $1 AND id <= $2 ORDER BY id LIMIT $3";
     let found = rows(&turn, sql, &[&from, &to, &bound(most)]).await?;
-    found.iter().map(|row| Ok(event_id(row.try_get(0)?))).collect()
+    found
+        .iter()
+        .map(|row| Ok(event_id(row.try_get(0)?)))
+        .collect()
 }
 
 /// What the pending deliveries of these events wait for.
-pub(super) async fn of(conn: &mut Client, events: &[EventId]) -> Result<Vec<WaitingDelivery>, Fault> {
+pub(super) async fn of(
+    conn: &mut Client,
+    events: &[EventId],
+) -> Result<Vec<WaitingDelivery>, Fault> {
     let turn = conn.transaction().await?;
-    let ids: Vec<Uuid> = events.iter().take(EVENTS).map(|id| Uuid::from_bytes(*id.as_bytes())).collect();
+    let ids: Vec<Uuid> = events
+        .iter()
+        .take(EVENTS)
+        .map(|id| Uuid::from_bytes(*id.as_bytes()))
+        .collect();
     // What is under lease, or else the first that waits, goes before the others of a lane.
     let found = rows(
         &turn,
@@ -59,7 +77,9 @@ pub(super) async fn of(conn: &mut Client, events: &[EventId]) -> Result<Vec<Wait
         list.push(WaitingDelivery {
             id: delivery_id(row.try_get(1)?, row.try_get(2)?),
             route: routes::read(row, 3)?,
-            due: ready.filter(|_| behind.is_none()).map(Timestamp::from_millis),
+            due: ready
+                .filter(|_| behind.is_none())
+                .map(Timestamp::from_millis),
             behind,
             last: tries(&turn, row.try_get(0)?).await?.pop(),
         });
@@ -95,7 +115,10 @@ pub(super) async fn source_fares(conn: &mut Client) -> Result<Vec<SourceFare>, F
     )
     .await?;
     let mut open = Vec::new();
-    for state in State::ALL.into_iter().filter(|state| state.needs_attention()) {
+    for state in State::ALL
+        .into_iter()
+        .filter(|state| state.needs_attention())
+    {
         let counted = pairs(
             &turn,
             "SELECT e.source, count(*) FROM (
@@ -107,7 +130,11 @@ pub(super) async fn source_fares(conn: &mut Client) -> Result<Vec<SourceFare>, F
             &[&bound(LOOKED_AT), &state.as_str()],
         )
         .await?;
-        open.extend(counted.into_iter().map(|(source, count)| (source, state, count)));
+        open.extend(
+            counted
+                .into_iter()
+                .map(|(source, count)| (source, state, count)),
+        );
     }
     Ok(waiting::fares(last, oldest, open))
 }
@@ -116,15 +143,29 @@ pub(super) async fn source_fares(conn: &mut Client) -> Result<Vec<SourceFare>, F
 pub(super) async fn destinations(conn: &mut Client) -> Result<Vec<Destination>, Fault> {
     let turn = conn.transaction().await?;
     let sql = "SELECT DISTINCT destination FROM route ORDER BY destination LIMIT $1";
-    rows(&turn, sql, &[&bound(NAMES)]).await?.iter().map(|row| destination(row, 0)).collect()
+    rows(&turn, sql, &[&bound(NAMES)])
+        .await?
+        .iter()
+        .map(|row| destination(row, 0))
+        .collect()
 }
 
-async fn pairs(turn: &Transaction<'_>, sql: &str, with: &[&(dyn ToSql + Sync)]) -> Result<Vec<(String, i64)>, Fault> {
-    rows(turn, sql, with).await?.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+async fn pairs(
+    turn: &Transaction<'_>,
+    sql: &str,
+    with: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<(String, i64)>, Fault> {
+    rows(turn, sql, with)
+        .await?
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect()
 }
 
 fn destination(row: &Row, column: usize) -> Result<Destination, Fault> {
-    row.try_get::<_, &str>(column)?.parse().map_err(|error| Fault::Engine(format!("{error}")))
+    row.try_get::<_, &str>(column)?
+        .parse()
+        .map_err(|error| Fault::Engine(format!("{error}")))
 }
 
 fn event_id(id: Uuid) -> EventId {
@@ -132,7 +173,10 @@ fn event_id(id: Uuid) -> EventId {
 }
 
 fn delivery_id(event: Uuid, number: i32) -> DeliveryId {
-    DeliveryId { event: event_id(event), number: u32::try_from(number).unwrap_or_default() }
+    DeliveryId {
+        event: event_id(event),
+        number: u32::try_from(number).unwrap_or_default(),
+    }
 }
 
 fn bound(most: usize) -> i64 {

@@ -45,7 +45,10 @@ pub(super) async fn run(database: Arc<Database>) {
 async fn fill(conn: &mut Client) -> Result<bool, Fault> {
     let turn = conn.transaction().await?;
     let mine = rows(&turn, "SELECT pg_try_advisory_xact_lock($1)", &[&TURN]).await?;
-    if mine.first().is_none_or(|row| row.try_get(0).ok() != Some(true)) {
+    if mine
+        .first()
+        .is_none_or(|row| row.try_get(0).ok() != Some(true))
+    {
         return Ok(false);
     }
     let found = rows(
@@ -63,7 +66,9 @@ async fn fill(conn: &mut Client) -> Result<bool, Fault> {
         seqs.push(row.try_get::<_, i64>(0)?);
         texts.push(String::from_utf8_lossy(row.try_get(1)?).replace('\0', " "));
     }
-    let Some(last) = seqs.last() else { return Ok(false) };
+    let Some(last) = seqs.last() else {
+        return Ok(false);
+    };
     change(
         &turn,
         "INSERT INTO words (seq, words) SELECT n.seq, to_tsvector('simple', n.body)
@@ -71,7 +76,12 @@ async fn fill(conn: &mut Client) -> Result<bool, Fault> {
         &[&seqs, &texts],
     )
     .await?;
-    change(&turn, "UPDATE words_until SET seq = greatest(seq, $1) WHERE id = 1", &[last]).await?;
+    change(
+        &turn,
+        "UPDATE words_until SET seq = greatest(seq, $1) WHERE id = 1",
+        &[last],
+    )
+    .await?;
     turn.commit().await?;
     Ok(i64::try_from(seqs.len()).is_ok_and(|count| count == CHUNK))
 }

@@ -44,9 +44,20 @@ pub(super) struct Item<W: Work> {
 
 impl<W: Work> Item<W> {
     /// Something, and where its end will be told.
-    pub(super) fn new(work: W, weight: Weight) -> (Self, oneshot::Receiver<Result<W::Answer, InboxError>>) {
+    pub(super) fn new(
+        work: W,
+        weight: Weight,
+    ) -> (Self, oneshot::Receiver<Result<W::Answer, InboxError>>) {
         let (reply, end) = oneshot::channel();
-        (Self { work, since: Instant::now(), reply, weight }, end)
+        (
+            Self {
+                work,
+                since: Instant::now(),
+                reply,
+                weight,
+            },
+            end,
+        )
     }
 
     fn answer(self, end: Result<W::Answer, InboxError>) {
@@ -92,14 +103,25 @@ impl Work for Together {
     ) -> BoxFuture<'a, Result<Wrote<Self>, Fault>> {
         Box::pin(async move {
             let mut answers = accept::keep(conn, slot, batch).await?;
-            for (id, answer) in batch.iter().flat_map(|together| together.ids()).zip(answers.iter_mut().flatten()) {
+            for (id, answer) in batch
+                .iter()
+                .flat_map(|together| together.ids())
+                .zip(answers.iter_mut().flatten())
+            {
                 // It is the first itself.
                 if again && *answer == Accepted::Duplicate(id) {
                     *answer = Accepted::New;
                 }
             }
-            let news = answers.iter().flatten().any(|answer| *answer == Accepted::New);
-            Ok(Wrote { answers, ended: vec![], news })
+            let news = answers
+                .iter()
+                .flatten()
+                .any(|answer| *answer == Accepted::New);
+            Ok(Wrote {
+                answers,
+                ended: vec![],
+                news,
+            })
         })
     }
 }
@@ -118,7 +140,11 @@ impl Work for Ending {
         Box::pin(async move {
             let (answers, ended) = settle::settle(conn, slot, batch, again).await?;
             let news = answers.contains(&Settled::Done);
-            Ok(Wrote { answers, ended, news })
+            Ok(Wrote {
+                answers,
+                ended,
+                news,
+            })
         })
     }
 }
@@ -151,7 +177,9 @@ impl<W: Work> Writer<W> {
     async fn take(&self) -> Vec<Item<W>> {
         let mut queue = self.queue.lock().await;
         let mut batch = Vec::new();
-        let Some(first) = queue.recv().await else { return batch };
+        let Some(first) = queue.recv().await else {
+            return batch;
+        };
         let mut bytes = first.weight.bytes;
         batch.push(first);
         while batch.len() < self.batch && bytes < BATCH_BYTES {
@@ -173,7 +201,9 @@ impl<W: Work> Writer<W> {
                 Err(fault @ Fault::Lost(_)) => {
                     self.shared.trouble(fault.clone().told(W::DOING));
                     let bound = if sent { PATIENCE } else { TRYING };
-                    let (late, rest) = batch.into_iter().partition(|item| item.since.elapsed() >= bound);
+                    let (late, rest) = batch
+                        .into_iter()
+                        .partition(|item| item.since.elapsed() >= bound);
                     refuse(late, &fault);
                     batch = rest;
                     if batch.is_empty() {
@@ -202,7 +232,12 @@ impl<W: Work> Writer<W> {
         }
     }
 
-    async fn attempt(&self, slot: i32, batch: &[Item<W>], sent: &mut bool) -> Result<Wrote<W>, Fault> {
+    async fn attempt(
+        &self,
+        slot: i32,
+        batch: &[Item<W>],
+        sent: &mut bool,
+    ) -> Result<Wrote<W>, Fault> {
         let mut conn = self.database.writer().await?;
         let works: Vec<&W> = batch.iter().map(|item| &item.work).collect();
         let end = within(W::write(&mut conn, slot, &works, *sent)).await;
@@ -237,7 +272,10 @@ impl Weight {
     /// Puts something on the scales; none when too much lies there already. One may always wait alone.
     pub(super) fn of(bytes: usize, all: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
         let before = all.fetch_add(bytes, Ordering::Relaxed);
-        let weight = Self { bytes, all: Arc::clone(all) };
+        let weight = Self {
+            bytes,
+            all: Arc::clone(all),
+        };
         (before == 0 || before.saturating_add(bytes) <= limit).then_some(weight)
     }
 }

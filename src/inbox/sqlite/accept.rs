@@ -13,7 +13,8 @@ use super::settle;
 use super::writer::Turn;
 use crate::inbox::{Anew, InboxError, Replayed, fair};
 use crate::model::{
-    Accepted, Account, Attempt, Backlog, DeliveryId, EventId, NewDelivery, NewEvent, State, Timestamp, UsedProof,
+    Accepted, Account, Attempt, Backlog, DeliveryId, EventId, NewDelivery, NewEvent, State,
+    Timestamp, UsedProof,
 };
 
 /// An event with its lists written out, which is done before the writer has it.
@@ -30,7 +31,11 @@ impl Record {
         let unwritable = |error: serde_json::Error| InboxError::Record(error.to_string());
         let params = serde_json::to_string(&event.params).map_err(unwritable)?;
         let headers = serde_json::to_string(&event.headers).map_err(unwritable)?;
-        Ok(Self { event, params, headers })
+        Ok(Self {
+            event,
+            params,
+            headers,
+        })
     }
 
     /// About how much of the disk it needs.
@@ -47,7 +52,11 @@ impl Record {
 
 impl Record {
     fn sealed(&self) -> usize {
-        self.event.deliveries.iter().filter_map(|delivery| delivery.sealed.as_ref().map(Bytes::len)).sum()
+        self.event
+            .deliveries
+            .iter()
+            .filter_map(|delivery| delivery.sealed.as_ref().map(Bytes::len))
+            .sum()
     }
 }
 
@@ -66,7 +75,8 @@ pub(super) fn keep_all(turn: &mut Turn<'_>, records: &[Record]) -> rusqlite::Res
     let mut all = Vec::with_capacity(records.len());
     for record in records {
         let event = &record.event;
-        let came_before = replays || proof::used(turn, event.proof.as_ref(), event.received_at)?.is_some();
+        let came_before =
+            replays || proof::used(turn, event.proof.as_ref(), event.received_at)?.is_some();
         if !came_before && insert(turn, record)? {
             all.push(Accepted::New);
             continue;
@@ -87,7 +97,9 @@ fn turned_away(turn: &mut Turn<'_>, records: &[Record]) -> rusqlite::Result<Opti
         if event.most_ahead.is_none() && event.backlog.is_none() {
             continue;
         }
-        if known(turn, event)?.is_some() || proof::used(turn, event.proof.as_ref(), event.received_at)?.is_some() {
+        if known(turn, event)?.is_some()
+            || proof::used(turn, event.proof.as_ref(), event.received_at)?.is_some()
+        {
             continue;
         }
         if let Some(most) = event.most_ahead
@@ -118,7 +130,9 @@ pub(super) fn keep(turn: &mut Turn<'_>, record: &Record) -> rusqlite::Result<Acc
     {
         return Ok(again(turn, event)?.unwrap_or(Accepted::Behind));
     }
-    if proof::used(turn, event.proof.as_ref(), event.received_at)?.is_some() || !insert(turn, record)? {
+    if proof::used(turn, event.proof.as_ref(), event.received_at)?.is_some()
+        || !insert(turn, record)?
+    {
         return again(turn, event)?.ok_or(rusqlite::Error::QueryReturnedNoRows);
     }
     Ok(Accepted::New)
@@ -137,10 +151,20 @@ fn insert(turn: &mut Turn<'_>, record: &Record) -> rusqlite::Result<bool> {
         attachment::insert(turn, Some(seq), &event.source, &event.attachments)?;
     }
     for (number, delivery) in (0..).zip(&event.deliveries) {
-        let id = DeliveryId { event: event.id, number };
+        let id = DeliveryId {
+            event: event.id,
+            number,
+        };
         match &event.unmappable {
             None => owe(turn, seq, id, delivery, &event.source, event.received_at)?,
-            Some(why) => hold_back(turn, seq, id, delivery, &event.source, (event.received_at, why))?,
+            Some(why) => hold_back(
+                turn,
+                seq,
+                id,
+                delivery,
+                &event.source,
+                (event.received_at, why),
+            )?,
         }
     }
     Ok(true)
@@ -156,7 +180,11 @@ fn again(turn: &Turn<'_>, event: &NewEvent) -> rusqlite::Result<Option<Accepted>
 }
 
 /// What is said to an event whose proof was used before; none: it was not.
-fn replayed(turn: &Turn<'_>, event: &NewEvent, proof: Option<&UsedProof>) -> rusqlite::Result<Option<Accepted>> {
+fn replayed(
+    turn: &Turn<'_>,
+    event: &NewEvent,
+    proof: Option<&UsedProof>,
+) -> rusqlite::Result<Option<Accepted>> {
     let used = proof::used(turn, proof, event.received_at)?;
     Ok(match used {
         None => None,
@@ -177,18 +205,32 @@ pub(super) fn replay(
     to: &[NewDelivery],
     now: Timestamp,
 ) -> rusqlite::Result<Replayed> {
-    let Some((seq, next)) = next_number(turn, id)? else { return Ok(Replayed::NoEvent) };
+    let Some((seq, next)) = next_number(turn, id)? else {
+        return Ok(Replayed::NoEvent);
+    };
     if next != first {
         return Ok(Replayed::Moved);
     }
-    let source: String =
-        turn.conn.prepare_cached("SELECT source FROM event WHERE seq = ?1")?.query_row([seq], |row| row.get(0))?;
+    let source: String = turn
+        .conn
+        .prepare_cached("SELECT source FROM event WHERE seq = ?1")?
+        .query_row([seq], |row| row.get(0))?;
     let kept = kept_call(turn, seq)?;
     let mut made = Vec::with_capacity(to.len());
     for (number, delivery) in (first..).zip(to) {
         let id = DeliveryId { event: id, number };
         let sealed = delivery.sealed.clone().or_else(|| kept.clone());
-        owe(turn, seq, id, &NewDelivery { sealed, ..delivery.clone() }, &source, now)?;
+        owe(
+            turn,
+            seq,
+            id,
+            &NewDelivery {
+                sealed,
+                ..delivery.clone()
+            },
+            &source,
+            now,
+        )?;
         made.push(id);
     }
     if !made.is_empty() {
@@ -213,22 +255,33 @@ pub(super) fn replay_anew(
     now: Timestamp,
 ) -> rusqlite::Result<Replayed> {
     let replayed = replay(turn, id, first, to, now)?;
-    let (Replayed::Made(_), Some((seq, _))) = (&replayed, next_number(turn, id)?) else { return Ok(replayed) };
-    let unwritable = |error: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
+    let (Replayed::Made(_), Some((seq, _))) = (&replayed, next_number(turn, id)?) else {
+        return Ok(replayed);
+    };
+    let unwritable =
+        |error: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
     let params = serde_json::to_string(&anew.params).map_err(unwritable)?;
     let headers = serde_json::to_string(&anew.headers).map_err(unwritable)?;
     turn.conn
-        .prepare_cached("UPDATE event SET event_type = ?2, thread = ?3, filtered = ?4 WHERE seq = ?1")?
+        .prepare_cached(
+            "UPDATE event SET event_type = ?2, thread = ?3, filtered = ?4 WHERE seq = ?1",
+        )?
         .execute((seq, &anew.event_type, &anew.thread, &anew.filtered))?;
     turn.conn
-        .prepare_cached("UPDATE body SET request_line = ?2, params = ?3, headers = ?4 WHERE seq = ?1")?
+        .prepare_cached(
+            "UPDATE body SET request_line = ?2, params = ?3, headers = ?4 WHERE seq = ?1",
+        )?
         .execute((seq, &anew.request_line, params, headers))?;
     if to.is_empty() {
-        let source: String =
-            turn.conn.prepare_cached("SELECT source FROM event WHERE seq = ?1")?.query_row([seq], |row| row.get(0))?;
+        let source: String = turn
+            .conn
+            .prepare_cached("SELECT source FROM event WHERE seq = ?1")?
+            .query_row([seq], |row| row.get(0))?;
         let cancelled = turn
             .conn
-            .prepare_cached("UPDATE delivery SET state = 'cancelled' WHERE event = ?1 AND state = 'unmappable'")?
+            .prepare_cached(
+                "UPDATE delivery SET state = 'cancelled' WHERE event = ?1 AND state = 'unmappable'",
+            )?
             .execute([seq])?;
         let cancelled = i64::try_from(cancelled).unwrap_or(i64::MAX);
         turn.count(&source, State::Unmappable, -cancelled);
@@ -294,19 +347,26 @@ fn insert_body(turn: &Turn<'_>, seq: i64, record: &Record, body: &Bytes) -> rusq
 /// Whether one of its lanes has more than so many deliveries that wait or are in flight. A lane's row is there exactly
 /// as long as it has any.
 fn is_busy(turn: &Turn<'_>, event: &NewEvent, most: u32) -> rusqlite::Result<bool> {
-    let mut lane = turn.conn.prepare_cached("SELECT id, delivery IS NOT NULL FROM lane WHERE lane = ?1")?;
+    let mut lane = turn
+        .conn
+        .prepare_cached("SELECT id, delivery IS NOT NULL FROM lane WHERE lane = ?1")?;
     let mut waiting = turn.conn.prepare_cached(
         "SELECT count(*) FROM (SELECT 1 FROM delivery INDEXED BY delivery_lane WHERE lane = ?1 AND state = 'pending'
          LIMIT ?2)",
     )?;
     for delivery in &event.deliveries {
         let found = lane
-            .query_row([delivery.lane.as_bytes()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))
+            .query_row([delivery.lane.as_bytes()], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+            })
             .optional()?;
         let Some((id, leased)) = found else { continue };
         let most = i64::from(most);
-        let ahead =
-            if most == 0 { 1 } else { leased + waiting.query_row((id, most + 1), |row| row.get::<_, i64>(0))? };
+        let ahead = if most == 0 {
+            1
+        } else {
+            leased + waiting.query_row((id, most + 1), |row| row.get::<_, i64>(0))?
+        };
         if ahead > most {
             return Ok(true);
         }
@@ -326,8 +386,15 @@ fn is_behind(
     {
         return Ok(true);
     }
-    let Some(age) = backlog.age else { return Ok(false) };
-    let route = route(turn, &event.source, &delivery.destination.to_string(), delivery)?;
+    let Some(age) = backlog.age else {
+        return Ok(false);
+    };
+    let route = route(
+        turn,
+        &event.source,
+        &delivery.destination.to_string(),
+        delivery,
+    )?;
     let oldest: Option<i64> = turn
         .conn
         .prepare_cached(
@@ -346,7 +413,9 @@ fn known(turn: &Turn<'_>, event: &NewEvent) -> rusqlite::Result<Option<EventId>>
             "SELECT id FROM event WHERE source = ?1 AND dedup = ?2 AND dedup IS NOT NULL
              UNION ALL SELECT id FROM event WHERE id = ?3 LIMIT 1",
         )?
-        .query_row((&event.source, &event.dedup, event.id.as_bytes()), |row| row.get(0).map(EventId::from_bytes))
+        .query_row((&event.source, &event.dedup, event.id.as_bytes()), |row| {
+            row.get(0).map(EventId::from_bytes)
+        })
         .optional()
 }
 
@@ -410,17 +479,30 @@ fn hold_back(
         .execute((seq, id.number, &destination, route, &delivery.upstream_id, state.as_str()))?;
     let key = turn.conn.last_insert_rowid();
     let (result, detail) = (state.as_str().to_owned(), why.to_owned());
-    let attempt = Attempt { number: 0, started_at: at, ended_at: at, result, status: None, detail };
+    let attempt = Attempt {
+        number: 0,
+        started_at: at,
+        ended_at: at,
+        result,
+        status: None,
+        detail,
+    };
     settle::insert_attempt(turn, key, &attempt, false)?;
     turn.count(source, state, 1);
     Ok(())
 }
 
 /// The number of a delivery's route.
-fn route(turn: &mut Turn<'_>, source: &str, destination: &str, delivery: &NewDelivery) -> rusqlite::Result<i64> {
+fn route(
+    turn: &mut Turn<'_>,
+    source: &str,
+    destination: &str,
+    delivery: &NewDelivery,
+) -> rusqlite::Result<i64> {
     if let Some((last, id)) = &turn.route
         && last.source == source
-        && (&last.destination, &last.account, last.class) == (&delivery.destination, &delivery.account, delivery.class)
+        && (&last.destination, &last.account, last.class)
+            == (&delivery.destination, &delivery.account, delivery.class)
     {
         return Ok(*id);
     }
@@ -430,8 +512,18 @@ fn route(turn: &mut Turn<'_>, source: &str, destination: &str, delivery: &NewDel
 }
 
 /// Looks a route up, and makes it where it is new.
-fn find_route(turn: &Turn<'_>, source: &str, destination: &str, delivery: &NewDelivery) -> rusqlite::Result<i64> {
-    let route = (source, destination, account(&delivery.account), delivery.class.as_str());
+fn find_route(
+    turn: &Turn<'_>,
+    source: &str,
+    destination: &str,
+    delivery: &NewDelivery,
+) -> rusqlite::Result<i64> {
+    let route = (
+        source,
+        destination,
+        account(&delivery.account),
+        delivery.class.as_str(),
+    );
     let known = turn
         .conn
         .prepare_cached("SELECT id FROM route WHERE source = ?1 AND destination = ?2 AND account = ?3 AND class = ?4")?
@@ -460,14 +552,23 @@ fn account(account: &Account) -> Cow<'static, str> {
 }
 
 /// The number of a lane, which is made where it has no work yet. `route` is that of the delivery it is asked for.
-pub(super) fn lane(turn: &Turn<'_>, name: Uuid, route: i64, ready_at: Timestamp) -> rusqlite::Result<i64> {
+pub(super) fn lane(
+    turn: &Turn<'_>,
+    name: Uuid,
+    route: i64,
+    ready_at: Timestamp,
+) -> rusqlite::Result<i64> {
     let name = name.as_bytes();
     let made = turn
         .conn
-        .prepare_cached("INSERT INTO lane (lane, ready_at, route) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+        .prepare_cached(
+            "INSERT INTO lane (lane, ready_at, route) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+        )?
         .execute((name, ready_at.millis(), route))?;
     if made == 1 {
         return Ok(turn.conn.last_insert_rowid());
     }
-    turn.conn.prepare_cached("SELECT id FROM lane WHERE lane = ?1")?.query_row([name], |row| row.get(0))
+    turn.conn
+        .prepare_cached("SELECT id FROM lane WHERE lane = ?1")?
+        .query_row([name], |row| row.get(0))
 }

@@ -10,8 +10,7 @@ use crate::model::{Attachment, AttachmentId, EventId, Timestamp};
 const PAGE: usize = 200;
 
 /// What a list shows: seq first, then what [`kept`] reads.
-const COLUMNS: &str =
-    "a.seq, a.id, a.name, a.content_type, a.size, a.sha256, a.key, a.expires_at, a.origin, a.source, e.id AS event";
+const COLUMNS: &str = "a.seq, a.id, a.name, a.content_type, a.size, a.sha256, a.key, a.expires_at, a.origin, a.source, e.id AS event";
 
 /// Keeps files of an event, or of none.
 pub(super) fn insert(
@@ -24,7 +23,11 @@ pub(super) fn insert(
 }
 
 /// Keeps more files of an event, behind those it has. False: there is no such event.
-pub(super) fn add(turn: &Turn<'_>, event: EventId, attachments: &[Attachment]) -> rusqlite::Result<bool> {
+pub(super) fn add(
+    turn: &Turn<'_>,
+    event: EventId,
+    attachments: &[Attachment],
+) -> rusqlite::Result<bool> {
     let found = turn
         .conn
         .prepare_cached(
@@ -34,7 +37,9 @@ pub(super) fn add(turn: &Turn<'_>, event: EventId, attachments: &[Attachment]) -
         )?
         .query_row([event.as_bytes()], |row| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?)))
         .optional()?;
-    let Some((seq, source, from)) = found else { return Ok(false) };
+    let Some((seq, source, from)) = found else {
+        return Ok(false);
+    };
     insert_from(turn, Some(seq), from, &source, attachments)?;
     Ok(true)
 }
@@ -80,12 +85,20 @@ pub(super) fn of_event(conn: &Connection, event: i64) -> rusqlite::Result<Vec<At
 
 /// One file.
 pub(super) fn one(conn: &Connection, id: AttachmentId) -> rusqlite::Result<Option<KeptAttachment>> {
-    let sql = format!("SELECT {COLUMNS} FROM attachment AS a LEFT JOIN event AS e ON e.seq = a.event WHERE a.id = ?1");
-    conn.prepare_cached(&sql)?.query_row([id.as_bytes()], kept).optional()
+    let sql = format!(
+        "SELECT {COLUMNS} FROM attachment AS a LEFT JOIN event AS e ON e.seq = a.event WHERE a.id = ?1"
+    );
+    conn.prepare_cached(&sql)?
+        .query_row([id.as_bytes()], kept)
+        .optional()
 }
 
 /// A page of files, newest first.
-pub(super) fn page(conn: &Connection, cursor: Option<i64>, limit: usize) -> rusqlite::Result<Page<KeptAttachment>> {
+pub(super) fn page(
+    conn: &Connection,
+    cursor: Option<i64>,
+    limit: usize,
+) -> rusqlite::Result<Page<KeptAttachment>> {
     let limit = limit.clamp(1, PAGE);
     let sql = format!(
         "SELECT {COLUMNS} FROM attachment AS a LEFT JOIN event AS e ON e.seq = a.event
@@ -94,16 +107,25 @@ pub(super) fn page(conn: &Connection, cursor: Option<i64>, limit: usize) -> rusq
     let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
     let mut list = conn
         .prepare_cached(&sql)?
-        .query_map((cursor.unwrap_or(i64::MAX), most), |row| Ok((row.get::<_, i64>(0)?, kept(row)?)))?
+        .query_map((cursor.unwrap_or(i64::MAX), most), |row| {
+            Ok((row.get::<_, i64>(0)?, kept(row)?))
+        })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     let more = list.len() > limit;
     list.truncate(limit);
     let next = list.last().map(|(seq, _)| *seq).filter(|_| more);
-    Ok(Page { items: list.into_iter().map(|(_, file)| file).collect(), next })
+    Ok(Page {
+        items: list.into_iter().map(|(_, file)| file).collect(),
+        next,
+    })
 }
 
 /// Files that no event refers to and nobody holds a link to.
-pub(super) fn gone(conn: &Connection, now: Timestamp, limit: usize) -> rusqlite::Result<Vec<Attachment>> {
+pub(super) fn gone(
+    conn: &Connection,
+    now: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<Vec<Attachment>> {
     conn.prepare_cached(
         "SELECT seq, id, name, content_type, size, sha256, key, expires_at, origin FROM attachment
          INDEXED BY attachment_loose WHERE event IS NULL AND expires_at < ?1 ORDER BY expires_at, seq LIMIT ?2",
@@ -113,8 +135,12 @@ pub(super) fn gone(conn: &Connection, now: Timestamp, limit: usize) -> rusqlite:
 }
 
 /// Those of these files that are known.
-pub(super) fn known(conn: &Connection, ids: &[AttachmentId]) -> rusqlite::Result<Vec<AttachmentId>> {
-    let mut statement = conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM attachment WHERE id = ?1)")?;
+pub(super) fn known(
+    conn: &Connection,
+    ids: &[AttachmentId],
+) -> rusqlite::Result<Vec<AttachmentId>> {
+    let mut statement =
+        conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM attachment WHERE id = ?1)")?;
     let mut known = Vec::new();
     for id in ids {
         if statement.query_row([id.as_bytes()], |row| row.get(0))? {
@@ -137,8 +163,11 @@ pub(super) fn extend(turn: &Turn<'_>, event: EventId, until: Timestamp) -> rusql
 
 /// Forgets files, whose bytes are gone.
 pub(super) fn forget(turn: &Turn<'_>, ids: &[AttachmentId]) -> rusqlite::Result<usize> {
-    let mut statement = turn.conn.prepare_cached("DELETE FROM attachment WHERE id = ?1")?;
-    ids.iter().try_fold(0, |gone, id| Ok(gone + statement.execute([id.as_bytes()])?))
+    let mut statement = turn
+        .conn
+        .prepare_cached("DELETE FROM attachment WHERE id = ?1")?;
+    ids.iter()
+        .try_fold(0, |gone, id| Ok(gone + statement.execute([id.as_bytes()])?))
 }
 
 fn kept(row: &Row<'_>) -> rusqlite::Result<KeptAttachment> {

@@ -79,7 +79,10 @@ impl Pace {
 
     fn rest(&self) {
         let signs = held(&self.signs);
-        drop(self.changed.wait_timeout_while(signs, REST, |signs| !signs.stop));
+        drop(
+            self.changed
+                .wait_timeout_while(signs, REST, |signs| !signs.stop),
+        );
     }
 }
 
@@ -105,7 +108,9 @@ pub(super) fn restart_when_large(conn: &Connection, pace: &Pace) {
     if frames < pace.bound.load(Ordering::Relaxed) {
         return;
     }
-    let done = conn.busy_timeout(PATIENCE).and_then(|()| round(conn, "PRAGMA wal_checkpoint(RESTART)"));
+    let done = conn
+        .busy_timeout(PATIENCE)
+        .and_then(|()| round(conn, "PRAGMA wal_checkpoint(RESTART)"));
     if let Err(error) = conn.busy_timeout(BUSY) {
         tracing::debug!(cause = %error, "busy timeout not set");
     }
@@ -122,14 +127,17 @@ pub(super) fn restart_when_large(conn: &Connection, pace: &Pace) {
 
 /// One checkpoint: whether it was held up, and the log's length in frames.
 fn round(conn: &Connection, pragma: &str) -> rusqlite::Result<(bool, i64)> {
-    conn.query_row(pragma, [], |row| Ok((row.get::<_, i64>(0)? != 0, row.get(1)?)))
+    conn.query_row(pragma, [], |row| {
+        Ok((row.get::<_, i64>(0)? != 0, row.get(1)?))
+    })
 }
 
 /// Whether the disk said that it did not keep what it was given.
 fn is_lost(error: &rusqlite::Error) -> bool {
     match error {
         rusqlite::Error::SqliteFailure(code, _) => {
-            code.code == ErrorCode::SystemIoFailure && code.extended_code != ffi::SQLITE_IOERR_SHMSIZE
+            code.code == ErrorCode::SystemIoFailure
+                && code.extended_code != ffi::SQLITE_IOERR_SHMSIZE
         }
         _ => false,
     }

@@ -138,12 +138,25 @@ fn open_routes(
     shares: &mut Shares,
     now: Timestamp,
 ) -> rusqlite::Result<Looked> {
-    let mut walk = Walk { turn, terms, now, open: Vec::new(), next_due: None };
+    let mut walk = Walk {
+        turn,
+        terms,
+        now,
+        open: Vec::new(),
+        next_due: None,
+    };
     let mut at = i64::MIN;
     // From rank to rank by the routes there are, so that ranks without any cost nothing.
     while let Some((first, ..)) = walk.next(at, i64::MAX)? {
         let rank = first >> 40;
-        let (begins, ends) = (if rank == 0 { i64::MIN } else { rank_begins(rank) - 1 }, rank_begins(rank + 1) - 1);
+        let (begins, ends) = (
+            if rank == 0 {
+                i64::MIN
+            } else {
+                rank_begins(rank) - 1
+            },
+            rank_begins(rank + 1) - 1,
+        );
         // Where there were more than one look took in, the next begins behind it.
         let start = shares.walked.get(&rank).copied().unwrap_or(begins);
         let (mut looks, mut found) = (0, 0);
@@ -165,7 +178,10 @@ fn open_routes(
         }
         at = ends;
     }
-    Ok(Looked { open: walk.open, next_due: walk.next_due })
+    Ok(Looked {
+        open: walk.open,
+        next_due: walk.next_due,
+    })
 }
 
 /// A look at the routes that have lanes which are not leased.
@@ -179,7 +195,11 @@ struct Walk<'a, 'b> {
 
 impl Walk<'_, '_> {
     /// The next route behind a number, up to another, and when its first lane is ready.
-    fn next(&self, after: i64, until: i64) -> rusqlite::Result<Option<(i64, Timestamp, Option<Route>)>> {
+    fn next(
+        &self,
+        after: i64,
+        until: i64,
+    ) -> rusqlite::Result<Option<(i64, Timestamp, Option<Route>)>> {
         self.turn
             .conn
             .prepare_cached(
@@ -252,8 +272,13 @@ fn lease_of(
         if claim.looked >= WAITING {
             break;
         }
-        let Some(head) = first(turn, number, route, terms, now, claim)? else { continue };
-        let (attempt, strikes) = (head.attempts.saturating_add(1), head.strikes.saturating_add(1));
+        let Some(head) = first(turn, number, route, terms, now, claim)? else {
+            continue;
+        };
+        let (attempt, strikes) = (
+            head.attempts.saturating_add(1),
+            head.strikes.saturating_add(1),
+        );
         let fence = head.fence + 1;
         turn.conn
             .prepare_cached(
@@ -261,11 +286,24 @@ fn lease_of(
                         fence = ?5 WHERE key = ?1",
             )?
             .execute((head.key, attempt, strikes, now.millis(), fence))?;
-        turn.conn.prepare_cached("UPDATE lane SET delivery = ?2 WHERE id = ?1")?.execute((number, head.key))?;
+        turn.conn
+            .prepare_cached("UPDATE lane SET delivery = ?2 WHERE id = ?1")?
+            .execute((number, head.key))?;
         turn.count(&head.source, State::Pending, -1);
         turn.count(&head.source, State::Leased, 1);
-        let Head { key, event, doubt, .. } = head;
-        claim.leases.push(Lease { key, event, lane, fence, attempt, strikes, doubt, at: now });
+        let Head {
+            key, event, doubt, ..
+        } = head;
+        claim.leases.push(Lease {
+            key,
+            event,
+            lane,
+            fence,
+            attempt,
+            strikes,
+            doubt,
+            at: now,
+        });
     }
     Ok(())
 }
@@ -283,11 +321,15 @@ fn first(
     for _ in 0..HEADS {
         let Some(head) = head(turn, lane)? else {
             // A lane whose last delivery was dropped, or one without work, which does no harm when it is gone.
-            turn.conn.prepare_cached("DELETE FROM lane WHERE id = ?1")?.execute([lane])?;
+            turn.conn
+                .prepare_cached("DELETE FROM lane WHERE id = ?1")?
+                .execute([lane])?;
             return Ok(None);
         };
         if head.route != route {
-            turn.conn.prepare_cached("UPDATE lane SET route = ?2 WHERE id = ?1")?.execute((lane, head.route))?;
+            turn.conn
+                .prepare_cached("UPDATE lane SET route = ?2 WHERE id = ?1")?
+                .execute((lane, head.route))?;
             turn.news();
             return Ok(None);
         }
@@ -391,10 +433,14 @@ pub(super) fn fill(conn: &Connection, leases: &Leases) -> rusqlite::Result<(Vec<
         match read(conn, lease)? {
             Ok(one) => {
                 let merged: usize = one.merged.iter().map(|merged| merged.body.len()).sum();
-                bytes = bytes.saturating_add(one.body.len() + one.sealed.as_ref().map_or(0, Bytes::len) + merged);
+                bytes = bytes.saturating_add(
+                    one.body.len() + one.sealed.as_ref().map_or(0, Bytes::len) + merged,
+                );
                 claimed.push(one);
             }
-            Err(cause) => leases.returned.put([Return::Unreadable(lease.clone(), cause)]),
+            Err(cause) => leases
+                .returned
+                .put([Return::Unreadable(lease.clone(), cause)]),
         }
     }
     Ok((claimed, dealt))
@@ -459,9 +505,10 @@ fn read(conn: &Connection, lease: &Lease) -> rusqlite::Result<Result<Claimed, St
         });
     match row {
         Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Err("its event is gone".into())),
-        Err(error @ (rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..))) => {
-            Ok(Err(error.to_string()))
-        }
+        Err(
+            error @ (rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)),
+        ) => Ok(Err(error.to_string())),
         other => other,
     }
 }
@@ -506,7 +553,10 @@ pub(super) struct Returned {
 impl Returned {
     /// Empty; `bell` wakes the writer.
     pub(super) fn new(bell: mpsc::WeakSender<Message>) -> Self {
-        Self { list: Arc::default(), bell }
+        Self {
+            list: Arc::default(),
+            bell,
+        }
     }
 
     fn put(&self, returns: impl IntoIterator<Item = Return>) {
@@ -524,7 +574,12 @@ impl Returned {
     pub(super) fn work(&self) -> impl Iterator<Item = Box<dyn Work>> + use<> {
         let list = std::mem::take(&mut *held(&self.list));
         let returned = self.clone();
-        list.into_iter().map(move |what| -> Box<dyn Work> { Box::new(GiveBack { what, returned: returned.clone() }) })
+        list.into_iter().map(move |what| -> Box<dyn Work> {
+            Box::new(GiveBack {
+                what,
+                returned: returned.clone(),
+            })
+        })
     }
 }
 
@@ -536,9 +591,15 @@ struct GiveBack {
 impl Work for GiveBack {
     fn apply(&mut self, turn: &mut Turn<'_>) -> rusqlite::Result<()> {
         match &self.what {
-            Return::Untaken(lease) => settle::give_back(turn, lease.lane, lease.fence, lease.key, lease.doubt),
+            Return::Untaken(lease) => {
+                settle::give_back(turn, lease.lane, lease.fence, lease.key, lease.doubt)
+            }
             Return::Unreadable(lease, cause) => {
-                tracing::error!(delivery = lease.key, cause, "delivery cannot be read and is dead");
+                tracing::error!(
+                    delivery = lease.key,
+                    cause,
+                    "delivery cannot be read and is dead"
+                );
                 let attempt = Attempt {
                     number: lease.attempt,
                     started_at: lease.at,
@@ -548,8 +609,18 @@ impl Work for GiveBack {
                     detail: cause.clone(),
                 };
                 let (key, lane, fence) = (lease.key, lease.lane, lease.fence);
-                settle::settle(turn, &Settlement { id: None, key, lane, fence, attempt, next: Next::Dead(None) })
-                    .map(|_| ())
+                settle::settle(
+                    turn,
+                    &Settlement {
+                        id: None,
+                        key,
+                        lane,
+                        fence,
+                        attempt,
+                        next: Next::Dead(None),
+                    },
+                )
+                .map(|_| ())
             }
         }
     }

@@ -64,7 +64,10 @@ pub(super) fn gather(
     let mut list = waiting(turn, lane, &head, most)?;
     *looked += list.len();
     let whole = list.len() < most;
-    let old = list.iter().take_while(|waiting| is_old(waiting.received_at)).count();
+    let old = list
+        .iter()
+        .take_while(|waiting| is_old(waiting.received_at))
+        .count();
     match overlap.mode {
         OverlapMode::Queue | OverlapMode::Reject => {
             list.truncate(old);
@@ -74,7 +77,9 @@ pub(super) fn gather(
         OverlapMode::Latest => {
             let last = list.pop();
             match last {
-                Some(last) if whole && !is_old(last.received_at) => lead(turn, lane, head, &list, last, &[]),
+                Some(last) if whole && !is_old(last.received_at) => {
+                    lead(turn, lane, head, &list, last, &[])
+                }
                 Some(last) if whole => {
                     list.push(last);
                     drop_all(turn, lane, &head, &list, None)?;
@@ -125,9 +130,26 @@ fn lead(
         count = count.saturating_add(waiting.dropped);
     }
     speak_for(turn, first.key, count)?;
-    let Waiting { key, event, received_at, fence, .. } = first;
+    let Waiting {
+        key,
+        event,
+        received_at,
+        fence,
+        ..
+    } = first;
     // Never tried, like all of these.
-    Ok((Some(Head { key, event, strikes: 0, doubt: None, received_at, fence, ..head }), dropped.len() as u64))
+    Ok((
+        Some(Head {
+            key,
+            event,
+            strikes: 0,
+            doubt: None,
+            received_at,
+            fence,
+            ..head
+        }),
+        dropped.len() as u64,
+    ))
 }
 
 /// Whether others go with it.
@@ -158,7 +180,11 @@ fn count(turn: &Turn<'_>, lane: i64, head: &Head, most: usize) -> rusqlite::Resu
 
 /// Whether a delivery may be put together with a lane's head, by its first columns.
 fn is_alike(row: &Row<'_>, head: &Head) -> rusqlite::Result<bool> {
-    Ok(row.get::<_, i64>(0)? == head.route && !row.get::<_, bool>(1)? && row.get::<_, u32>(2)? == 0)
+    Ok(
+        row.get::<_, i64>(0)? == head.route
+            && !row.get::<_, bool>(1)?
+            && row.get::<_, u32>(2)? == 0,
+    )
 }
 
 /// The turns that wait in a lane, from its head on, as far as they may be put together.
@@ -178,7 +204,10 @@ fn waiting(turn: &Turn<'_>, lane: i64, head: &Head, most: usize) -> rusqlite::Re
         list.push(Waiting {
             key: row.get(3)?,
             event: row.get(4)?,
-            id: DeliveryId { event: EventId::from_bytes(row.get(5)?), number: row.get(6)? },
+            id: DeliveryId {
+                event: EventId::from_bytes(row.get(5)?),
+                number: row.get(6)?,
+            },
             received_at: Timestamp::from_millis(row.get(7)?),
             bytes: row.get::<_, i64>(8)?.unsigned_abs(),
             fence: row.get(9)?,
@@ -198,19 +227,28 @@ fn drop_all(
 ) -> rusqlite::Result<()> {
     let mut count = 0_u32;
     for waiting in list {
-        end(turn, &head.source, waiting, State::Dropped, in_favour_of.map(|leader| leader.key))?;
+        end(
+            turn,
+            &head.source,
+            waiting,
+            State::Dropped,
+            in_favour_of.map(|leader| leader.key),
+        )?;
         count = count.saturating_add(1).saturating_add(waiting.dropped);
     }
     match in_favour_of {
         Some(leader) => speak_for(turn, leader.key, count),
-        None => settle::next_pending(turn, lane)?.map_or(Ok(()), |(next, _)| speak_for(turn, next, count)),
+        None => settle::next_pending(turn, lane)?
+            .map_or(Ok(()), |(next, _)| speak_for(turn, next, count)),
     }
 }
 
 /// Notes with a delivery that so many more were dropped in its favour.
 fn speak_for(turn: &Turn<'_>, key: i64, count: u32) -> rusqlite::Result<()> {
     if count > 0 {
-        turn.conn.prepare_cached("UPDATE delivery SET dropped = dropped + ?2 WHERE key = ?1")?.execute((key, count))?;
+        turn.conn
+            .prepare_cached("UPDATE delivery SET dropped = dropped + ?2 WHERE key = ?1")?
+            .execute((key, count))?;
     }
     Ok(())
 }
@@ -223,11 +261,9 @@ fn end(
     state: State,
     leader: Option<i64>,
 ) -> rusqlite::Result<()> {
-    turn.conn.prepare_cached("UPDATE delivery SET state = ?2, leader = ?3 WHERE key = ?1")?.execute((
-        waiting.key,
-        state.as_str(),
-        leader,
-    ))?;
+    turn.conn
+        .prepare_cached("UPDATE delivery SET state = ?2, leader = ?3 WHERE key = ?1")?
+        .execute((waiting.key, state.as_str(), leader))?;
     turn.count(source, State::Pending, -1);
     turn.count(source, state, 1);
     if state == State::Dropped {

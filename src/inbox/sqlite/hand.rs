@@ -35,14 +35,18 @@ pub(super) fn resolve(
             Ok((row.get::<_, i64>(0)?, names, of, row.get::<_, u32>(4)?, row.get::<_, String>(5)?))
         })
         .optional()?;
-    let Some((key, (destination, upstream_id), (route, account), attempts, source)) = found else { return Ok(false) };
+    let Some((key, (destination, upstream_id), (route, account), attempts, source)) = found else {
+        return Ok(false);
+    };
     let state = match how {
         ByHand::Delivered => State::Delivered,
         ByHand::Dead => State::Dead,
         ByHand::Again => State::Pending,
     };
     if how == ByHand::Again {
-        let Ok(to) = destination.parse::<Destination>() else { return Ok(false) };
+        let Ok(to) = destination.parse::<Destination>() else {
+            return Ok(false);
+        };
         let lane = accept::lane(turn, to.lane(&account, &upstream_id), route, now)?;
         turn.conn
             .prepare_cached(
@@ -85,7 +89,12 @@ pub(super) fn resolve(
 }
 
 /// Holds, or lets go. False: it was so already.
-pub(super) fn hold(turn: &mut Turn<'_>, what: &Hold, on: bool, now: Timestamp) -> rusqlite::Result<bool> {
+pub(super) fn hold(
+    turn: &mut Turn<'_>,
+    what: &Hold,
+    on: bool,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
     let (kind, name) = match what {
         Hold::All => ("all", String::new()),
         Hold::Source(name) => ("source", name.clone()),
@@ -93,10 +102,14 @@ pub(super) fn hold(turn: &mut Turn<'_>, what: &Hold, on: bool, now: Timestamp) -
     };
     let rows = if on {
         turn.conn
-            .prepare_cached("INSERT INTO hold (kind, name, since) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+            .prepare_cached(
+                "INSERT INTO hold (kind, name, since) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            )?
             .execute((kind, name, now.millis()))?
     } else {
-        turn.conn.prepare_cached("DELETE FROM hold WHERE kind = ?1 AND name = ?2")?.execute((kind, name))?
+        turn.conn
+            .prepare_cached("DELETE FROM hold WHERE kind = ?1 AND name = ?2")?
+            .execute((kind, name))?
     };
     turn.news();
     Ok(rows == 1)
@@ -104,7 +117,8 @@ pub(super) fn hold(turn: &mut Turn<'_>, what: &Hold, on: bool, now: Timestamp) -
 
 /// What is held, and since when.
 pub(super) fn holds(conn: &rusqlite::Connection) -> rusqlite::Result<Vec<(Hold, Timestamp)>> {
-    let mut statement = conn.prepare_cached("SELECT kind, name, since FROM hold ORDER BY kind, name")?;
+    let mut statement =
+        conn.prepare_cached("SELECT kind, name, since FROM hold ORDER BY kind, name")?;
     let mut rows = statement.query([])?;
     let mut holds = Vec::new();
     while let Some(row) = rows.next()? {
@@ -114,7 +128,9 @@ pub(super) fn holds(conn: &rusqlite::Connection) -> rusqlite::Result<Vec<(Hold, 
             "source" => Some(Hold::Source(name)),
             _ => name.parse().ok().map(Hold::Destination),
         };
-        holds.extend(what.map(|what| (what, Timestamp::from_millis(row.get(2).unwrap_or_default()))));
+        holds.extend(
+            what.map(|what| (what, Timestamp::from_millis(row.get(2).unwrap_or_default()))),
+        );
     }
     Ok(holds)
 }
@@ -132,14 +148,24 @@ pub(super) fn begin_job(turn: &Turn<'_>, job: &NewJob, now: Timestamp) -> rusqli
             "INSERT INTO job (filter, state, total, pace, started_at, changed_at)
              VALUES (?1, 'running', ?2, ?3, ?4, ?4) RETURNING {JOB}"
         ))?
-        .query_row((&job.filter, i64::try_from(job.total).unwrap_or(i64::MAX), job.pace, now.millis()), read_job)
+        .query_row(
+            (
+                &job.filter,
+                i64::try_from(job.total).unwrap_or(i64::MAX),
+                job.pace,
+                now.millis(),
+            ),
+            read_job,
+        )
 }
 
 /// The last jobs, newest first.
 pub(super) fn jobs(conn: &rusqlite::Connection) -> rusqlite::Result<Vec<Job>> {
-    conn.prepare_cached(&format!("SELECT {JOB} FROM job ORDER BY id DESC LIMIT {JOBS}"))?
-        .query_map([], read_job)?
-        .collect()
+    conn.prepare_cached(&format!(
+        "SELECT {JOB} FROM job ORDER BY id DESC LIMIT {JOBS}"
+    ))?
+    .query_map([], read_job)?
+    .collect()
 }
 
 /// Changes a job's state and pace. None: there is no such job.
@@ -157,11 +183,18 @@ pub(super) fn steer_job(
         )?
         .execute((id, state.map(JobState::as_str), pace, now.millis()))?;
     turn.news();
-    turn.conn.prepare_cached(&format!("SELECT {JOB} FROM job WHERE id = ?1"))?.query_row([id], read_job).optional()
+    turn.conn
+        .prepare_cached(&format!("SELECT {JOB} FROM job WHERE id = ?1"))?
+        .query_row([id], read_job)
+        .optional()
 }
 
 /// One step, with what it owes, or nothing at all.
-pub(super) fn step_job(turn: &mut Turn<'_>, step: &JobStep, now: Timestamp) -> rusqlite::Result<Option<Job>> {
+pub(super) fn step_job(
+    turn: &mut Turn<'_>,
+    step: &JobStep,
+    now: Timestamp,
+) -> rusqlite::Result<Option<Job>> {
     let stands = turn
         .conn
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM job WHERE id = ?1 AND state = 'running' AND cursor IS ?2)")?
@@ -188,7 +221,11 @@ pub(super) fn step_job(turn: &mut Turn<'_>, step: &JobStep, now: Timestamp) -> r
             Replayed::NoEvent | Replayed::Moved => skipped += 1,
         }
     }
-    let state = if step.ended { JobState::Done } else { JobState::Running };
+    let state = if step.ended {
+        JobState::Done
+    } else {
+        JobState::Running
+    };
     turn.conn
         .prepare_cached(&format!(
             "UPDATE job SET cursor = ?2, done = done + ?3, skipped = skipped + ?4, state = ?5, changed_at = ?6

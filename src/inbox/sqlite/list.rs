@@ -28,7 +28,11 @@ pub(super) const DELIVERIES: i64 = 1000;
 const DISORDER: Duration = Duration::from_secs(3600);
 
 /// A page of events. `indexed`: words are found by their index.
-pub(super) fn events(conn: &Connection, filter: &EventFilter, indexed: bool) -> rusqlite::Result<Page<EventSummary>> {
+pub(super) fn events(
+    conn: &Connection,
+    filter: &EventFilter,
+    indexed: bool,
+) -> rusqlite::Result<Page<EventSummary>> {
     let limit = filter.limit.clamp(1, PAGE);
     let mut items = Vec::new();
     let next = Walk::new(conn, filter, indexed)?.go(|event| {
@@ -93,7 +97,13 @@ impl<'a> Walk<'a> {
         let words = filter.text.as_deref().map(words::of).unwrap_or_default();
         // Few deliveries are not delivered, so they have an index of their own; the others are found soon by looking.
         let listed = filter.state.filter(|state| *state != State::Delivered);
-        let way = match (&filter.dedup, &filter.thread, listed, &filter.event_type, &filter.source) {
+        let way = match (
+            &filter.dedup,
+            &filter.thread,
+            listed,
+            &filter.event_type,
+            &filter.source,
+        ) {
             (Some(dedup), ..) => Way::Dedup(dedup, filter.source.as_deref()),
             _ if indexed && !words.is_empty() => Way::Words(words::query(&words)),
             (_, Some(thread), ..) => Way::Thread(thread),
@@ -103,17 +113,36 @@ impl<'a> Walk<'a> {
             (.., Some(source)) => Way::Source(source),
             _ => Way::All,
         };
-        let words = if matches!(way, Way::Words(_)) { Vec::new() } else { words };
-        Ok(Self { conn, filter, way, words, above, below })
+        let words = if matches!(way, Way::Words(_)) {
+            Vec::new()
+        } else {
+            words
+        };
+        Ok(Self {
+            conn,
+            filter,
+            way,
+            words,
+            above,
+            below,
+        })
     }
 
     /// Hands on what fits until it is told to stop or has looked at enough. Gives where it stopped before its end.
     fn go(&self, mut found: impl FnMut(EventSummary) -> bool) -> rusqlite::Result<Option<i64>> {
-        let window = if self.words.is_empty() { WINDOW } else { BODIES };
+        let window = if self.words.is_empty() {
+            WINDOW
+        } else {
+            BODIES
+        };
         let (sql, keys) = self.sql();
         let mut statement = self.conn.prepare_cached(&sql)?;
-        let mut rows =
-            statement.query(params_from_iter([self.above, self.below].map(Value::Integer).into_iter().chain(keys)))?;
+        let mut rows = statement.query(params_from_iter(
+            [self.above, self.below]
+                .map(Value::Integer)
+                .into_iter()
+                .chain(keys),
+        ))?;
         let (mut looked, mut last, mut full) = (0, None, false);
         while let Some(row) = rows.next()? {
             if full || looked >= window {
@@ -137,8 +166,13 @@ impl<'a> Walk<'a> {
     }
 
     fn sql(&self) -> (String, Vec<Value>) {
-        let columns = "e.seq, e.id, e.source, e.event_type, e.dedup, e.thread, e.received_at, e.filtered";
-        let order = if self.filter.oldest_first { "ASC" } else { "DESC" };
+        let columns =
+            "e.seq, e.id, e.source, e.event_type, e.dedup, e.thread, e.received_at, e.filtered";
+        let order = if self.filter.oldest_first {
+            "ASC"
+        } else {
+            "DESC"
+        };
         let of_event = |by: &str, condition: &str| {
             format!(
                 "SELECT {columns} FROM event AS e {by} WHERE {condition} e.seq > ?1 AND e.seq < ?2 ORDER BY e.seq {order}"
@@ -205,12 +239,16 @@ impl<'a> Walk<'a> {
 
     fn fits(&self, event: &EventSummary) -> bool {
         let filter = self.filter;
-        let same = |wanted: &Option<String>, found: Option<&String>| wanted.is_none() || wanted.as_ref() == found;
+        let same = |wanted: &Option<String>, found: Option<&String>| {
+            wanted.is_none() || wanted.as_ref() == found
+        };
         same(&filter.source, Some(&event.source))
             && same(&filter.event_type, event.event_type.as_ref())
             && same(&filter.thread, event.thread.as_ref())
             && same(&filter.dedup, event.dedup.as_ref())
-            && filter.filtered.is_none_or(|filtered| filtered == event.filtered.is_some())
+            && filter
+                .filtered
+                .is_none_or(|filtered| filtered == event.filtered.is_some())
             && filter.since.is_none_or(|since| event.received_at >= since)
             && filter.until.is_none_or(|until| event.received_at < until)
     }
@@ -218,9 +256,9 @@ impl<'a> Walk<'a> {
     /// The states of an event's deliveries; none when there is none as wanted.
     fn states(&self, seq: i64) -> rusqlite::Result<Option<Vec<State>>> {
         let wanted = self.filter.destination.as_ref().map(ToString::to_string);
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT state, destination FROM delivery WHERE event = ?1 ORDER BY number LIMIT ?2")?;
+        let mut statement = self.conn.prepare_cached(
+            "SELECT state, destination FROM delivery WHERE event = ?1 ORDER BY number LIMIT ?2",
+        )?;
         let mut rows = statement.query((seq, DELIVERIES))?;
         let mut states = Vec::new();
         let mut fits = wanted.is_none();
@@ -239,10 +277,14 @@ impl<'a> Walk<'a> {
         if self.words.is_empty() {
             return Ok(true);
         }
-        let body: Vec<u8> =
-            self.conn.prepare_cached("SELECT body FROM body WHERE seq = ?1")?.query_row([seq], |row| row.get(0))?;
+        let body: Vec<u8> = self
+            .conn
+            .prepare_cached("SELECT body FROM body WHERE seq = ?1")?
+            .query_row([seq], |row| row.get(0))?;
         *looked += body.len() / LARGE;
-        let Some(text) = words::text(&body) else { return Ok(false) };
+        let Some(text) = words::text(&body) else {
+            return Ok(false);
+        };
         let text = text.to_lowercase();
         Ok(self.words.iter().all(|word| text.contains(word)))
     }

@@ -49,13 +49,14 @@ use self::writer::{Job, Message, Turn, Weight, Writer, held};
 use self::young::Young;
 use super::fair::Shares;
 use super::{
-    self as inbox, Anew, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Hold,
-    Inbox, InboxError, JobState, JobStep, Keep, KeptAttachment, NewJob, Page, Replayed, Settled, Settlement,
-    SourceFare, Spend, Standing, Terms, Turn as Before, Usage, WaitingDelivery,
+    self as inbox, Anew, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter,
+    EventSummary, Hold, Inbox, InboxError, JobState, JobStep, Keep, KeptAttachment, NewJob, Page,
+    Replayed, Settled, Settlement, SourceFare, Spend, Standing, Terms, Turn as Before, Usage,
+    WaitingDelivery,
 };
 use crate::model::{
-    Accepted, Attachment, AttachmentId, DeliveryId, Destination, EventId, NewDelivery, NewEvent, ProofMark, Role,
-    State, Timestamp, UpstreamIds, UsedProof,
+    Accepted, Attachment, AttachmentId, DeliveryId, Destination, EventId, NewDelivery, NewEvent,
+    ProofMark, Role, State, Timestamp, UpstreamIds, UsedProof,
 };
 
 /// How many bytes of records may wait for the writer.
@@ -98,7 +99,13 @@ pub struct SqliteOptions {
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { batch: 512, queue: 4096, search: false, max_bytes: None, min_free: 0 }
+        Self {
+            batch: 512,
+            queue: 4096,
+            search: false,
+            max_bytes: None,
+            min_free: 0,
+        }
     }
 }
 
@@ -108,8 +115,14 @@ impl SqliteInbox {
     pub async fn open(path: &Path, options: SqliteOptions) -> Result<Self, InboxError> {
         let path = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || Self::open_blocking(&path, options));
-        let failed = |cause: String| InboxError::Engine { doing: "open", cause };
-        let mut inbox = opened.await.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
+        let failed = |cause: String| InboxError::Engine {
+            doing: "open",
+            cause,
+        };
+        let mut inbox = opened
+            .await
+            .map_err(|error| failed(error.to_string()))?
+            .map_err(failed)?;
         if options.search {
             let queue = inbox.queue()?.downgrade();
             let filling = tokio::spawn(words::fill(Arc::downgrade(&inbox.readers), queue));
@@ -121,11 +134,13 @@ impl SqliteInbox {
     fn open_blocking(path: &Path, options: SqliteOptions) -> Result<Self, String> {
         let lock = prepare_files(path)?;
         let conn = schema::writer(path)?;
-        free_leases(&conn).map_err(|error| format!("leases of the last run cannot be freed: {error}"))?;
-        let young =
-            Young::read(&conn).map_err(|error| format!("the proofs of the last events cannot be read: {error}"))?;
+        free_leases(&conn)
+            .map_err(|error| format!("leases of the last run cannot be freed: {error}"))?;
+        let young = Young::read(&conn)
+            .map_err(|error| format!("the proofs of the last events cannot be read: {error}"))?;
         // The file itself is on disk before anything is promised about what it holds.
-        conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(|error| error.to_string())?;
+        conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .map_err(|error| error.to_string())?;
         sync_folder(path)?;
         let checkpointer = schema::checkpointer(path)?;
         let readers = Arc::new(Readers::open(path)?);
@@ -185,7 +200,10 @@ impl SqliteInbox {
     ) -> Result<U, InboxError> {
         let weight = Weight::of(0, &self.waiting, usize::MAX).ok_or(InboxError::Closed)?;
         let (job, end) = Job::new(doing, weight, work, wrap);
-        self.queue()?.send(Message::Work(Box::new(job))).await.map_err(|_| InboxError::Closed)?;
+        self.queue()?
+            .send(Message::Work(Box::new(job)))
+            .await
+            .map_err(|_| InboxError::Closed)?;
         end.await.unwrap_or(Err(InboxError::Closed))
     }
 
@@ -194,12 +212,17 @@ impl SqliteInbox {
         if events.is_empty() {
             return Ok(0);
         }
-        self.write("sweep", move |turn| sweep::remove(turn, &events)).await
+        self.write("sweep", move |turn| sweep::remove(turn, &events))
+            .await
     }
 
     /// An error when nothing more is to be kept.
     fn has_room(&self) -> Result<(), InboxError> {
-        if self.space.is_full() { Err(InboxError::NoSpace) } else { Ok(()) }
+        if self.space.is_full() {
+            Err(InboxError::NoSpace)
+        } else {
+            Ok(())
+        }
     }
 
     fn queue(&self) -> Result<&mpsc::Sender<Message>, InboxError> {
@@ -211,15 +234,25 @@ impl SqliteInbox {
 impl Inbox for SqliteInbox {
     async fn accept_all(&self, events: Vec<NewEvent>) -> Result<Vec<Accepted>, InboxError> {
         self.has_room()?;
-        let records: Vec<_> = events.into_iter().map(accept::Record::new).collect::<Result<_, _>>()?;
+        let records: Vec<_> = events
+            .into_iter()
+            .map(accept::Record::new)
+            .collect::<Result<_, _>>()?;
         let bytes = records.iter().map(accept::Record::bytes).sum();
         let weight = Weight::of(bytes, &self.waiting, QUEUE_BYTES).ok_or_else(full)?;
-        let (job, end) = Job::new("accept", weight, move |turn| accept::keep_all(turn, &records), |accepted| accepted);
+        let (job, end) = Job::new(
+            "accept",
+            weight,
+            move |turn| accept::keep_all(turn, &records),
+            |accepted| accepted,
+        );
         // Whoever calls from outside is told at once that we are full; everybody else waits for a place.
-        self.queue()?.try_send(Message::Work(Box::new(job))).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => full(),
-            mpsc::error::TrySendError::Closed(_) => InboxError::Closed,
-        })?;
+        self.queue()?
+            .try_send(Message::Work(Box::new(job)))
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => full(),
+                mpsc::error::TrySendError::Closed(_) => InboxError::Closed,
+            })?;
         end.await.unwrap_or(Err(InboxError::Closed))
     }
 
@@ -231,10 +264,20 @@ impl Inbox for SqliteInbox {
             .write_and_wrap(
                 "claim",
                 move |turn| claim::lease(turn, &mut *terms, &mut held(&shares), now),
-                move |found| (Leases::new(found.leases, returned), found.next_due, found.dropped),
+                move |found| {
+                    (
+                        Leases::new(found.leases, returned),
+                        found.next_due,
+                        found.dropped,
+                    )
+                },
             )
             .await?;
-        let claims = Claims { claimed: Vec::new(), next_due, dropped: dropped.into_iter().collect() };
+        let claims = Claims {
+            claimed: Vec::new(),
+            next_due,
+            dropped: dropped.into_iter().collect(),
+        };
         if leases.is_empty() {
             return Ok(claims);
         }
@@ -249,7 +292,8 @@ impl Inbox for SqliteInbox {
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<Settled, InboxError> {
-        self.write("settle", move |turn| settle::settle(turn, &settlement)).await
+        self.write("settle", move |turn| settle::settle(turn, &settlement))
+            .await
     }
 
     async fn news(&self) {
@@ -258,12 +302,20 @@ impl Inbox for SqliteInbox {
 
     async fn earlier_turn(&self, claimed: &Claimed) -> Result<Option<Before>, InboxError> {
         let key = claimed.clone();
-        self.readers.ask("find the turn before", move |conn| query::earlier_turn(conn, &key)).await
+        self.readers
+            .ask("find the turn before", move |conn| {
+                query::earlier_turn(conn, &key)
+            })
+            .await
     }
 
     async fn events(&self, filter: &EventFilter) -> Result<Page<EventSummary>, InboxError> {
         let (filter, indexed) = (filter.clone(), self.search.is_some());
-        self.readers.ask("list events", move |conn| list::events(conn, &filter, indexed)).await
+        self.readers
+            .ask("list events", move |conn| {
+                list::events(conn, &filter, indexed)
+            })
+            .await
     }
 
     async fn count(&self, filter: &EventFilter, most: u64) -> Result<u64, InboxError> {
@@ -284,28 +336,51 @@ impl Inbox for SqliteInbox {
     }
 
     async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError> {
-        self.readers.ask("read an event", move |conn| query::event(conn, id)).await
+        self.readers
+            .ask("read an event", move |conn| query::event(conn, id))
+            .await
     }
 
-    async fn between(&self, from: EventId, to: EventId, most: usize) -> Result<Vec<EventId>, InboxError> {
-        self.readers.ask("look ids up", move |conn| waiting::between(conn, from, to, most)).await
+    async fn between(
+        &self,
+        from: EventId,
+        to: EventId,
+        most: usize,
+    ) -> Result<Vec<EventId>, InboxError> {
+        self.readers
+            .ask("look ids up", move |conn| {
+                waiting::between(conn, from, to, most)
+            })
+            .await
     }
 
     async fn waiting(&self, events: Vec<EventId>) -> Result<Vec<WaitingDelivery>, InboxError> {
-        self.readers.ask("look up what is waited for", move |conn| waiting::of(conn, &events)).await
+        self.readers
+            .ask("look up what is waited for", move |conn| {
+                waiting::of(conn, &events)
+            })
+            .await
     }
 
     async fn source_fares(&self) -> Result<Vec<SourceFare>, InboxError> {
-        self.readers.ask("look at the sources", waiting::source_fares).await
+        self.readers
+            .ask("look at the sources", waiting::source_fares)
+            .await
     }
 
     async fn destinations(&self) -> Result<Vec<Destination>, InboxError> {
-        self.readers.ask("list destinations", waiting::destinations).await
+        self.readers
+            .ask("list destinations", waiting::destinations)
+            .await
     }
 
     async fn known(&self, source: &str, dedup: &str) -> Result<Option<EventId>, InboxError> {
         let (source, dedup) = (source.to_owned(), dedup.to_owned());
-        self.readers.ask("look a dedup key up", move |conn| query::known(conn, &source, &dedup)).await
+        self.readers
+            .ask("look a dedup key up", move |conn| {
+                query::known(conn, &source, &dedup)
+            })
+            .await
     }
 
     async fn replay(
@@ -316,7 +391,10 @@ impl Inbox for SqliteInbox {
         now: Timestamp,
     ) -> Result<Replayed, InboxError> {
         self.has_room()?;
-        self.write("replay", move |turn| accept::replay(turn, id, first, &to, now)).await
+        self.write("replay", move |turn| {
+            accept::replay(turn, id, first, &to, now)
+        })
+        .await
     }
 
     async fn replay_anew(
@@ -328,21 +406,35 @@ impl Inbox for SqliteInbox {
         now: Timestamp,
     ) -> Result<Replayed, InboxError> {
         self.has_room()?;
-        self.write("replay", move |turn| accept::replay_anew(turn, (id, first), &to, &anew, now)).await
+        self.write("replay", move |turn| {
+            accept::replay_anew(turn, (id, first), &to, &anew, now)
+        })
+        .await
     }
 
     async fn cancel(&self, id: DeliveryId, now: Timestamp) -> Result<bool, InboxError> {
-        self.write("cancel", move |turn| settle::cancel(turn, id, now)).await
+        self.write("cancel", move |turn| settle::cancel(turn, id, now))
+            .await
     }
 
-    async fn resolve(&self, id: DeliveryId, how: ByHand, note: &str, now: Timestamp) -> Result<bool, InboxError> {
+    async fn resolve(
+        &self,
+        id: DeliveryId,
+        how: ByHand,
+        note: &str,
+        now: Timestamp,
+    ) -> Result<bool, InboxError> {
         let note = note.to_owned();
-        self.write("settle by hand", move |turn| hand::resolve(turn, id, how, &note, now)).await
+        self.write("settle by hand", move |turn| {
+            hand::resolve(turn, id, how, &note, now)
+        })
+        .await
     }
 
     async fn hold(&self, what: &Hold, on: bool, now: Timestamp) -> Result<bool, InboxError> {
         let what = what.clone();
-        self.write("hold", move |turn| hand::hold(turn, &what, on, now)).await
+        self.write("hold", move |turn| hand::hold(turn, &what, on, now))
+            .await
     }
 
     async fn holds(&self) -> Result<Vec<(Hold, Timestamp)>, InboxError> {
@@ -350,7 +442,8 @@ impl Inbox for SqliteInbox {
     }
 
     async fn begin_job(&self, job: NewJob, now: Timestamp) -> Result<inbox::Job, InboxError> {
-        self.write("begin a job", move |turn| hand::begin_job(turn, &job, now)).await
+        self.write("begin a job", move |turn| hand::begin_job(turn, &job, now))
+            .await
     }
 
     async fn jobs(&self) -> Result<Vec<inbox::Job>, InboxError> {
@@ -364,14 +457,22 @@ impl Inbox for SqliteInbox {
         pace: Option<u32>,
         now: Timestamp,
     ) -> Result<Option<inbox::Job>, InboxError> {
-        self.write("steer a job", move |turn| hand::steer_job(turn, id, state, pace, now)).await
+        self.write("steer a job", move |turn| {
+            hand::steer_job(turn, id, state, pace, now)
+        })
+        .await
     }
 
-    async fn step_job(&self, step: JobStep, now: Timestamp) -> Result<Option<inbox::Job>, InboxError> {
+    async fn step_job(
+        &self,
+        step: JobStep,
+        now: Timestamp,
+    ) -> Result<Option<inbox::Job>, InboxError> {
         if !step.owed.is_empty() {
             self.has_room()?;
         }
-        self.write("step a job", move |turn| hand::step_job(turn, &step, now)).await
+        self.write("step a job", move |turn| hand::step_job(turn, &step, now))
+            .await
     }
 
     async fn ended(&self, id: DeliveryId) -> Result<Option<DeliveryDetail>, InboxError> {
@@ -379,7 +480,11 @@ impl Inbox for SqliteInbox {
         loop {
             // Made before the look: an end that comes after it is told.
             let told = waiter.told().map(Notify::notified);
-            match self.readers.ask("look for an end", move |conn| query::ended(conn, id)).await? {
+            match self
+                .readers
+                .ask("look for an end", move |conn| query::ended(conn, id))
+                .await?
+            {
                 None => return Ok(None),
                 Some(Some(detail)) => return Ok(Some(detail)),
                 Some(None) => {}
@@ -406,7 +511,8 @@ impl Inbox for SqliteInbox {
             let (mut from, mut whole) = (begin, false);
             while !whole && gone < limit {
                 let (keep, most) = (keep.clone(), sweep::CHUNK.min(limit - gone));
-                let look = move |conn: &Connection| sweep::look(conn, &keep, (time, from), now, most);
+                let look =
+                    move |conn: &Connection| sweep::look(conn, &keep, (time, from), now, most);
                 let found = self.readers.ask("find old events", look).await?;
                 (from, whole) = (found.place, found.whole);
                 gone += self.remove(found.events).await?;
@@ -416,8 +522,9 @@ impl Inbox for SqliteInbox {
         let mut owed = round.owed;
         while !owed.is_empty() && gone < limit {
             let (keep, most) = (keep.clone(), sweep::CHUNK.min(limit - gone));
-            let look =
-                move |conn: &Connection| sweep::look_again(conn, &keep, &owed, now, most).map(|found| (found, owed));
+            let look = move |conn: &Connection| {
+                sweep::look_again(conn, &keep, &owed, now, most).map(|found| (found, owed))
+            };
             let (found, looked) = self.readers.ask("find old events", look).await?;
             gone += self.remove(found.events.clone()).await?;
             // Those that went are not found the next time, and forgotten then.
@@ -429,84 +536,155 @@ impl Inbox for SqliteInbox {
             };
         }
         for _ in 0..space::STEPS {
-            if gone >= limit || !self.write("give pages back", |turn| space::give_back(turn.conn)).await? {
+            if gone >= limit
+                || !self
+                    .write("give pages back", |turn| space::give_back(turn.conn))
+                    .await?
+            {
                 break;
             }
             // Requests that came meanwhile have the next turn.
             tokio::time::sleep(space::PAUSE).await;
         }
-        self.write("forget old budgets", move |turn| spend::forget(turn, now.day())).await?;
-        while self.write("forget old proofs", move |turn| proof::forget(turn, now)).await? {}
+        self.write("forget old budgets", move |turn| {
+            spend::forget(turn, now.day())
+        })
+        .await?;
+        while self
+            .write("forget old proofs", move |turn| proof::forget(turn, now))
+            .await?
+        {}
         Ok(gone)
     }
 
     async fn spend(&self, day: i64, budgets: Vec<Spend>) -> Result<Option<String>, InboxError> {
-        self.write("count a run", move |turn| spend::spend(turn, day, &budgets)).await
+        self.write("count a run", move |turn| spend::spend(turn, day, &budgets))
+            .await
     }
 
     async fn give_back(&self, day: i64, budgets: Vec<String>) -> Result<(), InboxError> {
-        self.write("take a run back", move |turn| spend::give_back(turn, day, &budgets)).await
+        self.write("take a run back", move |turn| {
+            spend::give_back(turn, day, &budgets)
+        })
+        .await
     }
 
     async fn use_proof(&self, proof: UsedProof, now: Timestamp) -> Result<bool, InboxError> {
         self.has_room()?;
-        self.write("use a proof up", move |turn| proof::pass_on(turn, &proof, now)).await
+        self.write("use a proof up", move |turn| {
+            proof::pass_on(turn, &proof, now)
+        })
+        .await
     }
 
     async fn free_proof(&self, marks: Vec<ProofMark>) -> Result<(), InboxError> {
-        self.write("give a proof back", move |turn| proof::free(turn, &marks)).await
+        self.write("give a proof back", move |turn| proof::free(turn, &marks))
+            .await
     }
 
     async fn spent(&self, day: i64) -> Result<Vec<(String, u64)>, InboxError> {
-        self.readers.ask("read budgets", move |conn| spend::spent(conn, day)).await
+        self.readers
+            .ask("read budgets", move |conn| spend::spent(conn, day))
+            .await
     }
 
     async fn bytes_of(&self, source: &str) -> Result<u64, InboxError> {
         let source = source.to_owned();
-        self.readers.ask("measure a source", move |conn| query::bytes_of(conn, &source)).await
+        self.readers
+            .ask("measure a source", move |conn| {
+                query::bytes_of(conn, &source)
+            })
+            .await
     }
 
-    async fn keep_attachments(&self, source: &str, attachments: Vec<Attachment>) -> Result<(), InboxError> {
+    async fn keep_attachments(
+        &self,
+        source: &str,
+        attachments: Vec<Attachment>,
+    ) -> Result<(), InboxError> {
         let source = source.to_owned();
-        self.write("keep files", move |turn| attachment::insert(turn, None, &source, &attachments)).await
+        self.write("keep files", move |turn| {
+            attachment::insert(turn, None, &source, &attachments)
+        })
+        .await
     }
 
-    async fn add_attachments(&self, event: EventId, attachments: Vec<Attachment>) -> Result<bool, InboxError> {
-        self.write("keep files", move |turn| attachment::add(turn, event, &attachments)).await
+    async fn add_attachments(
+        &self,
+        event: EventId,
+        attachments: Vec<Attachment>,
+    ) -> Result<bool, InboxError> {
+        self.write("keep files", move |turn| {
+            attachment::add(turn, event, &attachments)
+        })
+        .await
     }
 
     async fn extend_attachments(&self, event: EventId, until: Timestamp) -> Result<(), InboxError> {
-        self.write("keep files longer", move |turn| attachment::extend(turn, event, until)).await
+        self.write("keep files longer", move |turn| {
+            attachment::extend(turn, event, until)
+        })
+        .await
     }
 
     async fn attachment(&self, id: AttachmentId) -> Result<Option<KeptAttachment>, InboxError> {
-        self.readers.ask("read a file's entry", move |conn| attachment::one(conn, id)).await
+        self.readers
+            .ask("read a file's entry", move |conn| attachment::one(conn, id))
+            .await
     }
 
-    async fn attachments(&self, cursor: Option<i64>, limit: usize) -> Result<Page<KeptAttachment>, InboxError> {
-        self.readers.ask("list files", move |conn| attachment::page(conn, cursor, limit)).await
+    async fn attachments(
+        &self,
+        cursor: Option<i64>,
+        limit: usize,
+    ) -> Result<Page<KeptAttachment>, InboxError> {
+        self.readers
+            .ask("list files", move |conn| {
+                attachment::page(conn, cursor, limit)
+            })
+            .await
     }
 
-    async fn attachments_gone(&self, now: Timestamp, limit: usize) -> Result<Vec<Attachment>, InboxError> {
-        self.readers.ask("find old files", move |conn| attachment::gone(conn, now, limit)).await
+    async fn attachments_gone(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Attachment>, InboxError> {
+        self.readers
+            .ask("find old files", move |conn| {
+                attachment::gone(conn, now, limit)
+            })
+            .await
     }
 
-    async fn attachments_known(&self, ids: Vec<AttachmentId>) -> Result<Vec<AttachmentId>, InboxError> {
-        self.readers.ask("look files up", move |conn| attachment::known(conn, &ids)).await
+    async fn attachments_known(
+        &self,
+        ids: Vec<AttachmentId>,
+    ) -> Result<Vec<AttachmentId>, InboxError> {
+        self.readers
+            .ask("look files up", move |conn| attachment::known(conn, &ids))
+            .await
     }
 
     async fn forget_attachments(&self, ids: Vec<AttachmentId>) -> Result<usize, InboxError> {
-        self.write("forget files", move |turn| attachment::forget(turn, &ids)).await
+        self.write("forget files", move |turn| attachment::forget(turn, &ids))
+            .await
     }
 
     async fn usage(&self) -> Result<Usage, InboxError> {
         let space = Arc::clone(&self.space);
         let asked = tokio::task::spawn_blocking(move || space.usage());
-        asked.await.map_err(|error| InboxError::Engine { doing: "measure", cause: error.to_string() })
+        asked.await.map_err(|error| InboxError::Engine {
+            doing: "measure",
+            cause: error.to_string(),
+        })
     }
 
     fn standing(&self) -> Standing {
-        Standing { good: true, replicas: 1 }
+        Standing {
+            good: true,
+            replicas: 1,
+        }
     }
 
     fn replicas_with(&self, _: Role) -> u32 {
@@ -520,8 +698,14 @@ impl Inbox for SqliteInbox {
 
     async fn upstream_ids(&self) -> Result<UpstreamIds, InboxError> {
         let fresh = UpstreamIds::fresh_secret();
-        let secret = self.write("make a secret", move |turn| naming::secret(turn, fresh)).await?;
-        self.readers.ask("read the names of conversations", move |conn| naming::ids(conn, &secret)).await
+        let secret = self
+            .write("make a secret", move |turn| naming::secret(turn, fresh))
+            .await?;
+        self.readers
+            .ask("read the names of conversations", move |conn| {
+                naming::ids(conn, &secret)
+            })
+            .await
     }
 
     async fn ready(&self) -> Result<(), InboxError> {
@@ -582,7 +766,10 @@ fn join(threads: Vec<JoinHandle<()>>) {
 }
 
 fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, String> {
-    std::thread::Builder::new().name(name.into()).spawn(work).map_err(|error| format!("no thread: {error}"))
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(work)
+        .map_err(|error| format!("no thread: {error}"))
 }
 
 /// Full, with a time to come back that is not everybody's.
@@ -593,7 +780,10 @@ fn full() -> InboxError {
 /// Makes the folder and the file, for their owner only, and takes the lock.
 fn prepare_files(path: &Path) -> Result<File, String> {
     let at = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
         fs::create_dir_all(folder).map_err(|error| at(folder, error))?;
     }
     let beside = beside(path);
@@ -622,7 +812,9 @@ fn beside(path: &Path) -> PathBuf {
 
 /// Makes the file's name as durable as what is in it, and its folder's too.
 fn sync_folder(path: &Path) -> Result<(), String> {
-    let path = path.canonicalize().map_err(|error| format!("{}: {error}", path.display()))?;
+    let path = path
+        .canonicalize()
+        .map_err(|error| format!("{}: {error}", path.display()))?;
     for folder in path.ancestors().skip(1).take(2) {
         let synced = File::open(folder).and_then(|folder| folder.sync_all());
         // A parent that may not be read is not ours and was there before.
@@ -644,11 +836,19 @@ fn free_leases(conn: &Connection) -> rusqlite::Result<()> {
                 JOIN event AS e ON e.seq = d.event WHERE d.state <> 'delivered' AND d.state = 'leased' LIMIT 1";
     while let Some((key, lane, source)) = conn
         .prepare_cached(next)?
-        .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?)))
+        .query_row([], |row| {
+            Ok((
+                row.get::<_, i64>(0)?,
+                row.get::<_, i64>(1)?,
+                row.get::<_, String>(2)?,
+            ))
+        })
         .optional()?
     {
-        conn.prepare_cached("UPDATE delivery SET state = 'pending' WHERE key = ?1")?.execute([key])?;
-        conn.prepare_cached("UPDATE lane SET delivery = NULL WHERE id = ?1")?.execute([lane])?;
+        conn.prepare_cached("UPDATE delivery SET state = 'pending' WHERE key = ?1")?
+            .execute([key])?;
+        conn.prepare_cached("UPDATE lane SET delivery = NULL WHERE id = ?1")?
+            .execute([lane])?;
         *freed.entry(source).or_default() += 1;
     }
     for (source, count) in freed {
@@ -674,8 +874,13 @@ mod tests {
 
     async fn opened() -> (tempfile::TempDir, SqliteInbox) {
         let folder = tempfile::tempdir().unwrap();
-        let options = SqliteOptions { queue: 512, ..SqliteOptions::default() };
-        let inbox = SqliteInbox::open(&folder.path().join("inbox.db"), options).await.unwrap();
+        let options = SqliteOptions {
+            queue: 512,
+            ..SqliteOptions::default()
+        };
+        let inbox = SqliteInbox::open(&folder.path().join("inbox.db"), options)
+            .await
+            .unwrap();
         (folder, inbox)
     }
 
@@ -719,9 +924,14 @@ mod tests {
         let (poison, good) = tokio::join!(poison, good);
         assert!(matches!(poison, Err(InboxError::Record(_))), "{poison:?}");
         assert!(good.iter().all(|kept| matches!(kept, Ok(Accepted::New))));
-        assert!(inbox.counts().await.unwrap().is_empty(), "nothing of it stays");
-        let probes =
-            inbox.write("look", |turn| turn.conn.query_row("SELECT count(*) FROM probe", [], |r| r.get::<_, i64>(0)));
+        assert!(
+            inbox.counts().await.unwrap().is_empty(),
+            "nothing of it stays"
+        );
+        let probes = inbox.write("look", |turn| {
+            turn.conn
+                .query_row("SELECT count(*) FROM probe", [], |r| r.get::<_, i64>(0))
+        });
         assert_eq!(probes.await.unwrap(), 0);
         assert!(inbox.ready().await.is_ok());
     }
@@ -732,25 +942,50 @@ mod tests {
         let (_folder, inbox) = opened().await;
         let room = |pages: i64| {
             inbox.write("make room", move |turn| {
-                turn.conn.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0)).and_then(|now| {
-                    turn.conn.query_row(&format!("PRAGMA max_page_count = {}", now + pages), [], |_| Ok(()))
-                })
+                turn.conn
+                    .pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))
+                    .and_then(|now| {
+                        turn.conn.query_row(
+                            &format!("PRAGMA max_page_count = {}", now + pages),
+                            [],
+                            |_| Ok(()),
+                        )
+                    })
             })
         };
         room(2).await.unwrap();
-        assert!(matches!(inbox.accept(event(100_000)).await, Err(InboxError::NoSpace)));
+        assert!(matches!(
+            inbox.accept(event(100_000)).await,
+            Err(InboxError::NoSpace)
+        ));
         assert!(inbox.shared.troubled().is_some());
         room(1000).await.unwrap();
         assert_eq!(inbox.accept(event(100_000)).await.unwrap(), Accepted::New);
         assert!(inbox.shared.troubled().is_none());
-        assert_eq!(inbox.events(&EventFilter { limit: 9, ..EventFilter::default() }).await.unwrap().items.len(), 1);
+        assert_eq!(
+            inbox
+                .events(&EventFilter {
+                    limit: 9,
+                    ..EventFilter::default()
+                })
+                .await
+                .unwrap()
+                .items
+                .len(),
+            1
+        );
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_probe_tells_whether_it_can_write_again() {
         let (_folder, inbox) = opened().await;
-        let refused = inbox.write("write", |_| Err::<(), _>(failure(ffi::SQLITE_READONLY))).await;
-        assert!(matches!(refused, Err(InboxError::Engine { doing: "write", .. })));
+        let refused = inbox
+            .write("write", |_| Err::<(), _>(failure(ffi::SQLITE_READONLY)))
+            .await;
+        assert!(matches!(
+            refused,
+            Err(InboxError::Engine { doing: "write", .. })
+        ));
         assert!(inbox.shared.troubled().is_some());
         inbox.ready().await.unwrap();
         assert!(inbox.shared.troubled().is_none());
@@ -761,16 +996,38 @@ mod tests {
     async fn f4_a_failed_sync_stops_it_for_good() {
         let (folder, inbox) = opened().await;
         inbox.accept(event(1)).await.unwrap();
-        let sync = inbox.write("sync", |_| Err::<(), _>(failure(ffi::SQLITE_IOERR_FSYNC))).await;
+        let sync = inbox
+            .write("sync", |_| Err::<(), _>(failure(ffi::SQLITE_IOERR_FSYNC)))
+            .await;
         assert!(matches!(sync, Err(InboxError::Closed)), "{sync:?}");
         let cause = inbox.failed().await;
         assert!(cause.contains("I/O"), "{cause}");
         assert!(matches!(inbox.ready().await, Err(InboxError::Closed)));
-        assert!(matches!(inbox.accept(event(1)).await, Err(InboxError::Closed)));
+        assert!(matches!(
+            inbox.accept(event(1)).await,
+            Err(InboxError::Closed)
+        ));
         drop(inbox);
-        let options = SqliteOptions { batch: 1, queue: 1, ..SqliteOptions::default() };
-        let again = SqliteInbox::open(&folder.path().join("inbox.db"), options).await.unwrap();
-        assert_eq!(again.events(&EventFilter { limit: 9, ..EventFilter::default() }).await.unwrap().items.len(), 1);
+        let options = SqliteOptions {
+            batch: 1,
+            queue: 1,
+            ..SqliteOptions::default()
+        };
+        let again = SqliteInbox::open(&folder.path().join("inbox.db"), options)
+            .await
+            .unwrap();
+        assert_eq!(
+            again
+                .events(&EventFilter {
+                    limit: 9,
+                    ..EventFilter::default()
+                })
+                .await
+                .unwrap()
+                .items
+                .len(),
+            1
+        );
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -779,7 +1036,10 @@ mod tests {
         let gone = inbox.write::<()>("panic", |_| panic!("on purpose")).await;
         assert!(matches!(gone, Err(InboxError::Closed)));
         assert!(inbox.failed().await.contains("panicked"));
-        assert!(matches!(inbox.accept(event(1)).await, Err(InboxError::Closed)));
+        assert!(matches!(
+            inbox.accept(event(1)).await,
+            Err(InboxError::Closed)
+        ));
         inbox.close().await;
     }
 
@@ -791,7 +1051,10 @@ mod tests {
         inbox.accept(event(1)).await.unwrap();
         let modes = fs::read_dir(folder.path()).unwrap().map(|file| {
             let file = file.unwrap();
-            (file.file_name(), file.metadata().unwrap().permissions().mode() & 0o777)
+            (
+                file.file_name(),
+                file.metadata().unwrap().permissions().mode() & 0o777,
+            )
         });
         for (name, mode) in modes {
             assert_eq!(mode, 0o600, "{name:?}");

@@ -10,14 +10,23 @@ use crate::model::UpstreamIds;
 /// The kept secret; where there is none, this one from now on.
 pub(super) fn secret(turn: &mut Turn<'_>, fresh: [u8; 32]) -> rusqlite::Result<[u8; 32]> {
     turn.conn
-        .prepare_cached("INSERT INTO own_secret (name, secret) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+        .prepare_cached(
+            "INSERT INTO own_secret (name, secret) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        )?
         .execute((OWN_SECRET, fresh))?;
-    turn.conn.prepare_cached("SELECT secret FROM own_secret WHERE name = ?1")?.query_row([OWN_SECRET], |row| row.get(0))
+    turn.conn
+        .prepare_cached("SELECT secret FROM own_secret WHERE name = ?1")?
+        .query_row([OWN_SECRET], |row| row.get(0))
 }
 
 /// The names of conversations of before there was a secret, added to it.
 pub(super) fn ids(conn: &Connection, secret: &[u8; 32]) -> rusqlite::Result<UpstreamIds> {
     let mut statement = conn.prepare("SELECT upstream_id FROM former_thread")?;
-    let former = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
-    Ok(UpstreamIds::new(secret, former.iter().filter_map(|id| Uuid::try_parse(id).ok())))
+    let former = statement
+        .query_map([], |row| row.get::<_, String>(0))?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(UpstreamIds::new(
+        secret,
+        former.iter().filter_map(|id| Uuid::try_parse(id).ok()),
+    ))
 }

@@ -17,19 +17,26 @@ pub(super) fn used(
     proof: Option<&UsedProof>,
     now: Timestamp,
 ) -> rusqlite::Result<Option<Option<(i64, EventId)>>> {
-    let Some(proof) = proof.filter(|proof| !proof.marks.is_empty()) else { return Ok(None) };
-    let mut look =
-        turn.conn.prepare_cached("SELECT event FROM proof WHERE mark = ?1 AND (until IS NULL OR until > ?2)")?;
+    let Some(proof) = proof.filter(|proof| !proof.marks.is_empty()) else {
+        return Ok(None);
+    };
+    let mut look = turn.conn.prepare_cached(
+        "SELECT event FROM proof WHERE mark = ?1 AND (until IS NULL OR until > ?2)",
+    )?;
     let mut first = None;
     for mark in &proof.marks {
         let found = match turn.young.used(&turn.staged, *mark, now) {
             Some(event) => Some(Some(event)),
-            None => look.query_row((mark.0.as_slice(), now.millis()), |row| row.get(0)).optional()?,
+            None => look
+                .query_row((mark.0.as_slice(), now.millis()), |row| row.get(0))
+                .optional()?,
         };
         let Some(event) = found else { return Ok(None) };
         first = first.or(event);
     }
-    let Some(seq) = first else { return Ok(Some(None)) };
+    let Some(seq) = first else {
+        return Ok(Some(None));
+    };
     turn.conn
         .prepare_cached("SELECT id FROM event WHERE seq = ?1")?
         .query_row([seq], |row| row.get(0).map(EventId::from_bytes))
@@ -52,8 +59,19 @@ pub(super) fn keep(turn: &mut Turn<'_>, seq: i64, event: &NewEvent) {
     let Some(proof) = &event.proof else { return };
     for mark in &proof.marks {
         // Of several, one may be another event's already: it stays with that one.
-        if turn.young.used(&turn.staged, *mark, event.received_at).is_none() {
-            turn.staged.uses(*mark, Use { event: seq, until: proof.until, at: event.received_at });
+        if turn
+            .young
+            .used(&turn.staged, *mark, event.received_at)
+            .is_none()
+        {
+            turn.staged.uses(
+                *mark,
+                Use {
+                    event: seq,
+                    until: proof.until,
+                    at: event.received_at,
+                },
+            );
         }
     }
 }
@@ -61,24 +79,35 @@ pub(super) fn keep(turn: &mut Turn<'_>, seq: i64, event: &NewEvent) {
 /// Adds the proofs of another request with the same event: a sender that tries again signs again, and that signature is
 /// not to be good for a second run either.
 pub(super) fn add(turn: &Turn<'_>, first: EventId, event: &NewEvent) -> rusqlite::Result<()> {
-    let Some(proof) = &event.proof else { return Ok(()) };
+    let Some(proof) = &event.proof else {
+        return Ok(());
+    };
     let found = turn
         .conn
         .prepare_cached("SELECT seq, proofs FROM event WHERE id = ?1")?
-        .query_row([first.as_bytes()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<Vec<u8>>>(1)?)))
+        .query_row([first.as_bytes()], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<Vec<u8>>>(1)?))
+        })
         .optional()?;
-    let Some((seq, proofs)) = found else { return Ok(()) };
+    let Some((seq, proofs)) = found else {
+        return Ok(());
+    };
     let mut proofs = proofs.unwrap_or_default();
     let before = proofs.len();
     for mark in &proof.marks {
-        if turn.young.used(&turn.staged, *mark, event.received_at).is_none()
+        if turn
+            .young
+            .used(&turn.staged, *mark, event.received_at)
+            .is_none()
             && write(turn, *mark, Some(seq), proof.until, event.received_at)?
         {
             proofs.extend_from_slice(&mark.0);
         }
     }
     if proofs.len() > before {
-        turn.conn.prepare_cached("UPDATE event SET proofs = ?2 WHERE seq = ?1")?.execute((seq, proofs))?;
+        turn.conn
+            .prepare_cached("UPDATE event SET proofs = ?2 WHERE seq = ?1")?
+            .execute((seq, proofs))?;
     }
     Ok(())
 }
@@ -102,7 +131,11 @@ pub(super) fn write(
 }
 
 /// Uses up the proofs of a request that is passed on. False: they were used before.
-pub(super) fn pass_on(turn: &Turn<'_>, proof: &UsedProof, now: Timestamp) -> rusqlite::Result<bool> {
+pub(super) fn pass_on(
+    turn: &Turn<'_>,
+    proof: &UsedProof,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
     if used(turn, Some(proof), now)?.is_some() {
         return Ok(false);
     }
@@ -114,7 +147,9 @@ pub(super) fn pass_on(turn: &Turn<'_>, proof: &UsedProof, now: Timestamp) -> rus
 
 /// Takes back what a request used up that was to be passed on and reached nobody.
 pub(super) fn free(turn: &Turn<'_>, marks: &[ProofMark]) -> rusqlite::Result<()> {
-    let mut free = turn.conn.prepare_cached("DELETE FROM proof WHERE mark = ?1 AND event IS NULL")?;
+    let mut free = turn
+        .conn
+        .prepare_cached("DELETE FROM proof WHERE mark = ?1 AND event IS NULL")?;
     for mark in marks {
         free.execute([mark.0.as_slice()])?;
     }
@@ -123,7 +158,9 @@ pub(super) fn free(turn: &Turn<'_>, marks: &[ProofMark]) -> rusqlite::Result<()>
 
 /// Forgets the proofs of an event that has gone.
 pub(super) fn gone(turn: &mut Turn<'_>, seq: i64, proofs: &[u8]) -> rusqlite::Result<()> {
-    let mut forget = turn.conn.prepare_cached("DELETE FROM proof WHERE mark = ?1 AND event = ?2")?;
+    let mut forget = turn
+        .conn
+        .prepare_cached("DELETE FROM proof WHERE mark = ?1 AND event = ?2")?;
     for mark in marks(proofs) {
         turn.staged.frees(mark, seq);
         forget.execute((mark.0.as_slice(), seq))?;
@@ -145,10 +182,17 @@ pub(super) fn forget(turn: &Turn<'_>, now: Timestamp) -> rusqlite::Result<bool> 
 
 /// The marks that stand with an event.
 pub(super) fn marks(proofs: &[u8]) -> impl Iterator<Item = ProofMark> + '_ {
-    proofs.as_chunks::<32>().0.iter().map(|mark| ProofMark(*mark))
+    proofs
+        .as_chunks::<32>()
+        .0
+        .iter()
+        .map(|mark| ProofMark(*mark))
 }
 
 /// The marks of an event, as they stand with it.
 pub(super) fn written(event: &NewEvent) -> Option<Vec<u8>> {
-    event.proof.as_ref().map(|proof| proof.marks.iter().flat_map(|mark| mark.0).collect())
+    event
+        .proof
+        .as_ref()
+        .map(|proof| proof.marks.iter().flat_map(|mark| mark.0).collect())
 }

@@ -7,11 +7,18 @@ use super::attachment;
 
 use super::list::{DELIVERIES, summary};
 
-use crate::inbox::{Answer, Claimed, Count, DeliveryDetail, EventDetail, SealedCall, Turn as Before};
-use crate::model::{Account, Attempt, Class, DeliveryId, Destination, EventId, Route, State, Timestamp};
+use crate::inbox::{
+    Answer, Claimed, Count, DeliveryDetail, EventDetail, SealedCall, Turn as Before,
+};
+use crate::model::{
+    Account, Attempt, Class, DeliveryId, Destination, EventId, Route, State, Timestamp,
+};
 
 /// The last delivery before this one that reached the upstream under the same id.
-pub(super) fn earlier_turn(conn: &Connection, claimed: &Claimed) -> rusqlite::Result<Option<Before>> {
+pub(super) fn earlier_turn(
+    conn: &Connection,
+    claimed: &Claimed,
+) -> rusqlite::Result<Option<Before>> {
     conn.prepare_cached(
         "SELECT b.params, b.headers, b.body, d.answer_status, d.answer_finished_at, d.answer_result, e.id, d.number
          FROM delivery AS d INDEXED BY delivery_turn JOIN body AS b ON b.seq = d.event JOIN event AS e ON e.seq = d.event
@@ -56,22 +63,37 @@ pub(super) fn event(conn: &Connection, id: EventId) -> rusqlite::Result<Option<E
             Ok((row.get(0)?, detail))
         })
         .optional()?;
-    let Some((seq, mut detail)) = found else { return Ok(None) };
+    let Some((seq, mut detail)) = found else {
+        return Ok(None);
+    };
     detail.attachments = attachment::of_event(conn, seq)?;
     detail.deliveries = deliveries(conn, seq, id, None)?;
-    detail.summary.states = detail.deliveries.iter().map(|delivery| delivery.state).collect();
+    detail.summary.states = detail
+        .deliveries
+        .iter()
+        .map(|delivery| delivery.state)
+        .collect();
     Ok(Some(detail))
 }
 
 /// The event of a source that has this dedup key.
-pub(super) fn known(conn: &Connection, source: &str, dedup: &str) -> rusqlite::Result<Option<EventId>> {
-    conn.prepare_cached("SELECT id FROM event WHERE source = ?1 AND dedup = ?2 AND dedup IS NOT NULL")?
-        .query_row((source, dedup), |row| row.get(0).map(EventId::from_bytes))
-        .optional()
+pub(super) fn known(
+    conn: &Connection,
+    source: &str,
+    dedup: &str,
+) -> rusqlite::Result<Option<EventId>> {
+    conn.prepare_cached(
+        "SELECT id FROM event WHERE source = ?1 AND dedup = ?2 AND dedup IS NOT NULL",
+    )?
+    .query_row((source, dedup), |row| row.get(0).map(EventId::from_bytes))
+    .optional()
 }
 
 /// One delivery where it has ended; the outer none when there is none of that name, the inner one while it goes on.
-pub(super) fn ended(conn: &Connection, id: DeliveryId) -> rusqlite::Result<Option<Option<DeliveryDetail>>> {
+pub(super) fn ended(
+    conn: &Connection,
+    id: DeliveryId,
+) -> rusqlite::Result<Option<Option<DeliveryDetail>>> {
     let found = conn
         .prepare_cached(
             "SELECT d.event, d.state, d.leader FROM event AS e JOIN delivery AS d ON d.event = e.seq
@@ -127,7 +149,10 @@ fn deliveries(
     while let Some(row) = rows.next()? {
         let state = state(row, 3)?;
         list.push(DeliveryDetail {
-            id: DeliveryId { event, number: row.get(1)? },
+            id: DeliveryId {
+                event,
+                number: row.get(1)?,
+            },
             destination: destination(row, 2)?,
             account: account(row, 14)?,
             class: class(row, 15)?,
@@ -172,7 +197,10 @@ pub(super) fn bytes_of(conn: &Connection, source: &str) -> rusqlite::Result<u64>
         "SELECT coalesce(sum(octet_length(b.body) + octet_length(b.params) + octet_length(b.headers) + 1024), 0)
                   FROM event AS e INDEXED BY event_source JOIN body AS b ON b.seq = e.seq WHERE e.source = ?1";
     let files = "SELECT coalesce(sum(size), 0) FROM attachment WHERE source = ?1";
-    let sum = |sql: &str| conn.prepare_cached(sql)?.query_row([source], |row| row.get::<_, i64>(0));
+    let sum = |sql: &str| {
+        conn.prepare_cached(sql)?
+            .query_row([source], |row| row.get::<_, i64>(0))
+    };
     Ok(u64::try_from(sum(events)?.saturating_add(sum(files)?)).unwrap_or(0))
 }
 
@@ -181,7 +209,11 @@ pub(super) fn counts(conn: &Connection) -> rusqlite::Result<Vec<Count>> {
         .prepare_cached("SELECT source, state, count FROM counter")?
         .query_map([], |row| {
             let count: i64 = row.get(2)?;
-            Ok(Count { source: row.get(0)?, state: state(row, 1)?, count: u64::try_from(count).unwrap_or(0) })
+            Ok(Count {
+                source: row.get(0)?,
+                state: state(row, 1)?,
+                count: u64::try_from(count).unwrap_or(0),
+            })
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     let place = |count: &Count| State::ALL.iter().position(|state| *state == count.state);
@@ -190,17 +222,26 @@ pub(super) fn counts(conn: &Connection) -> rusqlite::Result<Vec<Count>> {
 }
 
 fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
-    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
+    Ok(row
+        .get::<_, Option<i64>>(column)?
+        .map(Timestamp::from_millis))
 }
 
 /// An answer from three columns: status, end, result; the task object, where it was asked for, from one of its own.
 fn answer(row: &Row<'_>, column: usize, task: Option<usize>) -> rusqlite::Result<Option<Answer>> {
-    let Some(status) = row.get(column)? else { return Ok(None) };
+    let Some(status) = row.get(column)? else {
+        return Ok(None);
+    };
     let task = match task {
         Some(task) => row.get::<_, Option<Vec<u8>>>(task)?.map(Bytes::from),
         None => None,
     };
-    Ok(Some(Answer { status, finished_at: row.get(column + 1)?, result: row.get(column + 2)?, task }))
+    Ok(Some(Answer {
+        status,
+        finished_at: row.get(column + 1)?,
+        result: row.get(column + 2)?,
+        task,
+    }))
 }
 
 pub(super) fn state(row: &Row<'_>, column: usize) -> rusqlite::Result<State> {
@@ -209,38 +250,64 @@ pub(super) fn state(row: &Row<'_>, column: usize) -> rusqlite::Result<State> {
 }
 
 pub(super) fn destination(row: &Row<'_>, column: usize) -> rusqlite::Result<Destination> {
-    row.get::<_, String>(column)?.parse().map_err(|error| strange(column, format!("{error}")))
+    row.get::<_, String>(column)?
+        .parse()
+        .map_err(|error| strange(column, format!("{error}")))
 }
 
 /// A route from four columns: source, destination, account, class. None: there is no such route.
 pub(super) fn route(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Route>> {
-    let (Some(source), Some(destination)) =
-        (row.get::<_, Option<String>>(column)?, row.get::<_, Option<String>>(column + 1)?)
-    else {
+    let (Some(source), Some(destination)) = (
+        row.get::<_, Option<String>>(column)?,
+        row.get::<_, Option<String>>(column + 1)?,
+    ) else {
         return Ok(None);
     };
-    let Ok(destination) = destination.parse() else { return Ok(None) };
-    Ok(Some(Route { source, destination, account: account(row, column + 2)?, class: class(row, column + 3)? }))
+    let Ok(destination) = destination.parse() else {
+        return Ok(None);
+    };
+    Ok(Some(Route {
+        source,
+        destination,
+        account: account(row, column + 2)?,
+        class: class(row, column + 3)?,
+    }))
 }
 
 /// An account. What ended before there were routes is the operator's.
 pub(super) fn account(row: &Row<'_>, column: usize) -> rusqlite::Result<Account> {
-    match row.get_ref(column)?.as_str_or_null().map_err(|error| strange(column, error.to_string()))? {
+    match row
+        .get_ref(column)?
+        .as_str_or_null()
+        .map_err(|error| strange(column, error.to_string()))?
+    {
         None | Some("operator") => Ok(Account::Operator),
-        Some(word) => word.parse().map_err(|error| strange(column, format!("{error}"))),
+        Some(word) => word
+            .parse()
+            .map_err(|error| strange(column, format!("{error}"))),
     }
 }
 
 /// A class. What ended before there were routes is of the usual one.
 pub(super) fn class(row: &Row<'_>, column: usize) -> rusqlite::Result<Class> {
-    match row.get_ref(column)?.as_str_or_null().map_err(|error| strange(column, error.to_string()))? {
+    match row
+        .get_ref(column)?
+        .as_str_or_null()
+        .map_err(|error| strange(column, error.to_string()))?
+    {
         None => Ok(Class::Normal),
-        Some(word) => Class::parse(word).ok_or_else(|| strange(column, format!("{word:?} is no class"))),
+        Some(word) => {
+            Class::parse(word).ok_or_else(|| strange(column, format!("{word:?} is no class")))
+        }
     }
 }
 
-pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
-    serde_json::from_str(&row.get::<_, String>(column)?).map_err(|error| strange(column, error.to_string()))
+pub(super) fn json<T: serde::de::DeserializeOwned>(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<T> {
+    serde_json::from_str(&row.get::<_, String>(column)?)
+        .map_err(|error| strange(column, error.to_string()))
 }
 
 fn strange(column: usize, cause: String) -> rusqlite::Error {

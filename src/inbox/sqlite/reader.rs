@@ -23,8 +23,13 @@ pub(super) struct Readers {
 impl Readers {
     /// Opens them.
     pub(super) fn open(path: &Path) -> Result<Self, String> {
-        let idle = (0..READERS).map(|_| schema::reader(path)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { free: Arc::new(Semaphore::new(idle.len())), idle: Arc::new(Mutex::new(idle)) })
+        let idle = (0..READERS)
+            .map(|_| schema::reader(path))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            free: Arc::new(Semaphore::new(idle.len())),
+            idle: Arc::new(Mutex::new(idle)),
+        })
     }
 
     /// Asks a question where blocking is allowed. It runs to its end even when nobody waits for it any more.
@@ -33,15 +38,29 @@ impl Readers {
         doing: &'static str,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, InboxError> {
-        let permit = Arc::clone(&self.free).acquire_owned().await.map_err(|_| InboxError::Closed)?;
+        let permit = Arc::clone(&self.free)
+            .acquire_owned()
+            .await
+            .map_err(|_| InboxError::Closed)?;
         let conn = held(&self.idle).pop().ok_or(InboxError::Closed)?;
-        let mut seat = Seat { conn: Some(conn), idle: Arc::clone(&self.idle), _permit: permit };
-        let asked = tokio::task::spawn_blocking(move || seat.conn.as_mut().map(|conn| question(conn)));
+        let mut seat = Seat {
+            conn: Some(conn),
+            idle: Arc::clone(&self.idle),
+            _permit: permit,
+        };
+        let asked =
+            tokio::task::spawn_blocking(move || seat.conn.as_mut().map(|conn| question(conn)));
         match asked.await {
             Ok(Some(Ok(answer))) => Ok(answer),
-            Ok(Some(Err(error))) => Err(InboxError::Engine { doing, cause: error.to_string() }),
+            Ok(Some(Err(error))) => Err(InboxError::Engine {
+                doing,
+                cause: error.to_string(),
+            }),
             Ok(None) => Err(InboxError::Closed),
-            Err(error) => Err(InboxError::Engine { doing, cause: error.to_string() }),
+            Err(error) => Err(InboxError::Engine {
+                doing,
+                cause: error.to_string(),
+            }),
         }
     }
 

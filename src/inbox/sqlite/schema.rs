@@ -44,7 +44,10 @@ pub(super) const BUSY: Duration = Duration::from_secs(5);
 pub(super) fn writer(path: &Path) -> Result<Connection, String> {
     let found = rusqlite::version_number();
     if found < OLDEST {
-        return Err(format!("SQLite {} is too old: 3.51.3 or newer is needed", rusqlite::version()));
+        return Err(format!(
+            "SQLite {} is too old: 3.51.3 or newer is needed",
+            rusqlite::version()
+        ));
     }
     let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(text)?;
     tune(&conn, CACHE).map_err(text)?;
@@ -62,7 +65,8 @@ pub(super) fn checkpointer(path: &Path) -> Result<Connection, String> {
 /// Opens a connection that only reads.
 pub(super) fn reader(path: &Path) -> Result<Connection, String> {
     let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(text)?;
-    conn.execute_batch("PRAGMA cache_size = -2048; PRAGMA query_only = 1;").map_err(text)?;
+    conn.execute_batch("PRAGMA cache_size = -2048; PRAGMA query_only = 1;")
+        .map_err(text)?;
     Ok(conn)
 }
 
@@ -100,15 +104,23 @@ fn tune(conn: &Connection, cache: i64) -> rusqlite::Result<()> {
 }
 
 fn migrate(conn: &Connection) -> Result<(), String> {
-    let number = |name| conn.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(text);
+    let number = |name| {
+        conn.pragma_query_value(None, name, |row| row.get::<_, i32>(0))
+            .map_err(text)
+    };
     let (id, done) = (number("application_id")?, number("user_version")?);
-    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(text)?;
+    let tables: i64 = conn
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(text)?;
     if id != APPLICATION_ID && (id != 0 || done != 0 || tables != 0) {
         return Err("the file is a database, but no inbox of ours".into());
     }
     let done = usize::try_from(done).unwrap_or(usize::MAX);
     if done > MIGRATIONS.len() {
-        return Err(format!("the file was made by a newer version (schema {done}, known {})", MIGRATIONS.len()));
+        return Err(format!(
+            "the file was made by a newer version (schema {done}, known {})",
+            MIGRATIONS.len()
+        ));
     }
     for (at, sql) in MIGRATIONS.iter().enumerate().skip(done) {
         conn.execute_batch(&format!(
@@ -146,14 +158,29 @@ mod tests {
     fn settings_that_durability_rests_on_are_in_force() {
         let (_folder, path) = file();
         let conn = writer(&path).unwrap();
-        for (name, want) in [("synchronous", 2), ("page_size", PAGE), ("foreign_keys", 1), ("wal_autocheckpoint", 0)] {
-            let found: i64 = conn.pragma_query_value(None, name, |row| row.get(0)).unwrap();
+        for (name, want) in [
+            ("synchronous", 2),
+            ("page_size", PAGE),
+            ("foreign_keys", 1),
+            ("wal_autocheckpoint", 0),
+        ] {
+            let found: i64 = conn
+                .pragma_query_value(None, name, |row| row.get(0))
+                .unwrap();
             assert_eq!(found, want, "{name}");
         }
-        assert_eq!(conn.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0)).unwrap(), "wal");
+        assert_eq!(
+            conn.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0))
+                .unwrap(),
+            "wal"
+        );
         let reader = reader(&path).unwrap();
         for conn in [&conn, &reader] {
-            assert!(conn.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG).unwrap(), "plans hold");
+            assert!(
+                conn.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG)
+                    .unwrap(),
+                "plans hold"
+            );
         }
         assert!(reader.execute("DELETE FROM event", []).is_err());
     }
@@ -176,9 +203,12 @@ mod tests {
             Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?))
         });
         assert_eq!(found.unwrap(), ("u".into(), false));
-        conn.execute("INSERT INTO sealed VALUES (1, x'00')", []).unwrap();
+        conn.execute("INSERT INTO sealed VALUES (1, x'00')", [])
+            .unwrap();
         conn.execute("DELETE FROM event", []).unwrap();
-        let left: i64 = conn.query_row("SELECT count(*) FROM sealed", [], |row| row.get(0)).unwrap();
+        let left: i64 = conn
+            .query_row("SELECT count(*) FROM sealed", [], |row| row.get(0))
+            .unwrap();
         assert_eq!(left, 0, "it goes with its event");
     }
 
@@ -206,7 +236,11 @@ mod tests {
             .unwrap()
             .collect::<Result<_, _>>()
             .unwrap();
-        assert_eq!(kept, [former], "a name of a delivery alone is no conversation's");
+        assert_eq!(
+            kept,
+            [former],
+            "a name of a delivery alone is no conversation's"
+        );
     }
 
     #[test]
@@ -218,7 +252,10 @@ mod tests {
         drop(other);
 
         let (_folder, path) = file();
-        writer(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        writer(&path)
+            .unwrap()
+            .pragma_update(None, "user_version", 99)
+            .unwrap();
         assert!(writer(&path).unwrap_err().contains("newer version"));
     }
 }

@@ -22,8 +22,22 @@ const MAX_TEXT: usize = 4 << 10;
 
 /// Ends a lease, if it still is one: the attempt, the delivery's state, the lane.
 pub(super) fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> rusqlite::Result<Settled> {
-    let Settlement { id: _, key, lane, fence, attempt, next } = settlement;
-    let Some(Held { lane: number, source, id, event, account }) = leased(turn, *lane, *fence, *key)? else {
+    let Settlement {
+        id: _,
+        key,
+        lane,
+        fence,
+        attempt,
+        next,
+    } = settlement;
+    let Some(Held {
+        lane: number,
+        source,
+        id,
+        event,
+        account,
+    }) = leased(turn, *lane, *fence, *key)?
+    else {
         return Ok(Settled::Stale);
     };
     let (state, later) = match next {
@@ -34,7 +48,16 @@ pub(super) fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> rusqlite::
             (State::Unknown, None)
         }
         Next::Retry { at, doubt, counted } => {
-            put_back(turn, *key, if *counted { Back::Nothing } else { Back::Strike }, *doubt)?;
+            put_back(
+                turn,
+                *key,
+                if *counted {
+                    Back::Nothing
+                } else {
+                    Back::Strike
+                },
+                *doubt,
+            )?;
             (State::Pending, Some(*at))
         }
         Next::Released { doubt } => {
@@ -62,7 +85,9 @@ pub(super) fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> rusqlite::
 /// its files are nobody's from here on.
 fn forget(turn: &mut Turn<'_>, event: i64) -> rusqlite::Result<()> {
     turn.conn
-        .prepare_cached("UPDATE attachment INDEXED BY attachment_event SET expires_at = 0 WHERE event = ?1")?
+        .prepare_cached(
+            "UPDATE attachment INDEXED BY attachment_event SET expires_at = 0 WHERE event = ?1",
+        )?
         .execute([event])?;
     sweep::remove(turn, &[event]).map(drop)
 }
@@ -86,7 +111,14 @@ pub(super) fn give_back(
     key: i64,
     doubt: Option<Timestamp>,
 ) -> rusqlite::Result<()> {
-    let Some(Held { lane: number, source, .. }) = leased(turn, lane, fence, key)? else { return Ok(()) };
+    let Some(Held {
+        lane: number,
+        source,
+        ..
+    }) = leased(turn, lane, fence, key)?
+    else {
+        return Ok(());
+    };
     put_back(turn, key, Back::Try, doubt)?;
     free_lane(turn, number, None)?;
     turn.count(&source, State::Leased, -1);
@@ -95,7 +127,11 @@ pub(super) fn give_back(
 }
 
 /// Calls a pending delivery off. When it was its lane's head, what waited behind it waits no longer.
-pub(super) fn cancel(turn: &mut Turn<'_>, id: DeliveryId, now: Timestamp) -> rusqlite::Result<bool> {
+pub(super) fn cancel(
+    turn: &mut Turn<'_>,
+    id: DeliveryId,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
     let found = turn
         .conn
         .prepare_cached(
@@ -106,10 +142,14 @@ pub(super) fn cancel(turn: &mut Turn<'_>, id: DeliveryId, now: Timestamp) -> rus
             Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?, row.get::<_, String>(3)?))
         })
         .optional()?;
-    let Some((key, lane, state, source)) = found else { return Ok(false) };
+    let Some((key, lane, state, source)) = found else {
+        return Ok(false);
+    };
     if state == State::Unmappable.as_str() {
         // It stands in no lane, and nobody waits for it.
-        turn.conn.prepare_cached("UPDATE delivery SET state = 'cancelled' WHERE key = ?1")?.execute([key])?;
+        turn.conn
+            .prepare_cached("UPDATE delivery SET state = 'cancelled' WHERE key = ?1")?
+            .execute([key])?;
         turn.count(&source, State::Unmappable, -1);
         turn.count(&source, State::Cancelled, 1);
         return Ok(true);
@@ -118,7 +158,9 @@ pub(super) fn cancel(turn: &mut Turn<'_>, id: DeliveryId, now: Timestamp) -> rus
         return Ok(false);
     }
     let head = next_pending(turn, lane)?.is_some_and(|(head, _)| head == key);
-    turn.conn.prepare_cached("UPDATE delivery SET state = 'cancelled' WHERE key = ?1")?.execute([key])?;
+    turn.conn
+        .prepare_cached("UPDATE delivery SET state = 'cancelled' WHERE key = ?1")?
+        .execute([key])?;
     erase_call(turn, key)?;
     if head {
         // Under lease the lane's own settlement sees to it.
@@ -129,7 +171,9 @@ pub(super) fn cancel(turn: &mut Turn<'_>, id: DeliveryId, now: Timestamp) -> rus
                 )?
                 .execute((lane, now.millis(), route))?;
         } else {
-            turn.conn.prepare_cached("DELETE FROM lane WHERE id = ?1 AND delivery IS NULL")?.execute([lane])?;
+            turn.conn
+                .prepare_cached("DELETE FROM lane WHERE id = ?1 AND delivery IS NULL")?
+                .execute([lane])?;
         }
     }
     turn.count(&source, State::Pending, -1);
@@ -169,7 +213,12 @@ fn leased(turn: &Turn<'_>, lane: Uuid, fence: i64, key: i64) -> rusqlite::Result
         .optional()
 }
 
-fn finish(turn: &Turn<'_>, key: i64, state: State, answer: Option<&Answer>) -> rusqlite::Result<State> {
+fn finish(
+    turn: &Turn<'_>,
+    key: i64,
+    state: State,
+    answer: Option<&Answer>,
+) -> rusqlite::Result<State> {
     turn.conn
         .prepare_cached(
             "UPDATE delivery SET state = ?2, doubt = NULL, answer_status = ?3, answer_finished_at = ?4,
@@ -182,7 +231,10 @@ fn finish(turn: &Turn<'_>, key: i64, state: State, answer: Option<&Answer>) -> r
             answer.and_then(|answer| answer.finished_at.as_deref()).map(|text| cut(text, MAX_TEXT)),
             answer.and_then(|answer| answer.result.as_deref()).map(|text| cut(text, MAX_RESULT)),
         ))?;
-    if let Some(task) = answer.and_then(|answer| answer.task.as_ref()).filter(|task| task.len() <= MAX_TASK) {
+    if let Some(task) = answer
+        .and_then(|answer| answer.task.as_ref())
+        .filter(|task| task.len() <= MAX_TASK)
+    {
         turn.conn
             .prepare_cached("INSERT OR REPLACE INTO task (delivery, task) VALUES (?1, ?2)")?
             .execute((key, task.as_ref()))?;
@@ -193,12 +245,16 @@ fn finish(turn: &Turn<'_>, key: i64, state: State, answer: Option<&Answer>) -> r
 
 /// Nobody needs a caller's own call, with its keys, any longer than its delivery lasts.
 pub(super) fn erase_call(turn: &Turn<'_>, key: i64) -> rusqlite::Result<()> {
-    turn.conn.prepare_cached("DELETE FROM sealed WHERE delivery = ?1")?.execute([key])?;
+    turn.conn
+        .prepare_cached("DELETE FROM sealed WHERE delivery = ?1")?
+        .execute([key])?;
     Ok(())
 }
 
 fn hold(turn: &Turn<'_>, key: i64) -> rusqlite::Result<()> {
-    turn.conn.prepare_cached("UPDATE delivery SET state = 'unknown' WHERE key = ?1")?.execute([key])?;
+    turn.conn
+        .prepare_cached("UPDATE delivery SET state = 'unknown' WHERE key = ?1")?
+        .execute([key])?;
     Ok(())
 }
 
@@ -213,7 +269,12 @@ enum Back {
 }
 
 /// Pending again, for a later try or as if this one had not been.
-fn put_back(turn: &Turn<'_>, key: i64, back: Back, doubt: Option<Timestamp>) -> rusqlite::Result<()> {
+fn put_back(
+    turn: &Turn<'_>,
+    key: i64,
+    back: Back,
+    doubt: Option<Timestamp>,
+) -> rusqlite::Result<()> {
     let (attempts, strikes) = match back {
         Back::Nothing => (0, 0),
         Back::Strike => (0, 1),
@@ -238,7 +299,9 @@ fn free_lane(turn: &mut Turn<'_>, lane: i64, ready_at: Option<Timestamp>) -> rus
             )?
             .execute((lane, ready_at.map(Timestamp::millis), route))?;
     } else {
-        turn.conn.prepare_cached("DELETE FROM lane WHERE id = ?1")?.execute([lane])?;
+        turn.conn
+            .prepare_cached("DELETE FROM lane WHERE id = ?1")?
+            .execute([lane])?;
     }
     turn.news();
     Ok(())
@@ -256,7 +319,12 @@ pub(super) fn next_pending(turn: &Turn<'_>, lane: i64) -> rusqlite::Result<Optio
 }
 
 /// Keeps a try, and lets the oldest go when there are too many. Tries that are not counted could be endless too.
-pub(super) fn insert_attempt(turn: &Turn<'_>, key: i64, attempt: &Attempt, uncounted: bool) -> rusqlite::Result<()> {
+pub(super) fn insert_attempt(
+    turn: &Turn<'_>,
+    key: i64,
+    attempt: &Attempt,
+    uncounted: bool,
+) -> rusqlite::Result<()> {
     turn.conn
         .prepare_cached(
             "INSERT INTO attempt (delivery, number, started_at, ended_at, result, status, detail)

@@ -48,7 +48,11 @@ impl Shared {
         } else {
             None
         };
-        Waiter { id, told, awaited: Arc::clone(&self.awaited) }
+        Waiter {
+            id,
+            told,
+            awaited: Arc::clone(&self.awaited),
+        }
     }
 
     /// Tells whoever waits that these have ended.
@@ -82,7 +86,11 @@ impl Shared {
     /// Waits until it has stopped for good.
     pub(super) async fn failed(&self) -> String {
         let mut failed = self.failed.subscribe();
-        let cause = failed.wait_for(Option::is_some).await.ok().and_then(|cause| cause.clone());
+        let cause = failed
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|cause| cause.clone());
         match cause {
             Some(cause) => cause,
             None => std::future::pending().await,
@@ -108,7 +116,11 @@ impl Shared {
 
     /// What kept the last commit from going well.
     pub(super) fn troubled(&self) -> Option<InboxError> {
-        if self.troubled.load(Ordering::Acquire) { held(&self.trouble).clone() } else { None }
+        if self.troubled.load(Ordering::Acquire) {
+            held(&self.trouble).clone()
+        } else {
+            None
+        }
     }
 
     /// Notes that the writer has ended.

@@ -62,11 +62,16 @@ impl Space {
         if looked.is_none_or(|at| at.elapsed() >= HOLDS) {
             *looked = Some(Instant::now());
             let usage = self.usage();
-            let above = self.most.is_some_and(|most| usage.bytes.saturating_sub(usage.reusable) >= most);
+            let above = self
+                .most
+                .is_some_and(|most| usage.bytes.saturating_sub(usage.reusable) >= most);
             let full = above || self.free().is_some_and(|free| free < self.least_free);
             if full != self.full.swap(full, Ordering::Relaxed) {
                 if full {
-                    tracing::error!(bytes = usage.bytes, "the inbox has no room left, new events are refused");
+                    tracing::error!(
+                        bytes = usage.bytes,
+                        "the inbox has no room left, new events are refused"
+                    );
                 } else {
                     tracing::info!(bytes = usage.bytes, "the inbox has room again");
                 }
@@ -84,7 +89,9 @@ impl Space {
         Usage {
             bytes: length(&self.file).saturating_add(log),
             // The log keeps its length and is written over again and again; what is in it goes into the file.
-            reusable: u64::try_from(free.saturating_mul(PAGE)).unwrap_or(0).saturating_add(log),
+            reusable: u64::try_from(free.saturating_mul(PAGE))
+                .unwrap_or(0)
+                .saturating_add(log),
             ceiling: self.most,
         }
     }
@@ -97,7 +104,9 @@ impl Space {
 
     /// Notes what the writer knows of its file.
     pub(super) fn note(&self, conn: &Connection) {
-        let free = conn.prepare_cached("PRAGMA freelist_count").and_then(|mut ask| ask.query_row([], |row| row.get(0)));
+        let free = conn
+            .prepare_cached("PRAGMA freelist_count")
+            .and_then(|mut ask| ask.query_row([], |row| row.get(0)));
         if let Ok(free) = free {
             self.free_pages.store(free, Ordering::Relaxed);
         }

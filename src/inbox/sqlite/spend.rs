@@ -6,8 +6,14 @@ use super::writer::Turn;
 use crate::inbox::{Spend, budget};
 
 /// Counts one more run. Some: that budget is spent, and nothing was counted.
-pub(super) fn spend(turn: &Turn<'_>, day: i64, budgets: &[Spend]) -> rusqlite::Result<Option<String>> {
-    let mut look = turn.conn.prepare_cached("SELECT runs FROM spent WHERE day = ?1 AND budget = ?2")?;
+pub(super) fn spend(
+    turn: &Turn<'_>,
+    day: i64,
+    budgets: &[Spend],
+) -> rusqlite::Result<Option<String>> {
+    let mut look = turn
+        .conn
+        .prepare_cached("SELECT runs FROM spent WHERE day = ?1 AND budget = ?2")?;
     for Spend { budget, most } in budgets {
         let runs: Option<i64> = look.query_row((day, budget), |row| row.get(0)).optional()?;
         if u64::try_from(runs.unwrap_or_default()).unwrap_or_default() >= *most {
@@ -25,8 +31,9 @@ pub(super) fn spend(turn: &Turn<'_>, day: i64, budgets: &[Spend]) -> rusqlite::R
 
 /// Takes one run back.
 pub(super) fn give_back(turn: &Turn<'_>, day: i64, budgets: &[String]) -> rusqlite::Result<()> {
-    let mut uncount =
-        turn.conn.prepare_cached("UPDATE spent SET runs = runs - 1 WHERE day = ?1 AND budget = ?2 AND runs > 0")?;
+    let mut uncount = turn.conn.prepare_cached(
+        "UPDATE spent SET runs = runs - 1 WHERE day = ?1 AND budget = ?2 AND runs > 0",
+    )?;
     for budget in budgets {
         uncount.execute((day, budget))?;
     }
@@ -35,12 +42,22 @@ pub(super) fn give_back(turn: &Turn<'_>, day: i64, budgets: &[String]) -> rusqli
 
 /// What was spent on a day.
 pub(super) fn spent(conn: &Connection, day: i64) -> rusqlite::Result<Vec<(String, u64)>> {
-    conn.prepare_cached("SELECT budget, runs FROM spent WHERE day = ?1 ORDER BY runs DESC, budget LIMIT 1000")?
-        .query_map([day], |row| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or_default())))?
-        .collect()
+    conn.prepare_cached(
+        "SELECT budget, runs FROM spent WHERE day = ?1 ORDER BY runs DESC, budget LIMIT 1000",
+    )?
+    .query_map([day], |row| {
+        Ok((
+            row.get(0)?,
+            u64::try_from(row.get::<_, i64>(1)?).unwrap_or_default(),
+        ))
+    })?
+    .collect()
 }
 
 /// Forgets days that nobody asks for any more.
 pub(super) fn forget(turn: &Turn<'_>, today: i64) -> rusqlite::Result<()> {
-    turn.conn.prepare_cached("DELETE FROM spent WHERE day < ?1")?.execute([today - budget::DAYS]).map(|_| ())
+    turn.conn
+        .prepare_cached("DELETE FROM spent WHERE day < ?1")?
+        .execute([today - budget::DAYS])
+        .map(|_| ())
 }

@@ -61,16 +61,29 @@ impl Walks {
     /// Begins a round.
     pub(super) fn begin(&mut self, keep: &Keep, now: Timestamp) -> Round {
         if self.keep.as_ref() != Some(keep) || now.since(self.begun) > ANEW || now < self.begun {
-            *self = Self { keep: Some(keep.clone()), begun: now, ..Self::default() };
+            *self = Self {
+                keep: Some(keep.clone()),
+                begun: now,
+                ..Self::default()
+            };
         }
         let all = std::iter::once(&keep.usual).chain(keep.sources.values());
         let times: BTreeSet<Duration> = all
             .flat_map(|times| [times.delivered, times.dead, times.filtered])
             .filter(|time| *time < Duration::MAX)
             .collect();
-        let place = |time: &Duration| self.places.get(time).copied().unwrap_or((i64::MIN, i64::MIN));
+        let place = |time: &Duration| {
+            self.places
+                .get(time)
+                .copied()
+                .unwrap_or((i64::MIN, i64::MIN))
+        };
         let walks = times.iter().map(|time| (*time, place(time))).collect();
-        let owed = if self.again == Some(now) { Vec::new() } else { self.owed.iter().copied().collect() };
+        let owed = if self.again == Some(now) {
+            Vec::new()
+        } else {
+            self.owed.iter().copied().collect()
+        };
         Round { walks, owed }
     }
 
@@ -129,12 +142,20 @@ pub(super) fn look(
          WHERE (e.received_at, e.seq) > (?1, ?2) AND e.received_at < ?3 ORDER BY e.received_at, e.seq"
     ))?;
     let mut rows = statement.query((from.0, from.1, (now - time).millis()))?;
-    let mut found = Found { place: from, ..Found::default() };
+    let mut found = Found {
+        place: from,
+        ..Found::default()
+    };
     for _ in 0..WINDOW {
         if found.events.len() == most {
             return Ok(found);
         }
-        let Some(row) = rows.next()? else { return Ok(Found { whole: true, ..found }) };
+        let Some(row) = rows.next()? else {
+            return Ok(Found {
+                whole: true,
+                ..found
+            });
+        };
         found.place = (row.get(0)?, row.get(1)?);
         match kept(keep, row)? {
             None => found.owed.push(found.place.1),
@@ -153,33 +174,53 @@ pub(super) fn look_again(
     now: Timestamp,
     most: usize,
 ) -> rusqlite::Result<Found> {
-    let mut statement = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM event AS e WHERE e.seq = ?1"))?;
+    let mut statement = conn.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM event AS e WHERE e.seq = ?1"
+    ))?;
     let mut found = Found::default();
     for seq in owed {
         if found.events.len() == most {
             return Ok(found);
         }
-        let kept = statement.query_row([seq], |row| Ok((row.get::<_, i64>(0)?, kept(keep, row)?))).optional()?;
+        let kept = statement
+            .query_row([seq], |row| Ok((row.get::<_, i64>(0)?, kept(keep, row)?)))
+            .optional()?;
         match kept {
             Some((_, None)) => {}
-            Some((at, Some(kept))) if Timestamp::from_millis(at) < now - kept => found.events.push(*seq),
+            Some((at, Some(kept))) if Timestamp::from_millis(at) < now - kept => {
+                found.events.push(*seq)
+            }
             // The look for its own time has not come to it yet.
             Some((_, Some(_))) | None => found.kept.push(*seq),
         }
     }
-    Ok(Found { whole: true, ..found })
+    Ok(Found {
+        whole: true,
+        ..found
+    })
 }
 
 /// How long an event is kept: as long as any of its deliveries says. None: it is still owed.
 fn kept(keep: &Keep, row: &Row<'_>) -> rusqlite::Result<Option<Duration>> {
-    let times: &KeepTimes = keep.sources.get(row.get_ref(2)?.as_str()?).unwrap_or(&keep.usual);
+    let times: &KeepTimes = keep
+        .sources
+        .get(row.get_ref(2)?.as_str()?)
+        .unwrap_or(&keep.usual);
     let filtered = if row.get(3)? { FILTERED } else { 0 };
     let bits = row.get::<_, Option<i64>>(4)?.unwrap_or(0) | filtered;
     if bits & OWED != 0 {
         return Ok(None);
     }
-    let kinds = [(DEAD, times.dead), (FILTERED, times.filtered), (DELIVERED, times.delivered)];
-    let longest = kinds.into_iter().filter(|(bit, _)| bits & bit != 0).map(|(_, time)| time).max();
+    let kinds = [
+        (DEAD, times.dead),
+        (FILTERED, times.filtered),
+        (DELIVERED, times.delivered),
+    ];
+    let longest = kinds
+        .into_iter()
+        .filter(|(bit, _)| bits & bit != 0)
+        .map(|(_, time)| time)
+        .max();
     Ok(Some(longest.unwrap_or(times.delivered)))
 }
 
@@ -195,7 +236,9 @@ pub(super) fn remove(turn: &mut Turn<'_>, events: &[i64]) -> rusqlite::Result<us
     )?;
     let mut gone = 0;
     for seq in events {
-        let removed = statement.query_row([seq], |row| row.get::<_, Option<Vec<u8>>>(0)).optional()?;
+        let removed = statement
+            .query_row([seq], |row| row.get::<_, Option<Vec<u8>>>(0))
+            .optional()?;
         if let Some(proofs) = removed {
             words::remove(turn, *seq)?;
             proof::gone(turn, *seq, &proofs.unwrap_or_default())?;

@@ -15,9 +15,16 @@ const DELIVERIES: i64 = 100;
 const NAMES: usize = 10_000;
 
 /// The events whose ids lie between two.
-pub(super) fn between(conn: &Connection, from: EventId, to: EventId, most: usize) -> rusqlite::Result<Vec<EventId>> {
+pub(super) fn between(
+    conn: &Connection,
+    from: EventId,
+    to: EventId,
+    most: usize,
+) -> rusqlite::Result<Vec<EventId>> {
     conn.prepare_cached("SELECT id FROM event WHERE id >= ?1 AND id <= ?2 ORDER BY id LIMIT ?3")?
-        .query_map((from.as_bytes(), to.as_bytes(), bound(most)), |row| row.get(0).map(EventId::from_bytes))?
+        .query_map((from.as_bytes(), to.as_bytes(), bound(most)), |row| {
+            row.get(0).map(EventId::from_bytes)
+        })?
         .collect()
 }
 
@@ -45,14 +52,19 @@ pub(super) fn of(conn: &Connection, events: &[EventId]) -> rusqlite::Result<Vec<
             };
             let ready: Option<i64> = row.get(2)?;
             list.push(WaitingDelivery {
-                id: DeliveryId { event: *id, number: row.get(1)? },
+                id: DeliveryId {
+                    event: *id,
+                    number: row.get(1)?,
+                },
                 route: Route {
                     source: row.get(5)?,
                     destination: destination(row, 6)?,
                     account: account(row, 7)?,
                     class: class(row, 8)?,
                 },
-                due: ready.filter(|_| behind.is_none()).map(Timestamp::from_millis),
+                due: ready
+                    .filter(|_| behind.is_none())
+                    .map(Timestamp::from_millis),
                 behind,
                 last: tries(conn, key)?.pop(),
             });
@@ -92,7 +104,10 @@ pub(super) fn source_fares(conn: &Connection) -> rusqlite::Result<Vec<SourceFare
         LOOKED_AT,
     )?;
     let mut open = Vec::new();
-    for state in State::ALL.into_iter().filter(|state| state.needs_attention()) {
+    for state in State::ALL
+        .into_iter()
+        .filter(|state| state.needs_attention())
+    {
         let counted = conn
             .prepare_cached(
                 "SELECT e.source, count(*) FROM (
@@ -103,7 +118,9 @@ pub(super) fn source_fares(conn: &Connection) -> rusqlite::Result<Vec<SourceFare
                                    WHERE n.event = d.event AND n.number > d.number)
                  GROUP BY e.source",
             )?
-            .query_map((bound(LOOKED_AT), state.as_str()), |row| Ok((row.get(0)?, state, row.get(1)?)))?
+            .query_map((bound(LOOKED_AT), state.as_str()), |row| {
+                Ok((row.get(0)?, state, row.get(1)?))
+            })?
             .collect::<rusqlite::Result<Vec<_>>>()?;
         open.extend(counted);
     }
@@ -118,7 +135,9 @@ pub(super) fn destinations(conn: &Connection) -> rusqlite::Result<Vec<Destinatio
 }
 
 fn pairs(conn: &Connection, sql: &str, most: usize) -> rusqlite::Result<Vec<(String, i64)>> {
-    conn.prepare_cached(sql)?.query_map([bound(most)], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    conn.prepare_cached(sql)?
+        .query_map([bound(most)], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
 }
 
 fn bound(most: usize) -> i64 {

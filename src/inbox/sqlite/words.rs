@@ -28,7 +28,11 @@ pub(super) fn of(text: &str) -> Vec<String> {
 
 /// The same as the index wants them: each as it stands, all of them somewhere.
 pub(super) fn query(words: &[String]) -> String {
-    words.iter().map(|word| format!("\"{}\"", word.replace('"', "\"\""))).collect::<Vec<_>>().join(" ")
+    words
+        .iter()
+        .map(|word| format!("\"{}\"", word.replace('"', "\"\"")))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// What of a body can be searched.
@@ -54,7 +58,9 @@ struct Behind {
 pub(super) async fn fill(readers: Weak<Readers>, queue: mpsc::WeakSender<Message>) {
     let mut said = false;
     loop {
-        let Some(asked) = readers.upgrade() else { return };
+        let Some(asked) = readers.upgrade() else {
+            return;
+        };
         let more = match step(&asked, &queue).await {
             Ok(more) => {
                 said = false;
@@ -78,11 +84,22 @@ pub(super) async fn fill(readers: Weak<Readers>, queue: mpsc::WeakSender<Message
 
 /// Whether there may be more.
 async fn step(readers: &Readers, queue: &mpsc::WeakSender<Message>) -> Result<bool, InboxError> {
-    let Some(behind) = readers.ask("read what is to be searched", look).await? else { return Ok(false) };
+    let Some(behind) = readers.ask("read what is to be searched", look).await? else {
+        return Ok(false);
+    };
     let weight = Weight::of(0, &Arc::default(), usize::MAX).ok_or(InboxError::Closed)?;
-    let (job, end) = Job::new("index words", weight, move |turn| put(turn, &behind), |()| ());
+    let (job, end) = Job::new(
+        "index words",
+        weight,
+        move |turn| put(turn, &behind),
+        |()| (),
+    );
     // The sender is not held while there is anything to wait for: the writer ends when the last one has gone.
-    match queue.upgrade().ok_or(InboxError::Closed)?.try_send(Message::Work(Box::new(job))) {
+    match queue
+        .upgrade()
+        .ok_or(InboxError::Closed)?
+        .try_send(Message::Work(Box::new(job)))
+    {
         Ok(()) => end.await.unwrap_or(Err(InboxError::Closed)).map(|()| true),
         Err(mpsc::error::TrySendError::Full(_)) => Ok(false),
         Err(mpsc::error::TrySendError::Closed(_)) => Err(InboxError::Closed),
@@ -90,10 +107,16 @@ async fn step(readers: &Readers, queue: &mpsc::WeakSender<Message>) -> Result<bo
 }
 
 fn look(conn: &Connection) -> rusqlite::Result<Option<Behind>> {
-    let upto: i64 = conn.prepare_cached("SELECT seq FROM words_upto")?.query_row([], |row| row.get(0))?;
-    let mut statement = conn.prepare_cached("SELECT seq, body FROM body WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
+    let upto: i64 = conn
+        .prepare_cached("SELECT seq FROM words_upto")?
+        .query_row([], |row| row.get(0))?;
+    let mut statement =
+        conn.prepare_cached("SELECT seq, body FROM body WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
     let mut rows = statement.query((upto, CHUNK))?;
-    let mut behind = Behind { upto, texts: Vec::new() };
+    let mut behind = Behind {
+        upto,
+        texts: Vec::new(),
+    };
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
         behind.upto = row.get(0)?;
@@ -116,15 +139,23 @@ fn put(turn: &Turn<'_>, behind: &Behind) -> rusqlite::Result<()> {
     for (seq, text) in &behind.texts {
         insert.execute((seq, text))?;
     }
-    turn.conn.prepare_cached("UPDATE words_upto SET seq = max(seq, ?1)")?.execute([behind.upto]).map(|_| ())
+    turn.conn
+        .prepare_cached("UPDATE words_upto SET seq = max(seq, ?1)")?
+        .execute([behind.upto])
+        .map(|_| ())
 }
 
 /// Takes an event out of the index, if it is in it.
 pub(super) fn remove(turn: &Turn<'_>, seq: i64) -> rusqlite::Result<()> {
-    let upto: Option<i64> =
-        turn.conn.prepare_cached("SELECT seq FROM words_upto")?.query_row([], |row| row.get(0)).optional()?;
+    let upto: Option<i64> = turn
+        .conn
+        .prepare_cached("SELECT seq FROM words_upto")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
     if upto.is_some_and(|upto| seq <= upto) {
-        turn.conn.prepare_cached("DELETE FROM words WHERE rowid = ?1")?.execute([seq])?;
+        turn.conn
+            .prepare_cached("DELETE FROM words WHERE rowid = ?1")?
+            .execute([seq])?;
     }
     Ok(())
 }

@@ -69,7 +69,10 @@ struct Told {
 impl Turn<'_> {
     /// Notes that deliveries of a source came into a state (or left it: negative).
     pub(super) fn count(&mut self, source: &str, state: State, by: i64) {
-        *self.counts.entry((source.to_owned(), state.as_str())).or_default() += by;
+        *self
+            .counts
+            .entry((source.to_owned(), state.as_str()))
+            .or_default() += by;
     }
 
     /// How many deliveries of a source are in a state, those of this turn among them.
@@ -79,7 +82,10 @@ impl Turn<'_> {
             .prepare_cached("SELECT count FROM counter WHERE source = ?1 AND state = ?2")?
             .query_row((source, state.as_str()), |row| row.get(0))
             .optional()?;
-        let of_turn = self.counts.get(&(source.to_owned(), state.as_str())).copied();
+        let of_turn = self
+            .counts
+            .get(&(source.to_owned(), state.as_str()))
+            .copied();
         Ok(kept.unwrap_or_default() + of_turn.unwrap_or_default())
     }
 
@@ -101,7 +107,10 @@ impl Turn<'_> {
     }
 
     fn done(self) -> Done {
-        Done { told: self.told, staged: self.staged }
+        Done {
+            told: self.told,
+            staged: self.staged,
+        }
     }
 
     fn write_counts(&mut self) -> rusqlite::Result<()> {
@@ -137,7 +146,17 @@ impl<T, U, F: FnMut(&mut Turn<'_>) -> rusqlite::Result<T>, W> Job<T, U, F, W> {
         wrap: W,
     ) -> (Self, oneshot::Receiver<Result<U, InboxError>>) {
         let (reply, end) = oneshot::channel();
-        (Self { doing, work, wrap, found: None, reply, weight }, end)
+        (
+            Self {
+                doing,
+                work,
+                wrap,
+                found: None,
+                reply,
+                weight,
+            },
+            end,
+        )
     }
 }
 
@@ -162,7 +181,13 @@ where
     }
 
     fn answer(self: Box<Self>, end: Result<(), InboxError>) {
-        let Self { wrap, found, reply, weight, .. } = *self;
+        let Self {
+            wrap,
+            found,
+            reply,
+            weight,
+            ..
+        } = *self;
         drop(weight);
         let end = end.and_then(|()| found.ok_or(InboxError::Closed)).map(wrap);
         // Whoever asked may have gone; what was done stays done.
@@ -181,7 +206,10 @@ impl Weight {
     /// Puts a record on the scales; none when too much lies there already. One record may always wait alone.
     pub(super) fn of(bytes: usize, all: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
         let before = all.fetch_add(bytes, Ordering::Relaxed);
-        let weight = Self { bytes, all: Arc::clone(all) };
+        let weight = Self {
+            bytes,
+            all: Arc::clone(all),
+        };
         (before == 0 || before.saturating_add(bytes) <= limit).then_some(weight)
     }
 }
@@ -239,7 +267,9 @@ impl Fault {
         let cause = error.to_string();
         let rusqlite::Error::SqliteFailure(code, _) = error else {
             return match error {
-                rusqlite::Error::ToSqlConversionFailure(_) | rusqlite::Error::NulError(_) => Self::Record(cause),
+                rusqlite::Error::ToSqlConversionFailure(_) | rusqlite::Error::NulError(_) => {
+                    Self::Record(cause)
+                }
                 _ => Self::Engine(cause),
             };
         };
@@ -247,10 +277,13 @@ impl Fault {
             // The shared index of the log lives on the same disk.
             (ErrorCode::DiskFull, _) | (_, ffi::SQLITE_IOERR_SHMSIZE) => Self::NoSpace,
             (_, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) => Self::Fatal(cause),
-            (ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _) if committing => {
-                Self::Fatal(cause)
+            (
+                ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase,
+                _,
+            ) if committing => Self::Fatal(cause),
+            (ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch, _) => {
+                Self::Record(cause)
             }
-            (ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch, _) => Self::Record(cause),
             _ => Self::Engine(cause),
         }
     }
@@ -259,7 +292,10 @@ impl Fault {
         match self {
             Self::NoSpace => InboxError::NoSpace,
             Self::Record(cause) => InboxError::Record(cause.clone()),
-            Self::Engine(cause) => InboxError::Engine { doing, cause: cause.clone() },
+            Self::Engine(cause) => InboxError::Engine {
+                doing,
+                cause: cause.clone(),
+            },
             Self::Fatal(_) => InboxError::Closed,
         }
     }
@@ -277,12 +313,17 @@ impl Fault {
 impl Writer {
     /// Works until it is told to close, everybody who could send is gone, or a sync failed.
     pub(super) fn run(mut self) {
-        let _end = End { shared: Arc::clone(&self.shared), pace: Arc::clone(&self.pace) };
+        let _end = End {
+            shared: Arc::clone(&self.shared),
+            pace: Arc::clone(&self.pace),
+        };
         let mut group: Vec<Box<dyn Work>> = Vec::with_capacity(self.batch);
         while let Some(first) = self.queue.blocking_recv() {
             let mut bytes = self.take(first, &mut group);
             while group.len() < self.batch && bytes < BATCH_BYTES {
-                let Ok(next) = self.queue.try_recv() else { break };
+                let Ok(next) = self.queue.try_recv() else {
+                    break;
+                };
                 bytes = bytes.saturating_add(self.take(next, &mut group));
             }
             group.extend(self.returned.work());
@@ -308,7 +349,9 @@ impl Writer {
         }
         if self.shared.failure().is_none() {
             // Nothing hangs on it: what is left in the log is read at the next start.
-            let _ = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            let _ = self
+                .conn
+                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         }
         drop(self.conn);
         drop(self.lock);
@@ -339,7 +382,10 @@ impl Writer {
                 let (ends, done) = self.one_by_one(group);
                 (Some(ends), done)
             }
-            Err(fault) => (Some(group.iter().map(|_| Err(fault.for_all())).collect()), Done::default()),
+            Err(fault) => (
+                Some(group.iter().map(|_| Err(fault.for_all())).collect()),
+                Done::default(),
+            ),
         };
         self.young.commit(staged);
         let wrote = self.conn.total_changes() != before;
@@ -369,7 +415,10 @@ impl Writer {
     /// Everything or nothing. Ok: committed, and what follows.
     fn together(&self, group: &mut [Box<dyn Work>]) -> Result<Done, Fault> {
         let mut turn = self.begin().map_err(|error| Fault::of(&error, false))?;
-        let done = group.iter_mut().try_for_each(|work| work.apply(&mut turn)).and_then(|()| turn.end());
+        let done = group
+            .iter_mut()
+            .try_for_each(|work| work.apply(&mut turn))
+            .and_then(|()| turn.end());
         if let Err(error) = done {
             self.roll_back();
             return Err(Fault::of(&error, false));
@@ -384,14 +433,24 @@ impl Writer {
             Ok(turn) => turn,
             Err(error) => {
                 let fault = Fault::of(&error, false);
-                return (group.iter().map(|_| Err(fault.for_all())).collect(), Done::default());
+                return (
+                    group.iter().map(|_| Err(fault.for_all())).collect(),
+                    Done::default(),
+                );
             }
         };
         let mut ends = Vec::with_capacity(group.len());
         for work in group.iter_mut() {
             let (counts, staged) = (turn.counts.clone(), turn.staged.clone());
-            let end = self.conn.execute_batch("SAVEPOINT one").and_then(|()| work.apply(&mut turn));
-            let undo = if end.is_ok() { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
+            let end = self
+                .conn
+                .execute_batch("SAVEPOINT one")
+                .and_then(|()| work.apply(&mut turn));
+            let undo = if end.is_ok() {
+                "RELEASE one"
+            } else {
+                "ROLLBACK TO one; RELEASE one"
+            };
             let undone = self.conn.execute_batch(undo);
             if end.is_err() {
                 (turn.counts, turn.staged, turn.route) = (counts, staged, None);
@@ -400,16 +459,25 @@ impl Writer {
             if let Err(error) = undone {
                 let fault = Fault::of(end.as_ref().err().unwrap_or(&error), false);
                 self.roll_back();
-                return (group.iter().map(|_| Err(fault.for_all())).collect(), Done::default());
+                return (
+                    group.iter().map(|_| Err(fault.for_all())).collect(),
+                    Done::default(),
+                );
             }
             ends.push(end.map_err(|error| Fault::of(&error, false)));
         }
-        let done = turn.end().map_err(|error| Fault::of(&error, false)).and_then(|()| self.commit());
+        let done = turn
+            .end()
+            .map_err(|error| Fault::of(&error, false))
+            .and_then(|()| self.commit());
         match done {
             Ok(()) => (ends, turn.done()),
             Err(fault) => {
                 self.roll_back();
-                (group.iter().map(|_| Err(fault.for_all())).collect(), Done::default())
+                (
+                    group.iter().map(|_| Err(fault.for_all())).collect(),
+                    Done::default(),
+                )
             }
         }
     }
@@ -427,7 +495,10 @@ impl Writer {
     }
 
     fn commit(&self) -> Result<(), Fault> {
-        let done = self.conn.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
+        let done = self
+            .conn
+            .prepare_cached("COMMIT")
+            .and_then(|mut commit| commit.execute([]));
         done.map(|_| ()).map_err(|error| {
             self.roll_back();
             Fault::of(&error, true)
@@ -438,7 +509,8 @@ impl Writer {
         if !self.conn.is_autocommit()
             && let Err(error) = self.conn.execute_batch("ROLLBACK")
         {
-            self.shared.fail(format!("a failed transaction could not be undone: {error}"));
+            self.shared
+                .fail(format!("a failed transaction could not be undone: {error}"));
         }
     }
 

@@ -90,7 +90,10 @@ impl Young {
             };
             for mark in proof::marks(row.get_ref(3)?.as_blob()?) {
                 // One that held when this event came stays with the event that had it.
-                let first = young.gathered.get(&mark).is_some_and(|first| first.holds(by.at));
+                let first = young
+                    .gathered
+                    .get(&mark)
+                    .is_some_and(|first| first.holds(by.at));
                 if !first {
                     young.gathered.insert(mark, by);
                 }
@@ -148,7 +151,9 @@ impl Young {
             turn.staged.moved.push(*mark);
         }
         if most >= self.moving.len() {
-            turn.conn.prepare_cached("UPDATE proof_place SET event = ?1")?.execute([self.moved_to])?;
+            turn.conn
+                .prepare_cached("UPDATE proof_place SET event = ?1")?
+                .execute([self.moved_to])?;
         }
         Ok(())
     }
@@ -173,23 +178,41 @@ mod tests {
 
     fn proved(number: u64, until: Option<i64>, now: i64) -> NewEvent {
         let until = until.map(Timestamp::from_millis);
-        let proof = Some(UsedProof { marks: vec![mark(number)], until });
-        NewEvent { proof, received_at: Timestamp::from_millis(now), ..event(1) }
+        let proof = Some(UsedProof {
+            marks: vec![mark(number)],
+            until,
+        });
+        NewEvent {
+            proof,
+            received_at: Timestamp::from_millis(now),
+            ..event(1)
+        }
     }
 
     async fn open(path: &Path) -> SqliteInbox {
-        SqliteInbox::open(path, SqliteOptions::default()).await.unwrap()
+        SqliteInbox::open(path, SqliteOptions::default())
+            .await
+            .unwrap()
     }
 
     async fn indexed(inbox: &SqliteInbox) -> i64 {
         let count = "SELECT count(*) FROM proof";
-        inbox.write("look", move |turn| turn.conn.query_row(count, [], |row| row.get(0))).await.unwrap()
+        inbox
+            .write("look", move |turn| {
+                turn.conn.query_row(count, [], |row| row.get(0))
+            })
+            .await
+            .unwrap()
     }
 
     /// Each proof of the numbers is used, by the event with this id.
     async fn all_used(inbox: &SqliteInbox, first: &[EventId], now: i64) {
         for (number, id) in (0..).zip(first) {
-            assert_eq!(inbox.accept(proved(number, None, now)).await.unwrap(), Accepted::Replayed(*id), "{number}");
+            assert_eq!(
+                inbox.accept(proved(number, None, now)).await.unwrap(),
+                Accepted::Replayed(*id),
+                "{number}"
+            );
         }
     }
 
@@ -203,7 +226,11 @@ mod tests {
             for number in round * 90..(round + 1) * 90 {
                 let event = proved(number, None, 5);
                 ids.push(event.id);
-                assert_eq!(inbox.accept(event).await.unwrap(), Accepted::New, "{number}");
+                assert_eq!(
+                    inbox.accept(event).await.unwrap(),
+                    Accepted::New,
+                    "{number}"
+                );
             }
             all_used(&inbox, &ids, 6).await;
             drop(inbox);
@@ -211,7 +238,10 @@ mod tests {
             all_used(&inbox, &ids, 7).await;
         }
         let indexed_now = indexed(&inbox).await;
-        assert!((100..360).contains(&indexed_now), "some are in the index, some are not: {indexed_now}");
+        assert!(
+            (100..360).contains(&indexed_now),
+            "some are in the index, some are not: {indexed_now}"
+        );
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -222,13 +252,28 @@ mod tests {
         for round in 0..3_i64 {
             // Some are in the index, some on their way, some gathered.
             for number in 0..250 {
-                let taken = inbox.accept(proved(number, None, 10 + 10 * round)).await.unwrap();
+                let taken = inbox
+                    .accept(proved(number, None, 10 + 10 * round))
+                    .await
+                    .unwrap();
                 assert_eq!(taken, Accepted::New, "{number} in round {round}");
             }
             let times = Duration::from_millis(1);
-            let usual = KeepTimes { delivered: times, dead: times, filtered: times };
-            let keep = Keep { usual, sources: HashMap::new() };
-            while inbox.sweep(&keep, Timestamp::from_millis(15 + 10 * round), 100).await.unwrap() > 0 {}
+            let usual = KeepTimes {
+                delivered: times,
+                dead: times,
+                filtered: times,
+            };
+            let keep = Keep {
+                usual,
+                sources: HashMap::new(),
+            };
+            while inbox
+                .sweep(&keep, Timestamp::from_millis(15 + 10 * round), 100)
+                .await
+                .unwrap()
+                > 0
+            {}
             assert_eq!(indexed(&inbox).await, 0);
             if round == 1 {
                 drop(inbox);
@@ -237,10 +282,19 @@ mod tests {
         }
         for (round, now) in [(0, 100), (1, 200), (2, 300)] {
             for number in 0..250 {
-                let taken = inbox.accept(proved(number, Some(now + 100), now)).await.unwrap();
+                let taken = inbox
+                    .accept(proved(number, Some(now + 100), now))
+                    .await
+                    .unwrap();
                 assert_eq!(taken, Accepted::New, "{number} in window {round}");
-                let again = inbox.accept(proved(number, Some(now + 150), now + 99)).await.unwrap();
-                assert!(matches!(again, Accepted::Replayed(_)), "{number} in window {round}: {again:?}");
+                let again = inbox
+                    .accept(proved(number, Some(now + 150), now + 99))
+                    .await
+                    .unwrap();
+                assert!(
+                    matches!(again, Accepted::Replayed(_)),
+                    "{number} in window {round}: {again:?}"
+                );
             }
             drop(inbox);
             inbox = open(&path).await;
@@ -252,7 +306,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let inbox = open(&folder.path().join("inbox.db")).await;
         for number in 0..300 {
-            let poison = inbox.write("poison", |turn| turn.conn.execute("INSERT INTO probe VALUES (2, 1)", []));
+            let poison = inbox.write("poison", |turn| {
+                turn.conn.execute("INSERT INTO probe VALUES (2, 1)", [])
+            });
             let (poison, kept) = tokio::join!(poison, inbox.accept(proved(number, None, 1)));
             assert!(poison.is_err());
             assert_eq!(kept.unwrap(), Accepted::New, "{number}");

@@ -22,7 +22,8 @@ use crate::ingress::upload::{self, Placed};
 use crate::ingress::{Ingress, stream};
 use crate::limit::Told;
 use crate::model::{
-    Attachment, Class, Destination, DestinationKind, EventId, HostedCall, Name, Outcome, Refusal, Route,
+    Attachment, Class, Destination, DestinationKind, EventId, HostedCall, Name, Outcome, Refusal,
+    Route,
 };
 use crate::net::SendError;
 use crate::upstream::hosted::{self, Manner};
@@ -66,7 +67,9 @@ impl Calling<'_> {
     /// then on, and what it does not take was never here.
     pub(super) async fn start(&self, files: Placed) -> Result<(), Refusal> {
         self.ingress.may_run()?;
-        self.made(Manner::Start, Some(START_TIME), files).await.map(drop)
+        self.made(Manner::Start, Some(START_TIME), files)
+            .await
+            .map(drop)
     }
 
     /// A turn of a conversation: kept where the key is known, else passed straight through, one turn at a time.
@@ -79,7 +82,12 @@ impl Calling<'_> {
         let (known, waits) = (&self.dropin.known, self.dropin.config.waits_for_its_turn);
         let mut turn = None;
         if self.caller.standing == KeyStanding::Unproved {
-            turn = Some(known.turn(&self.call.agent_id, thread, waits).await.ok_or(Refusal::Busy)?);
+            turn = Some(
+                known
+                    .turn(&self.call.agent_id, thread, waits)
+                    .await
+                    .ok_or(Refusal::Busy)?,
+            );
             // The turn before this one may have settled it.
             if known.is_proved(self.caller.key.expose(), &self.call.agent_id) {
                 self.caller.standing = KeyStanding::Foreign;
@@ -94,10 +102,22 @@ impl Calling<'_> {
         Ok((Some(end), task))
     }
 
-    async fn made(&self, manner: Manner, timeout: Option<Duration>, files: Placed) -> Result<Bytes, Refusal> {
+    async fn made(
+        &self,
+        manner: Manner,
+        timeout: Option<Duration>,
+        files: Placed,
+    ) -> Result<Bytes, Refusal> {
         let begun = self.begin(files).await?;
-        let (path, body) = (hosted::path(self.call, manner), with_files(self.body(), &begun.links));
-        match self.upstream().call_raw(&path, body, &self.caller.key, timeout).await {
+        let (path, body) = (
+            hosted::path(self.call, manner),
+            with_files(self.body(), &begun.links),
+        );
+        match self
+            .upstream()
+            .call_raw(&path, body, &self.caller.key, timeout)
+            .await
+        {
             Ok(answer) if answer.status().is_success() => {
                 self.taken().await;
                 Ok(answer.into_body())
@@ -112,38 +132,68 @@ impl Calling<'_> {
         let begun = self.begin(files).await?;
         let path = hosted::path(self.call, Manner::Stream);
         let body = with_files(self.body(), &begun.links);
-        let upstream = match self.upstream().open_raw(&path, body, &self.caller.key).await {
+        let upstream = match self
+            .upstream()
+            .open_raw(&path, body, &self.caller.key)
+            .await
+        {
             Ok(upstream) => upstream,
             Err(error) => return Err(self.unanswered(begun, &error).await),
         };
         if !upstream.status().is_success() {
             let (head, body) = upstream.into_parts();
-            let body = tokio::time::timeout(ERROR_TIME, Limited::new(body, MAX_ERROR).collect()).await;
-            let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
+            let body =
+                tokio::time::timeout(ERROR_TIME, Limited::new(body, MAX_ERROR).collect()).await;
+            let body = body
+                .ok()
+                .and_then(Result::ok)
+                .map(|body| body.to_bytes())
+                .unwrap_or_default();
             return Err(self.refused(begun, &Response::from_parts(head, body)).await);
         }
         self.taken().await;
         if !stream::is_events(upstream.headers()) {
-            return Err(Refusal::UpstreamFailed("the answer is no stream of events".into()));
+            return Err(Refusal::UpstreamFailed(
+                "the answer is no stream of events".into(),
+            ));
         }
-        Ok(Answered { outcome: Outcome::Proxied, event: None, answer: stream::relay(upstream) })
+        Ok(Answered {
+            outcome: Outcome::Proxied,
+            event: None,
+            answer: stream::relay(upstream),
+        })
     }
 
     /// By what the call is counted and shared out. A call that goes at once is one that its caller waits for.
     fn route(&self) -> Route {
         let (account, destination) = (self.caller.account.clone(), self.destination());
-        Route { source: NAME.to_owned(), destination, account, class: Class::Interactive }
+        Route {
+            source: NAME.to_owned(),
+            destination,
+            account,
+            class: Class::Interactive,
+        }
     }
 
     /// The upstream, whose turns this call draws as its account's.
     fn upstream(&self) -> Upstream {
         let Route { account, class, .. } = self.route();
-        self.dropin.upstream.of(Draw { account, class, claimed: false })
+        self.dropin.upstream.of(Draw {
+            account,
+            class,
+            claimed: false,
+        })
     }
 
     /// The body of a call that goes at once. It is no event: the marks of its fences are of an id that it alone has.
     fn body(&self) -> Bytes {
-        hosted::body(self.call, &self.dropin.config, None, EventId::new(), self.ingress.sealer.marks())
+        hosted::body(
+            self.call,
+            &self.dropin.config,
+            None,
+            EventId::new(),
+            self.ingress.sealer.marks(),
+        )
     }
 
     /// What the call takes of the disk that is allowed to callers whose keys are not the gateway's own.
@@ -152,12 +202,23 @@ impl Calling<'_> {
             return Ok(());
         }
         let texts = self.call.extra.as_ref().map_or(0, String::len)
-            + self.call.params.iter().map(|param| param.value.len()).sum::<usize>();
-        self.dropin.disk.take(&*self.ingress.inbox, texts as u64 + files.bytes()).await
+            + self
+                .call
+                .params
+                .iter()
+                .map(|param| param.value.len())
+                .sum::<usize>();
+        self.dropin
+            .disk
+            .take(&*self.ingress.inbox, texts as u64 + files.bytes())
+            .await
     }
 
     pub(super) fn destination(&self) -> Destination {
-        Destination { kind: DestinationKind::Agent, id: self.call.agent_id.clone() }
+        Destination {
+            kind: DestinationKind::Agent,
+            id: self.call.agent_id.clone(),
+        }
     }
 
     /// Counts the run and makes its files ready.
@@ -172,11 +233,18 @@ impl Calling<'_> {
                 ingress.has_runs(&route, &self.call.params).await?;
                 None
             }
-            KeyStanding::Own | KeyStanding::Foreign => Some(ingress.spend(&route, &self.call.params).await?),
+            KeyStanding::Own | KeyStanding::Foreign => {
+                Some(ingress.spend(&route, &self.call.params).await?)
+            }
         };
         let files = files.into_files();
         match upload::passed_on(ingress, NAME, &files).await {
-            Ok(links) => Ok(AtOnce { at, files, links, counted }),
+            Ok(links) => Ok(AtOnce {
+                at,
+                files,
+                links,
+                counted,
+            }),
             Err(refusal) => {
                 self.give_back(counted).await;
                 Err(refusal)
@@ -186,13 +254,27 @@ impl Calling<'_> {
 
     /// The upstream has taken the call, and so its key.
     async fn taken(&self) {
-        let KeyStanding::Unproved = self.caller.standing else { return };
-        self.dropin.known.proved(self.caller.key.expose(), Some(&self.call.agent_id));
+        let KeyStanding::Unproved = self.caller.standing else {
+            return;
+        };
+        self.dropin
+            .known
+            .proved(self.caller.key.expose(), Some(&self.call.agent_id));
         // It runs whatever limits and budgets say; the next one is counted before it is begun.
         let limits = &self.ingress.limits;
-        let _over = limits.whole(true).and_then(|()| limits.dropin_foreign(&mut Told::default()));
-        if let Err(refusal) = self.ingress.spend(&self.route(), &self.call.params).await.map(drop) {
-            tracing::debug!(cause = refusal.cause(), "a run that was begun is not counted");
+        let _over = limits
+            .whole(true)
+            .and_then(|()| limits.dropin_foreign(&mut Told::default()));
+        if let Err(refusal) = self
+            .ingress
+            .spend(&self.route(), &self.call.params)
+            .await
+            .map(drop)
+        {
+            tracing::debug!(
+                cause = refusal.cause(),
+                "a run that was begun is not counted"
+            );
         }
     }
 
@@ -207,7 +289,10 @@ impl Calling<'_> {
         }
         let shared = self.dropin.upstream_key.as_ref().map(Secret::expose);
         let goes_with_shared = shared == Some(self.caller.key.expose());
-        if self.caller.standing == KeyStanding::Own && goes_with_shared && status == StatusCode::UNAUTHORIZED {
+        if self.caller.standing == KeyStanding::Own
+            && goes_with_shared
+            && status == StatusCode::UNAUTHORIZED
+        {
             // The caller's key was good: what was refused is the gateway's.
             return Refusal::UpstreamFailed("it refused upstream.api_key (401)".to_owned());
         }
@@ -215,7 +300,11 @@ impl Calling<'_> {
     }
 
     fn bad_key(&self, status: u16) {
-        let (known, key, agent) = (&self.dropin.known, self.caller.key.expose(), self.call.agent_id.as_str());
+        let (known, key, agent) = (
+            &self.dropin.known,
+            self.caller.key.expose(),
+            self.call.agent_id.as_str(),
+        );
         match self.caller.standing {
             KeyStanding::Own => {}
             KeyStanding::Foreign => known.forget(key, agent),

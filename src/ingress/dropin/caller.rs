@@ -77,7 +77,10 @@ impl Dropin {
         if let Some(own) = self.keyring.find(&key) {
             trace.key = Some(own.name.clone());
             if own.is_over(trace.at) {
-                return Err(Refusal::KeyRefused(format!("the key {} has expired", own.name)));
+                return Err(Refusal::KeyRefused(format!(
+                    "the key {} has expired",
+                    own.name
+                )));
             }
             if let Some(name) = self.keyring.name_of(own, &key) {
                 ingress.uses.key(&own.name, name, trace.at);
@@ -85,10 +88,14 @@ impl Dropin {
             return Ok(Presented::Own(own));
         }
         if self.own_only {
-            return Err(Refusal::KeyRefused("it is none of [keys], and dropin.require_key wants one of them".into()));
+            return Err(Refusal::KeyRefused(
+                "it is none of [keys], and dropin.require_key wants one of them".into(),
+            ));
         }
         if HeaderValue::from_bytes(&key).is_err() {
-            return Err(Refusal::KeyRefused("the key cannot stand in a header".into()));
+            return Err(Refusal::KeyRefused(
+                "the key cannot stand in a header".into(),
+            ));
         }
         if !self.known.is_known(&key) {
             self.known.may_try(peer)?;
@@ -108,18 +115,37 @@ impl Dropin {
             Presented::Own(own) => {
                 trace.agent = Some(call.agent_id.clone()).filter(|agent| is_agent_id(agent));
                 if own.is_limited() && !own.agents.contains(&call.agent_id) {
-                    return Err(Refusal::KeyRefused(format!("the key {} is not good for this agent", own.name)));
+                    return Err(Refusal::KeyRefused(format!(
+                        "the key {} is not good for this agent",
+                        own.name
+                    )));
                 }
                 ingress.limits.key(&own.name, &mut trace.limits)?;
-                let key = own.upstream_key.as_ref().or(self.upstream_key.as_ref()).cloned().ok_or_else(|| {
-                    let what = format!("keys.{} has no upstream_key, and there is no upstream.api_key", own.name);
-                    Refusal::Internal(what)
-                })?;
-                Ok(Caller { key, account: Account::Key(own.name.clone()), standing: KeyStanding::Own })
+                let key = own
+                    .upstream_key
+                    .as_ref()
+                    .or(self.upstream_key.as_ref())
+                    .cloned()
+                    .ok_or_else(|| {
+                        let what = format!(
+                            "keys.{} has no upstream_key, and there is no upstream.api_key",
+                            own.name
+                        );
+                        Refusal::Internal(what)
+                    })?;
+                Ok(Caller {
+                    key,
+                    account: Account::Key(own.name.clone()),
+                    standing: KeyStanding::Own,
+                })
             }
             Presented::Foreign(key) if self.known.is_proved(key.expose(), &call.agent_id) => {
                 ingress.limits.dropin_foreign(&mut trace.limits)?;
-                Ok(Caller { key, account: Account::Foreign, standing: KeyStanding::Foreign })
+                Ok(Caller {
+                    key,
+                    account: Account::Foreign,
+                    standing: KeyStanding::Foreign,
+                })
             }
             Presented::Foreign(key) => {
                 self.known.may_try(trace.peer.0)?;
@@ -128,7 +154,11 @@ impl Dropin {
                 if call.asynchronous || call.params.get(Name::TaskId).is_some() {
                     self.known.judge(key.expose(), &call.agent_id)?;
                 }
-                Ok(Caller { key, account: Account::Foreign, standing: KeyStanding::Unproved })
+                Ok(Caller {
+                    key,
+                    account: Account::Foreign,
+                    standing: KeyStanding::Unproved,
+                })
             }
         }
     }
@@ -142,19 +172,38 @@ impl Dropin {
         peer: IpAddr,
     ) -> Result<(), Refusal> {
         if caller.standing == KeyStanding::Unproved {
-            Gate { dropin: self, key: caller.key.clone(), agent: Some(agent.to_owned()), peer }.open(ingress).await?;
+            Gate {
+                dropin: self,
+                key: caller.key.clone(),
+                agent: Some(agent.to_owned()),
+                peer,
+            }
+            .open(ingress)
+            .await?;
             caller.standing = KeyStanding::Foreign;
         }
         Ok(())
     }
 
     /// What the files of a caller have to pass first; none where its key is known.
-    pub(super) fn gate(&self, presented: &Presented<'_>, head: &Parts, peer: IpAddr) -> Option<Gate<'_>> {
-        let Presented::Foreign(key) = presented else { return None };
+    pub(super) fn gate(
+        &self,
+        presented: &Presented<'_>,
+        head: &Parts,
+        peer: IpAddr,
+    ) -> Option<Gate<'_>> {
+        let Presented::Foreign(key) = presented else {
+            return None;
+        };
         if self.known.is_known(key.expose()) {
             return None;
         }
-        Some(Gate { dropin: self, key: key.clone(), agent: agent(head), peer })
+        Some(Gate {
+            dropin: self,
+            key: key.clone(),
+            agent: agent(head),
+            peer,
+        })
     }
 }
 
@@ -164,7 +213,11 @@ impl Gate<'_> {
         let (known, key) = (&self.dropin.known, self.key.expose());
         let agent = self.agent.as_deref().unwrap_or_default();
         known.judge(key, agent)?;
-        let asked = self.dropin.upstream.ask_raw(self.agent.as_deref(), &self.key, ASK_TIME).await;
+        let asked = self
+            .dropin
+            .upstream
+            .ask_raw(self.agent.as_deref(), &self.key, ASK_TIME)
+            .await;
         let answer = asked.map_err(|error| Refusal::UpstreamFailed(error.to_string()))?;
         match answer.status().as_u16() {
             200..=299 => {
@@ -187,21 +240,31 @@ impl Gate<'_> {
 /// The key: the header's, or else the query's.
 fn presented(head: &Parts) -> Option<Vec<u8>> {
     const KEY: &str = "x-api-key";
-    let header = head.headers.get(KEY).map(|value| value.as_bytes().to_vec()).filter(|key| !key.is_empty());
+    let header = head
+        .headers
+        .get(KEY)
+        .map(|value| value.as_bytes().to_vec())
+        .filter(|key| !key.is_empty());
     header.or_else(|| last_of_query(head, KEY).map(String::into_bytes))
 }
 
 /// The agent that a head names.
 fn agent(head: &Parts) -> Option<String> {
     let path = head.uri.path().strip_prefix('/').unwrap_or_default();
-    let path = percent_encoding::percent_decode_str(path).decode_utf8().ok().filter(|agent| !agent.is_empty());
-    path.map(std::borrow::Cow::into_owned).or_else(|| last_of_query(head, "agent_id"))
+    let path = percent_encoding::percent_decode_str(path)
+        .decode_utf8()
+        .ok()
+        .filter(|agent| !agent.is_empty());
+    path.map(std::borrow::Cow::into_owned)
+        .or_else(|| last_of_query(head, "agent_id"))
 }
 
 /// The last value of a name in the query that is not empty.
 fn last_of_query(head: &Parts, name: &str) -> Option<String> {
     let query = head.uri.query().unwrap_or_default().as_bytes();
-    let found = form_urlencoded::parse(query).filter(|(key, value)| key == name && !value.is_empty()).last();
+    let found = form_urlencoded::parse(query)
+        .filter(|(key, value)| key == name && !value.is_empty())
+        .last();
     found.map(|(_, value)| value.into_owned())
 }
 
@@ -224,15 +287,30 @@ mod tests {
         let key = |target: &str, headers: &[(&str, &str)]| {
             presented(&head(target, headers)).map(|key| String::from_utf8(key).unwrap())
         };
-        assert_eq!(key("/?x-api-key=q", &[("x-api-key", "h")]).as_deref(), Some("h"));
-        assert_eq!(key("/?x-api-key=a&x-api-key=q%2B1", &[]).as_deref(), Some("q+1"));
-        assert_eq!(key("/?x-api-key=q", &[("x-api-key", "")]).as_deref(), Some("q"));
-        assert_eq!(key("/?x-api-key=&key=1", &[("authorization", "Bearer k")]), None);
+        assert_eq!(
+            key("/?x-api-key=q", &[("x-api-key", "h")]).as_deref(),
+            Some("h")
+        );
+        assert_eq!(
+            key("/?x-api-key=a&x-api-key=q%2B1", &[]).as_deref(),
+            Some("q+1")
+        );
+        assert_eq!(
+            key("/?x-api-key=q", &[("x-api-key", "")]).as_deref(),
+            Some("q")
+        );
+        assert_eq!(
+            key("/?x-api-key=&key=1", &[("authorization", "Bearer k")]),
+            None
+        );
     }
 
     #[test]
     fn the_path_names_the_agent_before_the_query() {
-        assert_eq!(agent(&head("/a%20b?agent_id=c", &[])).as_deref(), Some("a b"));
+        assert_eq!(
+            agent(&head("/a%20b?agent_id=c", &[])).as_deref(),
+            Some("a b")
+        );
         assert_eq!(agent(&head("/?agent_id=c", &[])).as_deref(), Some("c"));
         assert_eq!(agent(&head("/", &[])), None);
     }

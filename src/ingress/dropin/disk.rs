@@ -24,7 +24,10 @@ pub(super) struct DiskShare {
 impl DiskShare {
     /// So much.
     pub(super) fn new(most: u64) -> Self {
-        Self { most, measured: Mutex::default() }
+        Self {
+            most,
+            measured: Mutex::default(),
+        }
     }
 
     /// Takes so much of it, if there is room.
@@ -37,6 +40,10 @@ impl DiskShare {
         let wanted = taken.saturating_add(bytes);
         let is_full = wanted > self.most;
         *measured = Some((at, if is_full { taken } else { wanted }));
-        if is_full { Err(Refusal::Overloaded(LOOK)) } else { Ok(()) }
+        if is_full {
+            Err(Refusal::Overloaded(LOOK))
+        } else {
+            Ok(())
+        }
     }
 }

@@ -13,24 +13,38 @@ const HEADER: HeaderName = HeaderName::from_static("x-sluicegate-explain");
 
 /// Whether a caller asks what its call would become.
 pub(super) fn is_asked(headers: &HeaderMap) -> bool {
-    headers.get(HEADER).is_some_and(|value| !matches!(value.as_bytes(), b"" | b"0" | b"false"))
+    headers
+        .get(HEADER)
+        .is_some_and(|value| !matches!(value.as_bytes(), b"" | b"0" | b"false"))
 }
 
 /// What a request at the drop-in door was read as.
-pub fn call(config: &DropIn, read: &Result<HostedCall, Refusal>, notes: &[Note], marks: &Marks) -> Value {
+pub fn call(
+    config: &DropIn,
+    read: &Result<HostedCall, Refusal>,
+    notes: &[Note],
+    marks: &Marks,
+) -> Value {
     let call = match read {
         Ok(call) => call,
-        Err(refusal) => return json!({ "source": "dropin", "misses": misses(notes), "refused": refused(refusal) }),
+        Err(refusal) => {
+            return json!({ "source": "dropin", "misses": misses(notes), "refused": refused(refusal) });
+        }
     };
-    let manner = if call.asynchronous { Manner::Start } else { Manner::Wait };
+    let manner = if call.asynchronous {
+        Manner::Start
+    } else {
+        Manner::Wait
+    };
     let sent = hosted::body(call, config, None, EventId::new(), marks);
     let mut sent: Value = serde_json::from_slice(&sent).unwrap_or_default();
     if let Some(tokens) = sent.get_mut("user_tokens") {
         *tokens = "***".into();
     }
     let settings = call.settings.iter();
-    let settings: Vec<Value> =
-        settings.map(|setting| json!({ "name": setting.name, "from": setting.from, "over": setting.over })).collect();
+    let settings: Vec<Value> = settings
+        .map(|setting| json!({ "name": setting.name, "from": setting.from, "over": setting.over }))
+        .collect();
     json!({
         "source": "dropin",
         "agent_id": call.agent_id,

@@ -11,7 +11,8 @@ use crate::ingress::respond;
 use crate::ingress::trace::Trace;
 use crate::ingress::upload::{self, Placed};
 use crate::model::{
-    Class, DeliveryId, EventId, Name, NewDelivery, NewEvent, Outcome, Refusal, State as DeliveryState, Strength,
+    Class, DeliveryId, EventId, Name, NewDelivery, NewEvent, Outcome, Refusal,
+    State as DeliveryState, Strength,
 };
 use crate::upstream::Call;
 use crate::upstream::hosted::{self, Manner};
@@ -28,13 +29,25 @@ pub(super) struct DurableEnd {
 
 impl Calling<'_> {
     /// Keeps the call. `wait` waits for its end, within the time that a run may take.
-    pub(super) async fn durable(&self, files: Placed, trace: &Trace, wait: bool) -> Result<DurableEnd, Refusal> {
+    pub(super) async fn durable(
+        &self,
+        files: Placed,
+        trace: &Trace,
+        wait: bool,
+    ) -> Result<DurableEnd, Refusal> {
         self.take_disk(&files).await?;
-        let delivery = DeliveryId { event: EventId::new(), number: 0 };
+        let delivery = DeliveryId {
+            event: EventId::new(),
+            number: 0,
+        };
         let owed = self.owed(delivery, wait)?;
         let call = self.call;
         let files = files.into_files();
-        let notes = self.once.as_ref().map(|once| once.notes(call, &files)).unwrap_or_default();
+        let notes = self
+            .once
+            .as_ref()
+            .map(|once| once.notes(call, &files))
+            .unwrap_or_default();
         let event = NewEvent {
             id: delivery.event,
             source: NAME.to_owned(),
@@ -61,13 +74,26 @@ impl Calling<'_> {
         if outcome == Outcome::Duplicate {
             self.is_same(event, &notes).await?;
         }
-        let task = if wait { Some(self.end(DeliveryId { event, number: 0 }).await?) } else { None };
-        Ok(DurableEnd { event, outcome, task })
+        let task = if wait {
+            Some(self.end(DeliveryId { event, number: 0 }).await?)
+        } else {
+            None
+        };
+        Ok(DurableEnd {
+            event,
+            outcome,
+            task,
+        })
     }
 
     /// Whether the event that has the call's name is of the same call.
     async fn is_same(&self, event: EventId, notes: &[(String, String)]) -> Result<(), Refusal> {
-        let kept = self.ingress.inbox.event(event).await.map_err(|error| Refusal::Inbox(error.to_string()))?;
+        let kept = self
+            .ingress
+            .inbox
+            .event(event)
+            .await
+            .map_err(|error| Refusal::Inbox(error.to_string()))?;
         match kept {
             Some(kept) if Once::is_of(&kept.headers, notes) => Ok(()),
             Some(_) => Err(Refusal::OtherCall),
@@ -81,18 +107,41 @@ impl Calling<'_> {
         let (call, config, destination) = (self.call, &self.dropin.config, self.destination());
         let named = call.id.as_deref().or_else(|| call.params.get(Name::TaskId));
         let upstream_id = named.map_or_else(|| delivery.as_uuid().to_string(), str::to_owned);
-        let (manner, run) = if wait { (Manner::Wait, RunMode::Call) } else { (Manner::Start, RunMode::Async) };
+        let (manner, run) = if wait {
+            (Manner::Wait, RunMode::Call)
+        } else {
+            (Manner::Start, RunMode::Async)
+        };
         let marks = self.ingress.sealer.marks();
         let text = hosted::text(call, config, delivery.event, marks);
         let body = hosted::body(call, config, Some(&upstream_id), delivery.event, marks);
         let key = Some(self.caller.key.clone());
-        let made = Call { path: hosted::path(call, manner), body, text, timeout: None, key, run };
+        let made = Call {
+            path: hosted::path(call, manner),
+            body,
+            text,
+            timeout: None,
+            key,
+            run,
+        };
         let sealed = made.to_sealed(&self.ingress.sealer, delivery.event);
-        let sealed = sealed.map_err(|error| Refusal::Internal(format!("cannot seal the call: {error}")))?;
+        let sealed =
+            sealed.map_err(|error| Refusal::Internal(format!("cannot seal the call: {error}")))?;
         let account = self.caller.account.clone();
         let lane = destination.lane(&account, &upstream_id);
-        let class = if wait { Class::Interactive } else { Class::Normal };
-        Ok(NewDelivery { lane, destination, upstream_id, account, class, sealed: Some(sealed) })
+        let class = if wait {
+            Class::Interactive
+        } else {
+            Class::Normal
+        };
+        Ok(NewDelivery {
+            lane,
+            destination,
+            upstream_id,
+            account,
+            class,
+            sealed: Some(sealed),
+        })
     }
 
     /// The task that a delivery ends with, or what its caller must hear instead.
@@ -110,20 +159,31 @@ impl Calling<'_> {
         };
         // It goes at once where the upstream has refused the key.
         let Some(ended) = ended else {
-            self.dropin.known.forget(self.caller.key.expose(), &self.call.agent_id);
-            return Err(Refusal::KeyRefused("the upstream refused it, and the call is not kept".into()));
+            self.dropin
+                .known
+                .forget(self.caller.key.expose(), &self.call.agent_id);
+            return Err(Refusal::KeyRefused(
+                "the upstream refused it, and the call is not kept".into(),
+            ));
         };
         if ended.state == DeliveryState::Delivered {
             return Ok(respond::task(&ended));
         }
         let last = ended.tries.last();
-        let (status, detail) = last.map_or((None, ""), |attempt| (attempt.status, attempt.detail.as_str()));
+        let (status, detail) = last.map_or((None, ""), |attempt| {
+            (attempt.status, attempt.detail.as_str())
+        });
         Err(match status {
             Some(401 | 403) => Refusal::KeyRefused(detail.to_owned()),
-            Some(status @ 400..=499) => {
-                Refusal::Upstream { status, detail: serde_json::Value::from(detail).to_string(), retry_after: None }
-            }
-            _ => Refusal::UpstreamFailed(format!("the delivery is {}: {detail}", ended.state.as_str())),
+            Some(status @ 400..=499) => Refusal::Upstream {
+                status,
+                detail: serde_json::Value::from(detail).to_string(),
+                retry_after: None,
+            },
+            _ => Refusal::UpstreamFailed(format!(
+                "the delivery is {}: {detail}",
+                ended.state.as_str()
+            )),
         })
     }
 }

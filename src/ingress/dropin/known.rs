@@ -97,7 +97,9 @@ impl ForeignKeys {
     pub(super) fn judge(&self, key: &[u8], agent: &str) -> Result<(), Refusal> {
         let (now, refused) = (Instant::now(), locked(&self.refused));
         match refused.holds(&self.tag(key, ""), now) || refused.holds(&self.tag(key, agent), now) {
-            true => Err(Refusal::KeyRefused("the upstream refused this key within the last minute".into())),
+            true => Err(Refusal::KeyRefused(
+                "the upstream refused this key within the last minute".into(),
+            )),
             false => Ok(()),
         }
     }
@@ -120,7 +122,11 @@ impl ForeignKeys {
     pub(super) async fn turn(&self, agent: &str, thread: &str, waits: bool) -> Option<KeyTurn<'_>> {
         let tag = self.tag(agent.as_bytes(), thread);
         let lock = locked(&self.turns).entry(tag).or_default().clone();
-        let mut turn = KeyTurn { keys: self, tag, held: None };
+        let mut turn = KeyTurn {
+            keys: self,
+            tag,
+            held: None,
+        };
         turn.held = match waits {
             true => Some(lock.lock_owned().await),
             false => Some(lock.try_lock_owned().ok()?),
@@ -157,7 +163,10 @@ impl Drop for KeyTurn<'_> {
         self.held = None;
         let mut turns = locked(&self.keys.turns);
         // The table's own and nobody else's.
-        if turns.get(&self.tag).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+        if turns
+            .get(&self.tag)
+            .is_some_and(|lock| Arc::strong_count(lock) == 1)
+        {
             turns.remove(&self.tag);
         }
     }
@@ -173,7 +182,10 @@ struct Failures {
 impl Failures {
     fn count(&mut self, address: IpAddr, now: Instant) {
         if self.until.is_none_or(|until| until <= now) {
-            *self = Self { until: Some(now + WINDOW), counts: HashMap::new() };
+            *self = Self {
+                until: Some(now + WINDOW),
+                counts: HashMap::new(),
+            };
         }
         let is_full = self.counts.len() >= ADDRESSES;
         match self.counts.get_mut(&address) {
@@ -186,7 +198,10 @@ impl Failures {
     /// How long an address has to wait that brought too many.
     fn wait(&self, address: IpAddr, now: Instant) -> Option<Duration> {
         let left = self.until?.checked_duration_since(now)?;
-        self.counts.get(&address).filter(|count| **count >= MOST_FAILURES).map(|_| left)
+        self.counts
+            .get(&address)
+            .filter(|count| **count >= MOST_FAILURES)
+            .map(|_| left)
     }
 }
 
@@ -206,7 +221,9 @@ mod tests {
         keys.refused(b"k", "b", 403);
         assert!(keys.judge(b"k", "b").is_err() && keys.judge(b"k", "a").is_ok());
         keys.refused(b"k", "a", 401);
-        assert!(keys.judge(b"k", "c").is_err() && !keys.is_known(b"k") && !keys.is_proved(b"k", "a"));
+        assert!(
+            keys.judge(b"k", "c").is_err() && !keys.is_known(b"k") && !keys.is_proved(b"k", "a")
+        );
         assert!(keys.judge(b"other", "a").is_ok());
     }
 

@@ -103,17 +103,32 @@ impl Dropin {
 }
 
 /// A request at `/` or `/{agent_id}`.
-pub(super) async fn at_door(State(ingress): State<Arc<Ingress>>, request: Request<Body>) -> Response<Body> {
-    let Some(dropin) = ingress.dropin.as_ref().filter(|_| !is_reserved(request.uri().path())) else {
+pub(super) async fn at_door(
+    State(ingress): State<Arc<Ingress>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let Some(dropin) = ingress
+        .dropin
+        .as_ref()
+        .filter(|_| !is_reserved(request.uri().path()))
+    else {
         return receive::elsewhere(State(ingress), request).await;
     };
     let mut trace = Trace::new(&ingress, &request);
     trace.source = Some(NAME.to_owned());
     // Callers give up on long runs; what became of their requests is told all the same.
-    let mut watched = Watched { ingress: &ingress, trace: Some(trace) };
-    let Some(trace) = watched.trace.as_mut() else { return Response::default() };
-    let ended = AssertUnwindSafe(answer(&ingress, dropin, request, trace)).catch_unwind().await;
-    let ended = ended.unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned())));
+    let mut watched = Watched {
+        ingress: &ingress,
+        trace: Some(trace),
+    };
+    let Some(trace) = watched.trace.as_mut() else {
+        return Response::default();
+    };
+    let ended = AssertUnwindSafe(answer(&ingress, dropin, request, trace))
+        .catch_unwind()
+        .await;
+    let ended =
+        ended.unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned())));
     if matches!(ended, Err(Refusal::NoKey)) {
         // Whoever brings no key was perhaps sent to the wrong path.
         trace.hint = receive::meant(&ingress.sources, &trace.path);
@@ -134,17 +149,29 @@ async fn answer(
     let hold = Arc::new(ingress.held.hold(trace.peer.0));
     let explains = explain::is_asked(&head.headers);
     if explains && matches!(presented, Presented::Foreign(_)) {
-        return Err(Refusal::KeyRefused("x-sluicegate-explain is for keys of [keys]".into()));
+        return Err(Refusal::KeyRefused(
+            "x-sluicegate-explain is for keys of [keys]".into(),
+        ));
     }
-    let read =
-        CallReading { ingress, dropin, presented: &presented, head: &head, bounds, hold: hold.clone(), explains };
+    let read = CallReading {
+        ingress,
+        dropin,
+        presented: &presented,
+        head: &head,
+        bounds,
+        hold: hold.clone(),
+        explains,
+    };
     let (read, notes, files) = read.whole(incoming, trace).await?;
     if explains {
         if let Ok(call) = &read {
             dropin.caller(ingress, presented, call, trace)?;
         }
         let told = explain::call(&dropin.config, &read, &notes, ingress.sealer.marks());
-        return Ok(Answered { outcome: Outcome::Shown, ..answered(None, told.to_string()) });
+        return Ok(Answered {
+            outcome: Outcome::Shown,
+            ..answered(None, told.to_string())
+        });
     }
     let mut call = read?;
     // The body is gone, and the call that it became stands here twice: as it was read, and as it is sent.
@@ -153,25 +180,41 @@ async fn answer(
     let mut caller = dropin.caller(ingress, presented, &call, trace)?;
     let once = match key {
         Some(_) if !call.asynchronous && wants_events(&head.headers) => {
-            return Err(Refusal::Malformed("a stream has no Idempotency-Key: it cannot be told twice".into()));
+            return Err(Refusal::Malformed(
+                "a stream has no Idempotency-Key: it cannot be told twice".into(),
+            ));
         }
         Some(key) => {
             // What is kept is kept for a key that the upstream knows.
-            dropin.prove(ingress, &mut caller, &call.agent_id, trace.peer.0).await?;
+            dropin
+                .prove(ingress, &mut caller, &call.agent_id, trace.peer.0)
+                .await?;
             Some(Once::new(&key, &caller, &call.agent_id, &ingress.ids))
         }
         None => None,
     };
-    let calling = Calling { ingress, dropin, call: &call, caller, once, peer: trace.peer.0 };
+    let calling = Calling {
+        ingress,
+        dropin,
+        call: &call,
+        caller,
+        once,
+        peer: trace.peer.0,
+    };
     if call.asynchronous {
         let kept = match calling.caller.standing {
             KeyStanding::Unproved => {
                 calling.start(files).await?;
                 None
             }
-            KeyStanding::Own | KeyStanding::Foreign => Some(calling.durable(files, trace, false).await?),
+            KeyStanding::Own | KeyStanding::Foreign => {
+                Some(calling.durable(files, trace, false).await?)
+            }
         };
-        return Ok(answered(kept.as_ref(), r#"{"status":"Started"}"#.to_owned()));
+        return Ok(answered(
+            kept.as_ref(),
+            r#"{"status":"Started"}"#.to_owned(),
+        ));
     }
     if calling.once.is_some() {
         ingress.may_run()?;
@@ -193,7 +236,9 @@ async fn answer(
 /// The answer to a call that has come to its end.
 fn whole(call: &HostedCall, kept: Option<&DurableEnd>, task: Bytes) -> Result<Answered, Refusal> {
     if !is_task(&task) {
-        return Err(Refusal::UpstreamFailed("the answer is no JSON object".into()));
+        return Err(Refusal::UpstreamFailed(
+            "the answer is no JSON object".into(),
+        ));
     }
     Ok(answered(kept, shaped(call, &task)))
 }
@@ -229,7 +274,11 @@ fn admit<'d>(
         }
         Presented::Foreign(key) => ingress.limits.whole(dropin.known.is_known(key.expose()))?,
     }
-    let uploads = if is_form(&head.headers) { upload::intake_at_door(ingress) } else { None };
+    let uploads = if is_form(&head.headers) {
+        upload::intake_at_door(ingress)
+    } else {
+        None
+    };
     let bounds = match uploads {
         Some(intake) => {
             let bounds = upload::bounds(ingress, intake);
@@ -237,9 +286,15 @@ fn admit<'d>(
                 Presented::Own(own) => own.max_upload,
                 Presented::Foreign(_) => None,
             };
-            Bounds { size: own.map_or(bounds.size, |own| own.min(bounds.size)), ..bounds }
+            Bounds {
+                size: own.map_or(bounds.size, |own| own.min(bounds.size)),
+                ..bounds
+            }
         }
-        None => Bounds { size: dropin.config.max_body.unwrap_or(ingress.bounds.size), ..ingress.bounds },
+        None => Bounds {
+            size: dropin.config.max_body.unwrap_or(ingress.bounds.size),
+            ..ingress.bounds
+        },
     };
     body::judge_head(&head.headers, bounds)?;
     Ok((presented, bounds, slot))
@@ -247,7 +302,10 @@ fn admit<'d>(
 
 /// Whether a body is a form in parts.
 fn is_form(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(form::is_multipart)
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .is_some_and(form::is_multipart)
 }
 
 /// A request that is read.
@@ -268,8 +326,18 @@ type ReadCall = (Result<HostedCall, Refusal>, Vec<Note>, Placed);
 impl CallReading<'_> {
     /// Reads the request.
     async fn whole(&self, incoming: Body, trace: &mut Trace) -> Result<ReadCall, Refusal> {
-        let Self { ingress, head, bounds, hold, .. } = self;
-        let content_type = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let Self {
+            ingress,
+            head,
+            bounds,
+            hold,
+            ..
+        } = self;
+        let content_type = head
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok())
+            .unwrap_or_default();
         let call = |body, files| {
             let asked = reading::Asked {
                 path_agent: head.uri.path().strip_prefix('/').unwrap_or_default(),
@@ -277,14 +345,18 @@ impl CallReading<'_> {
                 content_type,
                 body,
             };
-            let (read, notes) =
-                if self.explains { reading::explain(&asked) } else { (reading::read(&asked), Vec::new()) };
+            let (read, notes) = if self.explains {
+                reading::explain(&asked)
+            } else {
+                (reading::read(&asked), Vec::new())
+            };
             Ok((read, notes, files))
         };
         if is_form(&head.headers) {
             let gate = self.dropin.gate(self.presented, head, trace.peer.0);
             let bounds = (*bounds, hold.clone());
-            let (parts, files) = upload::at_door(ingress, head, incoming, bounds, gate.as_ref(), trace).await?;
+            let (parts, files) =
+                upload::at_door(ingress, head, incoming, bounds, gate.as_ref(), trace).await?;
             trace.has_body = true;
             return call(reading::Body::Parts(&parts), files);
         }
@@ -297,29 +369,45 @@ impl CallReading<'_> {
 
 fn answered(kept: Option<&DurableEnd>, json: impl Into<Body>) -> Answered {
     let mut answer = Response::new(json.into());
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(id) = kept.and_then(|kept| HeaderValue::try_from(kept.event.to_string()).ok()) {
         answer.headers_mut().insert(receive::EVENT_ID, id);
     }
     let outcome = kept.map_or(Outcome::Proxied, |kept| kept.outcome);
     if outcome == Outcome::Duplicate {
-        answer.headers_mut().insert(once::REPLAYED, HeaderValue::from_static("true"));
+        answer
+            .headers_mut()
+            .insert(once::REPLAYED, HeaderValue::from_static("true"));
     }
-    Answered { outcome, event: kept.map(|kept| (kept.event, None)), answer }
+    Answered {
+        outcome,
+        event: kept.map(|kept| (kept.event, None)),
+        answer,
+    }
 }
 
 /// Whether a caller asks for a stream of events.
 fn wants_events(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
-    lines
-        .flat_map(|line| line.split(','))
-        .any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream")))
+    let lines = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|kind| {
+        kind.split(';')
+            .next()
+            .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
+    })
 }
 
 fn is_reserved(path: &str) -> bool {
     let segment = path.strip_prefix('/').unwrap_or(path);
-    let segment = percent_encoding::percent_decode_str(segment).decode_utf8_lossy().to_ascii_lowercase();
-    segment.starts_with(['.', '/', '\\']) || RESERVED.contains(&segment.trim_end_matches(['/', ' ']))
+    let segment = percent_encoding::percent_decode_str(segment)
+        .decode_utf8_lossy()
+        .to_ascii_lowercase();
+    segment.starts_with(['.', '/', '\\'])
+        || RESERVED.contains(&segment.trim_end_matches(['/', ' ']))
 }
 
 /// A request that is counted and logged even when its caller leaves before it is answered.
@@ -340,7 +428,11 @@ impl Watched<'_> {
 impl Drop for Watched<'_> {
     fn drop(&mut self) {
         if let Some(trace) = self.trace.take() {
-            let refusal = if trace.has_body { Refusal::Left } else { Refusal::Aborted };
+            let refusal = if trace.has_body {
+                Refusal::Left
+            } else {
+                Refusal::Aborted
+            };
             trace::finish(self.ingress, &trace, Err(Refused::at_dropin(refusal)));
         }
     }
@@ -360,10 +452,24 @@ mod tests {
 
     #[test]
     fn t96_what_looks_like_the_gateways_own_is_no_agent() {
-        for path in ["/hooks", "/metrics", "/Metrics", "/%6detrics", "/api", "/.env", "/..", "/health", "/metrics%2f"] {
+        for path in [
+            "/hooks",
+            "/metrics",
+            "/Metrics",
+            "/%6detrics",
+            "/api",
+            "/.env",
+            "/..",
+            "/health",
+            "/metrics%2f",
+        ] {
             assert!(is_reserved(path), "{path}");
         }
-        for path in ["/", "/47c3b020-9a6b-4699-8d94-d92d71929b53", "/healthy-agent"] {
+        for path in [
+            "/",
+            "/47c3b020-9a6b-4699-8d94-d92d71929b53",
+            "/healthy-agent",
+        ] {
             assert!(!is_reserved(path), "{path}");
         }
     }
@@ -376,7 +482,11 @@ mod tests {
             ("*/*", false),
             ("text/*", false),
         ] {
-            assert_eq!(wants_events(&head("/", &[("accept", accept)]).headers), wanted, "{accept}");
+            assert_eq!(
+                wants_events(&head("/", &[("accept", accept)]).headers),
+                wanted,
+                "{accept}"
+            );
         }
     }
 }

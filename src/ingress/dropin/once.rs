@@ -31,14 +31,27 @@ pub(super) struct Once {
 
 /// The key of a head; none where it has none.
 pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
-    let wrong = || Refusal::Malformed(format!("Idempotency-Key is one text of 1 to {LONGEST} visible characters"));
+    let wrong = || {
+        Refusal::Malformed(format!(
+            "Idempotency-Key is one text of 1 to {LONGEST} visible characters"
+        ))
+    };
     let mut lines = headers.get_all(HEADER).into_iter();
-    let Some(line) = lines.next() else { return Ok(None) };
+    let Some(line) = lines.next() else {
+        return Ok(None);
+    };
     let text = line.to_str().map_err(|_| wrong())?.trim();
     // Some senders write it as the structured text that a draft of the header has.
-    let text = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+    let text = text
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .unwrap_or(text);
     let is_good = (1..=LONGEST).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-    if lines.next().is_some() || !is_good { Err(wrong()) } else { Ok(Some(text.to_owned())) }
+    if lines.next().is_some() || !is_good {
+        Err(wrong())
+    } else {
+        Ok(Some(text.to_owned()))
+    }
 }
 
 impl Once {
@@ -46,20 +59,32 @@ impl Once {
     pub(super) fn new(key: &str, caller: &Caller, agent: &str, ids: &UpstreamIds) -> Self {
         let who = match &caller.account {
             Account::Key(name) => format!("key/{name}"),
-            _ => format!("foreign/{}", hex::encode(Sha256::digest(caller.key.expose()))),
+            _ => format!(
+                "foreign/{}",
+                hex::encode(Sha256::digest(caller.key.expose()))
+            ),
         };
-        Self { key: key.to_owned(), dedup: format!("once:{}", ids.of_call(&who, agent, key).simple()) }
+        Self {
+            key: key.to_owned(),
+            dedup: format!("once:{}", ids.of_call(&who, agent, key).simple()),
+        }
     }
 
     /// What is kept with the event of a call.
     pub(super) fn notes(&self, call: &HostedCall, files: &[Attachment]) -> Vec<(String, String)> {
-        vec![(HEADER.as_str().to_owned(), self.key.clone()), (CALL.to_owned(), digest(call, files))]
+        vec![
+            (HEADER.as_str().to_owned(), self.key.clone()),
+            (CALL.to_owned(), digest(call, files)),
+        ]
     }
 
     /// Whether an event is of the same call.
     pub(super) fn is_of(kept: &[(String, String)], notes: &[(String, String)]) -> bool {
-        let call =
-            |list: &[(String, String)]| list.iter().find(|(name, _)| name == CALL).map(|(_, digest)| digest.clone());
+        let call = |list: &[(String, String)]| {
+            list.iter()
+                .find(|(name, _)| name == CALL)
+                .map(|(_, digest)| digest.clone())
+        };
         call(kept).is_some() && call(kept) == call(notes)
     }
 }
@@ -78,7 +103,10 @@ fn digest(call: &HostedCall, files: &[Attachment]) -> String {
     }
     add(b"extra");
     add(call.extra.as_deref().unwrap_or_default().as_bytes());
-    add(&[u8::from(call.extra.is_some()), u8::from(call.disable_attachment_injection)]);
+    add(&[
+        u8::from(call.extra.is_some()),
+        u8::from(call.disable_attachment_injection),
+    ]);
     for file in files {
         add(file.name.as_bytes());
         add(file.content_type.as_bytes());
@@ -103,13 +131,27 @@ mod tests {
             key(&headers)
         };
         assert_eq!(read(&[]), Ok(None));
-        for (line, found) in [("a-1", "a-1"), (" \"8e03978e-40d5\" ", "8e03978e-40d5"), ("\"", "\""), ("a\"b", "a\"b")]
-        {
+        for (line, found) in [
+            ("a-1", "a-1"),
+            (" \"8e03978e-40d5\" ", "8e03978e-40d5"),
+            ("\"", "\""),
+            ("a\"b", "a\"b"),
+        ] {
             assert_eq!(read(&[line]), Ok(Some(found.to_owned())), "{line}");
         }
         let long = "x".repeat(256);
-        for lines in [&[""][..], &["\"\""], &["a b"], &["caf\u{e9}"], &["a", "a"], &[&long]] {
-            assert!(matches!(read(lines), Err(Refusal::Malformed(_))), "{lines:?}");
+        for lines in [
+            &[""][..],
+            &["\"\""],
+            &["a b"],
+            &["caf\u{e9}"],
+            &["a", "a"],
+            &[&long],
+        ] {
+            assert!(
+                matches!(read(lines), Err(Refusal::Malformed(_))),
+                "{lines:?}"
+            );
         }
     }
 }

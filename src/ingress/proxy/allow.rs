@@ -30,11 +30,16 @@ pub(super) enum Opened {
 
 /// What a key with a list of its own opens of a call; none where it does not open it. `owns` says whether a task is one
 /// that the key began.
-pub(super) fn open(key: &GatewayKey, wish: &Wish<'_>, owns: impl Fn(&str) -> bool) -> Option<Opened> {
+pub(super) fn open(
+    key: &GatewayKey,
+    wish: &Wish<'_>,
+    owns: impl Fn(&str) -> bool,
+) -> Option<Opened> {
     if begins_run(key, wish) {
         return Some(Opened::Run);
     }
-    let is_open = is_listed(key, wish) || task_read(wish).is_some_and(|task| key.isolate && owns(task));
+    let is_open =
+        is_listed(key, wish) || task_read(wish).is_some_and(|task| key.isolate && owns(task));
     is_open.then_some(Opened::Other)
 }
 
@@ -60,7 +65,13 @@ fn begins_run(key: &GatewayKey, wish: &Wish<'_>) -> bool {
 fn run_of(call: &str) -> Option<&str> {
     match segments(call)?[..] {
         ["v1", "agents" | "workflows", id, "invoke"] => Some(id),
-        ["v1", "agents" | "workflows", id, "invoke", "async" | "stream"] => Some(id),
+        [
+            "v1",
+            "agents" | "workflows",
+            id,
+            "invoke",
+            "async" | "stream",
+        ] => Some(id),
         ["agent-execution", id] => Some(id),
         _ => None,
     }
@@ -72,7 +83,9 @@ fn task_read<'a>(wish: &Wish<'a>) -> Option<&'a str> {
         return None;
     }
     match segments(wish.call)?[..] {
-        ["v1", "tasks", task] | ["v1", "tasks", task, "thread"] | ["v1", "tasks", task, "thread", "full"] => Some(task),
+        ["v1", "tasks", task]
+        | ["v1", "tasks", task, "thread"]
+        | ["v1", "tasks", task, "thread", "full"] => Some(task),
         ["agent-execution", task, "status"] | [_, "agent-execution", task, "events"] => Some(task),
         _ => None,
     }
@@ -80,7 +93,9 @@ fn task_read<'a>(wish: &Wish<'a>) -> Option<&'a str> {
 
 /// A path that the key's table lists.
 fn is_listed(key: &GatewayKey, wish: &Wish<'_>) -> bool {
-    let Some(segments) = segments(wish.path) else { return false };
+    let Some(segments) = segments(wish.path) else {
+        return false;
+    };
     key.methods.contains(wish.method) && key.paths.iter().any(|pattern| fits(pattern, &segments))
 }
 
@@ -100,7 +115,10 @@ fn fits(pattern: &str, segments: &[&str]) -> bool {
 /// The segments of a path that has one reading; none for any other.
 fn segments(path: &str) -> Option<Vec<&str>> {
     let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
-    segments.iter().all(|segment| is_plain_segment(segment)).then_some(segments)
+    segments
+        .iter()
+        .all(|segment| is_plain_segment(segment))
+        .then_some(segments)
 }
 
 #[cfg(test)]
@@ -112,7 +130,10 @@ mod tests {
         let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
         GatewayKey {
             name: "ci".to_owned(),
-            place: Place { file: "t".into(), line: 1 },
+            place: Place {
+                file: "t".into(),
+                line: 1,
+            },
             keys: vec![Secret::new("keys.ci.key", "a-gateway-key-of-ours")],
             expires: None,
             runs_per_day: None,
@@ -128,7 +149,16 @@ mod tests {
     }
 
     fn may(key: &GatewayKey, method: &Method, path: &str) -> bool {
-        open(key, &Wish { method, path, call: path }, |task| task == "mine").is_some()
+        open(
+            key,
+            &Wish {
+                method,
+                path,
+                call: path,
+            },
+            |task| task == "mine",
+        )
+        .is_some()
     }
 
     #[test]
@@ -142,12 +172,25 @@ mod tests {
             "/org/agent-execution/mine/events",
         ] {
             assert!(may(&some, &Method::GET, path), "{path}");
-            assert!(!may(&some, &Method::GET, &path.replace("mine", "theirs")), "{path}");
-            assert!(!may(&some, &Method::GET, &format!("{path}/")) && !may(&some, &Method::DELETE, path), "{path}");
+            assert!(
+                !may(&some, &Method::GET, &path.replace("mine", "theirs")),
+                "{path}"
+            );
+            assert!(
+                !may(&some, &Method::GET, &format!("{path}/"))
+                    && !may(&some, &Method::DELETE, path),
+                "{path}"
+            );
         }
-        assert!(!may(&some, &Method::POST, "/v1/tasks/mine/stop") && !may(&some, &Method::GET, "/v1/tasks/Mine"));
+        assert!(
+            !may(&some, &Method::POST, "/v1/tasks/mine/stop")
+                && !may(&some, &Method::GET, "/v1/tasks/Mine")
+        );
         some.isolate = false;
-        assert!(!may(&some, &Method::GET, "/v1/tasks/mine"), "its tasks have no name that says whose they are");
+        assert!(
+            !may(&some, &Method::GET, "/v1/tasks/mine"),
+            "its tasks have no name that says whose they are"
+        );
     }
 
     #[test]
@@ -160,7 +203,14 @@ mod tests {
             "/agent-execution/A-1",
         ] {
             assert!(may(&some, &Method::POST, good), "{good}");
-            for other in [Method::GET, Method::HEAD, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
+            for other in [
+                Method::GET,
+                Method::HEAD,
+                Method::PUT,
+                Method::PATCH,
+                Method::DELETE,
+                Method::OPTIONS,
+            ] {
                 assert!(!may(&some, &other, good), "{other} {good}");
             }
         }
@@ -198,9 +248,16 @@ mod tests {
 
     #[test]
     fn security_f10_more_is_open_only_as_it_is_listed() {
-        let more = key(&[], &["/v1/models", "/v1/files/*", "/xp/kb/**"], &[Method::GET, Method::PUT]);
+        let more = key(
+            &[],
+            &["/v1/models", "/v1/files/*", "/xp/kb/**"],
+            &[Method::GET, Method::PUT],
+        );
         for good in ["/v1/models", "/v1/files/a", "/xp/kb/a", "/xp/kb/a/b"] {
-            assert!(may(&more, &Method::GET, good) && may(&more, &Method::PUT, good), "{good}");
+            assert!(
+                may(&more, &Method::GET, good) && may(&more, &Method::PUT, good),
+                "{good}"
+            );
             assert!(!may(&more, &Method::POST, good), "{good}");
         }
         for bad in [

@@ -3,7 +3,9 @@
 //! Nor is what claims to know where a request came from or what it really is, in any
 //! spelling that an upstream may take for it.
 
-use http::header::{CONNECTION, COOKIE, HOST, HeaderName, HeaderValue, MAX_FORWARDS, TRANSFER_ENCODING, VIA};
+use http::header::{
+    CONNECTION, COOKIE, HOST, HeaderName, HeaderValue, MAX_FORWARDS, TRANSFER_ENCODING, VIA,
+};
 use http::{HeaderMap, Version, header};
 
 use super::key::X_API_KEY;
@@ -60,12 +62,18 @@ pub(super) fn pass_via(headers: &mut HeaderMap, received: Version, name: Option<
 pub(super) fn max_forwards(headers: &HeaderMap) -> Option<u64> {
     let text = headers.get(MAX_FORWARDS)?.to_str().ok()?.trim();
     // A number that is too large for us is large enough.
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().unwrap_or(u64::MAX))
+    text.bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| text.parse().unwrap_or(u64::MAX))
 }
 
 /// HTTP/2 splits a cookie line to pack it well; whoever takes it to HTTP/1 puts it together again (RFC 9113, 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
-    let lines: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let lines: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
     if lines.len() > 1
         && let Ok(whole) = HeaderValue::from_bytes(&lines.join(&b"; "[..]))
     {
@@ -80,10 +88,15 @@ pub(super) fn downward(headers: &mut HeaderMap, received: Version) {
 }
 
 fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
-    let named = headers.get_all(CONNECTION).iter().flat_map(|line| line.as_bytes().split(|b| *b == b','));
+    let named = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|b| *b == b','));
     let named = named.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
     // How long a body is was agreed on by everybody who read it; it is not for this header to take away.
-    let mut gone: Vec<HeaderName> = named.filter(|name| *name != header::CONTENT_LENGTH).collect();
+    let mut gone: Vec<HeaderName> = named
+        .filter(|name| *name != header::CONTENT_LENGTH)
+        .collect();
     gone.extend(headers.keys().filter(|name| unwanted(name)).cloned());
     for name in gone {
         headers.remove(name);
@@ -92,8 +105,10 @@ fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
 
 /// Headers of one connection, which the next one has of its own.
 fn is_of_one_connection(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "connection" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade")
-        || name.as_str().starts_with("proxy-")
+    matches!(
+        name.as_str(),
+        "connection" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade"
+    ) || name.as_str().starts_with("proxy-")
 }
 
 /// Headers by which a caller would say where it is or what it really asks for.
@@ -117,8 +132,16 @@ fn is_a_twin(name: &HeaderName) -> bool {
     if !name.as_str().contains('_') {
         return false;
     }
-    let Ok(plain) = HeaderName::try_from(name.as_str().replace('_', "-")) else { return true };
-    let matters = [X_API_KEY, HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::EXPECT];
+    let Ok(plain) = HeaderName::try_from(name.as_str().replace('_', "-")) else {
+        return true;
+    };
+    let matters = [
+        X_API_KEY,
+        HOST,
+        header::AUTHORIZATION,
+        header::CONTENT_LENGTH,
+        header::EXPECT,
+    ];
     is_of_one_connection(&plain) || is_a_claim(&plain) || matters.contains(&plain)
 }
 
@@ -129,24 +152,45 @@ mod tests {
     fn headers(lines: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
-            headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
+            headers.append(
+                HeaderName::try_from(*name).unwrap(),
+                HeaderValue::try_from(*value).unwrap(),
+            );
         }
         headers
     }
 
-    fn passed(lines: &[(&str, &str)], authorization: bool, key: Option<&'static str>) -> Vec<String> {
-        let passed = upward(headers(lines), Version::HTTP_11, authorization, key.map(HeaderValue::from_static));
-        let mut lines: Vec<_> =
-            passed.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+    fn passed(
+        lines: &[(&str, &str)],
+        authorization: bool,
+        key: Option<&'static str>,
+    ) -> Vec<String> {
+        let passed = upward(
+            headers(lines),
+            Version::HTTP_11,
+            authorization,
+            key.map(HeaderValue::from_static),
+        );
+        let mut lines: Vec<_> = passed
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
         lines.sort();
         lines
     }
 
     #[test]
     fn t20_the_key_is_set_after_what_connection_names_is_gone() {
-        let lines =
-            [("connection", "x-api-key, X-Mine ,close"), ("x-api-key", "theirs"), ("x-mine", "1"), ("x-b", "2")];
-        assert_eq!(passed(&lines, false, Some("ours")), ["x-api-key: ours", "x-b: 2"]);
+        let lines = [
+            ("connection", "x-api-key, X-Mine ,close"),
+            ("x-api-key", "theirs"),
+            ("x-mine", "1"),
+            ("x-b", "2"),
+        ];
+        assert_eq!(
+            passed(&lines, false, Some("ours")),
+            ["x-api-key: ours", "x-b: 2"]
+        );
         assert_eq!(passed(&lines, false, None), ["x-b: 2"]);
     }
 
@@ -176,27 +220,57 @@ mod tests {
             "authorization",
         ];
         for name in gone {
-            assert_eq!(passed(&[(name, "1")], false, None), Vec::<String>::new(), "{name}");
+            assert_eq!(
+                passed(&[(name, "1")], false, None),
+                Vec::<String>::new(),
+                "{name}"
+            );
         }
-        let kept = [("cookie", "a=b"), ("accept-encoding", "br"), ("x_custom", "1"), ("content-length", "3")];
+        let kept = [
+            ("cookie", "a=b"),
+            ("accept-encoding", "br"),
+            ("x_custom", "1"),
+            ("content-length", "3"),
+        ];
         assert_eq!(passed(&kept, false, None).len(), kept.len());
-        assert_eq!(passed(&[("authorization", "Bearer t")], true, None), ["authorization: Bearer t"]);
+        assert_eq!(
+            passed(&[("authorization", "Bearer t")], true, None),
+            ["authorization: Bearer t"]
+        );
     }
 
     #[test]
     fn a_chunked_body_stays_announced_and_a_length_cannot_be_taken_away() {
-        assert_eq!(passed(&[("transfer-encoding", "Chunked")], false, None), ["transfer-encoding: chunked"]);
-        let lines = [("connection", "content-length, transfer-encoding"), ("content-length", "3")];
+        assert_eq!(
+            passed(&[("transfer-encoding", "Chunked")], false, None),
+            ["transfer-encoding: chunked"]
+        );
+        let lines = [
+            ("connection", "content-length, transfer-encoding"),
+            ("content-length", "3"),
+        ];
         assert_eq!(passed(&lines, false, None), ["content-length: 3"]);
     }
 
     #[test]
     fn security_f27_a_cookie_that_http_2_split_is_one_line_again() {
-        let lines = [("cookie", "a=1"), ("x-b", "2"), ("cookie", "b=2"), ("cookie", "c=3")];
+        let lines = [
+            ("cookie", "a=1"),
+            ("x-b", "2"),
+            ("cookie", "b=2"),
+            ("cookie", "c=3"),
+        ];
         let passed = |version| upward(headers(&lines), version, false, None);
         let two = passed(Version::HTTP_2);
-        assert_eq!(two.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
-        assert_eq!(passed(Version::HTTP_11).get_all(COOKIE).iter().count(), 3, "as it came");
+        assert_eq!(
+            two.get_all(COOKIE).iter().collect::<Vec<_>>(),
+            ["a=1; b=2; c=3"]
+        );
+        assert_eq!(
+            passed(Version::HTTP_11).get_all(COOKIE).iter().count(),
+            3,
+            "as it came"
+        );
     }
 
     #[test]
@@ -207,17 +281,37 @@ mod tests {
             (Version::HTTP_2, None, "2 sluicegate"),
         ] {
             let mut passed = headers(&[("via", "1.0 fred, 1.1 p.example.net (a cache)")]);
-            pass_via(&mut passed, version, name.map(HeaderValue::from_static).as_ref());
-            let hops: Vec<_> = passed.get_all(VIA).iter().map(|hop| hop.to_str().unwrap()).collect();
-            assert_eq!(hops, ["1.0 fred, 1.1 p.example.net (a cache)", hop], "those before it stay before it");
+            pass_via(
+                &mut passed,
+                version,
+                name.map(HeaderValue::from_static).as_ref(),
+            );
+            let hops: Vec<_> = passed
+                .get_all(VIA)
+                .iter()
+                .map(|hop| hop.to_str().unwrap())
+                .collect();
+            assert_eq!(
+                hops,
+                ["1.0 fred, 1.1 p.example.net (a cache)", hop],
+                "those before it stay before it"
+            );
         }
     }
 
     #[test]
     fn rfc_9110_7_6_2_max_forwards_is_a_number_or_is_left_alone() {
-        for (line, most) in [("0", Some(0)), (" 7", Some(7)), ("99999999999999999999999", Some(u64::MAX)), ("-1", None)]
-        {
-            assert_eq!(max_forwards(&headers(&[("max-forwards", line)])), most, "{line}");
+        for (line, most) in [
+            ("0", Some(0)),
+            (" 7", Some(7)),
+            ("99999999999999999999999", Some(u64::MAX)),
+            ("-1", None),
+        ] {
+            assert_eq!(
+                max_forwards(&headers(&[("max-forwards", line)])),
+                most,
+                "{line}"
+            );
         }
         assert_eq!(max_forwards(&HeaderMap::new()), None);
     }

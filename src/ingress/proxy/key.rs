@@ -49,14 +49,30 @@ pub(super) fn judge(
 ) -> Result<Judged, Refusal> {
     let (proxy, head) = (&asked.proxy.config, asked.head);
     let call = allow::below_root(proxy.upstream.path(), asked.path_upstream);
-    let wish = Wish { method: &head.method, path: head.uri.path(), call };
+    let wish = Wish {
+        method: &head.method,
+        path: head.uri.path(),
+        call,
+    };
     let begins_run = allow::is_run(&wish);
-    if head.uri.query().is_some_and(|query| is_in_text(keyring, query)) || is_in_headers(keyring, &head.headers) {
+    if head
+        .uri
+        .query()
+        .is_some_and(|query| is_in_text(keyring, query))
+        || is_in_headers(keyring, &head.headers)
+    {
         return Err(misplaced());
     }
     let mut lines = head.headers.get_all(X_API_KEY).iter();
     let Some(presented) = lines.next().filter(|line| !line.is_empty()) else {
-        return if proxy.require_key { Err(Refusal::NoKey) } else { Ok(Judged { begins_run, ..Judged::default() }) };
+        return if proxy.require_key {
+            Err(Refusal::NoKey)
+        } else {
+            Ok(Judged {
+                begins_run,
+                ..Judged::default()
+            })
+        };
     };
     // Two keys are two callers, and whoever reads only one may read the other.
     if lines.next().is_some() {
@@ -70,7 +86,11 @@ pub(super) fn judge(
         if keyring.is_within(presented.as_bytes()) {
             return Err(misplaced());
         }
-        return Ok(Judged { upstream_key: Some(presented.clone()), begins_run, ..Judged::default() });
+        return Ok(Judged {
+            upstream_key: Some(presented.clone()),
+            begins_run,
+            ..Judged::default()
+        });
     };
     let refused = |why: &str| Refusal::KeyRefused(format!("key {} {why}", key.name));
     if key.is_over(asked.now) {
@@ -88,22 +108,32 @@ pub(super) fn judge(
     let judged = |upstream_key| Judged {
         upstream_key: Some(upstream_key),
         name: Some(key.name.clone()),
-        presented: keyring.name_of(key, presented.as_bytes()).map(str::to_owned),
+        presented: keyring
+            .name_of(key, presented.as_bytes())
+            .map(str::to_owned),
         begins_run,
         begins_own_run: opened == Opened::Run && key.isolate,
     };
     if !proxy.exchange_keys {
         return Ok(judged(presented.clone()));
     }
-    let own = key.upstream_key.as_ref().filter(|_| !asked.proxy.has_own_key);
-    let upstream_key = own.and_then(Secret::as_header).or_else(|| asked.proxy.key_here.clone());
-    upstream_key.map(judged).ok_or_else(|| refused("has no upstream_key for the server behind this prefix"))
+    let own = key
+        .upstream_key
+        .as_ref()
+        .filter(|_| !asked.proxy.has_own_key);
+    let upstream_key = own
+        .and_then(Secret::as_header)
+        .or_else(|| asked.proxy.key_here.clone());
+    upstream_key
+        .map(judged)
+        .ok_or_else(|| refused("has no upstream_key for the server behind this prefix"))
 }
 
 /// A gateway key that stands anywhere but in `x-api-key`.
 pub(super) fn misplaced() -> Refusal {
     Refusal::KeyRefused(
-        "a gateway key stands outside of the x-api-key header; it would go upstream as it is".to_owned(),
+        "a gateway key stands outside of the x-api-key header; it would go upstream as it is"
+            .to_owned(),
     )
 }
 
@@ -115,7 +145,9 @@ fn is_in_headers(keyring: &Keyring, headers: &HeaderMap) -> bool {
             return false;
         }
         // Basic auth wraps what it says.
-        let basic = value.split_at_checked(6).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"basic "));
+        let basic = value
+            .split_at_checked(6)
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"basic "));
         let inner = basic.and_then(|(_, rest)| STANDARD.decode(rest.trim_ascii()).ok());
         keyring.is_within(value) || inner.is_some_and(|inner| keyring.is_within(&inner))
     })
@@ -148,7 +180,16 @@ mod tests {
 
     fn keyring(key: &str) -> Keyring {
         let text = format!("[keys.ci]\nkey = \"literal:{key}\"");
-        Keyring::new(&Config::parse("t", &text, Path::new("."), std::iter::empty(), &Problems::default()).unwrap())
+        Keyring::new(
+            &Config::parse(
+                "t",
+                &text,
+                Path::new("."),
+                std::iter::empty(),
+                &Problems::default(),
+            )
+            .unwrap(),
+        )
     }
 
     #[test]
@@ -168,7 +209,12 @@ mod tests {
         ] {
             assert!(is_in_text(&keyring, &text), "{text}");
         }
-        for text in ["", "x-api-key=a-gateway-key", "a=b&c=d", "a-gateway-key/of+ours"] {
+        for text in [
+            "",
+            "x-api-key=a-gateway-key",
+            "a=b&c=d",
+            "a-gateway-key/of+ours",
+        ] {
             assert!(!is_in_text(&keyring, text), "{text}");
         }
         let basic = format!("Basic {}", STANDARD.encode(format!("ci:{key}")));
@@ -179,8 +225,10 @@ mod tests {
             ("x-key", key.to_owned()),
             ("x-list", format!("other, {key}")),
         ] {
-            let headers =
-                HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::try_from(value.as_str()).unwrap())]);
+            let headers = HeaderMap::from_iter([(
+                HeaderName::from_static(name),
+                HeaderValue::try_from(value.as_str()).unwrap(),
+            )]);
             assert!(is_in_headers(&keyring, &headers), "{name}: {value}");
         }
         let own = HeaderMap::from_iter([(X_API_KEY, HeaderValue::try_from(key).unwrap())]);

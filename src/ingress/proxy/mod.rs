@@ -84,15 +84,24 @@ struct Proxy {
 impl Proxies {
     /// The prefixes of a configuration.
     pub fn new(config: &Config, client: Client) -> Self {
-        let proxies = config.proxies.iter().filter_map(|proxy| Proxy::new(proxy, &config.upstream));
+        let proxies = config
+            .proxies
+            .iter()
+            .filter_map(|proxy| Proxy::new(proxy, &config.upstream));
         let mut all: Vec<_> = proxies.map(Arc::new).collect();
         all.sort_by_key(|proxy| std::cmp::Reverse(proxy.config.prefix.len()));
-        Self { all, keyring: Keyring::new(config), client }
+        Self {
+            all,
+            keyring: Keyring::new(config),
+            client,
+        }
     }
 
     /// The one that a path belongs to.
     fn find(&self, path: &str) -> Option<&Arc<Proxy>> {
-        self.all.iter().find(|proxy| target::below(&proxy.config.prefix, path).is_some())
+        self.all
+            .iter()
+            .find(|proxy| target::below(&proxy.config.prefix, path).is_some())
     }
 }
 
@@ -152,11 +161,18 @@ impl Service<Request<Incoming>> for Front {
 }
 
 /// A request below a prefix.
-async fn through(ingress: Arc<Ingress>, proxy: Arc<Proxy>, request: Request<Incoming>) -> Response<Body> {
+async fn through(
+    ingress: Arc<Ingress>,
+    proxy: Arc<Proxy>,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let mut passage = Passage::new(ingress, &proxy, &request);
     // A bug that one request finds is that request's alone.
-    let ended = AssertUnwindSafe(pass(&mut passage, &proxy, request)).catch_unwind().await;
-    match ended.unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned()))) {
+    let ended = AssertUnwindSafe(pass(&mut passage, &proxy, request))
+        .catch_unwind()
+        .await;
+    match ended.unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned())))
+    {
         Ok(Passed::On(answer)) => passage.on(&proxy, answer),
         Ok(Passed::Here) => passage.here(),
         Err(refusal) => passage.refuse(refusal),
@@ -172,16 +188,25 @@ enum Passed {
 }
 
 /// The way of a request to the head of its answer.
-async fn pass(passage: &mut Passage, proxy: &Proxy, request: Request<Incoming>) -> Result<Passed, Refusal> {
+async fn pass(
+    passage: &mut Passage,
+    proxy: &Proxy,
+    request: Request<Incoming>,
+) -> Result<Passed, Refusal> {
     let (mut head, incoming) = request.into_parts();
-    let admitted = passage.ingress.judge_head(&head).and_then(|()| admit(passage, proxy, &head));
+    let admitted = passage
+        .ingress
+        .judge_head(&head)
+        .and_then(|()| admit(passage, proxy, &head));
     // What is refused here leaves its body unread: the connection ends behind the answer.
     let (uri, judged) = admitted?;
     if head.method == Method::OPTIONS
         && let Some(left) = header::max_forwards(&head.headers)
     {
         // The last one that may be asked answers for itself (RFC 9110, 7.6.2).
-        let Some(left) = left.checked_sub(1) else { return Ok(Passed::Here) };
+        let Some(left) = left.checked_sub(1) else {
+            return Ok(Passed::Here);
+        };
         head.headers.insert(MAX_FORWARDS, left.into());
     }
     if judged.begins_run && proxy.is_home {
@@ -195,9 +220,17 @@ async fn pass(passage: &mut Passage, proxy: &Proxy, request: Request<Incoming>) 
             let body = begun(passage, proxy, &name, &mut head, (incoming, &hold)).await?;
             Either::Right(Full::new(body))
         }
-        None => Either::Left(Upward::new(incoming, passage.tally.clone(), proxy.config.max_body, stall)),
+        None => Either::Left(Upward::new(
+            incoming,
+            passage.tally.clone(),
+            proxy.config.max_body,
+            stall,
+        )),
     };
-    let (given, authorization) = (std::mem::take(&mut head.headers), proxy.config.forward_authorization);
+    let (given, authorization) = (
+        std::mem::take(&mut head.headers),
+        proxy.config.forward_authorization,
+    );
     let mut headers = header::upward(given, head.version, authorization, judged.upstream_key);
     if let Some(login) = &proxy.login {
         headers.insert(AUTHORIZATION, login.clone());
@@ -205,13 +238,19 @@ async fn pass(passage: &mut Passage, proxy: &Proxy, request: Request<Incoming>) 
     passage.ingress.mark.put_on(&mut headers, &uri);
     header::pass_via(&mut headers, head.version, passage.ingress.mark.of(&uri));
     let mut request = Request::new(body);
-    (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (head.method, uri, headers);
+    (
+        *request.method_mut(),
+        *request.uri_mut(),
+        *request.headers_mut(),
+    ) = (head.method, uri, headers);
     let ingress = passage.ingress.clone();
     let answer = ingress.proxies.client.relay(request);
     let mut answer = wait(answer, &passage.tally, proxy.config.timeout).await?;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         // Nobody asked for it: `Upgrade` is not passed on (RFC 9110, 7.8).
-        return Err(Refusal::UpstreamFailed("it changes to another protocol, which was not asked for".to_owned()));
+        return Err(Refusal::UpstreamFailed(
+            "it changes to another protocol, which was not asked for".to_owned(),
+        ));
     }
     let received = std::mem::replace(answer.version_mut(), Version::HTTP_11);
     header::downward(answer.headers_mut(), received);
@@ -222,7 +261,11 @@ async fn pass(passage: &mut Passage, proxy: &Proxy, request: Request<Incoming>) 
 async fn may_begin(ingress: &Ingress, key: Option<&str>) -> Result<(), Refusal> {
     ingress.may_run()?;
     let account = key.map_or(Account::Foreign, |name| Account::Key(name.to_owned()));
-    let upstream = ingress.upstream.of(Draw { account, class: Class::Interactive, claimed: false });
+    let upstream = ingress.upstream.of(Draw {
+        account,
+        class: Class::Interactive,
+        claimed: false,
+    });
     ingress.has_turn(&upstream)?;
     upstream.turn().await;
     Ok(())
@@ -237,7 +280,10 @@ async fn begun(
     (incoming, hold): (Incoming, &Hold),
 ) -> Result<Bytes, Refusal> {
     let bounds = passage.ingress.bounds;
-    let bounds = Bounds { size: proxy.config.max_body.unwrap_or(bounds.size), ..bounds };
+    let bounds = Bounds {
+        size: proxy.config.max_body.unwrap_or(bounds.size),
+        ..bounds
+    };
     body::judge_head(&head.headers, bounds)?;
     let given = body::read(Body::new(incoming), bounds, hold).await?;
     // It is there twice when the name is put in.
@@ -254,8 +300,14 @@ async fn begun(
 /// tells the caller to go on (`100-continue`). Gives where the request goes, and who makes it.
 fn admit(passage: &mut Passage, proxy: &Proxy, head: &Parts) -> Result<(Uri, Judged), Refusal> {
     let ingress = &passage.ingress;
-    passage.slot = Some(ingress.load.enter_beside(Rank::Retrying, passage.trace.peer.0)?);
-    ingress.limits.caller(passage.trace.peer.0, &mut passage.trace.limits)?;
+    passage.slot = Some(
+        ingress
+            .load
+            .enter_beside(Rank::Retrying, passage.trace.peer.0)?,
+    );
+    ingress
+        .limits
+        .caller(passage.trace.peer.0, &mut passage.trace.limits)?;
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method(METHODS));
     }
@@ -271,18 +323,34 @@ fn admit(passage: &mut Passage, proxy: &Proxy, head: &Parts) -> Result<(Uri, Jud
         return Err(key::misplaced());
     }
     let target = target::target(&proxy.config, &head.uri)?;
-    let asked = key::Asked { proxy, head, path_upstream: target.path(), now: passage.trace.at };
+    let asked = key::Asked {
+        proxy,
+        head,
+        path_upstream: target.path(),
+        now: passage.trace.at,
+    };
     let limits = (&*ingress.limits, &mut passage.trace.limits);
     let judged = key::judge(keyring, &ingress.ids, limits, &asked)?;
     ingress.limits.whole(judged.name.is_some())?;
-    ingress.limits.proxied(&proxy.label, judged.name.is_some(), &mut passage.trace.limits)?;
+    ingress.limits.proxied(
+        &proxy.label,
+        judged.name.is_some(),
+        &mut passage.trace.limits,
+    )?;
     passage.key.clone_from(&judged.name);
     passage.trace.key.clone_from(&judged.name);
     if let (Some(name), Some(presented)) = (&judged.name, &judged.presented) {
         ingress.uses.key(name, presented, passage.trace.at);
     }
-    let uri = Uri::builder().scheme(proxy.scheme.clone()).authority(proxy.authority.clone()).path_and_query(target);
-    Ok((uri.build().map_err(|error| Refusal::Internal(error.to_string()))?, judged))
+    let uri = Uri::builder()
+        .scheme(proxy.scheme.clone())
+        .authority(proxy.authority.clone())
+        .path_and_query(target);
+    Ok((
+        uri.build()
+            .map_err(|error| Refusal::Internal(error.to_string()))?,
+        judged,
+    ))
 }
 
 fn said_length(headers: &HeaderMap) -> Option<u64> {
@@ -310,7 +378,10 @@ async fn wait(
             }
             Err(_) if tally.last() > last => {}
             Err(_) => {
-                return Err(Refusal::UpstreamSilent(format!("no answer was begun within {} ms", timeout.as_millis())));
+                return Err(Refusal::UpstreamSilent(format!(
+                    "no answer was begun within {} ms",
+                    timeout.as_millis()
+                )));
             }
         }
     }
@@ -336,7 +407,12 @@ enum Ended {
     /// Refused, and counted.
     Refused,
     /// An answer is on its way down.
-    Answered { status: u16, first: Duration, bytes: u64, end: &'static str },
+    Answered {
+        status: u16,
+        first: Duration,
+        bytes: u64,
+        end: &'static str,
+    },
 }
 
 impl Passage {
@@ -344,7 +420,14 @@ impl Passage {
         let mut trace = Trace::new(&ingress, request);
         trace.source = Some(proxy.label.clone());
         let tally = Arc::new(Tally::new(trace.begun));
-        Self { ingress, trace, key: None, tally, ended: Ended::Waiting, slot: None }
+        Self {
+            ingress,
+            trace,
+            key: None,
+            tally,
+            ended: Ended::Waiting,
+            slot: None,
+        }
     }
 
     /// The answer, on its way down.
@@ -360,7 +443,13 @@ impl Passage {
             head.headers.insert(REQUEST_ID, id);
         }
         let to_head = self.trace.method == "HEAD";
-        let body = Downward::new(incoming, self, &head.headers, to_head, proxy.config.heartbeat);
+        let body = Downward::new(
+            incoming,
+            self,
+            &head.headers,
+            to_head,
+            proxy.config.heartbeat,
+        );
         Response::from_parts(head, Body::new(body))
     }
 
@@ -368,19 +457,30 @@ impl Passage {
     fn here(mut self) -> Response<Body> {
         let mut answer = Response::new(Body::empty());
         *answer.status_mut() = StatusCode::NO_CONTENT;
-        answer.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
+        answer
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static(METHODS));
         if let Ok(id) = HeaderValue::try_from(self.trace.id.to_string()) {
             answer.headers_mut().insert(REQUEST_ID, id);
         }
         let (status, first) = (answer.status().as_u16(), self.trace.begun.elapsed());
-        self.ended = Ended::Answered { status, first, bytes: 0, end: "whole" };
+        self.ended = Ended::Answered {
+            status,
+            first,
+            bytes: 0,
+            end: "whole",
+        };
         answer
     }
 
     fn refuse(mut self, refusal: Refusal) -> Response<Body> {
         self.ended = Ended::Refused;
         self.trace.body_bytes = self.tally.bytes();
-        finish(&self.ingress, &self.trace, Err(Refused::at_source(refusal, &self.trace)))
+        finish(
+            &self.ingress,
+            &self.trace,
+            Err(Refused::at_source(refusal, &self.trace)),
+        )
     }
 
     /// Bytes of the answer have gone down.
@@ -405,10 +505,23 @@ impl Drop for Passage {
             // The handler is dropped only when the caller's connection is.
             Ended::Waiting => {
                 self.trace.body_bytes = self.tally.bytes();
-                let refusal = if self.tally.is_whole() { Refusal::Left } else { Refusal::Aborted };
-                drop(finish(&self.ingress, &self.trace, Err(Refused::at_source(refusal, &self.trace))));
+                let refusal = if self.tally.is_whole() {
+                    Refusal::Left
+                } else {
+                    Refusal::Aborted
+                };
+                drop(finish(
+                    &self.ingress,
+                    &self.trace,
+                    Err(Refused::at_source(refusal, &self.trace)),
+                ));
             }
-            Ended::Answered { status, first, bytes, end } => {
+            Ended::Answered {
+                status,
+                first,
+                bytes,
+                end,
+            } => {
                 let source = self.trace.source.as_deref().unwrap_or("");
                 let took = self.trace.begun.elapsed();
                 self.ingress.metrics.request(source, Outcome::Proxied, took);

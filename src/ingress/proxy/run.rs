@@ -27,13 +27,19 @@ pub(super) fn named(ids: &UpstreamIds, key: &str, body: Bytes) -> Result<Bytes, 
         && let Some(parent) = said(parent)?
         && !ids.owns(key, &parent)
     {
-        return Err(Refusal::KeyRefused(format!("key {key} began no run that is called so in parent_execution_id")));
+        return Err(Refusal::KeyRefused(format!(
+            "key {key} began no run that is called so in parent_execution_id"
+        )));
     }
     let (from, to, name) = match pairs.only("id").map_err(odd)? {
         None => {
             let start = text.find('{').map_or(0, |at| at + 1);
             let comma = if pairs.0.is_empty() { "" } else { "," };
-            (start, start, format!("\"id\":\"{}\"{comma}", ids.new_of_key(key)))
+            (
+                start,
+                start,
+                format!("\"id\":\"{}\"{comma}", ids.new_of_key(key)),
+            )
         }
         Some(raw) => {
             let id = said(raw)?.filter(|id| !id.is_empty());
@@ -50,7 +56,8 @@ pub(super) fn named(ids: &UpstreamIds, key: &str, body: Bytes) -> Result<Bytes, 
 
 /// The text that a value is; none for null.
 fn said(raw: &RawValue) -> Result<Option<String>, Refusal> {
-    serde_json::from_str(raw.get()).map_err(|_| Refusal::Malformed("the name of a run is no text".into()))
+    serde_json::from_str(raw.get())
+        .map_err(|_| Refusal::Malformed("the name of a run is no text".into()))
 }
 
 /// The pairs of an object, values as they stand.
@@ -59,7 +66,11 @@ struct Pairs<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 impl<'a> Pairs<'a> {
     /// The value of a name. One that stands there twice is read by some as the first and by others as the last.
     fn only(&self, name: &str) -> Result<Option<&'a RawValue>, &'static str> {
-        let mut found = self.0.iter().filter(|(key, _)| key == name).map(|(_, raw)| *raw);
+        let mut found = self
+            .0
+            .iter()
+            .filter(|(key, _)| key == name)
+            .map(|(_, raw)| *raw);
         match (found.next(), found.next()) {
             (_, Some(_)) => Err("names a run twice"),
             (first, None) => Ok(first),
@@ -94,27 +105,50 @@ mod tests {
     use super::*;
 
     fn named_as(ids: &UpstreamIds, body: &str) -> Result<String, Refusal> {
-        named(ids, "ci", body.to_owned().into()).map(|body| String::from_utf8(body.to_vec()).unwrap())
+        named(ids, "ci", body.to_owned().into())
+            .map(|body| String::from_utf8(body.to_vec()).unwrap())
     }
 
     #[test]
     fn security_f10_a_run_has_a_name_of_its_key_and_nothing_else_is_touched() {
         let ids = UpstreamIds::default();
         for (body, before, after) in [
-            (r#"{"input":{"text":"a","id":"x"},"n":1.50}"#, "{", r#","input":{"text":"a","id":"x"},"n":1.50}"#),
+            (
+                r#"{"input":{"text":"a","id":"x"},"n":1.50}"#,
+                "{",
+                r#","input":{"text":"a","id":"x"},"n":1.50}"#,
+            ),
             ("{}", "{", "}"),
             (" { } ", " {", " } "),
-            (r#"{"a":1, "id" : null ,"b":2}"#, r#"{"a":1, "id" : "#, r#" ,"b":2}"#),
+            (
+                r#"{"a":1, "id" : null ,"b":2}"#,
+                r#"{"a":1, "id" : "#,
+                r#" ,"b":2}"#,
+            ),
             (r#"{"\u0069d":"","b":2}"#, r#"{"\u0069d":"#, r#","b":2}"#),
             (r#"{"id":"the-thread-of-the-ceo"}"#, r#"{"id":"#, "}"),
         ] {
             let text = named_as(&ids, body).unwrap();
-            let middle = text.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)).unwrap_or(&text);
-            let id = middle.strip_prefix("\"id\":").unwrap_or(middle).trim_matches('"');
+            let middle = text
+                .strip_prefix(before)
+                .and_then(|rest| rest.strip_suffix(after))
+                .unwrap_or(&text);
+            let id = middle
+                .strip_prefix("\"id\":")
+                .unwrap_or(middle)
+                .trim_matches('"');
             assert!(ids.owns("ci", id), "{body}: {text}");
-            assert_eq!(named_as(&ids, &text).unwrap(), text, "what the key was given goes on");
+            assert_eq!(
+                named_as(&ids, &text).unwrap(),
+                text,
+                "what the key was given goes on"
+            );
         }
-        assert_eq!(named_as(&ids, r#"{"id":"a"}"#), named_as(&ids, r#"{"id":"a"}"#), "it continues");
+        assert_eq!(
+            named_as(&ids, r#"{"id":"a"}"#),
+            named_as(&ids, r#"{"id":"a"}"#),
+            "it continues"
+        );
         let other = format!(r#"{{"id":"{}"}}"#, ids.new_of_key("shop"));
         assert_ne!(named_as(&ids, &other).unwrap(), other);
         assert_eq!(named_as(&ids, "").unwrap(), "");
@@ -135,12 +169,18 @@ mod tests {
             "id=a",
             "{",
         ] {
-            assert!(matches!(named_as(&ids, body), Err(Refusal::Malformed(_))), "{body}");
+            assert!(
+                matches!(named_as(&ids, body), Err(Refusal::Malformed(_))),
+                "{body}"
+            );
         }
         let wide: Vec<u8> = r#"{"id":"a"}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert!(named(&ids, "ci", wide.into()).is_err());
         let parent = |id: &str| named_as(&ids, &format!(r#"{{"parent_execution_id":"{id}"}}"#));
-        assert!(matches!(parent("the-thread-of-the-ceo"), Err(Refusal::KeyRefused(_))));
+        assert!(matches!(
+            parent("the-thread-of-the-ceo"),
+            Err(Refusal::KeyRefused(_))
+        ));
         assert!(parent(&ids.new_of_key("ci")).is_ok());
         assert!(named_as(&ids, r#"{"parent_execution_id":null}"#).is_ok());
     }

@@ -102,11 +102,22 @@ pub(super) struct Upward {
 }
 
 impl Upward {
-    pub(super) fn new(incoming: Incoming, tally: Arc<Tally>, limit: Option<u64>, stall: Duration) -> Self {
+    pub(super) fn new(
+        incoming: Incoming,
+        tally: Arc<Tally>,
+        limit: Option<u64>,
+        stall: Duration,
+    ) -> Self {
         if incoming.is_end_stream() {
             tally.end();
         }
-        Self { incoming, tally, limit: limit.unwrap_or(u64::MAX), stall, waiting: None }
+        Self {
+            incoming,
+            tally,
+            limit: limit.unwrap_or(u64::MAX),
+            stall,
+            waiting: None,
+        }
     }
 }
 
@@ -114,7 +125,10 @@ impl Body for Upward {
     type Data = Bytes;
     type Error = Box<dyn Error + Send + Sync>;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
         loop {
             let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) else {
@@ -132,7 +146,9 @@ impl Body for Upward {
                 Some(Err(_)) => return Poll::Ready(Some(Err(this.tally.fail(Fault::Broken)))),
                 Some(Ok(frame)) => frame,
             };
-            let Ok(piece) = frame.into_data() else { continue };
+            let Ok(piece) = frame.into_data() else {
+                continue;
+            };
             if this.tally.moved(piece.len() as u64) > this.limit {
                 return Poll::Ready(Some(Err(this.tally.fail(Fault::TooLarge(this.limit)))));
             }
@@ -172,7 +188,12 @@ impl Downward {
     ) -> Self {
         let has_length = headers.contains_key(CONTENT_LENGTH);
         let pulses = !heartbeat.is_zero() && !has_length && !to_head && is_event_stream(headers);
-        Self { incoming, passage, pulse: pulses.then(|| Pulse::new(heartbeat)), hides_length: to_head && !has_length }
+        Self {
+            incoming,
+            passage,
+            pulse: pulses.then(|| Pulse::new(heartbeat)),
+            hides_length: to_head && !has_length,
+        }
     }
 }
 
@@ -180,11 +201,16 @@ impl Body for Downward {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = &mut *self;
         loop {
             let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) else {
-                let Some(pulse) = &mut this.pulse else { return Poll::Pending };
+                let Some(pulse) = &mut this.pulse else {
+                    return Poll::Pending;
+                };
                 let beat = ready!(pulse.poll_beat(cx));
                 return Poll::Ready(Some(Ok(Frame::data(beat))));
             };
@@ -196,11 +222,17 @@ impl Body for Downward {
                 // The caller's connection breaks as the upstream's did: nothing that is cut off may look whole.
                 Some(Err(error)) => {
                     let by_caller = this.passage.tally.fault().is_some();
-                    this.passage.end(if by_caller { "caller broke" } else { "upstream broke" });
+                    this.passage.end(if by_caller {
+                        "caller broke"
+                    } else {
+                        "upstream broke"
+                    });
                     return Poll::Ready(Some(Err(error)));
                 }
                 Some(Ok(frame)) => {
-                    let Ok(piece) = frame.into_data() else { continue };
+                    let Ok(piece) = frame.into_data() else {
+                        continue;
+                    };
                     this.passage.moved(piece.len() as u64);
                     if let Some(pulse) = &mut this.pulse {
                         pulse.saw(&piece);
@@ -216,7 +248,11 @@ impl Body for Downward {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.hides_length { SizeHint::default() } else { self.incoming.size_hint() }
+        if self.hides_length {
+            SizeHint::default()
+        } else {
+            self.incoming.size_hint()
+        }
     }
 }
 
@@ -231,8 +267,14 @@ impl Drop for Downward {
 
 /// Whether an answer is an event stream that a line can be put into: a compressed one is not.
 fn is_event_stream(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
-    let kind = kind.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .map_or(&b""[..], |kind| kind.as_bytes());
+    let kind = kind
+        .split(|b| *b == b';')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
     kind.eq_ignore_ascii_case(b"text/event-stream") && !headers.contains_key(CONTENT_ENCODING)
 }
 
@@ -248,7 +290,11 @@ struct Pulse {
 
 impl Pulse {
     fn new(every: Duration) -> Self {
-        Self { every, next: Box::pin(sleep(every)), tail: Tail::default() }
+        Self {
+            every,
+            next: Box::pin(sleep(every)),
+            tail: Tail::default(),
+        }
     }
 
     fn saw(&mut self, piece: &[u8]) {
@@ -273,13 +319,17 @@ struct Tail(Vec<u8>);
 
 impl Tail {
     fn saw(&mut self, piece: &[u8]) {
-        self.0.extend_from_slice(&piece[piece.len().saturating_sub(4)..]);
+        self.0
+            .extend_from_slice(&piece[piece.len().saturating_sub(4)..]);
         self.0.drain(..self.0.len().saturating_sub(4));
     }
 
     fn is_between_events(&self) -> bool {
         let tail = &self.0;
-        tail.is_empty() || tail.ends_with(b"\n\n") || tail.ends_with(b"\n\r\n") || tail.ends_with(b"\r\r")
+        tail.is_empty()
+            || tail.ends_with(b"\n\n")
+            || tail.ends_with(b"\n\r\n")
+            || tail.ends_with(b"\r\r")
     }
 }
 
@@ -291,10 +341,21 @@ mod tests {
     fn a_beat_never_splits_an_event() {
         let after = |pieces: &str| {
             let mut tail = Tail::default();
-            pieces.split('|').filter(|piece| !piece.is_empty()).for_each(|piece| tail.saw(piece.as_bytes()));
+            pieces
+                .split('|')
+                .filter(|piece| !piece.is_empty())
+                .for_each(|piece| tail.saw(piece.as_bytes()));
             tail.is_between_events()
         };
-        for whole in ["", "data: 1\n\n", "data: 1\r\n\r\n", "data: 1\n|\n", "a\r\r", ": c\n|\n", "a\r|\n\r|\n"] {
+        for whole in [
+            "",
+            "data: 1\n\n",
+            "data: 1\r\n\r\n",
+            "data: 1\n|\n",
+            "a\r\r",
+            ": c\n|\n",
+            "a\r|\n\r|\n",
+        ] {
             assert!(after(whole), "{whole:?}");
         }
         for half in ["d", "data: 1", "data: 1\n", "data: 1\r\n", "x\n\n|data"] {
@@ -305,11 +366,23 @@ mod tests {
     #[test]
     fn only_plain_event_streams_have_a_pulse() {
         let headers = |lines: &[(&'static str, &'static str)]| {
-            lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect::<HeaderMap>()
+            lines
+                .iter()
+                .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+                .collect::<HeaderMap>()
         };
-        assert!(is_event_stream(&headers(&[("content-type", "Text/Event-Stream; charset=utf-8")])));
-        assert!(!is_event_stream(&headers(&[("content-type", "text/event-stream"), ("content-encoding", "gzip")])));
-        assert!(!is_event_stream(&headers(&[("content-type", "text/event-stream-x")])));
+        assert!(is_event_stream(&headers(&[(
+            "content-type",
+            "Text/Event-Stream; charset=utf-8"
+        )])));
+        assert!(!is_event_stream(&headers(&[
+            ("content-type", "text/event-stream"),
+            ("content-encoding", "gzip")
+        ])));
+        assert!(!is_event_stream(&headers(&[(
+            "content-type",
+            "text/event-stream-x"
+        )])));
         assert!(!is_event_stream(&headers(&[])));
     }
 }

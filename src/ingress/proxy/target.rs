@@ -12,7 +12,8 @@ use crate::model::Refusal;
 
 /// What of a path lies below a prefix: nothing, or a slash and the rest. A prefix ends where a segment ends.
 pub(super) fn below<'p>(prefix: &str, path: &'p str) -> Option<&'p str> {
-    path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(prefix)
+        .filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The target upstream.
@@ -43,7 +44,10 @@ fn climbs(path: &str) -> bool {
     let decoded: Vec<u8> = percent_decode_str(path).collect();
     decoded.split(|b| matches!(b, b'/' | b'\\')).any(|segment| {
         // Some servers cut parameters off a segment before they look at it.
-        segment.split(|b| *b == b';').next().is_some_and(|name| name == b"..")
+        segment
+            .split(|b| *b == b';')
+            .next()
+            .is_some_and(|name| name == b"..")
     })
 }
 
@@ -54,7 +58,13 @@ mod tests {
 
     fn proxy(prefix: &str, upstream: &str, strip_prefix: bool) -> ProxyConfig {
         ProxyConfig {
-            prefix: Located { value: prefix.to_owned(), place: Place { file: "t".into(), line: 1 } },
+            prefix: Located {
+                value: prefix.to_owned(),
+                place: Place {
+                    file: "t".into(),
+                    line: 1,
+                },
+            },
             upstream: upstream.parse().unwrap(),
             login: None,
             strip_prefix,
@@ -81,9 +91,17 @@ mod tests {
 
     #[test]
     fn path_and_query_are_kept_byte_for_byte() {
-        let there = |proxy: &ProxyConfig, uri: &str| target(proxy, &uri.parse().unwrap()).unwrap().to_string();
+        let there = |proxy: &ProxyConfig, uri: &str| {
+            target(proxy, &uri.parse().unwrap()).unwrap().to_string()
+        };
         let kept = proxy("/v1", "https://api.test", false);
-        for same in ["/v1", "/v1/", "/v1//a/./b%2Fc%20d/%zz", "/v1/a?", "/v1/a?b=%41+%20&&c=?/../"] {
+        for same in [
+            "/v1",
+            "/v1/",
+            "/v1//a/./b%2Fc%20d/%zz",
+            "/v1/a?",
+            "/v1/a?b=%41+%20&&c=?/../",
+        ] {
             assert_eq!(there(&kept, same), same);
         }
         assert_eq!(there(&kept, "http://else.test/v1/x?y"), "/v1/x?y");
@@ -92,7 +110,10 @@ mod tests {
         assert_eq!(there(&cut, "/xp/"), "/base/");
         assert_eq!(there(&cut, "/xp?q"), "/base?q");
         assert_eq!(there(&cut, "/xp/a/b"), "/base/a/b");
-        assert_eq!(there(&proxy("/xp", "https://api.test", true), "/xp?q"), "/?q");
+        assert_eq!(
+            there(&proxy("/xp", "https://api.test", true), "/xp?q"),
+            "/?q"
+        );
     }
 
     #[test]
@@ -110,9 +131,19 @@ mod tests {
             "/v1/a%2F%2e%2e",
         ];
         for path in bad {
-            assert_eq!(target(&proxy, &path.parse().unwrap()), Err(Refusal::BadPath), "{path}");
+            assert_eq!(
+                target(&proxy, &path.parse().unwrap()),
+                Err(Refusal::BadPath),
+                "{path}"
+            );
         }
-        for good in ["/v1/...", "/v1/a..b", "/v1/..a", "/v1/%252e%252e/", "/v1/a?../.."] {
+        for good in [
+            "/v1/...",
+            "/v1/a..b",
+            "/v1/..a",
+            "/v1/%252e%252e/",
+            "/v1/a?../..",
+        ] {
             assert!(target(&proxy, &good.parse().unwrap()).is_ok(), "{good}");
         }
     }

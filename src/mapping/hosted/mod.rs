@@ -17,7 +17,9 @@ use super::path::Dotted;
 use super::scan::{self, Fault};
 use super::value::{self, Text, says_something};
 use super::view::{self, Fields};
-use crate::model::{HostedCall, Name, Origin, Param, Params, Refusal, Setting, TextNotes, Tokens, is_agent_id};
+use crate::model::{
+    HostedCall, Name, Origin, Param, Params, Refusal, Setting, TextNotes, Tokens, is_agent_id,
+};
 use crate::text::{self, fields};
 
 /// A request at the drop-in door.
@@ -68,8 +70,14 @@ enum Read<'a> {
 }
 
 /// The parameters that every part of a request may hold, beside those of [`Name`].
-const SETTINGS: [&str; 6] =
-    ["agent_id", "asynchronous", "getter", "json", "user_tokens", "disable_attachment_injection"];
+const SETTINGS: [&str; 6] = [
+    "agent_id",
+    "asynchronous",
+    "getter",
+    "json",
+    "user_tokens",
+    "disable_attachment_injection",
+];
 
 /// Fields of a body that mean nothing there and are still not the agent's business.
 const SILENT: [&str; 2] = ["x-api-key", "params_mapping"];
@@ -92,7 +100,8 @@ pub fn explain(asked: &Asked<'_>) -> (Result<HostedCall, Refusal>, Vec<Note>) {
 }
 
 fn follow(asked: &Asked<'_>, notes: &mut Vec<Note>) -> Result<HostedCall, Refusal> {
-    let (query, mut notes_of_text) = fields::query(asked.query).map_err(|error| view::too_many("query", error))?;
+    let (query, mut notes_of_text) =
+        fields::query(asked.query).map_err(|error| view::too_many("query", error))?;
     let (read, of_body) = body(asked)?;
     notes_of_text = notes_of_text.and(&of_body);
     let nothing = Map::new();
@@ -100,7 +109,12 @@ fn follow(asked: &Asked<'_>, notes: &mut Vec<Note>) -> Result<HostedCall, Refusa
         Read::Fields(fields, _) => fields,
         _ => &nothing,
     };
-    let mut ask = Ask { query: &query, fields, wrong: Vec::new(), settings: Vec::new() };
+    let mut ask = Ask {
+        query: &query,
+        fields,
+        wrong: Vec::new(),
+        settings: Vec::new(),
+    };
 
     let agent_id = ask.agent(asked.path_agent)?;
     let mapped = ask.mapped(&read, notes)?;
@@ -114,21 +128,36 @@ fn follow(asked: &Asked<'_>, notes: &mut Vec<Note>) -> Result<HostedCall, Refusa
     let user_tokens = ask.tokens();
     let getter = ask.getter()?;
 
-    let has_prompt = params.first().is_some_and(|param| param.name == Name::Prompt);
+    let has_prompt = params
+        .first()
+        .is_some_and(|param| param.name == Name::Prompt);
     let extra = match &read {
         Read::Empty => None,
         Read::Text(text) if has_prompt => Some(value::cleared(text.to_string())),
         // A list is machine input and told as it came; so is a text, which is the message itself.
         Read::Text(text) => {
             let prompt = value::cleared(text.to_string());
-            let prompt = Param { name: Name::Prompt, value: prompt, origin: Origin::Body, over: Vec::new() };
+            let prompt = Param {
+                name: Name::Prompt,
+                value: prompt,
+                origin: Origin::Body,
+                over: Vec::new(),
+            };
             params.insert(0, prompt);
             None
         }
         Read::Fields(fields, text) => rest(fields, text, has_prompt),
     };
-    if params.first().is_none_or(|param| param.name != Name::Prompt) {
-        let none = Param { name: Name::Prompt, value: String::new(), origin: Origin::Event, over: Vec::new() };
+    if params
+        .first()
+        .is_none_or(|param| param.name != Name::Prompt)
+    {
+        let none = Param {
+            name: Name::Prompt,
+            value: String::new(),
+            origin: Origin::Event,
+            over: Vec::new(),
+        };
         params.insert(0, none);
     }
     if !ask.wrong.is_empty() {
@@ -155,8 +184,11 @@ fn rest(fields: &Map<String, Value>, text: &str, has_prompt: bool) -> Option<Str
             || SETTINGS.contains(&key)
             || SILENT.iter().any(|silent| silent.eq_ignore_ascii_case(key))
     };
-    let left: Map<String, Value> =
-        fields.iter().filter(|(key, _)| !is_taken(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
+    let left: Map<String, Value> = fields
+        .iter()
+        .filter(|(key, _)| !is_taken(key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
     match left.len() {
         0 => None,
         // Nothing was taken out: the body reaches the agent byte for byte.
@@ -169,8 +201,10 @@ fn rest(fields: &Map<String, Value>, text: &str, has_prompt: bool) -> Option<Str
 fn body<'a>(asked: &Asked<'a>) -> Result<(Read<'a>, TextNotes), Refusal> {
     let bytes = match asked.body {
         Body::Parts(parts) => {
-            let fields: Fields<'_> =
-                parts.iter().map(|(key, value)| (Cow::Borrowed(key.as_str()), Cow::Borrowed(value.as_str()))).collect();
+            let fields: Fields<'_> = parts
+                .iter()
+                .map(|(key, value)| (Cow::Borrowed(key.as_str()), Cow::Borrowed(value.as_str())))
+                .collect();
             return Ok((made(&fields), TextNotes::default()));
         }
         Body::Whole(bytes) => bytes,
@@ -178,15 +212,26 @@ fn body<'a>(asked: &Asked<'a>) -> Result<(Read<'a>, TextNotes), Refusal> {
     if bytes.trim_ascii().is_empty() {
         return Ok((Read::Empty, TextNotes::default()));
     }
-    let essence = asked.content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    let is_json = matches!(essence.as_str(), "application/json" | "text/json") || essence.ends_with("+json");
+    let essence = asked
+        .content_type
+        .split(';')
+        .next()
+        .unwrap_or("")
+        .trim()
+        .to_ascii_lowercase();
+    let is_json =
+        matches!(essence.as_str(), "application/json" | "text/json") || essence.ends_with("+json");
     let declared = text::declared(asked.content_type);
     let read = text::json(bytes, declared.as_deref());
     if is_json || read.text.trim_ascii_start().starts_with(['{', '[']) {
         // Whoever calls here hears of it at once, and can mend it.
         if read.notes.replaced {
-            let whole = std::str::from_utf8(bytes).err().map_or(0, |error| error.valid_up_to());
-            return Err(Refusal::Malformed(format!("the body is not UTF-8 from byte {whole} on")));
+            let whole = std::str::from_utf8(bytes)
+                .err()
+                .map_or(0, |error| error.valid_up_to());
+            return Err(Refusal::Malformed(format!(
+                "the body is not UTF-8 from byte {whole} on"
+            )));
         }
         let json = text::mended(read.text);
         match scan::tree(&json) {
@@ -203,7 +248,9 @@ fn body<'a>(asked: &Asked<'a>) -> Result<(Read<'a>, TextNotes), Refusal> {
     }
     let read = text::plain(bytes, declared.as_deref());
     if read.notes.replaced {
-        return Err(Refusal::Unsupported("the body is neither JSON nor a form nor UTF-8 text".into()));
+        return Err(Refusal::Unsupported(
+            "the body is neither JSON nor a form nor UTF-8 text".into(),
+        ));
     }
     Ok((Read::Text(read.text), read.notes))
 }
@@ -230,19 +277,27 @@ struct Ask<'a> {
 impl Ask<'_> {
     /// The last value of a name in the query, unless it is empty.
     fn in_query(&self, name: &str) -> Option<&str> {
-        let found = self.query.iter().rev().find(|(key, _)| key == name).map(|(_, value)| &**value);
+        let found = self
+            .query
+            .iter()
+            .rev()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| &**value);
         found.filter(|value| !value.is_empty())
     }
 
     /// A field of the body, unless it is null or empty.
     fn in_body(&self, name: &str) -> Option<&Value> {
-        self.fields.get(name).filter(|value| !value.is_null() && value.as_str() != Some(""))
+        self.fields
+            .get(name)
+            .filter(|value| !value.is_null() && value.as_str() != Some(""))
     }
 
     /// Notes what is wrong, in the form that callers of such an API know. What they wrote is not repeated: it may be
     /// a secret.
     fn wrong(&mut self, loc: &[&str], kind: &str, msg: &str) {
-        self.wrong.push(json!({ "type": kind, "loc": loc, "msg": msg }));
+        self.wrong
+            .push(json!({ "type": kind, "loc": loc, "msg": msg }));
     }
 
     /// The agent: the path, then the query, then the body.
@@ -251,7 +306,9 @@ impl Ask<'_> {
             .decode_utf8()
             .map_err(|_| Refusal::Malformed("the path does not decode to UTF-8".into()))?;
         let in_query = self.in_query("agent_id").map(str::to_owned);
-        let in_body = self.in_body("agent_id").map(|value| (!value.is_object() && !value.is_array(), text_of(value)));
+        let in_body = self
+            .in_body("agent_id")
+            .map(|value| (!value.is_object() && !value.is_array(), text_of(value)));
         let is_wrong = matches!(in_body, Some((false, _)));
         let in_body = in_body.filter(|(plain, _)| *plain).map(|(_, text)| text);
         let in_path = Some(in_path.into_owned()).filter(|id| !id.is_empty());
@@ -260,20 +317,32 @@ impl Ask<'_> {
             .filter_map(|(from, id)| id.map(|id| (from, id)));
         let Some((from, id)) = found.next() else {
             if is_wrong {
-                self.wrong(&["body", "agent_id"], "string_type", "Input should be a valid string");
-                return Err(Refusal::Invalid(Value::from(std::mem::take(&mut self.wrong)).to_string()));
+                self.wrong(
+                    &["body", "agent_id"],
+                    "string_type",
+                    "Input should be a valid string",
+                );
+                return Err(Refusal::Invalid(
+                    Value::from(std::mem::take(&mut self.wrong)).to_string(),
+                ));
             }
             return Err(Refusal::NoAgent);
         };
         let over = found.map(|(from, _)| from).collect();
-        self.settings.push(Setting { name: "agent_id", from, over });
+        self.settings.push(Setting {
+            name: "agent_id",
+            from,
+            over,
+        });
         if !is_agent_id(&id) {
             self.wrong(
                 &[from, "agent_id"],
                 "string_pattern_mismatch",
                 "String should match pattern '^[A-Za-z0-9_-]{1,64}$'",
             );
-            return Err(Refusal::Invalid(Value::from(std::mem::take(&mut self.wrong)).to_string()));
+            return Err(Refusal::Invalid(
+                Value::from(std::mem::take(&mut self.wrong)).to_string(),
+            ));
         }
         Ok(id)
     }
@@ -285,9 +354,13 @@ impl Ask<'_> {
         notes: &mut Vec<Note>,
     ) -> Result<[Option<(String, String)>; Name::ALL.len()], Refusal> {
         let mut found = [const { None }; Name::ALL.len()];
-        let Some(written) = self.in_query("params_mapping") else { return Ok(found) };
+        let Some(written) = self.in_query("params_mapping") else {
+            return Ok(found);
+        };
         let Ok(Value::Object(mapping)) = scan::tree(written) else {
-            return Err(Refusal::Malformed("params_mapping is not a JSON object".into()));
+            return Err(Refusal::Malformed(
+                "params_mapping is not a JSON object".into(),
+            ));
         };
         let (mut paths, mut targets) = (Vec::new(), Vec::new());
         for (target, path) in &mapping {
@@ -309,7 +382,11 @@ impl Ask<'_> {
                 }
                 Err(why) => {
                     let msg = format!("the path for {} is no dotted path: {why}", name.as_str());
-                    self.wrong(&["query", "params_mapping", name.as_str()], "value_error", &msg);
+                    self.wrong(
+                        &["query", "params_mapping", name.as_str()],
+                        "value_error",
+                        &msg,
+                    );
                 }
             }
         }
@@ -319,19 +396,35 @@ impl Ask<'_> {
             Read::Empty => "null",
         };
         // What is no JSON has no places for a path to lead to.
-        let Ok(pieces) = scan::extract(text, &paths) else { return Ok(found) };
+        let Ok(pieces) = scan::extract(text, &paths) else {
+            return Ok(found);
+        };
         for ((name, path), piece) in targets.into_iter().zip(pieces) {
             let raw = piece.and_then(|range| text.get(range));
             if let Some(miss) = Miss::of(raw, name) {
-                notes.push(Note { of: name.as_str(), path: path.clone(), miss, near: None });
+                notes.push(Note {
+                    of: name.as_str(),
+                    path: path.clone(),
+                    miss,
+                    near: None,
+                });
             }
-            let Some(raw) = raw.filter(|raw| says_something(raw)) else { continue };
+            let Some(raw) = raw.filter(|raw| says_something(raw)) else {
+                continue;
+            };
             let value = match value::text(raw) {
                 Text::One(text) => text.into_owned(),
                 Text::Many if name == Name::Prompt => value::compact(raw)?,
                 Text::Many => {
-                    let msg = format!("the path for {} leads to a list or an object", name.as_str());
-                    self.wrong(&["query", "params_mapping", name.as_str()], "string_type", &msg);
+                    let msg = format!(
+                        "the path for {} leads to a list or an object",
+                        name.as_str()
+                    );
+                    self.wrong(
+                        &["query", "params_mapping", name.as_str()],
+                        "string_type",
+                        &msg,
+                    );
                     continue;
                 }
                 Text::Absent => continue,
@@ -344,13 +437,24 @@ impl Ask<'_> {
     }
 
     /// The strongest value of a parameter.
-    fn param(&mut self, name: Name, mapped: Option<(String, String)>) -> Result<Option<Param>, Refusal> {
+    fn param(
+        &mut self,
+        name: Name,
+        mapped: Option<(String, String)>,
+    ) -> Result<Option<Param>, Refusal> {
         let mut all: Vec<(Origin, String)> = Vec::new();
         all.extend(mapped.map(|(path, value)| (Origin::Mapping(path), value)));
-        all.extend(self.in_query(name.as_str()).map(|value| (Origin::Query, value.to_owned())));
+        all.extend(
+            self.in_query(name.as_str())
+                .map(|value| (Origin::Query, value.to_owned())),
+        );
         match self.in_body(name.as_str()) {
             Some(Value::Object(_) | Value::Array(_)) if name != Name::Prompt && all.is_empty() => {
-                self.wrong(&["body", name.as_str()], "string_type", "Input should be a valid string");
+                self.wrong(
+                    &["body", name.as_str()],
+                    "string_type",
+                    "Input should be a valid string",
+                );
             }
             // Something stronger takes its place, and it is not looked at.
             Some(Value::Object(_) | Value::Array(_)) if name != Name::Prompt => {}
@@ -358,23 +462,42 @@ impl Ask<'_> {
             None => {}
         }
         let mut all = all.into_iter();
-        let Some((origin, value)) = all.next() else { return Ok(None) };
+        let Some((origin, value)) = all.next() else {
+            return Ok(None);
+        };
         let value = value::cleared(value);
-        Ok(Some(Param { name, value, origin, over: all.map(|(origin, _)| origin).collect() }))
+        Ok(Some(Param {
+            name,
+            value,
+            origin,
+            over: all.map(|(origin, _)| origin).collect(),
+        }))
     }
 
     /// The stronger of the two places a setting may stand in.
     fn setting(&mut self, name: &'static str) -> Option<(Spot, Value)> {
         let query = self.in_query(name).map(Value::from);
         let body = self.in_body(name).cloned();
-        let over = if query.is_some() && body.is_some() { vec![Spot::Body.as_str()] } else { Vec::new() };
-        let found = query.map(|value| (Spot::Query, value)).or(body.map(|value| (Spot::Body, value)))?;
-        self.settings.push(Setting { name, from: found.0.as_str(), over });
+        let over = if query.is_some() && body.is_some() {
+            vec![Spot::Body.as_str()]
+        } else {
+            Vec::new()
+        };
+        let found = query
+            .map(|value| (Spot::Query, value))
+            .or(body.map(|value| (Spot::Body, value)))?;
+        self.settings.push(Setting {
+            name,
+            from: found.0.as_str(),
+            over,
+        });
         Some(found)
     }
 
     fn flag(&mut self, name: &'static str) -> bool {
-        let Some((spot, value)) = self.setting(name) else { return false };
+        let Some((spot, value)) = self.setting(name) else {
+            return false;
+        };
         let read = match &value {
             Value::Bool(yes) => Some(*yes),
             Value::Number(number) if number.as_str() == "0" => Some(false),
@@ -401,15 +524,25 @@ impl Ask<'_> {
             _ => None,
         };
         if object.is_none() {
-            self.wrong(&[spot.as_str(), "user_tokens"], "dict_type", "Input should be a valid dictionary");
+            self.wrong(
+                &[spot.as_str(), "user_tokens"],
+                "dict_type",
+                "Input should be a valid dictionary",
+            );
         }
         object.map(|object| Tokens::new(object.to_string()))
     }
 
     fn getter(&mut self) -> Result<Option<String>, Refusal> {
-        let Some((spot, value)) = self.setting("getter") else { return Ok(None) };
+        let Some((spot, value)) = self.setting("getter") else {
+            return Ok(None);
+        };
         if value.is_object() || value.is_array() {
-            self.wrong(&[spot.as_str(), "getter"], "string_type", "Input should be a valid string");
+            self.wrong(
+                &[spot.as_str(), "getter"],
+                "string_type",
+                "Input should be a valid string",
+            );
             return Ok(None);
         }
         let path = text_of(&value);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use sluicegate::model::{Accepted, Account, Backlog, Class, DeliveryId, Destination, EventId, NewEvent};
+use sluicegate::model::{
+    Accepted, Account, Backlog, Class, DeliveryId, Destination, EventId, NewEvent,
+};
 
 use super::{World, at, done, event, event_of};
 
@@ -29,16 +31,34 @@ async fn turns(world: &World, count: usize, now: i64) -> Vec<(Account, Class)> {
 
 pub async fn security_f3_whatever_waits_the_operator_and_the_urgent_have_their_turn(world: World) {
     for _ in 0..60 {
-        world.accept(&of(Account::Foreign, Class::Interactive, "dropin", 1)).await;
-        world.accept(&of(Account::Operator, Class::Bulk, "pushes", 1)).await;
+        world
+            .accept(&of(Account::Foreign, Class::Interactive, "dropin", 1))
+            .await;
+        world
+            .accept(&of(Account::Operator, Class::Bulk, "pushes", 1))
+            .await;
     }
     let before = turns(&world, 8, 2).await;
-    let foreign = |turns: &[(Account, Class)]| turns.iter().filter(|(account, _)| account.is_foreign()).count();
+    let foreign = |turns: &[(Account, Class)]| {
+        turns
+            .iter()
+            .filter(|(account, _)| account.is_foreign())
+            .count()
+    };
     assert_eq!((before.len(), foreign(&before)), (8, 2), "{before:?}");
-    world.accept(&of(Account::Operator, Class::Interactive, "chat", 3)).await;
-    world.accept(&of(Account::Key("ci".into()), Class::Normal, "dropin", 3)).await;
+    world
+        .accept(&of(Account::Operator, Class::Interactive, "chat", 3))
+        .await;
+    world
+        .accept(&of(Account::Key("ci".into()), Class::Normal, "dropin", 3))
+        .await;
     let after = turns(&world, 40, 4).await;
-    let place = |class| after.iter().position(|(account, of)| !account.is_foreign() && *of == class).unwrap();
+    let place = |class| {
+        after
+            .iter()
+            .position(|(account, of)| !account.is_foreign() && *of == class)
+            .unwrap()
+    };
     assert!(place(Class::Interactive) < 2, "{after:?}");
     assert!(place(Class::Normal) < 4, "{after:?}");
     assert!((9..=11).contains(&foreign(&after)), "{after:?}");
@@ -47,7 +67,12 @@ pub async fn security_f3_whatever_waits_the_operator_and_the_urgent_have_their_t
 }
 
 pub async fn a_lane_keeps_its_order_whatever_the_classes_in_it(world: World) {
-    let classes = [Class::Bulk, Class::Interactive, Class::Normal, Class::Interactive];
+    let classes = [
+        Class::Bulk,
+        Class::Interactive,
+        Class::Normal,
+        Class::Interactive,
+    ];
     let mut ids: Vec<DeliveryId> = Vec::new();
     for (now, class) in (1..).zip(classes) {
         let mut event = event("a", now);
@@ -65,12 +90,20 @@ pub async fn security_f4_a_stranger_in_a_conversation_holds_nobody_up(world: Wor
     let ours = event("a", 2);
     let mut theirs = event_of("dropin", "a", 1);
     let delivery = &mut theirs.deliveries[0];
-    assert_eq!(delivery.upstream_id, ours.deliveries[0].upstream_id, "the same conversation, worked out");
+    assert_eq!(
+        delivery.upstream_id, ours.deliveries[0].upstream_id,
+        "the same conversation, worked out"
+    );
     delivery.account = Account::Foreign;
-    delivery.lane = delivery.destination.lane(&delivery.account, &delivery.upstream_id);
+    delivery.lane = delivery
+        .destination
+        .lane(&delivery.account, &delivery.upstream_id);
     world.accept(&theirs).await;
     assert_eq!(world.claim_one(1).await.account, Account::Foreign);
-    let ours = NewEvent { most_ahead: Some(0), ..ours };
+    let ours = NewEvent {
+        most_ahead: Some(0),
+        ..ours
+    };
     let id = world.accept(&ours).await;
     assert_eq!(world.claim_one(2).await.id, id);
 }
@@ -84,9 +117,17 @@ pub async fn security_f3_routes_that_strangers_make_hide_no_other(world: World) 
         delivery.destination = to;
         world.accept(&event).await;
     }
-    world.accept(&of(Account::Operator, Class::Bulk, "ours", 2)).await;
+    world
+        .accept(&of(Account::Operator, Class::Bulk, "ours", 2))
+        .await;
     let claimed = world.claim_some(4, 3).await;
-    assert_eq!(claimed.iter().filter(|claimed| claimed.account == Account::Operator).count(), 1);
+    assert_eq!(
+        claimed
+            .iter()
+            .filter(|claimed| claimed.account == Account::Operator)
+            .count(),
+        1
+    );
     // None of the many is forgotten either.
     let mut all = claimed.len();
     for now in 4..20 {
@@ -97,22 +138,55 @@ pub async fn security_f3_routes_that_strangers_make_hide_no_other(world: World) 
 
 pub async fn more_than_may_wait_of_a_source_is_turned_away(world: World) {
     let bounded = |now, most: Option<u64>, age: Option<u64>| {
-        let backlog = Backlog { most, age: age.map(Duration::from_millis), turns_away: true };
+        let backlog = Backlog {
+            most,
+            age: age.map(Duration::from_millis),
+            turns_away: true,
+        };
         let dedup = Some(format!("d{now}"));
-        NewEvent { backlog: Some(backlog), dedup, ..of(Account::Operator, Class::Normal, "s", now) }
+        NewEvent {
+            backlog: Some(backlog),
+            dedup,
+            ..of(Account::Operator, Class::Normal, "s", now)
+        }
     };
     let first = bounded(1, Some(2), None);
     world.accept(&first).await;
     world.accept(&bounded(2, Some(2), None)).await;
     let accept = async |event: NewEvent| world.inbox().accept(event).await.unwrap();
     assert_eq!(accept(bounded(3, Some(2), None)).await, Accepted::Behind);
-    let again = NewEvent { id: EventId::new(), ..first.clone() };
-    assert_eq!(accept(again).await, Accepted::Duplicate(first.id), "a double is a double first");
-    assert_eq!(accept(bounded(100, None, Some(98))).await, Accepted::Behind, "the first has waited for 99");
+    let again = NewEvent {
+        id: EventId::new(),
+        ..first.clone()
+    };
+    assert_eq!(
+        accept(again).await,
+        Accepted::Duplicate(first.id),
+        "a double is a double first"
+    );
+    assert_eq!(
+        accept(bounded(100, None, Some(98))).await,
+        Accepted::Behind,
+        "the first has waited for 99"
+    );
     assert_eq!(accept(bounded(101, None, Some(100))).await, Accepted::New);
     for claimed in world.claim(102).await {
         world.settle(&claimed, 102, done()).await;
     }
-    assert_eq!(accept(bounded(3, Some(2), Some(1))).await, Accepted::New, "nothing waits any more");
-    assert_eq!(world.inbox().event(first.id).await.unwrap().unwrap().summary.received_at, at(1));
+    assert_eq!(
+        accept(bounded(3, Some(2), Some(1))).await,
+        Accepted::New,
+        "nothing waits any more"
+    );
+    assert_eq!(
+        world
+            .inbox()
+            .event(first.id)
+            .await
+            .unwrap()
+            .unwrap()
+            .summary
+            .received_at,
+        at(1)
+    );
 }

@@ -21,7 +21,11 @@ async fn dead(world: &World, count: i64) -> Vec<EventId> {
 }
 
 fn new_job(total: u64) -> NewJob {
-    NewJob { filter: "state=dead".into(), total, pace: 60 }
+    NewJob {
+        filter: "state=dead".into(),
+        total,
+        pace: 60,
+    }
 }
 
 /// Plans a job's next step.
@@ -36,7 +40,11 @@ async fn plan(inbox: &dyn Inbox, job: &Job) -> JobStep {
     let page = inbox.events(&filter).await.unwrap();
     let owed = page.items.iter().map(|item| {
         let deliveries = event(item.thread.as_deref().unwrap(), 1).deliveries;
-        (item.id, u32::try_from(item.states.len()).unwrap(), deliveries)
+        (
+            item.id,
+            u32::try_from(item.states.len()).unwrap(),
+            deliveries,
+        )
     });
     JobStep {
         anew: HashMap::new(),
@@ -94,12 +102,18 @@ pub async fn two_who_step_a_job_owe_each_event_once(mut world: World) {
     drop(inbox);
     world.crash().await;
     let job = world.inbox().jobs().await.unwrap().remove(0);
-    assert_eq!((job.state, job.done, job.skipped, job.changed_at), (JobState::Done, 40, 0, at(2)));
+    assert_eq!(
+        (job.state, job.done, job.skipped, job.changed_at),
+        (JobState::Done, 40, 0, at(2))
+    );
     for id in ids {
         let event = world.inbox().event(id).await.unwrap().unwrap();
         assert_eq!(event.summary.states, [State::Dead, State::Pending]);
     }
-    let counts = [(("triage".to_owned(), "dead"), 40), (("triage".to_owned(), "pending"), 40)];
+    let counts = [
+        (("triage".to_owned(), "dead"), 40),
+        (("triage".to_owned(), "pending"), 40),
+    ];
     assert_eq!(world.counts().await, BTreeMap::from(counts));
 }
 
@@ -107,17 +121,49 @@ pub async fn a_job_that_is_not_running_or_has_moved_takes_no_step(world: World) 
     let ids = dead(&world, 7).await;
     let inbox = world.inbox();
     let job = inbox.begin_job(new_job(7), at(1)).await.unwrap();
-    let pending = async || world.counts().await.get(&("triage".to_owned(), "pending")).copied().unwrap_or(0);
+    let pending = async || {
+        world
+            .counts()
+            .await
+            .get(&("triage".to_owned(), "pending"))
+            .copied()
+            .unwrap_or(0)
+    };
     let first = plan(inbox, &job).await;
 
-    let wrong = JobStep { from: Some(7777), ..first.clone() };
-    assert_eq!(inbox.step_job(wrong, at(2)).await.unwrap(), None, "it is not there");
-    let nobody = JobStep { id: job.id + 1000, ..first.clone() };
+    let wrong = JobStep {
+        from: Some(7777),
+        ..first.clone()
+    };
+    assert_eq!(
+        inbox.step_job(wrong, at(2)).await.unwrap(),
+        None,
+        "it is not there"
+    );
+    let nobody = JobStep {
+        id: job.id + 1000,
+        ..first.clone()
+    };
     assert_eq!(inbox.step_job(nobody, at(2)).await.unwrap(), None);
-    let paused = inbox.steer_job(job.id, Some(JobState::Paused), Some(7), at(3)).await.unwrap().unwrap();
-    assert_eq!((paused.state, paused.pace, paused.changed_at), (JobState::Paused, 7, at(3)));
-    assert_eq!(inbox.step_job(first.clone(), at(4)).await.unwrap(), None, "it is paused");
-    let running = inbox.steer_job(job.id, Some(JobState::Running), None, at(5)).await.unwrap().unwrap();
+    let paused = inbox
+        .steer_job(job.id, Some(JobState::Paused), Some(7), at(3))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (paused.state, paused.pace, paused.changed_at),
+        (JobState::Paused, 7, at(3))
+    );
+    assert_eq!(
+        inbox.step_job(first.clone(), at(4)).await.unwrap(),
+        None,
+        "it is paused"
+    );
+    let running = inbox
+        .steer_job(job.id, Some(JobState::Running), None, at(5))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((running.state, running.pace), (JobState::Running, 7));
 
     // Somebody else replayed one of them since the step was planned.
@@ -126,23 +172,56 @@ pub async fn a_job_that_is_not_running_or_has_moved_takes_no_step(world: World) 
     assert_eq!(pending().await, 1, "and none of the others is owed");
     // That one is no longer dead, so the next step takes another. One that is gone is no obstacle.
     let mut first = plan(inbox, &job).await;
-    assert!(first.owed.iter().all(|(event, next, _)| *event != ids[2] && *next == 1));
-    first.owed.push((EventId::new(), 1, event("x", 1).deliveries));
+    assert!(
+        first
+            .owed
+            .iter()
+            .all(|(event, next, _)| *event != ids[2] && *next == 1)
+    );
+    first
+        .owed
+        .push((EventId::new(), 1, event("x", 1).deliveries));
     first.skipped = 2;
     let job = inbox.step_job(first.clone(), at(7)).await.unwrap().unwrap();
     assert_eq!((job.done, job.skipped, job.cursor), (3, 3, first.to));
     assert_eq!(pending().await, 4);
-    assert_eq!(inbox.step_job(first, at(8)).await.unwrap(), None, "it has moved");
+    assert_eq!(
+        inbox.step_job(first, at(8)).await.unwrap(),
+        None,
+        "it has moved"
+    );
 
-    let off = inbox.steer_job(job.id, Some(JobState::Cancelled), None, at(9)).await.unwrap().unwrap();
+    let off = inbox
+        .steer_job(job.id, Some(JobState::Cancelled), None, at(9))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(off.state, JobState::Cancelled);
     let next = plan(inbox, &job).await;
-    assert_eq!(inbox.step_job(next, at(10)).await.unwrap(), None, "it was called off");
-    let still = inbox.steer_job(job.id, Some(JobState::Running), Some(1), at(11)).await.unwrap().unwrap();
+    assert_eq!(
+        inbox.step_job(next, at(10)).await.unwrap(),
+        None,
+        "it was called off"
+    );
+    let still = inbox
+        .steer_job(job.id, Some(JobState::Running), Some(1), at(11))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(still, off, "what has ended stays as it is");
-    assert_eq!(inbox.steer_job(job.id + 1000, None, None, at(11)).await.unwrap(), None);
+    assert_eq!(
+        inbox
+            .steer_job(job.id + 1000, None, None, at(11))
+            .await
+            .unwrap(),
+        None
+    );
     assert_eq!(pending().await, 4);
     let last = inbox.begin_job(new_job(1), at(12)).await.unwrap();
     let jobs = inbox.jobs().await.unwrap();
-    assert_eq!(jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [last.id, job.id], "newest first");
+    assert_eq!(
+        jobs.iter().map(|job| job.id).collect::<Vec<_>>(),
+        [last.id, job.id],
+        "newest first"
+    );
 }

@@ -48,10 +48,28 @@ pub async fn a_retry_holds_its_whole_lane_until_its_time(world: World) {
 pub async fn a_released_delivery_gets_its_try_back(world: World) {
     world.accept(&event("a", 1)).await;
     let claimed = world.claim_one(1).await;
-    world.settle(&claimed, 1, Next::Released { doubt: claimed.doubt }).await;
+    world
+        .settle(
+            &claimed,
+            1,
+            Next::Released {
+                doubt: claimed.doubt,
+            },
+        )
+        .await;
     let again = world.claim_one(1).await;
     assert_eq!((again.attempt, again.doubt), (1, None));
-    world.settle(&again, 2, Next::Retry { at: at(3), doubt: Some(at(1)), counted: true }).await;
+    world
+        .settle(
+            &again,
+            2,
+            Next::Retry {
+                at: at(3),
+                doubt: Some(at(1)),
+                counted: true,
+            },
+        )
+        .await;
     assert_eq!(world.claim_one(3).await.doubt, Some(at(1)));
 }
 
@@ -65,7 +83,8 @@ pub async fn leases_that_nobody_took_come_back_by_themselves(world: World) {
         let mut claim = inbox.claim(Box::new(room_for(100)), at(50));
         let mut all = Vec::new();
         for _ in 0..=round % 3 {
-            let polled = std::future::poll_fn(|context| Poll::Ready(claim.as_mut().poll(context))).await;
+            let polled =
+                std::future::poll_fn(|context| Poll::Ready(claim.as_mut().poll(context))).await;
             if let Poll::Ready(claimed) = polled {
                 all.extend(claimed.unwrap().claimed);
                 break;
@@ -85,8 +104,14 @@ pub async fn leases_that_nobody_took_come_back_by_themselves(world: World) {
         }
         assert_eq!(all.len(), 20, "all come back in round {round}");
         for claimed in all {
-            assert_eq!((claimed.attempt, claimed.doubt), (1, None), "as if it had not been claimed");
-            world.settle(&claimed, 50, Next::Released { doubt: None }).await;
+            assert_eq!(
+                (claimed.attempt, claimed.doubt),
+                (1, None),
+                "as if it had not been claimed"
+            );
+            world
+                .settle(&claimed, 50, Next::Released { doubt: None })
+                .await;
         }
     }
 }
@@ -101,16 +126,30 @@ pub async fn what_was_accepted_outlives_a_crash_and_leases_come_back_with_doubt(
     world.crash().await;
 
     let claimed = world.claim(9).await;
-    assert_eq!(claimed.iter().map(|c| c.id.event).collect::<Vec<_>>(), [sent.id, waits.id]);
-    assert_eq!((claimed[0].doubt, claimed[0].attempt), (Some(at(1)), 2), "it may have run");
+    assert_eq!(
+        claimed.iter().map(|c| c.id.event).collect::<Vec<_>>(),
+        [sent.id, waits.id]
+    );
+    assert_eq!(
+        (claimed[0].doubt, claimed[0].attempt),
+        (Some(at(1)), 2),
+        "it may have run"
+    );
     assert_eq!((claimed[1].doubt, claimed[1].attempt), (None, 1));
     assert_eq!(world.settle(&before, 9, done()).await, Settled::Stale);
-    let counts = [(("triage".into(), "leased"), 2), (("triage".into(), "pending"), 1)];
+    let counts = [
+        (("triage".into(), "leased"), 2),
+        (("triage".into(), "pending"), 1),
+    ];
     assert_eq!(world.counts().await, BTreeMap::from(counts));
 }
 
 pub async fn news_and_the_next_due_time_follow_what_happens(world: World) {
-    let soon = async || tokio::time::timeout(Duration::from_secs(2), world.inbox().news()).await.is_ok();
+    let soon = async || {
+        tokio::time::timeout(Duration::from_secs(2), world.inbox().news())
+            .await
+            .is_ok()
+    };
     world.accept(&event("a", 7)).await;
     assert!(soon().await, "told although nobody was waiting");
     assert_eq!(world.next_due().await, Some(at(7)));
@@ -133,11 +172,21 @@ pub async fn a_route_that_is_closed_stays_as_it_is(world: World) {
     let none = world.claims(&room_for(0), 200).await;
     assert!(none.claimed.is_empty() && none.dropped.is_empty());
 
-    let some = world.claims(&room_for(100).cap("triage", 2), 10).await.claimed;
-    assert_eq!(some.iter().map(|one| one.received_at).collect::<Vec<_>>(), [at(0), at(1)], "due longest first");
+    let some = world
+        .claims(&room_for(100).cap("triage", 2), 10)
+        .await
+        .claimed;
+    assert_eq!(
+        some.iter().map(|one| one.received_at).collect::<Vec<_>>(),
+        [at(0), at(1)],
+        "due longest first"
+    );
     let rest = world.claim(10).await;
     assert_eq!(rest.len(), 3);
-    assert!(rest.iter().all(|one| (one.attempt, one.doubt) == (1, None)), "as if nobody had asked");
+    assert!(
+        rest.iter().all(|one| (one.attempt, one.doubt) == (1, None)),
+        "as if nobody had asked"
+    );
 }
 
 pub async fn a_route_that_floods_keeps_no_other_waiting(world: World) {
@@ -145,7 +194,9 @@ pub async fn a_route_that_floods_keeps_no_other_waiting(world: World) {
         world.accept(&event(&n.to_string(), n)).await;
     }
     for n in 0..6 {
-        world.accept(&event_of("calm", &format!("c{n}"), 1000)).await;
+        world
+            .accept(&event_of("calm", &format!("c{n}"), 1000))
+            .await;
     }
     let calm = async |room| {
         let claimed = world.claim_some(room, 2000).await;

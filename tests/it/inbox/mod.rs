@@ -25,12 +25,12 @@ use sluicegate::inbox::postgres::{PostgresInbox, PostgresOptions};
 use sluicegate::inbox::seal::Sealer;
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::inbox::{
-    Answer, Claimed, Claims, EventFilter, Inbox, InboxError, Keep, KeepTimes, Next, Replayed, Settled, Settlement,
-    Terms,
+    Answer, Claimed, Claims, EventFilter, Inbox, InboxError, Keep, KeepTimes, Next, Replayed,
+    Settled, Settlement, Terms,
 };
 use sluicegate::model::{
-    Accepted, Account, Attempt, Class, DeliveryId, Destination, EventId, Name, NewDelivery, NewEvent, Origin, Overlap,
-    OverlapMode, Param, Params, Route, State, Strength, Timestamp,
+    Accepted, Account, Attempt, Class, DeliveryId, Destination, EventId, Name, NewDelivery,
+    NewEvent, Origin, Overlap, OverlapMode, Param, Params, Route, State, Strength, Timestamp,
 };
 
 use crate::cluster::{self, within};
@@ -44,7 +44,12 @@ struct Options {
     ceiling: Option<u64>,
 }
 
-const USUAL: Options = Options { batch: 64, queue: 256, search: false, ceiling: None };
+const USUAL: Options = Options {
+    batch: 64,
+    queue: 256,
+    search: false,
+    ceiling: None,
+};
 
 /// A place for an inbox, and the engine that runs there.
 #[async_trait::async_trait]
@@ -59,9 +64,25 @@ struct Sqlite(tempfile::TempDir);
 
 #[async_trait::async_trait]
 impl Engine for Sqlite {
-    async fn open(&self, Options { batch, queue, search, ceiling }: Options) -> Result<Arc<dyn Inbox>, InboxError> {
-        let options = SqliteOptions { batch, queue, search, max_bytes: ceiling, ..SqliteOptions::default() };
-        Ok(Arc::new(SqliteInbox::open(&self.0.path().join("deep/inbox.db"), options).await?))
+    async fn open(
+        &self,
+        Options {
+            batch,
+            queue,
+            search,
+            ceiling,
+        }: Options,
+    ) -> Result<Arc<dyn Inbox>, InboxError> {
+        let options = SqliteOptions {
+            batch,
+            queue,
+            search,
+            max_bytes: ceiling,
+            ..SqliteOptions::default()
+        };
+        Ok(Arc::new(
+            SqliteInbox::open(&self.0.path().join("deep/inbox.db"), options).await?,
+        ))
     }
 
     async fn age(&self) {}
@@ -71,14 +92,32 @@ struct Postgres(Secret);
 
 #[async_trait::async_trait]
 impl Engine for Postgres {
-    async fn open(&self, Options { batch, queue, search, ceiling }: Options) -> Result<Arc<dyn Inbox>, InboxError> {
+    async fn open(
+        &self,
+        Options {
+            batch,
+            queue,
+            search,
+            ceiling,
+        }: Options,
+    ) -> Result<Arc<dyn Inbox>, InboxError> {
         let usual = cluster::options(Duration::from_secs(3));
-        let options = PostgresOptions { batch, queue, search, max_disk: ceiling, ..usual };
+        let options = PostgresOptions {
+            batch,
+            queue,
+            search,
+            max_disk: ceiling,
+            ..usual
+        };
         Ok(Arc::new(PostgresInbox::open(&self.0, options).await?))
     }
 
     async fn age(&self) {
-        cluster::beside(&self.0).await.execute("UPDATE replica SET expires_at = now()", &[]).await.unwrap();
+        cluster::beside(&self.0)
+            .await
+            .execute("UPDATE replica SET expires_at = now()", &[])
+            .await
+            .unwrap();
     }
 }
 
@@ -90,7 +129,9 @@ impl Engine for Closed {
     async fn open(&self, options: Options) -> Result<Arc<dyn Inbox>, InboxError> {
         let key = Secret::new("a test's key", "0123456789abcdef0123456789abcdef");
         let sealer = Arc::new(Sealer::new(&key).unwrap());
-        Ok(Arc::new(Encrypted::open(self.0.open(options).await?, sealer, true).await?))
+        Ok(Arc::new(
+            Encrypted::open(self.0.open(options).await?, sealer, true).await?,
+        ))
     }
 
     async fn age(&self) {}
@@ -116,7 +157,10 @@ impl World {
 
     async fn new(engine: Box<dyn Engine>) -> Self {
         let inbox = engine.open(USUAL).await.unwrap();
-        Self { engine, inbox: Some(inbox) }
+        Self {
+            engine,
+            inbox: Some(inbox),
+        }
     }
 
     /// Ends without closing and starts again.
@@ -126,7 +170,10 @@ impl World {
         self.inbox = Some(self.engine.open(USUAL).await.unwrap());
         within(Duration::from_secs(10), async || {
             let counts = self.inbox().counts().await.unwrap();
-            (!counts.iter().any(|count| count.state == State::Leased && count.count > 0)).then_some(())
+            (!counts
+                .iter()
+                .any(|count| count.state == State::Leased && count.count > 0))
+            .then_some(())
         })
         .await;
     }
@@ -143,12 +190,21 @@ impl World {
     }
 
     async fn accept(&self, event: &NewEvent) -> DeliveryId {
-        assert_eq!(self.inbox().accept(event.clone()).await.unwrap(), Accepted::New);
-        DeliveryId { event: event.id, number: 0 }
+        assert_eq!(
+            self.inbox().accept(event.clone()).await.unwrap(),
+            Accepted::New
+        );
+        DeliveryId {
+            event: event.id,
+            number: 0,
+        }
     }
 
     async fn claims(&self, terms: &Plain, now: i64) -> Claims {
-        self.inbox().claim(Box::new(terms.clone()), at(now)).await.unwrap()
+        self.inbox()
+            .claim(Box::new(terms.clone()), at(now))
+            .await
+            .unwrap()
     }
 
     async fn claim(&self, now: i64) -> Vec<Claimed> {
@@ -177,10 +233,19 @@ impl World {
     }
 
     async fn settle(&self, claimed: &Claimed, now: i64, next: Next) -> Settled {
-        self.inbox().settle(settlement(claimed, now, next)).await.unwrap()
+        self.inbox()
+            .settle(settlement(claimed, now, next))
+            .await
+            .unwrap()
     }
 
-    async fn replay(&self, id: EventId, first: u32, to: Vec<NewDelivery>, now: i64) -> Vec<DeliveryId> {
+    async fn replay(
+        &self,
+        id: EventId,
+        first: u32,
+        to: Vec<NewDelivery>,
+        now: i64,
+    ) -> Vec<DeliveryId> {
         match self.inbox().replay(id, first, to, at(now)).await.unwrap() {
             Replayed::Made(ids) => ids,
             other => panic!("{other:?}"),
@@ -189,12 +254,21 @@ impl World {
 
     async fn state(&self, id: DeliveryId) -> State {
         let detail = self.inbox().event(id.event).await.unwrap().unwrap();
-        detail.deliveries.iter().find(|delivery| delivery.id == id).unwrap().state
+        detail
+            .deliveries
+            .iter()
+            .find(|delivery| delivery.id == id)
+            .unwrap()
+            .state
     }
 
     async fn counts(&self) -> BTreeMap<(String, &'static str), u64> {
         let counts = self.inbox().counts().await.unwrap();
-        counts.into_iter().filter(|c| c.count > 0).map(|c| ((c.source, c.state.as_str()), c.count)).collect()
+        counts
+            .into_iter()
+            .filter(|c| c.count > 0)
+            .map(|c| ((c.source, c.state.as_str()), c.count))
+            .collect()
     }
 }
 
@@ -209,17 +283,27 @@ struct Plain {
 
 /// Everything is open, and waits.
 fn room_for(room: usize) -> Plain {
-    Plain { room, caps: HashMap::new(), overlap: Overlap::QUEUE, taken: HashMap::new() }
+    Plain {
+        room,
+        caps: HashMap::new(),
+        overlap: Overlap::QUEUE,
+        taken: HashMap::new(),
+    }
 }
 
 impl Plain {
     fn cap(mut self, source: &str, most: usize) -> Self {
-        self.caps.insert(event_of(source, "any", 0).deliveries[0].route(source), most);
+        self.caps
+            .insert(event_of(source, "any", 0).deliveries[0].route(source), most);
         self
     }
 
     fn overlap(mut self, mode: OverlapMode, depth: Option<u32>, age: Option<u64>) -> Self {
-        self.overlap = Overlap { mode, depth, age: age.map(Duration::from_millis) };
+        self.overlap = Overlap {
+            mode,
+            depth,
+            age: age.map(Duration::from_millis),
+        };
         self
     }
 }
@@ -295,7 +379,10 @@ fn event(thread: &str, now: i64) -> NewEvent {
 
 /// The same lane, from another source.
 fn event_of(source: &str, thread: &str, now: i64) -> NewEvent {
-    NewEvent { source: source.into(), ..event(thread, now) }
+    NewEvent {
+        source: source.into(),
+        ..event(thread, now)
+    }
 }
 
 fn settlement(claimed: &Claimed, now: i64, next: Next) -> Settlement {
@@ -317,21 +404,40 @@ fn settlement(claimed: &Claimed, now: i64, next: Next) -> Settlement {
 }
 
 fn done() -> Next {
-    Next::Delivered(Answer { status: "completed".into(), result: Some("ok".into()), finished_at: None, task: None })
+    Next::Delivered(Answer {
+        status: "completed".into(),
+        result: Some("ok".into()),
+        finished_at: None,
+        task: None,
+    })
 }
 
 fn retry(millis: i64) -> Next {
-    Next::Retry { at: at(millis), doubt: None, counted: true }
+    Next::Retry {
+        at: at(millis),
+        doubt: None,
+        counted: true,
+    }
 }
 
 /// Everything is kept for the same time.
 fn keep(millis: u64) -> Keep {
     let time = Duration::from_millis(millis);
-    Keep { usual: KeepTimes { delivered: time, dead: time, filtered: time }, sources: HashMap::new() }
+    Keep {
+        usual: KeepTimes {
+            delivered: time,
+            dead: time,
+            filtered: time,
+        },
+        sources: HashMap::new(),
+    }
 }
 
 fn everything() -> EventFilter {
-    EventFilter { limit: 200, ..EventFilter::default() }
+    EventFilter {
+        limit: 200,
+        ..EventFilter::default()
+    }
 }
 
 /// Runs the sentences of each file against every engine.

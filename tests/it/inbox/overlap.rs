@@ -39,28 +39,62 @@ pub async fn what_waited_goes_together_and_a_retry_brings_the_same_again(mut wor
     let turn = world.claim_one_on(&collect(), 5).await;
     assert_eq!((turn.id, turn.attempt, turn.dropped), (ids[0], 1, 0));
     assert_eq!(merged(&turn), ids[1..], "in order of arrival");
-    for (Merged { event_type, received_at, params, headers, body, .. }, event) in turn.merged.iter().zip(&events[1..]) {
-        assert_eq!((event_type, *received_at), (&event.event_type, event.received_at));
-        assert_eq!((params, headers, body), (&event.params, &event.headers, &event.body));
+    for (
+        Merged {
+            event_type,
+            received_at,
+            params,
+            headers,
+            body,
+            ..
+        },
+        event,
+    ) in turn.merged.iter().zip(&events[1..])
+    {
+        assert_eq!(
+            (event_type, *received_at),
+            (&event.event_type, event.received_at)
+        );
+        assert_eq!(
+            (params, headers, body),
+            (&event.params, &event.headers, &event.body)
+        );
     }
-    assert_eq!(states(&world, &ids).await, [State::Leased, State::Merged, State::Merged, State::Merged]);
+    assert_eq!(
+        states(&world, &ids).await,
+        [State::Leased, State::Merged, State::Merged, State::Merged]
+    );
 
     let late = world.accept(&event("a", 6)).await;
     world.settle(&turn, 6, Next::Released { doubt: None }).await;
     let turn = world.claim_one_on(&collect(), 7).await;
-    assert_eq!((turn.id, turn.attempt, merged(&turn)), (ids[0], 1, ids[1..].to_vec()), "though it was not sent");
+    assert_eq!(
+        (turn.id, turn.attempt, merged(&turn)),
+        (ids[0], 1, ids[1..].to_vec()),
+        "though it was not sent"
+    );
     world.settle(&turn, 7, retry(8)).await;
     let turn = world.claim_one_on(&collect(), 8).await;
-    assert_eq!((turn.id, turn.attempt, merged(&turn)), (ids[0], 2, ids[1..].to_vec()));
+    assert_eq!(
+        (turn.id, turn.attempt, merged(&turn)),
+        (ids[0], 2, ids[1..].to_vec())
+    );
     world.crash().await;
     let turn = world.claim_one_on(&room_for(1), 9).await;
-    assert_eq!((turn.id, turn.attempt, merged(&turn)), (ids[0], 3, ids[1..].to_vec()), "whatever is said by now");
+    assert_eq!(
+        (turn.id, turn.attempt, merged(&turn)),
+        (ids[0], 3, ids[1..].to_vec()),
+        "whatever is said by now"
+    );
     assert_eq!(world.state(late).await, State::Pending);
     world.settle(&turn, 10, done()).await;
     let next = world.claim_one_on(&collect(), 10).await;
     assert_eq!((next.id, next.merged.len()), (late, 0));
     let want = [("delivered", 1), ("leased", 1), ("merged", 3)];
-    assert_eq!(world.counts().await, BTreeMap::from(want.map(|(state, count)| (("triage".to_owned(), state), count))));
+    assert_eq!(
+        world.counts().await,
+        BTreeMap::from(want.map(|(state, count)| (("triage".to_owned(), state), count)))
+    );
 }
 
 pub async fn what_stands_between_is_not_overtaken(world: World) {
@@ -81,10 +115,18 @@ pub async fn what_stands_between_is_not_overtaken(world: World) {
     }
     // One that was tried is no turn that only waits.
     let tried = world.accept(&event("a", 1)).await;
-    world.settle(&world.claim_one(1).await, 1, Next::Unknown).await;
+    world
+        .settle(&world.claim_one(1).await, 1, Next::Unknown)
+        .await;
     let first = world.accept(&event("a", 2)).await;
     let second = world.accept(&event("a", 3)).await;
-    assert!(world.inbox().resolve(tried, ByHand::Again, "", at(4)).await.unwrap());
+    assert!(
+        world
+            .inbox()
+            .resolve(tried, ByHand::Again, "", at(4))
+            .await
+            .unwrap()
+    );
     let turn = world.claim_one_on(&collect(), 5).await;
     assert_eq!((turn.id, turn.merged.len()), (tried, 0));
     world.settle(&turn, 5, done()).await;
@@ -97,14 +139,27 @@ pub async fn a_turn_has_its_bounds(world: World) {
         world.accept(&event("many", n)).await;
     }
     for n in 0..3 {
-        world.accept(&NewEvent { body: vec![b'x'; 1_500_000].into(), ..event("large", n) }).await;
+        world
+            .accept(&NewEvent {
+                body: vec![b'x'; 1_500_000].into(),
+                ..event("large", n)
+            })
+            .await;
     }
-    world.accept(&NewEvent { body: vec![b'x'; 5_000_000].into(), ..event("larger", 1) }).await;
-    for wanted in
-        [BTreeMap::from([("many", 100), ("large", 2), ("larger", 1)]), BTreeMap::from([("many", 30), ("large", 1)])]
-    {
+    world
+        .accept(&NewEvent {
+            body: vec![b'x'; 5_000_000].into(),
+            ..event("larger", 1)
+        })
+        .await;
+    for wanted in [
+        BTreeMap::from([("many", 100), ("large", 2), ("larger", 1)]),
+        BTreeMap::from([("many", 30), ("large", 1)]),
+    ] {
         let turns = world.claims(&collect(), 1000).await.claimed;
-        let sizes = turns.iter().map(|turn| (turn.thread.as_deref().unwrap(), 1 + turn.merged.len()));
+        let sizes = turns
+            .iter()
+            .map(|turn| (turn.thread.as_deref().unwrap(), 1 + turn.merged.len()));
         assert_eq!(sizes.collect::<BTreeMap<_, _>>(), wanted);
         for turn in &turns {
             world.settle(turn, 1000, done()).await;
@@ -122,24 +177,50 @@ pub async fn what_is_old_or_too_much_is_dropped_in_favour_of_the_rest(world: Wor
     let claims = world.claims(&terms, 110).await;
     assert_eq!(claims.dropped, [("triage".to_owned(), 2)]);
     let turn = &claims.claimed[0];
-    assert_eq!((turn.id, merged(turn), turn.dropped), (ids[2], vec![ids[3]], 2));
-    assert_eq!(states(&world, &ids).await, [State::Dropped, State::Dropped, State::Leased, State::Merged]);
+    assert_eq!(
+        (turn.id, merged(turn), turn.dropped),
+        (ids[2], vec![ids[3]], 2)
+    );
+    assert_eq!(
+        states(&world, &ids).await,
+        [State::Dropped, State::Dropped, State::Leased, State::Merged]
+    );
     world.settle(turn, 111, retry(500)).await;
     let again = world.claims(&terms, 500).await;
-    assert_eq!((again.claimed[0].dropped, merged(&again.claimed[0])), (2, vec![ids[3]]), "tried, it is never too old");
+    assert_eq!(
+        (again.claimed[0].dropped, merged(&again.claimed[0])),
+        (2, vec![ids[3]]),
+        "tried, it is never too old"
+    );
     assert!(again.dropped.is_empty(), "said once");
     world.settle(&again.claimed[0], 500, done()).await;
 
     // All of them too old: nothing goes out, and the lane is free.
-    let old = [world.accept(&event("b", 1)).await, world.accept(&event("b", 2)).await];
+    let old = [
+        world.accept(&event("b", 1)).await,
+        world.accept(&event("b", 2)).await,
+    ];
     let claims = world.claims(&terms, 600).await;
     assert!(claims.claimed.is_empty());
     assert_eq!(claims.dropped, [("triage".to_owned(), 2)]);
     assert_eq!(states(&world, &old).await, [State::Dropped, State::Dropped]);
-    let young = world.accept(&NewEvent { most_ahead: Some(0), ..event("b", 600) }).await;
+    let young = world
+        .accept(&NewEvent {
+            most_ahead: Some(0),
+            ..event("b", 600)
+        })
+        .await;
     assert_eq!(world.claim_one_on(&terms, 600).await.id, young);
-    let want = [("delivered", 1), ("dropped", 4), ("leased", 1), ("merged", 1)];
-    assert_eq!(world.counts().await, BTreeMap::from(want.map(|(state, count)| (("triage".to_owned(), state), count))));
+    let want = [
+        ("delivered", 1),
+        ("dropped", 4),
+        ("leased", 1),
+        ("merged", 1),
+    ];
+    assert_eq!(
+        world.counts().await,
+        BTreeMap::from(want.map(|(state, count)| (("triage".to_owned(), state), count)))
+    );
 }
 
 pub async fn only_the_latest_goes_out(world: World) {
@@ -150,24 +231,40 @@ pub async fn only_the_latest_goes_out(world: World) {
     let claims = world.claims(&latest(), 5).await;
     assert_eq!(claims.dropped, [("triage".to_owned(), 2)]);
     let turn = &claims.claimed[0];
-    assert_eq!((turn.id, turn.merged.len(), turn.dropped, turn.attempt), (ids[2], 0, 2, 1));
+    assert_eq!(
+        (turn.id, turn.merged.len(), turn.dropped, turn.attempt),
+        (ids[2], 0, 2, 1)
+    );
     assert_eq!(turn.body, event("a", 3).body);
     for n in 6..=7 {
         ids.push(world.accept(&event("a", n)).await);
     }
     world.settle(turn, 8, retry(9)).await;
     let turn = world.claim_one_on(&latest(), 9).await;
-    assert_eq!((turn.id, turn.dropped), (ids[2], 2), "what was tried is finished first");
+    assert_eq!(
+        (turn.id, turn.dropped),
+        (ids[2], 2),
+        "what was tried is finished first"
+    );
     world.settle(&turn, 9, done()).await;
     let turn = world.claim_one_on(&latest(), 9).await;
     assert_eq!((turn.id, turn.dropped), (ids[4], 1));
     // It was not sent, so the next may still take its place.
     ids.push(world.accept(&event("a", 10)).await);
-    world.settle(&turn, 10, Next::Released { doubt: None }).await;
+    world
+        .settle(&turn, 10, Next::Released { doubt: None })
+        .await;
     let turn = world.claim_one_on(&latest(), 10).await;
-    assert_eq!((turn.id, turn.dropped), (ids[5], 2), "it speaks for those before it too");
+    assert_eq!(
+        (turn.id, turn.dropped),
+        (ids[5], 2),
+        "it speaks for those before it too"
+    );
     let [gone, went] = [State::Dropped, State::Delivered];
-    assert_eq!(states(&world, &ids).await, [gone, gone, went, gone, gone, State::Leased]);
+    assert_eq!(
+        states(&world, &ids).await,
+        [gone, gone, went, gone, gone, State::Leased]
+    );
 }
 
 pub async fn a_queue_drops_what_waited_too_long(world: World) {
@@ -178,14 +275,20 @@ pub async fn a_queue_drops_what_waited_too_long(world: World) {
     }
     let claims = world.claims(&terms, 120).await;
     assert_eq!(claims.dropped, [("triage".to_owned(), 2)]);
-    assert_eq!((claims.claimed[0].id, claims.claimed[0].dropped), (ids[2], 2));
+    assert_eq!(
+        (claims.claimed[0].id, claims.claimed[0].dropped),
+        (ids[2], 2)
+    );
     world.settle(&claims.claimed[0], 130, retry(1000)).await;
     let tried = world.claim_one_on(&terms, 1000).await;
     assert_eq!(tried.id, ids[2], "tried, it is never too old");
     world.settle(&tried, 1000, done()).await;
     assert!(world.claims(&terms, 1000).await.claimed.is_empty());
     let gone = State::Dropped;
-    assert_eq!(states(&world, &ids).await, [gone, gone, State::Delivered, gone]);
+    assert_eq!(
+        states(&world, &ids).await,
+        [gone, gone, State::Delivered, gone]
+    );
 }
 
 pub async fn the_last_of_very_many_is_found(world: World) {
@@ -206,7 +309,10 @@ pub async fn the_last_of_very_many_is_found(world: World) {
         dropped += claims.dropped.iter().map(|(_, count)| count).sum::<u64>();
         claimed.extend(claims.claimed);
     }
-    assert_eq!((claimed.len(), claimed[0].id, claimed[0].dropped, dropped), (1, last, 1200, 1200));
+    assert_eq!(
+        (claimed.len(), claimed[0].id, claimed[0].dropped, dropped),
+        (1, last, 1200, 1200)
+    );
 }
 
 pub async fn one_that_was_merged_ends_with_the_one_it_went_with(world: World) {
@@ -215,7 +321,12 @@ pub async fn one_that_was_merged_ends_with_the_one_it_went_with(world: World) {
         let inbox = Arc::clone(&inbox);
         tokio::spawn(async move { inbox.ended(id).await.unwrap().unwrap() })
     };
-    for state in [State::Delivered, State::Dead, State::Unknown, State::Cancelled] {
+    for state in [
+        State::Delivered,
+        State::Dead,
+        State::Unknown,
+        State::Cancelled,
+    ] {
         let first = world.accept(&event("a", 1)).await;
         let second = world.accept(&event("a", 2)).await;
         let waits = wait(second);
@@ -232,11 +343,16 @@ pub async fn one_that_was_merged_ends_with_the_one_it_went_with(world: World) {
                     State::Dead => Next::Dead(None),
                     _ => Next::Unknown,
                 };
-                world.settle(&world.claim_one_on(&collect(), 4).await, 4, next).await;
+                world
+                    .settle(&world.claim_one_on(&collect(), 4).await, 4, next)
+                    .await;
             }
         }
         let ended = waits.await.unwrap();
-        assert!(begun.elapsed() < Duration::from_millis(500), "told, and not found by looking: {state:?}");
+        assert!(
+            begun.elapsed() < Duration::from_millis(500),
+            "told, and not found by looking: {state:?}"
+        );
         assert_eq!((ended.id, ended.state), (first, state), "as the other did");
         assert_eq!(world.state(second).await, State::Merged);
         assert_eq!(wait(second).await.unwrap().id, first, "afterwards too");

@@ -16,13 +16,23 @@ pub async fn a_sweep_leaves_what_is_owed_and_what_is_young(world: World) {
     while claimed.len() < 440 {
         claimed.extend(world.claim(1000).await);
     }
-    for claimed in claimed.iter().filter(|claimed| claimed.received_at.millis() % 10 != 0) {
+    for claimed in claimed
+        .iter()
+        .filter(|claimed| claimed.received_at.millis() % 10 != 0)
+    {
         world.settle(claimed, 1000, done()).await;
     }
-    let replayed = claimed.iter().find(|claimed| claimed.received_at == at(11)).unwrap();
+    let replayed = claimed
+        .iter()
+        .find(|claimed| claimed.received_at == at(11))
+        .unwrap();
     let to = event("11", 11).deliveries;
     world.replay(replayed.id.event, 1, to, 1000).await;
-    assert_eq!(world.inbox().sweep(&keep(600), at(1000), 7).await.unwrap(), 7, "no more than asked for");
+    assert_eq!(
+        world.inbox().sweep(&keep(600), at(1000), 7).await.unwrap(),
+        7,
+        "no more than asked for"
+    );
     let gone = sweep(world.inbox(), &keep(600), at(1000)).await.unwrap();
     assert_eq!(gone + 7, 400 - 40 - 1);
     let left = world.inbox().events(&everything()).await.unwrap().items;
@@ -33,8 +43,16 @@ pub async fn a_sweep_leaves_what_is_owed_and_what_is_young(world: World) {
 
 pub async fn each_source_and_state_is_kept_for_its_time(world: World) {
     let mut events = Vec::new();
-    for (source, threads) in [("triage", ["done", "dead", "unknown", "off", "both", "owed"]), ("slow", ["done"; 6])] {
-        for (n, thread) in threads.into_iter().enumerate().take(if source == "slow" { 1 } else { 6 }) {
+    for (source, threads) in [
+        ("triage", ["done", "dead", "unknown", "off", "both", "owed"]),
+        ("slow", ["done"; 6]),
+    ] {
+        for (n, thread) in
+            threads
+                .into_iter()
+                .enumerate()
+                .take(if source == "slow" { 1 } else { 6 })
+        {
             let mut event = event_of(source, &format!("{thread}{n}{source}"), 1000);
             if thread == "both" {
                 let mut second = event.deliveries[0].clone();
@@ -45,7 +63,11 @@ pub async fn each_source_and_state_is_kept_for_its_time(world: World) {
             events.push((thread, source, event.id));
         }
     }
-    let filtered = NewEvent { filtered: Some("events".into()), deliveries: vec![], ..event("f", 1000) };
+    let filtered = NewEvent {
+        filtered: Some("events".into()),
+        deliveries: vec![],
+        ..event("f", 1000)
+    };
     world.accept(&filtered).await;
     events.push(("filtered", "triage", filtered.id));
     for one in world.claim(1000).await {
@@ -68,18 +90,31 @@ pub async fn each_source_and_state_is_kept_for_its_time(world: World) {
         filtered: Duration::from_millis(filtered),
     };
     let sources = HashMap::from([("slow".to_owned(), times(400, 50, 50))]);
-    let keep = Keep { usual: times(100, 300, 50), sources };
+    let keep = Keep {
+        usual: times(100, 300, 50),
+        sources,
+    };
     let left = async |now: i64| {
         sweep(world.inbox(), &keep, at(now)).await.unwrap();
         let there = world.inbox().events(&everything()).await.unwrap().items;
-        let known = events.iter().filter(|(.., id)| there.iter().any(|event| event.id == *id));
-        known.map(|(thread, source, _)| format!("{thread} {source}")).collect::<Vec<_>>().join(", ")
+        let known = events
+            .iter()
+            .filter(|(.., id)| there.iter().any(|event| event.id == *id));
+        known
+            .map(|(thread, source, _)| format!("{thread} {source}"))
+            .collect::<Vec<_>>()
+            .join(", ")
     };
-    let all =
-        "done triage, dead triage, unknown triage, off triage, both triage, owed triage, done slow, filtered triage";
+    let all = "done triage, dead triage, unknown triage, off triage, both triage, owed triage, done slow, filtered triage";
     assert_eq!(left(1050).await, all, "not before its time");
-    assert_eq!(left(1051).await, "done triage, dead triage, unknown triage, both triage, owed triage, done slow");
-    assert_eq!(left(1101).await, "dead triage, unknown triage, both triage, owed triage, done slow");
+    assert_eq!(
+        left(1051).await,
+        "done triage, dead triage, unknown triage, both triage, owed triage, done slow"
+    );
+    assert_eq!(
+        left(1101).await,
+        "dead triage, unknown triage, both triage, owed triage, done slow"
+    );
     assert_eq!(left(1301).await, "owed triage, done slow");
     assert_eq!(left(1401).await, "owed triage");
     assert_eq!(left(1_000_000).await, "owed triage", "however long");
@@ -92,8 +127,14 @@ pub async fn what_a_retry_would_bring_again_is_not_swept(world: World) {
     }
     let terms = room_for(10).overlap(OverlapMode::Collect, None, None);
     let turn = world.claim_one_on(&terms, 5).await;
-    let times = KeepTimes { dead: Duration::from_secs(3600), ..keep(1).usual };
-    let keep = Keep { usual: times, sources: HashMap::new() };
+    let times = KeepTimes {
+        dead: Duration::from_secs(3600),
+        ..keep(1).usual
+    };
+    let keep = Keep {
+        usual: times,
+        sources: HashMap::new(),
+    };
     let sweep_at = async |now: i64| sweep(world.inbox(), &keep, at(now)).await.unwrap();
     let sweep = async || sweep_at(1000).await;
     assert_eq!(sweep().await, 0, "it is in flight");
@@ -103,7 +144,13 @@ pub async fn what_a_retry_would_bring_again_is_not_swept(world: World) {
     assert_eq!(turn.merged.len(), 2);
     world.settle(&turn, 1000, Next::Unknown).await;
     assert_eq!(sweep().await, 0, "it may be sent again by hand");
-    assert!(world.inbox().resolve(turn.id, ByHand::Again, "", at(1000)).await.unwrap());
+    assert!(
+        world
+            .inbox()
+            .resolve(turn.id, ByHand::Again, "", at(1000))
+            .await
+            .unwrap()
+    );
     let turn = world.claim_one_on(&terms, 1000).await;
     assert_eq!(turn.merged.len(), 2);
     world.settle(&turn, 1000, done()).await;

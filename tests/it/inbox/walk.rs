@@ -37,13 +37,26 @@ struct Model {
 impl Model {
     fn owe(&mut self, id: DeliveryId, lane: Uuid, now: i64) {
         self.keys += 1;
-        self.wait(Owed { key: self.keys, id, lane, attempts: 0, doubt: None, group: vec![] }, now);
+        self.wait(
+            Owed {
+                key: self.keys,
+                id,
+                lane,
+                attempts: 0,
+                doubt: None,
+                group: vec![],
+            },
+            now,
+        );
     }
 
     /// Puts one in its place.
     fn wait(&mut self, owed: Owed, now: i64) {
         self.states.insert(owed.id, State::Pending);
-        let lane = self.lanes.entry(owed.lane).or_insert_with(|| Lane { ready_at: now, ..Lane::default() });
+        let lane = self.lanes.entry(owed.lane).or_insert_with(|| Lane {
+            ready_at: now,
+            ..Lane::default()
+        });
         lane.waiting.push(owed);
         lane.waiting.sort_by_key(|owed| owed.key);
     }
@@ -54,7 +67,10 @@ impl Model {
         if lane.waiting[0].attempts > 0 || !lane.waiting[0].group.is_empty() {
             return;
         }
-        let along = lane.waiting[1..].iter().take_while(|owed| owed.attempts == 0).count();
+        let along = lane.waiting[1..]
+            .iter()
+            .take_while(|owed| owed.attempts == 0)
+            .count();
         lane.waiting[0].group = lane.waiting.drain(1..=along).map(|owed| owed.id).collect();
         for id in &lane.waiting[0].group {
             self.states.insert(*id, State::Merged);
@@ -87,7 +103,8 @@ impl Model {
             self.wait(owed, now);
         }
         self.states.insert(claimed.id, state);
-        self.lanes.retain(|_, lane| lane.flying.is_some() || !lane.waiting.is_empty());
+        self.lanes
+            .retain(|_, lane| lane.flying.is_some() || !lane.waiting.is_empty());
     }
 
     fn cancel(&mut self, id: DeliveryId, now: i64) {
@@ -98,7 +115,8 @@ impl Model {
             }
             lane.waiting.retain(|owed| owed.id != id);
         }
-        self.lanes.retain(|_, lane| lane.flying.is_some() || !lane.waiting.is_empty());
+        self.lanes
+            .retain(|_, lane| lane.flying.is_some() || !lane.waiting.is_empty());
     }
 
     fn resolve(&mut self, id: DeliveryId, how: ByHand, now: i64) {
@@ -108,7 +126,13 @@ impl Model {
             ByHand::Dead => drop(self.states.insert(id, State::Dead)),
             ByHand::Again => {
                 let lane = owed.lane;
-                self.wait(Owed { doubt: None, ..owed }, now);
+                self.wait(
+                    Owed {
+                        doubt: None,
+                        ..owed
+                    },
+                    now,
+                );
                 let lane = self.lanes.get_mut(&lane).unwrap();
                 if lane.flying.is_none() && lane.waiting[0].id == id {
                     lane.ready_at = lane.ready_at.min(now);
@@ -128,11 +152,18 @@ impl Model {
     }
 
     fn due(&self, now: i64) -> usize {
-        self.lanes.values().filter(|lane| lane.flying.is_none() && lane.ready_at <= now).count()
+        self.lanes
+            .values()
+            .filter(|lane| lane.flying.is_none() && lane.ready_at <= now)
+            .count()
     }
 
     fn next_due(&self) -> Option<Timestamp> {
-        self.lanes.values().filter(|lane| lane.flying.is_none()).map(|lane| at(lane.ready_at)).min()
+        self.lanes
+            .values()
+            .filter(|lane| lane.flying.is_none())
+            .map(|lane| at(lane.ready_at))
+            .min()
     }
 }
 
@@ -155,10 +186,20 @@ pub async fn random_walks_agree_with_a_plain_model(mut world: World) {
             30..55 => {
                 // Now together, now one by one: what was put together stays together.
                 let (limit, together) = (random.usize(..4), random.bool());
-                let mode = if together { OverlapMode::Collect } else { OverlapMode::Queue };
-                let claimed = world.claims(&room_for(limit).overlap(mode, None, None), now).await.claimed;
+                let mode = if together {
+                    OverlapMode::Collect
+                } else {
+                    OverlapMode::Queue
+                };
+                let claimed = world
+                    .claims(&room_for(limit).overlap(mode, None, None), now)
+                    .await
+                    .claimed;
                 let most = model.due(now).min(limit);
-                assert!(claimed.len() <= most && (most == 0 || !claimed.is_empty()), "at {now}");
+                assert!(
+                    claimed.len() <= most && (most == 0 || !claimed.is_empty()),
+                    "at {now}"
+                );
                 for claimed in claimed {
                     if together {
                         model.gather(claimed.lane);
@@ -167,9 +208,17 @@ pub async fn random_walks_agree_with_a_plain_model(mut world: World) {
                     assert!(lane.flying.is_none() && lane.ready_at <= now);
                     let mut head = lane.waiting.remove(0);
                     head.attempts += 1;
-                    assert_eq!((claimed.id, claimed.attempt), (head.id, head.attempts), "at {now}");
+                    assert_eq!(
+                        (claimed.id, claimed.attempt),
+                        (head.id, head.attempts),
+                        "at {now}"
+                    );
                     assert_eq!(claimed.doubt.map(Timestamp::millis), head.doubt, "at {now}");
-                    assert_eq!(claimed.merged.iter().map(|one| one.id).collect::<Vec<_>>(), head.group, "at {now}");
+                    assert_eq!(
+                        claimed.merged.iter().map(|one| one.id).collect::<Vec<_>>(),
+                        head.group,
+                        "at {now}"
+                    );
                     head.doubt = head.doubt.or(Some(now));
                     lane.flying = Some(head);
                     model.states.insert(claimed.id, State::Leased);
@@ -182,9 +231,15 @@ pub async fn random_walks_agree_with_a_plain_model(mut world: World) {
                 let next = match random.u32(..6) {
                     0 | 1 => done(),
                     2 => Next::Dead(None),
-                    3 => Next::Retry { at: later, doubt: Some(at(now)), counted: true },
+                    3 => Next::Retry {
+                        at: later,
+                        doubt: Some(at(now)),
+                        counted: true,
+                    },
                     4 => Next::Unknown,
-                    _ => Next::Released { doubt: claimed.doubt },
+                    _ => Next::Released {
+                        doubt: claimed.doubt,
+                    },
                 };
                 model.end(&claimed, &next, now);
                 assert_eq!(world.settle(&claimed, now, next).await, Settled::Done);
@@ -192,24 +247,55 @@ pub async fn random_walks_agree_with_a_plain_model(mut world: World) {
             }
             78..83 if !over.is_empty() => {
                 let late = &over[random.usize(..over.len())];
-                assert_eq!(world.settle(late, now, done()).await, Settled::Stale, "at {now}");
+                assert_eq!(
+                    world.settle(late, now, done()).await,
+                    Settled::Stale,
+                    "at {now}"
+                );
             }
             83..88 if !events.is_empty() => {
                 let (event, numbers) = &events[random.usize(..events.len())];
-                let id = DeliveryId { event: event.id, number: random.u32(..*numbers) };
+                let id = DeliveryId {
+                    event: event.id,
+                    number: random.u32(..*numbers),
+                };
                 let pending = model.states[&id] == State::Pending;
-                assert_eq!(world.inbox().cancel(id, at(now)).await.unwrap(), pending, "at {now}");
+                assert_eq!(
+                    world.inbox().cancel(id, at(now)).await.unwrap(),
+                    pending,
+                    "at {now}"
+                );
                 if pending {
                     model.cancel(id, now);
                 }
             }
             88..93 if !events.is_empty() => {
                 let (event, numbers) = &events[random.usize(..events.len())];
-                let id = DeliveryId { event: event.id, number: random.u32(..*numbers) };
-                let id = model.unknown.keys().min().copied().filter(|_| random.bool()).unwrap_or(id);
-                let how = random.choice([ByHand::Delivered, ByHand::Dead, ByHand::Again, ByHand::Again]).unwrap();
+                let id = DeliveryId {
+                    event: event.id,
+                    number: random.u32(..*numbers),
+                };
+                let id = model
+                    .unknown
+                    .keys()
+                    .min()
+                    .copied()
+                    .filter(|_| random.bool())
+                    .unwrap_or(id);
+                let how = random
+                    .choice([
+                        ByHand::Delivered,
+                        ByHand::Dead,
+                        ByHand::Again,
+                        ByHand::Again,
+                    ])
+                    .unwrap();
                 let unknown = model.states[&id] == State::Unknown;
-                assert_eq!(world.inbox().resolve(id, how, "", at(now)).await.unwrap(), unknown, "at {now}");
+                assert_eq!(
+                    world.inbox().resolve(id, how, "", at(now)).await.unwrap(),
+                    unknown,
+                    "at {now}"
+                );
                 if unknown {
                     model.resolve(id, how, now);
                 }
@@ -219,9 +305,16 @@ pub async fn random_walks_agree_with_a_plain_model(mut world: World) {
                 let (event, numbers) = &mut events[place];
                 let first = *numbers - u32::from(random.u8(..5) == 0);
                 let to = event.deliveries.clone();
-                let replayed = world.inbox().replay(event.id, first, to, at(now)).await.unwrap();
+                let replayed = world
+                    .inbox()
+                    .replay(event.id, first, to, at(now))
+                    .await
+                    .unwrap();
                 if first == *numbers {
-                    let id = DeliveryId { event: event.id, number: first };
+                    let id = DeliveryId {
+                        event: event.id,
+                        number: first,
+                    };
                     assert_eq!(replayed, Replayed::Made(vec![id]), "at {now}");
                     model.owe(id, event.deliveries[0].lane, now);
                     *numbers += 1;
@@ -241,8 +334,13 @@ pub async fn random_walks_agree_with_a_plain_model(mut world: World) {
             let mut sums: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
             for (event, numbers) in &events {
                 for number in 0..*numbers {
-                    let state = model.states[&DeliveryId { event: event.id, number }];
-                    *sums.entry((event.source.clone(), state.as_str())).or_default() += 1;
+                    let state = model.states[&DeliveryId {
+                        event: event.id,
+                        number,
+                    }];
+                    *sums
+                        .entry((event.source.clone(), state.as_str()))
+                        .or_default() += 1;
                 }
             }
             assert_eq!(world.counts().await, sums, "at {now}");
