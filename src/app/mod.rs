@@ -37,8 +37,8 @@ use crate::inbox::seal::Sealer;
 use crate::inbox::sweep::sweep;
 use crate::inbox::{Budgets, Inbox, Keep};
 use crate::ingress::{
-    self, Bounds, Dropin, ForeignKeys, HeldBytes, Ingress, Load, Proxies, Remapper, UploadPlaces,
-    largest_held,
+    self, BodyLimits, Dropin, ForeignKeys, Ingress, LoadShed, MemoryLimit, Proxies, Remapper,
+    UploadLimit, largest_held,
 };
 use crate::limit::{Limits, Share};
 use crate::model::{Clock, Roles, UpstreamIds};
@@ -94,9 +94,9 @@ struct Kept {
     samples: Arc<RefusedSamples>,
     sealer: Arc<Sealer>,
     ids: Arc<UpstreamIds>,
-    load: Arc<Load>,
-    held: Arc<HeldBytes>,
-    places: Arc<UploadPlaces>,
+    load: Arc<LoadShed>,
+    held: Arc<MemoryLimit>,
+    places: Arc<UploadLimit>,
     lines: Arc<SparseLines>,
     uses: Arc<Uses>,
     foreign: Arc<ForeignKeys>,
@@ -196,9 +196,9 @@ impl App {
             samples: Arc::new(RefusedSamples::default()),
             sealer,
             ids,
-            load: Load::new(config.server.max_requests),
-            held: HeldBytes::new(config.server.max_held.value),
-            places: UploadPlaces::new(config.attachments.uploads),
+            load: LoadShed::new(config.server.max_requests),
+            held: MemoryLimit::new(config.server.max_held.value),
+            places: UploadLimit::new(config.attachments.uploads),
             lines: SparseLines::new("requests that were refused or prove nothing"),
             uses: Arc::new(Uses::default()),
             foreign: ForeignKeys::new(),
@@ -473,7 +473,7 @@ impl Parts {
             sealer: kept.sealer.clone(),
             ids: kept.ids.clone(),
             stopping: kept.stopping.clone(),
-            stopped: kept.stopper.flag(),
+            paused: kept.stopper.flag(),
             metrics: kept.metrics.clone(),
             samples: kept.samples.clone(),
             keep_refused: config.admin.keep_refused,
@@ -483,7 +483,7 @@ impl Parts {
             held: kept.held.clone(),
             places: kept.places.clone(),
             lines: kept.lines.clone(),
-            bounds: Bounds::new(config),
+            bounds: BodyLimits::new(config),
             mark,
             proxies: Proxies::new(config, client.clone()),
             dropin: Dropin::new(config, upstream.clone(), kept.foreign.clone()),

@@ -10,8 +10,8 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
-use super::Bounds;
-use super::held::Hold;
+use super::BodyLimits;
+use super::memory_limit::MemoryPermit;
 use crate::model::Refusal;
 
 /// The largest body that is taken in for the sake of its connection.
@@ -22,7 +22,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Says at once what the head alone shows: too long, or compressed. Asked before the body is touched, since touching
 /// it tells the caller to go on (`100-continue`).
-pub(super) fn judge_head(headers: &HeaderMap, bounds: Bounds) -> Result<(), Refusal> {
+pub(super) fn judge_head(headers: &HeaderMap, bounds: BodyLimits) -> Result<(), Refusal> {
     let said = headers
         .get(CONTENT_LENGTH)
         .and_then(|v| v.to_str().ok())
@@ -61,8 +61,8 @@ pub(super) fn drain(headers: &HeaderMap, mut body: axum::body::Body) -> bool {
 /// read, else as it grows.
 pub(super) async fn read(
     mut body: axum::body::Body,
-    bounds: Bounds,
-    hold: &Hold,
+    bounds: BodyLimits,
+    hold: &MemoryPermit,
 ) -> Result<Bytes, Refusal> {
     let begun = Instant::now();
     let expected = usize::try_from(body.size_hint().lower().min(bounds.size)).unwrap_or(0);
@@ -108,7 +108,11 @@ pub(super) async fn read(
 
 /// Makes room for so many more bytes, twice as much as there is at least, and takes it from what all bodies share: also
 /// the room that is left behind, which is there until its bytes were moved.
-pub(super) fn make_room(rest: &mut BytesMut, more: usize, hold: &Hold) -> Result<(), Refusal> {
+pub(super) fn make_room(
+    rest: &mut BytesMut,
+    more: usize,
+    hold: &MemoryPermit,
+) -> Result<(), Refusal> {
     let (length, room) = (rest.len(), rest.capacity());
     if length + more > room {
         let wanted = if room == 0 {
@@ -124,7 +128,11 @@ pub(super) fn make_room(rest: &mut BytesMut, more: usize, hold: &Hold) -> Result
 
 /// Whether this much of a body is enough by now: a body of a length that is said has to be there when it would be at
 /// the slowest rate.
-pub(super) fn is_fast_enough(length: u64, begun: Instant, bounds: Bounds) -> Result<(), Refusal> {
+pub(super) fn is_fast_enough(
+    length: u64,
+    begun: Instant,
+    bounds: BodyLimits,
+) -> Result<(), Refusal> {
     if is_slow(length, begun.elapsed(), bounds.slowest) {
         Err(Refusal::SlowBody)
     } else {
@@ -168,7 +176,7 @@ mod tests {
 
     #[test]
     fn security_f11_a_body_without_a_length_takes_memory_as_it_grows() {
-        let held = crate::ingress::HeldBytes::new(8 << 20);
+        let held = crate::ingress::MemoryLimit::new(8 << 20);
         let hold = held.hold([192, 0, 2, 1].into());
         let (mut rest, mut refused) = (BytesMut::new(), None);
         for _ in 0..1000 {

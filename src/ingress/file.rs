@@ -21,7 +21,7 @@ use http::{Method, Request, Response, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Ingress;
-use super::trace::{self, Answered, Refused, Trace};
+use super::request_log::{self, Answered, RefusedAnswer, RequestLog};
 use crate::attachment::{Files, Linked, StoreError};
 use crate::model::{Attachment, Outcome, Refusal};
 
@@ -37,12 +37,12 @@ pub(super) async fn at_file(
     State(ingress): State<Arc<Ingress>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let mut trace = Trace::new(&ingress, &request);
-    trace.path = "/files/***".to_owned();
+    let mut log = RequestLog::new(&ingress, &request);
+    log.path = "/files/***".to_owned();
     let (head, _) = request.into_parts();
     let admitted = ingress
         .judge_head(&head)
-        .and_then(|()| ingress.limits.caller(trace.peer.0, &mut trace.limits))
+        .and_then(|()| ingress.limits.caller(log.peer.0, &mut log.limits))
         .and_then(|()| ingress.limits.whole(linked(&ingress, &head).is_some()));
     let ended = match admitted {
         Ok(()) => AssertUnwindSafe(answer(&ingress, &head))
@@ -57,8 +57,8 @@ pub(super) async fn at_file(
             event: None,
             answer,
         })
-        .map_err(|refusal| Refused::at_source(refusal, &trace));
-    trace::finish(&ingress, &trace, ended)
+        .map_err(|refusal| RefusedAnswer::at_source(refusal, &log));
+    request_log::finish(&ingress, &log, ended)
 }
 
 async fn answer(ingress: &Ingress, head: &Parts) -> Result<Response<Body>, Refusal> {
@@ -95,18 +95,18 @@ async fn sent(files: &Files, file: &Attachment, head: &Parts) -> Result<Response
     }
     let wanted = match is_current(&head.headers, &tag) {
         true => range(&head.headers, file.size),
-        false => Wanted::Whole,
+        false => RangeRequest::Whole,
     };
     let headers = answer.headers_mut();
     let bytes = match wanted {
-        Wanted::Whole => 0..file.size,
-        Wanted::Part(part) => {
+        RangeRequest::Whole => 0..file.size,
+        RangeRequest::Part(part) => {
             let said = format!("bytes {}-{}/{}", part.start, part.end - 1, file.size);
             headers.extend(HeaderValue::try_from(said).map(|said| (CONTENT_RANGE, said)));
             *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
             part
         }
-        Wanted::Nothing => {
+        RangeRequest::Nothing => {
             let said = format!("bytes */{}", file.size);
             headers.extend(HeaderValue::try_from(said).map(|said| (CONTENT_RANGE, said)));
             *answer.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
@@ -191,24 +191,24 @@ fn is_current(headers: &HeaderMap, tag: &str) -> bool {
 
 /// How much of a file is wanted.
 #[derive(Debug, PartialEq, Eq)]
-enum Wanted {
+enum RangeRequest {
     Whole,
     Part(Range<u64>),
     Nothing,
 }
 
 /// One range (RFC 9110, 14.1.2). Several at once, or what is none, is answered with the whole.
-fn range(headers: &HeaderMap, size: u64) -> Wanted {
+fn range(headers: &HeaderMap, size: u64) -> RangeRequest {
     let mut lines = headers.get_all(RANGE).iter();
     let line = match (lines.next().map(HeaderValue::to_str), lines.next()) {
         (Some(Ok(line)), None) => line,
-        _ => return Wanted::Whole,
+        _ => return RangeRequest::Whole,
     };
     let Some((first, last)) = line
         .strip_prefix("bytes=")
         .and_then(|range| range.trim().split_once('-'))
     else {
-        return Wanted::Whole;
+        return RangeRequest::Whole;
     };
     let number = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -217,14 +217,14 @@ fn range(headers: &HeaderMap, size: u64) -> Wanted {
     let (start, end) = match (number(first), number(last)) {
         (Some(first), Some(last)) if last >= first => (first, last.saturating_add(1).min(size)),
         (Some(first), None) if last.is_empty() => (first, size),
-        (None, Some(0)) if first.is_empty() => return Wanted::Nothing,
+        (None, Some(0)) if first.is_empty() => return RangeRequest::Nothing,
         (None, Some(last)) if first.is_empty() => (size.saturating_sub(last), size),
-        _ => return Wanted::Whole,
+        _ => return RangeRequest::Whole,
     };
     if start < end {
-        Wanted::Part(start..end)
+        RangeRequest::Part(start..end)
     } else {
-        Wanted::Nothing
+        RangeRequest::Nothing
     }
 }
 
@@ -241,22 +241,22 @@ mod tests {
             range(&headers, 10)
         };
         for (text, wanted) in [
-            ("bytes=0-3", Wanted::Part(0..4)),
-            ("bytes=4-", Wanted::Part(4..10)),
-            ("bytes=-3", Wanted::Part(7..10)),
-            ("bytes=-30", Wanted::Part(0..10)),
-            ("bytes=9-99999999999999999999", Wanted::Part(9..10)),
-            ("bytes=10-", Wanted::Nothing),
-            ("bytes=-0", Wanted::Nothing),
-            ("bytes=3-2", Wanted::Whole),
-            ("bytes=0-1,3-4", Wanted::Whole),
-            ("bytes=+1-2", Wanted::Whole),
-            ("lines=0-1", Wanted::Whole),
-            ("bytes=-", Wanted::Whole),
+            ("bytes=0-3", RangeRequest::Part(0..4)),
+            ("bytes=4-", RangeRequest::Part(4..10)),
+            ("bytes=-3", RangeRequest::Part(7..10)),
+            ("bytes=-30", RangeRequest::Part(0..10)),
+            ("bytes=9-99999999999999999999", RangeRequest::Part(9..10)),
+            ("bytes=10-", RangeRequest::Nothing),
+            ("bytes=-0", RangeRequest::Nothing),
+            ("bytes=3-2", RangeRequest::Whole),
+            ("bytes=0-1,3-4", RangeRequest::Whole),
+            ("bytes=+1-2", RangeRequest::Whole),
+            ("lines=0-1", RangeRequest::Whole),
+            ("bytes=-", RangeRequest::Whole),
         ] {
             assert_eq!(of(text), wanted, "{text}");
         }
-        assert_eq!(range(&HeaderMap::new(), 10), Wanted::Whole);
+        assert_eq!(range(&HeaderMap::new(), 10), RangeRequest::Whole);
     }
 
     #[test]

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::Ingress;
+use super::body_stream::{BodyStream, FLOWING};
 use super::dropin::Gate;
-use super::flow::{FLOWING, Flow};
-use super::held::Hold;
+use super::memory_limit::MemoryPermit;
 use crate::attachment::{Files, Incoming, StoreError, Whole};
 use crate::config::Intake;
 use crate::model::attachment::{MAX_NAME, cleaned_name, cleaned_type};
@@ -26,7 +26,7 @@ const FIELD: usize = 1024 * 1024;
 const TEXT: usize = 4 * FIELD;
 
 /// The text parts of a body, in order.
-pub(super) type Parts = Vec<(String, String)>;
+pub(super) type TextFields = Vec<(String, String)>;
 
 /// What a body held. Its files are whole, and nobody's until they are placed.
 #[derive(Default)]
@@ -37,7 +37,7 @@ pub(super) struct Form {
 
 /// What becomes of files.
 #[derive(Clone, Copy)]
-pub(super) enum Taking<'f> {
+pub(super) enum FilePolicy<'f> {
     /// They are refused, for this reason.
     Refused(&'static str),
     /// They are taken in.
@@ -50,13 +50,13 @@ pub(super) enum Taking<'f> {
     ),
 }
 
-impl<'f> Taking<'f> {
+impl<'f> FilePolicy<'f> {
     /// Where files go: asked at the first one.
     async fn opened(self) -> Result<Self, Refusal> {
         match self {
             Self::Gated(gate, ingress, (files, intake, until)) => {
                 gate.open(ingress).await?;
-                Ok(Taking::Taken(files, intake, until))
+                Ok(FilePolicy::Taken(files, intake, until))
             }
             open => Ok(open),
         }
@@ -66,8 +66,8 @@ impl<'f> Taking<'f> {
 /// Reads a form to the end of its body.
 pub(super) async fn take(
     content_type: &str,
-    flow: &mut Flow,
-    taking: Taking<'_>,
+    flow: &mut BodyStream,
+    taking: FilePolicy<'_>,
 ) -> Result<Form, Refusal> {
     let mut reader = Reader::new(content_type).map_err(refusal)?;
     let hold = flow.held();
@@ -78,7 +78,7 @@ pub(super) async fn take(
         fields: PartFields::default(),
         length: 0,
         files: Vec::new(),
-        now: Part::None,
+        now: CurrentPart::None,
     };
     while let Some(bytes) = flow.next().await? {
         reader.feed(bytes);
@@ -100,17 +100,17 @@ pub(super) async fn take(
 
 /// A form that is being taken in.
 struct Taker<'f> {
-    taking: Taking<'f>,
-    hold: Arc<Hold>,
+    taking: FilePolicy<'f>,
+    hold: Arc<MemoryPermit>,
     fields: PartFields,
     /// The bytes of all text parts.
     length: usize,
     files: Vec<Whole>,
-    now: Part,
+    now: CurrentPart,
 }
 
 /// The part that is being read.
-enum Part {
+enum CurrentPart {
     None,
     /// A text: its name, its bytes, its own character set.
     Text(String, Vec<u8>, Option<Charset>),
@@ -126,13 +126,13 @@ impl Taker<'_> {
                 return Err(Refusal::Malformed("the name of a file is too long".into()));
             }
             self.fields.note(is_replaced);
-            self.now = Part::Named(name, head.content_type.clone());
+            self.now = CurrentPart::Named(name, head.content_type.clone());
             return Ok(());
         }
         match head.name(self.fields.charset()) {
             Some((name, is_replaced)) if !name.is_empty() && name.len() <= MAX_NAME => {
                 self.fields.note(is_replaced);
-                self.now = Part::Text(name, Vec::new(), head.charset());
+                self.now = CurrentPart::Text(name, Vec::new(), head.charset());
                 Ok(())
             }
             _ => Err(Refusal::Malformed(
@@ -142,17 +142,17 @@ impl Taker<'_> {
     }
 
     async fn take(&mut self, bytes: Bytes) -> Result<(), Refusal> {
-        self.now = match std::mem::replace(&mut self.now, Part::None) {
-            Part::Named(name, kind) => {
+        self.now = match std::mem::replace(&mut self.now, CurrentPart::None) {
+            CurrentPart::Named(name, kind) => {
                 self.taking = self.taking.opened().await?;
-                Part::File(Box::new(
+                CurrentPart::File(Box::new(
                     file(self.taking, self.files.len(), &name, kind.as_deref()).await?,
                 ))
             }
             now => now,
         };
         match (&mut self.now, self.taking) {
-            (Part::Text(_, value, _), _) => {
+            (CurrentPart::Text(_, value, _), _) => {
                 value.extend_from_slice(&bytes);
                 self.length += bytes.len();
                 if value.len() > FIELD || self.length > TEXT {
@@ -160,7 +160,7 @@ impl Taker<'_> {
                 }
                 self.hold.grow(FLOWING + self.length as u64)
             }
-            (Part::File(incoming), Taking::Taken(_, intake, _)) => {
+            (CurrentPart::File(incoming), FilePolicy::Taken(_, intake, _)) => {
                 grown(incoming, intake, bytes).await
             }
             _ => Ok(()),
@@ -168,21 +168,21 @@ impl Taker<'_> {
     }
 
     async fn end(&mut self) -> Result<(), Refusal> {
-        let incoming = match std::mem::replace(&mut self.now, Part::None) {
-            Part::Text(name, value, charset) => {
+        let incoming = match std::mem::replace(&mut self.now, CurrentPart::None) {
+            CurrentPart::Text(name, value, charset) => {
                 self.fields.push(name, value, charset);
                 return Ok(());
             }
             // What browsers send for a file that nobody chose.
-            Part::Named(name, _) if name.is_empty() => return Ok(()),
-            Part::Named(name, kind) => {
+            CurrentPart::Named(name, _) if name.is_empty() => return Ok(()),
+            CurrentPart::Named(name, kind) => {
                 self.taking = self.taking.opened().await?;
                 file(self.taking, self.files.len(), &name, kind.as_deref()).await?
             }
-            Part::File(incoming) => *incoming,
-            Part::None => return Ok(()),
+            CurrentPart::File(incoming) => *incoming,
+            CurrentPart::None => return Ok(()),
         };
-        if let Taking::Taken(_, _, until) = self.taking {
+        if let FilePolicy::Taken(_, _, until) = self.taking {
             self.files.push(incoming.end(until).await.map_err(unkept)?);
         }
         Ok(())
@@ -191,18 +191,18 @@ impl Taker<'_> {
 
 /// Begins one more file where there are so many.
 async fn file(
-    taking: Taking<'_>,
+    taking: FilePolicy<'_>,
     number: usize,
     name: &str,
     kind: Option<&str>,
 ) -> Result<Incoming, Refusal> {
     match taking {
-        Taking::Refused(why) => Err(Refusal::NotYet(why)),
-        Taking::Gated(..) => Err(Refusal::Internal("a gate that was opened is shut".into())),
-        Taking::Taken(_, intake, _) if number == intake.max_files => Err(Refusal::Malformed(
+        FilePolicy::Refused(why) => Err(Refusal::NotYet(why)),
+        FilePolicy::Gated(..) => Err(Refusal::Internal("a gate that was opened is shut".into())),
+        FilePolicy::Taken(_, intake, _) if number == intake.max_files => Err(Refusal::Malformed(
             format!("the body has more than {} files", intake.max_files),
         )),
-        Taking::Taken(files, intake, _) => begin(files, intake, name, kind).await,
+        FilePolicy::Taken(files, intake, _) => begin(files, intake, name, kind).await,
     }
 }
 
@@ -244,7 +244,7 @@ pub(super) fn unkept(error: StoreError) -> Refusal {
 
 /// Fields as the JSON that an event is kept with: the object in a field `payload` where there is one, as senders of
 /// JSON beside a file have it; else an object of texts, a repeated one as a list; nothing where there are none.
-pub(super) fn document(fields: &Parts) -> Bytes {
+pub(super) fn document(fields: &TextFields) -> Bytes {
     if fields.is_empty() {
         return Bytes::new();
     }
@@ -269,19 +269,19 @@ fn refusal(fault: PartFault) -> Refusal {
 mod tests {
     use axum::body::Body;
 
-    use super::super::Bounds;
+    use super::super::BodyLimits;
     use super::*;
 
-    async fn parse(body: &str) -> Result<Parts, Refusal> {
-        let mut flow = Flow::new(
+    async fn parse(body: &str) -> Result<TextFields, Refusal> {
+        let mut flow = BodyStream::new(
             Body::from(body.to_owned()),
-            Bounds::of_held(body.len() as u64),
-            Hold::none().into(),
+            BodyLimits::of_held(body.len() as u64),
+            MemoryPermit::none().into(),
         );
         let form = take(
             "multipart/form-data; boundary=x",
             &mut flow,
-            Taking::Refused("no"),
+            FilePolicy::Refused("no"),
         )
         .await?;
         Ok(form.text.fields)
@@ -342,7 +342,7 @@ mod tests {
                     part(&format!("name=\"f\"; {none}"), "")
                 ))
                 .await,
-                Ok(Parts::new())
+                Ok(TextFields::new())
             );
         }
     }

@@ -1,24 +1,24 @@
 //! The public listener: third parties POST here, and nothing of the operator's side answers.
 
 mod body;
+mod body_stream;
 mod dropin;
+mod event_stream;
 mod file;
-mod flow;
 mod form;
-mod held;
 mod host;
 mod keep;
-mod load;
-mod places;
+mod load_shed;
+mod memory_limit;
 mod proxy;
 mod receive;
 mod recent;
 mod refuse;
+mod request_log;
 mod respond;
 mod status;
-mod stream;
-mod trace;
 mod upload;
+mod upload_limit;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,11 +43,11 @@ use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples, SparseLines, Uses};
 use crate::upstream::Upstream;
 
-pub use held::{HeldBytes, largest as largest_held};
 pub use keep::{Remapper, event, keep, request_of};
-pub use load::Load;
-pub use places::UploadPlaces;
+pub use load_shed::LoadShed;
+pub use memory_limit::{MemoryLimit, largest as largest_held};
 pub use proxy::{Front, Proxies};
+pub use upload_limit::UploadLimit;
 
 pub use dropin::{Dropin, ForeignKeys, explain};
 
@@ -82,7 +82,7 @@ pub struct Ingress {
     /// True when the gateway stops: nobody waits any longer then.
     pub stopping: watch::Receiver<bool>,
     /// True while an operator has stopped all runs.
-    pub stopped: Arc<AtomicBool>,
+    pub paused: Arc<AtomicBool>,
     /// What fetches certificates and confirmations.
     pub fetch: Arc<dyn Fetch>,
     /// What we put on our own requests.
@@ -98,15 +98,15 @@ pub struct Ingress {
     /// The address third parties know, without a slash at the end; empty where nobody said.
     pub public_url: String,
     /// How many requests are in work.
-    pub load: Arc<Load>,
+    pub load: Arc<LoadShed>,
     /// How much of bodies is held at once.
-    pub held: Arc<HeldBytes>,
+    pub held: Arc<MemoryLimit>,
     /// How many uploads are taken in at once.
-    pub places: Arc<UploadPlaces>,
+    pub places: Arc<UploadLimit>,
     /// The lines of requests that prove nothing.
     pub lines: Arc<SparseLines>,
     /// The bounds of a body.
-    pub bounds: Bounds,
+    pub bounds: BodyLimits,
     /// The prefixes that are passed through.
     pub proxies: Proxies,
     /// The stand-in for the hosted webhook; none where it is shut.
@@ -115,7 +115,7 @@ pub struct Ingress {
 
 /// The bounds of a body.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct BodyLimits {
     /// Its size, where neither the source nor its provider says.
     pub size: u64,
     /// How long it may stand still.
@@ -130,7 +130,7 @@ pub struct Bounds {
     pub compressed: bool,
 }
 
-impl Bounds {
+impl BodyLimits {
     /// The bounds of a configuration.
     pub fn new(config: &Config) -> Self {
         Self {
@@ -170,7 +170,7 @@ impl Ingress {
 
     /// Whether an agent may be run at once. What is kept waits until it may.
     fn may_run(&self) -> Result<(), Refusal> {
-        if self.stopped.load(Ordering::Relaxed) {
+        if self.paused.load(Ordering::Relaxed) {
             Err(Refusal::Stopped)
         } else {
             Ok(())

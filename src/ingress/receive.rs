@@ -13,11 +13,11 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::held::Hold;
 use super::keep::event;
-use super::load::{Rank, Slot};
-use super::trace::{self, Answered, Refused, Trace};
-use super::{Bounds, Ingress, body, host, respond, status, upload};
+use super::load_shed::{LoadPermit, Rank};
+use super::memory_limit::MemoryPermit;
+use super::request_log::{self, Answered, RefusedAnswer, RequestLog};
+use super::{BodyLimits, Ingress, body, host, respond, status, upload};
 use crate::config::section::nearest;
 use crate::config::{Ack, Respond};
 use crate::model::{EventId, NewEvent, Outcome, Received, Refusal, Strength, Timestamp, Verified};
@@ -38,17 +38,17 @@ pub(super) async fn at_source(
     State(ingress): State<Arc<Ingress>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let mut trace = Trace::new(&ingress, &request);
+    let mut log = RequestLog::new(&ingress, &request);
     // A bug that one request finds is that request's alone.
-    let ended = AssertUnwindSafe(receive(&ingress, request, &mut trace))
+    let ended = AssertUnwindSafe(receive(&ingress, request, &mut log))
         .catch_unwind()
         .await;
     let ended =
         ended.unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned())));
-    trace::finish(
+    request_log::finish(
         &ingress,
-        &trace,
-        ended.map_err(|refusal| Refused::at_source(refusal, &trace)),
+        &log,
+        ended.map_err(|refusal| RefusedAnswer::at_source(refusal, &log)),
     )
 }
 
@@ -57,19 +57,19 @@ pub(super) async fn elsewhere(
     State(ingress): State<Arc<Ingress>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let mut trace = Trace::new(&ingress, &request);
+    let mut log = RequestLog::new(&ingress, &request);
     let (head, incoming) = request.into_parts();
     let judged = ingress
         .judge_head(&head)
-        .and_then(|()| ingress.load.enter(Rank::Unknown, trace.peer.0))
-        .and_then(|_| ingress.limits.caller(trace.peer.0, &mut trace.limits))
+        .and_then(|()| ingress.load.enter(Rank::Unknown, log.peer.0))
+        .and_then(|_| ingress.limits.caller(log.peer.0, &mut log.limits))
         .and_then(|()| ingress.limits.whole(false));
     let refusal = judged.err().unwrap_or(Refusal::NotFound);
     if matches!(refusal, Refusal::NotFound) {
-        trace.hint = meant(&ingress.sources, head.uri.path());
+        log.hint = meant(&ingress.sources, head.uri.path());
     }
-    trace.drained = body::drain(&head.headers, incoming);
-    trace::finish(&ingress, &trace, Err(Refused::at_source(refusal, &trace)))
+    log.drained = body::drain(&head.headers, incoming);
+    request_log::finish(&ingress, &log, Err(RefusedAnswer::at_source(refusal, &log)))
 }
 
 /// A request that is none: what came in its place says only what was wrong with it.
@@ -78,7 +78,7 @@ pub(super) fn misframed(
     fault: Fault,
     request: &Request<Incoming>,
 ) -> Response<Body> {
-    let trace = Trace::of_none(ingress, request);
+    let log = RequestLog::of_none(ingress, request);
     let refusal = match fault {
         Fault::Head(what) => Refusal::BadHead(what),
         Fault::Framing(what) => Refusal::BadFraming(what),
@@ -88,7 +88,7 @@ pub(super) fn misframed(
         Fault::Version => Refusal::BadVersion,
         Fault::Slow => Refusal::SlowHead,
     };
-    trace::finish(ingress, &trace, Err(Refused::at_source(refusal, &trace)))
+    request_log::finish(ingress, &log, Err(RefusedAnswer::at_source(refusal, &log)))
 }
 
 /// A request for what became of an event.
@@ -96,11 +96,11 @@ pub(super) async fn at_event(
     State(ingress): State<Arc<Ingress>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let mut trace = Trace::new(&ingress, &request);
+    let mut log = RequestLog::new(&ingress, &request);
     let (head, _) = request.into_parts();
     let admitted = ingress
         .judge_head(&head)
-        .and_then(|()| ingress.limits.caller(trace.peer.0, &mut trace.limits))
+        .and_then(|()| ingress.limits.caller(log.peer.0, &mut log.limits))
         .and_then(|()| {
             ingress
                 .limits
@@ -119,48 +119,48 @@ pub(super) async fn at_event(
             event: None,
             answer,
         })
-        .map_err(|refusal| Refused::at_source(refusal, &trace));
-    trace::finish(&ingress, &trace, ended)
+        .map_err(|refusal| RefusedAnswer::at_source(refusal, &log));
+    request_log::finish(&ingress, &log, ended)
 }
 
 /// The way of a request, from its head to its answer.
 async fn receive(
     ingress: &Ingress,
     request: Request<Body>,
-    trace: &mut Trace,
+    log: &mut RequestLog,
 ) -> Result<Answered, Refusal> {
     let (head, incoming) = request.into_parts();
     let early = ingress
         .judge_head(&head)
-        .and_then(|()| find(ingress, head.uri.path(), trace.peer.0))
-        .and_then(|source| enter(ingress, source, trace.peer.0).map(|slot| (source, slot)))
+        .and_then(|()| find(ingress, head.uri.path(), log.peer.0))
+        .and_then(|source| enter(ingress, source, log.peer.0).map(|slot| (source, slot)))
         .and_then(|(source, slot)| {
-            admit(ingress, source, &head, trace).map(|bounds| (source, bounds, slot))
+            admit(ingress, source, &head, log).map(|bounds| (source, bounds, slot))
         });
     let (source, bounds, _slot) = match early {
         Ok(admitted) => admitted,
         // Of a body that is not here yet nothing is read: the connection ends behind the answer.
         Err(refusal) => {
             if matches!(refusal, Refusal::NotFound) {
-                trace.hint = meant(&ingress.sources, head.uri.path());
+                log.hint = meant(&ingress.sources, head.uri.path());
             }
-            trace.drained = body::drain(&head.headers, incoming);
+            log.drained = body::drain(&head.headers, incoming);
             return Err(refusal);
         }
     };
     if let Some(taken) = upload::wanted(source, &head.headers)? {
-        return upload::receive(ingress, source, taken, (head, incoming), trace).await;
+        return upload::receive(ingress, source, taken, (head, incoming), log).await;
     }
-    let hold = ingress.held.hold(trace.peer.0);
+    let hold = ingress.held.hold(log.peer.0);
     let bytes = body::read(incoming, bounds, &hold).await?;
-    trace.body_bytes = bytes.len() as u64;
-    let received = received(ingress, head, bytes, trace);
-    trace.whole = (ingress.keep_refused > 0).then(|| received.clone());
+    log.body_bytes = bytes.len() as u64;
+    let received = received(ingress, head, bytes, log);
+    log.whole = (ingress.keep_refused > 0).then(|| received.clone());
     let received = opened(source, received, &hold)?;
     let prepared = source
         .prepare(&received, &*ingress.fetch, ingress.clock.now())
         .await?;
-    if let Some(challenge) = source.handshake(&received, trace.at) {
+    if let Some(challenge) = source.handshake(&received, log.at) {
         return challenge.map(|answer| Answered::challenged(&answer));
     }
     let now = ingress.clock.now();
@@ -168,20 +168,20 @@ async fn receive(
         Ok(verified) => verified,
         Err(refused) => {
             let refusal = explained(source, *refused, now);
-            return Err(unproved(ingress, source, trace).err().unwrap_or(refusal));
+            return Err(unproved(ingress, source, log).err().unwrap_or(refusal));
         }
     };
-    count(ingress, source, &verified, trace)?;
+    count(ingress, source, &verified, log)?;
     if let Some(address) = source.confirms(&verified)? {
         return confirm(ingress, &address).await;
     }
     source.check_query(verified.request(), &ingress.sealer)?;
-    let brought = brought(ingress, source, verified, false, &hold, trace)?;
+    let brought = brought(ingress, source, verified, false, &hold, log)?;
     answer(ingress, source, brought).await
 }
 
 /// What a request brings.
-pub(super) struct Brought {
+pub(super) struct NewEvents {
     /// Its events, in their order; at least one.
     pub(super) events: Vec<NewEvent>,
     /// The answer to its sender, where it is not that of all of the source's events.
@@ -194,9 +194,9 @@ pub(super) fn brought(
     source: &Source,
     verified: Verified,
     has_files: bool,
-    hold: &Hold,
-    trace: &mut Trace,
-) -> Result<Brought, Refusal> {
+    hold: &MemoryPermit,
+    log: &mut RequestLog,
+) -> Result<NewEvents, Refusal> {
     let whole = verified.request().body.len() as u64;
     let items = source.items(verified)?;
     if items.len() > 1 {
@@ -206,7 +206,7 @@ pub(super) fn brought(
             .sum();
         hold.grow(whole + of_items)?;
     }
-    let mut brought = Brought {
+    let mut brought = NewEvents {
         events: Vec::with_capacity(items.len()),
         ack: None,
     };
@@ -220,7 +220,7 @@ pub(super) fn brought(
         {
             ingress
                 .limits
-                .thread(&source.config.name, thread, &mut trace.limits)?;
+                .thread(&source.config.name, thread, &mut log.limits)?;
         }
         if place == 0 {
             brought.ack.clone_from(&mapped.ack);
@@ -234,7 +234,7 @@ pub(super) fn brought(
 pub(super) fn opened(
     source: &Source,
     received: Received,
-    hold: &Hold,
+    hold: &MemoryPermit,
 ) -> Result<Received, Refusal> {
     if source.takes_compressed() && received.headers.contains_key(CONTENT_ENCODING) {
         let length = received.body.len() as u64;
@@ -249,17 +249,15 @@ pub(super) fn count(
     ingress: &Ingress,
     source: &Source,
     verified: &Verified,
-    trace: &mut Trace,
+    log: &mut RequestLog,
 ) -> Result<(), Refusal> {
     if matches!(verified.proof().strength, Strength::Observed(_)) {
         ingress.limits.whole(false)?;
-        return unproved(ingress, source, trace);
+        return unproved(ingress, source, log);
     }
-    used(ingress, source, verified, trace.at);
+    used(ingress, source, verified, log.at);
     ingress.limits.whole(true)?;
-    ingress
-        .limits
-        .source(&source.config.name, &mut trace.limits)
+    ingress.limits.source(&source.config.name, &mut log.limits)
 }
 
 /// How long before its end a secret that still proves is told of.
@@ -286,11 +284,11 @@ fn used(ingress: &Ingress, source: &Source, verified: &Verified, now: Timestamp)
 pub(super) fn unproved(
     ingress: &Ingress,
     source: &Source,
-    trace: &mut Trace,
+    log: &mut RequestLog,
 ) -> Result<(), Refusal> {
     ingress
         .limits
-        .failed(&source.config.name, trace.peer.0, &mut trace.limits)
+        .failed(&source.config.name, log.peer.0, &mut log.limits)
 }
 
 /// What the source's callers get: see [`Respond`]. Who brings several events at once gets an acknowledgement: one answer
@@ -298,9 +296,9 @@ pub(super) fn unproved(
 pub(super) async fn answer(
     ingress: &Ingress,
     source: &Source,
-    brought: Brought,
+    brought: NewEvents,
 ) -> Result<Answered, Refusal> {
-    let Brought { mut events, ack } = brought;
+    let NewEvents { mut events, ack } = brought;
     let ack = ack.as_ref().unwrap_or(&source.ack);
     if events.len() > 1 {
         let threads: Vec<_> = events.iter().map(|event| event.thread.clone()).collect();
@@ -465,7 +463,7 @@ pub(super) fn meant(sources: &Sources, path: &str) -> Option<String> {
 }
 
 /// A place among the requests in work.
-fn enter(ingress: &Ingress, source: &Source, peer: IpAddr) -> Result<Slot, Refusal> {
+fn enter(ingress: &Ingress, source: &Source, peer: IpAddr) -> Result<LoadPermit, Refusal> {
     match source.config.respond {
         Respond::Ack | Respond::Wait => ingress.load.enter(Rank::of(source), peer),
         Respond::Proxy | Respond::Stream => ingress.load.enter_beside(Rank::of(source), peer),
@@ -478,11 +476,11 @@ fn admit(
     ingress: &Ingress,
     source: &Source,
     head: &http::request::Parts,
-    trace: &mut Trace,
-) -> Result<Bounds, Refusal> {
-    trace.source = Some(source.config.name.clone());
-    ingress.limits.caller(trace.peer.0, &mut trace.limits)?;
-    if !source.config.allow.is_empty() && !trace.peer.is_in(&source.config.allow) {
+    log: &mut RequestLog,
+) -> Result<BodyLimits, Refusal> {
+    log.source = Some(source.config.name.clone());
+    ingress.limits.caller(log.peer.0, &mut log.limits)?;
+    if !source.config.allow.is_empty() && !log.peer.is_in(&source.config.allow) {
         return Err(Refusal::AddressNotAllowed);
     }
     let allow = source.allow();
@@ -494,7 +492,7 @@ fn admit(
     }
     let bounds = match upload::wanted(source, &head.headers)? {
         Some(taken) => upload::bounds(ingress, &ingress.intake.of(taken)),
-        None => Bounds {
+        None => BodyLimits {
             size: source.max_body.unwrap_or(ingress.bounds.size),
             compressed: source.takes_compressed(),
             ..ingress.bounds
@@ -509,21 +507,21 @@ pub(super) fn received(
     ingress: &Ingress,
     head: http::request::Parts,
     body: bytes::Bytes,
-    trace: &Trace,
+    log: &RequestLog,
 ) -> Received {
     let target = head
         .uri
         .path_and_query()
         .map_or_else(|| "/".to_owned(), ToString::to_string);
     Received {
-        id: trace.id,
-        at: trace.at,
+        id: log.id,
+        at: log.at,
         method: head.method,
         url: format!("{}{target}", ingress.public_url),
         target,
         headers: head.headers,
         body,
-        peer: trace.peer.0,
+        peer: log.peer.0,
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::Ingress;
 use super::keep::unkept;
 use super::receive::{acknowledge, name_event};
-use super::{stream, upload};
+use super::{event_stream, upload};
 use crate::config::{Ack, Respond, RunMode};
 use crate::inbox::{Answer, Counted, DeliveryDetail};
 use crate::mapping::shape::shape;
@@ -152,7 +152,7 @@ pub(super) async fn proxy(
         return Ok((Outcome::Proxied, passed_on(source, result)?));
     }
     // Dropped with the caller's connection, and the upstream's goes with it.
-    Ok((Outcome::Proxied, stream::relay(answer)))
+    Ok((Outcome::Proxied, event_stream::relay(answer)))
 }
 
 /// What a call that is about to be passed on has taken: a run of its budgets, and its proof.

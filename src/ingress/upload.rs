@@ -11,12 +11,12 @@ use futures_util::FutureExt as _;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use http::{HeaderMap, request::Parts};
 
+use super::body_stream::{BodyStream, FLOWING};
 use super::dropin::Gate;
-use super::flow::{FLOWING, Flow};
-use super::form::{self, Form, Taking};
-use super::held::Hold;
-use super::trace::{Answered, Trace};
-use super::{Bounds, Ingress, receive};
+use super::form::{self, FilePolicy, Form};
+use super::memory_limit::MemoryPermit;
+use super::request_log::{Answered, RequestLog};
+use super::{BodyLimits, Ingress, receive};
 use crate::attachment::{Files, Whole};
 use crate::config::{Intake, SourceFiles};
 use crate::model::{Attachment, EventId, NewEvent, Outcome, Received, Refusal, Verified};
@@ -75,8 +75,8 @@ fn usable(ingress: &Ingress) -> Result<&Arc<Files>, &'static str> {
 }
 
 /// The bounds of an upload.
-pub(super) fn bounds(ingress: &Ingress, intake: &Intake) -> Bounds {
-    Bounds {
+pub(super) fn bounds(ingress: &Ingress, intake: &Intake) -> BodyLimits {
+    BodyLimits {
         size: intake.max_upload,
         whole: ingress.bounds.upload,
         compressed: false,
@@ -95,20 +95,18 @@ pub(super) async fn receive(
     source: &Source,
     taken: &SourceFiles,
     (head, incoming): (Parts, Body),
-    trace: &mut Trace,
+    log: &mut RequestLog,
 ) -> Result<Answered, Refusal> {
     let intake = ingress.intake.of(taken);
     let headers = head.headers.clone();
-    let hold = Arc::new(ingress.held.hold(trace.peer.0));
-    let mut flow = Flow::new(incoming, bounds(ingress, &intake), hold.clone());
-    let head = receive::received(ingress, head, Bytes::new(), trace);
+    let hold = Arc::new(ingress.held.hold(log.peer.0));
+    let mut flow = BodyStream::new(incoming, bounds(ingress, &intake), hold.clone());
+    let head = receive::received(ingress, head, Bytes::new(), log);
     let way = async {
         let files = usable(ingress).map_err(Refusal::NotYet)?;
-        let place = ingress
-            .places
-            .at_source(&source.config.name, trace.peer.0)?;
+        let place = ingress.places.at_source(&source.config.name, log.peer.0)?;
         hold.grow(FLOWING)?;
-        let reading = Reading {
+        let reading = UploadReader {
             files,
             intake: &intake,
             body_is_file: taken.body_is_file,
@@ -125,23 +123,23 @@ pub(super) async fn receive(
         .map(|read| (read, place))
     };
     let read = way.await;
-    trace.body_bytes = flow.length();
+    log.body_bytes = flow.length();
     let ((verified, form), _place) = match read {
         Ok(read) => read,
         Err(refusal) => {
             flow.drain(&headers).await;
             let is_unproved = matches!(refusal.plain(), Refusal::Origin(..));
             let slowed = is_unproved
-                .then(|| receive::unproved(ingress, source, trace).err())
+                .then(|| receive::unproved(ingress, source, log).err())
                 .flatten();
             return Err(slowed.unwrap_or(refusal));
         }
     };
-    receive::count(ingress, source, &verified, trace)?;
-    ingress.places.proved(&source.config.name, trace.peer.0);
+    receive::count(ingress, source, &verified, log)?;
+    ingress.places.proved(&source.config.name, log.peer.0);
     source.check_query(verified.request(), &ingress.sealer)?;
     let has_files = !form.files.is_empty();
-    let mut brought = receive::brought(ingress, source, verified, has_files, &flow.held(), trace)?;
+    let mut brought = receive::brought(ingress, source, verified, has_files, &flow.held(), log)?;
     // What goes no further needs no files. Of several events the first that goes further has them.
     if let Some(event) = brought
         .events
@@ -154,21 +152,21 @@ pub(super) async fn receive(
 }
 
 /// How the files of a request are read.
-struct Reading<'r> {
+struct UploadReader<'r> {
     files: &'r Arc<Files>,
     intake: &'r Intake,
     body_is_file: bool,
     ingress: &'r Ingress,
 }
 
-impl Reading<'_> {
+impl UploadReader<'_> {
     /// Takes the body in while its bytes are authenticated.
     async fn while_proving(
         &self,
         source: &Source,
         streamed: Streamed,
         head: Received,
-        flow: &mut Flow,
+        flow: &mut BodyStream,
     ) -> Result<(Verified, Form), Refusal> {
         flow.check(streamed);
         let form = self.read(&head.headers, flow).await?;
@@ -187,7 +185,7 @@ impl Reading<'_> {
         &self,
         source: &Source,
         head: Received,
-        flow: &mut Flow,
+        flow: &mut BodyStream,
     ) -> Result<(Verified, Form), Refusal> {
         flow.shrink(source.max_body.unwrap_or(self.ingress.bounds.size));
         let received = Received {
@@ -200,8 +198,8 @@ impl Reading<'_> {
         let verified = source.verify_prepared(received, prepared, now);
         let verified = verified.map_err(|refused| receive::explained(source, *refused, now))?;
         let body = verified.request().body.clone();
-        let bounds = Bounds::of_held(body.len() as u64);
-        let mut held = Flow::new(Body::from(body.clone()), bounds, flow.held());
+        let bounds = BodyLimits::of_held(body.len() as u64);
+        let mut held = BodyStream::new(Body::from(body.clone()), bounds, flow.held());
         match self.read(&verified.request().headers, &mut held).await {
             Ok(form) => Ok((self.with_fields(verified, &form), form)),
             // The body stays as it came, and the mapping says once more what is wrong with it.
@@ -212,13 +210,13 @@ impl Reading<'_> {
         }
     }
 
-    async fn read(&self, headers: &HeaderMap, flow: &mut Flow) -> Result<Form, Refusal> {
+    async fn read(&self, headers: &HeaderMap, flow: &mut BodyStream) -> Result<Form, Refusal> {
         let until = self.ingress.clock.now() + self.ingress.keep_files;
         let kind = headers
             .get(CONTENT_TYPE)
             .and_then(|kind| kind.to_str().ok());
         if kind.is_some_and(form::is_multipart) {
-            let taking = Taking::Taken(self.files, self.intake, until);
+            let taking = FilePolicy::Taken(self.files, self.intake, until);
             return form::take(kind.unwrap_or_default(), flow, taking).await;
         }
         let mut form = Form::default();
@@ -313,36 +311,36 @@ pub(super) async fn at_door(
     ingress: &Ingress,
     head: &Parts,
     incoming: Body,
-    (bounds, hold): (Bounds, Arc<Hold>),
+    (bounds, hold): (BodyLimits, Arc<MemoryPermit>),
     gate: Option<&Gate<'_>>,
-    trace: &mut Trace,
-) -> Result<(form::Parts, Placed), Refusal> {
+    log: &mut RequestLog,
+) -> Result<(form::TextFields, Placed), Refusal> {
     let content_type = head
         .headers
         .get(CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok())
         .unwrap_or_default();
-    let mut flow = Flow::new(incoming, bounds, hold);
+    let mut flow = BodyStream::new(incoming, bounds, hold);
     let read = async {
         let files = usable(ingress);
         let place = files
             .ok()
-            .map(|_| ingress.places.at_dropin(trace.peer.0, gate.is_none()))
+            .map(|_| ingress.places.at_dropin(log.peer.0, gate.is_none()))
             .transpose()?;
         let until = ingress.clock.now() + ingress.keep_files;
         let taking = match (files, gate) {
-            (Ok(files), None) => Taking::Taken(files, &ingress.intake, until),
+            (Ok(files), None) => FilePolicy::Taken(files, &ingress.intake, until),
             (Ok(files), Some(gate)) => {
-                Taking::Gated(gate, ingress, (files, &ingress.intake, until))
+                FilePolicy::Gated(gate, ingress, (files, &ingress.intake, until))
             }
-            (Err(why), _) => Taking::Refused(why),
+            (Err(why), _) => FilePolicy::Refused(why),
         };
         form::take(content_type, &mut flow, taking)
             .await
             .map(|form| (form, place))
     };
     let read = read.await;
-    trace.body_bytes = flow.length();
+    log.body_bytes = flow.length();
     match read {
         Ok((form, _place)) => Ok((form.text.fields, place(ingress, form.files).await?)),
         Err(refusal) => {

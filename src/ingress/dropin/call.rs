@@ -17,9 +17,9 @@ use super::once::Once;
 use super::{Dropin, NAME};
 use crate::config::Secret;
 use crate::inbox::Counted;
-use crate::ingress::trace::{Answered, Trace};
+use crate::ingress::request_log::{Answered, RequestLog};
 use crate::ingress::upload::{self, Placed};
-use crate::ingress::{Ingress, stream};
+use crate::ingress::{Ingress, event_stream};
 use crate::limit::Told;
 use crate::model::{
     Attachment, Class, Destination, DestinationKind, EventId, HostedCall, Name, Outcome, Refusal,
@@ -77,7 +77,7 @@ impl Calling<'_> {
         mut self,
         thread: &str,
         files: Placed,
-        trace: &Trace,
+        log: &RequestLog,
     ) -> Result<(Option<DurableEnd>, Bytes), Refusal> {
         let (known, waits) = (&self.dropin.known, self.dropin.config.waits_for_its_turn);
         let mut turn = None;
@@ -97,7 +97,7 @@ impl Calling<'_> {
         if turn.is_some() {
             return Ok((None, self.run(files).await?));
         }
-        let end = self.durable(files, trace, true).await?;
+        let end = self.durable(files, log, true).await?;
         let task = end.task.clone().unwrap_or_default();
         Ok((Some(end), task))
     }
@@ -152,7 +152,7 @@ impl Calling<'_> {
             return Err(self.refused(begun, &Response::from_parts(head, body)).await);
         }
         self.taken().await;
-        if !stream::is_events(upstream.headers()) {
+        if !event_stream::is_events(upstream.headers()) {
             return Err(Refusal::UpstreamFailed(
                 "the answer is no stream of events".into(),
             ));
@@ -160,7 +160,7 @@ impl Calling<'_> {
         Ok(Answered {
             outcome: Outcome::Proxied,
             event: None,
-            answer: stream::relay(upstream),
+            answer: event_stream::relay(upstream),
         })
     }
 

@@ -9,7 +9,7 @@ use http::request::Parts;
 use super::Dropin;
 use crate::config::{GatewayKey, Secret};
 use crate::ingress::Ingress;
-use crate::ingress::trace::Trace;
+use crate::ingress::request_log::RequestLog;
 use crate::model::{Account, HostedCall, Name, Refusal, UpstreamIds, is_agent_id};
 use crate::upstream::hosted;
 
@@ -70,20 +70,20 @@ impl Dropin {
         &self,
         ingress: &Ingress,
         head: &Parts,
-        trace: &mut Trace,
+        log: &mut RequestLog,
     ) -> Result<Presented<'_>, Refusal> {
-        let peer = trace.peer.0;
+        let peer = log.peer.0;
         let key = presented(head).ok_or(Refusal::NoKey)?;
         if let Some(own) = self.keyring.find(&key) {
-            trace.key = Some(own.name.clone());
-            if own.is_over(trace.at) {
+            log.key = Some(own.name.clone());
+            if own.is_over(log.at) {
                 return Err(Refusal::KeyRefused(format!(
                     "the key {} has expired",
                     own.name
                 )));
             }
             if let Some(name) = self.keyring.name_of(own, &key) {
-                ingress.uses.key(&own.name, name, trace.at);
+                ingress.uses.key(&own.name, name, log.at);
             }
             return Ok(Presented::Own(own));
         }
@@ -109,18 +109,18 @@ impl Dropin {
         ingress: &Ingress,
         presented: Presented<'_>,
         call: &HostedCall,
-        trace: &mut Trace,
+        log: &mut RequestLog,
     ) -> Result<Caller, Refusal> {
         match presented {
             Presented::Own(own) => {
-                trace.agent = Some(call.agent_id.clone()).filter(|agent| is_agent_id(agent));
+                log.agent = Some(call.agent_id.clone()).filter(|agent| is_agent_id(agent));
                 if own.is_limited() && !own.agents.contains(&call.agent_id) {
                     return Err(Refusal::KeyRefused(format!(
                         "the key {} is not good for this agent",
                         own.name
                     )));
                 }
-                ingress.limits.key(&own.name, &mut trace.limits)?;
+                ingress.limits.key(&own.name, &mut log.limits)?;
                 let key = own
                     .upstream_key
                     .as_ref()
@@ -140,7 +140,7 @@ impl Dropin {
                 })
             }
             Presented::Foreign(key) if self.known.is_proved(key.expose(), &call.agent_id) => {
-                ingress.limits.dropin_foreign(&mut trace.limits)?;
+                ingress.limits.dropin_foreign(&mut log.limits)?;
                 Ok(Caller {
                     key,
                     account: Account::Foreign,
@@ -148,7 +148,7 @@ impl Dropin {
                 })
             }
             Presented::Foreign(key) => {
-                self.known.may_try(trace.peer.0)?;
+                self.known.may_try(log.peer.0)?;
                 ingress.limits.dropin_others()?;
                 // A call that waits for its answer has always had the upstream's own word.
                 if call.asynchronous || call.params.get(Name::TaskId).is_some() {

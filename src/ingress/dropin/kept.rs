@@ -7,8 +7,8 @@ use super::NAME;
 use super::call::Calling;
 use super::once::Once;
 use crate::config::RunMode;
+use crate::ingress::request_log::RequestLog;
 use crate::ingress::respond;
-use crate::ingress::trace::Trace;
 use crate::ingress::upload::{self, Placed};
 use crate::model::{
     Class, DeliveryId, EventId, Name, NewDelivery, NewEvent, Outcome, Refusal,
@@ -32,7 +32,7 @@ impl Calling<'_> {
     pub(super) async fn durable(
         &self,
         files: Placed,
-        trace: &Trace,
+        log: &RequestLog,
         wait: bool,
     ) -> Result<DurableEnd, Refusal> {
         self.take_disk(&files).await?;
@@ -53,7 +53,7 @@ impl Calling<'_> {
             source: NAME.to_owned(),
             dedup: self.once.as_ref().map(|once| once.dedup.clone()),
             event_type: None,
-            received_at: trace.at,
+            received_at: log.at,
             strength: Strength::Token,
             secret: None,
             proof: None,
@@ -62,7 +62,7 @@ impl Calling<'_> {
             thread: call.params.get(Name::TaskId).map(str::to_owned),
             params: call.params.clone(),
             // What is kept in clear has neither the key nor the user's tokens in it.
-            request_line: format!("{} {}", trace.method, trace.path),
+            request_line: format!("{} {}", log.method, log.path),
             headers: notes.clone(),
             body: call.extra.clone().unwrap_or_default().into(),
             attachments: files,

@@ -36,15 +36,15 @@ const WINDOW: Duration = Duration::from_secs(60);
 const ADDRESSES: usize = 65_536;
 
 /// A key, or a key at an agent, as a digest.
-type Tag = [u8; 16];
+type KeyTag = [u8; 16];
 
 /// The keys of callers as far as they are known.
 pub struct ForeignKeys {
     secret: hmac::Key,
-    proved: Mutex<Recent<Tag>>,
-    refused: Mutex<Recent<Tag>>,
+    proved: Mutex<Recent<KeyTag>>,
+    refused: Mutex<Recent<KeyTag>>,
     failures: Mutex<Failures>,
-    turns: Mutex<HashMap<Tag, Arc<tokio::sync::Mutex<()>>>>,
+    turns: Mutex<HashMap<KeyTag, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl ForeignKeys {
@@ -134,7 +134,7 @@ impl ForeignKeys {
         Some(turn)
     }
 
-    fn tag(&self, first: &[u8], second: &str) -> Tag {
+    fn tag(&self, first: &[u8], second: &str) -> KeyTag {
         let mut mac = hmac::Context::with_key(&self.secret);
         mac.update(&(first.len() as u64).to_be_bytes());
         mac.update(first);
@@ -154,7 +154,7 @@ impl fmt::Debug for ForeignKeys {
 /// A turn that is taken, until it is dropped.
 pub(super) struct KeyTurn<'k> {
     keys: &'k ForeignKeys,
-    tag: Tag,
+    tag: KeyTag,
     held: Option<OwnedMutexGuard<()>>,
 }
 

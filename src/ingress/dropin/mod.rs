@@ -26,11 +26,11 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response};
 
-use super::held::Hold;
-use super::load::{Rank, Slot};
-use super::trace::{self, Answered, Refused, Trace};
+use super::load_shed::{LoadPermit, Rank};
+use super::memory_limit::MemoryPermit;
+use super::request_log::{self, Answered, RefusedAnswer, RequestLog};
 use super::upload::{self, Placed};
-use super::{Bounds, Ingress, body, form, receive};
+use super::{BodyLimits, Ingress, body, form, receive};
 use crate::config::{Config, DropIn, Secret};
 use crate::mapping::shape::{Getter, is_task, shape};
 use crate::mapping::{Note, hosted as reading};
@@ -114,24 +114,24 @@ pub(super) async fn at_door(
     else {
         return receive::elsewhere(State(ingress), request).await;
     };
-    let mut trace = Trace::new(&ingress, &request);
-    trace.source = Some(NAME.to_owned());
+    let mut log = RequestLog::new(&ingress, &request);
+    log.source = Some(NAME.to_owned());
     // Callers give up on long runs; what became of their requests is told all the same.
     let mut watched = Watched {
         ingress: &ingress,
-        trace: Some(trace),
+        log: Some(log),
     };
-    let Some(trace) = watched.trace.as_mut() else {
+    let Some(log) = watched.log.as_mut() else {
         return Response::default();
     };
-    let ended = AssertUnwindSafe(answer(&ingress, dropin, request, trace))
+    let ended = AssertUnwindSafe(answer(&ingress, dropin, request, log))
         .catch_unwind()
         .await;
     let ended =
         ended.unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned())));
     if matches!(ended, Err(Refusal::NoKey)) {
         // Whoever brings no key was perhaps sent to the wrong path.
-        trace.hint = receive::meant(&ingress.sources, &trace.path);
+        log.hint = receive::meant(&ingress.sources, &log.path);
     }
     watched.finish(ended)
 }
@@ -141,12 +141,12 @@ async fn answer(
     ingress: &Ingress,
     dropin: &Dropin,
     request: Request<Body>,
-    trace: &mut Trace,
+    log: &mut RequestLog,
 ) -> Result<Answered, Refusal> {
     let (head, incoming) = request.into_parts();
-    let (presented, bounds, _slot) = admit(ingress, dropin, &head, trace)?;
+    let (presented, bounds, _slot) = admit(ingress, dropin, &head, log)?;
     let key = once::key(&head.headers)?;
-    let hold = Arc::new(ingress.held.hold(trace.peer.0));
+    let hold = Arc::new(ingress.held.hold(log.peer.0));
     let explains = explain::is_asked(&head.headers);
     if explains && matches!(presented, Presented::Foreign(_)) {
         return Err(Refusal::KeyRefused(
@@ -162,10 +162,10 @@ async fn answer(
         hold: hold.clone(),
         explains,
     };
-    let (read, notes, files) = read.whole(incoming, trace).await?;
+    let (read, notes, files) = read.whole(incoming, log).await?;
     if explains {
         if let Ok(call) = &read {
-            dropin.caller(ingress, presented, call, trace)?;
+            dropin.caller(ingress, presented, call, log)?;
         }
         let told = explain::call(&dropin.config, &read, &notes, ingress.sealer.marks());
         return Ok(Answered {
@@ -175,9 +175,9 @@ async fn answer(
     }
     let mut call = read?;
     // The body is gone, and the call that it became stands here twice: as it was read, and as it is sent.
-    hold.grow(2 * trace.body_bytes.min(bounds.size))?;
+    hold.grow(2 * log.body_bytes.min(bounds.size))?;
     call.id = presented.chosen_id(&ingress.ids, &call);
-    let mut caller = dropin.caller(ingress, presented, &call, trace)?;
+    let mut caller = dropin.caller(ingress, presented, &call, log)?;
     let once = match key {
         Some(_) if !call.asynchronous && wants_events(&head.headers) => {
             return Err(Refusal::Malformed(
@@ -187,7 +187,7 @@ async fn answer(
         Some(key) => {
             // What is kept is kept for a key that the upstream knows.
             dropin
-                .prove(ingress, &mut caller, &call.agent_id, trace.peer.0)
+                .prove(ingress, &mut caller, &call.agent_id, log.peer.0)
                 .await?;
             Some(Once::new(&key, &caller, &call.agent_id, &ingress.ids))
         }
@@ -199,7 +199,7 @@ async fn answer(
         call: &call,
         caller,
         once,
-        peer: trace.peer.0,
+        peer: log.peer.0,
     };
     if call.asynchronous {
         let kept = match calling.caller.standing {
@@ -208,7 +208,7 @@ async fn answer(
                 None
             }
             KeyStanding::Own | KeyStanding::Foreign => {
-                Some(calling.durable(files, trace, false).await?)
+                Some(calling.durable(files, log, false).await?)
             }
         };
         return Ok(answered(
@@ -218,7 +218,7 @@ async fn answer(
     }
     if calling.once.is_some() {
         ingress.may_run()?;
-        let end = calling.durable(files, trace, true).await?;
+        let end = calling.durable(files, log, true).await?;
         return whole(&call, Some(&end), end.task.clone().unwrap_or_default());
     }
     ingress.may_run()?;
@@ -227,7 +227,7 @@ async fn answer(
     }
     let (kept, task) = match call.params.get(Name::TaskId) {
         // A turn of a conversation waits for the one before it, whichever door that came by.
-        Some(thread) => calling.in_turn(thread, files, trace).await?,
+        Some(thread) => calling.in_turn(thread, files, log).await?,
         None => (None, calling.run(files).await?),
     };
     whole(&call, kept.as_ref(), task)
@@ -257,20 +257,20 @@ fn admit<'d>(
     ingress: &Ingress,
     dropin: &'d Dropin,
     head: &Parts,
-    trace: &mut Trace,
-) -> Result<(Presented<'d>, Bounds, Slot), Refusal> {
+    log: &mut RequestLog,
+) -> Result<(Presented<'d>, BodyLimits, LoadPermit), Refusal> {
     ingress.judge_head(head)?;
     // A call whose key nobody knows waits for no disk.
-    let slot = ingress.load.enter_beside(Rank::Retrying, trace.peer.0)?;
-    ingress.limits.caller(trace.peer.0, &mut trace.limits)?;
+    let slot = ingress.load.enter_beside(Rank::Retrying, log.peer.0)?;
+    ingress.limits.caller(log.peer.0, &mut log.limits)?;
     if head.method != Method::POST {
         return Err(Refusal::Method("POST"));
     }
-    let presented = dropin.presented(ingress, head, trace)?;
+    let presented = dropin.presented(ingress, head, log)?;
     match &presented {
         Presented::Own(_) => {
             ingress.limits.whole(true)?;
-            ingress.limits.dropin_own(&mut trace.limits)?;
+            ingress.limits.dropin_own(&mut log.limits)?;
         }
         Presented::Foreign(key) => ingress.limits.whole(dropin.known.is_known(key.expose()))?,
     }
@@ -286,12 +286,12 @@ fn admit<'d>(
                 Presented::Own(own) => own.max_upload,
                 Presented::Foreign(_) => None,
             };
-            Bounds {
+            BodyLimits {
                 size: own.map_or(bounds.size, |own| own.min(bounds.size)),
                 ..bounds
             }
         }
-        None => Bounds {
+        None => BodyLimits {
             size: dropin.config.max_body.unwrap_or(ingress.bounds.size),
             ..ingress.bounds
         },
@@ -314,8 +314,8 @@ struct CallReading<'r> {
     dropin: &'r Dropin,
     presented: &'r Presented<'r>,
     head: &'r Parts,
-    bounds: Bounds,
-    hold: Arc<Hold>,
+    bounds: BodyLimits,
+    hold: Arc<MemoryPermit>,
     /// Whether its caller asks what it would become.
     explains: bool,
 }
@@ -325,7 +325,7 @@ type ReadCall = (Result<HostedCall, Refusal>, Vec<Note>, Placed);
 
 impl CallReading<'_> {
     /// Reads the request.
-    async fn whole(&self, incoming: Body, trace: &mut Trace) -> Result<ReadCall, Refusal> {
+    async fn whole(&self, incoming: Body, log: &mut RequestLog) -> Result<ReadCall, Refusal> {
         let Self {
             ingress,
             head,
@@ -353,16 +353,16 @@ impl CallReading<'_> {
             Ok((read, notes, files))
         };
         if is_form(&head.headers) {
-            let gate = self.dropin.gate(self.presented, head, trace.peer.0);
+            let gate = self.dropin.gate(self.presented, head, log.peer.0);
             let bounds = (*bounds, hold.clone());
             let (parts, files) =
-                upload::at_door(ingress, head, incoming, bounds, gate.as_ref(), trace).await?;
-            trace.has_body = true;
+                upload::at_door(ingress, head, incoming, bounds, gate.as_ref(), log).await?;
+            log.has_body = true;
             return call(reading::Body::Parts(&parts), files);
         }
         let bytes = body::read(incoming, *bounds, hold).await?;
-        trace.body_bytes = bytes.len() as u64;
-        trace.has_body = true;
+        log.body_bytes = bytes.len() as u64;
+        log.has_body = true;
         call(reading::Body::Whole(&bytes), Placed::none())
     }
 }
@@ -413,13 +413,15 @@ fn is_reserved(path: &str) -> bool {
 /// A request that is counted and logged even when its caller leaves before it is answered.
 struct Watched<'a> {
     ingress: &'a Ingress,
-    trace: Option<Trace>,
+    log: Option<RequestLog>,
 }
 
 impl Watched<'_> {
     fn finish(mut self, ended: Result<Answered, Refusal>) -> Response<Body> {
-        match self.trace.take() {
-            Some(trace) => trace::finish(self.ingress, &trace, ended.map_err(Refused::at_dropin)),
+        match self.log.take() {
+            Some(log) => {
+                request_log::finish(self.ingress, &log, ended.map_err(RefusedAnswer::at_dropin))
+            }
             None => Response::default(),
         }
     }
@@ -427,13 +429,13 @@ impl Watched<'_> {
 
 impl Drop for Watched<'_> {
     fn drop(&mut self) {
-        if let Some(trace) = self.trace.take() {
-            let refusal = if trace.has_body {
+        if let Some(log) = self.log.take() {
+            let refusal = if log.has_body {
                 Refusal::Left
             } else {
                 Refusal::Aborted
             };
-            trace::finish(self.ingress, &trace, Err(Refused::at_dropin(refusal)));
+            request_log::finish(self.ingress, &log, Err(RefusedAnswer::at_dropin(refusal)));
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::config::door::is_plain_segment;
 
 /// A call, as it came and as it goes upstream.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wish<'a> {
+pub(super) struct CallTarget<'a> {
     pub(super) method: &'a Method,
     /// The path as the caller wrote it.
     pub(super) path: &'a str,
@@ -21,7 +21,7 @@ pub(super) struct Wish<'a> {
 
 /// What a call is to whoever may make it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Opened {
+pub(super) enum OpenedCall {
     /// It begins a run, or goes on with one.
     Run,
     /// Any other.
@@ -32,15 +32,15 @@ pub(super) enum Opened {
 /// that the key began.
 pub(super) fn open(
     key: &GatewayKey,
-    wish: &Wish<'_>,
+    wish: &CallTarget<'_>,
     owns: impl Fn(&str) -> bool,
-) -> Option<Opened> {
+) -> Option<OpenedCall> {
     if begins_run(key, wish) {
-        return Some(Opened::Run);
+        return Some(OpenedCall::Run);
     }
     let is_open =
         is_listed(key, wish) || task_read(wish).is_some_and(|task| key.isolate && owns(task));
-    is_open.then_some(Opened::Other)
+    is_open.then_some(OpenedCall::Other)
 }
 
 /// The path upstream without what stands before `/v1` in the upstream's own address.
@@ -51,12 +51,12 @@ pub(super) fn below_root<'p>(base: &str, path_upstream: &'p str) -> &'p str {
 }
 
 /// Whether a call begins a run, or goes on with one, whoever makes it.
-pub(super) fn is_run(wish: &Wish<'_>) -> bool {
+pub(super) fn is_run(wish: &CallTarget<'_>) -> bool {
     *wish.method == Method::POST && run_of(wish.call).is_some()
 }
 
 /// A run of one of the key's agents or workflows, at the API or at the control plane of the SDK.
-fn begins_run(key: &GatewayKey, wish: &Wish<'_>) -> bool {
+fn begins_run(key: &GatewayKey, wish: &CallTarget<'_>) -> bool {
     let ours = |id: &str| key.agents.iter().any(|agent| agent == id);
     *wish.method == Method::POST && run_of(wish.call).is_some_and(ours)
 }
@@ -78,7 +78,7 @@ fn run_of(call: &str) -> Option<&str> {
 }
 
 /// The task that a call reads, at the API or at the control plane of the SDK.
-fn task_read<'a>(wish: &Wish<'a>) -> Option<&'a str> {
+fn task_read<'a>(wish: &CallTarget<'a>) -> Option<&'a str> {
     if *wish.method != Method::GET {
         return None;
     }
@@ -92,7 +92,7 @@ fn task_read<'a>(wish: &Wish<'a>) -> Option<&'a str> {
 }
 
 /// A path that the key's table lists.
-fn is_listed(key: &GatewayKey, wish: &Wish<'_>) -> bool {
+fn is_listed(key: &GatewayKey, wish: &CallTarget<'_>) -> bool {
     let Some(segments) = segments(wish.path) else {
         return false;
     };
@@ -151,7 +151,7 @@ mod tests {
     fn may(key: &GatewayKey, method: &Method, path: &str) -> bool {
         open(
             key,
-            &Wish {
+            &CallTarget {
                 method,
                 path,
                 call: path,

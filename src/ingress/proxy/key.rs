@@ -7,7 +7,7 @@ use http::request;
 use percent_encoding::percent_decode;
 
 use super::Proxy;
-use super::allow::{self, Opened, Wish};
+use super::allow::{self, CallTarget, OpenedCall};
 use crate::config::Secret;
 use crate::limit::{Limits, Told};
 use crate::model::{Refusal, Timestamp, UpstreamIds};
@@ -17,7 +17,7 @@ use crate::source::Keyring;
 pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What a caller asks for.
-pub(super) struct Asked<'a> {
+pub(super) struct KeyedRequest<'a> {
     pub(super) proxy: &'a Proxy,
     pub(super) head: &'a request::Parts,
     /// The path that goes upstream.
@@ -27,7 +27,7 @@ pub(super) struct Asked<'a> {
 
 /// A caller, judged.
 #[derive(Debug, Default)]
-pub(super) struct Judged {
+pub(super) struct KeyVerdict {
     /// The key that goes upstream.
     pub(super) upstream_key: Option<HeaderValue>,
     /// The name of the gateway key that it stands for.
@@ -45,11 +45,11 @@ pub(super) fn judge(
     keyring: &Keyring,
     ids: &UpstreamIds,
     (limits, told): (&Limits, &mut Told),
-    asked: &Asked<'_>,
-) -> Result<Judged, Refusal> {
+    asked: &KeyedRequest<'_>,
+) -> Result<KeyVerdict, Refusal> {
     let (proxy, head) = (&asked.proxy.config, asked.head);
     let call = allow::below_root(proxy.upstream.path(), asked.path_upstream);
-    let wish = Wish {
+    let wish = CallTarget {
         method: &head.method,
         path: head.uri.path(),
         call,
@@ -68,9 +68,9 @@ pub(super) fn judge(
         return if proxy.require_key {
             Err(Refusal::NoKey)
         } else {
-            Ok(Judged {
+            Ok(KeyVerdict {
                 begins_run,
-                ..Judged::default()
+                ..KeyVerdict::default()
             })
         };
     };
@@ -86,10 +86,10 @@ pub(super) fn judge(
         if keyring.is_within(presented.as_bytes()) {
             return Err(misplaced());
         }
-        return Ok(Judged {
+        return Ok(KeyVerdict {
             upstream_key: Some(presented.clone()),
             begins_run,
-            ..Judged::default()
+            ..KeyVerdict::default()
         });
     };
     let refused = |why: &str| Refusal::KeyRefused(format!("key {} {why}", key.name));
@@ -101,18 +101,18 @@ pub(super) fn judge(
     }
     let opened = match key.is_limited() {
         true => allow::open(key, &wish, |task| ids.owns(&key.name, task)),
-        false => Some(Opened::Other),
+        false => Some(OpenedCall::Other),
     };
     let opened = opened.ok_or_else(|| refused("does not open this path with this method"))?;
     limits.key(&key.name, told)?;
-    let judged = |upstream_key| Judged {
+    let judged = |upstream_key| KeyVerdict {
         upstream_key: Some(upstream_key),
         name: Some(key.name.clone()),
         presented: keyring
             .name_of(key, presented.as_bytes())
             .map(str::to_owned),
         begins_run,
-        begins_own_run: opened == Opened::Run && key.isolate,
+        begins_own_run: opened == OpenedCall::Run && key.isolate,
     };
     if !proxy.exchange_keys {
         return Ok(judged(presented.clone()));

@@ -36,11 +36,11 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tower::Service;
 
-use super::held::Hold;
-use super::load::{Rank, Slot};
+use super::load_shed::{LoadPermit, Rank};
+use super::memory_limit::MemoryPermit;
 use super::receive::misframed;
-use super::trace::{REQUEST_ID, Refused, Trace, finish};
-use super::{Bounds, Ingress, body};
+use super::request_log::{REQUEST_ID, RefusedAnswer, RequestLog, finish};
+use super::{BodyLimits, Ingress, body};
 use crate::config::door::is_same_server;
 use crate::config::{self, Config, ProxyConfig, Secret};
 use crate::model::{Account, Class, Outcome, Refusal};
@@ -48,8 +48,8 @@ use crate::net::{self, Client, SendError};
 use crate::source::Keyring;
 use crate::upstream::Draw;
 
-use key::Judged;
-use stream::{Downward, Fault, Tally, Upward};
+use key::KeyVerdict;
+use stream::{BodyFault, BodyProgress, Downward, Upward};
 
 /// Methods that a prefix takes, for those that it does not take.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
@@ -173,14 +173,14 @@ async fn through(
         .await;
     match ended.unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned())))
     {
-        Ok(Passed::On(answer)) => passage.on(&proxy, answer),
-        Ok(Passed::Here) => passage.here(),
+        Ok(ProxyAnswer::On(answer)) => passage.on(&proxy, answer),
+        Ok(ProxyAnswer::Here) => passage.here(),
         Err(refusal) => passage.refuse(refusal),
     }
 }
 
 /// What became of a request below a prefix.
-enum Passed {
+enum ProxyAnswer {
     /// The upstream has begun its answer.
     On(Response<Incoming>),
     /// It asks about the gateway itself.
@@ -192,7 +192,7 @@ async fn pass(
     passage: &mut Passage,
     proxy: &Proxy,
     request: Request<Incoming>,
-) -> Result<Passed, Refusal> {
+) -> Result<ProxyAnswer, Refusal> {
     let (mut head, incoming) = request.into_parts();
     let admitted = passage
         .ingress
@@ -205,7 +205,7 @@ async fn pass(
     {
         // The last one that may be asked answers for itself (RFC 9110, 7.6.2).
         let Some(left) = left.checked_sub(1) else {
-            return Ok(Passed::Here);
+            return Ok(ProxyAnswer::Here);
         };
         head.headers.insert(MAX_FORWARDS, left.into());
     }
@@ -214,7 +214,7 @@ async fn pass(
     }
     let stall = passage.ingress.bounds.stall;
     // What is held of a body is held until the upstream has begun its answer.
-    let hold = passage.ingress.held.hold(passage.trace.peer.0);
+    let hold = passage.ingress.held.hold(passage.log.peer.0);
     let body = match passage.key.clone().filter(|_| judged.begins_own_run) {
         Some(name) => {
             let body = begun(passage, proxy, &name, &mut head, (incoming, &hold)).await?;
@@ -254,7 +254,7 @@ async fn pass(
     }
     let received = std::mem::replace(answer.version_mut(), Version::HTTP_11);
     header::downward(answer.headers_mut(), received);
-    Ok(Passed::On(answer))
+    Ok(ProxyAnswer::On(answer))
 }
 
 /// Waits for the turn of a call that begins a run, where one may begin.
@@ -277,10 +277,10 @@ async fn begun(
     proxy: &Proxy,
     key: &str,
     head: &mut Parts,
-    (incoming, hold): (Incoming, &Hold),
+    (incoming, hold): (Incoming, &MemoryPermit),
 ) -> Result<Bytes, Refusal> {
     let bounds = passage.ingress.bounds;
-    let bounds = Bounds {
+    let bounds = BodyLimits {
         size: proxy.config.max_body.unwrap_or(bounds.size),
         ..bounds
     };
@@ -298,16 +298,16 @@ async fn begun(
 
 /// The limits, the method, the length, the path and the key: all of it before the body is touched, since touching it
 /// tells the caller to go on (`100-continue`). Gives where the request goes, and who makes it.
-fn admit(passage: &mut Passage, proxy: &Proxy, head: &Parts) -> Result<(Uri, Judged), Refusal> {
+fn admit(passage: &mut Passage, proxy: &Proxy, head: &Parts) -> Result<(Uri, KeyVerdict), Refusal> {
     let ingress = &passage.ingress;
     passage.slot = Some(
         ingress
             .load
-            .enter_beside(Rank::Retrying, passage.trace.peer.0)?,
+            .enter_beside(Rank::Retrying, passage.log.peer.0)?,
     );
     ingress
         .limits
-        .caller(passage.trace.peer.0, &mut passage.trace.limits)?;
+        .caller(passage.log.peer.0, &mut passage.log.limits)?;
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method(METHODS));
     }
@@ -319,28 +319,26 @@ fn admit(passage: &mut Passage, proxy: &Proxy, head: &Parts) -> Result<(Uri, Jud
     let keyring = &ingress.proxies.keyring;
     if key::is_in_text(keyring, head.uri.path()) {
         // Nor is it logged.
-        passage.trace.path = format!("{}/…", *proxy.config.prefix);
+        passage.log.path = format!("{}/…", *proxy.config.prefix);
         return Err(key::misplaced());
     }
     let target = target::target(&proxy.config, &head.uri)?;
-    let asked = key::Asked {
+    let asked = key::KeyedRequest {
         proxy,
         head,
         path_upstream: target.path(),
-        now: passage.trace.at,
+        now: passage.log.at,
     };
-    let limits = (&*ingress.limits, &mut passage.trace.limits);
+    let limits = (&*ingress.limits, &mut passage.log.limits);
     let judged = key::judge(keyring, &ingress.ids, limits, &asked)?;
     ingress.limits.whole(judged.name.is_some())?;
-    ingress.limits.proxied(
-        &proxy.label,
-        judged.name.is_some(),
-        &mut passage.trace.limits,
-    )?;
+    ingress
+        .limits
+        .proxied(&proxy.label, judged.name.is_some(), &mut passage.log.limits)?;
     passage.key.clone_from(&judged.name);
-    passage.trace.key.clone_from(&judged.name);
+    passage.log.key.clone_from(&judged.name);
     if let (Some(name), Some(presented)) = (&judged.name, &judged.presented) {
-        ingress.uses.key(name, presented, passage.trace.at);
+        ingress.uses.key(name, presented, passage.log.at);
     }
     let uri = Uri::builder()
         .scheme(proxy.scheme.clone())
@@ -360,7 +358,7 @@ fn said_length(headers: &HeaderMap) -> Option<u64> {
 /// Waits for the head of the answer: `timeout` from the last piece of the body that went up.
 async fn wait(
     answer: impl Future<Output = Result<Response<Incoming>, SendError>>,
-    tally: &Tally,
+    tally: &BodyProgress,
     timeout: Duration,
 ) -> Result<Response<Incoming>, Refusal> {
     let mut answer = pin!(answer);
@@ -370,9 +368,9 @@ async fn wait(
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => {
                 return Err(match tally.fault() {
-                    Some(Fault::TooLarge(limit)) => Refusal::TooLarge(limit),
-                    Some(Fault::Slow) => Refusal::SlowBody,
-                    Some(Fault::Broken) => Refusal::Aborted,
+                    Some(BodyFault::TooLarge(limit)) => Refusal::TooLarge(limit),
+                    Some(BodyFault::Slow) => Refusal::SlowBody,
+                    Some(BodyFault::Broken) => Refusal::Aborted,
                     None => Refusal::UpstreamFailed(error.to_string()),
                 });
             }
@@ -391,17 +389,17 @@ async fn wait(
 /// then it is logged and counted.
 struct Passage {
     ingress: Arc<Ingress>,
-    trace: Trace,
+    log: RequestLog,
     /// The name of the gateway key that was presented.
     key: Option<String>,
-    tally: Arc<Tally>,
-    ended: Ended,
+    tally: Arc<BodyProgress>,
+    ended: PassageState,
     /// Its place among the requests in work.
-    slot: Option<Slot>,
+    slot: Option<LoadPermit>,
 }
 
 /// How far a passage has come.
-enum Ended {
+enum PassageState {
     /// No answer yet.
     Waiting,
     /// Refused, and counted.
@@ -417,15 +415,15 @@ enum Ended {
 
 impl Passage {
     fn new(ingress: Arc<Ingress>, proxy: &Proxy, request: &Request<Incoming>) -> Self {
-        let mut trace = Trace::new(&ingress, request);
-        trace.source = Some(proxy.label.clone());
-        let tally = Arc::new(Tally::new(trace.begun));
+        let mut log = RequestLog::new(&ingress, request);
+        log.source = Some(proxy.label.clone());
+        let tally = Arc::new(BodyProgress::new(log.begun));
         Self {
             ingress,
-            trace,
+            log,
             key: None,
             tally,
-            ended: Ended::Waiting,
+            ended: PassageState::Waiting,
             slot: None,
         }
     }
@@ -433,16 +431,16 @@ impl Passage {
     /// The answer, on its way down.
     fn on(mut self, proxy: &Proxy, answer: Response<Incoming>) -> Response<Body> {
         let (mut head, incoming) = answer.into_parts();
-        self.ended = Ended::Answered {
+        self.ended = PassageState::Answered {
             status: head.status.as_u16(),
-            first: self.trace.begun.elapsed(),
+            first: self.log.begun.elapsed(),
             bytes: 0,
             end: "caller left",
         };
-        if let Ok(id) = HeaderValue::try_from(self.trace.id.to_string()) {
+        if let Ok(id) = HeaderValue::try_from(self.log.id.to_string()) {
             head.headers.insert(REQUEST_ID, id);
         }
-        let to_head = self.trace.method == "HEAD";
+        let to_head = self.log.method == "HEAD";
         let body = Downward::new(
             incoming,
             self,
@@ -460,11 +458,11 @@ impl Passage {
         answer
             .headers_mut()
             .insert(ALLOW, HeaderValue::from_static(METHODS));
-        if let Ok(id) = HeaderValue::try_from(self.trace.id.to_string()) {
+        if let Ok(id) = HeaderValue::try_from(self.log.id.to_string()) {
             answer.headers_mut().insert(REQUEST_ID, id);
         }
-        let (status, first) = (answer.status().as_u16(), self.trace.begun.elapsed());
-        self.ended = Ended::Answered {
+        let (status, first) = (answer.status().as_u16(), self.log.begun.elapsed());
+        self.ended = PassageState::Answered {
             status,
             first,
             bytes: 0,
@@ -474,25 +472,25 @@ impl Passage {
     }
 
     fn refuse(mut self, refusal: Refusal) -> Response<Body> {
-        self.ended = Ended::Refused;
-        self.trace.body_bytes = self.tally.bytes();
+        self.ended = PassageState::Refused;
+        self.log.body_bytes = self.tally.bytes();
         finish(
             &self.ingress,
-            &self.trace,
-            Err(Refused::at_source(refusal, &self.trace)),
+            &self.log,
+            Err(RefusedAnswer::at_source(refusal, &self.log)),
         )
     }
 
     /// Bytes of the answer have gone down.
     const fn moved(&mut self, count: u64) {
-        if let Ended::Answered { bytes, .. } = &mut self.ended {
+        if let PassageState::Answered { bytes, .. } = &mut self.ended {
             *bytes += count;
         }
     }
 
     /// The answer has come to an end, in this way.
     const fn end(&mut self, how: &'static str) {
-        if let Ended::Answered { end, .. } = &mut self.ended {
+        if let PassageState::Answered { end, .. } = &mut self.ended {
             *end = how;
         }
     }
@@ -501,10 +499,10 @@ impl Passage {
 impl Drop for Passage {
     fn drop(&mut self) {
         match self.ended {
-            Ended::Refused => {}
+            PassageState::Refused => {}
             // The handler is dropped only when the caller's connection is.
-            Ended::Waiting => {
-                self.trace.body_bytes = self.tally.bytes();
+            PassageState::Waiting => {
+                self.log.body_bytes = self.tally.bytes();
                 let refusal = if self.tally.is_whole() {
                     Refusal::Left
                 } else {
@@ -512,30 +510,30 @@ impl Drop for Passage {
                 };
                 drop(finish(
                     &self.ingress,
-                    &self.trace,
-                    Err(Refused::at_source(refusal, &self.trace)),
+                    &self.log,
+                    Err(RefusedAnswer::at_source(refusal, &self.log)),
                 ));
             }
-            Ended::Answered {
+            PassageState::Answered {
                 status,
                 first,
                 bytes,
                 end,
             } => {
-                let source = self.trace.source.as_deref().unwrap_or("");
-                let took = self.trace.begun.elapsed();
+                let source = self.log.source.as_deref().unwrap_or("");
+                let took = self.log.begun.elapsed();
                 self.ingress.metrics.request(source, Outcome::Proxied, took);
                 if let Some(key) = &self.key {
                     self.ingress.metrics.key_request(key, Outcome::Proxied);
                 }
                 let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
                 tracing::info!(
-                    request = %self.trace.id,
+                    request = %self.log.id,
                     source,
                     key = self.key,
-                    peer = %self.trace.peer.0,
-                    method = self.trace.method,
-                    path = self.trace.path,
+                    peer = %self.log.peer.0,
+                    method = self.log.method,
+                    path = self.log.path,
                     outcome = Outcome::Proxied.as_str(),
                     status,
                     end,

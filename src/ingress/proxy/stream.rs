@@ -20,19 +20,19 @@ use super::Passage;
 
 /// What is known of a request's body while it goes up.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct BodyProgress {
     begun: Instant,
     /// Milliseconds after `begun` at which the last piece went up.
     last: AtomicU64,
     bytes: AtomicU64,
     /// Whether the body has come to its end.
     is_whole: AtomicBool,
-    fault: OnceLock<Fault>,
+    fault: OnceLock<BodyFault>,
 }
 
 /// Why a request's body did not go up whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum BodyFault {
     /// Larger than this.
     TooLarge(u64),
     /// It stood still.
@@ -41,7 +41,7 @@ pub(super) enum Fault {
     Broken,
 }
 
-impl Tally {
+impl BodyProgress {
     pub(super) const fn new(begun: Instant) -> Self {
         Self {
             begun,
@@ -70,7 +70,7 @@ impl Tally {
         self.is_whole.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn fault(&self) -> Option<Fault> {
+    pub(super) fn fault(&self) -> Option<BodyFault> {
         self.fault.get().copied()
     }
 
@@ -81,12 +81,12 @@ impl Tally {
     }
 
     /// The first fault is the one that counts.
-    fn fail(&self, fault: Fault) -> Box<dyn Error + Send + Sync> {
+    fn fail(&self, fault: BodyFault) -> Box<dyn Error + Send + Sync> {
         let _ = self.fault.set(fault);
         match fault {
-            Fault::TooLarge(_) => "the body is too large",
-            Fault::Slow => "the body stood still",
-            Fault::Broken => "the body broke off",
+            BodyFault::TooLarge(_) => "the body is too large",
+            BodyFault::Slow => "the body stood still",
+            BodyFault::Broken => "the body broke off",
         }
         .into()
     }
@@ -95,7 +95,7 @@ impl Tally {
 /// A request's body on its way up.
 pub(super) struct Upward {
     incoming: Incoming,
-    tally: Arc<Tally>,
+    tally: Arc<BodyProgress>,
     limit: u64,
     stall: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
@@ -104,7 +104,7 @@ pub(super) struct Upward {
 impl Upward {
     pub(super) fn new(
         incoming: Incoming,
-        tally: Arc<Tally>,
+        tally: Arc<BodyProgress>,
         limit: Option<u64>,
         stall: Duration,
     ) -> Self {
@@ -135,7 +135,7 @@ impl Body for Upward {
                 let stall = this.stall;
                 let waiting = this.waiting.get_or_insert_with(|| Box::pin(sleep(stall)));
                 ready!(waiting.as_mut().poll(cx));
-                return Poll::Ready(Some(Err(this.tally.fail(Fault::Slow))));
+                return Poll::Ready(Some(Err(this.tally.fail(BodyFault::Slow))));
             };
             this.waiting = None;
             let frame = match frame {
@@ -143,14 +143,14 @@ impl Body for Upward {
                     this.tally.end();
                     return Poll::Ready(None);
                 }
-                Some(Err(_)) => return Poll::Ready(Some(Err(this.tally.fail(Fault::Broken)))),
+                Some(Err(_)) => return Poll::Ready(Some(Err(this.tally.fail(BodyFault::Broken)))),
                 Some(Ok(frame)) => frame,
             };
             let Ok(piece) = frame.into_data() else {
                 continue;
             };
             if this.tally.moved(piece.len() as u64) > this.limit {
-                return Poll::Ready(Some(Err(this.tally.fail(Fault::TooLarge(this.limit)))));
+                return Poll::Ready(Some(Err(this.tally.fail(BodyFault::TooLarge(this.limit)))));
             }
             // Whoever knows the length asks for no further piece.
             if this.incoming.is_end_stream() {
@@ -173,7 +173,7 @@ impl Body for Upward {
 pub(super) struct Downward {
     incoming: Incoming,
     passage: Passage,
-    pulse: Option<Pulse>,
+    pulse: Option<Heartbeat>,
     /// The answer to a HEAD without a length: there is no body, and none may be said to be empty.
     hides_length: bool,
 }
@@ -191,7 +191,7 @@ impl Downward {
         Self {
             incoming,
             passage,
-            pulse: pulses.then(|| Pulse::new(heartbeat)),
+            pulse: pulses.then(|| Heartbeat::new(heartbeat)),
             hides_length: to_head && !has_length,
         }
     }
@@ -282,13 +282,13 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 const BEAT: Bytes = Bytes::from_static(b": ping\n\n");
 
 /// Keeps a silent event stream open, and stays silent itself while an event is only half there.
-struct Pulse {
+struct Heartbeat {
     every: Duration,
     next: Pin<Box<Sleep>>,
     tail: Tail,
 }
 
-impl Pulse {
+impl Heartbeat {
     fn new(every: Duration) -> Self {
         Self {
             every,

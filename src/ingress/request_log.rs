@@ -35,7 +35,7 @@ pub(super) struct Answered {
 }
 
 /// What is known of a request for its log line, its counters and its sample.
-pub(super) struct Trace {
+pub(super) struct RequestLog {
     pub(super) id: RequestId,
     pub(super) at: Timestamp,
     pub(super) begun: Instant,
@@ -61,15 +61,15 @@ pub(super) struct Trace {
 }
 
 /// A request that was refused, and what its caller hears of it: doors differ in their words.
-pub(super) struct Refused {
+pub(super) struct RefusedAnswer {
     refusal: Refusal,
     answer: Response<Body>,
 }
 
-impl Refused {
+impl RefusedAnswer {
     /// In the words of a source.
-    pub(super) fn at_source(refusal: Refusal, trace: &Trace) -> Self {
-        let answer = refuse::answer(&refusal, trace.id, trace.drained);
+    pub(super) fn at_source(refusal: Refusal, log: &RequestLog) -> Self {
+        let answer = refuse::answer(&refusal, log.id, log.drained);
         Self { refusal, answer }
     }
 
@@ -80,7 +80,7 @@ impl Refused {
     }
 }
 
-impl Trace {
+impl RequestLog {
     /// What a head shows.
     pub(super) fn new<B>(ingress: &Ingress, request: &Request<B>) -> Self {
         Self {
@@ -108,7 +108,7 @@ impl Trace {
     }
 }
 
-impl Trace {
+impl RequestLog {
     /// What is known of what came in a request's place: nothing that it said is repeated.
     pub(super) fn of_none<B>(ingress: &Ingress, stand_in: &Request<B>) -> Self {
         Self {
@@ -131,13 +131,13 @@ fn start(text: &str, most: usize) -> &str {
 /// One outcome, one log line, one answer.
 pub(super) fn finish(
     ingress: &Ingress,
-    trace: &Trace,
-    ended: Result<Answered, Refused>,
+    log: &RequestLog,
+    ended: Result<Answered, RefusedAnswer>,
 ) -> Response<Body> {
-    let took = trace.begun.elapsed();
-    let source = trace.source.as_deref().unwrap_or("");
-    let (request, peer, method, path) = (trace.id, trace.peer.0, &trace.method, &trace.path);
-    let (key, agent) = (trace.key.as_deref(), trace.agent.as_deref());
+    let took = log.begun.elapsed();
+    let source = log.source.as_deref().unwrap_or("");
+    let (request, peer, method, path) = (log.id, log.peer.0, &log.method, &log.path);
+    let (key, agent) = (log.key.as_deref(), log.agent.as_deref());
     let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     let mut answer = match ended {
         Ok(Answered {
@@ -158,7 +158,7 @@ pub(super) fn finish(
             }
             answer
         }
-        Err(Refused { refusal, answer }) => {
+        Err(RefusedAnswer { refusal, answer }) => {
             ingress.metrics.request(source, Outcome::Refused, took);
             if let Some(key) = key {
                 ingress.metrics.key_request(key, Outcome::Refused);
@@ -166,10 +166,10 @@ pub(super) fn finish(
             ingress.metrics.refused(source, refusal.reason());
             let status = answer.status().as_u16();
             let (code, reason, mut cause) = (refusal.code(), refusal.reason(), refusal.cause());
-            if let Some(hint) = &trace.hint {
+            if let Some(hint) = &log.hint {
                 cause = format!("{cause}; {hint}");
             }
-            let whole = trace.whole.as_ref().and_then(|request| {
+            let whole = log.whole.as_ref().and_then(|request| {
                 let kept = ingress.sources.get(source)?.kept(request);
                 let body = request.body.clone();
                 Some(WholeRequest {
@@ -179,14 +179,14 @@ pub(super) fn finish(
                 })
             });
             let sample = RefusedSample {
-                at: trace.at,
-                request_id: trace.id.to_string(),
-                source: trace.source.clone(),
+                at: log.at,
+                request_id: log.id.to_string(),
+                source: log.source.clone(),
                 method: method.clone(),
                 path: path.clone(),
                 peer,
-                headers: trace.headers.iter().map(ToString::to_string).collect(),
-                body_bytes: trace.body_bytes,
+                headers: log.headers.iter().map(ToString::to_string).collect(),
+                body_bytes: log.body_bytes,
                 code,
                 reason,
                 cause: cause.clone(),
@@ -206,14 +206,14 @@ pub(super) fn finish(
             answer
         }
     };
-    if let Some((policy, state)) = trace.limits.fields() {
+    if let Some((policy, state)) = log.limits.fields() {
         for (name, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
             answer
                 .headers_mut()
                 .extend(HeaderValue::try_from(value).ok().map(|value| (name, value)));
         }
     }
-    if let Ok(id) = HeaderValue::try_from(trace.id.to_string()) {
+    if let Ok(id) = HeaderValue::try_from(log.id.to_string()) {
         answer.headers_mut().insert(REQUEST_ID, id);
     }
     answer

@@ -13,8 +13,8 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
-use super::held::Hold;
-use super::{Bounds, body};
+use super::memory_limit::MemoryPermit;
+use super::{BodyLimits, body};
 use crate::model::Refusal;
 use crate::source::Streamed;
 
@@ -32,19 +32,19 @@ const DRAIN_BYTES: u64 = 2 * 1024 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// A body, piece by piece.
-pub(super) struct Flow {
+pub(super) struct BodyStream {
     body: Body,
-    bounds: Bounds,
+    bounds: BodyLimits,
     begun: Instant,
     length: u64,
     rest: Bytes,
     seen: Option<Streamed>,
-    hold: Arc<Hold>,
+    hold: Arc<MemoryPermit>,
 }
 
-impl Flow {
+impl BodyStream {
     /// A body under its bounds.
-    pub(super) fn new(body: Body, bounds: Bounds, hold: Arc<Hold>) -> Self {
+    pub(super) fn new(body: Body, bounds: BodyLimits, hold: Arc<MemoryPermit>) -> Self {
         Self {
             body,
             bounds,
@@ -77,7 +77,7 @@ impl Flow {
     }
 
     /// What is held of it.
-    pub(super) fn held(&self) -> Arc<Hold> {
+    pub(super) fn held(&self) -> Arc<MemoryPermit> {
         self.hold.clone()
     }
 

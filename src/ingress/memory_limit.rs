@@ -29,7 +29,7 @@ pub const fn largest(max_held: u64) -> u64 {
 
 /// What is held of bodies.
 #[derive(Debug)]
-pub struct HeldBytes {
+pub struct MemoryLimit {
     most: AtomicU64,
     now: AtomicU64,
     /// What is counted by address: large bodies, and small ones while memory is short.
@@ -38,8 +38,8 @@ pub struct HeldBytes {
 
 /// What one request holds, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Hold {
-    held: Option<Arc<HeldBytes>>,
+pub(super) struct MemoryPermit {
+    held: Option<Arc<MemoryLimit>>,
     address: IpAddr,
     taken: Mutex<Portion>,
 }
@@ -51,7 +51,7 @@ struct Portion {
     counted: u64,
 }
 
-impl HeldBytes {
+impl MemoryLimit {
     /// Nothing yet, and so much at most.
     pub fn new(most: u64) -> Arc<Self> {
         Arc::new(Self {
@@ -72,8 +72,8 @@ impl HeldBytes {
     }
 
     /// For the body of a request from this address.
-    pub(super) fn hold(self: &Arc<Self>, address: IpAddr) -> Hold {
-        Hold {
+    pub(super) fn hold(self: &Arc<Self>, address: IpAddr) -> MemoryPermit {
+        MemoryPermit {
             held: Some(self.clone()),
             address: bucket(address),
             taken: Mutex::default(),
@@ -126,7 +126,7 @@ impl HeldBytes {
     }
 }
 
-impl Hold {
+impl MemoryPermit {
     /// For a body that is counted nowhere.
     #[cfg(test)]
     pub(super) fn none() -> Self {
@@ -171,7 +171,7 @@ impl Hold {
     }
 }
 
-impl Drop for Hold {
+impl Drop for MemoryPermit {
     fn drop(&mut self) {
         let taken = std::mem::take(self.taken.get_mut().unwrap_or_else(PoisonError::into_inner));
         if let Some(held) = self.held.take().filter(|_| taken.bytes > 0) {
@@ -196,12 +196,12 @@ mod tests {
 
     #[test]
     fn security_f11_one_address_leaves_half_and_large_bodies_leave_room_for_small_ones() {
-        let held = HeldBytes::new(64 * MIB);
+        let held = MemoryLimit::new(64 * MIB);
         let hold = |number: u8, bytes: u64| {
             let hold = held.hold(address(number));
             hold.grow(bytes).map(|()| hold)
         };
-        let mut all: Vec<Hold> = (0..7).map(|_| hold(1, 4 * MIB).unwrap()).collect();
+        let mut all: Vec<MemoryPermit> = (0..7).map(|_| hold(1, 4 * MIB).unwrap()).collect();
         assert!(hold(1, 4 * MIB).is_err(), "28 MiB are half of 56");
         all.extend((0..3).map(|_| hold(2, 4 * MIB).unwrap()));
         assert!(
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_body_that_grows_takes_more_and_gives_all_of_it_back() {
-        let held = HeldBytes::new(MIB);
+        let held = MemoryLimit::new(MIB);
         let growing = held.hold(address(1));
         for kib in [8, 16, 64, 65, 200, 400] {
             growing.grow(kib * 1024).unwrap();
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(held.now(), 400 * 1024, "what was held stays held");
         drop(growing);
         assert_eq!(held.now(), 0);
-        assert!(Hold::none().grow(u64::MAX).is_ok());
+        assert!(MemoryPermit::none().grow(u64::MAX).is_ok());
         assert_eq!(largest(256 * MIB), 112 * MIB);
     }
 }

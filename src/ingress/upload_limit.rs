@@ -24,7 +24,7 @@ const HALF: usize = 4096;
 
 /// The places of both kinds of doors.
 #[derive(Debug)]
-pub struct UploadPlaces {
+pub struct UploadLimit {
     sources: Arc<Pool>,
     dropin: Arc<Pool>,
     /// Source and address of uploads that were proved.
@@ -46,12 +46,12 @@ struct Uploads {
 
 /// A place that is taken, until it is dropped.
 #[derive(Debug)]
-pub(super) struct UploadPlace {
+pub(super) struct UploadPermit {
     pool: Arc<Pool>,
     address: IpAddr,
 }
 
-impl UploadPlaces {
+impl UploadLimit {
     /// So many each.
     pub fn new(most: usize) -> Arc<Self> {
         let pool = || {
@@ -70,7 +70,7 @@ impl UploadPlaces {
     }
 
     /// One at a source.
-    pub(super) fn at_source(&self, source: &str, address: IpAddr) -> Result<UploadPlace, Refusal> {
+    pub(super) fn at_source(&self, source: &str, address: IpAddr) -> Result<UploadPermit, Refusal> {
         let is_known = locked(&self.known).holds(&self.name(source, address), Instant::now());
         self.sources.take(address, is_known)
     }
@@ -80,7 +80,7 @@ impl UploadPlaces {
         &self,
         address: IpAddr,
         is_known: bool,
-    ) -> Result<UploadPlace, Refusal> {
+    ) -> Result<UploadPermit, Refusal> {
         self.dropin.take(address, is_known)
     }
 
@@ -96,7 +96,7 @@ impl UploadPlaces {
 }
 
 impl Pool {
-    fn take(self: &Arc<Self>, address: IpAddr, is_known: bool) -> Result<UploadPlace, Refusal> {
+    fn take(self: &Arc<Self>, address: IpAddr, is_known: bool) -> Result<UploadPermit, Refusal> {
         let address = bucket(address);
         let mut taken = locked(&self.taken);
         let Uploads { whole, by_address } = &mut *taken;
@@ -110,14 +110,14 @@ impl Pool {
         }
         *whole += 1;
         by_address.insert(address, mine + 1);
-        Ok(UploadPlace {
+        Ok(UploadPermit {
             pool: self.clone(),
             address,
         })
     }
 }
 
-impl Drop for UploadPlace {
+impl Drop for UploadPermit {
     fn drop(&mut self) {
         let mut taken = locked(&self.pool.taken);
         taken.whole -= 1;
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn security_f14_strangers_leave_places_to_whoever_is_known() {
-        let places = UploadPlaces::new(32);
+        let places = UploadLimit::new(32);
         let fill = |number: u8| {
             let take = || places.at_source("s", address(number)).ok();
             std::iter::from_fn(take).collect::<Vec<_>>()
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn one_place_is_one_for_anybody() {
-        let places = UploadPlaces::new(1);
+        let places = UploadLimit::new(1);
         let one = places.at_dropin(address(1), false).unwrap();
         assert!(places.at_dropin(address(2), true).is_err());
         drop(one);

@@ -19,7 +19,7 @@ const SHORT_QUEUE: usize = 512;
 
 /// The requests in work.
 #[derive(Debug)]
-pub struct Load {
+pub struct LoadShed {
     now: AtomicUsize,
     most: usize,
     /// Those that came when half of the places were taken, by address.
@@ -52,17 +52,17 @@ pub(super) enum Rank {
 
 /// A request in work, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Slot {
-    load: Arc<Load>,
+pub(super) struct LoadPermit {
+    load: Arc<LoadShed>,
     /// Whose it is, where that is counted.
     late: Option<IpAddr>,
 }
 
 /// An event that waits to be kept, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Waiting<'a>(&'a Queue, Instant);
+pub(super) struct QueuedEvent<'a>(&'a Queue, Instant);
 
-impl Load {
+impl LoadShed {
     /// None yet, and at most so many.
     pub fn new(most: usize) -> Arc<Self> {
         let queue = Queue {
@@ -80,7 +80,7 @@ impl Load {
     }
 
     /// Takes a request in, if there is room for one of its rank.
-    pub(super) fn enter(self: &Arc<Self>, rank: Rank, peer: IpAddr) -> Result<Slot, Refusal> {
+    pub(super) fn enter(self: &Arc<Self>, rank: Rank, peer: IpAddr) -> Result<LoadPermit, Refusal> {
         self.enter_at(rank, peer, Instant::now())
     }
 
@@ -89,11 +89,16 @@ impl Load {
         self: &Arc<Self>,
         rank: Rank,
         peer: IpAddr,
-    ) -> Result<Slot, Refusal> {
+    ) -> Result<LoadPermit, Refusal> {
         self.slot(rank.bound(self.most), peer)
     }
 
-    fn enter_at(self: &Arc<Self>, rank: Rank, peer: IpAddr, now: Instant) -> Result<Slot, Refusal> {
+    fn enter_at(
+        self: &Arc<Self>,
+        rank: Rank,
+        peer: IpAddr,
+        now: Instant,
+    ) -> Result<LoadPermit, Refusal> {
         if self.queue.wait(now) >= rank.patience() {
             return Err(full());
         }
@@ -102,9 +107,9 @@ impl Load {
 
     /// The last eighth of the places is not for an address that has an eighth of all: one connection can have a hundred
     /// requests in work.
-    fn slot(self: &Arc<Self>, bound: usize, peer: IpAddr) -> Result<Slot, Refusal> {
+    fn slot(self: &Arc<Self>, bound: usize, peer: IpAddr) -> Result<LoadPermit, Refusal> {
         // Counted first and judged then, so that no two take the last place.
-        let mut slot = Slot {
+        let mut slot = LoadPermit {
             load: self.clone(),
             late: None,
         };
@@ -126,10 +131,10 @@ impl Load {
     }
 
     /// Puts an event in the queue for the inbox.
-    pub(super) fn queue(&self) -> Waiting<'_> {
+    pub(super) fn queue(&self) -> QueuedEvent<'_> {
         let now = Instant::now();
         self.queue.join(now);
-        Waiting(&self.queue, now)
+        QueuedEvent(&self.queue, now)
     }
 }
 
@@ -199,7 +204,7 @@ fn full() -> Refusal {
     Refusal::Overloaded(refuse::retry_soon())
 }
 
-impl Drop for Slot {
+impl Drop for LoadPermit {
     fn drop(&mut self) {
         if let Some(address) = self.late {
             let mut late = self
@@ -218,7 +223,7 @@ impl Drop for Slot {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for QueuedEvent<'_> {
     fn drop(&mut self) {
         self.0.leave(self.1, Instant::now());
     }
@@ -238,9 +243,9 @@ mod tests {
 
     #[test]
     fn t42_unknown_paths_are_shed_first_and_senders_that_never_retry_last() {
-        let load = Load::new(16);
+        let load = LoadShed::new(16);
         let enter = |rank, number| load.enter(rank, address(number));
-        let mut slots: Vec<Slot> = (0..8).map(|_| enter(Rank::Unknown, 0).unwrap()).collect();
+        let mut slots: Vec<LoadPermit> = (0..8).map(|_| enter(Rank::Unknown, 0).unwrap()).collect();
         assert!(matches!(
             enter(Rank::Unknown, 0),
             Err(Refusal::Overloaded(_))
@@ -258,11 +263,11 @@ mod tests {
 
     #[test]
     fn security_f11_the_last_places_are_not_for_an_address_that_has_many() {
-        let load = Load::new(64);
+        let load = LoadShed::new(64);
         let take = |number| load.enter(Rank::Once, address(number)).ok();
-        let one: Vec<Slot> = std::iter::from_fn(|| take(1)).collect();
+        let one: Vec<LoadPermit> = std::iter::from_fn(|| take(1)).collect();
         assert_eq!(one.len(), 56);
-        let other: Vec<Slot> = std::iter::from_fn(|| take(2)).collect();
+        let other: Vec<LoadPermit> = std::iter::from_fn(|| take(2)).collect();
         assert_eq!(other.len(), 8);
         drop(one);
         assert!(take(1).is_some());
@@ -270,7 +275,7 @@ mod tests {
 
     #[test]
     fn t42_a_long_queue_that_moves_slowly_takes_no_more_and_a_short_one_does() {
-        let load = Load::new(8192);
+        let load = LoadShed::new(8192);
         let queue = &load.queue;
         let at = |millis| queue.epoch + Duration::from_millis(millis);
         let ranks = [Rank::Unknown, Rank::Retrying, Rank::Once];
