@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request};
 
-use crate::world::{Gateway, TOKEN, Upstream, json};
+use crate::world::{Gateway, TOKEN, Upstream, event_id};
 
 const OPEN: &str =
     "[sources.open]\nprovider = \"custom\"\nagent = \"a\"\nverify = { scheme = \"none\" }\n";
@@ -89,9 +89,7 @@ async fn t106_health_and_metrics_tell_no_internals() {
         assert!(!answer.headers().contains_key("server"));
     }
     let answer = gateway.post("/hooks/open", &[], r#"{"a":1}"#).await;
-    gateway
-        .settled(json(&answer)["event_id"].as_str().expect("an id"))
-        .await;
+    gateway.settled(&event_id(&answer)).await;
     gateway
         .metric_is(
             r#"sluicegate_inbox_deliveries{source="open",state="delivered"}"#,

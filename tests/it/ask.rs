@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
-use crate::world::{API_KEY, Gateway, TOKEN, Upstream, binary, free_address, json};
+use crate::world::{API_KEY, Gateway, TOKEN, Upstream, binary, event_id, free_address, json};
 
 /// What the service was shown.
 type Shown = Arc<Mutex<Vec<(Method, String, HeaderMap, Bytes)>>>;
@@ -118,9 +118,7 @@ async fn another_service_proves_a_request_and_its_headers_can_be_read() {
             "{headers:?}"
         );
     }
-    let event = gateway
-        .settled(json(&taken)["event_id"].as_str().expect("an id"))
-        .await;
+    let event = gateway.settled(&event_id(&taken)).await;
     assert_eq!(event["verification"]["strength"], "asked", "{event:#}");
     let again = gateway.post("/hooks/own?a=1", &headers, body).await;
     assert_eq!(json(&again)["status"], "duplicate", "{again:?}");

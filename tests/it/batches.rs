@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use http::Response;
 use serde_json::{Value, json};
 
-use crate::world::{Gateway, Upstream, hmac_sha256, json as json_of};
+use crate::world::{Gateway, Upstream, borrowed, hmac_sha256, json as json_of};
 
 const SECRET: &str = "a-secret-for-trying-1";
 
@@ -37,7 +37,7 @@ fn now() -> i64 {
 }
 
 /// Sends a body as the provider signs it.
-async fn send(gateway: &Gateway, provider: &str, kind: &str, body: &str) -> Response<Bytes> {
+async fn post_signed(gateway: &Gateway, provider: &str, kind: &str, body: &str) -> Response<Bytes> {
     let hex = |text: &str| hmac_sha256(SECRET.as_bytes(), text.as_bytes());
     let ts = now().to_string();
     let (query, headers) = match provider {
@@ -74,10 +74,7 @@ async fn send(gateway: &Gateway, provider: &str, kind: &str, body: &str) -> Resp
         "discord" => ("", vec![]),
         other => panic!("nobody knows how {other} signs"),
     };
-    let mut headers: Vec<(&str, &str)> = headers
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let mut headers = borrowed(&headers);
     headers.push(("content-type", kind));
     gateway
         .post(
@@ -89,7 +86,7 @@ async fn send(gateway: &Gateway, provider: &str, kind: &str, body: &str) -> Resp
 }
 
 async fn post(gateway: &Gateway, provider: &str, body: &Value) -> Response<Bytes> {
-    let answer = send(gateway, provider, "application/json", &body.to_string()).await;
+    let answer = post_signed(gateway, provider, "application/json", &body.to_string()).await;
     assert!(
         answer.status().is_success(),
         "{provider}: {} {:?}",
@@ -317,7 +314,7 @@ async fn a1_a_crash_keeps_all_of_a_batch_or_nothing() {
         let one = |ids: &[String; 3]| {
             let body = whatsapp(&[(&ids[0], "x"), (&ids[1], "y"), (&ids[2], "z")]).to_string();
             async move {
-                send(gateway, "whatsapp", "application/json", &body)
+                post_signed(gateway, "whatsapp", "application/json", &body)
                     .await
                     .status()
                     .is_success()
@@ -455,7 +452,7 @@ async fn a11_each_type_of_interaction_gets_its_own_answer() {
     assert_eq!(kept[2]["filtered"], "kind: autocompletion");
 
     let form = "application/x-www-form-urlencoded";
-    let menu = send(
+    let menu = post_signed(
         &gateway,
         "slack",
         form,
@@ -466,7 +463,7 @@ async fn a11_each_type_of_interaction_gets_its_own_answer() {
         (menu.status().as_u16(), json_of(&menu)),
         (200, json!({ "options": [] }))
     );
-    let command = send(
+    let command = post_signed(
         &gateway,
         "slack",
         form,
@@ -478,7 +475,7 @@ async fn a11_each_type_of_interaction_gets_its_own_answer() {
         (200, 0),
         "a body would be shown"
     );
-    let pressed = send(
+    let pressed = post_signed(
         &gateway,
         "slack",
         form,

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 
 use crate::operate::with_postgres;
-use crate::world::{Gateway, TOKEN, Upstream, binary, free_address, json as body_of};
+use crate::world::{Gateway, TOKEN, Upstream, binary, event_id, free_address};
 
 const OPEN: &str = r#"
 [sources.open]
@@ -96,10 +96,7 @@ async fn events_are_listed_shown_and_replayed() {
             json!({"id": 1, "text": text}).to_string(),
         )
         .await;
-    let id = body_of(&answer)["event_id"]
-        .as_str()
-        .expect("an id")
-        .to_owned();
+    let id = event_id(&answer);
     gateway.settled(&id).await;
     let admin = format!("http://{}", gateway.admin);
     let asked = |words: &[&str]| {
@@ -169,12 +166,7 @@ async fn operate(upstream: Upstream, gateway: Gateway) {
                 json!({"id": number, "text": "hi"}).to_string(),
             )
             .await;
-        ids.push(
-            body_of(&answer)["event_id"]
-                .as_str()
-                .expect("an id")
-                .to_owned(),
-        );
+        ids.push(event_id(&answer));
     }
     for id in &ids {
         gateway.settled(id).await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::world::{API_KEY, Gateway, Upstream, binary, json, wait_for};
+use crate::world::{API_KEY, Gateway, Upstream, binary, event_id, wait_for};
 
 const SOURCES: &str = r#"
 [sources.open]
@@ -33,15 +33,12 @@ fn key(number: u8) -> String {
     format!("literal:{}", number.to_string().repeat(32))
 }
 
-async fn send(gateway: &Gateway, id: u32) -> String {
+async fn accept_secretive(gateway: &Gateway, id: u32) -> String {
     let body = format!(r#"{{"id":"{id}","chat":"c","prompt":"{}"}}"#, SAID[0]);
     let path = format!("/hooks/open?note={}", SAID[1]);
     let answer = gateway.post(&path, &[("x-note", SAID[2])], body).await;
     assert_eq!(answer.status(), 202, "{:?}", answer.body());
-    json(&answer)["event_id"]
-        .as_str()
-        .expect("an id")
-        .to_owned()
+    event_id(&answer)
 }
 
 /// The event once it is delivered.
@@ -87,7 +84,7 @@ async fn an_event_is_closed_in_the_inbox_and_open_to_whoever_has_the_key() {
     };
 
     let gateway = start(format!("key = \"{}\"\nencrypt = true", key(1))).await;
-    let first = send(&gateway, 1).await;
+    let first = accept_secretive(&gateway, 1).await;
     shows(&gateway, &first).await;
     let sent = &upstream.runs().await[0]["body"];
     assert!(sent.to_string().contains(SAID[0]), "{sent}");
@@ -104,14 +101,14 @@ async fn an_event_is_closed_in_the_inbox_and_open_to_whoever_has_the_key() {
     let rotated = format!("key = \"{}\"\nold_keys = [\"{}\"]", key(2), key(1));
     let gateway = start(format!("{rotated}\nencrypt = true")).await;
     shows(&gateway, &first).await;
-    let second = send(&gateway, 2).await;
+    let second = accept_secretive(&gateway, 2).await;
     shows(&gateway, &second).await;
     gateway.stop().await;
 
     // Not closed any more: what comes now is kept in clear, what was closed still opens.
     let gateway = start(rotated).await;
     shows(&gateway, &second).await;
-    let third = send(&gateway, 3).await;
+    let third = accept_secretive(&gateway, 3).await;
     shows(&gateway, &third).await;
     gateway.stop().await;
     assert_ne!(
@@ -127,7 +124,7 @@ async fn whoever_mislays_the_key_is_told_before_anything_is_taken_in() {
     let folder = Arc::new(tempfile::tempdir().expect("a folder"));
     let one = config(&upstream, &format!("key = \"{}\"\nencrypt = true", key(1)));
     let gateway = Gateway::start_config_in(folder.clone(), &one).await;
-    let id = send(&gateway, 1).await;
+    let id = accept_secretive(&gateway, 1).await;
     delivered(&gateway, &id).await;
     gateway.stop().await;
 
@@ -157,7 +154,7 @@ async fn an_event_that_does_not_open_is_dead_says_so_and_goes_on_when_its_key_is
     };
     // In clear, closed, in clear: those at the ends open with any key.
     let gateway = start(format!("key = \"{}\"", key(1))).await;
-    let first = send(&gateway, 1).await;
+    let first = accept_secretive(&gateway, 1).await;
     delivered(&gateway, &first).await;
     assert_eq!(
         gateway
@@ -168,10 +165,10 @@ async fn an_event_that_does_not_open_is_dead_says_so_and_goes_on_when_its_key_is
     );
     gateway.stop().await;
     let gateway = start(format!("key = \"{}\"\nencrypt = true", key(1))).await;
-    let closed = send(&gateway, 2).await;
+    let closed = accept_secretive(&gateway, 2).await;
     gateway.stop().await;
     let gateway = start(format!("key = \"{}\"", key(1))).await;
-    let last = send(&gateway, 3).await;
+    let last = accept_secretive(&gateway, 3).await;
     gateway.stop().await;
 
     let gateway = start(format!("key = \"{}\"", key(2))).await;

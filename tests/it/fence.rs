@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use sluicegate::model::{Destination, DestinationKind};
 
-use crate::world::{Gateway, Upstream, borrowed, github, json, unmarked};
+use crate::world::{Gateway, Upstream, borrowed, event_id, github, json, unmarked};
 
 const CHAT: &str = r#"
 [sources.chat]
@@ -25,10 +25,7 @@ async fn chat(gateway: &Gateway, id: u32, chat: u32) -> String {
         )
         .await;
     assert_eq!(answer.status(), 202, "{:?}", answer.body());
-    json(&answer)["event_id"]
-        .as_str()
-        .expect("an id")
-        .to_owned()
+    event_id(&answer)
 }
 
 /// The upstream ids of runs, in order.
@@ -207,10 +204,7 @@ verify = { scheme = "none", event_id = "json:id" }
                 json!({"id": id.to_string(), "text": text}).to_string(),
             )
             .await;
-        let event = json(&answer)["event_id"]
-            .as_str()
-            .expect("an id")
-            .to_owned();
+        let event = event_id(&answer);
         gateway.settled(&event).await;
         let run = upstream.runs().await.pop().expect("a run");
         (
@@ -266,9 +260,7 @@ async fn security_f16_the_example_of_a_template_is_readable_and_marks_what_stran
         let answer = gateway
             .post("/hooks/triage", &borrowed(&headers), body)
             .await;
-        gateway
-            .settled(json(&answer)["event_id"].as_str().expect("an id"))
-            .await;
+        gateway.settled(&event_id(&answer)).await;
         let run = upstream.runs().await.pop().expect("a run");
         run["body"]["input"]["text"]
             .as_str()

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::world::{
-    API_KEY, Gateway, TOKEN, Upstream, free_address, hmac_sha256, json as body_of, wait_for,
+    API_KEY, Gateway, TOKEN, Upstream, event_id, free_address, hmac_sha256, wait_for,
 };
 
 const BOT_TOKEN: &str = "4711:planted-bot-token";
@@ -170,10 +170,7 @@ async fn update(gateway: &Gateway, number: u32, message: Value) -> String {
     ];
     let answer = gateway.post("/hooks/bot", &headers, body).await;
     assert_eq!(answer.status(), 202, "{:?}", answer.body());
-    body_of(&answer)["event_id"]
-        .as_str()
-        .expect("an id")
-        .to_owned()
+    event_id(&answer)
 }
 
 fn result(event: &Value) -> &str {
@@ -277,9 +274,7 @@ async fn t74_a_link_in_a_payload_is_followed_to_the_channels_own_host_only() {
         ];
         let answer = gateway.post("/hooks/room", &headers, body).await;
         assert_eq!(answer.status(), 202, "{:?}", answer.body());
-        gateway
-            .settled(body_of(&answer)["event_id"].as_str().expect("an id"))
-            .await
+        gateway.settled(&event_id(&answer)).await
     };
     let good = post(event("E1", &[format!("http://{address}/files/a.txt?x=1")])).await;
     assert!(

@@ -14,8 +14,8 @@ use tokio::net::UnixDatagram;
 use crate::layers::files;
 use crate::readme::{blocks, text};
 use crate::world::{
-    API_KEY, Gateway, TOKEN, Upstream, binary, borrowed, free_address, github, json as body_of,
-    signal, wait_for,
+    API_KEY, Gateway, TOKEN, Upstream, binary, borrowed, event_id, free_address, github, signal,
+    wait_for,
 };
 
 /// Files that hold a configuration, beside the blocks of README and `docs/`.
@@ -461,10 +461,7 @@ impl Desk {
             .gateway
             .post("/hooks/github", &borrowed(&headers), body)
             .await;
-        body_of(&answer)["event_id"]
-            .as_str()
-            .expect("an id")
-            .to_owned()
+        event_id(&answer)
     }
 
     /// What the line names is there, and the line names it.

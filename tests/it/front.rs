@@ -12,9 +12,7 @@ use http::Request;
 use serde_json::json;
 use sluicegate::net::Client;
 
-use crate::world::{
-    Gateway, Upstream, free_address, hmac_sha256, json as body_of, signal, wait_for,
-};
+use crate::world::{Gateway, Upstream, event_id, free_address, hmac_sha256, signal, wait_for};
 
 const SECRET: &str = "a-secret-behind-a-proxy";
 
@@ -217,10 +215,7 @@ async fn first_hour_11_large_uploads_long_runs_and_event_streams_get_through_ngi
     ];
     let answer = nginx.post("/hooks/scans", &headers, body).await;
     assert_eq!(answer.status(), 202, "{:?}", answer.body());
-    let event = body_of(&answer)["event_id"]
-        .as_str()
-        .expect("an id")
-        .to_owned();
+    let event = event_id(&answer);
     let event = gateway.settled(&event).await;
     assert_eq!(
         event["attachments"].as_array().map(Vec::len),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 
-use crate::world::{Gateway, Upstream, json as body_of, wait_for};
+use crate::world::{Gateway, Upstream, event_id, json as body_of, wait_for};
 
 const SOURCES: &str = r#"
 [sources.slow]
@@ -243,10 +243,7 @@ async fn t44_one_word_stops_every_run_and_what_comes_in_is_kept() {
     // Still so after it was killed.
     gateway.kill();
     let gateway = Gateway::start_in(folder, upstream.address, SOURCES).await;
-    let id = body_of(&kept)["event_id"]
-        .as_str()
-        .expect("an id")
-        .to_owned();
+    let id = event_id(&kept);
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(
         gateway.admin_json(&format!("/events/{id}")).await["deliveries"][0]["state"],
@@ -282,12 +279,7 @@ async fn t44_a_days_budget_holds_what_is_kept_refuses_the_rest_and_outlives_a_re
     for _ in 0..5 {
         let answer = gateway.post("/hooks/free", &[], PROMPT).await;
         assert_eq!(answer.status(), 202);
-        kept.push(
-            body_of(&answer)["event_id"]
-                .as_str()
-                .expect("an id")
-                .to_owned(),
-        );
+        kept.push(event_id(&answer));
     }
     upstream.wait_for_runs(3).await;
     // Another source's, which the first one's budget is nothing to; and one that is passed on at once.
@@ -428,10 +420,7 @@ async fn t44_a_request_of_our_own_that_comes_back_goes_no_further_round() {
         (508, &"loop_detected".into())
     );
     let event = gateway.post("/hooks/free", &[], PROMPT).await;
-    let id = body_of(&event)["event_id"]
-        .as_str()
-        .expect("an id")
-        .to_owned();
+    let id = event_id(&event);
     let tries = wait_for("the call to come back", async || {
         let event = gateway.admin_json(&format!("/events/{id}")).await;
         let tries = event["deliveries"][0]["attempts"]

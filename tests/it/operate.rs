@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::cluster;
-use crate::world::{API_KEY, Gateway, Upstream, json as body_of, wait_for};
+use crate::world::{API_KEY, Gateway, Upstream, event_id, wait_for};
 
 /// The configuration on SQLite.
 async fn on_sqlite(upstream: &Upstream) -> String {
@@ -46,10 +46,7 @@ async fn say(gateway: &Gateway, id: u32, talk: &str, text: &str) -> String {
     let event = json!({ "id": id, "kind": "said", "talk": talk, "text": text });
     let answer = gateway.post("/hooks/talks", &[], event.to_string()).await;
     assert_eq!(answer.status(), 202, "{:?}", answer.body());
-    body_of(&answer)["event_id"]
-        .as_str()
-        .expect("an id")
-        .to_owned()
+    event_id(&answer)
 }
 
 async fn ended(gateway: &Gateway, job: &Value) -> Value {

@@ -18,19 +18,22 @@ verify = { scheme = "none", event_id = "json:id" }
 params_mapping = { prompt = "text", task_id = "chat" }
 "#;
 
-async fn send(gateway: &Gateway, id: &str, chat: &str, text: &str) {
-    let body = json!({"id": id, "chat": chat, "text": text}).to_string();
-    let answer = gateway.post("/hooks/chat", &[], body).await;
-    assert_eq!(answer.status(), 202, "{:?}", answer.body());
-}
-
 #[tokio::test]
 async fn the_second_event_of_a_thread_waits_for_the_first_run_to_end() {
     let upstream = Upstream::start(&["--delay", "700ms"]).await;
     let gateway = Gateway::start(upstream.address, CHAT).await;
-    send(&gateway, "1", "7", "first").await;
-    send(&gateway, "2", "7", "second").await;
-    send(&gateway, "3", "8", "elsewhere").await;
+    gateway
+        .accept("chat", &json!({"id": "1", "chat": "7", "text": "first"}))
+        .await;
+    gateway
+        .accept("chat", &json!({"id": "2", "chat": "7", "text": "second"}))
+        .await;
+    gateway
+        .accept(
+            "chat",
+            &json!({"id": "3", "chat": "8", "text": "elsewhere"}),
+        )
+        .await;
     let runs = upstream.wait_for_runs(3).await;
     let texts: Vec<&str> = runs
         .iter()
@@ -65,12 +68,7 @@ async fn order_in_a_thread_survives_an_upstream_that_fails() {
     let gateway = Gateway::start(upstream.address, CHAT).await;
     for number in 0..8 {
         for chat in ["a", "b", "c"] {
-            send(
-                &gateway,
-                &format!("{chat}{number}"),
-                chat,
-                &format!("{chat}{number}"),
-            )
+            gateway.accept("chat", &json!({"id": &format!("{chat}{number}"), "chat": chat, "text": &format!("{chat}{number}")}))
             .await;
         }
     }
@@ -94,7 +92,12 @@ async fn two_hundred_threads_run_at_once() {
     let gateway = Gateway::start(upstream.address, CHAT).await;
     let begun = Instant::now();
     for number in 0..200 {
-        send(&gateway, &number.to_string(), &number.to_string(), "hello").await;
+        gateway
+            .accept(
+                "chat",
+                &json!({"id": &number.to_string(), "chat": &number.to_string(), "text": "hello"}),
+            )
+            .await;
     }
     upstream.wait_for_runs(200).await;
     assert!(

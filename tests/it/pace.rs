@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::world::{API_KEY, Gateway, Upstream, free_address, json, wait_for};
+use crate::world::{API_KEY, Gateway, Upstream, free_address, wait_for};
 
 /// Two sources, one of them to an agent that may do little at once.
 const PAIR: &str = r#"
@@ -37,27 +37,16 @@ verify = { scheme = "none", event_id = "json:id" }
 params_mapping = { prompt = "text", task_id = "chat" }
 "#;
 
-async fn send(gateway: &Gateway, source: &str, event: Value) -> String {
-    let answer = gateway
-        .post(&format!("/hooks/{source}"), &[], event.to_string())
-        .await;
-    assert_eq!(answer.status(), 202, "{:?}", answer.body());
-    json(&answer)["event_id"]
-        .as_str()
-        .expect("an id")
-        .to_owned()
-}
-
 async fn send_many(gateway: &Gateway, source: &str, count: usize, text: &str) -> Vec<String> {
     let mut ids = Vec::new();
     for number in 0..count {
         ids.push(
-            send(
-                gateway,
-                source,
-                json!({"id": format!("{source}-{text}-{number}"), "text": text}),
-            )
-            .await,
+            gateway
+                .accept(
+                    source,
+                    &json!({"id": format!("{source}-{text}-{number}"), "text": text}),
+                )
+                .await,
         );
     }
     ids
@@ -283,7 +272,9 @@ async fn t82_a_destination_that_asks_for_time_is_left_alone_and_no_other() {
     let gateway = Gateway::start(upstream.address, PAIR).await;
     let asks = "[[stub http=503 retry-after=3 times=1]] later";
     let begun = Instant::now();
-    let first = send(&gateway, "small", json!({"id": "1", "text": asks})).await;
+    let first = gateway
+        .accept("small", &json!({"id": "1", "text": asks}))
+        .await;
     wait_for("the answer that asks", async || {
         let event = gateway.admin_json(&format!("/events/{first}")).await;
         (event["deliveries"][0]["attempts"]
@@ -293,8 +284,12 @@ async fn t82_a_destination_that_asks_for_time_is_left_alone_and_no_other() {
             .then_some(())
     })
     .await;
-    let other = send(&gateway, "wide", json!({"id": "2", "text": "now"})).await;
-    let same = send(&gateway, "small", json!({"id": "3", "text": "after"})).await;
+    let other = gateway
+        .accept("wide", &json!({"id": "2", "text": "now"}))
+        .await;
+    let same = gateway
+        .accept("small", &json!({"id": "3", "text": "after"}))
+        .await;
     gateway.settled(&other).await;
     assert!(
         begun.elapsed() < Duration::from_millis(2_500),
@@ -317,7 +312,9 @@ async fn t82_one_that_is_over_its_rate_rests_all() {
     let gateway = Gateway::start(upstream.address, PAIR).await;
     let begun = Instant::now();
     let asks = "[[stub http=429 retry-after=2 times=1]] later";
-    let first = send(&gateway, "small", json!({"id": "1", "text": asks})).await;
+    let first = gateway
+        .accept("small", &json!({"id": "1", "text": asks}))
+        .await;
     wait_for("the answer that asks", async || {
         let event = gateway.admin_json(&format!("/events/{first}")).await;
         (event["deliveries"][0]["attempts"]
@@ -327,7 +324,9 @@ async fn t82_one_that_is_over_its_rate_rests_all() {
             .then_some(())
     })
     .await;
-    let other = send(&gateway, "wide", json!({"id": "2", "text": "now"})).await;
+    let other = gateway
+        .accept("wide", &json!({"id": "2", "text": "now"}))
+        .await;
     gateway.settled(&other).await;
     assert!(
         begun.elapsed() >= Duration::from_secs(2),
@@ -354,15 +353,16 @@ async fn what_is_held_waits_and_goes_out_when_it_is_let_go() {
     tell(&gateway, "/sources/few/pause").await;
     tell(&gateway, "/destinations/agent/small/pause").await;
     let held = [
-        send(&gateway, "few", json!({"id": "1", "text": "of a source"})).await,
-        send(
-            &gateway,
-            "small",
-            json!({"id": "2", "text": "to a destination"}),
-        )
-        .await,
+        gateway
+            .accept("few", &json!({"id": "1", "text": "of a source"}))
+            .await,
+        gateway
+            .accept("small", &json!({"id": "2", "text": "to a destination"}))
+            .await,
     ];
-    let other = send(&gateway, "wide", json!({"id": "3", "text": "neither"})).await;
+    let other = gateway
+        .accept("wide", &json!({"id": "3", "text": "neither"}))
+        .await;
     gateway.settled(&other).await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let runs = upstream.runs().await;
@@ -448,11 +448,11 @@ async fn what_waits_goes_out_as_one_turn() {
     )
     .await;
     let turn = |number: &str| json!({"id": number, "chat": "7", "text": format!("say {number}")});
-    let first = send(&gateway, "wide", turn("0")).await;
+    let first = gateway.accept("wide", &turn("0")).await;
     upstream.wait_for_runs(1).await;
     let mut ids = Vec::new();
     for number in ["1", "2", "3", "4", "5"] {
-        ids.push(send(&gateway, "wide", turn(number)).await);
+        ids.push(gateway.accept("wide", &turn(number)).await);
     }
     // What fails once is sent again as the same turn, with what comes in between left for the next.
     upstream.set(json!({"fail": ["drop-before=1/2"]})).await;
@@ -510,10 +510,10 @@ async fn only_the_latest_goes_out() {
     let upstream = Upstream::start(&["--delay", "700ms"]).await;
     let gateway = Gateway::start(upstream.address, &chat("overlap = \"latest\"")).await;
     let turn = |number: &str| json!({"id": number, "chat": "7", "text": format!("say {number}")});
-    send(&gateway, "wide", turn("0")).await;
+    gateway.accept("wide", &turn("0")).await;
     upstream.wait_for_runs(1).await;
     for number in ["1", "2", "3"] {
-        send(&gateway, "wide", turn(number)).await;
+        gateway.accept("wide", &turn(number)).await;
     }
     let runs = upstream.wait_for_runs(2).await;
     let wanted = "2 earlier messages of this conversation were not passed on.\n\nsay 3";

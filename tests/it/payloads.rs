@@ -11,7 +11,7 @@ use rcgen::SigningKey as _;
 use serde_json::{Value, json};
 use sluicegate::model::Clock;
 
-use crate::world::{Gateway, Upstream, corpus, hmac_sha256, wait_for};
+use crate::world::{Gateway, Upstream, borrowed, corpus, hmac_sha256, wait_for};
 
 const SECRET: &str = "a-secret-of-the-payload-test";
 const STRIPE: &str = "whsec_0123456789abcdef0123456789abcdef";
@@ -314,10 +314,7 @@ async fn every_payload_is_kept_and_reaches_the_agent_in_words_that_make_sense() 
     for payload in &payloads {
         let now = Clock::system().now().seconds();
         let (body, headers) = payload.signed(&key, now);
-        let headers: Vec<(&str, &str)> = headers
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
+        let headers = borrowed(&headers);
         let answer = gateway
             .post(
                 &format!("/hooks/{}", payload.source),

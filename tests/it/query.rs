@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::world::{Gateway, Upstream, binary, borrowed, github, hmac_sha256, json};
+use crate::world::{Gateway, Upstream, binary, borrowed, event_id, github, hmac_sha256, json};
 
 const SECRET: &str = "a-github-secret-for-tests";
 
@@ -212,9 +212,7 @@ async fn security_f16_a_field_of_a_body_is_a_parameter_only_where_people_write_t
         let answer = gateway
             .post(&format!("/hooks/{name}"), &borrowed(&headers), body.clone())
             .await;
-        let event = gateway
-            .settled(json(&answer)["event_id"].as_str().expect("an id"))
-            .await;
+        let event = gateway.settled(&event_id(&answer)).await;
         let user = param(&event, "user_id").map(|(user, ..)| user);
         assert_eq!(user.as_deref(), implicit.then_some("ceo"), "{name}");
         assert_eq!(param(&event, "prompt").unwrap().1, prompt, "{name}");
@@ -228,9 +226,7 @@ async fn security_f16_a_field_of_a_body_is_a_parameter_only_where_people_write_t
     headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
     headers.push(("content-type", "application/x-www-form-urlencoded".into()));
     let answer = gateway.post("/hooks/s", &borrowed(&headers), form).await;
-    let event = gateway
-        .settled(json(&answer)["event_id"].as_str().expect("an id"))
-        .await;
+    let event = gateway.settled(&event_id(&answer)).await;
     assert_eq!(param(&event, "user_id"), None, "{event:#}");
 }
 
@@ -248,10 +244,7 @@ async fn security_f31_eight_digits_of_a_signature_are_kept_and_what_is_kept_can_
         .1
         .clone();
     let answer = gateway.post("/hooks/s", &borrowed(&headers), body).await;
-    let id = json(&answer)["event_id"]
-        .as_str()
-        .expect("an id")
-        .to_owned();
+    let id = event_id(&answer);
     let event = gateway.settled(&id).await;
     let kept = event["headers"]
         .as_array()

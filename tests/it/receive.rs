@@ -3,7 +3,9 @@
 use http::Method;
 use serde_json::json;
 
-use crate::world::{API_KEY, Gateway, Upstream, borrowed, github, hmac_sha256, json, unmarked};
+use crate::world::{
+    API_KEY, Gateway, Upstream, borrowed, event_id, github, hmac_sha256, json, unmarked,
+};
 
 const SECRET: &str = "a-github-secret-for-tests";
 
@@ -82,10 +84,7 @@ async fn the_second_secret_works_while_secrets_are_rotated() {
         .post("/hooks/triage", &borrowed(&headers), issue("opened"))
         .await;
     assert_eq!(answer.status(), 202);
-    let id = json(&answer)["event_id"]
-        .as_str()
-        .expect("an id")
-        .to_owned();
+    let id = event_id(&answer);
     let event = gateway.settled(&id).await;
     assert_eq!(event["verification"]["secret"], "literal 2", "{event:#}");
     assert_eq!(event["verification"]["strength"], "signed");
@@ -103,10 +102,7 @@ async fn an_event_that_is_not_wanted_is_kept_as_filtered_with_the_reason() {
         (answer.status().as_u16(), json(&answer)["status"].clone()),
         (202, json!("filtered"))
     );
-    let id = json(&answer)["event_id"]
-        .as_str()
-        .expect("an id")
-        .to_owned();
+    let id = event_id(&answer);
     let event = gateway.settled(&id).await;
     assert!(
         event["filtered"]
@@ -129,10 +125,7 @@ async fn t49_t50_equal_events_at_once_make_one_event_and_one_run() {
         (0..64).map(|_| gateway.post("/hooks/triage", &headers, body.clone())),
     )
     .await;
-    let mut ids: Vec<String> = answers
-        .iter()
-        .map(|answer| json(answer)["event_id"].as_str().expect("an id").to_owned())
-        .collect();
+    let mut ids: Vec<String> = answers.iter().map(|answer| event_id(answer)).collect();
     assert!(answers.iter().all(|answer| answer.status() == 202));
     ids.sort();
     ids.dedup();
@@ -213,9 +206,7 @@ defaults = { prompt = "hello" }
             r#"{"message":{"text":"","from":{"id":7}}}"#,
         )
         .await;
-    let event = gateway
-        .settled(json(&answer)["event_id"].as_str().expect("an id"))
-        .await;
+    let event = gateway.settled(&event_id(&answer)).await;
     assert_eq!(
         event["misses"],
         json!([

@@ -14,7 +14,7 @@ use sluicegate::model::{
 };
 use sluicegate::upstream::Call;
 
-use crate::world::{Gateway, Upstream, json, wait_for};
+use crate::world::{Gateway, Upstream, event_id, json, wait_for};
 
 const KEY: &str = "a key of thirty-two characters!!";
 
@@ -97,21 +97,6 @@ async fn texts(upstream: &Upstream) -> Vec<String> {
         .collect()
 }
 
-async fn send(gateway: &Gateway, id: &str) -> String {
-    let answer = gateway
-        .post(
-            "/hooks/ours",
-            &[],
-            json!({"id": id, "text": "ours"}).to_string(),
-        )
-        .await;
-    assert_eq!(answer.status(), 202, "{:?}", answer.body());
-    json(&answer)["event_id"]
-        .as_str()
-        .expect("an id")
-        .to_owned()
-}
-
 async fn destination(gateway: &Gateway) -> Value {
     gateway.admin_json("/destinations").await["items"][0].clone()
 }
@@ -128,7 +113,13 @@ async fn security_f3_f5_three_hundred_foreign_calls_leave_a_place_and_the_next_t
         (!texts(&upstream).await.is_empty()).then_some(())
     })
     .await;
-    let event = gateway.settled(&send(&gateway, "1").await).await;
+    let event = gateway
+        .settled(
+            &gateway
+                .accept("ours", &json!({"id": "1", "text": "ours"}))
+                .await,
+        )
+        .await;
     assert_eq!(event["deliveries"][0]["account"], "operator", "{event:#}");
     let found = upstream.runs().await;
     assert!(found.len() < 300, "they are not done: {}", found.len());
@@ -155,7 +146,13 @@ async fn security_f5_what_foreign_calls_come_to_is_nothing_to_the_operator() {
     })
     .await;
     upstream.set(json!({"fail": []})).await;
-    gateway.settled(&send(&gateway, "1").await).await;
+    gateway
+        .settled(
+            &gateway
+                .accept("ours", &json!({"id": "1", "text": "ours"}))
+                .await,
+        )
+        .await;
     let fares = destination(&gateway).await;
     assert_eq!(
         (&fares["fare"]["account"], &fares["fare"]["breaker"]),
@@ -185,7 +182,13 @@ async fn security_f5_foreign_runs_count_in_no_budget_of_the_operators() {
             .then_some(())
     })
     .await;
-    gateway.settled(&send(&gateway, "1").await).await;
+    gateway
+        .settled(
+            &gateway
+                .accept("ours", &json!({"id": "1", "text": "ours"}))
+                .await,
+        )
+        .await;
     let list = gateway.admin_json("/budgets").await;
     let runs = |budget: &str| {
         let found = list["items"]
@@ -235,9 +238,7 @@ async fn a_chat_goes_within_two_turns_however_much_waits_in_bulk() {
             json!({"id": "c", "text": "hello"}).to_string(),
         )
         .await;
-    let event = gateway
-        .settled(json(&answer)["event_id"].as_str().unwrap())
-        .await;
+    let event = gateway.settled(&event_id(&answer)).await;
     assert_eq!(event["deliveries"][0]["class"], "interactive", "{event:#}");
     let runs = upstream.runs().await;
     let place = runs

@@ -4,7 +4,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::world::{Gateway, TOKEN, Upstream, binary, github, json as body_of, wait_for};
+use crate::world::{Gateway, TOKEN, Upstream, binary, borrowed, event_id, github, wait_for};
 
 const SOURCES: &str = r#"
 [sources.open]
@@ -60,20 +60,6 @@ fn fits(what: &str, output: &Output) {
 async fn start(upstream: &Upstream) -> Gateway {
     let config = Gateway::config(upstream.address, SOURCES, "");
     Gateway::start_config(&config.replace("[upstream]", "keep_refused = 5\n[upstream]")).await
-}
-
-async fn send(gateway: &Gateway, id: u32, text: &str) -> String {
-    let answer = gateway
-        .post(
-            "/hooks/open",
-            &[],
-            json!({ "id": id, "text": text }).to_string(),
-        )
-        .await;
-    body_of(&answer)["event_id"]
-        .as_str()
-        .expect("an id")
-        .to_owned()
 }
 
 /// The commands below one, from its help.
@@ -136,18 +122,14 @@ async fn every_list_and_every_page_fits_80_columns_and_ids_are_whole() {
     let body =
         json!({ "title": "word ".repeat(60), "url": format!("https://example.com/{}", "x".repeat(150)) }).to_string();
     let headers = github("a-github-secret-for-tests", "d-1", "pull_request", &body);
-    let headers: Vec<(&str, &str)> = headers
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let headers = borrowed(&headers);
     let answer = gateway
         .post(&format!("/hooks/{name}"), &headers, body.clone())
         .await;
-    let long = body_of(&answer)["event_id"]
-        .as_str()
-        .expect("an id")
-        .to_owned();
-    let failed = send(&gateway, 1, "[[stub http=422]]").await;
+    let long = event_id(&answer);
+    let failed = gateway
+        .accept("open", &json!({"id": 1, "text": "[[stub http=422]]"}))
+        .await;
     gateway.settled(&long).await;
     gateway.settled(&failed).await;
     gateway
@@ -159,7 +141,9 @@ async fn every_list_and_every_page_fits_80_columns_and_ids_are_whole() {
         .await;
     let (code, _) = gateway.tell("/sources/open/pause", Value::Null).await;
     assert_eq!(code, 200);
-    let waiting = send(&gateway, 2, "it waits").await;
+    let waiting = gateway
+        .accept("open", &json!({"id": 2, "text": "it waits"}))
+        .await;
     gateway
         .tell("/replays", json!({ "filter": { "state": "dead" } }))
         .await;
@@ -234,7 +218,9 @@ async fn status_says_whether_all_is_well_and_so_does_its_exit_code() {
         "{}",
         out(&well)
     );
-    let dead = send(&gateway, 1, "it is refused at first").await;
+    let dead = gateway
+        .accept("open", &json!({"id": 1, "text": "it is refused at first"}))
+        .await;
     gateway.settled(&dead).await;
     run(&["source", "pause", "open", "--admin", &admin]);
     let ill = status();
@@ -289,7 +275,12 @@ async fn no_run_begins_after_pause_has_answered() {
     for round in 0..5_u32 {
         // Some are on their way while it is said.
         for number in 0..20 {
-            send(&gateway, 1_000 * round + number, &format!("before {round}")).await;
+            gateway
+                .accept(
+                    "open",
+                    &json!({"id": 1_000 * round + number, "text": &format!("before {round}")}),
+                )
+                .await;
         }
         let (code, held) = gateway.tell("/pause", Value::Null).await;
         assert_eq!((code, &held["paused"]), (200, &json!(true)));
@@ -298,7 +289,12 @@ async fn no_run_begins_after_pause_has_answered() {
         let mut last = String::new();
         let word = format!("after {round}");
         for number in 20..70 {
-            last = send(&gateway, 1_000 * round + number, &word).await;
+            last = gateway
+                .accept(
+                    "open",
+                    &json!({"id": 1_000 * round + number, "text": &word}),
+                )
+                .await;
         }
         let event = gateway.admin_json(&format!("/events/{last}")).await;
         assert_eq!(event["waits_for"]["why"], "paused", "{event:#}");
@@ -413,7 +409,9 @@ async fn a_refused_request_is_shown_followed_and_explained() {
         "what was cut is not judged: {words}"
     );
 
-    let event = send(&gateway, 7, "mapped").await;
+    let event = gateway
+        .accept("open", &json!({"id": 7, "text": "mapped"}))
+        .await;
     let map = [
         "map", "explain", "--event", &event, "--config", &file, "--admin", &admin,
     ];
@@ -437,7 +435,9 @@ async fn names_that_nothing_has_and_wrong_usage_are_told_apart() {
     let upstream = Upstream::start(&[]).await;
     let gateway = start(&upstream).await;
     let admin = format!("http://{}", gateway.admin);
-    let event = send(&gateway, 1, "hello").await;
+    let event = gateway
+        .accept("open", &json!({"id": 1, "text": "hello"}))
+        .await;
     gateway.settled(&event).await;
     let code = |words: &[&str]| {
         let output = run(&[words, &["--admin", &admin]].concat());

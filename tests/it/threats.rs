@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::world::{
-    API_KEY, Gateway, TOKEN, Upstream, binary, hmac_sha256, json as body_of, wait_for,
+    API_KEY, Gateway, TOKEN, Upstream, binary, event_id, hmac_sha256, json as body_of, wait_for,
 };
 
 const SECRET: &str = "planted-signing-secret-01";
@@ -411,12 +411,7 @@ async fn t99_t100_t101_markup_and_control_bytes_stay_what_they_are() {
             answer.body()
         );
         if answer.status() == 202 {
-            ids.push(
-                body_of(&answer)["event_id"]
-                    .as_str()
-                    .expect("an id")
-                    .to_owned(),
-            );
+            ids.push(event_id(&answer));
         }
         gateway.post("/hooks/%0d%0aforged%1b%5b31m", &[], "x").await;
     }

@@ -20,7 +20,7 @@ fn source(more: &str) -> String {
 }
 
 /// Sends a signed GitHub event: the status and the JSON of the answer.
-async fn send(gateway: &Gateway, delivery: &str, kind: &str, body: &str) -> (u16, Value) {
+async fn post_github(gateway: &Gateway, delivery: &str, kind: &str, body: &str) -> (u16, Value) {
     let headers = github(SECRET, delivery, kind, body);
     let answer = gateway
         .post("/hooks/gh", &borrowed(&headers), body.to_owned())
@@ -57,14 +57,14 @@ async fn a12_a_proved_event_that_cannot_be_mapped_is_kept_and_runs_once_its_mapp
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, &source(PROMPT)).await;
     let body = r#"{"action":"created","installation":{"id":1}}"#;
-    let (status, answer) = send(&gateway, "d-1", "installation", body).await;
+    let (status, answer) = post_github(&gateway, "d-1", "installation", body).await;
     assert_eq!(
         (status, &answer["status"]),
         (202, &json!("accepted")),
         "{answer}"
     );
     let first = id(&answer);
-    let (_, double) = send(&gateway, "d-1", "installation", body).await;
+    let (_, double) = post_github(&gateway, "d-1", "installation", body).await;
     assert_eq!(
         (&double["status"], &double["event_id"]),
         (&json!("duplicate"), &json!(first))
@@ -134,8 +134,8 @@ async fn a12_a_proved_event_that_cannot_be_mapped_is_kept_and_runs_once_its_mapp
         (409, &json!("still_unmappable")),
         "{still:?}"
     );
-    let (_, second) = send(&gateway, "d-2", "star", r#"{"action":"created"}"#).await;
-    let (_, third) = send(&gateway, "d-3", "ping", r#"{"zen":"z"}"#).await;
+    let (_, second) = post_github(&gateway, "d-2", "star", r#"{"action":"created"}"#).await;
+    let (_, third) = post_github(&gateway, "d-3", "ping", r#"{"zen":"z"}"#).await;
     assert_eq!(upstream.runs().await.len(), 0);
 
     reload(
@@ -203,12 +203,13 @@ async fn what_nobody_asked_for_is_filtered_and_what_is_filtered_after_the_mend_i
     let upstream = Upstream::start(&[]).await;
     let narrow = source(&format!("events = [\"issues.*\", \"star.*\"]\n{PROMPT}"));
     let gateway = Gateway::start(upstream.address, &narrow).await;
-    let (_, unwanted) = send(&gateway, "d-1", "installation", r#"{"action":"created"}"#).await;
+    let (_, unwanted) =
+        post_github(&gateway, "d-1", "installation", r#"{"action":"created"}"#).await;
     assert_eq!(unwanted["status"], "filtered");
     // A body that nobody can read, of a type that nobody wants.
-    let (_, torn) = send(&gateway, "d-2", "ping", "{").await;
+    let (_, torn) = post_github(&gateway, "d-2", "ping", "{").await;
     assert_eq!(torn["status"], "filtered", "{torn}");
-    let (_, star) = send(
+    let (_, star) = post_github(
         &gateway,
         "d-3",
         "star",
@@ -249,7 +250,7 @@ async fn what_nobody_asked_for_is_filtered_and_what_is_filtered_after_the_mend_i
 async fn an_unmappable_event_can_be_called_off() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, &source(PROMPT)).await;
-    let (_, answer) = send(&gateway, "d-1", "star", r#"{"action":"created"}"#).await;
+    let (_, answer) = post_github(&gateway, "d-1", "star", r#"{"action":"created"}"#).await;
     let event = gateway
         .admin_json(&format!("/events/{}", id(&answer)))
         .await;

@@ -16,7 +16,8 @@ use sha2::{Digest as _, Sha256};
 use sluicegate::net::Client;
 
 use crate::world::{
-    API_KEY, Gateway, TOKEN, Upstream, borrowed, corpus, free_address, hmac_sha256, json, wait_for,
+    API_KEY, Gateway, TOKEN, Upstream, borrowed, corpus, event_id, free_address, hmac_sha256, json,
+    wait_for,
 };
 
 const SECRET: &str = "a-secret-for-signed-forms";
@@ -170,9 +171,7 @@ async fn emptied(gateway: &Gateway) {
 /// What the stand-in said of an event's run.
 async fn result(gateway: &Gateway, answer: &Response<Bytes>) -> (Value, String) {
     assert_eq!(answer.status(), 202, "{:?}", answer.body());
-    let event = gateway
-        .settled(json(answer)["event_id"].as_str().expect("an id"))
-        .await;
+    let event = gateway.settled(&event_id(answer)).await;
     let result = event["deliveries"][0]["answer"]["result"]
         .as_str()
         .unwrap_or_default()
@@ -1218,13 +1217,7 @@ async fn sender(
         let request = request.body(Bytes::from(body)).expect("a request");
         match client.send(request, Duration::from_secs(5), 1 << 20).await {
             Ok(answer) if answer.status().is_success() => {
-                acknowledged.insert(
-                    json(&answer)["event_id"]
-                        .as_str()
-                        .expect("an id")
-                        .to_owned(),
-                    digest(&file),
-                );
+                acknowledged.insert(event_id(&answer), digest(&file));
             }
             Ok(answer) => assert!(answer.status().is_server_error(), "{answer:?}"),
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,

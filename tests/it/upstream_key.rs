@@ -20,20 +20,17 @@ verify = { scheme = "none", event_id = "json:id" }
 const ALL: &str = r#"sluicegate_upstream_key_refused{of="all"}"#;
 const SOME: &str = r#"sluicegate_upstream_key_refused{of="destination"}"#;
 
-async fn send(gateway: &Gateway, source: &str, id: usize, prompt: &str) -> String {
-    let body = json!({"id": id.to_string(), "prompt": prompt}).to_string();
-    let answer = gateway.post(&format!("/hooks/{source}"), &[], body).await;
-    assert_eq!(answer.status(), 202, "{answer:?}");
-    json(&answer)["event_id"]
-        .as_str()
-        .expect("an id")
-        .to_owned()
-}
-
 async fn send_forty(gateway: &Gateway) -> Vec<String> {
     let mut ids = Vec::new();
     for n in 0..40 {
-        ids.push(send(gateway, ["one", "two"][n % 2], n, "hello").await);
+        ids.push(
+            gateway
+                .accept(
+                    ["one", "two"][n % 2],
+                    &json!({"id": n.to_string(), "prompt": "hello"}),
+                )
+                .await,
+        );
     }
     ids
 }
@@ -152,13 +149,24 @@ async fn a_refused_key_holds_forty_events_until_the_upstream_takes_it_and_one_ca
 async fn a_key_that_is_refused_for_one_agent_holds_that_agent_alone() {
     let upstream = Upstream::start(&["--api-key", API_KEY]).await;
     let gateway = Gateway::start(upstream.address, SOURCES).await;
-    let good = send(&gateway, "two", 1, "hello").await;
+    let good = gateway
+        .accept("two", &json!({"id": 1.to_string(), "prompt": "hello"}))
+        .await;
     gateway.settled(&good).await;
-    let refused = send(&gateway, "one", 2, "[[stub http=403]]").await;
+    let refused = gateway
+        .accept(
+            "one",
+            &json!({"id": 2.to_string(), "prompt": "[[stub http=403]]"}),
+        )
+        .await;
     gateway.metric_is(SOME, 1.0).await;
-    let later = send(&gateway, "one", 3, "hello").await;
+    let later = gateway
+        .accept("one", &json!({"id": 3.to_string(), "prompt": "hello"}))
+        .await;
     for n in 4..10 {
-        let id = send(&gateway, "two", n, "hello").await;
+        let id = gateway
+            .accept("two", &json!({"id": n.to_string(), "prompt": "hello"}))
+            .await;
         assert_eq!(gateway.settled(&id).await["states"], json!(["delivered"]));
     }
     gateway.metric_is(ALL, 0.0).await;
