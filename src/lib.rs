@@ -24,9 +24,6 @@ pub mod reconcile;
 // the public listener
 pub mod ingress;
 
-// how much, how fast
-pub mod limit;
-
 // who is calling
 pub mod source;
 
@@ -41,6 +38,9 @@ pub mod upstream;
 
 // what must not be lost
 pub mod inbox;
+
+// how much, how fast
+pub mod limit;
 
 // files that came along
 pub mod attachment;

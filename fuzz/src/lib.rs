@@ -18,7 +18,7 @@ use sluicegate::mapping::shape::{Getter, shape};
 use sluicegate::model::{EventId, Received, RequestId, Timestamp};
 use sluicegate::source::{Source, Sources, Trial, Written};
 use sluicegate::text::{fields, multipart as parts};
-use sluicegate::upstream::{answer, stream::Events};
+use sluicegate::upstream::{answer, stream::SseParser};
 
 /// One parser.
 #[derive(Debug)]
@@ -450,19 +450,19 @@ fn text_of(input: &[u8]) {
 
 /// The same events however the stream is cut.
 fn events(input: &[u8]) {
-    let mut whole = Events::new(LARGEST);
+    let mut whole = SseParser::new(LARGEST);
     let all = whole.feed(input);
     let cut = input
         .first()
         .map_or(0, |byte| usize::from(*byte) % input.len());
-    let mut pieces = Events::new(LARGEST);
+    let mut pieces = SseParser::new(LARGEST);
     let (first, second) = input.split_at(cut);
     let halves = pieces.feed(first).and_then(|mut events| {
         events.extend(pieces.feed(second)?);
         Ok(events)
     });
     assert_eq!(all, halves);
-    let mut small = Events::new(16);
+    let mut small = SseParser::new(16);
     for byte in input {
         if small.feed(&[*byte]).is_err() {
             break;

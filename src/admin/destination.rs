@@ -15,7 +15,7 @@ use super::error::AdminError;
 use super::page::{Asked, ForceQuery, PageView};
 use super::source::{HeldView, hold};
 use super::waiting::{WaitView, own};
-use crate::dispatch::{Closed, DestinationFare};
+use crate::dispatch::{Closed, DestinationStatus};
 use crate::inbox::Hold;
 use crate::inbox::words::destination;
 use crate::model::{Account, Destination, Timestamp};
@@ -56,8 +56,8 @@ struct FareView {
     waits_until: Option<Timestamp>,
 }
 
-impl From<&DestinationFare> for FareView {
-    fn from(fare: &DestinationFare) -> Self {
+impl From<&DestinationStatus> for FareView {
+    fn from(fare: &DestinationStatus) -> Self {
         Self {
             account: fare.account.to_string(),
             in_flight: fare.in_flight,

@@ -13,7 +13,7 @@ use super::error::AdminError;
 use super::page::PageView;
 use super::said::Said;
 use super::{AdminState, JobId, Named};
-use crate::dispatch::replay::{NotAgain, left_out, owed_again, takes};
+use crate::dispatch::replay::{ReplayRefused, left_out, owed_again, takes};
 use crate::inbox::words::FilterWords;
 use crate::inbox::{EventFilter, EventSummary, Job, JobState, NewJob};
 use crate::model::{EventId, Timestamp};
@@ -109,7 +109,7 @@ pub(super) async fn plan(
     let mut sample = state.in_time(sample(&state, &filter)).await?;
     let oldest = sample.first().map(EdgeView::new);
     let looked_at = sample.len();
-    let mut counts: BTreeMap<(String, NotAgain), u64> = BTreeMap::new();
+    let mut counts: BTreeMap<(String, ReplayRefused), u64> = BTreeMap::new();
     for event in sample.drain(..) {
         if let Some(why) = why_not(&state, &filter, &event).await? {
             *counts.entry((event.source, why)).or_default() += 1;
@@ -164,7 +164,7 @@ async fn why_not(
     state: &AdminState,
     filter: &EventFilter,
     event: &EventSummary,
-) -> Result<Option<NotAgain>, AdminError> {
+) -> Result<Option<ReplayRefused>, AdminError> {
     if let Some(why) = left_out(filter.state, event) {
         return Ok(Some(why));
     }
@@ -173,7 +173,7 @@ async fn why_not(
             .config
             .destination
             .is_none()
-            .then_some(NotAgain::NoDestination)),
+            .then_some(ReplayRefused::NoDestination)),
         None => {
             let detail = state.inbox.event(event.id).await?;
             Ok(detail.and_then(|detail| owed_again(None, &detail).err()))

@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use super::error::AdminError;
 use super::page::{Asked, DryRunQuery};
 use super::{AdminState, Named, said};
-use crate::dispatch::replay::{NotAgain, mapped_anew, owed_again};
+use crate::dispatch::replay::{ReplayRefused, mapped_anew, owed_again};
 use crate::inbox::{Anew, EventDetail, Replayed, SealedCall};
 use crate::ingress;
 use crate::model::{
@@ -154,34 +154,36 @@ async fn owe_again(
 /// Maps an event anew that could not be mapped when it came; gives what of that is to be kept.
 fn remapped(state: &AdminState, event: &mut EventDetail) -> Result<Option<Anew>, AdminError> {
     if event.is_unmapped() && state.source(&event.summary.source).is_none() {
-        return Err(cannot(NotAgain::SourceGone, &event.summary.source));
+        return Err(cannot(ReplayRefused::SourceGone, &event.summary.source));
     }
     mapped_anew(&ingress::Remapper(state.compiled.clone()), event).map_err(|why| {
         let sentence = format!(
             "The event still cannot be mapped: {why}. Mend the mapping of the source {}, reload, and replay it again.",
             event.summary.source
         );
-        AdminError::Conflict(NotAgain::StillUnmappable.as_str(), sentence)
+        AdminError::Conflict(ReplayRefused::StillUnmappable.as_str(), sentence)
     })
 }
 
 /// Why one event cannot be owed again, for people.
-fn cannot(why: NotAgain, source: &str) -> AdminError {
+fn cannot(why: ReplayRefused, source: &str) -> AdminError {
     let sentence = match why {
-        NotAgain::SourceGone => {
+        ReplayRefused::SourceGone => {
             format!(
                 "The source {source} of this event is not configured any more. Configure it again to replay."
             )
         }
-        NotAgain::NoDestination => format!("The source {source} has no destination to replay to."),
-        NotAgain::CallErased => {
+        ReplayRefused::NoDestination => {
+            format!("The source {source} has no destination to replay to.")
+        }
+        ReplayRefused::CallErased => {
             "This event was sent with its caller's own key, which was erased when its delivery \
                                  ended. Ask the caller to send it again."
                 .to_owned()
         }
-        NotAgain::OnItsWay => "The event's last delivery has not ended.".to_owned(),
-        NotAgain::ReplayedSince => "The event was replayed since.".to_owned(),
-        NotAgain::StillUnmappable => {
+        ReplayRefused::OnItsWay => "The event's last delivery has not ended.".to_owned(),
+        ReplayRefused::ReplayedSince => "The event was replayed since.".to_owned(),
+        ReplayRefused::StillUnmappable => {
             format!("The event still cannot be mapped by the source {source}.")
         }
     };
@@ -310,7 +312,7 @@ pub(super) async fn resend(
     let source = state
         .compiled
         .get(&name)
-        .ok_or_else(|| cannot(NotAgain::SourceGone, &name))?;
+        .ok_or_else(|| cannot(ReplayRefused::SourceGone, &name))?;
     let most = source.max_body.unwrap_or(state.max_body);
     // Written as JSON, a text takes up to six times its room.
     let changes = said::read(
@@ -379,7 +381,7 @@ pub(super) async fn resend(
 /// A source that sends nowhere keeps what comes in; an operator who sends wants it to arrive.
 fn no_destination(source: &Source, filtered: bool) -> Result<(), AdminError> {
     if source.config.destination.is_none() && !filtered {
-        return Err(cannot(NotAgain::NoDestination, &source.config.name));
+        return Err(cannot(ReplayRefused::NoDestination, &source.config.name));
     }
     Ok(())
 }

@@ -31,7 +31,7 @@ use crate::admin::{self, AdminState, Loaded, Stopper};
 use crate::attachment::Files;
 use crate::config::{Config, Problems, Secret, sense};
 use crate::dispatch::replay::{Remap, Replayer};
-use crate::dispatch::{Dispatcher, Pace};
+use crate::dispatch::{Dispatcher, Throttle};
 use crate::inbox::encrypted::Encrypted;
 use crate::inbox::seal::Sealer;
 use crate::inbox::sweep::sweep;
@@ -103,7 +103,7 @@ struct Kept {
     roles: Roles,
     share: Share,
     budget: Budget,
-    pace: Arc<Pace>,
+    throttle: Arc<Throttle>,
     files: Option<Arc<Files>>,
     limits: ArcSwapOption<Limits>,
     swept: Arc<ArcSwap<Swept>>,
@@ -190,7 +190,7 @@ impl App {
         let settings = Settings::of(&config);
         let kept = Kept {
             inbox,
-            pace: Pace::new(budget.clone(), metrics.clone()),
+            throttle: Throttle::new(budget.clone(), metrics.clone()),
             budget,
             metrics,
             samples: Arc::new(RefusedSamples::default()),
@@ -358,7 +358,7 @@ impl App {
                         dispatcher.store(parts.dispatcher);
                         replayer.store(parts.replayer);
                         kept.swept.store(Arc::new(Swept::new(&next)));
-                        kept.pace.changed();
+                        kept.throttle.changed();
                         take_over(&kept, &settings, &next);
                         // One that is looking already looks for us as well.
                         let _ = look.try_send(());
@@ -493,7 +493,7 @@ impl Parts {
             kept.inbox.clone(),
             upstream.clone(),
             kept.sealer.clone(),
-            kept.pace.clone(),
+            kept.throttle.clone(),
             kept.metrics.clone(),
             kept.clock.clone(),
         );

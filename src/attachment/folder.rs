@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{Named, Pieces, Sink, Store, StoreError, drawer};
+use super::{FileLabel, Pieces, Sink, Store, StoreError, drawer};
 use crate::config::private::open_private;
 use crate::model::{AttachmentId, Timestamp};
 
@@ -65,7 +65,7 @@ impl Folder {
 
 #[async_trait]
 impl Store for Folder {
-    async fn begin(&self, key: &str, _: &Named<'_>) -> Result<Box<dyn Sink>, StoreError> {
+    async fn begin(&self, key: &str, _: &FileLabel<'_>) -> Result<Box<dyn Sink>, StoreError> {
         let (place, begun) = (self.path(key)?, self.root.join(BEGUN).join(key));
         let (pieces, arriving) = mpsc::channel(WAITING);
         let thread = spawn_blocking(move || write(begun, arriving));
@@ -144,24 +144,24 @@ impl Store for Folder {
 }
 
 /// A file that is whole under its temporary name, and its digest.
-type Written = (Begun, [u8; 32]);
+type WrittenFile = (TemporaryFile, [u8; 32]);
 
 /// A file on its way into a folder.
 struct FolderSink {
-    pieces: Option<mpsc::Sender<Next>>,
-    thread: Option<JoinHandle<std::io::Result<Written>>>,
-    begun: Option<Begun>,
+    pieces: Option<mpsc::Sender<WriterCommand>>,
+    thread: Option<JoinHandle<std::io::Result<WrittenFile>>>,
+    begun: Option<TemporaryFile>,
     place: PathBuf,
 }
 
 /// What the thread that writes is told. Told nothing more, it removes what it wrote.
-enum Next {
+enum WriterCommand {
     Piece(Bytes),
     End,
 }
 
 impl FolderSink {
-    async fn tell(&mut self, next: Next) -> Result<(), StoreError> {
+    async fn tell(&mut self, next: WriterCommand) -> Result<(), StoreError> {
         let told = match &self.pieces {
             Some(pieces) => pieces.send(next).await.is_ok(),
             None => false,
@@ -173,7 +173,7 @@ impl FolderSink {
         Err(self.joined().await.err().unwrap_or_else(ended))
     }
 
-    async fn joined(&mut self) -> Result<Written, StoreError> {
+    async fn joined(&mut self) -> Result<WrittenFile, StoreError> {
         self.pieces = None;
         let Some(thread) = self.thread.take() else {
             return Err(ended());
@@ -185,11 +185,11 @@ impl FolderSink {
 #[async_trait]
 impl Sink for FolderSink {
     async fn write(&mut self, piece: Bytes) -> Result<(), StoreError> {
-        self.tell(Next::Piece(piece)).await
+        self.tell(WriterCommand::Piece(piece)).await
     }
 
     async fn finish(&mut self) -> Result<[u8; 32], StoreError> {
-        self.tell(Next::End).await?;
+        self.tell(WriterCommand::End).await?;
         let (begun, sha256) = self.joined().await?;
         self.begun = Some(begun);
         Ok(sha256)
@@ -215,9 +215,9 @@ impl Drop for FolderSink {
 }
 
 /// A file under its temporary name. Removed with this, unless it came to its place.
-struct Begun(Option<PathBuf>);
+struct TemporaryFile(Option<PathBuf>);
 
-impl Begun {
+impl TemporaryFile {
     fn place(mut self, place: &Path) -> std::io::Result<()> {
         let Some(folder) = place.parent() else {
             return Err(ErrorKind::InvalidInput.into());
@@ -234,7 +234,7 @@ impl Begun {
     }
 }
 
-impl Drop for Begun {
+impl Drop for TemporaryFile {
     fn drop(&mut self) {
         if let Some(path) = self.0.take()
             && let Err(error) = fs::remove_file(&path)
@@ -245,17 +245,20 @@ impl Drop for Begun {
 }
 
 /// Writes what arrives until the end is told; then it is synced.
-fn write(path: PathBuf, mut arriving: mpsc::Receiver<Next>) -> std::io::Result<Written> {
+fn write(
+    path: PathBuf,
+    mut arriving: mpsc::Receiver<WriterCommand>,
+) -> std::io::Result<WrittenFile> {
     let mut file = open_private(&path, true)?;
-    let begun = Begun(Some(path));
+    let begun = TemporaryFile(Some(path));
     let mut digest = Sha256::new();
     while let Some(next) = arriving.blocking_recv() {
         match next {
-            Next::Piece(piece) => {
+            WriterCommand::Piece(piece) => {
                 file.write_all(&piece)?;
                 digest.update(&piece);
             }
-            Next::End => {
+            WriterCommand::End => {
                 file.sync_all()?;
                 return Ok((begun, digest.finalize().into()));
             }
@@ -334,11 +337,11 @@ mod tests {
     use futures_util::TryStreamExt as _;
 
     use super::*;
-    use crate::attachment::{Incoming, Whole};
+    use crate::attachment::{Incoming, StagedFile};
 
     const LATER: Timestamp = Timestamp::from_seconds(i64::MAX / 2000);
 
-    async fn taken(store: &Folder, pieces: &[&'static [u8]]) -> Whole {
+    async fn taken(store: &Folder, pieces: &[&'static [u8]]) -> StagedFile {
         let mut incoming = Incoming::begin(store, "../../a.TXT", Some("text/plain; x=y"))
             .await
             .unwrap();

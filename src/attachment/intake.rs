@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{Named, Sink, Store, StoreError};
+use super::{FileLabel, Sink, Store, StoreError};
 use crate::model::attachment::{cleaned_name, cleaned_type};
 use crate::model::{Attachment, AttachmentId, Timestamp};
 
@@ -14,7 +14,7 @@ pub struct Incoming {
 }
 
 /// A file that is whole and durable, and not yet at its place.
-pub struct Whole {
+pub struct StagedFile {
     sink: Box<dyn Sink>,
     file: Attachment,
 }
@@ -32,7 +32,7 @@ impl Incoming {
         let sink = store
             .begin(
                 &key,
-                &Named {
+                &FileLabel {
                     name: &name,
                     content_type: &content_type,
                 },
@@ -63,9 +63,9 @@ impl Incoming {
     }
 
     /// Everything has come. It is kept until `expires_at` even if nothing refers to it.
-    pub async fn end(mut self, expires_at: Timestamp) -> Result<Whole, StoreError> {
+    pub async fn end(mut self, expires_at: Timestamp) -> Result<StagedFile, StoreError> {
         let sha256 = self.sink.finish().await?;
-        Ok(Whole {
+        Ok(StagedFile {
             sink: self.sink,
             file: Attachment {
                 sha256,
@@ -76,7 +76,7 @@ impl Incoming {
     }
 }
 
-impl Whole {
+impl StagedFile {
     /// What is known of it.
     pub const fn file(&self) -> &Attachment {
         &self.file

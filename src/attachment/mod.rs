@@ -5,14 +5,13 @@
 //! sender chose stands in a path. Memory for a file does not grow with the file. What refers to a file is the inbox's
 //! to know, and when a file can go is said there.
 
-mod channel;
+mod fetch;
 mod folder;
 mod intake;
 mod link;
 mod remote;
 
 use std::ops::Range;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +20,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
 
-pub use self::channel::{Allowed, Channel, NamedFile, Unfetched};
+pub use self::fetch::{Allowed, FetchError, Fetcher, NamedFile};
 pub use self::folder::Folder;
-pub use self::intake::{Incoming, Whole};
+pub use self::intake::{Incoming, StagedFile};
 pub use self::link::{Linked, Links};
 pub use self::remote::{Remote, RemoteError};
 use crate::model::{Attachment, Timestamp};
@@ -38,7 +37,7 @@ pub type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, StoreError>> + Send>>;
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
     /// Begins a file that will lie at `key`.
-    async fn begin(&self, key: &str, file: &Named<'_>) -> Result<Box<dyn Sink>, StoreError>;
+    async fn begin(&self, key: &str, file: &FileLabel<'_>) -> Result<Box<dyn Sink>, StoreError>;
 
     /// The bytes of a file in a range that lies within it.
     async fn open(&self, key: &str, range: Range<u64>) -> Result<Pieces, StoreError>;
@@ -72,7 +71,7 @@ pub trait Sink: Send {
 
 /// What a store may tell others of a file.
 #[derive(Clone, Copy, Debug)]
-pub struct Named<'a> {
+pub struct FileLabel<'a> {
     /// Its cleaned name.
     pub name: &'a str,
     /// What its sender says it is.
@@ -211,13 +210,4 @@ impl Files {
 /// The drawer of a key: it stands in the key's own random part, so that drawers fill alike.
 fn drawer(key: &str) -> Option<&str> {
     key.get(30..32)
-}
-
-/// Where a store lies, as far as opening it needs.
-#[derive(Clone, Debug)]
-pub enum Place {
-    /// A folder.
-    Folder(PathBuf),
-    /// A bucket, by its address, with settings by the names that its kind of store knows them by.
-    Bucket(String, Vec<(String, String)>),
 }

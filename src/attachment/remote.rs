@@ -29,7 +29,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
 
-use super::{Named, Pieces, Sink, Store, StoreError, drawer};
+use super::{FileLabel, Pieces, Sink, Store, StoreError, drawer};
 use crate::model::Timestamp;
 use crate::net::{Client, SendError};
 
@@ -136,7 +136,7 @@ impl Remote {
 
 #[async_trait]
 impl Store for Remote {
-    async fn begin(&self, key: &str, file: &Named<'_>) -> Result<Box<dyn Sink>, StoreError> {
+    async fn begin(&self, key: &str, file: &FileLabel<'_>) -> Result<Box<dyn Sink>, StoreError> {
         let name = utf8_percent_encode(file.name, ESCAPED);
         let attributes = Attributes::from_iter([
             (Attribute::ContentType, file.content_type.to_owned()),

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::channel::SourceFetch;
+use http::{HeaderValue, Uri};
+
 use super::node::Value;
-use super::problem::Located;
+use super::problem::{Located, Place};
 use super::secret::Secret;
 use super::section::Section;
 
@@ -80,6 +81,17 @@ pub struct SourceFiles {
     max_upload: Option<u64>,
 }
 
+/// The `fetch` table of a source's `files`.
+#[derive(Clone, Debug)]
+pub struct SourceFetch {
+    /// Where it begins.
+    pub place: Place,
+    /// What the channel wants to be shown. None only where that is a problem already.
+    pub token: Option<Secret>,
+    /// Where the channel is, when not where the provider file says.
+    pub api: Option<Uri>,
+}
+
 impl Attachments {
     pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Self> {
         let store = section
@@ -138,6 +150,34 @@ impl Attachments {
                 max_upload: max_upload?.value,
             },
         })
+    }
+}
+
+impl SourceFetch {
+    pub(super) fn read(section: &Section<'_>, base: &Path) -> Self {
+        if !section.has("token") {
+            section.problems().error_hint(
+                section.place(),
+                format!("{} is missing", section.path("token")),
+                "token = \"env:NAME\" is what the channel wants to be shown for its files",
+            );
+        }
+        let fits = |token: &Secret| {
+            token.expose_text().is_some() && HeaderValue::from_bytes(token.expose()).is_ok()
+        };
+        let token = section.secret("token", base);
+        if token.as_ref().is_some_and(|token| !fits(token)) {
+            section.problems().error_hint(
+                section.place(),
+                format!("{} cannot stand in a header", section.path("token")),
+                "it has a line break or a control character in it; copy it again",
+            );
+        }
+        Self {
+            place: section.place().clone(),
+            token: token.filter(fits),
+            api: section.api("api"),
+        }
     }
 }
 

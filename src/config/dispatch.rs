@@ -18,7 +18,7 @@ pub struct Dispatch {
     /// What holds for single destinations (`[destinations."agent/ID"]`).
     pub destinations: HashMap<Destination, Caps>,
     /// When a destination that fails is left alone.
-    pub breaker: Breaker,
+    pub breaker: BreakerConfig,
     /// How often a delivery is tried that reaches the upstream.
     pub max_attempts: u32,
     /// The wait before the second try; doubled for each one after.
@@ -33,7 +33,7 @@ pub struct Dispatch {
 
 /// When a destination that fails is left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Breaker {
+pub struct BreakerConfig {
     /// Of how many of the last calls.
     pub calls: usize,
     /// How many of a hundred have to fail; 0: it is never left alone.
@@ -65,7 +65,7 @@ impl Dispatch {
         let give_up_after = section.duration("give_up_after");
         let follow_timeout = section.duration("follow_timeout");
         let each_destination = Caps::read(section, "destination_concurrency", "destination_rate");
-        let (rate, breaker) = (section.rate("rate"), Breaker::read(section));
+        let (rate, breaker) = (section.rate("rate"), BreakerConfig::read(section));
         Some(Self {
             concurrency: concurrency?,
             rate: rate.map(|rate| rate.value),
@@ -81,7 +81,7 @@ impl Dispatch {
     }
 }
 
-impl Breaker {
+impl BreakerConfig {
     pub(super) fn read(section: &Section<'_>) -> Option<Self> {
         let calls = size(section, "breaker_calls");
         if calls.is_some_and(|calls| calls > MAX_BREAKER_CALLS)

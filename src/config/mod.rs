@@ -6,10 +6,10 @@
 
 mod address;
 pub mod attachment;
-pub mod channel;
 pub mod dispatch;
 pub mod door;
 mod exposure;
+pub mod fetch;
 pub mod inbox;
 pub mod node;
 mod origin;
@@ -30,10 +30,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-pub use attachment::{Attachments, Intake, LinkKind, SourceFiles, StorePlace};
-pub use channel::{ChannelFiles, Part, SourceFetch, Step, Target, Way};
-pub use dispatch::{Breaker, Caps, Dispatch};
+pub use attachment::{Attachments, Intake, LinkKind, SourceFetch, SourceFiles, StorePlace};
+pub use dispatch::{BreakerConfig, Caps, Dispatch};
 pub use door::{DropIn, ExtraFields, GatewayKey, ProxyConfig, RequireKey};
+pub use fetch::{FetchMethod, FetchRule, FetchStep, FetchTarget, TargetPart};
 pub use inbox::{Engine, Inbox, KeepConfig};
 pub use node::{Node, Table, Value};
 pub use problem::{Located, Place, Problem, Problems, Weight};
@@ -61,7 +61,7 @@ pub struct Config {
     /// The operator's listener.
     pub admin: Admin,
     /// The agent platform's API.
-    pub upstream: Upstream,
+    pub upstream: UpstreamConfig,
     /// What requests name and the gateway fetches.
     pub fetch: Fetch,
     /// Where events are kept.
@@ -129,7 +129,7 @@ pub struct Admin {
 
 /// `[upstream]`
 #[derive(Clone, Debug)]
-pub struct Upstream {
+pub struct UpstreamConfig {
     /// Where the API is; a path in it stands before every call's own.
     pub base_url: http::Uri,
     /// What it gets as `Authorization`, where its address has a name and a password in it.
@@ -297,7 +297,7 @@ impl Config {
         });
         let upstream = root
             .section("upstream")
-            .and_then(|section| Upstream::read(&section, base));
+            .and_then(|section| UpstreamConfig::read(&section, base));
         let fetch = root.section("fetch").map(|section| Fetch {
             allow: section.blocks("allow").unwrap_or_default(),
         });
@@ -336,7 +336,7 @@ impl Config {
             files: origin::files(&table, base),
             written: Arc::new(WrittenTable(table.clone())),
         };
-        channel::check(&config, problems);
+        fetch::check(&config, problems);
         door::check(&config, problems);
         exposure::check(&config, &table, problems);
         Some(config)
@@ -408,7 +408,7 @@ impl Admin {
     }
 }
 
-impl Upstream {
+impl UpstreamConfig {
     fn read(section: &Section<'_>, base: &Path) -> Option<Self> {
         let api_key = section.secret("api_key", base);
         if let Some(key) = &api_key

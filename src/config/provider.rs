@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::channel::ChannelFiles;
+use super::fetch::FetchRule;
 use super::node::Table;
 use super::problem::{Located, Place, Problems};
 use super::reconcile::ProviderLog;
@@ -55,7 +55,7 @@ pub struct Provider {
     /// The sender's own log of what it sent, where it keeps one that can be read.
     pub reconcile: Option<ProviderLog>,
     /// How files are fetched that the sender keeps and only names.
-    pub files: Option<ChannelFiles>,
+    pub files: Option<FetchRule>,
     /// The types of its events, as patterns; empty where nobody has written them down.
     pub types: Vec<String>,
     /// The steps that connect it, for people.
@@ -211,7 +211,7 @@ impl Provider {
             files: file
                 .section("attachments")
                 .and_then(|files| files.section("fetch"))
-                .and_then(|fetch| ChannelFiles::read(&fetch)),
+                .and_then(|fetch| FetchRule::read(&fetch)),
             types: file
                 .section("events")
                 .and_then(|events| events.texts("types"))

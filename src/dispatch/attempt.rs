@@ -6,14 +6,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::breaker::Sign;
-use super::turn::{OurTurn, Shows, shows};
-use super::verdict::{Asked, Facts, KEY_REFUSED, Verdict, judge};
+use super::run_identity::{OurMessage, RunOwner, owner_of};
+use super::verdict::{Facts, KEY_REFUSED, RestRequest, Verdict, judge};
 use super::{Dispatcher, Policy, file};
 use crate::config::{OnUnknown, Respond, RunMode, Secret, SourceConfig};
 use crate::inbox::seal::SealError;
 use crate::inbox::{Claimed, Counted, InboxError, Next, Turn, Uncounted};
 use crate::model::{Account, AttemptResult, Name, Run, Timestamp};
-use crate::upstream::{Call, Draw, Expected, Lookup, Upstream, request};
+use crate::upstream::{Call, Draw, Expected, Lookup, Upstream, call};
 
 /// How long a call takes at most to be written, where nothing is wrong with the network.
 const WRITTEN: Duration = Duration::from_millis(50);
@@ -30,7 +30,7 @@ const LONGEST_LOOK: Duration = Duration::from_secs(15);
 const MOST_UNHEARD: u32 = 3;
 
 /// What an upstream knows of a delivery that may have been sent before.
-enum Before {
+enum Doubt {
     /// It ran, or runs.
     Ran(Run),
     /// It did not.
@@ -44,7 +44,7 @@ enum Before {
         /// How it stands with the upstream.
         sign: Sign,
         /// For how long it asked to be left alone.
-        asked: Option<Asked>,
+        asked: Option<RestRequest>,
         /// It refused the key, with this status.
         refused: Option<u16>,
     },
@@ -87,7 +87,7 @@ pub(super) async fn attempt(
     if !tries_key
         && !foreign
         && dispatcher
-            .pace
+            .throttle
             .refuses_key(&claimed.route(), &dispatcher.rules)
     {
         return key_held(claimed.doubt);
@@ -111,7 +111,7 @@ pub(super) async fn attempt(
     // From here on a hold waits for it.
     let setting_out = match run {
         Some(_) => None,
-        None => match dispatcher.pace.set_out(&claimed.route()) {
+        None => match dispatcher.throttle.set_out(&claimed.route()) {
             Some(setting_out) => Some(setting_out),
             None => return held(doubt),
         },
@@ -252,7 +252,7 @@ fn with_own_key(dispatcher: &Dispatcher, claimed: &Claimed, call: Call) -> Call 
 /// What is asked of a caller's own account is not asked of ours.
 fn of_account(verdict: Verdict, own_key: bool) -> Verdict {
     Verdict {
-        asked: verdict.asked.map(|asked| Asked {
+        asked: verdict.asked.map(|asked| RestRequest {
             whole: asked.whole && !own_key,
             ..asked
         }),
@@ -302,7 +302,7 @@ fn uncounted(
         }
     } else {
         let until = Instant::now() + now.tomorrow().since(now);
-        if dispatcher.pace.spent(budget, until.into_std()) {
+        if dispatcher.throttle.spent(budget, until.into_std()) {
             tracing::warn!(detail, until = %now.tomorrow(), "what waits for it is held; limits.runs_per_day says how many");
         }
         Next::Released { doubt }
@@ -382,9 +382,9 @@ async fn settle_doubt(
     let facts = |doubt| facts(dispatcher, claimed, doubt, now);
     let policy = policy(dispatcher, source);
     match ask(dispatcher, claimed, source, call, since, hurry).await {
-        Before::Ran(run) => Ok(Some(run)),
-        Before::Never => Ok(None),
-        Before::CannotTell(detail) => {
+        Doubt::Ran(run) => Ok(Some(run)),
+        Doubt::Never => Ok(None),
+        Doubt::CannotTell(detail) => {
             match source.map_or(OnUnknown::Hold, |source| source.on_unknown) {
                 OnUnknown::Retry => Ok(None),
                 OnUnknown::Hold => Err(Verdict {
@@ -397,12 +397,12 @@ async fn settle_doubt(
                 }),
             }
         }
-        Before::NotAnswered {
+        Doubt::NotAnswered {
             detail,
             refused: Some(status),
             ..
         } if !claimed.account.is_foreign() => Err(key_refused(status, &detail, Some(since))),
-        Before::NotAnswered {
+        Doubt::NotAnswered {
             detail,
             sign,
             asked,
@@ -419,7 +419,7 @@ async fn settle_doubt(
                 ..verdict
             })
         }
-        Before::Interrupted => Err(interrupted(dispatcher, Some(since))),
+        Doubt::Interrupted => Err(interrupted(dispatcher, Some(since))),
     }
 }
 
@@ -430,23 +430,23 @@ async fn ask(
     call: &Call,
     since: Timestamp,
     hurry: watch::Receiver<bool>,
-) -> Before {
+) -> Doubt {
     let heard = HEARSAY.saturating_sub(dispatcher.clock.now().since(since));
     tokio::select! {
         () = tokio::time::sleep(heard) => {}
-        () = told(hurry.clone()) => return Before::Interrupted,
+        () = told(hurry.clone()) => return Doubt::Interrupted,
     }
     if !dispatcher.inbox.standing().good {
-        return Before::Interrupted;
+        return Doubt::Interrupted;
     }
     let caller = upstream(dispatcher, claimed);
     let lookup = tokio::select! {
         lookup = caller.task(&claimed.upstream_id, call.key.as_ref()) => lookup,
-        () = told(hurry) => return Before::Interrupted,
+        () = told(hurry) => return Doubt::Interrupted,
     };
     let run = match lookup {
         Lookup::Found(run) => run,
-        Lookup::NotFound => return Before::Never,
+        Lookup::NotFound => return Doubt::Never,
         Lookup::Failed {
             status,
             detail,
@@ -459,21 +459,21 @@ async fn ask(
             };
             // 403 may be said of the record alone.
             let refused = status.filter(|status| *status == 401);
-            return Before::NotAnswered {
+            return Doubt::NotAnswered {
                 detail,
                 sign,
-                asked: Asked::by(status, retry_after),
+                asked: RestRequest::by(status, retry_after),
                 refused,
             };
         }
     };
     if claimed.thread.is_none() && !source.is_some_and(|source| source.retry_failed_runs) {
-        return Before::Ran(run);
+        return Doubt::Ran(run);
     }
-    let earlier = match EarlierTurn::find(dispatcher, claimed, source).await {
+    let earlier = match EarlierMessage::find(dispatcher, claimed, source).await {
         Ok(earlier) => earlier,
         Err(error) => {
-            return Before::NotAnswered {
+            return Doubt::NotAnswered {
                 detail: unread(&error),
                 sign: Sign::Nothing,
                 asked: None,
@@ -481,10 +481,10 @@ async fn ask(
             };
         }
     };
-    match shows(&run, earlier.beside(call, since)) {
-        Shows::Ours => Before::Ran(run),
-        Shows::Earlier => Before::Never,
-        Shows::CannotTell => Before::CannotTell(
+    match owner_of(&run, earlier.beside(call, since)) {
+        RunOwner::Ours => Doubt::Ran(run),
+        RunOwner::Earlier => Doubt::Never,
+        RunOwner::CannotTell => Doubt::CannotTell(
             "the upstream's record of this conversation does not show whether this turn has run"
                 .to_owned(),
         ),
@@ -492,12 +492,12 @@ async fn ask(
 }
 
 /// The turn of the conversation before this one, and what it said.
-struct EarlierTurn {
+struct EarlierMessage {
     turn: Option<Turn>,
     said: String,
 }
 
-impl EarlierTurn {
+impl EarlierMessage {
     async fn find(
         dispatcher: &Dispatcher,
         claimed: &Claimed,
@@ -505,7 +505,7 @@ impl EarlierTurn {
     ) -> Result<Self, InboxError> {
         let turn = dispatcher.inbox.earlier_turn(claimed).await?;
         let said = turn.as_ref().map(|turn| match source {
-            Some(source) => request::said(turn, source, dispatcher.sealer.marks()),
+            Some(source) => call::said(turn, source, dispatcher.sealer.marks()),
             // A caller's own call is erased by now; of what it said its prompt is known.
             None => turn.params.get(Name::Prompt).unwrap_or_default().to_owned(),
         });
@@ -515,9 +515,9 @@ impl EarlierTurn {
         })
     }
 
-    fn beside<'a>(&'a self, call: &'a Call, not_before: Timestamp) -> OurTurn<'a> {
+    fn beside<'a>(&'a self, call: &'a Call, not_before: Timestamp) -> OurMessage<'a> {
         let earlier = self.turn.as_ref().map(|turn| (turn, self.said.as_str()));
-        OurTurn {
+        OurMessage {
             text: &call.text,
             not_before,
             earlier,
@@ -544,7 +544,7 @@ async fn follow(
     let mut unheard = 0_u32;
     // One that was only started may not show yet in a conversation's record.
     let earlier = match (call.run, &claimed.thread) {
-        (RunMode::Async, Some(_)) => EarlierTurn::find(dispatcher, claimed, source).await.ok(),
+        (RunMode::Async, Some(_)) => EarlierMessage::find(dispatcher, claimed, source).await.ok(),
         _ => None,
     };
     while !run.status.is_final()
@@ -567,8 +567,8 @@ async fn follow(
             Lookup::Found(now) => {
                 let ours = earlier
                     .as_ref()
-                    .map(|earlier| shows(&now, earlier.beside(call, since)));
-                if ours != Some(Shows::Earlier) {
+                    .map(|earlier| owner_of(&now, earlier.beside(call, since)));
+                if ours != Some(RunOwner::Earlier) {
                     run = now;
                 }
             }
@@ -584,10 +584,10 @@ async fn follow(
                 ..
             } => {
                 wait = wait.max(retry_after.unwrap_or_default());
-                if let Some(asked) = Asked::by(status, retry_after) {
+                if let Some(asked) = RestRequest::by(status, retry_after) {
                     dispatcher.rest(
                         &claimed.route(),
-                        Asked {
+                        RestRequest {
                             whole: asked.whole && key.is_none(),
                             ..asked
                         },

@@ -25,7 +25,7 @@ pub(super) enum Sign {
 
 /// What a sign changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum BreakerChange {
     /// Nothing that shows.
     None,
     /// It is left alone from now on.
@@ -60,7 +60,7 @@ impl BreakerState {
 
 /// A call that was let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Begun {
+pub(super) struct CallPermit {
     epoch: u32,
     /// It tries a destination that was left alone.
     pub(super) probe: bool,
@@ -69,7 +69,7 @@ pub(super) struct Begun {
 /// The breaker of one destination.
 #[derive(Clone, Debug)]
 pub(super) struct Breaker {
-    state: State,
+    state: BreakerPhase,
     /// Since when it is left alone or called.
     pub(super) since: Instant,
     /// The last calls: whether they failed. The oldest first.
@@ -79,7 +79,7 @@ pub(super) struct Breaker {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum BreakerPhase {
     /// With room for so many calls; none: as many as its caps allow.
     Closed {
         room: Option<usize>,
@@ -93,7 +93,7 @@ enum State {
 impl Breaker {
     pub(super) const fn new(now: Instant) -> Self {
         Self {
-            state: State::Closed { room: None },
+            state: BreakerPhase::Closed { room: None },
             since: now,
             last: VecDeque::new(),
             epoch: 0,
@@ -103,26 +103,26 @@ impl Breaker {
     /// How it stands.
     pub(super) fn state(&self, now: Instant) -> BreakerState {
         match self.state {
-            State::Closed { .. } => BreakerState::Closed,
-            State::Open { until } if now < until => BreakerState::Open,
-            State::Open { .. } | State::Probing => BreakerState::HalfOpen,
+            BreakerPhase::Closed { .. } => BreakerState::Closed,
+            BreakerPhase::Open { until } if now < until => BreakerState::Open,
+            BreakerPhase::Open { .. } | BreakerPhase::Probing => BreakerState::HalfOpen,
         }
     }
 
     /// How many more calls it lets through beside those in flight.
     pub(super) fn room(&self, in_flight: usize, now: Instant) -> usize {
         match self.state {
-            State::Closed { room: None } => usize::MAX,
-            State::Closed { room: Some(room) } => room.saturating_sub(in_flight),
-            State::Open { until } => usize::from(now >= until),
-            State::Probing => 0,
+            BreakerPhase::Closed { room: None } => usize::MAX,
+            BreakerPhase::Closed { room: Some(room) } => room.saturating_sub(in_flight),
+            BreakerPhase::Open { until } => usize::from(now >= until),
+            BreakerPhase::Probing => 0,
         }
     }
 
     /// When it lets a call through again, where that is a matter of time.
     pub(super) fn opens_at(&self, now: Instant) -> Option<Instant> {
         match self.state {
-            State::Open { until } if now < until => Some(until),
+            BreakerPhase::Open { until } if now < until => Some(until),
             _ => None,
         }
     }
@@ -133,12 +133,12 @@ impl Breaker {
     }
 
     /// A call is let through.
-    pub(super) fn begin(&mut self, now: Instant) -> Begun {
-        let probe = matches!(self.state, State::Open { until } if now >= until);
+    pub(super) fn begin(&mut self, now: Instant) -> CallPermit {
+        let probe = matches!(self.state, BreakerPhase::Open { until } if now >= until);
         if probe {
-            self.state = State::Probing;
+            self.state = BreakerPhase::Probing;
         }
-        Begun {
+        CallPermit {
             epoch: self.epoch,
             probe,
         }
@@ -147,76 +147,76 @@ impl Breaker {
     /// A call that was let through has ended. `most` is how many its caps allow.
     pub(super) fn end(
         &mut self,
-        begun: Begun,
+        begun: CallPermit,
         sign: Sign,
-        rules: &config::Breaker,
+        rules: &config::BreakerConfig,
         most: usize,
         now: Instant,
         chance: f64,
-    ) -> Change {
+    ) -> BreakerChange {
         if begun.epoch != self.epoch {
-            return Change::None;
+            return BreakerChange::None;
         }
         match (self.state, sign) {
-            (State::Probing, Sign::Nothing) if begun.probe => {
-                self.state = State::Open { until: now }
+            (BreakerPhase::Probing, Sign::Nothing) if begun.probe => {
+                self.state = BreakerPhase::Open { until: now }
             }
-            (State::Probing, Sign::Failing) if begun.probe => {
-                self.state = State::Open {
+            (BreakerPhase::Probing, Sign::Failing) if begun.probe => {
+                self.state = BreakerPhase::Open {
                     until: now + rest(rules.rest, chance),
                 };
-                return Change::Reopened;
+                return BreakerChange::Reopened;
             }
-            (State::Probing, Sign::Alive) if begun.probe => {
+            (BreakerPhase::Probing, Sign::Alive) if begun.probe => {
                 self.last.clear();
                 self.since = now;
-                self.state = State::Closed {
+                self.state = BreakerPhase::Closed {
                     room: (most > 2).then_some(2),
                 };
-                return Change::Closed;
+                return BreakerChange::Closed;
             }
-            (State::Closed { room }, Sign::Alive) => {
+            (BreakerPhase::Closed { room }, Sign::Alive) => {
                 self.note(false, rules);
                 let room = room
                     .map(|room| room.saturating_mul(2))
                     .filter(|room| *room < most);
-                self.state = State::Closed { room };
+                self.state = BreakerPhase::Closed { room };
             }
-            (State::Closed { room }, Sign::Failing) => {
+            (BreakerPhase::Closed { room }, Sign::Failing) => {
                 self.note(true, rules);
-                self.state = State::Closed {
+                self.state = BreakerPhase::Closed {
                     room: room.map(|room| (room / 2).max(1)),
                 };
                 if rules.percent > 0 && self.failures() >= enough(rules) {
                     self.since = now;
                     self.epoch = self.epoch.wrapping_add(1);
-                    self.state = State::Open {
+                    self.state = BreakerPhase::Open {
                         until: now + rest(rules.rest, chance),
                     };
-                    return Change::Opened;
+                    return BreakerChange::Opened;
                 }
             }
             _ => {}
         }
-        Change::None
+        BreakerChange::None
     }
 
     /// Whether this call is the one that tries it.
-    pub(super) fn is_probed_by(&self, begun: Begun) -> bool {
-        begun.probe && begun.epoch == self.epoch && matches!(self.state, State::Probing)
+    pub(super) fn is_probed_by(&self, begun: CallPermit) -> bool {
+        begun.probe && begun.epoch == self.epoch && matches!(self.state, BreakerPhase::Probing)
     }
 
     /// A call that tries it was given up without a word: another may.
-    pub(super) fn abandon(&mut self, begun: Begun) {
+    pub(super) fn abandon(&mut self, begun: CallPermit) {
         if self.is_probed_by(begun) {
-            self.state = State::Open { until: self.since };
+            self.state = BreakerPhase::Open { until: self.since };
         }
     }
 
     /// It is called as before, whatever it did. True when it was left alone.
     pub(super) fn reset(&mut self, now: Instant) -> bool {
-        let was_closed = matches!(self.state, State::Closed { .. });
-        self.state = State::Closed { room: None };
+        let was_closed = matches!(self.state, BreakerPhase::Closed { .. });
+        self.state = BreakerPhase::Closed { room: None };
         self.last.clear();
         if !was_closed {
             self.since = now;
@@ -225,7 +225,7 @@ impl Breaker {
         !was_closed
     }
 
-    fn note(&mut self, failed: bool, rules: &config::Breaker) {
+    fn note(&mut self, failed: bool, rules: &config::BreakerConfig) {
         while self.last.len() >= rules.calls.max(1) {
             self.last.pop_front();
         }
@@ -234,7 +234,7 @@ impl Breaker {
 }
 
 /// How many failures among the last calls are enough.
-fn enough(rules: &config::Breaker) -> usize {
+fn enough(rules: &config::BreakerConfig) -> usize {
     (rules.calls.saturating_mul(rules.percent))
         .div_ceil(100)
         .max(1)
@@ -249,22 +249,25 @@ mod tests {
     use super::*;
 
     const REST: Duration = Duration::from_secs(10);
-    const RULES: config::Breaker = config::Breaker {
+    const RULES: config::BreakerConfig = config::BreakerConfig {
         calls: 4,
         percent: 50,
         rest: REST,
     };
     const MOST: usize = 16;
 
-    fn call(breaker: &mut Breaker, sign: Sign, now: Instant) -> Change {
+    fn call(breaker: &mut Breaker, sign: Sign, now: Instant) -> BreakerChange {
         let begun = breaker.begin(now);
         breaker.end(begun, sign, &RULES, MOST, now, 0.0)
     }
 
     fn open(now: Instant) -> Breaker {
         let mut breaker = Breaker::new(now);
-        assert_eq!(call(&mut breaker, Sign::Failing, now), Change::None);
-        assert_eq!(call(&mut breaker, Sign::Failing, now), Change::Opened);
+        assert_eq!(call(&mut breaker, Sign::Failing, now), BreakerChange::None);
+        assert_eq!(
+            call(&mut breaker, Sign::Failing, now),
+            BreakerChange::Opened
+        );
         breaker
     }
 
@@ -287,10 +290,14 @@ mod tests {
                 .iter()
                 .map(|sign| call(&mut breaker, *sign, now))
                 .collect();
-            assert_eq!(changes.last() == Some(&Change::Opened), opens, "{signs:?}");
+            assert_eq!(
+                changes.last() == Some(&BreakerChange::Opened),
+                opens,
+                "{signs:?}"
+            );
             assert!(breaker.last.len() <= RULES.calls);
         }
-        let never = config::Breaker {
+        let never = config::BreakerConfig {
             percent: 0,
             ..RULES
         };
@@ -299,7 +306,7 @@ mod tests {
             let begun = breaker.begin(now);
             assert_eq!(
                 breaker.end(begun, Failing, &never, MOST, now, 0.0),
-                Change::None
+                BreakerChange::None
             );
         }
     }
@@ -331,7 +338,7 @@ mod tests {
             now += REST / 2;
             assert_eq!(
                 breaker.end(begun, Sign::Failing, &RULES, MOST, now, 0.0),
-                Change::Reopened
+                BreakerChange::Reopened
             );
         }
         let begun = breaker.begin(now + REST);
@@ -348,7 +355,7 @@ mod tests {
         let now = Instant::now();
         let mut breaker = open(now);
         let now = now + REST;
-        assert_eq!(call(&mut breaker, Sign::Alive, now), Change::Closed);
+        assert_eq!(call(&mut breaker, Sign::Alive, now), BreakerChange::Closed);
         let mut rooms = Vec::new();
         for sign in [
             Sign::Alive,
@@ -358,7 +365,7 @@ mod tests {
             Sign::Alive,
         ] {
             rooms.push(breaker.room(0, now));
-            assert_eq!(call(&mut breaker, sign, now), Change::None);
+            assert_eq!(call(&mut breaker, sign, now), BreakerChange::None);
         }
         assert_eq!(rooms, [2, 4, 2, 4, 8]);
         assert_eq!(breaker.room(3, now), usize::MAX, "then its caps hold alone");
@@ -375,13 +382,13 @@ mod tests {
         let probe = breaker.begin(now);
         assert_eq!(
             breaker.end(old, Sign::Alive, &RULES, MOST, now, 0.0),
-            Change::None
+            BreakerChange::None
         );
         assert_eq!(breaker.state(now), BreakerState::HalfOpen);
         // A probe that called nobody makes room for the next one.
         assert_eq!(
             breaker.end(probe, Sign::Nothing, &RULES, MOST, now, 0.0),
-            Change::None
+            BreakerChange::None
         );
         assert_eq!(breaker.room(0, now), 1);
         assert!(breaker.reset(now) && !breaker.reset(now));

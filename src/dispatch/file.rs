@@ -6,29 +6,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Dispatcher;
-use crate::attachment::{Allowed, Channel, Files, Unfetched};
+use crate::attachment::{Allowed, FetchError, Fetcher, Files};
 use crate::config::{Config, Intake};
 use crate::inbox::Claimed;
 use crate::model::{Attachment, EventId, attachment::cleaned_type};
 use crate::net::Client;
-use crate::upstream::{Call, Unattached};
+use crate::upstream::{Call, MissingFile};
 
 /// What files are handed on with.
 #[derive(Debug)]
-pub(super) struct Handing {
+pub(super) struct FileDelivery {
     pub(super) store: Option<Arc<Files>>,
     pub(super) client: Option<Client>,
     /// By source: the channel that keeps the files it only names, and which of them are taken.
-    channels: HashMap<String, (Channel, Intake)>,
+    channels: HashMap<String, (Fetcher, Intake)>,
     keep: Duration,
     time: Duration,
 }
 
-impl Handing {
+impl FileDelivery {
     /// That of a configuration, without a store and without a client.
     pub(super) fn new(config: &Config) -> Self {
         let channel = |source: &crate::config::SourceConfig| {
-            let channel = Channel::of(source, config.providers.get(&source.provider.value)?)?;
+            let channel = Fetcher::of(source, config.providers.get(&source.provider.value)?)?;
             let intake = config.attachments.intake.of(source.files.as_ref()?);
             Some((source.name.clone(), (channel, intake)))
         };
@@ -47,7 +47,7 @@ impl Handing {
 pub(super) async fn fetch<'c>(
     dispatcher: &Dispatcher,
     claimed: &'c Claimed,
-) -> Result<(Cow<'c, Claimed>, Vec<Unattached>), String> {
+) -> Result<(Cow<'c, Claimed>, Vec<MissingFile>), String> {
     let handing = &dispatcher.files;
     let Some((channel, intake)) = handing
         .channels
@@ -99,8 +99,8 @@ pub(super) async fn fetch<'c>(
                     keep(dispatcher, store, &claimed.source, event, &fetched).await?;
                     attachments.push(fetched);
                 }
-                Err(Unfetched::NotNow(why)) => return Err(why),
-                Err(Unfetched::Never(why)) => {
+                Err(FetchError::NotNow(why)) => return Err(why),
+                Err(FetchError::Never(why)) => {
                     missing.push((count, kind(file.kind()), why, file.shown()));
                 }
             }
@@ -108,7 +108,7 @@ pub(super) async fn fetch<'c>(
     }
     let missing = missing
         .into_iter()
-        .map(|(number, kind, why, name)| Unattached {
+        .map(|(number, kind, why, name)| MissingFile {
             number,
             sentence: format!("File {number} of {count}{kind} {why}: it is not attached."),
             name,

@@ -47,7 +47,7 @@ pub(super) enum KeyChange {
 
 /// A key that is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refused {
+pub(super) struct KeyRefusal {
     pub(super) since: Instant,
     until: Instant,
     wait: Duration,
@@ -57,7 +57,7 @@ pub(super) struct Refused {
     pub(super) detail: String,
 }
 
-impl Refused {
+impl KeyRefusal {
     /// How many calls may try it now; none, and until when where that is known.
     pub(super) fn room(&self, now: Instant) -> Result<usize, Option<Instant>> {
         match (self.trying, now < self.until) {
@@ -92,7 +92,7 @@ impl Refused {
 
 /// Notes a refusal. `tried`: by the call that tried the key. True: it was not refused before.
 pub(super) fn refuse(
-    held: &mut Option<Refused>,
+    held: &mut Option<KeyRefusal>,
     tried: bool,
     (status, detail): (u16, &str),
     later: Duration,
@@ -102,7 +102,7 @@ pub(super) fn refuse(
     match held {
         None => {
             let until = now + FIRST + later;
-            *held = Some(Refused {
+            *held = Some(KeyRefusal {
                 since: now,
                 until,
                 wait: FIRST,

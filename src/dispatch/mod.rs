@@ -1,19 +1,19 @@
 //! Getting it there: claim, send, judge, settle. How many at once, and how to stop.
 //!
 //! What is promised: nothing is called twice while the upstream can tell that it ran; no cap is passed, and what is
-//! closed (`pace.rs`) is not claimed; a panic of one attempt is that delivery's alone; a process that lost its standing
+//! closed (`throttle.rs`) is not claimed; a panic of one attempt is that delivery's alone; a process that lost its standing
 //! breaks its calls off at once; a stop gives every lease back within the time it is allowed.
 
+mod admission;
 mod attempt;
 mod backoff;
 mod breaker;
-mod fare;
 mod file;
 mod keys;
-mod pace;
 pub mod replay;
-mod terms;
-mod turn;
+mod run_identity;
+mod status;
+mod throttle;
 mod verdict;
 
 use std::collections::HashMap;
@@ -36,18 +36,18 @@ use crate::net::Client;
 use crate::telemetry::{Metrics, SparseLines};
 use crate::upstream::{Expected, Upstream};
 
+use admission::Admission;
 use backoff::Backoff;
-use breaker::{Change, Sign};
-use file::Handing;
+use breaker::{BreakerChange, Sign};
+use file::FileDelivery;
 use keys::KeyChange;
-use pace::{Place, Rules};
-use terms::Offer;
-use verdict::{Asked, Policy, Verdict};
+use throttle::{InFlight, Rules};
+use verdict::{Policy, RestRequest, Verdict};
 
 pub use breaker::BreakerState;
-pub use fare::DestinationFare;
 pub use keys::RefusedKey;
-pub use pace::{Closed, Pace};
+pub use status::DestinationStatus;
+pub use throttle::{Closed, Throttle};
 
 /// Sends what is owed.
 #[derive(Debug)]
@@ -55,9 +55,9 @@ pub struct Dispatcher {
     inbox: Arc<dyn Inbox>,
     upstream: Upstream,
     sealer: Arc<Sealer>,
-    files: Handing,
+    files: FileDelivery,
     sources: HashMap<String, SourceConfig>,
-    pace: Arc<Pace>,
+    throttle: Arc<Throttle>,
     rules: Arc<Rules>,
     budgets: Budgets,
     metrics: Arc<Metrics>,
@@ -87,7 +87,7 @@ const LOOK_AT_STANDING: Duration = Duration::from_millis(250);
 
 /// What the loop remembers from one look to the next.
 #[derive(Debug, Default)]
-struct Looked {
+struct LoopState {
     /// When the holds were read.
     holds: Option<Instant>,
     /// Something has become of the inbox since.
@@ -97,18 +97,18 @@ struct Looked {
 /// A delivery with what it was let through by.
 struct Admitted {
     claimed: Claimed,
-    place: Place,
+    place: InFlight,
     expected: Expected,
 }
 
 impl Dispatcher {
-    /// The dispatcher of a configuration. `pace` outlives it.
+    /// The dispatcher of a configuration. `throttle` outlives it.
     pub fn new(
         config: &Config,
         inbox: Arc<dyn Inbox>,
         upstream: Upstream,
         sealer: Arc<Sealer>,
-        pace: Arc<Pace>,
+        throttle: Arc<Throttle>,
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> Self {
@@ -131,13 +131,13 @@ impl Dispatcher {
             inbox,
             upstream,
             sealer,
-            files: Handing::new(config),
+            files: FileDelivery::new(config),
             sources: config
                 .sources
                 .iter()
                 .map(|source| (source.name.clone(), source.clone()))
                 .collect(),
-            pace,
+            throttle,
             rules: Arc::new(Rules::new(config)),
             budgets: Budgets::new(config),
             metrics,
@@ -172,7 +172,7 @@ impl Dispatcher {
         let (tell, good) = watch::channel(true);
         let standing = tokio::spawn(watch_standing(current.load().inbox.clone(), tell));
         let mut attempts = JoinSet::new();
-        let mut looked = Looked::default();
+        let mut looked = LoopState::default();
         loop {
             let dispatcher = current.load_full();
             let claimed = tokio::select! {
@@ -198,7 +198,7 @@ impl Dispatcher {
     /// The next deliveries, as many as there is room for. None: it has waited until there may be some.
     async fn claim_or_wait(
         &self,
-        looked: &mut Looked,
+        looked: &mut LoopState,
         mut good: watch::Receiver<bool>,
     ) -> Vec<Claimed> {
         if !self.inbox.standing().good || !*good.borrow() {
@@ -221,12 +221,12 @@ impl Dispatcher {
             }
         };
         let opens_at = self
-            .pace
+            .throttle
             .opens_at(&self.rules, replicas, Instant::now().into_std());
         let opens = opens_at.map_or(LOOK, |at| {
             at.saturating_duration_since(Instant::now().into_std())
         });
-        let longest = if self.pace.holds_any() {
+        let longest = if self.throttle.holds_any() {
             LOOK_AT_HOLDS
         } else {
             LOOK
@@ -235,7 +235,7 @@ impl Dispatcher {
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = self.inbox.news() => looked.news = true,
-            () = self.pace.opened() => {}
+            () = self.throttle.opened() => {}
         }
         Vec::new()
     }
@@ -243,7 +243,7 @@ impl Dispatcher {
     /// What is due and open, and how long until there is more by the inbox's word.
     async fn claim(
         &self,
-        looked: &mut Looked,
+        looked: &mut LoopState,
         replicas: u32,
     ) -> Result<(Vec<Claimed>, Duration), InboxError> {
         if looked.news
@@ -251,18 +251,18 @@ impl Dispatcher {
                 .holds
                 .is_none_or(|last| last.elapsed() >= LOOK_AT_HOLDS)
         {
-            let changes = self.pace.hold_changes();
-            self.pace.hold(
+            let changes = self.throttle.hold_changes();
+            self.throttle.hold(
                 self.inbox.holds().await?.into_iter().map(|(hold, _)| hold),
                 changes,
             );
-            *looked = Looked {
+            *looked = LoopState {
                 holds: Some(Instant::now()),
                 news: false,
             };
         }
-        let offer = Offer::new(
-            self.pace.clone(),
+        let offer = Admission::new(
+            self.throttle.clone(),
             self.rules.clone(),
             replicas,
             Instant::now().into_std(),
@@ -296,7 +296,7 @@ impl Dispatcher {
         }
         let route = claimed.route();
         self.metrics.claimed(&route.account, route.class);
-        let place = self.pace.enter(
+        let place = self.throttle.enter(
             route,
             &self.rules,
             self.replicas(),
@@ -305,7 +305,7 @@ impl Dispatcher {
         Admitted {
             claimed,
             place,
-            expected: self.pace.budget.expect(),
+            expected: self.throttle.budget.expect(),
         }
     }
 
@@ -364,21 +364,21 @@ impl Dispatcher {
     }
 
     /// Tells the breaker what came of a call.
-    fn tell(&self, place: &mut Place, destination: &Destination, sign: Sign, detail: &str) {
+    fn tell(&self, place: &mut InFlight, destination: &Destination, sign: Sign, detail: &str) {
         let now = Instant::now().into_std();
         match place.tell(sign, &self.rules, self.replicas(), now, fastrand::f64()) {
-            Change::Opened => {
+            BreakerChange::Opened => {
                 let rest_s = self.rules.breaker.rest.as_secs_f64();
                 tracing::error!(%destination, rest_s, detail, "its calls fail, it is left alone and tried now and then");
             }
-            Change::Closed => tracing::info!(%destination, "it answers again"),
-            Change::Reopened => tracing::debug!(%destination, detail, "it still fails"),
-            Change::None => {}
+            BreakerChange::Closed => tracing::info!(%destination, "it answers again"),
+            BreakerChange::Reopened => tracing::debug!(%destination, detail, "it still fails"),
+            BreakerChange::None => {}
         }
     }
 
     /// Notes what the upstream says of the gateway's own key.
-    fn tell_key(&self, place: &mut Place, claimed: &Claimed, verdict: &Verdict) {
+    fn tell_key(&self, place: &mut InFlight, claimed: &Claimed, verdict: &Verdict) {
         if claimed.account.is_foreign() {
             return;
         }
@@ -412,9 +412,9 @@ impl Dispatcher {
     }
 
     /// Leaves a destination, or the upstream altogether, alone for as long as was asked.
-    fn rest(&self, route: &Route, asked: Asked) {
+    fn rest(&self, route: &Route, asked: RestRequest) {
         let until = Instant::now() + asked.wait;
-        self.pace.rest(route, asked.whole, until.into_std());
+        self.throttle.rest(route, asked.whole, until.into_std());
     }
 
     /// Ends the lease. The inbox is ours alone or says who took the lease, so a failure is tried again until it ends.

@@ -41,7 +41,7 @@ pub struct Replayer {
 
 /// Why an event is not owed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum NotAgain {
+pub enum ReplayRefused {
     /// Its source is not configured any more.
     SourceGone,
     /// Its source sends nowhere.
@@ -62,7 +62,7 @@ pub trait Remap: Send + Sync + std::fmt::Debug {
     fn anew(&self, event: &EventDetail) -> Result<Anew, String>;
 }
 
-impl NotAgain {
+impl ReplayRefused {
     /// A stable word.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -95,7 +95,7 @@ pub fn mapped_anew(remap: &dyn Remap, event: &mut EventDetail) -> Result<Option<
 pub fn owed_again(
     source: Option<(&SourceConfig, &UpstreamIds)>,
     event: &EventDetail,
-) -> Result<(u32, NewDelivery), NotAgain> {
+) -> Result<(u32, NewDelivery), ReplayRefused> {
     let number = event
         .deliveries
         .iter()
@@ -103,7 +103,7 @@ pub fn owed_again(
         .max()
         .unwrap_or(0);
     match event.deliveries.last() {
-        Some(last) if last.sealed == SealedCall::Erased => Err(NotAgain::CallErased),
+        Some(last) if last.sealed == SealedCall::Erased => Err(ReplayRefused::CallErased),
         Some(last) if last.sealed == SealedCall::Kept => {
             let owed = NewDelivery {
                 destination: last.destination.clone(),
@@ -117,28 +117,28 @@ pub fn owed_again(
             Ok((number, owed))
         }
         _ => {
-            let (source, ids) = source.ok_or(NotAgain::SourceGone)?;
+            let (source, ids) = source.ok_or(ReplayRefused::SourceGone)?;
             let id = DeliveryId {
                 event: event.summary.id,
                 number,
             };
             let owed = source
                 .owed(id, event.summary.thread.as_deref(), ids)
-                .ok_or(NotAgain::NoDestination)?;
+                .ok_or(ReplayRefused::NoDestination)?;
             Ok((number, owed))
         }
     }
 }
 
 /// Whether an event of a job's list is left out whatever it owes: the states of its deliveries decide.
-pub fn left_out(wanted: Option<State>, event: &EventSummary) -> Option<NotAgain> {
+pub fn left_out(wanted: Option<State>, event: &EventSummary) -> Option<ReplayRefused> {
     let last = event.states.last()?;
     if !last.is_final() {
-        return Some(NotAgain::OnItsWay);
+        return Some(ReplayRefused::OnItsWay);
     }
     wanted
         .is_some_and(|wanted| wanted != *last)
-        .then_some(NotAgain::ReplayedSince)
+        .then_some(ReplayRefused::ReplayedSince)
 }
 
 /// How long a number of events takes at a pace.
@@ -327,17 +327,17 @@ impl Replayer {
     fn again(
         &self,
         event: &mut EventDetail,
-    ) -> Result<(u32, Vec<NewDelivery>, Option<Anew>), NotAgain> {
+    ) -> Result<(u32, Vec<NewDelivery>, Option<Anew>), ReplayRefused> {
         let source = self
             .sources
             .get(&event.summary.source)
-            .ok_or(NotAgain::SourceGone);
+            .ok_or(ReplayRefused::SourceGone);
         if event.is_unmapped() {
             source?;
         }
         let anew = mapped_anew(&*self.remap, event).map_err(|why| {
             tracing::debug!(event = %event.summary.id, why, "it still cannot be mapped");
-            NotAgain::StillUnmappable
+            ReplayRefused::StillUnmappable
         })?;
         let (number, owed) = owed_again(source.ok().map(|source| (source, &*self.ids)), event)?;
         let is_filtered = anew.as_ref().is_some_and(|anew| anew.filtered.is_some());
@@ -424,15 +424,15 @@ mod tests {
         assert_eq!(left_out(None, &event(&[])), None);
         assert_eq!(
             left_out(dead, &event(&[State::Dead, State::Delivered])),
-            Some(NotAgain::ReplayedSince)
+            Some(ReplayRefused::ReplayedSince)
         );
         assert_eq!(
             left_out(None, &event(&[State::Dead, State::Pending])),
-            Some(NotAgain::OnItsWay)
+            Some(ReplayRefused::OnItsWay)
         );
         assert_eq!(
             left_out(Some(State::Pending), &event(&[State::Pending])),
-            Some(NotAgain::OnItsWay)
+            Some(ReplayRefused::OnItsWay)
         );
     }
 }

@@ -56,7 +56,7 @@ pub(super) struct Verdict {
     /// What it says of the destination.
     pub(super) sign: Sign,
     /// For how long the upstream asked to be left alone.
-    pub(super) asked: Option<Asked>,
+    pub(super) asked: Option<RestRequest>,
 }
 
 /// The result of an attempt whose key the upstream refused, where the key is the gateway's own.
@@ -77,14 +77,14 @@ impl Verdict {
 
 /// A time for which the upstream asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct RestRequest {
     /// By all of ours, and not only where it was said: its rates are an account's.
     pub(super) whole: bool,
     /// How long.
     pub(super) wait: Duration,
 }
 
-impl Asked {
+impl RestRequest {
     /// What an answer of this status asks for. One that is over a rate and does not say for how long is left alone for
     /// a second.
     pub(super) fn by(status: Option<u16>, retry_after: Option<Duration>) -> Option<Self> {
@@ -149,7 +149,7 @@ pub(super) fn judge(result: AttemptResult, facts: Facts, policy: &Policy) -> Ver
                     } else {
                         Sign::Failing
                     };
-                    (sign, Asked::by(Some(status), retry_after))
+                    (sign, RestRequest::by(Some(status), retry_after))
                 }
                 _ => (Sign::Alive, None),
             };
@@ -317,7 +317,7 @@ mod tests {
             (verdict.sign, verdict.asked)
         };
         let asked = |whole, seconds| {
-            Some(Asked {
+            Some(RestRequest {
                 whole,
                 wait: Duration::from_secs(seconds),
             })

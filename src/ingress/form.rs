@@ -11,7 +11,7 @@ use super::Ingress;
 use super::body_stream::{BodyStream, FLOWING};
 use super::dropin::Gate;
 use super::memory_limit::MemoryPermit;
-use crate::attachment::{Files, Incoming, StoreError, Whole};
+use crate::attachment::{Files, Incoming, StagedFile, StoreError};
 use crate::config::Intake;
 use crate::model::attachment::{MAX_NAME, cleaned_name, cleaned_type};
 use crate::model::{Refusal, TakenForm, Timestamp};
@@ -32,7 +32,7 @@ pub(super) type TextFields = Vec<(String, String)>;
 #[derive(Default)]
 pub(super) struct Form {
     pub(super) text: TakenForm,
-    pub(super) files: Vec<Whole>,
+    pub(super) files: Vec<StagedFile>,
 }
 
 /// What becomes of files.
@@ -105,7 +105,7 @@ struct Taker<'f> {
     fields: PartFields,
     /// The bytes of all text parts.
     length: usize,
-    files: Vec<Whole>,
+    files: Vec<StagedFile>,
     now: CurrentPart,
 }
 

@@ -17,7 +17,7 @@ use super::form::{self, FilePolicy, Form};
 use super::memory_limit::MemoryPermit;
 use super::request_log::{Answered, RequestLog};
 use super::{BodyLimits, Ingress, receive};
-use crate::attachment::{Files, Whole};
+use crate::attachment::{Files, StagedFile};
 use crate::config::{Intake, SourceFiles};
 use crate::model::{Attachment, EventId, NewEvent, Outcome, Received, Refusal, Verified};
 use crate::source::{Source, Streamed};
@@ -351,7 +351,7 @@ pub(super) async fn at_door(
 }
 
 /// Puts files at their places.
-async fn place(ingress: &Ingress, files: Vec<Whole>) -> Result<Placed, Refusal> {
+async fn place(ingress: &Ingress, files: Vec<StagedFile>) -> Result<Placed, Refusal> {
     let mut placed = Placed {
         files: Vec::with_capacity(files.len()),
         store: ingress.files.clone(),

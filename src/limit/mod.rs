@@ -4,6 +4,7 @@
 //! strangers use up nothing of it; what they do is counted apart. Everything is bounded, whoever calls. Processes that
 //! share an inbox divide what is configured.
 
+pub mod bucket;
 pub mod keyed;
 pub mod limiter;
 pub mod share;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::model::{Refusal, bucket};
 
+pub use bucket::{Bucket, SharedRate};
 use keyed::Keyed;
 pub use limiter::{Left, Limiter};
 pub use share::Share;

@@ -66,7 +66,7 @@ pub use self::scheme::Scheme;
 pub use self::sign::Signer;
 pub use self::streamed::Streamed;
 pub use self::trial::{Judged, Trial, Written};
-use crate::attachment::Channel;
+use crate::attachment::Fetcher;
 use crate::config::{
     Ack, Config, Located, OnUnmappable, Problems, Provider, ReplayWindow, Respond, Secret, Section,
     SourceConfig, Table, near_provider,
@@ -110,7 +110,7 @@ pub struct Source {
     /// What names its conversations at the upstream.
     ids: Arc<UpstreamIds>,
     /// The channel that keeps the files which payloads only name.
-    channel: Option<Channel>,
+    channel: Option<Fetcher>,
     challenges: Vec<Challenge>,
     enrolment: Option<Enrolment>,
     /// To explain refusals with, and when that was last done.
@@ -253,7 +253,7 @@ impl Source {
                 .wait_timeout
                 .unwrap_or_else(|| within(provider.and_then(|provider| provider.deadline))),
             ids: Arc::default(),
-            channel: provider.and_then(|provider| Channel::of(source, provider)),
+            channel: provider.and_then(|provider| Fetcher::of(source, provider)),
             challenges: challenges?,
             enrolment,
             written: Written::of_source(source, provider),
@@ -556,7 +556,7 @@ impl Source {
     /// What a proved request says, as the mapping has it. One that brings files, or names some that its channel keeps,
     /// needs no prompt.
     pub fn apply(&self, verified: &Verified, has_files: bool) -> Result<Mapped, Refusal> {
-        let named = |channel: &Channel| !channel.named(&verified.request().body, 1).is_empty();
+        let named = |channel: &Fetcher| !channel.named(&verified.request().body, 1).is_empty();
         self.mapping.apply(
             verified,
             has_files || self.channel.as_ref().is_some_and(named),

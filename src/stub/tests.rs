@@ -28,7 +28,7 @@ impl World {
         tokio::spawn(serve(listener, stub, std::future::pending()));
         let client = Client::new(SECOND, None).unwrap();
         let upstream = Upstream::new(
-            &config::Upstream {
+            &config::UpstreamConfig {
                 base_url: format!("http://{address}{prefix}").parse().unwrap(),
                 login: None,
                 api_key: Some(config::Secret::new("k", "sk-right")),

@@ -13,78 +13,8 @@ use tokio::sync::oneshot;
 
 use crate::config::Rate;
 use crate::inbox::{Shares, Terms};
+use crate::limit::{Bucket, SharedRate};
 use crate::model::{Account, Class, Destination, DestinationKind, Overlap, Route};
-
-/// A rate, as one process of several keeps it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flow {
-    /// The time between two.
-    each: Duration,
-    /// How many may go at once.
-    burst: u32,
-}
-
-impl Flow {
-    /// The share of a rate that one of `replicas` processes has.
-    pub fn new(rate: Rate, replicas: u32) -> Self {
-        let replicas = replicas.max(1);
-        let each = (rate.per / rate.count.max(1))
-            .max(Duration::from_nanos(1))
-            .saturating_mul(replicas);
-        Self {
-            each,
-            burst: (rate.count / 10 / replicas).max(1),
-        }
-    }
-
-    fn span(&self) -> Duration {
-        self.each.saturating_mul(self.burst)
-    }
-}
-
-/// What has gone of a rate. Pure: the time comes in.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Bucket {
-    /// When it is as if nothing had gone; none: it is now.
-    full: Option<Instant>,
-}
-
-impl Bucket {
-    /// How many may go now.
-    pub fn room(&self, flow: Flow, now: Instant) -> usize {
-        let room = flow.span().saturating_sub(self.ahead(now)).as_nanos() / flow.each.as_nanos();
-        usize::try_from(room).unwrap_or(usize::MAX)
-    }
-
-    /// So many go.
-    pub fn take(&mut self, flow: Flow, count: usize, now: Instant) {
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
-        let from = self.full.map_or(now, |full| full.max(now));
-        self.full = from.checked_add(flow.each.saturating_mul(count));
-    }
-
-    /// When the next may go, where none may now.
-    pub fn opens_at(&self, flow: Flow, now: Instant) -> Option<Instant> {
-        if self.room(flow, now) > 0 {
-            return None;
-        }
-        Some(now + (self.ahead(now) + flow.each).saturating_sub(flow.span()))
-    }
-
-    /// Whether it is as if nothing had gone.
-    pub fn is_full(&self, now: Instant) -> bool {
-        self.ahead(now).is_zero()
-    }
-
-    fn give_back(&mut self, flow: Flow) {
-        self.full = self.full.and_then(|full| full.checked_sub(flow.each));
-    }
-
-    fn ahead(&self, now: Instant) -> Duration {
-        self.full
-            .map_or(Duration::ZERO, |full| full.saturating_duration_since(now))
-    }
-}
 
 /// Who asks for turns.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,10 +29,10 @@ pub struct Draw {
 
 /// A budget; without a rate there is always a turn. Clones draw on the same.
 #[derive(Clone, Debug, Default)]
-pub struct Budget(Arc<Kept>);
+pub struct Budget(Arc<BudgetState>);
 
 #[derive(Debug, Default)]
-struct Kept {
+struct BudgetState {
     drawn: Mutex<Drawn>,
     /// Held by the one of those who wait that hands turns out.
     hands_out: tokio::sync::Mutex<()>,
@@ -138,8 +68,8 @@ impl Default for Drawn {
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 impl Drawn {
-    fn flow(&self) -> Option<Flow> {
-        self.rate.map(|rate| Flow::new(rate, self.replicas))
+    fn flow(&self) -> Option<SharedRate> {
+        self.rate.map(|rate| SharedRate::new(rate, self.replicas))
     }
 
     /// Gives the turns that there are to those who are next. Says when there is another.
@@ -317,7 +247,7 @@ impl Budget {
                 .push_back(tell);
             told
         };
-        let mut waiting = Waiting {
+        let mut waiting = BudgetWaiter {
             budget: self,
             told,
             had: false,
@@ -358,13 +288,13 @@ impl Drop for Expected {
 }
 
 /// A turn that somebody waits for; given back when that one gives up.
-struct Waiting<'a> {
+struct BudgetWaiter<'a> {
     budget: &'a Budget,
     told: oneshot::Receiver<()>,
     had: bool,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for BudgetWaiter<'_> {
     fn drop(&mut self) {
         if self.had {
             return;
@@ -393,47 +323,6 @@ mod tests {
 
     fn rate(count: u32, per: Duration) -> Rate {
         Rate { count, per }
-    }
-
-    #[test]
-    fn a_tenth_goes_at_once_and_the_rest_evenly() {
-        let (flow, begun) = (Flow::new(rate(600, 60 * SECOND), 1), Instant::now());
-        let mut bucket = Bucket::default();
-        assert_eq!(bucket.room(flow, begun), 60);
-        let mut gone = 0;
-        for tenth in 0..600 {
-            let now = begun + tenth * SECOND / 10;
-            gone += bucket.room(flow, now);
-            bucket.take(flow, bucket.room(flow, now), now);
-        }
-        assert!((600..=660).contains(&gone), "{gone} in a minute");
-        let now = begun + 60 * SECOND;
-        bucket.take(flow, bucket.room(flow, now), now);
-        assert_eq!(bucket.opens_at(flow, now), Some(now + SECOND / 10));
-        assert_eq!(bucket.opens_at(flow, now + SECOND), None);
-        assert!(!bucket.is_full(now + 5 * SECOND) && bucket.is_full(now + 6 * SECOND));
-    }
-
-    #[test]
-    fn replicas_together_keep_to_the_rate() {
-        let (whole, third) = (
-            Flow::new(rate(90, SECOND), 1),
-            Flow::new(rate(90, SECOND), 3),
-        );
-        assert_eq!(
-            third,
-            Flow {
-                each: whole.each * 3,
-                burst: 3
-            }
-        );
-        assert_eq!(
-            Flow::new(rate(1, SECOND), 3),
-            Flow {
-                each: 3 * SECOND,
-                burst: 1
-            }
-        );
     }
 
     #[tokio::test]

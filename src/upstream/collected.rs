@@ -6,7 +6,7 @@
 
 use uuid::Uuid;
 
-use super::request::User;
+use super::call::User;
 use crate::model::Timestamp;
 
 /// How much of a type or a sender's name stands in a heading, in characters.
@@ -16,7 +16,7 @@ const MAX_WORD: usize = 200;
 const MARKS: Uuid = Uuid::from_u128(0x7f1c_44d9_0b6e_5a28_9e53_b1f0_68a7_2c0d);
 
 /// One message of a turn.
-pub(super) struct Message<'a> {
+pub(super) struct CollectedMessage<'a> {
     /// When its request came.
     pub(super) at: Timestamp,
     /// The provider's word for what happened.
@@ -28,7 +28,7 @@ pub(super) struct Message<'a> {
 }
 
 /// The text of a turn: its messages in order, and how many more of the conversation were not passed on.
-pub(super) fn text(messages: &[Message<'_>], dropped: u32) -> String {
+pub(super) fn text(messages: &[CollectedMessage<'_>], dropped: u32) -> String {
     let notice = match dropped {
         0 => String::new(),
         1 => "1 earlier message of this conversation was not passed on.\n\n".to_owned(),
@@ -37,7 +37,7 @@ pub(super) fn text(messages: &[Message<'_>], dropped: u32) -> String {
     let [first, _, ..] = messages else {
         return notice + messages.first().map_or("", |message| message.text.as_str());
     };
-    let about: Vec<String> = messages.iter().map(Message::about).collect();
+    let about: Vec<String> = messages.iter().map(CollectedMessage::about).collect();
     let mark = mark(&about, messages);
     let count = messages.len();
     let mut text = format!(
@@ -57,7 +57,7 @@ pub(super) fn text(messages: &[Message<'_>], dropped: u32) -> String {
 
 /// Whose turn it is: the user of all of its messages, in the words of the newest. Nobody's, when there are several, so
 /// that what one of them says is not taken for another's order.
-pub(super) fn user(messages: &[Message<'_>]) -> User {
+pub(super) fn user(messages: &[CollectedMessage<'_>]) -> User {
     let id = |user: &User| match user {
         User::Known(user) => Some((user.get("id").cloned(), user.get("email").cloned())),
         User::Named(name) => Some((Some(name.as_str().into()), None)),
@@ -74,7 +74,7 @@ pub(super) fn user(messages: &[Message<'_>]) -> User {
     }
 }
 
-impl Message<'_> {
+impl CollectedMessage<'_> {
     fn about(&self) -> String {
         let mut about = self.at.to_string();
         if let Some(kind) = self.event_type.map(line).filter(|kind| !kind.is_empty()) {
@@ -114,7 +114,7 @@ fn line(words: &str) -> String {
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn mark(about: &[String], messages: &[Message<'_>]) -> String {
+fn mark(about: &[String], messages: &[CollectedMessage<'_>]) -> String {
     let mut seed = Vec::new();
     for (about, message) in about.iter().zip(messages) {
         for part in [about, &message.text] {
@@ -138,8 +138,8 @@ mod tests {
 
     use super::*;
 
-    fn message<'a>(event_type: Option<&'a str>, user: User, text: &str) -> Message<'a> {
-        Message {
+    fn message<'a>(event_type: Option<&'a str>, user: User, text: &str) -> CollectedMessage<'a> {
+        CollectedMessage {
             at: Timestamp::from_millis(1_767_225_600_000),
             event_type,
             user,

@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::answer;
-use super::request::{EVENT, NAMES, fenced, names, prompt, segment, user};
-use crate::config::{DropIn, ExtraFields};
+use super::call::{EVENT, NAMES, fenced, names, prompt, segment, user};
+use crate::config::{DropIn, ExtraFields, RunMode};
 use crate::model::{EventId, HostedCall, Marks, Name, Refusal, Timestamp};
 
 /// The longest text of the upstream's that is passed on, in characters.
@@ -18,23 +18,12 @@ const MAX_DETAIL: usize = 2_000;
 /// The largest list of the upstream's that is passed on, in bytes.
 const MAX_LIST: usize = 64 * 1024;
 
-/// How a caller wants to hear of its run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
-    /// At the end.
-    Wait,
-    /// That it has begun.
-    Start,
-    /// As it goes.
-    Stream,
-}
-
 /// Where a call goes, under the base URL.
-pub fn path(call: &HostedCall, manner: Manner) -> String {
+pub fn path(call: &HostedCall, manner: RunMode) -> String {
     let rest = match manner {
-        Manner::Wait => "",
-        Manner::Start => "/async",
-        Manner::Stream => "/stream",
+        RunMode::Call => "",
+        RunMode::Async => "/async",
+        RunMode::Stream => "/stream",
     };
     format!("/v1/agents/{}/invoke{rest}", segment(&call.agent_id))
 }
@@ -146,12 +135,13 @@ fn wait(answer: &Response<Bytes>, now: Timestamp) -> Option<Duration> {
 /// The `detail` of an answer where it has one that can be shown, or the status in words.
 fn detail(answer: &Response<Bytes>) -> String {
     #[derive(serde::Deserialize)]
-    struct Said<'a> {
+    struct ErrorDetail<'a> {
         #[serde(borrow)]
         detail: &'a RawValue,
     }
     let plain = || Value::from(answer.status().canonical_reason().unwrap_or("Refused")).to_string();
-    let Ok(Said { detail }) = serde_json::from_slice::<Said<'_>>(answer.body()) else {
+    let Ok(ErrorDetail { detail }) = serde_json::from_slice::<ErrorDetail<'_>>(answer.body())
+    else {
         return plain();
     };
     let detail = detail.get();
@@ -316,10 +306,13 @@ mod tests {
             r#"{{"input":{{"text":"Cal"}}{ends},"user_tokens":{{"item-1":"tok","n":1e400}},"disable_attachment_injection":true,"additional_context":"{{\"b\":1}}"}}"#
         );
         assert_eq!(sent(&call, ""), wanted);
-        assert_eq!(path(&call, Manner::Wait), "/v1/agents/A%2F../invoke");
-        assert_eq!(path(&call, Manner::Start), "/v1/agents/A%2F../invoke/async");
+        assert_eq!(path(&call, RunMode::Call), "/v1/agents/A%2F../invoke");
         assert_eq!(
-            path(&call, Manner::Stream),
+            path(&call, RunMode::Async),
+            "/v1/agents/A%2F../invoke/async"
+        );
+        assert_eq!(
+            path(&call, RunMode::Stream),
             "/v1/agents/A%2F../invoke/stream"
         );
     }

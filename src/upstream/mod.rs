@@ -7,9 +7,9 @@
 
 pub mod answer;
 mod budget;
+pub mod call;
 mod collected;
 pub mod hosted;
-pub mod request;
 pub mod stream;
 
 use std::time::{Duration, Instant};
@@ -24,8 +24,8 @@ use crate::config::{self, RunMode, Secret};
 use crate::model::{AttemptResult, Clock, Run, RunStatus};
 use crate::net::{Client, Mark, SendError};
 
-pub use budget::{Bucket, Budget, Draw, Expected, Flow};
-pub use request::{Call, Unattached};
+pub use budget::{Budget, Draw, Expected};
+pub use call::{Call, MissingFile};
 
 /// How long the question for a run, or the order to start one, may take.
 const TASK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -67,7 +67,7 @@ pub enum Lookup {
 impl Upstream {
     /// The upstream of a configuration. Its requests draw on `budget`, which outlives it and keeps to the rate that
     /// is configured now.
-    pub fn new(config: &config::Upstream, client: Client, budget: Budget) -> Self {
+    pub fn new(config: &config::UpstreamConfig, client: Client, budget: Budget) -> Self {
         budget.set(config.budget);
         Self {
             client,
@@ -183,7 +183,7 @@ impl Upstream {
     /// Asks for a run: `GET /v1/tasks/{id}`, with the key of the call it belongs to where that had its own. Costs one
     /// request of the upstream's budget.
     pub async fn task(&self, id: &str, key: Option<&Secret>) -> Lookup {
-        let path = format!("/v1/tasks/{}", request::segment(id));
+        let path = format!("/v1/tasks/{}", call::segment(id));
         let key = key.or(self.key.as_ref());
         let request = self.request(Method::GET, &path, Bytes::new(), key, "application/json");
         self.budget
@@ -280,7 +280,7 @@ impl Upstream {
         timeout: Duration,
     ) -> Result<Response<Bytes>, SendError> {
         let agent = agent
-            .map(|agent| format!("&agent_id={}", request::segment(agent)))
+            .map(|agent| format!("&agent_id={}", call::segment(agent)))
             .unwrap_or_default();
         let path = format!("/v1/tasks?page=1&per_page=1{agent}");
         let request = self.request(
@@ -301,7 +301,7 @@ impl Upstream {
         key: &Secret,
         timeout: Duration,
     ) -> Result<Response<Bytes>, SendError> {
-        let path = format!("/v1/agents/{}", request::segment(agent));
+        let path = format!("/v1/agents/{}", call::segment(agent));
         let request = self.request(
             Method::GET,
             &path,

@@ -23,7 +23,7 @@ pub struct TooLong;
 
 /// Reads events from pieces of a stream.
 #[derive(Debug)]
-pub struct Events {
+pub struct SseParser {
     /// How long a line, and the data of an event, may be.
     limit: usize,
     /// The line that is not whole yet.
@@ -36,7 +36,7 @@ pub struct Events {
     first: bool,
 }
 
-impl Events {
+impl SseParser {
     /// A parser that holds so many bytes at most, twice.
     pub fn new(limit: usize) -> Self {
         Self {
@@ -110,7 +110,7 @@ impl Events {
 
 /// An event of the upstream's; older ones call their type `event`.
 #[derive(Deserialize)]
-struct Told<'a> {
+struct UpstreamEvent<'a> {
     #[serde(borrow, rename = "type")]
     kind: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -121,7 +121,7 @@ struct Told<'a> {
 
 /// What an event says of the end of its run.
 #[derive(Debug, PartialEq, Eq)]
-enum Said {
+enum RunEnd {
     /// Nothing.
     Other,
     /// It has ended so.
@@ -130,22 +130,22 @@ enum Said {
     Unreadable,
 }
 
-fn said(data: &[u8]) -> Said {
-    let Ok(told) = serde_json::from_slice::<Told<'_>>(data) else {
-        return Said::Other;
+fn said(data: &[u8]) -> RunEnd {
+    let Ok(told) = serde_json::from_slice::<UpstreamEvent<'_>>(data) else {
+        return RunEnd::Other;
     };
     if told.kind.or(told.event).as_deref() != Some(FINISHED) {
-        return Said::Other;
+        return RunEnd::Other;
     }
     let run = told
         .data
         .and_then(|task| answer::run(task.get().as_bytes()));
-    run.map_or(Said::Unreadable, |run| Said::Ended(Box::new(run)))
+    run.map_or(RunEnd::Unreadable, |run| RunEnd::Ended(Box::new(run)))
 }
 
 /// Reads a stream to the end of its run. Whoever waits bounds the wait.
 pub(super) async fn read(mut body: Incoming, limit: u64) -> AttemptResult {
-    let mut events = Events::new(usize::try_from(limit).unwrap_or(usize::MAX));
+    let mut events = SseParser::new(usize::try_from(limit).unwrap_or(usize::MAX));
     while let Some(frame) = body.frame().await {
         let frame = match frame {
             Ok(frame) => frame,
@@ -165,9 +165,9 @@ pub(super) async fn read(mut body: Incoming, limit: u64) -> AttemptResult {
         };
         for data in whole {
             match said(&data) {
-                Said::Other => {}
-                Said::Ended(run) => return AttemptResult::Ran(*run),
-                Said::Unreadable => {
+                RunEnd::Other => {}
+                RunEnd::Ended(run) => return AttemptResult::Ran(*run),
+                RunEnd::Unreadable => {
                     return AttemptResult::Ambiguous(
                         "the stream ended with something that is no task".into(),
                     );
@@ -186,7 +186,7 @@ mod tests {
     use crate::model::RunStatus;
 
     fn all(text: &str, cuts: &[usize]) -> Vec<String> {
-        let mut events = Events::new(1 << 21);
+        let mut events = SseParser::new(1 << 21);
         let mut whole = Vec::new();
         let mut from = 0;
         for cut in cuts.iter().copied().chain([text.len()]) {
@@ -227,9 +227,9 @@ mod tests {
     fn a_line_of_a_megabyte_is_read_and_one_beyond_the_bound_is_not() {
         let long = format!("data: {}\n\n", "x".repeat(1 << 20));
         assert_eq!(all(&long, &[7, 99_999])[0].len(), 1 << 20);
-        let mut events = Events::new(10);
+        let mut events = SseParser::new(10);
         assert_eq!(events.feed(b"data: 12345"), Err(TooLong));
-        let mut events = Events::new(10);
+        let mut events = SseParser::new(10);
         assert_eq!(
             events.feed(b"data: 1234\ndata: 1234\ndata: 1234\n"),
             Err(TooLong)
@@ -247,11 +247,12 @@ mod tests {
             r#"{"type":"sub_task_finished","data":{"status":"completed"}}"#,
             r#"{"type":null,"data":[]}"#,
         ] {
-            assert_eq!(ended(other), Said::Other, "{other}");
+            assert_eq!(ended(other), RunEnd::Other, "{other}");
         }
         for key in ["type", "event"] {
             let task = r#"{"status":"completed","result":"42","n":1.50}"#;
-            let Said::Ended(run) = ended(&format!(r#"{{"{key}":"task_finished","data":{task}}}"#))
+            let RunEnd::Ended(run) =
+                ended(&format!(r#"{{"{key}":"task_finished","data":{task}}}"#))
             else {
                 panic!("{key}");
             };
@@ -269,7 +270,7 @@ mod tests {
             r#"{"type":"task_finished"}"#,
             r#"{"type":"task_finished","data":[]}"#,
         ] {
-            assert_eq!(ended(odd), Said::Unreadable, "{odd}");
+            assert_eq!(ended(odd), RunEnd::Unreadable, "{odd}");
         }
     }
 
@@ -282,7 +283,7 @@ mod tests {
 
         #[test]
         fn any_bytes_do_no_harm(text in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Events::new(50).feed(&text);
+            let _ = SseParser::new(50).feed(&text);
             said(&text);
         }
     }

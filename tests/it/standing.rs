@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use sluicegate::config::{Config, Problems, Secret};
-use sluicegate::dispatch::{Dispatcher, Pace};
+use sluicegate::dispatch::{Dispatcher, Throttle};
 use sluicegate::inbox::seal::Sealer;
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::inbox::*;
@@ -190,7 +190,7 @@ async fn f21_a_process_that_lost_its_standing_breaks_its_calls_off_and_claims_no
         inbox.clone(),
         Upstream::new(&config.upstream, client, budget.clone()),
         Arc::new(Sealer::new(&Secret::new("k", "0123456789abcdef0123456789abcdef")).unwrap()),
-        Pace::new(budget, metrics.clone()),
+        Throttle::new(budget, metrics.clone()),
         metrics.clone(),
         Clock::system(),
     ));

@@ -15,7 +15,7 @@ use super::caller::{Caller, KeyStanding};
 use super::kept::DurableEnd;
 use super::once::Once;
 use super::{Dropin, NAME};
-use crate::config::Secret;
+use crate::config::{RunMode, Secret};
 use crate::inbox::Counted;
 use crate::ingress::request_log::{Answered, RequestLog};
 use crate::ingress::upload::{self, Placed};
@@ -26,8 +26,8 @@ use crate::model::{
     Route,
 };
 use crate::net::SendError;
-use crate::upstream::hosted::{self, Manner};
-use crate::upstream::request::with_files;
+use crate::upstream::call::with_files;
+use crate::upstream::hosted;
 use crate::upstream::{Draw, Upstream};
 
 /// How much of an error on a stream's call is read, and for how long.
@@ -60,14 +60,14 @@ struct AtOnce {
 impl Calling<'_> {
     /// Calls the upstream and waits for the whole of its answer.
     pub(super) async fn run(&self, files: Placed) -> Result<Bytes, Refusal> {
-        self.made(Manner::Wait, None, files).await
+        self.made(RunMode::Call, None, files).await
     }
 
     /// Has the upstream start a run, for a caller whose key nobody has judged: what the upstream takes is its own from
     /// then on, and what it does not take was never here.
     pub(super) async fn start(&self, files: Placed) -> Result<(), Refusal> {
         self.ingress.may_run()?;
-        self.made(Manner::Start, Some(START_TIME), files)
+        self.made(RunMode::Async, Some(START_TIME), files)
             .await
             .map(drop)
     }
@@ -104,7 +104,7 @@ impl Calling<'_> {
 
     async fn made(
         &self,
-        manner: Manner,
+        manner: RunMode,
         timeout: Option<Duration>,
         files: Placed,
     ) -> Result<Bytes, Refusal> {
@@ -130,7 +130,7 @@ impl Calling<'_> {
     /// Calls the upstream and passes on what it tells, as it comes.
     pub(super) async fn events(&self, files: Placed) -> Result<Answered, Refusal> {
         let begun = self.begin(files).await?;
-        let path = hosted::path(self.call, Manner::Stream);
+        let path = hosted::path(self.call, RunMode::Stream);
         let body = with_files(self.body(), &begun.links);
         let upstream = match self
             .upstream()

@@ -4,10 +4,10 @@
 use http::header::{HeaderMap, HeaderName};
 use serde_json::{Value, json};
 
-use crate::config::DropIn;
+use crate::config::{DropIn, RunMode};
 use crate::mapping::Note;
 use crate::model::{EventId, HostedCall, Marks, Name, Origin, Param, Refusal};
-use crate::upstream::hosted::{self, Manner};
+use crate::upstream::hosted;
 
 const HEADER: HeaderName = HeaderName::from_static("x-sluicegate-explain");
 
@@ -32,9 +32,9 @@ pub fn call(
         }
     };
     let manner = if call.asynchronous {
-        Manner::Start
+        RunMode::Async
     } else {
-        Manner::Wait
+        RunMode::Call
     };
     let sent = hosted::body(call, config, None, EventId::new(), marks);
     let mut sent: Value = serde_json::from_slice(&sent).unwrap_or_default();

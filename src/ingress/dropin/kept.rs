@@ -15,7 +15,7 @@ use crate::model::{
     State as DeliveryState, Strength,
 };
 use crate::upstream::Call;
-use crate::upstream::hosted::{self, Manner};
+use crate::upstream::hosted;
 
 /// What became of a call that went by way of the inbox.
 pub(super) struct DurableEnd {
@@ -107,17 +107,13 @@ impl Calling<'_> {
         let (call, config, destination) = (self.call, &self.dropin.config, self.destination());
         let named = call.id.as_deref().or_else(|| call.params.get(Name::TaskId));
         let upstream_id = named.map_or_else(|| delivery.as_uuid().to_string(), str::to_owned);
-        let (manner, run) = if wait {
-            (Manner::Wait, RunMode::Call)
-        } else {
-            (Manner::Start, RunMode::Async)
-        };
+        let run = if wait { RunMode::Call } else { RunMode::Async };
         let marks = self.ingress.sealer.marks();
         let text = hosted::text(call, config, delivery.event, marks);
         let body = hosted::body(call, config, Some(&upstream_id), delivery.event, marks);
         let key = Some(self.caller.key.clone());
         let made = Call {
-            path: hosted::path(call, manner),
+            path: hosted::path(call, run),
             body,
             text,
             timeout: None,

@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
-use super::breaker::{Begun, Breaker, BreakerState, Change, Sign};
-use super::keys::{KeyChange, KeySign, LATER, Refused, refuse};
+use super::breaker::{Breaker, BreakerChange, BreakerState, CallPermit, Sign};
+use super::keys::{KeyChange, KeyRefusal, KeySign, LATER, refuse};
 use crate::config::{self, Caps, Config};
 use crate::inbox::{Hold, budget};
+use crate::limit::{Bucket, SharedRate};
 use crate::model::{Account, Destination, DestinationKind, Overlap, Route};
 use crate::telemetry::Metrics;
-use crate::upstream::{Bucket, Budget, Flow};
+use crate::upstream::Budget;
 
 /// How many destinations that were left alone are tried at once, while none of those tried answers.
 const PROBES: usize = 8;
@@ -39,7 +40,7 @@ pub(super) struct Rules {
     rate: Option<config::Rate>,
     each: Caps,
     destinations: HashMap<Destination, Caps>,
-    pub(super) breaker: config::Breaker,
+    pub(super) breaker: config::BreakerConfig,
     sources: HashMap<String, (Overlap, Option<usize>)>,
     /// How much a source has of what the operator has, where it says.
     weights: HashMap<String, u32>,
@@ -189,8 +190,8 @@ fn called(route: &Route) -> Called {
 
 /// What is in flight, resting and used up.
 #[derive(Debug)]
-pub struct Pace {
-    table: Mutex<Table>,
+pub struct Throttle {
+    table: Mutex<ThrottleState>,
     /// Told when something that was closed may have opened otherwise than by time.
     opened: Notify,
     pub(super) budget: Budget,
@@ -198,8 +199,8 @@ pub struct Pace {
 }
 
 #[derive(Debug)]
-struct Table {
-    destinations: HashMap<Called, Entry>,
+struct ThrottleState {
+    destinations: HashMap<Called, CallState>,
     /// Calls in flight, by account.
     accounts: HashMap<Account, usize>,
     /// Calls in flight, by source.
@@ -209,7 +210,7 @@ struct Table {
     /// Until when the upstream asked to be left alone altogether.
     rest: Option<Instant>,
     /// That the upstream refuses `upstream.api_key`, and when it last took it.
-    key: Option<Refused>,
+    key: Option<KeyRefusal>,
     key_good: Option<Instant>,
     held: HashSet<Hold>,
     /// How often an operator's word changed that in this process.
@@ -229,19 +230,19 @@ struct Table {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct CallState {
     in_flight: usize,
     breaker: Breaker,
     bucket: Bucket,
     /// Until when it asked to be left alone.
     rest: Option<Instant>,
     /// That the upstream refuses the account's key here, and when it last refused it as such, since it last took it.
-    key: Option<Refused>,
+    key: Option<KeyRefusal>,
     key_refused: Option<Instant>,
     touched: Instant,
 }
 
-impl Entry {
+impl CallState {
     fn new(now: Instant) -> Self {
         let (breaker, bucket) = (Breaker::new(now), Bucket::default());
         Self {
@@ -321,9 +322,9 @@ impl Closed {
     }
 }
 
-/// How a destination fares that an account calls.
+/// How a destination statuses that an account calls.
 #[derive(Clone, Debug)]
-pub(super) struct Fare {
+pub(super) struct CallStatus {
     pub(super) destination: Destination,
     pub(super) account: Account,
     pub(super) breaker: BreakerState,
@@ -335,11 +336,11 @@ pub(super) struct Fare {
     pub(super) next_probe: Option<Instant>,
 }
 
-impl Pace {
+impl Throttle {
     /// With nothing in flight. Requests that it lets through draw on `budget`.
     pub fn new(budget: Budget, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
-            table: Mutex::new(Table {
+            table: Mutex::new(ThrottleState {
                 destinations: HashMap::new(),
                 accounts: HashMap::new(),
                 sources: HashMap::new(),
@@ -451,7 +452,7 @@ impl Pace {
         if let Some(until) = table.is_spent(|| budget::of_source(&route.source), now) {
             return Some((Closed::Spent, Some(until)));
         }
-        let (account, none) = (&route.account, Taken::default());
+        let (account, none) = (&route.account, TakenByClaim::default());
         if let Err(why) = table.closed_account(account, rules, replicas, none, now) {
             return Some(why);
         }
@@ -469,7 +470,7 @@ impl Pace {
         table.closed_whole(rules, replicas, &self.budget, now).err()
     }
 
-    fn show_held(&self, table: &Table) {
+    fn show_held(&self, table: &ThrottleState) {
         let count = |is: fn(&Hold) -> bool| table.held.iter().filter(|hold| is(hold)).count();
         self.metrics
             .held("all", count(|hold| matches!(hold, Hold::All)));
@@ -503,7 +504,7 @@ impl Pace {
         route: &Route,
         rules: &Rules,
         replicas: u32,
-        taken: Taken,
+        taken: TakenByClaim,
         now: Instant,
     ) -> usize {
         let mut table = self.table();
@@ -527,20 +528,20 @@ impl Pace {
         let ahead = |until: Option<Instant>| until.filter(|until| *until > now);
         let whole = rules
             .rate
-            .and_then(|rate| table.bucket.opens_at(Flow::new(rate, replicas), now));
+            .and_then(|rate| table.bucket.opens_at(SharedRate::new(rate, replicas), now));
         let each = table
             .destinations
             .iter()
             .flat_map(|((_, destination), entry)| {
                 let rate = rules.caps(destination).rate;
-                let rate =
-                    rate.and_then(|rate| entry.bucket.opens_at(Flow::new(rate, replicas), now));
-                let key = ahead(entry.key.as_ref().and_then(Refused::next));
+                let rate = rate
+                    .and_then(|rate| entry.bucket.opens_at(SharedRate::new(rate, replicas), now));
+                let key = ahead(entry.key.as_ref().and_then(KeyRefusal::next));
                 [ahead(entry.rest), entry.breaker.opens_at(now), rate, key]
                     .into_iter()
                     .flatten()
             });
-        let key = ahead(table.key.as_ref().and_then(Refused::next));
+        let key = ahead(table.key.as_ref().and_then(KeyRefusal::next));
         [ahead(table.rest), key, whole, self.budget.opens_at(now)]
             .into_iter()
             .flatten()
@@ -555,24 +556,24 @@ impl Pace {
         rules: &Rules,
         replicas: u32,
         now: Instant,
-    ) -> Place {
+    ) -> InFlight {
         let mut table = self.table();
         table.tidy(now);
         table.in_flight += 1;
         *table.accounts.entry(route.account.clone()).or_default() += 1;
         *table.sources.entry(route.source.clone()).or_default() += 1;
         if let Some(rate) = rules.rate {
-            table.bucket.take(Flow::new(rate, replicas), 1, now);
+            table.bucket.take(SharedRate::new(rate, replicas), 1, now);
         }
         let rate = rules.caps(&route.destination).rate;
         let entry = table
             .destinations
             .entry(called(&route))
-            .or_insert_with(|| Entry::new(now));
+            .or_insert_with(|| CallState::new(now));
         entry.in_flight += 1;
         entry.touched = now;
         if let Some(rate) = rate {
-            entry.bucket.take(Flow::new(rate, replicas), 1, now);
+            entry.bucket.take(SharedRate::new(rate, replicas), 1, now);
         }
         let begun = entry.breaker.begin(now);
         let tries_here = entry.key.as_mut().is_some_and(|refused| refused.begin(now));
@@ -584,13 +585,13 @@ impl Pace {
         table.probing[side(&route.account)] += usize::from(begun.probe);
         self.show(&table);
         self.metrics.in_flight(kind(&route.destination), 1);
-        let key = Some(Shown {
+        let key = Some(KeyUse {
             at: now,
             tries_here,
             tries_all,
         });
-        Place {
-            pace: self.clone(),
+        InFlight {
+            throttle: self.clone(),
             route,
             begun: Some(begun),
             key,
@@ -647,14 +648,14 @@ impl Pace {
         changed
     }
 
-    /// How every destination fares of which anything is known, by name.
-    pub(super) fn fares(&self, rules: &Rules, replicas: u32, now: Instant) -> Vec<Fare> {
+    /// How every destination statuses of which anything is known, by name.
+    pub(super) fn statuses(&self, rules: &Rules, replicas: u32, now: Instant) -> Vec<CallStatus> {
         let table = self.table();
         let whole = table.closed_whole(rules, replicas, &self.budget, now).err();
-        let mut fares: Vec<Fare> = table
+        let mut statuses: Vec<CallStatus> = table
             .destinations
             .iter()
-            .map(|((account, destination), entry)| Fare {
+            .map(|((account, destination), entry)| CallStatus {
                 destination: destination.clone(),
                 account: account.clone(),
                 breaker: entry.breaker.state(now),
@@ -662,14 +663,14 @@ impl Pace {
                 failures: entry.breaker.failures(),
                 in_flight: entry.in_flight,
                 closed: table
-                    .closed_account(account, rules, replicas, Taken::default(), now)
+                    .closed_account(account, rules, replicas, TakenByClaim::default(), now)
                     .and_then(|_| {
                         table.closed_to(
                             account,
                             destination,
                             rules,
                             replicas,
-                            Taken::default(),
+                            TakenByClaim::default(),
                             now,
                         )
                     })
@@ -678,21 +679,21 @@ impl Pace {
                 next_probe: entry.breaker.opens_at(now),
             })
             .collect();
-        fares.sort_by(|a, b| (&a.destination, &a.account).cmp(&(&b.destination, &b.account)));
-        fares
+        statuses.sort_by(|a, b| (&a.destination, &a.account).cmp(&(&b.destination, &b.account)));
+        statuses
     }
 
     /// Which keys are refused: the shared one, and those of accounts at single destinations.
     pub(super) fn refused_keys(
         &self,
         rules: &Rules,
-    ) -> Vec<(Option<Destination>, Account, Refused)> {
+    ) -> Vec<(Option<Destination>, Account, KeyRefusal)> {
         let table = self.table();
         let of_all = table
             .key
             .iter()
             .map(|refused| (None, Account::Operator, refused.clone()));
-        let said = |account: &Account, refused: &Refused| {
+        let said = |account: &Account, refused: &KeyRefusal| {
             table.key.is_some() && refused.status == 401 && rules.shares_key(account)
         };
         let here = table
@@ -720,7 +721,7 @@ impl Pace {
                 .is_some_and(|entry| entry.key.is_some())
     }
 
-    fn show(&self, table: &Table) {
+    fn show(&self, table: &ThrottleState) {
         let probing = table.probing.iter().sum();
         self.metrics
             .breakers(table.broken.saturating_sub(probing), probing);
@@ -734,14 +735,14 @@ impl Pace {
     }
 
     // Counts only, changed in one go each: a panic leaves nothing half done.
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, ThrottleState> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What a claim has taken already.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Taken {
+pub(super) struct TakenByClaim {
     /// Of the account, and of all accounts but the operator's.
     pub(super) account: usize,
     pub(super) others: usize,
@@ -753,7 +754,7 @@ pub(super) struct Taken {
     pub(super) probes: usize,
 }
 
-impl Table {
+impl ThrottleState {
     /// How many more in all, or why none.
     fn closed_whole(
         &self,
@@ -766,7 +767,7 @@ impl Table {
             return Err((Closed::AllAskedToWait, Some(until)));
         }
         let places = share(rules.concurrency, replicas).saturating_sub(self.in_flight);
-        let flow = rules.rate.map(|rate| Flow::new(rate, replicas));
+        let flow = rules.rate.map(|rate| SharedRate::new(rate, replicas));
         let rate = flow.map_or(usize::MAX, |flow| self.bucket.room(flow, now));
         let budgeted = upstream.room(now);
         match (places, rate, budgeted) {
@@ -786,7 +787,7 @@ impl Table {
         account: &Account,
         rules: &Rules,
         replicas: u32,
-        taken: Taken,
+        taken: TakenByClaim,
         now: Instant,
     ) -> Result<usize, (Closed, Option<Instant>)> {
         if let Some(until) = self.is_spent(|| budget::of_account(account).to_owned(), now) {
@@ -827,7 +828,7 @@ impl Table {
         destination: &Destination,
         rules: &Rules,
         replicas: u32,
-        taken: Taken,
+        taken: TakenByClaim,
         now: Instant,
     ) -> Result<usize, (Closed, Option<Instant>)> {
         if self.held.contains(&Hold::All)
@@ -842,7 +843,7 @@ impl Table {
         let flow = rules
             .caps(destination)
             .rate
-            .map(|rate| Flow::new(rate, replicas));
+            .map(|rate| SharedRate::new(rate, replicas));
         let Some(entry) = self
             .destinations
             .get(&(account.clone(), destination.clone()))
@@ -905,7 +906,7 @@ impl Table {
         route: &Route,
         rules: &Rules,
         replicas: u32,
-        taken: Taken,
+        taken: TakenByClaim,
         now: Instant,
     ) -> usize {
         let spent = self.is_spent(|| budget::of_source(&route.source), now);
@@ -936,7 +937,7 @@ impl Table {
     }
 
     /// A call that tried a key has said nothing of it: another may.
-    fn abandon_key(&mut self, route: &Route, shown: Shown, now: Instant) {
+    fn abandon_key(&mut self, route: &Route, shown: KeyUse, now: Instant) {
         let here = self
             .destinations
             .get_mut(&called(route))
@@ -953,12 +954,12 @@ impl Table {
     fn key_is_good(
         &mut self,
         route: &Route,
-        shown: Shown,
+        shown: KeyUse,
         rules: &Rules,
         now: Instant,
     ) -> KeyChange {
         let shares = rules.shares_key(&route.account);
-        let newer = |refused: &Refused| refused.since <= shown.at;
+        let newer = |refused: &KeyRefusal| refused.since <= shown.at;
         let mut change = KeyChange::None;
         if let Some(entry) = self.destinations.get_mut(&called(route))
             && entry.key.as_ref().is_none_or(newer)
@@ -1020,7 +1021,7 @@ impl Table {
                 .filter(|(account, _)| account.is_foreign())
                 .count();
             let only_foreign = foreign >= MAX_DESTINATIONS / 2;
-            let may_go = |account: &Account, entry: &Entry| {
+            let may_go = |account: &Account, entry: &CallState| {
                 entry.in_flight == 0 && (account.is_foreign() || !only_foreign)
             };
             let resting = self
@@ -1033,7 +1034,7 @@ impl Table {
             self.destinations.retain(|(account, _), entry| {
                 !may_go(account, entry) || edge.is_some_and(|edge| entry.touched > edge)
             });
-            let broken = |entry: &&Entry| entry.breaker.state(now) != BreakerState::Closed;
+            let broken = |entry: &&CallState| entry.breaker.state(now) != BreakerState::Closed;
             self.broken = self.destinations.values().filter(broken).count();
         }
     }
@@ -1041,25 +1042,25 @@ impl Table {
 
 /// A delivery in flight.
 #[derive(Debug)]
-pub(super) struct Place {
-    pace: Arc<Pace>,
+pub(super) struct InFlight {
+    throttle: Arc<Throttle>,
     route: Route,
     /// None: what it says of its destination is said.
-    begun: Option<Begun>,
+    begun: Option<CallPermit>,
     /// None: what it says of its key is said.
-    key: Option<Shown>,
+    key: Option<KeyUse>,
 }
 
 /// A call that shows a key.
 #[derive(Clone, Copy, Debug)]
-struct Shown {
+struct KeyUse {
     at: Instant,
     /// It tries a refused key: at its destination, or for all.
     tries_here: bool,
     tries_all: bool,
 }
 
-impl Place {
+impl InFlight {
     /// Whether it tries a key that is refused.
     pub(super) fn tries_key(&self) -> bool {
         self.key
@@ -1077,7 +1078,7 @@ impl Place {
         let Some(shown) = self.key.take() else {
             return KeyChange::None;
         };
-        let mut table = self.pace.table();
+        let mut table = self.throttle.table();
         let shares = rules.shares_key(&self.route.account);
         let change = match sign {
             KeySign::Nothing => {
@@ -1123,9 +1124,9 @@ impl Place {
                 }
             }
         };
-        self.pace.show(&table);
+        self.throttle.show(&table);
         if change != KeyChange::None || std::mem::take(&mut table.closed) {
-            self.pace.opened.notify_one();
+            self.throttle.opened.notify_one();
         }
         change
     }
@@ -1138,17 +1139,17 @@ impl Place {
         replicas: u32,
         now: Instant,
         chance: f64,
-    ) -> Change {
+    ) -> BreakerChange {
         let Some(begun) = self.begun.take() else {
-            return Change::None;
+            return BreakerChange::None;
         };
-        let mut table = self.pace.table();
+        let mut table = self.throttle.table();
         let side = side(&self.route.account);
         let most = rules
             .most(&self.route.destination, replicas)
             .min(share(rules.concurrency, replicas));
         let Some(entry) = table.destinations.get_mut(&called(&self.route)) else {
-            return Change::None;
+            return BreakerChange::None;
         };
         let was_probing = begun.probe && entry.breaker.is_probed_by(begun);
         let change = entry
@@ -1158,13 +1159,13 @@ impl Place {
             table.probing[side] = table.probing[side].saturating_sub(1);
         }
         match change {
-            Change::None => {}
-            Change::Opened => {
+            BreakerChange::None => {}
+            BreakerChange::Opened => {
                 table.broken += 1;
-                self.pace.metrics.breaker_opened.inc();
+                self.throttle.metrics.breaker_opened.inc();
             }
-            Change::Reopened => table.most_probing[side] = PROBES,
-            Change::Closed => {
+            BreakerChange::Reopened => table.most_probing[side] = PROBES,
+            BreakerChange::Closed => {
                 table.broken = table.broken.saturating_sub(1);
                 // The upstream is back: the others need not wait for long.
                 table.most_probing[side] = table.most_probing[side]
@@ -1172,17 +1173,17 @@ impl Place {
                     .min(share(rules.concurrency, replicas).max(PROBES));
             }
         }
-        self.pace.show(&table);
+        self.throttle.show(&table);
         if std::mem::take(&mut table.closed) {
-            self.pace.opened.notify_one();
+            self.throttle.opened.notify_one();
         }
         change
     }
 }
 
-impl Drop for Place {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        let mut table = self.pace.table();
+        let mut table = self.throttle.table();
         if let Some(shown) = self.key.take() {
             table.abandon_key(&self.route, shown, tokio::time::Instant::now().into_std());
         }
@@ -1203,12 +1204,12 @@ impl Drop for Place {
         }
         let of_side = &mut table.probing[side(&self.route.account)];
         *of_side = of_side.saturating_sub(usize::from(probing));
-        self.pace.show(&table);
-        self.pace
+        self.throttle.show(&table);
+        self.throttle
             .metrics
             .in_flight(kind(&self.route.destination), -1);
         if std::mem::take(&mut table.closed) {
-            self.pace.opened.notify_one();
+            self.throttle.opened.notify_one();
         }
     }
 }

@@ -1,23 +1,20 @@
 //! Files that a channel keeps and whose payloads only name them, as written: `[attachments.fetch]` in a provider file
 //! says where a payload names a file and how it is asked for, `[sources.NAME.files.fetch]` with what token.
 
-use std::path::Path;
-
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderName, Uri};
 
 use super::attachment::StorePlace;
-use super::problem::{Located, Place};
-use super::secret::Secret;
+use super::problem::Located;
 use super::section::Section;
 use super::{Config, Problems, Respond};
 
 /// The `[attachments.fetch]` section of a provider file.
 #[derive(Clone, Debug)]
-pub struct ChannelFiles {
+pub struct FetchRule {
     /// The one host that is asked.
     pub api: Uri,
     /// Where a payload may name files.
-    pub each: Vec<Vec<Step>>,
+    pub each: Vec<Vec<FetchStep>>,
     /// The key of a file's id, below such a place.
     pub id: String,
     /// The key of its name.
@@ -27,14 +24,14 @@ pub struct ChannelFiles {
     /// The key of its size.
     pub size: Option<String>,
     /// How it is asked for.
-    pub way: Way,
+    pub way: FetchMethod,
     /// What is sent along.
-    pub headers: Vec<(HeaderName, Target)>,
+    pub headers: Vec<(HeaderName, FetchTarget)>,
 }
 
 /// One step of a path to where files are named.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum FetchStep {
     /// The value of a key, or of an index of a list.
     Key(String),
     /// Every value of an object or a list.
@@ -45,28 +42,28 @@ pub enum Step {
 
 /// How a file is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum FetchMethod {
     /// At the address below this key, which must be the host's.
     Named(String),
     /// At this target.
-    Target(Target),
+    Target(FetchTarget),
     /// First its place is asked for, which the answer has below these keys; then it is there.
     Asked {
         /// Where its place is asked for.
-        ask: Target,
+        ask: FetchTarget,
         /// Where the answer says it.
         found: Vec<String>,
         /// Where the file then is.
-        get: Target,
+        get: FetchTarget,
     },
 }
 
 /// A target, or the value of a header, with places to fill in.
-pub type Target = Vec<Part>;
+pub type FetchTarget = Vec<TargetPart>;
 
 /// A part of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum TargetPart {
     /// As it is.
     Text(String),
     /// The source's token.
@@ -77,18 +74,7 @@ pub enum Part {
     Found,
 }
 
-/// The `fetch` table of a source's `files`.
-#[derive(Clone, Debug)]
-pub struct SourceFetch {
-    /// Where it begins.
-    pub place: Place,
-    /// What the channel wants to be shown. None only where that is a problem already.
-    pub token: Option<Secret>,
-    /// Where the channel is, when not where the provider file says.
-    pub api: Option<Uri>,
-}
-
-impl ChannelFiles {
+impl FetchRule {
     pub(super) fn read(section: &Section<'_>) -> Option<Self> {
         let missing = |key: &str, hint: &str| {
             if !section.has(key) {
@@ -124,34 +110,6 @@ impl ChannelFiles {
             way: way?,
             headers,
         })
-    }
-}
-
-impl SourceFetch {
-    pub(super) fn read(section: &Section<'_>, base: &Path) -> Self {
-        if !section.has("token") {
-            section.problems().error_hint(
-                section.place(),
-                format!("{} is missing", section.path("token")),
-                "token = \"env:NAME\" is what the channel wants to be shown for its files",
-            );
-        }
-        let fits = |token: &Secret| {
-            token.expose_text().is_some() && HeaderValue::from_bytes(token.expose()).is_ok()
-        };
-        let token = section.secret("token", base);
-        if token.as_ref().is_some_and(|token| !fits(token)) {
-            section.problems().error_hint(
-                section.place(),
-                format!("{} cannot stand in a header", section.path("token")),
-                "it has a line break or a control character in it; copy it again",
-            );
-        }
-        Self {
-            place: section.place().clone(),
-            token: token.filter(fits),
-            api: section.api("api"),
-        }
     }
 }
 
@@ -196,7 +154,7 @@ pub(super) fn check(config: &Config, problems: &Problems) {
     }
 }
 
-fn steps(section: &Section<'_>, written: &Located<String>) -> Option<Vec<Step>> {
+fn steps(section: &Section<'_>, written: &Located<String>) -> Option<Vec<FetchStep>> {
     if written.split('.').any(str::is_empty) {
         section.problems().error_hint(
             &written.place,
@@ -206,14 +164,14 @@ fn steps(section: &Section<'_>, written: &Located<String>) -> Option<Vec<Step>> 
         return None;
     }
     let step = |text: &str| match text {
-        "*" => Step::Each,
-        "-1" => Step::Last,
-        key => Step::Key(key.to_owned()),
+        "*" => FetchStep::Each,
+        "-1" => FetchStep::Last,
+        key => FetchStep::Key(key.to_owned()),
     };
     Some(written.split('.').map(step).collect())
 }
 
-fn way(section: &Section<'_>) -> Option<Way> {
+fn way(section: &Section<'_>) -> Option<FetchMethod> {
     let keys = ["url", "ask", "found", "get"].map(|key| section.has(key));
     let target = |key: &str, may: &[&str]| {
         let written = section.text(key)?;
@@ -229,8 +187,8 @@ fn way(section: &Section<'_>) -> Option<Way> {
         parts(section, &written, may)
     };
     match keys {
-        [true, false, false, false] => section.text("url").map(|key| Way::Named(key.value)),
-        [false, false, false, true] => target("get", &["token", "id"]).map(Way::Target),
+        [true, false, false, false] => section.text("url").map(|key| FetchMethod::Named(key.value)),
+        [false, false, false, true] => target("get", &["token", "id"]).map(FetchMethod::Target),
         [false, true, true, true] => {
             let (ask, get) = (
                 target("ask", &["token", "id"]),
@@ -241,7 +199,7 @@ fn way(section: &Section<'_>) -> Option<Way> {
                 .split('.')
                 .map(str::to_owned)
                 .collect();
-            Some(Way::Asked {
+            Some(FetchMethod::Asked {
                 ask: ask?,
                 found,
                 get: get?,
@@ -258,7 +216,7 @@ fn way(section: &Section<'_>) -> Option<Way> {
     }
 }
 
-fn headers(section: &Section<'_>) -> Vec<(HeaderName, Target)> {
+fn headers(section: &Section<'_>) -> Vec<(HeaderName, FetchTarget)> {
     let table = section.text_table("headers").unwrap_or_default();
     let header = |(name, value): (Located<String>, Located<String>)| {
         let Ok(header) = HeaderName::try_from(name.value.as_str()) else {
@@ -274,16 +232,16 @@ fn headers(section: &Section<'_>) -> Vec<(HeaderName, Target)> {
 }
 
 /// A text with `{token}` and its like in it.
-fn parts(section: &Section<'_>, written: &Located<String>, may: &[&str]) -> Option<Target> {
+fn parts(section: &Section<'_>, written: &Located<String>, may: &[&str]) -> Option<FetchTarget> {
     let mut parts = Vec::new();
     let mut rest = written.as_str();
     while let Some((before, behind)) = rest.split_once('{') {
         let (name, after) = behind.split_once('}').unwrap_or((behind, ""));
         let part = match name {
             _ if !may.contains(&name) => None,
-            "token" => Some(Part::Token),
-            "id" => Some(Part::Id),
-            _ => Some(Part::Found),
+            "token" => Some(TargetPart::Token),
+            "id" => Some(TargetPart::Id),
+            _ => Some(TargetPart::Found),
         };
         let Some(part) = part else {
             let known = may
@@ -298,13 +256,13 @@ fn parts(section: &Section<'_>, written: &Located<String>, may: &[&str]) -> Opti
             return None;
         };
         if !before.is_empty() {
-            parts.push(Part::Text(before.to_owned()));
+            parts.push(TargetPart::Text(before.to_owned()));
         }
         parts.push(part);
         rest = after;
     }
     if !rest.is_empty() {
-        parts.push(Part::Text(rest.to_owned()));
+        parts.push(TargetPart::Text(rest.to_owned()));
     }
     Some(parts)
 }

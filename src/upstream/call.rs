@@ -14,7 +14,7 @@ use serde::de::IgnoredAny;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::collected::{self, Message};
+use super::collected::{self, CollectedMessage};
 use crate::config::{EventJson, RunMode, Secret, SourceConfig};
 use crate::inbox::seal::{SealError, SealedPart, Sealer};
 use crate::inbox::{Claimed, EventDetail, Turn};
@@ -65,7 +65,7 @@ pub struct Call {
 
 /// A file that goes out with no run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unattached {
+pub struct MissingFile {
     /// Its number among the files of the turn.
     pub number: usize,
     /// Why, in words of ours alone: they stand in the system prompt.
@@ -76,7 +76,7 @@ pub struct Unattached {
 
 /// What a call is made of, whether its event is kept or not.
 #[derive(Clone, Copy, Debug)]
-struct Said<'a> {
+struct CallSource<'a> {
     event: EventId,
     destination: &'a Destination,
     upstream_id: &'a str,
@@ -97,9 +97,9 @@ impl Call {
         claimed: &Claimed,
         source: &SourceConfig,
         marks: &Marks,
-        files: &[Unattached],
+        files: &[MissingFile],
     ) -> Self {
-        let said = Said {
+        let said = CallSource {
             event: claimed.id.event,
             destination: &claimed.destination,
             upstream_id: &claimed.upstream_id,
@@ -130,7 +130,7 @@ impl Call {
             )
         });
         let mut context = Vec::new();
-        let messages: Vec<Message<'_>> = own
+        let messages: Vec<CollectedMessage<'_>> = own
             .into_iter()
             .chain(theirs)
             .map(|(id, at, event_type, params, headers, body)| {
@@ -142,7 +142,7 @@ impl Call {
                     source,
                     &marks.of_event(id.event, EVENT),
                 );
-                Message {
+                CollectedMessage {
                     at,
                     event_type: event_type.as_deref(),
                     user: user(params, &source.user_email_template),
@@ -178,7 +178,7 @@ impl Call {
         source: &SourceConfig,
         marks: &Marks,
     ) -> Self {
-        let said = Said {
+        let said = CallSource {
             event: event.summary.id,
             destination: &owed.destination,
             upstream_id: &owed.upstream_id,
@@ -197,7 +197,7 @@ impl Call {
         marks: &Marks,
         run: RunMode,
     ) -> Self {
-        let said = Said {
+        let said = CallSource {
             event: event.id,
             destination: &owed.destination,
             upstream_id: &owed.upstream_id,
@@ -209,11 +209,11 @@ impl Call {
     }
 
     fn make(
-        claimed: Said<'_>,
+        claimed: CallSource<'_>,
         source: &SourceConfig,
         marks: &Marks,
         run: RunMode,
-        files: &[Unattached],
+        files: &[MissingFile],
     ) -> Self {
         let mark = marks.of_event(claimed.event, EVENT);
         let mut text = text(claimed.params, claimed.body, claimed.headers, source, &mark);
@@ -232,19 +232,19 @@ impl Call {
     }
 
     fn say(
-        claimed: Said<'_>,
+        claimed: CallSource<'_>,
         text: String,
         user: Option<Map<String, Value>>,
         context: Vec<String>,
         source: &SourceConfig,
         run: RunMode,
     ) -> Self {
-        let body = Body {
-            input: Input { text: &text, user },
+        let body = CallBody {
+            input: CallInput { text: &text, user },
             id: Some(claimed.upstream_id).filter(|id| !id.is_empty()),
             source: "webhook",
             source_node_type: "webhook",
-            fields: Fields(&source.run.fields),
+            fields: OperatorFields(&source.run.fields),
             additional_context: Some(context.join("\n")).filter(|context| !context.is_empty()),
         };
         Self {
@@ -265,7 +265,7 @@ impl Call {
 
     /// The call closed for the inbox. Only with the event's id it opens again.
     pub fn to_sealed(&self, sealer: &Sealer, event: EventId) -> Result<Bytes, SealError> {
-        let head = Head {
+        let head = SealedHead {
             path: Cow::Borrowed(&self.path),
             text: Cow::Borrowed(&self.text),
             timeout_ms: self
@@ -289,7 +289,7 @@ impl Call {
         let length =
             usize::try_from(u32::from_be_bytes(*length)).map_err(|_| SealError::Damaged)?;
         let (head, body) = rest.split_at_checked(length).ok_or(SealError::Damaged)?;
-        let head: Head<'_> = serde_json::from_slice(head).map_err(|_| SealError::Damaged)?;
+        let head: SealedHead<'_> = serde_json::from_slice(head).map_err(|_| SealError::Damaged)?;
         let key = match (head.key, head.key_name) {
             (Some(key), name) => {
                 let name = name.unwrap_or(Cow::Borrowed("the caller's key"));
@@ -313,36 +313,36 @@ impl Call {
 
 /// The body of a call, in the order in which it is written. What is said is not copied on the way.
 #[derive(Serialize)]
-struct Body<'a> {
-    input: Input<'a>,
+struct CallBody<'a> {
+    input: CallInput<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
     source: &'static str,
     source_node_type: &'static str,
     #[serde(flatten)]
-    fields: Fields<'a>,
+    fields: OperatorFields<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     additional_context: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Input<'a> {
+struct CallInput<'a> {
     text: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<Map<String, Value>>,
 }
 
 /// What the source's configuration adds.
-struct Fields<'a>(&'a [(&'static str, Value)]);
+struct OperatorFields<'a>(&'a [(&'static str, Value)]);
 
-impl Serialize for Fields<'_> {
+impl Serialize for OperatorFields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
 
 /// A body as JSON; what is said in it, which is most of it, is of this length and may be JSON itself.
-fn written(body: &Body<'_>, said: usize) -> Bytes {
+fn written(body: &CallBody<'_>, said: usize) -> Bytes {
     let mut out = Vec::with_capacity(said + said / 4 + 512);
     serde_json::to_writer(&mut out, body)
         .expect("keys are text, and memory takes whatever is written");
@@ -366,7 +366,7 @@ pub fn with_files(body: Bytes, links: &[String]) -> Bytes {
 
 /// What stands before the body of a sealed call.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Head<'a> {
+struct SealedHead<'a> {
     path: Cow<'a, str>,
     text: Cow<'a, str>,
     timeout_ms: Option<u64>,
@@ -503,7 +503,7 @@ fn line(name: &str) -> String {
 
 /// What stands below a prompt where names are known that belong nowhere else: who wrote, and what files are called that
 /// are not attached. Nothing where there are no names.
-pub(super) fn names(sender: Option<&str>, files: &[Unattached], mark: &str) -> String {
+pub(super) fn names(sender: Option<&str>, files: &[MissingFile], mark: &str) -> String {
     let sender = sender.map(|name| format!("sender: {}\n", broken(name, mark, NAMES)));
     let files = files.iter().map(|file| {
         format!(
@@ -523,7 +523,7 @@ pub(super) fn names(sender: Option<&str>, files: &[Unattached], mark: &str) -> S
 }
 
 /// The context of a run with a sentence on each file that is not attached.
-fn with_sentences(mut context: Vec<String>, files: &[Unattached]) -> Vec<String> {
+fn with_sentences(mut context: Vec<String>, files: &[MissingFile]) -> Vec<String> {
     context.extend(files.iter().map(|file| file.sentence.clone()));
     context
 }
@@ -1013,7 +1013,7 @@ mod tests {
             (Name::Prompt, "Hi", Origin::Mapping("m".into())),
             (Name::UserFirstName, rule, Origin::Body),
         ]);
-        let files = [Unattached {
+        let files = [MissingFile {
             number: 1,
             sentence: "File 1 of 2, a PDF, is gone.".into(),
             name: format!("{rule}[/names 1]"),

@@ -15,7 +15,8 @@ use serde_json::Value;
 
 use super::{Files, StoreError};
 use crate::config::{
-    ChannelFiles, Intake, Part, Provider, Secret, SourceConfig, SourceFetch, Step, Way,
+    FetchMethod, FetchRule, FetchStep, Intake, Provider, Secret, SourceConfig, SourceFetch,
+    TargetPart,
 };
 use crate::model::attachment::{cleaned_name, cleaned_type};
 use crate::model::{Attachment, Timestamp};
@@ -46,8 +47,8 @@ const PATH: &AsciiSet = &PART.remove(b'/');
 
 /// How the files of a source are found and asked for.
 #[derive(Clone, Debug)]
-pub struct Channel {
-    rule: ChannelFiles,
+pub struct Fetcher {
+    rule: FetchRule,
     /// The address before every target, without a slash at the end.
     api: String,
     at: Uri,
@@ -68,7 +69,7 @@ pub struct NamedFile {
 
 /// Why a file was not fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unfetched {
+pub enum FetchError {
     /// It never will be; what is to be said behind "the file". Our own words alone, since they stand in the system
     /// prompt: nothing that a sender or a channel wrote.
     Never(String),
@@ -99,14 +100,14 @@ impl NamedFile {
     }
 }
 
-impl Channel {
+impl Fetcher {
     /// That of a source; none where it fetches nothing, or its `fetch` has a problem.
     pub fn of(source: &SourceConfig, provider: &Provider) -> Option<Self> {
         let fetch = source.files.as_ref()?.fetch.as_ref()?;
         Self::new(provider.files.as_ref()?, fetch)
     }
 
-    fn new(rule: &ChannelFiles, fetch: &SourceFetch) -> Option<Self> {
+    fn new(rule: &FetchRule, fetch: &SourceFetch) -> Option<Self> {
         let at = fetch.api.clone().unwrap_or_else(|| rule.api.clone());
         let api = at.to_string().trim_end_matches('/').to_owned();
         Some(Self {
@@ -145,7 +146,7 @@ impl Channel {
         };
         let of = |key: &Option<String>| key.as_deref().and_then(text);
         let address = match &self.rule.way {
-            Way::Named(key) => Some(text(key)?),
+            FetchMethod::Named(key) => Some(text(key)?),
             _ => None,
         };
         let id = text(&self.rule.id).filter(|id| id.len() <= MAX_ID)?;
@@ -166,7 +167,7 @@ impl Channel {
         files: &Files,
         file: &NamedFile,
         allowed: Allowed<'_>,
-    ) -> Result<Attachment, Unfetched> {
+    ) -> Result<Attachment, FetchError> {
         let intake = allowed.intake;
         if file.size.is_some_and(|size| size > intake.max_file) {
             return Err(too_large(intake.max_file));
@@ -194,7 +195,7 @@ impl Channel {
             .and_then(|kind| kind.to_str().ok());
         let kind = cleaned_type(file.kind.as_deref().or(said));
         if !intake.accepts(&name, &kind) {
-            return Err(Unfetched::Never("is of a kind that is not taken".into()));
+            return Err(FetchError::Never("is of a kind that is not taken".into()));
         }
         let mut incoming = files.begin(&name, Some(&kind)).await.map_err(unkept)?;
         while let Some(piece) = download
@@ -222,14 +223,14 @@ impl Channel {
         &self,
         client: &Client,
         file: &NamedFile,
-    ) -> Result<(String, Option<String>), Unfetched> {
+    ) -> Result<(String, Option<String>), FetchError> {
         match &self.rule.way {
-            Way::Named(_) => Ok((
+            FetchMethod::Named(_) => Ok((
                 self.owned(file.address.as_deref().unwrap_or_default())?,
                 None,
             )),
-            Way::Target(target) => Ok((self.filled(target, &file.id, ""), None)),
-            Way::Asked { ask, found, get } => {
+            FetchMethod::Target(target) => Ok((self.filled(target, &file.id, ""), None)),
+            FetchMethod::Asked { ask, found, get } => {
                 let bounds = Bounds {
                     time: STALL,
                     stall: STALL,
@@ -240,7 +241,7 @@ impl Channel {
                     .await;
                 let asked = asked.map_err(|error| match error {
                     DownloadError::Status(status) if status.as_u16() == 400 => {
-                        Unfetched::Never("is not given out by the channel".into())
+                        FetchError::Never("is not given out by the channel".into())
                     }
                     error => judged(error, false),
                 })?;
@@ -254,7 +255,7 @@ impl Channel {
                             .as_str()
                             .map(str::to_owned)
                     });
-                let unsaid = || Unfetched::NotNow("the channel does not say where it is".into());
+                let unsaid = || FetchError::NotNow("the channel does not say where it is".into());
                 let place = place.filter(|place| is_path(place)).ok_or_else(unsaid)?;
                 Ok((self.filled(get, &file.id, &place), Some(place)))
             }
@@ -262,7 +263,7 @@ impl Channel {
     }
 
     /// The target of an address that a payload names, if it is the host's.
-    fn owned(&self, address: &str) -> Result<String, Unfetched> {
+    fn owned(&self, address: &str) -> Result<String, FetchError> {
         let port = |uri: &Uri| {
             uri.port_u16()
                 .unwrap_or(if uri.scheme_str() == Some("https") {
@@ -285,20 +286,20 @@ impl Channel {
         };
         let uri = address.parse::<Uri>().ok().filter(ours);
         let uri = uri.ok_or_else(|| {
-            Unfetched::Never("has an address that is not one of the channel's own".into())
+            FetchError::Never("has an address that is not one of the channel's own".into())
         })?;
         Ok(uri
             .path_and_query()
             .map_or_else(|| "/".to_owned(), ToString::to_string))
     }
 
-    fn filled(&self, target: &[Part], id: &str, found: &str) -> String {
+    fn filled(&self, target: &[TargetPart], id: &str, found: &str) -> String {
         let token = self.token.expose_text().unwrap_or_default();
-        let part = |part: &Part| match part {
-            Part::Text(text) => text.clone(),
-            Part::Token => utf8_percent_encode(token, TOKEN).to_string(),
-            Part::Id => utf8_percent_encode(id, PART).to_string(),
-            Part::Found => utf8_percent_encode(found, PATH).to_string(),
+        let part = |part: &TargetPart| match part {
+            TargetPart::Text(text) => text.clone(),
+            TargetPart::Token => utf8_percent_encode(token, TOKEN).to_string(),
+            TargetPart::Id => utf8_percent_encode(id, PART).to_string(),
+            TargetPart::Found => utf8_percent_encode(found, PATH).to_string(),
         };
         target.iter().map(part).collect()
     }
@@ -311,7 +312,7 @@ impl Channel {
     ) -> Result<Download, DownloadError> {
         let address = match &self.rule.way {
             // The payload's address is whole.
-            Way::Named(_) => format!(
+            FetchMethod::Named(_) => format!(
                 "{}://{}{target}",
                 self.at.scheme_str().unwrap_or("https"),
                 authority(&self.at)
@@ -327,7 +328,7 @@ impl Channel {
         for (name, value) in &self.rule.headers {
             let token = self.token.expose_text().unwrap_or_default();
             let text = value.iter().map(|part| match part {
-                Part::Text(text) => Cow::Borrowed(text.as_str()),
+                TargetPart::Text(text) => Cow::Borrowed(text.as_str()),
                 _ => Cow::Borrowed(token),
             });
             let mut value = HeaderValue::try_from(text.collect::<String>()).map_err(|_| unfit())?;
@@ -350,19 +351,19 @@ fn is_path(place: &str) -> bool {
 }
 
 /// The values at a path.
-fn at_path<'v>(document: &'v Value, path: &[Step]) -> Vec<&'v Value> {
+fn at_path<'v>(document: &'v Value, path: &[FetchStep]) -> Vec<&'v Value> {
     let mut here = vec![document];
     for step in path {
         let mut next = Vec::new();
         for value in here {
             match (step, value) {
-                (Step::Key(key), Value::Object(map)) => next.extend(map.get(key)),
-                (Step::Key(key), Value::Array(list)) => {
+                (FetchStep::Key(key), Value::Object(map)) => next.extend(map.get(key)),
+                (FetchStep::Key(key), Value::Array(list)) => {
                     next.extend(key.parse::<usize>().ok().and_then(|at| list.get(at)))
                 }
-                (Step::Each, Value::Object(map)) => next.extend(map.values()),
-                (Step::Each, Value::Array(list)) => next.extend(list),
-                (Step::Last, Value::Array(list)) => next.extend(list.last()),
+                (FetchStep::Each, Value::Object(map)) => next.extend(map.values()),
+                (FetchStep::Each, Value::Array(list)) => next.extend(list),
+                (FetchStep::Last, Value::Array(list)) => next.extend(list.last()),
                 _ => {}
             }
             next.truncate(VALUES);
@@ -372,8 +373,8 @@ fn at_path<'v>(document: &'v Value, path: &[Step]) -> Vec<&'v Value> {
     here
 }
 
-fn too_large(most: u64) -> Unfetched {
-    Unfetched::Never(match most {
+fn too_large(most: u64) -> FetchError {
+    FetchError::Never(match most {
         most if most >= 1 << 20 && most.is_multiple_of(1 << 20) => {
             format!("is larger than {} MiB", most >> 20)
         }
@@ -385,20 +386,20 @@ fn too_large(most: u64) -> Unfetched {
 }
 
 /// What a failed download says of another one. `may_be_gone`: that it is not there is the last word.
-fn judged(error: DownloadError, may_be_gone: bool) -> Unfetched {
+fn judged(error: DownloadError, may_be_gone: bool) -> FetchError {
     match error {
         DownloadError::TooLarge(most) => too_large(most),
         DownloadError::Status(status)
             if may_be_gone && matches!(status.as_u16(), 400 | 404 | 410) =>
         {
-            Unfetched::Never("is no longer at the channel".into())
+            FetchError::Never("is no longer at the channel".into())
         }
-        error => Unfetched::NotNow(format!("the channel did not give it: {error}")),
+        error => FetchError::NotNow(format!("the channel did not give it: {error}")),
     }
 }
 
-fn unkept(error: StoreError) -> Unfetched {
-    Unfetched::NotNow(error.to_string())
+fn unkept(error: StoreError) -> FetchError {
+    FetchError::NotNow(error.to_string())
 }
 
 #[cfg(test)]
@@ -407,7 +408,7 @@ mod tests {
     use crate::config::Problems;
     use crate::config::Table;
 
-    fn channel(rule: &str, api: Option<&str>) -> Channel {
+    fn channel(rule: &str, api: Option<&str>) -> Fetcher {
         let text =
             format!("title = \"t\"\n[verify]\nscheme = \"none\"\n[attachments.fetch]\n{rule}");
         let problems = Problems::default();
@@ -420,7 +421,7 @@ mod tests {
             token,
             api: api.map(|api| api.parse().unwrap()),
         };
-        Channel::new(&provider.files.unwrap(), &fetch).unwrap()
+        Fetcher::new(&provider.files.unwrap(), &fetch).unwrap()
     }
 
     const BOT: &str = r#"
@@ -478,7 +479,7 @@ mod tests {
     #[test]
     fn t74_t76_targets_hold_what_is_filled_in_as_one_part_and_lead_to_the_host_alone() {
         let bot = channel(BOT, None);
-        let Way::Asked { ask, get, .. } = &bot.rule.way else {
+        let FetchMethod::Asked { ask, get, .. } = &bot.rule.way else {
             panic!()
         };
         assert_eq!(

@@ -1,10 +1,10 @@
-//! On what terms one claim is made: what the pace allows, less what the claim has taken already.
+//! On what terms one claim is made: what the throttle allows, less what the claim has taken already.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::pace::{Pace, Rules, Taken};
+use super::throttle::{Rules, TakenByClaim, Throttle};
 use crate::inbox::Terms;
 use crate::model::{Account, Destination, Overlap, Route};
 
@@ -12,8 +12,8 @@ use crate::model::{Account, Destination, Overlap, Route};
 const CLAIM: usize = 128;
 
 /// The terms of one claim.
-pub(super) struct Offer {
-    pace: Arc<Pace>,
+pub(super) struct Admission {
+    throttle: Arc<Throttle>,
     rules: Arc<Rules>,
     replicas: u32,
     now: Instant,
@@ -24,12 +24,17 @@ pub(super) struct Offer {
     sources: HashMap<String, usize>,
 }
 
-impl Offer {
+impl Admission {
     /// What may be claimed now.
-    pub(super) fn new(pace: Arc<Pace>, rules: Arc<Rules>, replicas: u32, now: Instant) -> Self {
+    pub(super) fn new(
+        throttle: Arc<Throttle>,
+        rules: Arc<Rules>,
+        replicas: u32,
+        now: Instant,
+    ) -> Self {
         let (accounts, destinations, sources) = (HashMap::new(), HashMap::new(), HashMap::new());
         let mut offer = Self {
-            pace,
+            throttle,
             rules,
             replicas,
             now,
@@ -44,10 +49,10 @@ impl Offer {
     }
 }
 
-impl Terms for Offer {
+impl Terms for Admission {
     fn begin(&mut self) {
         self.room = self
-            .pace
+            .throttle
             .room(&self.rules, self.replicas, self.now)
             .min(CLAIM);
         self.probes = [0; 2];
@@ -69,7 +74,7 @@ impl Terms for Offer {
             .accounts
             .iter()
             .filter(|(account, _)| **account != Account::Operator);
-        let taken = Taken {
+        let taken = TakenByClaim {
             account: self
                 .accounts
                 .get(&route.account)
@@ -81,7 +86,7 @@ impl Terms for Offer {
             source: self.sources.get(&route.source).copied().unwrap_or_default(),
             probes: self.probes[usize::from(route.account.is_foreign())],
         };
-        self.pace
+        self.throttle
             .open(route, &self.rules, self.replicas, taken, self.now)
             .min(self.room)
     }
@@ -91,7 +96,7 @@ impl Terms for Offer {
         if count == 0 {
             return;
         }
-        if self.pace.is_probe(route, self.now) {
+        if self.throttle.is_probe(route, self.now) {
             self.probes[usize::from(route.account.is_foreign())] += count;
         }
         *self.accounts.entry(route.account.clone()).or_default() += count;
@@ -120,7 +125,7 @@ mod tests {
     use std::time::Duration;
 
     use super::super::breaker::{BreakerState, Sign};
-    use super::super::pace::{Closed, Place};
+    use super::super::throttle::{Closed, InFlight};
     use super::*;
     use crate::config::{Config, Problems};
     use crate::inbox::Hold;
@@ -131,11 +136,11 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     struct World {
-        pace: Arc<Pace>,
+        throttle: Arc<Throttle>,
         rules: Arc<Rules>,
         replicas: u32,
         now: Instant,
-        places: Vec<Place>,
+        places: Vec<InFlight>,
     }
 
     impl World {
@@ -153,10 +158,10 @@ mod tests {
                 &problems,
             );
             assert!(!problems.any_error(), "{:?}", problems.into_sorted());
-            let pace = Pace::new(Budget::default(), Arc::new(Metrics::new()));
+            let throttle = Throttle::new(Budget::default(), Arc::new(Metrics::new()));
             let rules = Arc::new(Rules::new(&config.unwrap()));
             Self {
-                pace,
+                throttle,
                 rules,
                 replicas: 1,
                 now: Instant::now(),
@@ -164,9 +169,9 @@ mod tests {
             }
         }
 
-        fn offer(&self) -> Offer {
-            Offer::new(
-                self.pace.clone(),
+        fn offer(&self) -> Admission {
+            Admission::new(
+                self.throttle.clone(),
                 self.rules.clone(),
                 self.replicas,
                 self.now,
@@ -191,7 +196,7 @@ mod tests {
 
         fn enter(&mut self, route: &Route, count: usize) {
             for _ in 0..count {
-                self.places.push(self.pace.enter(
+                self.places.push(self.throttle.enter(
                     route.clone(),
                     &self.rules,
                     self.replicas,
@@ -204,21 +209,25 @@ mod tests {
         fn calls(&self, route: &Route, sign: Sign, count: usize) {
             for _ in 0..count {
                 let mut place =
-                    self.pace
+                    self.throttle
                         .enter(route.clone(), &self.rules, self.replicas, self.now);
                 place.tell(sign, &self.rules, self.replicas, self.now, 0.0);
             }
         }
 
         fn opens_in(&self) -> Option<Duration> {
-            Some(self.pace.opens_at(&self.rules, self.replicas, self.now)? - self.now)
+            Some(
+                self.throttle
+                    .opens_at(&self.rules, self.replicas, self.now)?
+                    - self.now,
+            )
         }
 
         fn closed(&self, destination: &str) -> Option<Closed> {
-            let fares = self.pace.fares(&self.rules, self.replicas, self.now);
-            fares
+            let statuses = self.throttle.statuses(&self.rules, self.replicas, self.now);
+            statuses
                 .into_iter()
-                .find(|fare| fare.destination.to_string() == destination)?
+                .find(|status| status.destination.to_string() == destination)?
                 .closed
                 .map(|(why, _)| why)
         }
@@ -338,16 +347,19 @@ mod tests {
     #[test]
     fn the_budget_bounds_what_is_claimed() {
         let world = World::new("");
-        world.pace.budget.set(Some(crate::config::Rate {
+        world.throttle.budget.set(Some(crate::config::Rate {
             count: 30,
             per: SECOND,
         }));
-        let _expected = world.pace.budget.expect();
+        let _expected = world.throttle.budget.expect();
         assert_eq!(
             world.would_take(&[route("s", "a"), route("s", "b")]),
             [2, 0]
         );
-        let _more = [world.pace.budget.expect(), world.pace.budget.expect()];
+        let _more = [
+            world.throttle.budget.expect(),
+            world.throttle.budget.expect(),
+        ];
         assert_eq!(
             (world.offer().room(), world.opens_in()),
             (0, Some(SECOND / 30))
@@ -359,34 +371,34 @@ mod tests {
         let world = World::new("");
         let (a, b) = (route("s", "a"), route("small", "b"));
         world
-            .pace
+            .throttle
             .hold([Hold::Destination(a.destination.clone())], 0);
         assert_eq!(world.would_take(&[a.clone(), b.clone()]), [0, 2]);
-        world.pace.hold([Hold::Source("small".into())], 0);
+        world.throttle.hold([Hold::Source("small".into())], 0);
         assert_eq!(world.would_take(&[a, b]), [128, 0]);
-        assert!(world.pace.holds_any());
+        assert!(world.throttle.holds_any());
     }
 
     #[tokio::test]
     async fn a_hold_answers_when_no_run_is_about_to_begin() {
         let world = World::new("");
         let (a, b) = (route("s", "a"), route("small", "b"));
-        let begun = world.pace.set_out(&a).expect("nothing is held");
-        let read = world.pace.hold_changes();
-        let gone = world.pace.hold_here(&Hold::Source("s".into()), true);
-        assert!(world.pace.set_out(&a).is_none() && world.pace.set_out(&b).is_some());
+        let begun = world.throttle.set_out(&a).expect("nothing is held");
+        let read = world.throttle.hold_changes();
+        let gone = world.throttle.hold_here(&Hold::Source("s".into()), true);
+        assert!(world.throttle.set_out(&a).is_none() && world.throttle.set_out(&b).is_some());
         assert_eq!(
-            world.pace.waits(&a, &world.rules, 1, world.now),
+            world.throttle.waits(&a, &world.rules, 1, world.now),
             Some((Closed::Held, None))
         );
         assert!(!gone.is_closed(), "one is about to begin");
         drop(begun);
         gone.closed().await;
         // What was read from the inbox before that is older, and lets nothing go.
-        world.pace.hold([], read);
-        assert!(world.pace.set_out(&a).is_none());
-        world.pace.hold([], world.pace.hold_changes());
-        assert!(world.pace.set_out(&a).is_some());
+        world.throttle.hold([], read);
+        assert!(world.throttle.set_out(&a).is_none());
+        world.throttle.hold([], world.throttle.hold_changes());
+        assert!(world.throttle.set_out(&a).is_some());
     }
 
     #[test]
@@ -423,13 +435,13 @@ mod tests {
     fn a_reset_opens_what_rests() {
         let mut world = World::new("");
         let a = route("s", "a");
-        assert!(!world.pace.reset(&a.destination, world.now));
+        assert!(!world.throttle.reset(&a.destination, world.now));
         world.calls(&a, Sign::Failing, 1);
-        assert!(world.pace.reset(&a.destination, world.now));
+        assert!(world.throttle.reset(&a.destination, world.now));
         world.enter(&a, 1);
-        world.pace.rest(&a, true, world.now + SECOND);
+        world.throttle.rest(&a, true, world.now + SECOND);
         assert_eq!((world.room(&a), world.opens_in()), (0, Some(SECOND)));
-        world.pace.rest(&a, false, world.now + 2 * SECOND);
+        world.throttle.rest(&a, false, world.now + 2 * SECOND);
         world.now += SECOND;
         assert_eq!(
             (
@@ -438,7 +450,7 @@ mod tests {
             ),
             (vec![0, 128], Some(SECOND))
         );
-        assert!(world.pace.reset(&a.destination, world.now));
+        assert!(world.throttle.reset(&a.destination, world.now));
         assert_eq!(world.room(&a), 128);
     }
 
@@ -486,19 +498,23 @@ mod tests {
             world.now += SECOND / 1000;
             world.calls(&route("s", &n.to_string()), Sign::Failing, 1);
         }
-        let fares = world.pace.fares(&world.rules, 1, world.now);
-        assert!(fares.len() <= 10_001, "{}", fares.len());
-        assert!(fares.iter().any(|fare| fare.in_flight == 1));
+        let statuses = world.throttle.statuses(&world.rules, 1, world.now);
+        assert!(statuses.len() <= 10_001, "{}", statuses.len());
+        assert!(statuses.iter().any(|status| status.in_flight == 1));
         assert!(
-            fares
+            statuses
                 .iter()
-                .all(|fare| fare.breaker != BreakerState::Closed || fare.in_flight == 1)
+                .all(|status| status.breaker != BreakerState::Closed || status.in_flight == 1)
         );
         // What was called long ago and is called as before is forgotten.
         world.places.clear();
         world.now += 1000 * SECOND;
         world.enter(&route("s", "new"), 1);
-        let fares = world.pace.fares(&world.rules, 1, world.now);
-        assert!(!fares.iter().any(|fare| fare.destination.id == "kept"));
+        let statuses = world.throttle.statuses(&world.rules, 1, world.now);
+        assert!(
+            !statuses
+                .iter()
+                .any(|status| status.destination.id == "kept")
+        );
     }
 }

@@ -4,11 +4,11 @@
 
 use crate::inbox::Turn;
 use crate::model::{Run, Timestamp};
-use crate::upstream::request::same_words;
+use crate::upstream::call::same_words;
 
 /// What a record under our id shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shows {
+pub(super) enum RunOwner {
     /// Our run.
     Ours,
     /// A turn before ours: ours has not run.
@@ -19,7 +19,7 @@ pub(super) enum Shows {
 
 /// What is known of our turn of a conversation.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct OurTurn<'a> {
+pub(super) struct OurMessage<'a> {
     /// What we said.
     pub(super) text: &'a str,
     /// The moment before which we have surely not sent it.
@@ -29,7 +29,7 @@ pub(super) struct OurTurn<'a> {
 }
 
 /// Tells what a record shows.
-pub(super) fn shows(run: &Run, ours: OurTurn<'_>) -> Shows {
+pub(super) fn owner_of(run: &Run, ours: OurMessage<'_>) -> RunOwner {
     let known_end = ours
         .earlier
         .and_then(|(turn, _)| turn.answer.as_ref()?.finished_at.as_deref());
@@ -40,18 +40,18 @@ pub(super) fn shows(run: &Run, ours: OurTurn<'_>) -> Shows {
     match run.input_text.as_deref() {
         Some(said) if same_words(said, ours.text) => match ours.earlier {
             // The turn before said the same. It had ended when ours was sent, so a run that goes on is ours.
-            Some((_, text)) if same_words(text, ours.text) && ends_alike => Shows::Earlier,
+            Some((_, text)) if same_words(text, ours.text) && ends_alike => RunOwner::Earlier,
             Some((turn, text)) if same_words(text, ours.text) => match turn.answer {
-                Some(_) if !run.status.is_final() => Shows::Ours,
-                Some(_) if known_end.is_some() => Shows::Ours,
+                Some(_) if !run.status.is_final() => RunOwner::Ours,
+                Some(_) if known_end.is_some() => RunOwner::Ours,
                 _ => by_time(began, ended, ours.not_before),
             },
             // It said something else, so these words are not its own, even if both ended in the same instant. Another door
             // may have said the same long ago.
-            _ if ended.is_some_and(|at| at < ours.not_before - SKEW) => Shows::Earlier,
-            _ => Shows::Ours,
+            _ if ended.is_some_and(|at| at < ours.not_before - SKEW) => RunOwner::Earlier,
+            _ => RunOwner::Ours,
         },
-        _ if ends_alike => Shows::Earlier,
+        _ if ends_alike => RunOwner::Earlier,
         // Nothing of ours follows our own turn, so a record that shows other words shows a turn before it, unless
         // another door has spoken since.
         Some(_)
@@ -59,9 +59,9 @@ pub(super) fn shows(run: &Run, ours: OurTurn<'_>) -> Shows {
                 .or(ended)
                 .is_some_and(|at| at > ours.not_before + SKEW) =>
         {
-            Shows::CannotTell
+            RunOwner::CannotTell
         }
-        Some(_) => Shows::Earlier,
+        Some(_) => RunOwner::Earlier,
         None => by_time(began, ended, ours.not_before),
     }
 }
@@ -69,11 +69,11 @@ pub(super) fn shows(run: &Run, ours: OurTurn<'_>) -> Shows {
 /// How far two clocks may differ before a comparison of their times means nothing.
 const SKEW: std::time::Duration = std::time::Duration::from_secs(60);
 
-fn by_time(began: Option<Timestamp>, ended: Option<Timestamp>, not_before: Timestamp) -> Shows {
+fn by_time(began: Option<Timestamp>, ended: Option<Timestamp>, not_before: Timestamp) -> RunOwner {
     match (began, ended) {
-        (_, Some(at)) if at < not_before - SKEW => Shows::Earlier,
-        (Some(at), _) | (None, Some(at)) if at > not_before + SKEW => Shows::Ours,
-        _ => Shows::CannotTell,
+        (_, Some(at)) if at < not_before - SKEW => RunOwner::Earlier,
+        (Some(at), _) | (None, Some(at)) if at > not_before + SKEW => RunOwner::Ours,
+        _ => RunOwner::CannotTell,
     }
 }
 
@@ -125,37 +125,37 @@ mod tests {
     fn two_turns_that_end_in_the_same_instant_are_told_apart_by_what_was_said() {
         let end = "2026-01-01T00:00:01Z";
         let before = turn(Some(end));
-        let ours = OurTurn {
+        let ours = OurMessage {
             text: "two",
             not_before: SENT,
             earlier: Some((&before, "one")),
         };
         assert_eq!(
-            shows(&run(RunStatus::Completed, Some("two"), Some(end)), ours),
-            Shows::Ours
+            owner_of(&run(RunStatus::Completed, Some("two"), Some(end)), ours),
+            RunOwner::Ours
         );
         assert_eq!(
-            shows(&run(RunStatus::Completed, Some("one"), Some(end)), ours),
-            Shows::Earlier
+            owner_of(&run(RunStatus::Completed, Some("one"), Some(end)), ours),
+            RunOwner::Earlier
         );
         assert_eq!(
-            shows(&run(RunStatus::Completed, None, Some(end)), ours),
-            Shows::Earlier
+            owner_of(&run(RunStatus::Completed, None, Some(end)), ours),
+            RunOwner::Earlier
         );
-        let alike = OurTurn {
+        let alike = OurMessage {
             earlier: Some((&before, "two")),
             ..ours
         };
         assert_eq!(
-            shows(&run(RunStatus::Completed, Some("two"), Some(end)), alike),
-            Shows::Earlier
+            owner_of(&run(RunStatus::Completed, Some("two"), Some(end)), alike),
+            RunOwner::Earlier
         );
     }
 
     #[test]
     fn a_record_that_has_not_changed_since_the_turn_before_shows_that_turn() {
         let before = turn(Some("2025-12-31T23:00:00Z"));
-        let ours = OurTurn {
+        let ours = OurMessage {
             text: "hi",
             not_before: SENT,
             earlier: Some((&before, "hi")),
@@ -165,52 +165,52 @@ mod tests {
             Some("hi"),
             Some("2025-12-31T23:00:00Z"),
         );
-        assert_eq!(shows(&record, ours), Shows::Earlier);
+        assert_eq!(owner_of(&record, ours), RunOwner::Earlier);
         let record = run(
             RunStatus::Completed,
             Some("hi"),
             Some("2026-01-01T00:00:05Z"),
         );
-        assert_eq!(shows(&record, ours), Shows::Ours);
+        assert_eq!(owner_of(&record, ours), RunOwner::Ours);
         assert_eq!(
-            shows(&run(RunStatus::Running, Some("hi"), None), ours),
-            Shows::Ours
+            owner_of(&run(RunStatus::Running, Some("hi"), None), ours),
+            RunOwner::Ours
         );
     }
 
     #[test]
     fn other_words_are_an_earlier_turn_unless_they_came_later() {
         let before = turn(None);
-        let ours = OurTurn {
+        let ours = OurMessage {
             text: "two",
             not_before: SENT,
             earlier: Some((&before, "one")),
         };
         assert_eq!(
-            shows(&run(RunStatus::Completed, Some("one"), None), ours),
-            Shows::Earlier
+            owner_of(&run(RunStatus::Completed, Some("one"), None), ours),
+            RunOwner::Earlier
         );
         assert_eq!(
-            shows(&run(RunStatus::Completed, Some("two"), None), ours),
-            Shows::Ours
+            owner_of(&run(RunStatus::Completed, Some("two"), None), ours),
+            RunOwner::Ours
         );
         let later = run(
             RunStatus::Completed,
             Some("three"),
             Some("2026-01-01T01:00:00Z"),
         );
-        assert_eq!(shows(&later, ours), Shows::CannotTell);
+        assert_eq!(owner_of(&later, ours), RunOwner::CannotTell);
     }
 
     #[test]
     fn the_same_words_of_a_first_turn_are_ours_unless_they_are_old() {
-        let ours = OurTurn {
+        let ours = OurMessage {
             text: "hi",
             not_before: SENT,
             earlier: None,
         };
         assert_eq!(
-            shows(
+            owner_of(
                 &run(
                     RunStatus::Completed,
                     Some("hi"),
@@ -218,10 +218,10 @@ mod tests {
                 ),
                 ours
             ),
-            Shows::Ours
+            RunOwner::Ours
         );
         assert_eq!(
-            shows(
+            owner_of(
                 &run(
                     RunStatus::Completed,
                     Some("hi"),
@@ -229,41 +229,41 @@ mod tests {
                 ),
                 ours
             ),
-            Shows::Earlier
+            RunOwner::Earlier
         );
     }
 
     #[test]
     fn without_words_only_clear_times_tell() {
-        let ours = OurTurn {
+        let ours = OurMessage {
             text: "hi",
             not_before: SENT,
             earlier: None,
         };
         assert_eq!(
-            shows(&run(RunStatus::Completed, None, None), ours),
-            Shows::CannotTell
+            owner_of(&run(RunStatus::Completed, None, None), ours),
+            RunOwner::CannotTell
         );
         assert_eq!(
-            shows(
+            owner_of(
                 &run(RunStatus::Completed, None, Some("2026-01-01T00:00:30Z")),
                 ours
             ),
-            Shows::CannotTell
+            RunOwner::CannotTell
         );
         assert_eq!(
-            shows(
+            owner_of(
                 &run(RunStatus::Completed, None, Some("2026-01-01T01:00:00Z")),
                 ours
             ),
-            Shows::Ours
+            RunOwner::Ours
         );
         assert_eq!(
-            shows(
+            owner_of(
                 &run(RunStatus::Completed, None, Some("2025-12-01T00:00:00Z")),
                 ours
             ),
-            Shows::Earlier
+            RunOwner::Earlier
         );
     }
 }

@@ -1,20 +1,20 @@
-//! How destinations fare, for operators.
+//! How destinations status, for operators.
 
 use std::time::Duration;
 
 use super::Dispatcher;
 use super::breaker::BreakerState;
 use super::keys::RefusedKey;
-use super::pace::Closed;
+use super::throttle::Closed;
 use crate::inbox::Hold;
 use crate::model::{Account, Destination, Route, Timestamp};
 
 /// How long a hold waits for what is about to be sent.
 const SETTING_OUT: Duration = Duration::from_millis(250);
 
-/// How a destination fares that an account calls.
+/// How a destination statuses that an account calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DestinationFare {
+pub struct DestinationStatus {
     /// Which.
     pub destination: Destination,
     /// Whose calls.
@@ -36,27 +36,27 @@ pub struct DestinationFare {
 }
 
 impl Dispatcher {
-    /// How the destinations fare of which this process knows anything, by name. Of one that is not among them nothing
+    /// How the destinations status of which this process knows anything, by name. Of one that is not among them nothing
     /// is known: it may be called.
-    pub fn destinations(&self) -> Vec<DestinationFare> {
+    pub fn destinations(&self) -> Vec<DestinationStatus> {
         let (wall, now) = (self.clock.now(), tokio::time::Instant::now().into_std());
         let at = |instant: std::time::Instant| match instant.checked_duration_since(now) {
             Some(ahead) => wall + ahead,
             None => wall - now.saturating_duration_since(instant),
         };
-        let fares = self.pace.fares(&self.rules, self.replicas(), now);
-        fares
+        let statuses = self.throttle.statuses(&self.rules, self.replicas(), now);
+        statuses
             .into_iter()
-            .map(|fare| DestinationFare {
-                destination: fare.destination,
-                account: fare.account,
-                breaker: fare.breaker,
-                since: at(fare.since),
-                failures: fare.failures,
-                in_flight: fare.in_flight,
-                closed: fare.closed.map(|(why, _)| why),
-                closed_until: fare.closed.and_then(|(_, until)| until).map(at),
-                next_probe: fare.next_probe.map(at),
+            .map(|status| DestinationStatus {
+                destination: status.destination,
+                account: status.account,
+                breaker: status.breaker,
+                since: at(status.since),
+                failures: status.failures,
+                in_flight: status.in_flight,
+                closed: status.closed.map(|(why, _)| why),
+                closed_until: status.closed.and_then(|(_, until)| until).map(at),
+                next_probe: status.next_probe.map(at),
             })
             .collect()
     }
@@ -64,7 +64,9 @@ impl Dispatcher {
     /// Why nothing of a route is sent from here now, and until when where that is known.
     pub fn waits(&self, route: &Route) -> Option<(Closed, Option<Timestamp>)> {
         let (wall, now) = (self.clock.now(), tokio::time::Instant::now().into_std());
-        let (why, until) = self.pace.waits(route, &self.rules, self.replicas(), now)?;
+        let (why, until) = self
+            .throttle
+            .waits(route, &self.rules, self.replicas(), now)?;
         Some((
             why,
             until.map(|until| wall + until.saturating_duration_since(now)),
@@ -74,7 +76,7 @@ impl Dispatcher {
     /// Which of the gateway's own keys the upstream refuses, and since when; the one that is shared by most first.
     pub fn refused_keys(&self) -> Vec<RefusedKey> {
         let (wall, now) = (self.clock.now(), tokio::time::Instant::now().into_std());
-        let refused = self.pace.refused_keys(&self.rules).into_iter();
+        let refused = self.throttle.refused_keys(&self.rules).into_iter();
         refused
             .map(|(destination, account, refused)| RefusedKey {
                 setting: self.rules.key_setting(&account),
@@ -98,7 +100,7 @@ impl Dispatcher {
     /// Holds something in this process at once, or lets it go; the inbox has been told. Returns when no run that the
     /// hold is about begins here any more: what was on its way to the upstream has been sent, as far as can be told.
     pub async fn hold(&self, what: &Hold, on: bool) {
-        let setting_out = self.pace.hold_here(what, on);
+        let setting_out = self.throttle.hold_here(what, on);
         if on {
             let _ = tokio::time::timeout(SETTING_OUT, setting_out.closed()).await;
         }
@@ -106,7 +108,7 @@ impl Dispatcher {
 
     /// Calls a destination again at once, whatever it did or asked for. False: nothing kept it from being called.
     pub fn reset(&self, destination: &Destination) -> bool {
-        self.pace
+        self.throttle
             .reset(destination, tokio::time::Instant::now().into_std())
     }
 }
