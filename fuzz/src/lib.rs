@@ -13,8 +13,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde_json::Value;
 use sluicegate::config::{Config, Problems, Provider, Secret, Table};
 use sluicegate::inbox::seal::{SealedPart, Sealer};
-use sluicegate::mapping::hosted::{self, Asked, Body};
-use sluicegate::mapping::shape::{Getter, shape};
+use sluicegate::mapping::getter::{Getter, shape};
+use sluicegate::mapping::hosted::{self, CallBody, CallRequest};
 use sluicegate::model::{EventId, Received, RequestId, Timestamp};
 use sluicegate::source::{Source, Sources, Trial, Written};
 use sluicegate::text::{fields, multipart as parts};
@@ -336,8 +336,8 @@ fn template(input: &[u8]) {
 fn hosted_call(input: &[u8]) {
     let mut all = texts(input);
     let (agent, query, kind) = (text(all.next()), text(all.next()), text(all.next()));
-    let body = Body::Whole(all.next().unwrap_or_default());
-    let asked = Asked {
+    let body = CallBody::Whole(all.next().unwrap_or_default());
+    let asked = CallRequest {
         path_agent: &agent,
         query: &query,
         content_type: &kind,
@@ -405,7 +405,7 @@ fn multipart(input: &[u8]) {
     };
     let (kind, body) = (String::from_utf8_lossy(&input[..cut]), &input[cut + 1..]);
     let whole = parts::read(&kind, body);
-    let Ok(mut reader) = parts::Reader::new(&kind) else {
+    let Ok(mut reader) = parts::MultipartReader::new(&kind) else {
         return;
     };
     let size = body.first().map_or(1, |byte| usize::from(*byte % 64) + 1);
@@ -414,7 +414,9 @@ fn multipart(input: &[u8]) {
         reader.feed(Bytes::copy_from_slice(piece));
         loop {
             match reader.piece() {
-                Ok(Some(parts::Piece::Head(_))) => pieces = pieces.map(|count: usize| count + 1),
+                Ok(Some(parts::MultipartPiece::Head(_))) => {
+                    pieces = pieces.map(|count: usize| count + 1)
+                }
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(fault) => {

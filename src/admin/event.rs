@@ -15,7 +15,7 @@ use super::view::{EventPage, EventView};
 use super::{AdminState, Named};
 use crate::inbox::{EventDetail, EventSummary, Page};
 use crate::ingress;
-use crate::mapping::Note;
+use crate::mapping::PathMiss;
 use crate::model::{self, Attempt, DeliveryId, EventId};
 
 /// How long a list waits for a delivery that is on its way again.
@@ -120,7 +120,7 @@ pub(super) async fn show(
 }
 
 /// Why configured paths found nothing in an event: its source reads it once more, as it is configured now.
-fn notes(state: &AdminState, event: &EventDetail) -> Vec<Note> {
+fn notes(state: &AdminState, event: &EventDetail) -> Vec<PathMiss> {
     let Some(source) = state.compiled.get(&event.summary.source) else {
         return Vec::new();
     };

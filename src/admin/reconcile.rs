@@ -13,7 +13,7 @@ use super::AdminState;
 use super::error::AdminError;
 use crate::config::unit;
 use crate::model::{EventId, Timestamp};
-use crate::reconcile::{Asked, Line, Refused, Report};
+use crate::reconcile::{ReconcileRefusal, ReconcileRequest, Report, ReportLine};
 
 /// The longest complaint about a body.
 const MAX_COMPLAINT: usize = 300;
@@ -84,7 +84,7 @@ pub(super) async fn reconcile(
     let reconciler = state
         .reconciler
         .as_ref()
-        .ok_or_else(|| refused(Refused::NoLog, &name))?;
+        .ok_or_else(|| refused(ReconcileRefusal::NoLog, &name))?;
     tracing::info!(source = name, since = %asked.since, until = %asked.until, dry_run = asked.dry_run, "an operator reconciles");
     let report = reconciler
         .reconcile(&name, asked)
@@ -101,7 +101,7 @@ impl Written {
         })
     }
 
-    fn asked(&self, now: Timestamp) -> Result<Asked, AdminError> {
+    fn asked(&self, now: Timestamp) -> Result<ReconcileRequest, AdminError> {
         let time = |key: &str, text: &str| {
             let complaint = || {
                 AdminError::Body(format!(
@@ -122,7 +122,7 @@ impl Written {
                 "since must be before until, and in the past.".into(),
             ));
         }
-        Ok(Asked {
+        Ok(ReconcileRequest {
             since,
             until,
             dry_run: self.dry_run,
@@ -130,22 +130,22 @@ impl Written {
     }
 }
 
-fn refused(why: Refused, name: &str) -> AdminError {
+fn refused(why: ReconcileRefusal, name: &str) -> AdminError {
     match why {
-        Refused::NoSuchSource => AdminError::NotFound("source"),
-        Refused::NoLog => AdminError::Conflict(
+        ReconcileRefusal::NoSuchSource => AdminError::NotFound("source"),
+        ReconcileRefusal::NoLog => AdminError::Conflict(
             "no_log",
             format!(
                 "The source {name} does not say where its provider's log is: give it a reconcile table."
             ),
         ),
-        Refused::Running => AdminError::Conflict(
+        ReconcileRefusal::Running => AdminError::Conflict(
             "reconciling",
             format!(
                 "The log of {name} is being read already. Wait for its end, at most five minutes."
             ),
         ),
-        Refused::Forgotten(reach) => AdminError::Conflict(
+        ReconcileRefusal::Forgotten(reach) => AdminError::Conflict(
             "forgotten",
             format!(
                 "since can be at most {} back here: what arrived before may be forgotten (inbox.keep) and would run twice.",
@@ -187,8 +187,8 @@ impl From<Report> for ReportView {
     }
 }
 
-impl From<Line> for LineView {
-    fn from(line: Line) -> Self {
+impl From<ReportLine> for LineView {
+    fn from(line: ReportLine) -> Self {
         Self {
             id: line.id,
             dedup: line.dedup,
@@ -207,7 +207,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
-    fn asked(body: &str) -> Result<Asked, AdminError> {
+    fn asked(body: &str) -> Result<ReconcileRequest, AdminError> {
         Written::read(body.as_bytes())?.asked(NOW)
     }
 

@@ -15,7 +15,7 @@ use crate::config::Located;
 use crate::inbox::{
     Answer, Count, DeliveryDetail, EventDetail, EventSummary, Hold, KeptAttachment, SourceFare,
 };
-use crate::mapping::Note;
+use crate::mapping::PathMiss;
 use crate::model::{
     Attachment, AttachmentId, Attempt, DeliveryId, EventId, Origin, Param, State, Strength,
     Timestamp,
@@ -172,11 +172,11 @@ impl EventPage {
     /// The page of an event whose source reads it with `notes` and whose pending deliveries wait for `waits`.
     pub(super) fn new(
         event: EventDetail,
-        notes: &[Note],
+        notes: &[PathMiss],
         source: Option<&Source>,
         mut waits: HashMap<DeliveryId, WaitView>,
     ) -> Self {
-        let miss = |note: &Note| MissView {
+        let miss = |note: &PathMiss| MissView {
             of: note.of,
             path: note.path.clone(),
             why: note.miss.as_str(),

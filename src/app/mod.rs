@@ -46,7 +46,7 @@ use crate::net::{
     Client, Cores, Door, DownloadError, ListenOptions, Mark, Swap, Tls, TurnedAway, descriptors,
     download, listen,
 };
-use crate::reconcile::{self, Reconciler, Running};
+use crate::reconcile::{self, ActiveReconciles, Reconciler};
 use crate::source::{Fetch, Sources};
 use crate::telemetry::{Metrics, RefusedSamples, SparseLines, Uses};
 use crate::upstream::{Budget, Upstream};
@@ -112,7 +112,7 @@ struct Kept {
     token: Secret,
     stopping: watch::Receiver<bool>,
     serving: Arc<AtomicBool>,
-    reconciling: Running,
+    reconciling: ActiveReconciles,
     clock: Clock,
 }
 
@@ -212,7 +212,7 @@ impl App {
             token,
             stopping,
             serving: Arc::new(AtomicBool::new(false)),
-            reconciling: Running::default(),
+            reconciling: ActiveReconciles::default(),
             clock,
         };
         let parts = Parts::new(&config, sources, &kept)?;

@@ -16,7 +16,7 @@ use crate::config::Intake;
 use crate::model::attachment::{MAX_NAME, cleaned_name, cleaned_type};
 use crate::model::{Refusal, TakenForm, Timestamp};
 use crate::text::fields::{self, PartFields};
-use crate::text::multipart::{PartFault, PartHead, Piece, Reader};
+use crate::text::multipart::{MultipartPiece, MultipartReader, PartFault, PartHead};
 use crate::text::{self, Charset};
 
 pub(super) use crate::text::multipart::is_form as is_multipart;
@@ -69,7 +69,7 @@ pub(super) async fn take(
     flow: &mut BodyStream,
     taking: FilePolicy<'_>,
 ) -> Result<Form, Refusal> {
-    let mut reader = Reader::new(content_type).map_err(refusal)?;
+    let mut reader = MultipartReader::new(content_type).map_err(refusal)?;
     let hold = flow.held();
     hold.grow(FLOWING)?;
     let mut taker = Taker {
@@ -84,9 +84,9 @@ pub(super) async fn take(
         reader.feed(bytes);
         while let Some(piece) = reader.piece().map_err(refusal)? {
             match piece {
-                Piece::Head(head) => taker.begin(&head)?,
-                Piece::Bytes(bytes) => taker.take(bytes).await?,
-                Piece::End => taker.end().await?,
+                MultipartPiece::Head(head) => taker.begin(&head)?,
+                MultipartPiece::Bytes(bytes) => taker.take(bytes).await?,
+                MultipartPiece::End => taker.end().await?,
             }
         }
     }

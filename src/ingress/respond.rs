@@ -16,7 +16,7 @@ use super::receive::{acknowledge, name_event};
 use super::{event_stream, upload};
 use crate::config::{Ack, Respond, RunMode};
 use crate::inbox::{Answer, Counted, DeliveryDetail};
-use crate::mapping::shape::shape;
+use crate::mapping::getter::shape;
 use crate::model::{
     AttemptResult, DeliveryId, EventId, NewDelivery, NewEvent, Outcome, ProofMark, Refusal, State,
 };

@@ -11,7 +11,7 @@ use http::{Method, Response, StatusCode};
 use super::Ingress;
 use super::respond::{json, task};
 use crate::inbox::EventDetail;
-use crate::mapping::shape::shape;
+use crate::mapping::getter::shape;
 use crate::model::{EventId, Refusal, State};
 
 /// The path of an event.

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 
-use super::scan::{Fault, Scan};
-use super::view::{View, refusal};
+use super::document::{ParsedRequest, refusal};
+use super::scan::{JsonFault, Scan};
 use crate::config::{Located, Problems};
 use crate::model::{Received, Refusal, TakenForm, TextNotes, Verified};
 
@@ -27,21 +27,21 @@ const STEPS: usize = 16;
 
 /// Where the items of a request stand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Each {
+pub(super) struct ItemLists {
     /// The field of a form that holds the document.
     field: Option<String>,
-    paths: Vec<Vec<Step>>,
+    paths: Vec<Vec<ListStep>>,
 }
 
 /// A part of a path to a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
+enum ListStep {
     Key(String),
     /// Each item of a list.
     Item,
 }
 
-impl Each {
+impl ItemLists {
     /// Compiles the paths; what is none is a problem.
     pub(super) fn compile(written: &[Located<String>], problems: &Problems) -> Option<Self> {
         let mut each = Self::default();
@@ -73,7 +73,7 @@ impl Each {
         sound.then_some(each)
     }
 
-    fn parse(text: &str) -> Result<(Option<String>, Vec<Step>), &'static str> {
+    fn parse(text: &str) -> Result<(Option<String>, Vec<ListStep>), &'static str> {
         let (field, path) = match text.strip_prefix("form:") {
             Some(rest) => rest
                 .split_once('.')
@@ -81,20 +81,20 @@ impl Each {
                 .ok_or("it ends at the field")?,
             None => (None, text),
         };
-        let steps: Vec<Step> = path
+        let steps: Vec<ListStep> = path
             .split('.')
             .map(|part| {
                 if part == "*" {
-                    Step::Item
+                    ListStep::Item
                 } else {
-                    Step::Key(part.to_owned())
+                    ListStep::Key(part.to_owned())
                 }
             })
             .collect();
-        if steps.contains(&Step::Key(String::new())) {
+        if steps.contains(&ListStep::Key(String::new())) {
             return Err("a part of it is empty");
         }
-        if steps.last() != Some(&Step::Item) {
+        if steps.last() != Some(&ListStep::Item) {
             return Err("it does not end in *");
         }
         if steps.len() > STEPS {
@@ -145,7 +145,7 @@ impl Each {
         request: &Received,
         form: Option<&TakenForm>,
     ) -> Result<Option<(Vec<Bytes>, TakenForm)>, Refusal> {
-        let view = View::read(request, &[], form)?;
+        let view = ParsedRequest::read(request, &[], form)?;
         let rest = view
             .form
             .iter()
@@ -215,16 +215,16 @@ enum Inner<'t> {
 }
 
 /// Reads a document.
-fn outline<'t>(text: &'t str, paths: &[Vec<Step>]) -> Result<Outline<'t>, Fault> {
+fn outline<'t>(text: &'t str, paths: &[Vec<ListStep>]) -> Result<Outline<'t>, JsonFault> {
     let mut scan = Scan::new(text);
-    let wants: Vec<&[Step]> = paths.iter().map(Vec::as_slice).collect();
+    let wants: Vec<&[ListStep]> = paths.iter().map(Vec::as_slice).collect();
     let outline = value(&mut scan, &wants)?;
     scan.end()?;
     Ok(outline)
 }
 
 /// Reads the next value. `wants` are what is left of the paths that lead here.
-fn value<'t>(scan: &mut Scan<'t>, wants: &[&[Step]]) -> Result<Outline<'t>, Fault> {
+fn value<'t>(scan: &mut Scan<'t>, wants: &[&[ListStep]]) -> Result<Outline<'t>, JsonFault> {
     let first = scan.begin()?;
     let start = scan.at;
     let mut count = 0;
@@ -243,7 +243,7 @@ fn value<'t>(scan: &mut Scan<'t>, wants: &[&[Step]]) -> Result<Outline<'t>, Faul
                 let name = key.text();
                 let below = further(
                     wants,
-                    |step| matches!(step, Step::Key(wanted) if *wanted == name),
+                    |step| matches!(step, ListStep::Key(wanted) if *wanted == name),
                 );
                 let member = value(scan, &below)?;
                 count += member.count;
@@ -253,8 +253,10 @@ fn value<'t>(scan: &mut Scan<'t>, wants: &[&[Step]]) -> Result<Outline<'t>, Faul
             Inner::Object(members)
         }
         b'[' => {
-            let below = further(wants, |step| *step == Step::Item);
-            let is_list = wants.iter().any(|steps| steps.first() == Some(&Step::Item));
+            let below = further(wants, |step| *step == ListStep::Item);
+            let is_list = wants
+                .iter()
+                .any(|steps| steps.first() == Some(&ListStep::Item));
             let mut items = Vec::new();
             scan.items(|scan, _| {
                 let item = value(scan, &below)?;
@@ -280,7 +282,10 @@ fn value<'t>(scan: &mut Scan<'t>, wants: &[&[Step]]) -> Result<Outline<'t>, Faul
 }
 
 /// What is left of the paths that go on by a step.
-fn further<'w>(wants: &[&'w [Step]], goes_on: impl Fn(&Step) -> bool) -> Vec<&'w [Step]> {
+fn further<'w>(
+    wants: &[&'w [ListStep]],
+    goes_on: impl Fn(&ListStep) -> bool,
+) -> Vec<&'w [ListStep]> {
     wants
         .iter()
         .filter_map(|steps| steps.split_first())
@@ -342,7 +347,7 @@ mod tests {
     use super::super::tests::request;
     use super::*;
 
-    fn each(paths: &[&str]) -> Each {
+    fn each(paths: &[&str]) -> ItemLists {
         let place = crate::config::Place {
             file: "f".into(),
             line: 1,
@@ -354,7 +359,7 @@ mod tests {
                 place: place.clone(),
             })
             .collect();
-        Each::compile(&written, &Problems::default()).unwrap()
+        ItemLists::compile(&written, &Problems::default()).unwrap()
     }
 
     fn split(paths: &[&str], body: &str) -> Vec<String> {
@@ -499,7 +504,7 @@ mod tests {
             "form:f",
             "a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.*",
         ] {
-            assert!(Each::parse(path).is_err(), "{path}");
+            assert!(ItemLists::parse(path).is_err(), "{path}");
         }
     }
 }

@@ -10,25 +10,25 @@ pub struct Explained {
     /// What came of it.
     pub mapped: Result<Mapped, Refusal>,
     /// Configured paths that gave no value, in the order in which they were followed.
-    pub notes: Vec<Note>,
+    pub notes: Vec<PathMiss>,
 }
 
 /// A configured path that gave no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
+pub struct PathMiss {
     /// The parameter, or `thread`.
     pub of: &'static str,
     /// The path as written.
     pub path: String,
     /// What stands at its end.
-    pub miss: Miss,
+    pub miss: MissCause,
     /// A path like it that leads to a value, where it leads nowhere.
     pub near: Option<String>,
 }
 
 /// What stands at the end of a path that gave no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Miss {
+pub enum MissCause {
     /// Nothing.
     Nowhere,
     /// Null.
@@ -40,13 +40,16 @@ pub enum Miss {
 }
 
 /// Looks for paths like those that led nowhere.
-pub(super) fn look_around(notes: &mut [Note], document: &serde_json::Value) {
-    for note in notes.iter_mut().filter(|note| note.miss == Miss::Nowhere) {
+pub(super) fn look_around(notes: &mut [PathMiss], document: &serde_json::Value) {
+    for note in notes
+        .iter_mut()
+        .filter(|note| note.miss == MissCause::Nowhere)
+    {
         note.near = near(document, &note.path);
     }
 }
 
-impl Miss {
+impl MissCause {
     /// Judges what a path leads to; none if it is a value.
     pub(super) fn of(raw: Option<&str>, name: Name) -> Option<Self> {
         match raw {

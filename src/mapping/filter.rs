@@ -1,9 +1,9 @@
 //! Which events go further: patterns on the event type and on who sent it. The other rule, `when`, is an expression and
 //! lives with the templates.
 
+use super::document::ParsedRequest;
 use super::path::{Path, Paths};
 use super::value::{Text, head, text};
-use super::view::View;
 use crate::config::{Located, Problems};
 use crate::model::Refusal;
 
@@ -12,7 +12,7 @@ const LONGEST: usize = 128;
 
 /// The event types that are wanted, where there are some, and those that are not.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Events {
+pub(super) struct TypeFilter {
     wanted: Vec<String>,
     unwanted: Vec<String>,
 }
@@ -35,7 +35,7 @@ fn patterns(written: &[Located<String>], what: &str, problems: &Problems) -> Vec
         .collect()
 }
 
-impl Events {
+impl TypeFilter {
     /// Compiles the patterns.
     pub(super) fn compile(
         wanted: &[Located<String>],
@@ -68,12 +68,12 @@ impl Events {
 
 /// Who is not wanted, and where events say who sent them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Senders {
+pub(super) struct SenderFilter {
     unwanted: Vec<String>,
     places: Vec<Path>,
 }
 
-impl Senders {
+impl SenderFilter {
     /// Compiles the patterns and the places.
     pub(super) fn compile(
         unwanted: &[Located<String>],
@@ -98,7 +98,7 @@ impl Senders {
     }
 
     /// Why an event of this sender is not wanted; none if it is, or says nothing of who sent it.
-    pub(super) fn unwanted(&self, view: &View<'_>) -> Result<Option<String>, Refusal> {
+    pub(super) fn unwanted(&self, view: &ParsedRequest<'_>) -> Result<Option<String>, Refusal> {
         if self.unwanted.is_empty() {
             return Ok(None);
         }
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_reason_names_the_rule_and_the_type() {
-        let events = Events {
+        let events = TypeFilter {
             wanted: vec!["issues.opened".into()],
             unwanted: Vec::new(),
         };
@@ -179,8 +179,8 @@ mod tests {
             events.unwanted(None).unwrap(),
             "events: an event without a type is not wanted"
         );
-        assert_eq!(Events::default().unwanted(None), None);
-        let but = Events {
+        assert_eq!(TypeFilter::default().unwanted(None), None);
+        let but = TypeFilter {
             wanted: vec!["issues.*".into()],
             unwanted: vec!["*.deleted".into()],
         };

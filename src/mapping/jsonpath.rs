@@ -41,7 +41,7 @@ impl JsonPath {
 
     /// What it selects, in the order of the document.
     pub(super) fn select<'v>(&self, root: &'v Value) -> Step<Vec<&'v Value>> {
-        Walk { root, left: STEPS }.segments(&self.0.segments, root)
+        Evaluation { root, left: STEPS }.segments(&self.0.segments, root)
     }
 }
 
@@ -201,7 +201,7 @@ fn singular(segments: &[Segment]) -> bool {
 }
 
 /// A query on its way through a document.
-struct Walk<'v> {
+struct Evaluation<'v> {
     root: &'v Value,
     left: u32,
 }
@@ -223,7 +223,7 @@ impl Side<'_> {
     }
 }
 
-impl<'v> Walk<'v> {
+impl<'v> Evaluation<'v> {
     fn spend(&mut self, steps: u32) -> Step<()> {
         self.left = self.left.checked_sub(steps).ok_or(TooCostly)?;
         Ok(())

@@ -1,28 +1,28 @@
 //! Kinds of events that a provider's file tells apart: those that are answered in their own way, and those that run no
 //! agent because no human said them.
 
+use super::document::ParsedRequest;
 use super::filter::matches;
 use super::path::Paths;
-use super::thread::Part;
-use super::view::View;
+use super::thread::KeySource;
 use crate::config::{self, Ack, Problems, Provider, Runs};
 use crate::model::Refusal;
 
 /// The kinds of a provider, in the order of its file: the first that an event is of counts.
 #[derive(Debug, Default)]
-pub(super) struct Kinds(Vec<Kind>);
+pub(super) struct Kinds(Vec<KindRule>);
 
 #[derive(Debug)]
-struct Kind {
-    when: Vec<(Part, Want)>,
-    any: Vec<Part>,
+struct KindRule {
+    when: Vec<(KeySource, FieldTest)>,
+    any: Vec<KeySource>,
     /// The rule that keeps such an event from going further.
     filtered: Option<String>,
     ack: Option<Ack>,
 }
 
 #[derive(Debug)]
-enum Want {
+enum FieldTest {
     Present,
     Absent,
     OneOf(Vec<String>),
@@ -49,13 +49,13 @@ impl Kinds {
         // All of them are looked at, so that every mistake is told.
         let compiled: Vec<_> = written
             .iter()
-            .map(|kind| Kind::compile(kind, humans_only, paths, problems))
+            .map(|kind| KindRule::compile(kind, humans_only, paths, problems))
             .collect();
         compiled.into_iter().collect::<Option<Vec<_>>>().map(Self)
     }
 
     /// What kind an event is of.
-    pub(super) fn of(&self, view: &View<'_>) -> Result<OfKind, Refusal> {
+    pub(super) fn of(&self, view: &ParsedRequest<'_>) -> Result<OfKind, Refusal> {
         for kind in &self.0 {
             if kind.is_met(view)? {
                 return Ok(OfKind {
@@ -68,7 +68,7 @@ impl Kinds {
     }
 }
 
-impl Kind {
+impl KindRule {
     fn compile(
         written: &config::Kind,
         humans_only: bool,
@@ -80,11 +80,11 @@ impl Kind {
             .iter()
             .map(|(place, text)| {
                 let want = match text.as_str() {
-                    "*" => Want::Present,
-                    "!" => Want::Absent,
-                    texts => Want::OneOf(texts.split('|').map(str::to_owned).collect()),
+                    "*" => FieldTest::Present,
+                    "!" => FieldTest::Absent,
+                    texts => FieldTest::OneOf(texts.split('|').map(str::to_owned).collect()),
                 };
-                Part::compile(place, paths, problems).map(|part| (part, want))
+                KeySource::compile(place, paths, problems).map(|part| (part, want))
             })
             .collect();
         let filtered = match written.runs {
@@ -95,7 +95,7 @@ impl Kind {
         let any: Vec<_> = written
             .any
             .iter()
-            .map(|place| Part::compile(place, paths, problems))
+            .map(|place| KeySource::compile(place, paths, problems))
             .collect();
         let when = conditions.into_iter().collect::<Option<Vec<_>>>()?;
         let any = any.into_iter().collect::<Option<Vec<_>>>()?;
@@ -107,7 +107,7 @@ impl Kind {
         })
     }
 
-    fn is_met(&self, view: &View<'_>) -> Result<bool, Refusal> {
+    fn is_met(&self, view: &ParsedRequest<'_>) -> Result<bool, Refusal> {
         for (part, want) in &self.when {
             if !want.is_met(part, view)? {
                 return Ok(false);
@@ -122,8 +122,8 @@ impl Kind {
     }
 }
 
-impl Want {
-    fn is_met(&self, part: &Part, view: &View<'_>) -> Result<bool, Refusal> {
+impl FieldTest {
+    fn is_met(&self, part: &KeySource, view: &ParsedRequest<'_>) -> Result<bool, Refusal> {
         Ok(match self {
             Self::Present => part.is_there(view)?,
             Self::Absent => !part.is_there(view)?,

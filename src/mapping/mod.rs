@@ -8,10 +8,12 @@
 mod calls;
 #[cfg(test)]
 mod corpus;
+mod document;
 mod each;
 mod explain;
 mod fence;
 mod filter;
+pub mod getter;
 pub mod hosted;
 mod jsonpath;
 mod kind;
@@ -20,7 +22,6 @@ mod notation;
 mod number;
 mod path;
 mod scan;
-pub mod shape;
 mod syntax;
 mod template;
 #[cfg(test)]
@@ -30,9 +31,8 @@ mod types;
 #[cfg(test)]
 mod usual;
 mod value;
-mod view;
 
-pub use explain::{Explained, Miss, Note};
+pub use explain::{Explained, MissCause, PathMiss};
 pub use notation::better;
 
 use std::borrow::Cow;
@@ -44,14 +44,14 @@ use http::header::CONTENT_TYPE;
 use crate::config::{Ack, Located, Problems, Provider, QueryUse, SourceConfig};
 use crate::model::{Marks, Name, Origin, Param, Params, Received, Refusal, TakenForm, Verified};
 
-use each::Each;
-use filter::{Events, Senders};
+use document::ParsedRequest;
+use each::ItemLists;
+use filter::{SenderFilter, TypeFilter};
 use kind::Kinds;
 use path::{Dotted, Path, Paths};
-use template::{Kind, Reach, Scope, Template};
-use thread::{Parts, Thread};
+use template::{Reach, Scope, Template, TemplateUse};
+use thread::{KeySources, Thread};
 use value::{Text, says_something};
-use view::View;
 
 /// A source's mapping, compiled.
 #[derive(Debug)]
@@ -67,12 +67,12 @@ pub struct Mapping {
     /// Whether the provider's file names the thread. An event that has something else there belongs to no conversation,
     /// and is not refused.
     usual_thread: bool,
-    event_id: Parts,
-    event_type: Parts,
+    event_id: KeySources,
+    event_type: KeySources,
     /// Where the items of a request stand.
-    each: Each,
-    events: Events,
-    senders: Senders,
+    each: ItemLists,
+    events: TypeFilter,
+    senders: SenderFilter,
     kinds: Kinds,
     when: Option<Template>,
     /// What the templates speak of.
@@ -105,7 +105,7 @@ struct MappedPath {
 
 /// Whether a text is a JSON document, as the mapping reads documents. One that nests too deep is one.
 pub fn is_json(text: &str) -> bool {
-    !matches!(scan::extract(text, &[]), Err(scan::Fault::Syntax(_)))
+    !matches!(scan::extract(text, &[]), Err(scan::JsonFault::Syntax(_)))
 }
 
 /// What the mapping found in an event.
@@ -225,12 +225,14 @@ impl Mapping {
         }
 
         let own = source.map.prompt.as_ref();
-        let prompt = own.map(|written| Template::compile(Kind::Prompt, written, strict, problems));
+        let prompt =
+            own.map(|written| Template::compile(TemplateUse::Prompt, written, strict, problems));
         // What a provider's file says is for every kind of its events, so what an event lacks prints nothing.
         let usual = below
             .and_then(|map| map.prompt.as_ref())
             .filter(|_| own.is_none());
-        let usual = usual.map(|written| Template::compile(Kind::Prompt, written, false, problems));
+        let usual =
+            usual.map(|written| Template::compile(TemplateUse::Prompt, written, false, problems));
         let usual_thread = source.map.thread.is_empty();
         let threads = match below {
             Some(below) if usual_thread => &below.thread,
@@ -246,17 +248,17 @@ impl Mapping {
             Some(provider) if source.sender.is_empty() => &provider.sender,
             _ => &source.sender,
         };
-        let senders = Senders::compile(&source.not_senders, senders, &mut paths, problems);
+        let senders = SenderFilter::compile(&source.not_senders, senders, &mut paths, problems);
         let when = source
             .when
             .as_ref()
-            .map(|written| Template::compile(Kind::When, written, strict, problems));
+            .map(|written| Template::compile(TemplateUse::When, written, strict, problems));
         let each = source
             .map
             .each
             .as_ref()
             .or(below.and_then(|map| map.each.as_ref()));
-        let each = Each::compile(each.map_or(&[][..], Vec::as_slice), problems);
+        let each = ItemLists::compile(each.map_or(&[][..], Vec::as_slice), problems);
         let kinds = Kinds::compile(provider, source.humans_only, &mut paths, problems);
         let mut mapping = Self {
             query: source.query,
@@ -265,9 +267,9 @@ impl Mapping {
             reach: Reach::NOTHING,
             marks: Marks::default(),
             params,
-            event_id: Parts::compile(event_id, &mut paths, problems),
-            event_type: Parts::compile(event_type, &mut paths, problems),
-            events: Events::compile(&source.events, &source.not_events, problems),
+            event_id: KeySources::compile(event_id, &mut paths, problems),
+            event_type: KeySources::compile(event_type, &mut paths, problems),
+            events: TypeFilter::compile(&source.events, &source.not_events, problems),
             senders,
             paths,
             // A part that was written but not compiled is a problem already; there is no mapping without it.
@@ -352,8 +354,8 @@ impl Mapping {
         };
         bare.headers.remove(CONTENT_TYPE);
         let paths = self.paths.list();
-        let whole =
-            View::read(request, paths, verified.form()).or_else(|_| View::read(&bare, paths, None));
+        let whole = ParsedRequest::read(request, paths, verified.form())
+            .or_else(|_| ParsedRequest::read(&bare, paths, None));
         let Ok(mut view) = whole else {
             return Mapped {
                 unmappable: Some(why),
@@ -388,7 +390,7 @@ impl Mapping {
 
     /// The provider's own name for an event, and nothing else of it.
     pub fn dedup(&self, request: &Received) -> Result<Option<String>, Refusal> {
-        let view = View::read(request, self.paths.list(), None)?;
+        let view = ParsedRequest::read(request, self.paths.list(), None)?;
         Ok(self.event_id.joined(&view, '/')?.map(thread::bounded))
     }
 
@@ -445,9 +447,9 @@ impl Mapping {
         request: &Received,
         (claims, form): (Option<&[u8]>, Option<&TakenForm>),
         has_files: bool,
-        notes: &mut Option<Vec<Note>>,
+        notes: &mut Option<Vec<PathMiss>>,
     ) -> Result<Mapped, Refusal> {
-        let mut view = View::read(request, self.paths.list(), form)?;
+        let mut view = ParsedRequest::read(request, self.paths.list(), form)?;
         view.claims = claims;
         view.counts = self.query;
         let event_type = self.event_type.joined(&view, '.')?.map(thread::cut);
@@ -543,7 +545,7 @@ impl Mapping {
         rule: &Rule,
         scope: &Lazy<'_, '_>,
         others: &[Param],
-        notes: &mut Option<Vec<Note>>,
+        notes: &mut Option<Vec<PathMiss>>,
     ) -> Result<Option<Param>, Refusal> {
         enum Candidate<'c> {
             Json(Cow<'c, str>),
@@ -564,9 +566,9 @@ impl Mapping {
         if let Some(mapped) = &rule.mapped {
             let found = view.find(&mapped.path)?;
             if let Some(notes) = notes
-                && let Some(miss) = Miss::of(found.as_deref(), rule.name)
+                && let Some(miss) = MissCause::of(found.as_deref(), rule.name)
             {
-                notes.push(Note {
+                notes.push(PathMiss {
                     of: rule.name.as_str(),
                     path: mapped.written.clone(),
                     miss,
@@ -648,7 +650,7 @@ impl Mapping {
     fn thread(
         &self,
         scope: &Lazy<'_, '_>,
-        notes: &mut Option<Vec<Note>>,
+        notes: &mut Option<Vec<PathMiss>>,
     ) -> Result<Option<String>, Refusal> {
         for thread in &self.thread {
             match Self::thread_at(thread, scope, notes) {
@@ -663,7 +665,7 @@ impl Mapping {
     fn thread_at(
         thread: &Thread,
         scope: &Lazy<'_, '_>,
-        notes: &mut Option<Vec<Note>>,
+        notes: &mut Option<Vec<PathMiss>>,
     ) -> Result<Option<String>, Refusal> {
         Ok(match thread {
             Thread::Template(template) => {
@@ -674,9 +676,9 @@ impl Mapping {
             Thread::Path(written, path) => {
                 let raw = scope.view.find(path)?;
                 if let Some(notes) = notes
-                    && let Some(miss) = Miss::of(raw.as_deref(), Name::TaskId)
+                    && let Some(miss) = MissCause::of(raw.as_deref(), Name::TaskId)
                 {
-                    notes.push(Note {
+                    notes.push(PathMiss {
                         of: "thread",
                         path: written.clone(),
                         miss,
@@ -730,7 +732,7 @@ fn empty() -> Refusal {
 
 /// What templates speak of, made when the first of them asks.
 struct Lazy<'l, 'v> {
-    view: &'l View<'v>,
+    view: &'l ParsedRequest<'v>,
     event_type: Option<&'l str>,
     reach: &'l Reach,
     marks: &'l Marks,

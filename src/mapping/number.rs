@@ -168,11 +168,11 @@ fn holds_spelled(state: &mut State<'_, '_>, value: &Value, depth: u32) -> Result
 
 /// A template with the hidden filter where it calculates. One that cannot be parsed is left alone.
 pub(super) fn calculating(source: String) -> String {
-    let mut places = Places::default();
+    let mut places = Insertions::default();
     if !expressions(&source, &mut |expr| places.walk(expr)) {
         return source;
     }
-    let Places(mut places) = places;
+    let Insertions(mut places) = places;
     if places.is_empty() {
         return source;
     }
@@ -195,9 +195,9 @@ pub(super) fn calculating(source: String) -> String {
 
 /// What is to be put in, and where.
 #[derive(Default)]
-struct Places(Vec<(usize, &'static str)>);
+struct Insertions(Vec<(usize, &'static str)>);
 
-impl Places {
+impl Insertions {
     /// Looks for operators in an expression.
     fn walk(&mut self, expr: &Expr<'_>) {
         match expr {

@@ -23,7 +23,7 @@ pub(super) const NODES: u32 = 100_000;
 
 /// Why a text was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum JsonFault {
     /// It is not JSON from this byte on.
     Syntax(usize),
     /// It nests too deep.
@@ -33,17 +33,22 @@ pub(super) enum Fault {
 }
 
 /// A text's pieces, one per path, where the path leads somewhere.
-pub(super) type Found = Vec<Option<Range<usize>>>;
+pub(super) type FoundPieces = Vec<Option<Range<usize>>>;
 
 /// Checks a text and notes where each path leads.
-pub(super) fn extract(text: &str, paths: &[Dotted]) -> Result<Found, Fault> {
+pub(super) fn extract(text: &str, paths: &[Dotted]) -> Result<FoundPieces, JsonFault> {
     extract_noting(text, paths).map(|(found, _)| found)
 }
 
 /// The same. The flag says that the text has escapes of half a surrogate pair.
-pub(super) fn extract_noting(text: &str, paths: &[Dotted]) -> Result<(Found, bool), Fault> {
+pub(super) fn extract_noting(
+    text: &str,
+    paths: &[Dotted],
+) -> Result<(FoundPieces, bool), JsonFault> {
     let mut scan = Scan::new(text);
-    let wants: Vec<Want> = (0..paths.len()).map(|path| Want { path, at: 0 }).collect();
+    let wants: Vec<PathCursor> = (0..paths.len())
+        .map(|path| PathCursor { path, at: 0 })
+        .collect();
     let mut found = vec![None; paths.len()];
     scan.walk(paths, &wants, &mut found)?;
     scan.end()?;
@@ -51,7 +56,7 @@ pub(super) fn extract_noting(text: &str, paths: &[Dotted]) -> Result<(Found, boo
 }
 
 /// Reads a text as a tree.
-pub(super) fn tree(text: &str) -> Result<Value, Fault> {
+pub(super) fn tree(text: &str) -> Result<Value, JsonFault> {
     let mut scan = Scan::new(text);
     let value = scan.tree()?;
     scan.end()?;
@@ -60,14 +65,14 @@ pub(super) fn tree(text: &str) -> Result<Value, Fault> {
 
 /// What is wanted of a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum Projection {
     /// Everything.
     All,
     /// Of an object these members, each as far as it is wanted; of a list nothing but that it is one.
-    Members(Vec<(String, Wanted)>),
+    Members(Vec<(String, Projection)>),
 }
 
-impl Wanted {
+impl Projection {
     /// Nothing yet.
     pub(super) const NOTHING: Self = Self::Members(Vec::new());
 
@@ -90,7 +95,7 @@ impl Wanted {
 }
 
 /// Reads of a text, as a tree, what is wanted. The rest is checked all the same.
-pub(super) fn part(text: &str, wanted: &Wanted) -> Result<Value, Fault> {
+pub(super) fn part(text: &str, wanted: &Projection) -> Result<Value, JsonFault> {
     let mut scan = Scan::new(text);
     let value = scan.part(wanted)?;
     scan.end()?;
@@ -110,13 +115,13 @@ pub(super) fn string(raw: &str) -> Option<Cow<'_, str>> {
 
 /// A path, and how many of its segments lie behind.
 #[derive(Clone, Copy)]
-struct Want {
+struct PathCursor {
     path: usize,
     at: usize,
 }
 
 /// A place where a want may go on inside an object: of several, the one with the longest key wins.
-struct Slot {
+struct MemberSlot {
     want: usize,
     to: usize,
     found: Option<Range<usize>>,
@@ -155,9 +160,9 @@ impl<'a> Scan<'a> {
     fn walk(
         &mut self,
         paths: &[Dotted],
-        wants: &[Want],
+        wants: &[PathCursor],
         found: &mut [Option<Range<usize>>],
-    ) -> Result<(), Fault> {
+    ) -> Result<(), JsonFault> {
         if wants.is_empty() {
             return self.skip();
         }
@@ -166,7 +171,7 @@ impl<'a> Scan<'a> {
         let mut next = Vec::new();
         match first {
             b'{' => {
-                let mut slots: Vec<Slot> = Vec::new();
+                let mut slots: Vec<MemberSlot> = Vec::new();
                 self.members(|scan, key| {
                     next.clear();
                     let key = key.text();
@@ -174,7 +179,7 @@ impl<'a> Scan<'a> {
                     let mut into = Vec::new();
                     for (index, want) in wants.iter().enumerate() {
                         if let Some(to) = paths[want.path].key(want.at, &key) {
-                            next.push(Want {
+                            next.push(PathCursor {
                                 path: want.path,
                                 at: to,
                             });
@@ -182,7 +187,7 @@ impl<'a> Scan<'a> {
                                 .iter()
                                 .position(|slot| (slot.want, slot.to) == (index, to));
                             into.push(known.unwrap_or_else(|| {
-                                slots.push(Slot {
+                                slots.push(MemberSlot {
                                     want: index,
                                     to,
                                     found: None,
@@ -213,7 +218,7 @@ impl<'a> Scan<'a> {
                 let mut into = Vec::new();
                 for (index, want) in wants.iter().enumerate() {
                     if paths[want.path].index(want.at) == Some(position) {
-                        next.push(Want {
+                        next.push(PathCursor {
                             path: want.path,
                             at: want.at + 1,
                         });
@@ -241,7 +246,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Goes past the next value.
-    pub(super) fn skip(&mut self) -> Result<(), Fault> {
+    pub(super) fn skip(&mut self) -> Result<(), JsonFault> {
         match self.begin()? {
             b'{' => self.members(|scan, _| scan.skip()),
             b'[' => self.items(|scan, _| scan.skip()),
@@ -249,7 +254,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn tree(&mut self) -> Result<Value, Fault> {
+    fn tree(&mut self) -> Result<Value, JsonFault> {
         let first = self.begin()?;
         let start = self.at;
         Ok(match first {
@@ -288,8 +293,8 @@ impl<'a> Scan<'a> {
         })
     }
 
-    fn part(&mut self, wanted: &Wanted) -> Result<Value, Fault> {
-        let Wanted::Members(members) = wanted else {
+    fn part(&mut self, wanted: &Projection) -> Result<Value, JsonFault> {
+        let Projection::Members(members) = wanted else {
             return self.tree();
         };
         self.blanks();
@@ -316,17 +321,17 @@ impl<'a> Scan<'a> {
     }
 
     /// Goes to the first byte of the next value and counts it.
-    pub(super) fn begin(&mut self) -> Result<u8, Fault> {
+    pub(super) fn begin(&mut self) -> Result<u8, JsonFault> {
         self.nodes += 1;
         if self.nodes > NODES {
-            return Err(Fault::Nodes);
+            return Err(JsonFault::Nodes);
         }
         self.blanks();
-        self.next().ok_or(Fault::Syntax(self.at))
+        self.next().ok_or(JsonFault::Syntax(self.at))
     }
 
     /// Nothing more may come.
-    pub(super) fn end(&mut self) -> Result<(), Fault> {
+    pub(super) fn end(&mut self) -> Result<(), JsonFault> {
         self.blanks();
         if self.at == self.text.len() {
             Ok(())
@@ -345,11 +350,11 @@ impl<'a> Scan<'a> {
         }
     }
 
-    const fn fault<T>(&self) -> Result<T, Fault> {
-        Err(Fault::Syntax(self.at))
+    const fn fault<T>(&self) -> Result<T, JsonFault> {
+        Err(JsonFault::Syntax(self.at))
     }
 
-    fn take(&mut self, byte: u8) -> Result<(), Fault> {
+    fn take(&mut self, byte: u8) -> Result<(), JsonFault> {
         if self.next() == Some(byte) {
             self.at += 1;
             Ok(())
@@ -358,11 +363,11 @@ impl<'a> Scan<'a> {
         }
     }
 
-    const fn enter(&mut self) -> Result<(), Fault> {
+    const fn enter(&mut self) -> Result<(), JsonFault> {
         self.depth += 1;
         self.at += 1;
         if self.depth >= DEPTH {
-            Err(Fault::Depth)
+            Err(JsonFault::Depth)
         } else {
             Ok(())
         }
@@ -376,8 +381,8 @@ impl<'a> Scan<'a> {
     /// Goes through an object: `each` reads what stands at a key.
     pub(super) fn members(
         &mut self,
-        mut each: impl FnMut(&mut Self, Quoted<'a>) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+        mut each: impl FnMut(&mut Self, Quoted<'a>) -> Result<(), JsonFault>,
+    ) -> Result<(), JsonFault> {
         self.enter()?;
         self.blanks();
         if self.next() == Some(b'}') {
@@ -406,8 +411,8 @@ impl<'a> Scan<'a> {
     /// Goes through a list: `each` reads what stands at a place.
     pub(super) fn items(
         &mut self,
-        mut each: impl FnMut(&mut Self, usize) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+        mut each: impl FnMut(&mut Self, usize) -> Result<(), JsonFault>,
+    ) -> Result<(), JsonFault> {
         self.enter()?;
         self.blanks();
         if self.next() == Some(b']') {
@@ -428,7 +433,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Goes past what is neither an object nor a list.
-    pub(super) fn scalar(&mut self, first: u8) -> Result<(), Fault> {
+    pub(super) fn scalar(&mut self, first: u8) -> Result<(), JsonFault> {
         match first {
             b'"' => {
                 self.at += 1;
@@ -441,7 +446,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn word(&mut self, word: &str) -> Result<(), Fault> {
+    fn word(&mut self, word: &str) -> Result<(), JsonFault> {
         if self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
             self.at += word.len();
             Ok(())
@@ -450,7 +455,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn number(&mut self) -> Result<(), Fault> {
+    fn number(&mut self) -> Result<(), JsonFault> {
         if self.next() == Some(b'-') {
             self.at += 1;
         }
@@ -473,7 +478,7 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    fn digits(&mut self) -> Result<(), Fault> {
+    fn digits(&mut self) -> Result<(), JsonFault> {
         let start = self.at;
         while matches!(self.next(), Some(b'0'..=b'9')) {
             self.at += 1;
@@ -486,7 +491,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Reads on behind an opening quote.
-    fn string(&mut self) -> Result<Quoted<'a>, Fault> {
+    fn string(&mut self) -> Result<Quoted<'a>, JsonFault> {
         let start = self.at;
         let mut escaped = false;
         loop {
@@ -509,7 +514,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn escape(&mut self) -> Result<(), Fault> {
+    fn escape(&mut self) -> Result<(), JsonFault> {
         match self.next() {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
             Some(b'u') => {
@@ -535,7 +540,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn hex(&mut self) -> Result<u32, Fault> {
+    fn hex(&mut self) -> Result<u32, JsonFault> {
         let mut value = 0;
         for _ in 0..4 {
             let digit = self.next().and_then(|byte| char::from(byte).to_digit(16));

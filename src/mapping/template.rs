@@ -13,12 +13,12 @@ use std::io;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
 
+use super::document::ParsedRequest;
 use super::fence::{CUT, EXPLAINED, Fence};
 use super::number;
 use super::path::{Dotted, Paths};
-use super::scan::Wanted;
+use super::scan::Projection;
 use super::value::head;
-use super::view::View;
 use crate::config::{Located, Problems};
 use crate::model::{Marks, Param, Refusal};
 
@@ -30,7 +30,7 @@ const LONGEST: usize = 64 * 1024 - EXPLAINED;
 
 /// What a template is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum TemplateUse {
     /// The prompt: values are fenced.
     Prompt,
     /// The thread: values are data.
@@ -39,7 +39,7 @@ pub(super) enum Kind {
     When,
 }
 
-impl Kind {
+impl TemplateUse {
     const fn name(self) -> &'static str {
         match self {
             Self::Prompt => "prompt",
@@ -59,14 +59,14 @@ impl Kind {
 /// A template, compiled.
 #[derive(Debug)]
 pub(super) struct Template {
-    kind: Kind,
+    kind: TemplateUse,
     environment: Environment<'static>,
 }
 
 impl Template {
     /// Compiles what the operator wrote; what is wrong with it is a problem.
     pub(super) fn compile(
-        kind: Kind,
+        kind: TemplateUse,
         written: &Located<String>,
         strict: bool,
         problems: &Problems,
@@ -75,12 +75,12 @@ impl Template {
         environment.set_debug(true);
         environment.set_fuel(Some(FUEL));
         environment.set_undefined_behavior(match kind {
-            Kind::When => UndefinedBehavior::Chainable,
+            TemplateUse::When => UndefinedBehavior::Chainable,
             _ if strict => UndefinedBehavior::SemiStrict,
             _ => UndefinedBehavior::Chainable,
         });
         environment.set_auto_escape_callback(|name| {
-            if name == Kind::Prompt.name() {
+            if name == TemplateUse::Prompt.name() {
                 AutoEscape::Custom("fence".into())
             } else {
                 AutoEscape::None
@@ -91,7 +91,7 @@ impl Template {
         number::add_filter(&mut environment);
         environment.remove_global("debug");
 
-        let compiled = if kind == Kind::When {
+        let compiled = if kind == TemplateUse::When {
             // The engine keeps templates but not expressions, so the expression, once it is known to be one, becomes
             // a template.
             environment
@@ -107,7 +107,7 @@ impl Template {
             problems.error_hint(
                 &written.place,
                 format!("{}: {}", kind.name(), said(&error)),
-                if kind == Kind::When {
+                if kind == TemplateUse::When {
                     "write an expression, for example body.action == \"opened\""
                 } else {
                     "values stand in {{ }}, for example {{ body.issue.title }}"
@@ -142,7 +142,7 @@ impl Template {
     }
 
     fn check_calls(&self, written: &Located<String>, problems: &Problems) {
-        let source = if self.kind == Kind::When {
+        let source = if self.kind == TemplateUse::When {
             format!("{{{{ ({}) }}}}", written.value)
         } else {
             written.value.clone()
@@ -164,7 +164,7 @@ impl Template {
         };
         let place = &written.place;
         match self.kind {
-            Kind::When => {
+            TemplateUse::When => {
                 let speaks = !compiled.undeclared_variables(false).is_empty();
                 let holds = || compiled.render(Value::from_pairs(Vec::<(&str, Value)>::new()));
                 if !speaks && holds().is_ok_and(|text| text.is_empty()) {
@@ -173,11 +173,11 @@ impl Template {
                     problems.warn(place, "when never holds: no event goes further", hint);
                 }
             }
-            Kind::Prompt if written.value.trim().is_empty() => {
+            TemplateUse::Prompt if written.value.trim().is_empty() => {
                 let hint = "write what the agent is told, or remove the line";
                 problems.warn(place, "prompt is empty: no event goes further", hint);
             }
-            Kind::Prompt | Kind::Thread => {
+            TemplateUse::Prompt | TemplateUse::Thread => {
                 let words = self.kind.variables().iter();
                 let single = words.map(|word| format!("{{{word}.")).find(|start| {
                     written
@@ -277,7 +277,7 @@ impl Template {
                 )));
             }
         }
-        if self.kind == Kind::Prompt {
+        if self.kind == TemplateUse::Prompt {
             text.text
                 .push_str(&scope.fence().map(Fence::explained).unwrap_or_default());
         }
@@ -317,7 +317,7 @@ fn said(error: &Error) -> String {
 /// What the templates of a mapping speak of; nothing else is made for them.
 #[derive(Clone, Debug)]
 pub(super) struct Reach {
-    body: Wanted,
+    body: Projection,
     /// The paths of what the body's first members are, as far as they are spoken of.
     members: Vec<usize>,
     headers: bool,
@@ -327,14 +327,14 @@ pub(super) struct Reach {
 impl Reach {
     /// Nothing.
     pub(super) const NOTHING: Self = Self {
-        body: Wanted::NOTHING,
+        body: Projection::NOTHING,
         members: Vec::new(),
         headers: false,
         query: false,
     };
     /// Everything.
     const ALL: Self = Self {
-        body: Wanted::All,
+        body: Projection::All,
         members: Vec::new(),
         headers: true,
         query: true,
@@ -342,7 +342,7 @@ impl Reach {
 
     /// Has them found on the way through the body.
     pub(super) fn find(&mut self, paths: &mut Paths) {
-        if let Wanted::Members(members) = &self.body {
+        if let Projection::Members(members) = &self.body {
             self.members = members
                 .iter()
                 .map(|(name, _)| paths.add(Dotted::of_key(name)))
@@ -358,7 +358,7 @@ pub(super) struct Scope(Vec<(&'static str, Value)>);
 impl Scope {
     /// The scope of a request, as far as it is in reach.
     pub(super) fn new(
-        view: &View<'_>,
+        view: &ParsedRequest<'_>,
         event_type: Option<&str>,
         reach: &Reach,
         marks: &Marks,
@@ -410,7 +410,7 @@ impl Scope {
 }
 
 /// The headers by lower-case name, several of one name in one line; those that are secrets or made with one left out.
-fn headers(view: &View<'_>) -> Value {
+fn headers(view: &ParsedRequest<'_>) -> Value {
     const SECRET: [&str; 7] = [
         "authorization",
         "cookie",

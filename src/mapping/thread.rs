@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
+use super::document::ParsedRequest;
 use super::path::{Dotted, Path, Paths};
-use super::template::{Kind, Template};
+use super::template::{Template, TemplateUse};
 use super::value::{Text, head, says_something, text};
-use super::view::View;
 use crate::config::{Located, Problems};
 use crate::model::Refusal;
 
@@ -19,7 +19,7 @@ const LONGEST: usize = 512;
 
 /// One source of a key or a type.
 #[derive(Clone, Debug)]
-pub(super) enum Part {
+pub(super) enum KeySource {
     /// `header:Name`
     Header(http::HeaderName),
     /// `query:name`
@@ -36,9 +36,9 @@ pub(super) enum Part {
 
 /// The sources of a key or a type, in order. Without any there is none.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Parts(Vec<Part>);
+pub(super) struct KeySources(Vec<KeySource>);
 
-impl Parts {
+impl KeySources {
     /// Compiles the sources; what is none is a problem.
     pub(super) fn compile(
         written: &[Located<String>],
@@ -48,14 +48,16 @@ impl Parts {
         Self(
             written
                 .iter()
-                .filter_map(|part| Part::compile(part, paths, problems))
+                .filter_map(|part| KeySource::compile(part, paths, problems))
                 .collect(),
         )
     }
 
     /// Whether all of them are headers.
     pub(super) fn are_headers(&self) -> bool {
-        self.0.iter().all(|part| matches!(part, Part::Header(_)))
+        self.0
+            .iter()
+            .all(|part| matches!(part, KeySource::Header(_)))
     }
 
     /// Whether they are the same for all items of a request: none of them stands in the document.
@@ -63,11 +65,15 @@ impl Parts {
         !self
             .0
             .iter()
-            .any(|part| matches!(part, Part::Json(..) | Part::Key(_)))
+            .any(|part| matches!(part, KeySource::Json(..) | KeySource::Key(_)))
     }
 
     /// The values, joined; none if one that has to be there is missing.
-    pub(super) fn joined(&self, view: &View<'_>, between: char) -> Result<Option<String>, Refusal> {
+    pub(super) fn joined(
+        &self,
+        view: &ParsedRequest<'_>,
+        between: char,
+    ) -> Result<Option<String>, Refusal> {
         let mut joined = String::new();
         for part in &self.0 {
             let value = part.read(view)?;
@@ -78,7 +84,7 @@ impl Parts {
                     }
                     joined.push_str(&value);
                 }
-                None if matches!(part, Part::Json(_, true)) => {}
+                None if matches!(part, KeySource::Json(_, true)) => {}
                 None => return Ok(None),
             }
         }
@@ -86,7 +92,7 @@ impl Parts {
     }
 }
 
-impl Part {
+impl KeySource {
     /// Compiles a source; what is none is a problem.
     pub(super) fn compile(
         written: &Located<String>,
@@ -126,7 +132,7 @@ impl Part {
     }
 
     /// Whether anything stands there: a list or an object too.
-    pub(super) fn is_there(&self, view: &View<'_>) -> Result<bool, Refusal> {
+    pub(super) fn is_there(&self, view: &ParsedRequest<'_>) -> Result<bool, Refusal> {
         match self {
             Self::Json(path, _) => Ok(view.find(path)?.is_some_and(|raw| says_something(&raw))),
             other => Ok(other.read(view)?.is_some()),
@@ -134,7 +140,7 @@ impl Part {
     }
 
     /// The text there.
-    pub(super) fn read(&self, view: &View<'_>) -> Result<Option<String>, Refusal> {
+    pub(super) fn read(&self, view: &ParsedRequest<'_>) -> Result<Option<String>, Refusal> {
         let plain =
             |value: Option<&str>| value.filter(|value| !value.is_empty()).map(str::to_owned);
         Ok(match self {
@@ -193,7 +199,7 @@ impl Thread {
         problems: &Problems,
     ) -> Option<Self> {
         if written.contains("{{") || written.contains("{%") {
-            Template::compile(Kind::Thread, written, strict, problems)
+            Template::compile(TemplateUse::Thread, written, strict, problems)
                 .map(|template| Self::Template(Box::new(template)))
         } else {
             Path::compile(written, paths, problems)
@@ -204,7 +210,7 @@ impl Thread {
 
 /// A name as it is told from others. Where characters of it were lost, a digest of what it was read from takes its place:
 /// two names must not fall together because neither could be read.
-pub(super) fn distinct(value: String, raw: Option<&str>, view: &View<'_>) -> String {
+pub(super) fn distinct(value: String, raw: Option<&str>, view: &ParsedRequest<'_>) -> String {
     if !value.contains(['\0', char::REPLACEMENT_CHARACTER]) {
         return value;
     }

@@ -11,8 +11,8 @@ use http::header::{ACCEPT, AUTHORIZATION, HeaderName, LOCATION, RETRY_AFTER, USE
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use serde::Deserialize;
 
-use super::log::Miss;
-use super::patience::Patience;
+use super::deadline::Deadline;
+use super::log::FetchError;
 use super::report::Stop;
 use crate::config::Secret;
 use crate::model::{Clock, Proof, Received, Refusal, Strength, Timestamp, Verify};
@@ -107,7 +107,7 @@ impl Api {
         &self,
         path: &str,
         most: u64,
-        patience: &Patience,
+        patience: &Deadline,
     ) -> Result<Fetched, Unread> {
         let mut tried = 0;
         loop {
@@ -159,7 +159,7 @@ impl Api {
         status: StatusCode,
         headers: &HeaderMap,
         tried: u32,
-        patience: &Patience,
+        patience: &Deadline,
     ) -> Result<Duration, Unread> {
         let code = status.as_u16();
         if let Some(wait) = pause(status, headers, self.clock.now(), tried) {
@@ -293,7 +293,7 @@ impl Unread {
     }
 }
 
-impl From<Unread> for Miss {
+impl From<Unread> for FetchError {
     fn from(unread: Unread) -> Self {
         match unread {
             Unread::NotThere => {

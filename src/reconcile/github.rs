@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::api::{Api, strange};
-use super::log::{List, Listed, Listing, Log, Miss, Reading, Sent};
+use super::log::{EventLog, FetchError, Listed, Listing, LogEvents, LogQuery, Sent};
 use super::report::{Stop, cut};
 use crate::model::Timestamp;
 
@@ -50,7 +50,7 @@ pub(super) struct Deliveries {
 
 /// A delivery in the list.
 #[derive(Deserialize)]
-struct Item<'a> {
+struct ListedDelivery<'a> {
     /// Its digits, as they stand.
     #[serde(borrow)]
     id: &'a RawValue,
@@ -66,11 +66,11 @@ struct Delivery<'a> {
     guid: String,
     event: String,
     #[serde(borrow)]
-    request: Request<'a>,
+    request: DeliveryRequest<'a>,
 }
 
 #[derive(Deserialize)]
-struct Request<'a> {
+struct DeliveryRequest<'a> {
     headers: Option<serde_json::Map<String, serde_json::Value>>,
     /// The payload's own text.
     #[serde(borrow)]
@@ -78,8 +78,8 @@ struct Request<'a> {
 }
 
 #[async_trait]
-impl Log for Deliveries {
-    async fn list(&self, reading: &Reading<'_>) -> Result<List, Stop> {
+impl EventLog for Deliveries {
+    async fn list(&self, reading: &LogQuery<'_>) -> Result<LogEvents, Stop> {
         let mut listing = Listing::new(reading.most);
         match self.read(reading, &mut listing).await {
             Ok(()) => Ok(listing.oldest_first()),
@@ -87,7 +87,7 @@ impl Log for Deliveries {
         }
     }
 
-    async fn fetch(&self, reading: &Reading<'_>, listed: &Listed) -> Result<Sent, Miss> {
+    async fn fetch(&self, reading: &LogQuery<'_>, listed: &Listed) -> Result<Sent, FetchError> {
         let path = format!("/{}/deliveries/{}", self.hook, listed.id);
         let proof = self.api.get(&path, ONE, reading.patience).await?;
         let Delivery {
@@ -95,16 +95,16 @@ impl Log for Deliveries {
             event,
             request,
         } = serde_json::from_slice(proof.body())
-            .map_err(|error| Miss::One(format!("strange: it cannot be read ({error})")))?;
+            .map_err(|error| FetchError::One(format!("strange: it cannot be read ({error})")))?;
         let payload = request.payload.ok_or_else(|| {
-            Miss::One("gone: the provider's log has it without its payload".into())
+            FetchError::One("gone: the provider's log has it without its payload".into())
         })?;
         let mut headers = headers(request.headers);
         for (name, value) in [(DELIVERY, guid), (EVENT, event)] {
             headers.insert(
                 name,
                 HeaderValue::try_from(value)
-                    .map_err(|_| Miss::One("strange: its id is none".into()))?,
+                    .map_err(|_| FetchError::One("strange: its id is none".into()))?,
             );
         }
         let body = body(&headers, payload, proof.body());
@@ -132,7 +132,7 @@ impl Deliveries {
     }
 
     /// Page by page, back to the beginning of the time that is asked for.
-    async fn read(&self, reading: &Reading<'_>, listing: &mut Listing) -> Result<(), Stop> {
+    async fn read(&self, reading: &LogQuery<'_>, listing: &mut Listing) -> Result<(), Stop> {
         let mut cursor: Option<String> = None;
         loop {
             let page = self
@@ -141,7 +141,7 @@ impl Deliveries {
                 .await;
             let page = page.map_err(|unread| unread.stop("hook of this path"))?;
             let mut last = None;
-            for item in page.json::<Vec<Item<'_>>>()? {
+            for item in page.json::<Vec<ListedDelivery<'_>>>()? {
                 let at = Timestamp::parse(&item.delivered_at)
                     .ok_or_else(|| strange("delivered_at is no time"))?;
                 last = Some(at);
@@ -203,7 +203,11 @@ impl Deliveries {
 }
 
 /// A delivery as the walk sees it.
-fn listed(reading: &Reading<'_>, item: &Item<'_>, at: Timestamp) -> Result<Listed, Stop> {
+fn listed(
+    reading: &LogQuery<'_>,
+    item: &ListedDelivery<'_>,
+    at: Timestamp,
+) -> Result<Listed, Stop> {
     let id = item.id.get();
     if id.is_empty() || id.len() > 32 || !id.bytes().all(|b| b.is_ascii_digit()) {
         return Err(strange("a delivery's id is no number"));

@@ -9,21 +9,21 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
-use super::Asked;
+use super::ReconcileRequest;
 use super::api::Fetched;
-use super::patience::Patience;
+use super::deadline::Deadline;
 use super::report::Stop;
 use crate::model::{Clock, Received, RequestId, Timestamp};
 use crate::source::Source;
 
 /// One kind of log.
 #[async_trait]
-pub(super) trait Log: Send + Sync + std::fmt::Debug {
+pub(super) trait EventLog: Send + Sync + std::fmt::Debug {
     /// The events that were sent or made in the time that is asked for.
-    async fn list(&self, reading: &Reading<'_>) -> Result<List, Stop>;
+    async fn list(&self, reading: &LogQuery<'_>) -> Result<LogEvents, Stop>;
 
     /// One event of the list, as it was sent.
-    async fn fetch(&self, reading: &Reading<'_>, listed: &Listed) -> Result<Sent, Miss>;
+    async fn fetch(&self, reading: &LogQuery<'_>, listed: &Listed) -> Result<Sent, FetchError>;
 
     /// How long after its first delivery an event may be listed once more.
     fn again(&self) -> Duration;
@@ -31,10 +31,10 @@ pub(super) trait Log: Send + Sync + std::fmt::Debug {
 
 /// For what a log is read.
 #[derive(Debug)]
-pub(super) struct Reading<'r> {
+pub(super) struct LogQuery<'r> {
     pub(super) source: &'r Source,
-    pub(super) asked: Asked,
-    pub(super) patience: &'r Patience,
+    pub(super) asked: ReconcileRequest,
+    pub(super) patience: &'r Deadline,
     pub(super) clock: &'r Clock,
     pub(super) public_url: &'r str,
     /// How many deliveries are looked at.
@@ -66,7 +66,7 @@ pub(super) struct Sent {
 
 /// Why an event was not had.
 #[derive(Debug)]
-pub(super) enum Miss {
+pub(super) enum FetchError {
     /// This one cannot be had; others can.
     One(String),
     /// None can be had any more.
@@ -84,13 +84,13 @@ pub(super) struct Listing {
 
 /// What a list holds, oldest first, each event once.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct List {
+pub(super) struct LogEvents {
     pub(super) events: Vec<Listed>,
     /// From when on events were left out, where there were too many.
     pub(super) cut: Option<Timestamp>,
 }
 
-impl Reading<'_> {
+impl LogQuery<'_> {
     /// Whether a time is within what is asked for.
     pub(super) fn wants(&self, at: Timestamp) -> bool {
         self.asked.since <= at && at < self.asked.until
@@ -152,7 +152,7 @@ impl Listing {
     }
 
     /// An event that was sent several times stands where it was sent first.
-    pub(super) fn oldest_first(self) -> List {
+    pub(super) fn oldest_first(self) -> LogEvents {
         let mut events: Vec<Listed> = self.kept.into_iter().rev().collect();
         // A log may be a little out of order; what is told of how far it got must hold.
         events.sort_by_key(|listed| listed.at);
@@ -160,7 +160,7 @@ impl Listing {
         events.retain(|listed| {
             self.cut.is_none_or(|cut| listed.at < cut) && seen.insert(listed.name.clone())
         });
-        List {
+        LogEvents {
             events,
             cut: self.cut,
         }

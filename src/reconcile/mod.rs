@@ -10,9 +10,9 @@
 //! What is not: the order of a thread's events that are pulled in after later ones arrived.
 
 mod api;
+mod deadline;
 mod github;
 mod log;
-mod patience;
 mod report;
 mod setup;
 mod stripe;
@@ -24,11 +24,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use self::api::Api;
-use self::log::{Listed, Log, Miss, Reading, Sent};
-use self::patience::Patience;
-pub use self::report::{Became, Line, Report, Stop};
-use self::setup::Way;
-pub use self::setup::{Setup, check};
+use self::deadline::Deadline;
+use self::log::{EventLog, FetchError, Listed, LogQuery, Sent};
+pub use self::report::{Became, Report, ReportLine, Stop};
+use self::setup::LogTarget;
+pub use self::setup::{LogSetup, check};
 use crate::config::{Config, Problems};
 use crate::inbox::{Inbox, Keep};
 use crate::ingress::{event, keep};
@@ -50,13 +50,13 @@ const TRIES: usize = 5;
 /// The sources whose log can be read, and what it takes to read them.
 #[derive(Debug)]
 pub struct Reconciler {
-    logs: BTreeMap<String, Box<dyn Log>>,
+    logs: BTreeMap<String, Box<dyn EventLog>>,
     sources: Arc<Sources>,
     inbox: Arc<dyn Inbox>,
     metrics: Arc<Metrics>,
     clock: Clock,
     stopping: watch::Receiver<bool>,
-    running: Running,
+    running: ActiveReconciles,
     public_url: String,
     /// The largest body where the source does not say.
     max_body: u64,
@@ -66,7 +66,7 @@ pub struct Reconciler {
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub struct ReconcileRequest {
     /// From when on.
     pub since: Timestamp,
     /// Until before when.
@@ -77,7 +77,7 @@ pub struct Asked {
 
 /// Why a log is not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum ReconcileRefusal {
     /// No source is called so.
     #[error("there is no such source")]
     NoSuchSource,
@@ -94,11 +94,11 @@ pub enum Refused {
 
 /// The sources whose log is being read, whatever configuration is in force.
 #[derive(Clone, Debug, Default)]
-pub struct Running(Arc<Mutex<BTreeSet<String>>>);
+pub struct ActiveReconciles(Arc<Mutex<BTreeSet<String>>>);
 
 /// Held while a source's log is read.
-struct Alone {
-    running: Running,
+struct ReconcileGuard {
+    running: ActiveReconciles,
     name: String,
 }
 
@@ -116,7 +116,7 @@ impl Reconciler {
         client: &Client,
         clock: Clock,
         stopping: watch::Receiver<bool>,
-        running: Running,
+        running: ActiveReconciles,
     ) -> Self {
         let setups = check(config, &sources, &Problems::default());
         Self {
@@ -137,13 +137,17 @@ impl Reconciler {
     }
 
     /// Reads a source's log, and pulls in what never arrived.
-    pub async fn reconcile(&self, name: &str, asked: Asked) -> Result<Report, Refused> {
+    pub async fn reconcile(
+        &self,
+        name: &str,
+        asked: ReconcileRequest,
+    ) -> Result<Report, ReconcileRefusal> {
         let (source, log) = self.find(name)?;
         self.remembers(&source.config.name, log, asked.since)?;
         let _alone = self.running.enter(name)?;
-        let patience = Patience::new(TIME, self.stopping.clone());
+        let patience = Deadline::new(TIME, self.stopping.clone());
         let (clock, public_url) = (&self.clock, self.public_url.as_str());
-        let reading = Reading {
+        let reading = LogQuery {
             source,
             asked,
             patience: &patience,
@@ -160,8 +164,8 @@ impl Reconciler {
     /// The whole way, oldest first.
     async fn walk(
         &self,
-        log: &dyn Log,
-        reading: &Reading<'_>,
+        log: &dyn EventLog,
+        reading: &LogQuery<'_>,
         report: &mut Report,
     ) -> Result<(), Stop> {
         let list = log.list(reading).await?;
@@ -182,18 +186,18 @@ impl Reconciler {
     /// The way of one event: known already, or fetched, proved, mapped and kept.
     async fn one(
         &self,
-        log: &dyn Log,
-        reading: &Reading<'_>,
+        log: &dyn EventLog,
+        reading: &LogQuery<'_>,
         listed: &Listed,
-    ) -> Result<Line, Stop> {
-        let line = Line::of(listed);
+    ) -> Result<ReportLine, Stop> {
+        let line = ReportLine::of(listed);
         if let Some(event) = self.known(reading, listed.dedup.as_deref()).await? {
             return Ok(line.became(Became::AlreadyHere, Some(event)));
         }
         let sent = match log.fetch(reading, listed).await {
             Ok(sent) => sent,
-            Err(Miss::One(why)) => return Ok(line.failed(why)),
-            Err(Miss::Stop(stop)) => return Err(stop),
+            Err(FetchError::One(why)) => return Ok(line.failed(why)),
+            Err(FetchError::Stop(stop)) => return Err(stop),
         };
         let event = match self.event(reading, sent) {
             Ok(event) => event,
@@ -208,7 +212,7 @@ impl Reconciler {
     }
 
     /// The event that was sent, as a request with it would have become one.
-    fn event(&self, reading: &Reading<'_>, sent: Sent) -> Result<NewEvent, Refusal> {
+    fn event(&self, reading: &LogQuery<'_>, sent: Sent) -> Result<NewEvent, Refusal> {
         let most = reading.source.max_body.unwrap_or(self.max_body);
         if sent.body.len() as u64 > most {
             return Err(Refusal::TooLarge(most));
@@ -237,10 +241,10 @@ impl Reconciler {
     /// What would become of an event.
     async fn look(
         &self,
-        reading: &Reading<'_>,
-        line: Line,
+        reading: &LogQuery<'_>,
+        line: ReportLine,
         event: &NewEvent,
-    ) -> Result<Line, Stop> {
+    ) -> Result<ReportLine, Stop> {
         Ok(match self.known(reading, event.dedup.as_deref()).await? {
             Some(first) => line.became(Became::AlreadyHere, Some(first)),
             None if event.filtered.is_some() => line.became(Became::Filtered, None),
@@ -249,7 +253,12 @@ impl Reconciler {
     }
 
     /// Keeps an event. A commit that has begun is waited for, whoever wants to stop.
-    async fn keep(&self, reading: &Reading<'_>, line: Line, event: NewEvent) -> Result<Line, Stop> {
+    async fn keep(
+        &self,
+        reading: &LogQuery<'_>,
+        line: ReportLine,
+        event: NewEvent,
+    ) -> Result<ReportLine, Stop> {
         for _ in 0..TRIES {
             match keep(&*self.inbox, event.clone()).await {
                 Ok((Outcome::Duplicate | Outcome::Replayed, first)) => {
@@ -274,7 +283,7 @@ impl Reconciler {
     /// The event that has a dedup key.
     async fn known(
         &self,
-        reading: &Reading<'_>,
+        reading: &LogQuery<'_>,
         dedup: Option<&str>,
     ) -> Result<Option<EventId>, Stop> {
         let Some(dedup) = dedup else { return Ok(None) };
@@ -282,20 +291,28 @@ impl Reconciler {
         known.map_err(|error| Stop::inbox(&error.to_string()))
     }
 
-    fn find(&self, name: &str) -> Result<(&Source, &dyn Log), Refused> {
-        let source = self.sources.get(name).ok_or(Refused::NoSuchSource)?;
-        let log = self.logs.get(name).ok_or(Refused::NoLog)?;
+    fn find(&self, name: &str) -> Result<(&Source, &dyn EventLog), ReconcileRefusal> {
+        let source = self
+            .sources
+            .get(name)
+            .ok_or(ReconcileRefusal::NoSuchSource)?;
+        let log = self.logs.get(name).ok_or(ReconcileRefusal::NoLog)?;
         Ok((source, &**log))
     }
 
     /// Whether the inbox still knows everything that arrived since a time. What it has forgotten would run twice.
-    fn remembers(&self, source: &str, log: &dyn Log, since: Timestamp) -> Result<(), Refused> {
+    fn remembers(
+        &self,
+        source: &str,
+        log: &dyn EventLog,
+        since: Timestamp,
+    ) -> Result<(), ReconcileRefusal> {
         let reach = self
             .keep
             .shortest(source)
             .saturating_sub(TIME + SKEW + log.again());
         if self.clock.now().since(since) > reach {
-            Err(Refused::Forgotten(reach))
+            Err(ReconcileRefusal::Forgotten(reach))
         } else {
             Ok(())
         }
@@ -303,29 +320,31 @@ impl Reconciler {
 }
 
 /// The log that a setup describes.
-fn log(setup: Setup, client: &Client, clock: &Clock) -> Box<dyn Log> {
+fn log(setup: LogSetup, client: &Client, clock: &Clock) -> Box<dyn EventLog> {
     let api = Api::new(client.clone(), &setup.api, setup.token, clock.clone());
     match setup.way {
-        Way::Deliveries { hook } => Box::new(github::Deliveries::new(api, hook)),
-        Way::Events { types, account } => Box::new(stripe::Events::new(api, types, account)),
-    }
-}
-
-impl Running {
-    fn enter(&self, name: &str) -> Result<Alone, Refused> {
-        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if names.insert(name.to_owned()) {
-            Ok(Alone {
-                running: self.clone(),
-                name: name.to_owned(),
-            })
-        } else {
-            Err(Refused::Running)
+        LogTarget::Deliveries { hook } => Box::new(github::Deliveries::new(api, hook)),
+        LogTarget::Events { types, account } => {
+            Box::new(stripe::AccountEvents::new(api, types, account))
         }
     }
 }
 
-impl Drop for Alone {
+impl ActiveReconciles {
+    fn enter(&self, name: &str) -> Result<ReconcileGuard, ReconcileRefusal> {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.insert(name.to_owned()) {
+            Ok(ReconcileGuard {
+                running: self.clone(),
+                name: name.to_owned(),
+            })
+        } else {
+            Err(ReconcileRefusal::Running)
+        }
+    }
+}
+
+impl Drop for ReconcileGuard {
     fn drop(&mut self) {
         self.running
             .0

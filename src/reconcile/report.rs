@@ -1,6 +1,6 @@
 //! What a reconcile has found and done, and why it stopped where it did.
 
-use super::Asked;
+use super::ReconcileRequest;
 use super::log::Listed;
 use crate::model::{EventId, NewEvent, Refusal, Timestamp};
 
@@ -16,7 +16,7 @@ pub struct Report {
     /// The source.
     pub source: String,
     /// What was asked for.
-    pub asked: Asked,
+    pub asked: ReconcileRequest,
     /// Events in the log; one that was sent several times is one.
     pub listed: usize,
     /// Those that the inbox knows.
@@ -34,14 +34,14 @@ pub struct Report {
     /// Why it did not come to the end.
     pub stopped: Option<Stop>,
     /// The events, in order of the log. Where there are too many, those that were here already give way first.
-    pub lines: Vec<Line>,
+    pub lines: Vec<ReportLine>,
     /// How many events `lines` does not name.
     pub unnamed: usize,
 }
 
 /// One event of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct ReportLine {
     /// What the log calls it.
     pub id: String,
     /// Its dedup key, as far as it is known.
@@ -96,7 +96,7 @@ impl Became {
 }
 
 impl Report {
-    pub(super) fn new(source: &str, asked: Asked) -> Self {
+    pub(super) fn new(source: &str, asked: ReconcileRequest) -> Self {
         Self {
             source: source.to_owned(),
             asked,
@@ -114,7 +114,7 @@ impl Report {
     }
 
     /// One more event is done.
-    pub(super) fn note(&mut self, line: Line) {
+    pub(super) fn note(&mut self, line: ReportLine) {
         match line.became {
             Became::AlreadyHere => self.already_here += 1,
             Became::Missing => self.missing += 1,
@@ -128,7 +128,7 @@ impl Report {
             return;
         }
         self.unnamed += 1;
-        let dull = |line: &Line| line.became == Became::AlreadyHere;
+        let dull = |line: &ReportLine| line.became == Became::AlreadyHere;
         if !dull(&line)
             && let Some(place) = self.lines.iter().position(dull)
         {
@@ -165,7 +165,7 @@ impl Report {
     }
 }
 
-impl Line {
+impl ReportLine {
     pub(super) fn of(listed: &Listed) -> Self {
         Self {
             id: listed.id.clone(),
@@ -265,13 +265,13 @@ mod tests {
         let at = Timestamp::from_seconds(1_800_000_000);
         let mut report = Report::new(
             "a",
-            Asked {
+            ReconcileRequest {
                 since: at,
                 until: at,
                 dry_run: false,
             },
         );
-        let line = |number: usize, became| Line {
+        let line = |number: usize, became| ReportLine {
             id: number.to_string(),
             dedup: None,
             event_type: None,

@@ -11,16 +11,16 @@ use crate::source::Sources;
 
 /// What it takes to read the log of a source.
 #[derive(Debug)]
-pub struct Setup {
+pub struct LogSetup {
     pub(super) source: String,
     pub(super) api: Uri,
     pub(super) token: Secret,
-    pub(super) way: Way,
+    pub(super) way: LogTarget,
 }
 
 /// By which kind of log.
 #[derive(Debug)]
-pub(super) enum Way {
+pub(super) enum LogTarget {
     /// A hook's deliveries.
     Deliveries { hook: String },
     /// An account's events.
@@ -31,7 +31,7 @@ pub(super) enum Way {
 }
 
 /// The setups of a configuration; what is wrong with one is a problem.
-pub fn check(config: &Config, sources: &Sources, problems: &Problems) -> Vec<Setup> {
+pub fn check(config: &Config, sources: &Sources, problems: &Problems) -> Vec<LogSetup> {
     let mut setups = Vec::new();
     for source in &config.sources {
         if let Some(written) = &source.reconcile {
@@ -47,7 +47,7 @@ fn setup(
     config: &Config,
     sources: &Sources,
     problems: &Problems,
-) -> Option<Setup> {
+) -> Option<LogSetup> {
     let name = &source.name;
     let wrong = |place: &Place, what: String, hint: &str| problems.error_hint(place, what, hint);
     if matches!(source.respond, Respond::Proxy | Respond::Stream) {
@@ -117,7 +117,7 @@ fn setup(
                     "write repos/OWNER/REPO/hooks/ID, orgs/ORG/hooks/ID or app/hook",
                 );
             }
-            Way::Deliveries {
+            LogTarget::Deliveries {
                 hook: written.hook.as_ref()?.value.clone(),
             }
         }
@@ -136,7 +136,7 @@ fn setup(
                     "name the types that the endpoint is sent, as types here or as events of the source",
                 );
             }
-            Way::Events {
+            LogTarget::Events {
                 types: written
                     .types
                     .iter()
@@ -150,7 +150,7 @@ fn setup(
         }
     };
     let api = written.api.clone().unwrap_or_else(|| log.api.clone());
-    Some(Setup {
+    Some(LogSetup {
         source: name.clone(),
         api,
         token: written.token.clone()?,

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::api::{Api, Fetched, Unread, strange};
-use super::log::{List, Listed, Listing, Log, Miss, Reading, Sent};
+use super::log::{EventLog, FetchError, Listed, Listing, LogEvents, LogQuery, Sent};
 use super::report::{Stop, cut};
 use crate::model::Timestamp;
 
@@ -27,14 +27,14 @@ const EVENTS: usize = 100;
 
 /// The events of one account.
 #[derive(Debug)]
-pub(super) struct Events {
+pub(super) struct AccountEvents {
     api: Api,
     types: Vec<String>,
 }
 
 /// A page of the list. The events stay text.
 #[derive(Deserialize)]
-struct Page<'a> {
+struct StripePage<'a> {
     #[serde(borrow)]
     data: Vec<&'a RawValue>,
     #[serde(default)]
@@ -51,8 +51,8 @@ struct Event {
 }
 
 #[async_trait]
-impl Log for Events {
-    async fn list(&self, reading: &Reading<'_>) -> Result<List, Stop> {
+impl EventLog for AccountEvents {
+    async fn list(&self, reading: &LogQuery<'_>) -> Result<LogEvents, Stop> {
         let mut listing = Listing::new(reading.most);
         match self.read(reading, &mut listing).await {
             Ok(()) => Ok(listing.oldest_first()),
@@ -60,16 +60,16 @@ impl Log for Events {
         }
     }
 
-    async fn fetch(&self, reading: &Reading<'_>, listed: &Listed) -> Result<Sent, Miss> {
+    async fn fetch(&self, reading: &LogQuery<'_>, listed: &Listed) -> Result<Sent, FetchError> {
         let proof = self
             .api
             .get(&format!("/v1/events/{}", listed.id), ONE, reading.patience)
             .await?;
         let event: Event = proof
             .json()
-            .map_err(|stop| Miss::One(format!("strange: {}", stop.detail)))?;
+            .map_err(|stop| FetchError::One(format!("strange: {}", stop.detail)))?;
         if event.object != "event" || event.id != listed.id {
-            return Err(Miss::One(
+            return Err(FetchError::One(
                 "strange: the provider's API answers with something else".into(),
             ));
         }
@@ -86,7 +86,7 @@ impl Log for Events {
     }
 }
 
-impl Events {
+impl AccountEvents {
     pub(super) fn new(api: Api, types: Vec<String>, account: Option<String>) -> Self {
         // What cannot stand in a header is a problem of the configuration.
         let account = account.and_then(|account| HeaderValue::try_from(account).ok());
@@ -97,11 +97,11 @@ impl Events {
     }
 
     /// Page by page, back to the beginning of the time that is asked for.
-    async fn read(&self, reading: &Reading<'_>, listing: &mut Listing) -> Result<(), Stop> {
+    async fn read(&self, reading: &LogQuery<'_>, listing: &mut Listing) -> Result<(), Stop> {
         let mut after: Option<String> = None;
         loop {
             let answer = self.page(reading, after.as_deref()).await?;
-            let page: Page<'_> = answer.json()?;
+            let page: StripePage<'_> = answer.json()?;
             let mut last = None;
             for text in page.data {
                 let event: Event = serde_json::from_str(text.get())
@@ -138,7 +138,7 @@ impl Events {
     }
 
     /// A page of the list: as large a one as may be.
-    async fn page(&self, reading: &Reading<'_>, after: Option<&str>) -> Result<Fetched, Stop> {
+    async fn page(&self, reading: &LogQuery<'_>, after: Option<&str>) -> Result<Fetched, Stop> {
         let mut limit = EVENTS;
         loop {
             match self
@@ -152,7 +152,7 @@ impl Events {
         }
     }
 
-    fn path(&self, reading: &Reading<'_>, after: Option<&str>, limit: usize) -> String {
+    fn path(&self, reading: &LogQuery<'_>, after: Option<&str>, limit: usize) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("limit", &limit.to_string());
         query.append_pair("created[gte]", &reading.asked.since.seconds().to_string());

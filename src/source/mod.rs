@@ -71,7 +71,7 @@ use crate::config::{
     Ack, Config, Located, OnUnmappable, Problems, Provider, ReplayWindow, Respond, Secret, Section,
     SourceConfig, Table, near_provider,
 };
-use crate::mapping::shape::Getter;
+use crate::mapping::getter::Getter;
 use crate::mapping::{Mapped, Mapping, better};
 use crate::model::{
     Claims, DeliveryId, ENROL, Marks, NewDelivery, Proof, ProofMark, Received, Refusal, Strength,

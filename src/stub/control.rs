@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::invoke::Manner;
+use super::invoke::InvokeMode;
 use super::{Answer, Hangup, Stub, detail, found, json_answer, no_key};
 
 /// How often a run is looked at whose events somebody reads.
@@ -44,7 +44,7 @@ impl Stub {
         Some(match (request.method(), parts) {
             (&Method::GET, ["agents", id]) => Ok(self.agent(id)),
             (&Method::POST, ["agent-execution", id]) => {
-                self.run(("agents", id), Manner::Start, request).await
+                self.run(("agents", id), InvokeMode::Start, request).await
             }
             (&Method::DELETE, ["agent-execution", id]) => {
                 let mut ledger = self.ledger();

@@ -13,13 +13,13 @@ use http_body_util::{BodyExt as _, StreamBody};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::ledger::{RequestRecord, Started, Told};
-use super::options::{Fault, When, Wish};
-use super::{Answer, Hangup, Stub, detail, fetch, json_answer, told};
+use super::ledger::{InvokeRequest, RequestRecord, Started};
+use super::options::{StubDirective, StubFault, When};
+use super::{Answer, Hangup, Stub, detail, fetch, json_answer, request};
 
 /// How a caller wants to hear of its run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Manner {
+pub(super) enum InvokeMode {
     /// `/invoke`: at the end.
     Wait,
     /// `/invoke/async`: not at all; it asks.
@@ -40,7 +40,7 @@ struct Course {
 
 impl Stub {
     /// What goes wrong with the next call by the rules.
-    pub(super) fn fate(&self) -> Option<Fault> {
+    pub(super) fn fate(&self) -> Option<StubFault> {
         let mut chance = self.chance();
         chance.calls += 1;
         let calls = chance.calls;
@@ -59,12 +59,12 @@ impl Stub {
     pub(super) async fn invoke(
         self: &Arc<Self>,
         (kind, agent_id): (&str, &str),
-        manner: Manner,
+        manner: InvokeMode,
         headers: &HeaderMap,
         request: RequestRecord,
-        fate: Option<Fault>,
+        fate: Option<StubFault>,
     ) -> Result<Answer, Hangup> {
-        let told = match told::read(kind, agent_id, headers, request) {
+        let told = match request::read(kind, agent_id, headers, request) {
             Ok(told) => told,
             Err(problems) => {
                 return Ok(json_answer(
@@ -73,7 +73,7 @@ impl Stub {
                 ));
             }
         };
-        let wish = Wish::read(told.text());
+        let wish = StubDirective::read(told.text());
         let asked = self.ledger().ask(&told);
         let wished = wish
             .fault
@@ -87,7 +87,7 @@ impl Stub {
         }
 
         let course = self.course(&told, &wish, fault);
-        let begins_as = if manner == Manner::Wait {
+        let begins_as = if manner == InvokeMode::Wait {
             "executing"
         } else {
             "pending"
@@ -100,19 +100,19 @@ impl Stub {
         // On its own, so that it goes on when the caller is gone.
         let going = tokio::spawn(Arc::clone(self).go(run, course));
         match fault {
-            Some(Fault::DropAfter) => return Err(Hangup),
-            Some(Fault::Gateway) => return Ok(gateway()),
+            Some(StubFault::DropAfter) => return Err(Hangup),
+            Some(StubFault::Gateway) => return Ok(gateway()),
             _ => {}
         }
-        let malformed = fault == Some(Fault::Malformed);
+        let malformed = fault == Some(StubFault::Malformed);
         let task = match manner {
-            Manner::Start => made,
-            Manner::Wait => {
+            InvokeMode::Start => made,
+            InvokeMode::Wait => {
                 // It ends in no other way than with the runtime.
                 let _ = going.await;
                 self.ledger().task(&id).unwrap_or_default()
             }
-            Manner::Stream => {
+            InvokeMode::Stream => {
                 let told = Telling {
                     stub: Arc::clone(self),
                     id,
@@ -136,12 +136,17 @@ impl Stub {
         Ok(json_answer(StatusCode::OK, &task))
     }
 
-    fn course(&self, told: &Told, wish: &Wish, fault: Option<Fault>) -> Course {
+    fn course(
+        &self,
+        told: &InvokeRequest,
+        wish: &StubDirective,
+        fault: Option<StubFault>,
+    ) -> Course {
         let options = self.options();
         let delay = wish.delay.unwrap_or(options.delay);
         let status = match (&wish.status, fault) {
             (Some(status), _) => status.clone(),
-            (None, Some(Fault::Failed)) => "failed".to_owned(),
+            (None, Some(StubFault::Failed)) => "failed".to_owned(),
             (None, _) => "completed".to_owned(),
         };
         let result = wish.result.clone().or_else(|| match status.as_str() {
@@ -156,7 +161,7 @@ impl Stub {
         };
         Course {
             files,
-            delay: if fault == Some(Fault::Slow) {
+            delay: if fault == Some(StubFault::Slow) {
                 delay * 10 + Duration::from_secs(1)
             } else {
                 delay
@@ -185,11 +190,11 @@ impl Stub {
 }
 
 /// The answer of a fault that keeps a run from beginning.
-fn refusal(fault: Fault, retry_after: Option<&str>) -> Option<Result<Answer, Hangup>> {
+fn refusal(fault: StubFault, retry_after: Option<&str>) -> Option<Result<Answer, Hangup>> {
     let status = match fault {
-        Fault::DropBefore => return Some(Err(Hangup)),
-        Fault::Status(status) => StatusCode::from_u16(status).ok()?,
-        Fault::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        StubFault::DropBefore => return Some(Err(Hangup)),
+        StubFault::Status(status) => StatusCode::from_u16(status).ok()?,
+        StubFault::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         _ => return None,
     };
     let text = match status {
@@ -197,7 +202,7 @@ fn refusal(fault: Fault, retry_after: Option<&str>) -> Option<Result<Answer, Han
         status => status.canonical_reason().unwrap_or("Error"),
     };
     let mut answer = detail(status, text);
-    let waits = matches!(fault, Fault::Status(429 | 503)).then_some("1");
+    let waits = matches!(fault, StubFault::Status(429 | 503)).then_some("1");
     if let Some(wait) = retry_after
         .or(waits)
         .and_then(|wait| HeaderValue::from_str(wait).ok())

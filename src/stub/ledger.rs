@@ -106,7 +106,7 @@ impl Stats {
 
 /// A call that is well formed.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct InvokeRequest {
     /// `agents` or `workflows`, and the id.
     pub(super) destination: String,
     /// The agent's or workflow's id.
@@ -121,7 +121,7 @@ pub(super) struct Told {
     pub(super) request: RequestRecord,
 }
 
-impl Told {
+impl InvokeRequest {
     /// `input.text`
     pub(super) fn text(&self) -> &str {
         self.input
@@ -214,7 +214,7 @@ impl Ledger {
     }
 
     /// How often this call was asked for, itself included.
-    pub(super) fn ask(&mut self, told: &Told) -> u32 {
+    pub(super) fn ask(&mut self, told: &InvokeRequest) -> u32 {
         if self.asked.len() >= MAX_RUNS {
             self.asked.clear();
         }
@@ -224,7 +224,7 @@ impl Ledger {
     }
 
     /// A run begins: a new task, or the next turn of one.
-    pub(super) fn begin(&mut self, told: Told, status: &str, now: Timestamp) -> Started {
+    pub(super) fn begin(&mut self, told: InvokeRequest, status: &str, now: Timestamp) -> Started {
         let digest = told.digest();
         let text = told.text();
         let (short, text_bytes) = (
@@ -534,8 +534,8 @@ impl Task {
 mod tests {
     use super::*;
 
-    fn told(id: &str, body: &Bytes) -> Told {
-        Told {
+    fn told(id: &str, body: &Bytes) -> InvokeRequest {
+        InvokeRequest {
             destination: "agents/a".into(),
             agent_id: "a".into(),
             id: Some(id.into()),

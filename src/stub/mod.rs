@@ -3,7 +3,7 @@
 //! It keeps the contract: keys, schemas, task records that later calls continue, runs that go on when the caller
 //! hangs up, the stream. It runs nothing; a run waits and repeats what it was told, and of each file that it was given
 //! the size and digest. It fails on request, by rules
-//! ([`FailRule`]) or because a message asks for it ([`options::Wish`]), and under `/_stub/` it tells what it saw:
+//! ([`FailRule`]) or because a message asks for it ([`options::StubDirective`]), and under `/_stub/` it tells what it saw:
 //!
 //! * `GET /_stub/runs` every run that began, in order: `{"runs": […]}`; `?after=NUMBER`, `?limit=N`, `?brief=true`
 //! * `GET /_stub/stats` counts, `overlaps` and `duplicates` among them
@@ -20,7 +20,7 @@ mod fetch;
 mod invoke;
 mod ledger;
 pub mod options;
-mod told;
+mod request;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -42,9 +42,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use self::invoke::Manner;
+use self::invoke::InvokeMode;
 use self::ledger::{Ledger, RequestRecord};
-pub use self::options::{FailRule, Fault, StubOptions, When};
+pub use self::options::{FailRule, StubFault, StubOptions, When};
 use crate::model::Clock;
 use crate::net::Client;
 
@@ -117,7 +117,7 @@ impl Stub {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self, fault: Fault) {
+    fn count(&self, fault: StubFault) {
         *self.ledger().stats.faults.entry(fault.word()).or_default() += 1;
     }
 
@@ -170,9 +170,9 @@ impl Stub {
                 if !id.is_empty() =>
             {
                 match manner {
-                    [] => (*kind, *id, Manner::Wait),
-                    ["async"] => (*kind, *id, Manner::Start),
-                    ["stream"] => (*kind, *id, Manner::Stream),
+                    [] => (*kind, *id, InvokeMode::Wait),
+                    ["async"] => (*kind, *id, InvokeMode::Start),
+                    ["stream"] => (*kind, *id, InvokeMode::Stream),
                     _ => return Ok(detail(StatusCode::NOT_FOUND, "Not Found")),
                 }
             }
@@ -206,15 +206,15 @@ impl Stub {
     async fn run(
         self: &Arc<Self>,
         (kind, id): (&str, &str),
-        manner: Manner,
+        manner: InvokeMode,
         request: Request<Incoming>,
     ) -> Result<Answer, Hangup> {
         if !self.has(kind, id) {
             return Ok(control::no_agent());
         }
         let fate = self.fate();
-        if fate == Some(Fault::DropBefore) {
-            self.count(Fault::DropBefore);
+        if fate == Some(StubFault::DropBefore) {
+            self.count(StubFault::DropBefore);
             return Err(Hangup);
         }
         let (head, body) = request.into_parts();

@@ -11,7 +11,7 @@ use crate::config::{Secret, unit};
 
 /// How the stand-in behaves. As JSON, every field may be left out; times are texts like `"5s"`.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(from = "Change")]
+#[serde(from = "OptionsPatch")]
 pub struct StubOptions {
     /// The key that callers must show; without one any key will do.
     pub api_key: Option<Secret>,
@@ -35,7 +35,7 @@ pub struct StubOptions {
 /// Options to change at run time: what is left out stays.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Change {
+pub struct OptionsPatch {
     api_key: Option<String>,
     keys: Option<Vec<String>>,
     agents: Option<Vec<String>>,
@@ -63,8 +63,8 @@ impl Default for StubOptions {
     }
 }
 
-impl From<Change> for StubOptions {
-    fn from(change: Change) -> Self {
+impl From<OptionsPatch> for StubOptions {
+    fn from(change: OptionsPatch) -> Self {
         let mut options = Self::default();
         options.apply(change);
         options
@@ -73,7 +73,7 @@ impl From<Change> for StubOptions {
 
 impl StubOptions {
     /// Takes over what a change names. An empty text for the key or the result takes it away.
-    pub fn apply(&mut self, change: Change) {
+    pub fn apply(&mut self, change: OptionsPatch) {
         if let Some(key) = change.api_key {
             self.api_key = (!key.is_empty()).then(|| Secret::new("the stub's key", key));
         }
@@ -107,7 +107,7 @@ fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::E
 
 /// Something that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum StubFault {
     /// An answer with this status, and nothing runs. 429 and 503 come with `Retry-After: 1`.
     Status(u16),
     /// 503 without `Retry-After`: nobody can tell whether anything runs. Nothing does.
@@ -126,7 +126,7 @@ pub enum Fault {
     Malformed,
 }
 
-impl Fault {
+impl StubFault {
     /// The word in a rule and in the counters.
     pub fn word(self) -> String {
         match self {
@@ -166,7 +166,7 @@ impl Fault {
 #[serde(try_from = "String")]
 pub struct FailRule {
     /// What.
-    pub fault: Fault,
+    pub fault: StubFault,
     /// When.
     pub when: When,
 }
@@ -196,7 +196,7 @@ impl FromStr for FailRule {
                 ),
             };
             Some(Self {
-                fault: Fault::parse(fault)?,
+                fault: StubFault::parse(fault)?,
                 when,
             })
         };
@@ -228,14 +228,14 @@ impl fmt::Display for FailRule {
 /// What a message asks for itself: `[[stub delay=5s status=failed http=503 drop=after times=2 result=…]]`. It goes
 /// before the options. `result` comes last and takes the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wish {
+pub struct StubDirective {
     /// `delay=5s`: how long the run takes.
     pub delay: Option<Duration>,
     /// `status=failed`: how the run ends.
     pub status: Option<String>,
     /// `http=503`, `http=unavailable`, `drop=before`, `drop=after`, `answer=malformed`, `fault=gateway`: what goes
     /// wrong.
-    pub fault: Option<Fault>,
+    pub fault: Option<StubFault>,
     /// `retry-after=2`: the header's value, whatever it is, beside `http`.
     pub retry_after: Option<String>,
     /// `times=2`: only the first two calls with this text go wrong.
@@ -244,7 +244,7 @@ pub struct Wish {
     pub result: Option<String>,
 }
 
-impl Wish {
+impl StubDirective {
     /// What a text asks for; nothing where it does not ask.
     pub fn read(text: &str) -> Self {
         let mut wish = Self::default();
@@ -261,9 +261,9 @@ impl Wish {
             match key {
                 "delay" => wish.delay = unit::duration(value),
                 "status" => wish.status = Some(value.to_owned()),
-                "http" | "fault" => wish.fault = Fault::parse(value),
-                "drop" => wish.fault = Fault::parse(&format!("drop-{value}")),
-                "answer" => wish.fault = Fault::parse(value),
+                "http" | "fault" => wish.fault = StubFault::parse(value),
+                "drop" => wish.fault = StubFault::parse(&format!("drop-{value}")),
+                "answer" => wish.fault = StubFault::parse(value),
                 "retry-after" => wish.retry_after = Some(value.to_owned()),
                 "times" => wish.times = value.parse().ok(),
                 "result" => {
@@ -328,24 +328,24 @@ mod tests {
 
     #[test]
     fn a_message_may_ask_for_its_own_fate() {
-        let wish = Wish::read(
+        let wish = StubDirective::read(
             "before [[stub delay=5s  status=failed drop=after times=2 result=all is = well]] after",
         );
         assert_eq!(
             wish,
-            Wish {
+            StubDirective {
                 delay: Some(Duration::from_secs(5)),
                 status: Some("failed".into()),
-                fault: Some(Fault::DropAfter),
+                fault: Some(StubFault::DropAfter),
                 retry_after: None,
                 times: Some(2),
                 result: Some("all is = well".into()),
             }
         );
-        let wish = Wish::read("[[stub http=503 retry-after=2]]");
+        let wish = StubDirective::read("[[stub http=503 retry-after=2]]");
         assert_eq!(
             (wish.fault, wish.retry_after.as_deref()),
-            (Some(Fault::Status(503)), Some("2"))
+            (Some(StubFault::Status(503)), Some("2"))
         );
         for none in [
             "",
@@ -354,7 +354,11 @@ mod tests {
             "[[stub nonsense x=]]",
             "stub delay=5s",
         ] {
-            assert_eq!(Wish::read(none), Wish::default(), "{none}");
+            assert_eq!(
+                StubDirective::read(none),
+                StubDirective::default(),
+                "{none}"
+            );
         }
     }
 }

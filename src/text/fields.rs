@@ -17,7 +17,7 @@ use crate::model::TextNotes;
 pub const FIELDS: usize = 1_000;
 
 /// Names and values, in order.
-pub type Fields<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+pub type FormFields<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
 /// The same as bytes: no longer encoded for their way, and not yet read.
 pub type RawFields<'a> = Vec<(Cow<'a, [u8]>, Cow<'a, [u8]>)>;
@@ -56,7 +56,7 @@ fn unescaped(text: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// Reads the fields of a form. `declared` is the character set of its content type.
-pub fn form<'a>(raw: RawFields<'a>, declared: Option<&str>) -> (Fields<'a>, TextNotes) {
+pub fn form<'a>(raw: RawFields<'a>, declared: Option<&str>) -> (FormFields<'a>, TextNotes) {
     let named = |name: &[u8]| {
         let found = raw.iter().rev().find(|(known, _)| **known == *name);
         found.and_then(|(_, value)| charset(std::str::from_utf8(value).ok()?))
@@ -79,7 +79,7 @@ pub fn form<'a>(raw: RawFields<'a>, declared: Option<&str>) -> (Fields<'a>, Text
 }
 
 /// Reads the fields of a query, which is UTF-8.
-pub fn query(text: &str) -> Result<(Fields<'_>, TextNotes), TooManyFields> {
+pub fn query(text: &str) -> Result<(FormFields<'_>, TextNotes), TooManyFields> {
     let (fields, notes) = all(split(text.as_bytes())?, UTF_8);
     Ok((
         fields,
@@ -90,7 +90,7 @@ pub fn query(text: &str) -> Result<(Fields<'_>, TextNotes), TooManyFields> {
     ))
 }
 
-fn all<'a>(raw: RawFields<'a>, set: Charset) -> (Fields<'a>, TextNotes) {
+fn all<'a>(raw: RawFields<'a>, set: Charset) -> (FormFields<'a>, TextNotes) {
     let (mut notes, mut is_ascii) = (TextNotes::default(), true);
     let mut one = |bytes: Cow<'a, [u8]>| {
         is_ascii &= bytes.is_ascii();

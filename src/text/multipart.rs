@@ -109,7 +109,7 @@ impl PartHead {
 
 /// What is found in a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Piece {
+pub enum MultipartPiece {
     /// A part begins.
     Head(PartHead),
     /// Bytes of it, without their transfer encoding.
@@ -129,16 +129,16 @@ pub struct HeldPart {
 
 /// The parts of a body that is held.
 pub fn read(content_type: &str, body: &[u8]) -> Result<Vec<HeldPart>, PartFault> {
-    let mut reader = Reader::new(content_type)?;
+    let mut reader = MultipartReader::new(content_type)?;
     reader.feed(Bytes::copy_from_slice(body));
     let mut parts: Vec<HeldPart> = Vec::new();
     while let Some(piece) = reader.piece()? {
         match (piece, parts.last_mut()) {
-            (Piece::Head(head), _) => parts.push(HeldPart {
+            (MultipartPiece::Head(head), _) => parts.push(HeldPart {
                 head,
                 bytes: Vec::new(),
             }),
-            (Piece::Bytes(bytes), Some(part)) => part.bytes.extend_from_slice(&bytes),
+            (MultipartPiece::Bytes(bytes), Some(part)) => part.bytes.extend_from_slice(&bytes),
             _ => {}
         }
     }
@@ -148,20 +148,20 @@ pub fn read(content_type: &str, body: &[u8]) -> Result<Vec<HeldPart>, PartFault>
 
 /// A body that is read piece by piece.
 #[derive(Debug)]
-pub struct Reader {
-    outer: Lines,
+pub struct MultipartReader {
+    outer: BoundarySplitter,
     /// The parts inside a part, and that part's names.
-    inner: Option<(Lines, Parameters)>,
+    inner: Option<(BoundarySplitter, Parameters)>,
     transfer: Transfer,
     parts: usize,
-    ready: VecDeque<Piece>,
+    ready: VecDeque<MultipartPiece>,
 }
 
-impl Reader {
+impl MultipartReader {
     /// Begins a body of a type.
     pub fn new(content_type: &str) -> Result<Self, PartFault> {
         let parameters = parameter::parse(content_type.as_bytes());
-        let outer = Lines::new(parameters.get("boundary").unwrap_or_default())?;
+        let outer = BoundarySplitter::new(parameters.get("boundary").unwrap_or_default())?;
         Ok(Self {
             outer,
             inner: None,
@@ -177,7 +177,7 @@ impl Reader {
     }
 
     /// What is found in the bytes so far; none until there are more.
-    pub fn piece(&mut self) -> Result<Option<Piece>, PartFault> {
+    pub fn piece(&mut self) -> Result<Option<MultipartPiece>, PartFault> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
                 return Ok(Some(piece));
@@ -191,12 +191,12 @@ impl Reader {
             }
             match self.outer.next()? {
                 None => return Ok(None),
-                Some(Found::Bytes(bytes)) if self.inner.is_some() => {
+                Some(LineEvent::Bytes(bytes)) if self.inner.is_some() => {
                     if let Some((inner, _)) = &mut self.inner {
                         inner.feed(&bytes);
                     }
                 }
-                Some(Found::End) if self.inner.is_some() => {
+                Some(LineEvent::End) if self.inner.is_some() => {
                     if let Some((inner, _)) = self.inner.take() {
                         inner.end()?;
                     }
@@ -211,14 +211,14 @@ impl Reader {
         self.outer.end()
     }
 
-    fn found(&mut self, found: Found, outer: Option<Parameters>) -> Result<(), PartFault> {
+    fn found(&mut self, found: LineEvent, outer: Option<Parameters>) -> Result<(), PartFault> {
         match found {
-            Found::Head(lines) => {
+            LineEvent::Head(lines) => {
                 let (mut head, transfer) = head(&lines)?;
                 let is_nested = outer.is_some();
                 head.outer = outer;
                 if let Some(boundary) = head.nested().filter(|_| !is_nested) {
-                    self.inner = Some((Lines::new(&boundary)?, head.disposition));
+                    self.inner = Some((BoundarySplitter::new(&boundary)?, head.disposition));
                     return Ok(());
                 }
                 self.parts += 1;
@@ -226,12 +226,12 @@ impl Reader {
                     return Err(PartFault::Parts);
                 }
                 self.transfer = transfer;
-                self.ready.push_back(Piece::Head(head));
+                self.ready.push_back(MultipartPiece::Head(head));
             }
-            Found::Bytes(bytes) => self.bytes(Transfer::take, bytes)?,
-            Found::End => {
+            LineEvent::Bytes(bytes) => self.bytes(Transfer::take, bytes)?,
+            LineEvent::End => {
                 self.bytes(|transfer, _| transfer.end(), Bytes::new())?;
-                self.ready.push_back(Piece::End);
+                self.ready.push_back(MultipartPiece::End);
             }
         }
         Ok(())
@@ -244,7 +244,7 @@ impl Reader {
     ) -> Result<(), PartFault> {
         let plain = undo(&mut self.transfer, bytes).ok_or(PartFault::Encoded)?;
         if !plain.is_empty() {
-            self.ready.push_back(Piece::Bytes(plain));
+            self.ready.push_back(MultipartPiece::Bytes(plain));
         }
         Ok(())
     }
@@ -293,7 +293,7 @@ fn is_token(name: &str) -> bool {
 
 /// What the lines of a body hold.
 #[derive(Debug)]
-enum Found {
+enum LineEvent {
     /// The lines of a head, unfolded.
     Head(Vec<Vec<u8>>),
     Bytes(Bytes),
@@ -302,7 +302,7 @@ enum Found {
 
 /// Where the reading stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
+enum LineState {
     /// Before the first boundary; the flag says that nothing was passed over yet.
     Preamble(bool),
     /// Behind a boundary, on its line; so many bytes of the boundary belong to the empty line before.
@@ -317,21 +317,21 @@ enum At {
 
 /// One level of a body, cut at its boundaries.
 #[derive(Debug)]
-struct Lines {
+struct BoundarySplitter {
     /// The boundary with its line end before it; the first byte is the carriage return.
     delimiter: memmem::Finder<'static>,
     /// Whether no boundary was found yet.
     is_first: bool,
     /// Whether something stood before the first boundary.
     has_preamble: bool,
-    at: At,
+    at: LineState,
     buffer: BytesMut,
     lines: Vec<Vec<u8>>,
     head: usize,
     is_part: bool,
 }
 
-impl Lines {
+impl BoundarySplitter {
     fn new(boundary: &[u8]) -> Result<Self, PartFault> {
         let is_good = (1..=BOUNDARY).contains(&boundary.len())
             && boundary.iter().all(|byte| matches!(byte, b' '..=b'~'))
@@ -343,7 +343,7 @@ impl Lines {
             delimiter: memmem::Finder::new(&[b"\r\n--", boundary].concat()).into_owned(),
             is_first: true,
             has_preamble: false,
-            at: At::Preamble(true),
+            at: LineState::Preamble(true),
             buffer: BytesMut::new(),
             lines: Vec::new(),
             head: 0,
@@ -352,39 +352,39 @@ impl Lines {
     }
 
     fn feed(&mut self, bytes: &[u8]) {
-        if self.at != At::Epilogue {
+        if self.at != LineState::Epilogue {
             self.buffer.extend_from_slice(bytes);
         }
     }
 
     fn end(&self) -> Result<(), PartFault> {
-        if self.at == At::Epilogue {
+        if self.at == LineState::Epilogue {
             Ok(())
         } else {
             Err(PartFault::NotWhole)
         }
     }
 
-    fn next(&mut self) -> Result<Option<Found>, PartFault> {
+    fn next(&mut self) -> Result<Option<LineEvent>, PartFault> {
         loop {
             let found = match self.at {
-                At::Preamble(is_start) => self.preamble(is_start),
-                At::Boundary(before) => match self.boundary(before)? {
+                LineState::Preamble(is_start) => self.preamble(is_start),
+                LineState::Boundary(before) => match self.boundary(before)? {
                     Some(Some(found)) => return Ok(Some(found)),
                     Some(None) => true,
                     None => false,
                 },
-                At::Head => match self.head()? {
-                    Some(Some(lines)) => return Ok(Some(Found::Head(lines))),
+                LineState::Head => match self.head()? {
+                    Some(Some(lines)) => return Ok(Some(LineEvent::Head(lines))),
                     Some(None) => true,
                     None => false,
                 },
-                At::Bytes(before) => match self.bytes(before) {
-                    Some(bytes) if !bytes.is_empty() => return Ok(Some(Found::Bytes(bytes))),
+                LineState::Bytes(before) => match self.bytes(before) {
+                    Some(bytes) if !bytes.is_empty() => return Ok(Some(LineEvent::Bytes(bytes))),
                     Some(_) => true,
                     None => false,
                 },
-                At::Epilogue => {
+                LineState::Epilogue => {
                     self.buffer.clear();
                     false
                 }
@@ -405,7 +405,7 @@ impl Lines {
             }
             if self.buffer.starts_with(own) {
                 self.buffer.advance(own.len());
-                self.at = At::Boundary(0);
+                self.at = LineState::Boundary(0);
                 return true;
             }
         }
@@ -414,7 +414,7 @@ impl Lines {
             Some(at) => {
                 self.has_preamble |= !self.buffer[..at].trim_ascii().is_empty();
                 self.buffer.advance(at + delimiter.len() - 1);
-                self.at = At::Boundary(0);
+                self.at = LineState::Boundary(0);
                 true
             }
             None => {
@@ -423,7 +423,7 @@ impl Lines {
                     .trim_ascii()
                     .is_empty();
                 self.buffer.advance(self.buffer.len() - keep);
-                self.at = At::Preamble(false);
+                self.at = LineState::Preamble(false);
                 false
             }
         }
@@ -431,19 +431,19 @@ impl Lines {
 
     /// Reads the rest of a boundary's line. What was found is the end of the part before it; where the line is no
     /// boundary after all, bytes of that part.
-    fn boundary(&mut self, before: usize) -> Result<Option<Option<Found>>, PartFault> {
+    fn boundary(&mut self, before: usize) -> Result<Option<Option<LineEvent>>, PartFault> {
         if self.buffer.len() < 2 {
             return Ok(None);
         }
         let was_part = self.is_part;
-        let ended = was_part.then_some(Found::End);
+        let ended = was_part.then_some(LineEvent::End);
         if self.buffer.starts_with(b"--") {
             // No part, yet something before the end: those are parts whose boundary is another one.
             if self.is_first && self.has_preamble {
                 return Err(PartFault::NotWhole);
             }
             self.is_part = false;
-            self.at = At::Epilogue;
+            self.at = LineState::Epilogue;
             return Ok(Some(ended));
         }
         let padding = self
@@ -458,8 +458,8 @@ impl Lines {
             _ if was_part => {
                 let needle = self.delimiter.needle();
                 let bytes = Bytes::copy_from_slice(&needle[before.min(needle.len())..]);
-                self.at = At::Bytes(0);
-                return Ok(Some(Some(Found::Bytes(bytes))));
+                self.at = LineState::Bytes(0);
+                return Ok(Some(Some(LineEvent::Bytes(bytes))));
             }
             _ => return Err(PartFault::NotWhole),
         };
@@ -472,7 +472,7 @@ impl Lines {
         self.is_part = true;
         self.head = 0;
         self.lines.clear();
-        self.at = At::Head;
+        self.at = LineState::Head;
         Ok(Some(ended))
     }
 
@@ -490,7 +490,7 @@ impl Lines {
             .unwrap_or(&self.buffer[..end]);
         if line.is_empty() {
             // The empty line's end may be the one that a boundary stands behind.
-            self.at = At::Bytes(end + 1);
+            self.at = LineState::Bytes(end + 1);
             return Ok(Some(Some(std::mem::take(&mut self.lines))));
         }
         self.head += end + 1;
@@ -514,7 +514,7 @@ impl Lines {
         if let Some(at) = self.delimiter.find(&self.buffer) {
             let mut bytes = self.buffer.split_to(at);
             self.buffer.advance(length);
-            self.at = At::Boundary(before.saturating_sub(at));
+            self.at = LineState::Boundary(before.saturating_sub(at));
             bytes.advance(before.min(at));
             return Some(bytes.freeze());
         }
@@ -524,7 +524,7 @@ impl Lines {
         }
         let mut bytes = self.buffer.split_to(safe);
         bytes.advance(before);
-        self.at = At::Bytes(0);
+        self.at = LineState::Bytes(0);
         Some(bytes.freeze())
     }
 }
@@ -552,18 +552,18 @@ mod tests {
     fn all(content_type: &str, body: &[u8]) -> Result<Vec<Simple>, PartFault> {
         let whole = read(content_type, body);
         for size in [1, 2, 3, 7, 64] {
-            let mut reader = Reader::new(content_type)?;
+            let mut reader = MultipartReader::new(content_type)?;
             let mut parts: Vec<HeldPart> = Vec::new();
             let mut wrong = None;
             'pieces: for piece in body.chunks(size) {
                 reader.feed(Bytes::copy_from_slice(piece));
                 loop {
                     match (reader.piece(), parts.last_mut()) {
-                        (Ok(Some(Piece::Head(head))), _) => parts.push(HeldPart {
+                        (Ok(Some(MultipartPiece::Head(head))), _) => parts.push(HeldPart {
                             head,
                             bytes: Vec::new(),
                         }),
-                        (Ok(Some(Piece::Bytes(bytes))), Some(part)) => {
+                        (Ok(Some(MultipartPiece::Bytes(bytes))), Some(part)) => {
                             part.bytes.extend_from_slice(&bytes)
                         }
                         (Ok(Some(_)), _) => {}

@@ -236,13 +236,14 @@ fn at_dropin(config: &Config, capture: &Capture) -> Value {
         .target
         .split_once('?')
         .unwrap_or((&capture.target, ""));
-    let (read, notes) = reading::explain(&reading::Asked {
+    let (read, notes) = reading::explain(&reading::CallRequest {
         path_agent: path.trim_matches('/'),
         query,
         content_type: kind,
-        body: parts
-            .as_deref()
-            .map_or(reading::Body::Whole(&capture.body), reading::Body::Parts),
+        body: parts.as_deref().map_or(
+            reading::CallBody::Whole(&capture.body),
+            reading::CallBody::Parts,
+        ),
     });
     explain::call(&config.dropin, &read, &notes, &Marks::default())
 }

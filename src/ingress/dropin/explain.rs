@@ -5,7 +5,7 @@ use http::header::{HeaderMap, HeaderName};
 use serde_json::{Value, json};
 
 use crate::config::{DropIn, RunMode};
-use crate::mapping::Note;
+use crate::mapping::PathMiss;
 use crate::model::{EventId, HostedCall, Marks, Name, Origin, Param, Refusal};
 use crate::upstream::hosted;
 
@@ -22,7 +22,7 @@ pub(super) fn is_asked(headers: &HeaderMap) -> bool {
 pub fn call(
     config: &DropIn,
     read: &Result<HostedCall, Refusal>,
-    notes: &[Note],
+    notes: &[PathMiss],
     marks: &Marks,
 ) -> Value {
     let call = match read {
@@ -56,8 +56,8 @@ pub fn call(
 }
 
 /// Paths that gave no value, each with one that would, where there is one like it.
-pub fn misses(notes: &[Note]) -> Vec<Value> {
-    let miss = |note: &Note| {
+pub fn misses(notes: &[PathMiss]) -> Vec<Value> {
+    let miss = |note: &PathMiss| {
         let mut miss = json!({ "of": note.of, "path": note.path, "why": note.miss.as_str() });
         if let Some(near) = &note.near {
             miss["near"] = near.as_str().into();

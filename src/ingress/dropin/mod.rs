@@ -32,8 +32,8 @@ use super::request_log::{self, Answered, RefusedAnswer, RequestLog};
 use super::upload::{self, Placed};
 use super::{BodyLimits, Ingress, body, form, receive};
 use crate::config::{Config, DropIn, Secret};
-use crate::mapping::shape::{Getter, is_task, shape};
-use crate::mapping::{Note, hosted as reading};
+use crate::mapping::getter::{Getter, is_task, shape};
+use crate::mapping::{PathMiss, hosted as reading};
 use crate::model::{HostedCall, Name, Outcome, Refusal};
 use crate::source::Keyring;
 use crate::upstream::Upstream;
@@ -321,7 +321,7 @@ struct CallReading<'r> {
 }
 
 /// A request as a call, what it looked for in vain where that is asked for, and the files that came with it.
-type ReadCall = (Result<HostedCall, Refusal>, Vec<Note>, Placed);
+type ReadCall = (Result<HostedCall, Refusal>, Vec<PathMiss>, Placed);
 
 impl CallReading<'_> {
     /// Reads the request.
@@ -339,7 +339,7 @@ impl CallReading<'_> {
             .and_then(|kind| kind.to_str().ok())
             .unwrap_or_default();
         let call = |body, files| {
-            let asked = reading::Asked {
+            let asked = reading::CallRequest {
                 path_agent: head.uri.path().strip_prefix('/').unwrap_or_default(),
                 query: head.uri.query().unwrap_or_default(),
                 content_type,
@@ -358,12 +358,12 @@ impl CallReading<'_> {
             let (parts, files) =
                 upload::at_door(ingress, head, incoming, bounds, gate.as_ref(), log).await?;
             log.has_body = true;
-            return call(reading::Body::Parts(&parts), files);
+            return call(reading::CallBody::Parts(&parts), files);
         }
         let bytes = body::read(incoming, *bounds, hold).await?;
         log.body_bytes = bytes.len() as u64;
         log.has_body = true;
-        call(reading::Body::Whole(&bytes), Placed::none())
+        call(reading::CallBody::Whole(&bytes), Placed::none())
     }
 }
 

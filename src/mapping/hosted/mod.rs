@@ -12,11 +12,11 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
-use super::explain::{Miss, Note, look_around};
+use super::document::{self, FormFields};
+use super::explain::{MissCause, PathMiss, look_around};
 use super::path::Dotted;
-use super::scan::{self, Fault};
+use super::scan::{self, JsonFault};
 use super::value::{self, Text, says_something};
-use super::view::{self, Fields};
 use crate::model::{
     HostedCall, Name, Origin, Param, Params, Refusal, Setting, TextNotes, Tokens, is_agent_id,
 };
@@ -24,7 +24,7 @@ use crate::text::{self, fields};
 
 /// A request at the drop-in door.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct CallRequest<'a> {
     /// The last segment of the path as it stands there; empty at `/`.
     pub path_agent: &'a str,
     /// The query, without its question mark.
@@ -32,12 +32,12 @@ pub struct Asked<'a> {
     /// The type that the body says it has.
     pub content_type: &'a str,
     /// The body.
-    pub body: Body<'a>,
+    pub body: CallBody<'a>,
 }
 
 /// A body, as it came or taken apart already.
 #[derive(Clone, Copy, Debug)]
-pub enum Body<'a> {
+pub enum CallBody<'a> {
     /// Its bytes.
     Whole(&'a [u8]),
     /// The text parts of a multipart body, in order.
@@ -46,12 +46,12 @@ pub enum Body<'a> {
 
 /// Where a parameter's value stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Spot {
+enum ParamPlace {
     Query,
     Body,
 }
 
-impl Spot {
+impl ParamPlace {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Query => "query",
@@ -83,12 +83,12 @@ const SETTINGS: [&str; 6] = [
 const SILENT: [&str; 2] = ["x-api-key", "params_mapping"];
 
 /// Reads a request.
-pub fn read(asked: &Asked<'_>) -> Result<HostedCall, Refusal> {
+pub fn read(asked: &CallRequest<'_>) -> Result<HostedCall, Refusal> {
     follow(asked, &mut Vec::new())
 }
 
 /// The same, with what the caller's own mapping looked for in vain.
-pub fn explain(asked: &Asked<'_>) -> (Result<HostedCall, Refusal>, Vec<Note>) {
+pub fn explain(asked: &CallRequest<'_>) -> (Result<HostedCall, Refusal>, Vec<PathMiss>) {
     let mut notes = Vec::new();
     let read = follow(asked, &mut notes);
     if let Ok((Read::Fields(_, text) | Read::Text(text), _)) = body(asked)
@@ -99,9 +99,9 @@ pub fn explain(asked: &Asked<'_>) -> (Result<HostedCall, Refusal>, Vec<Note>) {
     (read, notes)
 }
 
-fn follow(asked: &Asked<'_>, notes: &mut Vec<Note>) -> Result<HostedCall, Refusal> {
+fn follow(asked: &CallRequest<'_>, notes: &mut Vec<PathMiss>) -> Result<HostedCall, Refusal> {
     let (query, mut notes_of_text) =
-        fields::query(asked.query).map_err(|error| view::too_many("query", error))?;
+        fields::query(asked.query).map_err(|error| document::too_many("query", error))?;
     let (read, of_body) = body(asked)?;
     notes_of_text = notes_of_text.and(&of_body);
     let nothing = Map::new();
@@ -109,7 +109,7 @@ fn follow(asked: &Asked<'_>, notes: &mut Vec<Note>) -> Result<HostedCall, Refusa
         Read::Fields(fields, _) => fields,
         _ => &nothing,
     };
-    let mut ask = Ask {
+    let mut ask = CallReader {
         query: &query,
         fields,
         wrong: Vec::new(),
@@ -198,16 +198,16 @@ fn rest(fields: &Map<String, Value>, text: &str, has_prompt: bool) -> Option<Str
 }
 
 /// Reads the body by what it is rather than by what it calls itself.
-fn body<'a>(asked: &Asked<'a>) -> Result<(Read<'a>, TextNotes), Refusal> {
+fn body<'a>(asked: &CallRequest<'a>) -> Result<(Read<'a>, TextNotes), Refusal> {
     let bytes = match asked.body {
-        Body::Parts(parts) => {
-            let fields: Fields<'_> = parts
+        CallBody::Parts(parts) => {
+            let fields: FormFields<'_> = parts
                 .iter()
                 .map(|(key, value)| (Cow::Borrowed(key.as_str()), Cow::Borrowed(value.as_str())))
                 .collect();
             return Ok((made(&fields), TextNotes::default()));
         }
-        Body::Whole(bytes) => bytes,
+        CallBody::Whole(bytes) => bytes,
     };
     if bytes.trim_ascii().is_empty() {
         return Ok((Read::Empty, TextNotes::default()));
@@ -237,12 +237,12 @@ fn body<'a>(asked: &Asked<'a>) -> Result<(Read<'a>, TextNotes), Refusal> {
         match scan::tree(&json) {
             Ok(Value::Object(fields)) => return Ok((Read::Fields(fields, json), read.notes)),
             Ok(_) => return Ok((Read::Text(json), read.notes)),
-            Err(Fault::Syntax(_)) if !is_json => {}
-            Err(fault) => return Err(view::refusal(fault)),
+            Err(JsonFault::Syntax(_)) if !is_json => {}
+            Err(fault) => return Err(document::refusal(fault)),
         }
     }
     if essence == "application/x-www-form-urlencoded" {
-        let raw = fields::split(bytes).map_err(|error| view::too_many("form", error))?;
+        let raw = fields::split(bytes).map_err(|error| document::too_many("form", error))?;
         let (fields, notes) = fields::form(raw, declared.as_deref());
         return Ok((made(&fields), notes));
     }
@@ -256,8 +256,8 @@ fn body<'a>(asked: &Asked<'a>) -> Result<(Read<'a>, TextNotes), Refusal> {
 }
 
 /// Fields of a form as JSON.
-fn made<'a>(fields: &Fields<'_>) -> Read<'a> {
-    match view::object(fields) {
+fn made<'a>(fields: &FormFields<'_>) -> Read<'a> {
+    match document::object(fields) {
         Value::Object(map) if !map.is_empty() => {
             let text = Value::from(map.clone()).to_string();
             Read::Fields(map, Cow::Owned(text))
@@ -267,14 +267,14 @@ fn made<'a>(fields: &Fields<'_>) -> Read<'a> {
 }
 
 /// A request on its way to a call: what it says, and what is wrong with it.
-struct Ask<'a> {
-    query: &'a Fields<'a>,
+struct CallReader<'a> {
+    query: &'a FormFields<'a>,
     fields: &'a Map<String, Value>,
     wrong: Vec<Value>,
     settings: Vec<Setting>,
 }
 
-impl Ask<'_> {
+impl CallReader<'_> {
     /// The last value of a name in the query, unless it is empty.
     fn in_query(&self, name: &str) -> Option<&str> {
         let found = self
@@ -351,7 +351,7 @@ impl Ask<'_> {
     fn mapped(
         &mut self,
         read: &Read<'_>,
-        notes: &mut Vec<Note>,
+        notes: &mut Vec<PathMiss>,
     ) -> Result<[Option<(String, String)>; Name::ALL.len()], Refusal> {
         let mut found = [const { None }; Name::ALL.len()];
         let Some(written) = self.in_query("params_mapping") else {
@@ -401,8 +401,8 @@ impl Ask<'_> {
         };
         for ((name, path), piece) in targets.into_iter().zip(pieces) {
             let raw = piece.and_then(|range| text.get(range));
-            if let Some(miss) = Miss::of(raw, name) {
-                notes.push(Note {
+            if let Some(miss) = MissCause::of(raw, name) {
+                notes.push(PathMiss {
                     of: name.as_str(),
                     path: path.clone(),
                     miss,
@@ -475,17 +475,17 @@ impl Ask<'_> {
     }
 
     /// The stronger of the two places a setting may stand in.
-    fn setting(&mut self, name: &'static str) -> Option<(Spot, Value)> {
+    fn setting(&mut self, name: &'static str) -> Option<(ParamPlace, Value)> {
         let query = self.in_query(name).map(Value::from);
         let body = self.in_body(name).cloned();
         let over = if query.is_some() && body.is_some() {
-            vec![Spot::Body.as_str()]
+            vec![ParamPlace::Body.as_str()]
         } else {
             Vec::new()
         };
         let found = query
-            .map(|value| (Spot::Query, value))
-            .or(body.map(|value| (Spot::Body, value)))?;
+            .map(|value| (ParamPlace::Query, value))
+            .or(body.map(|value| (ParamPlace::Body, value)))?;
         self.settings.push(Setting {
             name,
             from: found.0.as_str(),

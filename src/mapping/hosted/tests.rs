@@ -1,11 +1,11 @@
 use super::*;
 
 fn call(query: &str, kind: &str, body: &str) -> Result<HostedCall, Refusal> {
-    read(&Asked {
+    read(&CallRequest {
         path_agent: "",
         query,
         content_type: kind,
-        body: Body::Whole(body.as_bytes()),
+        body: CallBody::Whole(body.as_bytes()),
     })
 }
 
@@ -138,11 +138,11 @@ fn bodies_are_read_by_content() {
         );
     }
     let raw = |kind, body| {
-        read(&Asked {
+        read(&CallRequest {
             path_agent: "A",
             query: "",
             content_type: kind,
-            body: Body::Whole(body),
+            body: CallBody::Whole(body),
         })
     };
     assert!(matches!(raw("", b"\xff"), Err(Refusal::Unsupported(_))));
@@ -182,11 +182,11 @@ fn bodies_are_read_by_content() {
         ("prompt".to_owned(), "Look".to_owned()),
         ("n".to_owned(), "1".to_owned()),
     ];
-    let asked = Asked {
+    let asked = CallRequest {
         path_agent: "A%2Db",
         query: "",
         content_type: "",
-        body: Body::Parts(&parts),
+        body: CallBody::Parts(&parts),
     };
     let call_ = read(&asked).unwrap();
     assert_eq!(

@@ -12,23 +12,23 @@ use std::ops::Range;
 use serde_json::{Map, Value};
 
 use super::path::{Dotted, Path};
-use super::scan::{self, DEPTH, Fault, Found, NODES, Wanted};
+use super::scan::{self, DEPTH, FoundPieces, JsonFault, NODES, Projection};
 use super::value::cleared;
 use crate::config::QueryUse;
 use crate::model::{ENROL, Name, Received, Refusal, TakenForm, TextNotes};
 use crate::text;
-pub(super) use crate::text::fields::Fields;
+pub(super) use crate::text::fields::FormFields;
 use crate::text::fields::{self, TooManyFields};
 
 /// A request, read.
 #[derive(Debug)]
-pub(super) struct View<'a> {
+pub(super) struct ParsedRequest<'a> {
     /// The request itself.
     pub(super) request: &'a Received,
     /// The query's fields.
-    pub(super) query: Fields<'a>,
+    pub(super) query: FormFields<'a>,
     /// The form's fields, where the body is one.
-    pub(super) form: Fields<'a>,
+    pub(super) form: FormFields<'a>,
     /// Which parameters of the query count.
     pub(super) counts: QueryUse,
     /// What the signed token said, as JSON.
@@ -36,11 +36,11 @@ pub(super) struct View<'a> {
     notes: TextNotes,
     has_nul: Cell<bool>,
     json: Cow<'a, str>,
-    found: Found,
+    found: FoundPieces,
     tree: OnceCell<Value>,
 }
 
-impl<'a> View<'a> {
+impl<'a> ParsedRequest<'a> {
     /// Reads a request and follows `paths` on the way. `taken` is the form that its body was made of while it came in.
     pub(super) fn read(
         request: &'a Received,
@@ -51,12 +51,12 @@ impl<'a> View<'a> {
             fields::query(request.query()).map_err(|error| too_many("query", error))?;
         // It opened the window in which the source's secret was brought, and says nothing of the event.
         query.retain(|(name, _)| name != ENROL);
-        let mut document = Document::of(request, paths)?;
+        let mut document = ParsedBody::of(request, paths)?;
         if let Some(taken) = taken {
             document.form = borrowed(&taken.fields);
             document.notes = taken.notes.clone();
         }
-        let Document {
+        let ParsedBody {
             json,
             found,
             form,
@@ -146,12 +146,12 @@ impl<'a> View<'a> {
     /// The document as a tree, as far as it is wanted. `members` are the paths of what is wanted of it at its top.
     pub(super) fn part(
         &self,
-        wanted: &Wanted,
+        wanted: &Projection,
         members: &[usize],
     ) -> Result<Cow<'_, Value>, Refusal> {
         let list = match wanted {
-            Wanted::All => return self.tree().map(Cow::Borrowed),
-            Wanted::Members(list) => list,
+            Projection::All => return self.tree().map(Cow::Borrowed),
+            Projection::Members(list) => list,
         };
         if !self.json.trim_ascii_start().starts_with('{') {
             return scan::part(&self.json, wanted)
@@ -215,7 +215,7 @@ impl<'a> View<'a> {
     }
 }
 
-fn last<'f>(fields: &'f Fields<'_>, name: &str) -> Option<&'f str> {
+fn last<'f>(fields: &'f FormFields<'_>, name: &str) -> Option<&'f str> {
     fields
         .iter()
         .rev()
@@ -279,14 +279,14 @@ fn is_binary(essence: &str) -> bool {
 }
 
 /// What a body means.
-struct Document<'a> {
+struct ParsedBody<'a> {
     json: Cow<'a, str>,
-    found: Found,
-    form: Fields<'a>,
+    found: FoundPieces,
+    form: FormFields<'a>,
     notes: TextNotes,
 }
 
-impl<'a> Document<'a> {
+impl<'a> ParsedBody<'a> {
     fn of(request: &'a Received, paths: &[Dotted]) -> Result<Self, Refusal> {
         let written = request
             .headers
@@ -323,7 +323,7 @@ impl<'a> Document<'a> {
                         notes,
                     });
                 }
-                Err(Fault::Syntax(_)) if label != Label::Json => {}
+                Err(JsonFault::Syntax(_)) if label != Label::Json => {}
                 Err(fault) => return Err(refusal(fault)),
             }
         }
@@ -361,7 +361,7 @@ impl<'a> Document<'a> {
         Self::of_form(owned.collect(), form.notes, paths)
     }
 
-    fn of_form(form: Fields<'a>, notes: TextNotes, paths: &[Dotted]) -> Result<Self, Refusal> {
+    fn of_form(form: FormFields<'a>, notes: TextNotes, paths: &[Dotted]) -> Result<Self, Refusal> {
         if let Some(payload) = fields::payload(form.iter().map(|(name, value)| (&**name, &**value)))
         {
             match scan::extract_noting(payload, paths) {
@@ -374,7 +374,7 @@ impl<'a> Document<'a> {
                         notes: TextNotes { halves, ..notes },
                     });
                 }
-                Err(Fault::Syntax(_)) => {}
+                Err(JsonFault::Syntax(_)) => {}
                 Err(fault) => return Err(refusal(fault)),
             }
         }
@@ -398,7 +398,7 @@ impl<'a> Document<'a> {
     }
 }
 
-fn borrowed(fields: &[(String, String)]) -> Fields<'_> {
+fn borrowed(fields: &[(String, String)]) -> FormFields<'_> {
     fields
         .iter()
         .map(|(name, value)| (Cow::Borrowed(name.as_str()), Cow::Borrowed(value.as_str())))
@@ -406,7 +406,7 @@ fn borrowed(fields: &[(String, String)]) -> Fields<'_> {
 }
 
 /// Fields as an object of texts; a repeated one becomes a list.
-pub(super) fn object(form: &Fields<'_>) -> Value {
+pub(super) fn object(form: &FormFields<'_>) -> Value {
     fields::object(form.iter().map(|(name, value)| (&**name, &**value))).into()
 }
 
@@ -414,11 +414,13 @@ pub(super) fn too_many(what: &str, error: TooManyFields) -> Refusal {
     Refusal::Malformed(format!("the {what} cannot be read: {error}"))
 }
 
-pub(super) fn refusal(fault: Fault) -> Refusal {
+pub(super) fn refusal(fault: JsonFault) -> Refusal {
     match fault {
-        Fault::Syntax(at) => Refusal::Malformed(format!("the body is not JSON from byte {at} on")),
-        Fault::Depth => Refusal::Malformed(format!("the body nests {DEPTH} deep or deeper")),
-        Fault::Nodes => Refusal::Unmappable(format!("the body has more than {NODES} values")),
+        JsonFault::Syntax(at) => {
+            Refusal::Malformed(format!("the body is not JSON from byte {at} on"))
+        }
+        JsonFault::Depth => Refusal::Malformed(format!("the body nests {DEPTH} deep or deeper")),
+        JsonFault::Nodes => Refusal::Unmappable(format!("the body has more than {NODES} values")),
     }
 }
 
@@ -432,7 +434,7 @@ mod tests {
 
     fn json(content_type: &str, body: &[u8]) -> Result<String, Refusal> {
         let request = request("/", &[("content-type", content_type)], body);
-        View::read(&request, &[], None).map(|view| view.json.into_owned())
+        ParsedRequest::read(&request, &[], None).map(|view| view.json.into_owned())
     }
 
     #[test]
@@ -545,7 +547,7 @@ mod tests {
 
     fn noted(content_type: &str, body: &[u8]) -> (String, TextNotes) {
         let request = request("/", &[("content-type", content_type)], body);
-        let view = View::read(&request, &[], None).unwrap();
+        let view = ParsedRequest::read(&request, &[], None).unwrap();
         (view.json.to_string(), view.notes())
     }
 
@@ -597,7 +599,7 @@ mod tests {
             &[("content-type", "multipart/form-data; boundary=x")],
             body,
         );
-        let view = View::read(&request, &[], None).unwrap();
+        let view = ParsedRequest::read(&request, &[], None).unwrap();
         assert_eq!(
             (&*view.json, view.in_form("b")),
             (r#"{"a":"1","b":"2"}"#, Some("2"))

@@ -14,12 +14,12 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// The end of the time, and the order to stop.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct Deadline {
     end: Instant,
     stopping: watch::Receiver<bool>,
 }
 
-impl Patience {
+impl Deadline {
     /// From now on, so long.
     pub(super) fn new(time: Duration, stopping: watch::Receiver<bool>) -> Self {
         Self {
@@ -62,13 +62,13 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_waited_for_beyond_the_end_or_the_order_to_stop() {
         let (stop, stopping) = watch::channel(false);
-        let patience = Patience::new(Duration::from_millis(50), stopping.clone());
+        let patience = Deadline::new(Duration::from_millis(50), stopping.clone());
         assert_eq!(patience.within(async { 7 }).await, Ok(7));
         let slow = patience.within(std::future::pending::<()>()).await;
         assert_eq!(slow.expect_err("the time is over").code, "time");
         assert!(!patience.bears(Duration::from_millis(1)));
 
-        let patience = Patience::new(Duration::from_secs(300), stopping);
+        let patience = Deadline::new(Duration::from_secs(300), stopping);
         assert!(
             patience.bears(Duration::from_secs(60)) && !patience.bears(Duration::from_secs(61))
         );

@@ -4,7 +4,7 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value, json};
 
-use super::ledger::{RequestRecord, Told};
+use super::ledger::{InvokeRequest, RequestRecord};
 
 const TEXTS: &[&str] = &[
     "id",
@@ -57,7 +57,7 @@ pub(super) fn read(
     agent_id: &str,
     headers: &HeaderMap,
     request: RequestRecord,
-) -> Result<Told, Value> {
+) -> Result<InvokeRequest, Value> {
     let wrong = |loc: &[&str], kind: &str, msg: &str| json!({"type": kind, "loc": loc, "msg": msg});
     let content_type = headers
         .get(CONTENT_TYPE)
@@ -211,7 +211,7 @@ pub(super) fn read(
         .filter(|id| !id.is_empty())
         .map(str::to_owned);
     body.retain(|key, _| SHOWN.contains(&key.as_str()));
-    Ok(Told {
+    Ok(InvokeRequest {
         destination: format!("{kind}/{agent_id}"),
         agent_id: agent_id.to_owned(),
         id,
@@ -227,7 +227,7 @@ mod tests {
 
     use super::*;
 
-    fn read_as(content_type: &'static str, body: &str) -> Result<Told, Value> {
+    fn read_as(content_type: &'static str, body: &str) -> Result<InvokeRequest, Value> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         let request = RequestRecord {
