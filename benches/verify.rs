@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use sha2::Sha256;
 use sluicegate::config::{Config, Problems, Secret};
 use sluicegate::model::{Received, RequestId, Timestamp, Verify as _};
-use sluicegate::source::{Signer, Trial, Written};
+use sluicegate::verify::{CheckConfig, DryRun, Signer};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
 const SECRET: &str = "a-long-secret-for-the-benchmark";
@@ -40,8 +40,9 @@ fn main() -> ExitCode {
     )
     .unwrap();
     let secrets = vec![Secret::new("secret", SECRET)];
-    let written = Written::of_provider(&config.providers["github"], secrets, Vec::new()).unwrap();
-    let trial = Trial::compile(written).unwrap();
+    let written =
+        CheckConfig::of_provider(&config.providers["github"], secrets, Vec::new()).unwrap();
+    let trial = DryRun::compile(written).unwrap();
     let request = trial
         .scheme()
         .signed(Signer::Secret(0), &event(), NOW)

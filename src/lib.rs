@@ -27,6 +27,9 @@ pub mod ingress;
 // who is calling
 pub mod source;
 
+// what proves it
+pub mod verify;
+
 // what it says
 pub mod mapping;
 

@@ -16,9 +16,10 @@ use sluicegate::inbox::seal::{SealedPart, Sealer};
 use sluicegate::mapping::getter::{Getter, shape};
 use sluicegate::mapping::hosted::{self, CallBody, CallRequest};
 use sluicegate::model::{EventId, Received, RequestId, Timestamp};
-use sluicegate::source::{Source, Sources, Trial, Written};
+use sluicegate::source::{Source, Sources};
 use sluicegate::text::{fields, multipart as parts};
 use sluicegate::upstream::{answer, stream::SseParser};
+use sluicegate::verify::{CheckConfig, DryRun};
 
 /// One parser.
 #[derive(Debug)]
@@ -214,8 +215,8 @@ fn provider(input: &[u8]) {
     let table = Table::parse("fuzz.toml", &text, &problems);
     let provider = Provider::read("fuzz", &table, &problems);
     let secrets = vec![Secret::new("fuzz", "0123456789abcdef0123456789abcdef")];
-    if let Some(written) = Written::of_provider(&provider, secrets, Vec::new())
-        && let Ok(trial) = Trial::compile(written)
+    if let Some(written) = CheckConfig::of_provider(&provider, secrets, Vec::new())
+        && let Ok(trial) = DryRun::compile(written)
     {
         trial.judge(
             &request(Method::POST, "/hooks/fuzz", &[], b"{\"a\":1}"),
@@ -226,7 +227,7 @@ fn provider(input: &[u8]) {
 
 /// What every shipped provider says of a request that is anything but signed: never that it is.
 fn signature(input: &[u8]) {
-    static TRIALS: LazyLock<Vec<(String, Trial)>> = LazyLock::new(|| {
+    static TRIALS: LazyLock<Vec<(String, DryRun)>> = LazyLock::new(|| {
         let problems = Problems::default();
         let config = Config::parse(
             "fuzz.toml",
@@ -241,8 +242,8 @@ fn signature(input: &[u8]) {
                 "fuzz",
                 "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
             )];
-            if let Some(written) = Written::of_provider(&provider, secrets, Vec::new())
-                && let Ok(trial) = Trial::compile(written)
+            if let Some(written) = CheckConfig::of_provider(&provider, secrets, Vec::new())
+                && let Ok(trial) = DryRun::compile(written)
             {
                 trials.push((name, trial));
             }

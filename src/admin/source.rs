@@ -16,7 +16,7 @@ use super::page::{Asked, ConfirmQuery, EnrolQuery, PageView, RefusedQuery};
 use super::view::SourceView;
 use crate::inbox::Hold;
 use crate::model::{ENROL, Timestamp};
-use crate::source::{Brought, Source};
+use crate::source::{PendingSecret, Source};
 use crate::telemetry::{RefusedSample, WholeRequest};
 
 /// `GET /sources`
@@ -189,7 +189,7 @@ pub(super) async fn brought(
 ) -> Result<Json<BroughtView>, AdminError> {
     let brought = enrolling(&state, &name)?.brought();
     let brought = brought.map(
-        |Brought {
+        |PendingSecret {
              fingerprint,
              peer,
              at,

@@ -47,9 +47,10 @@ use crate::net::{
     download, listen,
 };
 use crate::reconcile::{self, ActiveReconciles, Reconciler};
-use crate::source::{Fetch, Sources};
+use crate::source::Sources;
 use crate::telemetry::{Metrics, RefusedSamples, SparseLines, Uses};
 use crate::upstream::{Budget, Upstream};
+use crate::verify::WebClient;
 
 use files::FilesSweep;
 use secret::admin_token;
@@ -691,7 +692,7 @@ fn check_held(config: &Config, sources: &Sources, problems: &Problems) {
 struct Web(Client);
 
 #[async_trait::async_trait]
-impl Fetch for Web {
+impl WebClient for Web {
     async fn get(&self, address: &str) -> Result<Bytes, String> {
         let bounds = download::Bounds {
             time: FETCH_TIME,

@@ -17,7 +17,8 @@ use crate::app;
 use crate::config::{Config, Located, Problems, Sample, Secret};
 use crate::model::{Clock, Received, RequestId, Timestamp};
 use crate::net::Client;
-use crate::source::{KeyPair, Signer, Source};
+use crate::source::Source;
+use crate::verify::{KeyPair, Signer};
 
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(60);

@@ -14,7 +14,7 @@ use super::provider::known_for;
 use super::{Ended, print, say, tell, usage};
 use crate::config::{Located, Place, Problems, Secret, find_provider};
 use crate::model::{Clock, Timestamp};
-use crate::source::{Trial, Written};
+use crate::verify::{CheckConfig, DryRun};
 
 /// The largest request.
 const LARGEST: u64 = 64 * 1024 * 1024;
@@ -91,7 +91,7 @@ pub(super) async fn run(command: VerifyCommand) -> Ended {
             if case.received.url.is_empty() {
                 case.received.url = format!("{}{}", config.server.public_url, case.received.target);
             }
-            Written::of_source(
+            CheckConfig::of_source(
                 source,
                 config
                     .providers
@@ -116,7 +116,7 @@ pub(super) async fn run(command: VerifyCommand) -> Ended {
             .ok_or_else(|| usage("--value is NAME=VALUE"))?;
         written.values.push((name.to_owned(), value.to_owned()));
     }
-    let trial = match Trial::compile(written) {
+    let trial = match DryRun::compile(written) {
         Ok(trial) => trial,
         Err(problems) => {
             problems

@@ -39,9 +39,10 @@ use crate::model::{
     UpstreamIds,
 };
 use crate::net::{Door, Mark, TurnedAway};
-use crate::source::{Fetch, Sources};
+use crate::source::Sources;
 use crate::telemetry::{Metrics, RefusedSamples, SparseLines, Uses};
 use crate::upstream::Upstream;
+use crate::verify::WebClient;
 
 pub use keep::{Remapper, event, keep, request_of};
 pub use load_shed::LoadShed;
@@ -84,7 +85,7 @@ pub struct Ingress {
     /// True while an operator has stopped all runs.
     pub paused: Arc<AtomicBool>,
     /// What fetches certificates and confirmations.
-    pub fetch: Arc<dyn Fetch>,
+    pub fetch: Arc<dyn WebClient>,
     /// What we put on our own requests.
     pub mark: Mark,
     /// Counters.

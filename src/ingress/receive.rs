@@ -22,7 +22,8 @@ use crate::config::section::nearest;
 use crate::config::{Ack, Respond};
 use crate::model::{EventId, NewEvent, Outcome, Received, Refusal, Strength, Timestamp, Verified};
 use crate::net::Fault;
-use crate::source::{self, Source, Sources};
+use crate::source::{Source, Sources};
+use crate::verify::{ChallengeResponse, most_inflated};
 
 /// The id of an event, on the answer to whoever brought it.
 pub(super) const EVENT_ID: HeaderName = HeaderName::from_static("sluicegate-event-id");
@@ -238,7 +239,7 @@ pub(super) fn opened(
 ) -> Result<Received, Refusal> {
     if source.takes_compressed() && received.headers.contains_key(CONTENT_ENCODING) {
         let length = received.body.len() as u64;
-        hold.grow(length + source::most_inflated(length))?;
+        hold.grow(length + most_inflated(length))?;
     }
     source.opened(received)
 }
@@ -578,7 +579,7 @@ pub(super) fn name_event(mut answer: Response<Body>, id: EventId) -> Response<Bo
 }
 
 impl Answered {
-    fn challenged(given: &source::Answer) -> Self {
+    fn challenged(given: &ChallengeResponse) -> Self {
         let mut answer = Response::new(Body::from(given.body.clone()));
         *answer.status_mut() = StatusCode::from_u16(given.status).unwrap_or(StatusCode::OK);
         let headers = answer.headers_mut();

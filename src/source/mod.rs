@@ -4,78 +4,39 @@
 //! provider's name stands in this module. Everything that is wrong comes out at once, and a source that could let
 //! anybody in by accident, without a secret or with one that everybody knows, is not made.
 
-mod ask;
-mod bodies;
-mod certificate;
-mod challenge;
-mod content;
-mod coverage;
-mod der;
-mod document;
-mod enrol;
-mod explain;
-mod field;
-#[cfg(test)]
-mod handshakes;
-mod inflate;
-mod jwt;
-mod kept;
-mod key;
-mod keypair;
+mod backing;
+mod enrolment;
 mod keyring;
-mod lint;
-mod mac;
-mod mark;
-mod overlap;
-#[cfg(test)]
-mod proofs;
-mod query;
-mod scheme;
-mod sign;
-mod signature;
-mod stranger;
+mod sealed_query;
 mod streamed;
-mod token;
-mod trial;
 #[cfg(test)]
-mod vectors;
-mod verify;
-mod window;
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use bytes::Bytes;
 use http::Method;
-use http::header::CONTENT_ENCODING;
 
-pub use self::ask::Prepared;
-use self::ask::Told;
-pub use self::certificate::Fetch;
-use self::challenge::Challenge;
-pub use self::enrol::Brought;
-use self::enrol::Window;
-use self::inflate::Compressed;
-pub use self::keypair::KeyPair;
+use self::enrolment::EnrolmentWindow;
+pub use self::enrolment::PendingSecret;
 pub use self::keyring::Keyring;
-pub use self::lint::reasons;
-use self::scheme::Given;
-pub use self::scheme::Scheme;
-pub use self::sign::Signer;
 pub use self::streamed::Streamed;
-pub use self::trial::{Judged, Trial, Written};
 use crate::attachment::Fetcher;
 use crate::config::{
-    Ack, Config, Located, OnUnmappable, Problems, Provider, ReplayWindow, Respond, Secret, Section,
-    SourceConfig, Table, near_provider,
+    Ack, Config, Located, OnUnmappable, Problems, Provider, ReplayWindow, Respond, Secret,
+    SourceConfig, near_provider,
 };
 use crate::mapping::getter::Getter;
 use crate::mapping::{Mapped, Mapping, better};
 use crate::model::{
     Claims, DeliveryId, ENROL, Marks, NewDelivery, Proof, ProofMark, Received, Refusal, Strength,
     Timestamp, UpstreamIds, UsedProof, Verified, Verify,
+};
+use crate::verify::{
+    Challenge, ChallengeResponse, CheckConfig, DryRun, ForwardAuthProof, Prepared, RedactedRequest,
+    Scheme, WebClient, allowed_methods, compile_source, inflated_body, redacted, same,
 };
 
 /// The configured sources, by name.
@@ -114,7 +75,7 @@ pub struct Source {
     challenges: Vec<Challenge>,
     enrolment: Option<Enrolment>,
     /// To explain refusals with, and when that was last done.
-    written: Option<Written>,
+    written: Option<CheckConfig>,
     explained: Mutex<Option<Timestamp>>,
 }
 
@@ -125,7 +86,7 @@ const EXPLAIN_BYTES: usize = 64 * 1024;
 /// What it takes to have a secret brought by a handshake.
 #[derive(Debug)]
 struct Enrolment {
-    window: Window,
+    window: EnrolmentWindow,
     /// The provider, and whether the public address is known: to compile the scheme again.
     provider: Provider,
     has_public_url: bool,
@@ -141,28 +102,6 @@ const WAIT: Duration = Duration::from_secs(9);
 
 /// What is left of a sender's own deadline for the way back.
 const WAY_BACK: Duration = Duration::from_secs(1);
-
-/// An answer given at the edge.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// The status.
-    pub status: u16,
-    /// The type of the body.
-    pub content_type: String,
-    /// Further headers.
-    pub headers: Vec<(String, String)>,
-    /// The body.
-    pub body: Bytes,
-}
-
-/// What may be kept of a request: nothing that proves who somebody is by being known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
-    /// Method and target.
-    pub request_line: String,
-    /// Headers in order, names in lower case.
-    pub headers: Vec<(String, String)>,
-}
 
 impl Sources {
     /// Compiles every source; what cannot be compiled is a problem.
@@ -207,7 +146,7 @@ impl Source {
     fn compile(source: &SourceConfig, config: &Config, problems: &Problems) -> Option<Self> {
         let provider = provider(source, config, problems);
         let has_public_url = !config.server.public_url.is_empty();
-        let (scheme, challenges) = prove(source, provider, has_public_url, problems);
+        let (scheme, challenges) = compile_source(source, provider, has_public_url, problems);
         let (event_id, event_type) = match &scheme {
             Some(scheme) => (scheme.event_id.as_slice(), scheme.event_type.as_slice()),
             None => Default::default(),
@@ -219,7 +158,7 @@ impl Source {
             .is_some_and(|all| all.iter().any(Challenge::brings_secret));
         let enrolment = match (&source.enrol_file, provider) {
             (Some(file), Some(provider)) if brought => Some(Enrolment {
-                window: Window::new(file.clone()),
+                window: EnrolmentWindow::new(file.clone()),
                 provider: provider.clone(),
                 has_public_url,
                 now: ArcSwapOption::empty(),
@@ -256,7 +195,7 @@ impl Source {
             channel: provider.and_then(|provider| Fetcher::of(source, provider)),
             challenges: challenges?,
             enrolment,
-            written: Written::of_source(source, provider),
+            written: CheckConfig::of_source(source, provider),
             explained: Mutex::new(None),
         })
     }
@@ -264,6 +203,11 @@ impl Source {
     /// What an event of this source owes; see [`SourceConfig::owed`].
     pub fn owed(&self, id: DeliveryId, thread: Option<&str>) -> Option<NewDelivery> {
         self.config.owed(id, thread, &self.ids)
+    }
+
+    /// What may be kept of a request.
+    pub fn kept(&self, received: &Received) -> RedactedRequest {
+        redacted(&self.scheme, received)
     }
 
     /// How its callers are known at a moment: secrets end.
@@ -283,7 +227,7 @@ impl Source {
 
     /// The methods it answers to, as an `Allow` header says them.
     pub fn allow(&self) -> &'static str {
-        allow(&self.challenges)
+        allowed_methods(&self.challenges)
     }
 
     /// Whether compressed bodies are taken.
@@ -293,7 +237,7 @@ impl Source {
 
     /// The request with the body that is signed: of a compressed one perhaps what it was before.
     pub fn opened(&self, received: Received) -> Result<Received, Refusal> {
-        opened(&self.scheme, received)
+        self.scheme.opened(received)
     }
 
     /// Has at hand what judging a request takes; see [`Scheme::prepare`].
@@ -301,7 +245,7 @@ impl Source {
     pub async fn prepare(
         &self,
         received: &Received,
-        fetch: &dyn Fetch,
+        fetch: &dyn WebClient,
         now: Timestamp,
     ) -> Result<Prepared, Refusal> {
         let scheme = self.scheme_at(now);
@@ -325,7 +269,7 @@ impl Source {
         &self,
         received: &Received,
         now: Timestamp,
-    ) -> Option<Result<Answer, Refusal>> {
+    ) -> Option<Result<ChallengeResponse, Refusal>> {
         let brought = self
             .enrolment
             .as_ref()
@@ -361,11 +305,7 @@ impl Source {
         now: Timestamp,
     ) -> Result<(), Refusal> {
         // Brought again, because the answer was lost: whoever brings it knows it.
-        if scheme
-            .keys()
-            .iter()
-            .any(|key| mac::same(key.expose(), secret))
-        {
+        if scheme.keys().iter().any(|key| same(key.expose(), secret)) {
             return Ok(());
         }
         let closed = || {
@@ -410,7 +350,7 @@ impl Source {
     }
 
     /// What a handshake brought and no operator has confirmed yet.
-    pub fn brought(&self) -> Option<Brought> {
+    pub fn brought(&self) -> Option<PendingSecret> {
         self.enrolment.as_ref()?.window.brought()
     }
 
@@ -433,7 +373,7 @@ impl Source {
             place: self.config.place.clone(),
         });
         let problems = Problems::default();
-        let (Some(scheme), _) = prove(
+        let (Some(scheme), _) = compile_source(
             &config,
             Some(&enrolment.provider),
             enrolment.has_public_url,
@@ -468,7 +408,7 @@ impl Source {
         let verified = if self.config.enforce {
             received.verify(scheme, now)
         } else {
-            received.verify(&Observing(scheme), now)
+            received.verify(&ObserveOnly(scheme), now)
         };
         self.ended(scheme, verified)
     }
@@ -488,11 +428,11 @@ impl Source {
         ask.strip(&mut received.headers);
         let (said, headers) = prepared.said();
         received.headers.extend(headers);
-        let told = Told { scheme, said };
+        let told = ForwardAuthProof { scheme, said };
         let verified = if self.config.enforce {
             received.verify(&told, now)
         } else {
-            received.verify(&Observing(&told), now)
+            received.verify(&ObserveOnly(&told), now)
         };
         self.ended(scheme, verified)
     }
@@ -539,7 +479,7 @@ impl Source {
                 "it was made with the secret {secret}, which ended at {until}"
             ));
         }
-        Trial::compile(self.written.clone()?)
+        DryRun::compile(self.written.clone()?)
             .ok()?
             .hint(received, now)
     }
@@ -641,9 +581,9 @@ impl Source {
 }
 
 /// Lets everything pass, and says what was wrong.
-struct Observing<'s, V>(&'s V);
+struct ObserveOnly<'s, V>(&'s V);
 
-impl<V: Verify> Verify for Observing<'_, V> {
+impl<V: Verify> Verify for ObserveOnly<'_, V> {
     fn judge(&self, received: &Received, now: Timestamp) -> Result<Proof, Refusal> {
         match self.0.judge(received, now) {
             Err(Refusal::Origin(fault, _)) => Ok(Proof {
@@ -660,22 +600,6 @@ impl<V: Verify> Verify for Observing<'_, V> {
     }
 }
 
-/// The request with the body that is signed.
-fn opened(scheme: &Scheme, mut received: Received) -> Result<Received, Refusal> {
-    if scheme.compressed == Some(Compressed::Inflated)
-        && let Some(body) = inflate::inflated(&received.headers, &received.body)?
-    {
-        received.body = body;
-        received.headers.remove(CONTENT_ENCODING);
-    }
-    Ok(received)
-}
-
-/// How large a compressed body of this many bytes may become.
-pub fn most_inflated(length: u64) -> u64 {
-    inflate::most(usize::try_from(length).unwrap_or(usize::MAX)) as u64
-}
-
 /// What is proved, with the body as it was before it was compressed.
 fn inflated(
     scheme: &Scheme,
@@ -685,7 +609,7 @@ fn inflated(
     if scheme.compressed.is_none() {
         return Ok(verified);
     }
-    match inflate::inflated(&verified.request().headers, &verified.request().body) {
+    match inflated_body(&verified.request().headers, &verified.request().body) {
         Ok(Some(body)) => {
             let verified = verified.with_body(body);
             match scheme.bodies.judge(verified.request()) {
@@ -830,7 +754,10 @@ fn later(
         config
             .secrets
             .retain(|secret| secret.until().is_none_or(|until| until > end));
-        Some((end, prove(&config, provider, has_public_url, &quiet).0?))
+        Some((
+            end,
+            compile_source(&config, provider, has_public_url, &quiet).0?,
+        ))
     };
     ends.into_iter().filter_map(after).collect()
 }
@@ -853,7 +780,7 @@ fn apart(source: &Source, all: &BTreeMap<String, Arc<Source>>, problems: &Proble
                 .config
                 .secrets
                 .iter()
-                .any(|known| mac::same(known.expose(), secret.expose()))
+                .any(|known| same(known.expose(), secret.expose()))
         };
         if let Some(secret) = other.config.secrets.iter().find(shares) {
             let what = format!(
@@ -866,156 +793,5 @@ fn apart(source: &Source, all: &BTreeMap<String, Arc<Source>>, problems: &Proble
                 "give one of the two a secret of its own",
             );
         }
-    }
-}
-
-/// Compiles what proves a source's callers, and its challenges.
-fn prove(
-    source: &SourceConfig,
-    provider: Option<&Provider>,
-    has_public_url: bool,
-    problems: &Problems,
-) -> (Option<Scheme>, Option<Vec<Challenge>>) {
-    for secret in &source.secrets {
-        weigh(secret, problems);
-    }
-    let inline = source
-        .verify
-        .as_ref()
-        .map(|table| (table, format!("sources.{}.verify", source.name)));
-    let shipped = provider
-        .and_then(|provider| provider.verify.as_ref())
-        .map(|table| (table, "verify".to_owned()));
-    // What is missing here is reported already.
-    let Some((table, name)) = inline.or(shipped) else {
-        return (None, None);
-    };
-    let given = Given {
-        secrets: &source.secrets,
-        values: &source.values,
-        has_public_url,
-        // One that is misspelt is told of already.
-        enrols: source.enrol_file.is_some() || source.misspelt_secrets,
-        source: (&source.name, &source.place),
-        problems,
-    };
-    let compiled = compile(
-        table,
-        &name,
-        provider.map_or(&[][..], |provider| provider.challenges.as_slice()),
-        &given,
-    );
-    if let (Some(scheme), true) = (&compiled.0, source.enforce) {
-        lint::say_open(scheme, table, given.source, problems);
-    }
-    compiled
-}
-
-/// Compiles a `[verify]` section of this dotted name, and the handshakes beside it.
-fn compile(
-    verify: &Table,
-    name: &str,
-    challenges: &[Table],
-    given: &Given<'_>,
-) -> (Option<Scheme>, Option<Vec<Challenge>>) {
-    let scheme = Scheme::compile(verify, name, given);
-    let challenges = compile_challenges(challenges, verify, given);
-    let asked = challenges
-        .iter()
-        .flatten()
-        .filter_map(Challenge::signs_for_strangers)
-        .cloned()
-        .collect();
-    (
-        scheme.and_then(|scheme| scheme.beside(asked, verify, given.problems)),
-        challenges,
-    )
-}
-
-fn compile_challenges(
-    tables: &[Table],
-    verify: &Table,
-    given: &Given<'_>,
-) -> Option<Vec<Challenge>> {
-    if tables.is_empty() {
-        return Some(Vec::new());
-    }
-    // The values that templates may use are declared by the verify section, which has reported what is wrong with it.
-    let quiet = Problems::default();
-    let section = Section::new(verify, "verify", &quiet);
-    let declared = section
-        .texts("config")
-        .unwrap_or_default()
-        .into_iter()
-        .map(|name| name.value)
-        .collect();
-    let setup = given.setup(declared);
-    let compiled: Vec<Option<Challenge>> = tables
-        .iter()
-        .enumerate()
-        .map(|(number, table)| {
-            Challenge::compile(table, &format!("challenge[{number}]"), &setup, given)
-        })
-        .collect();
-    compiled.into_iter().collect()
-}
-
-/// Secrets that stand in documentation, and so in everybody's hands.
-const WELL_KNOWN: [&str; 14] = [
-    "secret",
-    "changeme",
-    "change-me",
-    "password",
-    "your-secret",
-    "your_secret",
-    "yoursecret",
-    "your-webhook-secret",
-    "my-secret",
-    "mysecret",
-    "webhook-secret",
-    "webhooksecret",
-    "supersecret",
-    "test-secret",
-];
-
-/// A secret that can be guessed is a problem; one that was written for trying out is only pointed at.
-fn weigh(secret: &Located<Secret>, problems: &Problems) {
-    let value = String::from_utf8_lossy(secret.expose()).to_ascii_lowercase();
-    if secret.is_placeholder() {
-        // Said where it is read.
-        return;
-    }
-    let what = if WELL_KNOWN.contains(&value.as_str()) {
-        format!("the secret {} is one that everybody knows", secret.name())
-    } else if secret.expose().len() < 8 {
-        format!("the secret {} is shorter than 8 characters", secret.name())
-    } else {
-        return;
-    };
-    let hint =
-        "set a long random one here and with the provider, for example from: openssl rand -hex 32";
-    if secret.name().starts_with("literal ") {
-        problems.warn(&secret.place, what, hint);
-    } else {
-        problems.error_hint(&secret.place, what, hint);
-    }
-}
-
-/// The `Allow` header of a source with these challenges.
-fn allow(challenges: &[Challenge]) -> &'static str {
-    let has = |method: Method| {
-        challenges
-            .iter()
-            .any(|challenge| challenge.method.as_ref() == Some(&method))
-    };
-    match (has(Method::GET), has(Method::HEAD), has(Method::OPTIONS)) {
-        (false, false, false) => "POST",
-        (true, false, false) => "GET, POST",
-        (false, true, false) => "HEAD, POST",
-        (true, true, false) => "GET, HEAD, POST",
-        (false, false, true) => "OPTIONS, POST",
-        (true, false, true) => "GET, OPTIONS, POST",
-        (false, true, true) => "HEAD, OPTIONS, POST",
-        (true, true, true) => "GET, HEAD, OPTIONS, POST",
     }
 }

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use sluicegate::app;
 use sluicegate::config::{Problems, Sample};
 use sluicegate::model::{Clock, Received, RequestId};
-use sluicegate::source::{KeyPair, Signer, Source, Sources};
+use sluicegate::source::{Source, Sources};
+use sluicegate::verify::{KeyPair, Signer};
 
 use crate::world::{Gateway, Upstream, borrowed, github, hmac_sha256, json, wait_for};
 

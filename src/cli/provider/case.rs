@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::config::{Provider, Secret, Table, Value as Toml};
 use crate::model::{Received, RequestId, Timestamp};
-use crate::source::Written;
+use crate::verify::CheckConfig;
 
 /// A request, and what it is to be judged by.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ impl Case {
     }
 
     /// What it is judged by, as a provider's file says it. None: the file has no `[verify]` section.
-    pub(in crate::cli) fn written(&self, provider: &Provider) -> Option<Written> {
+    pub(in crate::cli) fn written(&self, provider: &Provider) -> Option<CheckConfig> {
         let uses = provider.verify.as_ref().map_or(Uses::Secrets, Uses::of);
         let secrets = match uses {
             Uses::Secrets => self.secrets.clone(),
@@ -151,7 +151,7 @@ impl Case {
                 .cloned()
                 .collect(),
         };
-        Written::of_provider(provider, secrets, self.values.clone())
+        CheckConfig::of_provider(provider, secrets, self.values.clone())
     }
 }
 

@@ -11,7 +11,7 @@ use super::super::{Ended, answer, say};
 use super::case::Case;
 use crate::config::{Problems, Provider, Table};
 use crate::model::Timestamp;
-use crate::source::Trial;
+use crate::verify::DryRun;
 
 /// Where a gateway stands whose requests are kept, for providers that sign the address.
 const PUBLIC: &str = "https://hooks.example.com";
@@ -124,7 +124,7 @@ fn judge(provider: &Provider, json: &Value) -> anyhow::Result<(bool, bool)> {
     let written = case
         .written(provider)
         .context("the file has no [verify] section")?;
-    let trial = Trial::compile(written).map_err(|problems| {
+    let trial = DryRun::compile(written).map_err(|problems| {
         let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("{}", all.join("\n"))
     })?;

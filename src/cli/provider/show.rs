@@ -10,7 +10,7 @@ use super::super::sheet::wrap;
 use super::super::{Ended, answer, say, tell};
 use super::known;
 use crate::config::{Provider, Table, Value, find_provider, near_provider};
-use crate::source::reasons;
+use crate::verify::reasons;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Show {

@@ -13,7 +13,7 @@ use super::case::Case;
 use super::known;
 use crate::config::{Config, find_provider};
 use crate::model::{Clock, Timestamp};
-use crate::source::{Answer, Trial};
+use crate::verify::{ChallengeResponse, DryRun};
 
 /// The longest line: a body of 25 MiB as base64, and room for the rest.
 const LONGEST: u64 = 40 * 1024 * 1024;
@@ -90,7 +90,7 @@ fn judge(config: &Config, line: &[u8], now: Timestamp) -> Value {
             format!("no provider is called {name:?}"),
         );
     };
-    let trial = match Trial::compile(written) {
+    let trial = match DryRun::compile(written) {
         Ok(trial) => trial,
         Err(problems) => {
             let why: Vec<&str> = problems
@@ -115,7 +115,7 @@ fn judge(config: &Config, line: &[u8], now: Timestamp) -> Value {
     Value::Object(answer)
 }
 
-fn view(reply: &Answer) -> Value {
+fn view(reply: &ChallengeResponse) -> Value {
     let mut headers = Map::new();
     if !reply.body.is_empty() {
         headers.insert("content-type".into(), reply.content_type.clone().into());

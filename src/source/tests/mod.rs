@@ -1,0 +1,4 @@
+//! Tests of configured sources.
+
+mod compile;
+mod handshakes;

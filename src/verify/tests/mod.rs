@@ -1,0 +1,4 @@
+//! Tests of schemes as the shipped providers and inline tables write them.
+
+mod key_pairs;
+pub(crate) mod requests;
