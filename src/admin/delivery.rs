@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::error::AdminError;
 use super::said::Said;
 use super::{AdminState, Named};
-use crate::inbox::ByHand;
+use crate::inbox::Resolution;
 use crate::model::{self, DeliveryId};
 
 /// The longest note of an operator, in bytes.
@@ -51,9 +51,9 @@ pub(super) async fn settle(
     Said(settling): Said<Settling>,
 ) -> Result<Json<Value>, AdminError> {
     let (how, becomes) = match settling.r#as.as_str() {
-        "delivered" => (ByHand::Delivered, model::State::Delivered),
-        "dead" => (ByHand::Dead, model::State::Dead),
-        "again" => (ByHand::Again, model::State::Pending),
+        "delivered" => (Resolution::Delivered, model::State::Delivered),
+        "dead" => (Resolution::Dead, model::State::Dead),
+        "again" => (Resolution::Again, model::State::Pending),
         _ => {
             return Err(AdminError::Body(
                 "as must be delivered, dead or again.".into(),

@@ -16,8 +16,8 @@ use super::page::{Asked, ForceQuery, PageView};
 use super::source::{HeldView, hold};
 use super::waiting::{WaitView, own};
 use crate::dispatch::{Closed, DestinationStatus};
-use crate::inbox::Hold;
-use crate::inbox::words::destination;
+use crate::inbox::Pause;
+use crate::inbox::filter::destination;
 use crate::model::{Account, Destination, Timestamp};
 
 /// A destination and how it fares.
@@ -102,15 +102,15 @@ pub(super) async fn list(
                 .insert(source.config.name.clone());
         }
     }
-    let holds = state.inbox.holds().await?;
+    let holds = state.inbox.pauses().await?;
     for (held, since) in &holds {
-        if let Hold::Destination(destination) = held {
+        if let Pause::Destination(destination) = held {
             views.entry(destination.clone()).or_default().paused_since = Some(*since);
         }
     }
     let every = holds
         .iter()
-        .find(|(hold, _)| *hold == Hold::All)
+        .find(|(hold, _)| *hold == Pause::All)
         .map(|(_, since)| *since);
     for fare in state
         .dispatcher
@@ -162,7 +162,7 @@ pub(super) async fn pause(
     Asked(query): Asked<ForceQuery>,
 ) -> Result<Json<HeldView>, AdminError> {
     let destination = state.destination(destination, query.force()?).await?;
-    hold(&state, Hold::Destination(destination), true)
+    hold(&state, Pause::Destination(destination), true)
         .await
         .map(Json)
 }
@@ -174,7 +174,7 @@ pub(super) async fn resume(
     Asked(query): Asked<ForceQuery>,
 ) -> Result<Json<HeldView>, AdminError> {
     let destination = state.destination(destination, query.force()?).await?;
-    hold(&state, Hold::Destination(destination), false)
+    hold(&state, Pause::Destination(destination), false)
         .await
         .map(Json)
 }

@@ -54,7 +54,7 @@ pub(super) async fn list(
         let waits = last.and_then(|last| waits.remove(&last));
         items.push(EventView::new(event, reason, waits));
     }
-    let holds = state.inbox.holds().await?;
+    let holds = state.inbox.pauses().await?;
     Ok(Json(
         PageView::new(
             Page {

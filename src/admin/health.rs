@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::AdminState;
 use crate::inbox::waiting::LOOKED_AT;
-use crate::inbox::{Hold, InboxError, SourceFare};
+use crate::inbox::{InboxError, Pause, SourceFare};
 use crate::model::{self, Timestamp};
 use crate::telemetry::SourceGauges;
 
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// `GET /api/v1`: which gateway this is, since when it runs, and what its inbox holds. What the inbox cannot say is
 /// null.
 pub(super) async fn gateway(State(state): State<Arc<AdminState>>) -> Json<Value> {
-    let standing = state.inbox.standing();
+    let standing = state.inbox.replica_status();
     let usage = match state.inbox.usage().await {
         Ok(usage) => {
             json!({ "bytes": usage.bytes, "reusable_bytes": usage.reusable, "ceiling_bytes": usage.ceiling })
@@ -56,10 +56,10 @@ pub(super) async fn gateway(State(state): State<Arc<AdminState>>) -> Json<Value>
             Value::Null
         }
     };
-    let holds = state.inbox.holds().await.unwrap_or_default();
+    let holds = state.inbox.pauses().await.unwrap_or_default();
     let paused = holds
         .iter()
-        .find(|(hold, _)| *hold == Hold::All)
+        .find(|(hold, _)| *hold == Pause::All)
         .map(|(_, since)| *since);
     Json(json!({
         "name": "sluicegate",
@@ -84,9 +84,9 @@ pub(super) async fn ready(State(state): State<Arc<AdminState>>) -> (StatusCode, 
         None => {
             let mut answer = json!({ "status": "ready" });
             // Events are taken all the same; nothing of them goes out.
-            let holds = tokio::time::timeout(PATIENCE, state.inbox.holds()).await;
+            let holds = tokio::time::timeout(PATIENCE, state.inbox.pauses()).await;
             if holds.is_ok_and(|holds| {
-                holds.is_ok_and(|holds| holds.iter().any(|(hold, _)| *hold == Hold::All))
+                holds.is_ok_and(|holds| holds.iter().any(|(hold, _)| *hold == Pause::All))
             }) {
                 answer["detail"] = "paused".into();
             }
@@ -157,7 +157,7 @@ pub(super) async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoRe
         Ok(fares) => sources(&state, &fares),
         Err(error) => tracing::error!(%error, "cannot tell how the sources fare"),
     }
-    let standing = state.inbox.standing();
+    let standing = state.inbox.replica_status();
     state.metrics.standing(standing.good, standing.replicas);
     match state.inbox.usage().await {
         Ok(usage) => state

@@ -14,7 +14,7 @@ use super::page::PageView;
 use super::said::Said;
 use super::{AdminState, JobId, Named};
 use crate::dispatch::replay::{ReplayRefused, left_out, owed_again, takes};
-use crate::inbox::words::FilterWords;
+use crate::inbox::filter::FilterWords;
 use crate::inbox::{EventFilter, EventSummary, Job, JobState, NewJob};
 use crate::model::{EventId, Timestamp};
 

@@ -11,7 +11,7 @@ use axum::http::request::Parts;
 use super::AdminState;
 use super::error::AdminError;
 use crate::config::section::nearest;
-use crate::inbox::{EventFilter, Hold};
+use crate::inbox::{EventFilter, Pause};
 use crate::model::{AttachmentId, DeliveryId, Destination, EventId};
 
 /// How many of several ids that begin so are told.
@@ -151,10 +151,10 @@ impl AdminState {
             .any(|count| count.source == name)
             || self
                 .inbox
-                .holds()
+                .pauses()
                 .await?
                 .iter()
-                .any(|(hold, _)| matches!(hold, Hold::Source(held) if held == name))
+                .any(|(hold, _)| matches!(hold, Pause::Source(held) if held == name))
             || !self
                 .in_time(self.inbox.events(&filter))
                 .await?
@@ -199,12 +199,12 @@ impl AdminState {
         );
         known.extend(
             self.inbox
-                .holds()
+                .pauses()
                 .await?
                 .into_iter()
                 .filter_map(|(hold, _)| match hold {
-                    Hold::Destination(destination) => Some(destination),
-                    Hold::All | Hold::Source(_) => None,
+                    Pause::Destination(destination) => Some(destination),
+                    Pause::All | Pause::Source(_) => None,
                 }),
         );
         known.extend(self.inbox.destinations().await?);

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::error::AdminError;
 use super::waiting::PausedView;
 use crate::config::unit;
-use crate::inbox::words::FilterWords;
-use crate::inbox::{EventFilter, Hold, Page};
+use crate::inbox::filter::FilterWords;
+use crate::inbox::{EventFilter, Page, Pause};
 use crate::model::Timestamp;
 
 /// How many where nobody says, and at most.
@@ -309,7 +309,7 @@ impl<T> PageView<T> {
     }
 
     /// The same, with what is held.
-    pub(super) fn with_paused(self, holds: &[(Hold, Timestamp)]) -> Self {
+    pub(super) fn with_paused(self, holds: &[(Pause, Timestamp)]) -> Self {
         Self {
             paused: PausedView::list(holds),
             ..self

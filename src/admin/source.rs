@@ -14,7 +14,7 @@ use super::AdminState;
 use super::error::AdminError;
 use super::page::{Asked, ConfirmQuery, EnrolQuery, PageView, RefusedQuery};
 use super::view::SourceView;
-use crate::inbox::Hold;
+use crate::inbox::Pause;
 use crate::model::{ENROL, Timestamp};
 use crate::source::{PendingSecret, Source};
 use crate::telemetry::{RefusedSample, WholeRequest};
@@ -24,7 +24,7 @@ pub(super) async fn list(
     State(state): State<Arc<AdminState>>,
 ) -> Result<Json<PageView<SourceView>>, AdminError> {
     let counts = state.inbox.counts().await?;
-    let holds = state.inbox.holds().await?;
+    let holds = state.inbox.pauses().await?;
     let fares = state.in_time(state.inbox.source_fares()).await?;
     let spent = state
         .in_time(state.inbox.spent(state.clock.now().day()))
@@ -266,7 +266,7 @@ pub(super) async fn pause(
         state.check_source(Some(&name)).await?;
         return Err(AdminError::NotFound("configured source"));
     }
-    hold(&state, Hold::Source(name), true).await.map(Json)
+    hold(&state, Pause::Source(name), true).await.map(Json)
 }
 
 /// `POST /sources/{name}/resume`
@@ -275,11 +275,11 @@ pub(super) async fn resume(
     Path(name): Path<String>,
 ) -> Result<Json<HeldView>, AdminError> {
     // One that is not configured any more may still be held.
-    let held = Hold::Source(name.clone());
+    let held = Pause::Source(name.clone());
     if state.source(&name).is_none()
         && !state
             .inbox
-            .holds()
+            .pauses()
             .await?
             .iter()
             .any(|(hold, _)| *hold == held)
@@ -294,14 +294,14 @@ pub(super) async fn resume(
 pub(super) async fn pause_all(
     State(state): State<Arc<AdminState>>,
 ) -> Result<Json<HeldView>, AdminError> {
-    hold(&state, Hold::All, true).await.map(Json)
+    hold(&state, Pause::All, true).await.map(Json)
 }
 
 /// `POST /resume`
 pub(super) async fn resume_all(
     State(state): State<Arc<AdminState>>,
 ) -> Result<Json<HeldView>, AdminError> {
-    hold(&state, Hold::All, false).await.map(Json)
+    hold(&state, Pause::All, false).await.map(Json)
 }
 
 /// What an operator held or let go.
@@ -320,20 +320,24 @@ pub(super) struct HeldView {
 }
 
 /// Holds something or lets it go.
-pub(super) async fn hold(state: &AdminState, what: Hold, on: bool) -> Result<HeldView, AdminError> {
-    let changed = state.inbox.hold(&what, on, state.clock.now()).await?;
+pub(super) async fn hold(
+    state: &AdminState,
+    what: Pause,
+    on: bool,
+) -> Result<HeldView, AdminError> {
+    let changed = state.inbox.set_paused(&what, on, state.clock.now()).await?;
     // Before the answer: no run that this is about begins in this process after it.
-    if what == Hold::All {
+    if what == Pause::All {
         state.stopper.order(on);
     }
     if let Some(dispatcher) = &state.dispatcher {
         dispatcher.hold(&what, on).await;
     }
-    let all = what == Hold::All;
+    let all = what == Pause::All;
     let (source, destination) = match what {
-        Hold::All => (None, None),
-        Hold::Source(name) => (Some(name), None),
-        Hold::Destination(destination) => (None, Some(destination.to_string())),
+        Pause::All => (None, None),
+        Pause::Source(name) => (Some(name), None),
+        Pause::Destination(destination) => (None, Some(destination.to_string())),
     };
     if changed {
         let audit = if on { "pause" } else { "resume" };

@@ -15,7 +15,7 @@ use super::health::unready;
 use super::secret::EndingSecret;
 use super::waiting::{PausedView, own, refusal_of};
 use crate::dispatch::{BreakerState, Closed};
-use crate::inbox::{Count, Hold, SourceFare, Usage};
+use crate::inbox::{Count, Pause, SourceFare, Usage};
 use crate::model::{self, Account, Timestamp};
 
 /// How long events may wait that nobody holds before it is said.
@@ -67,12 +67,12 @@ impl AttentionView {
 /// `GET /status`
 pub(super) async fn show(State(state): State<Arc<AdminState>>) -> Result<Json<Value>, AdminError> {
     let now = state.clock.now();
-    let holds = state.inbox.holds().await?;
+    let holds = state.inbox.pauses().await?;
     let counts = state.inbox.counts().await?;
     let fares = state.in_time(state.inbox.source_fares()).await?;
     let spent = state.in_time(state.inbox.spent(now.day())).await?;
     let usage = state.inbox.usage().await?;
-    let standing = state.inbox.standing();
+    let standing = state.inbox.replica_status();
     let loaded = state.loaded.view();
 
     let mut attention = Vec::new();
@@ -182,15 +182,15 @@ fn total(count: &Count) -> u64 {
     count.count
 }
 
-fn paused(holds: &[(Hold, Timestamp)], attention: &mut Vec<AttentionView>) {
+fn paused(holds: &[(Pause, Timestamp)], attention: &mut Vec<AttentionView>) {
     for (hold, since) in holds.iter().take(MANY) {
         let (about, text, todo) = match hold {
-            Hold::All => (
+            Pause::All => (
                 "all".to_owned(),
                 "every run is paused by an operator".to_owned(),
                 "sluicegate resume".into(),
             ),
-            Hold::Source(name) => {
+            Pause::Source(name) => {
                 let todo = format!("sluicegate source resume {name}");
                 (
                     name.clone(),
@@ -198,7 +198,7 @@ fn paused(holds: &[(Hold, Timestamp)], attention: &mut Vec<AttentionView>) {
                     todo,
                 )
             }
-            Hold::Destination(to) => (
+            Pause::Destination(to) => (
                 to.to_string(),
                 format!("{to} is paused by an operator"),
                 format!("sluicegate destination resume {to}"),
@@ -357,7 +357,7 @@ fn open(fares: &[SourceFare], attention: &mut Vec<AttentionView>) {
 fn behind(
     state: &AdminState,
     fares: &[SourceFare],
-    holds: &[(Hold, Timestamp)],
+    holds: &[(Pause, Timestamp)],
     now: Timestamp,
     attention: &mut Vec<AttentionView>,
 ) {
@@ -367,9 +367,9 @@ fn behind(
             .and_then(|source| source.config.destination.clone());
         let route = to.map(|destination| own(name, destination));
         holds.iter().any(|(hold, _)| match hold {
-            Hold::All => true,
-            Hold::Source(held) => held == name,
-            Hold::Destination(held) => route
+            Pause::All => true,
+            Pause::Source(held) => held == name,
+            Pause::Destination(held) => route
                 .as_ref()
                 .is_some_and(|route| route.destination == *held),
         })

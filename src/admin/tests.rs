@@ -17,9 +17,10 @@ use super::*;
 use crate::config::Problems;
 use crate::dispatch::replay::Replayer;
 use crate::inbox::{
-    Anew, Answer, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter,
-    EventSummary, Hold, InboxError, Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Page,
-    Replayed, SealedCall, Settled, Settlement, Spend, Standing, Terms, Turn, Usage,
+    Anew, Answer, ClaimBatch, Claimed, Count, DeliveryDetail, EventDetail, EventFilter,
+    EventSummary, InboxError, Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Page, Pause,
+    Replayed, ReplicaStatus, Resolution, SealedCall, Settled, Settlement, Spend, Terms, Turn,
+    Usage,
 };
 use crate::inbox::{SourceFare, WaitingDelivery};
 use crate::model::{
@@ -39,7 +40,7 @@ const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 #[derive(Debug, Default)]
 struct Memory {
     events: Mutex<Vec<EventDetail>>,
-    holds: Mutex<Vec<(Hold, Timestamp)>>,
+    holds: Mutex<Vec<(Pause, Timestamp)>>,
     jobs: Mutex<Vec<Job>>,
     ill: AtomicBool,
 }
@@ -239,7 +240,7 @@ impl Inbox for Memory {
     async fn resolve(
         &self,
         id: DeliveryId,
-        how: ByHand,
+        how: Resolution,
         note: &str,
         now: Timestamp,
     ) -> Result<bool, InboxError> {
@@ -251,9 +252,9 @@ impl Inbox for Memory {
             return Ok(false);
         };
         delivery.state = match how {
-            ByHand::Delivered => State::Delivered,
-            ByHand::Dead => State::Dead,
-            ByHand::Again => State::Pending,
+            Resolution::Delivered => State::Delivered,
+            Resolution::Dead => State::Dead,
+            Resolution::Again => State::Pending,
         };
         delivery.tries.push(Attempt {
             number: delivery.attempts,
@@ -266,7 +267,7 @@ impl Inbox for Memory {
         Ok(true)
     }
 
-    async fn hold(&self, what: &Hold, on: bool, now: Timestamp) -> Result<bool, InboxError> {
+    async fn set_paused(&self, what: &Pause, on: bool, now: Timestamp) -> Result<bool, InboxError> {
         let mut holds = self.holds.lock().unwrap();
         let was = holds.iter().any(|(held, _)| held == what);
         holds.retain(|(held, _)| on || held != what);
@@ -276,7 +277,7 @@ impl Inbox for Memory {
         Ok(on != was)
     }
 
-    async fn holds(&self) -> Result<Vec<(Hold, Timestamp)>, InboxError> {
+    async fn pauses(&self) -> Result<Vec<(Pause, Timestamp)>, InboxError> {
         Ok(self.holds.lock().unwrap().clone())
     }
 
@@ -425,7 +426,7 @@ impl Inbox for Memory {
         Ok(told)
     }
 
-    async fn claim(&self, _: Box<dyn Terms>, _: Timestamp) -> Result<Claims, InboxError> {
+    async fn claim(&self, _: Box<dyn Terms>, _: Timestamp) -> Result<ClaimBatch, InboxError> {
         Err(InboxError::Closed)
     }
 
@@ -433,14 +434,14 @@ impl Inbox for Memory {
         Err(InboxError::Closed)
     }
 
-    async fn news(&self) {}
+    async fn work_due(&self) {}
 
     async fn earlier_turn(&self, _: &Claimed) -> Result<Option<Turn>, InboxError> {
         Err(InboxError::Closed)
     }
 
-    fn standing(&self) -> Standing {
-        Standing {
+    fn replica_status(&self) -> ReplicaStatus {
+        ReplicaStatus {
             good: true,
             replicas: 1,
         }
@@ -450,7 +451,7 @@ impl Inbox for Memory {
         1
     }
 
-    async fn standing_changed(&self) {
+    async fn replica_status_changed(&self) {
         std::future::pending().await
     }
 
@@ -1553,7 +1554,7 @@ async fn sources_and_destinations_are_held_and_let_go() {
     // One that was held while it was configured is let go all the same.
     world
         .inbox
-        .hold(&Hold::Source("gone".into()), true, NOW)
+        .set_paused(&Pause::Source("gone".into()), true, NOW)
         .await
         .unwrap();
     assert_eq!(world.get("/sources").await.1["items"][2]["name"], "gone");

@@ -13,7 +13,7 @@ use super::replay::RESENT_FROM;
 use super::waiting::WaitView;
 use crate::config::Located;
 use crate::inbox::{
-    Answer, Count, DeliveryDetail, EventDetail, EventSummary, Hold, KeptAttachment, SourceFare,
+    Answer, Count, DeliveryDetail, EventDetail, EventSummary, KeptAttachment, Pause, SourceFare,
 };
 use crate::mapping::PathMiss;
 use crate::model::{
@@ -422,14 +422,14 @@ impl SourceView {
     pub(super) fn list(
         sources: &[ConfiguredSource],
         counts: &[Count],
-        holds: &[(Hold, Timestamp)],
+        holds: &[(Pause, Timestamp)],
         fares: &[SourceFare],
         waits: impl Fn(&str) -> Option<WaitView>,
     ) -> Vec<Self> {
         let paused = |name: &str| {
             holds
                 .iter()
-                .find(|(hold, _)| matches!(hold, Hold::Source(held) if held == name))
+                .find(|(hold, _)| matches!(hold, Pause::Source(held) if held == name))
                 .map(|(_, since)| *since)
         };
         let of = |name: &str| {
@@ -466,8 +466,8 @@ impl SourceView {
             })
             .collect();
         let held = holds.iter().filter_map(|(hold, _)| match hold {
-            Hold::Source(name) => Some(name),
-            Hold::All | Hold::Destination(_) => None,
+            Pause::Source(name) => Some(name),
+            Pause::All | Pause::Destination(_) => None,
         });
         let known = counts
             .iter()

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::AdminState;
 use super::error::AdminError;
 use crate::dispatch::{Closed, RefusedKey};
-use crate::inbox::{Hold, WaitingDelivery, budget};
+use crate::inbox::{Pause, WaitingDelivery, budget};
 use crate::model::{Account, Class, DeliveryId, Destination, EventId, Route, Timestamp};
 
 /// The longest part of an upstream's words in a sentence, in characters.
@@ -44,12 +44,12 @@ pub(super) struct PausedView {
 
 impl PausedView {
     /// What is held, as a list.
-    pub(super) fn list(holds: &[(Hold, Timestamp)]) -> Vec<Self> {
-        let view = |(hold, since): &(Hold, Timestamp)| {
+    pub(super) fn list(holds: &[(Pause, Timestamp)]) -> Vec<Self> {
+        let view = |(hold, since): &(Pause, Timestamp)| {
             let (kind, what) = match hold {
-                Hold::All => ("all", "all".to_owned()),
-                Hold::Source(name) => ("source", name.clone()),
-                Hold::Destination(destination) => ("destination", destination.to_string()),
+                Pause::All => ("all", "all".to_owned()),
+                Pause::Source(name) => ("source", name.clone()),
+                Pause::Destination(destination) => ("destination", destination.to_string()),
             };
             Self {
                 what,
@@ -166,14 +166,14 @@ impl AdminState {
             return Ok(HashMap::new());
         }
         let waiting = self.in_time(self.inbox.waiting(events)).await?;
-        let holds = self.inbox.holds().await?;
+        let holds = self.inbox.pauses().await?;
         Ok(waiting
             .iter()
             .map(|waiting| (waiting.id, self.wait(waiting, &holds)))
             .collect())
     }
 
-    fn wait(&self, waiting: &WaitingDelivery, holds: &[(Hold, Timestamp)]) -> WaitView {
+    fn wait(&self, waiting: &WaitingDelivery, holds: &[(Pause, Timestamp)]) -> WaitView {
         let route = &waiting.route;
         if let Some(paused) = held(route, holds) {
             return paused;
@@ -210,7 +210,7 @@ impl AdminState {
         &self,
         name: &str,
         spent: &[(String, u64)],
-        holds: &[(Hold, Timestamp)],
+        holds: &[(Pause, Timestamp)],
     ) -> Option<WaitView> {
         let destination = self
             .source(name)
@@ -219,8 +219,8 @@ impl AdminState {
         let paused = match &route {
             Some(route) => held(route, holds),
             None => holds.iter().find_map(|(hold, since)| match hold {
-                Hold::All => Some(WaitView::paused("every run", *since)),
-                Hold::Source(held) if held == name => Some(WaitView::paused("the source", *since)),
+                Pause::All => Some(WaitView::paused("every run", *since)),
+                Pause::Source(held) if held == name => Some(WaitView::paused("the source", *since)),
                 _ => None,
             }),
         };
@@ -262,22 +262,22 @@ pub(super) fn own(source: &str, destination: Destination) -> Route {
 }
 
 /// The hold that is about a route, the widest first.
-fn held(route: &Route, holds: &[(Hold, Timestamp)]) -> Option<WaitView> {
-    let since = |wanted: &Hold| {
+fn held(route: &Route, holds: &[(Pause, Timestamp)]) -> Option<WaitView> {
+    let since = |wanted: &Pause| {
         holds
             .iter()
             .find(|(hold, _)| hold == wanted)
             .map(|(_, since)| *since)
     };
-    if let Some(since) = since(&Hold::All) {
+    if let Some(since) = since(&Pause::All) {
         return Some(WaitView::paused("every run", since));
     }
-    if let Some(since) = since(&Hold::Source(route.source.clone())) {
+    if let Some(since) = since(&Pause::Source(route.source.clone())) {
         return Some(WaitView::paused(
             &format!("the source {}", route.source),
             since,
         ));
     }
-    let since = since(&Hold::Destination(route.destination.clone()))?;
+    let since = since(&Pause::Destination(route.destination.clone()))?;
     Some(WaitView::paused(&route.destination.to_string(), since))
 }

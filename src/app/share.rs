@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::Stopper;
-use crate::inbox::{Hold, Inbox};
+use crate::inbox::{Inbox, Pause};
 use crate::limit::Share;
 use crate::model::Role;
 use crate::upstream::Budget;
@@ -24,7 +24,7 @@ pub(super) fn take(share: &Share, budget: &Budget, inbox: &dyn Inbox) -> bool {
     // Those that take requests call it too, for what is passed on. One that does both is counted twice, so at most all.
     let callers = ingress
         .saturating_add(inbox.replicas_with(Role::Dispatch))
-        .min(inbox.standing().replicas);
+        .min(inbox.replica_status().replicas);
     budget.share(callers);
     share.set(ingress)
 }
@@ -34,8 +34,8 @@ pub(super) async fn follow(share: Share, budget: Budget, stopper: Stopper, inbox
     loop {
         // One that cannot be asked leaves it as it was.
         let orders = stopper.orders();
-        if let Ok(holds) = inbox.holds().await {
-            stopper.read(holds.iter().any(|(hold, _)| *hold == Hold::All), orders);
+        if let Ok(holds) = inbox.pauses().await {
+            stopper.read(holds.iter().any(|(hold, _)| *hold == Pause::All), orders);
         }
         if take(&share, &budget, &*inbox) {
             tracing::info!(
@@ -44,6 +44,6 @@ pub(super) async fn follow(share: Share, budget: Budget, stopper: Stopper, inbox
             );
         }
         // A change between asking and waiting, and one in roles alone, is found by the next look.
-        let _ = tokio::time::timeout(LOOK, inbox.standing_changed()).await;
+        let _ = tokio::time::timeout(LOOK, inbox.replica_status_changed()).await;
     }
 }

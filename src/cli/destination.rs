@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::gateway::{GatewayArgs, ListArgs, NOT_FOUND};
 use super::print;
 use super::sheet::sheets;
-use crate::inbox::words::destination;
+use crate::inbox::filter::destination;
 use crate::model::Destination;
 
 /// What to do with destinations.

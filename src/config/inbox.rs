@@ -7,7 +7,7 @@ use super::{Secret, Section, size};
 
 /// `[inbox]`
 #[derive(Clone, Debug)]
-pub struct Inbox {
+pub struct InboxConfig {
     /// The engine, and where it keeps them.
     pub engine: Engine,
     /// Where this process keeps what is its own, when the events are elsewhere.
@@ -67,7 +67,7 @@ pub struct KeepConfig {
     pub filtered: Option<Duration>,
 }
 
-impl Inbox {
+impl InboxConfig {
     /// A file that is kept beside the events where they are in a file, and in the folder `data` where not.
     pub fn beside(&self, name: &str) -> PathBuf {
         match &self.engine {

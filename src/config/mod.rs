@@ -34,7 +34,7 @@ pub use attachment::{Attachments, Intake, LinkKind, SourceFetch, SourceFiles, St
 pub use dispatch::{BreakerConfig, Caps, Dispatch};
 pub use door::{DropIn, ExtraFields, GatewayKey, ProxyConfig, RequireKey};
 pub use fetch::{FetchMethod, FetchRule, FetchStep, FetchTarget, TargetPart};
-pub use inbox::{Engine, Inbox, KeepConfig};
+pub use inbox::{Engine, InboxConfig, KeepConfig};
 pub use node::{Node, Table, Value};
 pub use problem::{Located, Place, Problem, Problems, Weight};
 pub use provider::{Ack, Kind, Provider, Runs, Sample, Setup, find_provider, fold, near_provider};
@@ -65,7 +65,7 @@ pub struct Config {
     /// What requests name and the gateway fetches.
     pub fetch: Fetch,
     /// Where events are kept.
-    pub inbox: Inbox,
+    pub inbox: InboxConfig,
     /// Getting them there.
     pub dispatch: Dispatch,
     /// Files that come along.
@@ -303,7 +303,7 @@ impl Config {
         });
         let inbox = root
             .section("inbox")
-            .and_then(|section| Inbox::read(&section, base, token));
+            .and_then(|section| InboxConfig::read(&section, base, token));
         let dispatch = root
             .section("dispatch")
             .and_then(|section| Dispatch::read(&section, Caps::read_all(&root)));

@@ -128,7 +128,7 @@ mod tests {
     use super::super::throttle::{Closed, InFlight};
     use super::*;
     use crate::config::{Config, Problems};
-    use crate::inbox::Hold;
+    use crate::inbox::Pause;
     use crate::model::Class;
     use crate::telemetry::Metrics;
     use crate::upstream::Budget;
@@ -372,9 +372,9 @@ mod tests {
         let (a, b) = (route("s", "a"), route("small", "b"));
         world
             .throttle
-            .hold([Hold::Destination(a.destination.clone())], 0);
+            .hold([Pause::Destination(a.destination.clone())], 0);
         assert_eq!(world.would_take(&[a.clone(), b.clone()]), [0, 2]);
-        world.throttle.hold([Hold::Source("small".into())], 0);
+        world.throttle.hold([Pause::Source("small".into())], 0);
         assert_eq!(world.would_take(&[a, b]), [128, 0]);
         assert!(world.throttle.holds_any());
     }
@@ -385,7 +385,7 @@ mod tests {
         let (a, b) = (route("s", "a"), route("small", "b"));
         let begun = world.throttle.set_out(&a).expect("nothing is held");
         let read = world.throttle.hold_changes();
-        let gone = world.throttle.hold_here(&Hold::Source("s".into()), true);
+        let gone = world.throttle.hold_here(&Pause::Source("s".into()), true);
         assert!(world.throttle.set_out(&a).is_none() && world.throttle.set_out(&b).is_some());
         assert_eq!(
             world.throttle.waits(&a, &world.rules, 1, world.now),

@@ -11,7 +11,7 @@ use super::verdict::{Facts, KEY_REFUSED, RestRequest, Verdict, judge};
 use super::{Dispatcher, Policy, file};
 use crate::config::{OnUnknown, Respond, RunMode, Secret, SourceConfig};
 use crate::inbox::seal::SealError;
-use crate::inbox::{Claimed, Counted, InboxError, Next, Turn, Uncounted};
+use crate::inbox::{BudgetError, Claimed, CountedRun, InboxError, Next, Turn};
 use crate::model::{Account, AttemptResult, Name, Run, Timestamp};
 use crate::upstream::{Call, Draw, Expected, Lookup, Upstream, call};
 
@@ -98,7 +98,7 @@ pub(super) async fn attempt(
         Ok(None) => (None, None),
         Err(verdict) => return of_account(verdict, own_key),
     };
-    if !dispatcher.inbox.standing().good {
+    if !dispatcher.inbox.replica_status().good {
         return broken_off(dispatcher, claimed.doubt);
     }
     let call = match run {
@@ -265,7 +265,7 @@ async fn spend(
     dispatcher: &Dispatcher,
     claimed: &Claimed,
     now: Timestamp,
-) -> Result<Counted, Uncounted> {
+) -> Result<CountedRun, BudgetError> {
     dispatcher
         .budgets
         .spend(&*dispatcher.inbox, &claimed.route(), &claimed.params, now)
@@ -279,12 +279,12 @@ fn uncounted(
     claimed: &Claimed,
     doubt: Option<Timestamp>,
     source: Option<&SourceConfig>,
-    why: Uncounted,
+    why: BudgetError,
 ) -> Verdict {
     let now = dispatcher.clock.now();
     let budget = match why {
-        Uncounted::Spent(budget) => budget,
-        Uncounted::Inbox(error) => {
+        BudgetError::Spent(budget) => budget,
+        BudgetError::Inbox(error) => {
             let result = AttemptResult::NotSent(format!("the run cannot be counted: {error}"));
             let facts = facts(dispatcher, claimed, doubt, now);
             return Verdict {
@@ -436,7 +436,7 @@ async fn ask(
         () = tokio::time::sleep(heard) => {}
         () = told(hurry.clone()) => return Doubt::Interrupted,
     }
-    if !dispatcher.inbox.standing().good {
+    if !dispatcher.inbox.replica_status().good {
         return Doubt::Interrupted;
     }
     let caller = upstream(dispatcher, claimed);
@@ -555,7 +555,7 @@ async fn follow(
             () = told(hurry.clone()) => return None,
         }
         wait = (wait * 3 / 2).min(LONGEST_LOOK);
-        if !dispatcher.inbox.standing().good {
+        if !dispatcher.inbox.replica_status().good {
             return None;
         }
         let caller = upstream(dispatcher, claimed);

@@ -201,7 +201,7 @@ impl Dispatcher {
         looked: &mut LoopState,
         mut good: watch::Receiver<bool>,
     ) -> Vec<Claimed> {
-        if !self.inbox.standing().good || !*good.borrow() {
+        if !self.inbox.replica_status().good || !*good.borrow() {
             tokio::select! {
                 _ = good.wait_for(|good| *good) => {}
                 () = tokio::time::sleep(LOOK) => {}
@@ -234,7 +234,7 @@ impl Dispatcher {
         let wait = wait.min(opens).min(longest).max(PAUSE);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = self.inbox.news() => looked.news = true,
+            () = self.inbox.work_due() => looked.news = true,
             () = self.throttle.opened() => {}
         }
         Vec::new()
@@ -253,7 +253,7 @@ impl Dispatcher {
         {
             let changes = self.throttle.hold_changes();
             self.throttle.hold(
-                self.inbox.holds().await?.into_iter().map(|(hold, _)| hold),
+                self.inbox.pauses().await?.into_iter().map(|(hold, _)| hold),
                 changes,
             );
             *looked = LoopState {
@@ -468,14 +468,14 @@ impl Dispatcher {
 /// Says whether this process's leases are good, whenever that changes.
 async fn watch_standing(inbox: Arc<dyn Inbox>, tell: watch::Sender<bool>) {
     loop {
-        let good = inbox.standing().good;
+        let good = inbox.replica_status().good;
         tell.send_if_modified(|before| {
             let changed = *before != good;
             *before = good;
             changed
         });
         tokio::select! {
-            () = inbox.standing_changed() => {}
+            () = inbox.replica_status_changed() => {}
             () = tokio::time::sleep(LOOK_AT_STANDING) => {}
         }
     }

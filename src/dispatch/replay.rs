@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::config::{Config, SourceConfig};
-use crate::inbox::words::FilterWords;
+use crate::inbox::filter::FilterWords;
 use crate::inbox::{
     Anew, EventDetail, EventFilter, EventSummary, Inbox, InboxError, Job, JobState, JobStep,
     SealedCall,
@@ -188,7 +188,7 @@ impl Replayer {
     /// Takes every step that is due, and says how long to wait for the next.
     pub async fn work(&self) -> Duration {
         // Whoever has lost its place among the replicas leaves the work to them.
-        if !self.inbox.standing().good {
+        if !self.inbox.replica_status().good {
             return LOOK;
         }
         let jobs = match self.inbox.jobs().await {
@@ -358,7 +358,7 @@ fn at_once(pace: u32) -> usize {
     pace.div_ceil(60).max(1) as usize
 }
 
-/// When a job's next step is due. Counted from what last became of the job, which every process sees, so that
+/// When a job's next step is due. CountedRun from what last became of the job, which every process sees, so that
 /// several together keep its pace.
 fn due(job: &Job) -> Timestamp {
     if job.done == 0 && job.skipped == 0 {

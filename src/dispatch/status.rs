@@ -6,7 +6,7 @@ use super::Dispatcher;
 use super::breaker::BreakerState;
 use super::keys::RefusedKey;
 use super::throttle::Closed;
-use crate::inbox::Hold;
+use crate::inbox::Pause;
 use crate::model::{Account, Destination, Route, Timestamp};
 
 /// How long a hold waits for what is about to be sent.
@@ -99,7 +99,7 @@ impl Dispatcher {
 
     /// Holds something in this process at once, or lets it go; the inbox has been told. Returns when no run that the
     /// hold is about begins here any more: what was on its way to the upstream has been sent, as far as can be told.
-    pub async fn hold(&self, what: &Hold, on: bool) {
+    pub async fn hold(&self, what: &Pause, on: bool) {
         let setting_out = self.throttle.hold_here(what, on);
         if on {
             let _ = tokio::time::timeout(SETTING_OUT, setting_out.closed()).await;

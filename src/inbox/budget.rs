@@ -1,4 +1,4 @@
-//! Budgets: how many runs a day (in UTC) there may be in all, for each agent, for each user and by each source. Counted
+//! Budgets: how many runs a day (in UTC) there may be in all, for each agent, for each user and by each source. CountedRun
 //! in the inbox before a run is begun, so that a restart forgets nothing and several processes count together.
 
 use std::collections::HashMap;
@@ -32,14 +32,14 @@ pub struct Budgets {
 /// A run that was counted.
 #[derive(Debug)]
 #[must_use = "what was not begun is given back"]
-pub struct Counted {
+pub struct CountedRun {
     day: i64,
     budgets: Vec<String>,
 }
 
 /// Why a run is not begun.
 #[derive(Debug)]
-pub enum Uncounted {
+pub enum BudgetError {
     /// This budget is spent for today.
     Spent(String),
     /// The inbox could not count it.
@@ -86,9 +86,9 @@ impl Budgets {
         route: &Route,
         params: &Params,
         now: Timestamp,
-    ) -> Result<Counted, Uncounted> {
+    ) -> Result<CountedRun, BudgetError> {
         let spends = self.of(route, params);
-        let counted = Counted {
+        let counted = CountedRun {
             day: now.day(),
             budgets: spends.iter().map(|spend| spend.budget.clone()).collect(),
         };
@@ -97,8 +97,8 @@ impl Budgets {
         }
         match inbox.spend(counted.day, spends).await {
             Ok(None) => Ok(counted),
-            Ok(Some(budget)) => Err(Uncounted::Spent(budget)),
-            Err(error) => Err(Uncounted::Inbox(error)),
+            Ok(Some(budget)) => Err(BudgetError::Spent(budget)),
+            Err(error) => Err(BudgetError::Inbox(error)),
         }
     }
 
@@ -109,7 +109,7 @@ impl Budgets {
         route: &Route,
         params: &Params,
         now: Timestamp,
-    ) -> Result<(), Uncounted> {
+    ) -> Result<(), BudgetError> {
         let wanted = self.of(route, params);
         if wanted.is_empty() {
             return Ok(());
@@ -117,7 +117,7 @@ impl Budgets {
         let spent: HashMap<String, u64> = inbox
             .spent(now.day())
             .await
-            .map_err(Uncounted::Inbox)?
+            .map_err(BudgetError::Inbox)?
             .into_iter()
             .collect();
         let over = wanted.into_iter().find(|spend| {
@@ -125,7 +125,7 @@ impl Budgets {
                 .get(&spend.budget)
                 .is_some_and(|runs| *runs >= spend.most)
         });
-        over.map_or(Ok(()), |spend| Err(Uncounted::Spent(spend.budget)))
+        over.map_or(Ok(()), |spend| Err(BudgetError::Spent(spend.budget)))
     }
 
     fn of(&self, route: &Route, params: &Params) -> Vec<Spend> {
@@ -177,7 +177,7 @@ impl Budgets {
     }
 }
 
-impl Counted {
+impl CountedRun {
     /// The run was not begun after all.
     pub async fn give_back(self, inbox: &dyn Inbox) {
         if self.budgets.is_empty() {

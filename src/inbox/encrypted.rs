@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use super::seal::{SealError, SealedPart, Sealer};
 use super::{
-    Anew, Answer, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter,
-    EventSummary, Hold, Inbox, InboxError, Job, JobState, JobStep, Keep, KeptAttachment, NewJob,
-    Next, Page, Replayed, Settled, Settlement, SourceFare, Spend, Standing, Terms, Turn, Usage,
-    WaitingDelivery, cut,
+    Anew, Answer, ClaimBatch, Claimed, Count, DeliveryDetail, EventDetail, EventFilter,
+    EventSummary, Inbox, InboxError, Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Next,
+    Page, Pause, Replayed, ReplicaStatus, Resolution, Settled, Settlement, SourceFare, Spend,
+    Terms, Turn, Usage, WaitingDelivery, cut,
 };
 use crate::model::{
     Accepted, Attachment, AttachmentId, Attempt, DeliveryId, Destination, EventId, NewDelivery,
@@ -364,7 +364,7 @@ impl Inbox for Encrypted {
         self.inner.accept_all(events).await
     }
 
-    async fn claim(&self, terms: Box<dyn Terms>, now: Timestamp) -> Result<Claims, InboxError> {
+    async fn claim(&self, terms: Box<dyn Terms>, now: Timestamp) -> Result<ClaimBatch, InboxError> {
         let mut claims = self.inner.claim(terms, now).await?;
         let mut opened = Vec::with_capacity(claims.claimed.len());
         for mut claimed in claims.claimed {
@@ -455,8 +455,8 @@ impl Inbox for Encrypted {
 
     // From here on nothing is closed or opened.
 
-    async fn news(&self) {
-        self.inner.news().await;
+    async fn work_due(&self) {
+        self.inner.work_due().await;
     }
 
     async fn events(&self, filter: &EventFilter) -> Result<Page<EventSummary>, InboxError> {
@@ -509,19 +509,19 @@ impl Inbox for Encrypted {
     async fn resolve(
         &self,
         id: DeliveryId,
-        how: ByHand,
+        how: Resolution,
         note: &str,
         now: Timestamp,
     ) -> Result<bool, InboxError> {
         self.inner.resolve(id, how, note, now).await
     }
 
-    async fn hold(&self, what: &Hold, on: bool, now: Timestamp) -> Result<bool, InboxError> {
-        self.inner.hold(what, on, now).await
+    async fn set_paused(&self, what: &Pause, on: bool, now: Timestamp) -> Result<bool, InboxError> {
+        self.inner.set_paused(what, on, now).await
     }
 
-    async fn holds(&self) -> Result<Vec<(Hold, Timestamp)>, InboxError> {
-        self.inner.holds().await
+    async fn pauses(&self) -> Result<Vec<(Pause, Timestamp)>, InboxError> {
+        self.inner.pauses().await
     }
 
     async fn spend(&self, day: i64, budgets: Vec<Spend>) -> Result<Option<String>, InboxError> {
@@ -578,16 +578,16 @@ impl Inbox for Encrypted {
         self.inner.usage().await
     }
 
-    fn standing(&self) -> Standing {
-        self.inner.standing()
+    fn replica_status(&self) -> ReplicaStatus {
+        self.inner.replica_status()
     }
 
     fn replicas_with(&self, role: Role) -> u32 {
         self.inner.replicas_with(role)
     }
 
-    async fn standing_changed(&self) {
-        self.inner.standing_changed().await;
+    async fn replica_status_changed(&self) {
+        self.inner.replica_status_changed().await;
     }
 
     async fn keep_attachments(

@@ -47,11 +47,11 @@ pub(super) fn rank(account: &Account, class: Class) -> i64 {
 #[derive(Debug, Default)]
 pub struct Shares {
     /// Ours and the foreign (true).
-    sides: Line<bool>,
+    sides: WeightedTurns<bool>,
     /// How long each class has waited, by side.
     waited: [[u32; 3]; 2],
-    accounts: HashMap<(bool, Class), Line<Account>>,
-    sources: HashMap<(Class, Account), Line<String>>,
+    accounts: HashMap<(bool, Class), WeightedTurns<Account>>,
+    sources: HashMap<(Class, Account), WeightedTurns<String>>,
     /// Which of a source's routes was last.
     last: HashMap<(Class, Account, String), i64>,
     /// Where the last look at a rank ended that did not see all of it.
@@ -60,13 +60,13 @@ pub struct Shares {
 
 /// Some who share by weight: whoever has had the least for its weight is next.
 #[derive(Debug)]
-struct Line<K> {
+struct WeightedTurns<K> {
     had: HashMap<K, u64>,
     /// What the last one had before its turn. Whoever comes back begins there.
     floor: u64,
 }
 
-impl<K> Default for Line<K> {
+impl<K> Default for WeightedTurns<K> {
     fn default() -> Self {
         Self {
             had: HashMap::new(),
@@ -75,7 +75,7 @@ impl<K> Default for Line<K> {
     }
 }
 
-impl<K: Hash + Eq> Line<K> {
+impl<K: Hash + Eq> WeightedTurns<K> {
     /// The next of these, with the first of equals.
     fn next<'a, Q>(&mut self, waiting: impl Iterator<Item = &'a Q>) -> Option<&'a Q>
     where
@@ -131,7 +131,7 @@ fn bound<K: Hash + Eq, V>(table: &mut HashMap<K, V>) {
 }
 
 /// Those that still wait, as places of the list that is dealt to: side, class, account, source.
-type Waiting<'a> =
+type WaitingRoutes<'a> =
     BTreeMap<bool, BTreeMap<Class, BTreeMap<&'a Account, BTreeMap<&'a str, VecDeque<usize>>>>>;
 
 impl Shares {
@@ -191,8 +191,8 @@ impl Shares {
         }
     }
 
-    fn waiting<'a, N: Copy + Into<i64>>(&self, due: &'a [(N, Route)]) -> Waiting<'a> {
-        let mut waiting = Waiting::new();
+    fn waiting<'a, N: Copy + Into<i64>>(&self, due: &'a [(N, Route)]) -> WaitingRoutes<'a> {
+        let mut waiting = WaitingRoutes::new();
         for (place, (_, route)) in due.iter().enumerate() {
             let side = waiting.entry(route.account.is_foreign()).or_default();
             let account = side
@@ -229,7 +229,10 @@ impl Shares {
     }
 
     /// Who is next.
-    fn next<'a>(&mut self, waiting: &Waiting<'a>) -> Option<(bool, Class, &'a Account, &'a str)> {
+    fn next<'a>(
+        &mut self,
+        waiting: &WaitingRoutes<'a>,
+    ) -> Option<(bool, Class, &'a Account, &'a str)> {
         let foreign = *self.sides.next(waiting.keys())?;
         let classes = waiting.get(&foreign)?;
         let waited = &self.waited[usize::from(foreign)];
@@ -257,7 +260,7 @@ impl Shares {
     }
 
     /// Notes that a route has had a place.
-    fn charge(&mut self, route: &Route, terms: &dyn Terms, waiting: &Waiting<'_>) {
+    fn charge(&mut self, route: &Route, terms: &dyn Terms, waiting: &WaitingRoutes<'_>) {
         let foreign = route.account.is_foreign();
         self.sides.charge(&foreign, side_weight(foreign, terms));
         let waited = &mut self.waited[usize::from(foreign)];
@@ -292,7 +295,7 @@ fn side_weight(foreign: bool, terms: &dyn Terms) -> u32 {
 }
 
 fn remove_empty(
-    waiting: &mut Waiting<'_>,
+    waiting: &mut WaitingRoutes<'_>,
     foreign: bool,
     class: Class,
     account: &Account,

@@ -16,13 +16,13 @@
 pub mod budget;
 pub mod encrypted;
 mod fair;
+pub mod filter;
 pub mod job;
 pub mod postgres;
 pub mod seal;
 pub mod sqlite;
 pub mod sweep;
 pub mod waiting;
-pub mod words;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -31,7 +31,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use uuid::Uuid;
 
-pub use budget::{Budgets, Counted, Uncounted};
+pub use budget::{BudgetError, Budgets, CountedRun};
 pub use fair::Shares;
 pub use job::{Job, JobState, JobStep, NewJob};
 pub use waiting::{SourceFare, WaitingDelivery};
@@ -49,7 +49,7 @@ pub const UNMAPPABLE: &str = "unmappable: ";
 const OWN_SECRET: &str = "upstream ids";
 
 /// A place where events are kept until they are delivered. Every engine passes the same contract
-/// (`tests/it/inbox.rs`).
+/// (`tests/it/inbox/`).
 #[async_trait]
 pub trait Inbox: Send + Sync + std::fmt::Debug {
     /// Keeps the events of one request and what they owe, in one transaction and in their order. Returns when that is on
@@ -70,14 +70,14 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
     ///
     /// Here too is decided what becomes of turns that waited ([`Overlap`]), when the first of them is tried for the
     /// first time: those that go with it are `merged`, those that go nowhere `dropped`, both for good.
-    async fn claim(&self, terms: Box<dyn Terms>, now: Timestamp) -> Result<Claims, InboxError>;
+    async fn claim(&self, terms: Box<dyn Terms>, now: Timestamp) -> Result<ClaimBatch, InboxError>;
 
     /// Ends a lease: the attempt and the delivery's new state, in one transaction.
     async fn settle(&self, settlement: Settlement) -> Result<Settled, InboxError>;
 
     /// Waits until something may have become due that was not before: an event was accepted, a lane was freed, a
     /// delivery replayed. May return without cause. News that comes while nobody waits is told to the next who does.
-    async fn news(&self);
+    async fn work_due(&self);
 
     /// The last delivery of the same upstream id before this event that reached the upstream, if any is still known.
     async fn earlier_turn(&self, claimed: &Claimed) -> Result<Option<Turn>, InboxError>;
@@ -141,17 +141,17 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
     async fn resolve(
         &self,
         id: DeliveryId,
-        how: ByHand,
+        how: Resolution,
         note: &str,
         now: Timestamp,
     ) -> Result<bool, InboxError>;
 
     /// Holds what a source or a destination has waiting, or lets it go. What comes in is still kept. False when it
     /// was so already.
-    async fn hold(&self, what: &Hold, on: bool, now: Timestamp) -> Result<bool, InboxError>;
+    async fn set_paused(&self, what: &Pause, on: bool, now: Timestamp) -> Result<bool, InboxError>;
 
     /// What is held, and since when.
-    async fn holds(&self) -> Result<Vec<(Hold, Timestamp)>, InboxError>;
+    async fn pauses(&self) -> Result<Vec<(Pause, Timestamp)>, InboxError>;
 
     /// Counts one more run of a day against each budget, or against none when one of them is spent: that one's name is
     /// told. Days are numbered from 1970 on.
@@ -208,16 +208,16 @@ pub trait Inbox: Send + Sync + std::fmt::Debug {
 
     /// How this process stands among those that share the inbox. Asked before every call upstream, so it does not
     /// wait.
-    fn standing(&self) -> Standing;
+    fn replica_status(&self) -> ReplicaStatus;
 
     /// How many of the processes that share the inbox have a role, this one counted where it has; at least one. All of
     /// them, where an engine does not know.
     fn replicas_with(&self, _role: Role) -> u32 {
-        self.standing().replicas
+        self.replica_status().replicas
     }
 
-    /// Waits until [`Inbox::standing`] may have changed.
-    async fn standing_changed(&self);
+    /// Waits until [`Inbox::replica_status`] may have changed.
+    async fn replica_status_changed(&self);
 
     /// Keeps files of a call that is passed on and not kept itself. Their bytes are durable already.
     async fn keep_attachments(
@@ -306,7 +306,7 @@ pub trait Terms: Send {
 
 /// What a claim brought.
 #[derive(Clone, Debug, Default)]
-pub struct Claims {
+pub struct ClaimBatch {
     /// The leases.
     pub claimed: Vec<Claimed>,
     /// When, in a route that was open, the next lane that is not leased is due. Only said when nothing was claimed.
@@ -527,7 +527,7 @@ pub enum Replayed {
 
 /// How an operator settles what nobody could tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ByHand {
+pub enum Resolution {
     /// It ran.
     Delivered,
     /// It did not, and is not to.
@@ -538,7 +538,7 @@ pub enum ByHand {
 
 /// What can be held.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Hold {
+pub enum Pause {
     /// Every run: nothing is sent at all.
     All,
     /// Everything of a source.
@@ -589,7 +589,7 @@ pub struct Usage {
 
 /// How a process stands among those that share the inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct ReplicaStatus {
     /// Its leases are good, so it may call upstream. False: others may have taken its work over; calls in flight are
     /// to be broken off.
     pub good: bool,

@@ -37,8 +37,8 @@ const SALT: &[u8] = b"sluicegate inbox key";
 
 /// Closes, and opens what it or one of the keys before closed.
 pub struct Sealer {
-    current: Keys,
-    old: Vec<Keys>,
+    current: DerivedKeys,
+    old: Vec<DerivedKeys>,
     random: SystemRandom,
 }
 
@@ -97,7 +97,7 @@ impl SealedPart {
 }
 
 /// What one key is made into.
-struct Keys {
+struct DerivedKeys {
     name: String,
     /// What the keys of events are made of.
     events: hkdf::Prk,
@@ -130,7 +130,7 @@ pub enum SealError {
     NoRandom,
 }
 
-impl Keys {
+impl DerivedKeys {
     fn new(key: &Secret) -> Result<Self, SealError> {
         let no_key = || SealError::NoKey(key.name().to_owned());
         let secret = bytes_of(key).ok_or_else(no_key)?;
@@ -189,7 +189,7 @@ impl Sealer {
     /// A sealer for a key: 32 bytes as hex or base64, or any text of 32 or more characters.
     pub fn new(key: &Secret) -> Result<Self, SealError> {
         Ok(Self {
-            current: Keys::new(key)?,
+            current: DerivedKeys::new(key)?,
             old: Vec::new(),
             random: SystemRandom::new(),
         })
@@ -200,11 +200,14 @@ impl Sealer {
         mut self,
         keys: impl IntoIterator<Item = &'a Secret>,
     ) -> Result<Self, SealError> {
-        self.old = keys.into_iter().map(Keys::new).collect::<Result<_, _>>()?;
+        self.old = keys
+            .into_iter()
+            .map(DerivedKeys::new)
+            .collect::<Result<_, _>>()?;
         Ok(self)
     }
 
-    fn keys(&self) -> impl Iterator<Item = &Keys> {
+    fn keys(&self) -> impl Iterator<Item = &DerivedKeys> {
         std::iter::once(&self.current).chain(&self.old)
     }
 
@@ -529,7 +532,7 @@ mod tests {
 
     #[test]
     fn security_f29_each_event_has_a_key_of_its_own() {
-        let keys = Keys::new(&Secret::new("k", "ab".repeat(32))).unwrap();
+        let keys = DerivedKeys::new(&Secret::new("k", "ab".repeat(32))).unwrap();
         // With one key, nonce and text the closed text would be the same.
         let closed = |key: LessSafeKey| {
             let mut text = *b"a text";

@@ -32,7 +32,7 @@ use tokio::sync::watch;
 use crate::attachment::Files;
 use crate::config::{Config, Intake};
 use crate::inbox::seal::Sealer;
-use crate::inbox::{Budgets, Counted, Inbox, Uncounted};
+use crate::inbox::{BudgetError, Budgets, CountedRun, Inbox};
 use crate::limit::Limits;
 use crate::model::{
     Clock, EventId, NewEvent, Outcome, Params, Refusal, RequestId, Route, State, Timestamp,
@@ -238,7 +238,7 @@ impl Ingress {
     }
 
     /// Counts a run that begins at once.
-    async fn spend(&self, route: &Route, params: &Params) -> Result<Counted, Refusal> {
+    async fn spend(&self, route: &Route, params: &Params) -> Result<CountedRun, Refusal> {
         let now = self.clock.now();
         self.budgets
             .spend(&*self.inbox, route, params, now)
@@ -262,10 +262,10 @@ impl Ingress {
 }
 
 /// Why a run does not begin at once.
-fn uncounted(why: Uncounted, now: Timestamp) -> Refusal {
+fn uncounted(why: BudgetError, now: Timestamp) -> Refusal {
     match why {
-        Uncounted::Spent(budget) => Refusal::Spent(budget, now.tomorrow().since(now)),
-        Uncounted::Inbox(error) => keep::unkept(error),
+        BudgetError::Spent(budget) => Refusal::Spent(budget, now.tomorrow().since(now)),
+        BudgetError::Inbox(error) => keep::unkept(error),
     }
 }
 

@@ -15,7 +15,7 @@ use super::keep::unkept;
 use super::receive::{acknowledge, name_event};
 use super::{event_stream, upload};
 use crate::config::{Ack, Respond, RunMode};
-use crate::inbox::{Answer, Counted, DeliveryDetail};
+use crate::inbox::{Answer, CountedRun, DeliveryDetail};
 use crate::mapping::getter::shape;
 use crate::model::{
     AttemptResult, DeliveryId, EventId, NewDelivery, NewEvent, Outcome, ProofMark, Refusal, State,
@@ -157,7 +157,7 @@ pub(super) async fn proxy(
 
 /// What a call that is about to be passed on has taken: a run of its budgets, and its proof.
 struct Begun {
-    counted: Counted,
+    counted: CountedRun,
     marks: Vec<ProofMark>,
 }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use sluicegate::config::Secret;
 use sluicegate::inbox::postgres::{PostgresInbox, PostgresOptions};
 use sluicegate::inbox::{
-    Answer, ByHand, Claimed, Claims, EventFilter, Hold, Inbox, InboxError, JobState, JobStep,
-    NewJob, Next, Settled, Settlement, Terms,
+    Answer, ClaimBatch, Claimed, EventFilter, Inbox, InboxError, JobState, JobStep, NewJob, Next,
+    Pause, Resolution, Settled, Settlement, Terms,
 };
 use sluicegate::model::{
     Accepted, Account, Attempt, Class, Clock, DeliveryId, Destination, EventId, NewDelivery,
@@ -44,7 +44,7 @@ async fn open(url: &Secret) -> PostgresInbox {
     PostgresInbox::open(url, options(LEASE)).await.unwrap()
 }
 
-async fn claim(inbox: &PostgresInbox) -> Claims {
+async fn claim(inbox: &PostgresInbox) -> ClaimBatch {
     inbox
         .claim(Box::new(Any(100)), Clock::system().now())
         .await
@@ -133,15 +133,15 @@ async fn a_frozen_replica_loses_its_leases_once_and_is_told_so() {
     let held = claim_one(&frozen).await;
     assert!(claim(&other).await.claimed.is_empty(), "the lane is taken");
     within(LEASE * 3, async || {
-        (other.standing().replicas == 2).then_some(())
+        (other.replica_status().replicas == 2).then_some(())
     })
     .await;
 
     frozen.freeze();
     let begun = Instant::now();
     within(LEASE, async || {
-        frozen.standing_changed().await;
-        (!frozen.standing().good).then_some(())
+        frozen.replica_status_changed().await;
+        (!frozen.replica_status().good).then_some(())
     })
     .await;
     assert!(
@@ -179,7 +179,7 @@ async fn a_frozen_replica_loses_its_leases_once_and_is_told_so() {
         Settled::Done
     );
     within(LEASE * 2, async || {
-        (other.standing().replicas == 1).then_some(())
+        (other.replica_status().replicas == 1).then_some(())
     })
     .await;
     assert_ne!(claim_one(&other).await.id, taken.id);
@@ -207,7 +207,7 @@ async fn a_replica_that_comes_back_is_a_new_one_and_its_old_leases_are_free() {
         inbox.settle(settlement(&taken, done())).await.unwrap(),
         Settled::Done
     );
-    assert!(inbox.standing().good);
+    assert!(inbox.replica_status().good);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -226,7 +226,7 @@ async fn closing_gives_everything_back_at_once() {
     ));
     assert_eq!(claim_one(&other).await.id, held.id);
     within(LEASE * 2, async || {
-        (other.standing().replicas == 1).then_some(())
+        (other.replica_status().replicas == 1).then_some(())
     })
     .await;
 }
@@ -365,7 +365,7 @@ async fn a_server_that_goes_and_comes_back_has_everything_that_was_accepted() {
         })
         .await;
         within(Duration::from_secs(5), async || {
-            inbox.standing().good.then_some(())
+            inbox.replica_status().good.then_some(())
         })
         .await;
     }
@@ -480,7 +480,7 @@ async fn a_schema_is_made_once_however_many_begin_and_whoever_is_killed() {
     let opened = futures_util::future::join_all((0..4).map(|_| open(&url))).await;
     assert_eq!(opened[0].accept(event("a")).await.unwrap(), Accepted::New);
     within(LEASE * 2, async || {
-        (opened[0].standing().replicas == 4).then_some(())
+        (opened[0].replica_status().replicas == 4).then_some(())
     })
     .await;
 
@@ -530,7 +530,7 @@ async fn an_end_is_told_across_replicas() {
     let url = cluster::shared().migrated().await;
     let (waits, works) = (Arc::new(open(&url).await), open(&url).await);
     within(LEASE * 2, async || {
-        (works.standing().replicas == 2).then_some(())
+        (works.replica_status().replicas == 2).then_some(())
     })
     .await;
     let event = event("a");
@@ -653,7 +653,7 @@ async fn told(
     mode: OverlapMode,
     depth: Option<u32>,
     age: Option<Duration>,
-) -> Claims {
+) -> ClaimBatch {
     let terms = Told(
         Overlap { mode, depth, age },
         vec![("triage", 100)],
@@ -823,7 +823,7 @@ async fn a_route_that_is_held_keeps_no_other_waiting_and_has_its_turn() {
     let terms = |open: &[(&'static str, usize)]| {
         Box::new(Told(Overlap::QUEUE, open.to_vec(), HashMap::new()))
     };
-    let of = |claims: &Claims, source: &str| {
+    let of = |claims: &ClaimBatch, source: &str| {
         claims
             .claimed
             .iter()
@@ -848,13 +848,15 @@ async fn a_route_that_is_held_keeps_no_other_waiting_and_has_its_turn() {
         (2, 2),
         "an equal share"
     );
-    let held = Hold::Source("triage".into());
+    let held = Pause::Source("triage".into());
     assert!(
-        inbox.hold(&held, true, now).await.unwrap() && !inbox.hold(&held, true, now).await.unwrap()
+        inbox.set_paused(&held, true, now).await.unwrap()
+            && !inbox.set_paused(&held, true, now).await.unwrap()
     );
-    assert_eq!(inbox.holds().await.unwrap(), [(held.clone(), now)]);
+    assert_eq!(inbox.pauses().await.unwrap(), [(held.clone(), now)]);
     assert!(
-        inbox.hold(&held, false, now).await.unwrap() && inbox.holds().await.unwrap().is_empty()
+        inbox.set_paused(&held, false, now).await.unwrap()
+            && inbox.pauses().await.unwrap().is_empty()
     );
 }
 
@@ -864,9 +866,9 @@ async fn what_nobody_could_tell_is_settled_by_hand() {
     let inbox = open(&url).await;
     let now = Clock::system().now();
     for (how, wanted) in [
-        (ByHand::Delivered, State::Delivered),
-        (ByHand::Dead, State::Dead),
-        (ByHand::Again, State::Pending),
+        (Resolution::Delivered, State::Delivered),
+        (Resolution::Dead, State::Dead),
+        (Resolution::Again, State::Pending),
     ] {
         inbox.accept(event("a")).await.unwrap();
         let claimed = claim_one(&inbox).await;
@@ -898,7 +900,7 @@ async fn what_nobody_could_tell_is_settled_by_hand() {
             (wanted, "saw it")
         );
         let next = claim_one(&inbox).await;
-        if how == ByHand::Again {
+        if how == Resolution::Again {
             assert_eq!((next.id, next.doubt), (claimed.id, None));
             inbox.settle(settlement(&next, done())).await.unwrap();
         } else {

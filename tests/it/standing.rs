@@ -43,19 +43,19 @@ macro_rules! passed_on {
     ($($name:ident($($arg:ident: $kind:ty),*) -> $answer:ty;)*) => {
         #[async_trait]
         impl Inbox for Shaky {
-            fn standing(&self) -> Standing {
-                Standing { good: self.good.load(Ordering::SeqCst), ..self.inner.standing() }
+            fn replica_status(&self) -> ReplicaStatus {
+                ReplicaStatus { good: self.good.load(Ordering::SeqCst), ..self.inner.replica_status() }
             }
 
             fn replicas_with(&self, role: Role) -> u32 {
                 self.inner.replicas_with(role)
             }
 
-            async fn standing_changed(&self) {
+            async fn replica_status_changed(&self) {
                 self.changed.notified().await;
             }
 
-            async fn claim(&self, terms: Box<dyn Terms>, now: Timestamp) -> Result<Claims, InboxError> {
+            async fn claim(&self, terms: Box<dyn Terms>, now: Timestamp) -> Result<ClaimBatch, InboxError> {
                 self.claims.fetch_add(1, Ordering::SeqCst);
                 self.inner.claim(terms, now).await
             }
@@ -75,16 +75,16 @@ passed_on! {
     source_fares() -> Result<Vec<SourceFare>, InboxError>;
     destinations() -> Result<Vec<Destination>, InboxError>;
     settle(settlement: Settlement) -> Result<Settled, InboxError>;
-    news() -> ();
+    work_due() -> ();
     earlier_turn(claimed: &Claimed) -> Result<Option<Turn>, InboxError>;
     events(filter: &EventFilter) -> Result<Page<EventSummary>, InboxError>;
     count(filter: &EventFilter, most: u64) -> Result<u64, InboxError>;
     event(id: EventId) -> Result<Option<EventDetail>, InboxError>;
     replay(id: EventId, first: u32, to: Vec<NewDelivery>, now: Timestamp) -> Result<Replayed, InboxError>;
     cancel(id: DeliveryId, now: Timestamp) -> Result<bool, InboxError>;
-    resolve(id: DeliveryId, how: ByHand, note: &str, now: Timestamp) -> Result<bool, InboxError>;
-    hold(what: &Hold, on: bool, now: Timestamp) -> Result<bool, InboxError>;
-    holds() -> Result<Vec<(Hold, Timestamp)>, InboxError>;
+    resolve(id: DeliveryId, how: Resolution, note: &str, now: Timestamp) -> Result<bool, InboxError>;
+    set_paused(what: &Pause, on: bool, now: Timestamp) -> Result<bool, InboxError>;
+    pauses() -> Result<Vec<(Pause, Timestamp)>, InboxError>;
     spend(day: i64, budgets: Vec<Spend>) -> Result<Option<String>, InboxError>;
     give_back(day: i64, budgets: Vec<String>) -> Result<(), InboxError>;
     use_proof(proof: UsedProof, now: Timestamp) -> Result<bool, InboxError>;

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use super::breaker::{Breaker, BreakerChange, BreakerState, CallPermit, Sign};
 use super::keys::{KeyChange, KeyRefusal, KeySign, LATER, refuse};
 use crate::config::{self, Caps, Config};
-use crate::inbox::{Hold, budget};
+use crate::inbox::{Pause, budget};
 use crate::limit::{Bucket, SharedRate};
 use crate::model::{Account, Destination, DestinationKind, Overlap, Route};
 use crate::telemetry::Metrics;
@@ -212,7 +212,7 @@ struct ThrottleState {
     /// That the upstream refuses `upstream.api_key`, and when it last took it.
     key: Option<KeyRefusal>,
     key_good: Option<Instant>,
-    held: HashSet<Hold>,
+    held: HashSet<Pause>,
     /// How often an operator's word changed that in this process.
     hold_changes: u64,
     /// Every run that is about to begin has a receiver of it; a hold puts another in its place.
@@ -409,7 +409,7 @@ impl Throttle {
 
     /// What is held, as it was read from the inbox. When an operator has changed it here since `changes` was asked for,
     /// what was read may be older than that and is not taken.
-    pub(super) fn hold(&self, held: impl IntoIterator<Item = Hold>, changes: u64) {
+    pub(super) fn hold(&self, held: impl IntoIterator<Item = Pause>, changes: u64) {
         let mut table = self.table();
         if table.hold_changes == changes {
             table.held = held.into_iter().collect();
@@ -419,7 +419,7 @@ impl Throttle {
 
     /// An operator holds something in this process, or lets it go. What is given ends when every run has begun, or
     /// will not, that was about to begin before.
-    pub(super) fn hold_here(&self, what: &Hold, on: bool) -> watch::Sender<()> {
+    pub(super) fn hold_here(&self, what: &Pause, on: bool) -> watch::Sender<()> {
         let mut table = self.table();
         table.hold_changes += 1;
         match on {
@@ -471,14 +471,14 @@ impl Throttle {
     }
 
     fn show_held(&self, table: &ThrottleState) {
-        let count = |is: fn(&Hold) -> bool| table.held.iter().filter(|hold| is(hold)).count();
+        let count = |is: fn(&Pause) -> bool| table.held.iter().filter(|hold| is(hold)).count();
         self.metrics
-            .held("all", count(|hold| matches!(hold, Hold::All)));
+            .held("all", count(|hold| matches!(hold, Pause::All)));
         self.metrics
-            .held("source", count(|hold| matches!(hold, Hold::Source(_))));
+            .held("source", count(|hold| matches!(hold, Pause::Source(_))));
         self.metrics.held(
             "destination",
-            count(|hold| matches!(hold, Hold::Destination(_))),
+            count(|hold| matches!(hold, Pause::Destination(_))),
         );
     }
 
@@ -831,8 +831,8 @@ impl ThrottleState {
         taken: TakenByClaim,
         now: Instant,
     ) -> Result<usize, (Closed, Option<Instant>)> {
-        if self.held.contains(&Hold::All)
-            || self.held.contains(&Hold::Destination(destination.clone()))
+        if self.held.contains(&Pause::All)
+            || self.held.contains(&Pause::Destination(destination.clone()))
         {
             return Err((Closed::Held, None));
         }
@@ -910,7 +910,7 @@ impl ThrottleState {
         now: Instant,
     ) -> usize {
         let spent = self.is_spent(|| budget::of_source(&route.source), now);
-        if spent.is_some() || self.held.contains(&Hold::Source(route.source.clone())) {
+        if spent.is_some() || self.held.contains(&Pause::Source(route.source.clone())) {
             return 0;
         }
         let in_flight = self.sources.get(&route.source).copied().unwrap_or_default();
@@ -986,11 +986,11 @@ impl ThrottleState {
 
     fn is_held(&self, route: &Route) -> bool {
         !self.held.is_empty()
-            && (self.held.contains(&Hold::All)
-                || self.held.contains(&Hold::Source(route.source.clone()))
+            && (self.held.contains(&Pause::All)
+                || self.held.contains(&Pause::Source(route.source.clone()))
                 || self
                     .held
-                    .contains(&Hold::Destination(route.destination.clone())))
+                    .contains(&Pause::Destination(route.destination.clone())))
     }
 
     fn is_spent(&self, budget: impl FnOnce() -> String, now: Instant) -> Option<Instant> {

@@ -15,7 +15,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::database::{Counts, change, rows};
-use super::fault::Fault;
+use super::error::DatabaseError;
 use super::proof::{self, Played};
 use super::settle::MAX_TEXT;
 use super::{attachment, routes};
@@ -68,9 +68,9 @@ impl Record {
 
 /// The events of one request: all of them are kept, or none.
 #[derive(Debug)]
-pub(super) struct Together(Vec<Record>);
+pub(super) struct RequestRecords(Vec<Record>);
 
-impl Together {
+impl RequestRecords {
     /// Writes the lists out.
     pub(super) fn new(events: Vec<NewEvent>) -> Result<Self, InboxError> {
         events
@@ -95,8 +95,8 @@ impl Together {
 pub(super) async fn keep(
     conn: &mut Client,
     slot: i32,
-    requests: &[&Together],
-) -> Result<Vec<Vec<Accepted>>, Fault> {
+    requests: &[&RequestRecords],
+) -> Result<Vec<Vec<Accepted>>, DatabaseError> {
     let batch: Vec<&Record> = requests.iter().flat_map(|together| &together.0).collect();
     let mut from = 0;
     let spans: Vec<Range<usize>> = requests
@@ -120,15 +120,14 @@ async fn keep_batch(
     slot: i32,
     batch: &[&Record],
     spans: &[Range<usize>],
-) -> Result<Vec<Accepted>, Fault> {
+) -> Result<Vec<Accepted>, DatabaseError> {
     let events: Vec<&NewEvent> = batch.iter().map(|record| &record.event).collect();
-    let turn = conn.transaction().await?;
-    let routes =
-        routes::numbers(&turn, events.iter().flat_map(|event| event_routes(event))).await?;
-    let lanes = lock_lanes(&turn, &events, &routes).await?;
-    let used = proof::used(&turn, &events).await?;
+    let tx = conn.transaction().await?;
+    let routes = routes::numbers(&tx, events.iter().flat_map(|event| event_routes(event))).await?;
+    let lanes = lock_lanes(&tx, &events, &routes).await?;
+    let used = proof::used(&tx, &events).await?;
     let mut played = used.played(&events);
-    let mut verdicts = judge(&turn, &events, spans, &played, &lanes, &routes).await?;
+    let mut verdicts = judge(&tx, &events, spans, &played, &lanes, &routes).await?;
     for span in spans {
         let Some(replayed) = played.get(span.start).copied().flatten() else {
             continue;
@@ -151,8 +150,8 @@ async fn keep_batch(
         .iter()
         .map(|place| events[*place].deliveries.len())
         .sum();
-    let (seqs, keys) = tokio::try_join!(draw(&turn, SEQS, chosen.len()), draw(&turn, KEYS, owed))?;
-    let fresh = insert_events(&turn, batch, &chosen, &seqs).await?;
+    let (seqs, keys) = tokio::try_join!(draw(&tx, SEQS, chosen.len()), draw(&tx, KEYS, owed))?;
+    let fresh = insert_events(&tx, batch, &chosen, &seqs).await?;
 
     let mut answers = verdicts;
     let mut kept = Vec::new();
@@ -165,18 +164,18 @@ async fn keep_batch(
             known_ones.push(place);
         }
     }
-    let found = known(&turn, known_ones.iter().map(|place| events[*place])).await?;
+    let found = known(&tx, known_ones.iter().map(|place| events[*place])).await?;
     for (place, id) in known_ones.into_iter().zip(found) {
         // Gone again since: a sweep was quicker.
         let id = id.ok_or_else(|| {
-            Fault::Again("an event was removed while a copy of it came in".into())
+            DatabaseError::Again("an event was removed while a copy of it came in".into())
         })?;
         answers[place] = Some(Accepted::Duplicate(id));
     }
     let again: Vec<usize> = (0..events.len())
         .filter(|place| answers[*place].is_none() && played[*place].is_some())
         .collect();
-    let found = known(&turn, again.iter().map(|place| events[*place])).await?;
+    let found = known(&tx, again.iter().map(|place| events[*place])).await?;
     for (place, known) in again.into_iter().zip(found) {
         answers[place] = match (known, played[place]) {
             (Some(id), _) => Some(Accepted::Duplicate(id)),
@@ -207,7 +206,7 @@ async fn keep_batch(
             }
             let lane = lanes
                 .get(&delivery.lane)
-                .ok_or_else(|| Fault::Engine("a lane is missing".into()))?;
+                .ok_or_else(|| DatabaseError::Engine("a lane is missing".into()))?;
             owing.push(key, *seq, id, lane.id, route, delivery, event.received_at);
             counts.add(&event.source, State::Pending, 1);
         }
@@ -231,16 +230,16 @@ async fn keep_batch(
         files.add(Some(*seq), &record.event.source, &record.event.attachments);
     }
     try_join_all([
-        insert_bodies(&turn, &kept).boxed(),
-        files.insert(&turn).boxed(),
-        owing.insert(&turn).boxed(),
-        held_back.insert(&turn).boxed(),
-        remove_lanes(&turn, &idle).boxed(),
-        move_lanes(&turn, &moved).boxed(),
+        insert_bodies(&tx, &kept).boxed(),
+        files.insert(&tx).boxed(),
+        owing.insert(&tx).boxed(),
+        held_back.insert(&tx).boxed(),
+        remove_lanes(&tx, &idle).boxed(),
+        move_lanes(&tx, &moved).boxed(),
     ])
     .await?;
     used.write(
-        &turn,
+        &tx,
         &events,
         &answers,
         &kept
@@ -249,11 +248,11 @@ async fn keep_batch(
             .collect(),
     )
     .await?;
-    counts.write(&turn, slot).await?;
-    turn.commit().await?;
+    counts.write(&tx, slot).await?;
+    tx.commit().await?;
     answers
         .into_iter()
-        .map(|answer| answer.ok_or_else(|| Fault::Engine("an event has no answer".into())))
+        .map(|answer| answer.ok_or_else(|| DatabaseError::Engine("an event has no answer".into())))
         .collect()
 }
 
@@ -294,10 +293,10 @@ struct Locked {
 /// Locks the lanes of a batch, in order, and makes those that have no work yet. A lane that waits for a later try goes
 /// on waiting.
 async fn lock_lanes(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     events: &[&NewEvent],
     routes: &HashMap<Route, i32>,
-) -> Result<HashMap<Uuid, Locked>, Fault> {
+) -> Result<HashMap<Uuid, Locked>, DatabaseError> {
     let mut wanted = BTreeMap::new();
     for event in events.iter().filter(|event| event.unmappable.is_none()) {
         for delivery in &event.deliveries {
@@ -307,13 +306,13 @@ async fn lock_lanes(
                 .or_insert((route, event.received_at.millis()));
         }
     }
-    lock(turn, &wanted).await
+    lock(tx, &wanted).await
 }
 
 async fn lock(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     wanted: &BTreeMap<Uuid, (i32, i64)>,
-) -> Result<HashMap<Uuid, Locked>, Fault> {
+) -> Result<HashMap<Uuid, Locked>, DatabaseError> {
     if wanted.is_empty() {
         return Ok(HashMap::new());
     }
@@ -321,7 +320,7 @@ async fn lock(
     let routes: Vec<i32> = wanted.values().map(|(route, _)| *route).collect();
     let times: Vec<i64> = wanted.values().map(|(_, ready_at)| *ready_at).collect();
     let found = rows(
-        turn,
+        tx,
         "INSERT INTO lane AS l (lane, route, ready_at)
          SELECT n.lane, n.route, n.ready_at FROM unnest($1::uuid[], $2::integer[], $3::bigint[])
             AS n (lane, route, ready_at) ORDER BY n.lane
@@ -330,7 +329,7 @@ async fn lock(
         &[&names, &routes, &times],
     )
     .await?;
-    let lane = |row: &tokio_postgres::Row| -> Result<(Uuid, Locked), Fault> {
+    let lane = |row: &tokio_postgres::Row| -> Result<(Uuid, Locked), DatabaseError> {
         let locked = Locked {
             id: row.try_get(1)?,
             made: row.try_get(2)?,
@@ -345,13 +344,13 @@ async fn lock(
 /// Says which events are turned away, being known or having too much ahead of them. Only asked where one of the batch
 /// minds what is ahead of it. The events of one request do not stand in each other's way, and are turned away together.
 async fn judge(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     events: &[&NewEvent],
     spans: &[Range<usize>],
     played: &[Option<Played>],
     lanes: &HashMap<Uuid, Locked>,
     routes: &HashMap<Route, i32>,
-) -> Result<Vec<Option<Accepted>>, Fault> {
+) -> Result<Vec<Option<Accepted>>, DatabaseError> {
     let mut verdicts = vec![None; events.len()];
     if events
         .iter()
@@ -359,7 +358,7 @@ async fn judge(
     {
         return Ok(verdicts);
     }
-    let mut behind = Behind::look(turn, events, routes).await?;
+    let mut behind = BacklogCheck::look(tx, events, routes).await?;
     let mut limits: HashMap<i64, i64> = HashMap::new();
     for event in events {
         let Some(most) = event.most_ahead else {
@@ -375,7 +374,7 @@ async fn judge(
         }
     }
     let (known, mut ahead) =
-        tokio::try_join!(known(turn, events.iter().copied()), ahead(turn, &limits))?;
+        tokio::try_join!(known(tx, events.iter().copied()), ahead(tx, &limits))?;
     let mut first: HashMap<(&str, &str), EventId> = HashMap::new();
     for span in spans {
         let mut turned_away = None;
@@ -430,17 +429,17 @@ async fn judge(
 
 /// What waits of the sources of a batch that have a bound on it.
 #[derive(Default)]
-struct Behind {
+struct BacklogCheck {
     waiting: HashMap<String, i64>,
     oldest: HashMap<i32, Timestamp>,
 }
 
-impl Behind {
+impl BacklogCheck {
     async fn look(
-        turn: &Transaction<'_>,
+        tx: &Transaction<'_>,
         events: &[&NewEvent],
         routes: &HashMap<Route, i32>,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, DatabaseError> {
         let bounded = || events.iter().filter(|event| event.backlog.is_some());
         let sources: BTreeSet<&str> = bounded().map(|event| event.source.as_str()).collect();
         if sources.is_empty() {
@@ -459,8 +458,8 @@ impl Behind {
         let oldest = "SELECT n.route, l.ready_at FROM unnest($1::integer[]) AS n (route)
                         CROSS JOIN LATERAL (SELECT l.ready_at FROM lane AS l
                             WHERE l.delivery IS NULL AND l.route = n.route ORDER BY l.ready_at, l.id LIMIT 1) AS l";
-        let waiting = rows(turn, waiting, &[&sources]).await?;
-        let oldest = rows(turn, oldest, &[&numbers]).await?;
+        let waiting = rows(tx, waiting, &[&sources]).await?;
+        let oldest = rows(tx, oldest, &[&numbers]).await?;
         let time = |row: &tokio_postgres::Row| {
             Ok((row.try_get(0)?, Timestamp::from_millis(row.try_get(1)?)))
         };
@@ -468,13 +467,20 @@ impl Behind {
             waiting: waiting
                 .iter()
                 .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-                .collect::<Result<_, Fault>>()?,
-            oldest: oldest.iter().map(time).collect::<Result<_, Fault>>()?,
+                .collect::<Result<_, DatabaseError>>()?,
+            oldest: oldest
+                .iter()
+                .map(time)
+                .collect::<Result<_, DatabaseError>>()?,
         })
     }
 
     /// Whether it is to be turned away.
-    fn is_behind(&self, event: &NewEvent, routes: &HashMap<Route, i32>) -> Result<bool, Fault> {
+    fn is_behind(
+        &self,
+        event: &NewEvent,
+        routes: &HashMap<Route, i32>,
+    ) -> Result<bool, DatabaseError> {
         let (Some(backlog), Some(first)) = (event.backlog, event.deliveries.first()) else {
             return Ok(false);
         };
@@ -503,12 +509,12 @@ impl Behind {
 
 /// How many deliveries wait or are in flight in each lane, counted up to a limit.
 async fn ahead(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     limits: &HashMap<i64, i64>,
-) -> Result<HashMap<i64, i64>, Fault> {
+) -> Result<HashMap<i64, i64>, DatabaseError> {
     let (lanes, limits): (Vec<i64>, Vec<i64>) = limits.iter().unzip();
     let found = rows(
-        turn,
+        tx,
         "SELECT n.lane, (SELECT count(*) FROM (SELECT FROM delivery AS d
                             WHERE d.lane = n.lane AND d.state IN ('pending', 'leased') LIMIT n.most) AS w)
          FROM unnest($1::bigint[], $2::bigint[]) AS n (lane, most)",
@@ -523,9 +529,9 @@ async fn ahead(
 
 /// The first one's id, of each. An id that is there itself is a commit whose answer was lost.
 async fn known<'a>(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     events: impl Iterator<Item = &'a NewEvent>,
-) -> Result<Vec<Option<EventId>>, Fault> {
+) -> Result<Vec<Option<EventId>>, DatabaseError> {
     let (mut sources, mut keys, mut ids) = (vec![], vec![], vec![]);
     for event in events {
         sources.push(event.source.as_str());
@@ -536,7 +542,7 @@ async fn known<'a>(
         return Ok(vec![]);
     }
     let found = rows(
-        turn,
+        tx,
         "SELECT coalesce(
             (SELECT e.id FROM event AS e WHERE e.source = n.source AND e.dedup = n.dedup AND e.dedup IS NOT NULL),
             (SELECT e.id FROM event AS e WHERE e.id = n.id))
@@ -545,7 +551,7 @@ async fn known<'a>(
         &[&sources, &keys, &ids],
     )
     .await?;
-    let id = |row: &tokio_postgres::Row| -> Result<Option<EventId>, Fault> {
+    let id = |row: &tokio_postgres::Row| -> Result<Option<EventId>, DatabaseError> {
         Ok(row
             .try_get::<_, Option<Uuid>>(0)?
             .map(|id| EventId::from_bytes(id.into_bytes())))
@@ -554,12 +560,12 @@ async fn known<'a>(
 }
 
 /// So many new numbers, rising.
-async fn draw(turn: &Transaction<'_>, sql: &str, count: usize) -> Result<Vec<i64>, Fault> {
+async fn draw(tx: &Transaction<'_>, sql: &str, count: usize) -> Result<Vec<i64>, DatabaseError> {
     if count == 0 {
         return Ok(vec![]);
     }
     let count = i32::try_from(count).unwrap_or(i32::MAX);
-    let mut numbers: Vec<i64> = rows(turn, sql, &[&count])
+    let mut numbers: Vec<i64> = rows(tx, sql, &[&count])
         .await?
         .iter()
         .map(|row| row.try_get(0))
@@ -571,11 +577,11 @@ async fn draw(turn: &Transaction<'_>, sql: &str, count: usize) -> Result<Vec<i64
 /// Inserts those events of a batch that stand there neither by id nor by source and key. In order of key, so that two
 /// batches with the same keys do not wait for each other. Returns the numbers that were inserted.
 async fn insert_events(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     batch: &[&Record],
     chosen: &[usize],
     seqs: &[i64],
-) -> Result<HashMap<i64, ()>, Fault> {
+) -> Result<HashMap<i64, ()>, DatabaseError> {
     if chosen.is_empty() {
         return Ok(HashMap::new());
     }
@@ -603,7 +609,7 @@ async fn insert_events(
     let filtered: Vec<Option<&str>> = of().map(|event| event.filtered.as_deref()).collect();
     let proofs: Vec<Option<Vec<u8>>> = of().map(proof::written).collect();
     let found = rows(
-        turn,
+        tx,
         "INSERT INTO event (seq, id, received_at, bytes, source, dedup, event_type, thread, strength, secret, filtered,
                             proofs)
          SELECT n.* FROM unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[], $6::bytea[],
@@ -617,7 +623,7 @@ async fn insert_events(
     found.iter().map(|row| Ok((row.try_get(0)?, ()))).collect()
 }
 
-async fn insert_bodies(turn: &Transaction<'_>, kept: &[(&Record, i64)]) -> Result<(), Fault> {
+async fn insert_bodies(tx: &Transaction<'_>, kept: &[(&Record, i64)]) -> Result<(), DatabaseError> {
     if kept.is_empty() {
         return Ok(());
     }
@@ -640,7 +646,7 @@ async fn insert_bodies(turn: &Transaction<'_>, kept: &[(&Record, i64)]) -> Resul
         .collect();
     let params: [&(dyn ToSql + Sync); 5] = [&seqs, &lines, &params, &headers, &bodies];
     change(
-        turn,
+        tx,
         "INSERT INTO body (seq, request_line, params, headers, body)
          SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[])",
         &params,
@@ -649,16 +655,16 @@ async fn insert_bodies(turn: &Transaction<'_>, kept: &[(&Record, i64)]) -> Resul
     .await
 }
 
-async fn remove_lanes(turn: &Transaction<'_>, idle: &[i64]) -> Result<(), Fault> {
+async fn remove_lanes(tx: &Transaction<'_>, idle: &[i64]) -> Result<(), DatabaseError> {
     if idle.is_empty() {
         return Ok(());
     }
-    change(turn, "DELETE FROM lane WHERE id = ANY ($1)", &[&idle])
+    change(tx, "DELETE FROM lane WHERE id = ANY ($1)", &[&idle])
         .await
         .map(|_| ())
 }
 
-async fn move_lanes(turn: &Transaction<'_>, moved: &[(i64, i32, i64)]) -> Result<(), Fault> {
+async fn move_lanes(tx: &Transaction<'_>, moved: &[(i64, i32, i64)]) -> Result<(), DatabaseError> {
     if moved.is_empty() {
         return Ok(());
     }
@@ -666,7 +672,7 @@ async fn move_lanes(turn: &Transaction<'_>, moved: &[(i64, i32, i64)]) -> Result
     let routes: Vec<i32> = moved.iter().map(|(_, route, _)| *route).collect();
     let times: Vec<i64> = moved.iter().map(|(.., ready_at)| *ready_at).collect();
     change(
-        turn,
+        tx,
         "UPDATE lane AS l SET route = n.route, ready_at = n.ready_at
          FROM unnest($1::bigint[], $2::integer[], $3::bigint[]) AS n (id, route, ready_at) WHERE l.id = n.id",
         &[&ids, &routes, &times],
@@ -724,13 +730,13 @@ impl<'a> Owing<'a> {
         first
     }
 
-    async fn insert(&self, turn: &Transaction<'_>) -> Result<(), Fault> {
+    async fn insert(&self, tx: &Transaction<'_>) -> Result<(), DatabaseError> {
         if self.keys.is_empty() {
             return Ok(());
         }
         let sealed: Vec<bool> = self.calls.iter().map(Option::is_some).collect();
         change(
-            turn,
+            tx,
             "INSERT INTO delivery (key, event, number, route, lane, upstream_id, turns, sealed, state)
              SELECT n.*, 'pending' FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::integer[], $5::bigint[],
                                                $6::bytea[], $7::boolean[], $8::boolean[]) AS n",
@@ -757,7 +763,7 @@ impl<'a> Owing<'a> {
         }
         let sql =
             "INSERT INTO sealed (delivery, call) SELECT * FROM unnest($1::bigint[], $2::bytea[])";
-        change(turn, sql, &[&keys, &calls]).await.map(|_| ())
+        change(tx, sql, &[&keys, &calls]).await.map(|_| ())
     }
 }
 
@@ -794,12 +800,12 @@ impl<'a> HeldBack<'a> {
         self.reasons.push(cut(why, MAX_TEXT).as_bytes());
     }
 
-    async fn insert(&self, turn: &Transaction<'_>) -> Result<(), Fault> {
+    async fn insert(&self, tx: &Transaction<'_>) -> Result<(), DatabaseError> {
         if self.keys.is_empty() {
             return Ok(());
         }
         change(
-            turn,
+            tx,
             "INSERT INTO delivery (key, event, number, route, upstream_id, lane, turns, sealed, state)
              SELECT n.*, 0, false, false, 'unmappable' FROM unnest($1::bigint[], $2::bigint[], $3::integer[],
                                                                     $4::integer[], $5::bytea[]) AS n",
@@ -807,7 +813,7 @@ impl<'a> HeldBack<'a> {
         )
         .await?;
         change(
-            turn,
+            tx,
             "INSERT INTO attempt (delivery, fence, number, started_at, ended_at, result, detail)
              SELECT n.key, 0, 0, n.at, n.at, $4::bytea, n.reason FROM unnest($1::bigint[], $2::bigint[], $3::bytea[])
                 AS n (key, at, reason)",
@@ -826,28 +832,28 @@ pub(super) async fn replay(
     first: u32,
     (to, anew): (&[NewDelivery], Option<&Anew>),
     now: Timestamp,
-) -> Result<Replayed, Fault> {
-    let turn = conn.transaction().await?;
+) -> Result<Replayed, DatabaseError> {
+    let tx = conn.transaction().await?;
     let mut counts = Counts::default();
-    let replayed = owe_again(&turn, &mut counts, id, first, (to, anew), now).await?;
-    counts.write(&turn, slot).await?;
-    turn.commit().await?;
+    let replayed = owe_again(&tx, &mut counts, id, first, (to, anew), now).await?;
+    counts.write(&tx, slot).await?;
+    tx.commit().await?;
     Ok(replayed)
 }
 
 /// [`replay`] within a transaction.
 pub(super) async fn owe_again(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     counts: &mut Counts,
     id: EventId,
     first: u32,
     (to, anew): (&[NewDelivery], Option<&Anew>),
     now: Timestamp,
-) -> Result<Replayed, Fault> {
+) -> Result<Replayed, DatabaseError> {
     // Its row is locked: nobody else replays or removes it meanwhile.
     let name = Uuid::from_bytes(*id.as_bytes());
     let event = rows(
-        turn,
+        tx,
         "SELECT seq, source FROM event WHERE id = $1 FOR UPDATE",
         &[&name],
     )
@@ -857,7 +863,7 @@ pub(super) async fn owe_again(
     };
     let (seq, source): (i64, String) = (event.try_get(0)?, event.try_get(1)?);
     let next = rows(
-        turn,
+        tx,
         "SELECT coalesce(max(number) + 1, 0) FROM delivery WHERE event = $1",
         &[&seq],
     )
@@ -867,9 +873,9 @@ pub(super) async fn owe_again(
         return Ok(Replayed::Moved);
     }
     if let Some(anew) = anew {
-        write_anew(turn, counts, (seq, &source), anew, to.is_empty()).await?;
+        write_anew(tx, counts, (seq, &source), anew, to.is_empty()).await?;
     }
-    let kept = kept_call(turn, seq).await?;
+    let kept = kept_call(tx, seq).await?;
     let to: Vec<NewDelivery> = to
         .iter()
         .map(|delivery| NewDelivery {
@@ -877,22 +883,22 @@ pub(super) async fn owe_again(
             ..delivery.clone()
         })
         .collect();
-    let routes = routes::numbers(turn, to.iter().map(|delivery| delivery.route(&source))).await?;
+    let routes = routes::numbers(tx, to.iter().map(|delivery| delivery.route(&source))).await?;
     let mut wanted = BTreeMap::new();
     for delivery in &to {
         wanted
             .entry(delivery.lane)
             .or_insert((routes::number(&routes, &source, delivery)?, now.millis()));
     }
-    let lanes = lock(turn, &wanted).await?;
-    let keys = draw(turn, KEYS, to.len()).await?;
+    let lanes = lock(tx, &wanted).await?;
+    let keys = draw(tx, KEYS, to.len()).await?;
     let mut owing = Owing::default();
     let mut made = Vec::with_capacity(to.len());
     for ((number, delivery), key) in (first..).zip(&to).zip(keys) {
         let id = DeliveryId { event: id, number };
         let lane = lanes
             .get(&delivery.lane)
-            .ok_or_else(|| Fault::Engine("a lane is missing".into()))?;
+            .ok_or_else(|| DatabaseError::Engine("a lane is missing".into()))?;
         owing.push(
             key,
             seq,
@@ -905,11 +911,11 @@ pub(super) async fn owe_again(
         counts.add(&source, State::Pending, 1);
         made.push(id);
     }
-    owing.insert(turn).await?;
+    owing.insert(tx).await?;
     if !made.is_empty() {
         // One that is held may hold its call no longer: whoever looks after it now has it.
         change(
-            turn,
+            tx,
             "DELETE FROM sealed AS s USING delivery AS d
              WHERE d.event = $1 AND d.number < $2 AND d.state = 'unknown' AND s.delivery = d.key",
             &[&seq, &next],
@@ -922,13 +928,13 @@ pub(super) async fn owe_again(
 /// Writes what a source makes of an event that could not be mapped. Where nothing is owed, what waited for an operator
 /// is cancelled.
 async fn write_anew(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     counts: &mut Counts,
     (seq, source): (i64, &str),
     anew: &Anew,
     owes_nothing: bool,
-) -> Result<(), Fault> {
-    let unwritable = |error: serde_json::Error| Fault::Engine(error.to_string());
+) -> Result<(), DatabaseError> {
+    let unwritable = |error: serde_json::Error| DatabaseError::Engine(error.to_string());
     let params = serde_json::to_vec(&anew.params).map_err(unwritable)?;
     let headers = serde_json::to_vec(&anew.headers).map_err(unwritable)?;
     let (kind, thread) = (
@@ -936,17 +942,17 @@ async fn write_anew(
         anew.thread.as_deref().map(str::as_bytes),
     );
     let sql = "UPDATE event SET event_type = $2, thread = $3, filtered = $4 WHERE seq = $1";
-    change(turn, sql, &[&seq, &kind, &thread, &anew.filtered]).await?;
+    change(tx, sql, &[&seq, &kind, &thread, &anew.filtered]).await?;
     let sql = "UPDATE body SET request_line = $2, params = $3, headers = $4 WHERE seq = $1";
     change(
-        turn,
+        tx,
         sql,
         &[&seq, &anew.request_line.as_bytes(), &params, &headers],
     )
     .await?;
     if owes_nothing {
         let sql = "UPDATE delivery SET state = 'cancelled' WHERE event = $1 AND state || '' = 'unmappable'";
-        let cancelled = i64::try_from(change(turn, sql, &[&seq]).await?).unwrap_or(i64::MAX);
+        let cancelled = i64::try_from(change(tx, sql, &[&seq]).await?).unwrap_or(i64::MAX);
         counts.add(source, State::Unmappable, -cancelled);
         counts.add(source, State::Cancelled, cancelled);
     }
@@ -954,9 +960,9 @@ async fn write_anew(
 }
 
 /// The sealed call of an event's last delivery, while it is there.
-async fn kept_call(turn: &Transaction<'_>, seq: i64) -> Result<Option<Bytes>, Fault> {
+async fn kept_call(tx: &Transaction<'_>, seq: i64) -> Result<Option<Bytes>, DatabaseError> {
     let found = rows(
-        turn,
+        tx,
         "SELECT s.call FROM (SELECT d.key FROM delivery AS d WHERE d.event = $1 ORDER BY d.number DESC LIMIT 1) AS d
             JOIN sealed AS s ON s.delivery = d.key",
         &[&seq],

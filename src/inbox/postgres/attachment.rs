@@ -1,4 +1,4 @@
-//! Files that came along: what the inbox knows of them, and which of them can go.
+//! FilesByEvent that came along: what the inbox knows of them, and which of them can go.
 
 use std::collections::HashMap;
 
@@ -9,14 +9,14 @@ use uuid::Uuid;
 
 use super::claim::text;
 use super::database::{change, rows};
-use super::fault::Fault;
+use super::error::DatabaseError;
 use crate::inbox::{KeptAttachment, Page};
 use crate::model::{Attachment, AttachmentId, EventId, Timestamp};
 
 /// How many a page has at most.
 const PAGE: usize = 200;
 
-/// Files on their way into the table, column by column.
+/// FilesByEvent on their way into the table, column by column.
 #[derive(Default)]
 pub(super) struct Rows<'a> {
     events: Vec<Option<i64>>,
@@ -47,7 +47,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Writes them. A file that stands there already came with a commit whose answer was lost.
-    pub(super) async fn insert(&self, turn: &Transaction<'_>) -> Result<(), Fault> {
+    pub(super) async fn insert(&self, tx: &Transaction<'_>) -> Result<(), DatabaseError> {
         if self.files.is_empty() {
             return Ok(());
         }
@@ -72,7 +72,7 @@ impl<'a> Rows<'a> {
             &origins,
         ];
         change(
-            turn,
+            tx,
             "INSERT INTO attachment (id, event, position, source, name, content_type, size, sha256, key, expires_at, origin)
              SELECT n.* FROM unnest($1::uuid[], $2::bigint[], $3::integer[], $4::text[], $5::bytea[], $6::bytea[],
                                     $7::bigint[], $8::bytea[], $9::text[], $10::bigint[], $11::bytea[])
@@ -90,12 +90,12 @@ pub(super) async fn keep(
     conn: &mut Client,
     source: &str,
     files: &[Attachment],
-) -> Result<(), Fault> {
-    let turn = conn.transaction().await?;
+) -> Result<(), DatabaseError> {
+    let tx = conn.transaction().await?;
     let mut rows = Rows::default();
     rows.add(None, source, files);
-    rows.insert(&turn).await?;
-    Ok(turn.commit().await?)
+    rows.insert(&tx).await?;
+    Ok(tx.commit().await?)
 }
 
 /// Keeps more files of an event, behind those it has. False: there is no such event.
@@ -103,11 +103,11 @@ pub(super) async fn add(
     conn: &mut Client,
     event: EventId,
     files: &[Attachment],
-) -> Result<bool, Fault> {
-    let turn = conn.transaction().await?;
+) -> Result<bool, DatabaseError> {
+    let tx = conn.transaction().await?;
     // Locked, so that a sweep does not pass between.
     let found = rows(
-        &turn,
+        &tx,
         "SELECT e.seq, e.source, (SELECT coalesce(max(a.position) + 1, 0) FROM attachment AS a
                                   WHERE a.event = e.seq AND a.event IS NOT NULL)
          FROM event AS e WHERE e.id = $1 FOR UPDATE",
@@ -120,18 +120,18 @@ pub(super) async fn add(
     let source: String = row.try_get(1)?;
     let mut rows = Rows::default();
     rows.add_from(Some(row.try_get(0)?), row.try_get(2)?, &source, files);
-    rows.insert(&turn).await?;
-    turn.commit().await?;
+    rows.insert(&tx).await?;
+    tx.commit().await?;
     Ok(true)
 }
 
 /// The files of events, each event's in the order they came.
 pub(super) async fn of_events(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     events: &[i64],
-) -> Result<HashMap<i64, Vec<Attachment>>, Fault> {
+) -> Result<HashMap<i64, Vec<Attachment>>, DatabaseError> {
     let found = rows(
-        turn,
+        tx,
         "SELECT a.seq, a.id, a.name, a.content_type, a.size, a.sha256, a.key, a.expires_at, a.origin, a.event
          FROM unnest($1::bigint[]) AS n (event) JOIN attachment AS a ON a.event = n.event AND a.event IS NOT NULL
          ORDER BY a.event, a.position",
@@ -152,12 +152,12 @@ pub(super) async fn of_events(
 pub(super) async fn one(
     conn: &mut Client,
     id: AttachmentId,
-) -> Result<Option<KeptAttachment>, Fault> {
-    let turn = conn.transaction().await?;
+) -> Result<Option<KeptAttachment>, DatabaseError> {
+    let tx = conn.transaction().await?;
     let sql =
         "SELECT a.seq, a.id, a.name, a.content_type, a.size, a.sha256, a.key, a.expires_at, a.origin, a.source, e.id
                FROM attachment AS a LEFT JOIN event AS e ON e.seq = a.event WHERE a.id = $1";
-    rows(&turn, sql, &[&Uuid::from_bytes(*id.as_bytes())])
+    rows(&tx, sql, &[&Uuid::from_bytes(*id.as_bytes())])
         .await?
         .first()
         .map(kept)
@@ -169,12 +169,12 @@ pub(super) async fn page(
     conn: &mut Client,
     cursor: Option<i64>,
     limit: usize,
-) -> Result<Page<KeptAttachment>, Fault> {
-    let turn = conn.transaction().await?;
+) -> Result<Page<KeptAttachment>, DatabaseError> {
+    let tx = conn.transaction().await?;
     let limit = limit.clamp(1, PAGE);
     let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
     let mut found = rows(
-        &turn,
+        &tx,
         "SELECT a.seq, a.id, a.name, a.content_type, a.size, a.sha256, a.key, a.expires_at, a.origin, a.source, e.id
          FROM attachment AS a LEFT JOIN event AS e ON e.seq = a.event
          WHERE a.seq < $1 ORDER BY a.seq DESC LIMIT $2",
@@ -193,15 +193,15 @@ pub(super) async fn page(
     })
 }
 
-/// Files that no event refers to and nobody holds a link to.
+/// FilesByEvent that no event refers to and nobody holds a link to.
 pub(super) async fn gone(
     conn: &mut Client,
     now: Timestamp,
     limit: usize,
-) -> Result<Vec<Attachment>, Fault> {
-    let turn = conn.transaction().await?;
+) -> Result<Vec<Attachment>, DatabaseError> {
+    let tx = conn.transaction().await?;
     rows(
-        &turn,
+        &tx,
         "SELECT seq, id, name, content_type, size, sha256, key, expires_at, origin FROM attachment
          WHERE event IS NULL AND expires_at < $1 ORDER BY expires_at, (seq + 0) LIMIT $2",
         &[&now.millis(), &i64::try_from(limit).unwrap_or(i64::MAX)],
@@ -216,10 +216,10 @@ pub(super) async fn gone(
 pub(super) async fn known(
     conn: &mut Client,
     ids: &[AttachmentId],
-) -> Result<Vec<AttachmentId>, Fault> {
-    let turn = conn.transaction().await?;
+) -> Result<Vec<AttachmentId>, DatabaseError> {
+    let tx = conn.transaction().await?;
     let found = rows(
-        &turn,
+        &tx,
         "SELECT id FROM attachment WHERE id = ANY ($1)",
         &[&uuids(ids)],
     )
@@ -239,34 +239,37 @@ pub(super) async fn extend(
     conn: &mut Client,
     event: EventId,
     until: Timestamp,
-) -> Result<(), Fault> {
-    let turn = conn.transaction().await?;
+) -> Result<(), DatabaseError> {
+    let tx = conn.transaction().await?;
     change(
-        &turn,
+        &tx,
         "UPDATE attachment SET expires_at = greatest(expires_at, $2)
          WHERE event = (SELECT seq FROM event WHERE id = $1) AND event IS NOT NULL",
         &[&Uuid::from_bytes(*event.as_bytes()), &until.millis()],
     )
     .await?;
-    Ok(turn.commit().await?)
+    Ok(tx.commit().await?)
 }
 
 /// Frees the files of events that go.
-pub(super) async fn free(turn: &Transaction<'_>, events: &[i64]) -> Result<(), Fault> {
+pub(super) async fn free(tx: &Transaction<'_>, events: &[i64]) -> Result<(), DatabaseError> {
     let sql = "UPDATE attachment SET event = NULL WHERE event = ANY ($1) AND event IS NOT NULL";
-    change(turn, sql, &[&events]).await.map(|_| ())
+    change(tx, sql, &[&events]).await.map(|_| ())
 }
 
 /// Forgets files, whose bytes are gone.
-pub(super) async fn forget(conn: &mut Client, ids: &[AttachmentId]) -> Result<usize, Fault> {
-    let turn = conn.transaction().await?;
+pub(super) async fn forget(
+    conn: &mut Client,
+    ids: &[AttachmentId],
+) -> Result<usize, DatabaseError> {
+    let tx = conn.transaction().await?;
     let gone = change(
-        &turn,
+        &tx,
         "DELETE FROM attachment WHERE id = ANY ($1)",
         &[&uuids(ids)],
     )
     .await?;
-    turn.commit().await?;
+    tx.commit().await?;
     Ok(usize::try_from(gone).unwrap_or(usize::MAX))
 }
 
@@ -276,7 +279,7 @@ fn uuids(ids: &[AttachmentId]) -> Vec<Uuid> {
         .collect()
 }
 
-fn kept(row: &Row) -> Result<KeptAttachment, Fault> {
+fn kept(row: &Row) -> Result<KeptAttachment, DatabaseError> {
     let event: Option<Uuid> = row.try_get(10)?;
     Ok(KeptAttachment {
         attachment: attachment(row)?,
@@ -286,7 +289,7 @@ fn kept(row: &Row) -> Result<KeptAttachment, Fault> {
 }
 
 /// Columns 1 to 8.
-fn attachment(row: &Row) -> Result<Attachment, Fault> {
+fn attachment(row: &Row) -> Result<Attachment, DatabaseError> {
     let digest: &[u8] = row.try_get(5)?;
     Ok(Attachment {
         id: AttachmentId::from_bytes(row.try_get::<_, Uuid>(1)?.into_bytes()),
@@ -295,7 +298,7 @@ fn attachment(row: &Row) -> Result<Attachment, Fault> {
         size: u64::try_from(row.try_get::<_, i64>(4)?).unwrap_or(0),
         sha256: digest
             .try_into()
-            .map_err(|_| Fault::Engine("a file's digest cannot be read".into()))?,
+            .map_err(|_| DatabaseError::Engine("a file's digest cannot be read".into()))?,
         key: row.try_get(6)?,
         expires_at: Timestamp::from_millis(row.try_get(7)?),
         origin: text(row, 8)?,

@@ -16,11 +16,11 @@ use uuid::Uuid;
 
 use super::attachment;
 use super::database::{Counts, change, rows};
-use super::fault::Fault;
+use super::error::DatabaseError;
+use super::health::held;
 use super::overlap::{self, Waiting};
 use super::routes;
 use super::settle::delivery_id;
-use super::shared::held;
 use crate::inbox::fair::{RANKS, ROUTES, Shares};
 use crate::inbox::{Claimed, Merged, Terms};
 use crate::model::{
@@ -80,10 +80,10 @@ pub(super) async fn lease(
     terms: &mut dyn Terms,
     now: Timestamp,
     leases: &mut Vec<Lease>,
-) -> Result<Leased, Fault> {
+) -> Result<Leased, DatabaseError> {
     terms.begin();
-    let turn = conn.transaction().await?;
-    if !is_alive(&turn, replica).await? {
+    let tx = conn.transaction().await?;
+    if !is_alive(&tx, replica).await? {
         return Ok(Leased {
             expired: true,
             ..Leased::default()
@@ -94,11 +94,11 @@ pub(super) async fn lease(
         return Ok(Leased::default());
     }
     let walked = held(shares).walked.clone();
-    let Walked {
+    let DueRoutes {
         open,
         next_due,
         walked,
-    } = open_routes(&turn, walked, terms, now).await?;
+    } = open_routes(&tx, walked, terms, now).await?;
     if open.is_empty() {
         held(shares).walked = walked;
         return Ok(Leased {
@@ -119,13 +119,13 @@ pub(super) async fn lease(
         .collect();
     // The terms go by what is taken, not by what was dealt.
     terms.begin();
-    let lanes = lock_lanes(&turn, &due, room, now).await?;
-    let heads = heads(&turn, &lanes).await?;
-    let mut taking = Taking::default();
+    let lanes = lock_lanes(&tx, &due, room, now).await?;
+    let heads = heads(&tx, &lanes).await?;
+    let mut taking = ClaimPlan::default();
     for head in &heads {
-        taking.consider(&turn, head, terms, now).await?;
+        taking.consider(&tx, head, terms, now).await?;
     }
-    taking.take(&turn, slot, replica, terms, now).await?;
+    taking.take(&tx, slot, replica, terms, now).await?;
     {
         let mut shares = held(shares);
         for (_, route, most) in &due {
@@ -135,7 +135,7 @@ pub(super) async fn lease(
     }
     let next_due = next_due.filter(|_| taking.leases.is_empty());
     leases.append(&mut taking.leases);
-    turn.commit().await?;
+    tx.commit().await?;
     let dropped = taking.by_source.into_iter().collect();
     Ok(Leased {
         next_due,
@@ -146,13 +146,13 @@ pub(super) async fn lease(
 }
 
 /// Whether this replica's row still stands. It does until the transaction ends: who removes it has to wait.
-async fn is_alive(turn: &Transaction<'_>, replica: i64) -> Result<bool, Fault> {
+async fn is_alive(tx: &Transaction<'_>, replica: i64) -> Result<bool, DatabaseError> {
     let sql = "SELECT FROM replica WHERE id = $1 AND expires_at > now() FOR KEY SHARE";
-    Ok(!rows(turn, sql, &[&replica]).await?.is_empty())
+    Ok(!rows(tx, sql, &[&replica]).await?.is_empty())
 }
 
 /// What a look at the routes came to.
-struct Walked {
+struct DueRoutes {
     /// Those that are due and open, with their numbers.
     open: Vec<(i32, Route)>,
     /// When the next of the others is due.
@@ -180,11 +180,11 @@ fn rank_begins(rank: i64) -> i32 {
 /// The routes that are due and open, some of each rank; and when the next of the others is due. Begins in each rank
 /// behind where the last claim ended that did not see all of it.
 async fn open_routes(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     mut walked: HashMap<i64, i64>,
     terms: &mut dyn Terms,
     now: Timestamp,
-) -> Result<Walked, Fault> {
+) -> Result<DueRoutes, DatabaseError> {
     let stretch = |rank: i64| {
         let start = walked
             .get(&rank)
@@ -203,7 +203,7 @@ async fn open_routes(
     let (mut open, mut next_due) = (Vec::new(), None::<Timestamp>);
     for _ in 0..LOOKS {
         let mut seen = vec![0; stretches.len()];
-        for (place, number, route, ready_at) in ready_routes(turn, &stretches).await? {
+        for (place, number, route, ready_at) in ready_routes(tx, &stretches).await? {
             let (Some(stretch), Some(seen)) = (stretches.get_mut(place), seen.get_mut(place))
             else {
                 continue;
@@ -244,7 +244,7 @@ async fn open_routes(
     for stretch in stretches {
         walked.insert(stretch.rank, stretch.after.into());
     }
-    Ok(Walked {
+    Ok(DueRoutes {
         open,
         next_due,
         walked,
@@ -254,13 +254,13 @@ async fn open_routes(
 /// Of each stretch the next routes with lanes that are not leased, and when the first lane of each is ready. Goes from
 /// route to route by the index, whatever stands in it between them.
 async fn ready_routes(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     stretches: &[Stretch],
-) -> Result<Vec<(usize, i32, Option<Route>, Timestamp)>, Fault> {
+) -> Result<Vec<(usize, i32, Option<Route>, Timestamp)>, DatabaseError> {
     let afters: Vec<i32> = stretches.iter().map(|stretch| stretch.after).collect();
     let untils: Vec<i32> = stretches.iter().map(|stretch| stretch.until).collect();
     let found = rows(
-        turn,
+        tx,
         "SELECT n.place, x.route, x.source, x.destination, x.account, x.class, x.ready_at
          FROM unnest($1::integer[], $2::integer[]) WITH ORDINALITY AS n (after, until, place)
             CROSS JOIN LATERAL (
@@ -296,18 +296,18 @@ async fn ready_routes(
 
 /// Locks due lanes, passing over those that somebody has locked. Returns their numbers and names, with their routes.
 async fn lock_lanes(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     due: &[(i32, Route, usize)],
     room: usize,
     now: Timestamp,
-) -> Result<Vec<(i64, Uuid, Route, i32)>, Fault> {
+) -> Result<Vec<(i64, Uuid, Route, i32)>, DatabaseError> {
     let routes: Vec<i32> = due.iter().map(|(number, ..)| *number).collect();
     let shares: Vec<i64> = due
         .iter()
         .map(|(.., share)| i64::try_from(*share).unwrap_or(i64::MAX))
         .collect();
     let found = rows(
-        turn,
+        tx,
         "SELECT l.id, l.lane, n.place FROM unnest($1::integer[], $2::bigint[]) WITH ORDINALITY AS n (route, most, place)
             CROSS JOIN LATERAL (
                 SELECT l.id, l.lane FROM lane AS l
@@ -328,7 +328,7 @@ async fn lock_lanes(
 }
 
 /// A lane that is locked, with its first pending delivery; none: a lane without work.
-struct Head {
+struct LaneHead {
     lane: i64,
     name: Uuid,
     route: Route,
@@ -351,12 +351,12 @@ struct First {
 }
 
 async fn heads(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     lanes: &[(i64, Uuid, Route, i32)],
-) -> Result<Vec<Head>, Fault> {
+) -> Result<Vec<LaneHead>, DatabaseError> {
     let numbers: Vec<i64> = lanes.iter().map(|(lane, ..)| *lane).collect();
     let found = rows(
-        turn,
+        tx,
         "SELECT d.key, d.event, d.route, d.attempts, d.strikes, d.doubt, d.sealed, d.dropped,
                 (SELECT e.bytes FROM event AS e WHERE e.seq = d.event),
                 EXISTS (SELECT FROM delivery AS m WHERE m.leader = d.key AND m.leader IS NOT NULL
@@ -368,7 +368,7 @@ async fn heads(
         &[&numbers],
     )
     .await?;
-    let head = |((lane, name, route, number), row): (&(i64, Uuid, Route, i32), Row)| -> Result<Head, Fault> {
+    let head = |((lane, name, route, number), row): (&(i64, Uuid, Route, i32), Row)| -> Result<LaneHead, DatabaseError> {
         let first = match row.try_get::<_, Option<i64>>(0)? {
             None => None,
             Some(key) => Some(First {
@@ -384,18 +384,18 @@ async fn heads(
                 leads: row.try_get(9)?,
             }),
         };
-        Ok(Head { lane: *lane, name: *name, route: route.clone(), number: *number, first })
+        Ok(LaneHead { lane: *lane, name: *name, route: route.clone(), number: *number, first })
     };
     lanes.iter().zip(found).map(head).collect()
 }
 
-fn count(row: &Row, column: usize) -> Result<u32, Fault> {
+fn count(row: &Row, column: usize) -> Result<u32, DatabaseError> {
     Ok(u32::try_from(row.try_get::<_, i32>(column)?).unwrap_or_default())
 }
 
 /// What a claim is about to do.
 #[derive(Default)]
-struct Taking {
+struct ClaimPlan {
     leases: Vec<Lease>,
     lanes: Vec<i64>,
     took: BTreeMap<Route, usize>,
@@ -403,7 +403,7 @@ struct Taking {
     /// Lanes whose first delivery is another than was thought, or none.
     stirred: Vec<i64>,
     /// Deliveries that go nowhere or with another, and with which.
-    passed: Vec<Passed>,
+    passed: Vec<PassedOver>,
     /// How many were dropped in favour of a delivery.
     favoured: Vec<(i64, i64, i32)>,
     by_source: BTreeMap<String, u64>,
@@ -411,7 +411,7 @@ struct Taking {
     ended: Vec<DeliveryId>,
 }
 
-struct Passed {
+struct PassedOver {
     lane: i64,
     key: i64,
     leader: Option<i64>,
@@ -419,22 +419,22 @@ struct Passed {
 }
 
 /// Deliveries of one lane that belong together and were never tried, oldest first.
-struct Run {
+struct LaneRun {
     waiting: Vec<Waiting>,
     /// Event, whether grouped and how many were dropped for it, of each.
     beside: HashMap<i64, (i64, i32)>,
     whole: bool,
 }
 
-impl Taking {
+impl ClaimPlan {
     /// Decides over one lane.
     async fn consider(
         &mut self,
-        turn: &Transaction<'_>,
-        head: &Head,
+        tx: &Transaction<'_>,
+        head: &LaneHead,
         terms: &mut dyn Terms,
         now: Timestamp,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), DatabaseError> {
         let Some(first) = &head.first else {
             // It should not be there, and does no harm when it is gone.
             self.stirred.push(head.lane);
@@ -468,7 +468,7 @@ impl Taking {
             );
             return Ok(());
         }
-        let run = run(turn, head, overlap).await?;
+        let run = run(tx, head, overlap).await?;
         let decision = overlap::decide(overlap, &run.waiting, run.whole, now);
         if decision.leader.is_none() && decision.dropped.is_empty() {
             return Ok(());
@@ -483,7 +483,7 @@ impl Taking {
             .sum();
         let dropped =
             inherited.saturating_add(i32::try_from(decision.dropped.len()).unwrap_or(i32::MAX));
-        let pass = |key: &i64, state| Passed {
+        let pass = |key: &i64, state| PassedOver {
             lane: head.lane,
             key: *key,
             leader: decision.leader,
@@ -535,7 +535,7 @@ impl Taking {
     #[expect(clippy::too_many_arguments, reason = "a lease")]
     fn push(
         &mut self,
-        head: &Head,
+        head: &LaneHead,
         first: &First,
         key: i64,
         event: i64,
@@ -570,16 +570,16 @@ impl Taking {
     /// Does it.
     async fn take(
         &mut self,
-        turn: &Transaction<'_>,
+        tx: &Transaction<'_>,
         slot: i32,
         replica: i64,
         terms: &mut dyn Terms,
         now: Timestamp,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), DatabaseError> {
         let mut counts = Counts::default();
         if !self.passed.is_empty() {
-            self.ended = pass(turn, &self.passed).await?;
-            favour(turn, &self.favoured).await?;
+            self.ended = pass(tx, &self.passed).await?;
+            favour(tx, &self.favoured).await?;
             for (source, dropped) in &self.by_source {
                 let by = i64::try_from(*dropped).unwrap_or(i64::MAX);
                 counts.add(source, State::Pending, -by);
@@ -591,19 +591,18 @@ impl Taking {
             }
         }
         if !self.stirred.is_empty() {
-            super::settle::free_lanes(turn, &self.stirred, &vec![None; self.stirred.len()]).await?;
+            super::settle::free_lanes(tx, &self.stirred, &vec![None; self.stirred.len()]).await?;
         }
         if !self.leases.is_empty() {
             let keys: Vec<i64> = self.leases.iter().map(|lease| lease.key).collect();
             let (fences, ()) = tokio::try_join!(
-                lease_lanes(turn, &self.lanes, &keys, replica),
-                lease_deliveries(turn, &self.lanes, &keys, now),
+                lease_lanes(tx, &self.lanes, &keys, replica),
+                lease_deliveries(tx, &self.lanes, &keys, now),
             )?;
             for (lease, lane) in self.leases.iter_mut().zip(&self.lanes) {
-                lease.fence = fences
-                    .get(lane)
-                    .copied()
-                    .ok_or_else(|| Fault::Engine("a lane that was locked is gone".into()))?;
+                lease.fence = fences.get(lane).copied().ok_or_else(|| {
+                    DatabaseError::Engine("a lane that was locked is gone".into())
+                })?;
             }
         }
         for (route, count) in &self.took {
@@ -612,15 +611,19 @@ impl Taking {
             counts.add(&route.source, State::Pending, -by);
             counts.add(&route.source, State::Leased, by);
         }
-        counts.write(turn, slot).await
+        counts.write(tx, slot).await
     }
 }
 
 /// The first deliveries of a lane, as far as they belong to the first one.
-async fn run(turn: &Transaction<'_>, head: &Head, overlap: Overlap) -> Result<Run, Fault> {
+async fn run(
+    tx: &Transaction<'_>,
+    head: &LaneHead,
+    overlap: Overlap,
+) -> Result<LaneRun, DatabaseError> {
     let most = TURNS + i64::from(overlap.depth.unwrap_or(0).min(100_000));
     let found = rows(
-        turn,
+        tx,
         "SELECT d.key, d.event, d.route, d.attempts, d.sealed, d.dropped, e.received_at, e.bytes
          FROM (SELECT d.* FROM delivery AS d WHERE d.lane = $1 AND d.state = 'pending' ORDER BY d.key LIMIT $2) AS d
             JOIN event AS e ON e.seq = d.event ORDER BY d.key",
@@ -628,7 +631,7 @@ async fn run(turn: &Transaction<'_>, head: &Head, overlap: Overlap) -> Result<Ru
     )
     .await?;
     let whole = i64::try_from(found.len()).is_ok_and(|count| count < most);
-    let mut run = Run {
+    let mut run = LaneRun {
         waiting: Vec::with_capacity(found.len()),
         beside: HashMap::new(),
         whole,
@@ -651,13 +654,16 @@ async fn run(turn: &Transaction<'_>, head: &Head, overlap: Overlap) -> Result<Ru
 }
 
 /// Writes what goes nowhere or with another. Returns all of it.
-async fn pass(turn: &Transaction<'_>, passed: &[Passed]) -> Result<Vec<DeliveryId>, Fault> {
+async fn pass(
+    tx: &Transaction<'_>,
+    passed: &[PassedOver],
+) -> Result<Vec<DeliveryId>, DatabaseError> {
     let lanes: Vec<i64> = passed.iter().map(|one| one.lane).collect();
     let keys: Vec<i64> = passed.iter().map(|one| one.key).collect();
     let leaders: Vec<Option<i64>> = passed.iter().map(|one| one.leader).collect();
     let states: Vec<&str> = passed.iter().map(|one| one.state.as_str()).collect();
     let found = rows(
-        turn,
+        tx,
         "UPDATE delivery AS d SET state = n.state, leader = n.leader
          FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]) AS n (lane, key, leader, state), event AS e
          WHERE d.lane = n.lane AND d.key = n.key AND d.state IN ('pending', 'leased') AND e.seq = d.event
@@ -670,7 +676,7 @@ async fn pass(turn: &Transaction<'_>, passed: &[Passed]) -> Result<Vec<DeliveryI
 }
 
 /// Notes how many were dropped, with the first delivery behind a number.
-async fn favour(turn: &Transaction<'_>, favoured: &[(i64, i64, i32)]) -> Result<(), Fault> {
+async fn favour(tx: &Transaction<'_>, favoured: &[(i64, i64, i32)]) -> Result<(), DatabaseError> {
     if favoured.is_empty() {
         return Ok(());
     }
@@ -678,7 +684,7 @@ async fn favour(turn: &Transaction<'_>, favoured: &[(i64, i64, i32)]) -> Result<
     let keys: Vec<i64> = favoured.iter().map(|(_, key, _)| *key).collect();
     let counts: Vec<i32> = favoured.iter().map(|(.., count)| *count).collect();
     change(
-        turn,
+        tx,
         "WITH n AS MATERIALIZED (
             SELECT n.lane, n.count, (SELECT d.key FROM delivery AS d WHERE d.lane = n.lane AND d.state = 'pending'
                                         AND d.key > n.after ORDER BY d.key LIMIT 1) AS key
@@ -694,13 +700,13 @@ async fn favour(turn: &Transaction<'_>, favoured: &[(i64, i64, i32)]) -> Result<
 
 /// Notes leases with their lanes. Returns their numbers.
 async fn lease_lanes(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     lanes: &[i64],
     keys: &[i64],
     replica: i64,
-) -> Result<HashMap<i64, i64>, Fault> {
+) -> Result<HashMap<i64, i64>, DatabaseError> {
     let found = rows(
-        turn,
+        tx,
         "UPDATE lane AS l SET delivery = n.key, owner = $3, fence = nextval('fence')
          FROM unnest($1::bigint[], $2::bigint[]) AS n (lane, key) WHERE l.id = n.lane RETURNING l.id, l.fence",
         &[&lanes, &keys, &replica],
@@ -714,13 +720,13 @@ async fn lease_lanes(
 
 /// Counts the tries, and notes the doubt.
 async fn lease_deliveries(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     lanes: &[i64],
     keys: &[i64],
     now: Timestamp,
-) -> Result<(), Fault> {
+) -> Result<(), DatabaseError> {
     change(
-        turn,
+        tx,
         "UPDATE delivery AS d SET state = 'leased', attempts = d.attempts + 1, strikes = d.strikes + 1,
                                   doubt = coalesce(d.doubt, $3)
          FROM unnest($1::bigint[], $2::bigint[]) AS n (lane, key)
@@ -733,13 +739,13 @@ async fn lease_deliveries(
 
 /// Reads what goes with leases. What cannot be read comes back as its lease, with the cause.
 pub(super) async fn fill(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     leases: &[Lease],
-) -> Result<(Vec<Claimed>, Vec<(Lease, String)>), Fault> {
+) -> Result<(Vec<Claimed>, Vec<(Lease, String)>), DatabaseError> {
     let keys: Vec<i64> = leases.iter().map(|lease| lease.key).collect();
     let events: Vec<i64> = leases.iter().map(|lease| lease.event).collect();
     let found = rows(
-        turn,
+        tx,
         "SELECT d.key, e.id, d.number, r.destination, d.upstream_id, e.source, e.event_type, e.thread, e.received_at,
                 b.params, b.headers, b.body, d.sealed, s.call, r.account, r.class
          FROM unnest($1::bigint[], $2::bigint[]) AS n (key, event)
@@ -752,19 +758,19 @@ pub(super) async fn fill(
     let mut found: HashMap<i64, Row> = found
         .into_iter()
         .map(|row| Ok((row.try_get(0)?, row)))
-        .collect::<Result<_, Fault>>()?;
+        .collect::<Result<_, DatabaseError>>()?;
     let leaders: Vec<i64> = leases
         .iter()
         .filter(|lease| lease.grouped)
         .map(|lease| lease.key)
         .collect();
-    let mut groups = groups(turn, &leaders).await?;
+    let mut groups = groups(tx, &leaders).await?;
     let merged = groups
         .values()
         .flatten()
         .map(|row| row.try_get::<_, i64>(8))
         .collect::<Result<Vec<_>, _>>()?;
-    let mut files = attachment::of_events(turn, &[events, merged].concat()).await?;
+    let mut files = attachment::of_events(tx, &[events, merged].concat()).await?;
     let (mut claimed, mut unreadable) = (Vec::with_capacity(leases.len()), Vec::new());
     for lease in leases {
         let one = match found.remove(&lease.key) {
@@ -789,8 +795,8 @@ fn read(
     lease: &Lease,
     row: &Row,
     merged: Vec<Row>,
-    files: &mut Files,
-) -> Result<Result<Claimed, String>, Fault> {
+    files: &mut FilesByEvent,
+) -> Result<Result<Claimed, String>, DatabaseError> {
     let sealed = row.try_get::<_, Option<Vec<u8>>>(13)?.map(Bytes::from);
     if sealed.is_none() && row.try_get(12)? {
         return Ok(Err("the caller's own call is gone".into()));
@@ -846,11 +852,11 @@ fn read(
 }
 
 /// The files of each event.
-type Files = HashMap<i64, Vec<Attachment>>;
+type FilesByEvent = HashMap<i64, Vec<Attachment>>;
 
 type Lists = (Params, Vec<(String, String)>);
 
-fn lists(row: &Row, params: usize, headers: usize) -> Result<Result<Lists, String>, Fault> {
+fn lists(row: &Row, params: usize, headers: usize) -> Result<Result<Lists, String>, DatabaseError> {
     let (params, headers): (&[u8], &[u8]) = (row.try_get(params)?, row.try_get(headers)?);
     Ok(serde_json::from_slice(params)
         .and_then(|params| Ok((params, serde_json::from_slice(headers)?)))
@@ -858,19 +864,22 @@ fn lists(row: &Row, params: usize, headers: usize) -> Result<Result<Lists, Strin
 }
 
 /// A caller's text, kept as bytes.
-pub(super) fn text(row: &Row, column: usize) -> Result<Option<String>, Fault> {
+pub(super) fn text(row: &Row, column: usize) -> Result<Option<String>, DatabaseError> {
     let bytes: Option<&[u8]> = row.try_get(column)?;
     Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
 }
 
 /// What goes with each of these, in order of arrival.
-async fn groups(turn: &Transaction<'_>, leaders: &[i64]) -> Result<HashMap<i64, Vec<Row>>, Fault> {
+async fn groups(
+    tx: &Transaction<'_>,
+    leaders: &[i64],
+) -> Result<HashMap<i64, Vec<Row>>, DatabaseError> {
     let mut groups: HashMap<i64, Vec<Row>> = HashMap::new();
     if leaders.is_empty() {
         return Ok(groups);
     }
     let found = rows(
-        turn,
+        tx,
         "SELECT d.leader, e.id, d.number, e.event_type, e.received_at, b.params, b.headers, b.body, d.event
          FROM unnest($1::bigint[]) AS n (leader)
             JOIN delivery AS d ON d.leader = n.leader AND d.leader IS NOT NULL AND d.state = 'merged'

@@ -12,8 +12,8 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Socket};
 
 use super::address::{Address, CONNECT};
-use super::fault::Fault;
-use super::tls::{Stream, Tls};
+use super::error::DatabaseError;
+use super::tls::{PostgresStream, PostgresTls};
 use crate::inbox::InboxError;
 use crate::model::State;
 
@@ -46,15 +46,15 @@ const SESSION: &str = "
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
 /// A connection with what reads from it.
-pub(super) type Alone = (
+pub(super) type DedicatedConnection = (
     tokio_postgres::Client,
-    tokio_postgres::Connection<Socket, Stream>,
+    tokio_postgres::Connection<Socket, PostgresStream>,
 );
 
 /// The database.
 pub(super) struct Database {
     address: Address,
-    tls: Tls,
+    tls: PostgresTls,
     writes: Pool,
     reads: Pool,
     /// For the one thing that must not wait for the others.
@@ -70,7 +70,7 @@ impl std::fmt::Debug for Database {
 impl Database {
     /// Connects to nothing yet. `writes` and `reads` are how many connections there may be of each kind.
     pub(super) fn new(address: Address, writes: usize, reads: usize) -> Result<Self, String> {
-        let tls = Tls::new(address.verify, address.ca_file.as_deref())?;
+        let tls = PostgresTls::new(address.verify, address.ca_file.as_deref())?;
         let pool = |size: usize| {
             let kept = ManagerConfig {
                 recycling_method: RecyclingMethod::Fast,
@@ -107,11 +107,11 @@ impl Database {
     }
 
     /// A connection outside of the pools, for what stays on one.
-    pub(super) async fn alone(&self) -> Result<Alone, Fault> {
+    pub(super) async fn alone(&self) -> Result<DedicatedConnection, DatabaseError> {
         let connecting = self.address.config.connect(self.tls.clone());
         match tokio::time::timeout(CONNECT, connecting).await {
             Ok(connected) => Ok(connected?),
-            Err(_) => Err(Fault::Lost(format!(
+            Err(_) => Err(DatabaseError::Lost(format!(
                 "no connection within {} s",
                 CONNECT.as_secs()
             ))),
@@ -119,7 +119,7 @@ impl Database {
     }
 
     /// A connection that writes; the pool gets it back, unless it turns out to be broken.
-    pub(super) async fn writer(&self) -> Result<Client, Fault> {
+    pub(super) async fn writer(&self) -> Result<Client, DatabaseError> {
         Ok(self.writes.get().await?)
     }
 
@@ -127,16 +127,16 @@ impl Database {
     /// transaction.
     pub(super) async fn write<T: Send>(
         &self,
-        work: impl for<'c> Fn(&'c mut Client) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
-    ) -> Result<T, Fault> {
+        work: impl for<'c> Fn(&'c mut Client) -> BoxFuture<'c, Result<T, DatabaseError>> + Send + Sync,
+    ) -> Result<T, DatabaseError> {
         again(&self.writes, work).await
     }
 
     /// Does something as [`Database::write`] does, past everybody else.
     pub(super) async fn renew<T: Send>(
         &self,
-        work: impl for<'c> Fn(&'c mut Client) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
-    ) -> Result<T, Fault> {
+        work: impl for<'c> Fn(&'c mut Client) -> BoxFuture<'c, Result<T, DatabaseError>> + Send + Sync,
+    ) -> Result<T, DatabaseError> {
         again(&self.renewals, work).await
     }
 
@@ -144,9 +144,9 @@ impl Database {
     pub(super) async fn read<T: Send>(
         &self,
         doing: &'static str,
-        work: impl for<'c> Fn(&'c mut Client) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
+        work: impl for<'c> Fn(&'c mut Client) -> BoxFuture<'c, Result<T, DatabaseError>> + Send + Sync,
     ) -> Result<T, InboxError> {
-        let told = |fault: Fault| {
+        let told = |fault: DatabaseError| {
             if self.reads.is_closed() {
                 InboxError::Closed
             } else {
@@ -155,7 +155,7 @@ impl Database {
         };
         match again(&self.reads, &work).await {
             // A connection that broke while nobody looked, most likely; asking twice does no harm.
-            Err(Fault::Lost(_)) => again(&self.reads, &work).await.map_err(told),
+            Err(DatabaseError::Lost(_)) => again(&self.reads, &work).await.map_err(told),
             other => other.map_err(told),
         }
     }
@@ -170,8 +170,8 @@ impl Database {
 
 async fn again<T: Send>(
     pool: &Pool,
-    work: impl for<'c> Fn(&'c mut Client) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
-) -> Result<T, Fault> {
+    work: impl for<'c> Fn(&'c mut Client) -> BoxFuture<'c, Result<T, DatabaseError>> + Send + Sync,
+) -> Result<T, DatabaseError> {
     let mut tries = 0;
     loop {
         let mut conn = pool.get().await?;
@@ -179,7 +179,7 @@ async fn again<T: Send>(
         give_back(conn, &end);
         tries += 1;
         match end {
-            Err(Fault::Again(_)) if tries < TRIES => pause(tries).await,
+            Err(DatabaseError::Again(_)) if tries < TRIES => pause(tries).await,
             end => return end,
         }
     }
@@ -194,10 +194,12 @@ pub(super) async fn pause(tries: u32) {
 }
 
 /// Work, within its time.
-pub(super) async fn within<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+pub(super) async fn within<T>(
+    work: impl Future<Output = Result<T, DatabaseError>>,
+) -> Result<T, DatabaseError> {
     match tokio::time::timeout(WORK, work).await {
         Ok(end) => end,
-        Err(_) => Err(Fault::Lost(format!(
+        Err(_) => Err(DatabaseError::Lost(format!(
             "no answer within {} s",
             WORK.as_secs()
         ))),
@@ -205,7 +207,7 @@ pub(super) async fn within<T>(work: impl Future<Output = Result<T, Fault>>) -> R
 }
 
 /// Gives a connection back to its pool, or up.
-pub(super) fn give_back<T>(conn: Client, end: &Result<T, Fault>) {
+pub(super) fn give_back<T>(conn: Client, end: &Result<T, DatabaseError>) {
     if conn.is_closed() || matches!(end, Err(fault) if fault.is_outage()) {
         drop(Object::take(conn));
     }
@@ -216,7 +218,7 @@ pub(super) async fn rows(
     conn: &Transaction<'_>,
     sql: &str,
     params: &[&(dyn ToSql + Sync)],
-) -> Result<Vec<Row>, Fault> {
+) -> Result<Vec<Row>, DatabaseError> {
     let statement = conn.prepare_cached(sql).await?;
     Ok(conn.query(&statement, params).await?)
 }
@@ -226,7 +228,7 @@ pub(super) async fn change(
     conn: &Transaction<'_>,
     sql: &str,
     params: &[&(dyn ToSql + Sync)],
-) -> Result<u64, Fault> {
+) -> Result<u64, DatabaseError> {
     let statement = conn.prepare_cached(sql).await?;
     Ok(conn.execute(&statement, params).await?)
 }
@@ -251,7 +253,11 @@ impl Counts {
 
     /// Writes them, the last thing before a commit and in order: so nobody who has one of these rows waits for anything
     /// but the disk.
-    pub(super) async fn write(&self, conn: &Transaction<'_>, slot: i32) -> Result<(), Fault> {
+    pub(super) async fn write(
+        &self,
+        conn: &Transaction<'_>,
+        slot: i32,
+    ) -> Result<(), DatabaseError> {
         let (mut sources, mut states, mut counts) = (vec![], vec![], vec![]);
         for ((source, state), by) in self.0.iter().filter(|(_, by)| **by != 0) {
             sources.push(source.as_str());

@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 use super::accept::owe_again;
 use super::claim::text;
 use super::database::{Counts, change, rows};
-use super::fault::Fault;
+use super::error::DatabaseError;
 use crate::inbox::{Job, JobState, JobStep, NewJob, Replayed};
 use crate::model::Timestamp;
 
@@ -20,10 +20,14 @@ const COLUMNS: &str =
     "id, filter, state, total, done, skipped, pace, cursor, started_at, changed_at";
 
 /// Keeps a job, running.
-pub(super) async fn begin(conn: &mut Client, job: &NewJob, now: Timestamp) -> Result<Job, Fault> {
-    let turn = conn.transaction().await?;
+pub(super) async fn begin(
+    conn: &mut Client,
+    job: &NewJob,
+    now: Timestamp,
+) -> Result<Job, DatabaseError> {
+    let tx = conn.transaction().await?;
     let made = rows(
-        &turn,
+        &tx,
         &format!(
             "INSERT INTO job (filter, state, total, pace, started_at, changed_at) VALUES ($1, 'running', $2, $3, $4, $4)
              RETURNING {COLUMNS}"
@@ -32,7 +36,7 @@ pub(super) async fn begin(conn: &mut Client, job: &NewJob, now: Timestamp) -> Re
     )
     .await?;
     change(
-        &turn,
+        &tx,
         "DELETE FROM job WHERE state IN ('done', 'cancelled')
             AND id <= (SELECT o.id FROM job AS o ORDER BY o.id DESC LIMIT 1 OFFSET $1)",
         &[&KEPT],
@@ -40,45 +44,45 @@ pub(super) async fn begin(conn: &mut Client, job: &NewJob, now: Timestamp) -> Re
     .await?;
     let job = made
         .first()
-        .map_or_else(|| Err(Fault::Engine("no row".into())), read)?;
-    turn.commit().await?;
+        .map_or_else(|| Err(DatabaseError::Engine("no row".into())), read)?;
+    tx.commit().await?;
     Ok(job)
 }
 
 /// The last jobs, newest first.
-pub(super) async fn list(conn: &mut Client) -> Result<Vec<Job>, Fault> {
-    let turn = conn.transaction().await?;
+pub(super) async fn list(conn: &mut Client) -> Result<Vec<Job>, DatabaseError> {
+    let tx = conn.transaction().await?;
     let sql = format!("SELECT {COLUMNS} FROM job ORDER BY id DESC LIMIT $1");
-    rows(&turn, &sql, &[&LISTED])
+    rows(&tx, &sql, &[&LISTED])
         .await?
         .iter()
         .map(read)
         .collect()
 }
 
-/// Changes a job's state and pace.
+/// DeliveryUpdates a job's state and pace.
 pub(super) async fn steer(
     conn: &mut Client,
     id: i64,
     state: Option<JobState>,
     pace: Option<u32>,
     now: Timestamp,
-) -> Result<Option<Job>, Fault> {
-    let turn = conn.transaction().await?;
-    let Some(job) = locked(&turn, id).await? else {
+) -> Result<Option<Job>, DatabaseError> {
+    let tx = conn.transaction().await?;
+    let Some(job) = locked(&tx, id).await? else {
         return Ok(None);
     };
     if job.state.is_final() {
         return Ok(Some(job));
     }
     let changed = rows(
-        &turn,
+        &tx,
         &format!("UPDATE job SET state = $2, pace = $3, changed_at = $4 WHERE id = $1 RETURNING {COLUMNS}"),
         &[&id, &state.unwrap_or(job.state).as_str(), &i64::from(pace.unwrap_or(job.pace)), &now.millis()],
     )
     .await?;
     let job = changed.first().map(read).transpose()?;
-    turn.commit().await?;
+    tx.commit().await?;
     Ok(job)
 }
 
@@ -88,9 +92,9 @@ pub(super) async fn step(
     slot: i32,
     step: &JobStep,
     now: Timestamp,
-) -> Result<Option<Job>, Fault> {
-    let turn = conn.transaction().await?;
-    let Some(job) = locked(&turn, step.id).await? else {
+) -> Result<Option<Job>, DatabaseError> {
+    let tx = conn.transaction().await?;
+    let Some(job) = locked(&tx, step.id).await? else {
         return Ok(None);
     };
     if job.state != JobState::Running || job.cursor != step.from {
@@ -100,7 +104,7 @@ pub(super) async fn step(
     let (mut done, mut skipped) = (0_i64, i64::try_from(step.skipped).unwrap_or(i64::MAX));
     for (event, first, to) in &step.owed {
         match owe_again(
-            &turn,
+            &tx,
             &mut counts,
             *event,
             *first,
@@ -121,7 +125,7 @@ pub(super) async fn step(
         JobState::Running
     };
     let changed = rows(
-        &turn,
+        &tx,
         &format!(
             "UPDATE job SET state = $2, cursor = $3, done = done + $4, skipped = skipped + $5, changed_at = $6
              WHERE id = $1 RETURNING {COLUMNS}"
@@ -130,29 +134,25 @@ pub(super) async fn step(
     )
     .await?;
     let job = changed.first().map(read).transpose()?;
-    counts.write(&turn, slot).await?;
-    turn.commit().await?;
+    counts.write(&tx, slot).await?;
+    tx.commit().await?;
     Ok(job)
 }
 
-async fn locked(turn: &Transaction<'_>, id: i64) -> Result<Option<Job>, Fault> {
+async fn locked(tx: &Transaction<'_>, id: i64) -> Result<Option<Job>, DatabaseError> {
     let sql = format!("SELECT {COLUMNS} FROM job WHERE id = $1 FOR UPDATE");
-    rows(turn, &sql, &[&id])
-        .await?
-        .first()
-        .map(read)
-        .transpose()
+    rows(tx, &sql, &[&id]).await?.first().map(read).transpose()
 }
 
-fn read(row: &Row) -> Result<Job, Fault> {
+fn read(row: &Row) -> Result<Job, DatabaseError> {
     let number =
-        |column| Ok::<_, Fault>(u64::try_from(row.try_get::<_, i64>(column)?).unwrap_or(0));
+        |column| Ok::<_, DatabaseError>(u64::try_from(row.try_get::<_, i64>(column)?).unwrap_or(0));
     let word: &str = row.try_get(2)?;
     Ok(Job {
         id: row.try_get(0)?,
         filter: text(row, 1)?.unwrap_or_default(),
         state: JobState::parse(word)
-            .ok_or_else(|| Fault::Engine(format!("{word:?} is no state of a job")))?,
+            .ok_or_else(|| DatabaseError::Engine(format!("{word:?} is no state of a job")))?,
         total: number(3)?,
         done: number(4)?,
         skipped: number(5)?,

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::claim::text;
 use super::database::rows;
-use super::fault::Fault;
+use super::error::DatabaseError;
 use crate::inbox::{EventFilter, EventSummary, Page};
 use crate::model::{EventId, State, Timestamp};
 
@@ -41,18 +41,18 @@ pub(super) async fn events(
     conn: &mut Client,
     filter: &EventFilter,
     indexed: bool,
-) -> Result<Page<EventSummary>, Fault> {
-    let turn = conn.transaction().await?;
+) -> Result<Page<EventSummary>, DatabaseError> {
+    let tx = conn.transaction().await?;
     let limit = filter.limit.clamp(1, PAGE);
     let window = if filter.text.is_some() && !indexed {
         BODIES
     } else {
         WINDOW
     };
-    let mut walk = Walk::new(&turn, filter, indexed).await?;
+    let mut walk = ListWalk::new(&tx, filter, indexed).await?;
     let mut items: Vec<(i64, EventSummary)> = Vec::new();
     while items.len() <= limit && walk.looked < window {
-        let Some(more) = walk.step(&turn, true).await? else {
+        let Some(more) = walk.step(&tx, true).await? else {
             break;
         };
         items.extend(more);
@@ -75,12 +75,12 @@ pub(super) async fn count(
     filter: &EventFilter,
     indexed: bool,
     most: u64,
-) -> Result<u64, Fault> {
-    let turn = conn.transaction().await?;
-    let mut walk = Walk::new(&turn, filter, indexed).await?;
+) -> Result<u64, DatabaseError> {
+    let tx = conn.transaction().await?;
+    let mut walk = ListWalk::new(&tx, filter, indexed).await?;
     let mut count = 0;
     while count < most {
-        let Some(more) = walk.step(&turn, false).await? else {
+        let Some(more) = walk.step(&tx, false).await? else {
             break;
         };
         count += more.len() as u64;
@@ -89,7 +89,7 @@ pub(super) async fn count(
 }
 
 /// The index a list goes by, and what it is looked up with.
-enum Way<'a> {
+enum ListIndex<'a> {
     Words(&'a str),
     Dedup(Vec<String>, &'a [u8]),
     Thread(&'a [u8]),
@@ -100,9 +100,9 @@ enum Way<'a> {
 }
 
 /// A walk over the events that may fit.
-struct Walk<'a> {
+struct ListWalk<'a> {
     filter: &'a EventFilter,
-    way: Way<'a>,
+    way: ListIndex<'a>,
     /// Words that the bodies have to be searched for.
     words: Vec<String>,
     above: i64,
@@ -112,22 +112,20 @@ struct Walk<'a> {
     ended: bool,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> ListWalk<'a> {
     async fn new(
-        turn: &Transaction<'_>,
+        tx: &Transaction<'_>,
         filter: &'a EventFilter,
         indexed: bool,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, DatabaseError> {
         let (mut above, mut below) = (i64::MIN, i64::MAX);
         if let Some(until) = filter.until {
-            below = last_before(turn, until + DISORDER)
+            below = last_before(tx, until + DISORDER)
                 .await?
                 .map_or(i64::MIN, |last| last.saturating_add(1));
         }
         if let Some(since) = filter.since {
-            above = last_before(turn, since - DISORDER)
-                .await?
-                .unwrap_or(i64::MIN);
+            above = last_before(tx, since - DISORDER).await?.unwrap_or(i64::MIN);
         }
         match filter.cursor {
             Some(cursor) if filter.oldest_first => above = above.max(cursor),
@@ -147,16 +145,16 @@ impl<'a> Walk<'a> {
             listed,
             &filter.source,
         ) {
-            (Some(text), ..) => Way::Words(text),
+            (Some(text), ..) => ListIndex::Words(text),
             (_, Some(dedup), _, _, Some(source)) => {
-                Way::Dedup(vec![source.clone()], dedup.as_bytes())
+                ListIndex::Dedup(vec![source.clone()], dedup.as_bytes())
             }
-            (_, Some(dedup), ..) => Way::Dedup(sources(turn).await?, dedup.as_bytes()),
-            (_, _, Some(thread), ..) => Way::Thread(thread.as_bytes()),
-            (_, _, _, Some(state), _) => Way::State(state.as_str()),
-            _ if filter.open == Some(true) => Way::Open,
-            (_, _, _, _, Some(source)) => Way::Source(source),
-            _ => Way::All,
+            (_, Some(dedup), ..) => ListIndex::Dedup(sources(tx).await?, dedup.as_bytes()),
+            (_, _, Some(thread), ..) => ListIndex::Thread(thread.as_bytes()),
+            (_, _, _, Some(state), _) => ListIndex::State(state.as_str()),
+            _ if filter.open == Some(true) => ListIndex::Open,
+            (_, _, _, _, Some(source)) => ListIndex::Source(source),
+            _ => ListIndex::All,
         };
         let searched = text.filter(|_| !indexed);
         let words = searched
@@ -177,9 +175,9 @@ impl<'a> Walk<'a> {
     /// Those of the next events that fit; none when there are no more to look at.
     async fn step(
         &mut self,
-        turn: &Transaction<'_>,
+        tx: &Transaction<'_>,
         with_states: bool,
-    ) -> Result<Option<Vec<(i64, EventSummary)>>, Fault> {
+    ) -> Result<Option<Vec<(i64, EventSummary)>>, DatabaseError> {
         if self.ended {
             return Ok(None);
         }
@@ -188,7 +186,7 @@ impl<'a> Walk<'a> {
         } else {
             BODY_CHUNK
         };
-        let found = self.chunk(turn, chunk).await?;
+        let found = self.chunk(tx, chunk).await?;
         self.looked += found.len();
         self.ended = found.len() < chunk;
         let mut fitting: Vec<(i64, EventSummary)> = Vec::new();
@@ -212,15 +210,15 @@ impl<'a> Walk<'a> {
         }
         let by_state = self.filter.state.is_some() || self.filter.open.is_some();
         if with_states || by_state || self.filter.destination.is_some() {
-            self.add_states(turn, &mut fitting).await?;
+            self.add_states(tx, &mut fitting).await?;
         }
         if !self.words.is_empty() {
-            self.search(turn, &mut fitting).await?;
+            self.search(tx, &mut fitting).await?;
         }
         Ok(Some(fitting))
     }
 
-    async fn chunk(&self, turn: &Transaction<'_>, most: usize) -> Result<Vec<Row>, Fault> {
+    async fn chunk(&self, tx: &Transaction<'_>, most: usize) -> Result<Vec<Row>, DatabaseError> {
         let order = if self.filter.oldest_first {
             "ASC"
         } else {
@@ -239,34 +237,34 @@ impl<'a> Walk<'a> {
         let all: [&(dyn ToSql + Sync); 3] = [above, below, &most];
         let [first, second, third] = all;
         match &self.way {
-            Way::All => rows(turn, &of_event("true", "e.seq"), &all).await,
-            Way::Source(source) => {
+            ListIndex::All => rows(tx, &of_event("true", "e.seq"), &all).await,
+            ListIndex::Source(source) => {
                 rows(
-                    turn,
+                    tx,
                     &of_event("e.source = $4", "(e.seq + 0)"),
                     &[first, second, third, source],
                 )
                 .await
             }
-            Way::Thread(thread) => {
+            ListIndex::Thread(thread) => {
                 let condition = "e.thread = $4 AND e.thread IS NOT NULL";
                 rows(
-                    turn,
+                    tx,
                     &of_event(condition, "(e.seq + 0)"),
                     &[first, second, third, thread],
                 )
                 .await
             }
-            Way::Dedup(sources, dedup) => {
+            ListIndex::Dedup(sources, dedup) => {
                 let condition = "e.source = ANY ($4) AND e.dedup = $5 AND e.dedup IS NOT NULL";
                 rows(
-                    turn,
+                    tx,
                     &of_event(condition, "(e.seq + 0)"),
                     &[first, second, third, sources, dedup],
                 )
                 .await
             }
-            Way::State(state) => {
+            ListIndex::State(state) => {
                 let sql = format!(
                     "SELECT {columns} FROM (
                         SELECT (d.event + 0) AS seq FROM delivery AS d
@@ -274,9 +272,9 @@ impl<'a> Walk<'a> {
                         ORDER BY (d.event + 0) {order} LIMIT $3
                      ) AS d JOIN event AS e ON e.seq = d.seq ORDER BY d.seq {order}"
                 );
-                rows(turn, &sql, &[first, second, third, state]).await
+                rows(tx, &sql, &[first, second, third, state]).await
             }
-            Way::Open => {
+            ListIndex::Open => {
                 let half = |state: State| {
                     format!(
                         "(SELECT (d.event + 0) AS seq FROM delivery AS d
@@ -295,9 +293,9 @@ impl<'a> Walk<'a> {
                         JOIN event AS e ON e.seq = d.seq ORDER BY d.seq {order}",
                     halves.join(" UNION ALL ")
                 );
-                rows(turn, &sql, &[first, second, third]).await
+                rows(tx, &sql, &[first, second, third]).await
             }
-            Way::Words(words) => {
+            ListIndex::Words(words) => {
                 let sql = format!(
                     "SELECT {columns} FROM (
                         SELECT (w.seq + 0) AS seq FROM words AS w
@@ -306,7 +304,7 @@ impl<'a> Walk<'a> {
                      ) AS w JOIN event AS e ON e.seq = w.seq ORDER BY w.seq {order}"
                 );
                 let words = words.replace('\0', " ");
-                rows(turn, &sql, &[first, second, third, &words]).await
+                rows(tx, &sql, &[first, second, third, &words]).await
             }
         }
     }
@@ -332,12 +330,12 @@ impl<'a> Walk<'a> {
     /// Reads the deliveries' states, and lets go what does not fit for them.
     async fn add_states(
         &self,
-        turn: &Transaction<'_>,
+        tx: &Transaction<'_>,
         events: &mut Vec<(i64, EventSummary)>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), DatabaseError> {
         let seqs: Vec<i64> = events.iter().map(|(seq, _)| *seq).collect();
         let found = rows(
-            turn,
+            tx,
             "SELECT n.seq, d.state, r.destination FROM unnest($1::bigint[]) AS n (seq)
                 CROSS JOIN LATERAL (SELECT d.state, d.route, d.number FROM delivery AS d WHERE d.event = n.seq
                                     ORDER BY d.number LIMIT $2) AS d
@@ -363,12 +361,12 @@ impl<'a> Walk<'a> {
     /// Lets go what does not say all the words.
     async fn search(
         &self,
-        turn: &Transaction<'_>,
+        tx: &Transaction<'_>,
         events: &mut Vec<(i64, EventSummary)>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), DatabaseError> {
         let seqs: Vec<i64> = events.iter().map(|(seq, _)| *seq).collect();
         let found = rows(
-            turn,
+            tx,
             "SELECT seq, body FROM body WHERE seq = ANY ($1)",
             &[&seqs],
         )
@@ -386,9 +384,9 @@ impl<'a> Walk<'a> {
 }
 
 /// Every source there are events of; from one to the next by the index.
-async fn sources(turn: &Transaction<'_>) -> Result<Vec<String>, Fault> {
+async fn sources(tx: &Transaction<'_>) -> Result<Vec<String>, DatabaseError> {
     let found = rows(
-        turn,
+        tx,
         "WITH RECURSIVE s (source) AS (
             (SELECT e.source FROM event AS e ORDER BY e.source LIMIT 1)
             UNION ALL
@@ -406,10 +404,10 @@ async fn sources(turn: &Transaction<'_>) -> Result<Vec<String>, Fault> {
 }
 
 /// The number of the last event received before a time.
-async fn last_before(turn: &Transaction<'_>, time: Timestamp) -> Result<Option<i64>, Fault> {
+async fn last_before(tx: &Transaction<'_>, time: Timestamp) -> Result<Option<i64>, DatabaseError> {
     let sql =
         "SELECT seq FROM event WHERE received_at < $1 ORDER BY received_at DESC, seq DESC LIMIT 1";
-    Ok(rows(turn, sql, &[&time.millis()])
+    Ok(rows(tx, sql, &[&time.millis()])
         .await?
         .first()
         .map(|row| row.try_get(0))
@@ -417,7 +415,7 @@ async fn last_before(turn: &Transaction<'_>, time: Timestamp) -> Result<Option<i
 }
 
 /// Columns 1 to 7 of a list, its states still missing.
-pub(super) fn summary(row: &Row) -> Result<EventSummary, Fault> {
+pub(super) fn summary(row: &Row) -> Result<EventSummary, DatabaseError> {
     let id: Uuid = row.try_get(1)?;
     Ok(EventSummary {
         id: EventId::from_bytes(id.into_bytes()),
@@ -432,7 +430,7 @@ pub(super) fn summary(row: &Row) -> Result<EventSummary, Fault> {
 }
 
 /// A state, by its word.
-pub(super) fn state(row: &Row, column: usize) -> Result<State, Fault> {
+pub(super) fn state(row: &Row, column: usize) -> Result<State, DatabaseError> {
     let word: &str = row.try_get(column)?;
-    State::parse(word).ok_or_else(|| Fault::Engine(format!("{word:?} is no state")))
+    State::parse(word).ok_or_else(|| DatabaseError::Engine(format!("{word:?} is no state")))
 }

@@ -13,25 +13,25 @@ mod address;
 mod attachment;
 mod claim;
 mod database;
-mod fault;
-mod hand;
+mod error;
+mod health;
 mod job;
 mod list;
 mod naming;
-mod news;
+mod notify;
+mod operator;
 mod overlap;
 mod proof;
 mod query;
 mod replica;
 mod routes;
 mod schema;
+mod search;
 mod settle;
-mod shared;
 mod spend;
 mod sweep;
 mod tls;
 mod waiting;
-mod words;
 mod writer;
 
 use std::sync::atomic::AtomicUsize;
@@ -43,22 +43,22 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use self::accept::Together;
+use self::accept::RequestRecords;
 use self::address::Address;
 use self::claim::Lease;
 use self::database::{Database, within};
-use self::fault::Fault;
-use self::query::End;
+use self::error::DatabaseError;
+use self::health::Health;
+use self::query::DeliveryEnd;
 use self::replica::Replica;
 use self::settle::Ending;
-use self::shared::Shared;
-use self::writer::{Item, Weight, Writer};
+use self::writer::{QueuedWork, Weight, Writer};
 use super::fair::Shares;
 use super::{
-    Anew, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary,
-    Hold, Inbox, InboxError, Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Next, Page,
-    Replayed, Settled, Settlement, SourceFare, Spend, Standing, Terms, Turn, Usage,
-    WaitingDelivery,
+    Anew, ClaimBatch, Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary,
+    Inbox, InboxError, Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Next, Page, Pause,
+    Replayed, ReplicaStatus, Resolution, Settled, Settlement, SourceFare, Spend, Terms, Turn,
+    Usage, WaitingDelivery,
 };
 use crate::config::Secret;
 use crate::model::{
@@ -90,14 +90,14 @@ const TRIES: u32 = 8;
 /// An inbox in a database.
 pub struct PostgresInbox {
     database: Arc<Database>,
-    shared: Arc<Shared>,
+    shared: Arc<Health>,
     replica: Arc<Replica>,
     queues: RwLock<Option<Queues>>,
     waiting: Arc<AtomicUsize>,
     /// What claims took of late, by whom.
     shares: Arc<std::sync::Mutex<Shares>>,
     options: PostgresOptions,
-    /// End by themselves when nobody can hand anything in any more.
+    /// DeliveryEnd by themselves when nobody can hand anything in any more.
     writers: Mutex<Vec<JoinHandle<()>>>,
     /// Go on until they are stopped.
     keepers: Vec<JoinHandle<()>>,
@@ -122,8 +122,8 @@ pub struct PostgresOptions {
 
 #[derive(Clone)]
 struct Queues {
-    records: mpsc::Sender<Item<Together>>,
-    endings: mpsc::Sender<Item<Ending>>,
+    records: mpsc::Sender<QueuedWork<RequestRecords>>,
+    endings: mpsc::Sender<QueuedWork<Ending>>,
 }
 
 impl std::fmt::Debug for PostgresInbox {
@@ -163,7 +163,7 @@ impl PostgresInbox {
         let left = options.connections.max(6) - 2;
         let reads = (left / 3).max(1);
         let database = Arc::new(Database::new(address, left - reads, reads).map_err(failed)?);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Health::default());
         let replica = Arc::new(Replica::new(
             options.lease.max(Duration::from_millis(100)),
             roles,
@@ -173,7 +173,7 @@ impl PostgresInbox {
             .map_err(|fault| fault.told("open"))?;
         tracing::info!(
             replica = replica.id(),
-            replicas = replica.standing().replicas,
+            replicas = replica.replica_status().replicas,
             "inbox open"
         );
 
@@ -196,14 +196,14 @@ impl PostgresInbox {
         );
         let mut keepers = vec![
             tokio::spawn(Arc::clone(&replica).run(Arc::clone(&database), Arc::clone(&shared))),
-            tokio::spawn(news::run(
+            tokio::spawn(notify::run(
                 Arc::clone(&database),
                 Arc::clone(&shared),
                 Arc::clone(&replica),
             )),
         ];
         if options.search {
-            keepers.push(tokio::spawn(words::run(Arc::clone(&database))));
+            keepers.push(tokio::spawn(search::run(Arc::clone(&database))));
         }
         if let Some(ceiling) = options.max_disk {
             keepers.push(tokio::spawn(measure(
@@ -259,7 +259,9 @@ impl PostgresInbox {
     async fn read<T: Send>(
         &self,
         doing: &'static str,
-        work: impl for<'c> Fn(&'c mut deadpool_postgres::Client) -> BoxFuture<'c, Result<T, Fault>>
+        work: impl for<'c> Fn(
+            &'c mut deadpool_postgres::Client,
+        ) -> BoxFuture<'c, Result<T, DatabaseError>>
         + Send
         + Sync,
     ) -> Result<T, InboxError> {
@@ -269,7 +271,9 @@ impl PostgresInbox {
     async fn write<T: Send>(
         &self,
         doing: &'static str,
-        work: impl for<'c> Fn(&'c mut deadpool_postgres::Client) -> BoxFuture<'c, Result<T, Fault>>
+        work: impl for<'c> Fn(
+            &'c mut deadpool_postgres::Client,
+        ) -> BoxFuture<'c, Result<T, DatabaseError>>
         + Send
         + Sync,
     ) -> Result<T, InboxError> {
@@ -300,7 +304,7 @@ impl PostgresInbox {
         match dealt.await {
             Ok(Ok(dealt)) => Ok(Some(dealt)),
             Ok(Err(_)) if self.shared.is_closed() => Err(InboxError::Closed),
-            Ok(Err(fault @ Fault::Lost(_))) => {
+            Ok(Err(fault @ DatabaseError::Lost(_))) => {
                 self.shared.trouble(fault.told("claim"));
                 Ok(None)
             }
@@ -312,19 +316,19 @@ impl PostgresInbox {
 
 /// What a claim brought, before it is handed over.
 struct Dealt {
-    claims: Claims,
+    claims: ClaimBatch,
     open: Leases,
 }
 
 async fn deal(
     database: &Arc<Database>,
-    shared: &Shared,
+    shared: &Health,
     replica: &Replica,
     shares: &std::sync::Mutex<Shares>,
     mut terms: Box<dyn Terms>,
     now: Timestamp,
-    endings: mpsc::Sender<Item<Ending>>,
-) -> Result<Dealt, Fault> {
+    endings: mpsc::Sender<QueuedWork<Ending>>,
+) -> Result<Dealt, DatabaseError> {
     let slot = database::slot();
     let mut tries = 0;
     let leased = loop {
@@ -348,7 +352,7 @@ async fn deal(
         database::give_back(conn, &end);
         match end {
             Ok(leased) => break (leased, open),
-            Err(Fault::Again(_)) if tries < TRIES => {
+            Err(DatabaseError::Again(_)) if tries < TRIES => {
                 open.open.clear();
                 database::pause(tries).await;
             }
@@ -367,7 +371,7 @@ async fn deal(
     }
     shared.recovered();
     shared.tell(false, &leased.ended);
-    let mut claims = Claims {
+    let mut claims = ClaimBatch {
         claimed: vec![],
         next_due: leased.next_due,
         dropped: leased.dropped,
@@ -391,7 +395,7 @@ async fn deal(
 /// Leases on their way to whoever claimed. Those still in it when it is dropped go back.
 struct Leases {
     open: Vec<Lease>,
-    endings: mpsc::Sender<Item<Ending>>,
+    endings: mpsc::Sender<QueuedWork<Ending>>,
 }
 
 impl Leases {
@@ -440,7 +444,7 @@ impl Drop for Leases {
 }
 
 /// Ends leases that nobody else will, and tries until it is done. Not when the inbox closes: that frees them all.
-fn end_all(endings: Vec<Ending>, queue: mpsc::Sender<Item<Ending>>) {
+fn end_all(endings: Vec<Ending>, queue: mpsc::Sender<QueuedWork<Ending>>) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
         return;
     };
@@ -458,7 +462,7 @@ fn end_all(endings: Vec<Ending>, queue: mpsc::Sender<Item<Ending>>) {
                 let Some(weight) = Weight::of(64, &Arc::default(), usize::MAX) else {
                     return;
                 };
-                let (item, reply) = Item::new(ending.clone(), weight);
+                let (item, reply) = QueuedWork::new(ending.clone(), weight);
                 if queue.send(item).await.is_err() {
                     return;
                 }
@@ -482,10 +486,10 @@ fn end_all(endings: Vec<Ending>, queue: mpsc::Sender<Item<Ending>>) {
 
 fn write<W: writer::Work>(
     writers: &mut Vec<JoinHandle<()>>,
-    queue: mpsc::Receiver<Item<W>>,
+    queue: mpsc::Receiver<QueuedWork<W>>,
     batch: usize,
     database: &Arc<Database>,
-    shared: &Arc<Shared>,
+    shared: &Arc<Health>,
 ) {
     let queue = Arc::new(Mutex::new(queue));
     for _ in 0..WRITERS {
@@ -500,7 +504,7 @@ fn write<W: writer::Work>(
 }
 
 /// Looks how large it has become, from time to time.
-async fn measure(database: Arc<Database>, shared: Arc<Shared>, ceiling: u64) {
+async fn measure(database: Arc<Database>, shared: Arc<Health>, ceiling: u64) {
     loop {
         let usage = database
             .read("measure", |conn| {
@@ -526,9 +530,9 @@ impl Inbox for PostgresInbox {
         if self.shared.is_full() {
             return Err(InboxError::NoSpace);
         }
-        let together = Together::new(events)?;
+        let together = RequestRecords::new(events)?;
         let weight = Weight::of(together.bytes(), &self.waiting, QUEUE_BYTES).ok_or_else(full)?;
-        let (item, end) = Item::new(together, weight);
+        let (item, end) = QueuedWork::new(together, weight);
         // Whoever calls from outside is told at once that we are full; everybody else waits for a place.
         queue.try_send(item).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => full(),
@@ -538,12 +542,12 @@ impl Inbox for PostgresInbox {
         end.await.unwrap_or(Err(InboxError::Closed))
     }
 
-    async fn claim(&self, terms: Box<dyn Terms>, now: Timestamp) -> Result<Claims, InboxError> {
+    async fn claim(&self, terms: Box<dyn Terms>, now: Timestamp) -> Result<ClaimBatch, InboxError> {
         if self.shared.is_closed() {
             return Err(InboxError::Closed);
         }
-        if terms.room() == 0 || !self.standing().good {
-            return Ok(Claims::default());
+        if terms.room() == 0 || !self.replica_status().good {
+            return Ok(ClaimBatch::default());
         }
         match self.lease(terms, now).await? {
             Some(mut dealt) => {
@@ -553,7 +557,7 @@ impl Inbox for PostgresInbox {
             // The database is away. Said once in the log; whoever claims is told of its return.
             None => {
                 tokio::time::sleep(Duration::from_millis(fastrand::u64(200..500))).await;
-                Ok(Claims::default())
+                Ok(ClaimBatch::default())
             }
         }
     }
@@ -564,7 +568,7 @@ impl Inbox for PostgresInbox {
         let ending = Ending::Settled(Box::new(settlement), self.shared.was_doubtful(fence));
         let weight =
             Weight::of(ending.bytes(), &self.waiting, usize::MAX).ok_or(InboxError::Closed)?;
-        let (item, end) = Item::new(ending, weight);
+        let (item, end) = QueuedWork::new(ending, weight);
         queue.send(item).await.map_err(|_| InboxError::Closed)?;
         drop(queue);
         let settled = end.await.unwrap_or(Err(InboxError::Closed));
@@ -574,7 +578,7 @@ impl Inbox for PostgresInbox {
         settled
     }
 
-    async fn news(&self) {
+    async fn work_due(&self) {
         self.shared.news.notified().await;
     }
 
@@ -698,7 +702,9 @@ impl Inbox for PostgresInbox {
     async fn cancel(&self, id: DeliveryId, now: Timestamp) -> Result<bool, InboxError> {
         let slot = database::slot();
         let done = self
-            .write("cancel", |conn| Box::pin(hand::cancel(conn, slot, id, now)))
+            .write("cancel", |conn| {
+                Box::pin(operator::cancel(conn, slot, id, now))
+            })
             .await?;
         if done {
             self.shared.tell(true, &[id]);
@@ -709,7 +715,7 @@ impl Inbox for PostgresInbox {
     async fn resolve(
         &self,
         id: DeliveryId,
-        how: ByHand,
+        how: Resolution,
         note: &str,
         now: Timestamp,
     ) -> Result<bool, InboxError> {
@@ -717,7 +723,7 @@ impl Inbox for PostgresInbox {
         let done = self
             .write("resolve", |conn| {
                 let note = Arc::clone(&note);
-                Box::pin(async move { hand::resolve(conn, slot, id, how, &note, now).await })
+                Box::pin(async move { operator::resolve(conn, slot, id, how, &note, now).await })
             })
             .await?;
         if done {
@@ -726,20 +732,20 @@ impl Inbox for PostgresInbox {
         Ok(done)
     }
 
-    async fn hold(&self, what: &Hold, on: bool, now: Timestamp) -> Result<bool, InboxError> {
+    async fn set_paused(&self, what: &Pause, on: bool, now: Timestamp) -> Result<bool, InboxError> {
         let what = Arc::new(what.clone());
         let changed = self
             .write("hold", |conn| {
                 let what = Arc::clone(&what);
-                Box::pin(async move { hand::hold(conn, &what, on, now).await })
+                Box::pin(async move { operator::hold(conn, &what, on, now).await })
             })
             .await?;
         self.shared.tell(true, &[]);
         Ok(changed)
     }
 
-    async fn holds(&self) -> Result<Vec<(Hold, Timestamp)>, InboxError> {
-        self.read("read what is held", |conn| Box::pin(hand::holds(conn)))
+    async fn pauses(&self) -> Result<Vec<(Pause, Timestamp)>, InboxError> {
+        self.read("read what is held", |conn| Box::pin(operator::holds(conn)))
             .await
     }
 
@@ -784,7 +790,7 @@ impl Inbox for PostgresInbox {
 
     async fn ended(&self, id: DeliveryId) -> Result<Option<DeliveryDetail>, InboxError> {
         let waiter = self.shared.wait_for_end(id);
-        let mut with: Option<(DeliveryId, shared::Waiter)> = None;
+        let mut with: Option<(DeliveryId, health::Waiter)> = None;
         loop {
             // Made before the look: an end that comes after it is told.
             let told = waiter.told().map(Notify::notified);
@@ -795,10 +801,10 @@ impl Inbox for PostgresInbox {
                 .read("look for an end", |conn| Box::pin(query::ended(conn, id)))
                 .await?
             {
-                End::Nothing => return Ok(None),
-                End::Is(detail) => return Ok(Some(*detail)),
-                End::NotYet => None,
-                End::With(leader) => Some(leader),
+                DeliveryEnd::Nothing => return Ok(None),
+                DeliveryEnd::Is(detail) => return Ok(Some(*detail)),
+                DeliveryEnd::NotYet => None,
+                DeliveryEnd::With(leader) => Some(leader),
             };
             if leader.is_some() && leader != with.as_ref().map(|(id, _)| *id) {
                 drop(with_told);
@@ -1001,15 +1007,15 @@ impl Inbox for PostgresInbox {
             .await
     }
 
-    fn standing(&self) -> Standing {
-        self.replica.standing()
+    fn replica_status(&self) -> ReplicaStatus {
+        self.replica.replica_status()
     }
 
     fn replicas_with(&self, role: Role) -> u32 {
         self.replica.with(role)
     }
 
-    async fn standing_changed(&self) {
+    async fn replica_status_changed(&self) {
         self.replica.changed().await;
     }
 
@@ -1029,7 +1035,7 @@ impl Inbox for PostgresInbox {
             return Err(InboxError::NoSpace);
         }
         // One that could not renew its row may be cut off without having been told so by any failure yet.
-        if self.shared.troubled().is_none() && self.standing().good {
+        if self.shared.troubled().is_none() && self.replica_status().good {
             return Ok(());
         }
         self.write("write", |conn| Box::pin(query::probe(conn)))

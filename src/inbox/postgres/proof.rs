@@ -10,7 +10,7 @@ use deadpool_postgres::{Client, Transaction};
 use uuid::Uuid;
 
 use super::database::{change, rows};
-use super::fault::Fault;
+use super::error::DatabaseError;
 use crate::model::{Accepted, EventId, NewEvent, ProofMark, Timestamp, UsedProof};
 
 /// How many old rows go in one transaction.
@@ -29,22 +29,25 @@ pub(super) enum Played {
 
 /// What is known of the proofs of a batch.
 #[derive(Debug, Default)]
-pub(super) struct Used(HashMap<ProofMark, Row>);
+pub(super) struct KnownProofs(HashMap<ProofMark, ProofRow>);
 
 #[derive(Clone, Copy, Debug)]
-struct Row {
+struct ProofRow {
     event: Option<(i64, EventId)>,
     until: Option<i64>,
 }
 
 /// Looks the proofs of a batch up.
-pub(super) async fn used(turn: &Transaction<'_>, events: &[&NewEvent]) -> Result<Used, Fault> {
+pub(super) async fn used(
+    tx: &Transaction<'_>,
+    events: &[&NewEvent],
+) -> Result<KnownProofs, DatabaseError> {
     let marks: Vec<&[u8]> = marks(events).map(|mark| mark.0.as_slice()).collect();
     if marks.is_empty() {
-        return Ok(Used::default());
+        return Ok(KnownProofs::default());
     }
     let found = rows(
-        turn,
+        tx,
         "SELECT p.mark, p.until, e.seq, e.id FROM proof AS p LEFT JOIN event AS e ON e.seq = p.event
          WHERE p.mark = ANY ($1)",
         &[&marks],
@@ -61,13 +64,13 @@ pub(super) async fn used(turn: &Transaction<'_>, events: &[&NewEvent]) -> Result
             .map(|(seq, id)| (seq, EventId::from_bytes(id.into_bytes())));
         used.insert(
             ProofMark(mark),
-            Row {
+            ProofRow {
                 event,
                 until: row.try_get(1)?,
             },
         );
     }
-    Ok(Used(used))
+    Ok(KnownProofs(used))
 }
 
 fn marks<'e>(events: &'e [&NewEvent]) -> impl Iterator<Item = &'e ProofMark> {
@@ -77,9 +80,9 @@ fn marks<'e>(events: &'e [&NewEvent]) -> impl Iterator<Item = &'e ProofMark> {
         .flat_map(|proof| &proof.marks)
 }
 
-impl Used {
+impl KnownProofs {
     /// The row of a proof that counts as used.
-    fn holds(&self, mark: &ProofMark, now: Timestamp) -> Option<Row> {
+    fn holds(&self, mark: &ProofMark, now: Timestamp) -> Option<ProofRow> {
         self.0
             .get(mark)
             .copied()
@@ -95,11 +98,11 @@ impl Used {
             let mut played = None;
             for mark in marks {
                 let by = match self.holds(mark, event.received_at) {
-                    Some(Row {
+                    Some(ProofRow {
                         event: Some((_, id)),
                         ..
                     }) => Some(Played::By(id)),
-                    Some(Row { event: None, .. }) => Some(Played::PassedOn),
+                    Some(ProofRow { event: None, .. }) => Some(Played::PassedOn),
                     None => first.get(mark).copied().map(Played::With),
                 };
                 let Some(by) = by else {
@@ -124,14 +127,14 @@ impl Used {
     /// not to be good for a second run either.
     pub(super) async fn write(
         &self,
-        turn: &Transaction<'_>,
+        tx: &Transaction<'_>,
         events: &[&NewEvent],
         answers: &[Option<Accepted>],
         kept: &HashMap<EventId, i64>,
-    ) -> Result<(), Fault> {
-        let firsts = firsts(turn, answers, kept).await?;
+    ) -> Result<(), DatabaseError> {
+        let firsts = firsts(tx, answers, kept).await?;
         let mut new: BTreeMap<ProofMark, (i64, Option<i64>)> = BTreeMap::new();
-        let mut noted: BTreeMap<i64, Note> = BTreeMap::new();
+        let mut noted: BTreeMap<i64, ReplayNote> = BTreeMap::new();
         let mut now = Timestamp::from_millis(i64::MAX);
         for (event, answer) in events.iter().zip(answers) {
             let first = match answer {
@@ -165,20 +168,20 @@ impl Used {
                 }
             }
         }
-        insert(turn, &new, now).await?;
-        note(turn, &noted).await
+        insert(tx, &new, now).await?;
+        note(tx, &noted).await
     }
 }
 
 /// What is noted with an event that stood there before.
 #[derive(Debug, Default)]
-struct Note {
+struct ReplayNote {
     replays: i64,
     last: i64,
     marks: Vec<u8>,
 }
 
-impl Note {
+impl ReplayNote {
     fn replayed(&mut self, at: Timestamp) {
         self.replays += 1;
         self.last = self.last.max(at.millis());
@@ -187,10 +190,10 @@ impl Note {
 
 /// The numbers of the events that came before this batch.
 async fn firsts(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     answers: &[Option<Accepted>],
     kept: &HashMap<EventId, i64>,
-) -> Result<HashMap<EventId, i64>, Fault> {
+) -> Result<HashMap<EventId, i64>, DatabaseError> {
     let ids = answers.iter().filter_map(|answer| match answer {
         Some(Accepted::Duplicate(id) | Accepted::Replayed(id)) if !kept.contains_key(id) => {
             Some(id)
@@ -201,12 +204,7 @@ async fn firsts(
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let found = rows(
-        turn,
-        "SELECT id, seq FROM event WHERE id = ANY ($1)",
-        &[&ids],
-    )
-    .await?;
+    let found = rows(tx, "SELECT id, seq FROM event WHERE id = ANY ($1)", &[&ids]).await?;
     found
         .iter()
         .map(|row| {
@@ -219,17 +217,17 @@ async fn firsts(
 }
 
 async fn insert(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     new: &BTreeMap<ProofMark, (i64, Option<i64>)>,
     now: Timestamp,
-) -> Result<(), Fault> {
+) -> Result<(), DatabaseError> {
     if new.is_empty() {
         return Ok(());
     }
     let marks: Vec<&[u8]> = new.keys().map(|mark| mark.0.as_slice()).collect();
     let (events, untils): (Vec<i64>, Vec<Option<i64>>) = new.values().copied().unzip();
     let written = change(
-        turn,
+        tx,
         "INSERT INTO proof AS p (mark, event, until)
          SELECT n.mark, n.event, n.until FROM unnest($1::bytea[], $2::bigint[], $3::bigint[]) AS n (mark, event, until)
          ORDER BY n.mark
@@ -240,25 +238,28 @@ async fn insert(
     if written == marks.len() as u64 {
         return Ok(());
     }
-    Err(Fault::Again(
+    Err(DatabaseError::Again(
         "a proof was used by another while an event with it came in".into(),
     ))
 }
 
 /// In the order of the events, so that two who note do not wait for each other.
-async fn note(turn: &Transaction<'_>, noted: &BTreeMap<i64, Note>) -> Result<(), Fault> {
+async fn note(
+    tx: &Transaction<'_>,
+    noted: &BTreeMap<i64, ReplayNote>,
+) -> Result<(), DatabaseError> {
     if noted.is_empty() {
         return Ok(());
     }
     let seqs: Vec<i64> = noted.keys().copied().collect();
     let locked = rows(
-        turn,
+        tx,
         "SELECT seq FROM event WHERE seq = ANY ($1) ORDER BY seq FOR UPDATE",
         &[&seqs],
     )
     .await?;
     if locked.len() != seqs.len() {
-        return Err(Fault::Again(
+        return Err(DatabaseError::Again(
             "an event was removed while a copy of it came in".into(),
         ));
     }
@@ -269,7 +270,7 @@ async fn note(turn: &Transaction<'_>, noted: &BTreeMap<i64, Note>) -> Result<(),
         .collect();
     let marks: Vec<&[u8]> = noted.values().map(|note| note.marks.as_slice()).collect();
     change(
-        turn,
+        tx,
         "UPDATE event AS e SET replays = e.replays + n.replays, replayed_at = greatest(e.replayed_at, n.last),
                 proofs = nullif(coalesce(e.proofs, '') || n.marks, '')
          FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[]) AS n (seq, replays, last, marks)
@@ -285,48 +286,48 @@ pub(super) async fn pass_on(
     conn: &mut Client,
     proof: &UsedProof,
     now: Timestamp,
-) -> Result<bool, Fault> {
-    let turn = conn.transaction().await?;
+) -> Result<bool, DatabaseError> {
+    let tx = conn.transaction().await?;
     let mut marks: Vec<&[u8]> = proof.marks.iter().map(|mark| mark.0.as_slice()).collect();
     marks.sort_unstable();
     marks.dedup();
     let written = change(
-        &turn,
+        &tx,
         "INSERT INTO proof AS p (mark, event, until) SELECT n.mark, NULL, $2::bigint FROM unnest($1::bytea[]) AS n (mark)
          ORDER BY n.mark
          ON CONFLICT (mark) DO UPDATE SET event = NULL, until = excluded.until WHERE p.until <= $3::bigint",
         &[&marks, &proof.until.map(Timestamp::millis), &now.millis()],
     )
     .await?;
-    turn.commit().await?;
+    tx.commit().await?;
     Ok(marks.is_empty() || written > 0)
 }
 
 /// Takes back what a request used up that was to be passed on and reached nobody.
-pub(super) async fn free(conn: &mut Client, marks: &[ProofMark]) -> Result<(), Fault> {
-    let turn = conn.transaction().await?;
+pub(super) async fn free(conn: &mut Client, marks: &[ProofMark]) -> Result<(), DatabaseError> {
+    let tx = conn.transaction().await?;
     let marks: Vec<&[u8]> = marks.iter().map(|mark| mark.0.as_slice()).collect();
     change(
-        &turn,
+        &tx,
         "DELETE FROM proof WHERE mark = ANY ($1) AND event IS NULL",
         &[&marks],
     )
     .await?;
-    Ok(turn.commit().await?)
+    Ok(tx.commit().await?)
 }
 
 /// Forgets the proofs of events that have gone.
 pub(super) async fn gone(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     events: &[i64],
     proofs: impl Iterator<Item = &Vec<u8>>,
-) -> Result<(), Fault> {
+) -> Result<(), DatabaseError> {
     let marks: Vec<&[u8]> = proofs.flat_map(|proofs| proofs.chunks_exact(32)).collect();
     if marks.is_empty() {
         return Ok(());
     }
     change(
-        turn,
+        tx,
         "DELETE FROM proof WHERE mark = ANY ($1) AND event = ANY ($2)",
         &[&marks, &events],
     )
@@ -335,16 +336,16 @@ pub(super) async fn gone(
 }
 
 /// Forgets proofs of requests that were passed on, whose time is over. True: there may be more.
-pub(super) async fn forget(conn: &mut Client, now: Timestamp) -> Result<bool, Fault> {
-    let turn = conn.transaction().await?;
+pub(super) async fn forget(conn: &mut Client, now: Timestamp) -> Result<bool, DatabaseError> {
+    let tx = conn.transaction().await?;
     let gone = change(
-        &turn,
+        &tx,
         "DELETE FROM proof WHERE mark IN (SELECT mark FROM proof WHERE event IS NULL AND until <= $1
                                           ORDER BY until LIMIT $2 FOR UPDATE SKIP LOCKED)",
         &[&now.millis(), &CHUNK],
     )
     .await?;
-    turn.commit().await?;
+    tx.commit().await?;
     Ok(i64::try_from(gone).is_ok_and(|gone| gone == CHUNK))
 }
 

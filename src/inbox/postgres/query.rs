@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::attachment;
 use super::claim::text;
 use super::database::rows;
-use super::fault::Fault;
+use super::error::DatabaseError;
 use super::list::{DELIVERIES, state, summary};
 use super::routes;
 use super::settle::delivery_id;
@@ -21,10 +21,10 @@ use crate::model::{Attempt, DeliveryId, EventId, State, Timestamp};
 pub(super) async fn earlier_turn(
     conn: &mut Client,
     claimed: &Claimed,
-) -> Result<Option<Before>, Fault> {
-    let turn = conn.transaction().await?;
+) -> Result<Option<Before>, DatabaseError> {
+    let tx = conn.transaction().await?;
     let found = rows(
-        &turn,
+        &tx,
         "SELECT b.params, b.headers, b.body, d.answer_status, d.answer_finished_at, d.answer_result, e.id, d.number
          FROM delivery AS d JOIN route AS r ON r.id = d.route JOIN body AS b ON b.seq = d.event
             JOIN event AS e ON e.seq = d.event
@@ -47,10 +47,13 @@ pub(super) async fn earlier_turn(
 }
 
 /// One event with everything known of it.
-pub(super) async fn event(conn: &mut Client, id: EventId) -> Result<Option<EventDetail>, Fault> {
-    let turn = conn.transaction().await?;
+pub(super) async fn event(
+    conn: &mut Client,
+    id: EventId,
+) -> Result<Option<EventDetail>, DatabaseError> {
+    let tx = conn.transaction().await?;
     let found = rows(
-        &turn,
+        &tx,
         "SELECT e.seq, e.id, e.source, e.event_type, e.dedup, e.thread, e.received_at, e.filtered,
                 e.strength, e.secret, b.request_line, b.params, b.headers, b.body, e.replays, e.replayed_at
          FROM event AS e JOIN body AS b ON b.seq = e.seq WHERE e.id = $1",
@@ -72,12 +75,12 @@ pub(super) async fn event(conn: &mut Client, id: EventId) -> Result<Option<Event
         replayed_at: row
             .try_get::<_, Option<i64>>(15)?
             .map(Timestamp::from_millis),
-        attachments: attachment::of_events(&turn, &[row.try_get(0)?])
+        attachments: attachment::of_events(&tx, &[row.try_get(0)?])
             .await?
             .into_values()
             .flatten()
             .collect(),
-        deliveries: deliveries(&turn, row.try_get(0)?, id, None).await?,
+        deliveries: deliveries(&tx, row.try_get(0)?, id, None).await?,
     };
     detail.summary.states = detail
         .deliveries
@@ -89,7 +92,7 @@ pub(super) async fn event(conn: &mut Client, id: EventId) -> Result<Option<Event
 
 /// How a delivery stands whose end is waited for.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum DeliveryEnd {
     /// There is none of that name.
     Nothing,
     /// It goes on.
@@ -105,10 +108,10 @@ pub(super) async fn known(
     conn: &mut Client,
     source: &str,
     dedup: &str,
-) -> Result<Option<EventId>, Fault> {
-    let turn = conn.transaction().await?;
+) -> Result<Option<EventId>, DatabaseError> {
+    let tx = conn.transaction().await?;
     let found = rows(
-        &turn,
+        &tx,
         "SELECT id FROM event WHERE source = $1 AND dedup = $2 AND dedup IS NOT NULL",
         &[&source, &dedup.as_bytes()],
     )
@@ -122,11 +125,11 @@ pub(super) async fn known(
 }
 
 /// Whether a delivery has ended, and the one it went with.
-pub(super) async fn ended(conn: &mut Client, id: DeliveryId) -> Result<End, Fault> {
-    let turn = conn.transaction().await?;
+pub(super) async fn ended(conn: &mut Client, id: DeliveryId) -> Result<DeliveryEnd, DatabaseError> {
+    let tx = conn.transaction().await?;
     let number = i32::try_from(id.number).unwrap_or(i32::MAX);
     let found = rows(
-        &turn,
+        &tx,
         "SELECT d.event, d.state, l.state, le.id, l.number, l.event FROM event AS e JOIN delivery AS d ON d.event = e.seq
             LEFT JOIN delivery AS l ON d.state = 'merged' AND (l.key + 0) = d.leader
             LEFT JOIN event AS le ON le.seq = l.event
@@ -135,13 +138,13 @@ pub(super) async fn ended(conn: &mut Client, id: DeliveryId) -> Result<End, Faul
     )
     .await?;
     let Some(row) = found.first() else {
-        return Ok(End::Nothing);
+        return Ok(DeliveryEnd::Nothing);
     };
     if !state(row, 1)?.is_final() {
-        return Ok(End::NotYet);
+        return Ok(DeliveryEnd::NotYet);
     }
     if row.try_get::<_, Option<&str>>(2)?.is_some() && !state(row, 2)?.is_final() {
-        return Ok(End::With(delivery_id(row, 3, 4)?));
+        return Ok(DeliveryEnd::With(delivery_id(row, 3, 4)?));
     }
     // One that was merged ends as the one it went with did. It cannot go back, so that it is still final where the
     // rest is read.
@@ -155,20 +158,22 @@ pub(super) async fn ended(conn: &mut Client, id: DeliveryId) -> Result<End, Faul
     } else {
         (row.try_get(0)?, id.event, number)
     };
-    let detail = deliveries(&turn, event, name, Some(number)).await?.pop();
-    Ok(detail.map_or(End::Nothing, |detail| End::Is(Box::new(detail))))
+    let detail = deliveries(&tx, event, name, Some(number)).await?.pop();
+    Ok(detail.map_or(DeliveryEnd::Nothing, |detail| {
+        DeliveryEnd::Is(Box::new(detail))
+    }))
 }
 
 /// The deliveries of an event, or the one of a number. Their task objects may be large: only of the last, or of the
 /// one, it is read.
 async fn deliveries(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     seq: i64,
     event: EventId,
     number: Option<i32>,
-) -> Result<Vec<DeliveryDetail>, Fault> {
+) -> Result<Vec<DeliveryDetail>, DatabaseError> {
     let found = rows(
-        turn,
+        tx,
         "SELECT d.key, d.number, r.destination, d.state, d.upstream_id, d.attempts, d.doubt,
                 d.answer_status, d.answer_finished_at, d.answer_result,
                 (SELECT l.ready_at FROM lane AS l WHERE l.id = d.lane AND l.delivery IS NULL),
@@ -194,7 +199,7 @@ async fn deliveries(
             },
             destination: destination
                 .parse()
-                .map_err(|error| Fault::Engine(format!("{error}")))?,
+                .map_err(|error| DatabaseError::Engine(format!("{error}")))?,
             account: routes::account(row, 14)?,
             class: routes::class(row, 15)?,
             state,
@@ -208,21 +213,24 @@ async fn deliveries(
                 (true, true) => SealedCall::Kept,
                 (true, false) => SealedCall::Erased,
             },
-            tries: tries(turn, row.try_get(0)?).await?,
+            tries: tries(tx, row.try_get(0)?).await?,
         });
     }
     Ok(list)
 }
 
-pub(super) async fn tries(turn: &Transaction<'_>, delivery: i64) -> Result<Vec<Attempt>, Fault> {
+pub(super) async fn tries(
+    tx: &Transaction<'_>,
+    delivery: i64,
+) -> Result<Vec<Attempt>, DatabaseError> {
     let found = rows(
-        turn,
+        tx,
         "SELECT number, started_at, ended_at, result, status, detail FROM attempt WHERE delivery = $1
          ORDER BY id + 0",
         &[&delivery],
     )
     .await?;
-    let attempt = |row: &Row| -> Result<Attempt, Fault> {
+    let attempt = |row: &Row| -> Result<Attempt, DatabaseError> {
         Ok(Attempt {
             number: u32::try_from(row.try_get::<_, i32>(0)?).unwrap_or_default(),
             started_at: Timestamp::from_millis(row.try_get(1)?),
@@ -239,16 +247,16 @@ pub(super) async fn tries(turn: &Transaction<'_>, delivery: i64) -> Result<Vec<A
 
 /// The kept counts, by source and in the order of a delivery's life.
 /// About how much disk a source's events and files take.
-pub(super) async fn bytes_of(conn: &mut Client, source: String) -> Result<u64, Fault> {
-    let turn = conn.transaction().await?;
+pub(super) async fn bytes_of(conn: &mut Client, source: String) -> Result<u64, DatabaseError> {
+    let tx = conn.transaction().await?;
     let found = rows(
-        &turn,
+        &tx,
         "SELECT (coalesce((SELECT sum(bytes) FROM event WHERE source = $1), 0)
                + coalesce((SELECT sum(size) FROM attachment WHERE source = $1), 0))::bigint",
         &[&source],
     )
     .await?;
-    turn.commit().await?;
+    tx.commit().await?;
     let bytes = found
         .first()
         .map(|row| row.try_get::<_, i64>(0))
@@ -256,10 +264,10 @@ pub(super) async fn bytes_of(conn: &mut Client, source: String) -> Result<u64, F
     Ok(u64::try_from(bytes.unwrap_or_default()).unwrap_or(0))
 }
 
-pub(super) async fn counts(conn: &mut Client) -> Result<Vec<Count>, Fault> {
-    let turn = conn.transaction().await?;
+pub(super) async fn counts(conn: &mut Client) -> Result<Vec<Count>, DatabaseError> {
+    let tx = conn.transaction().await?;
     let found = rows(
-        &turn,
+        &tx,
         "SELECT source, state, sum(count)::bigint FROM counter WHERE source <> '' GROUP BY source, state",
         &[],
     )
@@ -280,10 +288,10 @@ pub(super) async fn counts(conn: &mut Client) -> Result<Vec<Count>, Fault> {
 
 /// How much of the disk the inbox has. What removed events leave behind is used again; how much that is, is reckoned
 /// from what the others need.
-pub(super) async fn usage(conn: &mut Client, ceiling: Option<u64>) -> Result<Usage, Fault> {
-    let turn = conn.transaction().await?;
+pub(super) async fn usage(conn: &mut Client, ceiling: Option<u64>) -> Result<Usage, DatabaseError> {
+    let tx = conn.transaction().await?;
     let found = rows(
-        &turn,
+        &tx,
         "SELECT (SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class AS c
                  WHERE c.relnamespace = 'sluicegate'::regnamespace AND c.relkind = 'r'),
                 (SELECT coalesce(sum(count), 0)::bigint FROM counter WHERE source = '')",
@@ -292,8 +300,9 @@ pub(super) async fn usage(conn: &mut Client, ceiling: Option<u64>) -> Result<Usa
     .await?;
     let row = found
         .first()
-        .ok_or_else(|| Fault::Engine("no row".into()))?;
-    let size = |column| Ok::<_, Fault>(u64::try_from(row.try_get::<_, i64>(column)?).unwrap_or(0));
+        .ok_or_else(|| DatabaseError::Engine("no row".into()))?;
+    let size =
+        |column| Ok::<_, DatabaseError>(u64::try_from(row.try_get::<_, i64>(column)?).unwrap_or(0));
     let (bytes, needed) = (size(0)?, size(1)?);
     Ok(Usage {
         bytes,
@@ -303,21 +312,21 @@ pub(super) async fn usage(conn: &mut Client, ceiling: Option<u64>) -> Result<Usa
 }
 
 /// Whether the database takes something.
-pub(super) async fn probe(conn: &mut Client) -> Result<(), Fault> {
-    let turn = conn.transaction().await?;
-    super::database::change(&turn, "UPDATE words_until SET seq = seq WHERE id = 1", &[]).await?;
-    turn.commit().await?;
+pub(super) async fn probe(conn: &mut Client) -> Result<(), DatabaseError> {
+    let tx = conn.transaction().await?;
+    super::database::change(&tx, "UPDATE words_until SET seq = seq WHERE id = 1", &[]).await?;
+    tx.commit().await?;
     Ok(())
 }
 
-fn time(row: &Row, column: usize) -> Result<Option<Timestamp>, Fault> {
+fn time(row: &Row, column: usize) -> Result<Option<Timestamp>, DatabaseError> {
     Ok(row
         .try_get::<_, Option<i64>>(column)?
         .map(Timestamp::from_millis))
 }
 
 /// An answer from three columns: status, end, result; the task object, where it was asked for, from one of its own.
-fn answer(row: &Row, column: usize, task: Option<usize>) -> Result<Option<Answer>, Fault> {
+fn answer(row: &Row, column: usize, task: Option<usize>) -> Result<Option<Answer>, DatabaseError> {
     let Some(status) = text(row, column)? else {
         return Ok(None);
     };
@@ -333,6 +342,7 @@ fn answer(row: &Row, column: usize, task: Option<usize>) -> Result<Option<Answer
     }))
 }
 
-fn json<T: serde::de::DeserializeOwned>(row: &Row, column: usize) -> Result<T, Fault> {
-    serde_json::from_slice(row.try_get(column)?).map_err(|error| Fault::Engine(error.to_string()))
+fn json<T: serde::de::DeserializeOwned>(row: &Row, column: usize) -> Result<T, DatabaseError> {
+    serde_json::from_slice(row.try_get(column)?)
+        .map_err(|error| DatabaseError::Engine(error.to_string()))
 }

@@ -15,10 +15,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::database::{Counts, Database, change, rows, slot, within};
-use super::fault::Fault;
+use super::error::DatabaseError;
+use super::health::Health;
 use super::settle::free_lanes;
-use super::shared::Shared;
-use crate::inbox::Standing;
+use crate::inbox::ReplicaStatus;
 use crate::model::{Role, Roles, State};
 
 /// How many leases are freed in one transaction.
@@ -37,7 +37,7 @@ pub(super) struct Replica {
     with_role: [AtomicU32; Role::ALL.len()],
     /// When the row was last surely good, and under which number.
     renewed: watch::Sender<Option<Instant>>,
-    changed: watch::Sender<Standing>,
+    changed: watch::Sender<ReplicaStatus>,
 }
 
 impl Replica {
@@ -50,7 +50,7 @@ impl Replica {
             count: AtomicU32::new(1),
             with_role: Default::default(),
             renewed: watch::Sender::new(None),
-            changed: watch::Sender::new(Standing {
+            changed: watch::Sender::new(ReplicaStatus {
                 good: false,
                 replicas: 1,
             }),
@@ -62,13 +62,13 @@ impl Replica {
         self.id.load(Ordering::Acquire)
     }
 
-    /// [`crate::inbox::Inbox::standing`]
-    pub(super) fn standing(&self) -> Standing {
+    /// [`crate::inbox::Inbox::replica_status`]
+    pub(super) fn replica_status(&self) -> ReplicaStatus {
         let good = self
             .renewed
             .borrow()
             .is_some_and(|at| at.elapsed() < self.patience());
-        Standing {
+        ReplicaStatus {
             good,
             replicas: self.count.load(Ordering::Acquire).max(1),
         }
@@ -79,11 +79,11 @@ impl Replica {
         self.with_role[role as usize].load(Ordering::Acquire).max(1)
     }
 
-    /// [`crate::inbox::Inbox::standing_changed`]
+    /// [`crate::inbox::Inbox::replica_status_changed`]
     pub(super) async fn changed(&self) {
-        let before = self.standing();
+        let before = self.replica_status();
         let mut changed = self.changed.subscribe();
-        while self.standing() == before {
+        while self.replica_status() == before {
             // Too late is told by the clock alone, whatever has become of who renews.
             let renewed = *self.renewed.borrow();
             let late = async {
@@ -109,7 +109,7 @@ impl Replica {
     }
 
     fn publish(&self) {
-        let now = self.standing();
+        let now = self.replica_status();
         self.changed.send_if_modified(|before| {
             let differs = *before != now;
             if differs && before.good && !now.good {
@@ -133,22 +133,22 @@ impl Replica {
     }
 
     /// Renews the row, or registers anew where it has run out.
-    pub(super) async fn renew(&self, database: &Database) -> Result<(), Fault> {
-        // Counted from before it is asked for: however long the answer takes, the server's time begins later.
+    pub(super) async fn renew(&self, database: &Database) -> Result<(), DatabaseError> {
+        // CountedRun from before it is asked for: however long the answer takes, the server's time begins later.
         let asked = Instant::now();
         let (id, lease, roles) = (self.id(), self.lease.as_secs_f64(), self.roles);
         let renewed = database
             .renew(move |conn| {
                 Box::pin(async move {
-                    let turn = conn.transaction().await?;
-                    let kept = renew_row(&turn, id, lease).await?;
+                    let tx = conn.transaction().await?;
+                    let kept = renew_row(&tx, id, lease).await?;
                     let id = if kept {
                         id
                     } else {
-                        register(&turn, lease, roles).await?
+                        register(&tx, lease, roles).await?
                     };
-                    let counts = count(&turn).await?;
-                    turn.commit().await?;
+                    let counts = count(&tx).await?;
+                    tx.commit().await?;
                     Ok((id, counts))
                 })
             })
@@ -181,7 +181,7 @@ impl Replica {
     }
 
     /// Renews until it is stopped, says when it is too late, and frees what others left.
-    pub(super) async fn run(self: Arc<Self>, database: Arc<Database>, shared: Arc<Shared>) {
+    pub(super) async fn run(self: Arc<Self>, database: Arc<Database>, shared: Arc<Health>) {
         let every = self.lease / 4;
         loop {
             tokio::time::sleep(every).await;
@@ -200,11 +200,11 @@ impl Replica {
             match end {
                 Ok(Ok(())) => shared.recovered(),
                 Ok(Err(fault)) => shared.trouble(fault.told("renew its leases")),
-                Err(_) => {
-                    shared.trouble(Fault::Lost("no answer in time".into()).told("renew its leases"))
-                }
+                Err(_) => shared.trouble(
+                    DatabaseError::Lost("no answer in time".into()).told("renew its leases"),
+                ),
             }
-            if !self.standing().good {
+            if !self.replica_status().good {
                 continue;
             }
             match reap(&database, None).await {
@@ -221,44 +221,44 @@ impl Replica {
     }
 
     /// Gives back everything and takes its row away.
-    pub(super) async fn leave(&self, database: &Database) -> Result<(), Fault> {
+    pub(super) async fn leave(&self, database: &Database) -> Result<(), DatabaseError> {
         let id = self.id();
         if id == 0 {
             return Ok(());
         }
         // Given up and not lost: nobody has to be alarmed.
         self.renewed.send_replace(None);
-        self.changed.send_replace(self.standing());
+        self.changed.send_replace(self.replica_status());
         reap(database, Some(id)).await?;
         Ok(())
     }
 }
 
 /// False: it has run out.
-async fn renew_row(turn: &Transaction<'_>, id: i64, lease: f64) -> Result<bool, Fault> {
+async fn renew_row(tx: &Transaction<'_>, id: i64, lease: f64) -> Result<bool, DatabaseError> {
     let sql = "UPDATE replica SET expires_at = now() + make_interval(secs => $2) WHERE id = $1 AND expires_at > now()";
-    Ok(change(turn, sql, &[&id, &lease]).await? == 1)
+    Ok(change(tx, sql, &[&id, &lease]).await? == 1)
 }
 
-async fn register(turn: &Transaction<'_>, lease: f64, roles: Roles) -> Result<i64, Fault> {
+async fn register(tx: &Transaction<'_>, lease: f64, roles: Roles) -> Result<i64, DatabaseError> {
     let made = rows(
-        turn,
+        tx,
         "INSERT INTO replica (token, started_at, expires_at, roles)
          VALUES ($1, now(), now() + make_interval(secs => $2), $3) RETURNING id",
         &[&Uuid::new_v4(), &lease, &roles.to_string()],
     )
     .await?;
     made.first()
-        .map_or(Err(Fault::Engine("no row".into())), |row| {
+        .map_or(Err(DatabaseError::Engine("no row".into())), |row| {
             Ok(row.try_get(0)?)
         })
 }
 
 /// How many there are, and how many with each role.
-async fn count(turn: &Transaction<'_>) -> Result<(u32, [u32; Role::ALL.len()]), Fault> {
+async fn count(tx: &Transaction<'_>) -> Result<(u32, [u32; Role::ALL.len()]), DatabaseError> {
     let mut with_role = [0; Role::ALL.len()];
     let found = rows(
-        turn,
+        tx,
         "SELECT roles FROM replica WHERE expires_at > now()",
         &[],
     )
@@ -278,7 +278,10 @@ async fn count(turn: &Transaction<'_>) -> Result<(u32, [u32; Role::ALL.len()]), 
 
 /// Frees the leases of replicas that have run out, or of the one named, and removes their rows. Returns how many leases
 /// it freed.
-pub(super) async fn reap(database: &Database, leaving: Option<i64>) -> Result<usize, Fault> {
+pub(super) async fn reap(
+    database: &Database,
+    leaving: Option<i64>,
+) -> Result<usize, DatabaseError> {
     let mut freed = 0;
     for owner in database
         .write(move |conn| Box::pin(async move { gone(conn, leaving).await }))
@@ -299,10 +302,10 @@ pub(super) async fn reap(database: &Database, leaving: Option<i64>) -> Result<us
 }
 
 /// The replicas that have run out and still have a row or leases.
-async fn gone(conn: &mut Client, leaving: Option<i64>) -> Result<Vec<i64>, Fault> {
-    let turn = conn.transaction().await?;
+async fn gone(conn: &mut Client, leaving: Option<i64>) -> Result<Vec<i64>, DatabaseError> {
+    let tx = conn.transaction().await?;
     let found = rows(
-        &turn,
+        &tx,
         "WITH RECURSIVE o (owner) AS (
             (SELECT l.owner FROM lane AS l WHERE l.delivery IS NOT NULL ORDER BY l.owner LIMIT 1)
             UNION ALL
@@ -322,24 +325,28 @@ async fn gone(conn: &mut Client, leaving: Option<i64>) -> Result<Vec<i64>, Fault
 
 /// Frees some leases of a replica that has run out, and removes its row with the last of them. Passes over what
 /// somebody has locked. Returns how many it freed, and whether there is nothing more to do here now.
-async fn free(conn: &mut Client, owner: i64, leaving: Option<i64>) -> Result<(usize, bool), Fault> {
-    let turn = conn.transaction().await?;
+async fn free(
+    conn: &mut Client,
+    owner: i64,
+    leaving: Option<i64>,
+) -> Result<(usize, bool), DatabaseError> {
+    let tx = conn.transaction().await?;
     // Whoever claims under this row has it locked; then there is nothing to be done now.
     let row = rows(
-        &turn,
+        &tx,
         "SELECT id FROM replica WHERE id = $1 AND (expires_at <= now() OR id = $2) FOR UPDATE SKIP LOCKED",
         &[&owner, &leaving],
     )
     .await?;
     if row.is_empty()
-        && !rows(&turn, "SELECT FROM replica WHERE id = $1", &[&owner])
+        && !rows(&tx, "SELECT FROM replica WHERE id = $1", &[&owner])
             .await?
             .is_empty()
     {
         return Ok((0, true));
     }
     let locked = rows(
-        &turn,
+        &tx,
         "SELECT id, delivery FROM lane WHERE owner = $1 AND delivery IS NOT NULL LIMIT $2 FOR UPDATE SKIP LOCKED",
         &[&owner, &CHUNK],
     )
@@ -354,7 +361,7 @@ async fn free(conn: &mut Client, owner: i64, leaving: Option<i64>) -> Result<(us
         .collect::<Result<_, _>>()?;
     // The try stays counted, and the doubt stays: nobody knows whether it ran.
     let found = rows(
-        &turn,
+        &tx,
         "UPDATE delivery AS d SET state = 'pending'
          FROM unnest($1::bigint[], $2::bigint[]) AS n (lane, key), event AS e
          WHERE d.lane = n.lane AND d.key = n.key AND d.state IN ('pending', 'leased') AND e.seq = d.event
@@ -362,7 +369,7 @@ async fn free(conn: &mut Client, owner: i64, leaving: Option<i64>) -> Result<(us
         &[&lanes, &keys],
     )
     .await?;
-    free_lanes(&turn, &lanes, &vec![None; lanes.len()]).await?;
+    free_lanes(&tx, &lanes, &vec![None; lanes.len()]).await?;
     let mut counts = Counts::default();
     for row in &found {
         let source: &str = row.try_get(0)?;
@@ -372,19 +379,19 @@ async fn free(conn: &mut Client, owner: i64, leaving: Option<i64>) -> Result<(us
     let whole = i64::try_from(lanes.len()).is_ok_and(|count| count < CHUNK);
     if whole {
         change(
-            &turn,
+            &tx,
             "DELETE FROM replica WHERE id = $1 AND NOT EXISTS
                 (SELECT FROM lane AS l WHERE l.owner = $1 AND l.delivery IS NOT NULL)",
             &[&owner],
         )
         .await?;
     }
-    counts.write(&turn, slot()).await?;
-    turn.commit().await?;
+    counts.write(&tx, slot()).await?;
+    tx.commit().await?;
     Ok((lanes.len(), whole))
 }
 
 /// [`Replica::renew`] with a bound; for the start.
-pub(super) async fn first(replica: &Replica, database: &Database) -> Result<(), Fault> {
+pub(super) async fn first(replica: &Replica, database: &Database) -> Result<(), DatabaseError> {
     within(replica.renew(database)).await
 }

@@ -7,17 +7,17 @@ use tokio_postgres::Row;
 
 use super::claim::RANK_BITS;
 use super::database::{change, rows};
-use super::fault::Fault;
+use super::error::DatabaseError;
 use crate::inbox::fair;
 use crate::model::{Account, Class, NewDelivery, Route};
 
 /// The numbers of routes, new ones where there are none. A route's number never changes.
 pub(super) async fn numbers(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     wanted: impl Iterator<Item = Route>,
-) -> Result<HashMap<Route, i32>, Fault> {
+) -> Result<HashMap<Route, i32>, DatabaseError> {
     let wanted: BTreeSet<Route> = wanted.collect();
-    let mut found = find(turn, &wanted).await?;
+    let mut found = find(tx, &wanted).await?;
     let missing: BTreeSet<Route> = wanted
         .into_iter()
         .filter(|route| !found.contains_key(route))
@@ -34,7 +34,7 @@ pub(super) async fn numbers(
         };
         let ranks: Vec<i32> = missing.iter().map(rank).collect();
         change(
-            turn,
+            tx,
             "INSERT INTO route (id, source, destination, account, class)
              SELECT (n.rank << $6) + nextval('route_number')::integer, n.source, n.destination, n.account, n.class
              FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[])
@@ -44,7 +44,7 @@ pub(super) async fn numbers(
             &[&sources, &destinations, &accounts, &classes, &ranks, &RANK_BITS],
         )
         .await?;
-        found.extend(find(turn, &missing).await?);
+        found.extend(find(tx, &missing).await?);
     }
     Ok(found)
 }
@@ -54,17 +54,17 @@ pub(super) fn number(
     routes: &HashMap<Route, i32>,
     source: &str,
     delivery: &NewDelivery,
-) -> Result<i32, Fault> {
+) -> Result<i32, DatabaseError> {
     routes
         .get(&delivery.route(source))
         .copied()
-        .ok_or_else(|| Fault::Engine("a route is missing".into()))
+        .ok_or_else(|| DatabaseError::Engine("a route is missing".into()))
 }
 
 async fn find(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     wanted: &BTreeSet<Route>,
-) -> Result<HashMap<Route, i32>, Fault> {
+) -> Result<HashMap<Route, i32>, DatabaseError> {
     if wanted.is_empty() {
         return Ok(HashMap::new());
     }
@@ -75,7 +75,7 @@ async fn find(
         classes,
     } = columns(wanted);
     let found = rows(
-        turn,
+        tx,
         "SELECT n.place, r.id FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
                 WITH ORDINALITY AS n (source, destination, account, class, place)
             JOIN route AS r ON r.source = n.source AND r.destination = n.destination AND r.account = n.account
@@ -114,26 +114,26 @@ fn columns(routes: &BTreeSet<Route>) -> Columns<'_> {
 }
 
 /// A route from four columns: source, destination, account, class.
-pub(super) fn read(row: &Row, column: usize) -> Result<Route, Fault> {
+pub(super) fn read(row: &Row, column: usize) -> Result<Route, DatabaseError> {
     let destination = row.try_get::<_, &str>(column + 1)?.parse();
     Ok(Route {
         source: row.try_get(column)?,
         destination: destination
-            .map_err(|_| Fault::Engine("a route's destination cannot be read".into()))?,
+            .map_err(|_| DatabaseError::Engine("a route's destination cannot be read".into()))?,
         account: account(row, column + 2)?,
         class: class(row, column + 3)?,
     })
 }
 
 /// A route's account.
-pub(super) fn account(row: &Row, column: usize) -> Result<Account, Fault> {
+pub(super) fn account(row: &Row, column: usize) -> Result<Account, DatabaseError> {
     let word: &str = row.try_get(column)?;
     word.parse()
-        .map_err(|_| Fault::Engine(format!("{word:?} is no account")))
+        .map_err(|_| DatabaseError::Engine(format!("{word:?} is no account")))
 }
 
 /// A route's class.
-pub(super) fn class(row: &Row, column: usize) -> Result<Class, Fault> {
+pub(super) fn class(row: &Row, column: usize) -> Result<Class, DatabaseError> {
     let word: &str = row.try_get(column)?;
-    Class::parse(word).ok_or_else(|| Fault::Engine(format!("{word:?} is no class")))
+    Class::parse(word).ok_or_else(|| DatabaseError::Engine(format!("{word:?} is no class")))
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::address::Address;
-use super::fault::Fault;
-use super::tls::Tls;
+use super::error::DatabaseError;
+use super::tls::PostgresTls;
 
 /// The schema's versions, in order; the first is version 1.
 const MIGRATIONS: &[&str] = &[
@@ -26,7 +26,7 @@ const TURN: i64 = 0x534c_5543_4749_5445;
 const OLDEST: i32 = 130_000;
 
 /// Brings the schema up to date. Several at once wait for each other; one that is killed leaves whole versions behind.
-pub(super) async fn migrate(client: &mut Client) -> Result<(), Fault> {
+pub(super) async fn migrate(client: &mut Client) -> Result<(), DatabaseError> {
     check_server_version(client).await?;
     // Held until this connection ends, however it ends.
     client
@@ -65,25 +65,25 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), Fault> {
 }
 
 /// Refuses a server or a schema that nothing can be promised on.
-pub(super) async fn check(client: &Client, r#unsafe: bool) -> Result<(), Fault> {
+pub(super) async fn check(client: &Client, r#unsafe: bool) -> Result<(), DatabaseError> {
     check_server_version(client).await?;
     check_durability(client, r#unsafe).await?;
     let newest = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
     match version(client).await? {
-        None => Err(Fault::Engine(
+        None => Err(DatabaseError::Engine(
             "the database has no inbox yet: run `sluicegate migrate`".into(),
         )),
-        Some(found) if found < newest => Err(Fault::Engine(format!(
+        Some(found) if found < newest => Err(DatabaseError::Engine(format!(
             "the inbox has schema version {found} and this program needs {newest}: run `sluicegate migrate`"
         ))),
-        Some(found) if found > newest => Err(Fault::Engine(format!(
+        Some(found) if found > newest => Err(DatabaseError::Engine(format!(
             "the inbox has schema version {found} and this program knows up to {newest}: it was made by a newer version"
         ))),
         Some(_) => Ok(()),
     }
 }
 
-async fn version(client: &Client) -> Result<Option<i32>, Fault> {
+async fn version(client: &Client) -> Result<Option<i32>, DatabaseError> {
     let there = client
         .query_one(
             "SELECT to_regclass('sluicegate.schema_version') IS NOT NULL",
@@ -99,7 +99,7 @@ async fn version(client: &Client) -> Result<Option<i32>, Fault> {
         .try_get(0)?)
 }
 
-async fn check_server_version(client: &Client) -> Result<(), Fault> {
+async fn check_server_version(client: &Client) -> Result<(), DatabaseError> {
     let row = client
         .query_one(
             "SELECT current_setting('server_version_num')::int, version()",
@@ -108,7 +108,7 @@ async fn check_server_version(client: &Client) -> Result<(), Fault> {
         .await?;
     if row.try_get::<_, i32>(0)? < OLDEST {
         let found: String = row.try_get(1)?;
-        return Err(Fault::Engine(format!(
+        return Err(DatabaseError::Engine(format!(
             "PostgreSQL 13 or newer is needed, the server says: {found}"
         )));
     }
@@ -116,7 +116,7 @@ async fn check_server_version(client: &Client) -> Result<(), Fault> {
 }
 
 /// A yes is kept only on a server that waits for its disk.
-async fn check_durability(client: &Client, r#unsafe: bool) -> Result<(), Fault> {
+async fn check_durability(client: &Client, r#unsafe: bool) -> Result<(), DatabaseError> {
     let settings = client
         .query(
             "SELECT name, setting FROM pg_settings WHERE setting = 'off'
@@ -127,7 +127,7 @@ async fn check_durability(client: &Client, r#unsafe: bool) -> Result<(), Fault> 
     for row in settings {
         let name: String = row.try_get(0)?;
         if !r#unsafe {
-            return Err(Fault::Engine(format!(
+            return Err(DatabaseError::Engine(format!(
                 "the server has {name} = off and would lose events that were accepted; set it to on (for trying out, \
                  ?sluicegate_unsafe=1 in the address takes it as it is)"
             )));
@@ -141,12 +141,13 @@ async fn check_durability(client: &Client, r#unsafe: bool) -> Result<(), Fault> 
 }
 
 /// A connection for one piece of work, with its own reader.
-pub(super) async fn connect(address: &Address) -> Result<Client, Fault> {
-    let tls = Tls::new(address.verify, address.ca_file.as_deref()).map_err(Fault::Engine)?;
+pub(super) async fn connect(address: &Address) -> Result<Client, DatabaseError> {
+    let tls = PostgresTls::new(address.verify, address.ca_file.as_deref())
+        .map_err(DatabaseError::Engine)?;
     let connecting = address.config.connect(tls);
     let (client, connection) = tokio::time::timeout(Duration::from_secs(10), connecting)
         .await
-        .map_err(|_| Fault::Lost("no connection within 10 s".into()))??;
+        .map_err(|_| DatabaseError::Lost("no connection within 10 s".into()))??;
     tokio::spawn(connection);
     Ok(client)
 }

@@ -9,7 +9,7 @@ use deadpool_postgres::{Client, Transaction};
 use uuid::Uuid;
 
 use super::database::{Counts, change, rows};
-use super::fault::Fault;
+use super::error::DatabaseError;
 use super::sweep;
 use crate::inbox::{Next, Settled, Settlement, cut};
 use crate::model::{Account, DeliveryId, EventId, State, Timestamp};
@@ -97,18 +97,18 @@ pub(super) async fn settle(
     slot: i32,
     endings: &[&Ending],
     again: bool,
-) -> Result<(Vec<Settled>, Vec<DeliveryId>), Fault> {
-    let turn = conn.transaction().await?;
+) -> Result<(Vec<Settled>, Vec<DeliveryId>), DatabaseError> {
+    let tx = conn.transaction().await?;
     let mut names: Vec<Uuid> = endings.iter().map(|ending| ending.lane()).collect();
     names.sort_unstable();
     names.dedup();
-    let mut leases = lock_lanes(&turn, &names).await?;
+    let mut leases = lock_lanes(&tx, &names).await?;
     let mut settled = Vec::with_capacity(endings.len());
     let mut held: Vec<(&Ending, i64)> = Vec::new();
     let mut stale = Vec::new();
     for (place, &ending) in endings.iter().enumerate() {
         let is_held =
-            |lease: &Lease| lease.fence == ending.fence() && lease.delivery == ending.key();
+            |lease: &HeldLease| lease.fence == ending.fence() && lease.delivery == ending.key();
         if leases.get(&ending.lane()).is_some_and(is_held) {
             let lease = leases.remove(&ending.lane());
             held.extend(lease.map(|lease| (ending, lease.lane)));
@@ -122,23 +122,26 @@ pub(super) async fn settle(
             }
         }
     }
-    for place in answered_before(&turn, &stale).await? {
+    for place in answered_before(&tx, &stale).await? {
         settled[place] = Settled::Done;
     }
-    let ended = end(&turn, slot, &held).await?;
-    turn.commit().await?;
+    let ended = end(&tx, slot, &held).await?;
+    tx.commit().await?;
     Ok((settled, ended))
 }
 
-struct Lease {
+struct HeldLease {
     lane: i64,
     delivery: i64,
     fence: i64,
 }
 
-async fn lock_lanes(turn: &Transaction<'_>, names: &[Uuid]) -> Result<HashMap<Uuid, Lease>, Fault> {
+async fn lock_lanes(
+    tx: &Transaction<'_>,
+    names: &[Uuid],
+) -> Result<HashMap<Uuid, HeldLease>, DatabaseError> {
     let found = rows(
-        turn,
+        tx,
         "SELECT lane, id, delivery, fence FROM lane WHERE lane = ANY ($1) ORDER BY lane FOR UPDATE",
         &[&names],
     )
@@ -148,7 +151,7 @@ async fn lock_lanes(turn: &Transaction<'_>, names: &[Uuid]) -> Result<HashMap<Uu
         if let Some(delivery) = row.try_get(2)? {
             leases.insert(
                 row.try_get(0)?,
-                Lease {
+                HeldLease {
                     lane: row.try_get(1)?,
                     delivery,
                     fence: row.try_get(3)?,
@@ -161,9 +164,9 @@ async fn lock_lanes(turn: &Transaction<'_>, names: &[Uuid]) -> Result<HashMap<Uu
 
 /// Settlements that are on disk already, the same to the time: the commit was made and its answer lost.
 async fn answered_before(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     stale: &[(usize, &Settlement)],
-) -> Result<Vec<usize>, Fault> {
+) -> Result<Vec<usize>, DatabaseError> {
     if stale.is_empty() {
         return Ok(vec![]);
     }
@@ -185,7 +188,7 @@ async fn answered_before(
         .map(|(_, settlement)| settlement.attempt.ended_at.millis())
         .collect();
     let found = rows(
-        turn,
+        tx,
         "SELECT n.place FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
             AS n (place, key, fence, started_at, ended_at)
          WHERE EXISTS (SELECT FROM attempt AS a WHERE a.delivery = n.key AND a.fence = n.fence
@@ -201,7 +204,7 @@ async fn answered_before(
 
 /// What becomes of deliveries, column by column.
 #[derive(Default)]
-struct Changes<'a> {
+struct DeliveryUpdates<'a> {
     keys: Vec<i64>,
     lanes: Vec<i64>,
     states: Vec<&'static str>,
@@ -218,7 +221,7 @@ struct Changes<'a> {
     tasks: (Vec<i64>, Vec<&'a [u8]>),
 }
 
-impl<'a> Changes<'a> {
+impl<'a> DeliveryUpdates<'a> {
     fn push(&mut self, ending: &'a Ending, lane: i64) {
         let (mut tries, mut strikes, mut keep_doubt, mut doubt, mut answer, mut time) =
             (0, 0, false, None, None, None);
@@ -291,14 +294,14 @@ impl<'a> Changes<'a> {
 
 /// Ends leases whose lanes are locked. Returns the deliveries that came to their end.
 async fn end(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     slot: i32,
     held: &[(&Ending, i64)],
-) -> Result<Vec<DeliveryId>, Fault> {
+) -> Result<Vec<DeliveryId>, DatabaseError> {
     if held.is_empty() {
         return Ok(vec![]);
     }
-    let mut changes = Changes::default();
+    let mut changes = DeliveryUpdates::default();
     for (ending, lane) in held {
         changes.push(ending, *lane);
     }
@@ -317,35 +320,35 @@ async fn end(
         .collect();
     let mut counts = Counts::default();
     let mut ended = Vec::new();
-    let changed = change_deliveries(turn, &changes).await?;
+    let changed = change_deliveries(tx, &changes).await?;
     tokio::try_join!(
-        keep_tasks(turn, &changes),
-        erase_calls(turn, &gone),
-        insert_attempts(turn, &attempts),
-        free_lanes(turn, &changes.lanes, &changes.times),
+        keep_tasks(tx, &changes),
+        erase_calls(tx, &gone),
+        insert_attempts(tx, &attempts),
+        free_lanes(tx, &changes.lanes, &changes.times),
     )?;
     for row in &changed {
         let (word, source): (String, String) = (row.try_get(2)?, row.try_get(3)?);
-        let state =
-            State::parse(&word).ok_or_else(|| Fault::Engine(format!("{word:?} is no state")))?;
+        let state = State::parse(&word)
+            .ok_or_else(|| DatabaseError::Engine(format!("{word:?} is no state")))?;
         counts.add(&source, State::Leased, -1);
         counts.add(&source, state, 1);
         if state.is_final() {
             ended.push(delivery_id(row, 0, 1)?);
         }
     }
-    forget(turn, &attempts, &mut counts).await?;
-    counts.write(turn, slot).await?;
+    forget(tx, &attempts, &mut counts).await?;
+    counts.write(tx, slot).await?;
     Ok(ended)
 }
 
 /// What a stranger sent whose key the upstream refused is nothing to keep: the event goes with all that hangs on it, and
 /// its files are nobody's from here on.
 async fn forget(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     settlements: &[&Settlement],
     counts: &mut Counts,
-) -> Result<(), Fault> {
+) -> Result<(), DatabaseError> {
     let keys: Vec<i64> = settlements
         .iter()
         .filter(|one| one.refuses_key())
@@ -356,32 +359,32 @@ async fn forget(
     }
     let events = "SELECT d.event FROM delivery AS d JOIN route AS r ON r.id = d.route
                   WHERE d.key = ANY ($1) AND r.account = $2";
-    let found = rows(turn, events, &[&keys, &Account::Foreign.to_string()]).await?;
+    let found = rows(tx, events, &[&keys, &Account::Foreign.to_string()]).await?;
     let events: Vec<i64> = found
         .iter()
         .map(|row| row.try_get(0))
         .collect::<Result<_, _>>()?;
     change(
-        turn,
+        tx,
         "UPDATE attachment SET expires_at = 0 WHERE event = ANY ($1)",
         &[&events],
     )
     .await?;
     let removed = rows(
-        turn,
+        tx,
         "DELETE FROM event WHERE seq = ANY ($1) RETURNING seq, bytes, proofs",
         &[&events],
     )
     .await?;
-    sweep::erase(turn, &removed, counts).await.map(drop)
+    sweep::erase(tx, &removed, counts).await.map(drop)
 }
 
 async fn change_deliveries(
-    turn: &Transaction<'_>,
-    changes: &Changes<'_>,
-) -> Result<Vec<tokio_postgres::Row>, Fault> {
+    tx: &Transaction<'_>,
+    changes: &DeliveryUpdates<'_>,
+) -> Result<Vec<tokio_postgres::Row>, DatabaseError> {
     rows(
-        turn,
+        tx,
         "UPDATE delivery AS d SET
             state = n.state,
             attempts = greatest(d.attempts - n.tries, 0),
@@ -413,32 +416,33 @@ async fn change_deliveries(
     .await
 }
 
-async fn keep_tasks(turn: &Transaction<'_>, changes: &Changes<'_>) -> Result<(), Fault> {
+async fn keep_tasks(
+    tx: &Transaction<'_>,
+    changes: &DeliveryUpdates<'_>,
+) -> Result<(), DatabaseError> {
     let (keys, tasks) = &changes.tasks;
     if !keys.is_empty() {
         let sql =
             "INSERT INTO task (delivery, task) SELECT * FROM unnest($1::bigint[], $2::bytea[])
                    ON CONFLICT (delivery) DO UPDATE SET task = excluded.task";
-        change(turn, sql, &[keys, tasks]).await?;
+        change(tx, sql, &[keys, tasks]).await?;
     }
     Ok(())
 }
 
 /// Nobody needs a caller's own call, with its keys, any longer than its delivery lasts.
-pub(super) async fn erase_calls(turn: &Transaction<'_>, keys: &[i64]) -> Result<(), Fault> {
+pub(super) async fn erase_calls(tx: &Transaction<'_>, keys: &[i64]) -> Result<(), DatabaseError> {
     if !keys.is_empty() {
-        change(
-            turn,
-            "DELETE FROM sealed WHERE delivery = ANY ($1)",
-            &[&keys],
-        )
-        .await?;
+        change(tx, "DELETE FROM sealed WHERE delivery = ANY ($1)", &[&keys]).await?;
     }
     Ok(())
 }
 
 /// Keeps tries, and lets the oldest go when there are too many. Tries that are not counted could be endless too.
-async fn insert_attempts(turn: &Transaction<'_>, settlements: &[&Settlement]) -> Result<(), Fault> {
+async fn insert_attempts(
+    tx: &Transaction<'_>,
+    settlements: &[&Settlement],
+) -> Result<(), DatabaseError> {
     if settlements.is_empty() {
         return Ok(());
     }
@@ -469,7 +473,7 @@ async fn insert_attempts(turn: &Transaction<'_>, settlements: &[&Settlement]) ->
         .map(|one| cut(&one.attempt.detail, MAX_TEXT).as_bytes())
         .collect();
     change(
-        turn,
+        tx,
         "INSERT INTO attempt (delivery, fence, number, started_at, ended_at, result, status, detail)
          SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::bigint[], $5::bigint[], $6::bytea[],
                               $7::integer[], $8::bytea[])",
@@ -484,15 +488,18 @@ async fn insert_attempts(turn: &Transaction<'_>, settlements: &[&Settlement]) ->
         .map(|one| one.key)
         .collect();
     if !many.is_empty() {
-        prune_attempts(turn, &many.into_iter().collect::<Vec<_>>()).await?;
+        prune_attempts(tx, &many.into_iter().collect::<Vec<_>>()).await?;
     }
     Ok(())
 }
 
 /// Lets the oldest tries of deliveries go.
-pub(super) async fn prune_attempts(turn: &Transaction<'_>, keys: &[i64]) -> Result<(), Fault> {
+pub(super) async fn prune_attempts(
+    tx: &Transaction<'_>,
+    keys: &[i64],
+) -> Result<(), DatabaseError> {
     change(
-        turn,
+        tx,
         "DELETE FROM attempt AS a USING unnest($1::bigint[]) AS n (key)
          WHERE a.delivery = n.key AND a.id + 0 <=
             (SELECT o.id FROM attempt AS o WHERE o.delivery = n.key ORDER BY o.id + 0 DESC LIMIT 1 OFFSET $2)",
@@ -505,12 +512,12 @@ pub(super) async fn prune_attempts(turn: &Transaction<'_>, keys: &[i64]) -> Resu
 /// Lets the lanes' next deliveries come, from a time on or from when they were due before; a lane without one goes.
 /// Read anew, after what this transaction did to its deliveries.
 pub(super) async fn free_lanes(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     lanes: &[i64],
     times: &[Option<i64>],
-) -> Result<(), Fault> {
+) -> Result<(), DatabaseError> {
     change(
-        turn,
+        tx,
         "WITH n AS MATERIALIZED (
             SELECT n.id, n.ready_at, (SELECT d.route FROM delivery AS d WHERE d.lane = n.id AND d.state = 'pending'
                                       ORDER BY d.key LIMIT 1) AS route
@@ -532,7 +539,7 @@ pub(super) fn delivery_id(
     row: &tokio_postgres::Row,
     event: usize,
     number: usize,
-) -> Result<DeliveryId, Fault> {
+) -> Result<DeliveryId, DatabaseError> {
     let (event, number): (Uuid, i32) = (row.try_get(event)?, row.try_get(number)?);
     Ok(DeliveryId {
         event: EventId::from_bytes(event.into_bytes()),

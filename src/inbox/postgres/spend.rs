@@ -4,7 +4,7 @@
 use deadpool_postgres::Client;
 
 use super::database::{change, rows};
-use super::fault::Fault;
+use super::error::DatabaseError;
 use crate::inbox::{Spend, budget};
 
 /// Counts one more run. Some: that budget is spent, and nothing was counted. `budgets` is in the order of the names.
@@ -12,23 +12,23 @@ pub(super) async fn spend(
     conn: &mut Client,
     day: i64,
     budgets: &[Spend],
-) -> Result<Option<String>, Fault> {
-    let turn = conn.transaction().await?;
+) -> Result<Option<String>, DatabaseError> {
+    let tx = conn.transaction().await?;
     for Spend { budget, most } in budgets {
         let most = i64::try_from(*most).unwrap_or(i64::MAX);
         let counted = change(
-            &turn,
+            &tx,
             "INSERT INTO spent AS s (day, budget, runs) SELECT $1, $2, 1 WHERE $3::bigint > 0
              ON CONFLICT (day, budget) DO UPDATE SET runs = s.runs + 1 WHERE s.runs < $3",
             &[&day, budget, &most],
         )
         .await?;
         if counted == 0 {
-            turn.rollback().await?;
+            tx.rollback().await?;
             return Ok(Some(budget.clone()));
         }
     }
-    turn.commit().await?;
+    tx.commit().await?;
     Ok(None)
 }
 
@@ -37,20 +37,23 @@ pub(super) async fn give_back(
     conn: &mut Client,
     day: i64,
     budgets: &[String],
-) -> Result<(), Fault> {
-    let turn = conn.transaction().await?;
+) -> Result<(), DatabaseError> {
+    let tx = conn.transaction().await?;
     for budget in budgets {
         let sql = "UPDATE spent SET runs = runs - 1 WHERE day = $1 AND budget = $2 AND runs > 0";
-        change(&turn, sql, &[&day, budget]).await?;
+        change(&tx, sql, &[&day, budget]).await?;
     }
-    Ok(turn.commit().await?)
+    Ok(tx.commit().await?)
 }
 
 /// What was spent on a day.
-pub(super) async fn spent(conn: &mut Client, day: i64) -> Result<Vec<(String, u64)>, Fault> {
-    let turn = conn.transaction().await?;
+pub(super) async fn spent(
+    conn: &mut Client,
+    day: i64,
+) -> Result<Vec<(String, u64)>, DatabaseError> {
+    let tx = conn.transaction().await?;
     let sql = "SELECT budget, runs FROM spent WHERE day = $1 ORDER BY runs DESC, budget LIMIT 1000";
-    let found = rows(&turn, sql, &[&day]).await?;
+    let found = rows(&tx, sql, &[&day]).await?;
     found
         .iter()
         .map(|row| {
@@ -63,13 +66,13 @@ pub(super) async fn spent(conn: &mut Client, day: i64) -> Result<Vec<(String, u6
 }
 
 /// Forgets days that nobody asks for any more.
-pub(super) async fn forget(conn: &mut Client, today: i64) -> Result<(), Fault> {
-    let turn = conn.transaction().await?;
+pub(super) async fn forget(conn: &mut Client, today: i64) -> Result<(), DatabaseError> {
+    let tx = conn.transaction().await?;
     change(
-        &turn,
+        &tx,
         "DELETE FROM spent WHERE day < $1",
         &[&(today - budget::DAYS)],
     )
     .await?;
-    Ok(turn.commit().await?)
+    Ok(tx.commit().await?)
 }

@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 
 use super::attachment;
 use super::database::{Counts, change, rows, slot};
-use super::fault::Fault;
+use super::error::DatabaseError;
 use super::proof;
 use crate::inbox::{Keep, KeepTimes};
 use crate::model::{State, Timestamp};
@@ -23,7 +23,7 @@ const WINDOW: i64 = 1000;
 const DISORDER: Duration = Duration::from_secs(3600);
 
 /// Where a look has come to: receipt and number of the last event it saw.
-pub(super) type Place = (i64, i64);
+pub(super) type SweepCursor = (i64, i64);
 
 /// Whose events are looked at.
 #[derive(Clone, Debug)]
@@ -36,11 +36,11 @@ pub(super) enum Whose {
 
 /// What a look found.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct OldEvents {
     /// The events that can go.
     pub(super) events: Vec<i64>,
     /// Where to look on; none when everything that is old enough was seen.
-    pub(super) next: Option<Place>,
+    pub(super) next: Option<SweepCursor>,
 }
 
 /// Every list of events that is kept in a way of its own.
@@ -63,9 +63,9 @@ pub(super) async fn look(
     whose: &Whose,
     times: &KeepTimes,
     now: Timestamp,
-    from: Place,
-) -> Result<Found, Fault> {
-    let turn = conn.transaction().await?;
+    from: SweepCursor,
+) -> Result<OldEvents, DatabaseError> {
+    let tx = conn.transaction().await?;
     let before = now - times.delivered.min(times.dead).min(times.filtered);
     let columns =
         "e.received_at, e.seq, ARRAY (SELECT d.state FROM delivery AS d WHERE d.event = e.seq),
@@ -79,7 +79,7 @@ pub(super) async fn look(
                     AND e.source <> ALL ($4) ORDER BY e.received_at, e.seq LIMIT $5"
             );
             rows(
-                &turn,
+                &tx,
                 &sql,
                 &[&from.0, &from.1, &before.millis(), &named, &WINDOW],
             )
@@ -91,7 +91,7 @@ pub(super) async fn look(
                 "SELECT {columns} FROM event AS e WHERE e.source = $1 AND (e.seq + 0) > $2
                  ORDER BY (e.seq + 0) LIMIT $3"
             );
-            rows(&turn, &sql, &[&source, &from.1, &WINDOW]).await?
+            rows(&tx, &sql, &[&source, &from.1, &WINDOW]).await?
         }
     };
     let mut events = Vec::new();
@@ -108,14 +108,14 @@ pub(super) async fn look(
         }
     }
     let whole = i64::try_from(found.len()).is_ok_and(|count| count < WINDOW);
-    Ok(Found {
+    Ok(OldEvents {
         events,
         next: place.filter(|_| !whole),
     })
 }
 
 /// Whether an event is finished and kept long enough: the longest that fits one of its deliveries.
-fn is_over(row: &Row, times: &KeepTimes, now: Timestamp) -> Result<bool, Fault> {
+fn is_over(row: &Row, times: &KeepTimes, now: Timestamp) -> Result<bool, DatabaseError> {
     let words: Vec<&str> = row.try_get(2)?;
     let mut longest = if words.is_empty() {
         times.filtered
@@ -135,10 +135,10 @@ fn is_over(row: &Row, times: &KeepTimes, now: Timestamp) -> Result<bool, Fault> 
 
 /// Removes events with all that hangs on them, except those that were replayed since they were found and those that
 /// somebody has locked.
-pub(super) async fn remove(conn: &mut Client, events: &[i64]) -> Result<usize, Fault> {
-    let turn = conn.transaction().await?;
+pub(super) async fn remove(conn: &mut Client, events: &[i64]) -> Result<usize, DatabaseError> {
+    let tx = conn.transaction().await?;
     let sql = "SELECT seq FROM event WHERE seq = ANY ($1) FOR UPDATE SKIP LOCKED";
-    let locked: Vec<i64> = rows(&turn, sql, &[&events])
+    let locked: Vec<i64> = rows(&tx, sql, &[&events])
         .await?
         .iter()
         .map(|row| row.try_get(0))
@@ -148,7 +148,7 @@ pub(super) async fn remove(conn: &mut Client, events: &[i64]) -> Result<usize, F
     }
     // Read after the lock.
     let removed = rows(
-        &turn,
+        &tx,
         "DELETE FROM event AS e USING unnest($1::bigint[]) AS n (seq)
          WHERE e.seq = n.seq AND NOT EXISTS (SELECT FROM delivery AS d
                                              WHERE d.event = e.seq AND d.state || '' IN ('pending', 'leased'))
@@ -157,24 +157,24 @@ pub(super) async fn remove(conn: &mut Client, events: &[i64]) -> Result<usize, F
     )
     .await?;
     let mut counts = Counts::default();
-    let gone = erase(&turn, &removed, &mut counts).await?;
-    counts.write(&turn, slot()).await?;
-    turn.commit().await?;
+    let gone = erase(&tx, &removed, &mut counts).await?;
+    counts.write(&tx, slot()).await?;
+    tx.commit().await?;
     Ok(gone)
 }
 
 /// Removes what hangs on events that were removed: of each its number and its bytes.
 pub(super) async fn erase(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     removed: &[Row],
     counts: &mut Counts,
-) -> Result<usize, Fault> {
+) -> Result<usize, DatabaseError> {
     let gone: Vec<i64> = removed
         .iter()
         .map(|row| row.try_get(0))
         .collect::<Result<_, _>>()?;
     let deliveries = rows(
-        turn,
+        tx,
         "DELETE FROM delivery WHERE event = ANY ($1) RETURNING key",
         &[&gone],
     )
@@ -187,20 +187,20 @@ pub(super) async fn erase(
         .iter()
         .map(|row| row.try_get(2))
         .collect::<Result<_, _>>()?;
-    proof::gone(turn, &gone, proofs.iter().flatten()).await?;
-    attachment::free(turn, &gone).await?;
+    proof::gone(tx, &gone, proofs.iter().flatten()).await?;
+    attachment::free(tx, &gone).await?;
     for sql in [
         "DELETE FROM body WHERE seq = ANY ($1)",
         "DELETE FROM words WHERE seq = ANY ($1)",
     ] {
-        change(turn, sql, &[&gone]).await?;
+        change(tx, sql, &[&gone]).await?;
     }
     for sql in [
         "DELETE FROM sealed WHERE delivery = ANY ($1)",
         "DELETE FROM task WHERE delivery = ANY ($1)",
         "DELETE FROM attempt WHERE delivery = ANY ($1)",
     ] {
-        change(turn, sql, &[&keys]).await?;
+        change(tx, sql, &[&keys]).await?;
     }
     for row in removed {
         counts.add_bytes(-row.try_get::<_, i64>(1)?);

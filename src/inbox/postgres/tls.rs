@@ -23,11 +23,11 @@ use tokio_rustls::client::TlsStream as Inner;
 
 /// Makes encrypted connections.
 #[derive(Clone)]
-pub(super) struct Tls {
+pub(super) struct PostgresTls {
     config: Arc<ClientConfig>,
 }
 
-impl Tls {
+impl PostgresTls {
     /// With `verify` the server has to prove its name by a usual certificate or one in `ca_file`; without it anybody
     /// who can stand between is believed, as with libpq.
     pub(super) fn new(verify: bool, ca_file: Option<&Path>) -> Result<Self, String> {
@@ -66,8 +66,8 @@ fn supported(provider: &CryptoProvider) -> WebPkiSupportedAlgorithms {
     provider.signature_verification_algorithms
 }
 
-impl MakeTlsConnect<Socket> for Tls {
-    type Stream = Stream;
+impl MakeTlsConnect<Socket> for PostgresTls {
+    type Stream = PostgresStream;
     type TlsConnect = Connect;
     type Error = io::Error;
 
@@ -90,9 +90,9 @@ pub(super) struct Connect {
 }
 
 impl TlsConnect<Socket> for Connect {
-    type Stream = Stream;
+    type Stream = PostgresStream;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<PostgresStream>> + Send>>;
 
     fn connect(self, socket: Socket) -> Self::Future {
         Box::pin(async move {
@@ -106,21 +106,21 @@ impl TlsConnect<Socket> for Connect {
             self.connector
                 .connect(name, socket)
                 .await
-                .map(|stream| Stream(Box::new(stream)))
+                .map(|stream| PostgresStream(Box::new(stream)))
         })
     }
 }
 
 /// An encrypted connection.
-pub(super) struct Stream(Box<Inner<Socket>>);
+pub(super) struct PostgresStream(Box<Inner<Socket>>);
 
-impl TlsStream for Stream {
+impl TlsStream for PostgresStream {
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for PostgresStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -130,7 +130,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for PostgresStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

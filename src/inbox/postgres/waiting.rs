@@ -6,7 +6,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::database::rows;
-use super::fault::Fault;
+use super::error::DatabaseError;
 use super::query::tries;
 use super::routes;
 use crate::inbox::waiting::{self, LOOKED_AT};
@@ -26,14 +26,14 @@ pub(super) async fn between(
     from: EventId,
     to: EventId,
     most: usize,
-) -> Result<Vec<EventId>, Fault> {
-    let turn = conn.transaction().await?;
+) -> Result<Vec<EventId>, DatabaseError> {
+    let tx = conn.transaction().await?;
     let (from, to) = (
         Uuid::from_bytes(*from.as_bytes()),
         Uuid::from_bytes(*to.as_bytes()),
     );
     let sql = "SELECT id FROM event WHERE id >= $1 AND id <= $2 ORDER BY id LIMIT $3";
-    let found = rows(&turn, sql, &[&from, &to, &bound(most)]).await?;
+    let found = rows(&tx, sql, &[&from, &to, &bound(most)]).await?;
     found
         .iter()
         .map(|row| Ok(event_id(row.try_get(0)?)))
@@ -44,8 +44,8 @@ pub(super) async fn between(
 pub(super) async fn of(
     conn: &mut Client,
     events: &[EventId],
-) -> Result<Vec<WaitingDelivery>, Fault> {
-    let turn = conn.transaction().await?;
+) -> Result<Vec<WaitingDelivery>, DatabaseError> {
+    let tx = conn.transaction().await?;
     let ids: Vec<Uuid> = events
         .iter()
         .take(EVENTS)
@@ -53,7 +53,7 @@ pub(super) async fn of(
         .collect();
     // What is under lease, or else the first that waits, goes before the others of a lane.
     let found = rows(
-        &turn,
+        &tx,
         "SELECT d.key, e.id, d.number, e.source, r.destination, r.account, r.class, l.ready_at, be.id, b.number
          FROM event AS e JOIN delivery AS d ON d.event = e.seq JOIN route AS r ON r.id = d.route
             LEFT JOIN lane AS l ON l.id = d.lane
@@ -81,18 +81,18 @@ pub(super) async fn of(
                 .filter(|_| behind.is_none())
                 .map(Timestamp::from_millis),
             behind,
-            last: tries(&turn, row.try_get(0)?).await?.pop(),
+            last: tries(&tx, row.try_get(0)?).await?.pop(),
         });
     }
     Ok(list)
 }
 
 /// How each source fares.
-pub(super) async fn source_fares(conn: &mut Client) -> Result<Vec<SourceFare>, Fault> {
-    let turn = conn.transaction().await?;
+pub(super) async fn source_fares(conn: &mut Client) -> Result<Vec<SourceFare>, DatabaseError> {
+    let tx = conn.transaction().await?;
     // From one source to the next by the index, however many events each has.
     let last = pairs(
-        &turn,
+        &tx,
         "WITH RECURSIVE s (source) AS (
             (SELECT e.source FROM event AS e ORDER BY e.source LIMIT 1)
             UNION ALL
@@ -106,7 +106,7 @@ pub(super) async fn source_fares(conn: &mut Client) -> Result<Vec<SourceFare>, F
     )
     .await?;
     let oldest = pairs(
-        &turn,
+        &tx,
         "SELECT e.source, min(e.received_at) FROM (
             SELECT (d.event + 0) AS seq FROM delivery AS d WHERE d.state = 'pending' AND d.state <> 'delivered'
             ORDER BY (d.event + 0) LIMIT $1) AS d
@@ -120,7 +120,7 @@ pub(super) async fn source_fares(conn: &mut Client) -> Result<Vec<SourceFare>, F
         .filter(|state| state.needs_attention())
     {
         let counted = pairs(
-            &turn,
+            &tx,
             "SELECT e.source, count(*) FROM (
                 SELECT (d.event + 0) AS seq, d.number FROM delivery AS d
                 WHERE d.state = $2 AND d.state <> 'delivered' ORDER BY (d.event + 0) DESC LIMIT $1) AS d
@@ -140,10 +140,10 @@ pub(super) async fn source_fares(conn: &mut Client) -> Result<Vec<SourceFare>, F
 }
 
 /// The destinations that anything was ever owed to.
-pub(super) async fn destinations(conn: &mut Client) -> Result<Vec<Destination>, Fault> {
-    let turn = conn.transaction().await?;
+pub(super) async fn destinations(conn: &mut Client) -> Result<Vec<Destination>, DatabaseError> {
+    let tx = conn.transaction().await?;
     let sql = "SELECT DISTINCT destination FROM route ORDER BY destination LIMIT $1";
-    rows(&turn, sql, &[&bound(NAMES)])
+    rows(&tx, sql, &[&bound(NAMES)])
         .await?
         .iter()
         .map(|row| destination(row, 0))
@@ -151,21 +151,21 @@ pub(super) async fn destinations(conn: &mut Client) -> Result<Vec<Destination>, 
 }
 
 async fn pairs(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     sql: &str,
     with: &[&(dyn ToSql + Sync)],
-) -> Result<Vec<(String, i64)>, Fault> {
-    rows(turn, sql, with)
+) -> Result<Vec<(String, i64)>, DatabaseError> {
+    rows(tx, sql, with)
         .await?
         .iter()
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
         .collect()
 }
 
-fn destination(row: &Row, column: usize) -> Result<Destination, Fault> {
+fn destination(row: &Row, column: usize) -> Result<Destination, DatabaseError> {
     row.try_get::<_, &str>(column)?
         .parse()
-        .map_err(|error| Fault::Engine(format!("{error}")))
+        .map_err(|error| DatabaseError::Engine(format!("{error}")))
 }
 
 fn event_id(id: Uuid) -> EventId {

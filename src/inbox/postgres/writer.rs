@@ -14,11 +14,11 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::accept::{self, Together};
+use super::accept::{self, RequestRecords};
 use super::database::{Database, give_back, pause, slot, within};
-use super::fault::Fault;
+use super::error::DatabaseError;
+use super::health::Health;
 use super::settle::{self, Ending};
-use super::shared::Shared;
 use crate::inbox::{InboxError, Settled};
 use crate::model::{Accepted, DeliveryId};
 
@@ -35,14 +35,14 @@ const TRYING: Duration = Duration::from_secs(1);
 const TRIES: u32 = 8;
 
 /// Something that waits to be written.
-pub(super) struct Item<W: Work> {
+pub(super) struct QueuedWork<W: Work> {
     work: W,
     since: Instant,
     reply: oneshot::Sender<Result<W::Answer, InboxError>>,
     weight: Weight,
 }
 
-impl<W: Work> Item<W> {
+impl<W: Work> QueuedWork<W> {
     /// Something, and where its end will be told.
     pub(super) fn new(
         work: W,
@@ -80,7 +80,7 @@ pub(super) trait Work: Send + Sync + Sized + 'static {
         slot: i32,
         batch: &'a [&'a Self],
         again: bool,
-    ) -> BoxFuture<'a, Result<Wrote<Self>, Fault>>;
+    ) -> BoxFuture<'a, Result<Wrote<Self>, DatabaseError>>;
 }
 
 /// What a batch came to.
@@ -90,7 +90,7 @@ pub(super) struct Wrote<W: Work> {
     news: bool,
 }
 
-impl Work for Together {
+impl Work for RequestRecords {
     type Answer = Vec<Accepted>;
 
     const DOING: &'static str = "accept";
@@ -100,7 +100,7 @@ impl Work for Together {
         slot: i32,
         batch: &'a [&'a Self],
         again: bool,
-    ) -> BoxFuture<'a, Result<Wrote<Self>, Fault>> {
+    ) -> BoxFuture<'a, Result<Wrote<Self>, DatabaseError>> {
         Box::pin(async move {
             let mut answers = accept::keep(conn, slot, batch).await?;
             for (id, answer) in batch
@@ -136,7 +136,7 @@ impl Work for Ending {
         slot: i32,
         batch: &'a [&'a Self],
         again: bool,
-    ) -> BoxFuture<'a, Result<Wrote<Self>, Fault>> {
+    ) -> BoxFuture<'a, Result<Wrote<Self>, DatabaseError>> {
         Box::pin(async move {
             let (answers, ended) = settle::settle(conn, slot, batch, again).await?;
             let news = answers.contains(&Settled::Done);
@@ -152,13 +152,13 @@ impl Work for Ending {
 /// One of those who write.
 pub(super) struct Writer<W: Work> {
     /// What waits, for all writers of a kind.
-    pub(super) queue: Arc<Mutex<mpsc::Receiver<Item<W>>>>,
+    pub(super) queue: Arc<Mutex<mpsc::Receiver<QueuedWork<W>>>>,
     /// How many share a commit at most.
     pub(super) batch: usize,
     /// Where it is written to.
     pub(super) database: Arc<Database>,
     /// What others may know of it.
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<Health>,
 }
 
 impl<W: Work> Writer<W> {
@@ -174,7 +174,7 @@ impl<W: Work> Writer<W> {
         }
     }
 
-    async fn take(&self) -> Vec<Item<W>> {
+    async fn take(&self) -> Vec<QueuedWork<W>> {
         let mut queue = self.queue.lock().await;
         let mut batch = Vec::new();
         let Some(first) = queue.recv().await else {
@@ -190,7 +190,7 @@ impl<W: Work> Writer<W> {
         batch
     }
 
-    async fn write(&self, slot: i32, mut batch: Vec<Item<W>>) {
+    async fn write(&self, slot: i32, mut batch: Vec<QueuedWork<W>>) {
         let mut sent = false;
         let mut tries = 0;
         loop {
@@ -198,7 +198,7 @@ impl<W: Work> Writer<W> {
             tries += 1;
             match end {
                 Ok(wrote) => return self.answer(batch, wrote),
-                Err(fault @ Fault::Lost(_)) => {
+                Err(fault @ DatabaseError::Lost(_)) => {
                     self.shared.trouble(fault.clone().told(W::DOING));
                     let bound = if sent { PATIENCE } else { TRYING };
                     let (late, rest) = batch
@@ -211,13 +211,13 @@ impl<W: Work> Writer<W> {
                     }
                     tokio::time::sleep(Duration::from_millis(fastrand::u64(50..150))).await;
                 }
-                Err(Fault::Again(_)) if tries < TRIES => pause(tries).await,
-                Err(fault @ Fault::NoSpace) => {
+                Err(DatabaseError::Again(_)) if tries < TRIES => pause(tries).await,
+                Err(fault @ DatabaseError::NoSpace) => {
                     self.shared.trouble(fault.clone().told(W::DOING));
                     return refuse(batch, &fault);
                 }
                 Err(fault) if batch.len() == 1 => {
-                    if !matches!(fault, Fault::Record(_)) {
+                    if !matches!(fault, DatabaseError::Record(_)) {
                         self.shared.trouble(fault.clone().told(W::DOING));
                     }
                     return refuse(batch, &fault);
@@ -235,18 +235,18 @@ impl<W: Work> Writer<W> {
     async fn attempt(
         &self,
         slot: i32,
-        batch: &[Item<W>],
+        batch: &[QueuedWork<W>],
         sent: &mut bool,
-    ) -> Result<Wrote<W>, Fault> {
+    ) -> Result<Wrote<W>, DatabaseError> {
         let mut conn = self.database.writer().await?;
         let works: Vec<&W> = batch.iter().map(|item| &item.work).collect();
         let end = within(W::write(&mut conn, slot, &works, *sent)).await;
-        *sent |= matches!(end, Err(Fault::Lost(_)));
+        *sent |= matches!(end, Err(DatabaseError::Lost(_)));
         give_back(conn, &end);
         end
     }
 
-    fn answer(&self, batch: Vec<Item<W>>, wrote: Wrote<W>) {
+    fn answer(&self, batch: Vec<QueuedWork<W>>, wrote: Wrote<W>) {
         self.shared.recovered();
         for (item, answer) in batch.into_iter().zip(wrote.answers) {
             item.answer(Ok(answer));
@@ -255,7 +255,7 @@ impl<W: Work> Writer<W> {
     }
 }
 
-fn refuse<W: Work>(batch: Vec<Item<W>>, fault: &Fault) {
+fn refuse<W: Work>(batch: Vec<QueuedWork<W>>, fault: &DatabaseError) {
     for item in batch {
         item.answer(Err(fault.clone().told(W::DOING)));
     }

@@ -10,7 +10,7 @@ use super::attachment;
 use super::claim::rank_begins;
 use super::proof;
 use super::settle;
-use super::writer::Turn;
+use super::writer::Transaction;
 use crate::inbox::{Anew, InboxError, Replayed, fair};
 use crate::model::{
     Accepted, Account, Attempt, Backlog, DeliveryId, EventId, NewDelivery, NewEvent, State,
@@ -61,14 +61,17 @@ impl Record {
 }
 
 /// Keeps the events of one request: all of them or none. What is known already stays as it is.
-pub(super) fn keep_all(turn: &mut Turn<'_>, records: &[Record]) -> rusqlite::Result<Vec<Accepted>> {
+pub(super) fn keep_all(
+    tx: &mut Transaction<'_>,
+    records: &[Record],
+) -> rusqlite::Result<Vec<Accepted>> {
     let first = match records {
         [] => return Ok(Vec::new()),
-        [record] => return keep(turn, record).map(|accepted| vec![accepted]),
+        [record] => return keep(tx, record).map(|accepted| vec![accepted]),
         [first, ..] => &first.event,
     };
-    let replays = proof::used(turn, first.proof.as_ref(), first.received_at)?.is_some();
-    if !replays && let Some(turned_away) = turned_away(turn, records)? {
+    let replays = proof::used(tx, first.proof.as_ref(), first.received_at)?.is_some();
+    if !replays && let Some(turned_away) = turned_away(tx, records)? {
         // Before anything is written: else the proofs of a request that is not kept would count as used.
         return Ok(vec![turned_away; records.len()]);
     }
@@ -76,14 +79,14 @@ pub(super) fn keep_all(turn: &mut Turn<'_>, records: &[Record]) -> rusqlite::Res
     for record in records {
         let event = &record.event;
         let came_before =
-            replays || proof::used(turn, event.proof.as_ref(), event.received_at)?.is_some();
-        if !came_before && insert(turn, record)? {
+            replays || proof::used(tx, event.proof.as_ref(), event.received_at)?.is_some();
+        if !came_before && insert(tx, record)? {
             all.push(Accepted::New);
             continue;
         }
-        let again = match again(turn, event)? {
+        let again = match again(tx, event)? {
             // An item that was put into a request whose proof was used.
-            None if replays => replayed(turn, event, first.proof.as_ref())?,
+            None if replays => replayed(tx, event, first.proof.as_ref())?,
             again => again,
         };
         all.push(again.ok_or(rusqlite::Error::QueryReturnedNoRows)?);
@@ -92,23 +95,23 @@ pub(super) fn keep_all(turn: &mut Turn<'_>, records: &[Record]) -> rusqlite::Res
 }
 
 /// Why the events of a request are turned away together. They do not stand in each other's way.
-fn turned_away(turn: &mut Turn<'_>, records: &[Record]) -> rusqlite::Result<Option<Accepted>> {
+fn turned_away(tx: &mut Transaction<'_>, records: &[Record]) -> rusqlite::Result<Option<Accepted>> {
     for Record { event, .. } in records {
         if event.most_ahead.is_none() && event.backlog.is_none() {
             continue;
         }
-        if known(turn, event)?.is_some()
-            || proof::used(turn, event.proof.as_ref(), event.received_at)?.is_some()
+        if known(tx, event)?.is_some()
+            || proof::used(tx, event.proof.as_ref(), event.received_at)?.is_some()
         {
             continue;
         }
         if let Some(most) = event.most_ahead
-            && is_busy(turn, event, most)?
+            && is_busy(tx, event, most)?
         {
             return Ok(Some(Accepted::Busy));
         }
         if let (Some(backlog), Some(first)) = (event.backlog, event.deliveries.first())
-            && is_behind(turn, event, backlog, first)?
+            && is_behind(tx, event, backlog, first)?
         {
             return Ok(Some(Accepted::Behind));
         }
@@ -117,38 +120,36 @@ fn turned_away(turn: &mut Turn<'_>, records: &[Record]) -> rusqlite::Result<Opti
 }
 
 /// Keeps it, unless it is known or comes while its lane is busy and is not to wait.
-pub(super) fn keep(turn: &mut Turn<'_>, record: &Record) -> rusqlite::Result<Accepted> {
+pub(super) fn keep(tx: &mut Transaction<'_>, record: &Record) -> rusqlite::Result<Accepted> {
     let event = &record.event;
     if let Some(most) = event.most_ahead
-        && is_busy(turn, event, most)?
+        && is_busy(tx, event, most)?
     {
         // A double of the one that keeps the lane busy is a double first.
-        return Ok(again(turn, event)?.unwrap_or(Accepted::Busy));
+        return Ok(again(tx, event)?.unwrap_or(Accepted::Busy));
     }
     if let (Some(backlog), Some(first)) = (event.backlog, event.deliveries.first())
-        && is_behind(turn, event, backlog, first)?
+        && is_behind(tx, event, backlog, first)?
     {
-        return Ok(again(turn, event)?.unwrap_or(Accepted::Behind));
+        return Ok(again(tx, event)?.unwrap_or(Accepted::Behind));
     }
-    if proof::used(turn, event.proof.as_ref(), event.received_at)?.is_some()
-        || !insert(turn, record)?
-    {
-        return again(turn, event)?.ok_or(rusqlite::Error::QueryReturnedNoRows);
+    if proof::used(tx, event.proof.as_ref(), event.received_at)?.is_some() || !insert(tx, record)? {
+        return again(tx, event)?.ok_or(rusqlite::Error::QueryReturnedNoRows);
     }
     Ok(Accepted::New)
 }
 
 /// Writes an event with all that hangs on it. False: it is there already.
-fn insert(turn: &mut Turn<'_>, record: &Record) -> rusqlite::Result<bool> {
+fn insert(tx: &mut Transaction<'_>, record: &Record) -> rusqlite::Result<bool> {
     let event = &record.event;
-    if !insert_event(turn, event)? {
+    if !insert_event(tx, event)? {
         return Ok(false);
     }
-    let seq = turn.conn.last_insert_rowid();
-    proof::keep(turn, seq, event);
-    insert_body(turn, seq, record, &event.body)?;
+    let seq = tx.conn.last_insert_rowid();
+    proof::keep(tx, seq, event);
+    insert_body(tx, seq, record, &event.body)?;
     if !event.attachments.is_empty() {
-        attachment::insert(turn, Some(seq), &event.source, &event.attachments)?;
+        attachment::insert(tx, Some(seq), &event.source, &event.attachments)?;
     }
     for (number, delivery) in (0..).zip(&event.deliveries) {
         let id = DeliveryId {
@@ -156,9 +157,9 @@ fn insert(turn: &mut Turn<'_>, record: &Record) -> rusqlite::Result<bool> {
             number,
         };
         match &event.unmappable {
-            None => owe(turn, seq, id, delivery, &event.source, event.received_at)?,
+            None => owe(tx, seq, id, delivery, &event.source, event.received_at)?,
             Some(why) => hold_back(
-                turn,
+                tx,
                 seq,
                 id,
                 delivery,
@@ -171,25 +172,25 @@ fn insert(turn: &mut Turn<'_>, record: &Record) -> rusqlite::Result<bool> {
 }
 
 /// What is said to an event that came before, by its key or by its proof; none: it did not.
-fn again(turn: &Turn<'_>, event: &NewEvent) -> rusqlite::Result<Option<Accepted>> {
-    if let Some(first) = known(turn, event)? {
-        proof::add(turn, first, event)?;
+fn again(tx: &Transaction<'_>, event: &NewEvent) -> rusqlite::Result<Option<Accepted>> {
+    if let Some(first) = known(tx, event)? {
+        proof::add(tx, first, event)?;
         return Ok(Some(Accepted::Duplicate(first)));
     }
-    replayed(turn, event, event.proof.as_ref())
+    replayed(tx, event, event.proof.as_ref())
 }
 
 /// What is said to an event whose proof was used before; none: it was not.
 fn replayed(
-    turn: &Turn<'_>,
+    tx: &Transaction<'_>,
     event: &NewEvent,
     proof: Option<&UsedProof>,
 ) -> rusqlite::Result<Option<Accepted>> {
-    let used = proof::used(turn, proof, event.received_at)?;
+    let used = proof::used(tx, proof, event.received_at)?;
     Ok(match used {
         None => None,
         Some(Some((seq, first))) => {
-            proof::replayed(turn, seq, event.received_at)?;
+            proof::replayed(tx, seq, event.received_at)?;
             Some(Accepted::Replayed(first))
         }
         // What used it was passed on: there is no event to name.
@@ -199,29 +200,29 @@ fn replayed(
 
 /// Owes an event again, after whatever its lanes hold already.
 pub(super) fn replay(
-    turn: &mut Turn<'_>,
+    tx: &mut Transaction<'_>,
     id: EventId,
     first: u32,
     to: &[NewDelivery],
     now: Timestamp,
 ) -> rusqlite::Result<Replayed> {
-    let Some((seq, next)) = next_number(turn, id)? else {
+    let Some((seq, next)) = next_number(tx, id)? else {
         return Ok(Replayed::NoEvent);
     };
     if next != first {
         return Ok(Replayed::Moved);
     }
-    let source: String = turn
+    let source: String = tx
         .conn
         .prepare_cached("SELECT source FROM event WHERE seq = ?1")?
         .query_row([seq], |row| row.get(0))?;
-    let kept = kept_call(turn, seq)?;
+    let kept = kept_call(tx, seq)?;
     let mut made = Vec::with_capacity(to.len());
     for (number, delivery) in (first..).zip(to) {
         let id = DeliveryId { event: id, number };
         let sealed = delivery.sealed.clone().or_else(|| kept.clone());
         owe(
-            turn,
+            tx,
             seq,
             id,
             &NewDelivery {
@@ -235,7 +236,7 @@ pub(super) fn replay(
     }
     if !made.is_empty() {
         // One that is held may hold its call no longer: whoever looks after it now has it.
-        turn.conn
+        tx.conn
             .prepare_cached(
                 "DELETE FROM sealed WHERE delivery IN
                     (SELECT key FROM delivery WHERE event = ?1 AND number < ?2 AND state = 'unknown')",
@@ -248,51 +249,54 @@ pub(super) fn replay(
 /// The same with what a source makes of an event that could not be mapped. Where nothing is owed, what waited for an
 /// operator is cancelled.
 pub(super) fn replay_anew(
-    turn: &mut Turn<'_>,
+    tx: &mut Transaction<'_>,
     (id, first): (EventId, u32),
     to: &[NewDelivery],
     anew: &Anew,
     now: Timestamp,
 ) -> rusqlite::Result<Replayed> {
-    let replayed = replay(turn, id, first, to, now)?;
-    let (Replayed::Made(_), Some((seq, _))) = (&replayed, next_number(turn, id)?) else {
+    let replayed = replay(tx, id, first, to, now)?;
+    let (Replayed::Made(_), Some((seq, _))) = (&replayed, next_number(tx, id)?) else {
         return Ok(replayed);
     };
     let unwritable =
         |error: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
     let params = serde_json::to_string(&anew.params).map_err(unwritable)?;
     let headers = serde_json::to_string(&anew.headers).map_err(unwritable)?;
-    turn.conn
+    tx.conn
         .prepare_cached(
             "UPDATE event SET event_type = ?2, thread = ?3, filtered = ?4 WHERE seq = ?1",
         )?
         .execute((seq, &anew.event_type, &anew.thread, &anew.filtered))?;
-    turn.conn
+    tx.conn
         .prepare_cached(
             "UPDATE body SET request_line = ?2, params = ?3, headers = ?4 WHERE seq = ?1",
         )?
         .execute((seq, &anew.request_line, params, headers))?;
     if to.is_empty() {
-        let source: String = turn
+        let source: String = tx
             .conn
             .prepare_cached("SELECT source FROM event WHERE seq = ?1")?
             .query_row([seq], |row| row.get(0))?;
-        let cancelled = turn
+        let cancelled = tx
             .conn
             .prepare_cached(
                 "UPDATE delivery SET state = 'cancelled' WHERE event = ?1 AND state = 'unmappable'",
             )?
             .execute([seq])?;
         let cancelled = i64::try_from(cancelled).unwrap_or(i64::MAX);
-        turn.count(&source, State::Unmappable, -cancelled);
-        turn.count(&source, State::Cancelled, cancelled);
+        tx.count(&source, State::Unmappable, -cancelled);
+        tx.count(&source, State::Cancelled, cancelled);
     }
     Ok(replayed)
 }
 
 /// An event's place, and the number that its next delivery will have.
-pub(super) fn next_number(turn: &Turn<'_>, id: EventId) -> rusqlite::Result<Option<(i64, u32)>> {
-    turn.conn
+pub(super) fn next_number(
+    tx: &Transaction<'_>,
+    id: EventId,
+) -> rusqlite::Result<Option<(i64, u32)>> {
+    tx.conn
         .prepare_cached(
             "SELECT e.seq, coalesce((SELECT max(number) + 1 FROM delivery WHERE event = e.seq), 0)
              FROM event AS e WHERE e.id = ?1",
@@ -302,8 +306,8 @@ pub(super) fn next_number(turn: &Turn<'_>, id: EventId) -> rusqlite::Result<Opti
 }
 
 /// The sealed call of an event's last delivery, while it is there.
-fn kept_call(turn: &Turn<'_>, seq: i64) -> rusqlite::Result<Option<Bytes>> {
-    turn.conn
+fn kept_call(tx: &Transaction<'_>, seq: i64) -> rusqlite::Result<Option<Bytes>> {
+    tx.conn
         .prepare_cached(
             "SELECT s.call FROM (SELECT key FROM delivery WHERE event = ?1 ORDER BY number DESC LIMIT 1) AS d
                 JOIN sealed AS s ON s.delivery = d.key",
@@ -313,8 +317,8 @@ fn kept_call(turn: &Turn<'_>, seq: i64) -> rusqlite::Result<Option<Bytes>> {
 }
 
 /// False: the id, or the source and dedup key, stand there already.
-fn insert_event(turn: &Turn<'_>, event: &NewEvent) -> rusqlite::Result<bool> {
-    let rows = turn
+fn insert_event(tx: &Transaction<'_>, event: &NewEvent) -> rusqlite::Result<bool> {
+    let rows = tx
         .conn
         .prepare_cached(
             "INSERT INTO event (id, source, dedup, event_type, thread, received_at, strength, secret, filtered, proofs,
@@ -337,8 +341,13 @@ fn insert_event(turn: &Turn<'_>, event: &NewEvent) -> rusqlite::Result<bool> {
     Ok(rows == 1)
 }
 
-fn insert_body(turn: &Turn<'_>, seq: i64, record: &Record, body: &Bytes) -> rusqlite::Result<()> {
-    turn.conn
+fn insert_body(
+    tx: &Transaction<'_>,
+    seq: i64,
+    record: &Record,
+    body: &Bytes,
+) -> rusqlite::Result<()> {
+    tx.conn
         .prepare_cached("INSERT INTO body (seq, request_line, params, headers, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute((seq, &record.event.request_line, &record.params, &record.headers, body.as_ref()))?;
     Ok(())
@@ -346,11 +355,11 @@ fn insert_body(turn: &Turn<'_>, seq: i64, record: &Record, body: &Bytes) -> rusq
 
 /// Whether one of its lanes has more than so many deliveries that wait or are in flight. A lane's row is there exactly
 /// as long as it has any.
-fn is_busy(turn: &Turn<'_>, event: &NewEvent, most: u32) -> rusqlite::Result<bool> {
-    let mut lane = turn
+fn is_busy(tx: &Transaction<'_>, event: &NewEvent, most: u32) -> rusqlite::Result<bool> {
+    let mut lane = tx
         .conn
         .prepare_cached("SELECT id, delivery IS NOT NULL FROM lane WHERE lane = ?1")?;
-    let mut waiting = turn.conn.prepare_cached(
+    let mut waiting = tx.conn.prepare_cached(
         "SELECT count(*) FROM (SELECT 1 FROM delivery INDEXED BY delivery_lane WHERE lane = ?1 AND state = 'pending'
          LIMIT ?2)",
     )?;
@@ -376,13 +385,13 @@ fn is_busy(turn: &Turn<'_>, event: &NewEvent, most: u32) -> rusqlite::Result<boo
 
 /// Whether too much of its source waits, or for too long. Counts that are kept, and one look into an index.
 fn is_behind(
-    turn: &mut Turn<'_>,
+    tx: &mut Transaction<'_>,
     event: &NewEvent,
     backlog: Backlog,
     delivery: &NewDelivery,
 ) -> rusqlite::Result<bool> {
     if let Some(most) = backlog.most
-        && turn.counted(&event.source, State::Pending)? >= i64::try_from(most).unwrap_or(i64::MAX)
+        && tx.counted(&event.source, State::Pending)? >= i64::try_from(most).unwrap_or(i64::MAX)
     {
         return Ok(true);
     }
@@ -390,12 +399,12 @@ fn is_behind(
         return Ok(false);
     };
     let route = route(
-        turn,
+        tx,
         &event.source,
         &delivery.destination.to_string(),
         delivery,
     )?;
-    let oldest: Option<i64> = turn
+    let oldest: Option<i64> = tx
         .conn
         .prepare_cached(
             "SELECT ready_at FROM lane INDEXED BY lane_ready WHERE delivery IS NULL AND route = ?1
@@ -407,8 +416,8 @@ fn is_behind(
 }
 
 /// The first one's id. An id that is there itself is a commit whose answer was lost.
-fn known(turn: &Turn<'_>, event: &NewEvent) -> rusqlite::Result<Option<EventId>> {
-    turn.conn
+fn known(tx: &Transaction<'_>, event: &NewEvent) -> rusqlite::Result<Option<EventId>> {
+    tx.conn
         .prepare_cached(
             "SELECT id FROM event WHERE source = ?1 AND dedup = ?2 AND dedup IS NOT NULL
              UNION ALL SELECT id FROM event WHERE id = ?3 LIMIT 1",
@@ -421,7 +430,7 @@ fn known(turn: &Turn<'_>, event: &NewEvent) -> rusqlite::Result<Option<EventId>>
 
 /// One delivery, and its lane where that has no work yet. A lane that waits for a later try goes on waiting.
 fn owe(
-    turn: &mut Turn<'_>,
+    tx: &mut Transaction<'_>,
     seq: i64,
     id: DeliveryId,
     delivery: &NewDelivery,
@@ -431,9 +440,9 @@ fn owe(
     // An upstream id made from the delivery itself belongs to no other: it needs no place in the index of turns.
     let turns = id.as_uuid().to_string() != delivery.upstream_id;
     let destination = delivery.destination.to_string();
-    let route = route(turn, source, &destination, delivery)?;
-    let lane = lane(turn, delivery.lane, route, ready_at)?;
-    turn.conn
+    let route = route(tx, source, &destination, delivery)?;
+    let lane = lane(tx, delivery.lane, route, ready_at)?;
+    tx.conn
         .prepare_cached(
             "INSERT INTO delivery (event, number, destination, route, lane, upstream_id, turns, sealed, state)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'pending')",
@@ -449,19 +458,19 @@ fn owe(
             delivery.sealed.is_some(),
         ))?;
     if let Some(call) = &delivery.sealed {
-        let key = turn.conn.last_insert_rowid();
-        turn.conn
+        let key = tx.conn.last_insert_rowid();
+        tx.conn
             .prepare_cached("INSERT INTO sealed (delivery, call) VALUES (?1, ?2)")?
             .execute((key, call.as_ref()))?;
     }
-    turn.count(source, State::Pending, 1);
-    turn.news();
+    tx.count(source, State::Pending, 1);
+    tx.news();
     Ok(())
 }
 
 /// One delivery of an event that could not be mapped, with the reason: it has no lane, so nothing takes it up.
 fn hold_back(
-    turn: &mut Turn<'_>,
+    tx: &mut Transaction<'_>,
     seq: i64,
     id: DeliveryId,
     delivery: &NewDelivery,
@@ -469,15 +478,15 @@ fn hold_back(
     (at, why): (Timestamp, &str),
 ) -> rusqlite::Result<()> {
     let destination = delivery.destination.to_string();
-    let route = route(turn, source, &destination, delivery)?;
+    let route = route(tx, source, &destination, delivery)?;
     let state = State::Unmappable;
-    turn.conn
+    tx.conn
         .prepare_cached(
             "INSERT INTO delivery (event, number, destination, route, lane, upstream_id, turns, sealed, state)
              VALUES (?1, ?2, ?3, ?4, 0, ?5, 0, 0, ?6)",
         )?
         .execute((seq, id.number, &destination, route, &delivery.upstream_id, state.as_str()))?;
-    let key = turn.conn.last_insert_rowid();
+    let key = tx.conn.last_insert_rowid();
     let (result, detail) = (state.as_str().to_owned(), why.to_owned());
     let attempt = Attempt {
         number: 0,
@@ -487,33 +496,33 @@ fn hold_back(
         status: None,
         detail,
     };
-    settle::insert_attempt(turn, key, &attempt, false)?;
-    turn.count(source, state, 1);
+    settle::insert_attempt(tx, key, &attempt, false)?;
+    tx.count(source, state, 1);
     Ok(())
 }
 
 /// The number of a delivery's route.
 fn route(
-    turn: &mut Turn<'_>,
+    tx: &mut Transaction<'_>,
     source: &str,
     destination: &str,
     delivery: &NewDelivery,
 ) -> rusqlite::Result<i64> {
-    if let Some((last, id)) = &turn.route
+    if let Some((last, id)) = &tx.route
         && last.source == source
         && (&last.destination, &last.account, last.class)
             == (&delivery.destination, &delivery.account, delivery.class)
     {
         return Ok(*id);
     }
-    let id = find_route(turn, source, destination, delivery)?;
-    turn.route = Some((delivery.route(source), id));
+    let id = find_route(tx, source, destination, delivery)?;
+    tx.route = Some((delivery.route(source), id));
     Ok(id)
 }
 
 /// Looks a route up, and makes it where it is new.
 fn find_route(
-    turn: &Turn<'_>,
+    tx: &Transaction<'_>,
     source: &str,
     destination: &str,
     delivery: &NewDelivery,
@@ -524,7 +533,7 @@ fn find_route(
         account(&delivery.account),
         delivery.class.as_str(),
     );
-    let known = turn
+    let known = tx
         .conn
         .prepare_cached("SELECT id FROM route WHERE source = ?1 AND destination = ?2 AND account = ?3 AND class = ?4")?
         .query_row((route.0, route.1, route.2.as_ref(), route.3), |row| row.get(0))
@@ -534,7 +543,7 @@ fn find_route(
     }
     let rank = fair::rank(&delivery.account, delivery.class);
     let (begins, ends) = (rank_begins(rank), rank_begins(rank + 1));
-    turn.conn
+    tx.conn
         .prepare_cached(
             "INSERT INTO route (id, source, destination, account, class)
              VALUES (1 + coalesce((SELECT max(id) FROM route WHERE id >= ?5 AND id < ?6), ?5), ?1, ?2, ?3, ?4)
@@ -553,22 +562,22 @@ fn account(account: &Account) -> Cow<'static, str> {
 
 /// The number of a lane, which is made where it has no work yet. `route` is that of the delivery it is asked for.
 pub(super) fn lane(
-    turn: &Turn<'_>,
+    tx: &Transaction<'_>,
     name: Uuid,
     route: i64,
     ready_at: Timestamp,
 ) -> rusqlite::Result<i64> {
     let name = name.as_bytes();
-    let made = turn
+    let made = tx
         .conn
         .prepare_cached(
             "INSERT INTO lane (lane, ready_at, route) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
         )?
         .execute((name, ready_at.millis(), route))?;
     if made == 1 {
-        return Ok(turn.conn.last_insert_rowid());
+        return Ok(tx.conn.last_insert_rowid());
     }
-    turn.conn
+    tx.conn
         .prepare_cached("SELECT id FROM lane WHERE lane = ?1")?
         .query_row([name], |row| row.get(0))
 }

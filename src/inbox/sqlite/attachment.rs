@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::writer::Turn;
+use super::writer::Transaction;
 use crate::inbox::{KeptAttachment, Page};
 use crate::model::{Attachment, AttachmentId, EventId, Timestamp};
 
@@ -14,21 +14,21 @@ const COLUMNS: &str = "a.seq, a.id, a.name, a.content_type, a.size, a.sha256, a.
 
 /// Keeps files of an event, or of none.
 pub(super) fn insert(
-    turn: &Turn<'_>,
+    tx: &Transaction<'_>,
     event: Option<i64>,
     source: &str,
     attachments: &[Attachment],
 ) -> rusqlite::Result<()> {
-    insert_from(turn, event, 0, source, attachments)
+    insert_from(tx, event, 0, source, attachments)
 }
 
 /// Keeps more files of an event, behind those it has. False: there is no such event.
 pub(super) fn add(
-    turn: &Turn<'_>,
+    tx: &Transaction<'_>,
     event: EventId,
     attachments: &[Attachment],
 ) -> rusqlite::Result<bool> {
-    let found = turn
+    let found = tx
         .conn
         .prepare_cached(
             "SELECT e.seq, e.source, (SELECT coalesce(max(a.position) + 1, 0) FROM attachment AS a
@@ -40,18 +40,18 @@ pub(super) fn add(
     let Some((seq, source, from)) = found else {
         return Ok(false);
     };
-    insert_from(turn, Some(seq), from, &source, attachments)?;
+    insert_from(tx, Some(seq), from, &source, attachments)?;
     Ok(true)
 }
 
 fn insert_from(
-    turn: &Turn<'_>,
+    tx: &Transaction<'_>,
     event: Option<i64>,
     from: i64,
     source: &str,
     attachments: &[Attachment],
 ) -> rusqlite::Result<()> {
-    let mut statement = turn.conn.prepare_cached(
+    let mut statement = tx.conn.prepare_cached(
         "INSERT INTO attachment (id, event, position, source, name, content_type, size, sha256, key, expires_at, origin)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?;
@@ -151,8 +151,12 @@ pub(super) fn known(
 }
 
 /// Has the files of an event stay at least until a time.
-pub(super) fn extend(turn: &Turn<'_>, event: EventId, until: Timestamp) -> rusqlite::Result<()> {
-    turn.conn
+pub(super) fn extend(
+    tx: &Transaction<'_>,
+    event: EventId,
+    until: Timestamp,
+) -> rusqlite::Result<()> {
+    tx.conn
         .prepare_cached(
             "UPDATE attachment SET expires_at = max(expires_at, ?2)
              WHERE event = (SELECT seq FROM event WHERE id = ?1) AND event IS NOT NULL",
@@ -162,8 +166,8 @@ pub(super) fn extend(turn: &Turn<'_>, event: EventId, until: Timestamp) -> rusql
 }
 
 /// Forgets files, whose bytes are gone.
-pub(super) fn forget(turn: &Turn<'_>, ids: &[AttachmentId]) -> rusqlite::Result<usize> {
-    let mut statement = turn
+pub(super) fn forget(tx: &Transaction<'_>, ids: &[AttachmentId]) -> rusqlite::Result<usize> {
+    let mut statement = tx
         .conn
         .prepare_cached("DELETE FROM attachment WHERE id = ?1")?;
     ids.iter()

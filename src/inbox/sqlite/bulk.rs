@@ -86,20 +86,20 @@ async fn keep_all(inbox: &SqliteInbox, events: impl IntoIterator<Item = NewEvent
         .map(|event| accept::Record::new(event).unwrap())
         .collect();
     inbox
-        .write("keep many", move |turn| {
+        .write("keep many", move |tx| {
             records
                 .iter()
-                .try_for_each(|record| accept::keep(turn, record).map(|_| ()))
+                .try_for_each(|record| accept::keep(tx, record).map(|_| ()))
         })
         .await
         .unwrap();
 }
 
-async fn claim(inbox: &SqliteInbox, overlap: Overlap, now: i64) -> Claims {
+async fn claim(inbox: &SqliteInbox, overlap: Overlap, now: i64) -> ClaimBatch {
     inbox.claim(Box::new(Any(overlap)), at(now)).await.unwrap()
 }
 
-/// Claims until something is claimed; gives that and how many were dropped on the way.
+/// ClaimBatch until something is claimed; gives that and how many were dropped on the way.
 async fn claim_one(inbox: &SqliteInbox, overlap: Overlap, now: i64) -> (Claimed, u64) {
     let mut dropped = 0;
     for _ in 0..100 {
@@ -178,7 +178,7 @@ async fn a_settlement_from_before_it_was_settled_by_hand_changes_nothing() {
     settle(&inbox, &before, 2, Next::Unknown).await;
     assert!(
         inbox
-            .resolve(before.id, ByHand::Again, "asked them", at(3))
+            .resolve(before.id, Resolution::Again, "asked them", at(3))
             .await
             .unwrap()
     );
@@ -218,7 +218,7 @@ async fn what_is_sent_again_by_hand_does_not_wait_for_what_is_behind_it() {
     settle(&inbox, &waits, 3, later.clone()).await;
     assert!(
         inbox
-            .resolve(sent.id, ByHand::Again, "", at(4))
+            .resolve(sent.id, Resolution::Again, "", at(4))
             .await
             .unwrap()
     );
@@ -228,7 +228,7 @@ async fn what_is_sent_again_by_hand_does_not_wait_for_what_is_behind_it() {
     let (waits, _) = claim_one(&inbox, Overlap::QUEUE, 2_000_000).await;
     assert!(
         inbox
-            .resolve(sent.id, ByHand::Again, "", at(2_000_001))
+            .resolve(sent.id, Resolution::Again, "", at(2_000_001))
             .await
             .unwrap()
     );
@@ -560,7 +560,7 @@ async fn a_sweep_does_not_read_again_what_is_kept_longer() {
     assert_eq!(
         inbox.sweep(&keep, at(10_000), 1_000).await.unwrap(),
         499,
-        "in more than one turn"
+        "in more than one tx"
     );
     let round = held(&inbox.walks).begin(&keep, at(10_001));
     assert_eq!(
@@ -586,7 +586,7 @@ async fn above_its_ceiling_nothing_is_kept_and_everything_else_goes_on() {
     let mut count = 0;
     while inbox.accept(large(count)).await.is_ok() {
         count += 1;
-        // Looked at no more often than that.
+        // DueRoutes at no more often than that.
         tokio::time::sleep(millis(110)).await;
     }
     assert!((5..40).contains(&count), "{count}");
@@ -636,8 +636,8 @@ async fn a_file_that_is_mostly_empty_gives_its_pages_back() {
         inbox.accept(large(now)).await.unwrap();
     }
     let pages = async || {
-        let ask = |turn: &mut Turn<'_>| {
-            turn.conn
+        let ask = |tx: &mut Transaction<'_>| {
+            tx.conn
                 .query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))
         };
         inbox.write("count pages", ask).await.unwrap() * schema::PAGE
@@ -792,7 +792,7 @@ async fn an_inbox_from_before_there_were_routes_goes_on_where_it_was() {
     settle(&inbox, &last, 12, Next::Unknown).await;
     assert!(
         inbox
-            .resolve(last.id, ByHand::Again, "", at(13))
+            .resolve(last.id, Resolution::Again, "", at(13))
             .await
             .unwrap()
     );

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, ffi};
 
+use super::health::Health;
 use super::schema::{BUSY, PAGE, WAL_LIMIT};
-use super::shared::Shared;
 use super::writer::held;
 
 /// How long it rests between two rounds.
@@ -25,7 +25,7 @@ const FRAMES: i64 = WAL_LIMIT / PAGE;
 
 /// What the writer and the checkpointer tell each other.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct CheckpointSignal {
     signs: Mutex<Signs>,
     changed: Condvar,
     /// The log's length in frames, at the last round.
@@ -40,7 +40,7 @@ struct Signs {
     stop: bool,
 }
 
-impl Pace {
+impl CheckpointSignal {
     /// Nothing written yet.
     pub(super) fn new() -> Self {
         Self {
@@ -87,7 +87,7 @@ impl Pace {
 }
 
 /// The checkpointer's thread.
-pub(super) fn run(conn: &Connection, pace: &Pace, shared: &Arc<Shared>) {
+pub(super) fn run(conn: &Connection, pace: &CheckpointSignal, shared: &Arc<Health>) {
     while pace.wait() {
         match round(conn, "PRAGMA wal_checkpoint(PASSIVE)") {
             Ok((_, frames)) => pace.frames.store(frames, Ordering::Relaxed),
@@ -103,7 +103,7 @@ pub(super) fn run(conn: &Connection, pace: &Pace, shared: &Arc<Shared>) {
 }
 
 /// Lets the log begin anew when it has grown past its bound. Called by the writer, between two commits.
-pub(super) fn restart_when_large(conn: &Connection, pace: &Pace) {
+pub(super) fn restart_when_large(conn: &Connection, pace: &CheckpointSignal) {
     let frames = pace.frames.load(Ordering::Relaxed);
     if frames < pace.bound.load(Ordering::Relaxed) {
         return;

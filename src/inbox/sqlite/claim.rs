@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::attachment;
-use super::writer::{Message, Turn, Work, held};
-use super::{gather, query, settle};
+use super::writer::{Transaction, Work, WriterMessage, held};
+use super::{overlap, query, settle};
 use crate::inbox::fair::{ROUTES, Shares};
 use crate::inbox::{Claimed, InboxError, Merged, Next, Settlement, Terms};
 use crate::model::{Attempt, DeliveryId, EventId, Params, Route, State, Timestamp};
@@ -68,7 +68,7 @@ pub(super) struct Leased {
 
 /// Leases what is due, on these terms.
 pub(super) fn lease(
-    turn: &mut Turn<'_>,
+    tx: &mut Transaction<'_>,
     terms: &mut dyn Terms,
     shares: &mut Shares,
     now: Timestamp,
@@ -79,7 +79,7 @@ pub(super) fn lease(
     if room == 0 {
         return Ok(claim);
     }
-    let Looked { mut open, next_due } = open_routes(turn, terms, shares, now)?;
+    let DueRoutes { mut open, next_due } = open_routes(tx, terms, shares, now)?;
     let any_open = !open.is_empty();
     let mut leased: Vec<(Route, usize)> = Vec::new();
     // What one has no use for is dealt again to the others.
@@ -88,7 +88,7 @@ pub(super) fn lease(
         let mut satisfied = Vec::with_capacity(open.len());
         for ((id, route), wanted) in open.iter().zip(dealt) {
             let before = claim.leases.len();
-            lease_of(turn, *id, wanted, terms, now, &mut claim)?;
+            lease_of(tx, *id, wanted, terms, now, &mut claim)?;
             let taken = claim.leases.len() - before;
             satisfied.push(wanted > 0 && taken == wanted);
             if taken < wanted {
@@ -123,7 +123,7 @@ pub(super) const fn rank_begins(rank: i64) -> i64 {
 }
 
 /// What a look at the routes came to.
-struct Looked {
+struct DueRoutes {
     /// Those that have something due and are open, with their numbers.
     open: Vec<(i64, Route)>,
     /// When the first of an open one is due.
@@ -133,13 +133,13 @@ struct Looked {
 /// The routes that have something due and are open, some of each rank; and, where there are none, when the first of an
 /// open one is due.
 fn open_routes(
-    turn: &Turn<'_>,
+    tx: &Transaction<'_>,
     terms: &mut dyn Terms,
     shares: &mut Shares,
     now: Timestamp,
-) -> rusqlite::Result<Looked> {
-    let mut walk = Walk {
-        turn,
+) -> rusqlite::Result<DueRoutes> {
+    let mut walk = RouteWalk {
+        tx,
         terms,
         now,
         open: Vec::new(),
@@ -178,29 +178,29 @@ fn open_routes(
         }
         at = ends;
     }
-    Ok(Looked {
+    Ok(DueRoutes {
         open: walk.open,
         next_due: walk.next_due,
     })
 }
 
 /// A look at the routes that have lanes which are not leased.
-struct Walk<'a, 'b> {
-    turn: &'a Turn<'b>,
+struct RouteWalk<'a, 'b> {
+    tx: &'a Transaction<'b>,
     terms: &'a mut dyn Terms,
     now: Timestamp,
     open: Vec<(i64, Route)>,
     next_due: Option<Timestamp>,
 }
 
-impl Walk<'_, '_> {
+impl RouteWalk<'_, '_> {
     /// The next route behind a number, up to another, and when its first lane is ready.
     fn next(
         &self,
         after: i64,
         until: i64,
     ) -> rusqlite::Result<Option<(i64, Timestamp, Option<Route>)>> {
-        self.turn
+        self.tx
             .conn
             .prepare_cached(
                 "SELECT l.route, l.ready_at, r.source, r.destination, r.account, r.class
@@ -248,7 +248,7 @@ impl Walk<'_, '_> {
 
 /// Leases up to `wanted` of a route's lanes.
 fn lease_of(
-    turn: &mut Turn<'_>,
+    tx: &mut Transaction<'_>,
     route: i64,
     wanted: usize,
     terms: &dyn Terms,
@@ -258,7 +258,7 @@ fn lease_of(
     if wanted == 0 {
         return Ok(());
     }
-    let due: Vec<(i64, Uuid)> = turn
+    let due: Vec<(i64, Uuid)> = tx
         .conn
         .prepare_cached(
             "SELECT id, lane FROM lane INDEXED BY lane_ready WHERE delivery IS NULL AND route = ?1 AND ready_at <= ?2
@@ -272,7 +272,7 @@ fn lease_of(
         if claim.looked >= WAITING {
             break;
         }
-        let Some(head) = first(turn, number, route, terms, now, claim)? else {
+        let Some(head) = first(tx, number, route, terms, now, claim)? else {
             continue;
         };
         let (attempt, strikes) = (
@@ -280,18 +280,18 @@ fn lease_of(
             head.strikes.saturating_add(1),
         );
         let fence = head.fence + 1;
-        turn.conn
+        tx.conn
             .prepare_cached(
                 "UPDATE delivery SET state = 'leased', attempts = ?2, strikes = ?3, doubt = coalesce(doubt, ?4),
                         fence = ?5 WHERE key = ?1",
             )?
             .execute((head.key, attempt, strikes, now.millis(), fence))?;
-        turn.conn
+        tx.conn
             .prepare_cached("UPDATE lane SET delivery = ?2 WHERE id = ?1")?
             .execute((number, head.key))?;
-        turn.count(&head.source, State::Pending, -1);
-        turn.count(&head.source, State::Leased, 1);
-        let Head {
+        tx.count(&head.source, State::Pending, -1);
+        tx.count(&head.source, State::Leased, 1);
+        let LaneHead {
             key, event, doubt, ..
         } = head;
         claim.leases.push(Lease {
@@ -311,26 +311,26 @@ fn lease_of(
 /// The delivery that a lane is to send next, after what became of those that waited before it. None: it has none now,
 /// or one of another route.
 fn first(
-    turn: &mut Turn<'_>,
+    tx: &mut Transaction<'_>,
     lane: i64,
     route: i64,
     terms: &dyn Terms,
     now: Timestamp,
     claim: &mut Leased,
-) -> rusqlite::Result<Option<Head>> {
+) -> rusqlite::Result<Option<LaneHead>> {
     for _ in 0..HEADS {
-        let Some(head) = head(turn, lane)? else {
+        let Some(head) = head(tx, lane)? else {
             // A lane whose last delivery was dropped, or one without work, which does no harm when it is gone.
-            turn.conn
+            tx.conn
                 .prepare_cached("DELETE FROM lane WHERE id = ?1")?
                 .execute([lane])?;
             return Ok(None);
         };
         if head.route != route {
-            turn.conn
+            tx.conn
                 .prepare_cached("UPDATE lane SET route = ?2 WHERE id = ?1")?
                 .execute((lane, head.route))?;
-            turn.news();
+            tx.news();
             return Ok(None);
         }
         // What may have been sent is finished first, as it is.
@@ -339,7 +339,7 @@ fn first(
         }
         let overlap = terms.overlap(&head.source);
         let source = head.source.clone();
-        let (first, dropped) = gather::gather(turn, lane, head, overlap, now, &mut claim.looked)?;
+        let (first, dropped) = overlap::gather(tx, lane, head, overlap, now, &mut claim.looked)?;
         if dropped > 0 {
             *claim.dropped.entry(source).or_default() += dropped;
         }
@@ -352,7 +352,7 @@ fn first(
 
 /// A lane's first pending delivery.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(super) struct LaneHead {
     pub(super) key: i64,
     pub(super) event: i64,
     pub(super) attempts: u32,
@@ -365,8 +365,8 @@ pub(super) struct Head {
     pub(super) fence: i64,
 }
 
-fn head(turn: &Turn<'_>, lane: i64) -> rusqlite::Result<Option<Head>> {
-    turn.conn
+fn head(tx: &Transaction<'_>, lane: i64) -> rusqlite::Result<Option<LaneHead>> {
+    tx.conn
         .prepare_cached(
             "SELECT d.key, d.event, d.attempts, d.strikes, d.doubt, e.source, d.route, d.sealed, e.received_at,
                     d.fence
@@ -374,7 +374,7 @@ fn head(turn: &Turn<'_>, lane: i64) -> rusqlite::Result<Option<Head>> {
              WHERE d.lane = ?1 AND d.state = 'pending' ORDER BY d.key LIMIT 1",
         )?
         .query_row([lane], |row| {
-            Ok(Head {
+            Ok(LaneHead {
                 key: row.get(0)?,
                 event: row.get(1)?,
                 attempts: row.get(2)?,
@@ -547,12 +547,12 @@ enum Return {
 #[derive(Clone, Debug)]
 pub(super) struct Returned {
     list: Arc<Mutex<Vec<Return>>>,
-    bell: mpsc::WeakSender<Message>,
+    bell: mpsc::WeakSender<WriterMessage>,
 }
 
 impl Returned {
     /// Empty; `bell` wakes the writer.
-    pub(super) fn new(bell: mpsc::WeakSender<Message>) -> Self {
+    pub(super) fn new(bell: mpsc::WeakSender<WriterMessage>) -> Self {
         Self {
             list: Arc::default(),
             bell,
@@ -566,7 +566,7 @@ impl Returned {
             && let Some(bell) = self.bell.upgrade()
         {
             // When the queue is full the writer has a turn before it anyway.
-            let _ = bell.try_send(Message::Look);
+            let _ = bell.try_send(WriterMessage::Look);
         }
     }
 
@@ -589,10 +589,10 @@ struct GiveBack {
 }
 
 impl Work for GiveBack {
-    fn apply(&mut self, turn: &mut Turn<'_>) -> rusqlite::Result<()> {
+    fn apply(&mut self, tx: &mut Transaction<'_>) -> rusqlite::Result<()> {
         match &self.what {
             Return::Untaken(lease) => {
-                settle::give_back(turn, lease.lane, lease.fence, lease.key, lease.doubt)
+                settle::give_back(tx, lease.lane, lease.fence, lease.key, lease.doubt)
             }
             Return::Unreadable(lease, cause) => {
                 tracing::error!(
@@ -610,7 +610,7 @@ impl Work for GiveBack {
                 };
                 let (key, lane, fence) = (lease.key, lease.lane, lease.fence);
                 settle::settle(
-                    turn,
+                    tx,
                     &Settlement {
                         id: None,
                         key,

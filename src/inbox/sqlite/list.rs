@@ -6,7 +6,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use super::query::state;
-use super::words;
+use super::search;
 use crate::inbox::{EventFilter, EventSummary, Page};
 use crate::model::{EventId, State, Timestamp};
 
@@ -35,7 +35,7 @@ pub(super) fn events(
 ) -> rusqlite::Result<Page<EventSummary>> {
     let limit = filter.limit.clamp(1, PAGE);
     let mut items = Vec::new();
-    let next = Walk::new(conn, filter, indexed)?.go(|event| {
+    let next = ListWalk::new(conn, filter, indexed)?.go(|event| {
         items.push(event);
         items.len() < limit
     })?;
@@ -50,7 +50,7 @@ pub(super) fn count(
     most: u64,
 ) -> rusqlite::Result<(u64, Option<i64>)> {
     let mut count = 0;
-    let next = Walk::new(conn, filter, indexed)?.go(|_| {
+    let next = ListWalk::new(conn, filter, indexed)?.go(|_| {
         count += 1;
         count < most
     })?;
@@ -58,7 +58,7 @@ pub(super) fn count(
 }
 
 /// The index a list goes by, and what it is looked up with.
-enum Way<'a> {
+enum ListIndex<'a> {
     Words(String),
     Dedup(&'a str, Option<&'a str>),
     Thread(&'a str),
@@ -70,17 +70,17 @@ enum Way<'a> {
 }
 
 /// A walk over the events that may fit.
-struct Walk<'a> {
+struct ListWalk<'a> {
     conn: &'a Connection,
     filter: &'a EventFilter,
-    way: Way<'a>,
+    way: ListIndex<'a>,
     /// Words that the bodies have to be searched for.
     words: Vec<String>,
     above: i64,
     below: i64,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> ListWalk<'a> {
     fn new(conn: &'a Connection, filter: &'a EventFilter, indexed: bool) -> rusqlite::Result<Self> {
         let (mut above, mut below) = (i64::MIN, i64::MAX);
         if let Some(until) = filter.until {
@@ -94,7 +94,7 @@ impl<'a> Walk<'a> {
             Some(cursor) => below = below.min(cursor),
             None => {}
         }
-        let words = filter.text.as_deref().map(words::of).unwrap_or_default();
+        let words = filter.text.as_deref().map(search::of).unwrap_or_default();
         // Few deliveries are not delivered, so they have an index of their own; the others are found soon by looking.
         let listed = filter.state.filter(|state| *state != State::Delivered);
         let way = match (
@@ -104,16 +104,16 @@ impl<'a> Walk<'a> {
             &filter.event_type,
             &filter.source,
         ) {
-            (Some(dedup), ..) => Way::Dedup(dedup, filter.source.as_deref()),
-            _ if indexed && !words.is_empty() => Way::Words(words::query(&words)),
-            (_, Some(thread), ..) => Way::Thread(thread),
-            (_, _, Some(state), ..) => Way::State(state),
-            _ if filter.open == Some(true) => Way::Open,
-            (_, _, _, Some(kind), _) => Way::Kind(kind),
-            (.., Some(source)) => Way::Source(source),
-            _ => Way::All,
+            (Some(dedup), ..) => ListIndex::Dedup(dedup, filter.source.as_deref()),
+            _ if indexed && !words.is_empty() => ListIndex::Words(search::query(&words)),
+            (_, Some(thread), ..) => ListIndex::Thread(thread),
+            (_, _, Some(state), ..) => ListIndex::State(state),
+            _ if filter.open == Some(true) => ListIndex::Open,
+            (_, _, _, Some(kind), _) => ListIndex::Kind(kind),
+            (.., Some(source)) => ListIndex::Source(source),
+            _ => ListIndex::All,
         };
-        let words = if matches!(way, Way::Words(_)) {
+        let words = if matches!(way, ListIndex::Words(_)) {
             Vec::new()
         } else {
             words
@@ -180,7 +180,7 @@ impl<'a> Walk<'a> {
         };
         let text = |text: &str| vec![Value::Text(text.to_owned())];
         match &self.way {
-            Way::Words(words) => (
+            ListIndex::Words(words) => (
                 format!(
                     "SELECT {columns} FROM words AS w CROSS JOIN event AS e ON e.seq = w.rowid
                      WHERE w.words MATCH ?3 AND w.rowid > ?1 AND w.rowid < ?2 ORDER BY w.rowid {order}"
@@ -189,7 +189,7 @@ impl<'a> Walk<'a> {
             ),
             // One of each source at most, so there is little to put in order. The sources are found from one to the
             // next, however many events each has.
-            Way::Dedup(dedup, source) => (
+            ListIndex::Dedup(dedup, source) => (
                 format!(
                     "WITH RECURSIVE s (source) AS (
                         SELECT coalesce(?4, (SELECT min(source) FROM event INDEXED BY event_source))
@@ -204,13 +204,13 @@ impl<'a> Walk<'a> {
                     source.map_or(Value::Null, |source| Value::Text(source.to_owned())),
                 ],
             ),
-            Way::Kind(kind) => {
+            ListIndex::Kind(kind) => {
                 (of_event("INDEXED BY event_kind", "e.event_type = ?3 AND e.event_type IS NOT NULL AND"), text(kind))
             }
-            Way::Thread(thread) => {
+            ListIndex::Thread(thread) => {
                 (of_event("INDEXED BY event_thread", "e.thread = ?3 AND e.thread IS NOT NULL AND"), text(thread))
             }
-            Way::State(state) => (
+            ListIndex::State(state) => (
                 format!(
                     "SELECT {columns} FROM delivery AS d INDEXED BY delivery_state CROSS JOIN event AS e ON e.seq = d.event
                      WHERE d.state <> 'delivered' AND d.state = ?3 AND d.event > ?1 AND d.event < ?2
@@ -219,7 +219,7 @@ impl<'a> Walk<'a> {
                 text(state.as_str()),
             ),
             // Each half comes in order, so that the two are read as one list and nothing is sorted.
-            Way::Open => {
+            ListIndex::Open => {
                 let half = |state: State| {
                     format!(
                         "SELECT {columns} FROM delivery AS d INDEXED BY delivery_state
@@ -232,8 +232,8 @@ impl<'a> Walk<'a> {
                     State::ALL.into_iter().filter(|state| state.needs_attention()).map(half).collect();
                 (format!("{} ORDER BY 1 {order}", halves.join(" UNION ALL ")), Vec::new())
             }
-            Way::Source(source) => (of_event("INDEXED BY event_source", "e.source = ?3 AND"), text(source)),
-            Way::All => (of_event("", ""), Vec::new()),
+            ListIndex::Source(source) => (of_event("INDEXED BY event_source", "e.source = ?3 AND"), text(source)),
+            ListIndex::All => (of_event("", ""), Vec::new()),
         }
     }
 
@@ -282,7 +282,7 @@ impl<'a> Walk<'a> {
             .prepare_cached("SELECT body FROM body WHERE seq = ?1")?
             .query_row([seq], |row| row.get(0))?;
         *looked += body.len() / LARGE;
-        let Some(text) = words::text(&body) else {
+        let Some(text) = search::text(&body) else {
             return Ok(false);
         };
         let text = text.to_lowercase();

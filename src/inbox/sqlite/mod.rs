@@ -9,21 +9,21 @@ mod attachment;
 mod bulk;
 mod checkpoint;
 mod claim;
-mod gather;
-mod hand;
+mod disk;
+mod health;
 mod list;
 mod naming;
+mod operator;
+mod overlap;
 mod proof;
 mod query;
 mod reader;
 mod schema;
+mod search;
 mod settle;
-mod shared;
-mod space;
 mod spend;
 mod sweep;
 mod waiting;
-mod words;
 mod writer;
 mod young;
 
@@ -39,20 +39,20 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 
-use self::checkpoint::Pace;
+use self::checkpoint::CheckpointSignal;
 use self::claim::{Leases, Returned};
+use self::disk::Disk;
+use self::health::Health;
 use self::reader::Readers;
-use self::shared::Shared;
-use self::space::Space;
 use self::sweep::Walks;
-use self::writer::{Job, Message, Turn, Weight, Writer, held};
+use self::writer::{QueuedWork, Transaction, Weight, Writer, WriterMessage, held};
 use self::young::Young;
 use super::fair::Shares;
 use super::{
-    self as inbox, Anew, ByHand, Claimed, Claims, Count, DeliveryDetail, EventDetail, EventFilter,
-    EventSummary, Hold, Inbox, InboxError, JobState, JobStep, Keep, KeptAttachment, NewJob, Page,
-    Replayed, Settled, Settlement, SourceFare, Spend, Standing, Terms, Turn as Before, Usage,
-    WaitingDelivery,
+    self as inbox, Anew, ClaimBatch, Claimed, Count, DeliveryDetail, EventDetail, EventFilter,
+    EventSummary, Inbox, InboxError, JobState, JobStep, Keep, KeptAttachment, NewJob, Page, Pause,
+    Replayed, ReplicaStatus, Resolution, Settled, Settlement, SourceFare, Spend, Terms,
+    Turn as Before, Usage, WaitingDelivery,
 };
 use crate::model::{
     Accepted, Attachment, AttachmentId, DeliveryId, Destination, EventId, NewDelivery, NewEvent,
@@ -68,12 +68,12 @@ const LOOK: Duration = Duration::from_secs(1);
 /// An inbox in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteInbox {
-    queue: Option<mpsc::Sender<Message>>,
+    queue: Option<mpsc::Sender<WriterMessage>>,
     waiting: Arc<AtomicUsize>,
     returned: Returned,
     readers: Arc<Readers>,
-    shared: Arc<Shared>,
-    space: Arc<Space>,
+    shared: Arc<Health>,
+    disk: Arc<Disk>,
     /// What claims took of late, by whom.
     shares: Arc<Mutex<Shares>>,
     walks: Mutex<Walks>,
@@ -125,7 +125,7 @@ impl SqliteInbox {
             .map_err(failed)?;
         if options.search {
             let queue = inbox.queue()?.downgrade();
-            let filling = tokio::spawn(words::fill(Arc::downgrade(&inbox.readers), queue));
+            let filling = tokio::spawn(search::fill(Arc::downgrade(&inbox.readers), queue));
             inbox.search = Some(filling.abort_handle());
         }
         Ok(inbox)
@@ -144,13 +144,13 @@ impl SqliteInbox {
         sync_folder(path)?;
         let checkpointer = schema::checkpointer(path)?;
         let readers = Arc::new(Readers::open(path)?);
-        let space = Arc::new(Space::new(path, options.max_bytes, options.min_free));
-        space.note(&conn);
+        let disk = Arc::new(Disk::new(path, options.max_bytes, options.min_free));
+        disk.note(&conn);
 
         let (sender, queue) = mpsc::channel(options.queue.clamp(1, 1 << 20));
         let returned = Returned::new(sender.downgrade());
-        let shared = Arc::new(Shared::new());
-        let pace = Arc::new(Pace::new());
+        let shared = Arc::new(Health::new());
+        let pace = Arc::new(CheckpointSignal::new());
         let writer = Writer {
             conn,
             young,
@@ -158,7 +158,7 @@ impl SqliteInbox {
             batch: options.batch.clamp(1, 1 << 16),
             returned: returned.clone(),
             shared: Arc::clone(&shared),
-            space: Arc::clone(&space),
+            disk: Arc::clone(&disk),
             pace: Arc::clone(&pace),
             lock,
         };
@@ -175,7 +175,7 @@ impl SqliteInbox {
             returned,
             readers,
             shared,
-            space,
+            disk,
             shares: Arc::default(),
             walks: Mutex::default(),
             search: None,
@@ -187,7 +187,7 @@ impl SqliteInbox {
     async fn write<T: Send + 'static>(
         &self,
         doing: &'static str,
-        work: impl FnMut(&mut Turn<'_>) -> rusqlite::Result<T> + Send + 'static,
+        work: impl FnMut(&mut Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, InboxError> {
         self.write_and_wrap(doing, work, |found| found).await
     }
@@ -195,13 +195,13 @@ impl SqliteInbox {
     async fn write_and_wrap<T: Send + 'static, U: Send + 'static>(
         &self,
         doing: &'static str,
-        work: impl FnMut(&mut Turn<'_>) -> rusqlite::Result<T> + Send + 'static,
+        work: impl FnMut(&mut Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
         wrap: impl FnOnce(T) -> U + Send + 'static,
     ) -> Result<U, InboxError> {
         let weight = Weight::of(0, &self.waiting, usize::MAX).ok_or(InboxError::Closed)?;
-        let (job, end) = Job::new(doing, weight, work, wrap);
+        let (job, end) = QueuedWork::new(doing, weight, work, wrap);
         self.queue()?
-            .send(Message::Work(Box::new(job)))
+            .send(WriterMessage::Work(Box::new(job)))
             .await
             .map_err(|_| InboxError::Closed)?;
         end.await.unwrap_or(Err(InboxError::Closed))
@@ -212,20 +212,20 @@ impl SqliteInbox {
         if events.is_empty() {
             return Ok(0);
         }
-        self.write("sweep", move |turn| sweep::remove(turn, &events))
+        self.write("sweep", move |tx| sweep::remove(tx, &events))
             .await
     }
 
     /// An error when nothing more is to be kept.
     fn has_room(&self) -> Result<(), InboxError> {
-        if self.space.is_full() {
+        if self.disk.is_full() {
             Err(InboxError::NoSpace)
         } else {
             Ok(())
         }
     }
 
-    fn queue(&self) -> Result<&mpsc::Sender<Message>, InboxError> {
+    fn queue(&self) -> Result<&mpsc::Sender<WriterMessage>, InboxError> {
         self.queue.as_ref().ok_or(InboxError::Closed)
     }
 }
@@ -240,15 +240,15 @@ impl Inbox for SqliteInbox {
             .collect::<Result<_, _>>()?;
         let bytes = records.iter().map(accept::Record::bytes).sum();
         let weight = Weight::of(bytes, &self.waiting, QUEUE_BYTES).ok_or_else(full)?;
-        let (job, end) = Job::new(
+        let (job, end) = QueuedWork::new(
             "accept",
             weight,
-            move |turn| accept::keep_all(turn, &records),
+            move |tx| accept::keep_all(tx, &records),
             |accepted| accepted,
         );
         // Whoever calls from outside is told at once that we are full; everybody else waits for a place.
         self.queue()?
-            .try_send(Message::Work(Box::new(job)))
+            .try_send(WriterMessage::Work(Box::new(job)))
             .map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => full(),
                 mpsc::error::TrySendError::Closed(_) => InboxError::Closed,
@@ -256,14 +256,14 @@ impl Inbox for SqliteInbox {
         end.await.unwrap_or(Err(InboxError::Closed))
     }
 
-    async fn claim(&self, terms: Box<dyn Terms>, now: Timestamp) -> Result<Claims, InboxError> {
+    async fn claim(&self, terms: Box<dyn Terms>, now: Timestamp) -> Result<ClaimBatch, InboxError> {
         let returned = self.returned.clone();
         let shares = Arc::clone(&self.shares);
         let mut terms = terms;
         let (leases, next_due, dropped) = self
             .write_and_wrap(
                 "claim",
-                move |turn| claim::lease(turn, &mut *terms, &mut held(&shares), now),
+                move |tx| claim::lease(tx, &mut *terms, &mut held(&shares), now),
                 move |found| {
                     (
                         Leases::new(found.leases, returned),
@@ -273,7 +273,7 @@ impl Inbox for SqliteInbox {
                 },
             )
             .await?;
-        let claims = Claims {
+        let claims = ClaimBatch {
             claimed: Vec::new(),
             next_due,
             dropped: dropped.into_iter().collect(),
@@ -288,15 +288,15 @@ impl Inbox for SqliteInbox {
             })
             .await?;
         leases.hand_over(dealt);
-        Ok(Claims { claimed, ..claims })
+        Ok(ClaimBatch { claimed, ..claims })
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<Settled, InboxError> {
-        self.write("settle", move |turn| settle::settle(turn, &settlement))
+        self.write("settle", move |tx| settle::settle(tx, &settlement))
             .await
     }
 
-    async fn news(&self) {
+    async fn work_due(&self) {
         self.shared.news.notified().await;
     }
 
@@ -391,10 +391,8 @@ impl Inbox for SqliteInbox {
         now: Timestamp,
     ) -> Result<Replayed, InboxError> {
         self.has_room()?;
-        self.write("replay", move |turn| {
-            accept::replay(turn, id, first, &to, now)
-        })
-        .await
+        self.write("replay", move |tx| accept::replay(tx, id, first, &to, now))
+            .await
     }
 
     async fn replay_anew(
@@ -406,48 +404,48 @@ impl Inbox for SqliteInbox {
         now: Timestamp,
     ) -> Result<Replayed, InboxError> {
         self.has_room()?;
-        self.write("replay", move |turn| {
-            accept::replay_anew(turn, (id, first), &to, &anew, now)
+        self.write("replay", move |tx| {
+            accept::replay_anew(tx, (id, first), &to, &anew, now)
         })
         .await
     }
 
     async fn cancel(&self, id: DeliveryId, now: Timestamp) -> Result<bool, InboxError> {
-        self.write("cancel", move |turn| settle::cancel(turn, id, now))
+        self.write("cancel", move |tx| settle::cancel(tx, id, now))
             .await
     }
 
     async fn resolve(
         &self,
         id: DeliveryId,
-        how: ByHand,
+        how: Resolution,
         note: &str,
         now: Timestamp,
     ) -> Result<bool, InboxError> {
         let note = note.to_owned();
-        self.write("settle by hand", move |turn| {
-            hand::resolve(turn, id, how, &note, now)
+        self.write("settle by hand", move |tx| {
+            operator::resolve(tx, id, how, &note, now)
         })
         .await
     }
 
-    async fn hold(&self, what: &Hold, on: bool, now: Timestamp) -> Result<bool, InboxError> {
+    async fn set_paused(&self, what: &Pause, on: bool, now: Timestamp) -> Result<bool, InboxError> {
         let what = what.clone();
-        self.write("hold", move |turn| hand::hold(turn, &what, on, now))
+        self.write("hold", move |tx| operator::hold(tx, &what, on, now))
             .await
     }
 
-    async fn holds(&self) -> Result<Vec<(Hold, Timestamp)>, InboxError> {
-        self.readers.ask("read what is held", hand::holds).await
+    async fn pauses(&self) -> Result<Vec<(Pause, Timestamp)>, InboxError> {
+        self.readers.ask("read what is held", operator::holds).await
     }
 
     async fn begin_job(&self, job: NewJob, now: Timestamp) -> Result<inbox::Job, InboxError> {
-        self.write("begin a job", move |turn| hand::begin_job(turn, &job, now))
+        self.write("begin a job", move |tx| operator::begin_job(tx, &job, now))
             .await
     }
 
     async fn jobs(&self) -> Result<Vec<inbox::Job>, InboxError> {
-        self.readers.ask("list jobs", hand::jobs).await
+        self.readers.ask("list jobs", operator::jobs).await
     }
 
     async fn steer_job(
@@ -457,8 +455,8 @@ impl Inbox for SqliteInbox {
         pace: Option<u32>,
         now: Timestamp,
     ) -> Result<Option<inbox::Job>, InboxError> {
-        self.write("steer a job", move |turn| {
-            hand::steer_job(turn, id, state, pace, now)
+        self.write("steer a job", move |tx| {
+            operator::steer_job(tx, id, state, pace, now)
         })
         .await
     }
@@ -471,7 +469,7 @@ impl Inbox for SqliteInbox {
         if !step.owed.is_empty() {
             self.has_room()?;
         }
-        self.write("step a job", move |turn| hand::step_job(turn, &step, now))
+        self.write("step a job", move |tx| operator::step_job(tx, &step, now))
             .await
     }
 
@@ -535,50 +533,46 @@ impl Inbox for SqliteInbox {
                 _ => Vec::new(),
             };
         }
-        for _ in 0..space::STEPS {
+        for _ in 0..disk::STEPS {
             if gone >= limit
                 || !self
-                    .write("give pages back", |turn| space::give_back(turn.conn))
+                    .write("give pages back", |tx| disk::give_back(tx.conn))
                     .await?
             {
                 break;
             }
             // Requests that came meanwhile have the next turn.
-            tokio::time::sleep(space::PAUSE).await;
+            tokio::time::sleep(disk::PAUSE).await;
         }
-        self.write("forget old budgets", move |turn| {
-            spend::forget(turn, now.day())
-        })
-        .await?;
+        self.write("forget old budgets", move |tx| spend::forget(tx, now.day()))
+            .await?;
         while self
-            .write("forget old proofs", move |turn| proof::forget(turn, now))
+            .write("forget old proofs", move |tx| proof::forget(tx, now))
             .await?
         {}
         Ok(gone)
     }
 
     async fn spend(&self, day: i64, budgets: Vec<Spend>) -> Result<Option<String>, InboxError> {
-        self.write("count a run", move |turn| spend::spend(turn, day, &budgets))
+        self.write("count a run", move |tx| spend::spend(tx, day, &budgets))
             .await
     }
 
     async fn give_back(&self, day: i64, budgets: Vec<String>) -> Result<(), InboxError> {
-        self.write("take a run back", move |turn| {
-            spend::give_back(turn, day, &budgets)
+        self.write("take a run back", move |tx| {
+            spend::give_back(tx, day, &budgets)
         })
         .await
     }
 
     async fn use_proof(&self, proof: UsedProof, now: Timestamp) -> Result<bool, InboxError> {
         self.has_room()?;
-        self.write("use a proof up", move |turn| {
-            proof::pass_on(turn, &proof, now)
-        })
-        .await
+        self.write("use a proof up", move |tx| proof::pass_on(tx, &proof, now))
+            .await
     }
 
     async fn free_proof(&self, marks: Vec<ProofMark>) -> Result<(), InboxError> {
-        self.write("give a proof back", move |turn| proof::free(turn, &marks))
+        self.write("give a proof back", move |tx| proof::free(tx, &marks))
             .await
     }
 
@@ -603,8 +597,8 @@ impl Inbox for SqliteInbox {
         attachments: Vec<Attachment>,
     ) -> Result<(), InboxError> {
         let source = source.to_owned();
-        self.write("keep files", move |turn| {
-            attachment::insert(turn, None, &source, &attachments)
+        self.write("keep files", move |tx| {
+            attachment::insert(tx, None, &source, &attachments)
         })
         .await
     }
@@ -614,15 +608,15 @@ impl Inbox for SqliteInbox {
         event: EventId,
         attachments: Vec<Attachment>,
     ) -> Result<bool, InboxError> {
-        self.write("keep files", move |turn| {
-            attachment::add(turn, event, &attachments)
+        self.write("keep files", move |tx| {
+            attachment::add(tx, event, &attachments)
         })
         .await
     }
 
     async fn extend_attachments(&self, event: EventId, until: Timestamp) -> Result<(), InboxError> {
-        self.write("keep files longer", move |turn| {
-            attachment::extend(turn, event, until)
+        self.write("keep files longer", move |tx| {
+            attachment::extend(tx, event, until)
         })
         .await
     }
@@ -667,21 +661,21 @@ impl Inbox for SqliteInbox {
     }
 
     async fn forget_attachments(&self, ids: Vec<AttachmentId>) -> Result<usize, InboxError> {
-        self.write("forget files", move |turn| attachment::forget(turn, &ids))
+        self.write("forget files", move |tx| attachment::forget(tx, &ids))
             .await
     }
 
     async fn usage(&self) -> Result<Usage, InboxError> {
-        let space = Arc::clone(&self.space);
-        let asked = tokio::task::spawn_blocking(move || space.usage());
+        let disk = Arc::clone(&self.disk);
+        let asked = tokio::task::spawn_blocking(move || disk.usage());
         asked.await.map_err(|error| InboxError::Engine {
             doing: "measure",
             cause: error.to_string(),
         })
     }
 
-    fn standing(&self) -> Standing {
-        Standing {
+    fn replica_status(&self) -> ReplicaStatus {
+        ReplicaStatus {
             good: true,
             replicas: 1,
         }
@@ -691,7 +685,7 @@ impl Inbox for SqliteInbox {
         1
     }
 
-    async fn standing_changed(&self) {
+    async fn replica_status_changed(&self) {
         // The file is this process's alone.
         std::future::pending().await
     }
@@ -699,7 +693,7 @@ impl Inbox for SqliteInbox {
     async fn upstream_ids(&self) -> Result<UpstreamIds, InboxError> {
         let fresh = UpstreamIds::fresh_secret();
         let secret = self
-            .write("make a secret", move |turn| naming::secret(turn, fresh))
+            .write("make a secret", move |tx| naming::secret(tx, fresh))
             .await?;
         self.readers
             .ask("read the names of conversations", move |conn| {
@@ -716,8 +710,8 @@ impl Inbox for SqliteInbox {
         if self.shared.troubled().is_none() {
             return Ok(());
         }
-        self.write("write", |turn| {
-            turn.conn
+        self.write("write", |tx| {
+            tx.conn
                 .prepare_cached("INSERT INTO probe VALUES (1, 0) ON CONFLICT (id) DO UPDATE SET beat = beat + 1")?
                 .execute([])
                 .map(|_| ())
@@ -736,7 +730,7 @@ impl Inbox for SqliteInbox {
         let mut threads = self.threads.lock().await;
         if let Ok(queue) = self.queue() {
             // Refused when the writer has ended, which is what was wanted.
-            let _ = queue.send(Message::Close).await;
+            let _ = queue.send(WriterMessage::Close).await;
         }
         self.readers.close().await;
         let ending = std::mem::take(&mut *threads);
@@ -915,10 +909,10 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_record_that_cannot_be_kept_refuses_only_itself() {
         let (_folder, inbox) = opened().await;
-        let poison = inbox.write("poison", |turn| {
-            turn.conn.execute("INSERT INTO probe VALUES (1, 1)", [])?;
-            turn.count("s", State::Dead, 1);
-            turn.conn.execute("INSERT INTO probe VALUES (2, 1)", [])
+        let poison = inbox.write("poison", |tx| {
+            tx.conn.execute("INSERT INTO probe VALUES (1, 1)", [])?;
+            tx.count("s", State::Dead, 1);
+            tx.conn.execute("INSERT INTO probe VALUES (2, 1)", [])
         });
         let good = join_all((0..50).map(|_| inbox.accept(event(10))));
         let (poison, good) = tokio::join!(poison, good);
@@ -928,8 +922,8 @@ mod tests {
             inbox.counts().await.unwrap().is_empty(),
             "nothing of it stays"
         );
-        let probes = inbox.write("look", |turn| {
-            turn.conn
+        let probes = inbox.write("look", |tx| {
+            tx.conn
                 .query_row("SELECT count(*) FROM probe", [], |r| r.get::<_, i64>(0))
         });
         assert_eq!(probes.await.unwrap(), 0);
@@ -941,11 +935,11 @@ mod tests {
     async fn f5_a_full_disk_refuses_and_is_forgotten_when_there_is_room() {
         let (_folder, inbox) = opened().await;
         let room = |pages: i64| {
-            inbox.write("make room", move |turn| {
-                turn.conn
+            inbox.write("make room", move |tx| {
+                tx.conn
                     .pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))
                     .and_then(|now| {
-                        turn.conn.query_row(
+                        tx.conn.query_row(
                             &format!("PRAGMA max_page_count = {}", now + pages),
                             [],
                             |_| Ok(()),

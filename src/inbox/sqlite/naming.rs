@@ -3,18 +3,18 @@
 use rusqlite::Connection;
 use uuid::Uuid;
 
-use super::writer::Turn;
+use super::writer::Transaction;
 use crate::inbox::OWN_SECRET;
 use crate::model::UpstreamIds;
 
 /// The kept secret; where there is none, this one from now on.
-pub(super) fn secret(turn: &mut Turn<'_>, fresh: [u8; 32]) -> rusqlite::Result<[u8; 32]> {
-    turn.conn
+pub(super) fn secret(tx: &mut Transaction<'_>, fresh: [u8; 32]) -> rusqlite::Result<[u8; 32]> {
+    tx.conn
         .prepare_cached(
             "INSERT INTO own_secret (name, secret) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
         )?
         .execute((OWN_SECRET, fresh))?;
-    turn.conn
+    tx.conn
         .prepare_cached("SELECT secret FROM own_secret WHERE name = ?1")?
         .query_row([OWN_SECRET], |row| row.get(0))
 }

@@ -3,8 +3,8 @@
 
 use rusqlite::OptionalExtension as _;
 
-use super::writer::Turn;
-use super::young::Use;
+use super::writer::Transaction;
+use super::young::ProofUse;
 use crate::model::{EventId, NewEvent, ProofMark, Timestamp, UsedProof};
 
 /// How many old rows go in one turn of the writer.
@@ -13,19 +13,19 @@ const CHUNK: i64 = 1000;
 /// Which event used the proofs of this one before; the inner none where that was passed on. None where one of them is
 /// new, or nothing was proved.
 pub(super) fn used(
-    turn: &Turn<'_>,
+    tx: &Transaction<'_>,
     proof: Option<&UsedProof>,
     now: Timestamp,
 ) -> rusqlite::Result<Option<Option<(i64, EventId)>>> {
     let Some(proof) = proof.filter(|proof| !proof.marks.is_empty()) else {
         return Ok(None);
     };
-    let mut look = turn.conn.prepare_cached(
+    let mut look = tx.conn.prepare_cached(
         "SELECT event FROM proof WHERE mark = ?1 AND (until IS NULL OR until > ?2)",
     )?;
     let mut first = None;
     for mark in &proof.marks {
-        let found = match turn.young.used(&turn.staged, *mark, now) {
+        let found = match tx.young.used(&tx.staged, *mark, now) {
             Some(event) => Some(Some(event)),
             None => look
                 .query_row((mark.0.as_slice(), now.millis()), |row| row.get(0))
@@ -37,7 +37,7 @@ pub(super) fn used(
     let Some(seq) = first else {
         return Ok(Some(None));
     };
-    turn.conn
+    tx.conn
         .prepare_cached("SELECT id FROM event WHERE seq = ?1")?
         .query_row([seq], |row| row.get(0).map(EventId::from_bytes))
         .optional()
@@ -45,8 +45,8 @@ pub(super) fn used(
 }
 
 /// Notes that an event came again.
-pub(super) fn replayed(turn: &Turn<'_>, seq: i64, now: Timestamp) -> rusqlite::Result<()> {
-    turn.conn
+pub(super) fn replayed(tx: &Transaction<'_>, seq: i64, now: Timestamp) -> rusqlite::Result<()> {
+    tx.conn
         .prepare_cached(
             "UPDATE event SET replays = replays + 1, replayed_at = max(coalesce(replayed_at, 0), ?2) WHERE seq = ?1",
         )?
@@ -55,18 +55,18 @@ pub(super) fn replayed(turn: &Turn<'_>, seq: i64, now: Timestamp) -> rusqlite::R
 }
 
 /// Uses up the proofs of an event that is being kept.
-pub(super) fn keep(turn: &mut Turn<'_>, seq: i64, event: &NewEvent) {
+pub(super) fn keep(tx: &mut Transaction<'_>, seq: i64, event: &NewEvent) {
     let Some(proof) = &event.proof else { return };
     for mark in &proof.marks {
         // Of several, one may be another event's already: it stays with that one.
-        if turn
+        if tx
             .young
-            .used(&turn.staged, *mark, event.received_at)
+            .used(&tx.staged, *mark, event.received_at)
             .is_none()
         {
-            turn.staged.uses(
+            tx.staged.uses(
                 *mark,
-                Use {
+                ProofUse {
                     event: seq,
                     until: proof.until,
                     at: event.received_at,
@@ -78,11 +78,11 @@ pub(super) fn keep(turn: &mut Turn<'_>, seq: i64, event: &NewEvent) {
 
 /// Adds the proofs of another request with the same event: a sender that tries again signs again, and that signature is
 /// not to be good for a second run either.
-pub(super) fn add(turn: &Turn<'_>, first: EventId, event: &NewEvent) -> rusqlite::Result<()> {
+pub(super) fn add(tx: &Transaction<'_>, first: EventId, event: &NewEvent) -> rusqlite::Result<()> {
     let Some(proof) = &event.proof else {
         return Ok(());
     };
-    let found = turn
+    let found = tx
         .conn
         .prepare_cached("SELECT seq, proofs FROM event WHERE id = ?1")?
         .query_row([first.as_bytes()], |row| {
@@ -95,17 +95,17 @@ pub(super) fn add(turn: &Turn<'_>, first: EventId, event: &NewEvent) -> rusqlite
     let mut proofs = proofs.unwrap_or_default();
     let before = proofs.len();
     for mark in &proof.marks {
-        if turn
+        if tx
             .young
-            .used(&turn.staged, *mark, event.received_at)
+            .used(&tx.staged, *mark, event.received_at)
             .is_none()
-            && write(turn, *mark, Some(seq), proof.until, event.received_at)?
+            && write(tx, *mark, Some(seq), proof.until, event.received_at)?
         {
             proofs.extend_from_slice(&mark.0);
         }
     }
     if proofs.len() > before {
-        turn.conn
+        tx.conn
             .prepare_cached("UPDATE event SET proofs = ?2 WHERE seq = ?1")?
             .execute((seq, proofs))?;
     }
@@ -114,13 +114,13 @@ pub(super) fn add(turn: &Turn<'_>, first: EventId, event: &NewEvent) -> rusqlite
 
 /// Writes a proof into the index, unless it counts as used there.
 pub(super) fn write(
-    turn: &Turn<'_>,
+    tx: &Transaction<'_>,
     mark: ProofMark,
     event: Option<i64>,
     until: Option<Timestamp>,
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
-    let written = turn
+    let written = tx
         .conn
         .prepare_cached(
             "INSERT INTO proof (mark, event, until) VALUES (?1, ?2, ?3)
@@ -132,22 +132,22 @@ pub(super) fn write(
 
 /// Uses up the proofs of a request that is passed on. False: they were used before.
 pub(super) fn pass_on(
-    turn: &Turn<'_>,
+    tx: &Transaction<'_>,
     proof: &UsedProof,
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
-    if used(turn, Some(proof), now)?.is_some() {
+    if used(tx, Some(proof), now)?.is_some() {
         return Ok(false);
     }
     for mark in &proof.marks {
-        write(turn, *mark, None, proof.until, now)?;
+        write(tx, *mark, None, proof.until, now)?;
     }
     Ok(true)
 }
 
 /// Takes back what a request used up that was to be passed on and reached nobody.
-pub(super) fn free(turn: &Turn<'_>, marks: &[ProofMark]) -> rusqlite::Result<()> {
-    let mut free = turn
+pub(super) fn free(tx: &Transaction<'_>, marks: &[ProofMark]) -> rusqlite::Result<()> {
+    let mut free = tx
         .conn
         .prepare_cached("DELETE FROM proof WHERE mark = ?1 AND event IS NULL")?;
     for mark in marks {
@@ -157,20 +157,20 @@ pub(super) fn free(turn: &Turn<'_>, marks: &[ProofMark]) -> rusqlite::Result<()>
 }
 
 /// Forgets the proofs of an event that has gone.
-pub(super) fn gone(turn: &mut Turn<'_>, seq: i64, proofs: &[u8]) -> rusqlite::Result<()> {
-    let mut forget = turn
+pub(super) fn gone(tx: &mut Transaction<'_>, seq: i64, proofs: &[u8]) -> rusqlite::Result<()> {
+    let mut forget = tx
         .conn
         .prepare_cached("DELETE FROM proof WHERE mark = ?1 AND event = ?2")?;
     for mark in marks(proofs) {
-        turn.staged.frees(mark, seq);
+        tx.staged.frees(mark, seq);
         forget.execute((mark.0.as_slice(), seq))?;
     }
     Ok(())
 }
 
 /// Forgets proofs of requests that were passed on, whose time is over. True: there may be more.
-pub(super) fn forget(turn: &Turn<'_>, now: Timestamp) -> rusqlite::Result<bool> {
-    let gone = turn
+pub(super) fn forget(tx: &Transaction<'_>, now: Timestamp) -> rusqlite::Result<bool> {
+    let gone = tx
         .conn
         .prepare_cached(
             "DELETE FROM proof WHERE mark IN

@@ -43,7 +43,7 @@ impl Readers {
             .await
             .map_err(|_| InboxError::Closed)?;
         let conn = held(&self.idle).pop().ok_or(InboxError::Closed)?;
-        let mut seat = Seat {
+        let mut seat = ReaderSlot {
             conn: Some(conn),
             idle: Arc::clone(&self.idle),
             _permit: permit,
@@ -76,14 +76,14 @@ impl Readers {
 }
 
 /// A connection in use; goes back whatever happens, a panic too.
-struct Seat {
+struct ReaderSlot {
     conn: Option<Connection>,
     idle: Arc<Mutex<Vec<Connection>>>,
     /// Given back after the connection: whoever has it finds one.
     _permit: OwnedSemaphorePermit,
 }
 
-impl Drop for Seat {
+impl Drop for ReaderSlot {
     fn drop(&mut self) {
         held(&self.idle).extend(self.conn.take());
     }

@@ -85,7 +85,7 @@ fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
 /// Sets what a connection that writes needs; a cache of `cache` MiB.
 fn tune(conn: &Connection, cache: i64) -> rusqlite::Result<()> {
     conn.pragma_update(None, "page_size", PAGE)?;
-    // Pages can be given back; which, and when, is said in `space`. Takes effect in a file that is still empty.
+    // Pages can be given back; which, and when, is said in `disk`. Takes effect in a file that is still empty.
     conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {

@@ -4,7 +4,7 @@ use rusqlite::OptionalExtension;
 use uuid::Uuid;
 
 use super::sweep;
-use super::writer::Turn;
+use super::writer::Transaction;
 use crate::inbox::{Answer, Next, Settled, Settlement, cut};
 use crate::model::{Account, Attempt, DeliveryId, EventId, State, Timestamp};
 
@@ -21,7 +21,10 @@ const MAX_TASK: usize = 1 << 20;
 const MAX_TEXT: usize = 4 << 10;
 
 /// Ends a lease, if it still is one: the attempt, the delivery's state, the lane.
-pub(super) fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> rusqlite::Result<Settled> {
+pub(super) fn settle(
+    tx: &mut Transaction<'_>,
+    settlement: &Settlement,
+) -> rusqlite::Result<Settled> {
     let Settlement {
         id: _,
         key,
@@ -30,26 +33,26 @@ pub(super) fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> rusqlite::
         attempt,
         next,
     } = settlement;
-    let Some(Held {
+    let Some(HeldLease {
         lane: number,
         source,
         id,
         event,
         account,
-    }) = leased(turn, *lane, *fence, *key)?
+    }) = leased(tx, *lane, *fence, *key)?
     else {
         return Ok(Settled::Stale);
     };
     let (state, later) = match next {
-        Next::Delivered(answer) => (finish(turn, *key, State::Delivered, Some(answer))?, None),
-        Next::Dead(answer) => (finish(turn, *key, State::Dead, answer.as_ref())?, None),
+        Next::Delivered(answer) => (finish(tx, *key, State::Delivered, Some(answer))?, None),
+        Next::Dead(answer) => (finish(tx, *key, State::Dead, answer.as_ref())?, None),
         Next::Unknown => {
-            hold(turn, *key)?;
+            hold(tx, *key)?;
             (State::Unknown, None)
         }
         Next::Retry { at, doubt, counted } => {
             put_back(
-                turn,
+                tx,
                 *key,
                 if *counted {
                     Back::Nothing
@@ -61,40 +64,40 @@ pub(super) fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> rusqlite::
             (State::Pending, Some(*at))
         }
         Next::Released { doubt } => {
-            put_back(turn, *key, Back::Try, *doubt)?;
+            put_back(tx, *key, Back::Try, *doubt)?;
             (State::Pending, None)
         }
     };
-    insert_attempt(turn, *key, attempt, matches!(next, Next::Released { .. }))?;
-    free_lane(turn, number, Some(later.unwrap_or(attempt.ended_at)))?;
-    turn.count(&source, State::Leased, -1);
-    turn.count(&source, state, 1);
+    insert_attempt(tx, *key, attempt, matches!(next, Next::Released { .. }))?;
+    free_lane(tx, number, Some(later.unwrap_or(attempt.ended_at)))?;
+    tx.count(&source, State::Leased, -1);
+    tx.count(&source, state, 1);
     if state.is_final() {
-        turn.ended(id);
-        for merged in merged(turn, *key)? {
-            turn.ended(merged);
+        tx.ended(id);
+        for merged in merged(tx, *key)? {
+            tx.ended(merged);
         }
     }
     if settlement.refuses_key() && account == Account::Foreign.to_string() {
-        forget(turn, event)?;
+        forget(tx, event)?;
     }
     Ok(Settled::Done)
 }
 
 /// What a stranger sent whose key the upstream refused is nothing to keep: the event goes with all that hangs on it, and
 /// its files are nobody's from here on.
-fn forget(turn: &mut Turn<'_>, event: i64) -> rusqlite::Result<()> {
-    turn.conn
+fn forget(tx: &mut Transaction<'_>, event: i64) -> rusqlite::Result<()> {
+    tx.conn
         .prepare_cached(
             "UPDATE attachment INDEXED BY attachment_event SET expires_at = 0 WHERE event = ?1",
         )?
         .execute([event])?;
-    sweep::remove(turn, &[event]).map(drop)
+    sweep::remove(tx, &[event]).map(drop)
 }
 
 /// Those that end with a delivery because they went with it.
-pub(super) fn merged(turn: &Turn<'_>, leader: i64) -> rusqlite::Result<Vec<DeliveryId>> {
-    turn.conn
+pub(super) fn merged(tx: &Transaction<'_>, leader: i64) -> rusqlite::Result<Vec<DeliveryId>> {
+    tx.conn
         .prepare_cached(
             "SELECT e.id, d.number FROM delivery AS d INDEXED BY delivery_leader JOIN event AS e ON e.seq = d.event
              WHERE d.leader = ?1 AND d.state = 'merged'",
@@ -105,34 +108,34 @@ pub(super) fn merged(turn: &Turn<'_>, leader: i64) -> rusqlite::Result<Vec<Deliv
 
 /// Undoes a claim that nobody saw. The lane keeps its place.
 pub(super) fn give_back(
-    turn: &mut Turn<'_>,
+    tx: &mut Transaction<'_>,
     lane: Uuid,
     fence: i64,
     key: i64,
     doubt: Option<Timestamp>,
 ) -> rusqlite::Result<()> {
-    let Some(Held {
+    let Some(HeldLease {
         lane: number,
         source,
         ..
-    }) = leased(turn, lane, fence, key)?
+    }) = leased(tx, lane, fence, key)?
     else {
         return Ok(());
     };
-    put_back(turn, key, Back::Try, doubt)?;
-    free_lane(turn, number, None)?;
-    turn.count(&source, State::Leased, -1);
-    turn.count(&source, State::Pending, 1);
+    put_back(tx, key, Back::Try, doubt)?;
+    free_lane(tx, number, None)?;
+    tx.count(&source, State::Leased, -1);
+    tx.count(&source, State::Pending, 1);
     Ok(())
 }
 
 /// Calls a pending delivery off. When it was its lane's head, what waited behind it waits no longer.
 pub(super) fn cancel(
-    turn: &mut Turn<'_>,
+    tx: &mut Transaction<'_>,
     id: DeliveryId,
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
-    let found = turn
+    let found = tx
         .conn
         .prepare_cached(
             "SELECT d.key, d.lane, d.state, e.source FROM event AS e JOIN delivery AS d ON d.event = e.seq
@@ -147,47 +150,47 @@ pub(super) fn cancel(
     };
     if state == State::Unmappable.as_str() {
         // It stands in no lane, and nobody waits for it.
-        turn.conn
+        tx.conn
             .prepare_cached("UPDATE delivery SET state = 'cancelled' WHERE key = ?1")?
             .execute([key])?;
-        turn.count(&source, State::Unmappable, -1);
-        turn.count(&source, State::Cancelled, 1);
+        tx.count(&source, State::Unmappable, -1);
+        tx.count(&source, State::Cancelled, 1);
         return Ok(true);
     }
     if state != State::Pending.as_str() {
         return Ok(false);
     }
-    let head = next_pending(turn, lane)?.is_some_and(|(head, _)| head == key);
-    turn.conn
+    let head = next_pending(tx, lane)?.is_some_and(|(head, _)| head == key);
+    tx.conn
         .prepare_cached("UPDATE delivery SET state = 'cancelled' WHERE key = ?1")?
         .execute([key])?;
-    erase_call(turn, key)?;
+    erase_call(tx, key)?;
     if head {
         // Under lease the lane's own settlement sees to it.
-        if let Some((_, route)) = next_pending(turn, lane)? {
-            turn.conn
+        if let Some((_, route)) = next_pending(tx, lane)? {
+            tx.conn
                 .prepare_cached(
                     "UPDATE lane SET ready_at = min(ready_at, ?2), route = ?3 WHERE id = ?1 AND delivery IS NULL",
                 )?
                 .execute((lane, now.millis(), route))?;
         } else {
-            turn.conn
+            tx.conn
                 .prepare_cached("DELETE FROM lane WHERE id = ?1 AND delivery IS NULL")?
                 .execute([lane])?;
         }
     }
-    turn.count(&source, State::Pending, -1);
-    turn.count(&source, State::Cancelled, 1);
-    turn.news();
-    turn.ended(id);
-    for merged in merged(turn, key)? {
-        turn.ended(merged);
+    tx.count(&source, State::Pending, -1);
+    tx.count(&source, State::Cancelled, 1);
+    tx.news();
+    tx.ended(id);
+    for merged in merged(tx, key)? {
+        tx.ended(merged);
     }
     Ok(true)
 }
 
 /// What a lease that holds is of.
-struct Held {
+struct HeldLease {
     /// The lane's number.
     lane: i64,
     source: String,
@@ -198,8 +201,13 @@ struct Held {
 }
 
 /// What is leased, if this lease of it still holds.
-fn leased(turn: &Turn<'_>, lane: Uuid, fence: i64, key: i64) -> rusqlite::Result<Option<Held>> {
-    turn.conn
+fn leased(
+    tx: &Transaction<'_>,
+    lane: Uuid,
+    fence: i64,
+    key: i64,
+) -> rusqlite::Result<Option<HeldLease>> {
+    tx.conn
         .prepare_cached(
             "SELECT l.id, e.source, e.id, d.number, e.seq, coalesce(r.account, '') FROM delivery AS d
                 CROSS JOIN lane AS l ON l.id = d.lane JOIN event AS e ON e.seq = d.event
@@ -208,18 +216,18 @@ fn leased(turn: &Turn<'_>, lane: Uuid, fence: i64, key: i64) -> rusqlite::Result
         )?
         .query_row((lane.as_bytes(), fence, key), |row| {
             let id = DeliveryId { event: EventId::from_bytes(row.get(2)?), number: row.get(3)? };
-            Ok(Held { lane: row.get(0)?, source: row.get(1)?, id, event: row.get(4)?, account: row.get(5)? })
+            Ok(HeldLease { lane: row.get(0)?, source: row.get(1)?, id, event: row.get(4)?, account: row.get(5)? })
         })
         .optional()
 }
 
 fn finish(
-    turn: &Turn<'_>,
+    tx: &Transaction<'_>,
     key: i64,
     state: State,
     answer: Option<&Answer>,
 ) -> rusqlite::Result<State> {
-    turn.conn
+    tx.conn
         .prepare_cached(
             "UPDATE delivery SET state = ?2, doubt = NULL, answer_status = ?3, answer_finished_at = ?4,
                     answer_result = ?5 WHERE key = ?1",
@@ -235,24 +243,24 @@ fn finish(
         .and_then(|answer| answer.task.as_ref())
         .filter(|task| task.len() <= MAX_TASK)
     {
-        turn.conn
+        tx.conn
             .prepare_cached("INSERT OR REPLACE INTO task (delivery, task) VALUES (?1, ?2)")?
             .execute((key, task.as_ref()))?;
     }
-    erase_call(turn, key)?;
+    erase_call(tx, key)?;
     Ok(state)
 }
 
 /// Nobody needs a caller's own call, with its keys, any longer than its delivery lasts.
-pub(super) fn erase_call(turn: &Turn<'_>, key: i64) -> rusqlite::Result<()> {
-    turn.conn
+pub(super) fn erase_call(tx: &Transaction<'_>, key: i64) -> rusqlite::Result<()> {
+    tx.conn
         .prepare_cached("DELETE FROM sealed WHERE delivery = ?1")?
         .execute([key])?;
     Ok(())
 }
 
-fn hold(turn: &Turn<'_>, key: i64) -> rusqlite::Result<()> {
-    turn.conn
+fn hold(tx: &Transaction<'_>, key: i64) -> rusqlite::Result<()> {
+    tx.conn
         .prepare_cached("UPDATE delivery SET state = 'unknown' WHERE key = ?1")?
         .execute([key])?;
     Ok(())
@@ -270,7 +278,7 @@ enum Back {
 
 /// Pending again, for a later try or as if this one had not been.
 fn put_back(
-    turn: &Turn<'_>,
+    tx: &Transaction<'_>,
     key: i64,
     back: Back,
     doubt: Option<Timestamp>,
@@ -280,7 +288,7 @@ fn put_back(
         Back::Strike => (0, 1),
         Back::Try => (1, 1),
     };
-    turn.conn
+    tx.conn
         .prepare_cached(
             "UPDATE delivery SET state = 'pending', attempts = max(attempts - ?2, 0),
                     strikes = max(strikes - ?3, 0), doubt = ?4 WHERE key = ?1",
@@ -291,25 +299,32 @@ fn put_back(
 
 /// Lets the lane's next delivery come, from the time that is said on or from when it was due before; without
 /// one the lane goes.
-fn free_lane(turn: &mut Turn<'_>, lane: i64, ready_at: Option<Timestamp>) -> rusqlite::Result<()> {
-    if let Some((_, route)) = next_pending(turn, lane)? {
-        turn.conn
+fn free_lane(
+    tx: &mut Transaction<'_>,
+    lane: i64,
+    ready_at: Option<Timestamp>,
+) -> rusqlite::Result<()> {
+    if let Some((_, route)) = next_pending(tx, lane)? {
+        tx.conn
             .prepare_cached(
                 "UPDATE lane SET delivery = NULL, ready_at = coalesce(?2, ready_at), route = ?3 WHERE id = ?1",
             )?
             .execute((lane, ready_at.map(Timestamp::millis), route))?;
     } else {
-        turn.conn
+        tx.conn
             .prepare_cached("DELETE FROM lane WHERE id = ?1")?
             .execute([lane])?;
     }
-    turn.news();
+    tx.news();
     Ok(())
 }
 
 /// A lane's first pending delivery, and its route.
-pub(super) fn next_pending(turn: &Turn<'_>, lane: i64) -> rusqlite::Result<Option<(i64, i64)>> {
-    turn.conn
+pub(super) fn next_pending(
+    tx: &Transaction<'_>,
+    lane: i64,
+) -> rusqlite::Result<Option<(i64, i64)>> {
+    tx.conn
         .prepare_cached(
             "SELECT key, route FROM delivery INDEXED BY delivery_lane WHERE lane = ?1 AND state = 'pending'
              ORDER BY key LIMIT 1",
@@ -320,12 +335,12 @@ pub(super) fn next_pending(turn: &Turn<'_>, lane: i64) -> rusqlite::Result<Optio
 
 /// Keeps a try, and lets the oldest go when there are too many. Tries that are not counted could be endless too.
 pub(super) fn insert_attempt(
-    turn: &Turn<'_>,
+    tx: &Transaction<'_>,
     key: i64,
     attempt: &Attempt,
     uncounted: bool,
 ) -> rusqlite::Result<()> {
-    turn.conn
+    tx.conn
         .prepare_cached(
             "INSERT INTO attempt (delivery, number, started_at, ended_at, result, status, detail)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -340,7 +355,7 @@ pub(super) fn insert_attempt(
             cut(&attempt.detail, MAX_TEXT),
         ))?;
     if uncounted || attempt.number > TRIES {
-        turn.conn
+        tx.conn
             .prepare_cached(
                 "DELETE FROM attempt WHERE delivery = ?1 AND id <=
                     (SELECT id FROM attempt WHERE delivery = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",

@@ -2,16 +2,16 @@
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::writer::Turn;
+use super::writer::Transaction;
 use crate::inbox::{Spend, budget};
 
 /// Counts one more run. Some: that budget is spent, and nothing was counted.
 pub(super) fn spend(
-    turn: &Turn<'_>,
+    tx: &Transaction<'_>,
     day: i64,
     budgets: &[Spend],
 ) -> rusqlite::Result<Option<String>> {
-    let mut look = turn
+    let mut look = tx
         .conn
         .prepare_cached("SELECT runs FROM spent WHERE day = ?1 AND budget = ?2")?;
     for Spend { budget, most } in budgets {
@@ -20,7 +20,7 @@ pub(super) fn spend(
             return Ok(Some(budget.clone()));
         }
     }
-    let mut count = turn.conn.prepare_cached(
+    let mut count = tx.conn.prepare_cached(
         "INSERT INTO spent (day, budget, runs) VALUES (?1, ?2, 1) ON CONFLICT (day, budget) DO UPDATE SET runs = runs + 1",
     )?;
     for Spend { budget, .. } in budgets {
@@ -30,8 +30,12 @@ pub(super) fn spend(
 }
 
 /// Takes one run back.
-pub(super) fn give_back(turn: &Turn<'_>, day: i64, budgets: &[String]) -> rusqlite::Result<()> {
-    let mut uncount = turn.conn.prepare_cached(
+pub(super) fn give_back(
+    tx: &Transaction<'_>,
+    day: i64,
+    budgets: &[String],
+) -> rusqlite::Result<()> {
+    let mut uncount = tx.conn.prepare_cached(
         "UPDATE spent SET runs = runs - 1 WHERE day = ?1 AND budget = ?2 AND runs > 0",
     )?;
     for budget in budgets {
@@ -55,8 +59,8 @@ pub(super) fn spent(conn: &Connection, day: i64) -> rusqlite::Result<Vec<(String
 }
 
 /// Forgets days that nobody asks for any more.
-pub(super) fn forget(turn: &Turn<'_>, today: i64) -> rusqlite::Result<()> {
-    turn.conn
+pub(super) fn forget(tx: &Transaction<'_>, today: i64) -> rusqlite::Result<()> {
+    tx.conn
         .prepare_cached("DELETE FROM spent WHERE day < ?1")?
         .execute([today - budget::DAYS])
         .map(|_| ())

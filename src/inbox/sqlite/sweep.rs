@@ -10,8 +10,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::proof;
-use super::words;
-use super::writer::Turn;
+use super::search;
+use super::writer::Transaction;
 use crate::inbox::{Keep, KeepTimes};
 use crate::model::Timestamp;
 
@@ -35,14 +35,14 @@ const FILTERED: i64 = 4;
 const DELIVERED: i64 = 8;
 
 /// Receipt and number of an event: where a look has come to.
-type Place = (i64, i64);
+type SweepCursor = (i64, i64);
 
 /// How far the looks have come, by the time that events are kept.
 #[derive(Debug, Default)]
 pub(super) struct Walks {
     keep: Option<Keep>,
     begun: Timestamp,
-    places: BTreeMap<Duration, Place>,
+    places: BTreeMap<Duration, SweepCursor>,
     owed: BTreeSet<i64>,
     /// When those that were owed were last looked at.
     again: Option<Timestamp>,
@@ -52,7 +52,7 @@ pub(super) struct Walks {
 #[derive(Debug)]
 pub(super) struct Round {
     /// The times that are looked for, and where each look begins.
-    pub(super) walks: Vec<(Duration, Place)>,
+    pub(super) walks: Vec<(Duration, SweepCursor)>,
     /// What was owed when it was passed, where it is time to look at it again.
     pub(super) owed: Vec<i64>,
 }
@@ -88,7 +88,7 @@ impl Walks {
     }
 
     /// Notes where a look has come to, and what it passed that is owed.
-    pub(super) fn passed(&mut self, time: Duration, place: Place, owed: &[i64]) {
+    pub(super) fn passed(&mut self, time: Duration, place: SweepCursor, owed: &[i64]) {
         self.places.insert(time, place);
         let room = REMEMBERED.saturating_sub(self.owed.len());
         self.owed.extend(owed.iter().take(room));
@@ -105,7 +105,7 @@ impl Walks {
 
 /// What a look found.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct OldEvents {
     /// The events that can go.
     pub(super) events: Vec<i64>,
     /// Those that it passed which are old enough and still owed.
@@ -113,7 +113,7 @@ pub(super) struct Found {
     /// Those that are kept longer.
     pub(super) kept: Vec<i64>,
     /// How far it came.
-    pub(super) place: Place,
+    pub(super) place: SweepCursor,
     /// Whether everything that is old enough was seen.
     pub(super) whole: bool,
 }
@@ -133,25 +133,25 @@ const COLUMNS: &str = "e.received_at, e.seq, e.source, e.filtered IS NOT NULL,
 pub(super) fn look(
     conn: &Connection,
     keep: &Keep,
-    (time, from): (Duration, Place),
+    (time, from): (Duration, SweepCursor),
     now: Timestamp,
     most: usize,
-) -> rusqlite::Result<Found> {
+) -> rusqlite::Result<OldEvents> {
     let mut statement = conn.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM event AS e INDEXED BY event_received
          WHERE (e.received_at, e.seq) > (?1, ?2) AND e.received_at < ?3 ORDER BY e.received_at, e.seq"
     ))?;
     let mut rows = statement.query((from.0, from.1, (now - time).millis()))?;
-    let mut found = Found {
+    let mut found = OldEvents {
         place: from,
-        ..Found::default()
+        ..OldEvents::default()
     };
     for _ in 0..WINDOW {
         if found.events.len() == most {
             return Ok(found);
         }
         let Some(row) = rows.next()? else {
-            return Ok(Found {
+            return Ok(OldEvents {
                 whole: true,
                 ..found
             });
@@ -173,11 +173,11 @@ pub(super) fn look_again(
     owed: &[i64],
     now: Timestamp,
     most: usize,
-) -> rusqlite::Result<Found> {
+) -> rusqlite::Result<OldEvents> {
     let mut statement = conn.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM event AS e WHERE e.seq = ?1"
     ))?;
-    let mut found = Found::default();
+    let mut found = OldEvents::default();
     for seq in owed {
         if found.events.len() == most {
             return Ok(found);
@@ -194,7 +194,7 @@ pub(super) fn look_again(
             Some((_, Some(_))) | None => found.kept.push(*seq),
         }
     }
-    Ok(Found {
+    Ok(OldEvents {
         whole: true,
         ..found
     })
@@ -225,8 +225,8 @@ fn kept(keep: &Keep, row: &Row<'_>) -> rusqlite::Result<Option<Duration>> {
 }
 
 /// Removes events, except those that are owed again since they were found. What hangs on them goes with them.
-pub(super) fn remove(turn: &mut Turn<'_>, events: &[i64]) -> rusqlite::Result<usize> {
-    let mut statement = turn.conn.prepare_cached(
+pub(super) fn remove(tx: &mut Transaction<'_>, events: &[i64]) -> rusqlite::Result<usize> {
+    let mut statement = tx.conn.prepare_cached(
         "DELETE FROM event WHERE seq = ?1 AND NOT EXISTS
             (SELECT 1 FROM delivery AS d INDEXED BY delivery_event
              WHERE d.event = ?1 AND (d.state IN ('pending', 'leased')
@@ -240,8 +240,8 @@ pub(super) fn remove(turn: &mut Turn<'_>, events: &[i64]) -> rusqlite::Result<us
             .query_row([seq], |row| row.get::<_, Option<Vec<u8>>>(0))
             .optional()?;
         if let Some(proofs) = removed {
-            words::remove(turn, *seq)?;
-            proof::gone(turn, *seq, &proofs.unwrap_or_default())?;
+            search::remove(tx, *seq)?;
+            proof::gone(tx, *seq, &proofs.unwrap_or_default())?;
             gone += 1;
         }
     }

@@ -14,10 +14,10 @@ use rusqlite::OptionalExtension as _;
 use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::{mpsc, oneshot};
 
-use super::checkpoint::{self, Pace};
+use super::checkpoint::{self, CheckpointSignal};
 use super::claim::Returned;
-use super::shared::Shared;
-use super::space::Space;
+use super::disk::Disk;
+use super::health::Health;
 use super::young::{Staged, Young};
 use crate::inbox::InboxError;
 use crate::model::{DeliveryId, Route, State};
@@ -28,7 +28,7 @@ const BATCH_BYTES: usize = 4 << 20;
 /// Something to be done in a shared transaction.
 pub(super) trait Work: Send {
     /// Does it. May be called again after a rollback.
-    fn apply(&mut self, turn: &mut Turn<'_>) -> rusqlite::Result<()>;
+    fn apply(&mut self, tx: &mut Transaction<'_>) -> rusqlite::Result<()>;
     /// How large its record is.
     fn bytes(&self) -> usize;
     /// Names the operation.
@@ -39,7 +39,7 @@ pub(super) trait Work: Send {
 
 /// One turn of the writer, as the work in it sees it.
 #[derive(Debug)]
-pub(super) struct Turn<'a> {
+pub(super) struct Transaction<'a> {
     /// The connection, in a transaction.
     pub(super) conn: &'a Connection,
     /// The proofs of the last events, as they were before the turn.
@@ -49,24 +49,24 @@ pub(super) struct Turn<'a> {
     /// The last route that was asked for, and its number: most of a turn goes the same way.
     pub(super) route: Option<(Route, i64)>,
     counts: BTreeMap<(String, &'static str), i64>,
-    told: Told,
+    told: Announcement,
 }
 
 /// What follows once a turn is on disk.
 #[derive(Debug, Default)]
-struct Done {
-    told: Told,
+struct Committed {
+    told: Announcement,
     staged: Staged,
 }
 
 /// What is told to others once a turn is on disk.
 #[derive(Debug, Default)]
-struct Told {
+struct Announcement {
     news: bool,
     ended: Vec<DeliveryId>,
 }
 
-impl Turn<'_> {
+impl Transaction<'_> {
     /// Notes that deliveries of a source came into a state (or left it: negative).
     pub(super) fn count(&mut self, source: &str, state: State, by: i64) {
         *self
@@ -106,8 +106,8 @@ impl Turn<'_> {
         self.write_counts()
     }
 
-    fn done(self) -> Done {
-        Done {
+    fn done(self) -> Committed {
+        Committed {
             told: self.told,
             staged: self.staged,
         }
@@ -128,7 +128,7 @@ impl Turn<'_> {
 }
 
 /// A closure as [`Work`], with who waits for its end. What it found is wrapped only after the commit.
-pub(super) struct Job<T, U, F, W> {
+pub(super) struct QueuedWork<T, U, F, W> {
     doing: &'static str,
     work: F,
     wrap: W,
@@ -137,7 +137,7 @@ pub(super) struct Job<T, U, F, W> {
     weight: Weight,
 }
 
-impl<T, U, F: FnMut(&mut Turn<'_>) -> rusqlite::Result<T>, W> Job<T, U, F, W> {
+impl<T, U, F: FnMut(&mut Transaction<'_>) -> rusqlite::Result<T>, W> QueuedWork<T, U, F, W> {
     /// A job and where its end will be told.
     pub(super) fn new(
         doing: &'static str,
@@ -160,15 +160,15 @@ impl<T, U, F: FnMut(&mut Turn<'_>) -> rusqlite::Result<T>, W> Job<T, U, F, W> {
     }
 }
 
-impl<T, U, F, W> Work for Job<T, U, F, W>
+impl<T, U, F, W> Work for QueuedWork<T, U, F, W>
 where
     T: Send,
     U: Send,
-    F: FnMut(&mut Turn<'_>) -> rusqlite::Result<T> + Send,
+    F: FnMut(&mut Transaction<'_>) -> rusqlite::Result<T> + Send,
     W: FnOnce(T) -> U + Send,
 {
-    fn apply(&mut self, turn: &mut Turn<'_>) -> rusqlite::Result<()> {
-        self.found = Some((self.work)(turn)?);
+    fn apply(&mut self, tx: &mut Transaction<'_>) -> rusqlite::Result<()> {
+        self.found = Some((self.work)(tx)?);
         Ok(())
     }
 
@@ -227,23 +227,23 @@ pub(super) struct Writer {
     /// The proofs of the last events.
     pub(super) young: Young,
     /// What waits.
-    pub(super) queue: mpsc::Receiver<Message>,
+    pub(super) queue: mpsc::Receiver<WriterMessage>,
     /// How many records share a commit at most.
     pub(super) batch: usize,
     /// Leases that nobody took.
     pub(super) returned: Returned,
     /// What others may know of it.
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<Health>,
     /// How much room there is.
-    pub(super) space: Arc<Space>,
+    pub(super) disk: Arc<Disk>,
     /// What the checkpointer is told.
-    pub(super) pace: Arc<Pace>,
+    pub(super) pace: Arc<CheckpointSignal>,
     /// The lock on the file; free when the writer has ended.
     pub(super) lock: File,
 }
 
 /// What the writer is sent.
-pub(super) enum Message {
+pub(super) enum WriterMessage {
     /// Do this.
     Work(Box<dyn Work>),
     /// Look for returned leases.
@@ -254,7 +254,7 @@ pub(super) enum Message {
 
 /// Why a group or a record failed.
 #[derive(Debug, PartialEq)]
-enum Fault {
+enum WriteError {
     NoSpace,
     Record(String),
     Engine(String),
@@ -262,7 +262,7 @@ enum Fault {
     Fatal(String),
 }
 
-impl Fault {
+impl WriteError {
     fn of(error: &rusqlite::Error, committing: bool) -> Self {
         let cause = error.to_string();
         let rusqlite::Error::SqliteFailure(code, _) = error else {
@@ -313,7 +313,7 @@ impl Fault {
 impl Writer {
     /// Works until it is told to close, everybody who could send is gone, or a sync failed.
     pub(super) fn run(mut self) {
-        let _end = End {
+        let _end = EndGuard {
             shared: Arc::clone(&self.shared),
             pace: Arc::clone(&self.pace),
         };
@@ -331,7 +331,7 @@ impl Writer {
                 break;
             }
             if !group.is_empty() {
-                self.turn(&mut group);
+                self.write_group(&mut group);
             }
             if self.shared.failure().is_some() {
                 break;
@@ -340,7 +340,7 @@ impl Writer {
         }
         self.queue.close();
         while let Ok(message) = self.queue.try_recv() {
-            if let Message::Work(work) = message {
+            if let WriterMessage::Work(work) = message {
                 group.push(work);
             }
         }
@@ -357,15 +357,15 @@ impl Writer {
         drop(self.lock);
     }
 
-    fn take(&mut self, message: Message, group: &mut Vec<Box<dyn Work>>) -> usize {
+    fn take(&mut self, message: WriterMessage, group: &mut Vec<Box<dyn Work>>) -> usize {
         match message {
-            Message::Work(work) => {
+            WriterMessage::Work(work) => {
                 let bytes = work.bytes();
                 group.push(work);
                 bytes
             }
-            Message::Look => 0,
-            Message::Close => {
+            WriterMessage::Look => 0,
+            WriterMessage::Close => {
                 // What was handed in before still comes out of the queue; then it ends by itself.
                 self.queue.close();
                 0
@@ -374,24 +374,24 @@ impl Writer {
     }
 
     /// Does a group in one transaction, and tells everybody in it how it ended.
-    fn turn(&mut self, group: &mut Vec<Box<dyn Work>>) {
+    fn write_group(&mut self, group: &mut Vec<Box<dyn Work>>) {
         let before = self.conn.total_changes();
-        let (ends, Done { told, staged }) = match self.together(group) {
+        let (ends, Committed { told, staged }) = match self.together(group) {
             Ok(done) => (None, done),
-            Err(Fault::Record(_) | Fault::Engine(_)) => {
+            Err(WriteError::Record(_) | WriteError::Engine(_)) => {
                 let (ends, done) = self.one_by_one(group);
                 (Some(ends), done)
             }
             Err(fault) => (
                 Some(group.iter().map(|_| Err(fault.for_all())).collect()),
-                Done::default(),
+                Committed::default(),
             ),
         };
         self.young.commit(staged);
         let wrote = self.conn.total_changes() != before;
         self.take_note(ends.as_deref(), wrote);
         if wrote {
-            self.space.note(&self.conn);
+            self.disk.note(&self.conn);
         }
         match ends {
             None => group.drain(..).for_each(|work| work.answer(Ok(()))),
@@ -413,39 +413,41 @@ impl Writer {
     }
 
     /// Everything or nothing. Ok: committed, and what follows.
-    fn together(&self, group: &mut [Box<dyn Work>]) -> Result<Done, Fault> {
-        let mut turn = self.begin().map_err(|error| Fault::of(&error, false))?;
+    fn together(&self, group: &mut [Box<dyn Work>]) -> Result<Committed, WriteError> {
+        let mut tx = self
+            .begin()
+            .map_err(|error| WriteError::of(&error, false))?;
         let done = group
             .iter_mut()
-            .try_for_each(|work| work.apply(&mut turn))
-            .and_then(|()| turn.end());
+            .try_for_each(|work| work.apply(&mut tx))
+            .and_then(|()| tx.end());
         if let Err(error) = done {
             self.roll_back();
-            return Err(Fault::of(&error, false));
+            return Err(WriteError::of(&error, false));
         }
         self.commit()?;
-        Ok(turn.done())
+        Ok(tx.done())
     }
 
     /// Each for itself, still in one transaction.
-    fn one_by_one(&self, group: &mut [Box<dyn Work>]) -> (Vec<Result<(), Fault>>, Done) {
-        let mut turn = match self.begin() {
-            Ok(turn) => turn,
+    fn one_by_one(&self, group: &mut [Box<dyn Work>]) -> (Vec<Result<(), WriteError>>, Committed) {
+        let mut tx = match self.begin() {
+            Ok(tx) => tx,
             Err(error) => {
-                let fault = Fault::of(&error, false);
+                let fault = WriteError::of(&error, false);
                 return (
                     group.iter().map(|_| Err(fault.for_all())).collect(),
-                    Done::default(),
+                    Committed::default(),
                 );
             }
         };
         let mut ends = Vec::with_capacity(group.len());
         for work in group.iter_mut() {
-            let (counts, staged) = (turn.counts.clone(), turn.staged.clone());
+            let (counts, staged) = (tx.counts.clone(), tx.staged.clone());
             let end = self
                 .conn
                 .execute_batch("SAVEPOINT one")
-                .and_then(|()| work.apply(&mut turn));
+                .and_then(|()| work.apply(&mut tx));
             let undo = if end.is_ok() {
                 "RELEASE one"
             } else {
@@ -453,55 +455,55 @@ impl Writer {
             };
             let undone = self.conn.execute_batch(undo);
             if end.is_err() {
-                (turn.counts, turn.staged, turn.route) = (counts, staged, None);
+                (tx.counts, tx.staged, tx.route) = (counts, staged, None);
             }
             // Some faults take the whole transaction with them, and the savepoint too.
             if let Err(error) = undone {
-                let fault = Fault::of(end.as_ref().err().unwrap_or(&error), false);
+                let fault = WriteError::of(end.as_ref().err().unwrap_or(&error), false);
                 self.roll_back();
                 return (
                     group.iter().map(|_| Err(fault.for_all())).collect(),
-                    Done::default(),
+                    Committed::default(),
                 );
             }
-            ends.push(end.map_err(|error| Fault::of(&error, false)));
+            ends.push(end.map_err(|error| WriteError::of(&error, false)));
         }
-        let done = turn
+        let done = tx
             .end()
-            .map_err(|error| Fault::of(&error, false))
+            .map_err(|error| WriteError::of(&error, false))
             .and_then(|()| self.commit());
         match done {
-            Ok(()) => (ends, turn.done()),
+            Ok(()) => (ends, tx.done()),
             Err(fault) => {
                 self.roll_back();
                 (
                     group.iter().map(|_| Err(fault.for_all())).collect(),
-                    Done::default(),
+                    Committed::default(),
                 )
             }
         }
     }
 
-    fn begin(&self) -> rusqlite::Result<Turn<'_>> {
+    fn begin(&self) -> rusqlite::Result<Transaction<'_>> {
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        Ok(Turn {
+        Ok(Transaction {
             conn: &self.conn,
             young: &self.young,
             staged: Staged::default(),
             route: None,
             counts: BTreeMap::new(),
-            told: Told::default(),
+            told: Announcement::default(),
         })
     }
 
-    fn commit(&self) -> Result<(), Fault> {
+    fn commit(&self) -> Result<(), WriteError> {
         let done = self
             .conn
             .prepare_cached("COMMIT")
             .and_then(|mut commit| commit.execute([]));
         done.map(|_| ()).map_err(|error| {
             self.roll_back();
-            Fault::of(&error, true)
+            WriteError::of(&error, true)
         })
     }
 
@@ -515,13 +517,13 @@ impl Writer {
     }
 
     /// Remembers whether it can write, for the readiness probe; says it once in the log.
-    fn take_note(&self, ends: Option<&[Result<(), Fault>]>, wrote: bool) {
+    fn take_note(&self, ends: Option<&[Result<(), WriteError>]>, wrote: bool) {
         let fault = ends.into_iter().flatten().find_map(|end| match end {
-            Err(Fault::Record(_)) | Ok(()) => None,
+            Err(WriteError::Record(_)) | Ok(()) => None,
             Err(fault) => Some(fault),
         });
         match fault {
-            Some(Fault::Fatal(cause)) => self.shared.fail(cause.clone()),
+            Some(WriteError::Fatal(cause)) => self.shared.fail(cause.clone()),
             Some(fault) => self.shared.trouble(fault.told("write")),
             None if wrote => self.shared.recovered(),
             None => {}
@@ -530,12 +532,12 @@ impl Writer {
 }
 
 /// Says how the thread ended, however it ended.
-struct End {
-    shared: Arc<Shared>,
-    pace: Arc<Pace>,
+struct EndGuard {
+    shared: Arc<Health>,
+    pace: Arc<CheckpointSignal>,
 }
 
-impl Drop for End {
+impl Drop for EndGuard {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.shared.fail("the writer panicked".into());

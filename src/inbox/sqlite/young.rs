@@ -11,7 +11,7 @@ use std::mem;
 use rusqlite::Connection;
 
 use super::proof;
-use super::writer::Turn;
+use super::writer::Transaction;
 use crate::model::{ProofMark, Timestamp};
 
 /// How many marks are gathered before they go into the index.
@@ -22,7 +22,7 @@ const STEP: usize = 32;
 
 /// The use of a proof by an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Use {
+pub(super) struct ProofUse {
     /// The event's number.
     pub(super) event: i64,
     /// When the proof may be used again; none while the event is kept.
@@ -31,7 +31,7 @@ pub(super) struct Use {
     pub(super) at: Timestamp,
 }
 
-impl Use {
+impl ProofUse {
     fn holds(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| until > now)
     }
@@ -40,9 +40,9 @@ impl Use {
 /// The proofs that are not in the index, of events that are on disk.
 #[derive(Debug, Default)]
 pub(super) struct Young {
-    gathered: HashMap<ProofMark, Use>,
+    gathered: HashMap<ProofMark, ProofUse>,
     /// Those that go into the index now, in its order.
-    moving: BTreeMap<ProofMark, Use>,
+    moving: BTreeMap<ProofMark, ProofUse>,
     /// The last event that has a mark in `moving` or had one.
     moved_to: i64,
     /// The last event of all.
@@ -52,7 +52,7 @@ pub(super) struct Young {
 /// What a turn changes of it, if the turn is committed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Staged {
-    used: HashMap<ProofMark, Use>,
+    used: HashMap<ProofMark, ProofUse>,
     /// Marks of events that the turn removed.
     gone: HashSet<(ProofMark, i64)>,
     moved: Vec<ProofMark>,
@@ -60,7 +60,7 @@ pub(super) struct Staged {
 
 impl Staged {
     /// Notes that an event uses a proof up.
-    pub(super) fn uses(&mut self, mark: ProofMark, by: Use) {
+    pub(super) fn uses(&mut self, mark: ProofMark, by: ProofUse) {
         self.used.insert(mark, by);
     }
 
@@ -83,7 +83,7 @@ impl Young {
         )?;
         let mut rows = events.query([])?;
         while let Some(row) = rows.next()? {
-            let by = Use {
+            let by = ProofUse {
                 event: row.get(0)?,
                 at: Timestamp::from_millis(row.get(1)?),
                 until: row.get::<_, Option<i64>>(2)?.map(Timestamp::from_millis),
@@ -139,19 +139,19 @@ impl Young {
     }
 
     /// Puts the next marks into the index: twice as many as the turn used up, so that it comes to an end.
-    pub(super) fn step(&self, turn: &mut Turn<'_>) -> rusqlite::Result<()> {
+    pub(super) fn step(&self, tx: &mut Transaction<'_>) -> rusqlite::Result<()> {
         if self.moving.is_empty() {
             return Ok(());
         }
-        let most = STEP.max(2 * turn.staged.used.len());
+        let most = STEP.max(2 * tx.staged.used.len());
         for (mark, by) in self.moving.iter().take(most) {
-            if !turn.staged.gone.contains(&(*mark, by.event)) {
-                proof::write(turn, *mark, Some(by.event), by.until, by.at)?;
+            if !tx.staged.gone.contains(&(*mark, by.event)) {
+                proof::write(tx, *mark, Some(by.event), by.until, by.at)?;
             }
-            turn.staged.moved.push(*mark);
+            tx.staged.moved.push(*mark);
         }
         if most >= self.moving.len() {
-            turn.conn
+            tx.conn
                 .prepare_cached("UPDATE proof_place SET event = ?1")?
                 .execute([self.moved_to])?;
         }
@@ -198,8 +198,8 @@ mod tests {
     async fn indexed(inbox: &SqliteInbox) -> i64 {
         let count = "SELECT count(*) FROM proof";
         inbox
-            .write("look", move |turn| {
-                turn.conn.query_row(count, [], |row| row.get(0))
+            .write("look", move |tx| {
+                tx.conn.query_row(count, [], |row| row.get(0))
             })
             .await
             .unwrap()
@@ -306,8 +306,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let inbox = open(&folder.path().join("inbox.db")).await;
         for number in 0..300 {
-            let poison = inbox.write("poison", |turn| {
-                turn.conn.execute("INSERT INTO probe VALUES (2, 1)", [])
+            let poison = inbox.write("poison", |tx| {
+                tx.conn.execute("INSERT INTO probe VALUES (2, 1)", [])
             });
             let (poison, kept) = tokio::join!(poison, inbox.accept(proved(number, None, 1)));
             assert!(poison.is_err());

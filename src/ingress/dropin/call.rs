@@ -16,7 +16,7 @@ use super::kept::DurableEnd;
 use super::once::Once;
 use super::{Dropin, NAME};
 use crate::config::{RunMode, Secret};
-use crate::inbox::Counted;
+use crate::inbox::CountedRun;
 use crate::ingress::request_log::{Answered, RequestLog};
 use crate::ingress::upload::{self, Placed};
 use crate::ingress::{Ingress, event_stream};
@@ -54,7 +54,7 @@ struct AtOnce {
     files: Vec<Attachment>,
     links: Vec<String>,
     /// None for a key that nobody has judged: its run is counted when it was taken.
-    counted: Option<Counted>,
+    counted: Option<CountedRun>,
 }
 
 impl Calling<'_> {
@@ -335,7 +335,7 @@ impl Calling<'_> {
         self.give_back(begun.counted).await;
     }
 
-    async fn give_back(&self, counted: Option<Counted>) {
+    async fn give_back(&self, counted: Option<CountedRun>) {
         if let Some(counted) = counted {
             counted.give_back(&*self.ingress.inbox).await;
         }

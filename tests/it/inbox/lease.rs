@@ -146,7 +146,7 @@ pub async fn what_was_accepted_outlives_a_crash_and_leases_come_back_with_doubt(
 
 pub async fn news_and_the_next_due_time_follow_what_happens(world: World) {
     let soon = async || {
-        tokio::time::timeout(Duration::from_secs(2), world.inbox().news())
+        tokio::time::timeout(Duration::from_secs(2), world.inbox().work_due())
             .await
             .is_ok()
     };

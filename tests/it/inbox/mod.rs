@@ -3,11 +3,11 @@
 mod attachment;
 mod end;
 mod fair;
-mod hand;
 mod job;
 mod keep;
 mod lease;
 mod list;
+mod operator;
 mod overlap;
 mod proof;
 mod sweep;
@@ -25,7 +25,7 @@ use sluicegate::inbox::postgres::{PostgresInbox, PostgresOptions};
 use sluicegate::inbox::seal::Sealer;
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::inbox::{
-    Answer, Claimed, Claims, EventFilter, Inbox, InboxError, Keep, KeepTimes, Next, Replayed,
+    Answer, ClaimBatch, Claimed, EventFilter, Inbox, InboxError, Keep, KeepTimes, Next, Replayed,
     Settled, Settlement, Terms,
 };
 use sluicegate::model::{
@@ -200,7 +200,7 @@ impl World {
         }
     }
 
-    async fn claims(&self, terms: &Plain, now: i64) -> Claims {
+    async fn claims(&self, terms: &Plain, now: i64) -> ClaimBatch {
         self.inbox()
             .claim(Box::new(terms.clone()), at(now))
             .await
@@ -510,7 +510,7 @@ contract! {
         tries_are_bounded_and_answers_are_kept,
         the_turn_before_is_found_with_its_answer,
     ]
-    hand: [
+    operator: [
         a_replay_is_a_new_delivery_behind_what_waits,
         a_replay_of_a_number_is_made_once,
         a_cancelled_head_lets_the_next_go_at_once,
@@ -582,7 +582,7 @@ contract! {
         the_turn_before_is_found_with_its_answer
     ]
     lease: [what_was_accepted_outlives_a_crash_and_leases_come_back_with_doubt]
-    hand: [
+    operator: [
         a_replay_is_a_new_delivery_behind_what_waits,
         what_cannot_be_mapped_waits_for_an_operator_and_is_written_anew
     ]

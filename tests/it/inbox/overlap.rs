@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use sluicegate::inbox::{ByHand, Claimed, Merged, Next};
+use sluicegate::inbox::{Claimed, Merged, Next, Resolution};
 use sluicegate::model::{DeliveryId, NewEvent, OverlapMode, State};
 
 use super::{Plain, World, at, done, event, event_of, retry, room_for};
@@ -123,7 +123,7 @@ pub async fn what_stands_between_is_not_overtaken(world: World) {
     assert!(
         world
             .inbox()
-            .resolve(tried, ByHand::Again, "", at(4))
+            .resolve(tried, Resolution::Again, "", at(4))
             .await
             .unwrap()
     );

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use sluicegate::inbox::{ByHand, Keep, KeepTimes, Next, sweep::sweep};
+use sluicegate::inbox::{Keep, KeepTimes, Next, Resolution, sweep::sweep};
 use sluicegate::model::{NewEvent, OverlapMode};
 
 use super::{World, at, done, event, event_of, everything, keep, retry, room_for};
@@ -147,7 +147,7 @@ pub async fn what_a_retry_would_bring_again_is_not_swept(world: World) {
     assert!(
         world
             .inbox()
-            .resolve(turn.id, ByHand::Again, "", at(1000))
+            .resolve(turn.id, Resolution::Again, "", at(1000))
             .await
             .unwrap()
     );

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sluicegate::inbox::{ByHand, Claimed, Next, Replayed, Settled};
+use sluicegate::inbox::{Claimed, Next, Replayed, Resolution, Settled};
 use sluicegate::model::{DeliveryId, NewEvent, OverlapMode, State, Timestamp};
 use uuid::Uuid;
 
@@ -119,12 +119,12 @@ impl Model {
             .retain(|_, lane| lane.flying.is_some() || !lane.waiting.is_empty());
     }
 
-    fn resolve(&mut self, id: DeliveryId, how: ByHand, now: i64) {
+    fn resolve(&mut self, id: DeliveryId, how: Resolution, now: i64) {
         let owed = self.unknown.remove(&id).unwrap();
         match how {
-            ByHand::Delivered => drop(self.states.insert(id, State::Delivered)),
-            ByHand::Dead => drop(self.states.insert(id, State::Dead)),
-            ByHand::Again => {
+            Resolution::Delivered => drop(self.states.insert(id, State::Delivered)),
+            Resolution::Dead => drop(self.states.insert(id, State::Dead)),
+            Resolution::Again => {
                 let lane = owed.lane;
                 self.wait(
                     Owed {
@@ -284,10 +284,10 @@ pub async fn random_walks_agree_with_a_plain_model(mut world: World) {
                     .unwrap_or(id);
                 let how = random
                     .choice([
-                        ByHand::Delivered,
-                        ByHand::Dead,
-                        ByHand::Again,
-                        ByHand::Again,
+                        Resolution::Delivered,
+                        Resolution::Dead,
+                        Resolution::Again,
+                        Resolution::Again,
                     ])
                     .unwrap();
                 let unknown = model.states[&id] == State::Unknown;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use deadpool_postgres::Client;
 
 use super::database::{Database, change, rows};
-use super::fault::Fault;
+use super::error::DatabaseError;
 
 /// How many bodies are read together.
 const CHUNK: i64 = 100;
@@ -42,9 +42,9 @@ pub(super) async fn run(database: Arc<Database>) {
 }
 
 /// Takes some bodies' words in. False: there were fewer than could have been taken.
-async fn fill(conn: &mut Client) -> Result<bool, Fault> {
-    let turn = conn.transaction().await?;
-    let mine = rows(&turn, "SELECT pg_try_advisory_xact_lock($1)", &[&TURN]).await?;
+async fn fill(conn: &mut Client) -> Result<bool, DatabaseError> {
+    let tx = conn.transaction().await?;
+    let mine = rows(&tx, "SELECT pg_try_advisory_xact_lock($1)", &[&TURN]).await?;
     if mine
         .first()
         .is_none_or(|row| row.try_get(0).ok() != Some(true))
@@ -52,7 +52,7 @@ async fn fill(conn: &mut Client) -> Result<bool, Fault> {
         return Ok(false);
     }
     let found = rows(
-        &turn,
+        &tx,
         "SELECT b.seq, substring(b.body FROM 1 FOR $2) FROM body AS b
          WHERE b.seq > (SELECT u.seq - $3 FROM words_until AS u WHERE u.id = 1)
             AND NOT EXISTS (SELECT FROM words AS w WHERE w.seq = b.seq)
@@ -70,18 +70,18 @@ async fn fill(conn: &mut Client) -> Result<bool, Fault> {
         return Ok(false);
     };
     change(
-        &turn,
+        &tx,
         "INSERT INTO words (seq, words) SELECT n.seq, to_tsvector('simple', n.body)
          FROM unnest($1::bigint[], $2::text[]) AS n (seq, body) ON CONFLICT DO NOTHING",
         &[&seqs, &texts],
     )
     .await?;
     change(
-        &turn,
+        &tx,
         "UPDATE words_until SET seq = greatest(seq, $1) WHERE id = 1",
         &[last],
     )
     .await?;
-    turn.commit().await?;
+    tx.commit().await?;
     Ok(i64::try_from(seqs.len()).is_ok_and(|count| count == CHUNK))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use sluicegate::inbox::{Anew, ByHand, EventFilter, Hold, Next, Replayed, Spend};
+use sluicegate::inbox::{Anew, EventFilter, Next, Pause, Replayed, Resolution, Spend};
 use sluicegate::model::{Accepted, DeliveryId, EventId, NewEvent, Params, State, Timestamp};
 
 use super::{World, agent, at, done, event, everything, keep, retry};
@@ -115,9 +115,9 @@ pub async fn a_replay_of_a_number_is_made_once(world: World) {
 
 pub async fn what_nobody_could_tell_is_settled_by_hand_in_three_ways(world: World) {
     let ways = [
-        (ByHand::Delivered, State::Delivered),
-        (ByHand::Dead, State::Dead),
-        (ByHand::Again, State::Pending),
+        (Resolution::Delivered, State::Delivered),
+        (Resolution::Dead, State::Dead),
+        (Resolution::Again, State::Pending),
     ];
     for (way, state) in ways {
         let id = world.accept(&event("a", 1)).await;
@@ -156,7 +156,7 @@ pub async fn what_nobody_could_tell_is_settled_by_hand_in_three_ways(world: Worl
             (last.result.as_str(), last.detail.as_str(), last.ended_at),
             ("by_hand", "seen in the log", at(4))
         );
-        if way == ByHand::Again {
+        if way == Resolution::Again {
             let again = world.claim_one(4).await;
             assert_eq!(
                 (again.id, again.attempt, again.strikes, again.doubt),
@@ -171,7 +171,7 @@ pub async fn what_nobody_could_tell_is_settled_by_hand_in_three_ways(world: Worl
     assert!(
         !world
             .inbox()
-            .resolve(nobody, ByHand::Dead, "", at(4))
+            .resolve(nobody, Resolution::Dead, "", at(4))
             .await
             .unwrap()
     );
@@ -186,7 +186,7 @@ pub async fn one_that_is_sent_again_by_hand_goes_before_what_waits(world: World)
     let again = async |id| {
         world
             .inbox()
-            .resolve(id, ByHand::Again, "", at(5))
+            .resolve(id, Resolution::Again, "", at(5))
             .await
             .unwrap()
     };
@@ -284,24 +284,44 @@ pub async fn a_run_is_counted_against_all_its_budgets_or_none(mut world: World) 
 }
 
 pub async fn what_is_held_is_still_held_after_a_crash(mut world: World) {
-    let (source, to) = (Hold::Source("triage".into()), Hold::Destination(agent()));
-    assert!(world.inbox().hold(&source, true, at(1)).await.unwrap());
+    let (source, to) = (Pause::Source("triage".into()), Pause::Destination(agent()));
     assert!(
-        !world.inbox().hold(&source, true, at(2)).await.unwrap(),
+        world
+            .inbox()
+            .set_paused(&source, true, at(1))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !world
+            .inbox()
+            .set_paused(&source, true, at(2))
+            .await
+            .unwrap(),
         "it is"
     );
-    assert!(world.inbox().hold(&to, true, at(3)).await.unwrap());
+    assert!(world.inbox().set_paused(&to, true, at(3)).await.unwrap());
     world.crash().await;
-    let mut holds = world.inbox().holds().await.unwrap();
+    let mut holds = world.inbox().pauses().await.unwrap();
     holds.sort();
     assert_eq!(holds, [(source.clone(), at(1)), (to.clone(), at(3))]);
     world.accept(&event("a", 1)).await;
-    assert!(world.inbox().hold(&source, false, at(4)).await.unwrap());
     assert!(
-        !world.inbox().hold(&source, false, at(4)).await.unwrap(),
+        world
+            .inbox()
+            .set_paused(&source, false, at(4))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !world
+            .inbox()
+            .set_paused(&source, false, at(4))
+            .await
+            .unwrap(),
         "it is not"
     );
-    assert_eq!(world.inbox().holds().await.unwrap(), [(to, at(3))]);
+    assert_eq!(world.inbox().pauses().await.unwrap(), [(to, at(3))]);
 }
 
 /// A12

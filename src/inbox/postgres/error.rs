@@ -7,7 +7,7 @@ use crate::inbox::InboxError;
 
 /// Why something was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum DatabaseError {
     /// There is no connection, or it broke. Whether a commit that was under way has been made is not known.
     Lost(String),
     /// It was surely not done, and may be if tried again: somebody stood in the way, or it took too long.
@@ -20,7 +20,7 @@ pub(super) enum Fault {
     Engine(String),
 }
 
-impl Fault {
+impl DatabaseError {
     /// What whoever asked is told.
     pub(super) fn told(self, doing: &'static str) -> InboxError {
         match self {
@@ -38,7 +38,7 @@ impl Fault {
     }
 }
 
-impl From<tokio_postgres::Error> for Fault {
+impl From<tokio_postgres::Error> for DatabaseError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(said) = error.as_db_error() else {
             // What cannot be written into a parameter or read out of a row is no trouble of the connection.
@@ -79,7 +79,7 @@ impl From<tokio_postgres::Error> for Fault {
     }
 }
 
-impl From<PoolError> for Fault {
+impl From<PoolError> for DatabaseError {
     fn from(error: PoolError) -> Self {
         match error {
             PoolError::Backend(error) => match Self::from(error) {

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::mpsc;
 
 use super::reader::Readers;
-use super::writer::{Job, Message, Turn, Weight};
+use super::writer::{QueuedWork, Transaction, Weight, WriterMessage};
 use crate::inbox::InboxError;
 
 /// How much of a body is put into the index.
@@ -49,13 +49,13 @@ pub(super) fn text(body: &[u8]) -> Option<&str> {
 }
 
 /// Some events that are not in the index yet.
-struct Behind {
+struct Unindexed {
     upto: i64,
     texts: Vec<(i64, String)>,
 }
 
 /// Fills the index in, until the inbox closes.
-pub(super) async fn fill(readers: Weak<Readers>, queue: mpsc::WeakSender<Message>) {
+pub(super) async fn fill(readers: Weak<Readers>, queue: mpsc::WeakSender<WriterMessage>) {
     let mut said = false;
     loop {
         let Some(asked) = readers.upgrade() else {
@@ -83,22 +83,20 @@ pub(super) async fn fill(readers: Weak<Readers>, queue: mpsc::WeakSender<Message
 }
 
 /// Whether there may be more.
-async fn step(readers: &Readers, queue: &mpsc::WeakSender<Message>) -> Result<bool, InboxError> {
+async fn step(
+    readers: &Readers,
+    queue: &mpsc::WeakSender<WriterMessage>,
+) -> Result<bool, InboxError> {
     let Some(behind) = readers.ask("read what is to be searched", look).await? else {
         return Ok(false);
     };
     let weight = Weight::of(0, &Arc::default(), usize::MAX).ok_or(InboxError::Closed)?;
-    let (job, end) = Job::new(
-        "index words",
-        weight,
-        move |turn| put(turn, &behind),
-        |()| (),
-    );
+    let (job, end) = QueuedWork::new("index words", weight, move |tx| put(tx, &behind), |()| ());
     // The sender is not held while there is anything to wait for: the writer ends when the last one has gone.
     match queue
         .upgrade()
         .ok_or(InboxError::Closed)?
-        .try_send(Message::Work(Box::new(job)))
+        .try_send(WriterMessage::Work(Box::new(job)))
     {
         Ok(()) => end.await.unwrap_or(Err(InboxError::Closed)).map(|()| true),
         Err(mpsc::error::TrySendError::Full(_)) => Ok(false),
@@ -106,14 +104,14 @@ async fn step(readers: &Readers, queue: &mpsc::WeakSender<Message>) -> Result<bo
     }
 }
 
-fn look(conn: &Connection) -> rusqlite::Result<Option<Behind>> {
+fn look(conn: &Connection) -> rusqlite::Result<Option<Unindexed>> {
     let upto: i64 = conn
         .prepare_cached("SELECT seq FROM words_upto")?
         .query_row([], |row| row.get(0))?;
     let mut statement =
         conn.prepare_cached("SELECT seq, body FROM body WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
     let mut rows = statement.query((upto, CHUNK))?;
-    let mut behind = Behind {
+    let mut behind = Unindexed {
         upto,
         texts: Vec::new(),
     };
@@ -131,29 +129,29 @@ fn look(conn: &Connection) -> rusqlite::Result<Option<Behind>> {
     Ok((behind.upto > upto).then_some(behind))
 }
 
-fn put(turn: &Turn<'_>, behind: &Behind) -> rusqlite::Result<()> {
-    let mut insert = turn.conn.prepare_cached(
+fn put(tx: &Transaction<'_>, behind: &Unindexed) -> rusqlite::Result<()> {
+    let mut insert = tx.conn.prepare_cached(
         "INSERT INTO words (rowid, body) SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM event WHERE seq = ?1)
             AND ?1 > (SELECT seq FROM words_upto)",
     )?;
     for (seq, text) in &behind.texts {
         insert.execute((seq, text))?;
     }
-    turn.conn
+    tx.conn
         .prepare_cached("UPDATE words_upto SET seq = max(seq, ?1)")?
         .execute([behind.upto])
         .map(|_| ())
 }
 
 /// Takes an event out of the index, if it is in it.
-pub(super) fn remove(turn: &Turn<'_>, seq: i64) -> rusqlite::Result<()> {
-    let upto: Option<i64> = turn
+pub(super) fn remove(tx: &Transaction<'_>, seq: i64) -> rusqlite::Result<()> {
+    let upto: Option<i64> = tx
         .conn
         .prepare_cached("SELECT seq FROM words_upto")?
         .query_row([], |row| row.get(0))
         .optional()?;
     if upto.is_some_and(|upto| seq <= upto) {
-        turn.conn
+        tx.conn
             .prepare_cached("DELETE FROM words WHERE rowid = ?1")?
             .execute([seq])?;
     }

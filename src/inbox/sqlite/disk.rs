@@ -29,7 +29,7 @@ const SPARE: i64 = (64 << 20) / PAGE;
 
 /// The room of a file.
 #[derive(Debug)]
-pub(super) struct Space {
+pub(super) struct Disk {
     file: PathBuf,
     log: PathBuf,
     most: Option<u64>,
@@ -40,7 +40,7 @@ pub(super) struct Space {
     looked: Mutex<Option<Instant>>,
 }
 
-impl Space {
+impl Disk {
     /// Of a file that may have `most` bytes and leaves `least_free` of its disk.
     pub(super) fn new(file: &Path, most: Option<u64>, least_free: u64) -> Self {
         let mut log = file.as_os_str().to_owned();

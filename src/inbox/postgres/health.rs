@@ -17,12 +17,12 @@ const MAX_TOLD: usize = 2_000;
 
 /// How the inbox fares.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
-    /// Told when something may have become due.
+pub(super) struct Health {
+    /// Announcement when something may have become due.
     pub(super) news: Notify,
-    /// Told when there is something for the other processes.
+    /// Announcement when there is something for the other processes.
     pub(super) outgoing: Notify,
-    told: Mutex<Told>,
+    told: Mutex<Announcement>,
     awaited: Arc<Mutex<HashMap<DeliveryId, Awaited>>>,
     trouble: Mutex<Option<InboxError>>,
     doubtful: Mutex<HashSet<i64>>,
@@ -32,14 +32,14 @@ pub(super) struct Shared {
 
 /// What is for the other processes.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Announcement {
     /// Something may have become due.
     pub(super) news: bool,
     /// These have ended.
     pub(super) ended: Vec<DeliveryId>,
 }
 
-impl Shared {
+impl Health {
     /// Tells everybody that something may have become due, and that these have ended.
     pub(super) fn tell(&self, news: bool, ended: &[DeliveryId]) {
         if news {
@@ -58,7 +58,7 @@ impl Shared {
     }
 
     /// What the others are to be told, once.
-    pub(super) fn take_told(&self) -> Told {
+    pub(super) fn take_told(&self) -> Announcement {
         std::mem::take(&mut *held(&self.told))
     }
 

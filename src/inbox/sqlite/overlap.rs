@@ -6,9 +6,9 @@
 
 use rusqlite::Row;
 
-use super::claim::Head;
+use super::claim::LaneHead;
 use super::settle;
-use super::writer::Turn;
+use super::writer::Transaction;
 use crate::model::{DeliveryId, EventId, Overlap, OverlapMode, State, Timestamp};
 
 /// How many turns become one at most, and how many bytes their bodies may have.
@@ -19,7 +19,7 @@ const BYTES: u64 = 4 << 20;
 const LOOK: usize = 1000;
 
 /// A turn that waits.
-struct Waiting {
+struct WaitingDelivery {
     key: i64,
     event: i64,
     id: DeliveryId,
@@ -33,24 +33,24 @@ struct Waiting {
 /// Goes by what a source says of turns that wait. Gives the one to send, if that is known now, and how many were
 /// dropped. What was looked at is added to `looked`.
 pub(super) fn gather(
-    turn: &mut Turn<'_>,
+    tx: &mut Transaction<'_>,
     lane: i64,
-    head: Head,
+    head: LaneHead,
     overlap: Overlap,
     now: Timestamp,
     looked: &mut usize,
-) -> rusqlite::Result<(Option<Head>, u64)> {
+) -> rusqlite::Result<(Option<LaneHead>, u64)> {
     let is_old = |at: Timestamp| overlap.age.is_some_and(|age| at + age < now);
     let waits = matches!(overlap.mode, OverlapMode::Queue | OverlapMode::Reject);
     // The group of one that was given back unsent is decided already.
-    if waits && !is_old(head.received_at) || has_merged(turn, head.key)? {
+    if waits && !is_old(head.received_at) || has_merged(tx, head.key)? {
         return Ok((Some(head), 0));
     }
     // How many of the first are certainly too many.
     let beyond = match (overlap.mode, overlap.depth) {
         (OverlapMode::Collect, Some(depth)) => {
             let depth = usize::try_from(depth.max(1)).unwrap_or(usize::MAX);
-            let count = count(turn, lane, &head, depth.saturating_add(LOOK))?;
+            let count = count(tx, lane, &head, depth.saturating_add(LOOK))?;
             *looked += count / 4;
             count.saturating_sub(depth)
         }
@@ -61,7 +61,7 @@ pub(super) fn gather(
         OverlapMode::Collect => LOOK + TOGETHER,
         _ => LOOK,
     };
-    let mut list = waiting(turn, lane, &head, most)?;
+    let mut list = waiting(tx, lane, &head, most)?;
     *looked += list.len();
     let whole = list.len() < most;
     let old = list
@@ -71,23 +71,23 @@ pub(super) fn gather(
     match overlap.mode {
         OverlapMode::Queue | OverlapMode::Reject => {
             list.truncate(old);
-            drop_all(turn, lane, &head, &list, None)?;
+            drop_all(tx, lane, &head, &list, None)?;
             Ok((None, list.len() as u64))
         }
         OverlapMode::Latest => {
             let last = list.pop();
             match last {
                 Some(last) if whole && !is_old(last.received_at) => {
-                    lead(turn, lane, head, &list, last, &[])
+                    lead(tx, lane, head, &list, last, &[])
                 }
                 Some(last) if whole => {
                     list.push(last);
-                    drop_all(turn, lane, &head, &list, None)?;
+                    drop_all(tx, lane, &head, &list, None)?;
                     Ok((None, list.len() as u64))
                 }
                 // None of these is known to be the last.
                 last => {
-                    drop_all(turn, lane, &head, &list, last.as_ref())?;
+                    drop_all(tx, lane, &head, &list, last.as_ref())?;
                     Ok((None, list.len() as u64))
                 }
             }
@@ -99,7 +99,7 @@ pub(super) fn gather(
                 rest.extend(list.pop());
             }
             if rest.is_empty() || more {
-                drop_all(turn, lane, &head, &list, rest.first())?;
+                drop_all(tx, lane, &head, &list, rest.first())?;
                 return Ok((None, list.len() as u64));
             }
             let first = rest.remove(0);
@@ -109,28 +109,28 @@ pub(super) fn gather(
                 bytes <= BYTES
             });
             let along = fits.count();
-            lead(turn, lane, head, &list, first, &rest[..along])
+            lead(tx, lane, head, &list, first, &rest[..along])
         }
     }
 }
 
 /// Puts one at the head, with those that go along, and drops others in its favour.
 fn lead(
-    turn: &mut Turn<'_>,
+    tx: &mut Transaction<'_>,
     lane: i64,
-    head: Head,
-    dropped: &[Waiting],
-    first: Waiting,
-    along: &[Waiting],
-) -> rusqlite::Result<(Option<Head>, u64)> {
-    drop_all(turn, lane, &head, dropped, Some(&first))?;
+    head: LaneHead,
+    dropped: &[WaitingDelivery],
+    first: WaitingDelivery,
+    along: &[WaitingDelivery],
+) -> rusqlite::Result<(Option<LaneHead>, u64)> {
+    drop_all(tx, lane, &head, dropped, Some(&first))?;
     let mut count = 0_u32;
     for waiting in along {
-        end(turn, &head.source, waiting, State::Merged, Some(first.key))?;
+        end(tx, &head.source, waiting, State::Merged, Some(first.key))?;
         count = count.saturating_add(waiting.dropped);
     }
-    speak_for(turn, first.key, count)?;
-    let Waiting {
+    speak_for(tx, first.key, count)?;
+    let WaitingDelivery {
         key,
         event,
         received_at,
@@ -139,7 +139,7 @@ fn lead(
     } = first;
     // Never tried, like all of these.
     Ok((
-        Some(Head {
+        Some(LaneHead {
             key,
             event,
             strikes: 0,
@@ -153,8 +153,8 @@ fn lead(
 }
 
 /// Whether others go with it.
-fn has_merged(turn: &Turn<'_>, key: i64) -> rusqlite::Result<bool> {
-    turn.conn
+fn has_merged(tx: &Transaction<'_>, key: i64) -> rusqlite::Result<bool> {
+    tx.conn
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM delivery INDEXED BY delivery_leader WHERE leader = ?1 AND state = 'merged')",
         )?
@@ -162,8 +162,8 @@ fn has_merged(turn: &Turn<'_>, key: i64) -> rusqlite::Result<bool> {
 }
 
 /// How many turns wait in a lane, from its head on, as far as they may be put together; up to `most`.
-fn count(turn: &Turn<'_>, lane: i64, head: &Head, most: usize) -> rusqlite::Result<usize> {
-    let mut statement = turn.conn.prepare_cached(
+fn count(tx: &Transaction<'_>, lane: i64, head: &LaneHead, most: usize) -> rusqlite::Result<usize> {
+    let mut statement = tx.conn.prepare_cached(
         "SELECT route, sealed, attempts FROM delivery INDEXED BY delivery_lane
          WHERE lane = ?1 AND state = 'pending' ORDER BY key",
     )?;
@@ -179,7 +179,7 @@ fn count(turn: &Turn<'_>, lane: i64, head: &Head, most: usize) -> rusqlite::Resu
 }
 
 /// Whether a delivery may be put together with a lane's head, by its first columns.
-fn is_alike(row: &Row<'_>, head: &Head) -> rusqlite::Result<bool> {
+fn is_alike(row: &Row<'_>, head: &LaneHead) -> rusqlite::Result<bool> {
     Ok(
         row.get::<_, i64>(0)? == head.route
             && !row.get::<_, bool>(1)?
@@ -188,8 +188,13 @@ fn is_alike(row: &Row<'_>, head: &Head) -> rusqlite::Result<bool> {
 }
 
 /// The turns that wait in a lane, from its head on, as far as they may be put together.
-fn waiting(turn: &Turn<'_>, lane: i64, head: &Head, most: usize) -> rusqlite::Result<Vec<Waiting>> {
-    let mut statement = turn.conn.prepare_cached(
+fn waiting(
+    tx: &Transaction<'_>,
+    lane: i64,
+    head: &LaneHead,
+    most: usize,
+) -> rusqlite::Result<Vec<WaitingDelivery>> {
+    let mut statement = tx.conn.prepare_cached(
         "SELECT d.route, d.sealed, d.attempts, d.key, d.event, e.id, d.number, e.received_at, length(b.body), d.fence,
                 d.dropped
          FROM delivery AS d INDEXED BY delivery_lane JOIN event AS e ON e.seq = d.event JOIN body AS b ON b.seq = d.event
@@ -201,7 +206,7 @@ fn waiting(turn: &Turn<'_>, lane: i64, head: &Head, most: usize) -> rusqlite::Re
         && let Some(row) = rows.next()?
         && is_alike(row, head)?
     {
-        list.push(Waiting {
+        list.push(WaitingDelivery {
             key: row.get(3)?,
             event: row.get(4)?,
             id: DeliveryId {
@@ -219,16 +224,16 @@ fn waiting(turn: &Turn<'_>, lane: i64, head: &Head, most: usize) -> rusqlite::Re
 
 /// Drops some, in favour of one or of whatever comes next in the conversation. That then knows how many they were.
 fn drop_all(
-    turn: &mut Turn<'_>,
+    tx: &mut Transaction<'_>,
     lane: i64,
-    head: &Head,
-    list: &[Waiting],
-    in_favour_of: Option<&Waiting>,
+    head: &LaneHead,
+    list: &[WaitingDelivery],
+    in_favour_of: Option<&WaitingDelivery>,
 ) -> rusqlite::Result<()> {
     let mut count = 0_u32;
     for waiting in list {
         end(
-            turn,
+            tx,
             &head.source,
             waiting,
             State::Dropped,
@@ -237,16 +242,17 @@ fn drop_all(
         count = count.saturating_add(1).saturating_add(waiting.dropped);
     }
     match in_favour_of {
-        Some(leader) => speak_for(turn, leader.key, count),
-        None => settle::next_pending(turn, lane)?
-            .map_or(Ok(()), |(next, _)| speak_for(turn, next, count)),
+        Some(leader) => speak_for(tx, leader.key, count),
+        None => {
+            settle::next_pending(tx, lane)?.map_or(Ok(()), |(next, _)| speak_for(tx, next, count))
+        }
     }
 }
 
 /// Notes with a delivery that so many more were dropped in its favour.
-fn speak_for(turn: &Turn<'_>, key: i64, count: u32) -> rusqlite::Result<()> {
+fn speak_for(tx: &Transaction<'_>, key: i64, count: u32) -> rusqlite::Result<()> {
     if count > 0 {
-        turn.conn
+        tx.conn
             .prepare_cached("UPDATE delivery SET dropped = dropped + ?2 WHERE key = ?1")?
             .execute((key, count))?;
     }
@@ -255,19 +261,19 @@ fn speak_for(turn: &Turn<'_>, key: i64, count: u32) -> rusqlite::Result<()> {
 
 /// Ends one that waited, for good.
 fn end(
-    turn: &mut Turn<'_>,
+    tx: &mut Transaction<'_>,
     source: &str,
-    waiting: &Waiting,
+    waiting: &WaitingDelivery,
     state: State,
     leader: Option<i64>,
 ) -> rusqlite::Result<()> {
-    turn.conn
+    tx.conn
         .prepare_cached("UPDATE delivery SET state = ?2, leader = ?3 WHERE key = ?1")?
         .execute((waiting.key, state.as_str(), leader))?;
-    turn.count(source, State::Pending, -1);
-    turn.count(source, state, 1);
+    tx.count(source, State::Pending, -1);
+    tx.count(source, state, 1);
     if state == State::Dropped {
-        turn.ended(waiting.id);
+        tx.ended(waiting.id);
     }
     Ok(())
 }

@@ -7,14 +7,14 @@ use uuid::Uuid;
 
 use super::claim::text;
 use super::database::{Counts, change, rows};
-use super::fault::Fault;
+use super::error::DatabaseError;
 use super::routes;
 use super::settle::{MAX_TEXT, erase_calls, prune_attempts};
-use crate::inbox::{ByHand, Hold, cut};
+use crate::inbox::{Pause, Resolution, cut};
 use crate::model::{DeliveryId, Destination, State, Timestamp};
 
 /// A delivery whose lane is locked.
-struct Found {
+struct LockedDelivery {
     key: i64,
     route: i32,
     source: String,
@@ -31,11 +31,14 @@ struct Lane {
 }
 
 /// Finds a delivery and locks its lane, and the event where the lane has no work: nobody else changes it meanwhile.
-async fn find(turn: &Transaction<'_>, id: DeliveryId) -> Result<Option<Found>, Fault> {
+async fn find(
+    tx: &Transaction<'_>,
+    id: DeliveryId,
+) -> Result<Option<LockedDelivery>, DatabaseError> {
     let event = Uuid::from_bytes(*id.event.as_bytes());
     let number = i32::try_from(id.number).unwrap_or(i32::MAX);
     let row = rows(
-        turn,
+        tx,
         "SELECT r.destination, d.upstream_id, r.account, l.lane FROM event AS e JOIN delivery AS d ON d.event = e.seq
             JOIN route AS r ON r.id = d.route
             LEFT JOIN lane AS l ON d.state IN ('pending', 'leased') AND l.id = d.lane WHERE e.id = $1 AND d.number = $2 FOR UPDATE OF e",
@@ -46,7 +49,7 @@ async fn find(turn: &Transaction<'_>, id: DeliveryId) -> Result<Option<Found>, F
         return Ok(None);
     };
     let destination = Destination::from_str(row.try_get(0)?)
-        .map_err(|_| Fault::Engine("a route's destination cannot be read".into()))?;
+        .map_err(|_| DatabaseError::Engine("a route's destination cannot be read".into()))?;
     // One that waits stands in a lane already, maybe one that was named before there were accounts.
     let name = match row.try_get(3)? {
         Some(name) => name,
@@ -56,7 +59,7 @@ async fn find(turn: &Transaction<'_>, id: DeliveryId) -> Result<Option<Found>, F
         ),
     };
     let sql = "SELECT id, delivery IS NOT NULL FROM lane WHERE lane = $1 FOR UPDATE";
-    let lane = match rows(turn, sql, &[&name]).await?.first() {
+    let lane = match rows(tx, sql, &[&name]).await?.first() {
         Some(row) => Some(Lane {
             id: row.try_get(0)?,
             leased: row.try_get(1)?,
@@ -65,7 +68,7 @@ async fn find(turn: &Transaction<'_>, id: DeliveryId) -> Result<Option<Found>, F
     };
     // Read after the lock.
     let row = rows(
-        turn,
+        tx,
         "SELECT d.key, d.route, e.source, d.state, d.attempts FROM event AS e JOIN delivery AS d ON d.event = e.seq
          WHERE e.id = $1 AND d.number = $2",
         &[&event, &number],
@@ -75,11 +78,12 @@ async fn find(turn: &Transaction<'_>, id: DeliveryId) -> Result<Option<Found>, F
         return Ok(None);
     };
     let word: &str = row.try_get(3)?;
-    Ok(Some(Found {
+    Ok(Some(LockedDelivery {
         key: row.try_get(0)?,
         route: row.try_get(1)?,
         source: row.try_get(2)?,
-        state: State::parse(word).ok_or_else(|| Fault::Engine(format!("{word:?} is no state")))?,
+        state: State::parse(word)
+            .ok_or_else(|| DatabaseError::Engine(format!("{word:?} is no state")))?,
         attempts: row.try_get(4)?,
         lane,
         name,
@@ -92,9 +96,9 @@ pub(super) async fn cancel(
     slot: i32,
     id: DeliveryId,
     now: Timestamp,
-) -> Result<bool, Fault> {
-    let turn = conn.transaction().await?;
-    let Some(found) = find(&turn, id).await? else {
+) -> Result<bool, DatabaseError> {
+    let tx = conn.transaction().await?;
+    let Some(found) = find(&tx, id).await? else {
         return Ok(false);
     };
     let mut counts = Counts::default();
@@ -102,34 +106,34 @@ pub(super) async fn cancel(
         // It stands in no lane, and nobody waits for it.
         let sql =
             "UPDATE delivery SET state = 'cancelled' WHERE key + 0 = $1 AND state = 'unmappable'";
-        let changed = change(&turn, sql, &[&found.key]).await? == 1;
+        let changed = change(&tx, sql, &[&found.key]).await? == 1;
         if changed {
             counts.add(&found.source, State::Unmappable, -1);
             counts.add(&found.source, State::Cancelled, 1);
-            counts.write(&turn, slot).await?;
-            turn.commit().await?;
+            counts.write(&tx, slot).await?;
+            tx.commit().await?;
         }
         return Ok(changed);
     }
     let (State::Pending, Some(lane)) = (found.state, &found.lane) else {
         return Ok(false);
     };
-    let first = first_pending(&turn, lane.id).await? == Some(found.key);
+    let first = first_pending(&tx, lane.id).await? == Some(found.key);
     change(
-        &turn,
+        &tx,
         "UPDATE delivery SET state = 'cancelled' WHERE lane = $1 AND key = $2 AND state IN ('pending', 'leased')",
         &[&lane.id, &found.key],
     )
     .await?;
-    erase_calls(&turn, &[found.key]).await?;
+    erase_calls(&tx, &[found.key]).await?;
     if first && !lane.leased {
         // Under lease the lane's own settlement sees to it.
-        stir(&turn, lane.id, now).await?;
+        stir(&tx, lane.id, now).await?;
     }
     counts.add(&found.source, State::Pending, -1);
     counts.add(&found.source, State::Cancelled, 1);
-    counts.write(&turn, slot).await?;
-    turn.commit().await?;
+    counts.write(&tx, slot).await?;
+    tx.commit().await?;
     Ok(true)
 }
 
@@ -138,49 +142,49 @@ pub(super) async fn resolve(
     conn: &mut Client,
     slot: i32,
     id: DeliveryId,
-    how: ByHand,
+    how: Resolution,
     note: &str,
     now: Timestamp,
-) -> Result<bool, Fault> {
-    let turn = conn.transaction().await?;
-    let Some(found) = find(&turn, id).await? else {
+) -> Result<bool, DatabaseError> {
+    let tx = conn.transaction().await?;
+    let Some(found) = find(&tx, id).await? else {
         return Ok(false);
     };
     if found.state != State::Unknown {
         return Ok(false);
     }
     let state = match how {
-        ByHand::Delivered => State::Delivered,
-        ByHand::Dead => State::Dead,
-        ByHand::Again => State::Pending,
+        Resolution::Delivered => State::Delivered,
+        Resolution::Dead => State::Dead,
+        Resolution::Again => State::Pending,
     };
-    if how == ByHand::Again {
+    if how == Resolution::Again {
         let lane = match &found.lane {
             Some(lane) => lane.id,
-            None => make_lane(&turn, found.name, found.route, now).await?,
+            None => make_lane(&tx, found.name, found.route, now).await?,
         };
         change(
-            &turn,
+            &tx,
             "UPDATE delivery SET state = 'pending', lane = $2, doubt = NULL, strikes = 0 WHERE key + 0 = $1",
             &[&found.key, &lane],
         )
         .await?;
         if found.lane.as_ref().is_none_or(|lane| !lane.leased)
-            && first_pending(&turn, lane).await? == Some(found.key)
+            && first_pending(&tx, lane).await? == Some(found.key)
         {
-            stir(&turn, lane, now).await?;
+            stir(&tx, lane, now).await?;
         }
     } else {
         change(
-            &turn,
+            &tx,
             "UPDATE delivery SET state = $2, doubt = NULL WHERE key + 0 = $1",
             &[&found.key, &state.as_str()],
         )
         .await?;
-        erase_calls(&turn, &[found.key]).await?;
+        erase_calls(&tx, &[found.key]).await?;
     }
     change(
-        &turn,
+        &tx,
         "INSERT INTO attempt (delivery, fence, number, started_at, ended_at, result, detail)
          VALUES ($1, 0, $2, $3, $3, $4, $5)",
         &[
@@ -192,38 +196,38 @@ pub(super) async fn resolve(
         ],
     )
     .await?;
-    prune_attempts(&turn, &[found.key]).await?;
+    prune_attempts(&tx, &[found.key]).await?;
     let mut counts = Counts::default();
     counts.add(&found.source, State::Unknown, -1);
     counts.add(&found.source, state, 1);
-    counts.write(&turn, slot).await?;
-    turn.commit().await?;
+    counts.write(&tx, slot).await?;
+    tx.commit().await?;
     Ok(true)
 }
 
 /// A lane that has no work yet; another may have made it meanwhile.
 async fn make_lane(
-    turn: &Transaction<'_>,
+    tx: &Transaction<'_>,
     name: Uuid,
     route: i32,
     now: Timestamp,
-) -> Result<i64, Fault> {
+) -> Result<i64, DatabaseError> {
     let made = rows(
-        turn,
+        tx,
         "INSERT INTO lane (lane, route, ready_at) VALUES ($1, $2, $3)
          ON CONFLICT (lane) DO UPDATE SET lane = excluded.lane RETURNING id",
         &[&name, &route, &now.millis()],
     )
     .await?;
     made.first()
-        .map_or(Err(Fault::Engine("no row".into())), |row| {
+        .map_or(Err(DatabaseError::Engine("no row".into())), |row| {
             Ok(row.try_get(0)?)
         })
 }
 
-async fn first_pending(turn: &Transaction<'_>, lane: i64) -> Result<Option<i64>, Fault> {
+async fn first_pending(tx: &Transaction<'_>, lane: i64) -> Result<Option<i64>, DatabaseError> {
     let sql = "SELECT key FROM delivery WHERE lane = $1 AND state = 'pending' ORDER BY key LIMIT 1";
-    Ok(rows(turn, sql, &[&lane])
+    Ok(rows(tx, sql, &[&lane])
         .await?
         .first()
         .map(|row| row.try_get(0))
@@ -232,50 +236,50 @@ async fn first_pending(turn: &Transaction<'_>, lane: i64) -> Result<Option<i64>,
 
 /// Has a lane that is not leased and has another first delivery than before go by that, now at the latest; one without
 /// goes.
-async fn stir(turn: &Transaction<'_>, lane: i64, now: Timestamp) -> Result<(), Fault> {
+async fn stir(tx: &Transaction<'_>, lane: i64, now: Timestamp) -> Result<(), DatabaseError> {
     change(
-        turn,
+        tx,
         "UPDATE lane SET ready_at = least(ready_at, $2) WHERE id = $1",
         &[&lane, &now.millis()],
     )
     .await?;
-    super::settle::free_lanes(turn, &[lane], &[None]).await
+    super::settle::free_lanes(tx, &[lane], &[None]).await
 }
 
 /// Holds or lets go. False when it was so already.
 pub(super) async fn hold(
     conn: &mut Client,
-    what: &Hold,
+    what: &Pause,
     on: bool,
     now: Timestamp,
-) -> Result<bool, Fault> {
+) -> Result<bool, DatabaseError> {
     let what = match what {
-        Hold::All => "all/".to_owned(),
-        Hold::Source(name) => format!("source/{name}"),
-        Hold::Destination(destination) => format!("destination/{destination}"),
+        Pause::All => "all/".to_owned(),
+        Pause::Source(name) => format!("source/{name}"),
+        Pause::Destination(destination) => format!("destination/{destination}"),
     };
-    let turn = conn.transaction().await?;
+    let tx = conn.transaction().await?;
     let changed = if on {
         let sql = "INSERT INTO hold (what, held_at) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-        change(&turn, sql, &[&what, &now.millis()]).await?
+        change(&tx, sql, &[&what, &now.millis()]).await?
     } else {
-        change(&turn, "DELETE FROM hold WHERE what = $1", &[&what]).await?
+        change(&tx, "DELETE FROM hold WHERE what = $1", &[&what]).await?
     };
-    turn.commit().await?;
+    tx.commit().await?;
     Ok(changed == 1)
 }
 
 /// What is held, and since when.
-pub(super) async fn holds(conn: &mut Client) -> Result<Vec<(Hold, Timestamp)>, Fault> {
-    let turn = conn.transaction().await?;
+pub(super) async fn holds(conn: &mut Client) -> Result<Vec<(Pause, Timestamp)>, DatabaseError> {
+    let tx = conn.transaction().await?;
     let mut holds = Vec::new();
-    for row in rows(&turn, "SELECT what, held_at FROM hold ORDER BY what", &[]).await? {
+    for row in rows(&tx, "SELECT what, held_at FROM hold ORDER BY what", &[]).await? {
         let what: &str = row.try_get(0)?;
         let hold = match what.split_once('/') {
-            Some(("all", _)) => Hold::All,
-            Some(("source", name)) => Hold::Source(name.to_owned()),
+            Some(("all", _)) => Pause::All,
+            Some(("source", name)) => Pause::Source(name.to_owned()),
             Some(("destination", rest)) => match rest.parse() {
-                Ok(destination) => Hold::Destination(destination),
+                Ok(destination) => Pause::Destination(destination),
                 Err(_) => continue,
             },
             _ => continue,

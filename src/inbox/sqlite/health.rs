@@ -15,8 +15,8 @@ const MAX_AWAITED: usize = 10_000;
 
 /// How the writer fares.
 #[derive(Debug)]
-pub(super) struct Shared {
-    /// Told when something may have become due.
+pub(super) struct Health {
+    /// Announcement when something may have become due.
     pub(super) news: Notify,
     awaited: Arc<Mutex<HashMap<DeliveryId, Awaited>>>,
     failed: watch::Sender<Option<String>>,
@@ -25,7 +25,7 @@ pub(super) struct Shared {
     closed: AtomicBool,
 }
 
-impl Shared {
+impl Health {
     /// Of a writer that has not begun.
     pub(super) fn new() -> Self {
         Self {

@@ -11,9 +11,9 @@ use futures_util::stream::poll_fn;
 use tokio_postgres::{AsyncMessage, Client};
 
 use super::database::Database;
-use super::fault::Fault;
+use super::error::DatabaseError;
+use super::health::Health;
 use super::replica::Replica;
-use super::shared::Shared;
 use crate::model::DeliveryId;
 
 /// How often the others are told at most.
@@ -29,7 +29,7 @@ const ENDS: usize = 150;
 const CHANNEL: &str = "sluicegate";
 
 /// Tells and listens until it is stopped; connects again when the connection breaks.
-pub(super) async fn run(database: Arc<Database>, shared: Arc<Shared>, replica: Arc<Replica>) {
+pub(super) async fn run(database: Arc<Database>, shared: Arc<Health>, replica: Arc<Replica>) {
     let look = async {
         loop {
             tokio::time::sleep(LOOK).await;
@@ -47,7 +47,11 @@ pub(super) async fn run(database: Arc<Database>, shared: Arc<Shared>, replica: A
     tokio::join!(look, talk);
 }
 
-async fn talk(database: &Database, shared: &Shared, replica: &Replica) -> Result<(), Fault> {
+async fn talk(
+    database: &Database,
+    shared: &Health,
+    replica: &Replica,
+) -> Result<(), DatabaseError> {
     let (client, mut connection) = database.alone().await?;
     let mut messages = std::pin::pin!(poll_fn(move |cx| connection.poll_message(cx)));
     let hear = async {
@@ -56,7 +60,7 @@ async fn talk(database: &Database, shared: &Shared, replica: &Replica) -> Result
                 hear(shared, told.payload());
             }
         }
-        Err::<(), Fault>(Fault::Lost("the connection for news ended".into()))
+        Err::<(), DatabaseError>(DatabaseError::Lost("the connection for news ended".into()))
     };
     let tell = async {
         client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
@@ -65,7 +69,7 @@ async fn talk(database: &Database, shared: &Shared, replica: &Replica) -> Result
         loop {
             shared.outgoing.notified().await;
             let told = shared.take_told();
-            if replica.standing().replicas > 1 {
+            if replica.replica_status().replicas > 1 {
                 tell(&client, &told.ended).await?;
             }
             tokio::time::sleep(PACE).await;
@@ -77,7 +81,7 @@ async fn talk(database: &Database, shared: &Shared, replica: &Replica) -> Result
     }
 }
 
-async fn tell(client: &Client, ended: &[DeliveryId]) -> Result<(), Fault> {
+async fn tell(client: &Client, ended: &[DeliveryId]) -> Result<(), DatabaseError> {
     if ended.is_empty() {
         client
             .execute("SELECT pg_notify($1, '')", &[&CHANNEL])
@@ -92,7 +96,7 @@ async fn tell(client: &Client, ended: &[DeliveryId]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn hear(shared: &Shared, payload: &str) {
+fn hear(shared: &Health, payload: &str) {
     // Names that cannot be read are of a version that is not known here.
     let ended: Vec<DeliveryId> = payload
         .split_whitespace()

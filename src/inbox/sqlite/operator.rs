@@ -5,8 +5,8 @@ use rusqlite::{OptionalExtension, Row};
 use super::accept;
 use super::query;
 use super::settle;
-use super::writer::Turn;
-use crate::inbox::{ByHand, Hold, Job, JobState, JobStep, NewJob, Replayed};
+use super::writer::Transaction;
+use crate::inbox::{Job, JobState, JobStep, NewJob, Pause, Replayed, Resolution};
 use crate::model::{Attempt, DeliveryId, Destination, State, Timestamp};
 
 /// How many jobs are told of.
@@ -16,13 +16,13 @@ const JOB: &str = "id, filter, state, total, done, skipped, pace, cursor, starte
 
 /// Settles what nobody could tell. False: it is not there, or is settled.
 pub(super) fn resolve(
-    turn: &mut Turn<'_>,
+    tx: &mut Transaction<'_>,
     id: DeliveryId,
-    how: ByHand,
+    how: Resolution,
     note: &str,
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
-    let found = turn
+    let found = tx
         .conn
         .prepare_cached(
             "SELECT d.key, d.destination, d.upstream_id, d.route, d.attempts, e.source, r.account
@@ -39,39 +39,39 @@ pub(super) fn resolve(
         return Ok(false);
     };
     let state = match how {
-        ByHand::Delivered => State::Delivered,
-        ByHand::Dead => State::Dead,
-        ByHand::Again => State::Pending,
+        Resolution::Delivered => State::Delivered,
+        Resolution::Dead => State::Dead,
+        Resolution::Again => State::Pending,
     };
-    if how == ByHand::Again {
+    if how == Resolution::Again {
         let Ok(to) = destination.parse::<Destination>() else {
             return Ok(false);
         };
-        let lane = accept::lane(turn, to.lane(&account, &upstream_id), route, now)?;
-        turn.conn
+        let lane = accept::lane(tx, to.lane(&account, &upstream_id), route, now)?;
+        tx.conn
             .prepare_cached(
                 "UPDATE delivery SET state = 'pending', doubt = NULL, strikes = 0, lane = ?2 WHERE key = ?1",
             )?
             .execute((key, lane))?;
         // Its number is an old one, so it may be its lane's first now, and does not wait for what the one behind it
         // waits for. A lane under lease is seen to when that ends.
-        if settle::next_pending(turn, lane)?.is_some_and(|(first, _)| first == key) {
-            turn.conn
+        if settle::next_pending(tx, lane)?.is_some_and(|(first, _)| first == key) {
+            tx.conn
                 .prepare_cached(
                     "UPDATE lane SET route = ?2, ready_at = min(ready_at, ?3)
                      WHERE id = ?1 AND delivery IS NULL",
                 )?
                 .execute((lane, route, now.millis()))?;
         }
-        turn.news();
+        tx.news();
     } else {
-        turn.conn
+        tx.conn
             .prepare_cached("UPDATE delivery SET state = ?2, doubt = NULL WHERE key = ?1")?
             .execute((key, state.as_str()))?;
-        settle::erase_call(turn, key)?;
-        turn.ended(id);
-        for merged in settle::merged(turn, key)? {
-            turn.ended(merged);
+        settle::erase_call(tx, key)?;
+        tx.ended(id);
+        for merged in settle::merged(tx, key)? {
+            tx.ended(merged);
         }
     }
     let attempt = Attempt {
@@ -82,41 +82,41 @@ pub(super) fn resolve(
         status: None,
         detail: note.to_owned(),
     };
-    settle::insert_attempt(turn, key, &attempt, true)?;
-    turn.count(&source, State::Unknown, -1);
-    turn.count(&source, state, 1);
+    settle::insert_attempt(tx, key, &attempt, true)?;
+    tx.count(&source, State::Unknown, -1);
+    tx.count(&source, state, 1);
     Ok(true)
 }
 
 /// Holds, or lets go. False: it was so already.
 pub(super) fn hold(
-    turn: &mut Turn<'_>,
-    what: &Hold,
+    tx: &mut Transaction<'_>,
+    what: &Pause,
     on: bool,
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
     let (kind, name) = match what {
-        Hold::All => ("all", String::new()),
-        Hold::Source(name) => ("source", name.clone()),
-        Hold::Destination(destination) => ("destination", destination.to_string()),
+        Pause::All => ("all", String::new()),
+        Pause::Source(name) => ("source", name.clone()),
+        Pause::Destination(destination) => ("destination", destination.to_string()),
     };
     let rows = if on {
-        turn.conn
+        tx.conn
             .prepare_cached(
                 "INSERT INTO hold (kind, name, since) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
             )?
             .execute((kind, name, now.millis()))?
     } else {
-        turn.conn
+        tx.conn
             .prepare_cached("DELETE FROM hold WHERE kind = ?1 AND name = ?2")?
             .execute((kind, name))?
     };
-    turn.news();
+    tx.news();
     Ok(rows == 1)
 }
 
 /// What is held, and since when.
-pub(super) fn holds(conn: &rusqlite::Connection) -> rusqlite::Result<Vec<(Hold, Timestamp)>> {
+pub(super) fn holds(conn: &rusqlite::Connection) -> rusqlite::Result<Vec<(Pause, Timestamp)>> {
     let mut statement =
         conn.prepare_cached("SELECT kind, name, since FROM hold ORDER BY kind, name")?;
     let mut rows = statement.query([])?;
@@ -124,9 +124,9 @@ pub(super) fn holds(conn: &rusqlite::Connection) -> rusqlite::Result<Vec<(Hold, 
     while let Some(row) = rows.next()? {
         let (kind, name) = (row.get::<_, String>(0)?, row.get::<_, String>(1)?);
         let what = match kind.as_str() {
-            "all" => Some(Hold::All),
-            "source" => Some(Hold::Source(name)),
-            _ => name.parse().ok().map(Hold::Destination),
+            "all" => Some(Pause::All),
+            "source" => Some(Pause::Source(name)),
+            _ => name.parse().ok().map(Pause::Destination),
         };
         holds.extend(
             what.map(|what| (what, Timestamp::from_millis(row.get(2).unwrap_or_default()))),
@@ -136,14 +136,18 @@ pub(super) fn holds(conn: &rusqlite::Connection) -> rusqlite::Result<Vec<(Hold, 
 }
 
 /// Keeps a job. Those that ended long ago go.
-pub(super) fn begin_job(turn: &Turn<'_>, job: &NewJob, now: Timestamp) -> rusqlite::Result<Job> {
-    turn.conn
+pub(super) fn begin_job(
+    tx: &Transaction<'_>,
+    job: &NewJob,
+    now: Timestamp,
+) -> rusqlite::Result<Job> {
+    tx.conn
         .prepare_cached(
             "DELETE FROM job WHERE state IN ('done', 'cancelled')
                 AND id <= (SELECT id FROM job ORDER BY id DESC LIMIT 1 OFFSET ?1)",
         )?
         .execute([JOBS])?;
-    turn.conn
+    tx.conn
         .prepare_cached(&format!(
             "INSERT INTO job (filter, state, total, pace, started_at, changed_at)
              VALUES (?1, 'running', ?2, ?3, ?4, ?4) RETURNING {JOB}"
@@ -170,20 +174,20 @@ pub(super) fn jobs(conn: &rusqlite::Connection) -> rusqlite::Result<Vec<Job>> {
 
 /// Changes a job's state and pace. None: there is no such job.
 pub(super) fn steer_job(
-    turn: &mut Turn<'_>,
+    tx: &mut Transaction<'_>,
     id: i64,
     state: Option<JobState>,
     pace: Option<u32>,
     now: Timestamp,
 ) -> rusqlite::Result<Option<Job>> {
-    turn.conn
+    tx.conn
         .prepare_cached(
             "UPDATE job SET state = coalesce(?2, state), pace = coalesce(?3, pace), changed_at = ?4
              WHERE id = ?1 AND state NOT IN ('done', 'cancelled')",
         )?
         .execute((id, state.map(JobState::as_str), pace, now.millis()))?;
-    turn.news();
-    turn.conn
+    tx.news();
+    tx.conn
         .prepare_cached(&format!("SELECT {JOB} FROM job WHERE id = ?1"))?
         .query_row([id], read_job)
         .optional()
@@ -191,11 +195,11 @@ pub(super) fn steer_job(
 
 /// One step, with what it owes, or nothing at all.
 pub(super) fn step_job(
-    turn: &mut Turn<'_>,
+    tx: &mut Transaction<'_>,
     step: &JobStep,
     now: Timestamp,
 ) -> rusqlite::Result<Option<Job>> {
-    let stands = turn
+    let stands = tx
         .conn
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM job WHERE id = ?1 AND state = 'running' AND cursor IS ?2)")?
         .query_row((step.id, step.from), |row| row.get::<_, bool>(0))?;
@@ -205,15 +209,15 @@ pub(super) fn step_job(
     // All of them first: a step is done whole or not at all.
     let mut done = 0_i64;
     for (event, first, _) in &step.owed {
-        if accept::next_number(turn, *event)?.is_some_and(|(_, next)| next != *first) {
+        if accept::next_number(tx, *event)?.is_some_and(|(_, next)| next != *first) {
             return Ok(None);
         }
     }
     let mut skipped = i64::try_from(step.skipped).unwrap_or(i64::MAX);
     for (event, first, to) in &step.owed {
         let replayed = match step.anew.get(event) {
-            None => accept::replay(turn, *event, *first, to, now)?,
-            Some(anew) => accept::replay_anew(turn, (*event, *first), to, anew, now)?,
+            None => accept::replay(tx, *event, *first, to, now)?,
+            Some(anew) => accept::replay_anew(tx, (*event, *first), to, anew, now)?,
         };
         match replayed {
             Replayed::Made(_) => done += 1,
@@ -226,7 +230,7 @@ pub(super) fn step_job(
     } else {
         JobState::Running
     };
-    turn.conn
+    tx.conn
         .prepare_cached(&format!(
             "UPDATE job SET cursor = ?2, done = done + ?3, skipped = skipped + ?4, state = ?5, changed_at = ?6
              WHERE id = ?1 RETURNING {JOB}"
