@@ -24,7 +24,7 @@ pub(super) async fn cancel(
     if state.inbox.cancel(id, state.clock.now()).await? {
         tracing::info!(audit = "delivery.cancel", event = %id.event, delivery = %id, "cancelled by an operator");
         return Ok(Json(
-            json!({ "id": id, "state": model::State::Cancelled.as_str() }),
+            json!({ "id": id, "state": model::DeliveryState::Cancelled.as_str() }),
         ));
     }
     let now = stands(&state, id).await?;
@@ -51,9 +51,9 @@ pub(super) async fn settle(
     Said(settling): Said<Settling>,
 ) -> Result<Json<Value>, AdminError> {
     let (how, becomes) = match settling.r#as.as_str() {
-        "delivered" => (Resolution::Delivered, model::State::Delivered),
-        "dead" => (Resolution::Dead, model::State::Dead),
-        "again" => (Resolution::Again, model::State::Pending),
+        "delivered" => (Resolution::Delivered, model::DeliveryState::Delivered),
+        "dead" => (Resolution::Dead, model::DeliveryState::Dead),
+        "again" => (Resolution::Again, model::DeliveryState::Pending),
         _ => {
             return Err(AdminError::Body(
                 "as must be delivered, dead or again.".into(),
@@ -86,7 +86,7 @@ pub(super) async fn settle(
 }
 
 /// Where a delivery stands that could not be changed.
-async fn stands(state: &AdminState, id: DeliveryId) -> Result<model::State, AdminError> {
+async fn stands(state: &AdminState, id: DeliveryId) -> Result<model::DeliveryState, AdminError> {
     let event = state.inbox.event(id.event).await?;
     let delivery = event.and_then(|event| {
         event

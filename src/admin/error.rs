@@ -11,14 +11,14 @@ use serde_json::json;
 
 use crate::attachment::StoreError;
 use crate::inbox::InboxError;
-use crate::net::Fault;
+use crate::net::HeadFault;
 
 /// Why an admin request was not done.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum AdminError {
     /// What came is no request.
     #[error("what came is no request: {0:?}")]
-    NoRequest(Fault),
+    NoRequest(HeadFault),
     /// `Host` is missing, doubled, or a name that nobody gave this listener.
     #[error("the Host header is not one of this listener's names")]
     Host,
@@ -79,22 +79,22 @@ impl AdminError {
     /// One match: which status, which code, which sentence.
     fn parts(&self) -> (StatusCode, &'static str, String) {
         let (status, code, sentence) = match self {
-            Self::NoRequest(Fault::Slow) => (
+            Self::NoRequest(HeadFault::Slow) => (
                 StatusCode::REQUEST_TIMEOUT,
                 "slow_head",
                 "The head of the request came too slowly.",
             ),
-            Self::NoRequest(Fault::TargetTooLong) => (
+            Self::NoRequest(HeadFault::TargetTooLong) => (
                 StatusCode::URI_TOO_LONG,
                 "target_too_long",
                 "The request target is too long.",
             ),
-            Self::NoRequest(Fault::TooLarge) => (
+            Self::NoRequest(HeadFault::TooLarge) => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "head_too_large",
                 "The head of the request is too large.",
             ),
-            Self::NoRequest(Fault::Version) => (
+            Self::NoRequest(HeadFault::Version) => (
                 StatusCode::HTTP_VERSION_NOT_SUPPORTED,
                 "unsupported_version",
                 "This version of HTTP is not spoken here.",

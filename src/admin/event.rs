@@ -31,7 +31,7 @@ pub(super) async fn list(
     state.check_source(filter.source.as_deref()).await?;
     let page = state.in_time(state.inbox.events(&filter)).await?;
     let mut items = Vec::with_capacity(page.items.len());
-    let pending = |event: &&EventSummary| event.states.contains(&model::State::Pending);
+    let pending = |event: &&EventSummary| event.states.contains(&model::DeliveryState::Pending);
     let pending = page
         .items
         .iter()
@@ -44,7 +44,7 @@ pub(super) async fn list(
         let last = event
             .states
             .iter()
-            .rposition(|state| *state == model::State::Pending);
+            .rposition(|state| *state == model::DeliveryState::Pending);
         let last = last
             .and_then(|number| u32::try_from(number).ok())
             .map(|number| DeliveryId {
@@ -107,7 +107,11 @@ pub(super) async fn show(
         .ok_or(AdminError::NotFound("event"))?;
     let notes = notes(&state, &event);
     let source = state.compiled.get(&event.summary.source).cloned();
-    let waits = match event.summary.states.contains(&model::State::Pending) {
+    let waits = match event
+        .summary
+        .states
+        .contains(&model::DeliveryState::Pending)
+    {
         true => state.waits(vec![id]).await?,
         false => HashMap::new(),
     };

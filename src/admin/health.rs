@@ -42,7 +42,7 @@ pub(super) async fn gateway(State(state): State<Arc<AdminState>>) -> Json<Value>
     };
     let deliveries = match state.inbox.counts().await {
         Ok(counts) => {
-            let mut states: BTreeMap<_, _> = model::State::ALL
+            let mut states: BTreeMap<_, _> = model::DeliveryState::ALL
                 .into_iter()
                 .map(|state| (state.as_str(), 0))
                 .collect();
@@ -136,7 +136,7 @@ pub(super) async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoRe
                 .iter()
                 .map(|source| source.config.name.as_str());
             for name in names.chain(counts.iter().map(|count| count.source.as_str())) {
-                kept.extend(model::State::ALL.map(|state| ((name, state.as_str()), 0)));
+                kept.extend(model::DeliveryState::ALL.map(|state| ((name, state.as_str()), 0)));
             }
             kept.extend(
                 counts
@@ -194,9 +194,9 @@ fn closed<'a>(kept: &mut BTreeMap<(&'a str, &'a str), u64>, fares: &[SourceFare]
 /// What of a source needs an operator, by the state of the last delivery.
 pub(super) fn open(fare: &SourceFare) -> [(&'static str, u64); 3] {
     [
-        (model::State::Dead.as_str(), fare.dead),
-        (model::State::Unknown.as_str(), fare.unknown),
-        (model::State::Unmappable.as_str(), fare.unmappable),
+        (model::DeliveryState::Dead.as_str(), fare.dead),
+        (model::DeliveryState::Unknown.as_str(), fare.unknown),
+        (model::DeliveryState::Unmappable.as_str(), fare.unmappable),
     ]
 }
 

@@ -55,7 +55,7 @@ use crate::config::{Config, GatewayKey, Secret, SourceConfig};
 use crate::dispatch::Dispatcher;
 use crate::inbox::{Budgets, EventFilter, Inbox, InboxError};
 use crate::model::{Clock, Marks, Roles, UpstreamIds};
-use crate::net::Fault;
+use crate::net::HeadFault;
 use crate::reconcile::Reconciler;
 use crate::source::Sources;
 use crate::telemetry::{Metrics, RefusedSamples, Uses};
@@ -376,7 +376,7 @@ async fn answer_headers(request: Request, next: Next) -> Response {
 
 /// Layer: what came is a request.
 async fn whole(request: Request, next: Next) -> Result<Response, AdminError> {
-    match request.extensions().get::<Fault>() {
+    match request.extensions().get::<HeadFault>() {
         Some(fault) => Err(AdminError::NoRequest(*fault)),
         None => Ok(next.run(request).await),
     }

@@ -132,7 +132,7 @@ pub(super) async fn show(State(state): State<Arc<AdminState>>) -> Result<Json<Va
         });
     }
 
-    let count = |wanted: model::State| {
+    let count = |wanted: model::DeliveryState| {
         counts
             .iter()
             .filter(|count| count.state == wanted)
@@ -164,8 +164,8 @@ pub(super) async fn show(State(state): State<Arc<AdminState>>) -> Result<Json<Va
         "sources": state.sources.len(),
         "paused": PausedView::list(&holds),
         "waiting": {
-            "pending": count(model::State::Pending),
-            "running": count(model::State::Leased),
+            "pending": count(model::DeliveryState::Pending),
+            "running": count(model::DeliveryState::Leased),
             "oldest_at": oldest.map(|(at, _)| at),
             "oldest_source": oldest.map(|(_, source)| source),
         },

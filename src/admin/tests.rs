@@ -25,7 +25,7 @@ use crate::inbox::{
 use crate::inbox::{SourceFare, WaitingDelivery};
 use crate::model::{
     Accepted, Account, Attachment, AttachmentId, Attempt, Class, DeliveryId, EventId, Name,
-    NewDelivery, NewEvent, Origin, Param, Params, ProofMark, State, Timestamp, UpstreamIds,
+    NewDelivery, NewEvent, Origin, Param, Params, ProofMark, DeliveryState, Timestamp, UpstreamIds,
     UsedProof,
 };
 use crate::net::Client;
@@ -147,7 +147,7 @@ impl Inbox for Memory {
                 .iter()
                 .map(move |delivery| (event, delivery))
         });
-        let pending = pending.filter(|(_, delivery)| delivery.state == State::Pending);
+        let pending = pending.filter(|(_, delivery)| delivery.state == DeliveryState::Pending);
         let waiting = pending.map(|(event, delivery)| WaitingDelivery {
             id: delivery.id,
             route: waiting::own(&event.summary.source, delivery.destination.clone()),
@@ -165,8 +165,8 @@ impl Inbox for Memory {
             fare.source.clone_from(&event.summary.source);
             fare.last_event = fare.last_event.max(Some(event.summary.received_at));
             match event.summary.states.last() {
-                Some(State::Dead) => fare.dead += 1,
-                Some(State::Unknown) => fare.unknown += 1,
+                Some(DeliveryState::Dead) => fare.dead += 1,
+                Some(DeliveryState::Unknown) => fare.unknown += 1,
                 _ => {}
             }
         }
@@ -215,7 +215,7 @@ impl Inbox for Memory {
                 destination: owed.destination,
                 account: owed.account,
                 class: owed.class,
-                state: State::Pending,
+                state: DeliveryState::Pending,
                 upstream_id: owed.upstream_id,
                 attempts: 0,
                 due: Some(now),
@@ -224,7 +224,7 @@ impl Inbox for Memory {
                 sealed: SealedCall::None,
                 tries: Vec::new(),
             });
-            event.summary.states.push(State::Pending);
+            event.summary.states.push(DeliveryState::Pending);
         }
         Ok(Replayed::Made(made))
     }
@@ -247,14 +247,14 @@ impl Inbox for Memory {
         let mut events = self.events.lock().unwrap();
         let mut deliveries = events.iter_mut().flat_map(|event| &mut event.deliveries);
         let found =
-            deliveries.find(|delivery| delivery.id == id && delivery.state == State::Unknown);
+            deliveries.find(|delivery| delivery.id == id && delivery.state == DeliveryState::Unknown);
         let Some(delivery) = found else {
             return Ok(false);
         };
         delivery.state = match how {
-            Resolution::Delivered => State::Delivered,
-            Resolution::Dead => State::Dead,
-            Resolution::Again => State::Pending,
+            Resolution::Delivered => DeliveryState::Delivered,
+            Resolution::Dead => DeliveryState::Dead,
+            Resolution::Again => DeliveryState::Pending,
         };
         delivery.tries.push(Attempt {
             number: delivery.attempts,
@@ -379,9 +379,9 @@ impl Inbox for Memory {
         let mut events = self.events.lock().unwrap();
         let mut deliveries = events.iter_mut().flat_map(|event| &mut event.deliveries);
         let found =
-            deliveries.find(|delivery| delivery.id == id && delivery.state == State::Pending);
+            deliveries.find(|delivery| delivery.id == id && delivery.state == DeliveryState::Pending);
         Ok(found
-            .map(|delivery| delivery.state = State::Cancelled)
+            .map(|delivery| delivery.state = DeliveryState::Cancelled)
             .is_some())
     }
 
@@ -400,7 +400,7 @@ impl Inbox for Memory {
         }
         let count = |source: &str, count| Count {
             source: source.into(),
-            state: State::Pending,
+            state: DeliveryState::Pending,
             count,
         };
         Ok(vec![count("triage", 7), count("old", 1)])
@@ -570,7 +570,7 @@ fn event(number: u8, source: &str, filtered: bool) -> EventDetail {
         destination: "agent/a1".parse().unwrap(),
         account: Account::Operator,
         class: Class::Normal,
-        state: State::Delivered,
+        state: DeliveryState::Delivered,
         upstream_id: first_of(number).as_uuid().to_string(),
         attempts: 2,
         due: None,
@@ -599,7 +599,7 @@ fn event(number: u8, source: &str, filtered: bool) -> EventDetail {
             states: if filtered {
                 Vec::new()
             } else {
-                vec![State::Delivered]
+                vec![DeliveryState::Delivered]
             },
         },
         strength: "signed".into(),
@@ -936,14 +936,14 @@ async fn pages_follow_each_other_and_filters_hold() {
 
     {
         let event = &mut world.inbox.events.lock().unwrap()[3];
-        (event.summary.states, event.deliveries[0].state) = (vec![State::Dead], State::Dead);
+        (event.summary.states, event.deliveries[0].state) = (vec![DeliveryState::Dead], DeliveryState::Dead);
     }
     let (_, page) = world.get("/events?state=dead").await;
     assert_eq!(page["items"][0]["reason"]["result"], "completed");
     {
         let event = &mut world.inbox.events.lock().unwrap()[3];
         (event.summary.states, event.deliveries[0].state) =
-            (vec![State::Delivered], State::Delivered);
+            (vec![DeliveryState::Delivered], DeliveryState::Delivered);
     }
 
     for (query, expected) in [
@@ -1072,7 +1072,7 @@ async fn a_callers_own_call_is_replayed_as_it_was_made_while_it_is_there() {
         (status, answer["code"].as_str()),
         (409, Some("call_erased"))
     );
-    first(&|delivery| (delivery.sealed, delivery.state) = (SealedCall::Kept, State::Unknown));
+    first(&|delivery| (delivery.sealed, delivery.state) = (SealedCall::Kept, DeliveryState::Unknown));
     assert_eq!(world.ask(Method::POST, &replay).await.0, 202);
     let deliveries = world.inbox.events.lock().unwrap()[3].deliveries.clone();
     assert_eq!(
@@ -1100,7 +1100,7 @@ async fn a_replay_owes_a_new_delivery_and_leaves_the_old_one() {
     let deliveries = world.inbox.events.lock().unwrap()[3].deliveries.clone();
     assert_eq!(
         (deliveries[0].state, deliveries[1].state),
-        (State::Delivered, State::Pending)
+        (DeliveryState::Delivered, DeliveryState::Pending)
     );
     assert_eq!(
         deliveries[1].upstream_id,
@@ -1192,7 +1192,7 @@ async fn t103_a_replay_in_bulk_is_planned_begun_and_kept_to_its_pace() {
     );
     assert_eq!(
         world.inbox.events.lock().unwrap()[3].deliveries[0].state,
-        State::Delivered,
+        DeliveryState::Delivered,
         "the old one stays"
     );
     world.state.clock.advance(Duration::from_secs(1));
@@ -1493,7 +1493,7 @@ async fn only_what_nobody_could_tell_is_settled_by_hand() {
     let how = json!({ "as": "delivered", "note": " seen in the agent's log " });
     let (status, answer) = world.tell(&path, how.clone()).await;
     assert_eq!((status, &answer["code"]), (409, &json!("not_unknown")));
-    world.inbox.events.lock().unwrap()[3].deliveries[0].state = State::Unknown;
+    world.inbox.events.lock().unwrap()[3].deliveries[0].state = DeliveryState::Unknown;
     for wrong in [
         json!({}),
         json!({ "as": "gone" }),

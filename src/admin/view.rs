@@ -17,7 +17,7 @@ use crate::inbox::{
 };
 use crate::mapping::PathMiss;
 use crate::model::{
-    Attachment, AttachmentId, Attempt, DeliveryId, EventId, Origin, Param, State, Strength,
+    Attachment, AttachmentId, Attempt, DeliveryId, DeliveryState, EventId, Origin, Param, Strength,
     Timestamp,
 };
 use crate::source::Source;
@@ -296,7 +296,11 @@ impl From<EventSummary> for EventView {
             thread: event.thread,
             received_at: event.received_at,
             filtered: event.filtered,
-            states: event.states.into_iter().map(State::as_str).collect(),
+            states: event
+                .states
+                .into_iter()
+                .map(DeliveryState::as_str)
+                .collect(),
             reason: None,
             waits_for: None,
         }
@@ -433,7 +437,7 @@ impl SourceView {
                 .map(|(_, since)| *since)
         };
         let of = |name: &str| {
-            let mut states: BTreeMap<_, _> = State::ALL
+            let mut states: BTreeMap<_, _> = DeliveryState::ALL
                 .into_iter()
                 .map(|state| (state.as_str(), 0))
                 .collect();

@@ -40,11 +40,11 @@ use crate::ingress::{
     self, BodyLimits, Dropin, ForeignKeys, Ingress, LoadShed, MemoryLimit, Proxies, Remapper,
     UploadLimit, largest_held,
 };
-use crate::limit::{Limits, Share};
+use crate::limit::{RateLimits, Share};
 use crate::model::{Clock, Roles, UpstreamIds};
 use crate::net::{
-    Client, Cores, Door, DownloadError, ListenOptions, Mark, Swap, Tls, TurnedAway, descriptors,
-    download, listen,
+    Client, ConnectionObserver, DownloadError, ListenOptions, LoopGuard, PerCore, Reloadable,
+    ServerTls, TurnedAway, descriptors, download, listen,
 };
 use crate::reconcile::{self, ActiveReconciles, Reconciler};
 use crate::source::Sources;
@@ -106,7 +106,7 @@ struct Kept {
     budget: Budget,
     throttle: Arc<Throttle>,
     files: Option<Arc<Files>>,
-    limits: ArcSwapOption<Limits>,
+    limits: ArcSwapOption<RateLimits>,
     swept: Arc<ArcSwap<Swept>>,
     stopper: Stopper,
     loaded: Arc<Loaded>,
@@ -254,7 +254,7 @@ impl App {
             .server
             .tls
             .as_ref()
-            .map(|files| Tls::load(&files.cert.value, &files.key.value))
+            .map(|files| ServerTls::load(&files.cert.value, &files.key.value))
             .transpose()?;
         let options = listen_options(&config, tls.clone());
         let public_address = listeners
@@ -269,11 +269,15 @@ impl App {
             let _ = stopping.wait_for(|stop| *stop).await;
         };
         let door = parts.ingress.door();
-        let front = Swap::new(ingress::front(parts.ingress));
-        let routes = Swap::new(kept.admin_routes(parts.admin));
+        let front = Reloadable::new(ingress::front(parts.ingress));
+        let routes = Reloadable::new(kept.admin_routes(parts.admin));
         let dispatcher = Arc::new(ArcSwap::new(parts.dispatcher));
         let replayer = Arc::new(ArcSwap::new(parts.replayer));
-        let cores = listeners.public.is_some().then(Cores::start).transpose()?;
+        let cores = listeners
+            .public
+            .is_some()
+            .then(PerCore::start)
+            .transpose()?;
         let public = listeners.public.map(|listener| {
             let stop = told(kept.stopping.clone());
             tokio::spawn(listen::serve(
@@ -435,7 +439,7 @@ impl Parts {
             .iter()
             .map(|proxy| &proxy.upstream)
             .chain([&config.upstream.base_url]);
-        let mark = Mark::new(kept.sealer.mark(), servers);
+        let mark = LoopGuard::new(kept.sealer.mark(), servers);
         let upstream = Upstream::new(&config.upstream, client.clone(), kept.budget.clone())
             .marked(mark.clone());
         kept.budget.set_foreign_share(config.foreign_share());
@@ -451,7 +455,7 @@ impl Parts {
             kept.reconciling.clone(),
         );
         kept.held.set(config.server.max_held.value);
-        let limits = Arc::new(Limits::next(
+        let limits = Arc::new(RateLimits::next(
             config,
             &kept.share,
             kept.limits.load().as_deref(),
@@ -599,7 +603,7 @@ fn take_over(kept: &Kept, started: &Settings, next: &Config) {
     kept.loaded.next(kept.clock.now(), digest, waiting);
 }
 
-fn listen_options(config: &Config, tls: Option<Tls>) -> ListenOptions {
+fn listen_options(config: &Config, tls: Option<ServerTls>) -> ListenOptions {
     let server = &config.server;
     ListenOptions {
         max_connections: descriptors::room_for_connections(server.max_connections),
@@ -618,7 +622,7 @@ fn listen_options(config: &Config, tls: Option<Tls>) -> ListenOptions {
 }
 
 /// Looks for another certificate in the place of the one that is shown; at once when told to, and else now and then.
-async fn renew(tls: Option<Tls>, mut told: mpsc::Receiver<()>) {
+async fn renew(tls: Option<ServerTls>, mut told: mpsc::Receiver<()>) {
     let Some(tls) = tls else { return };
     while let Ok(Some(())) | Err(_) = tokio::time::timeout(LOOK_FOR_CERTIFICATE, told.recv()).await
     {
@@ -640,7 +644,7 @@ async fn renew(tls: Option<Tls>, mut told: mpsc::Receiver<()>) {
 pub fn compile(file: &Path, problems: &Problems) -> Option<(Config, Sources)> {
     let (config, sources) = compiled(Config::load(file, problems)?, problems);
     if let Some(files) = &config.server.tls
-        && let Err(error) = Tls::load(&files.cert.value, &files.key.value)
+        && let Err(error) = ServerTls::load(&files.cert.value, &files.key.value)
     {
         let place = if error.file == files.key.value {
             &files.key.place
@@ -694,7 +698,7 @@ struct Web(Client);
 #[async_trait::async_trait]
 impl WebClient for Web {
     async fn get(&self, address: &str) -> Result<Bytes, String> {
-        let bounds = download::Bounds {
+        let bounds = download::DownloadBounds {
             time: FETCH_TIME,
             stall: FETCH_TIME,
             bytes: FETCH_BYTES,
@@ -722,7 +726,7 @@ impl WebClient for Web {
 /// Connections at the admin listener are few and not counted.
 struct Unwatched;
 
-impl Door for Unwatched {
+impl ConnectionObserver for Unwatched {
     fn opened(&self) {}
     fn closed(&self) {}
     fn turned_away(&self, _: TurnedAway) {}

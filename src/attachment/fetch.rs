@@ -21,7 +21,7 @@ use crate::config::{
 use crate::model::attachment::{cleaned_name, cleaned_type};
 use crate::model::{Attachment, Timestamp};
 use crate::net::Client;
-use crate::net::download::{Bounds, Download, DownloadError};
+use crate::net::download::{DownloadBounds, Download, DownloadError};
 use crate::text;
 
 /// The longest id, in bytes.
@@ -172,7 +172,7 @@ impl Fetcher {
         if file.size.is_some_and(|size| size > intake.max_file) {
             return Err(too_large(intake.max_file));
         }
-        let bounds = Bounds {
+        let bounds = DownloadBounds {
             time: allowed.time,
             stall: STALL,
             bytes: intake.max_file,
@@ -231,7 +231,7 @@ impl Fetcher {
             )),
             FetchMethod::Target(target) => Ok((self.filled(target, &file.id, ""), None)),
             FetchMethod::Asked { ask, found, get } => {
-                let bounds = Bounds {
+                let bounds = DownloadBounds {
                     time: STALL,
                     stall: STALL,
                     bytes: ANSWER,
@@ -308,7 +308,7 @@ impl Fetcher {
         &self,
         client: &Client,
         target: &str,
-        bounds: Bounds,
+        bounds: DownloadBounds,
     ) -> Result<Download, DownloadError> {
         let address = match &self.rule.way {
             // The payload's address is whole.

@@ -15,7 +15,7 @@ use super::node::{Node, Table, Value};
 use super::problem::{Located, Place, Problems};
 use super::secret::Secret;
 use super::unit::{self, Rate};
-use crate::model::block::NoBlock;
+use crate::model::block::InvalidBlock;
 use crate::model::{Block, Timestamp};
 
 /// One table, being read.
@@ -242,7 +242,7 @@ impl<'a> Section<'a> {
         for text in self.texts(key)? {
             match text.parse() {
                 Ok(block) => blocks.push(block),
-                Err(NoBlock) => self.problems.error_hint(
+                Err(InvalidBlock) => self.problems.error_hint(
                     &text.place,
                     format!("{} has \"{}\" in it, which is no address", self.path(key), text.escape_debug()),
                     "write addresses (\"192.0.2.7\") or blocks of them (\"10.0.0.0/8\", \"2001:db8::/32\")",

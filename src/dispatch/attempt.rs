@@ -134,7 +134,7 @@ pub(super) async fn attempt(
             () = told(hurry.clone()) => return interrupted(dispatcher, Some(sent_at)),
         },
     };
-    if let Some(counted) = counted.filter(|_| result.is_unrun()) {
+    if let Some(counted) = counted.filter(|_| result.did_not_run()) {
         counted.give_back(&*dispatcher.inbox).await;
     }
     // A run that takes longer than a call may is no sign that nobody is there: the question for it tells.

@@ -31,7 +31,7 @@ use crate::attachment::Files;
 use crate::config::{self, Config, Secret, SourceConfig};
 use crate::inbox::seal::Sealer;
 use crate::inbox::{Budgets, Claimed, Inbox, InboxError, Next, Settled, Settlement, Terms as _};
-use crate::model::{Attempt, Clock, Destination, Role, Route, State, Timestamp};
+use crate::model::{Attempt, Clock, DeliveryState, Destination, Role, Route, Timestamp};
 use crate::net::Client;
 use crate::telemetry::{Metrics, SparseLines};
 use crate::upstream::{Expected, Upstream};
@@ -273,7 +273,7 @@ impl Dispatcher {
         let claims = self.inbox.claim(Box::new(offer), self.clock.now()).await?;
         for (source, count) in &claims.dropped {
             self.metrics
-                .deliveries(source, State::Dropped.as_str(), *count);
+                .deliveries(source, DeliveryState::Dropped.as_str(), *count);
             tracing::info!(source, count, "turns that waited were dropped");
         }
         let due = claims
@@ -292,7 +292,7 @@ impl Dispatcher {
         if claimed.attempt == 1 {
             let merged = u64::try_from(claimed.merged.len()).unwrap_or(u64::MAX);
             self.metrics
-                .deliveries(&claimed.source, State::Merged.as_str(), merged);
+                .deliveries(&claimed.source, DeliveryState::Merged.as_str(), merged);
         }
         let route = claimed.route();
         self.metrics.claimed(&route.account, route.class);
@@ -420,9 +420,9 @@ impl Dispatcher {
     /// Ends the lease. The inbox is ours alone or says who took the lease, so a failure is tried again until it ends.
     async fn settle(&self, claimed: &Claimed, verdict: Verdict, started_at: Timestamp) {
         let state = match &verdict.next {
-            Next::Delivered(_) => Some(State::Delivered),
-            Next::Dead(_) => Some(State::Dead),
-            Next::Unknown => Some(State::Unknown),
+            Next::Delivered(_) => Some(DeliveryState::Delivered),
+            Next::Dead(_) => Some(DeliveryState::Dead),
+            Next::Unknown => Some(DeliveryState::Unknown),
             Next::Retry { .. } | Next::Released { .. } => None,
         };
         let settlement = Settlement {

@@ -17,7 +17,7 @@ use crate::inbox::{
     Anew, EventDetail, EventFilter, EventSummary, Inbox, InboxError, Job, JobState, JobStep,
     SealedCall,
 };
-use crate::model::{Class, Clock, DeliveryId, NewDelivery, State, Timestamp, UpstreamIds};
+use crate::model::{Class, Clock, DeliveryId, NewDelivery, DeliveryState, Timestamp, UpstreamIds};
 
 /// How often jobs are looked for, and how long one rests after a failure.
 const LOOK: Duration = Duration::from_secs(2);
@@ -131,7 +131,7 @@ pub fn owed_again(
 }
 
 /// Whether an event of a job's list is left out whatever it owes: the states of its deliveries decide.
-pub fn left_out(wanted: Option<State>, event: &EventSummary) -> Option<ReplayRefused> {
+pub fn left_out(wanted: Option<DeliveryState>, event: &EventSummary) -> Option<ReplayRefused> {
     let last = event.states.last()?;
     if !last.is_final() {
         return Some(ReplayRefused::OnItsWay);
@@ -296,7 +296,7 @@ impl Replayer {
     /// What an event of the list owes; none: it is left out.
     async fn judge(
         &self,
-        wanted: Option<State>,
+        wanted: Option<DeliveryState>,
         event: &EventSummary,
     ) -> Result<Option<(u32, Vec<NewDelivery>, Option<Anew>)>, InboxError> {
         if let Some(why) = left_out(wanted, event) {
@@ -408,7 +408,7 @@ mod tests {
 
     #[test]
     fn what_is_on_its_way_or_was_replayed_since_is_left_out() {
-        let event = |states: &[State]| EventSummary {
+        let event = |states: &[DeliveryState]| EventSummary {
             id: crate::model::EventId::new(),
             source: "a".into(),
             event_type: None,
@@ -418,20 +418,20 @@ mod tests {
             filtered: None,
             states: states.to_vec(),
         };
-        let dead = Some(State::Dead);
-        assert_eq!(left_out(dead, &event(&[State::Dead])), None);
-        assert_eq!(left_out(None, &event(&[State::Delivered])), None);
+        let dead = Some(DeliveryState::Dead);
+        assert_eq!(left_out(dead, &event(&[DeliveryState::Dead])), None);
+        assert_eq!(left_out(None, &event(&[DeliveryState::Delivered])), None);
         assert_eq!(left_out(None, &event(&[])), None);
         assert_eq!(
-            left_out(dead, &event(&[State::Dead, State::Delivered])),
+            left_out(dead, &event(&[DeliveryState::Dead, DeliveryState::Delivered])),
             Some(ReplayRefused::ReplayedSince)
         );
         assert_eq!(
-            left_out(None, &event(&[State::Dead, State::Pending])),
+            left_out(None, &event(&[DeliveryState::Dead, DeliveryState::Pending])),
             Some(ReplayRefused::OnItsWay)
         );
         assert_eq!(
-            left_out(Some(State::Pending), &event(&[State::Pending])),
+            left_out(Some(DeliveryState::Pending), &event(&[DeliveryState::Pending])),
             Some(ReplayRefused::OnItsWay)
         );
     }

@@ -22,8 +22,8 @@ use super::{
     Terms, Turn, Usage, WaitingDelivery, cut,
 };
 use crate::model::{
-    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, Destination, EventId, NewDelivery,
-    NewEvent, Params, ProofMark, Role, State, Timestamp, UpstreamIds, UsedProof,
+    Accepted, Attachment, AttachmentId, Attempt, DeliveryId, DeliveryState, Destination, EventId,
+    NewDelivery, NewEvent, Params, ProofMark, Role, Timestamp, UpstreamIds, UsedProof,
 };
 
 /// Stands as the one header's name where an event is closed. No request can have a header of this name.
@@ -165,7 +165,7 @@ impl Encrypted {
         for attempt in delivery
             .tries
             .iter_mut()
-            .filter(|attempt| attempt.result == State::Unmappable.as_str())
+            .filter(|attempt| attempt.result == DeliveryState::Unmappable.as_str())
         {
             self.open_text(delivery.id, &mut attempt.detail);
         }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::EventFilter;
-use crate::model::{Destination, State, Timestamp};
+use crate::model::{DeliveryState, Destination, Timestamp};
 
 /// The longest name of a source, and the longest value of any other word.
 const MAX_NAME: usize = 64;
@@ -90,10 +90,10 @@ impl FilterWords {
                 },
                 || format!("text must be words, {MAX_TEXT} bytes at most."),
             )?,
-            state: read(self.state.as_deref(), State::parse, || {
+            state: read(self.state.as_deref(), DeliveryState::parse, || {
                 format!(
                     "state must be one of {}.",
-                    State::ALL.map(State::as_str).join(", ")
+                    DeliveryState::ALL.map(DeliveryState::as_str).join(", ")
                 )
             })?,
             open: self.open,
@@ -164,7 +164,7 @@ mod tests {
         let filter = read(text).expect("a filter");
         assert_eq!(
             (filter.source.as_deref(), filter.state),
-            (Some("a"), Some(State::Dead))
+            (Some("a"), Some(DeliveryState::Dead))
         );
         assert_eq!(filter.destination, "agent/a1".parse().ok());
         let words: FilterWords = serde_json::from_str(text).expect("words");

@@ -37,9 +37,9 @@ pub use job::{Job, JobState, JobStep, NewJob};
 pub use waiting::{SourceFare, WaitingDelivery};
 
 use crate::model::{
-    Accepted, Account, Attachment, AttachmentId, Attempt, Class, DeliveryId, Destination, EventId,
-    NewDelivery, NewEvent, Overlap, Params, ProofMark, Role, Route, State, Timestamp, UpstreamIds,
-    UsedProof,
+    Accepted, Account, Attachment, AttachmentId, Attempt, Class, DeliveryId, DeliveryState,
+    Destination, EventId, NewDelivery, NewEvent, Overlap, Params, ProofMark, Role, Route,
+    Timestamp, UpstreamIds, UsedProof,
 };
 
 /// Stands before the reason, in the place of a filter, where an event could not be mapped and owes nothing.
@@ -497,7 +497,7 @@ pub struct EventFilter {
     /// Only with these words in the body, in any order and case.
     pub text: Option<String>,
     /// Only where the last delivery is in this state: one that was replayed is as its replay is.
-    pub state: Option<State>,
+    pub state: Option<DeliveryState>,
     /// Only where the last delivery needs an operator (true), or only the others (false).
     pub open: Option<bool>,
     /// Only filtered (true) or only passed on (false).
@@ -624,7 +624,7 @@ pub struct EventSummary {
     /// The rule that kept it from going further.
     pub filtered: Option<String>,
     /// Its deliveries' states, in order.
-    pub states: Vec<State>,
+    pub states: Vec<DeliveryState>,
 }
 
 /// An event with everything known of it.
@@ -659,7 +659,7 @@ impl EventDetail {
     pub fn is_unmapped(&self) -> bool {
         let filtered = self.summary.filtered.as_deref();
         match self.deliveries.last() {
-            Some(last) => last.state == State::Unmappable,
+            Some(last) => last.state == DeliveryState::Unmappable,
             None => filtered.is_some_and(|rule| rule.starts_with(UNMAPPABLE)),
         }
     }
@@ -705,7 +705,7 @@ pub struct DeliveryDetail {
     /// How urgent.
     pub class: Class,
     /// Where it stands.
-    pub state: State,
+    pub state: DeliveryState,
     /// The upstream `id` that was chosen for it.
     pub upstream_id: String,
     /// How often it was tried.
@@ -739,7 +739,7 @@ pub struct Count {
     /// The source.
     pub source: String,
     /// The state.
-    pub state: State,
+    pub state: DeliveryState,
     /// How many.
     pub count: u64,
 }

@@ -1,7 +1,7 @@
 //! Pending deliveries and what they wait for, and how sources fare: what an operator asks of an inbox beside lists.
 
 use super::EventFilter;
-use crate::model::{Attempt, DeliveryId, Route, State, Timestamp};
+use crate::model::{Attempt, DeliveryId, DeliveryState, Route, Timestamp};
 
 /// How many rows are looked at to find what is oldest, or how much needs an operator. Beyond it numbers are at least as
 /// large as they say.
@@ -41,11 +41,11 @@ pub struct SourceFare {
 
 impl EventFilter {
     /// Whether an event fits whose last delivery is in this state.
-    pub(super) fn fits_last(&self, last: Option<State>) -> bool {
+    pub(super) fn fits_last(&self, last: Option<DeliveryState>) -> bool {
         self.state.is_none_or(|wanted| last == Some(wanted))
             && self
                 .open
-                .is_none_or(|open| open == last.is_some_and(State::needs_attention))
+                .is_none_or(|open| open == last.is_some_and(DeliveryState::needs_attention))
     }
 }
 
@@ -53,7 +53,7 @@ impl EventFilter {
 pub(super) fn fares(
     last: Vec<(String, i64)>,
     oldest: Vec<(String, i64)>,
-    open: Vec<(String, State, i64)>,
+    open: Vec<(String, DeliveryState, i64)>,
 ) -> Vec<SourceFare> {
     let mut fares = std::collections::BTreeMap::<String, SourceFare>::new();
     for (source, at) in last {
@@ -66,8 +66,8 @@ pub(super) fn fares(
         let fare = fares.entry(source).or_default();
         let count = count.unsigned_abs();
         match state {
-            State::Unknown => fare.unknown += count,
-            State::Unmappable => fare.unmappable += count,
+            DeliveryState::Unknown => fare.unknown += count,
+            DeliveryState::Unmappable => fare.unmappable += count,
             _ => fare.dead += count,
         }
     }

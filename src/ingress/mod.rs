@@ -33,12 +33,12 @@ use crate::attachment::Files;
 use crate::config::{Config, Intake};
 use crate::inbox::seal::Sealer;
 use crate::inbox::{BudgetError, Budgets, CountedRun, Inbox};
-use crate::limit::Limits;
+use crate::limit::RateLimits;
 use crate::model::{
-    Clock, EventId, NewEvent, Outcome, Params, Refusal, RequestId, Route, State, Timestamp,
+    Clock, EventId, NewEvent, Outcome, Params, Refusal, RequestId, Route, DeliveryState, Timestamp,
     UpstreamIds,
 };
-use crate::net::{Door, Mark, TurnedAway};
+use crate::net::{ConnectionObserver, LoopGuard, TurnedAway};
 use crate::source::Sources;
 use crate::telemetry::{Metrics, RefusedSamples, SparseLines, Uses};
 use crate::upstream::Upstream;
@@ -61,7 +61,7 @@ pub struct Ingress {
     /// The configured ways in.
     pub sources: Arc<Sources>,
     /// How much, how fast.
-    pub limits: Arc<Limits>,
+    pub limits: Arc<RateLimits>,
     /// When secrets and keys were used.
     pub uses: Arc<Uses>,
     /// How many runs a day.
@@ -87,7 +87,7 @@ pub struct Ingress {
     /// What fetches certificates and confirmations.
     pub fetch: Arc<dyn WebClient>,
     /// What we put on our own requests.
-    pub mark: Mark,
+    pub mark: LoopGuard,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The last refused requests.
@@ -225,7 +225,7 @@ impl Ingress {
                 continue;
             }
             self.metrics
-                .deliveries(&source, State::Unmappable.as_str(), 1);
+                .deliveries(&source, DeliveryState::Unmappable.as_str(), 1);
             if self.lines.admits() {
                 tracing::warn!(
                     source, event = %id, why,
@@ -256,7 +256,7 @@ impl Ingress {
     }
 
     /// Counts connections for the accept loop.
-    pub fn door(&self) -> Arc<dyn Door> {
+    pub fn door(&self) -> Arc<dyn ConnectionObserver> {
         Arc::new(Doorkeeper(self.metrics.clone()))
     }
 }
@@ -272,7 +272,7 @@ fn uncounted(why: BudgetError, now: Timestamp) -> Refusal {
 #[derive(Debug)]
 struct Doorkeeper(Arc<Metrics>);
 
-impl Door for Doorkeeper {
+impl ConnectionObserver for Doorkeeper {
     fn opened(&self) {
         self.0.connections.inc();
     }

@@ -21,7 +21,7 @@ use super::{BodyLimits, Ingress, body, host, respond, status, upload};
 use crate::config::section::nearest;
 use crate::config::{Ack, Respond};
 use crate::model::{EventId, NewEvent, Outcome, Received, Refusal, Strength, Timestamp, Verified};
-use crate::net::Fault;
+use crate::net::HeadFault;
 use crate::source::{Source, Sources};
 use crate::verify::{ChallengeResponse, most_inflated};
 
@@ -76,18 +76,18 @@ pub(super) async fn elsewhere(
 /// A request that is none: what came in its place says only what was wrong with it.
 pub(super) fn misframed(
     ingress: &Ingress,
-    fault: Fault,
+    fault: HeadFault,
     request: &Request<Incoming>,
 ) -> Response<Body> {
     let log = RequestLog::of_none(ingress, request);
     let refusal = match fault {
-        Fault::Head(what) => Refusal::BadHead(what),
-        Fault::Framing(what) => Refusal::BadFraming(what),
-        Fault::Target(what) => Refusal::BadTarget(what),
-        Fault::TargetTooLong => Refusal::TargetTooLong,
-        Fault::TooLarge => Refusal::HeadTooLarge,
-        Fault::Version => Refusal::BadVersion,
-        Fault::Slow => Refusal::SlowHead,
+        HeadFault::Head(what) => Refusal::BadHead(what),
+        HeadFault::Framing(what) => Refusal::BadFraming(what),
+        HeadFault::Target(what) => Refusal::BadTarget(what),
+        HeadFault::TargetTooLong => Refusal::TargetTooLong,
+        HeadFault::TooLarge => Refusal::HeadTooLarge,
+        HeadFault::Version => Refusal::BadVersion,
+        HeadFault::Slow => Refusal::SlowHead,
     };
     request_log::finish(ingress, &log, Err(RefusedAnswer::at_source(refusal, &log)))
 }

@@ -9,9 +9,9 @@ use http::{Request, Response};
 use tokio::time::Instant;
 
 use super::{Ingress, refuse};
-use crate::limit::Told;
+use crate::limit::LimitReport;
 use crate::model::{EventId, Outcome, Received, Refusal, RequestId, Timestamp};
-use crate::net::{Peer, Standing};
+use crate::net::{AddressOwner, Peer};
 use crate::telemetry::{RefusedSample, WholeRequest};
 
 /// The id of a request, on every answer.
@@ -51,7 +51,7 @@ pub(super) struct RequestLog {
     pub(super) drained: bool,
     /// The request, where refused ones are kept whole.
     pub(super) whole: Option<Received>,
-    pub(super) limits: Told,
+    pub(super) limits: LimitReport,
     /// What the operator hears beside the cause of a refusal.
     pub(super) hint: Option<String>,
     /// The name of the gateway key that was presented.
@@ -91,7 +91,7 @@ impl RequestLog {
                 .extensions()
                 .get::<Peer>()
                 .copied()
-                .unwrap_or(Peer([0, 0, 0, 0].into(), Standing::OfProxy)),
+                .unwrap_or(Peer([0, 0, 0, 0].into(), AddressOwner::Proxy)),
             method: request.method().as_str().chars().take(16).collect(),
             path: start(request.uri().path(), MAX_PATH).to_owned(),
             headers: request.headers().keys().take(MAX_NAMES).cloned().collect(),
@@ -100,7 +100,7 @@ impl RequestLog {
             has_body: false,
             drained: false,
             whole: None,
-            limits: Told::default(),
+            limits: LimitReport::default(),
             hint: None,
             key: None,
             agent: None,

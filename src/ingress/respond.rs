@@ -18,7 +18,8 @@ use crate::config::{Ack, Respond, RunMode};
 use crate::inbox::{Answer, CountedRun, DeliveryDetail};
 use crate::mapping::getter::shape;
 use crate::model::{
-    AttemptResult, DeliveryId, EventId, NewDelivery, NewEvent, Outcome, ProofMark, Refusal, State,
+    AttemptResult, DeliveryId, DeliveryState, EventId, NewDelivery, NewEvent, Outcome, ProofMark,
+    Refusal,
 };
 use crate::net::SendError;
 use crate::source::Source;
@@ -47,27 +48,31 @@ pub(super) async fn wait(
         // A double of one that was filtered: nothing is owed.
         Ok(None) => acknowledge(ack, outcome, id),
         Ok(Some(delivery)) => match delivery.state {
-            State::Delivered => json(
+            DeliveryState::Delivered => json(
                 StatusCode::OK,
                 shape(&task(&delivery), source.getter.as_ref(), source.config.json),
             ),
-            State::Dead => not_delivered(id, "dead", "The agent could not be run with this event."),
-            State::Unmappable => not_delivered(
+            DeliveryState::Dead => {
+                not_delivered(id, "dead", "The agent could not be run with this event.")
+            }
+            DeliveryState::Unmappable => not_delivered(
                 id,
                 "unmappable",
                 "The agent could not be run with this event.",
             ),
-            State::Cancelled => {
+            DeliveryState::Cancelled => {
                 not_delivered(id, "cancelled", "An operator has called this event off.")
             }
-            State::Dropped => not_delivered(
+            DeliveryState::Dropped => not_delivered(
                 id,
                 "dropped",
                 "A later event of the conversation took this one's place.",
             ),
             // One that was merged ends with the one it went with.
-            State::Merged => later(ingress, source, id),
-            State::Unknown | State::Pending | State::Leased => later(ingress, source, id),
+            DeliveryState::Merged => later(ingress, source, id),
+            DeliveryState::Unknown | DeliveryState::Pending | DeliveryState::Leased => {
+                later(ingress, source, id)
+            }
         },
         Err(error) => {
             // It is kept all the same.
@@ -130,7 +135,7 @@ pub(super) async fn proxy(
     let left = Left::guard(ingress, source, Outcome::Proxied, None);
     if !streams {
         let result = left.not(upstream.invoke(&call).await);
-        if result.is_unrun() {
+        if result.did_not_run() {
             begun.undo(ingress).await;
         }
         return Ok((Outcome::Proxied, passed_on(source, result)?));
@@ -146,7 +151,7 @@ pub(super) async fn proxy(
     };
     if !is_stream(&answer) {
         let result = upstream.refusal(&call, answer).await;
-        if result.is_unrun() {
+        if result.did_not_run() {
             begun.undo(ingress).await;
         }
         return Ok((Outcome::Proxied, passed_on(source, result)?));

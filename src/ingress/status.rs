@@ -12,7 +12,7 @@ use super::Ingress;
 use super::respond::{json, task};
 use crate::inbox::EventDetail;
 use crate::mapping::getter::shape;
-use crate::model::{EventId, Refusal, State};
+use crate::model::{EventId, Refusal, DeliveryState};
 
 /// The path of an event.
 pub(super) const PATH: &str = "/events/";
@@ -64,10 +64,10 @@ fn stands(ingress: &Ingress, event: &EventDetail) -> (&'static str, Option<Box<R
         return ("filtered", None);
     };
     let status = match delivery.state {
-        State::Leased => "running",
+        DeliveryState::Leased => "running",
         state => state.as_str(),
     };
-    if delivery.state != State::Delivered {
+    if delivery.state != DeliveryState::Delivered {
         return (status, None);
     }
     let task = task(delivery);

@@ -10,12 +10,12 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::{Quota, RateLimiter};
 
-use super::limiter::{Built, Left};
+use super::limiter::{Built, LimitStatus};
 use super::share::Share;
-use super::table::{Crowd, Keys, Spare};
+use super::table::{Crowd, KeyTable, Spare};
 use crate::config::Rate;
 
-type PerKey<K> = RateLimiter<K, Keys<K>, DefaultClock, StateInformationMiddleware>;
+type PerKey<K> = RateLimiter<K, KeyTable<K>, DefaultClock, StateInformationMiddleware>;
 
 /// A limiter per key.
 pub struct Keyed<K: Hash + Eq + Clone + Crowd> {
@@ -42,7 +42,7 @@ impl<K: Hash + Eq + Clone + Crowd> Keyed<K> {
     }
 
     /// Counts one and says what is left; over the limit, when to come back.
-    pub fn check(&self, key: &K) -> Result<Left, Left> {
+    pub fn check(&self, key: &K) -> Result<LimitStatus, LimitStatus> {
         let processes = self.share.processes();
         let mut built = self.built.load();
         if !built.fits(self.rate, processes) {
@@ -51,13 +51,13 @@ impl<K: Hash + Eq + Clone + Crowd> Keyed<K> {
             built = self.built.load();
         }
         match built.limiter.check_key_n(key, processes) {
-            Ok(Ok(snapshot)) => Ok(Left::of(self.rate, processes, &snapshot)),
-            Ok(Err(until)) => Err(Left::none(
+            Ok(Ok(snapshot)) => Ok(LimitStatus::of(self.rate, processes, &snapshot)),
+            Ok(Err(until)) => Err(LimitStatus::none(
                 self.rate,
                 until.wait_time_from(built.limiter.clock().now()),
             )),
             // It is built so that one request always fits.
-            Err(_) => Err(Left::none(self.rate, self.rate.per)),
+            Err(_) => Err(LimitStatus::none(self.rate, self.rate.per)),
         }
     }
 }
@@ -66,7 +66,7 @@ fn keyed<K: Hash + Eq + Clone + Crowd>(quota: Quota, processes: NonZeroU32) -> P
     // A key that was seen once is whole after the cells of one use; one more use must fit into the burst.
     let cells = i64::from(quota.burst_size().get()) - 2 * i64::from(processes.get());
     let each = i64::try_from(quota.replenish_interval().as_nanos()).unwrap_or(i64::MAX);
-    let keys = Keys::new(Spare(cells.saturating_mul(each)));
+    let keys = KeyTable::new(Spare(cells.saturating_mul(each)));
     RateLimiter::new(quota, keys, DefaultClock::default())
 }
 

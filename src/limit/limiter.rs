@@ -28,7 +28,7 @@ type Direct = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformatio
 
 /// How a limit stands for whoever was just counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Left {
+pub struct LimitStatus {
     /// The limit.
     pub rate: Rate,
     /// How many more may come at once.
@@ -37,7 +37,7 @@ pub struct Left {
     pub reset: Duration,
 }
 
-impl Left {
+impl LimitStatus {
     /// What a snapshot says, of which each request takes as many as there are processes.
     pub(super) fn of(rate: Rate, processes: NonZeroU32, snapshot: &StateSnapshot) -> Self {
         let remaining = snapshot.remaining_burst_capacity() / processes;
@@ -103,12 +103,12 @@ impl Limiter {
     }
 
     /// Counts one and says what is left; over the limit, when to come back.
-    pub fn check(&self) -> Result<Left, Left> {
+    pub fn check(&self) -> Result<LimitStatus, LimitStatus> {
         let processes = self.share.processes();
         let limiter = &self.built(processes).limiter;
         match limiter.check_n(processes) {
             Ok(Ok(snapshot)) => {
-                let left = Left::of(self.rate, processes, &snapshot);
+                let left = LimitStatus::of(self.rate, processes, &snapshot);
                 if left.remaining == 0 {
                     self.is_full_for(self.rate.per / self.rate.count.max(1) * processes.get());
                 }
@@ -118,21 +118,21 @@ impl Limiter {
             Ok(Err(until)) => {
                 let wait = until.wait_time_from(limiter.clock().now());
                 self.is_full_for(wait);
-                Err(Left::none(self.rate, wait))
+                Err(LimitStatus::none(self.rate, wait))
             }
             // It is built so that one request always fits.
-            Err(_) => Err(Left::none(self.rate, self.rate.per)),
+            Err(_) => Err(LimitStatus::none(self.rate, self.rate.per)),
         }
     }
 
     /// What it would say to one more that is not to be counted, where nothing is left. That may be said a little too
     /// long: it is for those who get nothing either way.
-    pub fn full(&self) -> Option<Left> {
+    pub fn full(&self) -> Option<LimitStatus> {
         let full = Duration::from_micros(self.full.load(Ordering::Relaxed));
         let wait = full
             .checked_sub(self.epoch.elapsed())
             .filter(|wait| !wait.is_zero())?;
-        Some(Left::none(self.rate, wait))
+        Some(LimitStatus::none(self.rate, wait))
     }
 
     fn is_full_for(&self, wait: Duration) {

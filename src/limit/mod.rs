@@ -21,7 +21,7 @@ use crate::model::{Refusal, bucket};
 
 pub use bucket::{Bucket, SharedRate};
 use keyed::Keyed;
-pub use limiter::{Left, Limiter};
+pub use limiter::{LimitStatus, Limiter};
 pub use share::Share;
 
 /// The limits of one gateway.
@@ -29,7 +29,7 @@ pub use share::Share;
 /// What nobody has proved is counted apart from what is proved: whoever has no key and no secret uses up nothing of
 /// those who have.
 #[derive(Debug)]
-pub struct Limits {
+pub struct RateLimits {
     whole: Option<Arc<Split>>,
     callers: Option<Arc<Keyed<IpAddr>>>,
     sources: HashMap<String, Arc<AtSource>>,
@@ -73,7 +73,7 @@ impl Split {
     }
 }
 
-impl Limits {
+impl RateLimits {
     /// This process's share of a configuration's limits.
     pub fn new(config: &Config, share: &Share) -> Self {
         Self::next(config, share, None)
@@ -176,7 +176,7 @@ impl Limits {
     }
 
     /// Counts one request of a caller's address, before it is known what it wants.
-    pub fn caller(&self, peer: IpAddr, told: &mut Told) -> Result<(), Refusal> {
+    pub fn caller(&self, peer: IpAddr, told: &mut LimitReport) -> Result<(), Refusal> {
         self.callers.as_ref().map_or(Ok(()), |callers| {
             told.take("caller", callers.check(&bucket(peer)))
         })
@@ -191,14 +191,14 @@ impl Limits {
     }
 
     /// Counts one request at the drop-in with a key of the gateway's own.
-    pub fn dropin_own(&self, told: &mut Told) -> Result<(), Refusal> {
+    pub fn dropin_own(&self, told: &mut LimitReport) -> Result<(), Refusal> {
         self.dropin
             .as_ref()
             .map_or(Ok(()), |dropin| told.take("dropin", dropin.own.check()))
     }
 
     /// Counts one request at the drop-in with another key that is known to be good.
-    pub fn dropin_foreign(&self, told: &mut Told) -> Result<(), Refusal> {
+    pub fn dropin_foreign(&self, told: &mut LimitReport) -> Result<(), Refusal> {
         self.dropin
             .as_ref()
             .map_or(Ok(()), |dropin| told.take("dropin", dropin.foreign.check()))
@@ -213,14 +213,14 @@ impl Limits {
     }
 
     /// Counts one use of a gateway key, by the key's name.
-    pub fn key(&self, name: &str, told: &mut Told) -> Result<(), Refusal> {
+    pub fn key(&self, name: &str, told: &mut LimitReport) -> Result<(), Refusal> {
         self.keys
             .get(name)
             .map_or(Ok(()), |limiter| told.take("key", limiter.check()))
     }
 
     /// Counts one proved request at a source.
-    pub fn source(&self, name: &str, told: &mut Told) -> Result<(), Refusal> {
+    pub fn source(&self, name: &str, told: &mut LimitReport) -> Result<(), Refusal> {
         self.sources
             .get(name)
             .map_or(Ok(()), |source| told.take("source", source.proved.check()))
@@ -228,7 +228,7 @@ impl Limits {
 
     /// Counts one request at a source that is not proved, against its caller's address alone. It hears of the source's
     /// limit as well, which it does not use up.
-    pub fn failed(&self, name: &str, peer: IpAddr, told: &mut Told) -> Result<(), Refusal> {
+    pub fn failed(&self, name: &str, peer: IpAddr, told: &mut LimitReport) -> Result<(), Refusal> {
         let Some(source) = self.sources.get(name) else {
             return Ok(());
         };
@@ -239,7 +239,12 @@ impl Limits {
     }
 
     /// Counts one request at a proxied prefix, by its label. `is_proved`: it has a gateway key.
-    pub fn proxied(&self, label: &str, is_proved: bool, told: &mut Told) -> Result<(), Refusal> {
+    pub fn proxied(
+        &self,
+        label: &str,
+        is_proved: bool,
+        told: &mut LimitReport,
+    ) -> Result<(), Refusal> {
         let Some(proxy) = self.proxies.get(label) else {
             return Ok(());
         };
@@ -247,7 +252,12 @@ impl Limits {
     }
 
     /// Counts one event of a source's conversation. What the conversation is called is not kept.
-    pub fn thread(&self, source: &str, thread: &str, told: &mut Told) -> Result<(), Refusal> {
+    pub fn thread(
+        &self,
+        source: &str,
+        thread: &str,
+        told: &mut LimitReport,
+    ) -> Result<(), Refusal> {
         let check = |threads: &Arc<Keyed<u64>>| {
             told.take("thread", threads.check(&self.names.hash_one(thread)))
         };
@@ -266,7 +276,7 @@ fn kept<L>(
 }
 
 /// What a limit says that its caller is not told of.
-fn alone(counted: Result<Left, Left>) -> Result<(), Refusal> {
+fn alone(counted: Result<LimitStatus, LimitStatus>) -> Result<(), Refusal> {
     counted
         .map(drop)
         .map_err(|left| Refusal::Overloaded(left.reset))
@@ -275,10 +285,14 @@ fn alone(counted: Result<Left, Left>) -> Result<(), Refusal> {
 /// What a caller may be told of the limits it was counted by, in the words of the RateLimit header fields
 /// (draft-ietf-httpapi-ratelimit-headers).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told(Vec<(&'static str, Left)>);
+pub struct LimitReport(Vec<(&'static str, LimitStatus)>);
 
-impl Told {
-    fn take(&mut self, name: &'static str, counted: Result<Left, Left>) -> Result<(), Refusal> {
+impl LimitReport {
+    fn take(
+        &mut self,
+        name: &'static str,
+        counted: Result<LimitStatus, LimitStatus>,
+    ) -> Result<(), Refusal> {
         let (left, over) = match counted {
             Ok(left) => (left, Ok(())),
             Err(left) => (left, Err(Refusal::Limited(left.reset))),
@@ -289,7 +303,7 @@ impl Told {
 
     /// `RateLimit-Policy` and `RateLimit`; none where there was no limit.
     pub fn fields(&self) -> Option<(String, String)> {
-        let list = |item: fn(&(&'static str, Left)) -> String| {
+        let list = |item: fn(&(&'static str, LimitStatus)) -> String| {
             self.0.iter().map(item).collect::<Vec<_>>().join(", ")
         };
         let policy = list(|(name, left)| {
@@ -332,20 +346,20 @@ mod tests {
     fn a10_a_reload_gives_nobody_a_second_helping() {
         let text = "[limits]\nwhole = \"2/h\"\n[keys.k]\nkey = \"literal:a-key-of-our-own-1\"\nrate = \"1/h\"\n";
         let share = Share::default();
-        let first = Limits::new(&config(text), &share);
-        let mut told = Told::default();
+        let first = RateLimits::new(&config(text), &share);
+        let mut told = LimitReport::default();
         assert!(
             first.whole(true).is_ok()
                 && first.whole(true).is_ok()
                 && first.key("k", &mut told).is_ok()
         );
-        let same = Limits::next(
+        let same = RateLimits::next(
             &config(&format!("{text}agents = [\"a\"]\n")),
             &share,
             Some(&first),
         );
         assert!(same.whole(true).is_err() && same.key("k", &mut told).is_err());
-        let other = Limits::next(&config(&text.replace("2/h", "3/h")), &share, Some(&same));
+        let other = RateLimits::next(&config(&text.replace("2/h", "3/h")), &share, Some(&same));
         assert!(other.whole(true).is_ok(), "another limit counts anew");
         assert!(
             other.key("k", &mut told).is_err(),

@@ -20,7 +20,7 @@ use crate::model::network;
 pub(super) const MAX_KEYS: usize = 100_000;
 
 /// Parts of a table, each with its own lock.
-const PARTS: usize = 16;
+const SHARDS: usize = 16;
 
 /// Buckets for the crowds of keys that find no room.
 const CROWDS: usize = 4_096;
@@ -47,8 +47,8 @@ impl Crowd for u64 {
 }
 
 /// The keys of a limiter.
-pub(super) struct Keys<K> {
-    parts: Vec<Mutex<Part<K>>>,
+pub(super) struct KeyTable<K> {
+    shards: Vec<Mutex<Shard<K>>>,
     crowds: Vec<Mutex<Option<Nanos>>>,
     hasher: RandomState,
     spare: Spare,
@@ -59,7 +59,7 @@ pub(super) struct Keys<K> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spare(pub(super) i64);
 
-struct Part<K> {
+struct Shard<K> {
     places: HashMap<K, usize>,
     /// Keys with when they are whole again, in no order.
     list: Vec<(K, Nanos)>,
@@ -72,16 +72,16 @@ impl Spare {
     }
 }
 
-impl<K: Hash + Eq + Clone + Crowd> Keys<K> {
+impl<K: Hash + Eq + Clone + Crowd> KeyTable<K> {
     pub(super) fn new(spare: Spare) -> Self {
-        let part = || {
-            Mutex::new(Part {
+        let shard = || {
+            Mutex::new(Shard {
                 places: HashMap::new(),
                 list: Vec::new(),
             })
         };
         Self {
-            parts: std::iter::repeat_with(part).take(PARTS).collect(),
+            shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
             crowds: std::iter::repeat_with(Mutex::default)
                 .take(CROWDS)
                 .collect(),
@@ -97,10 +97,10 @@ impl<K: Hash + Eq + Clone + Crowd> Keys<K> {
     }
 }
 
-impl<K: Hash + Eq + Clone> Part<K> {
+impl<K: Hash + Eq + Clone> Shard<K> {
     /// Takes a new key in, if there is room or some other has something left.
     fn take(&mut self, key: &K, whole_again: Nanos, spare: Spare) -> bool {
-        if self.list.len() >= MAX_KEYS / PARTS {
+        if self.list.len() >= MAX_KEYS / SHARDS {
             let looked_at =
                 std::iter::repeat_with(|| fastrand::usize(..self.list.len())).take(LOOK_AT);
             let best = looked_at.min_by_key(|at| {
@@ -127,29 +127,29 @@ impl<K: Hash + Eq + Clone> Part<K> {
     }
 }
 
-impl<K: Hash + Eq + Clone + Crowd> StateStore for Keys<K> {
+impl<K: Hash + Eq + Clone + Crowd> StateStore for KeyTable<K> {
     type Key = K;
 
     fn measure_and_replace<T, F, E>(&self, key: &K, measure: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let Some(part) = self.parts.get(self.chosen(key, PARTS)) else {
+        let Some(shard) = self.shards.get(self.chosen(key, SHARDS)) else {
             return measure(None).map(|(said, _)| said);
         };
-        let mut part = held(part);
-        if let Some(at) = part.places.get(key).copied()
-            && let Some((_, kept)) = part.list.get_mut(at)
+        let mut shard = held(shard);
+        if let Some(at) = shard.places.get(key).copied()
+            && let Some((_, kept)) = shard.list.get_mut(at)
         {
             let (said, whole_again) = measure(Some(*kept))?;
             *kept = whole_again;
             return Ok(said);
         }
         let (said, whole_again) = measure(None)?;
-        if part.take(key, whole_again, self.spare) {
+        if shard.take(key, whole_again, self.spare) {
             return Ok(said);
         }
-        drop(part);
+        drop(shard);
         let Some(crowd) = self.crowds.get(self.chosen(key.crowd(), CROWDS)) else {
             return Ok(said);
         };
@@ -160,10 +160,10 @@ impl<K: Hash + Eq + Clone + Crowd> StateStore for Keys<K> {
     }
 }
 
-impl<K: Hash + Eq + Clone + Crowd> ShrinkableKeyedStateStore<K> for Keys<K> {
+impl<K: Hash + Eq + Clone + Crowd> ShrinkableKeyedStateStore<K> for KeyTable<K> {
     fn retain_recent(&self, drop_below: Nanos) {
-        for part in &self.parts {
-            let Part { places, list } = &mut *held(part);
+        for shard in &self.shards {
+            let Shard { places, list } = &mut *held(shard);
             list.retain(|(_, whole_again)| *whole_again > drop_below);
             *places = list
                 .iter()
@@ -174,7 +174,7 @@ impl<K: Hash + Eq + Clone + Crowd> ShrinkableKeyedStateStore<K> for Keys<K> {
     }
 
     fn len(&self) -> usize {
-        self.parts.iter().map(|part| held(part).list.len()).sum()
+        self.shards.iter().map(|shard| held(shard).list.len()).sum()
     }
 
     fn is_empty(&self) -> bool {
@@ -186,9 +186,9 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<K> fmt::Debug for Keys<K> {
+impl<K> fmt::Debug for KeyTable<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys")
+        f.debug_struct("KeyTable")
             .field("spare", &self.spare)
             .finish_non_exhaustive()
     }

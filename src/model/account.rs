@@ -64,7 +64,7 @@ impl fmt::Display for Account {
 }
 
 impl FromStr for Account {
-    type Err = super::id::NotAnId;
+    type Err = super::id::InvalidId;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "operator" => Ok(Self::Operator),
@@ -72,7 +72,7 @@ impl FromStr for Account {
             _ => text
                 .strip_prefix("key/")
                 .map(|name| Self::Key(name.to_owned()))
-                .ok_or(super::id::NotAnId),
+                .ok_or(super::id::InvalidId),
         }
     }
 }

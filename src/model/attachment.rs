@@ -8,7 +8,7 @@ use std::str::FromStr;
 use uuid::Uuid;
 
 use super::Timestamp;
-use super::id::NotAnId;
+use super::id::InvalidId;
 
 /// The longest name, in bytes.
 pub const MAX_NAME: usize = 255;
@@ -67,13 +67,13 @@ impl fmt::Display for AttachmentId {
 }
 
 impl FromStr for AttachmentId {
-    type Err = NotAnId;
-    fn from_str(text: &str) -> Result<Self, NotAnId> {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
         let hex = text
             .strip_prefix("att_")
             .filter(|hex| hex.len() == 32)
-            .ok_or(NotAnId)?;
-        Uuid::try_parse(hex).map(Self).map_err(|_| NotAnId)
+            .ok_or(InvalidId)?;
+        Uuid::try_parse(hex).map(Self).map_err(|_| InvalidId)
     }
 }
 

@@ -80,7 +80,7 @@ pub enum AttemptResult {
 
 impl AttemptResult {
     /// Whether it surely did not run.
-    pub const fn is_unrun(&self) -> bool {
+    pub const fn did_not_run(&self) -> bool {
         matches!(self, Self::NotSent(_) | Self::Refused { .. })
     }
 }

@@ -14,7 +14,7 @@ pub struct Block {
 /// A text that names no block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no block of addresses")]
-pub struct NoBlock;
+pub struct InvalidBlock;
 
 impl Block {
     /// How many bits of its addresses are the same.
@@ -64,14 +64,14 @@ pub fn network(address: IpAddr) -> u128 {
 }
 
 impl FromStr for Block {
-    type Err = NoBlock;
+    type Err = InvalidBlock;
 
-    fn from_str(text: &str) -> Result<Self, NoBlock> {
+    fn from_str(text: &str) -> Result<Self, InvalidBlock> {
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
             None => (text, None),
         };
-        let written: IpAddr = address.parse().map_err(|_| NoBlock)?;
+        let written: IpAddr = address.parse().map_err(|_| InvalidBlock)?;
         let most: u8 = if written.is_ipv4() { 32 } else { 128 };
         let bits: u8 = match bits {
             None => most,
@@ -79,14 +79,14 @@ impl FromStr for Block {
                 .parse()
                 .ok()
                 .filter(|bits| *bits <= most)
-                .ok_or(NoBlock)?,
-            Some(_) => return Err(NoBlock),
+                .ok_or(InvalidBlock)?,
+            Some(_) => return Err(InvalidBlock),
         };
         match written.to_canonical() {
             // A mapped block is one of IPv4 as long as it is no wider than all of IPv4.
             base @ IpAddr::V4(_) if written.is_ipv6() => Ok(Self {
                 base,
-                bits: bits.checked_sub(96).ok_or(NoBlock)?,
+                bits: bits.checked_sub(96).ok_or(InvalidBlock)?,
             }),
             base => Ok(Self { base, bits }),
         }
@@ -147,7 +147,7 @@ mod tests {
             "::/129",
             "::ffff:1.2.3.4/8",
         ] {
-            assert_eq!(wrong.parse::<Block>(), Err(NoBlock), "{wrong}");
+            assert_eq!(wrong.parse::<Block>(), Err(InvalidBlock), "{wrong}");
         }
     }
 

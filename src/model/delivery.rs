@@ -10,7 +10,7 @@ use super::{Account, Class};
 
 /// Where a delivery stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
+pub enum DeliveryState {
     /// Owed, waiting for its turn or its time.
     Pending,
     /// Claimed by a dispatcher, in flight.
@@ -32,7 +32,7 @@ pub enum State {
     Unmappable,
 }
 
-impl State {
+impl DeliveryState {
     /// Every state, in the order of a delivery's life.
     pub const ALL: [Self; 9] = [
         Self::Pending,
@@ -191,13 +191,13 @@ impl fmt::Display for Destination {
 }
 
 impl FromStr for Destination {
-    type Err = super::id::NotAnId;
+    type Err = super::id::InvalidId;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (kind, id) = text.split_once('/').ok_or(super::id::NotAnId)?;
+        let (kind, id) = text.split_once('/').ok_or(super::id::InvalidId)?;
         let kind = match kind {
             "agent" => DestinationKind::Agent,
             "workflow" => DestinationKind::Workflow,
-            _ => return Err(super::id::NotAnId),
+            _ => return Err(super::id::InvalidId),
         };
         Ok(Self {
             kind,

@@ -30,7 +30,7 @@ pub struct NewEvent {
     pub proof: Option<UsedProof>,
     /// The rule that kept it from going further; such an event owes nothing.
     pub filtered: Option<String>,
-    /// Why it could not be mapped. What it owes is then kept in the state [`super::State::Unmappable`].
+    /// Why it could not be mapped. What it owes is then kept in the state [`super::DeliveryState::Unmappable`].
     pub unmappable: Option<String>,
     /// The conversation at the source, as the provider names it.
     pub thread: Option<String>,

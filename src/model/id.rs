@@ -62,13 +62,13 @@ impl fmt::Display for EventId {
 }
 
 impl FromStr for EventId {
-    type Err = NotAnId;
-    fn from_str(text: &str) -> Result<Self, NotAnId> {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
         let hex = text
             .strip_prefix("evt_")
             .filter(|hex| hex.len() == 32)
-            .ok_or(NotAnId)?;
-        Uuid::try_parse(hex).map(Self).map_err(|_| NotAnId)
+            .ok_or(InvalidId)?;
+        Uuid::try_parse(hex).map(Self).map_err(|_| InvalidId)
     }
 }
 
@@ -116,16 +116,16 @@ impl fmt::Display for DeliveryId {
 }
 
 impl FromStr for DeliveryId {
-    type Err = NotAnId;
-    fn from_str(text: &str) -> Result<Self, NotAnId> {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
         let (event, number) = text
             .strip_prefix("dlv_")
             .and_then(|rest| rest.split_once('_'))
-            .ok_or(NotAnId)?;
+            .ok_or(InvalidId)?;
         let event = format!("evt_{event}").parse()?;
         Ok(Self {
             event,
-            number: number.parse().map_err(|_| NotAnId)?,
+            number: number.parse().map_err(|_| InvalidId)?,
         })
     }
 }
@@ -162,7 +162,7 @@ impl fmt::Display for RequestId {
 /// The text is no id of the kind asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an id of this kind")]
-pub struct NotAnId;
+pub struct InvalidId;
 
 /// Whether a text can be the id of an agent or a workflow. Everything that the upstream gives out is so, and a text that
 /// is goes through paths, tables and log lines as it stands.
@@ -182,8 +182,8 @@ mod tests {
         let delivery = DeliveryId { event, number: 3 };
         assert_eq!(delivery.to_string().parse(), Ok(delivery));
         for wrong in ["", "evt_", "evt_zz", "dlv_1", "evt_0193-", "dlv__1"] {
-            assert_eq!(wrong.parse::<EventId>(), Err(NotAnId), "{wrong}");
-            assert_eq!(wrong.parse::<DeliveryId>(), Err(NotAnId), "{wrong}");
+            assert_eq!(wrong.parse::<EventId>(), Err(InvalidId), "{wrong}");
+            assert_eq!(wrong.parse::<DeliveryId>(), Err(InvalidId), "{wrong}");
         }
     }
 

@@ -33,8 +33,8 @@ pub fn unquoted<'t>(text: &'t str, mark: &str) -> Cow<'t, str> {
 }
 
 /// Puts a [`BREAK`] behind the characters that end at these places.
-fn with_breaks<'t>(text: &'t str, find: impl FnOnce(&Seen) -> Vec<usize>) -> Cow<'t, str> {
-    let mut places = find(&Seen::of(text));
+fn with_breaks<'t>(text: &'t str, find: impl FnOnce(&VisibleText) -> Vec<usize>) -> Cow<'t, str> {
+    let mut places = find(&VisibleText::of(text));
     if places.is_empty() {
         return Cow::Borrowed(text);
     }
@@ -53,12 +53,12 @@ fn with_breaks<'t>(text: &'t str, find: impl FnOnce(&Seen) -> Vec<usize>) -> Cow
 
 /// A text as it is seen: without what has no width, in one case and one alphabet. Each byte knows where the character
 /// it came from ends.
-struct Seen {
+struct VisibleText {
     text: String,
     ends: Option<Vec<usize>>,
 }
 
-impl Seen {
+impl VisibleText {
     fn of(text: &str) -> Self {
         // The bulk of what comes in. What is no control character is seen as it stands there.
         if text
@@ -314,13 +314,13 @@ mod tests {
         #[test]
         fn security_f15_nothing_that_was_broken_looks_like_a_fence(text in prop_oneof![forged(), any::<String>()]) {
             let once = event(&text).into_owned();
-            let seen = Seen::of(&once);
+            let seen = VisibleText::of(&once);
             prop_assert!(seen.marks(MARK).is_empty() && seen.lines("event").is_empty(), "{once:?}");
             prop_assert_eq!(event(&once).into_owned(), once.clone(), "once is enough");
             prop_assert_eq!(once.replace(BREAK, ""), text.replace(BREAK, ""), "nothing is lost");
 
             let once = unquoted(&text, "0123456789ab").into_owned();
-            prop_assert!(Seen::of(&once).quotes().is_empty() && !once.contains("»0"), "{once:?}");
+            prop_assert!(VisibleText::of(&once).quotes().is_empty() && !once.contains("»0"), "{once:?}");
             prop_assert_eq!(once.replace(BREAK, ""), text.replace(BREAK, ""));
         }
     }

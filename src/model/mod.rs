@@ -23,7 +23,7 @@ pub use attachment::{Attachment, AttachmentId};
 pub use attempt::{Attempt, AttemptResult, Run, RunStatus};
 pub use block::{Block, bucket, network};
 pub use clock::{Clock, Timestamp};
-pub use delivery::{Destination, DestinationKind, Overlap, OverlapMode, Route, State};
+pub use delivery::{DeliveryState, Destination, DestinationKind, Overlap, OverlapMode, Route};
 pub use event::{Accepted, Backlog, NewDelivery, NewEvent};
 pub use hosted::{HostedCall, Setting, Tokens};
 pub use id::{DeliveryId, EventId, RequestId, is_agent_id};
@@ -33,6 +33,7 @@ pub use outcome::Outcome;
 pub use params::{Backing, Name, Origin, Param, Params, TextNotes};
 pub use refusal::{OriginFault, Refusal};
 pub use request::{
-    Claims, ENROL, Proof, ProofMark, Received, Strength, TakenForm, UsedProof, Verified, Verify,
+    ENROL, Proof, ProofMark, Received, Strength, TakenForm, TokenClaims, UsedProof, Verified,
+    Verify,
 };
-pub use role::{NoRole, Role, Roles};
+pub use role::{Role, Roles, UnknownRole};

@@ -186,7 +186,7 @@ impl TextNotes {
 
 /// The named values of one event, and what has to be said of its text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Written", into = "Written")]
+#[serde(from = "StoredParams", into = "StoredParams")]
 pub struct Params {
     list: Vec<Param>,
     notes: TextNotes,
@@ -195,19 +195,19 @@ pub struct Params {
 /// Named values as they are stored: the list alone where there is nothing to say of the text.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Written {
+enum StoredParams {
     Plain(Vec<Param>),
     Noted { params: Vec<Param>, text: TextNotes },
 }
 
-impl From<Written> for Params {
-    fn from(written: Written) -> Self {
+impl From<StoredParams> for Params {
+    fn from(written: StoredParams) -> Self {
         match written {
-            Written::Plain(list) => Self {
+            StoredParams::Plain(list) => Self {
                 list,
                 notes: TextNotes::default(),
             },
-            Written::Noted { params, text } => Self {
+            StoredParams::Noted { params, text } => Self {
                 list: params,
                 notes: text,
             },
@@ -215,7 +215,7 @@ impl From<Written> for Params {
     }
 }
 
-impl From<Params> for Written {
+impl From<Params> for StoredParams {
     fn from(Params { list, notes }: Params) -> Self {
         if notes.is_empty() {
             Self::Plain(list)

@@ -91,14 +91,14 @@ pub trait Verify {
     fn judge(&self, received: &Received, now: Timestamp) -> Result<Proof, Refusal>;
 
     /// What a signed token of a request that was found good says; none where there is no token.
-    fn claims(&self, _: &Received) -> Option<Claims> {
+    fn claims(&self, _: &Received) -> Option<TokenClaims> {
         None
     }
 }
 
 /// What a signed token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claims {
+pub struct TokenClaims {
     /// The claims, as they were signed.
     pub json: Bytes,
     /// Whether the token is the whole body, so that its claims stand in the body's place.

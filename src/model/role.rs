@@ -37,16 +37,16 @@ impl fmt::Display for Role {
 /// What was given is no role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("roles are ingress, dispatch and admin, separated by commas")]
-pub struct NoRole;
+pub struct UnknownRole;
 
 impl FromStr for Role {
-    type Err = NoRole;
+    type Err = UnknownRole;
 
-    fn from_str(text: &str) -> Result<Self, NoRole> {
+    fn from_str(text: &str) -> Result<Self, UnknownRole> {
         Self::ALL
             .into_iter()
             .find(|role| role.as_str() == text)
-            .ok_or(NoRole)
+            .ok_or(UnknownRole)
     }
 }
 
@@ -128,6 +128,6 @@ mod tests {
         );
         assert_eq!(some.to_string(), "ingress,admin");
         assert!(Role::ALL.into_iter().collect::<Roles>().are_all());
-        assert_eq!("Ingress".parse::<Role>(), Err(NoRole));
+        assert_eq!("Ingress".parse::<Role>(), Err(UnknownRole));
     }
 }

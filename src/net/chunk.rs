@@ -7,7 +7,7 @@ const MAX_EXTRA: u32 = 16 * 1024;
 /// How far a body has come.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chunks {
-    at: At,
+    at: ChunkState,
     /// What is left of the chunk, or the size read so far.
     size: u64,
     digits: u8,
@@ -15,7 +15,7 @@ pub(super) struct Chunks {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
+enum ChunkState {
     Size,
     Extension,
     SizeLf,
@@ -32,7 +32,7 @@ enum At {
 impl Chunks {
     pub(super) const fn new() -> Self {
         Self {
-            at: At::Size,
+            at: ChunkState::Size,
             size: 0,
             digits: 0,
             extra: 0,
@@ -41,22 +41,22 @@ impl Chunks {
 
     /// Whether the body is whole.
     pub(super) fn ended(&self) -> bool {
-        self.at == At::End
+        self.at == ChunkState::End
     }
 
     /// Follows further bytes, at most to the body's end; says how many of them belong to it. In the case of an error,
     /// says how many were good, and what is wrong with the next.
     pub(super) fn follow(&mut self, bytes: &[u8]) -> Result<usize, (usize, &'static str)> {
         let mut at = 0;
-        while at < bytes.len() && self.at != At::End {
-            if self.at == At::Data {
+        while at < bytes.len() && self.at != ChunkState::End {
+            if self.at == ChunkState::Data {
                 let here = usize::try_from(self.size)
                     .unwrap_or(usize::MAX)
                     .min(bytes.len() - at);
                 at += here;
                 self.size -= here as u64;
                 if self.size == 0 {
-                    self.at = At::DataCr;
+                    self.at = ChunkState::DataCr;
                 }
                 continue;
             }
@@ -68,52 +68,59 @@ impl Chunks {
 
     fn step(&mut self, byte: u8) -> Result<(), &'static str> {
         self.at = match (self.at, byte) {
-            (At::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+            (ChunkState::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 if self.digits == 16 {
                     return Err("a chunk's size has more than 16 digits");
                 }
                 let digit = char::from(byte).to_digit(16).unwrap_or(0);
                 self.size = (self.size << 4) | u64::from(digit);
                 self.digits += 1;
-                At::Size
+                ChunkState::Size
             }
-            (At::Size, _) if self.digits == 0 => return Err("a chunk has no size"),
-            (At::Size, b';') => At::Extension,
-            (At::Size | At::Extension, b'\r') => At::SizeLf,
-            (At::Size, _) => return Err("a chunk's size is no number"),
-            (At::SizeLf, b'\n') => {
+            (ChunkState::Size, _) if self.digits == 0 => return Err("a chunk has no size"),
+            (ChunkState::Size, b';') => ChunkState::Extension,
+            (ChunkState::Size | ChunkState::Extension, b'\r') => ChunkState::SizeLf,
+            (ChunkState::Size, _) => return Err("a chunk's size is no number"),
+            (ChunkState::SizeLf, b'\n') => {
                 self.digits = 0;
                 if self.size == 0 {
-                    At::TrailerStart
+                    ChunkState::TrailerStart
                 } else {
-                    At::Data
+                    ChunkState::Data
                 }
             }
-            (At::DataCr, b'\r') => At::DataLf,
-            (At::DataLf, b'\n') => At::Size,
-            (At::DataCr | At::DataLf, _) => return Err("a chunk is longer than its size"),
-            (At::TrailerStart, b'\r') => At::LastLf,
-            (At::TrailerStart, b' ' | b'\t') => return Err("a trailer is folded"),
-            (At::Trailer, b'\r') => At::TrailerLf,
-            (At::TrailerLf, b'\n') => At::TrailerStart,
-            (At::LastLf, b'\n') => At::End,
-            (At::SizeLf | At::TrailerLf | At::LastLf, _) => {
+            (ChunkState::DataCr, b'\r') => ChunkState::DataLf,
+            (ChunkState::DataLf, b'\n') => ChunkState::Size,
+            (ChunkState::DataCr | ChunkState::DataLf, _) => {
+                return Err("a chunk is longer than its size");
+            }
+            (ChunkState::TrailerStart, b'\r') => ChunkState::LastLf,
+            (ChunkState::TrailerStart, b' ' | b'\t') => return Err("a trailer is folded"),
+            (ChunkState::Trailer, b'\r') => ChunkState::TrailerLf,
+            (ChunkState::TrailerLf, b'\n') => ChunkState::TrailerStart,
+            (ChunkState::LastLf, b'\n') => ChunkState::End,
+            (ChunkState::SizeLf | ChunkState::TrailerLf | ChunkState::LastLf, _) => {
                 return Err("a line of the chunks is ended by CR alone");
             }
-            (At::Extension | At::TrailerStart | At::Trailer, b'\n') => {
+            (ChunkState::Extension | ChunkState::TrailerStart | ChunkState::Trailer, b'\n') => {
                 return Err("a line of the chunks is ended by LF alone");
             }
-            (At::Extension | At::TrailerStart | At::Trailer, 0..=8 | 11..=31 | 127) => {
+            (
+                ChunkState::Extension | ChunkState::TrailerStart | ChunkState::Trailer,
+                0..=8 | 11..=31 | 127,
+            ) => {
                 return Err("there is a control byte among the chunks");
             }
-            (At::Extension, _) => self.extra(At::Extension)?,
-            (At::TrailerStart | At::Trailer, _) => self.extra(At::Trailer)?,
-            (At::Data | At::End, _) => self.at,
+            (ChunkState::Extension, _) => self.extra(ChunkState::Extension)?,
+            (ChunkState::TrailerStart | ChunkState::Trailer, _) => {
+                self.extra(ChunkState::Trailer)?
+            }
+            (ChunkState::Data | ChunkState::End, _) => self.at,
         };
         Ok(())
     }
 
-    const fn extra(&mut self, at: At) -> Result<At, &'static str> {
+    const fn extra(&mut self, at: ChunkState) -> Result<ChunkState, &'static str> {
         self.extra += 1;
         if self.extra > MAX_EXTRA {
             Err("the chunks' extensions or trailers are too long")

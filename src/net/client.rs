@@ -31,10 +31,10 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tower::Service;
 
-use super::again::{self, AnyBody, Lent};
-use super::cores;
 use super::guard::{Guard, Resolver, System};
-use super::reuse::{Counted, Line};
+use super::per_core;
+use super::replayable_body::{self, AnyBody, ReplayableBody};
+use super::reuse::{CountedIo, RequestConnection};
 use crate::model::Block;
 
 /// How long a connection is kept for the next request. Shorter than most servers keep theirs, so that a request seldom
@@ -58,18 +58,18 @@ pub struct Client {
     /// For addresses that the operator did not write.
     guarded: Pools,
     guard: Guard,
-    made: Arc<Made>,
+    settings: Arc<PoolSettings>,
 }
 
 type Pool = legacy::Client<Connector, Outgoing>;
 
 /// The ways of each core.
 #[derive(Clone, Debug)]
-struct Pools(Arc<[Ways]>);
+struct Pools(Arc<[PoolPair]>);
 
 /// How a request gets to its server.
 #[derive(Debug)]
-struct Ways {
+struct PoolPair {
     /// By a connection that is kept, where there is one.
     kept: Pool,
     /// By a new one.
@@ -77,14 +77,14 @@ struct Ways {
 }
 
 impl Pools {
-    fn here(&self) -> &Ways {
-        self.0.get(cores::here()).unwrap_or(&self.0[0])
+    fn here(&self) -> &PoolPair {
+        self.0.get(per_core::here()).unwrap_or(&self.0[0])
     }
 }
 
-/// What pools are made of.
+/// Settings that all pools are made from.
 #[derive(Debug)]
-struct Made {
+struct PoolSettings {
     connect_timeout: Duration,
     tls: ClientConfig,
 }
@@ -115,7 +115,7 @@ pub enum SendError {
 
 impl SendError {
     /// The same, of a request that went by another connection before.
-    fn after(self, first: &Line) -> Self {
+    fn after(self, first: &RequestConnection) -> Self {
         match self {
             Self::NotSent(why) if !first.wrote_nothing() => Self::Ambiguous(why),
             error => error,
@@ -127,16 +127,16 @@ impl Client {
     /// A client that trusts the usual certificates, and those in `ca_file`. `connect_timeout` covers finding the
     /// address, connecting and the TLS handshake.
     pub fn new(connect_timeout: Duration, ca_file: Option<&Path>) -> Result<Self, ClientError> {
-        let made = Arc::new(Made {
+        let settings = Arc::new(PoolSettings {
             connect_timeout,
             tls: tls(ca_file)?,
         });
         let guard = Guard::default();
         Ok(Self {
-            pools: made.pools(None),
-            guarded: made.pools(Some(&guard)),
+            pools: settings.pools(None),
+            guarded: settings.pools(Some(&guard)),
             guard,
-            made,
+            settings,
         })
     }
 
@@ -144,7 +144,7 @@ impl Client {
     #[must_use]
     pub fn allowing(mut self, blocks: &[Block]) -> Self {
         self.guard = Guard::new(blocks);
-        self.guarded = self.made.pools(Some(&self.guard));
+        self.guarded = self.settings.pools(Some(&self.guard));
         self
     }
 
@@ -209,19 +209,19 @@ impl Client {
             return whole(
                 ways,
                 Request::from_parts(head, Bytes::new()),
-                &mut Trail::default(),
+                &mut SendProgress::default(),
             )
             .await;
         }
         let most = if head.method.is_idempotent() {
-            again::MOST
+            replayable_body::MAX_KEPT
         } else {
             0
         };
-        let (lent, loan) = Lent::new(body.map_err(Into::into).boxed_unsync(), most);
+        let (lent, loan) = ReplayableBody::new(body.map_err(Into::into).boxed_unsync(), most);
         let again = head.clone();
         let mut request = Request::from_parts(head, Either::Right(lent.boxed_unsync()));
-        let line = Line::new(capture_connection(&mut request));
+        let line = RequestConnection::new(capture_connection(&mut request));
         let error = match once(&ways.kept, request, &line).await {
             Err(error) if line.may_go_again(&again.method) => error,
             ended => return ended,
@@ -230,7 +230,7 @@ impl Client {
             return Err(error);
         };
         let mut request = Request::from_parts(again, Either::Right(lent.boxed_unsync()));
-        let second = Line::new(capture_connection(&mut request));
+        let second = RequestConnection::new(capture_connection(&mut request));
         once(&ways.fresh, request, &second)
             .await
             .map_err(|error| error.after(&line))
@@ -239,22 +239,22 @@ impl Client {
 
 /// What became of a request so far.
 #[derive(Debug, Default)]
-struct Trail {
+struct SendProgress {
     /// The connection that it was given to last.
-    line: Option<Line>,
+    line: Option<RequestConnection>,
     /// Whether something of it may have been written to a connection before that one.
     may_have_come: bool,
 }
 
 async fn open(
-    ways: &Ways,
+    ways: &PoolPair,
     request: Request<Bytes>,
     timeout: Duration,
 ) -> Result<Response<Incoming>, SendError> {
     if request.uri().scheme().is_none() || request.uri().authority().is_none() {
         return Err(SendError::NotSent("the address names no host".into()));
     }
-    let mut trail = Trail::default();
+    let mut trail = SendProgress::default();
     let ended = tokio::time::timeout(timeout, whole(ways, request, &mut trail)).await;
     ended.unwrap_or_else(|_| {
         // Nothing is written before there is a connection to write to.
@@ -273,15 +273,15 @@ async fn open(
 
 /// Sends a request whose body is at hand.
 async fn whole(
-    ways: &Ways,
+    ways: &PoolPair,
     request: Request<Bytes>,
-    trail: &mut Trail,
+    trail: &mut SendProgress,
 ) -> Result<Response<Incoming>, SendError> {
     let again = request.clone();
     let mut request = request.map(|body| Either::Left(Full::new(body)));
     let first = trail
         .line
-        .insert(Line::new(capture_connection(&mut request)))
+        .insert(RequestConnection::new(capture_connection(&mut request)))
         .clone();
     match once(&ways.kept, request, &first).await {
         Err(_) if first.may_go_again(again.method()) => {}
@@ -291,7 +291,7 @@ async fn whole(
     let mut request = again.map(|body| Either::Left(Full::new(body)));
     let second = trail
         .line
-        .insert(Line::new(capture_connection(&mut request)));
+        .insert(RequestConnection::new(capture_connection(&mut request)));
     once(&ways.fresh, request, second)
         .await
         .map_err(|error| error.after(&first))
@@ -301,7 +301,7 @@ async fn whole(
 async fn once(
     pool: &Pool,
     request: Request<Outgoing>,
-    line: &Line,
+    line: &RequestConnection,
 ) -> Result<Response<Incoming>, SendError> {
     match pool.request(request).await {
         Ok(answer) => {
@@ -372,13 +372,13 @@ fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, ClientError> {
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-impl Made {
+impl PoolSettings {
     fn pools(&self, guard: Option<&Guard>) -> Pools {
-        let ways = |_| Ways {
+        let ways = |_| PoolPair {
             kept: self.pool(guard.cloned(), POOL_IDLE_PER_HOST),
             fresh: self.pool(guard.cloned(), 0),
         };
-        Pools((0..cores::places()).map(ways).collect())
+        Pools((0..per_core::slots()).map(ways).collect())
     }
 
     /// A pool that keeps so many connections for one host; with none every request goes by a new one.
@@ -413,7 +413,7 @@ struct Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<Counted<TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>>>;
+    type Response = TokioIo<CountedIo<TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>>>;
     type Error = Box<dyn Error + Send + Sync>;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -427,7 +427,7 @@ impl Service<Uri> for Connector {
         Box::pin(async move {
             match tokio::time::timeout(timeout, connecting).await {
                 Ok(connected) => {
-                    connected.map(|stream| TokioIo::new(Counted::new(TokioIo::new(stream))))
+                    connected.map(|stream| TokioIo::new(CountedIo::new(TokioIo::new(stream))))
                 }
                 Err(_) => Err(format!("no connection within {}", seconds(timeout)).into()),
             }

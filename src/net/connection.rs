@@ -20,15 +20,16 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::frames::{Frames, PREFACE, Patience, Pulse, Verdict, Watched};
-use super::head::Fault;
-use super::listen::{Door, ListenOptions, TurnedAway};
-use super::peer::{self, Peer, Standing};
-use super::places::{Place, Seated};
-use super::preface;
-use super::screen::{Notice, Screen};
-use super::stall::Stalling;
-use super::stream::Stream;
+use super::client_address::{self, AddressOwner, Peer};
+use super::connection_limit::{BusyBody, ConnectionSlot};
+use super::h2_guard::{H2Guard, H2Monitor, H2Timeouts, H2Verdict, PREFACE, WatchedBody};
+use super::head::HeadFault;
+use super::http1_filter::{BadHeadNotice, Http1Filter};
+use super::observer::{ConnectionObserver, TurnedAway};
+use super::options::ListenOptions;
+use super::proxy_protocol;
+use super::stream::ConnectionStream;
+use super::write_timeout::WriteTimeout;
 
 /// The smallest buffer that the HTTP library takes.
 const LEAST_BUFFER: usize = 8 * 1024;
@@ -60,30 +61,30 @@ const JUDGE_EVERY: Duration = Duration::from_millis(250);
 const WIND_DOWN: Duration = Duration::from_secs(1);
 
 /// What all connections of a listener share.
-pub(super) struct Shared<S> {
+pub(super) struct ListenerContext<S> {
     pub(super) service: S,
     pub(super) options: ListenOptions,
-    pub(super) door: Arc<dyn Door>,
+    pub(super) observer: Arc<dyn ConnectionObserver>,
     one: http1::Builder,
     two: http2::Builder<TokioExecutor>,
 }
 
 /// A connection whose caller and protocol are known.
-struct Opened {
-    stream: Stream,
-    peer: OtherEnd,
+struct OpenedConnection {
+    stream: ConnectionStream,
+    peer: RemoteEnd,
     speaks_2: bool,
 }
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Copy)]
-struct OtherEnd {
+struct RemoteEnd {
     address: IpAddr,
     /// A proxy that had to say in a PROXY header for whom it calls, and did not: what its requests say is the caller's.
     is_silent: bool,
 }
 
-impl OtherEnd {
+impl RemoteEnd {
     const fn new(address: IpAddr) -> Self {
         Self {
             address,
@@ -94,20 +95,24 @@ impl OtherEnd {
     /// The caller of a request that came from here.
     fn client(self, options: &ListenOptions, headers: &HeaderMap) -> Peer {
         if self.is_silent {
-            return Peer(self.address, Standing::OfProxy);
+            return Peer(self.address, AddressOwner::Proxy);
         }
-        peer::client(self.address, &options.trusted, options.forwarded, headers)
+        client_address::client(self.address, &options.trusted, options.forwarded, headers)
     }
 }
 
-impl fmt::Display for OtherEnd {
+impl fmt::Display for RemoteEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.fmt(f)
     }
 }
 
-impl<S> Shared<S> {
-    pub(super) fn new(service: S, options: ListenOptions, door: Arc<dyn Door>) -> Self {
+impl<S> ListenerContext<S> {
+    pub(super) fn new(
+        service: S,
+        options: ListenOptions,
+        observer: Arc<dyn ConnectionObserver>,
+    ) -> Self {
         let mut one = http1::Builder::new();
         one.timer(TokioTimer::new())
             // A head that has begun has a bound of its own, in `screen`.
@@ -128,19 +133,19 @@ impl<S> Shared<S> {
         Self {
             service,
             options,
-            door,
+            observer,
             one,
             two,
         }
     }
 
     /// Puts down what is known of a request beside what it says: who is calling, and that it is none.
-    fn prepare(&self, request: &mut Request<Incoming>, peer: OtherEnd, fault: Option<Fault>) {
+    fn prepare(&self, request: &mut Request<Incoming>, peer: RemoteEnd, fault: Option<HeadFault>) {
         let client = match fault {
             None => peer.client(&self.options, request.headers()),
             Some(fault) => {
                 request.extensions_mut().insert(fault);
-                Peer(peer.address, Standing::OfProxy)
+                Peer(peer.address, AddressOwner::Proxy)
             }
         };
         request.extensions_mut().insert(client);
@@ -149,10 +154,10 @@ impl<S> Shared<S> {
 
 /// Serves a connection to its end.
 pub(super) async fn run<S, B>(
-    shared: Arc<Shared<S>>,
+    shared: Arc<ListenerContext<S>>,
     socket: TcpStream,
     peer: IpAddr,
-    mut place: Place,
+    mut place: ConnectionSlot,
     mut drain: watch::Receiver<bool>,
 ) where
     S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -170,9 +175,9 @@ pub(super) async fn run<S, B>(
         && !shared.options.proxy_protocol
         && !shared.options.http2_cleartext;
     let opened = if plain {
-        Opened {
-            stream: Stream::Plain(socket),
-            peer: OtherEnd::new(peer),
+        OpenedConnection {
+            stream: ConnectionStream::Plain(socket),
+            peer: RemoteEnd::new(peer),
             speaks_2: false,
         }
     } else {
@@ -184,7 +189,7 @@ pub(super) async fn run<S, B>(
         match opened {
             Ok(opened) => opened,
             Err((why, what)) => {
-                shared.door.turned_away(why);
+                shared.observer.turned_away(why);
                 tracing::debug!(%peer, why = why.as_str(), what, "connection ended early");
                 return;
             }
@@ -203,15 +208,16 @@ async fn open(
     options: &ListenOptions,
     mut socket: TcpStream,
     peer: IpAddr,
-    place: &mut Place,
-) -> Result<Opened, (TurnedAway, String)> {
-    let mut peer = OtherEnd::new(peer);
-    if options.proxy_protocol && peer::is_trusted(peer.address, &options.trusted) {
-        let said = within(PROXY_HEADER_TIME, preface::read(&mut socket)).await;
+    place: &mut ConnectionSlot,
+) -> Result<OpenedConnection, (TurnedAway, String)> {
+    let mut peer = RemoteEnd::new(peer);
+    if options.proxy_protocol && client_address::is_trusted(peer.address, &options.trusted) {
+        let said = within(PROXY_HEADER_TIME, proxy_protocol::read(&mut socket)).await;
         match said.map_err(|what| (TurnedAway::ProxyHeader, what))? {
             Some(said) => {
                 peer.address = said;
-                if !peer::is_trusted(said, &options.trusted) && place.share(said).is_err() {
+                if !client_address::is_trusted(said, &options.trusted) && place.share(said).is_err()
+                {
                     return Err((TurnedAway::Share, String::new()));
                 }
             }
@@ -221,15 +227,15 @@ async fn open(
     if let Some(tls) = &options.tls {
         let shaken = within(options.head_timeout, tls.accept(socket)).await;
         let (stream, speaks_2) = shaken.map_err(|what| (TurnedAway::Handshake, what))?;
-        return Ok(Opened {
-            stream: Stream::Tls(Box::new(stream)),
+        return Ok(OpenedConnection {
+            stream: ConnectionStream::Tls(Box::new(stream)),
             peer,
             speaks_2,
         });
     }
     if !options.http2_cleartext {
-        return Ok(Opened {
-            stream: Stream::Plain(socket),
+        return Ok(OpenedConnection {
+            stream: ConnectionStream::Plain(socket),
             peer,
             speaks_2: false,
         });
@@ -238,8 +244,8 @@ async fn open(
     let begun = within(options.head_timeout, begin(&mut socket, &mut first)).await;
     // What is slow or gone shows that again to whoever reads on.
     let speaks_2 = begun.unwrap_or(false);
-    Ok(Opened {
-        stream: Stream::Begun {
+    Ok(OpenedConnection {
+        stream: ConnectionStream::Begun {
             first,
             given: 0,
             rest: socket,
@@ -276,10 +282,10 @@ async fn within<T>(
 }
 
 async fn serve_1<S, B>(
-    shared: Arc<Shared<S>>,
-    stream: Stream,
-    peer: OtherEnd,
-    place: Place,
+    shared: Arc<ListenerContext<S>>,
+    stream: ConnectionStream,
+    peer: RemoteEnd,
+    place: ConnectionSlot,
     mut drain: watch::Receiver<bool>,
 ) where
     S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -298,9 +304,9 @@ async fn serve_1<S, B>(
         write_stall,
         ..
     } = shared.options;
-    let notice = Arc::new(Notice::default());
-    let io = Screen::new(stream, max_head, head_timeout, notice.clone());
-    let io = Stalling::new(TokioIo::new(io), write_stall);
+    let notice = Arc::new(BadHeadNotice::default());
+    let io = Http1Filter::new(stream, max_head, head_timeout, notice.clone());
+    let io = WriteTimeout::new(TokioIo::new(io), write_stall);
     let number = AtomicU32::new(0);
     let builder = shared.one.clone();
     let seat = place.seat();
@@ -312,7 +318,7 @@ async fn serve_1<S, B>(
         );
         let busy = place.busy();
         let answer = call(shared.service.clone(), request);
-        async move { Ok::<_, Infallible>(answer.await?.map(|body| Seated::new(body, busy))) }
+        async move { Ok::<_, Infallible>(answer.await?.map(|body| BusyBody::new(body, busy))) }
     });
     let mut connection = pin!(builder.serve_connection(io, serve));
     let ended = tokio::select! {
@@ -329,10 +335,10 @@ async fn serve_1<S, B>(
 }
 
 async fn serve_2<S, B>(
-    shared: Arc<Shared<S>>,
-    stream: Stream,
-    peer: OtherEnd,
-    place: Place,
+    shared: Arc<ListenerContext<S>>,
+    stream: ConnectionStream,
+    peer: RemoteEnd,
+    place: ConnectionSlot,
     mut drain: watch::Receiver<bool>,
 ) where
     S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -351,17 +357,17 @@ async fn serve_2<S, B>(
         write_stall,
         ..
     } = shared.options;
-    let patience = Patience {
+    let patience = H2Timeouts {
         head: head_timeout,
         idle: idle_timeout,
         stall: write_stall,
     };
-    let pulse = Arc::new(Pulse::new());
-    let io = Stalling::new(
-        TokioIo::new(Frames::new(stream, pulse.clone())),
+    let pulse = Arc::new(H2Monitor::new());
+    let io = WriteTimeout::new(
+        TokioIo::new(H2Guard::new(stream, pulse.clone())),
         write_stall,
     );
-    let (builder, door) = (shared.two.clone(), shared.door.clone());
+    let (builder, observer) = (shared.two.clone(), shared.observer.clone());
     let watched = pulse.clone();
     let seat = place.seat();
     let serve = service_fn(move |mut request: Request<Incoming>| {
@@ -374,7 +380,9 @@ async fn serve_2<S, B>(
             // HTTP/2 ends streams, not connections.
             answer.headers_mut().remove(CONNECTION);
             drop(busy);
-            Ok::<_, Infallible>(answer.map(|body| Seated::new(Watched::new(body, pulse), seated)))
+            Ok::<_, Infallible>(
+                answer.map(|body| BusyBody::new(WatchedBody::new(body, pulse), seated)),
+            )
         }
     });
     let mut connection = pin!(builder.serve_connection(io, serve));
@@ -404,22 +412,22 @@ async fn serve_2<S, B>(
                     return;
                 }
                 match (pulse.verdict(Instant::now(), patience), end) {
-                (Verdict::Good, _) => {}
-                (Verdict::Cut(why), _) => {
-                    door.turned_away(TurnedAway::Misuse);
+                (H2Verdict::Good, _) => {}
+                (H2Verdict::Cut(why), _) => {
+                    observer.turned_away(TurnedAway::Misuse);
                     tracing::debug!(%peer, why, "connection cut");
                     return;
                 }
-                (Verdict::WindDown(why), None) => {
+                (H2Verdict::WindDown(why), None) => {
                     if pulse.is_flooded() {
-                        door.turned_away(TurnedAway::Misuse);
+                        observer.turned_away(TurnedAway::Misuse);
                     }
                     tracing::debug!(%peer, why, "connection is to end");
                     end = Some(Instant::now() + WIND_DOWN);
                     connection.as_mut().graceful_shutdown();
                 }
-                (Verdict::WindDown(_), Some(end)) if Instant::now() < end => {}
-                (Verdict::WindDown(_), Some(_)) => return,
+                (H2Verdict::WindDown(_), Some(end)) if Instant::now() < end => {}
+                (H2Verdict::WindDown(_), Some(_)) => return,
                 }
             }
         }

@@ -20,7 +20,7 @@ const MAX_REDIRECTS: usize = 3;
 
 /// The bounds of one download.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct DownloadBounds {
     /// From the first look-up to the last byte.
     pub time: Duration,
     /// How long it may stand still.
@@ -58,7 +58,7 @@ pub struct Download {
     /// The headers of the answer, for its type and name.
     pub headers: HeaderMap,
     body: Incoming,
-    bounds: Bounds,
+    bounds: DownloadBounds,
     end: Instant,
     length: u64,
 }
@@ -70,7 +70,7 @@ impl Client {
         &self,
         address: &str,
         headers: HeaderMap,
-        bounds: Bounds,
+        bounds: DownloadBounds,
     ) -> Result<Download, DownloadError> {
         let end = Instant::now() + bounds.time;
         let mut uri = self.guard().judge(address)?;
@@ -120,7 +120,7 @@ impl Client {
     pub async fn download_here(
         &self,
         address: &str,
-        bounds: Bounds,
+        bounds: DownloadBounds,
     ) -> Result<Download, DownloadError> {
         let end = Instant::now() + bounds.time;
         let request =
@@ -142,7 +142,7 @@ impl Client {
     pub async fn download_pinned(
         &self,
         mut request: Request<Bytes>,
-        bounds: Bounds,
+        bounds: DownloadBounds,
     ) -> Result<Download, DownloadError> {
         let end = Instant::now() + bounds.time;
         request
@@ -196,7 +196,7 @@ impl Download {
 
 fn begun(
     answer: Response<Incoming>,
-    bounds: Bounds,
+    bounds: DownloadBounds,
     end: Instant,
 ) -> Result<Download, DownloadError> {
     let (head, body) = answer.into_parts();
@@ -212,7 +212,7 @@ fn begun(
     })
 }
 
-fn broken(error: SendError, end: Instant, bounds: Bounds) -> DownloadError {
+fn broken(error: SendError, end: Instant, bounds: DownloadBounds) -> DownloadError {
     if Instant::now() >= end {
         DownloadError::Slow(bounds.time)
     } else {
@@ -255,7 +255,7 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: Bounds = Bounds {
+    const BOUNDS: DownloadBounds = DownloadBounds {
         time: Duration::from_secs(2),
         stall: Duration::from_millis(300),
         bytes: 100,

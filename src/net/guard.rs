@@ -155,7 +155,7 @@ fn is_public_v6(v6: Ipv6Addr) -> bool {
 }
 
 /// Where addresses of names come from.
-pub(super) trait Lookup: Send + Sync {
+pub(super) trait NameLookup: Send + Sync {
     /// All addresses of a name; the ports are of no meaning.
     fn find(&self, name: String)
     -> Pin<Box<dyn Future<Output = IoResult<Vec<SocketAddr>>> + Send>>;
@@ -164,7 +164,7 @@ pub(super) trait Lookup: Send + Sync {
 /// The system's.
 pub(super) struct System;
 
-impl Lookup for System {
+impl NameLookup for System {
     fn find(
         &self,
         name: String,
@@ -176,13 +176,13 @@ impl Lookup for System {
 /// Finds the addresses that are connected, and lets none through that must not be.
 #[derive(Clone)]
 pub(super) struct Resolver {
-    lookup: Arc<dyn Lookup>,
+    lookup: Arc<dyn NameLookup>,
     /// None where the operator wrote the address.
     guard: Option<Guard>,
 }
 
 impl Resolver {
-    pub(super) fn new(lookup: Arc<dyn Lookup>, guard: Option<Guard>) -> Self {
+    pub(super) fn new(lookup: Arc<dyn NameLookup>, guard: Option<Guard>) -> Self {
         Self { lookup, guard }
     }
 }
@@ -300,9 +300,9 @@ mod tests {
         assert!(guard.judge("http://10.2.0.1/").is_err());
     }
 
-    struct Told(Vec<&'static str>);
+    struct FixedAddresses(Vec<&'static str>);
 
-    impl Lookup for Told {
+    impl NameLookup for FixedAddresses {
         fn find(
             &self,
             _: String,
@@ -325,11 +325,13 @@ mod tests {
             (vec!["::ffff:10.0.0.1"], false),
             (vec!["fe80::1"], false),
         ] {
-            let mut resolver =
-                Resolver::new(Arc::new(Told(addresses.clone())), Some(Guard::default()));
+            let mut resolver = Resolver::new(
+                Arc::new(FixedAddresses(addresses.clone())),
+                Some(Guard::default()),
+            );
             let found = resolver.call("rebind.test".parse().unwrap()).await;
             assert_eq!(found.is_ok(), good, "{addresses:?}");
-            let mut operators = Resolver::new(Arc::new(Told(addresses)), None);
+            let mut operators = Resolver::new(Arc::new(FixedAddresses(addresses)), None);
             assert!(
                 operators
                     .call("upstream.test".parse().unwrap())

@@ -13,7 +13,7 @@ const MAX_HEADERS: usize = 100;
 
 /// What is wrong with a request before it is one. The texts are for the operator and say nothing of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum HeadFault {
     /// The head is none.
     Head(&'static str),
     /// How the body is framed is in doubt.
@@ -32,7 +32,7 @@ pub enum Fault {
 
 /// How long the body is that follows a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(super) enum BodyFraming {
     /// So many bytes, or none.
     Length(u64),
     /// As its chunks say.
@@ -40,13 +40,13 @@ pub(super) enum Framing {
 }
 
 /// Judges what is at least one whole head; gives its length in bytes and how its body is framed.
-pub(super) fn judge(bytes: &[u8]) -> Result<(usize, Framing), Fault> {
+pub(super) fn judge(bytes: &[u8]) -> Result<(usize, BodyFraming), HeadFault> {
     let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut []);
     let length = match request.parse_with_uninit_headers(bytes, &mut headers) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => {
-            return Err(Fault::Head("the head ends before it is whole"));
+            return Err(HeadFault::Head("the head ends before it is whole"));
         }
         Err(error) => return Err(syntax(error, bytes)),
     };
@@ -58,16 +58,18 @@ pub(super) fn judge(bytes: &[u8]) -> Result<(usize, Framing), Fault> {
         match header.name.len() {
             14 if header.name.eq_ignore_ascii_case("content-length") => {
                 if said.is_some() {
-                    return Err(Fault::Framing("there are two Content-Length lines"));
+                    return Err(HeadFault::Framing("there are two Content-Length lines"));
                 }
                 said = Some(
                     length_of(header.value)
-                        .ok_or(Fault::Framing("Content-Length is no whole number"))?,
+                        .ok_or(HeadFault::Framing("Content-Length is no whole number"))?,
                 );
             }
             17 if header.name.eq_ignore_ascii_case("transfer-encoding") => {
                 if chunked || !is_chunked(header.value) {
-                    return Err(Fault::Framing("Transfer-Encoding is not exactly chunked"));
+                    return Err(HeadFault::Framing(
+                        "Transfer-Encoding is not exactly chunked",
+                    ));
                 }
                 chunked = true;
             }
@@ -75,47 +77,49 @@ pub(super) fn judge(bytes: &[u8]) -> Result<(usize, Framing), Fault> {
         }
     }
     match (said, chunked) {
-        (Some(_), true) => Err(Fault::Framing(
+        (Some(_), true) => Err(HeadFault::Framing(
             "there are a Content-Length and a Transfer-Encoding",
         )),
-        (None, true) if !one_one => Err(Fault::Framing("there is a Transfer-Encoding in HTTP/1.0")),
-        (None, true) => Ok((length, Framing::Chunked)),
-        (said, false) => Ok((length, Framing::Length(said.unwrap_or(0)))),
+        (None, true) if !one_one => Err(HeadFault::Framing(
+            "there is a Transfer-Encoding in HTTP/1.0",
+        )),
+        (None, true) => Ok((length, BodyFraming::Chunked)),
+        (said, false) => Ok((length, BodyFraming::Length(said.unwrap_or(0)))),
     }
 }
 
 /// What is wrong already with the beginning of a head, of which `seen` bytes were looked at before. Whoever speaks
 /// another protocol is told at once and not after a time-out.
-pub(super) fn judge_early(bytes: &[u8], seen: usize) -> Result<(), Fault> {
+pub(super) fn judge_early(bytes: &[u8], seen: usize) -> Result<(), HeadFault> {
     let from = seen.saturating_sub(1);
     for (at, byte) in bytes.iter().enumerate().skip(from) {
         match byte {
             b'\r' if bytes.get(at + 1).is_some_and(|next| *next != b'\n') => {
-                return Err(Fault::Head("a line is ended by CR alone"));
+                return Err(HeadFault::Head("a line is ended by CR alone"));
             }
             b'\r' | b'\n' | b'\t' => {}
-            0..=31 | 127 => return Err(Fault::Head("there is a control byte in it")),
+            0..=31 | 127 => return Err(HeadFault::Head("there is a control byte in it")),
             _ => {}
         }
     }
     let first = bytes.iter().find(|byte| !matches!(byte, b'\r' | b'\n'));
     if first.is_some_and(|first| !first.is_ascii_graphic()) {
-        return Err(Fault::Head("it begins with no method"));
+        return Err(HeadFault::Head("it begins with no method"));
     }
     Ok(())
 }
 
 /// A path, an address, or `*` for OPTIONS. CONNECT has a form of its own and is refused by its method.
-fn judge_target(method: &str, target: &str) -> Result<(), Fault> {
+fn judge_target(method: &str, target: &str) -> Result<(), HeadFault> {
     if method == "CONNECT" || (method == "OPTIONS" && target == "*") {
         return Ok(());
     }
     if !target.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
-        return Err(Fault::Target(unfit(target.as_bytes())));
+        return Err(HeadFault::Target(unfit(target.as_bytes())));
     }
     let uri: Uri = target
         .parse()
-        .map_err(|_| Fault::Target(unfit(target.as_bytes())))?;
+        .map_err(|_| HeadFault::Target(unfit(target.as_bytes())))?;
     let is_good = match uri.scheme_str() {
         None => target.starts_with('/'),
         Some(scheme) => matches!(scheme, "http" | "https") && uri.authority().is_some(),
@@ -123,7 +127,7 @@ fn judge_target(method: &str, target: &str) -> Result<(), Fault> {
     if is_good {
         Ok(())
     } else {
-        Err(Fault::Target(NO_PATH))
+        Err(HeadFault::Target(NO_PATH))
     }
 }
 
@@ -170,17 +174,17 @@ fn is_chunked(value: &[u8]) -> bool {
     value[from..to].eq_ignore_ascii_case(b"chunked")
 }
 
-fn syntax(error: httparse::Error, bytes: &[u8]) -> Fault {
+fn syntax(error: httparse::Error, bytes: &[u8]) -> HeadFault {
     match error {
-        httparse::Error::TooManyHeaders => Fault::TooLarge,
-        httparse::Error::HeaderName => Fault::Head("a header's name is none"),
+        httparse::Error::TooManyHeaders => HeadFault::TooLarge,
+        httparse::Error::HeaderName => HeadFault::Head("a header's name is none"),
         httparse::Error::HeaderValue => {
-            Fault::Head("a header's value has a byte that cannot stand there")
+            HeadFault::Head("a header's value has a byte that cannot stand there")
         }
-        httparse::Error::NewLine => Fault::Head("a line is not ended as lines are"),
-        httparse::Error::Version if names_version(bytes) => Fault::Version,
-        _ if has_blank_in_target(bytes) => Fault::Target(unfit(b" ")),
-        _ => Fault::Head("the request line is none"),
+        httparse::Error::NewLine => HeadFault::Head("a line is not ended as lines are"),
+        httparse::Error::Version if names_version(bytes) => HeadFault::Version,
+        _ if has_blank_in_target(bytes) => HeadFault::Target(unfit(b" ")),
+        _ => HeadFault::Head("the request line is none"),
     }
 }
 
@@ -221,7 +225,7 @@ fn names_version(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn head(lines: &str) -> Result<Framing, Fault> {
+    fn head(lines: &str) -> Result<BodyFraming, HeadFault> {
         let text = format!("POST /hook HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
         judge(text.as_bytes()).map(|(length, framing)| {
             assert_eq!(length, text.len());
@@ -231,15 +235,15 @@ mod tests {
 
     #[test]
     fn t1_to_t5_a_body_is_framed_in_one_way_or_not_at_all() {
-        assert_eq!(head(""), Ok(Framing::Length(0)));
-        assert_eq!(head("Content-Length: 7\r\n"), Ok(Framing::Length(7)));
+        assert_eq!(head(""), Ok(BodyFraming::Length(0)));
+        assert_eq!(head("Content-Length: 7\r\n"), Ok(BodyFraming::Length(7)));
         assert_eq!(
             head("transfer-encoding:\tChunked \r\n"),
-            Ok(Framing::Chunked)
+            Ok(BodyFraming::Chunked)
         );
         assert_eq!(
             head("Transfer_Encoding: chunked\r\ncontent-length: 7\r\n"),
-            Ok(Framing::Length(7))
+            Ok(BodyFraming::Length(7))
         );
         for lines in [
             "Content-Length: 7\r\nTransfer-Encoding: chunked\r\n",
@@ -265,13 +269,13 @@ mod tests {
             "Content-Length: 18446744073709551616\r\n",
         ] {
             assert!(
-                matches!(head(lines), Err(Fault::Framing(_))),
+                matches!(head(lines), Err(HeadFault::Framing(_))),
                 "{lines:?}: {:?}",
                 head(lines)
             );
         }
         let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
-        assert!(matches!(judge(old.as_bytes()), Err(Fault::Framing(_))));
+        assert!(matches!(judge(old.as_bytes()), Err(HeadFault::Framing(_))));
     }
 
     #[test]
@@ -288,14 +292,14 @@ mod tests {
             "X-A: o\x7fne\r\n",
         ] {
             assert!(
-                matches!(head(lines), Err(Fault::Head(_))),
+                matches!(head(lines), Err(HeadFault::Head(_))),
                 "{lines:?}: {:?}",
                 head(lines)
             );
         }
         assert_eq!(
             head(&"X-A: 1\r\n".repeat(MAX_HEADERS)),
-            Err(Fault::TooLarge)
+            Err(HeadFault::TooLarge)
         );
         // T10: a bare LF ends a line, and what is passed on has lines of its own.
         assert!(judge(b"GET / HTTP/1.1\nHost: a\n\n").is_ok());
@@ -323,7 +327,7 @@ mod tests {
             "GET /a#b HTTP/1.1",
         ] {
             assert!(
-                matches!(line(bad), Err(Fault::Target(_))),
+                matches!(line(bad), Err(HeadFault::Target(_))),
                 "{bad}: {:?}",
                 line(bad)
             );
@@ -336,7 +340,7 @@ mod tests {
             "GET /",
         ] {
             assert!(
-                matches!(line(bad), Err(Fault::Head(_))),
+                matches!(line(bad), Err(HeadFault::Head(_))),
                 "{bad}: {:?}",
                 line(bad)
             );
@@ -347,7 +351,7 @@ mod tests {
             "GET / HTTP/0.9",
             "PRI * HTTP/2.0",
         ] {
-            assert_eq!(line(bad), Err(Fault::Version), "{bad}");
+            assert_eq!(line(bad), Err(HeadFault::Version), "{bad}");
         }
     }
 

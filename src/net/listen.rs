@@ -20,91 +20,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::connection::{self, Shared};
-use super::cores::Cores;
-use super::peer::is_trusted;
-use super::places::{NoPlace, Places};
-use super::tls::Tls;
-use crate::config::Forwarding;
-use crate::model::Block;
-
-/// How a listener runs.
-#[derive(Clone, Debug)]
-pub struct ListenOptions {
-    /// Connections at once.
-    pub max_connections: usize,
-    /// Connections at once from one address (IPv6: one /64), trusted proxies apart.
-    pub max_connections_per_address: usize,
-    /// The largest request head.
-    pub max_head: usize,
-    /// How long a head may take, and a handshake.
-    pub head_timeout: Duration,
-    /// How long a connection may be idle between two requests.
-    pub idle_timeout: Duration,
-    /// How long the other end may take nothing of what is being written to it.
-    pub write_stall: Duration,
-    /// Proxies that are believed when they name their callers.
-    pub trusted: Arc<[Block]>,
-    /// The header in which they do.
-    pub forwarded: Forwarding,
-    /// Whether those proxies begin every connection with a PROXY header.
-    pub proxy_protocol: bool,
-    /// The certificate, where the listener speaks TLS.
-    pub tls: Option<Tls>,
-    /// Whether HTTP/2 is spoken without TLS to whoever begins with it.
-    pub http2_cleartext: bool,
-    /// How long open connections may take to end after a stop.
-    pub drain: Duration,
-}
-
-/// Why a connection was turned away, or ended by us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TurnedAway {
-    /// All places are taken.
-    Full,
-    /// Its address has its share of them.
-    Share,
-    /// A trusted proxy did not say who is calling.
-    ProxyHeader,
-    /// There was no TLS handshake.
-    Handshake,
-    /// It spoke HTTP/2 in a way that only costs, or did not read its answers.
-    Misuse,
-}
-
-impl TurnedAway {
-    /// A stable word for counters.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Share => "address",
-            Self::ProxyHeader => "proxy_header",
-            Self::Handshake => "handshake",
-            Self::Misuse => "misuse",
-        }
-    }
-}
-
-impl From<NoPlace> for TurnedAway {
-    fn from(why: NoPlace) -> Self {
-        match why {
-            NoPlace::Full => Self::Full,
-            NoPlace::Share => Self::Share,
-        }
-    }
-}
-
-/// Told of every connection, for the counters.
-pub trait Door: Send + Sync + 'static {
-    /// One has come in.
-    fn opened(&self);
-    /// One has gone.
-    fn closed(&self);
-    /// One was turned away.
-    fn turned_away(&self, why: TurnedAway);
-    /// What whoever finds all places taken is told, as it stands on the wire.
-    fn full_answer(&self) -> Option<Bytes>;
-}
+use super::client_address::is_trusted;
+use super::connection::{self, ListenerContext};
+use super::connection_limit::{ConnectionLimit, NoSlot};
+use super::observer::ConnectionObserver;
+use super::options::ListenOptions;
+use super::per_core::PerCore;
 
 /// Connections that are told that there is no place, at once; more are just closed.
 const TOLD: usize = 32;
@@ -117,8 +38,8 @@ pub async fn serve<S, B>(
     listener: TcpListener,
     service: S,
     options: ListenOptions,
-    cores: Option<Cores>,
-    door: Arc<dyn Door>,
+    cores: Option<PerCore>,
+    observer: Arc<dyn ConnectionObserver>,
     stop: impl Future<Output = ()>,
 ) where
     S: tower::Service<Request<Incoming>, Response = http::Response<B>, Error = Infallible>
@@ -132,12 +53,12 @@ pub async fn serve<S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let drain_time = options.drain;
-    let places = Arc::new(Places::new(
+    let places = Arc::new(ConnectionLimit::new(
         options.max_connections,
         options.max_connections_per_address,
     ));
     let told = Arc::new(Semaphore::new(TOLD));
-    let shared = Arc::new(Shared::new(service, options, door));
+    let shared = Arc::new(ListenerContext::new(service, options, observer));
     let (drain_begins, drain) = tokio::sync::watch::channel(false);
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
@@ -152,11 +73,11 @@ pub async fn serve<S, B>(
         let place = match places.take(counted) {
             Ok(place) => place,
             Err(why) => {
-                shared.door.turned_away(why.into());
+                shared.observer.turned_away(why.into());
                 // Whoever begins with a handshake could not read it.
-                if why == NoPlace::Full
+                if why == NoSlot::Full
                     && shared.options.tls.is_none()
-                    && let Some(answer) = shared.door.full_answer()
+                    && let Some(answer) = shared.observer.full_answer()
                     && let Ok(permit) = told.clone().try_acquire_owned()
                 {
                     tokio::spawn(async move {
@@ -167,14 +88,14 @@ pub async fn serve<S, B>(
                 continue;
             }
         };
-        shared.door.opened();
+        shared.observer.opened();
         let (shared, drain) = (shared.clone(), drain.clone());
-        let door = shared.door.clone();
+        let observer = shared.observer.clone();
         let run = move |socket| connection::run(shared, socket, peer, place, drain);
         match &cores {
             None => drop(connections.spawn(async move {
                 run(socket).await;
-                door.closed();
+                observer.closed();
             })),
             Some(cores) => cores.put(&mut connections, async move {
                 // The thread it lives on has a list of sockets of its own.
@@ -182,7 +103,7 @@ pub async fn serve<S, B>(
                     Ok(socket) => run(socket).await,
                     Err(error) => tracing::error!(%error, "cannot serve a connection"),
                 }
-                door.closed();
+                observer.closed();
             }),
         }
     }

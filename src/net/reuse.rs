@@ -56,12 +56,12 @@ impl Traffic {
 
 /// A connection whose bytes are counted.
 #[derive(Debug)]
-pub(super) struct Counted<T> {
+pub(super) struct CountedIo<T> {
     inner: T,
     traffic: Arc<Traffic>,
 }
 
-impl<T> Counted<T> {
+impl<T> CountedIo<T> {
     pub(super) fn new(inner: T) -> Self {
         let traffic = Traffic {
             made: Instant::now(),
@@ -77,15 +77,15 @@ impl<T> Counted<T> {
     }
 }
 
-impl<T: Connection> Connection for Counted<hyper_util::rt::TokioIo<T>> {
+impl<T: Connection> Connection for CountedIo<hyper_util::rt::TokioIo<T>> {
     fn connected(&self) -> Connected {
         self.inner
             .connected()
-            .extra(Carried::SoFar(self.traffic.clone()))
+            .extra(ConnectionHistory::SoFar(self.traffic.clone()))
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for CountedIo<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -99,7 +99,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for CountedIo<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -138,7 +138,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
 /// The pool keeps the first form with the connection, and clones it just before it hands a request to the connection:
 /// that is the only moment at which the count is surely the one before the request. Later clones leave it as it is.
 #[derive(Debug)]
-enum Carried {
+enum ConnectionHistory {
     SoFar(Arc<Traffic>),
     Before {
         traffic: Arc<Traffic>,
@@ -147,7 +147,7 @@ enum Carried {
     },
 }
 
-impl Clone for Carried {
+impl Clone for ConnectionHistory {
     fn clone(&self) -> Self {
         match self {
             Self::SoFar(traffic) => Self::Before {
@@ -170,9 +170,9 @@ impl Clone for Carried {
 
 /// The connection of one request.
 #[derive(Clone, Debug)]
-pub(super) struct Line(CaptureConnection);
+pub(super) struct RequestConnection(CaptureConnection);
 
-impl Line {
+impl RequestConnection {
     pub(super) const fn new(captured: CaptureConnection) -> Self {
         Self(captured)
     }
@@ -182,16 +182,16 @@ impl Line {
         self.0.connection_metadata().is_some()
     }
 
-    fn carried(&self) -> Option<Carried> {
+    fn carried(&self) -> Option<ConnectionHistory> {
         let mut all = Extensions::new();
         self.0.connection_metadata().as_ref()?.get_extras(&mut all);
-        all.remove::<Carried>()
+        all.remove::<ConnectionHistory>()
     }
 
     /// Whether surely no byte of the request was written. It holds once the connection has broken: while it stands, a byte
     /// may still go.
     pub(super) fn wrote_nothing(&self) -> bool {
-        let Some(Carried::Before {
+        let Some(ConnectionHistory::Before {
             traffic, written, ..
         }) = self.carried()
         else {
@@ -204,7 +204,7 @@ impl Line {
     /// others before and nothing of this one, and doing what is asked twice must be as good as doing it once (RFC 9110,
     /// 9.2.2); or nothing of the request may have been written.
     pub(super) fn may_go_again(&self, method: &Method) -> bool {
-        let Some(Carried::Before {
+        let Some(ConnectionHistory::Before {
             traffic,
             read,
             written,
@@ -225,7 +225,7 @@ impl Line {
             return;
         };
         let usable = kept_for.saturating_sub(MARGIN.min(kept_for / 2));
-        let Some(Carried::Before { traffic, .. }) = self.carried() else {
+        let Some(ConnectionHistory::Before { traffic, .. }) = self.carried() else {
             return;
         };
         if usable >= longest || traffic.is_timed.swap(true, Ordering::AcqRel) {

@@ -25,9 +25,9 @@ const H2: &[u8] = b"h2";
 
 /// A listener's certificate. Clones share it.
 #[derive(Clone)]
-pub struct Tls {
+pub struct ServerTls {
     acceptor: TlsAcceptor,
-    shown: Arc<Shown>,
+    shown: Arc<CurrentCertificate>,
 }
 
 /// Why a certificate cannot be used.
@@ -41,25 +41,25 @@ pub struct TlsError {
 }
 
 /// The certificate of the moment.
-struct Shown {
+struct CurrentCertificate {
     certificate: PathBuf,
     key: PathBuf,
     pair: ArcSwap<CertifiedKey>,
     /// The files as they were last looked at.
-    seen: Mutex<Seen>,
+    seen: Mutex<FileStamps>,
     provider: Arc<CryptoProvider>,
 }
 
 /// When each of both files was written, and how long it is.
-type Seen = [Option<(SystemTime, u64)>; 2];
+type FileStamps = [Option<(SystemTime, u64)>; 2];
 
-impl Tls {
+impl ServerTls {
     /// Reads both files.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let seen = [look(certificate), look(key)];
         let pair = read(certificate, key, &provider)?;
-        let shown = Arc::new(Shown {
+        let shown = Arc::new(CurrentCertificate {
             certificate: certificate.to_owned(),
             key: key.to_owned(),
             pair: ArcSwap::from_pointee(pair),
@@ -83,7 +83,7 @@ impl Tls {
 
     /// Reads both files again when one of them has changed since; says whether there is another certificate now.
     pub fn reload(&self) -> Result<bool, TlsError> {
-        let Shown {
+        let CurrentCertificate {
             certificate,
             key,
             pair,
@@ -118,23 +118,23 @@ impl Tls {
     }
 }
 
-impl fmt::Debug for Tls {
+impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls")
+        f.debug_struct("ServerTls")
             .field("certificate", &self.shown.certificate)
             .finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for Shown {
+impl fmt::Debug for CurrentCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shown")
+        f.debug_struct("CurrentCertificate")
             .field("certificate", &self.certificate)
             .finish_non_exhaustive()
     }
 }
 
-impl ResolvesServerCert for Shown {
+impl ResolvesServerCert for CurrentCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.pair.load_full())
     }
@@ -192,7 +192,7 @@ mod tests {
         };
         let (one, mut two) = (pair(), pair());
         write(&one);
-        let tls = Tls::load(&certificate, &key).unwrap();
+        let tls = ServerTls::load(&certificate, &key).unwrap();
         let first = tls.shown.pair.load_full();
         assert!(!tls.reload().unwrap(), "nothing has changed");
 
@@ -230,8 +230,11 @@ mod tests {
             folder.path().join("cert.pem"),
             folder.path().join("key.pem"),
         );
-        assert_eq!(Tls::load(&certificate, &key).unwrap_err().file, certificate);
+        assert_eq!(
+            ServerTls::load(&certificate, &key).unwrap_err().file,
+            certificate
+        );
         std::fs::write(&certificate, pair().0).unwrap();
-        assert_eq!(Tls::load(&certificate, &key).unwrap_err().file, key);
+        assert_eq!(ServerTls::load(&certificate, &key).unwrap_err().file, key);
     }
 }

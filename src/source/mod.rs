@@ -31,8 +31,8 @@ use crate::config::{
 use crate::mapping::getter::Getter;
 use crate::mapping::{Mapped, Mapping, better};
 use crate::model::{
-    Claims, DeliveryId, ENROL, Marks, NewDelivery, Proof, ProofMark, Received, Refusal, Strength,
-    Timestamp, UpstreamIds, UsedProof, Verified, Verify,
+    DeliveryId, ENROL, Marks, NewDelivery, Proof, ProofMark, Received, Refusal, Strength,
+    Timestamp, TokenClaims, UpstreamIds, UsedProof, Verified, Verify,
 };
 use crate::verify::{
     Challenge, ChallengeResponse, CheckConfig, DryRun, ForwardAuthProof, Prepared, RedactedRequest,
@@ -595,7 +595,7 @@ impl<V: Verify> Verify for ObserveOnly<'_, V> {
         }
     }
 
-    fn claims(&self, received: &Received) -> Option<Claims> {
+    fn claims(&self, received: &Received) -> Option<TokenClaims> {
         self.0.claims(received)
     }
 }

@@ -22,7 +22,7 @@ use hyper::body::Incoming;
 
 use crate::config::{self, RunMode, Secret};
 use crate::model::{AttemptResult, Clock, Run, RunStatus};
-use crate::net::{Client, Mark, SendError};
+use crate::net::{Client, LoopGuard, SendError};
 
 pub use budget::{Budget, Draw, Expected};
 pub use call::{Call, MissingFile};
@@ -42,7 +42,7 @@ pub struct Upstream {
     max_answer: u64,
     budget: Budget,
     draw: Draw,
-    mark: Option<Mark>,
+    mark: Option<LoopGuard>,
     clock: Clock,
 }
 
@@ -85,7 +85,7 @@ impl Upstream {
 
     /// The same, with a mark on what is sent.
     #[must_use]
-    pub fn marked(mut self, mark: Mark) -> Self {
+    pub fn marked(mut self, mark: LoopGuard) -> Self {
         self.mark = Some(mark);
         self
     }

@@ -16,7 +16,9 @@ use super::keys::certificate::WebClient;
 use super::mark::MarkBuilder;
 use super::scheme::{Mechanism, Scheme, SchemeInputs};
 use crate::config::{Located, Section};
-use crate::model::{Claims, OriginFault, Proof, Received, Refusal, Strength, Timestamp, Verify};
+use crate::model::{
+    OriginFault, Proof, Received, Refusal, Strength, Timestamp, TokenClaims, Verify,
+};
 
 /// How many requests of a source are shown at a time.
 const AT_ONCE: usize = 32;
@@ -293,7 +295,7 @@ impl Verify for ForwardAuthProof<'_> {
         }
     }
 
-    fn claims(&self, received: &Received) -> Option<Claims> {
+    fn claims(&self, received: &Received) -> Option<TokenClaims> {
         self.scheme.claims(received)
     }
 }

@@ -18,7 +18,7 @@ use super::scheme::{AlgorithmChoice, KeyMaterial, Mechanism, Scheme, Signed, Sig
 use super::signature::ProofError;
 use super::signing_oracle;
 use crate::model::{
-    Claims, OriginFault, Proof, ProofMark, Received, Refusal, Strength, Timestamp, Verify,
+    TokenClaims, OriginFault, Proof, ProofMark, Received, Refusal, Strength, Timestamp, Verify,
 };
 
 /// How many items of a list are proved one by one.
@@ -28,7 +28,7 @@ const MOST_ITEMS: usize = 1000;
 type WantedCertificate<'s> = (&'s Certificates, String, Need);
 
 impl Verify for Scheme {
-    fn claims(&self, received: &Received) -> Option<Claims> {
+    fn claims(&self, received: &Received) -> Option<TokenClaims> {
         match self.way(&RequestView::new(received, &self.document)) {
             Ok(Mechanism::Jwt(jwt)) => jwt.claims(received),
             _ => None,

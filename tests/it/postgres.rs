@@ -14,7 +14,7 @@ use sluicegate::inbox::{
 };
 use sluicegate::model::{
     Accepted, Account, Attempt, Class, Clock, DeliveryId, Destination, EventId, NewDelivery,
-    NewEvent, Overlap, OverlapMode, Params, Route, State, Strength,
+    NewEvent, Overlap, OverlapMode, Params, Route, DeliveryState, Strength,
 };
 
 use crate::cluster::{self, Cluster, beside, options, within};
@@ -120,7 +120,7 @@ fn done() -> Next {
     })
 }
 
-async fn state(inbox: &PostgresInbox, id: DeliveryId) -> State {
+async fn state(inbox: &PostgresInbox, id: DeliveryId) -> DeliveryState {
     inbox.event(id.event).await.unwrap().unwrap().deliveries[0].state
 }
 
@@ -171,7 +171,7 @@ async fn a_frozen_replica_loses_its_leases_once_and_is_told_so() {
     );
     assert_eq!(
         state(&other, held.id).await,
-        State::Leased,
+        DeliveryState::Leased,
         "it changed nothing"
     );
     assert_eq!(
@@ -313,7 +313,7 @@ async fn many_replicas_never_have_one_lane_at_once_and_lose_nothing() {
     let nonzero: Vec<_> = counts.iter().filter(|count| count.count > 0).collect();
     assert_eq!(
         (nonzero.len(), nonzero[0].state, nonzero[0].count),
-        (1, State::Delivered, 320)
+        (1, DeliveryState::Delivered, 320)
     );
 }
 
@@ -449,7 +449,7 @@ async fn a_connection_that_is_killed_costs_nobody_a_wrong_answer() {
     let counts = inbox.counts().await.unwrap();
     assert!(
         counts.iter().all(|count| count.count
-            == if count.state == State::Delivered {
+            == if count.state == DeliveryState::Delivered {
                 320
             } else {
                 0
@@ -548,7 +548,7 @@ async fn an_end_is_told_across_replicas() {
     assert!(!waiting.is_finished());
     let begun = Instant::now();
     works.settle(settlement(&claimed, done())).await.unwrap();
-    assert_eq!(waiting.await.unwrap(), State::Delivered);
+    assert_eq!(waiting.await.unwrap(), DeliveryState::Delivered);
     assert!(
         begun.elapsed() < Duration::from_millis(500),
         "told, and not found by looking: {:?}",
@@ -723,7 +723,7 @@ async fn turns_that_waited_go_together_and_stay_together() {
     inbox.settle(settlement(&again, done())).await.unwrap();
     assert_eq!(
         waiting.await.unwrap(),
-        State::Delivered,
+        DeliveryState::Delivered,
         "as the one it went with"
     );
     assert_eq!(
@@ -743,10 +743,10 @@ async fn turns_that_waited_go_together_and_stay_together() {
     assert_eq!(
         counts,
         [
-            (State::Leased, 1),
-            (State::Delivered, 1),
-            (State::Merged, 2),
-            (State::Dropped, 2)
+            (DeliveryState::Leased, 1),
+            (DeliveryState::Delivered, 1),
+            (DeliveryState::Merged, 2),
+            (DeliveryState::Dropped, 2)
         ]
     );
 }
@@ -802,7 +802,7 @@ async fn only_the_latest_goes_and_what_is_too_old_does_not() {
             }
         )
         .await,
-        State::Dropped
+        DeliveryState::Dropped
     );
 }
 
@@ -866,9 +866,9 @@ async fn what_nobody_could_tell_is_settled_by_hand() {
     let inbox = open(&url).await;
     let now = Clock::system().now();
     for (how, wanted) in [
-        (Resolution::Delivered, State::Delivered),
-        (Resolution::Dead, State::Dead),
-        (Resolution::Again, State::Pending),
+        (Resolution::Delivered, DeliveryState::Delivered),
+        (Resolution::Dead, DeliveryState::Dead),
+        (Resolution::Again, DeliveryState::Pending),
     ] {
         inbox.accept(event("a")).await.unwrap();
         let claimed = claim_one(&inbox).await;

@@ -12,9 +12,9 @@ use sluicegate::inbox::seal::Sealer;
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::inbox::*;
 use sluicegate::model::{
-    Accepted, Attachment, AttachmentId, Clock, DeliveryId, Destination, EventId, Name, NewDelivery,
-    NewEvent, Origin, Param, Params, ProofMark, Role, State, Strength, Timestamp, UpstreamIds,
-    UsedProof,
+    Accepted, Attachment, AttachmentId, Clock, DeliveryId, DeliveryState, Destination, EventId,
+    Name, NewDelivery, NewEvent, Origin, Param, Params, ProofMark, Role, Strength, Timestamp,
+    UpstreamIds, UsedProof,
 };
 use sluicegate::net::Client;
 use sluicegate::telemetry::Metrics;
@@ -224,7 +224,7 @@ async fn f21_a_process_that_lost_its_standing_breaks_its_calls_off_and_claims_no
         .remove(0);
     assert_eq!(
         (detail.state, detail.doubt.is_some()),
-        (State::Pending, true),
+        (DeliveryState::Pending, true),
         "{detail:?}"
     );
     assert_eq!(detail.tries[0].result, "broken_off");
@@ -254,7 +254,7 @@ async fn f21_a_process_that_lost_its_standing_breaks_its_calls_off_and_claims_no
         let counts = inbox.counts().await.unwrap();
         counts
             .iter()
-            .any(|count| count.state == State::Delivered && count.count == 2)
+            .any(|count| count.state == DeliveryState::Delivered && count.count == 2)
             .then_some(())
     })
     .await;

@@ -32,7 +32,7 @@ async fn status_says_whether_all_is_well_and_what_is_not() {
 
     world.ask(Method::POST, "/pause").await;
     world.ask(Method::POST, "/sources/triage/pause").await;
-    for (number, state) in [(2, State::Dead), (0, State::Unknown)] {
+    for (number, state) in [(2, DeliveryState::Dead), (0, DeliveryState::Unknown)] {
         let mut events = world.inbox.events.lock().unwrap();
         events[number].summary.states = vec![state];
     }
@@ -142,7 +142,7 @@ async fn every_waiting_event_says_for_what() {
 #[tokio::test]
 async fn the_state_of_an_event_is_that_of_its_last_delivery() {
     let world = world();
-    world.inbox.events.lock().unwrap()[3].summary.states = vec![State::Dead];
+    world.inbox.events.lock().unwrap()[3].summary.states = vec![DeliveryState::Dead];
     let dead = async || {
         world.get("/events?state=dead").await.1["items"]
             .as_array()

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::super::{since, usage};
 use crate::inbox::filter::FilterWords;
-use crate::model::{State, Timestamp};
+use crate::model::{DeliveryState, Timestamp};
 
 /// Which events.
 #[derive(Debug, Args)]
@@ -94,8 +94,8 @@ impl FilterArgs {
 
 /// The states as typed.
 fn states() -> PossibleValuesParser {
-    PossibleValuesParser::new(State::ALL.map(|state| {
-        if state == State::Leased {
+    PossibleValuesParser::new(DeliveryState::ALL.map(|state| {
+        if state == DeliveryState::Leased {
             "running"
         } else {
             state.as_str()

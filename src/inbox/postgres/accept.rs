@@ -20,7 +20,7 @@ use super::proof::{self, Played};
 use super::settle::MAX_TEXT;
 use super::{attachment, routes};
 use crate::inbox::{Anew, InboxError, Replayed, cut};
-use crate::model::{Accepted, DeliveryId, EventId, NewDelivery, NewEvent, Route, State, Timestamp};
+use crate::model::{Accepted, DeliveryId, EventId, NewDelivery, NewEvent, Route, DeliveryState, Timestamp};
 
 /// What rows and their places in indexes need beside what is in them, about.
 const OVERHEAD: usize = 1024;
@@ -201,14 +201,14 @@ async fn keep_batch(
             let route = routes::number(&routes, &event.source, delivery)?;
             if let Some(why) = &event.unmappable {
                 held_back.push(key, *seq, id, route, delivery, (event.received_at, why));
-                counts.add(&event.source, State::Unmappable, 1);
+                counts.add(&event.source, DeliveryState::Unmappable, 1);
                 continue;
             }
             let lane = lanes
                 .get(&delivery.lane)
                 .ok_or_else(|| DatabaseError::Engine("a lane is missing".into()))?;
             owing.push(key, *seq, id, lane.id, route, delivery, event.received_at);
-            counts.add(&event.source, State::Pending, 1);
+            counts.add(&event.source, DeliveryState::Pending, 1);
         }
     }
     let (made, first) = (lanes.values().filter(|lane| lane.made), owing.first());
@@ -817,7 +817,7 @@ impl<'a> HeldBack<'a> {
             "INSERT INTO attempt (delivery, fence, number, started_at, ended_at, result, detail)
              SELECT n.key, 0, 0, n.at, n.at, $4::bytea, n.reason FROM unnest($1::bigint[], $2::bigint[], $3::bytea[])
                 AS n (key, at, reason)",
-            &[&self.keys, &self.times, &self.reasons, &State::Unmappable.as_str().as_bytes()],
+            &[&self.keys, &self.times, &self.reasons, &DeliveryState::Unmappable.as_str().as_bytes()],
         )
         .await
         .map(|_| ())
@@ -908,7 +908,7 @@ pub(super) async fn owe_again(
             delivery,
             now,
         );
-        counts.add(&source, State::Pending, 1);
+        counts.add(&source, DeliveryState::Pending, 1);
         made.push(id);
     }
     owing.insert(tx).await?;
@@ -953,8 +953,8 @@ async fn write_anew(
     if owes_nothing {
         let sql = "UPDATE delivery SET state = 'cancelled' WHERE event = $1 AND state || '' = 'unmappable'";
         let cancelled = i64::try_from(change(tx, sql, &[&seq]).await?).unwrap_or(i64::MAX);
-        counts.add(source, State::Unmappable, -cancelled);
-        counts.add(source, State::Cancelled, cancelled);
+        counts.add(source, DeliveryState::Unmappable, -cancelled);
+        counts.add(source, DeliveryState::Cancelled, cancelled);
     }
     Ok(())
 }

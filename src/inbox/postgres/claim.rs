@@ -24,7 +24,8 @@ use super::settle::delivery_id;
 use crate::inbox::fair::{RANKS, ROUTES, Shares};
 use crate::inbox::{Claimed, Merged, Terms};
 use crate::model::{
-    Attachment, DeliveryId, Destination, Overlap, OverlapMode, Params, Route, State, Timestamp,
+    Attachment, DeliveryId, DeliveryState, Destination, Overlap, OverlapMode, Params, Route,
+    Timestamp,
 };
 
 /// How many leases one claim gives at most.
@@ -415,7 +416,7 @@ struct PassedOver {
     lane: i64,
     key: i64,
     leader: Option<i64>,
-    state: State,
+    state: DeliveryState,
 }
 
 /// Deliveries of one lane that belong together and were never tried, oldest first.
@@ -489,10 +490,18 @@ impl ClaimPlan {
             leader: decision.leader,
             state,
         };
-        self.passed
-            .extend(decision.dropped.iter().map(|key| pass(key, State::Dropped)));
-        self.passed
-            .extend(decision.merged.iter().map(|key| pass(key, State::Merged)));
+        self.passed.extend(
+            decision
+                .dropped
+                .iter()
+                .map(|key| pass(key, DeliveryState::Dropped)),
+        );
+        self.passed.extend(
+            decision
+                .merged
+                .iter()
+                .map(|key| pass(key, DeliveryState::Merged)),
+        );
         if !decision.dropped.is_empty() {
             *self.by_source.entry(head.route.source.clone()).or_default() +=
                 decision.dropped.len() as u64;
@@ -582,12 +591,12 @@ impl ClaimPlan {
             favour(tx, &self.favoured).await?;
             for (source, dropped) in &self.by_source {
                 let by = i64::try_from(*dropped).unwrap_or(i64::MAX);
-                counts.add(source, State::Pending, -by);
-                counts.add(source, State::Dropped, by);
+                counts.add(source, DeliveryState::Pending, -by);
+                counts.add(source, DeliveryState::Dropped, by);
             }
             for (source, by) in &self.merged {
-                counts.add(source, State::Pending, -by);
-                counts.add(source, State::Merged, *by);
+                counts.add(source, DeliveryState::Pending, -by);
+                counts.add(source, DeliveryState::Merged, *by);
             }
         }
         if !self.stirred.is_empty() {
@@ -608,8 +617,8 @@ impl ClaimPlan {
         for (route, count) in &self.took {
             terms.took(route, *count);
             let by = i64::try_from(*count).unwrap_or(i64::MAX);
-            counts.add(&route.source, State::Pending, -by);
-            counts.add(&route.source, State::Leased, by);
+            counts.add(&route.source, DeliveryState::Pending, -by);
+            counts.add(&route.source, DeliveryState::Leased, by);
         }
         counts.write(tx, slot).await
     }

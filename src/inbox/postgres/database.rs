@@ -15,7 +15,7 @@ use super::address::{Address, CONNECT};
 use super::error::DatabaseError;
 use super::tls::{PostgresStream, PostgresTls};
 use crate::inbox::InboxError;
-use crate::model::State;
+use crate::model::DeliveryState;
 
 /// How long one piece of work may take, its waiting for locks included, before its connection is given up. The server
 /// gives up before that.
@@ -239,7 +239,7 @@ pub(super) struct Counts(BTreeMap<(String, &'static str), i64>);
 
 impl Counts {
     /// Notes a change.
-    pub(super) fn add(&mut self, source: &str, state: State, by: i64) {
+    pub(super) fn add(&mut self, source: &str, state: DeliveryState, by: i64) {
         *self
             .0
             .entry((source.to_owned(), state.as_str()))

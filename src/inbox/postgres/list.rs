@@ -12,7 +12,7 @@ use super::claim::text;
 use super::database::rows;
 use super::error::DatabaseError;
 use crate::inbox::{EventFilter, EventSummary, Page};
-use crate::model::{EventId, State, Timestamp};
+use crate::model::{EventId, DeliveryState, Timestamp};
 
 /// How many events a page has at most.
 const PAGE: usize = 200;
@@ -137,7 +137,7 @@ impl<'a> ListWalk<'a> {
             .as_deref()
             .filter(|text| !text.trim().is_empty());
         // Few deliveries are not delivered, so they have an index of their own; the others are found soon by looking.
-        let listed = filter.state.filter(|state| *state != State::Delivered);
+        let listed = filter.state.filter(|state| *state != DeliveryState::Delivered);
         let way = match (
             text.filter(|_| indexed),
             &filter.dedup,
@@ -275,7 +275,7 @@ impl<'a> ListWalk<'a> {
                 rows(tx, &sql, &[first, second, third, state]).await
             }
             ListIndex::Open => {
-                let half = |state: State| {
+                let half = |state: DeliveryState| {
                     format!(
                         "(SELECT (d.event + 0) AS seq FROM delivery AS d
                           WHERE d.state = '{}' AND d.state <> 'delivered' AND (d.event + 0) > $1 AND (d.event + 0) < $2
@@ -283,7 +283,7 @@ impl<'a> ListWalk<'a> {
                         state.as_str()
                     )
                 };
-                let halves: Vec<String> = State::ALL
+                let halves: Vec<String> = DeliveryState::ALL
                     .into_iter()
                     .filter(|state| state.needs_attention())
                     .map(half)
@@ -344,7 +344,7 @@ impl<'a> ListWalk<'a> {
         )
         .await?;
         let wanted = self.filter.destination.as_ref().map(ToString::to_string);
-        let mut states: HashMap<i64, (Vec<State>, bool)> = HashMap::new();
+        let mut states: HashMap<i64, (Vec<DeliveryState>, bool)> = HashMap::new();
         for row in &found {
             let entry = states.entry(row.try_get(0)?).or_default();
             entry.0.push(state(row, 1)?);
@@ -430,7 +430,7 @@ pub(super) fn summary(row: &Row) -> Result<EventSummary, DatabaseError> {
 }
 
 /// A state, by its word.
-pub(super) fn state(row: &Row, column: usize) -> Result<State, DatabaseError> {
+pub(super) fn state(row: &Row, column: usize) -> Result<DeliveryState, DatabaseError> {
     let word: &str = row.try_get(column)?;
-    State::parse(word).ok_or_else(|| DatabaseError::Engine(format!("{word:?} is no state")))
+    DeliveryState::parse(word).ok_or_else(|| DatabaseError::Engine(format!("{word:?} is no state")))
 }

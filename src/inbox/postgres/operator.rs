@@ -11,14 +11,14 @@ use super::error::DatabaseError;
 use super::routes;
 use super::settle::{MAX_TEXT, erase_calls, prune_attempts};
 use crate::inbox::{Pause, Resolution, cut};
-use crate::model::{DeliveryId, Destination, State, Timestamp};
+use crate::model::{DeliveryId, Destination, DeliveryState, Timestamp};
 
 /// A delivery whose lane is locked.
 struct LockedDelivery {
     key: i64,
     route: i32,
     source: String,
-    state: State,
+    state: DeliveryState,
     attempts: i32,
     /// The lane, where it has work.
     lane: Option<Lane>,
@@ -82,7 +82,7 @@ async fn find(
         key: row.try_get(0)?,
         route: row.try_get(1)?,
         source: row.try_get(2)?,
-        state: State::parse(word)
+        state: DeliveryState::parse(word)
             .ok_or_else(|| DatabaseError::Engine(format!("{word:?} is no state")))?,
         attempts: row.try_get(4)?,
         lane,
@@ -102,20 +102,20 @@ pub(super) async fn cancel(
         return Ok(false);
     };
     let mut counts = Counts::default();
-    if found.state == State::Unmappable {
+    if found.state == DeliveryState::Unmappable {
         // It stands in no lane, and nobody waits for it.
         let sql =
             "UPDATE delivery SET state = 'cancelled' WHERE key + 0 = $1 AND state = 'unmappable'";
         let changed = change(&tx, sql, &[&found.key]).await? == 1;
         if changed {
-            counts.add(&found.source, State::Unmappable, -1);
-            counts.add(&found.source, State::Cancelled, 1);
+            counts.add(&found.source, DeliveryState::Unmappable, -1);
+            counts.add(&found.source, DeliveryState::Cancelled, 1);
             counts.write(&tx, slot).await?;
             tx.commit().await?;
         }
         return Ok(changed);
     }
-    let (State::Pending, Some(lane)) = (found.state, &found.lane) else {
+    let (DeliveryState::Pending, Some(lane)) = (found.state, &found.lane) else {
         return Ok(false);
     };
     let first = first_pending(&tx, lane.id).await? == Some(found.key);
@@ -130,8 +130,8 @@ pub(super) async fn cancel(
         // Under lease the lane's own settlement sees to it.
         stir(&tx, lane.id, now).await?;
     }
-    counts.add(&found.source, State::Pending, -1);
-    counts.add(&found.source, State::Cancelled, 1);
+    counts.add(&found.source, DeliveryState::Pending, -1);
+    counts.add(&found.source, DeliveryState::Cancelled, 1);
     counts.write(&tx, slot).await?;
     tx.commit().await?;
     Ok(true)
@@ -150,13 +150,13 @@ pub(super) async fn resolve(
     let Some(found) = find(&tx, id).await? else {
         return Ok(false);
     };
-    if found.state != State::Unknown {
+    if found.state != DeliveryState::Unknown {
         return Ok(false);
     }
     let state = match how {
-        Resolution::Delivered => State::Delivered,
-        Resolution::Dead => State::Dead,
-        Resolution::Again => State::Pending,
+        Resolution::Delivered => DeliveryState::Delivered,
+        Resolution::Dead => DeliveryState::Dead,
+        Resolution::Again => DeliveryState::Pending,
     };
     if how == Resolution::Again {
         let lane = match &found.lane {
@@ -198,7 +198,7 @@ pub(super) async fn resolve(
     .await?;
     prune_attempts(&tx, &[found.key]).await?;
     let mut counts = Counts::default();
-    counts.add(&found.source, State::Unknown, -1);
+    counts.add(&found.source, DeliveryState::Unknown, -1);
     counts.add(&found.source, state, 1);
     counts.write(&tx, slot).await?;
     tx.commit().await?;

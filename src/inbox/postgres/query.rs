@@ -15,7 +15,7 @@ use super::settle::delivery_id;
 use crate::inbox::{
     Answer, Claimed, Count, DeliveryDetail, EventDetail, SealedCall, Turn as Before, Usage,
 };
-use crate::model::{Attempt, DeliveryId, EventId, State, Timestamp};
+use crate::model::{Attempt, DeliveryId, DeliveryState, EventId, Timestamp};
 
 /// The last delivery before this one that reached the upstream under the same id.
 pub(super) async fn earlier_turn(
@@ -205,7 +205,7 @@ async fn deliveries(
             state,
             upstream_id: text(row, 4)?.unwrap_or_default(),
             attempts: u32::try_from(row.try_get::<_, i32>(5)?).unwrap_or_default(),
-            due: time(row, 10)?.filter(|_| state == State::Pending),
+            due: time(row, 10)?.filter(|_| state == DeliveryState::Pending),
             doubt: time(row, 6)?,
             answer: answer(row, 7, Some(13))?,
             sealed: match (row.try_get(11)?, row.try_get(12)?) {
@@ -281,7 +281,11 @@ pub(super) async fn counts(conn: &mut Client) -> Result<Vec<Count>, DatabaseErro
             count,
         });
     }
-    let place = |count: &Count| State::ALL.iter().position(|state| *state == count.state);
+    let place = |count: &Count| {
+        DeliveryState::ALL
+            .iter()
+            .position(|state| *state == count.state)
+    };
     list.sort_by(|a, b| (&a.source, place(a)).cmp(&(&b.source, place(b))));
     Ok(list)
 }

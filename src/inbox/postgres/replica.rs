@@ -19,7 +19,7 @@ use super::error::DatabaseError;
 use super::health::Health;
 use super::settle::free_lanes;
 use crate::inbox::ReplicaStatus;
-use crate::model::{Role, Roles, State};
+use crate::model::{Role, Roles, DeliveryState};
 
 /// How many leases are freed in one transaction.
 const CHUNK: i64 = 200;
@@ -373,8 +373,8 @@ async fn free(
     let mut counts = Counts::default();
     for row in &found {
         let source: &str = row.try_get(0)?;
-        counts.add(source, State::Leased, -1);
-        counts.add(source, State::Pending, 1);
+        counts.add(source, DeliveryState::Leased, -1);
+        counts.add(source, DeliveryState::Pending, 1);
     }
     let whole = i64::try_from(lanes.len()).is_ok_and(|count| count < CHUNK);
     if whole {

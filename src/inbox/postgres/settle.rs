@@ -12,7 +12,7 @@ use super::database::{Counts, change, rows};
 use super::error::DatabaseError;
 use super::sweep;
 use crate::inbox::{Next, Settled, Settlement, cut};
-use crate::model::{Account, DeliveryId, EventId, State, Timestamp};
+use crate::model::{Account, DeliveryId, EventId, DeliveryState, Timestamp};
 
 /// How many tries of a delivery are kept.
 const TRIES: i64 = 50;
@@ -228,22 +228,22 @@ impl<'a> DeliveryUpdates<'a> {
         let state = match ending {
             Ending::Untaken { doubt: before, .. } => {
                 (tries, strikes, doubt) = (1, 1, *before);
-                State::Pending
+                DeliveryState::Pending
             }
             Ending::Settled(settlement, _) => {
                 time = Some(settlement.attempt.ended_at);
                 match &settlement.next {
                     Next::Delivered(last) => {
                         answer = Some(last);
-                        State::Delivered
+                        DeliveryState::Delivered
                     }
                     Next::Dead(last) => {
                         answer = last.as_ref();
-                        State::Dead
+                        DeliveryState::Dead
                     }
                     Next::Unknown => {
                         keep_doubt = true;
-                        State::Unknown
+                        DeliveryState::Unknown
                     }
                     Next::Retry {
                         at,
@@ -251,11 +251,11 @@ impl<'a> DeliveryUpdates<'a> {
                         counted,
                     } => {
                         (time, doubt, strikes) = (Some(*at), *since, i32::from(!counted));
-                        State::Pending
+                        DeliveryState::Pending
                     }
                     Next::Released { doubt: before } => {
                         (tries, strikes, doubt) = (1, 1, *before);
-                        State::Pending
+                        DeliveryState::Pending
                     }
                 }
             }
@@ -268,7 +268,7 @@ impl<'a> DeliveryUpdates<'a> {
         self.keep_doubt.push(keep_doubt);
         self.doubts.push(doubt.map(Timestamp::millis));
         self.ends
-            .push(matches!(state, State::Delivered | State::Dead));
+            .push(matches!(state, DeliveryState::Delivered | DeliveryState::Dead));
         self.statuses
             .push(answer.map(|answer| cut(&answer.status, MAX_TEXT).as_bytes()));
         self.finished.push(
@@ -329,9 +329,9 @@ async fn end(
     )?;
     for row in &changed {
         let (word, source): (String, String) = (row.try_get(2)?, row.try_get(3)?);
-        let state = State::parse(&word)
+        let state = DeliveryState::parse(&word)
             .ok_or_else(|| DatabaseError::Engine(format!("{word:?} is no state")))?;
-        counts.add(&source, State::Leased, -1);
+        counts.add(&source, DeliveryState::Leased, -1);
         counts.add(&source, state, 1);
         if state.is_final() {
             ended.push(delivery_id(row, 0, 1)?);

@@ -11,7 +11,7 @@ use super::database::{Counts, change, rows, slot};
 use super::error::DatabaseError;
 use super::proof;
 use crate::inbox::{Keep, KeepTimes};
-use crate::model::{State, Timestamp};
+use crate::model::{DeliveryState, Timestamp};
 
 /// How many events go in one transaction; more would hold up others.
 pub(super) const CHUNK: usize = 200;
@@ -123,11 +123,13 @@ fn is_over(row: &Row, times: &KeepTimes, now: Timestamp) -> Result<bool, Databas
         Duration::ZERO
     };
     for word in words {
-        longest = longest.max(match State::parse(word) {
-            Some(State::Delivered | State::Merged) => times.delivered,
-            Some(State::Dead | State::Unknown | State::Unmappable) => times.dead,
-            Some(State::Cancelled | State::Dropped) => times.filtered,
-            Some(State::Pending | State::Leased) | None => return Ok(false),
+        longest = longest.max(match DeliveryState::parse(word) {
+            Some(DeliveryState::Delivered | DeliveryState::Merged) => times.delivered,
+            Some(DeliveryState::Dead | DeliveryState::Unknown | DeliveryState::Unmappable) => {
+                times.dead
+            }
+            Some(DeliveryState::Cancelled | DeliveryState::Dropped) => times.filtered,
+            Some(DeliveryState::Pending | DeliveryState::Leased) | None => return Ok(false),
         });
     }
     Ok(Timestamp::from_millis(row.try_get(0)?) < now - longest)

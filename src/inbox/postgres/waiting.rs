@@ -11,7 +11,7 @@ use super::query::tries;
 use super::routes;
 use crate::inbox::waiting::{self, LOOKED_AT};
 use crate::inbox::{SourceFare, WaitingDelivery};
-use crate::model::{DeliveryId, Destination, EventId, State, Timestamp};
+use crate::model::{DeliveryId, DeliveryState, Destination, EventId, Timestamp};
 
 /// How many events are looked at, and how many deliveries in all.
 const EVENTS: usize = 200;
@@ -115,7 +115,7 @@ pub(super) async fn source_fares(conn: &mut Client) -> Result<Vec<SourceFare>, D
     )
     .await?;
     let mut open = Vec::new();
-    for state in State::ALL
+    for state in DeliveryState::ALL
         .into_iter()
         .filter(|state| state.needs_attention())
     {

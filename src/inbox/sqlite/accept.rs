@@ -13,7 +13,7 @@ use super::settle;
 use super::writer::Transaction;
 use crate::inbox::{Anew, InboxError, Replayed, fair};
 use crate::model::{
-    Accepted, Account, Attempt, Backlog, DeliveryId, EventId, NewDelivery, NewEvent, State,
+    Accepted, Account, Attempt, Backlog, DeliveryId, EventId, NewDelivery, NewEvent, DeliveryState,
     Timestamp, UsedProof,
 };
 
@@ -285,8 +285,8 @@ pub(super) fn replay_anew(
             )?
             .execute([seq])?;
         let cancelled = i64::try_from(cancelled).unwrap_or(i64::MAX);
-        tx.count(&source, State::Unmappable, -cancelled);
-        tx.count(&source, State::Cancelled, cancelled);
+        tx.count(&source, DeliveryState::Unmappable, -cancelled);
+        tx.count(&source, DeliveryState::Cancelled, cancelled);
     }
     Ok(replayed)
 }
@@ -391,7 +391,7 @@ fn is_behind(
     delivery: &NewDelivery,
 ) -> rusqlite::Result<bool> {
     if let Some(most) = backlog.most
-        && tx.counted(&event.source, State::Pending)? >= i64::try_from(most).unwrap_or(i64::MAX)
+        && tx.counted(&event.source, DeliveryState::Pending)? >= i64::try_from(most).unwrap_or(i64::MAX)
     {
         return Ok(true);
     }
@@ -463,7 +463,7 @@ fn owe(
             .prepare_cached("INSERT INTO sealed (delivery, call) VALUES (?1, ?2)")?
             .execute((key, call.as_ref()))?;
     }
-    tx.count(source, State::Pending, 1);
+    tx.count(source, DeliveryState::Pending, 1);
     tx.news();
     Ok(())
 }
@@ -479,7 +479,7 @@ fn hold_back(
 ) -> rusqlite::Result<()> {
     let destination = delivery.destination.to_string();
     let route = route(tx, source, &destination, delivery)?;
-    let state = State::Unmappable;
+    let state = DeliveryState::Unmappable;
     tx.conn
         .prepare_cached(
             "INSERT INTO delivery (event, number, destination, route, lane, upstream_id, turns, sealed, state)

@@ -141,11 +141,11 @@ async fn settle(inbox: &SqliteInbox, claimed: &Claimed, now: i64, next: Next) ->
         .unwrap()
 }
 
-async fn state(inbox: &SqliteInbox, event: EventId) -> State {
+async fn state(inbox: &SqliteInbox, event: EventId) -> DeliveryState {
     inbox.event(event).await.unwrap().unwrap().deliveries[0].state
 }
 
-async fn count(inbox: &SqliteInbox, state: State) -> u64 {
+async fn count(inbox: &SqliteInbox, state: DeliveryState) -> u64 {
     inbox
         .counts()
         .await
@@ -191,7 +191,7 @@ async fn a_settlement_from_before_it_was_settled_by_hand_changes_nothing() {
         settle(&inbox, &before, 4, Next::Dead(None)).await,
         Settled::Stale
     );
-    assert_eq!(state(&inbox, only.id).await, State::Leased);
+    assert_eq!(state(&inbox, only.id).await, DeliveryState::Leased);
     assert_eq!(
         settle(&inbox, &after, 4, Next::Dead(None)).await,
         Settled::Done
@@ -257,8 +257,8 @@ async fn of_many_that_wait_the_newest_are_collected_and_the_rest_counted() {
     assert_eq!((dropped, leader.dropped), (3_495, 3_495));
     assert_eq!(
         (
-            count(&inbox, State::Dropped).await,
-            count(&inbox, State::Merged).await
+            count(&inbox, DeliveryState::Dropped).await,
+            count(&inbox, DeliveryState::Merged).await
         ),
         (3_495, 4)
     );
@@ -281,7 +281,7 @@ async fn a_depth_larger_than_a_look_drops_no_more_than_it_says() {
         (dropped, leader.dropped, leader.merged.len()),
         (100, 100, 99)
     );
-    assert_eq!(count(&inbox, State::Pending).await, 2_400);
+    assert_eq!(count(&inbox, DeliveryState::Pending).await, 2_400);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -299,7 +299,7 @@ async fn the_latest_of_many_knows_how_many_it_stands_for() {
         (at(2_499), 2_499, 2_499)
     );
     assert!(leader.merged.is_empty());
-    assert_eq!(count(&inbox, State::Dropped).await, 2_499);
+    assert_eq!(count(&inbox, DeliveryState::Dropped).await, 2_499);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,7 @@ use super::writer::{Transaction, Work, WriterMessage, held};
 use super::{overlap, query, settle};
 use crate::inbox::fair::{ROUTES, Shares};
 use crate::inbox::{Claimed, InboxError, Merged, Next, Settlement, Terms};
-use crate::model::{Attempt, DeliveryId, EventId, Params, Route, State, Timestamp};
+use crate::model::{Attempt, DeliveryId, EventId, Params, Route, DeliveryState, Timestamp};
 
 /// How many leases one claim gives at most.
 pub(super) const MOST: usize = 1024;
@@ -289,8 +289,8 @@ fn lease_of(
         tx.conn
             .prepare_cached("UPDATE lane SET delivery = ?2 WHERE id = ?1")?
             .execute((number, head.key))?;
-        tx.count(&head.source, State::Pending, -1);
-        tx.count(&head.source, State::Leased, 1);
+        tx.count(&head.source, DeliveryState::Pending, -1);
+        tx.count(&head.source, DeliveryState::Leased, 1);
         let LaneHead {
             key, event, doubt, ..
         } = head;

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use super::query::state;
 use super::search;
 use crate::inbox::{EventFilter, EventSummary, Page};
-use crate::model::{EventId, State, Timestamp};
+use crate::model::{EventId, DeliveryState, Timestamp};
 
 /// How many events a page has at most.
 const PAGE: usize = 200;
@@ -62,7 +62,7 @@ enum ListIndex<'a> {
     Words(String),
     Dedup(&'a str, Option<&'a str>),
     Thread(&'a str),
-    State(State),
+    State(DeliveryState),
     Open,
     Kind(&'a str),
     Source(&'a str),
@@ -96,7 +96,7 @@ impl<'a> ListWalk<'a> {
         }
         let words = filter.text.as_deref().map(search::of).unwrap_or_default();
         // Few deliveries are not delivered, so they have an index of their own; the others are found soon by looking.
-        let listed = filter.state.filter(|state| *state != State::Delivered);
+        let listed = filter.state.filter(|state| *state != DeliveryState::Delivered);
         let way = match (
             &filter.dedup,
             &filter.thread,
@@ -220,7 +220,7 @@ impl<'a> ListWalk<'a> {
             ),
             // Each half comes in order, so that the two are read as one list and nothing is sorted.
             ListIndex::Open => {
-                let half = |state: State| {
+                let half = |state: DeliveryState| {
                     format!(
                         "SELECT {columns} FROM delivery AS d INDEXED BY delivery_state
                             CROSS JOIN event AS e ON e.seq = d.event
@@ -229,7 +229,7 @@ impl<'a> ListWalk<'a> {
                     )
                 };
                 let halves: Vec<String> =
-                    State::ALL.into_iter().filter(|state| state.needs_attention()).map(half).collect();
+                    DeliveryState::ALL.into_iter().filter(|state| state.needs_attention()).map(half).collect();
                 (format!("{} ORDER BY 1 {order}", halves.join(" UNION ALL ")), Vec::new())
             }
             ListIndex::Source(source) => (of_event("INDEXED BY event_source", "e.source = ?3 AND"), text(source)),
@@ -254,7 +254,7 @@ impl<'a> ListWalk<'a> {
     }
 
     /// The states of an event's deliveries; none when there is none as wanted.
-    fn states(&self, seq: i64) -> rusqlite::Result<Option<Vec<State>>> {
+    fn states(&self, seq: i64) -> rusqlite::Result<Option<Vec<DeliveryState>>> {
         let wanted = self.filter.destination.as_ref().map(ToString::to_string);
         let mut statement = self.conn.prepare_cached(
             "SELECT state, destination FROM delivery WHERE event = ?1 ORDER BY number LIMIT ?2",

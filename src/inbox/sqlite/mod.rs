@@ -56,7 +56,7 @@ use super::{
 };
 use crate::model::{
     Accepted, Attachment, AttachmentId, DeliveryId, Destination, EventId, NewDelivery, NewEvent,
-    ProofMark, Role, State, Timestamp, UpstreamIds, UsedProof,
+    ProofMark, Role, DeliveryState, Timestamp, UpstreamIds, UsedProof,
 };
 
 /// How many bytes of records may wait for the writer.
@@ -846,7 +846,7 @@ fn free_leases(conn: &Connection) -> rusqlite::Result<()> {
         *freed.entry(source).or_default() += 1;
     }
     for (source, count) in freed {
-        for (state, by) in [(State::Leased, -count), (State::Pending, count)] {
+        for (state, by) in [(DeliveryState::Leased, -count), (DeliveryState::Pending, count)] {
             conn.execute(
                 "UPDATE counter SET count = count + ?3 WHERE source = ?1 AND state = ?2",
                 (&source, state.as_str(), by),
@@ -911,7 +911,7 @@ mod tests {
         let (_folder, inbox) = opened().await;
         let poison = inbox.write("poison", |tx| {
             tx.conn.execute("INSERT INTO probe VALUES (1, 1)", [])?;
-            tx.count("s", State::Dead, 1);
+            tx.count("s", DeliveryState::Dead, 1);
             tx.conn.execute("INSERT INTO probe VALUES (2, 1)", [])
         });
         let good = join_all((0..50).map(|_| inbox.accept(event(10))));

@@ -7,7 +7,7 @@ use super::query;
 use super::settle;
 use super::writer::Transaction;
 use crate::inbox::{Job, JobState, JobStep, NewJob, Pause, Replayed, Resolution};
-use crate::model::{Attempt, DeliveryId, Destination, State, Timestamp};
+use crate::model::{Attempt, DeliveryId, Destination, DeliveryState, Timestamp};
 
 /// How many jobs are told of.
 const JOBS: i64 = 100;
@@ -39,9 +39,9 @@ pub(super) fn resolve(
         return Ok(false);
     };
     let state = match how {
-        Resolution::Delivered => State::Delivered,
-        Resolution::Dead => State::Dead,
-        Resolution::Again => State::Pending,
+        Resolution::Delivered => DeliveryState::Delivered,
+        Resolution::Dead => DeliveryState::Dead,
+        Resolution::Again => DeliveryState::Pending,
     };
     if how == Resolution::Again {
         let Ok(to) = destination.parse::<Destination>() else {
@@ -83,7 +83,7 @@ pub(super) fn resolve(
         detail: note.to_owned(),
     };
     settle::insert_attempt(tx, key, &attempt, true)?;
-    tx.count(&source, State::Unknown, -1);
+    tx.count(&source, DeliveryState::Unknown, -1);
     tx.count(&source, state, 1);
     Ok(true)
 }

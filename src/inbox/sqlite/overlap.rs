@@ -9,7 +9,7 @@ use rusqlite::Row;
 use super::claim::LaneHead;
 use super::settle;
 use super::writer::Transaction;
-use crate::model::{DeliveryId, EventId, Overlap, OverlapMode, State, Timestamp};
+use crate::model::{DeliveryId, EventId, Overlap, OverlapMode, DeliveryState, Timestamp};
 
 /// How many turns become one at most, and how many bytes their bodies may have.
 const TOGETHER: usize = 100;
@@ -126,7 +126,7 @@ fn lead(
     drop_all(tx, lane, &head, dropped, Some(&first))?;
     let mut count = 0_u32;
     for waiting in along {
-        end(tx, &head.source, waiting, State::Merged, Some(first.key))?;
+        end(tx, &head.source, waiting, DeliveryState::Merged, Some(first.key))?;
         count = count.saturating_add(waiting.dropped);
     }
     speak_for(tx, first.key, count)?;
@@ -236,7 +236,7 @@ fn drop_all(
             tx,
             &head.source,
             waiting,
-            State::Dropped,
+            DeliveryState::Dropped,
             in_favour_of.map(|leader| leader.key),
         )?;
         count = count.saturating_add(1).saturating_add(waiting.dropped);
@@ -264,15 +264,15 @@ fn end(
     tx: &mut Transaction<'_>,
     source: &str,
     waiting: &WaitingDelivery,
-    state: State,
+    state: DeliveryState,
     leader: Option<i64>,
 ) -> rusqlite::Result<()> {
     tx.conn
         .prepare_cached("UPDATE delivery SET state = ?2, leader = ?3 WHERE key = ?1")?
         .execute((waiting.key, state.as_str(), leader))?;
-    tx.count(source, State::Pending, -1);
+    tx.count(source, DeliveryState::Pending, -1);
     tx.count(source, state, 1);
-    if state == State::Dropped {
+    if state == DeliveryState::Dropped {
         tx.ended(waiting.id);
     }
     Ok(())

@@ -11,7 +11,7 @@ use crate::inbox::{
     Answer, Claimed, Count, DeliveryDetail, EventDetail, SealedCall, Turn as Before,
 };
 use crate::model::{
-    Account, Attempt, Class, DeliveryId, Destination, EventId, Route, State, Timestamp,
+    Account, Attempt, Class, DeliveryId, DeliveryState, Destination, EventId, Route, Timestamp,
 };
 
 /// The last delivery before this one that reached the upstream under the same id.
@@ -103,7 +103,7 @@ pub(super) fn ended(
             Ok((row.get::<_, i64>(0)?, state(row, 1)?, row.get::<_, Option<i64>>(2)?))
         })
         .optional()?;
-    if let Some((_, State::Merged, Some(leader))) = found {
+    if let Some((_, DeliveryState::Merged, Some(leader))) = found {
         let leader = conn
             .prepare_cached(
                 "SELECT e.id, d.number FROM delivery AS d JOIN event AS e ON e.seq = d.event WHERE d.key = ?1",
@@ -159,7 +159,7 @@ fn deliveries(
             state,
             upstream_id: row.get(4)?,
             attempts: row.get(5)?,
-            due: time(row, 10)?.filter(|_| state == State::Pending),
+            due: time(row, 10)?.filter(|_| state == DeliveryState::Pending),
             doubt: time(row, 6)?,
             answer: answer(row, 7, Some(13))?,
             sealed: match (row.get(11)?, row.get(12)?) {
@@ -216,7 +216,11 @@ pub(super) fn counts(conn: &Connection) -> rusqlite::Result<Vec<Count>> {
             })
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
-    let place = |count: &Count| State::ALL.iter().position(|state| *state == count.state);
+    let place = |count: &Count| {
+        DeliveryState::ALL
+            .iter()
+            .position(|state| *state == count.state)
+    };
     list.sort_by(|a, b| (&a.source, place(a)).cmp(&(&b.source, place(b))));
     Ok(list)
 }
@@ -244,9 +248,9 @@ fn answer(row: &Row<'_>, column: usize, task: Option<usize>) -> rusqlite::Result
     }))
 }
 
-pub(super) fn state(row: &Row<'_>, column: usize) -> rusqlite::Result<State> {
+pub(super) fn state(row: &Row<'_>, column: usize) -> rusqlite::Result<DeliveryState> {
     let word: String = row.get(column)?;
-    State::parse(&word).ok_or_else(|| strange(column, format!("{word:?} is no state")))
+    DeliveryState::parse(&word).ok_or_else(|| strange(column, format!("{word:?} is no state")))
 }
 
 pub(super) fn destination(row: &Row<'_>, column: usize) -> rusqlite::Result<Destination> {

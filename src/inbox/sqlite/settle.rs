@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::sweep;
 use super::writer::Transaction;
 use crate::inbox::{Answer, Next, Settled, Settlement, cut};
-use crate::model::{Account, Attempt, DeliveryId, EventId, State, Timestamp};
+use crate::model::{Account, Attempt, DeliveryId, EventId, DeliveryState, Timestamp};
 
 /// How many tries of a delivery are kept.
 const TRIES: u32 = 50;
@@ -44,11 +44,11 @@ pub(super) fn settle(
         return Ok(Settled::Stale);
     };
     let (state, later) = match next {
-        Next::Delivered(answer) => (finish(tx, *key, State::Delivered, Some(answer))?, None),
-        Next::Dead(answer) => (finish(tx, *key, State::Dead, answer.as_ref())?, None),
+        Next::Delivered(answer) => (finish(tx, *key, DeliveryState::Delivered, Some(answer))?, None),
+        Next::Dead(answer) => (finish(tx, *key, DeliveryState::Dead, answer.as_ref())?, None),
         Next::Unknown => {
             hold(tx, *key)?;
-            (State::Unknown, None)
+            (DeliveryState::Unknown, None)
         }
         Next::Retry { at, doubt, counted } => {
             put_back(
@@ -61,16 +61,16 @@ pub(super) fn settle(
                 },
                 *doubt,
             )?;
-            (State::Pending, Some(*at))
+            (DeliveryState::Pending, Some(*at))
         }
         Next::Released { doubt } => {
             put_back(tx, *key, Back::Try, *doubt)?;
-            (State::Pending, None)
+            (DeliveryState::Pending, None)
         }
     };
     insert_attempt(tx, *key, attempt, matches!(next, Next::Released { .. }))?;
     free_lane(tx, number, Some(later.unwrap_or(attempt.ended_at)))?;
-    tx.count(&source, State::Leased, -1);
+    tx.count(&source, DeliveryState::Leased, -1);
     tx.count(&source, state, 1);
     if state.is_final() {
         tx.ended(id);
@@ -124,8 +124,8 @@ pub(super) fn give_back(
     };
     put_back(tx, key, Back::Try, doubt)?;
     free_lane(tx, number, None)?;
-    tx.count(&source, State::Leased, -1);
-    tx.count(&source, State::Pending, 1);
+    tx.count(&source, DeliveryState::Leased, -1);
+    tx.count(&source, DeliveryState::Pending, 1);
     Ok(())
 }
 
@@ -148,16 +148,16 @@ pub(super) fn cancel(
     let Some((key, lane, state, source)) = found else {
         return Ok(false);
     };
-    if state == State::Unmappable.as_str() {
+    if state == DeliveryState::Unmappable.as_str() {
         // It stands in no lane, and nobody waits for it.
         tx.conn
             .prepare_cached("UPDATE delivery SET state = 'cancelled' WHERE key = ?1")?
             .execute([key])?;
-        tx.count(&source, State::Unmappable, -1);
-        tx.count(&source, State::Cancelled, 1);
+        tx.count(&source, DeliveryState::Unmappable, -1);
+        tx.count(&source, DeliveryState::Cancelled, 1);
         return Ok(true);
     }
-    if state != State::Pending.as_str() {
+    if state != DeliveryState::Pending.as_str() {
         return Ok(false);
     }
     let head = next_pending(tx, lane)?.is_some_and(|(head, _)| head == key);
@@ -179,8 +179,8 @@ pub(super) fn cancel(
                 .execute([lane])?;
         }
     }
-    tx.count(&source, State::Pending, -1);
-    tx.count(&source, State::Cancelled, 1);
+    tx.count(&source, DeliveryState::Pending, -1);
+    tx.count(&source, DeliveryState::Cancelled, 1);
     tx.news();
     tx.ended(id);
     for merged in merged(tx, key)? {
@@ -224,9 +224,9 @@ fn leased(
 fn finish(
     tx: &Transaction<'_>,
     key: i64,
-    state: State,
+    state: DeliveryState,
     answer: Option<&Answer>,
-) -> rusqlite::Result<State> {
+) -> rusqlite::Result<DeliveryState> {
     tx.conn
         .prepare_cached(
             "UPDATE delivery SET state = ?2, doubt = NULL, answer_status = ?3, answer_finished_at = ?4,

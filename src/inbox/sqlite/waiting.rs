@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::query::{account, class, destination, tries};
 use crate::inbox::waiting::{self, LOOKED_AT};
 use crate::inbox::{SourceFare, WaitingDelivery};
-use crate::model::{DeliveryId, Destination, EventId, Route, State, Timestamp};
+use crate::model::{DeliveryId, DeliveryState, Destination, EventId, Route, Timestamp};
 
 /// How many events are looked at, and how many deliveries of each.
 const EVENTS: usize = 200;
@@ -104,7 +104,7 @@ pub(super) fn source_fares(conn: &Connection) -> rusqlite::Result<Vec<SourceFare
         LOOKED_AT,
     )?;
     let mut open = Vec::new();
-    for state in State::ALL
+    for state in DeliveryState::ALL
         .into_iter()
         .filter(|state| state.needs_attention())
     {

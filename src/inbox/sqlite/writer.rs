@@ -20,7 +20,7 @@ use super::disk::Disk;
 use super::health::Health;
 use super::young::{Staged, Young};
 use crate::inbox::InboxError;
-use crate::model::{DeliveryId, Route, State};
+use crate::model::{DeliveryId, DeliveryState, Route};
 
 /// How many bytes of records share a commit at most, the one that passes the bound included.
 const BATCH_BYTES: usize = 4 << 20;
@@ -68,7 +68,7 @@ struct Announcement {
 
 impl Transaction<'_> {
     /// Notes that deliveries of a source came into a state (or left it: negative).
-    pub(super) fn count(&mut self, source: &str, state: State, by: i64) {
+    pub(super) fn count(&mut self, source: &str, state: DeliveryState, by: i64) {
         *self
             .counts
             .entry((source.to_owned(), state.as_str()))
@@ -76,7 +76,7 @@ impl Transaction<'_> {
     }
 
     /// How many deliveries of a source are in a state, those of this turn among them.
-    pub(super) fn counted(&self, source: &str, state: State) -> rusqlite::Result<i64> {
+    pub(super) fn counted(&self, source: &str, state: DeliveryState) -> rusqlite::Result<i64> {
         let kept: Option<i64> = self
             .conn
             .prepare_cached("SELECT count FROM counter WHERE source = ?1 AND state = ?2")?

@@ -20,7 +20,7 @@ use crate::inbox::CountedRun;
 use crate::ingress::request_log::{Answered, RequestLog};
 use crate::ingress::upload::{self, Placed};
 use crate::ingress::{Ingress, event_stream};
-use crate::limit::Told;
+use crate::limit::LimitReport;
 use crate::model::{
     Attachment, Class, Destination, DestinationKind, EventId, HostedCall, Name, Outcome, Refusal,
     Route,
@@ -264,7 +264,7 @@ impl Calling<'_> {
         let limits = &self.ingress.limits;
         let _over = limits
             .whole(true)
-            .and_then(|()| limits.dropin_foreign(&mut Told::default()));
+            .and_then(|()| limits.dropin_foreign(&mut LimitReport::default()));
         if let Err(refusal) = self
             .ingress
             .spend(&self.route(), &self.call.params)

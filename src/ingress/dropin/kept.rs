@@ -11,8 +11,8 @@ use crate::ingress::request_log::RequestLog;
 use crate::ingress::respond;
 use crate::ingress::upload::{self, Placed};
 use crate::model::{
-    Class, DeliveryId, EventId, Name, NewDelivery, NewEvent, Outcome, Refusal,
-    State as DeliveryState, Strength,
+    Class, DeliveryId, DeliveryState, EventId, Name, NewDelivery, NewEvent, Outcome, Refusal,
+    Strength,
 };
 use crate::upstream::Call;
 use crate::upstream::hosted;

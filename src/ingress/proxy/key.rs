@@ -9,7 +9,7 @@ use percent_encoding::percent_decode;
 use super::Proxy;
 use super::allow::{self, CallTarget, OpenedCall};
 use crate::config::Secret;
-use crate::limit::{Limits, Told};
+use crate::limit::{RateLimits, LimitReport};
 use crate::model::{Refusal, Timestamp, UpstreamIds};
 use crate::source::Keyring;
 
@@ -44,7 +44,7 @@ pub(super) struct KeyVerdict {
 pub(super) fn judge(
     keyring: &Keyring,
     ids: &UpstreamIds,
-    (limits, told): (&Limits, &mut Told),
+    (limits, told): (&RateLimits, &mut LimitReport),
     asked: &KeyedRequest<'_>,
 ) -> Result<KeyVerdict, Refusal> {
     let (proxy, head) = (&asked.proxy.config, asked.head);

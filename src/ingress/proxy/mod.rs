@@ -149,7 +149,7 @@ impl Service<Request<Incoming>> for Front {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        if let Some(fault) = request.extensions().get::<net::Fault>().copied() {
+        if let Some(fault) = request.extensions().get::<net::HeadFault>().copied() {
             let answer = misframed(&self.ingress, fault, &request);
             return Box::pin(std::future::ready(Ok(answer)));
         }

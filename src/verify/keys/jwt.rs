@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::mac::{Algorithm, Key, same};
 use super::public::{PublicKey, PublicKeyAlgorithm, PublicKeyEncoding};
 use crate::config::{Located, Section};
-use crate::model::{Claims, OriginFault, Received, Strength, Timestamp};
+use crate::model::{TokenClaims, OriginFault, Received, Strength, Timestamp};
 use crate::verify::content::{ContentTemplate, Context, TemplateSetup};
 use crate::verify::document::Json;
 use crate::verify::field::{Field, RequestView};
@@ -267,7 +267,7 @@ impl Jwt {
     }
 
     /// What a token that was found good says.
-    pub(crate) fn claims(&self, received: &Received) -> Option<Claims> {
+    pub(crate) fn claims(&self, received: &Received) -> Option<TokenClaims> {
         if self.detached {
             return None;
         }
@@ -280,7 +280,7 @@ impl Jwt {
             self.places.list.as_slice(),
             [SignaturePlace::Field(Field::Body)]
         );
-        Some(Claims {
+        Some(TokenClaims {
             json: self.take_apart(text).ok()?.payload.into(),
             is_body,
         })

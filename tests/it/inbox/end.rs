@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluicegate::inbox::{Answer, Next, SealedCall, Settled};
-use sluicegate::model::{Account, DeliveryId, EventId, NewDelivery, State};
+use sluicegate::model::{Account, DeliveryId, DeliveryState, EventId, NewDelivery};
 
 use super::{World, agent, at, done, event, retry, settlement};
 
@@ -17,7 +17,7 @@ pub async fn a_late_settlement_changes_nothing(world: World) {
     let current = world.claim_one(2).await;
     assert_eq!(current.key, late.key);
     assert_eq!(world.settle(&late, 3, done()).await, Settled::Stale);
-    assert_eq!(world.state(late.id).await, State::Leased);
+    assert_eq!(world.state(late.id).await, DeliveryState::Leased);
     assert_eq!(world.settle(&current, 3, done()).await, Settled::Done);
     assert_eq!(
         world.settle(&current, 4, retry(4)).await,
@@ -38,8 +38,8 @@ pub async fn a_settlement_of_an_earlier_life_of_the_lane_changes_nothing(world: 
     let later = world.claim_one(2).await;
     assert_eq!(later.lane, earlier.lane);
     assert_eq!(world.settle(&earlier, 3, retry(3)).await, Settled::Stale);
-    assert_eq!(world.state(later.id).await, State::Leased);
-    assert_eq!(world.state(earlier.id).await, State::Delivered);
+    assert_eq!(world.state(later.id).await, DeliveryState::Leased);
+    assert_eq!(world.state(earlier.id).await, DeliveryState::Delivered);
 }
 
 pub async fn security_f2_an_event_of_a_stranger_goes_with_the_refusal_of_its_key(world: World) {
@@ -132,7 +132,7 @@ pub async fn whoever_waits_for_an_end_is_told_at_once(world: World) {
     };
     let waiting = wait(id);
     world.inbox().cancel(id, at(2)).await.unwrap();
-    assert_eq!(waiting.await.unwrap(), Some(State::Cancelled));
+    assert_eq!(waiting.await.unwrap(), Some(DeliveryState::Cancelled));
 }
 
 pub async fn a_sealed_call_lasts_as_long_as_its_delivery(world: World) {
@@ -247,7 +247,7 @@ pub async fn tries_are_bounded_and_answers_are_kept(world: World) {
     let delivery = &detail.deliveries[0];
     assert_eq!(
         (delivery.state, delivery.attempts, delivery.due),
-        (State::Dead, 61, None)
+        (DeliveryState::Dead, 61, None)
     );
     assert_eq!(delivery.tries.len(), 50);
     assert_eq!(

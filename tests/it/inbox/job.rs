@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use sluicegate::inbox::{EventFilter, Inbox, Job, JobState, JobStep, NewJob, Next};
-use sluicegate::model::{EventId, State};
+use sluicegate::model::{DeliveryState, EventId};
 
 use super::{World, at, event};
 
@@ -31,7 +31,7 @@ fn new_job(total: u64) -> NewJob {
 /// Plans a job's next step.
 async fn plan(inbox: &dyn Inbox, job: &Job) -> JobStep {
     let filter = EventFilter {
-        state: Some(State::Dead),
+        state: Some(DeliveryState::Dead),
         cursor: job.cursor,
         oldest_first: true,
         limit: 3,
@@ -108,7 +108,10 @@ pub async fn two_who_step_a_job_owe_each_event_once(mut world: World) {
     );
     for id in ids {
         let event = world.inbox().event(id).await.unwrap().unwrap();
-        assert_eq!(event.summary.states, [State::Dead, State::Pending]);
+        assert_eq!(
+            event.summary.states,
+            [DeliveryState::Dead, DeliveryState::Pending]
+        );
     }
     let counts = [
         (("triage".to_owned(), "dead"), 40),

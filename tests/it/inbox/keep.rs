@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use sluicegate::inbox::{EventFilter, InboxError};
 use sluicegate::model::{
-    Accepted, DeliveryId, EventId, Name, NewEvent, Origin, Param, Params, State, UpstreamIds,
+    Accepted, DeliveryId, DeliveryState, EventId, Name, NewEvent, Origin, Param, Params,
+    UpstreamIds,
 };
 
 use super::{Options, USUAL, World, agent, at, done, event, everything, keep, retry, room_for};
@@ -26,7 +27,7 @@ pub async fn an_event_reads_back_as_it_was_given(world: World) {
     assert_eq!(detail.summary.event_type, event.event_type);
     assert_eq!(detail.summary.thread, event.thread);
     assert_eq!(detail.summary.received_at, event.received_at);
-    assert_eq!(detail.summary.states, [State::Pending]);
+    assert_eq!(detail.summary.states, [DeliveryState::Pending]);
     assert_eq!(
         (detail.strength.as_str(), detail.secret),
         ("signed", event.secret)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sluicegate::inbox::{EventFilter, Next};
-use sluicegate::model::{Account, Destination, EventId, NewEvent, State};
+use sluicegate::model::{Account, DeliveryState, Destination, EventId, NewEvent};
 
 use super::{Options, USUAL, World, at, done, event, everything, keep, retry};
 use crate::cluster::within;
@@ -55,7 +55,7 @@ pub async fn pages_walk_every_event_once_newest_first(world: World) {
     );
     assert_eq!(
         walk(EventFilter {
-            state: Some(State::Delivered),
+            state: Some(DeliveryState::Delivered),
             ..page.clone()
         })
         .await,
@@ -63,14 +63,14 @@ pub async fn pages_walk_every_event_once_newest_first(world: World) {
     );
     assert_eq!(
         walk(EventFilter {
-            state: Some(State::Unknown),
+            state: Some(DeliveryState::Unknown),
             ..page.clone()
         })
         .await,
         [1]
     );
     let pending = EventFilter {
-        state: Some(State::Pending),
+        state: Some(DeliveryState::Pending),
         source: Some("rare".into()),
         ..page.clone()
     };
@@ -78,7 +78,7 @@ pub async fn pages_walk_every_event_once_newest_first(world: World) {
     world.replay(all[1], 1, event("1", 1).deliveries, 1).await;
     world.replay(all[1], 2, event("1", 1).deliveries, 1).await;
     let twice = EventFilter {
-        state: Some(State::Pending),
+        state: Some(DeliveryState::Pending),
         until: Some(at(2000)),
         limit: 1,
         ..page.clone()
@@ -140,7 +140,7 @@ pub async fn counts_add_up(world: World) {
 
 pub async fn every_filter_finds_its_own_both_ways(world: World) {
     let other: Destination = "workflow/w1".parse().unwrap();
-    let mut all: Vec<(NewEvent, State)> = Vec::new();
+    let mut all: Vec<(NewEvent, DeliveryState)> = Vec::new();
     for n in 0..24_i64 {
         let mut event = event(&format!("t{}", n % 5), n * 1000);
         event.source = if n % 3 == 0 { "rare" } else { "triage" }.into();
@@ -157,7 +157,7 @@ pub async fn every_filter_finds_its_own_both_ways(world: World) {
             event.deliveries.extend(event.deliveries.clone());
         }
         world.accept(&event).await;
-        all.push((event, State::Pending));
+        all.push((event, DeliveryState::Pending));
     }
     loop {
         let claimed = world.claim(100_000).await;
@@ -167,10 +167,10 @@ pub async fn every_filter_finds_its_own_both_ways(world: World) {
         for one in claimed {
             let n = one.received_at.seconds();
             let (next, state) = match n % 4 {
-                0 => (done(), State::Delivered),
-                1 => (Next::Dead(None), State::Dead),
-                2 => (Next::Unknown, State::Unknown),
-                _ => (retry(1_000_000), State::Pending),
+                0 => (done(), DeliveryState::Delivered),
+                1 => (Next::Dead(None), DeliveryState::Dead),
+                2 => (Next::Unknown, DeliveryState::Unknown),
+                _ => (retry(1_000_000), DeliveryState::Pending),
             };
             world.settle(&one, 100_000, next).await;
             all[usize::try_from(n).unwrap()].1 = state;
@@ -217,16 +217,16 @@ pub async fn every_filter_finds_its_own_both_ways(world: World) {
             ..page.clone()
         },
         EventFilter {
-            state: Some(State::Dead),
+            state: Some(DeliveryState::Dead),
             ..page.clone()
         },
         EventFilter {
-            state: Some(State::Delivered),
+            state: Some(DeliveryState::Delivered),
             thread: Some("t4".into()),
             ..page.clone()
         },
         EventFilter {
-            state: Some(State::Unknown),
+            state: Some(DeliveryState::Unknown),
             destination: Some(other.clone()),
             ..page.clone()
         },
@@ -243,7 +243,7 @@ pub async fn every_filter_finds_its_own_both_ways(world: World) {
         },
     ];
     for filter in filters {
-        let fits = |(event, state): &(NewEvent, State)| {
+        let fits = |(event, state): &(NewEvent, DeliveryState)| {
             let owed = &event.deliveries;
             filter
                 .source

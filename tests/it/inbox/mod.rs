@@ -29,8 +29,8 @@ use sluicegate::inbox::{
     Settled, Settlement, Terms,
 };
 use sluicegate::model::{
-    Accepted, Account, Attempt, Class, DeliveryId, Destination, EventId, Name, NewDelivery,
-    NewEvent, Origin, Overlap, OverlapMode, Param, Params, Route, State, Strength, Timestamp,
+    Accepted, Account, Attempt, Class, DeliveryId, DeliveryState, Destination, EventId, Name,
+    NewDelivery, NewEvent, Origin, Overlap, OverlapMode, Param, Params, Route, Strength, Timestamp,
 };
 
 use crate::cluster::{self, within};
@@ -172,7 +172,7 @@ impl World {
             let counts = self.inbox().counts().await.unwrap();
             (!counts
                 .iter()
-                .any(|count| count.state == State::Leased && count.count > 0))
+                .any(|count| count.state == DeliveryState::Leased && count.count > 0))
             .then_some(())
         })
         .await;
@@ -252,7 +252,7 @@ impl World {
         }
     }
 
-    async fn state(&self, id: DeliveryId) -> State {
+    async fn state(&self, id: DeliveryId) -> DeliveryState {
         let detail = self.inbox().event(id.event).await.unwrap().unwrap();
         detail
             .deliveries

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use sluicegate::inbox::{Anew, EventFilter, Next, Pause, Replayed, Resolution, Spend};
-use sluicegate::model::{Accepted, DeliveryId, EventId, NewEvent, Params, State, Timestamp};
+use sluicegate::model::{Accepted, DeliveryId, EventId, NewEvent, Params, DeliveryState, Timestamp};
 
 use super::{World, agent, at, done, event, everything, keep, retry};
 
@@ -32,7 +32,7 @@ pub async fn a_replay_is_a_new_delivery_behind_what_waits(world: World) {
     let detail = world.inbox().event(first.id).await.unwrap().unwrap();
     assert_eq!(
         detail.summary.states,
-        [State::Dead, State::Leased],
+        [DeliveryState::Dead, DeliveryState::Leased],
         "the old one stays as it was"
     );
     assert_eq!(
@@ -115,9 +115,9 @@ pub async fn a_replay_of_a_number_is_made_once(world: World) {
 
 pub async fn what_nobody_could_tell_is_settled_by_hand_in_three_ways(world: World) {
     let ways = [
-        (Resolution::Delivered, State::Delivered),
-        (Resolution::Dead, State::Dead),
-        (Resolution::Again, State::Pending),
+        (Resolution::Delivered, DeliveryState::Delivered),
+        (Resolution::Dead, DeliveryState::Dead),
+        (Resolution::Again, DeliveryState::Pending),
     ];
     for (way, state) in ways {
         let id = world.accept(&event("a", 1)).await;
@@ -350,7 +350,7 @@ pub async fn what_cannot_be_mapped_waits_for_an_operator_and_is_written_anew(wor
     let count = |count| BTreeMap::from([(("triage".to_owned(), "unmappable"), count)]);
     assert_eq!(world.counts().await, count(3));
     let filter = EventFilter {
-        state: Some(State::Unmappable),
+        state: Some(DeliveryState::Unmappable),
         ..everything()
     };
     assert_eq!(world.inbox().events(&filter).await.unwrap().items.len(), 3);
@@ -416,7 +416,7 @@ pub async fn what_cannot_be_mapped_waits_for_an_operator_and_is_written_anew(wor
         (detail.headers, detail.request_line),
         (first.headers, first.request_line)
     );
-    assert_eq!(detail.summary.states, [State::Unmappable, State::Leased]);
+    assert_eq!(detail.summary.states, [DeliveryState::Unmappable, DeliveryState::Leased]);
     world.settle(&claimed, 4, done()).await;
 
     // Filtered by now, and called off.
@@ -448,7 +448,7 @@ pub async fn what_cannot_be_mapped_waits_for_an_operator_and_is_written_anew(wor
                 .unwrap()
                 .summary
                 .states,
-            [State::Cancelled]
+            [DeliveryState::Cancelled]
         );
     }
     assert_eq!(world.counts().await[&("triage".to_owned(), "cancelled")], 2);

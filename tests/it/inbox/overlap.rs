@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use sluicegate::inbox::{Claimed, Merged, Next, Resolution};
-use sluicegate::model::{DeliveryId, NewEvent, OverlapMode, State};
+use sluicegate::model::{DeliveryId, NewEvent, OverlapMode, DeliveryState};
 
 use super::{Plain, World, at, done, event, event_of, retry, room_for};
 
@@ -22,7 +22,7 @@ fn merged(claimed: &Claimed) -> Vec<DeliveryId> {
     claimed.merged.iter().map(|merged| merged.id).collect()
 }
 
-async fn states(world: &World, ids: &[DeliveryId]) -> Vec<State> {
+async fn states(world: &World, ids: &[DeliveryId]) -> Vec<DeliveryState> {
     let mut states = Vec::new();
     for id in ids {
         states.push(world.state(*id).await);
@@ -62,7 +62,7 @@ pub async fn what_waited_goes_together_and_a_retry_brings_the_same_again(mut wor
     }
     assert_eq!(
         states(&world, &ids).await,
-        [State::Leased, State::Merged, State::Merged, State::Merged]
+        [DeliveryState::Leased, DeliveryState::Merged, DeliveryState::Merged, DeliveryState::Merged]
     );
 
     let late = world.accept(&event("a", 6)).await;
@@ -86,7 +86,7 @@ pub async fn what_waited_goes_together_and_a_retry_brings_the_same_again(mut wor
         (ids[0], 3, ids[1..].to_vec()),
         "whatever is said by now"
     );
-    assert_eq!(world.state(late).await, State::Pending);
+    assert_eq!(world.state(late).await, DeliveryState::Pending);
     world.settle(&turn, 10, done()).await;
     let next = world.claim_one_on(&collect(), 10).await;
     assert_eq!((next.id, next.merged.len()), (late, 0));
@@ -183,7 +183,7 @@ pub async fn what_is_old_or_too_much_is_dropped_in_favour_of_the_rest(world: Wor
     );
     assert_eq!(
         states(&world, &ids).await,
-        [State::Dropped, State::Dropped, State::Leased, State::Merged]
+        [DeliveryState::Dropped, DeliveryState::Dropped, DeliveryState::Leased, DeliveryState::Merged]
     );
     world.settle(turn, 111, retry(500)).await;
     let again = world.claims(&terms, 500).await;
@@ -203,7 +203,7 @@ pub async fn what_is_old_or_too_much_is_dropped_in_favour_of_the_rest(world: Wor
     let claims = world.claims(&terms, 600).await;
     assert!(claims.claimed.is_empty());
     assert_eq!(claims.dropped, [("triage".to_owned(), 2)]);
-    assert_eq!(states(&world, &old).await, [State::Dropped, State::Dropped]);
+    assert_eq!(states(&world, &old).await, [DeliveryState::Dropped, DeliveryState::Dropped]);
     let young = world
         .accept(&NewEvent {
             most_ahead: Some(0),
@@ -260,10 +260,10 @@ pub async fn only_the_latest_goes_out(world: World) {
         (ids[5], 2),
         "it speaks for those before it too"
     );
-    let [gone, went] = [State::Dropped, State::Delivered];
+    let [gone, went] = [DeliveryState::Dropped, DeliveryState::Delivered];
     assert_eq!(
         states(&world, &ids).await,
-        [gone, gone, went, gone, gone, State::Leased]
+        [gone, gone, went, gone, gone, DeliveryState::Leased]
     );
 }
 
@@ -284,10 +284,10 @@ pub async fn a_queue_drops_what_waited_too_long(world: World) {
     assert_eq!(tried.id, ids[2], "tried, it is never too old");
     world.settle(&tried, 1000, done()).await;
     assert!(world.claims(&terms, 1000).await.claimed.is_empty());
-    let gone = State::Dropped;
+    let gone = DeliveryState::Dropped;
     assert_eq!(
         states(&world, &ids).await,
-        [gone, gone, State::Delivered, gone]
+        [gone, gone, DeliveryState::Delivered, gone]
     );
 }
 
@@ -322,10 +322,10 @@ pub async fn one_that_was_merged_ends_with_the_one_it_went_with(world: World) {
         tokio::spawn(async move { inbox.ended(id).await.unwrap().unwrap() })
     };
     for state in [
-        State::Delivered,
-        State::Dead,
-        State::Unknown,
-        State::Cancelled,
+        DeliveryState::Delivered,
+        DeliveryState::Dead,
+        DeliveryState::Unknown,
+        DeliveryState::Cancelled,
     ] {
         let first = world.accept(&event("a", 1)).await;
         let second = world.accept(&event("a", 2)).await;
@@ -336,11 +336,11 @@ pub async fn one_that_was_merged_ends_with_the_one_it_went_with(world: World) {
         assert!(!waits.is_finished(), "the other goes on");
         let begun = Instant::now();
         match state {
-            State::Cancelled => assert!(world.inbox().cancel(first, at(4)).await.unwrap()),
+            DeliveryState::Cancelled => assert!(world.inbox().cancel(first, at(4)).await.unwrap()),
             _ => {
                 let next = match state {
-                    State::Delivered => done(),
-                    State::Dead => Next::Dead(None),
+                    DeliveryState::Delivered => done(),
+                    DeliveryState::Dead => Next::Dead(None),
                     _ => Next::Unknown,
                 };
                 world
@@ -354,7 +354,7 @@ pub async fn one_that_was_merged_ends_with_the_one_it_went_with(world: World) {
             "told, and not found by looking: {state:?}"
         );
         assert_eq!((ended.id, ended.state), (first, state), "as the other did");
-        assert_eq!(world.state(second).await, State::Merged);
+        assert_eq!(world.state(second).await, DeliveryState::Merged);
         assert_eq!(wait(second).await.unwrap().id, first, "afterwards too");
     }
 }

@@ -1,7 +1,7 @@
 //! What pending deliveries wait for, how sources fare, ids by their beginning.
 
 use sluicegate::inbox::{EventFilter, Next};
-use sluicegate::model::{DeliveryId, EventId, State};
+use sluicegate::model::{DeliveryId, DeliveryState, EventId};
 
 use super::{World, at, done, event, event_of, retry};
 
@@ -153,8 +153,8 @@ pub async fn a_source_fares_by_the_last_delivery_of_each_event(world: World) {
         limit: 10,
         ..EventFilter::default()
     };
-    assert_eq!(found(state(State::Dead)).await, [] as [i64; 0]);
-    assert_eq!(found(state(State::Pending)).await, [3_000, 1_000]);
+    assert_eq!(found(state(DeliveryState::Dead)).await, [] as [i64; 0]);
+    assert_eq!(found(state(DeliveryState::Pending)).await, [3_000, 1_000]);
     assert_eq!(found(open(true)).await, [2_000]);
     let waits = ("a".to_owned(), Some(at(2_000)), Some(at(1_000)), 0, 1);
     assert_eq!(fares().await, [waits, busy]);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use sluicegate::inbox::{Claimed, Next, Replayed, Resolution, Settled};
-use sluicegate::model::{DeliveryId, NewEvent, OverlapMode, State, Timestamp};
+use sluicegate::model::{DeliveryId, NewEvent, OverlapMode, DeliveryState, Timestamp};
 use uuid::Uuid;
 
 use super::{World, at, done, event_of, room_for};
@@ -29,7 +29,7 @@ struct Owed {
 #[derive(Default)]
 struct Model {
     lanes: HashMap<Uuid, Lane>,
-    states: HashMap<DeliveryId, State>,
+    states: HashMap<DeliveryId, DeliveryState>,
     unknown: HashMap<DeliveryId, Owed>,
     keys: u32,
 }
@@ -52,7 +52,7 @@ impl Model {
 
     /// Puts one in its place.
     fn wait(&mut self, owed: Owed, now: i64) {
-        self.states.insert(owed.id, State::Pending);
+        self.states.insert(owed.id, DeliveryState::Pending);
         let lane = self.lanes.entry(owed.lane).or_insert_with(|| Lane {
             ready_at: now,
             ..Lane::default()
@@ -73,7 +73,7 @@ impl Model {
             .count();
         lane.waiting[0].group = lane.waiting.drain(1..=along).map(|owed| owed.id).collect();
         for id in &lane.waiting[0].group {
-            self.states.insert(*id, State::Merged);
+            self.states.insert(*id, DeliveryState::Merged);
         }
     }
 
@@ -82,24 +82,24 @@ impl Model {
         let mut owed = lane.flying.take().unwrap();
         lane.ready_at = now;
         let state = match next {
-            Next::Delivered(_) => State::Delivered,
-            Next::Dead(_) => State::Dead,
+            Next::Delivered(_) => DeliveryState::Delivered,
+            Next::Dead(_) => DeliveryState::Dead,
             Next::Unknown => {
                 self.unknown.insert(owed.id, owed.clone());
-                State::Unknown
+                DeliveryState::Unknown
             }
             Next::Retry { at, doubt, .. } => {
                 lane.ready_at = at.millis();
                 owed.doubt = doubt.map(Timestamp::millis);
-                State::Pending
+                DeliveryState::Pending
             }
             Next::Released { doubt } => {
                 owed.attempts -= 1;
                 owed.doubt = doubt.map(Timestamp::millis);
-                State::Pending
+                DeliveryState::Pending
             }
         };
-        if state == State::Pending {
+        if state == DeliveryState::Pending {
             self.wait(owed, now);
         }
         self.states.insert(claimed.id, state);
@@ -108,7 +108,7 @@ impl Model {
     }
 
     fn cancel(&mut self, id: DeliveryId, now: i64) {
-        self.states.insert(id, State::Cancelled);
+        self.states.insert(id, DeliveryState::Cancelled);
         for lane in self.lanes.values_mut() {
             if lane.flying.is_none() && lane.waiting.first().is_some_and(|head| head.id == id) {
                 lane.ready_at = lane.ready_at.min(now);
@@ -122,8 +122,8 @@ impl Model {
     fn resolve(&mut self, id: DeliveryId, how: Resolution, now: i64) {
         let owed = self.unknown.remove(&id).unwrap();
         match how {
-            Resolution::Delivered => drop(self.states.insert(id, State::Delivered)),
-            Resolution::Dead => drop(self.states.insert(id, State::Dead)),
+            Resolution::Delivered => drop(self.states.insert(id, DeliveryState::Delivered)),
+            Resolution::Dead => drop(self.states.insert(id, DeliveryState::Dead)),
             Resolution::Again => {
                 let lane = owed.lane;
                 self.wait(
@@ -144,7 +144,7 @@ impl Model {
     fn crash(&mut self) {
         for lane in self.lanes.values_mut() {
             if let Some(owed) = lane.flying.take() {
-                self.states.insert(owed.id, State::Pending);
+                self.states.insert(owed.id, DeliveryState::Pending);
                 lane.waiting.push(owed);
                 lane.waiting.sort_by_key(|owed| owed.key);
             }
@@ -221,7 +221,7 @@ pub async fn random_walks_agree_with_a_plain_model(mut world: World) {
                     );
                     head.doubt = head.doubt.or(Some(now));
                     lane.flying = Some(head);
-                    model.states.insert(claimed.id, State::Leased);
+                    model.states.insert(claimed.id, DeliveryState::Leased);
                     flying.push(claimed);
                 }
             }
@@ -259,7 +259,7 @@ pub async fn random_walks_agree_with_a_plain_model(mut world: World) {
                     event: event.id,
                     number: random.u32(..*numbers),
                 };
-                let pending = model.states[&id] == State::Pending;
+                let pending = model.states[&id] == DeliveryState::Pending;
                 assert_eq!(
                     world.inbox().cancel(id, at(now)).await.unwrap(),
                     pending,
@@ -290,7 +290,7 @@ pub async fn random_walks_agree_with_a_plain_model(mut world: World) {
                         Resolution::Again,
                     ])
                     .unwrap();
-                let unknown = model.states[&id] == State::Unknown;
+                let unknown = model.states[&id] == DeliveryState::Unknown;
                 assert_eq!(
                     world.inbox().resolve(id, how, "", at(now)).await.unwrap(),
                     unknown,

@@ -29,17 +29,17 @@ const LOOK_AT: usize = 1024;
 
 /// The places of a listener.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct ConnectionLimit {
     whole: usize,
     each: usize,
-    taken: Mutex<Taken>,
+    taken: Mutex<OpenConnections>,
     /// How often a request or an answer ended: tells which connection has been idle longest.
     ends: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
-    seats: Vec<Arc<Seat>>,
+struct OpenConnections {
+    seats: Vec<Arc<ConnectionState>>,
     leaving: usize,
     /// Where the next look begins.
     next: usize,
@@ -49,16 +49,16 @@ struct Taken {
 
 /// A place that is taken, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
-    seat: Arc<Seat>,
+pub(super) struct ConnectionSlot {
+    places: Arc<ConnectionLimit>,
+    seat: Arc<ConnectionState>,
     /// Whose share it counts for.
     address: Option<IpAddr>,
 }
 
 /// What the listener knows of a connection.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct ConnectionState {
     /// Where it stands in the list.
     at: AtomicUsize,
     /// The network it counts for; none for a trusted proxy.
@@ -77,14 +77,14 @@ pub(super) struct Seat {
 
 /// Why there is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoPlace {
+pub(super) enum NoSlot {
     /// All of them are taken.
     Full,
     /// The address has its share.
     Share,
 }
 
-impl Places {
+impl ConnectionLimit {
     pub(super) fn new(whole: usize, each: usize) -> Self {
         Self {
             whole,
@@ -95,7 +95,10 @@ impl Places {
     }
 
     /// A place for a connection: counted for an address, or for nobody where the caller is not known yet.
-    pub(super) fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Place, NoPlace> {
+    pub(super) fn take(
+        self: &Arc<Self>,
+        address: Option<IpAddr>,
+    ) -> Result<ConnectionSlot, NoSlot> {
         let mut taken = self.held();
         if let Some(address) = address {
             self.has_room(&taken, address)?;
@@ -105,12 +108,12 @@ impl Places {
                 address.and_then(|address| taken.by_network.get(&network(address)).copied());
             taken.make_room(crowd.unwrap_or_default())?;
         }
-        let seat = Arc::new(Seat::new(
+        let seat = Arc::new(ConnectionState::new(
             taken.seats.len(),
             self.ends.fetch_add(1, Ordering::Relaxed),
         ));
         taken.seats.push(seat.clone());
-        let mut place = Place {
+        let mut place = ConnectionSlot {
             places: self.clone(),
             seat,
             address: None,
@@ -122,30 +125,30 @@ impl Places {
         Ok(place)
     }
 
-    fn has_room(&self, taken: &Taken, address: IpAddr) -> Result<(), NoPlace> {
+    fn has_room(&self, taken: &OpenConnections, address: IpAddr) -> Result<(), NoSlot> {
         let count = taken
             .by_address
             .get(&bucket(address))
             .copied()
             .unwrap_or_default();
         if count >= self.each {
-            Err(NoPlace::Share)
+            Err(NoSlot::Share)
         } else {
             Ok(())
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, Taken> {
+    fn held(&self) -> MutexGuard<'_, OpenConnections> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Taken {
+impl OpenConnections {
     /// Tells an idle connection to go: of the largest network the one that has been idle longest. A newcomer from a
     /// network that is larger than those of all that are idle finds no room.
-    fn make_room(&mut self, crowd: usize) -> Result<(), NoPlace> {
+    fn make_room(&mut self, crowd: usize) -> Result<(), NoSlot> {
         if self.leaving >= MOST_LEAVING {
-            return Err(NoPlace::Full);
+            return Err(NoSlot::Full);
         }
         let count = self.seats.len();
         let looked_at = (0..count.min(LOOK_AT)).map(|step| (self.next + step) % count);
@@ -162,7 +165,7 @@ impl Taken {
             .filter(|(size, _)| *size >= crowd)
             .map(|(_, seat)| seat.clone());
         self.next = (self.next + LOOK_AT) % count.max(1);
-        let leaver = leaver.ok_or(NoPlace::Full)?;
+        let leaver = leaver.ok_or(NoSlot::Full)?;
         self.leaving += 1;
         leaver.told_to_leave.store(true, Ordering::Relaxed);
         leaver.leave.notify_one();
@@ -170,7 +173,7 @@ impl Taken {
     }
 
     /// How many connections the network of this one has.
-    fn crowd_of(&self, seat: &Seat) -> usize {
+    fn crowd_of(&self, seat: &ConnectionState) -> usize {
         let network = *seat.network.lock().unwrap_or_else(PoisonError::into_inner);
         network
             .and_then(|network| self.by_network.get(&network).copied())
@@ -178,9 +181,9 @@ impl Taken {
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// Counts it for an address that a proxy has named.
-    pub(super) fn share(&mut self, address: IpAddr) -> Result<(), NoPlace> {
+    pub(super) fn share(&mut self, address: IpAddr) -> Result<(), NoSlot> {
         let places = self.places.clone();
         let mut taken = places.held();
         places.has_room(&taken, address)?;
@@ -189,7 +192,7 @@ impl Place {
         Ok(())
     }
 
-    fn count(&mut self, taken: &mut Taken, address: IpAddr) {
+    fn count(&mut self, taken: &mut OpenConnections, address: IpAddr) {
         *taken.by_address.entry(bucket(address)).or_default() += 1;
         *taken.by_network.entry(network(address)).or_default() += 1;
         *self
@@ -201,22 +204,22 @@ impl Place {
     }
 
     /// Something is under way, until what this gives is dropped.
-    pub(super) fn busy(&self) -> BusyPlace {
+    pub(super) fn busy(&self) -> BusySlot {
         self.seat.busy.fetch_add(1, Ordering::Relaxed);
         self.seat.has_asked.store(true, Ordering::Relaxed);
-        BusyPlace {
+        BusySlot {
             places: self.places.clone(),
             seat: self.seat.clone(),
         }
     }
 
     /// What tells when it is to be given up.
-    pub(super) fn seat(&self) -> Arc<Seat> {
+    pub(super) fn seat(&self) -> Arc<ConnectionState> {
         self.seat.clone()
     }
 }
 
-impl Seat {
+impl ConnectionState {
     fn new(at: usize, last: u64) -> Self {
         Self {
             at: at.into(),
@@ -246,7 +249,7 @@ impl Seat {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let places = self.places.clone();
         let mut taken = places.held();
@@ -283,12 +286,12 @@ fn one_less<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, of: &K) {
 
 /// A request or an answer under way on a connection.
 #[derive(Debug)]
-pub(super) struct BusyPlace {
-    places: Arc<Places>,
-    seat: Arc<Seat>,
+pub(super) struct BusySlot {
+    places: Arc<ConnectionLimit>,
+    seat: Arc<ConnectionState>,
 }
 
-impl Drop for BusyPlace {
+impl Drop for BusySlot {
     fn drop(&mut self) {
         let end = self.places.ends.fetch_add(1, Ordering::Relaxed);
         self.seat.last.store(end, Ordering::Relaxed);
@@ -297,18 +300,18 @@ impl Drop for BusyPlace {
 }
 
 /// The body of an answer, whose connection is busy until it ends.
-pub(super) struct Seated<B> {
+pub(super) struct BusyBody<B> {
     inner: B,
-    _busy: BusyPlace,
+    _busy: BusySlot,
 }
 
-impl<B> Seated<B> {
-    pub(super) const fn new(inner: B, busy: BusyPlace) -> Self {
+impl<B> BusyBody<B> {
+    pub(super) const fn new(inner: B, busy: BusySlot) -> Self {
         Self { inner, _busy: busy }
     }
 }
 
-impl<B: Body + Unpin> Body for Seated<B> {
+impl<B: Body + Unpin> Body for BusyBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -332,42 +335,42 @@ impl<B: Body + Unpin> Body for Seated<B> {
 mod tests {
     use super::*;
 
-    fn take(places: &Arc<Places>, address: &str) -> Result<Place, NoPlace> {
+    fn take(places: &Arc<ConnectionLimit>, address: &str) -> Result<ConnectionSlot, NoSlot> {
         places.take(Some(address.parse().unwrap()))
     }
 
     #[test]
     fn t35_an_address_gets_its_share_and_not_all() {
-        let places = Arc::new(Places::new(4, 2));
+        let places = Arc::new(ConnectionLimit::new(4, 2));
         let one = take(&places, "192.0.2.1").unwrap();
         let two = take(&places, "192.0.2.1").unwrap();
         assert_eq!(
             take(&places, "::ffff:192.0.2.1").unwrap_err(),
-            NoPlace::Share
+            NoSlot::Share
         );
         let v6 = take(&places, "2001:db8::1").unwrap();
         let same_64 = take(&places, "2001:db8::2").unwrap();
-        let _busy = [&one, &two, &v6, &same_64].map(Place::busy);
+        let _busy = [&one, &two, &v6, &same_64].map(ConnectionSlot::busy);
         assert_eq!(
             take(&places, "192.0.2.9").unwrap_err(),
-            NoPlace::Full,
+            NoSlot::Full,
             "all are taken"
         );
         drop(two);
-        assert_eq!(take(&places, "2001:db8::3").unwrap_err(), NoPlace::Share);
+        assert_eq!(take(&places, "2001:db8::3").unwrap_err(), NoSlot::Share);
         let mut unknown = places.take(None).unwrap();
         assert_eq!(
             unknown.share("2001:db8::3".parse().unwrap()),
-            Err(NoPlace::Share)
+            Err(NoSlot::Share)
         );
         unknown.share("192.0.2.1".parse().unwrap()).unwrap();
     }
 
     #[test]
     fn security_f35_when_all_places_are_taken_an_idle_one_of_the_largest_network_goes() {
-        let places = Arc::new(Places::new(6, 2));
+        let places = Arc::new(ConnectionLimit::new(6, 2));
         // Three /64s of one /48, and two callers from elsewhere.
-        let crowd: Vec<Place> = [
+        let crowd: Vec<ConnectionSlot> = [
             "2001:db8:0:1::1",
             "2001:db8:0:2::1",
             "2001:db8:0:3::1",
@@ -379,13 +382,13 @@ mod tests {
         let proxy = places.take(None).unwrap();
         assert_eq!(
             take(&places, "198.51.100.1").unwrap_err(),
-            NoPlace::Full,
+            NoSlot::Full,
             "all of them have just come"
         );
         for place in crowd.iter().chain([&other, &proxy]) {
             drop(place.busy());
         }
-        let told = |place: &Place| place.seat.told_to_leave.load(Ordering::Relaxed);
+        let told = |place: &ConnectionSlot| place.seat.told_to_leave.load(Ordering::Relaxed);
         let busy = crowd[0].busy();
         let newcomer = take(&places, "198.51.100.1").unwrap();
         assert!(told(&crowd[1]), "the one that has been idle longest");
@@ -398,8 +401,8 @@ mod tests {
         let again = take(&places, "2001:db8:0:4::1").unwrap();
         assert!(told(&crowd[2]) && !told(&other));
         drop(busy);
-        let busy = [&crowd[0], &crowd[3], &again].map(Place::busy);
-        assert_eq!(take(&places, "2001:db8:0:5::1").unwrap_err(), NoPlace::Full);
+        let busy = [&crowd[0], &crowd[3], &again].map(ConnectionSlot::busy);
+        assert_eq!(take(&places, "2001:db8:0:5::1").unwrap_err(), NoSlot::Full);
         assert!(!told(&other) && !told(&newcomer) && !told(&proxy));
         // Those who were told go, and the count is what it was.
         drop((crowd, busy, again));
@@ -410,7 +413,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_of_who_has_gone() {
-        let places = Arc::new(Places::new(10, 1));
+        let places = Arc::new(ConnectionLimit::new(10, 1));
         for number in 0..100_u32 {
             places
                 .take(Some(std::net::Ipv4Addr::from_bits(number).into()))

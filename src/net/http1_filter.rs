@@ -2,7 +2,7 @@
 //! through only what has one meaning (`head`, `chunk`).
 //!
 //! A head is given on when it is whole and good. In place of one that is not, the library is given a request of our
-//! own that says `Connection: close`, and the service is told what was wrong with the one that came ([`Notice`]): so
+//! own that says `Connection: close`, and the service is told what was wrong with the one that came ([`BadHeadNotice`]): so
 //! it is answered in its turn behind the requests before it, counted and logged as any other, and nothing behind it is
 //! read as a request. A body that stops being one is an error to whoever reads it.
 //!
@@ -20,10 +20,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::chunk::Chunks;
-use super::head::{self, Fault, Framing};
+use super::head::{self, BodyFraming, HeadFault};
 
 /// The request that stands for one that is none.
-const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nHost: -\r\nConnection: close\r\n\r\n";
+const SUBSTITUTE: &[u8] = b"GET / HTTP/1.1\r\nHost: -\r\nConnection: close\r\n\r\n";
 
 /// What is dropped behind an answer that came early, and for how long.
 const LINGER_BYTES: usize = 64 * 1024;
@@ -34,11 +34,11 @@ const KEPT: usize = 1024;
 
 /// Which request of a connection was none, by its number from zero, and why.
 #[derive(Debug, Default)]
-pub(super) struct Notice(OnceLock<(u32, Fault)>);
+pub(super) struct BadHeadNotice(OnceLock<(u32, HeadFault)>);
 
-impl Notice {
+impl BadHeadNotice {
     /// What was wrong with the request of this number.
-    pub(super) fn of(&self, number: u32) -> Option<Fault> {
+    pub(super) fn of(&self, number: u32) -> Option<HeadFault> {
         self.0
             .get()
             .filter(|(at, _)| *at == number)
@@ -47,9 +47,9 @@ impl Notice {
 }
 
 /// A connection, followed.
-pub(super) struct Screen<T> {
+pub(super) struct Http1Filter<T> {
     inner: T,
-    state: State,
+    state: InputState,
     /// A head that is not whole yet, behind bytes that may pass and have not all passed.
     held: Vec<u8>,
     cleared: usize,
@@ -57,7 +57,7 @@ pub(super) struct Screen<T> {
     /// How far the head that is not whole was searched for its end.
     searched: usize,
     heads: u32,
-    notice: Arc<Notice>,
+    notice: Arc<BadHeadNotice>,
     max_head: usize,
     head_timeout: Duration,
     /// Runs while a head is awaited that has begun, or the first.
@@ -70,7 +70,7 @@ pub(super) struct Screen<T> {
 
 /// What the next byte belongs to.
 #[derive(Clone, Copy)]
-enum State {
+enum InputState {
     Head,
     Length(u64),
     Chunked(Chunks),
@@ -84,16 +84,16 @@ enum Closing {
     Done,
 }
 
-impl<T> Screen<T> {
+impl<T> Http1Filter<T> {
     pub(super) fn new(
         inner: T,
         max_head: usize,
         head_timeout: Duration,
-        notice: Arc<Notice>,
+        notice: Arc<BadHeadNotice>,
     ) -> Self {
         Self {
             inner,
-            state: State::Head,
+            state: InputState::Head,
             held: Vec::new(),
             cleared: 0,
             given: 0,
@@ -125,14 +125,14 @@ impl<T> Screen<T> {
     }
 
     /// Follows bytes; says how many of them may pass. Beside those there may be a head that is not whole, or a fault.
-    fn follow(&mut self, bytes: &[u8]) -> (usize, Option<Fault>) {
+    fn follow(&mut self, bytes: &[u8]) -> (usize, Option<HeadFault>) {
         let mut at = 0;
         while at < bytes.len() {
             match &mut self.state {
                 // An empty line before a request is no part of it, and no beginning of one.
-                State::Head if bytes[at..].starts_with(b"\r\n") => at += 2,
-                State::Head if bytes[at] == b'\n' => at += 1,
-                State::Head => match self.whole_head(&bytes[at..]) {
+                InputState::Head if bytes[at..].starts_with(b"\r\n") => at += 2,
+                InputState::Head if bytes[at] == b'\n' => at += 1,
+                InputState::Head => match self.whole_head(&bytes[at..]) {
                     Ok(None) => break,
                     Ok(Some((length, framing))) => {
                         at += length;
@@ -140,44 +140,47 @@ impl<T> Screen<T> {
                         self.searched = 0;
                         self.timer = None;
                         self.state = match framing {
-                            Framing::Length(0) => State::Head,
-                            Framing::Length(length) => State::Length(length),
-                            Framing::Chunked => State::Chunked(Chunks::new()),
+                            BodyFraming::Length(0) => InputState::Head,
+                            BodyFraming::Length(length) => InputState::Length(length),
+                            BodyFraming::Chunked => InputState::Chunked(Chunks::new()),
                         };
                     }
                     Err(fault) => return (at, Some(fault)),
                 },
-                State::Length(left) => {
+                InputState::Length(left) => {
                     let here = usize::try_from(*left)
                         .unwrap_or(usize::MAX)
                         .min(bytes.len() - at);
                     at += here;
                     *left -= here as u64;
                     if *left == 0 {
-                        self.state = State::Head;
+                        self.state = InputState::Head;
                     }
                 }
-                State::Chunked(chunks) => match chunks.follow(&bytes[at..]) {
+                InputState::Chunked(chunks) => match chunks.follow(&bytes[at..]) {
                     Ok(length) => {
                         at += length;
                         if chunks.ended() {
-                            self.state = State::Head;
+                            self.state = InputState::Head;
                         }
                     }
                     Err((good, what)) => {
                         self.broken = Some(what);
-                        self.state = State::Shut;
+                        self.state = InputState::Shut;
                         return (at + good, None);
                     }
                 },
-                State::Shut => break,
+                InputState::Shut => break,
             }
         }
         (at, None)
     }
 
     /// The head at the beginning of some bytes, where it is whole.
-    fn whole_head(&mut self, bytes: &[u8]) -> std::result::Result<Option<(usize, Framing)>, Fault> {
+    fn whole_head(
+        &mut self,
+        bytes: &[u8],
+    ) -> std::result::Result<Option<(usize, BodyFraming)>, HeadFault> {
         if let Some(end) = end_of_head(bytes, self.searched) {
             return if end > self.max_head {
                 Err(self.too_large(bytes))
@@ -194,22 +197,22 @@ impl<T> Screen<T> {
     }
 
     /// Which part of a head is too large.
-    fn too_large(&self, bytes: &[u8]) -> Fault {
+    fn too_large(&self, bytes: &[u8]) -> HeadFault {
         let line_ends = memchr::memchr(b'\n', &bytes[..bytes.len().min(self.max_head)]).is_some();
         if line_ends {
-            Fault::TooLarge
+            HeadFault::TooLarge
         } else {
-            Fault::TargetTooLong
+            HeadFault::TargetTooLong
         }
     }
 
     /// Puts our own request in the place of one that is none.
-    fn refuse(&mut self, fault: Fault) {
+    fn refuse(&mut self, fault: HeadFault) {
         self.held.truncate(self.cleared);
-        self.held.extend_from_slice(STAND_IN);
+        self.held.extend_from_slice(SUBSTITUTE);
         self.cleared = self.held.len();
         self.timer = None;
-        self.state = State::Shut;
+        self.state = InputState::Shut;
         // The first is the only one: nothing is read behind it.
         let _ = self.notice.0.set((self.heads, fault));
     }
@@ -219,7 +222,7 @@ impl<T> Screen<T> {
         if self.held.is_empty() {
             let came = &buffer.filled()[before..];
             let (passes, fault) = self.follow(came);
-            if fault.is_none() && matches!(self.state, State::Head) {
+            if fault.is_none() && matches!(self.state, InputState::Head) {
                 self.held.extend_from_slice(&came[passes..]);
             }
             buffer.set_filled(before + passes);
@@ -237,14 +240,14 @@ impl<T> Screen<T> {
         self.cleared = passes;
         if let Some(fault) = fault {
             self.refuse(fault);
-        } else if matches!(self.state, State::Shut) {
+        } else if matches!(self.state, InputState::Shut) {
             self.held.truncate(passes);
         }
     }
 
     /// Whether a head is awaited that must come soon.
     fn awaits_head(&self) -> bool {
-        matches!(self.state, State::Head) && (self.heads == 0 || !self.held.is_empty())
+        matches!(self.state, InputState::Head) && (self.heads == 0 || !self.held.is_empty())
     }
 }
 
@@ -261,7 +264,7 @@ fn end_of_head(bytes: &[u8], searched: usize) -> Option<usize> {
         })
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Screen<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for Http1Filter<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -276,7 +279,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Screen<T> {
             if let Some(what) = this.broken.take() {
                 return Poll::Ready(Err(Error::new(ErrorKind::InvalidData, what)));
             }
-            if matches!(this.state, State::Shut) {
+            if matches!(this.state, InputState::Shut) {
                 // What still comes is dropped at the end.
                 return Poll::Pending;
             }
@@ -307,14 +310,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Screen<T> {
                         // Nothing was asked, so nothing is answered.
                         return Poll::Ready(Ok(()));
                     }
-                    this.refuse(Fault::Slow);
+                    this.refuse(HeadFault::Slow);
                 }
             }
         }
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Screen<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Http1Filter<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -346,7 +349,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Screen<T> {
                 Closing::NotYet => {
                     ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
                     // Between two requests there is nothing on its way that would be lost.
-                    let between = matches!(this.state, State::Head) && this.held.is_empty();
+                    let between = matches!(this.state, InputState::Head) && this.held.is_empty();
                     this.closing = if this.ended || between {
                         Closing::Done
                     } else {
@@ -386,11 +389,11 @@ mod tests {
 
     const GOOD: &str = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
 
-    fn screen() -> (Screen<DuplexStream>, DuplexStream, Arc<Notice>) {
+    fn filter() -> (Http1Filter<DuplexStream>, DuplexStream, Arc<BadHeadNotice>) {
         let (ours, theirs) = duplex(64 * 1024);
-        let notice = Arc::new(Notice::default());
+        let notice = Arc::new(BadHeadNotice::default());
         (
-            Screen::new(ours, 1024, Duration::from_millis(100), notice.clone()),
+            Http1Filter::new(ours, 1024, Duration::from_millis(100), notice.clone()),
             theirs,
             notice,
         )
@@ -400,12 +403,12 @@ mod tests {
     async fn passed(
         pieces: impl Iterator<Item = &[u8]>,
         room: usize,
-    ) -> (String, Option<(u32, Fault)>, bool) {
-        let (mut ours, mut theirs, notice) = screen();
+    ) -> (String, Option<(u32, HeadFault)>, bool) {
+        let (mut ours, mut theirs, notice) = filter();
         let mut text = Vec::new();
         let mut broken = false;
         let read =
-            async |ours: &mut Screen<DuplexStream>, text: &mut Vec<u8>, broken: &mut bool| {
+            async |ours: &mut Http1Filter<DuplexStream>, text: &mut Vec<u8>, broken: &mut bool| {
                 let mut buffer = vec![0; room];
                 while let Ok(read) =
                     tokio::time::timeout(Duration::from_millis(5), ours.read(&mut buffer)).await
@@ -441,7 +444,7 @@ mod tests {
         )
     }
 
-    async fn every_way(text: &str) -> (String, Option<(u32, Fault)>, bool) {
+    async fn every_way(text: &str) -> (String, Option<(u32, HeadFault)>, bool) {
         let whole = passed(std::iter::once(text.as_bytes()), 8192).await;
         for (size, room) in [(1, 8192), (7, 5), (text.len(), 10), (50, 8192)] {
             assert_eq!(
@@ -467,11 +470,11 @@ mod tests {
         let (got, notice, broken) = every_way(&text).await;
         assert_eq!(
             got,
-            format!("{GOOD}{GOOD}{}", std::str::from_utf8(STAND_IN).unwrap())
+            format!("{GOOD}{GOOD}{}", std::str::from_utf8(SUBSTITUTE).unwrap())
         );
         let (number, fault) = notice.unwrap();
         assert_eq!(number, 2);
-        assert!(matches!(fault, Fault::Framing(_)) && !broken);
+        assert!(matches!(fault, HeadFault::Framing(_)) && !broken);
     }
 
     #[tokio::test]
@@ -488,14 +491,14 @@ mod tests {
         for (text, fault) in [
             (
                 format!("GET / HTTP/1.1\r\nX: {long}\r\n\r\n"),
-                Fault::TooLarge,
+                HeadFault::TooLarge,
             ),
-            (format!("GET / HTTP/1.1\r\nX: {long}"), Fault::TooLarge),
+            (format!("GET / HTTP/1.1\r\nX: {long}"), HeadFault::TooLarge),
             (
                 format!("GET /{long} HTTP/1.1\r\n\r\n"),
-                Fault::TargetTooLong,
+                HeadFault::TargetTooLong,
             ),
-            (format!("GET /{long}"), Fault::TargetTooLong),
+            (format!("GET /{long}"), HeadFault::TargetTooLong),
         ] {
             assert_eq!(
                 every_way(&text).await.1,
@@ -508,23 +511,23 @@ mod tests {
 
     #[tokio::test]
     async fn t30_a_head_that_has_begun_must_end_and_one_that_has_not_is_no_request() {
-        let (mut ours, mut theirs, notice) = screen();
+        let (mut ours, mut theirs, notice) = filter();
         let mut buffer = [0; 100];
         assert_eq!(ours.read(&mut buffer).await.unwrap(), 0);
         assert!(notice.0.get().is_none());
         let (mut ours, _keep, notice) = {
-            let (ours, mut theirs, notice) = screen();
+            let (ours, mut theirs, notice) = filter();
             theirs.write_all(b"GET / HT").await.unwrap();
             (ours, theirs, notice)
         };
-        assert_eq!(ours.read(&mut buffer).await.unwrap(), STAND_IN.len());
-        assert_eq!(notice.of(0), Some(Fault::Slow));
+        assert_eq!(ours.read(&mut buffer).await.unwrap(), SUBSTITUTE.len());
+        assert_eq!(notice.of(0), Some(HeadFault::Slow));
         let _ = theirs.shutdown().await;
     }
 
     #[tokio::test]
     async fn t17_what_still_comes_behind_an_early_answer_is_dropped_within_bounds() {
-        let (mut ours, mut theirs, _) = screen();
+        let (mut ours, mut theirs, _) = filter();
         theirs
             .write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n")
             .await

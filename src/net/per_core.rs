@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 /// The threads. They end when the last clone is dropped.
 #[derive(Clone, Debug)]
-pub struct Cores(Arc<Threads>);
+pub struct PerCore(Arc<Threads>);
 
 #[derive(Debug)]
 struct Threads {
@@ -33,8 +33,8 @@ thread_local! {
     static HERE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// How many places there are to be [`here`]: one for each core, and one for everything else.
-pub fn places() -> usize {
+/// How many slots there are to be [`here`]: one for each core, and one for everything else.
+pub fn slots() -> usize {
     count() + 1
 }
 
@@ -47,7 +47,7 @@ fn count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-impl Cores {
+impl PerCore {
     /// Starts them.
     pub fn start() -> std::io::Result<Self> {
         let end = Arc::new(Notify::new());
@@ -84,7 +84,7 @@ impl Cores {
         else {
             return;
         };
-        let place = Place::take(&core.open);
+        let place = OpenCount::take(&core.open);
         let served = async move {
             let _place = place;
             connection.await;
@@ -101,16 +101,16 @@ impl Drop for Threads {
 }
 
 /// One of the open connections of a thread.
-struct Place(Arc<AtomicUsize>);
+struct OpenCount(Arc<AtomicUsize>);
 
-impl Place {
+impl OpenCount {
     fn take(open: &Arc<AtomicUsize>) -> Self {
         open.fetch_add(1, Ordering::Relaxed);
         Self(open.clone())
     }
 }
 
-impl Drop for Place {
+impl Drop for OpenCount {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -122,7 +122,7 @@ mod tests {
 
     #[tokio::test]
     async fn connections_are_spread_and_stay_where_they_are() {
-        let cores = Cores::start().unwrap();
+        let cores = PerCore::start().unwrap();
         let mut connections = JoinSet::new();
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         for _ in 0..2 * count() {
@@ -135,7 +135,7 @@ mod tests {
             });
         }
         drop(tell);
-        let mut at = vec![0; places()];
+        let mut at = vec![0; slots()];
         while let Some(place) = told.recv().await {
             at[place] += 1;
         }

@@ -8,9 +8,9 @@ use tower::Service;
 
 /// The service of the moment. Clones share it.
 #[derive(Debug)]
-pub struct Swap<S>(Arc<ArcSwap<S>>);
+pub struct Reloadable<S>(Arc<ArcSwap<S>>);
 
-impl<S> Swap<S> {
+impl<S> Reloadable<S> {
     /// Begins with one.
     pub fn new(first: S) -> Self {
         Self(Arc::new(ArcSwap::from_pointee(first)))
@@ -22,13 +22,13 @@ impl<S> Swap<S> {
     }
 }
 
-impl<S> Clone for Swap<S> {
+impl<S> Clone for Reloadable<S> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<R, S: Service<R> + Clone> Service<R> for Swap<S> {
+impl<R, S: Service<R> + Clone> Service<R> for Reloadable<S> {
     type Response = S::Response;
     type Error = S::Error;
     type Future = S::Future;

@@ -14,39 +14,39 @@ use tokio::sync::oneshot;
 pub(super) type AnyBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
 
 /// How much of a body is remembered. It is in memory for as long as its request waits for an answer.
-pub(super) const MOST: usize = 64 * 1024;
+pub(super) const MAX_KEPT: usize = 64 * 1024;
 
 /// How long a connection that has broken may take to let go of the body that it was sending.
-const LET_GO: Duration = Duration::from_secs(1);
+const RELEASE_TIME: Duration = Duration::from_secs(1);
 
 /// A body on loan to a request. When the request is done with it, what is still whole of it goes back.
-pub(super) struct Lent {
-    whole: Option<Whole>,
+pub(super) struct ReplayableBody {
+    whole: Option<WholeBody>,
     /// What goes out before the rest of the body.
     ahead: std::vec::IntoIter<Bytes>,
     ahead_bytes: u64,
     /// How much may be remembered.
     most: usize,
-    back: Option<oneshot::Sender<Whole>>,
+    back: Option<oneshot::Sender<WholeBody>>,
     /// The body where it is not whole any more.
     rest: Option<AnyBody>,
 }
 
 /// A body from its beginning: what has come in of it, and the rest.
-struct Whole {
+struct WholeBody {
     begun: Vec<Bytes>,
     bytes: usize,
     rest: AnyBody,
 }
 
 /// Where a body that was lent comes back.
-pub(super) struct Loan(oneshot::Receiver<Whole>);
+pub(super) struct ReturnedBody(oneshot::Receiver<WholeBody>);
 
-impl Lent {
+impl ReplayableBody {
     /// Lends a body. Up to `most` bytes of it are remembered; with none it is whole only as long as nothing of it has gone.
-    pub(super) fn new(body: AnyBody, most: usize) -> (Self, Loan) {
+    pub(super) fn new(body: AnyBody, most: usize) -> (Self, ReturnedBody) {
         Self::from(
-            Whole {
+            WholeBody {
                 begun: Vec::new(),
                 bytes: 0,
                 rest: body,
@@ -55,7 +55,7 @@ impl Lent {
         )
     }
 
-    fn from(whole: Whole, most: usize) -> (Self, Loan) {
+    fn from(whole: WholeBody, most: usize) -> (Self, ReturnedBody) {
         let (back, loan) = oneshot::channel();
         let (ahead, ahead_bytes) = (whole.begun.clone().into_iter(), whole.bytes as u64);
         (
@@ -67,7 +67,7 @@ impl Lent {
                 back: Some(back),
                 rest: None,
             },
-            Loan(loan),
+            ReturnedBody(loan),
         )
     }
 
@@ -86,15 +86,18 @@ impl Lent {
     }
 }
 
-impl Loan {
+impl ReturnedBody {
     /// The body, to be sent once more; none where it is not whole.
-    pub(super) async fn returned(self) -> Option<Lent> {
-        let whole = tokio::time::timeout(LET_GO, self.0).await.ok()?.ok()?;
-        Some(Lent::from(whole, 0).0)
+    pub(super) async fn returned(self) -> Option<ReplayableBody> {
+        let whole = tokio::time::timeout(RELEASE_TIME, self.0)
+            .await
+            .ok()?
+            .ok()?;
+        Some(ReplayableBody::from(whole, 0).0)
     }
 }
 
-impl Body for Lent {
+impl Body for ReplayableBody {
     type Data = Bytes;
     type Error = Box<dyn Error + Send + Sync>;
 
@@ -151,7 +154,7 @@ impl Body for Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for ReplayableBody {
     fn drop(&mut self) {
         if let (Some(whole), Some(back)) = (self.whole.take(), self.back.take()) {
             let _ = back.send(whole);
@@ -173,7 +176,7 @@ mod tests {
         StreamBody::new(futures_util::stream::iter(pieces)).boxed_unsync()
     }
 
-    async fn take(lent: &mut Lent) -> Option<Bytes> {
+    async fn take(lent: &mut ReplayableBody) -> Option<Bytes> {
         lent.frame()
             .await
             .map(|frame| frame.unwrap().into_data().unwrap())
@@ -182,7 +185,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_comes_back_whole_while_little_of_it_has_gone() {
         for gone in 0..=3 {
-            let (mut lent, loan) = Lent::new(body(&["ab", "cd", "ef"]), 6);
+            let (mut lent, loan) = ReplayableBody::new(body(&["ab", "cd", "ef"]), 6);
             for _ in 0..gone {
                 take(&mut lent).await;
             }
@@ -203,7 +206,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_is_not_whole_does_not_come_back() {
-        let (mut lent, loan) = Lent::new(body(&["ab", "cd"]), 3);
+        let (mut lent, loan) = ReplayableBody::new(body(&["ab", "cd"]), 3);
         take(&mut lent).await;
         take(&mut lent).await;
         drop(lent);
@@ -211,14 +214,14 @@ mod tests {
             loan.returned().await.is_none(),
             "more has gone than is remembered"
         );
-        let (mut lent, loan) = Lent::new(body(&["ab"]), 0);
+        let (mut lent, loan) = ReplayableBody::new(body(&["ab"]), 0);
         take(&mut lent).await;
         drop(lent);
         assert!(loan.returned().await.is_none());
         let broken = StreamBody::new(futures_util::stream::iter([Err::<Frame<Bytes>, _>(
             "it broke".into(),
         )]));
-        let (mut lent, loan) = Lent::new(broken.boxed_unsync(), 9);
+        let (mut lent, loan) = ReplayableBody::new(broken.boxed_unsync(), 9);
         assert!(lent.frame().await.unwrap().is_err());
         drop(lent);
         assert!(loan.returned().await.is_none(), "its sender has failed");

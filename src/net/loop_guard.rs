@@ -11,9 +11,9 @@ const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 /// A gateway's marks: the same in all its processes, others in every gateway, and one for each server that it calls, so
 /// that two servers cannot tell from them that the same gateway calls both.
 #[derive(Clone, Debug)]
-pub struct Mark(Vec<(String, HeaderValue)>);
+pub struct LoopGuard(Vec<(String, HeaderValue)>);
 
-impl Mark {
+impl LoopGuard {
     /// The marks of the gateway with this secret for the servers that it calls.
     pub fn new<'u>(secret: &str, servers: impl IntoIterator<Item = &'u Uri>) -> Self {
         let mark = |server: String| {
@@ -83,8 +83,11 @@ mod tests {
     fn security_f33_our_marks_are_told_from_those_of_others_and_differ_by_server() {
         let servers: [Uri; 2] =
             ["https://a.test/base", "https://b.test"].map(|uri| uri.parse().unwrap());
-        let (ours, theirs) = (Mark::new("0011", &servers), Mark::new("0012", &servers));
-        let put = |marks: &Mark, server: &Uri| {
+        let (ours, theirs) = (
+            LoopGuard::new("0011", &servers),
+            LoopGuard::new("0012", &servers),
+        );
+        let put = |marks: &LoopGuard, server: &Uri| {
             let mut headers = HeaderMap::new();
             headers.insert(
                 CDN_LOOP,

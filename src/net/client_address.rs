@@ -17,21 +17,21 @@ use crate::model::Block;
 
 /// The address that limits and logs go by. Every request carries it as an extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer(pub IpAddr, pub Standing);
+pub struct Peer(pub IpAddr, pub AddressOwner);
 
 /// Whether an address is the caller's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum AddressOwner {
     /// It is.
-    Own,
+    Caller,
     /// It is that of the last proxy that could be followed: the caller itself is unknown.
-    OfProxy,
+    Proxy,
 }
 
 impl Peer {
     /// Whether the caller is known to call from one of these blocks.
     pub fn is_in(&self, blocks: &[Block]) -> bool {
-        self.1 == Standing::Own && blocks.iter().any(|block| block.holds(self.0))
+        self.1 == AddressOwner::Caller && blocks.iter().any(|block| block.holds(self.0))
     }
 }
 
@@ -55,7 +55,7 @@ pub(super) fn client(
 ) -> Peer {
     let mut last = peer.to_canonical();
     if !is_trusted(last, trusted) {
-        return Peer(last, Standing::Own);
+        return Peer(last, AddressOwner::Caller);
     }
     let steps = match written {
         Forwarding::XForwardedFor => x_forwarded_for(headers),
@@ -72,9 +72,9 @@ pub(super) fn client(
         return Peer(
             last,
             if others {
-                Standing::OfProxy
+                AddressOwner::Proxy
             } else {
-                Standing::Own
+                AddressOwner::Caller
             },
         );
     };
@@ -84,10 +84,10 @@ pub(super) fn client(
         }
         match step {
             Some(address) => last = address,
-            None => return Peer(last, Standing::OfProxy),
+            None => return Peer(last, AddressOwner::Proxy),
         }
     }
-    Peer(last, Standing::Own)
+    Peer(last, AddressOwner::Caller)
 }
 
 /// The address of `X-Real-IP`, which stands there alone.
@@ -297,7 +297,11 @@ mod tests {
                 &[("forwarded", value)],
             );
             assert_eq!(peer.0.to_string(), client, "{value}");
-            assert_eq!(peer.1 == Standing::OfProxy, client == "10.0.0.5", "{value}");
+            assert_eq!(
+                peer.1 == AddressOwner::Proxy,
+                client == "10.0.0.5",
+                "{value}"
+            );
         }
     }
 
@@ -322,10 +326,10 @@ mod tests {
         ] {
             assert_eq!(
                 told("10.0.0.5", &proxies, written, &both),
-                Peer(caller.parse().unwrap(), Standing::Own)
+                Peer(caller.parse().unwrap(), AddressOwner::Caller)
             );
         }
-        let proxy = Peer("10.0.0.5".parse().unwrap(), Standing::OfProxy);
+        let proxy = Peer("10.0.0.5".parse().unwrap(), AddressOwner::Proxy);
         for (written, lines) in [
             (XForwardedFor, &[("forwarded", "for=10.0.0.7")][..]),
             (XForwardedFor, &[("x-real-ip", "10.0.0.7")]),
@@ -357,7 +361,7 @@ mod tests {
         );
         assert_eq!(
             (peer.0.to_string().as_str(), peer.1),
-            ("10.0.0.9", Standing::OfProxy)
+            ("10.0.0.9", AddressOwner::Proxy)
         );
         // Callers inside who need no proxy.
         for lines in [&[][..], &[("x-forwarded-for", "10.1.1.1")]] {
@@ -385,7 +389,7 @@ mod tests {
         );
         assert_eq!(
             (peer.0.to_string().as_str(), peer.1),
-            ("10.0.0.7", Standing::OfProxy)
+            ("10.0.0.7", AddressOwner::Proxy)
         );
         let just = format!("1.1.1.1, {}", vec!["10.0.0.7"; MAX_STEPS - 1].join(", "));
         assert_eq!(

@@ -11,13 +11,13 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::time::{Sleep, sleep};
 
 /// The connection. Silence of our own is no stall: only a write that waits is.
-pub(super) struct Stalling<T> {
+pub(super) struct WriteTimeout<T> {
     inner: T,
     stall: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl<T> Stalling<T> {
+impl<T> WriteTimeout<T> {
     pub(super) const fn new(inner: T, stall: Duration) -> Self {
         Self {
             inner,
@@ -43,7 +43,7 @@ impl<T> Stalling<T> {
     }
 }
 
-impl<T: Read + Unpin> Read for Stalling<T> {
+impl<T: Read + Unpin> Read for WriteTimeout<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -53,7 +53,7 @@ impl<T: Read + Unpin> Read for Stalling<T> {
     }
 }
 
-impl<T: Write + Unpin> Write for Stalling<T> {
+impl<T: Write + Unpin> Write for WriteTimeout<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -94,14 +94,14 @@ mod tests {
 
     use super::*;
 
-    async fn write(to: &mut Stalling<TokioIo<tokio::io::DuplexStream>>) -> Result<usize> {
+    async fn write(to: &mut WriteTimeout<TokioIo<tokio::io::DuplexStream>>) -> Result<usize> {
         poll_fn(|cx| Pin::new(&mut *to).poll_write(cx, &[0; 64])).await
     }
 
     #[tokio::test]
     async fn an_end_that_does_not_read_breaks_and_a_slow_one_does_not() {
         let (ours, mut theirs) = tokio::io::duplex(64);
-        let mut ours = Stalling::new(TokioIo::new(ours), Duration::from_millis(200));
+        let mut ours = WriteTimeout::new(TokioIo::new(ours), Duration::from_millis(200));
         assert_eq!(write(&mut ours).await.unwrap(), 64);
         for _ in 0..3 {
             let read = async {

@@ -1,7 +1,7 @@
 //! HTTP/2 frames, followed on their way in and out: not what they say, only their nine bytes of head. The library
 //! bounds what one frame and one stream may cost; here is seen what only the whole of a connection shows: frames that
 //! cost us work and them nothing, streams opened to be reset, a header block that is left open, an answer that nobody
-//! takes. What is seen stands in [`Pulse`], and the connection's task asks it for a verdict.
+//! takes. What is seen stands in [`H2Monitor`], and the connection's task asks it for a verdict.
 
 use std::collections::HashMap;
 use std::io::Result;
@@ -26,10 +26,10 @@ const FREE_RESETS: u64 = 100;
 
 /// What a connection's frames show.
 #[derive(Debug)]
-pub(super) struct Pulse(Mutex<Seen>);
+pub(super) struct H2Monitor(Mutex<FrameCounts>);
 
 #[derive(Debug)]
-struct Seen {
+struct FrameCounts {
     since: Instant,
     /// Header blocks that were whole.
     requests: u64,
@@ -54,7 +54,7 @@ struct Seen {
 
 /// Bounds of a connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(super) struct H2Timeouts {
     pub(super) head: Duration,
     pub(super) idle: Duration,
     pub(super) stall: Duration,
@@ -62,7 +62,7 @@ pub(super) struct Patience {
 
 /// What should become of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum H2Verdict {
     /// It goes on.
     Good,
     /// What was begun may end, nothing new begins.
@@ -71,10 +71,10 @@ pub(super) enum Verdict {
     Cut(&'static str),
 }
 
-impl Pulse {
+impl H2Monitor {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        Self(Mutex::new(Seen {
+        Self(Mutex::new(FrameCounts {
             since: now,
             requests: 0,
             resets: 0,
@@ -91,20 +91,20 @@ impl Pulse {
         }))
     }
 
-    pub(super) fn verdict(&self, now: Instant, patience: Patience) -> Verdict {
+    pub(super) fn verdict(&self, now: Instant, patience: H2Timeouts) -> H2Verdict {
         let seen = self.seen();
         let longer = |since: Instant, than: Duration| now.duration_since(since) > than;
         if seen.flood {
-            return Verdict::WindDown("frames or resets without end");
+            return H2Verdict::WindDown("frames or resets without end");
         }
         if seen
             .block_since
             .is_some_and(|since| longer(since, patience.head))
         {
-            return Verdict::Cut("a header block was left open");
+            return H2Verdict::Cut("a header block was left open");
         }
         if seen.requests == 0 && longer(seen.since, patience.head) {
-            return Verdict::Cut("no request came");
+            return H2Verdict::Cut("no request came");
         }
         let still = seen
             .answers
@@ -112,12 +112,12 @@ impl Pulse {
             .filter(|last| longer(**last, patience.stall))
             .count();
         if still > seen.hungry {
-            return Verdict::Cut("the other end does not read");
+            return H2Verdict::Cut("the other end does not read");
         }
         if seen.busy == 0 && seen.answers.is_empty() && longer(seen.active, patience.idle) {
-            return Verdict::WindDown("idle");
+            return H2Verdict::WindDown("idle");
         }
-        Verdict::Good
+        H2Verdict::Good
     }
 
     /// Whether nothing more is read because too much came.
@@ -126,17 +126,17 @@ impl Pulse {
     }
 
     /// A request has come; dropping what is returned says that its answer begins, or never will.
-    pub(super) fn busy(self: &Arc<Self>) -> Busy {
+    pub(super) fn busy(self: &Arc<Self>) -> PendingAnswer {
         self.seen().busy += 1;
-        Busy(self.clone())
+        PendingAnswer(self.clone())
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, FrameCounts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Seen {
+impl FrameCounts {
     fn came(&mut self, frame: FrameHead) {
         let ends_block = frame.flags & 0x4 != 0;
         match frame.kind {
@@ -203,9 +203,9 @@ impl Seen {
 }
 
 /// A request without an answer yet.
-pub(super) struct Busy(Arc<Pulse>);
+pub(super) struct PendingAnswer(Arc<H2Monitor>);
 
-impl Drop for Busy {
+impl Drop for PendingAnswer {
     fn drop(&mut self) {
         let mut seen = self.0.seen();
         seen.busy -= 1;
@@ -214,14 +214,14 @@ impl Drop for Busy {
 }
 
 /// An answer's body that says when it waits for us, so that a stream that is silent is told from one nobody reads.
-pub(super) struct Watched<B> {
+pub(super) struct WatchedBody<B> {
     inner: B,
     hungry: bool,
-    pulse: Arc<Pulse>,
+    pulse: Arc<H2Monitor>,
 }
 
-impl<B> Watched<B> {
-    pub(super) const fn new(inner: B, pulse: Arc<Pulse>) -> Self {
+impl<B> WatchedBody<B> {
+    pub(super) const fn new(inner: B, pulse: Arc<H2Monitor>) -> Self {
         Self {
             inner,
             hungry: false,
@@ -242,7 +242,7 @@ impl<B> Watched<B> {
     }
 }
 
-impl<B: Body + Unpin> Body for Watched<B> {
+impl<B: Body + Unpin> Body for WatchedBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -264,7 +264,7 @@ impl<B: Body + Unpin> Body for Watched<B> {
     }
 }
 
-impl<B> Drop for Watched<B> {
+impl<B> Drop for WatchedBody<B> {
     fn drop(&mut self) {
         self.hunger(false);
     }
@@ -294,14 +294,14 @@ impl FrameHead {
 }
 
 /// One direction of a connection.
-struct Following {
+struct FrameFollower {
     head: [u8; 9],
     have: usize,
     /// What is left of a payload, or of the preface.
     left: usize,
 }
 
-impl Following {
+impl FrameFollower {
     fn follow(&mut self, mut bytes: &[u8], mut each: impl FnMut(FrameHead)) {
         while !bytes.is_empty() {
             let skip = self.left.min(bytes.len());
@@ -328,23 +328,23 @@ impl Following {
 }
 
 /// A connection, followed in both directions.
-pub(super) struct Frames<T> {
+pub(super) struct H2Guard<T> {
     inner: T,
-    inward: Following,
-    outward: Following,
-    pulse: Arc<Pulse>,
+    inward: FrameFollower,
+    outward: FrameFollower,
+    pulse: Arc<H2Monitor>,
 }
 
-impl<T> Frames<T> {
-    pub(super) const fn new(inner: T, pulse: Arc<Pulse>) -> Self {
+impl<T> H2Guard<T> {
+    pub(super) const fn new(inner: T, pulse: Arc<H2Monitor>) -> Self {
         Self {
             inner,
-            inward: Following {
+            inward: FrameFollower {
                 head: [0; 9],
                 have: 0,
                 left: PREFACE.len(),
             },
-            outward: Following {
+            outward: FrameFollower {
                 head: [0; 9],
                 have: 0,
                 left: 0,
@@ -354,7 +354,7 @@ impl<T> Frames<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Frames<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for H2Guard<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -374,7 +374,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Frames<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Frames<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for H2Guard<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -426,7 +426,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Frames<T> {
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience = Patience {
+    const PATIENCE: H2Timeouts = H2Timeouts {
         head: Duration::from_secs(10),
         idle: Duration::from_secs(60),
         stall: Duration::from_secs(30),
@@ -451,7 +451,7 @@ mod tests {
         .concat();
         for size in [1, 4, 100] {
             let mut found = Vec::new();
-            let mut inward = Following {
+            let mut inward = FrameFollower {
                 head: [0; 9],
                 have: 0,
                 left: PREFACE.len(),
@@ -467,16 +467,16 @@ mod tests {
 
     #[tokio::test]
     async fn t22_t23_resets_and_frames_that_ask_nothing_are_a_flood() {
-        let pulse = Pulse::new();
+        let pulse = H2Monitor::new();
         for stream in 0..100 {
             pulse.seen().came(frame(9, kind::HEADERS, 5, stream));
             pulse.seen().came(frame(4, kind::RST_STREAM, 0, stream));
         }
-        assert_eq!(pulse.verdict(Instant::now(), PATIENCE), Verdict::Good);
+        assert_eq!(pulse.verdict(Instant::now(), PATIENCE), H2Verdict::Good);
         pulse.seen().came(frame(4, kind::RST_STREAM, 0, 1));
         assert!(matches!(
             pulse.verdict(Instant::now(), PATIENCE),
-            Verdict::WindDown(_)
+            H2Verdict::WindDown(_)
         ));
 
         for (kind, flags) in [
@@ -487,14 +487,14 @@ mod tests {
             (2, 0),
             (77, 0),
         ] {
-            let pulse = Pulse::new();
+            let pulse = H2Monitor::new();
             for _ in 0..=MAX_IDLE_FRAMES {
                 pulse.seen().came(frame(0, kind, flags, 1));
             }
             assert!(
                 matches!(
                     pulse.verdict(Instant::now(), PATIENCE),
-                    Verdict::WindDown(_)
+                    H2Verdict::WindDown(_)
                 ),
                 "{kind}"
             );
@@ -504,32 +504,32 @@ mod tests {
     #[tokio::test]
     async fn t24_t29_what_is_left_open_ends_and_what_waits_for_us_does_not() {
         let later = |seconds| Instant::now() + Duration::from_secs(seconds);
-        let pulse = Arc::new(Pulse::new());
+        let pulse = Arc::new(H2Monitor::new());
         assert!(matches!(
             pulse.verdict(later(11), PATIENCE),
-            Verdict::Cut(_)
+            H2Verdict::Cut(_)
         ));
         pulse.seen().came(frame(9, kind::HEADERS, 1, 1));
         assert!(matches!(
             pulse.verdict(later(11), PATIENCE),
-            Verdict::Cut("a header block was left open")
+            H2Verdict::Cut("a header block was left open")
         ));
         pulse.seen().came(frame(9, kind::CONTINUATION, 4, 1));
         let busy = pulse.busy();
-        assert_eq!(pulse.verdict(later(999), PATIENCE), Verdict::Good);
+        assert_eq!(pulse.verdict(later(999), PATIENCE), H2Verdict::Good);
         drop(busy);
         pulse.seen().went(frame(9, kind::HEADERS, 4, 1));
         assert!(matches!(
             pulse.verdict(later(31), PATIENCE),
-            Verdict::Cut("the other end does not read")
+            H2Verdict::Cut("the other end does not read")
         ));
         pulse.seen().hungry = 1;
-        assert_eq!(pulse.verdict(later(999), PATIENCE), Verdict::Good);
+        assert_eq!(pulse.verdict(later(999), PATIENCE), H2Verdict::Good);
         pulse.seen().went(frame(0, kind::DATA, 1, 1));
-        assert_eq!(pulse.verdict(later(59), PATIENCE), Verdict::Good);
+        assert_eq!(pulse.verdict(later(59), PATIENCE), H2Verdict::Good);
         assert_eq!(
             pulse.verdict(later(61), PATIENCE),
-            Verdict::WindDown("idle")
+            H2Verdict::WindDown("idle")
         );
     }
 }
