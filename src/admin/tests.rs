@@ -24,8 +24,8 @@ use crate::inbox::{
 };
 use crate::inbox::{SourceFare, WaitingDelivery};
 use crate::model::{
-    Accepted, Account, Attachment, AttachmentId, Attempt, Class, DeliveryId, EventId, Name,
-    NewDelivery, NewEvent, Origin, Param, Params, ProofMark, DeliveryState, Timestamp, UpstreamIds,
+    Accepted, Account, Attachment, AttachmentId, Attempt, Class, DeliveryId, DeliveryState,
+    EventId, Name, NewDelivery, NewEvent, Origin, Param, Params, ProofMark, Timestamp, UpstreamIds,
     UsedProof,
 };
 use crate::net::Client;
@@ -246,8 +246,8 @@ impl Inbox for Memory {
     ) -> Result<bool, InboxError> {
         let mut events = self.events.lock().unwrap();
         let mut deliveries = events.iter_mut().flat_map(|event| &mut event.deliveries);
-        let found =
-            deliveries.find(|delivery| delivery.id == id && delivery.state == DeliveryState::Unknown);
+        let found = deliveries
+            .find(|delivery| delivery.id == id && delivery.state == DeliveryState::Unknown);
         let Some(delivery) = found else {
             return Ok(false);
         };
@@ -378,8 +378,8 @@ impl Inbox for Memory {
     async fn cancel(&self, id: DeliveryId, _: Timestamp) -> Result<bool, InboxError> {
         let mut events = self.events.lock().unwrap();
         let mut deliveries = events.iter_mut().flat_map(|event| &mut event.deliveries);
-        let found =
-            deliveries.find(|delivery| delivery.id == id && delivery.state == DeliveryState::Pending);
+        let found = deliveries
+            .find(|delivery| delivery.id == id && delivery.state == DeliveryState::Pending);
         Ok(found
             .map(|delivery| delivery.state = DeliveryState::Cancelled)
             .is_some())
@@ -936,7 +936,8 @@ async fn pages_follow_each_other_and_filters_hold() {
 
     {
         let event = &mut world.inbox.events.lock().unwrap()[3];
-        (event.summary.states, event.deliveries[0].state) = (vec![DeliveryState::Dead], DeliveryState::Dead);
+        (event.summary.states, event.deliveries[0].state) =
+            (vec![DeliveryState::Dead], DeliveryState::Dead);
     }
     let (_, page) = world.get("/events?state=dead").await;
     assert_eq!(page["items"][0]["reason"]["result"], "completed");
@@ -1072,7 +1073,9 @@ async fn a_callers_own_call_is_replayed_as_it_was_made_while_it_is_there() {
         (status, answer["code"].as_str()),
         (409, Some("call_erased"))
     );
-    first(&|delivery| (delivery.sealed, delivery.state) = (SealedCall::Kept, DeliveryState::Unknown));
+    first(&|delivery| {
+        (delivery.sealed, delivery.state) = (SealedCall::Kept, DeliveryState::Unknown)
+    });
     assert_eq!(world.ask(Method::POST, &replay).await.0, 202);
     let deliveries = world.inbox.events.lock().unwrap()[3].deliveries.clone();
     assert_eq!(

@@ -21,7 +21,7 @@ use crate::config::{
 use crate::model::attachment::{cleaned_name, cleaned_type};
 use crate::model::{Attachment, Timestamp};
 use crate::net::Client;
-use crate::net::download::{DownloadBounds, Download, DownloadError};
+use crate::net::download::{Download, DownloadBounds, DownloadError};
 use crate::text;
 
 /// The longest id, in bytes.

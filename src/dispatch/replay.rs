@@ -17,7 +17,7 @@ use crate::inbox::{
     Anew, EventDetail, EventFilter, EventSummary, Inbox, InboxError, Job, JobState, JobStep,
     SealedCall,
 };
-use crate::model::{Class, Clock, DeliveryId, NewDelivery, DeliveryState, Timestamp, UpstreamIds};
+use crate::model::{Class, Clock, DeliveryId, DeliveryState, NewDelivery, Timestamp, UpstreamIds};
 
 /// How often jobs are looked for, and how long one rests after a failure.
 const LOOK: Duration = Duration::from_secs(2);
@@ -423,7 +423,10 @@ mod tests {
         assert_eq!(left_out(None, &event(&[DeliveryState::Delivered])), None);
         assert_eq!(left_out(None, &event(&[])), None);
         assert_eq!(
-            left_out(dead, &event(&[DeliveryState::Dead, DeliveryState::Delivered])),
+            left_out(
+                dead,
+                &event(&[DeliveryState::Dead, DeliveryState::Delivered])
+            ),
             Some(ReplayRefused::ReplayedSince)
         );
         assert_eq!(
@@ -431,7 +434,10 @@ mod tests {
             Some(ReplayRefused::OnItsWay)
         );
         assert_eq!(
-            left_out(Some(DeliveryState::Pending), &event(&[DeliveryState::Pending])),
+            left_out(
+                Some(DeliveryState::Pending),
+                &event(&[DeliveryState::Pending])
+            ),
             Some(ReplayRefused::OnItsWay)
         );
     }

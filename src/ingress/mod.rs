@@ -35,7 +35,7 @@ use crate::inbox::seal::Sealer;
 use crate::inbox::{BudgetError, Budgets, CountedRun, Inbox};
 use crate::limit::RateLimits;
 use crate::model::{
-    Clock, EventId, NewEvent, Outcome, Params, Refusal, RequestId, Route, DeliveryState, Timestamp,
+    Clock, DeliveryState, EventId, NewEvent, Outcome, Params, Refusal, RequestId, Route, Timestamp,
     UpstreamIds,
 };
 use crate::net::{ConnectionObserver, LoopGuard, TurnedAway};

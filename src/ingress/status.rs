@@ -12,7 +12,7 @@ use super::Ingress;
 use super::respond::{json, task};
 use crate::inbox::EventDetail;
 use crate::mapping::getter::shape;
-use crate::model::{EventId, Refusal, DeliveryState};
+use crate::model::{DeliveryState, EventId, Refusal};
 
 /// The path of an event.
 pub(super) const PATH: &str = "/events/";

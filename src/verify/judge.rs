@@ -18,7 +18,7 @@ use super::scheme::{AlgorithmChoice, KeyMaterial, Mechanism, Scheme, Signed, Sig
 use super::signature::ProofError;
 use super::signing_oracle;
 use crate::model::{
-    TokenClaims, OriginFault, Proof, ProofMark, Received, Refusal, Strength, Timestamp, Verify,
+    OriginFault, Proof, ProofMark, Received, Refusal, Strength, Timestamp, TokenClaims, Verify,
 };
 
 /// How many items of a list are proved one by one.

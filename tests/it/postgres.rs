@@ -13,8 +13,8 @@ use sluicegate::inbox::{
     Pause, Resolution, Settled, Settlement, Terms,
 };
 use sluicegate::model::{
-    Accepted, Account, Attempt, Class, Clock, DeliveryId, Destination, EventId, NewDelivery,
-    NewEvent, Overlap, OverlapMode, Params, Route, DeliveryState, Strength,
+    Accepted, Account, Attempt, Class, Clock, DeliveryId, DeliveryState, Destination, EventId,
+    NewDelivery, NewEvent, Overlap, OverlapMode, Params, Route, Strength,
 };
 
 use crate::cluster::{self, Cluster, beside, options, within};

@@ -20,7 +20,9 @@ use super::proof::{self, Played};
 use super::settle::MAX_TEXT;
 use super::{attachment, routes};
 use crate::inbox::{Anew, InboxError, Replayed, cut};
-use crate::model::{Accepted, DeliveryId, EventId, NewDelivery, NewEvent, Route, DeliveryState, Timestamp};
+use crate::model::{
+    Accepted, DeliveryId, DeliveryState, EventId, NewDelivery, NewEvent, Route, Timestamp,
+};
 
 /// What rows and their places in indexes need beside what is in them, about.
 const OVERHEAD: usize = 1024;

@@ -12,7 +12,7 @@ use super::claim::text;
 use super::database::rows;
 use super::error::DatabaseError;
 use crate::inbox::{EventFilter, EventSummary, Page};
-use crate::model::{EventId, DeliveryState, Timestamp};
+use crate::model::{DeliveryState, EventId, Timestamp};
 
 /// How many events a page has at most.
 const PAGE: usize = 200;
@@ -137,7 +137,9 @@ impl<'a> ListWalk<'a> {
             .as_deref()
             .filter(|text| !text.trim().is_empty());
         // Few deliveries are not delivered, so they have an index of their own; the others are found soon by looking.
-        let listed = filter.state.filter(|state| *state != DeliveryState::Delivered);
+        let listed = filter
+            .state
+            .filter(|state| *state != DeliveryState::Delivered);
         let way = match (
             text.filter(|_| indexed),
             &filter.dedup,

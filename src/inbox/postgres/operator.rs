@@ -11,7 +11,7 @@ use super::error::DatabaseError;
 use super::routes;
 use super::settle::{MAX_TEXT, erase_calls, prune_attempts};
 use crate::inbox::{Pause, Resolution, cut};
-use crate::model::{DeliveryId, Destination, DeliveryState, Timestamp};
+use crate::model::{DeliveryId, DeliveryState, Destination, Timestamp};
 
 /// A delivery whose lane is locked.
 struct LockedDelivery {

@@ -19,7 +19,7 @@ use super::error::DatabaseError;
 use super::health::Health;
 use super::settle::free_lanes;
 use crate::inbox::ReplicaStatus;
-use crate::model::{Role, Roles, DeliveryState};
+use crate::model::{DeliveryState, Role, Roles};
 
 /// How many leases are freed in one transaction.
 const CHUNK: i64 = 200;

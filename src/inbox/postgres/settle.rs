@@ -12,7 +12,7 @@ use super::database::{Counts, change, rows};
 use super::error::DatabaseError;
 use super::sweep;
 use crate::inbox::{Next, Settled, Settlement, cut};
-use crate::model::{Account, DeliveryId, EventId, DeliveryState, Timestamp};
+use crate::model::{Account, DeliveryId, DeliveryState, EventId, Timestamp};
 
 /// How many tries of a delivery are kept.
 const TRIES: i64 = 50;
@@ -267,8 +267,10 @@ impl<'a> DeliveryUpdates<'a> {
         self.strikes.push(strikes);
         self.keep_doubt.push(keep_doubt);
         self.doubts.push(doubt.map(Timestamp::millis));
-        self.ends
-            .push(matches!(state, DeliveryState::Delivered | DeliveryState::Dead));
+        self.ends.push(matches!(
+            state,
+            DeliveryState::Delivered | DeliveryState::Dead
+        ));
         self.statuses
             .push(answer.map(|answer| cut(&answer.status, MAX_TEXT).as_bytes()));
         self.finished.push(

@@ -13,7 +13,7 @@ use super::settle;
 use super::writer::Transaction;
 use crate::inbox::{Anew, InboxError, Replayed, fair};
 use crate::model::{
-    Accepted, Account, Attempt, Backlog, DeliveryId, EventId, NewDelivery, NewEvent, DeliveryState,
+    Accepted, Account, Attempt, Backlog, DeliveryId, DeliveryState, EventId, NewDelivery, NewEvent,
     Timestamp, UsedProof,
 };
 
@@ -391,7 +391,8 @@ fn is_behind(
     delivery: &NewDelivery,
 ) -> rusqlite::Result<bool> {
     if let Some(most) = backlog.most
-        && tx.counted(&event.source, DeliveryState::Pending)? >= i64::try_from(most).unwrap_or(i64::MAX)
+        && tx.counted(&event.source, DeliveryState::Pending)?
+            >= i64::try_from(most).unwrap_or(i64::MAX)
     {
         return Ok(true);
     }

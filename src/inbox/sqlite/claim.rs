@@ -20,7 +20,7 @@ use super::writer::{Transaction, Work, WriterMessage, held};
 use super::{overlap, query, settle};
 use crate::inbox::fair::{ROUTES, Shares};
 use crate::inbox::{Claimed, InboxError, Merged, Next, Settlement, Terms};
-use crate::model::{Attempt, DeliveryId, EventId, Params, Route, DeliveryState, Timestamp};
+use crate::model::{Attempt, DeliveryId, DeliveryState, EventId, Params, Route, Timestamp};
 
 /// How many leases one claim gives at most.
 pub(super) const MOST: usize = 1024;

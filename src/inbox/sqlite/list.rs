@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use super::query::state;
 use super::search;
 use crate::inbox::{EventFilter, EventSummary, Page};
-use crate::model::{EventId, DeliveryState, Timestamp};
+use crate::model::{DeliveryState, EventId, Timestamp};
 
 /// How many events a page has at most.
 const PAGE: usize = 200;
@@ -96,7 +96,9 @@ impl<'a> ListWalk<'a> {
         }
         let words = filter.text.as_deref().map(search::of).unwrap_or_default();
         // Few deliveries are not delivered, so they have an index of their own; the others are found soon by looking.
-        let listed = filter.state.filter(|state| *state != DeliveryState::Delivered);
+        let listed = filter
+            .state
+            .filter(|state| *state != DeliveryState::Delivered);
         let way = match (
             &filter.dedup,
             &filter.thread,

@@ -55,8 +55,8 @@ use super::{
     Turn as Before, Usage, WaitingDelivery,
 };
 use crate::model::{
-    Accepted, Attachment, AttachmentId, DeliveryId, Destination, EventId, NewDelivery, NewEvent,
-    ProofMark, Role, DeliveryState, Timestamp, UpstreamIds, UsedProof,
+    Accepted, Attachment, AttachmentId, DeliveryId, DeliveryState, Destination, EventId,
+    NewDelivery, NewEvent, ProofMark, Role, Timestamp, UpstreamIds, UsedProof,
 };
 
 /// How many bytes of records may wait for the writer.
@@ -846,7 +846,10 @@ fn free_leases(conn: &Connection) -> rusqlite::Result<()> {
         *freed.entry(source).or_default() += 1;
     }
     for (source, count) in freed {
-        for (state, by) in [(DeliveryState::Leased, -count), (DeliveryState::Pending, count)] {
+        for (state, by) in [
+            (DeliveryState::Leased, -count),
+            (DeliveryState::Pending, count),
+        ] {
             conn.execute(
                 "UPDATE counter SET count = count + ?3 WHERE source = ?1 AND state = ?2",
                 (&source, state.as_str(), by),

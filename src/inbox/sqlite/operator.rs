@@ -7,7 +7,7 @@ use super::query;
 use super::settle;
 use super::writer::Transaction;
 use crate::inbox::{Job, JobState, JobStep, NewJob, Pause, Replayed, Resolution};
-use crate::model::{Attempt, DeliveryId, Destination, DeliveryState, Timestamp};
+use crate::model::{Attempt, DeliveryId, DeliveryState, Destination, Timestamp};
 
 /// How many jobs are told of.
 const JOBS: i64 = 100;

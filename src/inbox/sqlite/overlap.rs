@@ -9,7 +9,7 @@ use rusqlite::Row;
 use super::claim::LaneHead;
 use super::settle;
 use super::writer::Transaction;
-use crate::model::{DeliveryId, EventId, Overlap, OverlapMode, DeliveryState, Timestamp};
+use crate::model::{DeliveryId, DeliveryState, EventId, Overlap, OverlapMode, Timestamp};
 
 /// How many turns become one at most, and how many bytes their bodies may have.
 const TOGETHER: usize = 100;
@@ -126,7 +126,13 @@ fn lead(
     drop_all(tx, lane, &head, dropped, Some(&first))?;
     let mut count = 0_u32;
     for waiting in along {
-        end(tx, &head.source, waiting, DeliveryState::Merged, Some(first.key))?;
+        end(
+            tx,
+            &head.source,
+            waiting,
+            DeliveryState::Merged,
+            Some(first.key),
+        )?;
         count = count.saturating_add(waiting.dropped);
     }
     speak_for(tx, first.key, count)?;

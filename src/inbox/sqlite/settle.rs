@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::sweep;
 use super::writer::Transaction;
 use crate::inbox::{Answer, Next, Settled, Settlement, cut};
-use crate::model::{Account, Attempt, DeliveryId, EventId, DeliveryState, Timestamp};
+use crate::model::{Account, Attempt, DeliveryId, DeliveryState, EventId, Timestamp};
 
 /// How many tries of a delivery are kept.
 const TRIES: u32 = 50;
@@ -44,8 +44,14 @@ pub(super) fn settle(
         return Ok(Settled::Stale);
     };
     let (state, later) = match next {
-        Next::Delivered(answer) => (finish(tx, *key, DeliveryState::Delivered, Some(answer))?, None),
-        Next::Dead(answer) => (finish(tx, *key, DeliveryState::Dead, answer.as_ref())?, None),
+        Next::Delivered(answer) => (
+            finish(tx, *key, DeliveryState::Delivered, Some(answer))?,
+            None,
+        ),
+        Next::Dead(answer) => (
+            finish(tx, *key, DeliveryState::Dead, answer.as_ref())?,
+            None,
+        ),
         Next::Unknown => {
             hold(tx, *key)?;
             (DeliveryState::Unknown, None)

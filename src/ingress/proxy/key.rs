@@ -9,7 +9,7 @@ use percent_encoding::percent_decode;
 use super::Proxy;
 use super::allow::{self, CallTarget, OpenedCall};
 use crate::config::Secret;
-use crate::limit::{RateLimits, LimitReport};
+use crate::limit::{LimitReport, RateLimits};
 use crate::model::{Refusal, Timestamp, UpstreamIds};
 use crate::source::Keyring;
 

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::mac::{Algorithm, Key, same};
 use super::public::{PublicKey, PublicKeyAlgorithm, PublicKeyEncoding};
 use crate::config::{Located, Section};
-use crate::model::{TokenClaims, OriginFault, Received, Strength, Timestamp};
+use crate::model::{OriginFault, Received, Strength, Timestamp, TokenClaims};
 use crate::verify::content::{ContentTemplate, Context, TemplateSetup};
 use crate::verify::document::Json;
 use crate::verify::field::{Field, RequestView};

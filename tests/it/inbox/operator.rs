@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use sluicegate::inbox::{Anew, EventFilter, Next, Pause, Replayed, Resolution, Spend};
-use sluicegate::model::{Accepted, DeliveryId, EventId, NewEvent, Params, DeliveryState, Timestamp};
+use sluicegate::model::{
+    Accepted, DeliveryId, DeliveryState, EventId, NewEvent, Params, Timestamp,
+};
 
 use super::{World, agent, at, done, event, everything, keep, retry};
 
@@ -416,7 +418,10 @@ pub async fn what_cannot_be_mapped_waits_for_an_operator_and_is_written_anew(wor
         (detail.headers, detail.request_line),
         (first.headers, first.request_line)
     );
-    assert_eq!(detail.summary.states, [DeliveryState::Unmappable, DeliveryState::Leased]);
+    assert_eq!(
+        detail.summary.states,
+        [DeliveryState::Unmappable, DeliveryState::Leased]
+    );
     world.settle(&claimed, 4, done()).await;
 
     // Filtered by now, and called off.

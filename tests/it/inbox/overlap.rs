@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use sluicegate::inbox::{Claimed, Merged, Next, Resolution};
-use sluicegate::model::{DeliveryId, NewEvent, OverlapMode, DeliveryState};
+use sluicegate::model::{DeliveryId, DeliveryState, NewEvent, OverlapMode};
 
 use super::{Plain, World, at, done, event, event_of, retry, room_for};
 
@@ -62,7 +62,12 @@ pub async fn what_waited_goes_together_and_a_retry_brings_the_same_again(mut wor
     }
     assert_eq!(
         states(&world, &ids).await,
-        [DeliveryState::Leased, DeliveryState::Merged, DeliveryState::Merged, DeliveryState::Merged]
+        [
+            DeliveryState::Leased,
+            DeliveryState::Merged,
+            DeliveryState::Merged,
+            DeliveryState::Merged
+        ]
     );
 
     let late = world.accept(&event("a", 6)).await;
@@ -183,7 +188,12 @@ pub async fn what_is_old_or_too_much_is_dropped_in_favour_of_the_rest(world: Wor
     );
     assert_eq!(
         states(&world, &ids).await,
-        [DeliveryState::Dropped, DeliveryState::Dropped, DeliveryState::Leased, DeliveryState::Merged]
+        [
+            DeliveryState::Dropped,
+            DeliveryState::Dropped,
+            DeliveryState::Leased,
+            DeliveryState::Merged
+        ]
     );
     world.settle(turn, 111, retry(500)).await;
     let again = world.claims(&terms, 500).await;
@@ -203,7 +213,10 @@ pub async fn what_is_old_or_too_much_is_dropped_in_favour_of_the_rest(world: Wor
     let claims = world.claims(&terms, 600).await;
     assert!(claims.claimed.is_empty());
     assert_eq!(claims.dropped, [("triage".to_owned(), 2)]);
-    assert_eq!(states(&world, &old).await, [DeliveryState::Dropped, DeliveryState::Dropped]);
+    assert_eq!(
+        states(&world, &old).await,
+        [DeliveryState::Dropped, DeliveryState::Dropped]
+    );
     let young = world
         .accept(&NewEvent {
             most_ahead: Some(0),

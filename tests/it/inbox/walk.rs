@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use sluicegate::inbox::{Claimed, Next, Replayed, Resolution, Settled};
-use sluicegate::model::{DeliveryId, NewEvent, OverlapMode, DeliveryState, Timestamp};
+use sluicegate::model::{DeliveryId, DeliveryState, NewEvent, OverlapMode, Timestamp};
 use uuid::Uuid;
 
 use super::{World, at, done, event_of, room_for};
