@@ -13,7 +13,7 @@ use crate::config::{OnUnknown, Respond, RunMode, Secret, SourceConfig};
 use crate::inbox::seal::SealError;
 use crate::inbox::{BudgetError, Claimed, CountedRun, InboxError, Next, Turn};
 use crate::model::{Account, AttemptResult, Name, Run, Timestamp};
-use crate::upstream::{Call, Draw, Expected, Lookup, Upstream, call};
+use crate::upstream::{Call, Draw, Expected, Lookup, Upstream, text_of_turn};
 
 /// How long a call takes at most to be written, where nothing is wrong with the network.
 const WRITTEN: Duration = Duration::from_millis(50);
@@ -79,7 +79,7 @@ pub(super) async fn attempt(
             }
         }
         (None, Some(source)) => {
-            Call::without_files(claimed, source, dispatcher.sealer.marks(), &missing)
+            Call::with_missing_files(claimed, source, dispatcher.sealer.marks(), &missing)
         }
         (None, None) => return source_gone(&claimed.source),
     };
@@ -505,7 +505,7 @@ impl EarlierMessage {
     ) -> Result<Self, InboxError> {
         let turn = dispatcher.inbox.earlier_turn(claimed).await?;
         let said = turn.as_ref().map(|turn| match source {
-            Some(source) => call::said(turn, source, dispatcher.sealer.marks()),
+            Some(source) => text_of_turn(turn, source, dispatcher.sealer.marks()),
             // A caller's own call is erased by now; of what it said its prompt is known.
             None => turn.params.get(Name::Prompt).unwrap_or_default().to_owned(),
         });
@@ -518,7 +518,7 @@ impl EarlierMessage {
     fn beside<'a>(&'a self, call: &'a Call, not_before: Timestamp) -> OurMessage<'a> {
         let earlier = self.turn.as_ref().map(|turn| (turn, self.said.as_str()));
         OurMessage {
-            text: &call.text,
+            text: call.text(),
             not_before,
             earlier,
         }

@@ -4,7 +4,7 @@
 
 use crate::inbox::Turn;
 use crate::model::{Run, Timestamp};
-use crate::upstream::call::same_words;
+use crate::upstream::same_message;
 
 /// What a record under our id shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +38,10 @@ pub(super) fn owner_of(run: &Run, ours: OurMessage<'_>) -> RunOwner {
     let began = time(run.started_at.as_deref());
     let ended = time(run.finished_at.as_deref());
     match run.input_text.as_deref() {
-        Some(said) if same_words(said, ours.text) => match ours.earlier {
+        Some(said) if same_message(said, ours.text) => match ours.earlier {
             // The turn before said the same. It had ended when ours was sent, so a run that goes on is ours.
-            Some((_, text)) if same_words(text, ours.text) && ends_alike => RunOwner::Earlier,
-            Some((turn, text)) if same_words(text, ours.text) => match turn.answer {
+            Some((_, text)) if same_message(text, ours.text) && ends_alike => RunOwner::Earlier,
+            Some((turn, text)) if same_message(text, ours.text) => match turn.answer {
                 Some(_) if !run.status.is_final() => RunOwner::Ours,
                 Some(_) if known_end.is_some() => RunOwner::Ours,
                 _ => by_time(began, ended, ours.not_before),

@@ -6,7 +6,7 @@ use super::*;
 use crate::config::{self, RunMode};
 use crate::model::{AttemptResult, Run, RunStatus};
 use crate::net::Client;
-use crate::upstream::{Budget, Call, Lookup, Upstream};
+use crate::upstream::{Budget, Call, CallBody, Lookup, Upstream};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -79,10 +79,7 @@ impl World {
 fn call(id: &str, text: &str) -> Call {
     Call {
         path: "/v1/agents/a%2Fb/invoke".into(),
-        body: json!({"input": {"text": text}, "id": id, "source": "webhook"})
-            .to_string()
-            .into(),
-        text: text.into(),
+        body: CallBody::new(text, Some(id.to_owned())),
         timeout: None,
         key: None,
         run: RunMode::Call,

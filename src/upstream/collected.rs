@@ -1,33 +1,30 @@
-//! One turn made of several messages: what `overlap = "collect"` sends, and the word on what was dropped. Pure, so that
-//! a retry says the same.
+//! One message made of several: what `overlap = "collect"` sends, and the notice about dropped messages. Pure, so that a
+//! retry says the same.
 //!
-//! Each message begins with a line that names its time, type and sender beside a mark. The mark is made of the
-//! messages and stands in none of them, so that nobody who writes one can begin another in somebody else's name.
+//! Each message begins with a line that names its time, its type and its sender beside a mark. The mark is made of the
+//! messages and stands in none of them, so that the writer of one cannot begin another in somebody else's name.
 
 use uuid::Uuid;
 
-use super::call::User;
+use super::user::{User, one_line};
 use crate::model::Timestamp;
 
-/// How much of a type or a sender's name stands in a heading, in characters.
-const MAX_WORD: usize = 200;
-
-/// The namespace of marks; its value has no meaning but must never change.
+/// The namespace of marks. Its value has no meaning but must never change.
 const MARKS: Uuid = Uuid::from_u128(0x7f1c_44d9_0b6e_5a28_9e53_b1f0_68a7_2c0d);
 
-/// One message of a turn.
+/// One of the messages.
 pub(super) struct CollectedMessage<'a> {
-    /// When its request came.
+    /// The time at which its request came.
     pub(super) at: Timestamp,
-    /// The provider's word for what happened.
+    /// The provider's word for the kind of event.
     pub(super) event_type: Option<&'a str>,
-    /// Who said it.
+    /// Its sender.
     pub(super) user: User,
-    /// What it says.
+    /// Its text.
     pub(super) text: String,
 }
 
-/// The text of a turn: its messages in order, and how many more of the conversation were not passed on.
+/// The text of all messages in order, below a notice about messages of the conversation that were dropped.
 pub(super) fn text(messages: &[CollectedMessage<'_>], dropped: u32) -> String {
     let notice = match dropped {
         0 => String::new(),
@@ -37,17 +34,17 @@ pub(super) fn text(messages: &[CollectedMessage<'_>], dropped: u32) -> String {
     let [first, _, ..] = messages else {
         return notice + messages.first().map_or("", |message| message.text.as_str());
     };
-    let about: Vec<String> = messages.iter().map(CollectedMessage::about).collect();
-    let mark = mark(&about, messages);
+    let headings: Vec<String> = messages.iter().map(CollectedMessage::heading).collect();
+    let mark = mark(&headings, messages);
     let count = messages.len();
     let mut text = format!(
         "{notice}{count} messages of this conversation have come since {}. They stand below in their order. Each begins \
          with a line that is marked {mark}.",
         first.at
     );
-    for (number, (message, about)) in messages.iter().zip(about).enumerate() {
+    for (number, (message, heading)) in messages.iter().zip(headings).enumerate() {
         text.push_str(&format!(
-            "\n\n[message {} of {count} {mark}] {about}\n{}",
+            "\n\n[message {} of {count} {mark}] {heading}\n{}",
             number + 1,
             message.text
         ));
@@ -55,19 +52,22 @@ pub(super) fn text(messages: &[CollectedMessage<'_>], dropped: u32) -> String {
     text
 }
 
-/// Whose turn it is: the user of all of its messages, in the words of the newest. Nobody's, when there are several, so
-/// that what one of them says is not taken for another's order.
+/// The user of a call: the one who wrote all of its messages, as the newest describes them. A call with several writers
+/// has no user, so that the words of one are not taken for another's order.
 pub(super) fn user(messages: &[CollectedMessage<'_>]) -> User {
-    let id = |user: &User| match user {
-        User::Known(user) => Some((user.get("id").cloned(), user.get("email").cloned())),
-        User::Named(name) => Some((Some(name.as_str().into()), None)),
+    let identity = |user: &User| match user {
+        User::Known(user) => Some((user.id.clone(), Some(user.email.clone()))),
+        User::Named(name) => Some((name.clone(), None)),
         User::Unknown => None,
     };
     let Some(last) = messages.last() else {
         return User::Unknown;
     };
-    let theirs = id(&last.user);
-    if messages.iter().all(|message| id(&message.user) == theirs) {
+    let writer = identity(&last.user);
+    if messages
+        .iter()
+        .all(|message| identity(&message.user) == writer)
+    {
         last.user.clone()
     } else {
         User::Unknown
@@ -75,49 +75,42 @@ pub(super) fn user(messages: &[CollectedMessage<'_>]) -> User {
 }
 
 impl CollectedMessage<'_> {
-    fn about(&self) -> String {
-        let mut about = self.at.to_string();
-        if let Some(kind) = self.event_type.map(line).filter(|kind| !kind.is_empty()) {
-            about.push_str(&format!(", {kind}"));
+    /// The time, the type and the sender, in one line.
+    fn heading(&self) -> String {
+        let mut heading = self.at.to_string();
+        if let Some(kind) = self
+            .event_type
+            .map(one_line)
+            .filter(|kind| !kind.is_empty())
+        {
+            heading.push_str(&format!(", {kind}"));
         }
         let sender = match &self.user {
             User::Known(user) => {
-                let part = |key: &str| {
-                    user.get(key)
-                        .and_then(|value| value.as_str())
-                        .unwrap_or_default()
-                };
-                let name = line(&format!("{} {}", part("first_name"), part("last_name")));
+                let part = |name: &Option<String>| name.clone().unwrap_or_default();
+                let (first, last) = (part(&user.first_name), part(&user.last_name));
+                let name = one_line(&format!("{first} {last}"));
                 if name.is_empty() {
-                    line(part("id"))
+                    one_line(&user.id)
                 } else {
-                    format!("{name} ({})", line(part("id")))
+                    format!("{name} ({})", one_line(&user.id))
                 }
             }
-            User::Named(name) => line(name),
+            User::Named(name) => one_line(name),
             User::Unknown => String::new(),
         };
         if !sender.is_empty() {
-            about.push_str(&format!(", from {sender}"));
+            heading.push_str(&format!(", from {sender}"));
         }
-        about
+        heading
     }
 }
 
-/// Somebody's words as one short line.
-fn line(words: &str) -> String {
-    let line: String = words
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MAX_WORD)
-        .collect();
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn mark(about: &[String], messages: &[CollectedMessage<'_>]) -> String {
+/// The mark of these messages: a digest of them that stands in none of them.
+fn mark(headings: &[String], messages: &[CollectedMessage<'_>]) -> String {
     let mut seed = Vec::new();
-    for (about, message) in about.iter().zip(messages) {
-        for part in [about, &message.text] {
+    for (heading, message) in headings.iter().zip(messages) {
+        for part in [heading, &message.text] {
             seed.extend_from_slice(part.as_bytes());
             seed.push(0);
         }
@@ -125,7 +118,7 @@ fn mark(about: &[String], messages: &[CollectedMessage<'_>]) -> String {
     loop {
         let mark = Uuid::new_v5(&MARKS, &seed).simple().to_string();
         let stands = |part: &String| part.contains(&mark);
-        if !about.iter().any(stands) && !messages.iter().any(|message| stands(&message.text)) {
+        if !headings.iter().any(stands) && !messages.iter().any(|message| stands(&message.text)) {
             return mark;
         }
         seed.push(0);
@@ -134,8 +127,7 @@ fn mark(about: &[String], messages: &[CollectedMessage<'_>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
+    use super::super::user::UserDetails;
     use super::*;
 
     fn message<'a>(event_type: Option<&'a str>, user: User, text: &str) -> CollectedMessage<'a> {
@@ -148,8 +140,12 @@ mod tests {
     }
 
     fn known(id: &str, first: &str) -> User {
-        let user = json!({"id": id, "email": format!("{id}@x"), "first_name": first});
-        User::Known(user.as_object().unwrap().clone())
+        User::Known(UserDetails {
+            id: id.into(),
+            email: format!("{id}@x"),
+            first_name: Some(first.into()),
+            last_name: None,
+        })
     }
 
     fn mark_of(text: &str) -> String {

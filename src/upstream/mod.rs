@@ -1,16 +1,25 @@
 //! The agent platform's API: one call per attempt, and the question what became of a run.
 //!
-//! What is promised: a call is one request, never repeated here; what it came to says whether anything may have run
-//! (`answer.rs`). The key leaves by the `x-api-key` header and by no other way; a name and a password that stand in
-//! `upstream.base_url` leave as basic auth. All requests wait for their turn within
-//! `upstream.budget`.
+//! Promises: a call is one request and is never repeated here; its result says whether anything may have run
+//! ([`answer`]). The key is sent in the `x-api-key` header and nowhere else; a name and a password in
+//! `upstream.base_url` are sent as basic authentication. All requests wait for their turn within `upstream.budget`.
 
 pub mod answer;
+mod body;
 mod budget;
-pub mod call;
+mod call;
 mod collected;
+mod event_json;
+mod fence;
 pub mod hosted;
+mod path;
+mod raw;
+mod sealed;
 pub mod stream;
+#[cfg(test)]
+mod tests;
+mod text;
+mod user;
 
 use std::time::{Duration, Instant};
 
@@ -24,17 +33,21 @@ use crate::config::{self, RunMode, Secret};
 use crate::model::{AttemptResult, Clock, Run, RunStatus};
 use crate::net::{Client, LoopGuard, SendError};
 
+pub use body::{CallBody, CallInput};
 pub use budget::{Budget, Draw, Expected};
 pub use call::{Call, MissingFile};
+pub use fence::same_message;
+pub use text::text_of_turn;
+pub use user::UserDetails;
 
-/// How long the question for a run, or the order to start one, may take.
+/// The longest time for the question for a run, or for the order to start one.
 const TASK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The upstream, ready to be called. Cheap to clone; clones share the connections and the budget.
 #[derive(Clone, Debug)]
 pub struct Upstream {
     client: Client,
-    /// Scheme, host and the path that stands before every call's own, without a slash at the end.
+    /// The scheme, the host and the path that stands before every call's own path, without a slash at the end.
     base: String,
     key: Option<Secret>,
     login: Option<HeaderValue>,
@@ -46,20 +59,20 @@ pub struct Upstream {
     clock: Clock,
 }
 
-/// What the upstream knows of a run.
+/// The upstream's answer to the question for a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {
-    /// This.
+    /// The run as it stands.
     Found(Run),
-    /// Nothing: no run of this id has begun.
+    /// No run of this id has begun.
     NotFound,
-    /// It could not say.
+    /// There is no answer to rely on.
     Failed {
-        /// The HTTP status, where it answered.
+        /// The HTTP status, where there was an answer.
         status: Option<u16>,
         /// A sentence for the operator.
         detail: String,
-        /// When it wants to be asked again.
+        /// The wait that the upstream asked for.
         retry_after: Option<Duration>,
     },
 }
@@ -83,14 +96,14 @@ impl Upstream {
         }
     }
 
-    /// The same, with a mark on what is sent.
+    /// The same upstream, with a mark on every request.
     #[must_use]
     pub fn marked(mut self, mark: LoopGuard) -> Self {
         self.mark = Some(mark);
         self
     }
 
-    /// The same, whose requests are somebody's.
+    /// The same upstream, whose requests draw on the budget for this account and class.
     #[must_use]
     pub fn of(&self, draw: Draw) -> Self {
         Self {
@@ -99,15 +112,16 @@ impl Upstream {
         }
     }
 
-    /// Runs an agent in the call's manner: to its end, or for [`RunMode::Async`] to the word that it was started.
+    /// Runs an agent in the call's mode: to its end, or for [`RunMode::Async`] until the upstream says that it started.
     pub async fn invoke(&self, call: &Call) -> AttemptResult {
         let key = self.key_of(call);
         let timeout = call.timeout.unwrap_or(self.run_timeout);
         match call.run {
-            RunMode::Call => self.judged(self.post(call, timeout).await, key),
+            RunMode::Call => self.result_of(self.post(call, timeout).await, key),
             RunMode::Async => {
-                match self.judged(self.post(call, timeout.min(TASK_TIMEOUT)).await, key) {
-                    // It was taken; what came of it is yet to be asked.
+                let answer = self.post(call, timeout.min(TASK_TIMEOUT)).await;
+                match self.result_of(answer, key) {
+                    // The upstream took it; its end is yet to be asked for.
                     AttemptResult::Ran(run) if run.status_text == answer::UNREADABLE => {
                         AttemptResult::Ran(Run {
                             status: RunStatus::Running,
@@ -135,12 +149,12 @@ impl Upstream {
             Ok(answer) if is_stream(&answer) => {
                 stream::read(answer.into_body(), self.max_answer).await
             }
-            Ok(answer) => self.judged(self.read(answer).await, self.key_of(call)),
-            Err(error) => self.judged(Err(error), self.key_of(call)),
+            Ok(answer) => self.result_of(self.read(answer).await, self.key_of(call)),
+            Err(error) => self.result_of(Err(error), self.key_of(call)),
         }
     }
 
-    /// Makes a call and waits for the head of its answer. The body is the caller's to read and to bound; dropping it
+    /// Sends a call and waits for the head of its answer. The body is the caller's to read and to bound; dropping it
     /// closes the connection.
     pub async fn open(&self, call: &Call) -> Result<Response<Incoming>, SendError> {
         self.budget.turn(&self.draw).await;
@@ -156,26 +170,21 @@ impl Upstream {
         self.client.open(self.request_of(call)?, timeout).await
     }
 
-    /// The request that a call is, as it is sent. Headers with a key in them are marked sensitive.
+    /// The request of a call, as it is sent. Headers that hold a key are marked sensitive.
     pub fn request_of(&self, call: &Call) -> Result<Request<Bytes>, SendError> {
         let accept = if call.run == RunMode::Stream {
             "text/event-stream"
         } else {
             "application/json"
         };
-        self.request(
-            Method::POST,
-            &call.path,
-            call.body.clone(),
-            self.key_of(call),
-            accept,
-        )
+        let (body, key) = (call.body.to_json(), self.key_of(call));
+        self.request(Method::POST, &call.path, body, key, accept)
     }
 
-    /// What an answer that is no stream says.
+    /// The result of an answer that is not a stream of events.
     pub async fn refusal(&self, call: &Call, answer: Response<Incoming>) -> AttemptResult {
         match tokio::time::timeout(TASK_TIMEOUT, self.read(answer)).await {
-            Ok(answer) => self.judged(answer, self.key_of(call)),
+            Ok(answer) => self.result_of(answer, self.key_of(call)),
             Err(_) => AttemptResult::Ambiguous("its answer was not whole in time".into()),
         }
     }
@@ -183,15 +192,13 @@ impl Upstream {
     /// Asks for a run: `GET /v1/tasks/{id}`, with the key of the call it belongs to where that had its own. Costs one
     /// request of the upstream's budget.
     pub async fn task(&self, id: &str, key: Option<&Secret>) -> Lookup {
-        let path = format!("/v1/tasks/{}", call::segment(id));
         let key = key.or(self.key.as_ref());
-        let request = self.request(Method::GET, &path, Bytes::new(), key, "application/json");
-        self.budget
-            .turn(&Draw {
-                claimed: false,
-                ..self.draw.clone()
-            })
-            .await;
+        let request = self.get(&format!("/v1/tasks/{}", path::segment(id)), key);
+        let draw = Draw {
+            claimed: false,
+            ..self.draw.clone()
+        };
+        self.budget.turn(&draw).await;
         let answer = match request {
             Ok(request) => {
                 self.client
@@ -215,16 +222,21 @@ impl Upstream {
         self.budget.turn(&self.draw).await;
     }
 
-    /// How long a request would wait for its turn within the budget, where that is longer than `most`.
+    /// The time that a request would wait for its turn within the budget, where that is longer than `most`.
     pub fn is_busy(&self, most: Duration) -> Option<Duration> {
         Some(self.budget.wait(&self.draw, Instant::now())).filter(|wait| *wait > most)
+    }
+
+    /// The longest time for a blocking run.
+    pub const fn run_timeout(&self) -> Duration {
+        self.run_timeout
     }
 
     fn key_of<'a>(&'a self, call: &'a Call) -> Option<&'a Secret> {
         call.key.as_ref().or(self.key.as_ref())
     }
 
-    fn judged(
+    fn result_of(
         &self,
         answer: Result<Response<Bytes>, SendError>,
         key: Option<&Secret>,
@@ -233,7 +245,7 @@ impl Upstream {
             Ok(answer) => answer::invoke(&answer, key, self.clock.now()),
             Err(SendError::NotSent(why)) => AttemptResult::NotSent(why),
             Err(SendError::Ambiguous(why)) => AttemptResult::Ambiguous(why),
-            // The status alone decides; what was said cannot be kept.
+            // The status alone decides: an answer of this size cannot be kept.
             Err(error @ SendError::TooLarge { status, .. }) => {
                 let empty = Response::builder()
                     .status(status)
@@ -252,82 +264,8 @@ impl Upstream {
         self.client.send(request, timeout, self.max_answer).await
     }
 
-    /// Makes a call with a caller's key and gives the answer as it is. `timeout` covers it to its last byte; none takes
-    /// as long as a run may.
-    pub async fn call_raw(
-        &self,
-        path: &str,
-        body: Bytes,
-        key: &Secret,
-        timeout: Option<Duration>,
-    ) -> Result<Response<Bytes>, SendError> {
-        let request = self.request(Method::POST, path, body, Some(key), "application/json")?;
-        self.budget.turn(&self.draw).await;
-        self.client
-            .send(
-                request,
-                timeout.unwrap_or(self.run_timeout),
-                self.max_answer,
-            )
-            .await
-    }
-
-    /// Asks for a caller's own tasks, with its key: what shows whether the upstream knows the key, and costs no run.
-    pub async fn ask_raw(
-        &self,
-        agent: Option<&str>,
-        key: &Secret,
-        timeout: Duration,
-    ) -> Result<Response<Bytes>, SendError> {
-        let agent = agent
-            .map(|agent| format!("&agent_id={}", call::segment(agent)))
-            .unwrap_or_default();
-        let path = format!("/v1/tasks?page=1&per_page=1{agent}");
-        let request = self.request(
-            Method::GET,
-            &path,
-            Bytes::new(),
-            Some(key),
-            "application/json",
-        )?;
-        self.budget.turn(&self.draw).await;
-        self.client.send(request, timeout, self.max_answer).await
-    }
-
-    /// Asks whether there is an agent, which costs no run.
-    pub async fn ask_agent(
-        &self,
-        agent: &str,
-        key: &Secret,
-        timeout: Duration,
-    ) -> Result<Response<Bytes>, SendError> {
-        let path = format!("/v1/agents/{}", call::segment(agent));
-        let request = self.request(
-            Method::GET,
-            &path,
-            Bytes::new(),
-            Some(key),
-            "application/json",
-        )?;
-        self.client.send(request, timeout, self.max_answer).await
-    }
-
-    /// Makes a call whose answer is a stream, and waits for its head. The body is the caller's to read; dropping it ends
-    /// the call.
-    pub async fn open_raw(
-        &self,
-        path: &str,
-        body: Bytes,
-        key: &Secret,
-    ) -> Result<Response<Incoming>, SendError> {
-        let request = self.request(Method::POST, path, body, Some(key), "text/event-stream")?;
-        self.budget.turn(&self.draw).await;
-        self.client.open(request, self.run_timeout).await
-    }
-
-    /// How long a blocking run may take.
-    pub const fn run_timeout(&self) -> Duration {
-        self.run_timeout
+    fn get(&self, path: &str, key: Option<&Secret>) -> Result<Request<Bytes>, SendError> {
+        self.request(Method::GET, path, Bytes::new(), key, "application/json")
     }
 
     fn request(
@@ -369,7 +307,7 @@ impl Upstream {
         Ok(request)
     }
 
-    /// Reads an answer whole, within the bound on its size.
+    /// Reads an answer to its end, up to the largest size that is allowed.
     async fn read(&self, answer: Response<Incoming>) -> Result<Response<Bytes>, SendError> {
         let (head, mut body) = answer.into_parts();
         let mut whole = BytesMut::new();
@@ -391,7 +329,7 @@ impl Upstream {
     }
 }
 
-/// Whether an answer tells of a run as it goes.
+/// True if an answer is a stream of events.
 pub fn is_stream(answer: &Response<Incoming>) -> bool {
     let kind = answer
         .headers()

@@ -12,7 +12,7 @@ use sluicegate::model::{
     Accepted, Account, Class, Clock, DeliveryId, Destination, EventId, NewDelivery, NewEvent,
     Params, Strength,
 };
-use sluicegate::upstream::Call;
+use sluicegate::upstream::{Call, CallBody};
 
 use crate::world::{Gateway, Upstream, event_id, json, wait_for};
 
@@ -44,10 +44,7 @@ async fn foreign_calls(folder: &Path, count: usize) {
         .to_string();
         let call = Call {
             path: "/v1/agents/a/invoke".into(),
-            body: json!({"input": {"text": format!("theirs {number}")}, "id": upstream_id})
-                .to_string()
-                .into(),
-            text: format!("theirs {number}"),
+            body: CallBody::new(format!("theirs {number}"), Some(upstream_id.clone())),
             timeout: None,
             key: Some(Secret::new("the caller's key", "a-key-nobody-knows")),
             run: RunMode::Call,

@@ -14,7 +14,7 @@ use sluicegate::model::{
     Accepted, Account, Class, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Params,
     Strength, Timestamp,
 };
-use sluicegate::upstream::Call;
+use sluicegate::upstream::{Call, CallBody};
 
 use crate::world::{API_KEY, Gateway, TOKEN, Upstream, json, signal, wait_for};
 
@@ -495,10 +495,7 @@ async fn put(folder: &std::path::Path, key: &str, text: &str) -> EventId {
     .to_string();
     let call = Call {
         path: "/v1/agents/a/invoke".into(),
-        body: json!({"input": {"text": text}, "id": upstream_id})
-            .to_string()
-            .into(),
-        text: text.to_owned(),
+        body: CallBody::new(text, Some(upstream_id.clone())),
         timeout: None,
         key: Some(Secret::new("the caller's key", PLANTED)),
         run: RunMode::Call,

@@ -201,7 +201,7 @@ fn of_event(source: &Source, request: &Received) -> Value {
             dropped: 0,
         };
         let call = Call::new(&claimed, &source.config, &Marks::default());
-        json!({ "path": call.path, "body": body(&call.body) })
+        json!({ "path": call.path, "body": body(&call.body.to_json()) })
     });
     json!({
         "source": source.config.name,

@@ -26,7 +26,6 @@ use crate::model::{
     Route,
 };
 use crate::net::SendError;
-use crate::upstream::call::with_files;
 use crate::upstream::hosted;
 use crate::upstream::{Draw, Upstream};
 
@@ -109,10 +108,7 @@ impl Calling<'_> {
         files: Placed,
     ) -> Result<Bytes, Refusal> {
         let begun = self.begin(files).await?;
-        let (path, body) = (
-            hosted::path(self.call, manner),
-            with_files(self.body(), &begun.links),
-        );
+        let (path, body) = (hosted::path(self.call, manner), self.body(&begun.links));
         match self
             .upstream()
             .call_raw(&path, body, &self.caller.key, timeout)
@@ -131,7 +127,7 @@ impl Calling<'_> {
     pub(super) async fn events(&self, files: Placed) -> Result<Answered, Refusal> {
         let begun = self.begin(files).await?;
         let path = hosted::path(self.call, RunMode::Stream);
-        let body = with_files(self.body(), &begun.links);
+        let body = self.body(&begun.links);
         let upstream = match self
             .upstream()
             .open_raw(&path, body, &self.caller.key)
@@ -186,7 +182,7 @@ impl Calling<'_> {
     }
 
     /// The body of a call that goes at once. It is no event: the marks of its fences are of an id that it alone has.
-    fn body(&self) -> Bytes {
+    fn body(&self, links: &[String]) -> Bytes {
         hosted::body(
             self.call,
             &self.dropin.config,
@@ -194,6 +190,8 @@ impl Calling<'_> {
             EventId::new(),
             self.ingress.sealer.marks(),
         )
+        .with_files(links)
+        .to_json()
     }
 
     /// What the call takes of the disk that is allowed to callers whose keys are not the gateway's own.

@@ -37,7 +37,7 @@ pub fn call(
         RunMode::Call
     };
     let sent = hosted::body(call, config, None, EventId::new(), marks);
-    let mut sent: Value = serde_json::from_slice(&sent).unwrap_or_default();
+    let mut sent: Value = serde_json::from_slice(&sent.to_json()).unwrap_or_default();
     if let Some(tokens) = sent.get_mut("user_tokens") {
         *tokens = "***".into();
     }

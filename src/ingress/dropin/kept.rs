@@ -109,13 +109,11 @@ impl Calling<'_> {
         let upstream_id = named.map_or_else(|| delivery.as_uuid().to_string(), str::to_owned);
         let run = if wait { RunMode::Call } else { RunMode::Async };
         let marks = self.ingress.sealer.marks();
-        let text = hosted::text(call, config, delivery.event, marks);
         let body = hosted::body(call, config, Some(&upstream_id), delivery.event, marks);
         let key = Some(self.caller.key.clone());
         let made = Call {
             path: hosted::path(call, run),
             body,
-            text,
             timeout: None,
             key,
             run,
