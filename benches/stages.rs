@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use sha2::Sha256;
 use sluicegate::config::{Config, Problems, Rate, RunMode, Secret};
 use sluicegate::inbox::seal::{SealedPart, Sealer};
-use sluicegate::ingress;
+use sluicegate::intake;
 use sluicegate::limit::{Limiter, Share};
 use sluicegate::model::{Received, RequestId, Timestamp};
 use sluicegate::source::Sources;
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         .verify(received.clone(), NOW)
         .map_err(|refused| refused.1.cause())
         .unwrap();
-    let event = ingress::event(source, &verified, source.apply(&verified, false).unwrap());
+    let event = intake::event(source, &verified, source.apply(&verified, false).unwrap());
     let sealer = Sealer::new(&Secret::new("key", "0123456789abcdef0123456789abcdef")).unwrap();
     let part = SealedPart::Body(event.id);
     let marks = sealer.marks().clone();
@@ -103,7 +103,7 @@ fn main() -> ExitCode {
         ("mapping and event", 3.0, {
             Box::new(|| {
                 let mapped = source.apply(&verified, false).unwrap();
-                drop(black_box(ingress::event(source, &verified, mapped)));
+                drop(black_box(intake::event(source, &verified, mapped)));
             })
         }),
         ("call, with the event in it", 5.0, {

@@ -24,6 +24,9 @@ pub mod reconcile;
 // the public listener
 pub mod ingress;
 
+// from a proved request to events in the inbox
+pub mod intake;
+
 // who is calling
 pub mod source;
 

@@ -14,7 +14,7 @@ use super::page::{Asked, EventQuery, PageView};
 use super::view::{EventPage, EventView};
 use super::{AdminState, Named};
 use crate::inbox::{EventDetail, EventSummary, Page};
-use crate::ingress;
+use crate::intake;
 use crate::mapping::PathMiss;
 use crate::model::{self, Attempt, DeliveryId, EventId};
 
@@ -128,7 +128,7 @@ fn notes(state: &AdminState, event: &EventDetail) -> Vec<PathMiss> {
     let Some(source) = state.compiled.get(&event.summary.source) else {
         return Vec::new();
     };
-    source.mapping.explain(&ingress::request_of(event)).notes
+    source.mapping.explain(&intake::request_of(event)).notes
 }
 
 /// `GET /events/{id}/body`: the body as it came, whole. It is somebody else's, so it is never shown in a page.

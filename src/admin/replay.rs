@@ -20,10 +20,9 @@ use super::page::{Asked, DryRunQuery};
 use super::{AdminState, Named, said};
 use crate::dispatch::replay::{ReplayRefused, mapped_anew, owed_again};
 use crate::inbox::{Anew, EventDetail, Replayed, SealedCall};
-use crate::ingress;
+use crate::intake::{self, Trust};
 use crate::model::{
-    Accepted, DeliveryId, EventId, NewDelivery, NewEvent, Proof, Received, Refusal, RequestId,
-    Strength, Timestamp, Verify,
+    Accepted, DeliveryId, EventId, NewDelivery, NewEvent, Received, Refusal, RequestId, Timestamp,
 };
 use crate::source::Source;
 use crate::upstream::Call;
@@ -156,7 +155,7 @@ fn remapped(state: &AdminState, event: &mut EventDetail) -> Result<Option<Anew>,
     if event.is_unmapped() && state.source(&event.summary.source).is_none() {
         return Err(cannot(ReplayRefused::SourceGone, &event.summary.source));
     }
-    mapped_anew(&ingress::Remapper(state.compiled.clone()), event).map_err(|why| {
+    mapped_anew(&intake::Remapper(state.compiled.clone()), event).map_err(|why| {
         let sentence = format!(
             "The event still cannot be mapped: {why}. Mend the mapping of the source {}, reload, and replay it again.",
             event.summary.source
@@ -456,26 +455,12 @@ fn changed(
 /// The event that an operator sends by hand, as its source reads it. It has no double, and waits behind any number of
 /// turns: an operator is not turned away.
 fn by_hand(source: &Source, request: Received) -> Result<NewEvent, Refusal> {
-    let now = request.at;
-    let verified = request.verify(&ByHand, now).map_err(|refused| refused.1)?;
+    let verified = Trust::Operator.vouch_for(request)?;
     let mapped = source.apply(&verified, false)?;
     Ok(NewEvent {
         dedup: None,
         most_ahead: None,
         backlog: None,
-        ..ingress::event(source, &verified, mapped)
+        ..intake::event(source, &verified, mapped)
     })
-}
-
-/// An operator's word, who was let in by the admin token.
-struct ByHand;
-
-impl Verify for ByHand {
-    fn judge(&self, _: &Received, _: Timestamp) -> Result<Proof, Refusal> {
-        Ok(Proof {
-            strength: Strength::Operator,
-            secret: None,
-            marks: Vec::new(),
-        })
-    }
 }

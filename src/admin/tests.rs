@@ -1178,7 +1178,7 @@ async fn t103_a_replay_in_bulk_is_planned_begun_and_kept_to_its_pace() {
         Replayer::new(
             &world.config,
             world.inbox.clone(),
-            Arc::new(crate::ingress::Remapper(world.state.compiled.clone())),
+            Arc::new(crate::intake::Remapper(world.state.compiled.clone())),
             Arc::default(),
             world.state.clock.clone(),
         )

@@ -37,9 +37,10 @@ use crate::inbox::seal::Sealer;
 use crate::inbox::sweep::sweep;
 use crate::inbox::{Budgets, Inbox, Keep};
 use crate::ingress::{
-    self, BodyLimits, Dropin, ForeignKeys, Ingress, LoadShed, MemoryLimit, Proxies, Remapper,
-    UploadLimit, largest_held,
+    self, BodyLimits, Dropin, ForeignKeys, Ingress, LoadShed, MemoryLimit, Proxies, UploadLimit,
+    largest_held,
 };
+use crate::intake::{CommitQueue, Intake, Remapper};
 use crate::limit::{RateLimits, Share};
 use crate::model::{Clock, Roles, UpstreamIds};
 use crate::net::{
@@ -96,6 +97,7 @@ struct Kept {
     sealer: Arc<Sealer>,
     ids: Arc<UpstreamIds>,
     load: Arc<LoadShed>,
+    queue: Arc<CommitQueue>,
     held: Arc<MemoryLimit>,
     places: Arc<UploadLimit>,
     lines: Arc<SparseLines>,
@@ -189,6 +191,7 @@ impl App {
         }
         let (stop_all, stopping) = watch::channel(false);
         let settings = Settings::of(&config);
+        let queue = CommitQueue::new();
         let kept = Kept {
             inbox,
             throttle: Throttle::new(budget.clone(), metrics.clone()),
@@ -197,7 +200,8 @@ impl App {
             samples: Arc::new(RefusedSamples::default()),
             sealer,
             ids,
-            load: LoadShed::new(config.server.max_requests),
+            load: LoadShed::new(config.server.max_requests, queue.clone()),
+            queue,
             held: MemoryLimit::new(config.server.max_held.value),
             places: UploadLimit::new(config.attachments.uploads),
             lines: SparseLines::new("requests that were refused or prove nothing"),
@@ -444,13 +448,23 @@ impl Parts {
             .marked(mark.clone());
         kept.budget.set_foreign_share(config.foreign_share());
         let sources = Arc::new(sources.of_inbox(&kept.ids, kept.sealer.marks()));
+        let files = kept
+            .files
+            .as_ref()
+            .map(|files| Arc::new(files::handed_out(files, config, &kept.sealer)));
+        let intake = Arc::new(Intake {
+            sources: sources.clone(),
+            inbox: kept.inbox.clone(),
+            files: files.clone(),
+            metrics: kept.metrics.clone(),
+            lines: kept.lines.clone(),
+            queue: kept.queue.clone(),
+            clock: kept.clock.clone(),
+        });
         let reconciler = Reconciler::new(
             config,
-            sources.clone(),
-            kept.inbox.clone(),
-            kept.metrics.clone(),
+            intake.clone(),
             &client,
-            kept.clock.clone(),
             kept.stopping.clone(),
             kept.reconciling.clone(),
         );
@@ -460,34 +474,25 @@ impl Parts {
             &kept.share,
             kept.limits.load().as_deref(),
         ));
-        let files = kept
-            .files
-            .as_ref()
-            .map(|files| Arc::new(files::handed_out(files, config, &kept.sealer)));
         let ingress = Arc::new(Ingress {
             fetch: Arc::new(Web(client.clone())),
-            sources: sources.clone(),
             limits: limits.clone(),
             uses: kept.uses.clone(),
             budgets: Budgets::new(config),
-            inbox: kept.inbox.clone(),
             upstream: upstream.clone(),
-            files: files.clone(),
-            intake: config.attachments.intake.clone(),
+            intake,
+            file_rules: config.attachments.intake.clone(),
             keep_files: config.attachments.keep,
             sealer: kept.sealer.clone(),
             ids: kept.ids.clone(),
             stopping: kept.stopping.clone(),
             paused: kept.stopper.flag(),
-            metrics: kept.metrics.clone(),
             samples: kept.samples.clone(),
             keep_refused: config.admin.keep_refused,
-            clock: kept.clock.clone(),
             public_url: config.server.public_url.clone(),
             load: kept.load.clone(),
             held: kept.held.clone(),
             places: kept.places.clone(),
-            lines: kept.lines.clone(),
             bounds: BodyLimits::new(config),
             mark,
             proxies: Proxies::new(config, client.clone()),

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{Files, StoreError};
 use crate::config::{
-    FetchMethod, FetchRule, FetchStep, Intake, Provider, Secret, SourceConfig, SourceFetch,
+    FetchMethod, FetchRule, FetchStep, FileRules, Provider, Secret, SourceConfig, SourceFetch,
     TargetPart,
 };
 use crate::model::attachment::{cleaned_name, cleaned_type};
@@ -81,7 +81,7 @@ pub enum FetchError {
 #[derive(Clone, Copy, Debug)]
 pub struct Allowed<'a> {
     /// Kinds and sizes.
-    pub intake: &'a Intake,
+    pub intake: &'a FileRules,
     /// How long a download may take.
     pub time: Duration,
     /// Until when it stays where nothing refers to it.

@@ -30,7 +30,7 @@ pub struct Attachments {
     /// How long an upload may take.
     pub upload_timeout: Duration,
     /// What is taken where a source does not say.
-    pub intake: Intake,
+    pub intake: FileRules,
 }
 
 /// Where files are kept.
@@ -57,7 +57,7 @@ pub enum LinkKind {
 
 /// What files are taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Intake {
+pub struct FileRules {
     /// Types (`application/pdf`, `image/*`) and ends of names (`.csv`); empty takes all.
     pub accept: Vec<String>,
     /// The largest file.
@@ -143,7 +143,7 @@ impl Attachments {
             keep: keep?.value,
             uploads: uploads?,
             upload_timeout: upload_timeout?.value,
-            intake: Intake {
+            intake: FileRules {
                 accept,
                 max_file: max_file?.value,
                 max_files: max_files?,
@@ -181,7 +181,7 @@ impl SourceFetch {
     }
 }
 
-impl Intake {
+impl FileRules {
     /// Whether a file of this name and type is taken.
     pub fn accepts(&self, name: &str, content_type: &str) -> bool {
         let name = name.to_ascii_lowercase();
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_kind_is_told_by_its_type_or_by_the_end_of_its_name() {
-        let of = |accept: &[&str]| Intake {
+        let of = |accept: &[&str]| FileRules {
             accept: accept.iter().map(|text| (*text).to_owned()).collect(),
             max_file: 1,
             max_files: 1,

@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-pub use attachment::{Attachments, Intake, LinkKind, SourceFetch, SourceFiles, StorePlace};
+pub use attachment::{Attachments, FileRules, LinkKind, SourceFetch, SourceFiles, StorePlace};
 pub use dispatch::{BreakerConfig, Caps, Dispatch};
 pub use door::{DropIn, ExtraFields, GatewayKey, ProxyConfig, RequireKey};
 pub use fetch::{FetchMethod, FetchRule, FetchStep, FetchTarget, TargetPart};

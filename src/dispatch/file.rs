@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Dispatcher;
 use crate::attachment::{Allowed, FetchError, Fetcher, Files};
-use crate::config::{Config, Intake};
+use crate::config::{Config, FileRules};
 use crate::inbox::Claimed;
 use crate::model::{Attachment, EventId, attachment::cleaned_type};
 use crate::net::Client;
@@ -19,7 +19,7 @@ pub(super) struct FileDelivery {
     pub(super) store: Option<Arc<Files>>,
     pub(super) client: Option<Client>,
     /// By source: the channel that keeps the files it only names, and which of them are taken.
-    channels: HashMap<String, (Fetcher, Intake)>,
+    channels: HashMap<String, (Fetcher, FileRules)>,
     keep: Duration,
     time: Duration,
 }

@@ -62,9 +62,10 @@ pub(super) async fn at_file(
 }
 
 async fn answer(ingress: &Ingress, head: &Parts) -> Result<Response<Body>, Refusal> {
-    let files = ingress.files.as_ref().ok_or(Refusal::NotFound)?;
+    let files = ingress.intake.files.as_ref().ok_or(Refusal::NotFound)?;
     let linked = linked(ingress, head).ok_or(Refusal::NotFound)?;
     let kept = ingress
+        .intake
         .inbox
         .attachment(linked.id)
         .await
@@ -79,9 +80,9 @@ async fn answer(ingress: &Ingress, head: &Parts) -> Result<Response<Body>, Refus
 /// The file that a good link leads to.
 fn linked(ingress: &Ingress, head: &Parts) -> Option<Linked> {
     let path = head.uri.path().strip_prefix("/files/").unwrap_or_default();
-    ingress.files.as_ref()?.linked(
+    ingress.intake.files.as_ref()?.linked(
         path.split('/').next().unwrap_or_default(),
-        ingress.clock.now(),
+        ingress.intake.clock.now(),
     )
 }
 

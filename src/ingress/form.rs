@@ -12,7 +12,7 @@ use super::body_stream::{BodyStream, FLOWING};
 use super::dropin::Gate;
 use super::memory_limit::MemoryPermit;
 use crate::attachment::{Files, Incoming, StagedFile, StoreError};
-use crate::config::Intake;
+use crate::config::FileRules;
 use crate::model::attachment::{MAX_NAME, cleaned_name, cleaned_type};
 use crate::model::{Refusal, TakenForm, Timestamp};
 use crate::text::fields::{self, PartFields};
@@ -41,12 +41,12 @@ pub(super) enum FilePolicy<'f> {
     /// They are refused, for this reason.
     Refused(&'static str),
     /// They are taken in.
-    Taken(&'f Files, &'f Intake, Timestamp),
+    Taken(&'f Files, &'f FileRules, Timestamp),
     /// They are taken in once the upstream has said that it knows their sender's key.
     Gated(
         &'f Gate<'f>,
         &'f Ingress,
-        (&'f Files, &'f Intake, Timestamp),
+        (&'f Files, &'f FileRules, Timestamp),
     ),
 }
 
@@ -209,7 +209,7 @@ async fn file(
 /// Begins a file, if its kind is taken.
 pub(super) async fn begin(
     files: &Files,
-    intake: &Intake,
+    intake: &FileRules,
     name: &str,
     kind: Option<&str>,
 ) -> Result<Incoming, Refusal> {
@@ -225,7 +225,7 @@ pub(super) async fn begin(
 /// Takes the next bytes of a file.
 pub(super) async fn grown(
     incoming: &mut Incoming,
-    intake: &Intake,
+    intake: &FileRules,
     bytes: Bytes,
 ) -> Result<(), Refusal> {
     if incoming.size() + bytes.len() as u64 > intake.max_file {

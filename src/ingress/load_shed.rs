@@ -4,18 +4,16 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::refuse;
+use crate::intake::CommitQueue;
 use crate::model::{Refusal, bucket};
 use crate::source::Source;
-
-/// So many may wait for the inbox however long that takes: a disk that hesitates is no reason to turn anybody away.
-const SHORT_QUEUE: usize = 512;
 
 /// The requests in work.
 #[derive(Debug)]
@@ -24,19 +22,7 @@ pub struct LoadShed {
     most: usize,
     /// Those that came when half of the places were taken, by address.
     late: Mutex<HashMap<IpAddr, usize>>,
-    queue: Queue,
-}
-
-/// Events that are not on disk yet.
-#[derive(Debug)]
-struct Queue {
-    length: AtomicUsize,
-    /// When the clock of the times below began.
-    epoch: Instant,
-    /// When one left it last, or came to an empty one; microseconds.
-    moved: AtomicU64,
-    /// How long the last one that left had been in it, since it was empty; microseconds.
-    wait: AtomicU64,
+    queue: Arc<CommitQueue>,
 }
 
 /// How much is lost when a request is turned away, the least first.
@@ -58,19 +44,9 @@ pub(super) struct LoadPermit {
     late: Option<IpAddr>,
 }
 
-/// An event that waits to be kept, until it is dropped.
-#[derive(Debug)]
-pub(super) struct QueuedEvent<'a>(&'a Queue, Instant);
-
 impl LoadShed {
     /// None yet, and at most so many.
-    pub fn new(most: usize) -> Arc<Self> {
-        let queue = Queue {
-            length: AtomicUsize::new(0),
-            epoch: Instant::now(),
-            moved: AtomicU64::new(0),
-            wait: AtomicU64::new(0),
-        };
+    pub fn new(most: usize, queue: Arc<CommitQueue>) -> Arc<Self> {
         Arc::new(Self {
             now: AtomicUsize::new(0),
             most,
@@ -129,46 +105,6 @@ impl LoadShed {
         }
         Ok(slot)
     }
-
-    /// Puts an event in the queue for the inbox.
-    pub(super) fn queue(&self) -> QueuedEvent<'_> {
-        let now = Instant::now();
-        self.queue.join(now);
-        QueuedEvent(&self.queue, now)
-    }
-}
-
-impl Queue {
-    fn join(&self, now: Instant) {
-        if self.length.fetch_add(1, Ordering::AcqRel) == 0 {
-            self.moved.store(self.at(now), Ordering::Release);
-            self.wait.store(0, Ordering::Release);
-        }
-    }
-
-    fn leave(&self, since: Instant, now: Instant) {
-        self.moved.store(self.at(now), Ordering::Release);
-        self.wait.store(
-            micros(now.saturating_duration_since(since)),
-            Ordering::Release,
-        );
-        self.length.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    /// How long whoever came now would be in it, as far as those before can tell; none while it is short.
-    fn wait(&self, now: Instant) -> Duration {
-        if self.length.load(Ordering::Acquire) < SHORT_QUEUE {
-            return Duration::ZERO;
-        }
-        let stands = self
-            .at(now)
-            .saturating_sub(self.moved.load(Ordering::Acquire));
-        Duration::from_micros(stands.max(self.wait.load(Ordering::Acquire)))
-    }
-
-    fn at(&self, time: Instant) -> u64 {
-        micros(time.saturating_duration_since(self.epoch))
-    }
 }
 
 impl Rank {
@@ -223,19 +159,10 @@ impl Drop for LoadPermit {
     }
 }
 
-impl Drop for QueuedEvent<'_> {
-    fn drop(&mut self) {
-        self.0.leave(self.1, Instant::now());
-    }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::intake::SHORT_QUEUE;
 
     fn address(number: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, number])
@@ -243,7 +170,7 @@ mod tests {
 
     #[test]
     fn t42_unknown_paths_are_shed_first_and_senders_that_never_retry_last() {
-        let load = LoadShed::new(16);
+        let load = LoadShed::new(16, CommitQueue::new());
         let enter = |rank, number| load.enter(rank, address(number));
         let mut slots: Vec<LoadPermit> = (0..8).map(|_| enter(Rank::Unknown, 0).unwrap()).collect();
         assert!(matches!(
@@ -263,7 +190,7 @@ mod tests {
 
     #[test]
     fn security_f11_the_last_places_are_not_for_an_address_that_has_many() {
-        let load = LoadShed::new(64);
+        let load = LoadShed::new(64, CommitQueue::new());
         let take = |number| load.enter(Rank::Once, address(number)).ok();
         let one: Vec<LoadPermit> = std::iter::from_fn(|| take(1)).collect();
         assert_eq!(one.len(), 56);
@@ -275,14 +202,15 @@ mod tests {
 
     #[test]
     fn t42_a_long_queue_that_moves_slowly_takes_no_more_and_a_short_one_does() {
-        let load = LoadShed::new(8192);
+        let load = LoadShed::new(8192, CommitQueue::new());
         let queue = &load.queue;
-        let at = |millis| queue.epoch + Duration::from_millis(millis);
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
         let ranks = [Rank::Unknown, Rank::Retrying, Rank::Once];
         let may = |now| ranks.map(|rank| load.enter_at(rank, address(1), now).is_ok());
-        (1..SHORT_QUEUE).for_each(|_| queue.join(at(0)));
+        (1..SHORT_QUEUE).for_each(|_| queue.enter(at(0)));
         assert_eq!(may(at(60_000)), [true; 3], "few wait, however long");
-        queue.join(at(60_000));
+        queue.enter(at(60_000));
         assert_eq!(
             may(at(60_000)),
             [false; 3],
@@ -295,7 +223,7 @@ mod tests {
         (0..SHORT_QUEUE).for_each(|_| queue.leave(at(0), at(60_000)));
         assert_eq!(may(at(60_000)), [true; 3]);
 
-        (0..SHORT_QUEUE + 100).for_each(|_| queue.join(at(70_000)));
+        (0..SHORT_QUEUE + 100).for_each(|_| queue.enter(at(70_000)));
         assert_eq!(may(at(70_010)), [true; 3], "they have just come");
         for (now, expected) in [
             (90, [true; 3]),

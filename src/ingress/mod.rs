@@ -7,7 +7,6 @@ mod event_stream;
 mod file;
 mod form;
 mod host;
-mod keep;
 mod load_shed;
 mod memory_limit;
 mod proxy;
@@ -29,22 +28,17 @@ use axum::routing::any;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::attachment::Files;
-use crate::config::{Config, Intake};
+use crate::config::{Config, FileRules};
 use crate::inbox::seal::Sealer;
-use crate::inbox::{BudgetError, Budgets, CountedRun, Inbox};
+use crate::inbox::{BudgetError, Budgets, CountedRun};
+use crate::intake::{Intake, inbox_refusal};
 use crate::limit::RateLimits;
-use crate::model::{
-    Clock, DeliveryState, EventId, NewEvent, Outcome, Params, Refusal, RequestId, Route, Timestamp,
-    UpstreamIds,
-};
+use crate::model::{Outcome, Params, Refusal, RequestId, Route, Timestamp, UpstreamIds};
 use crate::net::{ConnectionObserver, LoopGuard, TurnedAway};
-use crate::source::Sources;
-use crate::telemetry::{Metrics, RefusedSamples, SparseLines, Uses};
+use crate::telemetry::{Metrics, RefusedSamples, Uses};
 use crate::upstream::Upstream;
 use crate::verify::WebClient;
 
-pub use keep::{Remapper, event, keep, request_of};
 pub use load_shed::LoadShed;
 pub use memory_limit::{MemoryLimit, largest as largest_held};
 pub use proxy::{Front, Proxies};
@@ -58,22 +52,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What the public listener shares.
 #[derive(Debug)]
 pub struct Ingress {
-    /// The configured ways in.
-    pub sources: Arc<Sources>,
+    /// The way from a proved request into the inbox.
+    pub intake: Arc<Intake>,
     /// How much, how fast.
     pub limits: Arc<RateLimits>,
     /// When secrets and keys were used.
     pub uses: Arc<Uses>,
     /// How many runs a day.
     pub budgets: Budgets,
-    /// Where events are kept.
-    pub inbox: Arc<dyn Inbox>,
     /// For calls that are passed on at once.
     pub upstream: Upstream,
-    /// Files that come along; none where there is no store that can be used.
-    pub files: Option<Arc<Files>>,
-    /// What files are taken where a source does not say.
-    pub intake: Intake,
+    /// The file rules of a source that has none of its own.
+    pub file_rules: FileRules,
     /// How long a file stays that nothing refers to.
     pub keep_files: Duration,
     /// Signs status links.
@@ -88,14 +78,10 @@ pub struct Ingress {
     pub fetch: Arc<dyn WebClient>,
     /// What we put on our own requests.
     pub mark: LoopGuard,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
     /// The last refused requests.
     pub samples: Arc<RefusedSamples>,
     /// How many refused requests are kept whole.
     pub keep_refused: usize,
-    /// Where `now` comes from.
-    pub clock: Clock,
     /// The address third parties know, without a slash at the end; empty where nobody said.
     pub public_url: String,
     /// How many requests are in work.
@@ -104,8 +90,6 @@ pub struct Ingress {
     pub held: Arc<MemoryLimit>,
     /// How many uploads are taken in at once.
     pub places: Arc<UploadLimit>,
-    /// The lines of requests that prove nothing.
-    pub lines: Arc<SparseLines>,
     /// The bounds of a body.
     pub bounds: BodyLimits,
     /// The prefixes that are passed through.
@@ -186,78 +170,27 @@ impl Ingress {
         }
     }
 
-    /// Keeps the events of one request. How long that takes tells whether there is room for more.
-    async fn keep(&self, events: Vec<NewEvent>) -> Result<Vec<(Outcome, EventId)>, Refusal> {
-        let _waiting = self.load.queue();
-        // What its sender would not send again is kept however much waits.
-        let lost = events
-            .iter()
-            .any(|event| event.backlog.is_some_and(|backlog| !backlog.turns_away));
-        let again = lost.then(|| {
-            let unbounded = events.iter().cloned().map(|event| NewEvent {
-                backlog: None,
-                ..event
-            });
-            unbounded.collect::<Vec<_>>()
-        });
-        let unmappable: Vec<_> = events
-            .iter()
-            .filter_map(|event| Some((event.id, event.source.clone(), event.unmappable.clone()?)))
-            .collect();
-        let kept = match (keep::keep_all(&*self.inbox, events).await, again) {
-            (Err(Refusal::Behind(_)), Some(events)) => {
-                for event in &events {
-                    tracing::warn!(
-                        source = event.source,
-                        event = %event.id,
-                        "more waits than max_waiting or max_lag allow, kept all the same: its sender does not try again"
-                    );
-                }
-                keep::keep_all(&*self.inbox, events).await
-            }
-            (kept, _) => kept,
-        };
-        for (id, source, why) in unmappable {
-            let is_new = |(outcome, kept): &(Outcome, EventId)| {
-                *outcome == Outcome::Unmappable && *kept == id
-            };
-            if !kept.as_ref().is_ok_and(|kept| kept.iter().any(is_new)) {
-                continue;
-            }
-            self.metrics
-                .deliveries(&source, DeliveryState::Unmappable.as_str(), 1);
-            if self.lines.admits() {
-                tracing::warn!(
-                    source, event = %id, why,
-                    "this event is proved and cannot be mapped, so it is kept and no agent runs: mend the mapping of its \
-                     source, reload, and replay it with `sluicegate event replay`"
-                );
-            }
-        }
-        kept
-    }
-
     /// Counts a run that begins at once.
     async fn spend(&self, route: &Route, params: &Params) -> Result<CountedRun, Refusal> {
-        let now = self.clock.now();
+        let now = self.intake.clock.now();
         self.budgets
-            .spend(&*self.inbox, route, params, now)
+            .spend(&*self.intake.inbox, route, params, now)
             .await
             .map_err(|why| uncounted(why, now))
     }
 
     /// Whether a run might begin at once, as far as its budgets go. Nothing is counted.
     async fn has_runs(&self, route: &Route, params: &Params) -> Result<(), Refusal> {
-        let now = self.clock.now();
+        let now = self.intake.clock.now();
         self.budgets
-            .has_room(&*self.inbox, route, params, now)
+            .has_room(&*self.intake.inbox, route, params, now)
             .await
             .map_err(|why| uncounted(why, now))
     }
 
     /// Counts connections for the accept loop.
     pub fn door(&self) -> Arc<dyn ConnectionObserver> {
-        Arc::new(Doorkeeper(self.metrics.clone()))
+        Arc::new(Doorkeeper(self.intake.metrics.clone()))
     }
 }
 
@@ -265,7 +198,7 @@ impl Ingress {
 fn uncounted(why: BudgetError, now: Timestamp) -> Refusal {
     match why {
         BudgetError::Spent(budget) => Refusal::Spent(budget, now.tomorrow().since(now)),
-        BudgetError::Inbox(error) => keep::unkept(error),
+        BudgetError::Inbox(error) => inbox_refusal(error),
     }
 }
 

@@ -13,13 +13,13 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::keep::event;
 use super::load_shed::{LoadPermit, Rank};
 use super::memory_limit::MemoryPermit;
 use super::request_log::{self, Answered, RefusedAnswer, RequestLog};
 use super::{BodyLimits, Ingress, body, host, respond, status, upload};
 use crate::config::section::nearest;
 use crate::config::{Ack, Respond};
+use crate::intake::{self, Receipt};
 use crate::model::{EventId, NewEvent, Outcome, Received, Refusal, Strength, Timestamp, Verified};
 use crate::net::HeadFault;
 use crate::source::{Source, Sources};
@@ -67,7 +67,7 @@ pub(super) async fn elsewhere(
         .and_then(|()| ingress.limits.whole(false));
     let refusal = judged.err().unwrap_or(Refusal::NotFound);
     if matches!(refusal, Refusal::NotFound) {
-        log.hint = meant(&ingress.sources, head.uri.path());
+        log.hint = meant(&ingress.intake.sources, head.uri.path());
     }
     log.drained = body::drain(&head.headers, incoming);
     request_log::finish(&ingress, &log, Err(RefusedAnswer::at_source(refusal, &log)))
@@ -143,7 +143,7 @@ async fn receive(
         // Of a body that is not here yet nothing is read: the connection ends behind the answer.
         Err(refusal) => {
             if matches!(refusal, Refusal::NotFound) {
-                log.hint = meant(&ingress.sources, head.uri.path());
+                log.hint = meant(&ingress.intake.sources, head.uri.path());
             }
             log.drained = body::drain(&head.headers, incoming);
             return Err(refusal);
@@ -159,12 +159,12 @@ async fn receive(
     log.whole = (ingress.keep_refused > 0).then(|| received.clone());
     let received = opened(source, received, &hold)?;
     let prepared = source
-        .prepare(&received, &*ingress.fetch, ingress.clock.now())
+        .prepare(&received, &*ingress.fetch, ingress.intake.clock.now())
         .await?;
     if let Some(challenge) = source.handshake(&received, log.at) {
         return challenge.map(|answer| Answered::challenged(&answer));
     }
-    let now = ingress.clock.now();
+    let now = ingress.intake.clock.now();
     let verified = match source.verify_prepared(received, prepared, now) {
         Ok(verified) => verified,
         Err(refused) => {
@@ -226,7 +226,7 @@ pub(super) fn brought(
         if place == 0 {
             brought.ack.clone_from(&mapped.ack);
         }
-        brought.events.push(event(source, item, mapped));
+        brought.events.push(intake::event(source, item, mapped));
     }
     Ok(brought)
 }
@@ -303,9 +303,9 @@ pub(super) async fn answer(
     let ack = ack.as_ref().unwrap_or(&source.ack);
     if events.len() > 1 {
         let threads: Vec<_> = events.iter().map(|event| event.thread.clone()).collect();
-        let kept = upload::keep(ingress, events).await?;
+        let kept = ingress.intake.accept(events).await?;
         let place = leading(&kept);
-        let (outcome, id) = kept[place];
+        let Receipt { outcome, event: id } = kept[place];
         let answer = acknowledge_all(ack, &kept, place);
         return Ok(Answered {
             outcome,
@@ -319,7 +319,7 @@ pub(super) async fn answer(
     let thread = event.thread.clone();
     let (outcome, id, answer) = match source.config.respond {
         Respond::Ack => {
-            let (outcome, id) = upload::keep_one(ingress, event).await?;
+            let Receipt { outcome, event: id } = ingress.intake.accept_one(event).await?;
             (outcome, Some(id), acknowledge(ack, outcome, id))
         }
         Respond::Wait => {
@@ -339,7 +339,7 @@ pub(super) async fn answer(
 }
 
 /// Which of the events says what became of their request: the first that is new, or else the first.
-fn leading(kept: &[(Outcome, EventId)]) -> usize {
+fn leading(kept: &[Receipt]) -> usize {
     [
         Outcome::Accepted,
         Outcome::Unmappable,
@@ -347,7 +347,7 @@ fn leading(kept: &[(Outcome, EventId)]) -> usize {
         Outcome::Duplicate,
     ]
     .into_iter()
-    .find_map(|wanted| kept.iter().position(|(outcome, _)| *outcome == wanted))
+    .find_map(|wanted| kept.iter().position(|receipt| receipt.outcome == wanted))
     .unwrap_or(0)
 }
 
@@ -414,7 +414,7 @@ pub(super) fn judge_head(head: &http::request::Parts) -> Result<(), Refusal> {
 fn find<'a>(ingress: &'a Ingress, path: &str, peer: IpAddr) -> Result<&'a Arc<Source>, Refusal> {
     match path
         .strip_prefix("/hooks/")
-        .and_then(|name| ingress.sources.get(name))
+        .and_then(|name| ingress.intake.sources.get(name))
     {
         Some(source) => Ok(source),
         None => Err(ingress
@@ -492,7 +492,7 @@ fn admit(
         return Err(Refusal::Method(allow));
     }
     let bounds = match upload::wanted(source, &head.headers)? {
-        Some(taken) => upload::bounds(ingress, &ingress.intake.of(taken)),
+        Some(taken) => upload::bounds(ingress, &ingress.file_rules.of(taken)),
         None => BodyLimits {
             size: source.max_body.unwrap_or(ingress.bounds.size),
             compressed: source.takes_compressed(),
@@ -536,10 +536,10 @@ pub(super) fn acknowledge(ack: &Ack, outcome: Outcome, id: EventId) -> Response<
 }
 
 /// What the sender of several events hears: in our JSON each of them, in order.
-fn acknowledge_all(ack: &Ack, kept: &[(Outcome, EventId)], leading: usize) -> Response<Body> {
-    let (outcome, id) = kept[leading];
+fn acknowledge_all(ack: &Ack, kept: &[Receipt], leading: usize) -> Response<Body> {
+    let Receipt { outcome, event: id } = kept[leading];
     acknowledged(ack, id, || {
-        let of_event = |(outcome, id): &(Outcome, EventId)| serde_json::json!({ "status": outcome.told(), "event_id": id.to_string() });
+        let of_event = |receipt: &Receipt| serde_json::json!({ "status": receipt.outcome.told(), "event_id": receipt.event.to_string() });
         let events: Vec<_> = kept.iter().map(of_event).collect();
         serde_json::json!({ "status": outcome.told(), "event_id": id.to_string(), "events": events })
     })

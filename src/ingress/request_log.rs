@@ -85,7 +85,7 @@ impl RequestLog {
     pub(super) fn new<B>(ingress: &Ingress, request: &Request<B>) -> Self {
         Self {
             id: RequestId::new(),
-            at: ingress.clock.now(),
+            at: ingress.intake.clock.now(),
             begun: Instant::now(),
             peer: request
                 .extensions()
@@ -145,32 +145,35 @@ pub(super) fn finish(
             event,
             answer,
         }) => {
-            ingress.metrics.request(source, outcome, took);
+            ingress.intake.metrics.request(source, outcome, took);
             if let Some(key) = key {
-                ingress.metrics.key_request(key, outcome);
+                ingress.intake.metrics.key_request(key, outcome);
             }
             let is_proved = outcome != Outcome::Challenged;
             let (event, thread) =
                 event.map_or((None, None), |(id, thread)| (Some(id.to_string()), thread));
             let (outcome, status) = (outcome.as_str(), answer.status().as_u16());
-            if is_proved || ingress.lines.admits() {
+            if is_proved || ingress.intake.lines.admits() {
                 tracing::info!(%request, source, key, agent, event, thread, %peer, outcome, status, took_us, "request");
             }
             answer
         }
         Err(RefusedAnswer { refusal, answer }) => {
-            ingress.metrics.request(source, Outcome::Refused, took);
+            ingress
+                .intake
+                .metrics
+                .request(source, Outcome::Refused, took);
             if let Some(key) = key {
-                ingress.metrics.key_request(key, Outcome::Refused);
+                ingress.intake.metrics.key_request(key, Outcome::Refused);
             }
-            ingress.metrics.refused(source, refusal.reason());
+            ingress.intake.metrics.refused(source, refusal.reason());
             let status = answer.status().as_u16();
             let (code, reason, mut cause) = (refusal.code(), refusal.reason(), refusal.cause());
             if let Some(hint) = &log.hint {
                 cause = format!("{cause}; {hint}");
             }
             let whole = log.whole.as_ref().and_then(|request| {
-                let kept = ingress.sources.get(source)?.kept(request);
+                let kept = ingress.intake.sources.get(source)?.kept(request);
                 let body = request.body.clone();
                 Some(WholeRequest {
                     request_line: kept.request_line,
@@ -198,7 +201,7 @@ pub(super) fn finish(
                     tracing::error!(%request, source, key, agent, %peer, method, path, outcome = "refused", reason, status, cause, took_us, "request");
                 }
                 // The counters and the last of them are there all the same.
-                _ if !ingress.lines.admits() => {}
+                _ if !ingress.intake.lines.admits() => {}
                 _ => {
                     tracing::info!(%request, source, key, agent, %peer, method, path, outcome = "refused", reason, status, cause, took_us, "request");
                 }

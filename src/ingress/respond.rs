@@ -11,11 +11,11 @@ use http::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::Ingress;
-use super::keep::unkept;
 use super::receive::{acknowledge, name_event};
 use super::{event_stream, upload};
 use crate::config::{Ack, Respond, RunMode};
 use crate::inbox::{Answer, CountedRun, DeliveryDetail};
+use crate::intake::{Receipt, inbox_refusal};
 use crate::mapping::getter::shape;
 use crate::model::{
     AttemptResult, DeliveryId, DeliveryState, EventId, NewDelivery, NewEvent, Outcome, ProofMark,
@@ -32,14 +32,14 @@ pub(super) async fn wait(
     ack: &Ack,
     event: NewEvent,
 ) -> Result<(Outcome, EventId, Response<Body>), Refusal> {
-    let (outcome, id) = upload::keep_one(ingress, event).await?;
+    let Receipt { outcome, event: id } = ingress.intake.accept_one(event).await?;
     if outcome == Outcome::Filtered {
         return Ok((outcome, id, acknowledge(ack, outcome, id)));
     }
     let left = Left::guard(ingress, source, outcome, Some(id));
     let mut stopping = ingress.stopping.clone();
     let ended = tokio::select! {
-        ended = ingress.inbox.ended(DeliveryId { event: id, number: 0 }) => ended,
+        ended = ingress.intake.inbox.ended(DeliveryId { event: id, number: 0 }) => ended,
         () = tokio::time::sleep(source.wait) => return Ok((outcome, id, left.not(later(ingress, source, id)))),
         // Whoever waits longest would hold the stop up.
         _ = stopping.wait_for(|stop| *stop) => return Ok((outcome, id, left.not(later(ingress, source, id)))),
@@ -177,10 +177,11 @@ impl Begun {
         let marks = match &event.proof {
             Some(proof) => {
                 let new = ingress
+                    .intake
                     .inbox
-                    .use_proof(proof.clone(), ingress.clock.now())
+                    .use_proof(proof.clone(), ingress.intake.clock.now())
                     .await;
-                if !new.map_err(unkept)? {
+                if !new.map_err(inbox_refusal)? {
                     return Ok(None);
                 }
                 proof.marks.clone()
@@ -201,14 +202,14 @@ impl Begun {
 
     /// The call reached nobody: whoever made it may make it again.
     async fn undo(self, ingress: &Ingress) {
-        self.counted.give_back(&*ingress.inbox).await;
+        self.counted.give_back(&*ingress.intake.inbox).await;
         free(ingress, self.marks).await;
     }
 }
 
 async fn free(ingress: &Ingress, marks: Vec<ProofMark>) {
     if !marks.is_empty()
-        && let Err(error) = ingress.inbox.free_proof(marks).await
+        && let Err(error) = ingress.intake.inbox.free_proof(marks).await
     {
         tracing::warn!(%error, "a call that reached nobody counts as made; its sender's next try is told so");
     }
@@ -254,7 +255,10 @@ impl Drop for Left<'_> {
             return;
         }
         let (source, outcome, took) = (self.source, self.outcome.as_str(), self.begun.elapsed());
-        self.ingress.metrics.request(source, self.outcome, took);
+        self.ingress
+            .intake
+            .metrics
+            .request(source, self.outcome, took);
         let event = self.event.map(|id| id.to_string());
         tracing::info!(
             source,

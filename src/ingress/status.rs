@@ -35,6 +35,7 @@ pub(super) async fn answer(
         return Err(Refusal::Method("GET"));
     }
     let event = ingress
+        .intake
         .inbox
         .event(id)
         .await
@@ -72,7 +73,7 @@ fn stands(ingress: &Ingress, event: &EventDetail) -> (&'static str, Option<Box<R
     }
     let task = task(delivery);
     // An event of a source that is gone, or of no source, is shown whole.
-    let shaped = match ingress.sources.get(&event.summary.source) {
+    let shaped = match ingress.intake.sources.get(&event.summary.source) {
         Some(source) => shape(&task, source.getter.as_ref(), source.config.json),
         None => task.to_vec(),
     };

@@ -18,8 +18,8 @@ use super::memory_limit::MemoryPermit;
 use super::request_log::{Answered, RequestLog};
 use super::{BodyLimits, Ingress, receive};
 use crate::attachment::{Files, StagedFile};
-use crate::config::{Intake, SourceFiles};
-use crate::model::{Attachment, EventId, NewEvent, Outcome, Received, Refusal, Verified};
+use crate::config::{FileRules, SourceFiles};
+use crate::model::{Attachment, Received, Refusal, Verified};
 use crate::source::{Source, Streamed};
 use crate::text::parameter;
 
@@ -66,7 +66,7 @@ fn is_document(kind: &str) -> bool {
 
 /// The files of this gateway; a refusal that says why there are none.
 fn usable(ingress: &Ingress) -> Result<&Arc<Files>, &'static str> {
-    let files = ingress.files.as_ref().ok_or(NO_STORE)?;
+    let files = ingress.intake.files.as_ref().ok_or(NO_STORE)?;
     if files.has_links() {
         Ok(files)
     } else {
@@ -75,7 +75,7 @@ fn usable(ingress: &Ingress) -> Result<&Arc<Files>, &'static str> {
 }
 
 /// The bounds of an upload.
-pub(super) fn bounds(ingress: &Ingress, intake: &Intake) -> BodyLimits {
+pub(super) fn bounds(ingress: &Ingress, intake: &FileRules) -> BodyLimits {
     BodyLimits {
         size: intake.max_upload,
         whole: ingress.bounds.upload,
@@ -85,8 +85,8 @@ pub(super) fn bounds(ingress: &Ingress, intake: &Intake) -> BodyLimits {
 }
 
 /// What the drop-in takes in where files can be kept.
-pub(super) fn intake_at_door(ingress: &Ingress) -> Option<&Intake> {
-    usable(ingress).ok().map(|_| &ingress.intake)
+pub(super) fn intake_at_door(ingress: &Ingress) -> Option<&FileRules> {
+    usable(ingress).ok().map(|_| &ingress.file_rules)
 }
 
 /// The way of an upload at a source, from its body to its answer.
@@ -97,7 +97,7 @@ pub(super) async fn receive(
     (head, incoming): (Parts, Body),
     log: &mut RequestLog,
 ) -> Result<Answered, Refusal> {
-    let intake = ingress.intake.of(taken);
+    let intake = ingress.file_rules.of(taken);
     let headers = head.headers.clone();
     let hold = Arc::new(ingress.held.hold(log.peer.0));
     let mut flow = BodyStream::new(incoming, bounds(ingress, &intake), hold.clone());
@@ -154,7 +154,7 @@ pub(super) async fn receive(
 /// How the files of a request are read.
 struct UploadReader<'r> {
     files: &'r Arc<Files>,
-    intake: &'r Intake,
+    intake: &'r FileRules,
     body_is_file: bool,
     ingress: &'r Ingress,
 }
@@ -173,7 +173,7 @@ impl UploadReader<'_> {
         let streamed = flow
             .checked()
             .ok_or_else(|| Refusal::Internal("a check was lost on its way".into()))?;
-        let now = self.ingress.clock.now();
+        let now = self.ingress.intake.clock.now();
         let verified = source
             .verify_streamed(streamed, head)
             .map_err(|refused| receive::explained(source, *refused, now))?;
@@ -193,7 +193,7 @@ impl UploadReader<'_> {
             ..head
         };
         let received = receive::opened(source, received, &flow.held())?;
-        let now = self.ingress.clock.now();
+        let now = self.ingress.intake.clock.now();
         let prepared = source.prepare(&received, &*self.ingress.fetch, now).await?;
         let verified = source.verify_prepared(received, prepared, now);
         let verified = verified.map_err(|refused| receive::explained(source, *refused, now))?;
@@ -211,7 +211,7 @@ impl UploadReader<'_> {
     }
 
     async fn read(&self, headers: &HeaderMap, flow: &mut BodyStream) -> Result<Form, Refusal> {
-        let until = self.ingress.clock.now() + self.ingress.keep_files;
+        let until = self.ingress.intake.clock.now() + self.ingress.keep_files;
         let kind = headers
             .get(CONTENT_TYPE)
             .and_then(|kind| kind.to_str().ok());
@@ -327,11 +327,11 @@ pub(super) async fn at_door(
             .ok()
             .map(|_| ingress.places.at_dropin(log.peer.0, gate.is_none()))
             .transpose()?;
-        let until = ingress.clock.now() + ingress.keep_files;
+        let until = ingress.intake.clock.now() + ingress.keep_files;
         let taking = match (files, gate) {
-            (Ok(files), None) => FilePolicy::Taken(files, &ingress.intake, until),
+            (Ok(files), None) => FilePolicy::Taken(files, &ingress.file_rules, until),
             (Ok(files), Some(gate)) => {
-                FilePolicy::Gated(gate, ingress, (files, &ingress.intake, until))
+                FilePolicy::Gated(gate, ingress, (files, &ingress.file_rules, until))
             }
             (Err(why), _) => FilePolicy::Refused(why),
         };
@@ -354,7 +354,7 @@ pub(super) async fn at_door(
 async fn place(ingress: &Ingress, files: Vec<StagedFile>) -> Result<Placed, Refusal> {
     let mut placed = Placed {
         files: Vec::with_capacity(files.len()),
-        store: ingress.files.clone(),
+        store: ingress.intake.files.clone(),
     };
     for whole in files {
         placed
@@ -403,55 +403,16 @@ impl Drop for Placed {
     }
 }
 
-/// Keeps one event that may have brought files.
-pub(super) async fn keep_one(
-    ingress: &Ingress,
-    event: NewEvent,
-) -> Result<(Outcome, EventId), Refusal> {
-    let kept = keep(ingress, vec![event]).await?;
-    kept.into_iter()
-        .next()
-        .ok_or_else(|| Refusal::Internal("the inbox says nothing of an event".into()))
-}
-
-/// Keeps the events of a request, one of which may have brought files. Those of one that is not kept go.
-pub(super) async fn keep(
-    ingress: &Ingress,
-    events: Vec<NewEvent>,
-) -> Result<Vec<(Outcome, EventId)>, Refusal> {
-    let brings = events
-        .iter()
-        .position(|event| !event.attachments.is_empty());
-    let (Some(store), Some(place)) = (&ingress.files, brings) else {
-        return ingress.keep(events).await;
-    };
-    let (id, source, files) = (
-        events[place].id,
-        events[place].source.clone(),
-        events[place].attachments.clone(),
-    );
-    let kept = ingress.keep(events).await;
-    match kept.as_ref().map(|kept| kept.get(place)) {
-        Ok(Some((Outcome::Duplicate, first))) if *first == id => {}
-        Ok(Some((Outcome::Duplicate | Outcome::Replayed, _))) => store.remove(&files).await,
-        Ok(_) => ingress.metrics.files(&source, &files),
-        // It may be kept all the same; the sweep will know.
-        Err(Refusal::Inbox(_)) => {}
-        Err(_) => store.remove(&files).await,
-    }
-    kept
-}
-
 /// Keeps files of a call that is passed on at once, and gives links to them.
 pub(super) async fn passed_on(
     ingress: &Ingress,
     source: &str,
     files: &[Attachment],
 ) -> Result<Vec<String>, Refusal> {
-    let Some(store) = ingress.files.as_ref().filter(|_| !files.is_empty()) else {
+    let Some(store) = ingress.intake.files.as_ref().filter(|_| !files.is_empty()) else {
         return Ok(Vec::new());
     };
-    let now = ingress.clock.now();
+    let now = ingress.intake.clock.now();
     let until = now + store.lifetime();
     let kept = files
         .iter()
@@ -461,14 +422,14 @@ pub(super) async fn passed_on(
         })
         .collect();
     let ready = match store.links(files, now).await {
-        Ok(links) => match ingress.inbox.keep_attachments(source, kept).await {
+        Ok(links) => match ingress.intake.inbox.keep_attachments(source, kept).await {
             Ok(()) => Ok(links),
             Err(error) => Err(Refusal::Inbox(error.to_string())),
         },
         Err(error) => Err(form::unkept(error)),
     };
     match &ready {
-        Ok(_) => ingress.metrics.files(source, files),
+        Ok(_) => ingress.intake.metrics.files(source, files),
         Err(_) => store.remove(files).await,
     }
     ready
@@ -476,12 +437,12 @@ pub(super) async fn passed_on(
 
 /// Takes files back of a call that surely reached nobody.
 pub(super) async fn take_back(ingress: &Ingress, files: &[Attachment]) {
-    let Some(store) = ingress.files.as_ref().filter(|_| !files.is_empty()) else {
+    let Some(store) = ingress.intake.files.as_ref().filter(|_| !files.is_empty()) else {
         return;
     };
     store.remove(files).await;
     let ids = files.iter().map(|file| file.id).collect();
-    if let Err(error) = ingress.inbox.forget_attachments(ids).await {
+    if let Err(error) = ingress.intake.inbox.forget_attachments(ids).await {
         tracing::warn!(%error, "files that nobody was told of are still listed; they go when their time is over");
     }
 }

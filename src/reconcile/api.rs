@@ -15,7 +15,8 @@ use super::deadline::Deadline;
 use super::log::FetchError;
 use super::report::Stop;
 use crate::config::Secret;
-use crate::model::{Clock, Proof, Received, Refusal, Strength, Timestamp, Verify};
+use crate::intake::Trust;
+use crate::model::{Clock, Timestamp};
 use crate::net::{Client, SendError};
 
 /// How long one answer may take.
@@ -246,6 +247,11 @@ impl Fetched {
         &self.headers
     }
 
+    /// The proof of a request that is made of this answer: it was read from the provider's own API.
+    pub(super) fn into_trust(self) -> Trust {
+        Trust::Fetched { token: self.by }
+    }
+
     /// The answer's body.
     pub(super) const fn body(&self) -> &Bytes {
         &self.body
@@ -264,17 +270,6 @@ pub(super) fn strange(what: &str) -> Stop {
         "strange_answer",
         format!("The provider's API answers something that is not understood: {what}."),
     )
-}
-
-/// Whoever built a request of what was fetched has it proved by that.
-impl Verify for Fetched {
-    fn judge(&self, _: &Received, _: Timestamp) -> Result<Proof, Refusal> {
-        Ok(Proof {
-            strength: Strength::Fetched,
-            secret: Some(self.by.clone()),
-            marks: Vec::new(),
-        })
-    }
 }
 
 impl Unread {

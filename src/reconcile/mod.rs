@@ -30,12 +30,11 @@ pub use self::report::{Became, Report, ReportLine, Stop};
 use self::setup::LogTarget;
 pub use self::setup::{LogSetup, check};
 use crate::config::{Config, Problems};
-use crate::inbox::{Inbox, Keep};
-use crate::ingress::{event, keep};
+use crate::inbox::Keep;
+use crate::intake::{Intake, Receipt, event};
 use crate::model::{Class, Clock, EventId, NewEvent, Outcome, Refusal, Timestamp};
 use crate::net::Client;
-use crate::source::{Source, Sources};
-use crate::telemetry::Metrics;
+use crate::source::Source;
 
 /// How long one reconcile may take, and how many deliveries it looks at.
 const TIME: Duration = Duration::from_secs(5 * 60);
@@ -51,10 +50,7 @@ const TRIES: usize = 5;
 #[derive(Debug)]
 pub struct Reconciler {
     logs: BTreeMap<String, Box<dyn EventLog>>,
-    sources: Arc<Sources>,
-    inbox: Arc<dyn Inbox>,
-    metrics: Arc<Metrics>,
-    clock: Clock,
+    intake: Arc<Intake>,
     stopping: watch::Receiver<bool>,
     running: ActiveReconciles,
     public_url: String,
@@ -104,30 +100,20 @@ struct ReconcileGuard {
 
 impl Reconciler {
     /// Those of a configuration that passed [`check`].
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one of each thing that is shared, built in one place"
-    )]
     pub fn new(
         config: &Config,
-        sources: Arc<Sources>,
-        inbox: Arc<dyn Inbox>,
-        metrics: Arc<Metrics>,
+        intake: Arc<Intake>,
         client: &Client,
-        clock: Clock,
         stopping: watch::Receiver<bool>,
         running: ActiveReconciles,
     ) -> Self {
-        let setups = check(config, &sources, &Problems::default());
+        let setups = check(config, &intake.sources, &Problems::default());
         Self {
             logs: setups
                 .into_iter()
-                .map(|setup| (setup.source.clone(), log(setup, client, &clock)))
+                .map(|setup| (setup.source.clone(), log(setup, client, &intake.clock)))
                 .collect(),
-            sources,
-            inbox,
-            metrics,
-            clock,
+            intake,
             stopping,
             running,
             public_url: config.server.public_url.clone(),
@@ -146,7 +132,7 @@ impl Reconciler {
         self.remembers(&source.config.name, log, asked.since)?;
         let _alone = self.running.enter(name)?;
         let patience = Deadline::new(TIME, self.stopping.clone());
-        let (clock, public_url) = (&self.clock, self.public_url.as_str());
+        let (clock, public_url) = (&self.intake.clock, self.public_url.as_str());
         let reading = LogQuery {
             source,
             asked,
@@ -173,7 +159,8 @@ impl Reconciler {
         for listed in &list.events {
             let line = self.one(log, reading, listed).await?;
             if !reading.asked.dry_run {
-                self.metrics
+                self.intake
+                    .metrics
                     .reconciled(&report.source, line.became.as_str());
             }
             report.note(line);
@@ -218,9 +205,7 @@ impl Reconciler {
             return Err(Refusal::TooLarge(most));
         }
         let request = reading.request(sent.headers, sent.body);
-        let verified = request
-            .verify(&sent.proof, self.clock.now())
-            .map_err(|refused| refused.1)?;
+        let verified = sent.proof.into_trust().vouch_for(request)?;
         let mapped = reading.source.apply_or_keep(&verified, false)?;
         if mapped.dedup.is_none() {
             let why = "it has no dedup key, so nobody could tell whether it came already";
@@ -260,12 +245,16 @@ impl Reconciler {
         event: NewEvent,
     ) -> Result<ReportLine, Stop> {
         for _ in 0..TRIES {
-            match keep(&*self.inbox, event.clone()).await {
-                Ok((Outcome::Duplicate | Outcome::Replayed, first)) => {
-                    return Ok(line.became(Became::AlreadyHere, Some(first)));
-                }
-                Ok((Outcome::Filtered, id)) => return Ok(line.became(Became::Filtered, Some(id))),
-                Ok((_, id)) => {
+            match self.intake.accept_one(event.clone()).await {
+                Ok(Receipt {
+                    outcome: Outcome::Duplicate | Outcome::Replayed,
+                    event: first,
+                }) => return Ok(line.became(Became::AlreadyHere, Some(first))),
+                Ok(Receipt {
+                    outcome: Outcome::Filtered,
+                    event: id,
+                }) => return Ok(line.became(Became::Filtered, Some(id))),
+                Ok(Receipt { event: id, .. }) => {
                     let thread = event.thread.as_deref();
                     tracing::info!(source = reading.source.config.name, event = %id, thread, "pulled in");
                     return Ok(line.became(Became::PulledIn, Some(id)));
@@ -287,12 +276,17 @@ impl Reconciler {
         dedup: Option<&str>,
     ) -> Result<Option<EventId>, Stop> {
         let Some(dedup) = dedup else { return Ok(None) };
-        let known = self.inbox.known(&reading.source.config.name, dedup).await;
+        let known = self
+            .intake
+            .inbox
+            .known(&reading.source.config.name, dedup)
+            .await;
         known.map_err(|error| Stop::inbox(&error.to_string()))
     }
 
     fn find(&self, name: &str) -> Result<(&Source, &dyn EventLog), ReconcileRefusal> {
         let source = self
+            .intake
             .sources
             .get(name)
             .ok_or(ReconcileRefusal::NoSuchSource)?;
@@ -311,7 +305,7 @@ impl Reconciler {
             .keep
             .shortest(source)
             .saturating_sub(TIME + SKEW + log.again());
-        if self.clock.now().since(since) > reach {
+        if self.intake.clock.now().since(since) > reach {
             Err(ReconcileRefusal::Forgotten(reach))
         } else {
             Ok(())

@@ -208,7 +208,7 @@ impl Calling<'_> {
                 .sum::<usize>();
         self.dropin
             .disk
-            .take(&*self.ingress.inbox, texts as u64 + files.bytes())
+            .take(&*self.ingress.intake.inbox, texts as u64 + files.bytes())
             .await
     }
 
@@ -294,7 +294,7 @@ impl Calling<'_> {
             // The caller's key was good: what was refused is the gateway's.
             return Refusal::UpstreamFailed("it refused upstream.api_key (401)".to_owned());
         }
-        hosted::refusal(answer, self.ingress.clock.now())
+        hosted::refusal(answer, self.ingress.intake.clock.now())
     }
 
     fn bad_key(&self, status: u16) {
@@ -335,7 +335,7 @@ impl Calling<'_> {
 
     async fn give_back(&self, counted: Option<CountedRun>) {
         if let Some(counted) = counted {
-            counted.give_back(&*self.ingress.inbox).await;
+            counted.give_back(&*self.ingress.intake.inbox).await;
         }
     }
 }

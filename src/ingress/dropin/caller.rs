@@ -227,9 +227,9 @@ impl Gate<'_> {
             status @ (401 | 403) => {
                 known.refused(key, agent, status);
                 known.failed(self.peer);
-                Err(hosted::refusal(&answer, ingress.clock.now()))
+                Err(hosted::refusal(&answer, ingress.intake.clock.now()))
             }
-            429 => Err(hosted::refusal(&answer, ingress.clock.now())),
+            429 => Err(hosted::refusal(&answer, ingress.intake.clock.now())),
             status => Err(Refusal::UpstreamFailed(format!(
                 "files are kept for good keys only, and the upstream did not say whether this one is: {status}"
             ))),

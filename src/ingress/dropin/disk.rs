@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::NAME;
 use crate::inbox::Inbox;
-use crate::ingress::keep::unkept;
+use crate::intake::inbox_refusal;
 use crate::model::Refusal;
 
 /// How long a measurement is good; what is kept in the meantime is added to it.
@@ -35,7 +35,10 @@ impl DiskShare {
         let mut measured = self.measured.lock().await;
         let (at, taken) = match *measured {
             Some((at, taken)) if at.elapsed() < LOOK => (at, taken),
-            _ => (Instant::now(), inbox.bytes_of(NAME).await.map_err(unkept)?),
+            _ => (
+                Instant::now(),
+                inbox.bytes_of(NAME).await.map_err(inbox_refusal)?,
+            ),
         };
         let wanted = taken.saturating_add(bytes);
         let is_full = wanted > self.most;

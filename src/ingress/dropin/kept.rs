@@ -9,7 +9,8 @@ use super::once::Once;
 use crate::config::RunMode;
 use crate::ingress::request_log::RequestLog;
 use crate::ingress::respond;
-use crate::ingress::upload::{self, Placed};
+use crate::ingress::upload::Placed;
+use crate::intake::Receipt;
 use crate::model::{
     Class, DeliveryId, DeliveryState, EventId, Name, NewDelivery, NewEvent, Outcome, Refusal,
     Strength,
@@ -70,7 +71,7 @@ impl Calling<'_> {
             most_ahead: (!self.dropin.config.waits_for_its_turn).then_some(0),
             backlog: None,
         };
-        let (outcome, event) = upload::keep_one(self.ingress, event).await?;
+        let Receipt { outcome, event } = self.ingress.intake.accept_one(event).await?;
         if outcome == Outcome::Duplicate {
             self.is_same(event, &notes).await?;
         }
@@ -90,6 +91,7 @@ impl Calling<'_> {
     async fn is_same(&self, event: EventId, notes: &[(String, String)]) -> Result<(), Refusal> {
         let kept = self
             .ingress
+            .intake
             .inbox
             .event(event)
             .await
@@ -143,7 +145,7 @@ impl Calling<'_> {
         let ingress = self.ingress;
         let mut stopping = ingress.stopping.clone();
         let ended = tokio::select! {
-            ended = ingress.inbox.ended(delivery) => ended.map_err(|error| Refusal::Inbox(error.to_string()))?,
+            ended = ingress.intake.inbox.ended(delivery) => ended.map_err(|error| Refusal::Inbox(error.to_string()))?,
             () = tokio::time::sleep(self.dropin.upstream.run_timeout()) => {
                 return Err(Refusal::UpstreamSilent("the run has not ended; it is followed all the same".into()));
             }

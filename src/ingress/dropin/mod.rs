@@ -131,7 +131,7 @@ pub(super) async fn at_door(
         ended.unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned())));
     if matches!(ended, Err(Refusal::NoKey)) {
         // Whoever brings no key was perhaps sent to the wrong path.
-        log.hint = receive::meant(&ingress.sources, &log.path);
+        log.hint = receive::meant(&ingress.intake.sources, &log.path);
     }
     watched.finish(ended)
 }

@@ -522,9 +522,15 @@ impl Drop for Passage {
             } => {
                 let source = self.log.source.as_deref().unwrap_or("");
                 let took = self.log.begun.elapsed();
-                self.ingress.metrics.request(source, Outcome::Proxied, took);
+                self.ingress
+                    .intake
+                    .metrics
+                    .request(source, Outcome::Proxied, took);
                 if let Some(key) = &self.key {
-                    self.ingress.metrics.key_request(key, Outcome::Proxied);
+                    self.ingress
+                        .intake
+                        .metrics
+                        .key_request(key, Outcome::Proxied);
                 }
                 let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
                 tracing::info!(
