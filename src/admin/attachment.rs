@@ -7,15 +7,15 @@ use axum::extract::State;
 use serde_json::{Value, json};
 
 use super::error::AdminError;
-use super::page::{Asked, AttachmentQuery, PageView};
+use super::page::{AttachmentQuery, PageView, StrictQuery};
 use super::view::KeptFileView;
-use super::{AdminState, Named};
+use super::{AdminState, PathId};
 use crate::model::AttachmentId;
 
 /// `GET /attachments`
 pub(super) async fn list(
     State(state): State<Arc<AdminState>>,
-    Asked(query): Asked<AttachmentQuery>,
+    StrictQuery(query): StrictQuery<AttachmentQuery>,
 ) -> Result<Json<PageView<KeptFileView>>, AdminError> {
     let (cursor, limit) = query.page()?;
     let page = state.inbox.attachments(cursor, limit).await?;
@@ -26,7 +26,7 @@ pub(super) async fn list(
 /// still owed go without it.
 pub(super) async fn remove(
     State(state): State<Arc<AdminState>>,
-    Named(id): Named<AttachmentId>,
+    PathId(id): PathId<AttachmentId>,
 ) -> Result<Json<Value>, AdminError> {
     let kept = state
         .inbox

@@ -28,13 +28,13 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// So many in so long; the times of the last ones are all that is kept.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct SlidingWindow {
     most: usize,
     span: Duration,
     times: Mutex<VecDeque<Timestamp>>,
 }
 
-impl Tally {
+impl SlidingWindow {
     /// At most `most` in `span`.
     pub(super) const fn new(most: usize, span: Duration) -> Self {
         Self {
@@ -232,13 +232,13 @@ mod tests {
     }
 
     #[test]
-    fn a_tally_says_when_there_is_room_and_survives_a_clock_set_back() {
-        let tally = Tally::new(2, Duration::from_secs(60));
+    fn a_sliding_window_says_when_there_is_room_and_survives_a_clock_set_back() {
+        let window = SlidingWindow::new(2, Duration::from_secs(60));
         let at = Timestamp::from_seconds;
-        assert_eq!(tally.take(at(100)), Ok(()));
-        assert_eq!(tally.take(at(110)), Ok(()));
-        assert_eq!(tally.take(at(130)), Err(Duration::from_secs(30)));
-        assert_eq!(tally.take(at(160)), Ok(()));
-        assert_eq!(tally.take(at(50)), Ok(()));
+        assert_eq!(window.take(at(100)), Ok(()));
+        assert_eq!(window.take(at(110)), Ok(()));
+        assert_eq!(window.take(at(130)), Err(Duration::from_secs(30)));
+        assert_eq!(window.take(at(160)), Ok(()));
+        assert_eq!(window.take(at(50)), Ok(()));
     }
 }

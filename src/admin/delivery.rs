@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::AdminError;
-use super::said::Said;
-use super::{AdminState, Named};
+use super::json::JsonBody;
+use super::{AdminState, PathId};
 use crate::inbox::Resolution;
 use crate::model::{self, DeliveryId};
 
@@ -19,7 +19,7 @@ const MAX_NOTE: usize = 1000;
 /// `POST /deliveries/{id}/cancel`: only what is still pending can be called off.
 pub(super) async fn cancel(
     State(state): State<Arc<AdminState>>,
-    Named(id): Named<DeliveryId>,
+    PathId(id): PathId<DeliveryId>,
 ) -> Result<Json<Value>, AdminError> {
     if state.inbox.cancel(id, state.clock.now()).await? {
         tracing::info!(audit = "delivery.cancel", event = %id.event, delivery = %id, "cancelled by an operator");
@@ -47,8 +47,8 @@ pub(super) struct Settling {
 /// `POST /deliveries/{id}/settle`: ends what nobody could tell, by an operator's word.
 pub(super) async fn settle(
     State(state): State<Arc<AdminState>>,
-    Named(id): Named<DeliveryId>,
-    Said(settling): Said<Settling>,
+    PathId(id): PathId<DeliveryId>,
+    JsonBody(settling): JsonBody<Settling>,
 ) -> Result<Json<Value>, AdminError> {
     let (how, becomes) = match settling.r#as.as_str() {
         "delivered" => (Resolution::Delivered, model::DeliveryState::Delivered),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::AdminState;
 use super::error::AdminError;
-use super::page::{Asked, ForceQuery, PageView};
+use super::page::{ForceQuery, PageView, StrictQuery};
 use super::source::{HeldView, hold};
 use super::waiting::{WaitView, own};
 use crate::dispatch::{Closed, DestinationStatus};
@@ -72,9 +72,9 @@ impl From<&DestinationStatus> for FareView {
 }
 
 /// The destination that a path names.
-pub(super) struct Target(Destination);
+pub(super) struct PathDestination(Destination);
 
-impl<S: Send + Sync> FromRequestParts<S> for Target {
+impl<S: Send + Sync> FromRequestParts<S> for PathDestination {
     type Rejection = AdminError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AdminError> {
@@ -158,8 +158,8 @@ impl DestinationView {
 /// no source does, so with `force=true` any destination can be held.
 pub(super) async fn pause(
     State(state): State<Arc<AdminState>>,
-    Target(destination): Target,
-    Asked(query): Asked<ForceQuery>,
+    PathDestination(destination): PathDestination,
+    StrictQuery(query): StrictQuery<ForceQuery>,
 ) -> Result<Json<HeldView>, AdminError> {
     let destination = state.destination(destination, query.force()?).await?;
     hold(&state, Pause::Destination(destination), true)
@@ -170,8 +170,8 @@ pub(super) async fn pause(
 /// `POST /destinations/{kind}/{id}/resume`
 pub(super) async fn resume(
     State(state): State<Arc<AdminState>>,
-    Target(destination): Target,
-    Asked(query): Asked<ForceQuery>,
+    PathDestination(destination): PathDestination,
+    StrictQuery(query): StrictQuery<ForceQuery>,
 ) -> Result<Json<HeldView>, AdminError> {
     let destination = state.destination(destination, query.force()?).await?;
     hold(&state, Pause::Destination(destination), false)
@@ -183,8 +183,8 @@ pub(super) async fn resume(
 /// judges for itself; this is for the one that is asked.
 pub(super) async fn reset(
     State(state): State<Arc<AdminState>>,
-    Target(destination): Target,
-    Asked(query): Asked<ForceQuery>,
+    PathDestination(destination): PathDestination,
+    StrictQuery(query): StrictQuery<ForceQuery>,
 ) -> Result<Json<Value>, AdminError> {
     let dispatcher = state.dispatcher.as_ref().ok_or_else(|| {
         let sentence = "This process sends nothing; ask one that has the role dispatch.";

@@ -10,9 +10,9 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
 
 use super::error::AdminError;
-use super::page::{Asked, EventQuery, PageView};
+use super::page::{EventQuery, PageView, StrictQuery};
 use super::view::{EventPage, EventView};
-use super::{AdminState, Named};
+use super::{AdminState, PathId};
 use crate::inbox::{EventDetail, EventSummary, Page};
 use crate::intake;
 use crate::mapping::PathMiss;
@@ -24,7 +24,7 @@ const JUST_NOW: Duration = Duration::from_millis(100);
 /// `GET /events`
 pub(super) async fn list(
     State(state): State<Arc<AdminState>>,
-    Asked(query): Asked<EventQuery>,
+    StrictQuery(query): StrictQuery<EventQuery>,
 ) -> Result<Json<PageView<EventView>>, AdminError> {
     let filter = query.filter()?;
     state.can_search(&filter)?;
@@ -98,7 +98,7 @@ async fn reason(state: &AdminState, event: &EventSummary) -> Result<Option<Attem
 /// `GET /events/{id}`
 pub(super) async fn show(
     State(state): State<Arc<AdminState>>,
-    Named(id): Named<EventId>,
+    PathId(id): PathId<EventId>,
 ) -> Result<Json<EventPage>, AdminError> {
     let event = state
         .inbox
@@ -134,7 +134,7 @@ fn notes(state: &AdminState, event: &EventDetail) -> Vec<PathMiss> {
 /// `GET /events/{id}/body`: the body as it came, whole. It is somebody else's, so it is never shown in a page.
 pub(super) async fn body(
     State(state): State<Arc<AdminState>>,
-    Named(id): Named<EventId>,
+    PathId(id): PathId<EventId>,
 ) -> Result<Response, AdminError> {
     let event = state
         .inbox

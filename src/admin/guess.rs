@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::auth::Tally;
+use super::auth::SlidingWindow;
 use crate::model::{Timestamp, bucket};
 
 /// How long a token of an address that has guessed too often waits.
@@ -34,7 +34,7 @@ pub(super) struct Guesses {
 /// An address that has shown a wrong token.
 #[derive(Debug)]
 pub(super) struct Guesser {
-    tally: Tally,
+    window: SlidingWindow,
     waiting: tokio::sync::Semaphore,
 }
 
@@ -52,7 +52,7 @@ impl Guesses {
     /// Waits as long as a token of this address has to; an error says when to come back, its token unseen.
     pub(super) async fn wait(&self, address: IpAddr, now: Timestamp) -> Result<(), Duration> {
         let found = self.held().get(&bucket(address)).cloned();
-        let Some(wait) = found.as_ref().and_then(|guesser| guesser.tally.full(now)) else {
+        let Some(wait) = found.as_ref().and_then(|guesser| guesser.window.full(now)) else {
             return Ok(());
         };
         let Some(Ok(_turn)) = found.as_ref().map(|guesser| guesser.waiting.try_acquire()) else {
@@ -67,7 +67,7 @@ impl Guesses {
         let mut addresses = self.held();
         if addresses.len() >= MAX_ADDRESSES && !addresses.contains_key(&bucket(address)) {
             // Whoever has to wait is not forgotten for others.
-            addresses.retain(|_, guesser| guesser.tally.full(now).is_some());
+            addresses.retain(|_, guesser| guesser.window.full(now).is_some());
         }
         let guesser = if addresses.len() < MAX_ADDRESSES || addresses.contains_key(&bucket(address))
         {
@@ -79,7 +79,7 @@ impl Guesses {
             self.others.clone()
         };
         drop(addresses);
-        guesser.tally.take(now)
+        guesser.window.take(now)
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<IpAddr, Arc<Guesser>>> {
@@ -92,7 +92,7 @@ impl Guesses {
 impl Guesser {
     fn new(most: usize, span: Duration) -> Self {
         Self {
-            tally: Tally::new(most, span),
+            window: SlidingWindow::new(most, span),
             waiting: tokio::sync::Semaphore::new(WAITING),
         }
     }

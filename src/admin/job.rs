@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::error::AdminError;
+use super::json::JsonBody;
 use super::page::PageView;
-use super::said::Said;
-use super::{AdminState, JobId, Named};
+use super::{AdminState, JobId, PathId};
 use crate::dispatch::replay::{ReplayRefused, left_out, owed_again, takes};
 use crate::inbox::filter::FilterWords;
 use crate::inbox::{EventFilter, EventSummary, Job, JobState, NewJob};
@@ -35,7 +35,7 @@ const UNDER_WAY: usize = 10;
 /// Which events to replay, and how fast.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Wanted {
+pub(super) struct ReplayRequest {
     filter: FilterWords,
     /// Every event, where the filter leaves nothing out.
     all: bool,
@@ -91,7 +91,7 @@ pub(super) struct JobView {
 /// `POST /replays/plan`: what would be done. Changes nothing.
 pub(super) async fn plan(
     State(state): State<Arc<AdminState>>,
-    Said(wanted): Said<Wanted>,
+    JsonBody(wanted): JsonBody<ReplayRequest>,
 ) -> Result<Json<PlanView>, AdminError> {
     state
         .replays
@@ -184,7 +184,7 @@ async fn why_not(
 /// `POST /replays`
 pub(super) async fn begin(
     State(state): State<Arc<AdminState>>,
-    Said(wanted): Said<Wanted>,
+    JsonBody(wanted): JsonBody<ReplayRequest>,
 ) -> Result<(StatusCode, Json<JobView>), AdminError> {
     let now = state.clock.now();
     state.replays.take(now).map_err(AdminError::Replays)?;
@@ -234,7 +234,7 @@ pub(super) async fn begin(
     Ok((StatusCode::ACCEPTED, Json(JobView::new(job, now))))
 }
 
-impl Wanted {
+impl ReplayRequest {
     /// The words as they are kept, what they mean, and the pace.
     fn read(self, state: &AdminState) -> Result<(FilterWords, EventFilter, u32), AdminError> {
         if !self.all && !self.filter.restricts() {
@@ -280,7 +280,7 @@ pub(super) async fn list(
 /// `GET /replays/{id}`
 pub(super) async fn show(
     State(state): State<Arc<AdminState>>,
-    Named(JobId(id)): Named<JobId>,
+    PathId(JobId(id)): PathId<JobId>,
 ) -> Result<Json<JobView>, AdminError> {
     let job = state
         .inbox
@@ -305,8 +305,8 @@ pub(super) struct Steering {
 /// `POST /replays/{id}`
 pub(super) async fn steer(
     State(state): State<Arc<AdminState>>,
-    Named(JobId(id)): Named<JobId>,
-    Said(steering): Said<Steering>,
+    PathId(JobId(id)): PathId<JobId>,
+    JsonBody(steering): JsonBody<Steering>,
 ) -> Result<Json<JobView>, AdminError> {
     let to = match &steering.state {
         None => None,

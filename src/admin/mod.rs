@@ -15,13 +15,13 @@ mod event;
 mod guess;
 mod health;
 mod job;
+mod json;
 mod key;
 mod loaded;
 mod name;
 mod page;
 mod reconcile;
 mod replay;
-mod said;
 mod secret;
 mod source;
 mod status;
@@ -44,11 +44,11 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 
-use self::auth::Tally;
+use self::auth::SlidingWindow;
 use self::error::AdminError;
 use self::guess::Guesses;
 pub use self::loaded::{Loaded, ReloadAnswer, ReloadOrder};
-use self::name::Named;
+use self::name::PathId;
 pub use self::stopper::Stopper;
 use crate::attachment::Files;
 use crate::config::{Config, GatewayKey, Secret, SourceConfig};
@@ -121,7 +121,7 @@ pub struct AdminState {
     ids: Arc<UpstreamIds>,
     marks: Marks,
     guesses: Guesses,
-    replays: Tally,
+    replays: SlidingWindow,
     /// Held from reading an event's deliveries to owing the next one: the next one's number names its run.
     replaying: tokio::sync::Mutex<()>,
 }
@@ -179,7 +179,7 @@ impl AdminState {
             ids: Arc::default(),
             marks: Marks::default(),
             guesses: Guesses::new(GUESSES, MINUTE),
-            replays: Tally::new(REPLAYS, MINUTE),
+            replays: SlidingWindow::new(REPLAYS, MINUTE),
             replaying: tokio::sync::Mutex::new(()),
             inbox,
             metrics,

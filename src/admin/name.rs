@@ -21,9 +21,9 @@ const TOLD: usize = 5;
 const MIN_BEGINNING: usize = 4;
 
 /// The id in a path. What is no id of its kind names nothing.
-pub(super) struct Named<T>(pub(super) T);
+pub(super) struct PathId<T>(pub(super) T);
 
-impl<T: FromStr + Kind> FromRequestParts<Arc<AdminState>> for Named<T> {
+impl<T: FromStr + IdKind> FromRequestParts<Arc<AdminState>> for PathId<T> {
     type Rejection = AdminError;
 
     async fn from_request_parts(
@@ -42,7 +42,7 @@ impl<T: FromStr + Kind> FromRequestParts<Arc<AdminState>> for Named<T> {
 }
 
 /// What an id names, in a word; and the one that begins so.
-pub(super) trait Kind: Send + Sized {
+pub(super) trait IdKind: Send + Sized {
     /// The word.
     const WORD: &'static str;
 
@@ -55,7 +55,7 @@ pub(super) trait Kind: Send + Sized {
     }
 }
 
-impl Kind for EventId {
+impl IdKind for EventId {
     const WORD: &'static str = "event";
 
     async fn begins(text: &str, state: &AdminState) -> Result<Option<Self>, AdminError> {
@@ -66,7 +66,7 @@ impl Kind for EventId {
     }
 }
 
-impl Kind for DeliveryId {
+impl IdKind for DeliveryId {
     const WORD: &'static str = "delivery";
 
     async fn begins(text: &str, state: &AdminState) -> Result<Option<Self>, AdminError> {
@@ -96,11 +96,11 @@ impl Kind for DeliveryId {
     }
 }
 
-impl Kind for super::JobId {
+impl IdKind for super::JobId {
     const WORD: &'static str = "replay";
 }
 
-impl Kind for AttachmentId {
+impl IdKind for AttachmentId {
     const WORD: &'static str = "attachment";
 }
 

@@ -31,9 +31,9 @@ const MAX_NAME: usize = 64;
 const MAX_COMPLAINT: usize = 300;
 
 /// A query, read into `T`.
-pub(super) struct Asked<T>(pub(super) T);
+pub(super) struct StrictQuery<T>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for StrictQuery<T> {
     type Rejection = AdminError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AdminError> {

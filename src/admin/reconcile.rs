@@ -21,7 +21,7 @@ const MAX_COMPLAINT: usize = 300;
 /// What is asked for, as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct ReconcileBody {
     since: String,
     until: Option<String>,
     #[serde(default)]
@@ -73,7 +73,7 @@ pub(super) async fn reconcile(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<ReportView>, AdminError> {
     let body = body.map_err(|error| AdminError::Body(error.body_text()))?;
-    let asked = Written::read(&body)?.asked(state.clock.now())?;
+    let asked = ReconcileBody::read(&body)?.asked(state.clock.now())?;
     if !state
         .sources
         .iter()
@@ -93,7 +93,7 @@ pub(super) async fn reconcile(
     Ok(Json(report.into()))
 }
 
-impl Written {
+impl ReconcileBody {
     fn read(body: &[u8]) -> Result<Self, AdminError> {
         serde_json::from_slice(body).map_err(|error| {
             let what = format!("Send JSON like {{\"since\": \"2h\", \"dry_run\": true}}: {error}.");
@@ -208,7 +208,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
     fn asked(body: &str) -> Result<ReconcileRequest, AdminError> {
-        Written::read(body.as_bytes())?.asked(NOW)
+        ReconcileBody::read(body.as_bytes())?.asked(NOW)
     }
 
     #[test]

@@ -16,8 +16,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::error::AdminError;
-use super::page::{Asked, DryRunQuery};
-use super::{AdminState, Named, said};
+use super::page::{DryRunQuery, StrictQuery};
+use super::{AdminState, PathId, json};
 use crate::dispatch::replay::{ReplayRefused, mapped_anew, owed_again};
 use crate::inbox::{Anew, EventDetail, Replayed, SealedCall};
 use crate::intake::{self, Trust};
@@ -77,8 +77,8 @@ struct RequestView {
 /// only shows the request that would go out.
 pub(super) async fn replay(
     State(state): State<Arc<AdminState>>,
-    Named(id): Named<EventId>,
-    Asked(query): Asked<DryRunQuery>,
+    PathId(id): PathId<EventId>,
+    StrictQuery(query): StrictQuery<DryRunQuery>,
 ) -> Result<Response, AdminError> {
     let now = state.clock.now();
     state.replays.take(now).map_err(AdminError::Replays)?;
@@ -279,7 +279,7 @@ fn rendered(
 /// What an operator changes of an event.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Changes {
+struct EventChanges {
     /// In place of the body.
     body: Option<String>,
     /// The same, for what is no text.
@@ -291,8 +291,8 @@ struct Changes {
 /// `POST /events/{id}/resend`: a new event of the same source, made of this one and what is changed.
 pub(super) async fn resend(
     State(state): State<Arc<AdminState>>,
-    Named(id): Named<EventId>,
-    Asked(query): Asked<DryRunQuery>,
+    PathId(id): PathId<EventId>,
+    StrictQuery(query): StrictQuery<DryRunQuery>,
     request: Request,
 ) -> Result<Response, AdminError> {
     let now = state.clock.now();
@@ -314,7 +314,7 @@ pub(super) async fn resend(
         .ok_or_else(|| cannot(ReplayRefused::SourceGone, &name))?;
     let most = source.max_body.unwrap_or(state.max_body);
     // Written as JSON, a text takes up to six times its room.
-    let changes = said::read(
+    let changes = json::read(
         request.into_body(),
         most.saturating_mul(6).saturating_add(64 * 1024),
     )
@@ -388,7 +388,7 @@ fn no_destination(source: &Source, filtered: bool) -> Result<(), AdminError> {
 /// The request that an event came by, with the changes.
 fn changed(
     event: EventDetail,
-    changes: Changes,
+    changes: EventChanges,
     most: u64,
     now: Timestamp,
 ) -> Result<Received, AdminError> {

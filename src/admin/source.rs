@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::AdminState;
 use super::error::AdminError;
-use super::page::{Asked, ConfirmQuery, EnrolQuery, PageView, RefusedQuery};
+use super::page::{ConfirmQuery, EnrolQuery, PageView, RefusedQuery, StrictQuery};
 use super::view::SourceView;
 use crate::inbox::Pause;
 use crate::model::{ENROL, Timestamp};
@@ -37,7 +37,7 @@ pub(super) async fn list(
 /// `GET /refused`: the last refused requests, newest first.
 pub(super) async fn refused(
     State(state): State<Arc<AdminState>>,
-    Asked(query): Asked<RefusedQuery>,
+    StrictQuery(query): StrictQuery<RefusedQuery>,
 ) -> Result<Json<PageView<RefusedSample>>, AdminError> {
     let (source, since, limit) = (query.source()?, query.since()?, query.limit()?);
     state.check_source(source.as_deref()).await?;
@@ -118,7 +118,7 @@ pub(super) async fn refused_one(
 
 /// A window that was opened, and the address that the provider is given.
 #[derive(Debug, Serialize)]
-pub(super) struct Opened {
+pub(super) struct EnrolmentWindow {
     source: String,
     until: Timestamp,
     /// The address; only its path where nobody said how the public listener is reached.
@@ -153,8 +153,8 @@ pub(super) struct Confirmed {
 pub(super) async fn enrol(
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
-    Asked(query): Asked<EnrolQuery>,
-) -> Result<(StatusCode, Json<Opened>), AdminError> {
+    StrictQuery(query): StrictQuery<EnrolQuery>,
+) -> Result<(StatusCode, Json<EnrolmentWindow>), AdminError> {
     let until = state.clock.now() + query.span()?;
     let source = enrolling(&state, &name)?;
     let word = match source.open_window(until) {
@@ -174,7 +174,7 @@ pub(super) async fn enrol(
     );
     Ok((
         StatusCode::ACCEPTED,
-        Json(Opened {
+        Json(EnrolmentWindow {
             source: name,
             until,
             address,
@@ -209,7 +209,7 @@ pub(super) async fn brought(
 pub(super) async fn confirm(
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
-    Asked(query): Asked<ConfirmQuery>,
+    StrictQuery(query): StrictQuery<ConfirmQuery>,
 ) -> Result<Json<Confirmed>, AdminError> {
     let fingerprint = query.fingerprint()?;
     match enrolling(&state, &name)?.confirm_secret(&fingerprint, state.clock.now()) {

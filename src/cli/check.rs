@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 
-use super::{ConfigFile, Ended, answer, say, tally, tell};
+use super::{CommandResult, ConfigFile, answer, say, tally, tell};
 use crate::app;
 use crate::config::{Config, GatewayKey, Place, Problem, Problems, Secret, Weight};
 use crate::model::DestinationKind;
@@ -17,7 +17,7 @@ use crate::net::Client;
 use crate::upstream::{Budget, Upstream};
 
 #[derive(Debug, Args)]
-pub(super) struct Check {
+pub(super) struct CheckArgs {
     /// The configuration file, as --config names it
     #[arg(value_name = "FILE", conflicts_with = "config")]
     named: Option<PathBuf>,
@@ -34,7 +34,7 @@ pub(super) struct Check {
     json: bool,
 }
 
-pub(super) async fn run(check: &Check) -> Ended {
+pub(super) async fn run(check: &CheckArgs) -> CommandResult {
     let file = check.named.as_deref().unwrap_or(&check.file.config);
     let (config, problems, seen) = look(file, check.online).await;
     let has_errors = problems

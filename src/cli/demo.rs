@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use super::sheet::{Paper as _, Times, Tone, columns_of, sheets};
-use super::{Ended, answer, print, stop_signal};
+use super::{CommandResult, answer, print, stop_signal};
 use crate::app::{App, Listeners};
 use crate::config::{Config, Problems, Section, Table};
 use crate::model::{Clock, Received, RequestId, Roles, Timestamp};
@@ -53,7 +53,7 @@ enum Flaw {
 }
 
 /// A request of the demo.
-struct Sample {
+struct DemoEvent {
     title: String,
     source: String,
     headers: Vec<(String, String)>,
@@ -61,7 +61,7 @@ struct Sample {
     flaw: Flaw,
 }
 
-impl Sample {
+impl DemoEvent {
     /// Reads them all.
     fn all() -> anyhow::Result<Vec<Self>> {
         let problems = Problems::default();
@@ -99,7 +99,7 @@ impl Sample {
 /// How long the deliveries of the demo may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub(super) async fn run(demo: &Demo) -> Ended {
+pub(super) async fn run(demo: &Demo) -> CommandResult {
     let folder = Scratch::new()?;
     let stub_listener = TcpListener::bind("127.0.0.1:0")
         .await
@@ -201,7 +201,7 @@ struct Visitor {
 }
 
 /// A row of the table.
-struct Row {
+struct DemoRow {
     title: String,
     verdict: String,
     thread: String,
@@ -214,7 +214,7 @@ async fn show(visitor: &Visitor, sources: &[Arc<Source>]) -> anyhow::Result<bool
     let mut rows = Vec::new();
     let mut good = true;
     let mut answers = Vec::new();
-    let samples = Sample::all()?;
+    let samples = DemoEvent::all()?;
     for sample in &samples {
         answers.push(visitor.send(sample, sources).await?);
     }
@@ -225,7 +225,7 @@ async fn show(visitor: &Visitor, sources: &[Arc<Source>]) -> anyhow::Result<bool
             Flaw::Repeated => status == 202 && said == "duplicate",
             Flaw::Forged => status == 401,
         };
-        let mut row = Row {
+        let mut row = DemoRow {
             title: sample.title.clone(),
             verdict: format!(
                 "{status} {}",
@@ -260,7 +260,7 @@ async fn show(visitor: &Visitor, sources: &[Arc<Source>]) -> anyhow::Result<bool
     Ok(good)
 }
 
-impl Row {
+impl DemoRow {
     /// Fills in what the admin API says of an event. False when its run did not end well.
     fn tell(&mut self, event: &Value, said: &str) -> bool {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -290,7 +290,11 @@ impl Row {
 
 impl Visitor {
     /// Signs a sample as its provider would, and posts it.
-    async fn send(&self, sample: &Sample, sources: &[Arc<Source>]) -> anyhow::Result<(u16, Value)> {
+    async fn send(
+        &self,
+        sample: &DemoEvent,
+        sources: &[Arc<Source>],
+    ) -> anyhow::Result<(u16, Value)> {
         let source = sources
             .iter()
             .find(|source| source.config.name == sample.source)
@@ -367,7 +371,7 @@ fn now() -> Timestamp {
 }
 
 /// Prints a block for each.
-fn print_all(rows: &[Row]) -> std::io::Result<()> {
+fn print_all(rows: &[DemoRow]) -> std::io::Result<()> {
     for row in rows {
         let tone = if row.verdict.starts_with("4") {
             Tone::Bad
@@ -380,7 +384,7 @@ fn print_all(rows: &[Row]) -> std::io::Result<()> {
 }
 
 /// What came in and what became of it, in a few lines that every terminal is wide enough for.
-fn block(row: &Row, tone: Tone) -> std::io::Result<()> {
+fn block(row: &DemoRow, tone: Tone) -> std::io::Result<()> {
     let (mut out, _) = sheets(Times::Ago);
     let look = *out.look();
     let gap = " ".repeat(TITLE.saturating_sub(columns_of(&row.title)).max(1));

@@ -19,15 +19,15 @@ pub(super) enum DestinationCommand {
     /// List destinations and their state: calls in flight, breaker, what waits
     List(ListArgs),
     /// Hold what waits for one
-    Pause(Named),
+    Pause(DestinationArgs),
     /// Send again to a destination that was paused
-    Resume(Named),
+    Resume(DestinationArgs),
     /// Call a destination that failed again now, before its rest is over
-    Reset(Named),
+    Reset(DestinationArgs),
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Named {
+pub(super) struct DestinationArgs {
     /// The destination, like agent/ID or workflow/ID; a beginning that only one has is enough
     #[arg(value_name = "DESTINATION", value_parser = named)]
     destination: Destination,

@@ -72,7 +72,7 @@ pub(in crate::cli) struct Gateway {
 
 /// What it said.
 #[derive(Debug, PartialEq)]
-pub(in crate::cli) enum Asked {
+pub(in crate::cli) enum ApiAnswer {
     /// This.
     Answered(Value),
     /// There is no such thing, in its words.
@@ -167,13 +167,13 @@ impl ListArgs {
 
 impl Gateway {
     /// Asks; the path is below `/api/v1`.
-    pub(super) async fn ask(&self, path: &str) -> anyhow::Result<Asked> {
+    pub(super) async fn ask(&self, path: &str) -> anyhow::Result<ApiAnswer> {
         let answer = self.send(Method::GET, path, Bytes::new(), ANSWER).await?;
         judge(answer.status(), answer.body(), &self.base, &self.token)
     }
 
     /// Has something done.
-    pub(super) async fn tell(&self, path: &str, what: &Value) -> anyhow::Result<Asked> {
+    pub(super) async fn tell(&self, path: &str, what: &Value) -> anyhow::Result<ApiAnswer> {
         self.tell_within(path, what, ANSWER).await
     }
 
@@ -183,7 +183,7 @@ impl Gateway {
         path: &str,
         what: &Value,
         time: Duration,
-    ) -> anyhow::Result<Asked> {
+    ) -> anyhow::Result<ApiAnswer> {
         let body = if what.is_null() {
             Bytes::new()
         } else {
@@ -200,8 +200,8 @@ impl Gateway {
             return Ok(Ok(answer.into_body()));
         }
         match judge(answer.status(), answer.body(), &self.base, &self.token)? {
-            Asked::NotFound(why) => Ok(Err(why)),
-            Asked::Answered(_) => {
+            ApiAnswer::NotFound(why) => Ok(Err(why)),
+            ApiAnswer::Answered(_) => {
                 bail!(
                     "{} answered {}; is it the admin API of a gateway?",
                     self.base,
@@ -241,7 +241,7 @@ impl Gateway {
     }
 }
 
-impl Asked {
+impl ApiAnswer {
     /// What was answered; what is not there is said, with what was asked for.
     pub(super) fn or_say(self, talk: &mut impl Write, what: &str) -> Option<Value> {
         match self {
@@ -258,20 +258,20 @@ impl Asked {
 }
 
 /// What an answer means. Its words are somebody else's until they are escaped.
-fn judge(status: StatusCode, body: &[u8], base: &str, token: &Secret) -> anyhow::Result<Asked> {
+fn judge(status: StatusCode, body: &[u8], base: &str, token: &Secret) -> anyhow::Result<ApiAnswer> {
     let body: Value = match serde_json::from_slice(body) {
         Ok(body) => body,
         Err(_) => bail!("{base} answered {status} and no JSON; is it the admin API of a gateway?"),
     };
     if status.is_success() {
-        return Ok(Asked::Answered(body));
+        return Ok(ApiAnswer::Answered(body));
     }
     let (Some(detail), Some(code)) = (body["detail"].as_str(), body["code"].as_str()) else {
         bail!("{base} answered {status}; is it the admin API of a gateway?");
     };
     let detail = print::line(detail);
     match (status, code) {
-        (StatusCode::NOT_FOUND, "not_found") => Ok(Asked::NotFound(detail)),
+        (StatusCode::NOT_FOUND, "not_found") => Ok(ApiAnswer::NotFound(detail)),
         (StatusCode::UNAUTHORIZED, _) => {
             bail!("the gateway at {base} does not know the admin token ({token})")
         }
@@ -331,7 +331,7 @@ fn configured(config: &Config) -> anyhow::Result<Secret> {
 mod tests {
     use super::*;
 
-    fn judged(status: u16, body: &str) -> Result<Asked, String> {
+    fn judged(status: u16, body: &str) -> Result<ApiAnswer, String> {
         let token = Secret::new("env:T", "the-token-itself");
         let status = StatusCode::from_u16(status).expect("a status");
         judge(status, body.as_bytes(), "http://x", &token).map_err(|error| format!("{error:#}"))
@@ -342,7 +342,7 @@ mod tests {
         let missing = r#"{"detail":"There is no such event.","code":"not_found"}"#;
         assert_eq!(
             judged(404, missing),
-            Ok(Asked::NotFound("There is no such event.".into()))
+            Ok(ApiAnswer::NotFound("There is no such event.".into()))
         );
         for (status, body) in [
             (404, "not here"),

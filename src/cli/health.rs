@@ -7,14 +7,14 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::{Request, StatusCode};
 
-use super::{ConfigFile, Ended, answer, reachable};
+use super::{CommandResult, ConfigFile, answer, reachable};
 use crate::config::{Config, Problems};
 use crate::net::Client;
 
 /// How long an answer may take; a gateway that is slower is ill.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-pub(super) async fn run(file: &ConfigFile) -> Ended {
+pub(super) async fn run(file: &ConfigFile) -> CommandResult {
     // What is wrong with single settings is for `check` to say; here only the address matters.
     let Some(config) = Config::load(&file.config, &Problems::default()) else {
         bail!(

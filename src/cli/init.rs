@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{Ended, answer, say};
+use super::{CommandResult, answer, say};
 use crate::config::DEFAULTS;
 
 const EXAMPLE: &str = include_str!("../../config/example.toml");
@@ -23,7 +23,7 @@ pub(super) struct Init {
 }
 
 /// Writes the file; one that is there is left as it is.
-pub(super) fn run(init: &Init) -> Ended {
+pub(super) fn run(init: &Init) -> CommandResult {
     if init.defaults {
         answer(DEFAULTS.trim_end())?;
         return Ok(ExitCode::SUCCESS);

@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use super::{ConfigFile, Ended, say, tally};
+use super::{CommandResult, ConfigFile, say, tally};
 use crate::app::{self, engine};
 use crate::config::Problems;
 use crate::telemetry::log;
 
-pub(super) async fn run(file: &ConfigFile) -> Ended {
+pub(super) async fn run(file: &ConfigFile) -> CommandResult {
     let problems = Problems::default();
     let compiled = app::compile(&file.config, &problems);
     let problems = problems.into_sorted();

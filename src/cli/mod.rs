@@ -43,7 +43,7 @@ use crate::model::Timestamp;
 use crate::telemetry::log;
 
 /// What a command that ran to its end says to the shell.
-type Ended = anyhow::Result<ExitCode>;
+type CommandResult = anyhow::Result<ExitCode>;
 
 /// A webhook gateway for AI agents: proves who calls, keeps every event, runs the agent once.
 #[derive(Debug, Parser)]
@@ -71,7 +71,7 @@ enum Command {
     ///
     /// The exit code is 0 when it is good, and 1 when it has errors; with --deny-warnings also when it has warnings. The
     /// addresses to give to each provider are printed as well.
-    Check(check::Check),
+    Check(check::CheckArgs),
     /// Write a configuration to begin with
     Init(init::Init),
     /// Show the whole way of events with a stand-in for the upstream: no account, no network
@@ -96,7 +96,7 @@ enum Command {
     Key(key::KeyCommand),
     /// Show which requests were refused, and why
     #[command(after_long_help = help::REFUSALS)]
-    Refused(refused::Refused),
+    Refused(refused::RefusedArgs),
     /// Stop every run, whoever asks for it; what comes in is still kept
     ///
     /// When it returns, no run begins any more in the process that was asked, and in every other one within a second.

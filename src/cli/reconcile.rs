@@ -8,10 +8,10 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::gateway::{Asked, GatewayArgs};
+use super::gateway::{ApiAnswer, GatewayArgs};
 use super::print::{column, json as print_json, line, list};
 use super::sheet::{Paper, sheets};
-use super::{Ended, say, since};
+use super::{CommandResult, say, since};
 use crate::model::Clock;
 
 /// Longer than the gateway takes.
@@ -42,7 +42,7 @@ pub(super) struct Reconcile {
 
 /// Runs it. The exit code is 0 when everything is here now, 3 when there is no such source, 1 when something failed or
 /// it did not come to the end.
-pub(super) async fn run(reconcile: &Reconcile) -> Ended {
+pub(super) async fn run(reconcile: &Reconcile) -> CommandResult {
     let gateway = reconcile.gateway.find()?;
     let name: String = form_urlencoded::byte_serialize(reconcile.source.as_bytes()).collect();
     let now = Clock::system().now();
@@ -57,8 +57,8 @@ pub(super) async fn run(reconcile: &Reconcile) -> Ended {
     });
     let path = format!("/sources/{name}/reconcile");
     let report = match gateway.tell_within(&path, &body, ANSWER).await? {
-        Asked::Answered(report) => report,
-        Asked::NotFound(why) => {
+        ApiAnswer::Answered(report) => report,
+        ApiAnswer::NotFound(why) => {
             say(&format!("error: {}: {why}", line(&reconcile.source)));
             return Ok(NOT_FOUND.into());
         }
@@ -140,7 +140,7 @@ fn print(out: &mut impl Paper, report: &Value) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sheet::{Look, Sheet, Times};
+    use super::super::sheet::{Sheet, Style, Times};
     use super::*;
     use crate::model::Timestamp;
 
@@ -156,7 +156,7 @@ mod tests {
         let sheet = |width| {
             Sheet::new(
                 Vec::new(),
-                Look::plain(width, Times::Utc, Timestamp::from_seconds(0)),
+                Style::plain(width, Times::Utc, Timestamp::from_seconds(0)),
             )
         };
         let mut out = sheet(400);

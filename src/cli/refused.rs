@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const MOST: u16 = 1024;
 
 #[derive(Debug, Args)]
-pub(super) struct Refused {
+pub(super) struct RefusedArgs {
     /// A source; or the id of one request, like req_0123abcd, to see all that is kept of it
     #[arg(value_name = "SOURCE|ID")]
     what: Option<String>,
@@ -43,7 +43,7 @@ pub(super) struct Refused {
 }
 
 /// Runs it. The exit code is 0 when all went well, 3 when there is no such source or request, 1 for every other problem.
-pub(super) async fn run(refused: &Refused) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(refused: &RefusedArgs) -> anyhow::Result<ExitCode> {
     let (mut out, mut talk) = sheets(refused.gateway.times);
     let gateway = refused.gateway.find()?;
     let (out, talk) = (&mut out, &mut talk);
@@ -88,7 +88,7 @@ pub(super) async fn run(refused: &Refused) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-impl Refused {
+impl RefusedArgs {
     fn path(&self, limit: u16) -> anyhow::Result<String> {
         let mut query = Serializer::new(String::new());
         query.append_pair("limit", &limit.to_string());
@@ -137,7 +137,7 @@ impl Refused {
             tokio::time::sleep(LOOK).await;
             // All that are kept: what came between two looks is among them as long as the gateway keeps it.
             let asked = gateway.ask(&self.path(MOST)?).await?;
-            if let super::gateway::Asked::Answered(next) = asked {
+            if let super::gateway::ApiAnswer::Answered(next) = asked {
                 page = next;
             }
         }

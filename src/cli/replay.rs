@@ -22,7 +22,7 @@ pub(super) enum ReplayCommand {
     /// Let a paused one go on
     Resume(One),
     /// Change how many events a minute one owes again
-    Pace(Pace),
+    Pace(ChangePace),
     /// Call one off; what it has owed already stays owed
     Cancel(One),
 }
@@ -40,7 +40,7 @@ pub(super) struct One {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Pace {
+pub(super) struct ChangePace {
     #[command(flatten)]
     one: One,
     /// How many events a minute, like 60/min
@@ -55,7 +55,7 @@ pub(super) async fn run(command: ReplayCommand) -> anyhow::Result<ExitCode> {
         ReplayCommand::Show(one) => (one, Value::Null),
         ReplayCommand::Pause(one) => (one, json!({ "state": "paused" })),
         ReplayCommand::Resume(one) => (one, json!({ "state": "running" })),
-        ReplayCommand::Pace(Pace { one, pace }) => (one, json!({ "pace": pace })),
+        ReplayCommand::Pace(ChangePace { one, pace }) => (one, json!({ "pace": pace })),
         ReplayCommand::Cancel(one) => (one, json!({ "state": "cancelled" })),
     };
     let (mut out, mut talk) = sheets(one.gateway.times);

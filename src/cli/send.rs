@@ -12,7 +12,7 @@ use clap::Args;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
-use super::{ConfigFile, Ended, answer, reachable, say, tally};
+use super::{CommandResult, ConfigFile, answer, reachable, say, tally};
 use crate::app;
 use crate::config::{Config, Located, Problems, Sample, Secret};
 use crate::model::{Clock, Received, RequestId, Timestamp};
@@ -50,7 +50,7 @@ pub(super) struct Send {
     print: bool,
 }
 
-pub(super) async fn run(send: &Send) -> Ended {
+pub(super) async fn run(send: &Send) -> CommandResult {
     let problems = Problems::default();
     let Some((config, sources)) = app::compile_source(&send.file.config, &send.source, &problems)
     else {
@@ -235,7 +235,7 @@ fn public_file(file: &Path) -> PathBuf {
     file.with_file_name(name)
 }
 
-async fn post(send: &Send, config: &Config, signed: Received) -> Ended {
+async fn post(send: &Send, config: &Config, signed: Received) -> CommandResult {
     let base = match &send.to {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => format!("http://{}", reachable(config.server.listen)),

@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::reload::{Watch, whole};
-use super::{ConfigFile, Ended, say, stop_signal, tally};
+use super::{CommandResult, ConfigFile, say, stop_signal, tally};
 use crate::app::{self, App, Listeners, engine};
 use crate::config::Problems;
 use crate::model::{Clock, Role};
@@ -30,7 +30,7 @@ pub(super) struct Serve {
     migrate: bool,
 }
 
-pub(super) async fn run(serve: &Serve) -> Ended {
+pub(super) async fn run(serve: &Serve) -> CommandResult {
     let file = &serve.file;
     // What is written from here on is a change.
     let text = whole(&file.config).unwrap_or_default();

@@ -31,7 +31,7 @@ pub(in crate::cli) enum Times {
 
 /// What a sheet can show.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::cli) struct Look {
+pub(in crate::cli) struct Style {
     /// In columns.
     pub(in crate::cli) width: usize,
     colour: bool,
@@ -80,7 +80,7 @@ impl Tone {
     }
 }
 
-impl Look {
+impl Style {
     /// Of a sheet that is this wide and has no colours.
     #[cfg(test)]
     pub(in crate::cli) const fn plain(width: usize, times: Times, now: Timestamp) -> Self {
@@ -166,7 +166,7 @@ pub(in crate::cli) fn span(seconds: u64) -> String {
 /// Something to write answers on.
 pub(in crate::cli) trait Paper: Write {
     /// What it can show.
-    fn look(&self) -> &Look;
+    fn look(&self) -> &Style;
 
     /// From here on every byte stays as it is.
     fn exact(&mut self);
@@ -176,13 +176,13 @@ pub(in crate::cli) trait Paper: Write {
 #[derive(Debug)]
 pub(in crate::cli) struct Sheet<W> {
     out: W,
-    look: Look,
+    look: Style,
     exact: bool,
 }
 
 impl<W: Write> Sheet<W> {
     /// On something that looks so.
-    pub(in crate::cli) const fn new(out: W, look: Look) -> Self {
+    pub(in crate::cli) const fn new(out: W, look: Style) -> Self {
         Self {
             out,
             look,
@@ -205,8 +205,8 @@ pub(in crate::cli) fn sheets(
     Sheet<io::StderrLock<'static>>,
 ) {
     let (out, talk) = (io::stdout(), io::stderr());
-    let out_look = Look::of(out.is_terminal().then(|| columns(&out)), times);
-    let talk_look = Look::of(talk.is_terminal().then(|| columns(&talk)), times);
+    let out_look = Style::of(out.is_terminal().then(|| columns(&out)), times);
+    let talk_look = Style::of(talk.is_terminal().then(|| columns(&talk)), times);
     (
         Sheet::new(out.lock(), out_look),
         Sheet::new(talk.lock(), talk_look),
@@ -214,7 +214,7 @@ pub(in crate::cli) fn sheets(
 }
 
 impl<W: Write> Paper for Sheet<W> {
-    fn look(&self) -> &Look {
+    fn look(&self) -> &Style {
         &self.look
     }
 
@@ -406,7 +406,7 @@ mod tests {
     fn times_are_told_as_asked() {
         let now = Timestamp::from_seconds(1_800_000_000);
         let at = |seconds: i64| json!(Timestamp::from_seconds(1_800_000_000 + seconds).to_string());
-        let ago = Look::plain(80, Times::Ago, now);
+        let ago = Style::plain(80, Times::Ago, now);
         let told: Vec<String> = [-5, -200, -10_000, -400_000, 60]
             .map(|seconds| ago.time(&at(seconds)))
             .into();
@@ -418,30 +418,30 @@ mod tests {
             ago.whole_time(&at(-5)),
             "5 s ago (2027-01-15T07:59:55.000Z)"
         );
-        let utc = Look::plain(80, Times::Utc, now);
+        let utc = Style::plain(80, Times::Utc, now);
         assert_eq!(utc.time(&at(0)), "2027-01-15T08:00:00Z");
         assert_eq!(
             (utc.time(&json!(null)), utc.whole_time(&json!("x"))),
             ("-".into(), "-".into())
         );
         assert_eq!(
-            Look::plain(80, Times::Local, now).time(&at(0)).len(),
+            Style::plain(80, Times::Local, now).time(&at(0)).len(),
             "2027-01-15 08:00:00".len()
         );
     }
 
     #[test]
     fn marks_of_ours_are_ascii_where_the_locale_is_and_bytes_that_are_asked_for_stay() {
-        let look = Look {
+        let look = Style {
             ascii: true,
-            ..Look::plain(80, Times::Ago, Timestamp::from_seconds(0))
+            ..Style::plain(80, Times::Ago, Timestamp::from_seconds(0))
         };
         let mut sheet = Sheet::new(Vec::new(), look);
         write!(sheet, "cut… ").expect("memory takes it");
         sheet.exact();
         write!(sheet, "cut…").expect("memory takes it");
         assert_eq!(sheet.into_inner(), "cut... cut…".as_bytes());
-        let colour = Look {
+        let colour = Style {
             colour: true,
             ..look
         };

@@ -22,11 +22,11 @@ pub(super) enum SourceCommand {
     /// List them with what they have waiting
     List(ListArgs),
     /// Hold what a source has waiting; what comes in is still kept
-    Pause(Named),
+    Pause(SourceArgs),
     /// Run again what a paused source has waiting
-    Resume(Named),
+    Resume(SourceArgs),
     /// Show the secrets of a source: when each proved a request last, and when it ends
-    Secrets(Named),
+    Secrets(SourceArgs),
     /// Let a provider's handshake bring the source's secret, and have it count
     Enrol(Enrol),
     /// Print the address to give to its provider, with parameters in it; sealed where the source wants that
@@ -61,7 +61,7 @@ pub(super) struct SourceUrl {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Named {
+pub(super) struct SourceArgs {
     /// The source
     #[arg(value_name = "NAME")]
     name: String,
@@ -162,7 +162,7 @@ pub(super) async fn run(command: SourceCommand) -> anyhow::Result<ExitCode> {
 }
 
 /// Shows the secrets of a source and how they were used.
-async fn secrets(named: Named) -> anyhow::Result<ExitCode> {
+async fn secrets(named: SourceArgs) -> anyhow::Result<ExitCode> {
     let (mut out, mut talk) = sheets(named.gateway.times);
     let path = format!(
         "/sources/{}/secrets",

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::{Ended, answer, stop_signal};
+use super::{CommandResult, answer, stop_signal};
 use crate::config::{Secret, unit};
 use crate::stub::{self, FailRule, Stub, StubOptions};
 
@@ -51,7 +51,7 @@ fn time(text: &str) -> Result<Duration, &'static str> {
     unit::duration(text).ok_or("a time is a number and ms, s, min or h")
 }
 
-pub(super) async fn run(stub: StubArgs) -> Ended {
+pub(super) async fn run(stub: StubArgs) -> CommandResult {
     let listener = TcpListener::bind(stub.listen)
         .await
         .with_context(|| format!("cannot listen on {}", stub.listen))?;

@@ -8,10 +8,10 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::gateway::{Asked, GatewayArgs};
-use super::provider::case::Case;
+use super::gateway::{ApiAnswer, GatewayArgs};
+use super::provider::fixture::Fixture;
 use super::provider::known_for;
-use super::{Ended, print, say, tell, usage};
+use super::{CommandResult, print, say, tell, usage};
 use crate::config::{Located, Place, Problems, Secret, find_provider};
 use crate::model::{Clock, Timestamp};
 use crate::verify::{CheckConfig, DryRun};
@@ -21,12 +21,12 @@ const LARGEST: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum VerifyCommand {
-    /// Explain one captured request: what is signed, how old it is, what probably went wrong
-    Explain(Explain),
+    /// ExplainProof one captured request: what is signed, how old it is, what probably went wrong
+    Explain(ExplainProof),
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Explain {
+pub(super) struct ExplainProof {
     /// The request, as it stood on the wire or as JSON (see `provider try`); - is standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
     request: PathBuf,
@@ -62,14 +62,14 @@ pub(super) struct Explain {
     token_env: Option<String>,
 }
 
-pub(super) async fn run(command: VerifyCommand) -> Ended {
+pub(super) async fn run(command: VerifyCommand) -> CommandResult {
     let VerifyCommand::Explain(mut explain) = command;
     let now = match &explain.now {
         Some(text) => Timestamp::parse(text)
             .ok_or_else(|| usage("--now is no time like 2026-01-31T12:00:00Z"))?,
         None => Clock::system().now(),
     };
-    let (mut case, found) = match explain.refused.take() {
+    let (mut fixture, found) = match explain.refused.take() {
         Some(id) => fetch(&mut explain, &id, now).await?,
         None => (read(&explain, now)?, None),
     };
@@ -83,13 +83,14 @@ pub(super) async fn run(command: VerifyCommand) -> Ended {
     };
     let mut written = match (
         &explain.source,
-        explain.provider.as_ref().or(case.provider.as_ref()),
+        explain.provider.as_ref().or(fixture.provider.as_ref()),
     ) {
         (Some(name), _) => {
             let source = config.sources.iter().find(|source| source.name == *name);
             let source = source.ok_or_else(|| anyhow!("no source is called {name:?}"))?;
-            if case.received.url.is_empty() {
-                case.received.url = format!("{}{}", config.server.public_url, case.received.target);
+            if fixture.received.url.is_empty() {
+                fixture.received.url =
+                    format!("{}{}", config.server.public_url, fixture.received.target);
             }
             CheckConfig::of_source(
                 source,
@@ -102,7 +103,7 @@ pub(super) async fn run(command: VerifyCommand) -> Ended {
         (None, Some(name)) => {
             let provider = find_provider(&config.providers, name);
             let provider = provider.ok_or_else(|| anyhow!("no provider is called {name:?}"))?;
-            case.written(provider)
+            fixture.written(provider)
         }
         (None, None) => bail!(
             "name the source or the provider: --source NAME --config FILE, or --provider NAME"
@@ -127,16 +128,16 @@ pub(super) async fn run(command: VerifyCommand) -> Ended {
     };
     if let Some(found) = found {
         // What proved it is cut, so it cannot be judged here: the gateway judged it when it was whole.
-        for line in trial.describe(&case.received, case.now) {
+        for line in trial.describe(&fixture.received, fixture.now) {
             tell(&line)?;
         }
         tell(&found)?;
         return Ok(ExitCode::FAILURE);
     }
-    for line in trial.explain(&case.received, case.now) {
+    for line in trial.explain(&fixture.received, fixture.now) {
         tell(&line)?;
     }
-    let good = trial.judge(&case.received, case.now).verdict != "refused";
+    let good = trial.judge(&fixture.received, fixture.now).verdict != "refused";
     Ok(if good {
         ExitCode::SUCCESS
     } else {
@@ -153,10 +154,10 @@ const CUT: char = '…';
 /// A request that a gateway keeps. It names its source, and when it came: by that time its own is judged. Where a
 /// signature was cut before it was kept, what the gateway found stands beside the request.
 async fn fetch(
-    explain: &mut Explain,
+    explain: &mut ExplainProof,
     id: &str,
     now: Timestamp,
-) -> anyhow::Result<(Case, Option<String>)> {
+) -> anyhow::Result<(Fixture, Option<String>)> {
     let file = explain
         .config
         .clone()
@@ -169,8 +170,8 @@ async fn fetch(
         ))
         .await?
     {
-        Asked::Answered(page) => page,
-        Asked::NotFound(why) => bail!("{}: {why}", print::line(id)),
+        ApiAnswer::Answered(page) => page,
+        ApiAnswer::NotFound(why) => bail!("{}: {why}", print::line(id)),
     };
     if !page["request"].is_object() {
         bail!(
@@ -182,7 +183,7 @@ async fn fetch(
         explain.source = page["source"].as_str().map(str::to_owned);
     }
     let came = page["at"].as_str().and_then(Timestamp::parse);
-    let case = Case::read(
+    let fixture = Fixture::read(
         &page["request"],
         if explain.now.is_some() {
             now
@@ -190,7 +191,7 @@ async fn fetch(
             came.unwrap_or(now)
         },
     )?;
-    let masked: Vec<&str> = case
+    let masked: Vec<&str> = fixture
         .received
         .headers
         .iter()
@@ -223,10 +224,10 @@ async fn fetch(
     if found.is_some() {
         say("of signatures only the beginnings are kept, so that nobody can send them again");
     }
-    Ok((case, found))
+    Ok((fixture, found))
 }
 
-fn read(explain: &Explain, now: Timestamp) -> anyhow::Result<Case> {
+fn read(explain: &ExplainProof, now: Timestamp) -> anyhow::Result<Fixture> {
     let mut bytes = Vec::new();
     let from = explain.request.display();
     if explain.request.as_os_str() == "-" {
@@ -244,18 +245,18 @@ fn read(explain: &Explain, now: Timestamp) -> anyhow::Result<Case> {
     if bytes.len() as u64 > LARGEST {
         bail!("the request is larger than {LARGEST} bytes");
     }
-    let mut case = if bytes.trim_ascii_start().starts_with(b"{") {
-        Case::read(
+    let mut fixture = if bytes.trim_ascii_start().starts_with(b"{") {
+        Fixture::read(
             &serde_json::from_slice(&bytes).context("the request is no JSON")?,
             now,
         )?
     } else {
-        Case::raw(&bytes, now)?
+        Fixture::raw(&bytes, now)?
     };
     if let Some(url) = &explain.url {
-        case.received.url.clone_from(url);
+        fixture.received.url.clone_from(url);
     }
-    Ok(case)
+    Ok(fixture)
 }
 
 fn secrets(written: &[String]) -> anyhow::Result<Vec<Secret>> {

@@ -51,6 +51,7 @@ mod replayed;
 mod replicas;
 mod rotation;
 mod shares;
+mod snapshots;
 mod standing;
 mod strangers;
 mod terminal;

@@ -23,7 +23,7 @@ const API_TOKEN: &str = "planted-api-token-4711";
 
 /// What the API was asked.
 #[derive(Clone, Debug)]
-struct Seen {
+pub(crate) struct Seen {
     target: String,
     headers: Vec<(String, String)>,
 }
@@ -45,7 +45,7 @@ impl Seen {
 }
 
 /// What it says.
-struct Said {
+pub(crate) struct Said {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: String,
@@ -63,13 +63,13 @@ fn said(status: u16, body: impl Into<String>) -> Said {
 }
 
 /// A provider's API that answers by a script.
-struct Api {
-    address: SocketAddr,
+pub(crate) struct Api {
+    pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Api {
-    async fn start(
+    pub(crate) async fn start(
         script: impl Fn(SocketAddr, &Seen, usize) -> Said + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -152,7 +152,7 @@ fn now() -> Timestamp {
 
 /// A delivery in the log of a hook.
 #[derive(Clone)]
-struct Delivery {
+pub(crate) struct Delivery {
     id: &'static str,
     guid: &'static str,
     ago: Duration,
@@ -161,7 +161,7 @@ struct Delivery {
     kind: &'static str,
 }
 
-fn delivery(
+pub(crate) fn delivery(
     id: &'static str,
     guid: &'static str,
     minutes: u64,
@@ -178,14 +178,16 @@ fn delivery(
     }
 }
 
-fn issue(number: u32, title: &str) -> String {
+pub(crate) fn issue(number: u32, title: &str) -> String {
     json!({"action": "opened", "issue": {"number": number, "title": title}}).to_string()
 }
 
 const HOOK: &str = "/api/v3/repos/octo/app/hooks/42/deliveries";
 
 /// The log of a hook, newest first, two on a page.
-fn hook_log(deliveries: Vec<Delivery>) -> impl Fn(SocketAddr, &Seen) -> Said + Send + Sync {
+pub(crate) fn hook_log(
+    deliveries: Vec<Delivery>,
+) -> impl Fn(SocketAddr, &Seen) -> Said + Send + Sync {
     let begun = now();
     move |address, seen| {
         let path = seen.target.split('?').next().unwrap_or_default();

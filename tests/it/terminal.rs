@@ -63,7 +63,7 @@ async fn start(upstream: &Upstream) -> Gateway {
 }
 
 /// The commands below one, from its help.
-fn subcommands(words: &[String]) -> Vec<Vec<String>> {
+pub(crate) fn subcommands(words: &[String]) -> Vec<Vec<String>> {
     let mut all = words.to_vec();
     all.push("-h".into());
     let help = out(&run(&all.iter().map(String::as_str).collect::<Vec<_>>()));

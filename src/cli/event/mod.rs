@@ -26,9 +26,9 @@ use crate::model::{Clock, EventId, Timestamp};
 #[derive(Debug, Subcommand)]
 pub(super) enum EventCommand {
     /// List what came in, newest first
-    List(List),
+    List(ListEvents),
     /// Show one event: proof, values and where each came from, every attempt
-    Show(Show),
+    Show(ShowEvent),
     /// Run events again, by id or by filter
     ///
     /// Each is sent as a new delivery; the old ones stay as they are. A filter becomes a job, after its plan was shown
@@ -47,7 +47,7 @@ pub(super) enum EventCommand {
 
 /// Which events to list.
 #[derive(Debug, Args)]
-pub(super) struct List {
+pub(super) struct ListEvents {
     #[command(flatten)]
     filter: FilterArgs,
     /// Oldest first
@@ -68,7 +68,7 @@ pub(super) struct List {
 
 /// Which event to show.
 #[derive(Debug, Args)]
-pub(super) struct Show {
+pub(super) struct ShowEvent {
     /// The event, like evt_0193ab12; a beginning that only one has is enough
     #[arg(value_name = "ID")]
     id: EventName,
@@ -133,7 +133,7 @@ pub(super) async fn run(command: EventCommand) -> anyhow::Result<ExitCode> {
     done.map(ExitCode::from)
 }
 
-impl List {
+impl ListEvents {
     async fn run(
         &self,
         gateway: &Gateway,
@@ -176,7 +176,7 @@ impl List {
     }
 }
 
-impl Show {
+impl ShowEvent {
     async fn run(
         &self,
         gateway: &Gateway,

@@ -15,9 +15,9 @@ use uuid::Uuid;
 
 use self::capture::Capture;
 use super::event::EventName;
-use super::gateway::{Asked, GatewayArgs};
+use super::gateway::{ApiAnswer, GatewayArgs};
 use super::sheet::{out_columns, prose};
-use super::{ConfigFile, Ended, answer, say, tally, usage};
+use super::{CommandResult, ConfigFile, answer, say, tally, usage};
 use crate::app;
 use crate::config::{Config, Problems};
 use crate::inbox::Claimed;
@@ -31,11 +31,11 @@ use crate::upstream::Call;
 #[derive(Debug, Subcommand)]
 pub(super) enum MapCommand {
     /// Show what a captured request would be mapped to, and why
-    Explain(Explain),
+    Explain(ExplainMapping),
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Explain {
+pub(super) struct ExplainMapping {
     #[command(flatten)]
     file: ConfigFile,
     /// The source whose mapping is followed
@@ -61,7 +61,7 @@ pub(super) struct Explain {
     json: bool,
 }
 
-pub(super) async fn run(command: MapCommand) -> Ended {
+pub(super) async fn run(command: MapCommand) -> CommandResult {
     let MapCommand::Explain(explain) = command;
     let problems = Problems::default();
     let compiled = match &explain.source {
@@ -112,13 +112,16 @@ pub(super) async fn run(command: MapCommand) -> Ended {
 }
 
 /// An event's request, and the source that it came by.
-async fn fetch(explain: &Explain, id: &EventName) -> anyhow::Result<(Capture, Option<String>)> {
+async fn fetch(
+    explain: &ExplainMapping,
+    id: &EventName,
+) -> anyhow::Result<(Capture, Option<String>)> {
     let (admin, token_env) = (explain.admin.clone(), explain.token_env.clone());
     let gateway = GatewayArgs::of(explain.file.config.clone(), admin, token_env).find()?;
     let missing = |why: String| anyhow!("{id}: {why}");
     let event = match gateway.ask(&format!("/events/{id}")).await? {
-        Asked::Answered(event) => event,
-        Asked::NotFound(why) => return Err(missing(why)),
+        ApiAnswer::Answered(event) => event,
+        ApiAnswer::NotFound(why) => return Err(missing(why)),
     };
     let body = gateway
         .fetch(&format!("/events/{id}/body"))

@@ -5,7 +5,7 @@ use std::io;
 
 use serde_json::Value;
 
-use super::super::sheet::{Look, Paper, Tone, columns_of, wrap};
+use super::super::sheet::{Paper, Style, Tone, columns_of, wrap};
 use super::{each, text};
 
 /// Between two columns.
@@ -16,12 +16,12 @@ const INDENT: usize = 2;
 
 /// What stands in a column.
 #[derive(Clone, Debug)]
-pub(in crate::cli) struct Cell {
+pub(in crate::cli) struct TableCell {
     text: String,
     tone: Tone,
 }
 
-impl Cell {
+impl TableCell {
     /// A text with a colour.
     pub(in crate::cli) const fn new(text: String, tone: Tone) -> Self {
         Self { text, tone }
@@ -31,13 +31,13 @@ impl Cell {
         self.text.is_empty() || self.text == "-"
     }
 
-    fn painted(&self, look: &Look, width: usize) -> String {
+    fn painted(&self, look: &Style, width: usize) -> String {
         let pad = width.saturating_sub(columns_of(&self.text));
         format!("{}{}", look.paint(&self.text, self.tone), " ".repeat(pad))
     }
 }
 
-impl From<String> for Cell {
+impl From<String> for TableCell {
     fn from(text: String) -> Self {
         Self::new(text, Tone::Plain)
     }
@@ -73,7 +73,7 @@ pub(in crate::cli) fn list(
     out: &mut impl Paper,
     page: &Value,
     head: &[&str],
-    row: impl Fn(&Value) -> Vec<Cell>,
+    row: impl Fn(&Value) -> Vec<TableCell>,
 ) -> io::Result<bool> {
     let Some(items) = page["items"].as_array().filter(|items| !items.is_empty()) else {
         return Ok(false);
@@ -87,7 +87,7 @@ pub(in crate::cli) fn rows(
     out: &mut impl Paper,
     head: Option<&[&str]>,
     names: &[&str],
-    rows: Vec<Vec<Cell>>,
+    rows: Vec<Vec<TableCell>>,
 ) -> io::Result<()> {
     let look = *out.look();
     let kept: Vec<usize> = (0..names.len())
@@ -117,14 +117,14 @@ pub(in crate::cli) fn rows(
         taken += 1;
     }
     if head.is_some() {
-        let cells: Vec<Cell> = kept[..taken]
+        let cells: Vec<TableCell> = kept[..taken]
             .iter()
-            .map(|at| Cell::new(names[*at].to_owned(), Tone::Head))
+            .map(|at| TableCell::new(names[*at].to_owned(), Tone::Head))
             .collect();
         writeln!(out, "{}", first_line(&cells, &widths, &look))?;
     }
     for row in rows {
-        let cells: Vec<Cell> = kept
+        let cells: Vec<TableCell> = kept
             .iter()
             .map(|at| {
                 row.get(*at)
@@ -147,7 +147,7 @@ pub(in crate::cli) fn rows(
     Ok(())
 }
 
-fn first_line(cells: &[Cell], widths: &[usize], look: &Look) -> String {
+fn first_line(cells: &[TableCell], widths: &[usize], look: &Style) -> String {
     let gap = " ".repeat(GAP);
     let last = cells.len().saturating_sub(1);
     let mut line = String::new();

@@ -11,7 +11,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-pub(in crate::cli) use list::{Cell, banner, list, rows};
+pub(in crate::cli) use list::{TableCell, banner, list, rows};
 pub(super) use page::page;
 pub(super) use status::{refused, refused_page, reloaded, status};
 pub(super) use used::{keys, secrets};
@@ -133,7 +133,7 @@ pub(super) fn table(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
         vec![
             look.time(&event["received_at"]).into(),
             name(event, "id").into(),
-            Cell::new(state, Tone::of_state(last)),
+            TableCell::new(state, Tone::of_state(last)),
             name(event, "source").into(),
             column(event, "event_type").into(),
             column(event, "thread").into(),
@@ -157,7 +157,7 @@ pub(super) fn jobs(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
         let tone = Tone::of_state(&state);
         vec![
             text(&job["id"]).into(),
-            Cell::new(state, tone),
+            TableCell::new(state, tone),
             format!("{} of {}", text(&job["done"]), text(&job["total"])).into(),
             text(&job["skipped"]).into(),
             format!("{}/min", text(&job["pace"])).into(),
@@ -183,9 +183,9 @@ pub(super) fn sources(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
     let row = move |source: &Value| {
         let (counts, open) = (&source["counts"], &source["open"]);
         let count = |of: &Value, tone| match of.as_u64() {
-            None => Cell::from("-".to_owned()),
-            Some(0) => Cell::from("0".to_owned()),
-            Some(count) => Cell::new(count.to_string(), tone),
+            None => TableCell::from("-".to_owned()),
+            Some(0) => TableCell::from("0".to_owned()),
+            Some(count) => TableCell::new(count.to_string(), tone),
         };
         vec![
             name(source, "name").into(),
@@ -252,7 +252,7 @@ pub(super) fn destinations(out: &mut impl Paper, page: &Value) -> io::Result<boo
         vec![
             name(destination, "destination").into(),
             text(&fare["in_flight"]).into(),
-            Cell::new(breaker, tone),
+            TableCell::new(breaker, tone),
             waits_for.into(),
             if sources.is_empty() {
                 "-".into()
@@ -360,7 +360,7 @@ pub(super) fn stands(out: &mut impl Paper, answer: &Value) -> io::Result<()> {
 }
 
 /// Why an event stands as it does: what it waits for, or what the last try of its last delivery came to.
-fn why(event: &Value, look: &super::sheet::Look) -> String {
+fn why(event: &Value, look: &super::sheet::Style) -> String {
     if event["waits_for"].is_object() {
         return waits(&event["waits_for"], look);
     }
@@ -387,7 +387,7 @@ fn why(event: &Value, look: &super::sheet::Look) -> String {
 }
 
 /// What something waits for, with its times.
-fn waits(waits: &Value, look: &super::sheet::Look) -> String {
+fn waits(waits: &Value, look: &super::sheet::Style) -> String {
     if !waits.is_object() {
         return "-".into();
     }
@@ -599,7 +599,7 @@ fn acts(c: char) -> bool {
 mod tests {
     use serde_json::json;
 
-    use super::super::sheet::{Look, Sheet, Times, columns_of};
+    use super::super::sheet::{Sheet, Style, Times, columns_of};
     use super::*;
     use crate::model::Timestamp;
 
@@ -611,7 +611,7 @@ mod tests {
         print: impl FnOnce(&mut Sheet<Vec<u8>>) -> io::Result<()>,
     ) -> String {
         let now = Timestamp::parse("2026-11-25T00:22:41Z").expect("a time");
-        let mut out = Sheet::new(Vec::new(), Look::plain(width, Times::Ago, now));
+        let mut out = Sheet::new(Vec::new(), Style::plain(width, Times::Ago, now));
         print(&mut out).expect("memory takes it");
         String::from_utf8(out.into_inner()).expect("text")
     }

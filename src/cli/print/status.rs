@@ -4,8 +4,8 @@ use std::io;
 
 use serde_json::Value;
 
-use super::super::sheet::{Look, Paper, Tone};
-use super::{Cell, banner, each, field, list, paragraph, rows, text};
+use super::super::sheet::{Paper, Style, Tone};
+use super::{TableCell, banner, each, field, list, paragraph, rows, text};
 
 /// Whether all is well, and what is not. True when it is.
 pub(in crate::cli) fn status(out: &mut impl Paper, status: &Value) -> io::Result<bool> {
@@ -61,7 +61,7 @@ pub(in crate::cli) fn reloaded(out: &mut impl Paper, answer: &Value) -> io::Resu
     Ok(())
 }
 
-fn facts(out: &mut impl Paper, status: &Value, look: &Look) -> io::Result<()> {
+fn facts(out: &mut impl Paper, status: &Value, look: &Style) -> io::Result<()> {
     let (waiting, open, disk) = (&status["waiting"], &status["open"], &status["disk"]);
     let configuration = &status["configuration"];
     let oldest = match waiting["oldest_at"].as_str() {
@@ -186,7 +186,7 @@ pub(in crate::cli) fn refused(
         banner(out, page)?;
         return list(out, page, &REFUSED, move |refused| row(refused, &look));
     }
-    let all: Vec<Vec<Cell>> = each(&page["items"])
+    let all: Vec<Vec<TableCell>> = each(&page["items"])
         .map(|refused| row(refused, &look))
         .collect();
     let some = !all.is_empty();
@@ -194,7 +194,7 @@ pub(in crate::cli) fn refused(
     Ok(some)
 }
 
-fn row(refused: &Value, look: &Look) -> Vec<Cell> {
+fn row(refused: &Value, look: &Style) -> Vec<TableCell> {
     let whole = if refused["whole"] == true {
         " (kept whole)"
     } else {
@@ -204,7 +204,7 @@ fn row(refused: &Value, look: &Look) -> Vec<Cell> {
         look.time(&refused["at"]).into(),
         text(&refused["request_id"]).into(),
         text(&refused["source"]).into(),
-        Cell::new(text(&refused["code"]), Tone::Bad),
+        TableCell::new(text(&refused["code"]), Tone::Bad),
         format!(
             "{} {}, {} bytes",
             text(&refused["method"]),

@@ -4,8 +4,8 @@ use std::io;
 
 use serde_json::Value;
 
-use super::super::sheet::{Look, Paper, Tone};
-use super::{Cell, each, list, text};
+use super::super::sheet::{Paper, Style, Tone};
+use super::{TableCell, each, list, text};
 
 const KEYS: [&str; 6] = [
     "NAME",
@@ -80,18 +80,18 @@ pub(in crate::cli) fn secrets(out: &mut impl Paper, page: &Value) -> io::Result<
     })
 }
 
-fn used(used: &Value, look: &Look) -> Cell {
+fn used(used: &Value, look: &Style) -> TableCell {
     if used.is_object() {
         look.time(&used["last"]).into()
     } else {
-        Cell::new("never".into(), Tone::Busy)
+        TableCell::new("never".into(), Tone::Busy)
     }
 }
 
-fn ends(at: &Value, is_over: bool, look: &Look) -> Cell {
+fn ends(at: &Value, is_over: bool, look: &Style) -> TableCell {
     match (at.is_string(), is_over) {
         (false, _) => "-".to_owned().into(),
-        (true, true) => Cell::new(format!("ended {}", look.time(at)), Tone::Bad),
+        (true, true) => TableCell::new(format!("ended {}", look.time(at)), Tone::Bad),
         (true, false) => look.time(at).into(),
     }
 }

@@ -1,4 +1,4 @@
-//! Check a provider's file that is new or was changed: everything that is wrong with it, and every kept request.
+//! CheckProvider a provider's file that is new or was changed: everything that is wrong with it, and every kept request.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::Value;
 
-use super::super::{Ended, answer, say};
-use super::case::Case;
+use super::super::{CommandResult, answer, say};
+use super::fixture::Fixture;
 use crate::config::{Problems, Provider, Table};
 use crate::model::Timestamp;
 use crate::verify::DryRun;
@@ -20,7 +20,7 @@ const PUBLIC: &str = "https://hooks.example.com";
 const REFUSED: usize = 5;
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Check {
+pub(in crate::cli) struct CheckProvider {
     /// The provider's file
     file: PathBuf,
     /// The folder with its kept requests [default: tests/vectors/NAME]
@@ -28,7 +28,7 @@ pub(in crate::cli) struct Check {
     vectors: Option<PathBuf>,
 }
 
-pub(super) fn run(check: &Check) -> Ended {
+pub(super) fn run(check: &CheckProvider) -> CommandResult {
     let name = check
         .file
         .file_stem()
@@ -117,18 +117,18 @@ fn cases(folder: &Path) -> anyhow::Result<Vec<(String, Value)>> {
 
 /// Whether a case is accepted, as it says, and whether anybody is checked at all.
 fn judge(provider: &Provider, json: &Value) -> anyhow::Result<(bool, bool)> {
-    let mut case = Case::read(json, Timestamp::default())?;
-    if case.received.url.is_empty() {
-        case.received.url = format!("{PUBLIC}{}", case.received.target);
+    let mut fixture = Fixture::read(json, Timestamp::default())?;
+    if fixture.received.url.is_empty() {
+        fixture.received.url = format!("{PUBLIC}{}", fixture.received.target);
     }
-    let written = case
+    let written = fixture
         .written(provider)
         .context("the file has no [verify] section")?;
     let trial = DryRun::compile(written).map_err(|problems| {
         let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("{}", all.join("\n"))
     })?;
-    let judged = trial.judge(&case.received, case.now);
+    let judged = trial.judge(&fixture.received, fixture.now);
     let good = json["expect"]["verdict"] == "accept";
     anyhow::ensure!(
         good == (judged.verdict != "refused"),

@@ -1,10 +1,10 @@
 //! The providers that are known: compiled in, and those of the operator's folder. List them, show one, judge requests
 //! by one, check the file of a new one.
 
-pub(super) mod case;
 mod check;
+pub(super) mod fixture;
+mod judge;
 mod show;
-mod trying;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,23 +12,23 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Ended, answer, say};
+use super::{CommandResult, answer, say};
 use crate::config::{Config, Problems, Provider, fold, near_provider};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ProviderCommand {
     /// List them, or those that have a word in a name or in the title
-    List(List),
+    List(ListProviders),
     /// Show one: what to set up there, which secret goes where
-    Show(show::Show),
+    Show(show::ShowProvider),
     /// Judge requests by a provider's scheme: JSON lines in, JSON lines out
-    Try(trying::Try),
+    Try(judge::Try),
     /// Check the file of a new provider with its kept requests
-    Check(check::Check),
+    Check(check::CheckProvider),
 }
 
 #[derive(Debug, Args)]
-pub(super) struct List {
+pub(super) struct ListProviders {
     /// A word to look for; capitals, spaces and marks do not count
     word: Option<String>,
     /// A configuration file, for the providers of its folder
@@ -39,11 +39,11 @@ pub(super) struct List {
     json: bool,
 }
 
-pub(super) fn run(command: &ProviderCommand) -> Ended {
+pub(super) fn run(command: &ProviderCommand) -> CommandResult {
     match command {
         ProviderCommand::List(list) => run_list(list),
         ProviderCommand::Show(show) => show::run(show),
-        ProviderCommand::Try(trying) => trying::run(trying),
+        ProviderCommand::Try(command) => judge::run(command),
         ProviderCommand::Check(check) => check::run(check),
     }
 }
@@ -71,7 +71,7 @@ pub(super) fn known_for(file: Option<&Path>, source: Option<&str>) -> Option<Con
 /// The longest title in the list, so that a line of it has 80 columns at most.
 const TITLE: usize = 44;
 
-fn run_list(list: &List) -> Ended {
+fn run_list(list: &ListProviders) -> CommandResult {
     let Some(config) = known(list.config.as_deref()) else {
         return Ok(ExitCode::FAILURE);
     };
@@ -124,7 +124,7 @@ fn row(provider: &Provider) -> serde_json::Value {
 }
 
 /// Whether a provider is one that was asked for.
-fn fits(provider: &Provider, list: &List) -> bool {
+fn fits(provider: &Provider, list: &ListProviders) -> bool {
     let Some(word) = list
         .word
         .as_deref()
@@ -148,7 +148,7 @@ mod tests {
     fn a_word_finds_providers_by_name_alias_and_title_whatever_its_capitals() {
         let config = known(None).unwrap();
         let found = |word: &str| {
-            let list = List {
+            let list = ListProviders {
                 word: Some(word.to_owned()),
                 config: None,
                 json: false,

@@ -7,13 +7,13 @@ use clap::Args;
 use serde_json::json;
 
 use super::super::sheet::wrap;
-use super::super::{Ended, answer, say, tell};
+use super::super::{CommandResult, answer, say, tell};
 use super::known;
 use crate::config::{Provider, Table, Value, find_provider, near_provider};
 use crate::verify::reasons;
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Show {
+pub(in crate::cli) struct ShowProvider {
     /// Its name, or one of its other names
     name: String,
     /// A configuration file, for the providers of its folder
@@ -24,7 +24,7 @@ pub(in crate::cli) struct Show {
     json: bool,
 }
 
-pub(super) fn run(show: &Show) -> Ended {
+pub(super) fn run(show: &ShowProvider) -> CommandResult {
     let Some(config) = known(show.config.as_deref()) else {
         return Ok(ExitCode::FAILURE);
     };
@@ -34,7 +34,7 @@ pub(super) fn run(show: &Show) -> Ended {
         say(&format!("no provider is called {:?}{hint}", show.name));
         return Ok(ExitCode::FAILURE);
     };
-    let shown = Shown::new(provider);
+    let shown = ProviderPage::new(provider);
     if show.json {
         answer(&shown.json(provider).to_string())?;
     } else {
@@ -50,7 +50,7 @@ const VALUE: usize = 65;
 const WIDE: usize = 75;
 
 /// What is read of a `[verify]` section to be shown.
-struct Shown {
+struct ProviderPage {
     scheme: String,
     places: Vec<String>,
     secret: &'static str,
@@ -61,7 +61,7 @@ struct Shown {
     open: Vec<(String, String)>,
 }
 
-impl Shown {
+impl ProviderPage {
     fn new(provider: &Provider) -> Self {
         let empty = Table::empty(provider.place.clone());
         let verify = provider.verify.as_ref().unwrap_or(&empty);
@@ -314,7 +314,7 @@ mod tests {
     fn what_is_shown_of_any_provider_fits_eighty_columns() {
         let config = known(None).unwrap();
         for provider in config.providers.values() {
-            let text = Shown::new(provider).text(provider);
+            let text = ProviderPage::new(provider).text(provider);
             let address = |line: &str| {
                 ["https://", "github.com/"]
                     .iter()
@@ -331,7 +331,7 @@ mod tests {
     fn the_steps_of_a_provider_are_numbered_and_its_other_names_are_said() {
         let config = known(None).unwrap();
         let provider = find_provider(&config.providers, "ghe").unwrap();
-        let text = Shown::new(provider).text(provider);
+        let text = ProviderPage::new(provider).text(provider);
         for part in [
             "also called  gh, ghe",
             "  1. In the repository",

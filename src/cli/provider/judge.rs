@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::super::Ended;
-use super::case::Case;
+use super::super::CommandResult;
+use super::fixture::Fixture;
 use super::known;
 use crate::config::{Config, find_provider};
 use crate::model::{Clock, Timestamp};
@@ -28,7 +28,7 @@ pub(in crate::cli) struct Try {
     config: Option<PathBuf>,
 }
 
-pub(super) fn run(command: &Try) -> Ended {
+pub(super) fn run(command: &Try) -> CommandResult {
     let Some(config) = known(command.config.as_deref()) else {
         return Ok(ExitCode::FAILURE);
     };
@@ -76,13 +76,13 @@ fn judge(config: &Config, line: &[u8], now: Timestamp) -> Value {
         }
     };
     let id = json.get("id").cloned().unwrap_or(Value::Null);
-    let case = match Case::read(&json, now) {
-        Ok(case) => case,
+    let fixture = match Fixture::read(&json, now) {
+        Ok(fixture) => fixture,
         Err(error) => return not_tried(id, "malformed_request", format!("{error:#}")),
     };
-    let name = case.provider.as_deref().unwrap_or_default();
+    let name = fixture.provider.as_deref().unwrap_or_default();
     let Some(written) =
-        find_provider(&config.providers, name).and_then(|provider| case.written(provider))
+        find_provider(&config.providers, name).and_then(|provider| fixture.written(provider))
     else {
         return not_tried(
             id,
@@ -100,7 +100,7 @@ fn judge(config: &Config, line: &[u8], now: Timestamp) -> Value {
             return not_tried(id, "not_attempted", why.join("; "));
         }
     };
-    let judged = trial.judge(&case.received, case.now);
+    let judged = trial.judge(&fixture.received, fixture.now);
     let mut answer = Map::new();
     answer.insert("id".into(), id);
     answer.insert("verdict".into(), judged.verdict.into());

@@ -20,9 +20,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_COMPLAINT: usize = 300;
 
 /// A body, read into `T`. None at all is an empty object.
-pub(super) struct Said<T>(pub(super) T);
+pub(super) struct JsonBody<T>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Said<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = AdminError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, AdminError> {

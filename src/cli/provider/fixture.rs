@@ -1,4 +1,4 @@
-//! A request written down, with what it is to be judged by: a line for `provider try`, a kept case of a provider, or a
+//! A request written down, with what it is to be judged by: a line for `provider try`, a kept fixture of a provider, or a
 //! request as it stood on the wire.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,7 +15,7 @@ use crate::verify::CheckConfig;
 
 /// A request, and what it is to be judged by.
 #[derive(Debug)]
-pub(in crate::cli) struct Case {
+pub(in crate::cli) struct Fixture {
     pub(in crate::cli) received: Received,
     pub(in crate::cli) provider: Option<String>,
     secrets: Vec<Secret>,
@@ -24,7 +24,7 @@ pub(in crate::cli) struct Case {
     pub(in crate::cli) now: Timestamp,
 }
 
-impl Case {
+impl Fixture {
     /// Reads the JSON form. `now` is the time where it names none.
     pub(in crate::cli) fn read(json: &Value, now: Timestamp) -> anyhow::Result<Self> {
         let object = json
@@ -139,12 +139,15 @@ impl Case {
 
     /// What it is judged by, as a provider's file says it. None: the file has no `[verify]` section.
     pub(in crate::cli) fn written(&self, provider: &Provider) -> Option<CheckConfig> {
-        let uses = provider.verify.as_ref().map_or(Uses::Secrets, Uses::of);
+        let uses = provider
+            .verify
+            .as_ref()
+            .map_or(SecretKinds::Secrets, SecretKinds::of);
         let secrets = match uses {
-            Uses::Secrets => self.secrets.clone(),
-            Uses::Pairs if self.public_keys.is_empty() => self.secrets.clone(),
-            Uses::Pairs => self.public_keys.clone(),
-            Uses::Both => self
+            SecretKinds::Secrets => self.secrets.clone(),
+            SecretKinds::Pairs if self.public_keys.is_empty() => self.secrets.clone(),
+            SecretKinds::Pairs => self.public_keys.clone(),
+            SecretKinds::Both => self
                 .secrets
                 .iter()
                 .chain(&self.public_keys)
@@ -156,13 +159,13 @@ impl Case {
 }
 
 /// What a scheme is checked with.
-enum Uses {
+enum SecretKinds {
     Secrets,
     Pairs,
     Both,
 }
 
-impl Uses {
+impl SecretKinds {
     fn of(verify: &Table) -> Self {
         let text = |key: &str| match verify.get(key).map(|node| &node.value) {
             Some(Toml::Text(text)) => text.clone(),
@@ -286,31 +289,31 @@ mod tests {
     #[test]
     fn every_form_of_a_request_is_read() {
         let now = Timestamp::from_seconds(5);
-        let case = Case::read(
+        let fixture = Fixture::read(
             &json!({ "method": "POST", "url": "https://x.example/hooks/a?b=1", "headers": { "A": ["1", "2"], "B": 3 },
                      "body_base64": "aGk=", "secrets": ["s", "t"], "config": { "n": 7 }, "now_unix": 1.5 }),
             now,
         )
         .unwrap();
         assert_eq!(
-            (case.received.target.as_str(), &case.received.body[..]),
+            (fixture.received.target.as_str(), &fixture.received.body[..]),
             ("/hooks/a?b=1", &b"hi"[..])
         );
-        assert_eq!(case.received.headers.get_all("a").iter().count(), 2);
+        assert_eq!(fixture.received.headers.get_all("a").iter().count(), 2);
         assert_eq!(
-            (case.now.millis(), case.secrets[1].name()),
+            (fixture.now.millis(), fixture.secrets[1].name()),
             (1500, "secrets[1]")
         );
-        assert_eq!(case.values, [("n".to_owned(), "7".to_owned())]);
-        let pairs = Case::read(&json!({ "path": "/p", "headers": [["A", "1"]] }), now).unwrap();
+        assert_eq!(fixture.values, [("n".to_owned(), "7".to_owned())]);
+        let pairs = Fixture::read(&json!({ "path": "/p", "headers": [["A", "1"]] }), now).unwrap();
         assert_eq!((pairs.received.target.as_str(), pairs.now), ("/p", now));
         for raw in [
             "POST /h?a=1 HTTP/1.1\r\nA: b\r\n\r\nbody\n\nmore",
             "POST /h?a=1 HTTP/1.1\nA: b\n\nbody\n\nmore",
         ] {
-            let case = Case::raw(raw.as_bytes(), now).unwrap();
+            let fixture = Fixture::raw(raw.as_bytes(), now).unwrap();
             assert_eq!(
-                (case.received.target.as_str(), &case.received.body[..]),
+                (fixture.received.target.as_str(), &fixture.received.body[..]),
                 ("/h?a=1", &b"body\n\nmore"[..])
             );
         }
@@ -320,7 +323,7 @@ mod tests {
             json!({ "headers": { "a b": "c" } }),
             json!({ "now_unix": "x" }),
         ] {
-            assert!(Case::read(&wrong, now).is_err(), "{wrong}");
+            assert!(Fixture::read(&wrong, now).is_err(), "{wrong}");
         }
     }
 }
