@@ -1,5 +1,5 @@
 //! What real senders send: every payload of `tests/payloads` is signed as its provider does, kept, and reaches the agent
-//! in words that make sense. The multipart bodies of another language's parser come the same way.
+//! in words that make sense. The multipart bodies that parsers of other languages are tested with come the same way.
 
 use std::collections::HashMap;
 use std::fs;
@@ -143,7 +143,10 @@ impl Payload {
             "whatsapp" => headers.push(("x-hub-signature-256", format!("sha256={}", mac(&body)))),
             "gitlab" => headers.extend([
                 ("x-gitlab-token", SECRET.to_owned()),
-                ("x-gitlab-event", word.to_owned()),
+                (
+                    "x-gitlab-event",
+                    word.split('.').next().unwrap_or_default().to_owned(),
+                ),
                 ("idempotency-key", id),
             ]),
             "shopify" => {
@@ -182,7 +185,10 @@ impl Payload {
 
 /// The boundary of a body in parts: what stands on its first line.
 fn boundary(body: &[u8]) -> String {
-    let line = body.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let line = body
+        .split(|byte| matches!(byte, b'\r' | b'\n'))
+        .next()
+        .unwrap_or_default();
     String::from_utf8_lossy(line)
         .trim_start_matches("--")
         .to_owned()
@@ -299,7 +305,7 @@ async fn every_payload_is_kept_and_reaches_the_agent_in_words_that_make_sense() 
                 counted
             });
     assert!(
-        payloads.len() >= 250 && folders.len() >= 11,
+        payloads.len() >= 380 && folders.len() >= 11,
         "saw {folders:?}"
     );
     let key = rcgen::KeyPair::generate().expect("a key pair");
@@ -378,17 +384,22 @@ async fn every_payload_is_kept_and_reaches_the_agent_in_words_that_make_sense() 
 }
 
 #[tokio::test]
-async fn the_bodies_of_another_parsers_tests_are_kept_or_refused_as_it_does() {
+async fn the_bodies_of_other_parsers_tests_are_kept_or_refused_as_they_do() {
     let upstream = Upstream::start(&[]).await;
     let source = format!(
         "[sources.parts]\nprovider = \"custom\"\nagent = \"a-parts\"\nsecrets = [\"literal:{SECRET}\"]\nfiles = true\n\
          verify = {{ signature = \"header:X-Signature\" }}\ndefaults = {{ prompt = \"read it\" }}\n"
     );
     let gateway = Gateway::start(upstream.address, &source).await;
-    let cases =
-        fs::read_to_string(corpus("multipart-python/cases.json")).expect("the corpus is there");
-    let cases: Vec<Value> = serde_json::from_str(&cases).expect("JSON");
-    assert!(cases.len() >= 30, "saw {} cases", cases.len());
+    let cases: Vec<Value> = ["multipart-python", "multipart-node"]
+        .into_iter()
+        .flat_map(|folder| {
+            let file = corpus(&format!("{folder}/cases.json"));
+            let cases = fs::read_to_string(file).expect("the corpus is there");
+            serde_json::from_str::<Vec<Value>>(&cases).expect("JSON")
+        })
+        .collect();
+    assert!(cases.len() >= 46, "saw {} cases", cases.len());
     for case in &cases {
         // Each character of the corpus is a byte.
         let body: Vec<u8> = case["body"]
