@@ -442,7 +442,12 @@ impl Parts {
             .proxies
             .iter()
             .map(|proxy| &proxy.upstream)
-            .chain([&config.upstream.base_url]);
+            .chain([&config.upstream.base_url])
+            .chain(
+                sources
+                    .iter()
+                    .filter_map(|source| source.scheme.judge_address()),
+            );
         let mark = LoopGuard::new(kept.sealer.mark(), servers);
         let upstream = Upstream::new(&config.upstream, client.clone(), kept.budget.clone())
             .marked(mark.clone());
@@ -475,7 +480,10 @@ impl Parts {
             kept.limits.load().as_deref(),
         ));
         let ingress = Arc::new(Ingress {
-            fetch: Arc::new(Web(client.clone())),
+            fetch: Arc::new(Web {
+                client: client.clone(),
+                mark: mark.clone(),
+            }),
             limits: limits.clone(),
             uses: kept.uses.clone(),
             budgets: Budgets::new(config),
@@ -698,7 +706,11 @@ fn check_held(config: &Config, sources: &Sources, problems: &Problems) {
 
 /// The web, as far as sources may ask it.
 #[derive(Debug)]
-struct Web(Client);
+struct Web {
+    client: Client,
+    /// Put on requests to a service that judges requests, whose address may lead back here.
+    mark: LoopGuard,
+}
 
 #[async_trait::async_trait]
 impl WebClient for Web {
@@ -708,7 +720,13 @@ impl WebClient for Web {
             stall: FETCH_TIME,
             bytes: FETCH_BYTES,
         };
-        let fetched = async { self.0.download_here(address, bounds).await?.whole().await };
+        let fetched = async {
+            self.client
+                .download_here(address, bounds)
+                .await?
+                .whole()
+                .await
+        };
         fetched
             .await
             .map_err(|error: DownloadError| error.to_string())
@@ -716,11 +734,13 @@ impl WebClient for Web {
 
     async fn ask(
         &self,
-        request: Request<Bytes>,
+        mut request: Request<Bytes>,
         timeout: Duration,
     ) -> Result<(StatusCode, HeaderMap), String> {
+        let server = request.uri().clone();
+        self.mark.put_on(request.headers_mut(), &server);
         let answer = self
-            .0
+            .client
             .send(request, timeout, FETCH_BYTES)
             .await
             .map_err(|error| error.to_string())?;

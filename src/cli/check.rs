@@ -53,7 +53,7 @@ pub(super) async fn run(check: &CheckArgs) -> CommandResult {
         answer(&whole.to_string())?;
     } else {
         for problem in &problems {
-            answer(&problem.to_string())?;
+            tell(&problem.to_string())?;
         }
         for line in &seen {
             tell(line)?;
@@ -68,7 +68,7 @@ pub(super) async fn run(check: &CheckArgs) -> CommandResult {
     if !check.json && !addresses.is_empty() {
         answer("addresses to give to each provider:")?;
         for (source, provider, address) in &addresses {
-            answer(&format!("  {address}  ({provider}, source {source})"))?;
+            tell(&format!("  {address}  ({provider}, source {source})"))?;
         }
         if config.server.public_url.is_empty() {
             tell(

@@ -193,10 +193,7 @@ fn anew(source: &Source, body: &str) -> String {
 /// The key pair to sign with: the one that is kept, or one made for the occasion.
 fn pair(send: &Send, source: &Source, now: Timestamp) -> anyhow::Result<KeyPair> {
     if let Some(file) = send.key.as_ref().filter(|file| file.exists()) {
-        let text =
-            std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        return KeyPair::from_pem(&text)
-            .ok_or_else(|| anyhow!("{} holds no key pair of ours", file.display()));
+        return kept_pair(file, source);
     }
     let pair = source
         .scheme
@@ -227,6 +224,49 @@ fn pair(send: &Send, source: &Source, now: Timestamp) -> anyhow::Result<KeyPair>
         }
     }
     Ok(pair)
+}
+
+/// The key pair in a file. An error says what the file holds and which key is wanted.
+fn kept_pair(file: &Path, source: &Source) -> anyhow::Result<KeyPair> {
+    let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let wanted = source.scheme.private_key().unwrap_or("a private key");
+    let pair = KeyPair::from_pem(&text);
+    let held = match &pair {
+        Some(pair) if pair.kind() == wanted => None,
+        Some(pair) => Some(pair.kind().to_owned()),
+        None => Some(content_of(&text)),
+    };
+    match (pair, held) {
+        (Some(pair), None) => Ok(pair),
+        (_, held) => bail!(
+            "{} holds {}; source {} signs with {wanted} in PEM (PKCS #8). With a file that does not exist, --key makes one",
+            file.display(),
+            held.unwrap_or_default(),
+            source.config.name,
+        ),
+    }
+}
+
+/// The content of a key file that holds no usable private key, in words.
+fn content_of(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let label = text
+        .split_once("-----BEGIN ")
+        .and_then(|(_, rest)| rest.split_once("-----"))
+        .map(|(label, _)| label);
+    match label {
+        None if text.trim().is_empty() => "nothing".into(),
+        None => "no key in PEM".into(),
+        Some("CERTIFICATE") => "a certificate".into(),
+        Some(label) if label.ends_with("PUBLIC KEY") => "a public key".into(),
+        Some("ENCRYPTED PRIVATE KEY") => "a private key with a passphrase".into(),
+        Some("OPENSSH PRIVATE KEY") => "a private key in the form of OpenSSH".into(),
+        Some("EC PRIVATE KEY") => "an EC private key in another form (SEC 1)".into(),
+        Some("PRIVATE KEY" | "RSA PRIVATE KEY") => {
+            "a private key that is damaged or of an unknown kind".into()
+        }
+        Some(label) => format!("\"{}\" in PEM", label.escape_debug()),
+    }
 }
 
 fn public_file(file: &Path) -> PathBuf {

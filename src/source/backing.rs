@@ -48,9 +48,14 @@ impl Source {
         }
         let open =
             |place: &str| self.backing_of(Strength::Signed.as_str(), place) == Backing::Unproved;
-        let hint =
-            "the event cannot be told to be another where the body decides: when = \"body.… == …\"";
-        if let (Some(first), true) = (self.config.events.first(), open("event_type")) {
+        let hint = "let the signed body decide, with a condition: when = \"body.… == …\"";
+        // A condition over what is signed decides together with the type.
+        let is_backed = self.mapping.deciding().iter().any(|(name, places)| {
+            *name == "when" && !places.is_empty() && !places.iter().any(|place| open(place))
+        });
+        if let (Some(first), true, false) =
+            (self.config.events.first(), open("event_type"), is_backed)
+        {
             let from: Vec<&str> = self
                 .scheme
                 .event_type
@@ -58,8 +63,8 @@ impl Source {
                 .map(|place| place.value.as_str())
                 .collect();
             let what = format!(
-                "source {} goes by a type that is read from {}, which is not signed: whoever has a captured request that \
-                 never arrived can give it another",
+                "source {} goes by a type that is read from {}, which is not signed: a captured request that never arrived \
+                 could be sent with another type",
                 self.config.name,
                 from.join(" and ")
             );

@@ -308,6 +308,11 @@ impl Scheme {
             _ => None,
         }
     }
+
+    /// The address of the service that judges its requests, where there is one.
+    pub fn judge_address(&self) -> Option<&Uri> {
+        self.asks().map(|ask| &ask.url)
+    }
 }
 
 fn address(text: &Located<String>, section: &Section<'_>) -> Option<Uri> {

@@ -125,6 +125,11 @@ impl Scheme {
         self.pair().is_some()
     }
 
+    /// The kind of private key that signs for it, in words; None where it has a shared secret.
+    pub fn private_key(&self) -> Option<&'static str> {
+        self.pair().map(|(kind, _)| kind.private_key())
+    }
+
     /// Makes a key pair for it.
     pub fn make_pair(&self) -> Result<KeyPair, String> {
         let (kind, _) = self

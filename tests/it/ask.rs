@@ -194,6 +194,100 @@ async fn without_a_clear_yes_nothing_passes_and_without_a_clear_no_the_sender_co
     assert!(!log.contains("planted-key"), "{log}");
 }
 
+#[tokio::test]
+async fn a_form_with_files_is_shown_to_the_service_whole_and_only_a_yes_keeps_its_files() {
+    let upstream = Upstream::start(&[]).await;
+    let (address, shown) = service().await;
+    let gateway = Gateway::start(upstream.address, &source(address, "files = true")).await;
+    let form = "--XbX\r\nContent-Disposition: form-data; name=\"text\"\r\n\r\nread it\r\n\
+                --XbX\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a.txt\"\r\n\
+                Content-Type: text/plain\r\n\r\nTHE FILE\r\n--XbX--\r\n";
+    let kind = ("content-type", "multipart/form-data; boundary=XbX");
+    let kept = async || {
+        let list = gateway.admin_json("/attachments").await;
+        list["items"].as_array().map(Vec::len)
+    };
+    for (say, wanted) in [("401", 401), ("500", 503), ("never", 503)] {
+        let answer = gateway
+            .post("/hooks/own", &[kind, ("x-say", say)], form)
+            .await;
+        assert_eq!(answer.status().as_u16(), wanted, "{say}: {answer:?}");
+        assert_eq!(kept().await, Some(0), "{say}");
+    }
+    let answer = gateway.post("/hooks/own", &[kind], form).await;
+    assert_eq!(answer.status(), 202, "{answer:?}");
+    let event = gateway.settled(&event_id(&answer)).await;
+    assert_eq!(event["verification"]["strength"], "asked", "{event:#}");
+    assert_eq!(event["attachments"][0]["name"], "a.txt", "{event:#}");
+    assert_eq!(kept().await, Some(1));
+    let shown = shown.lock().expect("no panic");
+    let (_, _, headers, seen) = shown.last().expect("it was asked");
+    assert_eq!(&seen[..], form.as_bytes());
+    assert_eq!(headers["content-type"], kind.1);
+}
+
+#[tokio::test]
+async fn a_source_that_only_observes_takes_requests_whatever_the_service_says_and_notes_it() {
+    let upstream = Upstream::start(&[]).await;
+    let (address, _) = service().await;
+    let gateway = Gateway::start(upstream.address, &source(address, "enforce = false")).await;
+    for (number, (say, strength)) in [
+        ("204", "asked"),
+        ("401", "observed:wrong_signature"),
+        ("500", "observed:not_attempted"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let body = format!(r#"{{"text":"number {number}"}}"#);
+        let answer = gateway
+            .post("/hooks/own", &[("x-say", say), ("x-user", "mallory")], body)
+            .await;
+        assert_eq!(answer.status(), 202, "{say}: {answer:?}");
+        let event = gateway.settled(&event_id(&answer)).await;
+        assert_eq!(event["verification"]["strength"], strength, "{event:#}");
+        let runs = upstream.wait_for_runs(number + 1).await;
+        let said = if say == "204" { "ada" } else { "nobody" };
+        let told = runs[number].to_string();
+        assert!(
+            told.contains(&format!("{said} says")) && !told.contains("mallory says"),
+            "{say}: {told}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_question_carries_the_gateways_mark_so_that_one_that_leads_back_ends() {
+    let upstream = Upstream::start(&[]).await;
+    let (address, shown) = service().await;
+    let public = free_address();
+    let back = source(public, "")
+        .replace("sources.own", "sources.back")
+        .replace("/check?k=planted-key", "/hooks/back");
+    let gateway = Gateway::start_at(
+        public,
+        Arc::new(tempfile::tempdir().expect("a folder")),
+        upstream.address,
+        &format!("{}{back}", source(address, "")),
+    )
+    .await;
+    let taken = gateway.post("/hooks/own", &[], r#"{"text":"hello"}"#).await;
+    assert_eq!(taken.status(), 202, "{taken:?}");
+    let mark = shown.lock().expect("no panic")[0].2["cdn-loop"].clone();
+    assert!(
+        mark.as_bytes().starts_with(b"sluicegate-"),
+        "the question has no mark: {mark:?}"
+    );
+    let answer = gateway
+        .post("/hooks/back", &[], r#"{"text":"round"}"#)
+        .await;
+    assert_eq!(answer.status(), 503, "{answer:?}");
+    let refused = "sluicegate_refused_total{reason=\"loop_detected\",source=\"back\"}";
+    let elsewhere = "sluicegate_refused_total{reason=\"loop_detected\",source=\"\"}";
+    let loops = gateway.metric(refused).await + gateway.metric(elsewhere).await;
+    assert!((loops - 1.0).abs() < 0.5, "{loops} requests came round");
+}
+
 #[test]
 fn check_finds_what_is_wrong_with_the_service_that_is_asked() {
     let folder = tempfile::tempdir().expect("a folder");

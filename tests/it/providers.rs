@@ -237,6 +237,39 @@ async fn security_f17_samples_are_signed_and_sent_and_a_handshake_brings_a_secre
         made.status.success() && out(&made).contains("telnyx-signature-ed25519: "),
         "{made:?}"
     );
+    // A file of another kind: the message says what it is and what is wanted.
+    let other = folder.path().join("other.pem").display().to_string();
+    for (content, said) in [
+        (
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "a certificate",
+        ),
+        (
+            "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+            "a public key",
+        ),
+        (
+            "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n",
+            "a private key in the form of OpenSSH",
+        ),
+        ("whsec_0123456789abcdef", "no key in PEM"),
+        ("\n", "nothing"),
+        (
+            &rcgen::KeyPair::generate().expect("a key").serialize_pem(),
+            "a P-256 private key",
+        ),
+    ] {
+        fs::write(&other, content).expect("a file");
+        let sent = run(&["send", "pair", "--config", &file, "--key", &other], "");
+        let talk = String::from_utf8_lossy(&sent.stderr);
+        let talk = talk.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            !sent.status.success()
+                && talk.contains(&format!("holds {said};"))
+                && talk.contains("source pair signs with an Ed25519 private key in PEM"),
+            "{content}: {talk}"
+        );
+    }
     let upstream = Upstream::start(&[]).await;
     let (_, sources) = written("");
     let gateway = Gateway::start(upstream.address, &sources).await;

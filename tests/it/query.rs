@@ -306,6 +306,20 @@ async fn security_f7_check_says_what_decides_though_nobody_signs_it() {
         said.contains("goes before the default of user_id"),
         "{said}"
     );
+    // A condition over the signed body decides as well: that is what the hint asks for.
+    let said = check(&source(
+        "github",
+        "events = [\"issues.opened\"]\nwhen = \"body.issue\"",
+    ));
+    assert!(!said.contains("not signed"), "{said}");
+    let said = check(&source(
+        "github",
+        "events = [\"issues.opened\"]\nwhen = \"body.issue and query.team\"",
+    ));
+    assert!(
+        said.contains("goes by a type that is read from") && said.contains("goes by query"),
+        "{said}"
+    );
     let said = check(&source(
         "github",
         "when = \"query.team == 'a'\"\nfixed = { user_id = \"bot\" }\nquery = \"ignore\"",

@@ -114,6 +114,27 @@ fn every_help_fits_80_columns_in_plain_ascii_and_the_long_one_says_more() {
     );
 }
 
+#[test]
+fn what_check_says_fits_80_columns_and_is_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("sluicegate.toml");
+    let wrong = "[sources.a-source-with-quite-a-long-name-for-a-terminal]\nprovider = \"github\"\n\
+                 agent = \"a\"\nsecrets = [\"literal:a-github-secret-for-tests\"]\n\
+                 events = [\"issues.opened\"]\nprompt = \"{{ event_type }} ${x} {{ body.x | unheard_of }}\"\n\
+                 params_mapping = { user_id = \"body.sender.login\" }\n";
+    let config = Gateway::config("127.0.0.1:9".parse().expect("an address"), wrong, "");
+    std::fs::write(&file, config).expect("the folder takes files");
+    let checked = run(&["check", &file.display().to_string()]);
+    fits("check", &checked);
+    let words = out(&checked);
+    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        words.contains("goes by a type that is read from header:X-GitHub-Event and json?:action, which is not signed"),
+        "{words}"
+    );
+    assert!(words.matches("warning:").count() >= 3, "{words}");
+}
+
 #[tokio::test]
 async fn every_list_and_every_page_fits_80_columns_and_ids_are_whole() {
     let upstream = Upstream::start(&[]).await;

@@ -85,6 +85,15 @@ impl KeyPair {
         Some(Self(Private::Ed25519(seed.try_into().ok()?)))
     }
 
+    /// The kind of its private key, in the words of [`PublicKeyAlgorithm::private_key`].
+    pub fn kind(&self) -> &'static str {
+        match &self.0 {
+            Private::Ed25519(_) => PublicKeyAlgorithm::Ed25519.private_key(),
+            Private::P256(_) => PublicKeyAlgorithm::EcdsaP256 { raw: false }.private_key(),
+            Private::Rsa(_) => PublicKeyAlgorithm::RsaPkcs1.private_key(),
+        }
+    }
+
     /// The private key as text, for a file that only its owner reads.
     pub fn to_pem(&self) -> String {
         let pkcs8 = |algorithm: Vec<u8>, key: Vec<u8>| {

@@ -31,6 +31,15 @@ pub(crate) enum PublicKeyAlgorithm {
 }
 
 impl PublicKeyAlgorithm {
+    /// The kind of private key that signs with it, in words.
+    pub(crate) const fn private_key(self) -> &'static str {
+        match self {
+            Self::Ed25519 => "an Ed25519 private key",
+            Self::EcdsaP256 { .. } => "a P-256 private key",
+            Self::RsaPkcs1 | Self::RsaPss => "an RSA private key",
+        }
+    }
+
     /// Whether a digest can be used with it.
     pub(crate) const fn takes(self, algorithm: Algorithm) -> bool {
         match self {
