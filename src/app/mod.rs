@@ -49,9 +49,9 @@ use crate::net::{
 };
 use crate::reconcile::{self, ActiveReconciles, Reconciler};
 use crate::source::Sources;
+use crate::source::WebClient;
 use crate::telemetry::{Metrics, RefusedSamples, SparseLines, Uses};
 use crate::upstream::{Budget, Upstream};
-use crate::verify::WebClient;
 
 use files::FilesSweep;
 use secret::admin_token;

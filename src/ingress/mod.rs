@@ -35,9 +35,9 @@ use crate::intake::{Intake, inbox_refusal};
 use crate::limit::RateLimits;
 use crate::model::{Outcome, Params, Refusal, RequestId, Route, Timestamp, UpstreamIds};
 use crate::net::{ConnectionObserver, LoopGuard, TurnedAway};
+use crate::source::WebClient;
 use crate::telemetry::{Metrics, RefusedSamples, Uses};
 use crate::upstream::Upstream;
-use crate::verify::WebClient;
 
 pub use load_shed::LoadShed;
 pub use memory_limit::{MemoryLimit, largest as largest_held};

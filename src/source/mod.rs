@@ -5,12 +5,15 @@
 //! anybody in by accident, without a secret or with one that everybody knows, is not made.
 
 mod backing;
+mod certificates;
 mod enrolment;
+mod forward_auth;
 mod keyring;
 mod sealed_query;
 mod streamed;
 #[cfg(test)]
 mod tests;
+mod web_client;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,10 +22,13 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use http::Method;
 
+use self::certificates::CertificateFetches;
 use self::enrolment::EnrolmentWindow;
 pub use self::enrolment::PendingSecret;
+use self::forward_auth::ServiceQuestions;
 pub use self::keyring::Keyring;
 pub use self::streamed::Streamed;
+pub use self::web_client::WebClient;
 use crate::attachment::Fetcher;
 use crate::config::{
     Ack, Config, Located, OnUnmappable, Problems, Provider, ReplayWindow, Respond, Secret,
@@ -36,7 +42,7 @@ use crate::model::{
 };
 use crate::verify::{
     Challenge, ChallengeResponse, CheckConfig, DryRun, ForwardAuthProof, Prepared, RedactedRequest,
-    Scheme, WebClient, allowed_methods, compile_source, inflated_body, redacted, same,
+    Scheme, allowed_methods, compile_source, inflated_body, redacted, same,
 };
 
 /// The configured sources, by name.
@@ -77,6 +83,8 @@ pub struct Source {
     /// To explain refusals with, and when that was last done.
     written: Option<CheckConfig>,
     explained: Mutex<Option<Timestamp>>,
+    fetches: CertificateFetches,
+    questions: ServiceQuestions,
 }
 
 /// How often refusals of a source are explained, and of which size: it takes as long as judging some dozens of them.
@@ -197,6 +205,8 @@ impl Source {
             enrolment,
             written: CheckConfig::of_source(source, provider),
             explained: Mutex::new(None),
+            fetches: CertificateFetches::default(),
+            questions: ServiceQuestions::default(),
         })
     }
 
@@ -245,15 +255,18 @@ impl Source {
     pub async fn prepare(
         &self,
         received: &Received,
-        fetch: &dyn WebClient,
+        web: &dyn WebClient,
         now: Timestamp,
     ) -> Result<Prepared, Refusal> {
         let scheme = self.scheme_at(now);
         let prepared = match scheme.asks() {
             // No other method brings an event.
-            Some(ask) if received.method == Method::POST => ask.ask(received, fetch).await,
-            _ => scheme
-                .prepare(received, fetch, now)
+            Some(service) if received.method == Method::POST => {
+                self.questions.ask(service, received, web).await
+            }
+            _ => self
+                .fetches
+                .prepare(scheme, received, web, now)
                 .await
                 .map(|()| Prepared::default()),
         };

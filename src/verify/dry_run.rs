@@ -1,11 +1,12 @@
 //! A provider's check on its own, for judging single requests outside of a gateway: no mapping, no inbox, no network.
 
-use super::challenge::{Challenge, ChallengeOutcome, ChallengeResponse};
-use super::compile::compile;
-use super::inflate;
-use super::scheme::{Scheme, SchemeInputs};
 use crate::config::{Located, Place, Problem, Problems, Provider, Secret, SourceConfig, Table};
 use crate::model::{OriginFault, Proof, Received, Refusal, Strength, Timestamp, Verify as _};
+use crate::verify::challenge::{Challenge, ChallengeOutcome, ChallengeResponse};
+use crate::verify::inputs::SchemeInputs;
+use crate::verify::request::inflate;
+use crate::verify::scheme::Scheme;
+use crate::verify::scheme::compile::compile;
 
 /// What a check is made of.
 #[derive(Clone, Debug)]

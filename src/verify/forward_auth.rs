@@ -1,27 +1,17 @@
-//! Requests that another service judges: the operator's own address is shown each request, and says yes or no.
+//! Judgement by another service: the request as it is shown, and the answer as it is read.
 //!
-//! Only a clear yes proves a request, and only a clear no refuses it for good. With everything else, an error, a
-//! redirect or no answer in time, the sender is told to come again. Where the address is, the operator wrote; no request
-//! can change it.
+//! Only a clear yes proves a request, and only a clear no refuses it for good. The operator writes the address; no
+//! request can change it. The service is asked by [`crate::source`].
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONNECTION, FORWARDED, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, StatusCode, Uri};
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
 
-use super::keys::certificate::WebClient;
-use super::mark::MarkBuilder;
-use super::scheme::{Mechanism, Scheme, SchemeInputs};
+use super::inputs::SchemeInputs;
 use crate::config::{Located, Section};
-use crate::model::{
-    OriginFault, Proof, Received, Refusal, Strength, Timestamp, TokenClaims, Verify,
-};
-
-/// How many requests of a source are shown at a time.
-const AT_ONCE: usize = 32;
+use crate::model::Received;
 
 /// How long an answer may take, where nothing is said, and the bounds of what may be said.
 const USUAL: Duration = Duration::from_secs(5);
@@ -59,13 +49,13 @@ const NOT_TAKEN: [&str; 7] = [
     "x-api-key",
 ];
 
-/// The address that is asked, and what of its answers is kept.
+/// The address that is asked, and the headers of its answers that are taken.
 #[derive(Debug)]
 pub(crate) struct ForwardAuth {
-    url: Uri,
+    pub(crate) url: Uri,
     headers: Vec<HeaderName>,
-    timeout: Duration,
-    turns: Semaphore,
+    /// Time that an answer may take.
+    pub(crate) timeout: Duration,
 }
 
 /// What was found out about a request before it is judged.
@@ -73,12 +63,17 @@ pub(crate) struct ForwardAuth {
 pub struct Prepared(Option<ServiceVerdict>);
 
 /// What the address said: yes, with headers for the request, or no.
-type ServiceVerdict = Result<AnswerHeaders, String>;
+pub(crate) type ServiceVerdict = Result<AnswerHeaders, String>;
 
 /// The named headers of an answer.
-type AnswerHeaders = Vec<(HeaderName, HeaderValue)>;
+pub(crate) type AnswerHeaders = Vec<(HeaderName, HeaderValue)>;
 
 impl Prepared {
+    /// A request that a service has judged.
+    pub(crate) const fn of_service(verdict: ServiceVerdict) -> Self {
+        Self(Some(verdict))
+    }
+
     /// What was said, for the judge, with the headers for the request apart.
     pub(crate) fn said(self) -> (Option<Result<(), String>>, AnswerHeaders) {
         match self.0 {
@@ -139,7 +134,6 @@ impl ForwardAuth {
             url: url?,
             headers: headers?,
             timeout: timeout?,
-            turns: Semaphore::new(AT_ONCE),
         })
     }
 
@@ -154,40 +148,14 @@ impl ForwardAuth {
         format!("{scheme}://{host}{}", self.url.path())
     }
 
-    /// Shows a request to the address. An error is a refusal that says to come again.
-    pub(crate) async fn ask(
+    /// The verdict of an answer. An error says why it is neither a yes nor a no.
+    pub(crate) fn verdict(
         &self,
-        received: &Received,
-        fetch: &dyn WebClient,
-    ) -> Result<Prepared, Refusal> {
-        self.answer(received, fetch)
-            .await
-            .map(|said| Prepared(Some(said)))
-            .map_err(|what| {
-                let cause = format!(
-                    "{} did not say whether the request is good: {what}",
-                    self.told()
-                );
-                Refusal::Origin(OriginFault::NotAttempted, cause).answered(503)
-            })
-    }
-
-    async fn answer(
-        &self,
-        received: &Received,
-        fetch: &dyn WebClient,
+        status: StatusCode,
+        headers: &HeaderMap,
     ) -> Result<ServiceVerdict, String> {
-        let end = Instant::now() + self.timeout;
-        let turn = tokio::time::timeout_at(end, self.turns.acquire()).await;
-        let Ok(Ok(_turn)) = turn else {
-            return Err("too many other requests are being asked about".into());
-        };
-        let left = end.saturating_duration_since(Instant::now());
-        let asked = tokio::time::timeout_at(end, fetch.ask(self.question(received)?, left)).await;
-        let (status, headers) =
-            asked.unwrap_or_else(|_| Err("there was no answer in time".into()))?;
         if status.is_success() {
-            return self.taken(&headers).map(Ok);
+            return self.taken(headers).map(Ok);
         }
         // These are of the moment: it was too slow, too early or too busy.
         let is_passing = matches!(
@@ -205,7 +173,7 @@ impl ForwardAuth {
     }
 
     /// The request as the address is shown it.
-    fn question(&self, received: &Received) -> Result<Request<Bytes>, String> {
+    pub(crate) fn question(&self, received: &Received) -> Result<Request<Bytes>, String> {
         let mut headers = received.headers.clone();
         let listed: Vec<HeaderName> = headers
             .get_all(CONNECTION)
@@ -265,53 +233,6 @@ impl ForwardAuth {
         for name in &self.headers {
             headers.remove(name);
         }
-    }
-}
-
-/// An answer, as something that a request can be proved by.
-pub(crate) struct ForwardAuthProof<'s> {
-    pub(crate) scheme: &'s Scheme,
-    pub(crate) said: Option<Result<(), String>>,
-}
-
-impl Verify for ForwardAuthProof<'_> {
-    fn judge(&self, received: &Received, now: Timestamp) -> Result<Proof, Refusal> {
-        match &self.said {
-            None => self.scheme.judge(received, now),
-            Some(Err(cause)) => Err(Refusal::Origin(OriginFault::WrongSignature, cause.clone())),
-            Some(Ok(())) => {
-                self.scheme
-                    .bodies
-                    .judge(received)
-                    .map_err(|(fault, cause)| Refusal::Origin(fault, cause))?;
-                let mut marking = MarkBuilder::of_shown(received, &[]);
-                marking.take(&received.body);
-                Ok(Proof {
-                    strength: Strength::Asked,
-                    secret: None,
-                    marks: vec![marking.end()],
-                })
-            }
-        }
-    }
-
-    fn claims(&self, received: &Received) -> Option<TokenClaims> {
-        self.scheme.claims(received)
-    }
-}
-
-impl Scheme {
-    /// The address that judges its requests, where there is one.
-    pub(crate) fn asks(&self) -> Option<&ForwardAuth> {
-        match &self.base {
-            Mechanism::Ask(ask) => Some(ask),
-            _ => None,
-        }
-    }
-
-    /// The address of the service that judges its requests, where there is one.
-    pub fn judge_address(&self) -> Option<&Uri> {
-        self.asks().map(|ask| &ask.url)
     }
 }
 

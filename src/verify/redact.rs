@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::field::Field;
-use super::scheme::Scheme;
-use super::signature::SignaturePlace;
 use crate::model::{ENROL, Received};
+use crate::verify::request::field::Field;
+use crate::verify::scheme::Scheme;
+use crate::verify::signature::places::SignaturePlace;
 
 /// What stands for a value that is not kept.
 const MASK: &str = "***";

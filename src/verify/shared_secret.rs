@@ -4,11 +4,12 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::header::AUTHORIZATION;
 
-use super::document::Json;
-use super::field::RequestView;
-use super::keys::mac::{Key, same};
-use super::signature::{ProofError, SignaturePlaces};
 use crate::model::OriginFault;
+use crate::verify::keys::mac::{Key, same};
+use crate::verify::proof_error::ProofError;
+use crate::verify::request::RequestView;
+use crate::verify::request::document::Json;
+use crate::verify::signature::places::SignaturePlaces;
 
 /// A secret that stands in a request as it is.
 #[derive(Debug)]

@@ -61,6 +61,41 @@ fn a_module_uses_only_what_is_listed_below_it() {
     );
 }
 
+#[test]
+fn the_proof_of_origin_reads_no_file_no_socket_and_no_clock() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/verify");
+    let outside = [
+        "std::fs",
+        "std::net::Tcp",
+        "std::net::Udp",
+        "std::time::Instant",
+        "SystemTime",
+        "tokio::",
+        "hyper::",
+        "crate::net",
+        "Clock",
+        "async fn",
+        ".await",
+    ];
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for file in files(&src) {
+        let inside = file.strip_prefix(&src).expect("below src/verify");
+        if inside.starts_with("tests") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).expect("a source file");
+        let product = text.split("#[cfg(test)]\nmod tests {").next();
+        let lines = product.unwrap_or_default().lines().enumerate();
+        for (number, line) in lines.filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            seen += 1;
+            let found = outside.iter().filter(|word| line.contains(**word));
+            wrong.extend(found.map(|word| format!("{}:{}: {word}", inside.display(), number + 1)));
+        }
+    }
+    assert!(seen > 3000, "the search reads the module: {seen} lines");
+    assert!(wrong.is_empty(), "not pure:\n{}", wrong.join("\n"));
+}
+
 /// The modules that a line names as `crate::module`, also in a list: `use crate::{config, model::Clock};`.
 fn crate_paths(line: &str) -> Vec<String> {
     let mut found = Vec::new();

@@ -6,7 +6,7 @@ use crate::config::{Config, Problems, Provider, Table};
 use crate::model::{Received, Refusal, Strength, Timestamp};
 use crate::source::{Source, Sources};
 use crate::verify::Signer;
-use crate::verify::tests::requests::{NOW, hmac_sha256, post, request, shipped};
+use crate::verify::tests::support::{NOW, hmac_sha256, post, request, shipped};
 
 /// The one source of a configuration, with a provider of its own.
 fn configured(provider: &str, source: &str) -> Sources {
@@ -298,7 +298,7 @@ fn a_subscription_is_confirmed_only_at_the_pinned_host() {
     );
     let address = "https://ok.example.com/x?a=1";
     assert_eq!(
-        confirms(&format!(r#"{{"Type":"Confirmation","Url":"{address}"}}"#)),
+        confirms(&format!(r#"{{"Type":"Confirm","Url":"{address}"}}"#)),
         Ok(Some(address.into()))
     );
     for wrong in [
@@ -308,7 +308,7 @@ fn a_subscription_is_confirmed_only_at_the_pinned_host() {
         "https://10.0.0.1/",
     ] {
         assert!(
-            confirms(&format!(r#"{{"Type":"Confirmation","Url":"{wrong}"}}"#)).is_err(),
+            confirms(&format!(r#"{{"Type":"Confirm","Url":"{wrong}"}}"#)).is_err(),
             "{wrong}"
         );
     }
@@ -465,8 +465,8 @@ fn security_f1_a_handshake_that_signs_says_what_and_its_events_are_of_some_kind(
         );
         let problems = Problems::default();
         let provider = Provider::read("p", &Table::parse("p.toml", &text, &problems), &problems);
-        let source = crate::verify::tests::requests::source(&["a-long-secret"], &[], "");
-        let found = crate::verify::tests::requests::compile(&source, Some(&provider))
+        let source = crate::verify::tests::support::source(&["a-long-secret"], &[], "");
+        let found = crate::verify::tests::support::compile(&source, Some(&provider))
             .err()
             .unwrap_or_default();
         found

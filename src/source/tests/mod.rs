@@ -1,4 +1,5 @@
 //! Tests of configured sources.
 
+mod certificates;
 mod compile;
 mod handshakes;

@@ -1,38 +1,19 @@
-//! Certificates that a request names: fetched only from the host that the provider's file pins, only for a request
-//! that is right in everything else, and kept.
+//! Certificates that requests name: which address may be fetched, and a bounded cache of those that were.
 //!
-//! The fetch itself is somebody else's ([`WebClient`]); what may be fetched is decided here.
+//! A certificate is fetched only from the host that the provider's file pins, and only for a request that is right in
+//! everything else. The fetch itself is the work of [`crate::source`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode, Uri};
-use regex::Regex;
-use tokio::sync::Semaphore;
-
+use super::pinned_url::PinnedUrl;
 use super::public::{PublicKey, PublicKeyEncoding};
-use crate::config::{Located, Section};
+use crate::config::Section;
 use crate::model::{OriginFault, Timestamp};
-use crate::verify::content::Context;
-use crate::verify::field::Field;
-use crate::verify::signature::ProofError;
-
-/// Something that can fetch over HTTPS.
-#[async_trait::async_trait]
-pub trait WebClient: Send + Sync + std::fmt::Debug {
-    /// GETs an address: within a few seconds, at most 64 KiB, following no redirect. Anything but a 200 is an error, in
-    /// words for the operator.
-    async fn get(&self, address: &str) -> Result<Bytes, String>;
-
-    /// Sends a request to an address that the operator wrote, and gives the status and the headers of the answer: in this
-    /// time, following no redirect.
-    async fn ask(&self, _: Request<Bytes>, _: Duration) -> Result<(StatusCode, HeaderMap), String> {
-        Err("nobody can be asked here".into())
-    }
-}
+use crate::verify::proof_error::ProofError;
+use crate::verify::template::render::Context;
 
 /// How many certificates are kept for a source.
 const MOST: usize = 16;
@@ -45,117 +26,17 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// How many networks that named such addresses are remembered.
 const MOST_NETWORKS: usize = 1024;
 
-/// How many are fetched at a time, and how long a request waits for its turn.
-const AT_ONCE: usize = 8;
-const TURN: Duration = Duration::from_secs(5);
-
 /// How long before its end a certificate is fetched again, and how often that is tried.
 const AHEAD: Duration = Duration::from_secs(24 * 3600);
 const AGAIN: Duration = Duration::from_secs(3600);
-
-/// The longest address.
-const LONGEST: usize = 512;
-
-/// A pinned place on the web, named by a request.
-#[derive(Debug)]
-pub(crate) struct PinnedUrl {
-    from: Field,
-    host: Regex,
-    path: Regex,
-}
-
-impl PinnedUrl {
-    /// Reads `from`, `host` and `path`.
-    pub(crate) fn read(section: &Section<'_>) -> Option<Self> {
-        let problems = section.problems();
-        let from = section
-            .required_text(
-                "from",
-                "name the field that holds the address, for example \"json:SigningCertURL\"",
-            )
-            .and_then(|text| Field::parse(&text, problems));
-        let host = section
-            .required_text(
-                "host",
-                "write a regular expression that the whole name of the host has to match",
-            )
-            .and_then(|text| whole("host", &text, section));
-        let path = section
-            .required_text(
-                "path",
-                "write a regular expression that the whole path has to match, for example '/certs/[0-9a-f]{32}\\.pem'",
-            )
-            .and_then(|text| whole("path", &text, section));
-        Some(Self {
-            from: from?,
-            host: host?,
-            path: path?,
-        })
-    }
-
-    /// The address that a request names, if it is one that may be asked: https, at the pinned host, at the usual port.
-    pub(crate) fn address(&self, context: &Context<'_, '_>) -> Result<String, ProofError> {
-        let wrong = |what: &str| (OriginFault::UnknownKey, format!("{} {what}", self.from));
-        let text = context
-            .text(&self.from)
-            .map_err(|what| (OriginFault::MissingPart, what))?;
-        let text = text.ok_or_else(|| {
-            (
-                OriginFault::MissingPart,
-                format!("{} is missing", self.from),
-            )
-        })?;
-        let text = std::str::from_utf8(&text).map_err(|_| wrong("is no address"))?;
-        if text.len() > LONGEST
-            || text.contains(['#', '\\', '@', '%'])
-            || text.bytes().any(|b| b <= b' ')
-        {
-            return Err(wrong("is no plain address"));
-        }
-        let uri: Uri = text.parse().map_err(|_| wrong("is no address"))?;
-        let (Some("https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-            return Err(wrong("is no https address"));
-        };
-        let host = authority.host().to_ascii_lowercase();
-        if !matches!(authority.port_u16(), None | Some(443)) || !self.host.is_match(&host) {
-            return Err(wrong("is at a host that this provider does not use"));
-        }
-        if !self.path.is_match(uri.path()) || uri.path().split('/').any(|step| step == "..") {
-            return Err(wrong("is at a path that this provider does not use"));
-        }
-        let query = uri
-            .query()
-            .map_or_else(String::new, |query| format!("?{query}"));
-        Ok(format!("https://{host}{}{query}", uri.path()))
-    }
-}
-
-/// The expression, for the whole of a text.
-fn whole(key: &str, text: &Located<String>, section: &Section<'_>) -> Option<Regex> {
-    match Regex::new(&format!("^(?:{})$", text.value)) {
-        Ok(regex) => Some(regex),
-        Err(_) => {
-            let what = format!("{} is no regular expression", section.path(key));
-            section.problems().error_hint(
-                &text.place,
-                what,
-                "for example 'sns\\.[a-z0-9-]+\\.example\\.com'",
-            );
-            None
-        }
-    }
-}
 
 /// The certificates of a source whose requests name them.
 #[derive(Debug)]
 pub(crate) struct Certificates {
     pinned: PinnedUrl,
-    kept: Mutex<BTreeMap<String, CachedCertificate>>,
-    /// When each network last named addresses that have no certificate.
+    cache: Mutex<BTreeMap<String, CachedCertificate>>,
+    /// The last times at which each network named an address without a certificate.
     failures: Mutex<BTreeMap<IpAddr, VecDeque<Timestamp>>>,
-    /// The turns of networks that named few of them, and the one turn of all others.
-    turns: Semaphore,
-    last_turn: Semaphore,
 }
 
 /// A certificate that was fetched.
@@ -177,14 +58,12 @@ pub(crate) enum Need {
 }
 
 impl Certificates {
-    /// Reads `cert_url`.
+    /// Reads the table `cert_url`.
     pub(crate) fn read(section: &Section<'_>) -> Option<Self> {
         Some(Self {
             pinned: PinnedUrl::read(section)?,
-            kept: Mutex::default(),
+            cache: Mutex::default(),
             failures: Mutex::default(),
-            turns: Semaphore::new(AT_ONCE),
-            last_turn: Semaphore::new(1),
         })
     }
 
@@ -203,16 +82,17 @@ impl Certificates {
 
     /// The key of a certificate that was fetched and still holds.
     pub(crate) fn at_hand(&self, address: &str, now: Timestamp) -> Option<Arc<PublicKey>> {
-        let kept = self.kept();
-        kept.get(address)
+        let cache = self.cache();
+        cache
+            .get(address)
             .filter(|kept| kept.key.holds_at(now))
             .map(|kept| kept.key.clone())
     }
 
     /// Whether the certificate at an address has to be fetched.
     pub(crate) fn need(&self, address: &str, now: Timestamp) -> Option<Need> {
-        let kept = self.kept();
-        let Some(kept) = kept.get(address).filter(|kept| kept.key.holds_at(now)) else {
+        let cache = self.cache();
+        let Some(kept) = cache.get(address).filter(|kept| kept.key.holds_at(now)) else {
             return Some(Need::Missing);
         };
         let ends = !kept.key.holds_at(now + AHEAD);
@@ -221,35 +101,36 @@ impl Certificates {
 
     /// Notes that the certificate at an address proved a request: it keeps its place.
     pub(crate) fn proved(&self, address: &str, now: Timestamp) {
-        if let Some(kept) = self.kept().get_mut(address) {
+        if let Some(kept) = self.cache().get_mut(address) {
             kept.proved = Some(now);
         }
     }
 
-    /// Fetches and keeps one, for a request of this peer.
-    pub(crate) async fn fetch(
-        &self,
-        address: &str,
-        peer: IpAddr,
-        fetch: &dyn WebClient,
-        now: Timestamp,
-    ) -> Result<(), String> {
-        let turns = if self.failed(peer, now) < MOST_FAILURES {
-            &self.turns
-        } else {
-            &self.last_turn
-        };
-        let turn = tokio::time::timeout(TURN, turns.acquire()).await;
-        let Ok(Ok(_turn)) = turn else {
-            return Err("too many other addresses are being asked for".into());
-        };
+    /// True if the network of a peer has named so many addresses without a certificate that it has to wait.
+    pub(crate) fn is_crowded(&self, peer: IpAddr, now: Timestamp) -> bool {
+        self.failed(peer, now) >= MOST_FAILURES
+    }
+
+    /// True if the certificate at an address still has to be fetched. Notes that it is being fetched.
+    pub(crate) fn begin(&self, address: &str, now: Timestamp) -> bool {
         if self.need(address, now).is_none() {
-            return Ok(());
+            return false;
         }
-        if let Some(kept) = self.kept().get_mut(address) {
+        if let Some(kept) = self.cache().get_mut(address) {
             kept.fetched = now;
         }
-        match read(address, fetch, now).await {
+        true
+    }
+
+    /// Keeps what was fetched from an address for a request of this peer.
+    pub(crate) fn end(
+        &self,
+        address: &str,
+        fetched: Result<&[u8], String>,
+        peer: IpAddr,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        match fetched.and_then(|bytes| read(address, bytes, now)) {
             Ok(key) => {
                 self.keep(address, key, now);
                 Ok(())
@@ -262,17 +143,17 @@ impl Certificates {
     }
 
     fn keep(&self, address: &str, key: PublicKey, now: Timestamp) {
-        let mut kept = self.kept();
-        let proved = kept.remove(address).and_then(|before| before.proved);
-        if kept.len() >= MOST {
-            let idlest = kept
+        let mut cache = self.cache();
+        let proved = cache.remove(address).and_then(|before| before.proved);
+        if cache.len() >= MOST {
+            let idlest = cache
                 .iter()
                 .min_by_key(|(_, kept)| (kept.proved, kept.fetched));
             if let Some(idlest) = idlest.map(|(address, _)| address.clone()) {
-                kept.remove(&idlest);
+                cache.remove(&idlest);
             }
         }
-        kept.insert(
+        cache.insert(
             address.to_owned(),
             CachedCertificate {
                 key: Arc::new(key),
@@ -312,21 +193,20 @@ impl Certificates {
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, BTreeMap<String, CachedCertificate>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cache(&self) -> MutexGuard<'_, BTreeMap<String, CachedCertificate>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Reads what stands at an address.
-async fn read(address: &str, fetch: &dyn WebClient, now: Timestamp) -> Result<PublicKey, String> {
-    let bytes = fetch.get(address).await?;
-    let key = PublicKey::of_certificate(address, &bytes)
-        .or_else(|| PublicKey::read(address, PublicKeyEncoding::X509, &bytes)?.pop())
-        .ok_or("what is at the address is no certificate")?;
+/// Reads the certificate that was fetched from an address.
+fn read(address: &str, bytes: &[u8], now: Timestamp) -> Result<PublicKey, String> {
+    let key = PublicKey::of_certificate(address, bytes)
+        .or_else(|| PublicKey::read(address, PublicKeyEncoding::X509, bytes)?.pop())
+        .ok_or("the address holds no certificate")?;
     if key.holds_at(now) {
         Ok(key)
     } else {
-        Err("the certificate at the address does not hold now".into())
+        Err("the certificate at the address is not valid now".into())
     }
 }
 
@@ -349,8 +229,9 @@ fn network(peer: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
     use crate::config::{Problems, Table};
-    use crate::verify::field::{DocumentPlace, RequestView};
-    use crate::verify::tests::requests::{post, shipped};
+    use crate::verify::request::RequestView;
+    use crate::verify::request::field::{DocumentPlace, Field};
+    use crate::verify::tests::support::{post, shipped};
 
     /// Whether a shipped file lets an address be asked, by the key that pins it.
     fn allows(name: &str, key: &str, address: &str) -> bool {

@@ -5,4 +5,7 @@ pub(crate) mod der;
 pub(crate) mod jwt;
 pub(crate) mod mac;
 pub(crate) mod pair;
+pub(crate) mod pinned_url;
 pub(crate) mod public;
+mod rsa_pair;
+pub(crate) mod secret_encoding;

@@ -1,4 +1,4 @@
-//! Key pairs made for the occasion: to sign as a provider does that keeps a private key, for trying out and for tests.
+//! Key pair made for the occasion: to sign as a provider does that keeps a private key, for trying out and for tests.
 //!
 //! Nothing that comes in is judged with these, and none is kept unless the operator names a file.
 
@@ -9,12 +9,12 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use num_bigint::BigUint;
 use p256::ecdsa::SigningKey;
 use p256::ecdsa::signature::hazmat::PrehashSigner as _;
-use ring::rand::{SecureRandom as _, SystemRandom};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
 use super::der::{self, INTEGER, SEQUENCE};
-use super::mac::{Algorithm, RunningDigest};
+use super::mac::Algorithm;
 use super::public::{PublicKeyAlgorithm, PublicKeyEncoding, pem};
+use super::rsa_pair::{RsaPair, digest, random};
 use crate::model::Timestamp;
 
 const OCTET_STRING: u8 = 0x04;
@@ -25,19 +25,8 @@ pub struct KeyPair(Private);
 enum Private {
     Ed25519([u8; 32]),
     P256(SigningKey),
-    Rsa(Rsa),
+    Rsa(RsaPair),
 }
-
-struct Rsa {
-    n: BigUint,
-    e: BigUint,
-    d: BigUint,
-    p: BigUint,
-    q: BigUint,
-}
-
-/// Bits of each of the two primes of an RSA key.
-const PRIME_BITS: u32 = 1024;
 
 impl KeyPair {
     /// Makes one for a way to sign.
@@ -50,7 +39,9 @@ impl KeyPair {
                     break Private::P256(key);
                 }
             },
-            PublicKeyAlgorithm::RsaPkcs1 | PublicKeyAlgorithm::RsaPss => Private::Rsa(Rsa::make()?),
+            PublicKeyAlgorithm::RsaPkcs1 | PublicKeyAlgorithm::RsaPss => {
+                Private::Rsa(RsaPair::make()?)
+            }
         }))
     }
 
@@ -61,7 +52,7 @@ impl KeyPair {
         if label == "RSA PRIVATE KEY" {
             key.unsigned()?;
             let mut number = || key.unsigned().map(BigUint::from_bytes_be);
-            return Some(Self(Private::Rsa(Rsa {
+            return Some(Self(Private::Rsa(RsaPair {
                 n: number()?,
                 e: number()?,
                 d: number()?,
@@ -112,7 +103,7 @@ impl KeyPair {
                 let inner = der::write(SEQUENCE, &[write_small(1), scalar].concat());
                 pkcs8([oid(der::EC), oid(der::P256)].concat(), inner)
             }
-            Private::Rsa(Rsa { n, e, d, p, q }) => {
+            Private::Rsa(RsaPair { n, e, d, p, q }) => {
                 let one = BigUint::from(1_u8);
                 let inverse = q.modinv(p).unwrap_or_default();
                 let numbers = [
@@ -250,18 +241,13 @@ impl KeyPair {
         Ok(der::write(SEQUENCE, &[body, algorithm, signature].concat()))
     }
 
-    /// Signs.
+    /// Signs a message.
     pub(crate) fn sign(
         &self,
         kind: PublicKeyAlgorithm,
         algorithm: Algorithm,
         message: &[u8],
     ) -> Result<Vec<u8>, String> {
-        let digest = |algorithm, bytes: &[&[u8]]| {
-            let mut digest = RunningDigest::plain(algorithm);
-            bytes.iter().for_each(|bytes| digest.take(bytes));
-            digest.finish().as_bytes().to_vec()
-        };
         match (&self.0, kind) {
             (Private::Ed25519(seed), PublicKeyAlgorithm::Ed25519) => {
                 let pair = Ed25519KeyPair::from_seed_unchecked(seed)
@@ -278,37 +264,9 @@ impl KeyPair {
                     signature.to_der().as_bytes().to_vec()
                 })
             }
-            (Private::Rsa(rsa), PublicKeyAlgorithm::RsaPkcs1) => {
-                let info = digest_info(algorithm).ok_or("RSA does not sign such a digest")?;
-                let text = [info, &digest(algorithm, &[message])].concat();
-                let size = rsa.n.bits().div_ceil(8) as usize;
-                let padding = size
-                    .checked_sub(text.len() + 3)
-                    .ok_or("the key is too short")?;
-                Ok(rsa.power(&[&[0, 1][..], &vec![0xff; padding], &[0], &text].concat()))
-            }
-            (Private::Rsa(rsa), PublicKeyAlgorithm::RsaPss) => {
-                // EMSA-PSS of RFC 8017, 9.1.1, with a salt as long as the digest.
-                let hashed = digest(algorithm, &[message]);
-                let salt = &random::<64>()?[..hashed.len()];
-                let size = rsa.n.bits().div_ceil(8) as usize;
-                let mixed = digest(algorithm, &[&[0; 8], &hashed, salt]);
-                let room = size
-                    .checked_sub(2 * hashed.len() + 2)
-                    .ok_or("the key is too short")?;
-                let mut block = [vec![0; room], vec![1], salt.to_vec()].concat();
-                for (number, chunk) in block.chunks_mut(hashed.len()).enumerate() {
-                    let number = u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes();
-                    let mask = digest(algorithm, &[&mixed, &number]);
-                    chunk
-                        .iter_mut()
-                        .zip(mask)
-                        .for_each(|(byte, mask)| *byte ^= mask);
-                }
-                block[0] &= 0x7f;
-                Ok(rsa.power(&[block, mixed, vec![0xbc]].concat()))
-            }
-            _ => Err(format!("this is no {} key", kind.what())),
+            (Private::Rsa(rsa), PublicKeyAlgorithm::RsaPkcs1) => rsa.sign_pkcs1(algorithm, message),
+            (Private::Rsa(rsa), PublicKeyAlgorithm::RsaPss) => rsa.sign_pss(algorithm, message),
+            _ => Err(format!("this is not a {} key", kind.what())),
         }
     }
 }
@@ -319,100 +277,8 @@ impl fmt::Debug for KeyPair {
     }
 }
 
-impl Rsa {
-    fn make() -> Result<Self, String> {
-        let e = BigUint::from(65_537_u32);
-        let one = BigUint::from(1_u8);
-        loop {
-            let (p, q) = (prime()?, prime()?);
-            let n = &p * &q;
-            let phi = (&p - &one) * (&q - &one);
-            if let (true, Some(d)) = (
-                n.bits() == u64::from(2 * PRIME_BITS) && p != q,
-                e.modinv(&phi),
-            ) {
-                return Ok(Self { n, e, d, p, q });
-            }
-        }
-    }
-
-    /// The signature of an encoded message. Takes a time that depends on the key, which is why these keys are only for
-    /// trying out.
-    fn power(&self, encoded: &[u8]) -> Vec<u8> {
-        let power = BigUint::from_bytes_be(encoded)
-            .modpow(&self.d, &self.n)
-            .to_bytes_be();
-        let size = self.n.bits().div_ceil(8) as usize;
-        [vec![0; size.saturating_sub(power.len())], power].concat()
-    }
-}
-
-/// A random prime with its two highest bits set, so that two of them make a number of full length.
-fn prime() -> Result<BigUint, String> {
-    let small: Vec<u32> = (3..2_000_u32)
-        .filter(|n| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0))
-        .collect();
-    let one = BigUint::from(1_u8);
-    'candidates: loop {
-        let mut bytes = random::<{ PRIME_BITS as usize / 8 }>()?;
-        bytes[0] |= 0xc0;
-        bytes[PRIME_BITS as usize / 8 - 1] |= 1;
-        let candidate = BigUint::from_bytes_be(&bytes);
-        if small.iter().any(|d| &candidate % d == BigUint::ZERO) {
-            continue;
-        }
-        // Miller and Rabin. For random numbers of this size a few rounds leave less doubt than the machine does.
-        let below = &candidate - &one;
-        let twos = below.trailing_zeros().unwrap_or(0);
-        let odd = &below >> twos;
-        for _ in 0..16 {
-            let base = BigUint::from_bytes_be(&random::<64>()?) + 2_u8;
-            let mut power = base.modpow(&odd, &candidate);
-            if power == one || power == below {
-                continue;
-            }
-            let mut rounds = 1;
-            while power != below {
-                if rounds >= twos {
-                    continue 'candidates;
-                }
-                power = &power * &power % &candidate;
-                rounds += 1;
-            }
-        }
-        return Ok(candidate);
-    }
-}
-
-fn random<const N: usize>() -> Result<[u8; N], String> {
-    let mut bytes = [0; N];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_| "the system gives no random numbers".to_owned())?;
-    Ok(bytes)
-}
-
 fn write_small(number: u8) -> Vec<u8> {
     der::write(INTEGER, &[number])
-}
-
-/// What stands before a digest in an RSA signature (RFC 8017, 9.2).
-fn digest_info(algorithm: Algorithm) -> Option<&'static [u8]> {
-    Some(match algorithm {
-        Algorithm::Sha1 => &[
-            0x30, 0x21, 0x30, 0x09, 6, 5, 0x2b, 0x0e, 3, 2, 0x1a, 5, 0, 4, 0x14,
-        ],
-        Algorithm::Sha256 => &[
-            0x30, 0x31, 0x30, 0x0d, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1, 5, 0, 4, 0x20,
-        ],
-        Algorithm::Sha384 => &[
-            0x30, 0x41, 0x30, 0x0d, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 2, 5, 0, 4, 0x30,
-        ],
-        Algorithm::Sha512 => &[
-            0x30, 0x51, 0x30, 0x0d, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 3, 5, 0, 4, 0x40,
-        ],
-        Algorithm::Md5 => return None,
-    })
 }
 
 fn armoured(label: &str, bytes: &[u8]) -> String {
@@ -431,8 +297,8 @@ fn armoured(label: &str, bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::public::PublicKey;
     use super::*;
+    use crate::verify::keys::public::PublicKey;
 
     #[test]
     fn what_a_made_pair_signs_its_public_key_proves_in_every_notation() {

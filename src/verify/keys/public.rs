@@ -15,7 +15,7 @@ use super::der;
 use super::mac::{Algorithm, RunningDigest};
 use crate::config::Section;
 use crate::model::Timestamp;
-use crate::verify::scheme::PASTED;
+use crate::verify::keys::secret_encoding::PASTED;
 
 /// A way to sign with a key pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,5 @@
 //! Tests of schemes as the shipped providers and inline tables write them.
 
 mod key_pairs;
-pub(crate) mod requests;
+mod requests;
+pub(crate) mod support;
