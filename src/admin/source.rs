@@ -331,7 +331,7 @@ pub(super) async fn hold(
         state.stopper.order(on);
     }
     if let Some(dispatcher) = &state.dispatcher {
-        dispatcher.hold(&what, on).await;
+        dispatcher.pause(&what, on).await;
     }
     let all = what == Pause::All;
     let (source, destination) = match what {

@@ -84,7 +84,7 @@ impl WaitView {
     pub(super) fn closed(why: Closed, route: &Route, until: Option<Timestamp>) -> Self {
         let (source, destination) = (&route.source, &route.destination);
         let text = match why {
-            Closed::Held => "an operator paused it".to_owned(),
+            Closed::Paused => "an operator paused it".to_owned(),
             Closed::KeyRefused => "the upstream refused the gateway's own key".to_owned(),
             Closed::AskedToWait => format!("{destination} asked for a pause"),
             Closed::Breaker => {

@@ -31,7 +31,7 @@ use crate::admin::{self, AdminState, Loaded, Stopper};
 use crate::attachment::Files;
 use crate::config::{Config, Problems, Secret, sense};
 use crate::dispatch::replay::{Remap, Replayer};
-use crate::dispatch::{Dispatcher, Throttle};
+use crate::dispatch::{Dispatcher, DispatcherParts, Throttle};
 use crate::inbox::encrypted::Encrypted;
 use crate::inbox::seal::Sealer;
 use crate::inbox::sweep::sweep;
@@ -506,15 +506,14 @@ impl Parts {
             proxies: Proxies::new(config, client.clone()),
             dropin: Dropin::new(config, upstream.clone(), kept.foreign.clone()),
         });
-        let dispatcher = Dispatcher::new(
-            config,
-            kept.inbox.clone(),
-            upstream.clone(),
-            kept.sealer.clone(),
-            kept.throttle.clone(),
-            kept.metrics.clone(),
-            kept.clock.clone(),
-        );
+        let parts = DispatcherParts {
+            inbox: kept.inbox.clone(),
+            sealer: kept.sealer.clone(),
+            throttle: kept.throttle.clone(),
+            metrics: kept.metrics.clone(),
+            clock: kept.clock.clone(),
+        };
+        let dispatcher = Dispatcher::new(config, upstream.clone(), parts);
         let dispatcher = Arc::new(dispatcher.with_files(files.clone(), client.clone()));
         let remap: Arc<dyn Remap> = Arc::new(Remapper(sources.clone()));
         let replayer = Replayer::new(

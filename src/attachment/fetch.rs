@@ -1,8 +1,7 @@
-//! Files that a channel keeps and whose payloads only name them: found in a payload, asked for with the source's token.
+//! Fetching files that a channel keeps and that a payload only names, with the source's token.
 //!
-//! Promises: the token is sent to the one host that the configuration names and nowhere else, a redirect is followed
-//! nowhere, and no word of what is said here has the token or an address in it. What comes is bounded in bytes and
-//! time, and streams into the store.
+//! Promises: the token is sent to the one host that the configuration names and nowhere else; no redirect is followed; no
+//! message from here contains the token or an address. A download is bounded in bytes and time, and streams into the store.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,30 +12,23 @@ use http::{HeaderValue, Request, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
+use super::named::NamedFile;
 use super::{Files, StoreError};
 use crate::config::{
-    FetchMethod, FetchRule, FetchStep, FileRules, Provider, Secret, SourceConfig, SourceFetch,
-    TargetPart,
+    FetchMethod, FetchRule, FileRules, Provider, Secret, SourceConfig, SourceFetch, TargetPart,
 };
 use crate::model::attachment::{cleaned_name, cleaned_type};
 use crate::model::{Attachment, Timestamp};
 use crate::net::Client;
 use crate::net::download::{Download, DownloadBounds, DownloadError};
-use crate::text;
 
-/// The longest id, in bytes.
-const MAX_ID: usize = 512;
-
-/// How many values of a payload are looked at for files.
-const VALUES: usize = 10_000;
-
-/// How large an answer may be that says where a file is.
+/// The largest answer that names the path of a file, in bytes.
 const ANSWER: u64 = 64 * 1024;
 
-/// How long a channel may stand still.
+/// The longest time in which a channel sends nothing.
 const STALL: Duration = Duration::from_secs(15);
 
-/// What is escaped in a part of a path; in a token, which has what its channel chose; and in a path that was found.
+/// Characters that are escaped in a part of a path, in a token, and in a path that was found.
 const PART: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -45,63 +37,39 @@ const PART: &AsciiSet = &NON_ALPHANUMERIC
 const TOKEN: &AsciiSet = &PART.remove(b':');
 const PATH: &AsciiSet = &PART.remove(b'/');
 
-/// How the files of a source are found and asked for.
+/// Finds and fetches the files of a source.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
-    rule: FetchRule,
+    pub(super) rule: FetchRule,
     /// The address before every target, without a slash at the end.
     api: String,
     at: Uri,
     token: Secret,
 }
 
-/// A file that a payload names.
+/// The reason why a file was not fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedFile {
-    /// What the channel calls it.
-    pub id: String,
-    /// What people call it; none where the payload does not say.
-    pub name: Option<String>,
-    kind: Option<String>,
-    size: Option<u64>,
-    address: Option<String>,
-}
-
-/// Why a file was not fetched.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FetchError {
-    /// It never will be; what is to be said behind "the file". Our own words alone, since they stand in the system
-    /// prompt: nothing that a sender or a channel wrote.
+pub enum FileFetchError {
+    /// It never will be. The text continues "File 1 …" in the system prompt, so it has only the gateway's own words in it
+    /// and nothing that a sender or a channel wrote.
     Never(String),
-    /// It may be another time; a sentence.
+    /// It may be there at another time; a sentence.
     NotNow(String),
 }
 
-/// What a file may be, and for how long it is kept.
+/// The bounds on a file, and the time for which it is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Allowed<'a> {
-    /// Kinds and sizes.
+    /// The kinds and sizes that are accepted.
     pub intake: &'a FileRules,
-    /// How long a download may take.
+    /// The longest time for a download.
     pub time: Duration,
-    /// Until when it stays where nothing refers to it.
+    /// The time until which it is kept while nothing refers to it.
     pub until: Timestamp,
 }
 
-impl NamedFile {
-    /// What people call it, cleaned.
-    pub fn shown(&self) -> String {
-        cleaned_name(self.name.as_deref().unwrap_or(&self.id))
-    }
-
-    /// What its sender says it is.
-    pub fn kind(&self) -> Option<&str> {
-        self.kind.as_deref()
-    }
-}
-
 impl Fetcher {
-    /// That of a source; none where it fetches nothing, or its `fetch` has a problem.
+    /// The fetcher of a source; `None` where it fetches nothing, or where its `fetch` has a problem.
     pub fn of(source: &SourceConfig, provider: &Provider) -> Option<Self> {
         let fetch = source.files.as_ref()?.fetch.as_ref()?;
         Self::new(provider.files.as_ref()?, fetch)
@@ -118,56 +86,14 @@ impl Fetcher {
         })
     }
 
-    /// The files that a payload names, each once, in its order; no more than `most`.
-    pub fn named(&self, body: &[u8], most: usize) -> Vec<NamedFile> {
-        let read = text::mended(text::json(body, None).text);
-        let Ok(document) = serde_json::from_str::<Value>(&read) else {
-            return Vec::new();
-        };
-        let mut found: Vec<NamedFile> = Vec::new();
-        for path in &self.rule.each {
-            for value in at_path(&document, path) {
-                let Some(file) = self.file(value) else {
-                    continue;
-                };
-                if found.len() < most && !found.iter().any(|known| known.id == file.id) {
-                    found.push(file);
-                }
-            }
-        }
-        found
-    }
-
-    fn file(&self, value: &Value) -> Option<NamedFile> {
-        let text = |key: &str| match value.get(key)? {
-            Value::String(text) if !text.is_empty() => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            _ => None,
-        };
-        let of = |key: &Option<String>| key.as_deref().and_then(text);
-        let address = match &self.rule.way {
-            FetchMethod::Named(key) => Some(text(key)?),
-            _ => None,
-        };
-        let id = text(&self.rule.id).filter(|id| id.len() <= MAX_ID)?;
-        let size = of(&self.rule.size).and_then(|size| size.parse().ok());
-        Some(NamedFile {
-            id,
-            name: of(&self.rule.name),
-            kind: of(&self.rule.kind),
-            size,
-            address,
-        })
-    }
-
-    /// Fetches a file into the store. It is there then, and to be referred to or removed.
+    /// Fetches a file into the store. The caller has to refer to it or to remove it.
     pub async fn fetch(
         &self,
         client: &Client,
         files: &Files,
         file: &NamedFile,
         allowed: Allowed<'_>,
-    ) -> Result<Attachment, FetchError> {
+    ) -> Result<Attachment, FileFetchError> {
         let intake = allowed.intake;
         if file.size.is_some_and(|size| size > intake.max_file) {
             return Err(too_large(intake.max_file));
@@ -178,11 +104,11 @@ impl Fetcher {
             bytes: intake.max_file,
         };
         let (target, found) = self.target(client, file).await?;
-        // Only what a channel says for the first time may be gone; what it just said is asked for again another time.
+        // A "not found" is final only for an address from the payload. One that the channel has just given is tried again.
         let mut download = self
             .open(client, &target, bounds)
             .await
-            .map_err(|error| judged(error, found.is_none()))?;
+            .map_err(|error| fetch_error(error, found.is_none()))?;
         let name = file
             .name
             .as_deref()
@@ -195,35 +121,37 @@ impl Fetcher {
             .and_then(|kind| kind.to_str().ok());
         let kind = cleaned_type(file.kind.as_deref().or(said));
         if !intake.accepts(&name, &kind) {
-            return Err(FetchError::Never("is of a kind that is not taken".into()));
+            return Err(FileFetchError::Never(
+                "is of a kind that is not taken".into(),
+            ));
         }
-        let mut incoming = files.begin(&name, Some(&kind)).await.map_err(unkept)?;
+        let mut incoming = files.begin(&name, Some(&kind)).await.map_err(not_stored)?;
         while let Some(piece) = download
             .next()
             .await
-            .map_err(|error| judged(error, false))?
+            .map_err(|error| fetch_error(error, false))?
         {
-            incoming.take(piece).await.map_err(unkept)?;
+            incoming.take(piece).await.map_err(not_stored)?;
         }
         let placed = incoming
             .end(allowed.until)
             .await
-            .map_err(unkept)?
+            .map_err(not_stored)?
             .place()
             .await
-            .map_err(unkept)?;
+            .map_err(not_stored)?;
         Ok(Attachment {
             origin: Some(file.id.clone()),
             ..placed
         })
     }
 
-    /// Where a file is, and what was found by asking for that.
+    /// The target of a file, and the path that the channel named for it, where it had to be asked.
     async fn target(
         &self,
         client: &Client,
         file: &NamedFile,
-    ) -> Result<(String, Option<String>), FetchError> {
+    ) -> Result<(String, Option<String>), FileFetchError> {
         match &self.rule.way {
             FetchMethod::Named(_) => Ok((
                 self.owned(file.address.as_deref().unwrap_or_default())?,
@@ -241,11 +169,14 @@ impl Fetcher {
                     .await;
                 let asked = asked.map_err(|error| match error {
                     DownloadError::Status(status) if status.as_u16() == 400 => {
-                        FetchError::Never("is not given out by the channel".into())
+                        FileFetchError::Never("is not given out by the channel".into())
                     }
-                    error => judged(error, false),
+                    error => fetch_error(error, false),
                 })?;
-                let answer = asked.whole().await.map_err(|error| judged(error, false))?;
+                let answer = asked
+                    .whole()
+                    .await
+                    .map_err(|error| fetch_error(error, false))?;
                 let place = serde_json::from_slice::<Value>(&answer)
                     .ok()
                     .and_then(|answer| {
@@ -255,15 +186,16 @@ impl Fetcher {
                             .as_str()
                             .map(str::to_owned)
                     });
-                let unsaid = || FetchError::NotNow("the channel does not say where it is".into());
-                let place = place.filter(|place| is_path(place)).ok_or_else(unsaid)?;
+                let not_named =
+                    || FileFetchError::NotNow("the channel does not say where it is".into());
+                let place = place.filter(|place| is_path(place)).ok_or_else(not_named)?;
                 Ok((self.filled(get, &file.id, &place), Some(place)))
             }
         }
     }
 
-    /// The target of an address that a payload names, if it is the host's.
-    fn owned(&self, address: &str) -> Result<String, FetchError> {
+    /// The target of an address in a payload, if it is on the configured host.
+    fn owned(&self, address: &str) -> Result<String, FileFetchError> {
         let port = |uri: &Uri| {
             uri.port_u16()
                 .unwrap_or(if uri.scheme_str() == Some("https") {
@@ -286,7 +218,7 @@ impl Fetcher {
         };
         let uri = address.parse::<Uri>().ok().filter(ours);
         let uri = uri.ok_or_else(|| {
-            FetchError::Never("has an address that is not one of the channel's own".into())
+            FileFetchError::Never("has an address that is not one of the channel's own".into())
         })?;
         Ok(uri
             .path_and_query()
@@ -311,7 +243,7 @@ impl Fetcher {
         bounds: DownloadBounds,
     ) -> Result<Download, DownloadError> {
         let address = match &self.rule.way {
-            // The payload's address is whole.
+            // The target was cut from an address with its whole path.
             FetchMethod::Named(_) => format!(
                 "{}://{}{target}",
                 self.at.scheme_str().unwrap_or("https"),
@@ -343,38 +275,15 @@ fn authority(uri: &Uri) -> &str {
     uri.authority().map_or("", |authority| authority.as_str())
 }
 
-/// Whether what was found leads nowhere but down.
+/// True if a path that was found leads only downwards.
 fn is_path(place: &str) -> bool {
     !place.is_empty()
         && place.len() <= 1024
         && !place.split('/').any(|part| matches!(part, "" | "." | ".."))
 }
 
-/// The values at a path.
-fn at_path<'v>(document: &'v Value, path: &[FetchStep]) -> Vec<&'v Value> {
-    let mut here = vec![document];
-    for step in path {
-        let mut next = Vec::new();
-        for value in here {
-            match (step, value) {
-                (FetchStep::Key(key), Value::Object(map)) => next.extend(map.get(key)),
-                (FetchStep::Key(key), Value::Array(list)) => {
-                    next.extend(key.parse::<usize>().ok().and_then(|at| list.get(at)))
-                }
-                (FetchStep::Each, Value::Object(map)) => next.extend(map.values()),
-                (FetchStep::Each, Value::Array(list)) => next.extend(list),
-                (FetchStep::Last, Value::Array(list)) => next.extend(list.last()),
-                _ => {}
-            }
-            next.truncate(VALUES);
-        }
-        here = next;
-    }
-    here
-}
-
-fn too_large(most: u64) -> FetchError {
-    FetchError::Never(match most {
+fn too_large(most: u64) -> FileFetchError {
+    FileFetchError::Never(match most {
         most if most >= 1 << 20 && most.is_multiple_of(1 << 20) => {
             format!("is larger than {} MiB", most >> 20)
         }
@@ -385,21 +294,21 @@ fn too_large(most: u64) -> FetchError {
     })
 }
 
-/// What a failed download says of another one. `may_be_gone`: that it is not there is the last word.
-fn judged(error: DownloadError, may_be_gone: bool) -> FetchError {
+/// The error of a failed download. With `may_be_gone` a "not found" is final.
+fn fetch_error(error: DownloadError, may_be_gone: bool) -> FileFetchError {
     match error {
         DownloadError::TooLarge(most) => too_large(most),
         DownloadError::Status(status)
             if may_be_gone && matches!(status.as_u16(), 400 | 404 | 410) =>
         {
-            FetchError::Never("is no longer at the channel".into())
+            FileFetchError::Never("is no longer at the channel".into())
         }
-        error => FetchError::NotNow(format!("the channel did not give it: {error}")),
+        error => FileFetchError::NotNow(format!("the channel did not give it: {error}")),
     }
 }
 
-fn unkept(error: StoreError) -> FetchError {
-    FetchError::NotNow(error.to_string())
+fn not_stored(error: StoreError) -> FileFetchError {
+    FileFetchError::NotNow(error.to_string())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Files in a folder of this machine: written under a temporary name, synced, renamed, and the folder synced.
 //!
-//! Writing and digesting is done by a thread of its own for each file, at most a few pieces behind whoever reads the
-//! request, so that memory stays flat and the two share the work.
+//! A thread of its own writes and digests each file, at most a few pieces behind the reader of the request, so that memory
+//! does not grow and the two share the work.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Seek as _, SeekFrom, Write as _};
@@ -22,25 +22,25 @@ use super::{FileLabel, Pieces, Sink, Store, StoreError, drawer};
 use crate::config::private::open_private;
 use crate::model::{AttachmentId, Timestamp};
 
-/// Where files lie that are not whole.
+/// The folder of files that are not complete.
 const BEGUN: &str = "begun";
 
-/// How many pieces may wait for the thread that writes.
+/// The largest number of pieces that wait for the writing thread.
 const WAITING: usize = 8;
 
-/// How much is read at once.
+/// The largest piece that is read at once, in bytes.
 const PIECE: usize = 64 * 1024;
 
 /// A folder of files.
 #[derive(Debug)]
 pub struct Folder {
     root: PathBuf,
-    /// Held while nobody else has the folder; none where another process had it first.
+    /// The lock of the folder; `None` where another process had it first.
     alone: Option<File>,
 }
 
 impl Folder {
-    /// Makes the folder where it is missing.
+    /// Opens the folder, and creates it where it is missing.
     pub fn open(root: &Path) -> std::io::Result<Self> {
         make_folder(&root.join(BEGUN))?;
         let lock = open_private(&root.join("lock"), false)?;
@@ -52,7 +52,7 @@ impl Folder {
     }
 
     fn path(&self, key: &str) -> Result<PathBuf, StoreError> {
-        // Keys are made by us; what is none reaches no file.
+        // Keys are made by the gateway; a text that is not a key reaches no file.
         AttachmentId::of_key(key)
             .filter(|_| !key.contains(['/', '\\']))
             .ok_or(StoreError::Missing)?;
@@ -143,7 +143,7 @@ impl Store for Folder {
     }
 }
 
-/// A file that is whole under its temporary name, and its digest.
+/// A file that is complete under its temporary name, and its digest.
 type WrittenFile = (TemporaryFile, [u8; 32]);
 
 /// A file on its way into a folder.
@@ -154,7 +154,7 @@ struct FolderSink {
     place: PathBuf,
 }
 
-/// What the thread that writes is told. Told nothing more, it removes what it wrote.
+/// An order to the writing thread. If no more orders come, it removes what it wrote.
 enum WriterCommand {
     Piece(Bytes),
     End,
@@ -169,7 +169,7 @@ impl FolderSink {
         if told {
             return Ok(());
         }
-        // It has ended by itself, and says why.
+        // The thread has ended by itself, with a reason.
         Err(self.joined().await.err().unwrap_or_else(ended))
     }
 
@@ -205,7 +205,7 @@ impl Sink for FolderSink {
     }
 }
 
-/// Removing a large file takes its time, which is not the runtime's.
+/// Removing a large file takes long, so it is done outside the runtime.
 impl Drop for FolderSink {
     fn drop(&mut self) {
         if let (Some(begun), Ok(runtime)) = (self.begun.take(), Handle::try_current()) {
@@ -214,7 +214,7 @@ impl Drop for FolderSink {
     }
 }
 
-/// A file under its temporary name. Removed with this, unless it came to its place.
+/// A file under its temporary name. Dropping this removes it, unless it was put at its place.
 struct TemporaryFile(Option<PathBuf>);
 
 impl TemporaryFile {
@@ -244,7 +244,7 @@ impl Drop for TemporaryFile {
     }
 }
 
-/// Writes what arrives until the end is told; then it is synced.
+/// Writes what arrives until the order to end; then the file is synced.
 fn write(
     path: PathBuf,
     mut arriving: mpsc::Receiver<WriterCommand>,
@@ -264,7 +264,7 @@ fn write(
             }
         }
     }
-    Err(std::io::Error::other("it was let go of"))
+    Err(std::io::Error::other("it was dropped"))
 }
 
 /// The names in a folder of files that were last written before a time. A folder that is not there is empty.
@@ -278,7 +278,7 @@ fn older(folder: &Path, before: Timestamp) -> std::io::Result<Vec<String>> {
         let entry = entry?;
         let written = match entry.metadata().and_then(|known| known.modified()) {
             Ok(written) => written.duration_since(UNIX_EPOCH).unwrap_or_default(),
-            // It went between the two.
+            // The file was removed in between.
             Err(_) => continue,
         };
         let is_old = Timestamp::from_millis(0) + written < before;

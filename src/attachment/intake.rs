@@ -1,4 +1,4 @@
-//! A file being taken in: counted, digested, and put at its place when its request was found good. Let go of before
+//! A file that is being received: counted, digested, and put at its place when its request was found good. Dropped before
 //! that, it leaves nothing behind.
 
 use bytes::Bytes;
@@ -7,13 +7,13 @@ use super::{FileLabel, Sink, Store, StoreError};
 use crate::model::attachment::{cleaned_name, cleaned_type};
 use crate::model::{Attachment, AttachmentId, Timestamp};
 
-/// A file of which more may come.
+/// A file whose bytes are still coming.
 pub struct Incoming {
     sink: Box<dyn Sink>,
     file: Attachment,
 }
 
-/// A file that is whole and durable, and not yet at its place.
+/// A file that is complete and durable, but not yet at its place.
 pub struct StagedFile {
     sink: Box<dyn Sink>,
     file: Attachment,
@@ -51,7 +51,7 @@ impl Incoming {
         Ok(Self { sink, file })
     }
 
-    /// How much has come.
+    /// The number of bytes that have come.
     pub const fn size(&self) -> u64 {
         self.file.size
     }
@@ -62,7 +62,7 @@ impl Incoming {
         self.sink.write(piece).await
     }
 
-    /// Everything has come. It is kept until `expires_at` even if nothing refers to it.
+    /// Ends the file. It is kept until `expires_at` even if nothing refers to it.
     pub async fn end(mut self, expires_at: Timestamp) -> Result<StagedFile, StoreError> {
         let sha256 = self.sink.finish().await?;
         Ok(StagedFile {
@@ -77,12 +77,12 @@ impl Incoming {
 }
 
 impl StagedFile {
-    /// What is known of it.
+    /// The name, the size and the digest.
     pub const fn file(&self) -> &Attachment {
         &self.file
     }
 
-    /// Puts it at its place. From here on it is to be referred to, or removed.
+    /// Puts it at its place. From then on the caller has to refer to it or to remove it.
     pub async fn place(self) -> Result<Attachment, StoreError> {
         self.sink.place().await?;
         Ok(self.file)

@@ -1,9 +1,8 @@
 //! The gateway's own links: `{public_url}/files/{token}/{name}`.
 //!
-//! A token is the file's id and the end of its time, signed with a key that is made of the gateway's own. It says
-//! nothing to its reader, and nobody guesses one. The name behind it is for people and for those who tell a file's
-//! kind by its end: it is not looked at. Keys of before still hold, so that a new one does not break links that are
-//! out.
+//! A token is the file's id and the end of the link's time, signed with a key that is derived from the gateway's own. It
+//! tells its reader nothing and cannot be guessed. The name behind it is for people, and for programs that read a file's
+//! kind from its ending; the gateway ignores it. Earlier keys are still accepted, so that a new one breaks no link.
 
 use std::fmt;
 
@@ -18,35 +17,35 @@ use crate::model::{Attachment, AttachmentId, Timestamp};
 /// The path of files.
 const PATH: &str = "/files/";
 
-/// What stands for itself in a path segment (RFC 3986, unreserved).
+/// Characters that are escaped in a path segment: all but the unreserved ones (RFC 3986).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// A token's parts: id, seconds, signature.
+/// The lengths of a token's parts: id, seconds, signature.
 const ID: usize = 16;
 const TIME: usize = 8;
 const MARK: usize = 16;
 
-/// Makes and judges links.
+/// Makes links and checks their tokens.
 pub struct Links {
     public_url: String,
     keys: Vec<hmac::Key>,
 }
 
-/// What a good token says.
+/// The content of a valid token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Linked {
     /// The file.
     pub id: AttachmentId,
-    /// Until when the link is good.
+    /// The end of the link's time.
     pub until: Timestamp,
 }
 
 impl Links {
-    /// Links below an address, signed with the first key; the others are good for links that were made before.
+    /// Links below an address, signed with the first key; the other keys are accepted for links that were made before.
     pub fn new(public_url: &str, keys: impl IntoIterator<Item = [u8; 32]>) -> Self {
         let keys = keys
             .into_iter()
@@ -58,7 +57,7 @@ impl Links {
         }
     }
 
-    /// A link to a file that is good until a time.
+    /// A link to a file that is valid until a time.
     pub fn make(&self, file: &Attachment, until: Timestamp) -> String {
         let mut token = Vec::with_capacity(ID + TIME + MARK);
         token.extend_from_slice(file.id.as_bytes());
@@ -75,7 +74,7 @@ impl Links {
         )
     }
 
-    /// What a token says, if it is one of ours and its time is not over.
+    /// The content of a token, if the gateway made it and its time is not over.
     pub fn judge(&self, token: &str, now: Timestamp) -> Option<Linked> {
         let token: [u8; ID + TIME + MARK] = URL_SAFE_NO_PAD.decode(token).ok()?.try_into().ok()?;
         let (said, mark) = token.split_at(ID + TIME);

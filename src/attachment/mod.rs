@@ -1,14 +1,14 @@
-//! Files that came along: their bytes, under a place of ours, and the links by which others fetch them.
+//! Files of events: their bytes, under a key of the gateway's own, and the links by which others fetch them.
 //!
-//! What is promised: a file is at its place only when all its bytes are durable, and it is put there only when its
-//! request was found good; until then it is nobody's, and gone when whoever takes it in lets go of it. No name that a
-//! sender chose stands in a path. Memory for a file does not grow with the file. What refers to a file is the inbox's
-//! to know, and when a file can go is said there.
+//! Promises: a file is at its place only when all its bytes are durable, and it is put there only when its request was
+//! found good; dropped before that, it is gone. No name that a sender chose stands in a path. Memory for a file does not
+//! grow with the file. The inbox knows what refers to a file, and decides when a file can be removed.
 
 mod fetch;
 mod folder;
 mod intake;
 mod link;
+mod named;
 mod remote;
 
 use std::ops::Range;
@@ -20,84 +20,85 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
 
-pub use self::fetch::{Allowed, FetchError, Fetcher, NamedFile};
+pub use self::fetch::{Allowed, Fetcher, FileFetchError};
 pub use self::folder::Folder;
 pub use self::intake::{Incoming, StagedFile};
 pub use self::link::{Linked, Links};
+pub use self::named::NamedFile;
 pub use self::remote::{Remote, RemoteError};
 use crate::model::{Attachment, Timestamp};
 
-/// How many drawers a store has: files are spread over them, and looked through one drawer at a time.
+/// The number of drawers of a store: files are spread over them, and searched one drawer at a time.
 pub const DRAWERS: u16 = 256;
 
 /// The bytes of a file, piece by piece.
 pub type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, StoreError>> + Send>>;
 
-/// A place where bytes lie.
+/// A store of files.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
-    /// Begins a file that will lie at `key`.
+    /// Begins a file with this key.
     async fn begin(&self, key: &str, file: &FileLabel<'_>) -> Result<Box<dyn Sink>, StoreError>;
 
     /// The bytes of a file in a range that lies within it.
     async fn open(&self, key: &str, range: Range<u64>) -> Result<Pieces, StoreError>;
 
-    /// Removes a file; one that is not there is removed.
+    /// Removes a file. A file that is not there counts as removed.
     async fn remove(&self, key: &str) -> Result<(), StoreError>;
 
-    /// The keys in a drawer that were put there before a time. What was begun before it and never came to a place is
+    /// The keys in a drawer that were put there before a time. Files that were begun before it and never completed are
     /// removed on the way.
     async fn look(&self, drawer: u16, before: Timestamp) -> Result<Vec<String>, StoreError>;
 
-    /// The store's own link to a file; none where it gives none.
+    /// The store's own link to a file, if it makes links.
     async fn link(&self, key: &str, lifetime: Duration) -> Result<Option<String>, StoreError>;
 
-    /// Whether nobody else uses it, so that whatever is unknown here is nobody's.
+    /// True if no other gateway uses the store, so that a file that is unknown here belongs to nobody.
     fn is_ours_alone(&self) -> bool;
 }
 
-/// A file on its way into a store. Dropped before it is placed, it leaves nothing behind.
+/// A file that is being written into a store. Dropped before it is placed, it leaves nothing behind.
 #[async_trait]
 pub trait Sink: Send {
     /// Takes the next bytes.
     async fn write(&mut self, piece: Bytes) -> Result<(), StoreError>;
 
-    /// Makes what was taken durable, as far as that can be without its being visible, and gives its SHA-256.
+    /// Makes the bytes durable, as far as that is possible before the file is visible, and returns its SHA-256.
     async fn finish(&mut self) -> Result<[u8; 32], StoreError>;
 
-    /// Puts it at its place; then it is there for good.
+    /// Puts it at its place, where it stays.
     async fn place(self: Box<Self>) -> Result<(), StoreError>;
 }
 
-/// What a store may tell others of a file.
+/// The description of a file that a store may show to others.
 #[derive(Clone, Copy, Debug)]
 pub struct FileLabel<'a> {
     /// Its cleaned name.
     pub name: &'a str,
-    /// What its sender says it is.
+    /// The type that its sender gave it.
     pub content_type: &'a str,
 }
 
-/// Why a store could not do what was asked.
+/// The reason why an operation of a store failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// There is no room left.
+    /// The store has no space left.
     #[error("the attachment store has no space left")]
     NoSpace,
-    /// There is no such file.
+    /// The file does not exist.
     #[error("the file is not in the attachment store")]
     Missing,
-    /// It failed.
+    /// The operation failed.
     #[error("the attachment store failed to {doing}: {cause}")]
     Failed {
         /// The operation.
         doing: &'static str,
-        /// What the system or the server says.
+        /// The message of the system or of the server.
         cause: String,
     },
 }
 
-/// How files are taken in and handed out.
+/// Receives files into a store, and makes links to them.
 #[derive(Debug)]
 pub struct Files {
     store: Arc<dyn Store>,
@@ -107,7 +108,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// Files in a store. `links` makes the gateway's own links; with `presigned` the store's are given where it has
+    /// Files in a store. `links` makes the gateway's own links; with `presigned` the store's own are used where it makes
     /// some.
     pub fn new(
         store: Arc<dyn Store>,
@@ -134,12 +135,12 @@ impl Files {
         }
     }
 
-    /// Whether anybody could fetch what is taken in.
+    /// True if there are links by which files can be fetched.
     pub const fn has_links(&self) -> bool {
         self.presigned || self.links.is_some()
     }
 
-    /// Begins to take a file in, which is called `name` by its sender.
+    /// Begins to receive a file that its sender calls `name`.
     pub async fn begin(
         &self,
         name: &str,
@@ -148,12 +149,12 @@ impl Files {
         Incoming::begin(&*self.store, name, content_type).await
     }
 
-    /// How long a link is good.
+    /// The time for which a link is valid.
     pub const fn lifetime(&self) -> Duration {
         self.lifetime
     }
 
-    /// A link for each file, good from `now` on.
+    /// A link to each file, valid from `now` on.
     pub async fn links(
         &self,
         files: &[Attachment],
@@ -182,7 +183,7 @@ impl Files {
         Ok(links)
     }
 
-    /// The file that a path below `/files/` with a good token leads to.
+    /// The file that a path below `/files/` leads to, if its token is valid.
     pub fn linked(&self, token: &str, now: Timestamp) -> Option<Linked> {
         self.links.as_ref()?.judge(token, now)
     }
@@ -192,7 +193,7 @@ impl Files {
         self.store.open(key, range).await
     }
 
-    /// Removes files; what cannot be removed is logged and left to the sweep.
+    /// Removes files; one that cannot be removed is logged and left to the sweep.
     pub async fn remove(&self, files: &[Attachment]) {
         for file in files {
             if let Err(error) = self.store.remove(&file.key).await {
@@ -207,7 +208,7 @@ impl Files {
     }
 }
 
-/// The drawer of a key: it stands in the key's own random part, so that drawers fill alike.
+/// The drawer of a key: two digits of the key's random part, so that drawers fill evenly.
 fn drawer(key: &str) -> Option<&str> {
     key.get(30..32)
 }

@@ -1,9 +1,9 @@
-//! Files in a bucket of a cloud's object store, or of a server that speaks like one (MinIO and others speak S3).
+//! Files in a bucket of a cloud's object store, or of a server with the same API (MinIO and others have that of S3).
 //!
-//! The store's own client goes over our HTTP client. Credentials come the usual way of each cloud: from the
-//! environment, or from the machine's own identity. A large file goes out in parts while it comes in, of which nothing
-//! shows before the last word; a small one goes out when its request was found good. Parts of uploads that a crash
-//! broke off are for the bucket's own life-cycle rule to remove.
+//! The store's client sends its requests through the gateway's HTTP client. Credentials come the usual way of each cloud:
+//! from the environment, or from the machine's own identity. A large file is sent in parts while it comes in, and becomes
+//! visible at the end; a small one is sent when its request was found good. Parts of uploads that a crash broke off are
+//! removed by the bucket's own life-cycle rule.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -33,23 +33,23 @@ use super::{FileLabel, Pieces, Sink, Store, StoreError, drawer};
 use crate::model::Timestamp;
 use crate::net::{Client, SendError};
 
-/// The size of a part, and of the largest file that goes out in one: the smallest that S3 takes.
+/// The size of a part, and of the largest file that is sent whole: the smallest part that S3 accepts.
 const PART: usize = 5 * 1024 * 1024;
 
-/// How many parts of a file are under way at once.
+/// The number of parts of a file that are sent at once.
 const UNDER_WAY: usize = 2;
 
-/// How long an answer of the store may take to begin.
+/// The longest time until an answer of the store begins.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// How long a request is tried again while the store fails.
+/// The time and the number of times that a request is tried again while the store fails.
 const TRYING: Duration = Duration::from_secs(20);
 const TRIES: usize = 3;
 
-/// How long links of S3 and its like are good at most.
+/// The longest validity of links of S3 and of Google.
 const SIGNED: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// What stands for itself in an extended header value (RFC 8187).
+/// Characters that are escaped in an extended header value (RFC 8187).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -65,14 +65,14 @@ pub struct Remote {
     longest: Option<Duration>,
 }
 
-/// Why there is no such store.
+/// The reason why a store cannot be opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct RemoteError(pub String);
 
 impl Remote {
-    /// A store at an address like `s3://bucket/prefix`, with settings by the names that its kind of store has for
-    /// them (`endpoint`, `region`, `access_key_id`, …) over those of the environment.
+    /// Opens a store at an address like `s3://bucket/prefix`. Its settings have the names that this kind of store gives
+    /// them (`endpoint`, `region`, `access_key_id`, …) and take precedence over the environment.
     pub fn open(
         url: &str,
         settings: &[(String, String)],
@@ -81,11 +81,11 @@ impl Remote {
         let wrong = |error: object_store::Error| RemoteError(format!("{url}: {error}"));
         let (scheme, rest) = url
             .split_once("://")
-            .ok_or_else(|| RemoteError(format!("{url} is no address")))?;
+            .ok_or_else(|| RemoteError(format!("{url} is not an address")))?;
         let prefix = rest.split_once('/').map_or("", |(_, prefix)| prefix);
         let prefix = Path::parse(prefix.trim_matches('/'))
             .map_err(|error| RemoteError(error.to_string()))?;
-        // Our client's own time-outs and trust hold; plain HTTP is for whoever writes it into an endpoint.
+        // The gateway's client has its own time-outs and trust; plain HTTP is used where an endpoint says so.
         let options = ClientOptions::new().with_allow_http(true);
         let retry = RetryConfig {
             max_retries: TRIES,
@@ -118,7 +118,11 @@ impl Remote {
                 let store = built!(MicrosoftAzureBuilder);
                 (store.clone(), store, None)
             }
-            other => return Err(RemoteError(format!("{other}:// is no store that is known"))),
+            other => {
+                return Err(RemoteError(format!(
+                    "{other}:// is not a known kind of store"
+                )));
+            }
         };
         Ok(Self {
             objects,
@@ -215,7 +219,7 @@ impl Store for Remote {
     }
 }
 
-/// A file on its way into a bucket: whole in memory while it is small, else in parts.
+/// A file that is being written into a bucket: whole in memory while it is small, else in parts.
 struct RemoteSink {
     objects: Arc<dyn ObjectStore>,
     path: Path,
@@ -285,7 +289,7 @@ impl Sink for RemoteSink {
     }
 }
 
-/// Tells the store that the parts it has are not wanted any more.
+/// Tells the store that its parts of the upload are not needed any more.
 impl Drop for RemoteSink {
     fn drop(&mut self) {
         if let (Some(parts), Ok(runtime)) = (self.parts.take(), Handle::try_current()) {
@@ -308,7 +312,7 @@ fn failed(doing: &'static str, error: &object_store::Error) -> StoreError {
     }
 }
 
-/// Our HTTP client in the place of the store's own.
+/// The gateway's HTTP client in the place of the store's own.
 #[derive(Clone, Debug)]
 struct Wire(Client);
 

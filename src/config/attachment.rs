@@ -13,7 +13,7 @@ use super::section::Section;
 /// `[attachments]`
 #[derive(Clone, Debug)]
 pub struct Attachments {
-    /// Where files are kept.
+    /// The store of files.
     pub store: Located<StorePlace>,
     /// Settings of a bucket, by the names that its kind of store has for them.
     pub settings: Vec<(String, Secret)>,
@@ -21,19 +21,19 @@ pub struct Attachments {
     pub ca_file: Option<PathBuf>,
     /// Whose links the agent gets.
     pub links: LinkKind,
-    /// How long a link is good.
+    /// The time for which a link is valid.
     pub link_lifetime: Duration,
-    /// How long a file stays that nothing refers to.
+    /// The time for which a file is kept that nothing refers to.
     pub keep: Duration,
-    /// How many uploads are taken in at once.
+    /// The largest number of uploads that are received at once.
     pub uploads: usize,
-    /// How long an upload may take.
+    /// The longest time for an upload.
     pub upload_timeout: Duration,
-    /// What is taken where a source does not say.
+    /// The files that are accepted where a source does not say.
     pub intake: FileRules,
 }
 
-/// Where files are kept.
+/// The store of files, as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StorePlace {
     /// Nowhere: no files are taken.
@@ -55,7 +55,7 @@ pub enum LinkKind {
     Store,
 }
 
-/// What files are taken.
+/// The files that are accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileRules {
     /// Types (`application/pdf`, `image/*`) and ends of names (`.csv`); empty takes all.
@@ -71,9 +71,9 @@ pub struct FileRules {
 /// `[sources.NAME.files]`
 #[derive(Clone, Debug, Default)]
 pub struct SourceFiles {
-    /// Whether a body that is no form is itself a file.
+    /// True if a body that is not a form is itself a file.
     pub body_is_file: bool,
-    /// What files that the payload only names are fetched with; none where they are not.
+    /// The way to fetch files that the payload only names; `None` where they are not fetched.
     pub fetch: Option<SourceFetch>,
     accept: Option<Vec<String>>,
     max_file: Option<u64>,
@@ -84,11 +84,11 @@ pub struct SourceFiles {
 /// The `fetch` table of a source's `files`.
 #[derive(Clone, Debug)]
 pub struct SourceFetch {
-    /// Where it begins.
+    /// The place in the file where it begins.
     pub place: Place,
-    /// What the channel wants to be shown. None only where that is a problem already.
+    /// The token that is sent with a request. `None` only where that is reported as a problem already.
     pub token: Option<Secret>,
-    /// Where the channel is, when not where the provider file says.
+    /// The host, where it is not the one of the provider file.
     pub api: Option<Uri>,
 }
 
@@ -182,7 +182,7 @@ impl SourceFetch {
 }
 
 impl FileRules {
-    /// Whether a file of this name and type is taken.
+    /// True if a file of this name and type is accepted.
     pub fn accepts(&self, name: &str, content_type: &str) -> bool {
         let name = name.to_ascii_lowercase();
         self.accept.is_empty()
@@ -293,7 +293,7 @@ fn store(
     })
 }
 
-/// Settings of a bucket: any may be a secret, and those that are none are written as they are.
+/// Settings of a bucket. Any of them may be a secret; others are written as they are.
 fn settings(table: &Section<'_>, base: &Path) -> Vec<(String, Secret)> {
     let keys: Vec<String> = table.keys().map(|(key, _)| key.to_owned()).collect();
     let mut all = Vec::new();

@@ -132,9 +132,11 @@ impl Caps {
             let caps = all
                 .section(name)
                 .map(|section| Self::read(&section, "concurrency", "rate"));
-            match name.parse() {
-                Ok(destination) => destinations.extend(caps.map(|caps| (destination, caps))),
-                Err(_) => all.problems().error_hint(
+            match name.parse::<Destination>() {
+                Ok(destination) if destination.kind.is_upstream() => {
+                    destinations.extend(caps.map(|caps| (destination, caps)));
+                }
+                _ => all.problems().error_hint(
                     place,
                     format!("\"{}\" is no destination", name.escape_debug()),
                     "write [destinations.\"agent/ID\"] or [destinations.\"workflow/ID\"]",

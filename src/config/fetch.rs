@@ -1,5 +1,5 @@
-//! Files that a channel keeps and whose payloads only name them, as written: `[attachments.fetch]` in a provider file
-//! says where a payload names a file and how it is asked for, `[sources.NAME.files.fetch]` with what token.
+//! Fetching files that a payload only names, as written: `[attachments.fetch]` in a provider file says where a payload names
+//! a file and how the file is requested; `[sources.NAME.files.fetch]` has the token.
 
 use http::{HeaderName, Uri};
 
@@ -11,9 +11,9 @@ use super::{Config, Problems, Respond};
 /// The `[attachments.fetch]` section of a provider file.
 #[derive(Clone, Debug)]
 pub struct FetchRule {
-    /// The one host that is asked.
+    /// The only host that files are requested from.
     pub api: Uri,
-    /// Where a payload may name files.
+    /// The paths at which a payload may name files.
     pub each: Vec<Vec<FetchStep>>,
     /// The key of a file's id, below such a place.
     pub id: String,
@@ -23,13 +23,13 @@ pub struct FetchRule {
     pub kind: Option<String>,
     /// The key of its size.
     pub size: Option<String>,
-    /// How it is asked for.
+    /// The way to request it.
     pub way: FetchMethod,
-    /// What is sent along.
+    /// The headers of a request.
     pub headers: Vec<(HeaderName, FetchTarget)>,
 }
 
-/// One step of a path to where files are named.
+/// One step of such a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FetchStep {
     /// The value of a key, or of an index of a list.
@@ -40,20 +40,20 @@ pub enum FetchStep {
     Last,
 }
 
-/// How a file is asked for.
+/// The way to request a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FetchMethod {
-    /// At the address below this key, which must be the host's.
+    /// By the address below this key, which must be on the host.
     Named(String),
-    /// At this target.
+    /// By this target.
     Target(FetchTarget),
-    /// First its place is asked for, which the answer has below these keys; then it is there.
+    /// By two requests: the answer to the first has the file's path below these keys.
     Asked {
-        /// Where its place is asked for.
+        /// The target of the first request.
         ask: FetchTarget,
-        /// Where the answer says it.
+        /// The keys below which the answer has the path.
         found: Vec<String>,
-        /// Where the file then is.
+        /// The target of the file.
         get: FetchTarget,
     },
 }
@@ -64,13 +64,13 @@ pub type FetchTarget = Vec<TargetPart>;
 /// A part of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetPart {
-    /// As it is.
+    /// A fixed text.
     Text(String),
     /// The source's token.
     Token,
     /// The file's id.
     Id,
-    /// What was found by asking.
+    /// The path that the answer to the first request has.
     Found,
 }
 

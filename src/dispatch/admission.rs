@@ -1,4 +1,4 @@
-//! On what terms one claim is made: what the throttle allows, less what the claim has taken already.
+//! Admission of one claim: the room that the throttle has, less what the claim has taken already.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use super::throttle::{Rules, TakenByClaim, Throttle};
 use crate::inbox::Terms;
 use crate::model::{Account, Destination, Overlap, Route};
 
-/// Deliveries claimed in one go at most.
+/// The largest number of deliveries in one claim.
 const CLAIM: usize = 128;
 
-/// The terms of one claim.
+/// The room for one claim.
 pub(super) struct Admission {
     throttle: Arc<Throttle>,
     rules: Arc<Rules>,
@@ -25,7 +25,7 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// What may be claimed now.
+    /// The room at a time.
     pub(super) fn new(
         throttle: Arc<Throttle>,
         rules: Arc<Rules>,
@@ -374,9 +374,11 @@ mod tests {
             .throttle
             .hold([Pause::Destination(a.destination.clone())], 0);
         assert_eq!(world.would_take(&[a.clone(), b.clone()]), [0, 2]);
-        world.throttle.hold([Pause::Source("small".into())], 0);
+        world
+            .throttle
+            .set_pauses([Pause::Source("small".into())], 0);
         assert_eq!(world.would_take(&[a, b]), [128, 0]);
-        assert!(world.throttle.holds_any());
+        assert!(world.throttle.has_pauses());
     }
 
     #[tokio::test]
@@ -384,20 +386,22 @@ mod tests {
         let world = World::new("");
         let (a, b) = (route("s", "a"), route("small", "b"));
         let begun = world.throttle.set_out(&a).expect("nothing is held");
-        let read = world.throttle.hold_changes();
-        let gone = world.throttle.hold_here(&Pause::Source("s".into()), true);
+        let read = world.throttle.pause_changes();
+        let gone = world.throttle.pause_here(&Pause::Source("s".into()), true);
         assert!(world.throttle.set_out(&a).is_none() && world.throttle.set_out(&b).is_some());
         assert_eq!(
-            world.throttle.waits(&a, &world.rules, 1, world.now),
-            Some((Closed::Held, None))
+            world.throttle.closed(&a, &world.rules, 1, world.now),
+            Some((Closed::Paused, None))
         );
         assert!(!gone.is_closed(), "one is about to begin");
         drop(begun);
         gone.closed().await;
         // What was read from the inbox before that is older, and lets nothing go.
-        world.throttle.hold([], read);
+        world.throttle.set_pauses([], read);
         assert!(world.throttle.set_out(&a).is_none());
-        world.throttle.hold([], world.throttle.hold_changes());
+        world
+            .throttle
+            .set_pauses([], world.throttle.pause_changes());
         assert!(world.throttle.set_out(&a).is_some());
     }
 
@@ -435,9 +439,9 @@ mod tests {
     fn a_reset_opens_what_rests() {
         let mut world = World::new("");
         let a = route("s", "a");
-        assert!(!world.throttle.reset(&a.destination, world.now));
+        assert!(!world.throttle.call_again(&a.destination, world.now));
         world.calls(&a, Sign::Failing, 1);
-        assert!(world.throttle.reset(&a.destination, world.now));
+        assert!(world.throttle.call_again(&a.destination, world.now));
         world.enter(&a, 1);
         world.throttle.rest(&a, true, world.now + SECOND);
         assert_eq!((world.room(&a), world.opens_in()), (0, Some(SECOND)));
@@ -450,7 +454,7 @@ mod tests {
             ),
             (vec![0, 128], Some(SECOND))
         );
-        assert!(world.throttle.reset(&a.destination, world.now));
+        assert!(world.throttle.call_again(&a.destination, world.now));
         assert_eq!(world.room(&a), 128);
     }
 

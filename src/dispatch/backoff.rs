@@ -1,8 +1,8 @@
-//! When the next attempt is due. Pure: chance comes in as a number.
+//! Backoff: the wait before the next attempt. Pure: the random number is an argument.
 
 use std::time::Duration;
 
-/// How waits grow.
+/// The growth of waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backoff {
     /// The longest wait before the second try.

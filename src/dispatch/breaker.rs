@@ -1,6 +1,7 @@
-//! A destination that fails rests, and is tried again with one call at a time. Pure: time and chance come in.
+//! Circuit breaker of a destination: one that fails rests, and is tried again with one call at a time. Pure: times and
+//! random numbers are arguments.
 //!
-//! What is promised: while it rests nothing is claimed for it, so an outage costs no writes; the first call after its
+//! Promises: while it rests nothing is claimed for it, so an outage costs no writes; the first call after its
 //! return comes within the configured rest (which does not grow, and is only ever cut short by chance); after that the
 //! calls grow from one by doubling, up to its caps.
 
@@ -9,24 +10,24 @@ use std::time::{Duration, Instant};
 
 use crate::config;
 
-/// How much of a rest chance may take away, so that destinations which failed together do not come back together.
+/// The largest part of a rest that chance takes away, so that destinations which failed together do not return together.
 const EARLIER: f64 = 0.2;
 
-/// What an attempt says of whoever was called.
+/// The sign that an attempt gives about its destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sign {
     /// It answers: with a run, or with a refusal that is about this delivery.
     Alive,
     /// It could not be reached, broke off, or answered that it cannot.
     Failing,
-    /// Nothing: it was not called, or asked for time, or the call was broken off here.
+    /// No sign: it was not called, or asked for time, or the call was broken off here.
     Nothing,
 }
 
-/// What a sign changed.
+/// The change that a sign brought about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BreakerChange {
-    /// Nothing that shows.
+    /// No change that an operator sees.
     None,
     /// It is left alone from now on.
     Opened,
@@ -36,7 +37,7 @@ pub(super) enum BreakerChange {
     Closed,
 }
 
-/// How a destination stands with its breaker.
+/// The state of a breaker as an operator sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
     /// It is called.
@@ -58,11 +59,11 @@ impl BreakerState {
     }
 }
 
-/// A call that was let through.
+/// The permit of a call that was let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CallPermit {
     epoch: u32,
-    /// It tries a destination that was left alone.
+    /// True if it tries a destination that was left alone.
     pub(super) probe: bool,
 }
 
@@ -70,17 +71,18 @@ pub(super) struct CallPermit {
 #[derive(Clone, Debug)]
 pub(super) struct Breaker {
     state: BreakerPhase,
-    /// Since when it is left alone or called.
+    /// The time since when it is left alone or called.
     pub(super) since: Instant,
-    /// The last calls: whether they failed. The oldest first.
+    /// The last calls, the oldest first; true for each that failed.
     last: VecDeque<bool>,
-    /// How often it has opened: what a call says that began before is not heard any more.
+    /// The number of times it has opened: a call that began before the last time is ignored.
     epoch: u32,
 }
 
+/// The state of a breaker with its times and its room.
 #[derive(Clone, Copy, Debug)]
 enum BreakerPhase {
-    /// With room for so many calls; none: as many as its caps allow.
+    /// Called, with room for so many calls; `None`: as many as its caps allow.
     Closed {
         room: Option<usize>,
     },
@@ -100,7 +102,7 @@ impl Breaker {
         }
     }
 
-    /// How it stands.
+    /// The state for an operator.
     pub(super) fn state(&self, now: Instant) -> BreakerState {
         match self.state {
             BreakerPhase::Closed { .. } => BreakerState::Closed,
@@ -109,7 +111,7 @@ impl Breaker {
         }
     }
 
-    /// How many more calls it lets through beside those in flight.
+    /// The number of calls that it lets through beside those in flight.
     pub(super) fn room(&self, in_flight: usize, now: Instant) -> usize {
         match self.state {
             BreakerPhase::Closed { room: None } => usize::MAX,
@@ -119,7 +121,7 @@ impl Breaker {
         }
     }
 
-    /// When it lets a call through again, where that is a matter of time.
+    /// The time at which it lets a call through again, where only time is needed.
     pub(super) fn opens_at(&self, now: Instant) -> Option<Instant> {
         match self.state {
             BreakerPhase::Open { until } if now < until => Some(until),
@@ -127,12 +129,12 @@ impl Breaker {
         }
     }
 
-    /// How many of the last calls failed.
+    /// The number of failures among the last calls.
     pub(super) fn failures(&self) -> usize {
         self.last.iter().filter(|failed| **failed).count()
     }
 
-    /// A call is let through.
+    /// Lets a call through.
     pub(super) fn begin(&mut self, now: Instant) -> CallPermit {
         let probe = matches!(self.state, BreakerPhase::Open { until } if now >= until);
         if probe {
@@ -144,7 +146,7 @@ impl Breaker {
         }
     }
 
-    /// A call that was let through has ended. `most` is how many its caps allow.
+    /// Notes the end of a call that was let through. `most` is the number of calls that its caps allow.
     pub(super) fn end(
         &mut self,
         begun: CallPermit,
@@ -201,19 +203,19 @@ impl Breaker {
         BreakerChange::None
     }
 
-    /// Whether this call is the one that tries it.
+    /// True if this call is the one that tries it.
     pub(super) fn is_probed_by(&self, begun: CallPermit) -> bool {
         begun.probe && begun.epoch == self.epoch && matches!(self.state, BreakerPhase::Probing)
     }
 
-    /// A call that tries it was given up without a word: another may.
+    /// Lets another call try it: the one that tried it was given up without a sign.
     pub(super) fn abandon(&mut self, begun: CallPermit) {
         if self.is_probed_by(begun) {
             self.state = BreakerPhase::Open { until: self.since };
         }
     }
 
-    /// It is called as before, whatever it did. True when it was left alone.
+    /// Calls it as before, whatever it did. True if it was left alone.
     pub(super) fn reset(&mut self, now: Instant) -> bool {
         let was_closed = matches!(self.state, BreakerPhase::Closed { .. });
         self.state = BreakerPhase::Closed { room: None };
@@ -233,7 +235,7 @@ impl Breaker {
     }
 }
 
-/// How many failures among the last calls are enough.
+/// The number of failures among the last calls that opens it.
 fn enough(rules: &config::BreakerConfig) -> usize {
     (rules.calls.saturating_mul(rules.percent))
         .div_ceil(100)

@@ -1,7 +1,7 @@
-//! Keys of the gateway's own that the upstream refuses: nothing is sent with one, but for one call now and then that
-//! tries it. Pure: time comes in.
+//! Keys of the gateway's own that the upstream refuses: nothing is sent with such a key, except one call now and then that
+//! tries it. Pure: the time is an argument.
 //!
-//! What is promised: no delivery dies of it and none is counted against; a refused `upstream.api_key` holds all that goes
+//! Promises: no delivery dies of it, and no attempt counts; a refused `upstream.api_key` holds all that goes
 //! with it, and goes on by itself when the upstream takes the key; a key that is good for others and not for one
 //! destination holds that destination alone.
 
@@ -9,22 +9,21 @@ use std::time::{Duration, Instant};
 
 use crate::model::{Account, Destination, Timestamp};
 
-/// How long the first wait is before a refused key is tried again, and how long the longest. Each is twice the one
-/// before.
+/// The first and the longest wait before a refused key is tried again. Each wait is twice the one before.
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// By how much a destination waits longer than the key itself: so that another destination, for which the key may be
+/// The time that a destination waits longer than the key itself, so that another destination, for which the key may be
 /// good, is tried first.
 pub(super) const LATER: Duration = Duration::from_millis(250);
 
-/// How much of the upstream's words is repeated, in characters.
+/// The longest text of the upstream's that is repeated, in characters.
 const MAX_DETAIL: usize = 200;
 
-/// What an attempt says of the key that it was made with.
+/// The sign that an attempt gives about its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeySign {
-    /// Nothing: it was not shown, or nobody answered.
+    /// No sign: the key was not shown, or there was no answer.
     Nothing,
     /// The upstream took it.
     Good,
@@ -32,33 +31,33 @@ pub(super) enum KeySign {
     Refused(u16),
 }
 
-/// What that changed.
+/// The change that such a sign brought about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeyChange {
-    /// Nothing that shows.
+    /// No change that an operator sees.
     None,
-    /// All that goes with the key is held from now on.
+    /// Everything that is sent with the key is held from now on.
     Held,
-    /// What goes to this destination is held from now on.
+    /// Everything that is sent to this destination is held from now on.
     HeldTo,
     /// The key is taken again.
     Good,
 }
 
-/// A key that is refused.
+/// The refusal of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct KeyRefusal {
     pub(super) since: Instant,
     until: Instant,
     wait: Duration,
-    /// A call that tries it is in flight.
+    /// True while a call that tries it is in flight.
     trying: bool,
     pub(super) status: u16,
     pub(super) detail: String,
 }
 
 impl KeyRefusal {
-    /// How many calls may try it now; none, and until when where that is known.
+    /// The number of calls that may try it now; otherwise the end of the wait, if it is known.
     pub(super) fn room(&self, now: Instant) -> Result<usize, Option<Instant>> {
         match (self.trying, now < self.until) {
             (true, _) => Err(None),
@@ -67,30 +66,30 @@ impl KeyRefusal {
         }
     }
 
-    /// When it is tried next, where that is a matter of time.
+    /// The time of the next try, where only time is needed.
     pub(super) fn next(&self) -> Option<Instant> {
         (!self.trying).then_some(self.until)
     }
 
-    /// A call begins. True: it is the one that tries the key.
+    /// Notes that a call begins. True if it is the one that tries the key.
     pub(super) fn begin(&mut self, now: Instant) -> bool {
         let tries = self.room(now).is_ok();
         self.trying |= tries;
         tries
     }
 
-    /// The call that tried it has said nothing.
+    /// Notes that the call which tried it ended without a sign.
     pub(super) fn abandon(&mut self, now: Instant) {
         (self.trying, self.until) = (false, now + FIRST);
     }
 
-    /// It is tried at once: something may have changed.
+    /// Has it tried at once: something may have changed.
     pub(super) fn hurry(&mut self, now: Instant) {
         (self.wait, self.until) = (FIRST, now);
     }
 }
 
-/// Notes a refusal. `tried`: by the call that tried the key. True: it was not refused before.
+/// Notes a refusal; `tried` is true for the call that tried the key. True if it was not refused before.
 pub(super) fn refuse(
     held: &mut Option<KeyRefusal>,
     tried: bool,
@@ -123,22 +122,22 @@ pub(super) fn refuse(
     }
 }
 
-/// A key that is refused, for operators.
+/// The refusal of a key, as an operator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedKey {
     /// The setting that holds it.
     pub setting: String,
-    /// The only destination that it is refused for; none: for all.
+    /// The destination that it is refused for; `None`: for all.
     pub destination: Option<Destination>,
-    /// Whose calls are held to that destination.
+    /// The account whose calls to that destination are held.
     pub account: Account,
-    /// Since when.
+    /// The time since when it is refused.
     pub since: Timestamp,
-    /// When it is tried again; none while a call tries it.
+    /// The time of the next try; `None` while a call tries it.
     pub next_try: Option<Timestamp>,
-    /// What the upstream answered.
+    /// The HTTP status of the refusal.
     pub status: u16,
-    /// And in its own words.
+    /// The upstream's text.
     pub detail: String,
 }
 

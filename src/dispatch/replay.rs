@@ -1,7 +1,7 @@
-//! Owing events again, in bulk: whichever process finds a job's next step due takes it.
+//! Replays in bulk: owing many events again. Whichever process finds a job's next step due takes it.
 //!
-//! What is promised: a job goes on after any end of any process; its events are owed again oldest first, each once,
-//! and no faster than its pace however many processes there are; deliveries that were there stay as they are. An
+//! Promises: a job goes on after any end of any process; its events are owed again oldest first, each once,
+//! and no faster than its pace however many processes there are; existing deliveries stay as they are. An
 //! event that is still on its way, or that somebody has replayed since, is left out: nothing runs twice by accident.
 
 use std::collections::HashMap;
@@ -19,17 +19,17 @@ use crate::inbox::{
 };
 use crate::model::{Class, Clock, DeliveryId, DeliveryState, NewDelivery, Timestamp, UpstreamIds};
 
-/// How often jobs are looked for, and how long one rests after a failure.
+/// The time between two looks for jobs, and the rest after a failure.
 const LOOK: Duration = Duration::from_secs(2);
 const REST: Duration = Duration::from_secs(5);
 
-/// How many events are looked at for one step at most.
+/// The largest number of events that are looked at for one step.
 const LOOKED_AT: u64 = 1000;
 
-/// How many are listed at once.
+/// The largest number of events that are listed at once.
 const PAGE: usize = 200;
 
-/// Takes jobs on.
+/// Takes the steps of jobs.
 #[derive(Debug)]
 pub struct Replayer {
     inbox: Arc<dyn Inbox>,
@@ -39,7 +39,7 @@ pub struct Replayer {
     clock: Clock,
 }
 
-/// Why an event is not owed again.
+/// The reason why an event is not owed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReplayRefused {
     /// Its source is not configured any more.
@@ -56,9 +56,9 @@ pub enum ReplayRefused {
     StillUnmappable,
 }
 
-/// Maps events anew that could not be mapped when they came.
+/// Maps events again that could not be mapped when they came.
 pub trait Remap: Send + Sync + std::fmt::Debug {
-    /// What the event's source makes of it as it is configured now; a sentence where that cannot be told.
+    /// The params of an event as its source is configured now; an error is a sentence.
     fn anew(&self, event: &EventDetail) -> Result<Anew, String>;
 }
 
@@ -76,8 +76,8 @@ impl ReplayRefused {
     }
 }
 
-/// Has an event that could not be mapped say what its source makes of it now, and gives what of that is to be kept. None:
-/// it was mapped.
+/// Maps an event again, if it could not be mapped when it came, and returns what is to be kept of that. `None`: it was
+/// mapped.
 pub fn mapped_anew(remap: &dyn Remap, event: &mut EventDetail) -> Result<Option<Anew>, String> {
     if !event.is_unmapped() {
         return Ok(None);
@@ -90,8 +90,8 @@ pub fn mapped_anew(remap: &dyn Remap, event: &mut EventDetail) -> Result<Option<
     Ok(Some(anew))
 }
 
-/// What an event owes when it is replayed: the first new delivery's number, and the delivery. It goes to where its
-/// source sends events now; a caller's own call goes as it was made.
+/// The delivery that an event owes when it is replayed, with its number. It is sent where the source sends events now; a
+/// caller's own call is sent as it was made.
 pub fn owed_again(
     source: Option<(&SourceConfig, &UpstreamIds)>,
     event: &EventDetail,
@@ -130,7 +130,7 @@ pub fn owed_again(
     }
 }
 
-/// Whether an event of a job's list is left out whatever it owes: the states of its deliveries decide.
+/// The reason why an event of a job's list is left out whatever it owes: the states of its deliveries decide.
 pub fn left_out(wanted: Option<DeliveryState>, event: &EventSummary) -> Option<ReplayRefused> {
     let last = event.states.last()?;
     if !last.is_final() {
@@ -141,13 +141,13 @@ pub fn left_out(wanted: Option<DeliveryState>, event: &EventSummary) -> Option<R
         .then_some(ReplayRefused::ReplayedSince)
 }
 
-/// How long a number of events takes at a pace.
+/// The time that a number of events takes at a pace.
 pub fn takes(events: u64, pace: u32) -> Duration {
     Duration::from_millis(events.saturating_mul(60_000) / u64::from(pace.max(1)))
 }
 
 impl Replayer {
-    /// For a configuration.
+    /// The replayer of a configuration.
     pub fn new(
         config: &Config,
         inbox: Arc<dyn Inbox>,
@@ -187,7 +187,7 @@ impl Replayer {
 
     /// Takes every step that is due, and says how long to wait for the next.
     pub async fn work(&self) -> Duration {
-        // Whoever has lost its place among the replicas leaves the work to them.
+        // A process that has lost its place among the replicas leaves the work to them.
         if !self.inbox.replica_status().good {
             return LOOK;
         }
@@ -235,7 +235,7 @@ impl Replayer {
         wait
     }
 
-    /// One step of a job.
+    /// Takes one step of a job.
     async fn step(&self, job: &Job) -> Result<Option<Job>, InboxError> {
         let filter = serde_json::from_str(&job.filter)
             .map_err(|error| error.to_string())
@@ -293,7 +293,7 @@ impl Replayer {
         Ok(step)
     }
 
-    /// What an event of the list owes; none: it is left out.
+    /// The delivery that an event of the list owes; `None`: it is left out.
     async fn judge(
         &self,
         wanted: Option<DeliveryState>,
@@ -320,10 +320,8 @@ impl Replayer {
             }
         }
     }
-}
 
-impl Replayer {
-    /// What one event owes again, and what is made anew of it.
+    /// The delivery that one event owes again, and its new mapping if it has one.
     fn again(
         &self,
         event: &mut EventDetail,
@@ -353,13 +351,13 @@ impl Replayer {
     }
 }
 
-/// How many events a step owes at most: about a second's worth.
+/// The largest number of events that a step owes: about one second's worth.
 fn at_once(pace: u32) -> usize {
     pace.div_ceil(60).max(1) as usize
 }
 
-/// When a job's next step is due. CountedRun from what last became of the job, which every process sees, so that
-/// several together keep its pace.
+/// The time of a job's next step. It is counted from the last change of the job, which every process sees, so that several
+/// together keep its pace.
 fn due(job: &Job) -> Timestamp {
     if job.done == 0 && job.skipped == 0 {
         return job.changed_at;

@@ -1,34 +1,36 @@
-//! Whose run is it? After an ambiguous end the upstream shows one record under the id we chose. Without a
-//! conversation that record is ours. In a conversation it may still show the turn before ours, so the two are told
-//! apart by what was said and when. Pure.
+//! Identity of a run: whether a record under the delivery's id shows the delivery's own message or an earlier one.
+//!
+//! After an ambiguous end the upstream shows one record under the id that the gateway chose. Without a conversation that
+//! record is the delivery's own. In a conversation it may still show the message before it, so the two are told apart by
+//! their texts and their times. Pure.
 
 use crate::inbox::Turn;
 use crate::model::{Run, Timestamp};
 use crate::upstream::same_message;
 
-/// What a record under our id shows.
+/// The message whose run a record shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RunOwner {
-    /// Our run.
+    /// The delivery's own.
     Ours,
-    /// A turn before ours: ours has not run.
+    /// An earlier message of the conversation: the delivery's own has not run.
     Earlier,
-    /// Nobody can tell.
+    /// The record does not tell.
     CannotTell,
 }
 
-/// What is known of our turn of a conversation.
+/// The delivery's message in its conversation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OurMessage<'a> {
-    /// What we said.
+    /// Its text.
     pub(super) text: &'a str,
-    /// The moment before which we have surely not sent it.
+    /// The time before which it has surely not been sent.
     pub(super) not_before: Timestamp,
-    /// The turn before ours and what it said, where one is known.
+    /// The message before it and its text, where one is known.
     pub(super) earlier: Option<(&'a Turn, &'a str)>,
 }
 
-/// Tells what a record shows.
+/// Tells whose run a record shows.
 pub(super) fn owner_of(run: &Run, ours: OurMessage<'_>) -> RunOwner {
     let known_end = ours
         .earlier
@@ -38,22 +40,22 @@ pub(super) fn owner_of(run: &Run, ours: OurMessage<'_>) -> RunOwner {
     let began = time(run.started_at.as_deref());
     let ended = time(run.finished_at.as_deref());
     match run.input_text.as_deref() {
-        Some(said) if same_message(said, ours.text) => match ours.earlier {
-            // The turn before said the same. It had ended when ours was sent, so a run that goes on is ours.
+        Some(text) if same_message(text, ours.text) => match ours.earlier {
+            // The message before it has the same text. Its run had ended when ours was sent, so a run that goes on is ours.
             Some((_, text)) if same_message(text, ours.text) && ends_alike => RunOwner::Earlier,
             Some((turn, text)) if same_message(text, ours.text) => match turn.answer {
                 Some(_) if !run.status.is_final() => RunOwner::Ours,
                 Some(_) if known_end.is_some() => RunOwner::Ours,
                 _ => by_time(began, ended, ours.not_before),
             },
-            // It said something else, so these words are not its own, even if both ended in the same instant. Another door
-            // may have said the same long ago.
+            // The message before it has another text, so this is not its record, even if both ended in the same instant.
+            // Another door may have sent the same text long ago.
             _ if ended.is_some_and(|at| at < ours.not_before - SKEW) => RunOwner::Earlier,
             _ => RunOwner::Ours,
         },
         _ if ends_alike => RunOwner::Earlier,
-        // Nothing of ours follows our own turn, so a record that shows other words shows a turn before it, unless
-        // another door has spoken since.
+        // The gateway sent nothing after this message, so a record with another text shows an earlier one, unless another
+        // door has sent something since.
         Some(_)
             if began
                 .or(ended)
@@ -66,7 +68,7 @@ pub(super) fn owner_of(run: &Run, ours: OurMessage<'_>) -> RunOwner {
     }
 }
 
-/// How far two clocks may differ before a comparison of their times means nothing.
+/// The largest difference of two clocks for which a comparison of their times still means something.
 const SKEW: std::time::Duration = std::time::Duration::from_secs(60);
 
 fn by_time(began: Option<Timestamp>, ended: Option<Timestamp>, not_before: Timestamp) -> RunOwner {
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn two_turns_that_end_in_the_same_instant_are_told_apart_by_what_was_said() {
+    fn two_messages_that_end_in_the_same_instant_are_told_apart_by_their_texts() {
         let end = "2026-01-01T00:00:01Z";
         let before = turn(Some(end));
         let ours = OurMessage {
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_has_not_changed_since_the_turn_before_shows_that_turn() {
+    fn a_record_that_has_not_changed_since_the_message_before_shows_that_message() {
         let before = turn(Some("2025-12-31T23:00:00Z"));
         let ours = OurMessage {
             text: "hi",
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn other_words_are_an_earlier_turn_unless_they_came_later() {
+    fn another_text_is_an_earlier_message_unless_it_came_later() {
         let before = turn(None);
         let ours = OurMessage {
             text: "two",
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_words_of_a_first_turn_are_ours_unless_they_are_old() {
+    fn the_same_text_of_a_first_message_is_ours_unless_it_is_old() {
         let ours = OurMessage {
             text: "hi",
             not_before: SENT,
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn without_words_only_clear_times_tell() {
+    fn without_a_text_only_clear_times_tell() {
         let ours = OurMessage {
             text: "hi",
             not_before: SENT,

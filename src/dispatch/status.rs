@@ -1,6 +1,6 @@
-//! How destinations status, for operators.
+//! The standing of destinations and keys, and an operator's orders about them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Dispatcher;
 use super::breaker::BreakerState;
@@ -9,38 +9,37 @@ use super::throttle::Closed;
 use crate::inbox::Pause;
 use crate::model::{Account, Destination, Route, Timestamp};
 
-/// How long a hold waits for what is about to be sent.
+/// The longest time that a pause waits for what is about to be sent.
 const SETTING_OUT: Duration = Duration::from_millis(250);
 
-/// How a destination statuses that an account calls.
+/// The standing of a destination that an account calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DestinationStatus {
-    /// Which.
+    /// The destination.
     pub destination: Destination,
-    /// Whose calls.
+    /// The account whose calls these are.
     pub account: Account,
-    /// How it stands with its breaker.
+    /// The state of its breaker.
     pub breaker: BreakerState,
-    /// Since when it is called or left alone.
+    /// The time since when the breaker is in this state.
     pub since: Timestamp,
-    /// How many of its last calls failed.
+    /// The number of failures among its last calls.
     pub failures: usize,
-    /// How many calls are in flight.
+    /// The number of calls in flight.
     pub in_flight: usize,
-    /// Why nothing is sent to it now.
+    /// The reason why nothing is sent to it now.
     pub closed: Option<Closed>,
-    /// Until when, where that is known.
+    /// The end of that, where it is known.
     pub closed_until: Option<Timestamp>,
-    /// When a call tries it again, while it is left alone.
+    /// The time of the next call that tries it, while it is left alone.
     pub next_probe: Option<Timestamp>,
 }
 
 impl Dispatcher {
-    /// How the destinations status of which this process knows anything, by name. Of one that is not among them nothing
-    /// is known: it may be called.
+    /// The standing of the destinations that this process knows anything about, by name. Any other may be called.
     pub fn destinations(&self) -> Vec<DestinationStatus> {
         let (wall, now) = (self.clock.now(), tokio::time::Instant::now().into_std());
-        let at = |instant: std::time::Instant| match instant.checked_duration_since(now) {
+        let at = |instant: Instant| match instant.checked_duration_since(now) {
             Some(ahead) => wall + ahead,
             None => wall - now.saturating_duration_since(instant),
         };
@@ -61,22 +60,19 @@ impl Dispatcher {
             .collect()
     }
 
-    /// Why nothing of a route is sent from here now, and until when where that is known.
+    /// The reason why nothing of a route is sent from here now, and the end of that where it is known.
     pub fn waits(&self, route: &Route) -> Option<(Closed, Option<Timestamp>)> {
         let (wall, now) = (self.clock.now(), tokio::time::Instant::now().into_std());
-        let (why, until) = self
-            .throttle
-            .waits(route, &self.rules, self.replicas(), now)?;
-        Some((
-            why,
-            until.map(|until| wall + until.saturating_duration_since(now)),
-        ))
+        let replicas = self.replicas();
+        let (why, until) = self.throttle.closed(route, &self.rules, replicas, now)?;
+        let at = |until: Instant| wall + until.saturating_duration_since(now);
+        Some((why, until.map(at)))
     }
 
-    /// Which of the gateway's own keys the upstream refuses, and since when; the one that is shared by most first.
+    /// The keys of the gateway's own that the upstream refuses; the one that is shared by most first.
     pub fn refused_keys(&self) -> Vec<RefusedKey> {
         let (wall, now) = (self.clock.now(), tokio::time::Instant::now().into_std());
-        let refused = self.throttle.refused_keys(&self.rules).into_iter();
+        let refused = self.throttle.key_refusals(&self.rules).into_iter();
         refused
             .map(|(destination, account, refused)| RefusedKey {
                 setting: self.rules.key_setting(&account),
@@ -97,18 +93,19 @@ impl Dispatcher {
         &self.server
     }
 
-    /// Holds something in this process at once, or lets it go; the inbox has been told. Returns when no run that the
-    /// hold is about begins here any more: what was on its way to the upstream has been sent, as far as can be told.
-    pub async fn hold(&self, what: &Pause, on: bool) {
-        let setting_out = self.throttle.hold_here(what, on);
+    /// Pauses something in this process at once, or resumes it, after the inbox has kept the order. Returns when no run
+    /// that the pause is about begins here any more: what was on its way to the upstream has been sent, as far as can be
+    /// told.
+    pub async fn pause(&self, what: &Pause, on: bool) {
+        let setting_out = self.throttle.pause_here(what, on);
         if on {
             let _ = tokio::time::timeout(SETTING_OUT, setting_out.closed()).await;
         }
     }
 
-    /// Calls a destination again at once, whatever it did or asked for. False: nothing kept it from being called.
+    /// Calls a destination again at once, whatever it did or asked for. False if nothing kept it from being called.
     pub fn reset(&self, destination: &Destination) -> bool {
-        self.throttle
-            .reset(destination, tokio::time::Instant::now().into_std())
+        let now = tokio::time::Instant::now().into_std();
+        self.throttle.call_again(destination, now)
     }
 }

@@ -1,4 +1,4 @@
-//! What the end of an attempt means for its delivery. Pure: the time and the chance come in.
+//! The end of an attempt and what it means for its delivery. Pure: the time and the chance are arguments.
 
 use std::time::Duration;
 
@@ -9,182 +9,244 @@ use crate::inbox::{Answer, Next};
 use crate::model::{AttemptResult, Run, RunStatus, Timestamp};
 use crate::upstream::answer::speaks_of_plan;
 
-/// What is known when an attempt has ended.
+/// The longest text of a failed run that is kept with its attempt, in bytes.
+const MAX_DETAIL: usize = 500;
+
+/// Everything that is known when an attempt has ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
-    /// The tries that count so far, this one among them.
+    /// The number of attempts that count so far, this one included.
     pub(super) strikes: u32,
-    /// When the event came.
+    /// The time at which the event came.
     pub(super) received_at: Timestamp,
     /// The time now.
     pub(super) now: Timestamp,
-    /// Since when it may have run without anybody knowing the end, apart from what this attempt says.
+    /// The time since when it may have run without a known end, apart from what this attempt says.
     pub(super) doubt: Option<Timestamp>,
-    /// When this attempt sent it.
+    /// The time at which this attempt sent it.
     pub(super) sent_at: Timestamp,
-    /// From 0 to 1.
+    /// A random number from 0 to 1.
     pub(super) chance: f64,
 }
 
-/// What the operator decided.
+/// The operator's rules for retries.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Policy {
-    /// How waits grow.
+    /// The growth of waits.
     pub(super) backoff: Backoff,
-    /// Tries that reached the upstream before a delivery is dead.
+    /// The number of attempts that reached the upstream after which a delivery is dead.
     pub(super) max_attempts: u32,
-    /// The longest wait after a call that surely did not arrive: the destination's breaker keeps it from being called
-    /// too often, and whatever waits for it is to go out soon after its return.
+    /// The longest wait after a call that surely did not arrive: the breaker keeps the destination from being called too
+    /// often, and its deliveries are to go out soon after its return.
     pub(super) longest_unsent: Duration,
-    /// How long an upstream that takes nothing is tried.
+    /// The time for which an upstream that accepts nothing is tried.
     pub(super) give_up_after: Duration,
-    /// Whether a run that ended in failure is run again.
+    /// True if a run that ended in failure is run again.
     pub(super) retry_failed_runs: bool,
 }
 
-/// What becomes of the delivery, and what to write down of the attempt.
+/// The next state of a delivery, and what is written down of the attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
-    /// What becomes of it.
+    /// The next state of the delivery.
     pub(super) next: Next,
-    /// A stable word for what came of the attempt.
+    /// A stable word for the result of the attempt.
     pub(super) result: &'static str,
-    /// The HTTP status, where there was one.
+    /// The HTTP status, where there was an answer.
     pub(super) status: Option<u16>,
     /// A sentence for the operator.
     pub(super) detail: String,
-    /// What it says of the destination.
+    /// The sign that the attempt gives about the destination.
     pub(super) sign: Sign,
-    /// For how long the upstream asked to be left alone.
-    pub(super) asked: Option<RestRequest>,
+    /// The rest that the upstream asked for.
+    pub(super) rest: Option<RestRequest>,
 }
 
 /// The result of an attempt whose key the upstream refused, where the key is the gateway's own.
-pub(super) const KEY_REFUSED: &str = "key_refused";
+const KEY_REFUSED: &str = "key_refused";
 
 impl Verdict {
-    /// What the attempt says of the gateway's own key, where it was made with that.
+    /// The verdict on a delivery that was not sent in this attempt, for a reason on this side.
+    pub(super) const fn unsent(next: Next, result: &'static str, detail: String) -> Self {
+        Self {
+            next,
+            result,
+            status: None,
+            detail,
+            sign: Sign::Nothing,
+            rest: None,
+        }
+    }
+
+    /// The verdict on the result of a send.
+    pub(super) fn of_result(result: AttemptResult, facts: Facts, policy: &Policy) -> Self {
+        match result {
+            AttemptResult::Ran(run) => ran(run, facts, policy),
+            AttemptResult::NotSent(detail) => Self {
+                sign: Sign::Failing,
+                ..Self::unsent(next_of_unsent(facts, policy), "not_sent", detail)
+            },
+            AttemptResult::Refused {
+                status,
+                detail,
+                retry_after,
+            } => refused(status, detail, retry_after, facts, policy),
+            AttemptResult::Ambiguous(detail) => {
+                let next = if is_last_try(facts, policy) {
+                    Next::Unknown
+                } else {
+                    let doubt = Some(facts.doubt.unwrap_or(facts.sent_at));
+                    again(facts, policy, None, doubt, true)
+                };
+                Self {
+                    sign: Sign::Failing,
+                    ..Self::unsent(next, "ambiguous", detail)
+                }
+            }
+        }
+    }
+
+    /// The same verdict for an attempt with or without a key of the caller's own: a rest that is asked of a caller's
+    /// account is not asked of ours.
+    pub(super) fn of_key(self, has_own_key: bool) -> Self {
+        Self {
+            rest: self.rest.map(|rest| rest.of_key(has_own_key)),
+            ..self
+        }
+    }
+
+    /// The sign that the attempt gives about the gateway's own key, where it was made with that.
     pub(super) fn key(&self) -> KeySign {
         match (self.result, self.status) {
             (KEY_REFUSED, Some(status)) => KeySign::Refused(status),
             ("completed" | "failed" | "stopped" | "paused" | "running", _) => KeySign::Good,
-            // It looked at what was sent, and so at the key before that.
+            // The upstream looked at the call, and so at the key before that.
             ("refused", Some(404 | 409 | 422)) => KeySign::Good,
             _ => KeySign::Nothing,
         }
     }
 }
 
-/// A time for which the upstream asked.
+/// The verdict where the upstream refused a key of the gateway's own: nothing ran, and nothing is wrong with the delivery.
+pub(super) fn key_refused(status: u16, detail: &str, doubt: Option<Timestamp>) -> Verdict {
+    Verdict {
+        status: Some(status),
+        sign: Sign::Alive,
+        ..Verdict::unsent(Next::Released { doubt }, KEY_REFUSED, detail.to_owned())
+    }
+}
+
+/// A rest that the upstream asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RestRequest {
-    /// By all of ours, and not only where it was said: its rates are an account's.
+    /// True if the whole upstream is to be left alone, and not only the destination: rates are an account's.
     pub(super) whole: bool,
-    /// How long.
+    /// The length of the rest.
     pub(super) wait: Duration,
 }
 
 impl RestRequest {
-    /// What an answer of this status asks for. One that is over a rate and does not say for how long is left alone for
-    /// a second.
-    pub(super) fn by(status: Option<u16>, retry_after: Option<Duration>) -> Option<Self> {
+    /// The rest that an answer of this status asks for. An upstream that is over its rate and does not say for how long
+    /// is left alone for a second.
+    pub(super) fn of(status: Option<u16>, retry_after: Option<Duration>) -> Option<Self> {
         let whole = status == Some(429);
         let wait = retry_after.or_else(|| whole.then_some(Duration::from_secs(1)))?;
         Some(Self { whole, wait })
     }
-}
 
-/// Judges the end of an attempt.
-pub(super) fn judge(result: AttemptResult, facts: Facts, policy: &Policy) -> Verdict {
-    let again = |retry_after, doubt, counted| Next::Retry {
-        at: facts.now
-            + policy
-                .backoff
-                .wait(facts.strikes.max(1), retry_after, facts.chance),
-        doubt,
-        counted,
-    };
-    let patience_is_over = facts.now.since(facts.received_at) >= policy.give_up_after;
-    let last_try = facts.strikes >= policy.max_attempts;
-    match result {
-        AttemptResult::Ran(run) => ran(run, facts, policy, last_try),
-        AttemptResult::NotSent(detail) => Verdict {
-            next: match (patience_is_over, facts.doubt) {
-                (false, doubt) => {
-                    let wait = policy
-                        .backoff
-                        .wait(facts.strikes.max(1), None, facts.chance);
-                    Next::Retry {
-                        at: facts.now + wait.min(policy.longest_unsent),
-                        doubt,
-                        counted: false,
-                    }
-                }
-                (true, None) => Next::Dead(None),
-                (true, Some(_)) => Next::Unknown,
-            },
-            result: "not_sent",
-            status: None,
-            detail,
-            sign: Sign::Failing,
-            asked: None,
-        },
-        AttemptResult::Refused {
-            status,
-            detail,
-            retry_after,
-        } => {
-            let next = match status {
-                // A plan that is used up does not come back by waiting.
-                429 if speaks_of_plan(&detail) => Next::Dead(None),
-                429 | 503 if !patience_is_over => again(retry_after, None, false),
-                409 if !last_try => again(retry_after, None, true),
-                _ => Next::Dead(None),
-            };
-            let (sign, asked) = match status {
-                429 if speaks_of_plan(&detail) => (Sign::Alive, None),
-                429 | 503 => {
-                    let sign = if retry_after.is_some() {
-                        Sign::Nothing
-                    } else {
-                        Sign::Failing
-                    };
-                    (sign, RestRequest::by(Some(status), retry_after))
-                }
-                _ => (Sign::Alive, None),
-            };
-            Verdict {
-                next,
-                result: "refused",
-                status: Some(status),
-                detail,
-                sign,
-                asked,
-            }
+    /// The same rest, as far as it is asked of the gateway's own account.
+    pub(super) const fn of_key(self, has_own_key: bool) -> Self {
+        Self {
+            whole: self.whole && !has_own_key,
+            ..self
         }
-        AttemptResult::Ambiguous(detail) => Verdict {
-            next: if last_try {
-                Next::Unknown
-            } else {
-                again(None, Some(facts.doubt.unwrap_or(facts.sent_at)), true)
-            },
-            result: "ambiguous",
-            status: None,
-            detail,
-            sign: Sign::Failing,
-            asked: None,
-        },
     }
 }
 
-fn ran(run: Run, facts: Facts, policy: &Policy, last_try: bool) -> Verdict {
-    let detail = match run.status {
-        RunStatus::Failed => run
-            .result
-            .clone()
-            .unwrap_or_else(|| "the run ended in failure".to_owned()),
-        _ => String::new(),
+fn again(
+    facts: Facts,
+    policy: &Policy,
+    retry_after: Option<Duration>,
+    doubt: Option<Timestamp>,
+    counted: bool,
+) -> Next {
+    let wait = policy
+        .backoff
+        .wait(facts.strikes.max(1), retry_after, facts.chance);
+    Next::Retry {
+        at: facts.now + wait,
+        doubt,
+        counted,
+    }
+}
+
+fn is_last_try(facts: Facts, policy: &Policy) -> bool {
+    facts.strikes >= policy.max_attempts
+}
+
+fn is_given_up(facts: Facts, policy: &Policy) -> bool {
+    facts.now.since(facts.received_at) >= policy.give_up_after
+}
+
+fn next_of_unsent(facts: Facts, policy: &Policy) -> Next {
+    match (is_given_up(facts, policy), facts.doubt) {
+        (false, doubt) => {
+            let wait = policy
+                .backoff
+                .wait(facts.strikes.max(1), None, facts.chance);
+            Next::Retry {
+                at: facts.now + wait.min(policy.longest_unsent),
+                doubt,
+                counted: false,
+            }
+        }
+        (true, None) => Next::Dead(None),
+        (true, Some(_)) => Next::Unknown,
+    }
+}
+
+fn refused(
+    status: u16,
+    detail: String,
+    retry_after: Option<Duration>,
+    facts: Facts,
+    policy: &Policy,
+) -> Verdict {
+    let next = match status {
+        // A plan that is used up does not come back by waiting.
+        429 if speaks_of_plan(&detail) => Next::Dead(None),
+        429 | 503 if !is_given_up(facts, policy) => again(facts, policy, retry_after, None, false),
+        409 if !is_last_try(facts, policy) => again(facts, policy, retry_after, None, true),
+        _ => Next::Dead(None),
     };
+    let (sign, rest) = match status {
+        429 if speaks_of_plan(&detail) => (Sign::Alive, None),
+        429 | 503 => {
+            let sign = if retry_after.is_some() {
+                Sign::Nothing
+            } else {
+                Sign::Failing
+            };
+            (sign, RestRequest::of(Some(status), retry_after))
+        }
+        _ => (Sign::Alive, None),
+    };
+    Verdict {
+        next,
+        result: "refused",
+        status: Some(status),
+        detail,
+        sign,
+        rest,
+    }
+}
+
+fn ran(run: Run, facts: Facts, policy: &Policy) -> Verdict {
+    let detail = match run.status {
+        RunStatus::Failed => run.result.as_deref().unwrap_or("the run ended in failure"),
+        _ => "",
+    };
+    let detail = cut(detail, MAX_DETAIL);
     let result = match run.status {
         RunStatus::Completed => "completed",
         RunStatus::Failed => "failed",
@@ -192,7 +254,7 @@ fn ran(run: Run, facts: Facts, policy: &Policy, last_try: bool) -> Verdict {
         RunStatus::Paused => "paused",
         RunStatus::Running => "running",
     };
-    let failed = run.status == RunStatus::Failed;
+    let runs_again = run.status == RunStatus::Failed && policy.retry_failed_runs;
     let is_final = run.status.is_final();
     let answer = Answer {
         status: run.status_text,
@@ -200,35 +262,33 @@ fn ran(run: Run, facts: Facts, policy: &Policy, last_try: bool) -> Verdict {
         finished_at: run.finished_at,
         task: run.task,
     };
-    let next = if failed && policy.retry_failed_runs {
-        if last_try {
-            Next::Dead(Some(answer))
-        } else {
-            let at = facts.now
-                + policy
-                    .backoff
-                    .wait(facts.strikes.max(1), None, facts.chance);
-            Next::Retry {
-                at,
-                doubt: None,
-                counted: true,
-            }
-        }
+    let next = if runs_again && is_last_try(facts, policy) {
+        Next::Dead(Some(answer))
+    } else if runs_again {
+        again(facts, policy, None, None, true)
     } else if is_final {
         Next::Delivered(answer)
     } else {
         // It was followed for as long as the operator allows and has not ended.
         Next::Unknown
     };
-    let detail = super::attempt::cut(&detail, 500);
     Verdict {
-        next,
-        result,
         status: Some(200),
-        detail,
         sign: Sign::Alive,
-        asked: None,
+        ..Verdict::unsent(next, result, detail)
     }
+}
+
+/// A text cut between two characters, with a mark where something is missing.
+fn cut(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let end = (0..=most)
+        .rev()
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or(0);
+    format!("{}…", &text[..end])
 }
 
 #[cfg(test)]
@@ -288,7 +348,7 @@ mod tests {
             refused(429, "slow down", None),
             refused(503, "", Some(9)),
         ] {
-            let verdict = judge(
+            let verdict = Verdict::of_result(
                 result,
                 Facts {
                     strikes: 9,
@@ -313,8 +373,8 @@ mod tests {
     #[test]
     fn an_end_says_how_the_destination_fares() {
         let sign = |result| {
-            let verdict = judge(result, facts(), &policy());
-            (verdict.sign, verdict.asked)
+            let verdict = Verdict::of_result(result, facts(), &policy());
+            (verdict.sign, verdict.rest)
         };
         let asked = |whole, seconds| {
             Some(RestRequest {
@@ -361,7 +421,7 @@ mod tests {
             strikes: 7,
             ..facts()
         };
-        let at = |result| match judge(result, late, &policy()).next {
+        let at = |result| match Verdict::of_result(result, late, &policy()).next {
             Next::Retry { at, .. } => at.since(NOW).as_secs(),
             next => panic!("{next:?}"),
         };
@@ -376,7 +436,7 @@ mod tests {
             ..facts()
         };
         assert_eq!(
-            judge(AttemptResult::NotSent(String::new()), late, &policy()).next,
+            Verdict::of_result(AttemptResult::NotSent(String::new()), late, &policy()).next,
             Next::Dead(None)
         );
         let doubtful = Facts {
@@ -384,14 +444,15 @@ mod tests {
             ..late
         };
         assert_eq!(
-            judge(AttemptResult::NotSent(String::new()), doubtful, &policy()).next,
+            Verdict::of_result(AttemptResult::NotSent(String::new()), doubtful, &policy()).next,
             Next::Unknown
         );
     }
 
     #[test]
     fn what_may_have_run_keeps_its_first_doubt_and_is_never_simply_dead() {
-        let verdict = judge(AttemptResult::Ambiguous("cut".into()), facts(), &policy());
+        let verdict =
+            Verdict::of_result(AttemptResult::Ambiguous("cut".into()), facts(), &policy());
         assert!(
             matches!(
                 verdict.next,
@@ -404,7 +465,7 @@ mod tests {
             "{verdict:?}"
         );
         let earlier = NOW - Duration::from_secs(5);
-        let verdict = judge(
+        let verdict = Verdict::of_result(
             AttemptResult::Ambiguous("cut".into()),
             Facts {
                 doubt: Some(earlier),
@@ -421,7 +482,7 @@ mod tests {
             ..facts()
         };
         assert_eq!(
-            judge(AttemptResult::Ambiguous("cut".into()), last, &policy()).next,
+            Verdict::of_result(AttemptResult::Ambiguous("cut".into()), last, &policy()).next,
             Next::Unknown
         );
     }
@@ -430,13 +491,13 @@ mod tests {
     fn a_refusal_that_will_not_change_is_dead_at_once() {
         for status in [400, 401, 403, 404, 413, 422] {
             assert_eq!(
-                judge(refused(status, "no", None), facts(), &policy()).next,
+                Verdict::of_result(refused(status, "no", None), facts(), &policy()).next,
                 Next::Dead(None),
                 "{status}"
             );
         }
         assert_eq!(
-            judge(
+            Verdict::of_result(
                 refused(429, "Your plan limit is reached", None),
                 facts(),
                 &policy()
@@ -445,7 +506,7 @@ mod tests {
             Next::Dead(None)
         );
         assert!(matches!(
-            judge(refused(409, "busy", None), facts(), &policy()).next,
+            Verdict::of_result(refused(409, "busy", None), facts(), &policy()).next,
             Next::Retry { .. }
         ));
     }
@@ -453,7 +514,7 @@ mod tests {
     #[test]
     fn a_failed_run_is_an_outcome_and_run_again_only_where_asked() {
         assert!(matches!(
-            judge(ended(RunStatus::Failed), facts(), &policy()).next,
+            Verdict::of_result(ended(RunStatus::Failed), facts(), &policy()).next,
             Next::Delivered(_)
         ));
         let again = Policy {
@@ -461,7 +522,7 @@ mod tests {
             ..policy()
         };
         assert!(matches!(
-            judge(ended(RunStatus::Failed), facts(), &again).next,
+            Verdict::of_result(ended(RunStatus::Failed), facts(), &again).next,
             Next::Retry { doubt: None, .. }
         ));
         let last = Facts {
@@ -469,11 +530,11 @@ mod tests {
             ..facts()
         };
         assert!(matches!(
-            judge(ended(RunStatus::Failed), last, &again).next,
+            Verdict::of_result(ended(RunStatus::Failed), last, &again).next,
             Next::Dead(Some(_))
         ));
         assert_eq!(
-            judge(ended(RunStatus::Paused), facts(), &policy()).next,
+            Verdict::of_result(ended(RunStatus::Paused), facts(), &policy()).next,
             Next::Unknown
         );
     }

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::config::Rate;
 
-/// A rate, as one process of several keeps it.
+/// The share of a rate that one of several processes keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedRate {
-    /// The time between two.
+    /// The time between two that go.
     pub each: Duration,
-    /// How many may go at once.
+    /// The number that may go at once.
     burst: u32,
 }
 
@@ -32,28 +32,28 @@ impl SharedRate {
     }
 }
 
-/// What has gone of a rate. Pure: the time comes in.
+/// The part of a rate that is used up. Pure: the time is an argument.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bucket {
-    /// When it is as if nothing had gone; none: it is now.
+    /// The time at which all of the rate is there again; `None`: now.
     full: Option<Instant>,
 }
 
 impl Bucket {
-    /// How many may go now.
+    /// The number that may go now.
     pub fn room(&self, flow: SharedRate, now: Instant) -> usize {
         let room = flow.span().saturating_sub(self.ahead(now)).as_nanos() / flow.each.as_nanos();
         usize::try_from(room).unwrap_or(usize::MAX)
     }
 
-    /// So many go.
+    /// Uses up this many.
     pub fn take(&mut self, flow: SharedRate, count: usize, now: Instant) {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let from = self.full.map_or(now, |full| full.max(now));
         self.full = from.checked_add(flow.each.saturating_mul(count));
     }
 
-    /// When the next may go, where none may now.
+    /// The time at which the next may go; `None` where one may go now.
     pub fn opens_at(&self, flow: SharedRate, now: Instant) -> Option<Instant> {
         if self.room(flow, now) > 0 {
             return None;
@@ -61,12 +61,12 @@ impl Bucket {
         Some(now + (self.ahead(now) + flow.each).saturating_sub(flow.span()))
     }
 
-    /// Whether it is as if nothing had gone.
+    /// True if all of the rate is there.
     pub fn is_full(&self, now: Instant) -> bool {
         self.ahead(now).is_zero()
     }
 
-    /// Gives one back that was taken and not used.
+    /// Gives back one that was not used.
     pub fn give_back(&mut self, flow: SharedRate) {
         self.full = self.full.and_then(|full| full.checked_sub(flow.each));
     }

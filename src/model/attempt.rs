@@ -85,6 +85,26 @@ impl AttemptResult {
     }
 }
 
+/// The answer to the question what became of a delivery that may have been sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// The run as it stands.
+    Found(Run),
+    /// No run of this id has begun.
+    NotFound,
+    /// There is no way to ask; a sentence for the operator.
+    Unsupported(String),
+    /// There is no answer to rely on.
+    Failed {
+        /// The HTTP status, where there was an answer.
+        status: Option<u16>,
+        /// A sentence for the operator.
+        detail: String,
+        /// The wait that was asked for.
+        retry_after: Option<Duration>,
+    },
+}
+
 /// One finished attempt, as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {

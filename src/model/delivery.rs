@@ -77,22 +77,43 @@ impl DeliveryState {
     }
 }
 
-/// A configured target in the upstream's API.
+/// The destination of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Destination {
-    /// What it is.
+    /// The kind of service.
     pub kind: DestinationKind,
     /// Its id, as the operator wrote it.
     pub id: String,
 }
 
-/// What a destination is.
+/// The kind of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DestinationKind {
-    /// `/v1/agents/{id}/…`
+    /// An agent of the upstream: `/v1/agents/{id}/…`
     Agent,
-    /// `/v1/workflows/{id}/…`
+    /// A workflow of the upstream: `/v1/workflows/{id}/…`
     Workflow,
+    /// A channel: a service that messages are sent to. It has no runs and none of the upstream's keys and budgets.
+    Channel,
+}
+
+impl DestinationKind {
+    /// A stable word for storage and display.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Workflow => "workflow",
+            Self::Channel => "channel",
+        }
+    }
+
+    /// True if deliveries of this kind are runs of the upstream.
+    pub const fn is_upstream(self) -> bool {
+        match self {
+            Self::Agent | Self::Workflow => true,
+            Self::Channel => false,
+        }
+    }
 }
 
 impl Destination {
@@ -182,11 +203,7 @@ const THREADS: Uuid = Uuid::from_u128(0x1e64_9f0b_7c1d_5a53_8b1e_52a0_93d7_c4f2)
 
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            DestinationKind::Agent => "agent",
-            DestinationKind::Workflow => "workflow",
-        };
-        write!(f, "{kind}/{}", self.id)
+        write!(f, "{}/{}", self.kind.as_str(), self.id)
     }
 }
 
@@ -197,6 +214,7 @@ impl FromStr for Destination {
         let kind = match kind {
             "agent" => DestinationKind::Agent,
             "workflow" => DestinationKind::Workflow,
+            "channel" => DestinationKind::Channel,
             _ => return Err(super::id::InvalidId),
         };
         Ok(Self {

@@ -20,7 +20,7 @@ pub mod role;
 
 pub use account::{Account, Class};
 pub use attachment::{Attachment, AttachmentId};
-pub use attempt::{Attempt, AttemptResult, Run, RunStatus};
+pub use attempt::{Attempt, AttemptResult, Lookup, Run, RunStatus};
 pub use block::{Block, bucket, network};
 pub use clock::{Clock, Timestamp};
 pub use delivery::{DeliveryState, Destination, DestinationKind, Overlap, OverlapMode, Route};

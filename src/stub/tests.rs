@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::config::{self, RunMode};
-use crate::model::{AttemptResult, Run, RunStatus};
+use crate::model::{AttemptResult, Lookup, Run, RunStatus};
 use crate::net::Client;
-use crate::upstream::{Budget, Call, CallBody, Lookup, Upstream};
+use crate::upstream::{Budget, Call, InvokeBody, Upstream};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -79,7 +79,7 @@ impl World {
 fn call(id: &str, text: &str) -> Call {
     Call {
         path: "/v1/agents/a%2Fb/invoke".into(),
-        body: CallBody::new(text, Some(id.to_owned())),
+        body: InvokeBody::new(text, Some(id.to_owned())),
         timeout: None,
         key: None,
         run: RunMode::Call,

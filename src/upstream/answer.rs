@@ -1,8 +1,8 @@
 //! An HTTP response as an [`AttemptResult`] or a [`Lookup`].
 //!
-//! What decides is whether something may have run. A refusal is believed only where the upstream's contract says that
-//! nothing has; a 5xx from something in between proves nothing. Any 2xx ends a blocking call, readable or not: what
-//! cannot be read comes out as a completed run whose status text is [`UNREADABLE`].
+//! The decision is whether something may have run. A refusal is believed only where the upstream's contract says that
+//! nothing has; a 5xx from a proxy in between proves nothing. Any 2xx ends a blocking call, readable or not: an answer that
+//! cannot be read becomes a completed run whose status text is [`UNREADABLE`].
 
 use std::time::Duration;
 
@@ -12,28 +12,27 @@ use http::{Response, StatusCode};
 use jiff::fmt::rfc2822::DateTimeParser;
 use serde_json::Value;
 
-use super::Lookup;
 use crate::config::Secret;
-use crate::model::{AttemptResult, Run, RunStatus, Timestamp};
+use crate::model::{AttemptResult, Lookup, Run, RunStatus, Timestamp};
 use crate::text;
 
-/// The status text of a run whose call ended well, but with an answer that is no task.
+/// The status text of a run whose call ended well, but with an answer that is not a task.
 pub const UNREADABLE: &str = "unreadable";
 
-/// How much of the upstream's words is kept, in characters.
+/// The longest text of the upstream's that is kept, in characters.
 const MAX_DETAIL: usize = 500;
 
-/// How much of an error is looked at, in bytes.
+/// The longest part of an error that is read, in bytes.
 const MAX_ERROR: usize = 64 * 1024;
 
 /// The largest task object that is kept whole.
 const MAX_TASK: usize = 1 << 20;
 
-/// How deep in an error the innermost text is looked for.
+/// The depth to which the innermost text of an error is searched for.
 const MAX_DEPTH: usize = 16;
 
-/// What a call of `…/invoke` came to. `key` is what must not be repeated, `now` what dates are measured by where the
-/// answer has none itself.
+/// The result of a call of `…/invoke`. `key` is masked in what is repeated; `now` is the time that dates are compared with
+/// where the answer has none itself.
 pub fn invoke(answer: &Response<Bytes>, key: Option<&Secret>, now: Timestamp) -> AttemptResult {
     let status = answer.status();
     if status.is_success() {
@@ -45,7 +44,7 @@ pub fn invoke(answer: &Response<Bytes>, key: Option<&Secret>, now: Timestamp) ->
         StatusCode::TOO_MANY_REQUESTS => true,
         // The upstream says of itself that it did not take the call, if it says when to come back.
         StatusCode::SERVICE_UNAVAILABLE => retry_after.is_some(),
-        // From something in between that ran out of patience; behind it the call may be running.
+        // A proxy in between timed out; behind it the call may be running.
         StatusCode::REQUEST_TIMEOUT => false,
         status => !status.is_server_error(),
     };
@@ -66,7 +65,7 @@ pub fn invoke(answer: &Response<Bytes>, key: Option<&Secret>, now: Timestamp) ->
     }
 }
 
-/// What `GET /v1/tasks/{id}` says. Only the API's own 404 means that there is no such run.
+/// The answer to `GET /v1/tasks/{id}`. Only the API's own 404 means that there is no such run.
 pub fn lookup(answer: &Response<Bytes>, key: Option<&Secret>, now: Timestamp) -> Lookup {
     let status = answer.status();
     if status.is_success() {
@@ -74,12 +73,12 @@ pub fn lookup(answer: &Response<Bytes>, key: Option<&Secret>, now: Timestamp) ->
             Some(run) => Lookup::Found(run),
             None => Lookup::Failed {
                 status: Some(status.as_u16()),
-                detail: "the answer is no task".into(),
+                detail: "the answer is not a task".into(),
                 retry_after: None,
             },
         };
     }
-    // A page that says 404 comes from something in between, which knows nothing of runs.
+    // An HTML page with a 404 comes from a proxy in between, which knows nothing about runs.
     if status == StatusCode::NOT_FOUND && !is_html(answer) {
         return Lookup::NotFound;
     }
@@ -108,7 +107,7 @@ pub(super) fn unreadable() -> Run {
     }
 }
 
-/// Whether a refusal speaks of the plan or the bill rather than of pace: waiting does not help then.
+/// True if a refusal is about the plan or the bill and not about the rate: waiting does not help then.
 pub fn speaks_of_plan(detail: &str) -> bool {
     let detail = detail.to_ascii_lowercase();
     [
@@ -124,7 +123,7 @@ pub fn speaks_of_plan(detail: &str) -> bool {
     .any(|word| detail.contains(word))
 }
 
-/// A task object, read tolerantly: only a status must be there.
+/// Reads a task object tolerantly: only the status is required.
 pub(super) fn run(body: &[u8]) -> Option<Run> {
     // An agent's answer may end in half a character as well.
     let task: Value = serde_json::from_str(&text::mended(text::json(body, None).text)).ok()?;
@@ -149,7 +148,7 @@ pub(super) fn run(body: &[u8]) -> Option<Run> {
     })
 }
 
-/// What the upstream said of an error: its innermost text, on one line, cut, without the key.
+/// The upstream's text about an error: the innermost text, on one line, cut, without the key.
 fn detail(answer: &Response<Bytes>, key: Option<&Secret>) -> String {
     if answer.status().is_redirection() {
         return "a redirect, which is not followed".into();
@@ -183,7 +182,7 @@ fn innermost(value: &Value, depth: usize) -> Option<String> {
     match value {
         Value::String(text) if text.trim().is_empty() => None,
         Value::String(text) => Some(innermost_in_text(text, depth).unwrap_or_else(|| text.clone())),
-        // A list of what is wrong with the body: where, and what.
+        // A list of problems with the body: the place and the problem.
         Value::Array(all) => {
             let all: Vec<String> = all
                 .iter()
@@ -213,7 +212,7 @@ fn innermost(value: &Value, depth: usize) -> Option<String> {
     }
 }
 
-/// An error printed into a text, as JSON or as Python would write it: `429: {'detail': {'detail': '…'}}`.
+/// Reads an error that stands in a text, as JSON or as Python writes it: `429: {'detail': {'detail': '…'}}`.
 fn innermost_in_text(text: &str, depth: usize) -> Option<String> {
     let printed = &text[text.find(['{', '['])?..];
     if let Ok(json) = serde_json::from_str::<Value>(printed) {
@@ -230,12 +229,12 @@ fn innermost_in_text(text: &str, depth: usize) -> Option<String> {
         })
 }
 
-/// One line that can be logged: the key masked, what is no printable character escaped, cut.
+/// One line that can be logged: the key masked, unprintable characters escaped, cut.
 fn clean(text: &str, key: Option<&Secret>) -> String {
     let key = key
         .and_then(Secret::expose_text)
         .filter(|key| !key.is_empty());
-    // Masked before it is cut, or half a key could stand at the end.
+    // The key is masked before the text is cut, or half a key could stand at the end.
     let text = key.map_or_else(|| text.to_owned(), |key| text.replace(key, "***"));
     if text.is_empty() {
         return "no text".into();
@@ -246,7 +245,7 @@ fn clean(text: &str, key: Option<&Secret>) -> String {
             out.push('…');
             break;
         }
-        // Line breaks by another name, and marks that make the rest of a line read backwards.
+        // Other line separators, and marks that reverse the direction of a line.
         let misleads = matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if c.is_control() || misleads {
             out.extend(c.escape_default());
@@ -257,15 +256,15 @@ fn clean(text: &str, key: Option<&Secret>) -> String {
     out
 }
 
-/// `Retry-After`, in seconds or as a date, between a second and an hour. None where it says nothing sensible.
+/// `Retry-After`, in seconds or as a date, bounded to between a second and an hour. `None` where it cannot be read.
 pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let digits = text.strip_prefix('-').unwrap_or(text);
     if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
-        // As far as it can be read at all; too many digits are too long a wait.
+        // Too many digits for a number are too long a wait.
         return text.parse::<f64>().ok().map(within_bounds);
     }
-    // By the upstream's own clock where it tells the time.
+    // The upstream's own clock counts, where it sends its time.
     let now = headers
         .get(DATE)
         .and_then(|date| date.to_str().ok())
@@ -274,7 +273,7 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
     date(text).map(|then| within_bounds(then.since(now).as_secs_f64()))
 }
 
-/// `X-RateLimit-Reset`: seconds to go, or a point in time in seconds or milliseconds since 1970.
+/// `X-RateLimit-Reset`: seconds from now, or a point in time in seconds or milliseconds since 1970.
 pub(super) fn limit_reset(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let number: f64 = headers
         .get("x-ratelimit-reset")?
@@ -292,7 +291,7 @@ pub(super) fn limit_reset(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
 }
 
 fn within_bounds(seconds: f64) -> Duration {
-    // What is no number is not larger either.
+    // A NaN is not larger than anything and becomes one second.
     Duration::from_secs_f64(if seconds > 1.0 {
         seconds.min(3_600.0)
     } else {
@@ -300,7 +299,7 @@ fn within_bounds(seconds: f64) -> Duration {
     })
 }
 
-/// A date as HTTP writes it.
+/// Reads a date as HTTP writes it.
 fn date(text: &str) -> Option<Timestamp> {
     DateTimeParser::new()
         .parse_timestamp(text.trim())

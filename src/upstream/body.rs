@@ -21,10 +21,10 @@ const SOURCE: &str = "webhook";
 
 /// The body of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CallBody {
+pub struct InvokeBody {
     /// The message with its files and its user.
     pub input: CallInput,
-    /// The upstream's id for the run; the upstream chooses one where there is none.
+    /// The upstream's id for the run. Without one the upstream chooses it.
     pub id: Option<String>,
     /// Tokens for the agent's own tools. Their text is written as it is: numbers in it keep their digits.
     pub user_tokens: Option<Tokens>,
@@ -47,7 +47,7 @@ pub struct CallInput {
     pub user: Option<UserDetails>,
 }
 
-impl CallBody {
+impl InvokeBody {
     /// A body with a message, an id and nothing else.
     pub fn new(text: impl Into<String>, id: Option<String>) -> Self {
         Self {
@@ -81,7 +81,7 @@ impl CallBody {
     }
 }
 
-impl Serialize for CallBody {
+impl Serialize for InvokeBody {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut body = serializer.serialize_map(None)?;
         body.serialize_entry("input", &self.input)?;
@@ -105,25 +105,25 @@ impl Serialize for CallBody {
     }
 }
 
-impl<'de> Deserialize<'de> for CallBody {
+impl<'de> Deserialize<'de> for InvokeBody {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(BodyVisitor)
     }
 }
 
-/// Reads a body that was written by [`CallBody`]. A derived reader would lose the order of `fields`.
+/// Reads a body that was written by [`InvokeBody`]. A derived reader would lose the order of `fields`.
 struct BodyVisitor;
 
 impl<'de> Visitor<'de> for BodyVisitor {
-    type Value = CallBody;
+    type Value = InvokeBody;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the body of a call")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<CallBody, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<InvokeBody, A::Error> {
         let mut input = None;
-        let mut body = CallBody::new(String::new(), None);
+        let mut body = InvokeBody::new(String::new(), None);
         while let Some(name) = map.next_key::<String>()? {
             match name.as_str() {
                 "input" => input = Some(map.next_value()?),

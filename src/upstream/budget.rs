@@ -1,9 +1,8 @@
-//! How many requests the upstream may get: runs and questions for runs draw on one budget, each waiting for its turn.
+//! Budget of requests to the upstream: runs and questions for runs draw on one rate, each waiting for its turn.
 //!
-//! What is promised: turns go by the same rule as the places of a claim (`inbox/fair.rs`), so that no account and no
-//! class keeps another waiting; those of one account and class come in the order in which they were asked for; whoever
-//! gives up waiting has taken none. A tenth of a rate may go at once and the rest comes evenly, so that no stretch of time sees more than a tenth
-//! over the rate.
+//! Promises: turns are shared by the same rule as the places of a claim (`inbox/fair.rs`), so that no account and no class
+//! keeps another waiting; those of one account and class come in the order in which they were asked for; a request that
+//! gives up waiting has taken no turn. A tenth of the rate may go at once ([`crate::limit::Bucket`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,25 +15,25 @@ use crate::inbox::{Shares, Terms};
 use crate::limit::{Bucket, SharedRate};
 use crate::model::{Account, Class, Destination, DestinationKind, Overlap, Route};
 
-/// Who asks for turns.
+/// The share of the budget that a request draws on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Draw {
-    /// On whose behalf.
+    /// The account that the request is made for.
     pub account: Account,
-    /// How urgent.
+    /// Its urgency.
     pub class: Class,
-    /// Whether for a delivery that was claimed for it.
+    /// True for a request of a delivery that was claimed for it.
     pub claimed: bool,
 }
 
-/// A budget; without a rate there is always a turn. Clones draw on the same.
+/// A budget; without a rate there is always a turn. Clones draw on the same budget.
 #[derive(Clone, Debug, Default)]
 pub struct Budget(Arc<BudgetState>);
 
 #[derive(Debug, Default)]
 struct BudgetState {
     drawn: Mutex<Drawn>,
-    /// Held by the one of those who wait that hands turns out.
+    /// Held by the one waiting request that hands the turns out.
     hands_out: tokio::sync::Mutex<()>,
 }
 
@@ -44,7 +43,7 @@ struct Drawn {
     replicas: u32,
     foreign_share: u32,
     bucket: Bucket,
-    /// Requests that were promised to come and have not yet asked for their turn.
+    /// The number of requests that were promised to come and have not yet asked for their turn.
     expected: usize,
     waiting: BTreeMap<Draw, VecDeque<oneshot::Sender<()>>>,
     shares: Shares,
@@ -64,7 +63,7 @@ impl Default for Drawn {
     }
 }
 
-/// How long whoever hands turns out sleeps at most: the rate may be another by then.
+/// The longest sleep of the request that hands turns out: the rate may be another one by then.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 impl Drawn {
@@ -72,7 +71,7 @@ impl Drawn {
         self.rate.map(|rate| SharedRate::new(rate, self.replicas))
     }
 
-    /// Gives the turns that there are to those who are next. Says when there is another.
+    /// Gives the turns that there are to the next requests. Returns the time of the next turn.
     fn hand_out(&mut self, now: Instant) -> Instant {
         while let Some(flow) = self.flow() {
             if let Some(at) = self.bucket.opens_at(flow, now) {
@@ -81,19 +80,19 @@ impl Drawn {
             let Some(next) = self.next() else {
                 return now + flow.each;
             };
-            // Whoever has given up takes no turn.
+            // A request that has given up takes no turn.
             if next.send(()).is_ok() {
                 self.bucket.take(flow, 1, now);
             }
         }
         while let Some(next) = self.next() {
-            // Without a rate there is a turn for everybody.
+            // Without a rate there is a turn for every request.
             let _ = next.send(());
         }
         now + LONGEST_SLEEP
     }
 
-    /// The next of those who wait.
+    /// Takes the next of the waiting requests.
     fn next(&mut self) -> Option<oneshot::Sender<()>> {
         let mut groups: Vec<(i64, Route)> = Vec::new();
         for (number, draw) in (0..).zip(self.waiting.keys()) {
@@ -112,7 +111,7 @@ impl Drawn {
         next
     }
 
-    /// How many of those who wait do so for a delivery.
+    /// The number of waiting requests of claimed deliveries.
     fn claimed(&self) -> usize {
         self.waiting
             .iter()
@@ -123,7 +122,7 @@ impl Drawn {
 }
 
 impl Draw {
-    /// As the rule knows those who share.
+    /// The route by which the rule of sharing knows it.
     fn as_route(&self) -> Route {
         let destination = Destination {
             kind: DestinationKind::Agent,
@@ -138,7 +137,7 @@ impl Draw {
     }
 }
 
-/// The terms on which turns are dealt: whoever waits may have one.
+/// The terms on which turns are shared: every waiting request may have one.
 struct Everything(u32);
 
 impl Terms for Everything {
@@ -159,23 +158,23 @@ impl Terms for Everything {
 }
 
 impl Budget {
-    /// Holds this rate from now on; what has gone stays gone.
+    /// Keeps to this rate from now on; turns that were taken stay taken.
     pub fn set(&self, rate: Option<Rate>) {
         self.drawn().rate = rate;
     }
 
-    /// Of a hundred turns, how many callers with foreign keys have while others wait as well.
+    /// Sets the percentage of turns for callers with foreign keys while others wait as well.
     pub fn set_foreign_share(&self, share: u32) {
         self.drawn().foreign_share = share;
     }
 
-    /// Keeps to the share that one of so many processes has.
+    /// Keeps to the share of one among this many processes.
     pub fn share(&self, replicas: u32) {
         self.drawn().replicas = replicas.max(1);
     }
 
-    /// How many requests may be promised to come now. While others wait for turns that is one, which then waits among
-    /// them as its account and class do: who is next is for the rule to say.
+    /// The number of requests that may be promised to come now. While others wait for turns it is one, which then waits
+    /// among them: the rule of sharing decides which is next.
     pub fn room(&self, now: Instant) -> usize {
         let drawn = self.drawn();
         let Some(flow) = drawn.flow() else {
@@ -187,7 +186,7 @@ impl Budget {
         1_usize.saturating_sub(drawn.expected + drawn.claimed())
     }
 
-    /// When there is room again, where there is none now.
+    /// The time at which there is room again; `None` where there is room now.
     pub fn opens_at(&self, now: Instant) -> Option<Instant> {
         let drawn = self.drawn();
         let flow = drawn.flow()?;
@@ -196,19 +195,19 @@ impl Budget {
         }
         let room = drawn.bucket.room(flow, now);
         match drawn.bucket.opens_at(flow, now) {
-            // All that may go is promised already.
+            // Everything that may go is promised already.
             None if room <= drawn.expected => Some(now + flow.each),
             opens_at => opens_at,
         }
     }
 
-    /// Promises a request. The promise is dropped just before the request asks for its turn, or when it will not come.
+    /// Promises a request. The promise is dropped just before the request asks for its turn, or if it will not come.
     pub fn expect(&self) -> Expected {
         self.drawn().expected += 1;
         Expected(self.clone())
     }
 
-    /// How long a request would wait for its turn now, about.
+    /// The time that a request would wait for its turn now, approximately.
     pub(super) fn wait(&self, draw: &Draw, now: Instant) -> Duration {
         let drawn = self.drawn();
         let Some(flow) = drawn.flow() else {
@@ -229,7 +228,7 @@ impl Budget {
                 .saturating_mul(u32::try_from(before.sum::<usize>()).unwrap_or(u32::MAX))
     }
 
-    /// Waits for a turn, and takes it.
+    /// Waits for a turn and takes it.
     pub(super) async fn turn(&self, draw: &Draw) {
         let told = {
             let mut drawn = self.drawn();
@@ -260,7 +259,7 @@ impl Budget {
         waiting.had = true;
     }
 
-    /// Hands turns out as they come, once nobody else does. Does not return.
+    /// Hands turns out as they come, as soon as no other request does. Does not return.
     async fn hand_out(&self) {
         let _only = self.0.hands_out.lock().await;
         loop {
@@ -270,7 +269,7 @@ impl Budget {
         }
     }
 
-    // Changed in one go each: a panic leaves nothing half done.
+    // Each change is one step: a panic leaves nothing half done.
     fn drawn(&self) -> MutexGuard<'_, Drawn> {
         self.0.drawn.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -287,7 +286,7 @@ impl Drop for Expected {
     }
 }
 
-/// A turn that somebody waits for; given back when that one gives up.
+/// A request that waits for a turn. If it gives up, the turn is given back.
 struct BudgetWaiter<'a> {
     budget: &'a Budget,
     told: oneshot::Receiver<()>,
@@ -300,13 +299,13 @@ impl Drop for BudgetWaiter<'_> {
             return;
         }
         let mut drawn = self.budget.drawn();
-        // Told, and gone before it was heard.
+        // The turn came, and the request was gone before it was taken.
         if self.told.try_recv().is_ok()
             && let Some(flow) = drawn.flow()
         {
             drawn.bucket.give_back(flow);
         }
-        // Its place is not counted any more.
+        // The request is not counted any more.
         self.told.close();
         for line in drawn.waiting.values_mut() {
             line.retain(|other| !other.is_closed());

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::body::{CallBody, CallInput};
+use super::body::{CallInput, InvokeBody};
 use super::collected::{self, CollectedMessage};
 use super::fence::{EVENT, NAMES, around_names};
 use super::path;
@@ -25,12 +25,12 @@ pub struct Call {
     /// The path and the query, below the base URL.
     pub path: String,
     /// The body; a structure until the call is sent or sealed.
-    pub body: CallBody,
+    pub body: InvokeBody,
     /// The time it may take, where the source sets one.
     pub timeout: Option<Duration>,
     /// The key it is sent with; without one, the configured key is used.
     pub key: Option<Secret>,
-    /// How its run is made. The path says the same.
+    /// The mode of its run, which the path contains as well.
     pub run: RunMode,
 }
 
@@ -181,14 +181,15 @@ impl Call {
         context: Vec<String>,
     ) -> Self {
         let collection = match event.destination.kind {
-            DestinationKind::Agent => "agents",
             DestinationKind::Workflow => "workflows",
+            // A channel is no part of the upstream's API, and no call is made for one.
+            DestinationKind::Agent | DestinationKind::Channel => "agents",
         };
         let (id, version) = (&event.destination.id, source.run.version.as_deref());
         let fields = source.run.fields.iter();
         Self {
             path: path::invoke(collection, id, run, version),
-            body: CallBody {
+            body: InvokeBody {
                 input: CallInput {
                     files: Vec::new(),
                     text,

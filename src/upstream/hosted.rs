@@ -9,7 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::answer;
-use super::body::{CallBody, CallInput};
+use super::body::{CallInput, InvokeBody};
 use super::fence::{self, EVENT, NAMES};
 use super::path;
 use super::text::prompt;
@@ -36,7 +36,7 @@ pub fn body(
     id: Option<&str>,
     event: EventId,
     marks: &Marks,
-) -> CallBody {
+) -> InvokeBody {
     let (text, context) = text_and_context(call, dropin, event, marks);
     let id = id
         .or(call.id.as_deref())
@@ -46,7 +46,7 @@ pub fn body(
         let name = Cow::Borrowed("disable_attachment_injection");
         fields.push((name, true.into()));
     }
-    CallBody {
+    InvokeBody {
         input: CallInput {
             files: Vec::new(),
             text,

@@ -30,10 +30,10 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use crate::config::{self, RunMode, Secret};
-use crate::model::{AttemptResult, Clock, Run, RunStatus};
+use crate::model::{AttemptResult, Clock, Lookup, Run, RunStatus};
 use crate::net::{Client, LoopGuard, SendError};
 
-pub use body::{CallBody, CallInput};
+pub use body::{CallInput, InvokeBody};
 pub use budget::{Budget, Draw, Expected};
 pub use call::{Call, MissingFile};
 pub use fence::same_message;
@@ -57,24 +57,6 @@ pub struct Upstream {
     draw: Draw,
     mark: Option<LoopGuard>,
     clock: Clock,
-}
-
-/// The upstream's answer to the question for a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lookup {
-    /// The run as it stands.
-    Found(Run),
-    /// No run of this id has begun.
-    NotFound,
-    /// There is no answer to rely on.
-    Failed {
-        /// The HTTP status, where there was an answer.
-        status: Option<u16>,
-        /// A sentence for the operator.
-        detail: String,
-        /// The wait that the upstream asked for.
-        retry_after: Option<Duration>,
-    },
 }
 
 impl Upstream {

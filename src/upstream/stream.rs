@@ -1,8 +1,8 @@
-//! A run that is told as it goes (`…/invoke/stream`): server-sent events, read until the one that says the run has
-//! ended. The end is that event and not the closing of the connection.
+//! Streamed runs (`…/invoke/stream`): server-sent events, read until the one that says the run has ended. The end is that
+//! event and not the closing of the connection.
 //!
-//! The parser is pure and bounded: fed with pieces however they are cut, it gives whole events. Of an event only its
-//! data is looked at; comments, other fields and types that nobody knows are passed over; lines end in LF, CRLF or CR.
+//! The parser is pure and bounded: fed with pieces however they are cut, it returns whole events. Only the data of an event
+//! is read; comments, other fields and unknown types are skipped; lines end in LF, CRLF or CR.
 
 use std::borrow::Cow;
 
@@ -14,30 +14,30 @@ use serde_json::value::RawValue;
 use super::answer;
 use crate::model::{AttemptResult, Run};
 
-/// The end of a run.
+/// The type of the event that ends a run.
 const FINISHED: &str = "task_finished";
 
-/// What is longer than was allowed.
+/// The error of a line or an event that is longer than allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLong;
 
-/// Reads events from pieces of a stream.
+/// Parser of server-sent events that takes a stream in pieces.
 #[derive(Debug)]
 pub struct SseParser {
-    /// How long a line, and the data of an event, may be.
+    /// The longest line, and the longest data of an event, in bytes.
     limit: usize,
-    /// The line that is not whole yet.
+    /// The part of a line that has come so far.
     line: Vec<u8>,
-    /// The data of the event that is not whole yet.
+    /// The data of an event that has come so far.
     data: Option<Vec<u8>>,
-    /// Whether the last piece ended in a CR, which an LF may follow.
+    /// True if the last piece ended in a CR, which an LF may follow.
     after_cr: bool,
-    /// Whether nothing has come yet; a byte order mark may.
+    /// True while nothing has come yet; a byte order mark may.
     first: bool,
 }
 
 impl SseParser {
-    /// A parser that holds so many bytes at most, twice.
+    /// A parser that holds at most this many bytes of a line and of an event.
     pub fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -48,7 +48,7 @@ impl SseParser {
         }
     }
 
-    /// Takes the next piece; gives the data of every event that is whole with it.
+    /// Takes the next piece; returns the data of every event that is complete with it.
     pub fn feed(&mut self, mut piece: &[u8]) -> Result<Vec<Vec<u8>>, TooLong> {
         let mut whole = Vec::new();
         if std::mem::take(&mut self.after_cr) && piece.first() == Some(&b'\n') {
@@ -77,7 +77,7 @@ impl SseParser {
         Ok(())
     }
 
-    /// Takes the line that is whole now; gives the event that it ends.
+    /// Takes the line that is complete now; returns the event that it ends.
     fn end_line(&mut self) -> Result<Option<Vec<u8>>, TooLong> {
         let line = std::mem::take(&mut self.line);
         let mut line = line.as_slice();
@@ -93,7 +93,7 @@ impl SseParser {
         let value = match value.strip_prefix(b":") {
             Some(value) => value.strip_prefix(b" ").unwrap_or(value),
             None if value.is_empty() => value,
-            // Another field whose name begins alike.
+            // Another field, whose name begins with the same letters.
             None => return Ok(None),
         };
         match &mut self.data {
@@ -108,7 +108,7 @@ impl SseParser {
     }
 }
 
-/// An event of the upstream's; older ones call their type `event`.
+/// An event of the upstream; older ones call their type `event`.
 #[derive(Deserialize)]
 struct UpstreamEvent<'a> {
     #[serde(borrow, rename = "type")]
@@ -119,18 +119,18 @@ struct UpstreamEvent<'a> {
     data: Option<&'a RawValue>,
 }
 
-/// What an event says of the end of its run.
+/// The end of a run, as far as an event reports it.
 #[derive(Debug, PartialEq, Eq)]
 enum RunEnd {
-    /// Nothing.
+    /// The event is about something else.
     Other,
-    /// It has ended so.
+    /// The run has ended like this.
     Ended(Box<Run>),
-    /// It has ended, but how cannot be read.
+    /// The run has ended, but its task cannot be read.
     Unreadable,
 }
 
-fn said(data: &[u8]) -> RunEnd {
+fn run_end(data: &[u8]) -> RunEnd {
     let Ok(told) = serde_json::from_slice::<UpstreamEvent<'_>>(data) else {
         return RunEnd::Other;
     };
@@ -143,7 +143,7 @@ fn said(data: &[u8]) -> RunEnd {
     run.map_or(RunEnd::Unreadable, |run| RunEnd::Ended(Box::new(run)))
 }
 
-/// Reads a stream to the end of its run. Whoever waits bounds the wait.
+/// Reads a stream to the end of its run. The caller bounds the time.
 pub(super) async fn read(mut body: Incoming, limit: u64) -> AttemptResult {
     let mut events = SseParser::new(usize::try_from(limit).unwrap_or(usize::MAX));
     while let Some(frame) = body.frame().await {
@@ -164,12 +164,12 @@ pub(super) async fn read(mut body: Incoming, limit: u64) -> AttemptResult {
             ));
         };
         for data in whole {
-            match said(&data) {
+            match run_end(&data) {
                 RunEnd::Other => {}
                 RunEnd::Ended(run) => return AttemptResult::Ran(*run),
                 RunEnd::Unreadable => {
                     return AttemptResult::Ambiguous(
-                        "the stream ended with something that is no task".into(),
+                        "the stream ended with something that is not a task".into(),
                     );
                 }
             }
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn only_the_finished_task_ends_a_run() {
-        let ended = |text: &str| said(text.as_bytes());
+        let ended = |text: &str| run_end(text.as_bytes());
         for other in [
             "",
             "not JSON",
@@ -284,7 +284,7 @@ mod tests {
         #[test]
         fn any_bytes_do_no_harm(text in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = SseParser::new(50).feed(&text);
-            said(&text);
+            run_end(&text);
         }
     }
 }

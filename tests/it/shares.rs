@@ -12,7 +12,7 @@ use sluicegate::model::{
     Accepted, Account, Class, Clock, DeliveryId, Destination, EventId, NewDelivery, NewEvent,
     Params, Strength,
 };
-use sluicegate::upstream::{Call, CallBody};
+use sluicegate::upstream::{Call, InvokeBody};
 
 use crate::world::{Gateway, Upstream, event_id, json, wait_for};
 
@@ -44,7 +44,7 @@ async fn foreign_calls(folder: &Path, count: usize) {
         .to_string();
         let call = Call {
             path: "/v1/agents/a/invoke".into(),
-            body: CallBody::new(format!("theirs {number}"), Some(upstream_id.clone())),
+            body: InvokeBody::new(format!("theirs {number}"), Some(upstream_id.clone())),
             timeout: None,
             key: Some(Secret::new("the caller's key", "a-key-nobody-knows")),
             run: RunMode::Call,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use sluicegate::config::{Config, Problems, Secret};
-use sluicegate::dispatch::{Dispatcher, Throttle};
+use sluicegate::dispatch::{Dispatcher, DispatcherParts, Throttle};
 use sluicegate::inbox::seal::Sealer;
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::inbox::*;
@@ -187,12 +187,16 @@ async fn f21_a_process_that_lost_its_standing_breaks_its_calls_off_and_claims_no
     let client = Client::new(Duration::from_secs(5), None).unwrap();
     let dispatcher = Arc::new(Dispatcher::new(
         &config,
-        inbox.clone(),
         Upstream::new(&config.upstream, client, budget.clone()),
-        Arc::new(Sealer::new(&Secret::new("k", "0123456789abcdef0123456789abcdef")).unwrap()),
-        Throttle::new(budget, metrics.clone()),
-        metrics.clone(),
-        Clock::system(),
+        DispatcherParts {
+            inbox: inbox.clone(),
+            sealer: Arc::new(
+                Sealer::new(&Secret::new("k", "0123456789abcdef0123456789abcdef")).unwrap(),
+            ),
+            throttle: Throttle::new(budget, metrics.clone()),
+            metrics: metrics.clone(),
+            clock: Clock::system(),
+        },
     ));
     let ((stop, stopping), (_hurry, hurry)) = (watch::channel(false), watch::channel(false));
     let dispatch = tokio::spawn(Dispatcher::run(

@@ -14,7 +14,7 @@ use sluicegate::model::{
     Accepted, Account, Class, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Params,
     Strength, Timestamp,
 };
-use sluicegate::upstream::{Call, CallBody};
+use sluicegate::upstream::{Call, InvokeBody};
 
 use crate::world::{API_KEY, Gateway, TOKEN, Upstream, json, signal, wait_for};
 
@@ -495,7 +495,7 @@ async fn put(folder: &std::path::Path, key: &str, text: &str) -> EventId {
     .to_string();
     let call = Call {
         path: "/v1/agents/a/invoke".into(),
-        body: CallBody::new(text, Some(upstream_id.clone())),
+        body: InvokeBody::new(text, Some(upstream_id.clone())),
         timeout: None,
         key: Some(Secret::new("the caller's key", PLANTED)),
         run: RunMode::Call,

@@ -1,0 +1,89 @@
+//! Targets: the services that deliveries go to, one for each kind of destination.
+//!
+//! A target makes a delivery ready, sends it, and says what became of one that may have been sent before. Everything else
+//! is the dispatcher's and the same for every target: lanes, caps, rates, breakers, pauses, retries, dead letters and
+//! what an operator sees of them.
+
+mod file;
+mod upstream;
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::inbox::{Claimed, Turn};
+use crate::model::{AttemptResult, Lookup};
+
+pub(super) use file::FileDelivery;
+pub(super) use upstream::UpstreamTarget;
+
+/// A service that deliveries of one kind go to.
+#[async_trait]
+pub trait Target: fmt::Debug + Send + Sync {
+    /// Makes a delivery ready to be sent. Nothing is sent yet, and a later attempt may do the same again.
+    async fn prepare<'a>(
+        &'a self,
+        claimed: &'a Claimed,
+    ) -> Result<Box<dyn Shipment + 'a>, PrepareError>;
+
+    /// True if the service has one record for a whole conversation, so that a record under the delivery's id may show
+    /// an earlier message. Otherwise a record always is the delivery's own.
+    fn has_record_per_conversation(&self) -> bool {
+        false
+    }
+
+    /// The message that an earlier delivery of this delivery's conversation sent, for comparing it with a record.
+    fn text_of(&self, claimed: &Claimed, earlier: &Turn) -> String {
+        let _ = (claimed, earlier);
+        String::new()
+    }
+}
+
+/// A delivery that is ready to be sent.
+#[async_trait]
+pub trait Shipment: Send + Sync {
+    /// The message, for comparing it with a record of the service.
+    fn text(&self) -> &str;
+
+    /// Adds what is good only from now on, such as links to files. Called once, just before it is sent. An error is a
+    /// sentence; the delivery is tried again.
+    async fn complete(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Sends it once.
+    async fn send(&self) -> AttemptResult;
+
+    /// Asks the service what became of it.
+    async fn look_up(&self) -> Lookup;
+
+    /// The time after which a send that has not ended says nothing about the service: it may work for long.
+    fn longest_send(&self) -> Option<Duration> {
+        None
+    }
+
+    /// True if a send only starts something whose end is to be asked for.
+    fn is_started_only(&self) -> bool {
+        false
+    }
+
+    /// True if it is sent with a key of its caller's, and not with one of the gateway's.
+    fn has_own_key(&self) -> bool {
+        false
+    }
+}
+
+/// The reason why a delivery cannot be made ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PrepareError {
+    /// Something is missing that may be there at another time; a sentence. The delivery is tried again.
+    NotNow(String),
+    /// It can never be sent as it is. The delivery is dead.
+    Dead {
+        /// A stable word for the attempt.
+        result: &'static str,
+        /// A sentence for the operator.
+        detail: String,
+    },
+}
