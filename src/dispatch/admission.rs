@@ -372,7 +372,7 @@ mod tests {
         let (a, b) = (route("s", "a"), route("small", "b"));
         world
             .throttle
-            .hold([Pause::Destination(a.destination.clone())], 0);
+            .set_pauses([Pause::Destination(a.destination.clone())], 0);
         assert_eq!(world.would_take(&[a.clone(), b.clone()]), [0, 2]);
         world
             .throttle
