@@ -60,6 +60,9 @@ pub mod telemetry;
 // what the operator wrote
 pub mod config;
 
+// JSON bodies: one reader of the grammar, and what is read with it
+pub mod json;
+
 // bytes as text: character sets, forms, parts
 pub mod text;
 

@@ -446,7 +446,7 @@ fn text_of(input: &[u8]) {
     let _ = fields::split(body).map(|raw| fields::form(raw, declared.as_deref()));
     let mended = sluicegate::text::mended(json);
     if let Ok(value) = serde_json::from_str::<Value>(&mended) {
-        let short = sluicegate::text::shorten(&value.to_string(), 300);
+        let short = sluicegate::json::shorten(&value.to_string(), 300);
         assert!(serde_json::from_str::<Value>(&short).is_ok(), "{short}");
     }
 }

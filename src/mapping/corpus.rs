@@ -15,5 +15,5 @@ pub(super) fn path(name: &str) -> PathBuf {
 
 /// A JSON file of the corpora.
 pub(super) fn cases(name: &str) -> serde_json::Value {
-    super::scan::tree(&std::fs::read_to_string(path(name)).unwrap()).unwrap()
+    crate::json::tree(&std::fs::read_to_string(path(name)).unwrap()).unwrap()
 }

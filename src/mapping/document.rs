@@ -11,10 +11,10 @@ use std::ops::Range;
 
 use serde_json::{Map, Value};
 
-use super::path::{Dotted, Path};
-use super::scan::{self, DEPTH, FoundPieces, JsonFault, NODES, Projection};
+use super::path::Path;
 use super::value::cleared;
 use crate::config::QueryUse;
+use crate::json::{self, DEPTH, Dotted, JsonFault, NODES, Pieces, Projection};
 use crate::model::{ENROL, Name, Received, Refusal, TakenForm, TextNotes};
 use crate::text;
 pub(super) use crate::text::fields::FormFields;
@@ -36,7 +36,7 @@ pub(super) struct ParsedRequest<'a> {
     notes: TextNotes,
     has_nul: Cell<bool>,
     json: Cow<'a, str>,
-    found: FoundPieces,
+    found: Pieces,
     tree: OnceCell<Value>,
 }
 
@@ -139,7 +139,7 @@ impl<'a> ParsedRequest<'a> {
         if let Some(tree) = self.tree.get() {
             return Ok(tree);
         }
-        let tree = scan::tree(&self.json).map_err(refusal)?;
+        let tree = json::tree(&self.json).map_err(refusal)?;
         Ok(self.tree.get_or_init(|| tree))
     }
 
@@ -154,7 +154,7 @@ impl<'a> ParsedRequest<'a> {
             Projection::Members(list) => list,
         };
         if !self.json.trim_ascii_start().starts_with('{') {
-            return scan::part(&self.json, wanted)
+            return json::part(&self.json, wanted)
                 .map(Cow::Owned)
                 .map_err(refusal);
         }
@@ -162,7 +162,7 @@ impl<'a> ParsedRequest<'a> {
         let mut map = Map::new();
         for ((name, below), path) in list.iter().zip(members) {
             if let Some(piece) = self.piece(*path) {
-                map.insert(name.clone(), scan::part(piece, below).map_err(refusal)?);
+                map.insert(name.clone(), json::part(piece, below).map_err(refusal)?);
             }
         }
         Ok(Cow::Owned(map.into()))
@@ -281,7 +281,7 @@ fn is_binary(essence: &str) -> bool {
 /// What a body means.
 struct ParsedBody<'a> {
     json: Cow<'a, str>,
-    found: FoundPieces,
+    found: Pieces,
     form: FormFields<'a>,
     notes: TextNotes,
 }
@@ -310,7 +310,7 @@ impl<'a> ParsedBody<'a> {
         let declared = text::declared(written);
         let read = text::json(body, declared.as_deref());
         if label == Label::Json || read.text.trim_ascii_start().starts_with(['{', '[']) {
-            match scan::extract_noting(&read.text, paths) {
+            match json::extract_noting(&read.text, paths) {
                 Ok((found, halves)) => {
                     let notes = TextNotes {
                         halves,
@@ -364,7 +364,7 @@ impl<'a> ParsedBody<'a> {
     fn of_form(form: FormFields<'a>, notes: TextNotes, paths: &[Dotted]) -> Result<Self, Refusal> {
         if let Some(payload) = fields::payload(form.iter().map(|(name, value)| (&**name, &**value)))
         {
-            match scan::extract_noting(payload, paths) {
+            match json::extract_noting(payload, paths) {
                 Ok((found, halves)) => {
                     let json = Cow::Owned(payload.to_owned());
                     return Ok(Self {
@@ -388,7 +388,7 @@ impl<'a> ParsedBody<'a> {
 
     fn made(value: &Value, paths: &[Dotted]) -> Result<Self, Refusal> {
         let json = value.to_string();
-        let found = scan::extract(&json, paths).map_err(refusal)?;
+        let found = json::extract(&json, paths).map_err(refusal)?;
         Ok(Self {
             json: Cow::Owned(json),
             found,
@@ -420,6 +420,9 @@ pub(super) fn refusal(fault: JsonFault) -> Refusal {
             Refusal::Malformed(format!("the body is not JSON from byte {at} on"))
         }
         JsonFault::Depth => Refusal::Malformed(format!("the body nests {DEPTH} deep or deeper")),
+        JsonFault::RepeatedKey => {
+            Refusal::Malformed("an object of the body has a key twice".into())
+        }
         JsonFault::Nodes => Refusal::Unmappable(format!("the body has more than {NODES} values")),
     }
 }

@@ -12,8 +12,8 @@ use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 
 use super::document::{ParsedRequest, refusal};
-use super::scan::{JsonFault, Scan};
 use crate::config::{Located, Problems};
+use crate::json::{JsonFault, Scan};
 use crate::model::{Received, Refusal, TakenForm, TextNotes, Verified};
 
 /// The most items of a request.
@@ -226,7 +226,7 @@ fn outline<'t>(text: &'t str, paths: &[Vec<ListStep>]) -> Result<Outline<'t>, Js
 /// Reads the next value. `wants` are what is left of the paths that lead here.
 fn value<'t>(scan: &mut Scan<'t>, wants: &[&[ListStep]]) -> Result<Outline<'t>, JsonFault> {
     let first = scan.begin()?;
-    let start = scan.at;
+    let start = scan.at();
     let mut count = 0;
     let inner = match first {
         b'{' if wants.is_empty() => {
@@ -275,7 +275,7 @@ fn value<'t>(scan: &mut Scan<'t>, wants: &[&[ListStep]]) -> Result<Outline<'t>, 
     // What has no items needs no shape.
     let inner = if count == 0 { Inner::Plain } else { inner };
     Ok(Outline {
-        range: start..scan.at,
+        range: start..scan.at(),
         count,
         inner,
     })

@@ -6,8 +6,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::path::Dotted;
-use super::scan;
+use crate::json::{self, Dotted};
 
 /// The member of a task object that holds the agent's answer as text.
 const RESULT: &str = "result";
@@ -37,7 +36,7 @@ impl Getter {
 /// Whether an upstream's answer is a task object at all.
 pub fn is_task(answer: &[u8]) -> bool {
     let text = std::str::from_utf8(answer).unwrap_or_default();
-    text.trim_ascii_start().starts_with('{') && scan::extract(text, &[]).is_ok()
+    text.trim_ascii_start().starts_with('{') && json::extract(text, &[]).is_ok()
 }
 
 /// The task object with its result parsed in place (`json`), or the value at a path of it (`getter`); null where the
@@ -56,7 +55,7 @@ pub fn shape(task: &[u8], getter: Option<&Getter>, json: bool) -> Vec<u8> {
 
 fn get<'t>(text: &'t str, getter: &Getter, json: bool) -> Cow<'t, str> {
     let null = Cow::Borrowed("null");
-    let Ok(found) = scan::extract(text, &[getter.whole.clone(), Dotted::of_key(RESULT)]) else {
+    let Ok(found) = json::extract(text, &[getter.whole.clone(), Dotted::of_key(RESULT)]) else {
         return null;
     };
     let [whole, result] = found.as_slice() else {
@@ -76,20 +75,20 @@ fn get<'t>(text: &'t str, getter: &Getter, json: bool) -> Cow<'t, str> {
 }
 
 fn piece(text: &str, path: &Dotted) -> Option<String> {
-    let found = scan::extract(text, std::slice::from_ref(path)).ok()?;
+    let found = json::extract(text, std::slice::from_ref(path)).ok()?;
     let range: Range<usize> = found.into_iter().next()??;
     Some(text[range].to_owned())
 }
 
 /// The JSON that a JSON string holds.
 fn inner_json(raw: &str) -> Option<String> {
-    let text = scan::string(raw)?;
-    scan::extract(&text, &[]).ok()?;
+    let text = json::string(raw)?;
+    json::extract(&text, &[]).ok()?;
     Some(text.trim().to_owned())
 }
 
 fn parsed_in_place(text: &str) -> Option<Vec<u8>> {
-    let found = scan::extract(text, &[Dotted::of_key(RESULT)]).ok()?;
+    let found = json::extract(text, &[Dotted::of_key(RESULT)]).ok()?;
     let range = found.into_iter().next()??;
     let inner = inner_json(&text[range.clone()])?;
     Some(

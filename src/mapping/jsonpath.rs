@@ -594,8 +594,9 @@ fn number_order(left: &serde_json::Number, right: &serde_json::Number) -> Option
 
 #[cfg(test)]
 mod tests {
-    use super::super::{corpus, scan};
+    use super::super::corpus;
     use super::*;
+    use crate::json;
 
     /// Where the suite and we part, and why.
     const DEVIATIONS: &[(&str, &str)] = &[
@@ -648,11 +649,11 @@ mod tests {
     #[test]
     fn t64_a_costly_query_gives_up() {
         let wide = format!("[{}1]", "[1,2],".repeat(20_000));
-        let tree = scan::tree(&wide).unwrap();
+        let tree = json::tree(&wide).unwrap();
         let costly = JsonPath::parse("$..[?count($..*) > 1]").unwrap();
         assert_eq!(costly.select(&tree), Err(TooCostly));
         let deep = format!("{}{}", "[".repeat(120), "]".repeat(120));
-        let tree = scan::tree(&deep).unwrap();
+        let tree = json::tree(&deep).unwrap();
         let costly = JsonPath::parse("$..*..*..*..*..*").unwrap();
         assert_eq!(costly.select(&tree), Err(TooCostly));
     }
@@ -665,7 +666,7 @@ mod tests {
 
     #[test]
     fn big_numbers_are_compared_by_all_digits() {
-        let tree = scan::tree("[9007199254740992, 9007199254740993]").unwrap();
+        let tree = json::tree("[9007199254740992, 9007199254740993]").unwrap();
         let query = JsonPath::parse("$[?@ > 9007199254740991]").unwrap();
         assert_eq!(query.select(&tree).unwrap().len(), 2);
         let query = JsonPath::parse("$[?@ == $[1]]").unwrap();

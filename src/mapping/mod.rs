@@ -21,7 +21,6 @@ mod near;
 mod notation;
 mod number;
 mod path;
-mod scan;
 mod syntax;
 mod template;
 #[cfg(test)]
@@ -42,13 +41,14 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 
 use crate::config::{Ack, Located, Problems, Provider, QueryUse, SourceConfig};
+use crate::json::Dotted;
 use crate::model::{Marks, Name, Origin, Param, Params, Received, Refusal, TakenForm, Verified};
 
 use document::ParsedRequest;
 use each::ItemLists;
 use filter::{SenderFilter, TypeFilter};
 use kind::Kinds;
-use path::{Dotted, Path, Paths};
+use path::{Path, Paths};
 use template::{Reach, Scope, Template, TemplateUse};
 use thread::{KeySources, Thread};
 use value::{Text, says_something};
@@ -101,11 +101,6 @@ struct MappedPath {
     /// Whether the provider's file names it. Such a path is for every kind of its events: where a kind has something else
     /// at that place, the parameter has no value, and the event is not refused.
     shipped: bool,
-}
-
-/// Whether a text is a JSON document, as the mapping reads documents. One that nests too deep is one.
-pub fn is_json(text: &str) -> bool {
-    !matches!(scan::extract(text, &[]), Err(scan::JsonFault::Syntax(_)))
 }
 
 /// What the mapping found in an event.

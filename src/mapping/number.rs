@@ -114,7 +114,7 @@ fn counted(state: &mut State<'_, '_>, value: &Value, depth: u32) -> Result<Value
     if let Some(number) = value.downcast_object_ref::<SpelledNumber>() {
         return Ok(Value::from(number.near));
     }
-    if depth > super::scan::DEPTH || !holds_spelled(state, value, depth)? {
+    if depth > crate::json::DEPTH || !holds_spelled(state, value, depth)? {
         return Ok(value.clone());
     }
     Ok(match value.kind() {
@@ -141,7 +141,7 @@ fn counted(state: &mut State<'_, '_>, value: &Value, depth: u32) -> Result<Value
 /// Whether there is anything to change in a value.
 fn holds_spelled(state: &mut State<'_, '_>, value: &Value, depth: u32) -> Result<bool, Error> {
     state.consume_fuel(1)?;
-    if depth > super::scan::DEPTH {
+    if depth > crate::json::DEPTH {
         return Ok(false);
     }
     match value.kind() {

@@ -16,10 +16,10 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Undefi
 use super::document::ParsedRequest;
 use super::fence::{CUT, EXPLAINED, Fence};
 use super::number;
-use super::path::{Dotted, Paths};
-use super::scan::Projection;
+use super::path::Paths;
 use super::value::head;
 use crate::config::{Located, Problems};
+use crate::json::{Dotted, Projection};
 use crate::model::{Marks, Param, Refusal};
 
 /// What one rendering may spend: about an instruction or 64 bytes each.
@@ -480,7 +480,7 @@ fn spelled(state: &State<'_, '_>, value: &Value) -> Result<String, Error> {
 /// Writes a value as compact JSON, up to what a block can show.
 fn json(state: &State<'_, '_>, value: &Value, out: &mut String, depth: u32) -> Result<(), Error> {
     state.consume_fuel(1)?;
-    if depth > super::scan::DEPTH {
+    if depth > crate::json::DEPTH {
         return Err(Error::new(
             ErrorKind::InvalidOperation,
             "the value nests too deep",

@@ -8,10 +8,11 @@ use std::fmt::Write as _;
 use sha2::{Digest, Sha256};
 
 use super::document::ParsedRequest;
-use super::path::{Dotted, Path, Paths};
+use super::path::{Path, Paths};
 use super::template::{Template, TemplateUse};
 use super::value::{Text, head, says_something, text};
 use crate::config::{Located, Problems};
+use crate::json::Dotted;
 use crate::model::Refusal;
 
 /// The longest key, thread and type, in bytes.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::scan;
+use crate::json;
 use crate::model::Refusal;
 
 /// A piece of a document.
@@ -19,7 +19,7 @@ pub(super) enum Text<'a> {
 /// Reads a piece of JSON that the scan has passed.
 pub(super) fn text(raw: &str) -> Text<'_> {
     match raw.as_bytes().first() {
-        Some(b'"') => match scan::string(raw) {
+        Some(b'"') => match json::string(raw) {
             Some(text) if !text.is_empty() => Text::One(text),
             _ => Text::Absent,
         },
@@ -36,7 +36,7 @@ pub(super) fn says_something(raw: &str) -> bool {
 
 /// A list or an object on one line without blanks; key order and the spelling of numbers stay.
 pub(super) fn compact(raw: &str) -> Result<String, Refusal> {
-    let tree = scan::tree(raw).map_err(|_| Refusal::Malformed("the body is not JSON".into()))?;
+    let tree = json::tree(raw).map_err(|_| Refusal::Malformed("the body is not JSON".into()))?;
     Ok(tree.to_string())
 }
 

@@ -7,10 +7,7 @@
 pub mod fields;
 pub mod multipart;
 pub mod parameter;
-mod shorten;
 mod transfer;
-
-pub use shorten::shorten;
 
 use std::borrow::Cow;
 

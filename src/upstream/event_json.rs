@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use crate::json::{compact, shorten};
 use crate::text::{self, fields, multipart};
 
 /// The longest text of an event that goes into a call, in bytes.
@@ -20,7 +20,7 @@ pub(super) fn event_text(body: &Bytes, headers: &[(String, String)]) -> String {
         .find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
     let kind = kind.map_or("", |(_, value)| value.as_str());
     match json_of(body, kind) {
-        Some(json) => text::shorten(&json, MAX_EVENT_TEXT),
+        Some(json) => shorten(&json, MAX_EVENT_TEXT),
         None => cut(text::plain(body, text::declared(kind).as_deref())
             .text
             .into_owned()),
@@ -48,52 +48,6 @@ fn json_of(body: &[u8], kind: &str) -> Option<String> {
     let payload =
         fields::payload(pairs()).and_then(|payload| compact(&text::mended(payload.into())));
     Some(payload.unwrap_or_else(|| Value::from(fields::object(pairs())).to_string()))
-}
-
-/// JSON without the blanks between its parts and without needless escapes; `None` where the text is not JSON. This works
-/// on the text, because a tree of values would write some numbers differently.
-pub(super) fn compact(text: &str) -> Option<String> {
-    serde_json::from_str::<IgnoredAny>(text).ok()?;
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(text.len());
-    // The bytes from `copied` to `at` are copied as they are.
-    let (mut copied, mut at) = (0, 0);
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'"' => {
-                let (end, has_escapes) = end_of_string(bytes, at)?;
-                // A string with half a character in it cannot be written anew and stays as it is.
-                if has_escapes && let Ok(plain) = serde_json::from_str::<String>(text.get(at..end)?)
-                {
-                    out.extend_from_slice(&bytes[copied..at]);
-                    serde_json::to_writer(&mut out, &plain).ok()?;
-                    copied = end;
-                }
-                at = end;
-            }
-            b' ' | b'\t' | b'\n' | b'\r' => {
-                out.extend_from_slice(&bytes[copied..at]);
-                at += 1;
-                copied = at;
-            }
-            _ => at += 1,
-        }
-    }
-    out.extend_from_slice(&bytes[copied..]);
-    String::from_utf8(out).ok()
-}
-
-/// The end of the JSON string that begins at `start`, and whether escapes stand in it.
-fn end_of_string(bytes: &[u8], start: usize) -> Option<(usize, bool)> {
-    let (mut at, mut has_escapes) = (start + 1, false);
-    loop {
-        at += memchr::memchr2(b'"', b'\\', bytes.get(at..)?)?;
-        if bytes[at] == b'"' {
-            return Some((at + 1, has_escapes));
-        }
-        has_escapes = true;
-        at += 2;
-    }
 }
 
 /// A text cut to [`MAX_EVENT_TEXT`], with a mark that tells how much was left out.

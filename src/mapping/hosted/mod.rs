@@ -14,9 +14,8 @@ use serde_json::{Map, Value, json};
 
 use super::document::{self, FormFields};
 use super::explain::{MissCause, PathMiss, look_around};
-use super::path::Dotted;
-use super::scan::{self, JsonFault};
 use super::value::{self, Text, says_something};
+use crate::json::{self, Dotted, JsonFault};
 use crate::model::{
     HostedCall, Name, Origin, Param, Params, Refusal, Setting, TextNotes, Tokens, is_agent_id,
 };
@@ -92,7 +91,7 @@ pub fn explain(asked: &CallRequest<'_>) -> (Result<HostedCall, Refusal>, Vec<Pat
     let mut notes = Vec::new();
     let read = follow(asked, &mut notes);
     if let Ok((Read::Fields(_, text) | Read::Text(text), _)) = body(asked)
-        && let Ok(document) = scan::tree(&text)
+        && let Ok(document) = json::tree(&text)
     {
         look_around(&mut notes, &document);
     }
@@ -234,7 +233,7 @@ fn body<'a>(asked: &CallRequest<'a>) -> Result<(Read<'a>, TextNotes), Refusal> {
             )));
         }
         let json = text::mended(read.text);
-        match scan::tree(&json) {
+        match json::tree(&json) {
             Ok(Value::Object(fields)) => return Ok((Read::Fields(fields, json), read.notes)),
             Ok(_) => return Ok((Read::Text(json), read.notes)),
             Err(JsonFault::Syntax(_)) if !is_json => {}
@@ -357,7 +356,7 @@ impl CallReader<'_> {
         let Some(written) = self.in_query("params_mapping") else {
             return Ok(found);
         };
-        let Ok(Value::Object(mapping)) = scan::tree(written) else {
+        let Ok(Value::Object(mapping)) = json::tree(written) else {
             return Err(Refusal::Malformed(
                 "params_mapping is not a JSON object".into(),
             ));
@@ -396,7 +395,7 @@ impl CallReader<'_> {
             Read::Empty => "null",
         };
         // What is no JSON has no places for a path to lead to.
-        let Ok(pieces) = scan::extract(text, &paths) else {
+        let Ok(pieces) = json::extract(text, &paths) else {
             return Ok(found);
         };
         for ((name, path), piece) in targets.into_iter().zip(pieces) {
@@ -520,7 +519,7 @@ impl CallReader<'_> {
         let (spot, value) = self.setting("user_tokens")?;
         let object = match value {
             Value::Object(_) => Some(value),
-            Value::String(text) => scan::tree(&text).ok().filter(Value::is_object),
+            Value::String(text) => json::tree(&text).ok().filter(Value::is_object),
             _ => None,
         };
         if object.is_none() {

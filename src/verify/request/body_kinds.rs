@@ -7,7 +7,7 @@
 use http::header::CONTENT_TYPE;
 
 use crate::config::Section;
-use crate::mapping::is_json;
+use crate::json::is_json;
 use crate::model::{OriginFault, Received};
 use crate::text::{self, multipart};
 use crate::verify::proof_error::ProofError;

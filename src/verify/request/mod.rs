@@ -16,6 +16,12 @@ use self::document::{FormBytes, Json};
 use self::field::{DocumentPlace, Field};
 use crate::model::Received;
 
+/// Reads a document that has signed fields.
+fn parsed(document: &[u8]) -> Result<Json, String> {
+    Json::parse(document)
+        .map_err(|fault| format!("the document with the signed fields cannot be read: {fault}"))
+}
+
 /// A request being looked at; documents in it are read when first asked for, and once.
 pub(crate) struct RequestView<'r> {
     pub(crate) received: &'r Received,
@@ -93,11 +99,11 @@ impl<'r> RequestView<'r> {
     /// The document that `json:` looks into.
     pub(crate) fn json(&self) -> Result<&Json, String> {
         let parse = || match self.document {
-            DocumentPlace::Body => Json::parse(&self.received.body),
+            DocumentPlace::Body => parsed(&self.received.body),
             DocumentPlace::Multipart(field) => {
                 document::part(self.content_type(), &self.received.body, field)
                     .ok_or_else(|| format!("the body has no form part {field}"))
-                    .and_then(|part| Json::parse(&part))
+                    .and_then(|part| parsed(&part))
             }
         };
         self.json.get_or_init(parse).as_ref().map_err(String::clone)
