@@ -1,8 +1,8 @@
-//! Budget of requests to the upstream: runs and questions for runs draw on one rate, each waiting for its turn.
+//! Budget of requests to the upstream: runs and questions for runs draw on one rate, each waiting for its permit.
 //!
-//! Promises: turns are shared by the same rule as the places of a claim (`inbox/fair.rs`), so that no account and no class
+//! Promises: permits are shared by the same rule as the places of a claim (`inbox/fair.rs`), so that no account and no class
 //! keeps another waiting; those of one account and class come in the order in which they were asked for; a request that
-//! gives up waiting has taken no turn. A tenth of the rate may go at once ([`crate::limit::Bucket`]).
+//! gives up waiting has taken no permit. A tenth of the rate may go at once ([`crate::limit::Bucket`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,14 +26,14 @@ pub struct Draw {
     pub claimed: bool,
 }
 
-/// A budget; without a rate there is always a turn. Clones draw on the same budget.
+/// A budget; without a rate there is always a permit. Clones draw on the same budget.
 #[derive(Clone, Debug, Default)]
 pub struct Budget(Arc<BudgetState>);
 
 #[derive(Debug, Default)]
 struct BudgetState {
     drawn: Mutex<Drawn>,
-    /// Held by the one waiting request that hands the turns out.
+    /// Held by the one waiting request that hands the permits out.
     hands_out: tokio::sync::Mutex<()>,
 }
 
@@ -43,7 +43,7 @@ struct Drawn {
     replicas: u32,
     foreign_share: u32,
     bucket: Bucket,
-    /// The number of requests that were promised to come and have not yet asked for their turn.
+    /// The number of requests that were promised to come and have not yet asked for their permit.
     expected: usize,
     waiting: BTreeMap<Draw, VecDeque<oneshot::Sender<()>>>,
     shares: Shares,
@@ -63,7 +63,7 @@ impl Default for Drawn {
     }
 }
 
-/// The longest sleep of the request that hands turns out: the rate may be another one by then.
+/// The longest sleep of the request that hands permits out: the rate may be another one by then.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 impl Drawn {
@@ -71,7 +71,7 @@ impl Drawn {
         self.rate.map(|rate| SharedRate::new(rate, self.replicas))
     }
 
-    /// Gives the turns that there are to the next requests. Returns the time of the next turn.
+    /// Gives the permits that there are to the next requests. Returns the time of the next permit.
     fn hand_out(&mut self, now: Instant) -> Instant {
         while let Some(flow) = self.flow() {
             if let Some(at) = self.bucket.opens_at(flow, now) {
@@ -80,13 +80,13 @@ impl Drawn {
             let Some(next) = self.next() else {
                 return now + flow.each;
             };
-            // A request that has given up takes no turn.
+            // A request that has given up takes no permit.
             if next.send(()).is_ok() {
                 self.bucket.take(flow, 1, now);
             }
         }
         while let Some(next) = self.next() {
-            // Without a rate there is a turn for every request.
+            // Without a rate there is a permit for every request.
             let _ = next.send(());
         }
         now + LONGEST_SLEEP
@@ -137,7 +137,7 @@ impl Draw {
     }
 }
 
-/// The terms on which turns are shared: every waiting request may have one.
+/// The terms on which permits are shared: every waiting request may have one.
 struct Everything(u32);
 
 impl Terms for Everything {
@@ -158,12 +158,12 @@ impl Terms for Everything {
 }
 
 impl Budget {
-    /// Keeps to this rate from now on; turns that were taken stay taken.
+    /// Keeps to this rate from now on; permits that were taken stay taken.
     pub fn set(&self, rate: Option<Rate>) {
         self.drawn().rate = rate;
     }
 
-    /// Sets the percentage of turns for callers with foreign keys while others wait as well.
+    /// Sets the percentage of permits for callers with foreign keys while others wait as well.
     pub fn set_foreign_share(&self, share: u32) {
         self.drawn().foreign_share = share;
     }
@@ -173,7 +173,7 @@ impl Budget {
         self.drawn().replicas = replicas.max(1);
     }
 
-    /// The number of requests that may be promised to come now. While others wait for turns it is one, which then waits
+    /// The number of requests that may be promised to come now. While others wait for permits it is one, which then waits
     /// among them: the rule of sharing decides which is next.
     pub fn room(&self, now: Instant) -> usize {
         let drawn = self.drawn();
@@ -201,13 +201,13 @@ impl Budget {
         }
     }
 
-    /// Promises a request. The promise is dropped just before the request asks for its turn, or if it will not come.
+    /// Promises a request. The promise is dropped just before the request asks for its permit, or if it will not come.
     pub fn expect(&self) -> Expected {
         self.drawn().expected += 1;
         Expected(self.clone())
     }
 
-    /// The time that a request would wait for its turn now, approximately.
+    /// The time that a request would wait for its permit now, approximately.
     pub(super) fn wait(&self, draw: &Draw, now: Instant) -> Duration {
         let drawn = self.drawn();
         let Some(flow) = drawn.flow() else {
@@ -228,8 +228,8 @@ impl Budget {
                 .saturating_mul(u32::try_from(before.sum::<usize>()).unwrap_or(u32::MAX))
     }
 
-    /// Waits for a turn and takes it.
-    pub(super) async fn turn(&self, draw: &Draw) {
+    /// Waits for a permit and takes it.
+    pub(super) async fn acquire(&self, draw: &Draw) {
         let told = {
             let mut drawn = self.drawn();
             let Some(flow) = drawn.flow() else { return };
@@ -259,7 +259,7 @@ impl Budget {
         waiting.had = true;
     }
 
-    /// Hands turns out as they come, as soon as no other request does. Does not return.
+    /// Hands permits out as they come, as soon as no other request does. Does not return.
     async fn hand_out(&self) {
         let _only = self.0.hands_out.lock().await;
         loop {
@@ -286,7 +286,7 @@ impl Drop for Expected {
     }
 }
 
-/// A request that waits for a turn. If it gives up, the turn is given back.
+/// A request that waits for a permit. If it gives up, the permit is given back.
 struct BudgetWaiter<'a> {
     budget: &'a Budget,
     told: oneshot::Receiver<()>,
@@ -299,7 +299,7 @@ impl Drop for BudgetWaiter<'_> {
             return;
         }
         let mut drawn = self.budget.drawn();
-        // The turn came, and the request was gone before it was taken.
+        // The permit came, and the request was gone before it was taken.
         if self.told.try_recv().is_ok()
             && let Some(flow) = drawn.flow()
         {
@@ -325,28 +325,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn turns_beyond_the_budget_come_in_order_and_one_given_up_is_not_taken() {
+    async fn permits_beyond_the_budget_come_in_order_and_one_given_up_is_not_taken() {
         let budget = Budget::default();
         for _ in 0..1000 {
-            budget.turn(&Draw::default()).await;
+            budget.acquire(&Draw::default()).await;
         }
         budget.set(Some(rate(10, SECOND)));
         let begun = tokio::time::Instant::now();
-        budget.turn(&Draw::default()).await;
+        budget.acquire(&Draw::default()).await;
         assert!(begun.elapsed() < SECOND / 20);
         assert!(
-            tokio::time::timeout(SECOND / 50, budget.turn(&Draw::default()))
+            tokio::time::timeout(SECOND / 50, budget.acquire(&Draw::default()))
                 .await
                 .is_err(),
             "the second is over it"
         );
         assert!(budget.wait(&Draw::default(), begun.into_std()) >= SECOND / 10);
-        budget.turn(&Draw::default()).await;
-        budget.turn(&Draw::default()).await;
+        budget.acquire(&Draw::default()).await;
+        budget.acquire(&Draw::default()).await;
         let took = begun.elapsed();
         assert!(
             took >= SECOND / 5 && took < SECOND / 10 * 3,
-            "a turn given up is not taken: {took:?}"
+            "a permit given up is not taken: {took:?}"
         );
     }
 
@@ -363,14 +363,14 @@ mod tests {
             (0, Some(now + SECOND / 20))
         );
         drop(one);
-        budget.turn(&Draw::default()).await;
+        budget.acquire(&Draw::default()).await;
         assert_eq!(budget.room(Instant::now()), 0);
         drop(two);
         assert_eq!(budget.room(Instant::now()), 1);
     }
 
     #[tokio::test]
-    async fn security_f3_turns_are_shared_by_accounts_and_classes() {
+    async fn security_f3_permits_are_shared_by_accounts_and_classes() {
         let budget = Budget::default();
         budget.set(Some(rate(100, SECOND)));
         budget.set_foreign_share(25);
@@ -395,7 +395,7 @@ mod tests {
             for _ in 0..count {
                 let (budget, draw, order) = (budget.clone(), draw.clone(), order.clone());
                 tasks.spawn(async move {
-                    budget.turn(&draw).await;
+                    budget.acquire(&draw).await;
                     order.lock().unwrap().push(number);
                 });
             }

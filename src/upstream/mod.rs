@@ -2,7 +2,7 @@
 //!
 //! Promises: a call is one request and is never repeated here; its result says whether anything may have run
 //! ([`answer`]). The key is sent in the `x-api-key` header and nowhere else; a name and a password in
-//! `upstream.base_url` are sent as basic authentication. All requests wait for their turn within `upstream.budget`.
+//! `upstream.base_url` are sent as basic authentication. All requests wait for a permit of `upstream.budget`.
 
 pub mod answer;
 mod body;
@@ -114,7 +114,7 @@ impl Upstream {
                 }
             }
             RunMode::Stream => {
-                self.budget.turn(&self.draw).await;
+                self.budget.acquire(&self.draw).await;
                 match tokio::time::timeout(timeout, self.follow_stream(call, timeout)).await {
                     Ok(result) => result,
                     Err(_) => AttemptResult::Ambiguous(format!(
@@ -139,7 +139,7 @@ impl Upstream {
     /// Sends a call and waits for the head of its answer. The body is the caller's to read and to bound; dropping it
     /// closes the connection.
     pub async fn open(&self, call: &Call) -> Result<Response<Incoming>, SendError> {
-        self.budget.turn(&self.draw).await;
+        self.budget.acquire(&self.draw).await;
         self.open_now(call, call.timeout.unwrap_or(self.run_timeout))
             .await
     }
@@ -180,7 +180,7 @@ impl Upstream {
             claimed: false,
             ..self.draw.clone()
         };
-        self.budget.turn(&draw).await;
+        self.budget.acquire(&draw).await;
         let answer = match request {
             Ok(request) => {
                 self.client
@@ -199,12 +199,12 @@ impl Upstream {
         }
     }
 
-    /// Waits for a turn within the budget, for a request that is sent elsewhere.
-    pub async fn turn(&self) {
-        self.budget.turn(&self.draw).await;
+    /// Waits for a permit of the budget, for a request that is sent elsewhere.
+    pub async fn wait_for_permit(&self) {
+        self.budget.acquire(&self.draw).await;
     }
 
-    /// The time that a request would wait for its turn within the budget, where that is longer than `most`.
+    /// The time that a request would wait for a permit of the budget, where that is longer than `most`.
     pub fn is_busy(&self, most: Duration) -> Option<Duration> {
         Some(self.budget.wait(&self.draw, Instant::now())).filter(|wait| *wait > most)
     }
@@ -242,7 +242,7 @@ impl Upstream {
 
     async fn post(&self, call: &Call, timeout: Duration) -> Result<Response<Bytes>, SendError> {
         let request = self.request_of(call)?;
-        self.budget.turn(&self.draw).await;
+        self.budget.acquire(&self.draw).await;
         self.client.send(request, timeout, self.max_answer).await
     }
 

@@ -21,7 +21,7 @@ impl Upstream {
         timeout: Option<Duration>,
     ) -> Result<Response<Bytes>, SendError> {
         let request = self.request(Method::POST, path, body, Some(key), "application/json")?;
-        self.budget.turn(&self.draw).await;
+        self.budget.acquire(&self.draw).await;
         let timeout = timeout.unwrap_or(self.run_timeout);
         self.client.send(request, timeout, self.max_answer).await
     }
@@ -35,7 +35,7 @@ impl Upstream {
         key: &Secret,
     ) -> Result<Response<Incoming>, SendError> {
         let request = self.request(Method::POST, path, body, Some(key), "text/event-stream")?;
-        self.budget.turn(&self.draw).await;
+        self.budget.acquire(&self.draw).await;
         self.client.open(request, self.run_timeout).await
     }
 
@@ -51,7 +51,7 @@ impl Upstream {
             .unwrap_or_default();
         let path = format!("/v1/tasks?page=1&per_page=1{agent}");
         let request = self.get(&path, Some(key))?;
-        self.budget.turn(&self.draw).await;
+        self.budget.acquire(&self.draw).await;
         self.client.send(request, timeout, self.max_answer).await
     }
 

@@ -267,7 +267,7 @@ async fn may_begin(ingress: &Ingress, key: Option<&str>) -> Result<(), Refusal> 
         claimed: false,
     });
     ingress.has_turn(&upstream)?;
-    upstream.turn().await;
+    upstream.wait_for_permit().await;
     Ok(())
 }
 
