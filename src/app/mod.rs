@@ -272,7 +272,7 @@ impl App {
             // A sender that is gone has stopped as well.
             let _ = stopping.wait_for(|stop| *stop).await;
         };
-        let door = parts.ingress.door();
+        let door = parts.ingress.observer();
         let front = Reloadable::new(ingress::front(parts.ingress));
         let routes = Reloadable::new(kept.admin_routes(parts.admin));
         let dispatcher = Arc::new(ArcSwap::new(parts.dispatcher));
@@ -499,9 +499,9 @@ impl Parts {
             keep_refused: config.admin.keep_refused,
             public_url: config.server.public_url.clone(),
             load: kept.load.clone(),
-            held: kept.held.clone(),
-            places: kept.places.clone(),
-            bounds: BodyLimits::new(config),
+            memory: kept.held.clone(),
+            uploads: kept.places.clone(),
+            body_limits: BodyLimits::new(config),
             mark,
             proxies: Proxies::new(config, client.clone()),
             dropin: Dropin::new(config, upstream.clone(), kept.foreign.clone()),

@@ -17,11 +17,11 @@ use crate::model::Refusal;
 /// The largest body that is taken in for the sake of its connection.
 const UNWANTED: u64 = 64 * 1024;
 
-/// When slowness begins to count.
+/// Time at the begin of a body in which slowness does not count.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Says at once what the head alone shows: too long, or compressed. Asked before the body is touched, since touching
-/// it tells the caller to go on (`100-continue`).
+/// Judges the body by its head: length and compression. This is done before the body is touched, since touching it tells
+/// the caller to go on (`100-continue`).
 pub(super) fn judge_head(headers: &HeaderMap, bounds: BodyLimits) -> Result<(), Refusal> {
     let said = headers
         .get(CONTENT_LENGTH)
@@ -42,9 +42,9 @@ pub(super) fn judge_head(headers: &HeaderMap, bounds: BodyLimits) -> Result<(), 
     }
 }
 
-/// Takes in a body that nobody wants where all of it is there already: then its connection can go on. Who asked whether
-/// to send it (`100-continue`) is not told to.
-pub(super) fn drain(headers: &HeaderMap, mut body: axum::body::Body) -> bool {
+/// Reads and drops the body of a refused request if all of it is there already: then its connection can be used again.
+/// A caller that waits to be told to go on (`100-continue`) is not told. Returns true if the body was read to its end.
+pub(super) fn drain<B: http_body::Body + Unpin>(headers: &HeaderMap, mut body: B) -> bool {
     if headers.contains_key(EXPECT) || body.size_hint().upper().is_none_or(|most| most > UNWANTED) {
         return false;
     }
@@ -126,8 +126,7 @@ pub(super) fn make_room(
     Ok(())
 }
 
-/// Whether this much of a body is enough by now: a body of a length that is said has to be there when it would be at
-/// the slowest rate.
+/// Refuses a body that comes more slowly than the slowest rate allows.
 pub(super) fn is_fast_enough(
     length: u64,
     begun: Instant,
@@ -144,7 +143,7 @@ fn is_slow(length: u64, took: Duration, slowest: u64) -> bool {
     took > GRACE && length < slowest.saturating_mul((took - GRACE).as_secs())
 }
 
-/// A body that ended before it was whole. What was badly framed is the caller's mistake, the rest is its going away.
+/// The refusal of a body that ended before it was whole: bad framing is the caller's mistake; otherwise it went away.
 pub(super) fn broken(error: &axum::Error) -> Refusal {
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
@@ -177,7 +176,7 @@ mod tests {
     #[test]
     fn security_f11_a_body_without_a_length_takes_memory_as_it_grows() {
         let held = crate::ingress::MemoryLimit::new(8 << 20);
-        let hold = held.hold([192, 0, 2, 1].into());
+        let hold = held.permit([192, 0, 2, 1].into());
         let (mut rest, mut refused) = (BytesMut::new(), None);
         for _ in 0..1000 {
             if let Err(refusal) = make_room(&mut rest, 16 * 1024, &hold) {

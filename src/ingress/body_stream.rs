@@ -1,8 +1,7 @@
-//! A body that is read piece by piece, under the bounds of one that is held, for whoever need not hold it.
+//! Body that is read piece by piece, under the same bounds as a body that is held whole.
 //!
-//! Every byte passes whoever checks it, also those that nobody else wants. Pieces are neither large nor small.
+//! A running check sees every byte, also those that are dropped. Pieces are neither large nor small.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -21,38 +20,38 @@ use crate::source::Streamed;
 /// The largest piece.
 pub(super) const PIECE: usize = 32 * 1024;
 
-/// Smaller ones are gathered, but for the last.
+/// Smaller pieces are joined, except the last.
 const SMALL: usize = 4 * 1024;
 
-/// What a body that is not held costs all the same: pieces on their way, and those that a store has not written yet.
+/// Memory that a streamed body takes: pieces on their way, and pieces that a store has not written yet.
 pub(super) const FLOWING: u64 = 512 * 1024;
 
-/// What whoever uploads may still send after it was refused: more than others, since more of it is under way.
+/// Bytes that a caller may still send after its upload was refused: more than others, since more of it is under way.
 const DRAIN_BYTES: u64 = 2 * 1024 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// A body, piece by piece.
-pub(super) struct BodyStream {
+pub(super) struct BodyStream<'m> {
     body: Body,
-    bounds: BodyLimits,
+    limits: BodyLimits,
     begun: Instant,
     length: u64,
     rest: Bytes,
     seen: Option<Streamed>,
-    hold: Arc<MemoryPermit>,
+    memory: &'m MemoryPermit,
 }
 
-impl BodyStream {
-    /// A body under its bounds.
-    pub(super) fn new(body: Body, bounds: BodyLimits, hold: Arc<MemoryPermit>) -> Self {
+impl<'m> BodyStream<'m> {
+    /// A body under its limits.
+    pub(super) fn new(body: Body, limits: BodyLimits, memory: &'m MemoryPermit) -> Self {
         Self {
             body,
-            bounds,
+            limits,
             begun: Instant::now(),
             length: 0,
             rest: Bytes::new(),
             seen: None,
-            hold,
+            memory,
         }
     }
 
@@ -68,17 +67,17 @@ impl BodyStream {
 
     /// Allows no more than this much in all.
     pub(super) fn shrink(&mut self, size: u64) {
-        self.bounds.size = self.bounds.size.min(size);
+        self.limits.size = self.limits.size.min(size);
     }
 
-    /// How much has come.
+    /// Number of bytes that have come.
     pub(super) const fn length(&self) -> u64 {
         self.length
     }
 
-    /// What is held of it.
-    pub(super) fn held(&self) -> Arc<MemoryPermit> {
-        self.hold.clone()
+    /// The memory that is taken for it.
+    pub(super) const fn memory(&self) -> &'m MemoryPermit {
+        self.memory
     }
 
     /// The next piece; none at the end of the body.
@@ -101,7 +100,7 @@ impl BodyStream {
         let mut first = Bytes::new();
         let mut more = BytesMut::new();
         while first.len() + more.len() < SMALL {
-            let deadline = (Instant::now() + self.bounds.stall).min(self.begun + self.bounds.whole);
+            let deadline = (Instant::now() + self.limits.stall).min(self.begun + self.limits.whole);
             let data = match tokio::time::timeout_at(deadline, self.body.frame()).await {
                 Err(_) => return Err(Refusal::SlowBody),
                 Ok(None) => break,
@@ -109,10 +108,10 @@ impl BodyStream {
                 Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
             };
             self.length += data.len() as u64;
-            if self.length > self.bounds.size {
-                return Err(Refusal::TooLarge(self.bounds.size));
+            if self.length > self.limits.size {
+                return Err(Refusal::TooLarge(self.limits.size));
             }
-            body::is_fast_enough(self.length, self.begun, self.bounds)?;
+            body::is_fast_enough(self.length, self.begun, self.limits)?;
             match first.is_empty() {
                 true => first = data,
                 false => more.extend_from_slice(&data),
@@ -128,16 +127,16 @@ impl BodyStream {
     pub(super) async fn whole(&mut self) -> Result<Bytes, Refusal> {
         let mut whole = BytesMut::new();
         let expected =
-            usize::try_from(self.body.size_hint().lower().min(self.bounds.size)).unwrap_or(0);
-        body::make_room(&mut whole, expected, &self.hold)?;
+            usize::try_from(self.body.size_hint().lower().min(self.limits.size)).unwrap_or(0);
+        body::make_room(&mut whole, expected, self.memory)?;
         while let Some(piece) = self.next().await? {
-            body::make_room(&mut whole, piece.len(), &self.hold)?;
+            body::make_room(&mut whole, piece.len(), self.memory)?;
             whole.extend_from_slice(&piece);
         }
         Ok(whole.freeze())
     }
 
-    /// Lets a refused caller finish what it is sending, within narrow bounds, so that it can read the answer. One that
+    /// Lets a refused caller finish what it is sending, within narrow limits, so that it can read the answer. One that
     /// waits to be told to go on is not told.
     pub(super) async fn drain(mut self, headers: &HeaderMap) {
         if headers.contains_key(EXPECT) {

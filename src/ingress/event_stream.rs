@@ -14,13 +14,13 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt as _;
 
-/// How long it may be silent before a comment is sent.
+/// Time of silence after which a comment is sent.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// Asks proxies in between not to gather the stream.
+/// Header that asks proxies in between not to buffer the stream.
 const ACCEL: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// Whether an answer is a stream of events.
+/// True if an answer is a stream of events.
 pub(super) fn is_events(headers: &HeaderMap) -> bool {
     let kind = headers
         .get(CONTENT_TYPE)
@@ -44,26 +44,29 @@ where
     B: http_body::Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send + Unpin + 'static,
 {
     let (head, body) = upstream.into_parts();
-    let pieces = stream::unfold(Some((body, Tail::default())), move |state| async move {
-        let (mut body, mut tail) = state?;
-        loop {
-            match tokio::time::timeout(silence, body.frame()).await {
-                Ok(None) => return None,
-                Ok(Some(Err(error))) => return Some((Err(error), None)),
-                Ok(Some(Ok(frame))) => {
-                    let Ok(piece) = frame.into_data() else {
-                        continue;
-                    };
-                    tail.follow(&piece);
-                    return Some((Ok(piece), Some((body, tail))));
-                }
-                Err(_) => {
-                    let Some(ping) = tail.ping() else { continue };
-                    return Some((Ok(Bytes::from_static(ping)), Some((body, tail))));
+    let pieces = stream::unfold(
+        Some((body, StreamTail::default())),
+        move |state| async move {
+            let (mut body, mut tail) = state?;
+            loop {
+                match tokio::time::timeout(silence, body.frame()).await {
+                    Ok(None) => return None,
+                    Ok(Some(Err(error))) => return Some((Err(error), None)),
+                    Ok(Some(Ok(frame))) => {
+                        let Ok(piece) = frame.into_data() else {
+                            continue;
+                        };
+                        tail.follow(&piece);
+                        return Some((Ok(piece), Some((body, tail))));
+                    }
+                    Err(_) => {
+                        let Some(ping) = tail.ping() else { continue };
+                        return Some((Ok(Bytes::from_static(ping)), Some((body, tail))));
+                    }
                 }
             }
-        }
-    });
+        },
+    );
     let mut answer = Response::new(Body::from_stream(pieces));
     let headers = answer.headers_mut();
     if let Some(kind) = head.headers.get(CONTENT_TYPE) {
@@ -74,16 +77,25 @@ where
     answer
 }
 
-/// The last bytes that were passed on: they say whether a comment may stand here.
-#[derive(Default)]
-struct Tail(Vec<u8>);
+/// The last bytes of an event stream: they show if a comment may follow them.
+#[derive(Debug, Default)]
+pub(super) struct StreamTail(Vec<u8>);
 
-impl Tail {
-    fn follow(&mut self, piece: &[u8]) {
+impl StreamTail {
+    pub(super) fn follow(&mut self, piece: &[u8]) {
         self.0
             .extend_from_slice(&piece[piece.len().saturating_sub(4)..]);
         let cut = self.0.len().saturating_sub(4);
         self.0.drain(..cut);
+    }
+
+    /// True if the last event has ended, or none has begun.
+    pub(super) fn is_between_events(&self) -> bool {
+        let tail = &self.0;
+        tail.is_empty()
+            || tail.ends_with(b"\n\n")
+            || tail.ends_with(b"\n\r\n")
+            || tail.ends_with(b"\r\r")
     }
 
     /// A comment that changes no event: none within a line, and no blank line within an event.

@@ -1,16 +1,13 @@
-//! `GET /files/{token}/{name}`: a file, for whoever was given a link to it.
+//! `GET /files/{token}/{name}`: a file, for a caller with a link to it.
 //!
-//! A link that was changed, whose time is over, or whose file has gone, answers as if nothing were here. What is sent
-//! came from outside: a browser saves it and runs nothing of it. The token is a key while it is good, and is not
-//! logged.
+//! A link that was changed, that has expired, or whose file is gone is answered like a path at which nothing is. A file
+//! came from outside: a browser saves it and runs nothing of it. The token is a key while it is good, and is not logged.
 
 use std::ops::Range;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use futures_util::FutureExt as _;
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE,
@@ -21,11 +18,12 @@ use http::{Method, Request, Response, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Ingress;
-use super::request_log::{self, Answered, RefusedAnswer, RequestLog};
+use super::door::{self, Door};
+use super::request_log::{Answered, RequestLog};
 use crate::attachment::{Files, Linked, StoreError};
 use crate::model::{Attachment, Outcome, Refusal};
 
-/// What stands for itself in an extended header value (RFC 8187).
+/// Characters that are escaped in an extended header value (RFC 8187).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -37,33 +35,20 @@ pub(super) async fn at_file(
     State(ingress): State<Arc<Ingress>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let mut log = RequestLog::new(&ingress, &request);
-    log.path = "/files/***".to_owned();
-    let (head, _) = request.into_parts();
-    let admitted = ingress
-        .judge_head(&head)
-        .and_then(|()| ingress.limits.caller(log.peer.0, &mut log.limits))
-        .and_then(|()| ingress.limits.whole(linked(&ingress, &head).is_some()));
-    let ended = match admitted {
-        Ok(()) => AssertUnwindSafe(answer(&ingress, &head))
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| Err(Refusal::Internal("a bug: the handler panicked".to_owned()))),
-        Err(refusal) => Err(refusal),
-    };
-    let ended = ended
-        .map(|answer| Answered {
-            outcome: Outcome::Shown,
-            event: None,
-            answer,
-        })
-        .map_err(|refusal| RefusedAnswer::at_source(refusal, &log));
-    request_log::finish(&ingress, &log, ended)
+    door::serve(ingress, Door::File, request, show).await
 }
 
-async fn answer(ingress: &Ingress, head: &Parts) -> Result<Response<Body>, Refusal> {
+/// Sends the file of a link.
+async fn show(
+    ingress: &Ingress,
+    (head, _): (Parts, Body),
+    log: &mut RequestLog,
+) -> Result<Answered, Refusal> {
+    ingress.limits.caller(log.peer.0, &mut log.limits)?;
+    let linked = linked(ingress, &head);
+    ingress.limits.whole(linked.is_some())?;
     let files = ingress.intake.files.as_ref().ok_or(Refusal::NotFound)?;
-    let linked = linked(ingress, head).ok_or(Refusal::NotFound)?;
+    let linked = linked.ok_or(Refusal::NotFound)?;
     let kept = ingress
         .intake
         .inbox
@@ -71,10 +56,14 @@ async fn answer(ingress: &Ingress, head: &Parts) -> Result<Response<Body>, Refus
         .await
         .map_err(|error| Refusal::Inbox(error.to_string()))?;
     let file = kept.ok_or(Refusal::NotFound)?.attachment;
-    match head.method {
-        Method::GET | Method::HEAD => sent(files, &file, head).await,
-        _ => Err(Refusal::Method("GET, HEAD")),
+    if !matches!(head.method, Method::GET | Method::HEAD) {
+        return Err(Refusal::Method("GET, HEAD"));
     }
+    Ok(Answered {
+        outcome: Outcome::Shown,
+        event: None,
+        answer: send(files, &file, &head).await?,
+    })
 }
 
 /// The file that a good link leads to.
@@ -86,7 +75,7 @@ fn linked(ingress: &Ingress, head: &Parts) -> Option<Linked> {
     )
 }
 
-async fn sent(files: &Files, file: &Attachment, head: &Parts) -> Result<Response<Body>, Refusal> {
+async fn send(files: &Files, file: &Attachment, head: &Parts) -> Result<Response<Body>, Refusal> {
     let tag = format!("\"{}\"", hex::encode(file.sha256));
     let mut answer = Response::new(Body::empty());
     named(answer.headers_mut(), file, &tag);
@@ -133,7 +122,7 @@ async fn sent(files: &Files, file: &Attachment, head: &Parts) -> Result<Response
     }
 }
 
-/// What is said of a file, whatever of it is sent.
+/// Sets the headers of a file, whichever part of it is sent.
 fn named(headers: &mut HeaderMap, file: &Attachment, tag: &str) {
     let plain: String = file
         .name
@@ -170,7 +159,7 @@ fn named(headers: &mut HeaderMap, file: &Attachment, tag: &str) {
     }
 }
 
-/// Whether the caller has this very file.
+/// True if the caller has this version of the file.
 fn is_known(headers: &HeaderMap, tag: &str) -> bool {
     let mut lists = headers
         .get_all(IF_NONE_MATCH)
@@ -183,14 +172,14 @@ fn is_known(headers: &HeaderMap, tag: &str) -> bool {
     })
 }
 
-/// Whether a range is of this very file.
+/// True if a range is of this version of the file.
 fn is_current(headers: &HeaderMap, tag: &str) -> bool {
     headers
         .get(IF_RANGE)
         .is_none_or(|wanted| wanted.as_bytes() == tag.as_bytes())
 }
 
-/// How much of a file is wanted.
+/// The part of a file that is asked for.
 #[derive(Debug, PartialEq, Eq)]
 enum RangeRequest {
     Whole,
@@ -198,7 +187,7 @@ enum RangeRequest {
     Nothing,
 }
 
-/// One range (RFC 9110, 14.1.2). Several at once, or what is none, is answered with the whole.
+/// One range (RFC 9110, 14.1.2). Several ranges, or an invalid one, are answered with the whole file.
 fn range(headers: &HeaderMap, size: u64) -> RangeRequest {
     let mut lines = headers.get_all(RANGE).iter();
     let line = match (lines.next().map(HeaderValue::to_str), lines.next()) {

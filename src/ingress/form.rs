@@ -2,14 +2,11 @@
 //!
 //! The body is read to its end before anything is said of it.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-use super::Ingress;
 use super::body_stream::{BodyStream, FLOWING};
-use super::dropin::Gate;
 use super::memory_limit::MemoryPermit;
 use crate::attachment::{Files, Incoming, StagedFile, StoreError};
 use crate::config::FileRules;
@@ -28,35 +25,42 @@ const TEXT: usize = 4 * FIELD;
 /// The text parts of a body, in order.
 pub(super) type TextFields = Vec<(String, String)>;
 
-/// What a body held. Its files are whole, and nobody's until they are placed.
+/// Contents of a form. Its files are whole, and belong to nothing until they are placed.
 #[derive(Default)]
 pub(super) struct Form {
     pub(super) text: TakenForm,
     pub(super) files: Vec<StagedFile>,
 }
 
-/// What becomes of files.
+/// Rule for the files of a form.
 #[derive(Clone, Copy)]
 pub(super) enum FilePolicy<'f> {
-    /// They are refused, for this reason.
+    /// Files are refused, for this reason.
     Refused(&'static str),
-    /// They are taken in.
+    /// Files are taken in.
     Taken(&'f Files, &'f FileRules, Timestamp),
-    /// They are taken in once the upstream has said that it knows their sender's key.
+    /// Files are taken in once their sender's key is known to be good.
     Gated(
-        &'f Gate<'f>,
-        &'f Ingress,
-        (&'f Files, &'f FileRules, Timestamp),
+        &'f (dyn FileGate + Sync),
+        &'f Files,
+        &'f FileRules,
+        Timestamp,
     ),
 }
 
+/// Gate between the store and files of a caller whose key is not proved.
+pub(super) trait FileGate {
+    /// Opens if the upstream knows the caller's key.
+    fn open(&self) -> BoxFuture<'_, Result<(), Refusal>>;
+}
+
 impl<'f> FilePolicy<'f> {
-    /// Where files go: asked at the first one.
+    /// The policy behind the gate, which is asked at the first file.
     async fn opened(self) -> Result<Self, Refusal> {
         match self {
-            Self::Gated(gate, ingress, (files, intake, until)) => {
-                gate.open(ingress).await?;
-                Ok(FilePolicy::Taken(files, intake, until))
+            Self::Gated(gate, files, rules, until) => {
+                gate.open().await?;
+                Ok(FilePolicy::Taken(files, rules, until))
             }
             open => Ok(open),
         }
@@ -66,21 +70,21 @@ impl<'f> FilePolicy<'f> {
 /// Reads a form to the end of its body.
 pub(super) async fn take(
     content_type: &str,
-    flow: &mut BodyStream,
+    body: &mut BodyStream<'_>,
     taking: FilePolicy<'_>,
 ) -> Result<Form, Refusal> {
     let mut reader = MultipartReader::new(content_type).map_err(refusal)?;
-    let hold = flow.held();
-    hold.grow(FLOWING)?;
+    let memory = body.memory();
+    memory.grow(FLOWING)?;
     let mut taker = Taker {
         taking,
-        hold,
+        memory,
         fields: PartFields::default(),
         length: 0,
         files: Vec::new(),
         now: CurrentPart::None,
     };
-    while let Some(bytes) = flow.next().await? {
+    while let Some(bytes) = body.next().await? {
         reader.feed(bytes);
         while let Some(piece) = reader.piece().map_err(refusal)? {
             match piece {
@@ -101,7 +105,7 @@ pub(super) async fn take(
 /// A form that is being taken in.
 struct Taker<'f> {
     taking: FilePolicy<'f>,
-    hold: Arc<MemoryPermit>,
+    memory: &'f MemoryPermit,
     fields: PartFields,
     /// The bytes of all text parts.
     length: usize,
@@ -158,10 +162,10 @@ impl Taker<'_> {
                 if value.len() > FIELD || self.length > TEXT {
                     return Err(Refusal::TooLarge(FIELD as u64));
                 }
-                self.hold.grow(FLOWING + self.length as u64)
+                self.memory.grow(FLOWING + self.length as u64)
             }
             (CurrentPart::File(incoming), FilePolicy::Taken(_, intake, _)) => {
-                grown(incoming, intake, bytes).await
+                append(incoming, intake, bytes).await
             }
             _ => Ok(()),
         }
@@ -183,7 +187,8 @@ impl Taker<'_> {
             CurrentPart::None => return Ok(()),
         };
         if let FilePolicy::Taken(_, _, until) = self.taking {
-            self.files.push(incoming.end(until).await.map_err(unkept)?);
+            self.files
+                .push(incoming.end(until).await.map_err(store_refusal)?);
         }
         Ok(())
     }
@@ -219,11 +224,11 @@ pub(super) async fn begin(
             "files of the type {essence} are not in the list accept"
         )));
     }
-    files.begin(name, kind).await.map_err(unkept)
+    files.begin(name, kind).await.map_err(store_refusal)
 }
 
 /// Takes the next bytes of a file.
-pub(super) async fn grown(
+pub(super) async fn append(
     incoming: &mut Incoming,
     intake: &FileRules,
     bytes: Bytes,
@@ -231,11 +236,11 @@ pub(super) async fn grown(
     if incoming.size() + bytes.len() as u64 > intake.max_file {
         return Err(Refusal::FileTooLarge(intake.max_file));
     }
-    incoming.take(bytes).await.map_err(unkept)
+    incoming.take(bytes).await.map_err(store_refusal)
 }
 
-/// Why a file could not be kept.
-pub(super) fn unkept(error: StoreError) -> Refusal {
+/// The refusal of a request whose file could not be kept.
+pub(super) fn store_refusal(error: StoreError) -> Refusal {
     match error {
         StoreError::NoSpace => Refusal::NoSpace,
         error => Refusal::Store(error.to_string()),
@@ -243,7 +248,7 @@ pub(super) fn unkept(error: StoreError) -> Refusal {
 }
 
 /// Fields as the JSON that an event is kept with: the object in a field `payload` where there is one, as senders of
-/// JSON beside a file have it; else an object of texts, a repeated one as a list; nothing where there are none.
+/// JSON beside a file have it; else an object of texts, with a repeated field as a list; empty without fields.
 pub(super) fn document(fields: &TextFields) -> Bytes {
     if fields.is_empty() {
         return Bytes::new();
@@ -273,14 +278,15 @@ mod tests {
     use super::*;
 
     async fn parse(body: &str) -> Result<TextFields, Refusal> {
-        let mut flow = BodyStream::new(
+        let memory = MemoryPermit::none();
+        let mut stream = BodyStream::new(
             Body::from(body.to_owned()),
             BodyLimits::of_held(body.len() as u64),
-            MemoryPermit::none().into(),
+            &memory,
         );
         let form = take(
             "multipart/form-data; boundary=x",
-            &mut flow,
+            &mut stream,
             FilePolicy::Refused("no"),
         )
         .await?;

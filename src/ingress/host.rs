@@ -1,12 +1,12 @@
-//! The host a request names: once, and a host, or the request goes no further (RFC 9112, 3.2; RFC 9113, 8.3.1).
-//! Nothing of ours is ever built from it.
+//! Host header of a request: exactly one valid host, or the request is refused (RFC 9112, 3.2; RFC 9113, 8.3.1).
+//! Nothing in the gateway is built from it.
 
 use http::Version;
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::Authority;
 
-/// Whether a request names its host as it must.
+/// True if a request names exactly one valid host.
 pub(super) fn is_good(head: &Parts) -> bool {
     let mut lines = head.headers.get_all(HOST).iter();
     let line = match (lines.next(), lines.next()) {

@@ -1,6 +1,5 @@
-//! How many requests are in work and how long they wait for the inbox, and who is told to come back when that is too
-//! much: first whoever asks for what is not there, then senders that try again by themselves, and only when nothing is
-//! left those that never do.
+//! Load shedding: bounds on the requests in work and on their wait for the inbox. Requests at unknown paths are refused
+//! first, then requests of senders that try again by themselves, and last requests of senders that never do.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,12 +19,12 @@ use crate::source::Source;
 pub struct LoadShed {
     now: AtomicUsize,
     most: usize,
-    /// Those that came when half of the places were taken, by address.
+    /// The requests that came when half of the places were taken, by address.
     late: Mutex<HashMap<IpAddr, usize>>,
     queue: Arc<CommitQueue>,
 }
 
-/// How much is lost when a request is turned away, the least first.
+/// Loss when a request is refused, the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rank {
     /// Nothing answers at its path.
@@ -40,12 +39,12 @@ pub(super) enum Rank {
 #[derive(Debug)]
 pub(super) struct LoadPermit {
     load: Arc<LoadShed>,
-    /// Whose it is, where that is counted.
+    /// The caller's address, where that is counted.
     late: Option<IpAddr>,
 }
 
 impl LoadShed {
-    /// None yet, and at most so many.
+    /// Load shedding with at most this many requests in work.
     pub fn new(most: usize, queue: Arc<CommitQueue>) -> Arc<Self> {
         Arc::new(Self {
             now: AtomicUsize::new(0),
@@ -117,7 +116,7 @@ impl Rank {
         }
     }
 
-    /// How many may be in work for one more of this rank to be taken in.
+    /// The number of requests in work below which one more of this rank is taken in.
     const fn bound(self, most: usize) -> usize {
         match self {
             Self::Unknown => most / 2,
@@ -126,7 +125,7 @@ impl Rank {
         }
     }
 
-    /// How long events may wait for the inbox for one more of this rank to be taken in.
+    /// The wait for the inbox below which one more request of this rank is taken in.
     const fn patience(self) -> Duration {
         match self {
             Self::Unknown => Duration::from_millis(100),

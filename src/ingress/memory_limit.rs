@@ -1,9 +1,9 @@
-//! How much of requests' bodies is held in memory at once, in the whole process.
+//! Limit on the memory that requests' bodies take at once, in the whole process.
 //!
-//! Promises: never more than `server.max_held`, whatever callers send and before anything of it is proved. A declared
-//! length is taken before a byte is read; a body without one takes more as it grows. Large bodies leave an eighth to
-//! small ones. No address takes more than half of what the others leave, so that there is always something for the
-//! next one. What is taken is given back when its request ends.
+//! Promises: bodies never take more than `server.max_held`, whatever callers send and before anything is proved. Memory
+//! for a declared length is taken before a byte is read; a body without a length takes more as it grows. Large bodies
+//! leave an eighth to small ones. No address takes more than half of what the others leave, so that there is always
+//! something for the next one. A request's memory is given back when it ends.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,13 +13,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::refuse;
 use crate::model::{Refusal, bucket};
 
-/// Bodies up to this size are small: nobody counts whose they are while there is room.
+/// Size up to which a body is small: small bodies are not counted by address while there is room.
 const SMALL: u64 = 64 * 1024;
 
-/// What large bodies leave to small ones: this part of the whole.
+/// Part of the whole that large bodies leave to small ones.
 const RESERVE: u64 = 8;
 
-/// How much of the room that others leave one address may take: this part.
+/// Part that one address may take of the room that others leave.
 const SHARE: u64 = 2;
 
 /// The largest body that can be held at all, with so much for all bodies.
@@ -27,16 +27,16 @@ pub const fn largest(max_held: u64) -> u64 {
     (max_held - max_held / RESERVE) / SHARE
 }
 
-/// What is held of bodies.
+/// Memory of all bodies.
 #[derive(Debug)]
 pub struct MemoryLimit {
     most: AtomicU64,
     now: AtomicU64,
-    /// What is counted by address: large bodies, and small ones while memory is short.
+    /// Bytes counted by address: those of large bodies, and of small ones while memory is short.
     counted: Mutex<HashMap<IpAddr, u64>>,
 }
 
-/// What one request holds, until it is dropped.
+/// Memory of one request, until this is dropped.
 #[derive(Debug)]
 pub(super) struct MemoryPermit {
     held: Option<Arc<MemoryLimit>>,
@@ -47,12 +47,12 @@ pub(super) struct MemoryPermit {
 #[derive(Debug, Default)]
 struct Portion {
     bytes: u64,
-    /// How much of it is counted for the address.
+    /// The part of it that is counted for the address.
     counted: u64,
 }
 
 impl MemoryLimit {
-    /// Nothing yet, and so much at most.
+    /// A limit of this many bytes.
     pub fn new(most: u64) -> Arc<Self> {
         Arc::new(Self {
             most: AtomicU64::new(most),
@@ -66,13 +66,13 @@ impl MemoryLimit {
         self.most.store(most, Ordering::Relaxed);
     }
 
-    /// How much is held.
+    /// The bytes that are held now.
     pub fn now(&self) -> u64 {
         self.now.load(Ordering::Relaxed)
     }
 
     /// For the body of a request from this address.
-    pub(super) fn hold(self: &Arc<Self>, address: IpAddr) -> MemoryPermit {
+    pub(super) fn permit(self: &Arc<Self>, address: IpAddr) -> MemoryPermit {
         MemoryPermit {
             held: Some(self.clone()),
             address: bucket(address),
@@ -80,7 +80,7 @@ impl MemoryLimit {
         }
     }
 
-    /// Takes so much, if there is room. Counted first and judged then, so that no two take the last of it.
+    /// Takes this many bytes, if there is room. They are counted first and judged then, so that no two take the last of it.
     fn take(&self, bytes: u64) -> bool {
         let before = self.now.fetch_add(bytes, Ordering::AcqRel);
         if before.saturating_add(bytes) > self.most.load(Ordering::Relaxed) {
@@ -137,7 +137,7 @@ impl MemoryPermit {
         }
     }
 
-    /// Holds so much in all from now on, if there is room.
+    /// Grows the request's memory to this many bytes, if there is room.
     pub(super) fn grow(&self, to: u64) -> Result<(), Refusal> {
         let Some(held) = &self.held else {
             return Ok(());
@@ -158,7 +158,7 @@ impl MemoryPermit {
                 false => Err(full()),
             };
         }
-        // What was not counted so far is the address's from here on.
+        // Bytes that were not counted so far count for the address from here on.
         let uncounted = taken.bytes - taken.counted;
         held.now.fetch_sub(uncounted, Ordering::AcqRel);
         if held.take_counted(self.address, uncounted + more, is_large) {
@@ -198,7 +198,7 @@ mod tests {
     fn security_f11_one_address_leaves_half_and_large_bodies_leave_room_for_small_ones() {
         let held = MemoryLimit::new(64 * MIB);
         let hold = |number: u8, bytes: u64| {
-            let hold = held.hold(address(number));
+            let hold = held.permit(address(number));
             hold.grow(bytes).map(|()| hold)
         };
         let mut all: Vec<MemoryPermit> = (0..7).map(|_| hold(1, 4 * MIB).unwrap()).collect();
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn a_body_that_grows_takes_more_and_gives_all_of_it_back() {
         let held = MemoryLimit::new(MIB);
-        let growing = held.hold(address(1));
+        let growing = held.permit(address(1));
         for kib in [8, 16, 64, 65, 200, 400] {
             growing.grow(kib * 1024).unwrap();
             assert_eq!(held.now(), kib * 1024);

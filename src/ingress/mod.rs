@@ -1,32 +1,55 @@
 //! The public listener: third parties POST here, and nothing of the operator's side answers.
 
+mod acknowledge;
 mod body;
+mod body_file;
+mod body_progress;
 mod body_stream;
+mod challenge;
+mod door;
 mod dropin;
+mod elsewhere;
 mod event_stream;
 mod file;
 mod form;
+mod head;
+mod hook;
 mod host;
+mod items;
+mod links;
 mod load_shed;
 mod memory_limit;
+mod proof;
 mod proxy;
-mod receive;
+mod received;
 mod recent;
+mod refusal_terms;
 mod refuse;
+mod relay;
 mod request_log;
-mod respond;
+mod staged;
 mod status;
+mod task;
 mod upload;
 mod upload_limit;
+mod wait;
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::routing::any;
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use tokio::sync::watch;
+use tower::Service;
 
 use crate::config::{Config, FileRules};
 use crate::inbox::seal::Sealer;
@@ -34,84 +57,84 @@ use crate::inbox::{BudgetError, Budgets, CountedRun};
 use crate::intake::{Intake, inbox_refusal};
 use crate::limit::RateLimits;
 use crate::model::{Outcome, Params, Refusal, RequestId, Route, Timestamp, UpstreamIds};
-use crate::net::{ConnectionObserver, LoopGuard, TurnedAway};
+use crate::net::{ConnectionObserver, HeadFault, LoopGuard, TurnedAway};
 use crate::source::WebClient;
 use crate::telemetry::{Metrics, RefusedSamples, Uses};
 use crate::upstream::Upstream;
 
 pub use load_shed::LoadShed;
 pub use memory_limit::{MemoryLimit, largest as largest_held};
-pub use proxy::{Front, Proxies};
+pub use proxy::Proxies;
 pub use upload_limit::UploadLimit;
 
 pub use dropin::{Dropin, ForeignKeys, explain};
 
-/// How long a call that is passed on may wait for its turn within the upstream's budget.
+/// Time that a call that is made at once may wait for its turn within the upstream's budget.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the public listener shares.
+/// Shared parts of the public listener.
 #[derive(Debug)]
 pub struct Ingress {
     /// The way from a proved request into the inbox.
     pub intake: Arc<Intake>,
-    /// How much, how fast.
+    /// Rate limits.
     pub limits: Arc<RateLimits>,
-    /// When secrets and keys were used.
+    /// The last uses of secrets and keys.
     pub uses: Arc<Uses>,
-    /// How many runs a day.
+    /// Budgets of runs a day.
     pub budgets: Budgets,
-    /// For calls that are passed on at once.
+    /// The upstream, for calls that are made at once.
     pub upstream: Upstream,
     /// The file rules of a source that has none of its own.
     pub file_rules: FileRules,
-    /// How long a file stays that nothing refers to.
+    /// The time after which a file that nothing refers to is removed.
     pub keep_files: Duration,
     /// Signs status links.
     pub sealer: Arc<Sealer>,
     /// Names conversations at the upstream.
     pub ids: Arc<UpstreamIds>,
-    /// True when the gateway stops: nobody waits any longer then.
+    /// True when the gateway stops: then no caller waits any longer.
     pub stopping: watch::Receiver<bool>,
-    /// True while an operator has stopped all runs.
+    /// True while an operator has paused all runs.
     pub paused: Arc<AtomicBool>,
-    /// What fetches certificates and confirmations.
+    /// The client that fetches certificates and confirmations.
     pub fetch: Arc<dyn WebClient>,
-    /// What we put on our own requests.
+    /// The mark on the gateway's own requests, by which a loop is found.
     pub mark: LoopGuard,
     /// The last refused requests.
     pub samples: Arc<RefusedSamples>,
-    /// How many refused requests are kept whole.
+    /// The number of refused requests that are kept whole.
     pub keep_refused: usize,
-    /// The address third parties know, without a slash at the end; empty where nobody said.
+    /// The address that third parties know, without a slash at the end; empty where it is not configured.
     pub public_url: String,
-    /// How many requests are in work.
+    /// Bounds on the requests in work.
     pub load: Arc<LoadShed>,
-    /// How much of bodies is held at once.
-    pub held: Arc<MemoryLimit>,
-    /// How many uploads are taken in at once.
-    pub places: Arc<UploadLimit>,
+    /// The limit on the memory of bodies.
+    pub memory: Arc<MemoryLimit>,
+    /// The limit on uploads at once.
+    pub uploads: Arc<UploadLimit>,
     /// The bounds of a body.
-    pub bounds: BodyLimits,
+    pub body_limits: BodyLimits,
     /// The prefixes that are passed through.
     pub proxies: Proxies,
-    /// The stand-in for the hosted webhook; none where it is shut.
+    /// The stand-in for the hosted webhook; absent where it is disabled.
     pub dropin: Option<Dropin>,
 }
 
 /// The bounds of a body.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
-    /// Its size, where neither the source nor its provider says.
+    /// The largest size, where neither the source nor its provider sets one.
     pub size: u64,
-    /// How long it may stand still.
+    /// The longest time without a byte.
     pub stall: Duration,
-    /// How long it may take in all.
+    /// The longest time of a whole body.
     pub whole: Duration,
-    /// How long one with files may take in all.
+    /// The longest time of a body with files.
     pub upload: Duration,
-    /// The slowest that it may come after a while, in bytes a second.
+    /// The slowest rate after the first seconds, in bytes a second.
     pub slowest: u64,
-    /// Whether it may be compressed.
+    /// True if it may be compressed.
     pub compressed: bool,
 }
 
@@ -128,7 +151,7 @@ impl BodyLimits {
         }
     }
 
-    /// Of a body that is held already.
+    /// The bounds of a body that is held already.
     pub(crate) const fn of_held(size: u64) -> Self {
         let long = Duration::from_secs(600);
         Self {
@@ -143,17 +166,7 @@ impl BodyLimits {
 }
 
 impl Ingress {
-    /// Whether a request may be looked at more closely: what is judged at every path.
-    fn judge_head(&self, head: &http::request::Parts) -> Result<(), Refusal> {
-        receive::judge_head(head)?;
-        if self.mark.is_on(&head.headers) {
-            Err(Refusal::Loop)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Whether an agent may be run at once. What is kept waits until it may.
+    /// Refuses a run that is to begin at once while an operator has paused all runs. A kept event waits instead.
     fn may_run(&self) -> Result<(), Refusal> {
         if self.paused.load(Ordering::Relaxed) {
             Err(Refusal::Stopped)
@@ -162,7 +175,7 @@ impl Ingress {
         }
     }
 
-    /// Whether a call that its caller waits for has its turn within the upstream's budget soon enough.
+    /// Refuses a call that its caller waits for if its turn within the upstream's budget comes too late.
     fn has_turn(&self, upstream: &Upstream) -> Result<(), Refusal> {
         match upstream.is_busy(PATIENCE) {
             Some(wait) => Err(Refusal::UpstreamBusy(wait)),
@@ -176,26 +189,26 @@ impl Ingress {
         self.budgets
             .spend(&*self.intake.inbox, route, params, now)
             .await
-            .map_err(|why| uncounted(why, now))
+            .map_err(|why| budget_refusal(why, now))
     }
 
-    /// Whether a run might begin at once, as far as its budgets go. Nothing is counted.
+    /// Refuses a run whose budgets are spent, without counting it.
     async fn has_runs(&self, route: &Route, params: &Params) -> Result<(), Refusal> {
         let now = self.intake.clock.now();
         self.budgets
             .has_room(&*self.intake.inbox, route, params, now)
             .await
-            .map_err(|why| uncounted(why, now))
+            .map_err(|why| budget_refusal(why, now))
     }
 
     /// Counts connections for the accept loop.
-    pub fn door(&self) -> Arc<dyn ConnectionObserver> {
+    pub fn observer(&self) -> Arc<dyn ConnectionObserver> {
         Arc::new(Doorkeeper(self.intake.metrics.clone()))
     }
 }
 
-/// Why a run does not begin at once.
-fn uncounted(why: BudgetError, now: Timestamp) -> Refusal {
+/// The refusal of a run that its budgets do not allow.
+fn budget_refusal(why: BudgetError, now: Timestamp) -> Refusal {
     match why {
         BudgetError::Spent(budget) => Refusal::Spent(budget, now.tomorrow().since(now)),
         BudgetError::Inbox(error) => inbox_refusal(error),
@@ -222,25 +235,64 @@ impl ConnectionObserver for Doorkeeper {
         let refusal = Refusal::Overloaded(refuse::retry_soon());
         self.0.request("", Outcome::Refused, Duration::ZERO);
         self.0.refused("", refusal.reason());
-        Some(refuse::at_the_door(&refusal, RequestId::new()))
+        Some(refuse::on_the_wire(&refusal, RequestId::new()))
     }
 }
 
-/// The public listener whole: what is passed through does not come near the routes, since it must stay as it is.
+/// The service of the public listener. Prefixes that are passed through come before the routes, since routing would
+/// change their requests.
+#[derive(Clone, Debug)]
+pub struct Front {
+    router: Router,
+    ingress: Arc<Ingress>,
+}
+
+impl Front {
+    const fn new(router: Router, ingress: Arc<Ingress>) -> Self {
+        Self { router, ingress }
+    }
+}
+
+impl Service<Request<Incoming>> for Front {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Neither side ever waits to be ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        if let Some(fault) = request.extensions().get::<HeadFault>().copied() {
+            let answer = head::refuse_invalid(&self.ingress, fault, &request);
+            return Box::pin(std::future::ready(Ok(answer)));
+        }
+        match self.ingress.proxies.find(request.uri().path()) {
+            Some(proxy) => {
+                let passed = proxy::through(self.ingress.clone(), proxy.clone(), request);
+                Box::pin(passed.map(Ok))
+            }
+            None => Box::pin(self.router.call(request)),
+        }
+    }
+}
+
+/// Makes the service of the public listener.
 pub fn front(ingress: Arc<Ingress>) -> Front {
     Front::new(router(ingress.clone()), ingress)
 }
 
-/// The public routes. There are no layers: what every request must pass, `receive` names in order.
+/// The public routes. There are no layers: [`door`] is the shell of every door, and each door lists its own steps.
 pub fn router(ingress: Arc<Ingress>) -> Router {
     let mut router = Router::new()
-        .route("/hooks/{source}", any(receive::at_source))
-        .route("/events/{event}", any(receive::at_event))
+        .route("/hooks/{source}", any(hook::at_source))
+        .route("/events/{event}", any(status::at_event))
         .route("/files/{token}/{name}", any(file::at_file));
     if ingress.dropin.is_some() {
         router = router
             .route("/", any(dropin::at_door))
             .route("/{agent_id}", any(dropin::at_door));
     }
-    router.fallback(receive::elsewhere).with_state(ingress)
+    router.fallback(elsewhere::at_any_path).with_state(ingress)
 }

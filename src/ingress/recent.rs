@@ -1,6 +1,6 @@
-//! What was seen lately: names that are remembered for a while, so many at most.
+//! Names that were seen lately: each is remembered for a while, and a bounded number of them.
 //!
-//! They stand in two halves, and the older one goes whole when the younger is full: nothing is ever looked through.
+//! They are kept in two halves. The older half is dropped whole when the younger is full, so no half is ever searched.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -36,7 +36,7 @@ impl<K: Hash + Eq> Recent<K> {
         self.young.insert(name, now + self.time);
     }
 
-    /// Whether a name is remembered.
+    /// True if a name is remembered.
     pub(super) fn holds(&self, name: &K, now: Instant) -> bool {
         self.young
             .get(name)

@@ -1,8 +1,8 @@
-//! Places for uploads: how many are taken in at once, and from whom.
+//! Limit on uploads at once.
 //!
-//! Promises: the drop-in and the sources have as many each, and neither takes those of the other. Callers of whom
-//! nothing is known get a quarter at most from one address, and three quarters in all; those who proved themselves
-//! lately, or show a key that is known to be good, find the rest.
+//! Promises: the drop-in and the sources have the same number of places each, and neither takes those of the other.
+//! Unknown callers get at most a quarter of the places from one address, and three quarters in all; the rest is for callers
+//! that were proved lately, or that show a key that is known to be good.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -16,10 +16,10 @@ use super::recent::Recent;
 use super::refuse;
 use crate::model::{Refusal, bucket};
 
-/// How long an address is known to bring what is proved.
+/// Time for which an address counts as known after a proved upload.
 const KNOWN: Duration = Duration::from_secs(24 * 3600);
 
-/// How many of them are remembered, in each of two halves.
+/// Number of known addresses that are remembered, in each of two halves.
 const HALF: usize = 4096;
 
 /// The places of both kinds of doors.
@@ -52,7 +52,7 @@ pub(super) struct UploadPermit {
 }
 
 impl UploadLimit {
-    /// So many each.
+    /// A limit of this many places each.
     pub fn new(most: usize) -> Arc<Self> {
         let pool = || {
             Arc::new(Pool {

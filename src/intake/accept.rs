@@ -1,4 +1,4 @@
-//! Commit of events to the inbox, and what became of each.
+//! Commit of events to the inbox, and the outcome of each.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const BACKLOG_WAIT: Duration = Duration::from_secs(30);
 /// Result of one event's commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// What became of the event.
+    /// The outcome of the event.
     pub outcome: Outcome,
     /// The event in the inbox: the new one, or the earlier one that it repeats.
     pub event: EventId,

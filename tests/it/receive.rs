@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::json;
 
 use crate::world::{
-    API_KEY, Gateway, Upstream, borrowed, event_id, github, hmac_sha256, json, unmarked,
+    API_KEY, Gateway, Upstream, borrowed, event_id, github, hmac_sha256, json, unmarked, wait_for,
 };
 
 const SECRET: &str = "a-github-secret-for-tests";
@@ -326,4 +326,53 @@ fn now() -> u64 {
         .duration_since(std::time::UNIX_EPOCH)
         .expect("after 1970")
         .as_secs()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_leaves_during_the_commit_is_counted_once_and_its_event_stays() {
+    let upstream = Upstream::start(&[]).await;
+    let gateway = Gateway::start(upstream.address, TRIAGE).await;
+    let body = issue("opened");
+    let headers = github(
+        SECRET,
+        "4d1b3f2e-cc78-11e3-81ab-4c9367dc0958",
+        "issues",
+        &body,
+    );
+    let mut request = format!(
+        "POST /hooks/triage HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n",
+        body.len()
+    );
+    for (name, value) in borrowed(&headers) {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str(&format!("\r\n{body}"));
+
+    // As long as somebody else writes to the inbox, no commit ends.
+    let inbox =
+        rusqlite::Connection::open(gateway.folder.path().join("data/inbox.db")).expect("the inbox");
+    inbox
+        .execute_batch("BEGIN IMMEDIATE")
+        .expect("the write lock");
+    let mut caller = std::net::TcpStream::connect(gateway.public).expect("a connection");
+    std::io::Write::write_all(&mut caller, request.as_bytes()).expect("written");
+    // The proof is noted just before the commit.
+    wait_for("the proof", async || {
+        let secrets = gateway.admin_json("/sources/triage/secrets").await;
+        (!secrets["items"][0]["used"].is_null()).then_some(())
+    })
+    .await;
+    drop(caller);
+    let left = r#"sluicegate_refused_total{reason="aborted",source="triage"}"#;
+    gateway.metric_is(left, 1.0).await;
+    inbox.execute_batch("ROLLBACK").expect("let go of");
+
+    upstream.wait_for_runs(1).await;
+    let again = gateway
+        .post("/hooks/triage", &borrowed(&headers), body)
+        .await;
+    assert_eq!(json(&again)["status"], "duplicate", "{:?}", again.body());
+    gateway.metric_is(left, 1.0).await;
+    let refused = r#"sluicegate_requests_total{outcome="refused",source="triage"}"#;
+    gateway.metric_is(refused, 1.0).await;
 }

@@ -1,7 +1,7 @@
-//! Calls that go upstream at once, from memory.
+//! Calls that are sent upstream at once, from memory.
 //!
-//! Promises: one request each, never repeated here. A call whose key nobody has judged leaves nothing behind, whatever
-//! comes of it; its run is counted when the upstream has taken it.
+//! Promises: each is one request, never repeated here. A call whose key is not proved leaves nothing behind, whatever its
+//! result; its run is counted when the upstream has taken it.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,8 +17,9 @@ use super::once::Once;
 use super::{Dropin, NAME};
 use crate::config::{RunMode, Secret};
 use crate::inbox::CountedRun;
+use crate::ingress::links;
 use crate::ingress::request_log::{Answered, RequestLog};
-use crate::ingress::upload::{self, Placed};
+use crate::ingress::staged::PlacedFiles;
 use crate::ingress::{Ingress, event_stream};
 use crate::limit::LimitReport;
 use crate::model::{
@@ -29,53 +30,54 @@ use crate::net::SendError;
 use crate::upstream::hosted;
 use crate::upstream::{Draw, Upstream};
 
-/// How much of an error on a stream's call is read, and for how long.
+/// Bounds within which an error is read in place of a stream.
 const MAX_ERROR: usize = 64 * 1024;
 const ERROR_TIME: Duration = Duration::from_secs(10);
 
-/// How long the upstream may take to say that a run was started.
+/// Time that the upstream may take to confirm the start of a run.
 const START_TIME: Duration = Duration::from_secs(30);
 
-/// A call on its way.
+/// A call that was read and is to be made.
 pub(super) struct Calling<'c> {
     pub(super) ingress: &'c Ingress,
     pub(super) dropin: &'c Dropin,
     pub(super) call: &'c HostedCall,
     pub(super) caller: Caller,
-    /// Its name, where its caller gave it one.
+    /// Its idempotency key, where its caller gave one.
     pub(super) once: Option<Once>,
     pub(super) peer: IpAddr,
 }
 
-/// What a call that goes at once begins with.
+/// Resources that a call has taken before it is sent.
 struct AtOnce {
     at: Instant,
     files: Vec<Attachment>,
     links: Vec<String>,
-    /// None for a key that nobody has judged: its run is counted when it was taken.
+    /// Absent for a key that is not proved: its run is counted when the upstream has taken it.
     counted: Option<CountedRun>,
 }
 
 impl Calling<'_> {
     /// Calls the upstream and waits for the whole of its answer.
-    pub(super) async fn run(&self, files: Placed) -> Result<Bytes, Refusal> {
+    pub(super) async fn run(&self, files: PlacedFiles) -> Result<Bytes, Refusal> {
         self.made(RunMode::Call, None, files).await
     }
 
-    /// Has the upstream start a run, for a caller whose key nobody has judged: what the upstream takes is its own from
-    /// then on, and what it does not take was never here.
-    pub(super) async fn start(&self, files: Placed) -> Result<(), Refusal> {
+    /// Has the upstream start a run, for a caller whose key is not proved. A call that the upstream takes is the upstream's
+    /// from then on; of one that it refuses nothing is kept.
+    pub(super) async fn start(&self, files: PlacedFiles) -> Result<(), Refusal> {
         self.ingress.may_run()?;
         self.made(RunMode::Async, Some(START_TIME), files)
             .await
             .map(drop)
     }
 
-    /// A turn of a conversation: kept where the key is known, else passed straight through, one turn at a time.
+    /// Makes the call of a message in a conversation: by way of the inbox where the key is proved, else at once, one message
+    /// of the conversation at a time.
     pub(super) async fn in_turn(
         mut self,
         thread: &str,
-        files: Placed,
+        files: PlacedFiles,
         log: &RequestLog,
     ) -> Result<(Option<DurableEnd>, Bytes), Refusal> {
         let (known, waits) = (&self.dropin.known, self.dropin.config.waits_for_its_turn);
@@ -105,7 +107,7 @@ impl Calling<'_> {
         &self,
         manner: RunMode,
         timeout: Option<Duration>,
-        files: Placed,
+        files: PlacedFiles,
     ) -> Result<Bytes, Refusal> {
         let begun = self.begin(files).await?;
         let (path, body) = (hosted::path(self.call, manner), self.body(&begun.links));
@@ -123,8 +125,8 @@ impl Calling<'_> {
         }
     }
 
-    /// Calls the upstream and passes on what it tells, as it comes.
-    pub(super) async fn events(&self, files: Placed) -> Result<Answered, Refusal> {
+    /// Calls the upstream and passes its events on as they come.
+    pub(super) async fn events(&self, files: PlacedFiles) -> Result<Answered, Refusal> {
         let begun = self.begin(files).await?;
         let path = hosted::path(self.call, RunMode::Stream);
         let body = self.body(&begun.links);
@@ -160,7 +162,7 @@ impl Calling<'_> {
         })
     }
 
-    /// By what the call is counted and shared out. A call that goes at once is one that its caller waits for.
+    /// The route by which the call is counted and takes its share. Its caller waits, so it is interactive.
     fn route(&self) -> Route {
         let (account, destination) = (self.caller.account.clone(), self.destination());
         Route {
@@ -171,7 +173,7 @@ impl Calling<'_> {
         }
     }
 
-    /// The upstream, whose turns this call draws as its account's.
+    /// The upstream, with the share of its request budget that the call's account has.
     fn upstream(&self) -> Upstream {
         let Route { account, class, .. } = self.route();
         self.dropin.upstream.of(Draw {
@@ -194,8 +196,8 @@ impl Calling<'_> {
         .to_json()
     }
 
-    /// What the call takes of the disk that is allowed to callers whose keys are not the gateway's own.
-    pub(super) async fn take_disk(&self, files: &Placed) -> Result<(), Refusal> {
+    /// Takes the call's share of the disk that callers with foreign keys may use.
+    pub(super) async fn take_disk(&self, files: &PlacedFiles) -> Result<(), Refusal> {
         if self.caller.standing == KeyStanding::Own {
             return Ok(());
         }
@@ -219,8 +221,8 @@ impl Calling<'_> {
         }
     }
 
-    /// Counts the run and makes its files ready.
-    async fn begin(&self, files: Placed) -> Result<AtOnce, Refusal> {
+    /// Counts the run and makes links to its files.
+    async fn begin(&self, files: PlacedFiles) -> Result<AtOnce, Refusal> {
         let (ingress, route, at) = (self.ingress, self.route(), Instant::now());
         ingress.has_turn(&self.upstream())?;
         if files.bytes() > 0 {
@@ -236,7 +238,7 @@ impl Calling<'_> {
             }
         };
         let files = files.into_files();
-        match upload::passed_on(ingress, NAME, &files).await {
+        match links::make(ingress, NAME, &files).await {
             Ok(links) => Ok(AtOnce {
                 at,
                 files,
@@ -276,7 +278,7 @@ impl Calling<'_> {
         }
     }
 
-    /// The upstream did not take the call: what its caller hears.
+    /// The refusal of a call that the upstream did not take.
     async fn refused(&self, begun: AtOnce, answer: &Response<Bytes>) -> Refusal {
         if answer.status().is_client_error() {
             self.undo(begun).await;
@@ -327,9 +329,9 @@ impl Calling<'_> {
         }
     }
 
-    /// The call surely reached nobody, or was refused.
+    /// Gives back what the call has taken: it certainly reached nobody, or was refused.
     async fn undo(&self, begun: AtOnce) {
-        upload::take_back(self.ingress, &begun.files).await;
+        links::take_back(self.ingress, &begun.files).await;
         self.give_back(begun.counted).await;
     }
 

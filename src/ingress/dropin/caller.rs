@@ -1,19 +1,21 @@
-//! Who calls: the key that is presented, and how much is known of it.
+//! Caller of the drop-in: the key that is presented, and how far it is proved.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use http::HeaderValue;
 use http::request::Parts;
 
 use super::Dropin;
 use crate::config::{GatewayKey, Secret};
 use crate::ingress::Ingress;
+use crate::ingress::form::FileGate;
 use crate::ingress::request_log::RequestLog;
 use crate::model::{Account, HostedCall, Name, Refusal, UpstreamIds, is_agent_id};
 use crate::upstream::hosted;
 
-/// How long the upstream may take to say whether it knows a key.
+/// Time that the upstream may take to say if it knows a key.
 const ASK_TIME: Duration = Duration::from_secs(10);
 
 /// A key, as the head shows it.
@@ -24,14 +26,14 @@ pub(super) enum Presented<'d> {
     Foreign(Secret),
 }
 
-/// How much is known of a caller.
+/// Proof of a caller's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeyStanding {
     /// Its key is one of the gateway's own.
     Own,
     /// The upstream took its key for this agent lately.
     Foreign,
-    /// Nobody has judged its key.
+    /// Its key is not proved.
     Unproved,
 }
 
@@ -43,8 +45,9 @@ pub(super) struct Caller {
     pub(super) standing: KeyStanding,
 }
 
-/// What stands between the store and files of a caller whose key nobody has judged.
-pub(in crate::ingress) struct Gate<'d> {
+/// Gate between the store and the files of a caller whose key is not proved.
+pub(super) struct Gate<'d> {
+    ingress: &'d Ingress,
     dropin: &'d Dropin,
     key: Secret,
     /// The agent, where the head names it.
@@ -89,7 +92,7 @@ impl Dropin {
         }
         if self.own_only {
             return Err(Refusal::KeyRefused(
-                "it is none of [keys], and dropin.require_key wants one of them".into(),
+                "not a key of [keys], and dropin.require_key demands one".into(),
             ));
         }
         if HeaderValue::from_bytes(&key).is_err() {
@@ -173,25 +176,27 @@ impl Dropin {
     ) -> Result<(), Refusal> {
         if caller.standing == KeyStanding::Unproved {
             Gate {
+                ingress,
                 dropin: self,
                 key: caller.key.clone(),
                 agent: Some(agent.to_owned()),
                 peer,
             }
-            .open(ingress)
+            .open()
             .await?;
             caller.standing = KeyStanding::Foreign;
         }
         Ok(())
     }
 
-    /// What the files of a caller have to pass first; none where its key is known.
-    pub(super) fn gate(
-        &self,
+    /// The gate that a caller's files have to pass first; absent where its key is known.
+    pub(super) fn gate<'d>(
+        &'d self,
+        ingress: &'d Ingress,
         presented: &Presented<'_>,
         head: &Parts,
         peer: IpAddr,
-    ) -> Option<Gate<'_>> {
+    ) -> Option<Gate<'d>> {
         let Presented::Foreign(key) = presented else {
             return None;
         };
@@ -199,6 +204,7 @@ impl Dropin {
             return None;
         }
         Some(Gate {
+            ingress,
             dropin: self,
             key: key.clone(),
             agent: agent(head),
@@ -207,9 +213,15 @@ impl Dropin {
     }
 }
 
+impl FileGate for Gate<'_> {
+    fn open(&self) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(self.ask())
+    }
+}
+
 impl Gate<'_> {
     /// Asks the upstream whether it knows the key. The question costs no run: the list of the caller's own tasks.
-    pub(in crate::ingress) async fn open(&self, ingress: &Ingress) -> Result<(), Refusal> {
+    async fn ask(&self) -> Result<(), Refusal> {
         let (known, key) = (&self.dropin.known, self.key.expose());
         let agent = self.agent.as_deref().unwrap_or_default();
         known.judge(key, agent)?;
@@ -227,9 +239,9 @@ impl Gate<'_> {
             status @ (401 | 403) => {
                 known.refused(key, agent, status);
                 known.failed(self.peer);
-                Err(hosted::refusal(&answer, ingress.intake.clock.now()))
+                Err(hosted::refusal(&answer, self.ingress.intake.clock.now()))
             }
-            429 => Err(hosted::refusal(&answer, ingress.intake.clock.now())),
+            429 => Err(hosted::refusal(&answer, self.ingress.intake.clock.now())),
             status => Err(Refusal::UpstreamFailed(format!(
                 "files are kept for good keys only, and the upstream did not say whether this one is: {status}"
             ))),

@@ -1,4 +1,4 @@
-//! How much disk the drop-in's calls take, of what is allowed to callers whose keys are not the gateway's own.
+//! Disk that the drop-in's calls take, of the share of callers whose keys are not the gateway's own.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use crate::inbox::Inbox;
 use crate::intake::inbox_refusal;
 use crate::model::Refusal;
 
-/// How long a measurement is good; what is kept in the meantime is added to it.
+/// Time that a measurement is good for; what is kept in the meantime is added to it.
 const LOOK: Duration = Duration::from_secs(60);
 
 /// A share of the disk.
 #[derive(Debug)]
 pub(super) struct DiskShare {
     most: u64,
-    /// When it was measured last, and how much was taken then and since.
+    /// The time of the last measurement, and the bytes taken then and since.
     measured: Mutex<Option<(Instant, u64)>>,
 }
 
 impl DiskShare {
-    /// So much.
+    /// A share of this many bytes.
     pub(super) fn new(most: u64) -> Self {
         Self {
             most,
@@ -30,7 +30,7 @@ impl DiskShare {
         }
     }
 
-    /// Takes so much of it, if there is room.
+    /// Takes this many bytes of it, if there is room.
     pub(super) async fn take(&self, inbox: &dyn Inbox, bytes: u64) -> Result<(), Refusal> {
         let mut measured = self.measured.lock().await;
         let (at, taken) = match *measured {

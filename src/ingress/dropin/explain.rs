@@ -1,5 +1,5 @@
-//! What a call would become, for whoever makes calls: what each parameter was taken from, what was looked for in vain, and
-//! the request that would go upstream. Nothing of it is kept or sent.
+//! Explanation of a call to its caller: the origin of each parameter, the paths that gave no value, and the request that
+//! would be sent upstream. Nothing of it is kept or sent.
 
 use http::header::{HeaderMap, HeaderName};
 use serde_json::{Value, json};
@@ -11,14 +11,14 @@ use crate::upstream::hosted;
 
 const HEADER: HeaderName = HeaderName::from_static("x-sluicegate-explain");
 
-/// Whether a caller asks what its call would become.
+/// True if a caller asks for the explanation of its call.
 pub(super) fn is_asked(headers: &HeaderMap) -> bool {
     headers
         .get(HEADER)
         .is_some_and(|value| !matches!(value.as_bytes(), b"" | b"0" | b"false"))
 }
 
-/// What a request at the drop-in door was read as.
+/// Explains how a request at the drop-in was read.
 pub fn call(
     config: &DropIn,
     read: &Result<HostedCall, Refusal>,
@@ -67,7 +67,7 @@ pub fn misses(notes: &[PathMiss]) -> Vec<Value> {
     notes.iter().map(miss).collect()
 }
 
-/// Why there is no call.
+/// The reason why a request makes no call.
 pub fn refused(refusal: &Refusal) -> Value {
     json!({ "code": refusal.code(), "cause": refusal.cause() })
 }

@@ -1,5 +1,5 @@
-//! Calls that must not be lost, or must wait for their turn: deliveries like any other, each with its caller's call,
-//! sealed. Only callers come here whose key is known to be good.
+//! Calls that must not be lost, or that wait for the message before them: deliveries like any other, each with its
+//! caller's call, sealed. Only calls whose key is proved are made this way.
 
 use bytes::Bytes;
 
@@ -8,8 +8,8 @@ use super::call::Calling;
 use super::once::Once;
 use crate::config::RunMode;
 use crate::ingress::request_log::RequestLog;
-use crate::ingress::respond;
-use crate::ingress::upload::Placed;
+use crate::ingress::staged::PlacedFiles;
+use crate::ingress::task::task_of;
 use crate::intake::Receipt;
 use crate::model::{
     Class, DeliveryId, DeliveryState, EventId, Name, NewDelivery, NewEvent, Outcome, Refusal,
@@ -18,13 +18,13 @@ use crate::model::{
 use crate::upstream::Call;
 use crate::upstream::hosted;
 
-/// What became of a call that went by way of the inbox.
+/// Result of a call that was made by way of the inbox.
 pub(super) struct DurableEnd {
     /// The event that was kept, now or by the same call before.
     pub(super) event: EventId,
-    /// Which of the two.
+    /// `Accepted` for a new event, `Duplicate` for an earlier one.
     pub(super) outcome: Outcome,
-    /// The finished task; none for a caller that does not wait.
+    /// The finished task; absent for a caller that does not wait.
     pub(super) task: Option<Bytes>,
 }
 
@@ -32,7 +32,7 @@ impl Calling<'_> {
     /// Keeps the call. `wait` waits for its end, within the time that a run may take.
     pub(super) async fn durable(
         &self,
-        files: Placed,
+        files: PlacedFiles,
         log: &RequestLog,
         wait: bool,
     ) -> Result<DurableEnd, Refusal> {
@@ -63,7 +63,7 @@ impl Calling<'_> {
             thread: call.params.get(Name::TaskId).map(str::to_owned),
             params: call.params.clone(),
             // What is kept in clear has neither the key nor the user's tokens in it.
-            request_line: format!("{} {}", log.method, log.path),
+            request_line: format!("{} {}", log.method(), log.path()),
             headers: notes.clone(),
             body: call.extra.clone().unwrap_or_default().into(),
             attachments: files,
@@ -87,7 +87,7 @@ impl Calling<'_> {
         })
     }
 
-    /// Whether the event that has the call's name is of the same call.
+    /// Refuses the call if the event with its idempotency key is of another call.
     async fn is_same(&self, event: EventId, notes: &[(String, String)]) -> Result<(), Refusal> {
         let kept = self
             .ingress
@@ -140,7 +140,7 @@ impl Calling<'_> {
         })
     }
 
-    /// The task that a delivery ends with, or what its caller must hear instead.
+    /// Waits for the end of a delivery. Returns its task, or the refusal that its caller gets instead.
     async fn end(&self, delivery: DeliveryId) -> Result<Bytes, Refusal> {
         let ingress = self.ingress;
         let mut stopping = ingress.stopping.clone();
@@ -163,7 +163,7 @@ impl Calling<'_> {
             ));
         };
         if ended.state == DeliveryState::Delivered {
-            return Ok(respond::task(&ended));
+            return Ok(task_of(&ended));
         }
         let last = ended.tries.last();
         let (status, detail) = last.map_or((None, ""), |attempt| {

@@ -1,9 +1,9 @@
-//! What is remembered of callers' keys that are not the gateway's own: which of them the upstream took lately, which it
-//! refused, and which addresses keep bringing bad ones.
+//! Memory of callers' keys that are not the gateway's own: those that the upstream took lately, those that it refused, and
+//! the addresses that keep bringing bad keys.
 //!
-//! Promises: everything is bounded, in memory only, and forgotten within minutes. No key can be read from it: keys
-//! stand in it as digests under a secret of this process. A key that is not remembered is judged by the upstream
-//! again, so forgetting costs time and nothing else.
+//! Promises: everything is bounded, in memory only, and forgotten within minutes. No key can be read from it: keys are
+//! kept as digests under a secret of this process. A key that is not remembered is judged by the upstream again, so
+//! forgetting costs time and nothing else.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,20 +19,20 @@ use uuid::Uuid;
 use crate::ingress::recent::Recent;
 use crate::model::{Refusal, bucket};
 
-/// How long a key that the upstream took is good without asking again.
+/// Time for which a key that the upstream took counts as good.
 const PROVED: Duration = Duration::from_secs(300);
 
-/// How long a key that the upstream refused is refused without asking again.
+/// Time for which a key that the upstream refused is refused here.
 const REFUSED: Duration = Duration::from_secs(60);
 
-/// How many keys are remembered of either kind, in each of two halves.
+/// Number of keys of either kind that are remembered, in each of two halves.
 const HALF: usize = 8192;
 
-/// How many keys of one address the upstream may refuse in a [`WINDOW`] before more that nobody knows are turned away.
+/// Number of keys of one address that the upstream may refuse in a [`WINDOW`] before unknown keys from it are refused here.
 const MOST_FAILURES: u32 = 120;
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// How many addresses with bad keys are remembered in a window.
+/// Number of addresses with refused keys that are remembered in a window.
 const ADDRESSES: usize = 65_536;
 
 /// A key, or a key at an agent, as a digest.
@@ -60,12 +60,12 @@ impl ForeignKeys {
         })
     }
 
-    /// Whether the upstream took this key lately, at whatever agent.
+    /// True if the upstream took this key lately, for any agent.
     pub(in crate::ingress) fn is_known(&self, key: &[u8]) -> bool {
         locked(&self.proved).holds(&self.tag(key, ""), Instant::now())
     }
 
-    /// Whether the upstream took this key for this agent lately.
+    /// True if the upstream took this key for this agent lately.
     pub(super) fn is_proved(&self, key: &[u8], agent: &str) -> bool {
         locked(&self.proved).holds(&self.tag(key, agent), Instant::now())
     }
@@ -172,7 +172,7 @@ impl Drop for KeyTurn<'_> {
     }
 }
 
-/// How many bad keys each address brought in this window.
+/// Number of refused keys that each address brought in this window.
 #[derive(Default)]
 struct Failures {
     until: Option<Instant>,
@@ -195,7 +195,7 @@ impl Failures {
         }
     }
 
-    /// How long an address has to wait that brought too many.
+    /// The time that an address with too many refused keys has to wait.
     fn wait(&self, address: IpAddr, now: Instant) -> Option<Duration> {
         let left = self.until?.checked_duration_since(now)?;
         self.counts

@@ -15,10 +15,10 @@ const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// The header that says of an answer that it is the one of an earlier call.
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// What is kept with an event to tell another call by.
+/// Name under which the digest of a call is kept with its event.
 const CALL: &str = "sluicegate-call";
 
-/// The longest key.
+/// Length of the longest key.
 const LONGEST: usize = 255;
 
 /// A call that has a name of its own.
@@ -29,7 +29,7 @@ pub(super) struct Once {
     pub(super) dedup: String,
 }
 
-/// The key of a head; none where it has none.
+/// The key in a head, if there is one.
 pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     let wrong = || {
         Refusal::Malformed(format!(
@@ -70,7 +70,7 @@ impl Once {
         }
     }
 
-    /// What is kept with the event of a call.
+    /// Facts that are kept with the event of a call, to tell it from another.
     pub(super) fn notes(&self, call: &HostedCall, files: &[Attachment]) -> Vec<(String, String)> {
         vec![
             (HEADER.as_str().to_owned(), self.key.clone()),
@@ -78,7 +78,7 @@ impl Once {
         ]
     }
 
-    /// Whether an event is of the same call.
+    /// True if an event is of the same call.
     pub(super) fn is_of(kept: &[(String, String)], notes: &[(String, String)]) -> bool {
         let call = |list: &[(String, String)]| {
             list.iter()
@@ -89,8 +89,8 @@ impl Once {
     }
 }
 
-/// What makes a call the same one: what the agent is told. How the answer is shaped, and whether the caller waits for it,
-/// makes no other call of it; nor do the tokens of its user, which run out and are made anew.
+/// Digest of everything that the agent is told. Two calls with the same digest are the same call: the shape of the answer,
+/// the caller's waiting and the tokens of its user, which run out and are made again, do not count.
 fn digest(call: &HostedCall, files: &[Attachment]) -> String {
     let mut digest = Sha256::new();
     let mut add = |part: &[u8]| {

@@ -1,6 +1,6 @@
-//! What a gateway key with a list of its own opens.
+//! Allow list of a gateway key.
 //!
-//! What is promised: an allow list. Every path is closed but the few that are spelled out here or in the key's table,
+//! Promises: Every path is closed but the few that are spelled out here or in the key's table,
 //! each for its method, and each in one spelling, compared byte for byte. Nothing is decoded or tidied first, so what an
 //! upstream might read differently is not on the list.
 
@@ -19,7 +19,7 @@ pub(super) struct CallTarget<'a> {
     pub(super) call: &'a str,
 }
 
-/// What a call is to whoever may make it.
+/// Kind of a call that a key may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OpenedCall {
     /// It begins a run, or goes on with one.
@@ -28,7 +28,7 @@ pub(super) enum OpenedCall {
     Other,
 }
 
-/// What a key with a list of its own opens of a call; none where it does not open it. `owns` says whether a task is one
+/// The kind of a call that a key with a list of its own may make; absent where it may not. `owns` is true for a task
 /// that the key began.
 pub(super) fn open(
     key: &GatewayKey,
@@ -50,7 +50,7 @@ pub(super) fn below_root<'p>(base: &str, path_upstream: &'p str) -> &'p str {
     path_upstream.strip_prefix(root).unwrap_or(path_upstream)
 }
 
-/// Whether a call begins a run, or goes on with one, whoever makes it.
+/// True if a call begins a run, or continues one, whoever makes it.
 pub(super) fn is_run(wish: &CallTarget<'_>) -> bool {
     *wish.method == Method::POST && run_of(wish.call).is_some()
 }

@@ -1,7 +1,7 @@
-//! Which headers are passed on. What belongs to one connection is not (RFC 9110, 7.6.1): first what `Connection`
-//! names, then the known ones. `Via` says that a message came by here (7.6.3), and `Max-Forwards` is counted down (7.6.2).
-//! Nor is what claims to know where a request came from or what it really is, in any
-//! spelling that an upstream may take for it.
+//! Headers that are passed on. Headers of one connection are not (RFC 9110, 7.6.1): those that `Connection` names, and the
+//! known ones. `Via` records that a message came by here (7.6.3), and `Max-Forwards` is counted down (7.6.2). Headers that
+//! claim where a request came from or what it really asks for are not passed on either, in any spelling that an upstream
+//! may take for them.
 
 use http::header::{
     CONNECTION, COOKIE, HOST, HeaderName, HeaderValue, MAX_FORWARDS, TRANSFER_ENCODING, VIA,
@@ -10,7 +10,7 @@ use http::{HeaderMap, Version, header};
 
 use super::key::X_API_KEY;
 
-/// What goes up. `key` is set last, so that no `Connection` line can take it away again.
+/// Headers of the request that goes upstream. `key` is set last, so that no `Connection` line can remove it.
 pub(super) fn upward(
     mut headers: HeaderMap,
     version: Version,
@@ -41,11 +41,10 @@ pub(super) fn upward(
     headers
 }
 
-/// How a gateway calls itself where nothing tells it from others.
+/// Name of a gateway in `Via` where it has no name of its own.
 const NAME: &str = "sluicegate";
 
-/// Says that a message came by here, and by which protocol it came (RFC 9110, 7.6.3). `name` is what the gateway is called
-/// there.
+/// Records in `Via` that a message came by here, and its protocol (RFC 9110, 7.6.3). `name` is the gateway's name there.
 pub(super) fn pass_via(headers: &mut HeaderMap, received: Version, name: Option<&HeaderValue>) {
     let protocol = match received {
         Version::HTTP_10 => "1.0",
@@ -58,7 +57,7 @@ pub(super) fn pass_via(headers: &mut HeaderMap, received: Version, name: Option<
     }
 }
 
-/// How often a request may still be passed on, where it says so (RFC 9110, 7.6.2).
+/// The number of times that a request may still be passed on, where it has one (RFC 9110, 7.6.2).
 pub(super) fn max_forwards(headers: &HeaderMap) -> Option<u64> {
     let text = headers.get(MAX_FORWARDS)?.to_str().ok()?.trim();
     // A number that is too large for us is large enough.
@@ -81,7 +80,7 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// What comes down.
+/// Prepares the headers of an answer for the caller.
 pub(super) fn downward(headers: &mut HeaderMap, received: Version) {
     remove(headers, is_of_one_connection);
     pass_via(headers, received, None);

@@ -13,10 +13,10 @@ use crate::limit::{LimitReport, RateLimits};
 use crate::model::{Refusal, Timestamp, UpstreamIds};
 use crate::source::Keyring;
 
-/// Where a key stands.
+/// Header with the caller's key.
 pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// What a caller asks for.
+/// A request whose key is to be judged.
 pub(super) struct KeyedRequest<'a> {
     pub(super) proxy: &'a Proxy,
     pub(super) head: &'a request::Parts,
@@ -32,11 +32,11 @@ pub(super) struct KeyVerdict {
     pub(super) upstream_key: Option<HeaderValue>,
     /// The name of the gateway key that it stands for.
     pub(super) name: Option<String>,
-    /// Which of the keys of that name was presented.
+    /// The name of the key among those of its table.
     pub(super) presented: Option<String>,
-    /// Whether the call begins a run, or goes on with one.
+    /// True if the call begins a run, or continues one.
     pub(super) begins_run: bool,
-    /// Whether that run has to be the key's own.
+    /// True if that run has to be the key's own.
     pub(super) begins_own_run: bool,
 }
 
@@ -137,7 +137,7 @@ pub(super) fn misplaced() -> Refusal {
     )
 }
 
-/// Whether a gateway key stands in a header that goes upstream.
+/// True if a gateway key stands in a header that goes upstream.
 fn is_in_headers(keyring: &Keyring, headers: &HeaderMap) -> bool {
     headers.iter().any(|(name, value)| {
         let value = value.as_bytes();
@@ -153,7 +153,7 @@ fn is_in_headers(keyring: &Keyring, headers: &HeaderMap) -> bool {
     })
 }
 
-/// Whether a gateway key stands in a path or a query, as it is or encoded, once or more often.
+/// True if a gateway key stands in a path or a query, as it is or encoded, once or more often.
 pub(super) fn is_in_text(keyring: &Keyring, text: &str) -> bool {
     /// Nobody encodes more often in good faith, and no server decodes more often.
     const MOST: usize = 4;

@@ -1,6 +1,6 @@
 //! The body of a call that begins a run, for callers whose conversations are theirs alone.
 //!
-//! What is promised: the run has a name that says whose it is ([`UpstreamIds`]), so the caller may read it afterwards,
+//! Promises: the run has a name that says whose it is ([`UpstreamIds`]), so the caller may read it afterwards,
 //! and no caller gets into a conversation of others by its name. Nothing else of the body is touched. A body in which
 //! somebody may read another name than is read here is refused.
 

@@ -4,8 +4,7 @@
 use std::error::Error;
 use std::future::Future as _;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,86 +15,14 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::Passage;
-
-/// What is known of a request's body while it goes up.
-#[derive(Debug)]
-pub(super) struct BodyProgress {
-    begun: Instant,
-    /// Milliseconds after `begun` at which the last piece went up.
-    last: AtomicU64,
-    bytes: AtomicU64,
-    /// Whether the body has come to its end.
-    is_whole: AtomicBool,
-    fault: OnceLock<BodyFault>,
-}
-
-/// Why a request's body did not go up whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BodyFault {
-    /// Larger than this.
-    TooLarge(u64),
-    /// It stood still.
-    Slow,
-    /// It broke off.
-    Broken,
-}
-
-impl BodyProgress {
-    pub(super) const fn new(begun: Instant) -> Self {
-        Self {
-            begun,
-            last: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            is_whole: AtomicBool::new(false),
-            fault: OnceLock::new(),
-        }
-    }
-
-    /// When the last piece went up, or the request began.
-    pub(super) fn last(&self) -> Instant {
-        self.begun + Duration::from_millis(self.last.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn is_whole(&self) -> bool {
-        self.is_whole.load(Ordering::Relaxed)
-    }
-
-    /// The body has come to its end.
-    pub(super) fn end(&self) {
-        self.is_whole.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn fault(&self) -> Option<BodyFault> {
-        self.fault.get().copied()
-    }
-
-    pub(super) fn moved(&self, count: u64) -> u64 {
-        let since = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(since, Ordering::Relaxed);
-        self.bytes.fetch_add(count, Ordering::Relaxed) + count
-    }
-
-    /// The first fault is the one that counts.
-    fn fail(&self, fault: BodyFault) -> Box<dyn Error + Send + Sync> {
-        let _ = self.fault.set(fault);
-        match fault {
-            BodyFault::TooLarge(_) => "the body is too large",
-            BodyFault::Slow => "the body stood still",
-            BodyFault::Broken => "the body broke off",
-        }
-        .into()
-    }
-}
+use super::passage::Passage;
+use crate::ingress::body_progress::{BodyFault, BodyProgress};
+use crate::ingress::event_stream::StreamTail;
 
 /// A request's body on its way up.
 pub(super) struct Upward {
     incoming: Incoming,
-    tally: Arc<BodyProgress>,
+    progress: Arc<BodyProgress>,
     limit: u64,
     stall: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
@@ -104,16 +31,16 @@ pub(super) struct Upward {
 impl Upward {
     pub(super) fn new(
         incoming: Incoming,
-        tally: Arc<BodyProgress>,
+        progress: Arc<BodyProgress>,
         limit: Option<u64>,
         stall: Duration,
     ) -> Self {
         if incoming.is_end_stream() {
-            tally.end();
+            progress.end();
         }
         Self {
             incoming,
-            tally,
+            progress,
             limit: limit.unwrap_or(u64::MAX),
             stall,
             waiting: None,
@@ -135,26 +62,30 @@ impl Body for Upward {
                 let stall = this.stall;
                 let waiting = this.waiting.get_or_insert_with(|| Box::pin(sleep(stall)));
                 ready!(waiting.as_mut().poll(cx));
-                return Poll::Ready(Some(Err(this.tally.fail(BodyFault::Slow))));
+                return Poll::Ready(Some(Err(this.progress.fail(BodyFault::Slow))));
             };
             this.waiting = None;
             let frame = match frame {
                 None => {
-                    this.tally.end();
+                    this.progress.end();
                     return Poll::Ready(None);
                 }
-                Some(Err(_)) => return Poll::Ready(Some(Err(this.tally.fail(BodyFault::Broken)))),
+                Some(Err(_)) => {
+                    return Poll::Ready(Some(Err(this.progress.fail(BodyFault::Broken))));
+                }
                 Some(Ok(frame)) => frame,
             };
             let Ok(piece) = frame.into_data() else {
                 continue;
             };
-            if this.tally.moved(piece.len() as u64) > this.limit {
-                return Poll::Ready(Some(Err(this.tally.fail(BodyFault::TooLarge(this.limit)))));
+            if this.progress.moved(piece.len() as u64) > this.limit {
+                return Poll::Ready(Some(Err(this
+                    .progress
+                    .fail(BodyFault::TooLarge(this.limit)))));
             }
             // Whoever knows the length asks for no further piece.
             if this.incoming.is_end_stream() {
-                this.tally.end();
+                this.progress.end();
             }
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
@@ -221,7 +152,7 @@ impl Body for Downward {
                 }
                 // The caller's connection breaks as the upstream's did: nothing that is cut off may look whole.
                 Some(Err(error)) => {
-                    let by_caller = this.passage.tally.fault().is_some();
+                    let by_caller = this.passage.progress.fault().is_some();
                     this.passage.end(if by_caller {
                         "caller broke"
                     } else {
@@ -265,7 +196,7 @@ impl Drop for Downward {
     }
 }
 
-/// Whether an answer is an event stream that a line can be put into: a compressed one is not.
+/// True if an answer is an event stream that a line can be put into: a compressed one is not.
 fn is_event_stream(headers: &HeaderMap) -> bool {
     let kind = headers
         .get(CONTENT_TYPE)
@@ -285,7 +216,7 @@ const BEAT: Bytes = Bytes::from_static(b": ping\n\n");
 struct Heartbeat {
     every: Duration,
     next: Pin<Box<Sleep>>,
-    tail: Tail,
+    tail: StreamTail,
 }
 
 impl Heartbeat {
@@ -293,12 +224,12 @@ impl Heartbeat {
         Self {
             every,
             next: Box::pin(sleep(every)),
-            tail: Tail::default(),
+            tail: StreamTail::default(),
         }
     }
 
     fn saw(&mut self, piece: &[u8]) {
-        self.tail.saw(piece);
+        self.tail.follow(piece);
         self.next.as_mut().reset(Instant::now() + self.every);
     }
 
@@ -313,26 +244,6 @@ impl Heartbeat {
     }
 }
 
-/// The last bytes of an event stream, enough to tell whether an event has just ended.
-#[derive(Debug, Default)]
-struct Tail(Vec<u8>);
-
-impl Tail {
-    fn saw(&mut self, piece: &[u8]) {
-        self.0
-            .extend_from_slice(&piece[piece.len().saturating_sub(4)..]);
-        self.0.drain(..self.0.len().saturating_sub(4));
-    }
-
-    fn is_between_events(&self) -> bool {
-        let tail = &self.0;
-        tail.is_empty()
-            || tail.ends_with(b"\n\n")
-            || tail.ends_with(b"\n\r\n")
-            || tail.ends_with(b"\r\r")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -340,11 +251,11 @@ mod tests {
     #[test]
     fn a_beat_never_splits_an_event() {
         let after = |pieces: &str| {
-            let mut tail = Tail::default();
+            let mut tail = StreamTail::default();
             pieces
                 .split('|')
                 .filter(|piece| !piece.is_empty())
-                .for_each(|piece| tail.saw(piece.as_bytes()));
+                .for_each(|piece| tail.follow(piece.as_bytes()));
             tail.is_between_events()
         };
         for whole in [

@@ -1,5 +1,5 @@
-//! Where a request goes: the upstream's own path, then the caller's path and query as they came. Nothing is decoded or
-//! tidied on the way. A path that could climb out of the upstream's own is refused, in every spelling that a server
+//! Target of a request upstream: the upstream's own path, then the caller's path and query as they came. Nothing is
+//! decoded or normalised. A path that could climb out of the upstream's own is refused, in every spelling that a server
 //! may take for `..`.
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use crate::config::ProxyConfig;
 use crate::model::Refusal;
 
-/// What of a path lies below a prefix: nothing, or a slash and the rest. A prefix ends where a segment ends.
+/// The part of a path below a prefix: empty, or a slash and the rest. A prefix ends where a segment ends.
 pub(super) fn below<'p>(prefix: &str, path: &'p str) -> Option<&'p str> {
     path.strip_prefix(prefix)
         .filter(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -39,7 +39,7 @@ pub(super) fn target(proxy: &ProxyConfig, uri: &Uri) -> Result<PathAndQuery, Ref
     PathAndQuery::from_maybe_shared(Bytes::from(whole)).map_err(|_| Refusal::BadPath)
 }
 
-/// Whether some server would read a segment of it as `..`.
+/// True if some server would read a segment of it as `..`.
 fn climbs(path: &str) -> bool {
     let decoded: Vec<u8> = percent_decode_str(path).collect();
     decoded.split(|b| matches!(b, b'/' | b'\\')).any(|segment| {
