@@ -95,7 +95,7 @@ impl<'m> BodyStream<'m> {
         Ok(Some(piece))
     }
 
-    /// The next bytes, gathered until they are worth a look: nobody is waiting for the first ones. Empty at the end.
+    /// The next bytes, joined until they are a piece of useful size. Empty at the end.
     async fn gather(&mut self) -> Result<Bytes, Refusal> {
         let mut first = Bytes::new();
         let mut more = BytesMut::new();

@@ -32,7 +32,7 @@ pub(super) fn answer(given: &ChallengeResponse) -> Answered {
 
 /// Confirms a subscription, as a proved request asks, by a request to the address that it names.
 pub(super) async fn confirm(ingress: &Ingress, address: &str) -> Result<Answered, Refusal> {
-    // The query is a key: whoever has it can confirm the subscription, or end it.
+    // The query is a key: it allows its holder to confirm the subscription, or to end it.
     let plain = address.split_once('?').map_or(address, |(plain, _)| plain);
     match ingress.fetch.get(address).await {
         Ok(_) => {

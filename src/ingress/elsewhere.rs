@@ -59,7 +59,7 @@ pub(super) fn hint(sources: &Sources, path: &str) -> Option<String> {
         .filter(|segment| !segment.is_empty())
         .collect();
     let (last, before) = segments.split_last()?;
-    // A longer path is compared only if it speaks of hooks: of others nobody can tell.
+    // A longer path is compared only if it speaks of hooks: the meaning of others cannot be guessed.
     let speaks = before.is_empty()
         || before
             .iter()

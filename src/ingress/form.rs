@@ -177,7 +177,7 @@ impl Taker<'_> {
                 self.fields.push(name, value, charset);
                 return Ok(());
             }
-            // What browsers send for a file that nobody chose.
+            // Browsers send this for a file field that was left empty.
             CurrentPart::Named(name, _) if name.is_empty() => return Ok(()),
             CurrentPart::Named(name, kind) => {
                 self.taking = self.taking.opened().await?;

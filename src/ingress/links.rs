@@ -35,7 +35,7 @@ pub(super) async fn make(
     ready
 }
 
-/// Takes files back of a call that surely reached nobody.
+/// Takes back the files of a call that certainly reached nobody.
 pub(super) async fn take_back(ingress: &Ingress, files: &[Attachment]) {
     let Some(store) = ingress.intake.files.as_ref().filter(|_| !files.is_empty()) else {
         return;

@@ -1,7 +1,7 @@
 //! Files of a request, from the end of its body until an event or a call refers to them.
 //!
-//! Promises: nothing is at its place before the whole body was read and its origin proved; whoever goes away, or is
-//! refused, leaves nothing behind.
+//! Promises: nothing is at its place before the whole body was read and its origin proved; a caller that goes away, or
+//! is refused, leaves nothing behind.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Requests that bring files: their body streams past its check and into the store at once.
 //!
 //! Promises: nothing is at its place before the whole body was read and its origin proved; the event is kept after its
-//! files are durable, never before; whoever goes away, or is refused, leaves nothing behind.
+//! files are durable, never before; a caller that goes away, or is refused, leaves nothing behind.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::config::FileRules;
 use crate::model::{Received, Refusal, Verified};
 use crate::source::{Source, Streamed};
 
-/// Reasons why files are refused where nobody could fetch them.
+/// Reasons why files are refused where the agent could not fetch them.
 const NO_STORE: &str =
     "Files are not taken here: the gateway has no store for them (attachments.store).";
 const NO_LINKS: &str = "Files are not taken here: the agent could not fetch them, because server.public_url is not set.";

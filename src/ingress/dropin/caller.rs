@@ -57,7 +57,7 @@ pub(super) struct Gate<'d> {
 
 impl Presented<'_> {
     /// The upstream's name for a run that the caller with a gateway key begins or goes on with: of the key alone, so
-    /// that nobody gets into a conversation of others by its name. None where the key's table or the key says otherwise.
+    /// that no caller gets into a conversation of others by its name. Absent where the key's table turns this off.
     pub(super) fn chosen_id(&self, ids: &UpstreamIds, call: &HostedCall) -> Option<String> {
         let Self::Own(own) = self else { return None };
         own.isolate.then(|| match call.params.get(Name::TaskId) {

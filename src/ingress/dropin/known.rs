@@ -109,7 +109,7 @@ impl ForeignKeys {
         locked(&self.failures).count(bucket(address), Instant::now());
     }
 
-    /// Turns a caller with a key that nobody knows away whose address has brought too many bad ones.
+    /// Refuses a caller with an unknown key whose address has brought too many refused ones.
     pub(super) fn may_try(&self, address: IpAddr) -> Result<(), Refusal> {
         match locked(&self.failures).wait(bucket(address), Instant::now()) {
             Some(wait) => Err(Refusal::Limited(wait)),
@@ -162,7 +162,7 @@ impl Drop for KeyTurn<'_> {
     fn drop(&mut self) {
         self.held = None;
         let mut turns = locked(&self.keys.turns);
-        // The table's own and nobody else's.
+        // Nothing but this table refers to the lock.
         if turns
             .get(&self.tag)
             .is_some_and(|lock| Arc::strong_count(lock) == 1)

@@ -239,7 +239,7 @@ fn admit<'d>(
     head: &Parts,
     log: &mut RequestLog,
 ) -> Result<(Presented<'d>, BodyLimits, LoadPermit), Refusal> {
-    // A call whose key nobody knows waits for no disk.
+    // A call with an unknown key does not wait for the disk.
     let permit = ingress.load.enter_beside(Rank::Retrying, log.peer.0)?;
     ingress.limits.caller(log.peer.0, &mut log.limits)?;
     if head.method != Method::POST {

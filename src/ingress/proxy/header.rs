@@ -66,7 +66,7 @@ pub(super) fn max_forwards(headers: &HeaderMap) -> Option<u64> {
         .then(|| text.parse().unwrap_or(u64::MAX))
 }
 
-/// HTTP/2 splits a cookie line to pack it well; whoever takes it to HTTP/1 puts it together again (RFC 9113, 8.2.3).
+/// Joins a cookie line that HTTP/2 splits to compress it: HTTP/1 wants one line (RFC 9113, 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let lines: Vec<&[u8]> = headers
         .get_all(COOKIE)

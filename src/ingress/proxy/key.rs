@@ -74,7 +74,7 @@ pub(super) fn judge(
             })
         };
     };
-    // Two keys are two callers, and whoever reads only one may read the other.
+    // Two keys are two callers, and a reader of only one of them may take the other one.
     if lines.next().is_some() {
         return Err(Refusal::KeyRefused("more than one x-api-key".to_owned()));
     }

@@ -104,7 +104,7 @@ impl Proxies {
 impl Proxy {
     /// None for an address without a host, which the configuration does not let through.
     fn new(config: &ProxyConfig, upstream: &config::UpstreamConfig) -> Option<Self> {
-        // The operator's key is for the operator's API and for nobody else.
+        // The operator's key is for the operator's API alone.
         let is_home = is_same_server(&config.upstream, &upstream.base_url);
         let of_upstream = upstream.api_key.as_ref().filter(|_| is_home);
         let key_here = config.upstream_key.as_ref().or(of_upstream);
