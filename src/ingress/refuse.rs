@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response};
 use serde_json::Value;
 
 use super::refusal_terms::{Connection, Detail, Hint, RefusalTerms, terms};
@@ -95,6 +95,8 @@ fn spread(wait: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use super::*;
 
     #[test]
