@@ -1,70 +1,69 @@
-//! Sluicegate: signed webhooks in, one proper agent run out, nothing lost.
+//! Sluicegate: a gateway that takes signed webhooks, keeps each event on disk, and runs an agent once for it.
 //!
-//! The way of an event. In, `ingress::receive`: find the source, ask the limits, read the body, answer a challenge,
-//! prove the origin, map the body to params, accept it into the inbox, answer. Out, `dispatch`: claim, send, judge,
-//! settle. The two meet in the inbox and nowhere else.
+//! In, `ingress`: find the source, apply the limits, read the body, answer a challenge, prove the origin, map the body to
+//! params, commit the event to the inbox, answer. Out, `dispatch`: claim a delivery, send it, judge the result, settle it.
 //!
-//! The modules stand in order: each uses only what is listed below it.
+//! The modules stand in order: each uses only modules below it. `docs/ARCHITECTURE.md` describes them.
 
-// what an operator types
+// the commands: one variant, one file
 pub mod cli;
 
-// the parts, built from a `Config`, started and drained
+// wiring: the parts, built from a `Config`, started, reloaded and drained
 pub mod app;
 
 // a stand-in for the upstream's API, for trying out and for tests
 pub mod stub;
 
-// the operator's listener
+// the operator's listener: routes by noun, one match from errors to answers
 pub mod admin;
 
-// what never arrived, from the provider's own log
+// events that never arrived, read from the log of the provider
 pub mod reconcile;
 
-// the public listener
+// the public listener: doors, bodies, refusals, answers
 pub mod ingress;
 
-// from a proved request to events in the inbox
+// from a proved and mapped request to events in the inbox
 pub mod intake;
 
-// who is calling
+// the configured sources: routes, enrolment of secrets, trust in values, calls that a proof needs
 pub mod source;
 
-// what proves it
+// proof of origin: schemes, signatures, keys, explanations
 pub mod verify;
 
-// what it says
+// from a document to params, type, thread and dedup key
 pub mod mapping;
 
-// getting it there
+// from a claimed delivery to its settlement: throttle, attempt, verdict
 pub mod dispatch;
 
-// the agent platform's API
+// the agent platform's API: calls, answers, streams
 pub mod upstream;
 
-// what must not be lost
+// events and deliveries that must not be lost
 pub mod inbox;
 
-// how much, how fast
+// rates and buckets: each caller, the whole gateway, each source, door and key
 pub mod limit;
 
-// files that came along
+// files that came along: store, links, fetching from channels
 pub mod attachment;
 
-// sockets
+// sockets: listener, HTTP guards, TLS, client, guarded downloads
 pub mod net;
 
-// what the program says about itself
+// log, metrics, samples of refused requests
 pub mod telemetry;
 
-// what the operator wrote
+// the file as written, with the place of every value
 pub mod config;
 
-// JSON bodies: one reader of the grammar, and what is read with it
+// the readers of JSON
 pub mod json;
 
 // bytes as text: character sets, forms, parts
 pub mod text;
 
-// the nouns; imports nothing of ours
+// the nouns
 pub mod model;

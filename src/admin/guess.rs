@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn security_f28_guesses_are_slow_for_the_address_that_makes_them_and_for_nobody_else() {
+    async fn s28_guesses_are_slow_for_the_address_that_makes_them_and_for_nobody_else() {
         let guesses = Guesses::new(2, Duration::from_secs(60));
         let (theirs, ours) = (
             "192.0.2.1".parse().unwrap(),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn security_f28_a_crowd_of_addresses_frees_nobody() {
+    async fn s28_a_crowd_of_addresses_frees_nobody() {
         let guesses = Guesses::new(1, Duration::from_secs(60));
         let now = Timestamp::from_seconds(100);
         let address = |n: u32| IpAddr::from(std::net::Ipv4Addr::from_bits(n));

@@ -21,7 +21,7 @@ const LARGEST: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum VerifyCommand {
-    /// ExplainProof one captured request: what is signed, how old it is, what probably went wrong
+    /// Explain one captured request: what is signed, how old it is, what probably went wrong
     Explain(ExplainProof),
 }
 

@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f25_what_is_not_safe_is_said_with_its_line() {
+    fn s25_what_is_not_safe_is_said_with_its_line() {
         let open = "[server]\npublic_url = \"https://hooks.example.com\"\n";
         let shut = "[dropin]\nenabled = false\n";
         let key = "[keys.ci]\nkey = \"literal:a-gateway-key-of-ours-1\"";
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f25_a_database_elsewhere_has_to_prove_its_name() {
+    fn s25_a_database_elsewhere_has_to_prove_its_name() {
         for (url, is_safe) in [
             ("postgres://u@localhost/d", true),
             ("postgres://u@127.0.0.1:5433/d", true),

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn security_f33_a_secret_is_written_where_nobody_else_reads_it_or_not_at_all() {
+    fn s33_a_secret_is_written_where_nobody_else_reads_it_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("below/secret");
         let mode = || std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;

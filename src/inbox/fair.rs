@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f3_the_foreign_have_their_share_and_never_more_while_others_wait() {
+    fn s3_the_foreign_have_their_share_and_never_more_while_others_wait() {
         let ours = route("operator", Class::Bulk, "s");
         let theirs: Vec<Route> = (0..50)
             .map(|n| route("foreign", Class::Interactive, &format!("source{n}")))

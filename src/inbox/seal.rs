@@ -506,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f29_an_answer_opens_as_that_of_its_delivery_only() {
+    fn s29_an_answer_opens_as_that_of_its_delivery_only() {
         let ours = sealer(&"ab".repeat(32));
         let of = |event, number| DeliveryId { event, number };
         let parts = [
@@ -531,7 +531,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f29_each_event_has_a_key_of_its_own() {
+    fn s29_each_event_has_a_key_of_its_own() {
         let keys = DerivedKeys::new(&Secret::new("k", "ab".repeat(32))).unwrap();
         // With one key, nonce and text the closed text would be the same.
         let closed = |key: LessSafeKey| {

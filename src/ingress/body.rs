@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn security_f14_a_body_has_the_time_that_the_slowest_rate_gives_it() {
+    fn s14_a_body_has_the_time_that_the_slowest_rate_gives_it() {
         let slowest = 16 * 1024;
         assert!(!is_slow(1, GRACE, slowest), "the first seconds are free");
         let later = GRACE + Duration::from_secs(4);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f11_a_body_without_a_length_takes_memory_as_it_grows() {
+    fn s11_a_body_without_a_length_takes_memory_as_it_grows() {
         let held = crate::ingress::MemoryLimit::new(8 << 20);
         let hold = held.permit([192, 0, 2, 1].into());
         let (mut rest, mut refused) = (BytesMut::new(), None);

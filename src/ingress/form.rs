@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a9_a_file_is_told_that_it_is_not_taken_and_one_that_nobody_chose_is_none() {
+    async fn a9_a_file_is_refused_where_files_are_not_taken_and_one_that_nobody_chose_is_ignored() {
         let refused = Err(Refusal::NotYet("no"));
         assert_eq!(
             parse(&format!(
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn t85_t86_names_that_are_none_and_too_much_are_refused() {
+    async fn t85_t86_invalid_names_and_too_much_are_refused() {
         for wrong in [
             part("name=\"\"", "1") + "--x--",
             "--x\r\n\r\n1\r\n--x--".into(),

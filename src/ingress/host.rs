@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn t27_host_and_authority_are_the_same_or_the_request_is_none() {
+    fn t27_host_and_authority_are_the_same_or_the_request_is_refused() {
         let judged = |target: &str, lines: &[&str]| judged(Version::HTTP_2, target, lines);
         assert!(judged("https://a/", &[]));
         assert!(judged("https://a/", &["A"]));

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f11_the_last_places_are_not_for_an_address_that_has_many() {
+    fn s11_the_last_places_are_not_for_an_address_that_has_many() {
         let load = LoadShed::new(64, CommitQueue::new());
         let take = |number| load.enter(Rank::Once, address(number)).ok();
         let one: Vec<LoadPermit> = std::iter::from_fn(|| take(1)).collect();

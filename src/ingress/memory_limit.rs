@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f11_one_address_leaves_half_and_large_bodies_leave_room_for_small_ones() {
+    fn s11_one_address_leaves_half_and_large_bodies_leave_room_for_small_ones() {
         let held = MemoryLimit::new(64 * MIB);
         let hold = |number: u8, bytes: u64| {
             let hold = held.permit(address(number));

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f14_strangers_leave_places_to_whoever_is_known() {
+    fn s14_strangers_leave_places_to_whoever_is_known() {
         let places = UploadLimit::new(32);
         let fill = |number: u8| {
             let take = || places.at_source("s", address(number)).ok();

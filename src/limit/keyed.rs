@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f24_a_flood_of_new_keys_frees_nobody_who_is_over_its_limit() {
+    fn s24_a_flood_of_new_keys_frees_nobody_who_is_over_its_limit() {
         let keyed = Keyed::new(
             Rate {
                 count: 3,
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f24_with_everybody_over_the_limit_new_keys_are_counted_by_their_network() {
+    fn s24_with_everybody_over_the_limit_new_keys_are_counted_by_their_network() {
         let keyed = Keyed::new(
             Rate {
                 count: 1,

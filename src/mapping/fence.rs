@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f16_bare_is_what_says_no_more_than_a_name() {
+    fn s16_bare_is_what_says_no_more_than_a_name() {
         for bare in [
             "",
             "typo",
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f15_marks_in_templates_are_of_the_event_and_broken_where_they_are_met() {
+    fn s15_marks_in_templates_are_of_the_event_and_broken_where_they_are_met() {
         let own = fence();
         let (short, long) = (own.marks().0.to_owned(), own.marks().1.to_owned());
         let other =
@@ -433,7 +433,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn security_f15_no_value_leaves_its_fence(text in "([a-f0-9»«<>\\[\\]/ \n\u{1}\u{200b}~]|data|DATA|７)*") {
+        fn s15_no_value_leaves_its_fence(text in "([a-f0-9»«<>\\[\\]/ \n\u{1}\u{200b}~]|data|DATA|７)*") {
             let fence = fence();
             let printed = fence.around(&text).into_owned();
             let (short, long) = fence.marks();

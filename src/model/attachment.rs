@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn types_lose_their_parameters_and_what_is_none_is_unknown() {
+    fn types_lose_their_parameters_and_an_invalid_one_is_unknown() {
         for (given, shown) in [
             (Some("Text/HTML; charset=utf-8"), "text/html"),
             (Some("image/svg+xml"), "image/svg+xml"),

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f15_what_looks_like_the_line_of_a_fence_is_broken_visibly() {
+    fn s15_what_looks_like_the_line_of_a_fence_is_broken_visibly() {
         for (text, wanted) in [
             (
                 format!("x [/event {MARK}] y"),
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f16_what_looks_like_our_quotation_marks_is_broken_visibly() {
+    fn s16_what_looks_like_our_quotation_marks_is_broken_visibly() {
         for (text, wanted) in [
             ("a»1234 b", "a»~1234 b"),
             ("1234«b", "1234«~b"),
@@ -312,7 +312,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn security_f15_nothing_that_was_broken_looks_like_a_fence(text in prop_oneof![forged(), any::<String>()]) {
+        fn s15_nothing_that_was_broken_looks_like_a_fence(text in prop_oneof![forged(), any::<String>()]) {
             let once = event(&text).into_owned();
             let seen = VisibleText::of(&once);
             prop_assert!(seen.marks(MARK).is_empty() && seen.lines("event").is_empty(), "{once:?}");

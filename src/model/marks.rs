@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn security_f15_a_mark_is_of_its_event_its_purpose_and_its_key() {
+    fn s15_a_mark_is_of_its_event_its_purpose_and_its_key() {
         let marks = Marks::new(&[7; 32]);
         let (one, two) = (EventId::from_bytes([1; 16]), EventId::from_bytes([2; 16]));
         let mark = marks.of_event(one, "event");

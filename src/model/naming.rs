@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f20_nobody_works_a_conversations_name_out_without_the_secret() {
+    fn s20_nobody_works_a_conversations_name_out_without_the_secret() {
         let ids = UpstreamIds::new(&[7; 32], []);
         let a = agent("a");
         let w = Destination {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f20_what_a_keys_caller_names_is_below_the_keys_name() {
+    fn s20_what_a_keys_caller_names_is_below_the_keys_name() {
         let ids = UpstreamIds::new(&[7; 32], []);
         let mine = ids.of_key("ci", "4711");
         assert_eq!(mine, ids.of_key("ci", "4711"), "it continues");

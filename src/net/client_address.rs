@@ -306,8 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f18_only_the_header_that_the_proxy_writes_is_read_and_who_is_unclear_is_in_no_block()
-     {
+    fn s18_only_the_header_that_the_proxy_writes_is_read_and_who_is_unclear_is_in_no_block() {
         use Forwarding::{Forwarded, None, XForwardedFor, XRealIp};
         let proxies = ["10.0.0.0/8"];
         let blocks = [

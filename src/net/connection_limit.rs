@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f35_when_all_places_are_taken_an_idle_one_of_the_largest_network_goes() {
+    fn s35_when_all_places_are_taken_an_idle_one_of_the_largest_network_goes() {
         let places = Arc::new(ConnectionLimit::new(6, 2));
         // Three /64s of one /48, and two callers from elsewhere.
         let crowd: Vec<ConnectionSlot> = [

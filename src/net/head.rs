@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn t9_heads_that_are_none() {
+    fn t9_an_invalid_head_is_a_fault() {
         for lines in [
             "X-A : one\r\n",
             "X-A: o\0ne\r\n",

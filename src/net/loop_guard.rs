@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn security_f33_our_marks_are_told_from_those_of_others_and_differ_by_server() {
+    fn s33_our_marks_are_told_from_those_of_others_and_differ_by_server() {
         let servers: [Uri; 2] =
             ["https://a.test/base", "https://b.test"].map(|uri| uri.parse().unwrap());
         let (ours, theirs) = (

@@ -135,7 +135,7 @@ mod tests {
     use crate::config::Problems;
 
     #[test]
-    fn security_f26_a_key_is_found_inside_of_any_text_and_nothing_else_is() {
+    fn s26_a_key_is_found_inside_of_any_text_and_nothing_else_is() {
         let keys = [
             "a-gateway-key-of-ours",
             "another-key-of-its-own!!",

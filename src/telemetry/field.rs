@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f19_no_value_makes_a_line_a_field_or_a_colour_of_its_own() {
+    fn s19_no_value_makes_a_line_a_field_or_a_colour_of_its_own() {
         for (value, written) in [
             ("agent/A-1", "destination=agent/A-1"),
             ("a\nINFO forged", r#"destination="a\nINFO forged""#),

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn security_f34_so_many_lines_a_second_and_the_rest_is_counted() {
+    fn s34_so_many_lines_a_second_and_the_rest_is_counted() {
         let lines = SparseLines::new("refused requests");
         let admitted = |count: usize| (0..count).filter(|_| lines.admits()).count();
         assert_eq!(admitted(1000), MOST as usize);

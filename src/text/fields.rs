@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a9_a_file_that_nobody_chose_is_none() {
+    fn a9_a_file_that_nobody_chose_is_no_file_of_the_form() {
         let of = |head: &str, text: &str| {
             let body = format!(
                 "--x\r\nContent-Disposition: form-data; name=f; {head}\r\n\r\n{text}\r\n--x--"

@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn security_f3_permits_are_shared_by_accounts_and_classes() {
+    async fn s3_permits_are_shared_by_accounts_and_classes() {
         let budget = Budget::default();
         budget.set(Some(rate(100, SECOND)));
         budget.set_foreign_share(25);

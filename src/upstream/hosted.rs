@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_has_an_id_and_an_address_or_is_none() {
+    fn a_user_without_an_id_and_an_address_is_left_out() {
         let user = |params: &[(Name, &str)]| {
             let body: Value = serde_json::from_str(&sent(&call(params, None), "")).unwrap();
             assert_eq!(body.get("additional_context"), None);

@@ -882,7 +882,7 @@ async fn fed(gateway: &Gateway) -> Vec<(String, bool, Value)> {
 }
 
 #[tokio::test]
-async fn first_hour_14_only_what_humans_say_runs_the_agent() {
+async fn only_what_humans_say_runs_the_agent() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, &sources(&CHATS, "")).await;
     let judged = fed(&gateway).await;
@@ -905,7 +905,7 @@ async fn first_hour_14_only_what_humans_say_runs_the_agent() {
 }
 
 #[tokio::test]
-async fn first_hour_14_an_operator_can_have_everything() {
+async fn an_operator_can_have_everything() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, &sources(&CHATS, "humans_only = false")).await;
     for (what, _, filtered) in fed(&gateway).await {

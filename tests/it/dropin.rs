@@ -454,7 +454,7 @@ async fn wrong_values_are_told_with_their_place() {
 }
 
 #[tokio::test]
-async fn security_f19_an_agents_id_is_a_word() {
+async fn s19_an_agents_id_is_a_word() {
     let (upstream, gateway) = world("").await;
     let long = "a".repeat(65);
     for (target, body, from) in [

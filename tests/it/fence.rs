@@ -43,7 +43,7 @@ fn version(id: &str) -> Option<usize> {
 }
 
 #[tokio::test]
-async fn security_f20_a_conversations_name_is_not_worked_out_and_outlives_restarts_and_keys() {
+async fn s20_a_conversations_name_is_not_worked_out_and_outlives_restarts_and_keys() {
     let upstream = Upstream::start(&[]).await;
     let folder = Arc::new(tempfile::tempdir().expect("a folder"));
     let config =
@@ -92,7 +92,7 @@ async fn security_f20_a_conversations_name_is_not_worked_out_and_outlives_restar
 }
 
 #[tokio::test]
-async fn security_f20_what_a_keys_caller_names_is_its_own_and_what_it_was_given_goes_on() {
+async fn s20_what_a_keys_caller_names_is_its_own_and_what_it_was_given_goes_on() {
     let keys = r#"
 [dropin]
 require_key = false
@@ -186,7 +186,7 @@ isolate = false
 }
 
 #[tokio::test]
-async fn security_f15_the_fence_of_an_event_has_a_mark_that_its_writer_does_not_foresee() {
+async fn s15_the_fence_of_an_event_has_a_mark_that_its_writer_does_not_foresee() {
     const NOTE: &str = r#"
 [sources.note]
 provider = "custom"
@@ -244,7 +244,7 @@ verify = { scheme = "none", event_id = "json:id" }
 }
 
 #[tokio::test]
-async fn security_f16_the_example_of_a_template_is_readable_and_marks_what_strangers_wrote() {
+async fn s16_the_example_of_a_template_is_readable_and_marks_what_strangers_wrote() {
     let prompt = r#"prompt = "Triage {{ body.issue.title }} ({{ body.issue.html_url }})""#;
     assert!(include_str!("../../docs/mapping.md").contains(prompt));
     let triage = format!(
@@ -295,7 +295,7 @@ async fn security_f16_the_example_of_a_template_is_readable_and_marks_what_stran
 }
 
 #[tokio::test]
-async fn security_f29_an_answer_in_the_place_of_anothers_is_not_shown() {
+async fn s29_an_answer_in_the_place_of_anothers_is_not_shown() {
     let upstream = Upstream::start(&[]).await;
     let folder = Arc::new(tempfile::tempdir().expect("a folder"));
     let inbox = format!(

@@ -359,7 +359,7 @@ async fn a_file_that_is_not_to_be_had_now_is_tried_again_and_one_that_never_will
         let event = gateway.settled(&id).await;
         assert_eq!(event["deliveries"][0]["state"], "delivered", "{event}");
         let run = upstream.runs().await.pop().expect("a run");
-        // F12 of the security page: nothing of what a stranger calls a file stands in the system prompt.
+        // S12 of docs/threats.md: nothing of what a stranger calls a file stands in the system prompt.
         assert_eq!(
             run["body"]["additional_context"],
             format!("{why}: it is not attached."),

@@ -178,7 +178,7 @@ fn said(output: &Output) -> String {
 }
 
 #[tokio::test]
-async fn first_hour_9_every_configuration_starts_and_runs_every_sample_of_its_providers() {
+async fn every_configuration_starts_and_runs_every_sample_of_its_providers() {
     let configurations = configurations();
     let mut sent = 0;
     assert!(
@@ -306,7 +306,7 @@ fn what_the_demo_says_to_try_works_as_pasted() {
 }
 
 #[tokio::test]
-async fn first_hour_12_the_service_manager_is_told_when_the_gateway_is_ready_and_when_it_stops() {
+async fn the_service_manager_is_told_when_the_gateway_is_ready_and_when_it_stops() {
     let upstream = Upstream::start(&[]).await;
     let folder = Arc::new(tempfile::tempdir().expect("a folder"));
     let path = folder.path().join("notify");
@@ -557,7 +557,7 @@ impl Desk {
 }
 
 #[tokio::test]
-async fn first_hour_9_every_command_line_of_the_readme_and_the_pages_ends_well() {
+async fn every_command_line_of_the_readme_and_the_pages_ends_well() {
     let upstream = Upstream::start(&[]).await;
     let mut desk = Desk::new(&upstream).await;
     let printed = desk.run("sluicegate send triage --print > captured.txt");
@@ -653,7 +653,7 @@ fn keys(file: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn first_hour_22_every_key_of_the_schema_stands_in_default_toml() {
+fn every_key_of_the_schema_stands_in_default_toml() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (settings, page) = (text("config/default.toml"), text("docs/providers.md"));
     let stands = |text: &str, key: &str| {
@@ -682,7 +682,7 @@ fn first_hour_22_every_key_of_the_schema_stands_in_default_toml() {
             .into_owned();
         // A provider's file and what it says of files and of its own log have a page of their own.
         let (text, of) = match name.as_str() {
-            "provider.rs" | "channel.rs" | "reconcile.rs" => {
+            "provider.rs" | "fetch.rs" | "reconcile.rs" => {
                 (format!("{page}{settings}"), "docs/providers.md")
             }
             _ => (settings.clone(), "config/default.toml"),
@@ -691,7 +691,7 @@ fn first_hour_22_every_key_of_the_schema_stands_in_default_toml() {
             seen += 1;
             let has_row = of.ends_with(".md") && text.contains(&format!("`{key}`"));
             if !has_row && !stands(&text, &key) {
-                missing.push(format!("{key} ({name}) stands not in {of}"));
+                missing.push(format!("{key} ({name}) is not in {of}"));
             }
         }
     }
@@ -700,7 +700,7 @@ fn first_hour_22_every_key_of_the_schema_stands_in_default_toml() {
 }
 
 #[test]
-fn first_hour_22_every_key_of_the_schema_stands_in_a_page() {
+fn every_key_of_the_schema_stands_in_a_page() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let pages: String = pages().iter().map(|page| text(page)).collect();
     let words: BTreeSet<&str> = pages
@@ -726,7 +726,7 @@ fn first_hour_22_every_key_of_the_schema_stands_in_a_page() {
 }
 
 #[test]
-fn first_hour_9_every_metric_stands_in_one_table() {
+fn every_metric_stands_in_one_table() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let code =
         std::fs::read_to_string(root.join("src/telemetry/metric.rs")).expect("a source file");

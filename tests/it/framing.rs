@@ -339,7 +339,7 @@ async fn t7_t15_t16_t20_t21_what_is_of_one_connection_or_a_claim_does_not_go_up(
 }
 
 #[tokio::test]
-async fn t9_t18_heads_that_are_none_are_refused_without_their_bytes_in_the_log() {
+async fn t9_t18_invalid_heads_are_refused_without_their_bytes_in_the_log() {
     let (_upstream, gateway) = gateway().await;
     for lines in [
         "X-Planted : one\r\n",

@@ -193,7 +193,7 @@ fn caddy_takes_the_file_as_it_stands() {
 }
 
 #[tokio::test]
-async fn first_hour_11_large_uploads_long_runs_and_event_streams_get_through_nginx() {
+async fn large_uploads_long_runs_and_event_streams_get_through_nginx() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start_with(
         upstream.address,
@@ -255,7 +255,7 @@ async fn first_hour_11_large_uploads_long_runs_and_event_streams_get_through_ngi
 }
 
 #[tokio::test]
-async fn first_hour_11_the_log_names_the_cause_when_a_proxy_waits_too_shortly() {
+async fn the_log_names_the_cause_when_a_proxy_waits_too_shortly() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start_with(
         upstream.address,

@@ -160,7 +160,7 @@ const OPEN: [&str; 8] = [
 ];
 
 #[tokio::test]
-async fn security_f10_of_all_paths_and_methods_a_limited_key_opens_what_is_listed() {
+async fn s10_of_all_paths_and_methods_a_limited_key_opens_what_is_listed() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, &both(&upstream)).await;
     let paths = paths();
@@ -187,8 +187,7 @@ async fn security_f10_of_all_paths_and_methods_a_limited_key_opens_what_is_liste
 }
 
 #[tokio::test]
-async fn security_f10_paths_and_methods_of_a_key_open_more_and_no_key_stays_unlimited_by_a_spelling()
- {
+async fn s10_paths_and_methods_of_a_key_open_more_and_no_key_stays_unlimited_by_a_spelling() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, &both(&upstream)).await;
     let more = [("x-api-key", "a-key-with-paths-of-its-own")];
@@ -222,7 +221,7 @@ async fn security_f10_paths_and_methods_of_a_key_open_more_and_no_key_stays_unli
 }
 
 #[tokio::test]
-async fn security_f10_a_limited_key_reads_the_tasks_that_it_began_and_no_others() {
+async fn s10_a_limited_key_reads_the_tasks_that_it_began_and_no_others() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, &both(&upstream)).await;
     let as_json = ("content-type", "application/json");
@@ -256,7 +255,7 @@ async fn security_f10_a_limited_key_reads_the_tasks_that_it_began_and_no_others(
         (read(&ci, &theirs).await, read(&more, &mine).await),
         (403, 403)
     );
-    // A conversation of somebody else is none of the key's, whatever it is called.
+    // A conversation of somebody else does not belong to the key, whatever its name.
     let all = [("x-api-key", "a-key-that-opens-everything"), as_json];
     let ceo = begin(
         &all,
@@ -299,7 +298,7 @@ async fn security_f10_a_limited_key_reads_the_tasks_that_it_began_and_no_others(
 }
 
 #[tokio::test]
-async fn security_f21_the_operators_key_goes_to_the_operators_api_alone() {
+async fn s21_the_operators_key_goes_to_the_operators_api_alone() {
     let upstream = Upstream::start(&[]).await;
     let other = Upstream::start(&[]).await;
     other
@@ -331,7 +330,7 @@ async fn security_f21_the_operators_key_goes_to_the_operators_api_alone() {
 }
 
 #[tokio::test]
-async fn security_f26_a_gateway_key_goes_upstream_from_no_place_and_into_no_log() {
+async fn s26_a_gateway_key_goes_upstream_from_no_place_and_into_no_log() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, &both(&upstream)).await;
     let encoded: String = KEY.bytes().map(|b| format!("%{b:02x}")).collect();

@@ -1,17 +1,14 @@
-//! Imports run down the order of `lib.rs`: a module uses only what is listed below it.
+//! The order of the modules, and the homes of libraries, statuses and I/O, as `docs/ARCHITECTURE.md` describes them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::words::sources;
+
 #[test]
 fn a_module_uses_only_what_is_listed_below_it() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let map = fs::read_to_string(src.join("lib.rs")).expect("lib.rs is there");
-    let order: Vec<String> = map
-        .lines()
-        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
-        .map(str::to_owned)
-        .collect();
+    let order = modules();
     assert!(order.len() >= 12, "lib.rs lists the modules: {order:?}");
     let mut seen = 0;
     let mut wrong = Vec::new();
@@ -96,6 +93,16 @@ fn the_proof_of_origin_reads_no_file_no_socket_and_no_clock() {
     assert!(wrong.is_empty(), "not pure:\n{}", wrong.join("\n"));
 }
 
+/// The modules of `lib.rs`, in its order.
+fn modules() -> Vec<String> {
+    let map = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs");
+    let map = fs::read_to_string(map).expect("lib.rs is there");
+    map.lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .map(str::to_owned)
+        .collect()
+}
+
 /// The modules that a line names as `crate::module`, also in a list: `use crate::{config, model::Clock};`.
 fn crate_paths(line: &str) -> Vec<String> {
     let mut found = Vec::new();
@@ -144,44 +151,6 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn the_tree_in_the_architecture_page_names_every_file() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = fs::read_to_string(root.join("docs/ARCHITECTURE.md")).expect("the page is there");
-    let named: Vec<&str> = page
-        .lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .collect();
-    for file in [files(&root.join("src")), files(&root.join("tests/it"))].concat() {
-        let name = file
-            .file_name()
-            .expect("a name")
-            .to_string_lossy()
-            .into_owned();
-        let shown = named.contains(&name.as_str()) || matches!(name.as_str(), "mod.rs" | "main.rs");
-        assert!(
-            shown,
-            "{} is not in docs/ARCHITECTURE.md, section 2",
-            file.display()
-        );
-    }
-    let gone: Vec<&&str> = named
-        .iter()
-        .filter(|name| name.ends_with(".rs") && !exists(root, name))
-        .collect();
-    assert!(
-        gone.is_empty(),
-        "docs/ARCHITECTURE.md names files that are not there: {gone:?}"
-    );
-}
-
-fn exists(root: &Path, name: &str) -> bool {
-    [files(&root.join("src")), files(&root.join("tests/it"))]
-        .concat()
-        .iter()
-        .any(|file| file.ends_with(name))
-}
-
-#[test]
 fn the_search_for_imports_sees_lists() {
     assert_eq!(
         crate_paths("use crate::{config::{self, Config}, model};"),
@@ -191,4 +160,336 @@ fn the_search_for_imports_sees_lists() {
         crate_paths("let x = crate::net::Client::new(crate::config::y);"),
         ["net", "config"]
     );
+}
+
+/// Libraries that belong to some modules alone: SQL is the inbox's, templates are the mapping's, and so on. A library of
+/// `Cargo.toml` stands here or in `EVERYWHERE`.
+const HOMES: [(&str, &[&str]); 31] = [
+    ("anyhow", &["app", "cli"]),
+    ("axum", &["admin", "app", "ingress"]),
+    ("clap", &["cli"]),
+    ("deadpool_postgres", &["inbox"]),
+    ("encoding_rs", &["text"]),
+    ("flate2", &["verify"]),
+    ("governor", &["limit"]),
+    ("http_body", &["ingress", "net", "stub"]),
+    ("httparse", &["net"]),
+    ("hyper_rustls", &["net"]),
+    ("hyper_util", &["net", "stub"]),
+    ("jsonpath_rust", &["mapping"]),
+    ("md5", &["verify"]),
+    ("mimalloc", &["main"]),
+    ("minijinja", &["mapping"]),
+    ("num_bigint", &["verify"]),
+    ("object_store", &["attachment"]),
+    ("p256", &["verify"]),
+    ("prometheus", &["telemetry"]),
+    ("regex", &["verify"]),
+    ("rusqlite", &["inbox"]),
+    ("rustls", &["inbox", "net"]),
+    ("sha1", &["verify"]),
+    ("tokio_postgres", &["inbox"]),
+    ("tokio_rustls", &["inbox", "net"]),
+    ("toml", &["config"]),
+    ("tower", &["admin", "ingress", "net"]),
+    ("tracing_subscriber", &["telemetry"]),
+    ("unicode_normalization", &["model"]),
+    ("webpki_roots", &["inbox", "net"]),
+    ("zeroize", &["config"]),
+];
+
+/// Libraries for any module: bytes, text, errors, tasks.
+const EVERYWHERE: [&str; 25] = [
+    "arc_swap",
+    "async_trait",
+    "base64",
+    "bytes",
+    "fastrand",
+    "form_urlencoded",
+    "futures_util",
+    "hex",
+    "hmac",
+    "http",
+    "http_body_util",
+    "hyper",
+    "jiff",
+    "memchr",
+    "percent_encoding",
+    "ring",
+    "rustix",
+    "serde",
+    "serde_json",
+    "sha2",
+    "subtle",
+    "thiserror",
+    "tokio",
+    "tracing",
+    "uuid",
+];
+
+/// The names of the libraries in `Cargo.toml` that the product links, as paths begin with them.
+fn libraries() -> Vec<String> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let manifest = fs::read_to_string(manifest).expect("the manifest is there");
+    let mut found = Vec::new();
+    let mut inside = false;
+    for line in manifest.lines() {
+        if let Some(table) = line.strip_prefix('[') {
+            let table = table.trim_end_matches(']');
+            inside = table.ends_with("dependencies") && !table.contains("dev-");
+            if let Some((before, name)) = table.rsplit_once("dependencies.")
+                && !before.contains("dev-")
+            {
+                found.push(name.to_owned());
+            }
+        } else if let (true, Some((name, _))) = (inside, line.split_once('=')) {
+            let name = name.trim();
+            let is_name = name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+            if is_name && !name.is_empty() && !line.starts_with(' ') {
+                found.push(name.to_owned());
+            }
+        }
+    }
+    found
+        .iter()
+        .map(|name| match name.as_str() {
+            "md-5" => "md5".to_owned(),
+            name => name.replace('-', "_"),
+        })
+        .collect()
+}
+
+/// Whether a line of code names a library at the beginning of a path.
+fn names_library(line: &str, library: &str) -> bool {
+    let code = line.trim_start();
+    if code.starts_with("//") {
+        return false;
+    }
+    line.match_indices(library).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let behind = &line[at + library.len()..];
+        let is_whole =
+            before.is_none_or(|c| !(c.is_ascii_alphanumeric() || c == '_' || c == ':' || c == '.'));
+        let is_path = behind.starts_with("::");
+        let is_use =
+            code.starts_with("use ") && (behind.starts_with(';') || behind.starts_with(" as "));
+        is_whole && (is_path || is_use)
+    })
+}
+
+#[test]
+fn a_library_is_used_in_its_homes_and_nowhere_else() {
+    let libraries = libraries();
+    assert!(libraries.len() > 40, "saw {libraries:?}");
+    let homes = |library: &str| {
+        HOMES
+            .iter()
+            .find(|(name, _)| *name == library)
+            .map(|(_, homes)| *homes)
+    };
+    for library in &libraries {
+        assert!(
+            homes(library).is_some() != EVERYWHERE.contains(&library.as_str()),
+            "{library} has to stand in one of HOMES and EVERYWHERE"
+        );
+    }
+    let sources = sources();
+    let mut wrong = Vec::new();
+    for (library, homes) in HOMES {
+        let mut used = Vec::new();
+        for source in &sources {
+            for (index, line) in source.lines.iter().enumerate() {
+                if names_library(line, library) {
+                    used.push(source.module());
+                    if !homes.contains(&source.module()) {
+                        wrong.push(format!("{library}: {}", source.place(index)));
+                    }
+                }
+            }
+        }
+        for home in homes {
+            assert!(
+                used.contains(home),
+                "{home} does not use {library} any more"
+            );
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "libraries away from home:\n{}",
+        wrong.join("\n")
+    );
+}
+
+/// Files that choose the status of an answer of ours. Others give reasons, and these turn them into statuses.
+const STATUSES: [&str; 15] = [
+    "admin/error.rs",
+    "admin/health.rs",
+    "admin/job.rs",
+    "admin/replay.rs",
+    "admin/source.rs",
+    "ingress/acknowledge.rs",
+    "ingress/challenge.rs",
+    "ingress/dropin/call.rs",
+    "ingress/file.rs",
+    "ingress/proxy/mod.rs",
+    "ingress/proxy/passage.rs",
+    "ingress/refusal_terms.rs",
+    "ingress/relay.rs",
+    "ingress/status.rs",
+    "ingress/wait.rs",
+];
+
+#[test]
+fn statuses_of_our_answers_are_chosen_in_few_files() {
+    let sources = sources();
+    let mut found = Vec::new();
+    for source in &sources {
+        let is_door = matches!(source.module(), "ingress" | "admin" | "intake" | "run");
+        let chooses = source
+            .lines
+            .iter()
+            .any(|line| !line.trim_start().starts_with("//") && line.contains("StatusCode::"));
+        if is_door && chooses {
+            found.push(source.name.as_str());
+        }
+    }
+    found.sort_unstable();
+    assert_eq!(found, STATUSES);
+}
+
+/// Rooms without I/O and without a clock: what they need comes in. Each with the files that may wait for an answer.
+const PURE: [(&str, &[&str]); 7] = [
+    ("mapping/", &[]),
+    (
+        "verify/",
+        &["verify/forward_auth.rs", "verify/keys/certificate.rs"],
+    ),
+    ("text/", &[]),
+    ("json/", &[]),
+    ("dispatch/verdict.rs", &[]),
+    ("dispatch/backoff.rs", &[]),
+    ("dispatch/run_identity.rs", &[]),
+];
+
+/// Words of I/O and of clocks.
+const IMPURE: [&str; 10] = [
+    "std::fs",
+    "std::env",
+    "std::process",
+    "tokio::fs",
+    "tokio::net",
+    "tokio::time",
+    "TcpStream",
+    "SystemTime",
+    "Instant",
+    "Clock",
+];
+
+#[test]
+fn pure_rooms_do_no_io_and_read_no_clock() {
+    let sources = sources();
+    let mut wrong = Vec::new();
+    for (room, waiting) in PURE {
+        let files: Vec<_> = sources
+            .iter()
+            .filter(|source| source.name.starts_with(room))
+            .collect();
+        assert!(!files.is_empty(), "{room} is not there");
+        for source in files {
+            for (index, line) in source.lines.iter().enumerate() {
+                let is_comment = line.trim_start().starts_with("//");
+                let mut words = IMPURE.iter().filter(|word| line.contains(**word));
+                if !is_comment && !waiting.contains(&source.name.as_str()) && words.next().is_some()
+                {
+                    wrong.push(source.place(index));
+                }
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "I/O or a clock in a pure room:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn the_search_for_libraries_sees_paths_and_imports() {
+    assert!(names_library("use hmac::{Hmac, Mac};", "hmac"));
+    assert!(names_library("    let x = hmac::Hmac::new();", "hmac"));
+    assert!(names_library("use regex;", "regex"));
+    assert!(!names_library("use crate::hmac::X;", "hmac"));
+    assert!(!names_library("/// see hmac::Hmac", "hmac"));
+    assert!(!names_library("use hyper_util::rt;", "hyper"));
+}
+
+/// A section of `docs/ARCHITECTURE.md`, by its number.
+fn section(number: usize) -> String {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ARCHITECTURE.md");
+    let page = fs::read_to_string(page).expect("the page is there");
+    let begin = format!("\n## {number}. ");
+    let (_, rest) = page.split_once(&begin).expect("the section is there");
+    rest.split("\n## ").next().unwrap_or_default().to_owned()
+}
+
+/// The first cells of the rows of a table.
+fn first_cells(text: &str) -> Vec<&str> {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| "));
+    rows.filter_map(|row| row.split(" |").next())
+        .skip(1)
+        .collect()
+}
+
+#[test]
+fn the_architecture_page_lists_the_rooms_in_their_order() {
+    let page = section(2);
+    let rooms: Vec<&str> = first_cells(&page)
+        .into_iter()
+        .map(|cell| cell.trim_matches('`'))
+        .collect();
+    assert_eq!(rooms, modules());
+}
+
+#[test]
+fn the_vocabulary_has_only_words_that_the_code_has() {
+    let sources = sources();
+    let code: String = sources
+        .iter()
+        .flat_map(|source| &source.lines)
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .map(|line| line.to_lowercase() + "\n")
+        .collect();
+    let words: std::collections::BTreeSet<&str> =
+        code.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    let page = section(4);
+    let mut seen = 0;
+    for word in first_cells(&page).iter().flat_map(|cell| cell.split(" / ")) {
+        seen += 1;
+        assert!(
+            words.contains(word.to_lowercase().as_str()),
+            "no code has the word {word}"
+        );
+    }
+    assert!(seen > 20, "saw {seen} words");
+}
+
+#[test]
+fn the_files_that_the_architecture_page_names_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut seen = 0;
+    for number in [1, 3, 6] {
+        let page = section(number);
+        for name in page.split('`').skip(1).step_by(2) {
+            let is_file = name.contains('/') && name.ends_with(".rs");
+            if is_file && !name.contains(' ') {
+                seen += 1;
+                let is_there = root.join(name).exists() || root.join("src").join(name).exists();
+                assert!(is_there, "section {number} names {name}");
+            }
+        }
+    }
+    assert!(seen > 10, "saw {seen} files");
 }

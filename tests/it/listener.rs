@@ -324,7 +324,7 @@ async fn t42_whoever_finds_all_places_taken_is_told_so_at_once() {
 }
 
 #[tokio::test]
-async fn security_f35_an_idle_connection_goes_before_a_new_one_is_turned_away() {
+async fn s35_an_idle_connection_goes_before_a_new_one_is_turned_away() {
     let (_upstream, gateway) = gateway("max_connections = 3").await;
     let public = gateway.public;
     let ask = |stream: &mut TcpStream| {
@@ -463,7 +463,7 @@ async fn t37_t38_a_trusted_proxy_names_the_caller_and_a_source_may_be_kept_to_ad
 }
 
 #[tokio::test]
-async fn security_f18_a_header_that_the_proxy_does_not_write_makes_nobody_the_proxy() {
+async fn s18_a_header_that_the_proxy_does_not_write_makes_nobody_the_proxy() {
     let upstream = Upstream::start(&[]).await;
     // Proxies and callers inside share a block.
     let sources = OPEN.replace("agent = \"a\"", "agent = \"a\"\nallow = [\"127.0.0.0/8\"]");

@@ -61,4 +61,5 @@ mod unmappable;
 mod upload;
 mod upstream_key;
 mod wait;
+mod words;
 mod world;

@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::layers::files;
+use crate::words::sources;
 use crate::world::{self, Gateway, Upstream, binary};
 
 /// Names of providers that are words of every program as well.
@@ -34,27 +34,19 @@ fn no_provider_is_named_in_the_source_outside_tests() {
         .collect();
     assert!(names.len() >= 200, "only {} providers", names.len());
     let mut wrong = Vec::new();
-    for file in files(&root.join("src")) {
-        let text = fs::read_to_string(&file).expect("a source file");
+    for source in sources() {
         // The upstream's own word for where a task comes from, which it checks.
         // And the logs that are read through a provider's own API, each a file of its own.
-        let reads_a_log = file
-            .parent()
-            .is_some_and(|folder| folder.ends_with("src/reconcile"));
-        if file.ends_with("stub/request.rs") || reads_a_log || is_for_tests(&file) {
+        if source.name == "stub/request.rs" || source.module() == "reconcile" {
             continue;
         }
-        let code = text
-            .split("#[cfg(test)]\nmod tests {")
-            .next()
-            .unwrap_or_default();
-        for (number, line) in code.lines().enumerate() {
+        for (index, line) in source.lines.iter().enumerate() {
             let line = line.to_ascii_lowercase();
             let words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
             // One goes by a word that is an operator's verb as well.
             let mut words = words.filter(|word| *word != "resend");
-            if let Some(name) = words.find(|word| names.iter().any(|name| name == word)) {
-                wrong.push(format!("{}:{}: {name}", file.display(), number + 1));
+            if words.any(|word| names.iter().any(|name| name == word)) {
+                wrong.push(source.place(index));
             }
         }
     }
@@ -63,14 +55,6 @@ fn no_provider_is_named_in_the_source_outside_tests() {
         "providers are named in the source:\n{}",
         wrong.join("\n")
     );
-}
-
-/// Whether a whole file is compiled for tests only.
-fn is_for_tests(file: &Path) -> bool {
-    let name = file.file_stem().expect("a name").to_string_lossy();
-    let parent = file.with_file_name("mod.rs");
-    fs::read_to_string(parent)
-        .is_ok_and(|text| text.contains(&format!("#[cfg(test)]\nmod {name};")))
 }
 
 fn run(arguments: &[&str], input: &str) -> Output {
@@ -206,7 +190,7 @@ prompt = "x"
 "#;
 
 #[tokio::test]
-async fn security_f17_samples_are_signed_and_sent_and_a_handshake_brings_a_secret() {
+async fn s17_samples_are_signed_and_sent_and_a_handshake_brings_a_secret() {
     let folder = tempfile::tempdir().expect("a folder");
     let key = folder.path().join("pair.pem").display().to_string();
     let written = |server: &str| {

@@ -52,7 +52,7 @@ fn says(value: &str, from: &str, backing: &str) -> Option<(String, String, Strin
 }
 
 #[tokio::test]
-async fn security_f7_a_sealed_source_takes_the_parameters_that_its_operator_sealed_and_no_others() {
+async fn s7_a_sealed_source_takes_the_parameters_that_its_operator_sealed_and_no_others() {
     let upstream = Upstream::start(&[]).await;
     let sources = source("custom", &format!("{CUSTOM}\nquery = \"sealed\""))
         + &source("custom", CUSTOM).replace("[sources.s]", "[sources.other]")
@@ -138,8 +138,7 @@ async fn security_f7_a_sealed_source_takes_the_parameters_that_its_operator_seal
 }
 
 #[tokio::test]
-async fn security_f7_f16_what_is_fixed_goes_before_everything_and_an_ignored_query_counts_for_nothing()
- {
+async fn s7_s16_what_is_fixed_goes_before_everything_and_an_ignored_query_counts_for_nothing() {
     let upstream = Upstream::start(&[]).await;
     let sources = source(
         "custom",
@@ -192,7 +191,7 @@ async fn security_f7_f16_what_is_fixed_goes_before_everything_and_an_ignored_que
 }
 
 #[tokio::test]
-async fn security_f16_a_field_of_a_body_is_a_parameter_only_where_people_write_the_bodies() {
+async fn s16_a_field_of_a_body_is_a_parameter_only_where_people_write_the_bodies() {
     let upstream = Upstream::start(&[]).await;
     let sources = source("github", "")
         + &source("github", "implicit = true").replace("[sources.s]", "[sources.said]")
@@ -217,7 +216,7 @@ async fn security_f16_a_field_of_a_body_is_a_parameter_only_where_people_write_t
         assert_eq!(user.as_deref(), implicit.then_some("ceo"), "{name}");
         assert_eq!(param(&event, "prompt").unwrap().1, prompt, "{name}");
     }
-    // A form's extra field is none either.
+    // A form's extra field is not a parameter either.
     let form = format!(
         "user_id=ceo&payload={}",
         body.replace('"', "%22").replace(' ', "+")
@@ -231,8 +230,7 @@ async fn security_f16_a_field_of_a_body_is_a_parameter_only_where_people_write_t
 }
 
 #[tokio::test]
-async fn security_f31_eight_digits_of_a_signature_are_kept_and_what_is_kept_can_be_sent_again_by_hand()
- {
+async fn s31_eight_digits_of_a_signature_are_kept_and_what_is_kept_can_be_sent_again_by_hand() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, &source("github", "")).await;
     let body = json!({"action": "opened"}).to_string();
@@ -274,7 +272,7 @@ async fn security_f31_eight_digits_of_a_signature_are_kept_and_what_is_kept_can_
 }
 
 #[tokio::test]
-async fn security_f7_check_says_what_decides_though_nobody_signs_it() {
+async fn s7_check_says_what_decides_though_nobody_signs_it() {
     let folder = tempfile::tempdir().unwrap();
     let check = |sources: &str| {
         let file = folder.path().join("sluicegate.toml");

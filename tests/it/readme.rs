@@ -51,11 +51,7 @@ fn every_configuration_of_the_readme_passes_the_check() {
             .args(["check", "--config"])
             .arg(&file)
             // The first recipe is an example to follow: it draws no warning.
-            .args(
-                block
-                    .contains("[sources.triage]")
-                    .then_some("--deny-warnings"),
-            )
+            .args(block.contains("[upstream]").then_some("--deny-warnings"))
             .envs([
                 ("XPANDER_API_KEY", "upstream-key-of-the-readme"),
                 ("GITHUB_WEBHOOK_SECRET", "0123456789abcdef0123456789abcdef"),

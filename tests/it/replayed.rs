@@ -29,7 +29,7 @@ fn source(provider: &str, more: &str) -> String {
 const CUSTOM: &str = "verify = { signature = \"header:X-Signature\" }";
 
 #[tokio::test]
-async fn security_f7_a_captured_request_under_a_fresh_id_with_a_query_runs_nothing() {
+async fn s7_a_captured_request_under_a_fresh_id_with_a_query_runs_nothing() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, &source("github", "")).await;
     let body = json!({"action": "opened", "issue": {"title": "It is broken"}}).to_string();
@@ -74,7 +74,7 @@ async fn security_f7_a_captured_request_under_a_fresh_id_with_a_query_runs_nothi
 }
 
 #[tokio::test]
-async fn security_f8_equal_bytes_run_once_in_their_window_and_as_often_as_the_operator_wants() {
+async fn s8_equal_bytes_run_once_in_their_window_and_as_often_as_the_operator_wants() {
     let upstream = Upstream::start(&[]).await;
     let sources = source("custom", CUSTOM).replace("[sources.s]", "[sources.off]")
         + "replay_window = \"0s\"\n"
@@ -102,7 +102,7 @@ async fn security_f8_equal_bytes_run_once_in_their_window_and_as_often_as_the_op
 }
 
 #[tokio::test]
-async fn security_f8_a_token_source_takes_the_same_request_once() {
+async fn s8_a_token_source_takes_the_same_request_once() {
     let upstream = Upstream::start(&[]).await;
     let sources = source(
         "custom",
@@ -150,7 +150,7 @@ async fn security_f8_a_token_source_takes_the_same_request_once() {
 }
 
 #[tokio::test]
-async fn security_f8_a_signed_call_that_is_passed_on_is_made_once_and_again_if_it_reached_nobody() {
+async fn s8_a_signed_call_that_is_passed_on_is_made_once_and_again_if_it_reached_nobody() {
     let upstream = Upstream::start(&["--fail", "422=1/2"]).await;
     let sources = source(
         "custom",
@@ -186,7 +186,7 @@ async fn security_f8_a_signed_call_that_is_passed_on_is_made_once_and_again_if_i
 }
 
 #[tokio::test]
-async fn security_f8_an_upload_that_was_captured_is_taken_once_and_leaves_no_file() {
+async fn s8_an_upload_that_was_captured_is_taken_once_and_leaves_no_file() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(
         upstream.address,
@@ -218,7 +218,7 @@ async fn security_f8_an_upload_that_was_captured_is_taken_once_and_leaves_no_fil
 }
 
 #[tokio::test]
-async fn security_f23_while_nobody_is_refused_a_stranger_takes_no_place_of_a_genuine_event() {
+async fn s23_while_nobody_is_refused_a_stranger_takes_no_place_of_a_genuine_event() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, &source("github", "enforce = false")).await;
     let body = json!({"action": "opened", "issue": {"title": "It is broken"}}).to_string();
@@ -422,9 +422,9 @@ fn capture(source: &Source, sample: &Sample, pair: Option<&KeyPair>) -> Result<C
     })
 }
 
-/// F7, F8, F9: every provider that signs, its request captured and sent again in every way.
+/// S7, S8, S9: every provider that signs, its request captured and sent again in every way.
 #[tokio::test]
-async fn security_f7_f8_no_captured_request_of_any_provider_runs_twice() {
+async fn s7_s8_no_captured_request_of_any_provider_runs_twice() {
     let upstream = Upstream::start(&[]).await;
     let server = "trusted_proxies = [\"127.0.0.1\"]";
     let config = |pairs: &BTreeMap<String, String>| {

@@ -99,8 +99,7 @@ async fn destination(gateway: &Gateway) -> Value {
 }
 
 #[tokio::test]
-async fn security_f3_f5_three_hundred_foreign_calls_leave_a_place_and_the_next_turn_to_the_operator()
- {
+async fn s3_s5_three_hundred_foreign_calls_leave_a_place_and_the_next_turn_to_the_operator() {
     let upstream = Upstream::start(&["--delay", "500ms"]).await;
     let folder = std::sync::Arc::new(tempfile::tempdir().unwrap());
     foreign_calls(folder.path(), 300).await;
@@ -130,7 +129,7 @@ async fn security_f3_f5_three_hundred_foreign_calls_leave_a_place_and_the_next_t
 }
 
 #[tokio::test]
-async fn security_f5_what_foreign_calls_come_to_is_nothing_to_the_operator() {
+async fn s5_what_foreign_calls_come_to_is_nothing_to_the_operator() {
     let upstream = Upstream::start(&[]).await;
     upstream.set(json!({"fail": ["unavailable=1/1"]})).await;
     let folder = std::sync::Arc::new(tempfile::tempdir().unwrap());
@@ -165,7 +164,7 @@ async fn security_f5_what_foreign_calls_come_to_is_nothing_to_the_operator() {
 }
 
 #[tokio::test]
-async fn security_f5_foreign_runs_count_in_no_budget_of_the_operators() {
+async fn s5_foreign_runs_count_in_no_budget_of_the_operators() {
     let upstream = Upstream::start(&[]).await;
     let folder = std::sync::Arc::new(tempfile::tempdir().unwrap());
     foreign_calls(folder.path(), 3).await;

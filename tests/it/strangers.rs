@@ -26,7 +26,7 @@ async fn requests(upstream: &Upstream) -> u64 {
 }
 
 #[tokio::test]
-async fn security_f2_a_key_that_the_upstream_refuses_is_403_and_nothing_is_kept() {
+async fn s2_a_key_that_the_upstream_refuses_is_403_and_nothing_is_kept() {
     let upstream = Upstream::start(&["--api-key", API_KEY]).await;
     let gateway = Gateway::start(upstream.address, "").await;
     let refused = json!({"detail": "Invalid API key"});
@@ -65,7 +65,7 @@ async fn security_f2_a_key_that_the_upstream_refuses_is_403_and_nothing_is_kept(
 }
 
 #[tokio::test]
-async fn security_f2_a_good_key_is_judged_once_and_its_calls_are_kept_from_then_on() {
+async fn s2_a_good_key_is_judged_once_and_its_calls_are_kept_from_then_on() {
     let upstream = Upstream::start(&["--api-key", API_KEY]).await;
     let gateway = Gateway::start(upstream.address, "").await;
     let headers = [JSON, ("x-api-key", API_KEY)];
@@ -135,7 +135,7 @@ async fn security_f2_a_good_key_is_judged_once_and_its_calls_are_kept_from_then_
 }
 
 #[tokio::test]
-async fn security_f2_a_refused_key_is_refused_from_memory() {
+async fn s2_a_refused_key_is_refused_from_memory() {
     let upstream = Upstream::start(&["--api-key", API_KEY]).await;
     let gateway = Gateway::start(upstream.address, "").await;
     let headers = [JSON, ("x-api-key", "a-key-that-nobody-knows")];
@@ -176,7 +176,7 @@ async fn security_f2_a_refused_key_is_refused_from_memory() {
 }
 
 #[tokio::test]
-async fn security_f2_strangers_have_their_share_of_the_disk() {
+async fn s2_strangers_have_their_share_of_the_disk() {
     let upstream = Upstream::start(&["--api-key", API_KEY]).await;
     let sources = format!("{SIGNED}[dropin]\nmax_disk = \"20KiB\"\n");
     let gateway = Gateway::start(upstream.address, &sources).await;
@@ -211,7 +211,7 @@ async fn security_f2_strangers_have_their_share_of_the_disk() {
 }
 
 #[tokio::test]
-async fn security_f2_with_keys_of_the_gateways_own_only_those_are_taken() {
+async fn s2_with_keys_of_the_gateways_own_only_those_are_taken() {
     let upstream = Upstream::start(&[]).await;
     let keys = "[keys.ci]\nkey = \"literal:gateway-key-of-ci-0001\"\n";
     for (more, status) in [
@@ -283,7 +283,7 @@ async fn proved(gateway: &Gateway, number: usize) -> u16 {
 }
 
 #[tokio::test]
-async fn security_f6_what_is_not_proved_uses_up_no_limit_of_what_is() {
+async fn s6_what_is_not_proved_uses_up_no_limit_of_what_is() {
     let upstream = Upstream::start(&["--api-key", API_KEY]).await;
     let doors = format!(
         "{SIGNED}[dropin]\nrate = \"3/min\"\nrequire_key = false\n[limits]\nwhole = \"9/min\"\n\
@@ -346,7 +346,7 @@ async fn security_f6_what_is_not_proved_uses_up_no_limit_of_what_is() {
 }
 
 #[tokio::test]
-async fn security_f6_a_source_counts_what_is_proved() {
+async fn s6_a_source_counts_what_is_proved() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, SIGNED).await;
     for number in 0..3 {
@@ -398,8 +398,7 @@ async fn answered(mut stream: TcpStream) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn security_f11_bodies_that_are_declared_take_what_all_bodies_share_and_small_ones_find_room()
-{
+async fn s11_bodies_that_are_declared_take_what_all_bodies_share_and_small_ones_find_room() {
     let upstream = Upstream::start(&[]).await;
     let server = "max_held = \"8MiB\"\nmax_body = \"3MiB\"\nbody_stall = \"60s\"";
     let sources = SIGNED.replace("rate = \"3/min\"", "");
@@ -446,7 +445,7 @@ async fn security_f11_bodies_that_are_declared_take_what_all_bodies_share_and_sm
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn security_f11_memory_comes_back_when_its_callers_have_left() {
+async fn s11_memory_comes_back_when_its_callers_have_left() {
     let upstream = Upstream::start(&[]).await;
     let sources = SIGNED.replace("rate = \"3/min\"", "max_body = \"24MiB\"");
     let server = "max_held = \"64MiB\"\nmax_body = \"1MiB\"";
@@ -484,7 +483,7 @@ async fn security_f11_memory_comes_back_when_its_callers_have_left() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn security_f14_uploads_of_strangers_leave_places_to_others() {
+async fn s14_uploads_of_strangers_leave_places_to_others() {
     let upstream = Upstream::start(&["--api-key", API_KEY]).await;
     let sources = SIGNED.replace("rate = \"3/min\"", "files = true");
     let sources = format!("{sources}[attachments]\nuploads = 4\n");
@@ -550,7 +549,7 @@ async fn security_f14_uploads_of_strangers_leave_places_to_others() {
 }
 
 #[tokio::test]
-async fn security_f34_refused_requests_are_logged_so_often_and_counted_always() {
+async fn s34_refused_requests_are_logged_so_often_and_counted_always() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, SIGNED).await;
     for _ in 0..2_000 {

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f20_conversations_of_before_keep_their_names() {
+    fn s20_conversations_of_before_keep_their_names() {
         let (_folder, path) = file();
         let old = Connection::open(&path).unwrap();
         let former = "2f1acc6c-0d8b-5a54-9a5c-3d5e4b7a1c00";

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f10_a_key_reads_the_tasks_that_it_began() {
+    fn s10_a_key_reads_the_tasks_that_it_began() {
         let mut some = key(&["A-1"], &[], &[Method::GET]);
         for path in [
             "/v1/tasks/mine",
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f10_a_key_for_some_agents_begins_their_runs_and_does_nothing_else() {
+    fn s10_a_key_for_some_agents_begins_their_runs_and_does_nothing_else() {
         let some = key(&["A-1", "W_1"], &[], &[Method::GET]);
         for good in [
             "/v1/agents/A-1/invoke",
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f10_more_is_open_only_as_it_is_listed() {
+    fn s10_more_is_open_only_as_it_is_listed() {
         let more = key(
             &[],
             &["/v1/models", "/v1/files/*", "/xp/kb/**"],

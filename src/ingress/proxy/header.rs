@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f27_a_cookie_that_http_2_split_is_one_line_again() {
+    fn s27_a_cookie_that_http_2_split_is_one_line_again() {
         let lines = [
             ("cookie", "a=1"),
             ("x-b", "2"),

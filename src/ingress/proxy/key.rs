@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f26_a_gateway_key_is_found_wherever_it_stands() {
+    fn s26_a_gateway_key_is_found_wherever_it_stands() {
         let key = "a-gateway-key/of+ours=";
         let keyring = keyring(key);
         let encoded: String = key.bytes().map(|b| format!("%{b:02X}")).collect();

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f10_a_run_has_a_name_of_its_key_and_nothing_else_is_touched() {
+    fn s10_a_run_has_a_name_of_its_key_and_nothing_else_is_touched() {
         let ids = UpstreamIds::default();
         for (body, before, after) in [
             (
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f10_a_body_that_somebody_may_read_otherwise_is_refused() {
+    fn s10_a_body_that_somebody_may_read_otherwise_is_refused() {
         let ids = UpstreamIds::default();
         for body in [
             r#"{"id":"a","id":"b"}"#,

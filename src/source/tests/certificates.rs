@@ -160,7 +160,7 @@ impl WebClient for Junk {
 }
 
 #[tokio::test]
-async fn security_f22_made_up_addresses_do_not_keep_the_true_one_from_being_fetched_nor_kept() {
+async fn s22_made_up_addresses_do_not_keep_the_true_one_from_being_fetched_nor_kept() {
     let (scheme, _) = compile(&source(&[], &[("topic", "t")], NOTE), None).unwrap();
     let fetches = CertificateFetches::default();
     let pair = scheme.make_pair().unwrap();

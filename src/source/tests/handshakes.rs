@@ -53,7 +53,7 @@ fn brings_by(word: &str, secret: &str) -> Received {
 }
 
 #[test]
-fn security_f17_a_secret_is_brought_by_who_has_the_address_and_counts_when_it_is_confirmed() {
+fn s17_a_secret_is_brought_by_who_has_the_address_and_counts_when_it_is_confirmed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys/s.secrets");
     let enrol = format!("enrol_file = '{}'\n", file.display());
@@ -343,7 +343,7 @@ fn the_shipped_handshakes_that_bring_a_secret_take_one() {
 }
 
 #[test]
-fn security_f1_a_secret_that_signs_for_strangers_is_of_one_kind_of_source() {
+fn s1_a_secret_that_signs_for_strangers_is_of_one_kind_of_source() {
     let check = |other: &str| {
         let problems = Problems::default();
         let text = format!(
@@ -388,7 +388,7 @@ fn oracle(source: &Source, name: &str, token: &str) -> Option<String> {
 }
 
 #[test]
-fn security_f1_what_a_handshake_signs_for_a_stranger_is_no_event() {
+fn s1_what_a_handshake_signs_for_a_stranger_is_no_event() {
     let secrets = "secrets = ['literal:a-long-secret']\n";
     for (name, header, tokens) in [
         (
@@ -457,7 +457,7 @@ fn security_f1_what_a_handshake_signs_for_a_stranger_is_no_event() {
 }
 
 #[test]
-fn security_f1_a_handshake_that_signs_says_what_and_its_events_are_of_some_kind() {
+fn s1_a_handshake_that_signs_says_what_and_its_events_are_of_some_kind() {
     let compiled = |verify: &str, challenge: &str| {
         let text = format!(
             "title = 'P'\n[verify]\nsignature = 'header:x-sig'\n{verify}\n\

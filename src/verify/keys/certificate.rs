@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f30_hosts_are_named_by_region_and_paths_are_pinned() {
+    fn s30_hosts_are_named_by_region_and_paths_are_pinned() {
         let pem = "SimpleNotificationService-0123456789abcdef0123456789abcdef.pem";
         for host in [
             "sns.us-west-2.amazonaws.com",
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f22_a_place_without_a_pinned_path_is_a_problem() {
+    fn s22_a_place_without_a_pinned_path_is_a_problem() {
         let problems = Problems::default();
         let table = Table::parse(
             "t",

@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_or_a_weak_one_is_none() {
+    fn an_invalid_or_weak_key_is_refused() {
         let short = der::write(
             der::SEQUENCE,
             &[der::write_unsigned(&[0xff; 128]), der::write_unsigned(&[3])].concat(),

@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f9_every_shipped_file_uses_what_is_signed_or_says_why_not() {
+    fn s9_every_shipped_file_uses_what_is_signed_or_says_why_not() {
         let (mut open, mut seen) = (Vec::new(), 0);
         for (name, _) in crate::config::shipped_providers() {
             let unexplained = said(name)
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f9_a_checksum_of_the_body_is_said_to_be_none() {
+    fn s9_a_checksum_of_the_body_is_not_taken_for_a_digest() {
         for name in ["paypal", "paypal-sandbox"] {
             let said: Vec<String> = said(name).iter().map(ToString::to_string).collect();
             assert!(
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f9_what_is_left_open_without_a_reason_is_a_warning() {
+    fn s9_what_is_left_open_without_a_reason_is_a_warning() {
         let said = |verify: &str| -> String {
             let problems = Problems::default();
             let source = source(&["a-long-secret"], &[], verify);
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f13_a_time_moved_into_the_body_is_no_body() {
+    fn s13_a_time_moved_into_the_body_is_no_body() {
         let scheme = compile(
             &source(&["a-long-secret"], &[], ""),
             Some(&shipped("grafana")),
@@ -525,7 +525,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f13_the_text_between_signed_fields_stands_in_none_of_them() {
+    fn s13_the_text_between_signed_fields_stands_in_none_of_them() {
         let verify = "signature = 'header:s'\nsigned_content = 'M\\n{json:m}\\nId\\n{json:id}\\n'\nevent_id = 'json:id'\n";
         let judge = |verify: &str, message: &str, id: &str| {
             let scheme = compile(
@@ -552,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f13_ways_whose_texts_may_be_the_same_are_a_problem() {
+    fn s13_ways_whose_texts_may_be_the_same_are_a_problem() {
         let compiled = |verify: &str| {
             compile(&source(&["a-long-secret"], &[], verify), None)
                 .err()

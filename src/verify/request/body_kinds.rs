@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn security_f1_a_signed_body_of_another_kind_is_no_event() {
+    fn s1_a_signed_body_of_another_kind_is_no_event() {
         let (form, multipart) = (
             "application/x-www-form-urlencoded",
             "multipart/form-data; boundary=b",

@@ -42,7 +42,7 @@ pub async fn a_settlement_of_an_earlier_life_of_the_lane_changes_nothing(world: 
     assert_eq!(world.state(earlier.id).await, DeliveryState::Delivered);
 }
 
-pub async fn security_f2_an_event_of_a_stranger_goes_with_the_refusal_of_its_key(world: World) {
+pub async fn s2_an_event_of_a_stranger_goes_with_the_refusal_of_its_key(world: World) {
     let foreign = Account::Foreign;
     let (ours, key) = (Account::Operator, Account::Key("ci".to_owned()));
     for (account, status, stays) in [

@@ -29,7 +29,7 @@ async fn turns(world: &World, count: usize, now: i64) -> Vec<(Account, Class)> {
     turns
 }
 
-pub async fn security_f3_whatever_waits_the_operator_and_the_urgent_have_their_turn(world: World) {
+pub async fn s3_whatever_waits_the_operator_and_the_urgent_have_their_turn(world: World) {
     for _ in 0..60 {
         world
             .accept(&of(Account::Foreign, Class::Interactive, "dropin", 1))
@@ -86,7 +86,7 @@ pub async fn a_lane_keeps_its_order_whatever_the_classes_in_it(world: World) {
     }
 }
 
-pub async fn security_f4_a_stranger_in_a_conversation_holds_nobody_up(world: World) {
+pub async fn s4_a_stranger_in_a_conversation_holds_nobody_up(world: World) {
     let ours = event("a", 2);
     let mut theirs = event_of("dropin", "a", 1);
     let delivery = &mut theirs.deliveries[0];
@@ -108,7 +108,7 @@ pub async fn security_f4_a_stranger_in_a_conversation_holds_nobody_up(world: Wor
     assert_eq!(world.claim_one(2).await.id, id);
 }
 
-pub async fn security_f3_routes_that_strangers_make_hide_no_other(world: World) {
+pub async fn s3_routes_that_strangers_make_hide_no_other(world: World) {
     for number in 0..300 {
         let mut event = of(Account::Foreign, Class::Interactive, "dropin", 1);
         let to: Destination = format!("agent/x{number}").parse().unwrap();

@@ -400,7 +400,7 @@ async fn a_file_at_its_ceiling_takes_nothing_more_until_something_was_removed() 
     .await;
 }
 
-/// Names that others could work out would let them into conversations (F20 of the security page).
+/// Names that others could work out would let them into conversations (S20 of docs/threats.md).
 pub async fn conversations_have_the_same_names_after_a_crash(mut world: World) {
     let (one, two) = tokio::join!(world.inbox().upstream_ids(), world.inbox().upstream_ids());
     let name = |ids: &UpstreamIds| ids.of_thread("triage", &agent(), "t");

@@ -484,10 +484,10 @@ contract! {
         a_route_that_floods_keeps_no_other_waiting,
     ]
     fair: [
-        security_f3_whatever_waits_the_operator_and_the_urgent_have_their_turn,
+        s3_whatever_waits_the_operator_and_the_urgent_have_their_turn,
         a_lane_keeps_its_order_whatever_the_classes_in_it,
-        security_f4_a_stranger_in_a_conversation_holds_nobody_up,
-        security_f3_routes_that_strangers_make_hide_no_other,
+        s4_a_stranger_in_a_conversation_holds_nobody_up,
+        s3_routes_that_strangers_make_hide_no_other,
         more_than_may_wait_of_a_source_is_turned_away,
     ]
     overlap: [
@@ -503,7 +503,7 @@ contract! {
     end: [
         a_late_settlement_changes_nothing,
         a_settlement_of_an_earlier_life_of_the_lane_changes_nothing,
-        security_f2_an_event_of_a_stranger_goes_with_the_refusal_of_its_key,
+        s2_an_event_of_a_stranger_goes_with_the_refusal_of_its_key,
         whoever_waits_for_an_end_is_told_at_once,
         a_sealed_call_lasts_as_long_as_its_delivery,
         a_task_object_is_kept_whole_or_not_at_all,
@@ -538,14 +538,14 @@ contract! {
         counts_add_up,
     ]
     proof: [
-        security_f8_a_proof_is_good_for_one_event,
-        security_f8_a_proof_with_a_window_is_good_again_after_it,
-        security_f7_the_proof_of_a_redelivery_is_used_up_too,
-        security_f7_copies_at_once_under_fresh_ids_are_one_event,
-        security_f8_a_list_is_new_as_long_as_one_item_is,
-        security_f8_what_is_not_kept_uses_nothing_up,
-        security_f8_a_proof_goes_with_its_event,
-        security_f8_a_proof_is_good_for_one_call_that_is_passed_on,
+        s8_a_proof_is_good_for_one_event,
+        s8_a_proof_with_a_window_is_good_again_after_it,
+        s7_the_proof_of_a_redelivery_is_used_up_too,
+        s7_copies_at_once_under_fresh_ids_are_one_event,
+        s8_a_list_is_new_as_long_as_one_item_is,
+        s8_what_is_not_kept_uses_nothing_up,
+        s8_a_proof_goes_with_its_event,
+        s8_a_proof_is_good_for_one_call_that_is_passed_on,
     ]
     sweep: [
         a_sweep_leaves_what_is_owed_and_what_is_young,
@@ -571,7 +571,7 @@ contract! {
 contract! {
     in encrypted:
     keep: [an_event_reads_back_as_it_was_given, odd_text_reads_back_unchanged]
-    proof: [security_f8_a_proof_is_good_for_one_event]
+    proof: [s8_a_proof_is_good_for_one_event]
     together: [a1_events_of_one_request_are_kept_in_their_order, a1_a_list_of_old_and_new_keeps_the_new]
     overlap: [
         what_waited_goes_together_and_a_retry_brings_the_same_again,

@@ -34,8 +34,8 @@ async fn replays(world: &World, id: EventId) -> (u64, Option<i64>) {
     (detail.replays, detail.replayed_at.map(|at| at.millis()))
 }
 
-/// F7, F8
-pub async fn security_f8_a_proof_is_good_for_one_event(world: World) {
+/// S7, S8
+pub async fn s8_a_proof_is_good_for_one_event(world: World) {
     let first = proved(&[1], None, Some("a"), 1);
     assert_eq!(tell(&world, first.clone()).await, Accepted::New);
     assert_eq!(
@@ -81,8 +81,8 @@ pub async fn security_f8_a_proof_is_good_for_one_event(world: World) {
     );
 }
 
-/// F8
-pub async fn security_f8_a_proof_with_a_window_is_good_again_after_it(world: World) {
+/// S8
+pub async fn s8_a_proof_with_a_window_is_good_again_after_it(world: World) {
     let first = proved(&[1], Some(600), None, 1);
     assert_eq!(tell(&world, first.clone()).await, Accepted::New);
     assert_eq!(
@@ -101,8 +101,8 @@ pub async fn security_f8_a_proof_with_a_window_is_good_again_after_it(world: Wor
     );
 }
 
-/// F7: a sender that tries again signs again; that signature is used up as well.
-pub async fn security_f7_the_proof_of_a_redelivery_is_used_up_too(world: World) {
+/// S7: a sender that tries again signs again; that signature is used up as well.
+pub async fn s7_the_proof_of_a_redelivery_is_used_up_too(world: World) {
     let first = proved(&[1], None, Some("a"), 1);
     assert_eq!(tell(&world, first.clone()).await, Accepted::New);
     assert_eq!(
@@ -121,8 +121,8 @@ pub async fn security_f7_the_proof_of_a_redelivery_is_used_up_too(world: World) 
     assert!(told.contains(&Accepted::Duplicate(first.id)), "{told:?}");
 }
 
-/// F7
-pub async fn security_f7_copies_at_once_under_fresh_ids_are_one_event(world: World) {
+/// S7
+pub async fn s7_copies_at_once_under_fresh_ids_are_one_event(world: World) {
     let inbox = world.inbox.clone().unwrap();
     let copies = (0..64).map(|n| {
         let event = proved(&[7], None, Some(&format!("fresh {n}")), n);
@@ -142,8 +142,8 @@ pub async fn security_f7_copies_at_once_under_fresh_ids_are_one_event(world: Wor
     assert_eq!(replays(&world, first[0]).await.0, 63);
 }
 
-/// F8: a list of items that are proved one by one.
-pub async fn security_f8_a_list_is_new_as_long_as_one_item_is(world: World) {
+/// S8: a list of items that are proved one by one.
+pub async fn s8_a_list_is_new_as_long_as_one_item_is(world: World) {
     let first = proved(&[1, 2], None, None, 1);
     assert_eq!(tell(&world, first.clone()).await, Accepted::New);
     for marks in [&[1][..], &[2], &[2, 1], &[1, 1, 1]] {
@@ -165,8 +165,8 @@ pub async fn security_f8_a_list_is_new_as_long_as_one_item_is(world: World) {
     );
 }
 
-/// F8: what is turned away uses nothing up, and a filtered event uses its proof up as any other.
-pub async fn security_f8_what_is_not_kept_uses_nothing_up(world: World) {
+/// S8: what is turned away uses nothing up, and a filtered event uses its proof up as any other.
+pub async fn s8_what_is_not_kept_uses_nothing_up(world: World) {
     let first = NewEvent {
         proof: Some(proof(&[1], None)),
         ..event("lane", 1)
@@ -202,8 +202,8 @@ pub async fn security_f8_what_is_not_kept_uses_nothing_up(world: World) {
     );
 }
 
-/// F8
-pub async fn security_f8_a_proof_goes_with_its_event(world: World) {
+/// S8
+pub async fn s8_a_proof_goes_with_its_event(world: World) {
     let (first, passed) = (proved(&[1], None, Some("a"), 1), proof(&[5], Some(500)));
     assert_eq!(tell(&world, first.clone()).await, Accepted::New);
     assert_eq!(
@@ -233,8 +233,8 @@ pub async fn security_f8_a_proof_goes_with_its_event(world: World) {
     );
 }
 
-/// F8: a request that is passed on is not kept, and yet runs once.
-pub async fn security_f8_a_proof_is_good_for_one_call_that_is_passed_on(world: World) {
+/// S8: a request that is passed on is not kept, and yet runs once.
+pub async fn s8_a_proof_is_good_for_one_call_that_is_passed_on(world: World) {
     let inbox = world.inbox();
     assert!(
         inbox
