@@ -21,7 +21,8 @@ use std::time::{Duration, Instant};
 
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::inbox::{
-    Answer, Claimed, EventFilter, Inbox, Keep, KeepTimes, Next, Settlement, Terms, sweep,
+    Accept as _, Answer, Browse as _, Claimed, Deliver as _, EventFilter, Keep, KeepTimes, Next,
+    Settlement, Terms, Upkeep as _, sweep,
 };
 use sluicegate::model::{
     Account, Attempt, Class, Clock, Destination, EventId, Name, NewDelivery, NewEvent, Origin,
@@ -500,6 +501,7 @@ async fn settle(inbox: Arc<SqliteInbox>, claimed: Claimed, now: Timestamp) {
             fence,
             attempt,
             next,
+            owes: vec![],
         })
         .await
         .unwrap();

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use sluicegate::config::Secret;
 use sluicegate::inbox::postgres::{PostgresInbox, PostgresOptions};
-use sluicegate::inbox::{Answer, Inbox, Next, Settlement, Terms};
+use sluicegate::inbox::{Accept as _, Answer, Deliver as _, Next, Settlement, Terms, Upkeep as _};
 use sluicegate::model::{
     Account, Attempt, Class, Clock, Destination, EventId, Name, NewDelivery, NewEvent, Origin,
     Overlap, Param, Params, Route, Strength, Timestamp,
@@ -212,6 +212,7 @@ async fn deliveries(inbox: &Arc<PostgresInbox>) -> f64 {
                         fence,
                         attempt,
                         next,
+                        owes: vec![],
                     })
                     .await
                     .unwrap()

@@ -17,6 +17,9 @@ use super::*;
 use crate::config::Problems;
 use crate::dispatch::replay::Replayer;
 use crate::inbox::{
+    Accept, Browse, CountRuns, Deliver, Jobs, KeepFiles, Operate, Replicas, Upkeep,
+};
+use crate::inbox::{
     Anew, Answer, ClaimBatch, Claimed, Count, DeliveryDetail, EventDetail, EventFilter,
     EventSummary, InboxError, Job, JobState, JobStep, Keep, KeptAttachment, NewJob, Page, Pause,
     Replayed, ReplicaStatus, Resolution, SealedCall, Settled, Settlement, Spend, Terms, Turn,
@@ -69,7 +72,62 @@ impl Memory {
 }
 
 #[async_trait]
-impl Inbox for Memory {
+impl Accept for Memory {
+    async fn accept_all(&self, events: Vec<NewEvent>) -> Result<Vec<Accepted>, InboxError> {
+        let mut told = Vec::new();
+        for event in events {
+            told.push(self.keep(event).await?);
+        }
+        Ok(told)
+    }
+
+    async fn known(&self, source: &str, dedup: &str) -> Result<Option<EventId>, InboxError> {
+        let is = |event: &&EventDetail| {
+            event.summary.source == source && event.summary.dedup.as_deref() == Some(dedup)
+        };
+        Ok(self
+            .events
+            .lock()
+            .unwrap()
+            .iter()
+            .find(is)
+            .map(|event| event.summary.id))
+    }
+
+    async fn use_proof(&self, _: UsedProof, _: Timestamp) -> Result<bool, InboxError> {
+        Ok(true)
+    }
+
+    async fn free_proof(&self, _: Vec<ProofMark>) -> Result<(), InboxError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Deliver for Memory {
+    async fn claim(&self, _: Box<dyn Terms>, _: Timestamp) -> Result<ClaimBatch, InboxError> {
+        Err(InboxError::Closed)
+    }
+
+    async fn settle(&self, _: Settlement) -> Result<Settled, InboxError> {
+        Err(InboxError::Closed)
+    }
+
+    async fn work_due(&self) {}
+
+    async fn earlier_turn(&self, _: &Claimed) -> Result<Option<Turn>, InboxError> {
+        Err(InboxError::Closed)
+    }
+
+    async fn ended(&self, id: DeliveryId) -> Result<Option<DeliveryDetail>, InboxError> {
+        let events = self.events.lock().unwrap();
+        let mut deliveries = events.iter().flat_map(|event| &event.deliveries);
+        Ok(deliveries.find(|delivery| delivery.id == id).cloned())
+    }
+}
+
+#[async_trait]
+impl Browse for Memory {
     async fn events(&self, filter: &EventFilter) -> Result<Page<EventSummary>, InboxError> {
         let start = usize::try_from(filter.cursor.unwrap_or(0)).unwrap_or(0);
         let mut events = self.events.lock().unwrap().clone();
@@ -105,6 +163,14 @@ impl Inbox for Memory {
             (items.len() > filter.limit).then(|| i64::try_from(start + filter.limit).unwrap());
         items.truncate(filter.limit);
         Ok(Page { items, next })
+    }
+
+    async fn count(&self, filter: &EventFilter, most: u64) -> Result<u64, InboxError> {
+        let all = EventFilter {
+            limit: 1000,
+            ..filter.clone()
+        };
+        Ok(most.min(self.events(&all).await?.items.len() as u64))
     }
 
     async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError> {
@@ -182,19 +248,24 @@ impl Inbox for Memory {
             .collect())
     }
 
-    async fn known(&self, source: &str, dedup: &str) -> Result<Option<EventId>, InboxError> {
-        let is = |event: &&EventDetail| {
-            event.summary.source == source && event.summary.dedup.as_deref() == Some(dedup)
+    async fn counts(&self) -> Result<Vec<Count>, InboxError> {
+        if self.ill.load(Ordering::Relaxed) {
+            return Err(InboxError::Engine {
+                doing: "count",
+                cause: "/var/lib/inbox.db is torn".into(),
+            });
+        }
+        let count = |source: &str, count| Count {
+            source: source.into(),
+            state: DeliveryState::Pending,
+            count,
         };
-        Ok(self
-            .events
-            .lock()
-            .unwrap()
-            .iter()
-            .find(is)
-            .map(|event| event.summary.id))
+        Ok(vec![count("triage", 7), count("old", 1)])
     }
+}
 
+#[async_trait]
+impl Operate for Memory {
     async fn replay(
         &self,
         id: EventId,
@@ -222,6 +293,7 @@ impl Inbox for Memory {
                 doubt: None,
                 answer: None,
                 sealed: SealedCall::None,
+                answers: None,
                 tries: Vec::new(),
             });
             event.summary.states.push(DeliveryState::Pending);
@@ -229,12 +301,25 @@ impl Inbox for Memory {
         Ok(Replayed::Made(made))
     }
 
-    async fn count(&self, filter: &EventFilter, most: u64) -> Result<u64, InboxError> {
-        let all = EventFilter {
-            limit: 1000,
-            ..filter.clone()
-        };
-        Ok(most.min(self.events(&all).await?.items.len() as u64))
+    async fn replay_anew(
+        &self,
+        id: EventId,
+        first: u32,
+        to: Vec<NewDelivery>,
+        _: Anew,
+        now: Timestamp,
+    ) -> Result<Replayed, InboxError> {
+        self.replay(id, first, to, now).await
+    }
+
+    async fn cancel(&self, id: DeliveryId, _: Timestamp) -> Result<bool, InboxError> {
+        let mut events = self.events.lock().unwrap();
+        let mut deliveries = events.iter_mut().flat_map(|event| &mut event.deliveries);
+        let found = deliveries
+            .find(|delivery| delivery.id == id && delivery.state == DeliveryState::Pending);
+        Ok(found
+            .map(|delivery| delivery.state = DeliveryState::Cancelled)
+            .is_some())
     }
 
     async fn resolve(
@@ -280,7 +365,10 @@ impl Inbox for Memory {
     async fn pauses(&self) -> Result<Vec<(Pause, Timestamp)>, InboxError> {
         Ok(self.holds.lock().unwrap().clone())
     }
+}
 
+#[async_trait]
+impl Jobs for Memory {
     async fn begin_job(&self, job: NewJob, now: Timestamp) -> Result<Job, InboxError> {
         let mut jobs = self.jobs.lock().unwrap();
         let job = Job {
@@ -349,126 +437,12 @@ impl Inbox for Memory {
         }
         Ok(Some(job.clone()))
     }
+}
 
-    async fn replay_anew(
-        &self,
-        id: EventId,
-        first: u32,
-        to: Vec<NewDelivery>,
-        _: Anew,
-        now: Timestamp,
-    ) -> Result<Replayed, InboxError> {
-        self.replay(id, first, to, now).await
-    }
-
-    async fn usage(&self) -> Result<Usage, InboxError> {
-        if self.ill.load(Ordering::Relaxed) {
-            return Err(InboxError::Engine {
-                doing: "measure",
-                cause: "/var/lib/inbox.db is torn".into(),
-            });
-        }
-        Ok(Usage {
-            bytes: 4096,
-            reusable: 1024,
-            ceiling: Some(1 << 30),
-        })
-    }
-
-    async fn cancel(&self, id: DeliveryId, _: Timestamp) -> Result<bool, InboxError> {
-        let mut events = self.events.lock().unwrap();
-        let mut deliveries = events.iter_mut().flat_map(|event| &mut event.deliveries);
-        let found = deliveries
-            .find(|delivery| delivery.id == id && delivery.state == DeliveryState::Pending);
-        Ok(found
-            .map(|delivery| delivery.state = DeliveryState::Cancelled)
-            .is_some())
-    }
-
-    async fn ended(&self, id: DeliveryId) -> Result<Option<DeliveryDetail>, InboxError> {
-        let events = self.events.lock().unwrap();
-        let mut deliveries = events.iter().flat_map(|event| &event.deliveries);
-        Ok(deliveries.find(|delivery| delivery.id == id).cloned())
-    }
-
-    async fn counts(&self) -> Result<Vec<Count>, InboxError> {
-        if self.ill.load(Ordering::Relaxed) {
-            return Err(InboxError::Engine {
-                doing: "count",
-                cause: "/var/lib/inbox.db is torn".into(),
-            });
-        }
-        let count = |source: &str, count| Count {
-            source: source.into(),
-            state: DeliveryState::Pending,
-            count,
-        };
-        Ok(vec![count("triage", 7), count("old", 1)])
-    }
-
-    async fn upstream_ids(&self) -> Result<UpstreamIds, InboxError> {
-        Ok(UpstreamIds::default())
-    }
-
-    async fn ready(&self) -> Result<(), InboxError> {
-        if self.ill.load(Ordering::Relaxed) {
-            Err(InboxError::NoSpace)
-        } else {
-            Ok(())
-        }
-    }
-
-    async fn accept_all(&self, events: Vec<NewEvent>) -> Result<Vec<Accepted>, InboxError> {
-        let mut told = Vec::new();
-        for event in events {
-            told.push(self.keep(event).await?);
-        }
-        Ok(told)
-    }
-
-    async fn claim(&self, _: Box<dyn Terms>, _: Timestamp) -> Result<ClaimBatch, InboxError> {
-        Err(InboxError::Closed)
-    }
-
-    async fn settle(&self, _: Settlement) -> Result<Settled, InboxError> {
-        Err(InboxError::Closed)
-    }
-
-    async fn work_due(&self) {}
-
-    async fn earlier_turn(&self, _: &Claimed) -> Result<Option<Turn>, InboxError> {
-        Err(InboxError::Closed)
-    }
-
-    fn replica_status(&self) -> ReplicaStatus {
-        ReplicaStatus {
-            good: true,
-            replicas: 1,
-        }
-    }
-
-    fn replicas_with(&self, _: crate::model::Role) -> u32 {
-        1
-    }
-
-    async fn replica_status_changed(&self) {
-        std::future::pending().await
-    }
-
-    async fn sweep(&self, _: &Keep, _: Timestamp, _: usize) -> Result<usize, InboxError> {
-        Err(InboxError::Closed)
-    }
-
+#[async_trait]
+impl CountRuns for Memory {
     async fn spend(&self, _: i64, _: Vec<Spend>) -> Result<Option<String>, InboxError> {
         Err(InboxError::Closed)
-    }
-
-    async fn use_proof(&self, _: UsedProof, _: Timestamp) -> Result<bool, InboxError> {
-        Ok(true)
-    }
-
-    async fn free_proof(&self, _: Vec<ProofMark>) -> Result<(), InboxError> {
-        Ok(())
     }
 
     async fn give_back(&self, _: i64, _: Vec<String>) -> Result<(), InboxError> {
@@ -478,11 +452,10 @@ impl Inbox for Memory {
     async fn spent(&self, _: i64) -> Result<Vec<(String, u64)>, InboxError> {
         Ok(vec![("all".to_owned(), 7), ("agent/a".to_owned(), 3)])
     }
+}
 
-    async fn bytes_of(&self, _: &str) -> Result<u64, InboxError> {
-        Ok(0)
-    }
-
+#[async_trait]
+impl KeepFiles for Memory {
     async fn keep_attachments(&self, _: &str, _: Vec<Attachment>) -> Result<(), InboxError> {
         Err(InboxError::Closed)
     }
@@ -528,12 +501,67 @@ impl Inbox for Memory {
     async fn forget_attachments(&self, _: Vec<AttachmentId>) -> Result<usize, InboxError> {
         Err(InboxError::Closed)
     }
+}
+
+#[async_trait]
+impl Upkeep for Memory {
+    async fn sweep(&self, _: &Keep, _: Timestamp, _: usize) -> Result<usize, InboxError> {
+        Err(InboxError::Closed)
+    }
+
+    async fn usage(&self) -> Result<Usage, InboxError> {
+        if self.ill.load(Ordering::Relaxed) {
+            return Err(InboxError::Engine {
+                doing: "measure",
+                cause: "/var/lib/inbox.db is torn".into(),
+            });
+        }
+        Ok(Usage {
+            bytes: 4096,
+            reusable: 1024,
+            ceiling: Some(1 << 30),
+        })
+    }
+
+    async fn bytes_of(&self, _: &str) -> Result<u64, InboxError> {
+        Ok(0)
+    }
+
+    async fn upstream_ids(&self) -> Result<UpstreamIds, InboxError> {
+        Ok(UpstreamIds::default())
+    }
+
+    async fn ready(&self) -> Result<(), InboxError> {
+        if self.ill.load(Ordering::Relaxed) {
+            Err(InboxError::NoSpace)
+        } else {
+            Ok(())
+        }
+    }
 
     async fn failed(&self) -> String {
         std::future::pending().await
     }
 
     async fn close(&self) {}
+}
+
+#[async_trait]
+impl Replicas for Memory {
+    fn replica_status(&self) -> ReplicaStatus {
+        ReplicaStatus {
+            good: true,
+            replicas: 1,
+        }
+    }
+
+    fn replicas_with(&self, _: crate::model::Role) -> u32 {
+        1
+    }
+
+    async fn replica_status_changed(&self) {
+        std::future::pending().await
+    }
 }
 
 /// An operator's listener over a few events.
@@ -582,6 +610,7 @@ fn event(number: u8, source: &str, filtered: bool) -> EventDetail {
             task: None,
         }),
         sealed: SealedCall::None,
+        answers: None,
         tries: vec![
             attempt(1, "refused", Some(503)),
             attempt(2, "completed", Some(200)),

@@ -5,14 +5,23 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::config::{Config, Engine};
-use crate::inbox::Inbox;
+use crate::config::{Config, Engine, Secret};
+use crate::inbox::codec::Codec;
 use crate::inbox::postgres::{PostgresInbox, PostgresOptions};
-use crate::inbox::sqlite::{SqliteInbox, SqliteOptions};
+use crate::inbox::sqlite::{InboxFile, SqliteInbox, SqliteOptions};
+use crate::inbox::{Inbox, Upkeep as _};
 use crate::model::Roles;
 
-/// Opens the inbox. A file has one owner, so on SQLite a process has all the roles.
-pub(super) async fn open(config: &Config, roles: Roles) -> anyhow::Result<Arc<dyn Inbox>> {
+/// The place of an inbox, which this process has.
+pub(super) enum Place<'a> {
+    /// A SQLite file, locked.
+    File(InboxFile),
+    /// A database, by its address.
+    Database(&'a Secret),
+}
+
+/// Takes the place of the inbox. A file has one owner, so on SQLite a process has all the roles.
+pub(super) async fn take_place(config: &Config, roles: Roles) -> anyhow::Result<Place<'_>> {
     match &config.inbox.engine {
         Engine::Sqlite(path) => {
             anyhow::ensure!(
@@ -20,9 +29,27 @@ pub(super) async fn open(config: &Config, roles: Roles) -> anyhow::Result<Arc<dy
                 "an inbox in a SQLite file has one owner, which does everything: leave --roles out, or set inbox.url \
                  to a postgres:// address to have the roles in processes of their own"
             );
-            Ok(Arc::new(file(config, path).await?))
+            let file = InboxFile::lock(path).await;
+            Ok(Place::File(file.with_context(|| cannot_open(path))?))
         }
-        Engine::Postgres(address) => {
+        Engine::Postgres(address) => Ok(Place::Database(address)),
+    }
+}
+
+/// Opens the inbox at its place.
+pub(super) async fn open(
+    config: &Config,
+    place: Place<'_>,
+    roles: Roles,
+    codec: Codec,
+) -> anyhow::Result<Arc<dyn Inbox>> {
+    match place {
+        Place::File(file) => {
+            let path = file.path().to_owned();
+            let opened = SqliteInbox::open_file(file, sqlite_options(config), codec).await;
+            Ok(Arc::new(opened.with_context(|| cannot_open(&path))?))
+        }
+        Place::Database(address) => {
             let options = PostgresOptions {
                 batch: config.inbox.batch,
                 queue: config.inbox.queue,
@@ -31,7 +58,7 @@ pub(super) async fn open(config: &Config, roles: Roles) -> anyhow::Result<Arc<dy
                 search: config.inbox.search,
                 max_disk: config.inbox.max_disk,
             };
-            let opened = PostgresInbox::open_as(address, options, roles).await;
+            let opened = PostgresInbox::open_as(address, options, roles, codec).await;
             Ok(Arc::new(
                 opened.context("cannot open the inbox on Postgres")?,
             ))
@@ -43,8 +70,9 @@ pub(super) async fn open(config: &Config, roles: Roles) -> anyhow::Result<Arc<dy
 pub async fn migrate(config: &Config) -> anyhow::Result<()> {
     match &config.inbox.engine {
         Engine::Sqlite(path) => {
-            let inbox = file(config, path)
+            let inbox = SqliteInbox::open(path, sqlite_options(config))
                 .await
+                .with_context(|| cannot_open(path))
                 .context("a running gateway has its file up to date already")?;
             inbox.close().await;
             Ok(())
@@ -55,15 +83,16 @@ pub async fn migrate(config: &Config) -> anyhow::Result<()> {
     }
 }
 
-async fn file(config: &Config, path: &Path) -> anyhow::Result<SqliteInbox> {
-    let options = SqliteOptions {
+fn sqlite_options(config: &Config) -> SqliteOptions {
+    SqliteOptions {
         batch: config.inbox.batch,
         queue: config.inbox.queue,
         search: config.inbox.search,
         max_bytes: config.inbox.max_disk,
         min_free: config.inbox.min_free,
-    };
-    SqliteInbox::open(path, options)
-        .await
-        .with_context(|| format!("cannot open the inbox {}", path.display()))
+    }
+}
+
+fn cannot_open(path: &Path) -> String {
+    format!("cannot open the inbox {}", path.display())
 }

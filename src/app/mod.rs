@@ -32,7 +32,7 @@ use crate::attachment::Files;
 use crate::config::{Config, Problems, Secret, sense};
 use crate::dispatch::replay::{Remap, Replayer};
 use crate::dispatch::{Dispatcher, DispatcherParts, Throttle};
-use crate::inbox::encrypted::Encrypted;
+use crate::inbox::codec::{self, Codec};
 use crate::inbox::seal::Sealer;
 use crate::inbox::sweep::sweep;
 use crate::inbox::{Budgets, Inbox, Keep};
@@ -171,11 +171,14 @@ impl App {
         clock: Clock,
     ) -> anyhow::Result<Self> {
         let token = admin_token(&config)?;
-        let inbox = engine::open(&config, roles).await?;
-        // After the inbox, whose lock keeps a second process from making a key of its own.
+        let place = engine::take_place(&config, roles).await?;
+        // After the inbox's place was taken: its lock keeps a second process from making a key of its own.
         let sealer = Arc::new(sealer(&config)?);
-        let inbox = Encrypted::open(inbox, sealer.clone(), config.inbox.encrypt).await;
-        let inbox: Arc<dyn Inbox> = Arc::new(inbox.context("the inbox cannot be read")?);
+        let codec = Codec::new(sealer.clone(), config.inbox.encrypt);
+        let inbox = engine::open(&config, place, roles, codec).await?;
+        codec::check(&*inbox)
+            .await
+            .context("the inbox cannot be read")?;
         let ids = Arc::new(
             inbox
                 .upstream_ids()

@@ -34,6 +34,7 @@ impl Dispatcher {
                 detail: verdict.detail,
             },
             next: verdict.next,
+            owes: Vec::new(),
         };
         let mut wait = FIRST_WAIT;
         loop {

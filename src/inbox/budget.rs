@@ -1,22 +1,33 @@
-//! Budgets: how many runs a day (in UTC) there may be in all, for each agent, for each user and by each source. CountedRun
-//! in the inbox before a run is begun, so that a restart forgets nothing and several processes count together.
+//! Budgets: how many runs a day (in UTC) there may be in all, for each agent, for each user and by each source.
+//! CountedRun in the inbox before a run is begun, so that a restart forgets nothing and several processes count
+//! together.
 
 use std::collections::HashMap;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Inbox, InboxError, Spend};
+use super::{CountRuns, InboxError};
 use crate::config::Config;
 use crate::model::{Account, Destination, Name, Params, Route, Timestamp};
 
 /// The budget of everything, apart from the runs of callers with foreign keys.
 pub const ALL: &str = "all";
 
-/// The budget of all runs of callers with foreign keys: they spend what is not the operator's, and take nothing from it.
+/// The budget of all runs of callers with foreign keys: they spend what is not the operator's, and take nothing from
+/// it.
 pub const FOREIGN: &str = "foreign";
 
-/// How many days an engine keeps, for whoever looks.
+/// Number of days an engine keeps, for whoever looks.
 pub(super) const DAYS: i64 = 8;
+
+/// A budget that one more run is counted against.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Spend {
+    /// Its name.
+    pub budget: String,
+    /// Runs a day that it allows.
+    pub most: u64,
+}
 
 /// The budgets of a configuration.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +48,7 @@ pub struct CountedRun {
     budgets: Vec<String>,
 }
 
-/// Why a run is not begun.
+/// Reasons not to begin a run.
 #[derive(Debug)]
 pub enum BudgetError {
     /// This budget is spent for today.
@@ -67,7 +78,7 @@ impl Budgets {
         }
     }
 
-    /// What is allowed, by name, where it is the same for all days: not what each user may.
+    /// The number of runs that a budget allows, where it is the same for all days: not that of a single user.
     pub fn most(&self, budget: &str) -> Option<u64> {
         match budget.split_once('/') {
             None if budget == FOREIGN => self.foreign,
@@ -82,7 +93,7 @@ impl Budgets {
     /// Counts a run that is about to begin.
     pub async fn spend(
         &self,
-        inbox: &dyn Inbox,
+        inbox: &dyn CountRuns,
         route: &Route,
         params: &Params,
         now: Timestamp,
@@ -102,10 +113,10 @@ impl Budgets {
         }
     }
 
-    /// Whether a run might begin, without counting it.
+    /// True if a run might begin, without counting it.
     pub async fn has_room(
         &self,
-        inbox: &dyn Inbox,
+        inbox: &dyn CountRuns,
         route: &Route,
         params: &Params,
         now: Timestamp,
@@ -179,7 +190,7 @@ impl Budgets {
 
 impl CountedRun {
     /// The run was not begun after all.
-    pub async fn give_back(self, inbox: &dyn Inbox) {
+    pub async fn give_back(self, inbox: &dyn CountRuns) {
         if self.budgets.is_empty() {
             return;
         }

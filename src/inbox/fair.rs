@@ -1,4 +1,4 @@
-//! Who is next: how the places of a claim are shared by those that have something due. Pure.
+//! Fair shares: the places of a claim are dealt to those that have something due. Pure.
 //!
 //! What is promised: while both wait, callers with foreign keys have no more than their share, and everybody else the
 //! rest; of those, the more urgent class goes first, and no class that waits has less than a tenth; in a class every
@@ -12,20 +12,20 @@ use std::hash::Hash;
 use super::Terms;
 use crate::model::{Account, Class, Route};
 
-/// How many ranks there are; numbers of routes are given out in one range for each, so that a claim finds some of every
+/// Number of ranks; numbers of routes are given out in one range for each, so that a claim finds some of every
 /// rank however many routes another has. Rank 0 holds routes from before there were ranks.
 pub(super) const RANKS: i64 = 10;
 
-/// How many open routes of a rank a claim looks at.
+/// Number of open routes of a rank a claim looks at.
 pub(super) const ROUTES: usize = 128;
 
-/// What one place costs at weight 1.
+/// Cost of one place at weight 1.
 const COST: u64 = 1_000_000;
 
 /// After how many places that others had a class has one.
 const PATIENCE: u32 = 9;
 
-/// How many names are remembered in each table. Accounts and sources come from the configuration, so there are few.
+/// Names that are remembered in each table. Accounts and sources come from the configuration, so there are few.
 const MOST: usize = 1_000;
 
 /// The rank of a route.
@@ -43,18 +43,18 @@ pub(super) fn rank(account: &Account, class: Class) -> i64 {
     1 + 3 * class + whose
 }
 
-/// What was had of late, by whom.
+/// The places given of late, by account and source.
 #[derive(Debug, Default)]
 pub struct Shares {
     /// Ours and the foreign (true).
     sides: WeightedTurns<bool>,
-    /// How long each class has waited, by side.
+    /// Places that each class has waited for, by side.
     waited: [[u32; 3]; 2],
     accounts: HashMap<(bool, Class), WeightedTurns<Account>>,
     sources: HashMap<(Class, Account), WeightedTurns<String>>,
-    /// Which of a source's routes was last.
+    /// The last route of each source.
     last: HashMap<(Class, Account, String), i64>,
-    /// Where the last look at a rank ended that did not see all of it.
+    /// The place where the last look at a rank ended that did not see all of it.
     pub(super) walked: HashMap<i64, i64>,
 }
 
@@ -62,7 +62,7 @@ pub struct Shares {
 #[derive(Debug)]
 struct WeightedTurns<K> {
     had: HashMap<K, u64>,
-    /// What the last one had before its turn. Whoever comes back begins there.
+    /// The places that the last one had before its turn. One that comes back begins there.
     floor: u64,
 }
 
@@ -228,7 +228,7 @@ impl Shares {
         waiting
     }
 
-    /// Who is next.
+    /// Finds the one that is next.
     fn next<'a>(
         &mut self,
         waiting: &WaitingRoutes<'a>,
@@ -364,7 +364,7 @@ mod tests {
         }
     }
 
-    /// What each of these has of so many places, dealt a few at a time.
+    /// Deals so many places to these, a few at a time. Returns the places of each.
     fn shares(routes: &[Route], places: usize, at_once: usize) -> Vec<usize> {
         let due: Vec<(i64, Route)> = (1..).zip(routes.iter().cloned()).collect();
         let (mut shares, mut terms) = (Shares::default(), Open(HashMap::new()));

@@ -15,7 +15,7 @@ const MAX_WORD: usize = 1024;
 /// The longest text to search for.
 const MAX_TEXT: usize = 200;
 
-/// Which events, in words.
+/// A filter of events, in words.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FilterWords {
@@ -110,7 +110,7 @@ impl FilterWords {
         }
     }
 
-    /// Whether it leaves anything out.
+    /// True if it leaves anything out.
     pub const fn restricts(&self) -> bool {
         self.source.is_some()
             || self.state.is_some()

@@ -11,9 +11,9 @@ use crate::model::{EventId, NewDelivery, Timestamp};
 /// A job about to be kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewJob {
-    /// Which events, in the words of whoever runs it.
+    /// The filter of its events, in words.
     pub filter: String,
-    /// How many events there are, as planned.
+    /// Number of events, as planned.
     pub total: u64,
     /// Events a minute at most.
     pub pace: u32,
@@ -26,25 +26,25 @@ pub struct Job {
     pub id: i64,
     /// [`NewJob::filter`]
     pub filter: String,
-    /// Where it stands.
+    /// Its state.
     pub state: JobState,
-    /// How many events there are, as planned.
+    /// Number of events, as planned.
     pub total: u64,
-    /// How many are owed again.
+    /// Number of events that are owed again.
     pub done: u64,
-    /// How many were left out, because they cannot be replayed.
+    /// Number of events that were left out because they cannot be replayed.
     pub skipped: u64,
     /// Events a minute at most.
     pub pace: u32,
     /// The place in the list of events that it has come to.
     pub cursor: Option<i64>,
-    /// When it began.
+    /// The time when it began.
     pub started_at: Timestamp,
-    /// When something last became of it.
+    /// The time when something last became of it.
     pub changed_at: Timestamp,
 }
 
-/// Where a job stands.
+/// The state of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobState {
     /// It goes on.
@@ -76,7 +76,7 @@ impl JobState {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 
-    /// Whether it will not go on any more.
+    /// True if it will not go on any more.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Done | Self::Cancelled)
     }
@@ -91,12 +91,12 @@ pub struct JobStep {
     pub from: Option<i64>,
     /// And as it is after.
     pub to: Option<i64>,
-    /// Whether it is the last.
+    /// True if it is the last.
     pub ended: bool,
     /// Events that are owed again: the first new delivery's number, and the deliveries.
     pub owed: Vec<(EventId, u32, Vec<NewDelivery>)>,
-    /// What is made anew of those among them that could not be mapped.
+    /// The texts made anew of those among them that could not be mapped.
     pub anew: HashMap<EventId, Anew>,
-    /// How many were left out.
+    /// Number of events that were left out.
     pub skipped: u64,
 }

@@ -1,11 +1,11 @@
-//! What must not be read in the inbox, closed: callers' keys and tokens, and events where the operator wants it, lie in
-//! it, in its log and in every backup of it only as a text that nobody reads without the gateway's key.
+//! Sealing of texts that must not be read in the inbox: callers' keys and tokens, and events where the operator wants
+//! it, lie in it, in its log and in every backup of it only as a text that nobody reads without the gateway's key.
 //!
 //! What is promised: a sealed text opens with the same key as the same part of the same event (or delivery) or not at
-//! all, and a wrong key is told apart from a damaged text. Two seals of one text differ. Each event's seals have a key of
-//! their own, so that random nonces never come near the 2^32 that one key may have, however many events there are. The
-//! key itself is in neither. From the same key, by other derivations, come the tokens of status links, the key for links
-//! to files and that for the marks of fences.
+//! all, and a wrong key is told apart from a damaged text. Two seals of one text differ. Each event's seals have a
+//! key of their own, so that random nonces never come near the 2^32 that one key may have, however many events there
+//! are. The key itself is in neither. From the same key, by other derivations, come the tokens of status links, the
+//! key for links to files and that for the marks of fences.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ use subtle::ConstantTimeEq as _;
 use crate::config::Secret;
 use crate::model::{DeliveryId, EventId, Marks};
 
-/// How long a key must at least be, as text.
+/// Shortest length of a key, as text.
 pub const MIN_KEY: usize = 32;
 
 /// The form of a sealed text: form, key id, nonce, and the closed text with its tag.
@@ -29,7 +29,7 @@ const FORM: u8 = 2;
 /// The same of before each event had a key of its own. It is opened and not made.
 const FORMER: u8 = 1;
 
-/// What stands before the closed text.
+/// Length of what stands before the closed text.
 const HEAD: usize = 2 + NONCE_LEN;
 
 /// Keeps keys for unlike uses unlike; its value has no meaning but must never change.
@@ -42,7 +42,7 @@ pub struct Sealer {
     random: SystemRandom,
 }
 
-/// What is closed, and of which event or delivery: it opens in no other place.
+/// The part that is closed, and its event or delivery: it opens in no other place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SealedPart {
     /// A caller's own call. Its deliveries share it.
@@ -55,13 +55,17 @@ pub enum SealedPart {
     Answer(DeliveryId),
     /// The task object of a delivery's run.
     Task(DeliveryId),
+    /// The payload of a delivery that answers another one.
+    Payload(DeliveryId),
 }
 
 impl SealedPart {
     const fn event(&self) -> EventId {
         match self {
             Self::Call(event) | Self::Said(event) | Self::Body(event) => *event,
-            Self::Answer(delivery) | Self::Task(delivery) => delivery.event,
+            Self::Answer(delivery) | Self::Task(delivery) | Self::Payload(delivery) => {
+                delivery.event
+            }
         }
     }
 
@@ -72,13 +76,14 @@ impl SealedPart {
             Self::Body(_) => "body",
             Self::Answer(_) => "answer",
             Self::Task(_) => "task",
+            Self::Payload(_) => "payload",
         }
     }
 
-    /// What the seal is bound to.
+    /// The text that the seal is bound to.
     fn bound(&self) -> Vec<u8> {
         let mut bound = [self.event().as_bytes().as_slice(), self.word().as_bytes()].concat();
-        if let Self::Answer(delivery) | Self::Task(delivery) = self {
+        if let Self::Answer(delivery) | Self::Task(delivery) | Self::Payload(delivery) = self {
             bound.extend_from_slice(&delivery.number.to_be_bytes());
         }
         bound
@@ -91,17 +96,18 @@ impl SealedPart {
             Self::Said(event) | Self::Body(event) => {
                 [event.as_bytes().as_slice(), self.word().as_bytes()].concat()
             }
-            Self::Answer(_) | Self::Task(_) => b"answer".to_vec(),
+            // Payloads came after the former form.
+            Self::Answer(_) | Self::Task(_) | Self::Payload(_) => b"answer".to_vec(),
         }
     }
 }
 
-/// What one key is made into.
+/// The keys that are derived from one key, each for a use of its own.
 struct DerivedKeys {
     name: String,
-    /// What the keys of events are made of.
+    /// The key that the keys of events are derived from.
     events: hkdf::Prk,
-    /// What everything was closed with in the former form.
+    /// The key that everything was closed with in the former form.
     former: LessSafeKey,
     seal_id: u8,
     links: hmac::Key,
@@ -111,7 +117,7 @@ struct DerivedKeys {
     marks: Marks,
 }
 
-/// Why something was not sealed or opened.
+/// Errors of closing and opening.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// The key is too short, or none can be made of it.
@@ -220,7 +226,7 @@ impl Sealer {
         Ok(hex::encode(key))
     }
 
-    /// What the key goes by: the setting or the file.
+    /// The name of the key: the setting or the file.
     pub fn name(&self) -> &str {
         &self.current.name
     }
@@ -293,7 +299,7 @@ impl Sealer {
         Err(end)
     }
 
-    /// Whether a text has the form of a sealed one.
+    /// True if a text has the form of a sealed one.
     pub fn has_form(sealed: &[u8]) -> bool {
         matches!(sealed, [FORM | FORMER, _, rest @ ..] if rest.len() >= NONCE_LEN + AES_256_GCM.tag_len())
     }
@@ -308,7 +314,7 @@ impl Sealer {
         self.current.query_seal(text)
     }
 
-    /// Whether a seal is that of a text.
+    /// True if a seal is that of a text.
     pub fn is_query_seal(&self, text: &[u8], seal: &str) -> bool {
         self.keys().any(|keys| {
             keys.query_seal(text)
@@ -323,7 +329,7 @@ impl Sealer {
         self.keys().map(|keys| keys.files).collect()
     }
 
-    /// Whether a token is that of an event's status link.
+    /// True if a token is that of an event's status link.
     pub fn is_link_token(&self, event: EventId, token: &str) -> bool {
         self.keys().any(|keys| {
             keys.link_token(event)

@@ -1,19 +1,20 @@
-//! What is too old. Finished events are kept for a while and then removed; what is still owed never is. Files go when
-//! nothing refers to them any more, and those that nothing ever came to refer to, because the program ended in between.
+//! Removal of what is too old. Finished events are kept for a while and then removed; what is still owed never is.
+//! Files go when nothing refers to them any more, and those that nothing ever came to refer to, because the program
+//! ended in between.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::{Inbox, InboxError, Keep, KeepTimes};
+use super::{InboxError, Keep, KeepFiles, KeepTimes, Upkeep};
 use crate::attachment::{Files, StoreError};
 use crate::config::{Config, KeepConfig};
 use crate::model::{AttachmentId, Timestamp};
 
-/// How many events one step removes; between two steps others have the inbox.
+/// Events one step removes; between two steps others that have the inbox.
 const STEP: usize = 1000;
 
 impl Keep {
-    /// How long a configuration keeps finished events.
+    /// Times that a configuration keeps finished events.
     pub fn new(config: &Config) -> Self {
         let usual = times(&config.inbox.keep, &KeepConfig::default());
         let own = config
@@ -30,7 +31,7 @@ impl Keep {
 }
 
 impl Keep {
-    /// How long everything of a source is known at least.
+    /// Shortest time that everything of a source is known.
     pub fn shortest(&self, source: &str) -> Duration {
         let KeepTimes {
             delivered,
@@ -41,7 +42,8 @@ impl Keep {
     }
 }
 
-/// What is not said of a kind of events is as it is said of all of them; a source goes before the whole.
+/// Times of a source: what it does not say for a kind of events holds as said for all kinds, and the source goes
+/// before the whole.
 fn times(own: &KeepConfig, whole: &KeepConfig) -> KeepTimes {
     let all = own.all.or(whole.all).unwrap_or(Duration::MAX);
     KeepTimes {
@@ -52,7 +54,7 @@ fn times(own: &KeepConfig, whole: &KeepConfig) -> KeepTimes {
 }
 
 /// Removes everything that is finished and kept long enough. Returns how many events went.
-pub async fn sweep(inbox: &dyn Inbox, keep: &Keep, now: Timestamp) -> Result<usize, InboxError> {
+pub async fn sweep(inbox: &dyn Upkeep, keep: &Keep, now: Timestamp) -> Result<usize, InboxError> {
     let mut gone = 0_usize;
     loop {
         let step = inbox.sweep(keep, now, STEP).await?;
@@ -64,7 +66,7 @@ pub async fn sweep(inbox: &dyn Inbox, keep: &Keep, now: Timestamp) -> Result<usi
     }
 }
 
-/// Why files could not be looked after.
+/// Errors of looking after files.
 #[derive(Debug, thiserror::Error)]
 pub enum FileSweepError {
     /// The inbox could not say which are known.
@@ -78,7 +80,7 @@ pub enum FileSweepError {
 /// Removes files that no event refers to and whose time is over. Returns how many went. The bytes go first: what is
 /// left in between is found again.
 pub async fn sweep_files(
-    inbox: &dyn Inbox,
+    inbox: &dyn KeepFiles,
     files: &Files,
     now: Timestamp,
 ) -> Result<usize, FileSweepError> {
@@ -102,7 +104,7 @@ pub async fn sweep_files(
 /// Removes files of one drawer that were put there before a time and that the inbox knows nothing of. Returns how many
 /// went.
 pub async fn sweep_drawer(
-    inbox: &dyn Inbox,
+    inbox: &dyn KeepFiles,
     files: &Files,
     drawer: u16,
     before: Timestamp,

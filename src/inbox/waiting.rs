@@ -3,7 +3,7 @@
 use super::EventFilter;
 use crate::model::{Attempt, DeliveryId, DeliveryState, Route, Timestamp};
 
-/// How many rows are looked at to find what is oldest, or how much needs an operator. Beyond it numbers are at least as
+/// Rows that are looked at to find what is oldest, or how much needs an operator. Beyond it numbers are at least as
 /// large as they say.
 pub const LOOKED_AT: usize = 10_000;
 
@@ -12,35 +12,35 @@ pub const LOOKED_AT: usize = 10_000;
 pub struct WaitingDelivery {
     /// Its name.
     pub id: DeliveryId,
-    /// Where it goes.
+    /// Its route.
     pub route: Route,
     /// The delivery of its conversation that goes before it.
     pub behind: Option<DeliveryId>,
-    /// When it is due, where nothing goes before it.
+    /// The time when it is due, where nothing goes before it.
     pub due: Option<Timestamp>,
     /// Its last try, where it had one.
     pub last: Option<Attempt>,
 }
 
-/// How a source fares.
+/// State of a source's events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceFare {
     /// Its name.
     pub source: String,
-    /// When its last event came.
+    /// The time when its last event came.
     pub last_event: Option<Timestamp>,
-    /// When the oldest of its events came that have a pending delivery.
+    /// The time when the oldest of its events came that have a pending delivery.
     pub oldest_pending: Option<Timestamp>,
-    /// How many of its events have a dead delivery as their last one.
+    /// Number of its events whose last delivery is dead.
     pub dead: u64,
-    /// How many could not be mapped and have not been replayed since.
+    /// Number of its events that could not be mapped and have not been replayed since.
     pub unmappable: u64,
-    /// How many have one as their last of which nobody can tell whether it ran.
+    /// Number of its events of whose last delivery nobody can tell whether it ran.
     pub unknown: u64,
 }
 
 impl EventFilter {
-    /// Whether an event fits whose last delivery is in this state.
+    /// True if an event fits whose last delivery is in this state.
     pub(super) fn fits_last(&self, last: Option<DeliveryState>) -> bool {
         self.state.is_none_or(|wanted| last == Some(wanted))
             && self

@@ -75,6 +75,7 @@ fn claimed(params: Params, body: &str) -> Claimed {
         body: Bytes::copy_from_slice(body.as_bytes()),
         attachments: vec![],
         sealed: None,
+        answers: None,
         merged: Vec::new(),
         dropped: 0,
     }

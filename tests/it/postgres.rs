@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use sluicegate::config::Secret;
 use sluicegate::inbox::postgres::{PostgresInbox, PostgresOptions};
 use sluicegate::inbox::{
-    Answer, ClaimBatch, Claimed, EventFilter, Inbox, InboxError, JobState, JobStep, NewJob, Next,
-    Pause, Resolution, Settled, Settlement, Terms,
+    Accept as _, Answer, Browse as _, ClaimBatch, Claimed, Deliver as _, EventFilter, InboxError,
+    JobState, JobStep, Jobs as _, NewJob, Next, Operate as _, Pause, Replicas as _, Resolution,
+    Settled, Settlement, Terms, Upkeep as _,
 };
 use sluicegate::model::{
     Accepted, Account, Attempt, Class, Clock, DeliveryId, DeliveryState, Destination, EventId,
@@ -108,6 +109,7 @@ fn settlement(claimed: &Claimed, next: Next) -> Settlement {
         fence: claimed.fence,
         attempt,
         next,
+        owes: vec![],
     }
 }
 

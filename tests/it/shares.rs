@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use sluicegate::config::{RunMode, Secret};
-use sluicegate::inbox::Inbox as _;
 use sluicegate::inbox::seal::Sealer;
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
+use sluicegate::inbox::{Accept as _, Upkeep as _};
 use sluicegate::model::{
     Accepted, Account, Class, Clock, DeliveryId, Destination, EventId, NewDelivery, NewEvent,
     Params, Strength,

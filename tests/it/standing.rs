@@ -40,21 +40,12 @@ impl Shaky {
 }
 
 macro_rules! passed_on {
-    ($($name:ident($($arg:ident: $kind:ty),*) -> $answer:ty;)*) => {
+    ($(impl $noun:ident { $($name:ident($($arg:ident: $kind:ty),*) -> $answer:ty;)* })*) => {
+        $(passed_on!(in $noun { $($name($($arg: $kind),*) -> $answer;)* });)*
+    };
+    (in Deliver { $($name:ident($($arg:ident: $kind:ty),*) -> $answer:ty;)* }) => {
         #[async_trait]
-        impl Inbox for Shaky {
-            fn replica_status(&self) -> ReplicaStatus {
-                ReplicaStatus { good: self.good.load(Ordering::SeqCst), ..self.inner.replica_status() }
-            }
-
-            fn replicas_with(&self, role: Role) -> u32 {
-                self.inner.replicas_with(role)
-            }
-
-            async fn replica_status_changed(&self) {
-                self.changed.notified().await;
-            }
-
+        impl Deliver for Shaky {
             async fn claim(&self, terms: Box<dyn Terms>, now: Timestamp) -> Result<ClaimBatch, InboxError> {
                 self.claims.fetch_add(1, Ordering::SeqCst);
                 self.inner.claim(terms, now).await
@@ -65,54 +56,96 @@ macro_rules! passed_on {
             })*
         }
     };
+    (in $noun:ident { $($name:ident($($arg:ident: $kind:ty),*) -> $answer:ty;)* }) => {
+        #[async_trait]
+        impl $noun for Shaky {
+            $(async fn $name(&self, $($arg: $kind),*) -> $answer {
+                self.inner.$name($($arg),*).await
+            })*
+        }
+    };
+}
+
+#[async_trait]
+impl Replicas for Shaky {
+    fn replica_status(&self) -> ReplicaStatus {
+        ReplicaStatus {
+            good: self.good.load(Ordering::SeqCst),
+            ..self.inner.replica_status()
+        }
+    }
+
+    fn replicas_with(&self, role: Role) -> u32 {
+        self.inner.replicas_with(role)
+    }
+
+    async fn replica_status_changed(&self) {
+        self.changed.notified().await;
+    }
 }
 
 passed_on! {
-    accept_all(events: Vec<NewEvent>) -> Result<Vec<Accepted>, InboxError>;
-    known(source: &str, dedup: &str) -> Result<Option<EventId>, InboxError>;
-    between(from: EventId, to: EventId, most: usize) -> Result<Vec<EventId>, InboxError>;
-    waiting(events: Vec<EventId>) -> Result<Vec<WaitingDelivery>, InboxError>;
-    source_fares() -> Result<Vec<SourceFare>, InboxError>;
-    destinations() -> Result<Vec<Destination>, InboxError>;
-    settle(settlement: Settlement) -> Result<Settled, InboxError>;
-    work_due() -> ();
-    earlier_turn(claimed: &Claimed) -> Result<Option<Turn>, InboxError>;
-    events(filter: &EventFilter) -> Result<Page<EventSummary>, InboxError>;
-    count(filter: &EventFilter, most: u64) -> Result<u64, InboxError>;
-    event(id: EventId) -> Result<Option<EventDetail>, InboxError>;
-    replay(id: EventId, first: u32, to: Vec<NewDelivery>, now: Timestamp) -> Result<Replayed, InboxError>;
-    cancel(id: DeliveryId, now: Timestamp) -> Result<bool, InboxError>;
-    resolve(id: DeliveryId, how: Resolution, note: &str, now: Timestamp) -> Result<bool, InboxError>;
-    set_paused(what: &Pause, on: bool, now: Timestamp) -> Result<bool, InboxError>;
-    pauses() -> Result<Vec<(Pause, Timestamp)>, InboxError>;
-    spend(day: i64, budgets: Vec<Spend>) -> Result<Option<String>, InboxError>;
-    give_back(day: i64, budgets: Vec<String>) -> Result<(), InboxError>;
-    use_proof(proof: UsedProof, now: Timestamp) -> Result<bool, InboxError>;
-    free_proof(marks: Vec<ProofMark>) -> Result<(), InboxError>;
-    bytes_of(source: &str) -> Result<u64, InboxError>;
-    spent(day: i64) -> Result<Vec<(String, u64)>, InboxError>;
-    begin_job(job: NewJob, now: Timestamp) -> Result<Job, InboxError>;
-    jobs() -> Result<Vec<Job>, InboxError>;
-    steer_job(id: i64, state: Option<JobState>, pace: Option<u32>, now: Timestamp) -> Result<Option<Job>, InboxError>;
-    replay_anew(id: EventId, first: u32, to: Vec<NewDelivery>, anew: Anew, now: Timestamp)
+    impl Accept {
+        accept_all(events: Vec<NewEvent>) -> Result<Vec<Accepted>, InboxError>;
+        known(source: &str, dedup: &str) -> Result<Option<EventId>, InboxError>;
+        use_proof(proof: UsedProof, now: Timestamp) -> Result<bool, InboxError>;
+        free_proof(marks: Vec<ProofMark>) -> Result<(), InboxError>;
+    }
+    impl Deliver {
+        settle(settlement: Settlement) -> Result<Settled, InboxError>;
+        work_due() -> ();
+        earlier_turn(claimed: &Claimed) -> Result<Option<Turn>, InboxError>;
+        ended(id: DeliveryId) -> Result<Option<DeliveryDetail>, InboxError>;
+    }
+    impl Browse {
+        events(filter: &EventFilter) -> Result<Page<EventSummary>, InboxError>;
+        count(filter: &EventFilter, most: u64) -> Result<u64, InboxError>;
+        event(id: EventId) -> Result<Option<EventDetail>, InboxError>;
+        between(from: EventId, to: EventId, most: usize) -> Result<Vec<EventId>, InboxError>;
+        waiting(events: Vec<EventId>) -> Result<Vec<WaitingDelivery>, InboxError>;
+        source_fares() -> Result<Vec<SourceFare>, InboxError>;
+        destinations() -> Result<Vec<Destination>, InboxError>;
+        counts() -> Result<Vec<Count>, InboxError>;
+    }
+    impl Operate {
+        replay(id: EventId, first: u32, to: Vec<NewDelivery>, now: Timestamp) -> Result<Replayed, InboxError>;
+        replay_anew(id: EventId, first: u32, to: Vec<NewDelivery>, anew: Anew, now: Timestamp)
         -> Result<Replayed, InboxError>;
-    step_job(step: JobStep, now: Timestamp) -> Result<Option<Job>, InboxError>;
-    ended(id: DeliveryId) -> Result<Option<DeliveryDetail>, InboxError>;
-    counts() -> Result<Vec<Count>, InboxError>;
-    sweep(keep: &Keep, now: Timestamp, limit: usize) -> Result<usize, InboxError>;
-    keep_attachments(source: &str, attachments: Vec<Attachment>) -> Result<(), InboxError>;
-    add_attachments(event: EventId, attachments: Vec<Attachment>) -> Result<bool, InboxError>;
-    extend_attachments(event: EventId, until: Timestamp) -> Result<(), InboxError>;
-    attachment(id: AttachmentId) -> Result<Option<KeptAttachment>, InboxError>;
-    attachments(cursor: Option<i64>, limit: usize) -> Result<Page<KeptAttachment>, InboxError>;
-    attachments_gone(now: Timestamp, limit: usize) -> Result<Vec<Attachment>, InboxError>;
-    attachments_known(ids: Vec<AttachmentId>) -> Result<Vec<AttachmentId>, InboxError>;
-    forget_attachments(ids: Vec<AttachmentId>) -> Result<usize, InboxError>;
-    usage() -> Result<Usage, InboxError>;
-    upstream_ids() -> Result<UpstreamIds, InboxError>;
-    ready() -> Result<(), InboxError>;
-    failed() -> String;
-    close() -> ();
+        cancel(id: DeliveryId, now: Timestamp) -> Result<bool, InboxError>;
+        resolve(id: DeliveryId, how: Resolution, note: &str, now: Timestamp) -> Result<bool, InboxError>;
+        set_paused(what: &Pause, on: bool, now: Timestamp) -> Result<bool, InboxError>;
+        pauses() -> Result<Vec<(Pause, Timestamp)>, InboxError>;
+    }
+    impl Jobs {
+        begin_job(job: NewJob, now: Timestamp) -> Result<Job, InboxError>;
+        jobs() -> Result<Vec<Job>, InboxError>;
+        steer_job(id: i64, state: Option<JobState>, pace: Option<u32>, now: Timestamp) -> Result<Option<Job>, InboxError>;
+        step_job(step: JobStep, now: Timestamp) -> Result<Option<Job>, InboxError>;
+    }
+    impl CountRuns {
+        spend(day: i64, budgets: Vec<Spend>) -> Result<Option<String>, InboxError>;
+        give_back(day: i64, budgets: Vec<String>) -> Result<(), InboxError>;
+        spent(day: i64) -> Result<Vec<(String, u64)>, InboxError>;
+    }
+    impl KeepFiles {
+        keep_attachments(source: &str, attachments: Vec<Attachment>) -> Result<(), InboxError>;
+        add_attachments(event: EventId, attachments: Vec<Attachment>) -> Result<bool, InboxError>;
+        extend_attachments(event: EventId, until: Timestamp) -> Result<(), InboxError>;
+        attachment(id: AttachmentId) -> Result<Option<KeptAttachment>, InboxError>;
+        attachments(cursor: Option<i64>, limit: usize) -> Result<Page<KeptAttachment>, InboxError>;
+        attachments_gone(now: Timestamp, limit: usize) -> Result<Vec<Attachment>, InboxError>;
+        attachments_known(ids: Vec<AttachmentId>) -> Result<Vec<AttachmentId>, InboxError>;
+        forget_attachments(ids: Vec<AttachmentId>) -> Result<usize, InboxError>;
+    }
+    impl Upkeep {
+        sweep(keep: &Keep, now: Timestamp, limit: usize) -> Result<usize, InboxError>;
+        usage() -> Result<Usage, InboxError>;
+        bytes_of(source: &str) -> Result<u64, InboxError>;
+        upstream_ids() -> Result<UpstreamIds, InboxError>;
+        ready() -> Result<(), InboxError>;
+        failed() -> String;
+        close() -> ();
+    }
 }
 
 const SOURCE: &str = r#"

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use sluicegate::config::{RunMode, Secret};
-use sluicegate::inbox::Inbox;
 use sluicegate::inbox::seal::Sealer;
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
+use sluicegate::inbox::{Accept as _, Upkeep as _};
 use sluicegate::model::{
     Accepted, Account, Class, DeliveryId, Destination, EventId, NewDelivery, NewEvent, Params,
     Strength, Timestamp,

@@ -200,6 +200,7 @@ fn of_event(source: &Source, request: &Received) -> Value {
             body: request.body.clone(),
             attachments: Vec::new(),
             sealed: None,
+            answers: None,
             merged: Vec::new(),
             dropped: 0,
         };

@@ -10,21 +10,21 @@ use tokio_postgres::config::SslMode;
 
 use crate::config::Secret;
 
-/// How long connecting may take, the handshakes included.
+/// Time that connecting may take, the handshakes included.
 pub(super) const CONNECT: Duration = Duration::from_secs(5);
 
-/// How long a server may be silent on the wire before it counts as gone.
+/// Time that a server may be silent on the wire before it counts as gone.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// An address, read.
 pub(super) struct Address {
-    /// What the driver needs.
+    /// The address in the driver's form.
     pub(super) config: Config,
-    /// Whether the server has to prove its name.
+    /// True if the server has to prove its name.
     pub(super) verify: bool,
     /// A file with certificates to trust besides the usual ones.
     pub(super) ca_file: Option<PathBuf>,
-    /// Whether a server that loses what it said yes to is taken all the same.
+    /// True if a server that loses what it said yes to is taken all the same.
     pub(super) r#unsafe: bool,
 }
 

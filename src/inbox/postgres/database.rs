@@ -5,32 +5,33 @@ use std::time::Duration;
 
 use deadpool_postgres::{
     Client, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
+    Timeouts, Transaction,
 };
-use deadpool_postgres::{Timeouts, Transaction};
 use futures_util::future::BoxFuture;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Socket};
 
 use super::address::{Address, CONNECT};
 use super::error::DatabaseError;
+use super::repeat::Access;
 use super::tls::{PostgresStream, PostgresTls};
 use crate::inbox::InboxError;
 use crate::model::DeliveryState;
 
-/// How long one piece of work may take, its waiting for locks included, before its connection is given up. The server
+/// Time that one piece of work may take, its waiting for locks included, before its connection is given up. The server
 /// gives up before that.
 const WORK: Duration = Duration::from_secs(20);
 
-/// How long somebody waits for a connection that others use.
+/// Time that somebody waits for a connection that others use.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// How often something is tried again when others stood in its way.
+/// Times that work is tried when others stand in its way.
 const TRIES: u32 = 8;
 
-/// How many rows a counter has; see the schema.
+/// Number of rows a counter has; see the schema.
 const SLOTS: i32 = 32;
 
-/// What holds in every session. A plan never depends on how full a table was when it was made, a transaction whose
+/// Settings of every session. A plan never depends on how full a table was when it was made, a transaction whose
 /// client is frozen does not hold its locks for long, and no commit is answered before it is on disk.
 const SESSION: &str = "
     SET search_path TO sluicegate;
@@ -140,23 +141,21 @@ impl Database {
         again(&self.renewals, work).await
     }
 
-    /// Asks something.
-    pub(super) async fn read<T: Send>(
-        &self,
-        doing: &'static str,
-        work: impl for<'c> Fn(&'c mut Client) -> BoxFuture<'c, Result<T, DatabaseError>> + Send + Sync,
-    ) -> Result<T, InboxError> {
-        let told = |fault: DatabaseError| {
-            if self.reads.is_closed() {
-                InboxError::Closed
-            } else {
-                fault.told(doing)
-            }
+    /// A connection for some work; the pool gets it back by [`give_back`].
+    pub(super) async fn connection(&self, access: Access) -> Result<Client, DatabaseError> {
+        let pool = match access {
+            Access::Read => &self.reads,
+            Access::Write => &self.writes,
         };
-        match again(&self.reads, &work).await {
-            // A connection that broke while nobody looked, most likely; asking twice does no harm.
-            Err(DatabaseError::Lost(_)) => again(&self.reads, &work).await.map_err(told),
-            other => other.map_err(told),
+        Ok(pool.get().await?)
+    }
+
+    /// The error as the caller of the inbox gets it.
+    pub(super) fn told(&self, error: DatabaseError, doing: &'static str) -> InboxError {
+        if self.reads.is_closed() {
+            InboxError::Closed
+        } else {
+            error.told(doing)
         }
     }
 
@@ -223,7 +222,7 @@ pub(super) async fn rows(
     Ok(conn.query(&statement, params).await?)
 }
 
-/// How many rows a statement changed.
+/// Executes a statement. Returns the number of rows it changed.
 pub(super) async fn change(
     conn: &Transaction<'_>,
     sql: &str,
@@ -233,7 +232,7 @@ pub(super) async fn change(
     Ok(conn.execute(&statement, params).await?)
 }
 
-/// How many deliveries of a source came into a state (or left it: negative), in one transaction.
+/// Deliveries of a source that came into a state (or left it: negative), in one transaction.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counts(BTreeMap<(String, &'static str), i64>);
 

@@ -1,11 +1,11 @@
-//! What can go wrong between the gateway and the database, and what follows from it.
+//! Errors between the gateway and the database, and what follows from each.
 
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::SqlState;
 
 use crate::inbox::InboxError;
 
-/// Why something was not done.
+/// Errors of work on the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum DatabaseError {
     /// There is no connection, or it broke. Whether a commit that was under way has been made is not known.
@@ -21,7 +21,7 @@ pub(super) enum DatabaseError {
 }
 
 impl DatabaseError {
-    /// What whoever asked is told.
+    /// The error as the caller of the inbox gets it.
     pub(super) fn told(self, doing: &'static str) -> InboxError {
         match self {
             Self::NoSpace => InboxError::NoSpace,
@@ -32,7 +32,7 @@ impl DatabaseError {
         }
     }
 
-    /// Whether the database itself cannot be had.
+    /// True if the database itself cannot be had.
     pub(super) const fn is_outage(&self) -> bool {
         matches!(self, Self::Lost(_))
     }

@@ -1,19 +1,20 @@
 //! Work in bulk: a step and what it owes are one transaction, under the lock of the job's row.
 
+use async_trait::async_trait;
 use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::Row;
 
-use super::accept::owe_again;
-use super::claim::text;
 use super::database::{Counts, change, rows};
 use super::error::DatabaseError;
-use crate::inbox::{Job, JobState, JobStep, NewJob, Replayed};
+use super::replay::{Again, owe_again};
+use super::row::text;
+use super::{PostgresInbox, database};
+use crate::inbox::bounds::LISTED_JOBS;
+use crate::inbox::codec::Codec;
+use crate::inbox::{InboxError, Job, JobState, JobStep, Jobs, NewJob, Replayed};
 use crate::model::Timestamp;
 
-/// How many jobs are listed.
-const LISTED: i64 = 100;
-
-/// How many are kept; the oldest that have ended go.
+/// Jobs that are kept; the oldest that have ended go.
 const KEPT: i64 = 1000;
 
 const COLUMNS: &str =
@@ -53,7 +54,7 @@ pub(super) async fn begin(
 pub(super) async fn list(conn: &mut Client) -> Result<Vec<Job>, DatabaseError> {
     let tx = conn.transaction().await?;
     let sql = format!("SELECT {COLUMNS} FROM job ORDER BY id DESC LIMIT $1");
-    rows(&tx, &sql, &[&LISTED])
+    rows(&tx, &sql, &[&LISTED_JOBS])
         .await?
         .iter()
         .map(read)
@@ -87,9 +88,10 @@ pub(super) async fn steer(
 }
 
 /// Takes a job one step on.
-pub(super) async fn step(
+pub(super) async fn take_step(
     conn: &mut Client,
     slot: i32,
+    codec: &Codec,
     step: &JobStep,
     now: Timestamp,
 ) -> Result<Option<Job>, DatabaseError> {
@@ -103,16 +105,13 @@ pub(super) async fn step(
     let mut counts = Counts::default();
     let (mut done, mut skipped) = (0_i64, i64::try_from(step.skipped).unwrap_or(i64::MAX));
     for (event, first, to) in &step.owed {
-        match owe_again(
-            &tx,
-            &mut counts,
-            *event,
-            *first,
-            (to, step.anew.get(event)),
-            now,
-        )
-        .await?
-        {
+        let again = Again {
+            event: *event,
+            first: *first,
+            to,
+            anew: step.anew.get(event),
+        };
+        match owe_again(&tx, &mut counts, codec, &again, now).await? {
             Replayed::Made(_) => done += 1,
             Replayed::Moved => return Ok(None),
             // Swept since it was listed.
@@ -161,4 +160,40 @@ fn read(row: &Row) -> Result<Job, DatabaseError> {
         started_at: Timestamp::from_millis(row.try_get(8)?),
         changed_at: Timestamp::from_millis(row.try_get(9)?),
     })
+}
+
+#[async_trait]
+impl Jobs for PostgresInbox {
+    async fn begin_job(&self, job: NewJob, now: Timestamp) -> Result<Job, InboxError> {
+        writing!(self, "begin a job", |conn| begin(conn, &job, now))
+    }
+
+    async fn jobs(&self) -> Result<Vec<Job>, InboxError> {
+        reading!(self, "list jobs", |conn| list(conn))
+    }
+
+    async fn steer_job(
+        &self,
+        id: i64,
+        state: Option<JobState>,
+        pace: Option<u32>,
+        now: Timestamp,
+    ) -> Result<Option<Job>, InboxError> {
+        writing!(self, "steer a job", |conn| steer(
+            conn, id, state, pace, now
+        ))
+    }
+
+    async fn step_job(&self, step: JobStep, now: Timestamp) -> Result<Option<Job>, InboxError> {
+        let slot = database::slot();
+        let job = writing!(self, "take a job on", |conn| take_step(
+            conn,
+            slot,
+            &self.codec,
+            &step,
+            now
+        ))?;
+        self.health.tell(true, &[]);
+        Ok(job)
+    }
 }

@@ -1,40 +1,24 @@
 //! Lists of events. Every list goes by an index and looks at a bounded number of rows for a page.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::claim::text;
 use super::database::rows;
 use super::error::DatabaseError;
+use super::row::text;
+use crate::inbox::bounds::{DISORDER, LIST_BODIES, LIST_WINDOW, PAGE, SHOWN_DELIVERIES};
 use crate::inbox::{EventFilter, EventSummary, Page};
 use crate::model::{DeliveryState, EventId, Timestamp};
 
-/// How many events a page has at most.
-const PAGE: usize = 200;
-
-/// How many events are looked at for one page. A page may so come out short, or empty, and still have a next.
-const WINDOW: usize = 10_000;
-
-/// How many where their bodies have to be read for it.
-const BODIES: usize = 2_000;
-
-/// How many rows are asked for together.
+/// Rows that are asked for together.
 const CHUNK: usize = 500;
 
-/// How many bodies are asked for together.
+/// Bodies that are asked for together.
 const BODY_CHUNK: usize = 50;
-
-/// How many deliveries of one event are shown.
-pub(super) const DELIVERIES: i64 = 1000;
-
-/// How far arrival and receipt may be apart: a body may take its time after its head was read. Where a list is cut by
-/// time, an event further out of order is not looked for.
-const DISORDER: Duration = Duration::from_secs(3600);
 
 /// A page of events.
 pub(super) async fn events(
@@ -45,9 +29,9 @@ pub(super) async fn events(
     let tx = conn.transaction().await?;
     let limit = filter.limit.clamp(1, PAGE);
     let window = if filter.text.is_some() && !indexed {
-        BODIES
+        LIST_BODIES
     } else {
-        WINDOW
+        LIST_WINDOW
     };
     let mut walk = ListWalk::new(&tx, filter, indexed).await?;
     let mut items: Vec<(i64, EventSummary)> = Vec::new();
@@ -69,7 +53,7 @@ pub(super) async fn events(
     })
 }
 
-/// How many events fit, up to a number.
+/// Counts the events that fit, up to a number.
 pub(super) async fn count(
     conn: &mut Client,
     filter: &EventFilter,
@@ -97,6 +81,32 @@ enum ListIndex<'a> {
     Open,
     Source(&'a str),
     All,
+}
+
+/// Columns of an event in a list.
+const COLUMNS: &str =
+    "e.seq, e.id, e.source, e.event_type, e.dedup, e.thread, e.received_at, e.filtered";
+
+/// The statement for events of which a delivery needs an operator, each state by its part of the index.
+fn open_sql(order: &str) -> String {
+    let half = |state: DeliveryState| {
+        format!(
+            "(SELECT (d.event + 0) AS seq FROM delivery AS d
+              WHERE d.state = '{}' AND d.state <> 'delivered' AND (d.event + 0) > $1 AND (d.event + 0) < $2
+              ORDER BY (d.event + 0) {order} LIMIT $3)",
+            state.as_str()
+        )
+    };
+    let halves: Vec<String> = DeliveryState::ALL
+        .into_iter()
+        .filter(|state| state.needs_attention())
+        .map(half)
+        .collect();
+    format!(
+        "SELECT {COLUMNS} FROM (SELECT n.seq FROM ({}) AS n ORDER BY n.seq {order} LIMIT $3) AS d
+            JOIN event AS e ON e.seq = d.seq ORDER BY d.seq {order}",
+        halves.join(" UNION ALL ")
+    )
 }
 
 /// A walk over the events that may fit.
@@ -221,93 +231,64 @@ impl<'a> ListWalk<'a> {
     }
 
     async fn chunk(&self, tx: &Transaction<'_>, most: usize) -> Result<Vec<Row>, DatabaseError> {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let words;
+        let mut params: Vec<&(dyn ToSql + Sync)> = vec![&self.above, &self.below, &most];
+        match &self.way {
+            ListIndex::All | ListIndex::Open => {}
+            ListIndex::Source(source) => params.push(source),
+            ListIndex::Thread(thread) => params.push(thread),
+            ListIndex::State(state) => params.push(state),
+            ListIndex::Dedup(sources, dedup) => {
+                params.push(sources);
+                params.push(dedup);
+            }
+            ListIndex::Words(looked_for) => {
+                words = looked_for.replace('\0', " ");
+                params.push(&words);
+            }
+        }
+        rows(tx, &self.sql(), &params).await
+    }
+
+    /// The statement for a chunk: $1 and $2 are the numbers it lies between, $3 its length.
+    fn sql(&self) -> String {
         let order = if self.filter.oldest_first {
             "ASC"
         } else {
             "DESC"
         };
-        let columns =
-            "e.seq, e.id, e.source, e.event_type, e.dedup, e.thread, e.received_at, e.filtered";
         let of_event = |condition: &str, seq: &str| {
             format!(
-                "SELECT {columns} FROM event AS e WHERE {condition} AND {seq} > $1 AND {seq} < $2
+                "SELECT {COLUMNS} FROM event AS e WHERE {condition} AND {seq} > $1 AND {seq} < $2
                  ORDER BY {seq} {order} LIMIT $3"
             )
         };
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let (above, below) = (&self.above, &self.below);
-        let all: [&(dyn ToSql + Sync); 3] = [above, below, &most];
-        let [first, second, third] = all;
         match &self.way {
-            ListIndex::All => rows(tx, &of_event("true", "e.seq"), &all).await,
-            ListIndex::Source(source) => {
-                rows(
-                    tx,
-                    &of_event("e.source = $4", "(e.seq + 0)"),
-                    &[first, second, third, source],
-                )
-                .await
+            ListIndex::All => of_event("true", "e.seq"),
+            ListIndex::Source(_) => of_event("e.source = $4", "(e.seq + 0)"),
+            ListIndex::Thread(_) => {
+                of_event("e.thread = $4 AND e.thread IS NOT NULL", "(e.seq + 0)")
             }
-            ListIndex::Thread(thread) => {
-                let condition = "e.thread = $4 AND e.thread IS NOT NULL";
-                rows(
-                    tx,
-                    &of_event(condition, "(e.seq + 0)"),
-                    &[first, second, third, thread],
-                )
-                .await
-            }
-            ListIndex::Dedup(sources, dedup) => {
-                let condition = "e.source = ANY ($4) AND e.dedup = $5 AND e.dedup IS NOT NULL";
-                rows(
-                    tx,
-                    &of_event(condition, "(e.seq + 0)"),
-                    &[first, second, third, sources, dedup],
-                )
-                .await
-            }
-            ListIndex::State(state) => {
-                let sql = format!(
-                    "SELECT {columns} FROM (
-                        SELECT (d.event + 0) AS seq FROM delivery AS d
-                        WHERE d.state = $4 AND d.state <> 'delivered' AND (d.event + 0) > $1 AND (d.event + 0) < $2
-                        ORDER BY (d.event + 0) {order} LIMIT $3
-                     ) AS d JOIN event AS e ON e.seq = d.seq ORDER BY d.seq {order}"
-                );
-                rows(tx, &sql, &[first, second, third, state]).await
-            }
-            ListIndex::Open => {
-                let half = |state: DeliveryState| {
-                    format!(
-                        "(SELECT (d.event + 0) AS seq FROM delivery AS d
-                          WHERE d.state = '{}' AND d.state <> 'delivered' AND (d.event + 0) > $1 AND (d.event + 0) < $2
-                          ORDER BY (d.event + 0) {order} LIMIT $3)",
-                        state.as_str()
-                    )
-                };
-                let halves: Vec<String> = DeliveryState::ALL
-                    .into_iter()
-                    .filter(|state| state.needs_attention())
-                    .map(half)
-                    .collect();
-                let sql = format!(
-                    "SELECT {columns} FROM (SELECT n.seq FROM ({}) AS n ORDER BY n.seq {order} LIMIT $3) AS d
-                        JOIN event AS e ON e.seq = d.seq ORDER BY d.seq {order}",
-                    halves.join(" UNION ALL ")
-                );
-                rows(tx, &sql, &[first, second, third]).await
-            }
-            ListIndex::Words(words) => {
-                let sql = format!(
-                    "SELECT {columns} FROM (
-                        SELECT (w.seq + 0) AS seq FROM words AS w
-                        WHERE w.words @@ plainto_tsquery('simple', $4) AND (w.seq + 0) > $1 AND (w.seq + 0) < $2
-                        ORDER BY (w.seq + 0) {order} LIMIT $3
-                     ) AS w JOIN event AS e ON e.seq = w.seq ORDER BY w.seq {order}"
-                );
-                let words = words.replace('\0', " ");
-                rows(tx, &sql, &[first, second, third, &words]).await
-            }
+            ListIndex::Dedup(..) => of_event(
+                "e.source = ANY ($4) AND e.dedup = $5 AND e.dedup IS NOT NULL",
+                "(e.seq + 0)",
+            ),
+            ListIndex::State(_) => format!(
+                "SELECT {COLUMNS} FROM (
+                    SELECT (d.event + 0) AS seq FROM delivery AS d
+                    WHERE d.state = $4 AND d.state <> 'delivered' AND (d.event + 0) > $1 AND (d.event + 0) < $2
+                    ORDER BY (d.event + 0) {order} LIMIT $3
+                 ) AS d JOIN event AS e ON e.seq = d.seq ORDER BY d.seq {order}"
+            ),
+            ListIndex::Open => open_sql(order),
+            ListIndex::Words(_) => format!(
+                "SELECT {COLUMNS} FROM (
+                    SELECT (w.seq + 0) AS seq FROM words AS w
+                    WHERE w.words @@ plainto_tsquery('simple', $4) AND (w.seq + 0) > $1 AND (w.seq + 0) < $2
+                    ORDER BY (w.seq + 0) {order} LIMIT $3
+                 ) AS w JOIN event AS e ON e.seq = w.seq ORDER BY w.seq {order}"
+            ),
         }
     }
 
@@ -342,7 +323,7 @@ impl<'a> ListWalk<'a> {
                 CROSS JOIN LATERAL (SELECT d.state, d.route, d.number FROM delivery AS d WHERE d.event = n.seq
                                     ORDER BY d.number LIMIT $2) AS d
                 JOIN route AS r ON r.id = d.route ORDER BY n.seq, d.number",
-            &[&seqs, &DELIVERIES],
+            &[&seqs, &SHOWN_DELIVERIES],
         )
         .await?;
         let wanted = self.filter.destination.as_ref().map(ToString::to_string);

@@ -1,4 +1,4 @@
-//! What the names of conversations at the upstream are made with.
+//! Names of conversations at the upstream: the secret that they are made with.
 
 use deadpool_postgres::Client;
 use uuid::Uuid;

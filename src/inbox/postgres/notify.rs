@@ -1,4 +1,4 @@
-//! What processes tell each other: that something may have become due, and what has ended.
+//! Notices between processes: that something may have become due, and what has ended.
 //!
 //! It is only a hint, sent after the fact on a connection of its own, a few times a second at most, and not at all by a
 //! process that is alone. Whoever waits looks by itself from time to time.
@@ -16,29 +16,29 @@ use super::health::Health;
 use super::replica::Replica;
 use crate::model::DeliveryId;
 
-/// How often the others are told at most.
+/// Shortest time between two notices to the others.
 const PACE: Duration = Duration::from_millis(20);
 
-/// How often it is looked for what nobody told of.
+/// Time between two looks for what nobody told of.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How many ends are told in one message; a message has at most 8,000 bytes.
+/// Ends that are told in one message; a message has at most 8,000 bytes.
 const ENDS: usize = 150;
 
 /// The channel.
 const CHANNEL: &str = "sluicegate";
 
 /// Tells and listens until it is stopped; connects again when the connection breaks.
-pub(super) async fn run(database: Arc<Database>, shared: Arc<Health>, replica: Arc<Replica>) {
+pub(super) async fn run(database: Arc<Database>, health: Arc<Health>, replica: Arc<Replica>) {
     let look = async {
         loop {
             tokio::time::sleep(LOOK).await;
-            shared.news.notify_one();
+            health.work_due.notify_one();
         }
     };
     let talk = async {
         loop {
-            if let Err(fault) = talk(&database, &shared, &replica).await {
+            if let Err(fault) = talk(&database, &health, &replica).await {
                 tracing::debug!(cause = ?fault, "no news from other replicas for now");
             }
             tokio::time::sleep(LOOK).await;
@@ -49,7 +49,7 @@ pub(super) async fn run(database: Arc<Database>, shared: Arc<Health>, replica: A
 
 async fn talk(
     database: &Database,
-    shared: &Health,
+    health: &Health,
     replica: &Replica,
 ) -> Result<(), DatabaseError> {
     let (client, mut connection) = database.alone().await?;
@@ -57,7 +57,7 @@ async fn talk(
     let hear = async {
         while let Some(message) = messages.try_next().await? {
             if let AsyncMessage::Notification(told) = message {
-                hear(shared, told.payload());
+                hear(health, told.payload());
             }
         }
         Err::<(), DatabaseError>(DatabaseError::Lost("the connection for news ended".into()))
@@ -65,10 +65,10 @@ async fn talk(
     let tell = async {
         client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
         // What was told before this is not heard of any more.
-        shared.news.notify_one();
+        health.work_due.notify_one();
         loop {
-            shared.outgoing.notified().await;
-            let told = shared.take_told();
+            health.outgoing.notified().await;
+            let told = health.take_told();
             if replica.replica_status().replicas > 1 {
                 tell(&client, &told.ended).await?;
             }
@@ -96,12 +96,12 @@ async fn tell(client: &Client, ended: &[DeliveryId]) -> Result<(), DatabaseError
     Ok(())
 }
 
-fn hear(shared: &Health, payload: &str) {
+fn hear(health: &Health, payload: &str) {
     // Names that cannot be read are of a version that is not known here.
     let ended: Vec<DeliveryId> = payload
         .split_whitespace()
         .filter_map(|name| name.parse().ok())
         .collect();
-    shared.ended(&ended);
-    shared.news.notify_one();
+    health.waiters.notify(&ended);
+    health.work_due.notify_one();
 }

@@ -1,17 +1,22 @@
-//! What operators do by hand: calling a delivery off, settling what nobody could tell, holding.
+//! Orders of operators: replaying, calling a delivery off, settling by hand, pausing.
 
 use std::str::FromStr as _;
 
+use async_trait::async_trait;
 use deadpool_postgres::{Client, Transaction};
 use uuid::Uuid;
 
-use super::claim::text;
+use super::attempt::prune_attempts;
 use super::database::{Counts, change, rows};
 use super::error::DatabaseError;
-use super::routes;
-use super::settle::{MAX_TEXT, erase_calls, prune_attempts};
-use crate::inbox::{Pause, Resolution, cut};
-use crate::model::{DeliveryId, DeliveryState, Destination, Timestamp};
+use super::lane::{first_pending, make_lane, stir};
+use super::replay::Again;
+use super::row::text;
+use super::settle::erase_calls;
+use super::{PostgresInbox, database, routes};
+use crate::inbox::bounds::{MAX_TEXT, cut};
+use crate::inbox::{Anew, InboxError, Operate, Pause, Replayed, Resolution};
+use crate::model::{DeliveryId, DeliveryState, Destination, EventId, NewDelivery, Timestamp};
 
 /// A delivery whose lane is locked.
 struct LockedDelivery {
@@ -143,8 +148,7 @@ pub(super) async fn resolve(
     slot: i32,
     id: DeliveryId,
     how: Resolution,
-    note: &str,
-    now: Timestamp,
+    (note, now): (&str, Timestamp),
 ) -> Result<bool, DatabaseError> {
     let tx = conn.transaction().await?;
     let Some(found) = find(&tx, id).await? else {
@@ -205,49 +209,8 @@ pub(super) async fn resolve(
     Ok(true)
 }
 
-/// A lane that has no work yet; another may have made it meanwhile.
-async fn make_lane(
-    tx: &Transaction<'_>,
-    name: Uuid,
-    route: i32,
-    now: Timestamp,
-) -> Result<i64, DatabaseError> {
-    let made = rows(
-        tx,
-        "INSERT INTO lane (lane, route, ready_at) VALUES ($1, $2, $3)
-         ON CONFLICT (lane) DO UPDATE SET lane = excluded.lane RETURNING id",
-        &[&name, &route, &now.millis()],
-    )
-    .await?;
-    made.first()
-        .map_or(Err(DatabaseError::Engine("no row".into())), |row| {
-            Ok(row.try_get(0)?)
-        })
-}
-
-async fn first_pending(tx: &Transaction<'_>, lane: i64) -> Result<Option<i64>, DatabaseError> {
-    let sql = "SELECT key FROM delivery WHERE lane = $1 AND state = 'pending' ORDER BY key LIMIT 1";
-    Ok(rows(tx, sql, &[&lane])
-        .await?
-        .first()
-        .map(|row| row.try_get(0))
-        .transpose()?)
-}
-
-/// Has a lane that is not leased and has another first delivery than before go by that, now at the latest; one without
-/// goes.
-async fn stir(tx: &Transaction<'_>, lane: i64, now: Timestamp) -> Result<(), DatabaseError> {
-    change(
-        tx,
-        "UPDATE lane SET ready_at = least(ready_at, $2) WHERE id = $1",
-        &[&lane, &now.millis()],
-    )
-    .await?;
-    super::settle::free_lanes(tx, &[lane], &[None]).await
-}
-
 /// Holds or lets go. False when it was so already.
-pub(super) async fn hold(
+pub(super) async fn set_paused(
     conn: &mut Client,
     what: &Pause,
     on: bool,
@@ -269,8 +232,8 @@ pub(super) async fn hold(
     Ok(changed == 1)
 }
 
-/// What is held, and since when.
-pub(super) async fn holds(conn: &mut Client) -> Result<Vec<(Pause, Timestamp)>, DatabaseError> {
+/// Reads the pauses, each with its beginning.
+pub(super) async fn pauses(conn: &mut Client) -> Result<Vec<(Pause, Timestamp)>, DatabaseError> {
     let tx = conn.transaction().await?;
     let mut holds = Vec::new();
     for row in rows(&tx, "SELECT what, held_at FROM hold ORDER BY what", &[]).await? {
@@ -287,4 +250,86 @@ pub(super) async fn holds(conn: &mut Client) -> Result<Vec<(Pause, Timestamp)>, 
         holds.push((hold, Timestamp::from_millis(row.try_get(1)?)));
     }
     Ok(holds)
+}
+
+#[async_trait]
+impl Operate for PostgresInbox {
+    async fn replay(
+        &self,
+        id: EventId,
+        first: u32,
+        to: Vec<NewDelivery>,
+        now: Timestamp,
+    ) -> Result<Replayed, InboxError> {
+        self.owe_again(
+            &Again {
+                event: id,
+                first,
+                to: &to,
+                anew: None,
+            },
+            now,
+        )
+        .await
+    }
+
+    async fn replay_anew(
+        &self,
+        id: EventId,
+        first: u32,
+        to: Vec<NewDelivery>,
+        anew: Anew,
+        now: Timestamp,
+    ) -> Result<Replayed, InboxError> {
+        self.owe_again(
+            &Again {
+                event: id,
+                first,
+                to: &to,
+                anew: Some(&anew),
+            },
+            now,
+        )
+        .await
+    }
+
+    async fn cancel(&self, id: DeliveryId, now: Timestamp) -> Result<bool, InboxError> {
+        let slot = database::slot();
+        let done = writing!(self, "cancel", |conn| cancel(conn, slot, id, now))?;
+        if done {
+            self.health.tell(true, &[id]);
+        }
+        Ok(done)
+    }
+
+    async fn resolve(
+        &self,
+        id: DeliveryId,
+        how: Resolution,
+        note: &str,
+        now: Timestamp,
+    ) -> Result<bool, InboxError> {
+        let slot = database::slot();
+        let done = writing!(self, "resolve", |conn| resolve(
+            conn,
+            slot,
+            id,
+            how,
+            (note, now)
+        ))?;
+        if done {
+            self.health.tell(true, &[id]);
+        }
+        Ok(done)
+    }
+
+    async fn set_paused(&self, what: &Pause, on: bool, now: Timestamp) -> Result<bool, InboxError> {
+        let changed = writing!(self, "hold", |conn| set_paused(conn, what, on, now))?;
+        self.health.tell(true, &[]);
+        Ok(changed)
+    }
+
+    async fn pauses(&self) -> Result<Vec<(Pause, Timestamp)>, InboxError> {
+        reading!(self, "read what is held", |conn| pauses(conn))
+    }
 }

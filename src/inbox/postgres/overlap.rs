@@ -1,203 +1,158 @@
-//! What becomes of the turns that wait in a conversation when the first of them is about to be tried. Pure: it sees
-//! numbers and times, and no SQL.
+//! Overlap policy applied to a lane: the turns that wait behind its first one are read, decided over
+//! ([`crate::inbox::overlap`]), and ended where they go nowhere or with another.
 
-use crate::model::{Overlap, OverlapMode, Timestamp};
+use deadpool_postgres::Transaction;
 
-/// How many events go out as one turn at most.
-const MOST_MERGED: usize = 100;
+use super::database::{change, rows};
+use super::error::DatabaseError;
+use super::lane::LaneHead;
+use super::row::delivery_id;
+use crate::inbox::bounds::WAITING_TURNS;
+use crate::inbox::overlap::{LaneView, WaitingTurn};
+use crate::model::{DeliveryId, DeliveryState, Overlap, Timestamp};
 
-/// How many bytes of bodies go out as one turn at most, the one that passes the bound excluded.
-const MERGED_BYTES: u64 = 4 << 20;
-
-/// A delivery that waits: never tried, of the same source and destination as the one before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Waiting {
+/// A delivery that goes nowhere or with another.
+pub(super) struct PassedOver {
+    /// The number of its lane.
+    pub(super) lane: i64,
     /// Its number.
     pub(super) key: i64,
-    /// When its event came.
-    pub(super) received_at: Timestamp,
-    /// How large its event is.
-    pub(super) bytes: u64,
-}
-
-/// What becomes of a run of those, oldest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Decision {
-    /// Goes out; none: nothing of the run does, now.
+    /// The delivery that it goes with, or in whose favour it is dropped.
     pub(super) leader: Option<i64>,
-    /// Go with it.
-    pub(super) merged: Vec<i64>,
-    /// Go nowhere.
-    pub(super) dropped: Vec<i64>,
+    /// Its state from now on.
+    pub(super) state: DeliveryState,
 }
 
-/// Decides over a run. `whole`: nothing waits behind it that belongs to it; otherwise the run is only its oldest part,
-/// as long as one claim looks.
-pub(super) fn decide(overlap: Overlap, run: &[Waiting], whole: bool, now: Timestamp) -> Decision {
-    let old = |one: &Waiting| overlap.age.is_some_and(|age| one.received_at + age < now);
-    let keys = |run: &[Waiting]| run.iter().map(|one| one.key).collect::<Vec<_>>();
-    match overlap.mode {
-        OverlapMode::Queue | OverlapMode::Reject => {
-            let fresh = run.iter().position(|one| !old(one)).unwrap_or(run.len());
-            Decision {
-                leader: run.get(fresh).map(|one| one.key),
-                merged: vec![],
-                dropped: keys(&run[..fresh]),
+/// Deliveries that were dropped in favour of another, which is to know their number.
+pub(super) struct Favoured {
+    /// The number of the lane.
+    pub(super) lane: i64,
+    /// The other is the first one that waits in the lane behind this number.
+    pub(super) after: i64,
+    /// Number of deliveries that were dropped.
+    pub(super) count: i32,
+}
+
+/// Deliveries of one lane that belong together and were never tried, oldest first.
+pub(super) struct LaneRun {
+    /// The deliveries, as the policy sees them.
+    turns: Vec<WaitingTurn>,
+    /// Their rows, in the same order.
+    pub(super) rows: Vec<RunRow>,
+    whole: bool,
+}
+
+/// Row of a delivery in a run.
+#[derive(Clone, Copy)]
+pub(super) struct RunRow {
+    /// Its number.
+    pub(super) key: i64,
+    /// The number of its event.
+    pub(super) event: i64,
+    /// The size of its event.
+    pub(super) bytes: i64,
+    /// Number of deliveries that were dropped in its favour before.
+    pub(super) dropped: i32,
+}
+
+impl LaneRun {
+    /// Reads the first deliveries of a lane, as far as they belong to the first one.
+    pub(super) async fn read(
+        tx: &Transaction<'_>,
+        head: &LaneHead,
+        overlap: Overlap,
+    ) -> Result<Self, DatabaseError> {
+        let most = i64::try_from(WAITING_TURNS).unwrap_or(i64::MAX)
+            + i64::from(overlap.depth.unwrap_or(0).min(100_000));
+        let found = rows(
+            tx,
+            "SELECT d.key, d.event, d.route, d.attempts, d.sealed OR d.answers IS NOT NULL, d.dropped, e.received_at, e.bytes
+             FROM (SELECT d.* FROM delivery AS d WHERE d.lane = $1 AND d.state = 'pending' ORDER BY d.key LIMIT $2) AS d
+                JOIN event AS e ON e.seq = d.event ORDER BY d.key",
+            &[&head.lane, &most],
+        )
+        .await?;
+        let mut run = Self {
+            turns: Vec::with_capacity(found.len()),
+            rows: Vec::with_capacity(found.len()),
+            whole: i64::try_from(found.len()).is_ok_and(|count| count < most),
+        };
+        for row in found {
+            let belongs =
+                row.try_get::<_, i32>(2)? == head.number && row.try_get::<_, i32>(3)? == 0;
+            if !belongs || row.try_get::<_, bool>(4)? {
+                run.whole = true;
+                break;
             }
+            let bytes = row.try_get(7)?;
+            run.rows.push(RunRow {
+                key: row.try_get(0)?,
+                event: row.try_get(1)?,
+                bytes,
+                dropped: row.try_get(5)?,
+            });
+            run.turns.push(WaitingTurn {
+                received_at: Timestamp::from_millis(row.try_get(6)?),
+                bytes: u64::try_from(bytes).unwrap_or(0),
+            });
         }
-        OverlapMode::Latest if !whole => Decision {
-            dropped: keys(run),
-            ..Decision::default()
-        },
-        OverlapMode::Latest => {
-            let newest = run.last().filter(|one| !old(one));
-            let before = if newest.is_some() {
-                run.len() - 1
-            } else {
-                run.len()
-            };
-            Decision {
-                leader: newest.map(|one| one.key),
-                merged: vec![],
-                dropped: keys(&run[..before]),
-            }
-        }
-        OverlapMode::Collect => {
-            let (mut dropped, mut fresh): (Vec<Waiting>, Vec<Waiting>) =
-                run.iter().partition(|one| old(one));
-            if let Some(depth) = overlap.depth {
-                let over = fresh
-                    .len()
-                    .saturating_sub(usize::try_from(depth).unwrap_or(usize::MAX).max(1));
-                dropped.extend(fresh.drain(..over));
-                dropped.sort_unstable_by_key(|one| one.key);
-                if !whole && over > 0 {
-                    // How many more are too many shows when the rest has been looked at.
-                    return Decision {
-                        dropped: keys(&dropped),
-                        ..Decision::default()
-                    };
-                }
-            }
-            // The first goes however large it is.
-            let leader = fresh.first().copied();
-            let mut bytes = leader.map_or(0, |one| one.bytes);
-            let fits = |one: &&Waiting| {
-                bytes += one.bytes;
-                bytes <= MERGED_BYTES
-            };
-            let merged = fresh
-                .iter()
-                .skip(1)
-                .take(MOST_MERGED - 1)
-                .take_while(fits)
-                .map(|one| one.key)
-                .collect();
-            Decision {
-                leader: leader.map(|one| one.key),
-                merged,
-                dropped: keys(&dropped),
-            }
+        Ok(run)
+    }
+
+    /// The run as the policy looks at it.
+    pub(super) fn look(&self) -> LaneView<'_> {
+        LaneView {
+            turns: &self.turns,
+            in_all: self.turns.len(),
+            counted_all: self.whole,
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
+/// Writes what goes nowhere or with another. Returns all of it.
+pub(super) async fn pass(
+    tx: &Transaction<'_>,
+    passed: &[PassedOver],
+) -> Result<Vec<DeliveryId>, DatabaseError> {
+    let lanes: Vec<i64> = passed.iter().map(|one| one.lane).collect();
+    let keys: Vec<i64> = passed.iter().map(|one| one.key).collect();
+    let leaders: Vec<Option<i64>> = passed.iter().map(|one| one.leader).collect();
+    let states: Vec<&str> = passed.iter().map(|one| one.state.as_str()).collect();
+    let found = rows(
+        tx,
+        "UPDATE delivery AS d SET state = n.state, leader = n.leader
+         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]) AS n (lane, key, leader, state), event AS e
+         WHERE d.lane = n.lane AND d.key = n.key AND d.state IN ('pending', 'leased') AND e.seq = d.event
+         RETURNING e.id, d.number",
+        &[&lanes, &keys, &leaders, &states],
+    )
+    .await?;
+    // Those that go with another have not ended; whoever waits for them is to wait for that one.
+    found.iter().map(|row| delivery_id(row, 0, 1)).collect()
+}
 
-    use super::*;
-
-    fn run(ages: &[i64]) -> Vec<Waiting> {
-        let one = |(key, age): (i64, &i64)| Waiting {
-            key,
-            received_at: Timestamp::from_seconds(1000 - age),
-            bytes: 1000,
-        };
-        (1..).zip(ages).map(one).collect()
+/// Notes how many were dropped, with the first delivery behind a number.
+pub(super) async fn favour(
+    tx: &Transaction<'_>,
+    favoured: &[Favoured],
+) -> Result<(), DatabaseError> {
+    if favoured.is_empty() {
+        return Ok(());
     }
-
-    fn decided(
-        mode: OverlapMode,
-        depth: Option<u32>,
-        ages: &[i64],
-        whole: bool,
-    ) -> (Option<i64>, Vec<i64>, Vec<i64>) {
-        let overlap = Overlap {
-            mode,
-            depth,
-            age: Some(Duration::from_secs(60)),
-        };
-        let Decision {
-            leader,
-            merged,
-            dropped,
-        } = decide(overlap, &run(ages), whole, Timestamp::from_seconds(1000));
-        (leader, merged, dropped)
-    }
-
-    #[test]
-    fn a_queue_drops_what_is_too_old_and_goes_on_with_the_next() {
-        assert_eq!(
-            decided(OverlapMode::Queue, None, &[90, 70, 50, 10], true),
-            (Some(3), vec![], vec![1, 2])
-        );
-        assert_eq!(
-            decided(OverlapMode::Queue, None, &[90, 70], true),
-            (None, vec![], vec![1, 2])
-        );
-    }
-
-    #[test]
-    fn the_latest_goes_alone() {
-        assert_eq!(
-            decided(OverlapMode::Latest, None, &[90, 50, 10], true),
-            (Some(3), vec![], vec![1, 2])
-        );
-        assert_eq!(
-            decided(OverlapMode::Latest, None, &[90, 50, 10], false),
-            (None, vec![], vec![1, 2, 3])
-        );
-        assert_eq!(
-            decided(OverlapMode::Latest, None, &[90], true),
-            (None, vec![], vec![1])
-        );
-    }
-
-    #[test]
-    fn what_waited_goes_together_within_depth_and_bounds() {
-        assert_eq!(
-            decided(OverlapMode::Collect, None, &[90, 50, 10], true),
-            (Some(2), vec![3], vec![1])
-        );
-        assert_eq!(
-            decided(OverlapMode::Collect, Some(2), &[50, 40, 30], true),
-            (Some(2), vec![3], vec![1])
-        );
-        assert_eq!(
-            decided(OverlapMode::Collect, Some(2), &[50, 40, 30], false),
-            (None, vec![], vec![1])
-        );
-        let many = vec![10; 150];
-        let (leader, merged, dropped) = decided(OverlapMode::Collect, None, &many, true);
-        assert_eq!((leader, merged.len(), dropped.len()), (Some(1), 99, 0));
-        let overlap = Overlap {
-            mode: OverlapMode::Collect,
-            depth: None,
-            age: None,
-        };
-        let large: Vec<Waiting> = run(&[1, 1, 1])
-            .into_iter()
-            .map(|one| Waiting {
-                bytes: 3 << 20,
-                ..one
-            })
-            .collect();
-        let Decision {
-            leader,
-            merged,
-            dropped,
-        } = decide(overlap, &large, true, Timestamp::default());
-        assert_eq!((leader, merged, dropped), (Some(1), vec![], vec![]));
-    }
+    let lanes: Vec<i64> = favoured.iter().map(|one| one.lane).collect();
+    let keys: Vec<i64> = favoured.iter().map(|one| one.after).collect();
+    let counts: Vec<i32> = favoured.iter().map(|one| one.count).collect();
+    change(
+        tx,
+        "WITH n AS MATERIALIZED (
+            SELECT n.lane, n.count, (SELECT d.key FROM delivery AS d WHERE d.lane = n.lane AND d.state = 'pending'
+                                        AND d.key > n.after ORDER BY d.key LIMIT 1) AS key
+            FROM unnest($1::bigint[], $2::bigint[], $3::integer[]) AS n (lane, after, count)
+         )
+         UPDATE delivery AS d SET dropped = d.dropped + n.count
+         FROM n WHERE d.lane = n.lane AND d.key = n.key AND d.state IN ('pending', 'leased')",
+        &[&lanes, &keys, &counts],
+    )
+    .await
+    .map(|_| ())
 }

@@ -1,8 +1,8 @@
 //! Proofs that were used: looked up and written with the batch that uses them, or by themselves for a request that is
 //! passed on.
 //!
-//! Rows are written in the order of the marks and after those of the events, so that two batches with the same proofs do
-//! not wait for each other. A proof that another batch used in between has this one tried again, which finds it.
+//! Rows are written in the order of the marks and after those of the events, so that two batches with the same proofs
+//! do not wait for each other. A proof that another batch used in between has this one tried again, which finds it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,12 +11,10 @@ use uuid::Uuid;
 
 use super::database::{change, rows};
 use super::error::DatabaseError;
+use crate::inbox::bounds::SWEPT_PROOFS;
 use crate::model::{Accepted, EventId, NewEvent, ProofMark, Timestamp, UsedProof};
 
-/// How many old rows go in one transaction.
-const CHUNK: i64 = 1000;
-
-/// Who used the proofs of an event before.
+/// The user of the proofs of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Played {
     /// An event that is kept.
@@ -27,7 +25,7 @@ pub(super) enum Played {
     With(usize),
 }
 
-/// What is known of the proofs of a batch.
+/// The proofs of a batch that were used before.
 #[derive(Debug, Default)]
 pub(super) struct KnownProofs(HashMap<ProofMark, ProofRow>);
 
@@ -89,7 +87,7 @@ impl KnownProofs {
             .filter(|row| row.until.is_none_or(|until| until > now.millis()))
     }
 
-    /// Who used the proofs of each event before; none where one of them is new, or nothing was proved.
+    /// Finds the user of the proofs of each event; `None` where one of them is new, or nothing was proved.
     pub(super) fn played(&self, events: &[&NewEvent]) -> Vec<Option<Played>> {
         let mut first: HashMap<ProofMark, usize> = HashMap::new();
         let mut all = Vec::with_capacity(events.len());
@@ -173,7 +171,7 @@ impl KnownProofs {
     }
 }
 
-/// What is noted with an event that stood there before.
+/// Notes for an event that was there before.
 #[derive(Debug, Default)]
 struct ReplayNote {
     replays: i64,
@@ -342,11 +340,11 @@ pub(super) async fn forget(conn: &mut Client, now: Timestamp) -> Result<bool, Da
         &tx,
         "DELETE FROM proof WHERE mark IN (SELECT mark FROM proof WHERE event IS NULL AND until <= $1
                                           ORDER BY until LIMIT $2 FOR UPDATE SKIP LOCKED)",
-        &[&now.millis(), &CHUNK],
+        &[&now.millis(), &SWEPT_PROOFS],
     )
     .await?;
     tx.commit().await?;
-    Ok(i64::try_from(gone).is_ok_and(|gone| gone == CHUNK))
+    Ok(i64::try_from(gone).is_ok_and(|gone| gone == SWEPT_PROOFS))
 }
 
 /// The marks of an event, as they stand with it.

@@ -17,25 +17,25 @@ use uuid::Uuid;
 use super::database::{Counts, Database, change, rows, slot, within};
 use super::error::DatabaseError;
 use super::health::Health;
-use super::settle::free_lanes;
+use super::lane::free_lanes;
 use crate::inbox::ReplicaStatus;
 use crate::model::{DeliveryState, Role, Roles};
 
-/// How many leases are freed in one transaction.
+/// Leases that are freed in one transaction.
 const CHUNK: i64 = 200;
 
-/// How this process stands.
+/// The standing of this process.
 #[derive(Debug)]
 pub(super) struct Replica {
     lease: Duration,
     /// The number of its row; 0: none.
     id: AtomicI64,
     roles: Roles,
-    /// How many there were when last counted.
+    /// Number of processes when they were last counted.
     count: AtomicU32,
     /// And how many of those with each role.
     with_role: [AtomicU32; Role::ALL.len()],
-    /// When the row was last surely good, and under which number.
+    /// The time when the row was last surely good, and under which number.
     renewed: watch::Sender<Option<Instant>>,
     changed: watch::Sender<ReplicaStatus>,
 }
@@ -62,7 +62,7 @@ impl Replica {
         self.id.load(Ordering::Acquire)
     }
 
-    /// [`crate::inbox::Inbox::replica_status`]
+    /// [`crate::inbox::Replicas::replica_status`]
     pub(super) fn replica_status(&self) -> ReplicaStatus {
         let good = self
             .renewed
@@ -74,12 +74,12 @@ impl Replica {
         }
     }
 
-    /// [`crate::inbox::Inbox::replicas_with`]
+    /// [`crate::inbox::Replicas::replicas_with`]
     pub(super) fn with(&self, role: Role) -> u32 {
         self.with_role[role as usize].load(Ordering::Acquire).max(1)
     }
 
-    /// [`crate::inbox::Inbox::replica_status_changed`]
+    /// [`crate::inbox::Replicas::replica_status_changed`]
     pub(super) async fn changed(&self) {
         let before = self.replica_status();
         let mut changed = self.changed.subscribe();
@@ -181,7 +181,7 @@ impl Replica {
     }
 
     /// Renews until it is stopped, says when it is too late, and frees what others left.
-    pub(super) async fn run(self: Arc<Self>, database: Arc<Database>, shared: Arc<Health>) {
+    pub(super) async fn run(self: Arc<Self>, database: Arc<Database>, health: Arc<Health>) {
         let every = self.lease / 4;
         loop {
             tokio::time::sleep(every).await;
@@ -198,10 +198,10 @@ impl Replica {
                 }
             };
             match end {
-                Ok(Ok(())) => shared.recovered(),
-                Ok(Err(fault)) => shared.trouble(fault.told("renew its leases")),
-                Err(_) => shared.trouble(
-                    DatabaseError::Lost("no answer in time".into()).told("renew its leases"),
+                Ok(Ok(())) => health.recovered(),
+                Ok(Err(fault)) => health.trouble(&fault.told("renew its leases")),
+                Err(_) => health.trouble(
+                    &DatabaseError::Lost("no answer in time".into()).told("renew its leases"),
                 ),
             }
             if !self.replica_status().good {
@@ -211,7 +211,7 @@ impl Replica {
                 Ok(0) => {}
                 Ok(freed) => {
                     tracing::warn!(leases = freed, "leases of replicas that have gone are free");
-                    shared.tell(true, &[]);
+                    health.tell(true, &[]);
                 }
                 Err(fault) => {
                     tracing::warn!(cause = ?fault, "leases of replicas that have gone were not freed")
@@ -254,7 +254,7 @@ async fn register(tx: &Transaction<'_>, lease: f64, roles: Roles) -> Result<i64,
         })
 }
 
-/// How many there are, and how many with each role.
+/// Counts the processes, and those with each role.
 async fn count(tx: &Transaction<'_>) -> Result<(u32, [u32; Role::ALL.len()]), DatabaseError> {
     let mut with_role = [0; Role::ALL.len()];
     let found = rows(

@@ -5,11 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
-use super::claim::RANK_BITS;
 use super::database::{change, rows};
 use super::error::DatabaseError;
 use crate::inbox::fair;
 use crate::model::{Account, Class, NewDelivery, Route};
+
+/// Bits of a route's number that count within its rank; the rank stands above them.
+pub(super) const RANK_BITS: i32 = 27;
 
 /// The numbers of routes, new ones where there are none. A route's number never changes.
 pub(super) async fn numbers(

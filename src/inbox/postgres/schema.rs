@@ -17,9 +17,10 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/postgres/0005_upstream_ids.sql"),
     include_str!("../migrations/postgres/0006_proofs.sql"),
     include_str!("../migrations/postgres/0007_route_numbers.sql"),
+    include_str!("../migrations/postgres/0008_owed.sql"),
 ];
 
-/// What those who migrate take turns by; its value has no meaning but must never change.
+/// The advisory lock by which migrations take turns; its value has no meaning but must never change.
 const TURN: i64 = 0x534c_5543_4749_5445;
 
 /// The first server version that has what is used here.

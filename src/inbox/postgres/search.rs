@@ -8,19 +8,19 @@ use deadpool_postgres::Client;
 use super::database::{Database, change, rows};
 use super::error::DatabaseError;
 
-/// How many bodies are read together.
+/// Bodies that are read together.
 const CHUNK: i64 = 100;
 
-/// How much of a body is searched.
+/// Bytes of a body that are searched.
 const BODY: i32 = 128 << 10;
 
-/// How long it waits when there was nothing to do.
+/// Pause when there was nothing to do.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How far behind the last number that was seen it looks for events whose commit came late.
+/// Distance behind the last number that was seen, over which it looks for events whose commit came late.
 const LATE: i64 = 5_000;
 
-/// Who fills; its value has no meaning but must never change.
+/// The advisory lock of the replica that fills; its value has no meaning but must never change.
 const TURN: i64 = 0x534c_5543_574f_5244;
 
 /// Fills until it is stopped. Of several replicas one does it at a time.

@@ -1,14 +1,16 @@
 //! Budgets of runs: counted by day, all of a run's or none. Rows are taken in the order of their names, so that two who
 //! count do not wait for each other.
 
+use async_trait::async_trait;
 use deadpool_postgres::Client;
 
+use super::PostgresInbox;
 use super::database::{change, rows};
 use super::error::DatabaseError;
-use crate::inbox::{Spend, budget};
+use crate::inbox::{CountRuns, InboxError, Spend, budget};
 
 /// Counts one more run. Some: that budget is spent, and nothing was counted. `budgets` is in the order of the names.
-pub(super) async fn spend(
+pub(super) async fn count(
     conn: &mut Client,
     day: i64,
     budgets: &[Spend],
@@ -33,7 +35,7 @@ pub(super) async fn spend(
 }
 
 /// Takes one run back. `budgets` is in the order of the names.
-pub(super) async fn give_back(
+pub(super) async fn take_back(
     conn: &mut Client,
     day: i64,
     budgets: &[String],
@@ -46,7 +48,7 @@ pub(super) async fn give_back(
     Ok(tx.commit().await?)
 }
 
-/// What was spent on a day.
+/// Reads the runs of a day by budget.
 pub(super) async fn spent(
     conn: &mut Client,
     day: i64,
@@ -75,4 +77,23 @@ pub(super) async fn forget(conn: &mut Client, today: i64) -> Result<(), Database
     )
     .await?;
     Ok(tx.commit().await?)
+}
+
+#[async_trait]
+impl CountRuns for PostgresInbox {
+    async fn spend(&self, day: i64, mut budgets: Vec<Spend>) -> Result<Option<String>, InboxError> {
+        budgets.sort();
+        writing!(self, "count a run", |conn| count(conn, day, &budgets))
+    }
+
+    async fn give_back(&self, day: i64, mut budgets: Vec<String>) -> Result<(), InboxError> {
+        budgets.sort();
+        writing!(self, "take a run back", |conn| take_back(
+            conn, day, &budgets
+        ))
+    }
+
+    async fn spent(&self, day: i64) -> Result<Vec<(String, u64)>, InboxError> {
+        reading!(self, "read budgets", |conn| spent(conn, day))
+    }
 }

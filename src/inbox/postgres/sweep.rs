@@ -6,23 +6,17 @@ use std::time::Duration;
 use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::Row;
 
-use super::attachment;
 use super::database::{Counts, change, rows, slot};
 use super::error::DatabaseError;
-use super::proof;
+use super::{files, proof};
+use crate::inbox::bounds::DISORDER;
 use crate::inbox::{Keep, KeepTimes};
 use crate::model::{DeliveryState, Timestamp};
 
-/// How many events go in one transaction; more would hold up others.
-pub(super) const CHUNK: usize = 200;
-
-/// How many events are looked at together.
+/// Events that are looked at together.
 const WINDOW: i64 = 1000;
 
-/// How far arrival and receipt may be apart.
-const DISORDER: Duration = Duration::from_secs(3600);
-
-/// Where a look has come to: receipt and number of the last event it saw.
+/// The place that a look has come to: receipt and number of the last event it saw.
 pub(super) type SweepCursor = (i64, i64);
 
 /// Whose events are looked at.
@@ -34,12 +28,12 @@ pub(super) enum Whose {
     Others(Vec<String>),
 }
 
-/// What a look found.
+/// The events that a look found.
 #[derive(Debug)]
 pub(super) struct OldEvents {
     /// The events that can go.
     pub(super) events: Vec<i64>,
-    /// Where to look on; none when everything that is old enough was seen.
+    /// The place to look on from; `None` when everything that is old enough was seen.
     pub(super) next: Option<SweepCursor>,
 }
 
@@ -114,7 +108,7 @@ pub(super) async fn look(
     })
 }
 
-/// Whether an event is finished and kept long enough: the longest that fits one of its deliveries.
+/// True if an event is finished and kept long enough: the longest that fits one of its deliveries.
 fn is_over(row: &Row, times: &KeepTimes, now: Timestamp) -> Result<bool, DatabaseError> {
     let words: Vec<&str> = row.try_get(2)?;
     let mut longest = if words.is_empty() {
@@ -190,7 +184,7 @@ pub(super) async fn erase(
         .map(|row| row.try_get(2))
         .collect::<Result<_, _>>()?;
     proof::gone(tx, &gone, proofs.iter().flatten()).await?;
-    attachment::free(tx, &gone).await?;
+    files::free(tx, &gone).await?;
     for sql in [
         "DELETE FROM body WHERE seq = ANY ($1)",
         "DELETE FROM words WHERE seq = ANY ($1)",
@@ -200,6 +194,7 @@ pub(super) async fn erase(
     for sql in [
         "DELETE FROM sealed WHERE delivery = ANY ($1)",
         "DELETE FROM task WHERE delivery = ANY ($1)",
+        "DELETE FROM payload WHERE delivery = ANY ($1)",
         "DELETE FROM attempt WHERE delivery = ANY ($1)",
     ] {
         change(tx, sql, &[&keys]).await?;

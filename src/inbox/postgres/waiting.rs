@@ -1,24 +1,21 @@
-//! What pending deliveries wait for, and how sources fare. Every statement goes by an index and is bounded.
+//! Waiting deliveries, and the state of sources. Every statement goes by an index and is bounded.
 
 use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::browse::tries;
 use super::database::rows;
 use super::error::DatabaseError;
-use super::query::tries;
 use super::routes;
+use crate::inbox::bounds::{DESTINATIONS, WAITING_EVENTS};
 use crate::inbox::waiting::{self, LOOKED_AT};
 use crate::inbox::{SourceFare, WaitingDelivery};
 use crate::model::{DeliveryId, DeliveryState, Destination, EventId, Timestamp};
 
-/// How many events are looked at, and how many deliveries in all.
-const EVENTS: usize = 200;
+/// Events that are looked at, and how many deliveries in all.
 const DELIVERIES: i64 = 2_000;
-
-/// How many names are listed.
-const NAMES: usize = 10_000;
 
 /// The events whose ids lie between two.
 pub(super) async fn between(
@@ -40,7 +37,7 @@ pub(super) async fn between(
         .collect()
 }
 
-/// What the pending deliveries of these events wait for.
+/// Finds what the pending deliveries of these events wait for.
 pub(super) async fn of(
     conn: &mut Client,
     events: &[EventId],
@@ -48,7 +45,7 @@ pub(super) async fn of(
     let tx = conn.transaction().await?;
     let ids: Vec<Uuid> = events
         .iter()
-        .take(EVENTS)
+        .take(WAITING_EVENTS)
         .map(|id| Uuid::from_bytes(*id.as_bytes()))
         .collect();
     // What is under lease, or else the first that waits, goes before the others of a lane.
@@ -87,7 +84,7 @@ pub(super) async fn of(
     Ok(list)
 }
 
-/// How each source fares.
+/// Reads how each source fares.
 pub(super) async fn source_fares(conn: &mut Client) -> Result<Vec<SourceFare>, DatabaseError> {
     let tx = conn.transaction().await?;
     // From one source to the next by the index, however many events each has.
@@ -102,7 +99,7 @@ pub(super) async fn source_fares(conn: &mut Client) -> Result<Vec<SourceFare>, D
          SELECT s.source, (SELECT e.received_at FROM event AS e
                            WHERE e.source = s.source ORDER BY (e.seq + 0) DESC LIMIT 1)
          FROM s WHERE s.source IS NOT NULL LIMIT $1",
-        &[&bound(NAMES)],
+        &[&bound(DESTINATIONS)],
     )
     .await?;
     let oldest = pairs(
@@ -143,7 +140,7 @@ pub(super) async fn source_fares(conn: &mut Client) -> Result<Vec<SourceFare>, D
 pub(super) async fn destinations(conn: &mut Client) -> Result<Vec<Destination>, DatabaseError> {
     let tx = conn.transaction().await?;
     let sql = "SELECT DISTINCT destination FROM route ORDER BY destination LIMIT $1";
-    rows(&tx, sql, &[&bound(NAMES)])
+    rows(&tx, sql, &[&bound(DESTINATIONS)])
         .await?
         .iter()
         .map(|row| destination(row, 0))

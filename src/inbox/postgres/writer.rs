@@ -6,7 +6,6 @@
 //! that a record which cannot be kept refuses only itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::Client;
@@ -19,19 +18,19 @@ use super::database::{Database, give_back, pause, slot, within};
 use super::error::DatabaseError;
 use super::health::Health;
 use super::settle::{self, Ending};
+use crate::inbox::bounds::BATCH_BYTES;
+use crate::inbox::codec::Codec;
+use crate::inbox::queue::QueueWeight;
 use crate::inbox::{InboxError, Settled};
 use crate::model::{Accepted, DeliveryId};
 
-/// How many bytes share a commit at most, the one that passes the bound included.
-const BATCH_BYTES: usize = 4 << 20;
-
-/// How long a batch that may be on disk is handed in again.
+/// Time that a batch which may be on disk is handed in again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long it is tried to hand a batch in at all.
+/// Time that a batch is tried at all.
 const TRYING: Duration = Duration::from_secs(1);
 
-/// How often a batch is tried when others stand in its way.
+/// Times that a batch is tried when others stand in its way.
 const TRIES: u32 = 8;
 
 /// Something that waits to be written.
@@ -39,14 +38,14 @@ pub(super) struct QueuedWork<W: Work> {
     work: W,
     since: Instant,
     reply: oneshot::Sender<Result<W::Answer, InboxError>>,
-    weight: Weight,
+    weight: QueueWeight,
 }
 
 impl<W: Work> QueuedWork<W> {
     /// Something, and where its end will be told.
     pub(super) fn new(
         work: W,
-        weight: Weight,
+        weight: QueueWeight,
     ) -> (Self, oneshot::Receiver<Result<W::Answer, InboxError>>) {
         let (reply, end) = oneshot::channel();
         (
@@ -68,22 +67,24 @@ impl<W: Work> QueuedWork<W> {
 
 /// A kind of thing that is written.
 pub(super) trait Work: Send + Sync + Sized + 'static {
-    /// What is said of each.
+    /// The answer for each record.
     type Answer: Send;
 
     /// Names the operation.
     const DOING: &'static str;
 
-    /// Does a batch in one transaction; `again`: it was handed in before and may be on disk. Returns the answers in order, what has ended, and whether there are news.
+    /// Does a batch in one transaction; `again`: it was handed in before and may be on disk. Returns the answers in
+    /// order, what has ended, and whether there are news.
     fn write<'a>(
         conn: &'a mut Client,
         slot: i32,
+        codec: &'a Codec,
         batch: &'a [&'a Self],
         again: bool,
     ) -> BoxFuture<'a, Result<Wrote<Self>, DatabaseError>>;
 }
 
-/// What a batch came to.
+/// The result of a batch.
 pub(super) struct Wrote<W: Work> {
     answers: Vec<W::Answer>,
     ended: Vec<DeliveryId>,
@@ -98,6 +99,7 @@ impl Work for RequestRecords {
     fn write<'a>(
         conn: &'a mut Client,
         slot: i32,
+        _: &'a Codec,
         batch: &'a [&'a Self],
         again: bool,
     ) -> BoxFuture<'a, Result<Wrote<Self>, DatabaseError>> {
@@ -134,11 +136,12 @@ impl Work for Ending {
     fn write<'a>(
         conn: &'a mut Client,
         slot: i32,
+        codec: &'a Codec,
         batch: &'a [&'a Self],
         again: bool,
     ) -> BoxFuture<'a, Result<Wrote<Self>, DatabaseError>> {
         Box::pin(async move {
-            let (answers, ended) = settle::settle(conn, slot, batch, again).await?;
+            let (answers, ended) = settle::settle(conn, slot, batch, codec, again).await?;
             let news = answers.contains(&Settled::Done);
             Ok(Wrote {
                 answers,
@@ -151,14 +154,16 @@ impl Work for Ending {
 
 /// One of those who write.
 pub(super) struct Writer<W: Work> {
-    /// What waits, for all writers of a kind.
+    /// The queue of all writers of a kind.
     pub(super) queue: Arc<Mutex<mpsc::Receiver<QueuedWork<W>>>>,
-    /// How many share a commit at most.
+    /// Records that share a commit at most.
     pub(super) batch: usize,
-    /// Where it is written to.
+    /// The codec that closes what is written.
+    pub(super) codec: Codec,
+    /// The database that it writes to.
     pub(super) database: Arc<Database>,
-    /// What others may know of it.
-    pub(super) shared: Arc<Health>,
+    /// The health that others see.
+    pub(super) health: Arc<Health>,
 }
 
 impl<W: Work> Writer<W> {
@@ -199,7 +204,7 @@ impl<W: Work> Writer<W> {
             match end {
                 Ok(wrote) => return self.answer(batch, wrote),
                 Err(fault @ DatabaseError::Lost(_)) => {
-                    self.shared.trouble(fault.clone().told(W::DOING));
+                    self.health.trouble(&fault.clone().told(W::DOING));
                     let bound = if sent { PATIENCE } else { TRYING };
                     let (late, rest) = batch
                         .into_iter()
@@ -213,12 +218,12 @@ impl<W: Work> Writer<W> {
                 }
                 Err(DatabaseError::Again(_)) if tries < TRIES => pause(tries).await,
                 Err(fault @ DatabaseError::NoSpace) => {
-                    self.shared.trouble(fault.clone().told(W::DOING));
+                    self.health.trouble(&fault.clone().told(W::DOING));
                     return refuse(batch, &fault);
                 }
                 Err(fault) if batch.len() == 1 => {
                     if !matches!(fault, DatabaseError::Record(_)) {
-                        self.shared.trouble(fault.clone().told(W::DOING));
+                        self.health.trouble(&fault.clone().told(W::DOING));
                     }
                     return refuse(batch, &fault);
                 }
@@ -240,48 +245,23 @@ impl<W: Work> Writer<W> {
     ) -> Result<Wrote<W>, DatabaseError> {
         let mut conn = self.database.writer().await?;
         let works: Vec<&W> = batch.iter().map(|item| &item.work).collect();
-        let end = within(W::write(&mut conn, slot, &works, *sent)).await;
+        let end = within(W::write(&mut conn, slot, &self.codec, &works, *sent)).await;
         *sent |= matches!(end, Err(DatabaseError::Lost(_)));
         give_back(conn, &end);
         end
     }
 
     fn answer(&self, batch: Vec<QueuedWork<W>>, wrote: Wrote<W>) {
-        self.shared.recovered();
+        self.health.recovered();
         for (item, answer) in batch.into_iter().zip(wrote.answers) {
             item.answer(Ok(answer));
         }
-        self.shared.tell(wrote.news, &wrote.ended);
+        self.health.tell(wrote.news, &wrote.ended);
     }
 }
 
 fn refuse<W: Work>(batch: Vec<QueuedWork<W>>, fault: &DatabaseError) {
     for item in batch {
         item.answer(Err(fault.clone().told(W::DOING)));
-    }
-}
-
-/// What something weighs while it waits; so that a queue of large bodies is bounded too.
-#[derive(Debug)]
-pub(super) struct Weight {
-    bytes: usize,
-    all: Arc<AtomicUsize>,
-}
-
-impl Weight {
-    /// Puts something on the scales; none when too much lies there already. One may always wait alone.
-    pub(super) fn of(bytes: usize, all: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
-        let before = all.fetch_add(bytes, Ordering::Relaxed);
-        let weight = Self {
-            bytes,
-            all: Arc::clone(all),
-        };
-        (before == 0 || before.saturating_add(bytes) <= limit).then_some(weight)
-    }
-}
-
-impl Drop for Weight {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

@@ -1,19 +1,20 @@
 //! Keeping an event and what it owes; owing it again.
 
-use std::borrow::Cow;
-
+use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::OptionalExtension;
-use uuid::Uuid;
+use tokio::sync::mpsc;
 
-use super::attachment;
-use super::claim::rank_begins;
-use super::proof;
-use super::settle;
-use super::writer::Transaction;
-use crate::inbox::{Anew, InboxError, Replayed, fair};
+use super::owe::{hold_back, owe};
+use super::routes::route;
+use super::transaction::Transaction;
+use super::work::{QueuedWork, WriterMessage};
+use super::{SqliteInbox, browse, files, proof};
+use crate::inbox::bounds::QUEUE_BYTES;
+use crate::inbox::queue::{QueueWeight, full};
+use crate::inbox::{Accept, InboxError};
 use crate::model::{
-    Accepted, Account, Attempt, Backlog, DeliveryId, DeliveryState, EventId, NewDelivery, NewEvent,
+    Accepted, Backlog, DeliveryId, DeliveryState, EventId, NewDelivery, NewEvent, ProofMark,
     Timestamp, UsedProof,
 };
 
@@ -94,7 +95,7 @@ pub(super) fn keep_all(
     Ok(all)
 }
 
-/// Why the events of a request are turned away together. They do not stand in each other's way.
+/// The reason to turn the events of a request away together. They do not stand in each other's way.
 fn turned_away(tx: &mut Transaction<'_>, records: &[Record]) -> rusqlite::Result<Option<Accepted>> {
     for Record { event, .. } in records {
         if event.most_ahead.is_none() && event.backlog.is_none() {
@@ -149,7 +150,7 @@ fn insert(tx: &mut Transaction<'_>, record: &Record) -> rusqlite::Result<bool> {
     proof::keep(tx, seq, event);
     insert_body(tx, seq, record, &event.body)?;
     if !event.attachments.is_empty() {
-        attachment::insert(tx, Some(seq), &event.source, &event.attachments)?;
+        files::insert(tx, Some(seq), &event.source, &event.attachments)?;
     }
     for (number, delivery) in (0..).zip(&event.deliveries) {
         let id = DeliveryId {
@@ -157,7 +158,9 @@ fn insert(tx: &mut Transaction<'_>, record: &Record) -> rusqlite::Result<bool> {
             number,
         };
         match &event.unmappable {
-            None => owe(tx, seq, id, delivery, &event.source, event.received_at)?,
+            None => {
+                owe(tx, seq, id, delivery, &event.source, event.received_at)?;
+            }
             Some(why) => hold_back(
                 tx,
                 seq,
@@ -171,7 +174,7 @@ fn insert(tx: &mut Transaction<'_>, record: &Record) -> rusqlite::Result<bool> {
     Ok(true)
 }
 
-/// What is said to an event that came before, by its key or by its proof; none: it did not.
+/// The answer to an event that came before, by its key or by its proof; `None` if it did not.
 fn again(tx: &Transaction<'_>, event: &NewEvent) -> rusqlite::Result<Option<Accepted>> {
     if let Some(first) = known(tx, event)? {
         proof::add(tx, first, event)?;
@@ -180,7 +183,7 @@ fn again(tx: &Transaction<'_>, event: &NewEvent) -> rusqlite::Result<Option<Acce
     replayed(tx, event, event.proof.as_ref())
 }
 
-/// What is said to an event whose proof was used before; none: it was not.
+/// The answer to an event whose proof was used before; `None` if it was not.
 fn replayed(
     tx: &Transaction<'_>,
     event: &NewEvent,
@@ -196,124 +199,6 @@ fn replayed(
         // What used it was passed on: there is no event to name.
         Some(None) => Some(Accepted::Replayed(event.id)),
     })
-}
-
-/// Owes an event again, after whatever its lanes hold already.
-pub(super) fn replay(
-    tx: &mut Transaction<'_>,
-    id: EventId,
-    first: u32,
-    to: &[NewDelivery],
-    now: Timestamp,
-) -> rusqlite::Result<Replayed> {
-    let Some((seq, next)) = next_number(tx, id)? else {
-        return Ok(Replayed::NoEvent);
-    };
-    if next != first {
-        return Ok(Replayed::Moved);
-    }
-    let source: String = tx
-        .conn
-        .prepare_cached("SELECT source FROM event WHERE seq = ?1")?
-        .query_row([seq], |row| row.get(0))?;
-    let kept = kept_call(tx, seq)?;
-    let mut made = Vec::with_capacity(to.len());
-    for (number, delivery) in (first..).zip(to) {
-        let id = DeliveryId { event: id, number };
-        let sealed = delivery.sealed.clone().or_else(|| kept.clone());
-        owe(
-            tx,
-            seq,
-            id,
-            &NewDelivery {
-                sealed,
-                ..delivery.clone()
-            },
-            &source,
-            now,
-        )?;
-        made.push(id);
-    }
-    if !made.is_empty() {
-        // One that is held may hold its call no longer: whoever looks after it now has it.
-        tx.conn
-            .prepare_cached(
-                "DELETE FROM sealed WHERE delivery IN
-                    (SELECT key FROM delivery WHERE event = ?1 AND number < ?2 AND state = 'unknown')",
-            )?
-            .execute((seq, first))?;
-    }
-    Ok(Replayed::Made(made))
-}
-
-/// The same with what a source makes of an event that could not be mapped. Where nothing is owed, what waited for an
-/// operator is cancelled.
-pub(super) fn replay_anew(
-    tx: &mut Transaction<'_>,
-    (id, first): (EventId, u32),
-    to: &[NewDelivery],
-    anew: &Anew,
-    now: Timestamp,
-) -> rusqlite::Result<Replayed> {
-    let replayed = replay(tx, id, first, to, now)?;
-    let (Replayed::Made(_), Some((seq, _))) = (&replayed, next_number(tx, id)?) else {
-        return Ok(replayed);
-    };
-    let unwritable =
-        |error: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
-    let params = serde_json::to_string(&anew.params).map_err(unwritable)?;
-    let headers = serde_json::to_string(&anew.headers).map_err(unwritable)?;
-    tx.conn
-        .prepare_cached(
-            "UPDATE event SET event_type = ?2, thread = ?3, filtered = ?4 WHERE seq = ?1",
-        )?
-        .execute((seq, &anew.event_type, &anew.thread, &anew.filtered))?;
-    tx.conn
-        .prepare_cached(
-            "UPDATE body SET request_line = ?2, params = ?3, headers = ?4 WHERE seq = ?1",
-        )?
-        .execute((seq, &anew.request_line, params, headers))?;
-    if to.is_empty() {
-        let source: String = tx
-            .conn
-            .prepare_cached("SELECT source FROM event WHERE seq = ?1")?
-            .query_row([seq], |row| row.get(0))?;
-        let cancelled = tx
-            .conn
-            .prepare_cached(
-                "UPDATE delivery SET state = 'cancelled' WHERE event = ?1 AND state = 'unmappable'",
-            )?
-            .execute([seq])?;
-        let cancelled = i64::try_from(cancelled).unwrap_or(i64::MAX);
-        tx.count(&source, DeliveryState::Unmappable, -cancelled);
-        tx.count(&source, DeliveryState::Cancelled, cancelled);
-    }
-    Ok(replayed)
-}
-
-/// An event's place, and the number that its next delivery will have.
-pub(super) fn next_number(
-    tx: &Transaction<'_>,
-    id: EventId,
-) -> rusqlite::Result<Option<(i64, u32)>> {
-    tx.conn
-        .prepare_cached(
-            "SELECT e.seq, coalesce((SELECT max(number) + 1 FROM delivery WHERE event = e.seq), 0)
-             FROM event AS e WHERE e.id = ?1",
-        )?
-        .query_row([id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()
-}
-
-/// The sealed call of an event's last delivery, while it is there.
-fn kept_call(tx: &Transaction<'_>, seq: i64) -> rusqlite::Result<Option<Bytes>> {
-    tx.conn
-        .prepare_cached(
-            "SELECT s.call FROM (SELECT key FROM delivery WHERE event = ?1 ORDER BY number DESC LIMIT 1) AS d
-                JOIN sealed AS s ON s.delivery = d.key",
-        )?
-        .query_row([seq], |row| row.get::<_, Vec<u8>>(0).map(Bytes::from))
-        .optional()
 }
 
 /// False: the id, or the source and dedup key, stand there already.
@@ -353,7 +238,7 @@ fn insert_body(
     Ok(())
 }
 
-/// Whether one of its lanes has more than so many deliveries that wait or are in flight. A lane's row is there exactly
+/// True if one of its lanes has more than so many deliveries that wait or are in flight. A lane's row is there exactly
 /// as long as it has any.
 fn is_busy(tx: &Transaction<'_>, event: &NewEvent, most: u32) -> rusqlite::Result<bool> {
     let mut lane = tx
@@ -383,7 +268,7 @@ fn is_busy(tx: &Transaction<'_>, event: &NewEvent, most: u32) -> rusqlite::Resul
     Ok(false)
 }
 
-/// Whether too much of its source waits, or for too long. Counts that are kept, and one look into an index.
+/// True if too much of its source waits, or for too long. Reads counts that are kept, and looks into an index once.
 fn is_behind(
     tx: &mut Transaction<'_>,
     event: &NewEvent,
@@ -429,156 +314,50 @@ fn known(tx: &Transaction<'_>, event: &NewEvent) -> rusqlite::Result<Option<Even
         .optional()
 }
 
-/// One delivery, and its lane where that has no work yet. A lane that waits for a later try goes on waiting.
-fn owe(
-    tx: &mut Transaction<'_>,
-    seq: i64,
-    id: DeliveryId,
-    delivery: &NewDelivery,
-    source: &str,
-    ready_at: Timestamp,
-) -> rusqlite::Result<()> {
-    // An upstream id made from the delivery itself belongs to no other: it needs no place in the index of turns.
-    let turns = id.as_uuid().to_string() != delivery.upstream_id;
-    let destination = delivery.destination.to_string();
-    let route = route(tx, source, &destination, delivery)?;
-    let lane = lane(tx, delivery.lane, route, ready_at)?;
-    tx.conn
-        .prepare_cached(
-            "INSERT INTO delivery (event, number, destination, route, lane, upstream_id, turns, sealed, state)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'pending')",
-        )?
-        .execute((
-            seq,
-            id.number,
-            &destination,
-            route,
-            lane,
-            &delivery.upstream_id,
-            turns,
-            delivery.sealed.is_some(),
-        ))?;
-    if let Some(call) = &delivery.sealed {
-        let key = tx.conn.last_insert_rowid();
-        tx.conn
-            .prepare_cached("INSERT INTO sealed (delivery, call) VALUES (?1, ?2)")?
-            .execute((key, call.as_ref()))?;
+#[async_trait]
+impl Accept for SqliteInbox {
+    async fn accept_all(&self, mut events: Vec<NewEvent>) -> Result<Vec<Accepted>, InboxError> {
+        self.has_room()?;
+        self.codec.close_events(&mut events)?;
+        let records: Vec<_> = events
+            .into_iter()
+            .map(Record::new)
+            .collect::<Result<_, _>>()?;
+        let bytes = records.iter().map(Record::bytes).sum();
+        let weight = QueueWeight::of(bytes, &self.waiting, QUEUE_BYTES).ok_or_else(full)?;
+        let (job, end) = QueuedWork::new(
+            "accept",
+            weight,
+            move |tx| keep_all(tx, &records),
+            |accepted| accepted,
+        );
+        // Whoever calls from outside is told at once that we are full; everybody else waits for a place.
+        self.queue()?
+            .try_send(WriterMessage::Work(Box::new(job)))
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => full(),
+                mpsc::error::TrySendError::Closed(_) => InboxError::Closed,
+            })?;
+        end.await.unwrap_or(Err(InboxError::Closed))
     }
-    tx.count(source, DeliveryState::Pending, 1);
-    tx.news();
-    Ok(())
-}
 
-/// One delivery of an event that could not be mapped, with the reason: it has no lane, so nothing takes it up.
-fn hold_back(
-    tx: &mut Transaction<'_>,
-    seq: i64,
-    id: DeliveryId,
-    delivery: &NewDelivery,
-    source: &str,
-    (at, why): (Timestamp, &str),
-) -> rusqlite::Result<()> {
-    let destination = delivery.destination.to_string();
-    let route = route(tx, source, &destination, delivery)?;
-    let state = DeliveryState::Unmappable;
-    tx.conn
-        .prepare_cached(
-            "INSERT INTO delivery (event, number, destination, route, lane, upstream_id, turns, sealed, state)
-             VALUES (?1, ?2, ?3, ?4, 0, ?5, 0, 0, ?6)",
-        )?
-        .execute((seq, id.number, &destination, route, &delivery.upstream_id, state.as_str()))?;
-    let key = tx.conn.last_insert_rowid();
-    let (result, detail) = (state.as_str().to_owned(), why.to_owned());
-    let attempt = Attempt {
-        number: 0,
-        started_at: at,
-        ended_at: at,
-        result,
-        status: None,
-        detail,
-    };
-    settle::insert_attempt(tx, key, &attempt, false)?;
-    tx.count(source, state, 1);
-    Ok(())
-}
-
-/// The number of a delivery's route.
-fn route(
-    tx: &mut Transaction<'_>,
-    source: &str,
-    destination: &str,
-    delivery: &NewDelivery,
-) -> rusqlite::Result<i64> {
-    if let Some((last, id)) = &tx.route
-        && last.source == source
-        && (&last.destination, &last.account, last.class)
-            == (&delivery.destination, &delivery.account, delivery.class)
-    {
-        return Ok(*id);
+    async fn known(&self, source: &str, dedup: &str) -> Result<Option<EventId>, InboxError> {
+        let (source, dedup) = (source.to_owned(), dedup.to_owned());
+        self.readers
+            .ask("look a dedup key up", move |conn| {
+                browse::known(conn, &source, &dedup)
+            })
+            .await
     }
-    let id = find_route(tx, source, destination, delivery)?;
-    tx.route = Some((delivery.route(source), id));
-    Ok(id)
-}
 
-/// Looks a route up, and makes it where it is new.
-fn find_route(
-    tx: &Transaction<'_>,
-    source: &str,
-    destination: &str,
-    delivery: &NewDelivery,
-) -> rusqlite::Result<i64> {
-    let route = (
-        source,
-        destination,
-        account(&delivery.account),
-        delivery.class.as_str(),
-    );
-    let known = tx
-        .conn
-        .prepare_cached("SELECT id FROM route WHERE source = ?1 AND destination = ?2 AND account = ?3 AND class = ?4")?
-        .query_row((route.0, route.1, route.2.as_ref(), route.3), |row| row.get(0))
-        .optional()?;
-    if let Some(known) = known {
-        return Ok(known);
+    async fn use_proof(&self, proof: UsedProof, now: Timestamp) -> Result<bool, InboxError> {
+        self.has_room()?;
+        self.write("use a proof up", move |tx| proof::pass_on(tx, &proof, now))
+            .await
     }
-    let rank = fair::rank(&delivery.account, delivery.class);
-    let (begins, ends) = (rank_begins(rank), rank_begins(rank + 1));
-    tx.conn
-        .prepare_cached(
-            "INSERT INTO route (id, source, destination, account, class)
-             VALUES (1 + coalesce((SELECT max(id) FROM route WHERE id >= ?5 AND id < ?6), ?5), ?1, ?2, ?3, ?4)
-             RETURNING id",
-        )?
-        .query_row((route.0, route.1, route.2.as_ref(), route.3, begins, ends), |row| row.get(0))
-}
 
-/// An account's word; the usual one costs nothing.
-fn account(account: &Account) -> Cow<'static, str> {
-    match account {
-        Account::Operator => Cow::Borrowed("operator"),
-        other => Cow::Owned(other.to_string()),
+    async fn free_proof(&self, marks: Vec<ProofMark>) -> Result<(), InboxError> {
+        self.write("give a proof back", move |tx| proof::free(tx, &marks))
+            .await
     }
-}
-
-/// The number of a lane, which is made where it has no work yet. `route` is that of the delivery it is asked for.
-pub(super) fn lane(
-    tx: &Transaction<'_>,
-    name: Uuid,
-    route: i64,
-    ready_at: Timestamp,
-) -> rusqlite::Result<i64> {
-    let name = name.as_bytes();
-    let made = tx
-        .conn
-        .prepare_cached(
-            "INSERT INTO lane (lane, ready_at, route) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-        )?
-        .execute((name, ready_at.millis(), route))?;
-    if made == 1 {
-        return Ok(tx.conn.last_insert_rowid());
-    }
-    tx.conn
-        .prepare_cached("SELECT id FROM lane WHERE lane = ?1")?
-        .query_row([name], |row| row.get(0))
 }

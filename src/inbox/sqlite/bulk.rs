@@ -1,14 +1,14 @@
 //! Tests with more in the file than the contract has: what is bounded stays bounded, and still comes to the same.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
 use super::*;
-use crate::inbox::{KeepTimes, Next};
-use crate::model::{
-    Account, Attempt, Class, Destination, Overlap, OverlapMode, Params, Route, Strength,
-};
+use crate::inbox::queue::locked;
+use crate::inbox::*;
+use crate::model::*;
 
 /// Any route, and one way to deal with turns that wait.
 #[derive(Clone)]
@@ -136,6 +136,7 @@ async fn settle(inbox: &SqliteInbox, claimed: &Claimed, now: i64, next: Next) ->
             fence,
             attempt,
             next,
+            owes: vec![],
         })
         .await
         .unwrap()
@@ -488,7 +489,7 @@ async fn a_sweep_passes_what_is_owed_and_comes_back_for_it() {
         "one is owed, two are kept longer"
     );
     let (last, _) = claim_one(&inbox, Overlap::QUEUE, 504).await;
-    let answer = inbox::Answer {
+    let answer = Answer {
         status: "completed".into(),
         result: None,
         finished_at: None,
@@ -562,7 +563,7 @@ async fn a_sweep_does_not_read_again_what_is_kept_longer() {
         499,
         "in more than one tx"
     );
-    let round = held(&inbox.walks).begin(&keep, at(10_001));
+    let round = locked(&inbox.walks).begin(&keep, at(10_001));
     assert_eq!(
         round.walks[0],
         (millis(100), (499, 500)),

@@ -12,18 +12,18 @@ use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::health::Health;
 use super::schema::{BUSY, PAGE, WAL_LIMIT};
-use super::writer::held;
+use crate::inbox::queue::locked;
 
-/// How long it rests between two rounds.
+/// Pause between two rounds.
 const REST: Duration = Duration::from_millis(50);
 
-/// How long the writer waits for readers that still need the log.
+/// Time that the writer waits for readers that still need the log.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The log's frames at its bound.
 const FRAMES: i64 = WAL_LIMIT / PAGE;
 
-/// What the writer and the checkpointer tell each other.
+/// Signals between the writer and the checkpointer.
 #[derive(Debug)]
 pub(super) struct CheckpointSignal {
     signs: Mutex<Signs>,
@@ -53,7 +53,7 @@ impl CheckpointSignal {
 
     /// Says that there was a commit.
     pub(super) fn written(&self) {
-        let mut signs = held(&self.signs);
+        let mut signs = locked(&self.signs);
         if !signs.written {
             signs.written = true;
             self.changed.notify_all();
@@ -62,13 +62,13 @@ impl CheckpointSignal {
 
     /// Ends the checkpointer.
     pub(super) fn stop(&self) {
-        held(&self.signs).stop = true;
+        locked(&self.signs).stop = true;
         self.changed.notify_all();
     }
 
     /// Waits for a commit. False: stop.
     fn wait(&self) -> bool {
-        let signs = held(&self.signs);
+        let signs = locked(&self.signs);
         let mut signs = self
             .changed
             .wait_while(signs, |signs| !signs.written && !signs.stop)
@@ -78,7 +78,7 @@ impl CheckpointSignal {
     }
 
     fn rest(&self) {
-        let signs = held(&self.signs);
+        let signs = locked(&self.signs);
         drop(
             self.changed
                 .wait_timeout_while(signs, REST, |signs| !signs.stop),
@@ -87,25 +87,25 @@ impl CheckpointSignal {
 }
 
 /// The checkpointer's thread.
-pub(super) fn run(conn: &Connection, pace: &CheckpointSignal, shared: &Arc<Health>) {
-    while pace.wait() {
+pub(super) fn run(conn: &Connection, signal: &CheckpointSignal, health: &Arc<Health>) {
+    while signal.wait() {
         match round(conn, "PRAGMA wal_checkpoint(PASSIVE)") {
-            Ok((_, frames)) => pace.frames.store(frames, Ordering::Relaxed),
+            Ok((_, frames)) => signal.frames.store(frames, Ordering::Relaxed),
             Err(error) if is_lost(&error) => {
-                shared.fail(format!("a checkpoint failed: {error}"));
+                health.fail(format!("a checkpoint failed: {error}"));
                 return;
             }
             // A full disk or a lock held from outside: the log keeps everything, the next round tries again.
             Err(error) => tracing::debug!(cause = %error, "checkpoint put off"),
         }
-        pace.rest();
+        signal.rest();
     }
 }
 
 /// Lets the log begin anew when it has grown past its bound. Called by the writer, between two commits.
-pub(super) fn restart_when_large(conn: &Connection, pace: &CheckpointSignal) {
-    let frames = pace.frames.load(Ordering::Relaxed);
-    if frames < pace.bound.load(Ordering::Relaxed) {
+pub(super) fn restart_when_large(conn: &Connection, signal: &CheckpointSignal) {
+    let frames = signal.frames.load(Ordering::Relaxed);
+    if frames < signal.bound.load(Ordering::Relaxed) {
         return;
     }
     let done = conn
@@ -116,13 +116,13 @@ pub(super) fn restart_when_large(conn: &Connection, pace: &CheckpointSignal) {
     }
     let bound = match done {
         Ok((false, _)) => {
-            pace.frames.store(0, Ordering::Relaxed);
+            signal.frames.store(0, Ordering::Relaxed);
             FRAMES
         }
         // Somebody still reads old pages: not again before it has grown by an eighth of the bound.
         Ok((true, _)) | Err(_) => frames.saturating_add(FRAMES / 8),
     };
-    pace.bound.store(bound, Ordering::Relaxed);
+    signal.bound.store(bound, Ordering::Relaxed);
 }
 
 /// One checkpoint: whether it was held up, and the log's length in frames.
@@ -132,7 +132,7 @@ fn round(conn: &Connection, pragma: &str) -> rusqlite::Result<(bool, i64)> {
     })
 }
 
-/// Whether the disk said that it did not keep what it was given.
+/// True if the disk said that it did not keep what it was given.
 fn is_lost(error: &rusqlite::Error) -> bool {
     match error {
         rusqlite::Error::SqliteFailure(code, _) => {

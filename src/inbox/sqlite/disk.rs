@@ -1,4 +1,4 @@
-//! How much of the disk the inbox has, and when it keeps nothing more.
+//! Room on the disk: its measure, and the bound above which nothing more is kept.
 //!
 //! The bound is looked at before an event is taken, and only then: what is owed is claimed, settled and removed however
 //! little room there is, so that there is more again.
@@ -11,20 +11,20 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::schema::PAGE;
-use super::writer::held;
 use crate::inbox::Usage;
+use crate::inbox::queue::locked;
 
-/// How long an answer holds.
+/// Time that an answer holds.
 const HOLDS: Duration = Duration::from_millis(100);
 
-/// How many pages are given back in one turn of the writer.
+/// Pages that are given back in one turn of the writer.
 const GIVE_BACK: i64 = 200;
 
-/// How often that is done in one sweep, and the pause between two times; the next sweep goes on.
+/// Steps of that in one sweep, and the pause between two of them; the next sweep goes on.
 pub(super) const STEPS: usize = 1000;
 pub(super) const PAUSE: Duration = Duration::from_millis(5);
 
-/// How many free pages are kept for what comes next, whatever their share.
+/// Free pages that are kept for what comes next, whatever their share.
 const SPARE: i64 = (64 << 20) / PAGE;
 
 /// The room of a file.
@@ -56,9 +56,9 @@ impl Disk {
         }
     }
 
-    /// Whether nothing more is to be kept.
+    /// True if nothing more is to be kept.
     pub(super) fn is_full(&self) -> bool {
-        let mut looked = held(&self.looked);
+        let mut looked = locked(&self.looked);
         if looked.is_none_or(|at| at.elapsed() >= HOLDS) {
             *looked = Some(Instant::now());
             let usage = self.usage();
@@ -81,7 +81,7 @@ impl Disk {
         self.full.load(Ordering::Relaxed)
     }
 
-    /// How much it has.
+    /// Measures the room.
     pub(super) fn usage(&self) -> Usage {
         let length = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
         let free = self.free_pages.load(Ordering::Relaxed).max(0);

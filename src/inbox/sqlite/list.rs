@@ -1,31 +1,16 @@
 //! Lists of events. Every list goes by an index and looks at a bounded number of rows for a page.
 
-use std::time::Duration;
-
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
-use super::query::state;
+use super::row::state;
 use super::search;
+use crate::inbox::bounds::{DISORDER, LIST_BODIES, LIST_WINDOW, PAGE, SHOWN_DELIVERIES};
 use crate::inbox::{EventFilter, EventSummary, Page};
 use crate::model::{DeliveryState, EventId, Timestamp};
 
-/// How many events a page has at most.
-const PAGE: usize = 200;
-
-/// How many events are looked at for one page. A page may so come out short, or empty, and still have a next.
-const WINDOW: usize = 10_000;
-
-/// How many where their bodies have to be read for it; a large body counts for several.
-const BODIES: usize = 2_000;
+/// Bytes of a body that count as one body when bodies are read for a page; a larger body counts for several.
 const LARGE: usize = 32 << 10;
-
-/// How many deliveries of one event are shown.
-pub(super) const DELIVERIES: i64 = 1000;
-
-/// How far arrival and receipt may be apart: a body may take its time after its head was read. Where a list is cut by
-/// time, an event further out of order is not looked for.
-const DISORDER: Duration = Duration::from_secs(3600);
 
 /// A page of events. `indexed`: words are found by their index.
 pub(super) fn events(
@@ -42,7 +27,7 @@ pub(super) fn events(
     Ok(Page { items, next })
 }
 
-/// How many events of a page's window fit, up to a number, and where to count on.
+/// Events of a page's window that fit, up to a number, and where to count on.
 pub(super) fn count(
     conn: &Connection,
     filter: &EventFilter,
@@ -133,9 +118,9 @@ impl<'a> ListWalk<'a> {
     /// Hands on what fits until it is told to stop or has looked at enough. Gives where it stopped before its end.
     fn go(&self, mut found: impl FnMut(EventSummary) -> bool) -> rusqlite::Result<Option<i64>> {
         let window = if self.words.is_empty() {
-            WINDOW
+            LIST_WINDOW
         } else {
-            BODIES
+            LIST_BODIES
         };
         let (sql, keys) = self.sql();
         let mut statement = self.conn.prepare_cached(&sql)?;
@@ -261,7 +246,7 @@ impl<'a> ListWalk<'a> {
         let mut statement = self.conn.prepare_cached(
             "SELECT state, destination FROM delivery WHERE event = ?1 ORDER BY number LIMIT ?2",
         )?;
-        let mut rows = statement.query((seq, DELIVERIES))?;
+        let mut rows = statement.query((seq, SHOWN_DELIVERIES))?;
         let mut states = Vec::new();
         let mut fits = wanted.is_none();
         while let Some(row) = rows.next()? {
@@ -274,7 +259,7 @@ impl<'a> ListWalk<'a> {
         Ok((fits && self.filter.fits_last(states.last().copied())).then_some(states))
     }
 
-    /// Whether the body has the words that are looked for in it. What that costs is added to `looked`.
+    /// True if the body has the words that are looked for in it. What that costs is added to `looked`.
     fn says(&self, seq: i64, looked: &mut usize) -> rusqlite::Result<bool> {
         if self.words.is_empty() {
             return Ok(true);

@@ -1,9 +1,9 @@
-//! What the names of conversations at the upstream are made with.
+//! Names of conversations at the upstream: the secret that they are made with.
 
 use rusqlite::Connection;
 use uuid::Uuid;
 
-use super::writer::Transaction;
+use super::transaction::Transaction;
 use crate::inbox::OWN_SECRET;
 use crate::model::UpstreamIds;
 

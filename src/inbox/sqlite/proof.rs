@@ -3,14 +3,12 @@
 
 use rusqlite::OptionalExtension as _;
 
-use super::writer::Transaction;
+use super::transaction::Transaction;
 use super::young::ProofUse;
+use crate::inbox::bounds::SWEPT_PROOFS;
 use crate::model::{EventId, NewEvent, ProofMark, Timestamp, UsedProof};
 
-/// How many old rows go in one turn of the writer.
-const CHUNK: i64 = 1000;
-
-/// Which event used the proofs of this one before; the inner none where that was passed on. None where one of them is
+/// Finds the event that used the proofs of this one before; the inner `None` where that was passed on. `None` where one of them is
 /// new, or nothing was proved.
 pub(super) fn used(
     tx: &Transaction<'_>,
@@ -176,8 +174,8 @@ pub(super) fn forget(tx: &Transaction<'_>, now: Timestamp) -> rusqlite::Result<b
             "DELETE FROM proof WHERE mark IN
                 (SELECT mark FROM proof INDEXED BY proof_until WHERE event IS NULL AND until <= ?1 LIMIT ?2)",
         )?
-        .execute((now.millis(), CHUNK))?;
-    Ok(i64::try_from(gone).is_ok_and(|gone| gone == CHUNK))
+        .execute((now.millis(), SWEPT_PROOFS))?;
+    Ok(i64::try_from(gone).is_ok_and(|gone| gone == SWEPT_PROOFS))
 }
 
 /// The marks that stand with an event.

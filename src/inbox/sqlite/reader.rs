@@ -7,10 +7,10 @@ use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::schema;
-use super::writer::held;
 use crate::inbox::InboxError;
+use crate::inbox::queue::locked;
 
-/// How many questions are answered at once.
+/// Questions that are answered at once.
 const READERS: usize = 4;
 
 /// The readers.
@@ -21,7 +21,7 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    /// Opens them.
+    /// Opens the connections.
     pub(super) fn open(path: &Path) -> Result<Self, String> {
         let idle = (0..READERS)
             .map(|_| schema::reader(path))
@@ -42,7 +42,7 @@ impl Readers {
             .acquire_owned()
             .await
             .map_err(|_| InboxError::Closed)?;
-        let conn = held(&self.idle).pop().ok_or(InboxError::Closed)?;
+        let conn = locked(&self.idle).pop().ok_or(InboxError::Closed)?;
         let mut seat = ReaderSlot {
             conn: Some(conn),
             idle: Arc::clone(&self.idle),
@@ -71,7 +71,7 @@ impl Readers {
             permits.forget();
         }
         self.free.close();
-        held(&self.idle).clear();
+        locked(&self.idle).clear();
     }
 }
 
@@ -85,6 +85,6 @@ struct ReaderSlot {
 
 impl Drop for ReaderSlot {
     fn drop(&mut self) {
-        held(&self.idle).extend(self.conn.take());
+        locked(&self.idle).extend(self.conn.take());
     }
 }

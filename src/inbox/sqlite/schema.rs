@@ -1,4 +1,4 @@
-//! How a connection is set up, and how the file's schema is brought up to date.
+//! Schema of the file: it is brought up to date here, and connections are set up.
 //!
 //! A migration runs whole or not at all, and is never changed once it has shipped: `user_version` says how many ran.
 
@@ -17,11 +17,11 @@ const APPLICATION_ID: i32 = 0x736c_7569;
 /// The page size. Set before the first table, fixed afterwards.
 pub(super) const PAGE: i64 = 8192;
 
-/// What the writer may hold of the file, in MiB. It takes that only as the file grows: with a million events waiting, less
-/// has it read the upper levels of its indexes again at every claim.
+/// Room for the pages of the file that the writer may hold, in MiB. It takes that only as the file grows: with a
+/// million events waiting, less has it read the upper levels of its indexes again at every claim.
 const CACHE: i64 = 40;
 
-/// What the write-ahead log may grow to before the writer itself sees to it.
+/// The size of the write-ahead log from which on the writer itself sees to it.
 pub(super) const WAL_LIMIT: i64 = 64 << 20;
 
 /// Every migration, in order.
@@ -35,9 +35,10 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/0007_upstream_ids.sql"),
     include_str!("../migrations/sqlite/0008_proofs.sql"),
     include_str!("../migrations/sqlite/0009_young_proofs.sql"),
+    include_str!("../migrations/sqlite/0010_owed.sql"),
 ];
 
-/// How long a connection waits for a lock that somebody outside holds.
+/// Time that a connection waits for a lock that somebody outside holds.
 pub(super) const BUSY: Duration = Duration::from_secs(5);
 
 /// Opens the connection that writes, and brings the schema up to date.
@@ -132,7 +133,7 @@ fn migrate(conn: &Connection) -> Result<(), String> {
     Ok(())
 }
 
-/// What made a file of an earlier schema.
+/// The migrations that made a file of an earlier schema.
 #[cfg(test)]
 pub(super) fn up_to(count: usize) -> String {
     let sql: String = MIGRATIONS.iter().take(count).copied().collect();

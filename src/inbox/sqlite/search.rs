@@ -1,24 +1,26 @@
 //! The words of bodies, so that events are found by them: put into an index behind the events' backs, never while one
 //! is being acknowledged.
 
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::mpsc;
 
 use super::reader::Readers;
-use super::writer::{QueuedWork, Transaction, Weight, WriterMessage};
+use super::transaction::Transaction;
+use super::work::{QueuedWork, WriterMessage};
 use crate::inbox::InboxError;
+use crate::inbox::queue::QueueWeight;
 
-/// How much of a body is put into the index.
+/// Bytes of a body that are put into the index.
 const LONGEST: usize = 64 << 10;
 
-/// How many bodies go into the index in one turn of the writer, and how many bytes of them.
+/// Bodies that go into the index in one turn of the writer, and how many bytes of them.
 const CHUNK: i64 = 100;
 const BYTES: usize = 256 << 10;
 
-/// How long to wait for new events.
+/// Pause before new events are looked for.
 const REST: Duration = Duration::from_secs(1);
 
 /// Words to look for, in lower case.
@@ -35,7 +37,7 @@ pub(super) fn query(words: &[String]) -> String {
         .join(" ")
 }
 
-/// What of a body can be searched.
+/// The part of a body that can be searched.
 pub(super) fn text(body: &[u8]) -> Option<&str> {
     let start = body.get(..LONGEST).unwrap_or(body);
     match std::str::from_utf8(start) {
@@ -82,7 +84,7 @@ pub(super) async fn fill(readers: Weak<Readers>, queue: mpsc::WeakSender<WriterM
     }
 }
 
-/// Whether there may be more.
+/// True if there may be more.
 async fn step(
     readers: &Readers,
     queue: &mpsc::WeakSender<WriterMessage>,
@@ -90,7 +92,7 @@ async fn step(
     let Some(behind) = readers.ask("read what is to be searched", look).await? else {
         return Ok(false);
     };
-    let weight = Weight::of(0, &Arc::default(), usize::MAX).ok_or(InboxError::Closed)?;
+    let weight = QueueWeight::free(0);
     let (job, end) = QueuedWork::new("index words", weight, move |tx| put(tx, &behind), |()| ());
     // The sender is not held while there is anything to wait for: the writer ends when the last one has gone.
     match queue

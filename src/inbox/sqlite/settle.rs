@@ -3,26 +3,20 @@
 use rusqlite::OptionalExtension;
 use uuid::Uuid;
 
+use super::lane::free_lane;
+use super::owe::owe_answers;
 use super::sweep;
-use super::writer::Transaction;
-use crate::inbox::{Answer, Next, Settled, Settlement, cut};
+use super::transaction::Transaction;
+use crate::inbox::bounds::{KEPT_ATTEMPTS, MAX_RESULT, MAX_TASK, MAX_TEXT, cut};
+use crate::inbox::codec::Codec;
+use crate::inbox::transition::{DoubtChange, Transition};
+use crate::inbox::{Next, Settled, Settlement};
 use crate::model::{Account, Attempt, DeliveryId, DeliveryState, EventId, Timestamp};
-
-/// How many tries of a delivery are kept.
-const TRIES: u32 = 50;
-
-/// How much of an answer is kept.
-const MAX_RESULT: usize = 256 << 10;
-
-/// The largest task object that is kept; a larger one is not kept at all, as half of it would be no JSON.
-const MAX_TASK: usize = 1 << 20;
-
-/// How much of a shorter text is kept.
-const MAX_TEXT: usize = 4 << 10;
 
 /// Ends a lease, if it still is one: the attempt, the delivery's state, the lane.
 pub(super) fn settle(
     tx: &mut Transaction<'_>,
+    codec: &Codec,
     settlement: &Settlement,
 ) -> rusqlite::Result<Settled> {
     let Settlement {
@@ -32,6 +26,7 @@ pub(super) fn settle(
         fence,
         attempt,
         next,
+        owes,
     } = settlement;
     let Some(HeldLease {
         lane: number,
@@ -43,42 +38,14 @@ pub(super) fn settle(
     else {
         return Ok(Settled::Stale);
     };
-    let (state, later) = match next {
-        Next::Delivered(answer) => (
-            finish(tx, *key, DeliveryState::Delivered, Some(answer))?,
-            None,
-        ),
-        Next::Dead(answer) => (
-            finish(tx, *key, DeliveryState::Dead, answer.as_ref())?,
-            None,
-        ),
-        Next::Unknown => {
-            hold(tx, *key)?;
-            (DeliveryState::Unknown, None)
-        }
-        Next::Retry { at, doubt, counted } => {
-            put_back(
-                tx,
-                *key,
-                if *counted {
-                    Back::Nothing
-                } else {
-                    Back::Strike
-                },
-                *doubt,
-            )?;
-            (DeliveryState::Pending, Some(*at))
-        }
-        Next::Released { doubt } => {
-            put_back(tx, *key, Back::Try, *doubt)?;
-            (DeliveryState::Pending, None)
-        }
-    };
+    let change = Transition::of(next, attempt.ended_at);
+    write(tx, *key, &change)?;
     insert_attempt(tx, *key, attempt, matches!(next, Next::Released { .. }))?;
-    free_lane(tx, number, Some(later.unwrap_or(attempt.ended_at)))?;
+    owe_answers(tx, codec, id, (event, &source), owes, attempt.ended_at)?;
+    free_lane(tx, number, change.ready_at)?;
     tx.count(&source, DeliveryState::Leased, -1);
-    tx.count(&source, state, 1);
-    if state.is_final() {
+    tx.count(&source, change.state, 1);
+    if change.state.is_final() {
         tx.ended(id);
         for merged in merged(tx, *key)? {
             tx.ended(merged);
@@ -90,7 +57,7 @@ pub(super) fn settle(
     Ok(Settled::Done)
 }
 
-/// What a stranger sent whose key the upstream refused is nothing to keep: the event goes with all that hangs on it, and
+/// Removes an event of a stranger whose key the upstream refused: it goes with all that hangs on it, and
 /// its files are nobody's from here on.
 fn forget(tx: &mut Transaction<'_>, event: i64) -> rusqlite::Result<()> {
     tx.conn
@@ -128,74 +95,15 @@ pub(super) fn give_back(
     else {
         return Ok(());
     };
-    put_back(tx, key, Back::Try, doubt)?;
-    free_lane(tx, number, None)?;
+    let change = Transition::untaken(doubt);
+    write(tx, key, &change)?;
+    free_lane(tx, number, change.ready_at)?;
     tx.count(&source, DeliveryState::Leased, -1);
-    tx.count(&source, DeliveryState::Pending, 1);
+    tx.count(&source, change.state, 1);
     Ok(())
 }
 
-/// Calls a pending delivery off. When it was its lane's head, what waited behind it waits no longer.
-pub(super) fn cancel(
-    tx: &mut Transaction<'_>,
-    id: DeliveryId,
-    now: Timestamp,
-) -> rusqlite::Result<bool> {
-    let found = tx
-        .conn
-        .prepare_cached(
-            "SELECT d.key, d.lane, d.state, e.source FROM event AS e JOIN delivery AS d ON d.event = e.seq
-             WHERE e.id = ?1 AND d.number = ?2",
-        )?
-        .query_row((id.event.as_bytes(), id.number), |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?, row.get::<_, String>(3)?))
-        })
-        .optional()?;
-    let Some((key, lane, state, source)) = found else {
-        return Ok(false);
-    };
-    if state == DeliveryState::Unmappable.as_str() {
-        // It stands in no lane, and nobody waits for it.
-        tx.conn
-            .prepare_cached("UPDATE delivery SET state = 'cancelled' WHERE key = ?1")?
-            .execute([key])?;
-        tx.count(&source, DeliveryState::Unmappable, -1);
-        tx.count(&source, DeliveryState::Cancelled, 1);
-        return Ok(true);
-    }
-    if state != DeliveryState::Pending.as_str() {
-        return Ok(false);
-    }
-    let head = next_pending(tx, lane)?.is_some_and(|(head, _)| head == key);
-    tx.conn
-        .prepare_cached("UPDATE delivery SET state = 'cancelled' WHERE key = ?1")?
-        .execute([key])?;
-    erase_call(tx, key)?;
-    if head {
-        // Under lease the lane's own settlement sees to it.
-        if let Some((_, route)) = next_pending(tx, lane)? {
-            tx.conn
-                .prepare_cached(
-                    "UPDATE lane SET ready_at = min(ready_at, ?2), route = ?3 WHERE id = ?1 AND delivery IS NULL",
-                )?
-                .execute((lane, now.millis(), route))?;
-        } else {
-            tx.conn
-                .prepare_cached("DELETE FROM lane WHERE id = ?1 AND delivery IS NULL")?
-                .execute([lane])?;
-        }
-    }
-    tx.count(&source, DeliveryState::Pending, -1);
-    tx.count(&source, DeliveryState::Cancelled, 1);
-    tx.news();
-    tx.ended(id);
-    for merged in merged(tx, key)? {
-        tx.ended(merged);
-    }
-    Ok(true)
-}
-
-/// What a lease that holds is of.
+/// The delivery under a lease that holds.
 struct HeldLease {
     /// The lane's number.
     lane: i64,
@@ -206,7 +114,7 @@ struct HeldLease {
     account: String,
 }
 
-/// What is leased, if this lease of it still holds.
+/// Finds the delivery under a lease, if the lease still holds.
 fn leased(
     tx: &Transaction<'_>,
     lane: Uuid,
@@ -227,12 +135,34 @@ fn leased(
         .optional()
 }
 
-fn finish(
-    tx: &Transaction<'_>,
-    key: i64,
-    state: DeliveryState,
-    answer: Option<&Answer>,
-) -> rusqlite::Result<DeliveryState> {
+/// Writes the change of a delivery's row.
+fn write(tx: &Transaction<'_>, key: i64, change: &Transition<'_>) -> rusqlite::Result<()> {
+    if change.ends() {
+        return finish(tx, key, change);
+    }
+    let (doubt_stays, doubt) = match change.doubt {
+        DoubtChange::Stays => (true, None),
+        DoubtChange::Is(doubt) => (false, doubt.map(Timestamp::millis)),
+    };
+    tx.conn
+        .prepare_cached(
+            "UPDATE delivery SET state = ?2, attempts = max(attempts - ?3, 0), strikes = max(strikes - ?4, 0),
+                    doubt = CASE WHEN ?5 THEN doubt ELSE ?6 END WHERE key = ?1",
+        )?
+        .execute((
+            key,
+            change.state.as_str(),
+            change.attempts,
+            change.strikes,
+            doubt_stays,
+            doubt,
+        ))?;
+    Ok(())
+}
+
+/// Writes the end of a delivery, with the upstream's last word.
+fn finish(tx: &Transaction<'_>, key: i64, change: &Transition<'_>) -> rusqlite::Result<()> {
+    let answer = change.answer;
     tx.conn
         .prepare_cached(
             "UPDATE delivery SET state = ?2, doubt = NULL, answer_status = ?3, answer_finished_at = ?4,
@@ -240,10 +170,14 @@ fn finish(
         )?
         .execute((
             key,
-            state.as_str(),
+            change.state.as_str(),
             answer.map(|answer| cut(&answer.status, MAX_TEXT)),
-            answer.and_then(|answer| answer.finished_at.as_deref()).map(|text| cut(text, MAX_TEXT)),
-            answer.and_then(|answer| answer.result.as_deref()).map(|text| cut(text, MAX_RESULT)),
+            answer
+                .and_then(|answer| answer.finished_at.as_deref())
+                .map(|text| cut(text, MAX_TEXT)),
+            answer
+                .and_then(|answer| answer.result.as_deref())
+                .map(|text| cut(text, MAX_RESULT)),
         ))?;
     if let Some(task) = answer
         .and_then(|answer| answer.task.as_ref())
@@ -253,90 +187,15 @@ fn finish(
             .prepare_cached("INSERT OR REPLACE INTO task (delivery, task) VALUES (?1, ?2)")?
             .execute((key, task.as_ref()))?;
     }
-    erase_call(tx, key)?;
-    Ok(state)
+    erase_call(tx, key)
 }
 
-/// Nobody needs a caller's own call, with its keys, any longer than its delivery lasts.
+/// Erases a caller's own call: with its keys, it is not needed any longer than its delivery lasts.
 pub(super) fn erase_call(tx: &Transaction<'_>, key: i64) -> rusqlite::Result<()> {
     tx.conn
         .prepare_cached("DELETE FROM sealed WHERE delivery = ?1")?
         .execute([key])?;
     Ok(())
-}
-
-fn hold(tx: &Transaction<'_>, key: i64) -> rusqlite::Result<()> {
-    tx.conn
-        .prepare_cached("UPDATE delivery SET state = 'unknown' WHERE key = ?1")?
-        .execute([key])?;
-    Ok(())
-}
-
-/// What a delivery that goes back to its lane gets back.
-#[derive(Clone, Copy)]
-enum Back {
-    Nothing,
-    /// The try does not count against it.
-    Strike,
-    /// There was no try.
-    Try,
-}
-
-/// Pending again, for a later try or as if this one had not been.
-fn put_back(
-    tx: &Transaction<'_>,
-    key: i64,
-    back: Back,
-    doubt: Option<Timestamp>,
-) -> rusqlite::Result<()> {
-    let (attempts, strikes) = match back {
-        Back::Nothing => (0, 0),
-        Back::Strike => (0, 1),
-        Back::Try => (1, 1),
-    };
-    tx.conn
-        .prepare_cached(
-            "UPDATE delivery SET state = 'pending', attempts = max(attempts - ?2, 0),
-                    strikes = max(strikes - ?3, 0), doubt = ?4 WHERE key = ?1",
-        )?
-        .execute((key, attempts, strikes, doubt.map(Timestamp::millis)))?;
-    Ok(())
-}
-
-/// Lets the lane's next delivery come, from the time that is said on or from when it was due before; without
-/// one the lane goes.
-fn free_lane(
-    tx: &mut Transaction<'_>,
-    lane: i64,
-    ready_at: Option<Timestamp>,
-) -> rusqlite::Result<()> {
-    if let Some((_, route)) = next_pending(tx, lane)? {
-        tx.conn
-            .prepare_cached(
-                "UPDATE lane SET delivery = NULL, ready_at = coalesce(?2, ready_at), route = ?3 WHERE id = ?1",
-            )?
-            .execute((lane, ready_at.map(Timestamp::millis), route))?;
-    } else {
-        tx.conn
-            .prepare_cached("DELETE FROM lane WHERE id = ?1")?
-            .execute([lane])?;
-    }
-    tx.news();
-    Ok(())
-}
-
-/// A lane's first pending delivery, and its route.
-pub(super) fn next_pending(
-    tx: &Transaction<'_>,
-    lane: i64,
-) -> rusqlite::Result<Option<(i64, i64)>> {
-    tx.conn
-        .prepare_cached(
-            "SELECT key, route FROM delivery INDEXED BY delivery_lane WHERE lane = ?1 AND state = 'pending'
-             ORDER BY key LIMIT 1",
-        )?
-        .query_row([lane], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()
 }
 
 /// Keeps a try, and lets the oldest go when there are too many. Tries that are not counted could be endless too.
@@ -360,13 +219,13 @@ pub(super) fn insert_attempt(
             attempt.status,
             cut(&attempt.detail, MAX_TEXT),
         ))?;
-    if uncounted || attempt.number > TRIES {
+    if uncounted || attempt.number > KEPT_ATTEMPTS {
         tx.conn
             .prepare_cached(
                 "DELETE FROM attempt WHERE delivery = ?1 AND id <=
                     (SELECT id FROM attempt WHERE delivery = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
             )?
-            .execute((key, TRIES))?;
+            .execute((key, KEPT_ATTEMPTS))?;
     }
     Ok(())
 }

@@ -1,9 +1,11 @@
 //! Budgets of runs: counted by day, all of a run's or none.
 
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::writer::Transaction;
-use crate::inbox::{Spend, budget};
+use super::SqliteInbox;
+use super::transaction::Transaction;
+use crate::inbox::{CountRuns, InboxError, Spend, budget};
 
 /// Counts one more run. Some: that budget is spent, and nothing was counted.
 pub(super) fn spend(
@@ -44,7 +46,7 @@ pub(super) fn give_back(
     Ok(())
 }
 
-/// What was spent on a day.
+/// Reads the runs of a day by budget.
 pub(super) fn spent(conn: &Connection, day: i64) -> rusqlite::Result<Vec<(String, u64)>> {
     conn.prepare_cached(
         "SELECT budget, runs FROM spent WHERE day = ?1 ORDER BY runs DESC, budget LIMIT 1000",
@@ -64,4 +66,23 @@ pub(super) fn forget(tx: &Transaction<'_>, today: i64) -> rusqlite::Result<()> {
         .prepare_cached("DELETE FROM spent WHERE day < ?1")?
         .execute([today - budget::DAYS])
         .map(|_| ())
+}
+
+#[async_trait]
+impl CountRuns for SqliteInbox {
+    async fn spend(&self, day: i64, budgets: Vec<Spend>) -> Result<Option<String>, InboxError> {
+        self.write("count a run", move |tx| spend(tx, day, &budgets))
+            .await
+    }
+
+    async fn give_back(&self, day: i64, budgets: Vec<String>) -> Result<(), InboxError> {
+        self.write("take a run back", move |tx| give_back(tx, day, &budgets))
+            .await
+    }
+
+    async fn spent(&self, day: i64) -> Result<Vec<(String, u64)>, InboxError> {
+        self.readers
+            .ask("read budgets", move |conn| spent(conn, day))
+            .await
+    }
 }

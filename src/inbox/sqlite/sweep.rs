@@ -9,25 +9,21 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::proof;
-use super::search;
-use super::writer::Transaction;
+use super::transaction::Transaction;
+use super::{proof, search};
 use crate::inbox::{Keep, KeepTimes};
 use crate::model::Timestamp;
 
-/// How many events go in one turn of the writer; more would hold up the requests behind it.
-pub(super) const CHUNK: usize = 200;
-
-/// How many events are looked at before the next look begins.
+/// Events that are looked at before the next look begins.
 const WINDOW: usize = 20_000;
 
 /// After how long everything is looked at again.
 const ANEW: Duration = Duration::from_secs(24 * 3600);
 
-/// How many events that were still owed are remembered.
+/// Events that that were still owed are remembered.
 const REMEMBERED: usize = 10_000;
 
-/// What an event's deliveries are, as bits. One that was merged is owed as long as the one it went with may go out
+/// States of an event's deliveries, as bits. One that was merged is owed as long as the one it went with may go out
 /// again, which takes it along.
 const OWED: i64 = 1;
 const DEAD: i64 = 2;
@@ -37,23 +33,23 @@ const DELIVERED: i64 = 8;
 /// Receipt and number of an event: where a look has come to.
 type SweepCursor = (i64, i64);
 
-/// How far the looks have come, by the time that events are kept.
+/// Distance that the looks have come, by the time that events are kept.
 #[derive(Debug, Default)]
 pub(super) struct Walks {
     keep: Option<Keep>,
     begun: Timestamp,
     places: BTreeMap<Duration, SweepCursor>,
     owed: BTreeSet<i64>,
-    /// When those that were owed were last looked at.
+    /// The time when those that were owed were last looked at.
     again: Option<Timestamp>,
 }
 
-/// What one round of looks begins with.
+/// The beginning of one round of looks.
 #[derive(Debug)]
 pub(super) struct Round {
     /// The times that are looked for, and where each look begins.
     pub(super) walks: Vec<(Duration, SweepCursor)>,
-    /// What was owed when it was passed, where it is time to look at it again.
+    /// The events that were owed when they were passed, where it is time to look at them again.
     pub(super) owed: Vec<i64>,
 }
 
@@ -103,7 +99,7 @@ impl Walks {
     }
 }
 
-/// What a look found.
+/// The events that a look found.
 #[derive(Debug, Default)]
 pub(super) struct OldEvents {
     /// The events that can go.
@@ -112,9 +108,9 @@ pub(super) struct OldEvents {
     pub(super) owed: Vec<i64>,
     /// Those that are kept longer.
     pub(super) kept: Vec<i64>,
-    /// How far it came.
+    /// The place it has come to.
     pub(super) place: SweepCursor,
-    /// Whether everything that is old enough was seen.
+    /// True if everything that is old enough was seen.
     pub(super) whole: bool,
 }
 
@@ -200,7 +196,7 @@ pub(super) fn look_again(
     })
 }
 
-/// How long an event is kept: as long as any of its deliveries says. None: it is still owed.
+/// Time that an event is kept: as long as any of its deliveries says. None: it is still owed.
 fn kept(keep: &Keep, row: &Row<'_>) -> rusqlite::Result<Option<Duration>> {
     let times: &KeepTimes = keep
         .sources

@@ -1,18 +1,16 @@
-//! What pending deliveries wait for, and how sources fare. Every statement goes by an index and is bounded.
+//! Waiting deliveries, and the state of sources. Every statement goes by an index and is bounded.
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::query::{account, class, destination, tries};
+use super::browse::tries;
+use super::row::{account, class, destination};
+use crate::inbox::bounds::{DESTINATIONS, WAITING_EVENTS};
 use crate::inbox::waiting::{self, LOOKED_AT};
 use crate::inbox::{SourceFare, WaitingDelivery};
 use crate::model::{DeliveryId, DeliveryState, Destination, EventId, Route, Timestamp};
 
-/// How many events are looked at, and how many deliveries of each.
-const EVENTS: usize = 200;
+/// Events that are looked at, and how many deliveries of each.
 const DELIVERIES: i64 = 100;
-
-/// How many names are listed.
-const NAMES: usize = 10_000;
 
 /// The events whose ids lie between two.
 pub(super) fn between(
@@ -28,10 +26,10 @@ pub(super) fn between(
         .collect()
 }
 
-/// What the pending deliveries of these events wait for.
+/// Finds what the pending deliveries of these events wait for.
 pub(super) fn of(conn: &Connection, events: &[EventId]) -> rusqlite::Result<Vec<WaitingDelivery>> {
     let mut list = Vec::new();
-    for id in events.iter().take(EVENTS) {
+    for id in events.iter().take(WAITING_EVENTS) {
         let mut statement = conn.prepare_cached(
             "SELECT d.key, d.number, l.ready_at, l.delivery,
                     (SELECT f.key FROM delivery AS f INDEXED BY delivery_lane
@@ -80,7 +78,7 @@ fn name(conn: &Connection, key: i64) -> rusqlite::Result<Option<DeliveryId>> {
         .optional()
 }
 
-/// How each source fares.
+/// Reads how each source fares.
 pub(super) fn source_fares(conn: &Connection) -> rusqlite::Result<Vec<SourceFare>> {
     // From one source to the next by the index, however many events each has.
     let last = pairs(
@@ -93,7 +91,7 @@ pub(super) fn source_fares(conn: &Connection) -> rusqlite::Result<Vec<SourceFare
          SELECT s.source, (SELECT e.received_at FROM event AS e INDEXED BY event_source
                            WHERE e.source = s.source ORDER BY e.seq DESC LIMIT 1)
          FROM s WHERE s.source IS NOT NULL LIMIT ?1",
-        NAMES,
+        DESTINATIONS,
     )?;
     let oldest = pairs(
         conn,
@@ -130,7 +128,7 @@ pub(super) fn source_fares(conn: &Connection) -> rusqlite::Result<Vec<SourceFare
 /// The destinations that anything was ever owed to.
 pub(super) fn destinations(conn: &Connection) -> rusqlite::Result<Vec<Destination>> {
     conn.prepare_cached("SELECT DISTINCT destination FROM route ORDER BY destination LIMIT ?1")?
-        .query_map([bound(NAMES)], |row| destination(row, 0))?
+        .query_map([bound(DESTINATIONS)], |row| destination(row, 0))?
         .collect()
 }
 

@@ -1,9 +1,9 @@
 //! Proofs of the last events, which are not in the index of proofs yet.
 //!
 //! A proof's mark is random, so the index would change a page of its own for each event, and every page that changes is
-//! written with the commit. The marks stand with their event in any case. They are put into the index later: sorted, and
-//! one stretch of it after the other, so that many marks share a page. Until then they are looked up here; after a restart
-//! they are read from the events.
+//! written with the commit. The marks stand with their event in any case. They are put into the index later: sorted,
+//! and one stretch of it after the other, so that many marks share a page. Until then they are looked up here; after
+//! a restart they are read from the events.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::mem;
@@ -11,13 +11,13 @@ use std::mem;
 use rusqlite::Connection;
 
 use super::proof;
-use super::writer::Transaction;
+use super::transaction::Transaction;
 use crate::model::{ProofMark, Timestamp};
 
-/// How many marks are gathered before they go into the index.
+/// Marks that are gathered before they go into the index.
 const GATHERED: usize = if cfg!(test) { 100 } else { 16_384 };
 
-/// How many marks a turn puts into the index at least, while some are on their way there.
+/// Marks a turn puts into the index at least, while some that are on their way there.
 const STEP: usize = 32;
 
 /// The use of a proof by an event.
@@ -25,9 +25,9 @@ const STEP: usize = 32;
 pub(super) struct ProofUse {
     /// The event's number.
     pub(super) event: i64,
-    /// When the proof may be used again; none while the event is kept.
+    /// The time when the proof may be used again; none while the event is kept.
     pub(super) until: Option<Timestamp>,
-    /// When the event came.
+    /// The time when the event came.
     pub(super) at: Timestamp,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Young {
     last: i64,
 }
 
-/// What a turn changes of it, if the turn is committed.
+/// Changes of a transaction to it, which hold if it is committed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Staged {
     used: HashMap<ProofMark, ProofUse>,
@@ -168,7 +168,7 @@ mod tests {
     use sha2::{Digest as _, Sha256};
 
     use crate::inbox::sqlite::{SqliteInbox, SqliteOptions, tests::event};
-    use crate::inbox::{Inbox as _, Keep, KeepTimes};
+    use crate::inbox::{Accept as _, Keep, KeepTimes, Upkeep as _};
     use crate::model::{Accepted, EventId, NewEvent, ProofMark, Timestamp, UsedProof};
 
     /// A mark as random as a digest, and the same in each run.

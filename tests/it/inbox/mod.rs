@@ -9,6 +9,7 @@ mod lease;
 mod list;
 mod operator;
 mod overlap;
+mod owed;
 mod proof;
 mod sweep;
 mod together;
@@ -16,21 +17,23 @@ mod waiting;
 mod walk;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sluicegate::config::Secret;
-use sluicegate::inbox::encrypted::Encrypted;
+use sluicegate::inbox::codec::Codec;
 use sluicegate::inbox::postgres::{PostgresInbox, PostgresOptions};
 use sluicegate::inbox::seal::Sealer;
-use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
+use sluicegate::inbox::sqlite::{InboxFile, SqliteInbox, SqliteOptions};
 use sluicegate::inbox::{
     Answer, ClaimBatch, Claimed, EventFilter, Inbox, InboxError, Keep, KeepTimes, Next, Replayed,
     Settled, Settlement, Terms,
 };
 use sluicegate::model::{
     Accepted, Account, Attempt, Class, DeliveryId, DeliveryState, Destination, EventId, Name,
-    NewDelivery, NewEvent, Origin, Overlap, OverlapMode, Param, Params, Route, Strength, Timestamp,
+    NewDelivery, NewEvent, Origin, Overlap, OverlapMode, Param, Params, Roles, Route, Strength,
+    Timestamp,
 };
 
 use crate::cluster::{self, within};
@@ -60,28 +63,43 @@ trait Engine: Send + Sync {
     async fn age(&self);
 }
 
+impl From<Options> for SqliteOptions {
+    fn from(options: Options) -> Self {
+        Self {
+            batch: options.batch,
+            queue: options.queue,
+            search: options.search,
+            max_bytes: options.ceiling,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Options> for PostgresOptions {
+    fn from(options: Options) -> Self {
+        Self {
+            batch: options.batch,
+            queue: options.queue,
+            search: options.search,
+            max_disk: options.ceiling,
+            ..cluster::options(Duration::from_secs(3))
+        }
+    }
+}
+
 struct Sqlite(tempfile::TempDir);
+
+impl Sqlite {
+    fn path(&self) -> PathBuf {
+        self.0.path().join("deep/inbox.db")
+    }
+}
 
 #[async_trait::async_trait]
 impl Engine for Sqlite {
-    async fn open(
-        &self,
-        Options {
-            batch,
-            queue,
-            search,
-            ceiling,
-        }: Options,
-    ) -> Result<Arc<dyn Inbox>, InboxError> {
-        let options = SqliteOptions {
-            batch,
-            queue,
-            search,
-            max_bytes: ceiling,
-            ..SqliteOptions::default()
-        };
+    async fn open(&self, options: Options) -> Result<Arc<dyn Inbox>, InboxError> {
         Ok(Arc::new(
-            SqliteInbox::open(&self.0.path().join("deep/inbox.db"), options).await?,
+            SqliteInbox::open(&self.path(), options.into()).await?,
         ))
     }
 
@@ -92,24 +110,10 @@ struct Postgres(Secret);
 
 #[async_trait::async_trait]
 impl Engine for Postgres {
-    async fn open(
-        &self,
-        Options {
-            batch,
-            queue,
-            search,
-            ceiling,
-        }: Options,
-    ) -> Result<Arc<dyn Inbox>, InboxError> {
-        let usual = cluster::options(Duration::from_secs(3));
-        let options = PostgresOptions {
-            batch,
-            queue,
-            search,
-            max_disk: ceiling,
-            ..usual
-        };
-        Ok(Arc::new(PostgresInbox::open(&self.0, options).await?))
+    async fn open(&self, options: Options) -> Result<Arc<dyn Inbox>, InboxError> {
+        Ok(Arc::new(
+            PostgresInbox::open(&self.0, options.into()).await?,
+        ))
     }
 
     async fn age(&self) {
@@ -127,14 +131,32 @@ struct Closed(Sqlite);
 #[async_trait::async_trait]
 impl Engine for Closed {
     async fn open(&self, options: Options) -> Result<Arc<dyn Inbox>, InboxError> {
-        let key = Secret::new("a test's key", "0123456789abcdef0123456789abcdef");
-        let sealer = Arc::new(Sealer::new(&key).unwrap());
-        Ok(Arc::new(
-            Encrypted::open(self.0.open(options).await?, sealer, true).await?,
-        ))
+        let file = InboxFile::lock(&self.0.path()).await?;
+        let inbox = SqliteInbox::open_file(file, options.into(), codec()).await?;
+        Ok(Arc::new(inbox))
     }
 
     async fn age(&self) {}
+}
+
+/// A database whose events are closed to whoever has no key.
+struct ClosedPostgres(Postgres);
+
+#[async_trait::async_trait]
+impl Engine for ClosedPostgres {
+    async fn open(&self, options: Options) -> Result<Arc<dyn Inbox>, InboxError> {
+        let inbox = PostgresInbox::open_as(&self.0.0, options.into(), Roles::ALL, codec()).await?;
+        Ok(Arc::new(inbox))
+    }
+
+    async fn age(&self) {
+        self.0.age().await;
+    }
+}
+
+fn codec() -> Codec {
+    let key = Secret::new("a test's key", "0123456789abcdef0123456789abcdef");
+    Codec::new(Arc::new(Sealer::new(&key).unwrap()), true)
 }
 
 struct World {
@@ -149,6 +171,11 @@ impl World {
 
     async fn encrypted() -> Self {
         Self::new(Box::new(Closed(Sqlite(tempfile::tempdir().unwrap())))).await
+    }
+
+    async fn encrypted_postgres() -> Self {
+        let database = Postgres(cluster::shared().migrated().await);
+        Self::new(Box::new(ClosedPostgres(database))).await
     }
 
     async fn postgres() -> Self {
@@ -400,6 +427,7 @@ fn settlement(claimed: &Claimed, now: i64, next: Next) -> Settlement {
             detail: "try again".into(),
         },
         next,
+        owes: vec![],
     }
 }
 
@@ -520,6 +548,13 @@ contract! {
         a_run_is_counted_against_all_its_budgets_or_none,
         what_cannot_be_mapped_waits_for_an_operator_and_is_written_anew,
     ]
+    owed: [
+        a_settlement_owes_deliveries_that_say_what_they_answer,
+        what_is_owed_is_owed_once_however_often_it_is_settled,
+        what_is_owed_outlives_a_crash_and_is_tried_paused_and_called_off_like_any,
+        what_is_owed_is_neither_put_together_nor_dropped,
+        a_replay_comes_behind_what_is_owed_and_owes_anew,
+    ]
     attachment: [
         files_stay_with_their_event_and_then_for_their_time,
         files_of_what_goes_together_go_together,
@@ -582,9 +617,23 @@ contract! {
         the_turn_before_is_found_with_its_answer
     ]
     lease: [what_was_accepted_outlives_a_crash_and_leases_come_back_with_doubt]
+    owed: [
+        a_settlement_owes_deliveries_that_say_what_they_answer,
+        what_is_owed_outlives_a_crash_and_is_tried_paused_and_called_off_like_any
+    ]
     operator: [
         a_replay_is_a_new_delivery_behind_what_waits,
         what_cannot_be_mapped_waits_for_an_operator_and_is_written_anew
     ]
     walk: [random_walks_agree_with_a_plain_model]
+}
+
+// The same on the other engine, for what each of them closes and opens by itself.
+contract! {
+    in encrypted_postgres:
+    keep: [an_event_reads_back_as_it_was_given]
+    overlap: [what_waited_goes_together_and_a_retry_brings_the_same_again]
+    end: [tries_are_bounded_and_answers_are_kept, the_turn_before_is_found_with_its_answer]
+    owed: [a_settlement_owes_deliveries_that_say_what_they_answer]
+    operator: [what_cannot_be_mapped_waits_for_an_operator_and_is_written_anew]
 }

@@ -1,24 +1,21 @@
-//! What can be asked of the inbox. Every question goes by an index and looks at a bounded number of rows.
+//! Questions about what is kept. Every question goes by an index and looks at a bounded number of rows.
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, Row, types::Type};
+use rusqlite::{Connection, OptionalExtension};
 
-use super::attachment;
-
-use super::list::{DELIVERIES, summary};
-
+use super::list::summary;
+use super::row::{account, answer, class, destination, json, state, time};
+use super::{SqliteInbox, files, list, waiting};
+use crate::inbox::bounds::SHOWN_DELIVERIES;
 use crate::inbox::{
-    Answer, Claimed, Count, DeliveryDetail, EventDetail, SealedCall, Turn as Before,
+    Browse, Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, InboxError,
+    Page, SealedCall, SourceFare, Turn, WaitingDelivery,
 };
-use crate::model::{
-    Account, Attempt, Class, DeliveryId, DeliveryState, Destination, EventId, Route, Timestamp,
-};
+use crate::model::{Attempt, DeliveryId, DeliveryState, Destination, EventId, Timestamp};
 
 /// The last delivery before this one that reached the upstream under the same id.
-pub(super) fn earlier_turn(
-    conn: &Connection,
-    claimed: &Claimed,
-) -> rusqlite::Result<Option<Before>> {
+pub(super) fn earlier_turn(conn: &Connection, claimed: &Claimed) -> rusqlite::Result<Option<Turn>> {
     conn.prepare_cached(
         "SELECT b.params, b.headers, b.body, d.answer_status, d.answer_finished_at, d.answer_result, e.id, d.number
          FROM delivery AS d INDEXED BY delivery_turn JOIN body AS b ON b.seq = d.event JOIN event AS e ON e.seq = d.event
@@ -27,7 +24,7 @@ pub(super) fn earlier_turn(
          ORDER BY d.key DESC LIMIT 1",
     )?
     .query_row((&claimed.upstream_id, claimed.key, claimed.destination.to_string()), |row| {
-        Ok(Before {
+        Ok(Turn {
             id: DeliveryId { event: EventId::from_bytes(row.get(6)?), number: row.get(7)? },
             params: json(row, 0)?,
             headers: json(row, 1)?,
@@ -66,7 +63,7 @@ pub(super) fn event(conn: &Connection, id: EventId) -> rusqlite::Result<Option<E
     let Some((seq, mut detail)) = found else {
         return Ok(None);
     };
-    detail.attachments = attachment::of_event(conn, seq)?;
+    detail.attachments = files::of_event(conn, seq)?;
     detail.deliveries = deliveries(conn, seq, id, None)?;
     detail.summary.states = detail
         .deliveries
@@ -137,14 +134,16 @@ fn deliveries(
         "SELECT d.key, d.number, d.destination, d.state, d.upstream_id, d.attempts, d.doubt,
                 d.answer_status, d.answer_finished_at, d.answer_result,
                 (SELECT ready_at FROM lane AS l WHERE l.id = d.lane AND l.delivery IS NULL),
-                d.sealed, EXISTS (SELECT 1 FROM sealed AS s WHERE s.delivery = d.key), t.task, r.account, r.class
+                d.sealed, EXISTS (SELECT 1 FROM sealed AS s WHERE s.delivery = d.key), t.task, r.account, r.class,
+                d.answers
          FROM delivery AS d INDEXED BY delivery_event LEFT JOIN route AS r ON r.id = d.route LEFT JOIN task AS t ON t.delivery =
                 (SELECT key FROM delivery AS n INDEXED BY delivery_event
-                 WHERE n.event = ?1 AND n.number = coalesce(?3, n.number) ORDER BY n.number DESC LIMIT 1)
+                 WHERE n.event = ?1 AND n.number = coalesce(?3, n.number) AND (?3 IS NOT NULL OR n.answers IS NULL)
+                 ORDER BY n.number DESC LIMIT 1)
                 AND t.delivery = d.key
          WHERE d.event = ?1 AND d.number = coalesce(?3, d.number) ORDER BY d.number LIMIT ?2",
     )?;
-    let mut rows = statement.query((seq, DELIVERIES, number))?;
+    let mut rows = statement.query((seq, SHOWN_DELIVERIES, number))?;
     let mut list = Vec::new();
     while let Some(row) = rows.next()? {
         let state = state(row, 3)?;
@@ -162,6 +161,9 @@ fn deliveries(
             due: time(row, 10)?.filter(|_| state == DeliveryState::Pending),
             doubt: time(row, 6)?,
             answer: answer(row, 7, Some(13))?,
+            answers: row
+                .get::<_, Option<u32>>(16)?
+                .map(|number| DeliveryId { event, number }),
             sealed: match (row.get(11)?, row.get(12)?) {
                 (false, _) => SealedCall::None,
                 (true, true) => SealedCall::Kept,
@@ -225,95 +227,79 @@ pub(super) fn counts(conn: &Connection) -> rusqlite::Result<Vec<Count>> {
     Ok(list)
 }
 
-fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
-    Ok(row
-        .get::<_, Option<i64>>(column)?
-        .map(Timestamp::from_millis))
-}
-
-/// An answer from three columns: status, end, result; the task object, where it was asked for, from one of its own.
-fn answer(row: &Row<'_>, column: usize, task: Option<usize>) -> rusqlite::Result<Option<Answer>> {
-    let Some(status) = row.get(column)? else {
-        return Ok(None);
-    };
-    let task = match task {
-        Some(task) => row.get::<_, Option<Vec<u8>>>(task)?.map(Bytes::from),
-        None => None,
-    };
-    Ok(Some(Answer {
-        status,
-        finished_at: row.get(column + 1)?,
-        result: row.get(column + 2)?,
-        task,
-    }))
-}
-
-pub(super) fn state(row: &Row<'_>, column: usize) -> rusqlite::Result<DeliveryState> {
-    let word: String = row.get(column)?;
-    DeliveryState::parse(&word).ok_or_else(|| strange(column, format!("{word:?} is no state")))
-}
-
-pub(super) fn destination(row: &Row<'_>, column: usize) -> rusqlite::Result<Destination> {
-    row.get::<_, String>(column)?
-        .parse()
-        .map_err(|error| strange(column, format!("{error}")))
-}
-
-/// A route from four columns: source, destination, account, class. None: there is no such route.
-pub(super) fn route(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Route>> {
-    let (Some(source), Some(destination)) = (
-        row.get::<_, Option<String>>(column)?,
-        row.get::<_, Option<String>>(column + 1)?,
-    ) else {
-        return Ok(None);
-    };
-    let Ok(destination) = destination.parse() else {
-        return Ok(None);
-    };
-    Ok(Some(Route {
-        source,
-        destination,
-        account: account(row, column + 2)?,
-        class: class(row, column + 3)?,
-    }))
-}
-
-/// An account. What ended before there were routes is the operator's.
-pub(super) fn account(row: &Row<'_>, column: usize) -> rusqlite::Result<Account> {
-    match row
-        .get_ref(column)?
-        .as_str_or_null()
-        .map_err(|error| strange(column, error.to_string()))?
-    {
-        None | Some("operator") => Ok(Account::Operator),
-        Some(word) => word
-            .parse()
-            .map_err(|error| strange(column, format!("{error}"))),
+#[async_trait]
+impl Browse for SqliteInbox {
+    async fn events(&self, filter: &EventFilter) -> Result<Page<EventSummary>, InboxError> {
+        let (filter, indexed) = (filter.clone(), self.search.is_some());
+        self.readers
+            .ask("list events", move |conn| {
+                list::events(conn, &filter, indexed)
+            })
+            .await
     }
-}
 
-/// A class. What ended before there were routes is of the usual one.
-pub(super) fn class(row: &Row<'_>, column: usize) -> rusqlite::Result<Class> {
-    match row
-        .get_ref(column)?
-        .as_str_or_null()
-        .map_err(|error| strange(column, error.to_string()))?
-    {
-        None => Ok(Class::Normal),
-        Some(word) => {
-            Class::parse(word).ok_or_else(|| strange(column, format!("{word:?} is no class")))
+    async fn count(&self, filter: &EventFilter, most: u64) -> Result<u64, InboxError> {
+        let (mut filter, indexed) = (filter.clone(), self.search.is_some());
+        let mut count = 0;
+        // A window at a time, so that others get a reader in between and the log is not held.
+        while count < most {
+            let (asked, left) = (filter.clone(), most - count);
+            let counting = move |conn: &Connection| list::count(conn, &asked, indexed, left);
+            let (more, next) = self.readers.ask("count events", counting).await?;
+            count += more;
+            filter.cursor = next;
+            if next.is_none() {
+                break;
+            }
         }
+        Ok(count)
     }
-}
 
-pub(super) fn json<T: serde::de::DeserializeOwned>(
-    row: &Row<'_>,
-    column: usize,
-) -> rusqlite::Result<T> {
-    serde_json::from_str(&row.get::<_, String>(column)?)
-        .map_err(|error| strange(column, error.to_string()))
-}
+    async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError> {
+        let mut found = self
+            .readers
+            .ask("read an event", move |conn| event(conn, id))
+            .await?;
+        if let Some(detail) = &mut found {
+            self.codec.open_detail(detail)?;
+        }
+        Ok(found)
+    }
 
-fn strange(column: usize, cause: String) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, cause.into())
+    async fn between(
+        &self,
+        from: EventId,
+        to: EventId,
+        most: usize,
+    ) -> Result<Vec<EventId>, InboxError> {
+        self.readers
+            .ask("look ids up", move |conn| {
+                waiting::between(conn, from, to, most)
+            })
+            .await
+    }
+
+    async fn waiting(&self, events: Vec<EventId>) -> Result<Vec<WaitingDelivery>, InboxError> {
+        self.readers
+            .ask("look up what is waited for", move |conn| {
+                waiting::of(conn, &events)
+            })
+            .await
+    }
+
+    async fn source_fares(&self) -> Result<Vec<SourceFare>, InboxError> {
+        self.readers
+            .ask("look at the sources", waiting::source_fares)
+            .await
+    }
+
+    async fn destinations(&self) -> Result<Vec<Destination>, InboxError> {
+        self.readers
+            .ask("list destinations", waiting::destinations)
+            .await
+    }
+
+    async fn counts(&self) -> Result<Vec<Count>, InboxError> {
+        self.readers.ask("count", counts).await
+    }
 }

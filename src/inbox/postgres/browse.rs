@@ -1,27 +1,28 @@
-//! What can be asked of the inbox, lists of events apart.
+//! Questions about what is kept, apart from lists of events.
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::attachment;
-use super::claim::text;
 use super::database::rows;
 use super::error::DatabaseError;
-use super::list::{DELIVERIES, state, summary};
-use super::routes;
-use super::settle::delivery_id;
+use super::list::{state, summary};
+use super::row::{answer, delivery_id, json, text, time};
+use super::{PostgresInbox, files, list, routes, waiting};
+use crate::inbox::bounds::SHOWN_DELIVERIES;
 use crate::inbox::{
-    Answer, Claimed, Count, DeliveryDetail, EventDetail, SealedCall, Turn as Before, Usage,
+    Browse, Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, InboxError,
+    Page, SealedCall, SourceFare, Turn, WaitingDelivery,
 };
-use crate::model::{Attempt, DeliveryId, DeliveryState, EventId, Timestamp};
+use crate::model::{Attempt, DeliveryId, DeliveryState, Destination, EventId, Timestamp};
 
 /// The last delivery before this one that reached the upstream under the same id.
 pub(super) async fn earlier_turn(
     conn: &mut Client,
     claimed: &Claimed,
-) -> Result<Option<Before>, DatabaseError> {
+) -> Result<Option<Turn>, DatabaseError> {
     let tx = conn.transaction().await?;
     let found = rows(
         &tx,
@@ -37,7 +38,7 @@ pub(super) async fn earlier_turn(
     let Some(row) = found.first() else {
         return Ok(None);
     };
-    Ok(Some(Before {
+    Ok(Some(Turn {
         id: delivery_id(row, 6, 7)?,
         params: json(row, 0)?,
         headers: json(row, 1)?,
@@ -75,7 +76,7 @@ pub(super) async fn event(
         replayed_at: row
             .try_get::<_, Option<i64>>(15)?
             .map(Timestamp::from_millis),
-        attachments: attachment::of_events(&tx, &[row.try_get(0)?])
+        attachments: files::of_events(&tx, &[row.try_get(0)?])
             .await?
             .into_values()
             .flatten()
@@ -90,10 +91,10 @@ pub(super) async fn event(
     Ok(Some(detail))
 }
 
-/// How a delivery stands whose end is waited for.
+/// State of a delivery whose end is waited for.
 #[derive(Debug)]
 pub(super) enum DeliveryEnd {
-    /// There is none of that name.
+    /// There is no delivery of that name.
     Nothing,
     /// It goes on.
     NotYet,
@@ -124,7 +125,7 @@ pub(super) async fn known(
     )))
 }
 
-/// Whether a delivery has ended, and the one it went with.
+/// Reads whether a delivery has ended, or the one that it went with.
 pub(super) async fn ended(conn: &mut Client, id: DeliveryId) -> Result<DeliveryEnd, DatabaseError> {
     let tx = conn.transaction().await?;
     let number = i32::try_from(id.number).unwrap_or(i32::MAX);
@@ -180,11 +181,11 @@ async fn deliveries(
                 d.sealed, EXISTS (SELECT FROM sealed AS s WHERE s.delivery = d.key),
                 (SELECT t.task FROM task AS t WHERE t.delivery = d.key AND d.number =
                     (SELECT max(n.number) FROM delivery AS n
-                     WHERE n.event = $1 AND ($3::integer IS NULL OR n.number = $3))),
-                r.account, r.class
+                     WHERE n.event = $1 AND CASE WHEN $3::integer IS NULL THEN n.answers IS NULL ELSE n.number = $3 END)),
+                r.account, r.class, d.answers
          FROM delivery AS d JOIN route AS r ON r.id = d.route
          WHERE d.event = $1 AND ($3::integer IS NULL OR d.number = $3) ORDER BY d.number LIMIT $2",
-        &[&seq, &DELIVERIES, &number],
+        &[&seq, &SHOWN_DELIVERIES, &number],
     )
     .await?;
     let mut list = Vec::with_capacity(found.len());
@@ -208,6 +209,10 @@ async fn deliveries(
             due: time(row, 10)?.filter(|_| state == DeliveryState::Pending),
             doubt: time(row, 6)?,
             answer: answer(row, 7, Some(13))?,
+            answers: row.try_get::<_, Option<i32>>(16)?.map(|number| DeliveryId {
+                event,
+                number: u32::try_from(number).unwrap_or_default(),
+            }),
             sealed: match (row.try_get(11)?, row.try_get(12)?) {
                 (false, _) => SealedCall::None,
                 (true, true) => SealedCall::Kept,
@@ -247,7 +252,7 @@ pub(super) async fn tries(
 
 /// The kept counts, by source and in the order of a delivery's life.
 /// About how much disk a source's events and files take.
-pub(super) async fn bytes_of(conn: &mut Client, source: String) -> Result<u64, DatabaseError> {
+pub(super) async fn bytes_of(conn: &mut Client, source: &str) -> Result<u64, DatabaseError> {
     let tx = conn.transaction().await?;
     let found = rows(
         &tx,
@@ -290,63 +295,60 @@ pub(super) async fn counts(conn: &mut Client) -> Result<Vec<Count>, DatabaseErro
     Ok(list)
 }
 
-/// How much of the disk the inbox has. What removed events leave behind is used again; how much that is, is reckoned
-/// from what the others need.
-pub(super) async fn usage(conn: &mut Client, ceiling: Option<u64>) -> Result<Usage, DatabaseError> {
-    let tx = conn.transaction().await?;
-    let found = rows(
-        &tx,
-        "SELECT (SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class AS c
-                 WHERE c.relnamespace = 'sluicegate'::regnamespace AND c.relkind = 'r'),
-                (SELECT coalesce(sum(count), 0)::bigint FROM counter WHERE source = '')",
-        &[],
-    )
-    .await?;
-    let row = found
-        .first()
-        .ok_or_else(|| DatabaseError::Engine("no row".into()))?;
-    let size =
-        |column| Ok::<_, DatabaseError>(u64::try_from(row.try_get::<_, i64>(column)?).unwrap_or(0));
-    let (bytes, needed) = (size(0)?, size(1)?);
-    Ok(Usage {
-        bytes,
-        reusable: bytes.saturating_sub(needed.max(1 << 20).saturating_mul(2)),
-        ceiling,
-    })
-}
+#[async_trait]
+impl Browse for PostgresInbox {
+    async fn events(&self, filter: &EventFilter) -> Result<Page<EventSummary>, InboxError> {
+        let indexed = self.options.search;
+        reading!(self, "list events", |conn| list::events(
+            conn, filter, indexed
+        ))
+    }
 
-/// Whether the database takes something.
-pub(super) async fn probe(conn: &mut Client) -> Result<(), DatabaseError> {
-    let tx = conn.transaction().await?;
-    super::database::change(&tx, "UPDATE words_until SET seq = seq WHERE id = 1", &[]).await?;
-    tx.commit().await?;
-    Ok(())
-}
+    async fn count(&self, filter: &EventFilter, most: u64) -> Result<u64, InboxError> {
+        let indexed = self.options.search;
+        reading!(self, "count events", |conn| list::count(
+            conn, filter, indexed, most
+        ))
+    }
 
-fn time(row: &Row, column: usize) -> Result<Option<Timestamp>, DatabaseError> {
-    Ok(row
-        .try_get::<_, Option<i64>>(column)?
-        .map(Timestamp::from_millis))
-}
+    async fn event(&self, id: EventId) -> Result<Option<EventDetail>, InboxError> {
+        let mut found = reading!(self, "read an event", |conn| event(conn, id))?;
+        if let Some(detail) = &mut found {
+            self.codec.open_detail(detail)?;
+        }
+        Ok(found)
+    }
 
-/// An answer from three columns: status, end, result; the task object, where it was asked for, from one of its own.
-fn answer(row: &Row, column: usize, task: Option<usize>) -> Result<Option<Answer>, DatabaseError> {
-    let Some(status) = text(row, column)? else {
-        return Ok(None);
-    };
-    let task = match task {
-        Some(task) => row.try_get::<_, Option<Vec<u8>>>(task)?.map(Bytes::from),
-        None => None,
-    };
-    Ok(Some(Answer {
-        status,
-        finished_at: text(row, column + 1)?,
-        result: text(row, column + 2)?,
-        task,
-    }))
-}
+    async fn between(
+        &self,
+        from: EventId,
+        to: EventId,
+        most: usize,
+    ) -> Result<Vec<EventId>, InboxError> {
+        reading!(self, "look ids up", |conn| waiting::between(
+            conn, from, to, most
+        ))
+    }
 
-fn json<T: serde::de::DeserializeOwned>(row: &Row, column: usize) -> Result<T, DatabaseError> {
-    serde_json::from_slice(row.try_get(column)?)
-        .map_err(|error| DatabaseError::Engine(error.to_string()))
+    async fn waiting(&self, events: Vec<EventId>) -> Result<Vec<WaitingDelivery>, InboxError> {
+        reading!(self, "look up what is waited for", |conn| waiting::of(
+            conn, &events
+        ))
+    }
+
+    async fn source_fares(&self) -> Result<Vec<SourceFare>, InboxError> {
+        reading!(self, "look at the sources", |conn| waiting::source_fares(
+            conn
+        ))
+    }
+
+    async fn destinations(&self) -> Result<Vec<Destination>, InboxError> {
+        reading!(self, "list destinations", |conn| waiting::destinations(
+            conn
+        ))
+    }
+
+    async fn counts(&self) -> Result<Vec<Count>, InboxError> {
+        reading!(self, "count", |conn| counts(conn))
+    }
 }

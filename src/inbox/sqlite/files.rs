@@ -1,15 +1,15 @@
 //! Files that came along: what the inbox knows of them, and which of them can go.
 
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::writer::Transaction;
-use crate::inbox::{KeptAttachment, Page};
+use super::SqliteInbox;
+use super::transaction::Transaction;
+use crate::inbox::bounds::PAGE;
+use crate::inbox::{InboxError, KeepFiles, KeptAttachment, Page};
 use crate::model::{Attachment, AttachmentId, EventId, Timestamp};
 
-/// How many a page has at most.
-const PAGE: usize = 200;
-
-/// What a list shows: seq first, then what [`kept`] reads.
+/// The columns of a list: seq first, then those that [`kept`] reads.
 const COLUMNS: &str = "a.seq, a.id, a.name, a.content_type, a.size, a.sha256, a.key, a.expires_at, a.origin, a.source, e.id AS event";
 
 /// Keeps files of an event, or of none.
@@ -83,7 +83,7 @@ pub(super) fn of_event(conn: &Connection, event: i64) -> rusqlite::Result<Vec<At
     .collect()
 }
 
-/// One file.
+/// Reads one file.
 pub(super) fn one(conn: &Connection, id: AttachmentId) -> rusqlite::Result<Option<KeptAttachment>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM attachment AS a LEFT JOIN event AS e ON e.seq = a.event WHERE a.id = ?1"
@@ -194,4 +194,72 @@ fn attachment(row: &Row<'_>) -> rusqlite::Result<Attachment> {
         expires_at: Timestamp::from_millis(row.get(7)?),
         origin: row.get(8)?,
     })
+}
+
+#[async_trait]
+impl KeepFiles for SqliteInbox {
+    async fn keep_attachments(
+        &self,
+        source: &str,
+        attachments: Vec<Attachment>,
+    ) -> Result<(), InboxError> {
+        let source = source.to_owned();
+        self.write("keep files", move |tx| {
+            insert(tx, None, &source, &attachments)
+        })
+        .await
+    }
+
+    async fn add_attachments(
+        &self,
+        event: EventId,
+        attachments: Vec<Attachment>,
+    ) -> Result<bool, InboxError> {
+        self.write("keep files", move |tx| add(tx, event, &attachments))
+            .await
+    }
+
+    async fn extend_attachments(&self, event: EventId, until: Timestamp) -> Result<(), InboxError> {
+        self.write("keep files longer", move |tx| extend(tx, event, until))
+            .await
+    }
+
+    async fn attachment(&self, id: AttachmentId) -> Result<Option<KeptAttachment>, InboxError> {
+        self.readers
+            .ask("read a file's entry", move |conn| one(conn, id))
+            .await
+    }
+
+    async fn attachments(
+        &self,
+        cursor: Option<i64>,
+        limit: usize,
+    ) -> Result<Page<KeptAttachment>, InboxError> {
+        self.readers
+            .ask("list files", move |conn| page(conn, cursor, limit))
+            .await
+    }
+
+    async fn attachments_gone(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Attachment>, InboxError> {
+        self.readers
+            .ask("find old files", move |conn| gone(conn, now, limit))
+            .await
+    }
+
+    async fn attachments_known(
+        &self,
+        ids: Vec<AttachmentId>,
+    ) -> Result<Vec<AttachmentId>, InboxError> {
+        self.readers
+            .ask("look files up", move |conn| known(conn, &ids))
+            .await
+    }
+
+    async fn forget_attachments(&self, ids: Vec<AttachmentId>) -> Result<usize, InboxError> {
+        self.write("forget files", move |tx| forget(tx, &ids)).await
+    }
 }

@@ -2,19 +2,19 @@
 
 use std::collections::HashMap;
 
+use async_trait::async_trait;
 use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::claim::text;
+use super::PostgresInbox;
 use super::database::{change, rows};
 use super::error::DatabaseError;
-use crate::inbox::{KeptAttachment, Page};
+use super::row::text;
+use crate::inbox::bounds::PAGE;
+use crate::inbox::{InboxError, KeepFiles, KeptAttachment, Page};
 use crate::model::{Attachment, AttachmentId, EventId, Timestamp};
-
-/// How many a page has at most.
-const PAGE: usize = 200;
 
 /// FilesByEvent on their way into the table, column by column.
 #[derive(Default)]
@@ -148,7 +148,7 @@ pub(super) async fn of_events(
     Ok(files)
 }
 
-/// One file.
+/// Reads one file.
 pub(super) async fn one(
     conn: &mut Client,
     id: AttachmentId,
@@ -303,4 +303,58 @@ fn attachment(row: &Row) -> Result<Attachment, DatabaseError> {
         expires_at: Timestamp::from_millis(row.try_get(7)?),
         origin: text(row, 8)?,
     })
+}
+
+#[async_trait]
+impl KeepFiles for PostgresInbox {
+    async fn keep_attachments(
+        &self,
+        source: &str,
+        attachments: Vec<Attachment>,
+    ) -> Result<(), InboxError> {
+        writing!(self, "keep files", |conn| keep(conn, source, &attachments))
+    }
+
+    async fn add_attachments(
+        &self,
+        event: EventId,
+        attachments: Vec<Attachment>,
+    ) -> Result<bool, InboxError> {
+        writing!(self, "keep files", |conn| add(conn, event, &attachments))
+    }
+
+    async fn extend_attachments(&self, event: EventId, until: Timestamp) -> Result<(), InboxError> {
+        writing!(self, "keep files longer", |conn| extend(conn, event, until))
+    }
+
+    async fn attachment(&self, id: AttachmentId) -> Result<Option<KeptAttachment>, InboxError> {
+        reading!(self, "read a file's entry", |conn| one(conn, id))
+    }
+
+    async fn attachments(
+        &self,
+        cursor: Option<i64>,
+        limit: usize,
+    ) -> Result<Page<KeptAttachment>, InboxError> {
+        reading!(self, "list files", |conn| page(conn, cursor, limit))
+    }
+
+    async fn attachments_gone(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Attachment>, InboxError> {
+        reading!(self, "find old files", |conn| gone(conn, now, limit))
+    }
+
+    async fn attachments_known(
+        &self,
+        ids: Vec<AttachmentId>,
+    ) -> Result<Vec<AttachmentId>, InboxError> {
+        reading!(self, "look files up", |conn| known(conn, &ids))
+    }
+
+    async fn forget_attachments(&self, ids: Vec<AttachmentId>) -> Result<usize, InboxError> {
+        writing!(self, "forget files", |conn| forget(conn, &ids))
+    }
 }
