@@ -35,7 +35,7 @@ struct ClosedTexts {
 }
 
 /// The fields of a kept event that may be closed.
-pub(super) struct Fields<'a> {
+pub(super) struct ClosedFields<'a> {
     /// The request line, where it was read.
     pub(super) line: Option<&'a mut String>,
     /// The parameters.
@@ -110,7 +110,7 @@ fn close_text(sealer: &Sealer, id: DeliveryId, text: &str) -> Result<String, Sea
 pub(super) fn open_event(
     sealer: &Sealer,
     id: EventId,
-    fields: Fields<'_>,
+    fields: ClosedFields<'_>,
 ) -> Result<(), SealError> {
     let [(_, closed)] = fields.headers.as_slice() else {
         return Ok(());

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::closed::{
-    Fields, close_answer, close_event, close_texts, is_closed, open_answer, open_delivery,
+    ClosedFields, close_answer, close_event, close_texts, is_closed, open_answer, open_delivery,
     open_event, open_payload,
 };
 use super::seal::{SealError, SealedPart, Sealer};
@@ -190,7 +190,7 @@ impl Codec {
             ..
         } = claimed;
         let id = *id;
-        let fields = |params, headers, body| Fields {
+        let fields = |params, headers, body| ClosedFields {
             line: None,
             params,
             headers,
@@ -221,7 +221,7 @@ impl Codec {
         let Some(sealer) = self.opening() else {
             return Ok(());
         };
-        let fields = Fields {
+        let fields = ClosedFields {
             line: None,
             params: &mut turn.params,
             headers: &mut turn.headers,
@@ -239,7 +239,7 @@ impl Codec {
         let Some(sealer) = self.opening() else {
             return Ok(());
         };
-        let fields = Fields {
+        let fields = ClosedFields {
             line: Some(&mut detail.request_line),
             params: &mut detail.params,
             headers: &mut detail.headers,

@@ -8,7 +8,7 @@ use super::error::DatabaseError;
 use crate::inbox::OWN_SECRET;
 use crate::model::UpstreamIds;
 
-/// The kept secret, or where there is none this one from now on, and the names of conversations of before.
+/// The kept secret, or this one from now on where no secret is kept, and the names of conversations of before.
 pub(super) async fn ids(conn: &mut Client, fresh: &[u8; 32]) -> Result<UpstreamIds, DatabaseError> {
     let tx = conn.transaction().await?;
     let insert = "INSERT INTO own_secret (name, secret) VALUES ($1, $2) ON CONFLICT DO NOTHING";

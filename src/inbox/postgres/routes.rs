@@ -13,7 +13,7 @@ use crate::model::{Account, Class, NewDelivery, Route};
 /// Bits of a route's number that count within its rank; the rank stands above them.
 pub(super) const RANK_BITS: i32 = 27;
 
-/// The numbers of routes, new ones where there are none. A route's number never changes.
+/// The numbers of routes. A route that has none yet is given one. A route's number never changes.
 pub(super) async fn numbers(
     tx: &Transaction<'_>,
     wanted: impl Iterator<Item = Route>,

@@ -86,7 +86,7 @@ pub(super) fn known(
     .optional()
 }
 
-/// One delivery where it has ended; the outer none when there is none of that name, the inner one while it goes on.
+/// One delivery where it has ended; the outer `None` if there is no such delivery, the inner one while it goes on.
 pub(super) fn ended(
     conn: &Connection,
     id: DeliveryId,

@@ -240,7 +240,7 @@ impl<'a> ListWalk<'a> {
             && filter.until.is_none_or(|until| event.received_at < until)
     }
 
-    /// The states of an event's deliveries; none when there is none as wanted.
+    /// The states of an event's deliveries; `None` if no delivery is as wanted.
     fn states(&self, seq: i64) -> rusqlite::Result<Option<Vec<DeliveryState>>> {
         let wanted = self.filter.destination.as_ref().map(ToString::to_string);
         let mut statement = self.conn.prepare_cached(

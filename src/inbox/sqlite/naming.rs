@@ -7,7 +7,7 @@ use super::transaction::Transaction;
 use crate::inbox::OWN_SECRET;
 use crate::model::UpstreamIds;
 
-/// The kept secret; where there is none, this one from now on.
+/// The kept secret; this one from now on, where no secret is kept.
 pub(super) fn secret(tx: &mut Transaction<'_>, fresh: [u8; 32]) -> rusqlite::Result<[u8; 32]> {
     tx.conn
         .prepare_cached(
