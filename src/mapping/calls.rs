@@ -1,5 +1,6 @@
-//! The names that a template calls: filters, tests, functions and methods. The engine looks them up when a template is
-//! rendered, which is too late: an unknown one fails with each event. So they are found in its tree ([`super::syntax`]).
+//! Names of filters, tests and methods that a template calls, checked when the configuration is read. The engine looks
+//! names up while it renders, which is too late: every event would fail. So the names are taken from the template's tree
+//! ([`super::syntax`]).
 
 use std::collections::BTreeSet;
 
@@ -10,7 +11,7 @@ use minijinja::{Environment, ErrorKind};
 use super::syntax::{children, expressions};
 use crate::config::section::nearest;
 
-/// What a template calls.
+/// Names that a template calls.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Calls {
     filters: BTreeSet<String>,
@@ -21,7 +22,7 @@ struct Calls {
 /// Objects of the engine that have methods.
 const WITH_METHODS: [&str; 2] = ["loop", "self"];
 
-/// Filters of the engine and of Jinja, for whoever mistypes one.
+/// Filters of the engine and of Jinja, to suggest one for a mistyped name.
 const FILTERS: [&str; 37] = [
     "abs",
     "batch",
@@ -86,8 +87,8 @@ const TESTS: [&str; 20] = [
     "true",
 ];
 
-/// What a template calls that does not exist, each with what is there instead. A template that cannot be parsed has
-/// another mistake, which is told already.
+/// Finds the names that a template calls and that do not exist, each with a hint. A template that cannot be parsed gives
+/// no names; its mistake is reported elsewhere.
 pub(super) fn unknown(environment: &Environment<'_>, source: &str) -> Vec<(String, String)> {
     let mut calls = Calls::default();
     if !expressions(source, &mut |expr| calls.walk(expr)) {
@@ -131,13 +132,13 @@ pub(super) fn unknown(environment: &Environment<'_>, source: &str) -> Vec<(Strin
     filters.chain(tests).chain(methods).collect()
 }
 
-/// Whether the engine knows no filter, or no test, of this name.
+/// True if the engine has no filter (or test) with this name.
 fn is_missing(environment: &Environment<'_>, name: &str, is_filter: bool) -> bool {
     let (expression, kind) = match is_filter {
         true => (format!("x|{name}"), ErrorKind::UnknownFilter),
         false => (format!("x is {name}"), ErrorKind::UnknownTest),
     };
-    // What else is wrong with the call, such as arguments that are missing, shows that it is known.
+    // Any other error, such as a missing argument, shows that the name is known.
     let tried = environment
         .compile_expression(&expression)
         .and_then(|call| call.eval(Value::UNDEFINED));
@@ -164,7 +165,7 @@ impl Calls {
         children(expr, &mut |expr| self.walk(expr));
     }
 
-    /// Filters that take the name of a filter or of a test as a text.
+    /// Collects names of filters and tests that a filter takes as a string.
     fn arguments(&mut self, filter: &str, arguments: &[CallArg<'_>]) {
         let text = |at: usize| match arguments.get(at) {
             Some(CallArg::Pos(expr)) => expr

@@ -1,9 +1,9 @@
-//! A request as one document: what its body means, its query, its form.
+//! A request as one document: its body, its query and its form.
 //!
-//! The kind of a body is judged by what it is rather than by what it calls itself, because senders get the type wrong.
-//! Whatever the kind, the document is JSON: a form, urlencoded or in parts, is an object of texts (or the object in its
-//! field `payload`), other text is one text, an empty body is null. What is no text in its character set stands as
-//! U+FFFD, and the notes say so: nobody needs that character enough to lose the event.
+//! The content of a body decides about its kind, because senders often declare a wrong type. The document is always JSON: a
+//! form, urlencoded or in parts, is an object of texts (or the object in its field `payload`), any other text is one string,
+//! an empty body is null. Bytes that are invalid in their character set become U+FFFD, and the notes say so; the event is
+//! not lost for such a character.
 
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell};
@@ -20,7 +20,7 @@ use crate::text;
 pub(super) use crate::text::fields::FormFields;
 use crate::text::fields::{self, TooManyFields};
 
-/// A request, read.
+/// A request after it was read.
 #[derive(Debug)]
 pub(super) struct ParsedRequest<'a> {
     /// The request itself.
@@ -29,9 +29,9 @@ pub(super) struct ParsedRequest<'a> {
     pub(super) query: FormFields<'a>,
     /// The form's fields, where the body is one.
     pub(super) form: FormFields<'a>,
-    /// Which parameters of the query count.
+    /// Rule for parameters of the query.
     pub(super) counts: QueryUse,
-    /// What the signed token said, as JSON.
+    /// Claims of the signed token, as JSON.
     pub(super) claims: Option<&'a [u8]>,
     notes: TextNotes,
     has_nul: Cell<bool>,
@@ -49,7 +49,7 @@ impl<'a> ParsedRequest<'a> {
     ) -> Result<Self, Refusal> {
         let (mut query, notes) =
             fields::query(request.query()).map_err(|error| too_many("query", error))?;
-        // It opened the window in which the source's secret was brought, and says nothing of the event.
+        // This parameter belongs to the handshake that brought the source's secret, and is not part of the event.
         query.retain(|(name, _)| name != ENROL);
         let mut document = ParsedBody::of(request, paths)?;
         if let Some(taken) = taken {
@@ -77,7 +77,7 @@ impl<'a> ParsedRequest<'a> {
         })
     }
 
-    /// What has to be said of how the request was read.
+    /// Notes about the reading of the request.
     pub(super) fn notes(&self) -> TextNotes {
         TextNotes {
             nul: self.has_nul.get(),
@@ -91,7 +91,7 @@ impl<'a> ParsedRequest<'a> {
         cleared(value)
     }
 
-    /// The bytes behind a text that was not read whole, so that two different ones are told apart.
+    /// Original bytes of a text in which characters were lost, to tell two such texts apart.
     pub(super) fn behind(&self) -> [&[u8]; 2] {
         let body: &[u8] = if self.notes.replaced || self.notes.halves {
             &self.request.body
@@ -143,7 +143,7 @@ impl<'a> ParsedRequest<'a> {
         Ok(self.tree.get_or_init(|| tree))
     }
 
-    /// The document as a tree, as far as it is wanted. `members` are the paths of what is wanted of it at its top.
+    /// The wanted part of the document as a tree. `members` has the path of each wanted top-level member.
     pub(super) fn part(
         &self,
         wanted: &Projection,
@@ -168,7 +168,7 @@ impl<'a> ParsedRequest<'a> {
         Ok(Cow::Owned(map.into()))
     }
 
-    /// Whether there is no body at all.
+    /// True if the body is empty or blank.
     pub(super) fn is_blank(&self) -> bool {
         self.request.body.trim_ascii().is_empty()
     }
@@ -223,7 +223,7 @@ fn last<'f>(fields: &'f FormFields<'_>, name: &str) -> Option<&'f str> {
         .map(|(_, value)| &**value)
 }
 
-/// What the content type says, as far as it matters.
+/// Kind of body that the content type declares.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Label {
     Json,
@@ -255,7 +255,7 @@ impl Label {
     }
 }
 
-/// Whether a type is that of something that is no text.
+/// True for a media type that is not text.
 fn is_binary(essence: &str) -> bool {
     let (kind, sub) = essence.split_once('/').unwrap_or_default();
     match kind {
@@ -278,7 +278,7 @@ fn is_binary(essence: &str) -> bool {
     }
 }
 
-/// What a body means.
+/// A body after it was read.
 struct ParsedBody<'a> {
     json: Cow<'a, str>,
     found: Pieces,

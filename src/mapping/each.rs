@@ -1,9 +1,9 @@
-//! Lists in requests: a request that brings several items becomes an event for each of them.
+//! Requests with several items: each item becomes an event of its own.
 //!
-//! The document of an item is the document of its request in which every list on the way to the item holds that item
-//! alone. So a path or a template finds an item of many where it finds the one of a request that brings one, and what
-//! stands around the item is there as well. Promises: no item is left out, no digit of one is changed, the order is that
-//! of the document; how many items there are and how large they are together is bounded.
+//! The document of an item is the document of its request in which every list on the way to the item has that item only.
+//! So a path or a template finds an item in the same place, whether the request had one item or many, and the fields
+//! around the item are there as well. Promises: no item is left out, no digit is changed, the order is the order of the
+//! document. The number of items and their total size are bounded.
 
 use std::ops::Range;
 
@@ -19,21 +19,21 @@ use crate::model::{Received, Refusal, TakenForm, TextNotes, Verified};
 /// The most items of a request.
 const ITEMS: usize = 2_000;
 
-/// How large the documents of a request's items may be together.
+/// Largest total size of the documents of one request's items, in bytes.
 const BYTES: usize = 32 << 20;
 
 /// The longest path to a list.
 const STEPS: usize = 16;
 
-/// Where the items of a request stand.
+/// Paths to the lists whose items become events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ItemLists {
-    /// The field of a form that holds the document.
+    /// Field of a form that contains the document.
     field: Option<String>,
     paths: Vec<Vec<ListStep>>,
 }
 
-/// A part of a path to a list.
+/// One step of a path to a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum ListStep {
     Key(String),
@@ -42,7 +42,7 @@ enum ListStep {
 }
 
 impl ItemLists {
-    /// Compiles the paths; what is none is a problem.
+    /// Compiles the paths. An invalid path is reported to `problems`.
     pub(super) fn compile(written: &[Located<String>], problems: &Problems) -> Option<Self> {
         let mut each = Self::default();
         let mut sound = true;
@@ -103,12 +103,12 @@ impl ItemLists {
         Ok((field, steps))
     }
 
-    /// Whether no list is looked for.
+    /// True if no path is configured.
     pub(super) const fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }
 
-    /// The items of a request, in order. None: it is one event as it stands.
+    /// Splits a request into its items, in order; returns nothing for a request that is one event as it is.
     pub(super) fn of(&self, verified: &Verified) -> Result<Option<Vec<Verified>>, Refusal> {
         let Some((documents, form)) = self.documents(verified.request(), verified.form())? else {
             return Ok(None);
@@ -121,7 +121,7 @@ impl ItemLists {
         ))
     }
 
-    /// The first item of a request that brings several, and how many it brings.
+    /// First item of a request with several items, and the number of its items.
     pub(super) fn first(&self, request: &Received) -> Result<Option<(Received, usize)>, Refusal> {
         let Some((documents, _)) = self.documents(request, None)? else {
             return Ok(None);
@@ -139,7 +139,7 @@ impl ItemLists {
         Ok(item)
     }
 
-    /// The documents of a request's items, and what else its form says.
+    /// Documents of a request's items, and the other fields of its form.
     fn documents(
         &self,
         request: &Received,
@@ -153,7 +153,7 @@ impl ItemLists {
         let rest = rest
             .map(|(name, value)| (name.to_string(), value.to_string()))
             .collect();
-        // A text that was not read whole in the request is not whole in its items.
+        // Characters that were lost in the request are lost in its items as well.
         let form = TakenForm {
             fields: rest,
             notes: TextNotes {
@@ -162,7 +162,7 @@ impl ItemLists {
             },
         };
         let (text, least) = match &self.field {
-            // An item is not read as a form again, so even one alone gets a document.
+            // An item is not read as a form again, so a single item gets a document as well.
             Some(field) => match view.in_form(field) {
                 Some(text) => (text, 1),
                 None => return Ok(None),
@@ -197,11 +197,11 @@ impl ItemLists {
     }
 }
 
-/// A document, as far as lists are looked for in it.
+/// The parts of a document that lead to items.
 #[derive(Debug)]
 struct Outline<'t> {
     range: Range<usize>,
-    /// How many items stand in it.
+    /// Number of items in this value.
     count: usize,
     inner: Inner<'t>,
 }
@@ -209,12 +209,12 @@ struct Outline<'t> {
 #[derive(Debug)]
 enum Inner<'t> {
     Plain,
-    /// Keys as they are written, and what stands there.
+    /// Keys as the text spells them, with their values.
     Object(Vec<(&'t str, Outline<'t>)>),
     List(Vec<Outline<'t>>),
 }
 
-/// Reads a document.
+/// Reads the outline of a document.
 fn outline<'t>(text: &'t str, paths: &[Vec<ListStep>]) -> Result<Outline<'t>, JsonFault> {
     let mut scan = Scan::new(text);
     let wants: Vec<&[ListStep]> = paths.iter().map(Vec::as_slice).collect();
@@ -223,7 +223,7 @@ fn outline<'t>(text: &'t str, paths: &[Vec<ListStep>]) -> Result<Outline<'t>, Js
     Ok(outline)
 }
 
-/// Reads the next value. `wants` are what is left of the paths that lead here.
+/// Reads the next value. `wants` has the rest of each path that leads here.
 fn value<'t>(scan: &mut Scan<'t>, wants: &[&[ListStep]]) -> Result<Outline<'t>, JsonFault> {
     let first = scan.begin()?;
     let start = scan.at();
@@ -260,7 +260,7 @@ fn value<'t>(scan: &mut Scan<'t>, wants: &[&[ListStep]]) -> Result<Outline<'t>, 
             let mut items = Vec::new();
             scan.items(|scan, _| {
                 let item = value(scan, &below)?;
-                // One in which no path finds a list is an item itself: nothing is left out.
+                // A value without a list that a path finds is an item itself, so nothing is left out.
                 count += if is_list { item.count.max(1) } else { 0 };
                 items.push(item);
                 Ok(())
@@ -272,7 +272,7 @@ fn value<'t>(scan: &mut Scan<'t>, wants: &[&[ListStep]]) -> Result<Outline<'t>, 
             Inner::Plain
         }
     };
-    // What has no items needs no shape.
+    // A value without items is copied as it is.
     let inner = if count == 0 { Inner::Plain } else { inner };
     Ok(Outline {
         range: start..scan.at(),
@@ -281,7 +281,7 @@ fn value<'t>(scan: &mut Scan<'t>, wants: &[&[ListStep]]) -> Result<Outline<'t>, 
     })
 }
 
-/// What is left of the paths that go on by a step.
+/// Rests of the paths whose next step fits.
 fn further<'w>(
     wants: &[&'w [ListStep]],
     goes_on: impl Fn(&ListStep) -> bool,
@@ -295,7 +295,7 @@ fn further<'w>(
 }
 
 impl Outline<'_> {
-    /// Writes the document of the item at this place.
+    /// Writes the document of the item with this number.
     fn write(&self, text: &str, mut place: usize, out: &mut String) {
         match &self.inner {
             Inner::Plain => out.push_str(&text[self.range.clone()]),
@@ -318,7 +318,7 @@ impl Outline<'_> {
                     out.push_str("\":");
                     member.write(text, place, out);
                     if chosen {
-                        // The lists behind it hold other items.
+                        // The lists behind this one have other items.
                         place = usize::MAX;
                     }
                 }

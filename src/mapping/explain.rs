@@ -1,45 +1,45 @@
-//! Why a mapping found what it found: told to whoever writes one, from the same steps that map events.
+//! Explanations for authors of a mapping, made by the same steps that map events.
 
 use super::Mapped;
 use super::near::near;
 use crate::model::{Name, Refusal};
 
-/// What a mapping made of a request, and what it looked for in vain.
+/// Result of a mapping, with the configured paths that found no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explained {
-    /// What came of it.
+    /// The mapped event, or the refusal.
     pub mapped: Result<Mapped, Refusal>,
-    /// Configured paths that gave no value, in the order in which they were followed.
+    /// Paths that found no value, in the order in which they were followed.
     pub notes: Vec<PathMiss>,
 }
 
-/// A configured path that gave no value.
+/// A configured path that found no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathMiss {
     /// The parameter, or `thread`.
     pub of: &'static str,
     /// The path as written.
     pub path: String,
-    /// What stands at its end.
+    /// Reason why there is no value.
     pub miss: MissCause,
-    /// A path like it that leads to a value, where it leads nowhere.
+    /// A similar path that leads to a value, for a path that leads nowhere.
     pub near: Option<String>,
 }
 
-/// What stands at the end of a path that gave no value.
+/// Reason why a path found no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissCause {
-    /// Nothing.
+    /// The document has no such place.
     Nowhere,
-    /// Null.
+    /// The value is null.
     Null,
-    /// A text of no length.
+    /// The value is an empty text.
     Empty,
-    /// A list or an object, where a text is wanted.
+    /// The value is a list or an object, where a text is wanted.
     Many,
 }
 
-/// Looks for paths like those that led nowhere.
+/// Adds a similar path to each path that led nowhere.
 pub(super) fn look_around(notes: &mut [PathMiss], document: &serde_json::Value) {
     for note in notes
         .iter_mut()
@@ -50,7 +50,7 @@ pub(super) fn look_around(notes: &mut [PathMiss], document: &serde_json::Value) 
 }
 
 impl MissCause {
-    /// Judges what a path leads to; none if it is a value.
+    /// Judges the piece that a path leads to; returns nothing for a value.
     pub(super) fn of(raw: Option<&str>, name: Name) -> Option<Self> {
         match raw {
             None => Some(Self::Nowhere),
@@ -61,7 +61,7 @@ impl MissCause {
         }
     }
 
-    /// In words.
+    /// The cause as words that follow the path in a sentence.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Nowhere => "leads nowhere",

@@ -1,9 +1,9 @@
-//! What a template prints of an event, marked as what it is: somebody else's words.
+//! Marks around the values of an event in a prompt, so that the agent can tell data from instructions.
 //!
-//! A word, a number, an id or an address stands bare. Any other value of one line stands between quotation marks with a
-//! short mark beside them, `7d1f0a2c«Fix the door»7d1f0a2c`, a longer one between two lines `[data …]` and `[/data …]`;
-//! a sentence below the prompt says what that means. The marks are made with the gateway's key and of the whole event,
-//! so that nobody who writes one foresees them, and what looks like them in a value is broken.
+//! A word, a number, an id or an address is printed bare. Any other value of one line is printed between quotation marks
+//! with a short mark beside them, `7d1f0a2c«Fix the door»7d1f0a2c`. A longer value is printed between two lines `[data …]`
+//! and `[/data …]`. A sentence below the prompt explains the marks. They are made from the gateway's key and the whole
+//! event, so that a sender cannot predict them, and a value that contains a similar text has that text broken up.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -16,28 +16,28 @@ use minijinja::value::{Object, Value};
 use crate::model::Marks;
 use crate::model::lookalike::{broken, unquoted};
 
-/// The longest value that may stand bare, in characters.
+/// Longest value that may be printed bare, in characters.
 const BARE: usize = 80;
 
-/// The longest value that may stand within a line, in characters.
+/// Longest value that may be printed within a line, in characters.
 const LINE: usize = 1_000;
 
-/// The longest value in a block, in characters.
+/// Longest value in a block, in characters.
 const BLOCK: usize = 8_000;
 
-/// Stands where something was left out.
+/// Text in the place of a part that was left out.
 pub(super) const CUT: &str = "…[cut]";
 
-/// How many digits the marks beside quotation marks have.
+/// Number of digits of a mark beside quotation marks.
 const SHORT: usize = 8;
 
-/// The word in the lines around a block.
+/// Word in the lines around a block.
 const DATA: &str = "data";
 
-/// The most that is said of marks below a prompt, in bytes.
+/// Largest size of the sentence that explains the marks, in bytes.
 pub(super) const EXPLAINED: usize = 320;
 
-/// Makes the marks of one prompt, and knows which of them were used.
+/// Maker of the marks of one prompt. It remembers which kinds of marks were used.
 #[derive(Debug)]
 pub(super) struct Fence {
     marks: Marks,
@@ -48,14 +48,14 @@ pub(super) struct Fence {
     blocked: AtomicBool,
 }
 
-/// So that it can be handed through the template engine.
+/// Lets the template engine carry a fence in its scope.
 impl Object for Fence {}
 
 impl Fence {
-    /// What it goes by in a template's scope. No template can write such a name.
+    /// Name of the fence in a template's scope. No template can spell such a name.
     pub(super) const NAME: &str = "\0fence";
 
-    /// That of an event.
+    /// Fence for one event.
     pub(super) fn new(marks: Marks, target: &str, body: Bytes) -> Self {
         let (made, quoted, blocked) = Default::default();
         Self {
@@ -68,12 +68,12 @@ impl Fence {
         }
     }
 
-    /// It, as a value for a template's scope.
+    /// Wraps the fence as a value for a template's scope.
     pub(super) fn into_value(self) -> Value {
         Value::from_object(self)
     }
 
-    /// The short mark and the long one.
+    /// The short mark and the long mark.
     fn marks(&self) -> (&str, &str) {
         let (short, long) = self.made.get_or_init(|| {
             let of = |purpose| {
@@ -88,7 +88,7 @@ impl Fence {
         (short, long)
     }
 
-    /// A value as it is printed.
+    /// Puts the marks around a value.
     pub(super) fn around<'t>(&self, text: &'t str) -> Cow<'t, str> {
         if is_bare(text) {
             return Cow::Borrowed(text);
@@ -103,7 +103,7 @@ impl Fence {
         let (short, mark) = self.marks();
         if !long && !text.contains(breaks) {
             let printed: String = text.chars().filter(|c| !c.is_control()).collect();
-            // What is left of it may be nothing, or bare by now.
+            // Without its control characters the value may be empty, or short enough to be printed bare.
             if is_bare(&printed) {
                 return Cow::Owned(printed);
             }
@@ -124,7 +124,8 @@ impl Fence {
         ))
     }
 
-    /// Where a piece that was printed may be cut, so that it still ends as it should; none for what is no value of ours.
+    /// Offset at which a printed value may be cut so that its end mark stays; nothing for a text that this fence did not
+    /// print.
     pub(super) fn end_of(piece: &str) -> Option<usize> {
         if piece.starts_with("\n[data ") {
             return piece.trim_end_matches('\n').rfind('\n');
@@ -135,7 +136,7 @@ impl Fence {
         piece.strip_suffix(mark)?.strip_suffix('»').map(str::len)
     }
 
-    /// What the marks in a prompt mean; nothing where there are none.
+    /// Sentence that explains the marks of a prompt; empty if no mark was used.
     pub(super) fn explained(&self) -> String {
         let (quoted, blocked) = (
             self.quoted.load(Ordering::Relaxed),
@@ -163,7 +164,7 @@ impl Fence {
     }
 }
 
-/// Whether a value may stand bare: it is one word, number, id or address, and says little more than a name.
+/// True if a value may be printed bare: one word, number, id or address, too short to carry an instruction.
 fn is_bare(text: &str) -> bool {
     text.len() <= 2 * BARE
         && text.chars().count() <= BARE
@@ -175,14 +176,14 @@ fn is_bare(text: &str) -> bool {
             || is_url(text))
 }
 
-/// Nothing, or letters of the Latin alphabet. Other scripts write whole sentences without a blank.
+/// True for an empty text, or Latin letters of at most three words. Other scripts write whole sentences without a blank.
 fn is_word(text: &str) -> bool {
     text.chars().all(|c| c.is_alphabetic() && c < '\u{250}')
         && text.chars().count() <= 40
         && words(text) <= 3
 }
 
-/// A sign or a few: what stands where nothing was said.
+/// True for at most three signs, such as `-` or `…`.
 fn is_sign(text: &str) -> bool {
     text.chars().count() <= 3
         && text
@@ -190,7 +191,7 @@ fn is_sign(text: &str) -> bool {
             .all(|c| matches!(c, '-' | '–' | '—' | '.' | '…' | '?' | '!' | '*' | '+'))
 }
 
-/// A number, a time or a date, also with a sign or a unit of one character.
+/// True for a number, a time or a date, also with a sign or a unit of one character.
 fn is_number(text: &str) -> bool {
     let digits = text
         .strip_prefix(['-', '+', '#', '$', '€', '£'])
@@ -202,7 +203,7 @@ fn is_number(text: &str) -> bool {
         })
 }
 
-/// Letters and digits with single signs between them, of three words at most: `octocat/hello-world`, `evt_1MqLN7`,
+/// True for letters and digits with single signs between them, of three words at most: `octocat/hello-world`, `evt_1MqLN7`,
 /// `issues.opened`, a UUID.
 fn is_id(text: &str) -> bool {
     let signs = |c: char| matches!(c, '-' | '_' | '.' | '/' | ':' | '#' | '@' | '+' | '=');
@@ -224,7 +225,7 @@ fn is_email(text: &str) -> bool {
         && words(name) <= 3
 }
 
-/// An address of a page whose parts say little more than names.
+/// True for the address of a page whose parts have few words.
 fn is_url(text: &str) -> bool {
     let Some(rest) = text
         .strip_prefix("https://")
@@ -255,8 +256,8 @@ fn is_host(text: &str) -> bool {
     })
 }
 
-/// How many words a text has: runs of two letters and more without a digit beside them. A capital behind a small letter
-/// begins another one.
+/// Number of words of a text: runs of two or more letters without a digit beside them. A capital letter behind a small
+/// letter begins another word.
 fn words(text: &str) -> usize {
     let is_part = |c: char| !c.is_alphanumeric();
     let of_part = |part: &str| {

@@ -1,5 +1,5 @@
-//! Which events go further: patterns on the event type and on who sent it. The other rule, `when`, is an expression and
-//! lives with the templates.
+//! Filters on the event type and on the sender of an event. The third filter, `when`, is an expression and belongs to the
+//! templates.
 
 use super::document::ParsedRequest;
 use super::path::{Path, Paths};
@@ -7,17 +7,17 @@ use super::value::{Text, head, text};
 use crate::config::{Located, Problems};
 use crate::model::Refusal;
 
-/// How much of a sender's name stands in the reason, in bytes.
+/// Longest part of a sender's name in a reason, in bytes.
 const LONGEST: usize = 128;
 
-/// The event types that are wanted, where there are some, and those that are not.
+/// Patterns of wanted and unwanted event types. Without a wanted pattern every type is wanted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TypeFilter {
     wanted: Vec<String>,
     unwanted: Vec<String>,
 }
 
-/// Patterns as written; one that can match nothing is a problem.
+/// Takes over patterns as they are written. A pattern that can match nothing is reported to `problems`.
 fn patterns(written: &[Located<String>], what: &str, problems: &Problems) -> Vec<String> {
     for pattern in written
         .iter()
@@ -48,7 +48,7 @@ impl TypeFilter {
         }
     }
 
-    /// Why an event of this type is not wanted; none if it is.
+    /// Reason why an event of this type is not wanted; nothing for a wanted event.
     pub(super) fn unwanted(&self, event_type: Option<&str>) -> Option<String> {
         if let Some(name) = event_type
             && self.unwanted.iter().any(|pattern| matches(pattern, name))
@@ -66,7 +66,7 @@ impl TypeFilter {
     }
 }
 
-/// Who is not wanted, and where events say who sent them.
+/// Patterns of unwanted senders, and the paths at which an event names its sender.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SenderFilter {
     unwanted: Vec<String>,
@@ -97,7 +97,7 @@ impl SenderFilter {
         }
     }
 
-    /// Why an event of this sender is not wanted; none if it is, or says nothing of who sent it.
+    /// Reason why an event of this sender is not wanted; nothing for a wanted event, or one that names no sender.
     pub(super) fn unwanted(&self, view: &ParsedRequest<'_>) -> Result<Option<String>, Refusal> {
         if self.unwanted.is_empty() {
             return Ok(None);
@@ -116,11 +116,11 @@ impl SenderFilter {
     }
 }
 
-/// Whether a pattern, in which `*` stands for any run of characters, is this text.
+/// True if a text matches a pattern, in which `*` stands for any run of characters.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
-    // Where the last star stood, and how much of the text it has swallowed: the only place to go back to.
+    // Position of the last star and of the text behind its match: the only place to go back to.
     let mut star = None;
     while t < text.len() {
         if pattern.get(p) == Some(&b'*') {

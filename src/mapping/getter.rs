@@ -1,7 +1,6 @@
-//! A task object as a caller wants it: with its result parsed in place, or only the value at a path of it.
+//! Selection from a task object: the object with its result parsed in place, or the value at one path.
 //!
-//! Done on the text: what is not asked for stays byte for byte, numbers keep their digits. Whatever is asked for, the
-//! answer is JSON.
+//! Works on the text, so that every other byte stays the same and numbers keep their digits. The output is always JSON.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -20,7 +19,17 @@ pub struct Getter {
 }
 
 impl Getter {
-    /// Reads a dotted path; what is wrong with it otherwise.
+    /// Parses a dotted path. The error says why the path is invalid.
+    ///
+    /// ```
+    /// use sluicegate::mapping::getter::{Getter, shape};
+    ///
+    /// let getter = Getter::parse("result.summary")?;
+    /// let task = br#"{"id":"t1","result":"{\"summary\":\"all is well\",\"cost\":1.50}"}"#;
+    /// assert_eq!(shape(task, Some(&getter), false), br#""all is well""#);
+    /// assert!(Getter::parse("result..summary").is_err());
+    /// # Ok::<(), &'static str>(())
+    /// ```
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let whole = Dotted::parse(text)?;
         let inner = text
@@ -33,15 +42,15 @@ impl Getter {
     }
 }
 
-/// Whether an upstream's answer is a task object at all.
+/// True if an upstream's answer is a task object.
 pub fn is_task(answer: &[u8]) -> bool {
     let text = std::str::from_utf8(answer).unwrap_or_default();
     text.trim_ascii_start().starts_with('{') && json::extract(text, &[]).is_ok()
 }
 
-/// The task object with its result parsed in place (`json`), or the value at a path of it (`getter`); null where the
-/// path leads nowhere. A path into a result that is JSON as text leads into that JSON, `json` or not. What is no JSON
-/// object is given back as it is.
+/// Returns the task object with its result parsed in place (`json`), or the value at a path (`getter`); null if the path
+/// leads nowhere. A path into a result that contains JSON as text leads into that JSON, with or without `json`. An answer
+/// that is not a JSON object is returned unchanged.
 pub fn shape(task: &[u8], getter: Option<&Getter>, json: bool) -> Vec<u8> {
     let Ok(text) = std::str::from_utf8(task) else {
         return task.to_vec();

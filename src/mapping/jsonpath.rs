@@ -1,9 +1,10 @@
 //! JSONPath (RFC 9535), for the operator's configuration only.
 //!
-//! Queries are read by `jsonpath-rust` when the configuration is, and followed here, because following has to have an
-//! end: each value looked at is a step, and a query that takes more than [`STEPS`] gives up (`..` below filters can
-//! take quadratically many). Patterns of `match` and `search` must stand in the query; a document never
-//! brings its own.
+//! `jsonpath-rust` parses a query when the configuration is read. The evaluator is our own for two reasons. It is bounded:
+//! each value that is looked at is a step, and a query that takes more than [`STEPS`] gives up (`..` below a filter can
+//! take quadratically many). And it compares whole numbers by all their digits, where the crate compares every number as a
+//! double, so that ids above 2^53 would fall together. A pattern of `match` or `search` must stand in the query; a document
+//! never brings its own.
 
 use std::cmp::Ordering;
 
@@ -15,10 +16,10 @@ use jsonpath_rust::parser::parse_json_path;
 use jsonpath_rust::query::state::State;
 use serde_json::Value;
 
-/// How many values a query may look at.
+/// Most values that a query may look at.
 const STEPS: u32 = 1_000_000;
 
-/// What trying a pattern counts for: it is built anew each time.
+/// Steps that one try of a pattern counts for, because the pattern is built anew each time.
 const PATTERN: u32 = 1_000;
 
 /// A query, compiled.
@@ -32,20 +33,20 @@ pub(super) struct TooCostly;
 type Step<T> = Result<T, TooCostly>;
 
 impl JsonPath {
-    /// Reads a query; what is wrong with it otherwise.
+    /// Parses a query. The error says why the query is invalid.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let query = parse_json_path(text).map_err(|error| in_words(text, &error.to_string()))?;
         check(&query.segments)?;
         Ok(Self(query))
     }
 
-    /// What it selects, in the order of the document.
+    /// Selects values, in the order of the document.
     pub(super) fn select<'v>(&self, root: &'v Value) -> Step<Vec<&'v Value>> {
         Evaluation { root, left: STEPS }.segments(&self.0.segments, root)
     }
 }
 
-/// Why a query cannot be read. The parser draws where it stopped, and names rules of its grammar.
+/// Reason why a query is invalid. The parser's own message is a drawing with names of its grammar rules.
 fn in_words(text: &str, drawn: &str) -> String {
     let mut open = Vec::new();
     let mut quote = None;
@@ -93,7 +94,7 @@ fn in_words(text: &str, drawn: &str) -> String {
     }
 }
 
-/// Refuses what the grammar lets pass and the RFC does not, and patterns from documents.
+/// Refuses queries that the parser takes and the RFC does not, and patterns that come from documents.
 fn check(segments: &[Segment]) -> Result<(), String> {
     for segment in segments {
         match segment {
@@ -161,7 +162,7 @@ fn check_function(function: &TestFunction) -> Result<(), String> {
     }
 }
 
-/// An argument that has to be one value.
+/// Checks an argument that has to be one value.
 fn check_value(function: &TestFunction, argument: &FnArg) -> Result<(), String> {
     let single = match argument {
         FnArg::Literal(_) => true,
@@ -200,13 +201,13 @@ fn singular(segments: &[Segment]) -> bool {
     })
 }
 
-/// A query on its way through a document.
+/// A query while it goes through a document, with the steps that are left.
 struct Evaluation<'v> {
     root: &'v Value,
     left: u32,
 }
 
-/// What a side of a comparison is.
+/// Value of one side of a comparison.
 enum Side<'v> {
     Nothing,
     Node(&'v Value),
@@ -358,7 +359,7 @@ impl<'v> Evaluation<'v> {
                 self.spend(length(left))?;
                 Some(left.cmp(right))
             }
-            // Nothing else has an order; what is equal may still be called `<=`.
+            // Other values have no order, but `<=` and `>=` hold for equal ones.
             (Some(left), Some(right)) => self.equal(left, right)?.then_some(Ordering::Equal),
             _ => None,
         };
@@ -524,7 +525,7 @@ fn element(node: &Value, index: i64) -> Option<&Value> {
     })
 }
 
-/// The indexes of a slice, as RFC 9535, 2.3.4.2.2 has them.
+/// Indexes of a slice (RFC 9535, 2.3.4.2.2).
 fn slice(
     length: usize,
     start: Option<i64>,
@@ -572,12 +573,12 @@ fn value(literal: &Literal) -> Value {
     }
 }
 
-/// What a text counts for.
+/// Steps that reading a text counts for.
 fn length(text: &str) -> u32 {
     u32::try_from(text.len() / 64).unwrap_or(u32::MAX)
 }
 
-/// Whole numbers by all their digits, others as doubles.
+/// Order of two numbers: whole numbers by all their digits, others as doubles.
 fn number_order(left: &serde_json::Number, right: &serde_json::Number) -> Option<Ordering> {
     match (
         left.as_str().parse::<i128>(),

@@ -1,5 +1,5 @@
-//! Kinds of events that a provider's file tells apart: those that are answered in their own way, and those that run no
-//! agent because no human said them.
+//! Kinds of events that a provider's file tells apart: kinds with an answer of their own, and kinds that run no agent
+//! because no human wrote them.
 
 use super::document::ParsedRequest;
 use super::filter::matches;
@@ -8,7 +8,7 @@ use super::thread::KeySource;
 use crate::config::{self, Ack, Problems, Provider, Runs};
 use crate::model::Refusal;
 
-/// The kinds of a provider, in the order of its file: the first that an event is of counts.
+/// The kinds of a provider, in the order of its file. The first kind that fits an event counts.
 #[derive(Debug, Default)]
 pub(super) struct Kinds(Vec<KindRule>);
 
@@ -16,7 +16,7 @@ pub(super) struct Kinds(Vec<KindRule>);
 struct KindRule {
     when: Vec<(KeySource, FieldTest)>,
     any: Vec<KeySource>,
-    /// The rule that keeps such an event from going further.
+    /// Rule that filters such an event out.
     filtered: Option<String>,
     ack: Option<Ack>,
 }
@@ -28,17 +28,17 @@ enum FieldTest {
     OneOf(Vec<String>),
 }
 
-/// What follows from the kind that an event is of.
+/// Consequences of an event's kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct OfKind {
-    /// The rule that keeps it from going further.
+    /// Rule that filters the event out.
     pub(super) filtered: Option<String>,
-    /// The answer to its sender.
+    /// Answer to the sender.
     pub(super) ack: Option<Ack>,
 }
 
 impl Kinds {
-    /// Compiles a provider's kinds; what cannot be compiled is a problem. `humans_only`: what no human said runs nothing.
+    /// Compiles a provider's kinds and reports mistakes. With `humans_only`, an event that no human wrote runs no agent.
     pub(super) fn compile(
         provider: Option<&Provider>,
         humans_only: bool,
@@ -46,7 +46,7 @@ impl Kinds {
         problems: &Problems,
     ) -> Option<Self> {
         let written = provider.map_or(&[][..], |provider| &provider.kinds);
-        // All of them are looked at, so that every mistake is told.
+        // All kinds are compiled, so that every mistake is reported.
         let compiled: Vec<_> = written
             .iter()
             .map(|kind| KindRule::compile(kind, humans_only, paths, problems))
@@ -54,7 +54,7 @@ impl Kinds {
         compiled.into_iter().collect::<Option<Vec<_>>>().map(Self)
     }
 
-    /// What kind an event is of.
+    /// Finds the kind of an event.
     pub(super) fn of(&self, view: &ParsedRequest<'_>) -> Result<OfKind, Refusal> {
         for kind in &self.0 {
             if kind.is_met(view)? {

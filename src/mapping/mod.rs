@@ -1,9 +1,9 @@
-//! What an event says: compiled when the configuration is read, applied once per event.
+//! Mapping of a verified request to params: compiled when the configuration is read, applied once for each event.
 //!
-//! An event's body is read once. What the dotted paths of a mapping ask for is noted on the way; a tree is built only
-//! where a template, a condition or a JSONPath needs one. Promises: the same event is always mapped to the same
-//! params; ids are compared as bytes and numbers keep their digits; each value knows where it came from and what it
-//! was preferred to; whatever a body holds, mapping it ends soon and in a value or a refusal.
+//! An event's body is read once. The pieces at the dotted paths of a mapping are found in that pass; a tree is made only if
+//! a template, a condition or a JSONPath needs one. Promises: the same event is always mapped to the same params; ids are
+//! compared as bytes and numbers keep their digits; each value knows its origin and the origins it was preferred to; for
+//! any body, mapping ends after bounded work with a value or a refusal.
 
 mod calls;
 #[cfg(test)]
@@ -57,31 +57,31 @@ use value::{Text, says_something};
 #[derive(Debug)]
 pub struct Mapping {
     paths: Paths,
-    /// Which parameters of the query count.
+    /// Rule for parameters of the query.
     query: QueryUse,
     params: Vec<Rule>,
     prompt: Option<Template>,
-    /// The provider's own prompt, for events of sources that say nothing of theirs.
+    /// The provider's prompt, for a source without a prompt of its own.
     usual: Option<Template>,
     thread: Vec<Thread>,
-    /// Whether the provider's file names the thread. An event that has something else there belongs to no conversation,
-    /// and is not refused.
+    /// True if the provider's file names the thread. An event with another kind of value there has no thread, and is not
+    /// refused.
     usual_thread: bool,
     event_id: KeySources,
     event_type: KeySources,
-    /// Where the items of a request stand.
+    /// Lists whose items become events.
     each: ItemLists,
     events: TypeFilter,
     senders: SenderFilter,
     kinds: Kinds,
     when: Option<Template>,
-    /// What the templates speak of.
+    /// Parts of a request that the templates use.
     reach: Reach,
     /// Makes the marks around values in prompts.
     marks: Marks,
 }
 
-/// Where one parameter may come from, beside the query.
+/// Sources of one parameter, beside the query.
 #[derive(Debug)]
 struct Rule {
     name: Name,
@@ -98,12 +98,12 @@ struct Rule {
 struct MappedPath {
     written: String,
     path: Path,
-    /// Whether the provider's file names it. Such a path is for every kind of its events: where a kind has something else
-    /// at that place, the parameter has no value, and the event is not refused.
+    /// True if the provider's file names the path. Such a path is for every kind of events: an event with another kind of
+    /// value there has no such parameter, and is not refused.
     shipped: bool,
 }
 
-/// What the mapping found in an event.
+/// Result of a mapping.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mapped {
     /// The provider's own name for the event.
@@ -112,9 +112,9 @@ pub struct Mapped {
     pub event_type: Option<String>,
     /// The conversation at the source.
     pub thread: Option<String>,
-    /// The rule that keeps it from going further.
+    /// Rule that filters the event out.
     pub filtered: Option<String>,
-    /// Why it could not be mapped, where it is kept all the same.
+    /// Reason why the event could not be mapped, for an event that is kept all the same.
     pub unmappable: Option<String>,
     /// The named values.
     pub params: Params,
@@ -288,19 +288,19 @@ impl Mapping {
         sound.then_some(mapping)
     }
 
-    /// Has marks around values made with the gateway's key; without it they end with the process.
+    /// Makes the marks around values with the gateway's key. Without it, marks change with each start of the process.
     pub fn mark_with(&mut self, marks: Marks) {
         self.marks = marks;
     }
 
-    /// The items that a request brings, each as a request of its own, in their order; mostly it is one.
+    /// Splits a request into its items, each as a request of its own. Most requests have one item.
     pub fn items(&self, verified: Verified) -> Result<Vec<Verified>, Refusal> {
         if self.each.is_empty() {
             return Ok(vec![verified]);
         }
         match self.each.of(&verified) {
             Ok(Some(items)) => Ok(items),
-            // What cannot be read is one event, and its mapping says why.
+            // An unreadable request is one event, and its mapping gives the reason.
             Ok(None)
             | Err(Refusal::Malformed(_) | Refusal::Unmappable(_) | Refusal::Unsupported(_)) => {
                 Ok(vec![verified])
@@ -309,7 +309,7 @@ impl Mapping {
         }
     }
 
-    /// The first item of a request that brings several, and how many it brings. For whoever writes a mapping.
+    /// First item of a request with several items, and the number of items. For authors of a mapping.
     pub fn first_item(&self, request: &Received) -> Result<Option<(Received, usize)>, Refusal> {
         if self.each.is_empty() {
             Ok(None)
@@ -318,7 +318,7 @@ impl Mapping {
         }
     }
 
-    /// The key of an item by its place. Where the provider names a request and not its items, the place is part of it.
+    /// Dedup key of an item. If the provider names the request and not its items, the item's number is added.
     pub fn key_of_item(&self, dedup: Option<String>, place: usize) -> Option<String> {
         match dedup {
             Some(key) if place > 0 && self.event_id.are_of_request() => {
@@ -328,7 +328,7 @@ impl Mapping {
         }
     }
 
-    /// Reads an event. One with files may say nothing else.
+    /// Maps an event. With files, an event may have an empty prompt.
     pub fn apply(&self, verified: &Verified, has_files: bool) -> Result<Mapped, Refusal> {
         let claims = verified.claims().map(|claims| &claims[..]);
         self.follow(
@@ -339,8 +339,8 @@ impl Mapping {
         )
     }
 
-    /// What can be told of an event that cannot be mapped: its type and its key, as far as they are readable, and
-    /// whether events of its type go no further in any case. Where its body says nothing, its headers may.
+    /// Describes an event that cannot be mapped: its type and its key, where they are readable, and the filter on its type.
+    /// If the body is unreadable, the headers alone are used.
     pub fn unmapped(&self, verified: &Verified, why: String) -> Mapped {
         let request = verified.request();
         let mut bare = Received {
@@ -389,7 +389,7 @@ impl Mapping {
         Ok(self.event_id.joined(&view, '/')?.map(thread::bounded))
     }
 
-    /// Whether `events` keeps an event of this type.
+    /// True if `events` keeps an event of this type.
     pub fn wants(&self, event_type: &str) -> bool {
         self.events.unwanted(Some(event_type)).is_none()
     }
@@ -420,13 +420,13 @@ impl Mapping {
         ]
     }
 
-    /// Whether that name is made of headers alone, so that no body is needed for it.
+    /// True if the dedup key is made of headers alone, so that it needs no body.
     pub fn is_named_by_headers(&self) -> bool {
         self.event_id.are_headers()
     }
 
-    /// Reads an event and says why what was configured found nothing. For whoever writes a mapping: the request need
-    /// not be proved, and so nothing may be done with it.
+    /// Maps a request and explains each path that found no value. For authors of a mapping: the request is not verified, so
+    /// the result must not become an event.
     pub fn explain(&self, request: &Received) -> Explained {
         let mut notes = Some(Vec::new());
         let mapped = self.follow(request, (None, None), false, &mut notes);
@@ -698,7 +698,7 @@ impl Mapping {
     }
 }
 
-/// The rule of a parameter that the operator names; a name that is none is a problem.
+/// Finds the rule of a parameter by its name. An unknown name is reported to `problems`.
 fn rule<'r>(
     params: &'r mut [Rule],
     target: &Located<String>,
@@ -725,7 +725,7 @@ fn empty() -> Refusal {
     Refusal::Unmappable("the prompt is empty".into())
 }
 
-/// What templates speak of, made when the first of them asks.
+/// Scope for templates, made when the first template needs it.
 struct Lazy<'l, 'v> {
     view: &'l ParsedRequest<'v>,
     event_type: Option<&'l str>,

@@ -1,13 +1,13 @@
-//! What a path that leads nowhere was probably meant to be.
+//! Suggestions for a path that leads nowhere.
 
 use serde_json::Value;
 
 use crate::config::section::nearest;
 
-/// How many places of a document are looked at.
+/// Most places of a document that are looked at.
 const MOST: usize = 10_000;
 
-/// A path like this one that leads to a value of the document; none where nothing is like it, or too much.
+/// Finds a similar path that leads to a value of the document; nothing if no path or several paths are similar.
 pub(super) fn near(document: &Value, path: &str) -> Option<String> {
     let written = plain(path);
     if written != path && leads(document, &written).is_some() {
@@ -43,11 +43,11 @@ fn leads<'d>(document: &'d Value, path: &str) -> Option<&'d Value> {
     (!found.is_null()).then_some(found)
 }
 
-/// The path with each step that leads nowhere exchanged for the one that is most like it.
+/// The path in which each step that leads nowhere is replaced by the most similar key.
 fn mended(document: &Value, steps: &[&str]) -> Option<String> {
     let (mut here, mut path) = (document, Vec::new());
     for name in steps {
-        // A step into a list that names no place of it means the first.
+        // A step into a list that is not an index means the first item.
         if let (Value::Array(list), Err(_)) = (here, name.parse::<usize>()) {
             here = list.first()?;
             path.push("0".to_owned());
@@ -70,7 +70,7 @@ fn mended(document: &Value, steps: &[&str]) -> Option<String> {
     (!here.is_null()).then(|| path.join("."))
 }
 
-/// A name without what people write differently.
+/// A name without case, blanks, hyphens and underscores.
 fn letters(name: &str) -> String {
     name.chars()
         .filter(|c| !matches!(c, '_' | '-' | ' '))
@@ -78,7 +78,7 @@ fn letters(name: &str) -> String {
         .collect()
 }
 
-/// The only place of the document where something of this name stands.
+/// Path to the only key of this name in the document.
 fn elsewhere(document: &Value, name: &str) -> Option<String> {
     let mut found: Option<String> = None;
     let mut left = vec![(String::new(), document)];

@@ -162,13 +162,13 @@ fn bracketed(path: &str) -> Option<String> {
     Some(path.replace("[]", "[*]").replace(".[", "["))
 }
 
-/// Whether a path begins with the name of another part of a request.
+/// True if a path begins with the name of another part of a request.
 fn names_part(path: &str, part: &str) -> bool {
     let rest = path.strip_prefix(part).unwrap_or_default();
     rest.starts_with(':') || (part == "headers" && rest.starts_with(['.', '[']))
 }
 
-/// The spelling that leads to a key with such a name, where that is none of the wrong ones itself.
+/// The spelling that leads to a key with such a name, unless that spelling is itself one of the wrong ones.
 fn literal(path: &str) -> Option<String> {
     let is_name = |part: &str| {
         !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')

@@ -1,4 +1,4 @@
-//! Numbers in templates: they print with the digits that they were sent with, and count as what they are.
+//! Numbers in templates: they print with the digits that the sender wrote, and calculate as numbers.
 //!
 //! The engine's own numbers are integers of 128 bits and doubles. A number that they would print in another way (19.90,
 //! 1e400, -0) is an object that knows its spelling. The engine cannot calculate with objects, so a template is given a
@@ -138,7 +138,7 @@ fn counted(state: &mut State<'_, '_>, value: &Value, depth: u32) -> Result<Value
     })
 }
 
-/// Whether there is anything to change in a value.
+/// True if a value contains a number with its own spelling.
 fn holds_spelled(state: &mut State<'_, '_>, value: &Value, depth: u32) -> Result<bool, Error> {
     state.consume_fuel(1)?;
     if depth > crate::json::DEPTH {
@@ -176,7 +176,7 @@ pub(super) fn calculating(source: String) -> String {
     if places.is_empty() {
         return source;
     }
-    // What is put in at one place keeps its order.
+    // Insertions at one place keep their order.
     places.sort_by_key(|(at, _)| *at);
     let mut whole = String::with_capacity(source.len() + places.len() * 12);
     let mut from = 0;
@@ -193,7 +193,7 @@ pub(super) fn calculating(source: String) -> String {
     whole
 }
 
-/// What is to be put in, and where.
+/// Texts to insert into a template, each with its offset.
 #[derive(Default)]
 struct Insertions(Vec<(usize, &'static str)>);
 
@@ -289,7 +289,7 @@ impl Insertions {
     }
 }
 
-/// Whether an expression can have a number of the event as its value.
+/// True if an expression can have a number of the event as its value.
 const fn is_value(expr: &Expr<'_>) -> bool {
     matches!(
         expr,
@@ -306,7 +306,7 @@ fn end(expr: &Expr<'_>) -> usize {
     expr.span().end_offset as usize
 }
 
-/// Where a chain of names begins.
+/// Offset at which a chain of names begins.
 fn start(expr: &Expr<'_>) -> Option<usize> {
     match expr {
         Expr::Var(variable) => Some(variable.span().start_offset as usize),

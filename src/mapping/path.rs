@@ -1,5 +1,5 @@
-//! Where a value stands in a document: a dotted path, followed while the body is read, or a JSONPath, which pays for
-//! a tree when it is used.
+//! Paths to a value of a document: a dotted path is followed while the body is read, a JSONPath needs a tree, which is made
+//! when the path is used.
 
 use super::jsonpath::JsonPath;
 use crate::config::{Located, Problems};
@@ -10,7 +10,7 @@ use crate::json::Dotted;
 pub(super) struct Paths(Vec<Dotted>);
 
 impl Paths {
-    /// The number under which the path's piece is found.
+    /// Adds a path and returns the number under which its piece is found.
     pub(super) fn add(&mut self, path: Dotted) -> usize {
         self.0
             .iter()
@@ -27,7 +27,7 @@ impl Paths {
     }
 }
 
-/// A path, compiled.
+/// A compiled path.
 #[derive(Clone, Debug)]
 pub(super) enum Path {
     /// By its number in [`Paths`].
@@ -37,7 +37,7 @@ pub(super) enum Path {
 }
 
 impl Path {
-    /// Compiles a path as written; what is wrong with it is a problem.
+    /// Compiles a path. An invalid path is reported to `problems`.
     pub(super) fn compile(
         written: &Located<String>,
         paths: &mut Paths,

@@ -22,13 +22,13 @@ use crate::config::{Located, Problems};
 use crate::json::{Dotted, Projection};
 use crate::model::{Marks, Param, Refusal};
 
-/// What one rendering may spend: about an instruction or 64 bytes each.
+/// Fuel of one rendering; an instruction or 64 bytes of text take about one unit.
 const FUEL: u64 = 200_000;
 
 /// The longest prompt, in bytes, without the sentence on its marks.
 const LONGEST: usize = 64 * 1024 - EXPLAINED;
 
-/// What a template is for.
+/// Purpose of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TemplateUse {
     /// The prompt: values are fenced.
@@ -197,7 +197,7 @@ impl Template {
         }
     }
 
-    /// Adds what it speaks of.
+    /// Adds the parts of a request that this template uses.
     pub(super) fn reach(&self, reach: &mut Reach) {
         let names = self
             .environment
@@ -231,7 +231,7 @@ impl Template {
         }
     }
 
-    /// The parts of a request that it speaks of; none where it is the operator's word alone.
+    /// Names of the parts of a request that this template uses.
     pub(super) fn places(&self) -> Vec<&'static str> {
         let mut reach = Reach::NOTHING;
         self.reach(&mut reach);
@@ -254,7 +254,7 @@ impl Template {
         places
     }
 
-    /// Renders it.
+    /// Renders the template with the values of a scope.
     pub(super) fn render(&self, scope: &Scope) -> Result<String, Refusal> {
         let mut text = Bounded::default();
         let rendered = self
@@ -284,7 +284,7 @@ impl Template {
         Ok(text.text)
     }
 
-    /// Whether the condition holds; why nobody can tell otherwise.
+    /// True if the condition holds. The error says why the condition has no answer.
     pub(super) fn holds(&self, scope: &Scope) -> Result<bool, String> {
         self.environment
             .get_template(self.kind.name())
@@ -314,7 +314,7 @@ fn said(error: &Error) -> String {
     said
 }
 
-/// What the templates of a mapping speak of; nothing else is made for them.
+/// Parts of a request that the templates of a mapping use; no other part is prepared for them.
 #[derive(Clone, Debug)]
 pub(super) struct Reach {
     body: Projection,
@@ -351,7 +351,7 @@ impl Reach {
     }
 }
 
-/// What a template may speak of.
+/// Values that a template can use.
 #[derive(Clone, Debug)]
 pub(super) struct Scope(Vec<(&'static str, Value)>);
 
@@ -383,7 +383,7 @@ impl Scope {
         Ok(Self(scope))
     }
 
-    /// The same, with the other parameters.
+    /// This scope with the other parameters added.
     pub(super) fn with(&self, params: &[Param]) -> Self {
         let params = Value::from_pairs(
             params
@@ -395,7 +395,7 @@ impl Scope {
         Self(scope)
     }
 
-    /// What marks the values in a prompt.
+    /// Fence that marks the values in a prompt.
     fn fence(&self) -> Option<&Fence> {
         self.0
             .iter()
@@ -409,7 +409,7 @@ impl Scope {
     }
 }
 
-/// The headers by lower-case name, several of one name in one line; those that are secrets or made with one left out.
+/// Headers by lower-case name, repeated ones joined in one line. Headers that carry secrets are left out.
 fn headers(view: &ParsedRequest<'_>) -> Value {
     const SECRET: [&str; 7] = [
         "authorization",

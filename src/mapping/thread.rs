@@ -1,6 +1,6 @@
-//! Which event this is: its dedup key, its type, and the conversation it belongs to.
+//! Identity of an event: its dedup key, its type, and its thread.
 //!
-//! All three end up in indexes and lanes, so they are bounded: a longer key or thread is kept as its digest, a longer
+//! All three are used in indexes and lanes, so they are bounded: a longer key or thread is kept as its digest, a longer
 //! type is cut.
 
 use std::fmt::Write as _;
@@ -35,12 +35,12 @@ pub(super) enum KeySource {
     Key(Vec<(String, usize)>),
 }
 
-/// The sources of a key or a type, in order. Without any there is none.
+/// Sources of a key or a type, in order. An event of a mapping without sources has no key or type.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeySources(Vec<KeySource>);
 
 impl KeySources {
-    /// Compiles the sources; what is none is a problem.
+    /// Compiles the sources. Invalid ones are reported to `problems`.
     pub(super) fn compile(
         written: &[Located<String>],
         paths: &mut Paths,
@@ -54,14 +54,14 @@ impl KeySources {
         )
     }
 
-    /// Whether all of them are headers.
+    /// True if all sources are headers.
     pub(super) fn are_headers(&self) -> bool {
         self.0
             .iter()
             .all(|part| matches!(part, KeySource::Header(_)))
     }
 
-    /// Whether they are the same for all items of a request: none of them stands in the document.
+    /// True if the value is the same for all items of a request, because no source stands in the document.
     pub(super) fn are_of_request(&self) -> bool {
         !self
             .0
@@ -69,7 +69,7 @@ impl KeySources {
             .any(|part| matches!(part, KeySource::Json(..) | KeySource::Key(_)))
     }
 
-    /// The values, joined; none if one that has to be there is missing.
+    /// The values of all sources, joined; nothing if a required value is missing.
     pub(super) fn joined(
         &self,
         view: &ParsedRequest<'_>,
@@ -94,7 +94,7 @@ impl KeySources {
 }
 
 impl KeySource {
-    /// Compiles a source; what is none is a problem.
+    /// Compiles a source. An invalid one is reported to `problems`.
     pub(super) fn compile(
         written: &Located<String>,
         paths: &mut Paths,
@@ -132,7 +132,7 @@ impl KeySource {
         part
     }
 
-    /// Whether anything stands there: a list or an object too.
+    /// True if the source has a value; a list or an object counts.
     pub(super) fn is_there(&self, view: &ParsedRequest<'_>) -> Result<bool, Refusal> {
         match self {
             Self::Json(path, _) => Ok(view.find(path)?.is_some_and(|raw| says_something(&raw))),
@@ -174,7 +174,7 @@ impl KeySource {
     }
 }
 
-/// Where the conversation is found.
+/// Place at which an event names its thread.
 #[derive(Debug)]
 pub(super) enum Thread {
     /// At a path, as written and compiled.
@@ -209,8 +209,8 @@ impl Thread {
     }
 }
 
-/// A name as it is told from others. Where characters of it were lost, a digest of what it was read from takes its place:
-/// two names must not fall together because neither could be read.
+/// Keeps names distinct. Where characters of a name were lost, a digest of the original bytes takes its place, so that two
+/// unreadable names do not become equal.
 pub(super) fn distinct(value: String, raw: Option<&str>, view: &ParsedRequest<'_>) -> String {
     if !value.contains(['\0', char::REPLACEMENT_CHARACTER]) {
         return value;

@@ -1,10 +1,10 @@
-//! The event types that a source keeps, held against those that its provider has: a pattern that no event fits keeps
-//! nothing, and nobody is told. What a file knows of types may be older than the provider, so all of this is a warning.
+//! Check of the event types that a source keeps against the types that its provider has. A pattern that no event fits keeps
+//! nothing, silently. A provider's file may be older than the provider's types, so a mistake is a warning only.
 
 use crate::config::section::nearest;
 use crate::config::{Located, Problems, Provider, SourceConfig};
 
-/// How many known types are named.
+/// Most known types that a hint names.
 const NAMED: usize = 8;
 
 /// Notes patterns of `events` that no event of the provider fits.
@@ -157,7 +157,7 @@ fn plain(name: &str) -> String {
         .collect()
 }
 
-/// Whether some text fits both patterns, in which `*` stands for any run of characters.
+/// True if some text fits both patterns, in which `*` stands for any run of characters.
 fn meet(one: &[u8], other: &[u8]) -> bool {
     // Row by row over all pairs of beginnings: patterns are short, and each pair is looked at once.
     let mut row: Vec<bool> = Vec::with_capacity(other.len() + 1);

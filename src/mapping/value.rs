@@ -29,7 +29,7 @@ pub(super) fn text(raw: &str) -> Text<'_> {
     }
 }
 
-/// Whether a piece says anything.
+/// True if a piece is neither null nor an empty text.
 pub(super) fn says_something(raw: &str) -> bool {
     !matches!(raw, "null" | "\"\"")
 }

@@ -1,8 +1,8 @@
-//! A provider's API: one host, pinned by the configuration, asked with the operator's token.
+//! Client for a provider's API: one host, pinned by the configuration, and the operator's token.
 //!
-//! Promises: the token is sent to that host and to no other, and a redirect is followed nowhere. Everything that is
-//! read is bounded. A provider that wants to be left alone is, for a while or for good. What an answer holds is proved
-//! by where it came from: only [`Api::get`] makes a [`Fetched`].
+//! Promises: the token is sent to that host and to no other, and no redirect is followed. Every answer is bounded. When
+//! the provider asks for a pause, the client waits or ends. An answer counts as proved because of the host it came from:
+//! only [`Api::get`] makes a [`Fetched`].
 
 use std::time::Duration;
 
@@ -12,27 +12,26 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use serde::Deserialize;
 
 use super::deadline::Deadline;
-use super::log::FetchError;
-use super::report::Stop;
+use super::stop::Stop;
 use crate::config::Secret;
 use crate::intake::Trust;
 use crate::model::{Clock, Timestamp};
 use crate::net::{Client, SendError};
 
-/// How long one answer may take.
+/// Time limit for one answer.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// How often one thing is asked for, pauses that the API wanted included.
+/// Most requests for one path, including those after a pause that the API asked for.
 const TRIES: u32 = 5;
 
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 
-/// What can be asked of a provider.
+/// Client for one provider's API.
 #[derive(Debug)]
 pub(super) struct Api {
     client: Client,
-    /// The address before every path, without a slash at the end.
+    /// Address in front of every path, without a slash at the end.
     base: String,
     at: Uri,
     token: Secret,
@@ -40,23 +39,23 @@ pub(super) struct Api {
     clock: Clock,
 }
 
-/// What the API answered.
+/// An answer of the API.
 #[derive(Debug)]
 pub(super) struct Fetched {
     headers: HeaderMap,
     body: Bytes,
-    /// What the token goes by.
+    /// Name of the token in the configuration.
     by: String,
 }
 
-/// Why there is no answer.
+/// Reason why a path could not be read.
 #[derive(Debug)]
 pub(super) enum Unread {
-    /// There is no such thing, or none that the token may see.
+    /// The path does not exist, or the token may not see it.
     NotThere,
-    /// It is larger than this.
+    /// The answer is larger than this number of bytes.
     TooLarge(u64),
-    /// Nothing more can be asked.
+    /// No more requests can be made.
     Stop(Stop),
 }
 
@@ -77,13 +76,13 @@ impl Api {
         }
     }
 
-    /// The same, with a header on every request.
+    /// Adds a header to every request.
     pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
     }
 
-    /// Whether an address is at this API's host.
+    /// True if an address has this API's scheme, host and port.
     pub(super) fn owns(&self, address: &Uri) -> bool {
         let port = |uri: &Uri| {
             uri.port_u16().or(if uri.scheme_str() == Some("https") {
@@ -102,18 +101,17 @@ impl Api {
             && port(address) == port(&self.at)
     }
 
-    /// Asks for what is at a path, at most `most` bytes of it. Asking changes nothing, so it is done again where an
-    /// answer did not come.
+    /// Gets the content of a path, at most `most` bytes. A GET changes nothing, so it is repeated where no answer came.
     pub(super) async fn get(
         &self,
         path: &str,
         most: u64,
-        patience: &Deadline,
+        deadline: &Deadline,
     ) -> Result<Fetched, Unread> {
         let mut tried = 0;
         loop {
             let sent = self.client.send(self.request(path)?, ANSWER, most);
-            let answer = patience.within(sent).await.map_err(Unread::Stop)?;
+            let answer = deadline.within(sent).await.map_err(Unread::Stop)?;
             tried += 1;
             let pause = match answer {
                 Ok(answer) if answer.status() == StatusCode::OK => {
@@ -124,7 +122,7 @@ impl Api {
                         by: self.token.name().to_owned(),
                     });
                 }
-                Ok(answer) => self.judge(answer.status(), answer.headers(), tried, patience)?,
+                Ok(answer) => self.judge(answer.status(), answer.headers(), tried, deadline)?,
                 Err(SendError::TooLarge { limit, .. }) => return Err(Unread::TooLarge(limit)),
                 Err(error) if tried < TRIES => {
                     tracing::debug!(%error, "a provider's API did not answer");
@@ -137,7 +135,7 @@ impl Api {
                     ));
                 }
             };
-            patience.pause(pause).await.map_err(Unread::Stop)?;
+            deadline.pause(pause).await.map_err(Unread::Stop)?;
         }
     }
 
@@ -148,23 +146,23 @@ impl Api {
         bearer.set_sensitive(true);
         let mut request = Request::get(format!("{}{path}", self.base))
             .body(Bytes::new())
-            .map_err(|_| unfit("its address is none"))?;
+            .map_err(|_| unfit("its address is invalid"))?;
         request.headers_mut().extend(self.headers.clone());
         request.headers_mut().insert(AUTHORIZATION, bearer);
         Ok(request)
     }
 
-    /// What an answer means that is no success: how long to wait before asking again, or why not to.
+    /// Judges an answer that is not a success: the wait before the next request, or the reason to end.
     fn judge(
         &self,
         status: StatusCode,
         headers: &HeaderMap,
         tried: u32,
-        patience: &Deadline,
+        deadline: &Deadline,
     ) -> Result<Duration, Unread> {
         let code = status.as_u16();
         if let Some(wait) = pause(status, headers, self.clock.now(), tried) {
-            if tried < TRIES && patience.bears(wait) {
+            if tried < TRIES && deadline.bears(wait) {
                 tracing::info!(
                     status = code,
                     wait_s = wait.as_secs(),
@@ -214,15 +212,15 @@ impl Api {
     }
 }
 
-/// How long an API wants to be left alone; none when it does not say so. The time of the next reset stands on every
-/// answer and says something only where nothing is left until then.
+/// Pause that an API asks for, if any. The time of the next reset stands on every answer, and counts only where no
+/// requests are left until then.
 fn pause(status: StatusCode, headers: &HeaderMap, now: Timestamp, tried: u32) -> Option<Duration> {
     let number = |name: &HeaderName| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
     let after = number(&RETRY_AFTER).map(|seconds| Duration::from_secs(seconds.max(1).into()));
     let reset = number(&RESET)
         .filter(|_| number(&REMAINING) == Some(0))
         .map(|at| {
-            // Their second may be over a little later than ours.
+            // The API's clock may be a little behind ours.
             Timestamp::from_seconds(at.into()).since(now) + Duration::from_secs(1)
         });
     match status {
@@ -233,6 +231,7 @@ fn pause(status: StatusCode, headers: &HeaderMap, now: Timestamp, tried: u32) ->
     }
 }
 
+/// Wait before the next try: half a second, doubled with each try.
 fn growing(tried: u32) -> Duration {
     Duration::from_millis(500 << tried.min(5))
 }
@@ -242,7 +241,6 @@ fn stop(code: &'static str, detail: String) -> Unread {
 }
 
 impl Fetched {
-    /// The answer's headers.
     pub(super) const fn headers(&self) -> &HeaderMap {
         &self.headers
     }
@@ -252,19 +250,18 @@ impl Fetched {
         Trust::Fetched { token: self.by }
     }
 
-    /// The answer's body.
     pub(super) const fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// The answer as JSON of a shape.
+    /// Parses the answer as JSON.
     pub(super) fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Stop> {
         serde_json::from_slice(&self.body)
             .map_err(|error| strange(&format!("it is not the JSON it should be ({error})")))
     }
 }
 
-/// An answer that is none of this API's.
+/// Stop because of an answer that this API should not give.
 pub(super) fn strange(what: &str) -> Stop {
     Stop::new(
         "strange_answer",
@@ -273,7 +270,7 @@ pub(super) fn strange(what: &str) -> Stop {
 }
 
 impl Unread {
-    /// Why a list cannot be read.
+    /// The reason as a stop, for a list that cannot be read.
     pub(super) fn stop(self, what: &str) -> Stop {
         match self {
             Self::NotThere => Stop::new(
@@ -284,20 +281,6 @@ impl Unread {
                 strange(&format!("a page of the list is larger than {most} bytes"))
             }
             Self::Stop(stop) => stop,
-        }
-    }
-}
-
-impl From<Unread> for FetchError {
-    fn from(unread: Unread) -> Self {
-        match unread {
-            Unread::NotThere => {
-                Self::One("gone: the provider's log does not have it any more".into())
-            }
-            Unread::TooLarge(most) => {
-                Self::One(format!("too_large: it is larger than {most} bytes"))
-            }
-            Unread::Stop(stop) => Self::Stop(stop),
         }
     }
 }
@@ -332,7 +315,7 @@ mod tests {
             wait(403, &[reset, ("x-ratelimit-remaining", "0")]),
             Some(30)
         );
-        // The reset stands on every answer; here requests are left, and the token is not good for this.
+        // The reset stands on every answer. Requests are left here, so the token is refused for another reason.
         assert_eq!(wait(403, &[reset, ("x-ratelimit-remaining", "4999")]), None);
         assert_eq!(wait(401, &[("retry-after", "7")]), None);
         assert_eq!(
@@ -346,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_host_scheme_and_port_are_its_own() {
+    fn only_an_address_with_the_same_host_scheme_and_port_gets_the_token() {
         let api = |at: &str| {
             let client = Client::new(Duration::from_secs(1), None).unwrap();
             Api::new(
@@ -370,5 +353,82 @@ mod tests {
             assert_eq!(public.owns(&address.parse().unwrap()), own, "{address}");
         }
         assert!(api("http://127.0.0.1:9").owns(&"http://127.0.0.1:9/x".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_unreadable_path_ends_a_list_with_a_stable_code() {
+        for (unread, code) in [
+            (Unread::NotThere, "not_found"),
+            (Unread::TooLarge(9), "strange_answer"),
+            (Unread::Stop(Stop::new("time", "")), "time"),
+        ] {
+            assert_eq!(unread.stop("hook of this path").code, code);
+        }
+    }
+
+    #[test]
+    fn the_wait_between_tries_doubles_and_stays_bounded() {
+        let waits: Vec<u128> = (1..=6).map(|tried| growing(tried).as_millis()).collect();
+        assert_eq!(waits, [1_000, 2_000, 4_000, 8_000, 16_000, 16_000]);
+        assert_eq!(growing(u32::MAX), growing(5));
+    }
+
+    fn judged(
+        status: u16,
+        headers: &[(&'static str, &'static str)],
+        tried: u32,
+    ) -> Result<Duration, Unread> {
+        let client = Client::new(Duration::from_secs(1), None).unwrap();
+        let base = "https://api.example.com/v3".parse().unwrap();
+        let api = Api::new(
+            client,
+            &base,
+            Secret::new("t", "planted"),
+            Clock::stopped(NOW),
+        );
+        let (_stop, stopping) = tokio::sync::watch::channel(false);
+        let deadline = Deadline::new(Duration::from_secs(300), stopping);
+        let headers = headers
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect();
+        let status = StatusCode::from_u16(status).unwrap();
+        api.judge(status, &headers, tried, &deadline)
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_no_success_is_tried_again_or_ends_the_reconcile() {
+        let wait = |status, headers: &[_], tried| {
+            judged(status, headers, tried)
+                .ok()
+                .map(|wait| wait.as_secs())
+        };
+        assert_eq!(wait(500, &[], 1), Some(1));
+        assert_eq!(wait(429, &[("retry-after", "7")], 1), Some(7));
+        for (status, headers, tried, code) in [
+            (500, &[][..], TRIES, "unreachable"),
+            (429, &[("retry-after", "7")], TRIES, "rate_limited"),
+            (429, &[("retry-after", "3600")], 1, "rate_limited"),
+            (401, &[], 1, "token_refused"),
+            (
+                302,
+                &[("location", "https://evil.example/")],
+                1,
+                "redirected",
+            ),
+            (204, &[], 1, "strange_answer"),
+        ] {
+            let Err(Unread::Stop(stop)) = judged(status, headers, tried) else {
+                panic!("{status} ends it");
+            };
+            assert_eq!(stop.code, code, "{status}");
+            assert!(!stop.detail.contains("planted"), "{}", stop.detail);
+        }
+        assert!(matches!(judged(404, &[], 1), Err(Unread::NotThere)));
     }
 }

@@ -16,28 +16,28 @@ use serde_json::value::RawValue;
 
 use super::api::{Api, strange};
 use super::log::{EventLog, FetchError, Listed, Listing, LogEvents, LogQuery, Sent};
-use super::report::{Stop, cut};
+use super::stop::{Stop, cut};
 use crate::model::Timestamp;
 
 const VERSION: HeaderName = HeaderName::from_static("x-github-api-version");
 const DELIVERY: HeaderName = HeaderName::from_static("x-github-delivery");
 const EVENT: HeaderName = HeaderName::from_static("x-github-event");
 
-/// The largest page of the list, and the largest delivery: the largest payload, and what stands around it.
+/// Largest page of the list, and largest delivery (the largest payload with room for the fields around it).
 const PAGE: u64 = 4 << 20;
 const ONE: u64 = 26 << 20;
 
-/// How far the list may be out of order.
+/// Disorder that the list may have.
 const DISORDER: Duration = Duration::from_secs(60);
 
-/// How long a delivery can be made again.
+/// Time in which a delivery can be repeated.
 const AGAIN: Duration = Duration::from_secs(3 * 86_400);
 
-/// The longest cursor, and the most headers of a delivery.
+/// Longest cursor, and most headers of a delivery.
 const CURSOR: usize = 1024;
 const HEADERS: usize = 100;
 
-/// What belongs to the connection of a delivery, and not to the delivery.
+/// Headers of the connection, which are not part of the delivery itself.
 const OF_THE_CONNECTION: [HeaderName; 5] =
     [HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT];
 
@@ -51,7 +51,7 @@ pub(super) struct Deliveries {
 /// A delivery in the list.
 #[derive(Deserialize)]
 struct ListedDelivery<'a> {
-    /// Its digits, as they stand.
+    /// The id as it is spelled.
     #[serde(borrow)]
     id: &'a RawValue,
     guid: String,
@@ -60,7 +60,7 @@ struct ListedDelivery<'a> {
     action: Option<String>,
 }
 
-/// A delivery by itself.
+/// A delivery with its request.
 #[derive(Deserialize)]
 struct Delivery<'a> {
     guid: String,
@@ -79,17 +79,17 @@ struct DeliveryRequest<'a> {
 
 #[async_trait]
 impl EventLog for Deliveries {
-    async fn list(&self, reading: &LogQuery<'_>) -> Result<LogEvents, Stop> {
-        let mut listing = Listing::new(reading.most);
-        match self.read(reading, &mut listing).await {
+    async fn list(&self, query: &LogQuery<'_>) -> Result<LogEvents, Stop> {
+        let mut listing = Listing::new(query.most);
+        match self.read(query, &mut listing).await {
             Ok(()) => Ok(listing.oldest_first()),
-            Err(stop) => Err(stop.listing(listing.reached())),
+            Err(stop) => Err(stop.while_listing(listing.reached())),
         }
     }
 
-    async fn fetch(&self, reading: &LogQuery<'_>, listed: &Listed) -> Result<Sent, FetchError> {
+    async fn fetch(&self, query: &LogQuery<'_>, listed: &Listed) -> Result<Sent, FetchError> {
         let path = format!("/{}/deliveries/{}", self.hook, listed.id);
-        let proof = self.api.get(&path, ONE, reading.patience).await?;
+        let proof = self.api.get(&path, ONE, query.deadline).await?;
         let Delivery {
             guid,
             event,
@@ -104,7 +104,7 @@ impl EventLog for Deliveries {
             headers.insert(
                 name,
                 HeaderValue::try_from(value)
-                    .map_err(|_| FetchError::One("strange: its id is none".into()))?,
+                    .map_err(|_| FetchError::One("strange: it has an invalid id".into()))?,
             );
         }
         let body = body(&headers, payload, proof.body());
@@ -131,29 +131,29 @@ impl Deliveries {
         Self { api, hook }
     }
 
-    /// Page by page, back to the beginning of the time that is asked for.
-    async fn read(&self, reading: &LogQuery<'_>, listing: &mut Listing) -> Result<(), Stop> {
+    /// Reads page by page, back to the beginning of the requested time.
+    async fn read(&self, query: &LogQuery<'_>, listing: &mut Listing) -> Result<(), Stop> {
         let mut cursor: Option<String> = None;
         loop {
             let page = self
                 .api
-                .get(&self.page(cursor.as_deref()), PAGE, reading.patience)
+                .get(&self.page(cursor.as_deref()), PAGE, query.deadline)
                 .await;
             let page = page.map_err(|unread| unread.stop("hook of this path"))?;
             let mut last = None;
             for item in page.json::<Vec<ListedDelivery<'_>>>()? {
                 let at = Timestamp::parse(&item.delivered_at)
-                    .ok_or_else(|| strange("delivered_at is no time"))?;
+                    .ok_or_else(|| strange("delivered_at is not a time"))?;
                 last = Some(at);
-                if reading.wants(at) {
-                    listing.push(listed(reading, &item, at)?);
+                if query.wants(at) {
+                    listing.push(listed(query, &item, at)?);
                 }
             }
             let Some(last) = last else { return Ok(()) };
             listing.back_to(last);
             let next = self.next(page.headers())?;
             match next {
-                Some(next) if last >= reading.asked.since - DISORDER => {
+                Some(next) if last >= query.asked.since - DISORDER => {
                     if cursor.as_ref() == Some(&next) {
                         return Err(strange("a page of the list is its own next"));
                     }
@@ -165,16 +165,16 @@ impl Deliveries {
     }
 
     fn page(&self, cursor: Option<&str>) -> String {
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("per_page", "100");
+        let mut pairs = form_urlencoded::Serializer::new(String::new());
+        pairs.append_pair("per_page", "100");
         if let Some(cursor) = cursor {
-            query.append_pair("cursor", cursor);
+            pairs.append_pair("cursor", cursor);
         }
-        format!("/{}/deliveries?{}", self.hook, query.finish())
+        format!("/{}/deliveries?{}", self.hook, pairs.finish())
     }
 
-    /// The cursor of the next page. Nothing but the cursor is taken from its address; one at another host is a reason
-    /// to stop all the same.
+    /// Cursor of the next page. Only the cursor is taken from the page's address; an address at another host ends the
+    /// reconcile all the same.
     fn next(&self, headers: &HeaderMap) -> Result<Option<String>, Stop> {
         let Some(address) = headers
             .get_all(LINK)
@@ -185,7 +185,7 @@ impl Deliveries {
         };
         let address: Uri = address
             .parse()
-            .map_err(|_| strange("the next page's address is none"))?;
+            .map_err(|_| strange("the address of the next page is invalid"))?;
         if !self.api.owns(&address) {
             let host = cut(address.host().unwrap_or("no host"));
             let detail = format!(
@@ -202,23 +202,19 @@ impl Deliveries {
     }
 }
 
-/// A delivery as the walk sees it.
-fn listed(
-    reading: &LogQuery<'_>,
-    item: &ListedDelivery<'_>,
-    at: Timestamp,
-) -> Result<Listed, Stop> {
+/// A delivery as an entry of the list.
+fn listed(query: &LogQuery<'_>, item: &ListedDelivery<'_>, at: Timestamp) -> Result<Listed, Stop> {
     let id = item.id.get();
     if id.is_empty() || id.len() > 32 || !id.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(strange("a delivery's id is no number"));
+        return Err(strange("a delivery's id is not a number"));
     }
-    // What names an event may stand in its body, which the list does not have.
-    let dedup = if reading.source.mapping.is_named_by_headers() {
+    // The event's name may stand in its body, and the list has no bodies.
+    let dedup = if query.source.mapping.is_named_by_headers() {
         let named = [(DELIVERY, &item.guid), (EVENT, &item.event)];
         let headers = named
             .into_iter()
             .filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?)));
-        reading.dedup(headers.collect(), Bytes::new())
+        query.dedup(headers.collect(), Bytes::new())
     } else {
         None
     };
@@ -235,7 +231,7 @@ fn listed(
     })
 }
 
-/// The headers of a delivery, without those of its connection.
+/// The headers of a delivery without those of its connection.
 fn headers(written: Option<serde_json::Map<String, serde_json::Value>>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in written.into_iter().flatten().take(HEADERS) {
@@ -253,7 +249,7 @@ fn headers(written: Option<serde_json::Map<String, serde_json::Value>>) -> Heade
     headers
 }
 
-/// The body as it was sent: the payload's text, or a form with it.
+/// The body as it was sent: the text of the payload, or a form that contains it.
 fn body(headers: &HeaderMap, payload: &RawValue, answer: &Bytes) -> Bytes {
     let kind = headers
         .get(CONTENT_TYPE)
@@ -348,5 +344,63 @@ mod tests {
             &answer,
         );
         assert_eq!(form, "payload=%7B%22n%22%3A12345678901234567890.10%7D");
+    }
+
+    #[test]
+    fn headers_of_the_connection_are_left_out_and_a_type_is_always_there() {
+        let written = serde_json::json!({
+            "X-GitHub-Event": "push", "Host": "a.example", "content-length": "7", "X-Number": 7, "bad name": "x",
+        });
+        let headers = headers(written.as_object().cloned());
+        assert_eq!(headers.len(), 2, "{headers:?}");
+        assert_eq!(headers["x-github-event"], "push");
+        assert_eq!(headers[CONTENT_TYPE], "application/json");
+        assert_eq!(super::headers(None)[CONTENT_TYPE], "application/json");
+    }
+
+    fn deliveries() -> Deliveries {
+        let client = crate::net::Client::new(Duration::from_secs(1), None).unwrap();
+        let base = "https://api.example.com".parse().unwrap();
+        let token = crate::config::Secret::new("t", "t");
+        let clock = crate::model::Clock::system();
+        Deliveries::new(
+            Api::new(client, &base, token, clock),
+            "repos/a/b/hooks/1".into(),
+        )
+    }
+
+    #[test]
+    fn only_the_cursor_of_a_next_page_is_used_and_only_at_the_apis_own_host() {
+        let deliveries = deliveries();
+        let next = |link: &'static str| {
+            deliveries.next(&HeaderMap::from_iter([(
+                LINK,
+                HeaderValue::from_static(link),
+            )]))
+        };
+        let own = next("<https://api.example.com/anything?per_page=1&cursor=v1_7>; rel=\"next\"");
+        assert_eq!(own, Ok(Some("v1_7".into())));
+        assert_eq!(
+            deliveries.page(Some("a&b")),
+            "/repos/a/b/hooks/1/deliveries?per_page=100&cursor=a%26b"
+        );
+        assert_eq!(next("<https://api.example.com/x>; rel=\"prev\""), Ok(None));
+        for (link, code) in [
+            (
+                "<https://evil.example/x?cursor=1>; rel=\"next\"",
+                "strange_link",
+            ),
+            (
+                "<https://api.example.com/x>; rel=\"next\"",
+                "strange_answer",
+            ),
+            (
+                "<https://api.example.com/x?cursor=>; rel=\"next\"",
+                "strange_answer",
+            ),
+            ("<:>; rel=\"next\"", "strange_answer"),
+        ] {
+            assert_eq!(next(link).expect_err(link).code, code, "{link}");
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! A provider's log as the walk sees it: a list, newest first, of which the oldest are kept; and each event of it,
-//! fetched as it was sent.
+//! A provider's log: the list of its events, newest first, and each event as the provider sent it. A list that is too
+//! long keeps its oldest events.
 
 use std::collections::{HashSet, VecDeque};
 use std::net::Ipv4Addr;
@@ -10,53 +10,53 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 
 use super::ReconcileRequest;
-use super::api::Fetched;
+use super::api::{Fetched, Unread};
 use super::deadline::Deadline;
-use super::report::Stop;
+use super::stop::Stop;
 use crate::model::{Clock, Received, RequestId, Timestamp};
 use crate::source::Source;
 
-/// One kind of log.
+/// The log of one kind of provider.
 #[async_trait]
 pub(super) trait EventLog: Send + Sync + std::fmt::Debug {
-    /// The events that were sent or made in the time that is asked for.
-    async fn list(&self, reading: &LogQuery<'_>) -> Result<LogEvents, Stop>;
+    /// Lists the events that were sent or made in the requested time.
+    async fn list(&self, query: &LogQuery<'_>) -> Result<LogEvents, Stop>;
 
-    /// One event of the list, as it was sent.
-    async fn fetch(&self, reading: &LogQuery<'_>, listed: &Listed) -> Result<Sent, FetchError>;
+    /// Fetches one event of the list as it was sent.
+    async fn fetch(&self, query: &LogQuery<'_>, listed: &Listed) -> Result<Sent, FetchError>;
 
-    /// How long after its first delivery an event may be listed once more.
+    /// Time after its first delivery in which an event may be listed again.
     fn again(&self) -> Duration;
 }
 
-/// For what a log is read.
+/// Query for a log, with what reading it needs.
 #[derive(Debug)]
 pub(super) struct LogQuery<'r> {
     pub(super) source: &'r Source,
     pub(super) asked: ReconcileRequest,
-    pub(super) patience: &'r Deadline,
+    pub(super) deadline: &'r Deadline,
     pub(super) clock: &'r Clock,
     pub(super) public_url: &'r str,
-    /// How many deliveries are looked at.
+    /// Most deliveries to look at.
     pub(super) most: usize,
 }
 
 /// An event in a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listed {
-    /// What it is fetched by.
+    /// Id that fetches the event.
     pub(super) id: String,
-    /// What all deliveries of one event have in common.
+    /// Name that all deliveries of one event share.
     pub(super) name: String,
-    /// Its dedup key, where the list is enough to tell.
+    /// Dedup key, where the list alone is enough to make it.
     pub(super) dedup: Option<String>,
     /// The provider's word for what happened.
     pub(super) event_type: Option<String>,
-    /// When it was sent or made.
+    /// Time at which the event was sent or made.
     pub(super) at: Timestamp,
 }
 
-/// An event as it was sent. The proof says where it was read.
+/// An event as it was sent. The proof says which API it was read from.
 #[derive(Debug)]
 pub(super) struct Sent {
     pub(super) headers: HeaderMap,
@@ -64,16 +64,16 @@ pub(super) struct Sent {
     pub(super) proof: Fetched,
 }
 
-/// Why an event was not had.
+/// Reason why an event was not fetched.
 #[derive(Debug)]
 pub(super) enum FetchError {
-    /// This one cannot be had; others can.
+    /// This event cannot be fetched; others can.
     One(String),
-    /// None can be had any more.
+    /// No event can be fetched any more.
     Stop(Stop),
 }
 
-/// A list that is being read, newest first. Of too many the oldest are kept.
+/// A list while it is read, newest first. Of too many events the oldest are kept.
 #[derive(Debug)]
 pub(super) struct Listing {
     most: usize,
@@ -82,21 +82,35 @@ pub(super) struct Listing {
     back_to: Option<Timestamp>,
 }
 
-/// What a list holds, oldest first, each event once.
+/// Events of a list, oldest first, each event once.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LogEvents {
     pub(super) events: Vec<Listed>,
-    /// From when on events were left out, where there were too many.
+    /// Time from which on events were left out, where there were too many.
     pub(super) cut: Option<Timestamp>,
 }
 
+impl From<Unread> for FetchError {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::NotThere => {
+                Self::One("gone: the provider's log does not have it any more".into())
+            }
+            Unread::TooLarge(most) => {
+                Self::One(format!("too_large: it is larger than {most} bytes"))
+            }
+            Unread::Stop(stop) => Self::Stop(stop),
+        }
+    }
+}
+
 impl LogQuery<'_> {
-    /// Whether a time is within what is asked for.
+    /// True if a time lies in the requested time.
     pub(super) fn wants(&self, at: Timestamp) -> bool {
         self.asked.since <= at && at < self.asked.until
     }
 
-    /// The request that the provider would have made.
+    /// The request that the provider would have sent to the source.
     pub(super) fn request(&self, headers: HeaderMap, body: Bytes) -> Received {
         let target = format!("/hooks/{}", self.source.config.name);
         Received {
@@ -111,7 +125,7 @@ impl LogQuery<'_> {
         }
     }
 
-    /// The dedup key that such a request would have.
+    /// Dedup key of such a request.
     pub(super) fn dedup(&self, headers: HeaderMap, body: Bytes) -> Option<String> {
         self.source
             .mapping
@@ -131,17 +145,17 @@ impl Listing {
         }
     }
 
-    /// The list goes back to here.
+    /// Notes how far back the list was read.
     pub(super) const fn back_to(&mut self, at: Timestamp) {
         self.back_to = Some(at);
     }
 
-    /// How far back the list was read.
+    /// Time that the list was read back to.
     pub(super) const fn reached(&self) -> Option<Timestamp> {
         self.back_to
     }
 
-    /// The next older one.
+    /// Adds the next older event.
     pub(super) fn push(&mut self, listed: Listed) {
         self.kept.push_back(listed);
         if self.kept.len() > self.most
@@ -151,10 +165,10 @@ impl Listing {
         }
     }
 
-    /// An event that was sent several times stands where it was sent first.
+    /// Sorts the events by time. An event that was sent several times keeps its first place.
     pub(super) fn oldest_first(self) -> LogEvents {
         let mut events: Vec<Listed> = self.kept.into_iter().rev().collect();
-        // A log may be a little out of order; what is told of how far it got must hold.
+        // A log may be a little out of order. The time that a report has reached must hold all the same.
         events.sort_by_key(|listed| listed.at);
         let mut seen = HashSet::new();
         events.retain(|listed| {
@@ -220,7 +234,7 @@ mod tests {
             (1, "a", 10),
         ];
         let (ids, cut) = read(4, &log);
-        // The fifth was left out, and so nothing that is as late as it may be told to be done.
+        // The fifth event was left out, so no event from its time on counts as done.
         assert_eq!(cut, Some(Timestamp::from_seconds(45)));
         assert_eq!(ids, ["1", "2", "3"]);
     }

@@ -1,13 +1,13 @@
-//! What never arrived: the provider's own log is read through its API, what the inbox does not know is fetched from
-//! there and goes the way of a received request.
+//! Events that never arrived: a reconcile reads the provider's own log through its API, fetches each event that the inbox
+//! does not have, and takes it in as if it had been received.
 //!
-//! What is promised: an event counts as arrived when one of its source and dedup key is in the inbox, and nothing else
-//! is believed. What is pulled in is filtered, mapped, put in its thread and kept by the same functions as a request,
-//! oldest first, so that a race with the provider's own sender makes a duplicate and never a second run. The token
-//! goes to the API's own host and nowhere else. Everything is bounded; what was pulled in before a stop stays, and the
-//! report says until where it got.
+//! Promises: an event counts as arrived if the inbox has one with the same source and dedup key, and on no other
+//! evidence. A fetched event is filtered, mapped, put into its thread and kept by the same functions as a request, oldest
+//! first, so that a race with the provider's own sender makes a duplicate and never a second run. The token goes to the
+//! API's own host only. Everything is bounded. Events that were pulled in before a stop stay, and the report says up to
+//! which time the log is done.
 //!
-//! What is not: the order of a thread's events that are pulled in after later ones arrived.
+//! Not promised: the order within a thread, where later events of that thread have already arrived.
 
 mod api;
 mod deadline;
@@ -15,6 +15,7 @@ mod github;
 mod log;
 mod report;
 mod setup;
+mod stop;
 mod stripe;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,9 +27,10 @@ use tokio::sync::watch;
 use self::api::Api;
 use self::deadline::Deadline;
 use self::log::{EventLog, FetchError, Listed, LogQuery, Sent};
-pub use self::report::{Became, Report, ReportLine, Stop};
+pub use self::report::{Became, Report, ReportLine};
 use self::setup::LogTarget;
 pub use self::setup::{LogSetup, check};
+pub use self::stop::Stop;
 use crate::config::{Config, Problems};
 use crate::inbox::Keep;
 use crate::intake::{Intake, Receipt, event};
@@ -36,17 +38,17 @@ use crate::model::{Class, Clock, EventId, NewEvent, Outcome, Refusal, Timestamp}
 use crate::net::Client;
 use crate::source::Source;
 
-/// How long one reconcile may take, and how many deliveries it looks at.
+/// Time limit of one reconcile, and the most deliveries it looks at.
 const TIME: Duration = Duration::from_secs(5 * 60);
 const MOST: usize = 10_000;
 
-/// How far the provider's clock and ours may be apart.
+/// Difference that the provider's clock and ours may have.
 const SKEW: Duration = Duration::from_secs(5 * 60);
 
-/// How often a full inbox is asked again for one event.
+/// Most tries to keep one event while the inbox is full.
 const TRIES: usize = 5;
 
-/// The sources whose log can be read, and what it takes to read them.
+/// Reader of the providers' logs, for all sources that have a log.
 #[derive(Debug)]
 pub struct Reconciler {
     logs: BTreeMap<String, Box<dyn EventLog>>,
@@ -54,52 +56,52 @@ pub struct Reconciler {
     stopping: watch::Receiver<bool>,
     running: ActiveReconciles,
     public_url: String,
-    /// The largest body where the source does not say.
+    /// Largest body of a source that has no bound of its own.
     max_body: u64,
-    /// How long the inbox knows what has ended.
+    /// Times for which the inbox keeps events that have ended.
     keep: Keep,
 }
 
-/// What is asked for.
+/// Order for one reconcile.
 #[derive(Clone, Copy, Debug)]
 pub struct ReconcileRequest {
-    /// From when on.
+    /// Begin of the time to look at.
     pub since: Timestamp,
-    /// Until before when.
+    /// End of the time to look at; events at this very time are left out.
     pub until: Timestamp,
-    /// Whether it is only looked, and nothing pulled in.
+    /// True if the reconcile only reports, and pulls no event in.
     pub dry_run: bool,
 }
 
-/// Why a log is not read.
+/// Reason why a reconcile does not begin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReconcileRefusal {
-    /// No source is called so.
+    /// No source has this name.
     #[error("there is no such source")]
     NoSuchSource,
     /// The source has no `reconcile` table.
     #[error("the source does not say where its provider's log is")]
     NoLog,
-    /// It is being done already.
+    /// A reconcile of this source is running.
     #[error("the log of this source is being read already")]
     Running,
-    /// The inbox may have forgotten what arrived then; how far back can be asked for.
+    /// The inbox may have removed events that arrived then. The duration says how far back a reconcile can go.
     #[error("the inbox may have forgotten what arrived so long ago")]
     Forgotten(Duration),
 }
 
-/// The sources whose log is being read, whatever configuration is in force.
+/// Names of the sources whose log is being read. A reload of the configuration does not change them.
 #[derive(Clone, Debug, Default)]
 pub struct ActiveReconciles(Arc<Mutex<BTreeSet<String>>>);
 
-/// Held while a source's log is read.
+/// Entry of one source in [`ActiveReconciles`], removed on drop.
 struct ReconcileGuard {
     running: ActiveReconciles,
     name: String,
 }
 
 impl Reconciler {
-    /// Those of a configuration that passed [`check`].
+    /// Reader for a configuration that passed [`check`].
     pub fn new(
         config: &Config,
         intake: Arc<Intake>,
@@ -122,7 +124,7 @@ impl Reconciler {
         }
     }
 
-    /// Reads a source's log, and pulls in what never arrived.
+    /// Reads a source's log and pulls in the events that never arrived.
     pub async fn reconcile(
         &self,
         name: &str,
@@ -130,89 +132,89 @@ impl Reconciler {
     ) -> Result<Report, ReconcileRefusal> {
         let (source, log) = self.find(name)?;
         self.remembers(&source.config.name, log, asked.since)?;
-        let _alone = self.running.enter(name)?;
-        let patience = Deadline::new(TIME, self.stopping.clone());
+        let _guard = self.running.enter(name)?;
+        let deadline = Deadline::new(TIME, self.stopping.clone());
         let (clock, public_url) = (&self.intake.clock, self.public_url.as_str());
-        let reading = LogQuery {
+        let query = LogQuery {
             source,
             asked,
-            patience: &patience,
+            deadline: &deadline,
             clock,
             public_url,
             most: MOST,
         };
         let mut report = Report::new(name, asked);
-        report.stopped = self.walk(log, &reading, &mut report).await.err();
+        report.stopped = self.walk(log, &query, &mut report).await.err();
         report.log();
         Ok(report)
     }
 
-    /// The whole way, oldest first.
+    /// Reads the list and takes its events one after the other, oldest first.
     async fn walk(
         &self,
         log: &dyn EventLog,
-        reading: &LogQuery<'_>,
+        query: &LogQuery<'_>,
         report: &mut Report,
     ) -> Result<(), Stop> {
-        let list = log.list(reading).await?;
+        let list = log.list(query).await?;
         report.listed = list.events.len();
         for listed in &list.events {
-            let line = self.one(log, reading, listed).await?;
-            if !reading.asked.dry_run {
+            let line = self.one(log, query, listed).await?;
+            if !query.asked.dry_run {
                 self.intake
                     .metrics
                     .reconciled(&report.source, line.became.as_str());
             }
             report.note(line);
         }
-        report.reached = Some(list.cut.unwrap_or(reading.asked.until));
+        report.reached = Some(list.cut.unwrap_or(query.asked.until));
         list.cut
-            .map_or(Ok(()), |cut| Err(Stop::too_many(reading.most, cut)))
+            .map_or(Ok(()), |cut| Err(Stop::too_many(query.most, cut)))
     }
 
-    /// The way of one event: known already, or fetched, proved, mapped and kept.
+    /// Handles one event: it is known already, or it is fetched, proved, mapped and kept.
     async fn one(
         &self,
         log: &dyn EventLog,
-        reading: &LogQuery<'_>,
+        query: &LogQuery<'_>,
         listed: &Listed,
     ) -> Result<ReportLine, Stop> {
         let line = ReportLine::of(listed);
-        if let Some(event) = self.known(reading, listed.dedup.as_deref()).await? {
+        if let Some(event) = self.known(query, listed.dedup.as_deref()).await? {
             return Ok(line.became(Became::AlreadyHere, Some(event)));
         }
-        let sent = match log.fetch(reading, listed).await {
+        let sent = match log.fetch(query, listed).await {
             Ok(sent) => sent,
             Err(FetchError::One(why)) => return Ok(line.failed(why)),
             Err(FetchError::Stop(stop)) => return Err(stop),
         };
-        let event = match self.event(reading, sent) {
+        let event = match self.event(query, sent) {
             Ok(event) => event,
             Err(refusal) => return Ok(line.refused(&refusal)),
         };
         let line = line.named(&event);
-        if reading.asked.dry_run {
-            self.look(reading, line, &event).await
+        if query.asked.dry_run {
+            self.look(query, line, &event).await
         } else {
-            self.keep(reading, line, event).await
+            self.keep(query, line, event).await
         }
     }
 
-    /// The event that was sent, as a request with it would have become one.
-    fn event(&self, reading: &LogQuery<'_>, sent: Sent) -> Result<NewEvent, Refusal> {
-        let most = reading.source.max_body.unwrap_or(self.max_body);
+    /// Makes the event that a request with this body would have become.
+    fn event(&self, query: &LogQuery<'_>, sent: Sent) -> Result<NewEvent, Refusal> {
+        let most = query.source.max_body.unwrap_or(self.max_body);
         if sent.body.len() as u64 > most {
             return Err(Refusal::TooLarge(most));
         }
-        let request = reading.request(sent.headers, sent.body);
+        let request = query.request(sent.headers, sent.body);
         let verified = sent.proof.into_trust().vouch_for(request)?;
-        let mapped = reading.source.apply_or_keep(&verified, false)?;
+        let mapped = query.source.apply_or_keep(&verified, false)?;
         if mapped.dedup.is_none() {
             let why = "it has no dedup key, so nobody could tell whether it came already";
             return Err(Refusal::Unmappable(why.into()));
         }
-        let mut missed = event(reading.source, &verified, mapped);
-        // Nobody waits for what is hours old, and nobody would send it again.
+        let mut missed = event(query.source, &verified, mapped);
+        // No caller waits for an event that is hours old, and no sender would repeat it.
         missed
             .deliveries
             .iter_mut()
@@ -223,24 +225,24 @@ impl Reconciler {
         })
     }
 
-    /// What would become of an event.
+    /// Tells the outcome that an event would have, for a dry run.
     async fn look(
         &self,
-        reading: &LogQuery<'_>,
+        query: &LogQuery<'_>,
         line: ReportLine,
         event: &NewEvent,
     ) -> Result<ReportLine, Stop> {
-        Ok(match self.known(reading, event.dedup.as_deref()).await? {
+        Ok(match self.known(query, event.dedup.as_deref()).await? {
             Some(first) => line.became(Became::AlreadyHere, Some(first)),
             None if event.filtered.is_some() => line.became(Became::Filtered, None),
             None => line.became(Became::Missing, None),
         })
     }
 
-    /// Keeps an event. A commit that has begun is waited for, whoever wants to stop.
+    /// Keeps an event. A commit that has begun is awaited even during a shutdown.
     async fn keep(
         &self,
-        reading: &LogQuery<'_>,
+        query: &LogQuery<'_>,
         line: ReportLine,
         event: NewEvent,
     ) -> Result<ReportLine, Stop> {
@@ -256,10 +258,10 @@ impl Reconciler {
                 }) => return Ok(line.became(Became::Filtered, Some(id))),
                 Ok(Receipt { event: id, .. }) => {
                     let thread = event.thread.as_deref();
-                    tracing::info!(source = reading.source.config.name, event = %id, thread, "pulled in");
+                    tracing::info!(source = query.source.config.name, event = %id, thread, "pulled in");
                     return Ok(line.became(Became::PulledIn, Some(id)));
                 }
-                Err(Refusal::Overloaded(wait)) => reading.patience.pause(wait).await?,
+                Err(Refusal::Overloaded(wait)) => query.deadline.pause(wait).await?,
                 Err(refusal @ (Refusal::Inbox(_) | Refusal::NoSpace)) => {
                     return Err(Stop::inbox(&refusal.cause()));
                 }
@@ -269,17 +271,17 @@ impl Reconciler {
         Err(Stop::inbox("the writer's queue stays full"))
     }
 
-    /// The event that has a dedup key.
+    /// Looks up the event with a dedup key.
     async fn known(
         &self,
-        reading: &LogQuery<'_>,
+        query: &LogQuery<'_>,
         dedup: Option<&str>,
     ) -> Result<Option<EventId>, Stop> {
         let Some(dedup) = dedup else { return Ok(None) };
         let known = self
             .intake
             .inbox
-            .known(&reading.source.config.name, dedup)
+            .known(&query.source.config.name, dedup)
             .await;
         known.map_err(|error| Stop::inbox(&error.to_string()))
     }
@@ -294,7 +296,7 @@ impl Reconciler {
         Ok((source, &**log))
     }
 
-    /// Whether the inbox still knows everything that arrived since a time. What it has forgotten would run twice.
+    /// Checks that the inbox still has every event that arrived since a time. A removed event would run twice.
     fn remembers(
         &self,
         source: &str,
@@ -313,7 +315,7 @@ impl Reconciler {
     }
 }
 
-/// The log that a setup describes.
+/// Makes the log that a setup describes.
 fn log(setup: LogSetup, client: &Client, clock: &Clock) -> Box<dyn EventLog> {
     let api = Api::new(client.clone(), &setup.api, setup.token, clock.clone());
     match setup.way {
@@ -345,5 +347,26 @@ impl Drop for ReconcileGuard {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&self.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_source_has_one_reconcile_at_a_time_and_a_dropped_guard_frees_it() {
+        let active = ActiveReconciles::default();
+        let first = active.enter("a").ok();
+        assert!(first.is_some());
+        assert_eq!(active.enter("a").err(), Some(ReconcileRefusal::Running));
+        assert!(active.enter("b").is_ok(), "another source is free");
+        // A clone after a reload shares the entries.
+        assert_eq!(
+            active.clone().enter("a").err(),
+            Some(ReconcileRefusal::Running)
+        );
+        drop(first);
+        assert!(active.enter("a").is_ok());
     }
 }

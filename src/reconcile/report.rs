@@ -1,89 +1,78 @@
-//! What a reconcile has found and done, and why it stopped where it did.
+//! The report of a reconcile: counts, one line for each event, and the reason for an early end.
 
 use super::ReconcileRequest;
 use super::log::Listed;
+use super::stop::{Stop, cut};
 use crate::model::{EventId, NewEvent, Refusal, Timestamp};
 
-/// How many events a report names.
+/// Most events that a report names.
 const LINES: usize = 1_000;
 
-/// The longest text of a third party in a report, in characters.
-const LONGEST: usize = 512;
-
-/// What a reconcile has found and done.
+/// Result of a reconcile.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The source.
+    /// Name of the source.
     pub source: String,
-    /// What was asked for.
+    /// The operator's request.
     pub asked: ReconcileRequest,
-    /// Events in the log; one that was sent several times is one.
+    /// Events in the provider's log. An event that was sent several times counts once.
     pub listed: usize,
-    /// Those that the inbox knows.
+    /// Events that were in the inbox before.
     pub already_here: usize,
-    /// Those that it does not know, where it was only looked.
+    /// Events that are missing in the inbox, after a dry run.
     pub missing: usize,
-    /// Those that are now in the inbox, and owed.
+    /// Events that were put into the inbox and are owed to their destinations.
     pub pulled_in: usize,
-    /// Those that a rule of the source keeps from going further.
+    /// Events that a rule of the source filters out.
     pub filtered: usize,
-    /// Those that could not be had or kept.
+    /// Events that could not be fetched or kept.
     pub failed: usize,
-    /// Everything before this time is done; none when nothing was.
+    /// Time before which every event is done; absent when no event was done.
     pub reached: Option<Timestamp>,
-    /// Why it did not come to the end.
+    /// Reason for an early end.
     pub stopped: Option<Stop>,
-    /// The events, in order of the log. Where there are too many, those that were here already give way first.
+    /// The events in the order of the log. In a long report, events that were in the inbox before are left out first.
     pub lines: Vec<ReportLine>,
-    /// How many events `lines` does not name.
+    /// Number of events that `lines` leaves out.
     pub unnamed: usize,
 }
 
 /// One event of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportLine {
-    /// What the log calls it.
+    /// Name of the event in the provider's log.
     pub id: String,
-    /// Its dedup key, as far as it is known.
+    /// Dedup key, where it is known.
     pub dedup: Option<String>,
     /// The provider's word for what happened.
     pub event_type: Option<String>,
-    /// When the provider sent or made it.
+    /// Time at which the provider sent or made the event.
     pub at: Timestamp,
-    /// What became of it.
+    /// Outcome.
     pub became: Became,
-    /// The event in the inbox.
+    /// The event's id in the inbox.
     pub event: Option<EventId>,
-    /// Why, where that is not plain.
+    /// Reason for the outcome, where the outcome alone does not say it.
     pub why: Option<String>,
 }
 
-/// What became of an event of a log.
+/// Outcome of one event of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Became {
-    /// It was in the inbox.
+    /// The event was in the inbox before.
     AlreadyHere,
-    /// It is not, and was not to be pulled in.
+    /// The event is missing in the inbox; a dry run does not pull it in.
     Missing,
-    /// It is now, and owed to its destination.
+    /// The event is in the inbox now and owed to its destination.
     PulledIn,
-    /// A rule of the source keeps it from going further.
+    /// A rule of the source filters the event out.
     Filtered,
-    /// It could not be had or kept.
+    /// The event could not be fetched or kept.
     Failed,
 }
 
-/// Why a reconcile did not come to the end: a stable code and a sentence.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stop {
-    /// The code.
-    pub code: &'static str,
-    /// The sentence.
-    pub detail: String,
-}
-
 impl Became {
-    /// A stable word for counters and display.
+    /// Stable word for counters and display.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AlreadyHere => "already_here",
@@ -113,7 +102,7 @@ impl Report {
         }
     }
 
-    /// One more event is done.
+    /// Adds the line of one more event.
     pub(super) fn note(&mut self, line: ReportLine) {
         match line.became {
             Became::AlreadyHere => self.already_here += 1,
@@ -128,16 +117,16 @@ impl Report {
             return;
         }
         self.unnamed += 1;
-        let dull = |line: &ReportLine| line.became == Became::AlreadyHere;
-        if !dull(&line)
-            && let Some(place) = self.lines.iter().position(dull)
+        let is_known = |line: &ReportLine| line.became == Became::AlreadyHere;
+        if !is_known(&line)
+            && let Some(place) = self.lines.iter().position(is_known)
         {
             self.lines.remove(place);
             self.lines.push(line);
         }
     }
 
-    /// One log line for the whole.
+    /// Writes one log line about the whole reconcile.
     pub(super) fn log(&self) {
         let Self {
             source,
@@ -166,6 +155,7 @@ impl Report {
 }
 
 impl ReportLine {
+    /// The line of an event that the log lists, before its outcome is known.
     pub(super) fn of(listed: &Listed) -> Self {
         Self {
             id: listed.id.clone(),
@@ -178,7 +168,7 @@ impl ReportLine {
         }
     }
 
-    /// The same, by the names that the source's mapping gives the event.
+    /// Takes dedup key, type and filter from the event that the source's mapping made.
     pub(super) fn named(self, event: &NewEvent) -> Self {
         let event_type = event.event_type.clone().or(self.event_type);
         let why = event.filtered.as_deref().map(cut);
@@ -213,55 +203,12 @@ impl ReportLine {
     }
 }
 
-impl Stop {
-    pub(super) fn new(code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            code,
-            detail: detail.into(),
-        }
-    }
-
-    /// The engine's own words go to the log only.
-    pub(super) fn inbox(cause: &str) -> Self {
-        tracing::error!(cause, "the inbox stops a reconcile");
-        Self::new(
-            "inbox",
-            "The inbox cannot keep events now; the log says why.",
-        )
-    }
-
-    pub(super) fn too_many(most: usize, cut: Timestamp) -> Self {
-        Self::new(
-            "too_many",
-            format!(
-                "There are more than {most} deliveries; those from {cut} on are left for the next."
-            ),
-        )
-    }
-
-    /// The same, while the log was being listed.
-    pub(super) fn listing(self, back_to: Option<Timestamp>) -> Self {
-        let far = back_to.map_or_else(String::new, |at| {
-            format!(" The list was read back to {at}.")
-        });
-        Self {
-            detail: format!("{}{far} Nothing was pulled in.", self.detail),
-            ..self
-        }
-    }
-}
-
-/// As much of a third party's text as a report shows.
-pub(super) fn cut(text: &str) -> String {
-    text.chars().take(LONGEST).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_was_here_already_gives_way_in_a_long_report() {
+    fn events_that_were_here_already_are_left_out_of_a_long_report_first() {
         let at = Timestamp::from_seconds(1_800_000_000);
         let mut report = Report::new(
             "a",
@@ -289,5 +236,59 @@ mod tests {
         assert_eq!((report.already_here, report.failed), (LINES + 1, 1));
         assert_eq!(report.lines[0].id, "1");
         assert_eq!(report.lines[LINES - 1].became, Became::Failed);
+    }
+
+    fn listed() -> Listed {
+        Listed {
+            id: "7".into(),
+            name: "guid".into(),
+            dedup: None,
+            event_type: Some("push".into()),
+            at: Timestamp::from_seconds(1_800_000_000),
+        }
+    }
+
+    #[test]
+    fn a_line_has_a_reason_only_where_its_outcome_needs_one() {
+        let failed = ReportLine::of(&listed()).failed("gone".repeat(1_000));
+        assert_eq!(failed.became, Became::Failed);
+        assert_eq!(failed.why.as_deref().map(str::len), Some(512));
+        let mut line = ReportLine::of(&listed());
+        line.why = Some("events: \"push\" is not wanted".into());
+        assert!(line.clone().became(Became::Filtered, None).why.is_some());
+        assert_eq!(line.became(Became::PulledIn, None).why, None);
+        let refused = ReportLine::of(&listed()).refused(&Refusal::TooLarge(9));
+        let why = refused.why.expect("a reason");
+        assert!(why.starts_with(Refusal::TooLarge(9).code()), "{why}");
+    }
+
+    #[test]
+    fn each_outcome_is_counted_once_and_the_report_reaches_its_last_line() {
+        let at = Timestamp::from_seconds(1_800_000_000);
+        let request = ReconcileRequest {
+            since: at,
+            until: at,
+            dry_run: true,
+        };
+        let mut report = Report::new("a", request);
+        for became in [
+            Became::AlreadyHere,
+            Became::Missing,
+            Became::PulledIn,
+            Became::Filtered,
+            Became::Failed,
+        ] {
+            report.note(ReportLine::of(&listed()).became(became, None));
+        }
+        let counts = [
+            report.already_here,
+            report.missing,
+            report.pulled_in,
+            report.filtered,
+            report.failed,
+        ];
+        assert_eq!(counts, [1; 5]);
+        assert_eq!(report.reached, Some(at));
+        assert_eq!((report.lines.len(), report.unnamed), (5, 0));
     }
 }

@@ -1,15 +1,15 @@
-//! The `reconcile` tables of sources, each held against its provider's kind of log. Everything that is wrong comes out
-//! when the configuration is read, so that nothing of it is left for the day when the log is needed.
+//! The `reconcile` tables of the configuration, each checked against the kind of log that its provider has. Every mistake
+//! is reported when the configuration is read, and not on the day when the log is needed.
 
 use http::Uri;
 
 use crate::config::{
-    Config, Located, LogKind, Place, Problems, Provider, ReconcileConfig, Respond, Secret,
-    SourceConfig,
+    Config, Located, LogKind, Place, Problems, Provider, ProviderLog, ReconcileConfig, Respond,
+    Secret, SourceConfig,
 };
 use crate::source::Sources;
 
-/// What it takes to read the log of a source.
+/// Settings for reading the log of one source.
 #[derive(Debug)]
 pub struct LogSetup {
     pub(super) source: String,
@@ -18,144 +18,170 @@ pub struct LogSetup {
     pub(super) way: LogTarget,
 }
 
-/// By which kind of log.
+/// Kind of log, with what identifies the log at the provider.
 #[derive(Debug)]
 pub(super) enum LogTarget {
-    /// A hook's deliveries.
+    /// The deliveries of one hook.
     Deliveries { hook: String },
-    /// An account's events.
+    /// The events of one account.
     Events {
         types: Vec<String>,
         account: Option<String>,
     },
 }
 
-/// The setups of a configuration; what is wrong with one is a problem.
+/// Makes the setups of a configuration. Mistakes are reported to `problems`.
 pub fn check(config: &Config, sources: &Sources, problems: &Problems) -> Vec<LogSetup> {
     let mut setups = Vec::new();
     for source in &config.sources {
         if let Some(written) = &source.reconcile {
-            setups.extend(setup(source, written, config, sources, problems));
+            let table = Table {
+                source,
+                written,
+                problems,
+            };
+            setups.extend(table.compile(config, sources));
         }
     }
     setups
 }
 
-fn setup(
-    source: &SourceConfig,
-    written: &ReconcileConfig,
-    config: &Config,
-    sources: &Sources,
-    problems: &Problems,
-) -> Option<LogSetup> {
-    let name = &source.name;
-    let wrong = |place: &Place, what: String, hint: &str| problems.error_hint(place, what, hint);
-    if matches!(source.respond, Respond::Proxy | Respond::Stream) {
-        let what = format!("sources.{name} keeps no events, so nobody can tell which have arrived");
-        wrong(
-            &written.place,
-            what,
-            "remove the reconcile table, or set respond = \"ack\" or \"wait\"",
-        );
+/// The `reconcile` table of one source while it is compiled.
+struct Table<'c> {
+    source: &'c SourceConfig,
+    written: &'c ReconcileConfig,
+    problems: &'c Problems,
+}
+
+impl Table<'_> {
+    fn compile(&self, config: &Config, sources: &Sources) -> Option<LogSetup> {
+        self.check_source(sources);
+        let log = self.provider_log(config)?;
+        let way = match log.kind {
+            LogKind::Deliveries => self.deliveries()?,
+            LogKind::Events => self.events(),
+        };
+        Some(LogSetup {
+            source: self.source.name.clone(),
+            api: self.written.api.clone().unwrap_or_else(|| log.api.clone()),
+            token: self.written.token.clone()?,
+            way,
+        })
     }
-    // One that cannot be compiled is a problem already.
-    if sources
-        .get(name)
-        .is_some_and(|source| source.scheme.event_id.is_empty())
-    {
-        let what = format!(
-            "sources.{name} has no dedup key, so nobody can tell which events have arrived"
-        );
-        wrong(
-            &written.place,
-            what,
-            "name the provider's own id of an event as event_id in the verify table",
-        );
+
+    fn wrong(&self, place: &Place, what: String, hint: &str) {
+        self.problems.error_hint(place, what, hint);
     }
-    let provider = config.providers.get(&source.provider.value);
-    let log = provider.and_then(|provider| provider.reconcile.as_ref());
-    let Some(log) = log else {
-        // A provider that nobody knows is a problem already.
-        if provider.is_some() || source.provider.value == "custom" {
+
+    /// Checks that the source keeps events, and that its events have a dedup key.
+    fn check_source(&self, sources: &Sources) {
+        let name = &self.source.name;
+        if matches!(self.source.respond, Respond::Proxy | Respond::Stream) {
+            self.wrong(
+                &self.written.place,
+                format!("sources.{name} keeps no events, so nobody can tell which have arrived"),
+                "remove the reconcile table, or set respond = \"ack\" or \"wait\"",
+            );
+        }
+        // A source that does not compile was reported already.
+        if sources
+            .get(name)
+            .is_some_and(|source| source.scheme.event_id.is_empty())
+        {
+            self.wrong(
+                &self.written.place,
+                format!(
+                    "sources.{name} has no dedup key, so nobody can tell which events have arrived"
+                ),
+                "name the provider's own id of an event as event_id in the verify table",
+            );
+        }
+    }
+
+    /// The log that the source's provider keeps.
+    fn provider_log<'c>(&self, config: &'c Config) -> Option<&'c ProviderLog> {
+        let provider = config.providers.get(&self.source.provider.value);
+        let log = provider.and_then(|provider| provider.reconcile.as_ref());
+        // An unknown provider was reported already.
+        if log.is_none() && (provider.is_some() || self.source.provider.value == "custom") {
             let with: Vec<&str> = config
                 .providers
                 .values()
-                .filter(|p| p.reconcile.is_some())
-                .map(|p| title(p))
+                .filter(|provider| provider.reconcile.is_some())
+                .map(|provider| title(provider))
                 .collect();
-            let what = format!("the provider of sources.{name} keeps no log that can be read");
-            wrong(
-                &written.place,
-                what,
+            self.wrong(
+                &self.written.place,
+                format!(
+                    "the provider of sources.{} keeps no log that can be read",
+                    self.source.name
+                ),
                 &format!(
                     "remove the reconcile table; providers with a log: {}",
                     with.join(", ")
                 ),
             );
         }
-        return None;
-    };
-    let out_of_place = |key: &str, value: Option<&Located<String>>, has: &str| {
+        log
+    }
+
+    /// Reports a key that this kind of log does not use.
+    fn out_of_place(&self, key: &str, value: Option<&Located<String>>, has: &str) {
         if let Some(value) = value {
-            let what = format!("sources.{name}.reconcile.{key} means nothing to this provider");
-            wrong(
+            let name = &self.source.name;
+            self.wrong(
                 &value.place,
-                what,
+                format!("sources.{name}.reconcile.{key} means nothing to this provider"),
                 &format!("remove it; its log is read by {has}"),
             );
         }
-    };
-    let way = match log.kind {
-        LogKind::Deliveries => {
-            out_of_place("types", written.types.first(), "api, token and hook");
-            out_of_place("account", written.account.as_ref(), "api, token and hook");
-            if written.hook.is_none() {
-                let what = format!("sources.{name}.reconcile.hook is missing");
-                wrong(
-                    &written.place,
-                    what,
-                    "write repos/OWNER/REPO/hooks/ID, orgs/ORG/hooks/ID or app/hook",
-                );
-            }
-            LogTarget::Deliveries {
-                hook: written.hook.as_ref()?.value.clone(),
-            }
-        }
-        LogKind::Events => {
-            out_of_place(
-                "hook",
-                written.hook.as_ref(),
-                "api, token, types and account",
+    }
+
+    fn deliveries(&self) -> Option<LogTarget> {
+        let has = "api, token and hook";
+        self.out_of_place("types", self.written.types.first(), has);
+        self.out_of_place("account", self.written.account.as_ref(), has);
+        if self.written.hook.is_none() {
+            self.wrong(
+                &self.written.place,
+                format!("sources.{}.reconcile.hook is missing", self.source.name),
+                "write repos/OWNER/REPO/hooks/ID, orgs/ORG/hooks/ID or app/hook",
             );
-            if written.types.is_empty() && source.events.is_empty() {
-                problems.warn(
-                    &written.place,
-                    format!(
-                        "sources.{name} would pull in every event of the account, also those its endpoint is not sent"
-                    ),
-                    "name the types that the endpoint is sent, as types here or as events of the source",
-                );
-            }
-            LogTarget::Events {
-                types: written
-                    .types
-                    .iter()
-                    .map(|name| name.value.clone())
-                    .collect(),
-                account: written
-                    .account
-                    .as_ref()
-                    .map(|account| account.value.clone()),
-            }
         }
-    };
-    let api = written.api.clone().unwrap_or_else(|| log.api.clone());
-    Some(LogSetup {
-        source: name.clone(),
-        api,
-        token: written.token.clone()?,
-        way,
-    })
+        Some(LogTarget::Deliveries {
+            hook: self.written.hook.as_ref()?.value.clone(),
+        })
+    }
+
+    fn events(&self) -> LogTarget {
+        let written = self.written;
+        self.out_of_place(
+            "hook",
+            written.hook.as_ref(),
+            "api, token, types and account",
+        );
+        if written.types.is_empty() && self.source.events.is_empty() {
+            self.problems.warn(
+                &written.place,
+                format!(
+                    "sources.{} would pull in every event of the account, also those its endpoint is not sent",
+                    self.source.name
+                ),
+                "name the types that the endpoint is sent, as types here or as events of the source",
+            );
+        }
+        LogTarget::Events {
+            types: written
+                .types
+                .iter()
+                .map(|name| name.value.clone())
+                .collect(),
+            account: written
+                .account
+                .as_ref()
+                .map(|account| account.value.clone()),
+        }
+    }
 }
 
 fn title(provider: &Provider) -> &str {

@@ -1,7 +1,7 @@
 //! Stripe's list of an account's events: `GET /v1/events`, newest first. The event object is the body of a request.
 //!
-//! The list has the events whole, but only their names are kept while it is read: thousands of them would not fit. It
-//! goes back thirty days.
+//! The list has whole events, but only their names are kept while it is read, because thousands of events would not fit
+//! into memory. The list goes back thirty days.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use serde_json::value::RawValue;
 
 use super::api::{Api, Fetched, Unread, strange};
 use super::log::{EventLog, FetchError, Listed, Listing, LogEvents, LogQuery, Sent};
-use super::report::{Stop, cut};
+use super::stop::{Stop, cut};
 use crate::model::Timestamp;
 
 const ACCOUNT: HeaderName = HeaderName::from_static("stripe-account");
 
-/// The largest page of the list, and the largest event.
+/// Largest page of the list, and largest event.
 const PAGE: u64 = 4 << 20;
 const ONE: u64 = 4 << 20;
 
-/// How many events a page has. Where they are so large that a page would be too large, fewer.
+/// Events of a page. A page of large events has fewer, so that it stays below the largest page.
 const EVENTS: usize = 100;
 
 /// The events of one account.
@@ -32,7 +32,7 @@ pub(super) struct AccountEvents {
     types: Vec<String>,
 }
 
-/// A page of the list. The events stay text.
+/// A page of the list, with its events as text.
 #[derive(Deserialize)]
 struct StripePage<'a> {
     #[serde(borrow)]
@@ -41,7 +41,7 @@ struct StripePage<'a> {
     has_more: bool,
 }
 
-/// What is read of an event.
+/// The fields of an event that are read.
 #[derive(Deserialize)]
 struct Event {
     id: String,
@@ -52,18 +52,18 @@ struct Event {
 
 #[async_trait]
 impl EventLog for AccountEvents {
-    async fn list(&self, reading: &LogQuery<'_>) -> Result<LogEvents, Stop> {
-        let mut listing = Listing::new(reading.most);
-        match self.read(reading, &mut listing).await {
+    async fn list(&self, query: &LogQuery<'_>) -> Result<LogEvents, Stop> {
+        let mut listing = Listing::new(query.most);
+        match self.read(query, &mut listing).await {
             Ok(()) => Ok(listing.oldest_first()),
-            Err(stop) => Err(stop.listing(listing.reached())),
+            Err(stop) => Err(stop.while_listing(listing.reached())),
         }
     }
 
-    async fn fetch(&self, reading: &LogQuery<'_>, listed: &Listed) -> Result<Sent, FetchError> {
+    async fn fetch(&self, query: &LogQuery<'_>, listed: &Listed) -> Result<Sent, FetchError> {
         let proof = self
             .api
-            .get(&format!("/v1/events/{}", listed.id), ONE, reading.patience)
+            .get(&format!("/v1/events/{}", listed.id), ONE, query.deadline)
             .await?;
         let event: Event = proof
             .json()
@@ -80,7 +80,7 @@ impl EventLog for AccountEvents {
         })
     }
 
-    /// Each event is listed once, when it was made.
+    /// Zero: each event is listed once, at the time it was made.
     fn again(&self) -> Duration {
         Duration::ZERO
     }
@@ -88,7 +88,7 @@ impl EventLog for AccountEvents {
 
 impl AccountEvents {
     pub(super) fn new(api: Api, types: Vec<String>, account: Option<String>) -> Self {
-        // What cannot stand in a header is a problem of the configuration.
+        // An account that cannot stand in a header was reported when the configuration was read.
         let account = account.and_then(|account| HeaderValue::try_from(account).ok());
         let api = account
             .into_iter()
@@ -96,26 +96,26 @@ impl AccountEvents {
         Self { api, types }
     }
 
-    /// Page by page, back to the beginning of the time that is asked for.
-    async fn read(&self, reading: &LogQuery<'_>, listing: &mut Listing) -> Result<(), Stop> {
+    /// Reads page by page, back to the beginning of the requested time.
+    async fn read(&self, query: &LogQuery<'_>, listing: &mut Listing) -> Result<(), Stop> {
         let mut after: Option<String> = None;
         loop {
-            let answer = self.page(reading, after.as_deref()).await?;
+            let answer = self.page(query, after.as_deref()).await?;
             let page: StripePage<'_> = answer.json()?;
             let mut last = None;
             for text in page.data {
                 let event: Event = serde_json::from_str(text.get())
                     .map_err(|_| strange("the list has no events"))?;
                 if !is_id(&event.id) {
-                    return Err(strange("an event's id is none"));
+                    return Err(strange("an event has an invalid id"));
                 }
                 let at = Timestamp::from_seconds(event.created);
                 listing.back_to(at);
                 last = Some(event.id.clone());
-                // The time is in whole seconds, which have begun a little before.
-                if at.seconds() >= reading.asked.since.seconds() && at < reading.asked.until {
+                // The provider's times are whole seconds, so the first second counts from its beginning.
+                if at.seconds() >= query.asked.since.seconds() && at < query.asked.until {
                     let dedup =
-                        reading.dedup(headers(), answer.body().slice_ref(text.get().as_bytes()));
+                        query.dedup(headers(), answer.body().slice_ref(text.get().as_bytes()));
                     let event_type = Some(cut(&event.r#type));
                     listing.push(Listed {
                         name: event.id.clone(),
@@ -137,13 +137,13 @@ impl AccountEvents {
         }
     }
 
-    /// A page of the list: as large a one as may be.
-    async fn page(&self, reading: &LogQuery<'_>, after: Option<&str>) -> Result<Fetched, Stop> {
+    /// Gets a page of the list, with as many events as fit.
+    async fn page(&self, query: &LogQuery<'_>, after: Option<&str>) -> Result<Fetched, Stop> {
         let mut limit = EVENTS;
         loop {
             match self
                 .api
-                .get(&self.path(reading, after, limit), PAGE, reading.patience)
+                .get(&self.path(query, after, limit), PAGE, query.deadline)
                 .await
             {
                 Err(Unread::TooLarge(_)) if limit > 1 => limit = (limit / 5).max(1),
@@ -152,27 +152,27 @@ impl AccountEvents {
         }
     }
 
-    fn path(&self, reading: &LogQuery<'_>, after: Option<&str>, limit: usize) -> String {
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("limit", &limit.to_string());
-        query.append_pair("created[gte]", &reading.asked.since.seconds().to_string());
-        query.append_pair(
+    fn path(&self, query: &LogQuery<'_>, after: Option<&str>, limit: usize) -> String {
+        let mut pairs = form_urlencoded::Serializer::new(String::new());
+        pairs.append_pair("limit", &limit.to_string());
+        pairs.append_pair("created[gte]", &query.asked.since.seconds().to_string());
+        pairs.append_pair(
             "created[lt]",
-            &reading.asked.until.seconds().saturating_add(1).to_string(),
+            &query.asked.until.seconds().saturating_add(1).to_string(),
         );
         match self.types.as_slice() {
-            // Alone it may have a star.
-            [name] => drop(query.append_pair("type", name)),
-            names => drop(query.extend_pairs(names.iter().map(|name| ("types[]", name)))),
+            // A single type may have a star.
+            [name] => drop(pairs.append_pair("type", name)),
+            names => drop(pairs.extend_pairs(names.iter().map(|name| ("types[]", name)))),
         }
         if let Some(after) = after {
-            query.append_pair("starting_after", after);
+            pairs.append_pair("starting_after", after);
         }
-        format!("/v1/events?{}", query.finish())
+        format!("/v1/events?{}", pairs.finish())
     }
 }
 
-/// What comes with every event.
+/// Headers of every event.
 fn headers() -> HeaderMap {
     HeaderMap::from_iter([(
         CONTENT_TYPE,
@@ -180,7 +180,7 @@ fn headers() -> HeaderMap {
     )])
 }
 
-/// An id that is one segment of a path.
+/// True if an id is one segment of a path.
 fn is_id(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 255

@@ -18,14 +18,14 @@ use tokio::sync::mpsc;
 use super::invoke::InvokeMode;
 use super::{Answer, Hangup, Stub, detail, found, json_answer, no_key};
 
-/// How often a run is looked at whose events somebody reads.
+/// Interval at which a run is looked at while its events are read.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How long events of a run are told at most.
+/// Longest time for which events of a run are sent.
 const LONGEST: Duration = Duration::from_secs(1_500);
 
 impl Stub {
-    /// A call of the control plane, whose paths have no version; none where the path is another's.
+    /// Answers a call of the control plane, whose paths have no version; nothing for any other path.
     pub(super) async fn control(
         self: &Arc<Self>,
         parts: &[&str],
@@ -60,7 +60,7 @@ impl Stub {
         })
     }
 
-    /// Whether there is such an agent or workflow. Without a list of them there are all.
+    /// True if an agent or workflow exists. Without a list, every id exists.
     pub(super) fn has(&self, kind: &str, id: &str) -> bool {
         let options = self.options();
         let kind = kind.trim_end_matches('s');

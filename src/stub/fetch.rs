@@ -1,4 +1,4 @@
-//! The files that a run of the stand-in was given: fetched as the platform would, and told by size and digest.
+//! Files of a run: fetched as the platform would fetch them, and reported by size and digest.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::net::Client;
 
-/// How long one file may take, and how large it may be.
+/// Time limit for one file, and its largest size.
 const TIME: Duration = Duration::from_secs(120);
 const MOST: u64 = 4 << 30;
 

@@ -1,4 +1,4 @@
-//! A run of the stand-in: what goes wrong with it, how long it takes, what it answers, and the stream it is told in.
+//! A run of the stand-in: its fault, its duration, its answer and its stream of events.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::ledger::{InvokeRequest, RequestRecord, Started};
 use super::options::{StubDirective, StubFault, When};
 use super::{Answer, Hangup, Stub, detail, fetch, json_answer, request};
 
-/// How a caller wants to hear of its run.
+/// Way in which a caller gets the result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InvokeMode {
     /// `/invoke`: at the end.
@@ -28,18 +28,18 @@ pub(super) enum InvokeMode {
     Stream,
 }
 
-/// How a run goes.
+/// Plan of a run.
 #[derive(Debug)]
 struct Course {
     delay: Duration,
     status: String,
     result: Option<String>,
-    /// Files that are told of behind the result.
+    /// Files that the result reports at its end.
     files: Vec<String>,
 }
 
 impl Stub {
-    /// What goes wrong with the next call by the rules.
+    /// Fault of the next call, by the rules.
     pub(super) fn fate(&self) -> Option<StubFault> {
         let mut chance = self.chance();
         chance.calls += 1;
@@ -97,7 +97,7 @@ impl Stub {
         let made = self.ledger().task(&id).unwrap_or_default();
         let pace = course.delay;
         let words = course.result.clone();
-        // On its own, so that it goes on when the caller is gone.
+        // A task of its own, so that the run goes on when the caller leaves.
         let going = tokio::spawn(Arc::clone(self).go(run, course));
         match fault {
             Some(StubFault::DropAfter) => return Err(Hangup),
@@ -108,7 +108,7 @@ impl Stub {
         let task = match manner {
             InvokeMode::Start => made,
             InvokeMode::Wait => {
-                // It ends in no other way than with the runtime.
+                // The task ends before this wait, unless the runtime ends.
                 let _ = going.await;
                 self.ledger().task(&id).unwrap_or_default()
             }
@@ -220,7 +220,7 @@ fn gateway() -> Answer {
     )
 }
 
-/// What a run says by itself: the beginning of what it was told.
+/// Default result of a run: the beginning of its input.
 fn echo(text: &str) -> String {
     let start: String = text.chars().take(200).collect();
     match serde_json::from_str::<Value>(text) {
@@ -242,7 +242,7 @@ struct Telling {
 impl Telling {
     fn answer(self, going: tokio::task::JoinHandle<()>) -> Answer {
         let (tell, hear) = mpsc::channel::<Bytes>(16);
-        // Ends early when nobody listens any more; the run does not.
+        // The stream ends early when the reader leaves; the run goes on.
         tokio::spawn(async move {
             let _ = self.tell(&tell, going).await;
         });

@@ -1,8 +1,8 @@
-//! What the stand-in remembers: every task as it stands, every run that began, and how many ran at once.
+//! Memory of the stand-in: the state of every task, every run that began, and the number of runs at the same time.
 //!
-//! A task is a record that later calls with the same id continue, each as a new turn; only the latest turn shows. A
-//! run is one turn that began: runs are what a test counts. Memory is bounded: the oldest runs and the oldest tasks
-//! that rest are forgotten first.
+//! A task is a record that later calls with the same id continue, each as a new turn; only the latest turn shows. A run is
+//! one turn that began, and tests count runs. Memory is bounded: the oldest runs and the oldest finished tasks are
+//! forgotten first.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -19,17 +19,17 @@ use uuid::Uuid;
 
 use crate::model::{RunStatus, Timestamp};
 
-/// How many runs are remembered.
+/// Most runs that are remembered.
 const MAX_RUNS: usize = 200_000;
-/// How many of the last runs are remembered with their whole request, and how large all of those may be.
+/// Most of the last runs that are remembered with their whole request, and the largest size of those requests.
 const MAX_REQUESTS: usize = 1_000;
 const MAX_REQUEST_BYTES: usize = 64 * 1024 * 1024;
-/// How many tasks are remembered, and how large all of them may be.
+/// Most tasks that are remembered, and their largest total size.
 const MAX_TASKS: usize = 200_000;
 const MAX_TASK_BYTES: usize = 256 * 1024 * 1024;
-/// How much of a run's text is remembered with it, in characters.
+/// Longest text that is remembered with a run, in characters.
 const MAX_RUN_TEXT: usize = 200;
-/// How many agents and workflows are counted one by one.
+/// Most agents and workflows that are counted one by one.
 const MAX_COUNTED: usize = 1_000;
 
 /// The memory of a stand-in.
@@ -42,16 +42,16 @@ pub(super) struct Ledger {
     runs: VecDeque<RunRecord>,
     requests: VecDeque<(u64, RequestRecord)>,
     request_bytes: usize,
-    /// How often each id and text has run, by their digest.
+    /// Number of runs of each id and text, by their digest.
     said: HashMap<u64, u32>,
-    /// How often each id and text was asked for, for messages that want to fail so many times.
+    /// Number of calls for each id and text, for messages that want to fail a number of times.
     asked: HashMap<u64, u32>,
     next_run: u64,
     pub(super) stats: Stats,
     journal: Option<File>,
 }
 
-/// What is counted, since the start or since `DELETE /_stub/runs`.
+/// Counters since the start or since `DELETE /_stub/runs`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Stats {
     /// Requests to the API, whatever became of them.
@@ -122,7 +122,7 @@ pub(super) struct InvokeRequest {
 }
 
 impl InvokeRequest {
-    /// `input.text`
+    /// The text of the input.
     pub(super) fn text(&self) -> &str {
         self.input
             .get("text")
@@ -185,9 +185,9 @@ struct RunRecord {
     started_at: Timestamp,
     finished_at: Option<Timestamp>,
     status: String,
-    /// How many runs of this id went on when it began, itself included.
+    /// Number of runs of this id at its begin, itself included.
     concurrent: u32,
-    /// Whether this id and text had run before.
+    /// True if this id and text had run before.
     duplicate: bool,
     #[serde(skip)]
     digest: u64,
@@ -213,7 +213,7 @@ impl Ledger {
         }
     }
 
-    /// How often this call was asked for, itself included.
+    /// Counts this call and returns the number of equal calls so far.
     pub(super) fn ask(&mut self, told: &InvokeRequest) -> u32 {
         if self.asked.len() >= MAX_RUNS {
             self.asked.clear();
@@ -497,7 +497,7 @@ fn note(journal: &mut Option<File>, event: &str, run: &RunRecord, now: Timestamp
     }
 }
 
-/// What a list of tasks may be narrowed by.
+/// Properties of a task that a list can be filtered by.
 #[derive(Debug)]
 pub(super) struct TaskFacts<'a> {
     pub(super) agent_id: &'a str,

@@ -50,11 +50,11 @@ use crate::net::Client;
 
 /// The largest body that is read.
 const MAX_BODY: usize = 16 * 1024 * 1024;
-/// How long connecting to where a file is may take.
+/// Time limit for a connection to the host of a file.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long a connection may rest between two requests; longer than any client keeps one.
+/// Time that a connection may be idle between two requests; longer than any client keeps one open.
 const IDLE: Duration = Duration::from_secs(120);
-/// How long a stop waits for answers that are on their way.
+/// Time that a shutdown waits for answers that are being sent.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// The stand-in. One may serve several listeners.

@@ -1,4 +1,4 @@
-//! How the stand-in behaves: its options, what goes wrong on purpose, and what a message may ask for.
+//! Options of the stand-in: its behaviour, the faults it plays, and the directives that a message may contain.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::config::{Secret, unit};
 
-/// How the stand-in behaves. As JSON, every field may be left out; times are texts like `"5s"`.
+/// Options of the stand-in. In JSON, every field may be left out; times are texts like `"5s"`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "OptionsPatch")]
 pub struct StubOptions {
@@ -20,13 +20,13 @@ pub struct StubOptions {
     /// The agents and workflows that there are, like `support`, `agent/support` or `workflow/w`; without any there are
     /// all.
     pub agents: Vec<String>,
-    /// How long a run takes.
+    /// Duration of a run.
     pub delay: Duration,
-    /// What every run answers, instead of repeating what it was told.
+    /// Answer of every run, in place of an echo of its input.
     pub result: Option<String>,
-    /// What goes wrong; the first rule that applies to a call decides.
+    /// Rules for faults; the first rule that applies to a call decides.
     pub fail: Vec<FailRule>,
-    /// Where the order of chance begins, so that a test meets the same faults each time.
+    /// Seed of the random order of faults, so that a test meets the same faults each time.
     pub seed: u64,
     /// A file to which a line of JSON is added for every run that begins or ends. Opened once, at the start.
     pub journal: Option<PathBuf>,
@@ -161,17 +161,17 @@ impl StubFault {
     }
 }
 
-/// When something goes wrong: `429=0.1` is a tenth of the calls by chance, `drop-after=1/7` every seventh call.
+/// Rule for a fault: `429=0.1` is a tenth of the calls by chance, `drop-after=1/7` is every seventh call.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct FailRule {
-    /// What.
+    /// The fault.
     pub fault: StubFault,
-    /// When.
+    /// The calls that it applies to.
     pub when: When,
 }
 
-/// How often a rule applies.
+/// Calls that a rule applies to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum When {
     /// To this part of the calls, by chance.
@@ -225,8 +225,8 @@ impl fmt::Display for FailRule {
     }
 }
 
-/// What a message asks for itself: `[[stub delay=5s status=failed http=503 drop=after times=2 result=…]]`. It goes
-/// before the options. `result` comes last and takes the rest.
+/// Directive in a message: `[[stub delay=5s status=failed http=503 drop=after times=2 result=…]]`. It overrides the
+/// options. `result` comes last and takes the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StubDirective {
     /// `delay=5s`: how long the run takes.
@@ -245,7 +245,7 @@ pub struct StubDirective {
 }
 
 impl StubDirective {
-    /// What a text asks for; nothing where it does not ask.
+    /// Reads the directive in a text; a text without one gives an empty directive.
     pub fn read(text: &str) -> Self {
         let mut wish = Self::default();
         let Some(inner) = text

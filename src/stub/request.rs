@@ -1,4 +1,4 @@
-//! An invoke request as the API's schema sees it: what is required, what has which type, what is dropped in silence.
+//! Check of an invoke request against the API's schema: required fields, types of fields, and fields that are dropped.
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
@@ -41,7 +41,7 @@ const WORDS: &[(&str, &[&str])] = &[
 const OBJECTS: &[&str] = &["output_schema", "user_tokens", "payload_extension"];
 const TRUTHS: &[&str] = &["disable_attachment_injection", "events_streaming"];
 
-/// What a task shows of the fields above.
+/// Fields from above that a task shows.
 const SHOWN: &[&str] = &[
     "source",
     "source_node_type",

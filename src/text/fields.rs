@@ -183,9 +183,9 @@ impl PartFields {
 pub struct HeldForm {
     /// The text parts, in order.
     pub fields: Vec<(String, String)>,
-    /// How many files it has. What browsers send for a file that nobody chose is none.
+    /// Number of files. The empty part that a browser sends for a file field without a file does not count.
     pub files: usize,
-    /// What has to be said of the reading.
+    /// Notes about the reading.
     pub notes: TextNotes,
 }
 

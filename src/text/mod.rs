@@ -1,8 +1,8 @@
 //! Bytes as text: character sets, byte order marks, half surrogates.
 //!
-//! Promises: reading never fails. What is no text in its character set becomes U+FFFD, and the notes say so; the bytes
-//! themselves stay with whoever holds them, since they are what was signed. JSON is UTF-8 unless its bytes show another
-//! encoding (RFC 8259, 8.1).
+//! Promises: reading never fails. Bytes that are invalid in their character set become U+FFFD, and the notes say so; the
+//! caller keeps the original bytes, because those were signed. JSON is UTF-8 unless its bytes show another encoding (RFC
+//! 8259, 8.1).
 
 pub mod fields;
 pub mod multipart;
@@ -16,10 +16,10 @@ use memchr::memchr;
 
 use crate::model::TextNotes;
 
-/// A character set that bytes can be read in.
+/// A character set.
 pub type Charset = &'static Encoding;
 
-/// The character set of a name, as browsers know it: any case, any of its aliases. None for a name that is unknown.
+/// Finds a character set by its name or one of its aliases, as browsers do, in any case.
 pub fn charset(name: &str) -> Option<Charset> {
     Encoding::for_label_no_replacement(name.trim().as_bytes())
 }
@@ -29,7 +29,7 @@ pub fn charset(name: &str) -> Option<Charset> {
 pub struct Decoded<'a> {
     /// The text.
     pub text: Cow<'a, str>,
-    /// What has to be said of the reading.
+    /// Notes about the reading.
     pub notes: TextNotes,
 }
 
@@ -84,7 +84,7 @@ pub fn declared(content_type: &str) -> Option<String> {
         .map(|name| String::from_utf8_lossy(name).into_owned())
 }
 
-/// JSON in which every escape of half a surrogate pair is that of U+FFFD instead. All places stay where they are.
+/// Replaces every escape of half a surrogate pair in a JSON text by the escape of U+FFFD. Offsets do not change.
 pub fn mended(text: Cow<'_, str>) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let mut halves = Vec::new();

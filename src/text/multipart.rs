@@ -1,12 +1,12 @@
 //! Multipart bodies, taken apart while they come (RFC 2046, 5.1; RFC 7578).
 //!
-//! One reader for all who look into such a body, so that the check of a signature and the mapping see the same parts.
-//! It reads what people's senders write: odd boundaries, folded heads, parts nested once, transfer encodings. Promises:
-//! it holds no more than a head or a boundary's length of what it was given; a body is whole only with its closing
-//! boundary; the first line end says whether lines end in CRLF or in LF alone, and a boundary counts only behind that.
+//! This is the only reader of such bodies, so that the check of a signature and the mapping see the same parts. It accepts
+//! what real senders write: odd boundaries, folded heads, parts nested once, transfer encodings. Promises: it buffers no
+//! more than a head or the length of a boundary; a body is complete only with its closing boundary; the first line end
+//! decides between CRLF and LF for the whole body, and a boundary counts only behind such a line end.
 //!
-//! An own reader, since the crates there are take heads for HTTP's: they refuse boundaries that are no token, take a
-//! file with a name outside UTF-8 for a text, and know no nested parts.
+//! The reader is our own because existing crates read part heads like HTTP heads: they refuse boundaries that are not
+//! tokens, take a file with a name outside UTF-8 for a text, and do not know nested parts.
 
 use std::collections::VecDeque;
 
@@ -28,19 +28,19 @@ const PART_HEAD: usize = 8 * 1024;
 const BOUNDARY: usize = 70;
 const PADDING: usize = 256;
 
-/// Why a body was not read.
+/// Reason why a multipart body was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PartFault {
     /// The content type names no boundary, or one that cannot be.
     #[error("the multipart body has no good boundary")]
     Boundary,
-    /// It is cut off, or is none.
+    /// The body is cut off, or is not multipart.
     #[error("the multipart body is badly made or not whole")]
     NotWhole,
     /// A head is too large.
     #[error("the head of a part is too large")]
     HeadTooLarge,
-    /// A head is none.
+    /// The head of a part is invalid.
     #[error("the head of a part is badly made")]
     Head,
     /// There are too many parts.
@@ -54,7 +54,7 @@ pub enum PartFault {
     Encoded,
 }
 
-/// Whether a type is that of a form in parts.
+/// True for the media type of a form in parts.
 pub fn is_form(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or("").trim();
     essence.eq_ignore_ascii_case("multipart/form-data")
@@ -77,8 +77,8 @@ impl PartHead {
         own.or_else(|| self.outer.as_ref()?.text("name", default))
     }
 
-    /// What its sender calls the file; none where the part is no file. A part without a file's name whose type is that
-    /// of no text is a file all the same.
+    /// The file's name as its sender wrote it; nothing for a part that is not a file. A part with a binary type is a file
+    /// even without a name.
     pub fn file_name(&self, default: Option<Charset>) -> Option<(String, bool)> {
         let named = self.disposition.text("filename", default);
         named.or_else(|| self.is_binary().then(|| (String::from("file"), false)))
@@ -107,7 +107,7 @@ impl PartHead {
     }
 }
 
-/// What is found in a body.
+/// Piece of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MultipartPiece {
     /// A part begins.
@@ -176,7 +176,7 @@ impl MultipartReader {
         self.outer.feed(&bytes);
     }
 
-    /// What is found in the bytes so far; none until there are more.
+    /// Returns the next piece of the bytes given so far; nothing until there are more bytes.
     pub fn piece(&mut self) -> Result<Option<MultipartPiece>, PartFault> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
@@ -206,7 +206,7 @@ impl MultipartReader {
         }
     }
 
-    /// Says whether the body is whole.
+    /// Checks that the body is complete.
     pub fn end(&self) -> Result<(), PartFault> {
         self.outer.end()
     }
@@ -274,7 +274,7 @@ fn head(lines: &[Vec<u8>]) -> Result<(PartHead, Transfer), PartFault> {
             }
             _ => continue,
         }
-        // Of two, nobody knows which another reader goes by.
+        // Another reader might use the other one of two equal headers, so both are refused.
         if seen.contains(&name) {
             return Err(PartFault::Head);
         }
@@ -283,7 +283,7 @@ fn head(lines: &[Vec<u8>]) -> Result<(PartHead, Transfer), PartFault> {
     Ok((head, transfer))
 }
 
-/// Whether a text can be the name of a header (RFC 9110, 5.6.2).
+/// True if a text can be the name of a header (RFC 9110, 5.6.2).
 fn is_token(name: &str) -> bool {
     !name.is_empty()
         && name
@@ -291,7 +291,7 @@ fn is_token(name: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// What the lines of a body hold.
+/// Part of a body between two boundaries, or its end.
 #[derive(Debug)]
 enum LineEvent {
     /// The lines of a head, unfolded.
@@ -300,7 +300,7 @@ enum LineEvent {
     End,
 }
 
-/// Where the reading stands.
+/// Position of the reader relative to the boundaries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LineState {
     /// Before the first boundary; the flag says that nothing was passed over yet.
@@ -320,9 +320,9 @@ enum LineState {
 struct BoundarySplitter {
     /// The boundary with its line end before it; the first byte is the carriage return.
     delimiter: memmem::Finder<'static>,
-    /// Whether no boundary was found yet.
+    /// True until the first boundary was found.
     is_first: bool,
-    /// Whether something stood before the first boundary.
+    /// True if text stood before the first boundary.
     has_preamble: bool,
     at: LineState,
     buffer: BytesMut,

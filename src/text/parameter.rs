@@ -17,7 +17,7 @@ const MOST: usize = 64;
 /// A value and its parameters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parameters {
-    /// What stands before the parameters, in lower case.
+    /// The value in front of the parameters, in lower case.
     pub value: String,
     list: Vec<(String, Vec<u8>)>,
 }

@@ -58,7 +58,7 @@ impl Transfer {
         }
     }
 
-    /// What is left at the end.
+    /// Returns the rest at the end of a part.
     pub(super) fn end(&mut self) -> Option<Bytes> {
         match std::mem::take(self) {
             Self::Plain => Some(Bytes::new()),

@@ -1,8 +1,8 @@
-//! A request as the platform's hosted webhook reads it: parameters from the query and the body, a mapping that the
-//! caller brings, and the rest of the body as the agent's context.
+//! A request at the drop-in door, read as the platform's hosted webhook reads it: parameters from the query and the body,
+//! a mapping that the caller sends along, and the rest of the body as context for the agent.
 //!
-//! Promises: pure and bounded; numbers keep their digits and spelling, keys their order; a caller's paths are dotted
-//! ones and nothing more; what is a parameter is not told to the agent a second time.
+//! Promises: pure and bounded; numbers keep their spelling and keys their order; a caller's paths are dotted paths only;
+//! a parameter is not repeated in the context.
 
 #[cfg(test)]
 mod tests;
@@ -34,7 +34,7 @@ pub struct CallRequest<'a> {
     pub body: CallBody<'a>,
 }
 
-/// A body, as it came or taken apart already.
+/// Body of a call, as bytes or as parts that were read before.
 #[derive(Clone, Copy, Debug)]
 pub enum CallBody<'a> {
     /// Its bytes.
@@ -43,7 +43,7 @@ pub enum CallBody<'a> {
     Parts(&'a [(String, String)]),
 }
 
-/// Where a parameter's value stands.
+/// Part of a request in which a setting stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ParamPlace {
     Query,
@@ -59,7 +59,7 @@ impl ParamPlace {
     }
 }
 
-/// What the body is.
+/// A body after it was read.
 enum Read<'a> {
     Empty,
     /// Named fields; the JSON text is there for paths, and as the message where no field is taken out of it.
@@ -68,7 +68,7 @@ enum Read<'a> {
     Text(Cow<'a, str>),
 }
 
-/// The parameters that every part of a request may hold, beside those of [`Name`].
+/// Settings of a call that stand beside the parameters of [`Name`].
 const SETTINGS: [&str; 6] = [
     "agent_id",
     "asynchronous",
@@ -78,7 +78,7 @@ const SETTINGS: [&str; 6] = [
     "disable_attachment_injection",
 ];
 
-/// Fields of a body that mean nothing there and are still not the agent's business.
+/// Fields of a body that have no meaning there and are kept from the agent all the same.
 const SILENT: [&str; 2] = ["x-api-key", "params_mapping"];
 
 /// Reads a request.
@@ -86,7 +86,7 @@ pub fn read(asked: &CallRequest<'_>) -> Result<HostedCall, Refusal> {
     follow(asked, &mut Vec::new())
 }
 
-/// The same, with what the caller's own mapping looked for in vain.
+/// Reads a request and lists the paths of the caller's mapping that found no value.
 pub fn explain(asked: &CallRequest<'_>) -> (Result<HostedCall, Refusal>, Vec<PathMiss>) {
     let mut notes = Vec::new();
     let read = follow(asked, &mut notes);
@@ -133,7 +133,7 @@ fn follow(asked: &CallRequest<'_>, notes: &mut Vec<PathMiss>) -> Result<HostedCa
     let extra = match &read {
         Read::Empty => None,
         Read::Text(text) if has_prompt => Some(value::cleared(text.to_string())),
-        // A list is machine input and told as it came; so is a text, which is the message itself.
+        // A list is input for a machine and is passed on unchanged, like a text, which is the message itself.
         Read::Text(text) => {
             let prompt = value::cleared(text.to_string());
             let prompt = Param {
@@ -176,7 +176,7 @@ fn follow(asked: &CallRequest<'_>, notes: &mut Vec<PathMiss>) -> Result<HostedCa
     })
 }
 
-/// The fields that are no parameters.
+/// Fields of the body that are not parameters, as context for the agent.
 fn rest(fields: &Map<String, Value>, text: &str, has_prompt: bool) -> Option<String> {
     let is_taken = |key: &str| {
         Name::parse(key).is_some()
@@ -196,7 +196,7 @@ fn rest(fields: &Map<String, Value>, text: &str, has_prompt: bool) -> Option<Str
     }
 }
 
-/// Reads the body by what it is rather than by what it calls itself.
+/// Reads the body. Its content decides about its kind, before its declared type.
 fn body<'a>(asked: &CallRequest<'a>) -> Result<(Read<'a>, TextNotes), Refusal> {
     let bytes = match asked.body {
         CallBody::Parts(parts) => {
@@ -223,7 +223,7 @@ fn body<'a>(asked: &CallRequest<'a>) -> Result<(Read<'a>, TextNotes), Refusal> {
     let declared = text::declared(asked.content_type);
     let read = text::json(bytes, declared.as_deref());
     if is_json || read.text.trim_ascii_start().starts_with(['{', '[']) {
-        // Whoever calls here hears of it at once, and can mend it.
+        // The caller gets this answer at once, and can mend the request.
         if read.notes.replaced {
             let whole = std::str::from_utf8(bytes)
                 .err()
@@ -265,7 +265,7 @@ fn made<'a>(fields: &FormFields<'_>) -> Read<'a> {
     }
 }
 
-/// A request on its way to a call: what it says, and what is wrong with it.
+/// A request while it becomes a call, with the mistakes found so far.
 struct CallReader<'a> {
     query: &'a FormFields<'a>,
     fields: &'a Map<String, Value>,
@@ -292,8 +292,8 @@ impl CallReader<'_> {
             .filter(|value| !value.is_null() && value.as_str() != Some(""))
     }
 
-    /// Notes what is wrong, in the form that callers of such an API know. What they wrote is not repeated: it may be
-    /// a secret.
+    /// Adds a mistake in the form that callers of such an API know. The wrong value is not repeated, because it may be a
+    /// secret.
     fn wrong(&mut self, loc: &[&str], kind: &str, msg: &str) {
         self.wrong
             .push(json!({ "type": kind, "loc": loc, "msg": msg }));
@@ -346,7 +346,7 @@ impl CallReader<'_> {
         Ok(id)
     }
 
-    /// What the caller's mapping finds, for each name in order.
+    /// Values that the caller's mapping finds, one place for each name.
     fn mapped(
         &mut self,
         read: &Read<'_>,
@@ -394,7 +394,7 @@ impl CallReader<'_> {
             Read::Text(text) => text,
             Read::Empty => "null",
         };
-        // What is no JSON has no places for a path to lead to.
+        // A text that is not JSON has no place for a path to lead to.
         let Ok(pieces) = json::extract(text, &paths) else {
             return Ok(found);
         };
@@ -435,7 +435,7 @@ impl CallReader<'_> {
         Ok(found)
     }
 
-    /// The strongest value of a parameter.
+    /// Takes the strongest value of a parameter.
     fn param(
         &mut self,
         name: Name,
@@ -455,7 +455,7 @@ impl CallReader<'_> {
                     "Input should be a valid string",
                 );
             }
-            // Something stronger takes its place, and it is not looked at.
+            // A stronger value takes its place, so this one is not looked at.
             Some(Value::Object(_) | Value::Array(_)) if name != Name::Prompt => {}
             Some(value) => all.push((Origin::Body, text_of(value))),
             None => {}
@@ -473,7 +473,7 @@ impl CallReader<'_> {
         }))
     }
 
-    /// The stronger of the two places a setting may stand in.
+    /// Takes a setting from the query, or else from the body.
     fn setting(&mut self, name: &'static str) -> Option<(ParamPlace, Value)> {
         let query = self.in_query(name).map(Value::from);
         let body = self.in_body(name).cloned();
