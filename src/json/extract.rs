@@ -1,4 +1,4 @@
-//! Pieces of a JSON text at dotted paths, found in one pass over the text.
+//! PieceRanges of a JSON text at dotted paths, found in one pass over the text.
 //!
 //! Nothing is allocated for what no path leads to; everything that is passed over is checked all the same.
 
@@ -8,15 +8,15 @@ use super::dotted::Dotted;
 use super::scan::{JsonFault, Scan};
 
 /// Byte ranges of the pieces, one for each path; nothing for a path that leads nowhere.
-pub type Pieces = Vec<Option<Range<usize>>>;
+pub type PieceRanges = Vec<Option<Range<usize>>>;
 
 /// Checks a JSON text and finds the piece at each path.
-pub fn extract(text: &str, paths: &[Dotted]) -> Result<Pieces, JsonFault> {
+pub fn extract(text: &str, paths: &[Dotted]) -> Result<PieceRanges, JsonFault> {
     extract_noting(text, paths).map(|(found, _)| found)
 }
 
 /// Does the same as [`extract`]. The flag is true if the text has an escape of half a surrogate pair.
-pub fn extract_noting(text: &str, paths: &[Dotted]) -> Result<(Pieces, bool), JsonFault> {
+pub fn extract_noting(text: &str, paths: &[Dotted]) -> Result<(PieceRanges, bool), JsonFault> {
     let mut scan = Scan::new(text);
     let wants: Vec<PathCursor> = (0..paths.len())
         .map(|path| PathCursor { path, at: 0 })

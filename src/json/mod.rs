@@ -11,6 +11,7 @@
 mod compact;
 mod dotted;
 mod extract;
+mod quoted;
 mod scan;
 mod shorten;
 mod tree;
@@ -18,8 +19,9 @@ mod unique;
 
 pub use compact::compact;
 pub use dotted::Dotted;
-pub use extract::{Pieces, extract, extract_noting};
-pub use scan::{DEPTH, JsonFault, NODES, Quoted, Scan, string};
+pub use extract::{PieceRanges, extract, extract_noting};
+pub use quoted::Quoted;
+pub use scan::{DEPTH, JsonFault, NODES, Scan, string};
 pub use shorten::shorten;
 pub use tree::{Projection, part, tree};
 pub use unique::Json;

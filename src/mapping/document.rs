@@ -11,10 +11,11 @@ use std::ops::Range;
 
 use serde_json::{Map, Value};
 
+use super::label::Label;
 use super::path::Path;
 use super::value::cleared;
 use crate::config::QueryUse;
-use crate::json::{self, DEPTH, Dotted, JsonFault, NODES, Pieces, Projection};
+use crate::json::{self, DEPTH, Dotted, JsonFault, NODES, PieceRanges, Projection};
 use crate::model::{ENROL, Name, Received, Refusal, TakenForm, TextNotes};
 use crate::text;
 pub(super) use crate::text::fields::FormFields;
@@ -36,7 +37,7 @@ pub(super) struct ParsedRequest<'a> {
     notes: TextNotes,
     has_nul: Cell<bool>,
     json: Cow<'a, str>,
-    found: Pieces,
+    found: PieceRanges,
     tree: OnceCell<Value>,
 }
 
@@ -108,7 +109,7 @@ impl<'a> ParsedRequest<'a> {
         ]
     }
 
-    /// The document.
+    /// The document as JSON text.
     pub(super) fn document(&self) -> &str {
         &self.json
     }
@@ -223,65 +224,10 @@ fn last<'f>(fields: &'f FormFields<'_>, name: &str) -> Option<&'f str> {
         .map(|(_, value)| &**value)
 }
 
-/// Kind of body that the content type declares.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Label {
-    Json,
-    Form,
-    /// A form in parts.
-    Parts,
-    Multipart,
-    Binary,
-    Text,
-}
-
-impl Label {
-    fn of(content_type: &str) -> Self {
-        let essence = content_type
-            .split(';')
-            .next()
-            .unwrap_or("")
-            .trim()
-            .to_ascii_lowercase();
-        match essence.as_str() {
-            "application/x-www-form-urlencoded" => Self::Form,
-            "application/json" | "text/json" => Self::Json,
-            "multipart/form-data" => Self::Parts,
-            other if other.ends_with("+json") => Self::Json,
-            other if other.starts_with("multipart/") => Self::Multipart,
-            other if is_binary(other) => Self::Binary,
-            _ => Self::Text,
-        }
-    }
-}
-
-/// True for a media type that is not text.
-fn is_binary(essence: &str) -> bool {
-    let (kind, sub) = essence.split_once('/').unwrap_or_default();
-    match kind {
-        "image" => !sub.ends_with("+xml"),
-        "audio" | "video" | "font" => true,
-        "application" => {
-            matches!(
-                sub,
-                "octet-stream"
-                    | "pdf"
-                    | "zip"
-                    | "gzip"
-                    | "protobuf"
-                    | "x-protobuf"
-                    | "cbor"
-                    | "msgpack"
-            )
-        }
-        _ => false,
-    }
-}
-
 /// A body after it was read.
 struct ParsedBody<'a> {
     json: Cow<'a, str>,
-    found: Pieces,
+    found: PieceRanges,
     form: FormFields<'a>,
     notes: TextNotes,
 }

@@ -35,7 +35,7 @@ pub fn check(config: &Config, sources: &Sources, problems: &Problems) -> Vec<Log
     let mut setups = Vec::new();
     for source in &config.sources {
         if let Some(written) = &source.reconcile {
-            let table = Table {
+            let table = TableCheck {
                 source,
                 written,
                 problems,
@@ -47,13 +47,13 @@ pub fn check(config: &Config, sources: &Sources, problems: &Problems) -> Vec<Log
 }
 
 /// The `reconcile` table of one source while it is compiled.
-struct Table<'c> {
+struct TableCheck<'c> {
     source: &'c SourceConfig,
     written: &'c ReconcileConfig,
     problems: &'c Problems,
 }
 
-impl Table<'_> {
+impl TableCheck<'_> {
     fn compile(&self, config: &Config, sources: &Sources) -> Option<LogSetup> {
         self.check_source(sources);
         let log = self.provider_log(config)?;

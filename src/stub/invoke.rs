@@ -13,8 +13,9 @@ use http_body_util::{BodyExt as _, StreamBody};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::ledger::{InvokeRequest, RequestRecord, Started};
+use super::ledger::Started;
 use super::options::{StubDirective, StubFault, When};
+use super::request::{InvokeRequest, RequestRecord};
 use super::{Answer, Hangup, Stub, detail, fetch, json_answer, request};
 
 /// Way in which a caller gets the result of a run.

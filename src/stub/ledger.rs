@@ -4,19 +4,18 @@
 //! one turn that began, and tests count runs. Memory is bounded: the oldest runs and the oldest finished tasks are
 //! forgotten first.
 
-use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
-use std::hash::{Hash as _, Hasher as _};
 use std::io::Write as _;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use super::request::{InvokeRequest, RequestRecord};
+use super::stats::Stats;
 use crate::model::{RunStatus, Timestamp};
 
 /// Most runs that are remembered.
@@ -29,9 +28,6 @@ const MAX_TASKS: usize = 200_000;
 const MAX_TASK_BYTES: usize = 256 * 1024 * 1024;
 /// Longest text that is remembered with a run, in characters.
 const MAX_RUN_TEXT: usize = 200;
-/// Most agents and workflows that are counted one by one.
-const MAX_COUNTED: usize = 1_000;
-
 /// The memory of a stand-in.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
@@ -49,109 +45,6 @@ pub(super) struct Ledger {
     next_run: u64,
     pub(super) stats: Stats,
     journal: Option<File>,
-}
-
-/// Counters since the start or since `DELETE /_stub/runs`.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(super) struct Stats {
-    /// Requests to the API, whatever became of them.
-    pub(super) requests: u64,
-    /// Runs begun.
-    pub(super) runs: u64,
-    /// Runs that have ended.
-    pub(super) ended: u64,
-    /// Runs going on now.
-    pub(super) running: u64,
-    /// The most that went on at once.
-    pub(super) max_running: u64,
-    /// The same, by agent or workflow; of the first thousand that were called.
-    pub(super) max_running_by: BTreeMap<String, u64>,
-    #[serde(skip)]
-    running_by: BTreeMap<String, u64>,
-    /// Runs begun while another of the same id went on. A well-behaved caller has none.
-    pub(super) overlaps: u64,
-    /// Runs of an id and a text that had run before.
-    pub(super) duplicates: u64,
-    /// Faults, by their word.
-    pub(super) faults: BTreeMap<String, u64>,
-    /// Answers, by status.
-    pub(super) answers: BTreeMap<u16, u64>,
-}
-
-impl Stats {
-    fn begin(&mut self, destination: &str) {
-        self.runs += 1;
-        self.running += 1;
-        self.max_running = self.max_running.max(self.running);
-        if self.max_running_by.len() < MAX_COUNTED || self.max_running_by.contains_key(destination)
-        {
-            let running = self.running_by.entry(destination.to_owned()).or_default();
-            *running += 1;
-            let most = self
-                .max_running_by
-                .entry(destination.to_owned())
-                .or_default();
-            *most = (*most).max(*running);
-        }
-    }
-
-    fn end(&mut self, destination: &str) {
-        self.running = self.running.saturating_sub(1);
-        self.ended += 1;
-        if let Some(running) = self.running_by.get_mut(destination) {
-            *running = running.saturating_sub(1);
-        }
-    }
-}
-
-/// A call that is well formed.
-#[derive(Debug)]
-pub(super) struct InvokeRequest {
-    /// `agents` or `workflows`, and the id.
-    pub(super) destination: String,
-    /// The agent's or workflow's id.
-    pub(super) agent_id: String,
-    /// The record to continue.
-    pub(super) id: Option<String>,
-    /// `input`, with the fields that are known.
-    pub(super) input: Map<String, Value>,
-    /// The other fields that a task shows.
-    pub(super) fields: Map<String, Value>,
-    /// The request as it came.
-    pub(super) request: RequestRecord,
-}
-
-impl InvokeRequest {
-    /// The text of the input.
-    pub(super) fn text(&self) -> &str {
-        self.input
-            .get("text")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    }
-
-    fn digest(&self) -> u64 {
-        let mut digest = DefaultHasher::new();
-        (&self.destination, &self.id, self.text()).hash(&mut digest);
-        digest.finish()
-    }
-}
-
-/// A request as it came.
-#[derive(Clone, Debug)]
-pub(super) struct RequestRecord {
-    /// The query.
-    pub(super) query: String,
-    /// The headers' names; their values may be secrets.
-    pub(super) headers: Vec<String>,
-    /// The body.
-    pub(super) body: Bytes,
-}
-
-impl RequestRecord {
-    fn size(&self) -> usize {
-        self.body.len() + self.query.len() + self.headers.iter().map(String::len).sum::<usize>()
-    }
 }
 
 #[derive(Debug)]
@@ -532,6 +425,8 @@ impl Task {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn told(id: &str, body: &Bytes) -> InvokeRequest {

@@ -21,9 +21,10 @@ mod invoke;
 mod ledger;
 pub mod options;
 mod request;
+mod serve;
+mod stats;
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,18 +34,14 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 
 use self::invoke::InvokeMode;
-use self::ledger::{Ledger, RequestRecord};
+use self::ledger::Ledger;
 pub use self::options::{FailRule, StubFault, StubOptions, When};
+use self::request::RequestRecord;
+pub use self::serve::serve;
 use crate::model::Clock;
 use crate::net::Client;
 
@@ -52,11 +49,6 @@ use crate::net::Client;
 const MAX_BODY: usize = 16 * 1024 * 1024;
 /// Time limit for a connection to the host of a file.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Time that a connection may be idle between two requests; longer than any client keeps one open.
-const IDLE: Duration = Duration::from_secs(120);
-/// Time that a shutdown waits for answers that are being sent.
-const DRAIN: Duration = Duration::from_secs(2);
-
 /// The stand-in. One may serve several listeners.
 #[derive(Debug)]
 pub struct Stub {
@@ -336,46 +328,6 @@ impl Stub {
             _ => detail(StatusCode::NOT_FOUND, "Not Found"),
         }
     }
-}
-
-/// Serves until `shutdown` is done, then gives answers on their way a moment to leave. Runs go on by themselves. When
-/// this future is dropped, every connection breaks at once.
-pub async fn serve(listener: TcpListener, stub: Arc<Stub>, shutdown: impl Future<Output = ()>) {
-    let graceful = GracefulShutdown::new();
-    let mut connections = JoinSet::new();
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(IDLE);
-    let mut shutdown = std::pin::pin!(shutdown);
-    loop {
-        let accepted = tokio::select! {
-            () = &mut shutdown => break,
-            Some(_) = connections.join_next() => continue,
-            accepted = listener.accept() => accepted,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Out of descriptors, mostly; asking again at once would only spin.
-                tracing::warn!(%error, "the stub cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        let _ = stream.set_nodelay(true);
-        let stub = Arc::clone(&stub);
-        let connection = http.serve_connection(
-            TokioIo::new(stream),
-            service_fn(move |request| Arc::clone(&stub).answer(request)),
-        );
-        let connection = graceful.watch(connection);
-        connections.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to the stub ended early");
-            }
-        });
-    }
-    drop(listener);
-    let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
 }
 
 fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {

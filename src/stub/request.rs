@@ -1,10 +1,64 @@
 //! Check of an invoke request against the API's schema: required fields, types of fields, and fields that are dropped.
 
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
+
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value, json};
 
-use super::ledger::{InvokeRequest, RequestRecord};
+/// A call that is well formed.
+#[derive(Debug)]
+pub(super) struct InvokeRequest {
+    /// `agents` or `workflows`, and the id.
+    pub(super) destination: String,
+    /// The agent's or workflow's id.
+    pub(super) agent_id: String,
+    /// The record to continue.
+    pub(super) id: Option<String>,
+    /// `input`, with the fields that are known.
+    pub(super) input: Map<String, Value>,
+    /// The other fields that a task shows.
+    pub(super) fields: Map<String, Value>,
+    /// The request as it came.
+    pub(super) request: RequestRecord,
+}
+
+impl InvokeRequest {
+    /// The text of the input.
+    pub(super) fn text(&self) -> &str {
+        self.input
+            .get("text")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    }
+
+    /// Digest of destination, id and text, by which equal calls are counted.
+    pub(super) fn digest(&self) -> u64 {
+        let mut digest = DefaultHasher::new();
+        (&self.destination, &self.id, self.text()).hash(&mut digest);
+        digest.finish()
+    }
+}
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub(super) struct RequestRecord {
+    /// The query.
+    pub(super) query: String,
+    /// The headers' names; their values may be secrets.
+    pub(super) headers: Vec<String>,
+    /// The body.
+    pub(super) body: Bytes,
+}
+
+impl RequestRecord {
+    /// Size of the record in memory.
+    pub(super) fn size(&self) -> usize {
+        self.body.len() + self.query.len() + self.headers.iter().map(String::len).sum::<usize>()
+    }
+}
 
 const TEXTS: &[&str] = &[
     "id",
@@ -51,6 +105,25 @@ const SHOWN: &[&str] = &[
     "llm_reasoning_effort",
 ];
 
+const TEXT: (&str, &str) = ("string_type", "Input should be a valid string");
+const OBJECT: (&str, &str) = ("dict_type", "Input should be a valid dictionary");
+
+/// Mistakes of a request, each as an entry of `detail` in a 422.
+#[derive(Default)]
+struct Mistakes(Vec<Value>);
+
+impl Mistakes {
+    fn check(&mut self, loc: &[&str], is_right: bool, (kind, msg): (&str, &str)) {
+        if !is_right {
+            self.0.push(mistake(loc, kind, msg));
+        }
+    }
+}
+
+fn mistake(loc: &[&str], kind: &str, msg: &str) -> Value {
+    json!({"type": kind, "loc": loc, "msg": msg})
+}
+
 /// Reads a request for an agent or a workflow. The error is the value of `detail` in a 422.
 pub(super) fn read(
     kind: &str,
@@ -58,7 +131,43 @@ pub(super) fn read(
     headers: &HeaderMap,
     request: RequestRecord,
 ) -> Result<InvokeRequest, Value> {
-    let wrong = |loc: &[&str], kind: &str, msg: &str| json!({"type": kind, "loc": loc, "msg": msg});
+    let mut body = object(headers, &request.body)?;
+    body.retain(|_, value| !value.is_null());
+
+    let mut mistakes = Mistakes::default();
+    check_fields(&body, &mut mistakes);
+    let input = match body.remove("input") {
+        None => {
+            mistakes.check(&["body", "input"], false, ("missing", "Field required"));
+            Map::new()
+        }
+        Some(Value::Object(input)) => read_input(input, &mut mistakes),
+        Some(_) => {
+            mistakes.check(&["body", "input"], false, OBJECT);
+            Map::new()
+        }
+    };
+    if !mistakes.0.is_empty() {
+        return Err(mistakes.0.into());
+    }
+    let id = body
+        .get("id")
+        .and_then(Value::as_str)
+        .filter(|id| !id.is_empty())
+        .map(str::to_owned);
+    body.retain(|key, _| SHOWN.contains(&key.as_str()));
+    Ok(InvokeRequest {
+        destination: format!("{kind}/{agent_id}"),
+        agent_id: agent_id.to_owned(),
+        id,
+        input,
+        fields: body,
+        request,
+    })
+}
+
+/// The JSON object that the body has to be.
+fn object(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Value> {
     let content_type = headers
         .get(CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok())
@@ -71,154 +180,86 @@ pub(super) fn read(
         .to_ascii_lowercase();
     let is_json = content_type == "application/json"
         || (content_type.starts_with("application/") && content_type.ends_with("+json"));
-    let not_an_object = "Input should be a valid dictionary or object to extract fields from";
+    let not_an_object = || {
+        let msg = "Input should be a valid dictionary or object to extract fields from";
+        json!([mistake(&["body"], "model_attributes_type", msg)])
+    };
     if !is_json {
-        return Err(json!([wrong(
-            &["body"],
-            "model_attributes_type",
-            not_an_object
-        )]));
+        return Err(not_an_object());
     }
-    let mut body = match serde_json::from_slice::<Value>(&request.body) {
-        Ok(Value::Object(body)) => body,
-        Ok(_) => {
-            return Err(json!([wrong(
-                &["body"],
-                "model_attributes_type",
-                not_an_object
-            )]));
-        }
-        Err(_) => {
-            return Err(json!([wrong(
-                &["body"],
-                "json_invalid",
-                "JSON decode error"
-            )]));
-        }
-    };
-    body.retain(|_, value| !value.is_null());
+    match serde_json::from_slice::<Value>(body) {
+        Ok(Value::Object(body)) => Ok(body),
+        Ok(_) => Err(not_an_object()),
+        Err(_) => Err(json!([mistake(
+            &["body"],
+            "json_invalid",
+            "JSON decode error"
+        )])),
+    }
+}
 
-    let mut problems = Vec::new();
-    let mut check = |loc: &[&str], right: bool, kind: &str, msg: &str| {
-        if !right {
-            problems.push(wrong(loc, kind, msg));
-        }
-    };
-    let (text, object) = (
-        ("string_type", "Input should be a valid string"),
-        ("dict_type", "Input should be a valid dictionary"),
-    );
+/// Checks the types of the fields beside `input`.
+fn check_fields(body: &Map<String, Value>, mistakes: &mut Mistakes) {
     for key in TEXTS {
-        check(
-            &["body", key],
-            body.get(*key).is_none_or(Value::is_string),
-            text.0,
-            text.1,
-        );
+        let is_right = body.get(*key).is_none_or(Value::is_string);
+        mistakes.check(&["body", key], is_right, TEXT);
     }
     for (key, words) in WORDS {
-        let right = body
+        let is_right = body
             .get(*key)
             .is_none_or(|value| value.as_str().is_some_and(|word| words.contains(&word)));
-        check(
-            &["body", key],
-            right,
-            "enum",
-            &format!("Input should be one of {}", words.join(", ")),
-        );
+        let msg = format!("Input should be one of {}", words.join(", "));
+        mistakes.check(&["body", key], is_right, ("enum", &msg));
     }
     for key in OBJECTS {
-        check(
-            &["body", key],
-            body.get(*key).is_none_or(Value::is_object),
-            object.0,
-            object.1,
-        );
+        let is_right = body.get(*key).is_none_or(Value::is_object);
+        mistakes.check(&["body", key], is_right, OBJECT);
     }
     for key in TRUTHS {
-        let right = body
+        let is_right = body
             .get(*key)
             .is_none_or(|value| value.is_boolean() || value.is_string());
-        check(
-            &["body", key],
-            right,
-            "bool_type",
-            "Input should be a valid boolean",
-        );
+        let wrong = ("bool_type", "Input should be a valid boolean");
+        mistakes.check(&["body", key], is_right, wrong);
     }
-    check(
-        &["body", "mcp_servers"],
-        body.get("mcp_servers").is_none_or(|all| {
-            all.as_array()
-                .is_some_and(|all| all.iter().all(Value::is_object))
-        }),
-        "list_type",
-        "Input should be a valid list",
-    );
+    let is_right = body.get("mcp_servers").is_none_or(|all| {
+        all.as_array()
+            .is_some_and(|all| all.iter().all(Value::is_object))
+    });
+    let wrong = ("list_type", "Input should be a valid list");
+    mistakes.check(&["body", "mcp_servers"], is_right, wrong);
+}
 
+/// Checks `input` and keeps its known fields.
+fn read_input(mut input: Map<String, Value>, mistakes: &mut Mistakes) -> Map<String, Value> {
+    input.retain(|_, value| !value.is_null());
     let mut known = Map::new();
-    match body.remove("input") {
-        None => check(&["body", "input"], false, "missing", "Field required"),
-        Some(Value::Object(mut input)) => {
-            input.retain(|_, value| !value.is_null());
-            let said = input.remove("text").unwrap_or_else(|| "".into());
-            check(&["body", "input", "text"], said.is_string(), text.0, text.1);
-            known.insert("text".into(), said);
-            let files = input.remove("files").unwrap_or_else(|| json!([]));
-            let right = files
-                .as_array()
-                .is_some_and(|files| files.iter().all(Value::is_string));
-            check(
-                &["body", "input", "files"],
-                right,
-                "list_type",
-                "Input should be a valid list",
-            );
-            known.insert("files".into(), files);
-            if let Some(user) = input.remove("user") {
-                check(
-                    &["body", "input", "user"],
-                    user.is_object(),
-                    object.0,
-                    object.1,
-                );
-                let email = user.get("email").filter(|email| !email.is_null());
-                let loc = ["body", "input", "user", "email"];
-                check(
-                    &loc,
-                    !user.is_object() || email.is_some(),
-                    "missing",
-                    "Field required",
-                );
-                check(&loc, email.is_none_or(Value::is_string), text.0, text.1);
-                for key in ["id", "first_name", "last_name"] {
-                    let right = user
-                        .get(key)
-                        .is_none_or(|value| value.is_string() || value.is_null());
-                    check(&["body", "input", "user", key], right, text.0, text.1);
-                }
-                known.insert("user".into(), user);
-            }
+    let text = input.remove("text").unwrap_or_else(|| "".into());
+    mistakes.check(&["body", "input", "text"], text.is_string(), TEXT);
+    known.insert("text".into(), text);
+    let files = input.remove("files").unwrap_or_else(|| json!([]));
+    let is_right = files
+        .as_array()
+        .is_some_and(|files| files.iter().all(Value::is_string));
+    let wrong = ("list_type", "Input should be a valid list");
+    mistakes.check(&["body", "input", "files"], is_right, wrong);
+    known.insert("files".into(), files);
+    if let Some(user) = input.remove("user") {
+        mistakes.check(&["body", "input", "user"], user.is_object(), OBJECT);
+        let email = user.get("email").filter(|email| !email.is_null());
+        let loc = ["body", "input", "user", "email"];
+        let is_there = !user.is_object() || email.is_some();
+        mistakes.check(&loc, is_there, ("missing", "Field required"));
+        mistakes.check(&loc, email.is_none_or(Value::is_string), TEXT);
+        for key in ["id", "first_name", "last_name"] {
+            let is_right = user
+                .get(key)
+                .is_none_or(|value| value.is_string() || value.is_null());
+            mistakes.check(&["body", "input", "user", key], is_right, TEXT);
         }
-        Some(_) => check(&["body", "input"], false, object.0, object.1),
+        known.insert("user".into(), user);
     }
-    if !problems.is_empty() {
-        return Err(problems.into());
-    }
-    let id = body
-        .get("id")
-        .and_then(Value::as_str)
-        .filter(|id| !id.is_empty())
-        .map(str::to_owned);
-    body.retain(|key, _| SHOWN.contains(&key.as_str()));
-    Ok(InvokeRequest {
-        destination: format!("{kind}/{agent_id}"),
-        agent_id: agent_id.to_owned(),
-        id,
-        input: known,
-        fields: body,
-        request,
-    })
+    known
 }
 
 #[cfg(test)]

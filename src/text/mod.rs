@@ -4,6 +4,7 @@
 //! caller keeps the original bytes, because those were signed. JSON is UTF-8 unless its bytes show another encoding (RFC
 //! 8259, 8.1).
 
+mod boundary;
 pub mod fields;
 pub mod multipart;
 pub mod parameter;

@@ -6,27 +6,24 @@
 //! Promises: a template is compiled once; rendering it ends (fuel) and stays small; it reads no file and no other
 //! template. Headers that prove who somebody is by being known are not in its reach.
 
-use std::borrow::Cow;
+mod print;
+mod scope;
+
 use std::fmt::Write as _;
-use std::io;
 
-use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
+use minijinja::value::Value;
+use minijinja::{AutoEscape, Environment, Error, UndefinedBehavior};
 
-use super::document::ParsedRequest;
-use super::fence::{CUT, EXPLAINED, Fence};
+use print::{Bounded, format, tojson};
+pub(super) use scope::{Reach, Scope};
+
+use super::fence::Fence;
 use super::number;
-use super::path::Paths;
-use super::value::head;
 use crate::config::{Located, Problems};
-use crate::json::{Dotted, Projection};
-use crate::model::{Marks, Param, Refusal};
+use crate::model::Refusal;
 
 /// Fuel of one rendering; an instruction or 64 bytes of text take about one unit.
 const FUEL: u64 = 200_000;
-
-/// The longest prompt, in bytes, without the sentence on its marks.
-const LONGEST: usize = 64 * 1024 - EXPLAINED;
 
 /// Purpose of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,7 +265,7 @@ impl Template {
         match rendered {
             Ok(()) => {}
             // The text is as long as it may get, and rendering ended there.
-            Err(_) if text.full => {}
+            Err(_) if text.is_full() => {}
             Err(error) => {
                 return Err(Refusal::Unmappable(format!(
                     "{}: {}",
@@ -278,10 +275,10 @@ impl Template {
             }
         }
         if self.kind == TemplateUse::Prompt {
-            text.text
-                .push_str(&scope.fence().map(Fence::explained).unwrap_or_default());
+            let explained = scope.fence().map(Fence::explained).unwrap_or_default();
+            return Ok(text.into_text() + &explained);
         }
-        Ok(text.text)
+        Ok(text.into_text())
     }
 
     /// True if the condition holds. The error says why the condition has no answer.
@@ -312,261 +309,4 @@ fn said(error: &Error) -> String {
         let _ = write!(said, " (line {line})");
     }
     said
-}
-
-/// Parts of a request that the templates of a mapping use; no other part is prepared for them.
-#[derive(Clone, Debug)]
-pub(super) struct Reach {
-    body: Projection,
-    /// The paths of what the body's first members are, as far as they are spoken of.
-    members: Vec<usize>,
-    headers: bool,
-    query: bool,
-}
-
-impl Reach {
-    /// Nothing.
-    pub(super) const NOTHING: Self = Self {
-        body: Projection::NOTHING,
-        members: Vec::new(),
-        headers: false,
-        query: false,
-    };
-    /// Everything.
-    const ALL: Self = Self {
-        body: Projection::All,
-        members: Vec::new(),
-        headers: true,
-        query: true,
-    };
-
-    /// Has them found on the way through the body.
-    pub(super) fn find(&mut self, paths: &mut Paths) {
-        if let Projection::Members(members) = &self.body {
-            self.members = members
-                .iter()
-                .map(|(name, _)| paths.add(Dotted::of_key(name)))
-                .collect();
-        }
-    }
-}
-
-/// Values that a template can use.
-#[derive(Clone, Debug)]
-pub(super) struct Scope(Vec<(&'static str, Value)>);
-
-impl Scope {
-    /// The scope of a request, as far as it is in reach.
-    pub(super) fn new(
-        view: &ParsedRequest<'_>,
-        event_type: Option<&str>,
-        reach: &Reach,
-        marks: &Marks,
-    ) -> Result<Self, Refusal> {
-        let mut scope = vec![(
-            "body",
-            value(view.part(&reach.body, &reach.members)?.as_ref()),
-        )];
-        if reach.query {
-            scope.push(("query", Value::from_pairs(view.counted_query())));
-        }
-        if reach.headers {
-            scope.push(("headers", headers(view)));
-        }
-        scope.extend(event_type.map(|name| ("event_type", Value::from(name))));
-        let fence = Fence::new(
-            marks.clone(),
-            &view.request.target,
-            view.request.body.clone(),
-        );
-        scope.push((Fence::NAME, fence.into_value()));
-        Ok(Self(scope))
-    }
-
-    /// This scope with the other parameters added.
-    pub(super) fn with(&self, params: &[Param]) -> Self {
-        let params = Value::from_pairs(
-            params
-                .iter()
-                .map(|param| (param.name.as_str(), param.value.as_str())),
-        );
-        let mut scope = self.0.clone();
-        scope.push(("params", params));
-        Self(scope)
-    }
-
-    /// Fence that marks the values in a prompt.
-    fn fence(&self) -> Option<&Fence> {
-        self.0
-            .iter()
-            .find(|(name, _)| *name == Fence::NAME)?
-            .1
-            .downcast_object_ref()
-    }
-
-    fn value(&self) -> Value {
-        Value::from_pairs(self.0.iter().cloned())
-    }
-}
-
-/// Headers by lower-case name, repeated ones joined in one line. Headers that carry secrets are left out.
-fn headers(view: &ParsedRequest<'_>) -> Value {
-    const SECRET: [&str; 7] = [
-        "authorization",
-        "cookie",
-        "token",
-        "secret",
-        "api-key",
-        "signature",
-        "password",
-    ];
-    let mut list: Vec<(&str, Cow<'_, str>)> = Vec::new();
-    for (name, value) in &view.request.headers {
-        let name = name.as_str();
-        let value = crate::text::header(value.as_bytes());
-        if SECRET.iter().any(|secret| name.contains(secret)) {
-            continue;
-        }
-        match list.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, line)) => *line = Cow::Owned(format!("{line}, {value}")),
-            None => list.push((name, value)),
-        }
-    }
-    Value::from_pairs(list)
-}
-
-/// A value of the document for the engine. Numbers print with the digits that they came with.
-fn value(of: &serde_json::Value) -> Value {
-    use serde_json::Value as Json;
-    match of {
-        Json::Null => Value::from(()),
-        Json::Bool(yes) => Value::from(*yes),
-        Json::String(text) => Value::from(text),
-        Json::Array(list) => Value::from(list.iter().map(value).collect::<Vec<_>>()),
-        Json::Object(map) => {
-            Value::from_pairs(map.iter().map(|(key, of)| (key.as_str(), value(of))))
-        }
-        Json::Number(number) => number::number(number.as_str()),
-    }
-}
-
-/// Prints a value into a template.
-fn format(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
-    let text = match value.as_str() {
-        Some(text) => Cow::Borrowed(text),
-        None => Cow::Owned(spelled(state, value)?),
-    };
-    if value.is_safe() || matches!(state.auto_escape(), AutoEscape::None) {
-        return Ok(out.write_str(&text)?);
-    }
-    state.consume_fuel(u64::try_from(text.len() / 64).unwrap_or(u64::MAX))?;
-    let scope = state.lookup(Fence::NAME);
-    let fence = scope.as_ref().and_then(Value::downcast_object_ref::<Fence>);
-    let fence = fence
-        .ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "a value cannot be marked here"))?;
-    Ok(out.write_str(&fence.around(&text))?)
-}
-
-/// A value as text: as JSON says it, but nothing for null and strings without quotes.
-fn spelled(state: &State<'_, '_>, value: &Value) -> Result<String, Error> {
-    let mut text = String::new();
-    match value.kind() {
-        ValueKind::Undefined | ValueKind::None => {}
-        _ => json(state, value, &mut text, 0)?,
-    }
-    Ok(text)
-}
-
-/// Writes a value as compact JSON, up to what a block can show.
-fn json(state: &State<'_, '_>, value: &Value, out: &mut String, depth: u32) -> Result<(), Error> {
-    state.consume_fuel(1)?;
-    if depth > crate::json::DEPTH {
-        return Err(Error::new(
-            ErrorKind::InvalidOperation,
-            "the value nests too deep",
-        ));
-    }
-    if let Some(digits) = number::digits(value) {
-        out.push_str(digits);
-        return Ok(());
-    }
-    match value.kind() {
-        ValueKind::Undefined | ValueKind::None => out.push_str("null"),
-        ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
-        ValueKind::Number => {
-            let _ = write!(out, "{value}");
-        }
-        ValueKind::Seq | ValueKind::Iterable => {
-            out.push('[');
-            for (position, item) in value.try_iter()?.enumerate() {
-                if position > 0 {
-                    out.push(',');
-                }
-                json(state, &item, out, depth + 1)?;
-            }
-            out.push(']');
-        }
-        ValueKind::Map => {
-            out.push('{');
-            for (position, key) in value.try_iter()?.enumerate() {
-                if position > 0 {
-                    out.push(',');
-                }
-                out.push_str(&quoted(&key.to_string()));
-                out.push(':');
-                json(state, &value.get_item(&key)?, out, depth + 1)?;
-            }
-            out.push('}');
-        }
-        _ => {
-            let text = value.to_string();
-            state.consume_fuel(u64::try_from(text.len() / 64).unwrap_or(u64::MAX))?;
-            out.push_str(&quoted(&text));
-        }
-    }
-    Ok(())
-}
-
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-/// The filter `tojson`. Unlike the engine's own, what it makes is still a stranger's word.
-fn tojson(state: &State<'_, '_>, value: &Value, rest: Kwargs) -> Result<Value, Error> {
-    rest.assert_all_used()?;
-    let mut text = String::new();
-    json(state, value, &mut text, 0)?;
-    Ok(Value::from(text))
-}
-
-/// Text that takes no more than [`LONGEST`] bytes, and then says that it was cut. A value that does not fit is cut
-/// inside its fence.
-#[derive(Debug, Default)]
-struct Bounded {
-    text: String,
-    full: bool,
-}
-
-impl io::Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let piece = std::str::from_utf8(bytes).map_err(io::Error::other)?;
-        let room = LONGEST.saturating_sub(self.text.len());
-        if piece.len() <= room {
-            self.text.push_str(piece);
-            return Ok(bytes.len());
-        }
-        self.full = true;
-        let end = Fence::end_of(piece);
-        self.text
-            .push_str(head(piece, room.min(end.unwrap_or(room))));
-        self.text.push_str(CUT);
-        if let Some(end) = end {
-            self.text.push_str(&piece[end..]);
-        }
-        Err(io::Error::other("the text is full"))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

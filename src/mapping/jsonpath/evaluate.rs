@@ -1,208 +1,22 @@
-//! JSONPath (RFC 9535), for the operator's configuration only.
-//!
-//! `jsonpath-rust` parses a query when the configuration is read. The evaluator is our own for two reasons. It is bounded:
-//! each value that is looked at is a step, and a query that takes more than [`STEPS`] gives up (`..` below a filter can
-//! take quadratically many). And it compares whole numbers by all their digits, where the crate compares every number as a
-//! double, so that ids above 2^53 would fall together. A pattern of `match` or `search` must stand in the query; a document
-//! never brings its own.
+//! Evaluation of a query within a number of steps.
 
 use std::cmp::Ordering;
 
 use jsonpath_rust::parser::model::{
-    Comparable, Comparison, Filter, FilterAtom, FnArg, JpQuery, Literal, Segment, Selector,
-    SingularQuery, SingularQuerySegment, Test, TestFunction,
+    Comparable, Comparison, Filter, FilterAtom, FnArg, Literal, Segment, Selector, SingularQuery,
+    SingularQuerySegment, Test, TestFunction,
 };
-use jsonpath_rust::parser::parse_json_path;
 use jsonpath_rust::query::state::State;
 use serde_json::Value;
 
-/// Most values that a query may look at.
-const STEPS: u32 = 1_000_000;
+use super::children::{children, element, slice};
+use super::{Step, TooCostly};
 
 /// Steps that one try of a pattern counts for, because the pattern is built anew each time.
 const PATTERN: u32 = 1_000;
 
-/// A query, compiled.
-#[derive(Clone, Debug)]
-pub(super) struct JsonPath(JpQuery);
-
-/// The query took too many steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooCostly;
-
-type Step<T> = Result<T, TooCostly>;
-
-impl JsonPath {
-    /// Parses a query. The error says why the query is invalid.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let query = parse_json_path(text).map_err(|error| in_words(text, &error.to_string()))?;
-        check(&query.segments)?;
-        Ok(Self(query))
-    }
-
-    /// Selects values, in the order of the document.
-    pub(super) fn select<'v>(&self, root: &'v Value) -> Step<Vec<&'v Value>> {
-        Evaluation { root, left: STEPS }.segments(&self.0.segments, root)
-    }
-}
-
-/// Reason why a query is invalid. The parser's own message is a drawing with names of its grammar rules.
-fn in_words(text: &str, drawn: &str) -> String {
-    let mut open = Vec::new();
-    let mut quote = None;
-    let mut is_escaped = false;
-    for letter in text.chars() {
-        match (quote, letter) {
-            (Some(_), _) if is_escaped => is_escaped = false,
-            (Some(_), '\\') => is_escaped = true,
-            (Some(quoted), letter) if letter == quoted => quote = None,
-            (Some(_), _) => {}
-            (None, '\'' | '"') => quote = Some(letter),
-            (None, '[' | '(') => open.push(letter),
-            (None, ']' | ')') => match (open.pop(), letter) {
-                (Some('['), ']') | (Some('('), ')') => {}
-                _ => return format!("a {letter} in it closes nothing"),
-            },
-            _ => {}
-        }
-    }
-    if let Some(quote) = quote {
-        return format!("a text in it that begins with {quote} has no end");
-    }
-    if let Some(open) = open.pop() {
-        return format!("a {open} in it is not closed");
-    }
-    let at = drawn.lines().find_map(|line| {
-        line.trim()
-            .strip_prefix("--> 1:")?
-            .trim()
-            .parse::<usize>()
-            .ok()
-    });
-    let rest = at.map(|at| {
-        text.chars()
-            .skip(at.saturating_sub(1))
-            .take(20)
-            .collect::<String>()
-    });
-    match (at, rest) {
-        (Some(_), Some(rest)) if rest.is_empty() => "something is missing at its end".into(),
-        (Some(at), Some(rest)) => {
-            format!("it cannot be read from character {at} on, where {rest:?} stands")
-        }
-        _ => "it cannot be read as a JSONPath".into(),
-    }
-}
-
-/// Refuses queries that the parser takes and the RFC does not, and patterns that come from documents.
-fn check(segments: &[Segment]) -> Result<(), String> {
-    for segment in segments {
-        match segment {
-            Segment::Descendant(inner) => check(std::slice::from_ref(inner))?,
-            Segment::Selector(selector) => check_selector(selector)?,
-            Segment::Selectors(list) => list.iter().try_for_each(check_selector)?,
-        }
-    }
-    Ok(())
-}
-
-fn check_selector(selector: &Selector) -> Result<(), String> {
-    match selector {
-        Selector::Filter(filter) => check_filter(filter),
-        _ => Ok(()),
-    }
-}
-
-fn check_filter(filter: &Filter) -> Result<(), String> {
-    match filter {
-        Filter::Or(list) | Filter::And(list) => list.iter().try_for_each(check_filter),
-        Filter::Atom(FilterAtom::Filter { expr, .. }) => check_filter(expr),
-        Filter::Atom(FilterAtom::Test { expr, .. }) => match &**expr {
-            Test::RelQuery(segments) => check(segments),
-            Test::AbsQuery(query) => check(&query.segments),
-            Test::Function(function) => {
-                if !matches!(
-                    **function,
-                    TestFunction::Match(..) | TestFunction::Search(..)
-                ) {
-                    return Err(format!("{function} has to be compared with something"));
-                }
-                check_function(function)
-            }
-        },
-        Filter::Atom(FilterAtom::Comparison(comparison)) => {
-            let (left, right) = comparison.vals();
-            for side in [left, right] {
-                if let Comparable::Function(function) = side {
-                    check_function(function)?;
-                }
-            }
-            Ok(())
-        }
-    }
-}
-
-fn check_function(function: &TestFunction) -> Result<(), String> {
-    match function {
-        TestFunction::Length(of) => check_value(function, of),
-        TestFunction::Count(of) | TestFunction::Value(of) => match of {
-            FnArg::Test(test) if !matches!(**test, Test::Function(_)) => check_argument(of),
-            _ => Err(format!("{function} takes a query")),
-        },
-        TestFunction::Match(of, pattern) | TestFunction::Search(of, pattern) => {
-            check_value(function, of)?;
-            match pattern {
-                FnArg::Literal(Literal::String(_)) => Ok(()),
-                _ => Err(format!(
-                    "{function}: the pattern must be a text in the query itself"
-                )),
-            }
-        }
-        TestFunction::Custom(name, _) => Err(format!("there is no function {name}")),
-    }
-}
-
-/// Checks an argument that has to be one value.
-fn check_value(function: &TestFunction, argument: &FnArg) -> Result<(), String> {
-    let single = match argument {
-        FnArg::Literal(_) => true,
-        FnArg::Filter(_) => false,
-        FnArg::Test(test) => match &**test {
-            Test::RelQuery(segments) => singular(segments),
-            Test::AbsQuery(query) => singular(&query.segments),
-            Test::Function(inner) => inner.is_comparable(),
-        },
-    };
-    if single {
-        check_argument(argument)
-    } else {
-        Err(format!("{function} takes one value"))
-    }
-}
-
-fn check_argument(argument: &FnArg) -> Result<(), String> {
-    match argument {
-        FnArg::Literal(_) => Ok(()),
-        FnArg::Filter(filter) => check_filter(filter),
-        FnArg::Test(test) => match &**test {
-            Test::RelQuery(segments) => check(segments),
-            Test::AbsQuery(query) => check(&query.segments),
-            Test::Function(function) => check_function(function),
-        },
-    }
-}
-
-fn singular(segments: &[Segment]) -> bool {
-    segments.iter().all(|segment| {
-        matches!(
-            segment,
-            Segment::Selector(Selector::Name(_) | Selector::Index(_))
-        )
-    })
-}
-
 /// A query while it goes through a document, with the steps that are left.
-struct Evaluation<'v> {
+pub(super) struct Evaluation<'v> {
     root: &'v Value,
     left: u32,
 }
@@ -225,12 +39,22 @@ impl Side<'_> {
 }
 
 impl<'v> Evaluation<'v> {
+    /// Evaluation that may take a number of steps.
+    pub(super) const fn new(root: &'v Value, steps: u32) -> Self {
+        Self { root, left: steps }
+    }
+
     fn spend(&mut self, steps: u32) -> Step<()> {
         self.left = self.left.checked_sub(steps).ok_or(TooCostly)?;
         Ok(())
     }
 
-    fn segments(&mut self, segments: &[Segment], from: &'v Value) -> Step<Vec<&'v Value>> {
+    /// Follows the segments of a query from a value.
+    pub(super) fn segments(
+        &mut self,
+        segments: &[Segment],
+        from: &'v Value,
+    ) -> Step<Vec<&'v Value>> {
         let mut nodes = vec![from];
         for segment in segments {
             let mut next = Vec::new();
@@ -507,62 +331,6 @@ impl<'v> Evaluation<'v> {
     }
 }
 
-fn children(node: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {
-    match node {
-        Value::Array(list) => Box::new(list.iter()),
-        Value::Object(map) => Box::new(map.values()),
-        _ => Box::new(std::iter::empty()),
-    }
-}
-
-fn element(node: &Value, index: i64) -> Option<&Value> {
-    let list = node.as_array()?;
-    let back = usize::try_from(index.unsigned_abs()).ok()?;
-    list.get(if index < 0 {
-        list.len().checked_sub(back)?
-    } else {
-        back
-    })
-}
-
-/// Indexes of a slice (RFC 9535, 2.3.4.2.2).
-fn slice(
-    length: usize,
-    start: Option<i64>,
-    end: Option<i64>,
-    step: i64,
-) -> impl Iterator<Item = usize> {
-    let length = i64::try_from(length).unwrap_or(i64::MAX);
-    let from_end = |index: i64| {
-        if index < 0 {
-            index.saturating_add(length)
-        } else {
-            index
-        }
-    };
-    let (first, last) = if step < 0 {
-        (
-            from_end(start.unwrap_or(length - 1)).clamp(-1, length - 1),
-            end.map_or(-1, |end| from_end(end).clamp(-1, length - 1)),
-        )
-    } else {
-        (
-            from_end(start.unwrap_or(0)).clamp(0, length),
-            from_end(end.unwrap_or(length)).clamp(0, length),
-        )
-    };
-    let inside = move |index: &i64| {
-        if step < 0 {
-            *index > last
-        } else {
-            step > 0 && *index < last
-        }
-    };
-    std::iter::successors(Some(first), move |index| index.checked_add(step))
-        .take_while(inside)
-        .filter_map(|index| usize::try_from(index).ok())
-}
-
 fn value(literal: &Literal) -> Value {
     match literal {
         Literal::Int(number) => (*number).into(),
@@ -590,90 +358,5 @@ fn number_order(left: &serde_json::Number, right: &serde_json::Number) -> Option
             .parse::<f64>()
             .ok()?
             .partial_cmp(&right.as_str().parse::<f64>().ok()?),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::corpus;
-    use super::*;
-    use crate::json;
-
-    /// Where the suite and we part, and why.
-    const DEVIATIONS: &[(&str, &str)] = &[
-        (
-            "functions, match, regex from the document",
-            "a document brings no pattern",
-        ),
-        (
-            "functions, search, regex from the document",
-            "a document brings no pattern",
-        ),
-        (
-            "functions, match, non-string second arg",
-            "refused when the configuration is read, not always false",
-        ),
-        (
-            "functions, search, non-string second arg",
-            "refused when the configuration is read, not always false",
-        ),
-    ];
-
-    #[test]
-    fn the_suite_is_answered_as_the_rfc_wants() {
-        let suite = corpus::cases("jsonpath/cts.json");
-        let tests = suite["tests"].as_array().unwrap();
-        assert!(tests.len() > 300, "{} tests", tests.len());
-        let mut wrong = Vec::new();
-        for test in tests {
-            let name = test["name"].as_str().unwrap();
-            let query = JsonPath::parse(test["selector"].as_str().unwrap());
-            let right = if test["invalid_selector"] == true {
-                query.is_err()
-            } else if let Ok(query) = query {
-                let selected = query.select(&test["document"]).unwrap();
-                let selected = Value::Array(selected.into_iter().cloned().collect());
-                match test.get("results") {
-                    Some(results) => results.as_array().unwrap().contains(&selected),
-                    None => test["result"] == selected,
-                }
-            } else {
-                false
-            };
-            if right == DEVIATIONS.iter().any(|(deviant, _)| *deviant == name) {
-                wrong.push(name);
-            }
-        }
-        assert!(wrong.is_empty(), "{wrong:#?}");
-    }
-
-    #[test]
-    fn t64_a_costly_query_gives_up() {
-        let wide = format!("[{}1]", "[1,2],".repeat(20_000));
-        let tree = json::tree(&wide).unwrap();
-        let costly = JsonPath::parse("$..[?count($..*) > 1]").unwrap();
-        assert_eq!(costly.select(&tree), Err(TooCostly));
-        let deep = format!("{}{}", "[".repeat(120), "]".repeat(120));
-        let tree = json::tree(&deep).unwrap();
-        let costly = JsonPath::parse("$..*..*..*..*..*").unwrap();
-        assert_eq!(costly.select(&tree), Err(TooCostly));
-    }
-
-    #[test]
-    fn t65_a_document_brings_no_pattern() {
-        assert!(JsonPath::parse("$[?match(@.a, @.pattern)]").is_err());
-        assert!(JsonPath::parse("$[?match(@.a, 'x.*')]").is_ok());
-    }
-
-    #[test]
-    fn big_numbers_are_compared_by_all_digits() {
-        let tree = json::tree("[9007199254740992, 9007199254740993]").unwrap();
-        let query = JsonPath::parse("$[?@ > 9007199254740991]").unwrap();
-        assert_eq!(query.select(&tree).unwrap().len(), 2);
-        let query = JsonPath::parse("$[?@ == $[1]]").unwrap();
-        assert_eq!(
-            query.select(&tree).unwrap()[0].to_string(),
-            "9007199254740993"
-        );
     }
 }
