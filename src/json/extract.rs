@@ -54,73 +54,9 @@ impl Scan<'_> {
         }
         let first = self.begin()?;
         let start = self.at();
-        let mut next = Vec::new();
         match first {
-            b'{' => {
-                let mut slots: Vec<MemberSlot> = Vec::new();
-                self.members(|scan, key| {
-                    next.clear();
-                    let key = key.text();
-                    // The slots that this key fills, one for each path that goes on here.
-                    let mut into = Vec::new();
-                    for (index, want) in wants.iter().enumerate() {
-                        if let Some(to) = paths[want.path].key(want.at, &key) {
-                            next.push(PathCursor {
-                                path: want.path,
-                                at: to,
-                            });
-                            let known = slots
-                                .iter()
-                                .position(|slot| (slot.want, slot.to) == (index, to));
-                            into.push(known.unwrap_or_else(|| {
-                                slots.push(MemberSlot {
-                                    want: index,
-                                    to,
-                                    found: None,
-                                });
-                                slots.len() - 1
-                            }));
-                        }
-                    }
-                    if next.is_empty() {
-                        return scan.skip();
-                    }
-                    let mut inner = vec![None; next.len()];
-                    scan.walk(paths, &next, &mut inner)?;
-                    for (slot, found) in into.into_iter().zip(inner) {
-                        slots[slot].found = found;
-                    }
-                    Ok(())
-                })?;
-                slots.sort_by_key(|slot| slot.to);
-                for slot in slots {
-                    if slot.found.is_some() {
-                        found[slot.want] = slot.found;
-                    }
-                }
-            }
-            b'[' => self.items(|scan, position| {
-                next.clear();
-                let mut into = Vec::new();
-                for (index, want) in wants.iter().enumerate() {
-                    if paths[want.path].index(want.at) == Some(position) {
-                        next.push(PathCursor {
-                            path: want.path,
-                            at: want.at + 1,
-                        });
-                        into.push(index);
-                    }
-                }
-                if next.is_empty() {
-                    return scan.skip();
-                }
-                let mut inner = vec![None; next.len()];
-                scan.walk(paths, &next, &mut inner)?;
-                for (index, piece) in into.into_iter().zip(inner) {
-                    found[index] = piece;
-                }
-                Ok(())
-            })?,
+            b'{' => self.walk_members(paths, wants, found)?,
+            b'[' => self.walk_items(paths, wants, found)?,
             other => self.scalar(other)?,
         }
         for (want, found) in wants.iter().zip(found) {
@@ -129,6 +65,90 @@ impl Scan<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Follows the paths into the members of the object under the cursor.
+    fn walk_members(
+        &mut self,
+        paths: &[Dotted],
+        wants: &[PathCursor],
+        found: &mut [Option<Range<usize>>],
+    ) -> Result<(), JsonFault> {
+        let mut next = Vec::new();
+        let mut slots: Vec<MemberSlot> = Vec::new();
+        self.members(|scan, key| {
+            next.clear();
+            let key = key.text();
+            // The slots that this key fills, one for each path that goes on here.
+            let mut into = Vec::new();
+            for (index, want) in wants.iter().enumerate() {
+                if let Some(to) = paths[want.path].key(want.at, &key) {
+                    next.push(PathCursor {
+                        path: want.path,
+                        at: to,
+                    });
+                    let known = slots
+                        .iter()
+                        .position(|slot| (slot.want, slot.to) == (index, to));
+                    into.push(known.unwrap_or_else(|| {
+                        slots.push(MemberSlot {
+                            want: index,
+                            to,
+                            found: None,
+                        });
+                        slots.len() - 1
+                    }));
+                }
+            }
+            if next.is_empty() {
+                return scan.skip();
+            }
+            let mut inner = vec![None; next.len()];
+            scan.walk(paths, &next, &mut inner)?;
+            for (slot, found) in into.into_iter().zip(inner) {
+                slots[slot].found = found;
+            }
+            Ok(())
+        })?;
+        slots.sort_by_key(|slot| slot.to);
+        for slot in slots {
+            if slot.found.is_some() {
+                found[slot.want] = slot.found;
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows the paths into the items of the array under the cursor.
+    fn walk_items(
+        &mut self,
+        paths: &[Dotted],
+        wants: &[PathCursor],
+        found: &mut [Option<Range<usize>>],
+    ) -> Result<(), JsonFault> {
+        let mut next = Vec::new();
+        self.items(|scan, position| {
+            next.clear();
+            let mut into = Vec::new();
+            for (index, want) in wants.iter().enumerate() {
+                if paths[want.path].index(want.at) == Some(position) {
+                    next.push(PathCursor {
+                        path: want.path,
+                        at: want.at + 1,
+                    });
+                    into.push(index);
+                }
+            }
+            if next.is_empty() {
+                return scan.skip();
+            }
+            let mut inner = vec![None; next.len()];
+            scan.walk(paths, &next, &mut inner)?;
+            for (index, piece) in into.into_iter().zip(inner) {
+                found[index] = piece;
+            }
+            Ok(())
+        })
     }
 }
 

@@ -5,10 +5,10 @@ use std::path::Path;
 use http::{HeaderName, Method};
 
 use super::*;
-use crate::config::Section;
 use crate::config::node::Table;
 use crate::config::problem::Place;
-use crate::model::{Marks, Proof, Received, RequestId, Strength, Timestamp, Verify};
+use crate::config::{Located, Problems, Provider, Section, SourceConfig};
+use crate::model::{Marks, Origin, Param, Proof, Received, RequestId, Strength, Timestamp, Verify};
 
 /// A request as a sender would make it.
 pub(super) fn request(target: &str, headers: &[(&str, &str)], body: &[u8]) -> Received {

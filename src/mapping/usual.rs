@@ -7,7 +7,8 @@ use serde_json::{Value as Json, json};
 
 use super::tests::request;
 use super::*;
-use crate::config::{Config, Sample, Table};
+use crate::config::{Config, Problems, Provider, Sample, Table};
+use crate::model::{Origin, Param};
 
 /// A configuration with one source of a provider, and these lines in it.
 fn configured(provider: &str, lines: &str) -> Config {

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::request::{InvokeRequest, RequestRecord};
 use super::stats::Stats;
+use super::task::{Task, TaskFacts};
 use crate::model::{RunStatus, Timestamp};
 
 /// Most runs that are remembered.
@@ -45,24 +46,6 @@ pub(super) struct Ledger {
     next_run: u64,
     pub(super) stats: Stats,
     journal: Option<File>,
-}
-
-#[derive(Debug)]
-struct Task {
-    agent_id: String,
-    turn: u32,
-    /// Runs of this id that go on now.
-    running: u32,
-    status: String,
-    result: Option<String>,
-    created_at: Timestamp,
-    started_at: Option<Timestamp>,
-    finished_at: Option<Timestamp>,
-    stopped: bool,
-    input: Map<String, Value>,
-    fields: Map<String, Value>,
-    stop: Arc<Notify>,
-    bytes: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -387,39 +370,6 @@ fn note(journal: &mut Option<File>, event: &str, run: &RunRecord, now: Timestamp
     if let Err(error) = file.write_all(format!("{line}\n").as_bytes()) {
         tracing::warn!(%error, "the stub's journal cannot be written, it ends here");
         *journal = None;
-    }
-}
-
-/// Properties of a task that a list can be filtered by.
-#[derive(Debug)]
-pub(super) struct TaskFacts<'a> {
-    pub(super) agent_id: &'a str,
-    pub(super) user_id: Option<&'a str>,
-    pub(super) status: &'a str,
-}
-
-impl Task {
-    fn view(&self, id: &str) -> Value {
-        let mut view = json!({
-            "id": id,
-            "agent_id": self.agent_id,
-            "organization_id": "00000000-0000-4000-8000-000000000000",
-            "input": self.input,
-            "status": self.status,
-            "result": self.result,
-            "created_at": self.created_at,
-            "started_at": self.started_at,
-            "finished_at": self.finished_at,
-            "execution_attempts": 1,
-            "is_manually_stopped": self.stopped,
-            "source": "api",
-            "source_node_type": "sdk",
-            "title": null,
-        });
-        for (key, value) in &self.fields {
-            view[key.as_str()] = value.clone();
-        }
-        view
     }
 }
 

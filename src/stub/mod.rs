@@ -23,6 +23,7 @@ pub mod options;
 mod request;
 mod serve;
 mod stats;
+mod task;
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

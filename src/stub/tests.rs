@@ -2,6 +2,9 @@
 
 use std::net::SocketAddr;
 
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
 use super::*;
 use crate::config::{self, RunMode};
 use crate::model::{AttemptResult, Lookup, Run, RunStatus};

@@ -3,7 +3,7 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 use memchr::{memchr, memmem};
 
-use super::multipart::PartFault;
+use super::fault::PartFault;
 
 /// The most headers of a part, and their bytes.
 const PART_HEADERS: usize = 16;

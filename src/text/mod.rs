@@ -5,6 +5,7 @@
 //! 8259, 8.1).
 
 mod boundary;
+mod fault;
 pub mod fields;
 pub mod multipart;
 pub mod parameter;

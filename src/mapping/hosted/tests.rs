@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::*;
 
 fn call(query: &str, kind: &str, body: &str) -> Result<HostedCall, Refusal> {
